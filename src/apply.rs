@@ -1,0 +1,357 @@
+//! Carries out what a restore or an undo has planned.
+//!
+//! Order: what blocks the way is removed → directories, from the top → files (by several threads) → symlinks → further names of files →
+//! metadata → other removals, from the bottom → metadata of directories, from the bottom. Each object is looked at once more before it is
+//! touched: what is not as the plan saw it is left alone and reported.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use crate::error::{Error, Result};
+use crate::fsutil;
+use crate::fsutil::target::{Fidelity, Target, still_stands};
+use crate::guard::Protected;
+use crate::manifest::{Entry, Kind, Stat};
+use crate::monitor::{Monitor, Phase};
+use crate::path::{RawName, RepoPath, os_to_bytes};
+use crate::repo::Repository;
+use crate::repo::reader::Reader;
+use crate::repo::snapshot::PathNote;
+
+/// What happens to one path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// It is created or replaced.
+    Write,
+    /// It keeps its content.
+    Metadata,
+    /// It is removed.
+    Remove,
+    /// It is removed because something else is to stand at its path or above it.
+    Clear,
+}
+
+/// One step.
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    /// Which base directory, by number.
+    pub(crate) site: usize,
+    /// Below the base.
+    pub(crate) path: RepoPath,
+    pub(crate) act: Act,
+    /// What is to be there; `None` for removals.
+    pub(crate) entry: Option<Entry>,
+    /// What the plan saw there.
+    pub(crate) seen: Option<Stat>,
+}
+
+/// Steps and the directories that they are below.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Work {
+    pub(crate) sites: Vec<PathBuf>,
+    pub(crate) jobs: Vec<Job>,
+    /// Hard-link groups: site and group to a name that stands already.
+    pub(crate) anchors: HashMap<(usize, String), RepoPath>,
+}
+
+/// Proof that applying may destroy: what is overwritten is saved, or there is nothing to overwrite.
+pub(crate) enum Licence<'a> {
+    /// The state before is in a snapshot.
+    Saved(&'a Protected),
+    /// Only new names below a directory that was empty or not there.
+    NothingThere,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    pub(crate) restored: u64,
+    pub(crate) removed: u64,
+    pub(crate) bytes: u64,
+    pub(crate) problems: Vec<PathNote>,
+}
+
+struct Progress<'a> {
+    monitor: &'a dyn Monitor,
+    restored: AtomicU64,
+    bytes: AtomicU64,
+    problems: Mutex<Vec<PathNote>>,
+    stop: AtomicBool,
+}
+
+impl Progress<'_> {
+    fn problem(&self, path: PathBuf, error: &Error) {
+        self.monitor.problem(&os_to_bytes(path.as_os_str()), error);
+        let reason = match error {
+            Error::Io { source, .. } => source.to_string(),
+            other => other.to_string(),
+        };
+        if let Ok(mut problems) = self.problems.lock() {
+            problems.push(PathNote { path: RawName(path.into_os_string()), reason });
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        if self.monitor.stopped() {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// Files whose content is synced one by one; beyond, the file system is synced once at the end.
+const SYNC_EACH: usize = 32;
+
+/// Applies `work`.
+///
+/// # Errors
+/// A base directory cannot be opened, or the user stopped it. What cannot be restored is a problem, not an error.
+pub(crate) fn apply(
+    repo: &Repository,
+    work: &Work,
+    licence: &Licence<'_>,
+    monitor: &dyn Monitor,
+) -> Result<Applied> {
+    let fidelity = match licence {
+        Licence::Saved(protected) if protected.is_in_place() => Fidelity::InPlace,
+        _ => Fidelity::Elsewhere,
+    };
+    let durable = matches!(licence, Licence::Saved(_));
+    let open = || -> Result<Vec<Target>> {
+        work.sites.iter().map(|site| Target::open(site, fidelity)).collect()
+    };
+    let mut targets = open()?;
+    let bytes: u64 = of(work, Act::Write).filter_map(|j| Some(j.entry.as_ref()?.size)).sum();
+    monitor.phase(Phase::Restoring, work.jobs.len() as u64, bytes);
+    let progress = Progress {
+        monitor,
+        restored: AtomicU64::new(0),
+        bytes: AtomicU64::new(0),
+        problems: Mutex::default(),
+        stop: AtomicBool::new(false),
+    };
+    let mut removed = 0;
+    removed += remove(work, Act::Clear, &mut targets, &progress);
+
+    let mut dirs: Vec<&Job> = writes(work, Kind::Dir).collect();
+    dirs.sort_by(|a, b| a.path.cmp(&b.path));
+    for job in &dirs {
+        if let Err(error) = targets[job.site].make_dir(&job.path) {
+            progress.problem(absolute(work, job), &error);
+        }
+        count(&progress, 0);
+    }
+
+    // Files that are further names of a file restored here wait for it.
+    let mut firsts = work.anchors.clone();
+    let mut links = Vec::new();
+    let mut files = Vec::new();
+    for job in writes(work, Kind::File) {
+        let group = job.entry.as_ref().map_or("", |e| e.body.link.as_str());
+        let key = (job.site, group.to_owned());
+        if !group.is_empty() && firsts.contains_key(&key) {
+            links.push(job);
+            continue;
+        }
+        if !group.is_empty() {
+            firsts.insert(key, job.path.clone());
+        }
+        files.push(job);
+    }
+    let sync_each = durable && files.len() <= SYNC_EACH;
+    write_files(repo, work, &files, sync_each, &open, &progress)?;
+
+    for job in writes(work, Kind::Symlink) {
+        let done = check(&mut targets[job.site], job)
+            .and_then(|()| job.entry.as_ref().map_or(Ok(()), |e| targets[job.site].symlink(&job.path, e)));
+        settle(work, job, done, &progress);
+    }
+    let mut reader = Reader::new(repo);
+    for job in links {
+        let Some(entry) = &job.entry else { continue };
+        let first = &firsts[&(job.site, entry.body.link.clone())];
+        let target = &mut targets[job.site];
+        let done = check(target, job).and_then(|()| {
+            target.hard_link(&job.path, first).or_else(|_| {
+                // The first could not be restored, or links are not possible here: a copy is better than nothing.
+                write_one(&mut reader, target, job, entry, sync_each)
+            })
+        });
+        settle(work, job, done, &progress);
+    }
+    for job in of(work, Act::Metadata).filter(|j| !is_dir(j)) {
+        let target = &mut targets[job.site];
+        let done = check(target, job)
+            .and_then(|()| job.entry.as_ref().map_or(Ok(()), |e| target.set_metadata(&job.path, e)));
+        settle(work, job, done, &progress);
+    }
+    removed += remove(work, Act::Remove, &mut targets, &progress);
+    dirs.extend(of(work, Act::Metadata).filter(|j| is_dir(j)));
+    dirs.sort_by(|a, b| b.path.cmp(&a.path));
+    for job in dirs {
+        if let Some(entry) = &job.entry
+            && let Err(error) = targets[job.site].set_metadata(&job.path, entry)
+        {
+            progress.problem(absolute(work, job), &error);
+        }
+    }
+    if durable && !work.jobs.is_empty() {
+        sync(work, sync_each, &mut targets)?;
+    }
+    if progress.stopped() {
+        return Err(Error::Interrupted);
+    }
+    Ok(Applied {
+        restored: progress.restored.into_inner(),
+        removed,
+        bytes: progress.bytes.into_inner(),
+        problems: progress.problems.into_inner().unwrap_or_default(),
+    })
+}
+
+fn of(work: &Work, act: Act) -> impl Iterator<Item = &Job> {
+    work.jobs.iter().filter(move |job| job.act == act)
+}
+
+fn writes(work: &Work, kind: Kind) -> impl Iterator<Item = &Job> {
+    of(work, Act::Write).filter(move |job| job.entry.as_ref().is_some_and(|e| e.kind == kind))
+}
+
+fn is_dir(job: &Job) -> bool {
+    job.entry.as_ref().is_some_and(|e| e.kind == Kind::Dir)
+}
+
+fn absolute(work: &Work, job: &Job) -> PathBuf {
+    job.path.to_path(&work.sites[job.site])
+}
+
+fn count(progress: &Progress<'_>, bytes: u64) {
+    progress.restored.fetch_add(1, Ordering::Relaxed);
+    progress.bytes.fetch_add(bytes, Ordering::Relaxed);
+    progress.monitor.advance(1, bytes);
+}
+
+fn settle(work: &Work, job: &Job, done: Result<()>, progress: &Progress<'_>) {
+    match done {
+        Ok(()) => count(progress, job.entry.as_ref().map_or(0, |e| e.size)),
+        Err(error) => progress.problem(absolute(work, job), &error),
+    }
+}
+
+/// Makes sure that nothing changed since the plan.
+fn check(target: &mut Target, job: &Job) -> Result<()> {
+    let now = target.stat(&job.path)?;
+    if still_stands(job.seen.as_ref(), now.as_ref()) {
+        return Ok(());
+    }
+    Err(Error::Unsafe {
+        path: job.path.to_string(),
+        reason: "it changed since the plan was made; run the command again".to_owned(),
+    })
+}
+
+fn remove(work: &Work, act: Act, targets: &mut [Target], progress: &Progress<'_>) -> u64 {
+    let mut jobs: Vec<&Job> = of(work, act).collect();
+    jobs.sort_by(|a, b| b.path.cmp(&a.path));
+    let mut removed = 0;
+    for job in jobs {
+        let target = &mut targets[job.site];
+        let done = check(target, job).and_then(|()| {
+            match job.seen.as_ref().map(|s| s.kind) {
+                // A directory that still holds something is not ours to remove.
+                Some(Kind::Dir) => target.remove_dir(&job.path),
+                _ => target.remove(&job.path).map(|()| true),
+            }
+        });
+        match done {
+            Ok(true) => {
+                removed += u64::from(job.seen.as_ref().is_none_or(|s| s.kind != Kind::Dir));
+                progress.monitor.advance(1, 0);
+            }
+            Ok(false) => {}
+            Err(error) => progress.problem(absolute(work, job), &error),
+        }
+    }
+    removed
+}
+
+fn write_one(
+    reader: &mut Reader<'_>,
+    target: &mut Target,
+    job: &Job,
+    entry: &Entry,
+    sync: bool,
+) -> Result<()> {
+    target.write(&job.path, entry, sync, &mut |sink| reader.entry(entry, sink))
+}
+
+fn write_files(
+    repo: &Repository,
+    work: &Work,
+    files: &[&Job],
+    sync: bool,
+    open: &(dyn Fn() -> Result<Vec<Target>> + Sync),
+    progress: &Progress<'_>,
+) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let run = || -> Result<()> {
+        let mut targets = open()?;
+        let mut reader = Reader::new(repo);
+        loop {
+            let first = next.fetch_add(16, Ordering::Relaxed);
+            if first >= files.len() {
+                return Ok(());
+            }
+            for job in &files[first..(first + 16).min(files.len())] {
+                if progress.stopped() {
+                    return Ok(());
+                }
+                let Some(entry) = &job.entry else { continue };
+                let target = &mut targets[job.site];
+                let done = check(target, job)
+                    .and_then(|()| write_one(&mut reader, target, job, entry, sync));
+                settle(work, job, done, progress);
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 8);
+    if files.len() < 32 || threads == 1 {
+        return run();
+    }
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (1..threads).map(|_| scope.spawn(run)).collect();
+        let mut result = run();
+        for worker in workers {
+            let other =
+                worker.join().unwrap_or_else(|_| Err(Error::invalid("a worker thread failed", None)));
+            result = result.and(other);
+        }
+        result
+    })
+}
+
+fn sync(work: &Work, each: bool, targets: &mut [Target]) -> Result<()> {
+    if !each {
+        for site in &work.sites {
+            fsutil::sync_file_system(site).map_err(|e| Error::io("sync", site, e))?;
+        }
+        return Ok(());
+    }
+    let mut dirs: Vec<(usize, RepoPath)> = work
+        .jobs
+        .iter()
+        .map(|job| (job.site, job.path.parent().unwrap_or_default()))
+        .collect();
+    dirs.sort();
+    dirs.dedup();
+    for (site, dir) in dirs {
+        match targets[site].sync_dir(&dir) {
+            // Removed together with what was in it.
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,201 @@
+//! `bdr backup`.
+
+use bdr::Error;
+use bdr::backup::{BackupOptions, BackupReport, backup};
+use bdr::monitor::size;
+use bdr::path::RawName;
+use bdr::repo::snapshot::{PathNote, SnapshotKind, Trigger};
+use bdr::rules::Root;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::error::Failure;
+use super::{exit, pick};
+use crate::ui::{self, count, plural};
+
+/// Back up the configured sources
+///
+/// Takes a snapshot of every source: incremental, unless --full asks for one that needs nothing older. A file that cannot be
+/// read is named and left out; the rest is backed up and the exit code is 3.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr backup
+  bdr backup --full --label \"before the move\"
+  bdr backup --source brain --source agents")]
+pub(crate) struct BackupArgs {
+    /// Read and store every byte again; the result needs nothing older
+    #[arg(long)]
+    full: bool,
+    /// Back up this source only; may be repeated
+    #[arg(long, value_name = "NAME")]
+    source: Vec<String>,
+    /// Tag the snapshot; may be repeated
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// Name the snapshot
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
+}
+
+pub(crate) fn run(cx: &Context, args: &BackupArgs) -> Result<u8, Failure> {
+    let repo = cx.repository()?;
+    let roots = if args.source.is_empty() {
+        cx.roots()
+    } else {
+        let sources: Result<Vec<_>, Error> = args
+            .source
+            .iter()
+            .map(|name| Ok(cx.config.source(name)?.root()))
+            .collect();
+        sources?
+    };
+    if roots.is_empty() {
+        let message = "there is nothing to back up: no source is configured";
+        return Err(Failure::usage(
+            message,
+            "bdr init, or add a [source.NAME] to the configuration",
+        ));
+    }
+    let mut options = BackupOptions::new(Trigger::Backup, cx.now);
+    options.full = args.full;
+    options.tags.clone_from(&args.tag);
+    options.label.clone_from(&args.label);
+    options.host.clone_from(&cx.host);
+    let mut report = backup(&repo, &roots, &options, &cx.progress())?;
+    add_missing(&mut report, &roots);
+    let code = code(&report);
+    if cx.ui.json {
+        cx.ui.document("backup", code, &data(&report))?;
+    } else {
+        let ids = pick::ids(&repo.snapshots()?);
+        let id = cx.ui.out.yellow(&report.snapshot.id.prefix(&ids));
+        cx.ui
+            .report(&format!("{}\n", text(cx, &report, Some(&id))))?;
+    }
+    Ok(code)
+}
+
+/// A configured source that is not there is a problem even though there was nothing to read.
+pub(crate) fn add_missing(report: &mut BackupReport, roots: &[Root]) {
+    for root in roots {
+        let missing = root.path.symlink_metadata().is_err();
+        let known = report
+            .problems
+            .iter()
+            .any(|p| p.path.as_path() == root.path);
+        if missing && !known {
+            let reason = format!("source `{}` is missing", root.name);
+            report.problems.push(PathNote {
+                path: RawName::from(root.path.as_path()),
+                reason,
+            });
+        }
+    }
+}
+
+/// Returns the exit code that a report calls for.
+pub(crate) fn code(report: &BackupReport) -> u8 {
+    if report.problems.is_empty() && !report.snapshot.partial {
+        exit::OK
+    } else {
+        exit::PARTIAL
+    }
+}
+
+/// Returns the summary, without a line end.
+pub(crate) fn text(cx: &Context, report: &BackupReport, id: Option<&str>) -> String {
+    let stats = &report.snapshot.stats;
+    let elapsed = ui::elapsed(report.elapsed);
+    let mut text = format!(
+        "Backed up {}, {}",
+        plural(stats.files, "file"),
+        size(stats.bytes)
+    );
+    if report.reused {
+        text.push_str(", nothing new");
+    } else if report.snapshot.kind == SnapshotKind::Full {
+        text.push_str(&format!(" → {}", size(report.stored_bytes)));
+    } else {
+        let changes = [
+            ("new", report.added),
+            ("changed", report.changed),
+            ("removed", report.removed),
+        ];
+        let changes: Vec<String> = changes
+            .iter()
+            .filter(|(_, n)| *n > 0)
+            .map(|(word, n)| format!("{} {word}", count(*n)))
+            .collect();
+        if changes.is_empty() {
+            text.push_str(", no changes");
+        } else {
+            text.push_str(&format!(
+                " ({}), {} stored",
+                changes.join(", "),
+                size(report.stored_bytes)
+            ));
+        }
+    }
+    if !report.problems.is_empty() {
+        text.push_str(&format!(
+            ", {} skipped",
+            count(report.problems.len() as u64)
+        ));
+    }
+    text.push_str(&format!(", in {elapsed}."));
+    if let Some(id) = id {
+        text.push_str(&format!(" Snapshot {id}."));
+    }
+    if code(report) == exit::PARTIAL {
+        text.push_str(" Partial (exit 3):");
+        let rows: Vec<Vec<String>> = report
+            .problems
+            .iter()
+            .map(|note| vec![cx.shown_absolute(note.path.as_path()), note.reason.clone()])
+            .collect();
+        for line in ui::table::table(&rows, "ll").iter().take(20) {
+            text.push_str(&format!("\n  {line}"));
+        }
+        if rows.len() > 20 {
+            text.push_str(&format!("\n  and {} more", count(rows.len() as u64 - 20)));
+        }
+    }
+    let over: Vec<_> = report
+        .left_out
+        .iter()
+        .filter(|n| n.reason.contains("budget"))
+        .collect();
+    for note in over.iter().take(3) {
+        let path = cx.shown_absolute(note.path.as_path());
+        text.push_str(&format!("\nLeft out: {path}  {}", note.reason));
+    }
+    if report.not_stored > 0 {
+        let special = count(report.not_stored);
+        text.push_str(&format!(
+            "\nNot stored: {special} FIFOs, sockets or devices (listed only)."
+        ));
+    }
+    text
+}
+
+/// Returns the data of `--json`.
+pub(crate) fn data(report: &BackupReport) -> Value {
+    json!({
+        "snapshot": report.snapshot.id.to_string(),
+        "kind": report.snapshot.kind,
+        "reused": report.reused,
+        "files": report.snapshot.stats.files,
+        "bytes": report.snapshot.stats.bytes,
+        "added": report.added,
+        "changed": report.changed,
+        "removed": report.removed,
+        "read_bytes": report.read_bytes,
+        "stored_bytes": report.stored_bytes,
+        "not_stored": report.not_stored,
+        "problems": ui::json::notes(&report.problems),
+        "left_out": ui::json::notes(&report.left_out),
+        "elapsed_ms": u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
+    })
+}

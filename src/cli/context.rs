@@ -1,0 +1,252 @@
+//! Everything a command needs of the world around it, looked up once: environment, clock, places, configuration.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the environment and the clock"
+)]
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use bdr::config::Config;
+use bdr::error::IoContext as _;
+use bdr::path::{absolute, show};
+use bdr::repo::Repository;
+use bdr::rules::Root;
+use bdr::storage::LocalStorage;
+use chrono::{DateTime, Utc};
+use etcetera::BaseStrategy as _;
+
+use super::error::Failure;
+use super::{Command, Global};
+use crate::ui::Ui;
+use crate::ui::progress::Progress;
+
+/// Set for the child of a guard: what runs below it is protected already.
+pub(crate) const OPERATION_VARIABLE: &str = "BDR_OP";
+
+/// The world around a command.
+pub(crate) struct Context {
+    pub(crate) ui: Ui,
+    pub(crate) config: Config,
+    pub(crate) places: Places,
+    pub(crate) home: Option<PathBuf>,
+    pub(crate) cwd: PathBuf,
+    pub(crate) now: DateTime<Utc>,
+    pub(crate) host: String,
+    /// Set by the first SIGINT or SIGTERM.
+    pub(crate) stop: Arc<AtomicBool>,
+}
+
+/// Where bdr's own files are.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    pub(crate) config: PathBuf,
+    pub(crate) repository: PathBuf,
+    pub(crate) cache: PathBuf,
+    /// Where the repository would be without `--repository` and configuration.
+    pub(crate) default_repository: PathBuf,
+}
+
+/// Returns an environment variable that is set and not empty.
+pub(crate) fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// Returns true if the environment turns guards off, or a guard further up protects already.
+pub(crate) fn guard_is_off() -> bool {
+    std::env::var_os("BDR").is_some_and(|v| v == "0")
+        || variable("BDR_SKIP").is_some_and(|v| v != "0")
+        || variable(OPERATION_VARIABLE).is_some()
+}
+
+/// Returns true if the environment wants plain text.
+pub(crate) fn wants_plain() -> bool {
+    variable("NO_COLOR").is_some() || variable("TERM").is_some_and(|term| term == "dumb")
+}
+
+/// Returns the current directory.
+pub(crate) fn current_dir() -> Result<PathBuf, Failure> {
+    Ok(std::env::current_dir().context("find", ".")?)
+}
+
+impl Context {
+    /// Looks everything up. A configuration that is wrong fails here, unless the command is there to mend it.
+    pub(crate) fn new(global: &Global, ui: Ui, command: &Command) -> Result<Self, Failure> {
+        let cwd = current_dir()?;
+        let home = etcetera::home_dir().ok().filter(|home| home.is_absolute());
+        let mut places = Places::find(&cwd)?;
+        let config = if command.mends_config() {
+            read_config(&places.config, home.as_deref()).unwrap_or_default()
+        } else {
+            read_config(&places.config, home.as_deref())?
+        };
+        match (&global.repository, &config.repository) {
+            (Some(dir), _) => places.repository = absolute(&cwd, dir),
+            (None, Some(dir)) => places.repository.clone_from(dir),
+            (None, None) => {}
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        if !matches!(command, Command::Guard(_)) {
+            stop_on_signals(&stop);
+        }
+        let now = clock()?;
+        Ok(Self {
+            ui,
+            config,
+            places,
+            home,
+            cwd,
+            now,
+            host: host_name(),
+            stop,
+        })
+    }
+
+    /// Opens the repository.
+    pub(crate) fn repository(&self) -> Result<Repository, Failure> {
+        let storage = Arc::new(LocalStorage::new(&self.places.repository));
+        Ok(Repository::open(storage, &self.places.cache)?)
+    }
+
+    /// Makes the repository, or opens the one that is there.
+    pub(crate) fn create_repository(&self, dir: &Path) -> Result<Repository, Failure> {
+        let storage = Arc::new(LocalStorage::new(dir));
+        Ok(Repository::create(storage, &self.places.cache, self.now)?)
+    }
+
+    /// Returns the configured sources as roots.
+    pub(crate) fn roots(&self) -> Vec<Root> {
+        self.config
+            .sources
+            .iter()
+            .map(bdr::config::Source::root)
+            .collect()
+    }
+
+    /// Returns an observer that draws a bar and stops on Ctrl-C.
+    pub(crate) fn progress(&self) -> Progress {
+        Progress::new(self.ui.bars, Arc::clone(&self.stop))
+    }
+
+    /// Returns what an operation record says was run.
+    pub(crate) fn argv(&self) -> Vec<OsString> {
+        std::iter::once("bdr".into())
+            .chain(std::env::args_os().skip(1))
+            .collect()
+    }
+
+    /// Returns the git top level around the current directory, or the directory itself.
+    pub(crate) fn workspace(&self) -> PathBuf {
+        let found = git2::Repository::discover(&self.cwd).ok();
+        let top = found.as_ref().and_then(git2::Repository::workdir);
+        top.map_or_else(|| self.cwd.clone(), |top| absolute(&self.cwd, top))
+    }
+
+    /// Returns a path for people: below the current directory relative, below HOME with `~`.
+    pub(crate) fn shown(&self, path: &Path) -> String {
+        if let Ok(rest) = path.strip_prefix(&self.cwd)
+            && !rest.as_os_str().is_empty()
+        {
+            return show(rest.as_os_str());
+        }
+        self.shown_absolute(path)
+    }
+
+    /// Returns an absolute path for people, below HOME with `~`.
+    pub(crate) fn shown_absolute(&self, path: &Path) -> String {
+        let home = self.home.as_deref().filter(|home| home.parent().is_some());
+        match home.and_then(|home| path.strip_prefix(home).ok()) {
+            Some(rest) if rest.as_os_str().is_empty() => "~".to_owned(),
+            Some(rest) => format!("~/{}", show(rest.as_os_str())),
+            None => show(path.as_os_str()),
+        }
+    }
+}
+
+impl Places {
+    fn find(cwd: &Path) -> Result<Self, Failure> {
+        let mut places = if let Some(dir) = variable("BDR_HOME") {
+            let dir = absolute(cwd, Path::new(&dir));
+            Self {
+                config: dir.join("config.toml"),
+                repository: dir.join("repository"),
+                cache: dir.join("cache"),
+                default_repository: dir.join("repository"),
+            }
+        } else {
+            let strategy = etcetera::choose_base_strategy().map_err(|_| {
+                Failure::usage("there is no home directory", "set HOME, or BDR_HOME=DIR")
+            })?;
+            Self {
+                config: strategy.config_dir().join("bdr").join("config.toml"),
+                repository: strategy.data_dir().join("bdr"),
+                cache: strategy.cache_dir().join("bdr"),
+                default_repository: strategy.data_dir().join("bdr"),
+            }
+        };
+        if let Some(file) = variable("BDR_CONFIG") {
+            places.config = absolute(cwd, Path::new(&file));
+        }
+        Ok(places)
+    }
+}
+
+/// Reads the configuration; there need not be one.
+pub(crate) fn read_config(path: &Path, home: Option<&Path>) -> Result<Config, Failure> {
+    use std::io::Read as _;
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Config::default()),
+        Err(error) => return Err(bdr::Error::io("read", path, error).into()),
+    };
+    let mut bytes = Vec::new();
+    // One byte more than is allowed is enough to refuse it.
+    file.take(bdr::config::MAX_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .context("read", path)?;
+    Ok(Config::parse(&bytes, &show(path.as_os_str()), home)?)
+}
+
+/// Returns the time, or what `BDR_TEST_NOW` says it is.
+fn clock() -> Result<DateTime<Utc>, Failure> {
+    let Some(text) = variable("BDR_TEST_NOW") else {
+        return Ok(Utc::now());
+    };
+    let parsed = text
+        .to_str()
+        .and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+    parsed.map(|time| time.to_utc()).ok_or_else(|| {
+        Failure::usage(
+            "BDR_TEST_NOW is not a time",
+            "BDR_TEST_NOW=2026-11-22T12:00:00Z",
+        )
+    })
+}
+
+/// Returns the name of this machine, or nothing where it cannot be had without a process.
+fn host_name() -> String {
+    let from_kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let from_environment = || variable("COMPUTERNAME").or_else(|| variable("HOSTNAME"));
+    let name = from_kernel.or_else(|| from_environment()?.into_string().ok());
+    name.unwrap_or_default().trim().chars().take(255).collect()
+}
+
+/// The first signal asks the verb to stop between two files; the second ends the process.
+#[cfg(unix)]
+fn stop_on_signals(stop: &Arc<AtomicBool>) {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let code = super::exit::INTERRUPTED.into();
+        // Order matters: the conditional one must not see the flag that this same signal sets.
+        let ends = signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(stop));
+        if ends.is_ok() {
+            // Without a handler the signal ends the process at once: safe at any instruction too.
+            let _ = signal_hook::flag::register(signal, Arc::clone(stop));
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn stop_on_signals(_: &Arc<AtomicBool>) {}

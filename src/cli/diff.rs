@@ -1,0 +1,147 @@
+//! `bdr diff`.
+
+use std::ffi::OsString;
+
+use bdr::manifest::{Change, Entry, Kind};
+use bdr::monitor::size;
+use bdr::query;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::error::Failure;
+use super::{exit, pick, time};
+use crate::ui;
+
+/// Compare a snapshot with another, or with the files as they are now
+///
+/// `+` is new, `-` is gone, `M` has other content, `m` only other metadata. Exit code 0 whether or not there are differences.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr diff latest              what changed since the last snapshot
+  bdr diff latest~1 latest
+  bdr diff --at yesterday")]
+pub(crate) struct DiffArgs {
+    /// Older snapshot (id, `latest`, `latest~2`, `latest:full`)
+    #[arg(value_name = "A", required_unless_present = "at")]
+    a: Option<OsString>,
+    /// Newer snapshot; left out: the files as they are now
+    #[arg(value_name = "B")]
+    b: Option<OsString>,
+    /// Compare from the last snapshot at or before a time, instead of A
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+}
+
+pub(crate) fn run(cx: &Context, args: &DiffArgs) -> Result<u8, Failure> {
+    let repo = cx.repository()?;
+    let snapshots = repo.snapshots()?;
+    let (a, b) = match (&args.at, &args.a, &args.b) {
+        (Some(_), Some(_), Some(_)) => {
+            return Err(Failure::usage(
+                "--at stands for A: name one snapshot more at most",
+                "bdr diff --at yesterday latest",
+            ));
+        }
+        (Some(at), b, None) => (pick::at_or_before(&snapshots, time::parse(at, cx.now)?)?, b),
+        (None, Some(a), b) => (pick::one(cx, &snapshots, a)?, b),
+        (_, None, _) => return Err(Failure::usage("no snapshot is named", "bdr diff latest")),
+    };
+    let b = b
+        .as_ref()
+        .map(|b| pick::one(cx, &snapshots, b))
+        .transpose()?;
+    let differences = query::diff(&repo, a, b, &repo.own_paths(), &cx.progress())?;
+    if cx.ui.json {
+        let changes: Vec<Value> = differences
+            .iter()
+            .flat_map(|(root, path, changes)| changes.iter().map(move |c| data(root, path, c)))
+            .collect();
+        let data = json!({
+            "a": a.id.to_string(),
+            "b": b.map(|b| b.id.to_string()),
+            "changes": changes,
+        });
+        cx.ui.document("diff", exit::OK, &data)?;
+        return Ok(exit::OK);
+    }
+    let mut text = String::new();
+    for (_, path, changes) in &differences {
+        for change in changes {
+            let line = line(&cx.shown(&change.path().to_path(path)), change);
+            let line = match change {
+                Change::Added(_) => cx.ui.out.green(&line),
+                Change::Removed(_) => cx.ui.out.red(&line),
+                Change::Modified(_) => cx.ui.out.yellow(&line),
+                Change::Metadata(_) => line,
+            };
+            text.push_str(&format!("{line}\n"));
+        }
+    }
+    cx.ui.data(&text)?;
+    if text.is_empty() {
+        cx.ui.say("No differences.");
+    }
+    Ok(exit::OK)
+}
+
+fn line(path: &str, change: &Change) -> String {
+    let sign = change.sign();
+    match change {
+        Change::Added(entry) | Change::Removed(entry) => format!("{sign} {path}{}", tail(entry)),
+        Change::Modified(pair) if pair.0.kind != pair.1.kind => {
+            format!(
+                "{sign} {path}  {} → {}",
+                pair.0.kind.word(),
+                pair.1.kind.word()
+            )
+        }
+        Change::Modified(pair) if pair.0.kind == Kind::File => {
+            format!(
+                "{sign} {path}  {} → {}",
+                size(pair.0.size),
+                size(pair.1.size)
+            )
+        }
+        Change::Modified(_) => format!("{sign} {path}"),
+        Change::Metadata(pair) if pair.0.mode != pair.1.mode => {
+            format!(
+                "{sign} {path}  mode {:04o} → {:04o}",
+                pair.0.mode, pair.1.mode
+            )
+        }
+        Change::Metadata(_) => format!("{sign} {path}"),
+    }
+}
+
+fn tail(entry: &Entry) -> String {
+    match entry.kind {
+        Kind::File => format!("  {}", size(entry.size)),
+        Kind::Dir => "/".to_owned(),
+        other => format!("  {}", other.word()),
+    }
+}
+
+fn data(root: &str, root_path: &std::path::Path, change: &Change) -> Value {
+    let path = change.path().to_path(root_path);
+    let (word, before, after) = match change {
+        Change::Added(entry) => ("added", None, Some(entry)),
+        Change::Removed(entry) => ("removed", Some(entry), None),
+        Change::Modified(pair) => ("modified", Some(&pair.0), Some(&pair.1)),
+        Change::Metadata(pair) => ("metadata", Some(&pair.0), Some(&pair.1)),
+    };
+    let side = |entry: Option<&Entry>| {
+        entry.map(|entry| {
+            let mut value = ui::json::entry(&path, entry);
+            if let Value::Object(map) = &mut value {
+                map.remove("path");
+                map.remove("path_hex");
+            }
+            value
+        })
+    };
+    let rest =
+        json!({"source": root, "change": word, "before": side(before), "after": side(after)});
+    ui::json::with_path(&path, rest)
+}

@@ -1,0 +1,335 @@
+//! `bdr doctor`: looks at everything that protection depends on, and names the command that mends it.
+
+use std::path::Path;
+
+use bdr::repo::Repository;
+use bdr::repo::oplog::OperationKind;
+use bdr::{Error, fsutil};
+use chrono::TimeDelta;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::context::{Context, read_config, variable};
+use super::error::Failure;
+use super::exit;
+use crate::ui::{plural, when};
+
+/// Free space below this is a warning, and a tenth of it a failure.
+const LOW_BYTES: u64 = 1 << 30;
+
+/// Check everything that protection depends on
+///
+/// Repository, permissions, free space, clock, cache, configuration. Each line that is not well names the command that
+/// mends it. Exit code 1 if something is broken; warnings alone are 0.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr doctor
+  bdr doctor --json")]
+pub(crate) struct DoctorArgs {}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Health {
+    Good,
+    Warning,
+    Bad,
+}
+
+struct Finding {
+    check: &'static str,
+    health: Health,
+    says: String,
+    fix: Option<String>,
+}
+
+impl Finding {
+    fn good(check: &'static str, says: impl Into<String>) -> Self {
+        Self {
+            check,
+            health: Health::Good,
+            says: says.into(),
+            fix: None,
+        }
+    }
+
+    fn warning(check: &'static str, says: impl Into<String>, fix: &str) -> Self {
+        Self {
+            check,
+            health: Health::Warning,
+            says: says.into(),
+            fix: Some(fix.to_owned()),
+        }
+    }
+
+    fn bad(check: &'static str, says: impl Into<String>, fix: &str) -> Self {
+        Self {
+            check,
+            health: Health::Bad,
+            says: says.into(),
+            fix: Some(fix.to_owned()),
+        }
+    }
+}
+
+pub(crate) fn run(cx: &Context, _: &DoctorArgs) -> Result<u8, Failure> {
+    let mut findings = vec![configuration(cx)];
+    match cx.repository() {
+        Ok(repo) => {
+            let place = cx.shown_absolute(repo.location());
+            findings.push(Finding::good("repository", place));
+            findings.push(writable(cx, &repo));
+            findings.extend(permissions(cx, repo.location()));
+            findings.push(snapshots(cx, &repo));
+            findings.push(operations(&repo));
+            findings.extend(leftovers(repo.location()));
+        }
+        Err(failure) => {
+            let fix = failure.hint().unwrap_or_else(|| "bdr init".to_owned());
+            findings.push(Finding::bad("repository", failure.message(), &fix));
+        }
+    }
+    findings.extend(space(cx));
+    findings.push(cache(cx));
+    findings.push(git());
+    let bad = findings.iter().any(|f| f.health == Health::Bad);
+    let code = if bad { exit::FAILURE } else { exit::OK };
+    if cx.ui.json {
+        cx.ui.document("doctor", code, &data(&findings))?;
+        return Ok(code);
+    }
+    let width = findings.iter().map(|f| f.check.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for finding in &findings {
+        let sign = match finding.health {
+            Health::Good => cx.ui.out.green("✓"),
+            Health::Warning => cx.ui.out.yellow("!"),
+            Health::Bad => cx.ui.out.red("✗"),
+        };
+        text.push_str(&format!(
+            "{sign} {:<width$}  {}\n",
+            finding.check, finding.says
+        ));
+        if let Some(fix) = &finding.fix {
+            text.push_str(&format!("  {:<width$}  fix: {fix}\n", ""));
+        }
+    }
+    if bad || !cx.ui.quiet {
+        cx.ui.data(&text)?;
+    }
+    Ok(code)
+}
+
+fn configuration(cx: &Context) -> Finding {
+    let shown = cx.shown_absolute(&cx.places.config);
+    match read_config(&cx.places.config, cx.home.as_deref()) {
+        Err(failure) => {
+            let fix = failure
+                .hint()
+                .unwrap_or_else(|| format!("edit {shown}, then: bdr config check"));
+            Finding::bad("configuration", failure.message(), &fix)
+        }
+        Ok(config) if config.sources.is_empty() => {
+            let says =
+                "no source: guards cover the place around them only, and `bdr backup` nothing";
+            Finding::warning("configuration", says, "bdr init")
+        }
+        Ok(config) => {
+            let missing: Vec<&str> = config
+                .sources
+                .iter()
+                .filter(|s| s.path.symlink_metadata().is_err())
+                .map(|s| s.name.as_str())
+                .collect();
+            if missing.is_empty() {
+                let sources = plural(config.sources.len() as u64, "source");
+                return Finding::good("configuration", format!("{shown}, {sources}"));
+            }
+            let says = format!("missing: {}", missing.join(", "));
+            Finding::warning(
+                "configuration",
+                says,
+                &format!("correct the paths in {shown}"),
+            )
+        }
+    }
+}
+
+/// The lock is opened for writing, and by that the permissions are tried rather than guessed.
+fn writable(cx: &Context, repo: &Repository) -> Finding {
+    if let Err(error) = repo.check_writable() {
+        return Finding::bad(
+            "writing",
+            error.to_string(),
+            &error.hint().unwrap_or_default(),
+        );
+    }
+    let dir = repo.location();
+    match tempfile::tempfile_in(dir.join("tmp")).or_else(|_| tempfile::tempfile_in(dir)) {
+        Ok(_) => Finding::good("writing", "the repository can be written"),
+        Err(error) => {
+            let fix = format!(
+                "give it back to yourself: chown -R \"$USER\" {}",
+                cx.shown_absolute(dir)
+            );
+            Finding::bad(
+                "writing",
+                format!("the repository cannot be written: {error}"),
+                &fix,
+            )
+        }
+    }
+}
+
+#[cfg(unix)]
+fn permissions(cx: &Context, dir: &Path) -> Option<Finding> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = dir.metadata().ok()?.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 {
+        return Some(Finding::good(
+            "permissions",
+            "nobody else can read the repository",
+        ));
+    }
+    let fix = format!("chmod 700 {}", cx.shown_absolute(dir));
+    Some(Finding::warning(
+        "permissions",
+        format!("others can read the repository (mode {mode:03o})"),
+        &fix,
+    ))
+}
+
+#[cfg(not(unix))]
+fn permissions(_: &Context, _: &Path) -> Option<Finding> {
+    None
+}
+
+fn snapshots(cx: &Context, repo: &Repository) -> Finding {
+    let snapshots = match repo.snapshots() {
+        Ok(snapshots) => snapshots,
+        Err(error) => return Finding::bad("snapshots", error.to_string(), "bdr verify"),
+    };
+    let Some(newest) = snapshots.last() else {
+        return Finding::warning("snapshots", "there is none", "bdr backup");
+    };
+    if newest.time > cx.now + TimeDelta::minutes(5) {
+        let says = format!(
+            "the newest snapshot is from the future ({}): a clock was or is wrong",
+            when::local(newest.time)
+        );
+        return Finding::warning("clock", says, "check the clock: date");
+    }
+    let damaged = repo
+        .snapshot_names()
+        .map_or(0, |names| names.len().saturating_sub(snapshots.len()));
+    if damaged > 0 {
+        let records = plural(damaged as u64, "snapshot record");
+        return Finding::bad(
+            "snapshots",
+            format!("{records} cannot be read"),
+            "bdr verify",
+        );
+    }
+    let count = plural(snapshots.len() as u64, "snapshot");
+    Finding::good(
+        "snapshots",
+        format!("{count}, the newest {}", when::ago(cx.now, newest.time)),
+    )
+}
+
+fn operations(repo: &Repository) -> Finding {
+    match bdr::restore::interrupted(repo) {
+        Ok(Some(_)) => {
+            let says = "a restore was interrupted";
+            return Finding::warning("operations", says, "bdr restore --resume (or --abort)");
+        }
+        Ok(None) => {}
+        Err(error) => return Finding::bad("operations", error.to_string(), "bdr verify"),
+    }
+    let operations = match repo.operations() {
+        Ok(operations) => operations,
+        Err(error) => return Finding::bad("operations", error.to_string(), "bdr verify"),
+    };
+    let open = operations
+        .iter()
+        .filter(|o| o.end.is_none() && !fsutil::process_runs(o.begin.pid))
+        .filter(|o| o.begin.kind == OperationKind::Guard)
+        .count();
+    let count = plural(operations.len() as u64, "operation");
+    if open > 0 {
+        return Finding::good(
+            "operations",
+            format!("{count}, {open} unfinished (bdr undo works for them too)"),
+        );
+    }
+    Finding::good("operations", count)
+}
+
+/// Temporaries are swept by the next backup; many of them say that backups do not get that far.
+fn leftovers(dir: &Path) -> Option<Finding> {
+    let left = std::fs::read_dir(dir.join("tmp")).ok()?.count();
+    (left > 8).then(|| {
+        let files = plural(left as u64, "temporary file");
+        Finding::warning(
+            "leftovers",
+            format!("{files} of interrupted runs"),
+            "bdr backup",
+        )
+    })
+}
+
+fn space(cx: &Context) -> Option<Finding> {
+    let dir = cx.places.repository.ancestors().find(|dir| dir.exists())?;
+    let free = fsutil::free_bytes(dir)?;
+    let says = format!("{} free", bdr::monitor::size(free));
+    let fix = "free some space, or move the repository: bdr config path --repository";
+    Some(match free {
+        _ if free < LOW_BYTES / 10 => Finding::bad("space", says, fix),
+        _ if free < LOW_BYTES => Finding::warning("space", says, fix),
+        _ => Finding::good("space", says),
+    })
+}
+
+fn cache(cx: &Context) -> Finding {
+    let dir = &cx.places.cache;
+    let shown = cx.shown_absolute(dir);
+    let made = fsutil::create_dir_private(dir)
+        .and_then(|()| tempfile::tempfile_in(dir).map_err(|e| Error::io("write in", dir, e)));
+    match made {
+        Ok(_) => Finding::good("cache", shown),
+        Err(error) => {
+            let says = format!("{error}: every run reads everything again");
+            Finding::warning("cache", says, &format!("make it writable: {shown}"))
+        }
+    }
+}
+
+fn git() -> Finding {
+    let found = variable("PATH").is_some_and(|path| {
+        std::env::split_paths(&path)
+            .any(|dir| dir.join("git").is_file() || dir.join("git.exe").is_file())
+    });
+    if found {
+        Finding::good("git", "found")
+    } else {
+        Finding::warning(
+            "git",
+            "not on PATH; only its own commands need it",
+            "install git",
+        )
+    }
+}
+
+fn data(findings: &[Finding]) -> Value {
+    let list: Vec<Value> = findings
+        .iter()
+        .map(|f| {
+            let health = match f.health {
+                Health::Good => "good",
+                Health::Warning => "warning",
+                Health::Bad => "bad",
+            };
+            json!({"check": f.check, "health": health, "message": f.says, "fix": f.fix})
+        })
+        .collect();
+    json!({"findings": list})
+}

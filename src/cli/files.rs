@@ -1,0 +1,254 @@
+//! `bdr history`, `bdr find`, `bdr cat`.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+
+use bdr::Error;
+use bdr::manifest::{Entry, Kind};
+use bdr::monitor::size;
+use bdr::query;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::error::Failure;
+use super::{exit, pick};
+use crate::ui::{self, OutputError, count, when};
+
+/// List the versions of a file, newest last
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr history notes.md
+  bdr history brain/2026/plan.md
+  bdr cat 3f2a notes.md          print one of them")]
+pub(crate) struct HistoryArgs {
+    /// Original path, path from here, or SOURCE/relative
+    #[arg(value_hint = clap::ValueHint::AnyPath)]
+    path: OsString,
+}
+
+/// Find files in all snapshots
+///
+/// A pattern without `/` matches a name in any directory. The newest version of each path is listed. Exit code 1 if
+/// there is none.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr find '*.sqlite'
+  bdr find 'docs/**/*.md'
+  bdr find plan.md")]
+pub(crate) struct FindArgs {
+    /// Pattern: `*`, `?`, `[a-z]`, `**`
+    glob: String,
+}
+
+/// Print a file as it was
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr cat latest notes.md
+  bdr cat --at yesterday notes.md > notes.old
+  bdr cat 3f2a brain/plan.md | diff - plan.md")]
+pub(crate) struct CatArgs {
+    /// Snapshot (id, `latest`, `latest~2`, `latest:full`), then the path
+    #[arg(required = true, value_name = "SNAPSHOT] [PATH", value_hint = clap::ValueHint::FilePath)]
+    words: Vec<OsString>,
+    /// Use the last snapshot at or before a time, instead of naming one
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+}
+
+pub(crate) fn history(cx: &Context, args: &HistoryArgs) -> Result<u8, Failure> {
+    let repo = cx.repository()?;
+    let snapshots = repo.snapshots()?;
+    let ids = pick::ids(&snapshots);
+    let versions = query::history(&repo, &snapshots, &cx.cwd, &args.path)?;
+    if cx.ui.json {
+        let list: Vec<Value> = versions
+            .iter()
+            .map(|v| {
+                let mut value = match &v.entry {
+                    Some(entry) => ui::json::entry(&v.path, entry),
+                    None => ui::json::with_path(&v.path, json!({"kind": null})),
+                };
+                value["snapshot"] = v.snapshot.to_string().into();
+                value["short"] = v.snapshot.prefix(&ids).into();
+                value["seq"] = v.seq.into();
+                value["time"] = when::utc(v.time).into();
+                value
+            })
+            .collect();
+        cx.ui
+            .document("history", exit::OK, &json!({"versions": list}))?;
+        return Ok(exit::OK);
+    }
+    let rows: Vec<Vec<String>> = versions
+        .iter()
+        .map(|v| {
+            let what = v.entry.as_ref().map_or_else(|| "gone".to_owned(), describe);
+            let modified = v
+                .entry
+                .as_ref()
+                .map(|e| format!("modified {}", when::of_file(e.mtime)));
+            let id = v.snapshot.prefix(&ids);
+            vec![
+                id,
+                when::local(v.time),
+                when::ago(cx.now, v.time),
+                what,
+                modified.unwrap_or_default(),
+            ]
+        })
+        .collect();
+    let mut text = String::new();
+    if let Some(last) = versions.last() {
+        text.push_str(&format!("{}\n", cx.shown_absolute(&last.path)));
+    }
+    for line in ui::table::table(&rows, "lllrl") {
+        text.push_str(&format!("  {line}\n"));
+    }
+    cx.ui.data(&text)?;
+    Ok(exit::OK)
+}
+
+fn describe(entry: &Entry) -> String {
+    match entry.kind {
+        Kind::File => size(entry.size),
+        other => other.word().to_owned(),
+    }
+}
+
+pub(crate) fn find(cx: &Context, args: &FindArgs) -> Result<u8, Failure> {
+    let repo = cx.repository()?;
+    let snapshots = repo.snapshots()?;
+    let ids = pick::ids(&snapshots);
+    let found = query::find(&repo, &snapshots, &args.glob)?;
+    if cx.ui.json {
+        let list: Vec<Value> = found
+            .iter()
+            .map(|f| {
+                let mut value = ui::json::entry(&f.path, &f.entry);
+                value["source"] = f.root.clone().into();
+                value["snapshot"] = f.snapshot.to_string().into();
+                value["short"] = f.snapshot.prefix(&ids).into();
+                value["time"] = when::utc(f.time).into();
+                value["current"] = f.current.into();
+                value
+            })
+            .collect();
+        let code = if list.is_empty() {
+            exit::FAILURE
+        } else {
+            exit::OK
+        };
+        cx.ui.document("find", code, &json!({"found": list}))?;
+        return Ok(code);
+    }
+    if found.is_empty() {
+        cx.ui.say(&format!(
+            "Nothing matches in {} snapshots.",
+            count(snapshots.len() as u64)
+        ));
+        return Ok(exit::FAILURE);
+    }
+    let rows: Vec<Vec<String>> = found
+        .iter()
+        .map(|f| {
+            let gone = if f.current { "" } else { "gone since" };
+            let path = cx.shown_absolute(&f.path);
+            let when = when::ago(cx.now, f.time);
+            vec![
+                f.snapshot.prefix(&ids),
+                when,
+                describe(&f.entry),
+                path,
+                gone.to_owned(),
+            ]
+        })
+        .collect();
+    let mut text = ui::table::table(&rows, "llrll").join("\n");
+    text.push('\n');
+    cx.ui.data(&text)?;
+    Ok(exit::OK)
+}
+
+pub(crate) fn cat(cx: &Context, args: &CatArgs) -> Result<u8, Failure> {
+    let repo = cx.repository()?;
+    let snapshots = repo.snapshots()?;
+    let picked = pick::pick(cx, &snapshots, args.at.as_deref(), &args.words)?;
+    let [wanted] = &picked.paths[..] else {
+        let what = if picked.paths.is_empty() {
+            "no file is named"
+        } else {
+            "more than one file is named"
+        };
+        return Err(Failure::usage(what, "bdr cat latest PATH"));
+    };
+    let id = picked.snapshot.id.prefix(&pick::ids(&snapshots));
+    let missing = || {
+        let path = format!("{}/{}", wanted.root, wanted.path);
+        Error::NoSuchPath {
+            path,
+            place: format!("snapshot {id}"),
+        }
+    };
+    let root = picked.snapshot.root(&wanted.root).ok_or_else(missing)?;
+    let listing = repo.listing(root)?;
+    let at = listing
+        .binary_search_by(|e| e.path.cmp(&wanted.path))
+        .map_err(|_| missing())?;
+    let entry = &listing[at];
+    match entry.kind {
+        Kind::File => {}
+        Kind::Dir => {
+            let message = format!("`{}` is a directory", wanted.path);
+            return Err(
+                Error::invalid(message, Some(&format!("bdr ls {id} {}", wanted.path))).into(),
+            );
+        }
+        other => {
+            let message = format!("`{}` is a {}, not a file", wanted.path, other.word());
+            return Err(Error::invalid(message, None).into());
+        }
+    }
+    if cx.ui.json {
+        // Bytes do not fit into a document; what they are does.
+        let mut data = ui::json::entry(&entry.path.to_path(root.path.as_path()), entry);
+        data["snapshot"] = picked.snapshot.id.to_string().into();
+        cx.ui.document("cat", exit::OK, &data)?;
+        return Ok(exit::OK);
+    }
+    let mut sink = Sink {
+        out: io::stdout().lock(),
+        failed: None,
+    };
+    let read = repo.read_content(entry, &mut sink);
+    // A reader that closed the pipe is not damage in the repository.
+    if let Some(error) = sink.failed.take() {
+        return Err(OutputError(error).into());
+    }
+    read?;
+    sink.out.flush().map_err(OutputError)?;
+    Ok(exit::OK)
+}
+
+/// Standard output that remembers why it failed.
+struct Sink {
+    out: io::StdoutLock<'static>,
+    failed: Option<io::Error>,
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write(bytes).inspect_err(|error| {
+            if error.kind() != io::ErrorKind::Interrupted {
+                self.failed = Some(io::Error::from(error.kind()));
+            }
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}

@@ -1,0 +1,352 @@
+//! `bdr guard`: snapshot, then run. Speaks on stderr only; stdout is the command's.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command as Process;
+
+use bdr::Error;
+use bdr::backup::BackupOptions;
+use bdr::config::OnFail;
+use bdr::guard::{self, GuardOptions, GuardOutcome, Protected};
+use bdr::monitor::size;
+use bdr::path::absolute;
+use bdr::repo::Repository;
+use bdr::repo::snapshot::{PathNote, Trigger};
+use clap::Args;
+use serde_json::json;
+
+use super::context::{Context, OPERATION_VARIABLE, guard_is_off, variable};
+use super::error::Failure;
+use super::{Cli, exit};
+use crate::ui::{self, Ui, count, plural, prompt};
+
+mod words;
+
+pub(crate) use words::shell_words;
+
+/// Take a snapshot, then run a command
+///
+/// Nothing is blocked: the snapshot is durable before the command starts, and `bdr undo` takes back what it changed.
+/// What the command names, the directory around you and your configured sources are covered. A command that only reads is
+/// run at once. The exit status is the command's own; 125 means that bdr failed and nothing was run.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr guard -- rm -rf build data
+  bdr guard --label deploy -- ./deploy.sh
+  bdr guard --path /srv/data -- make clean
+  bdr guard --max-bytes 250G -- rm -rf ~/videos
+  bdr guard --dry-run -- git clean -fdx")]
+pub(crate) struct GuardArgs {
+    /// Name the operation in the log
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
+    /// Cover this path too
+    #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
+    path: Vec<PathBuf>,
+    /// What to do when the snapshot fails
+    #[arg(
+        long,
+        value_enum,
+        value_name = "block|ask|run",
+        hide_possible_values = true
+    )]
+    on_fail: Option<OnFailArg>,
+    /// How many new bytes the snapshot may store, like 512M or 250G
+    #[arg(long, value_name = "SIZE", value_parser = bdr::config::parse_size)]
+    max_bytes: Option<u64>,
+    /// Print what would be covered; run nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND", value_hint = clap::ValueHint::CommandWithArguments)]
+    command: Vec<OsString>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum OnFailArg {
+    Block,
+    Ask,
+    Run,
+}
+
+impl From<OnFailArg> for OnFail {
+    fn from(arg: OnFailArg) -> Self {
+        match arg {
+            OnFailArg::Block => Self::Block,
+            OnFailArg::Ask => Self::Ask,
+            OnFailArg::Run => Self::Run,
+        }
+    }
+}
+
+/// Runs it and returns the exit code; does not return where the process becomes the command.
+pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
+    let unguarded = guard_is_off() || guard::is_read_only(&args.command);
+    if unguarded && !args.dry_run {
+        return become_command(&args.command, ui);
+    }
+    let cx = match Context::new(&cli.global, ui, &cli.command) {
+        Ok(cx) => cx,
+        Err(failure) => return not_protected(args, OnFail::Block, ui, None, &failure),
+    };
+    let from_environment = variable("BDR_GUARD_ON_FAIL").and_then(|v| OnFail::parse(v.to_str()?));
+    let on_fail = from_environment.unwrap_or(cx.config.guard.on_fail);
+    let attempt = open(&cx, args.dry_run).and_then(|repo| {
+        if args.dry_run {
+            return dry_run(&cx, &repo, args).map(|()| None);
+        }
+        protect(&cx, &repo, args, guard::OnFail::Block).map(Some)
+    });
+    match attempt {
+        Ok(Some(protected)) => execute(&cx, args, protected),
+        Ok(None) => exit::OK.into(),
+        Err(failure) if args.dry_run => failure.tell(&ui).into(),
+        Err(failure) => not_protected(args, on_fail, ui, Some(&cx), &failure),
+    }
+}
+
+/// Protection must not depend on set-up: the first guard on a machine makes the repository.
+fn open(cx: &Context, dry_run: bool) -> Result<Repository, Failure> {
+    match cx.repository() {
+        Err(Failure::Engine(error)) if matches!(*error, Error::NoRepository { .. }) && !dry_run => {
+            let repo = cx.create_repository(&cx.places.repository)?;
+            let place = cx.shown_absolute(&cx.places.repository);
+            cx.ui.say(&format!(
+                "bdr: made a repository in {place}; `bdr init` chooses what else to keep"
+            ));
+            Ok(repo)
+        }
+        other => other,
+    }
+}
+
+fn options(cx: &Context, args: &GuardArgs, on_fail: guard::OnFail) -> GuardOptions {
+    let mut backup = BackupOptions::new(Trigger::Guard, cx.now);
+    backup.host.clone_from(&cx.host);
+    backup.label.clone_from(&args.label);
+    backup.max_bytes = Some(args.max_bytes.unwrap_or(cx.config.guard.max_bytes));
+    backup.max_files = Some(cx.config.guard.max_files);
+    GuardOptions {
+        backup,
+        argv: args.command.clone(),
+        cwd: cx.cwd.clone(),
+        label: args.label.clone(),
+        on_fail,
+    }
+}
+
+fn roots(
+    cx: &Context,
+    repo: &Repository,
+    args: &GuardArgs,
+) -> Result<Vec<bdr::rules::Root>, Failure> {
+    let extra: Vec<PathBuf> = args
+        .path
+        .iter()
+        .map(|path| absolute(&cx.cwd, path))
+        .collect();
+    if let Some(missing) = extra.iter().find(|path| path.symlink_metadata().is_err()) {
+        let message = format!("there is no `{}`", cx.shown(missing));
+        return Err(Failure::usage(message, "leave out --path, or correct it"));
+    }
+    let home = cx.home.as_deref();
+    Ok(guard::capture_roots(
+        cx.roots(),
+        &args.command,
+        &cx.cwd,
+        home,
+        &extra,
+        repo.location(),
+    )?)
+}
+
+fn protect(
+    cx: &Context,
+    repo: &Repository,
+    args: &GuardArgs,
+    on_fail: guard::OnFail,
+) -> Result<Protected, Failure> {
+    let roots = roots(cx, repo, args)?;
+    Ok(guard::protect(
+        repo,
+        &roots,
+        &options(cx, args, on_fail),
+        &cx.progress(),
+    )?)
+}
+
+fn execute(cx: &Context, args: &GuardArgs, protected: Protected) -> i32 {
+    let report = protected.report();
+    let missed: Vec<&PathNote> = report
+        .problems
+        .iter()
+        .chain(&report.left_out)
+        .filter(|note| words::worth_a_word(cx, &args.command, note))
+        .collect();
+    words::name_missed(cx, &missed);
+    let operation = protected.operation();
+    let mut command = Process::new(&args.command[0]);
+    command
+        .args(&args.command[1..])
+        .env(OPERATION_VARIABLE, operation.to_string());
+    match protected.run(command) {
+        Ok(outcome) => {
+            tell(cx, &outcome);
+            end_like(outcome.status)
+        }
+        Err(Error::Io { source, .. }) => cannot_run(&args.command, &source, cx.ui),
+        Err(error) => {
+            Failure::from(error).tell(&cx.ui);
+            exit::NOT_RUN.into()
+        }
+    }
+}
+
+fn tell(cx: &Context, outcome: &GuardOutcome) {
+    if let Some(error) = &outcome.after_error {
+        cx.ui.warn(&format!(
+            "bdr: what it changed could not be recorded: {error} · undo: bdr undo"
+        ));
+    }
+    if cx.ui.json {
+        // Not on stdout: that is the command's.
+        let data = words::outcome(outcome);
+        cx.ui
+            .warn(ui::document("guard", exit::OK, &data).trim_end());
+    } else if outcome.after_error.is_none()
+        && let Some(summary) = words::summary(&outcome.operation)
+    {
+        let undo = cx.ui.err.bold("bdr undo");
+        cx.ui.say(&format!("bdr: {summary} · undo: {undo}"));
+    }
+}
+
+fn dry_run(cx: &Context, repo: &Repository, args: &GuardArgs) -> Result<(), Failure> {
+    let roots = roots(cx, repo, args)?;
+    let options = options(cx, args, guard::OnFail::Block);
+    let plan = guard::plan(repo, &roots, &options, &cx.progress())?;
+    let read_only = guard::is_read_only(&args.command);
+    if cx.ui.json {
+        let data = json!({
+            "read_only": read_only,
+            "roots": plan.roots.iter().map(|r| ui::json::with_path(&r.path, json!({
+                "name": r.name, "origin": format!("{:?}", r.origin).to_lowercase(),
+                "files": r.files, "bytes": r.bytes, "new_bytes": r.new_bytes,
+            }))).collect::<Vec<_>>(),
+            "left_out": ui::json::notes(&plan.left_out),
+        });
+        cx.ui.document("guard", exit::OK, &data)?;
+        return Ok(());
+    }
+    let mut text = if read_only {
+        "This command only reads: it would be run at once, without a snapshot.\n".to_owned()
+    } else {
+        "Before the command, a snapshot of (nothing was run):\n".to_owned()
+    };
+    let rows: Vec<Vec<String>> = plan
+        .roots
+        .iter()
+        .map(|r| {
+            let files = format!("{} files", count(r.files));
+            vec![
+                cx.shown_absolute(&r.path),
+                files,
+                size(r.bytes),
+                format!("{} new", size(r.new_bytes)),
+            ]
+        })
+        .collect();
+    for line in ui::table::table(&rows, "lrrr") {
+        text.push_str(&format!("  {line}\n"));
+    }
+    for note in &plan.left_out {
+        text.push_str(&format!(
+            "  not covered: {}  {}\n",
+            cx.shown(note.path.as_path()),
+            note.reason
+        ));
+    }
+    cx.ui.data(&text)?;
+    Ok(())
+}
+
+/// The snapshot failed: stop, ask or go on, as the user wants it.
+fn not_protected(
+    args: &GuardArgs,
+    default: OnFail,
+    ui: Ui,
+    cx: Option<&Context>,
+    failure: &Failure,
+) -> i32 {
+    let on_fail = args.on_fail.map_or(default, OnFail::from);
+    let refused =
+        matches!(failure, Failure::Engine(e) if matches!(**e, Error::WouldDeleteRepository { .. }));
+    let interrupted = failure.code() == exit::INTERRUPTED;
+    if ui.json {
+        ui.warn(failure.document().trim_end());
+    } else {
+        words::explain(&args.command, ui, cx, failure, refused);
+    }
+    let question = "Run it unprotected?";
+    let run = match on_fail {
+        _ if refused || interrupted => false,
+        OnFail::Run => true,
+        OnFail::Ask => ui.can_ask && prompt::confirm(question, false).unwrap_or(false),
+        OnFail::Block => false,
+    };
+    if !run {
+        return exit::NOT_RUN.into();
+    }
+    ui.say("bdr: running it unprotected; undo will not know of it");
+    // The operation log gets a record where it can be written.
+    let recorded = cx.and_then(|cx| {
+        let repo = open(cx, false).ok()?;
+        protect(cx, &repo, args, guard::OnFail::Run).ok()
+    });
+    match (cx, recorded) {
+        (Some(cx), Some(protected)) => execute(cx, args, protected),
+        _ => become_command(&args.command, ui),
+    }
+}
+
+fn cannot_run(command: &[OsString], error: &std::io::Error, ui: Ui) -> i32 {
+    let name = bdr::path::show(&command[0]);
+    ui.warn(&format!("bdr: cannot run `{name}`: {error}"));
+    match error.kind() {
+        std::io::ErrorKind::NotFound => exit::NOT_FOUND.into(),
+        _ => exit::NOT_EXECUTABLE.into(),
+    }
+}
+
+/// Becomes the command: same process, terminal and signals, nothing of bdr left.
+#[cfg(unix)]
+fn become_command(command: &[OsString], ui: Ui) -> i32 {
+    use std::os::unix::process::CommandExt as _;
+    let error = Process::new(&command[0]).args(&command[1..]).exec();
+    cannot_run(command, &error, ui)
+}
+
+#[cfg(not(unix))]
+fn become_command(command: &[OsString], ui: Ui) -> i32 {
+    match Process::new(&command[0]).args(&command[1..]).status() {
+        Ok(status) => status.code().unwrap_or(exit::FAILURE.into()),
+        Err(error) => cannot_run(command, &error, ui),
+    }
+}
+
+/// Ends as the command did: a shell loop stops on Ctrl-C only if it sees the signal itself.
+fn end_like(status: std::process::ExitStatus) -> i32 {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        // It comes back only if the signal could not be raised.
+        let _ = signal_hook::low_level::emulate_default_handler(signal);
+        return 128 + signal;
+    }
+    status.code().unwrap_or(exit::FAILURE.into())
+}
+
+/// Returns "3 files deleted (4.1 MiB)" and the like.
+pub(crate) fn deleted_words(files: u64, bytes: u64) -> String {
+    format!("{} deleted ({})", plural(files, "file"), size(bytes))
+}

@@ -1,0 +1,211 @@
+//! What a guard says.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use bdr::Error;
+use bdr::guard::GuardOutcome;
+use bdr::monitor::size;
+use bdr::path::{absolute, os_to_bytes, show};
+use bdr::repo::oplog::Operation;
+use bdr::repo::snapshot::PathNote;
+use serde_json::{Value, json};
+
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::ui::{self, Ui, plural};
+
+/// Returns what was destroyed, or nothing if nothing was.
+pub(super) fn summary(operation: &Operation) -> Option<String> {
+    let end = operation.end.as_ref()?;
+    let (deleted, _, modified) = operation.counts();
+    let removed = || end.roots.iter().flat_map(|root| &root.removed);
+    let mut parts = Vec::new();
+    if deleted > 0 {
+        let bytes = end.roots.iter().map(|root| root.deleted_bytes).sum();
+        parts.push(super::deleted_words(deleted, bytes));
+    } else if removed().next().is_some() {
+        // Symlinks, empty directories.
+        parts.push(format!(
+            "{} deleted",
+            plural(removed().count() as u64, "path")
+        ));
+    }
+    if modified > 0 {
+        parts.push(format!("{} changed", plural(modified, "file")));
+    }
+    let is_database = |name: &[u8]| {
+        [&b".db"[..], b".sqlite", b".sqlite3"]
+            .iter()
+            .any(|end| name.ends_with(end))
+    };
+    let databases = removed().filter(|path| is_database(path.name())).count() as u64;
+    if databases > 0 {
+        parts.push(plural(databases, "database"));
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// Returns the data of `--json`.
+pub(super) fn outcome(outcome: &GuardOutcome) -> Value {
+    let operation = &outcome.operation;
+    let (deleted, created, modified) = operation.counts();
+    let end = operation.end.as_ref();
+    json!({
+        "operation": operation.begin.id.to_string(),
+        "snapshot": operation.begin.before.map(|id| id.to_string()),
+        "exit": end.and_then(|end| end.exit),
+        "signal": end.and_then(|end| end.signal),
+        "deleted": deleted,
+        "created": created,
+        "modified": modified,
+        "deleted_bytes": end.map(|end| end.roots.iter().map(|r| r.deleted_bytes).sum::<u64>()),
+        "not_captured": ui::json::notes(&operation.begin.not_captured),
+        "recorded": outcome.after_error.is_none(),
+    })
+}
+
+/// Returns true if a path that is not captured should be named before the command runs.
+///
+/// What is left out by rule (rebuildable, excluded, bdr's own) is named only if the command names it or something above.
+pub(super) fn worth_a_word(cx: &Context, command: &[OsString], note: &PathNote) -> bool {
+    if !matches!(
+        note.reason.as_str(),
+        "rebuildable" | "excluded" | "bdr's own"
+    ) {
+        return true;
+    }
+    let path = note.path.as_path();
+    command
+        .iter()
+        .skip(1)
+        .filter(|arg| !os_to_bytes(arg).starts_with(b"-"))
+        .any(|arg| {
+            let operand = absolute(&cx.cwd, Path::new(arg));
+            operand.symlink_metadata().is_ok() && path.starts_with(&operand)
+        })
+}
+
+/// Names at most three.
+pub(super) fn name_missed(cx: &Context, missed: &[&PathNote]) {
+    for note in missed.iter().take(3) {
+        let path = cx.shown(note.path.as_path());
+        cx.ui.say(&format!(
+            "bdr: not captured: {path} ({}); undo will not bring it back",
+            note.reason
+        ));
+    }
+    if missed.len() > 3 {
+        cx.ui
+            .say(&format!("bdr: not captured: and {} more", missed.len() - 3));
+    }
+}
+
+/// Says why the command is not protected, and the two ways to go on.
+pub(super) fn explain(
+    command: &[OsString],
+    ui: Ui,
+    cx: Option<&Context>,
+    failure: &Failure,
+    refused: bool,
+) {
+    let message = match (failure, cx) {
+        (Failure::Engine(error), Some(cx)) => in_short(error, cx),
+        _ => failure.message(),
+    };
+    let causes: String = failure
+        .causes()
+        .iter()
+        .map(|cause| format!(": {cause}"))
+        .collect();
+    let mut first = message.chars();
+    let upper: String = first
+        .next()
+        .map(|c| c.to_uppercase().chain(first).collect())
+        .unwrap_or_default();
+    ui.warn(&format!("bdr: {} {upper}{causes}.", ui.err.red("not run.")));
+    if refused {
+        return;
+    }
+    let command = shell_words(command);
+    if let Failure::Engine(error) = failure
+        && let Error::OverBudget { bytes, .. } = **error
+    {
+        let enough = budget_for(bytes);
+        ui.warn(&format!(
+            "  protect it anyway:   bdr guard --max-bytes {enough} -- {command}"
+        ));
+    } else if let Some(hint) = failure.hint() {
+        ui.warn(&format!("  mend it:             {hint}"));
+    }
+    ui.warn(&format!(
+        "  run it unprotected:  bdr guard --on-fail run -- {command}"
+    ));
+}
+
+/// Shows paths below HOME with `~`, as the user wrote them.
+fn in_short(error: &Error, cx: &Context) -> String {
+    match error {
+        Error::OverBudget {
+            path,
+            bytes,
+            budget,
+        } => {
+            let path = cx.shown_absolute(path);
+            format!(
+                "{path} holds {}; the budget is {}",
+                size(*bytes),
+                size(*budget)
+            )
+        }
+        Error::WouldDeleteRepository { path } => {
+            let path = cx.shown_absolute(path);
+            format!("this would delete bdr's own repository ({path}), and the way back with it")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Returns a round size that is somewhat more than `bytes`.
+fn budget_for(bytes: u64) -> String {
+    let roomy = bytes.saturating_add(bytes / 8);
+    match roomy {
+        0..0x4000_0000 => format!("{}M", (roomy >> 20) + 1),
+        _ => format!("{}G", (roomy >> 30) + 1),
+    }
+}
+
+/// Returns a command as a POSIX shell would read it.
+pub(crate) fn shell_words(argv: &[OsString]) -> String {
+    let word = |arg: &OsString| {
+        let text = show(arg);
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+~".contains(c);
+        if !text.is_empty() && text.chars().all(plain) {
+            text
+        } else {
+            format!("'{}'", text.replace('\'', "'\\''"))
+        }
+    };
+    argv.iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_can_be_pasted_back() {
+        let argv: Vec<OsString> = ["rm", "-rf", "my dir", "it's", "", "a/b.c"]
+            .map(OsString::from)
+            .to_vec();
+        assert_eq!(shell_words(&argv), "rm -rf 'my dir' 'it'\\''s' '' a/b.c");
+    }
+
+    #[test]
+    fn the_suggested_budget_is_enough() {
+        for bytes in [1_u64, 600 << 20, 212 << 30] {
+            let text = budget_for(bytes);
+            assert!(bdr::config::parse_size(&text).unwrap() > bytes, "{text}");
+        }
+    }
+}

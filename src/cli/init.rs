@@ -1,0 +1,417 @@
+//! `bdr init`: finds what is worth keeping, asks, writes the configuration, makes the first backup.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use bdr::backup::{BackupOptions, BackupReport, backup};
+use bdr::config::{Config, Criticality, Source};
+use bdr::discover::{Discovery, Found, Places, discover};
+use bdr::fsutil;
+use bdr::monitor::size;
+use bdr::path::{absolute, os_from_bytes, os_to_bytes, show};
+use bdr::repo::Repository;
+use bdr::repo::snapshot::Trigger;
+use bdr::rules::{Rules, check_source_name};
+use bdr::verify::{VerifyLevel, verify};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::backup as backups;
+use super::context::{Context, read_config};
+use super::error::Failure;
+use super::{exit, pick};
+use crate::ui::{self, count, prompt};
+
+/// What the agents' state may have: transcripts grow without end.
+const AGENTS_BUDGET: u64 = 256 << 20;
+
+/// Choose what to back up, and make the first backup
+///
+/// Looks for your workspace's state, coding agents' configuration and dotfiles, shows what it found, writes a commented
+/// configuration and makes the first backup. A configuration that is there is kept unless --yes; a repository that is there
+/// is used.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr init
+  bdr init --yes
+  bdr init --yes --repository /mnt/disk/bdr --source notes=~/notes --source key=~/.ssh/config")]
+pub(crate) struct InitArgs {
+    /// Do not ask; replace an existing configuration (the old one is kept beside it)
+    #[arg(long, short)]
+    yes: bool,
+    /// Keep this directory or file, instead of what is found; may be repeated
+    #[arg(long, value_name = "NAME=PATH")]
+    source: Vec<OsString>,
+    /// Make no backup now
+    #[arg(long)]
+    no_backup: bool,
+}
+
+pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
+    if !args.yes && !cx.ui.can_ask {
+        return Err(Failure::usage("there is nobody to ask", "bdr init --yes"));
+    }
+    let (sources, discovery) = if args.source.is_empty() {
+        let discovery = look_around(cx)?;
+        (
+            discovery.found.iter().map(|f| f.source.clone()).collect(),
+            Some(discovery),
+        )
+    } else {
+        (typed_sources(cx, &args.source)?, None)
+    };
+    if sources.is_empty() {
+        let message = "nothing was found that looks worth keeping";
+        return Err(Failure::usage(
+            message,
+            "name it: bdr init --source NAME=PATH",
+        ));
+    }
+    if let (Some(discovery), false) = (&discovery, cx.ui.json) {
+        cx.ui.report(&found_text(cx, discovery))?;
+    }
+    let old = old_config(cx)?;
+    let Some(dir) = choose(cx, args, &old)? else {
+        cx.ui.warn("Nothing was written.");
+        return Ok(exit::PARTIAL);
+    };
+    // The repository first: if it cannot be there, no configuration says it is.
+    let repo = cx.create_repository(&dir)?;
+    let config = Config {
+        repository: (dir != cx.places.default_repository).then_some(dir),
+        sources,
+        guard: match &old {
+            Old::Readable(config, _) => config.guard.clone(),
+            _ => bdr::config::GuardConfig::default(),
+        },
+    };
+    let kept = write_config(cx, &config, &old)?;
+    let done = if args.no_backup {
+        None
+    } else {
+        Some(first_backup(cx, &repo, &config)?)
+    };
+    let drill_failed = done.as_ref().is_some_and(|done| !done.drill_passed);
+    let code = match &done {
+        Some(_) if drill_failed => exit::DAMAGED,
+        Some(done) => backups::code(&done.report),
+        None => exit::OK,
+    };
+    if cx.ui.json {
+        let data = data(cx, &repo, &config, discovery.as_ref(), done.as_ref());
+        cx.ui.document("init", code, &data)?;
+    } else {
+        cx.ui
+            .report(&ending(cx, args, &repo, kept.as_deref(), done.as_ref())?)?;
+    }
+    Ok(code)
+}
+
+fn look_around(cx: &Context) -> Result<Discovery, Failure> {
+    let workspace = cx.workspace();
+    let never = [cx.places.repository.clone(), cx.places.cache.clone()];
+    let places = Places {
+        home: cx.home.as_deref(),
+        workspace: Some(&workspace),
+        never: &never,
+        budget: AGENTS_BUDGET,
+    };
+    Ok(discover(&places)?)
+}
+
+fn typed_sources(cx: &Context, typed: &[OsString]) -> Result<Vec<Source>, Failure> {
+    let mut sources: Vec<Source> = Vec::new();
+    for text in typed {
+        let bytes = os_to_bytes(text);
+        let at = bytes.iter().position(|b| *b == b'=').ok_or_else(|| {
+            Failure::usage(
+                format!("`{}` has no name", show(text)),
+                "--source NAME=PATH",
+            )
+        })?;
+        let name = String::from_utf8_lossy(&bytes[..at]).into_owned();
+        check_source_name(&name)?;
+        if sources.iter().any(|s| s.name == name) {
+            return Err(Failure::usage(
+                format!("two sources are called `{name}`"),
+                "rename one",
+            ));
+        }
+        let path = expanded(cx, &os_from_bytes(&bytes[at + 1..]));
+        if path.symlink_metadata().is_err() {
+            let message = format!(
+                "there is no `{}` to be source `{name}`",
+                show(path.as_os_str())
+            );
+            return Err(Failure::usage(
+                message,
+                "correct the path, or make it first",
+            ));
+        }
+        let (rules, criticality) = (Rules::default(), Criticality::Irreplaceable);
+        sources.push(Source {
+            name,
+            path,
+            rules,
+            criticality,
+        });
+    }
+    sources.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(sources)
+}
+
+/// A shell leaves the `~` of `NAME=~/x` alone.
+fn expanded(cx: &Context, path: &OsStr) -> PathBuf {
+    match (Path::new(path).strip_prefix("~"), &cx.home) {
+        (Ok(rest), Some(home)) => absolute(&cx.cwd, &home.join(rest)),
+        _ => absolute(&cx.cwd, Path::new(path)),
+    }
+}
+
+/// The configuration that is there.
+enum Old {
+    None,
+    Readable(Config, Vec<u8>),
+    Broken(Vec<u8>),
+}
+
+fn old_config(cx: &Context) -> Result<Old, Failure> {
+    let path = &cx.places.config;
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Old::None),
+        Err(error) => return Err(bdr::Error::io("read", path, error).into()),
+    };
+    Ok(match read_config(path, cx.home.as_deref()) {
+        Ok(config) => Old::Readable(config, bytes),
+        Err(_) => Old::Broken(bytes),
+    })
+}
+
+/// Asks what the flags leave open; returns where the repository goes, or nothing if the user wants none of it.
+fn choose(cx: &Context, args: &InitArgs, old: &Old) -> Result<Option<PathBuf>, Failure> {
+    let dir = cx.places.repository.clone();
+    if args.yes {
+        return Ok(Some(dir));
+    }
+    if !matches!(old, Old::None) {
+        let shown = cx.shown_absolute(&cx.places.config);
+        if !prompt::confirm(&format!("{shown} is there already. Replace it?"), false)? {
+            return Ok(None);
+        }
+    }
+    if prompt::confirm(
+        &format!("Keep backups in {}?", cx.shown_absolute(&dir)),
+        true,
+    )? {
+        return Ok(Some(dir));
+    }
+    let other = prompt::line("Where (empty: nowhere)", "")?;
+    let other = other.trim();
+    Ok((!other.is_empty()).then(|| expanded(cx, other.as_ref())))
+}
+
+/// Writes it; returns where the one that was there is now.
+fn write_config(cx: &Context, config: &Config, old: &Old) -> Result<Option<PathBuf>, Failure> {
+    let path = &cx.places.config;
+    let text = config.to_toml(cx.home.as_deref())?;
+    if let Some(parent) = path.parent() {
+        fsutil::create_dir_private(parent)?;
+    }
+    let kept = match old {
+        Old::Readable(_, bytes) | Old::Broken(bytes) if *bytes != text.as_bytes() => {
+            let kept = path.with_extension("toml.old");
+            fsutil::write_atomic(&kept, bytes, 0o600)?;
+            Some(kept)
+        }
+        _ => None,
+    };
+    fsutil::write_atomic(path, text.as_bytes(), 0o600)?;
+    Ok(kept)
+}
+
+struct Done {
+    report: BackupReport,
+    drill_passed: bool,
+}
+
+/// The first backup, and the proof that it can be restored.
+fn first_backup(cx: &Context, repo: &Repository, config: &Config) -> Result<Done, Failure> {
+    let roots: Vec<_> = config.sources.iter().map(Source::root).collect();
+    let mut options = BackupOptions::new(Trigger::Init, cx.now);
+    options.full = true;
+    options.host.clone_from(&cx.host);
+    let mut report = backup(repo, &roots, &options, &cx.progress())?;
+    backups::add_missing(&mut report, &roots);
+    let scratch = super::verify::scratch(repo.cache())?;
+    let only = Some(report.snapshot.id);
+    let drill = verify(
+        repo,
+        only,
+        VerifyLevel::Restore,
+        Some(scratch.path()),
+        &cx.progress(),
+    )?;
+    Ok(Done {
+        report,
+        drill_passed: drill.damage.is_empty(),
+    })
+}
+
+fn found_text(cx: &Context, discovery: &Discovery) -> String {
+    let rows: Vec<Vec<String>> = discovery
+        .found
+        .iter()
+        .map(|f| {
+            vec![
+                f.source.name.clone(),
+                where_found(cx, f),
+                format!("{} files", count(f.files)),
+                size(f.bytes),
+                match f.source.criticality {
+                    Criticality::Irreplaceable => "irreplaceable".to_owned(),
+                    Criticality::Tedious => "tedious to recreate".to_owned(),
+                },
+            ]
+        })
+        .collect();
+    let mut text = "Found:\n".to_owned();
+    for line in ui::table::table(&rows, "llrrl") {
+        text.push_str(&format!("  {line}\n"));
+    }
+    if !discovery.rebuildable.is_empty() {
+        let mut names: Vec<String> = discovery
+            .rebuildable
+            .iter()
+            .filter_map(|path| path.file_name().map(show))
+            .collect();
+        names.sort();
+        names.dedup();
+        let more = if names.len() > 4 { " and the like" } else { "" };
+        names.truncate(4);
+        text.push_str(&format!(
+            "Left out, can be rebuilt: {}{more}.\n",
+            names.join(", ")
+        ));
+    }
+    for (path, bytes) in discovery.found.iter().flat_map(|f| &f.over_budget) {
+        let (path, budget) = (cx.shown_absolute(path), size(AGENTS_BUDGET));
+        text.push_str(&format!(
+            "Left out: {path}  {}, to stay within {budget}.\n",
+            size(*bytes)
+        ));
+    }
+    for path in discovery.found.iter().flat_map(|f| &f.links) {
+        let path = cx.shown_absolute(path);
+        text.push_str(&format!(
+            "Note: {path} is a symlink; name its target with --source to keep that.\n"
+        ));
+    }
+    text
+}
+
+fn where_found(cx: &Context, found: &Found) -> String {
+    let root = cx.shown_absolute(&found.source.path);
+    match (found.source.name.as_str(), found.more) {
+        ("workspace", _) if !found.source.rules.include.is_empty() => format!("{root} (its state)"),
+        (_, _) if found.source.rules.include.is_empty() => root,
+        (_, 0) => cx.shown_absolute(&found.first),
+        (_, more) => format!(
+            "{} and {} more",
+            cx.shown_absolute(&found.first),
+            count(more as u64)
+        ),
+    }
+}
+
+fn ending(
+    cx: &Context,
+    args: &InitArgs,
+    repo: &Repository,
+    kept: Option<&Path>,
+    done: Option<&Done>,
+) -> Result<String, Failure> {
+    let mut text = format!("Configuration: {}\n", cx.shown_absolute(&cx.places.config));
+    if let Some(kept) = kept {
+        text.push_str(&format!("The one before: {}\n", cx.shown_absolute(kept)));
+    }
+    match done {
+        Some(done) => {
+            let id = done
+                .report
+                .snapshot
+                .id
+                .prefix(&pick::ids(&repo.snapshots()?));
+            text.push_str(&backups::text(cx, &done.report, Some(&id)));
+            if done.drill_passed {
+                text.push_str(" First restore drill passed.\n");
+            } else {
+                text.push_str(
+                    "\nThe first restore drill failed: bdr verify latest --level restore\n",
+                );
+            }
+        }
+        None => text.push_str("No backup was made: bdr backup\n"),
+    }
+    text.push_str(&format!(
+        "Same without questions: {}\n",
+        equivalent(cx, args, repo)
+    ));
+    text.push_str("Try it: bdr guard -- rm -rf <something you like>\n");
+    Ok(text)
+}
+
+/// Returns the command that does the same without asking.
+fn equivalent(cx: &Context, args: &InitArgs, repo: &Repository) -> String {
+    let mut argv: Vec<OsString> = ["bdr", "init", "--yes"].map(OsString::from).to_vec();
+    if repo.location() != cx.places.default_repository {
+        argv.push("--repository".into());
+        argv.push(repo.location().into());
+    }
+    for source in &args.source {
+        argv.push("--source".into());
+        argv.push(source.clone());
+    }
+    if args.no_backup {
+        argv.push("--no-backup".into());
+    }
+    super::guard::shell_words(&argv)
+}
+
+fn data(
+    cx: &Context,
+    repo: &Repository,
+    config: &Config,
+    discovery: Option<&Discovery>,
+    done: Option<&Done>,
+) -> Value {
+    let mut data = serde_json::Map::new();
+    ui::json::put_name(&mut data, "config", cx.places.config.as_os_str());
+    ui::json::put_name(&mut data, "repository", repo.location().as_os_str());
+    let sources: Vec<Value> = config
+        .sources
+        .iter()
+        .map(|source| {
+            let found =
+                discovery.and_then(|d| d.found.iter().find(|f| f.source.name == source.name));
+            let rest = json!({
+                "name": source.name,
+                "criticality": source.criticality.word(),
+                "files": found.map(|f| f.files),
+                "bytes": found.map(|f| f.bytes),
+            });
+            ui::json::with_path(&source.path, rest)
+        })
+        .collect();
+    data.insert("sources".into(), sources.into());
+    data.insert(
+        "backup".into(),
+        done.map(|done| backups::data(&done.report)).into(),
+    );
+    data.insert(
+        "drill_passed".into(),
+        done.map(|done| done.drill_passed).into(),
+    );
+    Value::Object(data)
+}

@@ -1,0 +1,323 @@
+//! `bdr log`, `bdr show`.
+
+use bdr::id::Id;
+use bdr::manifest::Kind;
+use bdr::monitor::size;
+use bdr::repo::oplog::{Operation, OperationKind, RootChanges, resolve};
+use bdr::repo::snapshot::Snapshot;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::error::Failure;
+use super::exit;
+use super::guard::deleted_words;
+use crate::ui::{self, count, when};
+
+/// List operations, newest first
+///
+/// Each line: id, age, command, files deleted (−), created (+) and changed (~).
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr log
+  bdr log -n 0          all of them
+  bdr log --json | jq '.data.operations[0]'")]
+pub(crate) struct LogArgs {
+    /// How many to list; 0 for all
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 40)]
+    limit: usize,
+}
+
+/// Show what an operation changed
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr show 7f3a
+  bdr show 7f3a --json")]
+pub(crate) struct ShowArgs {
+    /// Operation, as in `bdr log`
+    #[arg(value_name = "OP")]
+    operation: String,
+}
+
+/// Returns what an operation was, in a line.
+pub(crate) fn title(operation: &Operation, ids: &[Id]) -> String {
+    let begin = &operation.begin;
+    let target = begin.undoes.map(|id| id.prefix(ids));
+    let mut title = match (begin.kind, target) {
+        (OperationKind::Undo | OperationKind::Redo, Some(target)) => {
+            format!("{} {target}", begin.kind.word())
+        }
+        (OperationKind::Restore, _) => match &begin.restore {
+            Some(journal) => format!("restore from {}", journal.snapshot.prefix(ids)),
+            None => "restore".to_owned(),
+        },
+        _ => {
+            let argv: Vec<_> = begin.argv.iter().map(|arg| arg.0.clone()).collect();
+            super::guard::shell_words(&argv)
+        }
+    };
+    if let Some(label) = &begin.label {
+        title = format!("{}: {title}", bdr::path::show(label.as_ref()));
+    }
+    title
+}
+
+/// Returns "−313 +2 ~14".
+fn counts(operation: &Operation) -> String {
+    if operation.end.is_none() {
+        return String::new();
+    }
+    let (deleted, created, modified) = operation.counts();
+    let parts: Vec<String> = [('−', deleted), ('+', created), ('~', modified)]
+        .into_iter()
+        .filter(|(_, n)| *n > 0)
+        .map(|(sign, n)| format!("{sign}{}", count(n)))
+        .collect();
+    if parts.is_empty() {
+        "no change".to_owned()
+    } else {
+        parts.join(" ")
+    }
+}
+
+fn remarks(operation: &Operation) -> String {
+    let begin = &operation.begin;
+    let mut remarks = Vec::new();
+    if operation.undone_by.is_some() {
+        remarks.push("undone".to_owned());
+    }
+    if begin.before.is_none() {
+        remarks.push("unprotected".to_owned());
+    }
+    match &operation.end {
+        None => remarks.push("unfinished".to_owned()),
+        Some(end) => match (end.exit, end.signal) {
+            (_, Some(signal)) => remarks.push(format!("signal {signal}")),
+            (Some(code), _) if code != 0 => remarks.push(format!("exit {code}")),
+            _ => {}
+        },
+    }
+    if !begin.not_captured.is_empty() {
+        remarks.push(format!(
+            "{} not captured",
+            count(begin.not_captured.len() as u64)
+        ));
+    }
+    remarks.join(", ")
+}
+
+pub(crate) fn log(cx: &Context, args: &LogArgs) -> Result<u8, Failure> {
+    let repo = cx.repository()?;
+    let operations = repo.operations()?;
+    let ids: Vec<Id> = operations.iter().map(|o| o.begin.id).collect();
+    let limit = if args.limit == 0 {
+        usize::MAX
+    } else {
+        args.limit
+    };
+    let shown = || operations.iter().rev().take(limit);
+    if cx.ui.json {
+        let list: Vec<Value> = shown().map(|o| summary(o, &ids)).collect();
+        let data = json!({"operations": list, "total": operations.len()});
+        cx.ui.document("log", exit::OK, &data)?;
+        return Ok(exit::OK);
+    }
+    if operations.is_empty() {
+        cx.ui
+            .say("No operations yet. Try it: bdr guard -- rm -rf <something you like>");
+        return Ok(exit::OK);
+    }
+    let rows: Vec<Vec<String>> = shown()
+        .map(|o| {
+            let id = o.begin.id.prefix(&ids);
+            let title: String = shorten(&title(o, &ids), 60);
+            vec![
+                id,
+                when::age(cx.now, o.begin.time),
+                title,
+                counts(o),
+                remarks(o),
+            ]
+        })
+        .collect();
+    let mut text = String::new();
+    for (i, line) in ui::table::table(&rows, "lllll").iter().enumerate() {
+        let undone = rows[i][4].starts_with("undone");
+        let line = if undone {
+            cx.ui.out.dim(line)
+        } else {
+            line.clone()
+        };
+        text.push_str(&format!("{} {line}\n", if i == 0 { "@" } else { "│" }));
+    }
+    let hidden = operations.len().saturating_sub(limit);
+    if hidden > 0 {
+        text.push_str(&format!(
+            "  and {} older: bdr log -n 0\n",
+            count(hidden as u64)
+        ));
+    }
+    cx.ui.data(&text)?;
+    Ok(exit::OK)
+}
+
+pub(crate) fn show(cx: &Context, args: &ShowArgs) -> Result<u8, Failure> {
+    let repo = cx.repository()?;
+    let operations = repo.operations()?;
+    let operation = resolve(&operations, &args.operation)?;
+    let ids: Vec<Id> = operations.iter().map(|o| o.begin.id).collect();
+    // Roots have their paths in the snapshot; without it the changes still have names.
+    let snapshot = operation.begin.before.and_then(|id| repo.snapshot(id).ok());
+    if cx.ui.json {
+        let mut data = summary(operation, &ids);
+        data["not_captured"] = ui::json::notes(&operation.begin.not_captured);
+        data["changes"] = changes_data(operation, snapshot.as_ref());
+        cx.ui.document("show", exit::OK, &data)?;
+        return Ok(exit::OK);
+    }
+    let begin = &operation.begin;
+    let mut text = format!(
+        "{}  {}\n",
+        cx.ui.out.yellow(&begin.id.prefix(&ids)),
+        title(operation, &ids)
+    );
+    let time = format!(
+        "{}, {}",
+        when::local(begin.time),
+        when::ago(cx.now, begin.time)
+    );
+    text.push_str(&format!("  when      {time}\n"));
+    text.push_str(&format!(
+        "  where     {}\n",
+        cx.shown_absolute(begin.cwd.as_path())
+    ));
+    let before = begin
+        .before
+        .map_or("none: it ran unprotected".to_owned(), |id| {
+            repo.snapshots()
+                .map_or_else(|_| id.to_string(), |all| id.prefix(&super::pick::ids(&all)))
+        });
+    text.push_str(&format!("  snapshot  {before}\n"));
+    let remarks = remarks(operation);
+    if !remarks.is_empty() {
+        text.push_str(&format!("  note      {remarks}\n"));
+    }
+    for note in &begin.not_captured {
+        let path = cx.shown_absolute(note.path.as_path());
+        text.push_str(&format!("  not captured: {path}  {}\n", note.reason));
+    }
+    for root in operation.end.iter().flat_map(|end| &end.roots) {
+        text.push_str(&changes(cx, root, snapshot.as_ref()));
+    }
+    if operation.is_undoable() {
+        let undo = format!("bdr undo {}", begin.id.prefix(&ids));
+        text.push_str(&format!("Take it back: {}\n", cx.ui.out.bold(&undo)));
+    }
+    cx.ui.data(&text)?;
+    Ok(exit::OK)
+}
+
+fn changes(cx: &Context, root: &RootChanges, snapshot: Option<&Snapshot>) -> String {
+    let base = root_path(root, snapshot);
+    let shown = |path: &bdr::path::RepoPath| cx.shown_absolute(&path.to_path(&base));
+    let mut text = format!("{}\n", cx.shown_absolute(&base));
+    if root.deleted_files > 0 {
+        let words = deleted_words(root.deleted_files, root.deleted_bytes);
+        text = format!("{}  {words}\n", cx.shown_absolute(&base));
+    }
+    for path in &root.removed {
+        text.push_str(&format!(
+            "  {}\n",
+            cx.ui.out.red(&format!("- {}", shown(path)))
+        ));
+    }
+    for (sign, stamps) in [('+', &root.created), ('~', &root.modified)] {
+        for stamp in stamps {
+            let path = shown(&stamp.path);
+            let line = match stamp.kind {
+                Kind::File => format!("{sign} {path}  {}", size(stamp.size)),
+                _ => format!("{sign} {path}  {}", stamp.kind.word()),
+            };
+            let line = if sign == '+' {
+                cx.ui.out.green(&line)
+            } else {
+                cx.ui.out.yellow(&line)
+            };
+            text.push_str(&format!("  {line}\n"));
+        }
+    }
+    text
+}
+
+fn root_path(root: &RootChanges, snapshot: Option<&Snapshot>) -> std::path::PathBuf {
+    let record = snapshot.and_then(|snapshot| snapshot.root(&root.name));
+    record.map_or_else(
+        || root.name.clone().into(),
+        |record| record.path.as_path().to_owned(),
+    )
+}
+
+fn summary(operation: &Operation, ids: &[Id]) -> Value {
+    let begin = &operation.begin;
+    let (deleted, created, modified) = operation.counts();
+    let end = operation.end.as_ref();
+    let mut map = serde_json::Map::new();
+    ui::json::put_name(&mut map, "cwd", &begin.cwd.0);
+    let rest = json!({
+        "id": begin.id.to_string(),
+        "short": begin.id.prefix(ids),
+        "kind": begin.kind.word(),
+        "time": when::utc(begin.time),
+        "argv": ui::json::argv(&begin.argv),
+        "label": begin.label,
+        "snapshot": begin.before.map(|id| id.to_string()),
+        "undoes": begin.undoes.map(|id| id.to_string()),
+        "undone_by": operation.undone_by.map(|id| id.to_string()),
+        "undoable": operation.is_undoable(),
+        "finished": end.is_some(),
+        "exit": end.and_then(|end| end.exit),
+        "signal": end.and_then(|end| end.signal),
+        "elapsed_ms": end.map(|end| end.elapsed_ms),
+        "deleted": deleted,
+        "created": created,
+        "modified": modified,
+        "not_captured_count": begin.not_captured.len(),
+    });
+    if let Value::Object(rest) = rest {
+        map.extend(rest);
+    }
+    Value::Object(map)
+}
+
+fn changes_data(operation: &Operation, snapshot: Option<&Snapshot>) -> Value {
+    let mut list = Vec::new();
+    for root in operation.end.iter().flat_map(|end| &end.roots) {
+        let base = root_path(root, snapshot);
+        for path in &root.removed {
+            list.push(ui::json::with_path(
+                &path.to_path(&base),
+                json!({"change": "deleted"}),
+            ));
+        }
+        for (change, stamps) in [("created", &root.created), ("modified", &root.modified)] {
+            for stamp in stamps {
+                let rest = json!({
+                    "change": change, "kind": ui::json::kind(stamp.kind), "bytes": stamp.size,
+                });
+                list.push(ui::json::with_path(&stamp.path.to_path(&base), rest));
+            }
+        }
+    }
+    Value::Array(list)
+}
+
+fn shorten(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(width - 1).collect();
+    short.push('…');
+    short
+}

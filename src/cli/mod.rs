@@ -1,0 +1,222 @@
+//! The command line: what can be typed, and who answers.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::ui::{ColorChoice, Ui};
+use context::Context;
+use error::Failure;
+
+mod backup;
+mod config;
+mod context;
+mod demo;
+mod diff;
+mod doctor;
+mod error;
+pub(crate) mod exit;
+mod files;
+mod guard;
+mod init;
+mod log;
+mod pick;
+mod restore;
+mod snapshots;
+mod time;
+mod undo;
+mod verify;
+
+/// Snapshot, then allow: make destructive commands undoable and keep backups
+///
+/// `bdr guard -- COMMAND` takes a snapshot and runs the command; `bdr undo` takes back what it changed.
+/// The same engine keeps backups of your workspace.
+#[derive(Debug, Parser)]
+#[command(name = "bdr", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "\
+Examples:
+  bdr guard -- rm -rf build data     take a snapshot, then run the command
+  bdr undo                           take back what it changed
+  bdr init                           choose what to back up
+  bdr restore latest notes.md        bring a file back
+
+Exit codes: 0 ok, 1 failure, 2 usage, 3 partial, 4 damage found, 10 no repository, 11 busy, 130 interrupted;
+`bdr guard` ends as its command does (125: not run, 126: cannot be executed, 127: not found).
+Environment: BDR_HOME puts everything of bdr below one directory, BDR_CONFIG names the configuration, BDR=0 turns guards off.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print errors and the data asked for, nothing else
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Use the repository in this directory
+    #[arg(long, global = true, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub(crate) repository: Option<PathBuf>,
+    /// Colour the output
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "WHEN",
+        hide_possible_values = true
+    )]
+    pub(crate) color: ColorChoice,
+}
+
+/// Everything bdr does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Guard(guard::GuardArgs),
+    Undo(undo::UndoArgs),
+    Redo(undo::RedoArgs),
+    Log(log::LogArgs),
+    Show(log::ShowArgs),
+    Init(init::InitArgs),
+    Backup(backup::BackupArgs),
+    List(snapshots::ListArgs),
+    Ls(snapshots::LsArgs),
+    Diff(diff::DiffArgs),
+    History(files::HistoryArgs),
+    Find(files::FindArgs),
+    Cat(files::CatArgs),
+    Restore(restore::RestoreArgs),
+    Verify(verify::VerifyArgs),
+    Config(config::ConfigArgs),
+    Doctor(doctor::DoctorArgs),
+    Demo(demo::DemoArgs),
+}
+
+impl Command {
+    /// Returns true for commands that must work with a configuration that does not: they say what is wrong with it, or
+    /// do not need it.
+    fn mends_config(&self) -> bool {
+        matches!(
+            self,
+            Self::Config(_) | Self::Doctor(_) | Self::Demo(_) | Self::Init(_)
+        )
+    }
+}
+
+/// Runs what was typed and returns the exit code.
+pub(crate) fn main() -> i32 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
+    let global = &cli.global;
+    let ui = Ui::new(
+        global.json,
+        global.quiet,
+        global.color,
+        context::wants_plain(),
+    );
+    if let Command::Guard(args) = &cli.command {
+        return guard::run(args, &cli, ui);
+    }
+    let done = Context::new(global, ui, &cli.command).and_then(|cx| run(&cx, &cli.command));
+    i32::from(done.unwrap_or_else(|failure| failure.tell(&ui)))
+}
+
+fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
+    match command {
+        // Answered before there is a context.
+        Command::Guard(_) => Ok(exit::NOT_RUN),
+        Command::Undo(args) => undo::undo(cx, args),
+        Command::Redo(args) => undo::redo(cx, args),
+        Command::Log(args) => log::log(cx, args),
+        Command::Show(args) => log::show(cx, args),
+        Command::Init(args) => init::run(cx, args),
+        Command::Backup(args) => backup::run(cx, args),
+        Command::List(args) => snapshots::list(cx, args),
+        Command::Ls(args) => snapshots::ls(cx, args),
+        Command::Diff(args) => diff::run(cx, args),
+        Command::History(args) => files::history(cx, args),
+        Command::Find(args) => files::find(cx, args),
+        Command::Cat(args) => files::cat(cx, args),
+        Command::Restore(args) => restore::run(cx, args),
+        Command::Verify(args) => verify::run(cx, args),
+        Command::Config(args) => config::run(cx, args),
+        Command::Doctor(args) => doctor::run(cx, args),
+        Command::Demo(args) => demo::run(cx, args),
+    }
+}
+
+/// Tells how the command line is wrong, or prints the help that was asked for.
+fn misused(error: &clap::Error) -> i32 {
+    let own: Vec<_> = std::env::args_os()
+        .skip(1)
+        .take_while(|arg| arg != "--")
+        .collect();
+    if !error.use_stderr() {
+        // Help and version; a reader that closes the pipe has seen enough.
+        let _ = error.print();
+        return exit::OK.into();
+    }
+    let guard = own
+        .iter()
+        .find(|arg| !arg.as_encoded_bytes().starts_with(b"-"));
+    let code = if guard.is_some_and(|word| word == "guard") {
+        exit::NOT_RUN
+    } else {
+        exit::USAGE
+    };
+    if own.iter().any(|arg| arg == "--json") {
+        let text = error.to_string();
+        let message = text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches("error: ");
+        let document =
+            error::error_document("usage", message, Some("bdr --help".to_owned()), &[], code);
+        let _ = Ui::new(true, false, ColorChoice::Never, true).data(&document);
+    } else {
+        let _ = error.print();
+    }
+    code.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples_and_a_first_line_without_a_period() {
+        for command in super::Cli::command().get_subcommands() {
+            let name = command.get_name();
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(help.contains("bdr "), "{name} has no examples");
+            let about = command
+                .get_about()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(
+                !about.is_empty() && !about.ends_with('.'),
+                "{name}: {about}"
+            );
+            for arg in command.get_arguments().filter(|arg| arg.get_id() != "help") {
+                assert!(arg.get_help().is_some(), "{name} --{}", arg.get_id());
+            }
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! `bdr restore`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use bdr::Error;
+use bdr::manifest::Kind;
+use bdr::monitor::size;
+use bdr::path::absolute;
+use bdr::repo::Repository;
+use bdr::repo::oplog::RootPath;
+use bdr::repo::snapshot::Snapshot;
+use bdr::restore::{self, Action, Overwrite, RestoreOptions, RestorePlan, RestoreReport, Step};
+use bdr::undo::{self, UndoOptions};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::error::Failure;
+use super::{exit, pick};
+use crate::ui::{self, count, plural, prompt, when};
+
+/// Bring files back
+///
+/// In place, or below --target. Without PATH everything in the snapshot is restored. What is there now is in a safety
+/// snapshot first, so `bdr undo` takes a restore back; each file is checked against its hash and put in place whole. Files
+/// that the snapshot does not have stay, unless --delete.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr restore latest notes.md
+  bdr restore --at \"yesterday 14:00\" checklist-registry.json --dry-run
+  bdr restore 3f2a --target /tmp/look
+  bdr restore latest:full brain --delete --yes
+  bdr restore --resume
+
+TIME is a date or a time of day here: \"2026-11-20 14:00\", 2026-11-20, \"yesterday 14:00\", \"2 hours ago\", \"1 Jan\".")]
+pub(crate) struct RestoreArgs {
+    /// Snapshot (id, `latest`, `latest~2`, `latest:full`), then paths: original, from here, or SOURCE/relative
+    #[arg(value_name = "SNAPSHOT] [PATH", value_hint = clap::ValueHint::AnyPath)]
+    words: Vec<OsString>,
+    /// Use the last snapshot at or before a time, instead of naming one
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    /// Restore below this directory, one subdirectory per source
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    target: Option<PathBuf>,
+    /// Print the plan; write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Which existing files to replace
+    #[arg(
+        long,
+        value_enum,
+        default_value = "if-changed",
+        value_name = "if-changed|never|always",
+        hide_possible_values = true
+    )]
+    overwrite: OverwriteArg,
+    /// Remove what the snapshot does not have
+    #[arg(long)]
+    delete: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+    /// Finish a restore that was interrupted
+    #[arg(long, conflicts_with_all = ["words", "at", "target", "delete", "abort"])]
+    resume: bool,
+    /// Take back a restore that was interrupted
+    #[arg(long, conflicts_with_all = ["words", "at", "target", "delete"])]
+    abort: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum OverwriteArg {
+    IfChanged,
+    Never,
+    Always,
+}
+
+impl From<OverwriteArg> for Overwrite {
+    fn from(arg: OverwriteArg) -> Self {
+        match arg {
+            OverwriteArg::IfChanged => Self::IfChanged,
+            OverwriteArg::Never => Self::Never,
+            OverwriteArg::Always => Self::Always,
+        }
+    }
+}
+
+pub(crate) fn run(cx: &Context, args: &RestoreArgs) -> Result<u8, Failure> {
+    let repo = cx.repository()?;
+    if args.abort {
+        return abort(cx, &repo);
+    }
+    let snapshots = repo.snapshots()?;
+    if args.resume {
+        let operation = interrupted(&repo)?;
+        let journal = operation
+            .begin
+            .restore
+            .as_ref()
+            .map(|journal| journal.snapshot);
+        let id = journal.ok_or(Error::NothingTo { verb: "resume" })?;
+        let snapshot = repo.snapshot(id)?;
+        let options = restore::options_of(&operation, options(cx, args, &repo, Vec::new()));
+        return restore(cx, args, &repo, &snapshots, &snapshot, &options);
+    }
+    if restore::interrupted(&repo)?.is_some() {
+        cx.ui.say("an earlier restore was interrupted: bdr restore --resume finishes it, --abort takes it back");
+    }
+    let picked = pick::pick(cx, &snapshots, args.at.as_deref(), &args.words)?;
+    let options = options(cx, args, &repo, picked.paths);
+    restore(cx, args, &repo, &snapshots, picked.snapshot, &options)
+}
+
+fn options(
+    cx: &Context,
+    args: &RestoreArgs,
+    repo: &Repository,
+    paths: Vec<RootPath>,
+) -> RestoreOptions {
+    RestoreOptions {
+        target: args.target.as_ref().map(|dir| absolute(&cx.cwd, dir)),
+        paths,
+        overwrite: args.overwrite.into(),
+        delete: args.delete,
+        now: cx.now,
+        cwd: cx.cwd.clone(),
+        argv: cx.argv(),
+        never: repo.own_paths(),
+        host: cx.host.clone(),
+    }
+}
+
+fn restore(
+    cx: &Context,
+    args: &RestoreArgs,
+    repo: &Repository,
+    snapshots: &[Snapshot],
+    snapshot: &Snapshot,
+    options: &RestoreOptions,
+) -> Result<u8, Failure> {
+    let id = snapshot.id.prefix(&pick::ids(snapshots));
+    let plan = restore::plan(repo, snapshot, options, &cx.progress())?;
+    let mut data = plan_data(&plan, snapshot);
+    data["dry_run"] = args.dry_run.into();
+    if args.dry_run {
+        if cx.ui.json {
+            cx.ui.document("restore", exit::OK, &data)?;
+        } else {
+            let mut text = heading(cx, snapshot, &id, true);
+            text.push_str(&steps(cx, &plan));
+            if !plan.steps.is_empty() {
+                text.push_str(&format!("Restore: {}\n", same_without_dry_run(cx)));
+            }
+            cx.ui.data(&text)?;
+        }
+        return Ok(exit::OK);
+    }
+    // A new place takes nothing from anybody; in place, what changes is shown and asked first.
+    let harmless = plan
+        .steps
+        .iter()
+        .all(|step| step.old_bytes.is_none() && step.action == Action::Create);
+    if !args.yes && !harmless {
+        if !cx.ui.can_ask {
+            let n = plural(plan.steps.len() as u64, "path");
+            return Err(Failure::usage(
+                format!("this would change {n} and there is nobody to ask"),
+                "add --yes to do it, or --dry-run to see it",
+            ));
+        }
+        cx.ui.warn(&format!(
+            "{}{}",
+            heading(cx, snapshot, &id, false),
+            steps(cx, &plan).trim_end()
+        ));
+        if !prompt::confirm("Restore?", true)? {
+            cx.ui.warn("Nothing was changed.");
+            return Ok(exit::PARTIAL);
+        }
+    }
+    let report = restore::apply(repo, snapshot, plan, options, &cx.progress())?;
+    let code = if report.problems.is_empty() {
+        exit::OK
+    } else {
+        exit::PARTIAL
+    };
+    if cx.ui.json {
+        data["result"] = report_data(&report);
+        cx.ui.document("restore", code, &data)?;
+    } else {
+        cx.ui
+            .report(&ending(cx, &report, &id, options.target.is_some()))?;
+    }
+    Ok(code)
+}
+
+fn interrupted(repo: &Repository) -> Result<bdr::repo::oplog::Operation, Failure> {
+    restore::interrupted(repo)?.ok_or_else(|| {
+        let message = "no restore was interrupted: there is nothing to resume or abort";
+        Error::invalid(message, Some("bdr log")).into()
+    })
+}
+
+/// A restore that was begun is an operation like any other: what it changed is taken back.
+fn abort(cx: &Context, repo: &Repository) -> Result<u8, Failure> {
+    let operation = interrupted(repo)?;
+    let options = UndoOptions {
+        now: cx.now,
+        cwd: cx.cwd.clone(),
+        argv: cx.argv(),
+        paths: Vec::new(),
+        never: repo.own_paths(),
+        host: cx.host.clone(),
+    };
+    let plan = undo::plan(repo, &operation, &options, &cx.progress())?;
+    let report = undo::apply(repo, &operation, plan, &options, &cx.progress())?;
+    let clean = report.conflicts == 0 && report.problems.is_empty();
+    let code = if clean { exit::OK } else { exit::PARTIAL };
+    if cx.ui.json {
+        let data = json!({
+            "aborted": operation.begin.id.to_string(),
+            "restored": report.restored,
+            "removed": report.removed,
+            "conflicts": report.conflicts,
+            "problems": ui::json::notes(&report.problems),
+        });
+        cx.ui.document("restore", code, &data)?;
+    } else {
+        let elapsed = ui::elapsed(report.elapsed);
+        let tail = if clean {
+            ""
+        } else {
+            " Something is left (exit 3): bdr log"
+        };
+        cx.ui.report(&format!(
+            "Took the interrupted restore back in {elapsed}.{tail}\n"
+        ))?;
+    }
+    Ok(code)
+}
+
+fn heading(cx: &Context, snapshot: &Snapshot, id: &str, dry: bool) -> String {
+    let id = cx.ui.out.yellow(id);
+    let when = when::ago(cx.now, snapshot.time);
+    let label = snapshot
+        .label
+        .as_ref()
+        .map(|l| format!(", {}", bdr::path::show(l.as_ref())));
+    let trigger = snapshot.trigger.word();
+    let nothing = if dry { ", nothing written" } else { "" };
+    format!(
+        "From {id} ({when}, {trigger}{}){nothing}:\n",
+        label.unwrap_or_default()
+    )
+}
+
+fn steps(cx: &Context, plan: &RestorePlan) -> String {
+    const SHOWN: usize = 40;
+    let mut text = String::new();
+    if plan.steps.is_empty() {
+        text.push_str("  nothing to do: everything is as it was\n");
+    }
+    for step in plan.steps.iter().take(SHOWN) {
+        text.push_str(&format!("  {}\n", line(cx, step)));
+    }
+    if plan.steps.len() > SHOWN {
+        text.push_str(&format!(
+            "  … and {} more (all of them: --json)\n",
+            count((plan.steps.len() - SHOWN) as u64)
+        ));
+    }
+    for note in &plan.skipped {
+        text.push_str(&format!(
+            "  skip     {}   {}\n",
+            cx.shown(note.path.as_path()),
+            note.reason
+        ));
+    }
+    text
+}
+
+fn word(action: Action) -> String {
+    // The JSON name is the word.
+    let value = serde_json::to_value(action).unwrap_or_default();
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn line(cx: &Context, step: &Step) -> String {
+    let path = cx.shown(&step.path);
+    let what = match (step.kind, step.old_bytes) {
+        (Kind::File, Some(old)) if step.action == Action::Replace => {
+            format!("{path}   {} ← {}", size(step.bytes), size(old))
+        }
+        (Kind::File, _) => format!("{path}   {}", size(step.bytes)),
+        (Kind::Dir, _) => format!("{path}/"),
+        (other, _) => format!("{path}   {}", other.word()),
+    };
+    format!("{:<8} {what}", word(step.action))
+}
+
+/// The command that was typed, without `--dry-run`.
+fn same_without_dry_run(cx: &Context) -> String {
+    let argv: Vec<OsString> = cx
+        .argv()
+        .into_iter()
+        .filter(|arg| arg != "--dry-run")
+        .collect();
+    super::guard::shell_words(&argv)
+}
+
+fn plan_data(plan: &RestorePlan, snapshot: &Snapshot) -> Value {
+    let steps: Vec<Value> = plan
+        .steps
+        .iter()
+        .map(|step| {
+            let rest = json!({
+                "action": word(step.action),
+                "kind": ui::json::kind(step.kind),
+                "bytes": step.bytes,
+                "old_bytes": step.old_bytes,
+            });
+            ui::json::with_path(&step.path, rest)
+        })
+        .collect();
+    json!({
+        "snapshot": plan.snapshot.to_string(),
+        "time": when::utc(snapshot.time),
+        "steps": steps,
+        "unchanged": plan.unchanged,
+        "skipped": ui::json::notes(&plan.skipped),
+    })
+}
+
+fn report_data(report: &RestoreReport) -> Value {
+    json!({
+        "operation": report.operation.map(|id| id.to_string()),
+        "restored": report.restored,
+        "removed": report.removed,
+        "unchanged": report.unchanged,
+        "bytes": report.bytes,
+        "problems": ui::json::notes(&report.problems),
+        "skipped": ui::json::notes(&report.skipped),
+        "elapsed_ms": u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+fn ending(cx: &Context, report: &RestoreReport, id: &str, elsewhere: bool) -> String {
+    let elapsed = ui::elapsed(report.elapsed);
+    let mut text = if report.restored + report.removed == 0 && report.problems.is_empty() {
+        format!("Nothing to restore: everything is as in {id}")
+    } else {
+        format!(
+            "Restored {}, {} from {id}",
+            plural(report.restored, "path"),
+            size(report.bytes)
+        )
+    };
+    if report.removed > 0 {
+        text.push_str(&format!(", removed {}", count(report.removed)));
+    }
+    if report.unchanged > 0 {
+        text.push_str(&format!(", {} unchanged", count(report.unchanged)));
+    }
+    text.push_str(&format!(", in {elapsed}."));
+    if report.operation.is_some() && !elsewhere {
+        text.push_str(&format!(" Take it back: {}", cx.ui.out.bold("bdr undo")));
+    }
+    if !report.problems.is_empty() {
+        text.push_str(" Partial (exit 3):");
+    }
+    for note in report.problems.iter().chain(&report.skipped) {
+        text.push_str(&format!(
+            "\n  {}   {}",
+            cx.shown(note.path.as_path()),
+            note.reason
+        ));
+    }
+    text.push('\n');
+    text
+}

@@ -1,0 +1,206 @@
+//! `bdr list`, `bdr ls`.
+
+use std::ffi::OsString;
+
+use bdr::manifest::{Entry, Kind};
+use bdr::monitor::size;
+use bdr::path::{RepoPath, show_bytes};
+use bdr::repo::oplog::RootPath;
+use bdr::repo::snapshot::{RootRecord, Snapshot, SnapshotKind};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::error::Failure;
+use super::{exit, pick};
+use crate::ui::{self, count, when};
+
+/// List snapshots, newest last
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr list
+  bdr list --json | jq -r '.data.snapshots[].id'")]
+pub(crate) struct ListArgs {}
+
+/// List the files of a snapshot
+///
+/// Names are printed as SOURCE/relative, which other commands take as a PATH.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr ls latest
+  bdr ls 3f2a docs
+  bdr ls --at yesterday brain/notes")]
+pub(crate) struct LsArgs {
+    /// Snapshot (id, `latest`, `latest~2`, `latest:full`), then paths
+    #[arg(value_name = "SNAPSHOT] [PATH", value_hint = clap::ValueHint::AnyPath)]
+    words: Vec<OsString>,
+    /// Use the last snapshot at or before a time, instead of naming one
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+}
+
+pub(crate) fn list(cx: &Context, _: &ListArgs) -> Result<u8, Failure> {
+    let repo = cx.repository()?;
+    let snapshots = repo.snapshots()?;
+    let ids = pick::ids(&snapshots);
+    if cx.ui.json {
+        let list: Vec<Value> = snapshots
+            .iter()
+            .map(|s| ui::json::snapshot(s, &s.id.prefix(&ids)))
+            .collect();
+        let data = json!({"snapshots": list, "repository_bytes": repo.stored_bytes()?});
+        cx.ui.document("list", exit::OK, &data)?;
+        return Ok(exit::OK);
+    }
+    if snapshots.is_empty() {
+        cx.ui.say("No snapshots yet: bdr backup");
+        return Ok(exit::OK);
+    }
+    let rows: Vec<Vec<String>> = snapshots
+        .iter()
+        .map(|s| row(cx, s, &s.id.prefix(&ids)))
+        .collect();
+    let mut text = ui::table::table(&rows, "llllrrrl").join("\n");
+    let total = size(repo.stored_bytes()?);
+    text.push_str(&format!(
+        "\n{} snapshots in {total}\n",
+        count(snapshots.len() as u64)
+    ));
+    cx.ui.data(&text)?;
+    Ok(exit::OK)
+}
+
+fn row(cx: &Context, snapshot: &Snapshot, id: &str) -> Vec<String> {
+    let kind = match snapshot.kind {
+        SnapshotKind::Full => "full",
+        SnapshotKind::Incremental => "",
+    };
+    let mut remarks: Vec<String> = Vec::new();
+    remarks.extend(snapshot.label.as_ref().map(|l| bdr::path::show(l.as_ref())));
+    remarks.extend(
+        snapshot
+            .tags
+            .iter()
+            .map(|t| format!("#{}", bdr::path::show(t.as_ref()))),
+    );
+    if snapshot.partial {
+        remarks.push(format!("partial: {} skipped", snapshot.problems.len()));
+    }
+    let time = format!(
+        "{}  {}",
+        when::local(snapshot.time),
+        when::ago(cx.now, snapshot.time)
+    );
+    vec![
+        id.to_owned(),
+        time,
+        snapshot.trigger.word().to_owned(),
+        kind.to_owned(),
+        format!("{} files", count(snapshot.stats.files)),
+        size(snapshot.stats.bytes),
+        format!("+{}", size(snapshot.stats.stored_bytes)),
+        remarks.join("  "),
+    ]
+}
+
+pub(crate) fn ls(cx: &Context, args: &LsArgs) -> Result<u8, Failure> {
+    let repo = cx.repository()?;
+    let snapshots = repo.snapshots()?;
+    let picked = pick::pick(cx, &snapshots, args.at.as_deref(), &args.words)?;
+    let snapshot = picked.snapshot;
+    let id = snapshot.id.prefix(&pick::ids(&snapshots));
+    let everything: Vec<RootPath> = snapshot
+        .roots
+        .iter()
+        .map(|root| RootPath {
+            root: root.name.clone(),
+            path: RepoPath::root(),
+        })
+        .collect();
+    let paths = if picked.paths.is_empty() {
+        &everything
+    } else {
+        &picked.paths
+    };
+    let mut rows = Vec::new();
+    let mut data = Vec::new();
+    for wanted in paths {
+        let Some(root) = snapshot.root(&wanted.root) else {
+            continue;
+        };
+        let listing = repo.listing(root)?;
+        let mut found = false;
+        for entry in listing.iter().filter(|e| e.path.starts_with(&wanted.path)) {
+            found = true;
+            if cx.ui.json {
+                let mut value = ui::json::entry(&entry.path.to_path(root.path.as_path()), entry);
+                value["source"] = root.name.clone().into();
+                data.push(value);
+            } else {
+                rows.push(line(root, entry));
+            }
+        }
+        if !found && !wanted.path.is_root() {
+            let path = format!("{}/{}", wanted.root, wanted.path);
+            return Err(bdr::Error::NoSuchPath {
+                path,
+                place: format!("snapshot {id}"),
+            }
+            .into());
+        }
+    }
+    if cx.ui.json {
+        let data = json!({"snapshot": snapshot.id.to_string(), "entries": data});
+        cx.ui.document("ls", exit::OK, &data)?;
+        return Ok(exit::OK);
+    }
+    let mut text = ui::table::table(&rows, "lrll").join("\n");
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    cx.ui.data(&text)?;
+    Ok(exit::OK)
+}
+
+fn line(root: &RootRecord, entry: &Entry) -> Vec<String> {
+    let mut name = if entry.path.is_root() {
+        root.name.clone()
+    } else {
+        format!("{}/{}", root.name, entry.path)
+    };
+    match entry.kind {
+        Kind::Dir => name.push('/'),
+        Kind::Symlink => name.push_str(&format!(" -> {}", show_bytes(&entry.body.target))),
+        Kind::File => {}
+        other => name.push_str(&format!("  ({}, not stored)", other.word())),
+    }
+    let bytes = if entry.kind == Kind::File {
+        size(entry.size)
+    } else {
+        String::new()
+    };
+    vec![mode(entry), bytes, when::of_file(entry.mtime), name]
+}
+
+/// Returns `-rw-r--r--`.
+pub(crate) fn mode(entry: &Entry) -> String {
+    let mut text = String::from(match entry.kind {
+        Kind::File => "-",
+        Kind::Dir => "d",
+        Kind::Symlink => "l",
+        Kind::Fifo => "p",
+        Kind::Socket => "s",
+        Kind::CharDevice => "c",
+        Kind::BlockDevice => "b",
+    });
+    for (i, letter) in "rwxrwxrwx".chars().enumerate() {
+        text.push(if entry.mode & (0o400 >> i) != 0 {
+            letter
+        } else {
+            '-'
+        });
+    }
+    text
+}

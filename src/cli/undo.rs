@@ -1,0 +1,295 @@
+//! `bdr undo`, `bdr redo`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use bdr::Error;
+use bdr::id::Id;
+use bdr::manifest::Kind;
+use bdr::monitor::size;
+use bdr::path::absolute;
+use bdr::repo::Repository;
+use bdr::repo::oplog::{Operation, resolve};
+use bdr::undo::{self, UndoAction, UndoOptions, UndoPlan, UndoReport, UndoStep};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::error::Failure;
+use super::{exit, log};
+use crate::ui::{self, count, plural, when};
+
+/// Take back what an operation changed
+///
+/// Without OP: the last operation here that can be taken back. Only what the operation changed is reversed; a path that
+/// changed again since is a conflict: yours is kept and the old one is written beside it. Undo is itself undoable: `bdr redo`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr undo                     take back the last operation here
+  bdr undo --dry-run           show what that would do
+  bdr undo 7f3a                take back this one (see `bdr log`)
+  bdr undo 7f3a src/main.rs    only this path
+  bdr undo --yes               without a terminal, as in a script
+
+Exit codes: 3 if a conflict is left, or if a script left out --yes.")]
+pub(crate) struct UndoArgs {
+    /// Operation (as in `bdr log`), then paths; without an operation the last one is meant
+    #[arg(value_name = "OP] [PATH", value_hint = clap::ValueHint::AnyPath)]
+    words: Vec<OsString>,
+    #[command(flatten)]
+    how: How,
+}
+
+/// Take back an undo
+///
+/// Without OP: the last undo here.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr redo
+  bdr redo --dry-run
+  bdr redo 9c1e")]
+pub(crate) struct RedoArgs {
+    /// Undo to take back, as in `bdr log`
+    #[arg(value_name = "OP")]
+    operation: Option<String>,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Debug, Args)]
+struct How {
+    /// Print the plan; change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Do it without a terminal
+    #[arg(long, short)]
+    yes: bool,
+}
+
+pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
+    let repo = cx.repository()?;
+    let operations = repo.operations()?;
+    let named = match args.words.split_first() {
+        None => None,
+        Some((word, rest)) => match word.to_str().map(|text| resolve(&operations, text)) {
+            Some(Ok(operation)) => Some((operation, rest)),
+            Some(Err(error @ Error::Ambiguous { .. })) => return Err(error.into()),
+            _ => None,
+        },
+    };
+    let (operation, paths) = match named {
+        Some(named) => named,
+        None => (undo::choose(&operations, &cx.cwd)?, &args.words[..]),
+    };
+    reverse(cx, &repo, &operations, operation, paths, &args.how, "undo")
+}
+
+pub(crate) fn redo(cx: &Context, args: &RedoArgs) -> Result<u8, Failure> {
+    let repo = cx.repository()?;
+    let operations = repo.operations()?;
+    let operation = match &args.operation {
+        Some(name) => resolve(&operations, name)?,
+        None => undo::choose_redo(&operations, &cx.cwd)?,
+    };
+    reverse(cx, &repo, &operations, operation, &[], &args.how, "redo")
+}
+
+/// Plans, shows, and applies.
+fn reverse(
+    cx: &Context,
+    repo: &Repository,
+    operations: &[Operation],
+    operation: &Operation,
+    words: &[OsString],
+    how: &How,
+    verb: &'static str,
+) -> Result<u8, Failure> {
+    let ids: Vec<Id> = operations.iter().map(|o| o.begin.id).collect();
+    let paths: Vec<PathBuf> = words
+        .iter()
+        .map(|w| absolute(&cx.cwd, w.as_ref()))
+        .collect();
+    let options = UndoOptions {
+        now: cx.now,
+        cwd: cx.cwd.clone(),
+        argv: cx.argv(),
+        paths,
+        never: repo.own_paths(),
+        host: cx.host.clone(),
+    };
+    let plan = undo::plan(repo, operation, &options, &cx.progress())?;
+    if let (true, Some(word)) = (plan.steps.is_empty(), words.first()) {
+        let word = bdr::path::show(word);
+        let id = operation.begin.id.prefix(&ids);
+        let message = format!("operation {id} changed nothing at `{word}`, or it is as it was");
+        return Err(Error::invalid(message, Some("bdr log")).into());
+    }
+    let ready = how.yes || cx.ui.can_ask;
+    let mut text = heading(cx, operation, &ids, verb);
+    text.push_str(&steps(cx, &plan));
+    let mut data = json!({
+        "operation": operation.begin.id.to_string(),
+        "dry_run": how.dry_run,
+        "applied": false,
+        "steps": plan.steps.iter().map(step_data).collect::<Vec<_>>(),
+        "not_captured": ui::json::notes(&plan.not_captured),
+    });
+    if how.dry_run || !ready {
+        let code = if how.dry_run { exit::OK } else { exit::PARTIAL };
+        if cx.ui.json {
+            cx.ui.document(verb, code, &data)?;
+            return Ok(code);
+        }
+        text.push_str("Nothing was changed.");
+        if !how.dry_run {
+            text.push_str(&format!(
+                " Without a terminal it takes --yes: bdr {verb} --yes"
+            ));
+        }
+        text.push('\n');
+        cx.ui.data(&text)?;
+        return Ok(code);
+    }
+    if !cx.ui.json {
+        cx.ui.report(&text)?;
+    }
+    let report = undo::apply(repo, operation, plan, &options, &cx.progress())?;
+    let code = if report.conflicts > 0 || !report.problems.is_empty() {
+        exit::PARTIAL
+    } else {
+        exit::OK
+    };
+    if cx.ui.json {
+        data["applied"] = true.into();
+        data["result"] = report_data(&report);
+        cx.ui.document(verb, code, &data)?;
+    } else {
+        cx.ui.report(&ending(cx, &report, verb))?;
+    }
+    Ok(code)
+}
+
+fn heading(cx: &Context, operation: &Operation, ids: &[Id], verb: &str) -> String {
+    let id = cx.ui.out.yellow(&operation.begin.id.prefix(ids));
+    let title = log::title(operation, ids);
+    let verb = if verb == "redo" {
+        "Redo: take back"
+    } else {
+        "Undo"
+    };
+    format!(
+        "{verb} {id}  {title}   {}\n",
+        when::ago(cx.now, operation.begin.time)
+    )
+}
+
+fn steps(cx: &Context, plan: &UndoPlan) -> String {
+    const SHOWN: usize = 40;
+    let mut text = String::new();
+    if plan.steps.is_empty() {
+        text.push_str("  nothing to do: everything is as it was\n");
+    }
+    for step in plan.steps.iter().take(SHOWN) {
+        text.push_str(&format!("  {}\n", line(cx, step)));
+    }
+    if plan.steps.len() > SHOWN {
+        let more = count((plan.steps.len() - SHOWN) as u64);
+        text.push_str(&format!("  … and {more} more (all of them: --json)\n"));
+    }
+    for note in plan.not_captured.iter().take(3) {
+        let path = cx.shown(note.path.as_path());
+        text.push_str(&format!("  not captured: {path}  {}\n", note.reason));
+    }
+    if plan.not_captured.len() > 3 {
+        text.push_str(&format!(
+            "  not captured: and {} more\n",
+            plan.not_captured.len() - 3
+        ));
+    }
+    text
+}
+
+fn line(cx: &Context, step: &UndoStep) -> String {
+    let path = cx.shown(&step.path);
+    let what = match (step.files, step.kind) {
+        (2.., _) => format!("{} in {path}", plural(step.files, "file")),
+        (_, Kind::File) => format!("{path}  {}", size(step.bytes)),
+        (_, Kind::Dir) => format!("{path}/"),
+        _ => format!("{path}  {}", step.kind.word()),
+    };
+    let style = cx.ui.out;
+    match step.action {
+        UndoAction::Restore => format!("{}  {what}", style.green("restore")),
+        UndoAction::Remove => format!("{}   {what}", style.red("remove")),
+        UndoAction::Metadata => format!("mode     {path}"),
+        UndoAction::Keep => format!("keep     {path}   changed since it was made"),
+        UndoAction::Conflict => {
+            let beside = step.beside.as_deref().and_then(|path| path.file_name());
+            let beside = beside.map_or_else(String::new, |name| {
+                format!(", the old one is {}", bdr::path::show(name))
+            });
+            format!(
+                "{} {path}   changed since; yours is kept{beside}",
+                style.yellow("conflict")
+            )
+        }
+    }
+}
+
+fn step_data(step: &UndoStep) -> Value {
+    let mut map = serde_json::Map::new();
+    map.insert("action".into(), json!(step.action));
+    map.insert("kind".into(), ui::json::kind(step.kind).into());
+    map.insert("bytes".into(), step.bytes.into());
+    map.insert("files".into(), step.files.into());
+    if let Some(beside) = &step.beside {
+        ui::json::put_name(&mut map, "beside", beside.as_os_str());
+    }
+    ui::json::with_path(&step.path, Value::Object(map))
+}
+
+fn report_data(report: &UndoReport) -> Value {
+    json!({
+        "operation": report.operation.to_string(),
+        "restored": report.restored,
+        "removed": report.removed,
+        "conflicts": report.conflicts,
+        "problems": ui::json::notes(&report.problems),
+        "elapsed_ms": u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+fn ending(cx: &Context, report: &UndoReport, verb: &str) -> String {
+    let mut text = String::new();
+    for note in &report.problems {
+        text.push_str(&format!(
+            "  {}   {}\n",
+            cx.shown(note.path.as_path()),
+            note.reason
+        ));
+    }
+    let back = if verb == "undo" {
+        "bdr redo"
+    } else {
+        "bdr undo"
+    };
+    let back = cx.ui.out.bold(back);
+    let elapsed = ui::elapsed(report.elapsed);
+    if report.problems.is_empty() {
+        text.push_str(&format!("Done in {elapsed}. Take it back: {back}\n"));
+    } else {
+        let problems = plural(report.problems.len() as u64, "problem");
+        text.push_str(&format!(
+            "{problems} (exit 3), {elapsed}. Take it back: {back}\n"
+        ));
+    }
+    if report.conflicts > 0 {
+        text.push_str(&format!(
+            "{} left (exit 3).\n",
+            plural(report.conflicts, "conflict")
+        ));
+    }
+    text
+}

@@ -1,0 +1,175 @@
+//! `bdr verify`.
+
+use std::ffi::OsString;
+
+use bdr::error::IoContext as _;
+use bdr::id::Id;
+use bdr::monitor::size;
+use bdr::verify::{Damage, LostFile, VerifyLevel, VerifyReport, verify};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::error::Failure;
+use super::{exit, pick};
+use crate::ui::{self, count, plural};
+
+/// Check that what is stored can be restored
+///
+/// Damage is named per file, with the snapshot that still has a good copy. Exit code 4 if there is any.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr verify                      read and check every byte
+  bdr verify --level quick        names and sizes only
+  bdr verify latest --level restore")]
+pub(crate) struct VerifyArgs {
+    /// Check this snapshot only (id, `latest`, `latest~2`, `latest:full`)
+    snapshot: Option<OsString>,
+    /// How thoroughly: names and sizes, every byte, or a real restore into a scratch directory
+    #[arg(
+        long,
+        value_enum,
+        default_value = "full",
+        value_name = "quick|full|restore",
+        hide_possible_values = true
+    )]
+    level: LevelArg,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum LevelArg {
+    Quick,
+    Full,
+    Restore,
+}
+
+pub(crate) fn run(cx: &Context, args: &VerifyArgs) -> Result<u8, Failure> {
+    let repo = cx.repository()?;
+    let snapshots = repo.snapshots()?;
+    let only = args
+        .snapshot
+        .as_ref()
+        .map(|word| pick::one(cx, &snapshots, word))
+        .transpose()?;
+    let only = only.map(|snapshot| snapshot.id);
+    let (level, word) = match args.level {
+        LevelArg::Quick => (VerifyLevel::Quick, "quick"),
+        LevelArg::Full => (VerifyLevel::Full, "full"),
+        LevelArg::Restore => (VerifyLevel::Restore, "restore"),
+    };
+    // Beside the cache rather than in /tmp, which is often small and in memory.
+    let scratch = match args.level {
+        LevelArg::Restore => Some(scratch(repo.cache())?),
+        _ => None,
+    };
+    let scratch = scratch.as_ref().map(tempfile::TempDir::path);
+    let report = verify(&repo, only, level, scratch, &cx.progress())?;
+    let code = if report.damage.is_empty() {
+        exit::OK
+    } else {
+        exit::DAMAGED
+    };
+    let ids = pick::ids(&snapshots);
+    if cx.ui.json {
+        cx.ui.document("verify", code, &data(&report, word))?;
+    } else if report.damage.is_empty() {
+        cx.ui.report(&format!("{}\n", good(&report, args.level)))?;
+    } else {
+        cx.ui.data(&bad(cx, &report, &ids))?;
+    }
+    Ok(code)
+}
+
+/// Makes a scratch directory that goes away with the value.
+pub(crate) fn scratch(cache: &std::path::Path) -> Result<tempfile::TempDir, Failure> {
+    bdr::fsutil::create_dir_private(cache)?;
+    let made = tempfile::Builder::new().prefix("verify-").tempdir_in(cache);
+    Ok(made.context("create a directory in", cache)?)
+}
+
+fn good(report: &VerifyReport, level: LevelArg) -> String {
+    let snapshots = plural(report.snapshots, "snapshot");
+    let what = match level {
+        LevelArg::Quick => format!(
+            "{snapshots} complete, {} by name and size",
+            plural(report.packs, "pack")
+        ),
+        LevelArg::Full => format!("{snapshots} good, {} read and checked", size(report.bytes)),
+        LevelArg::Restore => format!("{snapshots} restored and compared, {}", size(report.bytes)),
+    };
+    format!("{what}, in {}.", ui::elapsed(report.elapsed))
+}
+
+fn bad(cx: &Context, report: &VerifyReport, ids: &[Id]) -> String {
+    const SHOWN: usize = 20;
+    let mut text = String::new();
+    for damage in &report.damage {
+        let name = bdr::path::show(damage.name.as_ref());
+        text.push_str(&format!(
+            "{} {name}: {}\n",
+            cx.ui.out.red("damaged"),
+            damage.reason
+        ));
+        for lost in damage.lost.iter().take(SHOWN) {
+            text.push_str(&format!("  {}\n", lost_line(cx, lost, ids)));
+        }
+        if damage.lost.len() > SHOWN {
+            text.push_str(&format!(
+                "  and {} more\n",
+                count((damage.lost.len() - SHOWN) as u64)
+            ));
+        }
+    }
+    let lost: usize = report.damage.iter().map(|damage| damage.lost.len()).sum();
+    let other = report
+        .damage
+        .iter()
+        .flat_map(|d| &d.lost)
+        .filter(|l| l.other.is_some())
+        .count();
+    let damaged = report.damage.len();
+    text.push_str(&format!(
+        "{} damaged; {} affected, {} of them good in another snapshot (exit 4).\n",
+        plural(damaged as u64, "object"),
+        plural(lost as u64, "file"),
+        count(other as u64),
+    ));
+    text.push_str("Store again what is still there: bdr backup\n");
+    text
+}
+
+fn lost_line(cx: &Context, lost: &LostFile, ids: &[Id]) -> String {
+    let path = cx.shown_absolute(lost.path.as_path());
+    let snapshot = lost.snapshot.prefix(ids);
+    match lost.other {
+        Some(other) => format!("{path}   lost in {snapshot}, good in {}", other.prefix(ids)),
+        None => format!("{path}   lost in {snapshot}"),
+    }
+}
+
+pub(crate) fn data(report: &VerifyReport, level: &str) -> Value {
+    let lost = |lost: &LostFile| {
+        let rest = json!({
+            "snapshot": lost.snapshot.to_string(),
+            "good_in": lost.other.map(|id| id.to_string()),
+        });
+        ui::json::with_path(lost.path.as_path(), rest)
+    };
+    let damage = |damage: &Damage| {
+        json!({
+            "name": damage.name,
+            "reason": damage.reason,
+            "lost": damage.lost.iter().map(lost).collect::<Vec<_>>(),
+        })
+    };
+    json!({
+        "level": level,
+        "snapshots": report.snapshots,
+        "packs": report.packs,
+        "blobs": report.blobs,
+        "bytes": report.bytes,
+        "damage": report.damage.iter().map(damage).collect::<Vec<_>>(),
+        "elapsed_ms": u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
+    })
+}

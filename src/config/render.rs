@@ -1,0 +1,135 @@
+//! Writes a configuration with comments.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::{Config, GuardConfig, OnFail};
+use crate::error::{Error, Result};
+
+pub(super) fn render(config: &Config, home: Option<&Path>) -> Result<String> {
+    let mut out = String::from(
+        "# What bdr keeps, and how. Change it and run: bdr config check\n\
+         # Paths are absolute or begin with ~/. Sizes: 512M, 250G.\n\n",
+    );
+    match &config.repository {
+        Some(path) => line(
+            &mut out,
+            format_args!("repository = {}", path_text(path, home)?),
+        ),
+        None => out.push_str("# repository = \"~/.local/share/bdr\"   # where backups are kept\n"),
+    }
+    out.push_str(
+        "\n# Each source is a directory or a file.\n\
+         #   include      only these paths below it, each with everything in it; patterns: .env.*, docs/**/*.md\n\
+         #   exclude      not these: `*.log` is a name at any depth, `/cache` or `a/b` a path below the source\n\
+         #   rebuildable  true: also node_modules, target, .venv, caches and the like\n\
+         #   criticality  \"irreplaceable\" (default) or \"tedious\" to recreate\n",
+    );
+    for source in &config.sources {
+        line(&mut out, format_args!("\n[source.{}]", key(&source.name)));
+        line(
+            &mut out,
+            format_args!("path = {}", path_text(&source.path, home)?),
+        );
+        list(&mut out, "include", &source.rules.include);
+        list(&mut out, "exclude", &source.rules.exclude);
+        if source.rules.rebuildable {
+            out.push_str("rebuildable = true\n");
+        }
+        line(
+            &mut out,
+            format_args!("criticality = \"{}\"", source.criticality.word()),
+        );
+    }
+    guard(&mut out, &config.guard);
+    Ok(out)
+}
+
+fn guard(out: &mut String, guard: &GuardConfig) {
+    let default = GuardConfig::default();
+    // A value that is the default stays a comment, so that a better default reaches everybody.
+    let mark = |changed: bool| if changed { "" } else { "# " };
+    out.push_str("\n[guard]\n");
+    line(
+        out,
+        format_args!(
+            "{}on_fail = \"{}\"     # when the snapshot fails: block, ask, run",
+            mark(guard.on_fail != OnFail::Block),
+            guard.on_fail.word()
+        ),
+    );
+    line(
+        out,
+        format_args!(
+            "{}max_bytes = {}    # new bytes that one guard may store",
+            mark(guard.max_bytes != default.max_bytes),
+            size_text(guard.max_bytes)
+        ),
+    );
+    line(
+        out,
+        format_args!(
+            "{}max_files = {}    # files that a workspace may have",
+            mark(guard.max_files != default.max_files),
+            guard.max_files
+        ),
+    );
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "{text}");
+}
+
+fn list(out: &mut String, name: &str, items: &[String]) {
+    if items.is_empty() {
+        return;
+    }
+    line(out, format_args!("{name} = ["));
+    for item in items {
+        line(out, format_args!("    {},", quoted(item)));
+    }
+    out.push_str("]\n");
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+fn key(name: &str) -> String {
+    // Names of sources have no character but `.` that a bare key has not.
+    if name.contains('.') {
+        quoted(name)
+    } else {
+        name.to_owned()
+    }
+}
+
+fn size_text(bytes: u64) -> String {
+    for (shift, unit) in [(40, 'T'), (30, 'G'), (20, 'M'), (10, 'K')] {
+        if bytes > 0 && bytes.trailing_zeros() >= shift {
+            return format!("\"{}{unit}\"", bytes >> shift);
+        }
+    }
+    bytes.to_string()
+}
+
+fn path_text(path: &Path, home: Option<&Path>) -> Result<String> {
+    let text = path.to_str().ok_or_else(|| {
+        let shown = crate::path::show(path.as_os_str());
+        let hint = "name a directory above it: what is in it may have any name";
+        Error::invalid(
+            format!("`{shown}` is not UTF-8 and cannot be in the configuration"),
+            Some(hint),
+        )
+    })?;
+    let below = home
+        .filter(|h| h.parent().is_some())
+        .and_then(|h| path.strip_prefix(h).ok());
+    Ok(match below.and_then(Path::to_str) {
+        Some("") => quoted("~"),
+        Some(rest) => quoted(&format!("~/{rest}")),
+        // A directory that is really called `~x` is absolute here, so it cannot be misread.
+        None => quoted(text),
+    })
+}

@@ -1,0 +1,267 @@
+use super::*;
+
+const HOME: &str = "/home/u";
+
+fn parse(text: &str) -> Result<Config> {
+    Config::parse(text.as_bytes(), "config.toml", Some(Path::new(HOME)))
+}
+
+fn error(bytes: &[u8]) -> (usize, String, Option<String>) {
+    match Config::parse(bytes, "config.toml", Some(Path::new(HOME))) {
+        Err(Error::Config {
+            line,
+            message,
+            hint,
+            ..
+        }) => (line, message, hint),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_whole_configuration_is_read() {
+    let config = parse(
+        r#"
+repository = "~/backups"
+[source.brain]
+path = "~/brain/"
+[source."work.1"]
+path = "/srv/work"
+include = ["a", ".env.*"]
+exclude = ["*.log", "/tmp"]
+rebuildable = true
+criticality = "tedious"
+[guard]
+on_fail = "ask"
+max_bytes = "1.5G"
+max_files = 1_000
+"#,
+    )
+    .unwrap();
+    assert_eq!(
+        config.repository.as_deref(),
+        Some(Path::new("/home/u/backups"))
+    );
+    assert_eq!(config.sources[0].path, Path::new("/home/u/brain"));
+    assert_eq!(config.sources[0].criticality, Criticality::Irreplaceable);
+    assert_eq!(config.sources[1].name, "work.1");
+    assert_eq!(config.sources[1].rules.include, ["a", ".env.*"]);
+    assert!(config.sources[1].rules.rebuildable);
+    let guard = GuardConfig {
+        on_fail: OnFail::Ask,
+        max_bytes: 1_610_612_736,
+        max_files: 1000,
+    };
+    assert_eq!(config.guard, guard);
+}
+
+#[test]
+fn mistakes_have_a_line_and_a_way_out() {
+    for (text, line, message, hint) in [
+        (
+            "[source.a]\npath=\"/x\"\ninclud=[]\n",
+            3,
+            "unknown key `includ` in [source.a]",
+            "did you mean `include`?",
+        ),
+        (
+            "\n\nrepositroy=\"/x\"\n",
+            3,
+            "unknown key `repositroy`",
+            "did you mean `repository`?",
+        ),
+        (
+            "zebra=1\n",
+            1,
+            "unknown key `zebra`",
+            "known here: repository, source, guard",
+        ),
+        (
+            "[sources.a]\n",
+            1,
+            "unknown key `sources`",
+            "did you mean `source`?",
+        ),
+        (
+            "[source.a]\ninclude=[]\n",
+            1,
+            "[source.a] has no `path`",
+            "add path",
+        ),
+        (
+            "[source.a]\npath=3\n",
+            2,
+            "`path` must be a string, not integer",
+            "",
+        ),
+        (
+            "[source.a]\npath=\"x/y\"\n",
+            2,
+            "`x/y` is not an absolute path",
+            "begins with ~/",
+        ),
+        (
+            "[source.a]\npath=\"~bob/y\"\n",
+            2,
+            "`~bob/y` is not an absolute path",
+            "begins with ~/",
+        ),
+        (
+            "[source.a]\npath=\"/x/../y\"\n",
+            2,
+            "`/x/../y` contains `..`",
+            "",
+        ),
+        (
+            "[source.a]\npath=\"/x\"\ninclude=\"y\"\n",
+            3,
+            "`include` must be a list of strings",
+            "",
+        ),
+        (
+            "[source.a]\npath=\"/x\"\ninclude=[\n\"a\",\n\"[\"]\n",
+            5,
+            "the pattern `[` is wrong",
+            "bdr help config",
+        ),
+        (
+            "[source.a]\npath=\"/x\"\ninclude=[\"../a\"]\n",
+            3,
+            "contains `..`",
+            "relative",
+        ),
+        (
+            "[source.a]\npath=\"/x\"\ninclude=[\"/a\"]\n",
+            3,
+            "is not relative",
+            "relative",
+        ),
+        (
+            "[source.\".a\"]\npath=\"/x\"\n",
+            1,
+            "`.a` cannot name a source",
+            "letters",
+        ),
+        (
+            "[source.a]\npath=\"/x\"\ncriticality=\"tedius\"\n",
+            3,
+            "`tedius` is not a choice here",
+            "did you mean `tedious`?",
+        ),
+        (
+            "[guard]\nmax_bytes=\"lots\"\n",
+            2,
+            "`lots` is not a size",
+            "512M",
+        ),
+        (
+            "[guard]\nmax_files=-1\n",
+            2,
+            "`max_files` must be a whole number",
+            "",
+        ),
+        (
+            "guard=1\n",
+            1,
+            "`guard` must be a table [guard], not integer",
+            "",
+        ),
+        (
+            "[source.a]\r\npath=\"/x\"\r\nzip=1\r\n",
+            3,
+            "unknown key `zip`",
+            "",
+        ),
+    ] {
+        let (at, said, help) = error(text.as_bytes());
+        assert_eq!(at, line, "{text}");
+        assert!(said.contains(message), "{text}: {said}");
+        assert!(help.unwrap_or_default().contains(hint), "{text}");
+    }
+}
+
+#[test]
+fn what_is_not_toml_has_a_line_too() {
+    for (bytes, line) in [
+        (&b"repository=\"/a\"\nrepository=\"/b\"\n"[..], 2),
+        (b"[source.a]\npath=\n", 2),
+        (b"\n\nx = \xff\n", 3),
+        (&vec![b'\n'; MAX_BYTES + 1][..], 1),
+    ] {
+        assert_eq!(error(bytes).0, line);
+    }
+}
+
+#[test]
+fn a_byte_order_mark_and_windows_line_ends_are_no_mistake() {
+    let config = Config::parse(b"\xef\xbb\xbf[source.a]\r\npath = \"/x\"\r\n", "c", None).unwrap();
+    assert_eq!(config.sources[0].path, Path::new("/x"));
+    assert_eq!(parse("").unwrap(), Config::default());
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let config = Config {
+        repository: Some("/home/u/.local/share/bdr".into()),
+        sources: vec![
+            Source {
+                name: "a.b".into(),
+                path: "/home/u".into(),
+                rules: Rules {
+                    include: vec![".claude.json".into(), "we\"ird\\\n\u{1}".into()],
+                    exclude: vec!["*.log".into()],
+                    rebuildable: true,
+                },
+                criticality: Criticality::Tedious,
+            },
+            Source {
+                name: "c".into(),
+                path: "/srv/c 'd' \"e\"".into(),
+                rules: Rules::default(),
+                criticality: Criticality::Irreplaceable,
+            },
+        ],
+        guard: GuardConfig {
+            on_fail: OnFail::Run,
+            max_bytes: 3 << 30,
+            max_files: 7,
+        },
+    };
+    let text = config.to_toml(Some(Path::new(HOME))).unwrap();
+    assert!(
+        text.contains("repository = \"~/.local/share/bdr\""),
+        "{text}"
+    );
+    assert_eq!(parse(&text).unwrap(), config, "{text}");
+    let text = Config::default().to_toml(None).unwrap();
+    assert_eq!(parse(&text).unwrap(), Config::default(), "{text}");
+}
+
+#[test]
+fn sizes() {
+    for (text, bytes) in [
+        ("4096", Some(4096)),
+        ("512M", Some(512 << 20)),
+        ("512MiB", Some(512 << 20)),
+        ("250g", Some(250 << 30)),
+        ("1.5K", Some(1536)),
+        (" 2 TB ", Some(2 << 40)),
+        ("0", Some(0)),
+        ("100 b", Some(100)),
+        ("", None),
+        ("M", None),
+        ("-1", None),
+        ("5X", None),
+        ("1i", None),
+        ("99999999999T", None),
+    ] {
+        assert_eq!(parse_size(text).ok(), bytes, "{text:?}");
+    }
+}
+
+#[test]
+fn near_words_are_found() {
+    assert_eq!(closest("inculde", &["include", "exclude"]), Some("include"));
+    assert_eq!(closest("pth", &["path", "include"]), Some("path"));
+    assert_eq!(closest("zebra", &["path", "include"]), None);
+}

@@ -1,0 +1,200 @@
+//! The only module that writes files.
+//!
+//! Whatever must survive is written to a temporary file in the same directory, fsynced, renamed into place, and the
+//! directory fsynced, in that order. After a failed fsync the file is given up, never synced again: the kernel may have
+//! marked its pages clean. Platform differences are in `unix.rs` and `windows.rs` behind the same functions.
+#![expect(clippy::disallowed_methods, reason = "this is the one place that writes")]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::error::{IoContext as _, Result};
+
+#[cfg(unix)]
+mod unix;
+#[cfg(unix)]
+pub use unix::*;
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+pub use windows::*;
+
+pub mod target;
+
+/// Writes a file so that it has either its old or its new content, whatever happens; durable when it returns.
+///
+/// A symlink at `path` is followed: its target is replaced, not the link.
+///
+/// # Errors
+/// The directory cannot be written, or the disk is full; the old content is kept then.
+pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let (mut file, temporary) = create_temporary(dir, mode).context("write", &path)?;
+    let written = (|| {
+        point("write")?;
+        file.write_all(bytes)?;
+        point("fsync")?;
+        file.sync_all()?;
+        point("rename")?;
+        rename(&temporary, &path)?;
+        sync_dir(dir)
+    })();
+    if written.is_err() {
+        // The error that matters is the first one.
+        let _ = fs::remove_file(&temporary);
+    }
+    written.context("write", &path)
+}
+
+/// Writes a derived file atomically but not durably: losing it costs time only.
+///
+/// # Errors
+/// The directory cannot be written.
+pub fn write_derived(path: &Path, bytes: &[u8]) -> Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let (mut file, temporary) = create_temporary(dir, 0o600).context("write", path)?;
+    let written = file.write_all(bytes).and_then(|()| rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written.context("write", path)
+}
+
+/// Appends to a derived file.
+///
+/// # Errors
+/// The file cannot be opened or written.
+pub fn append_derived(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    private_options(&mut options, 0o600);
+    options.open(path).and_then(|mut f| f.write_all(bytes)).context("write", path)
+}
+
+/// Opens (and creates if need be) the file that locks are taken on.
+///
+/// # Errors
+/// The directory cannot be written, or something else is there.
+pub fn open_lock(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    private_options(&mut options, 0o600);
+    options.open(path).or_else(|error| {
+        // On read-only media a shared lock can be had on a file that is only readable.
+        if path.exists() { File::open(path) } else { Err(error) }
+    })
+}
+
+/// Creates a directory and its parents, each 0700; durable when it returns. One that exists is left as it is.
+///
+/// # Errors
+/// A parent cannot be written, or something else is there.
+pub fn create_dir_private(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        create_dir_private(parent)?;
+    }
+    point("mkdir").context("create", path)?;
+    match make_dir(path, 0o700) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        Err(error) => return Err(error).context("create", path),
+    }
+    sync_dir(path.parent().unwrap_or(Path::new("."))).context("create", path)
+}
+
+/// Creates a new file with an unguessable name; returns it and its path.
+///
+/// # Errors
+/// The directory cannot be written.
+pub fn create_temporary(dir: &Path, mode: u32) -> io::Result<(File, PathBuf)> {
+    let mut last = io::Error::from(io::ErrorKind::AlreadyExists);
+    for _ in 0..16 {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(io::Error::other)?;
+        let path = dir.join(format!("{TEMPORARY_PREFIX}{}", hex::encode(random)));
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        private_options(&mut options, mode);
+        point("create")?;
+        match options.open(&path) {
+            Ok(file) => return Ok((file, path)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+/// How the names of temporary files begin; what is left of a crash is found by it.
+pub const TEMPORARY_PREFIX: &str = ".bdr-tmp-";
+
+/// Removes a file; one that is not there is as good as removed.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn remove_file(path: &Path) -> io::Result<()> {
+    point("unlink")?;
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a directory that bdr made for itself (scratch, cache), with everything in it.
+///
+/// # Errors
+/// Something in it cannot be removed.
+pub fn remove_own_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Renames over whatever is at `to`.
+///
+/// # Errors
+/// The system refuses.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    point("rename")?;
+    fs::rename(from, to)
+}
+
+/// Counts a step that changes something on disk; a test build can be told to die at the n-th.
+///
+/// # Errors
+/// Never in a release build.
+#[inline]
+pub fn point(step: &'static str) -> io::Result<()> {
+    #[cfg(feature = "test-support")]
+    crash::point(step)?;
+    let _ = step;
+    Ok(())
+}
+
+#[cfg(feature = "test-support")]
+mod crash {
+    use std::io;
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    static LEFT: OnceLock<Option<AtomicI64>> = OnceLock::new();
+
+    /// `BDR_TEST_CRASH_AT=n` kills the process right before its n-th step, as a power cut would.
+    pub(super) fn point(_step: &'static str) -> io::Result<()> {
+        let left = LEFT.get_or_init(|| {
+            std::env::var("BDR_TEST_CRASH_AT").ok().and_then(|n| n.parse().ok()).map(AtomicI64::new)
+        });
+        if let Some(left) = left
+            && left.fetch_sub(1, Ordering::SeqCst) == 1
+        {
+            std::process::abort();
+        }
+        Ok(())
+    }
+}

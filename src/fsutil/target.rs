@@ -1,0 +1,61 @@
+//! Writes files back: below a directory held open, never through a symlink, each under its final name only when it is whole.
+//!
+//! Content is written to a temporary file in the same directory, metadata is set on the open file, then it is renamed into place. A symlink or
+//! hard link that stands at the name is replaced, not written through.
+
+use std::path::Path;
+
+use crate::error::Result;
+use crate::manifest::{Entry, Stat};
+use crate::path::RepoPath;
+
+#[cfg(unix)]
+mod unix;
+#[cfg(unix)]
+pub use unix::Target;
+#[cfg(not(unix))]
+mod portable;
+#[cfg(not(unix))]
+pub use portable::Target;
+
+/// How much of an entry's metadata to bring back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fidelity {
+    /// All: it goes back to where it was.
+    InPlace,
+    /// Without set-user-id and set-group-id: it goes somewhere else.
+    Elsewhere,
+}
+
+/// Fills a file: calls the sink with piece after piece.
+pub type Fill<'a> = dyn FnMut(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> + 'a;
+
+/// Returns the nearest existing directory at or above `path`, and the rest of the path below it.
+pub fn existing_base(path: &Path) -> Option<(std::path::PathBuf, RepoPath)> {
+    let mut base = path;
+    loop {
+        if base.is_dir() {
+            return Some((base.to_path_buf(), RepoPath::below(base, path)?));
+        }
+        base = base.parent()?;
+    }
+}
+
+/// What a plan saw at a path, and finds again when it is applied.
+pub fn still_stands(seen: Option<&Stat>, now: Option<&Stat>) -> bool {
+    match (seen, now) {
+        (None, None) => true,
+        // Directories change under a plan's own hands.
+        (Some(a), Some(b)) if a.kind == crate::manifest::Kind::Dir => b.kind == a.kind,
+        (Some(a), Some(b)) => crate::manifest::same_identity(a, b),
+        _ => false,
+    }
+}
+
+/// Returns the mode to set.
+fn mode_of(entry: &Entry, fidelity: Fidelity) -> u32 {
+    match fidelity {
+        Fidelity::InPlace => entry.mode & 0o7777,
+        Fidelity::Elsewhere => entry.mode & 0o1777,
+    }
+}

@@ -1,0 +1,397 @@
+//! The target on Unix: every step through the handle of the parent directory.
+#![expect(clippy::disallowed_methods, reason = "part of the one place that writes")]
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
+
+use super::{Fidelity, Fill, mode_of};
+use crate::error::{Error, IoContext as _, Result};
+use crate::fsutil::{DIR_FLAGS, TEMPORARY_PREFIX, c_path, point, stat_of};
+use crate::manifest::{Entry, Kind, Stat};
+use crate::path::{RepoPath, os_from_bytes};
+
+/// Directory handles kept; the rest is opened again.
+const KEPT_DIRS: usize = 64;
+
+/// A directory below which files are written.
+pub struct Target {
+    path: PathBuf,
+    dir: Arc<OwnedFd>,
+    dirs: HashMap<RepoPath, Arc<OwnedFd>>,
+    fidelity: Fidelity,
+    /// Owners can be given back.
+    privileged: bool,
+    counter: u64,
+    token: String,
+}
+
+impl Target {
+    /// Opens a directory that exists.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn open(path: &Path, fidelity: Fidelity) -> Result<Self> {
+        // The base itself may be reached through symlinks: /home often is one.
+        let flags = DIR_FLAGS.difference(OFlags::NOFOLLOW);
+        let dir = rustix::fs::open(path, flags, Mode::empty()).context("open", path)?;
+        let mut random = [0; 6];
+        getrandom::fill(&mut random).map_err(|e| Error::io("open", path, io::Error::other(e)))?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            dir: Arc::new(dir),
+            dirs: HashMap::new(),
+            fidelity,
+            privileged: rustix::process::geteuid().is_root(),
+            counter: 0,
+            token: hex::encode(random),
+        })
+    }
+
+    fn absolute(&self, path: &RepoPath) -> PathBuf {
+        path.to_path(&self.path)
+    }
+
+    fn directory(&mut self, path: &RepoPath, create: bool) -> Result<Arc<OwnedFd>> {
+        if path.is_root() {
+            return Ok(Arc::clone(&self.dir));
+        }
+        if let Some(dir) = self.dirs.get(path) {
+            return Ok(Arc::clone(dir));
+        }
+        let parent = self.directory(&path.parent().unwrap_or_default(), create)?;
+        let name = c_path(path.name()).context("open", self.absolute(path))?;
+        let opened = match rustix::fs::openat(&parent, &name, DIR_FLAGS, Mode::empty()) {
+            Err(Errno::NOENT) if create => {
+                point("mkdir").context("create", self.absolute(path))?;
+                rustix::fs::mkdirat(&parent, &name, Mode::from_raw_mode(0o700))
+                    .context("create", self.absolute(path))?;
+                rustix::fs::openat(&parent, &name, DIR_FLAGS, Mode::empty())
+            }
+            other => other,
+        };
+        let dir = match opened {
+            Ok(dir) => Arc::new(dir),
+            Err(Errno::LOOP | Errno::NOTDIR | Errno::MLINK) => {
+                return Err(Error::Unsafe {
+                    path: crate::path::show(self.absolute(path).as_os_str()),
+                    reason: "a symlink or file stands where a directory should be".to_owned(),
+                });
+            }
+            Err(errno) => return Err(Error::io("open", self.absolute(path), errno.into())),
+        };
+        if self.dirs.len() >= KEPT_DIRS {
+            self.dirs.clear();
+        }
+        self.dirs.insert(path.clone(), Arc::clone(&dir));
+        Ok(dir)
+    }
+
+    fn parent(&mut self, path: &RepoPath, create: bool) -> Result<Arc<OwnedFd>> {
+        self.directory(&path.parent().unwrap_or_default(), create)
+    }
+
+    /// Returns how the object at `path` stands, `None` if there is none.
+    ///
+    /// # Errors
+    /// It cannot be looked at; a symlink stands in the way.
+    pub fn stat(&mut self, path: &RepoPath) -> Result<Option<Stat>> {
+        let parent = match self.parent(path, false) {
+            Ok(parent) => parent,
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if path.is_root() {
+            return rustix::fs::fstat(&parent).map(|s| Some(stat_of(&s))).context("read", &self.path);
+        }
+        let name = c_path(path.name()).context("read", self.absolute(path))?;
+        match rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat_of(&stat))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::io("read", self.absolute(path), errno.into())),
+        }
+    }
+
+    /// Opens a regular file for reading.
+    ///
+    /// # Errors
+    /// There is none, or a symlink stands in the way.
+    pub fn open_file(&mut self, path: &RepoPath) -> Result<File> {
+        let parent = self.parent(path, false)?;
+        let name = c_path(path.name()).context("read", self.absolute(path))?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&parent, &name, flags, Mode::empty())
+            .context("read", self.absolute(path))?;
+        Ok(File::from(file))
+    }
+
+    /// Returns the target of a symlink.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn read_link(&mut self, path: &RepoPath) -> Result<Vec<u8>> {
+        let parent = self.parent(path, false)?;
+        let name = c_path(path.name()).context("read", self.absolute(path))?;
+        Ok(rustix::fs::readlinkat(&parent, &name, Vec::new())
+            .context("read", self.absolute(path))?
+            .into_bytes())
+    }
+
+    fn temporary(&mut self) -> Vec<u8> {
+        self.counter += 1;
+        format!("{TEMPORARY_PREFIX}{}-{}", self.token, self.counter).into_bytes()
+    }
+
+    /// Writes a regular file: content from `fill`, metadata of `entry`, then its name.
+    ///
+    /// # Errors
+    /// `fill` failed, or the system refused; what stood at the name is kept then.
+    pub fn write(&mut self, path: &RepoPath, entry: &Entry, sync: bool, fill: &mut Fill<'_>) -> Result<()> {
+        let parent = self.parent(path, true)?;
+        let absolute = self.absolute(path);
+        let temporary = c_path(&self.temporary()).context("write", &absolute)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        point("create").context("write", &absolute)?;
+        let file = rustix::fs::openat(&parent, &temporary, flags, Mode::from_raw_mode(0o600))
+            .context("write", &absolute)?;
+        let mut file = File::from(file);
+        let result = (|| {
+            fill(&mut |bytes| file.write_all(bytes).context("write", &absolute))?;
+            self.set_on(&file, entry).context("write", &absolute)?;
+            if sync {
+                point("fsync").context("write", &absolute)?;
+                file.sync_all().context("write", &absolute)?;
+            }
+            self.rename(&parent, &temporary, path)
+        })();
+        if result.is_err() {
+            let _ = rustix::fs::unlinkat(&parent, &temporary, AtFlags::empty());
+        }
+        result
+    }
+
+    fn rename(&self, parent: &OwnedFd, temporary: &std::ffi::CStr, path: &RepoPath) -> Result<()> {
+        let absolute = self.absolute(path);
+        let name = c_path(path.name()).context("write", &absolute)?;
+        point("rename").context("write", &absolute)?;
+        rustix::fs::renameat(parent, temporary, parent, &name).context("write", &absolute)?;
+        // Renaming one name of a file over another of the same file does nothing (POSIX): the temporary name is left.
+        let _ = rustix::fs::unlinkat(parent, temporary, AtFlags::empty());
+        Ok(())
+    }
+
+    /// Makes a symlink; its target is kept as it is, never followed.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn symlink(&mut self, path: &RepoPath, entry: &Entry) -> Result<()> {
+        let parent = self.parent(path, true)?;
+        let absolute = self.absolute(path);
+        let temporary = c_path(&self.temporary()).context("write", &absolute)?;
+        let target = c_path(&entry.body.target).context("write", &absolute)?;
+        point("symlink").context("write", &absolute)?;
+        rustix::fs::symlinkat(&target, &parent, &temporary).context("write", &absolute)?;
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        if self.privileged {
+            let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+            let _ = rustix::fs::chownat(&parent, &temporary, Some(uid), Some(gid), flags);
+        }
+        // Not every file system keeps the times of a symlink.
+        let _ = rustix::fs::utimensat(&parent, &temporary, &times(entry), flags);
+        self.rename(&parent, &temporary, path)
+    }
+
+    /// Makes `path` another name of the file at `first`, below the same target.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn hard_link(&mut self, path: &RepoPath, first: &RepoPath) -> Result<()> {
+        let absolute = self.absolute(path);
+        let from = self.parent(first, false)?;
+        let from_name = c_path(first.name()).context("link", &absolute)?;
+        let parent = self.parent(path, true)?;
+        let temporary = c_path(&self.temporary()).context("link", &absolute)?;
+        point("link").context("link", &absolute)?;
+        rustix::fs::linkat(&from, &from_name, &parent, &temporary, AtFlags::empty())
+            .context("link", &absolute)?;
+        self.rename(&parent, &temporary, path)
+    }
+
+    /// Makes a directory that its owner can fill; one that is there is kept.
+    ///
+    /// # Errors
+    /// The system refused, or something else is there.
+    pub fn make_dir(&mut self, path: &RepoPath) -> Result<()> {
+        if self.directory(path, true).is_ok() && !path.is_root() {
+            let stat = self.stat(path)?;
+            if stat.is_some_and(|s| s.mode & 0o700 != 0o700) {
+                let dir = self.directory(path, false)?;
+                let mode = stat.map_or(0o700, |s| s.mode | 0o700);
+                // A directory of somebody else stays as it is; writing into it will tell.
+                let _ = rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode));
+            }
+            return Ok(());
+        }
+        self.directory(path, true).map(|_| ())
+    }
+
+    /// Gives the object at `path` the metadata of `entry`.
+    ///
+    /// # Errors
+    /// It is not there, or the system refused.
+    pub fn set_metadata(&mut self, path: &RepoPath, entry: &Entry) -> Result<()> {
+        let absolute = self.absolute(path);
+        point("metadata").context("change", &absolute)?;
+        match entry.kind {
+            Kind::Symlink => {
+                let parent = self.parent(path, false)?;
+                let name = c_path(path.name()).context("change", &absolute)?;
+                let flags = AtFlags::SYMLINK_NOFOLLOW;
+                rustix::fs::utimensat(&parent, &name, &times(entry), flags).context("change", absolute)
+            }
+            Kind::Dir => {
+                let dir = self.directory(path, false)?;
+                let file = File::from(dir.try_clone().context("change", &absolute)?);
+                self.set_on(&file, entry).context("change", absolute)
+            }
+            _ => {
+                let file = self.open_file(path)?;
+                self.set_on(&file, entry).context("change", absolute)
+            }
+        }
+    }
+
+    /// Sets owner, mode, attributes and times through the open file.
+    fn set_on(&self, file: &File, entry: &Entry) -> io::Result<()> {
+        use xattr::FileExt as _;
+        if self.privileged {
+            let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+            let _ = rustix::fs::fchown(file, Some(uid), Some(gid));
+        }
+        for (name, value) in &entry.body.xattrs {
+            let name = unescape_xattr(name);
+            // Attributes that this user may not set, or this file system does not have, are not worth losing the file.
+            let _ = file.set_xattr(name, value);
+        }
+        let keep: Vec<_> = entry.body.xattrs.iter().map(|(name, _)| unescape_xattr(name)).collect();
+        if let Ok(names) = file.list_xattr() {
+            for name in names.filter(|n| n.as_encoded_bytes().starts_with(b"user.")) {
+                if !keep.contains(&name) {
+                    let _ = file.remove_xattr(name);
+                }
+            }
+        }
+        let mode = Mode::from_raw_mode(mode_of(entry, self.fidelity) as _);
+        rustix::fs::fchmod(file, mode)?;
+        Ok(rustix::fs::futimens(file.as_fd(), &times(entry))?)
+    }
+
+    /// Removes a file or symlink; one that is not there is as good as removed.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn remove(&mut self, path: &RepoPath) -> Result<()> {
+        self.unlink(path, AtFlags::empty())
+    }
+
+    /// Removes an empty directory; returns false if it is not empty.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn remove_dir(&mut self, path: &RepoPath) -> Result<bool> {
+        self.dirs.retain(|dir, _| !dir.starts_with(path));
+        match self.unlink(path, AtFlags::REMOVEDIR) {
+            Ok(()) => Ok(true),
+            Err(Error::Io { source, .. })
+                if source.kind() == io::ErrorKind::DirectoryNotEmpty
+                    || source.raw_os_error() == Some(Errno::EXIST.raw_os_error()) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn unlink(&mut self, path: &RepoPath, flags: AtFlags) -> Result<()> {
+        let parent = match self.parent(path, false) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        let absolute = self.absolute(path);
+        let name = c_path(path.name()).context("remove", &absolute)?;
+        point("unlink").context("remove", &absolute)?;
+        let mut result = rustix::fs::unlinkat(&parent, &name, flags);
+        if result == Err(Errno::ACCESS) {
+            // A read-only directory of our own: open it for a moment, its mode is set again with its metadata.
+            let stat = rustix::fs::fstat(&parent).context("remove", &absolute)?;
+            let mode = Mode::from_raw_mode(stat.st_mode);
+            if rustix::fs::fchmod(&parent, mode | Mode::RWXU).is_ok() {
+                result = rustix::fs::unlinkat(&parent, &name, flags);
+                let _ = rustix::fs::fchmod(&parent, mode);
+            }
+        }
+        match result {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(Error::io("remove", absolute, errno.into())),
+        }
+    }
+
+    /// Makes the names in a directory durable.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn sync_dir(&mut self, path: &RepoPath) -> Result<()> {
+        let absolute = self.absolute(path);
+        point("fsync-dir").context("write", &absolute)?;
+        let dir = self.directory(path, false)?;
+        match rustix::fs::fsync(&dir) {
+            Err(Errno::INVAL | Errno::NOTSUP) => Ok(()),
+            other => other.context("write", absolute),
+        }
+    }
+
+    /// Removes temporary files that an interrupted restore left in a directory.
+    pub fn sweep(&mut self, path: &RepoPath) {
+        let Ok(dir) = self.directory(path, false) else { return };
+        let Ok(entries) = rustix::fs::Dir::read_from(&dir) else { return };
+        for entry in entries.flatten() {
+            if entry.file_name().to_bytes().starts_with(TEMPORARY_PREFIX.as_bytes()) {
+                let _ = rustix::fs::unlinkat(&dir, entry.file_name(), AtFlags::empty());
+            }
+        }
+    }
+}
+
+fn times(entry: &Entry) -> Timestamps {
+    let time = Timespec {
+        tv_sec: entry.mtime.0 as _,
+        tv_nsec: entry.mtime.1 as _,
+    };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+fn unescape_xattr(name: &str) -> std::ffi::OsString {
+    let bytes = name.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut i = 0;
+    while i < bytes.len() {
+        let coded = (bytes[i] == b'%').then(|| name.get(i + 1..i + 3)).flatten();
+        match coded.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                i += 3;
+            }
+            None => {
+                out.push(bytes[i]);
+                i += 1;
+            }
+        }
+    }
+    os_from_bytes(&out)
+}

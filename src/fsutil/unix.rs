@@ -1,0 +1,139 @@
+//! What is different on Unix.
+#![expect(clippy::disallowed_methods, reason = "part of the one place that writes")]
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::ffi::CString;
+use std::path::Path;
+
+use rustix::fs::{FileType, OFlags};
+
+use crate::manifest::{Kind, Stat, Time};
+
+/// How directories are opened: never through a symlink.
+pub const DIR_FLAGS: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// Returns a path as the system wants it.
+///
+/// # Errors
+/// It contains a NUL.
+pub fn c_path(bytes: &[u8]) -> io::Result<CString> {
+    CString::new(bytes).map_err(io::Error::from)
+}
+
+/// Returns what bdr needs of a `stat`.
+pub fn stat_of(stat: &rustix::fs::Stat) -> Stat {
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => Kind::Dir,
+        FileType::Symlink => Kind::Symlink,
+        FileType::Fifo => Kind::Fifo,
+        FileType::Socket => Kind::Socket,
+        FileType::CharacterDevice => Kind::CharDevice,
+        FileType::BlockDevice => Kind::BlockDevice,
+        _ => Kind::File,
+    };
+    #[expect(
+        clippy::unnecessary_cast,
+        clippy::useless_conversion,
+        reason = "the types of these members differ between systems"
+    )]
+    Stat {
+        kind,
+        mode: stat.st_mode as u32 & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        // A directory's size and a symlink's say nothing that a restore could bring back.
+        size: if kind == Kind::File { stat.st_size as u64 } else { 0 },
+        mtime: Time(stat.st_mtime as i64, stat.st_mtime_nsec as u32),
+        ctime: Time(stat.st_ctime as i64, stat.st_ctime_nsec as u32),
+        inode: stat.st_ino as u64,
+        device: stat.st_dev as u64,
+        links: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
+    }
+}
+
+
+/// Makes a file private: `mode`, never through a symlink, not inherited by children.
+pub fn private_options(options: &mut OpenOptions, mode: u32) {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
+    options.mode(mode).custom_flags(flags.bits().cast_signed());
+}
+
+/// Creates one directory.
+///
+/// # Errors
+/// The parent cannot be written.
+pub fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
+    std::fs::DirBuilder::new().mode(mode).create(path)
+}
+
+/// Makes the names in a directory durable.
+///
+/// # Errors
+/// The device failed. File systems that cannot sync a directory (some network ones) are taken at their word.
+pub fn sync_dir(path: &Path) -> io::Result<()> {
+    super::point("fsync-dir")?;
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    match File::open(path).and_then(|dir| dir.sync_all()) {
+        // EINVAL, ENOTSUP and, on SMB, ENOENT: https://github.com/restic/restic/issues/3720
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// Reads exactly `buffer.len()` bytes at `offset`.
+///
+/// # Errors
+/// The file is shorter, or the device failed.
+pub fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    file.read_exact_at(buffer, offset)
+}
+
+/// Sets permission bits.
+///
+/// # Errors
+/// The system refuses.
+pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+}
+
+/// Returns bytes free for this user on the file system of `path`, if the system tells.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Returns true if a process with this number runs.
+pub fn process_runs(pid: u32) -> bool {
+    let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
+        return false;
+    };
+    !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH))
+}
+
+/// Flushes everything of the file system that holds `path`.
+///
+/// # Errors
+/// The device failed.
+pub fn sync_file_system(path: &Path) -> io::Result<()> {
+    super::point("syncfs")?;
+    let dir = File::open(path)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        Ok(rustix::fs::syncfs(&dir)?)
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    {
+        dir.sync_all()?;
+        rustix::fs::sync();
+        Ok(())
+    }
+}

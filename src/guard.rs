@@ -1,0 +1,458 @@
+//! Snapshot before, run, record after: the one way to do something destructive.
+//!
+//! A [`Protected`] can only be made by taking a durable snapshot and writing a durable begin record; whatever destroys takes one. No lock is held
+//! while a command runs.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Instant;
+
+use chrono::TimeDelta;
+
+use crate::backup::{BackupOptions, BackupReport, RootRun, capture, survey};
+use crate::error::{Error, Result};
+use crate::id::OperationId;
+use crate::manifest::Stat;
+use crate::monitor::Monitor;
+use crate::path::{RawName, RepoPath, absolute};
+use crate::repo::Repository;
+use crate::repo::oplog::{
+    Begin, End, Operation, OperationKind, RestoreJournal, RootChanges, Stamp,
+};
+use crate::repo::snapshot::PathNote;
+use crate::rules::{Origin, Root, normalise};
+
+mod child;
+
+/// How to guard a command.
+#[derive(Debug, Clone)]
+pub struct GuardOptions {
+    /// How to take the snapshot.
+    pub backup: BackupOptions,
+    /// The command.
+    pub argv: Vec<OsString>,
+    /// Where it runs.
+    pub cwd: PathBuf,
+    /// Given by the user.
+    pub label: Option<String>,
+    /// What to do if there can be no snapshot.
+    pub on_fail: OnFail,
+}
+
+/// What to do if there can be no snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFail {
+    /// Do not run the command.
+    Block,
+    /// Run it, and record that it was unprotected.
+    Run,
+}
+
+/// What a guard would capture.
+#[derive(Debug, Clone)]
+pub struct GuardPlan {
+    /// Roots, with what they hold.
+    pub roots: Vec<PlannedRoot>,
+    /// What would not be captured.
+    pub left_out: Vec<PathNote>,
+}
+
+/// One root of a plan.
+#[derive(Debug, Clone)]
+pub struct PlannedRoot {
+    /// Name in the snapshot.
+    pub name: String,
+    /// Absolute path.
+    pub path: PathBuf,
+    /// Why it is captured.
+    pub origin: Origin,
+    /// Regular files.
+    pub files: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// Bytes that would have to be read.
+    pub new_bytes: u64,
+}
+
+/// Commands that only read, whatever their arguments: they run at once.
+const READ_ONLY: [&str; 34] = [
+    "[", "basename", "cat", "cksum", "cmp", "dirname", "du", "df", "echo", "egrep", "false",
+    "fgrep", "file", "grep", "groups", "head", "hexdump", "id", "ls", "md5sum", "nproc", "printf",
+    "pwd", "readlink", "realpath", "sha256sum", "stat", "tail", "test", "true", "uname", "wc",
+    "which", "whoami",
+];
+
+/// Commands that remove or move what they name.
+const REMOVERS: [&str; 7] = ["rm", "rmdir", "mv", "shred", "unlink", "trash", "trash-put"];
+
+/// Returns true if the command is known to change nothing. Unknown is not safe.
+pub fn is_read_only(argv: &[OsString]) -> bool {
+    let Some(name) = argv.first().and_then(|a| a.to_str()) else { return false };
+    READ_ONLY.contains(&name)
+}
+
+/// Returns the paths that a command names: arguments, values of options, words of a shell line, that exist or whose directory does.
+fn operands(argv: &[OsString], cwd: &Path) -> Vec<PathBuf> {
+    let mut words: Vec<OsString> = Vec::new();
+    for arg in argv.iter().skip(1) {
+        words.push(arg.clone());
+        if let Some(text) = arg.to_str() {
+            if let Some((_, value)) = text.split_once('=') {
+                words.push(value.into());
+            }
+            if text.contains(char::is_whitespace) {
+                words.extend(
+                    text.split(|c: char| c.is_whitespace() || ";&|<>()\"'`".contains(c))
+                        .filter(|w| !w.is_empty())
+                        .map(OsString::from),
+                );
+            }
+        }
+    }
+    let mut found: Vec<PathBuf> = words
+        .iter()
+        .filter(|word| !word.is_empty() && word.as_os_str() != OsStr::new("."))
+        .map(|word| canonical_parent(&absolute(cwd, Path::new(word))))
+        .filter(|path| path.symlink_metadata().is_ok())
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// Returns the path with its directory free of symlinks; the last component is not followed, as `rm` and `mv` do not.
+fn canonical_parent(path: &Path) -> PathBuf {
+    match (path.parent().and_then(|p| p.canonicalize().ok()), path.file_name()) {
+        (Some(parent), Some(name)) => parent.join(name),
+        _ => path.to_path_buf(),
+    }
+}
+
+/// Returns what is to be captured before `argv` runs in `cwd`: the sources, the workspace around `cwd`, what the command names, and `extra`.
+///
+/// # Errors
+/// The command would delete the repository, or rules do not compile.
+pub fn capture_roots(
+    sources: Vec<Root>,
+    argv: &[OsString],
+    cwd: &Path,
+    home: Option<&Path>,
+    extra: &[PathBuf],
+    repository: &Path,
+) -> Result<Vec<Root>> {
+    let operands = operands(argv, cwd);
+    let name = argv.first().map(Path::new).and_then(Path::file_name).and_then(OsStr::to_str);
+    if name.is_some_and(|name| REMOVERS.contains(&name)) {
+        let repository = canonical_parent(repository);
+        if operands.iter().any(|path| repository.starts_with(path)) {
+            return Err(Error::WouldDeleteRepository { path: repository });
+        }
+    }
+    let mut roots = sources;
+    if let Some(workspace) = workspace(cwd, home) {
+        roots.push(Root::ad_hoc(workspace, Origin::Workspace));
+    }
+    for path in operands.iter().chain(extra) {
+        let path = absolute(cwd, path);
+        let is_system = path.parent().is_none() || is_system(&path);
+        if !is_system && !repository.starts_with(&path) {
+            let mut root = Root::ad_hoc(path, Origin::Operand);
+            // `rm -rf node_modules` means it.
+            let name = root.path.file_name().unwrap_or_default().to_owned();
+            root.rules.rebuildable =
+                crate::rules::is_rebuildable(&crate::path::os_to_bytes(&name), &|_| true);
+            roots.push(root);
+        }
+    }
+    normalise(roots)
+}
+
+/// Programs and devices that commands name without meaning to change them.
+fn is_system(path: &Path) -> bool {
+    ["/dev", "/proc", "/sys", "/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc"]
+        .iter()
+        .any(|system| path.starts_with(system))
+}
+
+/// Returns the work tree around `cwd`, or `cwd`; nothing if that would be HOME or more.
+fn workspace(cwd: &Path, home: Option<&Path>) -> Option<PathBuf> {
+    let cwd = cwd.canonicalize().ok()?;
+    let home = home.and_then(|home| home.canonicalize().ok());
+    let too_much =
+        |path: &Path| path.parent().is_none() || home.as_ref().is_some_and(|home| home.starts_with(path));
+    let ceilings: Vec<&Path> = home.iter().map(PathBuf::as_path).collect();
+    let found = git2::Repository::open_ext(&cwd, git2::RepositoryOpenFlags::empty(), &ceilings)
+        .ok()
+        .and_then(|repository| repository.workdir().map(Path::to_path_buf))
+        .and_then(|path| path.canonicalize().ok());
+    match found {
+        Some(top) if !too_much(&top) => Some(top),
+        _ if !too_much(&cwd) && !is_system(&cwd) => Some(cwd),
+        _ => None,
+    }
+}
+
+/// Returns what [`protect`] would capture.
+///
+/// # Errors
+/// As [`protect`], as far as it can be told without reading files.
+pub fn plan(
+    repo: &Repository,
+    roots: &[Root],
+    options: &GuardOptions,
+    _monitor: &dyn Monitor,
+) -> Result<GuardPlan> {
+    let runs = survey(repo, roots, &options.backup)?;
+    let left_out = runs
+        .iter()
+        .flat_map(|run| {
+            run.left_out.iter().map(|l| PathNote {
+                path: RawName(l.path.to_path(&run.root.path).into_os_string()),
+                reason: l.reason.clone(),
+            })
+        })
+        .collect();
+    let roots = runs
+        .iter()
+        .map(|run| {
+            let (files, bytes, new_bytes) = run.totals();
+            PlannedRoot {
+                name: run.root.name.clone(),
+                path: run.root.path.clone(),
+                origin: run.root.origin,
+                files,
+                bytes,
+                new_bytes,
+            }
+        })
+        .collect();
+    Ok(GuardPlan { roots, left_out })
+}
+
+/// What an operation is, for its begin record.
+pub(crate) struct Intent {
+    pub(crate) kind: OperationKind,
+    pub(crate) argv: Vec<OsString>,
+    pub(crate) cwd: PathBuf,
+    pub(crate) label: Option<String>,
+    pub(crate) undoes: Option<OperationId>,
+    pub(crate) restore: Option<RestoreJournal>,
+    /// It writes back to where things were, not somewhere else.
+    pub(crate) in_place: bool,
+}
+
+/// The state before is saved, durably, and an operation is open.
+#[must_use = "an operation that is not finished stays in the log as interrupted"]
+pub struct Protected {
+    repo: Repository,
+    begin: Begin,
+    report: BackupReport,
+    runs: Vec<RootRun>,
+    never: Vec<PathBuf>,
+    started: Instant,
+    in_place: bool,
+}
+
+/// What became of a guarded command.
+pub struct GuardOutcome {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// The operation, with what it changed.
+    pub operation: Operation,
+    /// Why what it changed could not be recorded; it can be undone all the same.
+    pub after_error: Option<Error>,
+}
+
+/// Saves the state of `roots` and opens an operation for the command of `options`.
+///
+/// # Errors
+/// There can be no snapshot: the command is not to be run.
+pub fn protect(
+    repo: &Repository,
+    roots: &[Root],
+    options: &GuardOptions,
+    monitor: &dyn Monitor,
+) -> Result<Protected> {
+    let intent = Intent {
+        kind: OperationKind::Guard,
+        argv: options.argv.clone(),
+        cwd: options.cwd.clone(),
+        label: options.label.clone(),
+        undoes: None,
+        restore: None,
+        in_place: true,
+    };
+    open(repo, roots, &options.backup, intent, monitor)
+}
+
+/// [`protect`] for any kind of operation.
+pub(crate) fn open(
+    repo: &Repository,
+    roots: &[Root],
+    options: &BackupOptions,
+    intent: Intent,
+    monitor: &dyn Monitor,
+) -> Result<Protected> {
+    let started = Instant::now();
+    let (report, runs) = capture(repo, roots, options, monitor)?;
+    let mut not_captured = report.problems.clone();
+    not_captured.extend(report.left_out.iter().filter(|l| l.reason != "bdr's own").cloned());
+    let begin = Begin {
+        version: 1,
+        repository: repo.id(),
+        id: repo.next_operation(options.now)?,
+        kind: intent.kind,
+        time: options.now,
+        argv: intent.argv.into_iter().map(RawName).collect(),
+        cwd: RawName(intent.cwd.into_os_string()),
+        label: intent.label,
+        before: Some(report.snapshot.id),
+        roots: Vec::new(),
+        not_captured,
+        undoes: intent.undoes,
+        pid: std::process::id(),
+        restore: intent.restore,
+    };
+    repo.begin(&begin)?;
+    let mut never = repo.own_paths();
+    never.extend(options.never.iter().cloned());
+    Ok(Protected { repo: repo.clone(), begin, report, runs, never, started, in_place: intent.in_place })
+}
+
+impl Protected {
+    /// Returns what taking the snapshot came to.
+    pub fn report(&self) -> &BackupReport {
+        &self.report
+    }
+
+    /// Returns the id of the operation.
+    pub fn operation(&self) -> OperationId {
+        self.begin.id
+    }
+
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.in_place
+    }
+
+    /// Runs the command: same process group, terminal, streams; signals that reach bdr alone are passed on.
+    ///
+    /// # Errors
+    /// The command cannot be started. What it does once it runs is in the outcome.
+    pub fn run(self, mut command: Command) -> Result<GuardOutcome> {
+        let program = PathBuf::from(command.get_program());
+        let status = match child::run(&mut command) {
+            Ok(status) => status,
+            Err(error) => {
+                // Nothing was run: the log says so.
+                let _ = self.finish(None, None);
+                return Err(Error::io("run", program, error));
+            }
+        };
+        let begin = self.begin.clone();
+        let (exit, signal) = (status.code(), child::signal_of(&status));
+        let (operation, after_error) = match self.finish(exit, signal) {
+            Ok(operation) => (operation, None),
+            Err(error) => (Operation { begin, end: None, undone_by: None }, Some(error)),
+        };
+        Ok(GuardOutcome { status, operation, after_error })
+    }
+
+    /// Looks at what changed and closes the operation.
+    ///
+    /// # Errors
+    /// The roots cannot be looked at, or the record cannot be written: the operation stays open.
+    pub(crate) fn finish(self, exit: Option<i32>, signal: Option<i32>) -> Result<Operation> {
+        let elapsed = self.started.elapsed();
+        let mut roots = Vec::new();
+        for run in &self.runs {
+            let changes = changes_of(run, &self.never)?;
+            if !changes.is_empty() {
+                roots.push(changes);
+            }
+        }
+        let end = End {
+            version: 1,
+            repository: self.repo.id(),
+            id: self.begin.id,
+            time: self.begin.time + TimeDelta::from_std(elapsed).unwrap_or_default(),
+            exit,
+            signal,
+            elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            roots,
+        };
+        self.repo.end(&end)?;
+        Ok(Operation { begin: self.begin, end: Some(end), undone_by: None })
+    }
+}
+
+fn stamp(path: RepoPath, stat: &Stat) -> Stamp {
+    Stamp {
+        path,
+        kind: stat.kind,
+        mode: stat.mode,
+        mtime: stat.mtime,
+        size: stat.size,
+        ctime: stat.ctime,
+        inode: stat.inode,
+    }
+}
+
+fn changes_of(run: &RootRun, never: &[PathBuf]) -> Result<RootChanges> {
+    let (scan, _) = run.look_again(never)?;
+    let mut changes = RootChanges { name: run.root.name.clone(), ..RootChanges::default() };
+    for path in &scan.removed {
+        let (files, bytes) = run.weigh(path);
+        changes.deleted_files += files;
+        changes.deleted_bytes += bytes;
+    }
+    changes.removed = scan.removed;
+    for dirty in scan.dirty {
+        let list =
+            if dirty.prior.is_some() { &mut changes.modified } else { &mut changes.created };
+        list.push(stamp(dirty.path, &dirty.stat));
+    }
+    Ok(changes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn argv(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn unknown_is_not_safe() {
+        for line in ["ls -la", "cat x", "df", "du -s", "[ -f x ]", "true", "which rm"] {
+            assert!(is_read_only(&argv(line)), "{line}");
+        }
+        for line in ["rm x", "sh -c ls", "git status", "./ls", "frobnicate", "sort -o x x", "find . -delete"] {
+            assert!(!is_read_only(&argv(line)), "{line}");
+        }
+        assert!(!is_read_only(&[]));
+    }
+
+    #[test]
+    fn what_a_command_names_is_captured_and_its_repository_is_not_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().canonicalize().unwrap();
+        let work = home.join("work");
+        for sub in ["work/a", "other", "repo/packs"] {
+            crate::fsutil::create_dir_private(&home.join(sub)).unwrap();
+        }
+        let repo = home.join("repo");
+        let roots = |line: &str| {
+            capture_roots(Vec::new(), &argv(line), &work, Some(&home), &[], &repo)
+                .map(|roots| roots.into_iter().map(|r| r.path).collect::<Vec<_>>())
+        };
+        assert_eq!(roots("rm -rf a").unwrap(), std::slice::from_ref(&work));
+        assert_eq!(roots("rm -rf ../other").unwrap(), [work.clone(), home.join("other")]);
+        assert_eq!(roots("x --to=../other").unwrap(), [work.clone(), home.join("other")]);
+        assert_eq!(roots("sh -c rm;../other").unwrap().len(), 1);
+        assert!(matches!(roots("rm -rf ../repo"), Err(Error::WouldDeleteRepository { .. })));
+        assert!(matches!(roots("rm -rf .."), Err(Error::WouldDeleteRepository { .. })));
+        assert_eq!(roots("cp -r .. /x").unwrap(), std::slice::from_ref(&work));
+    }
+}

@@ -1,0 +1,215 @@
+//! Digests and ids: what things in a repository are called.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
+
+/// A SHA-256 digest: names a blob, a pack, a manifest, or checks a file's content.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// Returns the digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// Returns the digest that a hasher has arrived at.
+    pub fn finish(hasher: Sha256) -> Self {
+        Self(hasher.finalize().into())
+    }
+
+    /// Returns the 64 hexadecimal digits.
+    pub fn to_hex(self) -> String {
+        hex::encode(self.0)
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut bytes = [0; 32];
+        if text.bytes().any(|b| b.is_ascii_uppercase()) {
+            return Err("a digest has lower-case digits".to_owned());
+        }
+        hex::decode_to_slice(text, &mut bytes)
+            .map_err(|_| "a digest has 64 hexadecimal digits".to_owned())?;
+        Ok(Self(bytes))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut text = [0; 64];
+        hex::encode_to_slice(self.0, &mut text).map_err(serde::ser::Error::custom)?;
+        serializer.serialize_str(std::str::from_utf8(&text).map_err(serde::ser::Error::custom)?)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A ULID: 48 bits of milliseconds and 80 random bits as 26 characters that sort by time.
+///
+/// Specification: <https://github.com/ulid/spec>. [`Id::after`] keeps ids growing when the clock does not.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Id(u128);
+
+/// Names a snapshot.
+pub type SnapshotId = Id;
+/// Names an operation.
+pub type OperationId = Id;
+
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+impl Id {
+    /// How many characters an id has.
+    pub const LEN: usize = 26;
+
+    /// Returns a new id for the moment `now`.
+    pub fn new(now: DateTime<Utc>) -> Self {
+        let millis = u128::from(now.timestamp_millis().max(0).unsigned_abs()) & ((1 << 48) - 1);
+        let mut random = [0; 16];
+        if getrandom::fill(&mut random[6..]).is_err() {
+            // Without a random source ids are still distinct per process and moment.
+            random[6..10].copy_from_slice(&std::process::id().to_le_bytes());
+            random[10..].copy_from_slice(&now.timestamp_subsec_nanos().to_le_bytes()[..].repeat(2)[..6]);
+        }
+        Self((millis << 80) | (u128::from_be_bytes(random) & ((1 << 80) - 1)))
+    }
+
+    /// Returns a new id that sorts after `last`, even if the clock went backwards.
+    pub fn after(last: Option<Self>, now: DateTime<Utc>) -> Self {
+        let id = Self::new(now);
+        match last {
+            Some(last) if id <= last => {
+                let millis = (last.0 >> 80) + 1;
+                Self((millis << 80) | (id.0 & ((1 << 80) - 1)))
+            }
+            _ => id,
+        }
+    }
+
+    /// Returns the number behind the text.
+    pub fn to_u128(self) -> u128 {
+        self.0
+    }
+
+    /// Returns the id of a number.
+    pub fn from_u128(number: u128) -> Self {
+        Self(number)
+    }
+
+    /// Returns true if `text` names this id: all of it, or the beginning of its random part.
+    pub fn matches(self, text: &str) -> bool {
+        let full = self.to_string();
+        let text = text.to_uppercase();
+        full == text || (text.len() >= 2 && full[Self::RANDOM_AT..].starts_with(&text))
+    }
+
+    const RANDOM_AT: usize = 10;
+
+    /// Returns the beginning of the random part, long enough to be unlike every other of `ids`, at least four characters.
+    pub fn prefix(self, ids: &[Self]) -> String {
+        let own = self.to_string().to_lowercase();
+        let own = &own[Self::RANDOM_AT..];
+        let mut len = 4;
+        for other in ids.iter().filter(|other| **other != self) {
+            let other = other.to_string().to_lowercase();
+            let common =
+                own.bytes().zip(other[Self::RANDOM_AT..].bytes()).take_while(|(a, b)| a == b).count();
+            len = len.max(common + 1);
+        }
+        own[..len.min(own.len())].to_owned()
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0; Self::LEN];
+        for (i, place) in text.iter_mut().enumerate() {
+            *place = ALPHABET[((self.0 >> (5 * (Self::LEN - 1 - i))) & 31) as usize];
+        }
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Id {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.len() != Self::LEN {
+            return Err("an id has 26 characters".to_owned());
+        }
+        let mut value: u128 = 0;
+        for byte in text.bytes() {
+            let digit = ALPHABET
+                .iter()
+                .position(|a| *a == byte)
+                .ok_or_else(|| "an id has characters of Crockford's base 32".to_owned())?;
+            value = value << 5 | digit as u128;
+        }
+        Ok(Self(value))
+    }
+}
+
+impl Serialize for Id {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_round_trip_and_sort_by_time() {
+        let early = Id::new(DateTime::from_timestamp(1_700_000_000, 0).unwrap());
+        let late = Id::new(DateTime::from_timestamp(1_700_000_001, 0).unwrap());
+        assert_eq!(early.to_string().parse::<Id>().unwrap(), early);
+        assert!(early < late && early.to_string() < late.to_string());
+        assert!(early.matches(&early.prefix(&[late])));
+    }
+
+    #[test]
+    fn ids_keep_growing_when_the_clock_goes_back() {
+        let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+        let last = Id::new(now);
+        let next = Id::after(Some(last), now - chrono::Duration::days(365));
+        assert!(next > last);
+    }
+}

@@ -1,0 +1,41 @@
+//! The engine of bdr: snapshots before destruction, and the way back.
+//!
+//! A *repository* holds *snapshots*, immutable records of one moment. A snapshot covers *roots*; a root's complete listing is a *manifest*
+//! of *entries*; a file's content is a list of *extents* of *blobs*, which lie in *packs*. An *operation* is one guarded command, restore or
+//! undo in the operation log. See `docs/ARCHITECTURE.md`.
+//!
+//! The library never prints, prompts, exits, reads environment variables or the clock. Modules are listed by tier; each
+//! uses only its own tier and those above it in this list.
+
+// Tier 0: vocabulary. Pure.
+pub mod config;
+pub mod delta;
+pub mod error;
+pub mod id;
+pub mod manifest;
+pub mod monitor;
+pub mod path;
+pub mod rules;
+
+// Tier 1: bytes on disk.
+pub mod fsutil;
+pub mod storage;
+
+// Tier 2: the repository, and the files that it captures.
+pub mod repo;
+pub mod sqlite;
+pub mod walk;
+
+// Tier 3: verbs.
+pub mod discover;
+pub mod backup;
+mod apply;
+pub mod guard;
+mod capture;
+pub mod restore;
+pub mod select;
+pub mod query;
+pub mod undo;
+pub mod verify;
+
+pub use error::{Error, ErrorKind, Result};

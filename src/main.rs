@@ -1,0 +1,10 @@
+//! `bdr`: snapshots, then allows. The program around the library of the same name.
+
+mod cli;
+mod ui;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::exit::leave(cli::main())
+}

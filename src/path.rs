@@ -1,0 +1,382 @@
+//! Paths as bytes: where an entry lies below its root, how names are shown and escaped.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A path below a root: components joined by `/`, none empty, `.` or `..`; the root itself is empty.
+///
+/// Bytes, not text: on Unix any name, on Windows the UTF-8 of the name (lone surrogates are replaced).
+/// Ordered with `/` below every other byte, so a directory comes right before what it holds.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct RepoPath(Vec<u8>);
+
+impl RepoPath {
+    /// The root itself.
+    pub fn root() -> Self {
+        Self::default()
+    }
+
+    /// Checks and takes bytes.
+    ///
+    /// # Errors
+    /// Says which rule the path breaks.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, &'static str> {
+        let bytes = bytes.into();
+        if bytes.is_empty() {
+            return Ok(Self(bytes));
+        }
+        if bytes.contains(&0) {
+            return Err("it contains a NUL byte");
+        }
+        if bytes.len() > 64 * 1024 {
+            return Err("it is longer than 64 KiB");
+        }
+        for component in bytes.split(|b| *b == b'/') {
+            match component {
+                b"" => return Err("it has an empty component"),
+                b"." | b".." => return Err("it has a `.` or `..` component"),
+                _ => {}
+            }
+        }
+        Ok(Self(bytes))
+    }
+
+    /// Returns the path of `name` below this one. `name` must be a single component.
+    pub fn join(&self, name: &[u8]) -> Self {
+        let mut bytes = Vec::with_capacity(self.0.len() + 1 + name.len());
+        bytes.extend_from_slice(&self.0);
+        if !bytes.is_empty() {
+            bytes.push(b'/');
+        }
+        bytes.extend_from_slice(name);
+        Self(bytes)
+    }
+
+    /// Returns the bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Returns true for the root itself.
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the directory that holds this, or `None` for the root.
+    pub fn parent(&self) -> Option<Self> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let end = self.0.iter().rposition(|b| *b == b'/').unwrap_or(0);
+        Some(Self(self.0[..end].to_vec()))
+    }
+
+    /// Returns the last component; empty for the root.
+    pub fn name(&self) -> &[u8] {
+        self.0.rsplit(|b| *b == b'/').next().unwrap_or_default()
+    }
+
+    /// Returns the components from the top.
+    pub fn components(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.split(|b| *b == b'/').filter(|c| !c.is_empty())
+    }
+
+    /// Returns true if this is `other` or lies below it.
+    pub fn starts_with(&self, other: &Self) -> bool {
+        other.0.is_empty()
+            || (self.0.starts_with(&other.0)
+                && (self.0.len() == other.0.len() || self.0[other.0.len()] == b'/'))
+    }
+
+    /// Returns the path on this system.
+    pub fn to_path(&self, root: &Path) -> PathBuf {
+        if self.0.is_empty() { root.to_path_buf() } else { root.join(os_from_bytes(&self.0)) }
+    }
+
+    /// Returns the path of `path` below `root`, or `None` if it is not below it or has `..` components.
+    pub fn below(root: &Path, path: &Path) -> Option<Self> {
+        let rest = path.strip_prefix(root).ok()?;
+        let mut result = Self::root();
+        for component in rest.components() {
+            match component {
+                std::path::Component::Normal(name) => result = result.join(&os_to_bytes(name)),
+                std::path::Component::CurDir => {}
+                _ => return None,
+            }
+        }
+        Some(result)
+    }
+}
+
+impl Ord for RepoPath {
+    fn cmp(&self, other: &Self) -> Ordering {
+        compare(&self.0, &other.0)
+    }
+}
+
+impl PartialOrd for RepoPath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Compares two paths with `/` below every other byte.
+pub fn compare(a: &[u8], b: &[u8]) -> Ordering {
+    let common = a.iter().zip(b).take_while(|(x, y)| x == y).count();
+    match (a.get(common), b.get(common)) {
+        (None, None) => Ordering::Equal,
+        (None, Some(_)) => Ordering::Less,
+        (Some(_), None) => Ordering::Greater,
+        (Some(b'/'), Some(_)) => Ordering::Less,
+        (Some(_), Some(b'/')) => Ordering::Greater,
+        (Some(x), Some(y)) => x.cmp(y),
+    }
+}
+
+impl std::fmt::Debug for RepoPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", show_bytes(&self.0))
+    }
+}
+
+/// Shown escaped: no name can move the cursor or forge a line.
+impl std::fmt::Display for RepoPath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&show_bytes(&self.0))
+    }
+}
+
+/// Text where it is valid UTF-8, else `{"hex": "…"}`: an element of a list of names in a record.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Name<'a> {
+    Text(#[serde(borrow)] Cow<'a, str>),
+    Hex { hex: String },
+}
+
+/// Writes bytes as a JSON string, or as `{"hex": …}` where they are not UTF-8.
+pub fn serialize_name<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => serializer.serialize_str(text),
+        Err(_) => Name::Hex { hex: hex::encode(bytes) }.serialize(serializer),
+    }
+}
+
+/// Reads what [`serialize_name`] wrote.
+pub fn deserialize_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    match Name::deserialize(deserializer)? {
+        Name::Text(text) => Ok(text.into_owned().into_bytes()),
+        Name::Hex { hex } => hex::decode(hex).map_err(serde::de::Error::custom),
+    }
+}
+
+impl Serialize for RepoPath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize_name(&self.0, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for RepoPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(deserialize_name(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A name or argument of the system, kept byte for byte in records.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
+pub struct RawName(pub OsString);
+
+impl RawName {
+    /// Returns it as a path.
+    pub fn as_path(&self) -> &Path {
+        Path::new(&self.0)
+    }
+}
+
+impl From<&Path> for RawName {
+    fn from(path: &Path) -> Self {
+        Self(path.as_os_str().to_owned())
+    }
+}
+
+impl From<&OsStr> for RawName {
+    fn from(name: &OsStr) -> Self {
+        Self(name.to_owned())
+    }
+}
+
+impl std::fmt::Display for RawName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&show(&self.0))
+    }
+}
+
+impl Serialize for RawName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize_name(&os_to_bytes(&self.0), serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(os_from_bytes(&deserialize_name(deserializer)?)))
+    }
+}
+
+/// Returns the bytes of a system name.
+pub fn os_to_bytes(name: &OsStr) -> Cow<'_, [u8]> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStrExt as _;
+        Cow::Borrowed(name.as_bytes())
+    }
+    #[cfg(not(unix))]
+    {
+        Cow::Owned(name.to_string_lossy().replace('\\', "/").into_bytes())
+    }
+}
+
+/// Returns the system name of bytes.
+pub fn os_from_bytes(bytes: &[u8]) -> OsString {
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStrExt as _;
+        OsStr::from_bytes(bytes).to_owned()
+    }
+    #[cfg(not(unix))]
+    {
+        OsString::from(String::from_utf8_lossy(bytes).into_owned())
+    }
+}
+
+/// Returns a name for people: control, direction and invisible characters escaped.
+pub fn show(name: &OsStr) -> String {
+    show_bytes(&os_to_bytes(name))
+}
+
+/// Returns bytes for people; see [`show`].
+pub fn show_bytes(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            let hidden = c.is_control()
+                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
+            match c {
+                '\n' => out.push_str("\\n"),
+                '\t' => out.push_str("\\t"),
+                '\r' => out.push_str("\\r"),
+                c if hidden => out.push_str(&format!("\\u{{{:x}}}", u32::from(c))),
+                c => out.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            out.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    out
+}
+
+/// Returns a path escaped for the name of a tar entry, so that any `tar` on any system can create it.
+///
+/// See `docs/format.md` §4: the manifest has the true bytes.
+pub fn tar_name(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for (i, component) in bytes.split(|b| *b == b'/').enumerate() {
+        if i > 0 {
+            out.push('/');
+        }
+        let device = is_windows_device(component);
+        for (j, byte) in component.iter().enumerate() {
+            let last = j + 1 == component.len();
+            let plain = matches!(byte, 0x20..=0x7e)
+                && !b"%\\:*?\"<>|".contains(byte)
+                && !(last && matches!(byte, b'.' | b' '))
+                && !(j == 0 && device);
+            if plain {
+                out.push(char::from(*byte));
+            } else {
+                out.push_str(&format!("%{byte:02X}"));
+            }
+        }
+    }
+    out
+}
+
+fn is_windows_device(component: &[u8]) -> bool {
+    let stem = component.split(|b| *b == b'.').next().unwrap_or_default();
+    let stem = String::from_utf8_lossy(stem).trim_end().to_ascii_uppercase();
+    matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL")
+        || (stem.len() == 4
+            && (stem.starts_with("COM") || stem.starts_with("LPT"))
+            && stem.ends_with(|c: char| c.is_ascii_digit()))
+}
+
+/// Returns `path` made absolute and free of `.` and `..`, by text alone: no symlink is followed.
+pub fn absolute(cwd: &Path, path: &Path) -> PathBuf {
+    let mut result = PathBuf::new();
+    for component in cwd.join(path).components() {
+        match component {
+            std::path::Component::CurDir => {}
+            std::path::Component::ParentDir => {
+                result.pop();
+            }
+            other => result.push(other),
+        }
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_sorts_right_before_what_it_holds() {
+        let mut paths: Vec<RepoPath> = ["a-b", "a/b", "a", "a.b", "b", ""]
+            .iter()
+            .map(|p| RepoPath::new(p.as_bytes()).unwrap())
+            .collect();
+        paths.sort();
+        let text: Vec<String> = paths.iter().map(ToString::to_string).collect();
+        assert_eq!(text, ["", "a", "a/b", "a-b", "a.b", "b"]);
+    }
+
+    #[test]
+    fn paths_that_could_leave_the_root_are_refused() {
+        for bad in ["/etc", "a//b", "../x", "a/../b", "a/.", ".", "a/", "a\0b"] {
+            assert!(RepoPath::new(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn tar_names_are_plain_everywhere() {
+        for (name, expected) in [
+            ("a b/c.txt", "a b/c.txt"),
+            ("con/nul.txt/a", "%63on/%6Eul.txt/a"),
+            ("x./y ", "x%2E/y%20"),
+            ("50%\n", "50%25%0A"),
+            ("ü", "%C3%BC"),
+        ] {
+            assert_eq!(tar_name(name.as_bytes()), expected);
+        }
+    }
+
+    #[test]
+    fn shown_names_cannot_forge_a_line() {
+        assert_eq!(show_bytes(b"a\nb\x1b[2J\xff"), "a\\nb\\u{1b}[2J\\xff");
+        assert_eq!(show_bytes("a\u{202e}b".as_bytes()), "a\\u{202e}b");
+    }
+
+    #[test]
+    fn json_keeps_bytes() {
+        for bytes in [&b"plain"[..], b"\xff\xfe/x"] {
+            let path = RepoPath::new(bytes).unwrap();
+            let text = serde_json::to_string(&path).unwrap();
+            assert_eq!(serde_json::from_str::<RepoPath>(&text).unwrap(), path);
+        }
+    }
+}

@@ -1,0 +1,639 @@
+//! The repository: everything below its directory, in the format of `docs/format.md`.
+//!
+//! Invariant: a snapshot record is written last, and everything it refers to is durable before it. Files are written once
+//! and never edited.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::fsutil;
+use crate::id::{Digest, Id, OperationId, SnapshotId};
+use crate::manifest::{Listing, overlay};
+use crate::storage::{self, Storage};
+
+pub mod index;
+pub mod keyframe;
+pub mod oplog;
+pub mod pack;
+pub mod reader;
+pub mod record;
+pub mod snapshot;
+pub mod state;
+
+use index::{DigestSet, Index};
+use oplog::{Begin, End, Operation};
+use snapshot::{PackRef, RootRecord, Snapshot};
+
+const VERSION: u64 = 1;
+const RECOVER_MD: &[u8] = include_bytes!("RECOVER.md");
+const RECOVER_PY: &[u8] = include_bytes!("recover.py");
+/// Space that can be given back when the disk is full.
+const RESERVE_BYTES: usize = 128 * 1024;
+
+#[derive(Serialize, Deserialize)]
+struct Format {
+    format: String,
+    version: u64,
+    id: Id,
+    created: DateTime<Utc>,
+    features: Features,
+}
+
+#[derive(Serialize, Deserialize, Default)]
+struct Features {
+    #[serde(default)]
+    read: Vec<String>,
+    #[serde(default)]
+    write: Vec<String>,
+    #[serde(default)]
+    prune: Vec<String>,
+}
+
+/// Snapshots, their content, and the operation log. A handle: clones share what was read.
+#[derive(Clone)]
+pub struct Repository {
+    storage: Arc<dyn Storage>,
+    id: Id,
+    cache: PathBuf,
+    location: PathBuf,
+    /// Features that a writer must know and this one does not.
+    write_features: Vec<String>,
+    index: Arc<RwLock<Option<Arc<Index>>>>,
+}
+
+/// The lock of a repository; the system releases it with the process, whatever happens.
+pub type LockFile = fd_lock::RwLock<std::fs::File>;
+
+/// Waits up to `patience` for a shared hold, which every writer but the sweep of prune needs.
+///
+/// # Errors
+/// [`Error::Busy`] if another process holds it exclusively, or the lock cannot be had at all.
+pub fn hold_shared(
+    lock: Option<&LockFile>,
+    patience: Duration,
+) -> Result<Option<fd_lock::RwLockReadGuard<'_, std::fs::File>>> {
+    let Some(lock) = lock else { return Ok(None) };
+    let started = Instant::now();
+    loop {
+        match lock.try_read() {
+            Ok(guard) => return Ok(Some(guard)),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                if started.elapsed() >= patience {
+                    return Err(Error::Busy { holder: String::new() });
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            // Not "busy": file systems without locks say so in other ways.
+            Err(error) => return Err(Error::storage("lock", "lock", error)),
+        }
+    }
+}
+
+impl Repository {
+    /// Makes a new repository, or finishes one whose making was interrupted.
+    ///
+    /// # Errors
+    /// Something else is there, or it cannot be written.
+    pub fn create(storage: Arc<dyn Storage>, cache: &Path, now: DateTime<Utc>) -> Result<Self> {
+        let location = location_of(&*storage);
+        if let Some(dir) = storage.directory() {
+            fsutil::create_dir_private(dir)?;
+        }
+        let listed = storage.list("").map_err(|e| Error::storage("list", ".", e))?;
+        if listed.iter().any(|l| l.name == "format.json") {
+            return Self::open(storage, cache);
+        }
+        let own = ["tmp", "RECOVER.md", "recover.py", "reserve", "lock"];
+        if let Some(foreign) = listed.iter().find(|l| !own.contains(&l.name.as_str())) {
+            return Err(Error::NotARepository {
+                location: location.display().to_string(),
+                reason: format!("it holds `{}` and no format.json", foreign.name),
+            });
+        }
+        let format = Format {
+            format: "bdr".to_owned(),
+            version: VERSION,
+            id: Id::new(now),
+            created: now,
+            features: Features::default(),
+        };
+        let json = serde_json::to_vec(&format)
+            .map_err(|e| Error::invalid(format!("format.json: {e}"), None))?;
+        // format.json last: it is what makes the directory a repository.
+        for (name, bytes) in [
+            ("RECOVER.md", RECOVER_MD),
+            ("recover.py", RECOVER_PY),
+            ("reserve", &vec![0; RESERVE_BYTES][..]),
+            ("format.json", &json[..]),
+        ] {
+            storage::put(&*storage, name, bytes).map_err(|e| Error::storage("write", name, e))?;
+        }
+        Self::open(storage, cache)
+    }
+
+    /// Opens a repository. `cache` is the directory that holds `<repository id>/` of derived files.
+    ///
+    /// # Errors
+    /// There is none, it is something else, or it needs a newer program.
+    pub fn open(storage: Arc<dyn Storage>, cache: &Path) -> Result<Self> {
+        let location = location_of(&*storage);
+        let shown = location.display().to_string();
+        let not_one =
+            |reason: &str| Error::NotARepository { location: shown.clone(), reason: reason.to_owned() };
+        let json = match storage.read("format.json") {
+            Ok(json) => json,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let foreign = storage.list("").is_ok_and(|l| !l.is_empty());
+                return Err(if foreign {
+                    not_one("it has no format.json")
+                } else {
+                    Error::NoRepository { location: shown }
+                });
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+                return Err(not_one("it is not a directory"));
+            }
+            Err(error) => return Err(Error::storage("read", "format.json", error)),
+        };
+        let value: serde_json::Value =
+            serde_json::from_slice(&json).map_err(|_| not_one("its format.json is damaged"))?;
+        if value["format"] != "bdr" {
+            return Err(not_one("its format.json is not bdr's"));
+        }
+        let version = value["version"].as_u64().unwrap_or(0);
+        let newer = |version, features: String| Error::NewerFormat {
+            version,
+            supported: VERSION,
+            features,
+        };
+        if version != VERSION {
+            return Err(newer(version, String::new()));
+        }
+        let format: Format =
+            serde_json::from_value(value).map_err(|_| not_one("its format.json is damaged"))?;
+        if !format.features.read.is_empty() {
+            let features = format!(" without `{}`", format.features.read.join("`, `"));
+            return Err(newer(version, features));
+        }
+        Ok(Self {
+            storage,
+            id: format.id,
+            cache: cache.join(format.id.to_string()),
+            location,
+            write_features: format.features.write,
+            index: Arc::default(),
+        })
+    }
+
+    /// Returns its identity.
+    pub fn id(&self) -> Id {
+        self.id
+    }
+
+    /// Returns the directory of a local repository; empty for others.
+    pub fn location(&self) -> &Path {
+        &self.location
+    }
+
+    /// Returns the directory of its derived files.
+    pub fn cache(&self) -> &Path {
+        &self.cache
+    }
+
+    /// Returns its storage.
+    pub fn storage(&self) -> &dyn Storage {
+        &*self.storage
+    }
+
+    /// Returns what no snapshot may hold: the repository and its cache.
+    pub fn own_paths(&self) -> Vec<PathBuf> {
+        let mut paths = vec![self.cache.clone()];
+        if let Some(dir) = self.storage.directory() {
+            paths.push(dir.to_path_buf());
+        }
+        paths
+    }
+
+    /// Makes sure that this program may write here.
+    ///
+    /// # Errors
+    /// The repository has a feature that a writer must know.
+    pub fn check_writable(&self) -> Result<()> {
+        if self.write_features.is_empty() {
+            return Ok(());
+        }
+        Err(Error::NewerFormat {
+            version: VERSION,
+            supported: VERSION,
+            features: format!(" without writing `{}`", self.write_features.join("`, `")),
+        })
+    }
+
+    /// Opens the file that [`hold_shared`] takes; `None` where the storage has none.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn lock_file(&self) -> Result<Option<LockFile>> {
+        let Some(dir) = self.storage.directory() else { return Ok(None) };
+        let path = dir.join("lock");
+        match fsutil::open_lock(&path) {
+            Ok(file) => Ok(Some(fd_lock::RwLock::new(file))),
+            Err(error) => Err(Error::io("lock", path, error)),
+        }
+    }
+
+    /// Returns the file names of all snapshots, oldest first.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn snapshot_names(&self) -> Result<Vec<String>> {
+        let listed =
+            self.storage.list("snapshots").map_err(|e| Error::storage("list", "snapshots", e))?;
+        Ok(listed
+            .into_iter()
+            .filter(|l| !l.is_dir && parse_snapshot_name(&l.name).is_some())
+            .map(|l| format!("snapshots/{}", l.name))
+            .collect())
+    }
+
+    /// Reads one snapshot record.
+    ///
+    /// # Errors
+    /// It is missing, damaged, or of another repository.
+    pub fn read_snapshot(&self, name: &str) -> Result<Snapshot> {
+        let bytes = self.storage.read(name).map_err(|e| Error::storage("read", name, e))?;
+        let snapshot: Snapshot = record::decode(name, &bytes)?;
+        if snapshot.repository != self.id || snapshot.file_name() != name {
+            return Err(Error::damaged(name, "it belongs to another repository or name"));
+        }
+        Ok(snapshot)
+    }
+
+    /// Returns all snapshots, oldest first. Damaged records are left out; `verify` reports them.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn snapshots(&self) -> Result<Vec<Snapshot>> {
+        let mut snapshots: Vec<Snapshot> = self
+            .snapshot_names()?
+            .iter()
+            .filter_map(|name| self.read_snapshot(name).ok())
+            .collect();
+        snapshots.sort_by_key(Snapshot::order);
+        Ok(snapshots)
+    }
+
+    /// Returns the snapshot with an id.
+    ///
+    /// # Errors
+    /// It is missing or damaged.
+    pub fn snapshot(&self, id: SnapshotId) -> Result<Snapshot> {
+        let text = id.to_string();
+        let name = self
+            .snapshot_names()?
+            .into_iter()
+            .find(|name| name.contains(&text))
+            .ok_or(Error::NoSuchSnapshot { spec: text })?;
+        self.read_snapshot(&name)
+    }
+
+    /// Returns the newest snapshot that covers a path under a name, with its record of that root.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn newest_with_root(&self, name: &str, path: &Path) -> Result<Option<Snapshot>> {
+        for file in self.snapshot_names()?.iter().rev() {
+            if let Ok(snapshot) = self.read_snapshot(file)
+                && snapshot.root(name).is_some_and(|r| r.path.as_path() == path)
+            {
+                return Ok(Some(snapshot));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns the number and id that a new snapshot gets.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn next_snapshot(&self, now: DateTime<Utc>) -> Result<(u64, SnapshotId)> {
+        let names = self.snapshot_names()?;
+        let last = names
+            .iter()
+            .filter_map(|name| parse_snapshot_name(name.strip_prefix("snapshots/")?))
+            .max();
+        Ok((last.map_or(1, |(seq, _)| seq + 1), Id::after(last.map(|(_, id)| id), now)))
+    }
+
+    /// Writes a snapshot record: the commit point.
+    ///
+    /// # Errors
+    /// The storage cannot be written.
+    pub fn commit(&self, snapshot: &Snapshot) -> Result<()> {
+        let name = snapshot.file_name();
+        storage::put(&*self.storage, &name, &record::encode(snapshot)?)
+            .map_err(|e| Error::storage("write", name, e))
+    }
+
+    /// Returns the complete listing of a root of a snapshot.
+    ///
+    /// # Errors
+    /// Its key frame is missing or damaged.
+    pub fn listing(&self, root: &RootRecord) -> Result<Listing> {
+        let Some(base) = root.base else { return Ok(Listing::new()) };
+        Ok(overlay(self.keyframe(base)?, &root.removed, root.changed.clone()))
+    }
+
+    /// Reads a key frame.
+    ///
+    /// # Errors
+    /// It is missing or damaged.
+    pub fn keyframe(&self, id: Digest) -> Result<Listing> {
+        let name = keyframe::keyframe_name(id);
+        let bytes = self.storage.read(&name).map_err(|e| Error::storage("read", &name, e))?;
+        keyframe::decode(self.id, id, &bytes)
+    }
+
+    /// Writes a key frame unless it is there already; returns its name and how many bytes were written.
+    ///
+    /// # Errors
+    /// The storage cannot be written.
+    pub fn put_keyframe(
+        &self,
+        root: &str,
+        path: &Path,
+        entries: &Listing,
+    ) -> Result<(Digest, u64)> {
+        let (id, bytes) = keyframe::encode(self.id, root, &path.into(), entries)?;
+        let name = keyframe::keyframe_name(id);
+        let there = self.storage.size(&name).map_err(|e| Error::storage("read", &name, e))?;
+        // One that is there may be damaged: it counts only if it reads back the same.
+        if there.is_some() && self.storage.read(&name).is_ok_and(|b| b == bytes) {
+            return Ok((id, 0));
+        }
+        storage::put(&*self.storage, &name, &bytes).map_err(|e| Error::storage("write", name, e))?;
+        Ok((id, bytes.len() as u64))
+    }
+
+    /// Writes the begin record of an operation.
+    ///
+    /// # Errors
+    /// The storage cannot be written.
+    pub fn begin(&self, begin: &Begin) -> Result<()> {
+        let name = format!("operations/{}.begin.json", begin.id);
+        storage::put(&*self.storage, &name, &record::encode(begin)?)
+            .map_err(|e| Error::storage("write", name, e))
+    }
+
+    /// Writes the end record of an operation.
+    ///
+    /// # Errors
+    /// The storage cannot be written.
+    pub fn end(&self, end: &End) -> Result<()> {
+        let name = format!("operations/{}.end.json", end.id);
+        storage::put(&*self.storage, &name, &record::encode(end)?)
+            .map_err(|e| Error::storage("write", name, e))
+    }
+
+    /// Returns a new operation id, after all others even if the clock went backwards.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn next_operation(&self, now: DateTime<Utc>) -> Result<OperationId> {
+        Ok(Id::after(self.operation_ids()?.last().copied(), now))
+    }
+
+    fn operation_ids(&self) -> Result<Vec<OperationId>> {
+        let listed =
+            self.storage.list("operations").map_err(|e| Error::storage("list", "operations", e))?;
+        let mut ids: Vec<OperationId> = listed
+            .iter()
+            .filter_map(|l| l.name.strip_suffix(".begin.json")?.parse().ok())
+            .collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Returns the operation log, oldest first. Damaged records are left out; `verify` reports them.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn operations(&self) -> Result<Vec<Operation>> {
+        let mut operations = Vec::new();
+        for id in self.operation_ids()? {
+            let Ok(begin) = self.read_record::<Begin>(&format!("operations/{id}.begin.json")) else {
+                continue;
+            };
+            let end = self.read_record::<End>(&format!("operations/{id}.end.json")).ok();
+            if begin.repository == self.id && begin.id == id {
+                operations.push(Operation { begin, end, undone_by: None });
+            }
+        }
+        oplog::mark_undone(&mut operations);
+        Ok(operations)
+    }
+
+    /// Reads a checked record.
+    ///
+    /// # Errors
+    /// It is missing or damaged.
+    pub fn read_record<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T> {
+        let bytes = self.storage.read(name).map_err(|e| Error::storage("read", name, e))?;
+        record::decode(name, &bytes)
+    }
+
+    fn index_path(&self) -> PathBuf {
+        self.cache.join("index")
+    }
+
+    /// Returns where blobs are, as far as the cache knows.
+    pub fn index(&self) -> Arc<Index> {
+        if let Ok(index) = self.index.read()
+            && let Some(index) = &*index
+        {
+            return Arc::clone(index);
+        }
+        let index = Arc::new(Index::load(&self.index_path()));
+        if let Ok(mut place) = self.index.write() {
+            *place = Some(Arc::clone(&index));
+        }
+        index
+    }
+
+    /// Returns the packs that are there, whatever the index says.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn list_packs(&self) -> Result<Vec<PackRef>> {
+        let failed = |e| Error::storage("list", "packs", e);
+        let mut packs = Vec::new();
+        for dir in self.storage.list("packs").map_err(failed)?.iter().filter(|l| l.is_dir) {
+            for file in self.storage.list(&format!("packs/{}", dir.name)).map_err(failed)? {
+                if let Some(id) = file.name.strip_suffix(".tar.gz").and_then(|n| n.parse().ok()) {
+                    packs.push(PackRef { id, bytes: file.bytes });
+                }
+            }
+        }
+        Ok(packs)
+    }
+
+    /// Brings the index up to date with the packs that are there; returns it and the packs that could not be read.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn refreshed_index(&self) -> Result<(Arc<Index>, Vec<(PackRef, Error)>)> {
+        let mut index = (*self.index()).clone();
+        let packs = self.list_packs()?;
+        let present: DigestSet = packs.iter().map(|p| p.id).collect();
+        let gone: DigestSet =
+            index.packs().iter().map(|p| p.pack.id).filter(|id| !present.contains(id)).collect();
+        let mut changed = !gone.is_empty();
+        let mut orphans: Vec<Digest> = Vec::new();
+        if changed {
+            let smaller = index.without(&gone);
+            orphans.extend(index.digests().filter(|d| smaller.copies(*d).next().is_none()));
+            index = smaller;
+        }
+        let mut unreadable = Vec::new();
+        for pack in packs {
+            if index.knows(pack.id) {
+                continue;
+            }
+            changed = true;
+            match pack::read_contents(&*self.storage, pack.id, pack.bytes, self.id) {
+                Ok(contents) => index.add_contents(pack, &contents),
+                Err(error) => {
+                    // What can be identified by its hash is as good as before.
+                    if let Ok(bytes) = self.storage.read(&pack::pack_name(pack.id)) {
+                        let (members, blobs) = pack::salvage(&bytes);
+                        index.add(pack, members, &blobs);
+                    }
+                    unreadable.push((pack, error));
+                }
+            }
+        }
+        // What went with a pack is to be stored again by the next backup of the file.
+        orphans.retain(|digest| index.copies(*digest).next().is_none());
+        if !orphans.is_empty() {
+            let mut damaged = self.damaged_blobs();
+            damaged.extend(orphans);
+            let _ = self.set_damaged_blobs(&damaged);
+        }
+        let index = Arc::new(index);
+        if changed {
+            if unreadable.is_empty() && fsutil::create_dir_private(&self.cache).is_ok() {
+                // Derived: not being able to keep it costs time only.
+                let _ = index.save(&self.index_path());
+            }
+            if let Ok(mut place) = self.index.write() {
+                *place = Some(Arc::clone(&index));
+            }
+        }
+        Ok((index, unreadable))
+    }
+
+    /// Tells the index of packs just published.
+    pub fn remember_packs(&self, packs: &[pack::Finished]) {
+        if packs.is_empty() {
+            return;
+        }
+        // Derived: what is not remembered is found again by reading the packs.
+        if fsutil::create_dir_private(&self.cache).is_ok() {
+            let _ = index::append(&self.index_path(), packs);
+        }
+        if let Ok(mut place) = self.index.write()
+            && let Some(index) = place.as_mut()
+        {
+            let index = Arc::make_mut(index);
+            for finished in packs {
+                index.add_contents(finished.pack, &finished.contents);
+            }
+        }
+    }
+
+    fn damaged_path(&self) -> PathBuf {
+        self.cache.join("damaged.json")
+    }
+
+    /// Returns blobs that verify found damaged: the next backup stores them again.
+    pub fn damaged_blobs(&self) -> DigestSet {
+        std::fs::read(self.damaged_path())
+            .ok()
+            .and_then(|json| serde_json::from_slice::<Vec<Digest>>(&json).ok())
+            .map(|list| list.into_iter().collect())
+            .unwrap_or_default()
+    }
+
+    /// Remembers (or, with an empty set, forgets) damaged blobs.
+    ///
+    /// # Errors
+    /// The cache cannot be written.
+    pub fn set_damaged_blobs(&self, blobs: &DigestSet) -> Result<()> {
+        if blobs.is_empty() && !self.damaged_path().exists() {
+            return Ok(());
+        }
+        fsutil::create_dir_private(&self.cache)?;
+        let list: Vec<&Digest> = blobs.iter().collect();
+        let json = serde_json::to_vec(&list).unwrap_or_default();
+        fsutil::write_derived(&self.damaged_path(), &json)
+    }
+
+    /// Returns the size of everything in the repository.
+    ///
+    /// # Errors
+    /// It cannot be listed.
+    pub fn stored_bytes(&self) -> Result<u64> {
+        fn sum(storage: &dyn Storage, dir: &str) -> std::io::Result<u64> {
+            let mut total = 0;
+            for listed in storage.list(dir)? {
+                let name = if dir.is_empty() { listed.name } else { format!("{dir}/{}", listed.name) };
+                total += if listed.is_dir { sum(storage, &name)? } else { listed.bytes };
+            }
+            Ok(total)
+        }
+        sum(&*self.storage, "").map_err(|e| Error::storage("list", ".", e))
+    }
+
+    /// Removes temporary files that a crash left, unless a living writer may own them.
+    ///
+    /// Returns how many were removed.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn sweep_temporaries(&self) -> Result<u64> {
+        let Some(dir) = self.storage.directory() else { return Ok(0) };
+        let listed = self.storage.list("tmp").map_err(|e| Error::storage("list", "tmp", e))?;
+        if listed.is_empty() {
+            return Ok(0);
+        }
+        // Every writer holds the lock shared: having it exclusively proves that none is alive.
+        let path = dir.join("lock");
+        let Ok(file) = fsutil::open_lock(&path) else { return Ok(0) };
+        let mut lock = fd_lock::RwLock::new(file);
+        let Ok(_guard) = lock.try_write() else { return Ok(0) };
+        let mut removed = 0;
+        for file in listed {
+            let name = format!("tmp/{}", file.name);
+            self.storage.remove(&name).map_err(|e| Error::storage("remove", name, e))?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+}
+
+fn location_of(storage: &dyn Storage) -> PathBuf {
+    storage.directory().map(Path::to_path_buf).unwrap_or_default()
+}
+
+fn parse_snapshot_name(name: &str) -> Option<(u64, SnapshotId)> {
+    let (seq, id) = name.strip_suffix(".json")?.split_once('-')?;
+    if seq.len() < 10 || !seq.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    Some((seq.parse().ok()?, id.parse().ok()?))
+}

@@ -1,0 +1,249 @@
+//! The operation log: a begin record before anything destructive, an end record after it.
+//!
+//! Members are those of `docs/format.md` §2.3. A begin without an end was interrupted, and can be undone all the same.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::id::{Id, OperationId, SnapshotId};
+use crate::manifest::{Kind, Time};
+use crate::path::{RawName, RepoPath};
+use crate::repo::snapshot::PathNote;
+
+/// What an operation did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OperationKind {
+    /// A guarded command.
+    Guard,
+    /// An undo.
+    Undo,
+    /// A redo.
+    Redo,
+    /// A restore.
+    Restore,
+}
+
+impl OperationKind {
+    /// Returns the word used in records and for people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Guard => "guard",
+            Self::Undo => "undo",
+            Self::Redo => "redo",
+            Self::Restore => "restore",
+        }
+    }
+}
+
+/// Written before an operation acts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Begin {
+    /// 1.
+    pub version: u32,
+    /// The repository that it belongs to.
+    pub repository: Id,
+    /// Its name.
+    pub id: OperationId,
+    /// What it does.
+    pub kind: OperationKind,
+    /// When it began.
+    pub time: DateTime<Utc>,
+    /// The command.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub argv: Vec<RawName>,
+    /// Where it was run.
+    pub cwd: RawName,
+    /// Given by the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// The snapshot that holds the state before it; `None` if it was run unprotected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<SnapshotId>,
+    /// The captured set, names of roots of `before`; empty: all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roots: Vec<String>,
+    /// What was not captured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_captured: Vec<PathNote>,
+    /// The operation that this one reverses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undoes: Option<OperationId>,
+    /// Of the process.
+    #[serde(default)]
+    pub pid: u32,
+    /// What a restore needs to be resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<RestoreJournal>,
+}
+
+/// What a restore was asked to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreJournal {
+    /// From which snapshot.
+    pub snapshot: SnapshotId,
+    /// Where to; `None`: in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<RawName>,
+    /// Which paths: `ROOT/relative`; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<RootPath>,
+    /// Remove what the snapshot does not have.
+    #[serde(default)]
+    pub delete: bool,
+    /// `if-changed`, `never` or `always`.
+    pub overwrite: String,
+}
+
+/// A path in a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootPath {
+    /// Name of the root.
+    pub root: String,
+    /// Path below it.
+    pub path: RepoPath,
+}
+
+/// How an object stood when the operation ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Where.
+    #[serde(rename = "p")]
+    pub path: RepoPath,
+    /// What.
+    #[serde(rename = "k", default)]
+    pub kind: Kind,
+    /// Permission bits.
+    #[serde(rename = "m")]
+    pub mode: u32,
+    /// Last change of content.
+    #[serde(rename = "t")]
+    pub mtime: Time,
+    /// Bytes.
+    #[serde(rename = "s", default)]
+    pub size: u64,
+    /// Last change of anything.
+    #[serde(rename = "c")]
+    pub ctime: Time,
+    /// Number of the file.
+    #[serde(rename = "n")]
+    pub inode: u64,
+}
+
+/// Written when an operation is over.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct End {
+    /// 1.
+    pub version: u32,
+    /// The repository that it belongs to.
+    pub repository: Id,
+    /// Its name.
+    pub id: OperationId,
+    /// When it ended.
+    pub time: DateTime<Utc>,
+    /// Exit status of the command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<i32>,
+    /// Signal that ended the command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// How long it took.
+    pub elapsed_ms: u64,
+    /// What changed, per root; roots without a change are left out.
+    #[serde(default)]
+    pub roots: Vec<RootChanges>,
+}
+
+/// What an operation changed in one root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct RootChanges {
+    /// Name of the root in the snapshot before.
+    pub name: String,
+    /// Topmost paths that are gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<RepoPath>,
+    /// Objects that were not there before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub created: Vec<Stamp>,
+    /// Objects that are not as before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modified: Vec<Stamp>,
+    /// Regular files among and below the removed.
+    #[serde(default)]
+    pub deleted_files: u64,
+    /// Their size.
+    #[serde(default)]
+    pub deleted_bytes: u64,
+}
+
+impl RootChanges {
+    /// Returns true if nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.removed.is_empty() && self.created.is_empty() && self.modified.is_empty()
+    }
+}
+
+/// One line of the operation log.
+#[derive(Debug, Clone)]
+pub struct Operation {
+    /// How it began.
+    pub begin: Begin,
+    /// How it ended; `None`: interrupted, or still running.
+    pub end: Option<End>,
+    /// The undo that reversed it and was not itself undone.
+    pub undone_by: Option<OperationId>,
+}
+
+impl Operation {
+    /// Returns counts of regular files (deleted, created, modified).
+    pub fn counts(&self) -> (u64, u64, u64) {
+        let Some(end) = &self.end else { return (0, 0, 0) };
+        let files = |stamps: &[Stamp]| stamps.iter().filter(|s| s.kind != Kind::Dir).count() as u64;
+        end.roots.iter().fold((0, 0, 0), |(d, c, m), root| {
+            (d + root.deleted_files, c + files(&root.created), m + files(&root.modified))
+        })
+    }
+
+    /// Returns true if it changed something that an undo would reverse, or may have.
+    pub fn is_undoable(&self) -> bool {
+        self.begin.before.is_some()
+            && self.undone_by.is_none()
+            && self.end.as_ref().is_none_or(|end| !end.roots.is_empty())
+    }
+}
+
+/// Fills in which operations are undone: the newest decides.
+pub fn mark_undone(operations: &mut [Operation]) {
+    for i in (0..operations.len()).rev() {
+        let reversed = operations[i].undone_by.is_some();
+        let finished = operations[i].end.is_some();
+        if let (Some(target), true, false) = (operations[i].begin.undoes, finished, reversed) {
+            let by = operations[i].begin.id;
+            if let Some(target) = operations[..i].iter_mut().find(|o| o.begin.id == target) {
+                target.undone_by = Some(by);
+            }
+        }
+    }
+}
+
+/// Finds the operation that `spec` names: an id, or the beginning of its random part.
+///
+/// # Errors
+/// None, or more than one.
+pub fn resolve<'a>(operations: &'a [Operation], spec: &str) -> Result<&'a Operation> {
+    let found: Vec<&Operation> =
+        operations.iter().filter(|operation| operation.begin.id.matches(spec)).collect();
+    match found[..] {
+        [one] => Ok(one),
+        [] => Err(Error::NoSuchOperation { spec: spec.to_owned() }),
+        _ => Err(Error::Ambiguous {
+            spec: spec.to_owned(),
+            candidates: found
+                .iter()
+                .map(|o| o.begin.id.to_string().to_lowercase())
+                .collect::<Vec<_>>()
+                .join(", "),
+        }),
+    }
+}

@@ -1,0 +1,256 @@
+//! Reads content back: extents of blobs, members of packs, every copy tried before giving up.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::sync::Arc;
+
+use libdeflater::Decompressor;
+use sha2::{Digest as _, Sha256};
+
+use super::Repository;
+use super::index::{Index, Location};
+use super::pack::{Member, pack_name};
+use crate::error::{Error, Result};
+use crate::id::Digest;
+use crate::manifest::{Content, Entry, Extent};
+
+/// Decompressed members kept: files of one directory share a member, and in-place changes alternate between a few.
+const KEPT_MEMBERS: usize = 6;
+
+/// Reads blobs; one per thread.
+pub struct Reader<'a> {
+    repo: &'a Repository,
+    index: Arc<Index>,
+    /// The index was brought up to date with the packs.
+    fresh: bool,
+    decompressor: Decompressor,
+    kept: VecDeque<((u32, u32), Vec<u8>)>,
+    packed: Vec<u8>,
+}
+
+impl<'a> Reader<'a> {
+    /// Begins reading.
+    pub fn new(repo: &'a Repository) -> Self {
+        Self {
+            repo,
+            index: repo.index(),
+            fresh: false,
+            decompressor: Decompressor::new(),
+            kept: VecDeque::new(),
+            packed: Vec::new(),
+        }
+    }
+
+    /// Begins reading with an index known to be complete.
+    pub fn with_index(repo: &'a Repository, index: Arc<Index>) -> Self {
+        Self { fresh: true, index, ..Self::new(repo) }
+    }
+
+    /// Hands the bytes of an entry to `sink` piece by piece, and checks their digest.
+    ///
+    /// # Errors
+    /// No good copy of a part can be found (what `sink` got so far is to be thrown away), or `sink` failed.
+    pub fn entry(&mut self, entry: &Entry, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        match &entry.body.content {
+            Some(content) => self.content(content, sink),
+            None => Ok(()),
+        }
+    }
+
+    /// Hands content to `sink` piece by piece, and checks its digest.
+    ///
+    /// # Errors
+    /// As [`Reader::entry`].
+    pub fn content(
+        &mut self,
+        content: &Content,
+        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut hasher = Sha256::new();
+        for Extent(blob, offset, length) in &content.extents {
+            let blob = *content
+                .blobs
+                .get(*blob as usize)
+                .ok_or_else(|| Error::damaged(content.digest.to_hex(), "an extent names no blob"))?;
+            self.range(blob, *offset, *length, &mut |bytes| {
+                hasher.update(bytes);
+                sink(bytes)
+            })?;
+        }
+        if Digest::finish(hasher) != content.digest {
+            return Err(Error::damaged(
+                content.digest.to_hex(),
+                "the stored bytes have another checksum",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Returns content of a file of `size` bytes as one piece.
+    ///
+    /// # Errors
+    /// As [`Reader::entry`].
+    pub fn to_vec(&mut self, content: &Content, size: u64) -> Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0).min(64 << 20));
+        self.content(content, &mut |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+
+    /// Reads a whole blob and checks its digest.
+    ///
+    /// # Errors
+    /// This copy is missing or damaged.
+    pub fn check_copy(&mut self, blob: Digest, location: Location) -> Result<()> {
+        let mut hasher = Sha256::new();
+        self.copy_range(location, 0, location.size, &mut |bytes| {
+            hasher.update(bytes);
+            Ok(())
+        })?;
+        if Digest::finish(hasher) == blob {
+            return Ok(());
+        }
+        Err(Error::damaged(blob.to_hex(), "its bytes have another checksum"))
+    }
+
+    fn refresh(&mut self) -> Result<bool> {
+        if self.fresh {
+            return Ok(false);
+        }
+        self.fresh = true;
+        self.index = self.repo.refreshed_index()?.0;
+        self.kept.clear();
+        Ok(true)
+    }
+
+    fn range(
+        &mut self,
+        blob: Digest,
+        offset: u64,
+        length: u64,
+        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        // How much `sink` has got: another copy goes on from there.
+        let mut done = 0;
+        let mut last = Error::BlobMissing { id: blob };
+        loop {
+            let copies: Vec<Location> = self.index.copies(blob).collect();
+            for location in copies {
+                if offset.checked_add(length).is_none_or(|end| end > location.size) {
+                    continue;
+                }
+                let mut failed = None;
+                let result =
+                    self.copy_range(location, offset + done, length - done, &mut |bytes| {
+                        let taken = sink(bytes);
+                        match taken {
+                            Ok(()) => done += bytes.len() as u64,
+                            Err(error) => failed = Some(error),
+                        }
+                        if failed.is_some() { Err(Error::Interrupted) } else { Ok(()) }
+                    });
+                if let Some(error) = failed {
+                    return Err(error);
+                }
+                match result {
+                    Ok(()) => return Ok(()),
+                    Err(error) => last = error,
+                }
+            }
+            if !self.refresh()? {
+                return Err(last);
+            }
+        }
+    }
+
+    fn copy_range(
+        &mut self,
+        location: Location,
+        offset: u64,
+        length: u64,
+        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut left = length;
+        let mut skip = u64::from(location.offset) + offset;
+        let mut member = location.member;
+        // Whole members before the range are not even read.
+        while let Some(raw) = self.member_raw(location.pack, member) {
+            if skip < raw || left == 0 {
+                break;
+            }
+            skip -= raw;
+            member += 1;
+        }
+        while left > 0 {
+            let bytes = self.member(location.pack, member)?;
+            let from = usize::try_from(skip).unwrap_or(usize::MAX).min(bytes.len());
+            let take = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len() - from);
+            if take == 0 {
+                return Err(Error::damaged("a pack", "an entry ends too early"));
+            }
+            sink(&bytes[from..from + take])?;
+            left -= take as u64;
+            skip = 0;
+            member += 1;
+        }
+        Ok(())
+    }
+
+    fn member_raw(&self, pack: u32, member: u32) -> Option<u64> {
+        Some(u64::from(self.index.pack(pack)?.members.get(member as usize)?.1.1))
+    }
+
+    fn member(&mut self, pack: u32, member: u32) -> Result<&[u8]> {
+        if let Some(at) = self.kept.iter().position(|(key, _)| *key == (pack, member)) {
+            if at > 0
+                && let Some(found) = self.kept.remove(at)
+            {
+                self.kept.push_front(found);
+            }
+            return Ok(&self.kept[0].1);
+        }
+        let known = self
+            .index
+            .pack(pack)
+            .ok_or_else(|| Error::damaged("the index", "it names no pack"))?;
+        let name = pack_name(known.pack.id);
+        let Some((offset, Member(packed, raw))) = known.members.get(member as usize).copied()
+        else {
+            return Err(Error::damaged(name, "an entry goes beyond its members"));
+        };
+        if raw as usize > super::pack::MEMBER_BYTES {
+            return Err(Error::damaged(name, "a member is too long"));
+        }
+        self.packed.resize(packed as usize, 0);
+        self.repo
+            .storage()
+            .read_at(&name, offset, &mut self.packed)
+            .map_err(|e| Error::storage("read", &name, e))?;
+        let mut bytes = if self.kept.len() >= KEPT_MEMBERS {
+            self.kept.pop_back().map(|(_, bytes)| bytes).unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        bytes.resize(raw as usize, 0);
+        match self.decompressor.gzip_decompress(&self.packed, &mut bytes) {
+            Ok(n) if n == raw as usize => {}
+            _ => return Err(Error::damaged(name, format!("the member at byte {offset} is damaged"))),
+        }
+        self.kept.push_front(((pack, member), bytes));
+        Ok(&self.kept[0].1)
+    }
+}
+
+impl Repository {
+    /// Writes the bytes of an entry to `sink`, checked.
+    ///
+    /// # Errors
+    /// No good copy can be found (what was written is to be thrown away), or `sink` failed.
+    pub fn read_content(&self, entry: &Entry, sink: &mut dyn Write) -> Result<()> {
+        Reader::new(self).entry(entry, &mut |bytes| {
+            sink.write_all(bytes).map_err(|e| Error::storage("write out", "content", e))
+        })
+    }
+}

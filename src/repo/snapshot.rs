@@ -1,0 +1,179 @@
+//! The snapshot record: the commit point. Members are those of `docs/format.md` §2.2.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Digest, SnapshotId};
+use crate::manifest::Entry;
+use crate::path::{RawName, RepoPath};
+use crate::rules::Rules;
+
+/// What a snapshot needs to be restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SnapshotKind {
+    /// Its packs and manifests need nothing older.
+    Full,
+    /// It refers to older packs.
+    Incremental,
+}
+
+/// What took the snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Trigger {
+    /// `bdr backup`, typed or scheduled.
+    Backup,
+    /// The first one.
+    Init,
+    /// Before a guarded command.
+    Guard,
+    /// Before an undo.
+    Undo,
+    /// Before a redo.
+    Redo,
+    /// Before a restore.
+    Restore,
+}
+
+impl Trigger {
+    /// Returns the word used in records and for people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::Init => "init",
+            Self::Guard => "guard",
+            Self::Undo => "undo",
+            Self::Redo => "redo",
+            Self::Restore => "restore",
+        }
+    }
+}
+
+/// Immutable record of one moment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// 1.
+    pub version: u32,
+    /// The repository that it belongs to.
+    pub repository: crate::id::Id,
+    /// Its name.
+    pub id: SnapshotId,
+    /// Orders snapshots, with the id; never the time.
+    pub seq: u64,
+    /// When it was begun.
+    pub time: DateTime<Utc>,
+    /// Whether it stands alone.
+    pub kind: SnapshotKind,
+    /// What took it.
+    pub trigger: Trigger,
+    /// Given by the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Given by the user.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Name of the machine.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub host: String,
+    /// Something that belongs to it could not be read.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
+    /// What could not be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<PathNote>,
+    /// What it covers.
+    pub roots: Vec<RootRecord>,
+    /// Packs written for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packs: Vec<PackRef>,
+    /// Counts.
+    pub stats: Stats,
+}
+
+/// A pack and its size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackRef {
+    /// Digest of the file.
+    pub id: Digest,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// A path and what is to be said of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathNote {
+    /// Absolute path.
+    pub path: RawName,
+    /// Why.
+    pub reason: String,
+}
+
+/// Counts of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct Stats {
+    /// Regular files in all roots.
+    pub files: u64,
+    /// Their total size.
+    pub bytes: u64,
+    /// Bytes of the packs and manifests written for it.
+    pub stored_bytes: u64,
+    /// From the first look to the commit, milliseconds.
+    pub elapsed_ms: u64,
+}
+
+/// One root of a snapshot.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RootRecord {
+    /// Unique in the snapshot.
+    pub name: String,
+    /// Absolute original path.
+    pub path: RawName,
+    /// What belongs to it.
+    #[serde(default, skip_serializing_if = "Rules::is_default")]
+    pub rules: Rules,
+    /// The key frame; `None` if the root did not exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Digest>,
+    /// Entries that replace or add to those of the base, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<Entry>,
+    /// Paths of the base that are gone, each with everything below it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<RepoPath>,
+    /// What the rules or the budget left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
+    /// Regular files.
+    #[serde(default)]
+    pub files: u64,
+    /// Their total size.
+    #[serde(default)]
+    pub bytes: u64,
+}
+
+/// A path below a root that was left out: unknown, not absent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Where.
+    pub path: RepoPath,
+    /// `rebuildable`, `excluded`, `over the budget`, `bdr's own`.
+    pub reason: String,
+}
+
+impl Snapshot {
+    /// Returns the name of its file in the repository.
+    pub fn file_name(&self) -> String {
+        format!("snapshots/{:010}-{}.json", self.seq, self.id)
+    }
+
+    /// Returns the root with a name.
+    pub fn root(&self, name: &str) -> Option<&RootRecord> {
+        self.roots.iter().find(|root| root.name == name)
+    }
+
+    /// Returns the position in the order of snapshots.
+    pub fn order(&self) -> (u64, SnapshotId) {
+        (self.seq, self.id)
+    }
+}

@@ -1,0 +1,632 @@
+//! Brings files back from a snapshot: plan, save what stands there, apply.
+//!
+//! The begin record of the operation is the journal: it says what was asked, and applying it again continues where it stopped, because what is
+//! already as it should be is left alone. Taking it back is an undo of the operation.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::apply::{self, Act, Job, Licence, Work};
+use crate::backup::{BackupOptions, digest_of, roots_of};
+use crate::error::{Error, Result};
+use crate::fsutil;
+use crate::fsutil::target::{Fidelity, Target, existing_base};
+use crate::guard::{self, Intent};
+use crate::id::{OperationId, SnapshotId};
+use crate::manifest::{Entry, Flag, Kind, Listing, Stat};
+use crate::monitor::Monitor;
+use crate::path::{RawName, RepoPath};
+use crate::repo::Repository;
+use crate::repo::oplog::{Operation, OperationKind, RestoreJournal, RootPath};
+use crate::repo::snapshot::{PathNote, RootRecord, Snapshot, Trigger};
+use crate::rules::{Origin, Root};
+use crate::sqlite;
+use crate::walk::{RootHandle, WalkOptions, walk};
+
+/// What to do with files that are there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overwrite {
+    /// Replace those that differ.
+    IfChanged,
+    /// Leave them.
+    Never,
+    /// Replace all.
+    Always,
+}
+
+impl Overwrite {
+    /// Returns the word used in flags and records.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::IfChanged => "if-changed",
+            Self::Never => "never",
+            Self::Always => "always",
+        }
+    }
+}
+
+/// What to restore, and how.
+#[derive(Debug, Clone)]
+pub struct RestoreOptions {
+    /// Where to; `None`: where the files were.
+    pub target: Option<PathBuf>,
+    /// What; empty: everything.
+    pub paths: Vec<RootPath>,
+    /// What to do with files that are there.
+    pub overwrite: Overwrite,
+    /// Remove what the snapshot does not have.
+    pub delete: bool,
+    /// The time of the operation.
+    pub now: DateTime<Utc>,
+    /// Where it was asked for.
+    pub cwd: PathBuf,
+    /// How it was asked for.
+    pub argv: Vec<OsString>,
+    /// Absolute paths that are never touched, beside the repository's own.
+    pub never: Vec<PathBuf>,
+    /// Name of the machine.
+    pub host: String,
+}
+
+/// What happens to one path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// It is not there.
+    Create,
+    /// It differs.
+    Replace,
+    /// Only mode, times or attributes differ.
+    Metadata,
+    /// The snapshot does not have it.
+    Remove,
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Where, absolute.
+    pub path: PathBuf,
+    /// What happens.
+    pub action: Action,
+    /// What is to be there, or is removed.
+    pub kind: Kind,
+    /// Its size.
+    pub bytes: u64,
+    /// Size of what is there.
+    pub old_bytes: Option<u64>,
+}
+
+/// What a restore would do. Inert.
+#[derive(Debug, Clone)]
+pub struct RestorePlan {
+    /// From which snapshot.
+    pub snapshot: SnapshotId,
+    /// Steps, sorted by path.
+    pub steps: Vec<Step>,
+    /// Objects that are as they should be.
+    pub unchanged: u64,
+    /// What cannot or will not be restored.
+    pub skipped: Vec<PathNote>,
+    work: Work,
+    /// Something stands where files are written.
+    needs_snapshot: bool,
+}
+
+/// What a restore did.
+#[derive(Debug, Clone)]
+pub struct RestoreReport {
+    /// The operation; `None`: nothing to do, or into a place where nothing was.
+    pub operation: Option<OperationId>,
+    /// Objects written.
+    pub restored: u64,
+    /// Objects removed.
+    pub removed: u64,
+    /// Objects left as they were.
+    pub unchanged: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// What failed.
+    pub problems: Vec<PathNote>,
+    /// What was not tried.
+    pub skipped: Vec<PathNote>,
+    /// Wall time.
+    pub elapsed: Duration,
+}
+
+/// Plans a restore. Reads only.
+///
+/// # Errors
+/// A path is not in the snapshot, its listing is damaged, or the target cannot be looked at.
+pub fn plan(
+    repo: &Repository,
+    snapshot: &Snapshot,
+    options: &RestoreOptions,
+    monitor: &dyn Monitor,
+) -> Result<RestorePlan> {
+    let mut plan = RestorePlan {
+        snapshot: snapshot.id,
+        steps: Vec::new(),
+        unchanged: 0,
+        skipped: Vec::new(),
+        work: Work::default(),
+        needs_snapshot: false,
+    };
+    for record in &snapshot.roots {
+        let wanted: Vec<&RepoPath> =
+            options.paths.iter().filter(|p| p.root == record.name).map(|p| &p.path).collect();
+        if !options.paths.is_empty() && wanted.is_empty() {
+            continue;
+        }
+        if monitor.stopped() {
+            return Err(Error::Interrupted);
+        }
+        let listing = repo.listing(record)?;
+        for path in &wanted {
+            if !listing.iter().any(|entry| entry.path.starts_with(path)) {
+                let path = path.to_path(record.path.as_path());
+                return Err(Error::NoSuchPath {
+                    path: crate::path::show(path.as_os_str()),
+                    place: format!("snapshot {}", snapshot.id.prefix(&[])),
+                });
+            }
+        }
+        plan_root(repo, record, &listing, &wanted, options, &mut plan)?;
+    }
+    plan.steps.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(plan)
+}
+
+/// Returns the directory below which a root is written, and the path of the root below it.
+fn site_of(record: &RootRecord, target: Option<&Path>) -> Result<(PathBuf, RepoPath)> {
+    let place = match target {
+        Some(target) => target.join(&record.name),
+        None => record.path.as_path().to_path_buf(),
+    };
+    // The root itself may be a file: its directory is the base.
+    let (parent, name) = match (place.parent(), place.file_name()) {
+        (Some(parent), Some(name)) => (parent, Some(name.to_owned())),
+        _ => (place.as_path(), None),
+    };
+    let (base, rest) = existing_base(parent).ok_or_else(|| {
+        Error::invalid(format!("`{}` cannot be reached", place.display()), None)
+    })?;
+    let prefix = match name {
+        Some(name) => rest.join(&crate::path::os_to_bytes(&name)),
+        None => rest,
+    };
+    Ok((base, prefix))
+}
+
+fn below(prefix: &RepoPath, path: &RepoPath) -> RepoPath {
+    if path.is_root() { prefix.clone() } else { prefix.join(path.as_bytes()) }
+}
+
+#[expect(clippy::too_many_lines, reason = "one decision after the other, in the order of the listing")]
+fn plan_root(
+    repo: &Repository,
+    record: &RootRecord,
+    listing: &Listing,
+    wanted: &[&RepoPath],
+    options: &RestoreOptions,
+    plan: &mut RestorePlan,
+) -> Result<()> {
+    let (base, prefix) = site_of(record, options.target.as_deref())?;
+    let never: Vec<PathBuf> = repo.own_paths().into_iter().chain(options.never.clone()).collect();
+    let site = plan.work.sites.len();
+    plan.work.sites.push(base.clone());
+    let mut target = Target::open(&base, Fidelity::InPlace)?;
+    let selected =
+        |path: &RepoPath| wanted.is_empty() || wanted.iter().any(|w| path.starts_with(w));
+    // Directories on the way to what is wanted: made if they are missing, with their metadata.
+    let on_the_way = |path: &RepoPath| wanted.iter().any(|w| w.starts_with(path));
+    let by_path: HashSet<&RepoPath> = listing.iter().map(|e| &e.path).collect();
+    let absolute = |path: &RepoPath| below(&prefix, path).to_path(&base);
+    let mut touched: HashSet<RepoPath> = HashSet::new();
+    let mut dirs: Vec<(Entry, Stat)> = Vec::new();
+    let mut absent: Option<RepoPath> = None;
+    for entry in listing {
+        let chosen = selected(&entry.path);
+        if !chosen && !(entry.kind == Kind::Dir && on_the_way(&entry.path)) {
+            continue;
+        }
+        let path = below(&prefix, &entry.path);
+        let skip = |plan: &mut RestorePlan, reason: &str| {
+            plan.skipped.push(PathNote {
+                path: RawName(absolute(&entry.path).into_os_string()),
+                reason: reason.to_owned(),
+            });
+        };
+        if never.iter().any(|n| absolute(&entry.path) == *n) {
+            continue;
+        }
+        if !entry.kind.is_stored() {
+            skip(plan, &format!("a {} is not stored", entry.kind.word()));
+            continue;
+        }
+        // Nothing is below what is not there.
+        let hidden = absent.as_ref().is_some_and(|a| entry.path.starts_with(a));
+        let seen = if hidden {
+            None
+        } else {
+            match target.stat(&path) {
+                Ok(seen) => seen,
+                Err(error) => {
+                    skip(plan, &error.to_string());
+                    continue;
+                }
+            }
+        };
+        if seen.is_none() && !hidden && entry.kind == Kind::Dir {
+            absent = Some(entry.path.clone());
+        }
+        plan.needs_snapshot |= seen.is_some() && chosen && (entry.kind != Kind::Dir || options.target.is_none());
+        let job = |act, seen| Job { site, path: path.clone(), act, entry: Some(entry.clone()), seen };
+        let step = |action, old: Option<&Stat>| Step {
+            path: absolute(&entry.path),
+            action,
+            kind: entry.kind,
+            bytes: entry.size,
+            old_bytes: old.filter(|s| s.kind == Kind::File).map(|s| s.size),
+        };
+        match seen {
+            None => {
+                plan.work.jobs.push(job(Act::Write, None));
+                plan.steps.push(step(Action::Create, None));
+                touched.extend(entry.path.parent());
+            }
+            Some(seen) if seen.kind == Kind::Dir && entry.kind == Kind::Dir => {
+                if chosen {
+                    dirs.push((entry.clone(), seen));
+                } else {
+                    plan.unchanged += 1;
+                }
+            }
+            Some(_) if options.overwrite == Overwrite::Never => skip(plan, "it is there already"),
+            Some(seen) if seen.kind == Kind::Dir => {
+                skip(plan, "a directory stands there; move it away to restore the file");
+            }
+            Some(seen) => {
+                let same = options.overwrite == Overwrite::IfChanged
+                    && seen.kind == entry.kind
+                    && same_bytes(&mut target, &path, entry, &seen);
+                if !same {
+                    plan.work.jobs.push(job(Act::Write, Some(seen)));
+                    if entry.kind == Kind::Dir {
+                        // A file stands where a directory was.
+                        let clear = Job { entry: None, ..job(Act::Clear, Some(seen)) };
+                        plan.work.jobs.push(clear);
+                        if let Some(write) = plan.work.jobs.iter_mut().rev().nth(1) {
+                            write.seen = None;
+                        }
+                        absent = Some(entry.path.clone());
+                    }
+                    plan.steps.push(step(Action::Replace, Some(&seen)));
+                    touched.extend(entry.path.parent());
+                } else if seen.mode != entry.mode || seen.mtime != entry.mtime {
+                    plan.work.jobs.push(job(Act::Metadata, Some(seen)));
+                    plan.steps.push(step(Action::Metadata, Some(&seen)));
+                } else {
+                    plan.unchanged += 1;
+                    if !entry.body.link.is_empty() {
+                        plan.work.anchors.insert((site, entry.body.link.clone()), path.clone());
+                    }
+                }
+                if entry.body.flags.contains(&Flag::Online) || is_database_alone(entry, &by_path) {
+                    drop_companions(&mut target, site, &path, entry, &by_path, plan)?;
+                }
+            }
+        }
+    }
+    if options.delete && options.overwrite != Overwrite::Never {
+        plan_deletions(record, &prefix, site, &by_path, &selected, &never, options, plan, &mut touched)?;
+    }
+    for (entry, seen) in dirs {
+        let differs = seen.mode != entry.mode || (touched.contains(&entry.path) || options.target.is_some());
+        let path = below(&prefix, &entry.path);
+        if differs || seen.mtime != entry.mtime && touched.contains(&entry.path) {
+            if seen.mode != entry.mode {
+                plan.steps.push(Step {
+                    path: absolute(&entry.path),
+                    action: Action::Metadata,
+                    kind: Kind::Dir,
+                    bytes: 0,
+                    old_bytes: None,
+                });
+            }
+            plan.work.jobs.push(Job { site, path, act: Act::Metadata, entry: Some(entry), seen: Some(seen) });
+        } else {
+            plan.unchanged += 1;
+        }
+    }
+    Ok(())
+}
+
+fn is_database_alone(entry: &Entry, listed: &HashSet<&RepoPath>) -> bool {
+    let name = entry.path.name();
+    let database = [&b".db"[..], b".sqlite", b".sqlite3", b".db3"].iter().any(|e| name.ends_with(e));
+    database && !listed.contains(&companion(&entry.path, "-wal"))
+}
+
+fn companion(path: &RepoPath, suffix: &str) -> RepoPath {
+    let mut name = path.name().to_vec();
+    name.extend_from_slice(suffix.as_bytes());
+    path.parent().unwrap_or_default().join(&name)
+}
+
+/// A `-wal` of another time would be played into the restored database: it has to go.
+fn drop_companions(
+    target: &mut Target,
+    site: usize,
+    path: &RepoPath,
+    entry: &Entry,
+    listed: &HashSet<&RepoPath>,
+    plan: &mut RestorePlan,
+) -> Result<()> {
+    let rewritten =
+        plan.work.jobs.last().is_some_and(|j| j.path == *path && j.act == Act::Write);
+    for suffix in sqlite::COMPANIONS {
+        if listed.contains(&companion(&entry.path, suffix)) || !rewritten {
+            continue;
+        }
+        let beside = companion(path, suffix);
+        if let Some(seen) = target.stat(&beside)?.filter(|s| s.kind == Kind::File) {
+            plan.steps.push(Step {
+                path: beside.to_path(&plan.work.sites[site]),
+                action: Action::Remove,
+                kind: Kind::File,
+                bytes: seen.size,
+                old_bytes: Some(seen.size),
+            });
+            let job = Job { site, path: beside, act: Act::Clear, entry: None, seen: Some(seen) };
+            // Before the rewriting job, so that it stays the last.
+            let at = plan.work.jobs.len() - 1;
+            plan.work.jobs.insert(at, job);
+        }
+    }
+    Ok(())
+}
+
+/// Returns true if what stands at `path` has the bytes (or target) of `entry`: by reading it, not by its times.
+pub(crate) fn same_bytes(target: &mut Target, path: &RepoPath, entry: &Entry, seen: &Stat) -> bool {
+    match entry.kind {
+        Kind::Symlink => target.read_link(path).is_ok_and(|t| t == entry.body.target),
+        Kind::File if seen.size == entry.size => {
+            let Ok(mut file) = target.open_file(path) else { return false };
+            let digest = digest_of(&mut file);
+            digest.is_some() && digest == entry.digest()
+        }
+        _ => false,
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one part of plan_root, split for reading")]
+fn plan_deletions(
+    record: &RootRecord,
+    prefix: &RepoPath,
+    site: usize,
+    listed: &HashSet<&RepoPath>,
+    selected: &dyn Fn(&RepoPath) -> bool,
+    never: &[PathBuf],
+    options: &RestoreOptions,
+    plan: &mut RestorePlan,
+    touched: &mut HashSet<RepoPath>,
+) -> Result<()> {
+    let base = plan.work.sites[site].clone();
+    let root = Root {
+        name: record.name.clone(),
+        path: prefix.to_path(&base),
+        rules: record.rules.clone(),
+        origin: Origin::Source,
+    };
+    if !listed.contains(&RepoPath::root()) && options.paths.is_empty() {
+        return Ok(());
+    }
+    let scan = walk(&root, None, &WalkOptions { never, max_files: None })?;
+    for found in scan.dirty {
+        let unknown = record.left_out.iter().any(|l| {
+            found.path.starts_with(&l.path) || l.path.starts_with(&found.path)
+        });
+        if listed.contains(&found.path) || !selected(&found.path) || unknown || found.path.is_root() {
+            continue;
+        }
+        touched.extend(found.path.parent());
+        let path = below(prefix, &found.path);
+        plan.needs_snapshot = true;
+        plan.steps.push(Step {
+            path: path.to_path(&base),
+            action: Action::Remove,
+            kind: found.stat.kind,
+            bytes: found.stat.size,
+            old_bytes: (found.stat.kind == Kind::File).then_some(found.stat.size),
+        });
+        plan.work.jobs.push(Job { site, path, act: Act::Remove, entry: None, seen: Some(found.stat) });
+    }
+    Ok(())
+}
+
+/// Saves what stands where files are written, then applies the plan.
+///
+/// # Errors
+/// What stands there cannot be saved (nothing is written then), or a target cannot be opened. Files that cannot be restored are
+/// problems, not errors.
+pub fn apply(
+    repo: &Repository,
+    snapshot: &Snapshot,
+    plan: RestorePlan,
+    options: &RestoreOptions,
+    monitor: &dyn Monitor,
+) -> Result<RestoreReport> {
+    let started = Instant::now();
+    let mut report = RestoreReport {
+        operation: None,
+        restored: 0,
+        removed: 0,
+        unchanged: plan.unchanged,
+        bytes: 0,
+        problems: Vec::new(),
+        skipped: plan.skipped.clone(),
+        elapsed: Duration::ZERO,
+    };
+    if plan.work.jobs.is_empty() {
+        report.elapsed = started.elapsed();
+        return Ok(report);
+    }
+    let applied = if options.target.is_some() && !plan.needs_snapshot {
+        apply::apply(repo, &plan.work, &Licence::NothingThere, monitor)?
+    } else {
+        let roots = match &options.target {
+            Some(target) => vec![Root::ad_hoc(target.clone(), Origin::Source)],
+            None => {
+                let names: Vec<String> = snapshot
+                    .roots
+                    .iter()
+                    .filter(|r| {
+                        options.paths.is_empty() || options.paths.iter().any(|p| p.root == r.name)
+                    })
+                    .map(|r| r.name.clone())
+                    .collect();
+                roots_of(&snapshot.roots, &names)
+            }
+        };
+        let mut backup = BackupOptions::new(Trigger::Restore, options.now);
+        backup.never.clone_from(&options.never);
+        backup.host.clone_from(&options.host);
+        let intent = Intent {
+            kind: OperationKind::Restore,
+            argv: options.argv.clone(),
+            cwd: options.cwd.clone(),
+            label: None,
+            undoes: None,
+            restore: Some(RestoreJournal {
+                snapshot: snapshot.id,
+                target: options.target.as_deref().map(RawName::from),
+                paths: options.paths.clone(),
+                delete: options.delete,
+                overwrite: options.overwrite.word().to_owned(),
+            }),
+            in_place: options.target.is_none(),
+        };
+        let protected = guard::open(repo, &roots, &backup, intent, monitor)?;
+        report.operation = Some(protected.operation());
+        let applied = apply::apply(repo, &plan.work, &Licence::Saved(&protected), monitor)?;
+        protected.finish(None, None)?;
+        applied
+    };
+    report.restored = applied.restored;
+    report.removed = applied.removed;
+    report.bytes = applied.bytes;
+    report.problems = applied.problems;
+    report.elapsed = started.elapsed();
+    Ok(report)
+}
+
+/// Returns the newest restore that was begun and never ended, if its process is gone and nothing newer touched the same files.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn interrupted(repo: &Repository) -> Result<Option<Operation>> {
+    let operations = repo.operations()?;
+    let newest = operations.into_iter().rev().find(|o| o.begin.kind == OperationKind::Restore);
+    Ok(newest.filter(|o| {
+        o.end.is_none() && o.undone_by.is_none() && !fsutil::process_runs(o.begin.pid)
+    }))
+}
+
+/// Returns the options that continue an interrupted restore.
+pub fn options_of(operation: &Operation, base: RestoreOptions) -> RestoreOptions {
+    let Some(journal) = &operation.begin.restore else { return base };
+    RestoreOptions {
+        target: journal.target.as_ref().map(|t| t.as_path().to_path_buf()),
+        paths: journal.paths.clone(),
+        overwrite: match journal.overwrite.as_str() {
+            "never" => Overwrite::Never,
+            "always" => Overwrite::Always,
+            _ => Overwrite::IfChanged,
+        },
+        delete: journal.delete,
+        ..base
+    }
+}
+
+/// Restores every file of a snapshot into a scratch directory and compares it with the listing; returns what differs.
+///
+/// # Errors
+/// The scratch directory cannot be written, or a listing is damaged.
+pub(crate) fn rehearse(
+    repo: &Repository,
+    snapshot: &Snapshot,
+    scratch: &Path,
+    monitor: &dyn Monitor,
+) -> Result<Vec<PathNote>> {
+    let options = RestoreOptions {
+        target: Some(scratch.to_path_buf()),
+        paths: Vec::new(),
+        overwrite: Overwrite::Never,
+        delete: false,
+        now: snapshot.time,
+        cwd: scratch.to_path_buf(),
+        argv: Vec::new(),
+        never: Vec::new(),
+        host: String::new(),
+    };
+    let plan = plan(repo, snapshot, &options, monitor)?;
+    let applied = apply::apply(repo, &plan.work, &Licence::NothingThere, monitor)?;
+    let mut problems = applied.problems;
+    let failed: HashSet<PathBuf> =
+        problems.iter().map(|p| p.path.as_path().to_path_buf()).collect();
+    for record in &snapshot.roots {
+        let place = scratch.join(&record.name);
+        let Some(handle) = RootHandle::open(&place)? else { continue };
+        let mut links: HashMap<String, u64> = HashMap::new();
+        for entry in repo.listing(record)?.iter().filter(|e| e.kind.is_stored()) {
+            let path = entry.path.to_path(&place);
+            if failed.contains(&path) {
+                continue;
+            }
+            if let Some(reason) = difference(&handle, entry, &mut links) {
+                problems.push(PathNote { path: RawName(path.into_os_string()), reason });
+            }
+        }
+    }
+    Ok(problems)
+}
+
+fn difference(
+    handle: &RootHandle,
+    entry: &Entry,
+    links: &mut HashMap<String, u64>,
+) -> Option<String> {
+    let Ok(stat) = handle.stat(&entry.path) else { return Some("it is not there".to_owned()) };
+    if stat.kind != entry.kind {
+        return Some(format!("it is a {}", stat.kind.word()));
+    }
+    if entry.kind != Kind::Symlink {
+        if stat.mode & 0o1777 != entry.mode & 0o1777 {
+            return Some(format!("its mode is {:o}, not {:o}", stat.mode, entry.mode));
+        }
+        if stat.mtime != entry.mtime {
+            return Some("its time differs".to_owned());
+        }
+    }
+    if !entry.body.link.is_empty()
+        && *links.entry(entry.body.link.clone()).or_insert(stat.inode) != stat.inode
+    {
+        return Some("it is not the same file as its other name".to_owned());
+    }
+    let good = match entry.kind {
+        Kind::File => handle.open_file(&entry.path).is_ok_and(|mut file| {
+            let digest = digest_of(&mut file);
+            digest.is_some() && digest == entry.digest()
+        }),
+        Kind::Symlink => handle.read_link(&entry.path).is_ok_and(|t| t == entry.body.target),
+        _ => true,
+    };
+    (!good).then(|| "its content differs".to_owned())
+}

@@ -1,0 +1,65 @@
+//! Consistent copies of SQLite databases that are in use.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags};
+
+use crate::error::{Error, IoContext as _, Result};
+
+/// How every SQLite database begins (<https://www.sqlite.org/fileformat2.html>).
+pub const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// What SQLite keeps beside a database, by suffix.
+pub const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// Returns the name of the database that a companion file belongs to.
+pub fn database_of(name: &[u8]) -> Option<&[u8]> {
+    COMPANIONS
+        .iter()
+        .find_map(|suffix| name.strip_suffix(suffix.as_bytes()))
+        .filter(|base| !base.is_empty())
+}
+
+/// Copies a database through SQLite's backup interface into a private file below `scratch`.
+///
+/// In one step: stepwise copies start over whenever another process writes.
+///
+/// # Errors
+/// It is no database, encrypted, locked for good, or the copy does not pass its integrity check.
+pub fn copy_online(database: &Path, scratch: &Path) -> Result<tempfile::NamedTempFile> {
+    crate::fsutil::create_dir_private(scratch)?;
+    let copy = tempfile::Builder::new()
+        .prefix("sqlite-")
+        .tempfile_in(scratch)
+        .context("create", scratch)?;
+    let failed = |error: rusqlite::Error| {
+        Error::io("copy", database, std::io::Error::other(error.to_string()))
+    };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let source = Connection::open_with_flags(database, flags).map_err(failed)?;
+    source.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
+    {
+        let mut target = Connection::open(copy.path()).map_err(failed)?;
+        let backup = Backup::new(&source, &mut target).map_err(failed)?;
+        let mut result = StepResult::Busy;
+        for _ in 0..50 {
+            result = backup.step(-1).map_err(failed)?;
+            if result == StepResult::Done {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        drop(backup);
+        if result != StepResult::Done {
+            return Err(Error::io("copy", database, std::io::ErrorKind::WouldBlock.into()));
+        }
+        let check: String =
+            target.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
+        if check != "ok" {
+            return Err(Error::damaged(database.display().to_string(), check));
+        }
+    }
+    Ok(copy)
+}

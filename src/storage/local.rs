@@ -1,0 +1,213 @@
+//! A repository in a directory.
+//!
+//! Staged files live in `tmp/` of the same file system. Published files are 0400; the directories that hold them are
+//! 0500 between writes where modes mean something, so that a stray `rm -r` fails.
+#![expect(clippy::disallowed_methods, reason = "the directory behind the one storage that writes")]
+
+use std::fs::{self, File};
+use std::io::{self, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::{Listed, Staged, Storage};
+use crate::fsutil;
+
+/// A repository in a directory of this machine.
+pub struct LocalStorage {
+    dir: PathBuf,
+    /// Recently read files: restores read one pack many times.
+    open: Mutex<Vec<(String, Arc<File>)>>,
+}
+
+const OPEN_FILES: usize = 32;
+
+impl LocalStorage {
+    /// Names a directory; nothing is touched yet.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into(), open: Mutex::new(Vec::new()) }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    fn opened(&self, name: &str) -> io::Result<Arc<File>> {
+        if let Ok(open) = self.open.lock()
+            && let Some((_, file)) = open.iter().find(|(n, _)| n == name)
+        {
+            return Ok(Arc::clone(file));
+        }
+        let path = self.path(name);
+        // A FIFO in place of a pack would hang an open.
+        if !fs::metadata(&path)?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"));
+        }
+        let file = Arc::new(File::open(path)?);
+        if let Ok(mut open) = self.open.lock() {
+            if open.len() >= OPEN_FILES {
+                open.remove(0);
+            }
+            open.push((name.to_owned(), Arc::clone(&file)));
+        }
+        Ok(file)
+    }
+
+    /// Runs a change in `dir`, which is made writable for it if it has to be.
+    fn in_writable(&self, dir: &Path, mut change: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+        for attempt in 0.. {
+            match change() {
+                // Another writer may have closed the directory between our opening it and the change.
+                Err(error)
+                    if error.kind() == io::ErrorKind::PermissionDenied
+                        && attempt < 100
+                        && dir.starts_with(&self.dir) =>
+                {
+                    fsutil::set_mode(dir, 0o700)?;
+                }
+                other => {
+                    other?;
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn close_dir(&self, dir: &Path) {
+        if cfg!(unix) && dir != self.dir {
+            // A convenience, not a promise: failing to close changes nothing that matters.
+            let _ = fsutil::set_mode(dir, 0o500);
+        }
+    }
+}
+
+struct LocalStaged {
+    file: File,
+    path: PathBuf,
+    published: bool,
+}
+
+impl Drop for LocalStaged {
+    fn drop(&mut self) {
+        if !self.published {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Staged for LocalStaged {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        fsutil::point("write")?;
+        self.file.write_all(bytes)
+    }
+
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)?;
+        self.file.seek(io::SeekFrom::Start(length)).map(|_| ())
+    }
+
+    fn as_any(self: Box<Self>) -> Box<dyn std::any::Any> {
+        self
+    }
+}
+
+impl Storage for LocalStorage {
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        let path = self.path(name);
+        if !fs::metadata(&path)?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"));
+        }
+        fs::read(path)
+    }
+
+    fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        fsutil::read_exact_at(&*self.opened(name)?, buffer, offset)
+    }
+
+    fn size(&self, name: &str) -> io::Result<Option<u64>> {
+        match fs::metadata(self.path(name)) {
+            Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
+            Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<Listed>> {
+        let path = self.path(dir);
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            // A repository directory that is gone altogether is an error, a missing part of it is empty.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.dir.is_dir() => {
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error),
+        };
+        let mut listed = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let metadata = match entry.metadata() {
+                Ok(metadata) => metadata,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            let is_dir = metadata.is_dir();
+            listed.push(Listed { name, bytes: if is_dir { 0 } else { metadata.len() }, is_dir });
+        }
+        listed.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(listed)
+    }
+
+    fn stage(&self) -> io::Result<Box<dyn Staged>> {
+        let tmp = self.path("tmp");
+        let (file, path) = match fsutil::create_temporary(&tmp, 0o400) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.dir.is_dir() => {
+                fsutil::create_dir_private(&tmp).map_err(io::Error::other)?;
+                fsutil::create_temporary(&tmp, 0o400)?
+            }
+            other => other?,
+        };
+        Ok(Box::new(LocalStaged { file, path, published: false }))
+    }
+
+    fn publish(&self, staged: Box<dyn Staged>, name: &str) -> io::Result<()> {
+        let mut staged = staged
+            .as_any()
+            .downcast::<LocalStaged>()
+            .map_err(|_| io::Error::other("staged by another storage"))?;
+        fsutil::point("fsync")?;
+        staged.file.sync_all()?;
+        let path = self.path(name);
+        let dir = path.parent().unwrap_or(&self.dir).to_path_buf();
+        if !dir.is_dir() {
+            let parent = dir.parent().unwrap_or(&self.dir).to_path_buf();
+            self.in_writable(&parent, || {
+                fsutil::create_dir_private(&dir).map_err(|error| match error {
+                    crate::error::Error::Io { source, .. } => source,
+                    other => io::Error::other(other),
+                })
+            })?;
+            self.close_dir(&parent);
+        }
+        self.in_writable(&dir, || fsutil::rename(&staged.path, &path))?;
+        staged.published = true;
+        fsutil::sync_dir(&dir)?;
+        self.close_dir(&dir);
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        if let Ok(mut open) = self.open.lock() {
+            open.retain(|(n, _)| n != name);
+        }
+        let path = self.path(name);
+        let dir = path.parent().unwrap_or(&self.dir).to_path_buf();
+        self.in_writable(&dir, || fsutil::remove_file(&path))?;
+        fsutil::sync_dir(&dir)
+    }
+
+    fn directory(&self) -> Option<&Path> {
+        Some(&self.dir)
+    }
+}

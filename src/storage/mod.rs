@@ -1,0 +1,101 @@
+//! Where repository files live: bounded files, written once, named by `/`-separated paths.
+//!
+//! The seam for remote storage and for tests that lose power. Names are bdr's own (ASCII, no `..`).
+
+use std::io;
+use std::path::Path;
+
+mod local;
+#[cfg(feature = "test-support")]
+mod memory;
+
+pub use local::LocalStorage;
+#[cfg(feature = "test-support")]
+pub use memory::{CrashMode, MemoryStorage};
+
+/// A name found in a directory of the storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Last component.
+    pub name: String,
+    /// Size in bytes; 0 for a directory.
+    pub bytes: u64,
+    /// It is a directory.
+    pub is_dir: bool,
+}
+
+/// Keeps repository files.
+pub trait Storage: Send + Sync {
+    /// Reads a whole file.
+    ///
+    /// # Errors
+    /// It is missing, no regular file, or cannot be read.
+    fn read(&self, name: &str) -> io::Result<Vec<u8>>;
+
+    /// Fills `buffer` from `offset`.
+    ///
+    /// # Errors
+    /// It is missing, shorter, or cannot be read.
+    fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// Returns the size of a file, `None` if there is none.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    fn size(&self, name: &str) -> io::Result<Option<u64>>;
+
+    /// Lists a directory; one that does not exist is empty.
+    ///
+    /// # Errors
+    /// It cannot be read: never to be taken for empty.
+    fn list(&self, dir: &str) -> io::Result<Vec<Listed>>;
+
+    /// Begins a new file that is not visible yet.
+    ///
+    /// # Errors
+    /// The storage cannot be written.
+    fn stage(&self) -> io::Result<Box<dyn Staged>>;
+
+    /// Makes a staged file visible under `name`; content and name are durable when it returns.
+    ///
+    /// # Errors
+    /// The device failed; the file may or may not be visible then.
+    fn publish(&self, staged: Box<dyn Staged>, name: &str) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Returns the directory of a local storage, where locks can be taken.
+    fn directory(&self) -> Option<&Path>;
+}
+
+/// A file being written.
+pub trait Staged: Send {
+    /// Appends.
+    ///
+    /// # Errors
+    /// The disk is full or the device failed.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Cuts it back to `length` bytes.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn truncate(&mut self, length: u64) -> io::Result<()>;
+
+    /// For the storage that made it.
+    fn as_any(self: Box<Self>) -> Box<dyn std::any::Any>;
+}
+
+/// Writes a whole small file durably.
+///
+/// # Errors
+/// As [`Storage::publish`].
+pub fn put(storage: &dyn Storage, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let mut staged = storage.stage()?;
+    staged.write(bytes)?;
+    storage.publish(staged, name)
+}

@@ -1,0 +1,185 @@
+//! How the program talks: data on stdout, everything else on stderr.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde::Serialize;
+use serde_json::Value;
+
+pub(crate) mod json;
+pub(crate) mod progress;
+pub(crate) mod prompt;
+pub(crate) mod style;
+pub(crate) mod table;
+pub(crate) mod when;
+
+use style::Style;
+
+/// Standard output cannot be written.
+#[derive(Debug)]
+pub(crate) struct OutputError(pub(crate) io::Error);
+
+/// Where and how to talk; decided once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ui {
+    /// One JSON document instead of text.
+    pub(crate) json: bool,
+    /// Errors only.
+    pub(crate) quiet: bool,
+    /// Style of stdout.
+    pub(crate) out: Style,
+    /// Style of stderr.
+    pub(crate) err: Style,
+    /// Somebody can be asked: stdin and stderr are terminals.
+    pub(crate) can_ask: bool,
+    /// A bar may be drawn.
+    pub(crate) bars: bool,
+}
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum ColorChoice {
+    /// On a terminal, unless `NO_COLOR` is set or `TERM` is dumb
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: String,
+    ok: bool,
+    data: &'a Value,
+}
+
+impl Ui {
+    /// `plain` is what the environment asks for: no colour, no moving lines.
+    pub(crate) fn new(json: bool, quiet: bool, color: ColorChoice, plain: bool) -> Self {
+        let stderr_is_terminal = io::stderr().is_terminal();
+        let colored = |terminal: bool| match color {
+            ColorChoice::Auto => terminal && !plain,
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+        };
+        Self {
+            json,
+            quiet,
+            out: Style::new(colored(io::stdout().is_terminal())),
+            err: Style::new(colored(stderr_is_terminal)),
+            can_ask: !json && io::stdin().is_terminal() && stderr_is_terminal,
+            bars: !json && !quiet && stderr_is_terminal,
+        }
+    }
+
+    /// Writes data that was asked for; not even `--quiet` hides it.
+    pub(crate) fn data(&self, text: &str) -> Result<(), OutputError> {
+        self.data_bytes(text.as_bytes())
+    }
+
+    /// Writes data that need not be text.
+    pub(crate) fn data_bytes(&self, bytes: &[u8]) -> Result<(), OutputError> {
+        let mut stdout = io::stdout().lock();
+        stdout
+            .write_all(bytes)
+            .and_then(|()| stdout.flush())
+            .map_err(OutputError)
+    }
+
+    /// Writes what a command has to say of its work; `--quiet` hides it.
+    pub(crate) fn report(&self, text: &str) -> Result<(), OutputError> {
+        if self.quiet { Ok(()) } else { self.data(text) }
+    }
+
+    /// Writes the JSON document of a command; `exit` is the status it will end with.
+    pub(crate) fn document(
+        &self,
+        command: &str,
+        exit: u8,
+        data: &Value,
+    ) -> Result<(), OutputError> {
+        self.data(&document(command, exit, data))
+    }
+
+    /// Says a line on stderr.
+    pub(crate) fn say(&self, line: &str) {
+        if !self.quiet {
+            self.warn(line);
+        }
+    }
+
+    /// Says a line on stderr that `--quiet` does not hide.
+    pub(crate) fn warn(&self, line: &str) {
+        // A closed stderr is nobody listening.
+        let _ = writeln!(io::stderr(), "{line}");
+    }
+}
+
+/// Returns the line that `--json` prints for a command.
+pub(crate) fn document(command: &str, exit: u8, data: &Value) -> String {
+    let document = Document {
+        schema: format!("bdr.{command}/1"),
+        ok: exit == 0,
+        data,
+    };
+    // Strings, numbers and maps with string keys: cannot fail.
+    let mut line = serde_json::to_string(&document).unwrap_or_default();
+    line.push('\n');
+    line
+}
+
+/// Returns a number with thousands separated: 1,204.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Returns "1 file", "2 files".
+pub(crate) fn plural(number: u64, noun: &str) -> String {
+    let text = count(number);
+    match (number, noun.strip_suffix('y')) {
+        (1, _) => format!("{text} {noun}"),
+        (_, Some(stem)) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{text} {stem}ies"),
+        _ => format!("{text} {noun}s"),
+    }
+}
+
+/// Returns a length of time for people: 84 ms, 0.3 s, 2 min 5 s.
+pub(crate) fn elapsed(time: std::time::Duration) -> String {
+    match time.as_millis() {
+        millis @ 0..100 => format!("{millis} ms"),
+        100..60_000 => format!("{:.1} s", time.as_secs_f64()),
+        millis => format!("{} min {} s", millis / 60_000, millis / 1000 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    #[test]
+    fn numbers_read_well() {
+        for (number, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1204, "1,204"),
+            (1_000_000, "1,000,000"),
+        ] {
+            assert_eq!(super::count(number), text);
+        }
+        assert_eq!(super::plural(1, "file"), "1 file");
+        assert_eq!(super::plural(1585, "file"), "1,585 files");
+        assert_eq!(super::plural(2, "directory"), "2 directories");
+        assert_eq!(super::elapsed(Duration::from_millis(84)), "84 ms");
+        assert_eq!(super::elapsed(Duration::from_millis(340)), "0.3 s");
+        assert_eq!(super::elapsed(Duration::from_secs(125)), "2 min 5 s");
+    }
+}

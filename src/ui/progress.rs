@@ -1,0 +1,88 @@
+//! The bar: on stderr, on a terminal, after half a second.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bdr::monitor::{Monitor, Phase};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Work that takes less shows nothing.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Draws what a verb tells, and passes on that the user wants to stop.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    started: Instant,
+    /// May still be drawn; false once it is, or where it never may.
+    waiting: AtomicBool,
+    /// What moves the bar: bytes where the phase knows them, else files.
+    total_bytes: AtomicU64,
+    stop: Arc<AtomicBool>,
+}
+
+impl Progress {
+    pub(crate) fn new(bars: bool, stop: Arc<AtomicBool>) -> Self {
+        Self {
+            bar: ProgressBar::hidden(),
+            started: Instant::now(),
+            waiting: AtomicBool::new(bars),
+            total_bytes: AtomicU64::new(0),
+            stop,
+        }
+    }
+
+    fn show_if_due(&self) {
+        if self.waiting.load(Ordering::Relaxed)
+            && self.started.elapsed() >= PATIENCE
+            && self.waiting.swap(false, Ordering::Relaxed)
+        {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Monitor for Progress {
+    fn phase(&self, phase: Phase, files: u64, bytes: u64) {
+        let word = match phase {
+            Phase::Scanning => "Scanning",
+            Phase::Storing => "Storing",
+            Phase::Verifying => "Verifying",
+            Phase::Restoring => "Restoring",
+        };
+        let template = match (files, bytes) {
+            (0, 0) => "{msg} {human_pos} files",
+            (0, _) => "{msg} {bar:20} {percent:>3} %  {bytes} of {total_bytes}  {eta} left",
+            _ => "{msg} {bar:20} {percent:>3} %  {human_pos} of {human_len} files  {eta} left",
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
+        }
+        self.total_bytes
+            .store(if files == 0 { bytes } else { 0 }, Ordering::Relaxed);
+        self.bar.reset();
+        self.bar.set_length(if files == 0 { bytes } else { files });
+        self.bar.set_message(word);
+        self.show_if_due();
+    }
+
+    fn advance(&self, files: u64, bytes: u64) {
+        let by_bytes = self.total_bytes.load(Ordering::Relaxed) > 0;
+        self.bar.inc(if by_bytes { bytes } else { files });
+        self.show_if_due();
+    }
+
+    fn problem(&self, _: &[u8], _: &bdr::Error) {
+        // In the report, after the bar is gone.
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}

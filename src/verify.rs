@@ -1,0 +1,467 @@
+//! Proves that what is stored can be read: by names and sizes, by every byte, or by a restore.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::id::{Digest, SnapshotId};
+use crate::manifest::Entry;
+use crate::monitor::{Monitor, Phase};
+use crate::path::{RawName, RepoPath};
+use crate::repo::Repository;
+use crate::repo::index::{DigestSet, Index, Location};
+use crate::repo::keyframe::keyframe_name;
+use crate::repo::oplog::{Begin, End};
+use crate::repo::pack::pack_name;
+use crate::repo::reader::Reader;
+use crate::repo::snapshot::{PackRef, Snapshot};
+use crate::{fsutil, restore};
+
+/// How much to prove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VerifyLevel {
+    /// Every file is there and has its size; records and listings are whole.
+    Quick,
+    /// Every byte of every pack, listing and record.
+    Full,
+    /// Full, and a real restore into a scratch directory, compared.
+    Restore,
+}
+
+/// What was found.
+#[derive(Debug, Clone)]
+pub struct VerifyReport {
+    /// Snapshots looked at.
+    pub snapshots: u64,
+    /// Packs looked at.
+    pub packs: u64,
+    /// Different blobs in them.
+    pub blobs: u64,
+    /// Bytes of content checked.
+    pub bytes: u64,
+    /// What is wrong; empty: nothing.
+    pub damage: Vec<Damage>,
+    /// Wall time.
+    pub elapsed: Duration,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone)]
+pub struct Damage {
+    /// Pack, listing or record, by its name in the repository; or a restored path.
+    pub name: String,
+    /// How it shows.
+    pub reason: String,
+    /// Files that cannot be restored because of it.
+    pub lost: Vec<LostFile>,
+}
+
+/// A file that cannot be restored from a snapshot.
+#[derive(Debug, Clone)]
+pub struct LostFile {
+    /// From which snapshot.
+    pub snapshot: SnapshotId,
+    /// Which file, absolute.
+    pub path: RawName,
+    /// Another snapshot that has a good copy of the path, the newest.
+    pub other: Option<SnapshotId>,
+}
+
+/// Verifies the repository, or one snapshot of it.
+///
+/// # Errors
+/// The repository cannot be listed, or the user stopped it. Damage is in the report.
+pub fn verify(
+    repo: &Repository,
+    only: Option<SnapshotId>,
+    level: VerifyLevel,
+    scratch: Option<&Path>,
+    monitor: &dyn Monitor,
+) -> Result<VerifyReport> {
+    let started = Instant::now();
+    let mut report = VerifyReport {
+        snapshots: 0,
+        packs: 0,
+        blobs: 0,
+        bytes: 0,
+        damage: Vec::new(),
+        elapsed: Duration::ZERO,
+    };
+    let snapshots = read_snapshots(repo, only, &mut report.damage)?;
+    report.snapshots = snapshots.len() as u64;
+    if only.is_none() {
+        check_operations(repo, &mut report.damage)?;
+    }
+    let listings = read_listings(repo, &snapshots, &mut report.damage);
+    let needed = needed_blobs(&snapshots, &listings);
+
+    // Packs: those that records name, and those that are there.
+    let present: HashMap<Digest, u64> =
+        repo.list_packs()?.into_iter().map(|p| (p.id, p.bytes)).collect();
+    let (index, unreadable) = repo.refreshed_index()?;
+    let mut bad_packs: BTreeMap<Digest, String> = BTreeMap::new();
+    for pack in snapshots.iter().flat_map(|s| &s.packs) {
+        match present.get(&pack.id) {
+            None => drop(bad_packs.insert(pack.id, "it is missing".to_owned())),
+            Some(bytes) if *bytes != pack.bytes => drop(bad_packs.insert(
+                pack.id,
+                format!("it has {bytes} bytes instead of {}", pack.bytes),
+            )),
+            Some(_) => {}
+        }
+    }
+    for (pack, error) in unreadable {
+        bad_packs.entry(pack.id).or_insert_with(|| reason_of(&error));
+    }
+    let mut bad_copies: Vec<(Digest, Location, String)> = Vec::new();
+    let wanted: Vec<PackRef> = index
+        .packs()
+        .iter()
+        .map(|p| p.pack)
+        .filter(|pack| {
+            only.is_none()
+                || needed.iter().any(|(blob, _)| {
+                    index
+                        .copies(*blob)
+                        .any(|l| index.pack(l.pack).is_some_and(|p| p.pack.id == pack.id))
+                })
+        })
+        .collect();
+    report.packs = wanted.len() as u64;
+    if level != VerifyLevel::Quick {
+        let (bytes, blobs) =
+            check_packs(repo, &index, &wanted, &mut bad_packs, &mut bad_copies, monitor)?;
+        report.bytes = bytes;
+        report.blobs = blobs;
+    } else {
+        report.blobs = index.blobs() as u64;
+    }
+
+    // A blob is lost if no good copy is left.
+    let mut lost: HashMap<Digest, String> = HashMap::new();
+    for blob in needed.keys() {
+        let bad: Vec<&str> = bad_copies
+            .iter()
+            .filter(|(digest, _, _)| digest == blob)
+            .map(|(_, _, pack)| pack.as_str())
+            .collect();
+        let copies: Vec<Location> = index.copies(*blob).collect();
+        let good = copies.iter().any(|l| {
+            !bad_copies.iter().any(|(digest, b, _)| digest == blob && b == l)
+                && (level != VerifyLevel::Quick
+                    || index.pack(l.pack).is_some_and(|p| present.get(&p.pack.id) == Some(&p.pack.bytes)))
+        });
+        if !good {
+            let pack = bad.first().map_or_else(String::new, |name| (*name).to_owned());
+            lost.insert(*blob, pack);
+        }
+    }
+    report_packs(&snapshots, &listings, &bad_packs, &bad_copies, &lost, &index, &mut report.damage);
+    if level != VerifyLevel::Quick && only.is_none() || !lost.is_empty() {
+        let mut damaged: DigestSet = lost.keys().copied().collect();
+        if only.is_some() || level == VerifyLevel::Quick {
+            damaged.extend(repo.damaged_blobs());
+        }
+        repo.set_damaged_blobs(&damaged)?;
+    }
+    if level == VerifyLevel::Restore
+        && let Some(snapshot) = snapshots.last()
+    {
+        let default = crate::backup::scratch_dir(repo);
+        let scratch = scratch.unwrap_or(&default);
+        fsutil::create_dir_private(scratch)?;
+        let place = tempfile::Builder::new()
+            .prefix("restore-")
+            .tempdir_in(scratch)
+            .map_err(|e| Error::io("create", scratch, e))?;
+        for problem in restore::rehearse(repo, snapshot, place.path(), monitor)? {
+            let path = problem.path.as_path().strip_prefix(place.path()).unwrap_or(problem.path.as_path());
+            report.damage.push(Damage {
+                name: crate::path::show(path.as_os_str()),
+                reason: problem.reason,
+                lost: Vec::new(),
+            });
+        }
+        fsutil::remove_own_tree(place.path()).map_err(|e| Error::io("remove", place.path(), e))?;
+    }
+    report.elapsed = started.elapsed();
+    Ok(report)
+}
+
+fn reason_of(error: &Error) -> String {
+    match error {
+        Error::Damaged { reason, .. } => reason.clone(),
+        Error::Storage { source, .. } | Error::Io { source, .. } => source.to_string(),
+        other => other.to_string(),
+    }
+}
+
+fn damage(name: String, error: &Error) -> Damage {
+    Damage { name, reason: reason_of(error), lost: Vec::new() }
+}
+
+fn read_snapshots(
+    repo: &Repository,
+    only: Option<SnapshotId>,
+    found: &mut Vec<Damage>,
+) -> Result<Vec<Snapshot>> {
+    let mut snapshots = Vec::new();
+    for name in repo.snapshot_names()? {
+        match repo.read_snapshot(&name) {
+            Ok(snapshot) if only.is_none_or(|id| snapshot.id == id) => snapshots.push(snapshot),
+            Ok(_) => {}
+            Err(error) if only.is_none_or(|id| name.contains(&id.to_string())) => {
+                found.push(damage(name, &error));
+            }
+            Err(_) => {}
+        }
+    }
+    snapshots.sort_by_key(Snapshot::order);
+    Ok(snapshots)
+}
+
+fn check_operations(repo: &Repository, found: &mut Vec<Damage>) -> Result<()> {
+    let listed = repo
+        .storage()
+        .list("operations")
+        .map_err(|e| Error::storage("list", "operations", e))?;
+    for file in listed {
+        let name = format!("operations/{}", file.name);
+        let checked = if file.name.ends_with(".begin.json") {
+            repo.read_record::<Begin>(&name).map(drop)
+        } else if file.name.ends_with(".end.json") {
+            repo.read_record::<End>(&name).map(drop)
+        } else {
+            continue;
+        };
+        if let Err(error) = checked {
+            found.push(damage(name, &error));
+        }
+    }
+    Ok(())
+}
+
+type Listings = HashMap<Digest, Vec<Entry>>;
+
+fn read_listings(repo: &Repository, snapshots: &[Snapshot], found: &mut Vec<Damage>) -> Listings {
+    let mut listings = Listings::new();
+    let mut broken: DigestSet = DigestSet::default();
+    for base in snapshots.iter().flat_map(|s| &s.roots).filter_map(|r| r.base) {
+        if listings.contains_key(&base) || broken.contains(&base) {
+            continue;
+        }
+        match repo.keyframe(base) {
+            Ok(listing) => drop(listings.insert(base, listing)),
+            Err(error) => {
+                broken.insert(base);
+                let lost = snapshots
+                    .iter()
+                    .flat_map(|s| s.roots.iter().map(move |r| (s, r)))
+                    .filter(|(_, root)| root.base == Some(base))
+                    .map(|(snapshot, root)| LostFile {
+                        snapshot: snapshot.id,
+                        path: root.path.clone(),
+                        other: None,
+                    })
+                    .collect();
+                found.push(Damage { lost, ..damage(keyframe_name(base), &error) });
+            }
+        }
+    }
+    listings
+}
+
+fn blobs_of(entry: &Entry) -> impl Iterator<Item = Digest> + '_ {
+    entry.body.content.iter().flat_map(|c| c.blobs.iter().copied())
+}
+
+fn needed_blobs(snapshots: &[Snapshot], listings: &Listings) -> HashMap<Digest, ()> {
+    let changed = snapshots.iter().flat_map(|s| &s.roots).flat_map(|r| &r.changed);
+    let based = listings.values().flatten();
+    changed.chain(based).flat_map(blobs_of).map(|blob| (blob, ())).collect()
+}
+
+/// Reads every byte of the packs; returns how many bytes of content were checked, and how many blobs.
+fn check_packs(
+    repo: &Repository,
+    index: &std::sync::Arc<Index>,
+    wanted: &[PackRef],
+    bad_packs: &mut BTreeMap<Digest, String>,
+    bad_copies: &mut Vec<(Digest, Location, String)>,
+    monitor: &dyn Monitor,
+) -> Result<(u64, u64)> {
+    enum Task {
+        Pack(PackRef),
+        Blobs(Vec<(Digest, Location)>),
+    }
+    let ids: DigestSet = wanted.iter().map(|p| p.id).collect();
+    let mut blobs: Vec<(Digest, Location)> = Vec::new();
+    for digest in index.digests() {
+        blobs.extend(
+            index
+                .copies(digest)
+                .filter(|l| index.pack(l.pack).is_some_and(|p| ids.contains(&p.pack.id)))
+                .map(|l| (digest, l)),
+        );
+    }
+    blobs.sort_by_key(|(_, l)| (l.pack, l.member, l.offset));
+    let (count, bytes) = (blobs.len() as u64, blobs.iter().map(|(_, l)| l.size).sum());
+    monitor.phase(Phase::Verifying, count, bytes);
+    let mut tasks: Vec<Task> = wanted.iter().map(|p| Task::Pack(*p)).collect();
+    // Blobs of one member stay together: it is decompressed once.
+    let mut group: Vec<(Digest, Location)> = Vec::new();
+    for (digest, location) in blobs {
+        let new_member =
+            group.last().is_some_and(|(_, l)| (l.pack, l.member) != (location.pack, location.member));
+        if new_member && group.len() >= 32 {
+            tasks.push(Task::Blobs(std::mem::take(&mut group)));
+        }
+        group.push((digest, location));
+    }
+    tasks.push(Task::Blobs(group));
+    let next = AtomicUsize::new(0);
+    let found: Mutex<(Vec<(PackRef, String)>, Vec<(Digest, Location)>)> = Mutex::default();
+    let run = || {
+        let mut reader = Reader::with_index(repo, std::sync::Arc::clone(index));
+        while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if monitor.stopped() {
+                return;
+            }
+            match task {
+                Task::Pack(pack) => {
+                    if let Some(reason) = bad_file(repo, pack)
+                        && let Ok(mut found) = found.lock()
+                    {
+                        found.0.push((*pack, reason));
+                    }
+                }
+                Task::Blobs(blobs) => {
+                    for (digest, location) in blobs {
+                        if reader.check_copy(*digest, *location).is_err()
+                            && let Ok(mut found) = found.lock()
+                        {
+                            found.1.push((*digest, *location));
+                        }
+                        monitor.advance(1, location.size);
+                    }
+                }
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 8);
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(run);
+        }
+        run();
+    });
+    if monitor.stopped() {
+        return Err(Error::Interrupted);
+    }
+    let (packs, copies) = found.into_inner().unwrap_or_default();
+    for (pack, reason) in packs {
+        bad_packs.entry(pack.id).or_insert(reason);
+    }
+    for (digest, location) in copies {
+        let pack = index.pack(location.pack).map_or_else(String::new, |p| pack_name(p.pack.id));
+        if let Some(pack) = index.pack(location.pack) {
+            bad_packs
+                .entry(pack.pack.id)
+                .or_insert_with(|| "parts of it cannot be read".to_owned());
+        }
+        bad_copies.push((digest, location, pack));
+    }
+    let different = index.digests().count() as u64;
+    Ok((bytes, different))
+}
+
+/// Returns what is wrong with the file of a pack.
+fn bad_file(repo: &Repository, pack: &PackRef) -> Option<String> {
+    match repo.storage().read(&pack_name(pack.id)) {
+        Ok(bytes) if Digest::of(&bytes) == pack.id => None,
+        Ok(bytes) if bytes.len() as u64 != pack.bytes => {
+            Some(format!("it has {} bytes instead of {}", bytes.len(), pack.bytes))
+        }
+        Ok(_) => Some("its checksum does not match its name".to_owned()),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+fn report_packs(
+    snapshots: &[Snapshot],
+    listings: &Listings,
+    bad_packs: &BTreeMap<Digest, String>,
+    bad_copies: &[(Digest, Location, String)],
+    lost: &HashMap<Digest, String>,
+    index: &Index,
+    found: &mut Vec<Damage>,
+) {
+    let mut by_pack: BTreeMap<String, Damage> = bad_packs
+        .iter()
+        .map(|(id, reason)| {
+            let name = pack_name(*id);
+            (name.clone(), Damage { name, reason: reason.clone(), lost: Vec::new() })
+        })
+        .collect();
+    if !lost.is_empty() {
+        for (snapshot, path, blobs) in files(snapshots, listings) {
+            let Some(blob) = blobs.iter().find(|b| lost.contains_key(b)) else { continue };
+            let other = files(snapshots, listings)
+                .filter(|(s, p, b)| {
+                    s.id != snapshot.id && *p == path && !b.iter().any(|b| lost.contains_key(b))
+                })
+                .map(|(s, _, _)| s.id)
+                .last();
+            let name = match &lost[blob] {
+                name if !name.is_empty() => name.clone(),
+                // No copy is known at all: the pack that held it is gone.
+                _ => by_pack
+                    .values()
+                    .find(|d| d.reason == "it is missing")
+                    .map_or_else(|| format!("blob {blob}"), |d| d.name.clone()),
+            };
+            by_pack
+                .entry(name.clone())
+                .or_insert_with(|| Damage {
+                    name,
+                    reason: "no pack has it".to_owned(),
+                    lost: Vec::new(),
+                })
+                .lost
+                .push(LostFile {
+                    snapshot: snapshot.id,
+                    path: RawName(path.into_os_string()),
+                    other,
+                });
+        }
+    }
+    let _ = (bad_copies, index);
+    found.extend(by_pack.into_values());
+}
+
+/// Returns all files of all snapshots with their blobs.
+fn files<'a>(
+    snapshots: &'a [Snapshot],
+    listings: &'a Listings,
+) -> impl Iterator<Item = (&'a Snapshot, std::path::PathBuf, Vec<Digest>)> {
+    snapshots.iter().flat_map(move |snapshot| {
+        snapshot.roots.iter().flat_map(move |root| {
+            let changed: std::collections::HashSet<&RepoPath> =
+                root.changed.iter().map(|e| &e.path).collect();
+            let based = root
+                .base
+                .and_then(|base| listings.get(&base))
+                .into_iter()
+                .flatten()
+                .filter(move |e| {
+                    !changed.contains(&e.path) && !root.removed.iter().any(|r| e.path.starts_with(r))
+                });
+            root.changed.iter().chain(based).map(move |entry| {
+                (snapshot, entry.path.to_path(root.path.as_path()), blobs_of(entry).collect())
+            })
+        })
+    })
+}

@@ -1,0 +1,466 @@
+//! The walk on Unix: directory handles, `fstatat`, several threads.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::{Dirty, Scan, WalkOptions, never_below, unchanged};
+use crate::error::{Error, Result};
+use crate::fsutil::{DIR_FLAGS, c_path, stat_of};
+use crate::manifest::Kind;
+use crate::path::{RepoPath, os_to_bytes};
+use crate::repo::snapshot::LeftOut;
+use crate::repo::state::{Stat, State};
+use crate::rules::{Matcher, Root, Verdict};
+
+/// A root held open: what is below it is reached through the handle, never through a symlink at its end.
+pub struct RootHandle {
+    path: PathBuf,
+    /// `None` for a root that is not a directory.
+    dir: Option<OwnedFd>,
+}
+
+impl RootHandle {
+    /// Opens a root; `None` if it is not there.
+    ///
+    /// # Errors
+    /// It is there but cannot be opened.
+    pub fn open(path: &Path) -> Result<Option<Self>> {
+        match rustix::fs::open(path, DIR_FLAGS, Mode::empty()) {
+            Ok(dir) => Ok(Some(Self { path: path.to_path_buf(), dir: Some(dir) })),
+            // A symlink, a file, a FIFO: there, but no directory.
+            Err(Errno::NOTDIR | Errno::LOOP | Errno::MLINK) => match std::fs::symlink_metadata(path) {
+                Ok(_) => Ok(Some(Self { path: path.to_path_buf(), dir: None })),
+                Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
+                Err(e) => Err(Error::io("read", path, e)),
+            },
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::io("open", path, errno.into())),
+        }
+    }
+
+    /// Returns the absolute path of what lies at `path`.
+    pub fn absolute(&self, path: &RepoPath) -> PathBuf {
+        path.to_path(&self.path)
+    }
+
+    /// Returns how the object at `path` stands; a symlink is not followed.
+    ///
+    /// # Errors
+    /// It is not there any more, or cannot be looked at.
+    pub fn stat(&self, path: &RepoPath) -> std::io::Result<Stat> {
+        let stat = match (&self.dir, path.is_root()) {
+            (Some(dir), true) => rustix::fs::fstat(dir)?,
+            (Some(dir), false) => {
+                rustix::fs::statat(dir, c_path(path.as_bytes())?, AtFlags::SYMLINK_NOFOLLOW)?
+            }
+            (None, _) => rustix::fs::lstat(&self.path)?,
+        };
+        Ok(stat_of(&stat))
+    }
+
+    /// Opens a regular file; a symlink is not followed, a FIFO does not block.
+    ///
+    /// # Errors
+    /// It is gone, unreadable, or something else by now.
+    pub fn open_file(&self, path: &RepoPath) -> std::io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match &self.dir {
+            Some(dir) => rustix::fs::openat(dir, c_path(path.as_bytes())?, flags, Mode::empty())?,
+            None => rustix::fs::open(&self.path, flags, Mode::empty())?,
+        };
+        Ok(File::from(file))
+    }
+
+    /// Returns how an open file stands.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn stat_file(file: &File) -> std::io::Result<Stat> {
+        Ok(stat_of(&rustix::fs::fstat(file)?))
+    }
+
+    /// Returns the target of a symlink.
+    ///
+    /// # Errors
+    /// It is gone, or no symlink any more.
+    pub fn read_link(&self, path: &RepoPath) -> std::io::Result<Vec<u8>> {
+        let target = match &self.dir {
+            Some(dir) => rustix::fs::readlinkat(dir, c_path(path.as_bytes())?, Vec::new())?,
+            None => rustix::fs::readlink(&self.path, Vec::new())?,
+        };
+        Ok(target.into_bytes())
+    }
+
+    /// Returns the extended attributes that a restore could bring back, sorted by name.
+    pub fn xattrs(file: &File) -> Vec<(String, Vec<u8>)> {
+        use xattr::FileExt as _;
+        let Ok(names) = file.list_xattr() else { return Vec::new() };
+        let mut found: Vec<(String, Vec<u8>)> = names
+            .filter_map(|name| {
+                let bytes = os_to_bytes(&name);
+                let kept = bytes.starts_with(b"user.")
+                    || bytes.starts_with(b"system.posix_acl_")
+                    || &*bytes == b"security.capability"
+                    || cfg!(target_os = "macos");
+                let value = file.get_xattr(&name).ok().flatten();
+                value.filter(|_| kept).map(|value| (escape_xattr(&bytes), value))
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
+    /// Returns the extended attributes of a directory.
+    pub fn dir_xattrs(&self, path: &RepoPath) -> Vec<(String, Vec<u8>)> {
+        let Some(dir) = &self.dir else { return Vec::new() };
+        let opened = if path.is_root() {
+            rustix::io::dup(dir)
+        } else {
+            match c_path(path.as_bytes()) {
+                Ok(name) => rustix::fs::openat(dir, name, DIR_FLAGS, Mode::empty()),
+                Err(_) => return Vec::new(),
+            }
+        };
+        opened.map(|fd| Self::xattrs(&File::from(fd))).unwrap_or_default()
+    }
+}
+
+fn escape_xattr(name: &[u8]) -> String {
+    let mut out = String::with_capacity(name.len());
+    for byte in name {
+        if matches!(byte, 0x21..=0x7e) && *byte != b'%' {
+            out.push(char::from(*byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+struct Job {
+    path: RepoPath,
+    /// Not all of the directory is taken.
+    on_the_way: bool,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: Vec<Job>,
+    /// Directories being read.
+    busy: usize,
+    closed: bool,
+}
+
+struct Walk<'a> {
+    handle: &'a RootHandle,
+    matcher: &'a Matcher,
+    plain: bool,
+    state: Option<&'a State>,
+    started: i64,
+    never: Vec<RepoPath>,
+    max_files: u64,
+    queue: Mutex<Queue>,
+    wake: Condvar,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn walk(
+    root: &Root,
+    matcher: &Matcher,
+    state: Option<&State>,
+    options: &WalkOptions<'_>,
+) -> Result<Scan> {
+    let Some(handle) = RootHandle::open(&root.path)? else {
+        let removed = if state.is_some() { vec![RepoPath::root()] } else { Vec::new() };
+        return Ok(Scan { removed, ..Scan::default() });
+    };
+    let stat = handle
+        .stat(&RepoPath::root())
+        .map_err(|e| Error::io("read", root.path.clone(), e))?;
+    let started = state.map_or(i64::MIN, |s| s.mirrors().started);
+    let mut scan = Scan { exists: true, ..Scan::default() };
+    count(&mut scan, &stat);
+    if !state.is_some_and(|s| unchanged(s, 0, &stat, started)) {
+        let prior = state.map(|_| 0);
+        scan.dirty.push(Dirty { path: RepoPath::root(), stat, prior });
+    }
+    if handle.dir.is_none() {
+        // What was a directory is none any more: everything below it is gone.
+        if let Some(state) = state
+            && let Some(children) = state.children(b"")
+        {
+            scan.removed.extend(children.map(|n| RepoPath::root().join(state.name(n))));
+        }
+        return Ok(scan);
+    }
+    let walk = Walk {
+        handle: &handle,
+        matcher,
+        plain: matcher.takes_everything(),
+        state,
+        started,
+        never: never_below(&root.path, options.never),
+        max_files: options.max_files.unwrap_or(u64::MAX),
+        queue: Mutex::new(Queue {
+            jobs: vec![Job {
+                path: RepoPath::root(),
+                on_the_way: matcher.include(b"") != Verdict::Take,
+            }],
+            ..Queue::default()
+        }),
+        wake: Condvar::new(),
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 8);
+    // Few directories are read before a second thread would have started.
+    walk.run(&mut scan, if threads > 1 { 12 } else { usize::MAX });
+    let more = !lock(&walk.queue).jobs.is_empty();
+    if more {
+        let scans: Vec<Scan> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (1..threads)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut scan = Scan::default();
+                        walk.run(&mut scan, usize::MAX);
+                        scan
+                    })
+                })
+                .collect();
+            walk.run(&mut scan, usize::MAX);
+            workers.into_iter().filter_map(|w| w.join().ok()).collect()
+        });
+        for other in scans {
+            scan.dirty.extend(other.dirty);
+            scan.removed.extend(other.removed);
+            scan.left_out.extend(other.left_out);
+            scan.problems.extend(other.problems);
+            scan.files += other.files;
+            scan.bytes += other.bytes;
+            scan.not_stored += other.not_stored;
+            scan.too_many |= other.too_many;
+        }
+    }
+    Ok(scan)
+}
+
+fn count(scan: &mut Scan, stat: &Stat) {
+    match stat.kind {
+        Kind::File => {
+            scan.files += 1;
+            scan.bytes += stat.size;
+        }
+        Kind::Dir | Kind::Symlink => {}
+        _ => scan.not_stored += 1,
+    }
+}
+
+impl Walk<'_> {
+    /// Reads up to `limit` directories.
+    fn run(&self, scan: &mut Scan, limit: usize) {
+        let mut buffers = Buffers::default();
+        for _ in 0..limit {
+            let job = {
+                let mut queue = lock(&self.queue);
+                loop {
+                    if queue.closed {
+                        return;
+                    }
+                    if let Some(job) = queue.jobs.pop() {
+                        queue.busy += 1;
+                        break job;
+                    }
+                    if queue.busy == 0 {
+                        drop(queue);
+                        self.wake.notify_all();
+                        return;
+                    }
+                    queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                }
+            };
+            let subdirs = self.directory(&job, scan, &mut buffers);
+            let mut queue = lock(&self.queue);
+            queue.busy -= 1;
+            if scan.files > self.max_files {
+                scan.too_many = true;
+                queue.closed = true;
+            }
+            let wake = subdirs.len() > 1 || (queue.busy == 0 && subdirs.is_empty()) || queue.closed;
+            queue.jobs.extend(subdirs);
+            drop(queue);
+            if wake {
+                self.wake.notify_all();
+            }
+        }
+    }
+
+    /// Reads one directory; returns those below it.
+    fn directory(&self, job: &Job, scan: &mut Scan, buffers: &mut Buffers) -> Vec<Job> {
+        let path = &job.path;
+        if let Err(errno) = buffers.read(self.handle, path) {
+            // Gone since it was listed: its parent will be looked at again next time. Else it counts as it was.
+            if errno != Errno::NOENT {
+                scan.problems.push((path.clone(), Error::io("read", self.handle.absolute(path), errno.into())));
+            }
+            return Vec::new();
+        }
+        let Buffers { dir: Some(dir), heap, names, .. } = buffers else { return Vec::new() };
+        let name_of = |range: &(u32, u32)| &heap[range.0 as usize..range.1 as usize];
+        let known = self.state.and_then(|s| s.children(path.as_bytes()));
+        let mut known = known.map(|range| range.peekable());
+        let mut subdirs = Vec::new();
+        for range in names.iter() {
+            let name = name_of(range);
+            let text = &name[..name.len() - 1];
+            // What the state has before this name is gone.
+            let mut prior = None;
+            if let (Some(known), Some(state)) = (&mut known, self.state) {
+                while let Some(number) = known.peek().copied() {
+                    match state.name(number).cmp(text) {
+                        std::cmp::Ordering::Less => {
+                            scan.removed.push(path.join(state.name(number)));
+                            known.next();
+                        }
+                        std::cmp::Ordering::Equal => {
+                            prior = Some(number);
+                            known.next();
+                            break;
+                        }
+                        std::cmp::Ordering::Greater => break,
+                    }
+                }
+            }
+            let Ok(c_name) = CStr::from_bytes_with_nul(name) else { continue };
+            let stat = match rustix::fs::statat(dir.as_fd(), c_name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat_of(&stat),
+                Err(Errno::NOENT) => {
+                    if prior.is_some() {
+                        scan.removed.push(path.join(text));
+                    }
+                    continue;
+                }
+                Err(errno) => {
+                    let child = path.join(text);
+                    let error = Error::io("read", self.handle.absolute(&child), errno.into());
+                    scan.problems.push((child, error));
+                    continue;
+                }
+            };
+            let is_dir = stat.kind == Kind::Dir;
+            let mut on_the_way = false;
+            if job.on_the_way {
+                match self.matcher.include(path.join(text).as_bytes()) {
+                    Verdict::Take => {}
+                    Verdict::OnTheWay if is_dir => on_the_way = true,
+                    _ => {
+                        if prior.is_some() {
+                            scan.removed.push(path.join(text));
+                        }
+                        continue;
+                    }
+                }
+            }
+            if is_dir || !self.plain {
+                let siblings = |sibling: &[u8]| {
+                    names.binary_search_by(|r| {
+                        let n = name_of(r);
+                        n[..n.len() - 1].cmp(sibling)
+                    }).is_ok()
+                };
+                let mut reason = self.matcher.left_out(path.as_bytes(), text, is_dir, &siblings);
+                if is_dir && reason.is_none() && !self.never.is_empty() {
+                    let child = path.join(text);
+                    reason = self.never.iter().any(|n| *n == child).then_some("bdr's own");
+                }
+                if let Some(reason) = reason {
+                    scan.left_out.push(LeftOut { path: path.join(text), reason: reason.to_owned() });
+                    if prior.is_some() {
+                        scan.removed.push(path.join(text));
+                    }
+                    continue;
+                }
+            }
+            count(scan, &stat);
+            let same = match (self.state, prior) {
+                (Some(state), Some(number)) => unchanged(state, number, &stat, self.started),
+                _ => false,
+            };
+            if !same {
+                let prior = prior.map(|n| n as u32);
+                // A directory that became something else takes what was below it along.
+                if let (Some(number), Some(state)) = (prior, self.state)
+                    && !is_dir
+                    && state.entry(number as usize).stat.kind == Kind::Dir
+                {
+                    scan.removed.push(path.join(text));
+                }
+                scan.dirty.push(Dirty { path: path.join(text), stat, prior });
+            }
+            if is_dir {
+                subdirs.push(Job { path: path.join(text), on_the_way });
+            }
+        }
+        if let (Some(known), Some(state)) = (known, self.state) {
+            scan.removed.extend(known.map(|number| path.join(state.name(number))));
+        }
+        subdirs
+    }
+}
+
+/// What reading a directory needs, kept from one to the next.
+#[derive(Default)]
+struct Buffers {
+    dir: Option<OwnedFd>,
+    /// Names, each with its NUL.
+    heap: Vec<u8>,
+    names: Vec<(u32, u32)>,
+    #[cfg(target_os = "linux")]
+    raw: Vec<std::mem::MaybeUninit<u8>>,
+}
+
+impl Buffers {
+    fn read(&mut self, handle: &RootHandle, path: &RepoPath) -> std::result::Result<(), Errno> {
+        let Some(root) = &handle.dir else { return Err(Errno::NOTDIR) };
+        self.heap.clear();
+        self.names.clear();
+        let name = if path.is_root() { c".".to_owned() } else { CString::new(path.as_bytes()).map_err(|_| Errno::INVAL)? };
+        let dir = rustix::fs::openat(root, name, DIR_FLAGS, Mode::empty())?;
+        #[cfg(target_os = "linux")]
+        {
+            self.raw.resize(32 * 1024, std::mem::MaybeUninit::uninit());
+            let mut entries = rustix::fs::RawDir::new(&dir, &mut self.raw);
+            while let Some(entry) = entries.next() {
+                let entry = entry?;
+                push_name(&mut self.heap, &mut self.names, entry.file_name());
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        for entry in rustix::fs::Dir::read_from(&dir)? {
+            push_name(&mut self.heap, &mut self.names, entry?.file_name());
+        }
+        let heap = &self.heap;
+        // Without the NUL, so that the order is that of the state.
+        self.names.sort_unstable_by(|a, b| {
+            heap[a.0 as usize..a.1 as usize - 1].cmp(&heap[b.0 as usize..b.1 as usize - 1])
+        });
+        self.dir = Some(dir);
+        Ok(())
+    }
+}
+
+fn push_name(heap: &mut Vec<u8>, names: &mut Vec<(u32, u32)>, name: &CStr) {
+    let bytes = name.to_bytes_with_nul();
+    if bytes == b".\0" || bytes == b"..\0" || bytes.starts_with(crate::fsutil::TEMPORARY_PREFIX.as_bytes()) {
+        return;
+    }
+    let start = heap.len() as u32;
+    heap.extend_from_slice(bytes);
+    names.push((start, heap.len() as u32));
+}

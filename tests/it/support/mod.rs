@@ -1,0 +1,186 @@
+//! What tests share: a private place with its own repository and clock, trees built from a few lines, trees compared whole.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bdr::backup::{BackupOptions, BackupReport, backup};
+use bdr::monitor::RecordingMonitor;
+use bdr::repo::Repository;
+use bdr::repo::snapshot::Trigger;
+use bdr::rules::{Root, Rules};
+use bdr::storage::{LocalStorage, MemoryStorage, Storage};
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// A scratch directory with a tree to back up and a repository.
+pub(crate) struct Place {
+    pub(crate) dir: tempfile::TempDir,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("tree")).unwrap();
+        Self { dir }
+    }
+
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
+        self.dir.path().canonicalize().unwrap().join(below)
+    }
+
+    pub(crate) fn tree(&self) -> PathBuf {
+        self.path("tree")
+    }
+
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.path("cache")
+    }
+
+    pub(crate) fn root(&self) -> Root {
+        Root::source("tree", self.tree(), Rules { rebuildable: true, ..Rules::default() })
+    }
+
+    pub(crate) fn repository(&self) -> Repository {
+        let storage: Arc<dyn Storage> = Arc::new(LocalStorage::new(self.path("repo")));
+        Repository::create(storage, &self.cache(), now()).unwrap()
+    }
+
+    pub(crate) fn memory(&self, storage: &MemoryStorage) -> bdr::Result<Repository> {
+        Repository::create(Arc::new(storage.clone()), &self.cache(), now())
+    }
+
+    pub(crate) fn write(&self, path: &str, content: &[u8]) {
+        let path = self.tree().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    pub(crate) fn backup(&self, repo: &Repository) -> BackupReport {
+        self.backup_with(repo, &options())
+    }
+
+    pub(crate) fn backup_with(&self, repo: &Repository, options: &BackupOptions) -> BackupReport {
+        let report = backup(repo, &[self.root()], options, &RecordingMonitor::default()).unwrap();
+        assert_eq!(report.problems, []);
+        report
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Repository directories are read-only between writes.
+        fn open(dir: &Path) {
+            use std::os::unix::fs::PermissionsExt as _;
+            let _ = std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700));
+            for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+                if entry.file_type().is_ok_and(|t| t.is_dir()) {
+                    open(&entry.path());
+                }
+            }
+        }
+        open(self.dir.path());
+    }
+}
+
+pub(crate) fn now() -> DateTime<Utc> {
+    #[expect(clippy::disallowed_methods, reason = "tests compare with real file times")]
+    Utc::now()
+}
+
+pub(crate) fn options() -> BackupOptions {
+    BackupOptions::new(Trigger::Backup, now())
+}
+
+/// Options as of a moment later, when nothing written before it is racy any more.
+pub(crate) fn later(seconds: i64) -> BackupOptions {
+    BackupOptions::new(Trigger::Backup, now() + TimeDelta::seconds(seconds))
+}
+
+/// Everything of an object that a restore must bring back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Object {
+    pub(crate) kind: char,
+    pub(crate) mode: u32,
+    pub(crate) mtime: (i64, i64),
+    pub(crate) content: Vec<u8>,
+    pub(crate) xattrs: Vec<(String, Vec<u8>)>,
+    /// The first path, in order, that is the same file.
+    pub(crate) same_as: Option<PathBuf>,
+}
+
+/// A tree as a value: to be compared whole.
+pub(crate) fn picture(root: &Path) -> BTreeMap<PathBuf, Object> {
+    let mut found = BTreeMap::new();
+    let mut inodes: BTreeMap<(u64, u64), PathBuf> = BTreeMap::new();
+    let walk = walkdir::WalkDir::new(root).sort_by_file_name();
+    for entry in walk {
+        let entry = entry.unwrap();
+        let path = entry.path().strip_prefix(root).unwrap().to_path_buf();
+        let metadata = entry.path().symlink_metadata().unwrap();
+        let (kind, content) = if metadata.is_file() {
+            ('f', std::fs::read(entry.path()).unwrap())
+        } else if metadata.is_symlink() {
+            use std::os::unix::ffi::OsStrExt as _;
+            ('l', std::fs::read_link(entry.path()).unwrap().as_os_str().as_bytes().to_vec())
+        } else if metadata.is_dir() {
+            ('d', Vec::new())
+        } else {
+            ('?', Vec::new())
+        };
+        let mut same_as = None;
+        if kind == 'f' && metadata.nlink() > 1 {
+            let first =
+                inodes.entry((metadata.dev(), metadata.ino())).or_insert_with(|| path.clone());
+            same_as = Some(first.clone());
+        }
+        let mut xattrs: Vec<(String, Vec<u8>)> = if kind == 'l' {
+            Vec::new()
+        } else {
+            xattr::list(entry.path())
+                .map(|names| {
+                    names
+                        .filter(|n| n.to_string_lossy().starts_with("user."))
+                        .map(|n| {
+                            let value = xattr::get(entry.path(), &n).unwrap().unwrap();
+                            (n.to_string_lossy().into_owned(), value)
+                        })
+                        .collect()
+                })
+                .unwrap_or_default()
+        };
+        xattrs.sort();
+        let object = Object {
+            kind,
+            mode: metadata.mode() & 0o7777,
+            mtime: (metadata.mtime(), metadata.mtime_nsec()),
+            content,
+            xattrs,
+            same_as,
+        };
+        found.insert(path, object);
+    }
+    found
+}
+
+/// Says where two pictures differ, and fails if they do.
+#[track_caller]
+pub(crate) fn assert_same(a: &BTreeMap<PathBuf, Object>, b: &BTreeMap<PathBuf, Object>, what: &str) {
+    if a == b {
+        return;
+    }
+    let mut text = String::new();
+    for path in a.keys().chain(b.keys().filter(|p| !a.contains_key(*p))) {
+        if a.get(path) != b.get(path) {
+            let short = |o: Option<&Object>| {
+                o.map(|o| {
+                    let head = o.content.len().min(20);
+                    let content = String::from_utf8_lossy(&o.content[..head]).into_owned();
+                    format!("{} {:o} {:?} {}B {content:?} {:?} {:?}", o.kind, o.mode, o.mtime, o.content.len(), o.xattrs, o.same_as)
+                })
+            };
+            text.push_str(&format!("\n  {}: {:?} / {:?}", path.display(), short(a.get(path)), short(b.get(path))));
+        }
+    }
+    panic!("{what}: the trees differ:{text}");
+}
