@@ -132,6 +132,12 @@ pub(crate) fn apply(
         problems: Mutex::default(),
         stop: AtomicBool::new(false),
     };
+    let neutral = neutral_dirs(work, &mut targets);
+    if durable {
+        let dirs: std::collections::HashSet<(usize, RepoPath)> =
+            work.jobs.iter().filter_map(|j| Some((j.site, j.path.parent()?))).collect();
+        dirs.iter().for_each(|(site, dir)| targets[*site].sweep(dir));
+    }
     let mut removed = 0;
     removed += remove(work, Act::Clear, &mut targets, &progress);
 
@@ -181,9 +187,13 @@ pub(crate) fn apply(
         });
         settle(work, job, done, &progress);
     }
+    // Further names of a file were changed together with the first.
+    let mut changed = std::collections::HashSet::new();
     for job in of(work, Act::Metadata).filter(|j| !is_dir(j)) {
         let target = &mut targets[job.site];
-        let done = check(target, job)
+        let again = job.seen.is_some_and(|s| s.links > 1 && !changed.insert((s.device, s.inode)));
+        let done = if again { Ok(()) } else { check(target, job) };
+        let done = done
             .and_then(|()| job.entry.as_ref().map_or(Ok(()), |e| target.set_metadata(&job.path, e)));
         settle(work, job, done, &progress);
     }
@@ -197,6 +207,11 @@ pub(crate) fn apply(
             progress.problem(absolute(work, job), &error);
         }
     }
+    for (site, path, stat) in neutral {
+        let entry = crate::repo::state::entry_of(path.clone(), &stat, crate::manifest::Body::default());
+        // Only its time was touched, by replacing a file in it: not worth a word if it cannot be put back.
+        let _ = targets[site].set_times(&path, &entry);
+    }
     if durable && !work.jobs.is_empty() {
         sync(work, sync_each, &mut targets)?;
     }
@@ -209,6 +224,27 @@ pub(crate) fn apply(
         bytes: progress.bytes.into_inner(),
         problems: progress.problems.into_inner().unwrap_or_default(),
     })
+}
+
+/// Returns directories in which files are only replaced: to anybody else nothing has happened to them.
+fn neutral_dirs(work: &Work, targets: &mut [Target]) -> Vec<(usize, RepoPath, Stat)> {
+    let mut dirs: HashMap<(usize, RepoPath), bool> = HashMap::new();
+    for job in &work.jobs {
+        if let Some(parent) = job.path.parent() {
+            let replaces = job.act == Act::Metadata || job.act == Act::Write && job.seen.is_some();
+            *dirs.entry((job.site, parent)).or_insert(true) &= replaces;
+        }
+    }
+    for job in work.jobs.iter().filter(|j| is_dir(j)) {
+        dirs.remove(&(job.site, job.path.clone()));
+    }
+    dirs.into_iter()
+        .filter(|(_, neutral)| *neutral)
+        .filter_map(|((site, path), _)| {
+            let stat = targets[site].stat(&path).ok()??;
+            Some((site, path, stat))
+        })
+        .collect()
 }
 
 fn of(work: &Work, act: Act) -> impl Iterator<Item = &Job> {

@@ -119,9 +119,8 @@ fn is_about(operation: &Operation, cwd: &Path) -> bool {
 /// # Errors
 /// There is none.
 pub fn choose<'a>(operations: &'a [Operation], cwd: &Path) -> Result<&'a Operation> {
-    let can_be = |o: &&Operation| {
-        o.is_undoable() && !matches!(o.begin.kind, OperationKind::Undo | OperationKind::Redo)
-    };
+    // A redo did it again: taking that back is what undo means then.
+    let can_be = |o: &&Operation| o.is_undoable() && o.begin.kind != OperationKind::Undo;
     let newest = |near: bool| {
         operations.iter().rev().filter(can_be).find(|o| !near || is_about(o, cwd))
     };
@@ -140,6 +139,21 @@ pub fn choose_redo<'a>(operations: &'a [Operation], cwd: &Path) -> Result<&'a Op
         .take_while(|o| matches!(o.begin.kind, OperationKind::Undo | OperationKind::Redo))
         .find(|o| o.begin.kind == OperationKind::Undo && o.is_undoable())
         .ok_or(Error::NothingTo { verb: "redo" })
+}
+
+/// Returns what has to be taken back to take back `operation`: itself, or the redo that did it again after it was undone.
+pub fn effective<'a>(operations: &'a [Operation], operation: &'a Operation) -> &'a Operation {
+    let mut current = operation;
+    loop {
+        let undo = operations.iter().rev().find(|o| o.begin.undoes == Some(current.begin.id));
+        let redo = undo.and_then(|undo| {
+            operations.iter().find(|o| undo.undone_by == Some(o.begin.id))
+        });
+        match redo {
+            Some(redo) => current = redo,
+            None => return current,
+        }
+    }
 }
 
 /// Plans an undo. Reads only.
@@ -182,8 +196,29 @@ pub fn plan(
         }
         plan_root(repo, record, change, options, &mut plan, &mut seen)?;
     }
-    plan.steps.sort_by(|a, b| a.path.cmp(&b.path));
+    plan.steps = collapsed(std::mem::take(&mut plan.steps));
     Ok(plan)
+}
+
+/// Sorts steps, and makes one of a directory that comes back or goes with everything below it.
+fn collapsed(mut steps: Vec<UndoStep>) -> Vec<UndoStep> {
+    steps.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut result: Vec<UndoStep> = Vec::with_capacity(steps.len().min(1024));
+    for step in steps {
+        let simple = matches!(step.action, UndoAction::Restore | UndoAction::Remove);
+        if let Some(last) = result.last_mut()
+            && simple
+            && last.kind == Kind::Dir
+            && last.action == step.action
+            && step.path.starts_with(&last.path)
+        {
+            last.files += step.files;
+            last.bytes += step.bytes;
+        } else {
+            result.push(step);
+        }
+    }
+    result
 }
 
 /// Returns what differs from the snapshot now: for operations that never ended.
@@ -431,9 +466,7 @@ fn plan_root(
         }
         let Some(now) = planner.stat(&stamp.path)? else { continue };
         if is_as(stamp, &now) {
-            if now.kind != Kind::Dir {
-                planner.step(&stamp.path, UndoAction::Remove, now.kind, now.size);
-            }
+            planner.step(&stamp.path, UndoAction::Remove, now.kind, now.size);
             planner.job(&stamp.path, Act::Remove, None, Some(now));
         } else {
             planner.step(&stamp.path, UndoAction::Keep, now.kind, now.size);
@@ -499,6 +532,13 @@ fn plan_modified(planner: &mut Planner<'_>, stamp: &Stamp) -> Result<()> {
         return Ok(());
     }
     if same {
+        // An undo that was interrupted leaves each of mode and time either as before or as after.
+        let between = (now.mode == entry.mode || now.mode == stamp.mode)
+            && (now.mtime == entry.mtime || now.mtime == stamp.mtime);
+        if between && (now.mode, now.mtime) != (entry.mode, entry.mtime) {
+            planner.step(&stamp.path, UndoAction::Metadata, entry.kind, 0);
+            planner.job(&stamp.path, Act::Metadata, Some(entry), Some(now));
+        }
         return Ok(());
     }
     planner.conflict(&entry)
@@ -521,6 +561,8 @@ fn plan_removed(planner: &mut Planner<'_>, entry: &Entry) -> Result<()> {
         return Ok(());
     };
     if now.kind == Kind::Dir && entry.kind == Kind::Dir {
+        // Made again since, perhaps by an undo that was interrupted: what comes back into it changes its time in any case.
+        planner.job(&entry.path, Act::Metadata, Some(entry.clone()), Some(now));
         return Ok(());
     }
     let place = planner.place(&entry.path);

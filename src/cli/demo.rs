@@ -55,9 +55,15 @@ pub(crate) fn run(cx: &Context, _: &DemoArgs) -> Result<u8, Failure> {
     let init = ["init", "--yes", "--source", &source]
         .map(OsString::from)
         .to_vec();
-    let guard = ["guard", "--", "rm", "-rf"]
+    let remove: &[&str] = if cfg!(windows) {
+        &["cmd", "/c", "rmdir", "/s", "/q"]
+    } else {
+        &["rm", "-rf"]
+    };
+    let guard = ["guard", "--"]
+        .iter()
+        .chain(remove)
         .map(OsString::from)
-        .into_iter()
         .chain(names)
         .collect();
     let undo = ["undo", "--yes"].map(OsString::from).to_vec();

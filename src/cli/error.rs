@@ -1,7 +1,7 @@
 //! What went wrong, for people and for machines.
 
 use bdr::{Error, ErrorKind};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::exit;
 use crate::ui::style::Style;
@@ -12,6 +12,13 @@ use crate::ui::{OutputError, Ui};
 pub(crate) enum Failure {
     /// The engine says so.
     Engine(Box<Error>),
+    /// The engine says so, and here the next command is known better.
+    Hinted {
+        /// What the engine says.
+        error: Box<Error>,
+        /// The next command.
+        hint: String,
+    },
     /// What was typed makes no sense, or lacks a flag.
     Usage {
         /// What is wrong.
@@ -43,10 +50,21 @@ impl Failure {
         }
     }
 
+    /// Returns the same with another hint, if it is an error for which `hint` knows one.
+    pub(crate) fn hinted(self, hint: impl FnOnce(&Error) -> Option<String>) -> Self {
+        match self {
+            Self::Engine(error) => match hint(&error) {
+                Some(hint) => Self::Hinted { error, hint },
+                None => Self::Engine(error),
+            },
+            other => other,
+        }
+    }
+
     /// Returns the exit code.
     pub(crate) fn code(&self) -> u8 {
         match self {
-            Self::Engine(error) => match (&**error, error.kind()) {
+            Self::Engine(error) | Self::Hinted { error, .. } => match (&**error, error.kind()) {
                 (Error::Invalid { .. }, _) | (_, ErrorKind::Config) => exit::USAGE,
                 (Error::NotARepository { .. }, _) | (_, ErrorKind::NoRepository) => {
                     exit::NO_REPOSITORY
@@ -58,19 +76,20 @@ impl Failure {
             },
             Self::Usage { .. } => exit::USAGE,
             Self::Output(error) if error.is_closed_pipe() => exit::OK,
+            Self::Output(error) if error.is_interrupted() => exit::INTERRUPTED,
             Self::Output(_) => exit::FAILURE,
         }
     }
 
-    /// Returns true if nobody needs to hear of it: whoever read stdout has had enough.
+    /// Returns true if nobody needs to hear of it: whoever read stdout has had enough, or pressed Ctrl-C at a question.
     pub(crate) fn is_silent(&self) -> bool {
-        matches!(self, Self::Output(error) if error.is_closed_pipe())
+        matches!(self, Self::Output(error) if error.is_closed_pipe() || error.is_interrupted())
     }
 
     /// Returns the message, without causes.
     pub(crate) fn message(&self) -> String {
         match self {
-            Self::Engine(error) => error.to_string(),
+            Self::Engine(error) | Self::Hinted { error, .. } => error.to_string(),
             Self::Usage { message, .. } => message.clone(),
             Self::Output(_) => "cannot write to standard output".to_owned(),
         }
@@ -80,6 +99,7 @@ impl Failure {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Engine(error) => error.hint(),
+            Self::Hinted { hint, .. } => Some(hint.clone()),
             Self::Usage { hint, .. } => hint.clone(),
             Self::Output(_) => None,
         }
@@ -88,7 +108,7 @@ impl Failure {
     /// Returns what caused it, outermost first.
     pub(crate) fn causes(&self) -> Vec<String> {
         let mut next: Option<&dyn std::error::Error> = match self {
-            Self::Engine(error) => std::error::Error::source(&**error),
+            Self::Engine(error) | Self::Hinted { error, .. } => std::error::Error::source(&**error),
             Self::Usage { .. } => None,
             Self::Output(error) => Some(&error.0),
         };
@@ -102,7 +122,7 @@ impl Failure {
 
     fn word(&self) -> &'static str {
         match self {
-            Self::Engine(error) => error.code(),
+            Self::Engine(error) | Self::Hinted { error, .. } => error.code(),
             Self::Usage { .. } => "usage",
             Self::Output(_) => "output",
         }
@@ -120,14 +140,14 @@ impl Failure {
         text
     }
 
-    /// Returns the document for stdout.
-    pub(crate) fn document(&self) -> String {
+    /// Returns the document that `--json` prints; `exit` is the code that the process will end with.
+    pub(crate) fn document(&self, exit: u8) -> String {
         error_document(
             self.word(),
             &self.message(),
             self.hint(),
             &self.causes(),
-            self.code(),
+            exit,
         )
     }
 
@@ -138,7 +158,7 @@ impl Failure {
         }
         if ui.json {
             // If this cannot be written either, the exit code has to say it.
-            let _ = ui.data(&self.document());
+            let _ = ui.data(&self.document(self.code()));
         } else {
             ui.warn(&self.text(ui.err));
         }
@@ -154,17 +174,45 @@ pub(crate) fn error_document(
     causes: &[String],
     exit: u8,
 ) -> String {
-    let error: Value = json!({
-        "code": code, "message": message, "hint": hint, "causes": causes, "exit": exit,
-    });
-    format!(
-        "{}\n",
-        json!({"schema": "bdr.error/1", "ok": false, "error": error})
-    )
+    let document = Document {
+        schema: "bdr.error/1",
+        ok: false,
+        error: Details {
+            code,
+            message,
+            hint: hint.as_deref(),
+            causes,
+            exit,
+        },
+    };
+    // Strings and numbers: cannot fail.
+    let mut line = serde_json::to_string(&document).unwrap_or_default();
+    line.push('\n');
+    line
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: &'static str,
+    ok: bool,
+    error: Details<'a>,
+}
+
+#[derive(Serialize)]
+struct Details<'a> {
+    code: &'a str,
+    message: &'a str,
+    hint: Option<&'a str>,
+    causes: &'a [String],
+    exit: u8,
 }
 
 impl OutputError {
     fn is_closed_pipe(&self) -> bool {
         self.0.kind() == std::io::ErrorKind::BrokenPipe
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.0.kind() == std::io::ErrorKind::Interrupted
     }
 }

@@ -7,13 +7,15 @@ use bdr::Error;
 use bdr::manifest::{Entry, Kind};
 use bdr::monitor::size;
 use bdr::query;
+use bdr::repo::Repository;
+use bdr::repo::snapshot::Snapshot;
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::context::Context;
 use super::error::Failure;
 use super::{exit, pick};
-use crate::ui::{self, OutputError, count, when};
+use crate::ui::{self, OutputError, when};
 
 /// List the versions of a file, newest last
 #[derive(Debug, Args)]
@@ -147,8 +149,8 @@ pub(crate) fn find(cx: &Context, args: &FindArgs) -> Result<u8, Failure> {
     }
     if found.is_empty() {
         cx.ui.say(&format!(
-            "Nothing matches in {} snapshots.",
-            count(snapshots.len() as u64)
+            "Nothing matches in {}.",
+            ui::plural(snapshots.len() as u64, "snapshot")
         ));
         return Ok(exit::FAILURE);
     }
@@ -176,7 +178,18 @@ pub(crate) fn find(cx: &Context, args: &FindArgs) -> Result<u8, Failure> {
 pub(crate) fn cat(cx: &Context, args: &CatArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
     let snapshots = repo.snapshots()?;
-    let picked = pick::pick(cx, &snapshots, args.at.as_deref(), &args.words)?;
+    print(cx, args, &repo, &snapshots).map_err(|failure| {
+        pick::newest_instead(cx, &repo, &snapshots, args.words.last(), "cat", failure)
+    })
+}
+
+fn print(
+    cx: &Context,
+    args: &CatArgs,
+    repo: &Repository,
+    snapshots: &[Snapshot],
+) -> Result<u8, Failure> {
+    let picked = pick::pick(cx, snapshots, args.at.as_deref(), &args.words)?;
     let [wanted] = &picked.paths[..] else {
         let what = if picked.paths.is_empty() {
             "no file is named"
@@ -185,7 +198,7 @@ pub(crate) fn cat(cx: &Context, args: &CatArgs) -> Result<u8, Failure> {
         };
         return Err(Failure::usage(what, "bdr cat latest PATH"));
     };
-    let id = picked.snapshot.id.prefix(&pick::ids(&snapshots));
+    let id = picked.snapshot.id.prefix(&pick::ids(snapshots));
     let missing = || {
         let path = format!("{}/{}", wanted.root, wanted.path);
         Error::NoSuchPath {

@@ -18,7 +18,7 @@ use serde_json::json;
 use super::context::{Context, OPERATION_VARIABLE, guard_is_off, variable};
 use super::error::Failure;
 use super::{Cli, exit};
-use crate::ui::{self, Ui, count, plural, prompt};
+use crate::ui::{self, Ui, plural, prompt};
 
 mod words;
 
@@ -86,23 +86,29 @@ pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
     if unguarded && !args.dry_run {
         return become_command(&args.command, ui);
     }
+    let from_environment = variable("BDR_GUARD_ON_FAIL").and_then(|v| OnFail::parse(v.to_str()?));
+    let typed = args.on_fail.map(OnFail::from).or(from_environment);
     let cx = match Context::new(&cli.global, ui, &cli.command) {
         Ok(cx) => cx,
-        Err(failure) => return not_protected(args, OnFail::Block, ui, None, &failure),
-    };
-    let from_environment = variable("BDR_GUARD_ON_FAIL").and_then(|v| OnFail::parse(v.to_str()?));
-    let on_fail = from_environment.unwrap_or(cx.config.guard.on_fail);
-    let attempt = open(&cx, args.dry_run).and_then(|repo| {
-        if args.dry_run {
-            return dry_run(&cx, &repo, args).map(|()| None);
+        Err(failure) => {
+            return not_protected(args, typed.unwrap_or_default(), ui, None, &failure);
         }
-        protect(&cx, &repo, args, guard::OnFail::Block).map(Some)
-    });
-    match attempt {
-        Ok(Some(protected)) => execute(&cx, args, protected),
-        Ok(None) => exit::OK.into(),
-        Err(failure) if args.dry_run => failure.tell(&ui).into(),
-        Err(failure) => not_protected(args, on_fail, ui, Some(&cx), &failure),
+    };
+    let policy = typed.unwrap_or(cx.config.guard.on_fail);
+    let repo = match open(&cx, args.dry_run) {
+        Ok(repo) => repo,
+        Err(failure) if args.dry_run => return failure.tell(&ui).into(),
+        Err(failure) => return not_protected(args, policy, ui, Some(&cx), &failure),
+    };
+    if args.dry_run {
+        let shown = dry_run(&cx, &repo, args);
+        return shown
+            .map_or_else(|failure| failure.tell(&ui), |()| exit::OK)
+            .into();
+    }
+    match protect(&cx, &repo, args, policy) {
+        Ok(protected) => execute(&cx, args, protected),
+        Err(failure) => not_protected(args, policy, ui, Some(&cx), &failure),
     }
 }
 
@@ -121,7 +127,7 @@ fn open(cx: &Context, dry_run: bool) -> Result<Repository, Failure> {
     }
 }
 
-fn options(cx: &Context, args: &GuardArgs, on_fail: guard::OnFail) -> GuardOptions {
+fn options(cx: &Context, args: &GuardArgs, policy: OnFail) -> GuardOptions {
     let mut backup = BackupOptions::new(Trigger::Guard, cx.now);
     backup.host.clone_from(&cx.host);
     backup.label.clone_from(&args.label);
@@ -132,7 +138,11 @@ fn options(cx: &Context, args: &GuardArgs, on_fail: guard::OnFail) -> GuardOptio
         argv: args.command.clone(),
         cwd: cx.cwd.clone(),
         label: args.label.clone(),
-        on_fail,
+        on_fail: if policy == OnFail::Run {
+            guard::OnFail::Run
+        } else {
+            guard::OnFail::Block
+        },
     }
 }
 
@@ -165,13 +175,13 @@ fn protect(
     cx: &Context,
     repo: &Repository,
     args: &GuardArgs,
-    on_fail: guard::OnFail,
+    policy: OnFail,
 ) -> Result<Protected, Failure> {
     let roots = roots(cx, repo, args)?;
     Ok(guard::protect(
         repo,
         &roots,
-        &options(cx, args, on_fail),
+        &options(cx, args, policy),
         &cx.progress(),
     )?)
 }
@@ -224,7 +234,7 @@ fn tell(cx: &Context, outcome: &GuardOutcome) {
 
 fn dry_run(cx: &Context, repo: &Repository, args: &GuardArgs) -> Result<(), Failure> {
     let roots = roots(cx, repo, args)?;
-    let options = options(cx, args, guard::OnFail::Block);
+    let options = options(cx, args, OnFail::Block);
     let plan = guard::plan(repo, &roots, &options, &cx.progress())?;
     let read_only = guard::is_read_only(&args.command);
     if cx.ui.json {
@@ -248,7 +258,7 @@ fn dry_run(cx: &Context, repo: &Repository, args: &GuardArgs) -> Result<(), Fail
         .roots
         .iter()
         .map(|r| {
-            let files = format!("{} files", count(r.files));
+            let files = plural(r.files, "file");
             vec![
                 cx.shown_absolute(&r.path),
                 files,
@@ -274,40 +284,25 @@ fn dry_run(cx: &Context, repo: &Repository, args: &GuardArgs) -> Result<(), Fail
 /// The snapshot failed: stop, ask or go on, as the user wants it.
 fn not_protected(
     args: &GuardArgs,
-    default: OnFail,
+    policy: OnFail,
     ui: Ui,
     cx: Option<&Context>,
     failure: &Failure,
 ) -> i32 {
-    let on_fail = args.on_fail.map_or(default, OnFail::from);
     let refused =
         matches!(failure, Failure::Engine(e) if matches!(**e, Error::WouldDeleteRepository { .. }));
-    let interrupted = failure.code() == exit::INTERRUPTED;
+    let stays = refused || failure.code() == exit::INTERRUPTED;
+    let runs = policy == OnFail::Run && !stays;
     if ui.json {
-        ui.warn(failure.document().trim_end());
+        ui.warn(failure.document(exit::NOT_RUN).trim_end());
     } else {
-        words::explain(&args.command, ui, cx, failure, refused);
+        words::explain(&args.command, ui, cx, failure, runs, stays);
     }
-    let question = "Run it unprotected?";
-    let run = match on_fail {
-        _ if refused || interrupted => false,
-        OnFail::Run => true,
-        OnFail::Ask => ui.can_ask && prompt::confirm(question, false).unwrap_or(false),
-        OnFail::Block => false,
-    };
-    if !run {
-        return exit::NOT_RUN.into();
+    let asked = || prompt::confirm("Run it unprotected?", false).unwrap_or(false);
+    if runs || (policy == OnFail::Ask && !stays && ui.can_ask && asked()) {
+        return become_command(&args.command, ui);
     }
-    ui.say("bdr: running it unprotected; undo will not know of it");
-    // The operation log gets a record where it can be written.
-    let recorded = cx.and_then(|cx| {
-        let repo = open(cx, false).ok()?;
-        protect(cx, &repo, args, guard::OnFail::Run).ok()
-    });
-    match (cx, recorded) {
-        (Some(cx), Some(protected)) => execute(cx, args, protected),
-        _ => become_command(&args.command, ui),
-    }
+    exit::NOT_RUN.into()
 }
 
 fn cannot_run(command: &[OsString], error: &std::io::Error, ui: Ui) -> i32 {

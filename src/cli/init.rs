@@ -5,22 +5,22 @@ use std::path::{Path, PathBuf};
 
 use bdr::backup::{BackupOptions, BackupReport, backup};
 use bdr::config::{Config, Criticality, Source};
-use bdr::discover::{Discovery, Found, Places, discover};
+use bdr::discover::{Discovery, Places, discover};
 use bdr::fsutil;
-use bdr::monitor::size;
 use bdr::path::{absolute, os_from_bytes, os_to_bytes, show};
 use bdr::repo::Repository;
 use bdr::repo::snapshot::Trigger;
 use bdr::rules::{Rules, check_source_name};
 use bdr::verify::{VerifyLevel, verify};
 use clap::Args;
-use serde_json::{Value, json};
 
 use super::backup as backups;
 use super::context::{Context, read_config};
 use super::error::Failure;
-use super::{exit, pick};
-use crate::ui::{self, count, prompt};
+use super::exit;
+use crate::ui::prompt;
+
+mod words;
 
 /// What the agents' state may have: transcripts grow without end.
 const AGENTS_BUDGET: u64 = 256 << 20;
@@ -69,7 +69,7 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
         ));
     }
     if let (Some(discovery), false) = (&discovery, cx.ui.json) {
-        cx.ui.report(&found_text(cx, discovery))?;
+        cx.ui.report(&words::found_text(cx, discovery))?;
     }
     let old = old_config(cx)?;
     let Some(dir) = choose(cx, args, &old)? else {
@@ -99,11 +99,17 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
         None => exit::OK,
     };
     if cx.ui.json {
-        let data = data(cx, &repo, &config, discovery.as_ref(), done.as_ref());
+        let data = words::data(cx, &repo, &config, discovery.as_ref(), done.as_ref());
         cx.ui.document("init", code, &data)?;
     } else {
-        cx.ui
-            .report(&ending(cx, args, &repo, kept.as_deref(), done.as_ref())?)?;
+        cx.ui.report(&words::ending(
+            cx,
+            args,
+            &repo,
+            &config,
+            kept.as_deref(),
+            done.as_ref(),
+        )?)?;
     }
     Ok(code)
 }
@@ -257,161 +263,4 @@ fn first_backup(cx: &Context, repo: &Repository, config: &Config) -> Result<Done
         report,
         drill_passed: drill.damage.is_empty(),
     })
-}
-
-fn found_text(cx: &Context, discovery: &Discovery) -> String {
-    let rows: Vec<Vec<String>> = discovery
-        .found
-        .iter()
-        .map(|f| {
-            vec![
-                f.source.name.clone(),
-                where_found(cx, f),
-                format!("{} files", count(f.files)),
-                size(f.bytes),
-                match f.source.criticality {
-                    Criticality::Irreplaceable => "irreplaceable".to_owned(),
-                    Criticality::Tedious => "tedious to recreate".to_owned(),
-                },
-            ]
-        })
-        .collect();
-    let mut text = "Found:\n".to_owned();
-    for line in ui::table::table(&rows, "llrrl") {
-        text.push_str(&format!("  {line}\n"));
-    }
-    if !discovery.rebuildable.is_empty() {
-        let mut names: Vec<String> = discovery
-            .rebuildable
-            .iter()
-            .filter_map(|path| path.file_name().map(show))
-            .collect();
-        names.sort();
-        names.dedup();
-        let more = if names.len() > 4 { " and the like" } else { "" };
-        names.truncate(4);
-        text.push_str(&format!(
-            "Left out, can be rebuilt: {}{more}.\n",
-            names.join(", ")
-        ));
-    }
-    for (path, bytes) in discovery.found.iter().flat_map(|f| &f.over_budget) {
-        let (path, budget) = (cx.shown_absolute(path), size(AGENTS_BUDGET));
-        text.push_str(&format!(
-            "Left out: {path}  {}, to stay within {budget}.\n",
-            size(*bytes)
-        ));
-    }
-    for path in discovery.found.iter().flat_map(|f| &f.links) {
-        let path = cx.shown_absolute(path);
-        text.push_str(&format!(
-            "Note: {path} is a symlink; name its target with --source to keep that.\n"
-        ));
-    }
-    text
-}
-
-fn where_found(cx: &Context, found: &Found) -> String {
-    let root = cx.shown_absolute(&found.source.path);
-    match (found.source.name.as_str(), found.more) {
-        ("workspace", _) if !found.source.rules.include.is_empty() => format!("{root} (its state)"),
-        (_, _) if found.source.rules.include.is_empty() => root,
-        (_, 0) => cx.shown_absolute(&found.first),
-        (_, more) => format!(
-            "{} and {} more",
-            cx.shown_absolute(&found.first),
-            count(more as u64)
-        ),
-    }
-}
-
-fn ending(
-    cx: &Context,
-    args: &InitArgs,
-    repo: &Repository,
-    kept: Option<&Path>,
-    done: Option<&Done>,
-) -> Result<String, Failure> {
-    let mut text = format!("Configuration: {}\n", cx.shown_absolute(&cx.places.config));
-    if let Some(kept) = kept {
-        text.push_str(&format!("The one before: {}\n", cx.shown_absolute(kept)));
-    }
-    match done {
-        Some(done) => {
-            let id = done
-                .report
-                .snapshot
-                .id
-                .prefix(&pick::ids(&repo.snapshots()?));
-            text.push_str(&backups::text(cx, &done.report, Some(&id)));
-            if done.drill_passed {
-                text.push_str(" First restore drill passed.\n");
-            } else {
-                text.push_str(
-                    "\nThe first restore drill failed: bdr verify latest --level restore\n",
-                );
-            }
-        }
-        None => text.push_str("No backup was made: bdr backup\n"),
-    }
-    text.push_str(&format!(
-        "Same without questions: {}\n",
-        equivalent(cx, args, repo)
-    ));
-    text.push_str("Try it: bdr guard -- rm -rf <something you like>\n");
-    Ok(text)
-}
-
-/// Returns the command that does the same without asking.
-fn equivalent(cx: &Context, args: &InitArgs, repo: &Repository) -> String {
-    let mut argv: Vec<OsString> = ["bdr", "init", "--yes"].map(OsString::from).to_vec();
-    if repo.location() != cx.places.default_repository {
-        argv.push("--repository".into());
-        argv.push(repo.location().into());
-    }
-    for source in &args.source {
-        argv.push("--source".into());
-        argv.push(source.clone());
-    }
-    if args.no_backup {
-        argv.push("--no-backup".into());
-    }
-    super::guard::shell_words(&argv)
-}
-
-fn data(
-    cx: &Context,
-    repo: &Repository,
-    config: &Config,
-    discovery: Option<&Discovery>,
-    done: Option<&Done>,
-) -> Value {
-    let mut data = serde_json::Map::new();
-    ui::json::put_name(&mut data, "config", cx.places.config.as_os_str());
-    ui::json::put_name(&mut data, "repository", repo.location().as_os_str());
-    let sources: Vec<Value> = config
-        .sources
-        .iter()
-        .map(|source| {
-            let found =
-                discovery.and_then(|d| d.found.iter().find(|f| f.source.name == source.name));
-            let rest = json!({
-                "name": source.name,
-                "criticality": source.criticality.word(),
-                "files": found.map(|f| f.files),
-                "bytes": found.map(|f| f.bytes),
-            });
-            ui::json::with_path(&source.path, rest)
-        })
-        .collect();
-    data.insert("sources".into(), sources.into());
-    data.insert(
-        "backup".into(),
-        done.map(|done| backups::data(&done.report)).into(),
-    );
-    data.insert(
-        "drill_passed".into(),
-        done.map(|done| done.drill_passed).into(),
-    );
-    Value::Object(data)
 }

@@ -234,7 +234,8 @@ fn changes(cx: &Context, root: &RootChanges, snapshot: Option<&Snapshot>) -> Str
         ));
     }
     for (sign, stamps) in [('+', &root.created), ('~', &root.modified)] {
-        for stamp in stamps {
+        // A directory is modified whenever something in it comes or goes: that is said already.
+        for stamp in stamps.iter().filter(|s| sign == '+' || s.kind != Kind::Dir) {
             let path = shown(&stamp.path);
             let line = match stamp.kind {
                 Kind::File => format!("{sign} {path}  {}", size(stamp.size)),

@@ -32,7 +32,7 @@ mod verify;
 /// `bdr guard -- COMMAND` takes a snapshot and runs the command; `bdr undo` takes back what it changed.
 /// The same engine keeps backups of your workspace.
 #[derive(Debug, Parser)]
-#[command(name = "bdr", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "bdr", version, max_term_width = 100)]
 #[command(after_help = "\
 Examples:
   bdr guard -- rm -rf build data     take a snapshot, then run the command

@@ -5,6 +5,8 @@ use std::ffi::{OsStr, OsString};
 use bdr::Error;
 use bdr::id::Id;
 use bdr::path::show;
+use bdr::query;
+use bdr::repo::Repository;
 use bdr::repo::oplog::RootPath;
 use bdr::repo::snapshot::Snapshot;
 use bdr::select::{self, SnapshotSpec};
@@ -128,16 +130,29 @@ pub(crate) fn pick<'a>(
 
 /// Somebody who typed a path where the snapshot belongs gets the right command.
 fn path_instead(failure: Failure, word: &OsStr) -> Failure {
-    match failure {
-        Failure::Engine(error) if matches!(*error, Error::NoSuchSnapshot { .. }) => {
-            Failure::Engine(Box::new(Error::invalid(
-                error.to_string(),
-                Some(&format!(
-                    "`bdr list` shows them; for a path: latest {}",
-                    show(word)
-                )),
-            )))
-        }
-        other => other,
-    }
+    failure.hinted(|error| {
+        let unknown = matches!(error, Error::NoSuchSnapshot { .. });
+        unknown.then(|| format!("`bdr list` shows them; for a path: latest {}", show(word)))
+    })
+}
+
+/// Where a path is not in the snapshot that was asked, names the newest one that has it.
+pub(crate) fn newest_instead(
+    cx: &Context,
+    repo: &Repository,
+    snapshots: &[Snapshot],
+    word: Option<&OsString>,
+    command: &str,
+    failure: Failure,
+) -> Failure {
+    failure.hinted(|error| {
+        let word = word.filter(|_| matches!(error, Error::NoSuchPath { .. }))?;
+        let versions = query::history(repo, snapshots, &cx.cwd, word).ok()?;
+        let newest = versions
+            .iter()
+            .rposition(|version| version.entry.is_some())?;
+        let id = versions[newest].snapshot.prefix(&ids(snapshots));
+        let word = super::guard::shell_words(std::slice::from_ref(word));
+        Some(format!("bdr {command} {id} {word}"))
+    })
 }

@@ -4,21 +4,21 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use bdr::Error;
-use bdr::manifest::Kind;
-use bdr::monitor::size;
 use bdr::path::absolute;
 use bdr::repo::Repository;
 use bdr::repo::oplog::RootPath;
 use bdr::repo::snapshot::Snapshot;
-use bdr::restore::{self, Action, Overwrite, RestoreOptions, RestorePlan, RestoreReport, Step};
+use bdr::restore::{self, Action, Overwrite, RestoreOptions};
 use bdr::undo::{self, UndoOptions};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::context::Context;
 use super::error::Failure;
 use super::{exit, pick};
-use crate::ui::{self, count, plural, prompt, when};
+use crate::ui::{self, plural, prompt};
+
+mod words;
 
 /// Bring files back
 ///
@@ -142,17 +142,20 @@ fn restore(
     options: &RestoreOptions,
 ) -> Result<u8, Failure> {
     let id = snapshot.id.prefix(&pick::ids(snapshots));
-    let plan = restore::plan(repo, snapshot, options, &cx.progress())?;
-    let mut data = plan_data(&plan, snapshot);
+    let plan = restore::plan(repo, snapshot, options, &cx.progress()).map_err(|error| {
+        let word = args.words.last();
+        pick::newest_instead(cx, repo, snapshots, word, "restore", error.into())
+    })?;
+    let mut data = words::plan_data(&plan, snapshot);
     data["dry_run"] = args.dry_run.into();
     if args.dry_run {
         if cx.ui.json {
             cx.ui.document("restore", exit::OK, &data)?;
         } else {
-            let mut text = heading(cx, snapshot, &id, true);
-            text.push_str(&steps(cx, &plan));
+            let mut text = words::heading(cx, snapshot, &id, true);
+            text.push_str(&words::steps(cx, &plan));
             if !plan.steps.is_empty() {
-                text.push_str(&format!("Restore: {}\n", same_without_dry_run(cx)));
+                text.push_str(&format!("Restore: {}\n", words::same_without_dry_run(cx)));
             }
             cx.ui.data(&text)?;
         }
@@ -173,8 +176,8 @@ fn restore(
         }
         cx.ui.warn(&format!(
             "{}{}",
-            heading(cx, snapshot, &id, false),
-            steps(cx, &plan).trim_end()
+            words::heading(cx, snapshot, &id, false),
+            words::steps(cx, &plan).trim_end()
         ));
         if !prompt::confirm("Restore?", true)? {
             cx.ui.warn("Nothing was changed.");
@@ -188,11 +191,11 @@ fn restore(
         exit::PARTIAL
     };
     if cx.ui.json {
-        data["result"] = report_data(&report);
+        data["result"] = words::report_data(&report);
         cx.ui.document("restore", code, &data)?;
     } else {
         cx.ui
-            .report(&ending(cx, &report, &id, options.target.is_some()))?;
+            .report(&words::ending(cx, &report, &id, options.target.is_some()))?;
     }
     Ok(code)
 }
@@ -240,144 +243,4 @@ fn abort(cx: &Context, repo: &Repository) -> Result<u8, Failure> {
         ))?;
     }
     Ok(code)
-}
-
-fn heading(cx: &Context, snapshot: &Snapshot, id: &str, dry: bool) -> String {
-    let id = cx.ui.out.yellow(id);
-    let when = when::ago(cx.now, snapshot.time);
-    let label = snapshot
-        .label
-        .as_ref()
-        .map(|l| format!(", {}", bdr::path::show(l.as_ref())));
-    let trigger = snapshot.trigger.word();
-    let nothing = if dry { ", nothing written" } else { "" };
-    format!(
-        "From {id} ({when}, {trigger}{}){nothing}:\n",
-        label.unwrap_or_default()
-    )
-}
-
-fn steps(cx: &Context, plan: &RestorePlan) -> String {
-    const SHOWN: usize = 40;
-    let mut text = String::new();
-    if plan.steps.is_empty() {
-        text.push_str("  nothing to do: everything is as it was\n");
-    }
-    for step in plan.steps.iter().take(SHOWN) {
-        text.push_str(&format!("  {}\n", line(cx, step)));
-    }
-    if plan.steps.len() > SHOWN {
-        text.push_str(&format!(
-            "  … and {} more (all of them: --json)\n",
-            count((plan.steps.len() - SHOWN) as u64)
-        ));
-    }
-    for note in &plan.skipped {
-        text.push_str(&format!(
-            "  skip     {}   {}\n",
-            cx.shown(note.path.as_path()),
-            note.reason
-        ));
-    }
-    text
-}
-
-fn word(action: Action) -> String {
-    // The JSON name is the word.
-    let value = serde_json::to_value(action).unwrap_or_default();
-    value.as_str().unwrap_or_default().to_owned()
-}
-
-fn line(cx: &Context, step: &Step) -> String {
-    let path = cx.shown(&step.path);
-    let what = match (step.kind, step.old_bytes) {
-        (Kind::File, Some(old)) if step.action == Action::Replace => {
-            format!("{path}   {} ← {}", size(step.bytes), size(old))
-        }
-        (Kind::File, _) => format!("{path}   {}", size(step.bytes)),
-        (Kind::Dir, _) => format!("{path}/"),
-        (other, _) => format!("{path}   {}", other.word()),
-    };
-    format!("{:<8} {what}", word(step.action))
-}
-
-/// The command that was typed, without `--dry-run`.
-fn same_without_dry_run(cx: &Context) -> String {
-    let argv: Vec<OsString> = cx
-        .argv()
-        .into_iter()
-        .filter(|arg| arg != "--dry-run")
-        .collect();
-    super::guard::shell_words(&argv)
-}
-
-fn plan_data(plan: &RestorePlan, snapshot: &Snapshot) -> Value {
-    let steps: Vec<Value> = plan
-        .steps
-        .iter()
-        .map(|step| {
-            let rest = json!({
-                "action": word(step.action),
-                "kind": ui::json::kind(step.kind),
-                "bytes": step.bytes,
-                "old_bytes": step.old_bytes,
-            });
-            ui::json::with_path(&step.path, rest)
-        })
-        .collect();
-    json!({
-        "snapshot": plan.snapshot.to_string(),
-        "time": when::utc(snapshot.time),
-        "steps": steps,
-        "unchanged": plan.unchanged,
-        "skipped": ui::json::notes(&plan.skipped),
-    })
-}
-
-fn report_data(report: &RestoreReport) -> Value {
-    json!({
-        "operation": report.operation.map(|id| id.to_string()),
-        "restored": report.restored,
-        "removed": report.removed,
-        "unchanged": report.unchanged,
-        "bytes": report.bytes,
-        "problems": ui::json::notes(&report.problems),
-        "skipped": ui::json::notes(&report.skipped),
-        "elapsed_ms": u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
-    })
-}
-
-fn ending(cx: &Context, report: &RestoreReport, id: &str, elsewhere: bool) -> String {
-    let elapsed = ui::elapsed(report.elapsed);
-    let mut text = if report.restored + report.removed == 0 && report.problems.is_empty() {
-        format!("Nothing to restore: everything is as in {id}")
-    } else {
-        format!(
-            "Restored {}, {} from {id}",
-            plural(report.restored, "path"),
-            size(report.bytes)
-        )
-    };
-    if report.removed > 0 {
-        text.push_str(&format!(", removed {}", count(report.removed)));
-    }
-    if report.unchanged > 0 {
-        text.push_str(&format!(", {} unchanged", count(report.unchanged)));
-    }
-    text.push_str(&format!(", in {elapsed}."));
-    if report.operation.is_some() && !elsewhere {
-        text.push_str(&format!(" Take it back: {}", cx.ui.out.bold("bdr undo")));
-    }
-    if !report.problems.is_empty() {
-        text.push_str(" Partial (exit 3):");
-    }
-    for note in report.problems.iter().chain(&report.skipped) {
-        text.push_str(&format!(
-            "\n  {}   {}",
-            cx.shown(note.path.as_path()),
-            note.reason
-        ));
-    }
-    text.push('\n');
-    text
 }

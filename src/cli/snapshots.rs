@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::error::Failure;
 use super::{exit, pick};
-use crate::ui::{self, count, when};
+use crate::ui::{self, plural, when};
 
 /// List snapshots, newest last
 #[derive(Debug, Args)]
@@ -65,8 +65,8 @@ pub(crate) fn list(cx: &Context, _: &ListArgs) -> Result<u8, Failure> {
     let mut text = ui::table::table(&rows, "llllrrrl").join("\n");
     let total = size(repo.stored_bytes()?);
     text.push_str(&format!(
-        "\n{} snapshots in {total}\n",
-        count(snapshots.len() as u64)
+        "\n{} in {total}\n",
+        plural(snapshots.len() as u64, "snapshot")
     ));
     cx.ui.data(&text)?;
     Ok(exit::OK)
@@ -98,7 +98,7 @@ fn row(cx: &Context, snapshot: &Snapshot, id: &str) -> Vec<String> {
         time,
         snapshot.trigger.word().to_owned(),
         kind.to_owned(),
-        format!("{} files", count(snapshot.stats.files)),
+        plural(snapshot.stats.files, "file"),
         size(snapshot.stats.bytes),
         format!("+{}", size(snapshot.stats.stored_bytes)),
         remarks.join("  "),

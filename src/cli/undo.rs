@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::error::Failure;
 use super::{exit, log};
+use crate::ui::steps::{Line, View, collapse};
 use crate::ui::{self, count, plural, when};
 
 /// Take back what an operation changed
@@ -74,7 +75,7 @@ pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
     let named = match args.words.split_first() {
         None => None,
         Some((word, rest)) => match word.to_str().map(|text| resolve(&operations, text)) {
-            Some(Ok(operation)) => Some((operation, rest)),
+            Some(Ok(operation)) => Some((undo::effective(&operations, operation), rest)),
             Some(Err(error @ Error::Ambiguous { .. })) => return Err(error.into()),
             _ => None,
         },
@@ -121,10 +122,15 @@ fn reverse(
     };
     let plan = undo::plan(repo, operation, &options, &cx.progress())?;
     if let (true, Some(word)) = (plan.steps.is_empty(), words.first()) {
-        let word = bdr::path::show(word);
-        let id = operation.begin.id.prefix(&ids);
-        let message = format!("operation {id} changed nothing at `{word}`, or it is as it was");
-        return Err(Error::invalid(message, Some("bdr log")).into());
+        let place = format!("what operation {} changed", operation.begin.id.prefix(&ids));
+        let error = Error::NoSuchPath {
+            path: bdr::path::show(word),
+            place,
+        };
+        return Err(Failure::Hinted {
+            error: Box::new(error),
+            hint: "bdr log".to_owned(),
+        });
     }
     let ready = how.yes || cx.ui.can_ask;
     let mut text = heading(cx, operation, &ids, verb);
@@ -191,11 +197,21 @@ fn steps(cx: &Context, plan: &UndoPlan) -> String {
     if plan.steps.is_empty() {
         text.push_str("  nothing to do: everything is as it was\n");
     }
-    for step in plan.steps.iter().take(SHOWN) {
-        text.push_str(&format!("  {}\n", line(cx, step)));
+    let lines = collapse(&plan.steps, |step| View {
+        path: &step.path,
+        action: step.action,
+        is_dir: step.kind == Kind::Dir,
+        files: step.files,
+        bytes: step.bytes,
+    });
+    for joined in lines.iter().take(SHOWN) {
+        text.push_str(&format!(
+            "  {}\n",
+            line(cx, &plan.steps[joined.first], joined)
+        ));
     }
-    if plan.steps.len() > SHOWN {
-        let more = count((plan.steps.len() - SHOWN) as u64);
+    if lines.len() > SHOWN {
+        let more = count((lines.len() - SHOWN) as u64);
         text.push_str(&format!("  … and {more} more (all of them: --json)\n"));
     }
     for note in plan.not_captured.iter().take(3) {
@@ -211,10 +227,16 @@ fn steps(cx: &Context, plan: &UndoPlan) -> String {
     text
 }
 
-fn line(cx: &Context, step: &UndoStep) -> String {
+fn line(cx: &Context, step: &UndoStep, joined: &Line) -> String {
     let path = cx.shown(&step.path);
-    let what = match (step.files, step.kind) {
-        (2.., _) => format!("{} in {path}", plural(step.files, "file")),
+    let what = match (joined.files, step.kind) {
+        (1.., Kind::Dir) => {
+            format!(
+                "{} in {path}  {}",
+                plural(joined.files, "file"),
+                size(joined.bytes)
+            )
+        }
         (_, Kind::File) => format!("{path}  {}", size(step.bytes)),
         (_, Kind::Dir) => format!("{path}/"),
         _ => format!("{path}  {}", step.kind.word()),

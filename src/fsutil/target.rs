@@ -47,6 +47,11 @@ pub fn still_stands(seen: Option<&Stat>, now: Option<&Stat>) -> bool {
         (None, None) => true,
         // Directories change under a plan's own hands.
         (Some(a), Some(b)) if a.kind == crate::manifest::Kind::Dir => b.kind == a.kind,
+        // Removing or restoring one name of a file changes the ctime and the count of the others.
+        (Some(a), Some(b)) if a.links > 1 || b.links > 1 => {
+            (a.kind, a.mode, a.size, a.mtime) == (b.kind, b.mode, b.size, b.mtime)
+                && (a.inode, a.device) == (b.inode, b.device)
+        }
         (Some(a), Some(b)) => crate::manifest::same_identity(a, b),
         _ => false,
     }

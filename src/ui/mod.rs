@@ -8,6 +8,7 @@ use serde_json::Value;
 pub(crate) mod json;
 pub(crate) mod progress;
 pub(crate) mod prompt;
+pub(crate) mod steps;
 pub(crate) mod style;
 pub(crate) mod table;
 pub(crate) mod when;

@@ -9,7 +9,7 @@ pub(crate) fn confirm(question: &str, default: bool) -> Result<bool, OutputError
         .default(default)
         .interact_opt()
         .map(|answer| answer.unwrap_or(false))
-        .map_err(|dialoguer::Error::IO(error)| OutputError(error))
+        .map_err(failed)
 }
 
 /// Asks for a line of text on stderr.
@@ -18,5 +18,12 @@ pub(crate) fn line(question: &str, default: &str) -> Result<String, OutputError>
         .with_prompt(question)
         .default(default.to_owned())
         .interact_text()
-        .map_err(|dialoguer::Error::IO(error)| OutputError(error))
+        .map_err(failed)
+}
+
+/// A question hides the cursor; Ctrl-C must not leave it so.
+fn failed(error: dialoguer::Error) -> OutputError {
+    let _ = dialoguer::console::Term::stderr().show_cursor();
+    let dialoguer::Error::IO(error) = error;
+    OutputError(error)
 }

@@ -26,7 +26,11 @@ pub(crate) fn restore_options(target: Option<&Path>) -> RestoreOptions {
 }
 
 /// Restores a snapshot elsewhere and returns where its root `tree` is.
-pub(crate) fn restore_to(repo: &Repository, snapshot: &Snapshot, target: &Path) -> std::path::PathBuf {
+pub(crate) fn restore_to(
+    repo: &Repository,
+    snapshot: &Snapshot,
+    target: &Path,
+) -> std::path::PathBuf {
     let options = restore_options(Some(target));
     let plan = bdr::restore::plan(repo, snapshot, &options, &NullMonitor).unwrap();
     let report = bdr::restore::apply(repo, snapshot, plan, &options, &NullMonitor).unwrap();
@@ -44,19 +48,33 @@ pub(crate) fn odd_tree(place: &Place) {
     place.write("new\nline", b"n");
     place.write("con", b"reserved on Windows");
     place.write(&"x".repeat(255), b"long name");
-    place.write(&format!("{}/{}/f", "d".repeat(120), "e".repeat(120)), b"long path");
+    place.write(
+        &format!("{}/{}/f", "d".repeat(120), "e".repeat(120)),
+        b"long path",
+    );
     let tree = place.tree();
-    std::fs::write(tree.join(std::ffi::OsStr::from_bytes(b"not-utf8-\xff")), b"bytes").unwrap();
+    std::fs::write(
+        tree.join(std::ffi::OsStr::from_bytes(b"not-utf8-\xff")),
+        b"bytes",
+    )
+    .unwrap();
     std::fs::create_dir_all(tree.join("empty dir/inside")).unwrap();
     std::os::unix::fs::symlink("plain.txt", tree.join("link")).unwrap();
     std::os::unix::fs::symlink("/nowhere/at all", tree.join("dangling")).unwrap();
     std::os::unix::fs::symlink("loop", tree.join("loop")).unwrap();
     std::fs::hard_link(tree.join("plain.txt"), tree.join("deep/hard")).unwrap();
     std::fs::set_permissions(tree.join("empty"), std::fs::Permissions::from_mode(0o444)).unwrap();
-    std::fs::set_permissions(tree.join("empty dir"), std::fs::Permissions::from_mode(0o711)).unwrap();
+    std::fs::set_permissions(
+        tree.join("empty dir"),
+        std::fs::Permissions::from_mode(0o711),
+    )
+    .unwrap();
     let _ = xattr::set(tree.join("plain.txt"), "user.note", b"kept \xff");
     let old = std::time::UNIX_EPOCH + std::time::Duration::new(1_000_000_007, 123_456_789);
-    let file = std::fs::File::options().write(true).open(tree.join("big.log")).unwrap();
+    let file = std::fs::File::options()
+        .write(true)
+        .open(tree.join("big.log"))
+        .unwrap();
     file.set_modified(old).unwrap();
 }
 
@@ -95,8 +113,19 @@ fn what_did_not_change_is_not_read_again() {
     let repo = place.repository();
     place.backup_with(&repo, &later(60));
     let second = place.backup_with(&repo, &later(61));
-    assert_eq!((second.read_bytes, second.added, second.changed, second.removed), (0, 0, 0, 0));
+    assert_eq!(
+        (
+            second.read_bytes,
+            second.added,
+            second.changed,
+            second.removed
+        ),
+        (0, 0, 0, 0)
+    );
     assert_eq!(second.snapshot.packs, []);
     let third = place.backup_with(&repo, &later(62));
-    assert!(!third.reused, "a scheduled backup is a point in time of its own");
+    assert!(
+        !third.reused,
+        "a scheduled backup is a point in time of its own"
+    );
 }

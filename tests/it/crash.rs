@@ -64,15 +64,25 @@ fn a_backup_cut_anywhere_leaves_the_last_snapshot_whole() {
             |storage, done, what| {
                 let repo = open(&place, storage).unwrap();
                 let snapshots = repo.snapshots().unwrap();
-                assert!(snapshots.iter().any(|s| s.id == first.id), "{what}: the first is gone");
-                assert!(!done || snapshots.len() == 2, "{what}: acknowledged, and gone");
+                assert!(
+                    snapshots.iter().any(|s| s.id == first.id),
+                    "{what}: the first is gone"
+                );
+                assert!(
+                    !done || snapshots.len() == 2,
+                    "{what}: acknowledged, and gone"
+                );
                 let report =
                     verify(&repo, Some(first.id), VerifyLevel::Full, None, &NullMonitor).unwrap();
                 assert_eq!(report.damage.len(), 0, "{what}: {:?}", report.damage);
                 for snapshot in &snapshots {
                     let out = tempfile::tempdir().unwrap();
                     let restored = restore_to(&repo, snapshot, out.path());
-                    let expected = if snapshot.id == first.id { &before } else { &after };
+                    let expected = if snapshot.id == first.id {
+                        &before
+                    } else {
+                        &after
+                    };
                     assert_same(expected, &picture(&restored), what);
                 }
                 // And the next one just works.
@@ -97,7 +107,9 @@ fn making_a_repository_can_be_cut_anywhere() {
         |storage| place.memory(storage).map(drop),
         |storage, _, what| {
             let _ = std::fs::remove_dir_all(place.cache());
-            let repo = place.memory(storage).unwrap_or_else(|e| panic!("{what}: {e}"));
+            let repo = place
+                .memory(storage)
+                .unwrap_or_else(|e| panic!("{what}: {e}"));
             place.backup(&repo);
         },
     );
@@ -108,7 +120,9 @@ fn a_full_disk_loses_nothing_and_heals_when_there_is_room() {
     let place = Place::new();
     odd_tree(&place);
     let base = MemoryStorage::new();
-    let first = place.backup_with(&place.memory(&base).unwrap(), &later(60)).snapshot;
+    let first = place
+        .backup_with(&place.memory(&base).unwrap(), &later(60))
+        .snapshot;
     let before = picture(&place.tree());
     place.write("incompressible", &noise(300_000));
     let mut failures = 0;
@@ -119,13 +133,20 @@ fn a_full_disk_loses_nothing_and_heals_when_there_is_room() {
         let done = bdr::backup::backup(&repo, &[place.root()], &later(120), &NullMonitor);
         if let Err(error) = &done {
             failures += 1;
-            assert!(error.hint().is_some_and(|h| h.contains("free some space")), "{error}");
+            assert!(
+                error.hint().is_some_and(|h| h.contains("free some space")),
+                "{error}"
+            );
         }
         let storage = storage.after_crash(CrashMode::LoseUnsynced);
         let repo = open(&place, &storage).unwrap();
         let out = tempfile::tempdir().unwrap();
         let first = repo.snapshot(first.id).unwrap();
-        assert_same(&before, &picture(&restore_to(&repo, &first, out.path())), "full disk");
+        assert_same(
+            &before,
+            &picture(&restore_to(&repo, &first, out.path())),
+            "full disk",
+        );
         place.backup_with(&repo, &later(180));
     }
     assert!((4..7).contains(&failures), "{failures} of 7 failed");

@@ -72,21 +72,34 @@ fn no_flipped_byte_ever_yields_wrong_data_without_a_word() {
             };
             let report = verify(&repo, None, VerifyLevel::Full, None, &NullMonitor).unwrap();
             match restored(&place, &repo) {
-                None => assert!(!report.damage.is_empty(), "{name} byte {at}: restore failed, verify is content"),
+                None => assert!(
+                    !report.damage.is_empty(),
+                    "{name} byte {at}: restore failed, verify is content"
+                ),
                 Some(out) => {
                     let got = picture(&out.path().join("tree"));
                     // A damaged newest record leaves the one before as the newest: verify says so.
                     if got != now {
-                        assert!(!report.damage.is_empty(), "{name} byte {at}: verify is content");
+                        assert!(
+                            !report.damage.is_empty(),
+                            "{name} byte {at}: verify is content"
+                        );
                         assert_same(&before, &got, &format!("{name} byte {at}"));
                     }
                 }
             }
-            if report.damage.is_empty() { harmless += 1 } else { noticed += 1 }
+            if report.damage.is_empty() {
+                harmless += 1
+            } else {
+                noticed += 1
+            }
         }
     }
     // What verify may pass over: the few bytes of format.json that mean nothing.
-    assert!(noticed > 2_000 && harmless < 100, "{noticed} noticed, {harmless} passed over");
+    assert!(
+        noticed > 2_000 && harmless < 100,
+        "{noticed} noticed, {harmless} passed over"
+    );
 }
 
 #[test]
@@ -103,22 +116,41 @@ fn a_damaged_pack_is_named_with_what_it_costs_and_the_next_backup_heals_it() {
         place.write("keep/text", b"text that is only here");
         let storage = MemoryStorage::new();
         place.backup_with(&place.memory(&storage).unwrap(), &later(60));
-        let pack = storage.names().into_iter().find(|n| n.starts_with("packs/")).unwrap();
+        let pack = storage
+            .names()
+            .into_iter()
+            .find(|n| n.starts_with("packs/"))
+            .unwrap();
         storage.damage(&pack, damage);
         // The cache is kept: bdr must not believe it.
         let repo = Repository::open(Arc::new(storage.clone()), &place.cache()).unwrap();
         let report = verify(&repo, None, VerifyLevel::Full, None, &NullMonitor).unwrap();
-        let found = report.damage.iter().find(|d| d.name == pack).unwrap_or_else(|| {
-            panic!("{what}: the pack is not named in {:?}", report.damage);
-        });
+        let found = report
+            .damage
+            .iter()
+            .find(|d| d.name == pack)
+            .unwrap_or_else(|| {
+                panic!("{what}: the pack is not named in {:?}", report.damage);
+            });
         assert!(!found.lost.is_empty(), "{what}: {found:?}");
         let healed = place.backup_with(&repo, &later(120));
         assert!(healed.read_bytes > 0, "{what}");
         let out = tempfile::tempdir().unwrap();
         let tree = crate::backup::restore_to(&repo, &healed.snapshot, out.path());
         assert_same(&picture(&place.tree()), &picture(&tree), what);
-        let again = verify(&repo, Some(healed.snapshot.id), VerifyLevel::Full, None, &NullMonitor).unwrap();
-        assert!(again.damage.iter().all(|d| d.lost.is_empty()), "{what}: {:?}", again.damage);
+        let again = verify(
+            &repo,
+            Some(healed.snapshot.id),
+            VerifyLevel::Full,
+            None,
+            &NullMonitor,
+        )
+        .unwrap();
+        assert!(
+            again.damage.iter().all(|d| d.lost.is_empty()),
+            "{what}: {:?}",
+            again.damage
+        );
     }
 }
 
@@ -129,7 +161,9 @@ fn a_lost_pack_is_noticed_by_the_next_scheduled_backup() {
     let repo = place.repository();
     place.backup_with(&repo, &later(60));
     for pack in repo.list_packs().unwrap() {
-        repo.storage().remove(&bdr::repo::pack::pack_name(pack.id)).unwrap();
+        repo.storage()
+            .remove(&bdr::repo::pack::pack_name(pack.id))
+            .unwrap();
     }
     let repo = place.repository();
     let quick = verify(&repo, None, VerifyLevel::Quick, None, &NullMonitor).unwrap();
@@ -154,8 +188,11 @@ fn a_second_copy_is_used_when_the_first_is_damaged() {
     full.level = bdr::backup::Level::Fast;
     place.write("b", b"makes another pack");
     place.backup_with(&repo, &full);
-    let packs: Vec<String> =
-        storage.names().into_iter().filter(|n| n.starts_with("packs/")).collect();
+    let packs: Vec<String> = storage
+        .names()
+        .into_iter()
+        .filter(|n| n.starts_with("packs/"))
+        .collect();
     let oldest = bdr::repo::pack::pack_name(first.snapshot.packs[0].id);
     assert!(packs.len() >= 2 && packs.contains(&oldest));
     storage.damage(&oldest, |b| b[2_000] ^= 1);
@@ -183,9 +220,15 @@ fn a_repository_that_is_none_is_refused_with_a_reason() {
     check(&[("holiday.jpg", "x")], "it holds `holiday.jpg`");
     check(&[("format.json", "{}")], "not bdr's");
     check(&[("format.json", "{\"format\":\"bdr\",")], "damaged");
-    check(&[("format.json", r#"{"format":"bdr","version":2}"#)], "format version 2");
     check(
-        &[("format.json", r#"{"format":"bdr","version":1,"id":"01ARZ3NDEKTSV4RRFFQ69G5FAV","created":"2026-01-01T00:00:00Z","features":{"read":["holographic"]}}"#)],
+        &[("format.json", r#"{"format":"bdr","version":2}"#)],
+        "format version 2",
+    );
+    check(
+        &[(
+            "format.json",
+            r#"{"format":"bdr","version":1,"id":"01ARZ3NDEKTSV4RRFFQ69G5FAV","created":"2026-01-01T00:00:00Z","features":{"read":["holographic"]}}"#,
+        )],
         "holographic",
     );
 }
@@ -197,7 +240,12 @@ fn a_state_of_another_time_or_repository_is_not_believed() {
     let repo = place.repository();
     place.backup_with(&repo, &later(60));
     let state_dir = repo.cache().join("state");
-    let state = std::fs::read_dir(&state_dir).unwrap().next().unwrap().unwrap().path();
+    let state = std::fs::read_dir(&state_dir)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
     let good = std::fs::read(&state).unwrap();
     for (what, bytes) in [
         ("truncated", good[..good.len() / 2].to_vec()),
@@ -216,5 +264,8 @@ fn a_state_of_another_time_or_repository_is_not_believed() {
     assert_eq!(report.read_bytes, 0);
     repo.storage().remove(&report.snapshot.file_name()).unwrap();
     let report = place.backup_with(&place.repository(), &later(240));
-    assert!(report.read_bytes > 0, "a state without its snapshot was believed");
+    assert!(
+        report.read_bytes > 0,
+        "a state without its snapshot was believed"
+    );
 }

@@ -11,23 +11,44 @@ use crate::backup::restore_to;
 use crate::support::{Place, assert_same, later, options, picture};
 
 fn set_mtime(path: &Path, time: SystemTime) {
-    File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+    File::options()
+        .write(true)
+        .open(path)
+        .unwrap()
+        .set_modified(time)
+        .unwrap();
 }
 
 type Edit = (&'static str, fn(&Path));
 
 /// Edits of `tree/f` (content `0123456789`, mtime long ago) beside `tree/d/x`.
 const EDITS: [Edit; 14] = [
-    ("size", |t| fs::write(t.join("f"), "longer than before").unwrap()),
-    ("same size", |t| fs::write(t.join("f"), "9876543210").unwrap()),
+    ("size", |t| {
+        fs::write(t.join("f"), "longer than before").unwrap()
+    }),
+    ("same size", |t| {
+        fs::write(t.join("f"), "9876543210").unwrap()
+    }),
     ("same size, mtime put back", |t| {
         let mtime = t.join("f").metadata().unwrap().modified().unwrap();
         fs::write(t.join("f"), "9876543210").unwrap();
         set_mtime(&t.join("f"), mtime);
     }),
-    ("mtime forward", |t| set_mtime(&t.join("f"), SystemTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000))),
-    ("mtime backwards", |t| set_mtime(&t.join("f"), SystemTime::UNIX_EPOCH + Duration::from_secs(5))),
-    ("mode", |t| fs::set_permissions(t.join("f"), fs::Permissions::from_mode(0o600)).unwrap()),
+    ("mtime forward", |t| {
+        set_mtime(
+            &t.join("f"),
+            SystemTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000),
+        )
+    }),
+    ("mtime backwards", |t| {
+        set_mtime(
+            &t.join("f"),
+            SystemTime::UNIX_EPOCH + Duration::from_secs(5),
+        )
+    }),
+    ("mode", |t| {
+        fs::set_permissions(t.join("f"), fs::Permissions::from_mode(0o600)).unwrap()
+    }),
     ("another inode, same content and mtime", |t| {
         let mtime = t.join("f").metadata().unwrap().modified().unwrap();
         fs::write(t.join("f2"), "0123456789").unwrap();
@@ -50,8 +71,12 @@ const EDITS: [Edit; 14] = [
         fs::remove_file(t.join("f")).unwrap();
         std::os::unix::fs::symlink("d/x", t.join("f")).unwrap();
     }),
-    ("renamed directory", |t| fs::rename(t.join("d"), t.join("e")).unwrap()),
-    ("hard link added", |t| fs::hard_link(t.join("f"), t.join("g")).unwrap()),
+    ("renamed directory", |t| {
+        fs::rename(t.join("d"), t.join("e")).unwrap()
+    }),
+    ("hard link added", |t| {
+        fs::hard_link(t.join("f"), t.join("g")).unwrap()
+    }),
 ];
 
 #[test]
@@ -60,7 +85,10 @@ fn every_kind_of_edit_is_found() {
         let place = Place::new();
         place.write("f", b"0123456789");
         place.write("d/x", b"deep");
-        set_mtime(&place.tree().join("f"), SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000));
+        set_mtime(
+            &place.tree().join("f"),
+            SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000),
+        );
         let repo = place.repository();
         place.backup(&repo);
         edit(&place.tree());
@@ -79,8 +107,12 @@ fn a_same_size_edit_within_one_tick_is_found() {
     let repo = place.repository();
     // The file's times are not older than the run's start.
     place.backup_with(&repo, &options());
-    let state_path =
-        fs::read_dir(repo.cache().join("state")).unwrap().next().unwrap().unwrap().path();
+    let state_path = fs::read_dir(repo.cache().join("state"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
     fs::write(place.tree().join("f"), b"after!").unwrap();
     // Make the state believe that it saw the file as it stands now.
     let metadata = place.tree().join("f").metadata().unwrap();
@@ -120,7 +152,11 @@ fn an_appended_log_costs_its_new_lines_only() {
         log.extend_from_slice(format!("{{\"line\":{i}}}\n").as_bytes());
         place.write("log.jsonl", &log);
         let report = place.backup(&repo);
-        assert!(report.stored_bytes < 2_000, "{} bytes for one line", report.stored_bytes);
+        assert!(
+            report.stored_bytes < 2_000,
+            "{} bytes for one line",
+            report.stored_bytes
+        );
         if i % 20 == 0 {
             let out = tempfile::tempdir().unwrap();
             let tree = restore_to(&repo, &report.snapshot, out.path());
@@ -147,11 +183,18 @@ fn large_files_are_streamed_and_patched() {
         place.write("large.bin", &bytes);
         let report = place.backup(&repo);
         if i < 3 {
-            assert!(report.stored_bytes < 100_000, "edit {i}: {} bytes", report.stored_bytes);
+            assert!(
+                report.stored_bytes < 100_000,
+                "edit {i}: {} bytes",
+                report.stored_bytes
+            );
         }
         let out = tempfile::tempdir().unwrap();
         let tree = restore_to(&repo, &report.snapshot, out.path());
-        assert!(fs::read(tree.join("large.bin")).unwrap() == bytes, "edit {i}");
+        assert!(
+            fs::read(tree.join("large.bin")).unwrap() == bytes,
+            "edit {i}"
+        );
     }
 }
 
@@ -162,7 +205,10 @@ fn a_torn_line_is_kept_and_flagged() {
     let repo = place.repository();
     let report = place.backup(&repo);
     let listing = repo.listing(&report.snapshot.roots[0]).unwrap();
-    let entry = listing.iter().find(|e| e.path.as_bytes() == b"a.jsonl").unwrap();
+    let entry = listing
+        .iter()
+        .find(|e| e.path.as_bytes() == b"a.jsonl")
+        .unwrap();
     assert_eq!(entry.body.flags, [Flag::Torn]);
 }
 
@@ -183,7 +229,8 @@ fn a_live_database_is_always_consistent() {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 let t = db.transaction().unwrap();
                 for _ in 0..20 {
-                    t.execute("insert into a(v) values(randomblob(300))", []).unwrap();
+                    t.execute("insert into a(v) values(randomblob(300))", [])
+                        .unwrap();
                 }
                 t.execute("update n set c = c + 20", []).unwrap();
                 t.commit().unwrap();
@@ -194,19 +241,19 @@ fn a_live_database_is_always_consistent() {
     let repo = place.repository();
     for round in 0..8 {
         let options = later(round);
-        let report = bdr::backup::backup(
-            &repo,
-            &[place.root()],
-            &options,
-            &bdr::monitor::NullMonitor,
-        )
-        .unwrap();
+        let report =
+            bdr::backup::backup(&repo, &[place.root()], &options, &bdr::monitor::NullMonitor)
+                .unwrap();
         let out = tempfile::tempdir().unwrap();
         let tree = restore_to(&repo, &report.snapshot, out.path());
         let copy = rusqlite::Connection::open(tree.join("live.db")).unwrap();
-        let check: String = copy.query_row("pragma integrity_check", [], |r| r.get(0)).unwrap();
+        let check: String = copy
+            .query_row("pragma integrity_check", [], |r| r.get(0))
+            .unwrap();
         assert_eq!(check, "ok", "round {round}");
-        let rows: i64 = copy.query_row("select count(*) from a", [], |r| r.get(0)).unwrap();
+        let rows: i64 = copy
+            .query_row("select count(*) from a", [], |r| r.get(0))
+            .unwrap();
         let said: i64 = copy.query_row("select c from n", [], |r| r.get(0)).unwrap();
         assert_eq!(rows, said, "round {round}");
     }

@@ -2,7 +2,12 @@
 
 mod support;
 
+mod architecture;
 mod backup;
+mod concurrent;
 mod crash;
 mod damage;
 mod detect;
+mod format;
+mod guard;
+mod property;

@@ -101,13 +101,14 @@ pub(super) fn name_missed(cx: &Context, missed: &[&PathNote]) {
     }
 }
 
-/// Says why the command is not protected, and the two ways to go on.
+/// Says why the command is not protected, and the two ways to go on where there are any.
 pub(super) fn explain(
     command: &[OsString],
     ui: Ui,
     cx: Option<&Context>,
     failure: &Failure,
-    refused: bool,
+    runs: bool,
+    stays: bool,
 ) {
     let message = match (failure, cx) {
         (Failure::Engine(error), Some(cx)) => in_short(error, cx),
@@ -118,13 +119,23 @@ pub(super) fn explain(
         .iter()
         .map(|cause| format!(": {cause}"))
         .collect();
+    if runs {
+        ui.warn(&format!(
+            "bdr: no snapshot: {message}{causes}. Running it unprotected."
+        ));
+        return;
+    }
     let mut first = message.chars();
-    let upper: String = first
+    let start = first
         .next()
-        .map(|c| c.to_uppercase().chain(first).collect())
+        .map(|c| c.to_uppercase().collect::<String>())
         .unwrap_or_default();
-    ui.warn(&format!("bdr: {} {upper}{causes}.", ui.err.red("not run.")));
-    if refused {
+    let not_run = ui.err.red("not run.");
+    ui.warn(&format!(
+        "bdr: {not_run} {start}{}{causes}.",
+        first.as_str()
+    ));
+    if stays {
         return;
     }
     let command = shell_words(command);

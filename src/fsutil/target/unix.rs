@@ -50,7 +50,7 @@ impl Target {
             fidelity,
             privileged: rustix::process::geteuid().is_root(),
             counter: 0,
-            token: hex::encode(random),
+            token: format!("{}-{}", std::process::id(), hex::encode(random)),
         })
     }
 
@@ -267,6 +267,15 @@ impl Target {
         }
     }
 
+    /// Gives a directory the time of `entry`, and nothing else.
+    ///
+    /// # Errors
+    /// It is not there, or the system refused.
+    pub fn set_times(&mut self, path: &RepoPath, entry: &Entry) -> Result<()> {
+        let dir = self.directory(path, false)?;
+        rustix::fs::futimens(&dir, &times(entry)).context("change", self.absolute(path))
+    }
+
     /// Sets owner, mode, attributes and times through the open file.
     fn set_on(&self, file: &File, entry: &Entry) -> io::Result<()> {
         use xattr::FileExt as _;
@@ -356,12 +365,17 @@ impl Target {
         }
     }
 
-    /// Removes temporary files that an interrupted restore left in a directory.
+    /// Removes temporary files that an interrupted restore left in a directory: those of processes that are gone.
     pub fn sweep(&mut self, path: &RepoPath) {
         let Ok(dir) = self.directory(path, false) else { return };
         let Ok(entries) = rustix::fs::Dir::read_from(&dir) else { return };
         for entry in entries.flatten() {
-            if entry.file_name().to_bytes().starts_with(TEMPORARY_PREFIX.as_bytes()) {
+            let owner = entry
+                .file_name()
+                .to_str()
+                .ok()
+                .and_then(|name| name.strip_prefix(TEMPORARY_PREFIX)?.split('-').next()?.parse().ok());
+            if owner.is_some_and(|pid: u32| !crate::fsutil::process_runs(pid)) {
                 let _ = rustix::fs::unlinkat(&dir, entry.file_name(), AtFlags::empty());
             }
         }

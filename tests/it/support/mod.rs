@@ -1,5 +1,7 @@
 //! What tests share: a private place with its own repository and clock, trees built from a few lines, trees compared whole.
 
+pub(crate) mod cli;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -38,7 +40,14 @@ impl Place {
     }
 
     pub(crate) fn root(&self) -> Root {
-        Root::source("tree", self.tree(), Rules { rebuildable: true, ..Rules::default() })
+        Root::source(
+            "tree",
+            self.tree(),
+            Rules {
+                rebuildable: true,
+                ..Rules::default()
+            },
+        )
     }
 
     pub(crate) fn repository(&self) -> Repository {
@@ -84,7 +93,10 @@ impl Drop for Place {
 }
 
 pub(crate) fn now() -> DateTime<Utc> {
-    #[expect(clippy::disallowed_methods, reason = "tests compare with real file times")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "tests compare with real file times"
+    )]
     Utc::now()
 }
 
@@ -122,7 +134,14 @@ pub(crate) fn picture(root: &Path) -> BTreeMap<PathBuf, Object> {
             ('f', std::fs::read(entry.path()).unwrap())
         } else if metadata.is_symlink() {
             use std::os::unix::ffi::OsStrExt as _;
-            ('l', std::fs::read_link(entry.path()).unwrap().as_os_str().as_bytes().to_vec())
+            (
+                'l',
+                std::fs::read_link(entry.path())
+                    .unwrap()
+                    .as_os_str()
+                    .as_bytes()
+                    .to_vec(),
+            )
         } else if metadata.is_dir() {
             ('d', Vec::new())
         } else {
@@ -130,8 +149,9 @@ pub(crate) fn picture(root: &Path) -> BTreeMap<PathBuf, Object> {
         };
         let mut same_as = None;
         if kind == 'f' && metadata.nlink() > 1 {
-            let first =
-                inodes.entry((metadata.dev(), metadata.ino())).or_insert_with(|| path.clone());
+            let first = inodes
+                .entry((metadata.dev(), metadata.ino()))
+                .or_insert_with(|| path.clone());
             same_as = Some(first.clone());
         }
         let mut xattrs: Vec<(String, Vec<u8>)> = if kind == 'l' {
@@ -165,7 +185,11 @@ pub(crate) fn picture(root: &Path) -> BTreeMap<PathBuf, Object> {
 
 /// Says where two pictures differ, and fails if they do.
 #[track_caller]
-pub(crate) fn assert_same(a: &BTreeMap<PathBuf, Object>, b: &BTreeMap<PathBuf, Object>, what: &str) {
+pub(crate) fn assert_same(
+    a: &BTreeMap<PathBuf, Object>,
+    b: &BTreeMap<PathBuf, Object>,
+    what: &str,
+) {
     if a == b {
         return;
     }
@@ -176,10 +200,23 @@ pub(crate) fn assert_same(a: &BTreeMap<PathBuf, Object>, b: &BTreeMap<PathBuf, O
                 o.map(|o| {
                     let head = o.content.len().min(20);
                     let content = String::from_utf8_lossy(&o.content[..head]).into_owned();
-                    format!("{} {:o} {:?} {}B {content:?} {:?} {:?}", o.kind, o.mode, o.mtime, o.content.len(), o.xattrs, o.same_as)
+                    format!(
+                        "{} {:o} {:?} {}B {content:?} {:?} {:?}",
+                        o.kind,
+                        o.mode,
+                        o.mtime,
+                        o.content.len(),
+                        o.xattrs,
+                        o.same_as
+                    )
                 })
             };
-            text.push_str(&format!("\n  {}: {:?} / {:?}", path.display(), short(a.get(path)), short(b.get(path))));
+            text.push_str(&format!(
+                "\n  {}: {:?} / {:?}",
+                path.display(),
+                short(a.get(path)),
+                short(b.get(path))
+            ));
         }
     }
     panic!("{what}: the trees differ:{text}");

@@ -1,0 +1,190 @@
+//! What `bdr init` says.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use bdr::config::{Config, Criticality};
+use bdr::discover::{Discovery, Found};
+use bdr::monitor::size;
+use bdr::path::show;
+use bdr::repo::Repository;
+use serde_json::{Value, json};
+
+use super::{AGENTS_BUDGET, Done, InitArgs};
+use crate::cli::backup as backups;
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::pick;
+use crate::ui::{self, count, plural};
+
+fn places(cx: &Context) -> String {
+    let workspace = cx.workspace();
+    match &cx.home {
+        Some(home) if *home == workspace => "your home".to_owned(),
+        Some(_) => format!("{} and your home", cx.shown_absolute(&workspace)),
+        None => cx.shown_absolute(&workspace),
+    }
+}
+
+pub(super) fn found_text(cx: &Context, discovery: &Discovery) -> String {
+    let rows: Vec<Vec<String>> = discovery
+        .found
+        .iter()
+        .map(|f| {
+            vec![
+                f.source.name.clone(),
+                where_found(cx, f),
+                plural(f.files, "file"),
+                size(f.bytes),
+                match f.source.criticality {
+                    Criticality::Irreplaceable => "irreplaceable".to_owned(),
+                    Criticality::Tedious => "tedious to recreate".to_owned(),
+                },
+            ]
+        })
+        .collect();
+    let mut text = format!("Found in {}:\n", places(cx));
+    for line in ui::table::table(&rows, "llrrl") {
+        text.push_str(&format!("  {line}\n"));
+    }
+    if !discovery.rebuildable.is_empty() {
+        let mut names: Vec<String> = discovery
+            .rebuildable
+            .iter()
+            .filter_map(|path| path.file_name().map(show))
+            .collect();
+        names.sort();
+        names.dedup();
+        let more = if names.len() > 4 { " and the like" } else { "" };
+        names.truncate(4);
+        text.push_str(&format!(
+            "Left out, can be rebuilt: {}{more}.\n",
+            names.join(", ")
+        ));
+    }
+    for (path, bytes) in discovery.found.iter().flat_map(|f| &f.over_budget) {
+        let (path, budget) = (cx.shown_absolute(path), size(AGENTS_BUDGET));
+        text.push_str(&format!(
+            "Left out: {path}  {}, to stay within {budget}.\n",
+            size(*bytes)
+        ));
+    }
+    for path in discovery.found.iter().flat_map(|f| &f.links) {
+        let path = cx.shown_absolute(path);
+        text.push_str(&format!(
+            "Note: {path} is a symlink; name its target with --source to keep that.\n"
+        ));
+    }
+    text
+}
+
+fn where_found(cx: &Context, found: &Found) -> String {
+    let root = cx.shown_absolute(&found.source.path);
+    match (found.source.name.as_str(), found.more) {
+        ("workspace", _) if !found.source.rules.include.is_empty() => format!("{root} (its state)"),
+        (_, _) if found.source.rules.include.is_empty() => root,
+        (_, 0) => cx.shown_absolute(&found.first),
+        (_, more) => format!(
+            "{} and {} more",
+            cx.shown_absolute(&found.first),
+            count(more as u64)
+        ),
+    }
+}
+
+pub(super) fn ending(
+    cx: &Context,
+    args: &InitArgs,
+    repo: &Repository,
+    config: &Config,
+    kept: Option<&Path>,
+    done: Option<&Done>,
+) -> Result<String, Failure> {
+    let mut text = format!("Configuration: {}\n", cx.shown_absolute(&cx.places.config));
+    if let Some(kept) = kept {
+        text.push_str(&format!("The one before: {}\n", cx.shown_absolute(kept)));
+    }
+    match done {
+        Some(done) => {
+            let id = done
+                .report
+                .snapshot
+                .id
+                .prefix(&pick::ids(&repo.snapshots()?));
+            text.push_str(&backups::text(cx, &done.report, Some(&id)));
+            if done.drill_passed {
+                text.push_str(" First restore drill passed.\n");
+            } else {
+                text.push_str(
+                    "\nThe first restore drill failed: bdr verify latest --level restore\n",
+                );
+            }
+        }
+        None => text.push_str("No backup was made: bdr backup\n"),
+    }
+    text.push_str(&format!(
+        "Same without questions: {}\n",
+        equivalent(cx, args, repo, config)
+    ));
+    text.push_str("Try it: bdr guard -- rm -rf <something you like>\n");
+    Ok(text)
+}
+
+/// Returns the command that does the same without asking.
+fn equivalent(cx: &Context, args: &InitArgs, repo: &Repository, config: &Config) -> String {
+    let mut argv: Vec<OsString> = ["bdr", "init", "--yes"].map(OsString::from).to_vec();
+    if repo.location() != cx.places.default_repository {
+        argv.push("--repository".into());
+        argv.push(repo.location().into());
+    }
+    if !args.source.is_empty() {
+        // Absolute: it may be typed elsewhere.
+        for source in &config.sources {
+            argv.push("--source".into());
+            let mut pair = OsString::from(format!("{}=", source.name));
+            pair.push(&source.path);
+            argv.push(pair);
+        }
+    }
+    if args.no_backup {
+        argv.push("--no-backup".into());
+    }
+    crate::cli::guard::shell_words(&argv)
+}
+
+pub(super) fn data(
+    cx: &Context,
+    repo: &Repository,
+    config: &Config,
+    discovery: Option<&Discovery>,
+    done: Option<&Done>,
+) -> Value {
+    let mut data = serde_json::Map::new();
+    ui::json::put_name(&mut data, "config", cx.places.config.as_os_str());
+    ui::json::put_name(&mut data, "repository", repo.location().as_os_str());
+    let sources: Vec<Value> = config
+        .sources
+        .iter()
+        .map(|source| {
+            let found =
+                discovery.and_then(|d| d.found.iter().find(|f| f.source.name == source.name));
+            let rest = json!({
+                "name": source.name,
+                "criticality": source.criticality.word(),
+                "files": found.map(|f| f.files),
+                "bytes": found.map(|f| f.bytes),
+            });
+            ui::json::with_path(&source.path, rest)
+        })
+        .collect();
+    data.insert("sources".into(), sources.into());
+    data.insert(
+        "backup".into(),
+        done.map(|done| backups::data(&done.report)).into(),
+    );
+    data.insert(
+        "drill_passed".into(),
+        done.map(|done| done.drill_passed).into(),
+    );
+    Value::Object(data)
+}

@@ -1,0 +1,168 @@
+//! What `bdr restore` says.
+
+use std::ffi::OsString;
+
+use bdr::manifest::Kind;
+use bdr::monitor::size;
+use bdr::repo::snapshot::Snapshot;
+use bdr::restore::{Action, RestorePlan, RestoreReport, Step};
+use serde_json::{Value, json};
+
+use crate::cli::context::Context;
+use crate::ui::steps::{Line, View, collapse};
+use crate::ui::{self, count, plural, when};
+
+pub(super) fn heading(cx: &Context, snapshot: &Snapshot, id: &str, dry: bool) -> String {
+    let id = cx.ui.out.yellow(id);
+    let when = when::ago(cx.now, snapshot.time);
+    let label = snapshot
+        .label
+        .as_ref()
+        .map(|l| format!(", {}", bdr::path::show(l.as_ref())));
+    let trigger = snapshot.trigger.word();
+    let nothing = if dry { ", nothing written" } else { "" };
+    format!(
+        "From {id} ({when}, {trigger}{}){nothing}:\n",
+        label.unwrap_or_default()
+    )
+}
+
+pub(super) fn steps(cx: &Context, plan: &RestorePlan) -> String {
+    const SHOWN: usize = 40;
+    let mut text = String::new();
+    if plan.steps.is_empty() {
+        text.push_str("  nothing to do: everything is as it was\n");
+    }
+    let lines = collapse(&plan.steps, |step| View {
+        path: &step.path,
+        action: step.action,
+        is_dir: step.kind == Kind::Dir,
+        files: u64::from(step.kind == Kind::File),
+        bytes: step.bytes,
+    });
+    for joined in lines.iter().take(SHOWN) {
+        text.push_str(&format!(
+            "  {}\n",
+            line(cx, &plan.steps[joined.first], joined)
+        ));
+    }
+    if lines.len() > SHOWN {
+        let more = count((lines.len() - SHOWN) as u64);
+        text.push_str(&format!("  … and {more} more (all of them: --json)\n"));
+    }
+    for note in &plan.skipped {
+        text.push_str(&format!(
+            "  skip     {}   {}\n",
+            cx.shown(note.path.as_path()),
+            note.reason
+        ));
+    }
+    text
+}
+
+fn word(action: Action) -> String {
+    // The JSON name is the word.
+    let value = serde_json::to_value(action).unwrap_or_default();
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn line(cx: &Context, step: &Step, joined: &Line) -> String {
+    let path = cx.shown(&step.path);
+    let what = match (step.kind, step.old_bytes) {
+        _ if joined.steps > 1 => {
+            format!(
+                "{} in {path}   {}",
+                plural(joined.files, "file"),
+                size(joined.bytes)
+            )
+        }
+        (Kind::File, Some(old)) if step.action == Action::Replace => {
+            format!("{path}   {} ← {}", size(step.bytes), size(old))
+        }
+        (Kind::File, _) => format!("{path}   {}", size(step.bytes)),
+        (Kind::Dir, _) => format!("{path}/"),
+        (other, _) => format!("{path}   {}", other.word()),
+    };
+    format!("{:<8} {what}", word(step.action))
+}
+
+/// The command that was typed, without `--dry-run`.
+pub(super) fn same_without_dry_run(cx: &Context) -> String {
+    let argv: Vec<OsString> = cx
+        .argv()
+        .into_iter()
+        .filter(|arg| arg != "--dry-run")
+        .collect();
+    crate::cli::guard::shell_words(&argv)
+}
+
+pub(super) fn plan_data(plan: &RestorePlan, snapshot: &Snapshot) -> Value {
+    let steps: Vec<Value> = plan
+        .steps
+        .iter()
+        .map(|step| {
+            let rest = json!({
+                "action": word(step.action),
+                "kind": ui::json::kind(step.kind),
+                "bytes": step.bytes,
+                "old_bytes": step.old_bytes,
+            });
+            ui::json::with_path(&step.path, rest)
+        })
+        .collect();
+    json!({
+        "snapshot": plan.snapshot.to_string(),
+        "time": when::utc(snapshot.time),
+        "steps": steps,
+        "unchanged": plan.unchanged,
+        "skipped": ui::json::notes(&plan.skipped),
+    })
+}
+
+pub(super) fn report_data(report: &RestoreReport) -> Value {
+    json!({
+        "operation": report.operation.map(|id| id.to_string()),
+        "restored": report.restored,
+        "removed": report.removed,
+        "unchanged": report.unchanged,
+        "bytes": report.bytes,
+        "problems": ui::json::notes(&report.problems),
+        "skipped": ui::json::notes(&report.skipped),
+        "elapsed_ms": u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+pub(super) fn ending(cx: &Context, report: &RestoreReport, id: &str, elsewhere: bool) -> String {
+    let elapsed = ui::elapsed(report.elapsed);
+    let mut text = if report.restored + report.removed == 0 && report.problems.is_empty() {
+        format!("Nothing to restore: everything is as in {id}")
+    } else {
+        format!(
+            "Restored {}, {} from {id}",
+            plural(report.restored, "path"),
+            size(report.bytes)
+        )
+    };
+    if report.removed > 0 {
+        text.push_str(&format!(", removed {}", count(report.removed)));
+    }
+    if report.unchanged > 0 {
+        text.push_str(&format!(", {} unchanged", count(report.unchanged)));
+    }
+    text.push_str(&format!(", in {elapsed}."));
+    if report.operation.is_some() && !elsewhere {
+        text.push_str(&format!(" Take it back: {}", cx.ui.out.bold("bdr undo")));
+    }
+    if !report.problems.is_empty() {
+        text.push_str(" Partial (exit 3):");
+    }
+    for note in report.problems.iter().chain(&report.skipped) {
+        text.push_str(&format!(
+            "\n  {}   {}",
+            cx.shown(note.path.as_path()),
+            note.reason
+        ));
+    }
+    text.push('\n');
+    text
+}

@@ -1,0 +1,292 @@
+//! Reads TOML with a line for every mistake.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::{Config, Criticality, GuardConfig, OnFail, Source, closest, parse_size};
+use crate::error::{Error, Result};
+use crate::rules::{Matcher, Rules, check_source_name};
+
+pub(super) fn read(text: &str, file: &str, home: Option<&Path>) -> Result<Config> {
+    let reader = Reader { text, file, home };
+    let table = DeTable::parse(text).map_err(|error| {
+        let message = error
+            .message()
+            .lines()
+            .next()
+            .unwrap_or("not TOML")
+            .to_owned();
+        reader.error(error.span().unwrap_or(0..0), message, None)
+    })?;
+    reader.config(table.get_ref())
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    file: &'a str,
+    home: Option<&'a Path>,
+}
+
+type Value<'i> = Spanned<DeValue<'i>>;
+
+impl Reader<'_> {
+    fn error(&self, span: Range<usize>, message: String, hint: Option<String>) -> Error {
+        let upto = span.start.min(self.text.len());
+        let line = self.text.as_bytes()[..upto]
+            .iter()
+            .filter(|b| **b == b'\n')
+            .count()
+            + 1;
+        Error::Config {
+            path: self.file.to_owned(),
+            line,
+            message,
+            hint,
+        }
+    }
+
+    fn config(&self, table: &DeTable<'_>) -> Result<Config> {
+        self.known(table, "", &["repository", "source", "guard"])?;
+        let mut config = Config::default();
+        if let Some(value) = table.get("repository") {
+            config.repository = Some(self.path(value, "repository")?);
+        }
+        if let Some(value) = table.get("source") {
+            for (name, value) in self.table(value, "source")?.iter() {
+                config.sources.push(self.source(name, value)?);
+            }
+        }
+        if let Some(value) = table.get("guard") {
+            config.guard = self.guard(self.table(value, "guard")?)?;
+        }
+        config.sources.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(config)
+    }
+
+    fn source(
+        &self,
+        name: &Spanned<std::borrow::Cow<'_, str>>,
+        value: &Value<'_>,
+    ) -> Result<Source> {
+        let title = format!("source.{}", name.get_ref());
+        check_source_name(name.get_ref())
+            .map_err(|e| self.error(name.span(), e.to_string(), e.hint()))?;
+        let table = self.table(value, &title)?;
+        self.known(
+            table,
+            &title,
+            &["path", "include", "exclude", "rebuildable", "criticality"],
+        )?;
+        let Some(path) = table.get("path") else {
+            let hint = "add path = \"~/…\" or an absolute path".to_owned();
+            return Err(self.error(name.span(), format!("[{title}] has no `path`"), Some(hint)));
+        };
+        let mut rules = Rules::default();
+        if let Some(value) = table.get("include") {
+            rules.include = self.patterns(value, "include")?;
+        }
+        if let Some(value) = table.get("exclude") {
+            rules.exclude = self.patterns(value, "exclude")?;
+        }
+        if let Some(value) = table.get("rebuildable") {
+            rules.rebuildable = value
+                .get_ref()
+                .as_bool()
+                .ok_or_else(|| self.wrong_type(value, "rebuildable", "true or false"))?;
+        }
+        let criticality = match table.get("criticality") {
+            None => Criticality::default(),
+            Some(value) => match self.string(value, "criticality")? {
+                "irreplaceable" => Criticality::Irreplaceable,
+                "tedious" => Criticality::Tedious,
+                other => {
+                    return Err(self.no_such_word(value, other, &["irreplaceable", "tedious"]));
+                }
+            },
+        };
+        let path = self.path(path, "path")?;
+        Ok(Source {
+            name: name.get_ref().to_string(),
+            path,
+            rules,
+            criticality,
+        })
+    }
+
+    fn guard(&self, table: &DeTable<'_>) -> Result<GuardConfig> {
+        self.known(table, "guard", &["on_fail", "max_bytes", "max_files"])?;
+        let mut guard = GuardConfig::default();
+        if let Some(value) = table.get("on_fail") {
+            let word = self.string(value, "on_fail")?;
+            guard.on_fail = OnFail::parse(word)
+                .ok_or_else(|| self.no_such_word(value, word, &["block", "ask", "run"]))?;
+        }
+        if let Some(value) = table.get("max_bytes") {
+            guard.max_bytes = self.size(value, "max_bytes")?;
+        }
+        if let Some(value) = table.get("max_files") {
+            guard.max_files = self.integer(value).ok_or_else(|| {
+                self.wrong_type(value, "max_files", "a whole number, like 200_000")
+            })?;
+        }
+        Ok(guard)
+    }
+
+    /// Refuses a key that nothing reads: most are typing mistakes that would leave something unprotected.
+    fn known(&self, table: &DeTable<'_>, title: &str, keys: &[&str]) -> Result<()> {
+        let mut unknown: Vec<_> = table
+            .keys()
+            .filter(|key| !keys.contains(&key.get_ref().as_ref()))
+            .collect();
+        unknown.sort_by_key(|key| key.span().start);
+        let Some(key) = unknown.first() else {
+            return Ok(());
+        };
+        let place = if title.is_empty() {
+            String::new()
+        } else {
+            format!(" in [{title}]")
+        };
+        let hint = match closest(key.get_ref(), keys) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("known here: {}", keys.join(", ")),
+        };
+        Err(self.error(
+            key.span(),
+            format!("unknown key `{}`{place}", key.get_ref()),
+            Some(hint),
+        ))
+    }
+
+    fn wrong_type(&self, value: &Value<'_>, key: &str, wanted: &str) -> Error {
+        let found = value.get_ref().type_str();
+        self.error(
+            value.span(),
+            format!("`{key}` must be {wanted}, not {found}"),
+            None,
+        )
+    }
+
+    fn no_such_word(&self, value: &Value<'_>, word: &str, words: &[&str]) -> Error {
+        let hint = match closest(word, words) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("write one of: {}", words.join(", ")),
+        };
+        self.error(
+            value.span(),
+            format!("`{word}` is not a choice here"),
+            Some(hint),
+        )
+    }
+
+    fn table<'t, 'i>(&self, value: &'t Value<'i>, key: &str) -> Result<&'t DeTable<'i>> {
+        let hint = format!("a table [{key}]");
+        value
+            .get_ref()
+            .as_table()
+            .ok_or_else(|| self.wrong_type(value, key, &hint))
+    }
+
+    fn string<'t>(&self, value: &'t Value<'_>, key: &str) -> Result<&'t str> {
+        value
+            .get_ref()
+            .as_str()
+            .ok_or_else(|| self.wrong_type(value, key, "a string"))
+    }
+
+    fn integer(&self, value: &Value<'_>) -> Option<u64> {
+        let integer = value.get_ref().as_integer()?;
+        u64::from_str_radix(integer.as_str(), integer.radix()).ok()
+    }
+
+    fn size(&self, value: &Value<'_>, key: &str) -> Result<u64> {
+        if let Some(bytes) = self.integer(value) {
+            return Ok(bytes);
+        }
+        let Some(text) = value.get_ref().as_str() else {
+            return Err(self.wrong_type(value, key, "a size, like \"512M\""));
+        };
+        parse_size(text).map_err(|message| {
+            self.error(
+                value.span(),
+                message,
+                Some("write a size like \"512M\" or \"250G\"".into()),
+            )
+        })
+    }
+
+    fn path(&self, value: &Value<'_>, key: &str) -> Result<PathBuf> {
+        let text = self.string(value, key)?;
+        let hint = "write an absolute path, or one that begins with ~/";
+        let wrong = |message: String| self.error(value.span(), message, Some(hint.to_owned()));
+        if text.contains('\0') {
+            return Err(wrong(format!("`{key}` contains a NUL byte")));
+        }
+        let path = match (text.strip_prefix('~'), self.home) {
+            (Some(rest), Some(home)) if rest.is_empty() || rest.starts_with('/') => {
+                home.join(rest.trim_start_matches('/'))
+            }
+            (Some(""), None) => return Err(wrong("there is no home directory for `~`".to_owned())),
+            (Some(rest), None) if rest.starts_with('/') => {
+                return Err(wrong("there is no home directory for `~`".to_owned()));
+            }
+            _ => PathBuf::from(text),
+        };
+        if !path.is_absolute() {
+            return Err(wrong(format!("`{text}` is not an absolute path")));
+        }
+        if path
+            .components()
+            .any(|c| c == std::path::Component::ParentDir)
+        {
+            return Err(wrong(format!("`{text}` contains `..`")));
+        }
+        Ok(crate::path::absolute(Path::new("/"), &path))
+    }
+
+    fn patterns(&self, value: &Value<'_>, key: &str) -> Result<Vec<String>> {
+        let wanted = "a list of strings, like [\"a\", \"b/*.json\"]";
+        let list = value
+            .get_ref()
+            .as_array()
+            .ok_or_else(|| self.wrong_type(value, key, wanted))?;
+        let mut patterns = Vec::with_capacity(list.len());
+        for item in list.iter() {
+            let pattern = item.get_ref().as_str();
+            let pattern = pattern.ok_or_else(|| self.wrong_type(item, key, "a list of strings"))?;
+            let wrong = |message: String, hint: &str| {
+                Err(self.error(item.span(), message, Some(hint.to_owned())))
+            };
+            if pattern.trim_matches('/').is_empty() {
+                return wrong(format!("`{key}` has an empty pattern"), "remove it");
+            }
+            if pattern.split('/').any(|part| part == "..") {
+                return wrong(
+                    format!("the pattern `{pattern}` contains `..`"),
+                    "patterns are relative to the source's path",
+                );
+            }
+            if pattern.starts_with('~') || (key == "include" && pattern.starts_with('/')) {
+                return wrong(
+                    format!("the pattern `{pattern}` is not relative to the source's path"),
+                    "write it relative to `path`",
+                );
+            }
+            let rules = Rules {
+                include: vec![pattern.to_owned()],
+                ..Rules::default()
+            };
+            if let Err(error) = Matcher::new(&rules) {
+                return wrong(
+                    error.to_string(),
+                    "see bdr help config for what a pattern can be",
+                );
+            }
+            patterns.push(pattern.to_owned());
+        }
+        Ok(patterns)
+    }
+}

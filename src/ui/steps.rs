@@ -1,0 +1,94 @@
+//! Plans for people: a directory that comes or goes whole is one line.
+
+use std::path::Path;
+
+/// What a line needs to know of a step.
+pub(crate) struct View<'a, A> {
+    pub(crate) path: &'a Path,
+    pub(crate) action: A,
+    pub(crate) is_dir: bool,
+    /// Regular files that it stands for, and their size.
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Steps that make one line: the first, and what follows below it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// Index of the step that gives the line its path.
+    pub(crate) first: usize,
+    /// How many steps it stands for.
+    pub(crate) steps: usize,
+    /// Regular files among them.
+    pub(crate) files: u64,
+    /// Their size.
+    pub(crate) bytes: u64,
+}
+
+/// Joins steps: a directory and everything below it that has the same action and follows it.
+pub(crate) fn collapse<'a, T, A: PartialEq>(
+    steps: &'a [T],
+    view: impl Fn(&'a T) -> View<'a, A>,
+) -> Vec<Line> {
+    let mut lines: Vec<Line> = Vec::new();
+    for (i, step) in steps.iter().enumerate() {
+        let step = view(step);
+        let (files, bytes) = (step.files, step.bytes);
+        if let Some(line) = lines.last_mut() {
+            let top = view(&steps[line.first]);
+            if top.is_dir && top.action == step.action && step.path.starts_with(top.path) {
+                line.steps += 1;
+                line.files += files;
+                line.bytes += bytes;
+                continue;
+            }
+        }
+        lines.push(Line {
+            first: i,
+            steps: 1,
+            files,
+            bytes,
+        });
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_comes_back_whole_is_one_line() {
+        let steps = [
+            ("/w/a.txt", 'r', false),
+            ("/w/dir", 'r', true),
+            ("/w/dir/x", 'r', false),
+            ("/w/dir/sub", 'r', true),
+            ("/w/dir/sub/y", 'r', false),
+            ("/w/dir-2", 'r', false),
+            ("/w/e", 'c', true),
+            ("/w/e/z", 'r', false),
+        ];
+        let lines = collapse(&steps, |(path, action, is_dir)| View {
+            path: Path::new(path),
+            action: *action,
+            is_dir: *is_dir,
+            files: u64::from(!is_dir),
+            bytes: if *is_dir { 0 } else { 10 },
+        });
+        let short: Vec<_> = lines
+            .iter()
+            .map(|l| (l.first, l.steps, l.files, l.bytes))
+            .collect();
+        assert_eq!(
+            short,
+            [
+                (0, 1, 1, 10),
+                (1, 4, 2, 20),
+                (5, 1, 1, 10),
+                (6, 1, 0, 0),
+                (7, 1, 1, 10)
+            ]
+        );
+    }
+}

@@ -1,0 +1,126 @@
+//! Several bdr at once, and bdr killed at any moment.
+
+use std::sync::Arc;
+
+use bdr::monitor::NullMonitor;
+use bdr::repo::Repository;
+use bdr::storage::LocalStorage;
+use bdr::verify::{VerifyLevel, verify};
+
+use crate::backup::restore_to;
+use crate::support::{Place, assert_same, options, picture};
+
+#[test]
+fn two_writers_do_not_hurt_each_other() {
+    let place = Place::new();
+    for i in 0..50 {
+        place.write(
+            &format!("dir/{i}"),
+            format!("content {i}").repeat(20).as_bytes(),
+        );
+    }
+    place.repository();
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let place = &place;
+            scope.spawn(move || {
+                for round in 0..8 {
+                    place.write(
+                        &format!("w{writer}"),
+                        format!("{writer} {round}").as_bytes(),
+                    );
+                    let repo = place.repository();
+                    let report =
+                        bdr::backup::backup(&repo, &[place.root()], &options(), &NullMonitor)
+                            .unwrap();
+                    assert!(report.problems.is_empty(), "{:?}", report.problems);
+                }
+            });
+        }
+    });
+    let repo = place.repository();
+    let snapshots = repo.snapshots().unwrap();
+    assert_eq!(snapshots.len(), 32);
+    let report = verify(&repo, None, VerifyLevel::Full, None, &NullMonitor).unwrap();
+    assert!(report.damage.is_empty(), "{:?}", report.damage);
+    let last = place.backup(&repo);
+    let out = tempfile::tempdir().unwrap();
+    let tree = restore_to(&repo, &last.snapshot, out.path());
+    assert_same(&picture(&place.tree()), &picture(&tree), "after the race");
+}
+
+#[test]
+fn a_writer_is_not_stopped_by_readers_and_waits_for_a_sweep() {
+    let place = Place::new();
+    place.write("f", b"x");
+    let repo = place.repository();
+    place.backup(&repo);
+    let file = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(place.path("repo/lock"))
+        .unwrap();
+    let mut lock = fd_lock::RwLock::new(file);
+    let hold = lock.write().unwrap();
+    // A guard does not wait: what it writes refers to nothing older.
+    let guard = bdr::backup::BackupOptions::new(bdr::repo::snapshot::Trigger::Guard, options().now);
+    place.write("f", b"changed");
+    let report = bdr::backup::backup(&repo, &[place.root()], &guard, &NullMonitor).unwrap();
+    assert_eq!(
+        report.snapshot.kind,
+        bdr::repo::snapshot::SnapshotKind::Full
+    );
+    drop(hold);
+    place.backup(&repo);
+}
+
+#[test]
+fn kill_nine_at_random_moments_leaves_a_good_repository() {
+    let place = Place::with_repository();
+    for i in 0..200 {
+        place.write(
+            &format!("dir{}/{i}", i % 7),
+            format!("content {i} ").repeat(100).as_bytes(),
+        );
+    }
+    place.init();
+    let mut killed = 0;
+    for round in 0..25u64 {
+        place.write(
+            "dir0/changing",
+            &crate::crash::noise(200_000 + round as usize),
+        );
+        place.write(&format!("new{round}"), &[round as u8; 5_000]);
+        let mut child = place
+            .bdr(if round % 3 == 0 {
+                &["backup", "--full"]
+            } else {
+                &["backup"]
+            })
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(300 + round * 900));
+        let _ = child.kill();
+        killed += u32::from(!child.wait().unwrap().success());
+    }
+    assert!(killed > 0, "every backup was faster than the kill");
+    place.run(&["backup"], 0);
+    let storage = Arc::new(LocalStorage::new(place.store()));
+    let repo = Repository::open(storage, &place.path("elsewhere")).unwrap();
+    let report = verify(&repo, None, VerifyLevel::Full, None, &NullMonitor).unwrap();
+    assert!(report.damage.is_empty(), "{:?}", report.damage);
+    let snapshots = repo.snapshots().unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let tree = restore_to(&repo, snapshots.last().unwrap(), out.path());
+    assert_same(&picture(&place.tree()), &picture(&tree), "after the kills");
+    // What the killed left is swept.
+    repo.sweep_temporaries().unwrap();
+    assert_eq!(
+        std::fs::read_dir(place.store().join("tmp"))
+            .unwrap()
+            .count(),
+        0
+    );
+}
