@@ -89,7 +89,10 @@ impl Progress<'_> {
             other => other.to_string(),
         };
         if let Ok(mut problems) = self.problems.lock() {
-            problems.push(PathNote { path: RawName(path.into_os_string()), reason });
+            problems.push(PathNote {
+                path: RawName(path.into_os_string()),
+                reason,
+            });
         }
     }
 
@@ -120,10 +123,15 @@ pub(crate) fn apply(
     };
     let durable = matches!(licence, Licence::Saved(_));
     let open = || -> Result<Vec<Target>> {
-        work.sites.iter().map(|site| Target::open(site, fidelity)).collect()
+        work.sites
+            .iter()
+            .map(|site| Target::open(site, fidelity))
+            .collect()
     };
     let mut targets = open()?;
-    let bytes: u64 = of(work, Act::Write).filter_map(|j| Some(j.entry.as_ref()?.size)).sum();
+    let bytes: u64 = of(work, Act::Write)
+        .filter_map(|j| Some(j.entry.as_ref()?.size))
+        .sum();
     monitor.phase(Phase::Restoring, work.jobs.len() as u64, bytes);
     let progress = Progress {
         monitor,
@@ -134,9 +142,13 @@ pub(crate) fn apply(
     };
     let neutral = neutral_dirs(work, &mut targets);
     if durable {
-        let dirs: std::collections::HashSet<(usize, RepoPath)> =
-            work.jobs.iter().filter_map(|j| Some((j.site, j.path.parent()?))).collect();
-        dirs.iter().for_each(|(site, dir)| targets[*site].sweep(dir));
+        let dirs: std::collections::HashSet<(usize, RepoPath)> = work
+            .jobs
+            .iter()
+            .filter_map(|j| Some((j.site, j.path.parent()?)))
+            .collect();
+        dirs.iter()
+            .for_each(|(site, dir)| targets[*site].sweep(dir));
     }
     let mut removed = 0;
     removed += remove(work, Act::Clear, &mut targets, &progress);
@@ -170,8 +182,11 @@ pub(crate) fn apply(
     write_files(repo, work, &files, sync_each, &open, &progress)?;
 
     for job in writes(work, Kind::Symlink) {
-        let done = check(&mut targets[job.site], job)
-            .and_then(|()| job.entry.as_ref().map_or(Ok(()), |e| targets[job.site].symlink(&job.path, e)));
+        let done = check(&mut targets[job.site], job).and_then(|()| {
+            job.entry
+                .as_ref()
+                .map_or(Ok(()), |e| targets[job.site].symlink(&job.path, e))
+        });
         settle(work, job, done, &progress);
     }
     let mut reader = Reader::new(repo);
@@ -191,10 +206,15 @@ pub(crate) fn apply(
     let mut changed = std::collections::HashSet::new();
     for job in of(work, Act::Metadata).filter(|j| !is_dir(j)) {
         let target = &mut targets[job.site];
-        let again = job.seen.is_some_and(|s| s.links > 1 && !changed.insert((s.device, s.inode)));
+        let again = job
+            .seen
+            .is_some_and(|s| s.links > 1 && !changed.insert((s.device, s.inode)));
         let done = if again { Ok(()) } else { check(target, job) };
-        let done = done
-            .and_then(|()| job.entry.as_ref().map_or(Ok(()), |e| target.set_metadata(&job.path, e)));
+        let done = done.and_then(|()| {
+            job.entry
+                .as_ref()
+                .map_or(Ok(()), |e| target.set_metadata(&job.path, e))
+        });
         settle(work, job, done, &progress);
     }
     removed += remove(work, Act::Remove, &mut targets, &progress);
@@ -208,7 +228,8 @@ pub(crate) fn apply(
         }
     }
     for (site, path, stat) in neutral {
-        let entry = crate::repo::state::entry_of(path.clone(), &stat, crate::manifest::Body::default());
+        let entry =
+            crate::repo::state::entry_of(path.clone(), &stat, crate::manifest::Body::default());
         // Only its time was touched, by replacing a file in it: not worth a word if it cannot be put back.
         let _ = targets[site].set_times(&path, &entry);
     }
@@ -320,7 +341,9 @@ fn write_one(
     entry: &Entry,
     sync: bool,
 ) -> Result<()> {
-    target.write(&job.path, entry, sync, &mut |sink| reader.entry(entry, sink))
+    target.write(&job.path, entry, sync, &mut |sink| {
+        reader.entry(entry, sink)
+    })
 }
 
 fn write_files(
@@ -352,7 +375,9 @@ fn write_files(
             }
         }
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 8);
+    let threads = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .clamp(1, 8);
     if files.len() < 32 || threads == 1 {
         return run();
     }
@@ -360,8 +385,9 @@ fn write_files(
         let workers: Vec<_> = (1..threads).map(|_| scope.spawn(run)).collect();
         let mut result = run();
         for worker in workers {
-            let other =
-                worker.join().unwrap_or_else(|_| Err(Error::invalid("a worker thread failed", None)));
+            let other = worker
+                .join()
+                .unwrap_or_else(|_| Err(Error::invalid("a worker thread failed", None)));
             result = result.and(other);
         }
         result
@@ -384,8 +410,9 @@ fn sync(work: &Work, each: bool, targets: &mut [Target]) -> Result<()> {
     dirs.dedup();
     for (site, dir) in dirs {
         match targets[site].sync_dir(&dir) {
-            // Removed together with what was in it.
+            // Removed together with what was in it, or a file by now.
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(Error::Unsafe { .. }) => {}
             other => other?,
         }
     }

@@ -18,7 +18,6 @@ use crate::id::Digest;
 use crate::manifest::{Body, Entry, Flag, Kind, Listing};
 use crate::monitor::{Monitor, Phase};
 use crate::path::{RawName, RepoPath, compare, os_to_bytes, tar_name};
-use crate::repo::{Repository, hold_shared};
 use crate::repo::index::DigestSet;
 use crate::repo::pack::{Finished, TarKind, TarMeta};
 use crate::repo::snapshot::{
@@ -27,6 +26,7 @@ use crate::repo::snapshot::{
 use crate::repo::state::{
     DIRTY, IN_DELTA, Known, Mirrors, NOT_IN_BASE, Stat, State, StateBuilder, entry_of, same_stat,
 };
+use crate::repo::{Repository, hold_shared};
 use crate::rules::{Origin, Root, Rules};
 use crate::sqlite;
 use crate::walk::{Dirty, RootHandle, Scan, WalkOptions, walk};
@@ -171,7 +171,8 @@ pub(crate) fn capture(
         }
     }
     if !damaged.is_empty() {
-        runs.iter_mut().for_each(|run| mark_lost(run, &|blob| damaged.contains(blob)));
+        runs.iter_mut()
+            .for_each(|run| mark_lost(run, &|blob| damaged.contains(blob)));
     }
     for run in &mut runs {
         apply_budget(run, options)?;
@@ -179,7 +180,10 @@ pub(crate) fn capture(
     let mut problems: Vec<PathNote> = Vec::new();
     for run in &mut runs {
         for (path, error) in std::mem::take(&mut run.scan.problems) {
-            monitor.problem(&os_to_bytes(path.to_path(&run.root.path).as_os_str()), &error);
+            monitor.problem(
+                &os_to_bytes(path.to_path(&run.root.path).as_os_str()),
+                &error,
+            );
             problems.push(note(&run.root, &path, &reason_of(&error)));
         }
     }
@@ -199,13 +203,18 @@ pub(crate) fn capture(
         not_stored: runs.iter().map(|r| r.scan.not_stored).sum(),
         elapsed: started.elapsed(),
     };
-    let untouched = runs.iter().all(|r| r.scan.dirty.is_empty() && r.scan.removed.is_empty());
+    let untouched = runs
+        .iter()
+        .all(|r| r.scan.dirty.is_empty() && r.scan.removed.is_empty());
     if options.may_reuse()
         && untouched
         && problems.is_empty()
         && let Some(snapshot) = reusable(repo, &runs)?
     {
-        return Ok((report(snapshot, true, Counts::default(), problems, &runs), runs));
+        return Ok((
+            report(snapshot, true, Counts::default(), problems, &runs),
+            runs,
+        ));
     }
 
     // Read and pack.
@@ -228,7 +237,10 @@ pub(crate) fn capture(
             }
             Err(error) => {
                 let run = &runs[number];
-                monitor.problem(&os_to_bytes(path.to_path(&run.root.path).as_os_str()), &error);
+                monitor.problem(
+                    &os_to_bytes(path.to_path(&run.root.path).as_os_str()),
+                    &error,
+                );
                 problems.push(note(&run.root, &path, &reason_of(&error)));
             }
         }
@@ -247,8 +259,14 @@ pub(crate) fn capture(
     if changed_nothing && let Some(snapshot) = reusable(repo, &runs)? {
         // Racy files that turned out to be as they were: from now on they can be trusted.
         for (run, new) in runs.iter_mut().zip(pending) {
-            let mirrors = Mirrors { started: nanos(options.now), ..new.mirrors };
-            run.state = Some(new.builder.save(&run.state_path, repo.id(), &mirrors, &new.removed));
+            let mirrors = Mirrors {
+                started: nanos(options.now),
+                ..new.mirrors
+            };
+            run.state = Some(
+                new.builder
+                    .save(&run.state_path, repo.id(), &mirrors, &new.removed),
+            );
         }
         return Ok((report(snapshot, true, counts, problems, &runs), runs));
     }
@@ -303,7 +321,11 @@ pub(crate) fn capture(
         id,
         seq,
         time: options.now,
-        kind: if options.full { SnapshotKind::Full } else { SnapshotKind::Incremental },
+        kind: if options.full {
+            SnapshotKind::Full
+        } else {
+            SnapshotKind::Incremental
+        },
         trigger: options.trigger,
         label: options.label.clone(),
         tags: options.tags.clone(),
@@ -322,12 +344,17 @@ pub(crate) fn capture(
     repo.commit(&snapshot)?;
     repo.remember_packs(&packs);
     for (run, new) in runs.iter_mut().zip(pending) {
-        let mirrors =
-            Mirrors { snapshot: id, seq, started: nanos(options.now), base: new.mirrors.base };
+        let mirrors = Mirrors {
+            snapshot: id,
+            seq,
+            started: nanos(options.now),
+            base: new.mirrors.base,
+        };
         // A root that is not there has no state: nothing to compare with.
         run.state = run.scan.exists.then(|| {
             let removed = if new.base_kept { &new.removed[..] } else { &[] };
-            new.builder.save(&run.state_path, repo.id(), &mirrors, removed)
+            new.builder
+                .save(&run.state_path, repo.id(), &mirrors, removed)
         });
         if !run.scan.exists {
             let _ = crate::fsutil::remove_file(&run.state_path);
@@ -387,7 +414,9 @@ fn state_path(repo: &Repository, root: &Root) -> PathBuf {
     hasher.update(os_to_bytes(root.path.as_os_str()));
     hasher.update([0]);
     hasher.update(serde_json::to_vec(&root.rules).unwrap_or_default());
-    repo.cache().join("state").join(&Digest::finish(hasher).to_hex()[..24])
+    repo.cache()
+        .join("state")
+        .join(&Digest::finish(hasher).to_hex()[..24])
 }
 
 fn look_at(
@@ -397,61 +426,102 @@ fn look_at(
     never: &[PathBuf],
 ) -> Result<RootRun> {
     let state_path = state_path(repo, root);
-    let state = if options.full { None } else { State::load(&state_path, repo.id()) };
+    let state = if options.full {
+        None
+    } else {
+        State::load(&state_path, repo.id())
+    };
     // A state mirrors a snapshot; without it, nothing says that the contents are still there.
     let state = state.filter(|state| {
         let mirrors = state.mirrors();
         let name = format!("snapshots/{:010}-{}.json", mirrors.seq, mirrors.snapshot);
         mirrors.base.is_some() && matches!(repo.storage().size(&name), Ok(Some(_)))
     });
-    let max_files = if root.origin == Origin::Source { None } else { options.max_files };
+    let max_files = if root.origin == Origin::Source {
+        None
+    } else {
+        options.max_files
+    };
     let mut scan = walk(root, state.as_ref(), &WalkOptions { never, max_files })?;
     if scan.too_many && root.origin == Origin::Operand {
         return Err(Error::invalid(
-            format!("`{}` has more than {} files", root.path.display(), max_files.unwrap_or(0)),
+            format!(
+                "`{}` has more than {} files",
+                root.path.display(),
+                max_files.unwrap_or(0)
+            ),
             Some("name a smaller part with --path, or raise guard.max_files in the configuration"),
         ));
     }
     if scan.too_many {
-        scan = Scan { exists: false, too_many: true, ..Scan::default() };
-        scan.left_out
-            .push(LeftOut { path: RepoPath::root(), reason: "too many files".to_owned() });
+        scan = Scan {
+            exists: false,
+            too_many: true,
+            ..Scan::default()
+        };
+        scan.left_out.push(LeftOut {
+            path: RepoPath::root(),
+            reason: "too many files".to_owned(),
+        });
     }
-    let handle = if scan.exists { RootHandle::open(&root.path)? } else { None };
+    let handle = if scan.exists {
+        RootHandle::open(&root.path)?
+    } else {
+        None
+    };
     let left_out = std::mem::take(&mut scan.left_out);
-    Ok(RootRun { root: root.clone(), state, left_out, state_path, handle, scan })
+    Ok(RootRun {
+        root: root.clone(),
+        state,
+        left_out,
+        state_path,
+        handle,
+        scan,
+    })
 }
 
 /// Marks entries whose content is lost as dirty: they are stored again.
 fn mark_lost(run: &mut RootRun, is_lost: &dyn Fn(&Digest) -> bool) {
-    let (Some(state), Some(handle)) = (&run.state, &run.handle) else { return };
+    let (Some(state), Some(handle)) = (&run.state, &run.handle) else {
+        return;
+    };
     let known: HashSet<RepoPath> = run.scan.dirty.iter().map(|d| d.path.clone()).collect();
     for (path, number) in paths_of(state) {
         let entry = state.entry(number);
         let lost = entry.stat.kind == Kind::File
-            && entry.body().is_none_or(|b| b.content.is_some_and(|c| c.blobs.iter().any(is_lost)));
+            && entry
+                .body()
+                .is_none_or(|b| b.content.is_some_and(|c| c.blobs.iter().any(is_lost)));
         if lost
             && !known.contains(&path)
             && !run.scan.removed.iter().any(|r| path.starts_with(r))
             && let Ok(stat) = handle.stat(&path)
         {
             // No prior: the old content is not to be built upon.
-            run.scan.dirty.push(Dirty { path, stat, prior: None });
+            run.scan.dirty.push(Dirty {
+                path,
+                stat,
+                prior: None,
+            });
         }
     }
     run.scan.dirty.sort_by(|a, b| a.path.cmp(&b.path));
 }
 
 fn paths_of(state: &State) -> impl Iterator<Item = (RepoPath, usize)> + '_ {
-    std::iter::once((RepoPath::root(), 0)).chain(state.directories().flat_map(move |(dir, children)| {
-        let dir = RepoPath::new(dir).unwrap_or_default();
-        children.map(move |number| (dir.join(state.name(number)), number))
-    }))
+    std::iter::once((RepoPath::root(), 0)).chain(state.directories().flat_map(
+        move |(dir, children)| {
+            let dir = RepoPath::new(dir).unwrap_or_default();
+            children.map(move |number| (dir.join(state.name(number)), number))
+        },
+    ))
 }
 
 /// Keeps new content within the budget.
 fn apply_budget(run: &mut RootRun, options: &BackupOptions) -> Result<()> {
-    let Some(budget) = options.max_bytes else { return Ok(()) };
+    let Some(budget) = options.max_bytes else {
+        return Ok(());
+    };
     if run.root.origin == Origin::Source {
         return Ok(());
     }
@@ -460,7 +530,11 @@ fn apply_budget(run: &mut RootRun, options: &BackupOptions) -> Result<()> {
         return Ok(());
     }
     if run.root.origin == Origin::Operand {
-        return Err(Error::OverBudget { path: run.root.path.clone(), bytes: total, budget });
+        return Err(Error::OverBudget {
+            path: run.root.path.clone(),
+            bytes: total,
+            budget,
+        });
     }
     let mut by_size: Vec<usize> = (0..run.scan.dirty.len()).collect();
     by_size.sort_by_key(|i| std::cmp::Reverse(run.scan.dirty[*i].stat.size));
@@ -480,7 +554,10 @@ fn apply_budget(run: &mut RootRun, options: &BackupOptions) -> Result<()> {
         if out {
             left_out.push(LeftOut {
                 path: dirty.path.clone(),
-                reason: format!("over the budget ({})", crate::monitor::size(dirty.stat.size)),
+                reason: format!(
+                    "over the budget ({})",
+                    crate::monitor::size(dirty.stat.size)
+                ),
             });
             run.scan.files -= 1;
             run.scan.bytes -= dirty.stat.size;
@@ -512,7 +589,9 @@ fn reusable(repo: &Repository, runs: &[RootRun]) -> Result<Option<Snapshot>> {
         }
         last = Some((mirrors.seq, mirrors.snapshot));
     }
-    let Some((seq, id)) = last else { return Ok(None) };
+    let Some((seq, id)) = last else {
+        return Ok(None);
+    };
     let Ok(snapshot) = repo.read_snapshot(&format!("snapshots/{seq:010}-{id}.json")) else {
         return Ok(None);
     };
@@ -528,10 +607,13 @@ fn reusable(repo: &Repository, runs: &[RootRun]) -> Result<Option<Snapshot>> {
     Ok(same.then_some(snapshot))
 }
 
+/// Number of the root, path, outcome.
+type Outcome = (usize, RepoPath, Result<Captured>);
+
 struct Results {
-    /// Number of the root, path, outcome.
-    objects: Vec<(usize, RepoPath, Result<Captured>)>,
+    objects: Vec<Outcome>,
     packs: Vec<Finished>,
+    read_bytes: u64,
 }
 
 enum Task {
@@ -598,7 +680,7 @@ fn database_for(run: &RootRun, dirty: &Dirty) -> Option<RepoPath> {
         return is_database(&base).then_some(base);
     }
     // Databases consist of pages of at least 512 bytes: all other files need no look inside.
-    (dirty.stat.size >= 512 && dirty.stat.size % 512 == 0 && is_database(&dirty.path))
+    (dirty.stat.size >= 512 && dirty.stat.size.is_multiple_of(512) && is_database(&dirty.path))
         .then(|| dirty.path.clone())
 }
 
@@ -609,7 +691,11 @@ fn read_dirty<'a>(
     monitor: &dyn Monitor,
 ) -> Result<Results> {
     let (tasks, aliases) = tasks(runs);
-    let total: u64 = runs.iter().flat_map(|r| &r.scan.dirty).map(|d| d.stat.size).sum();
+    let total: u64 = runs
+        .iter()
+        .flat_map(|r| &r.scan.dirty)
+        .map(|d| d.stat.size)
+        .sum();
     monitor.phase(Phase::Storing, tasks.len() as u64, total);
     let next = AtomicUsize::new(0);
     let failed = std::sync::atomic::AtomicBool::new(false);
@@ -620,7 +706,7 @@ fn read_dirty<'a>(
             databases.map(|(i, d)| (d.path.clone(), i)).collect()
         })
         .collect();
-    let work = || -> Result<(Vec<(usize, RepoPath, Result<Captured>)>, Vec<Finished>, u64)> {
+    let work = || -> Result<Results> {
         let mut capture = Capture::new(shared);
         let mut objects = Vec::new();
         loop {
@@ -646,18 +732,28 @@ fn read_dirty<'a>(
                 monitor.advance(1, bytes);
             }
         }
-        let read = capture.read_bytes;
+        let read_bytes = capture.read_bytes;
         match capture.finish() {
-            Ok(packs) => Ok((objects, packs, read)),
+            Ok(packs) => Ok(Results {
+                objects,
+                packs,
+                read_bytes,
+            }),
             Err(error) => {
                 failed.store(true, Ordering::Relaxed);
                 Err(error)
             }
         }
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 8);
+    let threads = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .clamp(1, 8);
     // Little to do is done before another thread has started, and makes one pack instead of two.
-    let threads = if total < 1 << 20 && tasks.len() < 256 { 1 } else { threads };
+    let threads = if total < 1 << 20 && tasks.len() < 256 {
+        1
+    } else {
+        threads
+    };
     let outcomes: Vec<_> = if threads == 1 {
         vec![work()]
     } else {
@@ -665,19 +761,25 @@ fn read_dirty<'a>(
             let workers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
             let mut outcomes = vec![work()];
             for worker in workers {
-                outcomes.push(worker.join().unwrap_or_else(|_| {
-                    Err(Error::invalid("a worker thread failed", None))
-                }));
+                outcomes.push(
+                    worker
+                        .join()
+                        .unwrap_or_else(|_| Err(Error::invalid("a worker thread failed", None))),
+                );
             }
             outcomes
         })
     };
-    let mut results = Results { objects: Vec::new(), packs: Vec::new() };
+    let mut results = Results {
+        objects: Vec::new(),
+        packs: Vec::new(),
+        read_bytes: 0,
+    };
     for outcome in outcomes {
-        let (objects, packs, read) = outcome?;
-        results.objects.extend(objects);
-        results.packs.extend(packs);
-        counts.read_bytes += read;
+        let one = outcome?;
+        results.objects.extend(one.objects);
+        results.packs.extend(one.packs);
+        counts.read_bytes += one.read_bytes;
     }
     add_aliases(runs, &aliases, &mut results);
     Ok(results)
@@ -689,7 +791,7 @@ fn one_task<'a>(
     runs: &'a [RootRun],
     numbers: &[HashMap<RepoPath, usize>],
     task: &Task,
-    objects: &mut Vec<(usize, RepoPath, Result<Captured>)>,
+    objects: &mut Vec<Outcome>,
 ) -> Result<()> {
     /// Errors of the repository end the backup; those of one file do not.
     fn sort(result: Result<Captured>) -> Result<Result<Captured>> {
@@ -703,7 +805,9 @@ fn one_task<'a>(
     match task {
         Task::One(number, i) => {
             let run = &runs[*number];
-            let Some(handle) = &run.handle else { return Ok(()) };
+            let Some(handle) = &run.handle else {
+                return Ok(());
+            };
             let dirty = &run.scan.dirty[*i];
             let prior = known(run, dirty.prior);
             let result = capture.object(&run.root.name, handle, &dirty.path, prior);
@@ -711,7 +815,9 @@ fn one_task<'a>(
         }
         Task::Database(number, base) => {
             let run = &runs[*number];
-            let Some(handle) = &run.handle else { return Ok(()) };
+            let Some(handle) = &run.handle else {
+                return Ok(());
+            };
             let prior = |path: &RepoPath| -> Option<(Known<'a>, bool)> {
                 // Dirty ones carry their number; others are looked up, and trusted.
                 if let Some(i) = numbers[*number].get(path) {
@@ -725,8 +831,11 @@ fn one_task<'a>(
             };
             let scratch = shared.repo.cache().join("scratch");
             match capture.database(&run.root.name, handle, base, &prior, &scratch) {
-                Ok(captured) => objects
-                    .extend(captured.into_iter().map(|one| (*number, one.path.clone(), Ok(one)))),
+                Ok(captured) => objects.extend(
+                    captured
+                        .into_iter()
+                        .map(|one| (*number, one.path.clone(), Ok(one))),
+                ),
                 Err(error) => objects.push((*number, base.clone(), sort(Err(error))?)),
             }
         }
@@ -748,11 +857,17 @@ fn add_aliases(runs: &[RootRun], aliases: &[(usize, usize, usize)], results: &mu
         .iter()
         .filter_map(|(number, path, result)| {
             let one = result.as_ref().ok()?;
-            Some(((*number, path.clone()), (one.body.clone(), one.stat, one.flags, one.gone)))
+            Some((
+                (*number, path.clone()),
+                (one.body.clone(), one.stat, one.flags, one.gone),
+            ))
         })
         .collect();
     for (number, i, first) in aliases {
-        let (dirty, first) = (&runs[*number].scan.dirty[*i], &runs[*number].scan.dirty[*first]);
+        let (dirty, first) = (
+            &runs[*number].scan.dirty[*i],
+            &runs[*number].scan.dirty[*first],
+        );
         if let Some((body, stat, flags, gone)) = firsts.get(&(*number, first.path.clone())) {
             let one = Captured {
                 path: dirty.path.clone(),
@@ -768,7 +883,9 @@ fn add_aliases(runs: &[RootRun], aliases: &[(usize, usize, usize)], results: &mu
                 dirty.path.to_path(&runs[*number].root.path),
                 std::io::Error::other("another name of the same file could not be read"),
             );
-            results.objects.push((*number, dirty.path.clone(), Err(error)));
+            results
+                .objects
+                .push((*number, dirty.path.clone(), Err(error)));
         }
     }
 }
@@ -823,15 +940,21 @@ fn rebuild(
     };
     let state = run.state.as_ref().filter(|_| !full);
     let removed: HashSet<&RepoPath> = run.scan.removed.iter().collect();
-    let parents: HashSet<RepoPath> =
-        run.scan.removed.iter().filter_map(RepoPath::parent).collect();
+    let parents: HashSet<RepoPath> = run
+        .scan
+        .removed
+        .iter()
+        .filter_map(RepoPath::parent)
+        .collect();
 
     // What stays of the state, in its order.
     let mut old: Vec<(RepoPath, usize)> = Vec::new();
     let mut gone_below: Option<RepoPath> = None;
     if let Some(state) = state.filter(|_| !removed.contains(&RepoPath::root())) {
         for (dir, children) in state.directories() {
-            let Ok(dir) = RepoPath::new(dir) else { continue };
+            let Ok(dir) = RepoPath::new(dir) else {
+                continue;
+            };
             if gone_below.as_ref().is_some_and(|g| dir.starts_with(g)) {
                 continue;
             }
@@ -906,7 +1029,11 @@ fn rebuild(
         let prior = (order != std::cmp::Ordering::Greater)
             .then(|| state.map(|s| s.entry(old[i].1)))
             .flatten();
-        let path = if order == std::cmp::Ordering::Greater { &new[j].path } else { &old[i].0 };
+        let path = if order == std::cmp::Ordering::Greater {
+            &new[j].path
+        } else {
+            &old[i].0
+        };
         let one = (order != std::cmp::Ordering::Less).then(|| new[j]);
         let mut enter = |builder: &mut StateBuilder| {
             let parent = path.parent().unwrap_or_default();
@@ -972,7 +1099,12 @@ fn rebuild(
     gone.dedup();
     changed.sort_by(|a, b| a.path.cmp(&b.path));
     let mirrors = state.map_or(
-        Mirrors { snapshot: crate::id::Id::from_u128(0), seq: 0, started: 0, base: None },
+        Mirrors {
+            snapshot: crate::id::Id::from_u128(0),
+            seq: 0,
+            started: 0,
+            base: None,
+        },
         State::mirrors,
     );
     // A delta that has grown makes every record long; a key frame is long once. The square root balances the two.
@@ -985,7 +1117,8 @@ fn rebuild(
         let mut entries = std::mem::take(&mut changed);
         if let Some(state) = state {
             entries.extend(
-                kept.into_iter().filter_map(|(path, number)| state.entry(number).to_entry(path)),
+                kept.into_iter()
+                    .filter_map(|(path, number)| state.entry(number).to_entry(path)),
             );
             if root_entry.is_none() {
                 entries.extend(root_known);
@@ -1007,7 +1140,11 @@ fn rebuild(
 }
 
 fn body_json(body: &Body) -> Vec<u8> {
-    if *body == Body::default() { Vec::new() } else { body.to_json() }
+    if *body == Body::default() {
+        Vec::new()
+    } else {
+        body.to_json()
+    }
 }
 
 /// Writes the pack of what has no data of its own: extracted last, it gives directories their modes and times.
@@ -1046,7 +1183,12 @@ fn write_tree(
                 firsts.entry(link).or_insert(path);
             }
             let (mode, mtime) = (one.stat.mode, one.stat.mtime);
-            capture.tree_entry(&TarMeta { name: &name, kind, mode, mtime })?;
+            capture.tree_entry(&TarMeta {
+                name: &name,
+                kind,
+                mode,
+                mtime,
+            })?;
         }
     }
     capture.finish()
@@ -1082,16 +1224,25 @@ pub(crate) fn digest_of(file: &mut std::fs::File) -> Option<Digest> {
 
 /// Returns true if what the state says of a file that looks untouched still holds, by reading it.
 pub(crate) fn is_same_content(handle: &RootHandle, path: &RepoPath, known: &Known<'_>) -> bool {
-    let Some(body) = known.body() else { return false };
+    let Some(body) = known.body() else {
+        return false;
+    };
     if body.flags.contains(&Flag::Online) {
         return true;
     }
     match known.stat.kind {
-        Kind::Symlink => handle.read_link(path).is_ok_and(|target| target == body.target),
+        Kind::Symlink => handle
+            .read_link(path)
+            .is_ok_and(|target| target == body.target),
         Kind::File => {
-            let Ok(mut file) = handle.open_file(path) else { return false };
-            let Some(digest) = digest_of(&mut file) else { return false };
-            body.content.map_or_else(|| digest == Digest::of(b""), |c| c.digest == digest)
+            let Ok(mut file) = handle.open_file(path) else {
+                return false;
+            };
+            let Some(digest) = digest_of(&mut file) else {
+                return false;
+            };
+            body.content
+                .map_or_else(|| digest == Digest::of(b""), |c| c.digest == digest)
         }
         _ => true,
     }
@@ -1100,15 +1251,25 @@ pub(crate) fn is_same_content(handle: &RootHandle, path: &RepoPath, known: &Know
 impl RootRun {
     /// Walks again and returns what differs from the snapshot.
     pub(crate) fn look_again(&self, never: &[PathBuf]) -> Result<(Scan, Option<RootHandle>)> {
-        let options = WalkOptions { never, max_files: None };
+        let options = WalkOptions {
+            never,
+            max_files: None,
+        };
         let mut scan = walk(&self.root, self.state.as_ref(), &options)?;
-        let handle = if scan.exists { RootHandle::open(&self.root.path)? } else { None };
+        let handle = if scan.exists {
+            RootHandle::open(&self.root.path)?
+        } else {
+            None
+        };
         // Objects that only may have changed, because they were written just before the snapshot.
         if let (Some(state), Some(handle)) = (&self.state, &handle) {
             scan.dirty.retain(|dirty| {
-                let Some(number) = dirty.prior else { return true };
+                let Some(number) = dirty.prior else {
+                    return true;
+                };
                 let known = state.entry(number as usize);
-                !same_stat(&known.stat, &dirty.stat) || !is_same_content(handle, &dirty.path, &known)
+                !same_stat(&known.stat, &dirty.stat)
+                    || !is_same_content(handle, &dirty.path, &known)
             });
         }
         let is_out = |path: &RepoPath| self.left_out.iter().any(|l| path.starts_with(&l.path));
@@ -1119,10 +1280,14 @@ impl RootRun {
 
     /// Returns how many files and bytes of the snapshot lie at or below a path.
     pub(crate) fn weigh(&self, path: &RepoPath) -> (u64, u64) {
-        let Some(state) = &self.state else { return (0, 0) };
+        let Some(state) = &self.state else {
+            return (0, 0);
+        };
         let (mut files, mut bytes) = (0, 0);
         for (dir, children) in state.directories() {
-            let Ok(dir) = RepoPath::new(dir) else { continue };
+            let Ok(dir) = RepoPath::new(dir) else {
+                continue;
+            };
             let inside = dir.starts_with(path);
             if !inside && path.parent().as_ref() != Some(&dir) {
                 continue;

@@ -99,14 +99,25 @@ impl<'a> Capture<'a> {
         };
         let body = match stat.kind {
             Kind::File => return self.file(root, handle, path, prior),
-            Kind::Dir => Body { xattrs: handle.dir_xattrs(path), ..Body::default() },
+            Kind::Dir => Body {
+                xattrs: handle.dir_xattrs(path),
+                ..Body::default()
+            },
             Kind::Symlink => Body {
-                target: handle.read_link(path).context("read", handle.absolute(path))?,
+                target: handle
+                    .read_link(path)
+                    .context("read", handle.absolute(path))?,
                 ..Body::default()
             },
             _ => Body::default(),
         };
-        Ok(Captured { path: path.clone(), stat, body, flags: 0, gone: false })
+        Ok(Captured {
+            path: path.clone(),
+            stat,
+            body,
+            flags: 0,
+            gone: false,
+        })
     }
 
     fn file(
@@ -121,7 +132,9 @@ impl<'a> Capture<'a> {
             let last = attempt == ATTEMPTS;
             let file = match handle.open_file(path) {
                 Ok(file) => file,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(gone(path)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    return Ok(gone(path));
+                }
                 Err(error) => return Err(error).context("read", absolute),
             };
             let before = RootHandle::stat_file(&file).context("read", &absolute)?;
@@ -149,7 +162,9 @@ impl<'a> Capture<'a> {
                         xattrs: RootHandle::xattrs(&file),
                         ..Body::default()
                     };
-                    if self.buffer.last().is_some_and(|b| *b != b'\n') && path.name().ends_with(b".jsonl") {
+                    if self.buffer.last().is_some_and(|b| *b != b'\n')
+                        && path.name().ends_with(b".jsonl")
+                    {
                         body.flags.push(Flag::Torn);
                     }
                     if !steady {
@@ -157,12 +172,22 @@ impl<'a> Capture<'a> {
                     }
                     let flags = if steady { 0 } else { DIRTY };
                     let stat = Stat { size, ..before };
-                    return Ok(Captured { path: path.clone(), stat, body, flags, gone: false });
+                    return Ok(Captured {
+                        path: path.clone(),
+                        stat,
+                        body,
+                        flags,
+                        gone: false,
+                    });
                 }
                 _ => std::thread::sleep(Duration::from_millis(u64::from(attempt * attempt) * 3)),
             }
         }
-        Err(Error::io("read", absolute, std::io::Error::other("it keeps shrinking while it is read")))
+        Err(Error::io(
+            "read",
+            absolute,
+            std::io::Error::other("it keeps shrinking while it is read"),
+        ))
     }
 
     /// Reads and stores the content of an open file; returns it and its size, or `None` if the file was shorter than it said.
@@ -184,11 +209,24 @@ impl<'a> Capture<'a> {
         let old = prior
             .filter(|known| known.stat.kind == Kind::File)
             .and_then(|known| Some((known.body()?.content?, known.stat.size)))
-            .filter(|(content, _)| content.blobs.iter().all(|b| !self.shared.damaged.contains(b)));
+            .filter(|(content, _)| {
+                content
+                    .blobs
+                    .iter()
+                    .all(|b| !self.shared.damaged.contains(b))
+            });
         let name = format!("files/{root}/{}", tar_name(path.as_bytes()));
-        let name = if path.is_root() { format!("files/{root}") } else { name };
-        let meta =
-            TarMeta { name: &name, kind: TarKind::File, mode: stat.mode, mtime: stat.mtime };
+        let name = if path.is_root() {
+            format!("files/{root}")
+        } else {
+            name
+        };
+        let meta = TarMeta {
+            name: &name,
+            kind: TarKind::File,
+            mode: stat.mode,
+            mtime: stat.mtime,
+        };
         if stat.size > MEMORY_BYTES {
             return self.large(file, stat, &meta, old);
         }
@@ -250,7 +288,7 @@ impl<'a> Capture<'a> {
         {
             let pieces = if appended {
                 Some(delta::append(old_size, size))
-            } else if old_size <= MEMORY_BYTES && old_size >= delta::MIN_BYTES {
+            } else if (delta::MIN_BYTES..=MEMORY_BYTES).contains(&old_size) {
                 // An old copy that cannot be read any more is no reason to fail: the new one is stored whole.
                 let old_bytes = self.reader.to_vec(&content, old_size).ok();
                 old_bytes.and_then(|old_bytes| delta::compare(&old_bytes, bytes))
@@ -265,7 +303,9 @@ impl<'a> Capture<'a> {
                     .collect()
             };
             let patched = pieces.and_then(|pieces| {
-                delta::patched(&content, &pieces, digest, |ranges| Digest::of(&gather(ranges)))
+                delta::patched(&content, &pieces, digest, |ranges| {
+                    Digest::of(&gather(ranges))
+                })
             });
             if let Some(patched) = patched {
                 self.patch(meta, &gather(&patched.patch))?;
@@ -285,7 +325,14 @@ impl<'a> Capture<'a> {
             return Ok(());
         }
         let name = format!("blobs/{}", digest.to_hex());
-        self.admit(&TarMeta { name: &name, ..*meta }, bytes, digest)
+        self.admit(
+            &TarMeta {
+                name: &name,
+                ..*meta
+            },
+            bytes,
+            digest,
+        )
     }
 
     /// Stores a file that is too large for memory.
@@ -310,7 +357,10 @@ impl<'a> Capture<'a> {
         let mut left = stat.size;
         self.buffer.resize(256 * 1024, 0);
         while left > 0 {
-            let want = self.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let want = self
+                .buffer
+                .len()
+                .min(usize::try_from(left).unwrap_or(usize::MAX));
             let read = file.read(&mut self.buffer[..want]);
             let n = match read {
                 Ok(n) => n,
@@ -368,8 +418,12 @@ impl<'a> Capture<'a> {
                     fresh.extend_from_slice(&new[from..to]);
                 }
                 match (pieces.last_mut(), piece) {
-                    (Some(Piece::Old(last)), Piece::Old(next)) if last.end == next.start => last.end = next.end,
-                    (Some(Piece::New(last)), Piece::New(next)) if last.end == next.start => last.end = next.end,
+                    (Some(Piece::Old(last)), Piece::Old(next)) if last.end == next.start => {
+                        last.end = next.end
+                    }
+                    (Some(Piece::New(last)), Piece::New(next)) if last.end == next.start => {
+                        last.end = next.end
+                    }
                     (_, piece) => pieces.push(piece),
                 }
             }
@@ -412,7 +466,8 @@ impl<'a> Capture<'a> {
         let _ = old_size;
         // What the old content does not have.
         while at < stat.size {
-            let n = fill(&mut window, new, step.min(stat.size - at)).map_err(|e| Error::io("read", meta.name, e))?;
+            let n = fill(&mut window, new, step.min(stat.size - at))
+                .map_err(|e| Error::io("read", meta.name, e))?;
             if n == 0 {
                 return Ok(None);
             }
@@ -428,7 +483,8 @@ impl<'a> Capture<'a> {
         self.read_bytes += at;
         let digest = Digest::finish(hasher);
         self.buffer.clear();
-        self.buffer.extend_from_slice(&window[window.len().saturating_sub(1)..]);
+        self.buffer
+            .extend_from_slice(&window[window.len().saturating_sub(1)..]);
         if digest == old.digest {
             return Ok(Some(old.clone()));
         }
@@ -477,8 +533,12 @@ impl<'a> Capture<'a> {
         }
         let index = self.shared.repo.index();
         for location in index.copies(digest) {
-            let Some(pack) = index.pack(location.pack) else { continue };
-            let Ok(mut present) = self.shared.present.lock() else { continue };
+            let Some(pack) = index.pack(location.pack) else {
+                continue;
+            };
+            let Ok(mut present) = self.shared.present.lock() else {
+                continue;
+            };
             let there = match present.get(&pack.pack.id) {
                 Some(there) => *there,
                 None => {
@@ -514,7 +574,11 @@ impl<'a> Capture<'a> {
         scratch: &Path,
     ) -> Result<Vec<Captured>> {
         let members: Vec<RepoPath> = std::iter::once(base.clone())
-            .chain(sqlite::COMPANIONS.iter().map(|suffix| companion(base, suffix)))
+            .chain(
+                sqlite::COMPANIONS
+                    .iter()
+                    .map(|suffix| companion(base, suffix)),
+            )
             .collect();
         let look = |handle: &RootHandle| -> Vec<Option<Stat>> {
             members.iter().map(|path| handle.stat(path).ok()).collect()
@@ -557,36 +621,46 @@ impl<'a> Capture<'a> {
         scratch: &Path,
     ) -> Result<Vec<Captured>> {
         let absolute = handle.absolute(base);
-        let copy = match sqlite::copy_online(&absolute, scratch) {
-            Ok(copy) => copy,
+        let Ok(copy) = sqlite::copy_online(&absolute, scratch) else {
             // Not a database SQLite can read (encrypted, damaged): as it was read, flagged.
-            Err(_) => {
-                let mut captured = Vec::new();
-                for path in members {
-                    let known = prior(path).map(|(known, _)| known);
-                    let mut one = self.object(root, handle, path, known)?;
-                    if !one.body.flags.contains(&Flag::Unstable) && one.stat.kind == Kind::File {
-                        one.body.flags.push(Flag::Unstable);
-                    }
-                    one.flags |= DIRTY;
-                    captured.push(one);
+            let mut captured = Vec::new();
+            for path in members {
+                let known = prior(path).map(|(known, _)| known);
+                let mut one = self.object(root, handle, path, known)?;
+                if !one.body.flags.contains(&Flag::Unstable) && one.stat.kind == Kind::File {
+                    one.body.flags.push(Flag::Unstable);
                 }
-                return Ok(captured);
+                one.flags |= DIRTY;
+                captured.push(one);
             }
+            return Ok(captured);
         };
         let live = handle.stat(base).context("read", &absolute)?;
         let (content, size) = {
             let file = File::open(copy.path()).context("read", copy.path())?;
             let stat = RootHandle::stat_file(&file).context("read", copy.path())?;
-            let stat = Stat { mode: live.mode, mtime: live.mtime, ..stat };
+            let stat = Stat {
+                mode: live.mode,
+                mtime: live.mtime,
+                ..stat
+            };
             let known = prior(base).map(|(known, _)| known);
             self.content(root, base, &file, &stat, known.as_ref(), true)?
                 .ok_or_else(|| Error::damaged("a database copy", "it changed while it was read"))?
         };
-        let body = Body { content, flags: vec![Flag::Online], ..Body::default() };
+        let body = Body {
+            content,
+            flags: vec![Flag::Online],
+            ..Body::default()
+        };
         let stat = Stat { size, ..live };
-        let mut captured =
-            vec![Captured { path: base.clone(), stat, body, flags: DIRTY, gone: false }];
+        let mut captured = vec![Captured {
+            path: base.clone(),
+            stat,
+            body,
+            flags: DIRTY,
+            gone: false,
+        }];
         captured.extend(members[1..].iter().map(gone));
         Ok(captured)
     }
@@ -611,9 +685,19 @@ fn gone(path: &RepoPath) -> Captured {
         device: 0,
         links: 0,
     };
-    Captured { path: path.clone(), stat, body: Body::default(), flags: 0, gone: true }
+    Captured {
+        path: path.clone(),
+        stat,
+        body: Body::default(),
+        flags: 0,
+        gone: true,
+    }
 }
 
 fn link_group(stat: &Stat) -> String {
-    if stat.links > 1 { format!("{}:{}", stat.device, stat.inode) } else { String::new() }
+    if stat.links > 1 {
+        format!("{}:{}", stat.device, stat.inode)
+    } else {
+        String::new()
+    }
 }

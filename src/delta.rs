@@ -30,7 +30,16 @@ fn length(range: &Range<u64>) -> u64 {
 
 /// Returns how many bytes of `pieces` are new.
 pub fn new_bytes(pieces: &[Piece]) -> u64 {
-    pieces.iter().map(|p| if let Piece::New(range) = p { length(range) } else { 0 }).sum()
+    pieces
+        .iter()
+        .map(|p| {
+            if let Piece::New(range) = p {
+                length(range)
+            } else {
+                0
+            }
+        })
+        .sum()
 }
 
 /// Returns true if `pieces` are worth storing instead of all `size` bytes.
@@ -66,7 +75,12 @@ pub fn middle(old: &[u8], new: &[u8]) -> Vec<Piece> {
     let prefix = common(old, new, most);
     let suffix = {
         let rest = most - prefix;
-        old.iter().rev().zip(new.iter().rev()).take(rest).take_while(|(a, b)| a == b).count()
+        old.iter()
+            .rev()
+            .zip(new.iter().rev())
+            .take(rest)
+            .take_while(|(a, b)| a == b)
+            .count()
     };
     let (prefix, suffix) = (prefix as u64, suffix as u64);
     let (old_size, new_size) = (old.len() as u64, new.len() as u64);
@@ -88,7 +102,11 @@ fn common(a: &[u8], b: &[u8], most: usize) -> usize {
     while at + 4096 <= most && a[at..at + 4096] == b[at..at + 4096] {
         at += 4096;
     }
-    at + a[at..most].iter().zip(&b[at..most]).take_while(|(x, y)| x == y).count()
+    at + a[at..most]
+        .iter()
+        .zip(&b[at..most])
+        .take_while(|(x, y)| x == y)
+        .count()
 }
 
 /// Returns the better of the two ways to say `new` in terms of `old`, if one is worth it.
@@ -99,8 +117,11 @@ pub fn compare(old: &[u8], new: &[u8]) -> Option<Vec<Piece>> {
         pages(old, new, 0, &mut by_page);
     }
     let cost = |pieces: &[Piece]| new_bytes(pieces) + 64 * pieces.len() as u64;
-    let best =
-        if by_page.is_empty() || cost(&middle) <= cost(&by_page) { middle } else { by_page };
+    let best = if by_page.is_empty() || cost(&middle) <= cost(&by_page) {
+        middle
+    } else {
+        by_page
+    };
     is_worth(&best, new.len() as u64).then_some(best)
 }
 
@@ -163,7 +184,10 @@ pub fn patched(
         }
     }
     let used = |runs: &[Run]| {
-        let mut blobs: Vec<u32> = runs.iter().filter_map(|(from, _)| Some((*from)?.0)).collect();
+        let mut blobs: Vec<u32> = runs
+            .iter()
+            .filter_map(|(from, _)| Some((*from)?.0))
+            .collect();
         blobs.sort_unstable();
         blobs.dedup();
         blobs
@@ -175,15 +199,22 @@ pub fn patched(
                 given[*blob as usize] += length(range);
             }
         }
-        let largest = given.iter().enumerate().max_by_key(|(_, n)| **n).map(|(i, _)| i as u32);
+        let largest = given
+            .iter()
+            .enumerate()
+            .max_by_key(|(_, n)| **n)
+            .map(|(i, _)| i as u32);
         for (from, _) in &mut runs {
             if from.is_some_and(|(blob, _)| Some(blob) != largest) {
                 *from = None;
             }
         }
     }
-    let patch: Vec<Range<u64>> =
-        runs.iter().filter(|(from, _)| from.is_none()).map(|(_, range)| range.clone()).collect();
+    let patch: Vec<Range<u64>> = runs
+        .iter()
+        .filter(|(from, _)| from.is_none())
+        .map(|(_, range)| range.clone())
+        .collect();
     let patch_bytes: u64 = patch.iter().map(length).sum();
     if patch_bytes + 64 * runs.len() as u64 > size / 2 || runs.len() > 4 * MAX_EXTENTS {
         return None;
@@ -198,9 +229,10 @@ pub fn patched(
     let mut in_patch = 0;
     for (from, range) in runs {
         let (blob, offset) = match from {
-            Some((blob, offset)) => {
-                (kept.iter().position(|k| *k == blob).unwrap_or_default() as u32, offset)
-            }
+            Some((blob, offset)) => (
+                kept.iter().position(|k| *k == blob).unwrap_or_default() as u32,
+                offset,
+            ),
             None => {
                 let offset = in_patch;
                 in_patch += length(&range);
@@ -212,7 +244,14 @@ pub fn patched(
             _ => extents.push(Extent(blob, offset, length(&range))),
         }
     }
-    Some(Patched { content: Content { digest, blobs, extents }, patch })
+    Some(Patched {
+        content: Content {
+            digest,
+            blobs,
+            extents,
+        },
+        patch,
+    })
 }
 
 #[cfg(test)]
@@ -261,7 +300,10 @@ mod tests {
             };
             let digest = Digest::of(&bytes);
             let patch_of = |ranges: &[Range<u64>]| -> Vec<u8> {
-                ranges.iter().flat_map(|r| bytes[r.start as usize..r.end as usize].to_vec()).collect()
+                ranges
+                    .iter()
+                    .flat_map(|r| bytes[r.start as usize..r.end as usize].to_vec())
+                    .collect()
             };
             match patched(&content, &pieces, digest, |r| Digest::of(&patch_of(r))) {
                 Some(new) => {

@@ -67,7 +67,9 @@ pub enum Error {
         reason: String,
     },
     /// The repository was written by a newer bdr.
-    #[error("the repository has format version {version}; this bdr reads version {supported}{features}")]
+    #[error(
+        "the repository has format version {version}; this bdr reads version {supported}{features}"
+    )]
     NewerFormat {
         /// Its version.
         version: u64,
@@ -190,22 +192,36 @@ pub enum Error {
 impl Error {
     /// Makes an [`Error::Io`].
     pub fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
-        Self::Io { action, path: path.into(), source }
+        Self::Io {
+            action,
+            path: path.into(),
+            source,
+        }
     }
 
     /// Makes an [`Error::Storage`].
     pub fn storage(action: &'static str, name: impl Into<String>, source: io::Error) -> Self {
-        Self::Storage { action, name: name.into(), source }
+        Self::Storage {
+            action,
+            name: name.into(),
+            source,
+        }
     }
 
     /// Makes an [`Error::Damaged`].
     pub fn damaged(name: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Damaged { name: name.into(), reason: reason.into() }
+        Self::Damaged {
+            name: name.into(),
+            reason: reason.into(),
+        }
     }
 
     /// Makes an [`Error::Invalid`].
     pub fn invalid(message: impl Into<String>, hint: Option<&str>) -> Self {
-        Self::Invalid { message: message.into(), hint: hint.map(str::to_owned) }
+        Self::Invalid {
+            message: message.into(),
+            hint: hint.map(str::to_owned),
+        }
     }
 
     /// Returns who can do something about it.
@@ -282,7 +298,10 @@ impl Error {
             Self::Config { hint, .. } | Self::Invalid { hint, .. } => hint.clone(),
             Self::Busy { .. } => Some("try again when the other bdr has finished".to_owned()),
             Self::Io { path, source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Some(format!("check the owner and mode: ls -ld '{}'", path.display()))
+                Some(format!(
+                    "check the owner and mode: ls -ld '{}'",
+                    path.display()
+                ))
             }
             Self::Storage { source, .. } | Self::Io { source, .. }
                 if source.kind() == io::ErrorKind::StorageFull =>
@@ -290,9 +309,10 @@ impl Error {
                 Some("free some space, then run the same command again".to_owned())
             }
             Self::Storage { .. } => Some("bdr doctor".to_owned()),
-            Self::WouldDeleteRepository { .. } => {
-                Some("name what is to go, or move the repository first: bdr config path --repository".to_owned())
-            }
+            Self::WouldDeleteRepository { .. } => Some(
+                "name what is to go, or move the repository first: bdr config path --repository"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }

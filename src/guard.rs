@@ -77,10 +77,40 @@ pub struct PlannedRoot {
 
 /// Commands that only read, whatever their arguments: they run at once.
 const READ_ONLY: [&str; 34] = [
-    "[", "basename", "cat", "cksum", "cmp", "dirname", "du", "df", "echo", "egrep", "false",
-    "fgrep", "file", "grep", "groups", "head", "hexdump", "id", "ls", "md5sum", "nproc", "printf",
-    "pwd", "readlink", "realpath", "sha256sum", "stat", "tail", "test", "true", "uname", "wc",
-    "which", "whoami",
+    "[",
+    "basename",
+    "cat",
+    "cksum",
+    "cmp",
+    "dirname",
+    "du",
+    "df",
+    "echo",
+    "egrep",
+    "false",
+    "fgrep",
+    "file",
+    "grep",
+    "groups",
+    "head",
+    "hexdump",
+    "id",
+    "ls",
+    "md5sum",
+    "nproc",
+    "printf",
+    "pwd",
+    "readlink",
+    "realpath",
+    "sha256sum",
+    "stat",
+    "tail",
+    "test",
+    "true",
+    "uname",
+    "wc",
+    "which",
+    "whoami",
 ];
 
 /// Commands that remove or move what they name.
@@ -88,7 +118,9 @@ const REMOVERS: [&str; 7] = ["rm", "rmdir", "mv", "shred", "unlink", "trash", "t
 
 /// Returns true if the command is known to change nothing. Unknown is not safe.
 pub fn is_read_only(argv: &[OsString]) -> bool {
-    let Some(name) = argv.first().and_then(|a| a.to_str()) else { return false };
+    let Some(name) = argv.first().and_then(|a| a.to_str()) else {
+        return false;
+    };
     READ_ONLY.contains(&name)
 }
 
@@ -123,7 +155,10 @@ fn operands(argv: &[OsString], cwd: &Path) -> Vec<PathBuf> {
 
 /// Returns the path with its directory free of symlinks; the last component is not followed, as `rm` and `mv` do not.
 fn canonical_parent(path: &Path) -> PathBuf {
-    match (path.parent().and_then(|p| p.canonicalize().ok()), path.file_name()) {
+    match (
+        path.parent().and_then(|p| p.canonicalize().ok()),
+        path.file_name(),
+    ) {
         (Some(parent), Some(name)) => parent.join(name),
         _ => path.to_path_buf(),
     }
@@ -142,7 +177,11 @@ pub fn capture_roots(
     repository: &Path,
 ) -> Result<Vec<Root>> {
     let operands = operands(argv, cwd);
-    let name = argv.first().map(Path::new).and_then(Path::file_name).and_then(OsStr::to_str);
+    let name = argv
+        .first()
+        .map(Path::new)
+        .and_then(Path::file_name)
+        .and_then(OsStr::to_str);
     if name.is_some_and(|name| REMOVERS.contains(&name)) {
         let repository = canonical_parent(repository);
         if operands.iter().any(|path| repository.starts_with(path)) {
@@ -170,17 +209,20 @@ pub fn capture_roots(
 
 /// Programs and devices that commands name without meaning to change them.
 fn is_system(path: &Path) -> bool {
-    ["/dev", "/proc", "/sys", "/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc"]
-        .iter()
-        .any(|system| path.starts_with(system))
+    [
+        "/dev", "/proc", "/sys", "/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc",
+    ]
+    .iter()
+    .any(|system| path.starts_with(system))
 }
 
 /// Returns the work tree around `cwd`, or `cwd`; nothing if that would be HOME or more.
 fn workspace(cwd: &Path, home: Option<&Path>) -> Option<PathBuf> {
     let cwd = cwd.canonicalize().ok()?;
     let home = home.and_then(|home| home.canonicalize().ok());
-    let too_much =
-        |path: &Path| path.parent().is_none() || home.as_ref().is_some_and(|home| home.starts_with(path));
+    let too_much = |path: &Path| {
+        path.parent().is_none() || home.as_ref().is_some_and(|home| home.starts_with(path))
+    };
     let ceilings: Vec<&Path> = home.iter().map(PathBuf::as_path).collect();
     let found = git2::Repository::open_ext(&cwd, git2::RepositoryOpenFlags::empty(), &ceilings)
         .ok()
@@ -297,7 +339,13 @@ pub(crate) fn open(
     let started = Instant::now();
     let (report, runs) = capture(repo, roots, options, monitor)?;
     let mut not_captured = report.problems.clone();
-    not_captured.extend(report.left_out.iter().filter(|l| l.reason != "bdr's own").cloned());
+    not_captured.extend(
+        report
+            .left_out
+            .iter()
+            .filter(|l| l.reason != "bdr's own")
+            .cloned(),
+    );
     let begin = Begin {
         version: 1,
         repository: repo.id(),
@@ -317,7 +365,15 @@ pub(crate) fn open(
     repo.begin(&begin)?;
     let mut never = repo.own_paths();
     never.extend(options.never.iter().cloned());
-    Ok(Protected { repo: repo.clone(), begin, report, runs, never, started, in_place: intent.in_place })
+    Ok(Protected {
+        repo: repo.clone(),
+        begin,
+        report,
+        runs,
+        never,
+        started,
+        in_place: intent.in_place,
+    })
 }
 
 impl Protected {
@@ -353,9 +409,20 @@ impl Protected {
         let (exit, signal) = (status.code(), child::signal_of(&status));
         let (operation, after_error) = match self.finish(exit, signal) {
             Ok(operation) => (operation, None),
-            Err(error) => (Operation { begin, end: None, undone_by: None }, Some(error)),
+            Err(error) => (
+                Operation {
+                    begin,
+                    end: None,
+                    undone_by: None,
+                },
+                Some(error),
+            ),
         };
-        Ok(GuardOutcome { status, operation, after_error })
+        Ok(GuardOutcome {
+            status,
+            operation,
+            after_error,
+        })
     }
 
     /// Looks at what changed and closes the operation.
@@ -382,7 +449,11 @@ impl Protected {
             roots,
         };
         self.repo.end(&end)?;
-        Ok(Operation { begin: self.begin, end: Some(end), undone_by: None })
+        Ok(Operation {
+            begin: self.begin,
+            end: Some(end),
+            undone_by: None,
+        })
     }
 }
 
@@ -400,7 +471,10 @@ fn stamp(path: RepoPath, stat: &Stat) -> Stamp {
 
 fn changes_of(run: &RootRun, never: &[PathBuf]) -> Result<RootChanges> {
     let (scan, _) = run.look_again(never)?;
-    let mut changes = RootChanges { name: run.root.name.clone(), ..RootChanges::default() };
+    let mut changes = RootChanges {
+        name: run.root.name.clone(),
+        ..RootChanges::default()
+    };
     for path in &scan.removed {
         let (files, bytes) = run.weigh(path);
         changes.deleted_files += files;
@@ -408,8 +482,11 @@ fn changes_of(run: &RootRun, never: &[PathBuf]) -> Result<RootChanges> {
     }
     changes.removed = scan.removed;
     for dirty in scan.dirty {
-        let list =
-            if dirty.prior.is_some() { &mut changes.modified } else { &mut changes.created };
+        let list = if dirty.prior.is_some() {
+            &mut changes.modified
+        } else {
+            &mut changes.created
+        };
         list.push(stamp(dirty.path, &dirty.stat));
     }
     Ok(changes)
@@ -425,10 +502,20 @@ mod tests {
 
     #[test]
     fn unknown_is_not_safe() {
-        for line in ["ls -la", "cat x", "df", "du -s", "[ -f x ]", "true", "which rm"] {
+        for line in [
+            "ls -la", "cat x", "df", "du -s", "[ -f x ]", "true", "which rm",
+        ] {
             assert!(is_read_only(&argv(line)), "{line}");
         }
-        for line in ["rm x", "sh -c ls", "git status", "./ls", "frobnicate", "sort -o x x", "find . -delete"] {
+        for line in [
+            "rm x",
+            "sh -c ls",
+            "git status",
+            "./ls",
+            "frobnicate",
+            "sort -o x x",
+            "find . -delete",
+        ] {
             assert!(!is_read_only(&argv(line)), "{line}");
         }
         assert!(!is_read_only(&[]));
@@ -448,11 +535,23 @@ mod tests {
                 .map(|roots| roots.into_iter().map(|r| r.path).collect::<Vec<_>>())
         };
         assert_eq!(roots("rm -rf a").unwrap(), std::slice::from_ref(&work));
-        assert_eq!(roots("rm -rf ../other").unwrap(), [work.clone(), home.join("other")]);
-        assert_eq!(roots("x --to=../other").unwrap(), [work.clone(), home.join("other")]);
+        assert_eq!(
+            roots("rm -rf ../other").unwrap(),
+            [work.clone(), home.join("other")]
+        );
+        assert_eq!(
+            roots("x --to=../other").unwrap(),
+            [work.clone(), home.join("other")]
+        );
         assert_eq!(roots("sh -c rm;../other").unwrap().len(), 1);
-        assert!(matches!(roots("rm -rf ../repo"), Err(Error::WouldDeleteRepository { .. })));
-        assert!(matches!(roots("rm -rf .."), Err(Error::WouldDeleteRepository { .. })));
+        assert!(matches!(
+            roots("rm -rf ../repo"),
+            Err(Error::WouldDeleteRepository { .. })
+        ));
+        assert!(matches!(
+            roots("rm -rf .."),
+            Err(Error::WouldDeleteRepository { .. })
+        ));
         assert_eq!(roots("cp -r .. /x").unwrap(), std::slice::from_ref(&work));
     }
 }

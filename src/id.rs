@@ -93,7 +93,8 @@ impl Id {
         if getrandom::fill(&mut random[6..]).is_err() {
             // Without a random source ids are still distinct per process and moment.
             random[6..10].copy_from_slice(&std::process::id().to_le_bytes());
-            random[10..].copy_from_slice(&now.timestamp_subsec_nanos().to_le_bytes()[..].repeat(2)[..6]);
+            random[10..]
+                .copy_from_slice(&now.timestamp_subsec_nanos().to_le_bytes()[..].repeat(2)[..6]);
         }
         Self((millis << 80) | (u128::from_be_bytes(random) & ((1 << 80) - 1)))
     }
@@ -136,8 +137,11 @@ impl Id {
         let mut len = 4;
         for other in ids.iter().filter(|other| **other != self) {
             let other = other.to_string().to_lowercase();
-            let common =
-                own.bytes().zip(other[Self::RANDOM_AT..].bytes()).take_while(|(a, b)| a == b).count();
+            let common = own
+                .bytes()
+                .zip(other[Self::RANDOM_AT..].bytes())
+                .take_while(|(a, b)| a == b)
+                .count();
             len = len.max(common + 1);
         }
         own[..len.min(own.len())].to_owned()

@@ -27,14 +27,14 @@ pub mod sqlite;
 pub mod walk;
 
 // Tier 3: verbs.
-pub mod discover;
-pub mod backup;
 mod apply;
-pub mod guard;
+pub mod backup;
 mod capture;
+pub mod discover;
+pub mod guard;
+pub mod query;
 pub mod restore;
 pub mod select;
-pub mod query;
 pub mod undo;
 pub mod verify;
 

@@ -89,13 +89,17 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// Seconds since 1970 and nanoseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default,
+)]
 pub struct Time(pub i64, pub u32);
 
 impl Time {
     /// Returns nanoseconds since 1970, saturated to what an `i64` holds (the years 1678 to 2262).
     pub fn nanos(self) -> i64 {
-        self.0.saturating_mul(1_000_000_000).saturating_add(i64::from(self.1))
+        self.0
+            .saturating_mul(1_000_000_000)
+            .saturating_add(i64::from(self.1))
     }
 }
 
@@ -211,7 +215,11 @@ pub struct Extent(
 impl Content {
     /// Returns the content of a file that is one whole blob.
     pub fn whole(digest: Digest, size: u64) -> Self {
-        Self { digest, blobs: vec![digest], extents: vec![Extent(0, 0, size)] }
+        Self {
+            digest,
+            blobs: vec![digest],
+            extents: vec![Extent(0, 0, size)],
+        }
     }
 
     /// Returns true if the file is one whole blob.
@@ -280,13 +288,20 @@ fn bytes_of(text: Option<String>, hexed: Option<String>) -> Result<Vec<u8>, Stri
 
 impl From<&Body> for WireBody {
     fn from(body: &Body) -> Self {
-        let (l, l_hex) =
-            if body.target.is_empty() { (None, None) } else { text_or_hex(&body.target) };
+        let (l, l_hex) = if body.target.is_empty() {
+            (None, None)
+        } else {
+            text_or_hex(&body.target)
+        };
         let mut wire = Self {
             l,
             l_hex,
             i: body.link.clone(),
-            a: body.xattrs.iter().map(|(n, v)| (n.clone(), hex::encode(v))).collect(),
+            a: body
+                .xattrs
+                .iter()
+                .map(|(n, v)| (n.clone(), hex::encode(v)))
+                .collect(),
             f: body.flags.clone(),
             ..Self::default()
         };
@@ -320,7 +335,11 @@ impl WireBody {
                 if total != size {
                     return Err("the extents do not add up to the size".to_owned());
                 }
-                Some(Content { digest, blobs: self.b, extents: self.x })
+                Some(Content {
+                    digest,
+                    blobs: self.b,
+                    extents: self.x,
+                })
             }
         };
         let mut xattrs = Vec::with_capacity(self.a.len());
@@ -349,7 +368,9 @@ impl Body {
     /// # Errors
     /// Says what is wrong with it.
     pub fn from_json(json: &[u8], size: u64) -> Result<Self, String> {
-        serde_json::from_slice::<WireBody>(json).map_err(|e| e.to_string())?.into_body(size)
+        serde_json::from_slice::<WireBody>(json)
+            .map_err(|e| e.to_string())?
+            .into_body(size)
     }
 }
 
@@ -533,7 +554,10 @@ pub fn diff(old: &[Entry], new: &[Entry]) -> Vec<Change> {
 
 /// Returns a listing as a map by path.
 pub fn by_path(listing: Listing) -> BTreeMap<RepoPath, Entry> {
-    listing.into_iter().map(|entry| (entry.path.clone(), entry)).collect()
+    listing
+        .into_iter()
+        .map(|entry| (entry.path.clone(), entry))
+        .collect()
 }
 
 #[cfg(test)]
@@ -561,10 +585,17 @@ mod tests {
         entry.body.xattrs = vec![("user.k".into(), vec![0, 255])];
         entry.body.link = "8:1".into();
         entry.body.flags = vec![Flag::Torn];
-        let odd = Entry { path: RepoPath::new(&b"\xff"[..]).unwrap(), ..file("q", "") };
+        let odd = Entry {
+            path: RepoPath::new(&b"\xff"[..]).unwrap(),
+            ..file("q", "")
+        };
         for entry in [entry, odd] {
             let json = serde_json::to_string(&entry).unwrap();
-            assert_eq!(serde_json::from_str::<Entry>(&json).unwrap(), entry, "{json}");
+            assert_eq!(
+                serde_json::from_str::<Entry>(&json).unwrap(),
+                entry,
+                "{json}"
+            );
         }
     }
 
@@ -576,9 +607,15 @@ mod tests {
             r#"{"p":"x","m":420,"t":[0,1000000000]}"#.to_owned(),
             r#"{"p":"x","m":65535,"t":[0,0]}"#.to_owned(),
             r#"{"p":"x","m":420,"t":[0,0],"s":5}"#.to_owned(),
-            format!(r#"{{"p":"x","m":420,"t":[0,0],"s":5,"h":"{hash}","b":["{hash}"],"x":[[1,0,5]]}}"#),
-            format!(r#"{{"p":"x","m":420,"t":[0,0],"s":5,"h":"{hash}","b":["{hash}"],"x":[[0,0,4]]}}"#),
-            format!(r#"{{"p":"x","m":420,"t":[0,0],"s":5,"h":"{hash}","b":["{hash}"],"x":[[0,18446744073709551615,5]]}}"#),
+            format!(
+                r#"{{"p":"x","m":420,"t":[0,0],"s":5,"h":"{hash}","b":["{hash}"],"x":[[1,0,5]]}}"#
+            ),
+            format!(
+                r#"{{"p":"x","m":420,"t":[0,0],"s":5,"h":"{hash}","b":["{hash}"],"x":[[0,0,4]]}}"#
+            ),
+            format!(
+                r#"{{"p":"x","m":420,"t":[0,0],"s":5,"h":"{hash}","b":["{hash}"],"x":[[0,18446744073709551615,5]]}}"#
+            ),
         ] {
             assert!(serde_json::from_str::<Entry>(&json).is_err(), "{json}");
         }
@@ -586,9 +623,20 @@ mod tests {
 
     #[test]
     fn overlay_removes_with_everything_below_and_then_adds() {
-        let base = vec![file("a", "1"), file("d", ""), file("d/x", "2"), file("d/y", "3"), file("e", "4")];
+        let base = vec![
+            file("a", "1"),
+            file("d", ""),
+            file("d/x", "2"),
+            file("d/y", "3"),
+            file("e", "4"),
+        ];
         let removed = vec![RepoPath::new("d").unwrap(), RepoPath::new("d/x").unwrap()];
-        let changed = vec![file("a", "9"), file("c", "5"), file("d/z", "6"), file("f", "7")];
+        let changed = vec![
+            file("a", "9"),
+            file("c", "5"),
+            file("d/z", "6"),
+            file("f", "7"),
+        ];
         let result = overlay(base, &removed, changed);
         let paths: Vec<String> = result.iter().map(|e| e.path.to_string()).collect();
         assert_eq!(paths, ["a", "c", "d/z", "e", "f"]);

@@ -94,7 +94,11 @@ impl RepoPath {
 
     /// Returns the path on this system.
     pub fn to_path(&self, root: &Path) -> PathBuf {
-        if self.0.is_empty() { root.to_path_buf() } else { root.join(os_from_bytes(&self.0)) }
+        if self.0.is_empty() {
+            root.to_path_buf()
+        } else {
+            root.join(os_from_bytes(&self.0))
+        }
     }
 
     /// Returns the path of `path` below `root`, or `None` if it is not below it or has `..` components.
@@ -162,7 +166,10 @@ enum Name<'a> {
 pub fn serialize_name<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     match std::str::from_utf8(bytes) {
         Ok(text) => serializer.serialize_str(text),
-        Err(_) => Name::Hex { hex: hex::encode(bytes) }.serialize(serializer),
+        Err(_) => Name::Hex {
+            hex: hex::encode(bytes),
+        }
+        .serialize(serializer),
     }
 }
 
@@ -292,14 +299,14 @@ pub fn tar_name(bytes: &[u8]) -> String {
         let device = is_windows_device(component);
         for (j, byte) in component.iter().enumerate() {
             let last = j + 1 == component.len();
-            let plain = matches!(byte, 0x20..=0x7e)
-                && !b"%\\:*?\"<>|".contains(byte)
-                && !(last && matches!(byte, b'.' | b' '))
-                && !(j == 0 && device);
-            if plain {
-                out.push(char::from(*byte));
-            } else {
+            let escaped = !matches!(byte, 0x20..=0x7e)
+                || b"%\\:*?\"<>|".contains(byte)
+                || (last && matches!(byte, b'.' | b' '))
+                || (j == 0 && device);
+            if escaped {
                 out.push_str(&format!("%{byte:02X}"));
+            } else {
+                out.push(char::from(*byte));
             }
         }
     }
@@ -308,7 +315,9 @@ pub fn tar_name(bytes: &[u8]) -> String {
 
 fn is_windows_device(component: &[u8]) -> bool {
     let stem = component.split(|b| *b == b'.').next().unwrap_or_default();
-    let stem = String::from_utf8_lossy(stem).trim_end().to_ascii_uppercase();
+    let stem = String::from_utf8_lossy(stem)
+        .trim_end()
+        .to_ascii_uppercase();
     matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL")
         || (stem.len() == 4
             && (stem.starts_with("COM") || stem.starts_with("LPT"))

@@ -45,7 +45,9 @@ impl Lookup<'_> {
         if let Some(entry) = root.changed.iter().find(|e| e.path == *path) {
             return Ok(Some(entry.clone()));
         }
-        let Some(base) = root.base else { return Ok(None) };
+        let Some(base) = root.base else {
+            return Ok(None);
+        };
         if root.removed.iter().any(|r| path.starts_with(r)) {
             return Ok(None);
         }
@@ -67,15 +69,24 @@ pub fn history(
     cwd: &Path,
     text: &OsStr,
 ) -> Result<Vec<Version>> {
-    let mut lookup = Lookup { repo, frames: HashMap::new() };
+    let mut lookup = Lookup {
+        repo,
+        frames: HashMap::new(),
+    };
     let mut versions: Vec<Version> = Vec::new();
     for snapshot in snapshots {
         let mut covered = None;
         let mut found = None;
         for candidate in candidates(snapshot, cwd, text) {
-            let Some(root) = snapshot.root(&candidate.root) else { continue };
+            let Some(root) = snapshot.root(&candidate.root) else {
+                continue;
+            };
             let path = candidate.path.to_path(root.path.as_path());
-            if root.left_out.iter().any(|l| candidate.path.starts_with(&l.path)) {
+            if root
+                .left_out
+                .iter()
+                .any(|l| candidate.path.starts_with(&l.path))
+            {
                 continue;
             }
             if let Some(entry) = lookup.entry(root, &candidate.path)? {
@@ -111,7 +122,10 @@ pub fn history(
         }
     }
     if versions.is_empty() {
-        return Err(Error::NoSuchPath { path: show(text), place: "any snapshot".to_owned() });
+        return Err(Error::NoSuchPath {
+            path: show(text),
+            place: "any snapshot".to_owned(),
+        });
     }
     Ok(versions)
 }
@@ -142,9 +156,7 @@ pub fn find(repo: &Repository, snapshots: &[Snapshot], glob: &str) -> Result<Vec
         .literal_separator(glob.contains('/'))
         .case_insensitive(false)
         .build()
-        .map_err(|e| {
-            Error::invalid(format!("the pattern `{glob}` is wrong: {}", e.kind()), None)
-        })?
+        .map_err(|e| Error::invalid(format!("the pattern `{glob}` is wrong: {}", e.kind()), None))?
         .compile_matcher();
     let by_name = !glob.contains('/');
     let mut found: BTreeMap<PathBuf, Found> = BTreeMap::new();
@@ -230,7 +242,11 @@ pub fn diff(
         ));
     }
     if let Some(b) = b {
-        for new in b.roots.iter().filter(|n| !a.roots.iter().any(|o| o.path == n.path)) {
+        for new in b
+            .roots
+            .iter()
+            .filter(|n| !a.roots.iter().any(|o| o.path == n.path))
+        {
             let added = repo.listing(new)?.into_iter().map(Change::Added).collect();
             result.push((new.name.clone(), new.path.as_path().to_path_buf(), added));
         }
@@ -243,15 +259,28 @@ fn present(repo: &Repository, record: &RootRecord, never: &[PathBuf]) -> Result<
     let root = roots_of(std::slice::from_ref(record), &[]).remove(0);
     let mut all = repo.own_paths();
     all.extend(never.iter().cloned());
-    let scan = walk(&root, None, &WalkOptions { never: &all, max_files: None })?;
-    let Some(handle) = RootHandle::open(&root.path)? else { return Ok(Listing::new()) };
+    let scan = walk(
+        &root,
+        None,
+        &WalkOptions {
+            never: &all,
+            max_files: None,
+        },
+    )?;
+    let Some(handle) = RootHandle::open(&root.path)? else {
+        return Ok(Listing::new());
+    };
     let mut listing = Vec::with_capacity(scan.dirty.len());
     for found in scan.dirty {
         let mut body = Body::default();
         match found.stat.kind {
             Kind::File if found.stat.size > 0 => {
-                let Ok(mut file) = handle.open_file(&found.path) else { continue };
-                let Some(digest) = digest_of(&mut file) else { continue };
+                let Ok(mut file) = handle.open_file(&found.path) else {
+                    continue;
+                };
+                let Some(digest) = digest_of(&mut file) else {
+                    continue;
+                };
                 body.content = Some(Content::whole(digest, found.stat.size));
                 body.xattrs = RootHandle::xattrs(&file);
             }

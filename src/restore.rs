@@ -159,8 +159,12 @@ pub fn plan(
         needs_snapshot: false,
     };
     for record in &snapshot.roots {
-        let wanted: Vec<&RepoPath> =
-            options.paths.iter().filter(|p| p.root == record.name).map(|p| &p.path).collect();
+        let wanted: Vec<&RepoPath> = options
+            .paths
+            .iter()
+            .filter(|p| p.root == record.name)
+            .map(|p| &p.path)
+            .collect();
         if !options.paths.is_empty() && wanted.is_empty() {
             continue;
         }
@@ -194,9 +198,8 @@ fn site_of(record: &RootRecord, target: Option<&Path>) -> Result<(PathBuf, RepoP
         (Some(parent), Some(name)) => (parent, Some(name.to_owned())),
         _ => (place.as_path(), None),
     };
-    let (base, rest) = existing_base(parent).ok_or_else(|| {
-        Error::invalid(format!("`{}` cannot be reached", place.display()), None)
-    })?;
+    let (base, rest) = existing_base(parent)
+        .ok_or_else(|| Error::invalid(format!("`{}` cannot be reached", place.display()), None))?;
     let prefix = match name {
         Some(name) => rest.join(&crate::path::os_to_bytes(&name)),
         None => rest,
@@ -205,10 +208,17 @@ fn site_of(record: &RootRecord, target: Option<&Path>) -> Result<(PathBuf, RepoP
 }
 
 fn below(prefix: &RepoPath, path: &RepoPath) -> RepoPath {
-    if path.is_root() { prefix.clone() } else { prefix.join(path.as_bytes()) }
+    if path.is_root() {
+        prefix.clone()
+    } else {
+        prefix.join(path.as_bytes())
+    }
 }
 
-#[expect(clippy::too_many_lines, reason = "one decision after the other, in the order of the listing")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one decision after the other, in the order of the listing"
+)]
 fn plan_root(
     repo: &Repository,
     record: &RootRecord,
@@ -218,7 +228,11 @@ fn plan_root(
     plan: &mut RestorePlan,
 ) -> Result<()> {
     let (base, prefix) = site_of(record, options.target.as_deref())?;
-    let never: Vec<PathBuf> = repo.own_paths().into_iter().chain(options.never.clone()).collect();
+    let never: Vec<PathBuf> = repo
+        .own_paths()
+        .into_iter()
+        .chain(options.never.clone())
+        .collect();
     let site = plan.work.sites.len();
     plan.work.sites.push(base.clone());
     let mut target = Target::open(&base, Fidelity::InPlace)?;
@@ -233,7 +247,8 @@ fn plan_root(
     let mut absent: Option<RepoPath> = None;
     for entry in listing {
         let chosen = selected(&entry.path);
-        if !chosen && !(entry.kind == Kind::Dir && on_the_way(&entry.path)) {
+        let needed = chosen || (entry.kind == Kind::Dir && on_the_way(&entry.path));
+        if !needed {
             continue;
         }
         let path = below(&prefix, &entry.path);
@@ -266,8 +281,15 @@ fn plan_root(
         if seen.is_none() && !hidden && entry.kind == Kind::Dir {
             absent = Some(entry.path.clone());
         }
-        plan.needs_snapshot |= seen.is_some() && chosen && (entry.kind != Kind::Dir || options.target.is_none());
-        let job = |act, seen| Job { site, path: path.clone(), act, entry: Some(entry.clone()), seen };
+        plan.needs_snapshot |=
+            seen.is_some() && chosen && (entry.kind != Kind::Dir || options.target.is_none());
+        let job = |act, seen| Job {
+            site,
+            path: path.clone(),
+            act,
+            entry: Some(entry.clone()),
+            seen,
+        };
         let step = |action, old: Option<&Stat>| Step {
             path: absolute(&entry.path),
             action,
@@ -290,7 +312,10 @@ fn plan_root(
             }
             Some(_) if options.overwrite == Overwrite::Never => skip(plan, "it is there already"),
             Some(seen) if seen.kind == Kind::Dir => {
-                skip(plan, "a directory stands there; move it away to restore the file");
+                skip(
+                    plan,
+                    "a directory stands there; move it away to restore the file",
+                );
             }
             Some(seen) => {
                 let same = options.overwrite == Overwrite::IfChanged
@@ -300,7 +325,10 @@ fn plan_root(
                     plan.work.jobs.push(job(Act::Write, Some(seen)));
                     if entry.kind == Kind::Dir {
                         // A file stands where a directory was.
-                        let clear = Job { entry: None, ..job(Act::Clear, Some(seen)) };
+                        let clear = Job {
+                            entry: None,
+                            ..job(Act::Clear, Some(seen))
+                        };
                         plan.work.jobs.push(clear);
                         if let Some(write) = plan.work.jobs.iter_mut().rev().nth(1) {
                             write.seen = None;
@@ -315,7 +343,9 @@ fn plan_root(
                 } else {
                     plan.unchanged += 1;
                     if !entry.body.link.is_empty() {
-                        plan.work.anchors.insert((site, entry.body.link.clone()), path.clone());
+                        plan.work
+                            .anchors
+                            .insert((site, entry.body.link.clone()), path.clone());
                     }
                 }
                 if entry.body.flags.contains(&Flag::Online) || is_database_alone(entry, &by_path) {
@@ -325,10 +355,21 @@ fn plan_root(
         }
     }
     if options.delete && options.overwrite != Overwrite::Never {
-        plan_deletions(record, &prefix, site, &by_path, &selected, &never, options, plan, &mut touched)?;
+        plan_deletions(
+            record,
+            &prefix,
+            site,
+            &by_path,
+            &selected,
+            &never,
+            options,
+            plan,
+            &mut touched,
+        )?;
     }
     for (entry, seen) in dirs {
-        let differs = seen.mode != entry.mode || (touched.contains(&entry.path) || options.target.is_some());
+        let differs =
+            seen.mode != entry.mode || (touched.contains(&entry.path) || options.target.is_some());
         let path = below(&prefix, &entry.path);
         if differs || seen.mtime != entry.mtime && touched.contains(&entry.path) {
             if seen.mode != entry.mode {
@@ -340,7 +381,13 @@ fn plan_root(
                     old_bytes: None,
                 });
             }
-            plan.work.jobs.push(Job { site, path, act: Act::Metadata, entry: Some(entry), seen: Some(seen) });
+            plan.work.jobs.push(Job {
+                site,
+                path,
+                act: Act::Metadata,
+                entry: Some(entry),
+                seen: Some(seen),
+            });
         } else {
             plan.unchanged += 1;
         }
@@ -350,7 +397,9 @@ fn plan_root(
 
 fn is_database_alone(entry: &Entry, listed: &HashSet<&RepoPath>) -> bool {
     let name = entry.path.name();
-    let database = [&b".db"[..], b".sqlite", b".sqlite3", b".db3"].iter().any(|e| name.ends_with(e));
+    let database = [&b".db"[..], b".sqlite", b".sqlite3", b".db3"]
+        .iter()
+        .any(|e| name.ends_with(e));
     database && !listed.contains(&companion(&entry.path, "-wal"))
 }
 
@@ -369,8 +418,11 @@ fn drop_companions(
     listed: &HashSet<&RepoPath>,
     plan: &mut RestorePlan,
 ) -> Result<()> {
-    let rewritten =
-        plan.work.jobs.last().is_some_and(|j| j.path == *path && j.act == Act::Write);
+    let rewritten = plan
+        .work
+        .jobs
+        .last()
+        .is_some_and(|j| j.path == *path && j.act == Act::Write);
     for suffix in sqlite::COMPANIONS {
         if listed.contains(&companion(&entry.path, suffix)) || !rewritten {
             continue;
@@ -384,7 +436,13 @@ fn drop_companions(
                 bytes: seen.size,
                 old_bytes: Some(seen.size),
             });
-            let job = Job { site, path: beside, act: Act::Clear, entry: None, seen: Some(seen) };
+            let job = Job {
+                site,
+                path: beside,
+                act: Act::Clear,
+                entry: None,
+                seen: Some(seen),
+            };
             // Before the rewriting job, so that it stays the last.
             let at = plan.work.jobs.len() - 1;
             plan.work.jobs.insert(at, job);
@@ -398,7 +456,9 @@ pub(crate) fn same_bytes(target: &mut Target, path: &RepoPath, entry: &Entry, se
     match entry.kind {
         Kind::Symlink => target.read_link(path).is_ok_and(|t| t == entry.body.target),
         Kind::File if seen.size == entry.size => {
-            let Ok(mut file) = target.open_file(path) else { return false };
+            let Ok(mut file) = target.open_file(path) else {
+                return false;
+            };
             let digest = digest_of(&mut file);
             digest.is_some() && digest == entry.digest()
         }
@@ -406,7 +466,10 @@ pub(crate) fn same_bytes(target: &mut Target, path: &RepoPath, entry: &Entry, se
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "one part of plan_root, split for reading")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one part of plan_root, split for reading"
+)]
 fn plan_deletions(
     record: &RootRecord,
     prefix: &RepoPath,
@@ -428,12 +491,21 @@ fn plan_deletions(
     if !listed.contains(&RepoPath::root()) && options.paths.is_empty() {
         return Ok(());
     }
-    let scan = walk(&root, None, &WalkOptions { never, max_files: None })?;
+    let scan = walk(
+        &root,
+        None,
+        &WalkOptions {
+            never,
+            max_files: None,
+        },
+    )?;
     for found in scan.dirty {
-        let unknown = record.left_out.iter().any(|l| {
-            found.path.starts_with(&l.path) || l.path.starts_with(&found.path)
-        });
-        if listed.contains(&found.path) || !selected(&found.path) || unknown || found.path.is_root() {
+        let unknown = record
+            .left_out
+            .iter()
+            .any(|l| found.path.starts_with(&l.path) || l.path.starts_with(&found.path));
+        if listed.contains(&found.path) || !selected(&found.path) || unknown || found.path.is_root()
+        {
             continue;
         }
         touched.extend(found.path.parent());
@@ -446,7 +518,13 @@ fn plan_deletions(
             bytes: found.stat.size,
             old_bytes: (found.stat.kind == Kind::File).then_some(found.stat.size),
         });
-        plan.work.jobs.push(Job { site, path, act: Act::Remove, entry: None, seen: Some(found.stat) });
+        plan.work.jobs.push(Job {
+            site,
+            path,
+            act: Act::Remove,
+            entry: None,
+            seen: Some(found.stat),
+        });
     }
     Ok(())
 }
@@ -533,15 +611,19 @@ pub fn apply(
 /// The log cannot be read.
 pub fn interrupted(repo: &Repository) -> Result<Option<Operation>> {
     let operations = repo.operations()?;
-    let newest = operations.into_iter().rev().find(|o| o.begin.kind == OperationKind::Restore);
-    Ok(newest.filter(|o| {
-        o.end.is_none() && o.undone_by.is_none() && !fsutil::process_runs(o.begin.pid)
-    }))
+    let newest = operations
+        .into_iter()
+        .rev()
+        .find(|o| o.begin.kind == OperationKind::Restore);
+    Ok(newest
+        .filter(|o| o.end.is_none() && o.undone_by.is_none() && !fsutil::process_runs(o.begin.pid)))
 }
 
 /// Returns the options that continue an interrupted restore.
 pub fn options_of(operation: &Operation, base: RestoreOptions) -> RestoreOptions {
-    let Some(journal) = &operation.begin.restore else { return base };
+    let Some(journal) = &operation.begin.restore else {
+        return base;
+    };
     RestoreOptions {
         target: journal.target.as_ref().map(|t| t.as_path().to_path_buf()),
         paths: journal.paths.clone(),
@@ -579,11 +661,15 @@ pub(crate) fn rehearse(
     let plan = plan(repo, snapshot, &options, monitor)?;
     let applied = apply::apply(repo, &plan.work, &Licence::NothingThere, monitor)?;
     let mut problems = applied.problems;
-    let failed: HashSet<PathBuf> =
-        problems.iter().map(|p| p.path.as_path().to_path_buf()).collect();
+    let failed: HashSet<PathBuf> = problems
+        .iter()
+        .map(|p| p.path.as_path().to_path_buf())
+        .collect();
     for record in &snapshot.roots {
         let place = scratch.join(&record.name);
-        let Some(handle) = RootHandle::open(&place)? else { continue };
+        let Some(handle) = RootHandle::open(&place)? else {
+            continue;
+        };
         let mut links: HashMap<String, u64> = HashMap::new();
         for entry in repo.listing(record)?.iter().filter(|e| e.kind.is_stored()) {
             let path = entry.path.to_path(&place);
@@ -591,7 +677,10 @@ pub(crate) fn rehearse(
                 continue;
             }
             if let Some(reason) = difference(&handle, entry, &mut links) {
-                problems.push(PathNote { path: RawName(path.into_os_string()), reason });
+                problems.push(PathNote {
+                    path: RawName(path.into_os_string()),
+                    reason,
+                });
             }
         }
     }
@@ -603,7 +692,9 @@ fn difference(
     entry: &Entry,
     links: &mut HashMap<String, u64>,
 ) -> Option<String> {
-    let Ok(stat) = handle.stat(&entry.path) else { return Some("it is not there".to_owned()) };
+    let Ok(stat) = handle.stat(&entry.path) else {
+        return Some("it is not there".to_owned());
+    };
     if stat.kind != entry.kind {
         return Some(format!("it is a {}", stat.kind.word()));
     }
@@ -625,7 +716,9 @@ fn difference(
             let digest = digest_of(&mut file);
             digest.is_some() && digest == entry.digest()
         }),
-        Kind::Symlink => handle.read_link(&entry.path).is_ok_and(|t| t == entry.body.target),
+        Kind::Symlink => handle
+            .read_link(&entry.path)
+            .is_ok_and(|t| t == entry.body.target),
         _ => true,
     };
     (!good).then(|| "its content differs".to_owned())

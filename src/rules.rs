@@ -63,7 +63,12 @@ pub enum Origin {
 impl Root {
     /// Returns the root of a configured source.
     pub fn source(name: &str, path: impl Into<PathBuf>, rules: Rules) -> Self {
-        Self { name: name.to_owned(), path: path.into(), rules, origin: Origin::Source }
+        Self {
+            name: name.to_owned(),
+            path: path.into(),
+            rules,
+            origin: Origin::Source,
+        }
     }
 
     /// Returns a root for a path that no source names.
@@ -75,7 +80,12 @@ impl Root {
             || "root".to_owned(),
             |name| tar_name(&os_to_bytes(name)).chars().take(40).collect(),
         );
-        Self { name: format!("@{base}-{}", &hash[..8]), path, rules: Rules::default(), origin }
+        Self {
+            name: format!("@{base}-{}", &hash[..8]),
+            path,
+            rules: Rules::default(),
+            origin,
+        }
     }
 }
 
@@ -86,7 +96,9 @@ impl Root {
 pub fn check_source_name(name: &str) -> Result<()> {
     let fits = !name.is_empty()
         && name.len() <= 64
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
         && !name.starts_with(['.', '-'])
         && !name.ends_with('.');
     if fits {
@@ -121,14 +133,20 @@ pub struct Matcher {
 
 fn glob(pattern: &str) -> Result<GlobMatcher> {
     if pattern.len() > 4096 || pattern.matches("**").count() > 8 {
-        return Err(Error::invalid(format!("the pattern `{pattern}` is too complex"), None));
+        return Err(Error::invalid(
+            format!("the pattern `{pattern}` is too complex"),
+            None,
+        ));
     }
     Ok(GlobBuilder::new(pattern)
         .literal_separator(true)
         .backslash_escape(true)
         .build()
         .map_err(|e| {
-            Error::invalid(format!("the pattern `{pattern}` is wrong: {}", e.kind()), None)
+            Error::invalid(
+                format!("the pattern `{pattern}` is wrong: {}", e.kind()),
+                None,
+            )
         })?
         .compile_matcher())
 }
@@ -141,8 +159,11 @@ impl Matcher {
     pub fn new(rules: &Rules) -> Result<Self> {
         let mut include = Vec::new();
         for pattern in &rules.include {
-            let parts: Result<Vec<_>> =
-                pattern.split('/').filter(|p| !p.is_empty() && *p != ".").map(glob).collect();
+            let parts: Result<Vec<_>> = pattern
+                .split('/')
+                .filter(|p| !p.is_empty() && *p != ".")
+                .map(glob)
+                .collect();
             include.push(parts?);
         }
         let (mut exclude_names, mut exclude_paths) = (Vec::new(), Vec::new());
@@ -154,12 +175,22 @@ impl Matcher {
                 None => exclude_names.push(glob(trimmed)?),
             }
         }
-        Ok(Self { include, exclude_names, exclude_paths, rebuildable: rules.rebuildable })
+        Ok(Self {
+            include,
+            exclude_names,
+            exclude_paths,
+            rebuildable: rules.rebuildable,
+        })
     }
 
     /// Returns true if nothing but rebuildable trees can be left out.
     pub fn takes_everything(&self) -> bool {
         self.include.is_empty() && self.exclude_names.is_empty() && self.exclude_paths.is_empty()
+    }
+
+    /// Returns true if no pattern leaves anything out.
+    fn excludes_nothing(&self) -> bool {
+        self.exclude_names.is_empty() && self.exclude_paths.is_empty()
     }
 
     /// Returns what the include patterns say of the directory `dir` itself: [`Verdict::Take`], [`Verdict::OnTheWay`] or
@@ -177,7 +208,10 @@ impl Matcher {
             .collect();
         let mut best = Verdict::Outside;
         for pattern in &self.include {
-            let fits = pattern.iter().zip(&parts).all(|(glob, part)| glob.is_match(part));
+            let fits = pattern
+                .iter()
+                .zip(&parts)
+                .all(|(glob, part)| glob.is_match(part));
             if fits && parts.len() >= pattern.len() {
                 return Verdict::Take;
             }
@@ -203,7 +237,11 @@ impl Matcher {
             return None;
         }
         let name_path = PathBuf::from(crate::path::os_from_bytes(name));
-        if self.exclude_names.iter().any(|glob| glob.is_match(&name_path)) {
+        if self
+            .exclude_names
+            .iter()
+            .any(|glob| glob.is_match(&name_path))
+        {
             return Some("excluded");
         }
         if self.exclude_paths.is_empty() {
@@ -215,7 +253,10 @@ impl Matcher {
         }
         path.extend_from_slice(name);
         let path = PathBuf::from(crate::path::os_from_bytes(&path));
-        self.exclude_paths.iter().any(|glob| glob.is_match(&path)).then_some("excluded")
+        self.exclude_paths
+            .iter()
+            .any(|glob| glob.is_match(&path))
+            .then_some("excluded")
     }
 
     /// Returns true if `path` below the root is taken, judged by names alone.
@@ -225,7 +266,10 @@ impl Matcher {
         }
         let mut dir = RepoPath::root();
         for component in path.components() {
-            if self.left_out(dir.as_bytes(), component, true, &|_| true).is_some() {
+            if self
+                .left_out(dir.as_bytes(), component, true, &|_| true)
+                .is_some()
+            {
                 return false;
             }
             dir = dir.join(component);
@@ -243,10 +287,12 @@ pub fn is_rebuildable(name: &[u8], siblings: &dyn Fn(&[u8]) -> bool) -> bool {
         | b".ruff_cache" | b".tox" | b".nox" | b".gradle" | b".turbo" | b".parcel-cache"
         | b".svelte-kit" | b".nuxt" | b".next" | b".terraform" | b".cache" | b".ccache"
         | b".npm" | b".pnpm-store" | b".eslintcache" => true,
-        b"target" => [&b"Cargo.toml"[..], b"pom.xml", b"build.sbt"].iter().any(|s| siblings(s)),
-        b"venv" | b"env" => {
-            [&b"pyproject.toml"[..], b"requirements.txt", b"setup.py"].iter().any(|s| siblings(s))
-        }
+        b"target" => [&b"Cargo.toml"[..], b"pom.xml", b"build.sbt"]
+            .iter()
+            .any(|s| siblings(s)),
+        b"venv" | b"env" => [&b"pyproject.toml"[..], b"requirements.txt", b"setup.py"]
+            .iter()
+            .any(|s| siblings(s)),
         _ => false,
     }
 }
@@ -263,7 +309,9 @@ pub fn normalise(roots: Vec<Root>) -> Result<Vec<Root>> {
             if outer == inner {
                 return false;
             }
-            let Some(below) = RepoPath::below(&root.path, &roots[inner].path) else { return false };
+            let Some(below) = RepoPath::below(&root.path, &roots[inner].path) else {
+                return false;
+            };
             if below.is_root() {
                 // The same path twice: the one that takes more stays, else the first.
                 let wider = matchers[outer].takes_everything() as u8 * 2
@@ -274,6 +322,10 @@ pub fn normalise(roots: Vec<Root>) -> Result<Vec<Root>> {
                     && (wider, std::cmp::Reverse(outer)) > (own, std::cmp::Reverse(inner));
             }
             let rules = &roots[inner].rules;
+            // What a command names is captured whatever a source leaves out.
+            if roots[inner].origin == Origin::Operand && !matchers[outer].excludes_nothing() {
+                return false;
+            }
             if rules.include.is_empty() {
                 matchers[outer].covers(&below)
             } else {
@@ -282,8 +334,11 @@ pub fn normalise(roots: Vec<Root>) -> Result<Vec<Root>> {
         })
     };
     let keep: Vec<bool> = (0..roots.len()).map(|i| !covered(i)).collect();
-    let mut result: Vec<Root> =
-        roots.into_iter().zip(keep).filter_map(|(root, keep)| keep.then_some(root)).collect();
+    let mut result: Vec<Root> = roots
+        .into_iter()
+        .zip(keep)
+        .filter_map(|(root, keep)| keep.then_some(root))
+        .collect();
     let mut seen = std::collections::HashSet::new();
     for root in &mut result {
         // Two roots of one name (the same path under different rules) get different names.
@@ -360,8 +415,18 @@ mod tests {
             Root::source("brain", "/w/brain", Rules::default()),
             Root::ad_hoc("/other", Origin::Operand),
         ];
-        let names: Vec<PathBuf> =
-            normalise(roots).unwrap().into_iter().map(|r| r.path).collect();
-        assert_eq!(names, ["/w", "/w/node_modules", "/other"].map(PathBuf::from));
+        let mut picky = Root::source("picky", "/p", Rules::default());
+        picky.rules.exclude = vec!["*.key".to_owned()];
+        let named = Root::ad_hoc("/p/secrets", Origin::Operand);
+        assert_eq!(normalise(vec![picky, named]).unwrap().len(), 2);
+        let names: Vec<PathBuf> = normalise(roots)
+            .unwrap()
+            .into_iter()
+            .map(|r| r.path)
+            .collect();
+        assert_eq!(
+            names,
+            ["/w", "/w/node_modules", "/other"].map(PathBuf::from)
+        );
     }
 }

@@ -54,21 +54,34 @@ impl std::fmt::Display for SnapshotSpec {
 /// # Errors
 /// None fits, or an id is ambiguous.
 pub fn snapshot<'a>(snapshots: &'a [Snapshot], spec: &SnapshotSpec) -> Result<&'a Snapshot> {
-    let missing = || Error::NoSuchSnapshot { spec: spec.to_string() };
+    let missing = || Error::NoSuchSnapshot {
+        spec: spec.to_string(),
+    };
     match spec {
         SnapshotSpec::Latest(back) => snapshots.iter().rev().nth(*back).ok_or_else(missing),
-        SnapshotSpec::LatestFull => {
-            snapshots.iter().rev().find(|s| s.kind == SnapshotKind::Full).ok_or_else(missing)
-        }
-        SnapshotSpec::At(time) => snapshots.iter().rev().find(|s| s.time <= *time).ok_or_else(|| {
-            let oldest = snapshots
+        SnapshotSpec::LatestFull => snapshots
+            .iter()
+            .rev()
+            .find(|s| s.kind == SnapshotKind::Full)
+            .ok_or_else(missing),
+        SnapshotSpec::At(time) => {
+            snapshots
                 .iter()
-                .map(|s| s.time)
-                .min()
-                .map(|t| format!("; the oldest is {}", t.format("%Y-%m-%d %H:%M UTC")))
-                .unwrap_or_default();
-            Error::NoSnapshotBefore { time: time.format("%Y-%m-%d %H:%M UTC").to_string(), oldest }
-        }),
+                .rev()
+                .find(|s| s.time <= *time)
+                .ok_or_else(|| {
+                    let oldest = snapshots
+                        .iter()
+                        .map(|s| s.time)
+                        .min()
+                        .map(|t| format!("; the oldest is {}", t.format("%Y-%m-%d %H:%M UTC")))
+                        .unwrap_or_default();
+                    Error::NoSnapshotBefore {
+                        time: time.format("%Y-%m-%d %H:%M UTC").to_string(),
+                        oldest,
+                    }
+                })
+        }
         SnapshotSpec::Id(text) => {
             let found: Vec<&Snapshot> = snapshots.iter().filter(|s| s.id.matches(text)).collect();
             match found[..] {
@@ -106,10 +119,13 @@ fn meanings(cwd: &Path, text: &OsStr) -> Vec<PathBuf> {
 /// # Errors
 /// No root of the snapshot covers it.
 pub fn path(snapshot: &Snapshot, cwd: &Path, text: &OsStr) -> Result<RootPath> {
-    candidates(snapshot, cwd, text).into_iter().next().ok_or_else(|| Error::NoSuchPath {
-        path: show(text),
-        place: format!("snapshot {}", snapshot.id.prefix(&[])),
-    })
+    candidates(snapshot, cwd, text)
+        .into_iter()
+        .next()
+        .ok_or_else(|| Error::NoSuchPath {
+            path: show(text),
+            place: format!("snapshot {}", snapshot.id.prefix(&[])),
+        })
 }
 
 /// Returns all readings of `text` in a snapshot, the deepest root first.
@@ -119,7 +135,13 @@ pub fn candidates(snapshot: &Snapshot, cwd: &Path, text: &OsStr) -> Vec<RootPath
         for root in &snapshot.roots {
             if let Some(path) = RepoPath::below(root.path.as_path(), &meaning) {
                 let depth = root.path.as_path().components().count();
-                found.push((depth, RootPath { root: root.name.clone(), path }));
+                found.push((
+                    depth,
+                    RootPath {
+                        root: root.name.clone(),
+                        path,
+                    },
+                ));
             }
         }
     }
@@ -133,7 +155,10 @@ pub fn candidates(snapshot: &Snapshot, cwd: &Path, text: &OsStr) -> Vec<RootPath
             _ => None,
         };
         if let Some(path) = rest.and_then(|rest| RepoPath::new(rest).ok()) {
-            found.push(RootPath { root: root.name.clone(), path });
+            found.push(RootPath {
+                root: root.name.clone(),
+                path,
+            });
         }
     }
     found

@@ -39,7 +39,9 @@ pub fn copy_online(database: &Path, scratch: &Path) -> Result<tempfile::NamedTem
     };
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let source = Connection::open_with_flags(database, flags).map_err(failed)?;
-    source.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
+    source
+        .busy_timeout(Duration::from_secs(5))
+        .map_err(failed)?;
     {
         let mut target = Connection::open(copy.path()).map_err(failed)?;
         let backup = Backup::new(&source, &mut target).map_err(failed)?;
@@ -53,10 +55,15 @@ pub fn copy_online(database: &Path, scratch: &Path) -> Result<tempfile::NamedTem
         }
         drop(backup);
         if result != StepResult::Done {
-            return Err(Error::io("copy", database, std::io::ErrorKind::WouldBlock.into()));
+            return Err(Error::io(
+                "copy",
+                database,
+                std::io::ErrorKind::WouldBlock.into(),
+            ));
         }
-        let check: String =
-            target.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
+        let check: String = target
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .map_err(failed)?;
         if check != "ok" {
             return Err(Error::damaged(database.display().to_string(), check));
         }

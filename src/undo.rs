@@ -122,9 +122,15 @@ pub fn choose<'a>(operations: &'a [Operation], cwd: &Path) -> Result<&'a Operati
     // A redo did it again: taking that back is what undo means then.
     let can_be = |o: &&Operation| o.is_undoable() && o.begin.kind != OperationKind::Undo;
     let newest = |near: bool| {
-        operations.iter().rev().filter(can_be).find(|o| !near || is_about(o, cwd))
+        operations
+            .iter()
+            .rev()
+            .filter(can_be)
+            .find(|o| !near || is_about(o, cwd))
     };
-    newest(true).or_else(|| newest(false)).ok_or(Error::NothingTo { verb: "undo" })
+    newest(true)
+        .or_else(|| newest(false))
+        .ok_or(Error::NothingTo { verb: "undo" })
 }
 
 /// Returns the undo that a plain `bdr redo` takes back: the newest, if no other operation came after it.
@@ -145,9 +151,14 @@ pub fn choose_redo<'a>(operations: &'a [Operation], cwd: &Path) -> Result<&'a Op
 pub fn effective<'a>(operations: &'a [Operation], operation: &'a Operation) -> &'a Operation {
     let mut current = operation;
     loop {
-        let undo = operations.iter().rev().find(|o| o.begin.undoes == Some(current.begin.id));
+        let undo = operations
+            .iter()
+            .rev()
+            .find(|o| o.begin.undoes == Some(current.begin.id));
         let redo = undo.and_then(|undo| {
-            operations.iter().find(|o| undo.undone_by == Some(o.begin.id))
+            operations
+                .iter()
+                .find(|o| undo.undone_by == Some(o.begin.id))
         });
         match redo {
             Some(redo) => current = redo,
@@ -190,7 +201,9 @@ pub fn plan(
     };
     let mut seen: HashSet<PathBuf> = HashSet::new();
     for change in changes {
-        let Some(record) = snapshot.root(&change.name) else { continue };
+        let Some(record) = snapshot.root(&change.name) else {
+            continue;
+        };
         if monitor.stopped() {
             return Err(Error::Interrupted);
         }
@@ -228,13 +241,31 @@ fn compare_with_now(
     operation: &Operation,
     options: &UndoOptions,
 ) -> Result<Vec<RootChanges>> {
-    let never: Vec<PathBuf> = repo.own_paths().into_iter().chain(options.never.clone()).collect();
+    let never: Vec<PathBuf> = repo
+        .own_paths()
+        .into_iter()
+        .chain(options.never.clone())
+        .collect();
     let names = &operation.begin.roots;
     let mut result = Vec::new();
-    for record in snapshot.roots.iter().filter(|r| names.is_empty() || names.contains(&r.name)) {
+    for record in snapshot
+        .roots
+        .iter()
+        .filter(|r| names.is_empty() || names.contains(&r.name))
+    {
         let root = roots_of(std::slice::from_ref(record), &[]).remove(0);
-        let scan = walk(&root, None, &WalkOptions { never: &never, max_files: None })?;
-        let mut changes = RootChanges { name: record.name.clone(), ..RootChanges::default() };
+        let scan = walk(
+            &root,
+            None,
+            &WalkOptions {
+                never: &never,
+                max_files: None,
+            },
+        )?;
+        let mut changes = RootChanges {
+            name: record.name.clone(),
+            ..RootChanges::default()
+        };
         let listing = by_path(repo.listing(record)?);
         let handle = crate::walk::RootHandle::open(&root.path)?;
         let mut there = HashSet::new();
@@ -242,10 +273,15 @@ fn compare_with_now(
             there.insert(dirty.path.clone());
             let stamp = stamp_of(dirty.path.clone(), &dirty.stat);
             match listing.get(&dirty.path) {
-                _ if record.left_out.iter().any(|l| dirty.path.starts_with(&l.path)) => {}
+                _ if record
+                    .left_out
+                    .iter()
+                    .any(|l| dirty.path.starts_with(&l.path)) => {}
                 None => changes.created.push(stamp),
                 Some(entry) => {
-                    let same = handle.as_ref().is_some_and(|h| stands(h, entry, &dirty.stat));
+                    let same = handle
+                        .as_ref()
+                        .is_some_and(|h| stands(h, entry, &dirty.stat));
                     if !same {
                         changes.modified.push(stamp);
                     }
@@ -274,11 +310,13 @@ fn stands(handle: &crate::walk::RootHandle, entry: &Entry, stat: &Stat) -> bool 
     match entry.kind {
         Kind::File => {
             stat.size == entry.size
-                && handle.open_file(&entry.path).is_ok_and(|mut file| {
-                    crate::backup::digest_of(&mut file) == entry.digest()
-                })
+                && handle
+                    .open_file(&entry.path)
+                    .is_ok_and(|mut file| crate::backup::digest_of(&mut file) == entry.digest())
         }
-        Kind::Symlink => handle.read_link(&entry.path).is_ok_and(|t| t == entry.body.target),
+        Kind::Symlink => handle
+            .read_link(&entry.path)
+            .is_ok_and(|t| t == entry.body.target),
         _ => true,
     }
 }
@@ -322,7 +360,11 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn place(&self, path: &RepoPath) -> RepoPath {
-        if path.is_root() { self.prefix.clone() } else { self.prefix.join(path.as_bytes()) }
+        if path.is_root() {
+            self.prefix.clone()
+        } else {
+            self.prefix.join(path.as_bytes())
+        }
     }
 
     fn absolute(&self, path: &RepoPath) -> PathBuf {
@@ -330,7 +372,13 @@ impl Planner<'_> {
     }
 
     fn job(&mut self, path: &RepoPath, act: Act, entry: Option<Entry>, seen: Option<Stat>) {
-        let job = Job { site: self.site, path: self.place(path), act, entry, seen };
+        let job = Job {
+            site: self.site,
+            path: self.place(path),
+            act,
+            entry,
+            seen,
+        };
         self.plan.work.jobs.push(job);
     }
 
@@ -401,7 +449,13 @@ impl Planner<'_> {
         });
         let mut copy = entry.clone();
         copy.body.link.clear();
-        let job = Job { site: self.site, path: there, act: Act::Write, entry: Some(copy), seen };
+        let job = Job {
+            site: self.site,
+            path: there,
+            act: Act::Write,
+            entry: Some(copy),
+            seen,
+        };
         self.plan.work.jobs.push(job);
         Ok(())
     }
@@ -464,7 +518,9 @@ fn plan_root(
         if !wanted(&planner, &stamp.path) {
             continue;
         }
-        let Some(now) = planner.stat(&stamp.path)? else { continue };
+        let Some(now) = planner.stat(&stamp.path)? else {
+            continue;
+        };
         if is_as(stamp, &now) {
             planner.step(&stamp.path, UndoAction::Remove, now.kind, now.size);
             planner.job(&stamp.path, Act::Remove, None, Some(now));
@@ -494,7 +550,9 @@ fn plan_root(
 }
 
 fn plan_modified(planner: &mut Planner<'_>, stamp: &Stamp) -> Result<()> {
-    let Some(entry) = planner.listing.get(&stamp.path).cloned() else { return Ok(()) };
+    let Some(entry) = planner.listing.get(&stamp.path).cloned() else {
+        return Ok(());
+    };
     let Some(now) = planner.stat(&stamp.path)? else {
         // Gone since: nothing that could be lost stands there.
         planner.restore(&entry, None);
@@ -594,8 +652,12 @@ fn anchors(planner: &mut Planner<'_>) -> Result<()> {
         .filter(|j| j.site == planner.site && j.act != Act::Metadata)
         .map(|j| j.path.clone())
         .collect();
-    let candidates: Vec<Entry> =
-        planner.listing.values().filter(|e| restored.contains_key(&e.body.link)).cloned().collect();
+    let candidates: Vec<Entry> = planner
+        .listing
+        .values()
+        .filter(|e| restored.contains_key(&e.body.link))
+        .cloned()
+        .collect();
     for entry in candidates {
         let place = planner.place(&entry.path);
         if written.contains(&place) {
@@ -605,7 +667,11 @@ fn anchors(planner: &mut Planner<'_>) -> Result<()> {
             && now.kind == Kind::File
             && same_bytes(&mut planner.target, &place, &entry, &now)
         {
-            planner.plan.work.anchors.insert((planner.site, entry.body.link.clone()), place);
+            planner
+                .plan
+                .work
+                .anchors
+                .insert((planner.site, entry.body.link.clone()), place);
         }
     }
     Ok(())

@@ -99,8 +99,11 @@ pub fn verify(
     let needed = needed_blobs(&snapshots, &listings);
 
     // Packs: those that records name, and those that are there.
-    let present: HashMap<Digest, u64> =
-        repo.list_packs()?.into_iter().map(|p| (p.id, p.bytes)).collect();
+    let present: HashMap<Digest, u64> = repo
+        .list_packs()?
+        .into_iter()
+        .map(|p| (p.id, p.bytes))
+        .collect();
     let (index, unreadable) = repo.refreshed_index()?;
     let mut bad_packs: BTreeMap<Digest, String> = BTreeMap::new();
     for pack in snapshots.iter().flat_map(|s| &s.packs) {
@@ -114,7 +117,9 @@ pub fn verify(
         }
     }
     for (pack, error) in unreadable {
-        bad_packs.entry(pack.id).or_insert_with(|| reason_of(&error));
+        bad_packs
+            .entry(pack.id)
+            .or_insert_with(|| reason_of(&error));
     }
     let mut bad_copies: Vec<(Digest, Location, String)> = Vec::new();
     let wanted: Vec<PackRef> = index
@@ -132,8 +137,14 @@ pub fn verify(
         .collect();
     report.packs = wanted.len() as u64;
     if level != VerifyLevel::Quick {
-        let (bytes, blobs) =
-            check_packs(repo, &index, &wanted, &mut bad_packs, &mut bad_copies, monitor)?;
+        let (bytes, blobs) = check_packs(
+            repo,
+            &index,
+            &wanted,
+            &mut bad_packs,
+            &mut bad_copies,
+            monitor,
+        )?;
         report.bytes = bytes;
         report.blobs = blobs;
     } else {
@@ -150,16 +161,30 @@ pub fn verify(
             .collect();
         let copies: Vec<Location> = index.copies(*blob).collect();
         let good = copies.iter().any(|l| {
-            !bad_copies.iter().any(|(digest, b, _)| digest == blob && b == l)
+            !bad_copies
+                .iter()
+                .any(|(digest, b, _)| digest == blob && b == l)
                 && (level != VerifyLevel::Quick
-                    || index.pack(l.pack).is_some_and(|p| present.get(&p.pack.id) == Some(&p.pack.bytes)))
+                    || index
+                        .pack(l.pack)
+                        .is_some_and(|p| present.get(&p.pack.id) == Some(&p.pack.bytes)))
         });
         if !good {
-            let pack = bad.first().map_or_else(String::new, |name| (*name).to_owned());
+            let pack = bad
+                .first()
+                .map_or_else(String::new, |name| (*name).to_owned());
             lost.insert(*blob, pack);
         }
     }
-    report_packs(&snapshots, &listings, &bad_packs, &bad_copies, &lost, &index, &mut report.damage);
+    report_packs(
+        &snapshots,
+        &listings,
+        &bad_packs,
+        &bad_copies,
+        &lost,
+        &index,
+        &mut report.damage,
+    );
     if level != VerifyLevel::Quick && only.is_none() || !lost.is_empty() {
         let mut damaged: DigestSet = lost.keys().copied().collect();
         if only.is_some() || level == VerifyLevel::Quick {
@@ -178,7 +203,11 @@ pub fn verify(
             .tempdir_in(scratch)
             .map_err(|e| Error::io("create", scratch, e))?;
         for problem in restore::rehearse(repo, snapshot, place.path(), monitor)? {
-            let path = problem.path.as_path().strip_prefix(place.path()).unwrap_or(problem.path.as_path());
+            let path = problem
+                .path
+                .as_path()
+                .strip_prefix(place.path())
+                .unwrap_or(problem.path.as_path());
             report.damage.push(Damage {
                 name: crate::path::show(path.as_os_str()),
                 reason: problem.reason,
@@ -200,7 +229,11 @@ fn reason_of(error: &Error) -> String {
 }
 
 fn damage(name: String, error: &Error) -> Damage {
-    Damage { name, reason: reason_of(error), lost: Vec::new() }
+    Damage {
+        name,
+        reason: reason_of(error),
+        lost: Vec::new(),
+    }
 }
 
 fn read_snapshots(
@@ -249,7 +282,11 @@ type Listings = HashMap<Digest, Vec<Entry>>;
 fn read_listings(repo: &Repository, snapshots: &[Snapshot], found: &mut Vec<Damage>) -> Listings {
     let mut listings = Listings::new();
     let mut broken: DigestSet = DigestSet::default();
-    for base in snapshots.iter().flat_map(|s| &s.roots).filter_map(|r| r.base) {
+    for base in snapshots
+        .iter()
+        .flat_map(|s| &s.roots)
+        .filter_map(|r| r.base)
+    {
         if listings.contains_key(&base) || broken.contains(&base) {
             continue;
         }
@@ -267,7 +304,10 @@ fn read_listings(repo: &Repository, snapshots: &[Snapshot], found: &mut Vec<Dama
                         other: None,
                     })
                     .collect();
-                found.push(Damage { lost, ..damage(keyframe_name(base), &error) });
+                found.push(Damage {
+                    lost,
+                    ..damage(keyframe_name(base), &error)
+                });
             }
         }
     }
@@ -275,13 +315,24 @@ fn read_listings(repo: &Repository, snapshots: &[Snapshot], found: &mut Vec<Dama
 }
 
 fn blobs_of(entry: &Entry) -> impl Iterator<Item = Digest> + '_ {
-    entry.body.content.iter().flat_map(|c| c.blobs.iter().copied())
+    entry
+        .body
+        .content
+        .iter()
+        .flat_map(|c| c.blobs.iter().copied())
 }
 
 fn needed_blobs(snapshots: &[Snapshot], listings: &Listings) -> HashMap<Digest, ()> {
-    let changed = snapshots.iter().flat_map(|s| &s.roots).flat_map(|r| &r.changed);
+    let changed = snapshots
+        .iter()
+        .flat_map(|s| &s.roots)
+        .flat_map(|r| &r.changed);
     let based = listings.values().flatten();
-    changed.chain(based).flat_map(blobs_of).map(|blob| (blob, ())).collect()
+    changed
+        .chain(based)
+        .flat_map(blobs_of)
+        .map(|blob| (blob, ()))
+        .collect()
 }
 
 /// Reads every byte of the packs; returns how many bytes of content were checked, and how many blobs.
@@ -293,6 +344,8 @@ fn check_packs(
     bad_copies: &mut Vec<(Digest, Location, String)>,
     monitor: &dyn Monitor,
 ) -> Result<(u64, u64)> {
+    /// Bad files, with the reason, and bad copies of blobs.
+    type Found = (Vec<(PackRef, String)>, Vec<(Digest, Location)>);
     enum Task {
         Pack(PackRef),
         Blobs(Vec<(Digest, Location)>),
@@ -314,8 +367,9 @@ fn check_packs(
     // Blobs of one member stay together: it is decompressed once.
     let mut group: Vec<(Digest, Location)> = Vec::new();
     for (digest, location) in blobs {
-        let new_member =
-            group.last().is_some_and(|(_, l)| (l.pack, l.member) != (location.pack, location.member));
+        let new_member = group
+            .last()
+            .is_some_and(|(_, l)| (l.pack, l.member) != (location.pack, location.member));
         if new_member && group.len() >= 32 {
             tasks.push(Task::Blobs(std::mem::take(&mut group)));
         }
@@ -323,7 +377,7 @@ fn check_packs(
     }
     tasks.push(Task::Blobs(group));
     let next = AtomicUsize::new(0);
-    let found: Mutex<(Vec<(PackRef, String)>, Vec<(Digest, Location)>)> = Mutex::default();
+    let found: Mutex<Found> = Mutex::default();
     let run = || {
         let mut reader = Reader::with_index(repo, std::sync::Arc::clone(index));
         while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -351,7 +405,9 @@ fn check_packs(
             }
         }
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 8);
+    let threads = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .clamp(1, 8);
     std::thread::scope(|scope| {
         for _ in 1..threads {
             scope.spawn(run);
@@ -366,7 +422,9 @@ fn check_packs(
         bad_packs.entry(pack.id).or_insert(reason);
     }
     for (digest, location) in copies {
-        let pack = index.pack(location.pack).map_or_else(String::new, |p| pack_name(p.pack.id));
+        let pack = index
+            .pack(location.pack)
+            .map_or_else(String::new, |p| pack_name(p.pack.id));
         if let Some(pack) = index.pack(location.pack) {
             bad_packs
                 .entry(pack.pack.id)
@@ -382,9 +440,11 @@ fn check_packs(
 fn bad_file(repo: &Repository, pack: &PackRef) -> Option<String> {
     match repo.storage().read(&pack_name(pack.id)) {
         Ok(bytes) if Digest::of(&bytes) == pack.id => None,
-        Ok(bytes) if bytes.len() as u64 != pack.bytes => {
-            Some(format!("it has {} bytes instead of {}", bytes.len(), pack.bytes))
-        }
+        Ok(bytes) if bytes.len() as u64 != pack.bytes => Some(format!(
+            "it has {} bytes instead of {}",
+            bytes.len(),
+            pack.bytes
+        )),
         Ok(_) => Some("its checksum does not match its name".to_owned()),
         Err(error) => Some(error.to_string()),
     }
@@ -403,12 +463,21 @@ fn report_packs(
         .iter()
         .map(|(id, reason)| {
             let name = pack_name(*id);
-            (name.clone(), Damage { name, reason: reason.clone(), lost: Vec::new() })
+            (
+                name.clone(),
+                Damage {
+                    name,
+                    reason: reason.clone(),
+                    lost: Vec::new(),
+                },
+            )
         })
         .collect();
     if !lost.is_empty() {
         for (snapshot, path, blobs) in files(snapshots, listings) {
-            let Some(blob) = blobs.iter().find(|b| lost.contains_key(b)) else { continue };
+            let Some(blob) = blobs.iter().find(|b| lost.contains_key(b)) else {
+                continue;
+            };
             let other = files(snapshots, listings)
                 .filter(|(s, p, b)| {
                     s.id != snapshot.id && *p == path && !b.iter().any(|b| lost.contains_key(b))
@@ -457,10 +526,15 @@ fn files<'a>(
                 .into_iter()
                 .flatten()
                 .filter(move |e| {
-                    !changed.contains(&e.path) && !root.removed.iter().any(|r| e.path.starts_with(r))
+                    !changed.contains(&e.path)
+                        && !root.removed.iter().any(|r| e.path.starts_with(r))
                 });
             root.changed.iter().chain(based).map(move |entry| {
-                (snapshot, entry.path.to_path(root.path.as_path()), blobs_of(entry).collect())
+                (
+                    snapshot,
+                    entry.path.to_path(root.path.as_path()),
+                    blobs_of(entry).collect(),
+                )
             })
         })
     })

@@ -3,7 +3,10 @@
 //! Whatever must survive is written to a temporary file in the same directory, fsynced, renamed into place, and the
 //! directory fsynced, in that order. After a failed fsync the file is given up, never synced again: the kernel may have
 //! marked its pages clean. Platform differences are in `unix.rs` and `windows.rs` behind the same functions.
-#![expect(clippy::disallowed_methods, reason = "this is the one place that writes")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that writes"
+)]
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -55,7 +58,9 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 pub fn write_derived(path: &Path, bytes: &[u8]) -> Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let (mut file, temporary) = create_temporary(dir, 0o600).context("write", path)?;
-    let written = file.write_all(bytes).and_then(|()| rename(&temporary, path));
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| rename(&temporary, path));
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
     }
@@ -70,7 +75,10 @@ pub fn append_derived(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut options = OpenOptions::new();
     options.append(true).create(true);
     private_options(&mut options, 0o600);
-    options.open(path).and_then(|mut f| f.write_all(bytes)).context("write", path)
+    options
+        .open(path)
+        .and_then(|mut f| f.write_all(bytes))
+        .context("write", path)
 }
 
 /// Opens (and creates if need be) the file that locks are taken on.
@@ -83,7 +91,11 @@ pub fn open_lock(path: &Path) -> io::Result<File> {
     private_options(&mut options, 0o600);
     options.open(path).or_else(|error| {
         // On read-only media a shared lock can be had on a file that is only readable.
-        if path.exists() { File::open(path) } else { Err(error) }
+        if path.exists() {
+            File::open(path)
+        } else {
+            Err(error)
+        }
     })
 }
 
@@ -188,7 +200,10 @@ mod crash {
     /// `BDR_TEST_CRASH_AT=n` kills the process right before its n-th step, as a power cut would.
     pub(super) fn point(_step: &'static str) -> io::Result<()> {
         let left = LEFT.get_or_init(|| {
-            std::env::var("BDR_TEST_CRASH_AT").ok().and_then(|n| n.parse().ok()).map(AtomicI64::new)
+            std::env::var("BDR_TEST_CRASH_AT")
+                .ok()
+                .and_then(|n| n.parse().ok())
+                .map(AtomicI64::new)
         });
         if let Some(left) = left
             && left.fetch_sub(1, Ordering::SeqCst) == 1

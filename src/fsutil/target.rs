@@ -16,7 +16,7 @@ pub use unix::Target;
 #[cfg(not(unix))]
 mod portable;
 #[cfg(not(unix))]
-pub use portable::Target;
+pub use portable::{Target, stat_of};
 
 /// How much of an entry's metadata to bring back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

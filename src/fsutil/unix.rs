@@ -1,10 +1,15 @@
 //! What is different on Unix.
-#![expect(clippy::disallowed_methods, reason = "part of the one place that writes")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "part of the one place that writes"
+)]
 
+use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::ffi::CString;
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::Path;
 
 use rustix::fs::{FileType, OFlags};
@@ -38,7 +43,6 @@ pub fn stat_of(stat: &rustix::fs::Stat) -> Stat {
     };
     #[expect(
         clippy::unnecessary_cast,
-        clippy::useless_conversion,
         reason = "the types of these members differ between systems"
     )]
     Stat {
@@ -47,7 +51,11 @@ pub fn stat_of(stat: &rustix::fs::Stat) -> Stat {
         uid: stat.st_uid,
         gid: stat.st_gid,
         // A directory's size and a symlink's say nothing that a restore could bring back.
-        size: if kind == Kind::File { stat.st_size as u64 } else { 0 },
+        size: if kind == Kind::File {
+            stat.st_size as u64
+        } else {
+            0
+        },
         mtime: Time(stat.st_mtime as i64, stat.st_mtime_nsec as u32),
         ctime: Time(stat.st_ctime as i64, stat.st_ctime_nsec as u32),
         inode: stat.st_ino as u64,
@@ -55,7 +63,6 @@ pub fn stat_of(stat: &rustix::fs::Stat) -> Stat {
         links: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
     }
 }
-
 
 /// Makes a file private: `mode`, never through a symlink, not inherited by children.
 pub fn private_options(options: &mut OpenOptions, mode: u32) {
@@ -77,11 +84,18 @@ pub fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
 /// The device failed. File systems that cannot sync a directory (some network ones) are taken at their word.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
     super::point("fsync-dir")?;
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
     match File::open(path).and_then(|dir| dir.sync_all()) {
         // EINVAL, ENOTSUP and, on SMB, ENOENT: https://github.com/restic/restic/issues/3720
         Err(error)
-            if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) =>
+            if matches!(
+                error.kind(),
+                io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+            ) =>
         {
             Ok(())
         }
@@ -113,10 +127,16 @@ pub fn free_bytes(path: &Path) -> Option<u64> {
 
 /// Returns true if a process with this number runs.
 pub fn process_runs(pid: u32) -> bool {
-    let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
+    let Some(pid) = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+    else {
         return false;
     };
-    !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH))
+    !matches!(
+        rustix::process::test_kill_process(pid),
+        Err(rustix::io::Errno::SRCH)
+    )
 }
 
 /// Flushes everything of the file system that holds `path`.

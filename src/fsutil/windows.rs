@@ -1,5 +1,8 @@
 //! What is different on Windows.
-#![expect(clippy::disallowed_methods, reason = "part of the one place that writes")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "part of the one place that writes"
+)]
 
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -157,10 +157,14 @@ impl Index {
     /// Reads the cached index; whatever cannot be read is as if it were not there.
     pub fn load(path: &Path) -> Self {
         let mut index = Self::default();
-        let Ok(bytes) = std::fs::read(path) else { return index };
+        let Ok(bytes) = std::fs::read(path) else {
+            return index;
+        };
         let mut rest = &bytes[..];
         while let Some((section, after)) = take_section(rest) {
-            let Some((pack, members, blobs)) = parse_section(section) else { break };
+            let Some((pack, members, blobs)) = parse_section(section) else {
+                break;
+            };
             index.add(pack, members, &blobs);
             rest = after;
         }
@@ -255,7 +259,10 @@ fn take_section(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 type Section = (PackRef, Vec<(u64, Member)>, Vec<PackedBlob>);
 
 fn parse_section(body: &[u8]) -> Option<Section> {
-    let pack = PackRef { id: Digest(body.get(..32)?.try_into().ok()?), bytes: u64_at(body, 32)? };
+    let pack = PackRef {
+        id: Digest(body.get(..32)?.try_into().ok()?),
+        bytes: u64_at(body, 32)?,
+    };
     let (members, blobs) = (u32_at(body, 40)? as usize, u32_at(body, 44)? as usize);
     let blobs_at = 48usize.checked_add(members.checked_mul(16)?)?;
     if body.len() != blobs_at.checked_add(blobs.checked_mul(48)?)? {
@@ -264,7 +271,10 @@ fn parse_section(body: &[u8]) -> Option<Section> {
     let members = (0..members)
         .map(|i| {
             let at = 48 + i * 16;
-            Some((u64_at(body, at)?, Member(u32_at(body, at + 8)?, u32_at(body, at + 12)?)))
+            Some((
+                u64_at(body, at)?,
+                Member(u32_at(body, at + 8)?, u32_at(body, at + 12)?),
+            ))
         })
         .collect::<Option<Vec<_>>>()?;
     let blobs = body[blobs_at..]

@@ -48,8 +48,7 @@ pub fn encode(
     }
     json.extend_from_slice(b"\n]}\n");
     let mut packed = Vec::with_capacity(json.len() / 3);
-    let mut encoder =
-        flate2::GzBuilder::new().write(&mut packed, flate2::Compression::new(4));
+    let mut encoder = flate2::GzBuilder::new().write(&mut packed, flate2::Compression::new(4));
     encoder
         .write_all(&json)
         .and_then(|()| encoder.try_finish())
@@ -79,7 +78,11 @@ pub fn decode(repository: Id, id: Digest, bytes: &[u8]) -> Result<Listing> {
     if wire.repository != repository {
         return Err(damaged("it belongs to another repository".to_owned()));
     }
-    if !wire.entries.windows(2).all(|pair| pair[0].path < pair[1].path) {
+    if !wire
+        .entries
+        .windows(2)
+        .all(|pair| pair[0].path < pair[1].path)
+    {
         return Err(damaged("its entries are out of order".to_owned()));
     }
     Ok(wire.entries)

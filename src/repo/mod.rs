@@ -66,6 +66,9 @@ pub struct Repository {
     index: Arc<RwLock<Option<Arc<Index>>>>,
 }
 
+/// Packs whose table of contents cannot be read, and why.
+pub type Unreadable = Vec<(PackRef, Error)>;
+
 /// The lock of a repository; the system releases it with the process, whatever happens.
 pub type LockFile = fd_lock::RwLock<std::fs::File>;
 
@@ -84,7 +87,9 @@ pub fn hold_shared(
             Ok(guard) => return Ok(Some(guard)),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                 if started.elapsed() >= patience {
-                    return Err(Error::Busy { holder: String::new() });
+                    return Err(Error::Busy {
+                        holder: String::new(),
+                    });
                 }
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -104,7 +109,9 @@ impl Repository {
         if let Some(dir) = storage.directory() {
             fsutil::create_dir_private(dir)?;
         }
-        let listed = storage.list("").map_err(|e| Error::storage("list", ".", e))?;
+        let listed = storage
+            .list("")
+            .map_err(|e| Error::storage("list", ".", e))?;
         if listed.iter().any(|l| l.name == "format.json") {
             return Self::open(storage, cache);
         }
@@ -143,8 +150,10 @@ impl Repository {
     pub fn open(storage: Arc<dyn Storage>, cache: &Path) -> Result<Self> {
         let location = location_of(&*storage);
         let shown = location.display().to_string();
-        let not_one =
-            |reason: &str| Error::NotARepository { location: shown.clone(), reason: reason.to_owned() };
+        let not_one = |reason: &str| Error::NotARepository {
+            location: shown.clone(),
+            reason: reason.to_owned(),
+        };
         let json = match storage.read("format.json") {
             Ok(json) => json,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -239,7 +248,9 @@ impl Repository {
     /// # Errors
     /// It cannot be opened.
     pub fn lock_file(&self) -> Result<Option<LockFile>> {
-        let Some(dir) = self.storage.directory() else { return Ok(None) };
+        let Some(dir) = self.storage.directory() else {
+            return Ok(None);
+        };
         let path = dir.join("lock");
         match fsutil::open_lock(&path) {
             Ok(file) => Ok(Some(fd_lock::RwLock::new(file))),
@@ -252,8 +263,10 @@ impl Repository {
     /// # Errors
     /// The repository cannot be listed.
     pub fn snapshot_names(&self) -> Result<Vec<String>> {
-        let listed =
-            self.storage.list("snapshots").map_err(|e| Error::storage("list", "snapshots", e))?;
+        let listed = self
+            .storage
+            .list("snapshots")
+            .map_err(|e| Error::storage("list", "snapshots", e))?;
         Ok(listed
             .into_iter()
             .filter(|l| !l.is_dir && parse_snapshot_name(&l.name).is_some())
@@ -266,10 +279,16 @@ impl Repository {
     /// # Errors
     /// It is missing, damaged, or of another repository.
     pub fn read_snapshot(&self, name: &str) -> Result<Snapshot> {
-        let bytes = self.storage.read(name).map_err(|e| Error::storage("read", name, e))?;
+        let bytes = self
+            .storage
+            .read(name)
+            .map_err(|e| Error::storage("read", name, e))?;
         let snapshot: Snapshot = record::decode(name, &bytes)?;
         if snapshot.repository != self.id || snapshot.file_name() != name {
-            return Err(Error::damaged(name, "it belongs to another repository or name"));
+            return Err(Error::damaged(
+                name,
+                "it belongs to another repository or name",
+            ));
         }
         Ok(snapshot)
     }
@@ -309,7 +328,9 @@ impl Repository {
     pub fn newest_with_root(&self, name: &str, path: &Path) -> Result<Option<Snapshot>> {
         for file in self.snapshot_names()?.iter().rev() {
             if let Ok(snapshot) = self.read_snapshot(file)
-                && snapshot.root(name).is_some_and(|r| r.path.as_path() == path)
+                && snapshot
+                    .root(name)
+                    .is_some_and(|r| r.path.as_path() == path)
             {
                 return Ok(Some(snapshot));
             }
@@ -327,7 +348,10 @@ impl Repository {
             .iter()
             .filter_map(|name| parse_snapshot_name(name.strip_prefix("snapshots/")?))
             .max();
-        Ok((last.map_or(1, |(seq, _)| seq + 1), Id::after(last.map(|(_, id)| id), now)))
+        Ok((
+            last.map_or(1, |(seq, _)| seq + 1),
+            Id::after(last.map(|(_, id)| id), now),
+        ))
     }
 
     /// Writes a snapshot record: the commit point.
@@ -345,8 +369,14 @@ impl Repository {
     /// # Errors
     /// Its key frame is missing or damaged.
     pub fn listing(&self, root: &RootRecord) -> Result<Listing> {
-        let Some(base) = root.base else { return Ok(Listing::new()) };
-        Ok(overlay(self.keyframe(base)?, &root.removed, root.changed.clone()))
+        let Some(base) = root.base else {
+            return Ok(Listing::new());
+        };
+        Ok(overlay(
+            self.keyframe(base)?,
+            &root.removed,
+            root.changed.clone(),
+        ))
     }
 
     /// Reads a key frame.
@@ -355,7 +385,10 @@ impl Repository {
     /// It is missing or damaged.
     pub fn keyframe(&self, id: Digest) -> Result<Listing> {
         let name = keyframe::keyframe_name(id);
-        let bytes = self.storage.read(&name).map_err(|e| Error::storage("read", &name, e))?;
+        let bytes = self
+            .storage
+            .read(&name)
+            .map_err(|e| Error::storage("read", &name, e))?;
         keyframe::decode(self.id, id, &bytes)
     }
 
@@ -371,12 +404,16 @@ impl Repository {
     ) -> Result<(Digest, u64)> {
         let (id, bytes) = keyframe::encode(self.id, root, &path.into(), entries)?;
         let name = keyframe::keyframe_name(id);
-        let there = self.storage.size(&name).map_err(|e| Error::storage("read", &name, e))?;
+        let there = self
+            .storage
+            .size(&name)
+            .map_err(|e| Error::storage("read", &name, e))?;
         // One that is there may be damaged: it counts only if it reads back the same.
         if there.is_some() && self.storage.read(&name).is_ok_and(|b| b == bytes) {
             return Ok((id, 0));
         }
-        storage::put(&*self.storage, &name, &bytes).map_err(|e| Error::storage("write", name, e))?;
+        storage::put(&*self.storage, &name, &bytes)
+            .map_err(|e| Error::storage("write", name, e))?;
         Ok((id, bytes.len() as u64))
     }
 
@@ -409,8 +446,10 @@ impl Repository {
     }
 
     fn operation_ids(&self) -> Result<Vec<OperationId>> {
-        let listed =
-            self.storage.list("operations").map_err(|e| Error::storage("list", "operations", e))?;
+        let listed = self
+            .storage
+            .list("operations")
+            .map_err(|e| Error::storage("list", "operations", e))?;
         let mut ids: Vec<OperationId> = listed
             .iter()
             .filter_map(|l| l.name.strip_suffix(".begin.json")?.parse().ok())
@@ -426,12 +465,19 @@ impl Repository {
     pub fn operations(&self) -> Result<Vec<Operation>> {
         let mut operations = Vec::new();
         for id in self.operation_ids()? {
-            let Ok(begin) = self.read_record::<Begin>(&format!("operations/{id}.begin.json")) else {
+            let Ok(begin) = self.read_record::<Begin>(&format!("operations/{id}.begin.json"))
+            else {
                 continue;
             };
-            let end = self.read_record::<End>(&format!("operations/{id}.end.json")).ok();
+            let end = self
+                .read_record::<End>(&format!("operations/{id}.end.json"))
+                .ok();
             if begin.repository == self.id && begin.id == id {
-                operations.push(Operation { begin, end, undone_by: None });
+                operations.push(Operation {
+                    begin,
+                    end,
+                    undone_by: None,
+                });
             }
         }
         oplog::mark_undone(&mut operations);
@@ -443,7 +489,10 @@ impl Repository {
     /// # Errors
     /// It is missing or damaged.
     pub fn read_record<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T> {
-        let bytes = self.storage.read(name).map_err(|e| Error::storage("read", name, e))?;
+        let bytes = self
+            .storage
+            .read(name)
+            .map_err(|e| Error::storage("read", name, e))?;
         record::decode(name, &bytes)
     }
 
@@ -472,10 +521,27 @@ impl Repository {
     pub fn list_packs(&self) -> Result<Vec<PackRef>> {
         let failed = |e| Error::storage("list", "packs", e);
         let mut packs = Vec::new();
-        for dir in self.storage.list("packs").map_err(failed)?.iter().filter(|l| l.is_dir) {
-            for file in self.storage.list(&format!("packs/{}", dir.name)).map_err(failed)? {
-                if let Some(id) = file.name.strip_suffix(".tar.gz").and_then(|n| n.parse().ok()) {
-                    packs.push(PackRef { id, bytes: file.bytes });
+        for dir in self
+            .storage
+            .list("packs")
+            .map_err(failed)?
+            .iter()
+            .filter(|l| l.is_dir)
+        {
+            for file in self
+                .storage
+                .list(&format!("packs/{}", dir.name))
+                .map_err(failed)?
+            {
+                if let Some(id) = file
+                    .name
+                    .strip_suffix(".tar.gz")
+                    .and_then(|n| n.parse().ok())
+                {
+                    packs.push(PackRef {
+                        id,
+                        bytes: file.bytes,
+                    });
                 }
             }
         }
@@ -486,17 +552,25 @@ impl Repository {
     ///
     /// # Errors
     /// The repository cannot be listed.
-    pub fn refreshed_index(&self) -> Result<(Arc<Index>, Vec<(PackRef, Error)>)> {
+    pub fn refreshed_index(&self) -> Result<(Arc<Index>, Unreadable)> {
         let mut index = (*self.index()).clone();
         let packs = self.list_packs()?;
         let present: DigestSet = packs.iter().map(|p| p.id).collect();
-        let gone: DigestSet =
-            index.packs().iter().map(|p| p.pack.id).filter(|id| !present.contains(id)).collect();
+        let gone: DigestSet = index
+            .packs()
+            .iter()
+            .map(|p| p.pack.id)
+            .filter(|id| !present.contains(id))
+            .collect();
         let mut changed = !gone.is_empty();
         let mut orphans: Vec<Digest> = Vec::new();
         if changed {
             let smaller = index.without(&gone);
-            orphans.extend(index.digests().filter(|d| smaller.copies(*d).next().is_none()));
+            orphans.extend(
+                index
+                    .digests()
+                    .filter(|d| smaller.copies(*d).next().is_none()),
+            );
             index = smaller;
         }
         let mut unreadable = Vec::new();
@@ -591,8 +665,16 @@ impl Repository {
         fn sum(storage: &dyn Storage, dir: &str) -> std::io::Result<u64> {
             let mut total = 0;
             for listed in storage.list(dir)? {
-                let name = if dir.is_empty() { listed.name } else { format!("{dir}/{}", listed.name) };
-                total += if listed.is_dir { sum(storage, &name)? } else { listed.bytes };
+                let name = if dir.is_empty() {
+                    listed.name
+                } else {
+                    format!("{dir}/{}", listed.name)
+                };
+                total += if listed.is_dir {
+                    sum(storage, &name)?
+                } else {
+                    listed.bytes
+                };
             }
             Ok(total)
         }
@@ -606,20 +688,31 @@ impl Repository {
     /// # Errors
     /// The repository cannot be listed.
     pub fn sweep_temporaries(&self) -> Result<u64> {
-        let Some(dir) = self.storage.directory() else { return Ok(0) };
-        let listed = self.storage.list("tmp").map_err(|e| Error::storage("list", "tmp", e))?;
+        let Some(dir) = self.storage.directory() else {
+            return Ok(0);
+        };
+        let listed = self
+            .storage
+            .list("tmp")
+            .map_err(|e| Error::storage("list", "tmp", e))?;
         if listed.is_empty() {
             return Ok(0);
         }
         // Every writer holds the lock shared: having it exclusively proves that none is alive.
         let path = dir.join("lock");
-        let Ok(file) = fsutil::open_lock(&path) else { return Ok(0) };
+        let Ok(file) = fsutil::open_lock(&path) else {
+            return Ok(0);
+        };
         let mut lock = fd_lock::RwLock::new(file);
-        let Ok(_guard) = lock.try_write() else { return Ok(0) };
+        let Ok(_guard) = lock.try_write() else {
+            return Ok(0);
+        };
         let mut removed = 0;
         for file in listed {
             let name = format!("tmp/{}", file.name);
-            self.storage.remove(&name).map_err(|e| Error::storage("remove", name, e))?;
+            self.storage
+                .remove(&name)
+                .map_err(|e| Error::storage("remove", name, e))?;
             removed += 1;
         }
         Ok(removed)
@@ -627,7 +720,10 @@ impl Repository {
 }
 
 fn location_of(storage: &dyn Storage) -> PathBuf {
-    storage.directory().map(Path::to_path_buf).unwrap_or_default()
+    storage
+        .directory()
+        .map(Path::to_path_buf)
+        .unwrap_or_default()
 }
 
 fn parse_snapshot_name(name: &str) -> Option<(u64, SnapshotId)> {

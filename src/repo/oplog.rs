@@ -198,10 +198,16 @@ pub struct Operation {
 impl Operation {
     /// Returns counts of regular files (deleted, created, modified).
     pub fn counts(&self) -> (u64, u64, u64) {
-        let Some(end) = &self.end else { return (0, 0, 0) };
+        let Some(end) = &self.end else {
+            return (0, 0, 0);
+        };
         let files = |stamps: &[Stamp]| stamps.iter().filter(|s| s.kind != Kind::Dir).count() as u64;
         end.roots.iter().fold((0, 0, 0), |(d, c, m), root| {
-            (d + root.deleted_files, c + files(&root.created), m + files(&root.modified))
+            (
+                d + root.deleted_files,
+                c + files(&root.created),
+                m + files(&root.modified),
+            )
         })
     }
 
@@ -232,11 +238,15 @@ pub fn mark_undone(operations: &mut [Operation]) {
 /// # Errors
 /// None, or more than one.
 pub fn resolve<'a>(operations: &'a [Operation], spec: &str) -> Result<&'a Operation> {
-    let found: Vec<&Operation> =
-        operations.iter().filter(|operation| operation.begin.id.matches(spec)).collect();
+    let found: Vec<&Operation> = operations
+        .iter()
+        .filter(|operation| operation.begin.id.matches(spec))
+        .collect();
     match found[..] {
         [one] => Ok(one),
-        [] => Err(Error::NoSuchOperation { spec: spec.to_owned() }),
+        [] => Err(Error::NoSuchOperation {
+            spec: spec.to_owned(),
+        }),
         _ => Err(Error::Ambiguous {
             spec: spec.to_owned(),
             candidates: found

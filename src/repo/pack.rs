@@ -114,9 +114,10 @@ fn tar_header(meta: &TarMeta<'_>, size: u64) -> Vec<u8> {
     if matches!(meta.kind, TarKind::Dir) {
         name.push(b'/');
     }
-    for (bytes_of, long, place) in
-        [(link, tar::EntryType::GNULongLink, 157..257), (Some(&name[..]), tar::EntryType::GNULongName, 0..100)]
-    {
+    for (bytes_of, long, place) in [
+        (link, tar::EntryType::GNULongLink, 157..257),
+        (Some(&name[..]), tar::EntryType::GNULongName, 0..100),
+    ] {
         let Some(text) = bytes_of else { continue };
         if text.len() < 100 {
             header.as_mut_bytes()[place.start..place.start + text.len()].copy_from_slice(text);
@@ -140,7 +141,11 @@ fn tar_header(meta: &TarMeta<'_>, size: u64) -> Vec<u8> {
     header.set_mode(meta.mode & 0o1777);
     header.set_uid(0);
     header.set_gid(0);
-    header.set_mtime(u64::try_from(meta.mtime.0).unwrap_or(0).min(0o77_777_777_777));
+    header.set_mtime(
+        u64::try_from(meta.mtime.0)
+            .unwrap_or(0)
+            .min(0o77_777_777_777),
+    );
     header.set_cksum();
     bytes.extend_from_slice(header.as_bytes());
     bytes
@@ -160,14 +165,17 @@ struct Compress {
 impl Compress {
     /// Compresses `raw` into `self.out` and decompresses it again into `self.check`.
     fn member(&mut self, raw: &[u8]) -> Result<()> {
-        self.out.resize(self.compressor.gzip_compress_bound(raw.len()), 0);
+        self.out
+            .resize(self.compressor.gzip_compress_bound(raw.len()), 0);
         let length = self
             .compressor
             .gzip_compress(raw, &mut self.out)
             .map_err(|e| Error::damaged("compressed data", e.to_string()))?;
         self.out.truncate(length);
         self.check.resize(raw.len(), 0);
-        let decompressed = self.decompressor.gzip_decompress(&self.out, &mut self.check);
+        let decompressed = self
+            .decompressor
+            .gzip_decompress(&self.out, &mut self.check);
         if !matches!(decompressed, Ok(n) if n == raw.len()) || self.check != raw {
             return Err(Error::damaged(
                 "compressed data",
@@ -285,7 +293,10 @@ impl<'a> PackWriter<'a> {
             blobs: self.blobs.len(),
         };
         let header = tar_header(meta, size);
-        let start = (u32::try_from(self.members.len()).unwrap_or(u32::MAX), header.len() as u32);
+        let start = (
+            u32::try_from(self.members.len()).unwrap_or(u32::MAX),
+            header.len() as u32,
+        );
         self.long = Some(Long {
             mark,
             start,
@@ -304,7 +315,10 @@ impl<'a> PackWriter<'a> {
     /// # Errors
     /// The storage cannot be written, or it is more than was announced.
     pub fn write_long(&mut self, mut data: &[u8]) -> Result<()> {
-        let long = self.long.as_mut().ok_or_else(|| Error::invalid("no entry was begun", None))?;
+        let long = self
+            .long
+            .as_mut()
+            .ok_or_else(|| Error::invalid("no entry was begun", None))?;
         long.written += data.len() as u64;
         if long.written > long.size {
             return Err(Error::invalid("more data than announced", None));
@@ -328,11 +342,17 @@ impl<'a> PackWriter<'a> {
     pub fn end_long(&mut self, digest: Digest) -> Result<()> {
         pad(&mut self.buffer);
         self.flush()?;
-        let Some(long) = self.long.take() else { return Ok(()) };
+        let Some(long) = self.long.take() else {
+            return Ok(());
+        };
         if Digest::finish(long.check) != digest || long.written != long.size {
-            return Err(Error::damaged(digest.to_hex(), "what was packed has another digest"));
+            return Err(Error::damaged(
+                digest.to_hex(),
+                "what was packed has another digest",
+            ));
         }
-        self.blobs.push(PackedBlob(digest, long.size, long.start.0, long.start.1));
+        self.blobs
+            .push(PackedBlob(digest, long.size, long.start.0, long.start.1));
         if self.length > PACK_BYTES {
             self.close()?;
         }
@@ -344,7 +364,9 @@ impl<'a> PackWriter<'a> {
     /// # Errors
     /// The storage cannot be written.
     pub fn abort_long(&mut self) -> Result<()> {
-        let Some(long) = self.long.take() else { return Ok(()) };
+        let Some(long) = self.long.take() else {
+            return Ok(());
+        };
         self.buffer.clear();
         self.pending.clear();
         if let Some(staged) = &mut self.staged {
@@ -361,8 +383,10 @@ impl<'a> PackWriter<'a> {
 
     fn write_out(&mut self) -> Result<()> {
         if self.staged.is_none() {
-            let staged =
-                self.storage.stage().map_err(|e| Error::storage("create", "a pack in tmp/", e))?;
+            let staged = self
+                .storage
+                .stage()
+                .map_err(|e| Error::storage("create", "a pack in tmp/", e))?;
             self.staged = Some(staged);
         }
         if let Some(staged) = &mut self.staged {
@@ -382,7 +406,10 @@ impl<'a> PackWriter<'a> {
         self.compress.member(&self.buffer)?;
         for (digest, start, length) in &self.pending {
             if Digest::of(&self.compress.check[*start..start + length]) != *digest {
-                return Err(Error::damaged(digest.to_hex(), "what was packed has another digest"));
+                return Err(Error::damaged(
+                    digest.to_hex(),
+                    "what was packed has another digest",
+                ));
             }
         }
         if let Some(long) = &mut self.long {
@@ -394,10 +421,14 @@ impl<'a> PackWriter<'a> {
             long.checked += data.len() as u64;
         }
         let number = self.members.len() as u32;
-        self.members.push(Member(self.compress.out.len() as u32, self.buffer.len() as u32));
+        self.members.push(Member(
+            self.compress.out.len() as u32,
+            self.buffer.len() as u32,
+        ));
         self.write_out()?;
         for (digest, start, length) in self.pending.drain(..) {
-            self.blobs.push(PackedBlob(digest, length as u64, number, start as u32));
+            self.blobs
+                .push(PackedBlob(digest, length as u64, number, start as u32));
         }
         self.buffer.clear();
         Ok(())
@@ -417,7 +448,12 @@ impl<'a> PackWriter<'a> {
         };
         let json = serde_json::to_vec(&contents)
             .map_err(|e| Error::invalid(format!("contents: {e}"), None))?;
-        let meta = TarMeta { name: TOC_NAME, kind: TarKind::File, mode: 0o644, mtime: Time(0, 0) };
+        let meta = TarMeta {
+            name: TOC_NAME,
+            kind: TarKind::File,
+            mode: 0o644,
+            mtime: Time(0, 0),
+        };
         let mut archive = tar_header(&meta, json.len() as u64);
         archive.extend_from_slice(&json);
         pad(&mut archive);
@@ -432,11 +468,16 @@ impl<'a> PackWriter<'a> {
         self.compress.out.extend_from_slice(&footer);
         self.write_out()?;
         let hasher = std::mem::replace(&mut self.hasher, Sha256::new());
-        let pack = PackRef { id: Digest::finish(hasher), bytes: self.length };
+        let pack = PackRef {
+            id: Digest::finish(hasher),
+            bytes: self.length,
+        };
         self.length = 0;
         if let Some(staged) = self.staged.take() {
             let name = pack_name(pack.id);
-            self.storage.publish(staged, &name).map_err(|e| Error::storage("write", name, e))?;
+            self.storage
+                .publish(staged, &name)
+                .map_err(|e| Error::storage("write", name, e))?;
         }
         self.finished.push(Finished { pack, contents });
         Ok(())
@@ -454,7 +495,9 @@ impl<'a> PackWriter<'a> {
 
 fn footer(offset: u64, length: u64) -> [u8; FOOTER_BYTES] {
     let mut footer = [0; FOOTER_BYTES];
-    footer[..16].copy_from_slice(&[0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 20, 0, b'B', b'D', 16, 0]);
+    footer[..16].copy_from_slice(&[
+        0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 20, 0, b'B', b'D', 16, 0,
+    ]);
     footer[16..24].copy_from_slice(&offset.to_le_bytes());
     footer[24..32].copy_from_slice(&length.to_le_bytes());
     footer[32] = 3;
@@ -471,7 +514,12 @@ fn le64(bytes: &[u8]) -> u64 {
 ///
 /// # Errors
 /// The pack is missing, cut or damaged.
-pub fn read_contents(storage: &dyn Storage, id: Digest, bytes: u64, repository: Id) -> Result<Contents> {
+pub fn read_contents(
+    storage: &dyn Storage,
+    id: Digest,
+    bytes: u64,
+    repository: Id,
+) -> Result<Contents> {
     let name = pack_name(id);
     let damaged = |reason: &str| Error::damaged(pack_name(id), reason);
     if bytes < FOOTER_BYTES as u64 {
@@ -483,17 +531,23 @@ pub fn read_contents(storage: &dyn Storage, id: Digest, bytes: u64, repository: 
         .map_err(|e| Error::storage("read", &name, e))?;
     let (offset, length) = (le64(&found[16..]), le64(&found[24..]));
     let end = offset.checked_add(length);
-    if found != footer(offset, length) || end != Some(bytes - FOOTER_BYTES as u64) || length > 1 << 30 {
+    if found != footer(offset, length)
+        || end != Some(bytes - FOOTER_BYTES as u64)
+        || length > 1 << 30
+    {
         return Err(damaged("its footer is damaged or cut off"));
     }
     let mut packed = vec![0; length as usize];
-    storage.read_at(&name, offset, &mut packed).map_err(|e| Error::storage("read", &name, e))?;
+    storage
+        .read_at(&name, offset, &mut packed)
+        .map_err(|e| Error::storage("read", &name, e))?;
     let mut archive = Vec::new();
     flate2::read::MultiGzDecoder::new(&packed[..])
         .take(1 << 30)
         .read_to_end(&mut archive)
         .map_err(|_| damaged("its table of contents is damaged"))?;
-    let contents = parse_contents(&archive).ok_or_else(|| damaged("its table of contents is damaged"))?;
+    let contents =
+        parse_contents(&archive).ok_or_else(|| damaged("its table of contents is damaged"))?;
     if contents.repository != repository {
         return Err(damaged("it belongs to another repository"));
     }
@@ -542,7 +596,9 @@ pub fn salvage(pack: &[u8]) -> (Vec<(u64, Member)>, Vec<PackedBlob>) {
         at += used;
         let mut position = 0;
         if let Some((member, offset, size, seen, mut hasher)) = open.take() {
-            let take = usize::try_from(size - seen).unwrap_or(usize::MAX).min(raw.len());
+            let take = usize::try_from(size - seen)
+                .unwrap_or(usize::MAX)
+                .min(raw.len());
             hasher.update(&raw[..take]);
             let seen = seen + take as u64;
             if seen == size {
@@ -554,9 +610,13 @@ pub fn salvage(pack: &[u8]) -> (Vec<(u64, Member)>, Vec<PackedBlob>) {
         }
         while let Some(block) = raw.get(position..position + BLOCK) {
             let header = tar::Header::from_byte_slice(block);
-            let valid = block.iter().any(|b| *b != 0)
+            // Data that is itself a tar has headers too, but other names.
+            let ours = [&b"files/"[..], b"blobs/", b".bdr/", b"././@LongLink"];
+            let valid = ours.iter().any(|name| block.starts_with(name))
                 && header.cksum().is_ok_and(|sum| sum == checksum(block));
-            let Some(size) = header.size().ok().filter(|_| valid) else { break };
+            let Some(size) = header.size().ok().filter(|_| valid) else {
+                break;
+            };
             position += BLOCK;
             let rest = raw.len() - position;
             if size as usize <= rest {
@@ -580,6 +640,12 @@ fn checksum(block: &[u8]) -> u32 {
     block
         .iter()
         .enumerate()
-        .map(|(i, b)| if (148..156).contains(&i) { 32 } else { u32::from(*b) })
+        .map(|(i, b)| {
+            if (148..156).contains(&i) {
+                32
+            } else {
+                u32::from(*b)
+            }
+        })
         .sum()
 }

@@ -43,14 +43,22 @@ impl<'a> Reader<'a> {
 
     /// Begins reading with an index known to be complete.
     pub fn with_index(repo: &'a Repository, index: Arc<Index>) -> Self {
-        Self { fresh: true, index, ..Self::new(repo) }
+        Self {
+            fresh: true,
+            index,
+            ..Self::new(repo)
+        }
     }
 
     /// Hands the bytes of an entry to `sink` piece by piece, and checks their digest.
     ///
     /// # Errors
     /// No good copy of a part can be found (what `sink` got so far is to be thrown away), or `sink` failed.
-    pub fn entry(&mut self, entry: &Entry, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    pub fn entry(
+        &mut self,
+        entry: &Entry,
+        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
         match &entry.body.content {
             Some(content) => self.content(content, sink),
             None => Ok(()),
@@ -68,10 +76,9 @@ impl<'a> Reader<'a> {
     ) -> Result<()> {
         let mut hasher = Sha256::new();
         for Extent(blob, offset, length) in &content.extents {
-            let blob = *content
-                .blobs
-                .get(*blob as usize)
-                .ok_or_else(|| Error::damaged(content.digest.to_hex(), "an extent names no blob"))?;
+            let blob = *content.blobs.get(*blob as usize).ok_or_else(|| {
+                Error::damaged(content.digest.to_hex(), "an extent names no blob")
+            })?;
             self.range(blob, *offset, *length, &mut |bytes| {
                 hasher.update(bytes);
                 sink(bytes)
@@ -112,7 +119,10 @@ impl<'a> Reader<'a> {
         if Digest::finish(hasher) == blob {
             return Ok(());
         }
-        Err(Error::damaged(blob.to_hex(), "its bytes have another checksum"))
+        Err(Error::damaged(
+            blob.to_hex(),
+            "its bytes have another checksum",
+        ))
     }
 
     fn refresh(&mut self) -> Result<bool> {
@@ -138,7 +148,10 @@ impl<'a> Reader<'a> {
         loop {
             let copies: Vec<Location> = self.index.copies(blob).collect();
             for location in copies {
-                if offset.checked_add(length).is_none_or(|end| end > location.size) {
+                if offset
+                    .checked_add(length)
+                    .is_none_or(|end| end > location.size)
+                {
                     continue;
                 }
                 let mut failed = None;
@@ -149,7 +162,11 @@ impl<'a> Reader<'a> {
                             Ok(()) => done += bytes.len() as u64,
                             Err(error) => failed = Some(error),
                         }
-                        if failed.is_some() { Err(Error::Interrupted) } else { Ok(()) }
+                        if failed.is_some() {
+                            Err(Error::Interrupted)
+                        } else {
+                            Ok(())
+                        }
                     });
                 if let Some(error) = failed {
                     return Err(error);
@@ -186,7 +203,9 @@ impl<'a> Reader<'a> {
         while left > 0 {
             let bytes = self.member(location.pack, member)?;
             let from = usize::try_from(skip).unwrap_or(usize::MAX).min(bytes.len());
-            let take = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len() - from);
+            let take = usize::try_from(left)
+                .unwrap_or(usize::MAX)
+                .min(bytes.len() - from);
             if take == 0 {
                 return Err(Error::damaged("a pack", "an entry ends too early"));
             }
@@ -199,7 +218,9 @@ impl<'a> Reader<'a> {
     }
 
     fn member_raw(&self, pack: u32, member: u32) -> Option<u64> {
-        Some(u64::from(self.index.pack(pack)?.members.get(member as usize)?.1.1))
+        Some(u64::from(
+            self.index.pack(pack)?.members.get(member as usize)?.1.1,
+        ))
     }
 
     fn member(&mut self, pack: u32, member: u32) -> Result<&[u8]> {
@@ -229,14 +250,22 @@ impl<'a> Reader<'a> {
             .read_at(&name, offset, &mut self.packed)
             .map_err(|e| Error::storage("read", &name, e))?;
         let mut bytes = if self.kept.len() >= KEPT_MEMBERS {
-            self.kept.pop_back().map(|(_, bytes)| bytes).unwrap_or_default()
+            self.kept
+                .pop_back()
+                .map(|(_, bytes)| bytes)
+                .unwrap_or_default()
         } else {
             Vec::new()
         };
         bytes.resize(raw as usize, 0);
         match self.decompressor.gzip_decompress(&self.packed, &mut bytes) {
             Ok(n) if n == raw as usize => {}
-            _ => return Err(Error::damaged(name, format!("the member at byte {offset} is damaged"))),
+            _ => {
+                return Err(Error::damaged(
+                    name,
+                    format!("the member at byte {offset} is damaged"),
+                ));
+            }
         }
         self.kept.push_front(((pack, member), bytes));
         Ok(&self.kept[0].1)
@@ -250,7 +279,8 @@ impl Repository {
     /// No good copy can be found (what was written is to be thrown away), or `sink` failed.
     pub fn read_content(&self, entry: &Entry, sink: &mut dyn Write) -> Result<()> {
         Reader::new(self).entry(entry, &mut |bytes| {
-            sink.write_all(bytes).map_err(|e| Error::storage("write out", "content", e))
+            sink.write_all(bytes)
+                .map_err(|e| Error::storage("write out", "content", e))
         })
     }
 }

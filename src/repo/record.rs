@@ -60,7 +60,10 @@ mod tests {
             for bit in 0..8 {
                 let mut damaged = bytes.clone();
                 damaged[i] ^= 1 << bit;
-                assert!(decode::<serde_json::Value>("r", &damaged).is_err(), "byte {i} bit {bit}");
+                assert!(
+                    decode::<serde_json::Value>("r", &damaged).is_err(),
+                    "byte {i} bit {bit}"
+                );
             }
             assert!(decode::<serde_json::Value>("r", &bytes[..i]).is_err());
         }

@@ -62,29 +62,43 @@ pub struct Known<'a> {
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
+    bytes
+        .get(at..at + 4)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u32::from_le_bytes)
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+    bytes
+        .get(at..at + 8)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u64::from_le_bytes)
 }
 
 fn u128_at(bytes: &[u8], at: usize) -> u128 {
-    bytes.get(at..at + 16).and_then(|b| b.try_into().ok()).map_or(0, u128::from_le_bytes)
+    bytes
+        .get(at..at + 16)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u128::from_le_bytes)
 }
 
 impl State {
     /// Reads the state of a root; `None` if there is none that can be used.
     pub fn load(path: &Path, repository: Id) -> Option<Self> {
         let bytes = std::fs::read(path).ok()?;
-        if bytes.len() < HEADER || &bytes[..8] != MAGIC || crc32fast::hash(&bytes[12..]) != u32_at(&bytes, 8) {
+        if bytes.len() < HEADER
+            || &bytes[..8] != MAGIC
+            || crc32fast::hash(&bytes[12..]) != u32_at(&bytes, 8)
+        {
             return None;
         }
         let at = HEADER - 24;
         let dirs = u32_at(&bytes, at) as usize;
         let entries = u32_at(&bytes, at + 4) as usize;
         let removed = u32_at(&bytes, at + 8) as usize;
-        let heap = HEADER.checked_add(dirs.checked_mul(DIR)?)?.checked_add(entries.checked_mul(ENTRY)?)?;
+        let heap = HEADER
+            .checked_add(dirs.checked_mul(DIR)?)?
+            .checked_add(entries.checked_mul(ENTRY)?)?;
         let fits = heap <= bytes.len() && entries > 0;
         (fits && u128_at(&bytes, 12) == repository.to_u128()).then_some(Self {
             bytes,
@@ -110,7 +124,9 @@ impl State {
 
     fn heap(&self, offset: u32, length: u32) -> &[u8] {
         let start = self.heap + offset as usize;
-        self.bytes.get(start..start + length as usize).unwrap_or_default()
+        self.bytes
+            .get(start..start + length as usize)
+            .unwrap_or_default()
     }
 
     /// Returns how many entries there are, the root itself included.
@@ -126,11 +142,14 @@ impl State {
     /// Returns paths of the base that are gone.
     pub fn removed(&self) -> Vec<RepoPath> {
         // They lie at the end of the heap as lines of (length, bytes).
-        let mut at = self.bytes.len() - (u64_at(&self.bytes, HEADER - 8) as usize).min(self.bytes.len());
+        let mut at =
+            self.bytes.len() - (u64_at(&self.bytes, HEADER - 8) as usize).min(self.bytes.len());
         let mut result = Vec::with_capacity(self.removed.min(1 << 16));
         for _ in 0..self.removed {
             let length = u32_at(&self.bytes, at) as usize;
-            let Some(bytes) = self.bytes.get(at + 4..at + 4 + length) else { break };
+            let Some(bytes) = self.bytes.get(at + 4..at + 4 + length) else {
+                break;
+            };
             if let Ok(path) = RepoPath::new(bytes) {
                 result.push(path);
             }
@@ -147,7 +166,9 @@ impl State {
     fn dir_children(&self, dir: usize) -> std::ops::Range<usize> {
         let at = HEADER + dir * DIR;
         let first = u32_at(&self.bytes, at + 8) as usize;
-        let end = first.saturating_add(u32_at(&self.bytes, at + 12) as usize).min(self.entries);
+        let end = first
+            .saturating_add(u32_at(&self.bytes, at + 12) as usize)
+            .min(self.entries);
         first.min(end)..end
     }
 
@@ -224,7 +245,11 @@ pub fn entry_of(path: RepoPath, stat: &Stat, body: Body) -> Entry {
         mtime: stat.mtime,
         uid: stat.uid,
         gid: stat.gid,
-        size: if stat.kind == Kind::File { stat.size } else { 0 },
+        size: if stat.kind == Kind::File {
+            stat.size
+        } else {
+            0
+        },
         body,
     }
 }
@@ -254,7 +279,12 @@ pub struct StateBuilder {
 impl StateBuilder {
     /// Begins with the root itself.
     pub fn new(stat: &Stat, flags: u8, body: &[u8]) -> Self {
-        let mut builder = Self { dirs: Vec::new(), entries: Vec::new(), count: 0, heap: Vec::new() };
+        let mut builder = Self {
+            dirs: Vec::new(),
+            entries: Vec::new(),
+            count: 0,
+            heap: Vec::new(),
+        };
         builder.push(b"", stat, flags, body);
         builder
     }
@@ -329,8 +359,9 @@ impl StateBuilder {
             tail.extend_from_slice(path.as_bytes());
         }
         self.heap.extend_from_slice(&tail);
-        let mut bytes =
-            Vec::with_capacity(HEADER + self.dirs.len() * DIR + self.entries.len() + self.heap.len());
+        let mut bytes = Vec::with_capacity(
+            HEADER + self.dirs.len() * DIR + self.entries.len() + self.heap.len(),
+        );
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(&repository.to_u128().to_le_bytes());
@@ -353,7 +384,10 @@ impl StateBuilder {
         let crc = crc32fast::hash(&bytes[12..]);
         bytes[8..12].copy_from_slice(&crc.to_le_bytes());
         // Derived: not being able to keep it costs the next run time, nothing else.
-        if path.parent().is_some_and(|dir| fsutil::create_dir_private(dir).is_ok()) {
+        if path
+            .parent()
+            .is_some_and(|dir| fsutil::create_dir_private(dir).is_ok())
+        {
             let _ = fsutil::write_derived(path, &bytes);
         }
         let heap = HEADER + self.dirs.len() * DIR + self.entries.len();
@@ -392,14 +426,50 @@ mod tests {
         assert!(same_stat(&base, &base));
         for (axis, other) in [
             ("size", Stat { size: 4, ..base }),
-            ("mtime", Stat { mtime: Time(1_001, 5), ..base }),
-            ("mtime backwards", Stat { mtime: Time(999, 5), ..base }),
-            ("mtime nanoseconds", Stat { mtime: Time(1_000, 4), ..base }),
-            ("ctime", Stat { ctime: Time(1_000, 7), ..base }),
+            (
+                "mtime",
+                Stat {
+                    mtime: Time(1_001, 5),
+                    ..base
+                },
+            ),
+            (
+                "mtime backwards",
+                Stat {
+                    mtime: Time(999, 5),
+                    ..base
+                },
+            ),
+            (
+                "mtime nanoseconds",
+                Stat {
+                    mtime: Time(1_000, 4),
+                    ..base
+                },
+            ),
+            (
+                "ctime",
+                Stat {
+                    ctime: Time(1_000, 7),
+                    ..base
+                },
+            ),
             ("inode", Stat { inode: 8, ..base }),
             ("device", Stat { device: 9, ..base }),
-            ("mode", Stat { mode: 0o600, ..base }),
-            ("kind", Stat { kind: Kind::Dir, ..base }),
+            (
+                "mode",
+                Stat {
+                    mode: 0o600,
+                    ..base
+                },
+            ),
+            (
+                "kind",
+                Stat {
+                    kind: Kind::Dir,
+                    ..base
+                },
+            ),
             ("owner", Stat { uid: 0, ..base }),
             ("group", Stat { gid: 0, ..base }),
             ("links", Stat { links: 2, ..base }),
@@ -411,16 +481,38 @@ mod tests {
     #[test]
     fn an_edit_within_one_tick_is_not_trusted() {
         let s = 1_000_000_000;
-        let at = |seconds, nanos| Stat { mtime: Time(seconds, nanos), ctime: Time(seconds, nanos), ..stat() };
+        let at = |seconds, nanos| Stat {
+            mtime: Time(seconds, nanos),
+            ctime: Time(seconds, nanos),
+            ..stat()
+        };
         for (what, stat, started, racy) in [
             ("long before", at(1_000, 5), 1_010 * s, false),
             ("in the same tick", at(1_010, 5), 1_010 * s, true),
-            ("just before, fine clock", at(1_009, 999_000_000), 1_010 * s, true),
-            ("well before, fine clock", at(1_009, 900_000_000), 1_010 * s, false),
+            (
+                "just before, fine clock",
+                at(1_009, 999_000_000),
+                1_010 * s,
+                true,
+            ),
+            (
+                "well before, fine clock",
+                at(1_009, 900_000_000),
+                1_010 * s,
+                false,
+            ),
             ("just before, coarse clock", at(1_009, 0), 1_010 * s, true),
             ("well before, coarse clock", at(1_007, 0), 1_010 * s, false),
             ("from the future", at(2_000, 5), 1_010 * s, true),
-            ("old mtime, new ctime", Stat { ctime: Time(1_010, 1), ..at(500, 1) }, 1_010 * s, true),
+            (
+                "old mtime, new ctime",
+                Stat {
+                    ctime: Time(1_010, 1),
+                    ..at(500, 1)
+                },
+                1_010 * s,
+                true,
+            ),
         ] {
             assert_eq!(is_racy(&stat, started), racy, "{what}");
         }
@@ -437,13 +529,31 @@ mod tests {
             started: -4,
             base: Some(Digest::of(b"x")),
         };
-        let mut builder = StateBuilder::new(&Stat { kind: Kind::Dir, ..stat() }, 0, b"");
+        let mut builder = StateBuilder::new(
+            &Stat {
+                kind: Kind::Dir,
+                ..stat()
+            },
+            0,
+            b"",
+        );
         builder.dir(b"");
         builder.child(b"a", &stat(), IN_DELTA, br#"{"l":"t"}"#);
-        builder.child(b"d", &Stat { kind: Kind::Dir, ..stat() }, 0, b"");
+        builder.child(
+            b"d",
+            &Stat {
+                kind: Kind::Dir,
+                ..stat()
+            },
+            0,
+            b"",
+        );
         builder.dir(b"d");
         builder.child(b"x", &stat(), DIRTY, b"");
-        let removed = vec![RepoPath::new("gone/1").unwrap(), RepoPath::new("gone2").unwrap()];
+        let removed = vec![
+            RepoPath::new("gone/1").unwrap(),
+            RepoPath::new("gone2").unwrap(),
+        ];
         builder.save(&path, repository, &mirrors, &removed);
         let state = State::load(&path, repository).unwrap();
         assert_eq!(state.mirrors(), mirrors);
@@ -451,7 +561,10 @@ mod tests {
         assert_eq!(state.children(b"d").unwrap(), 3..4);
         assert_eq!(state.children(b"e"), None);
         let known = state.entry(1);
-        assert_eq!((known.name, known.stat, known.flags), (&b"a"[..], stat(), IN_DELTA));
+        assert_eq!(
+            (known.name, known.stat, known.flags),
+            (&b"a"[..], stat(), IN_DELTA)
+        );
         assert!(State::load(&path, Id::from_u128(9)).is_none());
         let good = std::fs::read(&path).unwrap();
         for i in 0..good.len() {

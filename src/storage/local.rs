@@ -2,7 +2,10 @@
 //!
 //! Staged files live in `tmp/` of the same file system. Published files are 0400; the directories that hold them are
 //! 0500 between writes where modes mean something, so that a stray `rm -r` fails.
-#![expect(clippy::disallowed_methods, reason = "the directory behind the one storage that writes")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the directory behind the one storage that writes"
+)]
 
 use std::fs::{self, File};
 use std::io::{self, Seek as _, Write as _};
@@ -24,7 +27,10 @@ const OPEN_FILES: usize = 32;
 impl LocalStorage {
     /// Names a directory; nothing is touched yet.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), open: Mutex::new(Vec::new()) }
+        Self {
+            dir: dir.into(),
+            open: Mutex::new(Vec::new()),
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -40,7 +46,10 @@ impl LocalStorage {
         let path = self.path(name);
         // A FIFO in place of a pack would hang an open.
         if !fs::metadata(&path)?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "not a regular file",
+            ));
         }
         let file = Arc::new(File::open(path)?);
         if let Ok(mut open) = self.open.lock() {
@@ -53,7 +62,11 @@ impl LocalStorage {
     }
 
     /// Runs a change in `dir`, which is made writable for it if it has to be.
-    fn in_writable(&self, dir: &Path, mut change: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    fn in_writable(
+        &self,
+        dir: &Path,
+        mut change: impl FnMut() -> io::Result<()>,
+    ) -> io::Result<()> {
         for attempt in 0.. {
             match change() {
                 // Another writer may have closed the directory between our opening it and the change.
@@ -115,7 +128,10 @@ impl Storage for LocalStorage {
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         let path = self.path(name);
         if !fs::metadata(&path)?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "not a regular file",
+            ));
         }
         fs::read(path)
     }
@@ -127,7 +143,10 @@ impl Storage for LocalStorage {
     fn size(&self, name: &str) -> io::Result<Option<u64>> {
         match fs::metadata(self.path(name)) {
             Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
-            Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file")),
+            Ok(_) => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "not a regular file",
+            )),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -146,14 +165,20 @@ impl Storage for LocalStorage {
         let mut listed = Vec::new();
         for entry in entries {
             let entry = entry?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
             let metadata = match entry.metadata() {
                 Ok(metadata) => metadata,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
             let is_dir = metadata.is_dir();
-            listed.push(Listed { name, bytes: if is_dir { 0 } else { metadata.len() }, is_dir });
+            listed.push(Listed {
+                name,
+                bytes: if is_dir { 0 } else { metadata.len() },
+                is_dir,
+            });
         }
         listed.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(listed)
@@ -168,7 +193,11 @@ impl Storage for LocalStorage {
             }
             other => other?,
         };
-        Ok(Box::new(LocalStaged { file, path, published: false }))
+        Ok(Box::new(LocalStaged {
+            file,
+            path,
+            published: false,
+        }))
     }
 
     fn publish(&self, staged: Box<dyn Staged>, name: &str) -> io::Result<()> {

@@ -49,7 +49,9 @@ fn cut_error() -> io::Error {
 }
 
 fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
-    inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    inner
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn step(inner: &mut Inner, what: String) -> io::Result<()> {
@@ -95,7 +97,11 @@ impl MemoryStorage {
             CrashMode::LoseUnsynced => inner.durable.clone(),
             CrashMode::KeepAll => inner.live.clone(),
         };
-        let fresh = Inner { live: files.clone(), durable: files, ..Inner::default() };
+        let fresh = Inner {
+            live: files.clone(),
+            durable: files,
+            ..Inner::default()
+        };
         Self(Arc::new(Mutex::new(fresh)))
     }
 
@@ -135,7 +141,8 @@ impl Staged for MemoryStaged {
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
-        self.bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+        self.bytes
+            .truncate(usize::try_from(length).unwrap_or(usize::MAX));
         Ok(())
     }
 
@@ -147,12 +154,19 @@ impl Staged for MemoryStaged {
 impl Storage for MemoryStorage {
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         let inner = lock(&self.0);
-        inner.live.get(name).map(|b| b.as_ref().clone()).ok_or(io::ErrorKind::NotFound.into())
+        inner
+            .live
+            .get(name)
+            .map(|b| b.as_ref().clone())
+            .ok_or(io::ErrorKind::NotFound.into())
     }
 
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let inner = lock(&self.0);
-        let bytes = inner.live.get(name).ok_or(io::Error::from(io::ErrorKind::NotFound))?;
+        let bytes = inner
+            .live
+            .get(name)
+            .ok_or(io::Error::from(io::ErrorKind::NotFound))?;
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let range = start
             .checked_add(buffer.len())
@@ -168,16 +182,26 @@ impl Storage for MemoryStorage {
 
     fn list(&self, dir: &str) -> io::Result<Vec<Listed>> {
         let inner = lock(&self.0);
-        let prefix = if dir.is_empty() { String::new() } else { format!("{dir}/") };
+        let prefix = if dir.is_empty() {
+            String::new()
+        } else {
+            format!("{dir}/")
+        };
         let mut listed: Vec<Listed> = Vec::new();
         for (name, bytes) in &inner.live {
-            let Some(rest) = name.strip_prefix(&prefix) else { continue };
+            let Some(rest) = name.strip_prefix(&prefix) else {
+                continue;
+            };
             let (name, bytes, is_dir) = match rest.split_once('/') {
                 Some((dir, _)) => (dir, 0, true),
                 None => (rest, bytes.len() as u64, false),
             };
             if listed.last().is_none_or(|l| l.name != name) {
-                listed.push(Listed { name: name.to_owned(), bytes, is_dir });
+                listed.push(Listed {
+                    name: name.to_owned(),
+                    bytes,
+                    is_dir,
+                });
             }
         }
         Ok(listed)
@@ -185,7 +209,10 @@ impl Storage for MemoryStorage {
 
     fn stage(&self) -> io::Result<Box<dyn Staged>> {
         step(&mut lock(&self.0), "stage".to_owned())?;
-        Ok(Box::new(MemoryStaged { inner: Arc::clone(&self.0), bytes: Vec::new() }))
+        Ok(Box::new(MemoryStaged {
+            inner: Arc::clone(&self.0),
+            bytes: Vec::new(),
+        }))
     }
 
     fn publish(&self, staged: Box<dyn Staged>, name: &str) -> io::Result<()> {

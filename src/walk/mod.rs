@@ -90,5 +90,8 @@ fn unchanged(state: &State, number: usize, stat: &Stat, started: i64) -> bool {
 
 /// Returns those of `never` that lie below `root`, as paths below it.
 fn never_below(root: &Path, never: &[PathBuf]) -> Vec<RepoPath> {
-    never.iter().filter_map(|path| RepoPath::below(root, path)).collect()
+    never
+        .iter()
+        .filter_map(|path| RepoPath::below(root, path))
+        .collect()
 }

@@ -32,13 +32,28 @@ impl RootHandle {
     /// It is there but cannot be opened.
     pub fn open(path: &Path) -> Result<Option<Self>> {
         match rustix::fs::open(path, DIR_FLAGS, Mode::empty()) {
-            Ok(dir) => Ok(Some(Self { path: path.to_path_buf(), dir: Some(dir) })),
+            Ok(dir) => Ok(Some(Self {
+                path: path.to_path_buf(),
+                dir: Some(dir),
+            })),
             // A symlink, a file, a FIFO: there, but no directory.
-            Err(Errno::NOTDIR | Errno::LOOP | Errno::MLINK) => match std::fs::symlink_metadata(path) {
-                Ok(_) => Ok(Some(Self { path: path.to_path_buf(), dir: None })),
-                Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
-                Err(e) => Err(Error::io("read", path, e)),
-            },
+            Err(Errno::NOTDIR | Errno::LOOP | Errno::MLINK) => {
+                match std::fs::symlink_metadata(path) {
+                    Ok(_) => Ok(Some(Self {
+                        path: path.to_path_buf(),
+                        dir: None,
+                    })),
+                    Err(e)
+                        if matches!(
+                            e.kind(),
+                            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                        ) =>
+                    {
+                        Ok(None)
+                    }
+                    Err(e) => Err(Error::io("read", path, e)),
+                }
+            }
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(Error::io("open", path, errno.into())),
         }
@@ -100,7 +115,9 @@ impl RootHandle {
     /// Returns the extended attributes that a restore could bring back, sorted by name.
     pub fn xattrs(file: &File) -> Vec<(String, Vec<u8>)> {
         use xattr::FileExt as _;
-        let Ok(names) = file.list_xattr() else { return Vec::new() };
+        let Ok(names) = file.list_xattr() else {
+            return Vec::new();
+        };
         let mut found: Vec<(String, Vec<u8>)> = names
             .filter_map(|name| {
                 let bytes = os_to_bytes(&name);
@@ -109,7 +126,9 @@ impl RootHandle {
                     || &*bytes == b"security.capability"
                     || cfg!(target_os = "macos");
                 let value = file.get_xattr(&name).ok().flatten();
-                value.filter(|_| kept).map(|value| (escape_xattr(&bytes), value))
+                value
+                    .filter(|_| kept)
+                    .map(|value| (escape_xattr(&bytes), value))
             })
             .collect();
         found.sort();
@@ -118,7 +137,9 @@ impl RootHandle {
 
     /// Returns the extended attributes of a directory.
     pub fn dir_xattrs(&self, path: &RepoPath) -> Vec<(String, Vec<u8>)> {
-        let Some(dir) = &self.dir else { return Vec::new() };
+        let Some(dir) = &self.dir else {
+            return Vec::new();
+        };
         let opened = if path.is_root() {
             rustix::io::dup(dir)
         } else {
@@ -127,7 +148,9 @@ impl RootHandle {
                 Err(_) => return Vec::new(),
             }
         };
-        opened.map(|fd| Self::xattrs(&File::from(fd))).unwrap_or_default()
+        opened
+            .map(|fd| Self::xattrs(&File::from(fd)))
+            .unwrap_or_default()
     }
 }
 
@@ -180,25 +203,40 @@ pub(super) fn walk(
     options: &WalkOptions<'_>,
 ) -> Result<Scan> {
     let Some(handle) = RootHandle::open(&root.path)? else {
-        let removed = if state.is_some() { vec![RepoPath::root()] } else { Vec::new() };
-        return Ok(Scan { removed, ..Scan::default() });
+        let removed = if state.is_some() {
+            vec![RepoPath::root()]
+        } else {
+            Vec::new()
+        };
+        return Ok(Scan {
+            removed,
+            ..Scan::default()
+        });
     };
     let stat = handle
         .stat(&RepoPath::root())
         .map_err(|e| Error::io("read", root.path.clone(), e))?;
     let started = state.map_or(i64::MIN, |s| s.mirrors().started);
-    let mut scan = Scan { exists: true, ..Scan::default() };
+    let mut scan = Scan {
+        exists: true,
+        ..Scan::default()
+    };
     count(&mut scan, &stat);
     if !state.is_some_and(|s| unchanged(s, 0, &stat, started)) {
         let prior = state.map(|_| 0);
-        scan.dirty.push(Dirty { path: RepoPath::root(), stat, prior });
+        scan.dirty.push(Dirty {
+            path: RepoPath::root(),
+            stat,
+            prior,
+        });
     }
     if handle.dir.is_none() {
         // What was a directory is none any more: everything below it is gone.
         if let Some(state) = state
             && let Some(children) = state.children(b"")
         {
-            scan.removed.extend(children.map(|n| RepoPath::root().join(state.name(n))));
+            scan.removed
+                .extend(children.map(|n| RepoPath::root().join(state.name(n))));
         }
         return Ok(scan);
     }
@@ -219,7 +257,9 @@ pub(super) fn walk(
         }),
         wake: Condvar::new(),
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 8);
+    let threads = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .clamp(1, 8);
     // Few directories are read before a second thread would have started.
     walk.run(&mut scan, if threads > 1 { 12 } else { usize::MAX });
     let more = !lock(&walk.queue).jobs.is_empty();
@@ -282,7 +322,10 @@ impl Walk<'_> {
                         self.wake.notify_all();
                         return;
                     }
-                    queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                    queue = self
+                        .wake
+                        .wait(queue)
+                        .unwrap_or_else(PoisonError::into_inner);
                 }
             };
             let subdirs = self.directory(&job, scan, &mut buffers);
@@ -307,11 +350,22 @@ impl Walk<'_> {
         if let Err(errno) = buffers.read(self.handle, path) {
             // Gone since it was listed: its parent will be looked at again next time. Else it counts as it was.
             if errno != Errno::NOENT {
-                scan.problems.push((path.clone(), Error::io("read", self.handle.absolute(path), errno.into())));
+                scan.problems.push((
+                    path.clone(),
+                    Error::io("read", self.handle.absolute(path), errno.into()),
+                ));
             }
             return Vec::new();
         }
-        let Buffers { dir: Some(dir), heap, names, .. } = buffers else { return Vec::new() };
+        let Buffers {
+            dir: Some(dir),
+            heap,
+            names,
+            ..
+        } = buffers
+        else {
+            return Vec::new();
+        };
         let name_of = |range: &(u32, u32)| &heap[range.0 as usize..range.1 as usize];
         let known = self.state.and_then(|s| s.children(path.as_bytes()));
         let mut known = known.map(|range| range.peekable());
@@ -337,7 +391,9 @@ impl Walk<'_> {
                     }
                 }
             }
-            let Ok(c_name) = CStr::from_bytes_with_nul(name) else { continue };
+            let Ok(c_name) = CStr::from_bytes_with_nul(name) else {
+                continue;
+            };
             let stat = match rustix::fs::statat(dir.as_fd(), c_name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => stat_of(&stat),
                 Err(Errno::NOENT) => {
@@ -369,18 +425,25 @@ impl Walk<'_> {
             }
             if is_dir || !self.plain {
                 let siblings = |sibling: &[u8]| {
-                    names.binary_search_by(|r| {
-                        let n = name_of(r);
-                        n[..n.len() - 1].cmp(sibling)
-                    }).is_ok()
+                    names
+                        .binary_search_by(|r| {
+                            let n = name_of(r);
+                            n[..n.len() - 1].cmp(sibling)
+                        })
+                        .is_ok()
                 };
-                let mut reason = self.matcher.left_out(path.as_bytes(), text, is_dir, &siblings);
+                let mut reason = self
+                    .matcher
+                    .left_out(path.as_bytes(), text, is_dir, &siblings);
                 if is_dir && reason.is_none() && !self.never.is_empty() {
                     let child = path.join(text);
-                    reason = self.never.iter().any(|n| *n == child).then_some("bdr's own");
+                    reason = self.never.contains(&child).then_some("bdr's own");
                 }
                 if let Some(reason) = reason {
-                    scan.left_out.push(LeftOut { path: path.join(text), reason: reason.to_owned() });
+                    scan.left_out.push(LeftOut {
+                        path: path.join(text),
+                        reason: reason.to_owned(),
+                    });
                     if prior.is_some() {
                         scan.removed.push(path.join(text));
                     }
@@ -401,14 +464,22 @@ impl Walk<'_> {
                 {
                     scan.removed.push(path.join(text));
                 }
-                scan.dirty.push(Dirty { path: path.join(text), stat, prior });
+                scan.dirty.push(Dirty {
+                    path: path.join(text),
+                    stat,
+                    prior,
+                });
             }
             if is_dir {
-                subdirs.push(Job { path: path.join(text), on_the_way });
+                subdirs.push(Job {
+                    path: path.join(text),
+                    on_the_way,
+                });
             }
         }
         if let (Some(known), Some(state)) = (known, self.state) {
-            scan.removed.extend(known.map(|number| path.join(state.name(number))));
+            scan.removed
+                .extend(known.map(|number| path.join(state.name(number))));
         }
         subdirs
     }
@@ -427,10 +498,16 @@ struct Buffers {
 
 impl Buffers {
     fn read(&mut self, handle: &RootHandle, path: &RepoPath) -> std::result::Result<(), Errno> {
-        let Some(root) = &handle.dir else { return Err(Errno::NOTDIR) };
+        let Some(root) = &handle.dir else {
+            return Err(Errno::NOTDIR);
+        };
         self.heap.clear();
         self.names.clear();
-        let name = if path.is_root() { c".".to_owned() } else { CString::new(path.as_bytes()).map_err(|_| Errno::INVAL)? };
+        let name = if path.is_root() {
+            c".".to_owned()
+        } else {
+            CString::new(path.as_bytes()).map_err(|_| Errno::INVAL)?
+        };
         let dir = rustix::fs::openat(root, name, DIR_FLAGS, Mode::empty())?;
         #[cfg(target_os = "linux")]
         {
@@ -457,7 +534,10 @@ impl Buffers {
 
 fn push_name(heap: &mut Vec<u8>, names: &mut Vec<(u32, u32)>, name: &CStr) {
     let bytes = name.to_bytes_with_nul();
-    if bytes == b".\0" || bytes == b"..\0" || bytes.starts_with(crate::fsutil::TEMPORARY_PREFIX.as_bytes()) {
+    if bytes == b".\0"
+        || bytes == b"..\0"
+        || bytes.starts_with(crate::fsutil::TEMPORARY_PREFIX.as_bytes())
+    {
         return;
     }
     let start = heap.len() as u32;

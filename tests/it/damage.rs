@@ -89,9 +89,9 @@ fn no_flipped_byte_ever_yields_wrong_data_without_a_word() {
                 }
             }
             if report.damage.is_empty() {
-                harmless += 1
+                harmless += 1;
             } else {
-                noticed += 1
+                noticed += 1;
             }
         }
     }
@@ -102,9 +102,11 @@ fn no_flipped_byte_ever_yields_wrong_data_without_a_word() {
     );
 }
 
+type Case = (&'static str, fn(&mut Vec<u8>));
+
 #[test]
 fn a_damaged_pack_is_named_with_what_it_costs_and_the_next_backup_heals_it() {
-    let cases: [(&str, fn(&mut Vec<u8>)); 4] = [
+    let cases: [Case; 4] = [
         ("truncated", |b| b.truncate(b.len() / 2)),
         ("flipped", |b| b[100] ^= 0xff),
         ("emptied", Vec::clear),
@@ -210,9 +212,9 @@ fn a_repository_that_is_none_is_refused_with_a_reason() {
         for (name, text) in files {
             bdr::storage::put(&storage, name, text.as_bytes()).unwrap();
         }
-        let error = match Repository::create(Arc::new(storage), &place.cache(), options().now) {
-            Err(error) => error,
-            Ok(_) => panic!("{files:?} was taken for a repository"),
+        let made = Repository::create(Arc::new(storage), &place.cache(), options().now);
+        let Err(error) = made else {
+            panic!("{files:?} was taken for a repository")
         };
         assert!(error.to_string().contains(expected), "{error}");
         assert!(error.hint().is_some(), "{error}");

@@ -24,10 +24,10 @@ type Edit = (&'static str, fn(&Path));
 /// Edits of `tree/f` (content `0123456789`, mtime long ago) beside `tree/d/x`.
 const EDITS: [Edit; 14] = [
     ("size", |t| {
-        fs::write(t.join("f"), "longer than before").unwrap()
+        fs::write(t.join("f"), "longer than before").unwrap();
     }),
     ("same size", |t| {
-        fs::write(t.join("f"), "9876543210").unwrap()
+        fs::write(t.join("f"), "9876543210").unwrap();
     }),
     ("same size, mtime put back", |t| {
         let mtime = t.join("f").metadata().unwrap().modified().unwrap();
@@ -38,16 +38,16 @@ const EDITS: [Edit; 14] = [
         set_mtime(
             &t.join("f"),
             SystemTime::UNIX_EPOCH + Duration::from_secs(1_900_000_000),
-        )
+        );
     }),
     ("mtime backwards", |t| {
         set_mtime(
             &t.join("f"),
             SystemTime::UNIX_EPOCH + Duration::from_secs(5),
-        )
+        );
     }),
     ("mode", |t| {
-        fs::set_permissions(t.join("f"), fs::Permissions::from_mode(0o600)).unwrap()
+        fs::set_permissions(t.join("f"), fs::Permissions::from_mode(0o600)).unwrap();
     }),
     ("another inode, same content and mtime", |t| {
         let mtime = t.join("f").metadata().unwrap().modified().unwrap();
@@ -72,10 +72,10 @@ const EDITS: [Edit; 14] = [
         std::os::unix::fs::symlink("d/x", t.join("f")).unwrap();
     }),
     ("renamed directory", |t| {
-        fs::rename(t.join("d"), t.join("e")).unwrap()
+        fs::rename(t.join("d"), t.join("e")).unwrap();
     }),
     ("hard link added", |t| {
-        fs::hard_link(t.join("f"), t.join("g")).unwrap()
+        fs::hard_link(t.join("f"), t.join("g")).unwrap();
     }),
 ];
 

@@ -1,5 +1,12 @@
 //! All integration tests in one binary. They need the feature `test-support` (`sh tests/run` switches it on).
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "tests make and break files, and a failed call is a failed test"
+)]
+
 mod support;
 
 mod architecture;

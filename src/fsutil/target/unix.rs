@@ -1,5 +1,4 @@
 //! The target on Unix: every step through the handle of the parent directory.
-#![expect(clippy::disallowed_methods, reason = "part of the one place that writes")]
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -104,11 +103,15 @@ impl Target {
     pub fn stat(&mut self, path: &RepoPath) -> Result<Option<Stat>> {
         let parent = match self.parent(path, false) {
             Ok(parent) => parent,
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
             Err(error) => return Err(error),
         };
         if path.is_root() {
-            return rustix::fs::fstat(&parent).map(|s| Some(stat_of(&s))).context("read", &self.path);
+            return rustix::fs::fstat(&parent)
+                .map(|s| Some(stat_of(&s)))
+                .context("read", &self.path);
         }
         let name = c_path(path.name()).context("read", self.absolute(path))?;
         match rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -152,11 +155,18 @@ impl Target {
     ///
     /// # Errors
     /// `fill` failed, or the system refused; what stood at the name is kept then.
-    pub fn write(&mut self, path: &RepoPath, entry: &Entry, sync: bool, fill: &mut Fill<'_>) -> Result<()> {
+    pub fn write(
+        &mut self,
+        path: &RepoPath,
+        entry: &Entry,
+        sync: bool,
+        fill: &mut Fill<'_>,
+    ) -> Result<()> {
         let parent = self.parent(path, true)?;
         let absolute = self.absolute(path);
         let temporary = c_path(&self.temporary()).context("write", &absolute)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         point("create").context("write", &absolute)?;
         let file = rustix::fs::openat(&parent, &temporary, flags, Mode::from_raw_mode(0o600))
             .context("write", &absolute)?;
@@ -253,7 +263,8 @@ impl Target {
                 let parent = self.parent(path, false)?;
                 let name = c_path(path.name()).context("change", &absolute)?;
                 let flags = AtFlags::SYMLINK_NOFOLLOW;
-                rustix::fs::utimensat(&parent, &name, &times(entry), flags).context("change", absolute)
+                rustix::fs::utimensat(&parent, &name, &times(entry), flags)
+                    .context("change", absolute)
             }
             Kind::Dir => {
                 let dir = self.directory(path, false)?;
@@ -288,7 +299,12 @@ impl Target {
             // Attributes that this user may not set, or this file system does not have, are not worth losing the file.
             let _ = file.set_xattr(name, value);
         }
-        let keep: Vec<_> = entry.body.xattrs.iter().map(|(name, _)| unescape_xattr(name)).collect();
+        let keep: Vec<_> = entry
+            .body
+            .xattrs
+            .iter()
+            .map(|(name, _)| unescape_xattr(name))
+            .collect();
         if let Ok(names) = file.list_xattr() {
             for name in names.filter(|n| n.as_encoded_bytes().starts_with(b"user.")) {
                 if !keep.contains(&name) {
@@ -329,7 +345,9 @@ impl Target {
 
     fn unlink(&mut self, path: &RepoPath, flags: AtFlags) -> Result<()> {
         let parent = match self.parent(path, false) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(());
+            }
             other => other?,
         };
         let absolute = self.absolute(path);
@@ -367,14 +385,20 @@ impl Target {
 
     /// Removes temporary files that an interrupted restore left in a directory: those of processes that are gone.
     pub fn sweep(&mut self, path: &RepoPath) {
-        let Ok(dir) = self.directory(path, false) else { return };
-        let Ok(entries) = rustix::fs::Dir::read_from(&dir) else { return };
+        let Ok(dir) = self.directory(path, false) else {
+            return;
+        };
+        let Ok(entries) = rustix::fs::Dir::read_from(&dir) else {
+            return;
+        };
         for entry in entries.flatten() {
-            let owner = entry
-                .file_name()
-                .to_str()
-                .ok()
-                .and_then(|name| name.strip_prefix(TEMPORARY_PREFIX)?.split('-').next()?.parse().ok());
+            let owner = entry.file_name().to_str().ok().and_then(|name| {
+                name.strip_prefix(TEMPORARY_PREFIX)?
+                    .split('-')
+                    .next()?
+                    .parse()
+                    .ok()
+            });
             if owner.is_some_and(|pid: u32| !crate::fsutil::process_runs(pid)) {
                 let _ = rustix::fs::unlinkat(&dir, entry.file_name(), AtFlags::empty());
             }
@@ -387,7 +411,10 @@ fn times(entry: &Entry) -> Timestamps {
         tv_sec: entry.mtime.0 as _,
         tv_nsec: entry.mtime.1 as _,
     };
-    Timestamps { last_access: time, last_modification: time }
+    Timestamps {
+        last_access: time,
+        last_modification: time,
+    }
 }
 
 fn unescape_xattr(name: &str) -> std::ffi::OsString {
