@@ -145,6 +145,10 @@ pub(crate) fn capture(
     let scheduled = matches!(options.trigger, Trigger::Backup | Trigger::Init);
     let patience = Duration::from_millis(if scheduled { 10_000 } else { 50 });
     let mut options = options.clone();
+    if scheduled {
+        // What a crash left. Not being able to tidy up is no reason not to back up.
+        let _ = repo.sweep_temporaries();
+    }
     let lock_file = repo.lock_file()?;
     let _hold = match hold_shared(lock_file.as_ref(), patience) {
         Ok(hold) => hold,

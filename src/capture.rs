@@ -419,10 +419,10 @@ impl<'a> Capture<'a> {
                 }
                 match (pieces.last_mut(), piece) {
                     (Some(Piece::Old(last)), Piece::Old(next)) if last.end == next.start => {
-                        last.end = next.end
+                        last.end = next.end;
                     }
                     (Some(Piece::New(last)), Piece::New(next)) if last.end == next.start => {
-                        last.end = next.end
+                        last.end = next.end;
                     }
                     (_, piece) => pieces.push(piece),
                 }
