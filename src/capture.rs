@@ -417,15 +417,7 @@ impl<'a> Capture<'a> {
                     let (from, to) = ((range.start - at) as usize, (range.end - at) as usize);
                     fresh.extend_from_slice(&new[from..to]);
                 }
-                match (pieces.last_mut(), piece) {
-                    (Some(Piece::Old(last)), Piece::Old(next)) if last.end == next.start => {
-                        last.end = next.end;
-                    }
-                    (Some(Piece::New(last)), Piece::New(next)) if last.end == next.start => {
-                        last.end = next.end;
-                    }
-                    (_, piece) => pieces.push(piece),
-                }
+                delta::push(&mut pieces, piece);
             }
             fresh.len() as u64 <= MEMORY_BYTES
         };

@@ -13,7 +13,7 @@ pub const PAGE: usize = 4096;
 pub const MIN_BYTES: u64 = 2048;
 /// More extents or blobs than this are folded.
 const MAX_EXTENTS: usize = 256;
-const MAX_BLOBS: usize = 24;
+const MAX_BLOBS: usize = 12;
 
 /// A run of the new content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,35 +53,56 @@ pub fn append(old_size: u64, new_size: u64) -> Vec<Piece> {
 }
 
 /// Compares page by page; `at` is the offset of both slices.
+///
+/// Of a page that differs only the part between its common head and tail is new: a row of a database is much smaller than its page.
 pub fn pages(old: &[u8], new: &[u8], at: u64, pieces: &mut Vec<Piece>) {
     let mut offset = 0;
     while offset < new.len() {
         let end = (offset + PAGE).min(new.len());
-        let same = old.get(offset..end).is_some_and(|o| o == &new[offset..end]);
-        let range = at + offset as u64..at + end as u64;
-        match (pieces.last_mut(), same) {
-            (Some(Piece::Old(last)), true) if last.end == range.start => last.end = range.end,
-            (Some(Piece::New(last)), false) if last.end == range.start => last.end = range.end,
-            (_, true) => pieces.push(Piece::Old(range)),
-            (_, false) => pieces.push(Piece::New(range)),
-        }
+        let page = &new[offset..end];
+        let (head, tail) = match old.get(offset..end) {
+            Some(old) if old == page => (page.len(), 0),
+            Some(old) => ends(old, page),
+            None => (0, 0),
+        };
+        let from = at + offset as u64;
+        let to = at + end as u64;
+        let (head, tail) = (from + head as u64, to - tail as u64);
+        push(pieces, Piece::Old(from..head));
+        push(pieces, Piece::New(head..tail));
+        push(pieces, Piece::Old(tail..to));
         offset = end;
     }
 }
 
+/// Adds a piece, as one with the last where they meet.
+pub fn push(pieces: &mut Vec<Piece>, piece: Piece) {
+    match (pieces.last_mut(), piece) {
+        (_, Piece::Old(range) | Piece::New(range)) if range.is_empty() => {}
+        (Some(Piece::Old(last)), Piece::Old(next)) if last.end == next.start => last.end = next.end,
+        (Some(Piece::New(last)), Piece::New(next)) if last.end == next.start => last.end = next.end,
+        (_, piece) => pieces.push(piece),
+    }
+}
+
+/// Returns the lengths of the common head and of the common tail after it.
+fn ends(old: &[u8], new: &[u8]) -> (usize, usize) {
+    let most = old.len().min(new.len());
+    let head = common(old, new, most);
+    let rest = most - head;
+    let tail = old
+        .iter()
+        .rev()
+        .zip(new.iter().rev())
+        .take(rest)
+        .take_while(|(a, b)| a == b)
+        .count();
+    (head, tail)
+}
+
 /// Returns the pieces of a file whose middle changed.
 pub fn middle(old: &[u8], new: &[u8]) -> Vec<Piece> {
-    let most = old.len().min(new.len());
-    let prefix = common(old, new, most);
-    let suffix = {
-        let rest = most - prefix;
-        old.iter()
-            .rev()
-            .zip(new.iter().rev())
-            .take(rest)
-            .take_while(|(a, b)| a == b)
-            .count()
-    };
+    let (prefix, suffix) = ends(old, new);
     let (prefix, suffix) = (prefix as u64, suffix as u64);
     let (old_size, new_size) = (old.len() as u64, new.len() as u64);
     [
