@@ -13,10 +13,14 @@ use crate::path::RepoPath;
 mod unix;
 #[cfg(unix)]
 pub use unix::Target;
+#[cfg(any(not(unix), test))]
+mod names;
 #[cfg(not(unix))]
 mod portable;
 #[cfg(not(unix))]
-pub use portable::{Target, stat_of};
+pub use portable::Target;
+#[cfg(not(unix))]
+mod replace;
 
 /// How much of an entry's metadata to bring back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,10 +4,93 @@
     reason = "part of the one place that writes"
 )]
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
-use std::os::windows::fs::FileExt as _;
+use std::os::windows::fs::{
+    FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, symlink_dir,
+    symlink_file,
+};
 use std::path::Path;
+
+use crate::manifest::{Kind, Stat, Time};
+
+/// Returns what bdr needs of an object's metadata.
+///
+/// File number, device and number of names are not stable in the standard library (`windows_by_handle`): each file counts as
+/// having one name, and the time of creation stands in for the ctime, so that a file that was replaced does not look the same.
+pub fn stat_of(metadata: &Metadata) -> Stat {
+    const READ_ONLY: u32 = 0x1;
+    // Junctions count as symlinks (std: whatever reparse point stands for another name). Reparse points that only store the file
+    // elsewhere (deduplicated, OneDrive) are files and directories as any.
+    let (kind, mode) = if metadata.is_symlink() {
+        (Kind::Symlink, 0o777)
+    } else if metadata.is_dir() {
+        (Kind::Dir, 0o755)
+    } else if metadata.file_attributes() & READ_ONLY != 0 {
+        (Kind::File, 0o444)
+    } else {
+        (Kind::File, 0o644)
+    };
+    Stat {
+        kind,
+        mode,
+        uid: 0,
+        gid: 0,
+        size: if kind == Kind::File {
+            metadata.file_size()
+        } else {
+            0
+        },
+        mtime: time_of(metadata.last_write_time()),
+        ctime: time_of(metadata.creation_time()),
+        inode: 0,
+        device: 0,
+        links: 1,
+    }
+}
+
+/// Returns a time of the file system, which counts 100 ns since 1601.
+fn time_of(ticks: u64) -> Time {
+    const PER_SECOND: u64 = 10_000_000;
+    const UNIX_EPOCH: i64 = 11_644_473_600;
+    Time(
+        (ticks / PER_SECOND).cast_signed() - UNIX_EPOCH,
+        (ticks % PER_SECOND) as u32 * 100,
+    )
+}
+
+/// Opens whatever is at `path`, a directory or link too, to see and set its times; a link is not followed.
+///
+/// # Errors
+/// It is not there, or belongs to somebody else.
+pub fn open_attributes(path: &Path) -> io::Result<File> {
+    const FILE_READ_ATTRIBUTES: u32 = 0x80;
+    const FILE_WRITE_ATTRIBUTES: u32 = 0x100;
+    // Without it no directory can be opened.
+    const FILE_FLAG_BACKUP_SEMANTICS: u32 = 0x0200_0000;
+    const FILE_FLAG_OPEN_REPARSE_POINT: u32 = 0x0020_0000;
+    OpenOptions::new()
+        .access_mode(FILE_READ_ATTRIBUTES | FILE_WRITE_ATTRIBUTES)
+        .custom_flags(FILE_FLAG_BACKUP_SEMANTICS | FILE_FLAG_OPEN_REPARSE_POINT)
+        .open(path)
+}
+
+/// Makes a symlink of one of the two sorts that there are.
+///
+/// # Errors
+/// The user has neither the privilege nor developer mode.
+pub fn symlink(target: &Path, link: &Path, is_dir: bool) -> io::Result<()> {
+    if is_dir {
+        symlink_dir(target, link)
+    } else {
+        symlink_file(target, link)
+    }
+}
+
+/// Returns true for a junction or a symlink to a directory: it is removed as a directory is.
+pub fn is_dir_link(metadata: &Metadata) -> bool {
+    metadata.file_type().is_symlink_dir()
+}
 
 /// The profile directory is private by its access list; files inherit it.
 pub fn private_options(_options: &mut OpenOptions, _mode: u32) {}

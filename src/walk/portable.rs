@@ -1,26 +1,26 @@
-//! The walk where there are no directory handles (Windows): `walkdir`, one thread, portable metadata.
+//! The walk where there are no directory handles (Windows): `walkdir`, one thread, by path.
 //!
-//! Two things are weaker than on Unix. There is no inode or ctime: size, mtime and attributes decide. And a directory entry's size and time are
-//! stale while a writer keeps the file open, so files written lately are looked at through a handle of our own.
+//! Two things are weaker than on Unix. There is no inode or ctime: size, mtime, time of creation and attributes decide. And what a directory
+//! lists of a file (size, times) is stale while a writer keeps the file open; for how long cannot be told from the listing. So not only files
+//! written lately but all are looked at through a handle of their own, which is what `symlink_metadata` opens on Windows; `DirEntry::metadata`
+//! does not. A write in place that leaves the size is seen when the writer closes the file at the latest.
 
 use std::fs::File;
+use std::io;
+use std::iter::Peekable;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use walkdir::WalkDir;
+use walkdir::{DirEntry, WalkDir};
 
 use super::{Dirty, Scan, WalkOptions, never_below, unchanged};
 use crate::error::{Error, Result};
-use crate::fsutil::TEMPORARY_PREFIX;
-use crate::fsutil::target::stat_of;
+use crate::fsutil::{TEMPORARY_PREFIX, stat_of};
 use crate::manifest::{Kind, Stat};
-use crate::path::{RepoPath, os_to_bytes};
+use crate::path::{RepoPath, os_from_bytes, os_to_bytes};
 use crate::repo::snapshot::LeftOut;
 use crate::repo::state::State;
 use crate::rules::{Matcher, Root, Verdict};
-
-/// A file written within this time may still be open, and its directory entry stale.
-const RECENT: Duration = Duration::from_secs(3600);
 
 /// A root and how to reach what is below it.
 pub struct RootHandle {
@@ -37,8 +37,15 @@ impl RootHandle {
             Ok(_) => Ok(Some(Self {
                 path: path.to_path_buf(),
             })),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io("open", path, error)),
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(e) => Err(Error::io("open", path, e)),
         }
     }
 
@@ -47,35 +54,23 @@ impl RootHandle {
         path.to_path(&self.path)
     }
 
-    /// Returns how the object at `path` stands; a symlink is not followed.
+    /// Returns how the object at `path` stands; a symlink or junction is not followed.
     ///
     /// # Errors
     /// It is not there any more, or cannot be looked at.
-    pub fn stat(&self, path: &RepoPath) -> std::io::Result<Stat> {
-        let path = self.absolute(path);
-        let metadata = std::fs::symlink_metadata(&path)?;
-        let recent = metadata
-            .modified()
-            .ok()
-            .and_then(|t| t.elapsed().ok())
-            .is_none_or(|age| age < RECENT);
-        if metadata.is_file() && recent {
-            return Ok(stat_of(&File::open(path)?.metadata()?));
-        }
-        Ok(stat_of(&metadata))
+    pub fn stat(&self, path: &RepoPath) -> io::Result<Stat> {
+        Ok(stat_of(&std::fs::symlink_metadata(self.absolute(path))?))
     }
 
     /// Opens a regular file; a symlink is not followed.
     ///
     /// # Errors
     /// It is gone, unreadable, or something else by now.
-    pub fn open_file(&self, path: &RepoPath) -> std::io::Result<File> {
+    pub fn open_file(&self, path: &RepoPath) -> io::Result<File> {
         let path = self.absolute(path);
+        // Not by a flag on opening: that would also open what stands for a deduplicated file instead of its content.
         if !std::fs::symlink_metadata(&path)?.is_file() {
-            return Err(std::io::Error::new(
-                std::io::ErrorKind::InvalidData,
-                "not a regular file",
-            ));
+            return Err(invalid("it is not a regular file"));
         }
         File::open(path)
     }
@@ -84,16 +79,19 @@ impl RootHandle {
     ///
     /// # Errors
     /// The system refuses.
-    pub fn stat_file(file: &File) -> std::io::Result<Stat> {
+    pub fn stat_file(file: &File) -> io::Result<Stat> {
         Ok(stat_of(&file.metadata()?))
     }
 
-    /// Returns the target of a symlink.
+    /// Returns the target of a symlink or junction.
     ///
     /// # Errors
-    /// It is gone, or no symlink any more.
-    pub fn read_link(&self, path: &RepoPath) -> std::io::Result<Vec<u8>> {
+    /// It is gone, no symlink any more, or leads where no path can name.
+    pub fn read_link(&self, path: &RepoPath) -> io::Result<Vec<u8>> {
         let target = std::fs::read_link(self.absolute(path))?;
+        if target.to_str().is_none() {
+            return Err(invalid("its target is not Unicode"));
+        }
         Ok(os_to_bytes(target.as_os_str()).into_owned())
     }
 
@@ -108,160 +106,245 @@ impl RootHandle {
     }
 }
 
+fn invalid(reason: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}
+
 pub(super) fn walk(
     root: &Root,
     matcher: &Matcher,
     state: Option<&State>,
     options: &WalkOptions<'_>,
 ) -> Result<Scan> {
+    let mut scan = Scan::default();
     let Some(handle) = RootHandle::open(&root.path)? else {
-        let removed = if state.is_some() {
-            vec![RepoPath::root()]
-        } else {
-            Vec::new()
-        };
-        return Ok(Scan {
-            removed,
-            ..Scan::default()
+        scan.removed.extend(state.map(|_| RepoPath::root()));
+        return Ok(scan);
+    };
+    let stat = handle
+        .stat(&RepoPath::root())
+        .map_err(|e| Error::io("read", root.path.clone(), e))?;
+    scan.exists = true;
+    let mut walk = Walk {
+        handle: &handle,
+        matcher,
+        plain: matcher.takes_everything(),
+        state,
+        started: state.map_or(i64::MIN, |s| s.mirrors().started),
+        never: never_below(&root.path, options.never),
+        dirs: Vec::new(),
+        scan,
+    };
+    walk.note(RepoPath::root(), stat, state.map(|_| 0));
+    walk.enter(RepoPath::root(), matcher.include(b"") != Verdict::Take);
+    if stat.kind != Kind::Dir {
+        // What was a directory is none any more: everything below it is gone.
+        walk.leave(0);
+        return Ok(walk.scan);
+    }
+    let mut entries = WalkDir::new(&root.path)
+        .min_depth(1)
+        .follow_root_links(false)
+        // The order of the state, which has them as bytes.
+        .sort_by(|a, b| os_to_bytes(a.file_name()).cmp(&os_to_bytes(b.file_name())))
+        .into_iter();
+    while let Some(entry) = entries.next() {
+        match entry {
+            Ok(entry) => {
+                if !walk.object(&entry) && entry.file_type().is_dir() {
+                    entries.skip_current_dir();
+                }
+            }
+            // The first of a directory's entries is the error of listing it; like an unreadable one it is given up as a whole.
+            Err(error) => {
+                walk.unreadable(error);
+                entries.skip_current_dir();
+            }
+        }
+        if options.max_files.is_some_and(|most| walk.scan.files > most) {
+            walk.scan.too_many = true;
+            return Ok(walk.scan);
+        }
+    }
+    walk.leave(0);
+    Ok(walk.scan)
+}
+
+/// A directory being walked.
+struct Dir {
+    path: RepoPath,
+    /// Not all of the directory is taken.
+    on_the_way: bool,
+    /// What the state has in it, from the first name not yet met.
+    known: Option<Peekable<Range<usize>>>,
+}
+
+struct Walk<'a> {
+    handle: &'a RootHandle,
+    matcher: &'a Matcher,
+    plain: bool,
+    state: Option<&'a State>,
+    started: i64,
+    never: Vec<RepoPath>,
+    /// From the root to where the walk is.
+    dirs: Vec<Dir>,
+    scan: Scan,
+}
+
+impl Walk<'_> {
+    fn enter(&mut self, path: RepoPath, on_the_way: bool) {
+        let known = self.state.and_then(|s| s.children(path.as_bytes()));
+        self.dirs.push(Dir {
+            known: known.map(Iterator::peekable),
+            path,
+            on_the_way,
         });
-    };
-    let mut scan = Scan {
-        exists: true,
-        ..Scan::default()
-    };
-    let started = state.map_or(i64::MIN, |s| s.mirrors().started);
-    let never = never_below(&root.path, options.never);
-    let mut seen: std::collections::HashSet<RepoPath> = std::collections::HashSet::new();
-    let mut walker = WalkDir::new(&root.path).sort_by_file_name().into_iter();
-    while let Some(entry) = walker.next() {
-        let entry = match entry {
-            Ok(entry) => entry,
+    }
+
+    /// Leaves all directories but the first `depth`; what the state still has in them is gone.
+    fn leave(&mut self, depth: usize) {
+        while self.dirs.len() > depth {
+            let dir = self.dirs.pop();
+            if let (Some(state), Some(dir)) = (self.state, dir) {
+                let gone = dir.known.into_iter().flatten();
+                self.scan
+                    .removed
+                    .extend(gone.map(|number| dir.path.join(state.name(number))));
+            }
+        }
+    }
+
+    /// The directory entered last cannot be listed: what is in it counts as it was.
+    fn unreadable(&mut self, error: walkdir::Error) {
+        let Some(dir) = self.dirs.last_mut() else {
+            return;
+        };
+        dir.known = None;
+        let source = error
+            .into_io_error()
+            .unwrap_or_else(|| invalid("it cannot be listed"));
+        // Gone since it was listed: its parent will be looked at again next time.
+        if source.kind() != io::ErrorKind::NotFound {
+            let path = dir.path.clone();
+            self.problem(path, source);
+        }
+    }
+
+    fn problem(&mut self, path: RepoPath, source: io::Error) {
+        let error = Error::io("read", self.handle.absolute(&path), source);
+        self.scan.problems.push((path, error));
+    }
+
+    /// Takes note of one object; returns true if it is a directory to be walked.
+    fn object(&mut self, entry: &DirEntry) -> bool {
+        self.leave(entry.depth());
+        let name = os_to_bytes(entry.file_name());
+        let Some(dir) = self.dirs.last_mut() else {
+            return false;
+        };
+        if name.starts_with(TEMPORARY_PREFIX.as_bytes()) {
+            return false;
+        }
+        let path = dir.path.join(&name);
+        let parent_on_the_way = dir.on_the_way;
+        let prior = self
+            .state
+            .and_then(|state| advance(state, dir, &name, &mut self.scan.removed));
+        if entry.file_name().to_str().is_none() {
+            // Its path would name another file: better said than stored under a wrong name.
+            self.problem(path, invalid("its name is not Unicode"));
+            return false;
+        }
+        let stat = match std::fs::symlink_metadata(entry.path()) {
+            Ok(metadata) => stat_of(&metadata),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.scan.removed.extend(prior.map(|_| path));
+                return false;
+            }
             Err(error) => {
-                let path = error
-                    .path()
-                    .and_then(|p| RepoPath::below(&root.path, p))
-                    .unwrap_or_default();
-                let gone = error
-                    .io_error()
-                    .is_some_and(|e| e.kind() == std::io::ErrorKind::NotFound);
-                // What cannot be looked at counts as it was.
-                seen.insert(path.clone());
-                if !gone {
-                    let source = error
-                        .into_io_error()
-                        .unwrap_or_else(|| std::io::Error::other("a loop"));
-                    scan.problems.push((
-                        path.clone(),
-                        Error::io("read", handle.absolute(&path), source),
-                    ));
+                self.problem(path, error);
+                return false;
+            }
+        };
+        let is_dir = stat.kind == Kind::Dir;
+        let mut on_the_way = false;
+        if parent_on_the_way {
+            match self.matcher.include(path.as_bytes()) {
+                Verdict::Take => {}
+                Verdict::OnTheWay if is_dir => on_the_way = true,
+                _ => {
+                    self.scan.removed.extend(prior.map(|_| path));
+                    return false;
                 }
-                continue;
-            }
-        };
-        let Some(path) = RepoPath::below(&root.path, entry.path()) else {
-            continue;
-        };
-        if path.name().starts_with(TEMPORARY_PREFIX.as_bytes()) {
-            continue;
-        }
-        let is_dir = entry.file_type().is_dir();
-        match matcher.include(path.as_bytes()) {
-            Verdict::Take => {}
-            Verdict::OnTheWay if is_dir => {}
-            _ => {
-                if is_dir {
-                    walker.skip_current_dir();
-                }
-                continue;
             }
         }
-        if !path.is_root() {
-            let parent = path.parent().unwrap_or_default();
-            let siblings = |name: &[u8]| handle.stat(&parent.join(name)).is_ok();
-            let mut reason = matcher.left_out(parent.as_bytes(), path.name(), is_dir, &siblings);
-            if reason.is_none() && never.contains(&path) {
-                reason = Some("bdr's own");
-            }
-            if let Some(reason) = reason {
-                scan.left_out.push(LeftOut {
-                    path,
-                    reason: reason.to_owned(),
-                });
-                if is_dir {
-                    walker.skip_current_dir();
-                }
-                continue;
-            }
-        }
-        let stat = match handle.stat(&path) {
-            Ok(stat) => stat,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => {
-                seen.insert(path.clone());
-                scan.problems.push((
-                    path.clone(),
-                    Error::io("read", handle.absolute(&path), error),
-                ));
-                continue;
-            }
-        };
-        if stat.kind == Kind::File {
-            scan.files += 1;
-            scan.bytes += stat.size;
-        }
-        if options.max_files.is_some_and(|most| scan.files > most) {
-            scan.too_many = true;
-            return Ok(scan);
-        }
-        let prior = prior_of(state, &path);
-        let same = match (state, prior) {
-            (Some(state), Some(number)) => unchanged(state, number, &stat, started),
-            _ => false,
-        };
-        seen.insert(path.clone());
-        if !same {
-            scan.dirty.push(Dirty {
+        if let Some(reason) = self.left_out(&path, &name, is_dir) {
+            self.scan.removed.extend(prior.map(|_| path.clone()));
+            self.scan.left_out.push(LeftOut {
                 path,
-                stat,
-                prior: prior.map(|n| n as u32),
+                reason: reason.to_owned(),
             });
+            return false;
         }
+        self.note(path.clone(), stat, prior);
+        // Both: what became a directory since it was listed is not walked, and nothing known of it is gone.
+        let walked = is_dir && entry.file_type().is_dir();
+        if walked {
+            self.enter(path, on_the_way);
+        }
+        walked
     }
-    if let Some(state) = state {
-        removed_since(state, &seen, &scan.problems, &mut scan.removed);
+
+    fn left_out(&self, path: &RepoPath, name: &[u8], is_dir: bool) -> Option<&'static str> {
+        if !is_dir && self.plain {
+            return None;
+        }
+        let parent = path.parent().unwrap_or_default();
+        let dir = self.handle.absolute(&parent);
+        let siblings = |name: &[u8]| dir.join(os_from_bytes(name)).symlink_metadata().is_ok();
+        let reason = self
+            .matcher
+            .left_out(parent.as_bytes(), name, is_dir, &siblings);
+        // As the file system compares names: the repository must not end up in itself because it was typed in another case.
+        let never = |n: &RepoPath| n.as_bytes().eq_ignore_ascii_case(path.as_bytes());
+        let never = is_dir && self.never.iter().any(never);
+        reason.or(never.then_some("bdr's own"))
     }
-    Ok(scan)
+
+    /// Counts an object, and takes note of it unless it stands as the state knows it.
+    fn note(&mut self, path: RepoPath, stat: Stat, prior: Option<usize>) {
+        if stat.kind == Kind::File {
+            self.scan.files += 1;
+            self.scan.bytes += stat.size;
+        }
+        if let (Some(state), Some(number)) = (self.state, prior) {
+            if unchanged(state, number, &stat, self.started) {
+                return;
+            }
+            // A directory that became something else takes what was below it along. Of the root only that is gone.
+            let was_dir = state.entry(number).stat.kind == Kind::Dir;
+            if was_dir && stat.kind != Kind::Dir && !path.is_root() {
+                self.scan.removed.push(path.clone());
+            }
+        }
+        self.scan.dirty.push(Dirty {
+            path,
+            stat,
+            prior: prior.map(|number| number as u32),
+        });
+    }
 }
 
-fn prior_of(state: Option<&State>, path: &RepoPath) -> Option<usize> {
-    let state = state?;
-    let Some(parent) = path.parent() else {
-        return Some(0);
-    };
-    state
-        .children(parent.as_bytes())?
-        .find(|n| state.name(*n) == path.name())
-}
-
-/// Collects the topmost paths that the state has and the walk did not meet.
-fn removed_since(
+/// Returns the number that the state has for a name; what it has before that name is gone.
+fn advance(
     state: &State,
-    seen: &std::collections::HashSet<RepoPath>,
-    problems: &[(RepoPath, Error)],
+    dir: &mut Dir,
+    name: &[u8],
     removed: &mut Vec<RepoPath>,
-) {
-    for (dir, children) in state.directories() {
-        let Ok(dir) = RepoPath::new(dir) else {
-            continue;
-        };
-        let unknown = problems.iter().any(|(path, _)| dir.starts_with(path));
-        if unknown || removed.iter().any(|r| dir.starts_with(r)) {
-            continue;
-        }
-        removed.extend(
-            children
-                .map(|n| dir.join(state.name(n)))
-                .filter(|path| !seen.contains(path)),
-        );
+) -> Option<usize> {
+    let known = dir.known.as_mut()?;
+    while let Some(number) = known.next_if(|number| state.name(*number) < name) {
+        removed.push(dir.path.join(state.name(number)));
     }
+    known.next_if(|number| state.name(*number) == name)
 }

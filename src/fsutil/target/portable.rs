@@ -1,4 +1,6 @@
-//! The target where there are no directory handles (Windows): by path, each component looked at before each step.
+//! The target where there are no directory handles (Windows): by path, each component looked at right before each step.
+//!
+//! Between the look and the step somebody could still put a junction in the way; that much is weaker than on Unix.
 #![expect(
     clippy::disallowed_methods,
     reason = "part of the one place that writes"
@@ -9,16 +11,22 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::{Fidelity, Fill, mode_of};
+use super::replace::{insist, remove_object, settle};
+use super::{Fidelity, Fill, mode_of, names};
 use crate::error::{Error, IoContext as _, Result};
-use crate::fsutil::{TEMPORARY_PREFIX, create_temporary, point, set_mode};
+use crate::fsutil::{self, TEMPORARY_PREFIX, open_attributes, point, stat_of};
 use crate::manifest::{Entry, Kind, Stat, Time};
-use crate::path::{RepoPath, os_from_bytes, tar_name};
+use crate::path::{RepoPath, os_from_bytes, os_to_bytes, show};
+
+/// No restore writes one file for so long: a temporary file this old was left by one that was interrupted.
+const STALE: Duration = Duration::from_secs(24 * 3600);
 
 /// A directory below which files are written.
 pub struct Target {
     path: PathBuf,
     fidelity: Fidelity,
+    counter: u64,
+    token: String,
 }
 
 impl Target {
@@ -27,48 +35,60 @@ impl Target {
     /// # Errors
     /// It cannot be opened.
     pub fn open(path: &Path, fidelity: Fidelity) -> Result<Self> {
-        if !path.is_dir() {
-            return Err(Error::io("open", path, io::ErrorKind::NotFound.into()));
+        // The base itself may be reached through symlinks and junctions: profiles are moved with them.
+        if !std::fs::metadata(path).context("open", path)?.is_dir() {
+            return Err(Error::io("open", path, io::ErrorKind::NotADirectory.into()));
         }
+        let mut random = [0; 6];
+        getrandom::fill(&mut random).map_err(|e| Error::io("open", path, io::Error::other(e)))?;
         Ok(Self {
             path: path.to_path_buf(),
             fidelity,
+            counter: 0,
+            token: format!("{}-{}", std::process::id(), hex::encode(random)),
         })
     }
 
-    /// Returns the path after looking at each directory above it: no symlink or junction may stand in the way.
-    fn checked(&self, path: &RepoPath, create: bool) -> Result<PathBuf> {
-        // Reserved names, streams (`a:b`), trailing dots: what the escaping for tar would change cannot be a name here.
-        if cfg!(windows)
-            && path
-                .components()
-                .any(|c| tar_name(c).as_bytes().contains(&b'%') && c.is_ascii())
-        {
-            return Err(Error::Unsafe {
-                path: path.to_string(),
-                reason: "this system cannot have a file of that name".to_owned(),
-            });
-        }
+    /// Returns the path of a directory after looking at each component below the base.
+    fn directory(&self, path: &RepoPath, create: bool) -> Result<PathBuf> {
+        path.components().try_for_each(|c| refuse(path, c))?;
         let mut dir = self.path.clone();
-        let parent = path.parent().unwrap_or_default();
-        for component in parent.components() {
+        for component in path.components() {
             dir.push(os_from_bytes(component));
             match std::fs::symlink_metadata(&dir) {
-                Ok(metadata) if metadata.is_dir() => {}
-                Ok(_) => {
-                    return Err(Error::Unsafe {
-                        path: crate::path::show(dir.as_os_str()),
-                        reason: "a symlink or file stands where a directory should be".to_owned(),
-                    });
-                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound && create => {
                     point("mkdir").context("create", &dir)?;
-                    std::fs::create_dir(&dir).context("create", &dir)?;
+                    match fsutil::make_dir(&dir, 0o700) {
+                        // Another thread of the same restore was faster.
+                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                        other => other.context("create", &dir)?,
+                    }
+                    only_directory(&dir)?;
                 }
                 Err(error) => return Err(Error::io("open", dir, error)),
+                Ok(_) => only_directory(&dir)?,
             }
         }
-        Ok(path.to_path(&self.path))
+        Ok(dir)
+    }
+
+    /// Returns where an object lies after looking at each directory above it.
+    fn place(&self, path: &RepoPath, create: bool) -> Result<PathBuf> {
+        let Some(parent) = path.parent() else {
+            return Err(Error::Unsafe {
+                path: show(self.path.as_os_str()),
+                reason: "it is the directory itself".to_owned(),
+            });
+        };
+        refuse(path, path.name())?;
+        Ok(self
+            .directory(&parent, create)?
+            .join(os_from_bytes(path.name())))
+    }
+
+    fn temporary(&mut self, beside: &Path) -> PathBuf {
+        self.counter += 1;
+        beside.with_file_name(format!("{TEMPORARY_PREFIX}{}-{}", self.token, self.counter))
     }
 
     /// Returns how the object at `path` stands, `None` if there is none.
@@ -76,17 +96,15 @@ impl Target {
     /// # Errors
     /// It cannot be looked at; a symlink stands in the way.
     pub fn stat(&mut self, path: &RepoPath) -> Result<Option<Stat>> {
-        let absolute = match self.checked(path, false) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                return Ok(None);
-            }
-            other => other?,
-        };
-        match std::fs::symlink_metadata(&absolute) {
-            Ok(metadata) => Ok(Some(stat_of(&metadata))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io("read", absolute, error)),
+        if path.is_root() {
+            let metadata = std::fs::metadata(&self.path).context("read", &self.path)?;
+            return Ok(Some(stat_of(&metadata)));
         }
+        let Some(absolute) = if_there(self.place(path, false))? else {
+            return Ok(None);
+        };
+        if_there(std::fs::symlink_metadata(&absolute).context("read", absolute))
+            .map(|found| found.map(|metadata| stat_of(&metadata)))
     }
 
     /// Opens a regular file for reading.
@@ -94,7 +112,11 @@ impl Target {
     /// # Errors
     /// There is none, or a symlink stands in the way.
     pub fn open_file(&mut self, path: &RepoPath) -> Result<File> {
-        let absolute = self.checked(path, false)?;
+        let absolute = self.place(path, false)?;
+        let metadata = std::fs::symlink_metadata(&absolute).context("read", &absolute)?;
+        if !metadata.is_file() {
+            return Err(something_else(path));
+        }
         File::open(&absolute).context("read", absolute)
     }
 
@@ -103,9 +125,9 @@ impl Target {
     /// # Errors
     /// There is none.
     pub fn read_link(&mut self, path: &RepoPath) -> Result<Vec<u8>> {
-        let absolute = self.checked(path, false)?;
+        let absolute = self.place(path, false)?;
         let target = std::fs::read_link(&absolute).context("read", absolute)?;
-        Ok(crate::path::os_to_bytes(target.as_os_str()).into_owned())
+        Ok(os_to_bytes(target.as_os_str()).into_owned())
     }
 
     /// Writes a regular file: content from `fill`, metadata of `entry`, then its name.
@@ -119,76 +141,64 @@ impl Target {
         sync: bool,
         fill: &mut Fill<'_>,
     ) -> Result<()> {
-        let absolute = self.checked(path, true)?;
-        let dir = absolute.parent().unwrap_or(&self.path).to_path_buf();
-        let (mut file, temporary) = create_temporary(&dir, 0o600).context("write", &absolute)?;
-        let result = (|| {
+        let absolute = self.place(path, true)?;
+        let temporary = self.temporary(&absolute);
+        let mode = mode_of(entry, self.fidelity);
+        let written = (|| {
+            point("create").context("write", &absolute)?;
+            let mut file = File::create_new(&temporary).context("write", &absolute)?;
             fill(&mut |bytes| file.write_all(bytes).context("write", &absolute))?;
             file.set_times(times(entry)).context("write", &absolute)?;
+            fsutil::set_mode(&temporary, mode).context("write", &absolute)?;
             if sync {
                 point("fsync").context("write", &absolute)?;
                 file.sync_all().context("write", &absolute)?;
             }
-            drop(file);
-            // A read-only file cannot be replaced on Windows.
-            if absolute.exists() {
-                set_mode(&absolute, 0o600).context("write", &absolute)?;
-            }
-            crate::fsutil::rename(&temporary, &absolute).context("write", &absolute)?;
-            set_mode(&absolute, mode_of(entry, self.fidelity)).context("write", &absolute)
+            Ok(())
         })();
-        if result.is_err() {
-            let _ = std::fs::remove_file(&temporary);
-        }
-        result
+        settle(&temporary, &absolute, written)
     }
 
     /// Makes a symlink; its target is kept as it is, never followed.
     ///
     /// # Errors
-    /// The system refused: Windows wants a privilege or developer mode for it.
+    /// The system refused: Windows wants a privilege or developer mode for it. What stood at the name is kept then.
     pub fn symlink(&mut self, path: &RepoPath, entry: &Entry) -> Result<()> {
-        let absolute = self.checked(path, true)?;
-        if std::fs::symlink_metadata(&absolute).is_ok() {
-            crate::fsutil::remove_file(&absolute).context("write", &absolute)?;
+        let absolute = self.place(path, true)?;
+        let Ok(target) = std::str::from_utf8(&entry.body.target) else {
+            return Err(Error::Unsafe {
+                path: path.to_string(),
+                reason: "its target is not Unicode".to_owned(),
+            });
+        };
+        // Links with the other separator are made, but lead nowhere.
+        let native = PathBuf::from(target.replace('/', std::path::MAIN_SEPARATOR_STR));
+        // Windows has two sorts of links. To look at a share would hand the user's credentials to whoever named it in the snapshot.
+        let is_dir = target.ends_with('/')
+            || (!target.starts_with("//") && absolute.with_file_name(&native).is_dir());
+        let temporary = self.temporary(&absolute);
+        let made = point("symlink")
+            .and_then(|()| fsutil::symlink(&native, &temporary, is_dir))
+            .context("write", &absolute);
+        if made.is_ok() {
+            // Not every file system keeps the times of a symlink.
+            let _ = open_attributes(&temporary).and_then(|link| link.set_times(times(entry)));
         }
-        point("symlink").context("write", &absolute)?;
-        let target = PathBuf::from(os_from_bytes(&entry.body.target));
-        #[cfg(windows)]
-        {
-            let is_dir = absolute
-                .parent()
-                .is_some_and(|dir| dir.join(&target).is_dir());
-            let made = if is_dir {
-                std::os::windows::fs::symlink_dir(&target, &absolute)
-            } else {
-                std::os::windows::fs::symlink_file(&target, &absolute)
-            };
-            made.context("write", absolute)
-        }
-        #[cfg(not(windows))]
-        {
-            let _ = target;
-            Err(Error::io(
-                "write",
-                absolute,
-                io::ErrorKind::Unsupported.into(),
-            ))
-        }
+        settle(&temporary, &absolute, made)
     }
 
     /// Makes `path` another name of the file at `first`, below the same target.
     ///
     /// # Errors
-    /// The system refused.
+    /// The system refused; what stood at the name is kept then.
     pub fn hard_link(&mut self, path: &RepoPath, first: &RepoPath) -> Result<()> {
-        let from = self.checked(first, false)?;
-        let absolute = self.checked(path, true)?;
-        if std::fs::symlink_metadata(&absolute).is_ok() {
-            crate::fsutil::remove_file(&absolute).context("link", &absolute)?;
-        }
-        point("link").context("link", &absolute)?;
-        std::fs::hard_link(from, &absolute).context("link", absolute)
+        let from = self.place(first, false)?;
+        let absolute = self.place(path, true)?;
+        let temporary = self.temporary(&absolute);
+        let made = point("link")
+            .and_then(|()| std::fs::hard_link(from, &temporary))
+            .context("link", &absolute);
+        settle(&temporary, &absolute, made)
     }
 
     /// Makes a directory; one that is there is kept.
@@ -196,36 +206,45 @@ impl Target {
     /// # Errors
     /// The system refused, or something else is there.
     pub fn make_dir(&mut self, path: &RepoPath) -> Result<()> {
-        // The check goes as far as the parent: one more component makes it go as far as the directory.
-        self.checked(&path.join(b"x"), true).map(|_| ())
+        self.directory(path, true).map(|_| ())
     }
 
-    /// Gives the object at `path` the metadata of `entry`.
+    /// Gives the object at `path` the metadata of `entry`: times, and to a file the read-only attribute.
     ///
     /// # Errors
     /// It is not there, or the system refused.
     pub fn set_metadata(&mut self, path: &RepoPath, entry: &Entry) -> Result<()> {
-        let absolute = self.checked(path, false)?;
+        let absolute = match entry.kind {
+            Kind::Dir => self.directory(path, false)?,
+            _ => self.place(path, false)?,
+        };
         point("metadata").context("change", &absolute)?;
-        if entry.kind != Kind::File {
-            // Directory times need a handle that the standard library does not open.
-            return Ok(());
+        let object = open_attributes(&absolute).context("change", &absolute)?;
+        let stat = stat_of(&object.metadata().context("change", &absolute)?);
+        // The base may be a link, and was followed.
+        if stat.kind != entry.kind && !path.is_root() {
+            return Err(something_else(path));
         }
-        set_mode(&absolute, 0o600).context("change", &absolute)?;
-        let file = File::options()
-            .write(true)
-            .open(&absolute)
+        object
+            .set_times(times(entry))
             .context("change", &absolute)?;
-        file.set_times(times(entry)).context("change", &absolute)?;
-        set_mode(&absolute, mode_of(entry, self.fidelity)).context("change", absolute)
+        // On a directory the attribute does not protect anything: the shell marks folders with an icon so.
+        if entry.kind == Kind::File {
+            let mode = mode_of(entry, self.fidelity);
+            fsutil::set_mode(&absolute, mode).context("change", absolute)?;
+        }
+        Ok(())
     }
 
-    /// Directory times need a handle that the standard library does not open: they are left.
+    /// Gives a directory the time of `entry`, and nothing else.
     ///
     /// # Errors
-    /// Never.
-    pub fn set_times(&mut self, _path: &RepoPath, _entry: &Entry) -> Result<()> {
-        Ok(())
+    /// It is not there, or the system refused.
+    pub fn set_times(&mut self, path: &RepoPath, entry: &Entry) -> Result<()> {
+        let dir = self.directory(path, false)?;
+        open_attributes(&dir)
+            .and_then(|object| object.set_times(times(entry)))
+            .context("change", dir)
     }
 
     /// Removes a file or symlink; one that is not there is as good as removed.
@@ -233,11 +252,11 @@ impl Target {
     /// # Errors
     /// The system refused.
     pub fn remove(&mut self, path: &RepoPath) -> Result<()> {
-        let absolute = self.checked(path, false)?;
-        if std::fs::symlink_metadata(&absolute).is_ok_and(|m| m.is_file()) {
-            set_mode(&absolute, 0o600).context("remove", &absolute)?;
-        }
-        crate::fsutil::remove_file(&absolute).context("remove", absolute)
+        let Some(absolute) = if_there(self.place(path, false))? else {
+            return Ok(());
+        };
+        point("unlink").context("remove", &absolute)?;
+        if_there(remove_object(&absolute).context("remove", absolute)).map(|_| ())
     }
 
     /// Removes an empty directory; returns false if it is not empty.
@@ -245,9 +264,15 @@ impl Target {
     /// # Errors
     /// The system refused.
     pub fn remove_dir(&mut self, path: &RepoPath) -> Result<bool> {
-        let absolute = self.checked(path, false)?;
+        let Some(absolute) = if_there(self.place(path, false))? else {
+            return Ok(true);
+        };
+        // Else a junction would be removed as if it were the directory.
+        if if_there(only_directory(&absolute))?.is_none() {
+            return Ok(true);
+        }
         point("unlink").context("remove", &absolute)?;
-        match std::fs::remove_dir(&absolute) {
+        match insist(&absolute, || std::fs::remove_dir(&absolute)) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
@@ -255,90 +280,89 @@ impl Target {
         }
     }
 
-    /// NTFS journals names itself.
+    /// Makes the names in a directory durable.
     ///
     /// # Errors
-    /// Never.
-    pub fn sync_dir(&mut self, _path: &RepoPath) -> Result<()> {
-        Ok(())
+    /// The directory is not there.
+    pub fn sync_dir(&mut self, path: &RepoPath) -> Result<()> {
+        let dir = self.directory(path, false)?;
+        fsutil::sync_dir(&dir).context("write", dir)
     }
 
-    /// Removes temporary files that an interrupted restore left in a directory, unless they are fresh.
+    /// Removes temporary files that an interrupted restore left in a directory.
     pub fn sweep(&mut self, path: &RepoPath) {
-        let Ok(entries) = std::fs::read_dir(path.to_path(&self.path)) else {
+        let Ok(dir) = self.directory(path, false) else {
+            return;
+        };
+        let Ok(entries) = std::fs::read_dir(dir) else {
             return;
         };
         for entry in entries.flatten() {
             let name = entry.file_name();
-            let old = entry
-                .metadata()
-                .and_then(|m| m.modified())
-                .is_ok_and(|t| t.elapsed().is_ok_and(|age| age > Duration::from_secs(3600)));
-            if name
-                .as_encoded_bytes()
-                .starts_with(TEMPORARY_PREFIX.as_bytes())
-                && old
-            {
-                let _ = std::fs::remove_file(entry.path());
+            let Some(rest) = name.to_str().and_then(|n| n.strip_prefix(TEMPORARY_PREFIX)) else {
+                continue;
+            };
+            let owner = rest.split('-').next().and_then(|pid| pid.parse().ok());
+            let gone = owner.is_some_and(|pid: u32| !fsutil::process_runs(pid));
+            // Where that cannot be told, by age. The time of change tells nothing: it is already that of the entry.
+            let created = entry.metadata().and_then(|m| m.created());
+            let stale = created.is_ok_and(|t| t.elapsed().is_ok_and(|age| age > STALE));
+            if gone || stale {
+                let _ = remove_object(&entry.path());
             }
         }
     }
 }
 
-/// Returns what bdr needs of an object's metadata.
-pub fn stat_of(metadata: &std::fs::Metadata) -> Stat {
-    // Junctions and other reparse points count as symlinks: they are not followed.
-    let kind = if metadata.is_symlink() {
-        Kind::Symlink
-    } else if metadata.is_dir() {
-        Kind::Dir
-    } else {
-        Kind::File
-    };
-    let seconds = |time: io::Result<SystemTime>| {
-        let since = time
-            .ok()
-            .and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok());
-        since.map_or(Time(0, 0), |s| {
-            Time(
-                i64::try_from(s.as_secs()).unwrap_or(i64::MAX),
-                s.subsec_nanos(),
-            )
-        })
-    };
-    let write = if metadata.permissions().readonly() {
-        0
-    } else {
-        0o200
-    };
-    Stat {
-        kind,
-        mode: if kind == Kind::Dir {
-            0o755
-        } else {
-            0o444 | write
-        },
-        uid: 0,
-        gid: 0,
-        size: if kind == Kind::File {
-            metadata.len()
-        } else {
-            0
-        },
-        mtime: seconds(metadata.modified()),
-        ctime: seconds(metadata.created()),
-        inode: 0,
-        device: 0,
-        links: 1,
+fn refuse(path: &RepoPath, component: &[u8]) -> Result<()> {
+    match names::refusal(component) {
+        Some(reason) => Err(Error::Unsafe {
+            path: path.to_string(),
+            reason: reason.to_owned(),
+        }),
+        None => Ok(()),
     }
 }
 
+fn something_else(path: &RepoPath) -> Error {
+    Error::Unsafe {
+        path: path.to_string(),
+        reason: "it was replaced by something else".to_owned(),
+    }
+}
+
+/// Makes sure that a directory is one, and no symlink or junction to one.
+fn only_directory(dir: &Path) -> Result<()> {
+    if std::fs::symlink_metadata(dir)
+        .context("open", dir)?
+        .is_dir()
+    {
+        return Ok(());
+    }
+    Err(Error::Unsafe {
+        path: show(dir.as_os_str()),
+        reason: "a symlink or file stands where a directory should be".to_owned(),
+    })
+}
+
+fn if_there<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// Returns the times to set; none if this system cannot express them.
 fn times(entry: &Entry) -> FileTimes {
     let Time(seconds, nanos) = entry.mtime;
-    let time = if seconds >= 0 {
-        SystemTime::UNIX_EPOCH + Duration::new(seconds.unsigned_abs(), nanos)
+    let whole = Duration::from_secs(seconds.unsigned_abs());
+    let time = if seconds < 0 {
+        SystemTime::UNIX_EPOCH.checked_sub(whole)
     } else {
-        SystemTime::UNIX_EPOCH - Duration::from_secs(seconds.unsigned_abs())
+        SystemTime::UNIX_EPOCH.checked_add(whole)
     };
-    FileTimes::new().set_modified(time).set_accessed(time)
+    match time.and_then(|t| t.checked_add(Duration::from_nanos(nanos.into()))) {
+        Some(time) => FileTimes::new().set_modified(time).set_accessed(time),
+        None => FileTimes::new(),
+    }
 }
