@@ -343,9 +343,9 @@ impl<'a> Capture<'a> {
         meta: &TarMeta<'_>,
         old: Option<(Content, u64)>,
     ) -> Result<Option<(Option<Content>, u64)>> {
-        if let Some((content, old_size)) = old
+        if let Some((content, _)) = old
             && !self.shared.full
-            && let Some(known) = self.large_delta(file, stat, meta, &content, old_size)?
+            && let Some(known) = self.large_delta(file, stat, meta, &content)?
         {
             return Ok(Some((Some(known), stat.size)));
         }
@@ -399,7 +399,6 @@ impl<'a> Capture<'a> {
         stat: &Stat,
         meta: &TarMeta<'_>,
         old: &Content,
-        old_size: u64,
     ) -> Result<Option<Content>> {
         let mut new = file;
         let mut hasher = Sha256::new();
@@ -455,7 +454,6 @@ impl<'a> Capture<'a> {
         if given_up || walked.is_err() {
             return Ok(None);
         }
-        let _ = old_size;
         // What the old content does not have.
         while at < stat.size {
             let n = fill(&mut window, new, step.min(stat.size - at))

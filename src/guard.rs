@@ -76,7 +76,7 @@ pub struct PlannedRoot {
 }
 
 /// Commands that only read, whatever their arguments: they run at once.
-const READ_ONLY: [&str; 34] = [
+const READ_ONLY: [&str; 33] = [
     "[",
     "basename",
     "cat",
@@ -89,7 +89,6 @@ const READ_ONLY: [&str; 34] = [
     "egrep",
     "false",
     "fgrep",
-    "file",
     "grep",
     "groups",
     "head",

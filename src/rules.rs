@@ -3,7 +3,7 @@
 //! A [`Root`] is a directory or file that a snapshot covers; its [`Rules`] say which paths below it count.
 //! Rebuildable trees (`node_modules`, `target`, caches, …) are left out and never descended into.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use globset::{GlobBuilder, GlobMatcher};
 use serde::{Deserialize, Serialize};
@@ -347,11 +347,6 @@ pub fn normalise(roots: Vec<Root>) -> Result<Vec<Root>> {
         }
     }
     Ok(result)
-}
-
-/// Returns true if `path` is `dir` or lies below it.
-pub fn is_within(path: &Path, dir: &Path) -> bool {
-    path.starts_with(dir)
 }
 
 #[cfg(test)]

@@ -176,15 +176,7 @@ pub fn verify(
             lost.insert(*blob, pack);
         }
     }
-    report_packs(
-        &snapshots,
-        &listings,
-        &bad_packs,
-        &bad_copies,
-        &lost,
-        &index,
-        &mut report.damage,
-    );
+    report_packs(&snapshots, &listings, &bad_packs, &lost, &mut report.damage);
     if level != VerifyLevel::Quick && only.is_none() || !lost.is_empty() {
         let mut damaged: DigestSet = lost.keys().copied().collect();
         if only.is_some() || level == VerifyLevel::Quick {
@@ -454,9 +446,7 @@ fn report_packs(
     snapshots: &[Snapshot],
     listings: &Listings,
     bad_packs: &BTreeMap<Digest, String>,
-    bad_copies: &[(Digest, Location, String)],
     lost: &HashMap<Digest, String>,
-    index: &Index,
     found: &mut Vec<Damage>,
 ) {
     let mut by_pack: BTreeMap<String, Damage> = bad_packs
@@ -507,7 +497,6 @@ fn report_packs(
                 });
         }
     }
-    let _ = (bad_copies, index);
     found.extend(by_pack.into_values());
 }
 
