@@ -4,7 +4,7 @@
 //! metadata → other removals, from the bottom → metadata of directories, from the bottom. Each object is looked at once more before it is
 //! touched: what is not as the plan saw it is left alone and reported.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -142,7 +142,7 @@ pub(crate) fn apply(
     };
     let neutral = neutral_dirs(work, &mut targets);
     if durable {
-        let dirs: std::collections::HashSet<(usize, RepoPath)> = work
+        let dirs: HashSet<(usize, RepoPath)> = work
             .jobs
             .iter()
             .filter_map(|j| Some((j.site, j.path.parent()?)))
@@ -151,7 +151,7 @@ pub(crate) fn apply(
             .for_each(|(site, dir)| targets[*site].sweep(dir));
     }
     let mut removed = 0;
-    removed += remove(work, Act::Clear, &mut targets, &progress);
+    removed += remove(work, Act::Clear, &mut targets, &HashSet::new(), &progress);
 
     let mut dirs: Vec<&Job> = writes(work, Kind::Dir).collect();
     dirs.sort_by(|a, b| a.path.cmp(&b.path));
@@ -203,7 +203,7 @@ pub(crate) fn apply(
         settle(work, job, done, &progress);
     }
     // Further names of a file were changed together with the first.
-    let mut changed = std::collections::HashSet::new();
+    let mut changed = HashSet::new();
     for job in of(work, Act::Metadata).filter(|j| !is_dir(j)) {
         let target = &mut targets[job.site];
         let again = job
@@ -217,7 +217,7 @@ pub(crate) fn apply(
         });
         settle(work, job, done, &progress);
     }
-    removed += remove(work, Act::Remove, &mut targets, &progress);
+    removed += remove(work, Act::Remove, &mut targets, &changed, &progress);
     dirs.extend(of(work, Act::Metadata).filter(|j| is_dir(j)));
     dirs.sort_by(|a, b| b.path.cmp(&a.path));
     for job in dirs {
@@ -303,19 +303,47 @@ fn check(target: &mut Target, job: &Job) -> Result<()> {
     if still_stands(job.seen.as_ref(), now.as_ref()) {
         return Ok(());
     }
-    Err(Error::Unsafe {
-        path: job.path.to_string(),
-        reason: "it changed since the plan was made; run the command again".to_owned(),
-    })
+    Err(changed_since(job))
 }
 
-fn remove(work: &Work, act: Act, targets: &mut [Target], progress: &Progress<'_>) -> u64 {
+fn changed_since(job: &Job) -> Error {
+    Error::Unsafe {
+        path: job.path.to_string(),
+        reason: "it changed since the plan was made; run the command again".to_owned(),
+    }
+}
+
+/// Removes; `changed` are files whose metadata was put back under another of their names.
+fn remove(
+    work: &Work,
+    act: Act,
+    targets: &mut [Target],
+    changed: &HashSet<(u64, u64)>,
+    progress: &Progress<'_>,
+) -> u64 {
     let mut jobs: Vec<&Job> = of(work, act).collect();
     jobs.sort_by(|a, b| b.path.cmp(&a.path));
     let mut removed = 0;
     for job in jobs {
         let target = &mut targets[job.site];
-        let done = check(target, job).and_then(|()| {
+        let ours = job
+            .seen
+            .filter(|seen| changed.contains(&(seen.device, seen.inode)));
+        let checked = match ours {
+            Some(seen) => target.stat(&job.path).and_then(|now| {
+                let same = now.is_some_and(|now| {
+                    (now.kind, now.size) == (seen.kind, seen.size)
+                        && (now.device, now.inode) == (seen.device, seen.inode)
+                });
+                if same {
+                    Ok(())
+                } else {
+                    Err(changed_since(job))
+                }
+            }),
+            None => check(target, job),
+        };
+        let done = checked.and_then(|()| {
             match job.seen.as_ref().map(|s| s.kind) {
                 // A directory that still holds something is not ours to remove.
                 Some(Kind::Dir) => target.remove_dir(&job.path),

@@ -3,7 +3,7 @@
 //! Order on disk: packs (each fsynced by the thread that wrote it) → key frames → snapshot record, the commit point → index and state, which
 //! are derived. An error or a crash before the record leaves at most unreferenced files.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -234,14 +234,11 @@ pub(crate) fn capture(
     };
     let mut counts = Counts::default();
     let results = read_dirty(&shared, &runs, &mut counts, monitor)?;
-    let mut captured: Vec<BTreeMap<RepoPath, Captured>> =
-        runs.iter().map(|_| BTreeMap::new()).collect();
-    for (number, path, result) in results.objects {
+    let mut captured: Vec<Vec<Captured>> = runs.iter().map(|_| Vec::new()).collect();
+    for (number, result) in results.objects {
         match result {
-            Ok(one) => {
-                captured[number].insert(path, one);
-            }
-            Err(error) => {
+            Ok(one) => captured[number].push(one),
+            Err((path, error)) => {
                 let run = &runs[number];
                 monitor.problem(
                     &os_to_bytes(path.to_path(&run.root.path).as_os_str()),
@@ -252,10 +249,24 @@ pub(crate) fn capture(
         }
     }
     let mut packs = results.packs;
+    for (run, captured) in runs.iter_mut().zip(&mut captured) {
+        run.scan.dirty = Vec::new();
+        captured.sort_by(|a, b| a.path.cmp(&b.path));
+        captured.dedup_by(|later, earlier| {
+            let same = later.path == earlier.path;
+            if same {
+                std::mem::swap(later, earlier);
+            }
+            same
+        });
+    }
+    if options.full {
+        packs.extend(write_tree(&shared, &runs, &captured)?);
+    }
 
     // What each root looks like now.
     let mut pending = Vec::new();
-    for (run, captured) in runs.iter().zip(&captured) {
+    for (run, captured) in runs.iter().zip(captured) {
         pending.push(rebuild(run, captured, options.full, &mut counts));
     }
     let changed_nothing = !options.full
@@ -269,17 +280,10 @@ pub(crate) fn capture(
                 started: nanos(options.now),
                 ..new.mirrors
             };
-            run.state = Some(
-                new.builder
-                    .save(&run.state_path, repo.id(), &mirrors, &new.removed),
-            );
+            run.state = new.save(run.state.take(), &run.state_path, repo.id(), &mirrors);
         }
         return Ok((report(snapshot, true, counts, problems, &runs), runs));
     }
-    if options.full {
-        packs.extend(write_tree(&shared, &runs, &captured)?);
-    }
-
     // Commit.
     let (seq, id) = repo.next_snapshot(options.now)?;
     let mut records = Vec::new();
@@ -357,12 +361,10 @@ pub(crate) fn capture(
             base: new.mirrors.base,
         };
         // A root that is not there has no state: nothing to compare with.
-        run.state = run.scan.exists.then(|| {
-            let removed = if new.base_kept { &new.removed[..] } else { &[] };
-            new.builder
-                .save(&run.state_path, repo.id(), &mirrors, removed)
-        });
-        if !run.scan.exists {
+        let old = run.state.take();
+        if run.scan.exists {
+            run.state = new.save(old, &run.state_path, repo.id(), &mirrors);
+        } else {
             let _ = crate::fsutil::remove_file(&run.state_path);
         }
     }
@@ -617,7 +619,7 @@ fn reusable(repo: &Repository, runs: &[RootRun]) -> Result<Option<Snapshot>> {
 fn write_tree(
     shared: &Shared<'_>,
     runs: &[RootRun],
-    captured: &[BTreeMap<RepoPath, Captured>],
+    captured: &[Vec<Captured>],
 ) -> Result<Vec<Finished>> {
     let mut capture = Capture::new(shared);
     for (run, captured) in runs.iter().zip(captured) {
@@ -626,7 +628,8 @@ fn write_tree(
             false => format!("files/{}/{}", run.root.name, tar_name(path.as_bytes())),
         };
         let mut firsts: HashMap<&str, &RepoPath> = HashMap::new();
-        for (path, one) in captured.iter().filter(|(_, one)| !one.gone) {
+        for one in captured.iter().filter(|one| !one.gone) {
+            let path = &one.path;
             let name = name_of(path);
             let link = one.body.link.as_str();
             let target;

@@ -663,21 +663,9 @@ fn companion(base: &RepoPath, suffix: &str) -> RepoPath {
 }
 
 fn gone(path: &RepoPath) -> Captured {
-    let stat = Stat {
-        kind: Kind::File,
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        size: 0,
-        mtime: crate::manifest::Time(0, 0),
-        ctime: crate::manifest::Time(0, 0),
-        inode: 0,
-        device: 0,
-        links: 0,
-    };
     Captured {
         path: path.clone(),
-        stat,
+        stat: Stat::default(),
         body: Body::default(),
         flags: 0,
         gone: true,

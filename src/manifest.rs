@@ -104,7 +104,7 @@ impl Time {
 }
 
 /// What `stat` says of an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stat {
     /// What it is.
     pub kind: Kind,

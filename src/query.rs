@@ -34,10 +34,10 @@ pub struct Version {
     pub path: PathBuf,
 }
 
-/// Looks entries up without building listings: key frames are read once.
+/// Looks entries up without building listings: a key frame is read once for each path.
 struct Lookup<'a> {
     repo: &'a Repository,
-    frames: HashMap<Digest, BTreeMap<RepoPath, Entry>>,
+    found: HashMap<(Digest, RepoPath), Option<Entry>>,
 }
 
 impl Lookup<'_> {
@@ -51,11 +51,13 @@ impl Lookup<'_> {
         if root.removed.iter().any(|r| path.starts_with(r)) {
             return Ok(None);
         }
-        if !self.frames.contains_key(&base) {
-            let frame = crate::manifest::by_path(self.repo.keyframe(base)?);
-            self.frames.insert(base, frame);
+        let key = (base, path.clone());
+        if let Some(known) = self.found.get(&key) {
+            return Ok(known.clone());
         }
-        Ok(self.frames[&base].get(path).cloned())
+        let found = self.repo.keyframe_of(base, &|p| p == path)?.pop();
+        self.found.insert(key, found.clone());
+        Ok(found)
     }
 }
 
@@ -71,7 +73,7 @@ pub fn history(
 ) -> Result<Vec<Version>> {
     let mut lookup = Lookup {
         repo,
-        frames: HashMap::new(),
+        found: HashMap::new(),
     };
     let mut versions: Vec<Version> = Vec::new();
     for snapshot in snapshots {

@@ -171,7 +171,13 @@ pub fn plan(
         if monitor.stopped() {
             return Err(Error::Interrupted);
         }
-        let listing = repo.listing(record)?;
+        let listing = repo.listing_of(record, &|path| {
+            // What is wanted, the directories on the way to it, and what may stand beside a database.
+            wanted.is_empty()
+                || wanted
+                    .iter()
+                    .any(|w| path.starts_with(w) || w.starts_with(path) || is_beside(path, w))
+        })?;
         for path in &wanted {
             if !listing.iter().any(|entry| entry.path.starts_with(path)) {
                 let path = path.to_path(record.path.as_path());
@@ -401,6 +407,11 @@ fn is_database_alone(entry: &Entry, listed: &HashSet<&RepoPath>) -> bool {
         .iter()
         .any(|e| name.ends_with(e));
     database && !listed.contains(&companion(&entry.path, "-wal"))
+}
+
+/// Returns true if `path` is `wanted` with a suffix, as `-wal`.
+fn is_beside(path: &RepoPath, wanted: &RepoPath) -> bool {
+    path.as_bytes().starts_with(wanted.as_bytes())
 }
 
 fn companion(path: &RepoPath, suffix: &str) -> RepoPath {

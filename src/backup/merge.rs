@@ -1,9 +1,12 @@
 //! Merges a state with what was captured: the new state, and what the record of the root says.
 
-use std::collections::{BTreeMap, HashSet};
+use std::cmp::Ordering;
+use std::collections::HashSet;
+use std::path::Path;
 
 use super::{Counts, RootRun};
 use crate::capture::Captured;
+use crate::id::Id;
 use crate::manifest::{Body, Entry, Kind, Listing};
 use crate::path::{RepoPath, compare};
 use crate::repo::state::{
@@ -12,7 +15,8 @@ use crate::repo::state::{
 
 /// What a root looks like now, ready to be committed.
 pub(super) struct Pending {
-    pub(super) builder: StateBuilder,
+    /// The new state; `None`: the old one holds.
+    builder: Option<StateBuilder>,
     /// Entries that differ from the base; empty if there is a new base.
     pub(super) changed: Vec<Entry>,
     /// Paths of the base that are gone.
@@ -21,57 +25,61 @@ pub(super) struct Pending {
     pub(super) listing: Listing,
     pub(super) mirrors: Mirrors,
     /// The old base is kept.
-    pub(super) base_kept: bool,
+    base_kept: bool,
     /// Something is not as the last snapshot has it.
     pub(super) is_news: bool,
 }
 
-/// Sorts as a state does: by directory, then by name.
-fn state_order(a: &RepoPath, b: &RepoPath) -> std::cmp::Ordering {
-    fn split(path: &RepoPath) -> (&[u8], &[u8]) {
-        let bytes = path.as_bytes();
-        match bytes.iter().rposition(|b| *b == b'/') {
-            Some(at) => (&bytes[..at], &bytes[at + 1..]),
-            None => (b"", bytes),
+impl Pending {
+    /// Makes the state mirror a snapshot, on disk as well.
+    pub(super) fn save(
+        self,
+        old: Option<State>,
+        path: &Path,
+        repository: Id,
+        mirrors: &Mirrors,
+    ) -> Option<State> {
+        match (self.builder, old) {
+            (Some(builder), _) => {
+                let removed = if self.base_kept {
+                    &self.removed[..]
+                } else {
+                    &[]
+                };
+                Some(builder.save(path, repository, mirrors, removed))
+            }
+            (None, Some(old)) => Some(old.renew(path, mirrors)),
+            (None, None) => None,
         }
     }
-    let ((dir_a, name_a), (dir_b, name_b)) = (split(a), split(b));
+}
+
+/// Splits a path as a state orders: by directory, then by name.
+fn split(path: &RepoPath) -> (&[u8], &[u8]) {
+    let bytes = path.as_bytes();
+    match bytes.iter().rposition(|b| *b == b'/') {
+        Some(at) => (&bytes[..at], &bytes[at + 1..]),
+        None => (b"", bytes),
+    }
+}
+
+fn state_order((dir_a, name_a): (&[u8], &[u8]), (dir_b, name_b): (&[u8], &[u8])) -> Ordering {
     compare(dir_a, dir_b).then_with(|| name_a.cmp(name_b))
 }
 
-/// Merges the state with what was captured.
-pub(super) fn rebuild(
-    run: &RootRun,
-    captured: &BTreeMap<RepoPath, Captured>,
-    full: bool,
-    counts: &mut Counts,
-) -> Pending {
-    let empty = Stat {
-        kind: Kind::Dir,
-        mode: 0o700,
-        uid: 0,
-        gid: 0,
-        size: 0,
-        mtime: crate::manifest::Time(0, 0),
-        ctime: crate::manifest::Time(0, 0),
-        inode: 0,
-        device: 0,
-        links: 1,
-    };
-    let state = run.state.as_ref().filter(|_| !full);
-    let removed: HashSet<&RepoPath> = run.scan.removed.iter().collect();
-    let parents: HashSet<RepoPath> = run
-        .scan
-        .removed
-        .iter()
-        .filter_map(RepoPath::parent)
-        .collect();
-
-    // What stays of the state, in its order.
-    let mut old: Vec<(RepoPath, usize)> = Vec::new();
+/// What of a state is still there: numbers of directories and of entries, in its order. Paths are built only where needed:
+/// there may be hundreds of thousands.
+fn still_there(state: &State, removed: &[RepoPath]) -> Vec<(u32, u32)> {
+    let removed: HashSet<&RepoPath> = removed.iter().collect();
+    let parents: HashSet<RepoPath> = removed.iter().filter_map(|path| path.parent()).collect();
+    let mut kept = Vec::with_capacity(state.len());
+    if removed.contains(&RepoPath::root()) {
+        return kept;
+    }
     let mut gone_below: Option<RepoPath> = None;
-    if let Some(state) = state.filter(|_| !removed.contains(&RepoPath::root())) {
-        for (dir, children) in state.directories() {
+    for (number, (dir, children)) in state.directories().enumerate() {
+        let mut some_gone = false;
+        if !removed.is_empty() {
             let Ok(dir) = RepoPath::new(dir) else {
                 continue;
             };
@@ -82,18 +90,72 @@ pub(super) fn rebuild(
                 gone_below = Some(dir);
                 continue;
             }
-            let some_gone = parents.contains(&dir);
-            for number in children {
-                let path = dir.join(state.name(number));
-                if !(some_gone && removed.contains(&path)) {
-                    old.push((path, number));
-                }
+            some_gone = parents.contains(&dir);
+        }
+        for child in children {
+            if !(some_gone && removed.contains(&path_of(state, number as u32, child as u32))) {
+                kept.push((number as u32, child as u32));
             }
         }
     }
-    let mut new: Vec<&Captured> = captured.values().filter(|c| !c.path.is_root()).collect();
-    new.sort_by(|a, b| state_order(&a.path, &b.path));
+    kept
+}
 
+fn path_of(state: &State, dir: u32, child: u32) -> RepoPath {
+    let dir = RepoPath::new(state.dir_path(dir as usize)).unwrap_or_default();
+    dir.join(state.name(child as usize))
+}
+
+/// Merges the state with what was captured, sorted by path.
+pub(super) fn rebuild(
+    run: &RootRun,
+    captured: Vec<Captured>,
+    full: bool,
+    counts: &mut Counts,
+) -> Pending {
+    let state = run.state.as_ref().filter(|_| !full);
+    match state {
+        Some(state) if captured.is_empty() && run.scan.removed.is_empty() => as_it_was(state),
+        _ => merge(run, state, captured, counts),
+    }
+}
+
+/// Nothing was captured and nothing is gone: the state holds.
+fn as_it_was(state: &State) -> Pending {
+    let mut changed: Vec<Entry> = Vec::new();
+    let root = state.entry(0);
+    if root.flags & IN_DELTA != 0 {
+        changed.extend(root.to_entry(RepoPath::root()));
+    }
+    for (dir, children) in state.directories() {
+        for number in children.filter(|n| state.flags(*n) & IN_DELTA != 0) {
+            let path = RepoPath::new(dir).unwrap_or_default();
+            let known = state.entry(number);
+            changed.extend(known.to_entry(path.join(known.name)));
+        }
+    }
+    changed.sort_by(|a, b| a.path.cmp(&b.path));
+    Pending {
+        builder: None,
+        changed,
+        removed: state.removed(),
+        listing: Listing::new(),
+        mirrors: state.mirrors(),
+        base_kept: true,
+        is_news: false,
+    }
+}
+
+#[expect(
+    clippy::too_many_lines,
+    reason = "one merge of two sorted lists, then what follows from it"
+)]
+fn merge(
+    run: &RootRun,
+    state: Option<&State>,
+    captured: Vec<Captured>,
+    counts: &mut Counts,
+) -> Pending {
     let is_file = |stat: &Stat| u64::from(stat.kind == Kind::File);
     let mut is_news = !run.scan.removed.is_empty() || state.is_none();
     // Decide for one captured object: its flags, and whether it is news.
@@ -104,111 +166,119 @@ pub(super) fn rebuild(
             return one.flags | IN_DELTA | NOT_IN_BASE;
         };
         let inherited = prior.flags & (IN_DELTA | NOT_IN_BASE);
-        let entry = entry_of(RepoPath::root(), &one.stat, one.body.clone());
-        let same = prior.to_entry(RepoPath::root()).is_some_and(|p| p == entry);
-        if same {
+        if is_same(one, prior) {
             return one.flags | inherited;
         }
         counts.changed += is_file(&one.stat);
         is_news = true;
         one.flags | inherited | IN_DELTA
     };
+    let mut captured = captured.into_iter().peekable();
     let root_prior = state.map(|s| s.entry(0));
+    let root_known = root_prior.and_then(|k| k.to_entry(RepoPath::root()));
     let mut root_entry: Option<Entry> = None;
-    let mut builder = match captured.get(&RepoPath::root()) {
+    let mut builder = match captured.next_if(|one| one.path.is_root()) {
         Some(one) => {
-            let flags = judge(one, root_prior);
-            root_entry = (flags & IN_DELTA != 0)
-                .then(|| entry_of(RepoPath::root(), &one.stat, one.body.clone()));
-            StateBuilder::new(&one.stat, flags, &body_json(&one.body))
+            let flags = judge(&one, root_prior);
+            let builder = StateBuilder::new(&one.stat, flags, &body_json(&one.body));
+            if flags & IN_DELTA != 0 {
+                root_entry = Some(entry_of(RepoPath::root(), &one.stat, one.body));
+            }
+            builder
         }
         None => match root_prior {
             Some(known) => {
-                root_entry = (known.flags & IN_DELTA != 0)
-                    .then(|| known.to_entry(RepoPath::root()))
-                    .flatten();
+                if known.flags & IN_DELTA != 0 {
+                    root_entry.clone_from(&root_known);
+                }
                 let body = known.body().unwrap_or_default();
                 StateBuilder::new(&known.stat, known.flags, &body_json(&body))
             }
-            None => StateBuilder::new(&empty, DIRTY, b""),
+            None => {
+                let unknown = Stat {
+                    kind: Kind::Dir,
+                    mode: 0o700,
+                    ..Stat::default()
+                };
+                StateBuilder::new(&unknown, DIRTY, b"")
+            }
         },
     };
-    let root_known = root_prior.and_then(|k| k.to_entry(RepoPath::root()));
-    let mut changed: Vec<Entry> = root_entry.clone().into_iter().collect();
+    let has_root_entry = root_entry.is_some();
+    let mut changed: Vec<Entry> = root_entry.into_iter().collect();
+    let mut new: Vec<Captured> = captured.collect();
+    new.sort_unstable_by(|a, b| state_order(split(&a.path), split(&b.path)));
+    let old = state.map_or_else(Vec::new, |s| still_there(s, &run.scan.removed));
+    builder.reserve(old.len() + new.len());
+
     let mut vanished: Vec<RepoPath> = Vec::new();
     let mut total = 1;
-    let mut kept: Vec<(RepoPath, usize)> = Vec::new();
-    let mut dir: Option<RepoPath> = None;
-    let (mut i, mut j) = (0, 0);
-    while i < old.len() || j < new.len() {
-        let order = match (old.get(i), new.get(j)) {
-            (Some((path, _)), Some(one)) => state_order(path, &one.path),
-            (Some(_), None) => std::cmp::Ordering::Less,
-            _ => std::cmp::Ordering::Greater,
+    let mut kept: Vec<(u32, u32)> = Vec::new();
+    let mut dir: Option<Vec<u8>> = None;
+    let mut old = old.into_iter().peekable();
+    let mut new = new.into_iter().peekable();
+    loop {
+        let (place, one) = match (state, old.peek().copied(), new.peek()) {
+            (_, None, None) => break,
+            (Some(state), Some((dir, child)), one) => {
+                let there = (state.dir_path(dir as usize), state.name(child as usize));
+                match one.map(|one| state_order(there, split(&one.path))) {
+                    None | Some(Ordering::Less) => (old.next(), None),
+                    Some(Ordering::Equal) => (old.next(), new.next()),
+                    Some(Ordering::Greater) => (None, new.next()),
+                }
+            }
+            _ => (None, new.next()),
         };
-        let prior = (order != std::cmp::Ordering::Greater)
-            .then(|| state.map(|s| s.entry(old[i].1)))
-            .flatten();
-        let path = if order == std::cmp::Ordering::Greater {
-            &new[j].path
-        } else {
-            &old[i].0
-        };
-        let one = (order != std::cmp::Ordering::Less).then(|| new[j]);
-        let mut enter = |builder: &mut StateBuilder| {
-            let parent = path.parent().unwrap_or_default();
-            if dir.as_ref() != Some(&parent) {
-                builder.dir(parent.as_bytes());
-                dir = Some(parent);
+        let prior = place.and_then(|(_, child)| Some(state?.entry(child as usize)));
+        let mut enter = |builder: &mut StateBuilder, parent: &[u8]| {
+            if dir.as_deref() != Some(parent) {
+                builder.dir(parent);
+                dir = Some(parent.to_vec());
             }
         };
         match (one, prior) {
             (Some(one), prior) if one.gone => {
-                if let Some(prior) = prior
-                    && prior.flags & NOT_IN_BASE == 0
-                {
-                    vanished.push(path.clone());
+                if prior.is_some_and(|prior| prior.flags & NOT_IN_BASE == 0) {
+                    vanished.push(one.path);
                 }
             }
             (Some(one), prior) => {
-                let flags = judge(one, prior);
-                enter(&mut builder);
-                builder.child(path.name(), &one.stat, flags, &body_json(&one.body));
+                let flags = judge(&one, prior);
+                enter(&mut builder, split(&one.path).0);
+                builder.child(one.path.name(), &one.stat, flags, &body_json(&one.body));
                 total += 1;
                 if flags & IN_DELTA != 0 {
-                    changed.push(entry_of(path.clone(), &one.stat, one.body.clone()));
+                    changed.push(entry_of(one.path, &one.stat, one.body));
                 } else {
-                    kept.push((path.clone(), old[i].1));
+                    kept.extend(place);
                 }
             }
             (None, Some(prior)) => {
-                enter(&mut builder);
+                let (Some((dir, child)), Some(state)) = (place, state) else {
+                    continue;
+                };
+                enter(&mut builder, state.dir_path(dir as usize));
                 builder.copy(&prior, prior.flags);
                 total += 1;
                 if prior.flags & IN_DELTA != 0 {
-                    changed.extend(prior.to_entry(path.clone()));
+                    changed.extend(prior.to_entry(path_of(state, dir, child)));
                 } else {
-                    kept.push((path.clone(), old[i].1));
+                    kept.push((dir, child));
                 }
             }
             (None, None) => {}
-        }
-        if order != std::cmp::Ordering::Greater {
-            i += 1;
-        }
-        if order != std::cmp::Ordering::Less {
-            j += 1;
         }
     }
     is_news |= !vanished.is_empty();
     let mut gone: Vec<RepoPath> = state.map(State::removed).unwrap_or_default();
     for path in &run.scan.removed {
         let in_base = state.is_none_or(|s| {
-            let parent = path.parent().unwrap_or_default();
+            let (parent, name) = split(path);
             let found = s
-                .children(parent.as_bytes())
-                .and_then(|mut c| c.find(|n| s.name(*n) == path.name()));
-            found.is_none_or(|n| s.entry(n).flags & NOT_IN_BASE == 0)
+                .children(parent)
+                .and_then(|mut c| c.find(|n| s.name(*n) == name));
+            found.is_none_or(|n| s.flags(n) & NOT_IN_BASE == 0)
         });
         if in_base {
             gone.push(path.clone());
@@ -220,7 +290,7 @@ pub(super) fn rebuild(
     changed.sort_by(|a, b| a.path.cmp(&b.path));
     let mirrors = state.map_or(
         Mirrors {
-            snapshot: crate::id::Id::from_u128(0),
+            snapshot: Id::from_u128(0),
             seq: 0,
             started: 0,
             base: None,
@@ -234,22 +304,21 @@ pub(super) fn rebuild(
     let mut base = mirrors.base;
     if !base_kept {
         base = None;
-        let mut entries = std::mem::take(&mut changed);
+        listing = std::mem::take(&mut changed);
         if let Some(state) = state {
-            entries.extend(
-                kept.into_iter()
-                    .filter_map(|(path, number)| state.entry(number).to_entry(path)),
-            );
-            if root_entry.is_none() {
-                entries.extend(root_known);
+            listing.extend(kept.into_iter().filter_map(|(dir, child)| {
+                let known = state.entry(child as usize);
+                known.to_entry(path_of(state, dir, child))
+            }));
+            if !has_root_entry {
+                listing.extend(root_known);
             }
         }
-        entries.sort_by(|a, b| a.path.cmp(&b.path));
-        listing = entries;
+        listing.sort_by(|a, b| a.path.cmp(&b.path));
         builder.forget_delta();
     }
     Pending {
-        builder,
+        builder: Some(builder),
         changed,
         removed: gone,
         listing,
@@ -257,6 +326,17 @@ pub(super) fn rebuild(
         base_kept,
         is_news,
     }
+}
+
+/// Returns true if an object is what the state has of it, as far as an entry tells.
+fn is_same(one: &Captured, prior: Known<'_>) -> bool {
+    let (a, b) = (&one.stat, &prior.stat);
+    a.kind == b.kind
+        && a.mode == b.mode
+        && a.mtime == b.mtime
+        && (a.uid, a.gid) == (b.uid, b.gid)
+        && (a.kind != Kind::File || a.size == b.size)
+        && prior.body().is_some_and(|body| body == one.body)
 }
 
 fn body_json(body: &Body) -> Vec<u8> {

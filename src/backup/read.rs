@@ -14,8 +14,8 @@ use crate::repo::state::{Known, Stat};
 use crate::sqlite;
 use crate::walk::Dirty;
 
-/// Number of the root, path, outcome.
-pub(super) type Outcome = (usize, RepoPath, Result<Captured>);
+/// Number of the root; the object, or where it is and why there is none.
+pub(super) type Outcome = (usize, std::result::Result<Captured, (RepoPath, Error)>);
 
 pub(super) struct Results {
     pub(super) objects: Vec<Outcome>,
@@ -106,13 +106,6 @@ pub(super) fn read_dirty<'a>(
     monitor.phase(Phase::Storing, tasks.len() as u64, total);
     let next = AtomicUsize::new(0);
     let failed = std::sync::atomic::AtomicBool::new(false);
-    let numbers: Vec<HashMap<RepoPath, usize>> = runs
-        .iter()
-        .map(|run| {
-            let databases = run.scan.dirty.iter().enumerate();
-            databases.map(|(i, d)| (d.path.clone(), i)).collect()
-        })
-        .collect();
     let work = || -> Result<Results> {
         let mut capture = Capture::new(shared);
         let mut objects = Vec::new();
@@ -127,7 +120,7 @@ pub(super) fn read_dirty<'a>(
                     failed.store(true, Ordering::Relaxed);
                     return Err(Error::Interrupted);
                 }
-                let done = one_task(&mut capture, shared, runs, &numbers, task, &mut objects);
+                let done = one_task(&mut capture, shared, runs, task, &mut objects);
                 if let Err(error) = done {
                     failed.store(true, Ordering::Relaxed);
                     return Err(error);
@@ -196,17 +189,19 @@ fn one_task<'a>(
     capture: &mut Capture<'a>,
     shared: &Shared<'_>,
     runs: &'a [RootRun],
-    numbers: &[HashMap<RepoPath, usize>],
     task: &Task,
     objects: &mut Vec<Outcome>,
 ) -> Result<()> {
     /// Errors of the repository end the backup; those of one file do not.
-    fn sort(result: Result<Captured>) -> Result<Result<Captured>> {
+    fn sort(
+        path: &RepoPath,
+        result: Result<Captured>,
+    ) -> Result<std::result::Result<Captured, (RepoPath, Error)>> {
         match result {
             Err(error @ (Error::Storage { .. } | Error::Damaged { .. } | Error::Interrupted)) => {
                 Err(error)
             }
-            other => Ok(other),
+            other => Ok(other.map_err(|error| (path.clone(), error))),
         }
     }
     match task {
@@ -218,7 +213,7 @@ fn one_task<'a>(
             let dirty = &run.scan.dirty[*i];
             let prior = known(run, dirty.prior);
             let result = capture.object(&run.root.name, handle, &dirty.path, prior);
-            objects.push((*number, dirty.path.clone(), sort(result)?));
+            objects.push((*number, sort(&dirty.path, result)?));
         }
         Task::Database(number, base) => {
             let run = &runs[*number];
@@ -227,8 +222,9 @@ fn one_task<'a>(
             };
             let prior = |path: &RepoPath| -> Option<(Known<'a>, bool)> {
                 // Dirty ones carry their number; others are looked up, and trusted.
-                if let Some(i) = numbers[*number].get(path) {
-                    return known(run, run.scan.dirty[*i].prior).map(|k| (k, false));
+                let dirty = &run.scan.dirty;
+                if let Ok(i) = dirty.binary_search_by(|d| d.path.cmp(path)) {
+                    return known(run, dirty[i].prior).map(|k| (k, false));
                 }
                 let state = run.state.as_ref()?;
                 let parent = path.parent()?;
@@ -238,12 +234,8 @@ fn one_task<'a>(
             };
             let scratch = shared.repo.cache().join("scratch");
             match capture.database(&run.root.name, handle, base, &prior, &scratch) {
-                Ok(captured) => objects.extend(
-                    captured
-                        .into_iter()
-                        .map(|one| (*number, one.path.clone(), Ok(one))),
-                ),
-                Err(error) => objects.push((*number, base.clone(), sort(Err(error))?)),
+                Ok(captured) => objects.extend(captured.into_iter().map(|one| (*number, Ok(one)))),
+                Err(error) => objects.push((*number, sort(base, Err(error))?)),
             }
         }
     }
@@ -259,15 +251,21 @@ fn add_aliases(runs: &[RootRun], aliases: &[(usize, usize, usize)], results: &mu
     if aliases.is_empty() {
         return;
     }
+    let wanted: HashSet<(usize, &RepoPath)> = aliases
+        .iter()
+        .map(|(number, _, first)| (*number, &runs[*number].scan.dirty[*first].path))
+        .collect();
     let firsts: HashMap<(usize, RepoPath), (Body, Stat, u8, bool)> = results
         .objects
         .iter()
-        .filter_map(|(number, path, result)| {
+        .filter_map(|(number, result)| {
             let one = result.as_ref().ok()?;
-            Some((
-                (*number, path.clone()),
-                (one.body.clone(), one.stat, one.flags, one.gone),
-            ))
+            wanted.contains(&(*number, &one.path)).then(|| {
+                (
+                    (*number, one.path.clone()),
+                    (one.body.clone(), one.stat, one.flags, one.gone),
+                )
+            })
         })
         .collect();
     for (number, i, first) in aliases {
@@ -283,16 +281,15 @@ fn add_aliases(runs: &[RootRun], aliases: &[(usize, usize, usize)], results: &mu
                 flags: *flags,
                 gone: *gone,
             };
-            results.objects.push((*number, dirty.path.clone(), Ok(one)));
+            results.objects.push((*number, Ok(one)));
         } else {
             let error = Error::io(
                 "read",
                 dirty.path.to_path(&runs[*number].root.path),
                 std::io::Error::other("another name of the same file could not be read"),
             );
-            results
-                .objects
-                .push((*number, dirty.path.clone(), Err(error)));
+            let failed = Err((dirty.path.clone(), error));
+            results.objects.push((*number, failed));
         }
     }
 }

@@ -207,11 +207,8 @@ fn print(
         }
     };
     let root = picked.snapshot.root(&wanted.root).ok_or_else(missing)?;
-    let listing = repo.listing(root)?;
-    let at = listing
-        .binary_search_by(|e| e.path.cmp(&wanted.path))
-        .map_err(|_| missing())?;
-    let entry = &listing[at];
+    let found = repo.listing_of(root, &|path| *path == wanted.path)?.pop();
+    let entry = &found.ok_or_else(missing)?;
     match entry.kind {
         Kind::File => {}
         Kind::Dir => {

@@ -130,9 +130,9 @@ pub(crate) fn ls(cx: &Context, args: &LsArgs) -> Result<u8, Failure> {
         let Some(root) = snapshot.root(&wanted.root) else {
             continue;
         };
-        let listing = repo.listing(root)?;
+        let listing = repo.listing_of(root, &|path| path.starts_with(&wanted.path))?;
         let mut found = false;
-        for entry in listing.iter().filter(|e| e.path.starts_with(&wanted.path)) {
+        for entry in &listing {
             found = true;
             if cx.ui.json {
                 let mut value = ui::json::entry(&entry.path.to_path(root.path.as_path()), entry);

@@ -67,6 +67,18 @@ pub fn write_derived(path: &Path, bytes: &[u8]) -> Result<()> {
     written.context("write", path)
 }
 
+/// Overwrites the beginning of a derived file that is there, in place.
+///
+/// # Errors
+/// There is none, or it cannot be written.
+pub fn overwrite_derived(path: &Path, bytes: &[u8]) -> Result<()> {
+    OpenOptions::new()
+        .write(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(bytes))
+        .context("write", path)
+}
+
 /// Appends to a derived file.
 ///
 /// # Errors

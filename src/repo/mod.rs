@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::fsutil;
 use crate::id::{Digest, Id, OperationId, SnapshotId};
 use crate::manifest::{Listing, overlay};
+use crate::path::RepoPath;
 use crate::storage::{self, Storage};
 
 pub mod index;
@@ -263,15 +264,17 @@ impl Repository {
     /// # Errors
     /// The repository cannot be listed.
     pub fn snapshot_names(&self) -> Result<Vec<String>> {
-        let listed = self
-            .storage
-            .list("snapshots")
-            .map_err(|e| Error::storage("list", "snapshots", e))?;
-        Ok(listed
+        let names = self.names("snapshots")?;
+        Ok(names
             .into_iter()
-            .filter(|l| !l.is_dir && parse_snapshot_name(&l.name).is_some())
-            .map(|l| format!("snapshots/{}", l.name))
+            .filter(|name| parse_snapshot_name(name).is_some())
+            .map(|name| format!("snapshots/{name}"))
             .collect())
+    }
+
+    fn names(&self, dir: &str) -> Result<Vec<String>> {
+        let names = self.storage.names(dir);
+        names.map_err(|e| Error::storage("list", dir, e))
     }
 
     /// Reads one snapshot record.
@@ -369,13 +372,26 @@ impl Repository {
     /// # Errors
     /// Its key frame is missing or damaged.
     pub fn listing(&self, root: &RootRecord) -> Result<Listing> {
+        self.listing_of(root, &|_| true)
+    }
+
+    /// Returns the entries of a root whose path is `wanted`: of a large listing, a few cost much less than all.
+    ///
+    /// # Errors
+    /// Its key frame is missing or damaged.
+    pub fn listing_of(
+        &self,
+        root: &RootRecord,
+        wanted: &dyn Fn(&RepoPath) -> bool,
+    ) -> Result<Listing> {
         let Some(base) = root.base else {
             return Ok(Listing::new());
         };
+        let changed = root.changed.iter().filter(|e| wanted(&e.path));
         Ok(overlay(
-            self.keyframe(base)?,
+            self.keyframe_of(base, wanted)?,
             &root.removed,
-            root.changed.clone(),
+            changed.cloned().collect(),
         ))
     }
 
@@ -384,12 +400,20 @@ impl Repository {
     /// # Errors
     /// It is missing or damaged.
     pub fn keyframe(&self, id: Digest) -> Result<Listing> {
+        self.keyframe_of(id, &|_| true)
+    }
+
+    /// Reads the `wanted` entries of a key frame.
+    ///
+    /// # Errors
+    /// It is missing or damaged.
+    pub fn keyframe_of(&self, id: Digest, wanted: &dyn Fn(&RepoPath) -> bool) -> Result<Listing> {
         let name = keyframe::keyframe_name(id);
         let bytes = self
             .storage
             .read(&name)
             .map_err(|e| Error::storage("read", &name, e))?;
-        keyframe::decode(self.id, id, &bytes)
+        keyframe::decode(self.id, id, &bytes, wanted)
     }
 
     /// Writes a key frame unless it is there already; returns its name and how many bytes were written.
@@ -446,13 +470,10 @@ impl Repository {
     }
 
     fn operation_ids(&self) -> Result<Vec<OperationId>> {
-        let listed = self
-            .storage
-            .list("operations")
-            .map_err(|e| Error::storage("list", "operations", e))?;
-        let mut ids: Vec<OperationId> = listed
+        let mut ids: Vec<OperationId> = self
+            .names("operations")?
             .iter()
-            .filter_map(|l| l.name.strip_suffix(".begin.json")?.parse().ok())
+            .filter_map(|name| name.strip_suffix(".begin.json")?.parse().ok())
             .collect();
         ids.sort();
         Ok(ids)

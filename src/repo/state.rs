@@ -3,8 +3,9 @@
 //! A flat file that is read as it stands, so that opening it costs little more than reading it. It mirrors one snapshot; whoever
 //! uses it makes sure that the snapshot is still there.
 //!
-//! Layout, little-endian: header (magic, CRC-32 of the rest, repository, snapshot, run start, base, counts), directories sorted by path,
-//! entries (a directory's children side by side, sorted by name; entry 0 is the root itself), heap of names and bodies.
+//! Layout, little-endian: header (magic, CRC-32 of the header, repository, snapshot, run start, base, counts, CRC-32 of what follows), directories
+//! sorted by path, entries (a directory's children side by side, sorted by name; entry 0 is the root itself), heap of names and bodies.
+//! When nothing changed, only the header is written again, in place: it is smaller than a sector, and torn it is not taken.
 
 use std::cmp::Ordering;
 use std::path::Path;
@@ -15,8 +16,11 @@ pub use crate::manifest::Stat;
 use crate::manifest::{Body, Entry, Kind, Time};
 use crate::path::{RepoPath, compare};
 
-const MAGIC: &[u8; 8] = b"BDRSTA01";
+const MAGIC: &[u8; 8] = b"BDRSTA02";
 const HEADER: usize = 8 + 4 + 16 + 16 + 8 + 8 + 32 + 1 + 4 + 4 + 4 + 4 + 8;
+/// Where the header has the CRC-32 of what follows it, and the number of bytes of removed paths.
+const REST_CRC: usize = HEADER - 12;
+const TAIL: usize = HEADER - 8;
 const DIR: usize = 16;
 const ENTRY: usize = 96;
 
@@ -82,13 +86,41 @@ fn u128_at(bytes: &[u8], at: usize) -> u128 {
         .map_or(0, u128::from_le_bytes)
 }
 
+impl Mirrors {
+    fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = self.snapshot.to_u128().to_le_bytes().to_vec();
+        bytes.extend_from_slice(&self.seq.to_le_bytes());
+        bytes.extend_from_slice(&self.started.to_le_bytes());
+        bytes.extend_from_slice(&self.base.map_or([0; 32], |base| base.0));
+        bytes.push(u8::from(self.base.is_some()));
+        bytes
+    }
+}
+
+fn seal_header(bytes: &mut [u8]) {
+    let crc = crc32fast::hash(&bytes[12..HEADER]);
+    bytes[8..12].copy_from_slice(&crc.to_le_bytes());
+}
+
 impl State {
+    /// Makes it mirror another snapshot that has the same entries.
+    #[must_use]
+    pub fn renew(mut self, path: &Path, mirrors: &Mirrors) -> Self {
+        let new = mirrors.to_bytes();
+        self.bytes[28..28 + new.len()].copy_from_slice(&new);
+        seal_header(&mut self.bytes);
+        // Derived: one that could not be renewed mirrors the snapshot before, or is not taken.
+        let _ = fsutil::overwrite_derived(path, &self.bytes[..HEADER]);
+        self
+    }
+
     /// Reads the state of a root; `None` if there is none that can be used.
     pub fn load(path: &Path, repository: Id) -> Option<Self> {
         let bytes = std::fs::read(path).ok()?;
         if bytes.len() < HEADER
             || &bytes[..8] != MAGIC
-            || crc32fast::hash(&bytes[12..]) != u32_at(&bytes, 8)
+            || crc32fast::hash(&bytes[12..HEADER]) != u32_at(&bytes, 8)
+            || crc32fast::hash(&bytes[HEADER..]) != u32_at(&bytes, REST_CRC)
         {
             return None;
         }
@@ -142,8 +174,7 @@ impl State {
     /// Returns paths of the base that are gone.
     pub fn removed(&self) -> Vec<RepoPath> {
         // They lie at the end of the heap as lines of (length, bytes).
-        let mut at =
-            self.bytes.len() - (u64_at(&self.bytes, HEADER - 8) as usize).min(self.bytes.len());
+        let mut at = self.bytes.len() - (u64_at(&self.bytes, TAIL) as usize).min(self.bytes.len());
         let mut result = Vec::with_capacity(self.removed.min(1 << 16));
         for _ in 0..self.removed {
             let length = u32_at(&self.bytes, at) as usize;
@@ -158,7 +189,8 @@ impl State {
         result
     }
 
-    fn dir_path(&self, dir: usize) -> &[u8] {
+    /// Returns the path of a directory by number.
+    pub fn dir_path(&self, dir: usize) -> &[u8] {
         let at = HEADER + dir * DIR;
         self.heap(u32_at(&self.bytes, at), u32_at(&self.bytes, at + 4))
     }
@@ -212,6 +244,12 @@ impl State {
                 device: u64_at(b, at + 80),
             },
         }
+    }
+
+    /// Returns the flags of an entry.
+    pub fn flags(&self, number: usize) -> u8 {
+        let at = HEADER + self.dirs * DIR + number.min(self.entries - 1) * ENTRY;
+        self.bytes[at + 17]
     }
 
     /// Returns the name of an entry: all that finding it among others needs.
@@ -308,6 +346,11 @@ impl StateBuilder {
         self.child(known.name, &known.stat, flags, known.body);
     }
 
+    /// Makes room for so many children.
+    pub fn reserve(&mut self, children: usize) {
+        self.entries.reserve_exact(children * ENTRY);
+    }
+
     /// Everything collected so far is what the new base has.
     pub fn forget_delta(&mut self) {
         for entry in self.entries.chunks_exact_mut(ENTRY) {
@@ -365,11 +408,7 @@ impl StateBuilder {
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(&repository.to_u128().to_le_bytes());
-        bytes.extend_from_slice(&mirrors.snapshot.to_u128().to_le_bytes());
-        bytes.extend_from_slice(&mirrors.seq.to_le_bytes());
-        bytes.extend_from_slice(&mirrors.started.to_le_bytes());
-        bytes.extend_from_slice(&mirrors.base.map_or([0; 32], |base| base.0));
-        bytes.push(u8::from(mirrors.base.is_some()));
+        bytes.extend_from_slice(&mirrors.to_bytes());
         for number in [self.dirs.len() as u32, self.count, removed.len() as u32, 0] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
@@ -380,9 +419,13 @@ impl StateBuilder {
             }
         }
         bytes.extend_from_slice(&self.entries);
+        let heap = bytes.len();
+        self.entries = Vec::new();
         bytes.extend_from_slice(&self.heap);
-        let crc = crc32fast::hash(&bytes[12..]);
-        bytes[8..12].copy_from_slice(&crc.to_le_bytes());
+        self.heap = Vec::new();
+        let crc = crc32fast::hash(&bytes[HEADER..]);
+        bytes[REST_CRC..REST_CRC + 4].copy_from_slice(&crc.to_le_bytes());
+        seal_header(&mut bytes);
         // Derived: not being able to keep it costs the next run time, nothing else.
         if path
             .parent()
@@ -390,7 +433,6 @@ impl StateBuilder {
         {
             let _ = fsutil::write_derived(path, &bytes);
         }
-        let heap = HEADER + self.dirs.len() * DIR + self.entries.len();
         State {
             bytes,
             dirs: self.dirs.len(),
@@ -554,9 +596,12 @@ mod tests {
             RepoPath::new("gone/1").unwrap(),
             RepoPath::new("gone2").unwrap(),
         ];
-        builder.save(&path, repository, &mirrors, &removed);
+        let newer = Mirrors { seq: 4, ..mirrors };
+        let saved = builder.save(&path, repository, &mirrors, &removed);
+        assert_eq!(State::load(&path, repository).unwrap().mirrors(), mirrors);
+        assert_eq!(saved.renew(&path, &newer).mirrors(), newer);
         let state = State::load(&path, repository).unwrap();
-        assert_eq!(state.mirrors(), mirrors);
+        assert_eq!(state.mirrors(), newer);
         assert_eq!(state.removed(), removed);
         assert_eq!(state.children(b"d").unwrap(), 3..4);
         assert_eq!(state.children(b"e"), None);

@@ -37,6 +37,16 @@ impl LocalStorage {
         self.dir.join(name)
     }
 
+    /// Reads a directory; `None` if that part of the repository is not there (yet).
+    fn entries(&self, dir: &str) -> io::Result<Option<fs::ReadDir>> {
+        match fs::read_dir(self.path(dir)) {
+            Ok(entries) => Ok(Some(entries)),
+            // A repository that is gone altogether is an error, a missing part of it is empty.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.dir.is_dir() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn opened(&self, name: &str) -> io::Result<Arc<File>> {
         if let Ok(open) = self.open.lock()
             && let Some((_, file)) = open.iter().find(|(n, _)| n == name)
@@ -153,17 +163,8 @@ impl Storage for LocalStorage {
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<Listed>> {
-        let path = self.path(dir);
-        let entries = match fs::read_dir(&path) {
-            Ok(entries) => entries,
-            // A repository directory that is gone altogether is an error, a missing part of it is empty.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.dir.is_dir() => {
-                return Ok(Vec::new());
-            }
-            Err(error) => return Err(error),
-        };
         let mut listed = Vec::new();
-        for entry in entries {
+        for entry in self.entries(dir)?.into_iter().flatten() {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
@@ -182,6 +183,15 @@ impl Storage for LocalStorage {
         }
         listed.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(listed)
+    }
+
+    fn names(&self, dir: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in self.entries(dir)?.into_iter().flatten() {
+            names.extend(entry?.file_name().into_string().ok());
+        }
+        names.sort_unstable();
+        Ok(names)
     }
 
     fn stage(&self) -> io::Result<Box<dyn Staged>> {

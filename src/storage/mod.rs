@@ -50,6 +50,14 @@ pub trait Storage: Send + Sync {
     /// It cannot be read: never to be taken for empty.
     fn list(&self, dir: &str) -> io::Result<Vec<Listed>>;
 
+    /// Returns the names in a directory, sorted: what [`Storage::list`] finds, without asking for sizes.
+    ///
+    /// # Errors
+    /// As [`Storage::list`].
+    fn names(&self, dir: &str) -> io::Result<Vec<String>> {
+        Ok(self.list(dir)?.into_iter().map(|l| l.name).collect())
+    }
+
     /// Begins a new file that is not visible yet.
     ///
     /// # Errors

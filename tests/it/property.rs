@@ -177,7 +177,6 @@ fn every_snapshot_restores_as_the_tree_was() {
 
 #[test]
 fn undo_takes_any_edits_back() {
-    use bdr::guard::{GuardOptions, OnFail, protect};
     let rounds = (
         prop::collection::vec(edit(), 1..10),
         prop::collection::vec(edit(), 1..10),
@@ -189,53 +188,65 @@ fn undo_takes_any_edits_back() {
     };
     TestRunner::new(config)
         .run(&rounds, |(before, during)| {
-            let place = Place::new();
-            place.write("a", b"always something");
-            before.iter().for_each(|edit| apply(&place, edit));
-            let repo = place.repository();
-            let now = options().now;
-            let expected = picture(&place.tree());
-            let guard = GuardOptions {
-                backup: bdr::backup::BackupOptions::new(bdr::repo::snapshot::Trigger::Guard, now),
-                argv: vec!["edit".into()],
-                cwd: place.tree(),
-                label: None,
-                on_fail: OnFail::Block,
-            };
-            let monitor = bdr::monitor::NullMonitor;
-            let protected = protect(&repo, &[place.root()], &guard, &monitor).unwrap();
-            // The edits happen while the guarded command runs.
-            let place_ref = &place;
-            let outcome = std::thread::scope(|scope| {
-                scope.spawn(|| {
-                    during.iter().for_each(|edit| {
-                        if !matches!(edit, Edit::ForgetCache) {
-                            apply(place_ref, edit);
-                        }
-                    });
-                    std::fs::write(place_ref.path("done"), "").unwrap();
-                });
-                let mut command = std::process::Command::new("sh");
-                command.arg("-c").arg(format!(
-                    "while [ ! -e '{}' ]; do sleep 0.01; done",
-                    place_ref.path("done").display()
-                ));
-                protected.run(command).unwrap()
-            });
-            let options = bdr::undo::UndoOptions {
-                now,
-                cwd: place.tree(),
-                argv: Vec::new(),
-                paths: Vec::new(),
-                never: Vec::new(),
-                host: String::new(),
-            };
-            let plan = bdr::undo::plan(&repo, &outcome.operation, &options, &monitor).unwrap();
-            let report =
-                bdr::undo::apply(&repo, &outcome.operation, plan, &options, &monitor).unwrap();
-            assert_eq!((report.conflicts, report.problems), (0, vec![]));
-            assert_same(&expected, &picture(&place.tree()), "undone");
+            edits_are_undone(&before, &during);
             Ok(())
         })
         .unwrap();
+}
+
+#[test]
+fn undo_of_a_new_name_and_a_new_mode_of_one_file() {
+    edits_are_undone(
+        &[Edit::Write(0, 0, 0)],
+        &[Edit::Link(0, 1), Edit::Chmod(0, 0o600)],
+    );
+}
+
+fn edits_are_undone(before: &[Edit], during: &[Edit]) {
+    use bdr::guard::{GuardOptions, OnFail, protect};
+    let place = Place::new();
+    place.write("a", b"always something");
+    before.iter().for_each(|edit| apply(&place, edit));
+    let repo = place.repository();
+    let now = options().now;
+    let expected = picture(&place.tree());
+    let guard = GuardOptions {
+        backup: bdr::backup::BackupOptions::new(bdr::repo::snapshot::Trigger::Guard, now),
+        argv: vec!["edit".into()],
+        cwd: place.tree(),
+        label: None,
+        on_fail: OnFail::Block,
+    };
+    let monitor = bdr::monitor::NullMonitor;
+    let protected = protect(&repo, &[place.root()], &guard, &monitor).unwrap();
+    // The edits happen while the guarded command runs.
+    let place_ref = &place;
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            during.iter().for_each(|edit| {
+                if !matches!(edit, Edit::ForgetCache) {
+                    apply(place_ref, edit);
+                }
+            });
+            std::fs::write(place_ref.path("done"), "").unwrap();
+        });
+        let mut command = std::process::Command::new("sh");
+        command.arg("-c").arg(format!(
+            "while [ ! -e '{}' ]; do sleep 0.01; done",
+            place_ref.path("done").display()
+        ));
+        protected.run(command).unwrap()
+    });
+    let options = bdr::undo::UndoOptions {
+        now,
+        cwd: place.tree(),
+        argv: Vec::new(),
+        paths: Vec::new(),
+        never: Vec::new(),
+        host: String::new(),
+    };
+    let plan = bdr::undo::plan(&repo, &outcome.operation, &options, &monitor).unwrap();
+    let report = bdr::undo::apply(&repo, &outcome.operation, plan, &options, &monitor).unwrap();
+    assert_eq!((report.conflicts, report.problems), (0, vec![]));
+    assert_same(&expected, &picture(&place.tree()), "undone");
 }
