@@ -6,8 +6,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
 use crate::fsutil;
@@ -42,7 +42,7 @@ pub(crate) struct Job {
     pub(crate) path: RepoPath,
     pub(crate) act: Act,
     /// What is to be there; `None` for removals.
-    pub(crate) entry: Option<Entry>,
+    pub(crate) entry: Option<Arc<Entry>>,
     /// What the plan saw there.
     pub(crate) seen: Option<Stat>,
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use sha2::{Digest as _, Sha256};
 
-use crate::capture::{Capture, Captured, Shared};
+use crate::capture::{Capture, CapturedList, Shared};
 use crate::error::{Error, Result};
 use crate::id::Digest;
 use crate::manifest::{Flag, Kind};
@@ -234,11 +234,12 @@ pub(crate) fn capture(
     };
     let mut counts = Counts::default();
     let results = read_dirty(&shared, &runs, &mut counts, monitor)?;
-    let mut captured: Vec<Vec<Captured>> = runs.iter().map(|_| Vec::new()).collect();
+    let mut captured: Vec<CapturedList> = runs.iter().map(|_| Vec::new()).collect();
     for (number, result) in results.objects {
         match result {
             Ok(one) => captured[number].push(one),
-            Err((path, error)) => {
+            Err(failed) => {
+                let (path, error) = *failed;
                 let run = &runs[number];
                 monitor.problem(
                     &os_to_bytes(path.to_path(&run.root.path).as_os_str()),
@@ -499,7 +500,7 @@ fn mark_lost(run: &mut RootRun, is_lost: &dyn Fn(&Digest) -> bool) {
         let lost = entry.stat.kind == Kind::File
             && entry
                 .body()
-                .is_none_or(|b| b.content.is_some_and(|c| c.blobs.iter().any(is_lost)));
+                .is_none_or(|b| b.content.is_some_and(|c| c.blobs().iter().any(is_lost)));
         if lost
             && !known.contains(&path)
             && !run.scan.removed.iter().any(|r| path.starts_with(r))
@@ -619,7 +620,7 @@ fn reusable(repo: &Repository, runs: &[RootRun]) -> Result<Option<Snapshot>> {
 fn write_tree(
     shared: &Shared<'_>,
     runs: &[RootRun],
-    captured: &[Vec<Captured>],
+    captured: &[CapturedList],
 ) -> Result<Vec<Finished>> {
     let mut capture = Capture::new(shared);
     for (run, captured) in runs.iter().zip(captured) {

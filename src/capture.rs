@@ -28,6 +28,8 @@ use crate::walk::RootHandle;
 
 /// Files up to this size are read whole; larger ones are streamed.
 const MEMORY_BYTES: u64 = 8 << 20;
+/// A buffer that had to grow beyond this is given back.
+const KEPT_BYTES: usize = 1 << 20;
 /// Times to read a file that changes while it is read.
 const ATTEMPTS: u32 = 4;
 
@@ -55,6 +57,9 @@ pub(crate) struct Captured {
     /// It turned out to be gone; or, beside a database copied online, not needed.
     pub(crate) gone: bool,
 }
+
+/// What was captured of a root, sorted by path. Boxed: hundreds of thousands are sorted, moved and freed one by one.
+pub(crate) type CapturedList = Vec<Box<Captured>>;
 
 /// Captures objects; one per thread.
 pub(crate) struct Capture<'a> {
@@ -211,7 +216,7 @@ impl<'a> Capture<'a> {
             .and_then(|known| Some((known.body()?.content?, known.stat.size)))
             .filter(|(content, _)| {
                 content
-                    .blobs
+                    .blobs()
                     .iter()
                     .all(|b| !self.shared.damaged.contains(b))
             });
@@ -231,7 +236,11 @@ impl<'a> Capture<'a> {
             return self.large(file, stat, &meta, old);
         }
         let mut bytes = std::mem::take(&mut self.buffer);
+        if bytes.capacity() > KEPT_BYTES {
+            bytes = Vec::new();
+        }
         bytes.clear();
+        bytes.reserve_exact(usize::try_from(stat.size).unwrap_or(0) + 1);
         // One byte more than it should have: growth shows in the stat afterwards.
         let read = file.take(stat.size).read_to_end(&mut bytes);
         self.buffer = bytes;

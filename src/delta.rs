@@ -150,7 +150,7 @@ pub fn compare(old: &[u8], new: &[u8]) -> Option<Vec<Piece>> {
 fn slice(content: &Content, range: &Range<u64>) -> Vec<Extent> {
     let mut result = Vec::new();
     let mut at = 0;
-    for Extent(blob, offset, length) in &content.extents {
+    for Extent(blob, offset, length) in content.extents() {
         let start = range.start.max(at);
         let end = range.end.min(at + length);
         if start < end {
@@ -214,7 +214,7 @@ pub fn patched(
         blobs
     };
     if runs.len() > MAX_EXTENTS || used(&runs).len() + 1 > MAX_BLOBS {
-        let mut given = vec![0; old.blobs.len()];
+        let mut given = vec![0; old.blobs().len()];
         for (from, range) in &runs {
             if let Some((blob, _)) = from {
                 given[*blob as usize] += length(range);
@@ -241,7 +241,7 @@ pub fn patched(
         return None;
     }
     let kept = used(&runs);
-    let mut blobs: Vec<Digest> = kept.iter().map(|b| old.blobs[*b as usize]).collect();
+    let mut blobs: Vec<Digest> = kept.iter().map(|b| old.blobs()[*b as usize]).collect();
     let patch_number = blobs.len() as u32;
     if !patch.is_empty() {
         blobs.push(patch_digest(&patch));
@@ -266,11 +266,7 @@ pub fn patched(
         }
     }
     Some(Patched {
-        content: Content {
-            digest,
-            blobs,
-            extents,
-        },
+        content: Content::new(digest, blobs, extents),
         patch,
     })
 }
@@ -282,10 +278,10 @@ mod tests {
     /// A store of blobs, and files written to it by delta only.
     fn rebuild(content: &Content, blobs: &std::collections::HashMap<Digest, Vec<u8>>) -> Vec<u8> {
         content
-            .extents
+            .extents()
             .iter()
             .flat_map(|Extent(b, o, l)| {
-                blobs[&content.blobs[*b as usize]][*o as usize..(*o + *l) as usize].to_vec()
+                blobs[&content.blobs()[*b as usize]][*o as usize..(*o + *l) as usize].to_vec()
             })
             .collect()
     }
@@ -338,7 +334,9 @@ mod tests {
                 }
             }
             assert_eq!(rebuild(&content, &blobs), bytes, "round {round}");
-            assert!(content.blobs.len() <= MAX_BLOBS && content.extents.len() <= 4 * MAX_EXTENTS);
+            assert!(
+                content.blobs().len() <= MAX_BLOBS && content.extents().len() <= 4 * MAX_EXTENTS
+            );
         }
         assert!(wholes <= 2, "{wholes} of 200 small edits were stored whole");
     }

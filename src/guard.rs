@@ -117,9 +117,14 @@ const REMOVERS: [&str; 7] = ["rm", "rmdir", "mv", "shred", "unlink", "trash", "t
 
 /// Returns true if the command is known to change nothing. Unknown is not safe.
 pub fn is_read_only(argv: &[OsString]) -> bool {
-    let Some(name) = argv.first().and_then(|a| a.to_str()) else {
+    let Some(program) = argv.first().and_then(|a| a.to_str()) else {
         return false;
     };
+    // By a path: only where programs of the system are. `./cat` may be anything.
+    let name = ["/bin/", "/usr/bin/"]
+        .iter()
+        .find_map(|dir| program.strip_prefix(dir))
+        .unwrap_or(program);
     READ_ONLY.contains(&name)
 }
 
@@ -502,7 +507,14 @@ mod tests {
     #[test]
     fn unknown_is_not_safe() {
         for line in [
-            "ls -la", "cat x", "df", "du -s", "[ -f x ]", "true", "which rm",
+            "ls -la",
+            "cat x",
+            "df",
+            "du -s",
+            "[ -f x ]",
+            "true",
+            "which rm",
+            "/usr/bin/true",
         ] {
             assert!(is_read_only(&argv(line)), "{line}");
         }

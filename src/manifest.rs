@@ -195,10 +195,15 @@ pub enum Flag {
 pub struct Content {
     /// SHA-256 of the whole.
     pub digest: Digest,
-    /// Blobs that the extents refer to.
-    pub blobs: Vec<Digest>,
-    /// Their concatenation is the content.
-    pub extents: Vec<Extent>,
+    parts: Parts,
+}
+
+/// Nearly all files are one blob: that takes no memory of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Parts {
+    /// The blob is named by the digest of the whole.
+    Whole([Extent; 1]),
+    Pieces(Box<(Vec<Digest>, Vec<Extent>)>),
 }
 
 /// A range of a blob.
@@ -217,14 +222,38 @@ impl Content {
     pub fn whole(digest: Digest, size: u64) -> Self {
         Self {
             digest,
-            blobs: vec![digest],
-            extents: vec![Extent(0, 0, size)],
+            parts: Parts::Whole([Extent(0, 0, size)]),
+        }
+    }
+
+    /// Returns the content that consists of ranges of blobs.
+    pub fn new(digest: Digest, blobs: Vec<Digest>, extents: Vec<Extent>) -> Self {
+        let parts = match (&blobs[..], &extents[..]) {
+            ([blob], [extent]) if *blob == digest => Parts::Whole([*extent]),
+            _ => Parts::Pieces(Box::new((blobs, extents))),
+        };
+        Self { digest, parts }
+    }
+
+    /// Returns the blobs that the extents refer to.
+    pub fn blobs(&self) -> &[Digest] {
+        match &self.parts {
+            Parts::Whole(_) => std::slice::from_ref(&self.digest),
+            Parts::Pieces(pieces) => &pieces.0,
+        }
+    }
+
+    /// Returns the ranges of blobs whose concatenation is the content.
+    pub fn extents(&self) -> &[Extent] {
+        match &self.parts {
+            Parts::Whole(extent) => extent,
+            Parts::Pieces(pieces) => &pieces.1,
         }
     }
 
     /// Returns true if the file is one whole blob.
     pub fn is_whole(&self) -> bool {
-        self.blobs.len() == 1 && self.blobs[0] == self.digest && self.extents.len() == 1
+        matches!(self.parts, Parts::Whole(_))
     }
 }
 
@@ -308,8 +337,8 @@ impl From<&Body> for WireBody {
         if let Some(content) = &body.content {
             wire.h = Some(content.digest);
             if !content.is_whole() {
-                wire.b.clone_from(&content.blobs);
-                wire.x.clone_from(&content.extents);
+                wire.b = content.blobs().to_vec();
+                wire.x = content.extents().to_vec();
             }
         }
         wire
@@ -335,11 +364,7 @@ impl WireBody {
                 if total != size {
                     return Err("the extents do not add up to the size".to_owned());
                 }
-                Some(Content {
-                    digest,
-                    blobs: self.b,
-                    extents: self.x,
-                })
+                Some(Content::new(digest, self.b, self.x))
             }
         };
         let mut xattrs = Vec::with_capacity(self.a.len());

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -18,7 +19,7 @@ use crate::fsutil;
 use crate::fsutil::target::{Fidelity, Target, existing_base};
 use crate::guard::{self, Intent};
 use crate::id::{OperationId, SnapshotId};
-use crate::manifest::{Entry, Flag, Kind, Listing, Stat};
+use crate::manifest::{Entry, Flag, Kind, Stat};
 use crate::monitor::Monitor;
 use crate::path::{RawName, RepoPath};
 use crate::repo::Repository;
@@ -187,6 +188,8 @@ pub fn plan(
                 });
             }
         }
+        // Shared with the jobs: there may be hundreds of thousands.
+        let listing: Vec<Arc<Entry>> = listing.into_iter().map(Arc::new).collect();
         plan_root(repo, record, &listing, &wanted, options, &mut plan)?;
     }
     plan.steps.sort_by(|a, b| a.path.cmp(&b.path));
@@ -228,7 +231,7 @@ fn below(prefix: &RepoPath, path: &RepoPath) -> RepoPath {
 fn plan_root(
     repo: &Repository,
     record: &RootRecord,
-    listing: &Listing,
+    listing: &[Arc<Entry>],
     wanted: &[&RepoPath],
     options: &RestoreOptions,
     plan: &mut RestorePlan,
@@ -249,7 +252,7 @@ fn plan_root(
     let by_path: HashSet<&RepoPath> = listing.iter().map(|e| &e.path).collect();
     let absolute = |path: &RepoPath| below(&prefix, path).to_path(&base);
     let mut touched: HashSet<RepoPath> = HashSet::new();
-    let mut dirs: Vec<(Entry, Stat)> = Vec::new();
+    let mut dirs: Vec<(Arc<Entry>, Stat)> = Vec::new();
     let mut absent: Option<RepoPath> = None;
     for entry in listing {
         let chosen = selected(&entry.path);
@@ -293,7 +296,7 @@ fn plan_root(
             site,
             path: path.clone(),
             act,
-            entry: Some(entry.clone()),
+            entry: Some(Arc::clone(entry)),
             seen,
         };
         let step = |action, old: Option<&Stat>| Step {
@@ -311,7 +314,7 @@ fn plan_root(
             }
             Some(seen) if seen.kind == Kind::Dir && entry.kind == Kind::Dir => {
                 if chosen {
-                    dirs.push((entry.clone(), seen));
+                    dirs.push((Arc::clone(entry), seen));
                 } else {
                     plan.unchanged += 1;
                 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -376,7 +377,7 @@ impl Planner<'_> {
             site: self.site,
             path: self.place(path),
             act,
-            entry,
+            entry: entry.map(Arc::new),
             seen,
         };
         self.plan.work.jobs.push(job);
@@ -453,7 +454,7 @@ impl Planner<'_> {
             site: self.site,
             path: there,
             act: Act::Write,
-            entry: Some(copy),
+            entry: Some(Arc::new(copy)),
             seen,
         };
         self.plan.work.jobs.push(job);

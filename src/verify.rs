@@ -311,7 +311,7 @@ fn blobs_of(entry: &Entry) -> impl Iterator<Item = Digest> + '_ {
         .body
         .content
         .iter()
-        .flat_map(|c| c.blobs.iter().copied())
+        .flat_map(|c| c.blobs().iter().copied())
 }
 
 fn needed_blobs(snapshots: &[Snapshot], listings: &Listings) -> HashMap<Digest, ()> {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use super::{Counts, RootRun};
-use crate::capture::Captured;
+use crate::capture::{Captured, CapturedList};
 use crate::id::Id;
 use crate::manifest::{Body, Entry, Kind, Listing};
 use crate::path::{RepoPath, compare};
@@ -109,7 +109,7 @@ fn path_of(state: &State, dir: u32, child: u32) -> RepoPath {
 /// Merges the state with what was captured, sorted by path.
 pub(super) fn rebuild(
     run: &RootRun,
-    captured: Vec<Captured>,
+    captured: CapturedList,
     full: bool,
     counts: &mut Counts,
 ) -> Pending {
@@ -153,7 +153,7 @@ fn as_it_was(state: &State) -> Pending {
 fn merge(
     run: &RootRun,
     state: Option<&State>,
-    captured: Vec<Captured>,
+    captured: CapturedList,
     counts: &mut Counts,
 ) -> Pending {
     let is_file = |stat: &Stat| u64::from(stat.kind == Kind::File);
@@ -206,7 +206,7 @@ fn merge(
     };
     let has_root_entry = root_entry.is_some();
     let mut changed: Vec<Entry> = root_entry.into_iter().collect();
-    let mut new: Vec<Captured> = captured.collect();
+    let mut new: CapturedList = captured.collect();
     new.sort_unstable_by(|a, b| state_order(split(&a.path), split(&b.path)));
     let old = state.map_or_else(Vec::new, |s| still_there(s, &run.scan.removed));
     builder.reserve(old.len() + new.len());

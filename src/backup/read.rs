@@ -14,8 +14,10 @@ use crate::repo::state::{Known, Stat};
 use crate::sqlite;
 use crate::walk::Dirty;
 
-/// Number of the root; the object, or where it is and why there is none.
-pub(super) type Outcome = (usize, std::result::Result<Captured, (RepoPath, Error)>);
+/// An object, or where it is and why there is none.
+type Object = std::result::Result<Box<Captured>, Box<(RepoPath, Error)>>;
+/// Number of the root, and an object of it.
+pub(super) type Outcome = (usize, Object);
 
 pub(super) struct Results {
     pub(super) objects: Vec<Outcome>,
@@ -193,15 +195,13 @@ fn one_task<'a>(
     objects: &mut Vec<Outcome>,
 ) -> Result<()> {
     /// Errors of the repository end the backup; those of one file do not.
-    fn sort(
-        path: &RepoPath,
-        result: Result<Captured>,
-    ) -> Result<std::result::Result<Captured, (RepoPath, Error)>> {
+    fn sort(path: &RepoPath, result: Result<Captured>) -> Result<Object> {
         match result {
             Err(error @ (Error::Storage { .. } | Error::Damaged { .. } | Error::Interrupted)) => {
                 Err(error)
             }
-            other => Ok(other.map_err(|error| (path.clone(), error))),
+            Ok(one) => Ok(Ok(Box::new(one))),
+            Err(error) => Ok(Err(Box::new((path.clone(), error)))),
         }
     }
     match task {
@@ -234,7 +234,9 @@ fn one_task<'a>(
             };
             let scratch = shared.repo.cache().join("scratch");
             match capture.database(&run.root.name, handle, base, &prior, &scratch) {
-                Ok(captured) => objects.extend(captured.into_iter().map(|one| (*number, Ok(one)))),
+                Ok(captured) => {
+                    objects.extend(captured.into_iter().map(|one| (*number, Ok(Box::new(one)))));
+                }
                 Err(error) => objects.push((*number, sort(base, Err(error))?)),
             }
         }
@@ -281,14 +283,14 @@ fn add_aliases(runs: &[RootRun], aliases: &[(usize, usize, usize)], results: &mu
                 flags: *flags,
                 gone: *gone,
             };
-            results.objects.push((*number, Ok(one)));
+            results.objects.push((*number, Ok(Box::new(one))));
         } else {
             let error = Error::io(
                 "read",
                 dirty.path.to_path(&runs[*number].root.path),
                 std::io::Error::other("another name of the same file could not be read"),
             );
-            let failed = Err((dirty.path.clone(), error));
+            let failed = Err(Box::new((dirty.path.clone(), error)));
             results.objects.push((*number, failed));
         }
     }

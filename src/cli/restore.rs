@@ -11,7 +11,7 @@ use bdr::repo::snapshot::Snapshot;
 use bdr::restore::{self, Action, Overwrite, RestoreOptions};
 use bdr::undo::{self, UndoOptions};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::context::Context;
 use super::error::Failure;
@@ -146,8 +146,11 @@ fn restore(
         let word = args.words.last();
         pick::newest_instead(cx, repo, snapshots, word, "restore", error.into())
     })?;
-    let mut data = words::plan_data(&plan, snapshot);
-    data["dry_run"] = args.dry_run.into();
+    // Only for those who asked: at 50,000 steps it is many times the size of the plan.
+    let mut data = match cx.ui.json {
+        true => words::plan_data(&plan, snapshot, args.dry_run),
+        false => Value::Null,
+    };
     if args.dry_run {
         if cx.ui.json {
             cx.ui.document("restore", exit::OK, &data)?;

@@ -135,13 +135,17 @@ fn reverse(
     let ready = how.yes || cx.ui.can_ask;
     let mut text = heading(cx, operation, &ids, verb);
     text.push_str(&steps(cx, &plan));
-    let mut data = json!({
-        "operation": operation.begin.id.to_string(),
-        "dry_run": how.dry_run,
-        "applied": false,
-        "steps": plan.steps.iter().map(step_data).collect::<Vec<_>>(),
-        "not_captured": ui::json::notes(&plan.not_captured),
-    });
+    // Only for those who asked: at 50,000 steps it is many times the size of the plan.
+    let mut data = match cx.ui.json {
+        true => json!({
+            "operation": operation.begin.id.to_string(),
+            "dry_run": how.dry_run,
+            "applied": false,
+            "steps": plan.steps.iter().map(step_data).collect::<Vec<_>>(),
+            "not_captured": ui::json::notes(&plan.not_captured),
+        }),
+        false => Value::Null,
+    };
     if how.dry_run || !ready {
         let code = if how.dry_run { exit::OK } else { exit::PARTIAL };
         if cx.ui.json {

@@ -20,7 +20,8 @@ const KEPT_MEMBERS: usize = 6;
 /// Reads blobs; one per thread.
 pub struct Reader<'a> {
     repo: &'a Repository,
-    index: Arc<Index>,
+    /// Read when it is first needed: a full backup never does.
+    index: Option<Arc<Index>>,
     /// The index was brought up to date with the packs.
     fresh: bool,
     decompressor: Decompressor,
@@ -33,7 +34,7 @@ impl<'a> Reader<'a> {
     pub fn new(repo: &'a Repository) -> Self {
         Self {
             repo,
-            index: repo.index(),
+            index: None,
             fresh: false,
             decompressor: Decompressor::new(),
             kept: VecDeque::new(),
@@ -45,7 +46,7 @@ impl<'a> Reader<'a> {
     pub fn with_index(repo: &'a Repository, index: Arc<Index>) -> Self {
         Self {
             fresh: true,
-            index,
+            index: Some(index),
             ..Self::new(repo)
         }
     }
@@ -75,8 +76,8 @@ impl<'a> Reader<'a> {
         sink: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
         let mut hasher = Sha256::new();
-        for Extent(blob, offset, length) in &content.extents {
-            let blob = *content.blobs.get(*blob as usize).ok_or_else(|| {
+        for Extent(blob, offset, length) in content.extents() {
+            let blob = *content.blobs().get(*blob as usize).ok_or_else(|| {
                 Error::damaged(content.digest.to_hex(), "an extent names no blob")
             })?;
             self.range(blob, *offset, *length, &mut |bytes| {
@@ -130,7 +131,7 @@ impl<'a> Reader<'a> {
             return Ok(false);
         }
         self.fresh = true;
-        self.index = self.repo.refreshed_index()?.0;
+        self.index = Some(self.repo.refreshed_index()?.0);
         self.kept.clear();
         Ok(true)
     }
@@ -146,7 +147,8 @@ impl<'a> Reader<'a> {
         let mut done = 0;
         let mut last = Error::BlobMissing { id: blob };
         loop {
-            let copies: Vec<Location> = self.index.copies(blob).collect();
+            let index = self.index.get_or_insert_with(|| self.repo.index());
+            let copies: Vec<Location> = index.copies(blob).collect();
             for location in copies {
                 if offset
                     .checked_add(length)
@@ -218,9 +220,8 @@ impl<'a> Reader<'a> {
     }
 
     fn member_raw(&self, pack: u32, member: u32) -> Option<u64> {
-        Some(u64::from(
-            self.index.pack(pack)?.members.get(member as usize)?.1.1,
-        ))
+        let pack = self.index.as_ref()?.pack(pack)?;
+        Some(u64::from(pack.members.get(member as usize)?.1.1))
     }
 
     fn member(&mut self, pack: u32, member: u32) -> Result<&[u8]> {
@@ -234,7 +235,8 @@ impl<'a> Reader<'a> {
         }
         let known = self
             .index
-            .pack(pack)
+            .as_ref()
+            .and_then(|index| index.pack(pack))
             .ok_or_else(|| Error::damaged("the index", "it names no pack"))?;
         let name = pack_name(known.pack.id);
         let Some((offset, Member(packed, raw))) = known.members.get(member as usize).copied()

@@ -96,7 +96,7 @@ pub(super) fn same_without_dry_run(cx: &Context) -> String {
     crate::cli::guard::shell_words(&argv)
 }
 
-pub(super) fn plan_data(plan: &RestorePlan, snapshot: &Snapshot) -> Value {
+pub(super) fn plan_data(plan: &RestorePlan, snapshot: &Snapshot, dry_run: bool) -> Value {
     let steps: Vec<Value> = plan
         .steps
         .iter()
@@ -116,6 +116,7 @@ pub(super) fn plan_data(plan: &RestorePlan, snapshot: &Snapshot) -> Value {
         "steps": steps,
         "unchanged": plan.unchanged,
         "skipped": ui::json::notes(&plan.skipped),
+        "dry_run": dry_run,
     })
 }
 
