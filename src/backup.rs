@@ -408,7 +408,7 @@ struct Counts {
 
 /// Makes the index forget packs that are not there any more; what they held counts as damaged.
 fn notice_missing_packs(repo: &Repository) -> Result<()> {
-    let present: DigestSet = repo.list_packs()?.iter().map(|p| p.id).collect();
+    let present = repo.pack_ids()?;
     let index = repo.index();
     let known = index.packs().iter().all(|p| present.contains(&p.pack.id));
     if !known || index.packs().len() < present.len() {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::error::Failure;
-use super::{exit, pick};
+use super::exit;
 use crate::ui::{self, count, plural};
 
 /// Back up the configured sources
@@ -69,8 +69,8 @@ pub(crate) fn run(cx: &Context, args: &BackupArgs) -> Result<u8, Failure> {
     if cx.ui.json {
         cx.ui.document("backup", code, &data(&report))?;
     } else {
-        let ids = pick::ids(&repo.snapshots()?);
-        let id = cx.ui.out.yellow(&report.snapshot.id.prefix(&ids));
+        let id = report.snapshot.id.prefix(&repo.snapshot_ids()?);
+        let id = cx.ui.out.yellow(&id);
         cx.ui
             .report(&format!("{}\n", text(cx, &report, Some(&id))))?;
     }

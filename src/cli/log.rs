@@ -196,8 +196,8 @@ pub(crate) fn show(cx: &Context, args: &ShowArgs) -> Result<u8, Failure> {
     let before = begin
         .before
         .map_or("none: it ran unprotected".to_owned(), |id| {
-            repo.snapshots()
-                .map_or_else(|_| id.to_string(), |all| id.prefix(&super::pick::ids(&all)))
+            repo.snapshot_ids()
+                .map_or_else(|_| id.to_string(), |all| id.prefix(&all))
         });
     text.push_str(&format!("  snapshot  {before}\n"));
     let remarks = remarks(operation);

@@ -30,6 +30,17 @@ pub fn c_path(bytes: &[u8]) -> io::Result<CString> {
     CString::new(bytes).map_err(io::Error::from)
 }
 
+/// Opens a file for reading; a FIFO in its place does not block.
+///
+/// # Errors
+/// It is not there or may not be read.
+pub fn open_reading(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
+}
+
 /// Returns what bdr needs of a `stat`.
 pub fn stat_of(stat: &rustix::fs::Stat) -> Stat {
     let kind = match FileType::from_raw_mode(stat.st_mode) {

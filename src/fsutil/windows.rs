@@ -14,6 +14,14 @@ use std::path::Path;
 
 use crate::manifest::{Kind, Stat, Time};
 
+/// Opens a file for reading.
+///
+/// # Errors
+/// It is not there or may not be read.
+pub fn open_reading(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
 /// Returns what bdr needs of an object's metadata.
 ///
 /// File number, device and number of names are not stable in the standard library (`windows_by_handle`): each file counts as

@@ -272,6 +272,16 @@ impl Repository {
             .collect())
     }
 
+    /// Returns the ids of all snapshots, oldest first, without reading them.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn snapshot_ids(&self) -> Result<Vec<SnapshotId>> {
+        let names = self.names("snapshots")?;
+        let parsed = names.iter().filter_map(|name| parse_snapshot_name(name));
+        Ok(parsed.map(|(_, id)| id).collect())
+    }
+
     fn names(&self, dir: &str) -> Result<Vec<String>> {
         let names = self.storage.names(dir);
         names.map_err(|e| Error::storage("list", dir, e))
@@ -535,6 +545,20 @@ impl Repository {
         index
     }
 
+    /// Returns the ids of the packs that are there, without asking for their sizes.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn pack_ids(&self) -> Result<DigestSet> {
+        let mut ids = DigestSet::default();
+        // Whatever else somebody put there is no directory of packs.
+        for dir in self.names("packs")?.iter().filter(|name| name.len() == 2) {
+            let names = self.names(&format!("packs/{dir}"))?;
+            ids.extend(names.iter().filter_map(|name| pack_id(name)));
+        }
+        Ok(ids)
+    }
+
     /// Returns the packs that are there, whatever the index says.
     ///
     /// # Errors
@@ -554,11 +578,7 @@ impl Repository {
                 .list(&format!("packs/{}", dir.name))
                 .map_err(failed)?
             {
-                if let Some(id) = file
-                    .name
-                    .strip_suffix(".tar.gz")
-                    .and_then(|n| n.parse().ok())
-                {
+                if let Some(id) = pack_id(&file.name) {
                     packs.push(PackRef {
                         id,
                         bytes: file.bytes,
@@ -745,6 +765,10 @@ fn location_of(storage: &dyn Storage) -> PathBuf {
         .directory()
         .map(Path::to_path_buf)
         .unwrap_or_default()
+}
+
+fn pack_id(name: &str) -> Option<Digest> {
+    name.strip_suffix(".tar.gz")?.parse().ok()
 }
 
 fn parse_snapshot_name(name: &str) -> Option<(u64, SnapshotId)> {

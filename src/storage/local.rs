@@ -8,7 +8,7 @@
 )]
 
 use std::fs::{self, File};
-use std::io::{self, Seek as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -53,15 +53,7 @@ impl LocalStorage {
         {
             return Ok(Arc::clone(file));
         }
-        let path = self.path(name);
-        // A FIFO in place of a pack would hang an open.
-        if !fs::metadata(&path)?.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "not a regular file",
-            ));
-        }
-        let file = Arc::new(File::open(path)?);
+        let file = Arc::new(open_regular(&self.path(name))?.0);
         if let Ok(mut open) = self.open.lock() {
             if open.len() >= OPEN_FILES {
                 open.remove(0);
@@ -104,6 +96,19 @@ impl LocalStorage {
     }
 }
 
+/// Opens a file and returns its size; whatever else stands there is an error.
+fn open_regular(path: &Path) -> io::Result<(File, u64)> {
+    let file = fsutil::open_reading(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "not a regular file",
+        ));
+    }
+    Ok((file, metadata.len()))
+}
+
 struct LocalStaged {
     file: File,
     path: PathBuf,
@@ -136,14 +141,11 @@ impl Staged for LocalStaged {
 
 impl Storage for LocalStorage {
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        let path = self.path(name);
-        if !fs::metadata(&path)?.is_file() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "not a regular file",
-            ));
-        }
-        fs::read(path)
+        let (mut file, bytes) = open_regular(&self.path(name))?;
+        let mut content = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
+        // A byte more than there should be: what grows is noticed, and the end costs no further look.
+        (&mut file).take(bytes + 1).read_to_end(&mut content)?;
+        Ok(content)
     }
 
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<()> {

@@ -14,7 +14,6 @@ use super::{AGENTS_BUDGET, Done, InitArgs};
 use crate::cli::backup as backups;
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
-use crate::cli::pick;
 use crate::ui::{self, count, plural};
 
 fn places(cx: &Context) -> String {
@@ -106,11 +105,7 @@ pub(super) fn ending(
     }
     match done {
         Some(done) => {
-            let id = done
-                .report
-                .snapshot
-                .id
-                .prefix(&pick::ids(&repo.snapshots()?));
+            let id = done.report.snapshot.id.prefix(&repo.snapshot_ids()?);
             text.push_str(&backups::text(cx, &done.report, Some(&id)));
             if done.drill_passed {
                 text.push_str(" First restore drill passed.\n");
