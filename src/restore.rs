@@ -23,7 +23,7 @@ use crate::manifest::{Entry, Flag, Kind, Stat};
 use crate::monitor::Monitor;
 use crate::path::{RawName, RepoPath};
 use crate::repo::Repository;
-use crate::repo::oplog::{Operation, OperationKind, RestoreJournal, RootPath};
+use crate::repo::oplog::{Begin, Operation, OperationKind, RestoreJournal, RootPath};
 use crate::repo::snapshot::{PathNote, RootRecord, Snapshot, Trigger};
 use crate::rules::{Origin, Root};
 use crate::sqlite;
@@ -624,13 +624,18 @@ pub fn apply(
 /// # Errors
 /// The log cannot be read.
 pub fn interrupted(repo: &Repository) -> Result<Option<Operation>> {
-    let operations = repo.operations()?;
-    let newest = operations
+    // The whole log is read only if there is something to find.
+    let open =
+        |begin: &Begin| begin.kind == OperationKind::Restore && !fsutil::process_runs(begin.pid);
+    if !repo.unfinished_operations()?.iter().any(open) {
+        return Ok(None);
+    }
+    let newest = repo
+        .operations()?
         .into_iter()
         .rev()
         .find(|o| o.begin.kind == OperationKind::Restore);
-    Ok(newest
-        .filter(|o| o.end.is_none() && o.undone_by.is_none() && !fsutil::process_runs(o.begin.pid)))
+    Ok(newest.filter(|o| o.end.is_none() && o.undone_by.is_none() && open(&o.begin)))
 }
 
 /// Returns the options that continue an interrupted restore.

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 
 use crate::error::{Error, Result};
 use crate::path::{RepoPath, absolute, os_to_bytes, show};
+use crate::repo::Snapshots;
 use crate::repo::oplog::RootPath;
 use crate::repo::snapshot::{Snapshot, SnapshotKind};
 
@@ -49,11 +50,11 @@ impl std::fmt::Display for SnapshotSpec {
     }
 }
 
-/// Finds a snapshot among `snapshots`, which are sorted oldest first.
+/// Finds a snapshot.
 ///
 /// # Errors
 /// None fits, or an id is ambiguous.
-pub fn snapshot<'a>(snapshots: &'a [Snapshot], spec: &SnapshotSpec) -> Result<&'a Snapshot> {
+pub fn snapshot<'a>(snapshots: &'a Snapshots<'_>, spec: &SnapshotSpec) -> Result<&'a Snapshot> {
     let missing = || Error::NoSuchSnapshot {
         spec: spec.to_string(),
     };
@@ -83,15 +84,16 @@ pub fn snapshot<'a>(snapshots: &'a [Snapshot], spec: &SnapshotSpec) -> Result<&'
                 })
         }
         SnapshotSpec::Id(text) => {
-            let found: Vec<&Snapshot> = snapshots.iter().filter(|s| s.id.matches(text)).collect();
+            let mut found = snapshots.ids();
+            found.retain(|id| id.matches(text));
             match found[..] {
-                [one] => Ok(one),
+                [one] => snapshots.get(one).ok_or_else(missing),
                 [] => Err(missing()),
                 _ => Err(Error::Ambiguous {
                     spec: text.clone(),
                     candidates: found
                         .iter()
-                        .map(|s| s.id.to_string().to_lowercase())
+                        .map(|id| id.to_string().to_lowercase())
                         .collect::<Vec<_>>()
                         .join(", "),
                 }),

@@ -36,7 +36,7 @@ pub(crate) struct DiffArgs {
 
 pub(crate) fn run(cx: &Context, args: &DiffArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
-    let snapshots = repo.snapshots()?;
+    let snapshots = repo.all_snapshots()?;
     let (a, b) = match (&args.at, &args.a, &args.b) {
         (Some(_), Some(_), Some(_)) => {
             return Err(Failure::usage(

@@ -8,7 +8,6 @@ use bdr::manifest::{Entry, Kind};
 use bdr::monitor::size;
 use bdr::query;
 use bdr::repo::Repository;
-use bdr::repo::snapshot::Snapshot;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -64,7 +63,7 @@ pub(crate) struct CatArgs {
 pub(crate) fn history(cx: &Context, args: &HistoryArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
     let snapshots = repo.snapshots()?;
-    let ids = pick::ids(&snapshots);
+    let ids = repo.snapshot_ids()?;
     let versions = query::history(&repo, &snapshots, &cx.cwd, &args.path)?;
     if cx.ui.json {
         let list: Vec<Value> = versions
@@ -124,7 +123,7 @@ fn describe(entry: &Entry) -> String {
 pub(crate) fn find(cx: &Context, args: &FindArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
     let snapshots = repo.snapshots()?;
-    let ids = pick::ids(&snapshots);
+    let ids = repo.snapshot_ids()?;
     let found = query::find(&repo, &snapshots, &args.glob)?;
     if cx.ui.json {
         let list: Vec<Value> = found
@@ -177,19 +176,13 @@ pub(crate) fn find(cx: &Context, args: &FindArgs) -> Result<u8, Failure> {
 
 pub(crate) fn cat(cx: &Context, args: &CatArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
-    let snapshots = repo.snapshots()?;
-    print(cx, args, &repo, &snapshots).map_err(|failure| {
-        pick::newest_instead(cx, &repo, &snapshots, args.words.last(), "cat", failure)
-    })
+    print(cx, args, &repo)
+        .map_err(|failure| pick::newest_instead(cx, &repo, args.words.last(), "cat", failure))
 }
 
-fn print(
-    cx: &Context,
-    args: &CatArgs,
-    repo: &Repository,
-    snapshots: &[Snapshot],
-) -> Result<u8, Failure> {
-    let picked = pick::pick(cx, snapshots, args.at.as_deref(), &args.words)?;
+fn print(cx: &Context, args: &CatArgs, repo: &Repository) -> Result<u8, Failure> {
+    let snapshots = repo.all_snapshots()?;
+    let picked = pick::pick(cx, &snapshots, args.at.as_deref(), &args.words)?;
     let [wanted] = &picked.paths[..] else {
         let what = if picked.paths.is_empty() {
             "no file is named"
@@ -198,7 +191,7 @@ fn print(
         };
         return Err(Failure::usage(what, "bdr cat latest PATH"));
     };
-    let id = picked.snapshot.id.prefix(&pick::ids(snapshots));
+    let id = picked.snapshot.id.prefix(&snapshots.ids());
     let missing = || {
         let path = format!("{}/{}", wanted.root, wanted.path);
         Error::NoSuchPath {

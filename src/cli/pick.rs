@@ -3,12 +3,11 @@
 use std::ffi::{OsStr, OsString};
 
 use bdr::Error;
-use bdr::id::Id;
 use bdr::path::show;
 use bdr::query;
-use bdr::repo::Repository;
 use bdr::repo::oplog::RootPath;
 use bdr::repo::snapshot::Snapshot;
+use bdr::repo::{Repository, Snapshots};
 use bdr::select::{self, SnapshotSpec};
 use chrono::{DateTime, Utc};
 
@@ -23,15 +22,10 @@ pub(crate) struct Picked<'a> {
     pub(crate) paths: Vec<RootPath>,
 }
 
-/// Returns ids, to shorten one so that it stays unique.
-pub(crate) fn ids(snapshots: &[Snapshot]) -> Vec<Id> {
-    snapshots.iter().map(|s| s.id).collect()
-}
-
 /// Returns the snapshot that a word names: an id prefix, `latest`, `latest~2`, `latest:full`, or a time.
 pub(crate) fn one<'a>(
     cx: &Context,
-    snapshots: &'a [Snapshot],
+    snapshots: &'a Snapshots<'_>,
     word: &OsStr,
 ) -> Result<&'a Snapshot, Failure> {
     let Some(text) = word.to_str() else {
@@ -48,17 +42,17 @@ pub(crate) fn one<'a>(
 }
 
 /// Returns the last snapshot at or before a moment.
-pub(crate) fn at_or_before(
-    snapshots: &[Snapshot],
+pub(crate) fn at_or_before<'a>(
+    snapshots: &'a Snapshots<'_>,
     time: DateTime<Utc>,
-) -> Result<&Snapshot, Failure> {
+) -> Result<&'a Snapshot, Failure> {
     select::snapshot(snapshots, &SnapshotSpec::At(time)).map_err(|error| match error {
         // Said again in local time: that is what was typed.
         Error::NoSnapshotBefore { .. } => {
             let oldest = snapshots.iter().min_by_key(|s| s.time).map(|s| {
                 format!(
                     "; the oldest is {}, {}",
-                    s.id.prefix(&ids(snapshots)),
+                    s.id.prefix(&snapshots.ids()),
                     when::local(s.time)
                 )
             });
@@ -78,7 +72,7 @@ pub(crate) fn at_or_before(
 /// cover the paths, the last one that does is meant.
 pub(crate) fn pick<'a>(
     cx: &Context,
-    snapshots: &'a [Snapshot],
+    snapshots: &'a Snapshots<'_>,
     at: Option<&str>,
     words: &[OsString],
 ) -> Result<Picked<'a>, Failure> {
@@ -140,18 +134,18 @@ fn path_instead(failure: Failure, word: &OsStr) -> Failure {
 pub(crate) fn newest_instead(
     cx: &Context,
     repo: &Repository,
-    snapshots: &[Snapshot],
     word: Option<&OsString>,
     command: &str,
     failure: Failure,
 ) -> Failure {
     failure.hinted(|error| {
         let word = word.filter(|_| matches!(error, Error::NoSuchPath { .. }))?;
-        let versions = query::history(repo, snapshots, &cx.cwd, word).ok()?;
+        let snapshots = repo.snapshots().ok()?;
+        let versions = query::history(repo, &snapshots, &cx.cwd, word).ok()?;
         let newest = versions
             .iter()
             .rposition(|version| version.entry.is_some())?;
-        let id = versions[newest].snapshot.prefix(&ids(snapshots));
+        let id = versions[newest].snapshot.prefix(&repo.snapshot_ids().ok()?);
         let word = super::guard::shell_words(std::slice::from_ref(word));
         Some(format!("bdr {command} {id} {word}"))
     })

@@ -93,7 +93,6 @@ pub(crate) fn run(cx: &Context, args: &RestoreArgs) -> Result<u8, Failure> {
     if args.abort {
         return abort(cx, &repo);
     }
-    let snapshots = repo.snapshots()?;
     if args.resume {
         let operation = interrupted(&repo)?;
         let journal = operation
@@ -104,14 +103,15 @@ pub(crate) fn run(cx: &Context, args: &RestoreArgs) -> Result<u8, Failure> {
         let id = journal.ok_or(Error::NothingTo { verb: "resume" })?;
         let snapshot = repo.snapshot(id)?;
         let options = restore::options_of(&operation, options(cx, args, &repo, Vec::new()));
-        return restore(cx, args, &repo, &snapshots, &snapshot, &options);
+        return restore(cx, args, &repo, &snapshot, &options);
     }
     if restore::interrupted(&repo)?.is_some() {
         cx.ui.say("an earlier restore was interrupted: bdr restore --resume finishes it, --abort takes it back");
     }
+    let snapshots = repo.all_snapshots()?;
     let picked = pick::pick(cx, &snapshots, args.at.as_deref(), &args.words)?;
     let options = options(cx, args, &repo, picked.paths);
-    restore(cx, args, &repo, &snapshots, picked.snapshot, &options)
+    restore(cx, args, &repo, picked.snapshot, &options)
 }
 
 fn options(
@@ -137,14 +137,13 @@ fn restore(
     cx: &Context,
     args: &RestoreArgs,
     repo: &Repository,
-    snapshots: &[Snapshot],
     snapshot: &Snapshot,
     options: &RestoreOptions,
 ) -> Result<u8, Failure> {
-    let id = snapshot.id.prefix(&pick::ids(snapshots));
+    let id = snapshot.id.prefix(&repo.snapshot_ids()?);
     let plan = restore::plan(repo, snapshot, options, &cx.progress()).map_err(|error| {
         let word = args.words.last();
-        pick::newest_instead(cx, repo, snapshots, word, "restore", error.into())
+        pick::newest_instead(cx, repo, word, "restore", error.into())
     })?;
     // Only for those who asked: at 50,000 steps it is many times the size of the plan.
     let mut data = match cx.ui.json {

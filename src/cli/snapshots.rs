@@ -44,7 +44,7 @@ pub(crate) struct LsArgs {
 pub(crate) fn list(cx: &Context, _: &ListArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
     let snapshots = repo.snapshots()?;
-    let ids = pick::ids(&snapshots);
+    let ids = repo.snapshot_ids()?;
     if cx.ui.json {
         let list: Vec<Value> = snapshots
             .iter()
@@ -107,10 +107,10 @@ fn row(cx: &Context, snapshot: &Snapshot, id: &str) -> Vec<String> {
 
 pub(crate) fn ls(cx: &Context, args: &LsArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
-    let snapshots = repo.snapshots()?;
+    let snapshots = repo.all_snapshots()?;
     let picked = pick::pick(cx, &snapshots, args.at.as_deref(), &args.words)?;
     let snapshot = picked.snapshot;
-    let id = snapshot.id.prefix(&pick::ids(&snapshots));
+    let id = snapshot.id.prefix(&snapshots.ids());
     let everything: Vec<RootPath> = snapshot
         .roots
         .iter()

@@ -46,7 +46,7 @@ enum LevelArg {
 
 pub(crate) fn run(cx: &Context, args: &VerifyArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
-    let snapshots = repo.snapshots()?;
+    let snapshots = repo.all_snapshots()?;
     let only = args
         .snapshot
         .as_ref()
@@ -70,7 +70,7 @@ pub(crate) fn run(cx: &Context, args: &VerifyArgs) -> Result<u8, Failure> {
     } else {
         exit::DAMAGED
     };
-    let ids = pick::ids(&snapshots);
+    let ids = snapshots.ids();
     if cx.ui.json {
         cx.ui.document("verify", code, &data(&report, word))?;
     } else if report.damage.is_empty() {

@@ -19,6 +19,7 @@ use crate::storage::{self, Storage};
 
 pub mod index;
 pub mod keyframe;
+mod lazy;
 pub mod oplog;
 pub mod pack;
 pub mod reader;
@@ -27,6 +28,7 @@ pub mod snapshot;
 pub mod state;
 
 use index::{DigestSet, Index};
+pub use lazy::Snapshots;
 use oplog::{Begin, End, Operation};
 use snapshot::{PackRef, RootRecord, Snapshot};
 
@@ -320,6 +322,14 @@ impl Repository {
         Ok(snapshots)
     }
 
+    /// Returns all snapshots, to be read as they are looked at.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn all_snapshots(&self) -> Result<Snapshots<'_>> {
+        Snapshots::new(self)
+    }
+
     /// Returns the snapshot with an id.
     ///
     /// # Errors
@@ -477,6 +487,23 @@ impl Repository {
     /// The repository cannot be listed.
     pub fn next_operation(&self, now: DateTime<Utc>) -> Result<OperationId> {
         Ok(Id::after(self.operation_ids()?.last().copied(), now))
+    }
+
+    /// Returns begin records that have no end record, oldest first. Damaged ones are left out.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn unfinished_operations(&self) -> Result<Vec<Begin>> {
+        let names = self.names("operations")?;
+        let unfinished = names.iter().filter(|name| {
+            let id = name.strip_suffix(".begin.json");
+            id.is_some_and(|id| names.binary_search(&format!("{id}.end.json")).is_err())
+        });
+        let read = unfinished.filter_map(|name| {
+            self.read_record::<Begin>(&format!("operations/{name}"))
+                .ok()
+        });
+        Ok(read.filter(|begin| begin.repository == self.id).collect())
     }
 
     fn operation_ids(&self) -> Result<Vec<OperationId>> {
