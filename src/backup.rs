@@ -29,6 +29,7 @@ use crate::walk::{Dirty, RootHandle, Scan, WalkOptions, walk};
 
 pub use crate::repo::pack::Level;
 
+mod links;
 mod merge;
 mod read;
 
@@ -58,6 +59,8 @@ pub struct BackupOptions {
     pub max_files: Option<u64>,
     /// Absolute paths that are never captured, beside the repository's own.
     pub never: Vec<PathBuf>,
+    /// Cover what symlinks lead to as well.
+    pub follow_links: bool,
 }
 
 impl BackupOptions {
@@ -75,6 +78,7 @@ impl BackupOptions {
             max_bytes: None,
             max_files: None,
             never: Vec::new(),
+            follow_links: false,
         }
     }
 
@@ -175,6 +179,9 @@ pub(crate) fn capture(
         if monitor.stopped() {
             return Err(Error::Interrupted);
         }
+    }
+    if options.follow_links {
+        links::follow(repo, &mut runs, options, &never)?;
     }
     if !damaged.is_empty() {
         runs.iter_mut()
@@ -451,7 +458,15 @@ fn look_at(
     } else {
         options.max_files
     };
-    let mut scan = walk(root, state.as_ref(), &WalkOptions { never, max_files })?;
+    let mut scan = walk(
+        root,
+        state.as_ref(),
+        &WalkOptions {
+            never,
+            max_files,
+            keep_known: false,
+        },
+    )?;
     if scan.too_many && root.origin == Origin::Operand {
         return Err(Error::invalid(
             format!(
@@ -724,6 +739,7 @@ impl RootRun {
         let options = WalkOptions {
             never,
             max_files: None,
+            keep_known: true,
         };
         let mut scan = walk(&self.root, self.state.as_ref(), &options)?;
         let handle = if scan.exists {
@@ -788,14 +804,17 @@ pub(crate) fn survey(
 ) -> Result<Vec<RootRun>> {
     let mut never = repo.own_paths();
     never.extend(options.never.iter().cloned());
-    roots
-        .iter()
-        .map(|root| {
-            let mut run = look_at(repo, root, options, &never)?;
-            apply_budget(&mut run, options)?;
-            Ok(run)
-        })
-        .collect()
+    let mut runs = Vec::new();
+    for root in roots {
+        runs.push(look_at(repo, root, options, &never)?);
+    }
+    if options.follow_links {
+        links::follow(repo, &mut runs, options, &never)?;
+    }
+    for run in &mut runs {
+        apply_budget(run, options)?;
+    }
+    Ok(runs)
 }
 
 /// Returns the default scratch directory of a repository.

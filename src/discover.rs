@@ -14,7 +14,10 @@ use crate::config::{Criticality, Source};
 use crate::error::Result;
 use crate::path::{RepoPath, os_to_bytes};
 use crate::rules::{Matcher, Rules, Verdict};
-use known::{AGENTS, AGENTS_EXCLUDED, DOTFILES, NOT_DOTFILES, SMALL_BYTES, WORKSPACE};
+use known::{
+    AGENTS, AGENTS_EXCLUDED, DOTFILES, NOT_DOTFILES, NOT_TOOLS, SMALL_BYTES, TOOL_BYTES,
+    TOOL_FILES, TOOLS_BYTES, WORKSPACE,
+};
 
 mod known;
 
@@ -102,6 +105,11 @@ pub fn discover(places: &Places<'_>) -> Result<Discovery> {
         let mut dotfiles = source("dotfiles", home, DOTFILES, Criticality::Tedious);
         dotfiles.rules.include.extend(small_dotfiles(home));
         look(&mut discovery, places, dotfiles)?;
+        let mut tools = source("tools", home, &[], Criticality::Tedious);
+        tools.rules.include = small_tools(home, places.never);
+        if !tools.rules.include.is_empty() {
+            look(&mut discovery, places, tools)?;
+        }
     }
     if discovery.found.is_empty()
         && let Some(workspace) = workspace.filter(|w| Some(*w) != places.home)
@@ -319,6 +327,46 @@ fn small_dotfiles(home: &Path) -> Vec<String> {
             entry.file_type().is_file() && entry.metadata().is_ok_and(|m| m.len() <= SMALL_BYTES);
         if wanted && small {
             names.push(pattern_of(entry.file_name()));
+        }
+    }
+    names
+}
+
+/// Returns directories in `home` and its `.config` that hold the state of tools and are small, as patterns.
+fn small_tools(home: &Path, never: &[PathBuf]) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut left = TOOLS_BYTES;
+    for (dir, hidden) in [(home.to_path_buf(), true), (home.join(".config"), false)] {
+        let listing = WalkDir::new(&dir)
+            .min_depth(1)
+            .max_depth(1)
+            .sort_by_file_name();
+        for entry in listing.into_iter().flatten() {
+            let Ok(path) = entry.path().strip_prefix(home) else {
+                continue;
+            };
+            let name = os_to_bytes(entry.file_name()).into_owned();
+            let known = |list: &[&str]| list.iter().any(|known| Path::new(known).starts_with(path));
+            let skip = !entry.file_type().is_dir()
+                || hidden && !name.starts_with(b".")
+                || name.starts_with(b".bdr")
+                || known(AGENTS)
+                || NOT_TOOLS.iter().any(|n| path == Path::new(n))
+                || never.iter().any(|n| n.starts_with(entry.path()));
+            if skip {
+                continue;
+            }
+            let mut bytes = 0;
+            let files = WalkDir::new(entry.path())
+                .into_iter()
+                .flatten()
+                .take(TOOL_FILES + 1)
+                .inspect(|e| bytes += e.metadata().map_or(0, |m| m.len()))
+                .count();
+            if files <= TOOL_FILES && bytes <= TOOL_BYTES.min(left) {
+                left -= bytes;
+                names.push(pattern_of(path.as_os_str()));
+            }
         }
     }
     names

@@ -3,8 +3,8 @@
 //! A [`Protected`] can only be made by taking a durable snapshot and writing a durable begin record; whatever destroys takes one. No lock is held
 //! while a command runs.
 
-use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::Instant;
 
@@ -15,15 +15,18 @@ use crate::error::{Error, Result};
 use crate::id::OperationId;
 use crate::manifest::Stat;
 use crate::monitor::Monitor;
-use crate::path::{RawName, RepoPath, absolute};
+use crate::path::{RawName, RepoPath};
 use crate::repo::Repository;
 use crate::repo::oplog::{
     Begin, End, Operation, OperationKind, RestoreJournal, RootChanges, Stamp,
 };
 use crate::repo::snapshot::PathNote;
-use crate::rules::{Origin, Root, normalise};
+use crate::rules::{Origin, Root};
 
 mod child;
+mod set;
+
+pub use set::{CaptureSet, capture_roots};
 
 /// How to guard a command.
 #[derive(Debug, Clone)]
@@ -73,170 +76,6 @@ pub struct PlannedRoot {
     pub bytes: u64,
     /// Bytes that would have to be read.
     pub new_bytes: u64,
-}
-
-/// Commands that only read, whatever their arguments: they run at once.
-const READ_ONLY: [&str; 33] = [
-    "[",
-    "basename",
-    "cat",
-    "cksum",
-    "cmp",
-    "dirname",
-    "du",
-    "df",
-    "echo",
-    "egrep",
-    "false",
-    "fgrep",
-    "grep",
-    "groups",
-    "head",
-    "hexdump",
-    "id",
-    "ls",
-    "md5sum",
-    "nproc",
-    "printf",
-    "pwd",
-    "readlink",
-    "realpath",
-    "sha256sum",
-    "stat",
-    "tail",
-    "test",
-    "true",
-    "uname",
-    "wc",
-    "which",
-    "whoami",
-];
-
-/// Commands that remove or move what they name.
-const REMOVERS: [&str; 7] = ["rm", "rmdir", "mv", "shred", "unlink", "trash", "trash-put"];
-
-/// Returns true if the command is known to change nothing. Unknown is not safe.
-pub fn is_read_only(argv: &[OsString]) -> bool {
-    let Some(program) = argv.first().and_then(|a| a.to_str()) else {
-        return false;
-    };
-    // By a path: only where programs of the system are. `./cat` may be anything.
-    let name = ["/bin/", "/usr/bin/"]
-        .iter()
-        .find_map(|dir| program.strip_prefix(dir))
-        .unwrap_or(program);
-    READ_ONLY.contains(&name)
-}
-
-/// Returns the paths that a command names: arguments, values of options, words of a shell line, that exist or whose directory does.
-fn operands(argv: &[OsString], cwd: &Path) -> Vec<PathBuf> {
-    let mut words: Vec<OsString> = Vec::new();
-    for arg in argv.iter().skip(1) {
-        words.push(arg.clone());
-        if let Some(text) = arg.to_str() {
-            if let Some((_, value)) = text.split_once('=') {
-                words.push(value.into());
-            }
-            if text.contains(char::is_whitespace) {
-                words.extend(
-                    text.split(|c: char| c.is_whitespace() || ";&|<>()\"'`".contains(c))
-                        .filter(|w| !w.is_empty())
-                        .map(OsString::from),
-                );
-            }
-        }
-    }
-    let mut found: Vec<PathBuf> = words
-        .iter()
-        .filter(|word| !word.is_empty() && word.as_os_str() != OsStr::new("."))
-        .map(|word| canonical_parent(&absolute(cwd, Path::new(word))))
-        .filter(|path| path.symlink_metadata().is_ok())
-        .collect();
-    found.sort();
-    found.dedup();
-    found
-}
-
-/// Returns the path with its directory free of symlinks; the last component is not followed, as `rm` and `mv` do not.
-fn canonical_parent(path: &Path) -> PathBuf {
-    match (
-        path.parent().and_then(|p| p.canonicalize().ok()),
-        path.file_name(),
-    ) {
-        (Some(parent), Some(name)) => parent.join(name),
-        _ => path.to_path_buf(),
-    }
-}
-
-/// Returns what is to be captured before `argv` runs in `cwd`: the sources, the workspace around `cwd`, what the command names, and `extra`.
-///
-/// # Errors
-/// The command would delete the repository, or rules do not compile.
-pub fn capture_roots(
-    sources: Vec<Root>,
-    argv: &[OsString],
-    cwd: &Path,
-    home: Option<&Path>,
-    extra: &[PathBuf],
-    repository: &Path,
-) -> Result<Vec<Root>> {
-    let operands = operands(argv, cwd);
-    let name = argv
-        .first()
-        .map(Path::new)
-        .and_then(Path::file_name)
-        .and_then(OsStr::to_str);
-    if name.is_some_and(|name| REMOVERS.contains(&name)) {
-        let repository = canonical_parent(repository);
-        if operands.iter().any(|path| repository.starts_with(path)) {
-            return Err(Error::WouldDeleteRepository { path: repository });
-        }
-    }
-    let mut roots = sources;
-    if let Some(workspace) = workspace(cwd, home) {
-        roots.push(Root::ad_hoc(workspace, Origin::Workspace));
-    }
-    for path in operands.iter().chain(extra) {
-        let path = absolute(cwd, path);
-        let is_system = path.parent().is_none() || is_system(&path);
-        if !is_system && !repository.starts_with(&path) {
-            let mut root = Root::ad_hoc(path, Origin::Operand);
-            // `rm -rf node_modules` means it.
-            let name = root.path.file_name().unwrap_or_default().to_owned();
-            root.rules.rebuildable =
-                crate::rules::is_rebuildable(&crate::path::os_to_bytes(&name), &|_| true);
-            roots.push(root);
-        }
-    }
-    normalise(roots)
-}
-
-/// Programs and devices that commands name without meaning to change them.
-fn is_system(path: &Path) -> bool {
-    [
-        "/dev", "/proc", "/sys", "/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc",
-    ]
-    .iter()
-    .any(|system| path.starts_with(system))
-}
-
-/// Returns the work tree around `cwd`, or `cwd`; nothing if that would be HOME or more.
-fn workspace(cwd: &Path, home: Option<&Path>) -> Option<PathBuf> {
-    let cwd = cwd.canonicalize().ok()?;
-    let home = home.and_then(|home| home.canonicalize().ok());
-    let too_much = |path: &Path| {
-        path.parent().is_none() || home.as_ref().is_some_and(|home| home.starts_with(path))
-    };
-    let ceilings: Vec<&Path> = home.iter().map(PathBuf::as_path).collect();
-    let found = git2::Repository::open_ext(&cwd, git2::RepositoryOpenFlags::empty(), &ceilings)
-        .ok()
-        .and_then(|repository| repository.workdir().map(Path::to_path_buf))
-        .and_then(|path| path.canonicalize().ok());
-    match found {
-        Some(top) if !too_much(&top) => Some(top),
-        _ if !too_much(&cwd) && !is_system(&cwd) => Some(cwd),
-        _ => None,
-    }
 }
 
 /// Returns what [`protect`] would capture.
@@ -452,6 +291,11 @@ impl Protected {
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             roots,
         };
+        let storage = self.repo.storage();
+        if matches!(storage.size("format.json"), Ok(None)) {
+            // The command took the repository along. Without second names of it there is nothing to be done here.
+            let _ = storage.rescue();
+        }
         self.repo.end(&end)?;
         Ok(Operation {
             begin: self.begin,
@@ -494,75 +338,4 @@ fn changes_of(run: &RootRun, never: &[PathBuf]) -> Result<RootChanges> {
         list.push(stamp(dirty.path, &dirty.stat));
     }
     Ok(changes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn argv(line: &str) -> Vec<OsString> {
-        line.split(' ').map(OsString::from).collect()
-    }
-
-    #[test]
-    fn unknown_is_not_safe() {
-        for line in [
-            "ls -la",
-            "cat x",
-            "df",
-            "du -s",
-            "[ -f x ]",
-            "true",
-            "which rm",
-            "/usr/bin/true",
-        ] {
-            assert!(is_read_only(&argv(line)), "{line}");
-        }
-        for line in [
-            "rm x",
-            "sh -c ls",
-            "git status",
-            "./ls",
-            "frobnicate",
-            "sort -o x x",
-            "find . -delete",
-        ] {
-            assert!(!is_read_only(&argv(line)), "{line}");
-        }
-        assert!(!is_read_only(&[]));
-    }
-
-    #[test]
-    fn what_a_command_names_is_captured_and_its_repository_is_not_deleted() {
-        let dir = tempfile::tempdir().unwrap();
-        let home = dir.path().canonicalize().unwrap();
-        let work = home.join("work");
-        for sub in ["work/a", "other", "repo/packs"] {
-            crate::fsutil::create_dir_private(&home.join(sub)).unwrap();
-        }
-        let repo = home.join("repo");
-        let roots = |line: &str| {
-            capture_roots(Vec::new(), &argv(line), &work, Some(&home), &[], &repo)
-                .map(|roots| roots.into_iter().map(|r| r.path).collect::<Vec<_>>())
-        };
-        assert_eq!(roots("rm -rf a").unwrap(), std::slice::from_ref(&work));
-        assert_eq!(
-            roots("rm -rf ../other").unwrap(),
-            [work.clone(), home.join("other")]
-        );
-        assert_eq!(
-            roots("x --to=../other").unwrap(),
-            [work.clone(), home.join("other")]
-        );
-        assert_eq!(roots("sh -c rm;../other").unwrap().len(), 1);
-        assert!(matches!(
-            roots("rm -rf ../repo"),
-            Err(Error::WouldDeleteRepository { .. })
-        ));
-        assert!(matches!(
-            roots("rm -rf .."),
-            Err(Error::WouldDeleteRepository { .. })
-        ));
-        assert_eq!(roots("cp -r .. /x").unwrap(), std::slice::from_ref(&work));
-    }
 }

@@ -10,6 +10,7 @@
 // Tier 0: vocabulary. Pure.
 pub mod config;
 pub mod delta;
+pub mod effects;
 pub mod error;
 pub mod id;
 pub mod manifest;

@@ -267,6 +267,7 @@ fn present(repo: &Repository, record: &RootRecord, never: &[PathBuf]) -> Result<
         &WalkOptions {
             never: &all,
             max_files: None,
+            keep_known: false,
         },
     )?;
     let Some(handle) = RootHandle::open(&root.path)? else {

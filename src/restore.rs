@@ -511,6 +511,7 @@ fn plan_deletions(
         &WalkOptions {
             never,
             max_files: None,
+            keep_known: false,
         },
     )?;
     for found in scan.dirty {

@@ -3,7 +3,7 @@
 //! A [`Root`] is a directory or file that a snapshot covers; its [`Rules`] say which paths below it count.
 //! Rebuildable trees (`node_modules`, `target`, caches, …) are left out and never descended into.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
 use serde::{Deserialize, Serialize};
@@ -295,6 +295,35 @@ pub fn is_rebuildable(name: &[u8], siblings: &dyn Fn(&[u8]) -> bool) -> bool {
             .any(|s| siblings(s)),
         _ => false,
     }
+}
+
+/// Entries and bytes up to which a rebuildable tree is taken all the same: somebody's own work in it costs next to nothing to keep.
+const SMALL_ENTRIES: usize = 256;
+const SMALL_BYTES: u64 = 4 << 20;
+
+/// Returns true if a directory is so small that it is taken even if its tools could make it again.
+pub fn is_small(dir: &Path) -> bool {
+    let entries: Vec<_> = walkdir::WalkDir::new(dir)
+        .into_iter()
+        .flatten()
+        .take(SMALL_ENTRIES + 1)
+        .collect();
+    let bytes = || -> u64 {
+        let files = entries.iter().filter(|entry| entry.file_type().is_file());
+        files
+            .filter_map(|file| Some(file.metadata().ok()?.len()))
+            .sum()
+    };
+    entries.len() <= SMALL_ENTRIES && bytes() <= SMALL_BYTES
+}
+
+/// Returns true for programs and devices: commands name them without meaning to change them.
+pub fn is_system(path: &Path) -> bool {
+    [
+        "/dev", "/proc", "/sys", "/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/run",
+    ]
+    .iter()
+    .any(|system| path.starts_with(system))
 }
 
 /// Drops roots that another root covers, and duplicates; keeps the order of the rest.

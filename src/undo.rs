@@ -261,6 +261,7 @@ fn compare_with_now(
             &WalkOptions {
                 never: &never,
                 max_files: None,
+                keep_known: false,
             },
         )?;
         let mut changes = RootChanges {

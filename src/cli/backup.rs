@@ -58,6 +58,7 @@ pub(crate) fn run(cx: &Context, args: &BackupArgs) -> Result<u8, Failure> {
             "bdr init, or add a [source.NAME] to the configuration",
         ));
     }
+    cx.launch_lifeboat(repo.location());
     let mut options = BackupOptions::new(Trigger::Backup, cx.now);
     options.full = args.full;
     options.tags.clone_from(&args.tag);

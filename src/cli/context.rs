@@ -14,7 +14,7 @@ use bdr::error::IoContext as _;
 use bdr::path::{absolute, show};
 use bdr::repo::Repository;
 use bdr::rules::Root;
-use bdr::storage::LocalStorage;
+use bdr::storage::{Lifeboat, LocalStorage};
 use chrono::{DateTime, Utc};
 use etcetera::BaseStrategy as _;
 
@@ -47,6 +47,8 @@ pub(crate) struct Places {
     pub(crate) cache: PathBuf,
     /// Where the repository would be without `--repository` and configuration.
     pub(crate) default_repository: PathBuf,
+    /// Where second names of repositories are, outside of HOME; `None`: there are none.
+    pub(crate) lifeboats: Option<PathBuf>,
 }
 
 /// Returns an environment variable that is set and not empty.
@@ -66,9 +68,16 @@ pub(crate) fn wants_plain() -> bool {
     variable("NO_COLOR").is_some() || variable("TERM").is_some_and(|term| term == "dumb")
 }
 
-/// Returns the current directory.
+/// Returns the current directory; of one that was deleted, where it was: an undo brings it back.
 pub(crate) fn current_dir() -> Result<PathBuf, Failure> {
-    Ok(std::env::current_dir().context("find", ".")?)
+    let found = std::env::current_dir();
+    if found.is_err()
+        && let Some(was) = variable("PWD").map(PathBuf::from)
+        && was.is_absolute()
+    {
+        return Ok(was);
+    }
+    Ok(found.context("find", ".")?)
 }
 
 impl Context {
@@ -77,6 +86,14 @@ impl Context {
         let cwd = current_dir()?;
         let home = etcetera::home_dir().ok().filter(|home| home.is_absolute());
         let mut places = Places::find(&cwd)?;
+        if !command.mends_config()
+            && let Some(config) = places.rescue_config()
+        {
+            let config = show(config.as_os_str());
+            ui.warn(&format!(
+                "bdr: the configuration {config} was gone; brought it back"
+            ));
+        }
         let config = if command.mends_config() {
             read_config(&places.config, home.as_deref()).unwrap_or_default()
         } else {
@@ -104,15 +121,52 @@ impl Context {
         })
     }
 
-    /// Opens the repository.
+    /// Opens the repository. One that was deleted is brought back from its lifeboat.
     pub(crate) fn repository(&self) -> Result<Repository, Failure> {
-        let storage = Arc::new(LocalStorage::new(&self.places.repository));
+        self.rescue(&self.places.repository);
+        let storage = Arc::new(self.storage(&self.places.repository));
         Ok(Repository::open(storage, &self.places.cache)?)
+    }
+
+    fn rescue(&self, repository: &Path) {
+        let lifeboat = self.places.lifeboat(repository);
+        let deleted = !repository.join("format.json").exists();
+        if let Some(lifeboat) = lifeboat.filter(|lifeboat| deleted && lifeboat.is_manned())
+            && let Ok(back) = lifeboat.rescue()
+        {
+            let place = self.shown_absolute(repository);
+            let n = crate::ui::plural(back, "file");
+            let dir = show(lifeboat.dir().as_os_str());
+            self.ui.warn(&format!(
+                "bdr: the repository {place} was gone; brought {n} back from {dir}"
+            ));
+        }
+    }
+
+    fn storage(&self, dir: &Path) -> LocalStorage {
+        let storage = LocalStorage::new(dir);
+        match self.places.lifeboat(dir) {
+            Some(lifeboat) => storage.with_lifeboat(lifeboat),
+            None => storage,
+        }
+    }
+
+    /// Mans the lifeboat, for what is about to be written. Without one bdr works all the same: `bdr doctor` says so.
+    pub(crate) fn launch_lifeboat(&self, repository: &Path) {
+        let Some(lifeboat) = self.places.lifeboat(repository) else {
+            return;
+        };
+        let new = !lifeboat.is_manned();
+        if lifeboat.launch(&self.places.config).is_ok() && new {
+            let _ = lifeboat.catch_up();
+        }
     }
 
     /// Makes the repository, or opens the one that is there.
     pub(crate) fn create_repository(&self, dir: &Path) -> Result<Repository, Failure> {
-        let storage = Arc::new(LocalStorage::new(dir));
+        self.rescue(dir);
+        self.launch_lifeboat(dir);
+        let storage = Arc::new(self.storage(dir));
         Ok(Repository::create(storage, &self.places.cache, self.now)?)
     }
 
@@ -166,6 +220,26 @@ impl Context {
 }
 
 impl Places {
+    /// Returns the lifeboat of a repository.
+    pub(crate) fn lifeboat(&self, repository: &Path) -> Option<Lifeboat> {
+        Some(Lifeboat::new(self.lifeboats.as_ref()?, repository))
+    }
+
+    /// Brings back a configuration that was deleted.
+    fn rescue_config(&self) -> Option<PathBuf> {
+        if self.config.exists() {
+            return None;
+        }
+        let (lifeboat, _) = Lifeboat::all(self.lifeboats.as_ref()?)
+            .into_iter()
+            .find(|(_, about)| about.config.as_path() == self.config)?;
+        let bytes = lifeboat.config()?;
+        let dir = self.config.parent()?;
+        bdr::fsutil::create_dir_private(dir).ok()?;
+        bdr::fsutil::write_atomic(&self.config, &bytes, 0o600).ok()?;
+        Some(self.config.clone())
+    }
+
     fn find(cwd: &Path) -> Result<Self, Failure> {
         let mut places = if let Some(dir) = variable("BDR_HOME") {
             let dir = absolute(cwd, Path::new(&dir));
@@ -174,6 +248,7 @@ impl Places {
                 repository: dir.join("repository"),
                 cache: dir.join("cache"),
                 default_repository: dir.join("repository"),
+                lifeboats: None,
             }
         } else {
             let strategy = etcetera::choose_base_strategy().map_err(|_| {
@@ -184,13 +259,32 @@ impl Places {
                 repository: strategy.data_dir().join("bdr"),
                 cache: strategy.cache_dir().join("bdr"),
                 default_repository: strategy.data_dir().join("bdr"),
+                lifeboats: lifeboats(),
             }
         };
+        if let Some(dir) = std::env::var_os("BDR_LIFEBOAT") {
+            // Empty: none.
+            places.lifeboats = (!dir.is_empty()).then(|| absolute(cwd, Path::new(&dir)));
+        }
         if let Some(file) = variable("BDR_CONFIG") {
             places.config = absolute(cwd, Path::new(&file));
         }
         Ok(places)
     }
+}
+
+/// Returns where lifeboats are: a place of this user that is not below HOME and outlives a restart.
+#[cfg(unix)]
+fn lifeboats() -> Option<PathBuf> {
+    let user = bdr::fsutil::user_number();
+    Some(PathBuf::from(format!("/var/tmp/bdr-lifeboat-{user}")))
+}
+
+#[cfg(not(unix))]
+fn lifeboats() -> Option<PathBuf> {
+    let mut name = OsString::from("bdr-lifeboat-");
+    name.push(variable("USERNAME")?);
+    Some(PathBuf::from(variable("ProgramData")?).join(name))
 }
 
 /// Reads the configuration; there need not be one.

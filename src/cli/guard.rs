@@ -1,13 +1,14 @@
 //! `bdr guard`: snapshot, then run. Speaks on stderr only; stdout is the command's.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 
 use bdr::Error;
 use bdr::backup::BackupOptions;
 use bdr::config::OnFail;
-use bdr::guard::{self, GuardOptions, GuardOutcome, Protected};
+use bdr::effects::{self, Assessment, Effect, Surroundings, Table};
+use bdr::guard::{self, CaptureSet, GuardOptions, GuardOutcome, GuardPlan, Protected};
 use bdr::monitor::size;
 use bdr::path::absolute;
 use bdr::repo::Repository;
@@ -55,6 +56,9 @@ pub(crate) struct GuardArgs {
     /// How many new bytes the snapshot may store, like 512M or 250G
     #[arg(long, value_name = "SIZE", value_parser = bdr::config::parse_size)]
     max_bytes: Option<u64>,
+    /// Run it even if it names bdr's own repository or configuration
+    #[arg(long)]
+    accept_repository_loss: bool,
     /// Print what would be covered; run nothing
     #[arg(long)]
     dry_run: bool,
@@ -82,7 +86,7 @@ impl From<OnFailArg> for OnFail {
 
 /// Runs it and returns the exit code; does not return where the process becomes the command.
 pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
-    let unguarded = guard_is_off() || guard::is_read_only(&args.command);
+    let unguarded = guard_is_off() || only_reads(&args.command);
     if unguarded && !args.dry_run {
         return become_command(&args.command, ui);
     }
@@ -127,12 +131,18 @@ fn open(cx: &Context, dry_run: bool) -> Result<Repository, Failure> {
     }
 }
 
-fn options(cx: &Context, args: &GuardArgs, policy: OnFail) -> GuardOptions {
+fn backup_options(cx: &Context, max_bytes: Option<u64>) -> BackupOptions {
     let mut backup = BackupOptions::new(Trigger::Guard, cx.now);
     backup.host.clone_from(&cx.host);
-    backup.label.clone_from(&args.label);
-    backup.max_bytes = Some(args.max_bytes.unwrap_or(cx.config.guard.max_bytes));
+    backup.max_bytes = Some(max_bytes.unwrap_or(cx.config.guard.max_bytes));
     backup.max_files = Some(cx.config.guard.max_files);
+    backup.follow_links = true;
+    backup
+}
+
+fn options(cx: &Context, args: &GuardArgs, policy: OnFail) -> GuardOptions {
+    let mut backup = backup_options(cx, args.max_bytes);
+    backup.label.clone_from(&args.label);
     GuardOptions {
         backup,
         argv: args.command.clone(),
@@ -160,15 +170,62 @@ fn roots(
         let message = format!("there is no `{}`", cx.shown(missing));
         return Err(Failure::usage(message, "leave out --path, or correct it"));
     }
-    let home = cx.home.as_deref();
-    Ok(guard::capture_roots(
-        cx.roots(),
-        &args.command,
-        &cx.cwd,
-        home,
-        &extra,
-        repo.location(),
-    )?)
+    let assessment = assess(cx, &args.command);
+    covered(cx, repo, &assessment, &extra, args.accept_repository_loss)
+}
+
+fn covered(
+    cx: &Context,
+    repo: &Repository,
+    assessment: &Assessment,
+    extra: &[PathBuf],
+    accept_loss: bool,
+) -> Result<Vec<bdr::rules::Root>, Failure> {
+    let set = CaptureSet {
+        sources: cx.roots(),
+        cwd: &cx.cwd,
+        home: cx.home.as_deref(),
+        extra,
+        own: &[repo.location().to_path_buf(), cx.places.config.clone()],
+        accept_loss,
+    };
+    Ok(guard::capture_roots(assessment, set)?)
+}
+
+/// Returns what a guard of a command would cover, for `bdr explain`.
+pub(crate) fn plan_for(
+    cx: &Context,
+    repo: &Repository,
+    assessment: &Assessment,
+) -> Result<GuardPlan, Failure> {
+    let roots = covered(cx, repo, assessment, &[], false)?;
+    let options = GuardOptions {
+        backup: backup_options(cx, None),
+        argv: Vec::new(),
+        cwd: cx.cwd.clone(),
+        label: None,
+        on_fail: guard::OnFail::Block,
+    };
+    Ok(guard::plan(repo, &roots, &options, &cx.progress())?)
+}
+
+/// Returns true if a command needs no snapshot, before anything else is looked up: this has to be quick.
+fn only_reads(command: &[OsString]) -> bool {
+    let around = Surroundings {
+        cwd: Path::new("/"),
+        home: None,
+        table: Table::builtin(),
+    };
+    effects::assess(command, &around).effect == Effect::Read
+}
+
+fn assess(cx: &Context, command: &[OsString]) -> Assessment {
+    let around = Surroundings {
+        cwd: &cx.cwd,
+        home: cx.home.as_deref(),
+        table: Table::builtin(),
+    };
+    effects::assess(command, &around)
 }
 
 fn protect(
@@ -178,6 +235,7 @@ fn protect(
     policy: OnFail,
 ) -> Result<Protected, Failure> {
     let roots = roots(cx, repo, args)?;
+    cx.launch_lifeboat(repo.location());
     Ok(guard::protect(
         repo,
         &roots,
@@ -236,7 +294,7 @@ fn dry_run(cx: &Context, repo: &Repository, args: &GuardArgs) -> Result<(), Fail
     let roots = roots(cx, repo, args)?;
     let options = options(cx, args, OnFail::Block);
     let plan = guard::plan(repo, &roots, &options, &cx.progress())?;
-    let read_only = guard::is_read_only(&args.command);
+    let read_only = assess(cx, &args.command).effect == Effect::Read;
     if cx.ui.json {
         let data = json!({
             "read_only": read_only,

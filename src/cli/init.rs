@@ -87,6 +87,7 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
         },
     };
     let kept = write_config(cx, &config, &old)?;
+    cx.launch_lifeboat(repo.location());
     let done = if args.no_backup {
         None
     } else {

@@ -16,6 +16,7 @@ mod diff;
 mod doctor;
 mod error;
 pub(crate) mod exit;
+mod explain;
 mod files;
 mod guard;
 mod init;
@@ -79,6 +80,7 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Guard(guard::GuardArgs),
+    Explain(explain::ExplainArgs),
     Undo(undo::UndoArgs),
     Redo(undo::RedoArgs),
     Log(log::LogArgs),
@@ -137,6 +139,7 @@ fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Redo(args) => undo::redo(cx, args),
         Command::Log(args) => log::log(cx, args),
         Command::Show(args) => log::show(cx, args),
+        Command::Explain(args) => explain::run(cx, args),
         Command::Init(args) => init::run(cx, args),
         Command::Backup(args) => backup::run(cx, args),
         Command::List(args) => snapshots::list(cx, args),

@@ -15,7 +15,17 @@ pub(super) const WORKSPACE: &[&str] = &[
 ];
 
 /// State of coding agents, below the home directory.
-pub(super) const AGENTS: &[&str] = &[".claude.json", ".claude", ".codex", ".gemini", ".cursor"];
+pub(super) const AGENTS: &[&str] = &[
+    ".claude.json",
+    ".claude",
+    ".codex",
+    ".gemini",
+    ".cursor",
+    ".config/Claude/claude_desktop_config.json",
+    "Library/Application Support/Claude/claude_desktop_config.json",
+    "AppData/Roaming/Claude/claude_desktop_config.json",
+    ".codeium/windsurf/mcp_config.json",
+];
 
 /// What agents can make again, or what is only a credential: signing in again is quicker than a restore.
 pub(super) const AGENTS_EXCLUDED: &[&str] = &[
@@ -55,6 +65,86 @@ pub(super) const DOTFILES: &[&str] = &[
     ".config/starship.toml",
     ".ssh/config",
 ];
+
+/// Directories of HOME and of `.config` that are caches, programs, or nothing but secrets.
+pub(super) const NOT_TOOLS: &[&str] = &[
+    ".Trash",
+    ".android",
+    ".aws",
+    ".azure",
+    ".bun",
+    ".cache",
+    ".cargo",
+    ".ccache",
+    ".cpan",
+    ".cursor-server",
+    ".dbus",
+    ".deno",
+    ".docker",
+    ".dotnet",
+    ".electron-gyp",
+    ".eclipse",
+    ".expo",
+    ".gem",
+    ".gnupg",
+    ".gradle",
+    ".gsutil",
+    ".gvfs",
+    ".ivy2",
+    ".java",
+    ".jupyter",
+    ".keychain",
+    ".kube",
+    ".local",
+    ".m2",
+    ".minikube",
+    ".mozilla",
+    ".node-gyp",
+    ".npm",
+    ".nuget",
+    ".nvm",
+    ".oh-my-zsh",
+    ".password-store",
+    ".pki",
+    ".pnpm-store",
+    ".pyenv",
+    ".rbenv",
+    ".rustup",
+    ".sbt",
+    ".sdkman",
+    ".ssh",
+    ".stack",
+    ".terraform.d",
+    ".thunderbird",
+    ".tox",
+    ".venv",
+    ".virtualenvs",
+    ".vscode",
+    ".vscode-server",
+    ".wine",
+    ".yarn",
+    ".config",
+    ".git",
+    ".config/gcloud",
+    ".config/gh",
+    ".config/google-chrome",
+    ".config/chromium",
+    ".config/BraveSoftware",
+    ".config/microsoft-edge",
+    ".config/Slack",
+    ".config/discord",
+    ".config/pulse",
+    ".config/dconf",
+    ".config/gnupg",
+    ".config/op",
+    ".config/rclone",
+    ".config/bdr",
+];
+
+/// A directory of HOME that no list names is taken up to this size and this number of files, and all of them together up to the last.
+pub(super) const TOOL_BYTES: u64 = 8 << 20;
+pub(super) const TOOL_FILES: usize = 1_000;
+pub(super) const TOOLS_BYTES: u64 = 64 << 20;
 
 /// Dotfiles that are caches, histories or nothing but a secret.
 pub(super) const NOT_DOTFILES: &[&str] = &[

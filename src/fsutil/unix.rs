@@ -89,6 +89,19 @@ pub fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
     std::fs::DirBuilder::new().mode(mode).create(path)
 }
 
+/// Returns the number of this user.
+pub fn user_number() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Returns true if `path` is a directory, no symlink, that belongs to this user and is open to nobody else.
+pub fn is_private_dir(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::symlink_metadata(path).is_ok_and(|found| {
+        found.is_dir() && found.uid() == user_number() && found.mode() & 0o077 == 0
+    })
+}
+
 /// Makes the names in a directory durable.
 ///
 /// # Errors

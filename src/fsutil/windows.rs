@@ -111,6 +111,11 @@ pub fn make_dir(path: &Path, _mode: u32) -> io::Result<()> {
     std::fs::create_dir(path)
 }
 
+/// Returns true if `path` is a directory and no symlink. Who may look into it is inherited from where it lies.
+pub fn is_private_dir(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
+}
+
 /// NTFS journals names itself; there is nothing to sync a directory with.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::{Listed, Staged, Storage};
+use super::{Lifeboat, Listed, Staged, Storage};
 use crate::fsutil;
 
 /// A repository in a directory of this machine.
@@ -20,6 +20,7 @@ pub struct LocalStorage {
     dir: PathBuf,
     /// Recently read files: restores read one pack many times.
     open: Mutex<Vec<(String, Arc<File>)>>,
+    lifeboat: Option<Lifeboat>,
 }
 
 const OPEN_FILES: usize = 32;
@@ -30,7 +31,15 @@ impl LocalStorage {
         Self {
             dir: dir.into(),
             open: Mutex::new(Vec::new()),
+            lifeboat: None,
         }
+    }
+
+    /// Gives every file that is published from now on a second name.
+    #[must_use]
+    pub fn with_lifeboat(mut self, lifeboat: Lifeboat) -> Self {
+        self.lifeboat = Some(lifeboat);
+        self
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -235,6 +244,9 @@ impl Storage for LocalStorage {
         staged.published = true;
         fsutil::sync_dir(&dir)?;
         self.close_dir(&dir);
+        if let Some(lifeboat) = &self.lifeboat {
+            lifeboat.keep(name);
+        }
         Ok(())
     }
 
@@ -245,7 +257,15 @@ impl Storage for LocalStorage {
         let path = self.path(name);
         let dir = path.parent().unwrap_or(&self.dir).to_path_buf();
         self.in_writable(&dir, || fsutil::remove_file(&path))?;
+        if let Some(lifeboat) = &self.lifeboat {
+            lifeboat.forget(name);
+        }
         fsutil::sync_dir(&dir)
+    }
+
+    fn rescue(&self) -> io::Result<u64> {
+        let lifeboat = self.lifeboat.as_ref();
+        lifeboat.ok_or(io::ErrorKind::NotFound)?.rescue()
     }
 
     fn directory(&self) -> Option<&Path> {

@@ -5,10 +5,12 @@
 use std::io;
 use std::path::Path;
 
+mod lifeboat;
 mod local;
 #[cfg(feature = "test-support")]
 mod memory;
 
+pub use lifeboat::{About, Lifeboat};
 pub use local::LocalStorage;
 #[cfg(feature = "test-support")]
 pub use memory::{CrashMode, MemoryStorage};
@@ -75,6 +77,14 @@ pub trait Storage: Send + Sync {
     /// # Errors
     /// It cannot be removed.
     fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Brings back files that were deleted from outside, if there are second names of them. Returns how many.
+    ///
+    /// # Errors
+    /// There are none, or they cannot be brought back.
+    fn rescue(&self) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Returns the directory of a local storage, where locks can be taken.
     fn directory(&self) -> Option<&Path>;

@@ -61,6 +61,8 @@ pub struct WalkOptions<'a> {
     pub never: &'a [PathBuf],
     /// Give up beyond so many files.
     pub max_files: Option<u64>,
+    /// A rebuildable tree that the state has is looked at even if it has grown since.
+    pub keep_known: bool,
 }
 
 /// Walks a root.

@@ -132,6 +132,7 @@ pub(super) fn walk(
         state,
         started: state.map_or(i64::MIN, |s| s.mirrors().started),
         never: never_below(&root.path, options.never),
+        keep_known: options.keep_known,
         dirs: Vec::new(),
         scan,
     };
@@ -186,6 +187,7 @@ struct Walk<'a> {
     state: Option<&'a State>,
     started: i64,
     never: Vec<RepoPath>,
+    keep_known: bool,
     /// From the root to where the walk is.
     dirs: Vec<Dir>,
     scan: Scan,
@@ -278,7 +280,7 @@ impl Walk<'_> {
                 }
             }
         }
-        if let Some(reason) = self.left_out(&path, &name, is_dir) {
+        if let Some(reason) = self.left_out(&path, &name, is_dir, prior.is_some()) {
             self.scan.removed.extend(prior.map(|_| path.clone()));
             self.scan.left_out.push(LeftOut {
                 path,
@@ -295,7 +297,13 @@ impl Walk<'_> {
         walked
     }
 
-    fn left_out(&self, path: &RepoPath, name: &[u8], is_dir: bool) -> Option<&'static str> {
+    fn left_out(
+        &self,
+        path: &RepoPath,
+        name: &[u8],
+        is_dir: bool,
+        is_known: bool,
+    ) -> Option<&'static str> {
         if !is_dir && self.plain {
             return None;
         }
@@ -304,7 +312,12 @@ impl Walk<'_> {
         let siblings = |name: &[u8]| dir.join(os_from_bytes(name)).symlink_metadata().is_ok();
         let reason = self
             .matcher
-            .left_out(parent.as_bytes(), name, is_dir, &siblings);
+            .left_out(parent.as_bytes(), name, is_dir, &siblings)
+            .filter(|reason| {
+                *reason != "rebuildable"
+                    || !(self.keep_known && is_known
+                        || crate::rules::is_small(&self.handle.absolute(path)))
+            });
         // As the file system compares names: the repository must not end up in itself because it was typed in another case.
         let never = |n: &RepoPath| n.as_bytes().eq_ignore_ascii_case(path.as_bytes());
         let never = is_dir && self.never.iter().any(never);

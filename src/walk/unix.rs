@@ -188,6 +188,7 @@ struct Walk<'a> {
     started: i64,
     never: Vec<RepoPath>,
     max_files: u64,
+    keep_known: bool,
     queue: Mutex<Queue>,
     wake: Condvar,
 }
@@ -248,6 +249,7 @@ pub(super) fn walk(
         started,
         never: never_below(&root.path, options.never),
         max_files: options.max_files.unwrap_or(u64::MAX),
+        keep_known: options.keep_known,
         queue: Mutex::new(Queue {
             jobs: vec![Job {
                 path: RepoPath::root(),
@@ -435,6 +437,12 @@ impl Walk<'_> {
                 let mut reason = self
                     .matcher
                     .left_out(path.as_bytes(), text, is_dir, &siblings);
+                if reason == Some("rebuildable")
+                    && (self.keep_known && prior.is_some()
+                        || crate::rules::is_small(&self.handle.absolute(&path.join(text))))
+                {
+                    reason = None;
+                }
                 if is_dir && reason.is_none() && !self.never.is_empty() {
                     let child = path.join(text);
                     reason = self.never.contains(&child).then_some("bdr's own");

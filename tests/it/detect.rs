@@ -312,9 +312,15 @@ fn a_missing_source_is_noticed_and_the_others_are_backed_up() {
 fn rebuildable_trees_are_left_out_and_said() {
     let place = Place::new();
     place.write("src/a", b"x");
-    place.write("node_modules/m/index.js", b"x");
+    for i in 0..300 {
+        place.write(&format!("node_modules/m{i}/index.js"), b"x");
+    }
     place.write("Cargo.toml", b"");
-    place.write("target/debug/x", b"x");
+    place.write("target/debug/x", &vec![b'x'; 5 << 20]);
+    place.write(
+        "lib/node_modules/mine.js",
+        b"small: it costs nothing to keep",
+    );
     place.write("sub/target/precious", b"no Cargo.toml beside it");
     let mut root = place.root();
     root.rules.rebuildable = false;
@@ -327,5 +333,5 @@ fn rebuildable_trees_are_left_out_and_said() {
         left_out,
         [tree.join("node_modules"), tree.join("target")].map(|p| p.display().to_string())
     );
-    assert_eq!(report.snapshot.roots[0].files, 3);
+    assert_eq!(report.snapshot.roots[0].files, 4);
 }

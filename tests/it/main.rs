@@ -17,4 +17,5 @@ mod damage;
 mod detect;
 mod format;
 mod guard;
+mod incident;
 mod property;

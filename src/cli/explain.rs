@@ -1,0 +1,148 @@
+//! `bdr explain`: what a command would do, as far as its words tell, and what a guard would cover.
+
+use std::ffi::OsString;
+
+use bdr::Error;
+use bdr::effects::{self, Assessment, Effect, Surroundings, Table};
+use bdr::monitor::size;
+use clap::Args;
+use serde_json::json;
+
+use super::context::Context;
+use super::error::Failure;
+use super::{exit, guard};
+use crate::ui::{self, plural};
+
+/// Tell what a command would do, and what a guard would cover
+///
+/// Nothing is run. One argument is read as a line of a shell, several as a command and its arguments. What cannot be told counts as unknown, and
+/// unknown is covered as if it destroyed.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr explain 'cd build && rm -rf *'
+  bdr explain 'git reset --hard HEAD~3'
+  bdr explain -- cp -r a b")]
+pub(crate) struct ExplainArgs {
+    /// The command
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND", value_hint = clap::ValueHint::CommandWithArguments)]
+    command: Vec<OsString>,
+}
+
+pub(crate) fn run(cx: &Context, args: &ExplainArgs) -> Result<u8, Failure> {
+    let around = Surroundings {
+        cwd: &cx.cwd,
+        home: cx.home.as_deref(),
+        table: Table::builtin(),
+    };
+    let found = match &args.command[..] {
+        [line] => match line.to_str() {
+            Some(line) => effects::assess_line(line, &around),
+            None => {
+                let message = "the line is not valid UTF-8";
+                return Err(Failure::usage(message, "bdr explain -- COMMAND ARGUMENT…"));
+            }
+        },
+        argv => effects::assess(argv, &around),
+    };
+    let covered = match cx.repository() {
+        Ok(repo) if found.effect != Effect::Read => match guard::plan_for(cx, &repo, &found) {
+            Ok(plan) => Some(plan),
+            Err(Failure::Engine(error))
+                if matches!(*error, Error::WouldDeleteRepository { .. }) =>
+            {
+                return refused(cx, &found, &error);
+            }
+            Err(failure) => return Err(failure),
+        },
+        _ => None,
+    };
+    if cx.ui.json {
+        let mut data = data(cx, &found);
+        if let Some(plan) = &covered {
+            data["roots"] = plan
+                .roots
+                .iter()
+                .map(|r| {
+                    let rest =
+                        json!({"files": r.files, "bytes": r.bytes, "new_bytes": r.new_bytes});
+                    ui::json::with_path(&r.path, rest)
+                })
+                .collect();
+            data["left_out"] = ui::json::notes(&plan.left_out);
+        }
+        cx.ui.document("explain", exit::OK, &data)?;
+        return Ok(exit::OK);
+    }
+    let mut text = heading(cx, &found);
+    if let Some(plan) = &covered {
+        text.push_str("A guard would cover:\n");
+        let rows: Vec<Vec<String>> = plan
+            .roots
+            .iter()
+            .map(|r| {
+                let new = format!("{} new", size(r.new_bytes));
+                vec![
+                    cx.shown_absolute(&r.path),
+                    plural(r.files, "file"),
+                    size(r.bytes),
+                    new,
+                ]
+            })
+            .collect();
+        for line in ui::table::table(&rows, "lrrr") {
+            text.push_str(&format!("  {line}\n"));
+        }
+    }
+    cx.ui.data(&text)?;
+    Ok(exit::OK)
+}
+
+fn refused(cx: &Context, found: &Assessment, error: &Error) -> Result<u8, Failure> {
+    if cx.ui.json {
+        let mut data = data(cx, found);
+        data["refused"] = error.to_string().into();
+        cx.ui.document("explain", exit::OK, &data)?;
+    } else {
+        let text = heading(cx, found);
+        cx.ui
+            .data(&format!("{text}A guard would not run it: {error}\n"))?;
+    }
+    Ok(exit::OK)
+}
+
+fn data(cx: &Context, found: &Assessment) -> serde_json::Value {
+    json!({
+        "effect": found.effect.word(),
+        "rule": (!found.rule.is_empty()).then_some(&found.rule),
+        "reason": found.reason,
+        "operands": found.operands.iter().map(|o| ui::json::with_path(&o.path, json!({
+            "pattern": o.glob, "place": o.place,
+        }))).collect::<Vec<_>>(),
+        "remote": found.remote,
+        "cwd": bdr::path::show(cx.cwd.as_os_str()),
+    })
+}
+
+fn heading(cx: &Context, found: &Assessment) -> String {
+    let rule = match found.rule.as_str() {
+        "" => String::new(),
+        rule => format!(" ({rule})"),
+    };
+    let mut text = format!("{}{rule}: {}\n", found.effect.word(), found.reason);
+    if found.effect == Effect::Read {
+        text.push_str("A guard would run it at once, without a snapshot.\n");
+    }
+    for part in &found.remote {
+        text.push_str(&format!("Cannot be undone: {part}\n"));
+    }
+    let named = found.operands.iter().filter(|o| !o.place);
+    for operand in named.take(20) {
+        let kind = if operand.glob { "pattern" } else { "names" };
+        text.push_str(&format!(
+            "  {kind:<8}{}\n",
+            cx.shown_absolute(&operand.path)
+        ));
+    }
+    text
+}

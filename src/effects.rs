@@ -1,0 +1,234 @@
+//! What a command may do, told from its words before it runs.
+//!
+//! The text of a command only ever *adds* to what is captured, with one exception: a command that provably only reads needs no snapshot. Hence the
+//! direction of every doubt: what cannot be told is [`Effect::Unknown`], and unknown is captured. Nothing here looks at files.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::path::os_to_bytes;
+
+mod command;
+mod shell;
+mod table;
+
+pub use table::{Table, TableError};
+
+/// What a command may do, from harmless to lasting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Effect {
+    /// It only reads.
+    Read,
+    /// It writes what it names, without discarding content.
+    Write,
+    /// It cannot be told.
+    Unknown,
+    /// It deletes or overwrites what it names.
+    Destructive,
+    /// It discards what git does not hold, or holds only by a name.
+    GitDiscard,
+    /// It acts on something that is not a file here: that part cannot be undone.
+    Remote,
+}
+
+impl Effect {
+    /// Returns the word used in rules, records and for people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Unknown => "unknown",
+            Self::Destructive => "destructive",
+            Self::GitDiscard => "git-discard",
+            Self::Remote => "remote",
+        }
+    }
+}
+
+/// A path that a command names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Operand {
+    /// Absolute.
+    pub path: PathBuf,
+    /// A symlink at its end is followed, as the command does.
+    pub follow: bool,
+    /// Its components are patterns: the shell would expand them.
+    pub glob: bool,
+    /// The command does something to it as a whole: removes, moves, overwrites it.
+    pub itself: bool,
+    /// It is where the command works, not what it names.
+    pub place: bool,
+}
+
+/// What was found out about a command.
+#[derive(Debug, Clone)]
+pub struct Assessment {
+    /// The gravest effect of its parts.
+    pub effect: Effect,
+    /// What it names, as far as it can be told.
+    pub operands: Vec<Operand>,
+    /// The rule that decided; empty if none fits.
+    pub rule: String,
+    /// Why, for people.
+    pub reason: String,
+    /// Parts that act elsewhere, as they were written.
+    pub remote: Vec<String>,
+    /// Every part only removes names, and all of them are known.
+    pub unlinks_only: bool,
+}
+
+impl Assessment {
+    fn nothing() -> Self {
+        Self {
+            effect: Effect::Read,
+            operands: Vec::new(),
+            rule: String::new(),
+            reason: "it does nothing".to_owned(),
+            remote: Vec::new(),
+            unlinks_only: false,
+        }
+    }
+
+    fn unknown(reason: impl Into<String>) -> Self {
+        Self {
+            effect: Effect::Unknown,
+            reason: reason.into(),
+            ..Self::nothing()
+        }
+    }
+
+    /// Adds another part of the same command.
+    fn join(&mut self, other: Self) {
+        self.unlinks_only = match (self.effect, other.effect) {
+            (Effect::Read, _) => other.unlinks_only,
+            (_, Effect::Read) => self.unlinks_only,
+            _ => self.unlinks_only && other.unlinks_only,
+        };
+        if other.effect > self.effect || self.rule.is_empty() && other.effect == self.effect {
+            self.effect = other.effect;
+            self.rule = other.rule;
+            self.reason = other.reason;
+        }
+        self.operands.extend(other.operands);
+        self.remote.extend(other.remote);
+    }
+
+    fn finished(mut self) -> Self {
+        self.operands.sort();
+        self.operands.dedup();
+        self
+    }
+}
+
+/// What a command's words are read against.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// Where it would run.
+    pub cwd: &'a Path,
+    /// What `~` stands for.
+    pub home: Option<&'a Path>,
+    /// The rules.
+    pub table: &'a Table,
+}
+
+/// Longer lines are not looked into.
+pub const MAX_LINE: usize = 64 * 1024;
+/// Commands within commands, at most.
+const MAX_DEPTH: usize = 8;
+
+/// Assesses a command whose words are known, as a guard gets it.
+pub fn assess(argv: &[OsString], around: &Surroundings<'_>) -> Assessment {
+    let words: Vec<Word> = argv.iter().map(|arg| Word::exact(arg)).collect();
+    let place = Place::new(around);
+    command::simple(&words, &place, around, 0).finished()
+}
+
+/// Assesses a line of a POSIX shell, as a hook gets it.
+pub fn assess_line(line: &str, around: &Surroundings<'_>) -> Assessment {
+    let mut place = Place::new(around);
+    shell::line(line, &mut place, around, 0).finished()
+}
+
+/// Where a part of a command runs; `None` after a `cd` to somewhere that cannot be told.
+#[derive(Debug, Clone)]
+struct Place {
+    cwd: Option<PathBuf>,
+}
+
+impl Place {
+    fn new(around: &Surroundings<'_>) -> Self {
+        Self {
+            cwd: Some(around.cwd.to_path_buf()),
+        }
+    }
+
+    /// Returns the absolute path of a word, if it can be told.
+    fn path(&self, word: &Word) -> Option<PathBuf> {
+        if word.dynamic || word.bytes.is_empty() || word.bytes.contains(&0) {
+            return None;
+        }
+        let path = PathBuf::from(crate::path::os_from_bytes(&word.bytes));
+        if path.is_absolute() {
+            return Some(crate::path::absolute(Path::new("/"), &path));
+        }
+        Some(crate::path::absolute(self.cwd.as_deref()?, &path))
+    }
+
+    /// Returns the directory itself, as a place where a command works.
+    fn here(&self) -> Option<Operand> {
+        Some(Operand {
+            path: self.cwd.clone()?,
+            follow: true,
+            glob: false,
+            itself: false,
+            place: true,
+        })
+    }
+
+    fn operand(&self, word: &Word, follow: bool) -> Option<Operand> {
+        Some(Operand {
+            path: self.path(word)?,
+            follow,
+            glob: word.glob,
+            itself: false,
+            place: false,
+        })
+    }
+}
+
+/// A word of a command, with quotes removed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Word {
+    bytes: Vec<u8>,
+    /// Something in it is known only when it runs: a variable, the output of a command.
+    dynamic: bool,
+    /// It has an unquoted `*`, `?` or `[`; in `bytes` what was quoted is escaped by `\`.
+    glob: bool,
+}
+
+impl Word {
+    fn exact(text: &OsStr) -> Self {
+        Self {
+            bytes: os_to_bytes(text).into_owned(),
+            ..Self::default()
+        }
+    }
+
+    fn text(&self) -> Option<&str> {
+        if self.dynamic {
+            return None;
+        }
+        std::str::from_utf8(&self.bytes).ok()
+    }
+
+    /// Returns what is there for people.
+    fn shown(&self) -> String {
+        crate::path::show_bytes(&self.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,490 @@
+//! A line of a POSIX shell, taken apart by brush-parser: every simple command in it, with its redirections, where it runs.
+//!
+//! All branches are joined, whether or not they would run. Here-documents are data, unless a shell reads them.
+
+use brush_parser::ast;
+use brush_parser::word::{Parameter, ParameterExpr, TildeExpr, WordPiece, WordPieceWithSource};
+use brush_parser::{Parser, ParserOptions};
+
+use super::{Assessment, Effect, MAX_DEPTH, MAX_LINE, Place, Surroundings, Word, command};
+
+/// Assesses a line. `place` follows its `cd`s.
+pub(super) fn line(
+    text: &str,
+    place: &mut Place,
+    around: &Surroundings<'_>,
+    depth: usize,
+) -> Assessment {
+    if text.len() > MAX_LINE {
+        return Assessment::unknown("the line is too long to look into");
+    }
+    if depth > MAX_DEPTH {
+        return Assessment::unknown("commands within commands go too deep");
+    }
+    // The parser recurses: what nests deeper than its stack would hold is not given to it.
+    if nesting(text) > 64 {
+        return Assessment::unknown("the line nests too deep to look into");
+    }
+    let options = ParserOptions::default();
+    let mut parser = Parser::new(std::io::Cursor::new(text), &options);
+    let Ok(program) = parser.parse_program() else {
+        return Assessment::unknown("the line cannot be parsed");
+    };
+    let mut line = Line {
+        around,
+        options,
+        depth,
+        result: Assessment::nothing(),
+    };
+    for list in &program.complete_commands {
+        line.list(list, place);
+    }
+    line.result
+}
+
+fn nesting(text: &str) -> usize {
+    let (mut open, mut most) = (0usize, 0usize);
+    for byte in text.bytes() {
+        match byte {
+            b'(' | b'{' | b'`' => open += 1,
+            b')' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    let words = ["if ", "while ", "until ", "case ", "for "];
+    most + words.iter().map(|w| text.matches(w).count()).sum::<usize>()
+}
+
+struct Line<'a> {
+    around: &'a Surroundings<'a>,
+    options: ParserOptions,
+    depth: usize,
+    result: Assessment,
+}
+
+impl Line<'_> {
+    fn list(&mut self, list: &ast::CompoundList, place: &mut Place) {
+        for ast::CompoundListItem(and_or, separator) in &list.0 {
+            // What runs in the background has a directory of its own.
+            let mut own = place.clone();
+            let here = match separator {
+                ast::SeparatorOperator::Async => &mut own,
+                ast::SeparatorOperator::Sequence => &mut *place,
+            };
+            self.pipeline(&and_or.first, here);
+            for next in &and_or.additional {
+                let (ast::AndOr::And(pipeline) | ast::AndOr::Or(pipeline)) = next;
+                self.pipeline(pipeline, here);
+            }
+        }
+    }
+
+    fn pipeline(&mut self, pipeline: &ast::Pipeline, place: &mut Place) {
+        if let [command] = &pipeline.seq[..] {
+            return self.command(command, place);
+        }
+        for command in &pipeline.seq {
+            self.command(command, &mut place.clone());
+        }
+    }
+
+    fn command(&mut self, command: &ast::Command, place: &mut Place) {
+        match command {
+            ast::Command::Simple(simple) => self.simple(simple, place),
+            ast::Command::Compound(compound, redirects) => {
+                self.redirects(redirects.as_ref(), place);
+                self.compound(compound, place);
+            }
+            // It may be called later: as if it were called here.
+            ast::Command::Function(function) => {
+                let ast::FunctionBody(body, redirects) = &function.body;
+                self.redirects(redirects.as_ref(), place);
+                self.compound(body, &mut place.clone());
+                // By its name it hides a program.
+                self.result
+                    .join(Assessment::unknown("a function is defined"));
+            }
+            ast::Command::ExtendedTest(test, redirects) => {
+                self.redirects(redirects.as_ref(), place);
+                self.text(&format!("{}", test.expr), place);
+            }
+        }
+    }
+
+    fn compound(&mut self, compound: &ast::CompoundCommand, place: &mut Place) {
+        use ast::CompoundCommand as C;
+        match compound {
+            C::Arithmetic(command) => self.text(&command.expr.value, place),
+            C::ArithmeticForClause(command) => {
+                let parts = [&command.initializer, &command.condition, &command.updater];
+                for part in parts.into_iter().flatten() {
+                    self.text(&part.value, place);
+                }
+                self.list(&command.body.list, place);
+            }
+            C::BraceGroup(group) => self.list(&group.list, place),
+            C::Subshell(subshell) => self.list(&subshell.list, &mut place.clone()),
+            C::ForClause(command) => {
+                for word in command.values.iter().flatten() {
+                    self.word(word, place);
+                }
+                self.list(&command.body.list, place);
+            }
+            C::CaseClause(command) => {
+                self.word(&command.value, place);
+                for case in &command.cases {
+                    if let Some(list) = &case.cmd {
+                        self.list(list, place);
+                    }
+                }
+            }
+            C::IfClause(command) => {
+                self.list(&command.condition, place);
+                self.list(&command.then, place);
+                for other in command.elses.iter().flatten() {
+                    if let Some(condition) = &other.condition {
+                        self.list(condition, place);
+                    }
+                    self.list(&other.body, place);
+                }
+            }
+            C::WhileClause(command) | C::UntilClause(command) => {
+                let ast::WhileOrUntilClauseCommand(condition, body, _) = command;
+                self.list(condition, place);
+                self.list(&body.list, place);
+            }
+            C::Coprocess(command) => self.command(&command.body, &mut place.clone()),
+        }
+    }
+
+    fn simple(&mut self, simple: &ast::SimpleCommand, place: &mut Place) {
+        use ast::CommandPrefixOrSuffixItem as Item;
+        let mut words = Vec::new();
+        let mut harmless = true;
+        let mut document = None;
+        let prefix = simple.prefix.iter().flat_map(|p| &p.0);
+        let suffix = simple.suffix.iter().flat_map(|s| &s.0);
+        for item in prefix {
+            match item {
+                Item::AssignmentWord(assignment, word) => {
+                    self.word(word, place);
+                    let name = match &assignment.name {
+                        ast::AssignmentName::VariableName(name)
+                        | ast::AssignmentName::ArrayElementName(name, _) => name,
+                    };
+                    harmless &= command::is_harmless(name.as_bytes());
+                }
+                other => self.item(other, place, &mut words, &mut document),
+            }
+        }
+        if let Some(name) = &simple.word_or_name {
+            let word = self.word(name, place);
+            words.push(word);
+        }
+        for item in suffix {
+            self.item(item, place, &mut words, &mut document);
+        }
+        let name = words.first().and_then(Word::text).map(str::to_owned);
+        match name.as_deref() {
+            Some("cd" | "pushd" | "popd") => return self.change_dir(&words, place),
+            Some("." | "source") => {
+                self.result.join(Assessment::unknown("a script is read in"));
+                return;
+            }
+            _ => {}
+        }
+        let mut part = command::simple(&words, place, self.around, self.depth);
+        if !harmless && part.effect == Effect::Read && !words.is_empty() {
+            part.join(Assessment::unknown("a variable may change what it does"));
+        }
+        // A shell that is given a document runs it.
+        if let Some(text) = document
+            && part.effect == Effect::Unknown
+        {
+            part.join(line(&text, &mut place.clone(), self.around, self.depth + 1));
+        }
+        self.result.join(part);
+    }
+
+    fn item(
+        &mut self,
+        item: &ast::CommandPrefixOrSuffixItem,
+        place: &mut Place,
+        words: &mut Vec<Word>,
+        document: &mut Option<String>,
+    ) {
+        use ast::CommandPrefixOrSuffixItem as Item;
+        match item {
+            Item::Word(word) | Item::AssignmentWord(_, word) => {
+                let word = self.word(word, place);
+                words.push(word);
+            }
+            Item::IoRedirect(redirect) => {
+                if let ast::IoRedirect::HereDocument(_, here) = redirect {
+                    *document = Some(here.doc.value.clone());
+                }
+                self.redirect(redirect, place);
+            }
+            Item::ProcessSubstitution(_, subshell) => {
+                self.list(&subshell.list, &mut place.clone());
+                words.push(Word {
+                    dynamic: true,
+                    ..Word::default()
+                });
+            }
+        }
+    }
+
+    fn change_dir(&mut self, words: &[Word], place: &mut Place) {
+        let target = words
+            .iter()
+            .skip(1)
+            .find(|word| !word.bytes.starts_with(b"-"));
+        place.cwd = match (words[0].text(), target) {
+            (Some("cd"), None) if words.len() == 1 => self.around.home.map(Into::into),
+            (Some("cd" | "pushd"), Some(word)) if !word.glob => place.path(word),
+            _ => None,
+        };
+    }
+
+    fn redirects(&mut self, redirects: Option<&ast::RedirectList>, place: &mut Place) {
+        for redirect in redirects.iter().flat_map(|list| &list.0) {
+            self.redirect(redirect, place);
+        }
+    }
+
+    fn redirect(&mut self, redirect: &ast::IoRedirect, place: &mut Place) {
+        use ast::IoFileRedirectKind as Kind;
+        match redirect {
+            ast::IoRedirect::File(_, kind, target) => {
+                let writes = match kind {
+                    Kind::Read | Kind::DuplicateInput => None,
+                    Kind::Append => Some(Effect::Write),
+                    Kind::Write | Kind::Clobber | Kind::ReadAndWrite | Kind::DuplicateOutput => {
+                        Some(Effect::Destructive)
+                    }
+                };
+                match target {
+                    ast::IoFileRedirectTarget::Filename(word) => {
+                        let word = self.word(word, place);
+                        if let Some(effect) = writes {
+                            self.written(&word, effect, place);
+                        }
+                    }
+                    // `2>&1`, `>&-`; a name is a file.
+                    ast::IoFileRedirectTarget::Duplicate(word) => {
+                        let word = self.word(word, place);
+                        let is_number = word.bytes.iter().all(|b| b.is_ascii_digit() || *b == b'-');
+                        if let (Some(effect), false) = (writes, is_number) {
+                            self.written(&word, effect, place);
+                        }
+                    }
+                    ast::IoFileRedirectTarget::Fd(_) => {}
+                    ast::IoFileRedirectTarget::ProcessSubstitution(_, subshell) => {
+                        self.list(&subshell.list, &mut place.clone());
+                    }
+                }
+            }
+            ast::IoRedirect::OutputAndError(word, append) => {
+                let word = self.word(word, place);
+                let effect = match append {
+                    true => Effect::Write,
+                    false => Effect::Destructive,
+                };
+                self.written(&word, effect, place);
+            }
+            ast::IoRedirect::HereDocument(_, here) => {
+                if here.requires_expansion {
+                    self.document(&here.doc.value, place);
+                }
+            }
+            ast::IoRedirect::HereString(_, word) => {
+                self.word(word, place);
+            }
+        }
+    }
+
+    fn written(&mut self, word: &Word, effect: Effect, place: &Place) {
+        let device = [
+            &b"/dev/null"[..],
+            b"/dev/stdout",
+            b"/dev/stderr",
+            b"/dev/tty",
+            b"/dev/fd/",
+        ];
+        if device.iter().any(|d| word.bytes.starts_with(d)) && !word.dynamic {
+            return;
+        }
+        let operand = place.operand(word, true);
+        let known = operand.is_some();
+        self.result.join(Assessment {
+            effect,
+            operands: operand
+                .into_iter()
+                .map(|operand| super::Operand {
+                    itself: true,
+                    ..operand
+                })
+                .collect(),
+            rule: "sh.redirect".to_owned(),
+            reason: match known {
+                true => format!("the output goes to `{}`", word.shown()),
+                false => "the output goes to a file known only when it runs".to_owned(),
+            },
+            ..Assessment::nothing()
+        });
+    }
+
+    /// Looks for commands in text that the shell expands.
+    fn text(&mut self, text: &str, place: &Place) {
+        match brush_parser::word::parse(text, &self.options) {
+            Ok(pieces) => {
+                self.pieces(&pieces, false, place, &mut Word::default());
+            }
+            Err(_) => self
+                .result
+                .join(Assessment::unknown("a word cannot be parsed")),
+        }
+    }
+
+    fn document(&mut self, text: &str, place: &Place) {
+        match brush_parser::word::parse_heredoc(text, &self.options) {
+            Ok(pieces) => {
+                self.pieces(&pieces, true, place, &mut Word::default());
+            }
+            Err(_) => self
+                .result
+                .join(Assessment::unknown("a document cannot be parsed")),
+        }
+    }
+
+    fn word(&mut self, word: &ast::Word, place: &Place) -> Word {
+        let mut result = Word::default();
+        match brush_parser::word::parse(&word.value, &self.options) {
+            Ok(pieces) => self.pieces(&pieces, false, place, &mut result),
+            Err(_) => result.dynamic = true,
+        }
+        if !result.glob {
+            // Only patterns need to know what was quoted.
+            result.bytes = unescaped(&result.bytes);
+        }
+        // `{a,b}`: each of them; the one word stands for all.
+        if !result.dynamic && brace(&word.value) {
+            result.dynamic = true;
+        }
+        result
+    }
+
+    fn pieces(
+        &mut self,
+        pieces: &[WordPieceWithSource],
+        quoted: bool,
+        place: &Place,
+        word: &mut Word,
+    ) {
+        for piece in pieces {
+            match &piece.piece {
+                WordPiece::Text(text) if quoted => push_quoted(word, text),
+                WordPiece::Text(text) => {
+                    word.glob |= text.contains(['*', '?', '[']);
+                    word.bytes.extend_from_slice(text.as_bytes());
+                }
+                WordPiece::SingleQuotedText(text) => push_quoted(word, text),
+                WordPiece::AnsiCQuotedText(text) => {
+                    word.dynamic |= text.contains('\\');
+                    push_quoted(word, text);
+                }
+                WordPiece::EscapeSequence(text) => {
+                    push_quoted(word, text.strip_prefix('\\').unwrap_or(text));
+                }
+                WordPiece::DoubleQuotedSequence(inner)
+                | WordPiece::GettextDoubleQuotedSequence(inner) => {
+                    self.pieces(inner, true, place, word);
+                }
+                WordPiece::TildeExpansion(TildeExpr::Home) => self.home(word),
+                WordPiece::TildeExpansion(_) => word.dynamic = true,
+                WordPiece::ParameterExpansion(expr) => match plain(expr) {
+                    Some("HOME") => self.home(word),
+                    Some("PWD") if place.cwd.is_some() => {
+                        let cwd = place.cwd.clone().unwrap_or_default();
+                        word.bytes
+                            .extend_from_slice(&crate::path::os_to_bytes(cwd.as_os_str()));
+                    }
+                    Some(_) => word.dynamic = true,
+                    None => {
+                        word.dynamic = true;
+                        // `${a:-$(rm x)}` runs commands too; what it says is not looked at further.
+                        if format!("{expr:?}").contains(['$', '`']) {
+                            self.result
+                                .join(Assessment::unknown("an expansion may run commands"));
+                        }
+                    }
+                },
+                WordPiece::CommandSubstitution(text)
+                | WordPiece::BackquotedCommandSubstitution(text) => {
+                    word.dynamic = true;
+                    let inner = line(text, &mut place.clone(), self.around, self.depth + 1);
+                    self.result.join(inner);
+                }
+                WordPiece::ArithmeticExpression(expression) => {
+                    word.dynamic = true;
+                    self.text(&expression.value, place);
+                }
+            }
+        }
+    }
+
+    fn home(&self, word: &mut Word) {
+        match self.around.home {
+            Some(home) => {
+                let home = crate::path::os_to_bytes(home.as_os_str());
+                word.bytes.extend_from_slice(&home);
+            }
+            None => word.dynamic = true,
+        }
+    }
+}
+
+/// Returns the name of `$NAME` and `${NAME}`.
+fn plain(expr: &ParameterExpr) -> Option<&str> {
+    match expr {
+        ParameterExpr::Parameter {
+            parameter: Parameter::Named(name),
+            indirect: false,
+        } => Some(name),
+        _ => None,
+    }
+}
+
+fn push_quoted(word: &mut Word, text: &str) {
+    for byte in text.bytes() {
+        if matches!(byte, b'*' | b'?' | b'[' | b'\\') {
+            word.bytes.push(b'\\');
+        }
+        word.bytes.push(byte);
+    }
+}
+
+fn unescaped(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut bytes = bytes.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => out.extend(bytes.next()),
+            other => out.push(*other),
+        }
+    }
+    out
+}
+
+/// Returns true for `{a,b}` and `{1..3}` that is not quoted.
+fn brace(text: &str) -> bool {
+    let open = text.find('{');
+    open.is_some_and(|at| {
+        !text[..at].ends_with(['$', '\\'])
+            && !text.contains(['\'', '"'])
+            && text[at..].contains('}')
+            && (text[at..].contains(',') || text[at..].contains(".."))
+    })
+}

@@ -1,0 +1,318 @@
+use std::path::Path;
+
+use super::*;
+
+fn around() -> Surroundings<'static> {
+    Surroundings {
+        cwd: Path::new("/w"),
+        home: Some(Path::new("/home/u")),
+        table: Table::builtin(),
+    }
+}
+
+fn of(line: &str) -> Assessment {
+    assess_line(line, &around())
+}
+
+fn paths(line: &str) -> Vec<String> {
+    let operands = of(line).operands;
+    let shown = operands.iter().map(|o| o.path.display().to_string());
+    shown.collect()
+}
+
+#[test]
+fn the_built_in_table_is_read_whole() {
+    let lines = include_str!("rules.txt").lines();
+    let rules = lines.filter(|l| {
+        !l.is_empty() && !l.starts_with('#') && !l.starts_with("values ") && !l.starts_with("wrap ")
+    });
+    assert_eq!(Table::builtin().len(), rules.count());
+    assert!(Table::builtin().len() > 80);
+}
+
+#[test]
+fn a_wrong_rule_is_named() {
+    for (text, line, reason) in [
+        ("\nx | read | y", 2, "a rule is"),
+        ("x | harmless | y | | ", 1, "`harmless` is no effect"),
+        ("x | read | y | {draws} | ", 1, "no condition"),
+        ("x | read | y | [-a | ", 1, "not closed"),
+        ("x | write | y | | everything", 1, "names no operands"),
+        ("wrap | y | -a | many", 1, "no number"),
+    ] {
+        let error = Table::default().with(text).unwrap_err();
+        assert_eq!(error.line, line, "{text}");
+        assert!(error.reason.contains(reason), "{text}: {}", error.reason);
+    }
+}
+
+#[test]
+fn rules_of_the_user_come_first() {
+    let table = Table::builtin()
+        .with("my.wipe | destructive | wipe | | args\nmy.ls | unknown | ls | [--purge] | cwd")
+        .unwrap();
+    let around = Surroundings {
+        table: &table,
+        ..around()
+    };
+    assert_eq!(assess_line("wipe a", &around).rule, "my.wipe");
+    assert_eq!(assess_line("ls --purge", &around).effect, Effect::Unknown);
+    assert_eq!(assess_line("ls", &around).effect, Effect::Read);
+}
+
+#[test]
+fn commands_have_the_effect_they_have() {
+    use Effect::{
+        Destructive as D, GitDiscard as G, Read as R, Remote as X, Unknown as U, Write as W,
+    };
+    let mut wrong: Vec<String> = Vec::new();
+    for (line, effect) in [
+        // What only reads.
+        ("ls -la; cat x | grep y && pwd", R),
+        ("echo 'rm -rf /'", R),
+        ("grep -rn 'git clean -f' src", R),
+        ("git status && git diff HEAD~1 -- a", R),
+        ("git log --oneline | head -5", R),
+        ("git clean -n", R),
+        ("git clean -dn", R),
+        ("git stash list", R),
+        ("git branch", R),
+        ("git branch -a", R),
+        ("git -C d --no-pager log", R),
+        ("2>/dev/null ls", R),
+        ("ls > /dev/null 2>&1", R),
+        ("LC_ALL=C sort a", R),
+        ("sed -n p f", R),
+        ("sed -n '1,20p' f", R),
+        ("sed 's/a/b/g' f", R),
+        ("awk '{print $1}' f", R),
+        ("find . -name '*.o'", R),
+        ("find . -name '*.o' -exec grep -l x {} +", R),
+        ("cd a && ls", R),
+        ("[ -f a ] && cat a", R),
+        ("[[ -f a ]] && cat a", R),
+        ("if test -f a; then cat a; fi", R),
+        ("for f in a b; do echo $f; done", R),
+        ("cat <<'EOF'\nrm -rf /\nEOF", R),
+        ("timeout 5 ls", R),
+        ("/usr/bin/cat a", R),
+        ("command -v rm", R),
+        ("rsync -n a b", R),
+        ("tar -tf a.tar", R),
+        ("jq . a.json", R),
+        ("xargs < list", R),
+        ("bdr guard -- rm x", R),
+        ("true", R),
+        ("", R),
+        // What removes and overwrites.
+        ("rm -rf a b", D),
+        ("FOO=1 sudo -u x rm -rf \"my dir\"/a*", D),
+        ("cat <<EOF > /etc/passwd; rm -rf ~\nx\nEOF", D),
+        ("echo $(rm -rf `pwd`/z) > out", D),
+        ("(cd a && \\rm -rf b) | tee x & wait", D),
+        ("r''m -rf x; $'rm' y", D),
+        ("> f", D),
+        (": > f", D),
+        ("echo x >> f", W),
+        ("ls | tee -a f", W),
+        ("ls | tee f", D),
+        ("sed -i.bak s/a/b/ f", D),
+        ("sed -ni p f", D),
+        ("sort -o f f", D),
+        ("find . -name '*.o' -delete", D),
+        ("find . -name '*.o' -print0 | xargs -0 rm -f", D),
+        ("find . -exec rm {} +", D),
+        ("mv a b", D),
+        ("cp a b", D),
+        ("dd if=/dev/zero of=f", D),
+        ("truncate -s 0 f", D),
+        ("tar xf a.tar -C d", D),
+        ("busybox rm f", D),
+        ("/bin/rm f", D),
+        ("env -u A B=1 rm f", D),
+        ("timeout -s KILL 5 rm f", D),
+        ("nice -n 5 rm f", D),
+        ("bash -c 'rm -rf x'", D),
+        ("bash -lc \"rm -rf x\"", D),
+        ("sh -c \"sh -c 'rm x'\"", D),
+        ("eval rm x", D),
+        ("bash <<EOF\nrm x\nEOF", D),
+        ("npx -y rimraf x", D),
+        ("claude mcp remove foo", D),
+        ("mcp uninstall foo", D),
+        ("npm uninstall x", D),
+        ("sqlite3 a.db 'drop table x'", D),
+        ("while read f; do rm \"$f\"; done < list", D),
+        ("case x in a) rm a;; esac", D),
+        ("f() { rm a; }; f", D),
+        // git.
+        ("bash -c 'rm -rf x; git clean -fdx'", G),
+        ("git clean -fdx", G),
+        ("git checkout f", G),
+        ("git checkout -- .", G),
+        ("git -C d reset --hard", G),
+        ("git stash", G),
+        ("git stash drop", G),
+        ("git branch -D x", G),
+        ("git worktree remove --force x", G),
+        (
+            "git reflog expire --expire=now --all && git gc --prune=now",
+            G,
+        ),
+        ("git commit -m 'git reset --hard'", W),
+        ("git commit -F - <<'EOF'\ngit reset --hard\nEOF", W),
+        // What is elsewhere.
+        ("git push --force", X),
+        ("docker volume rm x", X),
+        ("terraform destroy", X),
+        ("kubectl delete ns x", X),
+        ("psql -c 'drop table x'", X),
+        ("aws s3 rm s3://x --recursive", X),
+        // What cannot be told.
+        ("npm run clean", U),
+        ("make clean", U),
+        ("./ls", U),
+        ("$CMD x", U),
+        ("python -c \"import shutil; shutil.rmtree('x')\"", U),
+        ("bash script.sh", U),
+        ("rm -rf [unclosed \"q", U),
+        ("source x", U),
+        ("PAGER=rm git log", U),
+        ("sed 'w out' f", U),
+        ("awk '{print > \"f\"}' f", U),
+        ("find . -exec sh x {} \\;", D),
+        ("ls() { rm a; }; ls", D),
+    ] {
+        let found = of(line);
+        if found.effect != effect {
+            let (got, rule, reason) = (found.effect, found.rule, found.reason);
+            wrong.push(format!(
+                "{line}: {got:?}, not {effect:?} ({rule}: {reason})"
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn operands_are_where_the_command_would_look() {
+    for (line, expected) in [
+        ("rm -rf a /b", vec!["/b", "/w/a"]),
+        ("rm -- -x", vec!["/w/-x"]),
+        ("cd sub && rm a", vec!["/w/sub/a"]),
+        ("(cd sub; rm a); rm b", vec!["/w/b", "/w/sub/a"]),
+        ("cd sub & rm a", vec!["/w/a"]),
+        ("cd \"$X\" && rm a /b", vec!["/b"]),
+        (
+            "rm ~/x \"$HOME/y\" '$HOME/z'",
+            vec!["/home/u/x", "/home/u/y", "/w/$HOME/z"],
+        ),
+        ("rm \"$D\"/x", vec![]),
+        ("rm '*.c'", vec!["/w/*.c"]),
+        ("echo x > out 2> err", vec!["/w/err", "/w/out"]),
+        ("dd if=a of=b", vec!["/w/b"]),
+        ("cp a b c", vec!["/w/c"]),
+        ("cp -t d a b", vec!["/w/b", "/w/d"]),
+        ("git -C d checkout -- f", vec!["/w/d", "/w/d/f"]),
+        (
+            "claude config x",
+            vec![
+                "/home/u/.claude.json",
+                "/home/u/.claude/settings.json",
+                "/home/u/.claude/settings.local.json",
+                "/w/.claude/settings.json",
+                "/w/.claude/settings.local.json",
+                "/w/.mcp.json",
+            ],
+        ),
+        ("sort -oout in", vec!["/w/out"]),
+        ("frob --out=x y", vec!["/w/--out=x", "/w/x", "/w/y"]),
+    ] {
+        let mut found = paths(line);
+        found.sort();
+        assert_eq!(found, expected, "{line}");
+    }
+}
+
+#[test]
+fn patterns_stay_patterns_and_quotes_make_them_names() {
+    let globs = |line: &str| -> Vec<bool> { of(line).operands.iter().map(|o| o.glob).collect() };
+    assert_eq!(globs("rm *.c"), [true]);
+    assert_eq!(globs("rm '*.c' \"?\" \\[a"), [false, false, false]);
+    let argv = ["rm".into(), "*.c".into()];
+    assert!(!assess(&argv, &around()).operands[0].glob);
+}
+
+#[test]
+fn only_what_only_unlinks_is_said_to() {
+    assert!(of("rm -rf a b").unlinks_only);
+    assert!(of("cd x && rm -r a").unlinks_only);
+    for line in [
+        "shred a",
+        "rm a; mv b c",
+        "rm $X",
+        "rm *.c",
+        "ls",
+        "find . -delete",
+    ] {
+        assert!(!of(line).unlinks_only, "{line}");
+    }
+}
+
+#[test]
+fn remote_parts_are_named() {
+    assert_eq!(
+        of("cd a; git push -f origin main; ls").remote,
+        ["git push -f origin main"]
+    );
+}
+
+#[test]
+fn no_input_makes_it_panic() {
+    let long = "rm ".repeat(400_000);
+    let deep = "(".repeat(5_000);
+    let nested = "sh -c \"".repeat(50);
+    for line in [
+        &long[..],
+        &deep,
+        &nested,
+        "\0",
+        "rm \0",
+        "'",
+        "$(",
+        "`",
+        "<<",
+        "<<E",
+        "{",
+        "((",
+        "a=(",
+        "${",
+        "$((",
+        "\u{202e}rm x",
+    ] {
+        assert!(of(line).effect >= Effect::Read);
+    }
+    let config = proptest::test_runner::Config {
+        cases: 400,
+        failure_persistence: None,
+        ..Default::default()
+    };
+    const PIECES: [&str; 34] = [
+        "rm", "ls", " ", "-rf", "'", "\"", "$(", ")", "`", "|", "&&", ";", ">", "<<", "EOF", "\n",
+        "{", "}", "(", "*", "~", "$X", "git", "clean", "-", "=", "\\", "if ", "then ", "fi", "do ",
+        "done", "case ", "[[",
+    ];
+    let strategy = proptest::collection::vec(proptest::sample::select(&PIECES[..]), 0..24);
+    proptest::test_runner::TestRunner::new(config)
+        .run(&strategy, |parts| {
+            let line = parts.concat();
+            let whole = of(&line);
+            // More text never makes it safer.
+            let more = of(&format!("rm x; {line}"));
+            if whole.effect == Effect::Read {
+                assert_ne!(more.effect, Effect::Read, "{line:?}");
+            }
+            Ok(())
+        })
+        .unwrap();
+}

@@ -1,0 +1,211 @@
+//! The captured set: which roots a guard's snapshot covers.
+//!
+//! The sources and the workspace are watched before every command that does not provably only read; what the command names comes on top.
+
+use std::path::{Path, PathBuf};
+
+use crate::effects::{Assessment, Operand};
+use crate::error::{Error, Result};
+use crate::path::{absolute, os_to_bytes};
+use crate::rules::{Origin, Root, is_rebuildable, is_system, normalise};
+
+/// Paths that one pattern may stand for; beyond, the directory that it is in is captured.
+const MAX_MATCHES: usize = 4096;
+
+/// What decides on the captured set beside the command.
+#[derive(Debug, Clone)]
+pub struct CaptureSet<'a> {
+    /// The configured sources.
+    pub sources: Vec<Root>,
+    /// Where the command runs.
+    pub cwd: &'a Path,
+    /// The user's home.
+    pub home: Option<&'a Path>,
+    /// Absolute paths to cover as well.
+    pub extra: &'a [PathBuf],
+    /// bdr's own files: no command is to delete them by naming them.
+    pub own: &'a [PathBuf],
+    /// The command may delete them all the same.
+    pub accept_loss: bool,
+}
+
+/// Returns what is to be captured before a command runs: the sources, the workspaces around where it runs and works, and what it names.
+///
+/// # Errors
+/// It would delete bdr's own files, or rules do not compile.
+pub fn capture_roots(assessment: &Assessment, set: CaptureSet<'_>) -> Result<Vec<Root>> {
+    let own: Vec<PathBuf> = set.own.iter().map(|path| canonical_parent(path)).collect();
+    let is_own = |path: &Path| {
+        own.iter()
+            .any(|own| own.starts_with(path) || path.starts_with(own))
+    };
+    let mut named: Vec<PathBuf> = Vec::new();
+    let mut places = vec![set.cwd.to_path_buf()];
+    for operand in &assessment.operands {
+        for path in paths_of(operand) {
+            if operand.place {
+                places.push(path);
+                continue;
+            }
+            if operand.itself && !set.accept_loss && is_own(&path) {
+                let path = own
+                    .iter()
+                    .find(|own| own.starts_with(&path))
+                    .cloned()
+                    .unwrap_or(path);
+                return Err(Error::WouldDeleteRepository { path });
+            }
+            named.push(path);
+        }
+    }
+    named.extend(set.extra.iter().map(|path| absolute(set.cwd, path)));
+    named.sort();
+    named.dedup();
+    let mut roots = set.sources;
+    places.dedup();
+    for place in places {
+        for path in workspaces(&place, set.home) {
+            roots.push(Root::ad_hoc(path, Origin::Workspace));
+        }
+    }
+    for path in named {
+        let within_own = own.iter().any(|own| path.starts_with(own));
+        if path.parent().is_none() || is_system(&path) || within_own {
+            continue;
+        }
+        let mut root = Root::ad_hoc(path, Origin::Operand);
+        // `rm -rf node_modules` means it.
+        let name = root.path.file_name().unwrap_or_default().to_owned();
+        root.rules.rebuildable = is_rebuildable(&os_to_bytes(&name), &|_| true);
+        roots.push(root);
+    }
+    normalise(roots)
+}
+
+/// Returns the paths that an operand stands for and that are there: with its directory free of symlinks, and with what a symlink at its end leads to if
+/// the command follows it.
+fn paths_of(operand: &Operand) -> Vec<PathBuf> {
+    let found = match operand.glob {
+        true => expand(&operand.path),
+        false => vec![operand.path.clone()],
+    };
+    let mut paths = Vec::with_capacity(found.len());
+    for path in found {
+        let path = canonical_parent(&path);
+        let Ok(metadata) = path.symlink_metadata() else {
+            // What is made there is taken back by removing it.
+            if operand.itself && path.parent().is_some_and(Path::is_dir) {
+                paths.push(path);
+            }
+            continue;
+        };
+        if metadata.is_symlink()
+            && operand.follow
+            && let Ok(target) = path.canonicalize()
+        {
+            paths.push(target);
+        }
+        paths.push(path);
+    }
+    paths
+}
+
+/// Expands a pattern as a shell does, hidden names included: too much is captured rather than too little.
+fn expand(pattern: &Path) -> Vec<PathBuf> {
+    let mut found = vec![PathBuf::from("/")];
+    for component in pattern.components().skip(1) {
+        let bytes = os_to_bytes(component.as_os_str()).into_owned();
+        let is_pattern = bytes.iter().any(|b| matches!(b, b'*' | b'?' | b'['));
+        let matcher = std::str::from_utf8(&bytes)
+            .ok()
+            .filter(|_| is_pattern)
+            .and_then(|text| globset::Glob::new(text).ok())
+            .map(|glob| glob.compile_matcher());
+        let mut next = Vec::new();
+        for dir in &found {
+            let Some(matcher) = &matcher else {
+                let name = String::from_utf8_lossy(&bytes).replace('\\', "");
+                next.push(dir.join(name));
+                continue;
+            };
+            let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+            next.extend(
+                entries
+                    .filter(|entry| matcher.is_match(Path::new(&entry.file_name())))
+                    .map(|entry| entry.path()),
+            );
+            if next.len() > MAX_MATCHES {
+                return found;
+            }
+        }
+        found = next;
+    }
+    found
+}
+
+/// Returns the path with its directory free of symlinks; the last component is not followed, as `rm` and `mv` do not.
+pub(super) fn canonical_parent(path: &Path) -> PathBuf {
+    match (
+        path.parent().and_then(|p| p.canonicalize().ok()),
+        path.file_name(),
+    ) {
+        (Some(parent), Some(name)) => parent.join(name),
+        _ => path.to_path_buf(),
+    }
+}
+
+/// Returns what is around a directory: the work tree, its other work trees and the repository they share; or the directory itself. Nothing that is
+/// HOME or more.
+fn workspaces(dir: &Path, home: Option<&Path>) -> Vec<PathBuf> {
+    let Ok(dir) = dir.canonicalize() else {
+        return Vec::new();
+    };
+    let dir = match dir.is_dir() {
+        true => dir,
+        false => dir.parent().map(Path::to_path_buf).unwrap_or_default(),
+    };
+    let home = home.and_then(|home| home.canonicalize().ok());
+    let too_much = |path: &Path| {
+        path.parent().is_none() || home.as_ref().is_some_and(|home| home.starts_with(path))
+    };
+    let ceilings: Vec<&Path> = home.iter().map(PathBuf::as_path).collect();
+    let repository =
+        git2::Repository::open_ext(&dir, git2::RepositoryOpenFlags::empty(), &ceilings).ok();
+    let mut found: Vec<PathBuf> = repository.iter().flat_map(of_repository).collect();
+    found.retain(|path| !too_much(path));
+    let around = found.iter().any(|path| dir.starts_with(path));
+    if !around && !too_much(&dir) && !is_system(&dir) {
+        found.push(dir);
+    }
+    found
+}
+
+/// Returns the directories of a repository that hold user data: work trees, and what they share where it lies outside of them.
+fn of_repository(repository: &git2::Repository) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = repository
+        .workdir()
+        .and_then(|top| top.canonicalize().ok())
+        .into_iter()
+        .collect();
+    let shared = repository.commondir().canonicalize().ok();
+    // The main work tree is where the shared directory is its `.git`.
+    let main = shared.as_ref().filter(|path| path.ends_with(".git"));
+    found.extend(main.and_then(|path| path.parent()).map(Path::to_path_buf));
+    let linked = repository.worktrees().ok();
+    for name in linked
+        .iter()
+        .flat_map(|names| names.iter())
+        .flatten()
+        .flatten()
+    {
+        let path = repository.find_worktree(name).ok();
+        found.extend(path.and_then(|tree| tree.path().canonicalize().ok()));
+    }
+    if let Some(shared) = shared
+        && !found.iter().any(|path| shared.starts_with(path))
+    {
+        found.push(shared);
+    }
+    found.dedup();
+    found
+}

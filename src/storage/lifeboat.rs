@@ -1,0 +1,283 @@
+//! The lifeboat: further names of a repository's files, in a place that a command which deletes the repository does not reach.
+//!
+//! Hard links on the same file system: no space, no time worth a word. Where links cannot be made, copies up to [`COPY_BUDGET`]. A repository that
+//! is gone is brought back by linking everything to where it was. Names that a power failure took from the lifeboat are made again by
+//! [`Lifeboat::catch_up`].
+#![expect(
+    clippy::disallowed_methods,
+    reason = "writes beside the repository what the storage has written into it"
+)]
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::fsutil;
+use crate::id::Digest;
+use crate::path::{RawName, os_to_bytes};
+
+/// Bytes of files that are copied because they cannot be linked.
+const COPY_BUDGET: u64 = 512 << 20;
+
+const ABOUT: &str = "about.json";
+const CONFIG: &str = "config.toml";
+const FILES: &str = "repository";
+
+/// What a lifeboat belongs to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct About {
+    /// Directory of the repository.
+    pub repository: RawName,
+    /// File of the configuration.
+    pub config: RawName,
+}
+
+/// The lifeboat of one repository.
+#[derive(Debug, Clone)]
+pub struct Lifeboat {
+    dir: PathBuf,
+    repository: PathBuf,
+}
+
+impl Lifeboat {
+    /// Names the lifeboat that a repository has in `place`; nothing is touched yet.
+    pub fn new(place: &Path, repository: &Path) -> Self {
+        let key = Digest::of(&os_to_bytes(repository.as_os_str())).to_hex();
+        Self {
+            dir: place.join(&key[..16]),
+            repository: repository.to_path_buf(),
+        }
+    }
+
+    /// Returns the lifeboats in `place` that can be read, with what they say of themselves.
+    pub fn all(place: &Path) -> Vec<(Self, About)> {
+        if !fsutil::is_private_dir(place) {
+            return Vec::new();
+        }
+        let Ok(entries) = fs::read_dir(place) else {
+            return Vec::new();
+        };
+        let found = entries.flatten().filter_map(|entry| {
+            let about = fs::read(entry.path().join(ABOUT)).ok()?;
+            let about: About = serde_json::from_slice(&about).ok()?;
+            let lifeboat = Self::new(place, about.repository.as_path());
+            (lifeboat.dir == entry.path()).then_some((lifeboat, about))
+        });
+        found.collect()
+    }
+
+    /// Returns its directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Returns the configuration that was kept.
+    pub fn config(&self) -> Option<Vec<u8>> {
+        fs::read(self.dir.join(CONFIG)).ok()
+    }
+
+    /// Returns true if it has a repository to bring back.
+    pub fn is_manned(&self) -> bool {
+        self.private() && self.dir.join(FILES).join("format.json").is_file()
+    }
+
+    /// Nobody else may have made it, or may look into it.
+    fn private(&self) -> bool {
+        let place = self.dir.parent();
+        place.is_some_and(fsutil::is_private_dir) && fsutil::is_private_dir(&self.dir)
+    }
+
+    /// Makes it, and keeps what it belongs to and the configuration.
+    ///
+    /// # Errors
+    /// The place cannot be written, or is not this user's alone.
+    pub fn launch(&self, config: &Path) -> io::Result<()> {
+        let files = self.dir.join(FILES);
+        if !files.is_dir() {
+            fsutil::create_dir_private(&files).map_err(io::Error::other)?;
+        }
+        if !self.private() {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("`{}` is not this user's alone", self.dir.display()),
+            ));
+        }
+        self.part_from_another()?;
+        let about = About {
+            repository: RawName::from(self.repository.as_path()),
+            config: RawName::from(config),
+        };
+        let about = serde_json::to_vec(&about).map_err(io::Error::other)?;
+        let config = fs::read(config).unwrap_or_default();
+        for (name, bytes) in [(ABOUT, about), (CONFIG, config)] {
+            let path = self.dir.join(name);
+            // An empty configuration is none: one that was kept before is worth more.
+            let same = fs::read(&path).is_ok_and(|old| old == bytes);
+            if !same && !bytes.is_empty() {
+                fsutil::write_derived(&path, &bytes).map_err(io::Error::other)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where another repository was made in place of the one kept here, that one goes aside: names must not mix.
+    fn part_from_another(&self) -> io::Result<()> {
+        let files = self.dir.join(FILES);
+        let ours = fs::read(files.join("format.json"));
+        let theirs = fs::read(self.repository.join("format.json"));
+        if let (Ok(ours), Ok(theirs)) = (ours, theirs)
+            && ours != theirs
+        {
+            let aside = self
+                .dir
+                .join(format!("{FILES}.{}", &Digest::of(&ours).to_hex()[..8]));
+            fs::rename(&files, aside)?;
+            fsutil::create_dir_private(&files).map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a file of the repository its second name. Failing to costs this safety only, so it is not an error.
+    pub(super) fn keep(&self, name: &str) {
+        let files = self.dir.join(FILES);
+        let there = files.join(name);
+        let from = self.repository.join(name);
+        let mut done = link_or_copy(&from, &there, &files);
+        if done
+            .as_ref()
+            .is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+            && files.is_dir()
+            && let Some(parent) = there.parent()
+        {
+            done = fsutil::create_dir_private(parent)
+                .map_err(io::Error::other)
+                .and_then(|()| link_or_copy(&from, &there, &files));
+        }
+        // What is not kept now is made good by the next catch-up.
+        drop(done);
+    }
+
+    /// Forgets a file that the repository does not have any more.
+    pub(super) fn forget(&self, name: &str) {
+        let _ = fs::remove_file(self.dir.join(FILES).join(name));
+    }
+
+    /// Makes up for files that have no second name. Returns how many.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn catch_up(&self) -> io::Result<u64> {
+        let files = self.dir.join(FILES);
+        if !files.is_dir() {
+            return Ok(0);
+        }
+        let mut made = 0;
+        each_file(&self.repository, Path::new(""), &mut |name| {
+            if !files.join(name).exists()
+                && let Some(name) = name.to_str()
+            {
+                self.keep(name);
+                made += 1;
+            }
+            Ok(())
+        })?;
+        Ok(made)
+    }
+
+    /// Brings the repository back to where it was. Files that are there are left alone. Returns how many came back.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn rescue(&self) -> io::Result<u64> {
+        if !self.is_manned() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let files = self.dir.join(FILES);
+        let mut names = Vec::new();
+        each_file(&files, Path::new(""), &mut |name| {
+            names.push(name.to_path_buf());
+            Ok(())
+        })?;
+        // format.json last: it is what makes the directory a repository.
+        names.sort_by_key(|name| name == Path::new("format.json"));
+        let mut back = 0;
+        for name in names {
+            let to = self.repository.join(&name);
+            if to.symlink_metadata().is_ok() {
+                continue;
+            }
+            if let Some(parent) = to.parent() {
+                fsutil::create_dir_private(parent).map_err(io::Error::other)?;
+            }
+            match fs::hard_link(files.join(&name), &to) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(_) => copy(&files.join(&name), &to)?,
+            }
+            back += 1;
+        }
+        fsutil::sync_file_system(&self.repository)?;
+        Ok(back)
+    }
+}
+
+fn link_or_copy(from: &Path, to: &Path, files: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
+        Err(_) => {
+            let mut total = from.symlink_metadata()?.len();
+            each_file(files, Path::new(""), &mut |name| {
+                total += files.join(name).symlink_metadata()?.len();
+                Ok(())
+            })?;
+            if total > COPY_BUDGET {
+                return Err(io::ErrorKind::QuotaExceeded.into());
+            }
+            copy(from, to)
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Copies under another name first: half a file never has the right one.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let dir = to.parent().unwrap_or(Path::new("."));
+    let (mut file, temporary) = fsutil::create_temporary(dir, 0o400)?;
+    let copied = fs::File::open(from)
+        .and_then(|mut from| io::copy(&mut from, &mut file))
+        .and_then(|_| fsutil::rename(&temporary, to));
+    if copied.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    copied
+}
+
+/// Calls `found` with every file below `top` that is part of a repository.
+fn each_file(
+    top: &Path,
+    dir: &Path,
+    found: &mut dyn FnMut(&Path) -> io::Result<()>,
+) -> io::Result<()> {
+    for entry in fs::read_dir(top.join(dir))? {
+        let entry = entry?;
+        let name = dir.join(entry.file_name());
+        let kind = entry.file_type()?;
+        let temporary = name.starts_with("tmp")
+            || entry
+                .file_name()
+                .to_str()
+                .is_none_or(|n| n.starts_with(fsutil::TEMPORARY_PREFIX));
+        if temporary || name == Path::new("lock") {
+            continue;
+        }
+        if kind.is_dir() {
+            each_file(top, &name, found)?;
+        } else if kind.is_file() {
+            found(&name)?;
+        }
+    }
+    Ok(())
+}
