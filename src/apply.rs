@@ -45,6 +45,8 @@ pub(crate) struct Job {
     pub(crate) entry: Option<Arc<Entry>>,
     /// What the plan saw there.
     pub(crate) seen: Option<Stat>,
+    /// What is written instead of the content of `entry`: a merge.
+    pub(crate) bytes: Option<Arc<Vec<u8>>>,
 }
 
 /// Steps and the directories that they are below.
@@ -369,8 +371,9 @@ fn write_one(
     entry: &Entry,
     sync: bool,
 ) -> Result<()> {
-    target.write(&job.path, entry, sync, &mut |sink| {
-        reader.entry(entry, sink)
+    target.write(&job.path, entry, sync, &mut |sink| match &job.bytes {
+        Some(bytes) => sink(bytes),
+        None => reader.entry(entry, sink),
     })
 }
 

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::effects::Table;
 use crate::error::{Error, Result};
 use crate::rules::{Root, Rules};
 
@@ -57,6 +58,8 @@ pub struct GuardConfig {
     pub max_bytes: u64,
     /// Files that a workspace may have.
     pub max_files: u64,
+    /// Rules for commands, before those that come with bdr: `id | effect | programs | conditions | operands`.
+    pub rules: Vec<String>,
 }
 
 /// What to do when a guard's snapshot fails.
@@ -71,12 +74,26 @@ pub enum OnFail {
     Run,
 }
 
+impl GuardConfig {
+    /// Returns the rules for commands: the user's, then those that come with bdr.
+    pub fn table(&self) -> std::borrow::Cow<'static, Table> {
+        use std::borrow::Cow;
+        if self.rules.is_empty() {
+            return Cow::Borrowed(Table::builtin());
+        }
+        // They were checked when they were read.
+        let table = Table::builtin().with(&self.rules.join("\n"));
+        table.map_or_else(|_| Cow::Borrowed(Table::builtin()), Cow::Owned)
+    }
+}
+
 impl Default for GuardConfig {
     fn default() -> Self {
         Self {
             on_fail: OnFail::Block,
             max_bytes: 512 << 20,
             max_files: 200_000,
+            rules: Vec::new(),
         }
     }
 }

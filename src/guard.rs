@@ -13,15 +13,18 @@ use chrono::TimeDelta;
 use crate::backup::{BackupOptions, BackupReport, RootRun, capture, survey};
 use crate::error::{Error, Result};
 use crate::id::OperationId;
-use crate::manifest::Stat;
+use crate::manifest::{Kind, Stat};
+use crate::merge;
 use crate::monitor::Monitor;
 use crate::path::{RawName, RepoPath};
 use crate::repo::Repository;
 use crate::repo::oplog::{
-    Begin, End, Operation, OperationKind, RestoreJournal, RootChanges, Stamp,
+    Begin, End, Inside, Operation, OperationKind, RestoreJournal, RootChanges, Stamp,
 };
+use crate::repo::reader::Reader;
 use crate::repo::snapshot::PathNote;
 use crate::rules::{Origin, Root};
+use crate::walk::{Dirty, RootHandle};
 
 mod child;
 mod set;
@@ -276,7 +279,7 @@ impl Protected {
         let elapsed = self.started.elapsed();
         let mut roots = Vec::new();
         for run in &self.runs {
-            let changes = changes_of(run, &self.never)?;
+            let changes = changes_of(&self.repo, run, &self.never)?;
             if !changes.is_empty() {
                 roots.push(changes);
             }
@@ -305,6 +308,60 @@ impl Protected {
     }
 }
 
+/// Files that are looked into after an operation, at most, and their size before and after.
+const MAX_LOOKED_INTO: usize = 32;
+const MAX_LOOKED_INTO_BYTES: u64 = 16 << 20;
+
+/// Says what changed inside of files that can be merged. What cannot be told is left out: then there is a conflict instead.
+fn inside(
+    repo: &Repository,
+    run: &RootRun,
+    dirty: &[Dirty],
+    handle: Option<&RootHandle>,
+) -> Vec<Inside> {
+    let (Some(state), Some(handle)) = (&run.state, handle) else {
+        return Vec::new();
+    };
+    let mut reader = Reader::new(repo);
+    let mut left = MAX_LOOKED_INTO_BYTES;
+    let mut found = Vec::new();
+    for changed in dirty.iter().filter(|d| merge::is_mergeable(d.path.name())) {
+        let Some(known) = changed.prior.map(|number| state.entry(number as usize)) else {
+            continue;
+        };
+        let (old, new) = (known.stat, changed.stat);
+        let is_file = old.kind == Kind::File && new.kind == Kind::File;
+        let bytes = old.size + new.size;
+        if !is_file || old.size.max(new.size) > merge::MAX_BYTES || bytes > left {
+            continue;
+        }
+        if found.len() >= MAX_LOOKED_INTO {
+            break;
+        }
+        left -= bytes;
+        let told = (|| {
+            let before = match known.body()?.content {
+                Some(content) => reader.to_vec(&content, old.size).ok()?,
+                None => Vec::new(),
+            };
+            let mut after = Vec::new();
+            let file = handle.open_file(&changed.path).ok()?;
+            std::io::Read::read_to_end(
+                &mut std::io::Read::take(file, merge::MAX_BYTES),
+                &mut after,
+            )
+            .ok()?;
+            let key = repo.merge_key().ok()?;
+            merge::describe(changed.path.name(), &before, &after, &key)
+        })();
+        found.extend(told.map(|changes| Inside {
+            path: changed.path.clone(),
+            changes,
+        }));
+    }
+    found
+}
+
 fn stamp(path: RepoPath, stat: &Stat) -> Stamp {
     Stamp {
         path,
@@ -317,8 +374,8 @@ fn stamp(path: RepoPath, stat: &Stat) -> Stamp {
     }
 }
 
-fn changes_of(run: &RootRun, never: &[PathBuf]) -> Result<RootChanges> {
-    let (scan, _) = run.look_again(never)?;
+fn changes_of(repo: &Repository, run: &RootRun, never: &[PathBuf]) -> Result<RootChanges> {
+    let (scan, handle) = run.look_again(never)?;
     let mut changes = RootChanges {
         name: run.root.name.clone(),
         ..RootChanges::default()
@@ -329,6 +386,7 @@ fn changes_of(run: &RootRun, never: &[PathBuf]) -> Result<RootChanges> {
         changes.deleted_bytes += bytes;
     }
     changes.removed = scan.removed;
+    changes.merges = inside(repo, run, &scan.dirty, handle.as_ref());
     for dirty in scan.dirty {
         let list = if dirty.prior.is_some() {
             &mut changes.modified

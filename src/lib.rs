@@ -14,6 +14,7 @@ pub mod effects;
 pub mod error;
 pub mod id;
 pub mod manifest;
+pub mod merge;
 pub mod monitor;
 pub mod path;
 pub mod rules;

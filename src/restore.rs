@@ -298,6 +298,7 @@ fn plan_root(
             act,
             entry: Some(Arc::clone(entry)),
             seen,
+            bytes: None,
         };
         let step = |action, old: Option<&Stat>| Step {
             path: absolute(&entry.path),
@@ -396,6 +397,7 @@ fn plan_root(
                 act: Act::Metadata,
                 entry: Some(entry),
                 seen: Some(seen),
+                bytes: None,
             });
         } else {
             plan.unchanged += 1;
@@ -456,6 +458,7 @@ fn drop_companions(
                 act: Act::Clear,
                 entry: None,
                 seen: Some(seen),
+                bytes: None,
             };
             // Before the rewriting job, so that it stays the last.
             let at = plan.work.jobs.len() - 1;
@@ -539,6 +542,7 @@ fn plan_deletions(
             act: Act::Remove,
             entry: None,
             seen: Some(found.stat),
+            bytes: None,
         });
     }
     Ok(())

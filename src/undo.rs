@@ -20,11 +20,13 @@ use crate::error::{Error, Result};
 use crate::fsutil::target::{Fidelity, Target, existing_base};
 use crate::guard::{self, Intent};
 use crate::id::OperationId;
-use crate::manifest::{Entry, Kind, Stat, by_path};
+use crate::manifest::{Entry, Kind, Stat, Time, by_path};
+use crate::merge;
 use crate::monitor::Monitor;
 use crate::path::{RawName, RepoPath, os_to_bytes};
 use crate::repo::Repository;
 use crate::repo::oplog::{Operation, OperationKind, RootChanges, Stamp};
+use crate::repo::reader::Reader;
 use crate::repo::snapshot::{PathNote, RootRecord, Snapshot, Trigger};
 use crate::restore::same_bytes;
 use crate::rules::{Origin, Root};
@@ -57,6 +59,8 @@ pub enum UndoAction {
     Remove,
     /// Mode, times or attributes come back.
     Metadata,
+    /// It changed again since, elsewhere inside: what the operation changed comes back, the rest stays.
+    Merge,
     /// It changed again since: it stays, the old one is written beside it.
     Conflict,
     /// The operation made it, and it changed since: it stays.
@@ -358,6 +362,11 @@ struct Planner<'a> {
     cleared: HashSet<RepoPath>,
     /// Directories restored whole: shown as one line.
     suffix: String,
+    reader: Reader<'a>,
+    key: Option<merge::Key>,
+    /// What the operation changed inside of files.
+    inside: HashMap<RepoPath, merge::Changes>,
+    now: DateTime<Utc>,
 }
 
 impl Planner<'_> {
@@ -380,6 +389,7 @@ impl Planner<'_> {
             act,
             entry: entry.map(Arc::new),
             seen,
+            bytes: None,
         };
         self.plan.work.jobs.push(job);
     }
@@ -408,9 +418,77 @@ impl Planner<'_> {
         }
     }
 
-    /// The path is not as the operation left it: what is there stays, what was is written beside it.
-    fn conflict(&mut self, entry: &Entry) -> Result<()> {
-        if entry.kind == Kind::Dir {
+    /// Takes back what the operation changed inside of a file that changed again since. Returns false if that cannot be.
+    fn merge(&mut self, entry: &Entry, gone: bool) -> Result<bool> {
+        let name = match entry.path.is_root() {
+            true => self.prefix.name().to_vec(),
+            false => entry.path.name().to_vec(),
+        };
+        let place = self.place(&entry.path);
+        let Some(seen) = self.target.stat(&place)? else {
+            return Ok(false);
+        };
+        let fits = entry.kind == Kind::File
+            && seen.kind == Kind::File
+            && merge::is_mergeable(&name)
+            && entry.size.max(seen.size) <= merge::MAX_BYTES;
+        let (true, Some(key)) = (fits, self.key) else {
+            return Ok(false);
+        };
+        let merged = (|| {
+            let before = match &entry.body.content {
+                Some(content) => self.reader.to_vec(content, entry.size).ok()?,
+                None => Vec::new(),
+            };
+            let mut present = Vec::new();
+            let file = self.target.open_file(&place).ok()?;
+            std::io::Read::read_to_end(
+                &mut std::io::Read::take(file, merge::MAX_BYTES),
+                &mut present,
+            )
+            .ok()?;
+            let all;
+            let changes = match gone {
+                true => {
+                    all = merge::describe(&name, &before, b"", &key)?;
+                    &all
+                }
+                false => self.inside.get(&entry.path)?,
+            };
+            let merged = merge::reverse(&before, &present, changes, &key)?;
+            Some((merged != present).then_some(merged))
+        })();
+        let Some(merged) = merged else {
+            return Ok(false);
+        };
+        let Some(bytes) = merged else {
+            return Ok(true);
+        };
+        self.step(
+            &entry.path,
+            UndoAction::Merge,
+            Kind::File,
+            bytes.len() as u64,
+        );
+        let now = self.now;
+        let mut new = Entry {
+            mode: seen.mode,
+            mtime: Time(now.timestamp(), now.timestamp_subsec_nanos()),
+            size: bytes.len() as u64,
+            ..entry.clone()
+        };
+        new.body.content = None;
+        new.body.link.clear();
+        self.job(&entry.path, Act::Write, Some(new), Some(seen));
+        if let Some(job) = self.plan.work.jobs.last_mut() {
+            job.bytes = Some(Arc::new(bytes));
+        }
+        Ok(true)
+    }
+
+    /// The path is not as the operation left it: what is there stays, what was is merged into it or written beside it.
+    fn conflict(&mut self, entry: &Entry, gone: bool) -> Result<()> {
+        if entry.kind == Kind::Dir || self.merge(entry, gone)? {
             return Ok(());
         }
         let parent = entry.path.parent().unwrap_or_default();
@@ -457,6 +535,7 @@ impl Planner<'_> {
             act: Act::Write,
             entry: Some(Arc::new(copy)),
             seen,
+            bytes: None,
         };
         self.plan.work.jobs.push(job);
         Ok(())
@@ -507,6 +586,14 @@ fn plan_root(
         listing,
         cleared: HashSet::new(),
         suffix,
+        reader: Reader::new(repo),
+        key: repo.merge_key().ok(),
+        inside: changes
+            .merges
+            .iter()
+            .map(|inside| (inside.path.clone(), inside.changes.clone()))
+            .collect(),
+        now: options.now,
     };
     let mut wanted = |planner: &Planner<'_>, path: &RepoPath| {
         let absolute = planner.absolute(path);
@@ -601,7 +688,7 @@ fn plan_modified(planner: &mut Planner<'_>, stamp: &Stamp) -> Result<()> {
         }
         return Ok(());
     }
-    planner.conflict(&entry)
+    planner.conflict(&entry, false)
 }
 
 /// What the operation made below a path that is to become a file again goes before, not after.
@@ -629,7 +716,7 @@ fn plan_removed(planner: &mut Planner<'_>, entry: &Entry) -> Result<()> {
     if now.kind == entry.kind && same_bytes(&mut planner.target, &place, entry, &now) {
         return Ok(());
     }
-    planner.conflict(entry)
+    planner.conflict(entry, true)
 }
 
 /// Finds names that still stand of files whose other names come back.

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use bdr::Error;
-use bdr::effects::{self, Assessment, Effect, Surroundings, Table};
+use bdr::effects::{self, Assessment, Effect, Surroundings};
 use bdr::monitor::size;
 use clap::Args;
 use serde_json::json;
@@ -33,7 +33,7 @@ pub(crate) fn run(cx: &Context, args: &ExplainArgs) -> Result<u8, Failure> {
     let around = Surroundings {
         cwd: &cx.cwd,
         home: cx.home.as_deref(),
-        table: Table::builtin(),
+        table: &cx.config.guard.table(),
     };
     let found = match &args.command[..] {
         [line] => match line.to_str() {

@@ -99,6 +99,10 @@ pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
         }
     };
     let policy = typed.unwrap_or(cx.config.guard.on_fail);
+    // A rule of the user's may say so.
+    if !args.dry_run && assess(&cx, &args.command).effect == Effect::Read {
+        return become_command(&args.command, ui);
+    }
     let repo = match open(&cx, args.dry_run) {
         Ok(repo) => repo,
         Err(failure) if args.dry_run => return failure.tell(&ui).into(),
@@ -223,7 +227,7 @@ fn assess(cx: &Context, command: &[OsString]) -> Assessment {
     let around = Surroundings {
         cwd: &cx.cwd,
         home: cx.home.as_deref(),
-        table: Table::builtin(),
+        table: &cx.config.guard.table(),
     };
     effects::assess(command, &around)
 }

@@ -250,6 +250,10 @@ fn line(cx: &Context, step: &UndoStep, joined: &Line) -> String {
         UndoAction::Restore => format!("{}  {what}", style.green("restore")),
         UndoAction::Remove => format!("{}   {what}", style.red("remove")),
         UndoAction::Metadata => format!("mode     {path}"),
+        UndoAction::Merge => format!(
+            "{}    {path}   changed since: only what the operation changed",
+            style.green("merge")
+        ),
         UndoAction::Keep => format!("keep     {path}   changed since it was made"),
         UndoAction::Conflict => {
             let beside = step.beside.as_deref().and_then(|path| path.file_name());

@@ -7,6 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{Config, Criticality, GuardConfig, OnFail, Source, closest, parse_size};
+use crate::effects::Table;
 use crate::error::{Error, Result};
 use crate::rules::{Matcher, Rules, check_source_name};
 
@@ -117,7 +118,11 @@ impl Reader<'_> {
     }
 
     fn guard(&self, table: &DeTable<'_>) -> Result<GuardConfig> {
-        self.known(table, "guard", &["on_fail", "max_bytes", "max_files"])?;
+        self.known(
+            table,
+            "guard",
+            &["on_fail", "max_bytes", "max_files", "rules"],
+        )?;
         let mut guard = GuardConfig::default();
         if let Some(value) = table.get("on_fail") {
             let word = self.string(value, "on_fail")?;
@@ -131,6 +136,22 @@ impl Reader<'_> {
             guard.max_files = self.integer(value).ok_or_else(|| {
                 self.wrong_type(value, "max_files", "a whole number, like 200_000")
             })?;
+        }
+        if let Some(value) = table.get("rules") {
+            let wanted = "a list of strings, like [\"my.wipe | destructive | wipe | | args\"]";
+            let list = value.get_ref().as_array();
+            for item in list
+                .ok_or_else(|| self.wrong_type(value, "rules", wanted))?
+                .iter()
+            {
+                let rule = item.get_ref().as_str();
+                let rule = rule.ok_or_else(|| self.wrong_type(item, "rules", wanted))?;
+                if let Err(error) = Table::builtin().with(rule) {
+                    let hint = "docs/guard.md says how a rule is written".to_owned();
+                    return Err(self.error(item.span(), error.reason, Some(hint)));
+                }
+                guard.rules.push(rule.to_owned());
+            }
         }
         Ok(guard)
     }

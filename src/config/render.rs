@@ -74,6 +74,7 @@ fn guard(out: &mut String, guard: &GuardConfig) {
             guard.max_files
         ),
     );
+    list(out, "rules", &guard.rules);
 }
 
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {

@@ -35,6 +35,7 @@ criticality = "tedious"
 on_fail = "ask"
 max_bytes = "1.5G"
 max_files = 1_000
+rules = ["my.wipe | destructive | wipe | | args"]
 "#,
     )
     .unwrap();
@@ -51,6 +52,7 @@ max_files = 1_000
         on_fail: OnFail::Ask,
         max_bytes: 1_610_612_736,
         max_files: 1000,
+        rules: vec!["my.wipe | destructive | wipe | | args".to_owned()],
     };
     assert_eq!(config.guard, guard);
 }
@@ -161,6 +163,12 @@ fn mistakes_have_a_line_and_a_way_out() {
             "",
         ),
         (
+            "[guard]\nrules=[\"x | harmless | y | | \"]\n",
+            2,
+            "`harmless` is no effect",
+            "docs/guard.md",
+        ),
+        (
             "guard=1\n",
             1,
             "`guard` must be a table [guard], not integer",
@@ -225,6 +233,7 @@ fn what_is_written_is_read_back() {
             on_fail: OnFail::Run,
             max_bytes: 3 << 30,
             max_files: 7,
+            rules: vec!["my.look | read | look | ![-w] | ".to_owned()],
         },
     };
     let text = config.to_toml(Some(Path::new(HOME))).unwrap();

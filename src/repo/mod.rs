@@ -698,6 +698,23 @@ impl Repository {
         }
     }
 
+    /// Returns the key of the digests in end records, of this machine's cache: lost, changed files are conflicts instead of merged.
+    ///
+    /// # Errors
+    /// There is none yet and the cache cannot be written.
+    pub fn merge_key(&self) -> Result<crate::merge::Key> {
+        let path = self.cache.join("merge-key");
+        if let Some(key) = std::fs::read(&path).ok().and_then(|k| k.try_into().ok()) {
+            return Ok(key);
+        }
+        let mut key = [0; 32];
+        getrandom::fill(&mut key)
+            .map_err(|e| Error::invalid(format!("no random numbers: {e}"), None))?;
+        fsutil::create_dir_private(&self.cache)?;
+        fsutil::write_derived(&path, &key)?;
+        Ok(key)
+    }
+
     fn damaged_path(&self) -> PathBuf {
         self.cache.join("damaged.json")
     }

@@ -175,6 +175,20 @@ pub struct RootChanges {
     /// Their size.
     #[serde(default)]
     pub deleted_bytes: u64,
+    /// What changed inside of modified JSON objects and JSONL logs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub merges: Vec<Inside>,
+}
+
+/// What an operation changed inside of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inside {
+    /// Which file.
+    #[serde(rename = "p")]
+    pub path: RepoPath,
+    /// Keys or lines.
+    #[serde(flatten)]
+    pub changes: crate::merge::Changes,
 }
 
 impl RootChanges {

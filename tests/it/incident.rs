@@ -326,3 +326,73 @@ fn explain_tells_without_running() {
     assert!(place.json(&["explain", &own])["refused"].is_string());
     assert!(place.tree().join("a").exists());
 }
+
+#[test]
+fn a_configuration_that_changed_since_gets_back_only_what_the_operation_took() {
+    let place = Place::with_repository();
+    let config = |servers: &str, n: u32| {
+        format!("{{\n  \"mcpServers\": {{{servers}}},\n  \"starts\": {n}\n}}\n")
+    };
+    let both = "\n    \"foo\": {\n      \"token\": \"s3cr3t-value\"\n    },\n    \"bar\": {}\n  ";
+    let one = "\n    \"bar\": {}\n  ";
+    place.write(".claude.json", config(both, 1).as_bytes());
+    place.write("log.jsonl", b"{\"n\":1}\n{\"n\":2}\n");
+    place.write("new-config", config(one, 1).as_bytes());
+    place.init();
+    let read = |name: &str| std::fs::read_to_string(place.tree().join(name)).unwrap();
+    place.run(
+        &[
+            "guard",
+            "--",
+            "sh",
+            "-c",
+            "cat new-config > .claude.json; : > log.jsonl",
+        ],
+        0,
+    );
+    // The tools go on working.
+    place.write(".claude.json", config(one, 2).as_bytes());
+    place.write("log.jsonl", b"{\"n\":3}\n");
+    let plan = place.json(&["undo", "--dry-run"]);
+    let actions: Vec<&str> = plan["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| step["action"].as_str().unwrap())
+        .collect();
+    assert_eq!(actions, ["merge", "merge"]);
+    place.run(&["undo", "--yes"], 0);
+    assert_eq!(read(".claude.json"), config(both, 2));
+    assert_eq!(read("log.jsonl"), "{\"n\":1}\n{\"n\":2}\n{\"n\":3}\n");
+    // Redo merges as well.
+    place.write(".claude.json", config(both, 3).as_bytes());
+    place.run(&["redo", "--yes"], 0);
+    assert_eq!(read(".claude.json"), config(one, 3));
+    assert_eq!(read("log.jsonl"), "{\"n\":3}\n");
+    // What was deleted and made anew gets its other keys back.
+    place.run(&["guard", "--", "rm", ".claude.json"], 0);
+    place.write(".claude.json", b"{\n  \"fresh\": true\n}\n");
+    place.run(&["undo", "--yes"], 0);
+    let merged: serde_json::Value = serde_json::from_str(&read(".claude.json")).unwrap();
+    let expected = serde_json::json!({"mcpServers": {"bar": {}}, "starts": 3, "fresh": true});
+    assert_eq!(merged, expected);
+    // A key with two histories is a conflict: both are kept.
+    place.run(
+        &[
+            "guard",
+            "--",
+            "sh",
+            "-c",
+            "echo '{\"starts\":9}' > .claude.json",
+        ],
+        0,
+    );
+    place.write(".claude.json", b"{\"starts\":10}");
+    place.run(&["undo", "--yes"], 3);
+    assert_eq!(read(".claude.json"), "{\"starts\":10}");
+    // No value, and no plain digest of one, is in a record.
+    for record in std::fs::read_dir(place.store().join("operations")).unwrap() {
+        let text = std::fs::read_to_string(record.unwrap().path()).unwrap();
+        assert!(!text.contains("s3cr3t"), "{text}");
+    }
+}
