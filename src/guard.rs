@@ -44,6 +44,8 @@ pub struct GuardOptions {
     pub label: Option<String>,
     /// What to do if there can be no snapshot.
     pub on_fail: OnFail,
+    /// Parts of the command that cannot be undone.
+    pub remote: Vec<String>,
 }
 
 /// What to do if there can be no snapshot.
@@ -124,6 +126,7 @@ pub(crate) struct Intent {
     pub(crate) argv: Vec<OsString>,
     pub(crate) cwd: PathBuf,
     pub(crate) label: Option<String>,
+    pub(crate) remote: Vec<String>,
     pub(crate) undoes: Option<OperationId>,
     pub(crate) restore: Option<RestoreJournal>,
     /// It writes back to where things were, not somewhere else.
@@ -167,6 +170,7 @@ pub fn protect(
         argv: options.argv.clone(),
         cwd: options.cwd.clone(),
         label: options.label.clone(),
+        remote: options.remote.clone(),
         undoes: None,
         restore: None,
         in_place: true,
@@ -204,6 +208,7 @@ pub(crate) fn open(
         before: Some(report.snapshot.id),
         roots: Vec::new(),
         not_captured,
+        remote: intent.remote,
         undoes: intent.undoes,
         pid: std::process::id(),
         restore: intent.restore,

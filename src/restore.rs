@@ -600,6 +600,7 @@ pub fn apply(
             argv: options.argv.clone(),
             cwd: options.cwd.clone(),
             label: None,
+            remote: Vec::new(),
             undoes: None,
             restore: Some(RestoreJournal {
                 snapshot: snapshot.id,

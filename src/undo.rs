@@ -138,6 +138,21 @@ pub fn choose<'a>(operations: &'a [Operation], cwd: &Path) -> Result<&'a Operati
         .ok_or(Error::NothingTo { verb: "undo" })
 }
 
+/// Returns the operations around `cwd` that can be taken back, the newest first.
+pub fn newest_first<'a>(
+    operations: &'a [Operation],
+    cwd: &'a Path,
+) -> impl Iterator<Item = &'a Operation> {
+    operations.iter().rev().filter(move |operation| {
+        operation.is_undoable()
+            && !matches!(
+                operation.begin.kind,
+                OperationKind::Undo | OperationKind::Redo
+            )
+            && is_about(operation, cwd)
+    })
+}
+
 /// Returns the undo that a plain `bdr redo` takes back: the newest, if no other operation came after it.
 ///
 /// # Errors
@@ -204,6 +219,7 @@ pub fn plan(
             &computed
         }
     };
+    let mut put_back = put_back_since(repo, operation)?;
     let mut seen: HashSet<PathBuf> = HashSet::new();
     for change in changes {
         let Some(record) = snapshot.root(&change.name) else {
@@ -212,10 +228,34 @@ pub fn plan(
         if monitor.stopped() {
             return Err(Error::Interrupted);
         }
-        plan_root(repo, record, change, options, &mut plan, &mut seen)?;
+        let put_back = put_back.remove(&change.name).unwrap_or_default();
+        plan_root(
+            repo, record, change, options, put_back, &mut plan, &mut seen,
+        )?;
     }
     plan.steps = collapsed(std::mem::take(&mut plan.steps));
     Ok(plan)
+}
+
+/// Returns what undos and redos after an operation wrote, by root: they put back what it left, under another inode.
+fn put_back_since(
+    repo: &Repository,
+    operation: &Operation,
+) -> Result<HashMap<String, HashMap<RepoPath, Stamp>>> {
+    let mut found: HashMap<String, HashMap<RepoPath, Stamp>> = HashMap::new();
+    let later = repo.operations()?.into_iter().filter(|later| {
+        later.begin.id > operation.begin.id
+            && matches!(later.begin.kind, OperationKind::Undo | OperationKind::Redo)
+    });
+    for root in later
+        .filter_map(|later| later.end)
+        .flat_map(|end| end.roots)
+    {
+        let stamps = root.created.into_iter().chain(root.modified);
+        let known = found.entry(root.name).or_default();
+        known.extend(stamps.map(|stamp| (stamp.path.clone(), stamp)));
+    }
+    Ok(found)
 }
 
 /// Sorts steps, and makes one of a directory that comes back or goes with everything below it.
@@ -367,9 +407,22 @@ struct Planner<'a> {
     /// What the operation changed inside of files.
     inside: HashMap<RepoPath, merge::Changes>,
     now: DateTime<Utc>,
+    /// How bdr itself left objects after the operation, when it took later ones back.
+    put_back: HashMap<RepoPath, Stamp>,
 }
 
 impl Planner<'_> {
+    /// Returns true if an object stands as the operation left it: never touched since, or put back so by bdr.
+    fn is_left(&self, stamp: &Stamp, now: &Stat) -> bool {
+        let same = |put: &Stamp| {
+            put.kind == stamp.kind
+                && (put.kind == Kind::Dir
+                    || (put.size, put.mtime, put.mode) == (stamp.size, stamp.mtime, stamp.mode))
+        };
+        let put = self.put_back.get(&stamp.path);
+        is_as(stamp, now) || put.is_some_and(|put| same(put) && is_as(put, now))
+    }
+
     fn place(&self, path: &RepoPath) -> RepoPath {
         if path.is_root() {
             self.prefix.clone()
@@ -558,6 +611,7 @@ fn plan_root(
     record: &RootRecord,
     changes: &RootChanges,
     options: &UndoOptions,
+    put_back: HashMap<RepoPath, Stamp>,
     plan: &mut UndoPlan,
     seen: &mut HashSet<PathBuf>,
 ) -> Result<()> {
@@ -594,6 +648,7 @@ fn plan_root(
             .map(|inside| (inside.path.clone(), inside.changes.clone()))
             .collect(),
         now: options.now,
+        put_back,
     };
     let mut wanted = |planner: &Planner<'_>, path: &RepoPath| {
         let absolute = planner.absolute(path);
@@ -610,7 +665,7 @@ fn plan_root(
         let Some(now) = planner.stat(&stamp.path)? else {
             continue;
         };
-        if is_as(stamp, &now) {
+        if planner.is_left(stamp, &now) {
             planner.step(&stamp.path, UndoAction::Remove, now.kind, now.size);
             planner.job(&stamp.path, Act::Remove, None, Some(now));
         } else {
@@ -649,7 +704,7 @@ fn plan_modified(planner: &mut Planner<'_>, stamp: &Stamp) -> Result<()> {
     };
     let place = planner.place(&stamp.path);
     if entry.kind == Kind::Dir && now.kind == Kind::Dir {
-        if is_as(stamp, &now) && (now.mode != entry.mode || now.mtime != entry.mtime) {
+        if planner.is_left(stamp, &now) && (now.mode != entry.mode || now.mtime != entry.mtime) {
             if now.mode != entry.mode {
                 planner.step(&stamp.path, UndoAction::Metadata, Kind::Dir, 0);
             }
@@ -658,7 +713,7 @@ fn plan_modified(planner: &mut Planner<'_>, stamp: &Stamp) -> Result<()> {
         return Ok(());
     }
     let same = now.kind == entry.kind && same_bytes(&mut planner.target, &place, &entry, &now);
-    if is_as(stamp, &now) {
+    if planner.is_left(stamp, &now) {
         if same {
             if now.mode != entry.mode || now.mtime != entry.mtime {
                 planner.step(&stamp.path, UndoAction::Metadata, entry.kind, 0);
@@ -792,6 +847,7 @@ pub fn apply(
         argv: options.argv.clone(),
         cwd: options.cwd.clone(),
         label: None,
+        remote: Vec::new(),
         undoes: Some(operation.begin.id),
         restore: None,
         in_place: true,

@@ -157,6 +157,7 @@ fn options(cx: &Context, args: &GuardArgs, policy: OnFail) -> GuardOptions {
         } else {
             guard::OnFail::Block
         },
+        remote: assess(cx, &args.command).remote,
     }
 }
 
@@ -209,6 +210,7 @@ pub(crate) fn plan_for(
         cwd: cx.cwd.clone(),
         label: None,
         on_fail: guard::OnFail::Block,
+        remote: Vec::new(),
     };
     Ok(guard::plan(repo, &roots, &options, &cx.progress())?)
 }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::error::Failure;
-use super::{exit, log};
+use super::{exit, log, time};
 use crate::ui::steps::{Line, View, collapse};
 use crate::ui::{self, count, plural, when};
 
@@ -31,6 +31,8 @@ Examples:
   bdr undo --dry-run           show what that would do
   bdr undo 7f3a                take back this one (see `bdr log`)
   bdr undo 7f3a src/main.rs    only this path
+  bdr undo --last 3            take back the last three here, one after the other
+  bdr undo --since \"1 hour ago\"
   bdr undo --yes               without a terminal, as in a script
 
 Exit codes: 3 if a conflict is left, or if a script left out --yes.")]
@@ -38,6 +40,12 @@ pub(crate) struct UndoArgs {
     /// Operation (as in `bdr log`), then paths; without an operation the last one is meant
     #[arg(value_name = "OP] [PATH", value_hint = clap::ValueHint::AnyPath)]
     words: Vec<OsString>,
+    /// Take back so many operations, the last first
+    #[arg(long, value_name = "N", conflicts_with = "words", value_parser = clap::value_parser!(u16).range(1..))]
+    last: Option<u16>,
+    /// Take back every operation since then, the last first
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["words", "last"])]
+    since: Option<String>,
     #[command(flatten)]
     how: How,
 }
@@ -72,6 +80,9 @@ struct How {
 pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
     let operations = repo.operations()?;
+    if args.last.is_some() || args.since.is_some() {
+        return several(cx, args, &repo, &operations);
+    }
     let named = match args.words.split_first() {
         None => None,
         Some((word, rest)) => match word.to_str().map(|text| resolve(&operations, text)) {
@@ -85,6 +96,44 @@ pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
         None => (undo::choose(&operations, &cx.cwd)?, &args.words[..]),
     };
     reverse(cx, &repo, &operations, operation, paths, &args.how, "undo")
+}
+
+/// Takes back several operations, each by an undo of its own. A conflict stops it: what comes before may build on it.
+fn several(
+    cx: &Context,
+    args: &UndoArgs,
+    repo: &Repository,
+    operations: &[Operation],
+) -> Result<u8, Failure> {
+    let since = match &args.since {
+        Some(text) => Some(time::parse(text, cx.now)?),
+        None => None,
+    };
+    let most = args.last.map_or(usize::MAX, usize::from);
+    let chosen: Vec<&Operation> = undo::newest_first(operations, &cx.cwd)
+        .filter(|operation| since.is_none_or(|since| operation.begin.time >= since))
+        .take(most)
+        .collect();
+    if chosen.is_empty() {
+        return Err(Error::NothingTo { verb: "undo" }.into());
+    }
+    if args.how.dry_run && !cx.ui.json {
+        // What each would do depends on those before it: it is not said as if it was known.
+        let ids: Vec<Id> = operations.iter().map(|o| o.begin.id).collect();
+        let lines: String = chosen
+            .iter()
+            .map(|operation| heading(cx, operation, &ids, "undo"))
+            .collect();
+        cx.ui.data(&format!("{lines}Nothing was changed.\n"))?;
+        return Ok(exit::OK);
+    }
+    for operation in chosen {
+        let code = reverse(cx, repo, operations, operation, &[], &args.how, "undo")?;
+        if code != exit::OK {
+            return Ok(code);
+        }
+    }
+    Ok(exit::OK)
 }
 
 pub(crate) fn redo(cx: &Context, args: &RedoArgs) -> Result<u8, Failure> {
@@ -135,6 +184,10 @@ fn reverse(
     let ready = how.yes || cx.ui.can_ask;
     let mut text = heading(cx, operation, &ids, verb);
     text.push_str(&steps(cx, &plan));
+    for part in &operation.begin.remote {
+        let part = bdr::path::show(part.as_ref());
+        text.push_str(&format!("  not undone: {part}  it acted elsewhere\n"));
+    }
     // Only for those who asked: at 50,000 steps it is many times the size of the plan.
     let mut data = match cx.ui.json {
         true => json!({
@@ -143,6 +196,7 @@ fn reverse(
             "applied": false,
             "steps": plan.steps.iter().map(step_data).collect::<Vec<_>>(),
             "not_captured": ui::json::notes(&plan.not_captured),
+            "remote": operation.begin.remote,
         }),
         false => Value::Null,
     };

@@ -163,6 +163,7 @@ fn commands_have_the_effect_they_have() {
         ("git commit -F - <<'EOF'\ngit reset --hard\nEOF", W),
         // What is elsewhere.
         ("git push --force", X),
+        ("git push", W),
         ("docker volume rm x", X),
         ("terraform destroy", X),
         ("kubectl delete ns x", X),

@@ -67,6 +67,9 @@ pub struct Begin {
     /// What was not captured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_captured: Vec<PathNote>,
+    /// Parts of the command that act on something that is not a file here: they are not undone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remote: Vec<String>,
     /// The operation that this one reverses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undoes: Option<OperationId>,

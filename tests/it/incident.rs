@@ -396,3 +396,47 @@ fn a_configuration_that_changed_since_gets_back_only_what_the_operation_took() {
         assert!(!text.contains("s3cr3t"), "{text}");
     }
 }
+
+#[test]
+fn several_operations_are_taken_back_one_after_the_other() {
+    let place = Place::with_repository();
+    place.write("f", b"0");
+    place.init();
+    let before = picture(&place.tree());
+    for n in 1..=3 {
+        let script = format!("echo {n} >> f; echo {n} > made-{n}");
+        place.run(&["guard", "--", "sh", "-c", &script], 0);
+    }
+    let listed = place.run(&["undo", "--last", "2", "--dry-run"], 0);
+    assert_eq!(
+        String::from_utf8_lossy(&listed.stdout)
+            .matches("Undo ")
+            .count(),
+        2
+    );
+    place.run(&["undo", "--last", "2", "--yes"], 0);
+    assert_eq!(std::fs::read(place.tree().join("f")).unwrap(), b"01\n");
+    place.run(&["undo", "--since", "1 hour ago", "--yes"], 0);
+    assert_same(&before, &picture(&place.tree()), "all of them");
+    place.run(&["undo", "--last", "1", "--yes"], 1);
+}
+
+#[test]
+fn what_acted_elsewhere_is_said_when_the_rest_is_undone() {
+    let place = Place::with_repository();
+    place.write("a", b"1");
+    place.run(
+        &[
+            "guard",
+            "--",
+            "sh",
+            "-c",
+            "rm a; git push --force >/dev/null 2>&1; true",
+        ],
+        0,
+    );
+    let plan = place.json(&["undo", "--dry-run"]);
+    assert_eq!(plan["remote"][0], "git push --force");
+    place.run(&["undo", "--yes"], 0);
+    assert!(place.tree().join("a").exists());
+}

@@ -216,6 +216,7 @@ fn edits_are_undone(before: &[Edit], during: &[Edit]) {
         cwd: place.tree(),
         label: None,
         on_fail: OnFail::Block,
+        remote: Vec::new(),
     };
     let monitor = bdr::monitor::NullMonitor;
     let protected = protect(&repo, &[place.root()], &guard, &monitor).unwrap();
