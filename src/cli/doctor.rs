@@ -82,6 +82,7 @@ pub(crate) fn run(cx: &Context, _: &DoctorArgs) -> Result<u8, Failure> {
             findings.push(snapshots(cx, &repo));
             findings.push(operations(&repo));
             findings.extend(leftovers(repo.location()));
+            findings.push(lifeboat(cx, repo.location()));
         }
         Err(failure) => {
             let fix = failure.hint().unwrap_or_else(|| "bdr init".to_owned());
@@ -151,6 +152,25 @@ fn configuration(cx: &Context) -> Finding {
                 &format!("correct the paths in {shown}"),
             )
         }
+    }
+}
+
+fn lifeboat(cx: &Context, repository: &Path) -> Finding {
+    const CHECK: &str = "lifeboat";
+    match cx.places.lifeboat(repository) {
+        Some(lifeboat) if lifeboat.is_manned() => {
+            Finding::good(CHECK, bdr::path::show(lifeboat.dir().as_os_str()))
+        }
+        Some(lifeboat) => {
+            let dir = bdr::path::show(lifeboat.dir().as_os_str());
+            let says = format!("nothing in {dir}: a deleted repository stays deleted");
+            Finding::warning(
+                CHECK,
+                says,
+                "bdr backup, or BDR_LIFEBOAT=DIR for another place",
+            )
+        }
+        None => Finding::good(CHECK, "none: it is turned off"),
     }
 }
 

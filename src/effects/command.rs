@@ -271,6 +271,7 @@ fn wrapped(
 
 /// The arguments of a program, sorted.
 struct Args<'a> {
+    name: &'a str,
     words: &'a [Word],
     /// Options as written, with the value that follows them.
     options: Vec<(&'a Word, Option<&'a Word>)>,
@@ -278,8 +279,9 @@ struct Args<'a> {
 }
 
 impl<'a> Args<'a> {
-    fn new(name: &str, words: &'a [Word], around: &Surroundings<'_>) -> Self {
+    fn new(name: &'a str, words: &'a [Word], around: &Surroundings<'_>) -> Self {
         let mut args = Self {
+            name,
             words,
             options: Vec::new(),
             positional: Vec::new(),
@@ -361,6 +363,11 @@ fn fits(
     around: &Surroundings<'_>,
     depth: usize,
 ) -> Option<usize> {
+    // Configuration given on the line can make git run programs: pagers, monitors, external diffs.
+    let configures = ["-c", "--config-env", "--exec-path"].map(str::to_owned);
+    if args.name == "git" && rule.effect == Effect::Read && args.has(&configures) {
+        return None;
+    }
     let mut used = 0;
     for condition in &rule.conditions {
         let holds = match condition {
