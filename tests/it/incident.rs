@@ -440,3 +440,33 @@ fn what_acted_elsewhere_is_said_when_the_rest_is_undone() {
     place.run(&["undo", "--yes"], 0);
     assert!(place.tree().join("a").exists());
 }
+
+#[test]
+fn two_undos_at_once_lose_nothing() {
+    let place = Place::with_repository();
+    for n in 0..100 {
+        place.write(&format!("f{n}"), format!("{n}").as_bytes());
+    }
+    place.init();
+    let before = picture(&place.tree());
+    for _ in 0..3 {
+        place.run(&["guard", "--", "sh", "-c", "rm f*; echo new > made"], 0);
+        let start = || place.bdr(&["undo", "--yes"]).output().unwrap();
+        let codes = std::thread::scope(|scope| {
+            let other = scope.spawn(start);
+            [start(), other.join().unwrap()].map(|output| output.status.code())
+        });
+        // Whichever comes second finds its work done, or says what it left alone.
+        assert!(
+            codes.iter().all(|code| matches!(code, Some(0 | 1 | 3))),
+            "{codes:?}"
+        );
+        let now = picture(&place.tree());
+        assert!(before.keys().eq(now.keys()), "other names than before");
+        for n in 0..100 {
+            let content = std::fs::read(place.tree().join(format!("f{n}"))).unwrap();
+            assert_eq!(content, format!("{n}").as_bytes());
+        }
+    }
+    place.run(&["verify", "--level", "full"], 0);
+}
