@@ -23,7 +23,7 @@ use super::{Command, Global};
 use crate::ui::Ui;
 use crate::ui::progress::Progress;
 
-/// Set for the child of a guard: what runs below it is protected already.
+/// Set for the child of a guard: the operation that it belongs to.
 pub(crate) const OPERATION_VARIABLE: &str = "BDR_OP";
 
 /// The world around a command.
@@ -56,11 +56,10 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// Returns true if the environment turns guards off, or a guard further up protects already.
+/// Returns true if the environment turns guards off.
 pub(crate) fn guard_is_off() -> bool {
     std::env::var_os("BDR").is_some_and(|v| v == "0")
         || variable("BDR_SKIP").is_some_and(|v| v != "0")
-        || variable(OPERATION_VARIABLE).is_some()
 }
 
 /// Returns true if the environment wants plain text.

@@ -10,9 +10,11 @@ use bdr::config::OnFail;
 use bdr::effects::{self, Assessment, Effect, Surroundings, Table};
 use bdr::guard::{self, CaptureSet, GuardOptions, GuardOutcome, GuardPlan, Protected};
 use bdr::monitor::size;
-use bdr::path::absolute;
+use bdr::path::{RepoPath, absolute};
 use bdr::repo::Repository;
+use bdr::repo::oplog::Begin;
 use bdr::repo::snapshot::{PathNote, Trigger};
+use bdr::rules::{Matcher, Origin, Root};
 use clap::Args;
 use serde_json::json;
 
@@ -108,6 +110,9 @@ pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
         Err(failure) if args.dry_run => return failure.tell(&ui).into(),
         Err(failure) => return not_protected(args, policy, ui, Some(&cx), &failure),
     };
+    if !args.dry_run && protected_above(&cx, &repo, args) {
+        return become_command(&args.command, ui);
+    }
     if args.dry_run {
         let shown = dry_run(&cx, &repo, args);
         return shown
@@ -161,11 +166,7 @@ fn options(cx: &Context, args: &GuardArgs, policy: OnFail) -> GuardOptions {
     }
 }
 
-fn roots(
-    cx: &Context,
-    repo: &Repository,
-    args: &GuardArgs,
-) -> Result<Vec<bdr::rules::Root>, Failure> {
+fn roots(cx: &Context, repo: &Repository, args: &GuardArgs) -> Result<Vec<Root>, Failure> {
     let extra: Vec<PathBuf> = args
         .path
         .iter()
@@ -179,13 +180,38 @@ fn roots(
     covered(cx, repo, &assessment, &extra, args.accept_repository_loss)
 }
 
+/// Returns true if a guard further up has captured all that this one would: then its operation is enough. What it has not, is captured here.
+fn protected_above(cx: &Context, repo: &Repository, args: &GuardArgs) -> bool {
+    let outer = variable(OPERATION_VARIABLE).and_then(|id| id.into_string().ok());
+    let Some(outer) = outer.filter(|id| id.parse::<bdr::id::Id>().is_ok()) else {
+        return false;
+    };
+    let above = || -> Result<bool, Failure> {
+        let begin: Begin = repo.read_record(&format!("operations/{outer}.begin.json"))?;
+        let Some(before) = begin.before else {
+            return Ok(false);
+        };
+        let snapshot = repo.snapshot(before)?;
+        let has = |root: &Root| {
+            root.origin == Origin::Source
+                || snapshot.roots.iter().any(|outer| {
+                    let below = RepoPath::below(outer.path.as_path(), &root.path);
+                    let rules = Matcher::new(&outer.rules);
+                    below.is_some_and(|below| rules.is_ok_and(|rules| rules.covers(&below)))
+                })
+        };
+        Ok(roots(cx, repo, args)?.iter().all(has))
+    };
+    above().unwrap_or(false)
+}
+
 fn covered(
     cx: &Context,
     repo: &Repository,
     assessment: &Assessment,
     extra: &[PathBuf],
     accept_loss: bool,
-) -> Result<Vec<bdr::rules::Root>, Failure> {
+) -> Result<Vec<Root>, Failure> {
     let set = CaptureSet {
         sources: cx.roots(),
         cwd: &cx.cwd,

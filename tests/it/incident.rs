@@ -470,3 +470,28 @@ fn two_undos_at_once_lose_nothing() {
     }
     place.run(&["verify", "--level", "full"], 0);
 }
+
+#[test]
+fn a_guard_within_a_guard_covers_what_the_outer_one_does_not() {
+    let place = Place::with_repository();
+    place.write("in/a", b"1");
+    std::fs::create_dir_all(place.path("elsewhere")).unwrap();
+    std::fs::write(place.path("elsewhere/b"), b"2").unwrap();
+    let bdr = env!("CARGO_BIN_EXE_bdr");
+    let script =
+        format!("#!/bin/sh\n{bdr} guard -- rm -r in; cd ../elsewhere && {bdr} guard -- rm b\n");
+    place.write("deploy.sh", script.as_bytes());
+    let before = picture(&place.tree());
+    place.run(&["guard", "--", "sh", "deploy.sh"], 0);
+    // One operation for what the outer covers, one more for what it does not.
+    let log = place.json(&["log"]);
+    assert_eq!(log["operations"].as_array().unwrap().len(), 2);
+    place.run(&["undo", "--last", "2", "--yes"], 0);
+    let mut elsewhere = place.bdr(&["undo", "--yes"]);
+    elsewhere
+        .current_dir(place.path("elsewhere"))
+        .output()
+        .unwrap();
+    assert_same(&before, &picture(&place.tree()), "the tree");
+    assert_eq!(std::fs::read(place.path("elsewhere/b")).unwrap(), b"2");
+}
