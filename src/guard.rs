@@ -12,7 +12,7 @@ use chrono::TimeDelta;
 
 use crate::backup::{BackupOptions, BackupReport, RootRun, capture, survey};
 use crate::error::{Error, Result};
-use crate::id::OperationId;
+use crate::id::{Digest, OperationId};
 use crate::manifest::{Kind, Stat};
 use crate::merge;
 use crate::monitor::Monitor;
@@ -345,10 +345,6 @@ fn inside(
         }
         left -= bytes;
         let told = (|| {
-            let before = match known.body()?.content {
-                Some(content) => reader.to_vec(&content, old.size).ok()?,
-                None => Vec::new(),
-            };
             let mut after = Vec::new();
             let file = handle.open_file(&changed.path).ok()?;
             std::io::Read::read_to_end(
@@ -356,6 +352,15 @@ fn inside(
                 &mut after,
             )
             .ok()?;
+            let before = match known.body()?.content {
+                // Only its times are new: the old content need not be read.
+                Some(content) if content.digest == Digest::of(&after) => after.clone(),
+                Some(content) => reader.to_vec(&content, old.size).ok()?,
+                None => Vec::new(),
+            };
+            if before == after {
+                return Some(merge::Changes::none(changed.path.name()));
+            }
             let key = repo.merge_key().ok()?;
             merge::describe(changed.path.name(), &before, &after, &key)
         })();

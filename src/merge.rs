@@ -50,6 +50,19 @@ pub struct KeyChange {
     pub after: Option<String>,
 }
 
+impl Changes {
+    /// Nothing, in a file of this name.
+    pub fn none(name: &[u8]) -> Self {
+        match shape(name) {
+            Some(Shape::Lines) => Self::Lines {
+                gone: Vec::new(),
+                new: Vec::new(),
+            },
+            _ => Self::Keys { keys: Vec::new() },
+        }
+    }
+}
+
 enum Shape {
     Object,
     Lines,
