@@ -65,6 +65,9 @@ pub(crate) fn run(cx: &Context, args: &BackupArgs) -> Result<u8, Failure> {
     options.label.clone_from(&args.label);
     options.host.clone_from(&cx.host);
     let mut report = backup(&repo, &roots, &options, &cx.progress())?;
+    if args.full {
+        cx.catch_up_lifeboat(repo.location());
+    }
     add_missing(&mut report, &roots);
     let code = code(&report);
     if cx.ui.json {

@@ -169,6 +169,14 @@ impl Context {
         Ok(Repository::create(storage, &self.places.cache, self.now)?)
     }
 
+    /// Gives a second name to whatever of the repository has none.
+    pub(crate) fn catch_up_lifeboat(&self, repository: &Path) {
+        if let Some(lifeboat) = self.places.lifeboat(repository) {
+            // Without one bdr works all the same.
+            let _ = lifeboat.catch_up();
+        }
+    }
+
     /// Returns the configured sources as roots.
     pub(crate) fn roots(&self) -> Vec<Root> {
         self.config

@@ -11,6 +11,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,8 @@ pub struct About {
 pub struct Lifeboat {
     dir: PathBuf,
     repository: PathBuf,
+    /// Bytes in it; counted when the first file has to be copied.
+    copied: Arc<Mutex<Option<u64>>>,
 }
 
 impl Lifeboat {
@@ -48,6 +51,7 @@ impl Lifeboat {
         Self {
             dir: place.join(&key[..16]),
             repository: repository.to_path_buf(),
+            copied: Arc::default(),
         }
     }
 
@@ -86,7 +90,9 @@ impl Lifeboat {
     /// Nobody else may have made it, or may look into it.
     fn private(&self) -> bool {
         let place = self.dir.parent();
-        place.is_some_and(fsutil::is_private_dir) && fsutil::is_private_dir(&self.dir)
+        place.is_some_and(fsutil::is_private_dir)
+            && fsutil::is_private_dir(&self.dir)
+            && fsutil::is_private_dir(&self.dir.join(FILES))
     }
 
     /// Makes it, and keeps what it belongs to and the configuration.
@@ -94,15 +100,18 @@ impl Lifeboat {
     /// # Errors
     /// The place cannot be written, or is not this user's alone.
     pub fn launch(&self, config: &Path) -> io::Result<()> {
+        // From the top: nothing is made in a place that is somebody else's.
         let files = self.dir.join(FILES);
-        if !files.is_dir() {
-            fsutil::create_dir_private(&files).map_err(io::Error::other)?;
-        }
-        if !self.private() {
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                format!("`{}` is not this user's alone", self.dir.display()),
-            ));
+        for dir in [self.dir.parent().unwrap_or(&self.dir), &self.dir, &files] {
+            if !dir.is_dir() {
+                fsutil::create_dir_private(dir).map_err(io::Error::other)?;
+            }
+            if !fsutil::is_private_dir(dir) {
+                return Err(io::Error::new(
+                    io::ErrorKind::PermissionDenied,
+                    format!("`{}` is not this user's alone", dir.display()),
+                ));
+            }
         }
         self.part_from_another()?;
         let about = About {
@@ -141,22 +150,55 @@ impl Lifeboat {
 
     /// Gives a file of the repository its second name. Failing to costs this safety only, so it is not an error.
     pub(super) fn keep(&self, name: &str) {
-        let files = self.dir.join(FILES);
-        let there = files.join(name);
-        let from = self.repository.join(name);
-        let mut done = link_or_copy(&from, &there, &files);
-        if done
-            .as_ref()
-            .is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
-            && files.is_dir()
-            && let Some(parent) = there.parent()
-        {
-            done = fsutil::create_dir_private(parent)
-                .map_err(io::Error::other)
-                .and_then(|()| link_or_copy(&from, &there, &files));
+        if !self.private() {
+            return;
         }
-        // What is not kept now is made good by the next catch-up.
-        drop(done);
+        let there = self.dir.join(FILES).join(name);
+        let missing = |done: &io::Result<()>| {
+            let error = done.as_ref().err();
+            error.is_some_and(|e| e.kind() == io::ErrorKind::NotFound)
+        };
+        let done = self.link_or_copy(name, &there);
+        if missing(&done)
+            && let Some(parent) = there.parent()
+            && fsutil::create_dir_private(parent).is_ok()
+        {
+            // What is not kept now is made good by the next catch-up.
+            let _ = self.link_or_copy(name, &there);
+        }
+    }
+
+    fn link_or_copy(&self, name: &str, to: &Path) -> io::Result<()> {
+        let from = self.repository.join(name);
+        match fs::hard_link(&from, to) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
+            Err(_) => self.copy_within_budget(&from, to),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn copy_within_budget(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut copied = self.copied.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = match *copied {
+            Some(bytes) => bytes,
+            None => {
+                let (files, mut bytes) = (self.dir.join(FILES), 0);
+                each_file(&files, Path::new(""), &mut |name| {
+                    bytes += files.join(name).symlink_metadata()?.len();
+                    Ok(())
+                })?;
+                bytes
+            }
+        };
+        let more = from.symlink_metadata()?.len();
+        if there + more > COPY_BUDGET {
+            *copied = Some(there);
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        copy(from, to)?;
+        *copied = Some(there + more);
+        Ok(())
     }
 
     /// Forgets a file that the repository does not have any more.
@@ -220,25 +262,6 @@ impl Lifeboat {
         }
         fsutil::sync_file_system(&self.repository)?;
         Ok(back)
-    }
-}
-
-fn link_or_copy(from: &Path, to: &Path, files: &Path) -> io::Result<()> {
-    match fs::hard_link(from, to) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
-        Err(_) => {
-            let mut total = from.symlink_metadata()?.len();
-            each_file(files, Path::new(""), &mut |name| {
-                total += files.join(name).symlink_metadata()?.len();
-                Ok(())
-            })?;
-            if total > COPY_BUDGET {
-                return Err(io::ErrorKind::QuotaExceeded.into());
-            }
-            copy(from, to)
-        }
-        Ok(()) => Ok(()),
     }
 }
 

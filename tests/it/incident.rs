@@ -296,6 +296,8 @@ fn a_lifeboat_that_somebody_else_could_have_made_is_not_used() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
+    let written = std::fs::read_dir(&lifeboat).unwrap().count();
+    assert_eq!(written, 0, "something was put where others can look");
     let _ = std::fs::remove_dir_all(place.path("bdr"));
     let output = place
         .bdr(&["undo", "--yes"])
