@@ -243,10 +243,10 @@ fn put_back_since(
     operation: &Operation,
 ) -> Result<HashMap<String, HashMap<RepoPath, Stamp>>> {
     let mut found: HashMap<String, HashMap<RepoPath, Stamp>> = HashMap::new();
-    let later = repo.operations()?.into_iter().filter(|later| {
-        later.begin.id > operation.begin.id
-            && matches!(later.begin.kind, OperationKind::Undo | OperationKind::Redo)
-    });
+    let later = repo.operations_after(operation.begin.id)?;
+    let later = later
+        .into_iter()
+        .filter(|later| matches!(later.begin.kind, OperationKind::Undo | OperationKind::Redo));
     for root in later
         .filter_map(|later| later.end)
         .flat_map(|end| end.roots)

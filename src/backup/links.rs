@@ -22,14 +22,16 @@ pub(super) fn follow(
 ) -> Result<()> {
     let mut seen: HashSet<PathBuf> = HashSet::new();
     let most = runs.len() + MAX_ADDED;
+    let mut rules: Vec<Matcher> = Vec::new();
     let mut at = 0;
     while at < runs.len() {
         for target in targets(&runs[at]) {
+            for run in &runs[rules.len()..] {
+                rules.push(Matcher::new(&run.root.rules)?);
+            }
             let new = seen.insert(target.clone());
-            let covered = runs.iter().any(|run| {
-                RepoPath::below(&run.root.path, &target).is_some_and(|below| {
-                    Matcher::new(&run.root.rules).is_ok_and(|rules| rules.covers(&below))
-                })
+            let covered = runs.iter().zip(&rules).any(|(run, rules)| {
+                RepoPath::below(&run.root.path, &target).is_some_and(|below| rules.covers(&below))
             });
             let outside = new
                 && !covered

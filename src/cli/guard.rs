@@ -102,7 +102,8 @@ pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
     };
     let policy = typed.unwrap_or(cx.config.guard.on_fail);
     // A rule of the user's may say so.
-    if !args.dry_run && assess(&cx, &args.command).effect == Effect::Read {
+    let assessment = assess(&cx, &args.command);
+    if !args.dry_run && assessment.effect == Effect::Read {
         return become_command(&args.command, ui);
     }
     let repo = match open(&cx, args.dry_run) {
@@ -110,16 +111,16 @@ pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
         Err(failure) if args.dry_run => return failure.tell(&ui).into(),
         Err(failure) => return not_protected(args, policy, ui, Some(&cx), &failure),
     };
-    if !args.dry_run && protected_above(&cx, &repo, args) {
+    if !args.dry_run && protected_above(&cx, &repo, args, &assessment) {
         return become_command(&args.command, ui);
     }
     if args.dry_run {
-        let shown = dry_run(&cx, &repo, args);
+        let shown = dry_run(&cx, &repo, args, &assessment);
         return shown
             .map_or_else(|failure| failure.tell(&ui), |()| exit::OK)
             .into();
     }
-    match protect(&cx, &repo, args, policy) {
+    match protect(&cx, &repo, args, &assessment, policy) {
         Ok(protected) => execute(&cx, args, protected),
         Err(failure) => not_protected(args, policy, ui, Some(&cx), &failure),
     }
@@ -149,7 +150,12 @@ fn backup_options(cx: &Context, max_bytes: Option<u64>) -> BackupOptions {
     backup
 }
 
-fn options(cx: &Context, args: &GuardArgs, policy: OnFail) -> GuardOptions {
+fn options(
+    cx: &Context,
+    args: &GuardArgs,
+    assessment: &Assessment,
+    policy: OnFail,
+) -> GuardOptions {
     let mut backup = backup_options(cx, args.max_bytes);
     backup.label.clone_from(&args.label);
     GuardOptions {
@@ -162,11 +168,16 @@ fn options(cx: &Context, args: &GuardArgs, policy: OnFail) -> GuardOptions {
         } else {
             guard::OnFail::Block
         },
-        remote: assess(cx, &args.command).remote,
+        remote: assessment.remote.clone(),
     }
 }
 
-fn roots(cx: &Context, repo: &Repository, args: &GuardArgs) -> Result<Vec<Root>, Failure> {
+fn roots(
+    cx: &Context,
+    repo: &Repository,
+    args: &GuardArgs,
+    assessment: &Assessment,
+) -> Result<Vec<Root>, Failure> {
     let extra: Vec<PathBuf> = args
         .path
         .iter()
@@ -176,12 +187,16 @@ fn roots(cx: &Context, repo: &Repository, args: &GuardArgs) -> Result<Vec<Root>,
         let message = format!("there is no `{}`", cx.shown(missing));
         return Err(Failure::usage(message, "leave out --path, or correct it"));
     }
-    let assessment = assess(cx, &args.command);
-    covered(cx, repo, &assessment, &extra, args.accept_repository_loss)
+    covered(cx, repo, assessment, &extra, args.accept_repository_loss)
 }
 
 /// Returns true if a guard further up has captured all that this one would: then its operation is enough. What it has not, is captured here.
-fn protected_above(cx: &Context, repo: &Repository, args: &GuardArgs) -> bool {
+fn protected_above(
+    cx: &Context,
+    repo: &Repository,
+    args: &GuardArgs,
+    assessment: &Assessment,
+) -> bool {
     let outer = variable(OPERATION_VARIABLE).and_then(|id| id.into_string().ok());
     let Some(outer) = outer.filter(|id| id.parse::<bdr::id::Id>().is_ok()) else {
         return false;
@@ -200,7 +215,7 @@ fn protected_above(cx: &Context, repo: &Repository, args: &GuardArgs) -> bool {
                     below.is_some_and(|below| rules.is_ok_and(|rules| rules.covers(&below)))
                 })
         };
-        Ok(roots(cx, repo, args)?.iter().all(has))
+        Ok(roots(cx, repo, args, assessment)?.iter().all(has))
     };
     above().unwrap_or(false)
 }
@@ -264,14 +279,15 @@ fn protect(
     cx: &Context,
     repo: &Repository,
     args: &GuardArgs,
+    assessment: &Assessment,
     policy: OnFail,
 ) -> Result<Protected, Failure> {
-    let roots = roots(cx, repo, args)?;
+    let roots = roots(cx, repo, args, assessment)?;
     cx.launch_lifeboat(repo.location());
     Ok(guard::protect(
         repo,
         &roots,
-        &options(cx, args, policy),
+        &options(cx, args, assessment, policy),
         &cx.progress(),
     )?)
 }
@@ -322,11 +338,16 @@ fn tell(cx: &Context, outcome: &GuardOutcome) {
     }
 }
 
-fn dry_run(cx: &Context, repo: &Repository, args: &GuardArgs) -> Result<(), Failure> {
-    let roots = roots(cx, repo, args)?;
-    let options = options(cx, args, OnFail::Block);
+fn dry_run(
+    cx: &Context,
+    repo: &Repository,
+    args: &GuardArgs,
+    assessment: &Assessment,
+) -> Result<(), Failure> {
+    let roots = roots(cx, repo, args, assessment)?;
+    let options = options(cx, args, assessment, OnFail::Block);
     let plan = guard::plan(repo, &roots, &options, &cx.progress())?;
-    let read_only = assess(cx, &args.command).effect == Effect::Read;
+    let read_only = assessment.effect == Effect::Read;
     if cx.ui.json {
         let data = json!({
             "read_only": read_only,

@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::error::Failure;
 use super::{exit, log, time};
-use crate::ui::steps::{Line, View, collapse};
-use crate::ui::{self, count, plural, when};
+use crate::ui::steps::{Line, View, collapse, listing};
+use crate::ui::{self, plural, when};
 
 /// Take back what an operation changed
 ///
@@ -250,11 +250,6 @@ fn heading(cx: &Context, operation: &Operation, ids: &[Id], verb: &str) -> Strin
 }
 
 fn steps(cx: &Context, plan: &UndoPlan) -> String {
-    const SHOWN: usize = 40;
-    let mut text = String::new();
-    if plan.steps.is_empty() {
-        text.push_str("  nothing to do: everything is as it was\n");
-    }
     let lines = collapse(&plan.steps, |step| View {
         path: &step.path,
         action: step.action,
@@ -262,16 +257,7 @@ fn steps(cx: &Context, plan: &UndoPlan) -> String {
         files: step.files,
         bytes: step.bytes,
     });
-    for joined in lines.iter().take(SHOWN) {
-        text.push_str(&format!(
-            "  {}\n",
-            line(cx, &plan.steps[joined.first], joined)
-        ));
-    }
-    if lines.len() > SHOWN {
-        let more = count((lines.len() - SHOWN) as u64);
-        text.push_str(&format!("  … and {more} more (all of them: --json)\n"));
-    }
+    let mut text = listing(&lines, |joined| line(cx, &plan.steps[joined.first], joined));
     for note in plan.not_captured.iter().take(3) {
         let path = cx.shown(note.path.as_path());
         text.push_str(&format!("  not captured: {path}  {}\n", note.reason));

@@ -377,14 +377,9 @@ fn fits(
                 next.is_some_and(|text| words.iter().any(|w| w == text))
             }
             Condition::Any(options) => args.has(options),
-            // What is known only when it runs may be any option.
             Condition::None(options) => {
-                !args.has(options)
-                    && !args.words.iter().any(|word| {
-                        word.dynamic
-                            && rule.effect == Effect::Read
-                            && !word.bytes.starts_with(b"./")
-                    })
+                let unclear = || args.words.iter().any(may_be_option);
+                !(args.has(options) || rule.effect == Effect::Read && unclear())
             }
             Condition::More(more) => (args.positional.len() > used) == *more,
             Condition::Prints => only_prints(args),
@@ -395,6 +390,11 @@ fn fits(
         }
     }
     Some(used)
+}
+
+/// Returns true if the shell may make an option of a word: of a variable, or of a pattern, by a file of that name.
+fn may_be_option(word: &Word) -> bool {
+    word.dynamic || word.glob && matches!(word.bytes.first(), Some(b'*' | b'?' | b'[' | b'-'))
 }
 
 fn judged(

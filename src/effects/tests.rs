@@ -179,6 +179,10 @@ fn commands_have_the_effect_they_have() {
         ("git -c core.pager=rm log", U),
         ("tar -tf a --checkpoint-action=exec=rm", D),
         ("rg --pre rm x", U),
+        // A file may be called `--output=a`, a variable may hold it.
+        ("git log *", U),
+        ("git log -- src/*.c", R),
+        ("git diff $X", U),
         ("cargo metadata", U),
         ("yq -s .a f", D),
         ("python -c \"import shutil; shutil.rmtree('x')\"", U),

@@ -521,8 +521,24 @@ impl Repository {
     /// # Errors
     /// The repository cannot be listed.
     pub fn operations(&self) -> Result<Vec<Operation>> {
+        let mut operations = self.read_operations(self.operation_ids()?);
+        oplog::mark_undone(&mut operations);
+        Ok(operations)
+    }
+
+    /// Returns the operations after one, oldest first, without saying which are undone.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn operations_after(&self, id: OperationId) -> Result<Vec<Operation>> {
+        let mut ids = self.operation_ids()?;
+        ids.retain(|other| *other > id);
+        Ok(self.read_operations(ids))
+    }
+
+    fn read_operations(&self, ids: Vec<OperationId>) -> Vec<Operation> {
         let mut operations = Vec::new();
-        for id in self.operation_ids()? {
+        for id in ids {
             let Ok(begin) = self.read_record::<Begin>(&format!("operations/{id}.begin.json"))
             else {
                 continue;
@@ -538,8 +554,7 @@ impl Repository {
                 });
             }
         }
-        oplog::mark_undone(&mut operations);
-        Ok(operations)
+        operations
     }
 
     /// Reads a checked record.

@@ -53,6 +53,26 @@ pub(crate) fn collapse<'a, T, A: PartialEq>(
     lines
 }
 
+/// Steps listed at most; `--json` has all.
+const SHOWN: usize = 40;
+
+/// Returns the lines of a plan for people, each made by `show`.
+pub(crate) fn listing(lines: &[Line], show: impl Fn(&Line) -> String) -> String {
+    if lines.is_empty() {
+        return "  nothing to do: everything is as it was\n".to_owned();
+    }
+    let mut text: String = lines
+        .iter()
+        .take(SHOWN)
+        .map(|line| format!("  {}\n", show(line)))
+        .collect();
+    if lines.len() > SHOWN {
+        let more = super::count((lines.len() - SHOWN) as u64);
+        text.push_str(&format!("  … and {more} more (all of them: --json)\n"));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

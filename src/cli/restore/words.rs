@@ -9,7 +9,7 @@ use bdr::restore::{Action, RestorePlan, RestoreReport, Step};
 use serde_json::{Value, json};
 
 use crate::cli::context::Context;
-use crate::ui::steps::{Line, View, collapse};
+use crate::ui::steps::{Line, View, collapse, listing};
 use crate::ui::{self, count, plural, when};
 
 pub(super) fn heading(cx: &Context, snapshot: &Snapshot, id: &str, dry: bool) -> String {
@@ -28,11 +28,6 @@ pub(super) fn heading(cx: &Context, snapshot: &Snapshot, id: &str, dry: bool) ->
 }
 
 pub(super) fn steps(cx: &Context, plan: &RestorePlan) -> String {
-    const SHOWN: usize = 40;
-    let mut text = String::new();
-    if plan.steps.is_empty() {
-        text.push_str("  nothing to do: everything is as it was\n");
-    }
     let lines = collapse(&plan.steps, |step| View {
         path: &step.path,
         action: step.action,
@@ -40,16 +35,7 @@ pub(super) fn steps(cx: &Context, plan: &RestorePlan) -> String {
         files: u64::from(step.kind == Kind::File),
         bytes: step.bytes,
     });
-    for joined in lines.iter().take(SHOWN) {
-        text.push_str(&format!(
-            "  {}\n",
-            line(cx, &plan.steps[joined.first], joined)
-        ));
-    }
-    if lines.len() > SHOWN {
-        let more = count((lines.len() - SHOWN) as u64);
-        text.push_str(&format!("  … and {more} more (all of them: --json)\n"));
-    }
+    let mut text = listing(&lines, |joined| line(cx, &plan.steps[joined.first], joined));
     for note in &plan.skipped {
         text.push_str(&format!(
             "  skip     {}   {}\n",
