@@ -1,0 +1,464 @@
+//! Plans an undo, one root at a time: what comes back, what goes, what is merged, what is a conflict.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::{UndoAction, UndoOptions, UndoPlan, UndoStep};
+use crate::apply::{Act, Job};
+use crate::error::{Error, Result};
+use crate::fsutil::target::{Fidelity, Target, existing_base};
+use crate::manifest::{Entry, Kind, Stat, Time, by_path};
+use crate::merge;
+use crate::path::{RawName, RepoPath, os_to_bytes};
+use crate::repo::Repository;
+use crate::repo::oplog::{RootChanges, Stamp};
+use crate::repo::reader::Reader;
+use crate::repo::snapshot::{PathNote, RootRecord};
+use crate::restore::same_bytes;
+
+fn is_as(stamp: &Stamp, stat: &Stat) -> bool {
+    if stamp.kind == Kind::Dir {
+        return stat.kind == Kind::Dir && stamp.inode == stat.inode;
+    }
+    stamp.kind == stat.kind
+        && stamp.size == stat.size
+        && stamp.mtime == stat.mtime
+        && stamp.ctime == stat.ctime
+        && stamp.inode == stat.inode
+        && stamp.mode == stat.mode
+}
+
+struct Planner<'a> {
+    plan: &'a mut UndoPlan,
+    target: Target,
+    site: usize,
+    base: PathBuf,
+    prefix: RepoPath,
+    listing: BTreeMap<RepoPath, Entry>,
+    /// Paths whose present object is cleared away first.
+    cleared: HashSet<RepoPath>,
+    /// Directories restored whole: shown as one line.
+    suffix: String,
+    reader: Reader<'a>,
+    key: Option<merge::Key>,
+    /// What the operation changed inside of files.
+    inside: HashMap<RepoPath, merge::Changes>,
+    now: DateTime<Utc>,
+    /// How bdr itself left objects after the operation, when it took later ones back.
+    put_back: HashMap<RepoPath, Stamp>,
+}
+
+impl Planner<'_> {
+    /// Returns true if an object stands as the operation left it: never touched since, or put back so by bdr.
+    fn is_left(&self, stamp: &Stamp, now: &Stat) -> bool {
+        let same = |put: &Stamp| {
+            put.kind == stamp.kind
+                && (put.kind == Kind::Dir
+                    || (put.size, put.mtime, put.mode) == (stamp.size, stamp.mtime, stamp.mode))
+        };
+        let put = self.put_back.get(&stamp.path);
+        is_as(stamp, now) || put.is_some_and(|put| same(put) && is_as(put, now))
+    }
+
+    fn place(&self, path: &RepoPath) -> RepoPath {
+        if path.is_root() {
+            self.prefix.clone()
+        } else {
+            self.prefix.join(path.as_bytes())
+        }
+    }
+
+    fn absolute(&self, path: &RepoPath) -> PathBuf {
+        self.place(path).to_path(&self.base)
+    }
+
+    fn job(&mut self, path: &RepoPath, act: Act, entry: Option<Entry>, seen: Option<Stat>) {
+        let job = Job {
+            site: self.site,
+            path: self.place(path),
+            act,
+            entry: entry.map(Arc::new),
+            seen,
+            bytes: None,
+        };
+        self.plan.work.jobs.push(job);
+    }
+
+    fn step(&mut self, path: &RepoPath, action: UndoAction, kind: Kind, bytes: u64) {
+        let step = UndoStep {
+            path: self.absolute(path),
+            action,
+            kind,
+            bytes,
+            files: u64::from(kind == Kind::File),
+            beside: None,
+        };
+        self.plan.steps.push(step);
+    }
+
+    fn stat(&mut self, path: &RepoPath) -> Result<Option<Stat>> {
+        if self.cleared.iter().any(|c| path.starts_with(c)) {
+            return Ok(None);
+        }
+        let place = self.place(path);
+        match self.target.stat(&place) {
+            // Something else stands where a directory was: below it there is nothing.
+            Err(Error::Unsafe { .. }) => Ok(None),
+            other => other,
+        }
+    }
+
+    /// Takes back what the operation changed inside of a file that changed again since. Returns false if that cannot be.
+    fn merge(&mut self, entry: &Entry, gone: bool) -> Result<bool> {
+        let name = match entry.path.is_root() {
+            true => self.prefix.name().to_vec(),
+            false => entry.path.name().to_vec(),
+        };
+        let place = self.place(&entry.path);
+        let Some(seen) = self.target.stat(&place)? else {
+            return Ok(false);
+        };
+        let fits = entry.kind == Kind::File
+            && seen.kind == Kind::File
+            && merge::is_mergeable(&name)
+            && entry.size.max(seen.size) <= merge::MAX_BYTES;
+        let (true, Some(key)) = (fits, self.key) else {
+            return Ok(false);
+        };
+        let merged = (|| {
+            let before = match &entry.body.content {
+                Some(content) => self.reader.to_vec(content, entry.size).ok()?,
+                None => Vec::new(),
+            };
+            let mut present = Vec::new();
+            let file = self.target.open_file(&place).ok()?;
+            std::io::Read::read_to_end(
+                &mut std::io::Read::take(file, merge::MAX_BYTES),
+                &mut present,
+            )
+            .ok()?;
+            let all;
+            let changes = match gone {
+                true => {
+                    all = merge::describe(&name, &before, b"", &key)?;
+                    &all
+                }
+                false => self.inside.get(&entry.path)?,
+            };
+            let merged = merge::reverse(&before, &present, changes, &key)?;
+            Some((merged != present).then_some(merged))
+        })();
+        let Some(merged) = merged else {
+            return Ok(false);
+        };
+        let Some(bytes) = merged else {
+            return Ok(true);
+        };
+        self.step(
+            &entry.path,
+            UndoAction::Merge,
+            Kind::File,
+            bytes.len() as u64,
+        );
+        let now = self.now;
+        let mut new = Entry {
+            mode: seen.mode,
+            mtime: Time(now.timestamp(), now.timestamp_subsec_nanos()),
+            size: bytes.len() as u64,
+            ..entry.clone()
+        };
+        new.body.content = None;
+        new.body.link.clear();
+        self.job(&entry.path, Act::Write, Some(new), Some(seen));
+        if let Some(job) = self.plan.work.jobs.last_mut() {
+            job.bytes = Some(Arc::new(bytes));
+        }
+        Ok(true)
+    }
+
+    /// The path is not as the operation left it: what is there stays, what was is merged into it or written beside it.
+    fn conflict(&mut self, entry: &Entry, gone: bool) -> Result<()> {
+        if entry.kind == Kind::Dir || self.merge(entry, gone)? {
+            return Ok(());
+        }
+        let parent = entry.path.parent().unwrap_or_default();
+        let mut name = entry.path.name().to_vec();
+        if entry.path.is_root() {
+            name = self.prefix.name().to_vec();
+        }
+        name.extend_from_slice(self.suffix.as_bytes());
+        let mut beside = parent.join(&name);
+        let mut number = 1;
+        let place = |this: &Self, beside: &RepoPath| {
+            if entry.path.is_root() {
+                this.prefix.parent().unwrap_or_default().join(beside.name())
+            } else {
+                this.place(beside)
+            }
+        };
+        while let Some(stat) = self.target.stat(&place(self, &beside))? {
+            // The same conflict met again: it is there already.
+            let there = place(self, &beside);
+            if same_bytes(&mut self.target, &there, entry, &stat) {
+                break;
+            }
+            number += 1;
+            let mut numbered = name.clone();
+            numbered.extend_from_slice(format!("-{number}").as_bytes());
+            beside = parent.join(&numbered);
+        }
+        let there = place(self, &beside);
+        let seen = self.target.stat(&there)?;
+        self.plan.steps.push(UndoStep {
+            path: self.absolute(&entry.path),
+            action: UndoAction::Conflict,
+            kind: entry.kind,
+            bytes: entry.size,
+            files: 1,
+            beside: Some(there.to_path(&self.base)),
+        });
+        let mut copy = entry.clone();
+        copy.body.link.clear();
+        let job = Job {
+            site: self.site,
+            path: there,
+            act: Act::Write,
+            entry: Some(Arc::new(copy)),
+            seen,
+            bytes: None,
+        };
+        self.plan.work.jobs.push(job);
+        Ok(())
+    }
+
+    fn restore(&mut self, entry: &Entry, seen: Option<Stat>) {
+        if !entry.kind.is_stored() {
+            let path = RawName(self.absolute(&entry.path).into_os_string());
+            let reason = format!("a {} is not stored", entry.kind.word());
+            self.plan.not_captured.push(PathNote { path, reason });
+            return;
+        }
+        self.step(&entry.path, UndoAction::Restore, entry.kind, entry.size);
+        self.job(&entry.path, Act::Write, Some(entry.clone()), seen);
+    }
+}
+
+/// Plans what is to be done in one root.
+pub(super) fn plan_root(
+    repo: &Repository,
+    record: &RootRecord,
+    changes: &RootChanges,
+    options: &UndoOptions,
+    put_back: HashMap<RepoPath, Stamp>,
+    plan: &mut UndoPlan,
+    seen: &mut HashSet<PathBuf>,
+) -> Result<()> {
+    let root = record.path.as_path();
+    let (parent, name) = match (root.parent(), root.file_name()) {
+        (Some(parent), Some(name)) => (parent, Some(name)),
+        _ => (root, None),
+    };
+    let (base, rest) = existing_base(parent)
+        .ok_or_else(|| Error::invalid(format!("`{}` cannot be reached", root.display()), None))?;
+    let prefix = match name {
+        Some(name) => rest.join(&os_to_bytes(name)),
+        None => rest,
+    };
+    let site = plan.work.sites.len();
+    plan.work.sites.push(base.clone());
+    let suffix = format!(".bdr-{}", plan.operation.prefix(&[]));
+    let target = Target::open(&base, Fidelity::InPlace)?;
+    let listing = by_path(repo.listing(record)?);
+    let mut planner = Planner {
+        plan,
+        target,
+        site,
+        base,
+        prefix,
+        listing,
+        cleared: HashSet::new(),
+        suffix,
+        reader: Reader::new(repo),
+        key: repo.merge_key().ok(),
+        inside: changes
+            .merges
+            .iter()
+            .map(|inside| (inside.path.clone(), inside.changes.clone()))
+            .collect(),
+        now: options.now,
+        put_back,
+    };
+    let mut wanted = |planner: &Planner<'_>, path: &RepoPath| {
+        let absolute = planner.absolute(path);
+        let chosen =
+            options.paths.is_empty() || options.paths.iter().any(|p| absolute.starts_with(p));
+        // Two roots may cover the same path.
+        chosen && seen.insert(absolute)
+    };
+    // Created: removed if nothing touched them since. From the bottom, so that directories come after what they hold.
+    for stamp in changes.created.iter().rev() {
+        if !wanted(&planner, &stamp.path) {
+            continue;
+        }
+        let Some(now) = planner.stat(&stamp.path)? else {
+            continue;
+        };
+        if planner.is_left(stamp, &now) {
+            planner.step(&stamp.path, UndoAction::Remove, now.kind, now.size);
+            planner.job(&stamp.path, Act::Remove, None, Some(now));
+        } else {
+            planner.step(&stamp.path, UndoAction::Keep, now.kind, now.size);
+        }
+    }
+    for stamp in &changes.modified {
+        if wanted(&planner, &stamp.path) {
+            plan_modified(&mut planner, stamp)?;
+        }
+    }
+    for top in &changes.removed {
+        let below: Vec<Entry> = planner
+            .listing
+            .range((Bound::Included(top.clone()), Bound::Unbounded))
+            .take_while(|(path, _)| path.starts_with(top))
+            .map(|(_, entry)| entry.clone())
+            .collect();
+        for entry in below {
+            if wanted(&planner, &entry.path) {
+                plan_removed(&mut planner, &entry)?;
+            }
+        }
+    }
+    anchors(&mut planner)
+}
+
+fn plan_modified(planner: &mut Planner<'_>, stamp: &Stamp) -> Result<()> {
+    let Some(entry) = planner.listing.get(&stamp.path).cloned() else {
+        return Ok(());
+    };
+    let Some(now) = planner.stat(&stamp.path)? else {
+        // Gone since: nothing that could be lost stands there.
+        planner.restore(&entry, None);
+        return Ok(());
+    };
+    let place = planner.place(&stamp.path);
+    if entry.kind == Kind::Dir && now.kind == Kind::Dir {
+        if planner.is_left(stamp, &now) && (now.mode != entry.mode || now.mtime != entry.mtime) {
+            if now.mode != entry.mode {
+                planner.step(&stamp.path, UndoAction::Metadata, Kind::Dir, 0);
+            }
+            planner.job(&stamp.path, Act::Metadata, Some(entry), Some(now));
+        }
+        return Ok(());
+    }
+    let same = now.kind == entry.kind && same_bytes(&mut planner.target, &place, &entry, &now);
+    if planner.is_left(stamp, &now) {
+        if same {
+            if now.mode != entry.mode || now.mtime != entry.mtime {
+                planner.step(&stamp.path, UndoAction::Metadata, entry.kind, 0);
+            }
+            // Attributes do not show in a stat: they are set in any case.
+            planner.job(&stamp.path, Act::Metadata, Some(entry), Some(now));
+        } else if now.kind == Kind::Dir || entry.kind == Kind::Dir {
+            // It became something else: that goes first.
+            planner.cleared.insert(stamp.path.clone());
+            if now.kind == Kind::Dir {
+                clear_created_below(planner, &stamp.path);
+            }
+            planner.job(&stamp.path, Act::Clear, None, Some(now));
+            planner.restore(&entry, None);
+        } else {
+            planner.restore(&entry, Some(now));
+        }
+        return Ok(());
+    }
+    if same {
+        // An undo that was interrupted leaves each of mode and time either as before or as after.
+        let between = (now.mode == entry.mode || now.mode == stamp.mode)
+            && (now.mtime == entry.mtime || now.mtime == stamp.mtime);
+        if between && (now.mode, now.mtime) != (entry.mode, entry.mtime) {
+            planner.step(&stamp.path, UndoAction::Metadata, entry.kind, 0);
+            planner.job(&stamp.path, Act::Metadata, Some(entry), Some(now));
+        }
+        return Ok(());
+    }
+    planner.conflict(&entry, false)
+}
+
+/// What the operation made below a path that is to become a file again goes before, not after.
+fn clear_created_below(planner: &mut Planner<'_>, path: &RepoPath) {
+    let place = planner.place(path);
+    let site = planner.site;
+    for job in &mut planner.plan.work.jobs {
+        if job.site == site && job.act == Act::Remove && job.path.starts_with(&place) {
+            job.act = Act::Clear;
+        }
+    }
+}
+
+fn plan_removed(planner: &mut Planner<'_>, entry: &Entry) -> Result<()> {
+    let Some(now) = planner.stat(&entry.path)? else {
+        planner.restore(entry, None);
+        return Ok(());
+    };
+    if now.kind == Kind::Dir && entry.kind == Kind::Dir {
+        // Made again since, perhaps by an undo that was interrupted: what comes back into it changes its time in any case.
+        planner.job(&entry.path, Act::Metadata, Some(entry.clone()), Some(now));
+        return Ok(());
+    }
+    let place = planner.place(&entry.path);
+    if now.kind == entry.kind && same_bytes(&mut planner.target, &place, entry, &now) {
+        return Ok(());
+    }
+    planner.conflict(entry, true)
+}
+
+/// Finds names that still stand of files whose other names come back.
+fn anchors(planner: &mut Planner<'_>) -> Result<()> {
+    let restored: HashMap<String, ()> = planner
+        .plan
+        .work
+        .jobs
+        .iter()
+        .filter(|j| j.site == planner.site && j.act == Act::Write)
+        .filter_map(|j| Some((j.entry.as_ref()?.body.link.clone(), ())))
+        .filter(|(link, ())| !link.is_empty())
+        .collect();
+    if restored.is_empty() {
+        return Ok(());
+    }
+    let written: HashSet<RepoPath> = planner
+        .plan
+        .work
+        .jobs
+        .iter()
+        .filter(|j| j.site == planner.site && j.act != Act::Metadata)
+        .map(|j| j.path.clone())
+        .collect();
+    let candidates: Vec<Entry> = planner
+        .listing
+        .values()
+        .filter(|e| restored.contains_key(&e.body.link))
+        .cloned()
+        .collect();
+    for entry in candidates {
+        let place = planner.place(&entry.path);
+        if written.contains(&place) {
+            continue;
+        }
+        if let Some(now) = planner.stat(&entry.path)?
+            && now.kind == Kind::File
+            && same_bytes(&mut planner.target, &place, &entry, &now)
+        {
+            planner
+                .plan
+                .work
+                .anchors
+                .insert((planner.site, entry.body.link.clone()), place);
+        }
+    }
+    Ok(())
+}
