@@ -29,7 +29,7 @@ use crate::walk::{Dirty, RootHandle};
 mod child;
 mod set;
 
-pub use set::{CaptureSet, capture_roots};
+pub use set::{CaptureSet, canonical_parent, capture_roots};
 
 /// How to guard a command.
 #[derive(Debug, Clone)]

@@ -15,6 +15,7 @@ use bdr::repo::Repository;
 use bdr::repo::oplog::Begin;
 use bdr::repo::snapshot::{PathNote, Trigger};
 use bdr::rules::{Matcher, Origin, Root};
+use bdr::staging::StagingOptions;
 use clap::Args;
 use serde_json::json;
 
@@ -23,8 +24,10 @@ use super::error::Failure;
 use super::{Cli, exit};
 use crate::ui::{self, Ui, plural, prompt};
 
+mod background;
 mod words;
 
+pub(crate) use background::{SettleArgs, run as settle};
 pub(crate) use words::shell_words;
 
 /// Take a snapshot, then run a command
@@ -121,7 +124,7 @@ pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
             .into();
     }
     match protect(&cx, &repo, args, &assessment, policy) {
-        Ok(protected) => execute(&cx, args, protected),
+        Ok(protected) => execute(&cx, &repo, args, protected),
         Err(failure) => not_protected(args, policy, ui, Some(&cx), &failure),
     }
 }
@@ -158,6 +161,12 @@ fn options(
 ) -> GuardOptions {
     let mut backup = backup_options(cx, args.max_bytes);
     backup.label.clone_from(&args.label);
+    backup.staging = Some(StagingOptions {
+        unlinked: unlinked(&args.command, assessment),
+        max_bytes: args.max_bytes.unwrap_or(cx.config.guard.max_kept),
+        pack_bytes: cx.config.guard.max_bytes,
+        ..StagingOptions::new()
+    });
     GuardOptions {
         backup,
         argv: args.command.clone(),
@@ -170,6 +179,17 @@ fn options(
         },
         remote: assessment.remote.clone(),
     }
+}
+
+/// Returns the paths of which a command provably only removes names.
+fn unlinked(command: &[OsString], assessment: &Assessment) -> Vec<PathBuf> {
+    if !assessment.unlinks_only || !background::is_system_rm(&command[0]) {
+        return Vec::new();
+    }
+    let named = assessment.operands.iter().filter(|operand| operand.itself);
+    named
+        .map(|operand| guard::canonical_parent(&operand.path))
+        .collect()
 }
 
 fn roots(
@@ -292,8 +312,9 @@ fn protect(
     )?)
 }
 
-fn execute(cx: &Context, args: &GuardArgs, protected: Protected) -> i32 {
+fn execute(cx: &Context, repo: &Repository, args: &GuardArgs, protected: Protected) -> i32 {
     let report = protected.report();
+    let lasting = report.kept.lasting_bytes;
     let missed: Vec<&PathNote> = report
         .problems
         .iter()
@@ -308,7 +329,8 @@ fn execute(cx: &Context, args: &GuardArgs, protected: Protected) -> i32 {
         .env(OPERATION_VARIABLE, operation.to_string());
     match protected.run(command) {
         Ok(outcome) => {
-            tell(cx, &outcome);
+            tell(cx, &outcome, lasting);
+            background::start(cx, repo);
             end_like(outcome.status)
         }
         Err(Error::Io { source, .. }) => cannot_run(&args.command, &source, cx.ui),
@@ -319,7 +341,7 @@ fn execute(cx: &Context, args: &GuardArgs, protected: Protected) -> i32 {
     }
 }
 
-fn tell(cx: &Context, outcome: &GuardOutcome) {
+fn tell(cx: &Context, outcome: &GuardOutcome, lasting: u64) {
     if let Some(error) = &outcome.after_error {
         cx.ui.warn(&format!(
             "bdr: what it changed could not be recorded: {error} · undo: bdr undo"
@@ -335,6 +357,13 @@ fn tell(cx: &Context, outcome: &GuardOutcome) {
     {
         let undo = cx.ui.err.bold("bdr undo");
         cx.ui.say(&format!("bdr: {summary} · undo: {undo}"));
+        if lasting > 0 {
+            // Who deletes to make room wants to know.
+            let bytes = size(lasting);
+            cx.ui.say(&format!(
+                "bdr: {bytes} stay on the disk until this can no longer be undone"
+            ));
+        }
     }
 }
 

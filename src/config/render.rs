@@ -74,6 +74,14 @@ fn guard(out: &mut String, guard: &GuardConfig) {
             guard.max_files
         ),
     );
+    line(
+        out,
+        format_args!(
+            "{}max_kept = {}     # bytes that one guard may keep by a second name instead of storing them",
+            mark(guard.max_kept != default.max_kept),
+            size_text(guard.max_kept)
+        ),
+    );
     list(out, "rules", &guard.rules);
 }
 

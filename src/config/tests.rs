@@ -52,6 +52,7 @@ rules = ["my.wipe | destructive | wipe | | args"]
         on_fail: OnFail::Ask,
         max_bytes: 1_610_612_736,
         max_files: 1000,
+        max_kept: 16 << 30,
         rules: vec!["my.wipe | destructive | wipe | | args".to_owned()],
     };
     assert_eq!(config.guard, guard);
@@ -233,6 +234,7 @@ fn what_is_written_is_read_back() {
             on_fail: OnFail::Run,
             max_bytes: 3 << 30,
             max_files: 7,
+            max_kept: 1 << 30,
             rules: vec!["my.look | read | look | ![-w] | ".to_owned()],
         },
     };

@@ -19,3 +19,4 @@ mod format;
 mod guard;
 mod incident;
 mod property;
+mod staging;
