@@ -27,8 +27,10 @@ use crate::rules::{Origin, Root};
 use crate::walk::{Dirty, RootHandle};
 
 mod child;
+mod remote;
 mod set;
 
+pub use remote::with_what_was;
 pub use set::{CaptureSet, canonical_parent, capture_roots};
 
 /// How to guard a command.

@@ -177,7 +177,7 @@ fn options(
         } else {
             guard::OnFail::Block
         },
-        remote: assessment.remote.clone(),
+        remote: guard::with_what_was(&assessment.remote, &cx.cwd),
     }
 }
 

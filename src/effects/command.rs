@@ -382,6 +382,10 @@ fn fits(
                 !(args.has(options) || rule.effect == Effect::Read && unclear())
             }
             Condition::More(more) => (args.positional.len() > used) == *more,
+            Condition::Rewrites => args
+                .positional
+                .iter()
+                .any(|word| word.bytes.starts_with(b"+") || word.bytes.starts_with(b":")),
             Condition::Prints => only_prints(args),
             Condition::RunsReaders => runs_readers(args, place, around, depth),
         };

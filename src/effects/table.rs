@@ -46,6 +46,8 @@ pub(super) enum Condition {
     None(Vec<String>),
     /// There are further arguments, or none.
     More(bool),
+    /// An argument begins with `+` or `:`: a ref that is rewritten or deleted at the other end.
+    Rewrites,
     /// The script given only prints.
     Prints,
     /// The commands that it runs only read.
@@ -201,6 +203,7 @@ fn condition(token: &str) -> Result<Condition, String> {
     Ok(match token {
         "#+" => Condition::More(true),
         "#0" => Condition::More(false),
+        "{rewrites}" => Condition::Rewrites,
         "{prints}" => Condition::Prints,
         "{runs-readers}" => Condition::RunsReaders,
         _ if token.starts_with('[') => {
