@@ -19,7 +19,7 @@ use bdr::staging::StagingOptions;
 use clap::Args;
 use serde_json::json;
 
-use super::context::{Context, OPERATION_VARIABLE, guard_is_off, variable};
+use super::context::{Context, OPERATION_VARIABLE, guard_is_off, may_have_rules, variable};
 use super::error::Failure;
 use super::{Cli, exit};
 use crate::ui::{self, Ui, plural, prompt};
@@ -91,7 +91,7 @@ impl From<OnFailArg> for OnFail {
 
 /// Runs it and returns the exit code; does not return where the process becomes the command.
 pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
-    let unguarded = guard_is_off() || only_reads(&args.command);
+    let unguarded = guard_is_off() || only_reads(&args.command) && !may_have_rules();
     if unguarded && !args.dry_run {
         return become_command(&args.command, ui);
     }

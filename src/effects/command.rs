@@ -87,7 +87,7 @@ pub(super) fn simple(
         return shell_program(rest, place, around, depth);
     }
     if let Some(wrap) = around.table.wrap(name) {
-        return wrapped(name, wrap, rest, place, around, depth);
+        return wrapped(name, &wrap, rest, place, around, depth);
     }
     let args = Args::new(name, rest, around);
     // Where git works is where its operands are.
