@@ -28,11 +28,13 @@ pub use crate::repo::pack::Level;
 mod links;
 mod merge;
 mod read;
+mod reopen;
 mod roots;
 
 use merge::rebuild;
 pub(crate) use read::database_for;
 use read::read_dirty;
+pub(crate) use reopen::{Present, present};
 pub(crate) use roots::{RootRun, digest_of, roots_of, survey};
 use roots::{apply_budget, is_damaged, look_around, mark_lost};
 

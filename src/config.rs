@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::agent::TOOL_WORDS;
 use crate::effects::Table;
 use crate::error::{Error, Result};
 use crate::rules::{Root, Rules};
@@ -24,6 +25,8 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// Defaults of `bdr guard`.
     pub guard: GuardConfig,
+    /// What the hooks of coding agents watch.
+    pub hooks: HooksConfig,
 }
 
 /// A named root.
@@ -62,6 +65,21 @@ pub struct GuardConfig {
     pub max_kept: u64,
     /// Rules for commands, before those that come with bdr: `id | effect | programs | conditions | operands`.
     pub rules: Vec<String>,
+}
+
+/// What the hooks of coding agents watch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HooksConfig {
+    /// A tool of an MCP server with one of these in its name is guarded.
+    pub mcp_tools: Vec<String>,
+}
+
+impl Default for HooksConfig {
+    fn default() -> Self {
+        Self {
+            mcp_tools: TOOL_WORDS.map(str::to_owned).to_vec(),
+        }
+    }
 }
 
 /// What to do when a guard's snapshot fails.

@@ -92,7 +92,26 @@ impl Assessment {
         }
     }
 
-    fn unknown(reason: impl Into<String>) -> Self {
+    /// Returns what a program does that is only known to write these files, absolute: it makes or overwrites them.
+    pub fn of_files(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        let operand = |path| Operand {
+            path,
+            follow: true,
+            glob: false,
+            itself: true,
+            place: false,
+        };
+        Self {
+            effect: Effect::Write,
+            operands: paths.into_iter().map(operand).collect(),
+            reason: "it writes files".to_owned(),
+            ..Self::nothing()
+        }
+        .finished()
+    }
+
+    /// Returns what is said of a command that cannot be told.
+    pub fn unknown(reason: impl Into<String>) -> Self {
         Self {
             effect: Effect::Unknown,
             reason: reason.into(),

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use chrono::TimeDelta;
 
+use crate::agent::AgentCall;
 use crate::backup::{BackupOptions, BackupReport, RootRun, capture, survey};
 use crate::error::{Error, Result};
 use crate::id::{Digest, OperationId};
@@ -27,9 +28,11 @@ use crate::rules::{Origin, Root};
 use crate::walk::{Dirty, RootHandle};
 
 mod child;
+mod close;
 mod remote;
 mod set;
 
+pub use close::{CloseOptions, begin_call, close};
 pub use remote::with_what_was;
 pub use set::{CaptureSet, canonical_parent, capture_roots};
 
@@ -131,6 +134,7 @@ pub(crate) struct Intent {
     pub(crate) remote: Vec<String>,
     pub(crate) undoes: Option<OperationId>,
     pub(crate) restore: Option<RestoreJournal>,
+    pub(crate) agent: Option<AgentCall>,
     /// It writes back to where things were, not somewhere else.
     pub(crate) in_place: bool,
 }
@@ -175,6 +179,7 @@ pub fn protect(
         remote: options.remote.clone(),
         undoes: None,
         restore: None,
+        agent: None,
         in_place: true,
     };
     open(repo, roots, &options.backup, intent, monitor)
@@ -214,6 +219,7 @@ pub(crate) fn open(
         undoes: intent.undoes,
         pid: std::process::id(),
         restore: intent.restore,
+        agent: intent.agent,
     };
     repo.begin(&begin)?;
     let mut never = repo.own_paths();

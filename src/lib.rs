@@ -8,6 +8,7 @@
 //! uses only its own tier and those above it in this list.
 
 // Tier 0: vocabulary. Pure.
+pub mod agent;
 pub mod config;
 pub mod delta;
 pub mod effects;

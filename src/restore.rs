@@ -616,6 +616,7 @@ pub fn apply(
                 delete: options.delete,
                 overwrite: options.overwrite.word().to_owned(),
             }),
+            agent: None,
             in_place: options.target.is_none(),
         };
         let protected = guard::open(repo, &roots, &backup, intent, monitor)?;

@@ -405,6 +405,7 @@ pub fn apply(
         remote: Vec::new(),
         undoes: Some(operation.begin.id),
         restore: None,
+        agent: None,
         in_place: true,
     };
     let mut roots = plan.roots.clone();

@@ -28,7 +28,7 @@ pub(crate) struct RootRun {
 }
 
 /// Returns where the state of a root is kept.
-fn state_path(repo: &Repository, root: &Root) -> PathBuf {
+pub(super) fn state_path(repo: &Repository, root: &Root) -> PathBuf {
     let mut hasher = Sha256::new();
     hasher.update(os_to_bytes(root.path.as_os_str()));
     hasher.update([0]);
@@ -158,7 +158,7 @@ pub(super) fn mark_lost(run: &mut RootRun, is_lost: &dyn Fn(&Known<'_>) -> bool)
     run.scan.dirty.sort_by(|a, b| a.path.cmp(&b.path));
 }
 
-fn paths_of(state: &State) -> impl Iterator<Item = (RepoPath, usize)> + '_ {
+pub(super) fn paths_of(state: &State) -> impl Iterator<Item = (RepoPath, usize)> + '_ {
     std::iter::once((RepoPath::root(), 0)).chain(state.directories().flat_map(
         move |(dir, children)| {
             let dir = RepoPath::new(dir).unwrap_or_default();

@@ -86,6 +86,8 @@ fn show(cx: &Context) -> Result<u8, Failure> {
             "rules": config.guard.rules,
         });
         data.insert("guard".into(), guard);
+        let hooks = json!({"mcp_tools": config.hooks.mcp_tools});
+        data.insert("hooks".into(), hooks);
         cx.ui.document("config", exit::OK, &Value::Object(data))?;
     } else {
         if !cx.places.config.exists() {

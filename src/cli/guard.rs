@@ -27,8 +27,8 @@ use crate::ui::{self, Ui, plural, prompt};
 mod background;
 mod words;
 
-pub(crate) use background::{SettleArgs, run as settle};
-pub(crate) use words::shell_words;
+pub(crate) use background::{SettleArgs, run as settle, start as settle_in_background};
+pub(crate) use words::{shell_words, summary};
 
 /// Take a snapshot, then run a command
 ///
@@ -130,7 +130,7 @@ pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
 }
 
 /// Protection must not depend on set-up: the first guard on a machine makes the repository.
-fn open(cx: &Context, dry_run: bool) -> Result<Repository, Failure> {
+pub(super) fn open(cx: &Context, dry_run: bool) -> Result<Repository, Failure> {
     match cx.repository() {
         Err(Failure::Engine(error)) if matches!(*error, Error::NoRepository { .. }) && !dry_run => {
             let repo = cx.create_repository(&cx.places.repository)?;
@@ -144,7 +144,7 @@ fn open(cx: &Context, dry_run: bool) -> Result<Repository, Failure> {
     }
 }
 
-fn backup_options(cx: &Context, max_bytes: Option<u64>) -> BackupOptions {
+pub(super) fn backup_options(cx: &Context, max_bytes: Option<u64>) -> BackupOptions {
     let mut backup = BackupOptions::new(Trigger::Guard, cx.now);
     backup.host.clone_from(&cx.host);
     backup.max_bytes = Some(max_bytes.unwrap_or(cx.config.guard.max_bytes));
@@ -240,7 +240,7 @@ fn protected_above(
     above().unwrap_or(false)
 }
 
-fn covered(
+pub(super) fn covered(
     cx: &Context,
     repo: &Repository,
     assessment: &Assessment,

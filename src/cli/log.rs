@@ -53,13 +53,22 @@ pub(crate) fn title(operation: &Operation, ids: &[Id]) -> String {
             Some(journal) => format!("restore from {}", journal.snapshot.prefix(ids)),
             None => "restore".to_owned(),
         },
+        // An agent's command is a line already.
+        _ if begin.agent.is_some() => {
+            let words = begin.argv.iter().map(|word| bdr::path::show(&word.0));
+            words.collect::<Vec<_>>().join(" ")
+        }
         _ => {
             let argv: Vec<_> = begin.argv.iter().map(|arg| arg.0.clone()).collect();
             super::guard::shell_words(&argv)
         }
     };
     if let Some(label) = &begin.label {
-        title = format!("{}: {title}", bdr::path::show(label.as_ref()));
+        let label = bdr::path::show(label.as_ref());
+        title = match title.is_empty() {
+            true => label,
+            false => format!("{label}: {title}"),
+        };
     }
     title
 }
@@ -273,6 +282,7 @@ fn summary(operation: &Operation, ids: &[Id]) -> Value {
         "time": when::utc(begin.time),
         "argv": ui::json::argv(&begin.argv),
         "label": begin.label,
+        "agent": begin.agent,
         "snapshot": begin.before.map(|id| id.to_string()),
         "undoes": begin.undoes.map(|id| id.to_string()),
         "undone_by": operation.undone_by.map(|id| id.to_string()),

@@ -19,6 +19,7 @@ pub(crate) mod exit;
 mod explain;
 mod files;
 mod guard;
+mod hook;
 mod init;
 mod log;
 mod pick;
@@ -81,6 +82,7 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     Guard(guard::GuardArgs),
     Explain(explain::ExplainArgs),
+    Hook(hook::HookArgs),
     Undo(undo::UndoArgs),
     Redo(undo::RedoArgs),
     Log(log::LogArgs),
@@ -115,6 +117,11 @@ impl Command {
 
 /// Runs what was typed and returns the exit code.
 pub(crate) fn main() -> i32 {
+    if std::env::args_os().len() == 1
+        && let Some(code) = hook::run_unasked()
+    {
+        return code;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
@@ -129,6 +136,9 @@ pub(crate) fn main() -> i32 {
     if let Command::Guard(args) = &cli.command {
         return guard::run(args, &cli, ui);
     }
+    if let Command::Hook(args) = &cli.command {
+        return hook::run(args, global);
+    }
     let done = Context::new(global, ui, &cli.command).and_then(|cx| run(&cx, &cli.command));
     i32::from(done.unwrap_or_else(|failure| failure.tell(&ui)))
 }
@@ -137,6 +147,7 @@ fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
     match command {
         // Answered before there is a context.
         Command::Guard(_) => Ok(exit::NOT_RUN),
+        Command::Hook(_) => Ok(exit::FAILURE),
         Command::Undo(args) => undo::undo(cx, args),
         Command::Redo(args) => undo::redo(cx, args),
         Command::Log(args) => log::log(cx, args),
@@ -170,13 +181,14 @@ fn misused(error: &clap::Error) -> i32 {
         let _ = error.print();
         return exit::OK.into();
     }
-    let guard = own
+    let verb = own
         .iter()
         .find(|arg| !arg.as_encoded_bytes().starts_with(b"-"));
-    let code = if guard.is_some_and(|word| word == "guard") {
-        exit::NOT_RUN
-    } else {
-        exit::USAGE
+    let code = match verb.and_then(|word| word.to_str()) {
+        Some("guard") => exit::NOT_RUN,
+        // To agents 2 means that the tool must not run.
+        Some("hook") => exit::FAILURE,
+        _ => exit::USAGE,
     };
     if own.iter().any(|arg| arg == "--json") {
         let text = error.to_string();

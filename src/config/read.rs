@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, Criticality, GuardConfig, OnFail, Source, closest, parse_size};
+use super::{Config, Criticality, GuardConfig, HooksConfig, OnFail, Source, closest, parse_size};
 use crate::effects::Table;
 use crate::error::{Error, Result};
 use crate::rules::{Matcher, Rules, check_source_name};
@@ -50,7 +50,7 @@ impl Reader<'_> {
     }
 
     fn config(&self, table: &DeTable<'_>) -> Result<Config> {
-        self.known(table, "", &["repository", "source", "guard"])?;
+        self.known(table, "", &["repository", "source", "guard", "hooks"])?;
         let mut config = Config::default();
         if let Some(value) = table.get("repository") {
             config.repository = Some(self.path(value, "repository")?);
@@ -62,6 +62,9 @@ impl Reader<'_> {
         }
         if let Some(value) = table.get("guard") {
             config.guard = self.guard(self.table(value, "guard")?)?;
+        }
+        if let Some(value) = table.get("hooks") {
+            config.hooks = self.hooks(self.table(value, "hooks")?)?;
         }
         config.sources.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(config)
@@ -157,6 +160,28 @@ impl Reader<'_> {
             }
         }
         Ok(guard)
+    }
+
+    fn hooks(&self, table: &DeTable<'_>) -> Result<HooksConfig> {
+        self.known(table, "hooks", &["mcp_tools"])?;
+        let mut hooks = HooksConfig::default();
+        if let Some(value) = table.get("mcp_tools") {
+            let wanted = "a list of strings, like [\"deploy\", \"unregister\"]";
+            let list = value.get_ref().as_array();
+            let list = list.ok_or_else(|| self.wrong_type(value, "mcp_tools", wanted))?;
+            hooks.mcp_tools.clear();
+            for item in list.iter() {
+                let word = item.get_ref().as_str();
+                let word = word.ok_or_else(|| self.wrong_type(item, "mcp_tools", wanted))?;
+                if word.is_empty() {
+                    let hint = "remove it; an empty list watches no MCP tool".to_owned();
+                    let message = "`mcp_tools` has an empty word".to_owned();
+                    return Err(self.error(item.span(), message, Some(hint)));
+                }
+                hooks.mcp_tools.push(word.to_owned());
+            }
+        }
+        Ok(hooks)
     }
 
     /// Refuses a key that nothing reads: most are typing mistakes that would leave something unprotected.

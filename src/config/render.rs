@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{Config, GuardConfig, OnFail};
+use super::{Config, GuardConfig, HooksConfig, OnFail};
 use crate::error::{Error, Result};
 
 pub(super) fn render(config: &Config, home: Option<&Path>) -> Result<String> {
@@ -42,6 +42,14 @@ pub(super) fn render(config: &Config, home: Option<&Path>) -> Result<String> {
         );
     }
     guard(&mut out, &config.guard);
+    if config.hooks != HooksConfig::default() {
+        out.push_str("\n# What hooks of coding agents watch: MCP tools with one of these in their names.\n[hooks]\n");
+        line(&mut out, format_args!("mcp_tools = ["));
+        for word in &config.hooks.mcp_tools {
+            line(&mut out, format_args!("    {},", quoted(word)));
+        }
+        out.push_str("]\n");
+    }
     Ok(out)
 }
 

@@ -164,6 +164,12 @@ fn mistakes_have_a_line_and_a_way_out() {
             "",
         ),
         (
+            "[hooks]\nmcp_tools=[\"\"]\n",
+            2,
+            "`mcp_tools` has an empty word",
+            "remove it; an empty list watches no MCP tool",
+        ),
+        (
             "[guard]\nrules=[\"x | harmless | y | | \"]\n",
             2,
             "`harmless` is no effect",
@@ -236,6 +242,9 @@ fn what_is_written_is_read_back() {
             max_files: 7,
             max_kept: 1 << 30,
             rules: vec!["my.look | read | look | ![-w] | ".to_owned()],
+        },
+        hooks: HooksConfig {
+            mcp_tools: vec!["deploy".to_owned(), "a \"b\"".to_owned()],
         },
     };
     let text = config.to_toml(Some(Path::new(HOME))).unwrap();

@@ -510,7 +510,11 @@ impl Repository {
         Ok(read.filter(|begin| begin.repository == self.id).collect())
     }
 
-    fn operation_ids(&self) -> Result<Vec<OperationId>> {
+    /// Returns the ids of all operations, oldest first.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn operation_ids(&self) -> Result<Vec<OperationId>> {
         let mut ids: Vec<OperationId> = self
             .names("operations")?
             .iter()

@@ -5,6 +5,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::agent::AgentCall;
 use crate::error::{Error, Result};
 use crate::id::{Id, OperationId, SnapshotId};
 use crate::manifest::{Kind, Time};
@@ -79,6 +80,9 @@ pub struct Begin {
     /// What a restore needs to be resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<RestoreJournal>,
+    /// The call of a coding agent that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentCall>,
 }
 
 /// What a restore was asked to do.

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 /// Modules of the library by tier, top-level names.
 const TIERS: [&[&str]; 4] = [
     &[
-        "config", "delta", "effects", "error", "merge", "id", "manifest", "monitor", "path",
-        "rules",
+        "agent", "config", "delta", "effects", "error", "merge", "id", "manifest", "monitor",
+        "path", "rules",
     ],
     &["fsutil", "storage"],
     &["repo", "sqlite", "walk"],

@@ -53,7 +53,7 @@ pub(crate) fn run(cx: &Context, args: &SettleArgs) -> Result<u8, Failure> {
 }
 
 /// Starts packing what is kept, if there is something; nobody waits for it, and failing to start it costs nothing: the next call does it.
-pub(super) fn start(cx: &Context, repo: &Repository) {
+pub(crate) fn start(cx: &Context, repo: &Repository) {
     let off = variable("BDR_BACKGROUND").is_some_and(|v| v == "0");
     let waiting = repo.unpacked_sets().is_ok_and(|sets| !sets.is_empty());
     let Some(program) = std::env::current_exe().ok().filter(|_| waiting && !off) else {

@@ -16,7 +16,7 @@ use crate::cli::error::Failure;
 use crate::ui::{self, Ui, plural};
 
 /// Returns what was destroyed, or nothing if nothing was.
-pub(super) fn summary(operation: &Operation) -> Option<String> {
+pub(crate) fn summary(operation: &Operation) -> Option<String> {
     let end = operation.end.as_ref()?;
     let (deleted, _, modified) = operation.counts();
     let removed = || end.roots.iter().flat_map(|root| &root.removed);

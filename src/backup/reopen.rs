@@ -1,0 +1,150 @@
+//! A root as a snapshot left it, looked at again by another process than the one that took the snapshot.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::roots::{RootRun, digest_of, paths_of, roots_of, state_path};
+use crate::error::Result;
+use crate::id::{Digest, SnapshotId};
+use crate::manifest::{Body, Entry, Kind};
+use crate::path::RepoPath;
+use crate::repo::Repository;
+use crate::repo::snapshot::{LeftOut, RootRecord};
+use crate::repo::state::{Stat, State};
+use crate::rules::Root;
+use crate::walk::{RootHandle, Scan, WalkOptions, walk};
+
+impl RootRun {
+    /// Returns the root of a snapshot as it was right after it was captured; `None` if its state mirrors another snapshot by now.
+    pub(crate) fn of_snapshot(
+        repo: &Repository,
+        record: &RootRecord,
+        snapshot: SnapshotId,
+    ) -> Option<Self> {
+        let root = root_of(record);
+        let state_path = state_path(repo, &root);
+        // What was not there has no state.
+        let state = match record.base {
+            None => None,
+            Some(_) => Some(
+                State::load(&state_path, repo.id())
+                    .filter(|state| state.mirrors().snapshot == snapshot)?,
+            ),
+        };
+        Some(Self {
+            root,
+            state,
+            left_out: record.left_out.clone(),
+            state_path,
+            handle: None,
+            scan: Scan::default(),
+        })
+    }
+}
+
+/// An object as it stands, and what a state says of it: `None` if it has to be read to be known.
+pub(crate) struct Standing {
+    pub(crate) stat: Stat,
+    body: Option<Body>,
+}
+
+/// What stands below a root now.
+pub(crate) struct Present {
+    pub(crate) objects: BTreeMap<RepoPath, Standing>,
+    pub(crate) left_out: Vec<LeftOut>,
+    pub(crate) handle: Option<RootHandle>,
+}
+
+fn root_of(record: &RootRecord) -> Root {
+    roots_of(std::slice::from_ref(record), &[]).remove(0)
+}
+
+/// Looks at what stands below a root of a snapshot. A state that mirrors another snapshot saves reading what it has seen.
+pub(crate) fn present(
+    repo: &Repository,
+    record: &RootRecord,
+    never: &[PathBuf],
+) -> Result<Present> {
+    let root = root_of(record);
+    let state = State::load(&state_path(repo, &root), repo.id());
+    let options = WalkOptions {
+        never,
+        max_files: None,
+        keep_known: true,
+    };
+    let scan = walk(&root, state.as_ref(), &options)?;
+    if !scan.exists {
+        return Ok(Present {
+            objects: BTreeMap::new(),
+            left_out: Vec::new(),
+            handle: None,
+        });
+    }
+    let mut objects = BTreeMap::new();
+    if let Some(state) = &state {
+        objects.extend(paths_of(state).map(|(path, number)| {
+            let known = state.entry(number);
+            let standing = Standing {
+                stat: known.stat,
+                body: known.body(),
+            };
+            (path, standing)
+        }));
+    }
+    for top in scan
+        .removed
+        .iter()
+        .chain(scan.left_out.iter().map(|l| &l.path))
+    {
+        // A directory comes right before what it holds.
+        let below = objects
+            .range(top..)
+            .take_while(|(path, _)| path.starts_with(top));
+        for path in below.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
+            objects.remove(&path);
+        }
+    }
+    for dirty in scan.dirty {
+        let standing = Standing {
+            stat: dirty.stat,
+            body: None,
+        };
+        objects.insert(dirty.path, standing);
+    }
+    Ok(Present {
+        objects,
+        left_out: scan.left_out,
+        handle: RootHandle::open(&root.path)?,
+    })
+}
+
+impl Present {
+    /// Returns true if an object stands as an entry says; reads it if nothing else tells.
+    pub(crate) fn is_as(&self, repo: &Repository, entry: &Entry, standing: &Standing) -> bool {
+        let stat = &standing.stat;
+        if stat.kind != entry.kind || stat.mode != entry.mode || stat.mtime != entry.mtime {
+            return false;
+        }
+        let (handle, known) = (self.handle.as_ref(), standing.body.as_ref());
+        match entry.kind {
+            Kind::File if stat.size != entry.size => false,
+            Kind::File if known.is_some_and(|body| body.content == entry.body.content) => true,
+            Kind::File => {
+                let content = |body: &Body| match &body.content {
+                    Some(content) if content.as_kept().is_some() => None,
+                    Some(content) => Some(content.digest),
+                    None => Some(Digest::of(b"")),
+                };
+                let known = known.and_then(content);
+                let now = known.or_else(|| digest_of(&mut handle?.open_file(&entry.path).ok()?));
+                now.is_some() && now == repo.digest_of(entry)
+            }
+            Kind::Symlink => {
+                let read = || handle?.read_link(&entry.path).ok();
+                let now = known.map_or_else(read, |body| Some(body.target.clone()));
+                now.is_some_and(|target| target == entry.body.target)
+            }
+            _ => true,
+        }
+    }
+}

@@ -1,0 +1,457 @@
+//! `bdr hook`: what coding agents call before and after they use a tool. Speaks the host's protocol on stdout, and nothing else.
+//!
+//! Before a tool that does not provably only read: snapshot and begin record, then silence. After it: what changed, the end record, a word if
+//! something is gone. The host is never broken: whatever fails lets it go on, but for a destructive command that could not be protected.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use bdr::Error;
+use bdr::agent::{self, Answer, Event, Host, Moment, Reply, Tool, start_of};
+use bdr::config::OnFail;
+use bdr::effects::{self, Assessment, Effect, Operand, Surroundings, Table};
+use bdr::guard::{self, CloseOptions, GuardOptions};
+use bdr::manifest::Kind;
+use bdr::path::absolute;
+use bdr::repo::Repository;
+use bdr::repo::oplog::{Begin, Operation};
+use bdr::staging::StagingOptions;
+use chrono::TimeDelta;
+use clap::Args;
+
+use super::context::{Context, guard_is_off, variable};
+use super::error::Failure;
+use super::guard as guarding;
+use super::{Command, Global};
+use crate::ui::{ColorChoice, Ui};
+
+/// Answer a coding agent's hook
+///
+/// Reads one event from stdin and answers in the host's own protocol. Before a tool that may change something a snapshot is taken; after it the
+/// agent hears what is gone and how it comes back. `docs/hooks.md` shows how each host is told to call it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr hook claude         as a command hook of PreToolUse, PostToolUse, PostToolUseFailure and SessionEnd
+  bdr hook codex
+  bdr hook gemini
+  bdr hook cursor
+  bdr hook copilot")]
+pub(crate) struct HookArgs {
+    /// Who calls: claude, codex, gemini, cursor or copilot
+    #[arg(value_name = "HOST", value_parser = host)]
+    host: Host,
+}
+
+fn host(word: &str) -> Result<Host, String> {
+    let words = Host::ALL.map(Host::word);
+    Host::parse(word).ok_or_else(|| format!("known hosts: {}", words.join(", ")))
+}
+
+/// Events larger than this are not looked into.
+const MAX_EVENT: u64 = 64 << 20;
+/// What records keep of a command.
+const MAX_COMMAND: usize = 4096;
+/// How long a caller without arguments has to begin with an event.
+const FIRST_BYTES: Duration = Duration::from_secs(2);
+/// A call that is open for longer was cancelled: no host lets a tool in the foreground run that long.
+const CANCELLED_AFTER: TimeDelta = TimeDelta::minutes(15);
+
+/// Answers the event on stdin and returns the exit code.
+pub(crate) fn run(args: &HookArgs, global: &Global) -> i32 {
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().take(MAX_EVENT).read_to_end(&mut bytes);
+    let reply = match read {
+        Ok(_) => answer(args.host, &bytes, global),
+        Err(error) => {
+            let text = format!("the event cannot be read: {error}");
+            agent::reply(args.host, "", Answer::Failed(&text))
+        }
+    };
+    speak(&reply)
+}
+
+/// Answers an event given to `bdr` without arguments: hosts that know no arguments of hooks leave them out. `None` if there is none.
+pub(crate) fn run_unasked() -> Option<i32> {
+    let mut stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        return None;
+    }
+    let (sender, read) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = vec![0; 4096];
+        let n = stdin.read(&mut bytes).unwrap_or(0);
+        bytes.truncate(n);
+        let is_event = bytes.trim_ascii_start().starts_with(b"{");
+        let _ = sender.send(if is_event { bytes.clone() } else { Vec::new() });
+        if is_event {
+            let _ = stdin.take(MAX_EVENT).read_to_end(&mut bytes);
+            let _ = sender.send(bytes);
+        }
+    });
+    // A pipe that nobody writes to is no event.
+    let start = read.recv_timeout(FIRST_BYTES).ok()?;
+    let bytes = (!start.is_empty()).then(|| read.recv().ok())??;
+    let global = Global {
+        json: false,
+        quiet: true,
+        repository: None,
+        color: ColorChoice::Never,
+    };
+    Some(speak(&answer(Host::Claude, &bytes, &global)))
+}
+
+fn speak(reply: &Reply) -> i32 {
+    // A host that does not listen is not waited for.
+    let _ = std::io::stderr().write_all(reply.stderr.as_bytes());
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(reply.stdout.as_bytes());
+    let _ = stdout.flush();
+    reply.status.into()
+}
+
+fn answer(host: Host, bytes: &[u8], global: &Global) -> Reply {
+    let event = match Event::parse(bytes) {
+        Ok(Some(event)) => event,
+        Ok(None) => return agent::reply(host, "", Answer::Silence),
+        Err(why) => return agent::reply(host, "", Answer::Failed(&why)),
+    };
+    let hook = Hook {
+        host,
+        event: &event,
+        global,
+    };
+    if guard_is_off() {
+        return hook.say(Answer::Silence);
+    }
+    match event.moment {
+        // This has to be quick: nothing else is looked up.
+        Moment::Before | Moment::After if only_looks(&event) => hook.say(Answer::Silence),
+        Moment::Before => hook.before(),
+        Moment::After => hook.after(),
+        Moment::Prompt | Moment::SessionEnd => hook.close_leftovers(),
+        Moment::Other => hook.say(Answer::Silence),
+    }
+}
+
+fn only_looks(event: &Event) -> bool {
+    let around = Surroundings {
+        cwd: Path::new("/"),
+        home: None,
+        table: Table::builtin(),
+    };
+    match event.tool {
+        Tool::Unguarded => true,
+        Tool::Line { .. } | Tool::Argv(_) => assess(event, &around).effect == Effect::Read,
+        Tool::Files(_) | Tool::Mcp(_) => false,
+    }
+}
+
+fn assess(event: &Event, around: &Surroundings<'_>) -> Assessment {
+    match &event.tool {
+        Tool::Line { text, powershell } => {
+            let mut found = effects::assess_line(text, around);
+            // The parser reads another language: what is more than words may be anything.
+            let more_than_words = |c: char| !c.is_alphanumeric() && !" _-./\\:,'\"".contains(c);
+            if *powershell && found.effect == Effect::Read && text.contains(more_than_words) {
+                found = Assessment::unknown("it is PowerShell");
+            }
+            found
+        }
+        Tool::Argv(words) if words.is_empty() => Assessment::unknown("the command cannot be read"),
+        Tool::Argv(words) => {
+            let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+            effects::assess(&words, around)
+        }
+        Tool::Files(paths) => {
+            Assessment::of_files(paths.iter().map(|path| absolute(around.cwd, path)))
+        }
+        Tool::Mcp(paths) => {
+            // What such tools edit without naming it is what commands do that manage servers.
+            let words = [OsString::from("mcp"), OsString::from(&event.tool_name)];
+            let mut found = effects::assess(&words, around);
+            let (dirs, files): (Vec<PathBuf>, Vec<PathBuf>) =
+                paths.iter().cloned().partition(|path| path.is_dir());
+            found.operands.extend(Assessment::of_files(files).operands);
+            found.operands.extend(dirs.into_iter().map(|path| Operand {
+                path,
+                follow: true,
+                glob: false,
+                itself: false,
+                place: true,
+            }));
+            found
+        }
+        Tool::Unguarded => Assessment::of_files([]),
+    }
+}
+
+/// Returns what records keep of a call.
+fn words(event: &Event) -> Vec<OsString> {
+    let short = |text: &str| OsString::from(start_of(text, MAX_COMMAND));
+    match &event.tool {
+        Tool::Line { text, .. } => vec![short(text)],
+        Tool::Argv(words) => words.iter().take(64).map(|word| short(word)).collect(),
+        Tool::Files(paths) => paths.iter().map(|path| path.clone().into()).collect(),
+        Tool::Mcp(_) | Tool::Unguarded => Vec::new(),
+    }
+}
+
+struct Hook<'a> {
+    host: Host,
+    event: &'a Event,
+    global: &'a Global,
+}
+
+impl Hook<'_> {
+    fn say(&self, answer: Answer<'_>) -> Reply {
+        agent::reply(self.host, &self.event.name, answer)
+    }
+
+    /// The world around the tool: as around the process, but for the directory.
+    fn context(&self) -> Result<Context, Failure> {
+        let ui = Ui::new(false, true, ColorChoice::Never, true);
+        let command = Command::Hook(HookArgs { host: self.host });
+        let mut cx = Context::new(self.global, ui, &command)?;
+        if let Some(cwd) = &self.event.cwd {
+            cx.cwd = absolute(Path::new("/"), cwd);
+        }
+        Ok(cx)
+    }
+
+    fn before(&self) -> Reply {
+        let from_environment =
+            variable("BDR_GUARD_ON_FAIL").and_then(|word| OnFail::parse(word.to_str()?));
+        let cx = match self.context() {
+            Ok(cx) => cx,
+            Err(failure) => {
+                let around = Surroundings {
+                    cwd: self.event.cwd.as_deref().unwrap_or(Path::new("/")),
+                    home: None,
+                    table: Table::builtin(),
+                };
+                let found = assess(self.event, &around);
+                return self.not_protected(from_environment.unwrap_or_default(), &found, &failure);
+            }
+        };
+        let watched = cx.config.hooks.mcp_tools.iter().map(String::as_str);
+        if matches!(self.event.tool, Tool::Mcp(_))
+            && !agent::destroys(&self.event.tool_name, watched)
+        {
+            return self.say(Answer::Silence);
+        }
+        let assessment = self.assess(&cx);
+        // A rule of the user's may say so.
+        if assessment.effect == Effect::Read {
+            return self.say(Answer::Silence);
+        }
+        match self.protect(&cx, &assessment) {
+            Ok(()) => self.say(Answer::Silence),
+            Err(failure) => {
+                let policy = from_environment.unwrap_or(cx.config.guard.on_fail);
+                self.not_protected(policy, &assessment, &failure)
+            }
+        }
+    }
+
+    fn assess(&self, cx: &Context) -> Assessment {
+        let around = Surroundings {
+            cwd: &cx.cwd,
+            home: cx.home.as_deref(),
+            table: &cx.config.guard.table(),
+        };
+        assess(self.event, &around)
+    }
+
+    fn protect(&self, cx: &Context, assessment: &Assessment) -> Result<(), Failure> {
+        let repo = guarding::open(cx, false)?;
+        // The same hook may stand in the settings of the user and of the project.
+        if self.event.call.is_some() && !self.open_operations(&repo)?.is_empty() {
+            return Ok(());
+        }
+        let roots = guarding::covered(cx, &repo, assessment, &[], false)?;
+        cx.launch_lifeboat(repo.location());
+        let mut backup = guarding::backup_options(cx, None);
+        // No second names but where any command may run: what the host's shell makes of `rm` is not known.
+        backup.staging = Some(StagingOptions {
+            max_bytes: cx.config.guard.max_kept,
+            pack_bytes: cx.config.guard.max_bytes,
+            ..StagingOptions::new()
+        });
+        let options = GuardOptions {
+            backup,
+            argv: words(self.event),
+            cwd: cx.cwd.clone(),
+            label: Some(format!("{} {}", self.host.word(), self.event.tool_name)),
+            on_fail: guard::OnFail::Block,
+            remote: assessment.remote.clone(),
+        };
+        let call = self.event.to_call(self.host);
+        guard::begin_call(&repo, &roots, &options, call, &cx.progress())?;
+        Ok(())
+    }
+
+    /// Returns the operations of this call that are open, the newest first: more than one if several hooks saw it.
+    fn open_operations(&self, repo: &Repository) -> Result<Vec<Begin>, Failure> {
+        let (call, words) = (self.event.to_call(self.host), words(self.event));
+        let is_own = |begin: &Begin| {
+            let Some(theirs) = &begin.agent else {
+                return false;
+            };
+            let near = theirs.host == call.host && theirs.session == call.session;
+            near && match (&theirs.call, &call.call) {
+                (Some(theirs), Some(own)) => theirs == own,
+                // Hosts that do not number calls: the same words.
+                _ => {
+                    let argv = begin.argv.iter().map(|word| &word.0);
+                    theirs.tool == call.tool && argv.eq(words.iter())
+                }
+            }
+        };
+        let open = repo.unfinished_operations()?.into_iter().rev();
+        let most = if call.call.is_some() { usize::MAX } else { 1 };
+        Ok(open.filter(is_own).take(most).collect())
+    }
+
+    fn not_protected(&self, policy: OnFail, found: &Assessment, failure: &Failure) -> Reply {
+        let refused = matches!(failure, Failure::Engine(e) if matches!(**e, Error::WouldDeleteRepository { .. }));
+        let destroys = match found.effect {
+            Effect::Destructive | Effect::GitDiscard => true,
+            // The gravest effect hides the others.
+            Effect::Remote => found.operands.iter().any(|operand| operand.itself),
+            Effect::Read | Effect::Write | Effect::Unknown => false,
+        };
+        let mut why = failure.message();
+        for cause in failure.causes() {
+            why.push_str(&format!(": {cause}"));
+        }
+        if refused {
+            return self.say(Answer::Deny(&format!("not run: {why}")));
+        }
+        if !destroys || policy == OnFail::Run {
+            let text = format!("no snapshot, what this changes cannot be undone: {why}");
+            return self.say(Answer::Unprotected(&text));
+        }
+        let hint = failure.hint().map(|hint| format!(" (to mend it: {hint})"));
+        let why = format!(
+            "no snapshot could be taken: {why}{}",
+            hint.unwrap_or_default()
+        );
+        match policy {
+            OnFail::Ask => self.say(Answer::Ask(&why)),
+            _ => self.say(Answer::Deny(&format!("not run: {why}"))),
+        }
+    }
+
+    fn after(&self) -> Reply {
+        if self.event.background {
+            // It still runs. The end of the session closes it; it can be undone before.
+            return self.say(Answer::Silence);
+        }
+        match self.close() {
+            Ok(Some(lost)) => self.say(Answer::Lost(&lost)),
+            Ok(None) => self.say(Answer::Silence),
+            Err(failure) => {
+                let text = format!(
+                    "what the tool changed could not be recorded ({}); bdr undo works all the same",
+                    failure.message()
+                );
+                self.say(Answer::Failed(&text))
+            }
+        }
+    }
+
+    fn close(&self) -> Result<Option<String>, Failure> {
+        let cx = self.context()?;
+        let repo = match cx.repository() {
+            Err(Failure::Engine(error)) if matches!(*error, Error::NoRepository { .. }) => {
+                return Ok(None);
+            }
+            other => other?,
+        };
+        let options = CloseOptions {
+            now: cx.now,
+            exit: self.event.exit,
+            never: Vec::new(),
+        };
+        let mut lost = None;
+        for begin in self.open_operations(&repo)? {
+            let operation = guard::close(&repo, begin, &options)?;
+            if lost.is_none()
+                && let Some(what) = self.lost(&cx, &operation)
+            {
+                let short = operation.begin.id.prefix(&repo.operation_ids()?);
+                lost = Some(format!("{what}; undo with `bdr undo {short}`"));
+            }
+        }
+        guarding::settle_in_background(&cx, &repo);
+        Ok(lost)
+    }
+
+    /// Returns what is gone for good without bdr, as far as it is worth a word to an agent: it pays for every one.
+    fn lost(&self, cx: &Context, operation: &Operation) -> Option<String> {
+        if matches!(self.event.tool, Tool::Files(_)) {
+            // What it asked for.
+            return None;
+        }
+        let roots = || operation.end.iter().flat_map(|end| &end.roots);
+        let (deleted, created, _) = operation.counts();
+        let found = self.assess(cx);
+        let moved = found.rule == "fs.mv" && created >= deleted;
+        // git tidies up there.
+        let is_object = |path: &[u8]| path.split(|b| *b == b'/').any(|part| part == b"objects");
+        let mut removed = roots().flat_map(|root| &root.removed);
+        let gone = !moved
+            && removed.any(|path| !(is_in_git(path.as_bytes()) && is_object(path.as_bytes())));
+        let mut modified = roots().flat_map(|root| &root.modified);
+        let overwritten = modified.any(|stamp| {
+            stamp.kind == Kind::File
+                && !is_in_git(stamp.path.as_bytes())
+                && (stamp.size == 0 || found.effect == Effect::GitDiscard)
+        });
+        (gone || overwritten)
+            .then(|| guarding::summary(operation))
+            .flatten()
+    }
+
+    /// Closes what was cancelled: nobody says so when a tool is.
+    fn close_leftovers(&self) -> Reply {
+        let closed = || -> Result<(), Failure> {
+            let cx = self.context()?;
+            let repo = match cx.repository() {
+                Err(Failure::Engine(error)) if matches!(*error, Error::NoRepository { .. }) => {
+                    return Ok(());
+                }
+                other => other?,
+            };
+            let options = CloseOptions {
+                now: cx.now,
+                exit: None,
+                never: Vec::new(),
+            };
+            let over = self.event.moment == Moment::SessionEnd && self.event.session.is_some();
+            for begin in repo.unfinished_operations()? {
+                let Some(call) = &begin.agent else { continue };
+                let own = call.host == self.host.word() && call.session == self.event.session;
+                let cancelled = !call.background && cx.now - begin.time > CANCELLED_AFTER;
+                if own && (over || cancelled) {
+                    // One that cannot be closed stays undoable as it is.
+                    let _ = guard::close(&repo, begin, &options);
+                }
+            }
+            Ok(())
+        };
+        match closed() {
+            Ok(()) => self.say(Answer::Silence),
+            Err(failure) => self.say(Answer::Failed(&failure.message())),
+        }
+    }
+}
+
+fn is_in_git(path: &[u8]) -> bool {
+    let mut parts = path.split(|b| *b == b'/');
+    parts.any(|part| part == b".git") && parts.next().is_some()
+}
