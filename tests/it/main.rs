@@ -17,6 +17,7 @@ mod damage;
 mod detect;
 mod format;
 mod guard;
+mod hook;
 mod incident;
 mod property;
 mod staging;
