@@ -379,8 +379,8 @@ impl Hook<'_> {
         };
         let mut lost = None;
         for begin in self.open_operations(&repo)? {
-            let operation = guard::close(&repo, begin, &options)?;
-            if lost.is_none()
+            if let Some(operation) = guard::close(&repo, begin, &options)?
+                && lost.is_none()
                 && let Some(what) = self.lost(&cx, &operation)
             {
                 let short = operation.begin.id.prefix(&repo.operation_ids()?);

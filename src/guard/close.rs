@@ -62,11 +62,11 @@ pub fn begin_call(
     Ok((protected.operation(), protected.report))
 }
 
-/// Looks at what changed since an operation began, and closes it.
+/// Looks at what changed since an operation began, and closes it; `None` if somebody else did meanwhile.
 ///
 /// # Errors
 /// Its snapshot cannot be read, a root cannot be looked at, or the record cannot be written: the operation stays open.
-pub fn close(repo: &Repository, begin: Begin, options: &CloseOptions) -> Result<Operation> {
+pub fn close(repo: &Repository, begin: Begin, options: &CloseOptions) -> Result<Option<Operation>> {
     let mut never = repo.own_paths();
     never.extend(options.never.iter().cloned());
     let mut roots = Vec::new();
@@ -95,12 +95,17 @@ pub fn close(repo: &Repository, begin: Begin, options: &CloseOptions) -> Result<
         elapsed_ms: u64::try_from(elapsed.num_milliseconds()).unwrap_or(0),
         roots,
     };
+    // Records are written once.
+    let name = format!("operations/{}.end.json", begin.id);
+    if matches!(repo.storage().size(&name), Ok(Some(_))) {
+        return Ok(None);
+    }
     repo.end(&end)?;
-    Ok(Operation {
+    Ok(Some(Operation {
         begin,
         end: Some(end),
         undone_by: None,
-    })
+    }))
 }
 
 /// Returns how a root differs from what a snapshot has of it, by content where no state tells.

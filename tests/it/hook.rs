@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::{Value, json};
 
 use crate::backup::odd_tree;
+use crate::incident;
 use crate::support::cli::stderr;
 use crate::support::{Place, assert_same, picture};
 
@@ -181,6 +182,69 @@ fn files_that_an_agent_writes_come_back() {
     after.0.remove(Path::new(""));
     after.1.remove(Path::new(""));
     assert_same(&after.0, &after.1, "outside");
+}
+
+#[test]
+fn what_an_agent_discards_in_git_comes_back_with_index_refs_and_stash() {
+    for script in [
+        "git reset -q --hard HEAD~1",
+        "git checkout -q -- . && git clean -q -fdx",
+        "git stash clear && git reflog expire --expire=now --all && git gc -q --prune=now",
+        "git branch -q -D side; git stash drop -q",
+        "git rm -q -rf .",
+        "rm -rf .git",
+        "cd d && rm -rf ../.git ../a; cd .. && rmdir none",
+    ] {
+        let place = Place::with_repository();
+        incident::repository(&place);
+        let before = picture(&place.tree());
+        let after = call(&place, "t1", script);
+        assert!(stdout(&after).contains("undo with"), "{script}: {after:?}");
+        place.run(&["undo", "--yes"], 0);
+        assert_same(&before, &picture(&place.tree()), script);
+        incident::sh(
+            &place,
+            "git fsck --no-dangling >/dev/null; git status >/dev/null",
+        );
+    }
+    // What only moves names around in `.git` is not worth a word.
+    let place = Place::with_repository();
+    incident::repository(&place);
+    for quiet in ["git checkout -q -b other", "git add -A", "git tag v1"] {
+        is_silent(&call(&place, quiet, quiet));
+    }
+}
+
+#[test]
+fn a_script_that_takes_the_repository_along() {
+    let place = Place::with_repository();
+    place.write("a", b"1");
+    place.write("wipe.sh", b"chmod -R u+w ../bdr; rm -rf ../bdr a; true");
+    let lifeboat = place.path("lifeboat");
+    let run = |args: &[&str], event: &Value| {
+        let mut bdr = place.bdr(args);
+        bdr.env("BDR_LIFEBOAT", &lifeboat);
+        feed(bdr, event.to_string().as_bytes())
+    };
+    let before = picture(&place.tree());
+    let line = "sh wipe.sh";
+    is_silent(&run(
+        &["hook", "claude"],
+        &event(&place, "PreToolUse", "t1", line),
+    ));
+    sh(&place.tree(), line);
+    assert!(!place.path("bdr").exists());
+    let after = run(
+        &["hook", "claude"],
+        &event(&place, "PostToolUse", "t1", line),
+    );
+    assert!(
+        stdout(&after).contains("1 file deleted (1 B); undo with"),
+        "{after:?}"
+    );
+    let undone = run(&["undo", "--yes"], &Value::Null);
+    assert_eq!(undone.status.code(), Some(0), "{}", stderr(&undone));
+    assert_same(&before, &picture(&place.tree()), "repository taken along");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::support::cli::stderr;
 use crate::support::{Place, assert_same, picture};
 
 /// Runs a script in the tree, as a user would, without bdr.
-fn sh(place: &Place, script: &str) {
+pub(crate) fn sh(place: &Place, script: &str) {
     let output = Command::new("sh")
         .args(["-ec", script])
         .env_clear()
@@ -27,7 +27,7 @@ fn sh(place: &Place, script: &str) {
     );
 }
 
-fn repository(place: &Place) {
+pub(crate) fn repository(place: &Place) {
     sh(
         place,
         "git init -q -b main; printf '*.log\\n.env\\n' > .gitignore; echo 1 > a; mkdir d; echo 2 > d/b; git add -A; git commit -qm one;
