@@ -22,7 +22,7 @@ use bdr::staging::StagingOptions;
 use chrono::TimeDelta;
 use clap::Args;
 
-use super::context::{Context, guard_is_off, variable};
+use super::context::{Context, guard_is_off, may_have_rules, variable};
 use super::error::Failure;
 use super::guard as guarding;
 use super::{Command, Global};
@@ -145,7 +145,9 @@ fn only_looks(event: &Event) -> bool {
     };
     match event.tool {
         Tool::Unguarded => true,
-        Tool::Line { .. } | Tool::Argv(_) => assess(event, &around).effect == Effect::Read,
+        Tool::Line { .. } | Tool::Argv(_) => {
+            assess(event, &around).effect == Effect::Read && !may_have_rules()
+        }
         Tool::Files(_) | Tool::Mcp(_) => false,
     }
 }
@@ -287,7 +289,7 @@ impl Hook<'_> {
             cwd: cx.cwd.clone(),
             label: Some(format!("{} {}", self.host.word(), self.event.tool_name)),
             on_fail: guard::OnFail::Block,
-            remote: assessment.remote.clone(),
+            remote: guard::with_what_was(&assessment.remote, &cx.cwd),
         };
         let call = self.event.to_call(self.host);
         guard::begin_call(&repo, &roots, &options, call, &cx.progress())?;

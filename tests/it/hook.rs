@@ -588,6 +588,25 @@ fn it_can_be_turned_off_and_reading_leaves_no_trace() {
     power["tool_name"] = "PowerShell".into();
     is_silent(&hook(&place, "claude", &power));
     assert_eq!(operations(&place).len(), 1);
+    // A rule of the user's says otherwise.
+    let rules = "[guard]\nrules = [\"my.cat | destructive | cat | | args\"]\n";
+    std::fs::write(place.path("bdr/config.toml"), rules).unwrap();
+    is_silent(&hook(
+        &place,
+        "claude",
+        &event(&place, "PreToolUse", "t2", "cat a"),
+    ));
+    is_silent(&hook(
+        &place,
+        "claude",
+        &event(&place, "PostToolUse", "t2", "cat a"),
+    ));
+    is_silent(&hook(
+        &place,
+        "claude",
+        &event(&place, "PreToolUse", "t3", "ls a"),
+    ));
+    assert_eq!(operations(&place).len(), 2);
 }
 
 #[test]
