@@ -58,6 +58,8 @@ pub struct GuardConfig {
     pub max_bytes: u64,
     /// Files that a workspace may have.
     pub max_files: u64,
+    /// What is said after the command.
+    pub summary: Summary,
     /// Rules for commands, before those that come with bdr: `id | effect | programs | conditions | operands`.
     pub rules: Vec<String>,
 }
@@ -72,6 +74,39 @@ pub enum OnFail {
     Ask,
     /// Run it unprotected.
     Run,
+}
+
+/// What a guard says when the command is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Summary {
+    /// A line if something was lost.
+    #[default]
+    Auto,
+    /// A line in any case.
+    Always,
+    /// Nothing.
+    Never,
+    /// One JSON document.
+    Json,
+}
+
+impl Summary {
+    /// Returns the word of the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Never => "never",
+            Self::Json => "json",
+        }
+    }
+
+    /// Returns what a word means.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Auto, Self::Always, Self::Never, Self::Json]
+            .into_iter()
+            .find(|summary| summary.word() == word)
+    }
 }
 
 impl GuardConfig {
@@ -93,6 +128,7 @@ impl Default for GuardConfig {
             on_fail: OnFail::Block,
             max_bytes: 512 << 20,
             max_files: 200_000,
+            summary: Summary::Auto,
             rules: Vec::new(),
         }
     }

@@ -21,6 +21,7 @@ mod files;
 mod guard;
 mod init;
 mod log;
+mod op;
 mod pick;
 mod restore;
 mod snapshots;
@@ -85,6 +86,7 @@ pub(crate) enum Command {
     Redo(undo::RedoArgs),
     Log(log::LogArgs),
     Show(log::ShowArgs),
+    Op(op::OpArgs),
     Init(init::InitArgs),
     Backup(backup::BackupArgs),
     List(snapshots::ListArgs),
@@ -123,7 +125,8 @@ pub(crate) fn main() -> i32 {
         global.quiet,
         global.color,
         context::wants_plain(),
-    );
+    )
+    .with_unicode(context::shows_unicode());
     if let Command::Guard(args) = &cli.command {
         return guard::run(args, &cli, ui);
     }
@@ -139,6 +142,7 @@ fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Redo(args) => undo::redo(cx, args),
         Command::Log(args) => log::log(cx, args),
         Command::Show(args) => log::show(cx, args),
+        Command::Op(args) => op::run(cx, args),
         Command::Explain(args) => explain::run(cx, args),
         Command::Init(args) => init::run(cx, args),
         Command::Backup(args) => backup::run(cx, args),

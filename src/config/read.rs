@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, Criticality, GuardConfig, OnFail, Source, closest, parse_size};
+use super::{Config, Criticality, GuardConfig, OnFail, Source, Summary, closest, parse_size};
 use crate::effects::Table;
 use crate::error::{Error, Result};
 use crate::rules::{Matcher, Rules, check_source_name};
@@ -121,7 +121,7 @@ impl Reader<'_> {
         self.known(
             table,
             "guard",
-            &["on_fail", "max_bytes", "max_files", "rules"],
+            &["on_fail", "max_bytes", "max_files", "summary", "rules"],
         )?;
         let mut guard = GuardConfig::default();
         if let Some(value) = table.get("on_fail") {
@@ -135,6 +135,12 @@ impl Reader<'_> {
         if let Some(value) = table.get("max_files") {
             guard.max_files = self.integer(value).ok_or_else(|| {
                 self.wrong_type(value, "max_files", "a whole number, like 200_000")
+            })?;
+        }
+        if let Some(value) = table.get("summary") {
+            let word = self.string(value, "summary")?;
+            guard.summary = Summary::parse(word).ok_or_else(|| {
+                self.no_such_word(value, word, &["auto", "always", "never", "json"])
             })?;
         }
         if let Some(value) = table.get("rules") {

@@ -74,6 +74,14 @@ fn guard(out: &mut String, guard: &GuardConfig) {
             guard.max_files
         ),
     );
+    line(
+        out,
+        format_args!(
+            "{}summary = \"{}\"    # what is said after the command: auto, always, never, json",
+            mark(guard.summary != default.summary),
+            guard.summary.word()
+        ),
+    );
     list(out, "rules", &guard.rules);
 }
 

@@ -506,7 +506,11 @@ impl Repository {
         Ok(read.filter(|begin| begin.repository == self.id).collect())
     }
 
-    fn operation_ids(&self) -> Result<Vec<OperationId>> {
+    /// Returns the ids of all operations, oldest first, without reading them.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn operation_ids(&self) -> Result<Vec<OperationId>> {
         let mut ids: Vec<OperationId> = self
             .names("operations")?
             .iter()
@@ -522,6 +526,10 @@ impl Repository {
     /// The repository cannot be listed.
     pub fn operations(&self) -> Result<Vec<Operation>> {
         let mut operations = self.read_operations(self.operation_ids()?);
+        let pinned = self.pinned()?;
+        for operation in operations.iter_mut().filter(|_| !pinned.is_empty()) {
+            operation.pinned = pinned.contains(&operation.begin.id);
+        }
         oplog::mark_undone(&mut operations);
         Ok(operations)
     }
@@ -551,6 +559,7 @@ impl Repository {
                     begin,
                     end,
                     undone_by: None,
+                    pinned: false,
                 });
             }
         }
