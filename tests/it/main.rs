@@ -17,5 +17,8 @@ mod damage;
 mod detect;
 mod format;
 mod guard;
+mod hostile;
 mod incident;
+mod oplog;
+mod process;
 mod property;
