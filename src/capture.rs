@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::delta::{self, Piece};
 use crate::error::{Error, IoContext as _, Result};
-use crate::id::Digest;
+use crate::id::{Digest, Id};
 use crate::manifest::{Body, Content, Flag, Kind};
 use crate::path::{RepoPath, tar_name};
 use crate::repo::Repository;
@@ -125,6 +125,23 @@ impl<'a> Capture<'a> {
         })
     }
 
+    /// Stores a file that was kept; `None` if it does not have `size` bytes.
+    pub(crate) fn kept_file(
+        &mut self,
+        set: Id,
+        number: u32,
+        file: &File,
+        size: u64,
+    ) -> Result<Option<Digest>> {
+        let stat = Stat {
+            size,
+            ..Stat::default()
+        };
+        let path = RepoPath::new(number.to_string()).unwrap_or_default();
+        let read = self.content(&format!("kept-{set}"), &path, file, &stat, None, false)?;
+        Ok(read.and_then(|(content, _)| Some(content?.digest)))
+    }
+
     fn file(
         &mut self,
         root: &str,
@@ -215,10 +232,11 @@ impl<'a> Capture<'a> {
             .filter(|known| known.stat.kind == Kind::File)
             .and_then(|known| Some((known.body()?.content?, known.stat.size)))
             .filter(|(content, _)| {
-                content
-                    .blobs()
-                    .iter()
-                    .all(|b| !self.shared.damaged.contains(b))
+                content.as_kept().is_none()
+                    && content
+                        .blobs()
+                        .iter()
+                        .all(|b| !self.shared.damaged.contains(b))
             });
         let name = format!("files/{root}/{}", tar_name(path.as_bytes()));
         let name = if path.is_root() {

@@ -58,6 +58,8 @@ pub struct GuardConfig {
     pub max_bytes: u64,
     /// Files that a workspace may have.
     pub max_files: u64,
+    /// Bytes that one guard may keep by a second name or a clone, instead of reading and storing them.
+    pub max_kept: u64,
     /// What is said after the command.
     pub summary: Summary,
     /// Rules for commands, before those that come with bdr: `id | effect | programs | conditions | operands`.
@@ -128,6 +130,7 @@ impl Default for GuardConfig {
             on_fail: OnFail::Block,
             max_bytes: 512 << 20,
             max_files: 200_000,
+            max_kept: 16 << 30,
             summary: Summary::Auto,
             rules: Vec::new(),
         }

@@ -27,9 +27,11 @@ use crate::rules::{Origin, Root};
 use crate::walk::{Dirty, RootHandle};
 
 mod child;
+mod remote;
 mod set;
 
-pub use set::{CaptureSet, capture_roots};
+pub use remote::with_what_was;
+pub use set::{CaptureSet, canonical_parent, capture_roots};
 
 /// How to guard a command.
 #[derive(Debug, Clone)]

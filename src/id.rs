@@ -111,6 +111,11 @@ impl Id {
         }
     }
 
+    /// Returns when it was made, milliseconds since 1970.
+    pub fn millis(self) -> i64 {
+        i64::try_from(self.0 >> 80).unwrap_or(i64::MAX)
+    }
+
     /// Returns the number behind the text.
     pub fn to_u128(self) -> u128 {
         self.0

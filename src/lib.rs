@@ -37,6 +37,7 @@ pub mod guard;
 pub mod query;
 pub mod restore;
 pub mod select;
+pub mod staging;
 pub mod undo;
 pub mod verify;
 

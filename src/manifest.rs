@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::Digest;
+use crate::id::{Digest, Id};
 use crate::path::RepoPath;
 
 /// What an entry is.
@@ -204,6 +204,19 @@ enum Parts {
     /// The blob is named by the digest of the whole.
     Whole([Extent; 1]),
     Pieces(Box<(Vec<Digest>, Vec<Extent>)>),
+    /// Not read yet: a file in a staging area.
+    Kept(Kept),
+}
+
+/// A file that was kept in a staging area instead of being read: content that has no digest yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// The set that it belongs to.
+    pub set: Id,
+    /// Its number in the set.
+    pub number: u32,
+    /// Bytes.
+    pub size: u64,
 }
 
 /// A range of a blob.
@@ -235,9 +248,27 @@ impl Content {
         Self { digest, parts }
     }
 
+    /// Returns the content of a file in a staging area. Its digest is a name made up for it, never that of bytes.
+    pub fn kept(kept: Kept) -> Self {
+        let name = format!("kept {} {}", kept.set, kept.number);
+        Self {
+            digest: Digest::of(name.as_bytes()),
+            parts: Parts::Kept(kept),
+        }
+    }
+
+    /// Returns where the content is kept if it was not read.
+    pub fn as_kept(&self) -> Option<Kept> {
+        match self.parts {
+            Parts::Kept(kept) => Some(kept),
+            _ => None,
+        }
+    }
+
     /// Returns the blobs that the extents refer to.
     pub fn blobs(&self) -> &[Digest] {
         match &self.parts {
+            Parts::Kept(_) => &[],
             Parts::Whole(_) => std::slice::from_ref(&self.digest),
             Parts::Pieces(pieces) => &pieces.0,
         }
@@ -246,6 +277,7 @@ impl Content {
     /// Returns the ranges of blobs whose concatenation is the content.
     pub fn extents(&self) -> &[Extent] {
         match &self.parts {
+            Parts::Kept(_) => &[],
             Parts::Whole(extent) => extent,
             Parts::Pieces(pieces) => &pieces.1,
         }
@@ -287,6 +319,8 @@ struct WireBody {
     b: Vec<Digest>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     x: Vec<Extent>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    y: Option<(Id, u32)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     l: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -334,7 +368,9 @@ impl From<&Body> for WireBody {
             f: body.flags.clone(),
             ..Self::default()
         };
-        if let Some(content) = &body.content {
+        if let Some(kept) = body.content.as_ref().and_then(Content::as_kept) {
+            wire.y = Some((kept.set, kept.number));
+        } else if let Some(content) = &body.content {
             wire.h = Some(content.digest);
             if !content.is_whole() {
                 wire.b = content.blobs().to_vec();
@@ -347,8 +383,9 @@ impl From<&Body> for WireBody {
 
 impl WireBody {
     fn into_body(self, size: u64) -> Result<Body, String> {
+        let kept = self.y.map(|(set, number)| Kept { set, number, size });
         let content = match self.h {
-            None => None,
+            None => kept.map(Content::kept),
             Some(digest) if self.b.is_empty() && self.x.is_empty() => {
                 Some(Content::whole(digest, size))
             }

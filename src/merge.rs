@@ -7,8 +7,9 @@
 use std::collections::HashMap;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use jsonc_parser::ParseOptions;
+use jsonc_parser::ast::{Object, ObjectPropName, Value};
 use jsonc_parser::cst::{CstInputValue, CstNode, CstObject, CstRootNode};
+use jsonc_parser::{CollectOptions, CommentCollectionStrategy, ParseOptions, parse_to_ast};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
@@ -86,9 +87,9 @@ pub fn describe(name: &[u8], before: &[u8], after: &[u8], key: &Key) -> Option<C
     match shape(name)? {
         Shape::Lines => lines_changed(before, after, key),
         Shape::Object => {
-            let before = object(before)?;
+            let before = tree(before)?;
             // Truncated, or written half: as if every key was removed.
-            let after = object(after).or_else(|| object(b"{}"))?;
+            let after = tree(after).or_else(|| tree(b"{}"))?;
             let mut keys = Vec::new();
             compare(&before, &after, &mut Vec::new(), key, &mut keys)?;
             Some(Changes::Keys { keys })
@@ -114,12 +115,14 @@ fn digest(text: &[u8], key: &Key) -> String {
 }
 
 fn parse(bytes: &[u8]) -> Option<CstRootNode> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    let options = ParseOptions {
+    CstRootNode::parse(std::str::from_utf8(bytes).ok()?, &options()).ok()
+}
+
+fn options() -> ParseOptions {
+    ParseOptions {
         allow_missing_commas: false,
         ..ParseOptions::default()
-    };
-    CstRootNode::parse(text, &options).ok()
+    }
 }
 
 fn object(bytes: &[u8]) -> Option<CstObject> {
@@ -188,20 +191,86 @@ fn input(node: &CstNode, depth: usize) -> Option<CstInputValue> {
 }
 
 fn names(object: &CstObject) -> Option<Vec<String>> {
-    let names: Option<Vec<String>> = object
-        .properties()
-        .iter()
-        .map(|property| property.decoded_name())
-        .collect();
+    let properties = object.properties();
+    let names: Option<Vec<String>> = properties.iter().map(|p| p.decoded_name()).collect();
     let names = names?;
     // Said twice, a key has no one value.
     let distinct: std::collections::HashSet<&String> = names.iter().collect();
     (distinct.len() == names.len()).then_some(names)
 }
 
+/// A document to look at: reading it is several times quicker than into a tree that can be edited.
+fn tree(bytes: &[u8]) -> Option<Object<'_>> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let collect = CollectOptions {
+        comments: CommentCollectionStrategy::Off,
+        tokens: false,
+    };
+    match parse_to_ast(text, &collect, &options()).ok()?.value? {
+        Value::Object(object) => Some(object),
+        _ => None,
+    }
+}
+
+fn name_of<'a>(name: &'a ObjectPropName<'_>) -> &'a str {
+    match name {
+        ObjectPropName::String(text) => &text.value,
+        ObjectPropName::Word(word) => word.value,
+    }
+}
+
+/// What [`plain`] returns for the same value.
+fn write_plain(value: &Value<'_>, depth: usize, out: &mut String) -> Option<()> {
+    if depth > MAX_DEPTH {
+        return None;
+    }
+    match value {
+        Value::Object(object) => {
+            out.push('{');
+            for (i, property) in object.properties.iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                out.push_str(&serde_json::to_string(name_of(&property.name)).ok()?);
+                out.push(':');
+                write_plain(&property.value, depth + 1, out)?;
+            }
+            out.push('}');
+        }
+        Value::Array(array) => {
+            out.push('[');
+            for (i, element) in array.elements.iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                write_plain(element, depth + 1, out)?;
+            }
+            out.push(']');
+        }
+        Value::StringLit(text) => out.push_str(&serde_json::to_string(&*text.value).ok()?),
+        Value::NumberLit(number) => out.push_str(number.value),
+        Value::BooleanLit(boolean) => out.push_str(if boolean.value { "true" } else { "false" }),
+        Value::NullKeyword(_) => out.push_str("null"),
+    }
+    Some(())
+}
+
+fn plain_value(value: &Value<'_>) -> Option<String> {
+    let mut out = String::new();
+    write_plain(value, 0, &mut out)?;
+    Some(out)
+}
+
+/// Properties by name; `None` if one is said twice: then it has no one value.
+fn by_name<'a, 'b>(object: &'a Object<'b>) -> Option<HashMap<&'a str, &'a Value<'b>>> {
+    let properties = object.properties.iter();
+    let found: HashMap<_, _> = properties.map(|p| (name_of(&p.name), &p.value)).collect();
+    (found.len() == object.properties.len()).then_some(found)
+}
+
 fn compare(
-    before: &CstObject,
-    after: &CstObject,
+    before: &Object<'_>,
+    after: &Object<'_>,
     path: &mut Vec<String>,
     key: &Key,
     found: &mut Vec<KeyChange>,
@@ -209,35 +278,30 @@ fn compare(
     if path.len() > MAX_DEPTH || found.len() > MAX_CHANGES {
         return None;
     }
-    let (old, new) = (names(before)?, names(after)?);
-    let all = old
-        .iter()
-        .chain(new.iter().filter(|name| !old.contains(name)));
-    for name in all {
-        let value = |object: &CstObject| object.get(name).and_then(|property| property.value());
-        let (was, is) = (value(before), value(after));
-        path.push(name.clone());
-        match (&was, &is) {
-            (Some(was), Some(is)) => match (was.as_object(), is.as_object()) {
-                (Some(was), Some(is)) => compare(&was, &is, path, key, found)?,
-                _ => {
-                    let text = plain(is, 0)?;
-                    if plain(was, 0)? != text {
-                        found.push(KeyChange {
-                            path: path.clone(),
-                            after: Some(digest(text.as_bytes(), key)),
-                        });
-                    }
-                }
-            },
-            (None, Some(is)) => found.push(KeyChange {
-                path: path.clone(),
-                after: Some(digest(plain(is, 0)?.as_bytes(), key)),
-            }),
-            _ => found.push(KeyChange {
-                path: path.clone(),
-                after: None,
-            }),
+    let (old, new) = (by_name(before)?, by_name(after)?);
+    let added = after.properties.iter().map(|p| name_of(&p.name));
+    let all = before.properties.iter().map(|p| name_of(&p.name));
+    for name in all.chain(added.filter(|name| !old.contains_key(name))) {
+        let (was, is) = (old.get(name).copied(), new.get(name).copied());
+        path.push(name.to_owned());
+        if let (Some(Value::Object(was)), Some(Value::Object(is))) = (was, is) {
+            compare(was, is, path, key, found)?;
+        } else {
+            let text = is.map(plain_value);
+            let text = match text {
+                Some(text) => Some(text?),
+                None => None,
+            };
+            let same = match was {
+                Some(was) => text.is_some() && Some(plain_value(was)?) == text,
+                None => false,
+            };
+            if !same {
+                found.push(KeyChange {
+                    path: path.clone(),
+                    after: text.map(|text| digest(text.as_bytes(), key)),
+                });
+            }
         }
         path.pop();
     }
@@ -411,6 +475,18 @@ mod tests {
             merged,
             "{\n  \"mcpServers\": {\n    \"foo\": {\n      \"command\": \"run\"\n    },\n    \"bar\": {},\n    \"new\": {}\n  },\n  // kept\n  \"n\": 2\n}\n"
         );
+    }
+
+    #[test]
+    fn both_readers_see_the_same_value() {
+        let odd = r#"{ // a comment
+            "text": "\u00e4\n\"\\/ \ud83d\ude00", 'single': 'it\'s', bare: .5, "plus": +42, "hex": 0xFF, "minus": -1.50e+2,
+            "deep": [[], {}, [1, 2,], {"a": null, "b": [true, false]}], "wide": -Infinity, /* and */ "end": "",
+        }"#;
+        let by_cst = plain(&parse(odd.as_bytes()).unwrap().value().unwrap(), 0).unwrap();
+        let by_ast = plain_value(&Value::Object(tree(odd.as_bytes()).unwrap())).unwrap();
+        assert_eq!(by_cst, by_ast);
+        assert!(by_ast.contains("\"minus\":-1.50e+2"), "{by_ast}");
     }
 
     #[test]

@@ -330,7 +330,7 @@ fn plan_root(
             Some(seen) => {
                 let same = options.overwrite == Overwrite::IfChanged
                     && seen.kind == entry.kind
-                    && same_bytes(&mut target, &path, entry, &seen);
+                    && same_bytes(repo, &mut target, &path, entry, &seen);
                 if !same {
                     plan.work.jobs.push(job(Act::Write, Some(seen)));
                     if entry.kind == Kind::Dir {
@@ -473,7 +473,13 @@ fn drop_companions(
 }
 
 /// Returns true if what stands at `path` has the bytes (or target) of `entry`: by reading it, not by its times.
-pub(crate) fn same_bytes(target: &mut Target, path: &RepoPath, entry: &Entry, seen: &Stat) -> bool {
+pub(crate) fn same_bytes(
+    repo: &Repository,
+    target: &mut Target,
+    path: &RepoPath,
+    entry: &Entry,
+    seen: &Stat,
+) -> bool {
     match entry.kind {
         Kind::Symlink => target.read_link(path).is_ok_and(|t| t == entry.body.target),
         Kind::File if seen.size == entry.size => {
@@ -481,7 +487,7 @@ pub(crate) fn same_bytes(target: &mut Target, path: &RepoPath, entry: &Entry, se
                 return false;
             };
             let digest = digest_of(&mut file);
-            digest.is_some() && digest == entry.digest()
+            digest.is_some() && digest == repo.digest_of(entry)
         }
         _ => false,
     }
@@ -508,6 +514,7 @@ fn plan_deletions(
         path: prefix.to_path(&base),
         rules: record.rules.clone(),
         origin: Origin::Source,
+        named: Vec::new(),
     };
     if !listed.contains(&RepoPath::root()) && options.paths.is_empty() {
         return Ok(());
@@ -705,7 +712,7 @@ pub(crate) fn rehearse(
             if failed.contains(&path) {
                 continue;
             }
-            if let Some(reason) = difference(&handle, entry, &mut links) {
+            if let Some(reason) = difference(repo, &handle, entry, &mut links) {
                 problems.push(PathNote {
                     path: RawName(path.into_os_string()),
                     reason,
@@ -717,6 +724,7 @@ pub(crate) fn rehearse(
 }
 
 fn difference(
+    repo: &Repository,
     handle: &RootHandle,
     entry: &Entry,
     links: &mut HashMap<String, u64>,
@@ -743,7 +751,7 @@ fn difference(
     let good = match entry.kind {
         Kind::File => handle.open_file(&entry.path).is_ok_and(|mut file| {
             let digest = digest_of(&mut file);
-            digest.is_some() && digest == entry.digest()
+            digest.is_some() && digest == repo.digest_of(entry)
         }),
         Kind::Symlink => handle
             .read_link(&entry.path)

@@ -48,6 +48,8 @@ pub struct Root {
     /// How important: operands are captured within a budget or the command is not run; of others, what is over the
     /// budget is left out and said.
     pub origin: Origin,
+    /// What the command names below it: as an operand is it captured, or the command is not run.
+    pub named: Vec<PathBuf>,
 }
 
 /// Why a root is in a snapshot.
@@ -69,6 +71,7 @@ impl Root {
             path: path.into(),
             rules,
             origin: Origin::Source,
+            named: Vec::new(),
         }
     }
 
@@ -86,6 +89,7 @@ impl Root {
             path,
             rules: Rules::default(),
             origin,
+            named: Vec::new(),
         }
     }
 }
@@ -403,11 +407,17 @@ pub fn normalise(roots: Vec<Root>) -> Result<Vec<Root>> {
         })
     };
     let keep: Vec<bool> = (0..roots.len()).map(|i| !covered(i)).collect();
-    let mut result: Vec<Root> = roots
-        .into_iter()
-        .zip(keep)
-        .filter_map(|(root, keep)| keep.then_some(root))
-        .collect();
+    let (kept, dropped): (Vec<_>, Vec<_>) =
+        roots.into_iter().zip(keep).partition(|(_, keep)| *keep);
+    let mut result: Vec<Root> = kept.into_iter().map(|(root, _)| root).collect();
+    for (root, _) in dropped {
+        let around = result
+            .iter_mut()
+            .find(|outer| root.path.starts_with(&outer.path));
+        if let Some(outer) = around.filter(|_| root.origin == Origin::Operand) {
+            outer.named.push(root.path);
+        }
+    }
     let mut seen = std::collections::HashSet::new();
     for root in &mut result {
         // Two roots of one name (the same path under different rules) get different names.

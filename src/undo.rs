@@ -345,7 +345,7 @@ fn compare_with_now(
                 Some(entry) => {
                     let same = handle
                         .as_ref()
-                        .is_some_and(|h| stands(h, entry, &dirty.stat));
+                        .is_some_and(|h| stands(repo, h, entry, &dirty.stat));
                     if !same {
                         changes.modified.push(stamp);
                     }
@@ -367,16 +367,16 @@ fn compare_with_now(
 }
 
 /// Returns true if the object is as the entry says, by reading it.
-fn stands(handle: &crate::walk::RootHandle, entry: &Entry, stat: &Stat) -> bool {
+fn stands(repo: &Repository, handle: &crate::walk::RootHandle, entry: &Entry, stat: &Stat) -> bool {
     if stat.kind != entry.kind || stat.mode != entry.mode || stat.mtime != entry.mtime {
         return false;
     }
     match entry.kind {
         Kind::File => {
             stat.size == entry.size
-                && handle
-                    .open_file(&entry.path)
-                    .is_ok_and(|mut file| crate::backup::digest_of(&mut file) == entry.digest())
+                && handle.open_file(&entry.path).is_ok_and(|mut file| {
+                    crate::backup::digest_of(&mut file) == repo.digest_of(entry)
+                })
         }
         Kind::Symlink => handle
             .read_link(&entry.path)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::id::{Digest, SnapshotId};
-use crate::manifest::Entry;
+use crate::manifest::{Content, Entry};
 use crate::monitor::{Monitor, Phase};
 use crate::path::{RawName, RepoPath};
 use crate::repo::Repository;
@@ -96,6 +96,7 @@ pub fn verify(
         check_operations(repo, &mut report.damage)?;
     }
     let listings = read_listings(repo, &snapshots, &mut report.damage);
+    check_kept(repo, &snapshots, &listings, &mut report.damage);
     let needed = needed_blobs(&snapshots, &listings);
 
     // Packs: those that records name, and those that are there.
@@ -236,7 +237,12 @@ fn read_snapshots(
     let mut snapshots = Vec::new();
     for name in repo.snapshot_names()? {
         match repo.read_snapshot(&name) {
-            Ok(snapshot) if only.is_none_or(|id| snapshot.id == id) => snapshots.push(snapshot),
+            Ok(mut snapshot) if only.is_none_or(|id| snapshot.id == id) => {
+                for root in &mut snapshot.roots {
+                    root.changed = repo.resolve_all(std::mem::take(&mut root.changed));
+                }
+                snapshots.push(snapshot);
+            }
             Ok(_) => {}
             Err(error) if only.is_none_or(|id| name.contains(&id.to_string())) => {
                 found.push(damage(name, &error));
@@ -285,7 +291,7 @@ fn read_listings(repo: &Repository, snapshots: &[Snapshot], found: &mut Vec<Dama
             continue;
         }
         match repo.keyframe(base) {
-            Ok(listing) => drop(listings.insert(base, listing)),
+            Ok(listing) => drop(listings.insert(base, repo.resolve_all(listing))),
             Err(error) => {
                 broken.insert(base);
                 let lost = snapshots
@@ -306,6 +312,33 @@ fn read_listings(repo: &Repository, snapshots: &[Snapshot], found: &mut Vec<Dama
         }
     }
     listings
+}
+
+/// Looks at files that were kept and are not packed: they are there, and nobody wrote to them.
+fn check_kept(
+    repo: &Repository,
+    snapshots: &[Snapshot],
+    listings: &Listings,
+    found: &mut Vec<Damage>,
+) {
+    let mut lost: BTreeMap<String, Damage> = BTreeMap::new();
+    for (snapshot, path, entry) in entries(snapshots, listings) {
+        let Some(kept) = entry.body.content.as_ref().and_then(Content::as_kept) else {
+            continue;
+        };
+        if let Err(error) = repo.open_kept(kept) {
+            let name = format!("kept/{}.json", kept.set);
+            let known = lost
+                .entry(name.clone())
+                .or_insert_with(|| damage(name, &error));
+            known.lost.push(LostFile {
+                snapshot: snapshot.id,
+                path: RawName(path.into_os_string()),
+                other: None,
+            });
+        }
+    }
+    found.extend(lost.into_values());
 }
 
 fn blobs_of(entry: &Entry) -> impl Iterator<Item = Digest> + '_ {
@@ -507,6 +540,15 @@ fn files<'a>(
     snapshots: &'a [Snapshot],
     listings: &'a Listings,
 ) -> impl Iterator<Item = (&'a Snapshot, std::path::PathBuf, Vec<Digest>)> {
+    entries(snapshots, listings)
+        .map(|(snapshot, path, entry)| (snapshot, path, blobs_of(entry).collect()))
+}
+
+/// Returns all entries of all snapshots, with where they were.
+fn entries<'a>(
+    snapshots: &'a [Snapshot],
+    listings: &'a Listings,
+) -> impl Iterator<Item = (&'a Snapshot, std::path::PathBuf, &'a Entry)> {
     snapshots.iter().flat_map(move |snapshot| {
         snapshot.roots.iter().flat_map(move |root| {
             let changed: std::collections::HashSet<&RepoPath> =
@@ -520,13 +562,10 @@ fn files<'a>(
                     !changed.contains(&e.path)
                         && !root.removed.iter().any(|r| e.path.starts_with(r))
                 });
-            root.changed.iter().chain(based).map(move |entry| {
-                (
-                    snapshot,
-                    entry.path.to_path(root.path.as_path()),
-                    blobs_of(entry).collect(),
-                )
-            })
+            root.changed
+                .iter()
+                .chain(based)
+                .map(move |entry| (snapshot, entry.path.to_path(root.path.as_path()), entry))
         })
     })
 }

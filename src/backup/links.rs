@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use super::{BackupOptions, RootRun, look_at};
+use super::roots::look_at;
+use super::{BackupOptions, RootRun};
 use crate::error::Result;
 use crate::manifest::Kind;
 use crate::path::{RepoPath, absolute, os_from_bytes};

@@ -75,7 +75,7 @@ fn tasks(runs: &[RootRun]) -> (Vec<Task>, Vec<(usize, usize, usize)>) {
 }
 
 /// Returns the SQLite database that a dirty file is, or belongs to.
-fn database_for(run: &RootRun, dirty: &Dirty) -> Option<RepoPath> {
+pub(crate) fn database_for(run: &RootRun, dirty: &Dirty) -> Option<RepoPath> {
     let handle = run.handle.as_ref()?;
     let is_database = |path: &RepoPath| {
         let mut magic = [0; 16];

@@ -1,11 +1,12 @@
 //! `bdr backup`.
 
 use bdr::Error;
-use bdr::backup::{BackupOptions, BackupReport, backup};
+use bdr::backup::{BackupOptions, BackupReport, Level, backup};
 use bdr::monitor::size;
 use bdr::path::RawName;
 use bdr::repo::snapshot::{PathNote, SnapshotKind, Trigger};
 use bdr::rules::Root;
+use bdr::staging::settle;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -59,6 +60,8 @@ pub(crate) fn run(cx: &Context, args: &BackupArgs) -> Result<u8, Failure> {
         ));
     }
     cx.launch_lifeboat(repo.location());
+    // What guards left to be packed. Not being able to is no reason not to back up.
+    let _ = settle(&repo, Level::Best, cx.now, &cx.progress());
     let mut options = BackupOptions::new(Trigger::Backup, cx.now);
     options.full = args.full;
     options.tags.clone_from(&args.tag);

@@ -297,6 +297,16 @@ impl Places {
     }
 }
 
+/// Returns true if the configuration may have rules for commands, without reading what it says: a command that only reads is not to wait for that.
+pub(crate) fn may_have_rules() -> bool {
+    let places = current_dir().and_then(|cwd| Places::find(&cwd));
+    let text = places
+        .ok()
+        .and_then(|places| std::fs::read(places.config).ok());
+    let is_rules = |line: &[u8]| line.trim_ascii_start().starts_with(b"rules");
+    text.is_some_and(|text| text.split(|byte| *byte == b'\n').any(is_rules))
+}
+
 /// Returns where lifeboats are: a place of this user that is not below HOME and outlives a restart.
 #[cfg(unix)]
 fn lifeboats() -> Option<PathBuf> {

@@ -15,16 +15,19 @@ use bdr::repo::Repository;
 use bdr::repo::oplog::Begin;
 use bdr::repo::snapshot::{PathNote, Trigger};
 use bdr::rules::{Matcher, Origin, Root};
+use bdr::staging::StagingOptions;
 use clap::Args;
 use serde_json::json;
 
-use super::context::{Context, OPERATION_VARIABLE, guard_is_off, variable};
+use super::context::{Context, OPERATION_VARIABLE, guard_is_off, may_have_rules, variable};
 use super::error::Failure;
 use super::{Cli, exit};
 use crate::ui::{self, Ui, plural, prompt};
 
+mod background;
 mod words;
 
+pub(crate) use background::{SettleArgs, run as settle};
 pub(crate) use words::shell_words;
 
 /// Take a snapshot, then run a command
@@ -115,7 +118,7 @@ impl From<SummaryArg> for Summary {
 
 /// Runs it and returns the exit code; does not return where the process becomes the command.
 pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
-    let unguarded = guard_is_off() || only_reads(&args.command);
+    let unguarded = guard_is_off() || only_reads(&args.command) && !may_have_rules();
     if unguarded && !args.dry_run {
         return become_command(&args.command, ui);
     }
@@ -185,6 +188,12 @@ fn options(
 ) -> GuardOptions {
     let mut backup = backup_options(cx, args.max_bytes);
     backup.label.clone_from(&args.label);
+    backup.staging = Some(StagingOptions {
+        unlinked: unlinked(&args.command, assessment),
+        max_bytes: args.max_bytes.unwrap_or(cx.config.guard.max_kept),
+        pack_bytes: cx.config.guard.max_bytes,
+        ..StagingOptions::new()
+    });
     GuardOptions {
         backup,
         argv: args.command.clone(),
@@ -195,8 +204,19 @@ fn options(
         } else {
             guard::OnFail::Block
         },
-        remote: assessment.remote.clone(),
+        remote: guard::with_what_was(&assessment.remote, &cx.cwd),
     }
+}
+
+/// Returns the paths of which a command provably only removes names.
+fn unlinked(command: &[OsString], assessment: &Assessment) -> Vec<PathBuf> {
+    if !assessment.unlinks_only || !background::is_system_rm(&command[0]) {
+        return Vec::new();
+    }
+    let named = assessment.operands.iter().filter(|operand| operand.itself);
+    named
+        .map(|operand| guard::canonical_parent(&operand.path))
+        .collect()
 }
 
 fn roots(
@@ -321,6 +341,7 @@ fn protect(
 
 fn execute(cx: &Context, repo: &Repository, args: &GuardArgs, protected: Protected) -> i32 {
     let report = protected.report();
+    let lasting = report.kept.lasting_bytes;
     let missed: Vec<&PathNote> = report
         .problems
         .iter()
@@ -336,7 +357,8 @@ fn execute(cx: &Context, repo: &Repository, args: &GuardArgs, protected: Protect
         .env(OPERATION_VARIABLE, operation.to_string());
     match protected.run(command) {
         Ok(outcome) => {
-            tell(cx, repo, args, &outcome, missed);
+            tell(cx, repo, args, &outcome, missed, lasting);
+            background::start(cx, repo);
             end_like(outcome.status)
         }
         Err(Error::Io { source, .. }) => cannot_run(&args.command, &source, cx.ui),
@@ -347,8 +369,15 @@ fn execute(cx: &Context, repo: &Repository, args: &GuardArgs, protected: Protect
     }
 }
 
-/// Says what became of it; `missed` is how many paths were named as not captured.
-fn tell(cx: &Context, repo: &Repository, args: &GuardArgs, outcome: &GuardOutcome, missed: u64) {
+/// Says what became of it; `missed` is how many paths were named as not captured, `lasting` what deleting does not free.
+fn tell(
+    cx: &Context,
+    repo: &Repository,
+    args: &GuardArgs,
+    outcome: &GuardOutcome,
+    missed: u64,
+    lasting: u64,
+) {
     let undo = words::undo_command(repo, &outcome.operation);
     if let (Some(error), Some(undo)) = (&outcome.after_error, &undo) {
         cx.ui.warn(&format!(
@@ -372,6 +401,13 @@ fn tell(cx: &Context, repo: &Repository, args: &GuardArgs, outcome: &GuardOutcom
                 format!(" · undo: {}", cx.ui.err.bold(&undo))
             });
             cx.ui.say(&format!("bdr: {said}{undo}"));
+            if lasting > 0 {
+                // Who deletes to make room wants to know.
+                let bytes = size(lasting);
+                cx.ui.say(&format!(
+                    "bdr: {bytes} stay on the disk until this can no longer be undone"
+                ));
+            }
         }
     }
 }

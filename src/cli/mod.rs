@@ -99,6 +99,8 @@ pub(crate) enum Command {
     Verify(verify::VerifyArgs),
     Config(config::ConfigArgs),
     Doctor(doctor::DoctorArgs),
+    #[command(hide = true)]
+    Settle(guard::SettleArgs),
     Demo(demo::DemoArgs),
 }
 
@@ -156,6 +158,7 @@ fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Verify(args) => verify::run(cx, args),
         Command::Config(args) => config::run(cx, args),
         Command::Doctor(args) => doctor::run(cx, args),
+        Command::Settle(args) => guard::settle(cx, args),
         Command::Demo(args) => demo::run(cx, args),
     }
 }

@@ -121,7 +121,14 @@ impl Reader<'_> {
         self.known(
             table,
             "guard",
-            &["on_fail", "max_bytes", "max_files", "summary", "rules"],
+            &[
+                "on_fail",
+                "max_bytes",
+                "max_files",
+                "max_kept",
+                "summary",
+                "rules",
+            ],
         )?;
         let mut guard = GuardConfig::default();
         if let Some(value) = table.get("on_fail") {
@@ -136,6 +143,9 @@ impl Reader<'_> {
             guard.max_files = self.integer(value).ok_or_else(|| {
                 self.wrong_type(value, "max_files", "a whole number, like 200_000")
             })?;
+        }
+        if let Some(value) = table.get("max_kept") {
+            guard.max_kept = self.size(value, "max_kept")?;
         }
         if let Some(value) = table.get("summary") {
             let word = self.string(value, "summary")?;

@@ -77,6 +77,14 @@ fn guard(out: &mut String, guard: &GuardConfig) {
     line(
         out,
         format_args!(
+            "{}max_kept = {}     # bytes that one guard may keep by a second name instead of storing them",
+            mark(guard.max_kept != default.max_kept),
+            size_text(guard.max_kept)
+        ),
+    );
+    line(
+        out,
+        format_args!(
             "{}summary = \"{}\"    # what is said after the command: auto, always, never, json",
             mark(guard.summary != default.summary),
             guard.summary.word()

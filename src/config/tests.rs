@@ -54,6 +54,7 @@ rules = ["my.wipe | destructive | wipe | | args"]
         max_bytes: 1_610_612_736,
         max_files: 1000,
         summary: Summary::Always,
+        max_kept: 16 << 30,
         rules: vec!["my.wipe | destructive | wipe | | args".to_owned()],
     };
     assert_eq!(config.guard, guard);
@@ -236,6 +237,7 @@ fn what_is_written_is_read_back() {
             max_bytes: 3 << 30,
             max_files: 7,
             summary: Summary::Json,
+            max_kept: 1 << 30,
             rules: vec!["my.look | read | look | ![-w] | ".to_owned()],
         },
     };

@@ -87,7 +87,7 @@ pub(super) fn simple(
         return shell_program(rest, place, around, depth);
     }
     if let Some(wrap) = around.table.wrap(name) {
-        return wrapped(name, wrap, rest, place, around, depth);
+        return wrapped(name, &wrap, rest, place, around, depth);
     }
     let args = Args::new(name, rest, around);
     // Where git works is where its operands are.
@@ -382,6 +382,10 @@ fn fits(
                 !(args.has(options) || rule.effect == Effect::Read && unclear())
             }
             Condition::More(more) => (args.positional.len() > used) == *more,
+            Condition::Rewrites => args
+                .positional
+                .iter()
+                .any(|word| word.bytes.starts_with(b"+") || word.bytes.starts_with(b":")),
             Condition::Prints => only_prints(args),
             Condition::RunsReaders => runs_readers(args, place, around, depth),
         };

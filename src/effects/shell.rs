@@ -8,6 +8,8 @@ use brush_parser::{Parser, ParserOptions};
 
 use super::{Assessment, Effect, MAX_DEPTH, MAX_LINE, Place, Surroundings, Word, command};
 
+mod braces;
+
 /// Assesses a line. `place` follows its `cd`s.
 pub(super) fn line(
     text: &str,
@@ -179,8 +181,7 @@ impl Line<'_> {
             }
         }
         if let Some(name) = &simple.word_or_name {
-            let word = self.word(name, place);
-            words.push(word);
+            words.extend(self.expanded(name, place));
         }
         for item in suffix {
             self.item(item, place, &mut words, &mut document);
@@ -217,8 +218,7 @@ impl Line<'_> {
         use ast::CommandPrefixOrSuffixItem as Item;
         match item {
             Item::Word(word) | Item::AssignmentWord(_, word) => {
-                let word = self.word(word, place);
-                words.push(word);
+                words.extend(self.expanded(word, place));
             }
             Item::IoRedirect(redirect) => {
                 if let ast::IoRedirect::HereDocument(_, here) = redirect {
@@ -359,19 +359,32 @@ impl Line<'_> {
         }
     }
 
+    /// Returns the words that a word stands for: several if it has `{a,b}` or `{1..3}`.
+    fn expanded(&mut self, word: &ast::Word, place: &Place) -> Vec<Word> {
+        match braces::expand(&word.value, &self.options) {
+            Some(texts) => texts.iter().map(|text| self.one(text, place)).collect(),
+            None => vec![self.word(word, place)],
+        }
+    }
+
     fn word(&mut self, word: &ast::Word, place: &Place) -> Word {
+        let mut result = self.one(&word.value, place);
+        // What is expanded to several words, or cannot be told: the one word stands for all.
+        if braces::may_expand(&word.value) {
+            result.dynamic = true;
+        }
+        result
+    }
+
+    fn one(&mut self, text: &str, place: &Place) -> Word {
         let mut result = Word::default();
-        match brush_parser::word::parse(&word.value, &self.options) {
+        match brush_parser::word::parse(text, &self.options) {
             Ok(pieces) => self.pieces(&pieces, false, place, &mut result),
             Err(_) => result.dynamic = true,
         }
         if !result.glob {
             // Only patterns need to know what was quoted.
             result.bytes = unescaped(&result.bytes);
-        }
-        // `{a,b}`: each of them; the one word stands for all.
-        if !result.dynamic && brace(&word.value) {
-            result.dynamic = true;
         }
         result
     }
@@ -476,15 +489,4 @@ fn unescaped(bytes: &[u8]) -> Vec<u8> {
         }
     }
     out
-}
-
-/// Returns true for `{a,b}` and `{1..3}` that is not quoted.
-fn brace(text: &str) -> bool {
-    let open = text.find('{');
-    open.is_some_and(|at| {
-        !text[..at].ends_with(['$', '\\'])
-            && !text.contains(['\'', '"'])
-            && text[at..].contains('}')
-            && (text[at..].contains(',') || text[at..].contains(".."))
-    })
 }

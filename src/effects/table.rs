@@ -1,7 +1,7 @@
 //! The table of rules: `rules.txt`, and the lines that a user adds.
 
-use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
 
 use super::Effect;
 
@@ -17,15 +17,36 @@ pub struct TableError {
     pub reason: String,
 }
 
-/// What programs do.
+/// What programs do: the user's rules, then those that come with bdr.
+///
+/// A table is split into columns when it is made; a rule is read when a command needs it: most commands need a few of many.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
-    /// Programs to the numbers of their rules, in order.
-    programs: HashMap<String, Vec<usize>>,
-    rules: Vec<Rule>,
-    values: HashMap<String, Vec<String>>,
-    wraps: HashMap<String, Wrap>,
+    layers: Vec<Arc<Layer>>,
 }
+
+/// The rules of one text.
+#[derive(Debug, Default)]
+struct Layer {
+    text: Cow<'static, str>,
+    rules: Vec<Line>,
+    /// Programs, and options of theirs that take a value.
+    values: Vec<[Span; 2]>,
+    /// Programs that run another, options of theirs that take a value, arguments before the command.
+    wraps: Vec<[Span; 3]>,
+}
+
+/// A rule that was not looked into yet.
+#[derive(Debug)]
+struct Line {
+    /// Id, effect, programs, conditions, operands.
+    columns: [Span; 5],
+    rule: OnceLock<Option<Rule>>,
+}
+
+/// A part of a text.
+#[derive(Debug, Clone, Copy)]
+struct Span(u32, u32);
 
 /// One line.
 #[derive(Debug, Clone)]
@@ -46,6 +67,8 @@ pub(super) enum Condition {
     None(Vec<String>),
     /// There are further arguments, or none.
     More(bool),
+    /// An argument begins with `+` or `:`: a ref that is rewritten or deleted at the other end.
+    Rewrites,
     /// The script given only prints.
     Prints,
     /// The commands that it runs only read.
@@ -81,8 +104,13 @@ impl Table {
     /// Returns the rules that come with bdr.
     pub fn builtin() -> &'static Self {
         static TABLE: OnceLock<Table> = OnceLock::new();
-        // A test reads every line: what is built in has no wrong ones.
-        TABLE.get_or_init(|| Self::default().with(BUILTIN).unwrap_or_default())
+        TABLE.get_or_init(|| {
+            // A test reads every line: what is built in has no wrong ones.
+            let layer = Layer::new(Cow::Borrowed(BUILTIN)).unwrap_or_default();
+            Self {
+                layers: vec![Arc::new(layer)],
+            }
+        })
     }
 
     /// Returns these rules with others before them.
@@ -90,97 +118,160 @@ impl Table {
     /// # Errors
     /// A line cannot be understood.
     pub fn with(&self, text: &str) -> Result<Self, TableError> {
-        let mut table = Self::default();
+        let layer = Layer::new(Cow::Owned(text.to_owned()))?;
+        layer.check()?;
+        let mut layers = vec![Arc::new(layer)];
+        layers.extend(self.layers.iter().cloned());
+        Ok(Self { layers })
+    }
+
+    pub(super) fn rules<'a>(&'a self, program: &'a str) -> impl Iterator<Item = &'a Rule> {
+        self.layers
+            .iter()
+            .flat_map(move |layer| layer.rules_of(program))
+    }
+
+    /// Returns true if the option takes the next argument as its value.
+    pub(super) fn takes_value(&self, program: &str, option: &str) -> bool {
+        let named = |layer: &Layer| {
+            let mut values = layer.values.iter();
+            values.any(|[programs, options]| {
+                names(layer.get(*options)).any(|name| name == option)
+                    && names(layer.get(*programs)).any(|name| name == program)
+            })
+        };
+        self.layers.iter().any(|layer| named(layer))
+    }
+
+    pub(super) fn wrap(&self, program: &str) -> Option<Wrap> {
+        let mut wraps = self
+            .layers
+            .iter()
+            .flat_map(|layer| layer.wraps.iter().map(move |wrap| (layer, wrap)));
+        let (layer, [_, values, skip]) = wraps.find(|(layer, [programs, ..])| {
+            names(layer.get(*programs)).any(|name| name == program)
+        })?;
+        Some(Wrap {
+            values: list(layer.get(*values)),
+            skip: layer.get(*skip).parse().ok()?,
+        })
+    }
+
+    /// Returns how many rules there are, all of which can be read.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.layers
+            .iter()
+            .map(|layer| {
+                layer.check().unwrap();
+                layer.rules.len()
+            })
+            .sum()
+    }
+}
+
+impl Layer {
+    /// Splits a text into columns.
+    fn new(text: Cow<'static, str>) -> Result<Self, TableError> {
+        let mut layer = Self::default();
+        let start = text.as_ptr() as usize;
+        let span = |part: &str| {
+            let part = part.trim();
+            let from = (part.as_ptr() as usize - start) as u32;
+            Span(from, from + part.len() as u32)
+        };
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            table.line(line).map_err(|reason| TableError {
-                line: number + 1,
-                reason,
-            })?;
+            let mut columns = line.splitn(6, '|').map(span);
+            let columns: Vec<Span> = columns.by_ref().collect();
+            let first = columns.first().map(|first| first.of(&text));
+            match (first, &columns[..]) {
+                (Some("values"), [_, programs, values]) => layer.values.push([*programs, *values]),
+                (Some("wrap"), [_, programs, values, skip]) => {
+                    layer.wraps.push([*programs, *values, *skip]);
+                }
+                (_, &[id, effect, programs, conditions, operands]) => layer.rules.push(Line {
+                    columns: [id, effect, programs, conditions, operands],
+                    rule: OnceLock::new(),
+                }),
+                _ => {
+                    return Err(TableError {
+                        line: number + 1,
+                        reason: "a rule is `id | effect | programs | conditions | operands`".into(),
+                    });
+                }
+            }
         }
-        let first = table.rules.len();
-        table.rules.extend(self.rules.iter().cloned());
-        for (program, numbers) in &self.programs {
-            let all = table.programs.entry(program.clone()).or_default();
-            all.extend(numbers.iter().map(|n| n + first));
-        }
-        for (program, values) in &self.values {
-            let all = table.values.entry(program.clone()).or_default();
-            all.extend(values.iter().cloned());
-        }
-        for (program, wrap) in &self.wraps {
-            let place = table.wraps.entry(program.clone());
-            place.or_insert_with(|| wrap.clone());
-        }
-        Ok(table)
+        layer.text = text;
+        Ok(layer)
     }
 
-    fn line(&mut self, line: &str) -> Result<(), String> {
-        let columns: Vec<&str> = line.split('|').map(str::trim).collect();
-        match columns[..] {
-            ["values", programs, values] => {
-                for program in list(programs) {
-                    self.values.entry(program).or_default().extend(list(values));
-                }
+    fn get(&self, span: Span) -> &str {
+        span.of(&self.text)
+    }
+
+    fn rules_of<'a>(&'a self, program: &'a str) -> impl Iterator<Item = &'a Rule> {
+        let fitting = self
+            .rules
+            .iter()
+            .filter(move |line| names(self.get(line.columns[2])).any(|name| name == program));
+        fitting.filter_map(|line| line.rule.get_or_init(|| self.parse(line).ok()).as_ref())
+    }
+
+    fn parse(&self, line: &Line) -> Result<Rule, String> {
+        let [id, effect, _, conditions, operands] = line.columns.map(|span| self.get(span));
+        let effect = effect_of(effect).ok_or_else(|| format!("`{effect}` is no effect"))?;
+        let conditions: Result<_, _> = conditions.split_whitespace().map(condition).collect();
+        let operands: Result<_, _> = operands.split_whitespace().map(source).collect();
+        Ok(Rule {
+            id: id.to_owned(),
+            effect,
+            conditions: conditions?,
+            operands: operands?,
+        })
+    }
+
+    /// Makes sure that every line can be understood.
+    fn check(&self) -> Result<(), TableError> {
+        let wrong = |at: Span, reason: String| {
+            let before = self.text.get(..at.0 as usize).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            TableError { line, reason }
+        };
+        for line in &self.rules {
+            self.parse(line)
+                .map_err(|reason| wrong(line.columns[0], reason))?;
+        }
+        for [programs, _, skip] in &self.wraps {
+            let number = self.get(*skip);
+            if number.parse::<usize>().is_err() {
+                let reason = format!("`{number}` is no number of arguments");
+                return Err(wrong(*programs, reason));
             }
-            ["wrap", programs, values, skip] => {
-                let skip = skip
-                    .parse()
-                    .map_err(|_| format!("`{skip}` is no number of arguments"))?;
-                let values = list(values);
-                for program in list(programs) {
-                    let values = values.clone();
-                    self.wraps.insert(program, Wrap { values, skip });
-                }
-            }
-            [id, effect, programs, conditions, operands] => {
-                let effect = effect_of(effect).ok_or_else(|| format!("`{effect}` is no effect"))?;
-                let conditions: Result<_, _> =
-                    conditions.split_whitespace().map(condition).collect();
-                let operands: Result<_, _> = operands.split_whitespace().map(source).collect();
-                let number = self.rules.len();
-                self.rules.push(Rule {
-                    id: id.to_owned(),
-                    effect,
-                    conditions: conditions?,
-                    operands: operands?,
-                });
-                for program in list(programs) {
-                    self.programs.entry(program).or_default().push(number);
-                }
-            }
-            _ => return Err("a rule is `id | effect | programs | conditions | operands`".into()),
         }
         Ok(())
     }
+}
 
-    pub(super) fn rules(&self, program: &str) -> impl Iterator<Item = &Rule> {
-        let numbers = self.programs.get(program);
-        numbers.into_iter().flatten().map(|n| &self.rules[*n])
-    }
-
-    /// Returns true if the option takes the next argument as its value.
-    pub(super) fn takes_value(&self, program: &str, option: &str) -> bool {
-        let values = self.values.get(program);
-        values.is_some_and(|values| values.iter().any(|v| v == option))
-    }
-
-    pub(super) fn wrap(&self, program: &str) -> Option<&Wrap> {
-        self.wraps.get(program)
-    }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.rules.len()
+impl Span {
+    fn of(self, text: &str) -> &str {
+        text.get(self.0 as usize..self.1 as usize)
+            .unwrap_or_default()
     }
 }
 
+/// Returns the parts of a list.
+fn names(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+}
+
 fn list(text: &str) -> Vec<String> {
-    let parts = text.split(',').map(str::trim);
-    parts.filter(|p| !p.is_empty()).map(str::to_owned).collect()
+    names(text).map(str::to_owned).collect()
 }
 
 fn effect_of(word: &str) -> Option<Effect> {
@@ -201,6 +292,7 @@ fn condition(token: &str) -> Result<Condition, String> {
     Ok(match token {
         "#+" => Condition::More(true),
         "#0" => Condition::More(false),
+        "{rewrites}" => Condition::Rewrites,
         "{prints}" => Condition::Prints,
         "{runs-readers}" => Condition::RunsReaders,
         _ if token.starts_with('[') => {

@@ -256,6 +256,50 @@ fn patterns_stay_patterns_and_quotes_make_them_names() {
 }
 
 #[test]
+fn braces_are_expanded_as_bash_does() {
+    let lines = [
+        "rm a{b,c}d",
+        "rm {1..3} {3..1} {a..e..2} {10..1..4} {-2..2}",
+        "rm x{,.bak} {a,b}{c,d} {a,{b,c}x}y",
+        "rm \"{a,b}\" '{a,b}' \\{a,b} {a} {} {a,b a{b",
+        "rm \"q\"{a,b} {\"a,b\",c}",
+        "rm ${HOME}/{a,b}",
+    ];
+    for line in lines {
+        let words = std::process::Command::new("bash")
+            .env("HOME", "/home/u")
+            .args(["-c", &format!("printf '%s\\n' {}", &line[3..])])
+            .output();
+        let Ok(words) = words else {
+            eprintln!("SKIPPED: no bash");
+            return;
+        };
+        let text = String::from_utf8(words.stdout).unwrap();
+        let mut wanted: Vec<String> = text
+            .lines()
+            .map(|word| Path::new("/w").join(word).display().to_string())
+            .filter(|path| path != "/w/-2" && path != "/w/-1")
+            .collect();
+        wanted.sort();
+        wanted.dedup();
+        let mut found = paths(line);
+        found.sort();
+        assert_eq!(found, wanted, "{line}");
+    }
+    // What goes too far is not guessed.
+    for line in [
+        "rm {1..99999999999999999999}",
+        "rm {1..5000}",
+        "rm {01..10}",
+        "rm {{{{{{{{{a,b}",
+    ] {
+        let found = of(line);
+        assert_eq!(found.operands, of("rm \"$x\"").operands, "{line}");
+        assert!(!found.unlinks_only, "{line}");
+    }
+}
+
+#[test]
 fn only_what_only_unlinks_is_said_to() {
     assert!(of("rm -rf a b").unlinks_only);
     assert!(of("cd x && rm -r a").unlinks_only);

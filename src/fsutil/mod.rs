@@ -23,6 +23,7 @@ mod windows;
 #[cfg(windows)]
 pub use windows::*;
 
+pub mod area;
 pub mod target;
 
 /// Writes a file so that it has either its old or its new content, whatever happens; durable when it returns.
@@ -152,6 +153,14 @@ pub fn create_temporary(dir: &Path, mode: u32) -> io::Result<(File, PathBuf)> {
         }
     }
     Err(last)
+}
+
+/// How staging areas outside of the repository are called.
+pub const AREA_NAME: &str = ".bdr-staging";
+
+/// Returns true for names that only bdr gives, wherever they are found: what has them belongs to no snapshot.
+pub fn is_own_name(name: &[u8]) -> bool {
+    name.starts_with(TEMPORARY_PREFIX.as_bytes()) || name == AREA_NAME.as_bytes()
 }
 
 /// How the names of temporary files begin; what is left of a crash is found by it.

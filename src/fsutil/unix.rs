@@ -75,6 +75,15 @@ pub fn stat_of(stat: &rustix::fs::Stat) -> Stat {
     }
 }
 
+/// Returns the time of the last change of content.
+pub fn mtime_of(metadata: &std::fs::Metadata) -> Time {
+    use std::os::unix::fs::MetadataExt as _;
+    Time(
+        metadata.mtime(),
+        u32::try_from(metadata.mtime_nsec()).unwrap_or_default(),
+    )
+}
+
 /// Makes a file private: `mode`, never through a symlink, not inherited by children.
 pub fn private_options(options: &mut OpenOptions, mode: u32) {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
@@ -100,6 +109,19 @@ pub fn is_private_dir(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|found| {
         found.is_dir() && found.uid() == user_number() && found.mode() & 0o077 == 0
     })
+}
+
+/// Returns the number of the device that a path is on.
+pub fn device_of(path: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    Some(std::fs::symlink_metadata(path).ok()?.dev())
+}
+
+/// Returns true if `path` is a directory of this user, no symlink.
+pub fn is_own_dir(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::symlink_metadata(path)
+        .is_ok_and(|found| found.is_dir() && found.uid() == user_number())
 }
 
 /// Makes the names in a directory durable.
@@ -147,6 +169,11 @@ pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
 pub fn free_bytes(path: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(path).ok()?;
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Lets other processes go first.
+pub fn lower_priority() {
+    let _ = rustix::process::nice(10);
 }
 
 /// Returns true if a process with this number runs.

@@ -57,6 +57,24 @@ pub fn stat_of(metadata: &Metadata) -> Stat {
     }
 }
 
+/// Lets other processes go first: left to the system here.
+pub fn lower_priority() {}
+
+/// Returns the number of the device that a path is on: not told here.
+pub fn device_of(_path: &Path) -> Option<u64> {
+    None
+}
+
+/// Returns true if `path` is a directory of this user, no symlink.
+pub fn is_own_dir(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
+}
+
+/// Returns the time of the last change of content.
+pub fn mtime_of(metadata: &Metadata) -> Time {
+    time_of(metadata.last_write_time())
+}
+
 /// Returns a time of the file system, which counts 100 ns since 1601.
 fn time_of(ticks: u64) -> Time {
     const PER_SECOND: u64 = 10_000_000;

@@ -174,7 +174,7 @@ fn expand(pattern: &Path) -> Vec<PathBuf> {
 }
 
 /// Returns the path with its directory free of symlinks; the last component is not followed, as `rm` and `mv` do not.
-pub(super) fn canonical_parent(path: &Path) -> PathBuf {
+pub fn canonical_parent(path: &Path) -> PathBuf {
     match (
         path.parent().and_then(|p| p.canonicalize().ok()),
         path.file_name(),

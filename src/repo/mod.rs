@@ -18,6 +18,7 @@ use crate::path::RepoPath;
 use crate::storage::{self, Storage};
 
 pub mod index;
+pub mod kept;
 pub mod keyframe;
 mod lazy;
 pub mod oplog;
@@ -67,6 +68,7 @@ pub struct Repository {
     /// Features that a writer must know and this one does not.
     write_features: Vec<String>,
     index: Arc<RwLock<Option<Arc<Index>>>>,
+    kept: kept::Cache,
 }
 
 /// Packs whose table of contents cannot be read, and why.
@@ -199,6 +201,7 @@ impl Repository {
             location,
             write_features: format.features.write,
             index: Arc::default(),
+            kept: kept::Cache::default(),
         })
     }
 
@@ -228,6 +231,7 @@ impl Repository {
         if let Some(dir) = self.storage.directory() {
             paths.push(dir.to_path_buf());
         }
+        paths.extend(self.storage.areas());
         paths
     }
 
@@ -408,11 +412,11 @@ impl Repository {
             return Ok(Listing::new());
         };
         let changed = root.changed.iter().filter(|e| wanted(&e.path));
-        Ok(overlay(
+        Ok(self.resolve_all(overlay(
             self.keyframe_of(base, wanted)?,
             &root.removed,
             changed.cloned().collect(),
-        ))
+        )))
     }
 
     /// Reads a key frame.
@@ -774,6 +778,10 @@ impl Repository {
         fn sum(storage: &dyn Storage, dir: &str) -> std::io::Result<u64> {
             let mut total = 0;
             for listed in storage.list(dir)? {
+                // Not a part of the repository, and mostly further names of files that are elsewhere.
+                if dir.is_empty() && listed.name == "staging" {
+                    continue;
+                }
                 let name = if dir.is_empty() {
                     listed.name
                 } else {

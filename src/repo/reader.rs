@@ -1,7 +1,7 @@
 //! Reads content back: extents of blobs, members of packs, every copy tried before giving up.
 
 use std::collections::VecDeque;
-use std::io::Write;
+use std::io::{Read as _, Write};
 use std::sync::Arc;
 
 use libdeflater::Decompressor;
@@ -12,7 +12,7 @@ use super::index::{Index, Location};
 use super::pack::{Member, pack_name};
 use crate::error::{Error, Result};
 use crate::id::Digest;
-use crate::manifest::{Content, Entry, Extent};
+use crate::manifest::{Content, Entry, Extent, Kept};
 
 /// Decompressed members kept: files of one directory share a member, and in-place changes alternate between a few.
 const KEPT_MEMBERS: usize = 6;
@@ -75,6 +75,9 @@ impl<'a> Reader<'a> {
         content: &Content,
         sink: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
+        if let Some(kept) = content.as_kept() {
+            return self.kept(kept, sink);
+        }
         let mut hasher = Sha256::new();
         for Extent(blob, offset, length) in content.extents() {
             let blob = *content.blobs().get(*blob as usize).ok_or_else(|| {
@@ -90,6 +93,43 @@ impl<'a> Reader<'a> {
                 content.digest.to_hex(),
                 "the stored bytes have another checksum",
             ));
+        }
+        Ok(())
+    }
+
+    /// Hands content to `sink` that was kept instead of being read.
+    fn kept(&mut self, kept: Kept, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        if let Some(content) = self.repo.resolve_kept(kept)? {
+            return self.content(&content, sink);
+        }
+        let mut file = match self.repo.open_kept(kept) {
+            Ok(file) => file,
+            // Packed just now?
+            Err(error) => {
+                self.repo.forget_kept(kept.set);
+                let Some(content) = self.repo.resolve_kept(kept)? else {
+                    return Err(error);
+                };
+                return self.content(&content, sink);
+            }
+        };
+        let mut left = kept.size;
+        self.packed.resize(128 * 1024, 0);
+        while left > 0 {
+            let want =
+                usize::try_from(left).map_or(self.packed.len(), |n| n.min(self.packed.len()));
+            match file.read(&mut self.packed[..want]) {
+                Ok(0) => {
+                    let name = format!("kept/{}/{}", kept.set, kept.number);
+                    return Err(Error::damaged(name, "it became shorter while it was read"));
+                }
+                Ok(n) => {
+                    sink(&self.packed[..n])?;
+                    left -= n as u64;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::storage("read", "a kept file", error)),
+            }
         }
         Ok(())
     }

@@ -76,12 +76,16 @@ class Entry:
         self.uid, self.gid = obj.get("u", 0), obj.get("g", 0)
         self.link, self.xattrs = obj.get("i", ""), obj.get("a", [])
         self.target = text(obj, "l") if self.kind == "l" else b""
-        self.hash = obj.get("h", EMPTY)
+        self.kept = obj.get("y")  # set and number: it was kept in a staging area instead of being read
+        if self.kept and not (re.fullmatch("[0-9A-Z]{26}", self.kept[0]) and self.kept[1] >= 0):
+            raise ValueError("it names no kept file")
+        self.hash = "kept %s %d" % tuple(self.kept) if self.kept else obj.get("h", EMPTY)
         self.blobs = obj.get("b", [self.hash])
         self.extents = obj.get("x", [[0, 0, self.size]])
         if self.kind == "f":
             sound = all(0 <= i < len(self.blobs) and o >= 0 and n >= 0 for i, o, n in self.extents)
-            if not sound or sum(n for _, _, n in self.extents) != self.size or (self.size and "h" not in obj):
+            if not sound or sum(n for _, _, n in self.extents) != self.size or (
+                    self.size and "h" not in obj and not self.kept):
                 raise ValueError("its extents do not fit its size")
 
 
@@ -197,7 +201,7 @@ class Repository:
     def __init__(self, directory):
         self.dir = os.path.realpath(os.fsencode(directory))
         self.views, self.copies, self.good, self.lost = [], {}, {}, {}
-        self.salvaged, self.frames, self.cache = set(), {}, collections.OrderedDict()
+        self.salvaged, self.frames, self.sets, self.cache = set(), {}, {}, collections.OrderedDict()
         try:
             with open(self.path("format.json"), "rb") as file:
                 form = json.load(file)
@@ -243,7 +247,9 @@ class Repository:
 
     def record(self, name):
         with open(self.path(name), "rb") as file:
-            data = file.read()
+            return self.checked(file.read())
+
+    def checked(self, data):
         body = data[86:-2]
         if data != b'{"sha256":"' + hashlib.sha256(body).hexdigest().encode() + b'","record":' + body + b"}\n":
             raise Damaged("its checksum does not match, or it is cut off")
@@ -395,6 +401,11 @@ class Repository:
 
     def content(self, entry, out=None):
         """Writes the content of a file to `out` (or nowhere) and checks it."""
+        if entry.kept:
+            try:
+                return self.kept_content(entry, out)
+            except BROKEN as error:
+                raise Damaged(str(error))
         if entry.blobs == [entry.hash] and entry.extents == [[0, 0, entry.size]]:
             if entry.size and self.good_copy(entry.hash, out)[2] != entry.size:
                 raise Damaged("its size is wrong")
@@ -419,6 +430,43 @@ class Repository:
                     out.write(piece)
         if found.hexdigest() != entry.hash:
             raise Damaged("the stored bytes have another checksum")
+
+
+    def kept_set(self, name):
+        """The record of a set of kept files, and their digests once they were packed (else None)."""
+        if name not in self.sets:
+            files = None
+            try:
+                with gzip.open(self.path("kept/%s.contents.json.gz" % name), "rb") as file:
+                    files = self.checked(file.read())["files"]
+            except FileNotFoundError:
+                pass
+            self.sets[name] = (None if files else self.record("kept/%s.json" % name)), files
+        return self.sets[name]
+
+    def kept_content(self, entry, out):
+        name, number = entry.kept
+        record, files = self.kept_set(name)
+        if files is not None:
+            if not files[number] or self.good_copy(files[number], out)[2] != entry.size:
+                raise Damaged("it was written to before it could be packed")
+            return
+        size, time = record["files"][number]
+        area = record["area"]
+        area = bytes.fromhex(area["hex"]) if isinstance(area, dict) else area.encode()
+        path = os.path.join(area, b"%d" % (number // 1024), b"%d" % (number % 1024))
+        with open(path, "rb") as file:
+            stat, left = os.fstat(file.fileno()), size
+            changed = stat.st_size == size and time and stat.st_mtime_ns != time[0] * 10**9 + time[1]
+            if size != entry.size or stat.st_size < size or changed:
+                raise Damaged("another program wrote to it after it was kept")
+            while left:
+                piece = file.read(min(left, 1 << 18))
+                if not piece:
+                    raise Damaged("it became shorter while it was read")
+                left -= len(piece)
+                if out:
+                    out.write(piece)
 
 
 def removed_paths(root):

@@ -31,6 +31,9 @@ pub const DIRTY: u8 = 2;
 /// The base does not have it: nothing is to be said when it goes.
 pub const NOT_IN_BASE: u8 = 4;
 
+/// Its content was kept in a staging area, not read.
+pub const KEPT: u8 = 8;
+
 /// The state of one root, read-only.
 pub struct State {
     bytes: Vec<u8>,
@@ -250,6 +253,11 @@ impl State {
     pub fn flags(&self, number: usize) -> u8 {
         let at = HEADER + self.dirs * DIR + number.min(self.entries - 1) * ENTRY;
         self.bytes[at + 17]
+    }
+
+    /// Returns true if some entry has one of these flags.
+    pub fn has_flag(&self, flags: u8) -> bool {
+        (0..self.entries).any(|number| self.flags(number) & flags != 0)
     }
 
     /// Returns the name of an entry: all that finding it among others needs.

@@ -77,6 +77,11 @@ impl Lifeboat {
         &self.dir
     }
 
+    /// Returns where large files can be kept beside it; `None` if it was not launched.
+    pub(super) fn area(&self) -> Option<PathBuf> {
+        self.private().then(|| self.dir.join("staging"))
+    }
+
     /// Returns the configuration that was kept.
     pub fn config(&self) -> Option<Vec<u8>> {
         fs::read(self.dir.join(CONFIG)).ok()
@@ -289,6 +294,7 @@ fn each_file(
         let name = dir.join(entry.file_name());
         let kind = entry.file_type()?;
         let temporary = name.starts_with("tmp")
+            || name.starts_with("staging")
             || entry
                 .file_name()
                 .to_str()

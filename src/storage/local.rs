@@ -268,6 +268,14 @@ impl Storage for LocalStorage {
         lifeboat.ok_or(io::ErrorKind::NotFound)?.rescue()
     }
 
+    fn areas(&self) -> Vec<PathBuf> {
+        let lifeboat = self.lifeboat.as_ref().and_then(Lifeboat::area);
+        lifeboat
+            .into_iter()
+            .chain([self.dir.join("staging")])
+            .collect()
+    }
+
     fn directory(&self) -> Option<&Path> {
         Some(&self.dir)
     }

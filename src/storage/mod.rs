@@ -86,6 +86,11 @@ pub trait Storage: Send + Sync {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Returns where files can be kept that do not go through the storage, best first: places that survive what the repository may not.
+    fn areas(&self) -> Vec<std::path::PathBuf> {
+        Vec::new()
+    }
+
     /// Returns the directory of a local storage, where locks can be taken.
     fn directory(&self) -> Option<&Path>;
 }

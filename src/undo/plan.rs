@@ -42,6 +42,7 @@ pub(super) struct Past<'a> {
 }
 
 struct Planner<'a> {
+    repo: &'a Repository,
     plan: &'a mut UndoPlan,
     target: Target,
     site: usize,
@@ -213,7 +214,7 @@ impl Planner<'_> {
         while let Some(stat) = self.target.stat(&place(self, &beside))? {
             // The same conflict met again: it is there already.
             let there = place(self, &beside);
-            if same_bytes(&mut self.target, &there, entry, &stat) {
+            if same_bytes(self.repo, &mut self.target, &there, entry, &stat) {
                 break;
             }
             number += 1;
@@ -284,6 +285,7 @@ pub(super) fn plan_root(
     let target = Target::open(&base, Fidelity::InPlace)?;
     let listing = by_path(repo.listing(record)?);
     let mut planner = Planner {
+        repo,
         plan,
         target,
         site,
@@ -428,7 +430,8 @@ fn plan_modified(planner: &mut Planner<'_>, stamp: &Stamp) -> Result<()> {
         }
         return Ok(());
     }
-    let same = now.kind == entry.kind && same_bytes(&mut planner.target, &place, &entry, &now);
+    let same = now.kind == entry.kind
+        && same_bytes(planner.repo, &mut planner.target, &place, &entry, &now);
     if planner.is_left(stamp, &now) {
         if same {
             if now.mode != entry.mode || now.mtime != entry.mtime {
@@ -484,7 +487,8 @@ fn plan_removed(planner: &mut Planner<'_>, entry: &Entry) -> Result<()> {
         return Ok(());
     }
     let place = planner.place(&entry.path);
-    if now.kind == entry.kind && same_bytes(&mut planner.target, &place, entry, &now) {
+    if now.kind == entry.kind && same_bytes(planner.repo, &mut planner.target, &place, entry, &now)
+    {
         return Ok(());
     }
     if planner.force && now.kind != Kind::Dir && entry.kind != Kind::Dir {
@@ -529,7 +533,7 @@ fn anchors(planner: &mut Planner<'_>) -> Result<()> {
         }
         if let Some(now) = planner.stat(&entry.path)?
             && now.kind == Kind::File
-            && same_bytes(&mut planner.target, &place, &entry, &now)
+            && same_bytes(planner.repo, &mut planner.target, &place, &entry, &now)
         {
             planner
                 .plan

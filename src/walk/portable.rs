@@ -15,7 +15,8 @@ use walkdir::{DirEntry, WalkDir};
 
 use super::{Dirty, Scan, WalkOptions, never_below, unchanged};
 use crate::error::{Error, Result};
-use crate::fsutil::{TEMPORARY_PREFIX, stat_of};
+use crate::fsutil::area::Source;
+use crate::fsutil::{is_own_name, stat_of};
 use crate::manifest::{Kind, Stat};
 use crate::path::{RepoPath, os_from_bytes, os_to_bytes};
 use crate::repo::snapshot::LeftOut;
@@ -73,6 +74,11 @@ impl RootHandle {
             return Err(invalid("it is not a regular file"));
         }
         File::open(path)
+    }
+
+    /// Returns where a file is, for a staging area.
+    pub fn source<'a>(&'a self, _path: &'a RepoPath) -> Source<'a> {
+        Source(std::marker::PhantomData)
     }
 
     /// Returns how an open file stands.
@@ -244,7 +250,7 @@ impl Walk<'_> {
         let Some(dir) = self.dirs.last_mut() else {
             return false;
         };
-        if name.starts_with(TEMPORARY_PREFIX.as_bytes()) {
+        if is_own_name(&name) {
             return false;
         }
         let path = dir.path.join(&name);

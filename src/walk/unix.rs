@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -11,6 +12,7 @@ use rustix::io::Errno;
 
 use super::{Dirty, Scan, WalkOptions, never_below, unchanged};
 use crate::error::{Error, Result};
+use crate::fsutil::area::Source;
 use crate::fsutil::{DIR_FLAGS, c_path, stat_of};
 use crate::manifest::Kind;
 use crate::path::{RepoPath, os_to_bytes};
@@ -90,6 +92,20 @@ impl RootHandle {
             None => rustix::fs::open(&self.path, flags, Mode::empty())?,
         };
         Ok(File::from(file))
+    }
+
+    /// Returns where a file is, for a staging area.
+    pub fn source<'a>(&'a self, path: &'a RepoPath) -> Source<'a> {
+        match &self.dir {
+            Some(dir) => Source {
+                dir: Some(dir.as_fd()),
+                path: path.as_bytes(),
+            },
+            None => Source {
+                dir: None,
+                path: self.path.as_os_str().as_bytes(),
+            },
+        }
     }
 
     /// Returns how an open file stands.
@@ -542,10 +558,7 @@ impl Buffers {
 
 fn push_name(heap: &mut Vec<u8>, names: &mut Vec<(u32, u32)>, name: &CStr) {
     let bytes = name.to_bytes_with_nul();
-    if bytes == b".\0"
-        || bytes == b"..\0"
-        || bytes.starts_with(crate::fsutil::TEMPORARY_PREFIX.as_bytes())
-    {
+    if bytes == b".\0" || bytes == b"..\0" || crate::fsutil::is_own_name(name.to_bytes()) {
         return;
     }
     let start = heap.len() as u32;

@@ -11,8 +11,8 @@ const TIERS: [&[&str]; 4] = [
     &["fsutil", "storage"],
     &["repo", "sqlite", "walk"],
     &[
-        "apply", "backup", "capture", "discover", "guard", "query", "restore", "select", "undo",
-        "verify",
+        "apply", "backup", "capture", "discover", "guard", "query", "restore", "select", "staging",
+        "undo", "verify",
     ],
 ];
 

@@ -342,3 +342,45 @@ fn finish(place: &Place, number: usize) {
         }
     }
 }
+
+#[test]
+fn a_rule_of_the_user_makes_more_of_what_only_reads() {
+    let place = Place::with_repository();
+    place.write("file", b"precious");
+    place.init();
+    let config = place.path("bdr/config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    // A program of this name that does not only read.
+    let own = place.path("tools");
+    std::fs::create_dir(&own).unwrap();
+    let program = own.join("sha1sum");
+    std::fs::write(&program, "#!/bin/sh\n: > file\n").unwrap();
+    std::fs::set_permissions(
+        &program,
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    let path = std::env::var_os("PATH").unwrap();
+    let dirs = std::iter::once(own).chain(std::env::split_paths(&path));
+    let path = std::env::join_paths(dirs).unwrap();
+    let guard = || {
+        let mut command = place.bdr(&["guard", "--", "sha1sum", "file"]);
+        assert!(command.env("PATH", &path).status().unwrap().success());
+    };
+    let rule = "rules = [\"my.sum | destructive | sha1sum | | args\"]";
+    std::fs::write(
+        &config,
+        text.replace("[guard]", &format!("[guard]\n{rule}")),
+    )
+    .unwrap();
+    guard();
+    place.run(&["undo", "--yes"], 0);
+    assert_eq!(
+        std::fs::read(place.tree().join("file")).unwrap(),
+        b"precious"
+    );
+    // Without it the table is believed.
+    std::fs::write(&config, text).unwrap();
+    guard();
+    assert_eq!(std::fs::read(place.tree().join("file")).unwrap(), b"");
+}

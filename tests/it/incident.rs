@@ -497,3 +497,49 @@ fn a_guard_within_a_guard_covers_what_the_outer_one_does_not() {
     assert_same(&before, &picture(&place.tree()), "the tree");
     assert_eq!(std::fs::read(place.path("elsewhere/b")).unwrap(), b"2");
 }
+
+#[test]
+fn a_forced_push_records_where_the_branch_was() {
+    let place = Place::with_repository();
+    repository(&place);
+    let other = place.path("other.git");
+    let other = other.display();
+    sh(
+        &place,
+        &format!(
+            "git init -q --bare '{other}'; git remote add origin '{other}'; git push -q -u origin main side;
+             git rev-parse refs/remotes/origin/main refs/remotes/origin/side > ../was; git stash -q -u; git reset -q --hard HEAD~1"
+        ),
+    );
+    let was = std::fs::read_to_string(place.path("was")).unwrap();
+    let (main, side) = was.trim().split_once('\n').unwrap();
+    for (script, wanted) in [
+        ("git push -q --force", vec![("origin/main", main)]),
+        ("git push -q origin +HEAD:main", vec![("origin/main", main)]),
+        ("git push -q origin :side", vec![("origin/side", side)]),
+        (
+            "git push -q --mirror origin",
+            vec![("origin/main", main), ("origin/side", side)],
+        ),
+    ] {
+        place.run(&["guard", "--", "sh", "-c", script], 0);
+        let text = place.json(&["undo", "--dry-run"]).to_string();
+        for (branch, oid) in wanted {
+            assert!(
+                text.contains(&format!("{branch} was {oid}")),
+                "{script}: {text}"
+            );
+        }
+        // As it was before, for the next.
+        sh(
+            &place,
+            &format!(
+                "git push -q -f origin {main}:refs/heads/main {side}:refs/heads/side; git fetch -q"
+            ),
+        );
+    }
+    // What rewrites nothing is undone as any command: nothing is to be said.
+    place.run(&["guard", "--", "sh", "-c", "git push -q origin side"], 0);
+    let plan = place.json(&["undo", "--dry-run"]);
+    assert_eq!(plan["remote"], serde_json::json!([]));
+}

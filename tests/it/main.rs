@@ -22,3 +22,4 @@ mod incident;
 mod oplog;
 mod process;
 mod property;
+mod staging;

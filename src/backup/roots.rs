@@ -1,0 +1,416 @@
+//! Looks at roots: what is new, what is gone, what the budget allows.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use sha2::{Digest as _, Sha256};
+
+use super::{BackupOptions, links};
+use crate::error::{Error, Result};
+use crate::id::Digest;
+use crate::manifest::{Content, Flag, Kind};
+use crate::path::{RepoPath, os_to_bytes};
+use crate::repo::Repository;
+use crate::repo::index::DigestSet;
+use crate::repo::snapshot::{LeftOut, RootRecord};
+use crate::repo::state::{Known, State, same_stat};
+use crate::rules::{Origin, Root, Rules};
+use crate::walk::{Dirty, RootHandle, Scan, WalkOptions, walk};
+
+/// One root while it is captured, and after: what the snapshot knows of it.
+pub(crate) struct RootRun {
+    pub(crate) root: Root,
+    pub(crate) state: Option<State>,
+    pub(crate) left_out: Vec<LeftOut>,
+    pub(super) state_path: PathBuf,
+    pub(super) handle: Option<RootHandle>,
+    pub(super) scan: Scan,
+}
+
+/// Returns where the state of a root is kept.
+fn state_path(repo: &Repository, root: &Root) -> PathBuf {
+    let mut hasher = Sha256::new();
+    hasher.update(os_to_bytes(root.path.as_os_str()));
+    hasher.update([0]);
+    hasher.update(serde_json::to_vec(&root.rules).unwrap_or_default());
+    repo.cache()
+        .join("state")
+        .join(&Digest::finish(hasher).to_hex()[..24])
+}
+
+/// Looks at a root; of one with too many files, at what the command names below it.
+pub(super) fn look_around(
+    repo: &Repository,
+    root: &Root,
+    options: &BackupOptions,
+    never: &[PathBuf],
+    runs: &mut Vec<RootRun>,
+) -> Result<()> {
+    let run = look_at(repo, root, options, never)?;
+    let too_many = run.scan.too_many;
+    runs.push(run);
+    for path in root.named.iter().filter(|_| too_many) {
+        let operand = Root::ad_hoc(path.clone(), Origin::Operand);
+        runs.push(look_at(repo, &operand, options, never)?);
+    }
+    Ok(())
+}
+
+pub(super) fn look_at(
+    repo: &Repository,
+    root: &Root,
+    options: &BackupOptions,
+    never: &[PathBuf],
+) -> Result<RootRun> {
+    let state_path = state_path(repo, root);
+    let state = if options.full {
+        None
+    } else {
+        State::load(&state_path, repo.id())
+    };
+    // A state mirrors a snapshot; without it, nothing says that the contents are still there.
+    let state = state.filter(|state| {
+        let mirrors = state.mirrors();
+        let name = format!("snapshots/{:010}-{}.json", mirrors.seq, mirrors.snapshot);
+        mirrors.base.is_some() && matches!(repo.storage().size(&name), Ok(Some(_)))
+    });
+    let max_files = if root.origin == Origin::Source {
+        None
+    } else {
+        options.max_files
+    };
+    let mut scan = walk(
+        root,
+        state.as_ref(),
+        &WalkOptions {
+            never,
+            max_files,
+            keep_known: false,
+        },
+    )?;
+    if scan.too_many && root.origin == Origin::Operand {
+        return Err(Error::invalid(
+            format!(
+                "`{}` has more than {} files",
+                root.path.display(),
+                max_files.unwrap_or(0)
+            ),
+            Some("name a smaller part with --path, or raise guard.max_files in the configuration"),
+        ));
+    }
+    if scan.too_many {
+        scan = Scan {
+            exists: false,
+            too_many: true,
+            ..Scan::default()
+        };
+        scan.left_out.push(LeftOut {
+            path: RepoPath::root(),
+            reason: "too many files".to_owned(),
+        });
+    }
+    let handle = if scan.exists {
+        RootHandle::open(&root.path)?
+    } else {
+        None
+    };
+    let left_out = std::mem::take(&mut scan.left_out);
+    Ok(RootRun {
+        root: root.clone(),
+        state,
+        left_out,
+        state_path,
+        handle,
+        scan,
+    })
+}
+
+pub(super) fn is_damaged(known: &Known<'_>, damaged: &DigestSet) -> bool {
+    let lost = |content: &Content| content.blobs().iter().any(|b| damaged.contains(b));
+    !damaged.is_empty()
+        && known
+            .body()
+            .is_none_or(|body| body.content.as_ref().is_some_and(lost))
+}
+
+/// Marks files whose content is lost as dirty: they are stored again.
+pub(super) fn mark_lost(run: &mut RootRun, is_lost: &dyn Fn(&Known<'_>) -> bool) {
+    let (Some(state), Some(handle)) = (&run.state, &run.handle) else {
+        return;
+    };
+    let known: HashSet<RepoPath> = run.scan.dirty.iter().map(|d| d.path.clone()).collect();
+    for (path, number) in paths_of(state) {
+        let entry = state.entry(number);
+        let lost = entry.stat.kind == Kind::File && is_lost(&entry);
+        if lost
+            && !known.contains(&path)
+            && !run.scan.removed.iter().any(|r| path.starts_with(r))
+            && let Ok(stat) = handle.stat(&path)
+        {
+            // No prior: the old content is not to be built upon.
+            run.scan.dirty.push(Dirty {
+                path,
+                stat,
+                prior: None,
+            });
+        }
+    }
+    run.scan.dirty.sort_by(|a, b| a.path.cmp(&b.path));
+}
+
+fn paths_of(state: &State) -> impl Iterator<Item = (RepoPath, usize)> + '_ {
+    std::iter::once((RepoPath::root(), 0)).chain(state.directories().flat_map(
+        move |(dir, children)| {
+            let dir = RepoPath::new(dir).unwrap_or_default();
+            children.map(move |number| (dir.join(state.name(number)), number))
+        },
+    ))
+}
+
+/// What the command names is not left out: then it is not run.
+fn refuse_named(run: &RootRun, number: usize, budget: u64) -> Result<()> {
+    let absolute = |dirty: &Dirty| dirty.path.to_path(&run.root.path);
+    let over = absolute(&run.scan.dirty[number]);
+    let named = run.root.named.iter().find(|named| over.starts_with(named));
+    let Some(named) = named else { return Ok(()) };
+    let below = |dirty: &&Dirty| absolute(dirty).starts_with(named);
+    Err(Error::OverBudget {
+        path: named.clone(),
+        bytes: run
+            .scan
+            .dirty
+            .iter()
+            .filter(below)
+            .map(|d| d.stat.size)
+            .sum(),
+        budget,
+    })
+}
+
+/// Keeps new content within the budget.
+pub(super) fn apply_budget(run: &mut RootRun, options: &BackupOptions) -> Result<()> {
+    let Some(budget) = options.max_bytes else {
+        return Ok(());
+    };
+    if run.root.origin == Origin::Source {
+        return Ok(());
+    }
+    let mut total: u64 = run.scan.dirty.iter().map(|d| d.stat.size).sum();
+    if total <= budget {
+        return Ok(());
+    }
+    if run.root.origin == Origin::Operand {
+        return Err(Error::OverBudget {
+            path: run.root.path.clone(),
+            bytes: total,
+            budget,
+        });
+    }
+    let mut by_size: Vec<usize> = (0..run.scan.dirty.len()).collect();
+    by_size.sort_by_key(|i| std::cmp::Reverse(run.scan.dirty[*i].stat.size));
+    let mut dropped = HashSet::new();
+    for i in by_size {
+        if total <= budget {
+            break;
+        }
+        refuse_named(run, i, budget)?;
+        total -= run.scan.dirty[i].stat.size;
+        dropped.insert(i);
+    }
+    let mut i = 0;
+    let (left_out, removed) = (&mut run.left_out, &mut run.scan.removed);
+    run.scan.dirty.retain(|dirty| {
+        let out = dropped.contains(&i);
+        i += 1;
+        if out {
+            left_out.push(LeftOut {
+                path: dirty.path.clone(),
+                reason: format!(
+                    "over the budget ({})",
+                    crate::monitor::size(dirty.stat.size)
+                ),
+            });
+            run.scan.files -= 1;
+            run.scan.bytes -= dirty.stat.size;
+            if dirty.prior.is_some() {
+                removed.push(dirty.path.clone());
+            }
+        }
+        !out
+    });
+    removed.sort();
+    left_out.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(())
+}
+
+/// Returns the roots of a snapshot as they were captured, for another capture of the same set.
+pub(crate) fn roots_of(records: &[RootRecord], names: &[String]) -> Vec<Root> {
+    records
+        .iter()
+        .filter(|record| names.is_empty() || names.contains(&record.name))
+        .map(|record| Root {
+            name: record.name.clone(),
+            path: record.path.as_path().to_path_buf(),
+            rules: Rules::clone(&record.rules),
+            origin: Origin::Source,
+            named: Vec::new(),
+        })
+        .collect()
+}
+
+/// Returns the digest of a file from where it stands; `None` if it cannot be read.
+pub(crate) fn digest_of(file: &mut std::fs::File) -> Option<Digest> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 128 * 1024];
+    loop {
+        match std::io::Read::read(file, &mut buffer) {
+            Ok(0) => return Some(Digest::finish(hasher)),
+            Ok(n) => hasher.update(&buffer[..n]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Returns true if what the state says of a file that looks untouched still holds, by reading it.
+pub(crate) fn is_same_content(handle: &RootHandle, path: &RepoPath, known: &Known<'_>) -> bool {
+    let Some(body) = known.body() else {
+        return false;
+    };
+    if body.flags.contains(&Flag::Online) {
+        return true;
+    }
+    match known.stat.kind {
+        Kind::Symlink => handle
+            .read_link(path)
+            .is_ok_and(|target| target == body.target),
+        Kind::File => {
+            let Ok(mut file) = handle.open_file(path) else {
+                return false;
+            };
+            let Some(digest) = digest_of(&mut file) else {
+                return false;
+            };
+            // What was kept by a second name cannot differ from it.
+            body.content.map_or_else(
+                || digest == Digest::of(b""),
+                |c| c.digest == digest || c.as_kept().is_some(),
+            )
+        }
+        _ => true,
+    }
+}
+
+impl RootRun {
+    pub(crate) fn handle(&self) -> Option<&RootHandle> {
+        self.handle.as_ref()
+    }
+
+    /// Returns what is new or may have changed, sorted by path.
+    pub(crate) fn dirty(&self) -> &[Dirty] {
+        &self.scan.dirty
+    }
+
+    /// Takes paths out of what is dirty: they are captured.
+    pub(crate) fn take_dirty(&mut self, paths: &HashSet<RepoPath>) {
+        self.scan.dirty.retain(|dirty| !paths.contains(&dirty.path));
+    }
+
+    /// Walks again and returns what differs from the snapshot.
+    pub(crate) fn look_again(&self, never: &[PathBuf]) -> Result<(Scan, Option<RootHandle>)> {
+        let options = WalkOptions {
+            never,
+            max_files: None,
+            keep_known: true,
+        };
+        let mut scan = walk(&self.root, self.state.as_ref(), &options)?;
+        let handle = if scan.exists {
+            RootHandle::open(&self.root.path)?
+        } else {
+            None
+        };
+        // Objects that only may have changed, because they were written just before the snapshot.
+        if let (Some(state), Some(handle)) = (&self.state, &handle) {
+            scan.dirty.retain(|dirty| {
+                let Some(number) = dirty.prior else {
+                    return true;
+                };
+                let known = state.entry(number as usize);
+                !same_stat(&known.stat, &dirty.stat)
+                    || !is_same_content(handle, &dirty.path, &known)
+            });
+        }
+        let is_out = |path: &RepoPath| self.left_out.iter().any(|l| path.starts_with(&l.path));
+        scan.dirty.retain(|dirty| !is_out(&dirty.path));
+        scan.removed.retain(|path| !is_out(path));
+        Ok((scan, handle))
+    }
+
+    /// Returns how many files and bytes of the snapshot lie at or below some paths, none below another.
+    pub(crate) fn weigh(&self, paths: &[RepoPath]) -> (u64, u64) {
+        let (Some(state), false) = (&self.state, paths.is_empty()) else {
+            return (0, 0);
+        };
+        let (mut files, mut bytes) = (0, 0);
+        let mut add = |stat: &crate::manifest::Stat| {
+            if stat.kind == Kind::File {
+                files += 1;
+                bytes += stat.size;
+            }
+        };
+        let whole = paths.iter().any(RepoPath::is_root);
+        if whole {
+            // A root that is a file is the one entry that no directory has.
+            add(&state.entry(0).stat);
+        }
+        let paths: HashSet<&[u8]> = paths.iter().map(RepoPath::as_bytes).collect();
+        for (dir, children) in state.directories() {
+            let ends = dir.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+            let mut above = ends.map(|(end, _)| &dir[..end]).chain([dir]);
+            let inside = whole || above.any(|above| paths.contains(above));
+            let mut path = dir.to_vec();
+            for number in children {
+                let known = state.entry(number);
+                let named = || {
+                    path.truncate(dir.len());
+                    if !dir.is_empty() {
+                        path.push(b'/');
+                    }
+                    path.extend_from_slice(known.name);
+                    paths.contains(&path[..])
+                };
+                if inside || { named }() {
+                    add(&known.stat);
+                }
+            }
+        }
+        (files, bytes)
+    }
+
+    /// Returns what is new and its size, and totals: for a dry run.
+    pub(crate) fn totals(&self) -> (u64, u64, u64) {
+        let new = self.scan.dirty.iter().map(|d| d.stat.size).sum();
+        (self.scan.files, self.scan.bytes, new)
+    }
+}
+
+/// Looks at roots as a guard would, without capturing anything.
+pub(crate) fn survey(
+    repo: &Repository,
+    roots: &[Root],
+    options: &BackupOptions,
+) -> Result<Vec<RootRun>> {
+    let mut never = repo.own_paths();
+    never.extend(options.never.iter().cloned());
+    let mut runs = Vec::new();
+    for root in roots {
+        look_around(repo, root, options, &never, &mut runs)?;
+    }
+    if options.follow_links {
+        links::follow(repo, &mut runs, options, &never)?;
+    }
+    for run in &mut runs {
+        apply_budget(run, options)?;
+    }
+    Ok(runs)
+}

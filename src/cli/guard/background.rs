@@ -1,0 +1,96 @@
+//! Work that need not be waited for: packing what a guard kept.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Stdio};
+
+use bdr::backup::Level;
+use bdr::repo::Repository;
+use bdr::staging::settle;
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::context::{Context, variable};
+use crate::cli::error::Failure;
+use crate::cli::exit;
+use crate::ui::plural;
+
+/// Pack what guards kept instead of reading it
+///
+/// Guards start this by themselves, in the background.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr settle     before a disk is taken away, for example")]
+pub(crate) struct SettleArgs {
+    /// Leave the processor to others
+    #[arg(long)]
+    background: bool,
+}
+
+/// Packs what is kept.
+pub(crate) fn run(cx: &Context, args: &SettleArgs) -> Result<u8, Failure> {
+    if args.background {
+        bdr::fsutil::lower_priority();
+    }
+    let repo = cx.repository()?;
+    let report = settle(&repo, Level::Fast, cx.now, &cx.progress())?;
+    if cx.ui.json {
+        let data = json!({"sets": report.sets, "bytes": report.bytes, "lost": report.lost});
+        cx.ui.document("settle", exit::OK, &data)?;
+    } else if report.sets > 0 {
+        let bytes = bdr::monitor::size(report.bytes);
+        cx.ui
+            .report(&format!("Packed {bytes} that guards kept.\n"))?;
+    }
+    if report.lost > 0 {
+        let files = plural(report.lost, "file");
+        cx.ui.warn(&format!(
+            "bdr: {files} were written to by another program before they could be packed; undo will not bring these back"
+        ));
+        return Ok(exit::PARTIAL);
+    }
+    Ok(exit::OK)
+}
+
+/// Starts packing what is kept, if there is something; nobody waits for it, and failing to start it costs nothing: the next call does it.
+pub(super) fn start(cx: &Context, repo: &Repository) {
+    let off = variable("BDR_BACKGROUND").is_some_and(|v| v == "0");
+    let waiting = repo.unpacked_sets().is_ok_and(|sets| !sets.is_empty());
+    let Some(program) = std::env::current_exe().ok().filter(|_| waiting && !off) else {
+        return;
+    };
+    let mut command = Process::new(program);
+    command
+        .args(["settle", "--background", "--quiet", "--repository"])
+        .arg(repo.location())
+        // A directory that is in use cannot be unmounted.
+        .current_dir(cx.places.cache.parent().unwrap_or(Path::new("/")))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let _ = command.spawn();
+}
+
+/// Returns true if a command's program is the system's own, not something else of that name: what it does is known.
+pub(super) fn is_system_rm(name: &std::ffi::OsStr) -> bool {
+    let typed = Path::new(name);
+    if !matches!(
+        typed.file_name().and_then(|n| n.to_str()),
+        Some("rm" | "unlink")
+    ) {
+        return false;
+    }
+    let found = if typed.components().count() > 1 {
+        typed.is_absolute().then(|| typed.to_path_buf())
+    } else {
+        let path = variable("PATH").unwrap_or_default();
+        let mut dirs = std::env::split_paths(&path).map(|dir| dir.join(typed));
+        dirs.find(|file| file.is_file())
+    };
+    let system: [&str; 5] = ["/bin", "/usr/bin", "/sbin", "/usr/sbin", "/nix/store"];
+    found
+        .and_then(|file: PathBuf| file.canonicalize().ok())
+        .is_some_and(|file| system.iter().any(|dir| file.starts_with(dir)))
+}

@@ -1,0 +1,26 @@
+//! Where files cannot be held by a handle to their directory nothing is staged: they are read instead.
+
+use std::fs::File;
+use std::io;
+use std::marker::PhantomData;
+use std::path::Path;
+
+/// Where a file is.
+pub struct Source<'a>(pub PhantomData<&'a ()>);
+
+/// A subdirectory of an area.
+pub(super) struct Dir;
+
+impl Dir {
+    pub(super) fn open(_path: &Path) -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    pub(super) fn link(&self, _source: &Source<'_>, _name: &str) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn clone_file(&self, _file: &File, _name: &str) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}

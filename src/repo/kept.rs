@@ -1,0 +1,302 @@
+//! Content that was kept in a staging area instead of being read (`docs/format.md` §2.4): where it is, and what it turned out to be.
+//!
+//! An entry names such content by its set and a number. The record of the set says where the files lie; it is durable before any snapshot that
+//! names it. When they have been packed, a list of their digests takes their place, and the files are deleted.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{Repository, record};
+use crate::error::{Error, Result};
+use crate::fsutil::{self, area};
+use crate::id::{Digest, Id};
+use crate::manifest::{Content, Entry, Kept, Listing, Time};
+use crate::path::RawName;
+use crate::storage;
+
+/// A list of digests larger than this, decompressed, is refused.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// Files kept together for one snapshot.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KeptSet {
+    /// 1.
+    pub version: u32,
+    /// The repository that it belongs to.
+    pub repository: Id,
+    /// Its name.
+    pub id: Id,
+    /// When it was made.
+    pub time: DateTime<Utc>,
+    /// The directory that holds the files by number.
+    pub area: RawName,
+    /// Size of each file by number, and its time when it was kept; without a time if that says nothing, because the file never changes.
+    pub files: Vec<(u64, Option<Time>)>,
+    /// They are to be packed; else they stay where they are until no snapshot needs them.
+    pub pack: bool,
+}
+
+impl KeptSet {
+    /// Returns the size of all files.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|(size, _)| size).sum()
+    }
+
+    /// Opens a file of the set: what counts are as many bytes as it had.
+    ///
+    /// # Errors
+    /// It is gone, or somebody wrote to it.
+    pub fn open(&self, number: u32) -> Result<File> {
+        let path = area::file_in(self.area.as_path(), number);
+        let failed = |e| Error::io("read", &path, e);
+        let file = File::open(&path).map_err(failed)?;
+        let found = file.metadata().map_err(failed)?;
+        let (size, mtime) = self.files.get(number as usize).copied().unwrap_or_default();
+        // What was appended since does not count; what was written over is lost.
+        let intact = found.len() > size
+            || found.len() == size && mtime.is_none_or(|mtime| mtime == fsutil::mtime_of(&found));
+        if intact {
+            return Ok(file);
+        }
+        Err(written_to(self.id, number))
+    }
+}
+
+/// What the files of a set turned out to be.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KeptContents {
+    /// 1.
+    pub version: u32,
+    /// The repository that it belongs to.
+    pub repository: Id,
+    /// The set.
+    pub id: Id,
+    /// Digests by number; `None`: somebody wrote to the file before it could be read.
+    pub files: Vec<Option<Digest>>,
+}
+
+/// What is known of a set.
+#[derive(Debug)]
+pub(super) struct Known {
+    set: KeptSet,
+    contents: Option<KeptContents>,
+}
+
+/// Sets that were looked up, by name.
+pub(super) type Cache = Arc<RwLock<HashMap<Id, Arc<Known>>>>;
+
+fn set_name(id: Id) -> String {
+    format!("kept/{id}.json")
+}
+
+fn contents_name(id: Id) -> String {
+    format!("kept/{id}.contents.json.gz")
+}
+
+impl Repository {
+    /// Returns the sets, oldest first. Damaged records are left out; `verify` reports what needs them.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn kept_sets(&self) -> Result<Vec<KeptSet>> {
+        let names = self.names("kept")?;
+        let ids = names
+            .iter()
+            .filter_map(|n| n.strip_suffix(".json")?.parse().ok());
+        let mut sets: Vec<KeptSet> = ids
+            .filter_map(|id: Id| self.read_record(&set_name(id)).ok())
+            .collect();
+        sets.retain(|set| set.repository == self.id);
+        sets.sort_by_key(|set| set.id);
+        Ok(sets)
+    }
+
+    /// Returns the sets that are to be packed and are not yet, oldest first.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn unpacked_sets(&self) -> Result<Vec<KeptSet>> {
+        let names = self.names("kept")?;
+        let has_contents = |id: Id| {
+            let name = format!("{id}.contents.json.gz");
+            names.binary_search(&name).is_ok()
+        };
+        let mut sets = self.kept_sets()?;
+        sets.retain(|set| set.pack && !has_contents(set.id));
+        Ok(sets)
+    }
+
+    /// Returns true if a set is recorded.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub fn has_kept_set(&self, id: Id) -> Result<bool> {
+        let name = set_name(id);
+        let size = self.storage().size(&name);
+        Ok(size.map_err(|e| Error::storage("read", name, e))?.is_some())
+    }
+
+    /// Writes the record of a set: from now on it belongs to the repository.
+    ///
+    /// # Errors
+    /// The storage cannot be written.
+    pub fn put_kept_set(&self, set: &KeptSet) -> Result<()> {
+        let name = set_name(set.id);
+        storage::put(self.storage(), &name, &record::encode(set)?)
+            .map_err(|e| Error::storage("write", name, e))
+    }
+
+    /// Writes what the files of a set turned out to be: from now on they are not needed.
+    ///
+    /// # Errors
+    /// The storage cannot be written.
+    pub fn put_kept_contents(&self, contents: &KeptContents) -> Result<()> {
+        let name = contents_name(contents.id);
+        let failed = |e| Error::storage("write", &name, e);
+        let mut packed = Vec::new();
+        let mut encoder = flate2::GzBuilder::new().write(&mut packed, flate2::Compression::new(6));
+        encoder
+            .write_all(&record::encode(contents)?)
+            .and_then(|()| encoder.try_finish())
+            .map_err(failed)?;
+        drop(encoder);
+        storage::put(self.storage(), &name, &packed).map_err(failed)?;
+        self.forget_kept(contents.id);
+        Ok(())
+    }
+
+    /// Removes the records of a set that nothing needs any more; its files are to be gone before.
+    ///
+    /// # Errors
+    /// The storage cannot be written.
+    pub fn remove_kept_set(&self, id: Id) -> Result<()> {
+        for name in [set_name(id), contents_name(id)] {
+            let there = self.storage().size(&name);
+            if matches!(there, Ok(Some(_))) {
+                self.storage()
+                    .remove(&name)
+                    .map_err(|e| Error::storage("remove", name, e))?;
+            }
+        }
+        self.forget_kept(id);
+        Ok(())
+    }
+
+    /// Forgets what was looked up of a set: another process may have packed it.
+    pub(super) fn forget_kept(&self, id: Id) {
+        let mut cache = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        cache.remove(&id);
+    }
+
+    fn kept_set(&self, id: Id) -> Result<Arc<Known>> {
+        let cached = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = cached.get(&id) {
+            return Ok(Arc::clone(known));
+        }
+        drop(cached);
+        let known = Arc::new(Known {
+            set: self.read_record(&set_name(id))?,
+            contents: self.kept_contents(id)?,
+        });
+        let mut cache = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        cache.insert(id, Arc::clone(&known));
+        Ok(known)
+    }
+
+    fn kept_contents(&self, id: Id) -> Result<Option<KeptContents>> {
+        let name = contents_name(id);
+        let bytes = match self.storage().read(&name) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::storage("read", name, error)),
+        };
+        let mut json = Vec::new();
+        flate2::read::MultiGzDecoder::new(&bytes[..])
+            .take(MAX_BYTES)
+            .read_to_end(&mut json)
+            .map_err(|e| Error::damaged(&name, e.to_string()))?;
+        let contents: KeptContents = record::decode(&name, &json)?;
+        if contents.repository != self.id || contents.id != id {
+            return Err(Error::damaged(name, "it belongs to another set"));
+        }
+        Ok(Some(contents))
+    }
+
+    /// Returns what kept content turned out to be; `None` while it is not packed.
+    ///
+    /// # Errors
+    /// The set is missing or damaged, or the file was written to before it could be packed.
+    pub fn resolve_kept(&self, kept: Kept) -> Result<Option<Content>> {
+        let known = self.kept_set(kept.set)?;
+        let Some(contents) = &known.contents else {
+            return Ok(None);
+        };
+        match contents.files.get(kept.number as usize) {
+            Some(Some(digest)) => Ok(Some(Content::whole(*digest, kept.size))),
+            _ => Err(written_to(kept.set, kept.number)),
+        }
+    }
+
+    /// Puts what kept content turned out to be into a listing, as far as that is known.
+    pub(crate) fn resolve_all(&self, mut listing: Listing) -> Listing {
+        for entry in &mut listing {
+            if let Some(kept) = entry.body.content.as_ref().and_then(Content::as_kept)
+                && let Ok(Some(content)) = self.resolve_kept(kept)
+            {
+                entry.body.content = Some(content);
+            }
+        }
+        listing
+    }
+
+    /// Opens kept content that is not packed: what counts are its first `size` bytes.
+    ///
+    /// # Errors
+    /// It is gone, or somebody wrote to it.
+    pub fn open_kept(&self, kept: Kept) -> Result<File> {
+        self.kept_set(kept.set)?.set.open(kept.number)
+    }
+
+    /// Returns the digest of the content of an entry, by reading it if it is only kept; `None` if there is none.
+    pub fn digest_of(&self, entry: &Entry) -> Option<Digest> {
+        let Some(kept) = entry.body.content.as_ref().and_then(Content::as_kept) else {
+            return entry.digest();
+        };
+        match self.resolve_kept(kept) {
+            Ok(Some(content)) => Some(content.digest),
+            _ => digest_of_kept(&self.open_kept(kept).ok()?, kept),
+        }
+    }
+}
+
+/// Returns the digest of the bytes that count; `None` if they cannot be read.
+pub fn digest_of_kept(file: &File, kept: Kept) -> Option<Digest> {
+    use sha2::Digest as _;
+    let mut hasher = sha2::Sha256::new();
+    let (mut file, mut left) = (file.take(kept.size), kept.size);
+    let mut buffer = vec![0; 128 * 1024];
+    while left > 0 {
+        match file.read(&mut buffer) {
+            Ok(0) => return None,
+            Ok(n) => {
+                hasher.update(&buffer[..n]);
+                left -= n as u64;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+    Some(Digest::finish(hasher))
+}
+
+fn written_to(set: Id, number: u32) -> Error {
+    Error::damaged(
+        format!("kept/{set}/{number}"),
+        "another program wrote to the file after it was kept",
+    )
+}

@@ -1,0 +1,402 @@
+//! Large content before a command: kept by a second name or a clone instead of being read, and packed afterwards.
+//!
+//! A snapshot is durable before the command starts. Of a gigabyte that is about to be deleted it is enough for that if every file has one more
+//! name in a staging area: a command that only removes names cannot touch what is in them. Where the file system has clones, they do the same for
+//! any command. git's own objects are never written to again, so a second name is as good as a copy of them.
+//!
+//! Order: files into the area, durable → record of the set → the snapshot that names it. A crash before the last leaves a set that no snapshot names.
+//! Packing: packs → digests of the set → the area is deleted.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use chrono::{DateTime, Utc};
+
+use crate::backup::{Level, RootRun, database_for};
+use crate::capture::{Capture, Captured, CapturedList, Shared};
+use crate::error::{Error, Result};
+use crate::fsutil;
+use crate::fsutil::area::Area;
+use crate::id::{Digest, Id};
+use crate::manifest::{Body, Content, Kept, Kind, Stat, same_identity};
+use crate::monitor::{Monitor, Phase};
+use crate::path::{RawName, RepoPath};
+use crate::repo::kept::{KeptContents, KeptSet};
+use crate::repo::state::{KEPT, is_racy};
+use crate::repo::{Repository, hold_shared};
+use crate::walk::{Dirty, RootHandle};
+
+/// When files are kept instead of being read.
+#[derive(Debug, Clone)]
+pub struct StagingOptions {
+    /// Paths of which the command does nothing but remove names.
+    pub unlinked: Vec<PathBuf>,
+    /// New bytes, or files, below which reading them is quick enough.
+    pub from_bytes: u64,
+    /// See `from_bytes`.
+    pub from_files: usize,
+    /// Bytes that may be kept.
+    pub max_bytes: u64,
+    /// Sets up to this size are packed afterwards; larger ones stay where they are until no snapshot needs them.
+    pub pack_bytes: u64,
+}
+
+impl StagingOptions {
+    /// Returns the defaults: 32 MiB or 4,096 files are read quickly enough, 16 GiB may be kept, 512 MiB are packed.
+    pub fn new() -> Self {
+        Self {
+            unlinked: Vec::new(),
+            from_bytes: 32 << 20,
+            from_files: 4096,
+            max_bytes: 16 << 30,
+            pack_bytes: 512 << 20,
+        }
+    }
+}
+
+impl Default for StagingOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a snapshot kept instead of reading it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeptReport {
+    /// Files.
+    pub files: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// Of these, bytes that will not be packed: they take space until no snapshot needs them.
+    pub lasting_bytes: u64,
+}
+
+/// Smaller files are not worth a clone of their own.
+const MIN_CLONE: u64 = 1 << 20;
+
+/// How a file is kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// By a second name, until it is packed.
+    Unlinked,
+    /// By a second name for as long as it is needed: it never changes.
+    Immutable,
+    Clone,
+}
+
+/// Keeps what need not be read: takes it out of what is dirty, and returns it as captured, per root.
+///
+/// What cannot be kept stays dirty.
+///
+/// # Errors
+/// The set cannot be recorded.
+pub(crate) fn keep(
+    repo: &Repository,
+    runs: &mut [RootRun],
+    options: &StagingOptions,
+    now: DateTime<Utc>,
+) -> Result<(Vec<CapturedList>, KeptReport)> {
+    let mut kept: Vec<CapturedList> = runs.iter().map(|_| Vec::new()).collect();
+    let mut report = KeptReport::default();
+    for how in [How::Unlinked, How::Immutable, How::Clone] {
+        for (run, kept) in runs.iter_mut().zip(&mut kept) {
+            let left = options.max_bytes.saturating_sub(report.bytes);
+            let Some(list) = keep_in(repo, run, how, options, left, now)? else {
+                continue;
+            };
+            let bytes: u64 = list.iter().map(|one| one.stat.size).sum();
+            report.files += list.len() as u64;
+            report.bytes += bytes;
+            if how == How::Immutable || bytes > options.pack_bytes {
+                report.lasting_bytes += bytes;
+            }
+            kept.extend(list);
+        }
+    }
+    Ok((kept, report))
+}
+
+/// Makes one set of what can be kept of a root in one way; `None` if it is not worth it, or not possible.
+fn keep_in(
+    repo: &Repository,
+    run: &mut RootRun,
+    how: How,
+    options: &StagingOptions,
+    left: u64,
+    now: DateTime<Utc>,
+) -> Result<Option<CapturedList>> {
+    let Some(handle) = run.handle() else {
+        return Ok(None);
+    };
+    let started = now.timestamp_nanos_opt().unwrap_or(i64::MAX);
+    let fits = |dirty: &Dirty| {
+        let stat = &dirty.stat;
+        let plain = stat.kind == Kind::File && stat.size > 0 && stat.links == 1;
+        plain
+            && match how {
+                How::Unlinked => {
+                    let path = dirty.path.to_path(&run.root.path);
+                    options.unlinked.iter().any(|named| path.starts_with(named))
+                }
+                How::Immutable => is_git_object(&dirty.path),
+                How::Clone => {
+                    // A database is captured together with what belongs to it.
+                    stat.size >= MIN_CLONE
+                        && !is_racy(stat, started)
+                        && database_for(run, dirty).is_none()
+                }
+            }
+    };
+    let chosen: Vec<&Dirty> = run.dirty().iter().filter(|dirty| fits(dirty)).collect();
+    let bytes: u64 = chosen.iter().map(|dirty| dirty.stat.size).sum();
+    let large = bytes >= options.from_bytes || chosen.len() >= options.from_files;
+    let number_fits = u32::try_from(chosen.len()).is_ok();
+    let Some(first) = chosen
+        .first()
+        .filter(|_| large && bytes <= left && number_fits)
+    else {
+        return Ok(None);
+    };
+    let id = Id::new(now);
+    let Some((dir, mut area)) = open_area(repo, &run.root.path, &first.stat, id) else {
+        return Ok(None);
+    };
+    let mut list: CapturedList = Vec::with_capacity(chosen.len());
+    for dirty in chosen {
+        let number = list.len() as u32;
+        let Some(one) = keep_one(handle, dirty, how, &mut area, id, number) else {
+            // Where clones cannot be made there is no use in trying each file.
+            if how == How::Clone && list.is_empty() {
+                break;
+            }
+            continue;
+        };
+        list.push(Box::new(one));
+    }
+    let count = list.len() as u32;
+    if count == 0 || area.sync(count, how == How::Clone).is_err() {
+        let _ = fsutil::remove_own_tree(&dir);
+        return Ok(None);
+    }
+    let bytes: u64 = list.iter().map(|one| one.stat.size).sum();
+    let time_of = |one: &Captured| (how != How::Immutable).then_some(one.stat.mtime);
+    repo.put_kept_set(&KeptSet {
+        version: 1,
+        repository: repo.id(),
+        id,
+        time: now,
+        area: RawName::from(dir.as_path()),
+        files: list
+            .iter()
+            .map(|one| (one.stat.size, time_of(one)))
+            .collect(),
+        pack: how != How::Immutable && bytes <= options.pack_bytes,
+    })?;
+    let taken: HashSet<RepoPath> = list.iter().map(|one| one.path.clone()).collect();
+    run.take_dirty(&taken);
+    Ok(Some(list))
+}
+
+/// Keeps one file; `None` if it cannot be.
+fn keep_one(
+    handle: &RootHandle,
+    dirty: &Dirty,
+    how: How,
+    area: &mut Area,
+    set: Id,
+    number: u32,
+) -> Option<Captured> {
+    let file = handle.open_file(&dirty.path).ok()?;
+    let before = RootHandle::stat_file(&file).ok()?;
+    if !same_identity(&before, &dirty.stat) {
+        return None;
+    }
+    let made = match how {
+        How::Clone => area.clone_file(&file, number),
+        _ => area.link(&handle.source(&dirty.path), number),
+    };
+    made.ok()?;
+    // A new name changes the file's ctime, and nothing else; what was kept has to be what was looked at.
+    let after = RootHandle::stat_file(&file).ok();
+    let same = after.as_ref().is_some_and(|after| {
+        same_identity(
+            &before,
+            &Stat {
+                ctime: before.ctime,
+                links: before.links,
+                ..*after
+            },
+        ) && (how == How::Clone || after.links == before.links + 1)
+    });
+    let Some(after) = after.filter(|_| same) else {
+        area.forget(number);
+        return None;
+    };
+    let size = before.size;
+    let content = Content::kept(Kept { set, number, size });
+    Some(Captured {
+        path: dirty.path.clone(),
+        stat: after,
+        body: Body {
+            content: Some(content),
+            xattrs: RootHandle::xattrs(&file),
+            ..Body::default()
+        },
+        flags: KEPT,
+        gone: false,
+    })
+}
+
+/// Makes an area for a set on the file system of a file.
+fn open_area(repo: &Repository, root: &Path, stat: &Stat, set: Id) -> Option<(PathBuf, Area)> {
+    let mut places = repo.storage().areas();
+    places.extend(topmost_own(root, stat.device));
+    places.into_iter().find_map(|place| {
+        let parent = existing(&place)?;
+        if fsutil::device_of(parent) != Some(stat.device) {
+            return None;
+        }
+        let dir = place.join(set.to_string());
+        let area = Area::create(&dir).ok()?;
+        Some((dir, area))
+    })
+}
+
+fn existing(path: &Path) -> Option<&Path> {
+    path.ancestors().find(|dir| dir.is_dir())
+}
+
+/// Returns a place in the topmost directory above a root that is this user's and on the same file system.
+fn topmost_own(root: &Path, device: u64) -> Option<PathBuf> {
+    let own = |dir: &&Path| fsutil::device_of(dir) == Some(device) && fsutil::is_own_dir(dir);
+    let top = root.ancestors().skip(1).take_while(own).last()?;
+    Some(top.join(fsutil::AREA_NAME))
+}
+
+/// Returns true for git's loose objects and packs: named by their content, never written to again.
+fn is_git_object(path: &RepoPath) -> bool {
+    let bytes = path.as_bytes();
+    let mut parts = bytes.rsplit(|b| *b == b'/');
+    let (Some(name), Some(dir), Some(objects)) = (parts.next(), parts.next(), parts.next()) else {
+        return false;
+    };
+    let hex = |text: &[u8]| text.iter().all(u8::is_ascii_hexdigit);
+    let loose = dir.len() == 2 && hex(dir) && matches!(name.len(), 38 | 62) && hex(name);
+    let packed = dir == b"pack"
+        && name.strip_prefix(b"pack-").is_some_and(|rest| {
+            let mut halves = rest.splitn(2, |b| *b == b'.');
+            let digest = halves
+                .next()
+                .is_some_and(|d| matches!(d.len(), 40 | 64) && hex(d));
+            digest && matches!(halves.next(), Some(b"pack" | b"idx" | b"rev" | b"bitmap"))
+        });
+    objects == b"objects" && (loose || packed)
+}
+
+/// What packing came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SettleReport {
+    /// Sets that were packed.
+    pub sets: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// Files that somebody wrote to before they could be packed.
+    pub lost: u64,
+}
+
+/// Packs what was kept, and frees the staging areas. Another process that does the same is not waited for.
+///
+/// # Errors
+/// The repository cannot be written, or the user stopped it; what is not packed stays kept.
+pub fn settle(
+    repo: &Repository,
+    level: Level,
+    now: DateTime<Utc>,
+    monitor: &dyn Monitor,
+) -> Result<SettleReport> {
+    sweep_areas(repo, now);
+    let mut report = SettleReport::default();
+    let sets = repo.unpacked_sets()?;
+    let bytes = sets.iter().map(KeptSet::bytes).sum();
+    let files = sets.iter().map(|set| set.files.len() as u64).sum();
+    if !sets.is_empty() {
+        monitor.phase(Phase::Storing, files, bytes);
+    }
+    for set in sets {
+        let path = set.area.as_path().join("lock");
+        let Ok(file) = fsutil::open_lock(&path) else {
+            continue;
+        };
+        let mut lock = fd_lock::RwLock::new(file);
+        let Ok(_alone) = lock.try_write() else {
+            continue;
+        };
+        report.lost += pack_set(repo, &set, level, monitor)?;
+        report.sets += 1;
+        report.bytes += set.bytes();
+        // What is left of it is only space.
+        let _ = fsutil::remove_own_tree(set.area.as_path());
+    }
+    Ok(report)
+}
+
+/// An area that is being filled is younger than this.
+const MAX_FILLING_MS: i64 = 3_600_000;
+
+/// Removes areas that a crash left before their set was recorded: no snapshot names them.
+fn sweep_areas(repo: &Repository, now: DateTime<Utc>) {
+    let listed = |place: &PathBuf| std::fs::read_dir(place).ok();
+    for entry in repo
+        .storage()
+        .areas()
+        .iter()
+        .filter_map(listed)
+        .flatten()
+        .flatten()
+    {
+        let id: Option<Id> = entry.file_name().to_str().and_then(|n| n.parse().ok());
+        let old = |id: &Id| id.millis() + MAX_FILLING_MS < now.timestamp_millis();
+        if let Some(id) = id.filter(old)
+            && matches!(repo.has_kept_set(id), Ok(false))
+        {
+            let _ = fsutil::remove_own_tree(&entry.path());
+        }
+    }
+}
+
+fn pack_set(repo: &Repository, set: &KeptSet, level: Level, monitor: &dyn Monitor) -> Result<u64> {
+    let lock = repo.lock_file()?;
+    let _hold = hold_shared(lock.as_ref(), std::time::Duration::from_secs(10))?;
+    let shared = Shared {
+        repo,
+        full: false,
+        level,
+        damaged: repo.damaged_blobs(),
+        stored: Mutex::default(),
+        present: Mutex::default(),
+    };
+    let mut capture = Capture::new(&shared);
+    let mut files: Vec<Option<Digest>> = Vec::with_capacity(set.files.len());
+    for (number, (size, _)) in (0..).zip(&set.files) {
+        if monitor.stopped() {
+            return Err(Error::Interrupted);
+        }
+        let digest = match set.open(number) {
+            Ok(file) => capture.kept_file(set.id, number, &file, *size)?,
+            Err(_) => None,
+        };
+        files.push(digest);
+        monitor.advance(1, *size);
+    }
+    let lost = files.iter().filter(|digest| digest.is_none()).count() as u64;
+    let packs = capture.finish()?;
+    repo.put_kept_contents(&KeptContents {
+        version: 1,
+        repository: repo.id(),
+        id: set.id,
+        files,
+    })?;
+    repo.remember_packs(&packs);
+    Ok(lost)
+}
