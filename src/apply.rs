@@ -143,6 +143,7 @@ pub(crate) fn apply(
         stop: AtomicBool::new(false),
     };
     let neutral = neutral_dirs(work, &mut targets);
+    let opened = open_dirs(work, &mut targets);
     if durable {
         let dirs: HashSet<(usize, RepoPath)> = work
             .jobs
@@ -235,6 +236,10 @@ pub(crate) fn apply(
         // Only its time was touched, by replacing a file in it: not worth a word if it cannot be put back.
         let _ = targets[site].set_times(&path, &entry);
     }
+    for (site, path, stat) in opened {
+        // One that comes back as another, or goes, has been seen to.
+        let _ = targets[site].set_mode(&path, &stat);
+    }
     if durable && !work.jobs.is_empty() {
         sync(work, sync_each, &mut targets)?;
     }
@@ -268,6 +273,33 @@ fn neutral_dirs(work: &Work, targets: &mut [Target]) -> Vec<(usize, RepoPath, St
             Some((site, path, stat))
         })
         .collect()
+}
+
+/// Opens directories that are closed to their owner and have to be written to; returns those that are to be closed again.
+fn open_dirs(work: &Work, targets: &mut [Target]) -> Vec<(usize, RepoPath, Stat)> {
+    let mut dirs: Vec<(usize, RepoPath)> = work
+        .jobs
+        .iter()
+        .filter(|job| job.act != Act::Metadata)
+        .filter_map(|job| Some((job.site, job.path.parent()?)))
+        .collect();
+    dirs.sort();
+    dirs.dedup();
+    let own: HashSet<(usize, &RepoPath)> = work
+        .jobs
+        .iter()
+        .filter(|job| is_dir(job))
+        .map(|job| (job.site, &job.path))
+        .collect();
+    let mut opened = Vec::new();
+    for (site, dir) in dirs {
+        if let Ok(Some(stat)) = targets[site].open_up(&dir)
+            && !own.contains(&(site, &dir))
+        {
+            opened.push((site, dir, stat));
+        }
+    }
+    opened
 }
 
 fn of(work: &Work, act: Act) -> impl Iterator<Item = &Job> {

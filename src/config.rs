@@ -63,6 +63,8 @@ pub struct GuardConfig {
     pub max_files: u64,
     /// Bytes that one guard may keep by a second name or a clone, instead of reading and storing them.
     pub max_kept: u64,
+    /// What is said after the command.
+    pub summary: Summary,
     /// Rules for commands, before those that come with bdr: `id | effect | programs | conditions | operands`.
     pub rules: Vec<String>,
 }
@@ -94,6 +96,39 @@ pub enum OnFail {
     Run,
 }
 
+/// What a guard says when the command is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Summary {
+    /// A line if something was lost.
+    #[default]
+    Auto,
+    /// A line in any case.
+    Always,
+    /// Nothing.
+    Never,
+    /// One JSON document.
+    Json,
+}
+
+impl Summary {
+    /// Returns the word of the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Never => "never",
+            Self::Json => "json",
+        }
+    }
+
+    /// Returns what a word means.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Auto, Self::Always, Self::Never, Self::Json]
+            .into_iter()
+            .find(|summary| summary.word() == word)
+    }
+}
+
 impl GuardConfig {
     /// Returns the rules for commands: the user's, then those that come with bdr.
     pub fn table(&self) -> std::borrow::Cow<'static, Table> {
@@ -114,6 +149,7 @@ impl Default for GuardConfig {
             max_bytes: 512 << 20,
             max_files: 200_000,
             max_kept: 16 << 30,
+            summary: Summary::Auto,
             rules: Vec::new(),
         }
     }

@@ -273,6 +273,7 @@ impl Protected {
                     begin,
                     end: None,
                     undone_by: None,
+                    pinned: false,
                 },
                 Some(error),
             ),
@@ -317,6 +318,7 @@ impl Protected {
             begin: self.begin,
             end: Some(end),
             undone_by: None,
+            pinned: false,
         })
     }
 }
@@ -398,11 +400,7 @@ fn changes_of(repo: &Repository, run: &RootRun, never: &[PathBuf]) -> Result<Roo
         name: run.root.name.clone(),
         ..RootChanges::default()
     };
-    for path in &scan.removed {
-        let (files, bytes) = run.weigh(path);
-        changes.deleted_files += files;
-        changes.deleted_bytes += bytes;
-    }
+    (changes.deleted_files, changes.deleted_bytes) = run.weigh(&scan.removed);
     changes.removed = scan.removed;
     changes.merges = inside(repo, run, &scan.dirty, handle.as_ref());
     for dirty in scan.dirty {

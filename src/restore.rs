@@ -378,10 +378,14 @@ fn plan_root(
         )?;
     }
     for (entry, seen) in dirs {
-        let differs =
-            seen.mode != entry.mode || (touched.contains(&entry.path) || options.target.is_some());
+        // Where nothing is left that the snapshot does not have, a time that differs is what a restore that was cut off left.
+        let exact = options.delete && seen.mtime != entry.mtime;
+        let differs = seen.mode != entry.mode
+            || touched.contains(&entry.path)
+            || options.target.is_some()
+            || exact;
         let path = below(&prefix, &entry.path);
-        if differs || seen.mtime != entry.mtime && touched.contains(&entry.path) {
+        if differs {
             if seen.mode != entry.mode {
                 plan.steps.push(Step {
                     path: absolute(&entry.path),

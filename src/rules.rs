@@ -3,6 +3,7 @@
 //! A [`Root`] is a directory or file that a snapshot covers; its [`Rules`] say which paths below it count.
 //! Rebuildable trees (`node_modules`, `target`, caches, …) are left out and never descended into.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
@@ -129,10 +130,20 @@ pub enum Verdict {
 
 /// Rules ready to be asked.
 pub struct Matcher {
+    /// Nothing is included by default.
+    chooses: bool,
     include: Vec<Vec<GlobMatcher>>,
+    /// Included paths without a wildcard, and the directories on the way to them: there may be many.
+    literal: HashSet<Vec<u8>>,
+    leading: HashSet<Vec<u8>>,
     exclude_names: Vec<GlobMatcher>,
     exclude_paths: Vec<GlobMatcher>,
     rebuildable: bool,
+}
+
+/// Returns true if a pattern stands for itself only.
+pub fn is_plain(pattern: &str) -> bool {
+    !pattern.contains(['*', '?', '[', ']', '{', '}', '\\', '!'])
 }
 
 fn glob(pattern: &str) -> Result<GlobMatcher> {
@@ -162,13 +173,17 @@ impl Matcher {
     /// A pattern that is no glob.
     pub fn new(rules: &Rules) -> Result<Self> {
         let mut include = Vec::new();
+        let (mut literal, mut leading) = (HashSet::new(), HashSet::new());
         for pattern in &rules.include {
-            let parts: Result<Vec<_>> = pattern
-                .split('/')
-                .filter(|p| !p.is_empty() && *p != ".")
-                .map(glob)
-                .collect();
-            include.push(parts?);
+            let parts = || pattern.split('/').filter(|p| !p.is_empty() && *p != ".");
+            if is_plain(pattern) && parts().next().is_some() {
+                let path = parts().collect::<Vec<_>>().join("/");
+                let ends = path.match_indices('/').map(|(end, _)| end);
+                leading.extend(ends.map(|end| path.as_bytes()[..end].to_vec()));
+                literal.insert(path.into_bytes());
+                continue;
+            }
+            include.push(parts().map(glob).collect::<Result<Vec<_>>>()?);
         }
         let (mut exclude_names, mut exclude_paths) = (Vec::new(), Vec::new());
         for pattern in &rules.exclude {
@@ -180,7 +195,10 @@ impl Matcher {
             }
         }
         Ok(Self {
+            chooses: !rules.include.is_empty(),
             include,
+            literal,
+            leading,
             exclude_names,
             exclude_paths,
             rebuildable: rules.rebuildable,
@@ -189,7 +207,7 @@ impl Matcher {
 
     /// Returns true if nothing but rebuildable trees can be left out.
     pub fn takes_everything(&self) -> bool {
-        self.include.is_empty() && self.exclude_names.is_empty() && self.exclude_paths.is_empty()
+        !self.chooses && self.exclude_names.is_empty() && self.exclude_paths.is_empty()
     }
 
     /// Returns true if no pattern leaves anything out.
@@ -200,17 +218,28 @@ impl Matcher {
     /// Returns what the include patterns say of the directory `dir` itself: [`Verdict::Take`], [`Verdict::OnTheWay`] or
     /// [`Verdict::Outside`].
     pub fn include(&self, path: &[u8]) -> Verdict {
-        if self.include.is_empty() || path.is_empty() && self.include.iter().any(Vec::is_empty) {
+        if !self.chooses || path.is_empty() && self.include.iter().any(Vec::is_empty) {
             return Verdict::Take;
         }
         if path.is_empty() {
             return Verdict::OnTheWay;
         }
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let mut above = ends.map(|(end, _)| &path[..end]).chain([path]);
+        if above.any(|above| self.literal.contains(above)) {
+            return Verdict::Take;
+        }
+        let mut best = match self.leading.contains(path) {
+            true => Verdict::OnTheWay,
+            false => Verdict::Outside,
+        };
+        if self.include.is_empty() {
+            return best;
+        }
         let parts: Vec<PathBuf> = path
             .split(|b| *b == b'/')
             .map(|part| PathBuf::from(crate::path::os_from_bytes(part)))
             .collect();
-        let mut best = Verdict::Outside;
         for pattern in &self.include {
             let fits = pattern
                 .iter()
@@ -321,8 +350,19 @@ pub fn is_small(dir: &Path) -> bool {
     entries.len() <= SMALL_ENTRIES && bytes() <= SMALL_BYTES
 }
 
+/// Returns true for what no disk holds. The shared memory of `/dev` is a place for files like others.
+pub fn is_virtual(path: &Path) -> bool {
+    ["/dev", "/proc", "/sys"]
+        .iter()
+        .any(|system| path.starts_with(system))
+        && !path.starts_with("/dev/shm")
+}
+
 /// Returns true for programs and devices: commands name them without meaning to change them.
 pub fn is_system(path: &Path) -> bool {
+    if path.starts_with("/dev/shm") {
+        return false;
+    }
     [
         "/dev", "/proc", "/sys", "/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/run",
     ]

@@ -16,7 +16,7 @@ use crate::apply::{self, Licence, Work};
 use crate::backup::{BackupOptions, roots_of};
 use crate::error::{Error, Result};
 use crate::guard::{self, Intent};
-use crate::id::OperationId;
+use crate::id::{OperationId, SnapshotId};
 use crate::manifest::{Entry, Kind, Stat, by_path};
 use crate::monitor::Monitor;
 use crate::path::RepoPath;
@@ -25,7 +25,7 @@ use crate::repo::oplog::{Operation, OperationKind, RootChanges, Stamp};
 use crate::repo::snapshot::{PathNote, Snapshot, Trigger};
 use crate::rules::{Origin, Root};
 use crate::walk::{WalkOptions, walk};
-use plan::plan_root;
+use plan::{Past, plan_root};
 
 mod plan;
 
@@ -38,6 +38,8 @@ pub struct UndoOptions {
     pub cwd: PathBuf,
     /// How it was asked for.
     pub argv: Vec<OsString>,
+    /// Also put back what changed again since: what stands there now is saved with all else, and a redo brings it back.
+    pub force: bool,
     /// Only at or below these absolute paths; empty: all.
     pub paths: Vec<PathBuf>,
     /// Absolute paths that are never touched, beside the repository's own.
@@ -111,16 +113,17 @@ pub struct UndoReport {
     pub elapsed: Duration,
 }
 
-fn is_about(operation: &Operation, cwd: &Path) -> bool {
+/// Returns true if an operation ran in `workspace`, or somewhere above it.
+pub fn is_about(operation: &Operation, workspace: &Path) -> bool {
     let there = operation.begin.cwd.as_path();
-    there.starts_with(cwd) || cwd.starts_with(there)
+    there.starts_with(workspace) || workspace.starts_with(there)
 }
 
-/// Returns the operation that a plain `bdr undo` takes back: the newest that can be, around `cwd` if there is one.
+/// Returns the operation that a plain `bdr undo` takes back: the newest that can be, about `workspace` if there is one.
 ///
 /// # Errors
 /// There is none.
-pub fn choose<'a>(operations: &'a [Operation], cwd: &Path) -> Result<&'a Operation> {
+pub fn choose<'a>(operations: &'a [Operation], workspace: &Path) -> Result<&'a Operation> {
     // A redo did it again: taking that back is what undo means then.
     let can_be = |o: &&Operation| o.is_undoable() && o.begin.kind != OperationKind::Undo;
     let newest = |near: bool| {
@@ -128,17 +131,17 @@ pub fn choose<'a>(operations: &'a [Operation], cwd: &Path) -> Result<&'a Operati
             .iter()
             .rev()
             .filter(can_be)
-            .find(|o| !near || is_about(o, cwd))
+            .find(|o| !near || is_about(o, workspace))
     };
     newest(true)
         .or_else(|| newest(false))
         .ok_or(Error::NothingTo { verb: "undo" })
 }
 
-/// Returns the operations around `cwd` that can be taken back, the newest first.
+/// Returns the operations about `workspace` that can be taken back, the newest first.
 pub fn newest_first<'a>(
     operations: &'a [Operation],
-    cwd: &'a Path,
+    workspace: &'a Path,
 ) -> impl Iterator<Item = &'a Operation> {
     operations.iter().rev().filter(move |operation| {
         operation.is_undoable()
@@ -146,7 +149,7 @@ pub fn newest_first<'a>(
                 operation.begin.kind,
                 OperationKind::Undo | OperationKind::Redo
             )
-            && is_about(operation, cwd)
+            && is_about(operation, workspace)
     })
 }
 
@@ -154,11 +157,11 @@ pub fn newest_first<'a>(
 ///
 /// # Errors
 /// There is none.
-pub fn choose_redo<'a>(operations: &'a [Operation], cwd: &Path) -> Result<&'a Operation> {
+pub fn choose_redo<'a>(operations: &'a [Operation], workspace: &Path) -> Result<&'a Operation> {
     operations
         .iter()
         .rev()
-        .filter(|o| is_about(o, cwd))
+        .filter(|o| is_about(o, workspace))
         .take_while(|o| matches!(o.begin.kind, OperationKind::Undo | OperationKind::Redo))
         .find(|o| o.begin.kind == OperationKind::Undo && o.is_undoable())
         .ok_or(Error::NothingTo { verb: "redo" })
@@ -216,7 +219,9 @@ pub fn plan(
             &computed
         }
     };
-    let mut put_back = put_back_since(repo, operation)?;
+    let later = repo.operations_after(operation.begin.id)?;
+    let cut_off = cut_off(&later, operation).and_then(|id| repo.snapshot(id).ok());
+    let mut put_back = put_back_since(later);
     let mut seen: HashSet<PathBuf> = HashSet::new();
     for change in changes {
         let Some(record) = snapshot.root(&change.name) else {
@@ -226,21 +231,37 @@ pub fn plan(
             return Err(Error::Interrupted);
         }
         let put_back = put_back.remove(&change.name).unwrap_or_default();
-        plan_root(
-            repo, record, change, options, put_back, &mut plan, &mut seen,
-        )?;
+        let since = cut_off
+            .as_ref()
+            .and_then(|snapshot| snapshot.root(&change.name));
+        let past = Past {
+            put_back,
+            since: since.filter(|since| since.path == record.path),
+        };
+        plan_root(repo, record, change, options, past, &mut plan, &mut seen)?;
     }
     plan.steps = collapsed(std::mem::take(&mut plan.steps));
     Ok(plan)
 }
 
+/// Returns what stood before the first undo of `operation` that was cut off, if none got through since.
+fn cut_off(later: &[Operation], operation: &Operation) -> Option<SnapshotId> {
+    let attempts = later
+        .iter()
+        .filter(|later| later.begin.undoes == Some(operation.begin.id));
+    let mut first = None;
+    for attempt in attempts {
+        first = match attempt.end {
+            Some(_) => None,
+            None => first.or(attempt.begin.before),
+        };
+    }
+    first
+}
+
 /// Returns what undos and redos after an operation wrote, by root: they put back what it left, under another inode.
-fn put_back_since(
-    repo: &Repository,
-    operation: &Operation,
-) -> Result<HashMap<String, HashMap<RepoPath, Stamp>>> {
+fn put_back_since(later: Vec<Operation>) -> HashMap<String, HashMap<RepoPath, Stamp>> {
     let mut found: HashMap<String, HashMap<RepoPath, Stamp>> = HashMap::new();
-    let later = repo.operations_after(operation.begin.id)?;
     let later = later
         .into_iter()
         .filter(|later| matches!(later.begin.kind, OperationKind::Undo | OperationKind::Redo));
@@ -252,7 +273,7 @@ fn put_back_since(
         let known = found.entry(root.name).or_default();
         known.extend(stamps.map(|stamp| (stamp.path.clone(), stamp)));
     }
-    Ok(found)
+    found
 }
 
 /// Sorts steps, and makes one of a directory that comes back or goes with everything below it.

@@ -14,7 +14,7 @@ use crate::path::{RawName, RepoPath};
 use crate::repo::Repository;
 use crate::repo::index::{DigestSet, Index, Location};
 use crate::repo::keyframe::keyframe_name;
-use crate::repo::oplog::{Begin, End};
+use crate::repo::oplog::{Begin, End, Pin};
 use crate::repo::pack::pack_name;
 use crate::repo::reader::Reader;
 use crate::repo::snapshot::{PackRef, Snapshot};
@@ -265,6 +265,8 @@ fn check_operations(repo: &Repository, found: &mut Vec<Damage>) -> Result<()> {
             repo.read_record::<Begin>(&name).map(drop)
         } else if file.name.ends_with(".end.json") {
             repo.read_record::<End>(&name).map(drop)
+        } else if file.name.ends_with(".pin.json") {
+            repo.read_record::<Pin>(&name).map(drop)
         } else {
             continue;
         };

@@ -106,6 +106,21 @@ fn path_of(state: &State, dir: u32, child: u32) -> RepoPath {
     dir.join(state.name(child as usize))
 }
 
+/// Finds a name in a directory of the state, whose children are sorted: thousands may be looked for.
+fn child_named(state: &State, dir: &[u8], name: &[u8]) -> Option<usize> {
+    let children = state.children(dir)?;
+    let (mut low, mut high) = (children.start, children.end);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match state.name(middle).cmp(name) {
+            Ordering::Less => low = middle + 1,
+            Ordering::Greater => high = middle,
+            Ordering::Equal => return Some(middle),
+        }
+    }
+    None
+}
+
 /// Merges the state with what was captured, sorted by path.
 pub(super) fn rebuild(
     run: &RootRun,
@@ -275,10 +290,7 @@ fn merge(
     for path in &run.scan.removed {
         let in_base = state.is_none_or(|s| {
             let (parent, name) = split(path);
-            let found = s
-                .children(parent)
-                .and_then(|mut c| c.find(|n| s.name(*n) == name));
-            found.is_none_or(|n| s.flags(n) & NOT_IN_BASE == 0)
+            child_named(s, parent, name).is_none_or(|n| s.flags(n) & NOT_IN_BASE == 0)
         });
         if in_base {
             gone.push(path.clone());

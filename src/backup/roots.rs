@@ -346,25 +346,41 @@ impl RootRun {
         Ok((scan, handle))
     }
 
-    /// Returns how many files and bytes of the snapshot lie at or below a path.
-    pub(crate) fn weigh(&self, path: &RepoPath) -> (u64, u64) {
-        let Some(state) = &self.state else {
+    /// Returns how many files and bytes of the snapshot lie at or below some paths, none below another.
+    pub(crate) fn weigh(&self, paths: &[RepoPath]) -> (u64, u64) {
+        let (Some(state), false) = (&self.state, paths.is_empty()) else {
             return (0, 0);
         };
         let (mut files, mut bytes) = (0, 0);
-        for (dir, children) in state.directories() {
-            let Ok(dir) = RepoPath::new(dir) else {
-                continue;
-            };
-            let inside = dir.starts_with(path);
-            if !inside && path.parent().as_ref() != Some(&dir) {
-                continue;
+        let mut add = |stat: &crate::manifest::Stat| {
+            if stat.kind == Kind::File {
+                files += 1;
+                bytes += stat.size;
             }
+        };
+        let whole = paths.iter().any(RepoPath::is_root);
+        if whole {
+            // A root that is a file is the one entry that no directory has.
+            add(&state.entry(0).stat);
+        }
+        let paths: HashSet<&[u8]> = paths.iter().map(RepoPath::as_bytes).collect();
+        for (dir, children) in state.directories() {
+            let ends = dir.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+            let mut above = ends.map(|(end, _)| &dir[..end]).chain([dir]);
+            let inside = whole || above.any(|above| paths.contains(above));
+            let mut path = dir.to_vec();
             for number in children {
                 let known = state.entry(number);
-                if known.stat.kind == Kind::File && (inside || known.name == path.name()) {
-                    files += 1;
-                    bytes += known.stat.size;
+                let named = || {
+                    path.truncate(dir.len());
+                    if !dir.is_empty() {
+                        path.push(b'/');
+                    }
+                    path.extend_from_slice(known.name);
+                    paths.contains(&path[..])
+                };
+                if inside || { named }() {
+                    add(&known.stat);
                 }
             }
         }

@@ -83,6 +83,7 @@ fn show(cx: &Context) -> Result<u8, Failure> {
             "max_bytes": config.guard.max_bytes,
             "max_files": config.guard.max_files,
             "max_kept": config.guard.max_kept,
+            "summary": config.guard.summary.word(),
             "rules": config.guard.rules,
         });
         data.insert("guard".into(), guard);

@@ -67,6 +67,23 @@ pub(crate) fn wants_plain() -> bool {
     variable("NO_COLOR").is_some() || variable("TERM").is_some_and(|term| term == "dumb")
 }
 
+/// Returns true if the locale can show more than ASCII.
+#[cfg(unix)]
+pub(crate) fn shows_unicode() -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .into_iter()
+        .find_map(variable);
+    locale.is_some_and(|locale| {
+        let locale = locale.to_string_lossy().to_ascii_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    })
+}
+
+#[cfg(not(unix))]
+pub(crate) fn shows_unicode() -> bool {
+    true
+}
+
 /// Returns the current directory; of one that was deleted, where it was: an undo brings it back.
 pub(crate) fn current_dir() -> Result<PathBuf, Failure> {
     let found = std::env::current_dir();

@@ -6,7 +6,7 @@ use std::process::Command as Process;
 
 use bdr::Error;
 use bdr::backup::BackupOptions;
-use bdr::config::OnFail;
+use bdr::config::{OnFail, Summary};
 use bdr::effects::{self, Assessment, Effect, Surroundings, Table};
 use bdr::guard::{self, CaptureSet, GuardOptions, GuardOutcome, GuardPlan, Protected};
 use bdr::monitor::size;
@@ -64,6 +64,14 @@ pub(crate) struct GuardArgs {
     /// Run it even if it names bdr's own repository or configuration
     #[arg(long)]
     accept_repository_loss: bool,
+    /// What to say on stderr after the command
+    #[arg(
+        long,
+        value_enum,
+        value_name = "auto|always|never|json",
+        hide_possible_values = true
+    )]
+    summary: Option<SummaryArg>,
     /// Print what would be covered; run nothing
     #[arg(long)]
     dry_run: bool,
@@ -85,6 +93,25 @@ impl From<OnFailArg> for OnFail {
             OnFailArg::Block => Self::Block,
             OnFailArg::Ask => Self::Ask,
             OnFailArg::Run => Self::Run,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum SummaryArg {
+    Auto,
+    Always,
+    Never,
+    Json,
+}
+
+impl From<SummaryArg> for Summary {
+    fn from(arg: SummaryArg) -> Self {
+        match arg {
+            SummaryArg::Auto => Self::Auto,
+            SummaryArg::Always => Self::Always,
+            SummaryArg::Never => Self::Never,
+            SummaryArg::Json => Self::Json,
         }
     }
 }
@@ -322,6 +349,7 @@ fn execute(cx: &Context, repo: &Repository, args: &GuardArgs, protected: Protect
         .filter(|note| words::worth_a_word(cx, &args.command, note))
         .collect();
     words::name_missed(cx, &missed);
+    let missed = missed.len() as u64;
     let operation = protected.operation();
     let mut command = Process::new(&args.command[0]);
     command
@@ -329,7 +357,7 @@ fn execute(cx: &Context, repo: &Repository, args: &GuardArgs, protected: Protect
         .env(OPERATION_VARIABLE, operation.to_string());
     match protected.run(command) {
         Ok(outcome) => {
-            tell(cx, &outcome, lasting);
+            tell(cx, repo, args, &outcome, missed, lasting);
             background::start(cx, repo);
             end_like(outcome.status)
         }
@@ -341,28 +369,45 @@ fn execute(cx: &Context, repo: &Repository, args: &GuardArgs, protected: Protect
     }
 }
 
-fn tell(cx: &Context, outcome: &GuardOutcome, lasting: u64) {
-    if let Some(error) = &outcome.after_error {
+/// Says what became of it; `missed` is how many paths were named as not captured, `lasting` what deleting does not free.
+fn tell(
+    cx: &Context,
+    repo: &Repository,
+    args: &GuardArgs,
+    outcome: &GuardOutcome,
+    missed: u64,
+    lasting: u64,
+) {
+    let undo = words::undo_command(repo, &outcome.operation);
+    if let (Some(error), Some(undo)) = (&outcome.after_error, &undo) {
         cx.ui.warn(&format!(
-            "bdr: what it changed could not be recorded: {error} · undo: bdr undo"
+            "bdr: what it changed could not be recorded: {error} · undo: {undo}"
         ));
     }
-    if cx.ui.json {
+    let wanted = match args.summary {
+        Some(wanted) => wanted.into(),
+        None if cx.ui.json => Summary::Json,
+        None => cx.config.guard.summary,
+    };
+    if wanted == Summary::Json {
         // Not on stdout: that is the command's.
-        let data = words::outcome(outcome);
-        cx.ui
-            .warn(ui::document("guard", exit::OK, &data).trim_end());
-    } else if outcome.after_error.is_none()
-        && let Some(summary) = words::summary(&outcome.operation)
-    {
-        let undo = cx.ui.err.bold("bdr undo");
-        cx.ui.say(&format!("bdr: {summary} · undo: {undo}"));
-        if lasting > 0 {
-            // Who deletes to make room wants to know.
-            let bytes = size(lasting);
-            cx.ui.say(&format!(
-                "bdr: {bytes} stay on the disk until this can no longer be undone"
-            ));
+        let data = words::outcome(outcome, undo.as_deref());
+        let document = ui::document("guard", exit::OK, &data);
+        cx.ui.warn(document.trim_end());
+    } else if wanted != Summary::Never && outcome.after_error.is_none() {
+        let always = wanted == Summary::Always;
+        if let Some(said) = words::summary(&outcome.operation, missed, always) {
+            let undo = undo.map_or_else(String::new, |undo| {
+                format!(" · undo: {}", cx.ui.err.bold(&undo))
+            });
+            cx.ui.say(&format!("bdr: {said}{undo}"));
+            if lasting > 0 {
+                // Who deletes to make room wants to know.
+                let bytes = size(lasting);
+                cx.ui.say(&format!(
+                    "bdr: {bytes} stay on the disk until this can no longer be undone"
+                ));
+            }
         }
     }
 }
@@ -474,6 +519,13 @@ fn become_command(command: &[OsString], ui: Ui) -> i32 {
 fn end_like(status: std::process::ExitStatus) -> i32 {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        use rustix::process::{Resource, Rlimit, setrlimit};
+        // The command has left its core, if it left one: bdr adds none of its own.
+        let none = Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        };
+        let _ = setrlimit(Resource::Core, none);
         // It comes back only if the signal could not be raised.
         let _ = signal_hook::low_level::emulate_default_handler(signal);
         return 128 + signal;

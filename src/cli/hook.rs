@@ -415,7 +415,7 @@ impl Hook<'_> {
                 && (stamp.size == 0 || found.effect == Effect::GitDiscard)
         });
         (gone || overwritten)
-            .then(|| guarding::summary(operation))
+            .then(|| guarding::summary(operation, 0, false))
             .flatten()
     }
 

@@ -1,8 +1,15 @@
 //! `bdr log`, `bdr show`.
 
-use bdr::id::Id;
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use bdr::fsutil::process_runs;
+use bdr::id::{Id, SnapshotId};
 use bdr::manifest::Kind;
+use bdr::merge::Changes;
 use bdr::monitor::size;
+use bdr::path::absolute;
+use bdr::repo::Repository;
 use bdr::repo::oplog::{Operation, OperationKind, RootChanges, resolve};
 use bdr::repo::snapshot::Snapshot;
 use clap::Args;
@@ -16,17 +23,22 @@ use crate::ui::{self, count, when};
 
 /// List operations, newest first
 ///
-/// Each line: id, age, command, files deleted (−), created (+) and changed (~).
+/// Each line: id, age, command, files deleted (−), created (+) and changed (~), and what else there is to say: undone, open (it still runs),
+/// interrupted, how it ended, what was not captured, what changed inside of the one configuration that it changed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   bdr log
-  bdr log -n 0          all of them
+  bdr log -n 0               all of them
+  bdr log --path notes.md    those that changed it, or something in it
   bdr log --json | jq '.data.operations[0]'")]
 pub(crate) struct LogArgs {
     /// How many to list; 0 for all
     #[arg(long, short = 'n', value_name = "N", default_value_t = 40)]
     limit: usize,
+    /// Only operations that changed this path, or something in it
+    #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
+    path: Option<PathBuf>,
 }
 
 /// Show what an operation changed
@@ -74,12 +86,12 @@ pub(crate) fn title(operation: &Operation, ids: &[Id]) -> String {
 }
 
 /// Returns "−313 +2 ~14".
-fn counts(operation: &Operation) -> String {
+fn counts(operation: &Operation, minus: char) -> String {
     if operation.end.is_none() {
         return String::new();
     }
     let (deleted, created, modified) = operation.counts();
-    let parts: Vec<String> = [('−', deleted), ('+', created), ('~', modified)]
+    let parts: Vec<String> = [(minus, deleted), ('+', created), ('~', modified)]
         .into_iter()
         .filter(|(_, n)| *n > 0)
         .map(|(sign, n)| format!("{sign}{}", count(n)))
@@ -91,17 +103,30 @@ fn counts(operation: &Operation) -> String {
     }
 }
 
-fn remarks(operation: &Operation) -> String {
+/// Returns what became of an operation that has no end: its process may still be there.
+fn unfinished(operation: &Operation) -> Option<&'static str> {
+    let runs = || process_runs(operation.begin.pid);
+    match &operation.end {
+        Some(_) => None,
+        None if runs() => Some("open"),
+        None => Some("interrupted"),
+    }
+}
+
+fn remarks(operation: &Operation) -> Vec<String> {
     let begin = &operation.begin;
     let mut remarks = Vec::new();
     if operation.undone_by.is_some() {
         remarks.push("undone".to_owned());
     }
+    if operation.pinned {
+        remarks.push("pinned".to_owned());
+    }
     if begin.before.is_none() {
         remarks.push("unprotected".to_owned());
     }
     match &operation.end {
-        None => remarks.push("unfinished".to_owned()),
+        None => remarks.extend(unfinished(operation).map(str::to_owned)),
         Some(end) => match (end.exit, end.signal) {
             (_, Some(signal)) => remarks.push(format!("signal {signal}")),
             (Some(code), _) if code != 0 => remarks.push(format!("exit {code}")),
@@ -114,7 +139,88 @@ fn remarks(operation: &Operation) -> String {
             count(begin.not_captured.len() as u64)
         ));
     }
-    remarks.join(", ")
+    remarks
+}
+
+/// Most keys that a line of the log names.
+const KEYS: usize = 3;
+
+/// Returns what changed inside of the one file that an operation changed: `~/.claude.json: −mcpServers.foo`.
+fn detail(cx: &Context, repo: &Repository, operation: &Operation, minus: char) -> Option<String> {
+    let end = operation.end.as_ref()?;
+    let mut inside = end
+        .roots
+        .iter()
+        .flat_map(|root| root.merges.iter().map(move |inside| (root, inside)));
+    let ((root, inside), None) = (inside.next()?, inside.next()) else {
+        return None;
+    };
+    if operation.counts() != (0, 0, 1) {
+        return None;
+    }
+    let what = match &inside.changes {
+        Changes::Keys { keys } if keys.is_empty() => return None,
+        Changes::Keys { keys } => {
+            let named = keys.iter().take(KEYS).map(|key| {
+                let sign = if key.after.is_none() { minus } else { '~' };
+                let path = key.path.join(".");
+                format!(
+                    "{sign}{}",
+                    shorten(&bdr::path::show(path.as_ref()), 40, '~')
+                )
+            });
+            let mut named = named.collect::<Vec<_>>().join(" ");
+            if keys.len() > KEYS {
+                named.push_str(&format!(" and {} more", keys.len() - KEYS));
+            }
+            named
+        }
+        Changes::Lines { gone, new } => {
+            let gone: u64 = gone.iter().map(|(_, number)| u64::from(*number)).sum();
+            format!("{minus}{} +{} lines", count(gone), count(new.len() as u64))
+        }
+    };
+    let snapshot = operation.begin.before.and_then(|id| repo.snapshot(id).ok());
+    let path = inside.path.to_path(&root_path(root, snapshot.as_ref()));
+    Some(format!("{}: {what}", cx.shown_absolute(&path)))
+}
+
+/// Finds operations by the paths that they changed.
+struct ByPath<'a> {
+    repo: &'a Repository,
+    wanted: PathBuf,
+    snapshots: HashMap<SnapshotId, Option<Snapshot>>,
+}
+
+impl ByPath<'_> {
+    fn changed(&mut self, operation: &Operation) -> bool {
+        let before = operation.begin.before;
+        let snapshot = before.and_then(|id| {
+            let known = self.snapshots.entry(id);
+            known
+                .or_insert_with(|| self.repo.snapshot(id).ok())
+                .as_ref()
+        });
+        let wanted = &self.wanted;
+        let Some(end) = &operation.end else {
+            // It may have changed whatever it covers.
+            return snapshot.is_some_and(|snapshot| {
+                let mut roots = snapshot.roots.iter().map(|root| root.path.as_path());
+                roots.any(|root| root.starts_with(wanted) || wanted.starts_with(root))
+            });
+        };
+        end.roots.iter().any(|root| {
+            let base = root_path(root, snapshot);
+            let gone = root.removed.iter().map(|path| path.to_path(&base));
+            let stamps = root.created.iter().chain(&root.modified);
+            // The time of a directory changes with what is in it: that is not about something else in it.
+            gone.into_iter()
+                .any(|gone| gone.starts_with(wanted) || wanted.starts_with(&gone))
+                || stamps
+                    .map(|stamp| stamp.path.to_path(&base))
+                    .any(|path: PathBuf| path.starts_with(wanted))
+        })
+    }
 }
 
 pub(crate) fn log(cx: &Context, args: &LogArgs) -> Result<u8, Failure> {
@@ -126,10 +232,19 @@ pub(crate) fn log(cx: &Context, args: &LogArgs) -> Result<u8, Failure> {
     } else {
         args.limit
     };
-    let shown = || operations.iter().rev().take(limit);
+    let mut found: Vec<&Operation> = operations.iter().rev().collect();
+    if let Some(path) = &args.path {
+        let mut by_path = ByPath {
+            repo: &repo,
+            wanted: absolute(&cx.cwd, path),
+            snapshots: HashMap::new(),
+        };
+        found.retain(|operation| by_path.changed(operation));
+    }
+    let shown = || found.iter().take(limit).copied();
     if cx.ui.json {
         let list: Vec<Value> = shown().map(|o| summary(o, &ids)).collect();
-        let data = json!({"operations": list, "total": operations.len()});
+        let data = json!({"operations": list, "total": found.len()});
         cx.ui.document("log", exit::OK, &data)?;
         return Ok(exit::OK);
     }
@@ -138,30 +253,40 @@ pub(crate) fn log(cx: &Context, args: &LogArgs) -> Result<u8, Failure> {
             .say("No operations yet. Try it: bdr guard -- rm -rf <something you like>");
         return Ok(exit::OK);
     }
+    if let (true, Some(path)) = (found.is_empty(), &args.path) {
+        let path = cx.shown(&absolute(&cx.cwd, path));
+        cx.ui.say(&format!("No operation changed {path}."));
+    }
+    let (minus, line, more) = match cx.ui.unicode {
+        true => ('−', '│', '…'),
+        false => ('-', '|', '~'),
+    };
     let rows: Vec<Vec<String>> = shown()
         .map(|o| {
             let id = o.begin.id.prefix(&ids);
-            let title: String = shorten(&title(o, &ids), 60);
+            let title: String = shorten(&title(o, &ids), 60, more);
+            let mut remarks = remarks(o);
+            remarks.extend(detail(cx, &repo, o, minus));
             vec![
                 id,
                 when::age(cx.now, o.begin.time),
                 title,
-                counts(o),
-                remarks(o),
+                counts(o, minus),
+                remarks.join(", "),
             ]
         })
         .collect();
     let mut text = String::new();
-    for (i, line) in ui::table::table(&rows, "lllll").iter().enumerate() {
-        let undone = rows[i][4].starts_with("undone");
-        let line = if undone {
-            cx.ui.out.dim(line)
-        } else {
-            line.clone()
-        };
-        text.push_str(&format!("{} {line}\n", if i == 0 { "@" } else { "│" }));
+    let newest = operations.last().map(|o| o.begin.id);
+    let mut drawn = shown();
+    for row in ui::table::table(&rows, "lllll") {
+        let operation = drawn.next();
+        let undone = operation.is_some_and(|o| o.undone_by.is_some());
+        let row = if undone { cx.ui.out.dim(&row) } else { row };
+        let is_newest = operation.map(|o| o.begin.id) == newest;
+        text.push_str(&format!("{} {row}\n", if is_newest { '@' } else { line }));
     }
-    let hidden = operations.len().saturating_sub(limit);
+    let hidden = found.len().saturating_sub(limit);
     if hidden > 0 {
         text.push_str(&format!(
             "  and {} older: bdr log -n 0\n",
@@ -209,7 +334,7 @@ pub(crate) fn show(cx: &Context, args: &ShowArgs) -> Result<u8, Failure> {
                 .map_or_else(|_| id.to_string(), |all| id.prefix(&all))
         });
     text.push_str(&format!("  snapshot  {before}\n"));
-    let remarks = remarks(operation);
+    let remarks = remarks(operation).join(", ");
     if !remarks.is_empty() {
         text.push_str(&format!("  note      {remarks}\n"));
     }
@@ -261,7 +386,7 @@ fn changes(cx: &Context, root: &RootChanges, snapshot: Option<&Snapshot>) -> Str
     text
 }
 
-fn root_path(root: &RootChanges, snapshot: Option<&Snapshot>) -> std::path::PathBuf {
+fn root_path(root: &RootChanges, snapshot: Option<&Snapshot>) -> PathBuf {
     let record = snapshot.and_then(|snapshot| snapshot.root(&root.name));
     record.map_or_else(
         || root.name.clone().into(),
@@ -288,6 +413,8 @@ fn summary(operation: &Operation, ids: &[Id]) -> Value {
         "undone_by": operation.undone_by.map(|id| id.to_string()),
         "undoable": operation.is_undoable(),
         "finished": end.is_some(),
+        "state": unfinished(operation).unwrap_or("finished"),
+        "pinned": operation.pinned,
         "exit": end.and_then(|end| end.exit),
         "signal": end.and_then(|end| end.signal),
         "elapsed_ms": end.map(|end| end.elapsed_ms),
@@ -324,11 +451,11 @@ fn changes_data(operation: &Operation, snapshot: Option<&Snapshot>) -> Value {
     Value::Array(list)
 }
 
-fn shorten(text: &str, width: usize) -> String {
+fn shorten(text: &str, width: usize, more: char) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
     let mut short: String = text.chars().take(width - 1).collect();
-    short.push('…');
+    short.push(more);
     short
 }

@@ -22,6 +22,7 @@ mod guard;
 mod hook;
 mod init;
 mod log;
+mod op;
 mod pick;
 mod restore;
 mod snapshots;
@@ -87,6 +88,7 @@ pub(crate) enum Command {
     Redo(undo::RedoArgs),
     Log(log::LogArgs),
     Show(log::ShowArgs),
+    Op(op::OpArgs),
     Init(init::InitArgs),
     Backup(backup::BackupArgs),
     List(snapshots::ListArgs),
@@ -132,7 +134,8 @@ pub(crate) fn main() -> i32 {
         global.quiet,
         global.color,
         context::wants_plain(),
-    );
+    )
+    .with_unicode(context::shows_unicode());
     if let Command::Guard(args) = &cli.command {
         return guard::run(args, &cli, ui);
     }
@@ -152,6 +155,7 @@ fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Redo(args) => undo::redo(cx, args),
         Command::Log(args) => log::log(cx, args),
         Command::Show(args) => log::show(cx, args),
+        Command::Op(args) => op::run(cx, args),
         Command::Explain(args) => explain::run(cx, args),
         Command::Init(args) => init::run(cx, args),
         Command::Backup(args) => backup::run(cx, args),

@@ -213,6 +213,7 @@ fn interrupted(repo: &Repository) -> Result<bdr::repo::oplog::Operation, Failure
 fn abort(cx: &Context, repo: &Repository) -> Result<u8, Failure> {
     let operation = interrupted(repo)?;
     let options = UndoOptions {
+        force: false,
         now: cx.now,
         cwd: cx.cwd.clone(),
         argv: cx.argv(),

@@ -18,7 +18,7 @@ use super::context::Context;
 use super::error::Failure;
 use super::{exit, log, time};
 use crate::ui::steps::{Line, View, collapse, listing};
-use crate::ui::{self, plural, when};
+use crate::ui::{self, plural, prompt, when};
 
 /// Take back what an operation changed
 ///
@@ -33,6 +33,7 @@ Examples:
   bdr undo 7f3a src/main.rs    only this path
   bdr undo --last 3            take back the last three here, one after the other
   bdr undo --since \"1 hour ago\"
+  bdr undo --force 7f3a        also what changed again since (it is saved first: bdr redo)
   bdr undo --yes               without a terminal, as in a script
 
 Exit codes: 3 if a conflict is left, or if a script left out --yes.")]
@@ -46,6 +47,9 @@ pub(crate) struct UndoArgs {
     /// Take back every operation since then, the last first
     #[arg(long, value_name = "TIME", conflicts_with_all = ["words", "last"])]
     since: Option<String>,
+    /// Put back what changed again since, too; what stands there now is saved first
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     how: How,
 }
@@ -91,11 +95,19 @@ pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
             _ => None,
         },
     };
+    let workspace = cx.workspace();
     let (operation, paths) = match named {
         Some(named) => named,
-        None => (undo::choose(&operations, &cx.cwd)?, &args.words[..]),
+        None => (undo::choose(&operations, &workspace)?, &args.words[..]),
     };
-    reverse(cx, &repo, &operations, operation, paths, &args.how, "undo")
+    let done = Reversal {
+        words: paths,
+        how: &args.how,
+        force: args.force,
+        verb: "undo",
+        elsewhere: named.is_none() && !undo::is_about(operation, &workspace),
+    };
+    reverse(cx, &repo, &operations, operation, &done)
 }
 
 /// Takes back several operations, each by an undo of its own. A conflict stops it: what comes before may build on it.
@@ -110,7 +122,8 @@ fn several(
         None => None,
     };
     let most = args.last.map_or(usize::MAX, usize::from);
-    let chosen: Vec<&Operation> = undo::newest_first(operations, &cx.cwd)
+    let workspace = cx.workspace();
+    let chosen: Vec<&Operation> = undo::newest_first(operations, &workspace)
         .filter(|operation| since.is_none_or(|since| operation.begin.time >= since))
         .take(most)
         .collect();
@@ -128,7 +141,14 @@ fn several(
         return Ok(exit::OK);
     }
     for operation in chosen {
-        let code = reverse(cx, repo, operations, operation, &[], &args.how, "undo")?;
+        let done = Reversal {
+            words: &[],
+            how: &args.how,
+            force: args.force,
+            verb: "undo",
+            elsewhere: false,
+        };
+        let code = reverse(cx, repo, operations, operation, &done)?;
         if code != exit::OK {
             return Ok(code);
         }
@@ -141,9 +161,27 @@ pub(crate) fn redo(cx: &Context, args: &RedoArgs) -> Result<u8, Failure> {
     let operations = repo.operations()?;
     let operation = match &args.operation {
         Some(name) => resolve(&operations, name)?,
-        None => undo::choose_redo(&operations, &cx.cwd)?,
+        None => undo::choose_redo(&operations, &cx.workspace())?,
     };
-    reverse(cx, &repo, &operations, operation, &[], &args.how, "redo")
+    let done = Reversal {
+        words: &[],
+        how: &args.how,
+        force: false,
+        verb: "redo",
+        elsewhere: false,
+    };
+    reverse(cx, &repo, &operations, operation, &done)
+}
+
+/// How an operation is taken back.
+struct Reversal<'a> {
+    /// Only these paths; empty: all.
+    words: &'a [OsString],
+    how: &'a How,
+    force: bool,
+    verb: &'static str,
+    /// Nobody named it, and it is not of this workspace.
+    elsewhere: bool,
 }
 
 /// Plans, shows, and applies.
@@ -152,10 +190,9 @@ fn reverse(
     repo: &Repository,
     operations: &[Operation],
     operation: &Operation,
-    words: &[OsString],
-    how: &How,
-    verb: &'static str,
+    reversal: &Reversal<'_>,
 ) -> Result<u8, Failure> {
+    let (words, how, verb) = (reversal.words, reversal.how, reversal.verb);
     let ids: Vec<Id> = operations.iter().map(|o| o.begin.id).collect();
     let paths: Vec<PathBuf> = words
         .iter()
@@ -166,10 +203,22 @@ fn reverse(
         cwd: cx.cwd.clone(),
         argv: cx.argv(),
         paths,
+        force: reversal.force,
         never: repo.own_paths(),
         host: cx.host.clone(),
     };
     let plan = undo::plan(repo, operation, &options, &cx.progress())?;
+    if let (true, Some(by)) = (plan.steps.is_empty(), operation.undone_by) {
+        let (own, by) = (operation.begin.id.prefix(&ids), by.prefix(&ids));
+        let (back, done) = match verb {
+            "undo" => ("redo", "undone"),
+            _ => ("undo", "done again"),
+        };
+        return Err(Failure::Hinted {
+            error: Box::new(Error::NothingTo { verb }),
+            hint: format!("`{own}` is {done} already; take that back: bdr {back} {by}"),
+        });
+    }
     if let (true, Some(word)) = (plan.steps.is_empty(), words.first()) {
         let place = format!("what operation {} changed", operation.begin.id.prefix(&ids));
         let error = Error::NoSuchPath {
@@ -183,6 +232,10 @@ fn reverse(
     }
     let ready = how.yes || cx.ui.can_ask;
     let mut text = heading(cx, operation, &ids, verb);
+    if reversal.elsewhere {
+        let place = cx.shown_absolute(operation.begin.cwd.as_path());
+        text.push_str(&format!("  it ran elsewhere: {place}\n"));
+    }
     text.push_str(&steps(cx, &plan));
     for part in &operation.begin.remote {
         let part = bdr::path::show(part.as_ref());
@@ -218,6 +271,14 @@ fn reverse(
     }
     if !cx.ui.json {
         cx.ui.report(&text)?;
+    }
+    // What somebody did in another project is not what `bdr undo` is typed for.
+    if reversal.elsewhere
+        && !how.yes
+        && !prompt::confirm("Nothing to undo here. Take this back?", false)?
+    {
+        cx.ui.report("Nothing was changed.\n")?;
+        return Ok(exit::OK);
     }
     let report = undo::apply(repo, operation, plan, &options, &cx.progress())?;
     let code = if report.conflicts > 0 || !report.problems.is_empty() {

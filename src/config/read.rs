@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, Criticality, GuardConfig, HooksConfig, OnFail, Source, closest, parse_size};
+use super::{
+    Config, Criticality, GuardConfig, HooksConfig, OnFail, Source, Summary, closest, parse_size,
+};
 use crate::effects::Table;
 use crate::error::{Error, Result};
 use crate::rules::{Matcher, Rules, check_source_name};
@@ -124,7 +126,14 @@ impl Reader<'_> {
         self.known(
             table,
             "guard",
-            &["on_fail", "max_bytes", "max_files", "max_kept", "rules"],
+            &[
+                "on_fail",
+                "max_bytes",
+                "max_files",
+                "max_kept",
+                "summary",
+                "rules",
+            ],
         )?;
         let mut guard = GuardConfig::default();
         if let Some(value) = table.get("on_fail") {
@@ -142,6 +151,12 @@ impl Reader<'_> {
         }
         if let Some(value) = table.get("max_kept") {
             guard.max_kept = self.size(value, "max_kept")?;
+        }
+        if let Some(value) = table.get("summary") {
+            let word = self.string(value, "summary")?;
+            guard.summary = Summary::parse(word).ok_or_else(|| {
+                self.no_such_word(value, word, &["auto", "always", "never", "json"])
+            })?;
         }
         if let Some(value) = table.get("rules") {
             let wanted = "a list of strings, like [\"my.wipe | destructive | wipe | | args\"]";

@@ -90,6 +90,14 @@ fn guard(out: &mut String, guard: &GuardConfig) {
             size_text(guard.max_kept)
         ),
     );
+    line(
+        out,
+        format_args!(
+            "{}summary = \"{}\"    # what is said after the command: auto, always, never, json",
+            mark(guard.summary != default.summary),
+            guard.summary.word()
+        ),
+    );
     list(out, "rules", &guard.rules);
 }
 

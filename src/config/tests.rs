@@ -35,6 +35,7 @@ criticality = "tedious"
 on_fail = "ask"
 max_bytes = "1.5G"
 max_files = 1_000
+summary = "always"
 rules = ["my.wipe | destructive | wipe | | args"]
 "#,
     )
@@ -52,6 +53,7 @@ rules = ["my.wipe | destructive | wipe | | args"]
         on_fail: OnFail::Ask,
         max_bytes: 1_610_612_736,
         max_files: 1000,
+        summary: Summary::Always,
         max_kept: 16 << 30,
         rules: vec!["my.wipe | destructive | wipe | | args".to_owned()],
     };
@@ -240,6 +242,7 @@ fn what_is_written_is_read_back() {
             on_fail: OnFail::Run,
             max_bytes: 3 << 30,
             max_files: 7,
+            summary: Summary::Json,
             max_kept: 1 << 30,
             rules: vec!["my.look | read | look | ![-w] | ".to_owned()],
         },

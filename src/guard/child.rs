@@ -6,13 +6,18 @@ use std::process::{Command, ExitStatus};
 /// Spawns and waits.
 ///
 /// The terminal signals the whole foreground group, the child included: those signals only must not end bdr before it has recorded what
-/// happened. Signals sent to bdr alone are passed on. Handlers, unlike ignored signals, are reset in the child by exec.
+/// happened. Signals sent to bdr alone are passed on. Handlers, unlike ignored signals, are reset in the child by exec: what `nohup` or the shell of a
+/// background job has set to be ignored stays untouched. With SIGCHLD ignored there would be no status to wait for.
 #[cfg(unix)]
 pub(super) fn run(command: &mut Command) -> io::Result<ExitStatus> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+    use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
     use signal_hook::iterator::Signals;
 
-    let mut signals = Signals::new([SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2])?;
+    let ignored = ignored();
+    let handled = [SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2]
+        .into_iter()
+        .filter(|signal| ignored & (1 << (signal - 1)) == 0);
+    let mut signals = Signals::new(handled.chain([SIGCHLD]))?;
     let handle = signals.handle();
     let mut child = command.spawn()?;
     let pid = i32::try_from(child.id())
@@ -36,6 +41,15 @@ pub(super) fn run(command: &mut Command) -> io::Result<ExitStatus> {
     handle.close();
     let _ = forward.join();
     status
+}
+
+/// Returns the signals that bdr was started to ignore, one bit each. Without `/proc` they cannot be told, and count as not ignored.
+#[cfg(unix)]
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or_default()
 }
 
 #[cfg(not(unix))]

@@ -105,6 +105,7 @@ pub fn close(repo: &Repository, begin: Begin, options: &CloseOptions) -> Result<
         begin,
         end: Some(end),
         undone_by: None,
+        pinned: false,
     }))
 }
 

@@ -2,15 +2,19 @@
 //!
 //! The sources and the workspace are watched before every command that does not provably only read; what the command names comes on top.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::effects::{Assessment, Operand};
 use crate::error::{Error, Result};
 use crate::path::{absolute, os_to_bytes};
-use crate::rules::{Origin, Root, is_rebuildable, is_system, normalise};
+use crate::rules::{Origin, Root, is_plain, is_rebuildable, is_system, is_virtual, normalise};
 
 /// Paths that one pattern may stand for; beyond, the directory that it is in is captured.
 const MAX_MATCHES: usize = 4096;
+
+/// Operands of one directory that get roots of their own; of more, their directory is the root.
+const MAX_SIBLINGS: usize = 64;
 
 /// What decides on the captured set beside the command.
 #[derive(Debug, Clone)]
@@ -39,7 +43,7 @@ pub fn capture_roots(assessment: &Assessment, set: CaptureSet<'_>) -> Result<Vec
         own.iter()
             .any(|own| own.starts_with(path) || path.starts_with(own))
     };
-    let mut named: Vec<PathBuf> = Vec::new();
+    let mut named: BTreeMap<PathBuf, bool> = BTreeMap::new();
     let mut places = vec![set.cwd.to_path_buf()];
     for operand in &assessment.operands {
         for path in paths_of(operand) {
@@ -55,12 +59,10 @@ pub fn capture_roots(assessment: &Assessment, set: CaptureSet<'_>) -> Result<Vec
                     .unwrap_or(path);
                 return Err(Error::WouldDeleteRepository { path });
             }
-            named.push(path);
+            *named.entry(path).or_default() |= operand.itself;
         }
     }
-    named.extend(set.extra.iter().map(|path| absolute(set.cwd, path)));
-    named.sort();
-    named.dedup();
+    named.extend(set.extra.iter().map(|path| (absolute(set.cwd, path), true)));
     let mut roots = set.sources;
     places.dedup();
     for place in places {
@@ -68,11 +70,15 @@ pub fn capture_roots(assessment: &Assessment, set: CaptureSet<'_>) -> Result<Vec
             roots.push(Root::ad_hoc(path, Origin::Workspace));
         }
     }
-    for path in named {
+    named.retain(|path, itself| {
         let within_own = own.iter().any(|own| path.starts_with(own));
-        if path.parent().is_none() || is_system(&path) || within_own {
-            continue;
-        }
+        // A program is named without meaning to change it, unless it is to be removed or replaced.
+        let system = is_virtual(path) || !*itself && is_system(path);
+        path.parent().is_some() && !system && !within_own
+    });
+    let (many, few) = grouped(named.into_keys().collect());
+    roots.extend(many);
+    for path in few {
         let mut root = Root::ad_hoc(path, Origin::Operand);
         // `rm -rf node_modules` means it.
         let name = root.path.file_name().unwrap_or_default().to_owned();
@@ -80,6 +86,30 @@ pub fn capture_roots(assessment: &Assessment, set: CaptureSet<'_>) -> Result<Vec
         roots.push(root);
     }
     normalise(roots)
+}
+
+/// Returns roots for directories of which many children are named, one for all of them, and the other paths.
+fn grouped(named: Vec<PathBuf>) -> (Vec<Root>, Vec<PathBuf>) {
+    let plain = |path: &Path| {
+        let name = path.file_name()?.to_str()?;
+        let fits = is_plain(name) && !is_rebuildable(name.as_bytes(), &|_| true);
+        Some((path.parent()?.to_path_buf(), name.to_owned())).filter(|_| fits)
+    };
+    let mut children: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
+    for (parent, name) in named.iter().filter_map(|path| plain(path)) {
+        children.entry(parent).or_default().push(name);
+    }
+    children.retain(|_, names| names.len() > MAX_SIBLINGS);
+    let few = named
+        .into_iter()
+        .filter(|path| plain(path).is_none_or(|(parent, _)| !children.contains_key(&parent)));
+    let few = few.collect();
+    let many = children.into_iter().map(|(parent, names)| {
+        let mut root = Root::ad_hoc(parent, Origin::Operand);
+        root.rules.include = names;
+        root
+    });
+    (many.collect(), few)
 }
 
 /// Returns the paths that an operand stands for and that are there: with its directory free of symlinks, and with what a symlink at its end leads to if

@@ -510,7 +510,7 @@ impl Repository {
         Ok(read.filter(|begin| begin.repository == self.id).collect())
     }
 
-    /// Returns the ids of all operations, oldest first.
+    /// Returns the ids of all operations, oldest first, without reading them.
     ///
     /// # Errors
     /// The repository cannot be listed.
@@ -530,6 +530,10 @@ impl Repository {
     /// The repository cannot be listed.
     pub fn operations(&self) -> Result<Vec<Operation>> {
         let mut operations = self.read_operations(self.operation_ids()?);
+        let pinned = self.pinned()?;
+        for operation in operations.iter_mut().filter(|_| !pinned.is_empty()) {
+            operation.pinned = pinned.contains(&operation.begin.id);
+        }
         oplog::mark_undone(&mut operations);
         Ok(operations)
     }
@@ -559,6 +563,7 @@ impl Repository {
                     begin,
                     end,
                     undone_by: None,
+                    pinned: false,
                 });
             }
         }

@@ -2,15 +2,19 @@
 //!
 //! Members are those of `docs/format.md` §2.3. A begin without an end was interrupted, and can be undone all the same.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::{Repository, record};
 use crate::agent::AgentCall;
 use crate::error::{Error, Result};
 use crate::id::{Id, OperationId, SnapshotId};
 use crate::manifest::{Kind, Time};
 use crate::path::{RawName, RepoPath};
 use crate::repo::snapshot::PathNote;
+use crate::storage;
 
 /// What an operation did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -205,6 +209,19 @@ impl RootChanges {
     }
 }
 
+/// Says that an operation is to be kept, with what its undo needs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Pin {
+    /// 1.
+    pub version: u32,
+    /// The repository that it belongs to.
+    pub repository: Id,
+    /// The operation.
+    pub id: OperationId,
+    /// When it was pinned.
+    pub time: DateTime<Utc>,
+}
+
 /// One line of the operation log.
 #[derive(Debug, Clone)]
 pub struct Operation {
@@ -214,6 +231,8 @@ pub struct Operation {
     pub end: Option<End>,
     /// The undo that reversed it and was not itself undone.
     pub undone_by: Option<OperationId>,
+    /// It never expires, and is not forgotten.
+    pub pinned: bool,
 }
 
 impl Operation {
@@ -252,6 +271,111 @@ pub fn mark_undone(operations: &mut [Operation]) {
             }
         }
     }
+}
+
+impl Repository {
+    fn operation_file(id: OperationId, what: &str) -> String {
+        format!("operations/{id}.{what}.json")
+    }
+
+    /// Returns the ids of pinned operations. A record of a pin counts even if it is damaged.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn pinned(&self) -> Result<HashSet<OperationId>> {
+        let names = self.names("operations")?;
+        let pins = names
+            .iter()
+            .filter_map(|name| name.strip_suffix(".pin.json")?.parse().ok());
+        Ok(pins.collect())
+    }
+
+    /// Exempts an operation from expiry.
+    ///
+    /// # Errors
+    /// The storage cannot be written.
+    pub fn pin(&self, id: OperationId, now: DateTime<Utc>) -> Result<()> {
+        self.check_writable()?;
+        let pin = Pin {
+            version: 1,
+            repository: self.id,
+            id,
+            time: now,
+        };
+        let name = Self::operation_file(id, "pin");
+        storage::put(self.storage(), &name, &record::encode(&pin)?)
+            .map_err(|e| Error::storage("write", name, e))
+    }
+
+    /// Lets an operation expire as others do.
+    ///
+    /// # Errors
+    /// The storage cannot be written.
+    pub fn unpin(&self, id: OperationId) -> Result<()> {
+        self.check_writable()?;
+        self.remove_if_there(&Self::operation_file(id, "pin"))
+    }
+
+    /// Removes an operation from the log; its snapshot stays.
+    ///
+    /// The begin record goes first: without it there is no operation, whatever else is left. The other way round an undo would take it for
+    /// interrupted, and take back what others did since.
+    ///
+    /// # Errors
+    /// It is pinned, or an undo of another that is still in the log; or the storage cannot be written.
+    pub fn forget(&self, operations: &[Operation], operation: &Operation) -> Result<()> {
+        self.check_writable()?;
+        let id = operation.begin.id;
+        check_forgettable(operations, operation)?;
+        self.remove_if_there(&Self::operation_file(id, "begin"))?;
+        self.remove_if_there(&Self::operation_file(id, "end"))?;
+        // What a crash in between left of others.
+        for name in self.names("operations")? {
+            let id = name
+                .strip_suffix(".end.json")
+                .or_else(|| name.strip_suffix(".pin.json"));
+            let orphan: Option<OperationId> = id.and_then(|id| id.parse().ok());
+            if let Some(id) = orphan
+                && self.is_gone(&Self::operation_file(id, "begin"))?
+            {
+                self.remove_if_there(&format!("operations/{name}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_gone(&self, name: &str) -> Result<bool> {
+        let size = self.storage().size(name);
+        Ok(size.map_err(|e| Error::storage("read", name, e))?.is_none())
+    }
+
+    fn remove_if_there(&self, name: &str) -> Result<()> {
+        if self.is_gone(name)? {
+            return Ok(());
+        }
+        let removed = self.storage().remove(name);
+        removed.map_err(|e| Error::storage("remove", name, e))
+    }
+}
+
+/// Makes sure that an operation can be forgotten.
+///
+/// # Errors
+/// It is pinned, or it reverses one that is still in the log: that one would look as if it stood.
+pub fn check_forgettable(operations: &[Operation], operation: &Operation) -> Result<()> {
+    let ids: Vec<Id> = operations.iter().map(|o| o.begin.id).collect();
+    let own = operation.begin.id.prefix(&ids);
+    if operation.pinned {
+        let hint = format!("bdr op unpin {own}");
+        return Err(Error::invalid(format!("`{own}` is pinned"), Some(&hint)));
+    }
+    if let Some(target) = operation.begin.undoes.filter(|id| ids.contains(id)) {
+        let target = target.prefix(&ids);
+        let message = format!("`{own}` reverses `{target}`, which would look as if it stood");
+        let hint = format!("bdr op forget {target} {own}");
+        return Err(Error::invalid(message, Some(&hint)));
+    }
+    Ok(())
 }
 
 /// Finds the operation that `spec` names: an id, or the beginning of its random part.

@@ -34,6 +34,8 @@ pub(crate) struct Ui {
     pub(crate) can_ask: bool,
     /// A bar may be drawn.
     pub(crate) bars: bool,
+    /// Lines and signs beyond ASCII can be shown.
+    pub(crate) unicode: bool,
 }
 
 /// When to colour.
@@ -71,7 +73,13 @@ impl Ui {
             err: Style::new(colored(stderr_is_terminal)),
             can_ask: !json && io::stdin().is_terminal() && stderr_is_terminal,
             bars: !json && !quiet && stderr_is_terminal,
+            unicode: true,
         }
+    }
+
+    /// Says whether lines and signs beyond ASCII can be shown.
+    pub(crate) fn with_unicode(self, unicode: bool) -> Self {
+        Self { unicode, ..self }
     }
 
     /// Writes data that was asked for; not even `--quiet` hides it.

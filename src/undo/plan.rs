@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use super::{UndoAction, UndoOptions, UndoPlan, UndoStep};
 use crate::apply::{Act, Job};
 use crate::error::{Error, Result};
+use crate::fsutil::TEMPORARY_PREFIX;
 use crate::fsutil::target::{Fidelity, Target, existing_base};
 use crate::manifest::{Entry, Kind, Stat, Time, by_path};
 use crate::merge;
@@ -32,6 +33,14 @@ fn is_as(stamp: &Stamp, stat: &Stat) -> bool {
         && stamp.mode == stat.mode
 }
 
+/// What bdr itself did in a root since the operation.
+pub(super) struct Past<'a> {
+    /// How it left objects when it took later operations back.
+    pub(super) put_back: HashMap<RepoPath, Stamp>,
+    /// The root before an undo of this same operation that was cut off.
+    pub(super) since: Option<&'a RootRecord>,
+}
+
 struct Planner<'a> {
     repo: &'a Repository,
     plan: &'a mut UndoPlan,
@@ -49,8 +58,9 @@ struct Planner<'a> {
     /// What the operation changed inside of files.
     inside: HashMap<RepoPath, merge::Changes>,
     now: DateTime<Utc>,
-    /// How bdr itself left objects after the operation, when it took later ones back.
     put_back: HashMap<RepoPath, Stamp>,
+    /// What changed since is put back all the same.
+    force: bool,
 }
 
 impl Planner<'_> {
@@ -62,7 +72,7 @@ impl Planner<'_> {
                     || (put.size, put.mtime, put.mode) == (stamp.size, stamp.mtime, stamp.mode))
         };
         let put = self.put_back.get(&stamp.path);
-        is_as(stamp, now) || put.is_some_and(|put| same(put) && is_as(put, now))
+        self.force || is_as(stamp, now) || put.is_some_and(|put| same(put) && is_as(put, now))
     }
 
     fn place(&self, path: &RepoPath) -> RepoPath {
@@ -254,7 +264,7 @@ pub(super) fn plan_root(
     record: &RootRecord,
     changes: &RootChanges,
     options: &UndoOptions,
-    put_back: HashMap<RepoPath, Stamp>,
+    past: Past<'_>,
     plan: &mut UndoPlan,
     seen: &mut HashSet<PathBuf>,
 ) -> Result<()> {
@@ -292,7 +302,8 @@ pub(super) fn plan_root(
             .map(|inside| (inside.path.clone(), inside.changes.clone()))
             .collect(),
         now: options.now,
-        put_back,
+        put_back: past.put_back,
+        force: options.force,
     };
     let mut wanted = |planner: &Planner<'_>, path: &RepoPath| {
         let absolute = planner.absolute(path);
@@ -334,7 +345,70 @@ pub(super) fn plan_root(
             }
         }
     }
-    anchors(&mut planner)
+    anchors(&mut planner)?;
+    match past.since {
+        Some(since) => directories(repo, &mut planner, since),
+        None => Ok(()),
+    }
+}
+
+/// Returns true if a directory holds what it held before, by name: nobody but bdr had a reason to touch it.
+fn has_the_names(
+    dir: &Path,
+    since: &RootRecord,
+    listing: &BTreeMap<RepoPath, Entry>,
+    path: &RepoPath,
+) -> bool {
+    let Ok(present) = std::fs::read_dir(dir) else {
+        return false;
+    };
+    let mut missing: HashSet<&[u8]> = listing
+        .range((Bound::Excluded(path.clone()), Bound::Unbounded))
+        .take_while(|(below, _)| below.starts_with(path))
+        .filter(|(below, _)| below.parent().as_ref() == Some(path))
+        .map(|(below, _)| below.name())
+        .collect();
+    let left_out: HashSet<&[u8]> = since.left_out.iter().map(|l| l.path.name()).collect();
+    for entry in present {
+        let Ok(entry) = entry else { return false };
+        let name = entry.file_name();
+        let name = os_to_bytes(&name);
+        let ours = name.starts_with(TEMPORARY_PREFIX.as_bytes());
+        if !missing.remove(&name[..]) && !left_out.contains(&name[..]) && !ours {
+            return false;
+        }
+    }
+    missing.is_empty()
+}
+
+/// Puts back the times of directories in which an undo that was cut off replaced files: to everybody else nothing happened to them.
+fn directories(repo: &Repository, planner: &mut Planner<'_>, since: &RootRecord) -> Result<()> {
+    let listing = by_path(repo.listing(since)?);
+    let planned: HashSet<RepoPath> = planner
+        .plan
+        .work
+        .jobs
+        .iter()
+        .filter(|job| job.site == planner.site)
+        .map(|job| job.path.clone())
+        .collect();
+    for entry in listing.values().filter(|entry| entry.kind == Kind::Dir) {
+        if planned.contains(&planner.place(&entry.path)) {
+            continue;
+        }
+        let Some(now) = planner.stat(&entry.path)? else {
+            continue;
+        };
+        if now.kind == Kind::Dir
+            // It may have been opened to be written to.
+            && (now.mode == entry.mode || now.mode == entry.mode | 0o700)
+            && (now.mode, now.mtime) != (entry.mode, entry.mtime)
+            && has_the_names(&planner.absolute(&entry.path), since, &listing, &entry.path)
+        {
+            planner.job(&entry.path, Act::Metadata, Some(entry.clone()), Some(now));
+        }
+    }
+    Ok(())
 }
 
 fn plan_modified(planner: &mut Planner<'_>, stamp: &Stamp) -> Result<()> {
@@ -415,6 +489,10 @@ fn plan_removed(planner: &mut Planner<'_>, entry: &Entry) -> Result<()> {
     let place = planner.place(&entry.path);
     if now.kind == entry.kind && same_bytes(planner.repo, &mut planner.target, &place, entry, &now)
     {
+        return Ok(());
+    }
+    if planner.force && now.kind != Kind::Dir && entry.kind != Kind::Dir {
+        planner.restore(entry, Some(now));
         return Ok(());
     }
     planner.conflict(entry, true)

@@ -234,15 +234,7 @@ fn a_kill_at_any_step_of_guard_undo_or_restore_loses_nothing() {
         let base = Place::with_repository();
         odd_tree(&base);
         base.init();
-        // A crash may leave the time of a directory in which a file was being replaced.
-        let timeless = |mut picture: std::collections::BTreeMap<_, crate::support::Object>| {
-            picture
-                .values_mut()
-                .filter(|o| o.kind == 'd')
-                .for_each(|o| o.mtime = (0, 0));
-            picture
-        };
-        let original = timeless(picture(&base.tree()));
+        let original = picture(&base.tree());
         if number > 0 {
             base.run(verbs[0], 0);
         }
@@ -281,7 +273,7 @@ fn a_kill_at_any_step_of_guard_undo_or_restore_loses_nothing() {
                     }
                     assert_same(
                         &original,
-                        &timeless(picture(&place.tree())),
+                        &picture(&place.tree()),
                         &format!("guard cut at {step}"),
                     );
                     place.run(&["backup"], 0);
@@ -311,7 +303,7 @@ fn a_kill_at_any_step_of_guard_undo_or_restore_loses_nothing() {
                 }
                 assert_same(
                     &original,
-                    &timeless(picture(&base.tree())),
+                    &picture(&base.tree()),
                     &format!("{verb:?} cut at {step}: {}", stderr(&output)),
                 );
                 base.run(&["verify"], 0);
@@ -319,7 +311,7 @@ fn a_kill_at_any_step_of_guard_undo_or_restore_loses_nothing() {
                     break;
                 }
                 base.run(verbs[0], 0);
-                step += if step < 40 { 1 } else { 7 };
+                step += 1;
             }
         }
         assert!(points > 5, "{verb:?}: only {points} points were cut");
@@ -335,11 +327,10 @@ fn finish(place: &Place, number: usize) {
         // The undo is asked for again.
         let id = guard["id"].as_str().unwrap().to_owned();
         let output = place.bdr(&["undo", &id, "--yes"]).output().unwrap();
-        assert!(
-            matches!(output.status.code(), Some(0)),
-            "{}",
-            stderr(&output)
-        );
+        // It may have been over before the crash.
+        let said = stderr(&output);
+        let over = output.status.code() == Some(1) && said.contains("undone already");
+        assert!(output.status.success() || over, "{said}");
     } else {
         let resumed = place
             .bdr(&["restore", "--resume", "--yes"])

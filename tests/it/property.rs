@@ -239,6 +239,7 @@ fn edits_are_undone(before: &[Edit], during: &[Edit]) {
         protected.run(command).unwrap()
     });
     let options = bdr::undo::UndoOptions {
+        force: false,
         now,
         cwd: place.tree(),
         argv: Vec::new(),

@@ -7,6 +7,7 @@ use bdr::Error;
 use bdr::guard::GuardOutcome;
 use bdr::monitor::size;
 use bdr::path::{absolute, os_to_bytes, show};
+use bdr::repo::Repository;
 use bdr::repo::oplog::Operation;
 use bdr::repo::snapshot::PathNote;
 use serde_json::{Value, json};
@@ -15,10 +16,10 @@ use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::ui::{self, Ui, plural};
 
-/// Returns what was destroyed, or nothing if nothing was.
-pub(crate) fn summary(operation: &Operation) -> Option<String> {
+/// Returns what the command did, or nothing if nothing was lost and nothing `always` has to be said.
+pub(crate) fn summary(operation: &Operation, missed: u64, always: bool) -> Option<String> {
     let end = operation.end.as_ref()?;
-    let (deleted, _, modified) = operation.counts();
+    let (deleted, created, modified) = operation.counts();
     let removed = || end.roots.iter().flat_map(|root| &root.removed);
     let mut parts = Vec::new();
     if deleted > 0 {
@@ -34,6 +35,13 @@ pub(crate) fn summary(operation: &Operation) -> Option<String> {
     if modified > 0 {
         parts.push(format!("{} changed", plural(modified, "file")));
     }
+    let remote = &operation.begin.remote;
+    if parts.is_empty() && remote.is_empty() && !always {
+        return None;
+    }
+    if created > 0 {
+        parts.push(format!("{} created", plural(created, "file")));
+    }
     let is_database = |name: &[u8]| {
         [&b".db"[..], b".sqlite", b".sqlite3"]
             .iter()
@@ -43,11 +51,37 @@ pub(crate) fn summary(operation: &Operation) -> Option<String> {
     if databases > 0 {
         parts.push(plural(databases, "database"));
     }
-    (!parts.is_empty()).then(|| parts.join(", "))
+    let mut said = match (parts.is_empty(), end.roots.is_empty()) {
+        (false, _) => parts.join(", "),
+        (true, false) => "only directories changed".to_owned(),
+        (true, true) => "nothing changed".to_owned(),
+    };
+    if missed > 0 {
+        said.push_str(&format!(" · {} not captured", plural(missed, "path")));
+    }
+    if !remote.is_empty() {
+        let remote: Vec<String> = remote.iter().map(|part| show(part.as_ref())).collect();
+        said.push_str(&format!(" · cannot be undone: {}", remote.join(", ")));
+    }
+    Some(said)
 }
 
-/// Returns the data of `--json`.
-pub(super) fn outcome(outcome: &GuardOutcome) -> Value {
+/// Returns the command that takes this operation back; `None` if there is nothing to take back.
+pub(super) fn undo_command(repo: &Repository, operation: &Operation) -> Option<String> {
+    if !operation.is_undoable() {
+        return None;
+    }
+    let id = operation.begin.id;
+    let ids = repo.operation_ids().unwrap_or_default();
+    // A plain undo takes back the newest, and others may have begun since.
+    Some(match ids.last() {
+        Some(last) if *last != id => format!("bdr undo {}", id.prefix(&ids)),
+        _ => "bdr undo".to_owned(),
+    })
+}
+
+/// Returns the data of `--json` and `--summary json`.
+pub(super) fn outcome(outcome: &GuardOutcome, undo: Option<&str>) -> Value {
     let operation = &outcome.operation;
     let (deleted, created, modified) = operation.counts();
     let end = operation.end.as_ref();
@@ -61,6 +95,8 @@ pub(super) fn outcome(outcome: &GuardOutcome) -> Value {
         "modified": modified,
         "deleted_bytes": end.map(|end| end.roots.iter().map(|r| r.deleted_bytes).sum::<u64>()),
         "not_captured": ui::json::notes(&operation.begin.not_captured),
+        "remote": operation.begin.remote,
+        "undo": undo,
         "recorded": outcome.after_error.is_none(),
     })
 }

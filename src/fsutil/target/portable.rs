@@ -247,6 +247,22 @@ impl Target {
             .context("change", dir)
     }
 
+    /// Directories are never closed here.
+    ///
+    /// # Errors
+    /// None.
+    pub fn open_up(&mut self, _: &RepoPath) -> Result<Option<Stat>> {
+        Ok(None)
+    }
+
+    /// Directories have no mode here.
+    ///
+    /// # Errors
+    /// None.
+    pub fn set_mode(&mut self, _: &RepoPath, _: &Stat) -> Result<()> {
+        Ok(())
+    }
+
     /// Removes a file or symlink; one that is not there is as good as removed.
     ///
     /// # Errors

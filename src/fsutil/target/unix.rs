@@ -287,6 +287,35 @@ impl Target {
         rustix::fs::futimens(&dir, &times(entry)).context("change", self.absolute(path))
     }
 
+    /// Lets the owner write to a directory that is closed; returns how it stood if that was needed and could be done.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn open_up(&mut self, path: &RepoPath) -> Result<Option<Stat>> {
+        let closed = self
+            .stat(path)?
+            .filter(|stat| stat.kind == Kind::Dir && stat.mode & 0o700 != 0o700);
+        // Modes stop root from nothing.
+        let Some(stat) = closed.filter(|_| !self.privileged) else {
+            return Ok(None);
+        };
+        point("chmod").context("change", self.absolute(path))?;
+        let dir = self.directory(path, false)?;
+        let done = rustix::fs::fchmod(&dir, Mode::from_raw_mode((stat.mode | 0o700) as _));
+        // Of somebody else: writing into it will tell.
+        Ok(done.is_ok().then_some(stat))
+    }
+
+    /// Gives a directory the mode of `stat`, and nothing else.
+    ///
+    /// # Errors
+    /// It is not there, or the system refused.
+    pub fn set_mode(&mut self, path: &RepoPath, stat: &Stat) -> Result<()> {
+        let dir = self.directory(path, false)?;
+        rustix::fs::fchmod(&dir, Mode::from_raw_mode(stat.mode as _))
+            .context("change", self.absolute(path))
+    }
+
     /// Sets owner, mode, attributes and times through the open file.
     fn set_on(&self, file: &File, entry: &Entry) -> io::Result<()> {
         use xattr::FileExt as _;
