@@ -275,6 +275,25 @@ fn odd_bytes() {
 }
 
 #[test]
+fn damaged_events_are_read_or_refused() {
+    let samples = [
+        r#"{"session_id":"é","cwd":"/p","hook_event_name":"PreToolUse","tool_name":"apply_patch","tool_input":{"command":["a","*** Add File: x"],"edits":[{"path":"y"}]},"tool_use_id":"t","error":"Exit code 12345678901 x"}"#,
+        r#"{"cwd":"/p","toolName":"bash","toolArgs":"{\"command\":\"ls\"}","toolResult":{"exitCode":9999999999999},"workspace_roots":["/é"]}"#,
+    ];
+    for sample in samples {
+        assert!(Event::parse(sample.as_bytes()).unwrap().is_some());
+        for i in 0..sample.len() {
+            let _ = Event::parse(&sample.as_bytes()[..i]);
+            for byte in [b'"', b'{', b']', b'\\', b'7', 0, 0xff] {
+                let mut damaged = sample.as_bytes().to_vec();
+                damaged[i] = byte;
+                let _ = Event::parse(&damaged);
+            }
+        }
+    }
+}
+
+#[test]
 fn names_of_tools_that_destroy() {
     for (name, is) in [
         ("mcp__release__deploy_application", true),

@@ -77,6 +77,9 @@ pub type Unreadable = Vec<(PackRef, Error)>;
 /// The lock of a repository; the system releases it with the process, whatever happens.
 pub type LockFile = fd_lock::RwLock<std::fs::File>;
 
+/// What may stand in a directory that is not a repository yet.
+const UNFINISHED: [&str; 5] = ["tmp", "RECOVER.md", "recover.py", "reserve", "lock"];
+
 /// Waits up to `patience` for a shared hold, which every writer but the sweep of prune needs.
 ///
 /// # Errors
@@ -114,18 +117,31 @@ impl Repository {
         if let Some(dir) = storage.directory() {
             fsutil::create_dir_private(dir)?;
         }
-        let listed = storage
-            .list("")
-            .map_err(|e| Error::storage("list", ".", e))?;
-        if listed.iter().any(|l| l.name == "format.json") {
+        let is_made = || -> Result<bool> {
+            let listed = storage
+                .list("")
+                .map_err(|e| Error::storage("list", ".", e))?;
+            if listed.iter().any(|l| l.name == "format.json") {
+                return Ok(true);
+            }
+            match listed.iter().find(|l| !UNFINISHED.contains(&&*l.name)) {
+                None => Ok(false),
+                Some(foreign) => Err(Error::NotARepository {
+                    location: location.display().to_string(),
+                    reason: format!("it holds `{}` and no format.json", foreign.name),
+                }),
+            }
+        };
+        if is_made()? {
             return Self::open(storage, cache);
         }
-        let own = ["tmp", "RECOVER.md", "recover.py", "reserve", "lock"];
-        if let Some(foreign) = listed.iter().find(|l| !own.contains(&l.name.as_str())) {
-            return Err(Error::NotARepository {
-                location: location.display().to_string(),
-                reason: format!("it holds `{}` and no format.json", foreign.name),
-            });
+        // Several first calls at once: one makes it, the others find it made. Where there are no locks they have to be lucky.
+        let lock = storage.directory().map(|dir| dir.join("lock"));
+        let lock = lock.and_then(|path| fsutil::open_lock(&path).ok());
+        let mut lock = lock.map(fd_lock::RwLock::new);
+        let _alone = lock.as_mut().and_then(|lock| lock.write().ok());
+        if is_made()? {
+            return Self::open(storage, cache);
         }
         let format = Format {
             format: "bdr".to_owned(),
@@ -162,7 +178,11 @@ impl Repository {
         let json = match storage.read("format.json") {
             Ok(json) => json,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let foreign = storage.list("").is_ok_and(|l| !l.is_empty());
+                // One whose making was interrupted, or is under way, is none yet.
+                let is_foreign = |name: &str| !UNFINISHED.contains(&name);
+                let foreign = storage
+                    .list("")
+                    .is_ok_and(|listed| listed.iter().any(|l| is_foreign(&l.name)));
                 return Err(if foreign {
                     not_one("it has no format.json")
                 } else {

@@ -292,6 +292,39 @@ fn eight_calls_at_once() {
 }
 
 #[test]
+fn first_calls_at_once_make_one_repository() {
+    for _ in 0..5 {
+        let place = Place::with_repository();
+        let lifeboat = place.path("lifeboat");
+        for i in 0..8 {
+            place.write(&format!("dir{i}/file"), b"x");
+        }
+        let before = picture(&place.tree());
+        let at_once = |name: &str| {
+            std::thread::scope(|scope| {
+                for i in 0..8 {
+                    let mut bdr = place.bdr(&["hook", "claude"]);
+                    bdr.env("BDR_LIFEBOAT", &lifeboat);
+                    let line = format!("rm -rf dir{i}");
+                    let event = event(&place, name, &line, &line);
+                    scope.spawn(move || {
+                        let output = feed(bdr, event.to_string().as_bytes());
+                        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+                    });
+                }
+            });
+        };
+        at_once("PreToolUse");
+        sh(&place.tree(), "rm -rf dir?");
+        at_once("PostToolUse");
+        assert_eq!(operations(&place).len(), 8);
+        place.run(&["verify", "--level", "full"], 0);
+        place.run(&["undo", "--last", "8", "--yes"], 0);
+        assert_same(&before, &picture(&place.tree()), "all of them");
+    }
+}
+
+#[test]
 fn a_call_that_nobody_closes_can_be_undone_and_is_closed_with_the_session() {
     let place = Place::with_repository();
     place.write("keep", b"1");
