@@ -10,7 +10,9 @@ use serde::Serialize;
 
 use crate::path::os_to_bytes;
 
+mod cmd;
 mod command;
+mod powershell;
 mod shell;
 mod table;
 
@@ -165,10 +167,31 @@ pub fn assess(argv: &[OsString], around: &Surroundings<'_>) -> Assessment {
     command::simple(&words, &place, around, 0).finished()
 }
 
+/// The language of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// sh, bash, zsh and their like.
+    Posix,
+    /// PowerShell.
+    PowerShell,
+    /// The Windows command processor.
+    Cmd,
+}
+
+/// Assesses a line of a shell, as a hook gets it.
+pub fn assess_line_in(dialect: Dialect, line: &str, around: &Surroundings<'_>) -> Assessment {
+    let mut place = Place::new(around);
+    match dialect {
+        Dialect::Posix => shell::line(line, &mut place, around, 0),
+        Dialect::PowerShell => powershell::line(line, &mut place, around, 0),
+        Dialect::Cmd => cmd::line(line, &mut place, around, 0),
+    }
+    .finished()
+}
+
 /// Assesses a line of a POSIX shell, as a hook gets it.
 pub fn assess_line(line: &str, around: &Surroundings<'_>) -> Assessment {
-    let mut place = Place::new(around);
-    shell::line(line, &mut place, around, 0).finished()
+    assess_line_in(Dialect::Posix, line, around)
 }
 
 /// Where a part of a command runs; `None` after a `cd` to somewhere that cannot be told.

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use bdr::Error;
-use bdr::effects::{self, Assessment, Effect, Surroundings};
+use bdr::effects::{self, Assessment, Dialect, Effect, Surroundings};
 use bdr::monitor::size;
 use clap::Args;
 use serde_json::json;
@@ -22,11 +22,38 @@ use crate::ui::{self, plural};
 Examples:
   bdr explain 'cd build && rm -rf *'
   bdr explain 'git reset --hard HEAD~3'
+  bdr explain --shell powershell 'Remove-Item -Recurse build'
   bdr explain -- cp -r a b")]
 pub(crate) struct ExplainArgs {
+    /// The shell that would read the line
+    #[arg(long, value_enum, default_value_t, value_name = "SHELL")]
+    shell: Shell,
     /// The command
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND", value_hint = clap::ValueHint::CommandWithArguments)]
     command: Vec<OsString>,
+}
+
+/// Shells by their language.
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+pub(crate) enum Shell {
+    /// sh, bash, zsh and their like
+    #[cfg_attr(not(windows), default)]
+    Bash,
+    /// PowerShell
+    #[cfg_attr(windows, default)]
+    Powershell,
+    /// The Windows command processor
+    Cmd,
+}
+
+impl From<Shell> for Dialect {
+    fn from(shell: Shell) -> Self {
+        match shell {
+            Shell::Bash => Self::Posix,
+            Shell::Powershell => Self::PowerShell,
+            Shell::Cmd => Self::Cmd,
+        }
+    }
 }
 
 pub(crate) fn run(cx: &Context, args: &ExplainArgs) -> Result<u8, Failure> {
@@ -37,7 +64,7 @@ pub(crate) fn run(cx: &Context, args: &ExplainArgs) -> Result<u8, Failure> {
     };
     let found = match &args.command[..] {
         [line] => match line.to_str() {
-            Some(line) => effects::assess_line(line, &around),
+            Some(line) => effects::assess_line_in(args.shell.into(), line, &around),
             None => {
                 let message = "the line is not valid UTF-8";
                 return Err(Failure::usage(message, "bdr explain -- COMMAND ARGUMENT…"));

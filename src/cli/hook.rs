@@ -12,7 +12,7 @@ use std::time::Duration;
 use bdr::Error;
 use bdr::agent::{self, Answer, Event, Host, Moment, Reply, Tool, start_of};
 use bdr::config::OnFail;
-use bdr::effects::{self, Assessment, Effect, Operand, Surroundings, Table};
+use bdr::effects::{self, Assessment, Dialect, Effect, Operand, Surroundings, Table};
 use bdr::guard::{self, CloseOptions, GuardOptions};
 use bdr::manifest::Kind;
 use bdr::path::absolute;
@@ -155,13 +155,11 @@ fn only_looks(event: &Event) -> bool {
 fn assess(event: &Event, around: &Surroundings<'_>) -> Assessment {
     match &event.tool {
         Tool::Line { text, powershell } => {
-            let mut found = effects::assess_line(text, around);
-            // The parser reads another language: what is more than words may be anything.
-            let more_than_words = |c: char| !c.is_alphanumeric() && !" _-./\\:,'\"".contains(c);
-            if *powershell && found.effect == Effect::Read && text.contains(more_than_words) {
-                found = Assessment::unknown("it is PowerShell");
-            }
-            found
+            let dialect = match powershell {
+                true => Dialect::PowerShell,
+                false => Dialect::Posix,
+            };
+            effects::assess_line_in(dialect, text, around)
         }
         Tool::Argv(words) if words.is_empty() => Assessment::unknown("the command cannot be read"),
         Tool::Argv(words) => {

@@ -6,7 +6,7 @@ use super::{Assessment, Effect, MAX_DEPTH, Place, Surroundings, Word, shell};
 /// Shells whose `-c` is looked into.
 const SHELLS: [&str; 8] = ["sh", "bash", "zsh", "dash", "ksh", "ash", "mksh", "fish"];
 /// Programs that run what they are given as text.
-const INTERPRETERS: [&str; 14] = [
+const INTERPRETERS: [&str; 12] = [
     "python",
     "python3",
     "python2",
@@ -17,8 +17,6 @@ const INTERPRETERS: [&str; 14] = [
     "perl",
     "ruby",
     "php",
-    "pwsh",
-    "powershell",
     "osascript",
     "lua",
 ];
@@ -85,6 +83,11 @@ pub(super) fn simple(
     }
     if SHELLS.contains(&name) {
         return shell_program(rest, place, around, depth);
+    }
+    match name {
+        "powershell" | "pwsh" => return super::powershell::program(rest, place, around, depth),
+        "cmd" => return super::cmd::program(rest, place, around, depth),
+        _ => {}
     }
     if let Some(wrap) = around.table.wrap(name) {
         return wrapped(name, &wrap, rest, place, around, depth);

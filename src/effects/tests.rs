@@ -323,6 +323,305 @@ fn remote_parts_are_named() {
     );
 }
 
+/// Effect, rule and paths of a line, `-` where there is none.
+fn told(dialect: Dialect, line: &str) -> (Effect, String, String) {
+    let found = assess_line_in(dialect, line, &around());
+    let paths = found.operands.iter().map(|o| match o.place {
+        true => format!("@{}", o.path.display()),
+        false => o.path.display().to_string(),
+    });
+    let paths: Vec<String> = paths.collect();
+    (found.effect, found.rule, paths.join(" "))
+}
+
+#[test]
+fn lines_of_powershell_are_understood() {
+    use Effect::{Destructive, Read, Remote, Unknown, Write};
+    let mut wrong = Vec::new();
+    for (line, effect, rule, paths) in [
+        ("Get-ChildItem -Recurse *.log", Read, "ps.read", ""),
+        (
+            "gci . | Where-Object { $_.Length -gt 5kb } | Select-Object Name",
+            Read,
+            "",
+            "",
+        ),
+        (
+            "Get-Content a.txt | Measure-Object -Line",
+            Read,
+            "ps.read",
+            "",
+        ),
+        ("Test-Path .\\x; Write-Host 'rm -rf /'", Read, "ps.read", ""),
+        (
+            "Remove-Item -Recurse -Force .\\build",
+            Destructive,
+            "ps.remove",
+            "/w/build",
+        ),
+        (
+            "remove-item build, dist -rec -fo",
+            Destructive,
+            "ps.remove",
+            "/w/build /w/dist",
+        ),
+        ("rm -r build", Destructive, "ps.remove", "/w/build"),
+        (
+            "ri -LiteralPath 'it''s [1]'",
+            Destructive,
+            "ps.remove",
+            "/w/it's [1]",
+        ),
+        ("del -Path:x -WhatIf", Read, "ps.read", ""),
+        ("rd /w/build -WhatI", Read, "ps.read", ""),
+        (
+            "Get-ChildItem *.tmp | Remove-Item",
+            Destructive,
+            "ps.remove",
+            "@/w",
+        ),
+        (
+            "gci | % { Remove-Item $_.FullName }",
+            Destructive,
+            "ps.remove",
+            "@/w",
+        ),
+        (
+            "foreach ($f in Get-ChildItem) { del old.txt }",
+            Destructive,
+            "ps.remove",
+            "/w/old.txt",
+        ),
+        (
+            "if (Test-Path x) { ri x } else { ni x }",
+            Destructive,
+            "ps.remove",
+            "/w/x /w/x",
+        ),
+        (
+            "Set-Content notes.md \"new `\"text`\"\"",
+            Destructive,
+            "ps.write",
+            "/w/notes.md",
+        ),
+        (
+            "sc -Path notes.md -Value 'x'",
+            Destructive,
+            "ps.write",
+            "/w/notes.md",
+        ),
+        (
+            "Clear-Content log.txt",
+            Destructive,
+            "ps.write",
+            "/w/log.txt",
+        ),
+        ("Add-Content log.txt line", Write, "ps.write", "/w/log.txt"),
+        (
+            "Get-Date | Out-File now.txt",
+            Destructive,
+            "ps.write",
+            "/w/now.txt",
+        ),
+        (
+            "Get-Date | Out-File now.txt -Append",
+            Write,
+            "ps.write",
+            "/w/now.txt",
+        ),
+        (
+            "Get-Date > now.txt",
+            Destructive,
+            "sh.redirect",
+            "/w/now.txt",
+        ),
+        ("Get-Date >> now.txt", Write, "sh.redirect", "/w/now.txt"),
+        ("Get-Date 2>&1 > $null", Read, "ps.read", ""),
+        (
+            "Get-Date *> all.txt",
+            Destructive,
+            "sh.redirect",
+            "/w/all.txt",
+        ),
+        ("Move-Item a b", Destructive, "ps.move", "/w/a /w/b"),
+        (
+            "mv a -Destination sub\\b",
+            Destructive,
+            "ps.move",
+            "/w/a /w/sub/b",
+        ),
+        (
+            "Rename-Item -Path a -NewName b",
+            Destructive,
+            "ps.move",
+            "/w/a /w/b",
+        ),
+        ("Copy-Item a b -Force", Destructive, "ps.copy", "/w/b"),
+        ("cp a -Destination b", Destructive, "ps.copy", "/w/b"),
+        ("New-Item x -ItemType File", Write, "ps.write", "/w/x"),
+        ("ni x -Force", Destructive, "ps.write", "/w/x"),
+        (
+            "Expand-Archive a.zip out",
+            Destructive,
+            "ps.expand",
+            "/w/out",
+        ),
+        ("cd sub; rm a", Destructive, "ps.remove", "/w/sub/a"),
+        (
+            "Set-Location ..; Remove-Item b",
+            Destructive,
+            "ps.remove",
+            "/b",
+        ),
+        (
+            "Remove-Item $HOME\\old",
+            Destructive,
+            "ps.remove",
+            "/home/u/old",
+        ),
+        ("Remove-Item $x", Destructive, "ps.remove", "@/w"),
+        (
+            "Remove-Item \"$env:TEMP\\x\"",
+            Destructive,
+            "ps.remove",
+            "@/w",
+        ),
+        (
+            "$n = Get-Content a; Remove-Item b",
+            Destructive,
+            "ps.remove",
+            "/w/b",
+        ),
+        ("Remove-Item C:\\Temp\\x", Destructive, "ps.remove", ""),
+        ("# Remove-Item x", Read, "", ""),
+        ("<# Remove-Item x #> Get-Date", Read, "ps.read", ""),
+        (
+            "Write-Output @'\nRemove-Item x\n'@\nGet-Date",
+            Read,
+            "ps.read",
+            "",
+        ),
+        (
+            "Write-Output \"$(Remove-Item x)\"",
+            Destructive,
+            "ps.remove",
+            "/w/x",
+        ),
+        ("[IO.File]::Delete('x')", Unknown, "", ""),
+        ("(Get-Item x).Delete()", Unknown, "", ""),
+        ("Invoke-Expression $code", Unknown, "", ""),
+        ("iex 'Remove-Item x'", Unknown, "", "/w/Remove-Item x"),
+        ("Do-Something x", Unknown, "", "/w/x"),
+        ("& $program x", Unknown, "", "/w/x"),
+        (". .\\script.ps1", Unknown, "", "/w/script.ps1"),
+        ("git push --force", Remote, "git.push", "@/w"),
+        ("git status && git log", Read, "git.read", ""),
+        ("cmd /c del x", Destructive, "cmd.del", "/w/x"),
+        (
+            "Start-Process cmd -ArgumentList '/c','del x' -Wait",
+            Destructive,
+            "cmd.del",
+            "/w/x",
+        ),
+        (
+            "powershell -NoProfile -Command \"Remove-Item x\"",
+            Destructive,
+            "ps.remove",
+            "/w/x",
+        ),
+        ("pwsh -enc SQBFAFgA", Unknown, "", ""),
+        ("Remove-Item 'x", Destructive, "ps.remove", "/w/x"),
+    ] {
+        let found = told(Dialect::PowerShell, line);
+        let known = rule.is_empty() || found.1 == rule;
+        if !(found.0 == effect && known && found.2 == paths) {
+            wrong.push(format!("{line}: {found:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn lines_of_the_command_processor_are_understood() {
+    use Effect::{Destructive, Read, Remote, Unknown, Write};
+    let mut wrong = Vec::new();
+    for (line, effect, rule, paths) in [
+        ("dir /s", Read, "cmd.read", ""),
+        ("@echo off & type a.txt | findstr x", Read, "cmd.read", ""),
+        ("echo del x", Read, "cmd.read", ""),
+        ("rem del x", Read, "", ""),
+        ("del /s /q *.log", Destructive, "cmd.del", "/w/*.log"),
+        ("DEL x", Destructive, "cmd.del", "/w/x"),
+        ("del \"a b\" c", Destructive, "cmd.del", "/w/a b /w/c"),
+        ("rd /s /q build", Destructive, "cmd.del", "/w/build"),
+        (
+            "rmdir /s build\\sub",
+            Destructive,
+            "cmd.del",
+            "/w/build/sub",
+        ),
+        ("move a b", Destructive, "cmd.move", "/w/a /w/b"),
+        ("ren a b", Destructive, "cmd.move", "/w/a /w/b"),
+        ("copy /y a b", Destructive, "cmd.copy", "/w/b"),
+        ("xcopy a b /e", Destructive, "cmd.copy", "/w/b"),
+        ("robocopy src dst /MIR", Destructive, "cmd.copy", "/w/dst"),
+        (
+            "robocopy src dst /MOVE",
+            Destructive,
+            "cmd.copy",
+            "/w/dst /w/src",
+        ),
+        ("mkdir x", Write, "cmd.write", "/w/x"),
+        ("echo x > a.txt", Destructive, "sh.redirect", "/w/a.txt"),
+        ("echo x >> a.txt", Write, "sh.redirect", "/w/a.txt"),
+        ("dir 2>&1 > nul", Read, "cmd.read", ""),
+        ("type nul > a.txt", Destructive, "sh.redirect", "/w/a.txt"),
+        ("cd /d sub && del x", Destructive, "cmd.del", "/w/sub/x"),
+        ("if exist x del x", Destructive, "cmd.del", "/w/x"),
+        (
+            "if not exist x (del y) else (del z)",
+            Destructive,
+            "cmd.del",
+            "/w/y /w/z",
+        ),
+        ("for %f in (*.log) do del x", Destructive, "cmd.del", "/w/x"),
+        (
+            "for /r %f in (a b) do (del x & del y)",
+            Destructive,
+            "cmd.del",
+            "/w/x /w/y",
+        ),
+        ("call del x", Destructive, "cmd.del", "/w/x"),
+        ("start /wait cmd /c del x", Destructive, "cmd.del", "/w/x"),
+        ("del ^\"x", Destructive, "cmd.del", "/w/\"x"),
+        ("del %TEMP%\\x", Destructive, "cmd.del", "@/w"),
+        ("%PROGRAM% x", Unknown, "", "/w/x"),
+        ("del C:\\x", Destructive, "cmd.del", ""),
+        ("format d:", Remote, "cmd.disk", ""),
+        ("build.bat x", Unknown, "", "/w/x"),
+        ("cmd /c \"rd /s /q a\"", Destructive, "cmd.del", "/w/a"),
+        (
+            "powershell -Command Remove-Item x",
+            Destructive,
+            "ps.remove",
+            "/w/x",
+        ),
+        ("git clean -fdx", Effect::GitDiscard, "git.clean", "@/w"),
+        ("git.exe status", Read, "git.read", ""),
+        ("echo \"x", Unknown, "", ""),
+    ] {
+        let found = told(Dialect::Cmd, line);
+        let known = rule.is_empty() || found.1 == rule;
+        if !(found.0 == effect && known && found.2 == paths) {
+            wrong.push(format!("{line}: {found:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    // From a POSIX shell, too.
+    assert_eq!(told(Dialect::Posix, "pwsh -c 'rm -r x'").1, "ps.remove");
+    assert_eq!(told(Dialect::Posix, "cmd.exe /c 'del x'").1, "cmd.del");
+}
+
 #[test]
 fn no_input_makes_it_panic() {
     let long = "rm ".repeat(400_000);
@@ -346,17 +645,19 @@ fn no_input_makes_it_panic() {
         "$((",
         "\u{202e}rm x",
     ] {
-        assert!(of(line).effect >= Effect::Read);
+        for dialect in [Dialect::Posix, Dialect::PowerShell, Dialect::Cmd] {
+            assert!(told(dialect, line).0 >= Effect::Read);
+        }
     }
     let config = proptest::test_runner::Config {
         cases: 400,
         failure_persistence: None,
         ..Default::default()
     };
-    const PIECES: [&str; 34] = [
-        "rm", "ls", " ", "-rf", "'", "\"", "$(", ")", "`", "|", "&&", ";", ">", "<<", "EOF", "\n",
-        "{", "}", "(", "*", "~", "$X", "git", "clean", "-", "=", "\\", "if ", "then ", "fi", "do ",
-        "done", "case ", "[[",
+    const PIECES: [&str; 40] = [
+        "@'", "@(", "%", "^", "<#", "for ", "rm", "ls", " ", "-rf", "'", "\"", "$(", ")", "`", "|",
+        "&&", ";", ">", "<<", "EOF", "\n", "{", "}", "(", "*", "~", "$X", "git", "clean", "-", "=",
+        "\\", "if ", "then ", "fi", "do ", "done", "case ", "[[",
     ];
     let strategy = proptest::collection::vec(proptest::sample::select(&PIECES[..]), 0..24);
     proptest::test_runner::TestRunner::new(config)
@@ -367,6 +668,10 @@ fn no_input_makes_it_panic() {
             let more = of(&format!("rm x; {line}"));
             if whole.effect == Effect::Read {
                 assert_ne!(more.effect, Effect::Read, "{line:?}");
+            }
+            for dialect in [Dialect::PowerShell, Dialect::Cmd] {
+                let more = told(dialect, &format!("del x; y & del x\n{line}"));
+                assert_ne!(more.0, Effect::Read, "{dialect:?} {line:?}");
             }
             Ok(())
         })

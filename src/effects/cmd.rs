@@ -1,0 +1,307 @@
+//! A line of the Windows command processor, taken apart far enough to know which commands it runs on what.
+
+use super::powershell::{as_path, written};
+use super::{Assessment, Effect, MAX_DEPTH, MAX_LINE, Operand, Place, Surroundings, Word, command};
+
+/// Assesses a line. `place` follows its `cd`s.
+pub(super) fn line(
+    text: &str,
+    place: &mut Place,
+    around: &Surroundings<'_>,
+    depth: usize,
+) -> Assessment {
+    if text.len() > MAX_LINE {
+        return Assessment::unknown("the line is too long to look into");
+    }
+    if depth > MAX_DEPTH {
+        return Assessment::unknown("commands within commands go too deep");
+    }
+    let mut result = Assessment::nothing();
+    let mut words: Vec<Word> = Vec::new();
+    let mut word: Option<Word> = None;
+    let mut redirect: Option<Effect> = None;
+    let mut quoted = false;
+    let mut chars = text.chars().peekable();
+    // A word is over; so is what the output goes to.
+    fn end_word(
+        word: &mut Option<Word>,
+        words: &mut Vec<Word>,
+        redirect: &mut Option<Effect>,
+        place: &Place,
+        result: &mut Assessment,
+    ) {
+        let Some(word) = word.take() else { return };
+        match redirect.take() {
+            Some(_) if word.bytes.eq_ignore_ascii_case(b"nul") => {}
+            Some(effect) => result.join(written(&word, effect, place)),
+            None => words.push(word),
+        }
+    }
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => {
+                quoted = !quoted;
+                word.get_or_insert_with(Word::default);
+            }
+            '^' if !quoted => {
+                if let Some(escaped) = chars.next().filter(|c| !matches!(c, '\n' | '\r')) {
+                    push(&mut word, escaped);
+                }
+            }
+            '%' | '!' => word.get_or_insert_with(Word::default).dynamic = true,
+            '>' if !quoted => {
+                if word
+                    .as_ref()
+                    .is_some_and(|w| matches!(&w.bytes[..], b"1" | b"2"))
+                {
+                    word = None;
+                }
+                end_word(&mut word, &mut words, &mut redirect, place, &mut result);
+                let append = chars.next_if_eq(&'>').is_some();
+                if chars.next_if_eq(&'&').is_some() {
+                    chars.next_if(char::is_ascii_digit);
+                } else {
+                    redirect = Some(if append {
+                        Effect::Write
+                    } else {
+                        Effect::Destructive
+                    });
+                }
+            }
+            '&' | '|' | '(' | ')' | '\n' | '\r' if !quoted => {
+                end_word(&mut word, &mut words, &mut redirect, place, &mut result);
+                // `for %f in (a b) do …`, `if x (…)`: the words go on.
+                let opens = c == '(' && is_construct(&words) || c == ')' && is_for(&words);
+                if !opens {
+                    redirect = None;
+                    let found = statement(&std::mem::take(&mut words), place, around, depth);
+                    result.join(found);
+                }
+            }
+            '<' if !quoted => end_word(&mut word, &mut words, &mut redirect, place, &mut result),
+            c if !quoted && (c.is_whitespace() || matches!(c, ',' | ';' | '=')) => {
+                end_word(&mut word, &mut words, &mut redirect, place, &mut result);
+            }
+            c => push(&mut word, c),
+        }
+    }
+    if quoted {
+        result.join(Assessment::unknown("a quote is not closed"));
+    }
+    end_word(&mut word, &mut words, &mut redirect, place, &mut result);
+    result.join(statement(&words, place, around, depth));
+    result
+}
+
+fn push(word: &mut Option<Word>, c: char) {
+    let word = word.get_or_insert_with(Word::default);
+    word.glob |= matches!(c, '*' | '?');
+    let mut buffer = [0; 4];
+    word.bytes
+        .extend_from_slice(c.encode_utf8(&mut buffer).as_bytes());
+}
+
+fn name_of(words: &[Word]) -> Option<String> {
+    let text = words.first()?.text()?;
+    Some(text.trim_start_matches('@').to_lowercase())
+}
+
+fn is_for(words: &[Word]) -> bool {
+    let over = words.iter().any(|w| w.bytes.eq_ignore_ascii_case(b"do"));
+    name_of(words).as_deref() == Some("for") && !over
+}
+
+fn is_construct(words: &[Word]) -> bool {
+    is_for(words) && !words.is_empty()
+}
+
+fn statement(
+    words: &[Word],
+    place: &mut Place,
+    around: &Surroundings<'_>,
+    depth: usize,
+) -> Assessment {
+    let Some(first) = words.first() else {
+        return Assessment::nothing();
+    };
+    let Some(name) = name_of(words) else {
+        let reason = format!("`{}` is known only when it runs", first.shown());
+        return with_paths(&reason, words, place);
+    };
+    let name = ["exe", "com"]
+        .iter()
+        .find_map(|end| name.strip_suffix(end)?.strip_suffix('.'))
+        .unwrap_or(&name);
+    let rest = &words[1..];
+    let is = |word: &Word, text: &str| word.bytes.eq_ignore_ascii_case(text.as_bytes());
+    match name {
+        "rem" | "::" => return Assessment::nothing(),
+        "for" => {
+            let body = words.iter().position(|word| is(word, "do"));
+            return match body {
+                Some(at) => statement(&words[at + 1..], &mut place.clone(), around, depth),
+                None => Assessment::unknown("what a loop does cannot be told"),
+            };
+        }
+        "if" => {
+            // `if [not] exist X …`, `errorlevel N`, `defined V`, `a==b`: `=` ends words.
+            let mut at = usize::from(rest.first().is_some_and(|w| is(w, "/i")));
+            at += usize::from(rest.get(at).is_some_and(|w| is(w, "not")));
+            return statement(rest.get(at + 2..).unwrap_or_default(), place, around, depth);
+        }
+        "else" | "call" | "cmd" if name != "cmd" => return statement(rest, place, around, depth),
+        "start" => {
+            let program = rest
+                .iter()
+                .position(|w| !w.bytes.starts_with(b"/") && !w.bytes.is_empty());
+            let rest = program.map_or(&[][..], |at| &rest[at..]);
+            return statement(rest, place, around, depth);
+        }
+        "cd" | "chdir" | "pushd" => {
+            let to = rest.iter().find(|word| !word.bytes.starts_with(b"/"));
+            if let Some(word) = to {
+                place.cwd = as_path(word).and_then(|word| place.path(&word));
+            }
+            return Assessment::nothing();
+        }
+        "popd" => {
+            place.cwd = None;
+            return Assessment::nothing();
+        }
+        "cmd" => return program(rest, place, around, depth),
+        _ => {}
+    }
+    if READERS.contains(&name) {
+        return Assessment {
+            rule: "cmd.read".to_owned(),
+            reason: format!("`{name}` only reads"),
+            ..Assessment::nothing()
+        };
+    }
+    let args: Vec<&Word> = rest
+        .iter()
+        .filter(|word| !word.bytes.starts_with(b"/"))
+        .collect();
+    let has = |option: &str| rest.iter().any(|word| is(word, option));
+    let (rule, effect, named): (_, _, Vec<&Word>) = match name {
+        "del" | "erase" | "rd" | "rmdir" => ("cmd.del", Effect::Destructive, args),
+        "move" | "ren" | "rename" => ("cmd.move", Effect::Destructive, args),
+        "copy" | "xcopy" | "replace" => {
+            let last = args.iter().skip(1).last().copied();
+            ("cmd.copy", Effect::Destructive, last.into_iter().collect())
+        }
+        "robocopy" => {
+            let moved = has("/mov") || has("/move");
+            let named = args.iter().skip(usize::from(!moved)).take(2).copied();
+            (
+                "cmd.copy",
+                Effect::Destructive,
+                named.take(1 + usize::from(moved)).collect(),
+            )
+        }
+        "mkdir" | "md" | "attrib" | "icacls" | "mklink" => ("cmd.write", Effect::Write, args),
+        "format" | "diskpart" | "cipher" => ("cmd.disk", Effect::Remote, Vec::new()),
+        _ => {
+            let mut plain = words.to_vec();
+            plain[0].bytes = name.as_bytes().to_vec();
+            return command::simple(&plain, place, around, depth);
+        }
+    };
+    let operands = named
+        .iter()
+        .filter_map(|word| place.operand(&as_path(word)?, false));
+    let mut operands: Vec<Operand> = operands
+        .map(|operand| Operand {
+            itself: effect == Effect::Destructive,
+            ..operand
+        })
+        .collect();
+    if named.iter().any(|word| word.dynamic) {
+        operands.extend(place.here());
+    }
+    let line = || words.iter().map(Word::shown).collect::<Vec<_>>().join(" ");
+    Assessment {
+        effect,
+        operands,
+        rule: rule.to_owned(),
+        reason: match effect {
+            Effect::Destructive => format!("`{name}` deletes or overwrites"),
+            Effect::Remote => format!("`{name}` acts on a whole disk"),
+            _ => format!("`{name}` writes"),
+        },
+        remote: (effect == Effect::Remote).then(line).into_iter().collect(),
+        ..Assessment::nothing()
+    }
+}
+
+const READERS: &[&str] = &[
+    "dir",
+    "type",
+    "echo",
+    "echo.",
+    "cls",
+    "ver",
+    "vol",
+    "find",
+    "findstr",
+    "more",
+    "where",
+    "tree",
+    "exit",
+    "title",
+    "pause",
+    "timeout",
+    "help",
+    "hostname",
+    "whoami",
+    "tasklist",
+    "systeminfo",
+    "fc",
+    "comp",
+    "chcp",
+    "color",
+    "prompt",
+    "assoc",
+    "ftype",
+    "path",
+    "setlocal",
+    "endlocal",
+    "shift",
+    "goto",
+    "set",
+];
+
+fn with_paths(reason: &str, words: &[Word], place: &Place) -> Assessment {
+    let mut found = Assessment::unknown(reason);
+    let named = words.iter().skip(1).filter_map(as_path);
+    found
+        .operands
+        .extend(named.filter_map(|word| place.operand(&word, true)));
+    found
+}
+
+/// `cmd /c …`, as a program's arguments.
+pub(super) fn program(
+    rest: &[Word],
+    place: &Place,
+    around: &Surroundings<'_>,
+    depth: usize,
+) -> Assessment {
+    let runs = |word: &Word| {
+        let text = word.bytes.to_ascii_lowercase();
+        text.starts_with(b"/c") || text.starts_with(b"/k") || text.starts_with(b"/r")
+    };
+    let Some(at) = rest.iter().position(runs) else {
+        return with_paths("a command processor reads its input", rest, place);
+    };
+    let given = &rest[at..];
+    if given.iter().any(|word| word.dynamic) {
+        return with_paths("what it runs is known only when it runs", given, place);
+    }
+    let mut script = String::from_utf8_lossy(&given[0].bytes[2..]).into_owned();
+    for word in &given[1..] {
+        script.push(' ');
+        script.push_str(&String::from_utf8_lossy(&word.bytes));
+    }
+    line(&script, &mut place.clone(), around, depth + 1)
+}

@@ -1,0 +1,783 @@
+//! A line of PowerShell, taken apart far enough to know which commands it runs on what.
+//!
+//! What is in parentheses, subexpressions and script blocks counts as if it ran. Values known only when it runs are dynamic words; methods of .NET
+//! and anything that is not understood is unknown.
+
+use super::{Assessment, Effect, MAX_DEPTH, MAX_LINE, Operand, Place, Surroundings, Word, command};
+
+/// Assesses a line. `place` follows its `cd`s.
+pub(super) fn line(
+    text: &str,
+    place: &mut Place,
+    around: &Surroundings<'_>,
+    depth: usize,
+) -> Assessment {
+    if text.len() > MAX_LINE {
+        return Assessment::unknown("the line is too long to look into");
+    }
+    if depth > MAX_DEPTH {
+        return Assessment::unknown("commands within commands go too deep");
+    }
+    let mut reader = Reader {
+        chars: text.char_indices().peekable(),
+        text,
+        place,
+        around,
+        depth,
+        result: Assessment::nothing(),
+        words: Vec::new(),
+        word: None,
+        redirect: None,
+        called: false,
+        expression: false,
+        method: false,
+    };
+    reader.read();
+    reader.result
+}
+
+struct Reader<'a> {
+    chars: std::iter::Peekable<std::str::CharIndices<'a>>,
+    text: &'a str,
+    place: &'a mut Place,
+    around: &'a Surroundings<'a>,
+    depth: usize,
+    result: Assessment,
+    /// Of the statement that is being read.
+    words: Vec<Word>,
+    word: Option<Word>,
+    /// The next word is where output goes.
+    redirect: Option<Effect>,
+    /// The statement begins with `&`: a variable names what is run.
+    called: bool,
+    /// The statement begins with a value, not with a command.
+    expression: bool,
+    /// It calls a method of it.
+    method: bool,
+}
+
+impl Reader<'_> {
+    fn read(&mut self) {
+        while let Some((at, c)) = self.chars.next() {
+            let next = self.chars.peek().map(|(_, c)| *c);
+            if matches!(c, '$' | '(') {
+                self.expression |= !self.called && self.word.is_none() && self.words.is_empty();
+                let of_value = self.word.as_ref().is_some_and(|w| w.bytes.contains(&b'.'));
+                self.method |= c == '(' && of_value;
+            }
+            match (c, next) {
+                ('\n' | '\r' | ';' | '|', _) => self.end_statement(),
+                ('&', _) => {
+                    self.end_statement();
+                    self.called = true;
+                }
+                (c, _) if c.is_whitespace() => self.end_word(),
+                ('#', _) if self.word.is_none() => {
+                    while self.chars.next_if(|(_, c)| *c != '\n').is_some() {}
+                }
+                ('<', Some('#')) => self.skip_past("#>"),
+                ('`', Some('\n' | '\r')) => drop(self.chars.next()),
+                ('`', Some(_)) => {
+                    let escaped = self.chars.next().map(|(_, c)| c);
+                    self.push(escaped.unwrap_or('`'));
+                }
+                ('@', Some(quote @ ('\'' | '"'))) if self.word.is_none() => {
+                    self.here_string(quote);
+                }
+                ('\'' | '\u{2018}' | '\u{2019}', _) => self.single_quoted(),
+                ('"' | '\u{201c}' | '\u{201d}', _) => self.double_quoted(),
+                ('@', Some('(' | '{')) => {}
+                ('$', Some('(')) => {
+                    self.current().dynamic = true;
+                }
+                ('$', _) => self.variable(),
+                ('(', _) => {
+                    self.nested(at, ')');
+                    self.current().dynamic = true;
+                }
+                ('{', _) => {
+                    self.end_word();
+                    self.nested(at, '}');
+                    // What follows the block of a construct is a statement of its own.
+                    let first = self
+                        .words
+                        .first()
+                        .and_then(Word::text)
+                        .map(str::to_lowercase);
+                    let ends = first.is_none_or(|f| f == "foreach" || KEYWORDS.contains(&&*f));
+                    if ends {
+                        self.end_statement();
+                    }
+                }
+                (')' | '}', _) => self.end_statement(),
+                (',', _) => self.end_word(),
+                ('>', _) => self.redirected(),
+                (c, _) => self.push(c),
+            }
+        }
+        self.end_statement();
+    }
+
+    fn current(&mut self) -> &mut Word {
+        self.word.get_or_insert_with(Word::default)
+    }
+
+    fn push(&mut self, c: char) {
+        let word = self.current();
+        word.glob |= matches!(c, '*' | '?');
+        let mut buffer = [0; 4];
+        word.bytes
+            .extend_from_slice(c.encode_utf8(&mut buffer).as_bytes());
+    }
+
+    fn skip_past(&mut self, end: &str) {
+        let at = self.chars.peek().map_or(self.text.len(), |(at, _)| *at);
+        let rest = self.text.get(at..).unwrap_or_default();
+        let stop = rest
+            .find(end)
+            .map_or(self.text.len(), |n| at + n + end.len());
+        while self.chars.next_if(|(at, _)| *at < stop).is_some() {}
+    }
+
+    fn single_quoted(&mut self) {
+        self.current();
+        while let Some((_, c)) = self.chars.next() {
+            let is_quote = |c: char| matches!(c, '\'' | '\u{2018}' | '\u{2019}');
+            if is_quote(c) && self.chars.next_if(|(_, c)| is_quote(*c)).is_none() {
+                return;
+            }
+            self.push(c);
+        }
+        self.unclosed();
+    }
+
+    fn double_quoted(&mut self) {
+        self.current();
+        while let Some((at, c)) = self.chars.next() {
+            let is_quote = |c: char| matches!(c, '"' | '\u{201c}' | '\u{201d}');
+            match c {
+                '`' => {
+                    let escaped = self.chars.next().map(|(_, c)| c);
+                    self.push(escaped.unwrap_or('`'));
+                }
+                '$' if self.chars.peek().is_some_and(|(_, c)| *c == '(') => {
+                    self.chars.next();
+                    self.nested(at + 1, ')');
+                    self.current().dynamic = true;
+                }
+                '$' => self.variable(),
+                c if is_quote(c) => {
+                    if self.chars.next_if(|(_, c)| is_quote(*c)).is_none() {
+                        return;
+                    }
+                    self.push(c);
+                }
+                c => self.push(c),
+            }
+        }
+        self.unclosed();
+    }
+
+    fn unclosed(&mut self) {
+        self.result
+            .join(Assessment::unknown("a quote is not closed"));
+    }
+
+    /// `@'…'@`: from the next line to a line that begins with the end.
+    fn here_string(&mut self, quote: char) {
+        let end = format!("\n{quote}@");
+        let from = self.chars.peek().map_or(self.text.len(), |(at, _)| *at);
+        let body = self.text.get(from..).unwrap_or_default();
+        let body = body.split(&end[..]).next().unwrap_or_default();
+        if quote == '"' && body.contains("$(") {
+            self.result
+                .join(Assessment::unknown("a here-string runs commands"));
+        }
+        self.skip_past(&end);
+        self.current().dynamic = true;
+    }
+
+    /// `$name`, `${name}`, `$env:NAME`.
+    fn variable(&mut self) {
+        let mut name = String::new();
+        if self.chars.next_if(|(_, c)| *c == '{').is_some() {
+            while let Some((_, c)) = self.chars.next_if(|(_, c)| *c != '}') {
+                name.push(c);
+            }
+            self.chars.next();
+        } else {
+            let of_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '?');
+            while let Some((_, c)) = self.chars.next_if(|(_, c)| of_name(*c)) {
+                name.push(c);
+            }
+        }
+        let known = match name.to_lowercase().as_str() {
+            "home" | "env:userprofile" | "env:home" => self.around.home.map(Into::into),
+            "pwd" => self.place.cwd.clone(),
+            "null" => Some("NUL".into()),
+            _ => None,
+        };
+        let word = self.word.get_or_insert_with(Word::default);
+        match known {
+            Some(path) => {
+                let bytes = crate::path::os_to_bytes(path.as_os_str());
+                word.bytes.extend_from_slice(&bytes);
+            }
+            None => word.dynamic = true,
+        }
+        if name.is_empty() {
+            // `$(`, `$$`, `$?` and the like.
+            word.dynamic = true;
+        }
+    }
+
+    /// Assesses what is between brackets; `at` is where the opening one stands, which has been read.
+    fn nested(&mut self, at: usize, close: char) {
+        let open = if close == ')' { '(' } else { '{' };
+        let mut level = 1;
+        let mut quote = None;
+        let mut end = self.text.len();
+        while let Some((at, c)) = self.chars.next() {
+            match (quote, c) {
+                (_, '`') => drop(self.chars.next()),
+                (Some(open), c) if c == open => quote = None,
+                (Some(_), _) => {}
+                (None, '\'' | '"') => quote = Some(c),
+                (None, c) if c == open => level += 1,
+                (None, c) if c == close => {
+                    level -= 1;
+                    if level == 0 {
+                        end = at;
+                        break;
+                    }
+                }
+                _ => {}
+            }
+        }
+        if level > 0 {
+            self.result
+                .join(Assessment::unknown("a bracket is not closed"));
+        }
+        let inner = self.text.get(at + 1..end).unwrap_or_default();
+        let found = line(inner, &mut self.place.clone(), self.around, self.depth + 1);
+        self.result.join(found);
+    }
+
+    /// `>`, `>>`; what stood before it as a number or `*` is which stream.
+    fn redirected(&mut self) {
+        let stream = |word: &Word| {
+            matches!(
+                &word.bytes[..],
+                b"1" | b"2" | b"3" | b"4" | b"5" | b"6" | b"*"
+            )
+        };
+        if self.word.as_ref().is_some_and(stream) {
+            self.word = None;
+        }
+        self.end_word();
+        let append = self.chars.next_if(|(_, c)| *c == '>').is_some();
+        if self.chars.next_if(|(_, c)| *c == '&').is_some() {
+            // `2>&1`
+            self.chars.next_if(|(_, c)| c.is_ascii_digit());
+            return;
+        }
+        self.redirect = Some(if append {
+            Effect::Write
+        } else {
+            Effect::Destructive
+        });
+    }
+
+    fn end_word(&mut self) {
+        let Some(word) = self.word.take() else { return };
+        match self.redirect.take() {
+            Some(_) if word.bytes.eq_ignore_ascii_case(b"NUL") => {}
+            Some(effect) => {
+                let found = written(&word, effect, self.place);
+                self.result.join(found);
+            }
+            None => self.words.push(word),
+        }
+    }
+
+    fn end_statement(&mut self) {
+        self.end_word();
+        self.redirect = None;
+        let words = std::mem::take(&mut self.words);
+        let (expression, method) = (self.expression, self.method);
+        (self.called, self.expression, self.method) = (false, false, false);
+        let assigns = words.get(1).is_some_and(|word| is_assignment(&word.bytes));
+        if method {
+            let unknown = with_paths("a method may do anything", &words, self.place);
+            self.result.join(unknown);
+        }
+        if expression && !assigns {
+            // What it takes to know the value was looked into.
+            return;
+        }
+        let found = statement(&words, self.place, self.around, self.depth);
+        self.result.join(found);
+    }
+}
+
+/// Returns a word as a path where this system has such paths.
+pub(super) fn as_path(word: &Word) -> Option<Word> {
+    if cfg!(windows) {
+        return Some(word.clone());
+    }
+    // A drive is nothing here.
+    let drive = word.bytes.get(1) == Some(&b':') && word.bytes[0].is_ascii_alphabetic();
+    let mut word = word.clone();
+    for byte in &mut word.bytes {
+        if *byte == b'\\' {
+            *byte = b'/';
+        }
+    }
+    (!drive).then_some(word)
+}
+
+/// Returns the effect of writing to a file.
+pub(super) fn written(word: &Word, effect: Effect, place: &Place) -> Assessment {
+    let operand = as_path(word).and_then(|word| place.operand(&word, true));
+    Assessment {
+        effect,
+        operands: operand
+            .into_iter()
+            .map(|operand| Operand {
+                itself: true,
+                ..operand
+            })
+            .collect(),
+        rule: "sh.redirect".to_owned(),
+        reason: format!("the output goes to `{}`", word.shown()),
+        ..Assessment::nothing()
+    }
+}
+
+/// Names that stand for others: what `Get-Alias` lists of those that matter here.
+const ALIASES: &[(&str, &str)] = &[
+    ("rm", "remove-item"),
+    ("del", "remove-item"),
+    ("ri", "remove-item"),
+    ("rd", "remove-item"),
+    ("rmdir", "remove-item"),
+    ("erase", "remove-item"),
+    ("mv", "move-item"),
+    ("mi", "move-item"),
+    ("move", "move-item"),
+    ("cp", "copy-item"),
+    ("cpi", "copy-item"),
+    ("copy", "copy-item"),
+    ("ren", "rename-item"),
+    ("rni", "rename-item"),
+    ("ni", "new-item"),
+    ("md", "new-item"),
+    ("mkdir", "new-item"),
+    ("sc", "set-content"),
+    ("ac", "add-content"),
+    ("clc", "clear-content"),
+    ("cli", "clear-item"),
+    ("si", "set-item"),
+    ("tee", "tee-object"),
+    ("epcsv", "export-csv"),
+    ("iex", "invoke-expression"),
+    ("icm", "invoke-command"),
+    ("saps", "start-process"),
+    ("start", "start-process"),
+    ("cd", "set-location"),
+    ("chdir", "set-location"),
+    ("sl", "set-location"),
+    ("pushd", "push-location"),
+    ("popd", "pop-location"),
+    ("%", "foreach-object"),
+    ("foreach", "foreach-object"),
+    ("?", "where-object"),
+    ("where", "where-object"),
+    ("echo", "write-output"),
+    ("write", "write-output"),
+    ("sort", "sort-object"),
+    ("select", "select-object"),
+    ("group", "group-object"),
+    ("measure", "measure-object"),
+];
+
+/// Aliases of what only reads.
+const READERS: &[&str] = &[
+    "ls",
+    "dir",
+    "gci",
+    "gc",
+    "cat",
+    "type",
+    "gi",
+    "gp",
+    "gl",
+    "pwd",
+    "gm",
+    "gps",
+    "ps",
+    "sls",
+    "fl",
+    "ft",
+    "fw",
+    "oh",
+    "gcm",
+    "gal",
+    "gv",
+    "h",
+    "history",
+    "help",
+    "man",
+    "cls",
+    "clear",
+    "sleep",
+    "diff",
+    "compare",
+    "rvpa",
+    "out-host",
+    "out-null",
+    "out-string",
+    "out-default",
+];
+
+/// What only reads, by verb. Blocks of theirs were looked into.
+const READING_VERBS: &[&str] = &[
+    "get",
+    "test",
+    "select",
+    "where",
+    "measure",
+    "sort",
+    "group",
+    "compare",
+    "format",
+    "convertto",
+    "convertfrom",
+    "convert",
+    "resolve",
+    "split",
+    "join",
+    "foreach",
+    "find",
+    "show",
+    "search",
+    "write",
+    "read",
+    "wait",
+];
+
+/// Options that take no value.
+const SWITCHES: &[&str] = &[
+    "-recurse",
+    "-force",
+    "-confirm",
+    "-verbose",
+    "-debug",
+    "-append",
+    "-nonewline",
+    "-passthru",
+    "-noclobber",
+    "-container",
+    "-asbytestream",
+    "-directory",
+    "-file",
+    "-notypeinformation",
+    "-hidden",
+    "-readonly",
+    "-r",
+    "-rf",
+    "-fr",
+    "-f",
+    "-whatif",
+    "-wi",
+];
+
+/// Options whose value is a path.
+const PATHS: &[&str] = &[
+    "-path",
+    "-literalpath",
+    "-filepath",
+    "-destination",
+    "-destinationpath",
+    "-newname",
+    "-name",
+    "-target",
+    "-outfile",
+    "-pspath",
+    "-lp",
+];
+
+/// Words that begin a construct: what they hold was looked into, or follows.
+const KEYWORDS: &[&str] = &[
+    "if", "else", "elseif", "while", "for", "do", "until", "try", "catch", "finally", "switch",
+    "function", "filter", "begin", "process", "end", "param", "return", "throw", "trap", "break",
+    "continue", "in",
+];
+
+fn statement(
+    words: &[Word],
+    place: &mut Place,
+    around: &Surroundings<'_>,
+    depth: usize,
+) -> Assessment {
+    let Some(first) = words.first() else {
+        return Assessment::nothing();
+    };
+    // `$x = …`, and `. script`, `& program`.
+    if words.get(1).is_some_and(|word| is_assignment(&word.bytes)) {
+        return statement(&words[2..], place, around, depth);
+    }
+    let Some(text) = first.text() else {
+        if words.len() == 1 && first.bytes.is_empty() {
+            // A value: what it takes to know it was looked into.
+            return Assessment::nothing();
+        }
+        return with_paths("a command is known only when it runs", words, place);
+    };
+    if text == "." && words.len() > 1 {
+        return with_paths("a script is read in", words, place);
+    }
+    let lower = text.to_lowercase();
+    if KEYWORDS.contains(&lower.as_str()) {
+        return statement(&words[1..], place, around, depth);
+    }
+    if lower.starts_with('[') || lower.contains("]::") {
+        return with_paths("a method of .NET may do anything", words, place);
+    }
+    if lower.parse::<f64>().is_ok() {
+        return Assessment::nothing();
+    }
+    let alias = ALIASES.iter().find(|(alias, _)| *alias == lower);
+    let name = alias.map_or(lower.as_str(), |(_, name)| name);
+    let rest = &words[1..];
+    if READERS.contains(&name) {
+        return read(text);
+    }
+    match name {
+        "set-location" | "push-location" => {
+            place.cwd = match sorted(rest).paths.first() {
+                Some(word) => as_path(word).and_then(|word| place.path(&word)),
+                None => around.home.map(Into::into),
+            };
+            return read(text);
+        }
+        "pop-location" => {
+            place.cwd = None;
+            return read(text);
+        }
+        "invoke-expression" | "invoke-command" => {
+            return with_paths("what it runs is known only when it runs", words, place);
+        }
+        "start-process" => return started(rest, place, around, depth),
+        _ => {}
+    }
+    if let Some(found) = cmdlet(name, text, rest, place) {
+        return found;
+    }
+    let verb = name.split_once('-').map(|(verb, _)| verb);
+    if verb.is_some_and(|verb| READING_VERBS.contains(&verb)) {
+        return read(text);
+    }
+    if verb.is_some() && !text.contains(['.', '/', '\\']) {
+        return with_paths("nothing is known about this cmdlet", words, place);
+    }
+    // A program as anywhere.
+    let mut plain = words.to_vec();
+    plain[0].bytes = lower.into_bytes();
+    command::simple(&plain, place, around, depth)
+}
+
+fn is_assignment(bytes: &[u8]) -> bool {
+    matches!(bytes, b"=" | b"+=" | b"-=" | b"*=")
+}
+
+fn read(name: &str) -> Assessment {
+    Assessment {
+        rule: "ps.read".to_owned(),
+        reason: format!("`{name}` only reads"),
+        ..Assessment::nothing()
+    }
+}
+
+fn with_paths(reason: &str, words: &[Word], place: &Place) -> Assessment {
+    let mut found = Assessment::unknown(reason);
+    let named = words.iter().skip(1).filter_map(as_path);
+    found
+        .operands
+        .extend(named.filter_map(|word| place.operand(&word, true)));
+    found
+}
+
+/// The arguments of a cmdlet.
+#[derive(Default)]
+struct Sorted {
+    /// Paths by name, then by position.
+    paths: Vec<Word>,
+    /// Of these, given by name as where something goes.
+    destination: Option<Word>,
+    /// Names of the options, in small letters.
+    options: Vec<String>,
+}
+
+fn sorted(words: &[Word]) -> Sorted {
+    let mut sorted = Sorted::default();
+    let mut positional = Vec::new();
+    let mut words = words.iter().peekable();
+    while let Some(word) = words.next() {
+        let option = word
+            .text()
+            .filter(|text| text.len() > 1 && text.starts_with('-'))
+            .map(str::to_lowercase);
+        let Some(option) = option else {
+            positional.push(word.clone());
+            continue;
+        };
+        let (name, value) = match option.split_once(':') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None => (option, None),
+        };
+        // Any beginning of a name stands for it.
+        let is = |names: &[&str]| names.iter().any(|full| full.starts_with(&name));
+        if SWITCHES.contains(&name.as_str()) || value.is_some() || is(SWITCHES) && !is(PATHS) {
+            let off = value.as_deref() == Some("$false");
+            if !off {
+                sorted.options.push(name);
+            }
+            continue;
+        }
+        if is(PATHS) {
+            if let Some(value) = words.next() {
+                if "-destination".starts_with(&name) || "-destinationpath".starts_with(&name) {
+                    sorted.destination = Some(value.clone());
+                }
+                sorted.paths.push(value.clone());
+            }
+        } else {
+            // A value that is no path.
+            words.next_if(|next| !next.bytes.starts_with(b"-"));
+        }
+        sorted.options.push(name);
+    }
+    sorted.paths.extend(positional);
+    sorted
+}
+
+/// Returns what a cmdlet does that is known to write; `None` for others.
+fn cmdlet(name: &str, shown: &str, rest: &[Word], place: &Place) -> Option<Assessment> {
+    let args = sorted(rest);
+    let has = |option: &str| {
+        let given = args.options.iter();
+        given
+            .into_iter()
+            .any(|o| o.len() > 1 && option.starts_with(o.as_str()))
+    };
+    let (rule, effect) = match name {
+        "remove-item" => ("ps.remove", Effect::Destructive),
+        "move-item" | "rename-item" => ("ps.move", Effect::Destructive),
+        "copy-item" => ("ps.copy", Effect::Destructive),
+        "set-content" | "clear-content" | "clear-item" | "set-item" | "export-csv"
+        | "export-clixml" | "tee-object" => ("ps.write", Effect::Destructive),
+        "out-file" if has("-append") => ("ps.write", Effect::Write),
+        "out-file" => ("ps.write", Effect::Destructive),
+        "add-content" | "set-itemproperty" | "remove-itemproperty" | "compress-archive" => {
+            ("ps.write", Effect::Write)
+        }
+        "new-item" if has("-force") => ("ps.write", Effect::Destructive),
+        "new-item" => ("ps.write", Effect::Write),
+        "expand-archive" => ("ps.expand", Effect::Destructive),
+        _ => return None,
+    };
+    if args
+        .options
+        .iter()
+        .any(|o| o == "-wi" || o.len() > 2 && "-whatif".starts_with(o.as_str()))
+    {
+        return Some(read(shown));
+    }
+    let named: Vec<&Word> = match name {
+        // The target; what is copied stays.
+        "copy-item" | "expand-archive" => match &args.destination {
+            Some(word) => vec![word],
+            None => args.paths.iter().skip(1).last().into_iter().collect(),
+        },
+        // The first is the file, the second what goes into it.
+        "set-content" | "add-content" | "set-item" => args.paths.iter().take(1).collect(),
+        _ => args.paths.iter().collect(),
+    };
+    let operands = named
+        .iter()
+        .filter_map(|word| place.operand(&as_path(word)?, false));
+    let mut operands: Vec<Operand> = operands
+        .map(|operand| Operand {
+            itself: effect == Effect::Destructive,
+            ..operand
+        })
+        .collect();
+    let unclear = named.is_empty() || named.iter().any(|word| word.dynamic);
+    if unclear {
+        // From the pipeline, or a variable: what is around is covered.
+        operands.extend(place.here());
+    }
+    Some(Assessment {
+        effect,
+        operands,
+        rule: rule.to_owned(),
+        reason: match effect {
+            Effect::Destructive => format!("`{shown}` deletes or overwrites"),
+            _ => format!("`{shown}` writes"),
+        },
+        ..Assessment::nothing()
+    })
+}
+
+/// `Start-Process PROGRAM -ArgumentList a, b`.
+fn started(rest: &[Word], place: &Place, around: &Surroundings<'_>, depth: usize) -> Assessment {
+    let mut words = Vec::new();
+    let mut given = rest.iter();
+    while let Some(word) = given.next() {
+        match word.text().map(str::to_lowercase).as_deref() {
+            Some("-filepath" | "-argumentlist" | "-args") => {}
+            Some(text) if text.starts_with("-wa") || text.starts_with("-no") => {}
+            Some("-verb" | "-workingdirectory" | "-windowstyle") => drop(given.next()),
+            _ => words.push(word.clone()),
+        }
+    }
+    command::simple(&words, place, around, depth + 1)
+}
+
+/// `powershell -Command …`, as a program's arguments.
+pub(super) fn program(
+    rest: &[Word],
+    place: &Place,
+    around: &Surroundings<'_>,
+    depth: usize,
+) -> Assessment {
+    let mut args = rest.iter();
+    while let Some(word) = args.next() {
+        let Some(text) = word.text().map(str::to_lowercase) else {
+            break;
+        };
+        let is = |full: &str| text.len() > 1 && full.starts_with(text.as_str());
+        if is("-command") || is("/command") {
+            let words: Vec<&Word> = args.collect();
+            if words.iter().any(|word| word.dynamic) {
+                break;
+            }
+            let script: Vec<_> = words
+                .iter()
+                .map(|w| String::from_utf8_lossy(&w.bytes))
+                .collect();
+            return line(&script.join(" "), &mut place.clone(), around, depth + 1);
+        }
+        if text == "-ec" || is("-encodedcommand") && text.len() > 2 {
+            return Assessment::unknown("the command is encoded");
+        }
+        if is("-file") || !text.starts_with('-') {
+            break;
+        }
+        if is("-executionpolicy") || text == "-ep" || is("-workingdirectory") || is("-version") {
+            args.next();
+        }
+    }
+    with_paths("a script is run", rest, place)
+}
