@@ -17,6 +17,7 @@ pub mod manifest;
 pub mod merge;
 pub mod monitor;
 pub mod path;
+pub mod retention;
 pub mod rules;
 
 // Tier 1: bytes on disk.

@@ -5,7 +5,16 @@ use std::path::{Path, PathBuf};
 /// Modules of the library by tier, top-level names.
 const TIERS: [&[&str]; 4] = [
     &[
-        "config", "delta", "effects", "error", "merge", "id", "manifest", "monitor", "path",
+        "config",
+        "delta",
+        "effects",
+        "error",
+        "merge",
+        "id",
+        "manifest",
+        "monitor",
+        "path",
+        "retention",
         "rules",
     ],
     &["fsutil", "storage"],
