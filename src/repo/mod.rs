@@ -27,6 +27,7 @@ pub mod reader;
 pub mod record;
 pub mod snapshot;
 pub mod state;
+pub mod trash;
 
 use index::{DigestSet, Index};
 pub use lazy::Snapshots;
@@ -67,6 +68,8 @@ pub struct Repository {
     location: PathBuf,
     /// Features that a writer must know and this one does not.
     write_features: Vec<String>,
+    /// Features that prune must know and this one does not.
+    prune_features: Vec<String>,
     index: Arc<RwLock<Option<Arc<Index>>>>,
     kept: kept::Cache,
 }
@@ -200,6 +203,7 @@ impl Repository {
             cache: cache.join(format.id.to_string()),
             location,
             write_features: format.features.write,
+            prune_features: format.features.prune,
             index: Arc::default(),
             kept: kept::Cache::default(),
         })
