@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::effects::Table;
 use crate::error::{Error, Result};
+use crate::retention::Policy;
 use crate::rules::{Root, Rules};
 
 mod read;
@@ -24,6 +25,8 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// Defaults of `bdr guard`.
     pub guard: GuardConfig,
+    /// Which snapshots stay.
+    pub retention: Policy,
 }
 
 /// A named root.

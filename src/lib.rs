@@ -35,6 +35,7 @@ pub mod backup;
 mod capture;
 pub mod discover;
 pub mod guard;
+pub mod prune;
 pub mod query;
 pub mod restore;
 pub mod select;

@@ -84,6 +84,29 @@ impl Policy {
     }
 }
 
+/// Returns the span that a text like `7d`, `36h`, `2w`, `6m` or `1y` means; months have 30 days, years 365.
+///
+/// # Errors
+/// Says that it is no span.
+pub fn parse_span(text: &str) -> Result<TimeDelta, String> {
+    let wrong = || format!("`{text}` is not a span of time: write it like 7d, 36h, 2w, 6m or 1y");
+    let text = text.trim();
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let number: i64 = text[..text.len() - unit.len_utf8()]
+        .parse()
+        .map_err(|_| wrong())?;
+    let hours = match unit {
+        'h' => 1,
+        'd' => 24,
+        'w' => 7 * 24,
+        'm' => 30 * 24,
+        'y' => 365 * 24,
+        _ => return Err(wrong()),
+    };
+    let hours = number.checked_mul(hours).filter(|hours| *hours >= 0);
+    hours.and_then(TimeDelta::try_hours).ok_or_else(wrong)
+}
+
 /// What is to be known of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
@@ -191,6 +214,8 @@ pub enum Reason {
     Undo,
     /// The clock cannot be trusted.
     Clock,
+    /// Only what the user names goes.
+    NotNamed,
     /// Named by the user to go.
     Forgotten,
     /// No rule keeps it.
@@ -216,6 +241,7 @@ impl fmt::Display for Reason {
             Self::Guard => "young guard snapshot",
             Self::Undo => "needed to undo",
             Self::Clock => "the clock is not trusted",
+            Self::NotNamed => "not named",
             Self::Forgotten => "forgotten",
             Self::Expired => "no rule keeps it",
             Self::GuardExpired => "too old to undo from",

@@ -85,6 +85,10 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
             Old::Readable(config, _) => config.guard.clone(),
             _ => bdr::config::GuardConfig::default(),
         },
+        retention: match &old {
+            Old::Readable(config, _) => config.retention.clone(),
+            _ => bdr::retention::Policy::default(),
+        },
     };
     let kept = write_config(cx, &config, &old)?;
     cx.launch_lifeboat(repo.location());

@@ -21,6 +21,7 @@ pub mod index;
 pub mod kept;
 pub mod keyframe;
 mod lazy;
+pub mod marks;
 pub mod oplog;
 pub mod pack;
 pub mod reader;
@@ -436,11 +437,9 @@ impl Repository {
     /// # Errors
     /// It is missing or damaged.
     pub fn keyframe_of(&self, id: Digest, wanted: &dyn Fn(&RepoPath) -> bool) -> Result<Listing> {
-        let name = keyframe::keyframe_name(id);
         let bytes = self
-            .storage
-            .read(&name)
-            .map_err(|e| Error::storage("read", &name, e))?;
+            .read_part(trash::Part::Keyframe(id))
+            .map_err(|e| Error::storage("read", keyframe::keyframe_name(id), e))?;
         keyframe::decode(self.id, id, &bytes, wanted)
     }
 

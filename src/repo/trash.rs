@@ -185,7 +185,7 @@ impl Repository {
         Ok(pins.filter_map(|id| id.parse().ok()).collect())
     }
 
-    fn remove_if_there(&self, name: &str) -> Result<()> {
+    pub(super) fn remove_if_there(&self, name: &str) -> Result<()> {
         match self.storage.remove(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other.map_err(|e| Error::storage("remove", name, e)),
@@ -226,6 +226,28 @@ impl Repository {
             .collect();
         found.sort_by_key(|trashed| (trashed.since, trashed.part));
         Ok(found)
+    }
+
+    /// Returns where a file lies in the trash. Whoever still reads what was thrown away a moment ago finds it there.
+    pub(super) fn in_trash(&self, part: Part) -> Option<String> {
+        let file_name = part.file_name();
+        let names = self.storage.names("trash").ok()?;
+        let found = names.into_iter().rev().find(|name| {
+            let rest = name.split_once('-').map(|(_, rest)| rest);
+            rest == Some(file_name.as_str())
+        })?;
+        Some(format!("trash/{found}"))
+    }
+
+    /// Reads a file, wherever it lies.
+    pub(super) fn read_part(&self, part: Part) -> io::Result<Vec<u8>> {
+        match self.storage.read(&part.name()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.in_trash(part) {
+                Some(name) => self.storage.read(&name),
+                None => Err(error),
+            },
+            other => other,
+        }
     }
 
     /// Moves a file from the trash back to where it was.

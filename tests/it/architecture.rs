@@ -20,8 +20,8 @@ const TIERS: [&[&str]; 4] = [
     &["fsutil", "storage"],
     &["repo", "sqlite", "walk"],
     &[
-        "apply", "backup", "capture", "discover", "guard", "query", "restore", "select", "staging",
-        "undo", "verify",
+        "apply", "backup", "capture", "discover", "guard", "prune", "query", "restore", "select",
+        "staging", "undo", "verify",
     ],
 ];
 

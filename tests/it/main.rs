@@ -19,4 +19,5 @@ mod format;
 mod guard;
 mod incident;
 mod property;
+mod prune;
 mod staging;
