@@ -17,11 +17,16 @@ use crate::repo::Repository;
 use crate::repo::index::DigestSet;
 use crate::repo::oplog::Operation;
 use crate::repo::snapshot::{Snapshot, SnapshotKind, Trigger};
+use crate::repo::state::State;
 use crate::repo::trash::Part;
 use crate::retention::{ClockTrouble, Decision, Item, Policy, Reason, decide};
 
+mod budget;
 mod needs;
+mod repack;
 mod sweep;
+
+pub use budget::{Budget, budget};
 
 use needs::{Needs, spare_packs};
 
@@ -37,6 +42,8 @@ pub struct PruneOptions<'a> {
     pub zone: &'a dyn Fn(DateTime<Utc>) -> NaiveDateTime,
     /// How long what was thrown away can be brought back.
     pub grace: TimeDelta,
+    /// Bytes of packs that may be written anew.
+    pub repack_bytes: u64,
     /// How long to wait for other processes.
     pub patience: Duration,
 }
@@ -50,6 +57,7 @@ impl<'a> PruneOptions<'a> {
             now,
             zone,
             grace: TimeDelta::days(1),
+            repack_bytes: 64 << 20,
             patience: Duration::from_secs(10),
         }
     }
@@ -87,6 +95,8 @@ pub struct PrunePlan {
     pub clock: Option<ClockTrouble>,
     /// Snapshot records that cannot be read.
     pub damaged: Vec<String>,
+    /// How much of its budget the repository takes before that; `None`: it has none.
+    pub budget: Option<Budget>,
     last_operation: OperationId,
 }
 
@@ -118,6 +128,10 @@ pub struct PruneReport {
     pub swept: u64,
     /// Their size: free now.
     pub swept_bytes: u64,
+    /// Packs that were written anew.
+    pub repacked: u64,
+    /// Bytes written for that.
+    pub repacked_bytes: u64,
     /// Files taken back from the trash.
     pub taken_back: u64,
     /// Why no pack was thrown away.
@@ -139,11 +153,16 @@ pub fn plan(
         .last()
         .map_or(OperationId::from_u128(0), |o| o.begin.id);
     let mut found = Found::look(repo, &operations, monitor)?;
-    let decided = if options.forget.is_empty() {
+    let mut budget = budget(repo, options.policy.max_bytes)?;
+    let mut decided = if options.forget.is_empty() {
         decide(&found.items, &options.policy, options.now, options.zone)?
     } else {
         found.forgetting(&options.forget)?
     };
+    if let (Some(budget), true, None) = (&mut budget, options.forget.is_empty(), decided.clock) {
+        found.items.sort_by_key(|item| (item.seq, item.id));
+        budget::fit(repo, budget, &found.items, &mut decided.all, monitor)?;
+    }
     let snapshots: Vec<PlannedSnapshot> = decided
         .all
         .into_iter()
@@ -158,6 +177,7 @@ pub fn plan(
         operations: Vec::new(),
         clock: decided.clock,
         damaged: found.damaged,
+        budget,
         last_operation,
     };
     if plan.clock.is_none() && options.forget.is_empty() {
@@ -176,6 +196,7 @@ struct Found {
 impl Found {
     fn look(repo: &Repository, operations: &[Operation], monitor: &dyn Monitor) -> Result<Self> {
         let pins = repo.pinned_operations()?;
+        let mirrored = mirrored(repo);
         let marked: HashSet<SnapshotId> = repo.marked()?.into_iter().collect();
         let mut undo: HashMap<SnapshotId, DateTime<Utc>> = HashMap::new();
         let mut pinned: HashSet<SnapshotId> = HashSet::new();
@@ -225,6 +246,7 @@ impl Found {
                 pinned: is_pinned || pinned.contains(&id),
                 bytes: snapshot.stats.stored_bytes,
                 undo: undo.get(&id).copied(),
+                mirrored: mirrored.contains(&id),
             });
             found.planned.insert(id, planned(snapshot, tags));
         }
@@ -270,6 +292,16 @@ impl Found {
         }
         Ok(crate::retention::Decisions { all, clock: None })
     }
+}
+
+/// Returns the snapshots that states in the cache mirror: what a guard compares with.
+fn mirrored(repo: &Repository) -> HashSet<SnapshotId> {
+    let listed = std::fs::read_dir(repo.cache().join("state"));
+    let states = listed.into_iter().flatten().flatten();
+    states
+        .filter_map(|entry| State::mirrored_by(&entry.path(), repo.id()))
+        .map(|mirrors| mirrors.snapshot)
+        .collect()
 }
 
 fn planned(snapshot: Snapshot, tags: Vec<String>) -> PlannedSnapshot {
@@ -369,7 +401,14 @@ pub fn apply(
     monitor: &dyn Monitor,
 ) -> Result<PruneReport> {
     repo.check_prunable()?;
-    let mut lock = repo.prune_lock_file()?;
+    let mut lock = match repo.prune_lock_file() {
+        // Even an empty file takes space, the first time.
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {
+            repo.release_reserve()?;
+            repo.prune_lock_file()?
+        }
+        other => other?,
+    };
     let alone = match &mut lock {
         None => None,
         Some(lock) => Some(lock.try_write().map_err(|_| Error::Busy {
@@ -473,6 +512,7 @@ fn free_areas(
 fn spare_parts(
     repo: &Repository,
     needs: &Needs,
+    worn: &DigestSet,
 ) -> Result<(
     Vec<(Part, u64)>,
     needs::SparePacks,
@@ -480,7 +520,7 @@ fn spare_parts(
 )> {
     let (index, unreadable) = repo.refreshed_index()?;
     let unreadable: DigestSet = unreadable.iter().map(|(pack, _)| pack.id).collect();
-    let spare = spare_packs(&index, needs, &unreadable);
+    let spare = spare_packs(&index, needs, &unreadable, worn);
     let mut parts: Vec<(Part, u64)> = spare
         .packs
         .iter()

@@ -37,6 +37,8 @@ pub struct Policy {
     pub guard_within: TimeDelta,
     /// Bytes that guard snapshots may have stored, newest first.
     pub guard_bytes: u64,
+    /// Bytes that everything may take; 0: any number.
+    pub max_bytes: u64,
 }
 
 impl Default for Policy {
@@ -64,6 +66,7 @@ impl Policy {
             tags: Vec::new(),
             guard_within: TimeDelta::days(7),
             guard_bytes: 1_000_000_000,
+            max_bytes: 500_000_000,
         }
     }
 
@@ -132,6 +135,8 @@ pub struct Item {
     pub bytes: u64,
     /// The newest operation that is undone from it.
     pub undo: Option<DateTime<Utc>>,
+    /// The next guard of the same place compares with it.
+    pub mirrored: bool,
 }
 
 /// A span of the calendar.
@@ -212,6 +217,8 @@ pub enum Reason {
     Guard,
     /// An operation is undone from it.
     Undo,
+    /// The next guard builds on it.
+    Mirrored,
     /// The clock cannot be trusted.
     Clock,
     /// Only what the user names goes.
@@ -240,6 +247,7 @@ impl fmt::Display for Reason {
             Self::Within => "young enough",
             Self::Guard => "young guard snapshot",
             Self::Undo => "needed to undo",
+            Self::Mirrored => "the next guard builds on it",
             Self::Clock => "the clock is not trusted",
             Self::NotNamed => "not named",
             Self::Forgotten => "forgotten",
@@ -340,6 +348,20 @@ pub fn decide(
         all: all.collect(),
         clock,
     })
+}
+
+impl Decision {
+    /// Returns true if not even a full storage makes it go.
+    pub fn is_fixed(&self) -> bool {
+        let fixed = |reason: &Reason| {
+            use Reason::{Clock, LastFull, Newest, NotNamed, Pinned, Tag};
+            matches!(
+                reason,
+                Newest | LastFull | Pinned | Tag(_) | Clock | NotNamed
+            )
+        };
+        self.keep && self.reasons.iter().any(fixed)
+    }
 }
 
 /// Says why the clock cannot be trusted; `items` are in order, and so are their times.
@@ -460,6 +482,8 @@ fn keep_guards(
 ) -> HashSet<SnapshotId> {
     let newest = items.last().map(|item| item.time).unwrap_or_default();
     let is_young = |time: DateTime<Utc>| newest - time < policy.guard_within;
+    // Without it the next guard of a place that was not worked in for a while reads everything there again.
+    let is_of_use = |item: &Item| item.mirrored && newest - item.time < policy.guard_within * 4;
     let mut over = HashSet::new();
     let mut guards = Vec::new();
     for (number, item) in items.iter().enumerate() {
@@ -475,7 +499,8 @@ fn keep_guards(
     let mut bytes: u64 = 0;
     for (place, (last_use, number, undo)) in guards.into_iter().rev().enumerate() {
         bytes = bytes.saturating_add(items[number].bytes);
-        if !is_young(last_use) {
+        let young = is_young(last_use);
+        if !young && !is_of_use(&items[number]) {
             continue;
         }
         // The last one stays however large it is: it is what the next undo needs.
@@ -483,7 +508,14 @@ fn keep_guards(
             over.insert(items[number].id);
             continue;
         }
-        reasons[number].push(if undo { Reason::Undo } else { Reason::Guard });
+        reasons[number].push(match (undo, young) {
+            (true, _) => Reason::Undo,
+            (false, true) => Reason::Guard,
+            (false, false) => Reason::Mirrored,
+        });
+        if place == 0 {
+            reasons[number].push(Reason::Newest);
+        }
     }
     over
 }

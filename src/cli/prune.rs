@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use bdr::id::Id;
 use bdr::monitor::size;
-use bdr::prune::{self, PlannedSnapshot, PruneOptions, PrunePlan, PruneReport};
+use bdr::prune::{self, Budget, PlannedSnapshot, PruneOptions, PrunePlan, PruneReport};
 use bdr::repo::Repository;
 use bdr::repo::snapshot::SnapshotKind;
 use bdr::retention::{ClockTrouble, Policy, parse_span};
@@ -165,6 +165,7 @@ fn carry_out(
         }
         let mut text = table(cx, &plan, &ids, verb);
         text.push_str(&clock(&plan, &ids));
+        text.push_str(&storage(&plan));
         text.push_str(&format!(
             "Would remove {} of {}, and free {}. Nothing was changed.",
             going,
@@ -246,6 +247,21 @@ fn table(cx: &Context, plan: &PrunePlan, ids: &[Id], verb: &str) -> String {
     text
 }
 
+fn storage(plan: &PrunePlan) -> String {
+    let Some(budget) = plan.budget.filter(Budget::is_tight) else {
+        return String::new();
+    };
+    let (used, max) = (size(budget.used), size(budget.max));
+    let mut text = format!("Storage: {used} of {max} ({} %).", budget.percent());
+    if budget.unreachable {
+        text.push_str(
+            " What has to stay takes more: raise max_size in [retention], or exclude more",
+        );
+    }
+    text.push('\n');
+    text
+}
+
 fn clock(plan: &PrunePlan, ids: &[Id]) -> String {
     match plan.clock {
         None => String::new(),
@@ -263,7 +279,7 @@ fn clock(plan: &PrunePlan, ids: &[Id]) -> String {
 }
 
 fn ending(plan: &PrunePlan, report: &PruneReport, ids: &[Id]) -> String {
-    let mut text = clock(plan, ids);
+    let mut text = clock(plan, ids) + &storage(plan);
     text.push_str(&format!(
         "Removed {}, {} left.",
         plural(report.snapshots, "snapshot"),
@@ -315,6 +331,7 @@ fn data(plan: &PrunePlan, report: &PruneReport, ids: &[Id], applied: bool) -> Va
     json!({
         "applied": applied,
         "clock_trusted": plan.clock.is_none(),
+        "budget": plan.budget.map(|b| json!({"used": b.used, "max": b.max, "unreachable": b.unreachable})),
         "snapshots": plan.snapshots.iter().map(snapshot).collect::<Vec<_>>(),
         "result": {
             "snapshots": report.snapshots,
@@ -326,6 +343,8 @@ fn data(plan: &PrunePlan, report: &PruneReport, ids: &[Id], applied: bool) -> Va
             "staged_bytes": report.staged_bytes,
             "swept": report.swept,
             "swept_bytes": report.swept_bytes,
+            "repacked": report.repacked,
+            "repacked_bytes": report.repacked_bytes,
             "taken_back": report.taken_back,
             "blocked": report.blocked,
         },

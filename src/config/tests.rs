@@ -36,9 +36,26 @@ on_fail = "ask"
 max_bytes = "1.5G"
 max_files = 1_000
 rules = ["my.wipe | destructive | wipe | | args"]
+[retention]
+keep_daily = 14
+keep_within = "36h"
+keep_tags = ["release"]
+guard_within = "2w"
+guard_bytes = "2G"
+max_size = "500M"
 "#,
     )
     .unwrap();
+    let retention = Policy {
+        daily: 14,
+        within: Some(chrono::TimeDelta::hours(36)),
+        tags: vec!["release".to_owned()],
+        guard_within: chrono::TimeDelta::days(14),
+        guard_bytes: 2 << 30,
+        max_bytes: 500 << 20,
+        ..Policy::default()
+    };
+    assert_eq!(config.retention, retention);
     assert_eq!(
         config.repository.as_deref(),
         Some(Path::new("/home/u/backups"))

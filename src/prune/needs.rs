@@ -10,6 +10,13 @@ use crate::repo::Repository;
 use crate::repo::index::{DigestSet, Index};
 use crate::repo::snapshot::{PackRef, SnapshotKind};
 
+/// What a snapshot needs that those before it did not.
+#[derive(Default)]
+pub(super) struct News {
+    pub(super) blobs: Vec<Digest>,
+    pub(super) keyframes: Vec<Digest>,
+}
+
 /// What must not go.
 #[derive(Default)]
 pub(super) struct Needs {
@@ -44,7 +51,7 @@ impl Needs {
         without: &HashSet<SnapshotId>,
         monitor: &dyn Monitor,
     ) -> Result<Vec<Digest>> {
-        let mut fresh = Vec::new();
+        let mut fresh = News::default();
         for (seq, id) in repo.snapshot_order()? {
             if without.contains(&id) || !self.seen.insert((seq, id)) {
                 continue;
@@ -58,10 +65,19 @@ impl Needs {
         for set in self.unpacked.clone() {
             self.set(repo, set, &mut fresh);
         }
-        Ok(fresh)
+        Ok(fresh.blobs)
     }
 
-    fn snapshot(&mut self, repo: &Repository, seq: u64, id: SnapshotId, fresh: &mut Vec<Digest>) {
+    /// Adds one snapshot.
+    pub(super) fn add(&mut self, repo: &Repository, seq: u64, id: SnapshotId) -> News {
+        let mut fresh = News::default();
+        if self.seen.insert((seq, id)) {
+            self.snapshot(repo, seq, id, &mut fresh);
+        }
+        fresh
+    }
+
+    fn snapshot(&mut self, repo: &Repository, seq: u64, id: SnapshotId, fresh: &mut News) {
         let snapshot = match repo.read_snapshot(&format!("snapshots/{seq:010}-{id}.json")) {
             Ok(snapshot) => snapshot,
             Err(error) => {
@@ -80,6 +96,7 @@ impl Needs {
             if !self.keyframes.insert(base) {
                 continue;
             }
+            fresh.keyframes.push(base);
             match repo.keyframe(base) {
                 Ok(listing) => {
                     for entry in &listing {
@@ -91,7 +108,7 @@ impl Needs {
         }
     }
 
-    fn entry(&mut self, repo: &Repository, entry: &Entry, fresh: &mut Vec<Digest>) {
+    fn entry(&mut self, repo: &Repository, entry: &Entry, fresh: &mut News) {
         let Some(content) = &entry.body.content else {
             return;
         };
@@ -104,21 +121,21 @@ impl Needs {
         self.blobs_of(content, fresh);
     }
 
-    fn blobs_of(&mut self, content: &Content, fresh: &mut Vec<Digest>) {
+    fn blobs_of(&mut self, content: &Content, fresh: &mut News) {
         for blob in content.blobs() {
             if self.blobs.insert(*blob) {
-                fresh.push(*blob);
+                fresh.blobs.push(*blob);
             }
         }
     }
 
-    fn set(&mut self, repo: &Repository, set: Id, fresh: &mut Vec<Digest>) {
+    fn set(&mut self, repo: &Repository, set: Id, fresh: &mut News) {
         match repo.kept_digests(set) {
             Ok(Some(digests)) => {
                 self.unpacked.remove(&set);
                 for blob in digests {
                     if self.blobs.insert(blob) {
-                        fresh.push(blob);
+                        fresh.blobs.push(blob);
                     }
                 }
             }
@@ -139,8 +156,13 @@ pub(super) struct SparePacks {
     pub(super) missing: DigestSet,
 }
 
-/// Chooses packs so that each needed blob stays in one, and returns the rest.
-pub(super) fn spare_packs(index: &Index, needs: &Needs, unreadable: &DigestSet) -> SparePacks {
+/// Chooses packs so that each needed blob stays in one, and returns the rest. `worn` ones stay only for want of another copy.
+pub(super) fn spare_packs(
+    index: &Index,
+    needs: &Needs,
+    unreadable: &DigestSet,
+    worn: &DigestSet,
+) -> SparePacks {
     let count = index.packs().len();
     let mut wanted_bytes = vec![0_u64; count];
     let mut needed_in: Vec<Vec<Digest>> = vec![Vec::new(); count];
@@ -167,8 +189,9 @@ pub(super) fn spare_packs(index: &Index, needs: &Needs, unreadable: &DigestSet) 
     }
     // Of several copies the one in the pack that is the most use otherwise.
     let worth = |pack: usize| {
-        let bytes = index.packs()[pack].pack.bytes.max(1);
-        (wanted_bytes[pack] as f64 / bytes as f64, pack)
+        let known = &index.packs()[pack].pack;
+        let share = wanted_bytes[pack] as f64 / known.bytes.max(1) as f64;
+        (if worn.contains(&known.id) { 0.0 } else { share }, pack)
     };
     for blob in &needs.blobs {
         let packs: Vec<usize> = index.copies(*blob).map(|l| l.pack as usize).collect();

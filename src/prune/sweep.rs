@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::needs::{Needs, SparePacks};
+use super::repack::repack;
 use super::{PruneOptions, PruneReport, free_areas, spare_parts};
 use crate::error::{Error, Result};
 use crate::id::Digest;
@@ -24,7 +25,7 @@ pub(super) fn estimate(
     options: &PruneOptions<'_>,
     report: &mut PruneReport,
 ) -> Result<()> {
-    let (parts, _, _) = spare_parts(repo, needs)?;
+    let (parts, _, _) = spare_parts(repo, needs, &DigestSet::default())?;
     for (part, bytes) in parts {
         count(report, part, bytes);
     }
@@ -63,7 +64,8 @@ pub(super) fn collect(
     report: &mut PruneReport,
     monitor: &dyn Monitor,
 ) -> Result<()> {
-    let (parts, spare, index) = spare_parts(repo, needs)?;
+    let worn = repack(repo, needs, options, report, monitor)?;
+    let (parts, spare, index) = spare_parts(repo, needs, &worn)?;
     // Blobs that were taken for damaged because their pack is gone, and that nothing needs.
     let mut damaged = repo.damaged_blobs();
     let before = damaged.len();
@@ -197,33 +199,31 @@ fn sweep(
     if trash.is_empty() {
         return Ok(());
     }
-    repo.alone(options.patience, || {
-        needs.look(repo, &HashSet::new(), monitor)?;
-        match needs.unknown.pop() {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
-    })?;
-    // From here on nothing in the trash can come to be needed: writers build on packs that are there.
     let (index, _) = repo.refreshed_index()?;
-    let mut missing: DigestSet = needs
-        .blobs
-        .iter()
-        .filter(|blob| index.copies(**blob).next().is_none())
-        .copied()
-        .collect();
-    for trashed in &trash {
+    let is_missing = |blob: &&Digest| index.copies(**blob).next().is_none();
+    let mut missing: DigestSet = needs.blobs.iter().filter(is_missing).copied().collect();
+    for chunk in trash.chunks(MOVES_AT_ONCE) {
         if monitor.stopped() {
             return Err(Error::Interrupted);
         }
-        if is_needed(repo, trashed, needs, &mut missing)? {
-            repo.take_back(trashed)?;
-            report.taken_back += 1;
-        } else if is_due(trashed, options) {
-            repo.sweep(trashed)?;
-            report.swept += 1;
-            report.swept_bytes += trashed.bytes;
-        }
+        // Alone, and after a look: a guard that could not wait names what it wrote without the lock, and then looks whether it is there.
+        repo.alone(options.patience, || {
+            needs.look(repo, &HashSet::new(), monitor)?;
+            if let Some(error) = needs.unknown.pop() {
+                return Err(error);
+            }
+            for trashed in chunk {
+                if is_needed(repo, trashed, needs, &mut missing)? {
+                    repo.take_back(trashed)?;
+                    report.taken_back += 1;
+                } else if is_due(trashed, options) {
+                    repo.sweep(trashed)?;
+                    report.swept += 1;
+                    report.swept_bytes += trashed.bytes;
+                }
+            }
+            Ok(())
+        })?;
     }
     if report.taken_back > 0 {
         repo.refreshed_index()?;
@@ -239,7 +239,10 @@ fn is_needed(
 ) -> Result<bool> {
     let name = trashed.part.name();
     let there = repo.storage().size(&name);
-    if matches!(there, Ok(Some(_))) {
+    if there
+        .map_err(|e| Error::storage("read", name, e))?
+        .is_some()
+    {
         return Ok(false);
     }
     let id = match trashed.part {

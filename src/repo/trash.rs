@@ -259,6 +259,28 @@ impl Repository {
         done.map_err(|e| Error::storage("move", &trashed.name, e))
     }
 
+    /// Makes sure that a file is where it belongs, if need be by moving it back from the trash.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if it was swept already, or the storage cannot be written.
+    pub fn take_back_part(&self, part: Part) -> Result<()> {
+        let name = part.name();
+        let there = self.storage.size(&name);
+        if there
+            .map_err(|e| Error::storage("read", &name, e))?
+            .is_some()
+        {
+            return Ok(());
+        }
+        let Some(from) = self.in_trash(part) else {
+            return Err(Error::Busy {
+                holder: " by prune".to_owned(),
+            });
+        };
+        let done = self.storage.rename(&from, &name);
+        done.map_err(|e| Error::storage("move", from, e))
+    }
+
     /// Deletes a file from the trash for good.
     ///
     /// # Errors

@@ -42,6 +42,7 @@ fn item(seq: u64, time: DateTime<Utc>) -> Item {
         pinned: false,
         bytes: 1000,
         undo: None,
+        mirrored: false,
     }
 }
 
@@ -214,6 +215,13 @@ fn guard_snapshots_stay_for_their_window_and_within_their_bytes() {
     // A reused snapshot is as young as the last command that it protects, whatever took it.
     items[0].undo = Some(now);
     assert_eq!(kept(&items, &daily(1), now), [1, 4, 5, 6, 7, 8, 9, 10, 11]);
+    // What the next guard compares with is kept four times as long.
+    items[1].mirrored = true;
+    assert_eq!(kept(&items, &daily(1), now)[..3], [1, 2, 4]);
+    let mut later = items.clone();
+    later.push(item(12, now + TimeDelta::days(20)));
+    assert_eq!(kept(&later, &daily(1), later[11].time), [12]);
+    items[1].mirrored = false;
     let tight = Policy {
         guard_bytes: 2500,
         ..daily(1)
@@ -318,7 +326,9 @@ fn model_keeps(items: &[Item], policy: &Policy, one: &Item) -> bool {
             .filter(|i| i.guard && used(i) > used(one))
             .collect();
         let bytes: u64 = newer.iter().map(|i| i.bytes).sum::<u64>() + one.bytes;
-        return young(used(one).0) && (newer.is_empty() || bytes <= policy.guard_bytes);
+        let builds_on = one.mirrored && newest - one.time < policy.guard_within * 4;
+        return (young(used(one).0) || builds_on)
+            && (newer.is_empty() || bytes <= policy.guard_bytes);
     }
     if one.undo.is_some_and(young) {
         return true;
@@ -436,6 +446,7 @@ fn policies() -> impl Strategy<Value = Policy> {
             },
             guard_within: TimeDelta::days(days),
             guard_bytes: bytes,
+            max_bytes: 0,
         },
     )
 }
