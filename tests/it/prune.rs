@@ -262,6 +262,7 @@ fn another_prune_or_a_long_backup_is_waited_for_and_then_named() {
     work.day(&repo, 0);
     work.day(&repo, 1);
     let mut options = at_once(daily(1), work.time(1, 2));
+    options.policy.guard_within = TimeDelta::hours(1);
     options.patience = std::time::Duration::from_millis(30);
     for name in ["lock", "lock-prune"] {
         let file = std::fs::File::options()
@@ -315,7 +316,10 @@ fn what_cannot_be_read_keeps_packs_where_they_are() {
     let planned = plan(&repo, &options, &NullMonitor).unwrap();
     assert_eq!(planned.damaged, [name.clone()]);
     let report = run(&repo, &options).unwrap();
-    assert_eq!((report.blocked.len(), report.packs, report.swept), (1, 0, 0));
+    assert_eq!(
+        (report.blocked.len(), report.packs, report.swept),
+        (1, 0, 0)
+    );
     assert!(repo.snapshot_names().unwrap().contains(&name));
     work.check(&repo, "damaged record");
     // A pack: another copy of what is in it stays, whichever is the better place for it.
@@ -361,9 +365,15 @@ fn what_was_thrown_away_and_is_needed_again_comes_back() {
     // The record turns up again, as from a lifeboat.
     bdr::storage::put(repo.storage(), &first.file_name(), &record).unwrap();
     // Its files are found in the trash, and the next prune moves them back.
+    let listing = repo.listing(&repo.snapshot(first.id).unwrap().roots[0]);
+    assert!(listing.is_ok());
+    options.policy.guard_within = TimeDelta::days(30);
     let report = run(&repo, &options).unwrap();
     assert!(report.taken_back > 0, "{report:?}");
     assert_eq!(report.swept, 0);
+    let found = verify(&repo, None, VerifyLevel::Full, None, &NullMonitor).unwrap();
+    assert!(found.damage.is_empty(), "{:?}", found.damage);
+    work.check(&repo, "taken back");
 }
 
 #[test]
@@ -372,7 +382,8 @@ fn worn_packs_are_written_anew_and_tiny_ones_put_together() {
     let repo = work.place.repository();
     work.place.write("big", &noise(400_000));
     for part in 0..40 {
-        work.place.write(&format!("part/{part}"), &noise(10_000 + part));
+        work.place
+            .write(&format!("part/{part}"), &noise(10_000 + part));
     }
     let mut first = BackupOptions::new(Trigger::Guard, work.time(0, 0));
     first.full = false;
@@ -380,8 +391,10 @@ fn worn_packs_are_written_anew_and_tiny_ones_put_together() {
     std::fs::remove_file(work.place.tree().join("big")).unwrap();
     // So many small packs, each of which stays in part.
     for round in 0..70 {
-        work.place
-            .write(&format!("small/{round}"), format!("{round} ").repeat(300).as_bytes());
+        work.place.write(
+            &format!("small/{round}"),
+            format!("{round} ").repeat(300).as_bytes(),
+        );
         let guard = BackupOptions::new(Trigger::Guard, work.time(1, 0) + TimeDelta::minutes(round));
         work.snapshot(&repo, &guard);
     }
@@ -391,12 +404,20 @@ fn worn_packs_are_written_anew_and_tiny_ones_put_together() {
     let mut options = at_once(daily(1), work.time(20, 1));
     options.repack_bytes = 0;
     let report = run(&repo, &options).unwrap();
-    assert_eq!(report.repacked, 1, "one pack at a time is the least: {report:?}");
+    assert_eq!(
+        report.repacked, 1,
+        "one pack at a time is the least: {report:?}"
+    );
     options.repack_bytes = 64 << 20;
     let report = run(&repo, &options).unwrap();
     assert!(report.repacked > 60, "{report:?}");
     let after = repo.list_packs().unwrap();
-    assert!(after.len() < 5 && before.len() > 70, "{} packs, then {}", before.len(), after.len());
+    assert!(
+        after.len() < 5 && before.len() > 70,
+        "{} packs, then {}",
+        before.len(),
+        after.len()
+    );
     work.check(&repo, "repacked");
     let found = verify(&repo, None, VerifyLevel::Full, None, &NullMonitor).unwrap();
     assert!(found.damage.is_empty(), "{:?}", found.damage);
@@ -413,12 +434,15 @@ fn a_budget_takes_guards_first_and_never_what_has_to_stay() {
     }
     let policy = |max_bytes| Policy {
         max_bytes,
+        guard_within: TimeDelta::days(30),
         ..daily(16)
     };
     let going = |max_bytes| {
         let options = at_once(policy(max_bytes), work.time(15, 2));
         let planned = plan(&repo, &options, &NullMonitor).unwrap();
-        let budget = planned.going().filter(|s| s.decision.reasons == [Reason::Budget]);
+        let budget = planned
+            .going()
+            .filter(|s| s.decision.reasons == [Reason::Budget]);
         let triggers: Vec<Trigger> = budget.map(|s| s.trigger).collect();
         (triggers, planned.budget)
     };
@@ -427,7 +451,10 @@ fn a_budget_takes_guards_first_and_never_what_has_to_stay() {
     assert!(none.is_empty() && !budget.unwrap().is_tight());
     let used = budget.unwrap().used;
     let (guards, budget) = going(used * 9 / 10);
-    assert!(!guards.is_empty() && guards.iter().all(|t| *t == Trigger::Guard), "{guards:?}");
+    assert!(
+        !guards.is_empty() && guards.iter().all(|t| *t == Trigger::Guard),
+        "{guards:?}"
+    );
     assert!(budget.unwrap().is_tight() && !budget.unwrap().unreachable);
     let (more, _) = going(used * 8 / 10);
     assert!(more.contains(&Trigger::Backup), "{more:?}");
@@ -462,14 +489,18 @@ fn a_year_of_use_stays_within_its_budget_and_keeps_every_promise() {
             continue;
         }
         for hour in 0..3 {
-            work.place.write(&format!("dir/{}", (day * 3 + hour) % 20), &noise(2500 + day as usize));
+            work.place.write(
+                &format!("dir/{}", (day * 3 + hour) % 20),
+                &noise(2500 + day as usize),
+            );
             let guard = BackupOptions::new(Trigger::Guard, work.time(day, hour));
             work.snapshot(&repo, &guard);
         }
         let mut backup = BackupOptions::new(Trigger::Backup, work.time(day, 4));
         backup.full = (work.time(day, 4)).weekday() == Weekday::Sun;
         let snapshot = work.place.backup_with(&repo, &backup).snapshot;
-        work.pictures.insert(snapshot.id, picture(&work.place.tree()));
+        work.pictures
+            .insert(snapshot.id, picture(&work.place.tree()));
         every.push(Item {
             id: snapshot.id,
             seq: snapshot.seq,
@@ -514,23 +545,47 @@ fn the_command_line_says_why_and_asks_first() {
     for day in 1..6 {
         place.write("a", format!("{day}").as_bytes());
         let at = (now() + TimeDelta::days(day)).to_rfc3339();
-        let done = place.bdr(&["backup"]).env("BDR_TEST_NOW", at).output().unwrap();
+        let done = place
+            .bdr(&["backup"])
+            .env("BDR_TEST_NOW", at)
+            .output()
+            .unwrap();
         assert!(done.status.success());
     }
     let at = (now() + TimeDelta::days(6)).to_rfc3339();
     let bdr = |args: &[&str], code: i32| {
         let output = place.bdr(args).env("BDR_TEST_NOW", &at).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert_eq!(output.status.code(), Some(code), "{args:?} {text} {output:?}");
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{args:?} {text} {output:?}"
+        );
         text
     };
     bdr(&["tag", "latest~3", "before-upgrade"], 0);
     bdr(&["pin", "latest~2"], 0);
     let list = bdr(&["list"], 0);
-    assert!(list.contains("#before-upgrade") && list.contains("pinned"), "{list}");
-    let args = ["prune", "--keep-daily", "1", "--keep-tag", "before-upgrade", "--dry-run"];
+    assert!(
+        list.contains("#before-upgrade") && list.contains("pinned"),
+        "{list}"
+    );
+    let args = [
+        "prune",
+        "--keep-daily",
+        "1",
+        "--keep-tag",
+        "before-upgrade",
+        "--dry-run",
+    ];
     let plan = bdr(&args, 0);
-    for part in ["tag before-upgrade", "pinned", "newest, day ", "no rule keeps it", "last full"] {
+    for part in [
+        "tag before-upgrade",
+        "pinned",
+        "newest, day ",
+        "no rule keeps it",
+        "last full",
+    ] {
         assert!(plan.contains(part), "no `{part}` in\n{plan}");
     }
     assert!(plan.contains("Would remove 2 of 6 snapshots"), "{plan}");
@@ -538,7 +593,17 @@ fn the_command_line_says_why_and_asks_first() {
     assert!(refused.contains("bdr prune --yes"), "{refused}");
     bdr(&["prune", "--keep-daily", "0"], 2);
     bdr(&["prune", "--keep-within", "soon"], 2);
-    let done = bdr(&["prune", "--keep-daily", "1", "--keep-tag", "before-upgrade", "--yes"], 0);
+    let done = bdr(
+        &[
+            "prune",
+            "--keep-daily",
+            "1",
+            "--keep-tag",
+            "before-upgrade",
+            "--yes",
+        ],
+        0,
+    );
     assert!(done.contains("Removed 2 snapshots, 4 left."), "{done}");
     // The oldest is pinned no more, and forgotten; the pinned one is refused.
     bdr(&["forget", "latest~1", "--yes"], 2);
