@@ -5,6 +5,7 @@
 //! is in the trash and turns out to be needed is moved back. A crash anywhere leaves files that the next prune finds again.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
@@ -14,7 +15,7 @@ use crate::fsutil;
 use crate::id::{OperationId, SnapshotId};
 use crate::monitor::Monitor;
 use crate::repo::Repository;
-use crate::repo::index::DigestSet;
+use crate::repo::index::{DigestSet, Index};
 use crate::repo::oplog::Operation;
 use crate::repo::snapshot::{Snapshot, SnapshotKind, Trigger};
 use crate::repo::state::State;
@@ -445,9 +446,7 @@ fn remove_records(
             for snapshot in chunk {
                 let id = snapshot.decision.id;
                 let forgotten = snapshot.decision.reasons.contains(&Reason::Forgotten);
-                let pinned =
-                    || !matches!(repo.mark(id), Ok(None)) && !forgotten && is_pinned(repo, id);
-                if needed.contains(&id) || pinned() {
+                if needed.contains(&id) || !forgotten && is_pinned(repo, id) {
                     report.spared += 1;
                     continue;
                 }
@@ -508,33 +507,35 @@ fn free_areas(
     Ok(())
 }
 
-/// Returns packs and key frames that nothing needs, with their sizes, and the packs among them that hold further copies of what is needed.
-fn spare_parts(
-    repo: &Repository,
-    needs: &Needs,
-    worn: &DigestSet,
-) -> Result<(
-    Vec<(Part, u64)>,
-    needs::SparePacks,
-    std::sync::Arc<crate::repo::index::Index>,
-)> {
+/// Files that nothing needs.
+struct Spare {
+    /// All, with their sizes.
+    parts: Vec<(Part, u64)>,
+    packs: needs::SparePacks,
+    index: Arc<Index>,
+}
+
+/// Finds packs and key frames that nothing needs, or that are `worn`.
+fn spare_parts(repo: &Repository, needs: &Needs, worn: &DigestSet) -> Result<Spare> {
     let (index, unreadable) = repo.refreshed_index()?;
     let unreadable: DigestSet = unreadable.iter().map(|(pack, _)| pack.id).collect();
-    let spare = spare_packs(&index, needs, &unreadable, worn);
-    let mut parts: Vec<(Part, u64)> = spare
+    let packs = spare_packs(&index, needs, &unreadable, worn);
+    let mut parts: Vec<(Part, u64)> = packs
         .packs
         .iter()
         .map(|pack| (Part::Pack(pack.id), pack.bytes))
         .collect();
     let listed = repo.storage().list("manifests");
     for file in listed.map_err(|e| Error::storage("list", "manifests", e))? {
-        let id = file
-            .name
-            .strip_suffix(".json.gz")
-            .and_then(|n| n.parse().ok());
+        let id = file.name.strip_suffix(".json.gz");
+        let id = id.and_then(|name| name.parse().ok());
         if let Some(id) = id.filter(|id| !needs.keyframes.contains(id)) {
             parts.push((Part::Keyframe(id), file.bytes));
         }
     }
-    Ok((parts, spare, index))
+    Ok(Spare {
+        parts,
+        packs,
+        index,
+    })
 }

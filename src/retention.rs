@@ -495,6 +495,11 @@ fn keep_guards(
             reasons[number].push(Reason::Undo);
         }
     }
+    let last = (0..items.len()).max_by_key(|number| items[*number].undo);
+    if let Some(last) = last.filter(|last| items[*last].undo.is_some_and(is_young)) {
+        // The last command can be undone, whatever else.
+        reasons[last].push(Reason::Newest);
+    }
     guards.sort_unstable();
     let mut bytes: u64 = 0;
     for (place, (last_use, number, undo)) in guards.into_iter().rev().enumerate() {

@@ -183,7 +183,7 @@ fn expanded(cx: &Context, path: &OsStr) -> PathBuf {
 /// The configuration that is there.
 enum Old {
     None,
-    Readable(Config, Vec<u8>),
+    Readable(Box<Config>, Vec<u8>),
     Broken(Vec<u8>),
 }
 
@@ -195,7 +195,7 @@ fn old_config(cx: &Context) -> Result<Old, Failure> {
         Err(error) => return Err(bdr::Error::io("read", path, error).into()),
     };
     Ok(match read_config(path, cx.home.as_deref()) {
-        Ok(config) => Old::Readable(config, bytes),
+        Ok(config) => Old::Readable(Box::new(config), bytes),
         Err(_) => Old::Broken(bytes),
     })
 }

@@ -254,6 +254,14 @@ fn what_is_written_is_read_back() {
             max_kept: 1 << 30,
             rules: vec!["my.look | read | look | ![-w] | ".to_owned()],
         },
+        retention: Policy {
+            yearly: 3,
+            within: Some(chrono::TimeDelta::days(3)),
+            tags: vec!["release".to_owned()],
+            guard_within: chrono::TimeDelta::hours(12),
+            max_bytes: 5 << 30,
+            ..Policy::default()
+        },
     };
     let text = config.to_toml(Some(Path::new(HOME))).unwrap();
     assert!(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::needs::{Needs, SparePacks};
 use super::repack::repack;
-use super::{PruneOptions, PruneReport, free_areas, spare_parts};
+use super::{PruneOptions, PruneReport, Spare, free_areas, spare_parts};
 use crate::error::{Error, Result};
 use crate::id::Digest;
 use crate::monitor::Monitor;
@@ -25,8 +25,7 @@ pub(super) fn estimate(
     options: &PruneOptions<'_>,
     report: &mut PruneReport,
 ) -> Result<()> {
-    let (parts, _, _) = spare_parts(repo, needs, &DigestSet::default())?;
-    for (part, bytes) in parts {
+    for (part, bytes) in spare_parts(repo, needs, &DigestSet::default())?.parts {
         count(report, part, bytes);
     }
     for set in repo.kept_sets()? {
@@ -65,7 +64,11 @@ pub(super) fn collect(
     monitor: &dyn Monitor,
 ) -> Result<()> {
     let worn = repack(repo, needs, options, report, monitor)?;
-    let (parts, spare, index) = spare_parts(repo, needs, &worn)?;
+    let Spare {
+        parts,
+        packs: spare,
+        index,
+    } = spare_parts(repo, needs, &worn)?;
     // Blobs that were taken for damaged because their pack is gone, and that nothing needs.
     let mut damaged = repo.damaged_blobs();
     let before = damaged.len();

@@ -316,6 +316,13 @@ fn model_keeps(items: &[Item], policy: &Policy, one: &Item) -> bool {
         return true;
     }
     let young = |time: DateTime<Utc>| newest - time < policy.guard_within;
+    let newest_undo = items.iter().filter_map(|i| i.undo).max();
+    let is_last = one.undo.is_some() && one.undo == newest_undo;
+    let same_undo = |i: &&Item| i.undo == one.undo;
+    let youngest = items.iter().filter(same_undo).all(|i| i.seq <= one.seq);
+    if is_last && youngest && one.undo.is_some_and(young) {
+        return true;
+    }
     if one.guard {
         let used = |i: &Item| match i.undo.filter(|u| young(*u)) {
             Some(undo) => (undo.max(i.time), i.seq),

@@ -314,7 +314,7 @@ fn what_cannot_be_read_keeps_packs_where_they_are() {
     let name = repo.snapshot_names().unwrap()[4].clone();
     storage.damage(&name, |bytes| bytes.truncate(100));
     let planned = plan(&repo, &options, &NullMonitor).unwrap();
-    assert_eq!(planned.damaged, [name.clone()]);
+    assert_eq!(planned.damaged, std::slice::from_ref(&name));
     let report = run(&repo, &options).unwrap();
     assert_eq!(
         (report.blocked.len(), report.packs, report.swept),
