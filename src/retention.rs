@@ -211,6 +211,8 @@ pub enum Reason {
     Last,
     /// It stands for a span of time.
     Slot(Period, String),
+    /// Taken minutes ago: what it is for may not be written down yet.
+    New,
     /// It is young.
     Within,
     /// It is a guard snapshot, and young.
@@ -244,6 +246,7 @@ impl fmt::Display for Reason {
             Self::Tag(tag) => return write!(f, "tag {tag}"),
             Self::Last => "one of the last",
             Self::Slot(period, slot) => return write!(f, "{} {slot}", period.word()),
+            Self::New => "just taken",
             Self::Within => "young enough",
             Self::Guard => "young guard snapshot",
             Self::Undo => "needed to undo",
@@ -304,6 +307,9 @@ const TOLERANCE: TimeDelta = TimeDelta::minutes(10);
 const JUMP: TimeDelta = TimeDelta::days(31);
 /// After a jump nothing expires for this long.
 const SETTLED: TimeDelta = TimeDelta::days(1);
+
+/// The record of an operation follows its snapshot by less than this.
+const JUST_TAKEN: TimeDelta = TimeDelta::minutes(10);
 
 /// Decides what becomes of each snapshot. `zone` says what a clock on the wall shows.
 ///
@@ -398,6 +404,9 @@ fn keep_marked(items: &[Item], policy: &Policy, reasons: &mut [Vec<Reason>]) {
         }
         let tags = item.tags.iter().filter(|tag| policy.tags.contains(tag));
         reasons.extend(tags.cloned().map(Reason::Tag));
+        if newest - item.time < JUST_TAKEN {
+            reasons.push(Reason::New);
+        }
         if policy.within.is_some_and(|span| newest - item.time < span) {
             reasons.push(Reason::Within);
         }

@@ -168,23 +168,35 @@ fn bad_copies(
     index: &Arc<Index>,
     spare: &SparePacks,
     monitor: &dyn Monitor,
-) -> Result<Vec<Digest>> {
+) -> Result<DigestSet> {
     let going: DigestSet = spare.packs.iter().map(|pack| pack.id).collect();
-    let mut reader = Reader::with_index(repo, Arc::clone(index));
-    let mut bad = Vec::new();
+    let staying = |blob: Digest| {
+        index.copies(blob).filter(|location| {
+            let pack = index.pack(location.pack);
+            pack.is_some_and(|pack| !going.contains(&pack.pack.id))
+        })
+    };
+    // In the order in which they lie: each member is decompressed once.
+    let mut checks = Vec::new();
+    let mut bad = DigestSet::default();
     for (pack, blobs) in &spare.copies {
+        for blob in blobs {
+            match staying(*blob).next() {
+                Some(location) => checks.push((location, *blob, *pack)),
+                None => drop(bad.insert(*pack)),
+            }
+        }
+    }
+    checks.sort_by_key(|(l, ..)| (l.pack, l.member, l.offset));
+    let mut reader = Reader::with_index(repo, Arc::clone(index));
+    for (location, blob, pack) in checks {
         if monitor.stopped() {
             return Err(Error::Interrupted);
         }
-        let whole = blobs.iter().all(|blob| {
-            let mut others = index.copies(*blob).filter(|location| {
-                let other = index.pack(location.pack);
-                other.is_some_and(|other| !going.contains(&other.pack.id))
-            });
-            others.any(|location| reader.check_copy(*blob, location).is_ok())
-        });
-        if !whole {
-            bad.push(*pack);
+        let good = reader.check_copy(blob, location).is_ok()
+            || staying(blob).any(|location| reader.check_copy(blob, location).is_ok());
+        if !good {
+            bad.insert(pack);
         }
     }
     Ok(bad)

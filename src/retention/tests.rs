@@ -162,8 +162,8 @@ fn days_are_those_of_the_zone_also_when_clocks_change() {
     assert_eq!(count(&night, &daily(9)), 1);
     // 29 March 2026: 02:30 does not exist; before and after are two hours.
     let night = [
-        item(1, at("2026-03-29T00:59:00Z")),
-        item(2, at("2026-03-29T01:01:00Z")),
+        item(1, at("2026-03-29T00:45:00Z")),
+        item(2, at("2026-03-29T01:15:00Z")),
     ];
     assert_eq!(count(&night, &hourly), 2);
     assert_eq!(count(&night, &daily(9)), 1);
@@ -185,7 +185,7 @@ fn what_is_partial_takes_no_place_from_what_is_complete() {
     items[5].time = items[4].time + TimeDelta::hours(1);
     let decisions = decide(&items, &daily(1), items[5].time, &utc).unwrap();
     assert!(decisions.all[4].keep);
-    assert_eq!(decisions.all[5].reasons, [Reason::Newest]);
+    assert_eq!(decisions.all[5].reasons, [Reason::Newest, Reason::New]);
 }
 
 #[test]
@@ -312,7 +312,8 @@ fn model_keeps(items: &[Item], policy: &Policy, one: &Item) -> bool {
     let is_newest = !items.iter().any(|other| after(other, one));
     let tagged = one.tags.iter().any(|t| policy.tags.contains(t));
     let within = policy.within.is_some_and(|w| newest - one.time < w);
-    if is_newest || one.pinned || tagged || within {
+    let just_taken = newest - one.time < TimeDelta::minutes(10);
+    if just_taken || is_newest || one.pinned || tagged || within {
         return true;
     }
     let young = |time: DateTime<Utc>| newest - time < policy.guard_within;
