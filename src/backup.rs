@@ -19,7 +19,8 @@ use crate::repo::index::DigestSet;
 use crate::repo::pack::{Finished, TarKind, TarMeta};
 use crate::repo::snapshot::{PathNote, RootRecord, Snapshot, SnapshotKind, Stats, Trigger};
 use crate::repo::state::{KEPT, Mirrors};
-use crate::repo::{Repository, hold_shared};
+use crate::repo::trash::Part;
+use crate::repo::{LockFile, Repository, hold_shared};
 use crate::rules::Root;
 use crate::staging::{self, KeptReport, StagingOptions};
 
@@ -153,7 +154,7 @@ pub(crate) fn capture(
         let _ = repo.sweep_temporaries();
     }
     let lock_file = repo.lock_file()?;
-    let _hold = match hold_shared(lock_file.as_ref(), patience) {
+    let hold = match hold_shared(lock_file.as_ref(), patience) {
         Ok(hold) => hold,
         // Prune is sweeping. A person waits: what refers to nothing older needs no lock.
         Err(Error::Busy { .. }) if !scheduled => {
@@ -372,6 +373,9 @@ pub(crate) fn capture(
     };
     repo.commit(&snapshot)?;
     repo.remember_packs(&packs);
+    if hold.is_none() {
+        reclaim(repo, lock_file.as_ref(), &snapshot)?;
+    }
     for (run, new) in runs.iter_mut().zip(pending) {
         let mirrors = Mirrors {
             snapshot: id,
@@ -431,6 +435,20 @@ fn notice_missing_packs(repo: &Repository) -> Result<()> {
     let known = index.packs().iter().all(|p| present.contains(&p.pack.id));
     if !known || index.packs().len() < present.len() {
         repo.refreshed_index()?;
+    }
+    Ok(())
+}
+
+/// What was written without the lock, prune may have thrown away before the snapshot named it. From the lock on it does not.
+fn reclaim(repo: &Repository, lock: Option<&LockFile>, snapshot: &Snapshot) -> Result<()> {
+    let Ok(_hold) = hold_shared(lock, Duration::from_secs(1)) else {
+        // Whoever holds it for so long is not prune; if it is, the next one takes back what is needed.
+        return Ok(());
+    };
+    let bases = snapshot.roots.iter().filter_map(|root| root.base);
+    let packs = snapshot.packs.iter().map(|pack| Part::Pack(pack.id));
+    for part in packs.chain(bases.map(Part::Keyframe)) {
+        repo.take_back_part(part)?;
     }
     Ok(())
 }

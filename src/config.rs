@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::agent::TOOL_WORDS;
 use crate::effects::Table;
 use crate::error::{Error, Result};
+use crate::retention::Policy;
 use crate::rules::{Root, Rules};
 
 mod read;
@@ -27,6 +28,8 @@ pub struct Config {
     pub guard: GuardConfig,
     /// What the hooks of coding agents watch.
     pub hooks: HooksConfig,
+    /// Which snapshots stay.
+    pub retention: Policy,
 }
 
 /// A named root.

@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 
@@ -18,12 +18,12 @@ use crate::manifest::{Kind, Stat};
 use crate::merge;
 use crate::monitor::Monitor;
 use crate::path::{RawName, RepoPath};
-use crate::repo::Repository;
 use crate::repo::oplog::{
     Begin, End, Inside, Operation, OperationKind, RestoreJournal, RootChanges, Stamp,
 };
 use crate::repo::reader::Reader;
 use crate::repo::snapshot::PathNote;
+use crate::repo::{Repository, hold_shared};
 use crate::rules::{Origin, Root};
 use crate::walk::{Dirty, RootHandle};
 
@@ -185,6 +185,9 @@ pub fn protect(
     open(repo, roots, &options.backup, intent, monitor)
 }
 
+/// How long a guard waits for prune before it takes a snapshot that needs nothing older.
+const LONGEST_SWEEP: Duration = Duration::from_secs(2);
+
 /// [`protect`] for any kind of operation.
 pub(crate) fn open(
     repo: &Repository,
@@ -194,7 +197,22 @@ pub(crate) fn open(
     monitor: &dyn Monitor,
 ) -> Result<Protected> {
     let started = Instant::now();
-    let (report, runs) = capture(repo, roots, options, monitor)?;
+    let (mut report, mut runs) = capture(repo, roots, options, monitor)?;
+    // Prune looks for begin records while nobody else holds the repository: one that names an older snapshot is written under the lock.
+    let lock = repo.lock_file()?;
+    let hold = match report.reused {
+        true => hold_shared(lock.as_ref(), LONGEST_SWEEP),
+        false => Ok(None),
+    };
+    if report.reused
+        && (hold.is_err() || !repo.has_snapshot(report.snapshot.seq, report.snapshot.id)?)
+    {
+        let full = BackupOptions {
+            full: true,
+            ..options.clone()
+        };
+        (report, runs) = capture(repo, roots, &full, monitor)?;
+    }
     let mut not_captured = report.problems.clone();
     not_captured.extend(
         report
@@ -222,6 +240,7 @@ pub(crate) fn open(
         agent: intent.agent,
     };
     repo.begin(&begin)?;
+    drop(hold);
     let mut never = repo.own_paths();
     never.extend(options.never.iter().cloned());
     Ok(Protected {

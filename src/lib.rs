@@ -18,6 +18,7 @@ pub mod manifest;
 pub mod merge;
 pub mod monitor;
 pub mod path;
+pub mod retention;
 pub mod rules;
 
 // Tier 1: bytes on disk.
@@ -35,6 +36,7 @@ pub mod backup;
 mod capture;
 pub mod discover;
 pub mod guard;
+pub mod prune;
 pub mod query;
 pub mod restore;
 pub mod select;

@@ -203,7 +203,13 @@ pub fn plan(
             Some("bdr history PATH finds older versions of a file"),
         )
     })?;
-    let snapshot = repo.snapshot(before)?;
+    let snapshot = repo.snapshot(before).map_err(|error| match error {
+        Error::NoSuchSnapshot { .. } => Error::invalid(
+            "what was there before is not kept any more: the operation is older than [retention] promises",
+            Some("bdr history PATH finds older versions of a file; bdr pin keeps a snapshot"),
+        ),
+        other => other,
+    })?;
     let mut plan = UndoPlan {
         operation: operation.begin.id,
         steps: Vec::new(),

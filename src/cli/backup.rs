@@ -81,6 +81,16 @@ pub(crate) fn run(cx: &Context, args: &BackupArgs) -> Result<u8, Failure> {
         cx.ui
             .report(&format!("{}\n", text(cx, &report, Some(&id))))?;
     }
+    // A remark: not being able to tell is no reason to fail.
+    if let Ok(Some(budget)) = bdr::prune::budget(&repo, cx.config.retention.max_bytes)
+        && budget.is_tight()
+    {
+        let (used, max) = (size(budget.used), size(budget.max));
+        let percent = budget.percent();
+        cx.ui.say(&format!(
+            "Storage: {used} of {max} ({percent} %): bdr prune --dry-run"
+        ));
+    }
     Ok(code)
 }
 

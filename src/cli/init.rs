@@ -89,6 +89,10 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
             Old::Readable(config, _) => config.hooks.clone(),
             _ => bdr::config::HooksConfig::default(),
         },
+        retention: match &old {
+            Old::Readable(config, _) => config.retention.clone(),
+            _ => bdr::retention::Policy::default(),
+        },
     };
     let kept = write_config(cx, &config, &old)?;
     cx.launch_lifeboat(repo.location());
@@ -183,7 +187,7 @@ fn expanded(cx: &Context, path: &OsStr) -> PathBuf {
 /// The configuration that is there.
 enum Old {
     None,
-    Readable(Config, Vec<u8>),
+    Readable(Box<Config>, Vec<u8>),
     Broken(Vec<u8>),
 }
 
@@ -195,7 +199,7 @@ fn old_config(cx: &Context) -> Result<Old, Failure> {
         Err(error) => return Err(bdr::Error::io("read", path, error).into()),
     };
     Ok(match read_config(path, cx.home.as_deref()) {
-        Ok(config) => Old::Readable(config, bytes),
+        Ok(config) => Old::Readable(Box::new(config), bytes),
         Err(_) => Old::Broken(bytes),
     })
 }

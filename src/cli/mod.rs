@@ -22,8 +22,10 @@ mod guard;
 mod hook;
 mod init;
 mod log;
+mod mark;
 mod op;
 mod pick;
+mod prune;
 mod restore;
 mod snapshots;
 mod time;
@@ -98,6 +100,11 @@ pub(crate) enum Command {
     Find(files::FindArgs),
     Cat(files::CatArgs),
     Restore(restore::RestoreArgs),
+    Prune(prune::PruneArgs),
+    Tag(mark::TagArgs),
+    Pin(mark::PinArgs),
+    Unpin(mark::UnpinArgs),
+    Forget(prune::ForgetArgs),
     Verify(verify::VerifyArgs),
     Config(config::ConfigArgs),
     Doctor(doctor::DoctorArgs),
@@ -166,6 +173,11 @@ fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Find(args) => files::find(cx, args),
         Command::Cat(args) => files::cat(cx, args),
         Command::Restore(args) => restore::run(cx, args),
+        Command::Prune(args) => prune::prune(cx, args),
+        Command::Tag(args) => mark::tag(cx, args),
+        Command::Pin(args) => mark::pin(cx, args),
+        Command::Unpin(args) => mark::unpin(cx, args),
+        Command::Forget(args) => prune::forget(cx, args),
         Command::Verify(args) => verify::run(cx, args),
         Command::Config(args) => config::run(cx, args),
         Command::Doctor(args) => doctor::run(cx, args),

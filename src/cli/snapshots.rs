@@ -1,10 +1,13 @@
 //! `bdr list`, `bdr ls`.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 
+use bdr::id::SnapshotId;
 use bdr::manifest::{Entry, Kind};
 use bdr::monitor::size;
 use bdr::path::{RepoPath, show_bytes};
+use bdr::repo::Repository;
 use bdr::repo::oplog::RootPath;
 use bdr::repo::snapshot::{RootRecord, Snapshot, SnapshotKind};
 use clap::Args;
@@ -43,12 +46,17 @@ pub(crate) struct LsArgs {
 
 pub(crate) fn list(cx: &Context, _: &ListArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
-    let snapshots = repo.snapshots()?;
+    let mut snapshots = repo.snapshots()?;
     let ids = repo.snapshot_ids()?;
+    let pinned = mark_all(&repo, &mut snapshots)?;
     if cx.ui.json {
         let list: Vec<Value> = snapshots
             .iter()
-            .map(|s| ui::json::snapshot(s, &s.id.prefix(&ids)))
+            .map(|s| {
+                let mut value = ui::json::snapshot(s, &s.id.prefix(&ids));
+                value["pinned"] = pinned.contains(&s.id).into();
+                value
+            })
             .collect();
         let data = json!({"snapshots": list, "repository_bytes": repo.stored_bytes()?});
         cx.ui.document("list", exit::OK, &data)?;
@@ -60,7 +68,7 @@ pub(crate) fn list(cx: &Context, _: &ListArgs) -> Result<u8, Failure> {
     }
     let rows: Vec<Vec<String>> = snapshots
         .iter()
-        .map(|s| row(cx, s, &s.id.prefix(&ids)))
+        .map(|s| row(cx, s, &s.id.prefix(&ids), pinned.contains(&s.id)))
         .collect();
     let mut text = ui::table::table(&rows, "llllrrrl").join("\n");
     let total = size(repo.stored_bytes()?);
@@ -72,7 +80,23 @@ pub(crate) fn list(cx: &Context, _: &ListArgs) -> Result<u8, Failure> {
     Ok(exit::OK)
 }
 
-fn row(cx: &Context, snapshot: &Snapshot, id: &str) -> Vec<String> {
+/// Puts what was said later into the snapshots; returns which are pinned.
+fn mark_all(repo: &Repository, snapshots: &mut [Snapshot]) -> Result<HashSet<SnapshotId>, Failure> {
+    let mut pinned = HashSet::new();
+    for id in repo.marked()? {
+        let snapshot = snapshots.iter_mut().find(|s| s.id == id);
+        // One that is damaged says nothing; prune lets its snapshot stay.
+        if let (Some(snapshot), Ok(Some(mark))) = (snapshot, repo.mark(id)) {
+            snapshot.tags = mark.tags;
+            if mark.pinned {
+                pinned.insert(id);
+            }
+        }
+    }
+    Ok(pinned)
+}
+
+fn row(cx: &Context, snapshot: &Snapshot, id: &str, pinned: bool) -> Vec<String> {
     let kind = match snapshot.kind {
         SnapshotKind::Full => "full",
         SnapshotKind::Incremental => "",
@@ -85,6 +109,9 @@ fn row(cx: &Context, snapshot: &Snapshot, id: &str) -> Vec<String> {
             .iter()
             .map(|t| format!("#{}", bdr::path::show(t.as_ref()))),
     );
+    if pinned {
+        remarks.push("pinned".to_owned());
+    }
     if snapshot.partial {
         remarks.push(format!("partial: {} skipped", snapshot.problems.len()));
     }

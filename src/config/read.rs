@@ -11,6 +11,7 @@ use super::{
 };
 use crate::effects::Table;
 use crate::error::{Error, Result};
+use crate::retention::{Policy, parse_span};
 use crate::rules::{Matcher, Rules, check_source_name};
 
 pub(super) fn read(text: &str, file: &str, home: Option<&Path>) -> Result<Config> {
@@ -52,7 +53,11 @@ impl Reader<'_> {
     }
 
     fn config(&self, table: &DeTable<'_>) -> Result<Config> {
-        self.known(table, "", &["repository", "source", "guard", "hooks"])?;
+        self.known(
+            table,
+            "",
+            &["repository", "source", "guard", "hooks", "retention"],
+        )?;
         let mut config = Config::default();
         if let Some(value) = table.get("repository") {
             config.repository = Some(self.path(value, "repository")?);
@@ -67,6 +72,9 @@ impl Reader<'_> {
         }
         if let Some(value) = table.get("hooks") {
             config.hooks = self.hooks(self.table(value, "hooks")?)?;
+        }
+        if let Some(value) = table.get("retention") {
+            config.retention = self.retention(self.table(value, "retention")?, value)?;
         }
         config.sources.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(config)
@@ -197,6 +205,74 @@ impl Reader<'_> {
             }
         }
         Ok(hooks)
+    }
+
+    fn retention(&self, table: &DeTable<'_>, section: &Value<'_>) -> Result<Policy> {
+        let counts = [
+            "keep_last",
+            "keep_hourly",
+            "keep_daily",
+            "keep_weekly",
+            "keep_monthly",
+            "keep_yearly",
+        ];
+        let mut keys = counts.to_vec();
+        keys.extend([
+            "keep_within",
+            "keep_tags",
+            "guard_within",
+            "guard_bytes",
+            "max_size",
+        ]);
+        self.known(table, "retention", &keys)?;
+        let mut policy = Policy::default();
+        let places = [
+            &mut policy.last,
+            &mut policy.hourly,
+            &mut policy.daily,
+            &mut policy.weekly,
+            &mut policy.monthly,
+            &mut policy.yearly,
+        ];
+        for (key, place) in counts.into_iter().zip(places) {
+            if let Some(value) = table.get(key) {
+                let number = self.integer(value).and_then(|n| u32::try_from(n).ok());
+                *place = number.ok_or_else(|| self.wrong_type(value, key, "a whole number"))?;
+            }
+        }
+        if let Some(value) = table.get("keep_within") {
+            policy.within = Some(self.span(value, "keep_within")?);
+        }
+        if let Some(value) = table.get("keep_tags") {
+            let wanted = "a list of strings, like [\"release\"]";
+            let list = value.get_ref().as_array();
+            for item in list
+                .ok_or_else(|| self.wrong_type(value, "keep_tags", wanted))?
+                .iter()
+            {
+                let tag = item.get_ref().as_str();
+                let tag = tag.ok_or_else(|| self.wrong_type(item, "keep_tags", wanted))?;
+                policy.tags.push(tag.to_owned());
+            }
+        }
+        if let Some(value) = table.get("guard_within") {
+            policy.guard_within = self.span(value, "guard_within")?;
+        }
+        if let Some(value) = table.get("guard_bytes") {
+            policy.guard_bytes = self.size(value, "guard_bytes")?;
+        }
+        if let Some(value) = table.get("max_size") {
+            policy.max_bytes = self.size(value, "max_size")?;
+        }
+        policy
+            .check()
+            .map_err(|error| self.error(section.span(), error.to_string(), error.hint()))?;
+        Ok(policy)
+    }
+
+    fn span(&self, value: &Value<'_>, key: &str) -> Result<chrono::TimeDelta> {
+        let text = self.string(value, key)?;
+        parse_span(text).map_err(|message| self.error(value.span(), message, None))
     }
 
     /// Refuses a key that nothing reads: most are typing mistakes that would leave something unprotected.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::{Config, GuardConfig, HooksConfig, OnFail};
 use crate::error::{Error, Result};
+use crate::retention::Policy;
 
 pub(super) fn render(config: &Config, home: Option<&Path>) -> Result<String> {
     let mut out = String::from(
@@ -50,6 +51,7 @@ pub(super) fn render(config: &Config, home: Option<&Path>) -> Result<String> {
         }
         out.push_str("]\n");
     }
+    retention(&mut out, &config.retention);
     Ok(out)
 }
 
@@ -99,6 +101,83 @@ fn guard(out: &mut String, guard: &GuardConfig) {
         ),
     );
     list(out, "rules", &guard.rules);
+}
+
+fn retention(out: &mut String, policy: &Policy) {
+    let default = Policy::default();
+    let mark = |changed: bool| if changed { "" } else { "# " };
+    out.push_str("\n[retention]\n");
+    for (key, value, usual, about) in [
+        ("keep_last", policy.last, default.last, "newest backups"),
+        (
+            "keep_hourly",
+            policy.hourly,
+            default.hourly,
+            "hours with a backup",
+        ),
+        (
+            "keep_daily",
+            policy.daily,
+            default.daily,
+            "days with a backup",
+        ),
+        (
+            "keep_weekly",
+            policy.weekly,
+            default.weekly,
+            "weeks with a backup",
+        ),
+        (
+            "keep_monthly",
+            policy.monthly,
+            default.monthly,
+            "months with a backup",
+        ),
+        (
+            "keep_yearly",
+            policy.yearly,
+            default.yearly,
+            "years with a backup",
+        ),
+    ] {
+        let mark = mark(value != usual);
+        line(out, format_args!("{mark}{key} = {value}    # {about}"));
+    }
+    if let Some(within) = policy.within {
+        line(out, format_args!("keep_within = \"{}\"", span_text(within)));
+    }
+    list(out, "keep_tags", &policy.tags);
+    line(
+        out,
+        format_args!(
+            "{}guard_within = \"{}\"    # how long a guarded command can be undone",
+            mark(policy.guard_within != default.guard_within),
+            span_text(policy.guard_within)
+        ),
+    );
+    line(
+        out,
+        format_args!(
+            "{}guard_bytes = {}    # bytes that guard snapshots may take",
+            mark(policy.guard_bytes != default.guard_bytes),
+            size_text(policy.guard_bytes)
+        ),
+    );
+    line(
+        out,
+        format_args!(
+            "{}max_size = {}    # bytes that the repository may take; 0: any number",
+            mark(policy.max_bytes != default.max_bytes),
+            size_text(policy.max_bytes)
+        ),
+    );
+}
+
+fn span_text(span: chrono::TimeDelta) -> String {
+    match span.num_hours() {
+        hours if hours % 24 == 0 => format!("{}d", hours / 24),
+        hours => format!("{hours}h"),
+    }
 }
 
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {

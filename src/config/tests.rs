@@ -37,9 +37,26 @@ max_bytes = "1.5G"
 max_files = 1_000
 summary = "always"
 rules = ["my.wipe | destructive | wipe | | args"]
+[retention]
+keep_daily = 14
+keep_within = "36h"
+keep_tags = ["release"]
+guard_within = "2w"
+guard_bytes = "2G"
+max_size = "500M"
 "#,
     )
     .unwrap();
+    let retention = Policy {
+        daily: 14,
+        within: Some(chrono::TimeDelta::hours(36)),
+        tags: vec!["release".to_owned()],
+        guard_within: chrono::TimeDelta::days(14),
+        guard_bytes: 2 << 30,
+        max_bytes: 500 << 20,
+        ..Policy::default()
+    };
+    assert_eq!(config.retention, retention);
     assert_eq!(
         config.repository.as_deref(),
         Some(Path::new("/home/u/backups"))
@@ -248,6 +265,14 @@ fn what_is_written_is_read_back() {
         },
         hooks: HooksConfig {
             mcp_tools: vec!["deploy".to_owned(), "a \"b\"".to_owned()],
+        },
+        retention: Policy {
+            yearly: 3,
+            within: Some(chrono::TimeDelta::days(3)),
+            tags: vec!["release".to_owned()],
+            guard_within: chrono::TimeDelta::hours(12),
+            max_bytes: 5 << 30,
+            ..Policy::default()
         },
     };
     let text = config.to_toml(Some(Path::new(HOME))).unwrap();

@@ -227,6 +227,17 @@ impl Repository {
         Ok(Some(contents))
     }
 
+    /// Returns what the files of a set turned out to be, as it is now; `None` while it is not packed.
+    ///
+    /// # Errors
+    /// The set is missing or damaged.
+    pub fn kept_digests(&self, set: Id) -> Result<Option<Vec<Digest>>> {
+        self.forget_kept(set);
+        let known = self.kept_set(set)?;
+        let contents = known.contents.as_ref();
+        Ok(contents.map(|contents| contents.files.iter().copied().flatten().collect()))
+    }
+
     /// Returns what kept content turned out to be; `None` while it is not packed.
     ///
     /// # Errors

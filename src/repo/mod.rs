@@ -21,12 +21,14 @@ pub mod index;
 pub mod kept;
 pub mod keyframe;
 mod lazy;
+pub mod marks;
 pub mod oplog;
 pub mod pack;
 pub mod reader;
 pub mod record;
 pub mod snapshot;
 pub mod state;
+pub mod trash;
 
 use index::{DigestSet, Index};
 pub use lazy::Snapshots;
@@ -67,6 +69,8 @@ pub struct Repository {
     location: PathBuf,
     /// Features that a writer must know and this one does not.
     write_features: Vec<String>,
+    /// Features that prune must know and this one does not.
+    prune_features: Vec<String>,
     index: Arc<RwLock<Option<Arc<Index>>>>,
     kept: kept::Cache,
 }
@@ -220,6 +224,7 @@ impl Repository {
             cache: cache.join(format.id.to_string()),
             location,
             write_features: format.features.write,
+            prune_features: format.features.prune,
             index: Arc::default(),
             kept: kept::Cache::default(),
         })
@@ -452,11 +457,9 @@ impl Repository {
     /// # Errors
     /// It is missing or damaged.
     pub fn keyframe_of(&self, id: Digest, wanted: &dyn Fn(&RepoPath) -> bool) -> Result<Listing> {
-        let name = keyframe::keyframe_name(id);
         let bytes = self
-            .storage
-            .read(&name)
-            .map_err(|e| Error::storage("read", &name, e))?;
+            .read_part(trash::Part::Keyframe(id))
+            .map_err(|e| Error::storage("read", keyframe::keyframe_name(id), e))?;
         keyframe::decode(self.id, id, &bytes, wanted)
     }
 

@@ -348,14 +348,6 @@ impl Repository {
         let size = self.storage().size(name);
         Ok(size.map_err(|e| Error::storage("read", name, e))?.is_none())
     }
-
-    fn remove_if_there(&self, name: &str) -> Result<()> {
-        if self.is_gone(name)? {
-            return Ok(());
-        }
-        let removed = self.storage().remove(name);
-        removed.map_err(|e| Error::storage("remove", name, e))
-    }
 }
 
 /// Makes sure that an operation can be forgotten.

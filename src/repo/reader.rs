@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::Repository;
 use super::index::{Index, Location};
 use super::pack::{Member, pack_name};
+use super::trash::Part;
 use crate::error::{Error, Result};
 use crate::id::Digest;
 use crate::manifest::{Content, Entry, Extent, Kept};
@@ -287,10 +288,17 @@ impl<'a> Reader<'a> {
             return Err(Error::damaged(name, "a member is too long"));
         }
         self.packed.resize(packed as usize, 0);
-        self.repo
-            .storage()
-            .read_at(&name, offset, &mut self.packed)
-            .map_err(|e| Error::storage("read", &name, e))?;
+        let storage = self.repo.storage();
+        let read = match storage.read_at(&name, offset, &mut self.packed) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                match self.repo.in_trash(Part::Pack(known.pack.id)) {
+                    Some(name) => storage.read_at(&name, offset, &mut self.packed),
+                    None => Err(error),
+                }
+            }
+            other => other,
+        };
+        read.map_err(|e| Error::storage("read", &name, e))?;
         let mut bytes = if self.kept.len() >= KEPT_MEMBERS {
             self.kept
                 .pop_back()

@@ -144,6 +144,26 @@ impl State {
         })
     }
 
+    /// Returns what the state in a file mirrors, by reading no more than its header.
+    pub fn mirrored_by(path: &Path, repository: Id) -> Option<Mirrors> {
+        use std::io::Read as _;
+        let mut bytes = Vec::with_capacity(HEADER);
+        let file = std::fs::File::open(path).ok()?;
+        file.take(HEADER as u64).read_to_end(&mut bytes).ok()?;
+        let whole = bytes.len() == HEADER
+            && &bytes[..8] == MAGIC
+            && crc32fast::hash(&bytes[12..]) == u32_at(&bytes, 8)
+            && u128_at(&bytes, 12) == repository.to_u128();
+        let header = Self {
+            bytes,
+            dirs: 0,
+            entries: 0,
+            removed: 0,
+            heap: HEADER,
+        };
+        whole.then(|| header.mirrors())
+    }
+
     /// Returns what it mirrors.
     pub fn mirrors(&self) -> Mirrors {
         let b = &self.bytes;

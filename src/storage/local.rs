@@ -97,6 +97,28 @@ impl LocalStorage {
         Ok(())
     }
 
+    /// Makes sure that the directory of a file is there, and returns it.
+    fn make_dir_of(&self, path: &Path) -> io::Result<PathBuf> {
+        let dir = path.parent().unwrap_or(&self.dir).to_path_buf();
+        if !dir.is_dir() {
+            let parent = dir.parent().unwrap_or(&self.dir).to_path_buf();
+            self.in_writable(&parent, || {
+                fsutil::create_dir_private(&dir).map_err(|error| match error {
+                    crate::error::Error::Io { source, .. } => source,
+                    other => io::Error::other(other),
+                })
+            })?;
+            self.close_dir(&parent);
+        }
+        Ok(dir)
+    }
+
+    fn forget_open(&self, name: &str) {
+        if let Ok(mut open) = self.open.lock() {
+            open.retain(|(n, _)| n != name);
+        }
+    }
+
     fn close_dir(&self, dir: &Path) {
         if cfg!(unix) && dir != self.dir {
             // A convenience, not a promise: failing to close changes nothing that matters.
@@ -229,17 +251,7 @@ impl Storage for LocalStorage {
         fsutil::point("fsync")?;
         staged.file.sync_all()?;
         let path = self.path(name);
-        let dir = path.parent().unwrap_or(&self.dir).to_path_buf();
-        if !dir.is_dir() {
-            let parent = dir.parent().unwrap_or(&self.dir).to_path_buf();
-            self.in_writable(&parent, || {
-                fsutil::create_dir_private(&dir).map_err(|error| match error {
-                    crate::error::Error::Io { source, .. } => source,
-                    other => io::Error::other(other),
-                })
-            })?;
-            self.close_dir(&parent);
-        }
+        let dir = self.make_dir_of(&path)?;
         self.in_writable(&dir, || fsutil::rename(&staged.path, &path))?;
         staged.published = true;
         fsutil::sync_dir(&dir)?;
@@ -251,9 +263,7 @@ impl Storage for LocalStorage {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        if let Ok(mut open) = self.open.lock() {
-            open.retain(|(n, _)| n != name);
-        }
+        self.forget_open(name);
         let path = self.path(name);
         let dir = path.parent().unwrap_or(&self.dir).to_path_buf();
         self.in_writable(&dir, || fsutil::remove_file(&path))?;
@@ -261,6 +271,29 @@ impl Storage for LocalStorage {
             lifeboat.forget(name);
         }
         fsutil::sync_dir(&dir)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.forget_open(from);
+        self.forget_open(to);
+        let (old, new) = (self.path(from), self.path(to));
+        let old_dir = old.parent().unwrap_or(&self.dir).to_path_buf();
+        let new_dir = self.make_dir_of(&new)?;
+        self.in_writable(&new_dir, || {
+            // Who is not allowed to take a name away is not told which of the two directories is meant.
+            fsutil::set_mode(&old_dir, 0o700)?;
+            fsutil::rename(&old, &new)
+        })?;
+        // The new name first: after a crash there are two rather than none.
+        fsutil::sync_dir(&new_dir)?;
+        fsutil::sync_dir(&old_dir)?;
+        self.close_dir(&old_dir);
+        self.close_dir(&new_dir);
+        if let Some(lifeboat) = &self.lifeboat {
+            lifeboat.keep(to);
+            lifeboat.forget(from);
+        }
+        Ok(())
     }
 
     fn rescue(&self) -> io::Result<u64> {

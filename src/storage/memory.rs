@@ -233,9 +233,20 @@ impl Storage for MemoryStorage {
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut inner = lock(&self.0);
         step(&mut inner, format!("remove {name}"))?;
-        inner.live.remove(name);
+        inner.live.remove(name).ok_or(io::ErrorKind::NotFound)?;
         step(&mut inner, format!("fsync directory of {name}"))?;
         inner.durable.remove(name);
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut inner = lock(&self.0);
+        step(&mut inner, format!("rename {from} to {to}"))?;
+        let bytes = inner.live.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        inner.live.insert(to.to_owned(), Arc::clone(&bytes));
+        step(&mut inner, format!("fsync directories of {from} and {to}"))?;
+        inner.durable.remove(from);
+        inner.durable.insert(to.to_owned(), bytes);
         Ok(())
     }
 

@@ -78,6 +78,12 @@ pub trait Storage: Send + Sync {
     /// It cannot be removed.
     fn remove(&self, name: &str) -> io::Result<()>;
 
+    /// Gives a file another name; whatever had that name is replaced. After a crash it has one of the two.
+    ///
+    /// # Errors
+    /// It is missing, or cannot be renamed.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
     /// Brings back files that were deleted from outside, if there are second names of them. Returns how many.
     ///
     /// # Errors

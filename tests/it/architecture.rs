@@ -5,14 +5,24 @@ use std::path::{Path, PathBuf};
 /// Modules of the library by tier, top-level names.
 const TIERS: [&[&str]; 4] = [
     &[
-        "agent", "config", "delta", "effects", "error", "merge", "id", "manifest", "monitor",
-        "path", "rules",
+        "agent",
+        "config",
+        "delta",
+        "effects",
+        "error",
+        "merge",
+        "id",
+        "manifest",
+        "monitor",
+        "path",
+        "retention",
+        "rules",
     ],
     &["fsutil", "storage"],
     &["repo", "sqlite", "walk"],
     &[
-        "apply", "backup", "capture", "discover", "guard", "query", "restore", "select", "staging",
-        "undo", "verify",
+        "apply", "backup", "capture", "discover", "guard", "prune", "query", "restore", "select",
+        "staging", "undo", "verify",
     ],
 ];
 

@@ -10,14 +10,14 @@ use crate::support::{Place, assert_same, later, picture};
 
 const MODES: [CrashMode; 2] = [CrashMode::LoseUnsynced, CrashMode::KeepAll];
 
-fn open(place: &Place, storage: &MemoryStorage) -> bdr::Result<Repository> {
+pub(crate) fn open(place: &Place, storage: &MemoryStorage) -> bdr::Result<Repository> {
     // After a power cut the cache may be anything: here it is gone.
     let _ = std::fs::remove_dir_all(place.cache());
     Repository::open(std::sync::Arc::new(storage.clone()), &place.cache())
 }
 
 /// Runs `act` with the power cut after 0, 1, 2, … steps, until it gets through; then `check`s what is left.
-fn cut_everywhere(
+pub(crate) fn cut_everywhere(
     base: &MemoryStorage,
     act: impl Fn(&MemoryStorage) -> bdr::Result<()>,
     check: impl Fn(&MemoryStorage, bool, &str),

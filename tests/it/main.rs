@@ -23,4 +23,5 @@ mod incident;
 mod oplog;
 mod process;
 mod property;
+mod prune;
 mod staging;

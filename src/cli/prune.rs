@@ -1,0 +1,352 @@
+//! `bdr prune`, `bdr forget`.
+
+use std::ffi::OsString;
+
+use bdr::id::Id;
+use bdr::monitor::size;
+use bdr::prune::{self, Budget, PlannedSnapshot, PruneOptions, PrunePlan, PruneReport};
+use bdr::repo::Repository;
+use bdr::repo::snapshot::SnapshotKind;
+use bdr::retention::{ClockTrouble, Policy, parse_span};
+use chrono::{DateTime, Local, NaiveDateTime, TimeDelta, Utc};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::error::Failure;
+use super::{exit, pick};
+use crate::ui::{self, plural, prompt, when};
+
+/// Remove snapshots that the retention policy does not keep, and give their space back
+///
+/// Without --keep options: the policy of the configuration. Guard snapshots stay for as long as their command can be undone. What is
+/// thrown away lies in the trash for a day first.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr prune --dry-run                  each snapshot, whether it stays, and why
+  bdr prune --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --dry-run
+  bdr prune --keep-within 30d --yes
+  bdr prune --now --yes                empty the trash too
+
+Exit codes: 3 if a script left out --yes, or if damage keeps packs from being given back; 11 if bdr is busy elsewhere.")]
+pub(crate) struct PruneArgs {
+    /// Keep the last N backups
+    #[arg(long, value_name = "N", help_heading = "Policy")]
+    keep_last: Option<u32>,
+    /// Keep a backup for each of N hours
+    #[arg(long, value_name = "N", help_heading = "Policy")]
+    keep_hourly: Option<u32>,
+    /// Keep a backup for each of N days
+    #[arg(long, value_name = "N", help_heading = "Policy")]
+    keep_daily: Option<u32>,
+    /// Keep a backup for each of N weeks
+    #[arg(long, value_name = "N", help_heading = "Policy")]
+    keep_weekly: Option<u32>,
+    /// Keep a backup for each of N months
+    #[arg(long, value_name = "N", help_heading = "Policy")]
+    keep_monthly: Option<u32>,
+    /// Keep a backup for each of N years
+    #[arg(long, value_name = "N", help_heading = "Policy")]
+    keep_yearly: Option<u32>,
+    /// Keep everything of the last 7d, 36h, 2w, 6m or 1y
+    #[arg(long, value_name = "SPAN", value_parser = parse_span, help_heading = "Policy")]
+    keep_within: Option<TimeDelta>,
+    /// Keep whatever has this tag
+    #[arg(long, value_name = "TAG", help_heading = "Policy")]
+    keep_tag: Vec<String>,
+    /// Delete for good at once, what lies in the trash too
+    #[arg(long)]
+    now: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+/// Remove snapshots that you name
+///
+/// Commands that they protected can no longer be undone. What other snapshots need of them stays.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr forget 3f2a --dry-run
+  bdr forget 3f2a 9c1e --yes")]
+pub(crate) struct ForgetArgs {
+    /// Snapshots (id, `latest~2`, a time)
+    #[arg(value_name = "SNAPSHOT", required = true)]
+    snapshots: Vec<OsString>,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Debug, Args)]
+struct How {
+    /// Print what would be done; change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Do it without asking
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// Returns what the clock on the wall shows.
+fn local(time: DateTime<Utc>) -> NaiveDateTime {
+    time.with_timezone(&Local).naive_local()
+}
+
+impl PruneArgs {
+    /// Returns the policy that was typed, or that of the configuration.
+    fn policy(&self, configured: &Policy) -> Policy {
+        let counts = [
+            self.keep_last,
+            self.keep_hourly,
+            self.keep_daily,
+            self.keep_weekly,
+            self.keep_monthly,
+            self.keep_yearly,
+        ];
+        let mut policy = configured.clone();
+        if counts.iter().any(Option::is_some) || self.keep_within.is_some() {
+            let [last, hourly, daily, weekly, monthly, yearly] =
+                counts.map(|count| count.unwrap_or(0));
+            policy = Policy {
+                last,
+                hourly,
+                daily,
+                weekly,
+                monthly,
+                yearly,
+                within: self.keep_within,
+                ..policy
+            };
+        }
+        policy.tags.extend(self.keep_tag.iter().cloned());
+        policy
+    }
+}
+
+pub(crate) fn prune(cx: &Context, args: &PruneArgs) -> Result<u8, Failure> {
+    let repo = cx.repository()?;
+    let mut options = PruneOptions::new(cx.now, &local);
+    options.policy = args.policy(&cx.config.retention);
+    if args.now {
+        options.grace = TimeDelta::zero();
+    }
+    carry_out(cx, &repo, &options, &args.how, "prune")
+}
+
+pub(crate) fn forget(cx: &Context, args: &ForgetArgs) -> Result<u8, Failure> {
+    let repo = cx.repository()?;
+    let snapshots = repo.all_snapshots()?;
+    let mut options = PruneOptions::new(cx.now, &local);
+    for word in &args.snapshots {
+        options.forget.push(pick::one(cx, &snapshots, word)?.id);
+    }
+    carry_out(cx, &repo, &options, &args.how, "forget")
+}
+
+fn carry_out(
+    cx: &Context,
+    repo: &Repository,
+    options: &PruneOptions<'_>,
+    how: &How,
+    verb: &'static str,
+) -> Result<u8, Failure> {
+    let plan = prune::plan(repo, options, &cx.progress())?;
+    let ids: Vec<Id> = plan.snapshots.iter().map(|s| s.decision.id).collect();
+    let going = plan.going().count() as u64;
+    let ready = how.yes || cx.ui.can_ask;
+    if how.dry_run || !ready {
+        let report = prune::estimate(repo, &plan, options, &cx.progress())?;
+        let code = if how.dry_run { exit::OK } else { exit::PARTIAL };
+        if cx.ui.json {
+            cx.ui
+                .document(verb, code, &data(&plan, &report, &ids, false))?;
+            return Ok(code);
+        }
+        let mut text = table(cx, &plan, &ids, verb);
+        text.push_str(&clock(&plan, &ids));
+        text.push_str(&storage(&plan));
+        text.push_str(&format!(
+            "Would remove {} of {}, and free {}. Nothing was changed.",
+            going,
+            plural(ids.len() as u64, "snapshot"),
+            size(report.trashed_bytes + report.staged_bytes + report.swept_bytes)
+        ));
+        if !how.dry_run {
+            text.push_str(&format!(
+                " Without a terminal it takes --yes: bdr {verb} --yes"
+            ));
+        }
+        text.push('\n');
+        cx.ui.data(&text)?;
+        return Ok(code);
+    }
+    if !how.yes && going > 0 {
+        cx.ui.report(&table(cx, &plan, &ids, verb))?;
+        let question = format!("Remove {}?", plural(going, "snapshot"));
+        if !prompt::confirm(&question, false)? {
+            cx.ui.report("Nothing was changed.\n")?;
+            return Ok(exit::INTERRUPTED);
+        }
+    }
+    let report = prune::apply(repo, &plan, options, &cx.progress())?;
+    let code = if report.blocked.is_empty() {
+        exit::OK
+    } else {
+        exit::PARTIAL
+    };
+    if cx.ui.json {
+        cx.ui
+            .document(verb, code, &data(&plan, &report, &ids, true))?;
+    } else {
+        cx.ui.report(&ending(&plan, &report, &ids))?;
+    }
+    Ok(code)
+}
+
+fn table(cx: &Context, plan: &PrunePlan, ids: &[Id], verb: &str) -> String {
+    // Of those who forget a few, nobody wants to see what stays.
+    let shown = plan
+        .snapshots
+        .iter()
+        .filter(|s| verb == "prune" || !s.decision.keep);
+    let mut rows = Vec::new();
+    let mut keeps = Vec::new();
+    for snapshot in shown {
+        let reasons: Vec<String> = snapshot
+            .decision
+            .reasons
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let full = snapshot.kind == SnapshotKind::Full;
+        keeps.push(snapshot.decision.keep);
+        rows.push(vec![
+            (if snapshot.decision.keep {
+                "keep"
+            } else {
+                "remove"
+            })
+            .to_owned(),
+            snapshot.decision.id.prefix(ids),
+            when::local(snapshot.time),
+            snapshot.trigger.word().to_owned(),
+            (if full { "full" } else { "" }).to_owned(),
+            format!("+{}", size(snapshot.stored_bytes)),
+            reasons.join(", "),
+        ]);
+    }
+    let mut text = String::new();
+    for (line, keep) in ui::table::table(&rows, "lllllrl").iter().zip(keeps) {
+        match keep {
+            true => text.push_str(line),
+            false => text.push_str(&cx.ui.out.red(line)),
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn storage(plan: &PrunePlan) -> String {
+    let Some(budget) = plan.budget.filter(Budget::is_tight) else {
+        return String::new();
+    };
+    let (used, max) = (size(budget.used), size(budget.max));
+    let mut text = format!("Storage: {used} of {max} ({} %).", budget.percent());
+    if budget.unreachable {
+        text.push_str(
+            " What has to stay takes more: raise max_size in [retention], or exclude more",
+        );
+    }
+    text.push('\n');
+    text
+}
+
+fn clock(plan: &PrunePlan, ids: &[Id]) -> String {
+    match plan.clock {
+        None => String::new(),
+        Some(ClockTrouble::Future { snapshot, time }) => format!(
+            "Snapshot {} is from the future ({}): nothing expires. Is the clock right? If it is: bdr forget {0}\n",
+            snapshot.prefix(ids),
+            when::local(time)
+        ),
+        Some(ClockTrouble::Jump { from, to }) => format!(
+            "Nothing was stored from {} to {}: nothing expires for a day. Is the clock right?\n",
+            when::local(from),
+            when::local(to)
+        ),
+    }
+}
+
+fn ending(plan: &PrunePlan, report: &PruneReport, ids: &[Id]) -> String {
+    let mut text = clock(plan, ids) + &storage(plan);
+    text.push_str(&format!(
+        "Removed {}, {} left.",
+        plural(report.snapshots, "snapshot"),
+        ids.len() as u64 - report.snapshots
+    ));
+    let freed = report.swept_bytes + report.staged_bytes;
+    if report.trashed_bytes > 0 {
+        text.push_str(&format!(
+            " {} in the trash now.",
+            size(report.trashed_bytes)
+        ));
+    }
+    if freed > 0 {
+        text.push_str(&format!(" {} freed.", size(freed)));
+    }
+    text.push('\n');
+    if report.spared > 0 {
+        text.push_str(&format!(
+            "{} came to be needed in the meantime.\n",
+            plural(report.spared, "snapshot")
+        ));
+    }
+    for reason in report.blocked.iter().take(3) {
+        text.push_str(&format!("No space was given back: {reason}\n"));
+    }
+    if !report.blocked.is_empty() {
+        text.push_str("Nobody knows what it needs (exit 3): bdr verify\n");
+    }
+    text
+}
+
+fn data(plan: &PrunePlan, report: &PruneReport, ids: &[Id], applied: bool) -> Value {
+    let snapshot = |s: &PlannedSnapshot| {
+        let reasons: Vec<String> = s.decision.reasons.iter().map(ToString::to_string).collect();
+        json!({
+            "id": s.decision.id.to_string(),
+            "short": s.decision.id.prefix(ids),
+            "seq": s.seq,
+            "time": when::utc(s.time),
+            "kind": s.kind,
+            "trigger": s.trigger.word(),
+            "label": s.label,
+            "tags": s.tags,
+            "stored_bytes": s.stored_bytes,
+            "keep": s.decision.keep,
+            "reasons": reasons,
+        })
+    };
+    json!({
+        "applied": applied,
+        "clock_trusted": plan.clock.is_none(),
+        "budget": plan.budget.map(|b| json!({"used": b.used, "max": b.max, "unreachable": b.unreachable})),
+        "snapshots": plan.snapshots.iter().map(snapshot).collect::<Vec<_>>(),
+        "result": {
+            "snapshots": report.snapshots,
+            "spared": report.spared,
+            "operations": report.operations,
+            "packs": report.packs,
+            "keyframes": report.keyframes,
+            "trashed_bytes": report.trashed_bytes,
+            "staged_bytes": report.staged_bytes,
+            "swept": report.swept,
+            "swept_bytes": report.swept_bytes,
+            "repacked": report.repacked,
+            "repacked_bytes": report.repacked_bytes,
+            "taken_back": report.taken_back,
+            "blocked": report.blocked,
+        },
+    })
+}

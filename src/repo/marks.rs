@@ -1,0 +1,79 @@
+//! What the user says of a snapshot after it was taken: tags, and whether it is to stay (`docs/format.md` §2.5).
+//!
+//! A snapshot's own record is never edited. Readers that know nothing of marks restore as well without.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Repository, record};
+use crate::error::{Error, Result};
+use crate::id::{Id, SnapshotId};
+use crate::storage;
+
+/// What was said of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// 1.
+    pub version: u32,
+    /// The repository that it belongs to.
+    pub repository: Id,
+    /// The snapshot.
+    pub id: SnapshotId,
+    /// Its tags, in place of those of its record.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Prune never removes it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
+}
+
+fn mark_name(id: SnapshotId) -> String {
+    format!("marks/{id}.json")
+}
+
+impl Repository {
+    /// Returns what was said of a snapshot; `None`: nothing.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn mark(&self, id: SnapshotId) -> Result<Option<Mark>> {
+        let name = mark_name(id);
+        let bytes = match self.storage.read(&name) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::storage("read", name, error)),
+        };
+        let mark: Mark = record::decode(&name, &bytes)?;
+        if mark.repository != self.id || mark.id != id {
+            return Err(Error::damaged(name, "it belongs to another snapshot"));
+        }
+        Ok(Some(mark))
+    }
+
+    /// Returns the snapshots that something was said of.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn marked(&self) -> Result<Vec<SnapshotId>> {
+        let names = self.names("marks")?;
+        let ids = names.iter().filter_map(|n| n.strip_suffix(".json"));
+        Ok(ids.filter_map(|id| id.parse().ok()).collect())
+    }
+
+    /// Says something of a snapshot, in place of what was said before.
+    ///
+    /// # Errors
+    /// The storage cannot be written.
+    pub fn put_mark(&self, mark: &Mark) -> Result<()> {
+        let name = mark_name(mark.id);
+        storage::put(&*self.storage, &name, &record::encode(mark)?)
+            .map_err(|e| Error::storage("write", name, e))
+    }
+
+    /// Forgets what was said of a snapshot.
+    ///
+    /// # Errors
+    /// The storage cannot be written.
+    pub fn remove_mark(&self, id: SnapshotId) -> Result<()> {
+        self.remove_if_there(&mark_name(id))
+    }
+}

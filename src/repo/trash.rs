@@ -1,0 +1,317 @@
+//! What prune takes out of the repository: records at once, packs and key frames by way of `trash/`.
+//!
+//! A name in the trash says since when it lies there. Until it is swept, whatever turns out to be needed is moved back.
+
+use std::collections::HashSet;
+use std::io;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+
+use super::index::DigestSet;
+use super::keyframe::keyframe_name;
+use super::pack::pack_name;
+use super::{LockFile, RESERVE_BYTES, Repository, VERSION, pack_id, parse_snapshot_name};
+use crate::error::{Error, Result};
+use crate::fsutil;
+use crate::id::{Digest, Id, OperationId, SnapshotId};
+use crate::storage;
+
+/// A file that can be thrown away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Part {
+    /// A pack.
+    Pack(Digest),
+    /// A key frame.
+    Keyframe(Digest),
+}
+
+impl Part {
+    /// Returns its name in the repository.
+    pub fn name(self) -> String {
+        match self {
+            Self::Pack(id) => pack_name(id),
+            Self::Keyframe(id) => keyframe_name(id),
+        }
+    }
+
+    fn file_name(self) -> String {
+        let name = self.name();
+        name.rsplit('/').next().unwrap_or_default().to_owned()
+    }
+
+    fn parse(file_name: &str) -> Option<Self> {
+        let keyframe = |name: &str| name.strip_suffix(".json.gz")?.parse().ok();
+        pack_id(file_name)
+            .map(Self::Pack)
+            .or_else(|| keyframe(file_name).map(Self::Keyframe))
+    }
+}
+
+/// A file in the trash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trashed {
+    /// What it was.
+    pub part: Part,
+    /// Its name in the repository.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// When it was thrown away, milliseconds since 1970.
+    pub since: i64,
+}
+
+impl Repository {
+    /// Makes sure that this program may prune here.
+    ///
+    /// # Errors
+    /// The repository has a feature that a writer or prune must know.
+    pub fn check_prunable(&self) -> Result<()> {
+        self.check_writable()?;
+        if self.prune_features.is_empty() {
+            return Ok(());
+        }
+        Err(Error::NewerFormat {
+            version: VERSION,
+            supported: VERSION,
+            features: format!(" without pruning `{}`", self.prune_features.join("`, `")),
+        })
+    }
+
+    /// Runs `act` while nobody else writes: for the short steps of prune. Waits up to `patience` for that.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if others do not stop, or what `act` returns.
+    pub fn alone<T>(&self, patience: Duration, act: impl FnOnce() -> Result<T>) -> Result<T> {
+        let Some(mut lock) = self.lock_file()? else {
+            return act();
+        };
+        let started = Instant::now();
+        loop {
+            match lock.try_write() {
+                Ok(_guard) => return act(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if started.elapsed() >= patience {
+                        return Err(Error::Busy {
+                            holder: String::new(),
+                        });
+                    }
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Err(error) => return Err(Error::storage("lock", "lock", error)),
+            }
+        }
+    }
+
+    /// Opens the file by which one prune keeps out another; `None` where the storage has none.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn prune_lock_file(&self) -> Result<Option<LockFile>> {
+        let Some(dir) = self.storage.directory() else {
+            return Ok(None);
+        };
+        let path = dir.join("lock-prune");
+        match fsutil::open_lock(&path) {
+            Ok(file) => Ok(Some(fd_lock::RwLock::new(file))),
+            Err(error) => Err(Error::io("lock", path, error)),
+        }
+    }
+
+    /// Returns true if a snapshot is there.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub fn has_snapshot(&self, seq: u64, id: SnapshotId) -> Result<bool> {
+        let name = snapshot_name(seq, id);
+        let size = self.storage.size(&name);
+        Ok(size.map_err(|e| Error::storage("read", name, e))?.is_some())
+    }
+
+    /// Returns number and id of all snapshots, oldest first, without reading them.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn snapshot_order(&self) -> Result<Vec<(u64, SnapshotId)>> {
+        let names = self.names("snapshots")?;
+        Ok(names
+            .iter()
+            .filter_map(|n| parse_snapshot_name(n))
+            .collect())
+    }
+
+    /// Removes the record of a snapshot: from now on it does not exist. One that is gone already is fine.
+    ///
+    /// # Errors
+    /// The storage cannot be written.
+    pub fn remove_snapshot(&self, seq: u64, id: SnapshotId) -> Result<()> {
+        self.remove_if_there(&snapshot_name(seq, id))
+    }
+
+    /// Removes the records of an operation.
+    ///
+    /// # Errors
+    /// The storage cannot be written.
+    pub fn remove_operation(&self, id: OperationId) -> Result<()> {
+        // The beginning goes first: an end alone is no operation, a beginning alone would be an interrupted one.
+        self.remove_if_there(&format!("operations/{id}.begin.json"))?;
+        self.remove_if_there(&format!("operations/{id}.end.json"))
+    }
+
+    /// Returns operations of which only the end is left: their removal was interrupted.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn orphan_ends(&self) -> Result<Vec<OperationId>> {
+        let names = self.names("operations")?;
+        let begun: HashSet<&str> = names
+            .iter()
+            .filter_map(|n| n.strip_suffix(".begin.json"))
+            .collect();
+        let ended = names.iter().filter_map(|n| n.strip_suffix(".end.json"));
+        Ok(ended
+            .filter(|id| !begun.contains(id))
+            .filter_map(|id| id.parse().ok())
+            .collect())
+    }
+
+    pub(super) fn remove_if_there(&self, name: &str) -> Result<()> {
+        match self.storage.remove(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|e| Error::storage("remove", name, e)),
+        }
+    }
+
+    /// Moves a file to the trash. One that is gone already is fine.
+    ///
+    /// # Errors
+    /// The storage cannot be written.
+    pub fn throw_away(&self, part: Part, now: DateTime<Utc>) -> Result<()> {
+        let name = part.name();
+        let to = format!("trash/{}-{}", now.timestamp_millis(), part.file_name());
+        match self.storage.rename(&name, &to) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|e| Error::storage("move", name, e)),
+        }
+    }
+
+    /// Returns what is in the trash, oldest first.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn trash(&self) -> Result<Vec<Trashed>> {
+        let listed = self.storage.list("trash");
+        let listed = listed.map_err(|e| Error::storage("list", "trash", e))?;
+        let mut found: Vec<Trashed> = listed
+            .into_iter()
+            .filter_map(|file| {
+                let (since, rest) = file.name.split_once('-')?;
+                Some(Trashed {
+                    part: Part::parse(rest)?,
+                    since: since.parse().ok()?,
+                    name: format!("trash/{}", file.name),
+                    bytes: file.bytes,
+                })
+            })
+            .collect();
+        found.sort_by_key(|trashed| (trashed.since, trashed.part));
+        Ok(found)
+    }
+
+    /// Returns where a file lies in the trash. Whoever still reads what was thrown away a moment ago finds it there.
+    pub(super) fn in_trash(&self, part: Part) -> Option<String> {
+        let file_name = part.file_name();
+        let names = self.storage.names("trash").ok()?;
+        let found = names.into_iter().rev().find(|name| {
+            let rest = name.split_once('-').map(|(_, rest)| rest);
+            rest == Some(file_name.as_str())
+        })?;
+        Some(format!("trash/{found}"))
+    }
+
+    /// Reads a file, wherever it lies.
+    pub(super) fn read_part(&self, part: Part) -> io::Result<Vec<u8>> {
+        match self.storage.read(&part.name()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.in_trash(part) {
+                Some(name) => self.storage.read(&name),
+                None => Err(error),
+            },
+            other => other,
+        }
+    }
+
+    /// Moves a file from the trash back to where it was.
+    ///
+    /// # Errors
+    /// The storage cannot be written.
+    pub fn take_back(&self, trashed: &Trashed) -> Result<()> {
+        let done = self.storage.rename(&trashed.name, &trashed.part.name());
+        done.map_err(|e| Error::storage("move", &trashed.name, e))
+    }
+
+    /// Makes sure that a file is where it belongs, if need be by moving it back from the trash.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if it was swept already, or the storage cannot be written.
+    pub fn take_back_part(&self, part: Part) -> Result<()> {
+        let name = part.name();
+        let there = self.storage.size(&name);
+        if there
+            .map_err(|e| Error::storage("read", &name, e))?
+            .is_some()
+        {
+            return Ok(());
+        }
+        let Some(from) = self.in_trash(part) else {
+            return Err(Error::Busy {
+                holder: " by prune".to_owned(),
+            });
+        };
+        let done = self.storage.rename(&from, &name);
+        done.map_err(|e| Error::storage("move", from, e))
+    }
+
+    /// Deletes a file from the trash for good.
+    ///
+    /// # Errors
+    /// The storage cannot be written.
+    pub fn sweep(&self, trashed: &Trashed) -> Result<()> {
+        self.remove_if_there(&trashed.name)
+    }
+
+    /// Makes the index forget packs that were thrown away: what they held is not missing, it is not needed.
+    pub fn forget_packs(&self, gone: &DigestSet) {
+        let index = self.index();
+        if gone.is_empty() || !gone.iter().any(|id| index.knows(*id)) {
+            return;
+        }
+        let index = std::sync::Arc::new(index.without(gone));
+        if fsutil::create_dir_private(&self.cache).is_ok() {
+            // Derived: not being able to keep it costs time only.
+            let _ = index.save(&self.index_path());
+        }
+        if let Ok(mut place) = self.index.write() {
+            *place = Some(index);
+        }
+    }
+
+    /// Gives the space of the reserve to a disk that is full.
+    ///
+    /// # Errors
+    /// The storage cannot be written.
+    pub fn release_reserve(&self) -> Result<()> {
+        self.remove_if_there("reserve")
+    }
+
+    /// Sets space aside again, if there is none and there is enough.
+    pub fn restock_reserve(&self) {
+        if matches!(self.storage.size("reserve"), Ok(None)) {
+            // Only an advantage: without it the next full disk is a little fuller.
+            let _ = storage::put(&*self.storage, "reserve", &[0; RESERVE_BYTES]);
+        }
+    }
+}
+
+fn snapshot_name(seq: u64, id: Id) -> String {
+    format!("snapshots/{seq:010}-{id}.json")
+}
