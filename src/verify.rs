@@ -356,16 +356,28 @@ fn blobs_of(entry: &Entry) -> impl Iterator<Item = Digest> + '_ {
 }
 
 fn needed_blobs(snapshots: &[Snapshot], listings: &Listings) -> HashMap<Digest, ()> {
-    let changed = snapshots
-        .iter()
-        .flat_map(|s| &s.roots)
-        .flat_map(|r| &r.changed);
-    let based = listings.values().flatten();
-    changed
-        .chain(based)
-        .flat_map(blobs_of)
-        .map(|blob| (blob, ()))
-        .collect()
+    let mut needed = HashMap::new();
+    // By key frame, what no snapshot so far needs of it: the next has only that to look at.
+    let mut hidden: HashMap<Digest, Vec<&Entry>> = HashMap::new();
+    for root in snapshots.iter().flat_map(|s| &s.roots) {
+        let changed = root.changed.iter().flat_map(blobs_of);
+        needed.extend(changed.map(|blob| (blob, ())));
+        let Some((base, listing)) = root.base.and_then(|b| Some((b, listings.get(&b)?))) else {
+            continue;
+        };
+        let over = root.over_base();
+        let hidden = hidden
+            .entry(base)
+            .or_insert_with(|| listing.iter().collect());
+        hidden.retain(|entry| {
+            let hides = over.hides(&entry.path);
+            if !hides {
+                needed.extend(blobs_of(entry).map(|blob| (blob, ())));
+            }
+            hides
+        });
+    }
+    needed
 }
 
 /// Reads every byte of the packs; returns how many bytes of content were checked, and how many blobs.

@@ -28,6 +28,8 @@ pub(super) struct Needs {
     /// Sets whose files were not packed when they were looked at.
     unpacked: HashSet<Id>,
     seen: HashSet<(u64, SnapshotId)>,
+    /// By key frame, what no snapshot so far needs of it, because all say something else of these paths.
+    hidden: HashMap<Digest, Vec<Entry>>,
     /// What cannot be read: nobody knows what it needs.
     pub(super) unknown: Vec<Error>,
 }
@@ -93,18 +95,29 @@ impl Needs {
                 self.entry(repo, entry, fresh);
             }
             let Some(base) = root.base else { continue };
-            if !self.keyframes.insert(base) {
-                continue;
-            }
-            fresh.keyframes.push(base);
-            match repo.keyframe(base) {
-                Ok(listing) => {
-                    for entry in &listing {
-                        self.entry(repo, entry, fresh);
+            let hidden = match self.hidden.remove(&base) {
+                Some(hidden) => hidden,
+                None => {
+                    self.keyframes.insert(base);
+                    fresh.keyframes.push(base);
+                    match repo.keyframe(base) {
+                        Ok(listing) => listing,
+                        Err(error) => {
+                            self.unknown.push(error);
+                            continue;
+                        }
                     }
                 }
-                Err(error) => self.unknown.push(error),
+            };
+            let over = root.over_base();
+            let (hidden, seen): (Vec<Entry>, Vec<Entry>) = hidden
+                .into_iter()
+                .filter(|entry| entry.body.content.is_some())
+                .partition(|entry| over.hides(&entry.path));
+            for entry in &seen {
+                self.entry(repo, entry, fresh);
             }
+            self.hidden.insert(base, hidden);
         }
     }
 

@@ -1,5 +1,7 @@
 //! The snapshot record: the commit point. Members are those of `docs/format.md` §2.2.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -175,5 +177,28 @@ impl Snapshot {
     /// Returns the position in the order of snapshots.
     pub fn order(&self) -> (u64, SnapshotId) {
         (self.seq, self.id)
+    }
+}
+
+/// What a root says in place of its base.
+pub struct OverBase<'a> {
+    changed: HashSet<&'a RepoPath>,
+    removed: &'a [RepoPath],
+}
+
+impl OverBase<'_> {
+    /// Returns true if the entry of the base at `path` does not count.
+    pub fn hides(&self, path: &RepoPath) -> bool {
+        self.changed.contains(path) || self.removed.iter().any(|gone| path.starts_with(gone))
+    }
+}
+
+impl RootRecord {
+    /// Returns what of its base does not count.
+    pub fn over_base(&self) -> OverBase<'_> {
+        OverBase {
+            changed: self.changed.iter().map(|entry| &entry.path).collect(),
+            removed: &self.removed,
+        }
     }
 }

@@ -426,6 +426,41 @@ fn worn_packs_are_written_anew_and_tiny_ones_put_together() {
 }
 
 #[test]
+fn writing_packs_anew_can_be_cut_anywhere() {
+    let base = MemoryStorage::new();
+    let mut work = Work::new();
+    {
+        let repo = work.place.memory(&base).unwrap();
+        work.place.write("big", &noise(300_000));
+        work.place.write("huge", &noise(700_000));
+        work.place.write("part", &noise(20_000));
+        let guard = BackupOptions::new(Trigger::Guard, work.time(0, 0));
+        work.snapshot(&repo, &guard);
+        std::fs::remove_file(work.place.tree().join("huge")).unwrap();
+        let backup = BackupOptions::new(Trigger::Backup, work.time(20, 0));
+        work.snapshot(&repo, &backup);
+    }
+    let options = at_once(daily(1), work.time(20, 1));
+    let points = cut_everywhere(
+        &base,
+        |storage| {
+            let report = run(&open(&work.place, storage)?, &options)?;
+            assert_eq!((report.repacked, report.packs), (1, 1), "{report:?}");
+            Ok(())
+        },
+        |storage, _, what| {
+            let repo = open(&work.place, storage).unwrap();
+            let found = verify(&repo, None, VerifyLevel::Full, None, &NullMonitor).unwrap();
+            assert!(found.damage.is_empty(), "{what}: {:?}", found.damage);
+            run(&repo, &options).unwrap();
+            assert_eq!(work.check(&repo, what), 1, "{what}");
+            assert_eq!(repo.list_packs().unwrap().len(), 1, "{what}");
+        },
+    );
+    assert!(points > 10, "only {points} points were cut");
+}
+
+#[test]
 fn a_budget_takes_guards_first_and_never_what_has_to_stay() {
     let mut work = Work::new();
     let repo = work.place.repository();

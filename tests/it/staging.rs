@@ -473,3 +473,55 @@ fn what_a_command_names_is_within_the_budget_or_it_is_not_run() {
         b"precious"
     );
 }
+
+#[test]
+fn prune_leaves_what_an_undo_needs_and_gives_back_what_only_a_forgotten_snapshot_kept() {
+    let place = place_with_big();
+    let before = picture(&place.tree());
+    for settled in [false, true] {
+        run(&place, &["guard", "--", "rm", "-rf", "big"], 0);
+        if settled {
+            run(&place, &["settle"], 0);
+        }
+        run(&place, &["prune", "--now", "--yes", "--keep-last", "1"], 0);
+        run(&place, &["verify"], 0);
+        run(&place, &["undo", "--yes"], 0);
+        assert_same(&before, &picture(&place.tree()), "after a prune");
+    }
+    run(&place, &["guard", "--", "rm", "-rf", "big"], 0);
+    run(&place, &["backup"], 0);
+    run(&place, &["guard", "--", "touch", "new"], 0);
+    let at = |hours: i64| (crate::support::now() + chrono::TimeDelta::hours(hours)).to_rfc3339();
+    let later = |args: &[&str], hours| {
+        let mut command = bdr(&place, args);
+        let output = command.env("BDR_TEST_NOW", at(hours)).output().unwrap();
+        assert!(output.status.success(), "bdr {args:?}: {}", stderr(&output));
+    };
+    // A week and a day later none of this can be undone any more.
+    later(&["backup", "--full"], 8 * 24);
+    later(&["prune", "--now", "--yes", "--keep-last", "1"], 8 * 24 + 1);
+    assert_eq!(kept(&place), (0, Vec::new()));
+    let packs: u64 = walkdir::WalkDir::new(place.store())
+        .into_iter()
+        .flatten()
+        .filter(|e| e.file_type().is_file())
+        .map(|e| e.metadata().unwrap().len())
+        .sum();
+    assert!(packs < 1 << 20, "{packs} bytes are left");
+    run(&place, &["verify"], 0);
+}
+
+#[test]
+fn what_is_kept_for_a_forgotten_snapshot_is_freed_without_being_packed() {
+    let place = place_with_big();
+    run(&place, &["guard", "--", "rm", "-rf", "big"], 0);
+    assert_eq!(kept(&place).0, 1);
+    let later = (crate::support::now() + chrono::TimeDelta::hours(2)).to_rfc3339();
+    let mut command = bdr(&place, &["forget", "latest", "--yes"]);
+    let output = command.env("BDR_TEST_NOW", later).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(kept(&place), (0, Vec::new()));
+    let said = run(&place, &["undo", "--yes"], 2);
+    assert!(said.contains("not kept any more"), "{said}");
+    run(&place, &["verify"], 0);
+}
