@@ -48,7 +48,11 @@ pub(super) fn line(
                     push(&mut word, escaped);
                 }
             }
-            '%' | '!' => word.get_or_insert_with(Word::default).dynamic = true,
+            '%' | '!' => {
+                word.get_or_insert_with(Word::default).dynamic = true;
+                // It is replaced before the line is read: what it says may be a command.
+                result.join(Assessment::unknown("a variable is replaced as text"));
+            }
             '>' if !quoted => {
                 if word
                     .as_ref()
@@ -190,6 +194,13 @@ fn statement(
             let last = args.iter().skip(1).last().copied();
             ("cmd.copy", Effect::Destructive, last.into_iter().collect())
         }
+        "sort" => {
+            let to = rest.iter().skip_while(|word| !is(word, "/o")).nth(1);
+            match to {
+                None if !has("/o") => ("cmd.read", Effect::Read, Vec::new()),
+                to => ("cmd.write", Effect::Destructive, to.into_iter().collect()),
+            }
+        }
         "robocopy" => {
             let moved = has("/mov") || has("/move");
             let named = args.iter().skip(usize::from(!moved)).take(2).copied();
@@ -261,9 +272,6 @@ const READERS: &[&str] = &[
     "chcp",
     "color",
     "prompt",
-    "assoc",
-    "ftype",
-    "path",
     "setlocal",
     "endlocal",
     "shift",

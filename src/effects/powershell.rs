@@ -31,6 +31,7 @@ pub(super) fn line(
         called: false,
         expression: false,
         method: false,
+        outward: false,
     };
     reader.read();
     reader.result
@@ -54,6 +55,8 @@ struct Reader<'a> {
     expression: bool,
     /// It calls a method of it.
     method: bool,
+    /// It has a variable that others see: `$env:PATH`.
+    outward: bool,
 }
 
 impl Reader<'_> {
@@ -211,6 +214,7 @@ impl Reader<'_> {
                 name.push(c);
             }
         }
+        self.outward |= name.contains(':');
         let known = match name.to_lowercase().as_str() {
             "home" | "env:userprofile" | "env:home" => self.around.home.map(Into::into),
             "pwd" => self.place.cwd.clone(),
@@ -237,11 +241,20 @@ impl Reader<'_> {
         let mut level = 1;
         let mut quote = None;
         let mut end = self.text.len();
+        let mut last = ' ';
         while let Some((at, c)) = self.chars.next() {
+            let before = std::mem::replace(&mut last, c);
+            let next = self.chars.peek().map(|(_, c)| *c);
+            let begins = before.is_whitespace() || matches!(before, '{' | '(' | ';' | '|' | '&');
             match (quote, c) {
-                (_, '`') => drop(self.chars.next()),
+                (Some('"') | None, '`') => drop(self.chars.next()),
                 (Some(open), c) if c == open => quote = None,
                 (Some(_), _) => {}
+                (None, '#') if begins => while self.chars.next_if(|(_, c)| *c != '\n').is_some() {},
+                (None, '<') if next == Some('#') => self.skip_past("#>"),
+                (None, '@') if matches!(next, Some('\'' | '"')) && begins => {
+                    self.skip_past(&format!("\n{}@", next.unwrap_or('"')));
+                }
                 (None, '\'' | '"') => quote = Some(c),
                 (None, c) if c == open => level += 1,
                 (None, c) if c == close => {
@@ -289,7 +302,20 @@ impl Reader<'_> {
     }
 
     fn end_word(&mut self) {
-        let Some(word) = self.word.take() else { return };
+        let Some(mut word) = self.word.take() else {
+            return;
+        };
+        if word.bytes.first() == Some(&b'~')
+            && matches!(word.bytes.get(1), None | Some(b'/' | b'\\'))
+        {
+            match self.around.home {
+                Some(home) => {
+                    let home = crate::path::os_to_bytes(home.as_os_str());
+                    word.bytes.splice(..1, home.iter().copied());
+                }
+                None => word.dynamic = true,
+            }
+        }
         match self.redirect.take() {
             Some(_) if word.bytes.eq_ignore_ascii_case(b"NUL") => {}
             Some(effect) => {
@@ -304,9 +330,15 @@ impl Reader<'_> {
         self.end_word();
         self.redirect = None;
         let words = std::mem::take(&mut self.words);
-        let (expression, method) = (self.expression, self.method);
-        (self.called, self.expression, self.method) = (false, false, false);
+        let (expression, method, outward) = (self.expression, self.method, self.outward);
+        (self.called, self.expression) = (false, false);
+        (self.method, self.outward) = (false, false);
         let assigns = words.get(1).is_some_and(|word| is_assignment(&word.bytes));
+        // `$file.IsReadOnly = …`, `$env:PATH = …`
+        if assigns && (outward || !words[0].bytes.is_empty()) {
+            let reason = "an assignment may change what others see";
+            self.result.join(with_paths(reason, &words, self.place));
+        }
         if method {
             let unknown = with_paths("a method may do anything", &words, self.place);
             self.result.join(unknown);
@@ -325,8 +357,9 @@ pub(super) fn as_path(word: &Word) -> Option<Word> {
     if cfg!(windows) {
         return Some(word.clone());
     }
-    // A drive is nothing here.
-    let drive = word.bytes.get(1) == Some(&b':') && word.bytes[0].is_ascii_alphabetic();
+    // A drive is nothing here: `C:`, `HKLM:`.
+    let letters = word.bytes.iter().take_while(|b| b.is_ascii_alphabetic());
+    let drive = word.bytes.get(letters.count().max(1)) == Some(&b':');
     let mut word = word.clone();
     for byte in &mut word.bytes {
         if *byte == b'\\' {
@@ -450,20 +483,35 @@ const READING_VERBS: &[&str] = &[
     "sort",
     "group",
     "compare",
-    "format",
     "convertto",
     "convertfrom",
-    "convert",
     "resolve",
     "split",
     "join",
-    "foreach",
     "find",
     "show",
     "search",
-    "write",
-    "read",
     "wait",
+];
+
+/// What only reads, though others of the same verb do not.
+const READING: &[&str] = &[
+    "foreach-object",
+    "format-table",
+    "format-list",
+    "format-wide",
+    "format-custom",
+    "format-hex",
+    "convert-path",
+    "read-host",
+    "write-host",
+    "write-output",
+    "write-verbose",
+    "write-warning",
+    "write-error",
+    "write-debug",
+    "write-progress",
+    "write-information",
 ];
 
 /// Options that take no value.
@@ -553,6 +601,11 @@ fn statement(
     if READERS.contains(&name) {
         return read(text);
     }
+    let is_output = |word: &Word| word.bytes.starts_with(b"-o");
+    if lower == "sort" && rest.iter().any(is_output) {
+        // Where that is no alias but the program.
+        return command::simple(words, place, around, depth);
+    }
     match name {
         "set-location" | "push-location" => {
             place.cwd = match sorted(rest).paths.first() {
@@ -575,7 +628,10 @@ fn statement(
         return found;
     }
     let verb = name.split_once('-').map(|(verb, _)| verb);
-    if verb.is_some_and(|verb| READING_VERBS.contains(&verb)) {
+    if name == "foreach-object" && sorted(rest).calls_a_member() {
+        return with_paths("a method may do anything", words, place);
+    }
+    if READING.contains(&name) || verb.is_some_and(|verb| READING_VERBS.contains(&verb)) {
         return read(text);
     }
     if verb.is_some() && !text.contains(['.', '/', '\\']) {
@@ -601,7 +657,9 @@ fn read(name: &str) -> Assessment {
 
 fn with_paths(reason: &str, words: &[Word], place: &Place) -> Assessment {
     let mut found = Assessment::unknown(reason);
-    let named = words.iter().skip(1).filter_map(as_path);
+    let may_be_path = |word: &&Word| !word.bytes.starts_with(b"-") && !is_assignment(&word.bytes);
+    let named = words.iter().skip(1).filter(may_be_path);
+    let named = named.filter_map(as_path);
     found
         .operands
         .extend(named.filter_map(|word| place.operand(&word, true)));
@@ -617,6 +675,14 @@ struct Sorted {
     destination: Option<Word>,
     /// Names of the options, in small letters.
     options: Vec<String>,
+}
+
+impl Sorted {
+    /// `| % Delete`, `ForEach-Object -MemberName Delete`; blocks are no words.
+    fn calls_a_member(&self) -> bool {
+        let mut options = self.options.iter();
+        !self.paths.is_empty() || options.any(|o| o.starts_with("-m") || o.starts_with("-a"))
+    }
 }
 
 fn sorted(words: &[Word]) -> Sorted {

@@ -531,6 +531,33 @@ fn lines_of_powershell_are_understood() {
         ),
         ("pwsh -enc SQBFAFgA", Unknown, "", ""),
         ("Remove-Item 'x", Destructive, "ps.remove", "/w/x"),
+        ("Format-Volume -DriveLetter D", Unknown, "", "/w/D"),
+        ("gci | Format-Table Name", Read, "ps.read", ""),
+        ("gci | % Delete", Unknown, "", "/w/Delete"),
+        (
+            "gci | ForEach-Object -MemberName Delete",
+            Unknown,
+            "",
+            "/w/Delete",
+        ),
+        ("$f.IsReadOnly = $false", Unknown, "", ""),
+        ("$env:PATH = 'x'; git status", Unknown, "", "/w/x"),
+        ("$n = 5", Read, "", ""),
+        ("sort -o f g", Destructive, "", "/w/f"),
+        (
+            "{ # it's\n } ; Remove-Item x # it's",
+            Destructive,
+            "ps.remove",
+            "/w/x",
+        ),
+        ("{ '`' }; Remove-Item x", Destructive, "ps.remove", "/w/x"),
+        ("rm ~\\x", Destructive, "ps.remove", "/home/u/x"),
+        (
+            "Remove-Item HKLM:\\Software\\x",
+            Destructive,
+            "ps.remove",
+            "",
+        ),
     ] {
         let found = told(Dialect::PowerShell, line);
         let known = rule.is_empty() || found.1 == rule;
@@ -609,6 +636,10 @@ fn lines_of_the_command_processor_are_understood() {
         ("git clean -fdx", Effect::GitDiscard, "git.clean", "@/w"),
         ("git.exe status", Read, "git.read", ""),
         ("echo \"x", Unknown, "", ""),
+        ("echo %X%", Unknown, "", ""),
+        ("assoc .x=y", Unknown, "", "/w/.x /w/y"),
+        ("sort a.txt", Read, "cmd.read", ""),
+        ("sort a.txt /o b.txt", Destructive, "cmd.write", "/w/b.txt"),
     ] {
         let found = told(Dialect::Cmd, line);
         let known = rule.is_empty() || found.1 == rule;
