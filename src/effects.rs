@@ -157,6 +157,8 @@ pub struct Surroundings<'a> {
 
 /// Longer lines are not looked into.
 pub const MAX_LINE: usize = 64 * 1024;
+/// Values of a variable that are followed.
+const MAX_VALUES: usize = 64;
 /// Commands within commands, at most.
 const MAX_DEPTH: usize = 8;
 
@@ -198,13 +200,29 @@ pub fn assess_line(line: &str, around: &Surroundings<'_>) -> Assessment {
 #[derive(Debug, Clone)]
 struct Place {
     cwd: Option<PathBuf>,
+    /// What variables were set to in this line, each with all values that a loop gives it. It may be out of date: it only ever adds.
+    vars: Vec<(String, Vec<Word>)>,
 }
 
 impl Place {
     fn new(around: &Surroundings<'_>) -> Self {
         Self {
             cwd: Some(around.cwd.to_path_buf()),
+            vars: Vec::new(),
         }
+    }
+
+    /// Returns what a variable was set to.
+    fn values(&self, name: &str) -> &[Word] {
+        let mut vars = self.vars.iter();
+        vars.find(|(n, _)| n == name)
+            .map_or(&[], |(_, values)| &values[..])
+    }
+
+    fn set(&mut self, name: &str, mut values: Vec<Word>) {
+        values.truncate(MAX_VALUES);
+        self.vars.retain(|(n, _)| n != name);
+        self.vars.push((name.to_owned(), values));
     }
 
     /// Returns the absolute path of a word, if it can be told.
@@ -249,6 +267,8 @@ struct Word {
     dynamic: bool,
     /// It has an unquoted `*`, `?` or `[`; in `bytes` what was quoted is escaped by `\`.
     glob: bool,
+    /// What it probably is, if it is known only when it runs.
+    likely: Vec<Word>,
 }
 
 impl Word {

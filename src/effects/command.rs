@@ -101,6 +101,7 @@ pub(super) fn simple(
         None => place.clone(),
         Some(word) => Place {
             cwd: place.path(word),
+            ..place.clone()
         },
     };
     for rule in around.table.rules(name) {
@@ -130,6 +131,8 @@ fn program(text: &str) -> Option<&str> {
 fn with_paths(mut assessment: Assessment, words: &[Word], place: &Place) -> Assessment {
     for word in words.iter().skip(1) {
         assessment.operands.extend(place.operand(word, true));
+        let likely = word.likely.iter().filter_map(|w| place.operand(w, true));
+        assessment.operands.extend(likely);
         if let Some(at) = word.bytes.iter().position(|b| *b == b'=') {
             let value = Word {
                 bytes: word.bytes[at + 1..].to_vec(),
@@ -443,7 +446,12 @@ fn judged(
             result.unlinks_only &= !operand.glob;
             result.operands.push(super::Operand { itself, ..operand });
         }
-        None => result.unlinks_only = false,
+        None => {
+            result.unlinks_only = false;
+            let likely = word.likely.iter().filter_map(|w| place.operand(w, follow));
+            let named = likely.map(|operand| super::Operand { itself, ..operand });
+            result.operands.extend(named);
+        }
     };
     let mut places = Vec::new();
     for source in &rule.operands {

@@ -37,6 +37,7 @@ pub(super) fn line(
         options,
         depth,
         result: Assessment::nothing(),
+        choice: None,
     };
     for list in &program.complete_commands {
         line.list(list, place);
@@ -63,6 +64,8 @@ struct Line<'a> {
     options: ParserOptions,
     depth: usize,
     result: Assessment,
+    /// Which value of each variable stands for it, while probable words are made.
+    choice: Option<usize>,
 }
 
 impl Line<'_> {
@@ -128,9 +131,12 @@ impl Line<'_> {
             C::BraceGroup(group) => self.list(&group.list, place),
             C::Subshell(subshell) => self.list(&subshell.list, &mut place.clone()),
             C::ForClause(command) => {
-                for word in command.values.iter().flatten() {
-                    self.word(word, place);
-                }
+                let words = command.values.iter().flatten();
+                let values: Vec<Word> = words.flat_map(|w| self.expanded(w, place)).collect();
+                place.set(
+                    &command.variable_name,
+                    values.into_iter().flat_map(known).collect(),
+                );
                 self.list(&command.body.list, place);
             }
             C::CaseClause(command) => {
@@ -171,6 +177,7 @@ impl Line<'_> {
             match item {
                 Item::AssignmentWord(assignment, word) => {
                     self.word(word, place);
+                    self.assign(assignment, simple.word_or_name.is_none(), place);
                     let name = match &assignment.name {
                         ast::AssignmentName::VariableName(name)
                         | ast::AssignmentName::ArrayElementName(name, _) => name,
@@ -318,10 +325,12 @@ impl Line<'_> {
         }
         let operand = place.operand(word, true);
         let known = operand.is_some();
+        let likely = word.likely.iter().filter_map(|w| place.operand(w, true));
         self.result.join(Assessment {
             effect,
             operands: operand
                 .into_iter()
+                .chain(likely)
                 .map(|operand| super::Operand {
                     itself: true,
                     ..operand
@@ -359,6 +368,20 @@ impl Line<'_> {
         }
     }
 
+    /// Remembers what a variable is set to, if no command follows for which alone it is.
+    fn assign(&mut self, assignment: &ast::Assignment, alone: bool, place: &mut Place) {
+        let ast::AssignmentName::VariableName(name) = &assignment.name else {
+            return;
+        };
+        let values = match &assignment.value {
+            ast::AssignmentValue::Scalar(value) if alone && !assignment.append => {
+                known(self.word(value, place))
+            }
+            _ => Vec::new(),
+        };
+        place.set(name, values);
+    }
+
     /// Returns the words that a word stands for: several if it has `{a,b}` or `{1..3}`.
     fn expanded(&mut self, word: &ast::Word, place: &Place) -> Vec<Word> {
         match braces::expand(&word.value, &self.options) {
@@ -377,6 +400,23 @@ impl Line<'_> {
     }
 
     fn one(&mut self, text: &str, place: &Place) -> Word {
+        let mut result = self.read(text, place);
+        if result.dynamic && text.contains('$') && !place.vars.is_empty() {
+            let count = place.vars.iter().map(|(_, values)| values.len()).max();
+            let choices = (0..count.unwrap_or(0)).map(Some);
+            result.likely = choices
+                .map(|choice| {
+                    self.choice = choice;
+                    self.read(text, place)
+                })
+                .filter(|word| !word.dynamic)
+                .collect();
+            self.choice = None;
+        }
+        result
+    }
+
+    fn read(&mut self, text: &str, place: &Place) -> Word {
         let mut result = Word::default();
         match brush_parser::word::parse(text, &self.options) {
             Ok(pieces) => self.pieces(&pieces, false, place, &mut result),
@@ -424,7 +464,14 @@ impl Line<'_> {
                         word.bytes
                             .extend_from_slice(&crate::path::os_to_bytes(cwd.as_os_str()));
                     }
-                    Some(_) => word.dynamic = true,
+                    Some(name) => match self.chosen(name, place) {
+                        Some(value) if value.glob => {
+                            word.glob = true;
+                            word.bytes.extend_from_slice(&value.bytes);
+                        }
+                        Some(value) => push_quoted(word, &String::from_utf8_lossy(&value.bytes)),
+                        None => word.dynamic = true,
+                    },
                     None => {
                         word.dynamic = true;
                         // `${a:-$(rm x)}` runs commands too; what it says is not looked at further.
@@ -448,6 +495,12 @@ impl Line<'_> {
         }
     }
 
+    /// Returns one of the values of a variable while probable words are made.
+    fn chosen<'a>(&self, name: &str, place: &'a Place) -> Option<&'a Word> {
+        let values = place.values(name);
+        values.get(self.choice? % values.len().max(1))
+    }
+
     fn home(&self, word: &mut Word) {
         match self.around.home {
             Some(home) => {
@@ -456,6 +509,14 @@ impl Line<'_> {
             }
             None => word.dynamic = true,
         }
+    }
+}
+
+/// Returns what a word is, or probably is.
+fn known(word: Word) -> Vec<Word> {
+    match word.dynamic {
+        true => word.likely,
+        false => vec![word],
     }
 }
 

@@ -300,6 +300,38 @@ fn braces_are_expanded_as_bash_does() {
 }
 
 #[test]
+fn what_a_variable_was_set_to_is_captured_as_well() {
+    for (line, wanted) in [
+        ("D=/data/x; rm -rf \"$D\"", "/data/x"),
+        ("D=/data; E=$D/sub && rm -rf ${E}/a", "/data/sub/a"),
+        (
+            "for f in /data/*.log /logs/a; do rm \"$f\"; done",
+            "/data/*.log /logs/a",
+        ),
+        (
+            "for d in {a,b}; do rm -r /data/$d/x; done",
+            "/data/a/x /data/b/x",
+        ),
+        ("F=out.txt; echo x > $F", "/w/out.txt"),
+        ("D=/data/x; D=/other; rm -r $D", "/other"),
+        ("D=/data/x ls; rm -r $D", ""),
+        ("D=$(pwd); rm -r $D", ""),
+        ("X=1; rm $(cat list)", ""),
+    ] {
+        let found = of(line);
+        let named: Vec<String> = found
+            .operands
+            .iter()
+            .filter(|operand| operand.itself)
+            .map(|operand| operand.path.display().to_string())
+            .collect();
+        assert_eq!(named.join(" "), wanted, "{line}");
+        // It is a guess: nothing relies on it.
+        assert!(!found.unlinks_only, "{line}");
+    }
+}
+
+#[test]
 fn only_what_only_unlinks_is_said_to() {
     assert!(of("rm -rf a b").unlinks_only);
     assert!(of("cd x && rm -r a").unlinks_only);
