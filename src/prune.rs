@@ -443,6 +443,7 @@ fn remove_records(
             // Guards that began since the plan may have reused one of these.
             let since = repo.operations_after(plan.last_operation)?;
             let needed: HashSet<SnapshotId> = since.iter().flat_map(needed_by).collect();
+            let mut gone = Vec::new();
             for snapshot in chunk {
                 let id = snapshot.decision.id;
                 let forgotten = snapshot.decision.reasons.contains(&Reason::Forgotten);
@@ -450,19 +451,21 @@ fn remove_records(
                     report.spared += 1;
                     continue;
                 }
-                repo.remove_snapshot(snapshot.seq, id)?;
-                repo.remove_mark(id)?;
-                report.snapshots += 1;
+                gone.push((snapshot.seq, id));
             }
+            repo.remove_snapshots(&gone)?;
+            report.snapshots += gone.len() as u64;
             Ok(())
         })?;
     }
-    for id in plan.operations.iter().copied().chain(repo.orphan_ends()?) {
+    let mut operations = plan.operations.clone();
+    operations.extend(repo.orphan_ends()?);
+    for chunk in operations.chunks(RECORDS_AT_ONCE) {
         if monitor.stopped() {
             return Err(Error::Interrupted);
         }
-        repo.remove_operation(id)?;
-        report.operations += 1;
+        repo.remove_operations(chunk)?;
+        report.operations += chunk.len() as u64;
     }
     Ok(())
 }

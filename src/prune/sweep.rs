@@ -227,17 +227,18 @@ fn sweep(
             if let Some(error) = needs.unknown.pop() {
                 return Err(error);
             }
+            let mut due = Vec::new();
             for trashed in chunk {
                 if is_needed(repo, trashed, needs, &mut missing)? {
                     repo.take_back(trashed)?;
                     report.taken_back += 1;
                 } else if is_due(trashed, options) {
-                    repo.sweep(trashed)?;
+                    due.push(trashed);
                     report.swept += 1;
                     report.swept_bytes += trashed.bytes;
                 }
             }
-            Ok(())
+            repo.sweep(&due)
         })?;
     }
     if report.taken_back > 0 {

@@ -68,12 +68,4 @@ impl Repository {
         storage::put(&*self.storage, &name, &record::encode(mark)?)
             .map_err(|e| Error::storage("write", name, e))
     }
-
-    /// Forgets what was said of a snapshot.
-    ///
-    /// # Errors
-    /// The storage cannot be written.
-    pub fn remove_mark(&self, id: SnapshotId) -> Result<()> {
-        self.remove_if_there(&mark_name(id))
-    }
 }

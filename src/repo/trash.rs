@@ -140,22 +140,33 @@ impl Repository {
             .collect())
     }
 
-    /// Removes the record of a snapshot: from now on it does not exist. One that is gone already is fine.
+    /// Removes the records of snapshots, and what was said of them: from now on they do not exist.
     ///
     /// # Errors
     /// The storage cannot be written.
-    pub fn remove_snapshot(&self, seq: u64, id: SnapshotId) -> Result<()> {
-        self.remove_if_there(&snapshot_name(seq, id))
+    pub fn remove_snapshots(&self, gone: &[(u64, SnapshotId)]) -> Result<()> {
+        let names = gone.iter().map(|(seq, id)| snapshot_name(*seq, *id));
+        self.remove_all(&names.collect::<Vec<_>>(), "snapshots")?;
+        let marks = gone.iter().map(|(_, id)| format!("marks/{id}.json"));
+        self.remove_all(&marks.collect::<Vec<_>>(), "marks")
     }
 
-    /// Removes the records of an operation.
+    /// Removes the records of operations.
     ///
     /// # Errors
     /// The storage cannot be written.
-    pub fn remove_operation(&self, id: OperationId) -> Result<()> {
-        // The beginning goes first: an end alone is no operation, a beginning alone would be an interrupted one.
-        self.remove_if_there(&format!("operations/{id}.begin.json"))?;
-        self.remove_if_there(&format!("operations/{id}.end.json"))
+    pub fn remove_operations(&self, ids: &[OperationId]) -> Result<()> {
+        // The beginnings go first: an end alone is no operation, a beginning alone would be an interrupted one.
+        for part in ["begin", "end"] {
+            let names = ids.iter().map(|id| format!("operations/{id}.{part}.json"));
+            self.remove_all(&names.collect::<Vec<_>>(), "operations")?;
+        }
+        Ok(())
+    }
+
+    fn remove_all(&self, names: &[String], what: &str) -> Result<()> {
+        let done = self.storage.remove_all(names);
+        done.map_err(|e| Error::storage("remove", what, e))
     }
 
     /// Returns operations of which only the end is left: their removal was interrupted.
@@ -271,12 +282,13 @@ impl Repository {
         done.map_err(|e| Error::storage("move", from, e))
     }
 
-    /// Deletes a file from the trash for good.
+    /// Deletes files from the trash for good.
     ///
     /// # Errors
     /// The storage cannot be written.
-    pub fn sweep(&self, trashed: &Trashed) -> Result<()> {
-        self.remove_if_there(&trashed.name)
+    pub fn sweep(&self, due: &[&Trashed]) -> Result<()> {
+        let names: Vec<String> = due.iter().map(|trashed| trashed.name.clone()).collect();
+        self.remove_all(&names, "trash")
     }
 
     /// Makes the index forget packs that were thrown away: what they held is not missing, it is not needed.

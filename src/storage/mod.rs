@@ -84,6 +84,20 @@ pub trait Storage: Send + Sync {
     /// It is missing, or cannot be renamed.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
+    /// Removes files, durably when it returns; those that are not there are fine.
+    ///
+    /// # Errors
+    /// One cannot be removed; some may be gone then.
+    fn remove_all(&self, names: &[String]) -> io::Result<()> {
+        for name in names {
+            match self.remove(name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
     /// Brings back files that were deleted from outside, if there are second names of them. Returns how many.
     ///
     /// # Errors
