@@ -268,7 +268,7 @@ struct Word {
     /// It has an unquoted `*`, `?` or `[`; in `bytes` what was quoted is escaped by `\`.
     glob: bool,
     /// What it probably is, if it is known only when it runs.
-    likely: Vec<Word>,
+    likely: Vec<Self>,
 }
 
 impl Word {
