@@ -130,6 +130,8 @@ impl Repository {
             }
             match listed.iter().find(|l| !UNFINISHED.contains(&&*l.name)) {
                 None => Ok(false),
+                // Another process made it while this one listed.
+                Some(_) if matches!(storage.size("format.json"), Ok(Some(_))) => Ok(true),
                 Some(foreign) => Err(Error::NotARepository {
                     location: location.display().to_string(),
                     reason: format!("it holds `{}` and no format.json", foreign.name),
@@ -187,6 +189,10 @@ impl Repository {
                 let foreign = storage
                     .list("")
                     .is_ok_and(|listed| listed.iter().any(|l| is_foreign(&l.name)));
+                // Another process made it in between.
+                if foreign && matches!(storage.size("format.json"), Ok(Some(_))) {
+                    return Self::open(storage, cache);
+                }
                 return Err(if foreign {
                     not_one("it has no format.json")
                 } else {
