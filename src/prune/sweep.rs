@@ -105,7 +105,17 @@ pub(super) fn collect(
     }
     repo.forget_packs(&moving.gone);
     sweep(repo, needs, options, report, monitor)?;
-    free_areas(repo, needs, options, report)?;
+    if !repo.kept_sets()?.is_empty() {
+        // Alone: a guard that is under way may be about to name a set that its state remembers.
+        repo.alone(options.patience, || {
+            needs.look(repo, &HashSet::new(), monitor)?;
+            match needs.unknown.pop() {
+                Some(error) => Err(error),
+                None => Ok(()),
+            }
+        })?;
+        free_areas(repo, needs, options, report)?;
+    }
     repo.restock_reserve();
     Ok(())
 }
