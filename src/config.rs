@@ -10,6 +10,7 @@ use crate::effects::Table;
 use crate::error::{Error, Result};
 use crate::retention::Policy;
 use crate::rules::{Root, Rules};
+use crate::schedule::Schedule;
 
 mod read;
 mod render;
@@ -30,6 +31,10 @@ pub struct Config {
     pub hooks: HooksConfig,
     /// Which snapshots stay.
     pub retention: Policy,
+    /// When backups run by themselves; `None`: they do not.
+    pub schedule: Option<Schedule>,
+    /// Who is told when something is wrong.
+    pub notify: NotifyConfig,
 }
 
 /// A named root.
@@ -85,6 +90,23 @@ impl Default for HooksConfig {
             mcp_tools: TOOL_WORDS.map(str::to_owned).to_vec(),
         }
     }
+}
+
+/// Who is told when something is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NotifyConfig {
+    /// A note on the desktop.
+    pub desktop: bool,
+    /// A URL of healthchecks.io or the like: pinged at `/start`, at itself and at `/fail`.
+    pub healthchecks: Option<String>,
+    /// A topic of ntfy: its URL.
+    pub ntfy: Option<String>,
+    /// A URL that gets a JSON document by POST.
+    pub webhook: Option<String>,
+    /// A program with its arguments that gets the same document on stdin; empty: none.
+    pub command: Vec<String>,
+    /// A file for the text file collector of Prometheus, written after each run.
+    pub prometheus: Option<PathBuf>,
 }
 
 /// What to do when a guard's snapshot fails.

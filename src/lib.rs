@@ -20,6 +20,7 @@ pub mod monitor;
 pub mod path;
 pub mod retention;
 pub mod rules;
+pub mod schedule;
 
 // Tier 1: bytes on disk.
 pub mod fsutil;
@@ -27,6 +28,7 @@ pub mod storage;
 
 // Tier 2: the repository, and the files that it captures.
 pub mod repo;
+pub mod runs;
 pub mod sqlite;
 pub mod walk;
 

@@ -62,6 +62,7 @@ fn show(cx: &Context) -> Result<u8, Failure> {
         ui::json::put_name(&mut data, "config", cx.places.config.as_os_str());
         ui::json::put_name(&mut data, "repository", cx.places.repository.as_os_str());
         ui::json::put_name(&mut data, "cache", cx.places.cache.as_os_str());
+        ui::json::put_name(&mut data, "state", cx.places.state.as_os_str());
         data.insert("exists".into(), cx.places.config.exists().into());
         let sources: Vec<Value> = config
             .sources

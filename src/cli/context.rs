@@ -45,6 +45,8 @@ pub(crate) struct Places {
     pub(crate) config: PathBuf,
     pub(crate) repository: PathBuf,
     pub(crate) cache: PathBuf,
+    /// When what ran, and what came of it; the dashboard.
+    pub(crate) state: PathBuf,
     /// Where the repository would be without `--repository` and configuration.
     pub(crate) default_repository: PathBuf,
     /// Where second names of repositories are, outside of HOME; `None`: there are none.
@@ -271,6 +273,7 @@ impl Places {
                 config: dir.join("config.toml"),
                 repository: dir.join("repository"),
                 cache: dir.join("cache"),
+                state: dir.join("state"),
                 default_repository: dir.join("repository"),
                 lifeboats: None,
             }
@@ -282,6 +285,11 @@ impl Places {
                 config: strategy.config_dir().join("bdr").join("config.toml"),
                 repository: strategy.data_dir().join("bdr"),
                 cache: strategy.cache_dir().join("bdr"),
+                state: match strategy.state_dir() {
+                    Some(dir) => dir.join("bdr"),
+                    // Not `bdr`: that is the repository.
+                    None => strategy.data_dir().join("bdr-state"),
+                },
                 default_repository: strategy.data_dir().join("bdr"),
                 lifeboats: lifeboats(),
             }

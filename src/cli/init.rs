@@ -78,21 +78,14 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
     };
     // The repository first: if it cannot be there, no configuration says it is.
     let repo = cx.create_repository(&dir)?;
+    let kept = match &old {
+        Old::Readable(config, _) => (**config).clone(),
+        _ => Config::default(),
+    };
     let config = Config {
         repository: (dir != cx.places.default_repository).then_some(dir),
         sources,
-        guard: match &old {
-            Old::Readable(config, _) => config.guard.clone(),
-            _ => bdr::config::GuardConfig::default(),
-        },
-        hooks: match &old {
-            Old::Readable(config, _) => config.hooks.clone(),
-            _ => bdr::config::HooksConfig::default(),
-        },
-        retention: match &old {
-            Old::Readable(config, _) => config.retention.clone(),
-            _ => bdr::retention::Policy::default(),
-        },
+        ..kept
     };
     let kept = write_config(cx, &config, &old)?;
     cx.launch_lifeboat(repo.location());

@@ -7,12 +7,14 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Config, Criticality, GuardConfig, HooksConfig, OnFail, Source, Summary, closest, parse_size,
+    Config, Criticality, GuardConfig, HooksConfig, NotifyConfig, OnFail, Source, Summary, closest,
+    parse_size,
 };
 use crate::effects::Table;
 use crate::error::{Error, Result};
 use crate::retention::{Policy, parse_span};
 use crate::rules::{Matcher, Rules, check_source_name};
+use crate::schedule::{Schedule, parse_clock, parse_day};
 
 pub(super) fn read(text: &str, file: &str, home: Option<&Path>) -> Result<Config> {
     let reader = Reader { text, file, home };
@@ -56,7 +58,15 @@ impl Reader<'_> {
         self.known(
             table,
             "",
-            &["repository", "source", "guard", "hooks", "retention"],
+            &[
+                "repository",
+                "source",
+                "guard",
+                "hooks",
+                "retention",
+                "schedule",
+                "notify",
+            ],
         )?;
         let mut config = Config::default();
         if let Some(value) = table.get("repository") {
@@ -75,6 +85,12 @@ impl Reader<'_> {
         }
         if let Some(value) = table.get("retention") {
             config.retention = self.retention(self.table(value, "retention")?, value)?;
+        }
+        if let Some(value) = table.get("schedule") {
+            config.schedule = Some(self.schedule(self.table(value, "schedule")?)?);
+        }
+        if let Some(value) = table.get("notify") {
+            config.notify = self.notify(self.table(value, "notify")?)?;
         }
         config.sources.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(config)
@@ -268,6 +284,81 @@ impl Reader<'_> {
             .check()
             .map_err(|error| self.error(section.span(), error.to_string(), error.hint()))?;
         Ok(policy)
+    }
+
+    fn schedule(&self, table: &DeTable<'_>) -> Result<Schedule> {
+        self.known(table, "schedule", &["at", "full", "drill", "max_age"])?;
+        let mut schedule = Schedule::default();
+        if let Some(value) = table.get("at") {
+            let text = self.string(value, "at")?;
+            schedule.at = parse_clock(text).map_err(|e| self.error(value.span(), e, None))?;
+        }
+        for (key, place) in [("full", &mut schedule.full), ("drill", &mut schedule.drill)] {
+            if let Some(value) = table.get(key) {
+                let text = self.string(value, key)?;
+                *place = parse_day(text).map_err(|e| self.error(value.span(), e, None))?;
+            }
+        }
+        if let Some(value) = table.get("max_age") {
+            schedule.max_age = self.span(value, "max_age")?;
+            if schedule.max_age < chrono::TimeDelta::hours(1) {
+                let message = "`max_age` is less than an hour".to_owned();
+                let hint = Some("backups are daily: write \"26h\" or more".to_owned());
+                return Err(self.error(value.span(), message, hint));
+            }
+        }
+        Ok(schedule)
+    }
+
+    fn notify(&self, table: &DeTable<'_>) -> Result<NotifyConfig> {
+        let keys = [
+            "desktop",
+            "healthchecks",
+            "ntfy",
+            "webhook",
+            "command",
+            "prometheus",
+        ];
+        self.known(table, "notify", &keys)?;
+        let mut notify = NotifyConfig::default();
+        if let Some(value) = table.get("desktop") {
+            let flag = value.get_ref().as_bool();
+            notify.desktop =
+                flag.ok_or_else(|| self.wrong_type(value, "desktop", "true or false"))?;
+        }
+        for (key, place) in [
+            ("healthchecks", &mut notify.healthchecks),
+            ("ntfy", &mut notify.ntfy),
+            ("webhook", &mut notify.webhook),
+        ] {
+            if let Some(value) = table.get(key) {
+                let url = self.string(value, key)?;
+                let rest = url
+                    .strip_prefix("https://")
+                    .or_else(|| url.strip_prefix("http://"));
+                if rest.is_none_or(|rest| rest.trim_matches('/').is_empty()) {
+                    let message = format!("`{key}` is not an http(s) URL");
+                    return Err(self.error(value.span(), message, None));
+                }
+                *place = Some(url.trim_end_matches('/').to_owned());
+            }
+        }
+        if let Some(value) = table.get("command") {
+            let wanted = "a list of strings, like [\"/usr/local/bin/tell-me\", \"--urgent\"]";
+            let list = value.get_ref().as_array();
+            for item in list
+                .ok_or_else(|| self.wrong_type(value, "command", wanted))?
+                .iter()
+            {
+                let word = item.get_ref().as_str();
+                let word = word.ok_or_else(|| self.wrong_type(item, "command", wanted))?;
+                notify.command.push(word.to_owned());
+            }
+        }
+        if let Some(value) = table.get("prometheus") {
+            notify.prometheus = Some(self.path(value, "prometheus")?);
+        }
+        Ok(notify)
     }
 
     fn span(&self, value: &Value<'_>, key: &str) -> Result<chrono::TimeDelta> {

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{Config, GuardConfig, HooksConfig, OnFail};
+use super::{Config, GuardConfig, HooksConfig, NotifyConfig, OnFail};
 use crate::error::{Error, Result};
 use crate::retention::Policy;
+use crate::schedule::{Schedule, day_word};
 
 pub(super) fn render(config: &Config, home: Option<&Path>) -> Result<String> {
     let mut out = String::from(
@@ -52,7 +53,70 @@ pub(super) fn render(config: &Config, home: Option<&Path>) -> Result<String> {
         out.push_str("]\n");
     }
     retention(&mut out, &config.retention);
+    schedule(&mut out, config.schedule.as_ref());
+    notify(&mut out, &config.notify, home)?;
     Ok(out)
+}
+
+fn schedule(out: &mut String, schedule: Option<&Schedule>) {
+    let Some(schedule) = schedule else {
+        out.push_str("\n# Backups that run by themselves: bdr schedule install\n");
+        return;
+    };
+    let default = Schedule::default();
+    let mark = |changed: bool| if changed { "" } else { "# " };
+    out.push_str("\n# Backups that run by themselves, by local time; bdr schedule install wakes bdr up.\n[schedule]\n");
+    line(
+        out,
+        format_args!("at = \"{}\"", schedule.at.format("%H:%M")),
+    );
+    for (key, day, usual, about) in [
+        ("full", schedule.full, default.full, "a full backup, weekly"),
+        (
+            "drill",
+            schedule.drill,
+            default.drill,
+            "a restore drill, weekly",
+        ),
+    ] {
+        let (mark, word) = (mark(day != usual), day_word(day));
+        line(
+            out,
+            format_args!("{mark}{key} = \"{word}\"    # {about}; or \"never\""),
+        );
+    }
+    line(
+        out,
+        format_args!(
+            "{}max_age = \"{}\"    # of the last backup, before you are told",
+            mark(schedule.max_age != default.max_age),
+            span_text(schedule.max_age)
+        ),
+    );
+}
+
+fn notify(out: &mut String, notify: &NotifyConfig, home: Option<&Path>) -> Result<()> {
+    if *notify == NotifyConfig::default() {
+        return Ok(());
+    }
+    out.push_str("\n# Who is told when backups fail or stop, and when they work again: bdr notify --test\n[notify]\n");
+    if notify.desktop {
+        out.push_str("desktop = true\n");
+    }
+    for (key, url) in [
+        ("healthchecks", &notify.healthchecks),
+        ("ntfy", &notify.ntfy),
+        ("webhook", &notify.webhook),
+    ] {
+        if let Some(url) = url {
+            line(out, format_args!("{key} = {}", quoted(url)));
+        }
+    }
+    list(out, "command", &notify.command);
+    if let Some(path) = &notify.prometheus {
+        line(out, format_args!("prometheus = {}", path_text(path, home)?));
+    }
+    Ok(())
 }
 
 fn guard(out: &mut String, guard: &GuardConfig) {

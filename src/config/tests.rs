@@ -111,6 +111,36 @@ fn mistakes_have_a_line_and_a_way_out() {
             "add path",
         ),
         (
+            "[schedule]\nat=\"2.30\"\n",
+            2,
+            "`2.30` is not a time of day: write it like 02:30",
+            "",
+        ),
+        (
+            "[schedule]\nfull=\"someday\"\n",
+            2,
+            "`someday` is not a day: write it like sunday, or never",
+            "",
+        ),
+        (
+            "[schedule]\nmax_age=\"0h\"\n",
+            2,
+            "`max_age` is less than an hour",
+            "backups are daily",
+        ),
+        (
+            "[notify]\nwebhook=\"ftp://x\"\n",
+            2,
+            "`webhook` is not an http(s) URL",
+            "",
+        ),
+        (
+            "[notify]\ncommand=\"tell\"\n",
+            2,
+            "`command` must be a list of strings",
+            "",
+        ),
+        (
             "[source.a]\npath=3\n",
             2,
             "`path` must be a string, not integer",
@@ -273,6 +303,20 @@ fn what_is_written_is_read_back() {
             guard_within: chrono::TimeDelta::hours(12),
             max_bytes: 5 << 30,
             ..Policy::default()
+        },
+        schedule: Some(Schedule {
+            full: Some(chrono::Weekday::Wed),
+            drill: None,
+            max_age: chrono::TimeDelta::hours(50),
+            ..Schedule::default()
+        }),
+        notify: NotifyConfig {
+            desktop: true,
+            healthchecks: Some("https://hc.example/ping/1".to_owned()),
+            ntfy: Some("http://ntfy.example/topic".to_owned()),
+            webhook: Some("https://hooks.example/a?b=\"c\"".to_owned()),
+            command: vec!["tell".to_owned(), "a 'b'".to_owned()],
+            prometheus: Some("/home/u/metrics/bdr.prom".into()),
         },
     };
     let text = config.to_toml(Some(Path::new(HOME))).unwrap();

@@ -17,9 +17,10 @@ const TIERS: [&[&str]; 4] = [
         "path",
         "retention",
         "rules",
+        "schedule",
     ],
     &["fsutil", "storage"],
-    &["repo", "sqlite", "walk"],
+    &["repo", "runs", "sqlite", "walk"],
     &[
         "apply", "backup", "capture", "discover", "guard", "prune", "query", "restore", "select",
         "staging", "undo", "verify",
