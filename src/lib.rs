@@ -37,6 +37,7 @@ mod apply;
 pub mod backup;
 mod capture;
 pub mod discover;
+pub mod drill;
 pub mod guard;
 pub mod prune;
 pub mod query;

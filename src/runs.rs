@@ -119,6 +119,10 @@ pub struct Memory {
     pub tick: Option<Tick>,
     /// The past of every job.
     pub pasts: Pasts,
+    /// What the last backup could not read.
+    pub unread: u64,
+    /// Bytes of the repository after the last run; 0: not known.
+    pub repository_bytes: u64,
     /// What was said of it.
     pub said: Said,
 }

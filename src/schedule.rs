@@ -46,11 +46,19 @@ pub enum Job {
     Prune,
     /// The proof that it can be restored.
     Drill,
+    /// A look at what is stored; only by hand.
+    Verify,
 }
 
 impl Job {
     /// All, in the order in which they run.
-    pub const ALL: [Self; 4] = [Self::Backup, Self::Full, Self::Prune, Self::Drill];
+    pub const ALL: [Self; 5] = [
+        Self::Backup,
+        Self::Full,
+        Self::Prune,
+        Self::Drill,
+        Self::Verify,
+    ];
 
     /// Returns its word in files and JSON.
     pub fn word(self) -> &'static str {
@@ -59,6 +67,7 @@ impl Job {
             Self::Full => "full",
             Self::Prune => "prune",
             Self::Drill => "drill",
+            Self::Verify => "verify",
         }
     }
 }
@@ -89,6 +98,8 @@ pub struct Pasts {
     pub prune: Past,
     /// Of drills.
     pub drill: Past,
+    /// Of looks at what is stored.
+    pub verify: Past,
 }
 
 impl Pasts {
@@ -99,6 +110,7 @@ impl Pasts {
             Job::Full => self.full,
             Job::Prune => self.prune,
             Job::Drill => self.drill,
+            Job::Verify => self.verify,
         }
     }
 
@@ -108,6 +120,7 @@ impl Pasts {
             Job::Full => &mut self.full,
             Job::Prune => &mut self.prune,
             Job::Drill => &mut self.drill,
+            Job::Verify => &mut self.verify,
         }
     }
 
@@ -147,6 +160,7 @@ fn covered(job: Job) -> &'static [Job] {
         Job::Full => &[Job::Backup, Job::Full],
         Job::Prune => &[Job::Prune],
         Job::Drill => &[Job::Drill],
+        Job::Verify => &[Job::Verify],
     }
 }
 
@@ -215,6 +229,7 @@ impl Schedule {
             Job::Backup | Job::Prune => None,
             Job::Full => Some(self.full?),
             Job::Drill => Some(self.drill?),
+            Job::Verify => return None,
         };
         if weekday.is_some_and(|weekday| weekday != day.weekday()) {
             return None;

@@ -70,3 +70,26 @@ pub fn copy_online(database: &Path, scratch: &Path) -> Result<tempfile::NamedTem
     }
     Ok(copy)
 }
+
+/// Opens a copy of a database, with the `-wal` that lies beside it, and looks through it. Not for one that is in use: this may write to it.
+///
+/// # Errors
+/// Says in which way it is broken.
+pub fn check(copy: &Path) -> std::result::Result<(), String> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let answer = Connection::open_with_flags(copy, flags).and_then(|connection| {
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
+    });
+    match answer {
+        Ok(answer) if answer == "ok" => Ok(()),
+        // The rest of the answer may name what is in it.
+        Ok(_) => Err("its pages do not fit together".to_owned()),
+        // A collation or module that only its own program has: as whole as can be told from outside.
+        Err(rusqlite::Error::SqliteFailure(error, _))
+            if error.code == rusqlite::ErrorCode::Unknown =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(format!("it does not open as a database: {error}")),
+    }
+}

@@ -4,15 +4,17 @@ use bdr::Error;
 use bdr::backup::{BackupOptions, BackupReport, Level, backup};
 use bdr::monitor::size;
 use bdr::path::RawName;
+use bdr::repo::Repository;
 use bdr::repo::snapshot::{PathNote, SnapshotKind, Trigger};
 use bdr::rules::Root;
+use bdr::schedule::Job;
 use bdr::staging::settle;
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::context::Context;
 use super::error::Failure;
-use super::exit;
+use super::{exit, jobs};
 use crate::ui::{self, count, plural};
 
 /// Back up the configured sources
@@ -40,13 +42,33 @@ pub(crate) struct BackupArgs {
     label: Option<String>,
 }
 
-pub(crate) fn run(cx: &Context, args: &BackupArgs) -> Result<u8, Failure> {
-    let repo = cx.repository()?;
-    let roots = if args.source.is_empty() {
+/// What to back up, and how.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    /// Read and store every byte again.
+    pub(crate) full: bool,
+    /// Names of sources; empty: all.
+    pub(crate) sources: Vec<String>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) label: Option<String>,
+}
+
+/// A backup that was made.
+pub(crate) struct BackupRun {
+    pub(crate) report: BackupReport,
+}
+
+/// Makes a backup.
+pub(crate) fn perform(
+    cx: &Context,
+    repo: &Repository,
+    wanted: &Wanted,
+) -> Result<BackupRun, Failure> {
+    let roots = if wanted.sources.is_empty() {
         cx.roots()
     } else {
-        let sources: Result<Vec<_>, Error> = args
-            .source
+        let sources: Result<Vec<_>, Error> = wanted
+            .sources
             .iter()
             .map(|name| Ok(cx.config.source(name)?.root()))
             .collect();
@@ -61,17 +83,35 @@ pub(crate) fn run(cx: &Context, args: &BackupArgs) -> Result<u8, Failure> {
     }
     cx.launch_lifeboat(repo.location());
     // What guards left to be packed. Not being able to is no reason not to back up.
-    let _ = settle(&repo, Level::Best, cx.now, &cx.progress());
+    let _ = settle(repo, Level::Best, cx.now, &cx.progress());
     let mut options = BackupOptions::new(Trigger::Backup, cx.now);
-    options.full = args.full;
-    options.tags.clone_from(&args.tag);
-    options.label.clone_from(&args.label);
+    options.full = wanted.full;
+    options.tags.clone_from(&wanted.tags);
+    options.label.clone_from(&wanted.label);
     options.host.clone_from(&cx.host);
-    let mut report = backup(&repo, &roots, &options, &cx.progress())?;
-    if args.full {
+    let mut report = backup(repo, &roots, &options, &cx.progress())?;
+    if wanted.full {
         cx.catch_up_lifeboat(repo.location());
     }
     add_missing(&mut report, &roots);
+    Ok(BackupRun { report })
+}
+
+pub(crate) fn run(cx: &Context, args: &BackupArgs) -> Result<u8, Failure> {
+    let repo = cx.repository()?;
+    let wanted = Wanted {
+        full: args.full,
+        sources: args.source.clone(),
+        tags: args.tag.clone(),
+        label: args.label.clone(),
+    };
+    let BackupRun { report } = if wanted.sources.is_empty() {
+        let job = if args.full { Job::Full } else { Job::Backup };
+        jobs::remember(cx, job, "user", || perform(cx, &repo, &wanted))?.0
+    } else {
+        // One of some sources is not what is due every day.
+        perform(cx, &repo, &wanted)?
+    };
     let code = code(&report);
     if cx.ui.json {
         cx.ui.document("backup", code, &data(&report))?;

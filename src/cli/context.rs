@@ -14,6 +14,7 @@ use bdr::error::IoContext as _;
 use bdr::path::{absolute, show};
 use bdr::repo::Repository;
 use bdr::rules::Root;
+use bdr::runs::Journal;
 use bdr::storage::{Lifeboat, LocalStorage};
 use chrono::{DateTime, Utc};
 use etcetera::BaseStrategy as _;
@@ -27,6 +28,7 @@ use crate::ui::progress::Progress;
 pub(crate) const OPERATION_VARIABLE: &str = "BDR_OP";
 
 /// The world around a command.
+#[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) ui: Ui,
     pub(crate) config: Config,
@@ -139,6 +141,13 @@ impl Context {
         })
     }
 
+    /// Returns the same world with another repository.
+    pub(crate) fn with_repository(&self, dir: &Path) -> Self {
+        let mut other = self.clone();
+        other.places.repository = dir.to_path_buf();
+        other
+    }
+
     /// Opens the repository. One that was deleted is brought back from its lifeboat.
     pub(crate) fn repository(&self) -> Result<Repository, Failure> {
         self.rescue(&self.places.repository);
@@ -194,6 +203,11 @@ impl Context {
             // Without one bdr works all the same.
             let _ = lifeboat.catch_up();
         }
+    }
+
+    /// Returns the memory of what ran for this repository.
+    pub(crate) fn journal(&self) -> Journal {
+        Journal::new(&self.places.state, &self.places.repository)
     }
 
     /// Returns the configured sources as roots.

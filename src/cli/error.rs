@@ -120,7 +120,8 @@ impl Failure {
         causes
     }
 
-    fn word(&self) -> &'static str {
+    /// Returns its code, as in `--json`.
+    pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::Engine(error) | Self::Hinted { error, .. } => error.code(),
             Self::Usage { .. } => "usage",

@@ -21,7 +21,7 @@ use serde_json::json;
 
 use super::context::{Context, OPERATION_VARIABLE, guard_is_off, may_have_rules, variable};
 use super::error::Failure;
-use super::{Cli, exit};
+use super::{Cli, exit, tick};
 use crate::ui::{self, Ui, plural, prompt};
 
 mod background;
@@ -359,6 +359,9 @@ fn execute(cx: &Context, repo: &Repository, args: &GuardArgs, protected: Protect
         Ok(outcome) => {
             tell(cx, repo, args, &outcome, missed, lasting);
             background::start(cx, repo);
+            if let Some(line) = tick::catch_up(cx, "guard") {
+                cx.ui.say(&line);
+            }
             end_like(outcome.status)
         }
         Err(Error::Io { source, .. }) => cannot_run(&args.command, &source, cx.ui),

@@ -25,7 +25,7 @@ use clap::Args;
 use super::context::{Context, guard_is_off, may_have_rules, variable};
 use super::error::Failure;
 use super::guard as guarding;
-use super::{Command, Global};
+use super::{Command, Global, tick};
 use crate::ui::{ColorChoice, Ui};
 
 /// Answer a coding agent's hook
@@ -388,6 +388,8 @@ impl Hook<'_> {
             }
         }
         guarding::settle_in_background(&cx, &repo);
+        // Nobody reads a hook's line who could do something about it.
+        let _ = tick::catch_up(&cx, "hook");
         Ok(lost)
     }
 

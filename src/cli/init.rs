@@ -11,13 +11,14 @@ use bdr::path::{absolute, os_from_bytes, os_to_bytes, show};
 use bdr::repo::Repository;
 use bdr::repo::snapshot::Trigger;
 use bdr::rules::{Rules, check_source_name};
-use bdr::verify::{VerifyLevel, verify};
+use bdr::runs::Outcome;
+use bdr::schedule::Job;
 use clap::Args;
 
-use super::backup as backups;
+use super::backup::{self as backups, BackupRun};
 use super::context::{Context, read_config};
 use super::error::Failure;
-use super::exit;
+use super::{exit, jobs};
 use crate::ui::prompt;
 
 mod words;
@@ -246,23 +247,22 @@ struct Done {
 
 /// The first backup, and the proof that it can be restored.
 fn first_backup(cx: &Context, repo: &Repository, config: &Config) -> Result<Done, Failure> {
+    let cx = &cx.with_repository(repo.location());
     let roots: Vec<_> = config.sources.iter().map(Source::root).collect();
     let mut options = BackupOptions::new(Trigger::Init, cx.now);
     options.full = true;
     options.host.clone_from(&cx.host);
-    let mut report = backup(repo, &roots, &options, &cx.progress())?;
-    backups::add_missing(&mut report, &roots);
-    let scratch = super::verify::scratch(repo.cache())?;
-    let only = Some(report.snapshot.id);
-    let drill = verify(
-        repo,
-        only,
-        VerifyLevel::Restore,
-        Some(scratch.path()),
-        &cx.progress(),
-    )?;
+    let work = || {
+        let mut report = backup(repo, &roots, &options, &cx.progress())?;
+        backups::add_missing(&mut report, &roots);
+        Ok(BackupRun { report })
+    };
+    let (BackupRun { report }, _) = jobs::remember(cx, Job::Full, "user", work)?;
+    let only = [report.snapshot.id];
+    let work = || super::drill::perform(cx, repo, &only, None);
+    let (_, outcome) = jobs::remember(cx, Job::Drill, "user", work)?;
     Ok(Done {
         report,
-        drill_passed: drill.damage.is_empty(),
+        drill_passed: outcome != Outcome::Failed,
     })
 }

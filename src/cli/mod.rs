@@ -8,12 +8,14 @@ use crate::ui::{ColorChoice, Ui};
 use context::Context;
 use error::Failure;
 
+mod background;
 mod backup;
 mod config;
 mod context;
 mod demo;
 mod diff;
 mod doctor;
+mod drill;
 mod error;
 pub(crate) mod exit;
 mod explain;
@@ -21,6 +23,7 @@ mod files;
 mod guard;
 mod hook;
 mod init;
+mod jobs;
 mod log;
 mod mark;
 mod op;
@@ -28,6 +31,7 @@ mod pick;
 mod prune;
 mod restore;
 mod snapshots;
+mod tick;
 mod time;
 mod undo;
 mod verify;
@@ -106,6 +110,8 @@ pub(crate) enum Command {
     Unpin(mark::UnpinArgs),
     Forget(prune::ForgetArgs),
     Verify(verify::VerifyArgs),
+    Drill(drill::DrillArgs),
+    Tick(tick::TickArgs),
     Config(config::ConfigArgs),
     Doctor(doctor::DoctorArgs),
     #[command(hide = true)]
@@ -179,6 +185,8 @@ fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Unpin(args) => mark::unpin(cx, args),
         Command::Forget(args) => prune::forget(cx, args),
         Command::Verify(args) => verify::run(cx, args),
+        Command::Drill(args) => drill::run(cx, args),
+        Command::Tick(args) => tick::run(cx, args),
         Command::Config(args) => config::run(cx, args),
         Command::Doctor(args) => doctor::run(cx, args),
         Command::Settle(args) => guard::settle(cx, args),

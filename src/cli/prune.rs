@@ -8,13 +8,14 @@ use bdr::prune::{self, Budget, PlannedSnapshot, PruneOptions, PrunePlan, PruneRe
 use bdr::repo::Repository;
 use bdr::repo::snapshot::SnapshotKind;
 use bdr::retention::{ClockTrouble, Policy, parse_span};
+use bdr::schedule::Job;
 use chrono::{DateTime, Local, NaiveDateTime, TimeDelta, Utc};
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::context::Context;
 use super::error::Failure;
-use super::{exit, pick};
+use super::{exit, jobs, pick};
 use crate::ui::{self, plural, prompt, when};
 
 /// Remove snapshots that the retention policy does not keep, and give their space back
@@ -144,6 +145,14 @@ pub(crate) fn forget(cx: &Context, args: &ForgetArgs) -> Result<u8, Failure> {
     carry_out(cx, &repo, &options, &args.how, "forget")
 }
 
+/// Prunes by the configuration's policy, unasked.
+pub(crate) fn by_policy(cx: &Context, repo: &Repository) -> Result<PruneReport, Failure> {
+    let mut options = PruneOptions::new(cx.now, &local);
+    options.policy = cx.config.retention.clone();
+    let plan = prune::plan(repo, &options, &cx.progress())?;
+    Ok(prune::apply(repo, &plan, &options, &cx.progress())?)
+}
+
 fn carry_out(
     cx: &Context,
     repo: &Repository,
@@ -189,7 +198,11 @@ fn carry_out(
             return Ok(exit::INTERRUPTED);
         }
     }
-    let report = prune::apply(repo, &plan, options, &cx.progress())?;
+    let apply = || Ok(prune::apply(repo, &plan, options, &cx.progress())?);
+    let report = match verb {
+        "prune" => jobs::remember(cx, Job::Prune, "user", apply)?.0,
+        _ => apply()?,
+    };
     let code = if report.blocked.is_empty() {
         exit::OK
     } else {

@@ -9,7 +9,8 @@ use bdr::monitor::size;
 use bdr::path::{RepoPath, show_bytes};
 use bdr::repo::Repository;
 use bdr::repo::oplog::RootPath;
-use bdr::repo::snapshot::{RootRecord, Snapshot, SnapshotKind};
+use bdr::repo::snapshot::{RootRecord, SnapshotKind};
+use bdr::repo::summaries::Summary;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -46,7 +47,7 @@ pub(crate) struct LsArgs {
 
 pub(crate) fn list(cx: &Context, _: &ListArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
-    let mut snapshots = repo.snapshots()?;
+    let mut snapshots = repo.summaries()?;
     let ids = repo.snapshot_ids()?;
     let pinned = mark_all(&repo, &mut snapshots)?;
     if cx.ui.json {
@@ -81,7 +82,7 @@ pub(crate) fn list(cx: &Context, _: &ListArgs) -> Result<u8, Failure> {
 }
 
 /// Puts what was said later into the snapshots; returns which are pinned.
-fn mark_all(repo: &Repository, snapshots: &mut [Snapshot]) -> Result<HashSet<SnapshotId>, Failure> {
+fn mark_all(repo: &Repository, snapshots: &mut [Summary]) -> Result<HashSet<SnapshotId>, Failure> {
     let mut pinned = HashSet::new();
     for id in repo.marked()? {
         let snapshot = snapshots.iter_mut().find(|s| s.id == id);
@@ -96,7 +97,7 @@ fn mark_all(repo: &Repository, snapshots: &mut [Snapshot]) -> Result<HashSet<Sna
     Ok(pinned)
 }
 
-fn row(cx: &Context, snapshot: &Snapshot, id: &str, pinned: bool) -> Vec<String> {
+fn row(cx: &Context, snapshot: &Summary, id: &str, pinned: bool) -> Vec<String> {
     let kind = match snapshot.kind {
         SnapshotKind::Full => "full",
         SnapshotKind::Incremental => "",
@@ -113,7 +114,7 @@ fn row(cx: &Context, snapshot: &Snapshot, id: &str, pinned: bool) -> Vec<String>
         remarks.push("pinned".to_owned());
     }
     if snapshot.partial {
-        remarks.push(format!("partial: {} skipped", snapshot.problems.len()));
+        remarks.push(format!("partial: {} skipped", snapshot.problems));
     }
     let time = format!(
         "{}  {}",

@@ -5,13 +5,14 @@ use std::ffi::OsString;
 use bdr::error::IoContext as _;
 use bdr::id::Id;
 use bdr::monitor::size;
+use bdr::schedule::Job;
 use bdr::verify::{Damage, LostFile, VerifyLevel, VerifyReport, verify};
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::context::Context;
 use super::error::Failure;
-use super::{exit, pick};
+use super::{exit, jobs, pick};
 use crate::ui::{self, count, plural};
 
 /// Check that what is stored can be restored
@@ -64,7 +65,14 @@ pub(crate) fn run(cx: &Context, args: &VerifyArgs) -> Result<u8, Failure> {
         _ => None,
     };
     let scratch = scratch.as_ref().map(tempfile::TempDir::path);
-    let report = verify(&repo, only, level, scratch, &cx.progress())?;
+    let look = || Ok(verify(&repo, only, level, scratch, &cx.progress())?);
+    let report = match (only, args.level) {
+        (None, LevelArg::Full | LevelArg::Restore) => {
+            jobs::remember(cx, Job::Verify, "user", look)?.0
+        }
+        // A look at some of it is none at all of it.
+        _ => look()?,
+    };
     let code = if report.damage.is_empty() {
         exit::OK
     } else {
@@ -82,10 +90,12 @@ pub(crate) fn run(cx: &Context, args: &VerifyArgs) -> Result<u8, Failure> {
 }
 
 /// Makes a scratch directory that goes away with the value.
-pub(crate) fn scratch(cache: &std::path::Path) -> Result<tempfile::TempDir, Failure> {
-    bdr::fsutil::create_dir_private(cache)?;
-    let made = tempfile::Builder::new().prefix("verify-").tempdir_in(cache);
-    Ok(made.context("create a directory in", cache)?)
+pub(crate) fn scratch(parent: &std::path::Path) -> Result<tempfile::TempDir, Failure> {
+    bdr::fsutil::create_dir_private(parent)?;
+    let made = tempfile::Builder::new()
+        .prefix("verify-")
+        .tempdir_in(parent);
+    Ok(made.context("create a directory in", parent)?)
 }
 
 fn good(report: &VerifyReport, level: LevelArg) -> String {

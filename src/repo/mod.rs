@@ -28,6 +28,7 @@ pub mod reader;
 pub mod record;
 pub mod snapshot;
 pub mod state;
+pub mod summaries;
 pub mod trash;
 
 use index::{DigestSet, Index};

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use bdr::manifest::{Entry, Kind};
 use bdr::path::{RawName, os_to_bytes, show};
-use bdr::repo::snapshot::{PathNote, Snapshot};
+use bdr::repo::snapshot::PathNote;
+use bdr::repo::summaries::Summary;
 use serde_json::{Map, Value, json};
 
 use super::when;
@@ -76,7 +77,7 @@ pub(crate) fn entry(path: &Path, entry: &Entry) -> Value {
 }
 
 /// Returns one line of `bdr list`.
-pub(crate) fn snapshot(snapshot: &Snapshot, short: &str) -> Value {
+pub(crate) fn snapshot(snapshot: &Summary, short: &str) -> Value {
     let roots: Value = snapshot
         .roots
         .iter()

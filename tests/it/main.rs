@@ -11,6 +11,7 @@ mod support;
 
 mod architecture;
 mod backup;
+mod care;
 mod concurrent;
 mod crash;
 mod damage;

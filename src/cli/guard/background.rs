@@ -1,7 +1,6 @@
 //! Work that need not be waited for: packing what a guard kept.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command as Process, Stdio};
 
 use bdr::backup::Level;
 use bdr::repo::Repository;
@@ -9,6 +8,7 @@ use bdr::staging::settle;
 use clap::Args;
 use serde_json::json;
 
+use crate::cli::background;
 use crate::cli::context::{Context, variable};
 use crate::cli::error::Failure;
 use crate::cli::exit;
@@ -54,23 +54,9 @@ pub(crate) fn run(cx: &Context, args: &SettleArgs) -> Result<u8, Failure> {
 
 /// Starts packing what is kept, if there is something; nobody waits for it, and failing to start it costs nothing: the next call does it.
 pub(crate) fn start(cx: &Context, repo: &Repository) {
-    let off = variable("BDR_BACKGROUND").is_some_and(|v| v == "0");
-    let waiting = repo.unpacked_sets().is_ok_and(|sets| !sets.is_empty());
-    let Some(program) = std::env::current_exe().ok().filter(|_| waiting && !off) else {
-        return;
-    };
-    let mut command = Process::new(program);
-    command
-        .args(["settle", "--background", "--quiet", "--repository"])
-        .arg(repo.location())
-        // A directory that is in use cannot be unmounted.
-        .current_dir(cx.places.cache.parent().unwrap_or(Path::new("/")))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    #[cfg(unix)]
-    std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    let _ = command.spawn();
+    if repo.unpacked_sets().is_ok_and(|sets| !sets.is_empty()) {
+        background::start(cx, &["settle", "--background"]);
+    }
 }
 
 /// Returns true if a command's program is the system's own, not something else of that name: what it does is known.

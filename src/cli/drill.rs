@@ -1,0 +1,185 @@
+//! `bdr drill`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use bdr::drill::{self, Drilled};
+use bdr::id::SnapshotId;
+use bdr::monitor::size;
+use bdr::repo::Repository;
+use bdr::repo::snapshot::PathNote;
+use bdr::repo::summaries::Summary;
+use bdr::schedule::Job;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::error::Failure;
+use super::{exit, jobs, pick, verify};
+use crate::ui::{self, plural};
+
+/// Restore for practice, and look whether it is of use
+///
+/// Restores the newest backup and an older one, chosen by chance, into a scratch directory: every file is compared with what
+/// was stored, every SQLite database opened, every JSON document and log read. Nothing of yours is touched. Exit code 4 if
+/// something did not come back.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr drill
+  bdr drill latest~3
+  bdr drill --scratch /mnt/disk")]
+pub(crate) struct DrillArgs {
+    /// Snapshots (id, `latest`, `latest~2`), instead of the newest backup and an older one
+    #[arg(value_name = "SNAPSHOT")]
+    snapshots: Vec<OsString>,
+    /// Restore below this directory, instead of the cache
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    scratch: Option<PathBuf>,
+}
+
+pub(crate) fn run(cx: &Context, args: &DrillArgs) -> Result<u8, Failure> {
+    let repo = cx.repository()?;
+    let snapshots = repo.all_snapshots()?;
+    let mut named = Vec::new();
+    for word in &args.snapshots {
+        named.push(pick::one(cx, &snapshots, word)?.id);
+    }
+    let scratch = args
+        .scratch
+        .as_ref()
+        .map(|dir| bdr::path::absolute(&cx.cwd, dir));
+    let work = || perform(cx, &repo, &named, scratch);
+    let drilled = if named.is_empty() {
+        jobs::remember(cx, Job::Drill, "user", work)?.0
+    } else {
+        work()?
+    };
+    let failed = drilled.iter().any(|d| !d.damage.is_empty());
+    let code = if failed { exit::DAMAGED } else { exit::OK };
+    let ids = snapshots.ids();
+    if cx.ui.json {
+        let list: Vec<Value> = drilled.iter().map(data).collect();
+        cx.ui.document(
+            "drill",
+            code,
+            &json!({"passed": !failed, "snapshots": list}),
+        )?;
+        return Ok(code);
+    }
+    let mut text = String::new();
+    for one in &drilled {
+        text.push_str(&words(cx, one, &ids));
+    }
+    if failed {
+        text.push_str("bdr verify says what is damaged, and where a good copy is (exit 4).\n");
+        cx.ui.data(&text)?;
+    } else {
+        cx.ui.report(&text)?;
+    }
+    Ok(code)
+}
+
+/// Drills `named`, or the newest backup and an older one.
+pub(crate) fn perform(
+    cx: &Context,
+    repo: &Repository,
+    named: &[SnapshotId],
+    scratch: Option<PathBuf>,
+) -> Result<Vec<Drilled>, Failure> {
+    let mut chosen = named.to_vec();
+    if chosen.is_empty() {
+        let summaries = repo.summaries()?;
+        let backups: Vec<&Summary> = summaries.iter().filter(|s| s.is_backup()).collect();
+        let mut dice = [0; 8];
+        // Without chance it is always the same one: still a drill.
+        let _ = getrandom::fill(&mut dice);
+        chosen = drill::choose(&backups, u64::from_le_bytes(dice));
+    }
+    if chosen.is_empty() {
+        return Err(Failure::usage("there is no backup to try", "bdr backup"));
+    }
+    // Beside the cache rather than in /tmp, which is often small and in memory.
+    let scratch = verify::scratch(scratch.as_deref().unwrap_or(repo.cache()))?;
+    let mut drilled = Vec::new();
+    for id in chosen {
+        let snapshot = repo.snapshot(id)?;
+        drilled.push(drill::drill(
+            repo,
+            &snapshot,
+            scratch.path(),
+            &cx.progress(),
+        )?);
+    }
+    Ok(drilled)
+}
+
+fn words(cx: &Context, drilled: &Drilled, ids: &[SnapshotId]) -> String {
+    let id = cx.ui.out.yellow(&drilled.snapshot.prefix(ids));
+    let mut looked = Vec::new();
+    if drilled.databases > 0 {
+        looked.push(format!("{} opened", plural(drilled.databases, "database")));
+    }
+    if drilled.documents > 0 {
+        looked.push(format!("{} read", plural(drilled.documents, "JSON file")));
+    }
+    let looked = match looked.is_empty() {
+        true => String::new(),
+        false => format!(", {}", looked.join(", ")),
+    };
+    let mut text = format!(
+        "{} Snapshot {id}: {}, {} restored and compared{looked}, in {}.\n",
+        match drilled.damage.is_empty() {
+            true => cx.ui.out.green("Passed."),
+            false => cx.ui.out.red("Failed."),
+        },
+        plural(drilled.files, "file"),
+        size(drilled.bytes),
+        ui::elapsed(drilled.elapsed),
+    );
+    list(
+        cx,
+        &mut text,
+        "Did not come back as it was stored:",
+        &drilled.damage,
+    );
+    list(
+        cx,
+        &mut text,
+        "Came back exactly, but was not valid when it was backed up:",
+        &drilled.remarks,
+    );
+    text
+}
+
+fn list(cx: &Context, text: &mut String, title: &str, notes: &[PathNote]) {
+    if notes.is_empty() {
+        return;
+    }
+    text.push_str(&format!("  {title}\n"));
+    let rows: Vec<Vec<String>> = notes
+        .iter()
+        .take(10)
+        .map(|note| vec![cx.shown_absolute(note.path.as_path()), note.reason.clone()])
+        .collect();
+    for line in ui::table::table(&rows, "ll") {
+        text.push_str(&format!("    {line}\n"));
+    }
+    if notes.len() > 10 {
+        let more = ui::count(notes.len() as u64 - 10);
+        text.push_str(&format!("    and {more} more\n"));
+    }
+}
+
+fn data(drilled: &Drilled) -> Value {
+    json!({
+        "snapshot": drilled.snapshot.to_string(),
+        "files": drilled.files,
+        "bytes": drilled.bytes,
+        "databases": drilled.databases,
+        "documents": drilled.documents,
+        "damage": ui::json::notes(&drilled.damage),
+        "remarks": ui::json::notes(&drilled.remarks),
+        "elapsed_ms": u64::try_from(drilled.elapsed.as_millis()).unwrap_or(u64::MAX),
+    })
+}

@@ -1,0 +1,179 @@
+//! `bdr tick`: what a scheduler runs. Does what is due, and nothing else; and the same from inside other commands, where no scheduler came.
+
+use bdr::runs::{Memory, Tick};
+use bdr::schedule::{Job, Schedule};
+use chrono::{DateTime, Local, Utc};
+use clap::Args;
+use serde_json::json;
+
+use super::context::Context;
+use super::error::Failure;
+use super::{background, exit, jobs};
+use crate::ui::when;
+
+/// Do what is due
+///
+/// A scheduler runs this every hour; `bdr schedule install` sees to it. A backup is due once a day, a full one and a restore drill once a
+/// week, retention after each backup. Missed times are made up for once; what failed is tried again after a while. It says nothing unless
+/// something fails.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr tick
+  bdr tick --dry-run    print what is due; do nothing")]
+pub(crate) struct TickArgs {
+    /// Who runs it, for the record
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "user",
+        hide_default_value = true
+    )]
+    scheduler: String,
+    /// Print what is due; do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {
+    let Some(schedule) = &cx.config.schedule else {
+        let message = "no schedule is configured";
+        return Err(Failure::usage(message, "bdr schedule install"));
+    };
+    if args.dry_run {
+        return dry_run(cx, schedule);
+    }
+    let journal = cx.journal();
+    let mut lock = journal.tick_lock()?;
+    let Ok(_alone) = lock.try_write() else {
+        cx.ui.say("bdr: another one is at work");
+        return tell(cx, &[]);
+    };
+    let by: String = args
+        .scheduler
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .take(32)
+        .collect();
+    let mut memory = journal.update(|memory| {
+        memory.since.get_or_insert(cx.now);
+        // A guard that finds something overdue is no sign that the scheduler works.
+        if !matches!(&*by, "guard" | "hook" | "mcp") {
+            memory.tick = Some(Tick {
+                time: cx.now,
+                by: by.clone(),
+            });
+        }
+    })?;
+    if memory.pasts.backup.success.is_none()
+        && let Ok(repo) = cx.repository()
+    {
+        memory = jobs::adopt(&journal, memory, &repo);
+    }
+    let due = schedule.due(&memory.pasts, cx.now, &Local);
+    if due.is_empty() {
+        return tell(cx, &[]);
+    }
+    bdr::fsutil::lower_priority();
+    let mut done = Vec::new();
+    let mut code = exit::OK;
+    for job in due {
+        // Nothing is taken away while nothing new comes.
+        let no_backup = done
+            .iter()
+            .any(|(job, well)| matches!(job, Job::Backup | Job::Full) && !well);
+        if no_backup && job != Job::Drill {
+            continue;
+        }
+        let result = jobs::run(cx, job, &by);
+        done.push((job, matches!(result, Ok(true))));
+        match result {
+            Ok(true) => {}
+            Ok(false) if job == Job::Drill => {
+                code = exit::DAMAGED;
+                cx.ui
+                    .warn("bdr: what is backed up did not come back in a drill: bdr drill");
+            }
+            Ok(false) => {
+                code = exit::FAILURE;
+                cx.ui
+                    .warn("bdr: there was nothing to back up where the sources are: bdr status");
+            }
+            Err(failure) if failure.code() == exit::INTERRUPTED => return Err(failure),
+            // Busy, or the disk is not plugged in: later. Whoever should know is told when it has been too long.
+            Err(failure) if matches!(failure.code(), exit::BUSY | exit::NO_REPOSITORY) => {}
+            Err(failure) => code = failure.tell(&cx.ui),
+        }
+    }
+    match code {
+        exit::OK => tell(cx, &done),
+        code => Ok(code),
+    }
+}
+
+fn tell(cx: &Context, done: &[(Job, bool)]) -> Result<u8, Failure> {
+    if cx.ui.json {
+        let ran: Vec<_> = done
+            .iter()
+            .map(|(job, well)| json!({"job": job.word(), "succeeded": well}))
+            .collect();
+        cx.ui.document("tick", exit::OK, &json!({"ran": ran}))?;
+    }
+    Ok(exit::OK)
+}
+
+fn dry_run(cx: &Context, schedule: &Schedule) -> Result<u8, Failure> {
+    let memory = cx.journal().memory();
+    let due = schedule.due(&memory.pasts, cx.now, &Local);
+    let next = next(schedule, &memory, cx.now);
+    if cx.ui.json {
+        let words: Vec<&str> = due.iter().map(|job| job.word()).collect();
+        let data = json!({"due": words, "next": next.map(when::utc)});
+        cx.ui.document("tick", exit::OK, &data)?;
+        return Ok(exit::OK);
+    }
+    let text = if due.is_empty() {
+        let next = next.map_or_else(|| "never".to_owned(), when::local);
+        format!("Nothing is due. Next: {next}.\n")
+    } else {
+        let words: Vec<&str> = due.iter().map(|job| job.word()).collect();
+        format!("Due: {}.\n", words.join(", "))
+    };
+    cx.ui.data(&text)?;
+    Ok(exit::OK)
+}
+
+/// Returns when the next backup is to be expected.
+pub(crate) fn next(
+    schedule: &Schedule,
+    memory: &Memory,
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
+    schedule.next(Job::Backup, &memory.pasts, now, &Local)
+}
+
+/// Starts what is due, in the background, where a scheduler should have and did not: called by guards, hooks and the MCP server. Returns a
+/// line to be said if backups are too old. Costs the reading of one small file.
+pub(crate) fn catch_up(cx: &Context, by: &str) -> Option<String> {
+    let schedule = cx.config.schedule.as_ref()?;
+    let memory = cx.journal().memory();
+    let due = schedule.due(&memory.pasts, cx.now, &Local);
+    let backup = due.iter().any(|job| matches!(job, Job::Backup | Job::Full));
+    let started = backup
+        && !cx.config.sources.is_empty()
+        && background::start(cx, &["tick", "--scheduler", by]);
+    let last = memory.pasts.backup.success;
+    // Nothing is remembered: that says nothing about the backups there are.
+    memory.since?;
+    if !schedule.is_overdue(last, memory.since, cx.now) {
+        return None;
+    }
+    let since = last.map_or_else(
+        || "there is no backup".to_owned(),
+        |last| format!("last backup {}", when::ago(cx.now, last)),
+    );
+    Some(match started {
+        true => format!("bdr: {since}; making one now, in the background"),
+        false => format!("bdr: {since}: bdr status"),
+    })
+}

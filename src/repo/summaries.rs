@@ -1,0 +1,152 @@
+//! What a list of snapshots shows, without reading each record: those have every change since their base in them.
+//!
+//! Derived: one file in the cache, a line per snapshot, completed by whoever misses one. Records are never edited, so a line is true for as
+//! long as its snapshot is there.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::Repository;
+use crate::error::Result;
+use crate::fsutil;
+use crate::id::SnapshotId;
+use crate::path::RawName;
+use crate::repo::snapshot::{Snapshot, SnapshotKind, Stats, Trigger};
+
+/// A snapshot without its listings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Its name.
+    pub id: SnapshotId,
+    /// Orders snapshots, with the id.
+    pub seq: u64,
+    /// When it was begun.
+    pub time: DateTime<Utc>,
+    /// Whether it stands alone.
+    pub kind: SnapshotKind,
+    /// What took it.
+    pub trigger: Trigger,
+    /// Given by the user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// As they were when it was taken; marks may say otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Name of the machine.
+    #[serde(default)]
+    pub host: String,
+    /// Something could not be read.
+    #[serde(default)]
+    pub partial: bool,
+    /// How much that was.
+    #[serde(default)]
+    pub problems: u64,
+    /// Counts and sizes.
+    pub stats: Stats,
+    /// What it covers.
+    pub roots: Vec<RootSummary>,
+}
+
+/// A root of a snapshot, without its listing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootSummary {
+    /// Unique in the snapshot.
+    pub name: String,
+    /// Absolute original path.
+    pub path: RawName,
+    /// Regular files.
+    pub files: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// Paths that rules or budget left out.
+    #[serde(default)]
+    pub left_out: u64,
+}
+
+impl Summary {
+    /// Returns true for what `bdr backup` and `bdr init` take.
+    pub fn is_backup(&self) -> bool {
+        matches!(self.trigger, Trigger::Backup | Trigger::Init)
+    }
+}
+
+impl From<&Snapshot> for Summary {
+    fn from(snapshot: &Snapshot) -> Self {
+        let roots = snapshot.roots.iter().map(|root| RootSummary {
+            name: root.name.clone(),
+            path: root.path.clone(),
+            files: root.files,
+            bytes: root.bytes,
+            left_out: root.left_out.len() as u64,
+        });
+        Self {
+            id: snapshot.id,
+            seq: snapshot.seq,
+            time: snapshot.time,
+            kind: snapshot.kind,
+            trigger: snapshot.trigger,
+            label: snapshot.label.clone(),
+            tags: snapshot.tags.clone(),
+            host: snapshot.host.clone(),
+            partial: snapshot.partial,
+            problems: snapshot.problems.len() as u64,
+            stats: snapshot.stats,
+            roots: roots.collect(),
+        }
+    }
+}
+
+impl Repository {
+    /// Returns what there is to say of all snapshots, oldest first. Damaged records are left out; `verify` reports them.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn summaries(&self) -> Result<Vec<Summary>> {
+        let ids = self.snapshot_order()?;
+        let file = self.cache().join("summaries.jsonl");
+        let text = std::fs::read(&file).unwrap_or_default();
+        let mut known: HashMap<SnapshotId, Summary> = HashMap::with_capacity(ids.len());
+        let mut lines = 0;
+        for line in text
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+        {
+            lines += 1;
+            if let Ok(summary) = serde_json::from_slice::<Summary>(line) {
+                known.insert(summary.id, summary);
+            }
+        }
+        let mut new = Vec::new();
+        let mut summaries = Vec::with_capacity(ids.len());
+        for (seq, id) in &ids {
+            let found = known.remove(id).filter(|summary| summary.seq == *seq);
+            let summary = found.or_else(|| {
+                let name = format!("snapshots/{seq:010}-{id}.json");
+                let summary = Summary::from(&self.read_snapshot(&name).ok()?);
+                line_of(&mut new, &summary);
+                Some(summary)
+            });
+            summaries.extend(summary);
+        }
+        // Not being able to keep it costs time only.
+        if lines > 2 * ids.len() + 100 {
+            let mut all = Vec::new();
+            summaries
+                .iter()
+                .for_each(|summary| line_of(&mut all, summary));
+            let _ = fsutil::write_derived(&file, &all);
+        } else if !new.is_empty() && fsutil::create_dir_private(self.cache()).is_ok() {
+            let _ = fsutil::append_derived(&file, &new);
+        }
+        Ok(summaries)
+    }
+}
+
+fn line_of(out: &mut Vec<u8>, summary: &Summary) {
+    // The line end comes first as well: what a crash cut off does not take this one along.
+    out.push(b'\n');
+    out.extend(serde_json::to_vec(summary).unwrap_or_default());
+    out.push(b'\n');
+}
