@@ -122,6 +122,73 @@ pub fn discover(places: &Places<'_>) -> Result<Discovery> {
     Ok(discovery)
 }
 
+/// Returns known places that are there and that no source covers; looks no further than their names.
+///
+/// # Errors
+/// A pattern does not compile.
+pub fn uncovered(places: &Places<'_>, sources: &[Source]) -> Result<Vec<PathBuf>> {
+    let mut known = Vec::new();
+    if let Some(home) = places.home {
+        known.push(source("agents", home, AGENTS, Criticality::Tedious));
+        known.push(source(
+            "brain",
+            home,
+            &["workspace-brain"],
+            Criticality::Irreplaceable,
+        ));
+    }
+    if let Some(workspace) = places.workspace.filter(|w| Some(*w) != places.home) {
+        known.push(source(
+            "workspace",
+            workspace,
+            WORKSPACE,
+            Criticality::Irreplaceable,
+        ));
+    }
+    let mut matchers = Vec::new();
+    for source in sources {
+        matchers.push((source, Matcher::new(&source.rules)?));
+    }
+    let covered = |path: &Path| {
+        matchers.iter().any(|(source, matcher)| {
+            let below = RepoPath::below(&source.path, path);
+            below.is_some_and(|below| matcher.covers(&below))
+        })
+    };
+    let mut found = Vec::new();
+    for source in &known {
+        for top in tops(source, places.never)? {
+            let path = source.path.join(top);
+            if !covered(&path) && !found.contains(&path) {
+                found.push(path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Returns the topmost paths that a source takes, below it.
+fn tops(source: &Source, never: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let matcher = Matcher::new(&source.rules)?;
+    let mut tops = Vec::new();
+    let mut walk = WalkDir::new(&source.path).sort_by_file_name().into_iter();
+    while let Some(entry) = walk.next() {
+        let Ok(entry) = entry else { continue };
+        let Some(path) = RepoPath::below(&source.path, entry.path()) else {
+            continue;
+        };
+        let verdict = matcher.include(path.as_bytes());
+        let own = never.iter().any(|n| entry.path().starts_with(n));
+        if verdict == Verdict::Take && !path.is_root() && !own {
+            tops.push(path.to_path(Path::new("")));
+        }
+        if entry.file_type().is_dir() && (verdict != Verdict::OnTheWay || own) {
+            walk.skip_current_dir();
+        }
+    }
+    Ok(tops)
+}
+
 fn source(name: &str, path: &Path, include: &[&str], criticality: Criticality) -> Source {
     let include = include.iter().map(|s| (*s).to_owned()).collect();
     let rules = Rules {

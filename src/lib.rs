@@ -33,6 +33,7 @@ pub mod sqlite;
 pub mod walk;
 
 // Tier 3: verbs.
+pub mod alerts;
 mod apply;
 pub mod backup;
 mod capture;
@@ -44,6 +45,7 @@ pub mod query;
 pub mod restore;
 pub mod select;
 pub mod staging;
+pub mod status;
 pub mod undo;
 pub mod verify;
 

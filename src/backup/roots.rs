@@ -387,6 +387,32 @@ impl RootRun {
         (files, bytes)
     }
 
+    /// Returns how many objects differ from what was captured last, by stat alone, and the newest time of change among them.
+    pub(crate) fn waiting(&self) -> (u64, Option<crate::manifest::Time>) {
+        let differs = |dirty: &&Dirty| {
+            let known = |number: u32| {
+                self.state
+                    .as_ref()
+                    .map(|state| state.entry(number as usize).stat)
+            };
+            // Written just before it was captured: as far as can be told it is the same.
+            dirty.stat.kind != Kind::Dir
+                && dirty
+                    .prior
+                    .and_then(known)
+                    .is_none_or(|known| !same_stat(&known, &dirty.stat))
+        };
+        let newest = self
+            .scan
+            .dirty
+            .iter()
+            .filter(differs)
+            .map(|dirty| dirty.stat.mtime)
+            .max();
+        let count = self.scan.dirty.iter().filter(differs).count() + self.scan.removed.len();
+        (count as u64, newest)
+    }
+
     /// Returns what is new and its size, and totals: for a dry run.
     pub(crate) fn totals(&self) -> (u64, u64, u64) {
         let new = self.scan.dirty.iter().map(|d| d.stat.size).sum();

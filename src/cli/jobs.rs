@@ -14,7 +14,7 @@ use bdr::verify::VerifyReport;
 use super::backup::{self, BackupRun};
 use super::context::Context;
 use super::error::Failure;
-use super::{drill, prune};
+use super::{background, dashboard, drill, prune};
 
 /// What a run has to say of itself for the list of runs.
 #[derive(Debug, Default)]
@@ -133,6 +133,12 @@ where
     };
     let _ = journal.update(|memory| note(memory, &run));
     let _ = journal.add(&run);
+    // A tick sees to it by itself, once, when it has done everything.
+    let concerned = cx.config.notify != bdr::config::NotifyConfig::default()
+        || dashboard::default_file(cx).exists();
+    if by == "user" && concerned {
+        background::start(cx, &["tick", "--afterwards"]);
+    }
     result.map(|value| (value, outcome))
 }
 

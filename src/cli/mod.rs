@@ -12,6 +12,7 @@ mod background;
 mod backup;
 mod config;
 mod context;
+mod dashboard;
 mod demo;
 mod diff;
 mod doctor;
@@ -26,11 +27,13 @@ mod init;
 mod jobs;
 mod log;
 mod mark;
+mod notify;
 mod op;
 mod pick;
 mod prune;
 mod restore;
 mod snapshots;
+mod status;
 mod tick;
 mod time;
 mod undo;
@@ -111,6 +114,9 @@ pub(crate) enum Command {
     Forget(prune::ForgetArgs),
     Verify(verify::VerifyArgs),
     Drill(drill::DrillArgs),
+    Status(status::StatusArgs),
+    Notify(notify::NotifyArgs),
+    Dashboard(dashboard::DashboardArgs),
     Tick(tick::TickArgs),
     Config(config::ConfigArgs),
     Doctor(doctor::DoctorArgs),
@@ -186,12 +192,20 @@ fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Forget(args) => prune::forget(cx, args),
         Command::Verify(args) => verify::run(cx, args),
         Command::Drill(args) => drill::run(cx, args),
+        Command::Status(args) => status::run(cx, args),
+        Command::Notify(args) => notify::run(cx, args),
+        Command::Dashboard(args) => dashboard::run(cx, args),
         Command::Tick(args) => tick::run(cx, args),
         Command::Config(args) => config::run(cx, args),
         Command::Doctor(args) => doctor::run(cx, args),
         Command::Settle(args) => guard::settle(cx, args),
         Command::Demo(args) => demo::run(cx, args),
     }
+}
+
+/// Returns what wakes bdr up.
+fn scheduler(_: &Context) -> bdr::status::Scheduler {
+    bdr::status::Scheduler::default()
 }
 
 /// Tells how the command line is wrong, or prints the help that was asked for.

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::context::Context;
 use super::error::Failure;
-use super::{background, exit, jobs};
+use super::{background, dashboard, exit, jobs, notify};
 use crate::ui::when;
 
 /// Do what is due
@@ -33,9 +33,17 @@ pub(crate) struct TickArgs {
     /// Print what is due; do nothing
     #[arg(long)]
     dry_run: bool,
+    /// Only tell whom it concerns, and renew the dashboard
+    #[arg(long, hide = true)]
+    afterwards: bool,
 }
 
 pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {
+    if args.afterwards {
+        notify::tell(cx);
+        dashboard::renew(cx);
+        return tell(cx, &[]);
+    }
     let Some(schedule) = &cx.config.schedule else {
         let message = "no schedule is configured";
         return Err(Failure::usage(message, "bdr schedule install"));
@@ -72,6 +80,8 @@ pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {
     }
     let due = schedule.due(&memory.pasts, cx.now, &Local);
     if due.is_empty() {
+        // Time alone can make it too old.
+        notify::tell(cx);
         return tell(cx, &[]);
     }
     bdr::fsutil::lower_priority();
@@ -85,7 +95,9 @@ pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {
         if no_backup && job != Job::Drill {
             continue;
         }
+        notify::ping(cx, job, None);
         let result = jobs::run(cx, job, &by);
+        notify::ping(cx, job, Some(matches!(result, Ok(true))));
         done.push((job, matches!(result, Ok(true))));
         match result {
             Ok(true) => {}
@@ -105,6 +117,8 @@ pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {
             Err(failure) => code = failure.tell(&cx.ui),
         }
     }
+    notify::tell(cx);
+    dashboard::renew(cx);
     match code {
         exit::OK => tell(cx, &done),
         code => Ok(code),

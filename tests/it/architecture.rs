@@ -22,8 +22,8 @@ const TIERS: [&[&str]; 4] = [
     &["fsutil", "storage"],
     &["repo", "runs", "sqlite", "walk"],
     &[
-        "apply", "backup", "capture", "discover", "drill", "guard", "prune", "query", "restore",
-        "select", "staging", "undo", "verify",
+        "alerts", "apply", "backup", "capture", "discover", "drill", "guard", "prune", "query",
+        "restore", "select", "staging", "status", "undo", "verify",
     ],
 ];
 

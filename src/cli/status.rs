@@ -1,0 +1,125 @@
+//! `bdr status`.
+
+use bdr::discover;
+use bdr::repo::summaries::Summary;
+use bdr::retention::parse_span;
+use bdr::runs::Run;
+use bdr::status::{Inputs, Level, Status, status};
+use bdr::{Error, repo::Repository};
+use chrono::{Local, TimeDelta};
+use clap::Args;
+
+use super::context::Context;
+use super::error::Failure;
+use super::exit;
+
+mod data;
+mod history;
+pub(crate) mod words;
+
+/// Say whether all is well, and what to do if not
+///
+/// One sentence first, then the sources and how much of them is backed up, storage, scheduler and guards. --check is for monitoring: one
+/// line, exit code 0 if all is well, 1 for a warning, 2 if what is there now could be lost.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr status
+  bdr status --check --max-age 26h
+  bdr status --history
+  bdr status --json | jq -r .data.level")]
+pub(crate) struct StatusArgs {
+    /// Print one line for monitoring; exit 0, 1 or 2
+    #[arg(long)]
+    check: bool,
+    /// How old the last backup may be: 26h, 3d
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    max_age: Option<TimeDelta>,
+    /// Print how backups went, week by week
+    #[arg(long, conflicts_with = "check")]
+    history: bool,
+}
+
+/// Everything that is to be known.
+pub(crate) struct Seen {
+    pub(crate) status: Status,
+    pub(crate) summaries: Vec<Summary>,
+    pub(crate) runs: Vec<Run>,
+}
+
+pub(crate) fn run(cx: &Context, args: &StatusArgs) -> Result<u8, Failure> {
+    if args.history {
+        return history::run(cx);
+    }
+    let seen = look(cx, args.max_age, !args.check)?;
+    let status = &seen.status;
+    if args.check {
+        let code = match status.level {
+            Level::Good => 0,
+            Level::Warning => 1,
+            Level::Critical => 2,
+        };
+        if cx.ui.json {
+            cx.ui.document("status", code, &data::status(&seen))?;
+        } else {
+            cx.ui.data(&format!("{}\n", words::check_line(status)))?;
+        }
+        return Ok(code);
+    }
+    if cx.ui.json {
+        cx.ui.document("status", exit::OK, &data::status(&seen))?;
+    } else {
+        cx.ui.data(&words::page(cx, &seen))?;
+    }
+    Ok(exit::OK)
+}
+
+/// Looks at everything. A repository that is not there is an answer, not an error.
+pub(crate) fn look(cx: &Context, max_age: Option<TimeDelta>, walk: bool) -> Result<Seen, Failure> {
+    let repo = match cx.repository() {
+        Ok(repo) => Some(repo),
+        Err(Failure::Engine(error)) if matches!(*error, Error::NoRepository { .. }) => None,
+        Err(failure) => return Err(failure),
+    };
+    look_at(cx, repo.as_ref(), max_age, walk)
+}
+
+fn look_at(
+    cx: &Context,
+    repo: Option<&Repository>,
+    max_age: Option<TimeDelta>,
+    walk: bool,
+) -> Result<Seen, Failure> {
+    let journal = cx.journal();
+    let runs = journal.runs();
+    let uncovered = if walk {
+        let workspace = cx.workspace();
+        let never = [cx.places.repository.clone(), cx.places.cache.clone()];
+        let places = discover::Places {
+            home: cx.home.as_deref(),
+            workspace: Some(&workspace),
+            never: &never,
+            budget: 0,
+        };
+        discover::uncovered(&places, &cx.config.sources)?
+    } else {
+        Vec::new()
+    };
+    let inputs = Inputs {
+        config: &cx.config,
+        repo,
+        memory: journal.memory(),
+        runs: &runs,
+        uncovered,
+        scheduler: super::scheduler(cx),
+        now: cx.now,
+        max_age,
+        walk,
+    };
+    let (status, summaries) = status(inputs, &Local)?;
+    Ok(Seen {
+        status,
+        summaries,
+        runs,
+    })
+}

@@ -1,0 +1,115 @@
+//! `bdr status --history`: how backups went, week by week.
+
+use std::collections::BTreeMap;
+
+use bdr::monitor::size;
+use bdr::runs::{Outcome, Run};
+use bdr::schedule::Job;
+use chrono::{DateTime, Datelike as _, Days, Local, NaiveDate, Utc};
+use serde_json::{Value, json};
+
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::exit;
+use crate::ui::{self, when};
+
+/// What came of a week.
+#[derive(Default)]
+struct Week {
+    backups: u64,
+    failed: u64,
+    drills: u64,
+    elapsed_ms: Vec<u64>,
+    added: u64,
+    repository: u64,
+}
+
+pub(super) fn run(cx: &Context) -> Result<u8, Failure> {
+    let runs = cx.journal().runs();
+    if cx.ui.json {
+        let list: Vec<Value> = runs.iter().map(data).collect();
+        cx.ui
+            .document("status.history", exit::OK, &json!({"runs": list}))?;
+        return Ok(exit::OK);
+    }
+    if runs.is_empty() {
+        cx.ui.say("Nothing has run yet: bdr backup");
+        return Ok(exit::OK);
+    }
+    let mut weeks: BTreeMap<NaiveDate, Week> = BTreeMap::new();
+    for run in runs.iter().filter(|run| run.outcome != Outcome::Skipped) {
+        let week = weeks.entry(monday(run.time)).or_default();
+        match run.job {
+            Job::Backup | Job::Full if run.succeeded() => {
+                week.backups += 1;
+                week.elapsed_ms.push(run.elapsed_ms);
+                week.added += run.stored_bytes;
+            }
+            Job::Drill if run.succeeded() => week.drills += 1,
+            _ => {}
+        }
+        week.failed += u64::from(!run.succeeded());
+        if run.repository_bytes > 0 {
+            week.repository = run.repository_bytes;
+        }
+    }
+    let mut rows = vec![
+        [
+            "week of",
+            "backups",
+            "failed",
+            "drills",
+            "median",
+            "longest",
+            "added",
+            "repository",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+    ];
+    for (monday, week) in &mut weeks {
+        week.elapsed_ms.sort_unstable();
+        let time = |ms: Option<&u64>| {
+            ms.map_or_else(String::new, |ms| {
+                ui::elapsed(std::time::Duration::from_millis(*ms))
+            })
+        };
+        rows.push(vec![
+            monday.to_string(),
+            ui::count(week.backups),
+            ui::count(week.failed),
+            ui::count(week.drills),
+            time(week.elapsed_ms.get(week.elapsed_ms.len() / 2)),
+            time(week.elapsed_ms.last()),
+            format!("+{}", size(week.added)),
+            size(week.repository),
+        ]);
+    }
+    let mut text = ui::table::table(&rows, "lrrrrrrr").join("\n");
+    text.push('\n');
+    cx.ui.data(&text)?;
+    Ok(exit::OK)
+}
+
+fn monday(time: DateTime<Utc>) -> NaiveDate {
+    let day = time.with_timezone(&Local).date_naive();
+    let back = Days::new(day.weekday().num_days_from_monday().into());
+    day.checked_sub_days(back).unwrap_or(day)
+}
+
+fn data(run: &Run) -> Value {
+    json!({
+        "time": when::utc(run.time),
+        "job": run.job.word(),
+        "by": run.by,
+        "outcome": run.outcome.word(),
+        "elapsed_ms": run.elapsed_ms,
+        "error": run.error,
+        "snapshot": run.snapshot.map(|id| id.to_string()),
+        "files": run.files,
+        "bytes": run.bytes,
+        "stored_bytes": run.stored_bytes,
+        "repository_bytes": run.repository_bytes,
+        "problems": run.problems,
+    })
+}
