@@ -12,6 +12,7 @@ use crate::retention::Policy;
 use crate::rules::{Root, Rules};
 use crate::schedule::Schedule;
 
+pub mod edit;
 mod read;
 mod render;
 

@@ -154,6 +154,14 @@ pub enum Error {
         /// What to do instead.
         hint: Option<String>,
     },
+    /// A program of the system refused.
+    #[error("`{tool}` failed: {said}")]
+    Tool {
+        /// Its name.
+        tool: String,
+        /// What it said.
+        said: String,
+    },
     /// Another process has the repository.
     #[error("the repository is in use{holder}")]
     Busy {
@@ -216,6 +224,14 @@ impl Error {
         }
     }
 
+    /// Makes an [`Error::Tool`].
+    pub fn tool(tool: &str, said: &str) -> Self {
+        Self::Tool {
+            tool: tool.to_owned(),
+            said: said.to_owned(),
+        }
+    }
+
     /// Makes an [`Error::Invalid`].
     pub fn invalid(message: impl Into<String>, hint: Option<&str>) -> Self {
         Self::Invalid {
@@ -227,7 +243,7 @@ impl Error {
     /// Returns who can do something about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Io { .. } | Self::Storage { .. } => ErrorKind::Environment,
+            Self::Io { .. } | Self::Storage { .. } | Self::Tool { .. } => ErrorKind::Environment,
             Self::NoRepository { .. } => ErrorKind::NoRepository,
             Self::NotARepository { .. }
             | Self::NewerFormat { .. }
@@ -266,6 +282,7 @@ impl Error {
             Self::NoSuchPath { .. } => "no-such-path",
             Self::Config { .. } => "config",
             Self::Invalid { .. } => "invalid",
+            Self::Tool { .. } => "tool",
             Self::Busy { .. } => "busy",
             Self::OverBudget { .. } => "over-budget",
             Self::WouldDeleteRepository { .. } => "would-delete-repository",

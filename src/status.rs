@@ -437,7 +437,8 @@ pub fn status<Z: TimeZone>(inputs: Inputs<'_>, zone: &Z) -> Result<(Status, Vec<
     Ok((status, summaries))
 }
 
-fn scheduler_troubles(
+/// Judges what wakes bdr up.
+pub fn scheduler_troubles(
     config: &Config,
     memory: &Memory,
     scheduler: &Scheduler,

@@ -12,7 +12,8 @@ use bdr::repo::Repository;
 use bdr::repo::snapshot::Trigger;
 use bdr::rules::{Rules, check_source_name};
 use bdr::runs::Outcome;
-use bdr::schedule::Job;
+use bdr::schedule::{Job, Schedule, parse_clock};
+use chrono::NaiveTime;
 use clap::Args;
 
 use super::backup::{self as backups, BackupRun};
@@ -36,6 +37,7 @@ const AGENTS_BUDGET: u64 = 256 << 20;
 Examples:
   bdr init
   bdr init --yes
+  bdr init --yes --schedule 02:30
   bdr init --yes --repository /mnt/disk/bdr --source notes=~/notes --source key=~/.ssh/config")]
 pub(crate) struct InitArgs {
     /// Do not ask; replace an existing configuration (the old one is kept beside it)
@@ -44,6 +46,9 @@ pub(crate) struct InitArgs {
     /// Keep this directory or file, instead of what is found; may be repeated
     #[arg(long, value_name = "NAME=PATH")]
     source: Vec<OsString>,
+    /// Back up every day at this time, by the system's scheduler
+    #[arg(long, value_name = "HH:MM", value_parser = super::schedule::clock)]
+    schedule: Option<String>,
     /// Make no backup now
     #[arg(long)]
     no_backup: bool,
@@ -83,9 +88,17 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
         Old::Readable(config, _) => (**config).clone(),
         _ => Config::default(),
     };
+    let at = ask_schedule(args, kept.schedule.as_ref())?;
     let config = Config {
         repository: (dir != cx.places.default_repository).then_some(dir),
         sources,
+        schedule: match &at {
+            Some(at) => Some(Schedule {
+                at: *at,
+                ..kept.schedule.clone().unwrap_or_default()
+            }),
+            None => kept.schedule.clone(),
+        },
         ..kept
     };
     let kept = write_config(cx, &config, &old)?;
@@ -95,6 +108,13 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
     } else {
         Some(first_backup(cx, &repo, &config)?)
     };
+    // Everything else is done: that nothing wakes bdr up is said, and no more.
+    let scheduled = at.map(|_| {
+        super::schedule::set_up(&Context {
+            config: config.clone(),
+            ..cx.with_repository(repo.location())
+        })
+    });
     let drill_failed = done.as_ref().is_some_and(|done| !done.drill_passed);
     let code = match &done {
         Some(_) if drill_failed => exit::DAMAGED,
@@ -112,7 +132,15 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
             &config,
             kept.as_deref(),
             done.as_ref(),
+            at.is_some(),
         )?)?;
+    }
+    if let Some(Err(failure)) = &scheduled {
+        cx.ui.warn(&failure.text(cx.ui.err));
+        return Ok(exit::PARTIAL);
+    }
+    if let (Some(Ok(says)), false) = (&scheduled, cx.ui.json) {
+        cx.ui.report(&format!("{says}\n"))?;
     }
     Ok(code)
 }
@@ -219,6 +247,20 @@ fn choose(cx: &Context, args: &InitArgs, old: &Old) -> Result<Option<PathBuf>, F
     let other = prompt::line("Where (empty: nowhere)", "")?;
     let other = other.trim();
     Ok((!other.is_empty()).then(|| expanded(cx, other.as_ref())))
+}
+
+/// Returns the time of the daily backup, if there is to be one.
+fn ask_schedule(args: &InitArgs, old: Option<&Schedule>) -> Result<Option<NaiveTime>, Failure> {
+    if let Some(at) = &args.schedule {
+        // It was looked at when it was typed.
+        return Ok(parse_clock(at).ok());
+    }
+    if args.yes {
+        return Ok(None);
+    }
+    let at = old.map_or_else(|| Schedule::default().at, |schedule| schedule.at);
+    let question = format!("Back up every day at {}?", at.format("%H:%M"));
+    Ok(prompt::confirm(&question, true)?.then_some(at))
 }
 
 /// Writes it; returns where the one that was there is now.

@@ -32,6 +32,7 @@ mod op;
 mod pick;
 mod prune;
 mod restore;
+mod schedule;
 mod snapshots;
 mod status;
 mod tick;
@@ -117,6 +118,7 @@ pub(crate) enum Command {
     Status(status::StatusArgs),
     Notify(notify::NotifyArgs),
     Dashboard(dashboard::DashboardArgs),
+    Schedule(schedule::ScheduleArgs),
     Tick(tick::TickArgs),
     Config(config::ConfigArgs),
     Doctor(doctor::DoctorArgs),
@@ -195,17 +197,13 @@ fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Status(args) => status::run(cx, args),
         Command::Notify(args) => notify::run(cx, args),
         Command::Dashboard(args) => dashboard::run(cx, args),
+        Command::Schedule(args) => schedule::run(cx, args),
         Command::Tick(args) => tick::run(cx, args),
         Command::Config(args) => config::run(cx, args),
         Command::Doctor(args) => doctor::run(cx, args),
         Command::Settle(args) => guard::settle(cx, args),
         Command::Demo(args) => demo::run(cx, args),
     }
-}
-
-/// Returns what wakes bdr up.
-fn scheduler(_: &Context) -> bdr::status::Scheduler {
-    bdr::status::Scheduler::default()
 }
 
 /// Tells how the command line is wrong, or prints the help that was asked for.

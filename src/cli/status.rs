@@ -111,7 +111,7 @@ fn look_at(
         memory: journal.memory(),
         runs: &runs,
         uncovered,
-        scheduler: super::scheduler(cx),
+        scheduler: super::schedule::scheduler(cx),
         now: cx.now,
         max_age,
         walk,

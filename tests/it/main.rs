@@ -25,4 +25,5 @@ mod oplog;
 mod process;
 mod property;
 mod prune;
+mod schedule;
 mod staging;

@@ -98,6 +98,7 @@ pub(super) fn ending(
     config: &Config,
     kept: Option<&Path>,
     done: Option<&Done>,
+    scheduled: bool,
 ) -> Result<String, Failure> {
     let mut text = format!("Configuration: {}\n", cx.shown_absolute(&cx.places.config));
     if let Some(kept) = kept {
@@ -119,14 +120,20 @@ pub(super) fn ending(
     }
     text.push_str(&format!(
         "Same without questions: {}\n",
-        equivalent(cx, args, repo, config)
+        equivalent(cx, args, repo, config, scheduled)
     ));
     text.push_str("Try it: bdr guard -- rm -rf <something you like>\n");
     Ok(text)
 }
 
 /// Returns the command that does the same without asking.
-fn equivalent(cx: &Context, args: &InitArgs, repo: &Repository, config: &Config) -> String {
+fn equivalent(
+    cx: &Context,
+    args: &InitArgs,
+    repo: &Repository,
+    config: &Config,
+    scheduled: bool,
+) -> String {
     let mut argv: Vec<OsString> = ["bdr", "init", "--yes"].map(OsString::from).to_vec();
     if repo.location() != cx.places.default_repository {
         argv.push("--repository".into());
@@ -140,6 +147,10 @@ fn equivalent(cx: &Context, args: &InitArgs, repo: &Repository, config: &Config)
             pair.push(&source.path);
             argv.push(pair);
         }
+    }
+    if let Some(schedule) = config.schedule.as_ref().filter(|_| scheduled) {
+        argv.push("--schedule".into());
+        argv.push(schedule.at.format("%H:%M").to_string().into());
     }
     if args.no_backup {
         argv.push("--no-backup".into());

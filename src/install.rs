@@ -1,0 +1,3 @@
+//! Makes bdr known to other programs: text in, text out, then one step that applies it.
+
+pub mod schedule;

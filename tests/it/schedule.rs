@@ -1,0 +1,367 @@
+//! `bdr schedule`: what schedulers are told, by stand-ins for their tools that keep a file and refuse on demand. The real ones are in
+//! `tests/schedulers.sh`.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use crate::support::Place;
+use crate::support::cli::stderr;
+
+const NOW: &str = "2026-11-02T12:00:00Z";
+
+/// A place with a source, and a directory of tools that is all there is in PATH.
+struct World {
+    place: Place,
+    tools: PathBuf,
+}
+
+/// Keeps the crontab in a file, byte for byte; `crontab.says` makes it refuse.
+const CRONTAB: &str = r#"
+dir=${0%/*}
+if [ -f "$dir/crontab.says" ]; then /bin/cat "$dir/crontab.says" >&2; exit 1; fi
+case $1 in
+    -l) if [ -f "$dir/crontab.text" ]; then /bin/cat "$dir/crontab.text"; else echo "no crontab for tester" >&2; exit 1; fi ;;
+    -r) /bin/rm "$dir/crontab.text" ;;
+    -) if [ -f "$dir/crontab.spoils" ]; then /usr/bin/tr a-z A-Z >"$dir/crontab.text"; /bin/rm "$dir/crontab.spoils"; else /bin/cat >"$dir/crontab.text"; fi ;;
+esac"#;
+
+/// Notes what it is asked; `systemctl.says` makes it refuse.
+const SYSTEMCTL: &str = r#"
+dir=${0%/*}
+echo "$*" >>"$dir/systemctl.log"
+if [ -f "$dir/systemctl.says" ]; then /bin/cat "$dir/systemctl.says" >&2; exit 1; fi"#;
+
+impl World {
+    fn new(tools: &[(&str, &str)]) -> Self {
+        let place = Place::with_repository();
+        place.write("notes.md", b"first");
+        place.init();
+        let dir = place.path("tools");
+        std::fs::create_dir(&dir).unwrap();
+        for (name, script) in tools {
+            use std::os::unix::fs::PermissionsExt;
+            let file = dir.join(name);
+            std::fs::write(&file, format!("#!/bin/sh{script}\n")).unwrap();
+            std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        Self { place, tools: dir }
+    }
+
+    fn bdr(&self, args: &[&str]) -> Command {
+        let mut command = self.place.bdr(args);
+        command
+            .env("PATH", &self.tools)
+            .env("BDR_TEST_NOW", NOW)
+            .env("TZ", "UTC");
+        command
+    }
+
+    #[track_caller]
+    fn run(&self, args: &[&str], code: i32) -> Output {
+        let output = self.bdr(args).output().unwrap();
+        let said = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "bdr {args:?}: {said}");
+        output
+    }
+
+    fn out(&self, args: &[&str], code: i32) -> String {
+        String::from_utf8(self.run(args, code).stdout).unwrap()
+    }
+
+    fn crontab(&self) -> Option<Vec<u8>> {
+        std::fs::read(self.tools.join("crontab.text")).ok()
+    }
+
+    fn put(&self, name: &str, text: &[u8]) {
+        std::fs::write(self.tools.join(name), text).unwrap();
+    }
+
+    fn config(&self) -> String {
+        std::fs::read_to_string(self.place.path("bdr/config.toml")).unwrap()
+    }
+
+    fn unit(&self, name: &str) -> PathBuf {
+        self.place.path("home/.config/systemd/user").join(name)
+    }
+}
+
+#[test]
+fn cron_gets_a_block_and_keeps_everything_else() {
+    let world = World::new(&[("crontab", CRONTAB)]);
+    let said = world.out(
+        &["schedule", "install", "--at", "03:15", "--full", "fri"],
+        0,
+    );
+    assert!(
+        said.starts_with("Backups run daily at 03:15, a full one on friday; next: "),
+        "{said}"
+    );
+    let text = String::from_utf8(world.crontab().unwrap()).unwrap();
+    let home = world.place.path("bdr");
+    let command = format!(
+        "/usr/bin/env BDR_HOME={} {} tick --quiet --scheduler cron",
+        home.display(),
+        env!("CARGO_BIN_EXE_bdr")
+    );
+    assert_eq!(text.matches(&command).count(), 2, "{text}");
+    assert!(
+        world
+            .config()
+            .contains("at = \"03:15\"\nfull = \"friday\"\n"),
+        "{}",
+        world.config()
+    );
+    // Nothing was there, nothing is left.
+    world.run(&["schedule", "install", "--at", "03:15"], 0);
+    assert_eq!(
+        String::from_utf8(world.crontab().unwrap()).unwrap(),
+        text,
+        "twice is once"
+    );
+    world.run(&["schedule", "uninstall"], 0);
+    assert_eq!(world.crontab(), None);
+    assert!(!world.config().contains("[schedule]"), "{}", world.config());
+    // The lines of others, whatever their encoding, come through byte for byte.
+    for old in [
+        b"# caf\xe9\n0 1 * * * true".as_slice(),
+        b"SHELL=/usr/bin/fish\nMAILTO=\"\"\n* * * * * x\n",
+    ] {
+        world.put("crontab.text", old);
+        world.run(&["schedule", "install"], 0);
+        assert!(world.crontab().unwrap().ends_with(old));
+        let kept = std::fs::read(world.place.path("bdr/state/crontab.old")).unwrap();
+        assert_eq!(kept, old);
+        world.run(&["schedule", "uninstall"], 0);
+        assert_eq!(world.crontab().unwrap(), old);
+    }
+}
+
+#[test]
+fn the_command_in_the_crontab_works_in_the_bare_world_of_cron() {
+    let world = World::new(&[("crontab", CRONTAB)]);
+    world.run(&["schedule", "install"], 0);
+    let text = String::from_utf8(world.crontab().unwrap()).unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("@reboot "))
+        .unwrap();
+    let mut shell = Command::new("/bin/sh");
+    shell
+        .args(["-c", &line.replace("\\%", "%")])
+        .env_clear()
+        .env("HOME", "/nonexistent")
+        .env("BDR_TEST_NOW", "2026-12-01T12:00:00Z")
+        .env("PATH", "/usr/bin:/bin");
+    let output = shell.current_dir("/").output().unwrap();
+    assert_eq!(
+        (
+            output.status.code(),
+            stderr(&output).as_str(),
+            output.stdout.len()
+        ),
+        (Some(0), "", 0)
+    );
+    let memory =
+        bdr::runs::Journal::new(&world.place.path("bdr/state"), &world.place.store()).memory();
+    assert_eq!(memory.tick.unwrap().by, "cron");
+    assert_eq!(
+        memory.pasts.backup.success,
+        Some("2026-12-01T12:00:00Z".parse().unwrap())
+    );
+}
+
+#[test]
+fn a_crontab_that_cannot_be_changed_stays_as_it_is() {
+    let world = World::new(&[("crontab", CRONTAB)]);
+    let old = b"0 1 * * * true\n";
+    world.put("crontab.text", old);
+    world.put(
+        "crontab.says",
+        b"You (tester) are not allowed to use this program (crontab)\n",
+    );
+    let said = stderr(&world.run(&["schedule", "install"], 1));
+    assert!(
+        said.contains("not allowed") && said.contains("guards and hooks start"),
+        "{said}"
+    );
+    std::fs::remove_file(world.tools.join("crontab.says")).unwrap();
+    assert_eq!(world.crontab().unwrap(), old);
+    // One that comes out differently is put back.
+    world.put("crontab.spoils", b"");
+    let said = stderr(&world.run(&["schedule", "install"], 1));
+    assert!(said.contains("the old one is back"), "{said}");
+    assert_eq!(world.crontab().unwrap(), old);
+    // Marks that somebody has broken are named, not repaired.
+    let broken = b"0 1 * * * true\n# <<< bdr schedule <<<\n";
+    world.put("crontab.text", broken);
+    let said = stderr(&world.run(&["schedule", "install"], 2));
+    assert!(
+        said.contains("line 2") && said.contains("crontab -e"),
+        "{said}"
+    );
+    assert_eq!(world.crontab().unwrap(), broken);
+}
+
+#[test]
+fn systemd_gets_a_timer_of_the_user() {
+    let world = World::new(&[("systemctl", SYSTEMCTL), ("crontab", CRONTAB)]);
+    // What cron had goes: two would wake twice.
+    world.run(&["schedule", "install", "--backend", "cron"], 0);
+    let said = world.out(&["schedule", "install"], 0);
+    assert!(
+        said.contains("A systemd user timer wakes bdr up every hour"),
+        "{said}"
+    );
+    assert_eq!(world.crontab(), None);
+    let service = std::fs::read_to_string(world.unit("bdr-tick.service")).unwrap();
+    let home = world.place.path("bdr");
+    assert!(
+        service.contains(&format!(
+            "ExecStart=\"{}\" \"tick\" \"--quiet\" \"--scheduler\" \"systemd\"\n",
+            env!("CARGO_BIN_EXE_bdr")
+        )),
+        "{service}"
+    );
+    assert!(
+        service.contains(&format!("Environment=\"BDR_HOME={}\"\n", home.display())),
+        "{service}"
+    );
+    let log = std::fs::read_to_string(world.tools.join("systemctl.log")).unwrap();
+    assert!(
+        log.ends_with(
+            "--user show-environment\n--user daemon-reload\n--user enable --now bdr-tick.timer\n"
+        ),
+        "{log}"
+    );
+    let status: serde_json::Value =
+        serde_json::from_str(&world.out(&["schedule", "status", "--json"], 0)).unwrap();
+    assert_eq!(
+        (
+            status["data"]["backend"].as_str(),
+            &status["data"]["starts_other"]
+        ),
+        (Some("systemd"), &serde_json::Value::Null)
+    );
+    world.run(&["schedule", "uninstall"], 0);
+    assert!(!world.unit("bdr-tick.service").exists() && !world.unit("bdr-tick.timer").exists());
+}
+
+#[test]
+fn without_a_session_bus_cron_is_named_and_without_anything_what_happens_then() {
+    let world = World::new(&[("systemctl", SYSTEMCTL)]);
+    world.put(
+        "systemctl.says",
+        b"Failed to connect to bus: No medium found\n",
+    );
+    let said = stderr(&world.run(&["schedule", "install"], 2));
+    assert!(
+        said.contains("neither a systemd of your own nor crontab") && said.contains("guards"),
+        "{said}"
+    );
+    // Guards do it from now on: the configuration says so.
+    assert!(world.config().contains("[schedule]"));
+    let said = stderr(&world.run(&["schedule", "install", "--backend", "systemd"], 1));
+    assert!(
+        said.contains("Failed to connect to bus") && said.contains("--backend cron"),
+        "{said}"
+    );
+    let said = stderr(&world.run(&["schedule", "install", "--backend", "cron"], 1));
+    assert!(
+        said.contains("`crontab` failed: there is no such program"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_entry_that_starts_another_bdr_is_seen() {
+    let world = World::new(&[("systemctl", SYSTEMCTL)]);
+    world.run(&["schedule", "install"], 0);
+    let unit = world.unit("bdr-tick.service");
+    let text = std::fs::read_to_string(&unit).unwrap();
+    std::fs::write(
+        &unit,
+        text.replace(env!("CARGO_BIN_EXE_bdr"), "/old/place/bdr"),
+    )
+    .unwrap();
+    let said = world.out(&["schedule", "status"], 1);
+    assert!(
+        said.contains("/old/place/bdr, not this bdr") && said.contains("fix: bdr schedule install"),
+        "{said}"
+    );
+    world.run(&["schedule", "install"], 0);
+    world.run(&["schedule", "status"], 0);
+    // Nothing wakes it up although it is installed.
+    let mut late = world.bdr(&["schedule", "status"]);
+    let output = late
+        .env("BDR_TEST_NOW", "2026-11-09T12:00:00Z")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.code() == Some(1)
+            && said.contains("the scheduler has not run since 2026-11-02"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_would_be_done_can_be_seen_first() {
+    let world = World::new(&[("crontab", CRONTAB)]);
+    let before = world.config();
+    let text = world.out(&["schedule", "install", "--dry-run", "--at", "04:00"], 0);
+    assert!(
+        text.contains("at = \"04:00\"") && text.contains("# >>> bdr schedule >>>"),
+        "{text}"
+    );
+    for (backend, what) in [
+        ("systemd", "OnCalendar="),
+        ("launchd", "<key>StartCalendarInterval</key>"),
+        ("cron", "@reboot "),
+        ("schtasks", "<StartWhenAvailable>true"),
+    ] {
+        let text = world.out(&["schedule", "print", "--backend", backend], 0);
+        assert!(text.contains(what), "{backend}: {text}");
+        let document: serde_json::Value = serde_json::from_str(
+            &world.out(&["schedule", "print", "--backend", backend, "--json"], 0),
+        )
+        .unwrap();
+        assert_eq!(document["data"]["backend"], backend);
+    }
+    assert_eq!((world.config(), world.crontab()), (before, None));
+    // Comments of the configuration stay.
+    let commented = format!("# mine, keep it\n{}", world.config());
+    std::fs::write(world.place.path("bdr/config.toml"), &commented).unwrap();
+    world.run(&["schedule", "install"], 0);
+    assert!(world.config().starts_with("# mine, keep it\n"));
+    world.run(&["schedule", "uninstall", "--dry-run"], 0);
+    assert!(world.crontab().is_some() && world.config().contains("[schedule]"));
+}
+
+#[test]
+fn init_can_set_it_up() {
+    let world = World::new(&[("crontab", CRONTAB)]);
+    let source = format!("tree={}", world.place.tree().display());
+    let said = world.out(
+        &["init", "--yes", "--schedule", "05:45", "--source", &source],
+        0,
+    );
+    assert!(
+        said.contains("--schedule 05:45") && said.contains("Backups run daily at 05:45"),
+        "{said}"
+    );
+    assert!(world.crontab().is_some() && world.config().contains("at = \"05:45\""));
+    // Without a scheduler the rest is done all the same.
+    let bare = World::new(&[]);
+    let source = format!("tree={}", bare.place.tree().display());
+    let output = bare.run(
+        &["init", "--yes", "--schedule", "05:45", "--source", &source],
+        3,
+    );
+    assert!(
+        stderr(&output).contains("there is no scheduler here"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(bare.config().contains("at = \"05:45\""));
+    bare.run(&["init", "--yes", "--schedule", "5 o'clock"], 2);
+}
