@@ -46,7 +46,7 @@ pub(super) fn render(cx: &Context, seen: &Seen, show_paths: bool) -> String {
                     (timeline(seen))
                 }
                 footer {
-                    main {
+                    p {
                         "Made " time datetime=(when::utc(status.now)) { (when::local(status.now)) } " by bdr " (env!("CARGO_PKG_VERSION"))
                         @if !cx.host.is_empty() { " on " (cx.host) }
                         @if show_paths { ". Repository: " (cx.shown_absolute(&cx.places.repository)) }

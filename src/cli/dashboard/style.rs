@@ -42,7 +42,7 @@ svg text{fill:var(--soft);font:10px system-ui,sans-serif}
 .legend svg{width:12px;height:12px;flex:none}
 .when{white-space:nowrap}
 td.cmd{overflow-wrap:anywhere}
-footer{color:var(--soft);font-size:.85rem;padding:0 4px 24px}
+footer{color:var(--soft);font-size:.85rem;max-width:1000px;margin:0 auto;padding:0 20px 24px}
 @media(max-width:600px){main{padding:8px}section,header{padding:12px 14px}h1{font-size:1.2rem}
 table.wide thead{position:absolute;left:-9999px}
 table.wide tr{display:block;border-top:1px solid var(--line);padding:6px 0}
