@@ -115,7 +115,10 @@ fn sources(cx: &Context, seen: &Seen, show_paths: bool) -> Markup {
             }
             @if !status.uncovered.is_empty() {
                 p {
-                    (signed(Level::Warning)) " " (plural(status.uncovered.len() as u64, "place")) " that usually matter are not covered"
+                    (signed(Level::Warning)) " " @match status.uncovered.len() {
+                        1 => "1 place that usually matters is not covered",
+                        n => { (n) " places that usually matter are not covered" }
+                    }
                     @if show_paths {
                         ": " @for path in &status.uncovered { code { (cx.shown_absolute(path)) } " " }
                     }
