@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use bdr::config::Config;
 use bdr::path::os_to_bytes;
+use bdr::schedule::{Job, day_word};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -11,7 +13,9 @@ use super::error::Failure;
 use super::exit;
 use crate::ui;
 
-/// Show or check the configuration
+mod change;
+
+/// Show, check or change the configuration
 ///
 /// It is a TOML file with a [source.NAME] for each thing to keep: path, include, exclude, criticality. A pattern is a path
 /// below the source; `*` and `?` stay within a name, `**` crosses directories, and an exclude without `/` matches a name
@@ -36,6 +40,63 @@ enum What {
     Path(PathArgs),
     /// Check the configuration
     Check,
+    /// Set a value; comments and everything else stay
+    Set(SetArgs),
+    /// Take a value out, or a whole table: the default holds again
+    Unset(UnsetArgs),
+    /// Open the configuration in $VISUAL or $EDITOR; it is checked before it holds
+    Edit,
+    /// Print what holds, for others to read
+    Export(ExportArgs),
+}
+
+#[derive(Debug, Args)]
+struct SetArgs {
+    /// Which value: retention.keep_daily, source.NAME.path
+    key: String,
+    /// What it is to be; several make a list
+    #[arg(required = true)]
+    value: Vec<String>,
+    /// Print the new configuration; change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+struct UnsetArgs {
+    /// Which value or table
+    key: String,
+    /// Print the new configuration; change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+struct ExportArgs {
+    /// toml or json
+    #[arg(
+        long,
+        value_enum,
+        default_value = "toml",
+        value_name = "FORMAT",
+        hide_possible_values = true
+    )]
+    format: Format,
+    /// With [schedule], and when the next runs are
+    #[arg(long)]
+    include_schedules: bool,
+    /// With the addresses of [notify], which may have secrets in them
+    #[arg(long)]
+    include_secrets: bool,
+    /// Write to this file instead of standard output
+    #[arg(long, short, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Toml,
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -51,6 +112,10 @@ pub(crate) fn run(cx: &Context, args: &ConfigArgs) -> Result<u8, Failure> {
         What::Show => show(cx),
         What::Path(args) => path(cx, args),
         What::Check => check(cx),
+        What::Set(args) => change::set(cx, &args.key, &args.value, args.dry_run),
+        What::Unset(args) => change::unset(cx, &args.key, args.dry_run),
+        What::Edit => change::edit(cx),
+        What::Export(args) => export(cx, args),
     }
 }
 
@@ -64,32 +129,7 @@ fn show(cx: &Context) -> Result<u8, Failure> {
         ui::json::put_name(&mut data, "cache", cx.places.cache.as_os_str());
         ui::json::put_name(&mut data, "state", cx.places.state.as_os_str());
         data.insert("exists".into(), cx.places.config.exists().into());
-        let sources: Vec<Value> = config
-            .sources
-            .iter()
-            .map(|s| {
-                let rest = json!({
-                    "name": s.name,
-                    "include": s.rules.include,
-                    "exclude": s.rules.exclude,
-                    "rebuildable": s.rules.rebuildable,
-                    "criticality": s.criticality.word(),
-                });
-                ui::json::with_path(&s.path, rest)
-            })
-            .collect();
-        data.insert("sources".into(), sources.into());
-        let guard = json!({
-            "on_fail": config.guard.on_fail.word(),
-            "max_bytes": config.guard.max_bytes,
-            "max_files": config.guard.max_files,
-            "max_kept": config.guard.max_kept,
-            "summary": config.guard.summary.word(),
-            "rules": config.guard.rules,
-        });
-        data.insert("guard".into(), guard);
-        let hooks = json!({"mcp_tools": config.hooks.mcp_tools});
-        data.insert("hooks".into(), hooks);
+        data.extend(values(&config));
         cx.ui.document("config", exit::OK, &Value::Object(data))?;
     } else {
         if !cx.places.config.exists() {
@@ -101,6 +141,163 @@ fn show(cx: &Context) -> Result<u8, Failure> {
         cx.ui.data(&config.to_toml(cx.home.as_deref())?)?;
     }
     Ok(exit::OK)
+}
+
+/// Returns what a configuration says, but for the repository.
+fn values(config: &Config) -> serde_json::Map<String, Value> {
+    let mut data = serde_json::Map::new();
+    let sources: Vec<Value> = config
+        .sources
+        .iter()
+        .map(|s| {
+            let rest = json!({
+                "name": s.name,
+                "include": s.rules.include,
+                "exclude": s.rules.exclude,
+                "rebuildable": s.rules.rebuildable,
+                "criticality": s.criticality.word(),
+            });
+            ui::json::with_path(&s.path, rest)
+        })
+        .collect();
+    data.insert("sources".into(), sources.into());
+    let guard = json!({
+        "on_fail": config.guard.on_fail.word(),
+        "max_bytes": config.guard.max_bytes,
+        "max_files": config.guard.max_files,
+        "max_kept": config.guard.max_kept,
+        "summary": config.guard.summary.word(),
+        "rules": config.guard.rules,
+    });
+    data.insert("guard".into(), guard);
+    let hooks = json!({"mcp_tools": config.hooks.mcp_tools});
+    data.insert("hooks".into(), hooks);
+    let policy = &config.retention;
+    let retention = json!({
+        "keep_last": policy.last,
+        "keep_hourly": policy.hourly,
+        "keep_daily": policy.daily,
+        "keep_weekly": policy.weekly,
+        "keep_monthly": policy.monthly,
+        "keep_yearly": policy.yearly,
+        "keep_within_hours": policy.within.map(|within| within.num_hours()),
+        "keep_tags": policy.tags,
+        "guard_within_hours": policy.guard_within.num_hours(),
+        "guard_bytes": policy.guard_bytes,
+        "max_size": policy.max_bytes,
+    });
+    data.insert("retention".into(), retention);
+    let schedule = config.schedule.as_ref().map(|schedule| {
+        json!({
+            "at": schedule.at.format("%H:%M").to_string(),
+            "full": day_word(schedule.full),
+            "drill": day_word(schedule.drill),
+            "max_age_hours": schedule.max_age.num_hours(),
+        })
+    });
+    data.insert("schedule".into(), schedule.into());
+    let notify = json!({
+        "desktop": config.notify.desktop,
+        "healthchecks": config.notify.healthchecks,
+        "ntfy": config.notify.ntfy,
+        "webhook": config.notify.webhook,
+        "command": config.notify.command,
+        "prometheus": config.notify.prometheus.as_ref().map(|path| bdr::path::show(path.as_os_str())),
+    });
+    data.insert("notify".into(), notify);
+    data
+}
+
+fn export(cx: &Context, args: &ExportArgs) -> Result<u8, Failure> {
+    let mut config = read_config(&cx.places.config, cx.home.as_deref())?;
+    let schedule = config.schedule.take().filter(|_| args.include_schedules);
+    config.schedule.clone_from(&schedule);
+    let mut left_out = false;
+    if !args.include_secrets {
+        let notify = &mut config.notify;
+        for address in [
+            &mut notify.healthchecks,
+            &mut notify.ntfy,
+            &mut notify.webhook,
+        ] {
+            left_out |= address.take().is_some();
+        }
+    }
+    let text = if args.format == Format::Json || cx.ui.json {
+        let mut data = serde_json::Map::new();
+        ui::json::put_name(&mut data, "repository", cx.places.repository.as_os_str());
+        data.extend(values(&config));
+        if let Some(schedule) = &schedule {
+            let memory = cx.journal().memory();
+            let next = |job| {
+                schedule
+                    .next(job, &memory.pasts, cx.now, &chrono::Local)
+                    .map(ui::when::utc)
+            };
+            data.insert(
+                "next".into(),
+                json!({"backup": next(Job::Backup), "full": next(Job::Full), "drill": next(Job::Drill)}),
+            );
+        }
+        if cx.ui.json {
+            ui::document("config", exit::OK, &Value::Object(data))
+        } else {
+            let mut text = serde_json::to_string_pretty(&Value::Object(data)).unwrap_or_default();
+            text.push('\n');
+            text
+        }
+    } else {
+        config.to_toml(cx.home.as_deref())?
+    };
+    if left_out {
+        cx.ui.say(
+            "Addresses of [notify] are left out: they may have secrets in them (--include-secrets)",
+        );
+    }
+    match &args.output {
+        None => cx.ui.data(&text)?,
+        Some(file) => {
+            let file = bdr::path::absolute(&cx.cwd, file);
+            bdr::fsutil::write_atomic(&file, text.as_bytes(), 0o600)?;
+            cx.ui.say(&format!("Written: {}", cx.shown_absolute(&file)));
+        }
+    }
+    Ok(exit::OK)
+}
+
+/// Returns the text of the configuration; of one that is not there, what it would be.
+pub(crate) fn text(cx: &Context) -> Result<String, Failure> {
+    match std::fs::read_to_string(&cx.places.config) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Ok(cx.config.to_toml(cx.home.as_deref())?)
+        }
+        Err(error) => Err(bdr::Error::io("read", &cx.places.config, error).into()),
+    }
+}
+
+/// Makes sure that a text is a configuration.
+pub(crate) fn check_text(cx: &Context, text: &str) -> Result<Config, Failure> {
+    let name = bdr::path::show(cx.places.config.as_os_str());
+    Ok(Config::parse(text.as_bytes(), &name, cx.home.as_deref())?)
+}
+
+/// Puts a text in the place of the configuration; the one before is kept beside it.
+pub(crate) fn write(cx: &Context, text: &str) -> Result<(), Failure> {
+    let path = &cx.places.config;
+    if let Some(dir) = path.parent() {
+        bdr::fsutil::create_dir_private(dir)?;
+    }
+    match std::fs::read(path) {
+        Ok(old) if old != text.as_bytes() => {
+            bdr::fsutil::write_atomic(&path.with_extension("toml.old"), &old, 0o600)?;
+        }
+        _ => {}
+    }
+    bdr::fsutil::write_atomic(path, text.as_bytes(), 0o600)?;
+    // The lifeboat has a copy.
+    cx.launch_lifeboat(&cx.places.repository);
+    Ok(())
 }
 
 fn path(cx: &Context, args: &PathArgs) -> Result<u8, Failure> {

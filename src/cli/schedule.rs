@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::context::{Context, variable};
 use super::error::Failure;
 use super::status::words;
-use super::{exit, tick};
+use super::{config, exit, tick};
 use crate::ui::{self, when};
 
 /// Have backups run by themselves
@@ -251,7 +251,7 @@ fn lingers(around: &Surroundings) -> Option<bool> {
 
 /// Returns the configuration with the schedule that was asked for.
 fn with_schedule(cx: &Context, args: &InstallArgs) -> Result<String, Failure> {
-    let mut text = config_text(cx)?;
+    let mut text = config::text(cx)?;
     let current = cx.config.schedule.clone().unwrap_or_default();
     // `at` in any case: it is what makes the table one.
     let at = args
@@ -267,35 +267,8 @@ fn with_schedule(cx: &Context, args: &InstallArgs) -> Result<String, Failure> {
             text = edit::set(&text, &["schedule", key], &[format!("\"{value}\"")])?;
         }
     }
-    // What would be written has to be right.
-    Config::parse(
-        text.as_bytes(),
-        &show(cx.places.config.as_os_str()),
-        cx.home.as_deref(),
-    )?;
+    config::check_text(cx, &text)?;
     Ok(text)
-}
-
-/// Returns the text of the configuration; of one that is not there, what it would be.
-fn config_text(cx: &Context) -> Result<String, Failure> {
-    match std::fs::read_to_string(&cx.places.config) {
-        Ok(text) => Ok(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Ok(cx.config.to_toml(cx.home.as_deref())?)
-        }
-        Err(error) => Err(Error::io("read", &cx.places.config, error).into()),
-    }
-}
-
-fn write_config(cx: &Context, text: &str) -> Result<(), Failure> {
-    if let Some(dir) = cx.places.config.parent() {
-        bdr::fsutil::create_dir_private(dir)?;
-    }
-    Ok(bdr::fsutil::write_atomic(
-        &cx.places.config,
-        text.as_bytes(),
-        0o600,
-    )?)
 }
 
 fn install(cx: &Context, args: &InstallArgs) -> Result<u8, Failure> {
@@ -309,7 +282,7 @@ fn install(cx: &Context, args: &InstallArgs) -> Result<u8, Failure> {
         let backend = backend(&args.backend, &around)?;
         return shown(cx, backend, &entry(cx)?, &around, Some(&text));
     }
-    write_config(cx, &text)?;
+    config::write(cx, &text)?;
     let schedule = Config::parse(text.as_bytes(), "", cx.home.as_deref())?
         .schedule
         .unwrap_or_default();
@@ -409,8 +382,8 @@ fn uninstall(cx: &Context, args: &UninstallArgs) -> Result<u8, Failure> {
     }
     let configured = cx.config.schedule.is_some();
     if configured && !args.dry_run {
-        let text = edit::remove(&config_text(cx)?, &["schedule"])?;
-        write_config(cx, &text)?;
+        let text = edit::remove(&config::text(cx)?, &["schedule"])?;
+        config::write(cx, &text)?;
         cx.journal().update(|memory| memory.since = None)?;
     }
     if cx.ui.json {

@@ -13,6 +13,7 @@ mod architecture;
 mod backup;
 mod care;
 mod concurrent;
+mod config;
 mod crash;
 mod damage;
 mod detect;

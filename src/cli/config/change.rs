@@ -1,0 +1,144 @@
+//! `bdr config set|unset|edit`: nothing holds that does not read as a configuration.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command as Process;
+
+use bdr::config::edit as text_edit;
+use serde_json::json;
+
+use super::{check_text, text, write};
+use crate::cli::context::{Context, variable};
+use crate::cli::error::Failure;
+use crate::cli::exit;
+use crate::ui::prompt;
+
+pub(super) fn set(
+    cx: &Context,
+    key: &str,
+    values: &[String],
+    dry_run: bool,
+) -> Result<u8, Failure> {
+    let parts = text_edit::parts(key)?;
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let new = text_edit::set(&text(cx)?, &parts, values)?;
+    finish(cx, &new, dry_run, &format!("{key} is set"))
+}
+
+pub(super) fn unset(cx: &Context, key: &str, dry_run: bool) -> Result<u8, Failure> {
+    let parts = text_edit::parts(key)?;
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let new = text_edit::remove(&text(cx)?, &parts)?;
+    finish(cx, &new, dry_run, &format!("{key} is no longer set"))
+}
+
+fn finish(cx: &Context, new: &str, dry_run: bool, says: &str) -> Result<u8, Failure> {
+    check_text(cx, new)?;
+    if !dry_run {
+        write(cx, new)?;
+    }
+    if cx.ui.json {
+        let text = dry_run.then_some(new);
+        cx.ui.document(
+            "config",
+            exit::OK,
+            &json!({"changed": !dry_run, "text": text}),
+        )?;
+    } else if dry_run {
+        cx.ui.data(new)?;
+    } else {
+        cx.ui.report(&format!(
+            "{says} in {}.\n",
+            cx.shown_absolute(&cx.places.config)
+        ))?;
+    }
+    Ok(exit::OK)
+}
+
+/// A copy is edited: while it is half done, the configuration is what it was.
+pub(super) fn edit(cx: &Context) -> Result<u8, Failure> {
+    let old = text(cx)?;
+    let draft = draft(cx);
+    if let Some(dir) = draft.parent() {
+        bdr::fsutil::create_dir_private(dir)?;
+    }
+    if !draft.exists() {
+        bdr::fsutil::write_atomic(&draft, old.as_bytes(), 0o600)?;
+    }
+    loop {
+        run_editor(&draft)?;
+        let new = std::fs::read_to_string(&draft).map_err(|e| bdr::Error::io("read", &draft, e))?;
+        match check_text(cx, &new) {
+            Ok(_) if new == old => {
+                remove(&draft)?;
+                cx.ui.report("Nothing was changed.\n")?;
+                return Ok(exit::OK);
+            }
+            Ok(_) => {
+                write(cx, &new)?;
+                remove(&draft)?;
+                cx.ui.report(&format!(
+                    "{} is changed.\n",
+                    cx.shown_absolute(&cx.places.config)
+                ))?;
+                return Ok(exit::OK);
+            }
+            Err(failure) if cx.ui.can_ask => {
+                cx.ui.warn(&failure.text(cx.ui.err));
+                if !prompt::confirm("Edit again?", true)? {
+                    return Err(kept(cx, failure));
+                }
+            }
+            Err(failure) => return Err(kept(cx, failure)),
+        }
+    }
+}
+
+fn kept(cx: &Context, failure: Failure) -> Failure {
+    let draft = cx.shown_absolute(&draft(cx));
+    cx.ui.warn(&format!("The configuration is what it was. What you wrote is in {draft}; `bdr config edit` goes on with it."));
+    failure
+}
+
+fn draft(cx: &Context) -> PathBuf {
+    cx.places.config.with_extension("toml.draft.toml")
+}
+
+fn remove(path: &std::path::Path) -> Result<(), Failure> {
+    Ok(bdr::fsutil::remove_file(path).map_err(|e| bdr::Error::io("remove", path, e))?)
+}
+
+fn run_editor(file: &std::path::Path) -> Result<(), Failure> {
+    let usual: OsString = if cfg!(windows) { "notepad" } else { "vi" }.into();
+    let editor = variable("VISUAL")
+        .or_else(|| variable("EDITOR"))
+        .unwrap_or(usual);
+    // With its arguments, as git takes it.
+    let status = if cfg!(windows) {
+        Process::new("cmd")
+            .arg("/c")
+            .arg(&editor)
+            .arg(file)
+            .status()
+    } else {
+        let mut line = editor.clone();
+        line.push(" \"$@\"");
+        Process::new("sh")
+            .arg("-c")
+            .arg(line)
+            .arg("sh")
+            .arg(file)
+            .status()
+    };
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(Failure::usage(
+            format!(
+                "the editor `{}` ended with {status}: nothing was changed",
+                editor.to_string_lossy()
+            ),
+            "set EDITOR to one that works, then: bdr config edit",
+        )),
+        Err(error) => Err(bdr::Error::tool(&editor.to_string_lossy(), &error.to_string()).into()),
+    }
+}
