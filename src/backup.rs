@@ -66,6 +66,10 @@ pub struct BackupOptions {
     pub follow_links: bool,
     /// Keep large content instead of reading it; `None`: read everything.
     pub staging: Option<StagingOptions>,
+    /// Roots that stand somewhere else than the snapshot is to say: where they stand, and what it says.
+    pub moved: Vec<(PathBuf, PathBuf)>,
+    /// What is known to be missing: it makes the snapshot partial.
+    pub problems: Vec<PathNote>,
 }
 
 impl BackupOptions {
@@ -85,7 +89,15 @@ impl BackupOptions {
             never: Vec::new(),
             follow_links: false,
             staging: None,
+            moved: Vec::new(),
+            problems: Vec::new(),
         }
+    }
+
+    /// Returns the path that the snapshot is to have for a root.
+    fn recorded<'a>(&'a self, root: &'a Root) -> &'a Path {
+        let moved = self.moved.iter().find(|(stands, _)| *stands == root.path);
+        moved.map_or(&root.path, |(_, says)| says)
     }
 
     /// Returns true if a snapshot that says nothing new may be left out.
@@ -200,7 +212,7 @@ pub(crate) fn capture(
     for run in &mut runs {
         apply_budget(run, options)?;
     }
-    let mut problems: Vec<PathNote> = Vec::new();
+    let mut problems = options.problems.clone();
     for run in &mut runs {
         for (path, error) in std::mem::take(&mut run.scan.problems) {
             monitor.problem(
@@ -313,7 +325,7 @@ pub(crate) fn capture(
         bytes += run.scan.bytes;
         let mut record = RootRecord {
             name: run.root.name.clone(),
-            path: RawName::from(run.root.path.as_path()),
+            path: RawName::from(options.recorded(&run.root)),
             rules: run.root.rules.clone(),
             base: None,
             changed: Vec::new(),
@@ -332,7 +344,7 @@ pub(crate) fn capture(
                 None => {
                     let listing = std::mem::take(&mut new.listing);
                     let (base, written) =
-                        repo.put_keyframe(&run.root.name, &run.root.path, &listing)?;
+                        repo.put_keyframe(&run.root.name, options.recorded(&run.root), &listing)?;
                     counts.stored_bytes += written;
                     new.mirrors.base = Some(base);
                     record.base = Some(base);
@@ -534,6 +546,12 @@ fn write_tree(
         }
     }
     capture.finish()
+}
+
+/// Forgets what is derived of a root that will not be captured again.
+pub(crate) fn forget_state(repo: &Repository, root: &Root) {
+    // One that stays costs space only.
+    let _ = crate::fsutil::remove_file(&roots::state_path(repo, root));
 }
 
 /// Returns the default scratch directory of a repository.

@@ -153,6 +153,46 @@ impl Id {
     }
 }
 
+/// Finds the short forms of many ids: what [`Id::prefix`] gives, without comparing each with each.
+#[derive(Debug, Clone)]
+pub struct Shorts(Vec<u128>);
+
+impl Shorts {
+    /// Gets ready for `ids`.
+    pub fn new(ids: &[Id]) -> Self {
+        let mut random: Vec<u128> = ids.iter().map(|id| Self::random(*id)).collect();
+        random.sort_unstable();
+        Self(random)
+    }
+
+    fn random(id: Id) -> u128 {
+        id.0 << (u128::BITS - 5 * (Id::LEN - Id::RANDOM_AT) as u32)
+    }
+
+    /// Returns the short form of one of them.
+    pub fn of(&self, id: Id) -> String {
+        // In order, the one most like it is its neighbour.
+        let own = Self::random(id);
+        let at = self.0.partition_point(|other| *other < own);
+        let after = if self.0.get(at) == Some(&own) {
+            at + 1
+        } else {
+            at
+        };
+        let neighbours = [at.checked_sub(1), Some(after)].into_iter().flatten();
+        let longest = neighbours
+            .filter_map(|n| self.0.get(n))
+            .map(|other| (own ^ other).leading_zeros() / 5 + 1)
+            .max();
+        let len = longest.map_or(4, |len| (len as usize).max(4));
+        let text = id.to_string().to_lowercase();
+        text[Id::RANDOM_AT..]
+            .get(..len)
+            .unwrap_or(&text[Id::RANDOM_AT..])
+            .to_owned()
+    }
+}
+
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = [0; Self::LEN];
@@ -226,6 +266,21 @@ mod tests {
             ("00000000KKTSV4RRFFQ69G5FAV", "tsv4rrffq69g5fav"),
         ] {
             assert_eq!(own.prefix(&[own, id(other)]), expected, "{other}");
+        }
+    }
+
+    #[test]
+    fn many_short_forms_are_those_of_each() {
+        // Close together, so that many begin alike; some are alike but for the time.
+        let mut ids: Vec<Id> = (0..300_u128)
+            .map(|n| Id::from_u128((n % 7) << 100 | (n * n % 997) << 50 | n))
+            .collect();
+        ids.extend((0..9).map(|n| Id::from_u128(n << 90 | 5 << 20)));
+        ids.sort();
+        ids.dedup();
+        let shorts = Shorts::new(&ids);
+        for id in &ids {
+            assert_eq!(shorts.of(*id), id.prefix(&ids));
         }
     }
 

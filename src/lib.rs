@@ -40,6 +40,7 @@ mod capture;
 pub mod discover;
 pub mod drill;
 pub mod guard;
+pub mod import;
 pub mod install;
 pub mod prune;
 pub mod query;

@@ -23,6 +23,7 @@ mod explain;
 mod files;
 mod guard;
 mod hook;
+mod import;
 mod init;
 mod jobs;
 mod log;
@@ -121,6 +122,7 @@ pub(crate) enum Command {
     Schedule(schedule::ScheduleArgs),
     Tick(tick::TickArgs),
     Config(config::ConfigArgs),
+    Import(import::ImportArgs),
     Doctor(doctor::DoctorArgs),
     #[command(hide = true)]
     Settle(guard::SettleArgs),
@@ -200,6 +202,7 @@ fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Schedule(args) => schedule::run(cx, args),
         Command::Tick(args) => tick::run(cx, args),
         Command::Config(args) => config::run(cx, args),
+        Command::Import(args) => import::run(cx, args),
         Command::Doctor(args) => doctor::run(cx, args),
         Command::Settle(args) => guard::settle(cx, args),
         Command::Demo(args) => demo::run(cx, args),

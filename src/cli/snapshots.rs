@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 
-use bdr::id::SnapshotId;
+use bdr::id::{Shorts, SnapshotId};
 use bdr::manifest::{Entry, Kind};
 use bdr::monitor::size;
 use bdr::path::{RepoPath, show_bytes};
@@ -48,13 +48,13 @@ pub(crate) struct LsArgs {
 pub(crate) fn list(cx: &Context, _: &ListArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
     let mut snapshots = repo.summaries()?;
-    let ids = repo.snapshot_ids()?;
+    let shorts = Shorts::new(&repo.snapshot_ids()?);
     let pinned = mark_all(&repo, &mut snapshots)?;
     if cx.ui.json {
         let list: Vec<Value> = snapshots
             .iter()
             .map(|s| {
-                let mut value = ui::json::snapshot(s, &s.id.prefix(&ids));
+                let mut value = ui::json::snapshot(s, &shorts.of(s.id));
                 value["pinned"] = pinned.contains(&s.id).into();
                 value
             })
@@ -69,7 +69,7 @@ pub(crate) fn list(cx: &Context, _: &ListArgs) -> Result<u8, Failure> {
     }
     let rows: Vec<Vec<String>> = snapshots
         .iter()
-        .map(|s| row(cx, s, &s.id.prefix(&ids), pinned.contains(&s.id)))
+        .map(|s| row(cx, s, &shorts.of(s.id), pinned.contains(&s.id)))
         .collect();
     let mut text = ui::table::table(&rows, "llllrrrl").join("\n");
     let total = size(repo.stored_bytes()?);

@@ -22,8 +22,8 @@ const TIERS: [&[&str]; 4] = [
     &["fsutil", "storage"],
     &["repo", "runs", "sqlite", "walk"],
     &[
-        "alerts", "apply", "backup", "capture", "discover", "drill", "guard", "install", "prune",
-        "query", "restore", "select", "staging", "status", "undo", "verify",
+        "alerts", "apply", "backup", "capture", "discover", "drill", "guard", "import", "install",
+        "prune", "query", "restore", "select", "staging", "status", "undo", "verify",
     ],
 ];
 

@@ -21,6 +21,7 @@ mod format;
 mod guard;
 mod hook;
 mod hostile;
+mod import;
 mod incident;
 mod oplog;
 mod process;
