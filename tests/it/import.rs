@@ -75,10 +75,9 @@ impl Old {
     }
 
     fn list(&self) -> Vec<serde_json::Value> {
-        self.place.json(&["list"])["snapshots"]
-            .as_array()
-            .unwrap()
-            .clone()
+        let list = self.place.json(&["list"]);
+        let all = list["snapshots"].as_array().unwrap().iter();
+        all.filter(|s| s["trigger"] == "backup").cloned().collect()
     }
 }
 
@@ -228,16 +227,23 @@ fn damage_in_the_store_is_named_and_the_rest_is_imported() {
     std::fs::write(dir.join("data/x"), "x").unwrap();
     std::fs::write(dir.join("backup-metadata.json"), evil.to_string()).unwrap();
     let said = String::from_utf8(old.place.run(&["import", "--yes"], 3).stdout).unwrap();
-    assert!(
-        said.contains("~/brain/a  it is damaged in the store")
-            && said.contains("~/brain/b  it is not in the store"),
-        "{said}"
-    );
-    assert!(
-        said.contains("leaves the store")
-            && said.contains("unreadable ~/.backup-dr/backups/2026-01-04-000000"),
-        "{said}"
-    );
+    for (path, reason) in [
+        ("~/brain/a", "it is damaged in the store"),
+        ("~/brain/b", "it is not in the store"),
+        ("tmp/escaped", "its path leaves its source"),
+        ("/srv/x/passwd", "its path in the store leaves the store"),
+        (
+            "unreadable ~/.backup-dr/backups/2026-01-04-000000",
+            "backup-metadata.json",
+        ),
+    ] {
+        let mut lines = said.lines();
+        assert!(
+            lines.any(|line| line.contains(path) && line.contains(reason)),
+            "{path}: {said}"
+        );
+    }
+    assert!(!Path::new("/tmp/escaped").exists());
     let list = old.list();
     assert_eq!(old.cat(list[0]["id"].as_str().unwrap(), "brain/c"), b"cccc");
     old.place.run(&["verify"], 0);
