@@ -29,3 +29,4 @@ mod property;
 mod prune;
 mod schedule;
 mod staging;
+mod year;
