@@ -99,6 +99,15 @@ pub struct Tick {
     pub by: String,
 }
 
+/// A run under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// What runs.
+    pub job: Job,
+    /// In which process.
+    pub pid: u32,
+}
+
 /// What was last said about the state of things.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -115,6 +124,8 @@ pub struct Said {
 pub struct Memory {
     /// From when on backups were to run by themselves.
     pub since: Option<DateTime<Utc>>,
+    /// What was registered to wake bdr up.
+    pub backend: Option<String>,
     /// The last wake-up.
     pub tick: Option<Tick>,
     /// The past of every job.
@@ -123,6 +134,8 @@ pub struct Memory {
     pub unread: u64,
     /// Bytes of the repository after the last run; 0: not known.
     pub repository_bytes: u64,
+    /// The last run that began and has not come back.
+    pub running: Option<Running>,
     /// What was said of it.
     pub said: Said,
 }
@@ -164,6 +177,17 @@ impl Journal {
         let bytes = std::fs::read(self.memory_file());
         let memory = bytes.ok().and_then(|b| serde_json::from_slice(&b).ok());
         memory.unwrap_or_default()
+    }
+
+    /// Returns what is remembered, as a person is to hear of it: what is under way has not failed yet.
+    pub fn seen(&self) -> Memory {
+        let mut memory = self.memory();
+        if let Some(running) = memory.running
+            && fsutil::process_runs(running.pid)
+        {
+            memory.pasts.skip(running.job);
+        }
+        memory
     }
 
     /// Changes what is remembered, alone, and returns it.

@@ -180,11 +180,15 @@ impl Schedule {
         } else if self.is_due(Job::Backup, pasts, now, zone) {
             due.push(Job::Backup);
         }
-        due.extend(
-            [Job::Prune, Job::Drill]
-                .into_iter()
-                .filter(|job| self.is_due(*job, pasts, now, zone)),
-        );
+        // Nothing is taken away while nothing new comes: not before the backup of the same slot is there, or about to be made.
+        let slot = self.slot_before(Job::Backup, now, zone);
+        let backed_up = trusted(pasts.backup.success, now) >= slot;
+        if (backed_up || !due.is_empty()) && self.is_due(Job::Prune, pasts, now, zone) {
+            due.push(Job::Prune);
+        }
+        if self.is_due(Job::Drill, pasts, now, zone) {
+            due.push(Job::Drill);
+        }
         due
     }
 

@@ -91,6 +91,7 @@ pub(crate) fn run(cx: &Context, _: &DoctorArgs) -> Result<u8, Failure> {
     }
     findings.extend(space(cx));
     findings.push(cache(cx));
+    findings.push(scheduler(cx));
     findings.push(git());
     let bad = findings.iter().any(|f| f.health == Health::Bad);
     let code = if bad { exit::FAILURE } else { exit::OK };
@@ -118,6 +119,22 @@ pub(crate) fn run(cx: &Context, _: &DoctorArgs) -> Result<u8, Failure> {
         cx.ui.data(&text)?;
     }
     Ok(code)
+}
+
+fn scheduler(cx: &Context) -> Finding {
+    let found = super::schedule::scheduler(cx, true);
+    let memory = cx.journal().seen();
+    let trouble = bdr::status::scheduler_troubles(&cx.config, &memory, &found, cx.now);
+    match (trouble, found.backend) {
+        (Some(trouble), _) => {
+            let says = super::status::words::trouble(&trouble, cx.now);
+            Finding::warning("schedule", says, trouble.fix())
+        }
+        (None, Some(backend)) => {
+            Finding::good("schedule", super::status::words::backend_words(&backend))
+        }
+        (None, None) => Finding::good("schedule", "none"),
+    }
 }
 
 fn configuration(cx: &Context) -> Finding {

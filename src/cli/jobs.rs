@@ -7,7 +7,7 @@ use bdr::drill::Drilled;
 use bdr::id::SnapshotId;
 use bdr::prune::PruneReport;
 use bdr::repo::Repository;
-use bdr::runs::{Journal, Memory, Outcome, Run};
+use bdr::runs::{Journal, Memory, Outcome, Run, Running};
 use bdr::schedule::Job;
 use bdr::verify::VerifyReport;
 
@@ -94,7 +94,11 @@ where
     for<'a> Came: From<&'a T>,
 {
     let journal = cx.journal();
-    let _ = journal.update(|memory| memory.pasts.begin(job, cx.now));
+    let pid = std::process::id();
+    let _ = journal.update(|memory| {
+        memory.pasts.begin(job, cx.now);
+        memory.running = Some(Running { job, pid });
+    });
     let started = Instant::now();
     let result = work();
     let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -143,6 +147,7 @@ where
 }
 
 fn note(memory: &mut Memory, run: &Run) {
+    memory.running = None;
     match run.outcome {
         Outcome::Done | Outcome::Partial => memory.pasts.succeed(run.job, run.time),
         Outcome::Skipped => memory.pasts.skip(run.job),

@@ -66,7 +66,7 @@ pub(crate) fn run(cx: &Context, args: &NotifyArgs) -> Result<u8, Failure> {
             false => report(cx, &channels::send(cx, config, &message)),
         };
     }
-    let memory = cx.journal().memory();
+    let memory = cx.journal().seen();
     let alert = decide(&memory.said, &remembered(cx, &memory), cx.now);
     let message = alert.as_ref().map(|alert| message(cx, alert));
     if args.dry_run {
@@ -88,7 +88,7 @@ pub(crate) fn tell(cx: &Context) -> Vec<Sent> {
         return Vec::new();
     }
     let journal = cx.journal();
-    let memory = journal.memory();
+    let memory = journal.seen();
     if let Some(path) = &config.prometheus {
         metrics::write(cx, path, &memory);
     }

@@ -210,20 +210,24 @@ fn possible() -> &'static [Backend] {
     }
 }
 
-fn find(around: &Surroundings) -> Option<Installed> {
-    possible()
-        .iter()
-        .find_map(|backend| schedule::installed(*backend, around).ok().flatten())
+/// Returns what is installed. Asking the tool of cron or Windows takes a process: `bdr status` does so only where they were chosen.
+fn find(around: &Surroundings, remembered: Option<&str>, thorough: bool) -> Option<Installed> {
+    let asks = |backend: &Backend| matches!(backend, Backend::Cron | Backend::Schtasks);
+    let looked_at =
+        |backend: &&Backend| thorough || !asks(backend) || remembered == Some(backend.word());
+    let mut backends = possible().iter().filter(looked_at);
+    backends.find_map(|backend| schedule::installed(*backend, around).ok().flatten())
 }
 
 /// Returns what wakes bdr up, as `bdr status` needs it.
-pub(crate) fn scheduler(cx: &Context) -> Scheduler {
+pub(crate) fn scheduler(cx: &Context, thorough: bool) -> Scheduler {
     // Without a schedule nobody asks.
     if cx.config.schedule.is_none() {
         return Scheduler::default();
     }
     let around = surroundings(cx);
-    let Some(installed) = find(&around) else {
+    let remembered = cx.journal().memory().backend;
+    let Some(installed) = find(&around, remembered.as_deref(), thorough) else {
         return Scheduler::default();
     };
     let own = std::env::current_exe()
@@ -321,6 +325,8 @@ fn register(cx: &Context, arg: &BackendArg) -> Result<Backend, Failure> {
     }
     schedule::install(chosen, &entry, &around)
         .map_err(|error| Failure::from(error).hinted(|error| refused(chosen, error)))?;
+    cx.journal()
+        .update(|memory| memory.backend = Some(chosen.word().to_owned()))?;
     Ok(chosen)
 }
 
@@ -384,7 +390,10 @@ fn uninstall(cx: &Context, args: &UninstallArgs) -> Result<u8, Failure> {
     if configured && !args.dry_run {
         let text = edit::remove(&config::text(cx)?, &["schedule"])?;
         config::write(cx, &text)?;
-        cx.journal().update(|memory| memory.since = None)?;
+        cx.journal().update(|memory| {
+            memory.since = None;
+            memory.backend = None;
+        })?;
     }
     if cx.ui.json {
         let data =
@@ -464,8 +473,8 @@ fn shown(
 }
 
 fn status(cx: &Context) -> Result<u8, Failure> {
-    let scheduler = scheduler(cx);
-    let memory = cx.journal().memory();
+    let scheduler = scheduler(cx, true);
+    let memory = cx.journal().seen();
     let Some(schedule) = &cx.config.schedule else {
         if cx.ui.json {
             cx.ui.document(

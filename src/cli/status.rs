@@ -108,10 +108,10 @@ fn look_at(
     let inputs = Inputs {
         config: &cx.config,
         repo,
-        memory: journal.memory(),
+        memory: journal.seen(),
         runs: &runs,
         uncovered,
-        scheduler: super::schedule::scheduler(cx),
+        scheduler: super::schedule::scheduler(cx, false),
         now: cx.now,
         max_age,
         walk,

@@ -95,9 +95,15 @@ pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {
         if no_backup && job != Job::Drill {
             continue;
         }
-        notify::ping(cx, job, None);
+        // One that cannot be tried has neither begun nor failed.
+        let pinged = cx.repository().is_ok();
+        if pinged {
+            notify::ping(cx, job, None);
+        }
         let result = jobs::run(cx, job, &by);
-        notify::ping(cx, job, Some(matches!(result, Ok(true))));
+        if pinged {
+            notify::ping(cx, job, Some(matches!(result, Ok(true))));
+        }
         done.push((job, matches!(result, Ok(true))));
         match result {
             Ok(true) => {}

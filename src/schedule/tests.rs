@@ -206,6 +206,34 @@ fn the_weekly_full_takes_the_place_of_the_daily_backup_and_counts_as_one() {
 }
 
 #[test]
+fn nothing_is_pruned_while_no_backup_succeeds() {
+    let schedule = daily();
+    let mut pasts = Pasts::default();
+    pasts.succeed(Job::Backup, at("2026-11-09T02:00:00Z"));
+    let first = at("2026-11-10T02:00:00Z");
+    assert_eq!(
+        schedule.due(&pasts, first, &Berlin),
+        [Job::Backup, Job::Prune]
+    );
+    // It failed: until it is tried again, and when it is not, nothing.
+    pasts.begin(Job::Backup, first);
+    assert_eq!(
+        schedule.due(&pasts, first + TimeDelta::minutes(5), &Berlin),
+        []
+    );
+    let again = first + TimeDelta::minutes(10);
+    assert_eq!(
+        schedule.due(&pasts, again, &Berlin),
+        [Job::Backup, Job::Prune]
+    );
+    pasts.succeed(Job::Backup, again);
+    assert_eq!(
+        schedule.due(&pasts, again + TimeDelta::hours(1), &Berlin),
+        [Job::Prune]
+    );
+}
+
+#[test]
 fn nights_when_the_clock_changes_have_one_slot() {
     let schedule = daily();
     for (day, slot) in [

@@ -215,6 +215,7 @@ fn a_backup_that_fails_is_not_claimed_and_is_tried_again_later() {
     // Nothing was pruned: nothing new came.
     assert_eq!(memory.pasts.prune.success, None);
     assert_eq!(tick("2026-11-02T03:09:00Z", 0), "");
+    assert_eq!(place.journal().memory().pasts.prune.success, None);
     std::fs::rename(&away, place.tree()).unwrap();
     assert_eq!(tick("2026-11-02T03:10:00Z", 0), "");
     assert_eq!(place.journal().memory().pasts.backup.failures, 0);
@@ -254,6 +255,36 @@ fn a_guard_starts_a_backup_that_no_scheduler_made_and_says_so_when_it_is_late() 
     assert!(!guard("2026-11-05T06:00:00Z", "0").contains("last backup"));
     // A guard is no scheduler.
     assert_eq!(place.journal().memory().tick.unwrap().by, "cron");
+}
+
+#[test]
+fn a_run_under_way_has_not_failed_and_one_that_was_killed_has() {
+    let place = scheduled();
+    let journal = place.journal();
+    let begun = "2026-11-02T03:00:00Z".parse().unwrap();
+    let begin = |pid: u32| {
+        let update = journal.update(|memory| {
+            memory.pasts.begin(bdr::schedule::Job::Backup, begun);
+            memory.running = Some(bdr::runs::Running {
+                job: bdr::schedule::Job::Backup,
+                pid,
+            });
+        });
+        update.unwrap();
+    };
+    begin(std::process::id());
+    assert_eq!(journal.seen().pasts.backup.failures, 0);
+    // Nobody starts a second one meanwhile.
+    assert_eq!(place.tick("2026-11-02T03:01:00Z"), [""; 0]);
+    let mut dead = Command::new("true").spawn().unwrap();
+    dead.wait().unwrap();
+    journal
+        .update(|memory| memory.pasts.skip(bdr::schedule::Job::Backup))
+        .unwrap();
+    begin(dead.id());
+    assert_eq!(journal.seen().pasts.backup.failures, 1);
+    assert_eq!(place.tick("2026-11-02T03:11:00Z"), ["backup", "prune"]);
+    assert_eq!(journal.memory().running, None);
 }
 
 fn packs(place: &Place) -> Vec<PathBuf> {
