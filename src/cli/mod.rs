@@ -165,6 +165,11 @@ pub(crate) fn main() -> i32 {
     if let Command::Hook(args) = &cli.command {
         return hook::run(args, global);
     }
+    if let Command::Tick(args) = &cli.command
+        && let Some(code) = args.run_with_variables()
+    {
+        return code;
+    }
     let done = Context::new(global, ui, &cli.command).and_then(|cx| run(&cx, &cli.command));
     i32::from(done.unwrap_or_else(|failure| failure.tell(&ui)))
 }

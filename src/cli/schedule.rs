@@ -320,11 +320,12 @@ fn register(cx: &Context, arg: &BackendArg) -> Result<Backend, Failure> {
     })?;
     // From here on guards start a backup that is due, whatever becomes of the rest.
     let chosen = backend(arg, &around)?;
+    schedule::install(chosen, &entry, &around)
+        .map_err(|error| Failure::from(error).hinted(|error| refused(chosen, error)))?;
+    // Only now: an entry that works stays until another one does.
     for other in possible().iter().filter(|other| **other != chosen) {
         let _ = schedule::uninstall(*other, &around);
     }
-    schedule::install(chosen, &entry, &around)
-        .map_err(|error| Failure::from(error).hinted(|error| refused(chosen, error)))?;
     cx.journal()
         .update(|memory| memory.backend = Some(chosen.word().to_owned()))?;
     Ok(chosen)
@@ -369,23 +370,28 @@ fn refused(backend: Backend, error: &Error) -> Option<String> {
     Some(match backend {
         Backend::Systemd if no_bus => "there is no session of systemd here (as under sudo or ssh without one): log in as this user, or: bdr schedule install --backend cron".to_owned(),
         Backend::Systemd => "bdr schedule install --backend cron".to_owned(),
-        Backend::Cron => "cron does not take it from you (see /etc/cron.allow); guards and hooks start a backup that is due all the same".to_owned(),
-        Backend::Launchd | Backend::Schtasks => "guards and hooks start a backup that is due all the same; bdr schedule status".to_owned(),
+        Backend::Cron if said.contains("allowed") || said.contains("denied") => "cron does not take it from you (see /etc/cron.allow); guards and hooks start a backup that is due all the same".to_owned(),
+        Backend::Cron | Backend::Launchd | Backend::Schtasks => "guards and hooks start a backup that is due all the same; bdr schedule status".to_owned(),
     })
 }
 
 fn uninstall(cx: &Context, args: &UninstallArgs) -> Result<u8, Failure> {
     let around = surroundings(cx);
     let mut gone = Vec::new();
+    let mut refusal = None;
     for backend in possible() {
         let there = match args.dry_run {
-            true => schedule::installed(*backend, &around)?.is_some(),
-            false => schedule::uninstall(*backend, &around)?,
+            true => schedule::installed(*backend, &around).map(|found| found.is_some()),
+            false => schedule::uninstall(*backend, &around),
         };
-        if there {
-            gone.push(backend.word());
+        match there {
+            Ok(true) => gone.push(backend.word()),
+            Ok(false) => {}
+            // A scheduler that lets nobody look must not keep the entry of another, nor [schedule].
+            Err(error) => refusal = refusal.or(Some((backend.word(), error))),
         }
     }
+    let chosen = cx.journal().memory().backend;
     let configured = cx.config.schedule.is_some();
     if configured && !args.dry_run {
         let text = edit::remove(&config::text(cx)?, &["schedule"])?;
@@ -394,6 +400,14 @@ fn uninstall(cx: &Context, args: &UninstallArgs) -> Result<u8, Failure> {
             memory.since = None;
             memory.backend = None;
         })?;
+    }
+    if let Some((backend, error)) = refusal {
+        // Where it was not the one that was chosen, there is hardly anything to be found; and a tick without [schedule] does nothing.
+        if chosen.as_deref() == Some(backend) || chosen.is_none() && gone.is_empty() {
+            return Err(error.into());
+        }
+        cx.ui
+            .warn(&format!("bdr: could not look into {backend}: {error}"));
     }
     if cx.ui.json {
         let data =

@@ -1,5 +1,7 @@
 //! `bdr tick`: what a scheduler runs. Does what is due, and nothing else; and the same from inside other commands, where no scheduler came.
 
+use std::ffi::OsString;
+
 use bdr::runs::{Memory, Tick};
 use bdr::schedule::{Job, Schedule};
 use chrono::{DateTime, Local, Utc};
@@ -33,9 +35,37 @@ pub(crate) struct TickArgs {
     /// Print what is due; do nothing
     #[arg(long)]
     dry_run: bool,
+    /// A variable that the scheduler does not hand on
+    #[arg(long, hide = true, value_name = "NAME=VALUE")]
+    with: Vec<OsString>,
     /// Only tell whom it concerns, and renew the dashboard
     #[arg(long, hide = true)]
     afterwards: bool,
+}
+
+impl TickArgs {
+    /// Runs the same once more with the variables that came as arguments, if there are any: schedulers of Windows have no place for them.
+    pub(crate) fn run_with_variables(&self) -> Option<i32> {
+        if self.with.is_empty() {
+            return None;
+        }
+        let mut command = std::process::Command::new(std::env::current_exe().ok()?);
+        let mut args = std::env::args_os().skip(1).peekable();
+        while let Some(arg) = args.next() {
+            match arg == "--with" {
+                true => drop(args.next()),
+                false => drop(command.arg(arg)),
+            }
+        }
+        for pair in &self.with {
+            let pair = pair.to_string_lossy();
+            if let Some((name, value)) = pair.split_once('=') {
+                command.env(name, value);
+            }
+        }
+        let status = command.status().ok()?;
+        Some(status.code().unwrap_or(exit::FAILURE.into()))
+    }
 }
 
 pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {

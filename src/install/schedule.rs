@@ -79,6 +79,14 @@ impl Entry {
         let mut argv: Vec<OsString> = ["tick", "--quiet", "--scheduler", backend.word()]
             .map(OsString::from)
             .to_vec();
+        // The others have a place for variables.
+        if backend == Backend::Schtasks {
+            for (name, value) in &self.environment {
+                let mut pair = OsString::from(format!("{name}="));
+                pair.push(value);
+                argv.extend(["--with".into(), pair]);
+            }
+        }
         argv.extend(self.args.iter().cloned());
         argv
     }
@@ -247,12 +255,28 @@ pub fn install(backend: Backend, entry: &Entry, around: &Surroundings) -> Result
     if backend == Backend::Cron {
         return change_crontab(around, Some(&files[0].1));
     }
+    let mut new = Vec::new();
     for (path, bytes) in &files {
         if let Some(dir) = path.parent() {
             fsutil::create_dir_private(dir)?;
         }
+        if read(path)?.is_none() {
+            new.push(path);
+        }
         fsutil::write_atomic(path, bytes, 0o644)?;
     }
+    let done = enlist(backend, entry, around, &files[0].0);
+    if done.is_err() {
+        // Files that no scheduler has taken would pass for an entry.
+        for path in new {
+            let _ = fsutil::remove_file(path);
+        }
+    }
+    done
+}
+
+/// Tells the scheduler of the files that are there now.
+fn enlist(backend: Backend, entry: &Entry, around: &Surroundings, file: &Path) -> Result<()> {
     match backend {
         Backend::Systemd => {
             around.must("systemctl", &os(&["--user", "daemon-reload"]), None)?;
@@ -267,24 +291,23 @@ pub fn install(backend: Backend, entry: &Entry, around: &Surroundings) -> Result
             let domain = OsString::from(format!("gui/{}", around.user_number));
             around.must(
                 "launchctl",
-                &[OsStr::new("bootstrap"), &domain, files[0].0.as_os_str()],
+                &[OsStr::new("bootstrap"), &domain, file.as_os_str()],
                 None,
             )?;
         }
         Backend::Schtasks => {
-            let file = files[0].0.as_os_str();
             let create = [
                 OsStr::new("/create"),
                 OsStr::new("/tn"),
                 OsStr::new(schtasks::NAME),
                 OsStr::new("/xml"),
-                file,
+                file.as_os_str(),
                 OsStr::new("/f"),
             ];
             if around.must("schtasks", &create, None).is_err() {
                 // Where a user may not have tasks that start at logon.
                 let plain = schtasks::task_without_logon(entry, &around.user)?;
-                fsutil::write_atomic(&files[0].0, &plain, 0o644)?;
+                fsutil::write_atomic(file, &plain, 0o644)?;
                 around.must("schtasks", &create, None)?;
             }
         }
@@ -435,19 +458,28 @@ fn crontab(around: &Surroundings) -> Result<Vec<u8>> {
 /// Puts a block into the crontab, or takes it out. What was there is kept beside the state, and put back if it did not come out as it should.
 fn change_crontab(around: &Surroundings, block: Option<&[u8]>) -> Result<()> {
     let old = crontab(around)?;
-    let new = cron::edit(&old, block)?;
+    let mut new = cron::edit(&old, block)?;
     if new == old {
         return Ok(());
     }
-    if !old.is_empty() {
+    // What is not ours, as it was last: whatever happens to it, here it is.
+    let others = cron::edit(&old, None)?;
+    if !others.is_empty() {
         fsutil::create_dir_private(&around.state)?;
-        fsutil::write_atomic(&around.state.join("crontab.old"), &old, 0o600)?;
+        fsutil::write_atomic(&around.state.join("crontab.old"), &others, 0o600)?;
     }
     let put = |text: &[u8]| match text.is_empty() {
         true => around.must("crontab", &os(&["-r"]), None),
         false => around.must("crontab", &os(&["-"]), Some(text)),
     };
-    put(&new)?;
+    if let Err(error) = put(&new) {
+        // Some crons take no text without a line end, and some have given us one.
+        if new.ends_with(b"\n") {
+            return Err(error);
+        }
+        new.push(b'\n');
+        put(&new)?;
+    }
     let now = crontab(around)?;
     if now == new {
         return Ok(());

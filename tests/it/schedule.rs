@@ -247,6 +247,106 @@ fn systemd_gets_a_timer_of_the_user() {
 }
 
 #[test]
+fn an_entry_that_works_outlives_one_that_is_refused() {
+    let world = World::new(&[("systemctl", SYSTEMCTL), ("crontab", CRONTAB)]);
+    world.run(&["schedule", "install", "--backend", "systemd"], 0);
+    world.put(
+        "crontab.says",
+        b"You (tester) are not allowed to use this program (crontab)\n",
+    );
+    world.run(&["schedule", "install", "--backend", "cron"], 1);
+    assert!(world.unit("bdr-tick.timer").exists() && world.unit("bdr-tick.service").exists());
+    // The other way round: what systemd did not take does not pass for an entry.
+    std::fs::remove_file(world.tools.join("crontab.says")).unwrap();
+    world.run(&["schedule", "install", "--backend", "cron"], 0);
+    let block = world.crontab().unwrap();
+    world.put("systemctl.says", b"Failed to connect to bus\n");
+    world.run(&["schedule", "install", "--backend", "systemd"], 1);
+    assert_eq!(world.crontab().unwrap(), block);
+    let status = world.out(&["schedule", "status", "--json"], 0);
+    assert!(status.contains("\"backend\":\"cron\""), "{status}");
+    std::fs::remove_file(world.tools.join("systemctl.says")).unwrap();
+    world.run(&["schedule", "install", "--backend", "systemd"], 0);
+    world.put(
+        "crontab.says",
+        b"You (tester) are not allowed to use this program (crontab)\n",
+    );
+    // Nor does who may not use cron have to keep the timer.
+    world.run(&["schedule", "uninstall"], 0);
+    assert!(!world.unit("bdr-tick.timer").exists());
+    assert!(!world.config().contains("[schedule]"));
+}
+
+/// Notes what it is asked; 113 says that there is no such agent.
+const LAUNCHCTL: &str = r#"
+echo "$*" >>"${0%/*}/launchctl.log"
+[ "$1" != bootout ] || exit 113"#;
+
+/// Takes no task that starts at logon.
+const SCHTASKS: &str = r#"
+dir=${0%/*}
+echo "$*" >>"$dir/schtasks.log"
+case $1 in
+    /create) if /usr/bin/tr -d '\000' <"$5" | /bin/grep -q LogonTrigger; then echo "ERROR: Access is denied." >&2; exit 1; fi; /bin/cp "$5" "$dir/task.xml" ;;
+esac"#;
+
+#[test]
+fn launchd_and_task_scheduler_are_told_in_their_own_words() {
+    let world = World::new(&[("launchctl", LAUNCHCTL), ("schtasks", SCHTASKS)]);
+    world.run(&["schedule", "install", "--backend", "launchd"], 0);
+    let agent = world
+        .place
+        .path("home/Library/LaunchAgents/dev.bdr.tick.plist");
+    let text = std::fs::read_to_string(&agent).unwrap();
+    assert!(text.contains("<key>BDR_HOME</key>"), "{text}");
+    let log = std::fs::read_to_string(world.tools.join("launchctl.log")).unwrap();
+    let user = rustix::process::getuid().as_raw();
+    assert_eq!(
+        log,
+        format!(
+            "bootout gui/{user}/dev.bdr.tick\nbootstrap gui/{user} {}\n",
+            agent.display()
+        )
+    );
+    // One that may not start at logon is registered without that.
+    world.run(&["schedule", "install", "--backend", "schtasks"], 0);
+    let task = std::fs::read(world.tools.join("task.xml")).unwrap();
+    let units: Vec<u16> = task[2..]
+        .chunks_exact(2)
+        .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
+        .collect();
+    let task = String::from_utf16(&units).unwrap();
+    assert!(
+        task.contains("PT1H") && !task.contains("LogonTrigger"),
+        "{task}"
+    );
+    // What the environment says goes along, and works.
+    let home = world.place.path("bdr");
+    assert!(
+        task.contains(&format!(" --with BDR_HOME={}</Arguments>", home.display())),
+        "{task}"
+    );
+    let with = format!("BDR_HOME={}", home.display());
+    let mut tick = world.bdr(&[
+        "tick",
+        "--quiet",
+        "--scheduler",
+        "schtasks",
+        "--with",
+        &with,
+    ]);
+    let output = tick
+        .env_remove("BDR_HOME")
+        .env("BDR_TEST_NOW", "2026-12-01T12:00:00Z")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let memory =
+        bdr::runs::Journal::new(&world.place.path("bdr/state"), &world.place.store()).memory();
+    assert_eq!(memory.tick.unwrap().by, "schtasks");
+}
+
+#[test]
 fn without_a_session_bus_cron_is_named_and_without_anything_what_happens_then() {
     let world = World::new(&[("systemctl", SYSTEMCTL)]);
     world.put(

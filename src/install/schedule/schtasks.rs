@@ -74,6 +74,10 @@ pub fn program_in(xml: &[u8]) -> Option<PathBuf> {
     let (arguments, _) = rest.split_once("</Arguments>")?;
     let arguments = plain(arguments);
     let arguments = arguments.strip_prefix("--headless ")?;
+    // A console's own character set: it cannot be told what it was.
+    if arguments.contains('\u{fffd}') {
+        return None;
+    }
     let program = match arguments.strip_prefix('"') {
         Some(quoted) => quoted.split('"').next()?,
         None => arguments.split(' ').next()?,
