@@ -1,0 +1,190 @@
+//! Which packs there are, and the index of the cache that says what is in them. The index is derived: what it does not know is found again by
+//! reading packs, and what it knows of packs that are gone is forgotten.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::index::{self, DigestSet, Index};
+use super::pack;
+use super::snapshot::PackRef;
+use super::{Repository, Unreadable};
+use crate::error::{Error, Result};
+use crate::fsutil;
+use crate::id::Digest;
+
+impl Repository {
+    pub(super) fn index_path(&self) -> PathBuf {
+        self.cache.join("index")
+    }
+
+    /// Returns where blobs are, as far as the cache knows.
+    pub fn index(&self) -> Arc<Index> {
+        if let Ok(index) = self.index.read()
+            && let Some(index) = &*index
+        {
+            return Arc::clone(index);
+        }
+        let index = Arc::new(Index::load(&self.index_path()));
+        if let Ok(mut place) = self.index.write() {
+            *place = Some(Arc::clone(&index));
+        }
+        index
+    }
+
+    /// Returns the ids of the packs that are there, without asking for their sizes.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn pack_ids(&self) -> Result<DigestSet> {
+        let mut ids = DigestSet::default();
+        // Whatever else somebody put there is no directory of packs.
+        for dir in self.names("packs")?.iter().filter(|name| name.len() == 2) {
+            let names = self.names(&format!("packs/{dir}"))?;
+            ids.extend(names.iter().filter_map(|name| pack_id(name)));
+        }
+        Ok(ids)
+    }
+
+    /// Returns the packs that are there, whatever the index says.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn list_packs(&self) -> Result<Vec<PackRef>> {
+        let failed = |e| Error::storage("list", "packs", e);
+        let mut packs = Vec::new();
+        for dir in self
+            .storage
+            .list("packs")
+            .map_err(failed)?
+            .iter()
+            .filter(|l| l.is_dir)
+        {
+            for file in self
+                .storage
+                .list(&format!("packs/{}", dir.name))
+                .map_err(failed)?
+            {
+                if let Some(id) = pack_id(&file.name) {
+                    packs.push(PackRef {
+                        id,
+                        bytes: file.bytes,
+                    });
+                }
+            }
+        }
+        Ok(packs)
+    }
+
+    /// Brings the index up to date with the packs that are there; returns it and the packs that could not be read.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn refreshed_index(&self) -> Result<(Arc<Index>, Unreadable)> {
+        let mut index = (*self.index()).clone();
+        let packs = self.list_packs()?;
+        let present: DigestSet = packs.iter().map(|p| p.id).collect();
+        let gone: DigestSet = index
+            .packs()
+            .iter()
+            .map(|p| p.pack.id)
+            .filter(|id| !present.contains(id))
+            .collect();
+        let mut changed = !gone.is_empty();
+        let mut orphans: Vec<Digest> = Vec::new();
+        if changed {
+            let smaller = index.without(&gone);
+            orphans.extend(
+                index
+                    .digests()
+                    .filter(|d| smaller.copies(*d).next().is_none()),
+            );
+            index = smaller;
+        }
+        let mut unreadable = Vec::new();
+        for pack in packs {
+            if index.knows(pack.id) {
+                continue;
+            }
+            changed = true;
+            match pack::read_contents(&*self.storage, pack.id, pack.bytes, self.id) {
+                Ok(contents) => index.add_contents(pack, &contents),
+                Err(error) => {
+                    // What can be identified by its hash is as good as before.
+                    if let Ok(bytes) = self.storage.read(&pack::pack_name(pack.id)) {
+                        let (members, blobs) = pack::salvage(&bytes);
+                        index.add(pack, members, &blobs);
+                    }
+                    unreadable.push((pack, error));
+                }
+            }
+        }
+        // What went with a pack is to be stored again by the next backup of the file.
+        orphans.retain(|digest| index.copies(*digest).next().is_none());
+        if !orphans.is_empty() {
+            let mut damaged = self.damaged_blobs();
+            damaged.extend(orphans);
+            let _ = self.set_damaged_blobs(&damaged);
+        }
+        let index = Arc::new(index);
+        if changed {
+            if unreadable.is_empty() && fsutil::create_dir_private(&self.cache).is_ok() {
+                // Derived: not being able to keep it costs time only.
+                let _ = index.save(&self.index_path());
+            }
+            if let Ok(mut place) = self.index.write() {
+                *place = Some(Arc::clone(&index));
+            }
+        }
+        Ok((index, unreadable))
+    }
+
+    /// Tells the index of packs just published.
+    pub fn remember_packs(&self, packs: &[pack::Finished]) {
+        if packs.is_empty() {
+            return;
+        }
+        // Derived: what is not remembered is found again by reading the packs.
+        if fsutil::create_dir_private(&self.cache).is_ok() {
+            let _ = index::append(&self.index_path(), packs);
+        }
+        if let Ok(mut place) = self.index.write()
+            && let Some(index) = place.as_mut()
+        {
+            let index = Arc::make_mut(index);
+            for finished in packs {
+                index.add_contents(finished.pack, &finished.contents);
+            }
+        }
+    }
+
+    fn damaged_path(&self) -> PathBuf {
+        self.cache.join("damaged.json")
+    }
+
+    /// Returns blobs that verify found damaged: the next backup stores them again.
+    pub fn damaged_blobs(&self) -> DigestSet {
+        std::fs::read(self.damaged_path())
+            .ok()
+            .and_then(|json| serde_json::from_slice::<Vec<Digest>>(&json).ok())
+            .map(|list| list.into_iter().collect())
+            .unwrap_or_default()
+    }
+
+    /// Remembers (or, with an empty set, forgets) damaged blobs.
+    ///
+    /// # Errors
+    /// The cache cannot be written.
+    pub fn set_damaged_blobs(&self, blobs: &DigestSet) -> Result<()> {
+        if blobs.is_empty() && !self.damaged_path().exists() {
+            return Ok(());
+        }
+        fsutil::create_dir_private(&self.cache)?;
+        let list: Vec<&Digest> = blobs.iter().collect();
+        let json = serde_json::to_vec(&list).unwrap_or_default();
+        fsutil::write_derived(&self.damaged_path(), &json)
+    }
+}
+
+pub(super) fn pack_id(name: &str) -> Option<Digest> {
+    name.strip_suffix(".tar.gz")?.parse().ok()
+}
