@@ -343,34 +343,36 @@ pub struct Inputs<'a> {
 /// The repository cannot be listed, or a source not be looked at.
 pub fn status<Z: TimeZone>(inputs: Inputs<'_>, zone: &Z) -> Result<(Status, Vec<Summary>)> {
     let Inputs { config, now, .. } = inputs;
-    let summaries = match inputs.repo {
-        Some(repo) => repo.summaries()?,
-        None => Vec::new(),
+    let max = config.retention.max_bytes;
+    let sized = |repo: &Repository| {
+        // Without a budget it is still of interest how much it is.
+        let found = budget(repo, if max == 0 { u64::MAX } else { max })?;
+        Ok(found.map(|storage| Budget { max, ..storage }))
     };
+    // Sizing asks for the size of each file, everything else reads: beside each other.
+    let (summaries, sources, storage) = std::thread::scope(|scope| {
+        let sizing = inputs.repo.map(|repo| scope.spawn(move || sized(repo)));
+        let summaries = inputs.repo.map(Repository::summaries).transpose()?;
+        let summaries = summaries.unwrap_or_default();
+        let walked = inputs.repo.filter(|_| inputs.walk);
+        let sources = sources(&config.sources, walked, &summaries, now)?;
+        let storage = match sizing.map(std::thread::ScopedJoinHandle::join) {
+            Some(Ok(sized)) => sized?,
+            Some(Err(_)) | None => None,
+        };
+        Ok::<_, crate::Error>((summaries, sources, storage))
+    })?;
     let backups = || summaries.iter().filter(|s| s.is_backup());
     let last = backups().next_back().cloned();
     let mut memory = inputs.memory;
-    let mut storage = None;
-    if let Some(repo) = inputs.repo {
-        // Without a budget it is still of interest how much it is.
-        let max = config.retention.max_bytes;
-        storage = budget(repo, if max == 0 { u64::MAX } else { max })?;
-        if let Some(storage) = &mut storage {
-            memory.repository_bytes = storage.used;
-            storage.max = max;
-        }
+    if let Some(storage) = storage {
+        memory.repository_bytes = storage.used;
     }
     let mut schedule = config.schedule.clone();
     if let Some(max_age) = inputs.max_age {
         schedule.get_or_insert_default().max_age = max_age;
     }
     let last_time = last.as_ref().map(|last| last.time);
-    let sources = sources(
-        &inputs.config.sources,
-        inputs.repo.filter(|_| inputs.walk),
-        &summaries,
-        now,
-    )?;
     let mut found = Vec::new();
     if config.sources.is_empty() {
         found.push(Trouble::NoSource);

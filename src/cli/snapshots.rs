@@ -47,7 +47,16 @@ pub(crate) struct LsArgs {
 
 pub(crate) fn list(cx: &Context, _: &ListArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
-    let mut snapshots = repo.summaries()?;
+    // Sizing asks for the size of each file: beside the reading.
+    let (snapshots, sized) = std::thread::scope(|scope| {
+        let sizing = scope.spawn(|| repo.stored_bytes());
+        (repo.summaries(), sizing.join())
+    });
+    let mut snapshots = snapshots?;
+    let repository_bytes = match sized {
+        Ok(sized) => sized?,
+        Err(_) => 0,
+    };
     let shorts = Shorts::new(&repo.snapshot_ids()?);
     let pinned = mark_all(&repo, &mut snapshots)?;
     if cx.ui.json {
@@ -59,7 +68,7 @@ pub(crate) fn list(cx: &Context, _: &ListArgs) -> Result<u8, Failure> {
                 value
             })
             .collect();
-        let data = json!({"snapshots": list, "repository_bytes": repo.stored_bytes()?});
+        let data = json!({"snapshots": list, "repository_bytes": repository_bytes});
         cx.ui.document("list", exit::OK, &data)?;
         return Ok(exit::OK);
     }
@@ -72,7 +81,7 @@ pub(crate) fn list(cx: &Context, _: &ListArgs) -> Result<u8, Failure> {
         .map(|s| row(cx, s, &shorts.of(s.id), pinned.contains(&s.id)))
         .collect();
     let mut text = ui::table::table(&rows, "llllrrrl").join("\n");
-    let total = size(repo.stored_bytes()?);
+    let total = size(repository_bytes);
     text.push_str(&format!(
         "\n{} in {total}\n",
         plural(snapshots.len() as u64, "snapshot")
