@@ -55,7 +55,7 @@ pub(super) fn render(seen: &Seen) -> Markup {
             storage.percent()
         ));
     }
-    if let Some(percent) = status.saved_percent {
+    if let Some(percent) = status.saved_percent.filter(|percent| *percent > 0) {
         says.push_str(&format!(", {percent} % smaller than the originals"));
     }
     if let Some(months) = words::months_left(seen) {

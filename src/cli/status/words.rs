@@ -250,7 +250,7 @@ fn storage(cx: &Context, seen: &Seen) -> Option<(Level, Vec<String>)> {
     if storage.max > 0 {
         says.push_str(&format!(" of {}", size(storage.max)));
     }
-    if let Some(percent) = status.saved_percent {
+    if let Some(percent) = status.saved_percent.filter(|percent| *percent > 0) {
         says.push_str(&format!(", {percent} % smaller than the originals"));
     }
     if let Some(months) = months_left(seen) {
