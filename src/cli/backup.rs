@@ -4,6 +4,7 @@ use bdr::Error;
 use bdr::backup::{BackupOptions, BackupReport, Level, backup};
 use bdr::monitor::size;
 use bdr::path::RawName;
+use bdr::prune::Budget;
 use bdr::repo::Repository;
 use bdr::repo::snapshot::{PathNote, SnapshotKind, Trigger};
 use bdr::rules::Root;
@@ -81,6 +82,13 @@ pub(crate) fn perform(
             "bdr init, or add a [source.NAME] to the configuration",
         ));
     }
+    let missing = missing(&roots);
+    if missing.len() == roots.len() {
+        // A snapshot of nothing would take the place of one that has something.
+        let gone = std::io::ErrorKind::NotFound.into();
+        let error = Error::io("find", roots[0].path.clone(), gone);
+        return Err(Failure::from(error).hinted(|_| Some("bdr config check".to_owned())));
+    }
     cx.launch_lifeboat(repo.location());
     // What guards left to be packed. Not being able to is no reason not to back up.
     let _ = settle(repo, Level::Best, cx.now, &cx.progress());
@@ -89,11 +97,11 @@ pub(crate) fn perform(
     options.tags.clone_from(&wanted.tags);
     options.label.clone_from(&wanted.label);
     options.host.clone_from(&cx.host);
-    let mut report = backup(repo, &roots, &options, &cx.progress())?;
+    options.problems = missing;
+    let report = backup(repo, &roots, &options, &cx.progress())?;
     if wanted.full {
         cx.catch_up_lifeboat(repo.location());
     }
-    add_missing(&mut report, &roots);
     Ok(BackupRun { report })
 }
 
@@ -121,10 +129,13 @@ pub(crate) fn run(cx: &Context, args: &BackupArgs) -> Result<u8, Failure> {
         cx.ui
             .report(&format!("{}\n", text(cx, &report, Some(&id))))?;
     }
-    // A remark: not being able to tell is no reason to fail.
-    if let Ok(Some(budget)) = bdr::prune::budget(&repo, cx.config.retention.max_bytes)
-        && budget.is_tight()
-    {
+    // As large as it was found to be a moment ago.
+    let budget = Budget {
+        used: cx.journal().memory().repository_bytes,
+        max: cx.config.retention.max_bytes,
+        unreachable: false,
+    };
+    if budget.max > 0 && budget.is_tight() {
         let (used, max) = (size(budget.used), size(budget.max));
         let percent = budget.percent();
         cx.ui.say(&format!(
@@ -134,22 +145,16 @@ pub(crate) fn run(cx: &Context, args: &BackupArgs) -> Result<u8, Failure> {
     Ok(code)
 }
 
-/// A configured source that is not there is a problem even though there was nothing to read.
-pub(crate) fn add_missing(report: &mut BackupReport, roots: &[Root]) {
-    for root in roots {
-        let missing = root.path.symlink_metadata().is_err();
-        let known = report
-            .problems
-            .iter()
-            .any(|p| p.path.as_path() == root.path);
-        if missing && !known {
-            let reason = format!("source `{}` is missing", root.name);
-            report.problems.push(PathNote {
-                path: RawName::from(root.path.as_path()),
-                reason,
-            });
-        }
-    }
+/// A configured source that is not there makes a backup partial: what was in it is unknown, not gone.
+pub(crate) fn missing(roots: &[Root]) -> Vec<PathNote> {
+    let gone = roots
+        .iter()
+        .filter(|root| root.path.symlink_metadata().is_err());
+    gone.map(|root| PathNote {
+        path: RawName::from(root.path.as_path()),
+        reason: format!("source `{}` is missing", root.name),
+    })
+    .collect()
 }
 
 /// Returns the exit code that a report calls for.

@@ -294,9 +294,9 @@ fn first_backup(cx: &Context, repo: &Repository, config: &Config) -> Result<Done
     let mut options = BackupOptions::new(Trigger::Init, cx.now);
     options.full = true;
     options.host.clone_from(&cx.host);
+    options.problems = backups::missing(&roots);
     let work = || {
-        let mut report = backup(repo, &roots, &options, &cx.progress())?;
-        backups::add_missing(&mut report, &roots);
+        let report = backup(repo, &roots, &options, &cx.progress())?;
         Ok(BackupRun { report })
     };
     let (BackupRun { report }, _) = jobs::remember(cx, Job::Full, "user", work)?;

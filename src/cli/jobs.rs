@@ -36,8 +36,7 @@ impl From<&BackupRun> for Came {
         let stats = &report.snapshot.stats;
         Self {
             partial: !report.problems.is_empty() || report.snapshot.partial,
-            // Sources that are all gone are no backup.
-            failed: stats.files == 0 && !report.problems.is_empty(),
+            failed: false,
             snapshot: Some(report.snapshot.id),
             files: stats.files,
             bytes: stats.bytes,
@@ -115,8 +114,8 @@ where
         _ => cx
             .repository()
             .ok()
-            .and_then(|repo| repo.stored_bytes().ok())
-            .unwrap_or(0),
+            .and_then(|repo| bdr::prune::budget(&repo, u64::MAX).ok().flatten())
+            .map_or(0, |budget| budget.used),
     };
     let run = Run {
         time: cx.now,

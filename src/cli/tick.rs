@@ -142,11 +142,8 @@ pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {
                 cx.ui
                     .warn("bdr: what is backed up did not come back in a drill: bdr drill");
             }
-            Ok(false) => {
-                code = exit::FAILURE;
-                cx.ui
-                    .warn("bdr: there was nothing to back up where the sources are: bdr status");
-            }
+            // Whatever else can end without having done it.
+            Ok(false) => code = exit::FAILURE,
             Err(failure) if failure.code() == exit::INTERRUPTED => return Err(failure),
             // Busy, or the disk is not plugged in: later. Whoever should know is told when it has been too long.
             Err(failure) if matches!(failure.code(), exit::BUSY | exit::NO_REPOSITORY) => {}

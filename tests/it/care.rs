@@ -74,7 +74,16 @@ impl Place {
 
     /// Triggers of all snapshots, oldest first.
     fn triggers(&self) -> Vec<String> {
-        let list = self.json(&["list"]);
+        self.triggers_from("tree")
+    }
+
+    fn triggers_from(&self, dir: &str) -> Vec<String> {
+        let output = self
+            .bdr(&["list", "--json"])
+            .current_dir(self.path(dir))
+            .output();
+        let document: Value = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+        let list = &document["data"];
         let snapshots = list["snapshots"].as_array().unwrap();
         snapshots
             .iter()
@@ -208,7 +217,12 @@ fn a_backup_that_fails_is_not_claimed_and_is_tried_again_later() {
         stderr(&output)
     };
     let said = tick("2026-11-02T03:00:00Z", 1);
-    assert!(said.contains("bdr status"), "{said}");
+    assert!(
+        said.contains("cannot find") && said.contains("bdr config check"),
+        "{said}"
+    );
+    // A snapshot of nothing would be the newest there is.
+    assert_eq!(place.triggers_from("elsewhere"), ["init"]);
     let memory = place.journal().memory();
     assert_eq!(memory.pasts.backup.failures, 1);
     assert!(memory.pasts.backup.success < memory.pasts.backup.attempt);
