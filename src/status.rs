@@ -388,6 +388,11 @@ pub fn status<Z: TimeZone>(inputs: Inputs<'_>, zone: &Z) -> Result<(Status, Vec<
         }));
         found.extend(scheduler_troubles(config, &memory, &inputs.scheduler, now));
     }
+    // Nobody need be told of it for a day; but protected is nothing.
+    let nothing = last.is_none() && inputs.repo.is_some() && !config.sources.is_empty();
+    if nothing && !found.contains(&Trouble::NoBackup) {
+        found.push(Trouble::NoBackup);
+    }
     // The worst first; as found within a level.
     found.sort_by_key(|trouble| std::cmp::Reverse(trouble.level()));
     let recent = |time: DateTime<Utc>| now - time < TimeDelta::days(RATE_DAYS);

@@ -438,6 +438,33 @@ fn what_would_be_done_can_be_seen_first() {
 }
 
 #[test]
+fn what_was_never_backed_up_is_not_protected() {
+    let world = World::new(&[("crontab", CRONTAB)]);
+    let source = format!("tree={}", world.place.tree().display());
+    std::fs::remove_dir_all(world.place.path("bdr/state")).unwrap();
+    std::fs::remove_dir_all(world.place.path("bdr/cache")).unwrap();
+    let said = world.out(
+        &[
+            "init",
+            "--yes",
+            "--no-backup",
+            "--source",
+            &source,
+            "--repository",
+            "other",
+        ],
+        0,
+    );
+    assert!(said.contains("No backup was made"), "{said}");
+    world.run(&["schedule", "install"], 0);
+    let said = world.out(&["status"], 0);
+    assert!(
+        said.starts_with("Not protected: there is no backup.\n  fix: bdr backup\n"),
+        "{said}"
+    );
+}
+
+#[test]
 fn init_can_set_it_up() {
     let world = World::new(&[("crontab", CRONTAB)]);
     let source = format!("tree={}", world.place.tree().display());

@@ -31,8 +31,6 @@ pub(crate) fn sentence(status: &Status) -> String {
     let mut parts = Vec::new();
     if let Some(last) = &status.last {
         parts.push(format!("last backup {}", when::ago(now, last.time)));
-    } else {
-        parts.push("the first backup is still to come".to_owned());
     }
     if let Some(drill) = status.memory.pasts.drill.success {
         parts.push(format!("last restore drill {}", when::ago(now, drill)));
