@@ -212,16 +212,8 @@ pub(crate) fn text(cx: &Context, report: &BackupReport, id: Option<&str>) -> Str
     }
     if code(report) == exit::PARTIAL {
         text.push_str(" Partial (exit 3):");
-        let rows: Vec<Vec<String>> = report
-            .problems
-            .iter()
-            .map(|note| vec![cx.shown_absolute(note.path.as_path()), note.reason.clone()])
-            .collect();
-        for line in ui::table::table(&rows, "ll").iter().take(20) {
+        for line in cx.note_lines(report.problems.iter(), 20) {
             text.push_str(&format!("\n  {line}"));
-        }
-        if rows.len() > 20 {
-            text.push_str(&format!("\n  and {} more", count(rows.len() as u64 - 20)));
         }
     }
     let over: Vec<_> = report

@@ -13,6 +13,7 @@ use bdr::config::Config;
 use bdr::error::IoContext as _;
 use bdr::path::{absolute, show};
 use bdr::repo::Repository;
+use bdr::repo::snapshot::PathNote;
 use bdr::rules::Root;
 use bdr::runs::Journal;
 use bdr::storage::{Lifeboat, LocalStorage};
@@ -246,6 +247,25 @@ impl Context {
             return show(rest.as_os_str());
         }
         self.shown_absolute(path)
+    }
+
+    /// Returns lines that name paths and what is to be said of each, at most `most` of them.
+    pub(crate) fn note_lines<'n>(
+        &self,
+        notes: impl ExactSizeIterator<Item = &'n PathNote>,
+        most: usize,
+    ) -> Vec<String> {
+        let more = notes.len().saturating_sub(most);
+        let row = |note: &PathNote| {
+            let path = self.shown_absolute(note.path.as_path());
+            vec![path, note.reason.clone()]
+        };
+        let rows: Vec<Vec<String>> = notes.take(most).map(row).collect();
+        let mut lines = crate::ui::table::table(&rows, "ll");
+        if more > 0 {
+            lines.push(format!("and {} more", crate::ui::count(more as u64)));
+        }
+        lines
     }
 
     /// Returns an absolute path for people, below HOME with `~`.

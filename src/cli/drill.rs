@@ -157,17 +157,8 @@ fn list(cx: &Context, text: &mut String, title: &str, notes: &[PathNote]) {
         return;
     }
     text.push_str(&format!("  {title}\n"));
-    let rows: Vec<Vec<String>> = notes
-        .iter()
-        .take(10)
-        .map(|note| vec![cx.shown_absolute(note.path.as_path()), note.reason.clone()])
-        .collect();
-    for line in ui::table::table(&rows, "ll") {
+    for line in cx.note_lines(notes.iter(), 10) {
         text.push_str(&format!("    {line}\n"));
-    }
-    if notes.len() > 10 {
-        let more = ui::count(notes.len() as u64 - 10);
-        text.push_str(&format!("    and {more} more\n"));
     }
 }
 
