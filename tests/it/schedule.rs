@@ -1,5 +1,5 @@
 //! `bdr schedule`: what schedulers are told, by stand-ins for their tools that keep a file and refuse on demand. The real ones are in
-//! `tests/schedulers.sh`.
+//! `tests/system.sh`.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

@@ -79,6 +79,8 @@ fn commands(message: &Message) -> Vec<Process> {
     call.args([
         "--user",
         "call",
+        // The last argument, and any title, may begin with a dash.
+        "--",
         "org.freedesktop.Notifications",
         "/org/freedesktop/Notifications",
         "org.freedesktop.Notifications",

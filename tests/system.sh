@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs bdr by real schedulers, and shows what it hands them to readers that are not its own.
-# Usage: tests/schedulers.sh BDR. What this machine does not have is skipped, loudly. Nothing outside a scratch directory is changed: real
+# bdr and the real programs of the system around it: schedulers run it, others read what it hands them, a desktop shows its notes.
+# Usage: tests/system.sh BDR. What this machine does not have is skipped, loudly. Nothing outside a scratch directory is changed: real
 # daemons run in namespaces of their own.
 set -eu
 # shellcheck disable=SC1007 # an empty assignment: no CDPATH
@@ -8,7 +8,7 @@ here=$(CDPATH= cd "$(dirname "$0")" && pwd)
 
 say() { printf '%s\n' "$*"; }
 skip() { say "SKIPPED: $*"; }
-die() { say "tests/schedulers.sh: $*" >&2; exit 1; }
+die() { say "tests/system.sh: $*" >&2; exit 1; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
 # The parts that run inside of a namespace.
@@ -70,8 +70,27 @@ if [ "${1:-}" = inside-cron ]; then
     exit 0
 fi
 
-BDR=${1:?usage: tests/schedulers.sh BDR}
-T=$(mktemp -d "${TMPDIR:-/tmp}/bdr-schedulers.XXXXXX")
+if [ "${1:-}" = inside-desktop ]; then
+    /usr/bin/python3 -m dbusmock --template notification_daemon >"$T/notes" 2>&1 &
+    pid=$!
+    n=0
+    until dbus-send --session --print-reply --dest=org.freedesktop.DBus / org.freedesktop.DBus.GetNameOwner string:org.freedesktop.Notifications >/dev/null 2>&1; do
+        n=$((n + 1))
+        [ $n -lt 100 ] || exit 9
+        sleep 0.1
+    done
+    "$BDR" notify --test || exit 1
+    # The same without the program that is made for it.
+    mkdir "$T/only"
+    ln -s "$(command -v busctl)" "$T/only/busctl"
+    PATH=$T/only "$BDR" notify --test || exit 1
+    kill $pid
+    [ "$(grep -c 'Notify "bdr"' "$T/notes")" = 2 ] || { cat "$T/notes"; exit 1; }
+    exit 0
+fi
+
+BDR=${1:?usage: tests/system.sh BDR}
+T=$(mktemp -d "${TMPDIR:-/tmp}/bdr-system.XXXXXX")
 trap 'chmod -R u+w "$T"; rm -rf "$T"' EXIT
 export BDR T
 
@@ -168,7 +187,7 @@ can_mount() { [ "$(id -u)" = 0 ] && has unshare && unshare -m true 2>/dev/null; 
 if can_mount && has dbus-run-session && has systemctl && { [ -x /lib/systemd/systemd ] || [ -x /usr/lib/systemd/systemd ]; }; then
     world systemd
     code=0
-    env -u DBUS_SESSION_BUS_ADDRESS unshare -m dbus-run-session -- sh "$here/schedulers.sh" inside-systemd >"$T/said" 2>&1 || code=$?
+    env -u DBUS_SESSION_BUS_ADDRESS unshare -m dbus-run-session -- sh "$here/system.sh" inside-systemd >"$T/said" 2>&1 || code=$?
     case $code in
         0)
             for line in ExecMainStatus=0 Result=success; do
@@ -185,8 +204,22 @@ fi
 
 if can_mount && has cron && has crontab; then
     world cron
-    unshare -m sh "$here/schedulers.sh" inside-cron >"$T/said" 2>&1 || { cat "$T/said"; die "a real cron did not wake bdr up"; }
+    unshare -m sh "$here/system.sh" inside-cron >"$T/said" 2>&1 || { cat "$T/said"; die "a real cron did not wake bdr up"; }
     say "ok: a real cron woke bdr up, and the crontab is as it was"
 else
     skip "a real cron (it takes root, unshare and cron)"
+fi
+
+if has dbus-run-session && has dbus-send && has notify-send && has busctl && /usr/bin/python3 -c 'import dbusmock' 2>/dev/null; then
+    world desktop
+    "$BDR" config set --quiet notify.desktop true
+    code=0
+    env -u DBUS_SESSION_BUS_ADDRESS dbus-run-session -- sh "$here/system.sh" inside-desktop >"$T/said" 2>&1 </dev/null || code=$?
+    case $code in
+        0) say "ok: a desktop shows notes, by notify-send and by busctl" ;;
+        9) skip "a note on a desktop (no notification daemon can be played here)" ;;
+        *) cat "$T/said"; die "a desktop does not show notes" ;;
+    esac
+else
+    skip "a note on a desktop (it takes dbus-run-session, notify-send, busctl and python3-dbusmock)"
 fi
