@@ -10,12 +10,13 @@ use bdr::repo::Repository;
 use bdr::repo::snapshot::PathNote;
 use bdr::retention::Policy;
 use bdr::rules::{Matcher, Rules};
+use bdr::schedule::Job;
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::context::Context;
 use super::error::Failure;
-use super::{config, exit, verify};
+use super::{backup, config, exit, jobs, verify};
 use crate::ui::{self, plural, prompt, when};
 
 /// Take over configuration, schedules and backups of backup-dr
@@ -103,13 +104,21 @@ pub(crate) fn run(cx: &Context, args: &ImportArgs) -> Result<u8, Failure> {
             return Ok(exit::INTERRUPTED);
         }
     }
+    let mut config = cx.config.clone();
     if let Some(text) = text {
         config::write(cx, &text)?;
+        config = config::check_text(cx, &text)?;
     }
     let imported = match store.backups.iter().any(|found| !found.imported) {
         true => import(cx, &store)?,
         false => Vec::new(),
     };
+    // Snapshots are ordered as they came: the last one is to be of today again.
+    let cx = &Context {
+        config,
+        ..cx.clone()
+    };
+    let renewed = !imported.is_empty() && renew(cx).is_ok();
     let lost =
         imported.iter().any(|imported| !imported.lost.is_empty()) || !store.unreadable.is_empty();
     let code = if lost { exit::PARTIAL } else { exit::OK };
@@ -117,7 +126,8 @@ pub(crate) fn run(cx: &Context, args: &ImportArgs) -> Result<u8, Failure> {
         cx.ui
             .document("import", code, &data(&store, &settings, &imported, true))?;
     } else {
-        cx.ui.report(&ending(cx, &store, &settings, &imported))?;
+        cx.ui
+            .report(&ending(cx, &store, &settings, &imported, renewed))?;
     }
     Ok(code)
 }
@@ -138,6 +148,12 @@ fn import(cx: &Context, store: &Store) -> Result<Vec<Imported>, Failure> {
         }
     }
     Ok(imported)
+}
+
+/// Makes a backup of what stands there now, if anything does.
+fn renew(cx: &Context) -> Result<(), Failure> {
+    let work = || backup::perform(cx, &cx.repository()?, &backup::Wanted::default());
+    jobs::remember(cx, Job::Backup, "user", work).map(drop)
 }
 
 /// Reads the old configuration and schedules.
@@ -196,9 +212,7 @@ fn settings(cx: &Context, dir: &std::path::Path, store: &Store) -> Result<Settin
             continue;
         };
         let key = |last: &str| vec!["source".to_owned(), unique.clone(), last.to_owned()];
-        settings
-            .values
-            .push((key("path"), vec![format!("{text:?}")]));
+        settings.values.push((key("path"), vec![text.to_owned()]));
         if !excludes.is_empty() {
             settings.values.push((key("exclude"), excludes.clone()));
         }
@@ -407,7 +421,13 @@ fn left_over(cx: &Context, store: &Store, settings: &Settings) -> String {
     text
 }
 
-fn ending(cx: &Context, store: &Store, settings: &Settings, imported: &[Imported]) -> String {
+fn ending(
+    cx: &Context,
+    store: &Store,
+    settings: &Settings,
+    imported: &[Imported],
+    renewed: bool,
+) -> String {
     let mut text = String::new();
     if !settings.values.is_empty() {
         text.push_str(&format!(
@@ -457,9 +477,11 @@ fn ending(cx: &Context, store: &Store, settings: &Settings, imported: &[Imported
         }
     }
     text.push_str(&left_over(cx, store, settings));
-    text.push_str(
-        "Next: bdr backup. When you have seen that all is there, the old store can go.\n",
-    );
+    text.push_str(match renewed {
+        true => "A backup of today was made, too.",
+        false => "Next: bdr backup.",
+    });
+    text.push_str(" When you have seen that all is there, the old store can go.\n");
     if settings.values.iter().any(|(key, _)| key[0] == "schedule") {
         text.push_str("Backups do not run by themselves yet: bdr schedule install\n");
     }

@@ -36,7 +36,8 @@ impl From<&BackupRun> for Came {
         let stats = &report.snapshot.stats;
         Self {
             partial: !report.problems.is_empty() || report.snapshot.partial,
-            failed: false,
+            // Something is missing, and nothing is there: nobody would call that a backup.
+            failed: stats.files == 0 && !report.problems.is_empty(),
             snapshot: Some(report.snapshot.id),
             files: stats.files,
             bytes: stats.bytes,

@@ -142,8 +142,10 @@ pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {
                 cx.ui
                     .warn("bdr: what is backed up did not come back in a drill: bdr drill");
             }
-            // Whatever else can end without having done it.
-            Ok(false) => code = exit::FAILURE,
+            Ok(false) => {
+                code = exit::FAILURE;
+                cx.ui.warn("bdr: the backup has nothing in it: bdr status");
+            }
             Err(failure) if failure.code() == exit::INTERRUPTED => return Err(failure),
             // Busy, or the disk is not plugged in: later. Whoever should know is told when it has been too long.
             Err(failure) if matches!(failure.code(), exit::BUSY | exit::NO_REPOSITORY) => {}

@@ -77,7 +77,9 @@ impl Old {
     fn list(&self) -> Vec<serde_json::Value> {
         let list = self.place.json(&["list"]);
         let all = list["snapshots"].as_array().unwrap().iter();
-        all.filter(|s| s["trigger"] == "backup").cloned().collect()
+        all.filter(|s| s["tags"] == json!(["backup-dr"]))
+            .cloned()
+            .collect()
     }
 }
 
@@ -147,9 +149,12 @@ fn a_chain_is_imported_as_what_was_there_at_each_moment() {
         &[&brain],
         &[(&c, "[1]")],
     );
+    std::fs::write(&c, "[2]").unwrap();
     old.place.run(&["import", "--yes"], 0);
     let list = old.list();
     assert_eq!(list.len(), 3);
+    // The last of all is of today.
+    assert_eq!(old.cat("latest", "brain/c.json"), b"[2]");
     let last = list[2]["id"].as_str().unwrap();
     assert_eq!(
         (old.cat(last, "brain/a.json"), old.cat(last, "brain/c.json")),
