@@ -23,6 +23,7 @@ mod hook;
 mod hostile;
 mod import;
 mod incident;
+mod notify;
 mod oplog;
 mod process;
 mod property;

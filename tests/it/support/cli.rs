@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use serde_json::Value;
+
 use super::Place;
 
 impl Place {
@@ -55,6 +57,49 @@ impl Place {
     pub(crate) fn init(&self) {
         let source = format!("tree={}", self.tree().display());
         self.run(&["init", "--yes", "--source", &source], 0);
+    }
+
+    /// Adds to the configuration.
+    pub(crate) fn configure(&self, toml: &str) {
+        let file = self.path("bdr/config.toml");
+        let old = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, format!("{old}\n{toml}")).unwrap();
+    }
+
+    pub(crate) fn init_at(&self, now: &str) {
+        let source = format!("tree={}", self.tree().display());
+        self.run_at(now, &["init", "--yes", "--source", &source], 0);
+    }
+
+    /// A call of bdr at a time, in UTC.
+    pub(crate) fn bdr_at(&self, now: &str, args: &[&str]) -> Command {
+        let mut command = self.bdr(args);
+        command
+            .env("BDR_TEST_NOW", now)
+            .env("TZ", "UTC")
+            .env("BDR_BACKGROUND", "0");
+        command
+    }
+
+    #[track_caller]
+    pub(crate) fn run_at(&self, now: &str, args: &[&str], code: i32) -> Output {
+        let output = self.bdr_at(now, args).output().unwrap();
+        let said = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{now}: bdr {args:?}: {said}"
+        );
+        output
+    }
+
+    #[track_caller]
+    pub(crate) fn json_at(&self, now: &str, args: &[&str], code: i32) -> Value {
+        let mut all = vec!["--json"];
+        all.extend_from_slice(args);
+        let output = self.run_at(now, &all, code);
+        let mut document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        document["data"].take()
     }
 
     pub(crate) fn store(&self) -> PathBuf {
