@@ -686,6 +686,23 @@ fn lines_of_the_command_processor_are_understood() {
 }
 
 #[test]
+fn a_here_document_without_a_name_does_not_keep_it_for_ever() {
+    for line in [
+        "cat <<'' ",
+        "cat <<\"\" ",
+        "rm x; cat << '' ",
+        "cat <<-''; rm x",
+        "cat <<''\"\"| x",
+        "cat <<\\\n'' ",
+        "cat <<$'' ",
+    ] {
+        assert_eq!(of(line).effect, Effect::Unknown, "{line:?}");
+    }
+    // With a name it is read as ever.
+    assert_eq!(of("cat <<'E'\nrm x\nE\n").effect, Effect::Read);
+}
+
+#[test]
 fn no_input_makes_it_panic() {
     let long = "rm ".repeat(400_000);
     let deep = "(".repeat(5_000);
