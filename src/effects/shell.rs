@@ -27,9 +27,9 @@ pub(super) fn line(
     if nesting(text) > 64 {
         return Assessment::unknown("the line nests too deep to look into");
     }
-    // The parser (0.4.0) never comes to the end of one whose delimiter is empty: it makes tokens until there is no memory left.
-    if has_nameless_here_document(text) {
-        return Assessment::unknown("a here-document without a name cannot be looked into");
+    // The parser (0.4.0) never comes to the end of some whose delimiter is empty or a substitution: it makes tokens until there is no memory left.
+    if has_odd_here_document(text) {
+        return Assessment::unknown("a here-document without a plain name cannot be looked into");
     }
     let options = ParserOptions::default();
     let mut parser = Parser::new(std::io::Cursor::new(text), &options);
@@ -49,15 +49,38 @@ pub(super) fn line(
     line.result
 }
 
-/// Returns true for `<<''` and `<<- ""`, wherever they stand: what is taken for one by mistake is covered all the same.
-fn has_nameless_here_document(text: &str) -> bool {
-    text.match_indices("<<").any(|(at, _)| {
-        let rest = text[at + 2..].trim_start_matches('-');
-        // A line that is continued is not at its end.
-        let rest = rest.trim_start_matches([' ', '\t', '\\', '\n', '\r']);
-        let rest = rest.strip_prefix('$').unwrap_or(rest);
-        rest.starts_with("''") || rest.starts_with("\"\"")
-    })
+/// Returns true if some `<<` is not followed by a plain word, wherever it stands: what is taken for a here-document by mistake is covered all the same.
+fn has_odd_here_document(text: &str) -> bool {
+    let mut rest = text;
+    while let Some(at) = rest.find("<<") {
+        rest = &rest[at + 2..];
+        if let Some(string) = rest.strip_prefix('<') {
+            // A here-string has no delimiter.
+            rest = string;
+            continue;
+        }
+        let word = rest
+            .strip_prefix('-')
+            .unwrap_or(rest)
+            .trim_start_matches([' ', '\t']);
+        let quote = word.chars().next().filter(|c| matches!(c, '\'' | '"'));
+        let word = match (quote, word.strip_prefix('\\')) {
+            (Some(quote), _) => &word[quote.len_utf8()..],
+            (None, Some(escaped)) => escaped,
+            (None, None) => word,
+        };
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_-.:%+,@/!".contains(c);
+        let end = word.find(|c| !plain(c)).unwrap_or(word.len());
+        let after = word[end..].chars().next();
+        let closed = match quote {
+            Some(quote) => after == Some(quote),
+            None => after.is_none_or(|c| c.is_ascii_whitespace() || ";|&)<>".contains(c)),
+        };
+        if end == 0 || !closed {
+            return true;
+        }
+    }
+    false
 }
 
 fn nesting(text: &str) -> usize {

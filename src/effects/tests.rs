@@ -686,20 +686,31 @@ fn lines_of_the_command_processor_are_understood() {
 }
 
 #[test]
-fn a_here_document_without_a_name_does_not_keep_it_for_ever() {
+fn a_here_document_without_a_plain_name_does_not_keep_it_for_ever() {
     for line in [
         "cat <<'' ",
         "cat <<\"\" ",
         "rm x; cat << '' ",
         "cat <<-''; rm x",
         "cat <<''\"\"| x",
-        "cat <<\\\n'' ",
         "cat <<$'' ",
+        "git(do if &&fi;then ($(<< ({<#clean~;-rf<#",
+        " }EOFfifor <<$( <#for do ls[[^<#for *@' then ",
+        "case <<$( <#case (if ",
     ] {
         assert_eq!(of(line).effect, Effect::Unknown, "{line:?}");
     }
     // With a name it is read as ever.
-    assert_eq!(of("cat <<'E'\nrm x\nE\n").effect, Effect::Read);
+    for line in [
+        "cat <<'E'\nrm x\nE\n",
+        "cat <<-E\nrm x\n\tE\n",
+        "cat << \"END\"\nrm x\nEND\n",
+        "cat <<\\E\nrm x\nE\n",
+        "cat <<<'' ",
+        "cat <<<\"$x\"",
+    ] {
+        assert_eq!(of(line).effect, Effect::Read, "{line:?}");
+    }
 }
 
 #[test]
