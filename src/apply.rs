@@ -16,6 +16,8 @@ use crate::guard::Protected;
 use crate::manifest::{Entry, Kind, Stat};
 use crate::monitor::{Monitor, Phase};
 use crate::path::{RawName, RepoPath, os_to_bytes};
+use crate::privacy::RECORD;
+use crate::privacy::seal::placeholders;
 use crate::repo::Repository;
 use crate::repo::reader::Reader;
 use crate::repo::snapshot::PathNote;
@@ -403,9 +405,21 @@ fn write_one(
     entry: &Entry,
     sync: bool,
 ) -> Result<()> {
+    // The last gate: a placeholder never gets into a file that is in use.
+    if let (Some(bytes), Some(sealed)) = (&job.bytes, &entry.body.sealed)
+        && memchr::memmem::find(job.path.name(), b".bdr-").is_none()
+        && let left = placeholders(bytes)
+        && let Some(one) = left
+            .iter()
+            .find(|one| one.kind != RECORD && sealed.values.contains(&one.fingerprint))
+    {
+        return Err(Error::Sealed {
+            values: vec![one.fingerprint],
+        });
+    }
     target.write(&job.path, entry, sync, &mut |sink| match &job.bytes {
         Some(bytes) => sink(bytes),
-        None => reader.entry(entry, sink),
+        None => reader.original(&entry.body, sink),
     })
 }
 

@@ -18,7 +18,7 @@ use crate::path::{RawName, RepoPath, os_to_bytes, tar_name};
 use crate::repo::index::DigestSet;
 use crate::repo::pack::{Finished, TarKind, TarMeta};
 use crate::repo::snapshot::{PathNote, RootRecord, Snapshot, SnapshotKind, Stats, Trigger};
-use crate::repo::state::{KEPT, Mirrors};
+use crate::repo::state::{KEPT, Mirrors, SEALED};
 use crate::repo::trash::Part;
 use crate::repo::{LockFile, Repository, hold_shared};
 use crate::rules::Root;
@@ -31,13 +31,15 @@ mod merge;
 mod read;
 mod reopen;
 mod roots;
+mod sealed;
 
 use merge::rebuild;
 pub(crate) use read::database_for;
 use read::read_dirty;
 pub(crate) use reopen::{Present, present};
-pub(crate) use roots::{RootRun, digest_of, roots_of, survey};
+pub(crate) use roots::{RootRun, roots_of, survey};
 use roots::{apply_budget, is_damaged, look_around, mark_lost};
+pub use sealed::SealedSummary;
 
 /// How to take a snapshot.
 #[derive(Debug, Clone)]
@@ -131,6 +133,8 @@ pub struct BackupReport {
     pub not_stored: u64,
     /// What was kept instead of being read.
     pub kept: KeptReport,
+    /// What was sealed; for backups only, not for what guards take.
+    pub sealed: SealedSummary,
     /// Wall time.
     pub elapsed: Duration,
 }
@@ -195,6 +199,19 @@ pub(crate) fn capture(
     }
     // What is only kept belongs to the guard that kept it: a backup stands without.
     let has_kept = |run: &RootRun| run.state.as_ref().is_some_and(|s| s.has_flag(KEPT));
+    // What the vault lost is sealed again while it stands there.
+    let vault = repo.vault();
+    for run in &mut runs {
+        if run.state.as_ref().is_some_and(|s| s.has_flag(SEALED)) && vault.trouble().is_none() {
+            mark_lost(run, &|known| {
+                known.flags & SEALED != 0
+                    && known.body().is_none_or(|body| {
+                        let sealed = body.sealed.as_ref();
+                        sealed.is_some_and(|s| !s.values.iter().all(|v| vault.has(*v)))
+                    })
+            });
+        }
+    }
     for run in &mut runs {
         if !damaged.is_empty() || scheduled && has_kept(run) {
             mark_lost(run, &|known| {
@@ -237,6 +254,7 @@ pub(crate) fn capture(
             .collect(),
         not_stored: runs.iter().map(|r| r.scan.not_stored).sum(),
         kept: kept_report,
+        sealed: sealed_of(runs, scheduled),
         elapsed: started.elapsed(),
     };
     let untouched = kept_report.files == 0
@@ -265,6 +283,8 @@ pub(crate) fn capture(
     };
     let mut counts = Counts::default();
     let results = read_dirty(&shared, &runs, &mut counts, monitor)?;
+    // What was sealed is safe before anything says that it was.
+    repo.vault().flush()?;
     let mut captured: Vec<CapturedList> = kept;
     for (number, result) in results.objects {
         match result {
@@ -411,6 +431,14 @@ pub(crate) fn capture(
         repo.set_damaged_blobs(&left)?;
     }
     Ok((report(snapshot, false, counts, problems, &runs), runs))
+}
+
+fn sealed_of(runs: &[RootRun], wanted: bool) -> SealedSummary {
+    let mut summary = SealedSummary::default();
+    for run in runs.iter().filter(|_| wanted) {
+        run.add_sealed(&mut summary);
+    }
+    summary
 }
 
 fn nanos(time: DateTime<Utc>) -> i64 {

@@ -1,7 +1,6 @@
 //! The one path by which content gets from files into packs.
 //!
-//! Every byte that is stored passes [`Capture::admit`]: what is hashed, (by the privacy rules) scanned and sealed, and stored are the
-//! same bytes. A file that changes while it is read is read again, then stored as it was read and flagged.
+//! Every byte that is stored passes `Capture::content`: what is scanned, sealed (`seal`), hashed and stored are the same bytes. A file that changes while it is read is read again, then stored as it was read and flagged.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,15 +15,18 @@ use sha2::{Digest as _, Sha256};
 use crate::delta::{self, Piece};
 use crate::error::{Error, IoContext as _, Result};
 use crate::id::{Digest, Id};
-use crate::manifest::{Body, Content, Flag, Kind};
-use crate::path::{RepoPath, tar_name};
+use crate::manifest::{Body, Content, Flag, Kind, Sealed};
+use crate::path::{RepoPath, os_to_bytes, tar_name};
 use crate::repo::Repository;
 use crate::repo::index::DigestSet;
+use crate::repo::kept::KeptContent;
 use crate::repo::pack::{Finished, Level, PackWriter, TarKind, TarMeta, pack_name};
 use crate::repo::reader::Reader;
-use crate::repo::state::{DIRTY, Known, Stat, same_stat};
+use crate::repo::state::{DIRTY, Known, SEALED, Stat, same_stat};
 use crate::sqlite;
 use crate::walk::RootHandle;
+
+mod seal;
 
 /// Files up to this size are read whole; larger ones are streamed.
 const MEMORY_BYTES: u64 = 8 << 20;
@@ -68,6 +70,46 @@ pub(crate) struct Capture<'a> {
     reader: Reader<'a>,
     buffer: Vec<u8>,
     pub(crate) read_bytes: u64,
+}
+
+/// What became of the content of a file.
+struct Stored {
+    content: Option<Content>,
+    /// Bytes that the file had.
+    size: u64,
+    sealed: Option<Box<Sealed>>,
+}
+
+/// What stands for bytes that are not to be stored as they are.
+pub(crate) struct Sealing {
+    /// `None`: nothing is stored.
+    pub(crate) bytes: Option<Vec<u8>>,
+    pub(crate) sealed: Box<Sealed>,
+}
+
+/// Seals bytes as a capture of a file at `path` would; `None` if there is nothing to seal.
+///
+/// # Errors
+/// The vault cannot be written.
+pub(crate) fn seal_bytes(repo: &Repository, path: &[u8], bytes: &[u8]) -> Result<Option<Sealing>> {
+    Ok(match seal::whole(repo, path, bytes)? {
+        seal::Stored::Clear => None,
+        seal::Stored::Sealed(bytes, sealed) => Some(Sealing {
+            bytes: Some(bytes),
+            sealed,
+        }),
+        seal::Stored::Whole(sealed) => Some(Sealing {
+            bytes: None,
+            sealed,
+        }),
+    })
+}
+
+/// Where a file lies: the name in its pack, and its real path, which says what kind of file it is.
+struct Place<'a> {
+    root: &'a str,
+    path: &'a RepoPath,
+    absolute: &'a Path,
 }
 
 /// What is known of an object from before.
@@ -132,14 +174,22 @@ impl<'a> Capture<'a> {
         number: u32,
         file: &File,
         size: u64,
-    ) -> Result<Option<Digest>> {
+    ) -> Result<Option<KeptContent>> {
         let stat = Stat {
             size,
             ..Stat::default()
         };
         let path = RepoPath::new(number.to_string()).unwrap_or_default();
-        let read = self.content(&format!("kept-{set}"), &path, file, &stat, None, false)?;
-        Ok(read.and_then(|(content, _)| Some(content?.digest)))
+        let place = Place {
+            root: &format!("kept-{set}"),
+            path: &path,
+            absolute: Path::new(""),
+        };
+        let read = self.content(&place, file, &stat, None, false)?;
+        Ok(read.map(|stored| KeptContent {
+            digest: stored.content.map(|content| content.digest),
+            sealed: stored.sealed,
+        }))
     }
 
     fn file(
@@ -167,7 +217,12 @@ impl<'a> Capture<'a> {
                     std::io::Error::other("it was replaced while it was read"),
                 ));
             }
-            let read = self.content(root, path, &file, &before, prior.as_ref(), last);
+            let place = Place {
+                root,
+                path,
+                absolute: &absolute,
+            };
+            let read = self.content(&place, &file, &before, prior.as_ref(), last);
             let read = match read {
                 // Shorter than it was: it is being rewritten right now.
                 Ok(None) => None,
@@ -177,9 +232,11 @@ impl<'a> Capture<'a> {
             let after = RootHandle::stat_file(&file).context("read", &absolute)?;
             let steady = same_stat(&before, &after);
             match read {
-                Some((content, size)) if steady || last => {
+                Some(stored) if steady || last => {
+                    let size = stored.size;
                     let mut body = Body {
-                        content,
+                        content: stored.content,
+                        sealed: stored.sealed,
                         link: link_group(&before),
                         xattrs: RootHandle::xattrs(&file),
                         ..Body::default()
@@ -193,6 +250,11 @@ impl<'a> Capture<'a> {
                         body.flags.push(Flag::Unstable);
                     }
                     let flags = if steady { 0 } else { DIRTY };
+                    let flags = if body.sealed.is_some() {
+                        flags | SEALED
+                    } else {
+                        flags
+                    };
                     let stat = Stat { size, ..before };
                     return Ok(Captured {
                         path: path.clone(),
@@ -217,21 +279,25 @@ impl<'a> Capture<'a> {
     /// Leaves the end of the content in `self.buffer`.
     fn content(
         &mut self,
-        root: &str,
-        path: &RepoPath,
+        place: &Place<'_>,
         file: &File,
         stat: &Stat,
         prior: Option<&Known<'_>>,
         last: bool,
-    ) -> Result<Option<(Option<Content>, u64)>> {
+    ) -> Result<Option<Stored>> {
+        let (root, path) = (place.root, place.path);
         if stat.size == 0 {
             self.buffer.clear();
-            return Ok(Some((None, 0)));
+            return Ok(Some(Stored {
+                content: None,
+                size: 0,
+                sealed: None,
+            }));
         }
         let old = prior
             .filter(|known| known.stat.kind == Kind::File)
-            .and_then(|known| Some((known.body()?.content?, known.stat.size)))
-            .filter(|(content, _)| {
+            .and_then(|known| known.body()?.content)
+            .filter(|content| {
                 content.as_kept().is_none()
                     && content
                         .blobs()
@@ -251,7 +317,7 @@ impl<'a> Capture<'a> {
             mtime: stat.mtime,
         };
         if stat.size > MEMORY_BYTES {
-            return self.large(file, stat, &meta, old);
+            return self.large_sealed(place, file, stat, &meta, old);
         }
         let mut bytes = std::mem::take(&mut self.buffer);
         if bytes.capacity() > KEPT_BYTES {
@@ -268,10 +334,64 @@ impl<'a> Capture<'a> {
             return Ok(None);
         }
         let bytes = std::mem::take(&mut self.buffer);
-        let stored = self.whole(&meta, &bytes, old);
         let size = bytes.len() as u64;
+        let kind_of = os_to_bytes(place.absolute.as_os_str());
+        let stored = seal::whole(self.shared.repo, &kind_of, &bytes).and_then(|found| {
+            let (content, sealed) = match found {
+                seal::Stored::Clear => (self.whole(&meta, &bytes, old)?, None),
+                seal::Stored::Sealed(bytes, sealed) => {
+                    (self.whole(&meta, &bytes, old)?, Some(sealed))
+                }
+                seal::Stored::Whole(sealed) => (None, Some(sealed)),
+            };
+            Ok(Stored {
+                content,
+                size,
+                sealed,
+            })
+        });
         self.buffer = bytes;
-        Ok(Some((stored?, size)))
+        stored.map(Some)
+    }
+
+    /// Stores a file that is too large for memory, after a look at what is in it.
+    fn large_sealed(
+        &mut self,
+        place: &Place<'_>,
+        file: &File,
+        stat: &Stat,
+        meta: &TarMeta<'_>,
+        old: Option<Content>,
+    ) -> Result<Option<Stored>> {
+        let kind_of = os_to_bytes(place.absolute.as_os_str());
+        let size = stat.size;
+        let (content, sealed) = match seal::large(self.shared.repo, &kind_of, file, size)? {
+            seal::LargeStored::Short => return Ok(None),
+            seal::LargeStored::Whole(sealed) => (None, Some(sealed)),
+            seal::LargeStored::Clear => {
+                let mut file = file;
+                std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(0))
+                    .map_err(|e| Error::io("read", meta.name, e))?;
+                match self.large(file, size, meta, old)? {
+                    Some(content) => (content, None),
+                    None => return Ok(None),
+                }
+            }
+            seal::LargeStored::Sealed(spool, sealed) => {
+                let mut file = &spool.file;
+                std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(0))
+                    .map_err(|e| Error::io("read", meta.name, e))?;
+                match self.large(file, sealed.size, meta, old)? {
+                    Some(content) => (content, Some(sealed)),
+                    None => return Ok(None),
+                }
+            }
+        };
+        Ok(Some(Stored {
+            content,
+            size,
+            sealed,
+        }))
     }
 
     /// Stores content that is in memory.
@@ -279,12 +399,16 @@ impl<'a> Capture<'a> {
         &mut self,
         meta: &TarMeta<'_>,
         bytes: &[u8],
-        old: Option<(Content, u64)>,
+        old: Option<Content>,
     ) -> Result<Option<Content>> {
         if bytes.is_empty() {
             return Ok(None);
         }
         let size = bytes.len() as u64;
+        let old = old.map(|content| {
+            let size = content.size();
+            (content, size)
+        });
         let mut hasher = Sha256::new();
         // The digest of the old length comes for free on the way: an appended file is found without reading the old one.
         let mut appended = false;
@@ -366,22 +490,22 @@ impl<'a> Capture<'a> {
     fn large(
         &mut self,
         file: &File,
-        stat: &Stat,
+        size: u64,
         meta: &TarMeta<'_>,
-        old: Option<(Content, u64)>,
-    ) -> Result<Option<(Option<Content>, u64)>> {
-        if let Some((content, _)) = old
+        old: Option<Content>,
+    ) -> Result<Option<Option<Content>>> {
+        if let Some(content) = old
             && !self.shared.full
-            && let Some(known) = self.large_delta(file, stat, meta, &content)?
+            && let Some(known) = self.large_delta(file, size, meta, &content)?
         {
-            return Ok(Some((Some(known), stat.size)));
+            return Ok(Some(Some(known)));
         }
         let mut file = file;
         std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(0))
             .map_err(|e| Error::io("read", meta.name, e))?;
-        self.pack.begin_long(meta, stat.size)?;
+        self.pack.begin_long(meta, size)?;
         let mut hasher = Sha256::new();
-        let mut left = stat.size;
+        let mut left = size;
         self.buffer.resize(256 * 1024, 0);
         while left > 0 {
             let want = self
@@ -416,14 +540,14 @@ impl<'a> Capture<'a> {
             self.pack.end_long(digest)?;
             self.note_stored(digest);
         }
-        Ok(Some((Some(Content::whole(digest, stat.size)), stat.size)))
+        Ok(Some(Some(Content::whole(digest, size))))
     }
 
     /// Says a large file in terms of its old content, in one pass over both, if what is new fits into memory.
     fn large_delta(
         &mut self,
         file: &File,
-        stat: &Stat,
+        size: u64,
         meta: &TarMeta<'_>,
         old: &Content,
     ) -> Result<Option<Content>> {
@@ -482,8 +606,8 @@ impl<'a> Capture<'a> {
             return Ok(None);
         }
         // What the old content does not have.
-        while at < stat.size {
-            let n = fill(&mut window, new, step.min(stat.size - at))
+        while at < size {
+            let n = fill(&mut window, new, step.min(size - at))
                 .map_err(|e| Error::io("read", meta.name, e))?;
             if n == 0 {
                 return Ok(None);
@@ -494,7 +618,7 @@ impl<'a> Capture<'a> {
             }
             at += n;
         }
-        if at != stat.size {
+        if at != size {
             return Ok(None);
         }
         self.read_bytes += at;
@@ -505,7 +629,7 @@ impl<'a> Capture<'a> {
         if digest == old.digest {
             return Ok(Some(old.clone()));
         }
-        if !delta::is_worth(&pieces, stat.size) {
+        if !delta::is_worth(&pieces, size) {
             return Ok(None);
         }
         // Folding would need bytes that are not at hand: then the file is stored whole.
@@ -526,7 +650,7 @@ impl<'a> Capture<'a> {
         }
     }
 
-    /// Takes bytes into the repository. The one gate: what is found to be secret is sealed here, before anything is packed.
+    /// Takes bytes into the repository: what was sealed, or found to be clear.
     fn admit(&mut self, meta: &TarMeta<'_>, bytes: &[u8], digest: Digest) -> Result<()> {
         self.pack.add(meta, bytes, Some(digest))?;
         self.note_stored(digest);
@@ -653,7 +777,7 @@ impl<'a> Capture<'a> {
             return Ok(captured);
         };
         let live = handle.stat(base).context("read", &absolute)?;
-        let (content, size) = {
+        let stored = {
             let file = File::open(copy.path()).context("read", copy.path())?;
             let stat = RootHandle::stat_file(&file).context("read", copy.path())?;
             let stat = Stat {
@@ -662,11 +786,18 @@ impl<'a> Capture<'a> {
                 ..stat
             };
             let known = prior(base).map(|(known, _)| known);
-            self.content(root, base, &file, &stat, known.as_ref(), true)?
+            let place = Place {
+                root,
+                path: base,
+                absolute: &absolute,
+            };
+            self.content(&place, &file, &stat, known.as_ref(), true)?
                 .ok_or_else(|| Error::damaged("a database copy", "it changed while it was read"))?
         };
+        let size = stored.size;
         let body = Body {
-            content,
+            content: stored.content,
+            sealed: stored.sealed,
             flags: vec![Flag::Online],
             ..Body::default()
         };

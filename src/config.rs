@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::agent::TOOL_WORDS;
 use crate::effects::Table;
 use crate::error::{Error, Result};
+use crate::privacy::Profile;
 use crate::retention::Policy;
 use crate::rules::{Root, Rules};
 use crate::schedule::Schedule;
@@ -36,6 +37,54 @@ pub struct Config {
     pub schedule: Option<Schedule>,
     /// Who is told when something is wrong.
     pub notify: NotifyConfig,
+    /// What must not be stored in the clear.
+    pub privacy: PrivacyConfig,
+}
+
+/// What must not be stored in the clear, and where it is instead.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PrivacyConfig {
+    /// How much is looked for.
+    pub profile: Profile,
+    /// Fingerprints of values that are let through, and paths of files that are.
+    pub allow: Vec<String>,
+    /// Where the key of the vault is.
+    pub vault: VaultKey,
+}
+
+/// Where the key of the vault is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum VaultKey {
+    /// In the keychain of the system if there is one, else in a file.
+    #[default]
+    Auto,
+    /// In the keychain of the system.
+    Keychain,
+    /// In a file that only its owner can read.
+    File,
+    /// Nowhere: sealed values are not kept.
+    Off,
+}
+
+impl VaultKey {
+    /// Returns all words for it.
+    pub const WORDS: [&'static str; 4] = ["auto", "keychain", "file", "off"];
+
+    /// Returns the word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Keychain => "keychain",
+            Self::File => "file",
+            Self::Off => "off",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        [Self::Auto, Self::Keychain, Self::File, Self::Off]
+            .into_iter()
+            .find(|key| key.word() == word)
+    }
 }
 
 /// A named root.

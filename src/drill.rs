@@ -267,8 +267,5 @@ fn is_alone(database: &Path) -> bool {
 
 /// Returns true if a file that stands there has the content of an entry.
 fn is_same_file(live: &Path, repo: &Repository, entry: &Entry) -> bool {
-    let digest = File::open(live)
-        .ok()
-        .and_then(|mut file| crate::backup::digest_of(&mut file));
-    digest.is_some() && digest == repo.digest_of(entry)
+    File::open(live).is_ok_and(|mut file| repo.has_content(&entry.body, &mut file))
 }

@@ -52,6 +52,12 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// Values of a file are sealed, and this machine does not have them.
+    #[error("{} of it sealed, and not in the vault of this machine", if values.len() == 1 { "one value is".to_owned() } else { format!("{} values are", values.len()) })]
+    Sealed {
+        /// Fingerprints of the values.
+        values: Vec<crate::privacy::Fingerprint>,
+    },
     /// No repository is there.
     #[error("no repository at `{location}`")]
     NoRepository {
@@ -245,7 +251,8 @@ impl Error {
         match self {
             Self::Io { .. } | Self::Storage { .. } | Self::Tool { .. } => ErrorKind::Environment,
             Self::NoRepository { .. } => ErrorKind::NoRepository,
-            Self::NotARepository { .. }
+            Self::Sealed { .. }
+            | Self::NotARepository { .. }
             | Self::NewerFormat { .. }
             | Self::NoSuchSnapshot { .. }
             | Self::NoSnapshotBefore { .. }
@@ -270,6 +277,7 @@ impl Error {
             Self::Io { .. } => "io",
             Self::Storage { .. } => "storage",
             Self::NoRepository { .. } => "no-repository",
+            Self::Sealed { .. } => "sealed",
             Self::NotARepository { .. } => "not-a-repository",
             Self::NewerFormat { .. } => "newer-format",
             Self::Damaged { .. } => "damaged",

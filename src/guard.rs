@@ -188,6 +188,51 @@ pub fn protect(
 /// How long a guard waits for prune before it takes a snapshot that needs nothing older.
 const LONGEST_SWEEP: Duration = Duration::from_secs(2);
 
+/// Returns a command as it may be written down: no secret of it gets into the log.
+pub fn redacted(repo: &Repository, argv: Vec<OsString>) -> Vec<RawName> {
+    let mut bytes: Vec<Vec<u8>> = argv
+        .iter()
+        .map(|arg| crate::path::os_to_bytes(arg).into_owned())
+        .collect();
+    let changed = crate::privacy::redact(&mut bytes, repo.privacy_rules(), &|value| {
+        repo.vault().fingerprint(value).ok()
+    });
+    if !changed {
+        return argv.into_iter().map(RawName).collect();
+    }
+    let words = bytes.iter().map(|b| crate::path::os_from_bytes(b));
+    words.map(RawName).collect()
+}
+
+fn redacted_texts(repo: &Repository, texts: Vec<String>) -> Vec<String> {
+    let each = |text: String| {
+        let mut words = redacted(repo, vec![text.into()]);
+        words
+            .pop()
+            .map_or_else(String::new, |word| word.to_string())
+    };
+    texts.into_iter().map(each).collect()
+}
+
+/// How the reason begins for files that come back without their secret values.
+pub const NOT_KEPT: &str = "its secret values are sealed and not kept here";
+
+/// Returns the files that were sealed while their values cannot be kept: an undo here has to rely on what stands there.
+fn not_kept(repo: &Repository, runs: &[RootRun]) -> Vec<PathNote> {
+    let sealed = runs.iter().any(RootRun::has_sealed);
+    let Some(why) = repo.vault().trouble().filter(|_| sealed) else {
+        return Vec::new();
+    };
+    let reason = format!("{NOT_KEPT}: {why}");
+    let paths = runs.iter().flat_map(RootRun::sealed_paths);
+    paths
+        .map(|path| PathNote {
+            path: RawName(path.into_os_string()),
+            reason: reason.clone(),
+        })
+        .collect()
+}
+
 /// [`protect`] for any kind of operation.
 pub(crate) fn open(
     repo: &Repository,
@@ -221,19 +266,20 @@ pub(crate) fn open(
             .filter(|l| l.reason != "bdr's own")
             .cloned(),
     );
+    not_captured.extend(not_kept(repo, &runs));
     let begin = Begin {
         version: 1,
         repository: repo.id(),
         id: repo.next_operation(options.now)?,
         kind: intent.kind,
         time: options.now,
-        argv: intent.argv.into_iter().map(RawName).collect(),
+        argv: redacted(repo, intent.argv),
         cwd: RawName(intent.cwd.into_os_string()),
-        label: intent.label,
+        label: redacted_texts(repo, intent.label.into_iter().collect()).pop(),
         before: Some(report.snapshot.id),
         roots: Vec::new(),
         not_captured,
-        remote: intent.remote,
+        remote: redacted_texts(repo, intent.remote),
         undoes: intent.undoes,
         pid: std::process::id(),
         restore: intent.restore,
@@ -263,6 +309,11 @@ impl Protected {
     /// Returns the id of the operation.
     pub fn operation(&self) -> OperationId {
         self.begin.id
+    }
+
+    /// Returns what the command may change without its having been captured.
+    pub fn not_captured(&self) -> &[PathNote] {
+        &self.begin.not_captured
     }
 
     pub(crate) fn is_in_place(&self) -> bool {
@@ -381,11 +432,11 @@ fn inside(
                 &mut after,
             )
             .ok()?;
-            let before = match known.body()?.content {
+            let body = known.body()?;
+            let before = match &body.content {
                 // Only its times are new: the old content need not be read.
                 Some(content) if content.digest == Digest::of(&after) => after.clone(),
-                Some(content) => reader.to_vec(&content, old.size).ok()?,
-                None => Vec::new(),
+                _ => reader.original_to_vec(&body).ok()?,
             };
             if before == after {
                 return Some(merge::Changes::none(changed.path.name()));
@@ -414,7 +465,7 @@ fn stamp(path: RepoPath, stat: &Stat) -> Stamp {
 }
 
 fn changes_of(repo: &Repository, run: &RootRun, never: &[PathBuf]) -> Result<RootChanges> {
-    let (scan, handle) = run.look_again(never)?;
+    let (scan, handle) = run.look_again(repo, never)?;
     let mut changes = RootChanges {
         name: run.root.name.clone(),
         ..RootChanges::default()

@@ -18,6 +18,7 @@ pub mod manifest;
 pub mod merge;
 pub mod monitor;
 pub mod path;
+pub mod privacy;
 pub mod retention;
 pub mod rules;
 pub mod schedule;
@@ -30,6 +31,7 @@ pub mod storage;
 pub mod repo;
 pub mod runs;
 pub mod sqlite;
+pub mod vault;
 pub mod walk;
 
 // Tier 3: verbs.
@@ -44,11 +46,14 @@ pub mod import;
 pub mod install;
 pub mod prune;
 pub mod query;
+pub mod rescan;
 pub mod restore;
+pub mod scan;
 pub mod select;
 pub mod staging;
 pub mod status;
 pub mod undo;
+pub mod unseal;
 pub mod verify;
 
 pub use error::{Error, ErrorKind, Result};

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Digest, Id};
 use crate::path::RepoPath;
+use crate::privacy::Fingerprint;
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
@@ -176,6 +177,28 @@ pub struct Body {
     pub xattrs: Vec<(String, Vec<u8>)>,
     /// What is special about it.
     pub flags: Vec<Flag>,
+    /// Something of it was sealed.
+    pub sealed: Option<Box<Sealed>>,
+}
+
+/// What is known of a file of which values, or all, were sealed: it is not stored as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealed {
+    /// HMAC-SHA-256 of the original, with a key that is not in the repository.
+    #[serde(rename = "m")]
+    pub mac: Digest,
+    /// Bytes of what is stored instead; 0 if nothing is.
+    #[serde(rename = "s")]
+    pub size: u64,
+    /// Nothing but metadata is stored: `values` are the pieces of the whole, in order.
+    #[serde(rename = "w", default, skip_serializing_if = "is_default")]
+    pub whole: bool,
+    /// Fingerprints of the sealed values, each once.
+    #[serde(rename = "v")]
+    pub values: Vec<Fingerprint>,
+    /// What was found: kinds and how often.
+    #[serde(rename = "k", default, skip_serializing_if = "is_default")]
+    pub kinds: BTreeMap<String, u64>,
 }
 
 /// What was special about a file when it was read.
@@ -283,6 +306,14 @@ impl Content {
         }
     }
 
+    /// Returns the number of bytes stored: the size of the file, unless something of it was sealed.
+    pub fn size(&self) -> u64 {
+        match &self.parts {
+            Parts::Kept(kept) => kept.size,
+            _ => self.extents().iter().map(|e| e.2).sum(),
+        }
+    }
+
     /// Returns true if the file is one whole blob.
     pub fn is_whole(&self) -> bool {
         matches!(self.parts, Parts::Whole(_))
@@ -331,6 +362,8 @@ struct WireBody {
     a: Vec<(String, String)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     f: Vec<Flag>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    z: Option<Box<Sealed>>,
 }
 
 fn text_or_hex(bytes: &[u8]) -> (Option<String>, Option<String>) {
@@ -366,6 +399,7 @@ impl From<&Body> for WireBody {
                 .map(|(n, v)| (n.clone(), hex::encode(v)))
                 .collect(),
             f: body.flags.clone(),
+            z: body.sealed.clone(),
             ..Self::default()
         };
         if let Some(kept) = body.content.as_ref().and_then(Content::as_kept) {
@@ -383,6 +417,8 @@ impl From<&Body> for WireBody {
 
 impl WireBody {
     fn into_body(self, size: u64) -> Result<Body, String> {
+        // What is stored of a sealed file has another size.
+        let size = self.z.as_ref().map_or(size, |z| z.size);
         let kept = self.y.map(|(set, number)| Kept { set, number, size });
         let content = match self.h {
             None => kept.map(Content::kept),
@@ -414,6 +450,7 @@ impl WireBody {
             link: self.i,
             xattrs,
             flags: self.f,
+            sealed: self.z,
         })
     }
 }
@@ -464,7 +501,7 @@ impl<'de> Deserialize<'de> for Entry {
             return Err(D::Error::custom("a time or mode is out of range"));
         }
         let body = wire.body.into_body(wire.s).map_err(D::Error::custom)?;
-        if wire.k == Kind::File && wire.s > 0 && body.content.is_none() {
+        if wire.k == Kind::File && wire.s > 0 && body.content.is_none() && body.sealed.is_none() {
             return Err(D::Error::custom("a file without content"));
         }
         if wire.k == Kind::Symlink && (body.target.is_empty() || body.target.contains(&0)) {

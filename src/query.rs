@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use globset::GlobBuilder;
 
-use crate::backup::{digest_of, roots_of};
+use crate::backup::roots_of;
 use crate::error::{Error, Result};
 use crate::id::{Digest, SnapshotId};
 use crate::manifest::{Body, Change, Content, Entry, Kind, Listing, diff as diff_listings};
 use crate::monitor::Monitor;
 use crate::path::{RepoPath, show};
 use crate::repo::Repository;
+use crate::repo::kept::digest_of;
 use crate::repo::snapshot::{RootRecord, Snapshot};
 use crate::repo::state::entry_of;
 use crate::select::candidates;
@@ -230,7 +231,7 @@ pub fn diff(
         }
         let before = repo.listing(old)?;
         let after = match b {
-            None => present(repo, old, never)?,
+            None => present(repo, old, never, &before)?,
             Some(b) => match b.roots.iter().find(|r| r.path == old.path) {
                 Some(new) => repo.listing(new)?,
                 // The other does not cover it: nothing can be said.
@@ -257,7 +258,12 @@ pub fn diff(
 }
 
 /// Returns a root as it stands now.
-fn present(repo: &Repository, record: &RootRecord, never: &[PathBuf]) -> Result<Listing> {
+fn present(
+    repo: &Repository,
+    record: &RootRecord,
+    never: &[PathBuf],
+    before: &[Entry],
+) -> Result<Listing> {
     let root = roots_of(std::slice::from_ref(record), &[]).remove(0);
     let mut all = repo.own_paths();
     all.extend(never.iter().cloned());
@@ -281,10 +287,24 @@ fn present(repo: &Repository, record: &RootRecord, never: &[PathBuf]) -> Result<
                 let Ok(mut file) = handle.open_file(&found.path) else {
                     continue;
                 };
-                let Some(digest) = digest_of(&mut file) else {
-                    continue;
-                };
-                body.content = Some(Content::whole(digest, found.stat.size));
+                let old = before.binary_search_by(|e| e.path.cmp(&found.path));
+                let sealed = old
+                    .ok()
+                    .map(|i| &before[i])
+                    .filter(|e| e.body.sealed.is_some() && e.size == found.stat.size);
+                if let Some(old) = sealed.filter(|e| repo.has_content(&e.body, &mut file)) {
+                    body.content.clone_from(&old.body.content);
+                    body.sealed.clone_from(&old.body.sealed);
+                } else {
+                    let Some(digest) = handle
+                        .open_file(&found.path)
+                        .ok()
+                        .and_then(|mut file| digest_of(&mut file))
+                    else {
+                        continue;
+                    };
+                    body.content = Some(Content::whole(digest, found.stat.size));
+                }
                 body.xattrs = RootHandle::xattrs(&file);
             }
             Kind::File => {

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::apply::{self, Act, Job, Licence, Work};
-use crate::backup::{BackupOptions, digest_of, roots_of};
+use crate::backup::{BackupOptions, roots_of};
 use crate::error::{Error, Result};
 use crate::fsutil;
 use crate::fsutil::target::{Fidelity, Target, existing_base};
@@ -22,12 +22,16 @@ use crate::id::{OperationId, SnapshotId};
 use crate::manifest::{Entry, Flag, Kind, Stat};
 use crate::monitor::Monitor;
 use crate::path::{RawName, RepoPath};
+use crate::privacy::merge::Merged;
 use crate::repo::Repository;
 use crate::repo::oplog::{Begin, Operation, OperationKind, RestoreJournal, RootPath};
 use crate::repo::snapshot::{PathNote, RootRecord, Snapshot, Trigger};
 use crate::rules::{Origin, Root};
 use crate::sqlite;
+use crate::unseal::SecretOptions;
 use crate::walk::{RootHandle, WalkOptions, walk};
+
+mod sealed;
 
 /// What to do with files that are there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -73,6 +77,19 @@ pub struct RestoreOptions {
     pub never: Vec<PathBuf>,
     /// Name of the machine.
     pub host: String,
+    /// What is wanted of sealed values.
+    pub secrets: SecretOptions,
+}
+
+/// What a restore does about the sealed values of a file. Names are those of keys.
+#[derive(Debug, Clone)]
+pub struct SecretStep {
+    /// The file.
+    pub path: PathBuf,
+    /// Key by key.
+    pub merged: Merged,
+    /// It is written beside, because something cannot be had.
+    pub aside: Option<PathBuf>,
 }
 
 /// What happens to one path.
@@ -115,6 +132,10 @@ pub struct RestorePlan {
     pub unchanged: u64,
     /// What cannot or will not be restored.
     pub skipped: Vec<PathNote>,
+    /// Files of which something cannot be had.
+    pub problems: Vec<PathNote>,
+    /// What happens to sealed values.
+    pub secrets: Vec<SecretStep>,
     work: Work,
     /// Something stands where files are written.
     needs_snapshot: bool,
@@ -156,6 +177,8 @@ pub fn plan(
         steps: Vec::new(),
         unchanged: 0,
         skipped: Vec::new(),
+        problems: Vec::new(),
+        secrets: Vec::new(),
         work: Work::default(),
         needs_snapshot: false,
     };
@@ -307,6 +330,23 @@ fn plan_root(
             bytes: entry.size,
             old_bytes: old.filter(|s| s.kind == Kind::File).map(|s| s.size),
         };
+        if entry.body.sealed.is_some()
+            && !seen.is_some_and(|s| s.kind == Kind::Dir || options.overwrite == Overwrite::Never)
+            && sealed::plan_sealed(
+                repo,
+                &mut target,
+                site,
+                &base,
+                &path,
+                entry,
+                seen,
+                options,
+                plan,
+            )?
+        {
+            touched.extend(entry.path.parent());
+            continue;
+        }
         match seen {
             None => {
                 plan.work.jobs.push(job(Act::Write, None));
@@ -486,8 +526,7 @@ pub(crate) fn same_bytes(
             let Ok(mut file) = target.open_file(path) else {
                 return false;
             };
-            let digest = digest_of(&mut file);
-            digest.is_some() && digest == repo.digest_of(entry)
+            repo.has_content(&entry.body, &mut file)
         }
         _ => false,
     }
@@ -578,7 +617,7 @@ pub fn apply(
         removed: 0,
         unchanged: plan.unchanged,
         bytes: 0,
-        problems: Vec::new(),
+        problems: plan.problems.clone(),
         skipped: plan.skipped.clone(),
         elapsed: Duration::ZERO,
     };
@@ -632,7 +671,7 @@ pub fn apply(
     report.restored = applied.restored;
     report.removed = applied.removed;
     report.bytes = applied.bytes;
-    report.problems = applied.problems;
+    report.problems.extend(applied.problems);
     report.elapsed = started.elapsed();
     Ok(report)
 }
@@ -694,6 +733,7 @@ pub(crate) fn rehearse(
         argv: Vec::new(),
         never: Vec::new(),
         host: String::new(),
+        secrets: SecretOptions::default(),
     };
     let plan = plan(repo, snapshot, &options, monitor)?;
     let applied = apply::apply(repo, &plan.work, &Licence::NothingThere, monitor)?;
@@ -750,10 +790,9 @@ fn difference(
         return Some("it is not the same file as its other name".to_owned());
     }
     let good = match entry.kind {
-        Kind::File => handle.open_file(&entry.path).is_ok_and(|mut file| {
-            let digest = digest_of(&mut file);
-            digest.is_some() && digest == repo.digest_of(entry)
-        }),
+        Kind::File => handle
+            .open_file(&entry.path)
+            .is_ok_and(|mut file| repo.has_content(&entry.body, &mut file)),
         Kind::Symlink => handle
             .read_link(&entry.path)
             .is_ok_and(|t| t == entry.body.target),

@@ -18,11 +18,11 @@ use crate::capture::{Capture, Captured, CapturedList, Shared};
 use crate::error::{Error, Result};
 use crate::fsutil;
 use crate::fsutil::area::Area;
-use crate::id::{Digest, Id};
+use crate::id::Id;
 use crate::manifest::{Body, Content, Kept, Kind, Stat, same_identity};
 use crate::monitor::{Monitor, Phase};
 use crate::path::{RawName, RepoPath};
-use crate::repo::kept::{KeptContents, KeptSet};
+use crate::repo::kept::{KeptContent, KeptContents, KeptSet};
 use crate::repo::state::{KEPT, is_racy};
 use crate::repo::{Repository, hold_shared};
 use crate::walk::{Dirty, RootHandle};
@@ -132,7 +132,11 @@ fn keep_in(
     let started = now.timestamp_nanos_opt().unwrap_or(i64::MAX);
     let fits = |dirty: &Dirty| {
         let stat = &dirty.stat;
-        let plain = stat.kind == Kind::File && stat.size > 0 && stat.links == 1;
+        // Settings and keys are small, and are sealed before anything else is done with them.
+        let plain = stat.kind == Kind::File
+            && stat.size > 0
+            && stat.links == 1
+            && !crate::privacy::is_sensitive_name(dirty.path.as_bytes());
         plain
             && match how {
                 How::Unlinked => {
@@ -377,7 +381,7 @@ fn pack_set(repo: &Repository, set: &KeptSet, level: Level, monitor: &dyn Monito
         present: Mutex::default(),
     };
     let mut capture = Capture::new(&shared);
-    let mut files: Vec<Option<Digest>> = Vec::with_capacity(set.files.len());
+    let mut files: Vec<Option<KeptContent>> = Vec::with_capacity(set.files.len());
     for (number, (size, _)) in (0..).zip(&set.files) {
         if monitor.stopped() {
             return Err(Error::Interrupted);
@@ -389,8 +393,9 @@ fn pack_set(repo: &Repository, set: &KeptSet, level: Level, monitor: &dyn Monito
         files.push(digest);
         monitor.advance(1, *size);
     }
-    let lost = files.iter().filter(|digest| digest.is_none()).count() as u64;
+    let lost = files.iter().filter(|file| file.is_none()).count() as u64;
     let packs = capture.finish()?;
+    repo.vault().flush()?;
     repo.put_kept_contents(&KeptContents {
         version: 1,
         repository: repo.id(),

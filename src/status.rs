@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, TimeDelta, TimeZone, Utc};
 
-use crate::backup::{BackupOptions, survey};
+use crate::backup::{BackupOptions, SealedSummary, survey};
 use crate::config::{Config, Criticality};
 use crate::error::Result;
 use crate::prune::{Budget, budget};
@@ -269,6 +269,8 @@ pub struct SourceStatus {
     pub newest_change: Option<DateTime<Utc>>,
     /// Why something is left out, and how often.
     pub left_out: BTreeMap<String, u64>,
+    /// What of it is sealed in the repository.
+    pub sealed: SealedSummary,
 }
 
 /// How many runs did what they should.
@@ -495,6 +497,7 @@ fn sources(
             waiting: 0,
             newest_change: None,
             left_out: BTreeMap::new(),
+            sealed: SealedSummary::default(),
         };
         if let Some(repo) = repo {
             let options = BackupOptions::new(Trigger::Backup, now);
@@ -503,6 +506,7 @@ fn sources(
                 status.files = run.totals().0;
                 status.bytes = run.totals().1;
                 status.waiting = waiting.0;
+                run.add_sealed(&mut status.sealed);
                 status.newest_change = waiting
                     .1
                     .and_then(|time| DateTime::from_timestamp(time.0, time.1));

@@ -92,6 +92,8 @@ pub struct UndoPlan {
     pub steps: Vec<UndoStep>,
     /// What the operation may have changed without its having been captured.
     pub not_captured: Vec<PathNote>,
+    /// Files of which something was sealed and cannot be had.
+    pub sealed: Vec<PathNote>,
     work: Work,
     roots: Vec<Root>,
 }
@@ -214,6 +216,7 @@ pub fn plan(
         operation: operation.begin.id,
         steps: Vec::new(),
         not_captured: operation.begin.not_captured.clone(),
+        sealed: Vec::new(),
         work: Work::default(),
         roots: roots_of(&snapshot.roots, &operation.begin.roots),
     };
@@ -380,9 +383,9 @@ fn stands(repo: &Repository, handle: &crate::walk::RootHandle, entry: &Entry, st
     match entry.kind {
         Kind::File => {
             stat.size == entry.size
-                && handle.open_file(&entry.path).is_ok_and(|mut file| {
-                    crate::backup::digest_of(&mut file) == repo.digest_of(entry)
-                })
+                && handle
+                    .open_file(&entry.path)
+                    .is_ok_and(|mut file| repo.has_content(&entry.body, &mut file))
         }
         Kind::Symlink => handle
             .read_link(&entry.path)
@@ -453,7 +456,7 @@ pub fn apply(
         restored: applied.restored,
         removed: applied.removed,
         conflicts,
-        problems: applied.problems,
+        problems: plan.sealed.into_iter().chain(applied.problems).collect(),
         elapsed: started.elapsed(),
     })
 }

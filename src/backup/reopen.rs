@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::roots::{RootRun, digest_of, paths_of, roots_of, state_path};
+use super::roots::{RootRun, paths_of, roots_of, state_path};
 use crate::error::Result;
-use crate::id::{Digest, SnapshotId};
+use crate::id::SnapshotId;
 use crate::manifest::{Body, Entry, Kind};
 use crate::path::RepoPath;
 use crate::repo::Repository;
@@ -118,6 +118,15 @@ pub(crate) fn present(
     })
 }
 
+/// Returns true if two bodies say that the content is the same; false says nothing.
+fn is_same(a: &Body, b: &Body) -> bool {
+    match (&a.sealed, &b.sealed) {
+        (Some(a), Some(b)) => a.mac == b.mac,
+        (None, None) => a.content == b.content,
+        _ => false,
+    }
+}
+
 impl Present {
     /// Returns true if an object stands as an entry says; reads it if nothing else tells.
     pub(crate) fn is_as(&self, repo: &Repository, entry: &Entry, standing: &Standing) -> bool {
@@ -128,17 +137,10 @@ impl Present {
         let (handle, known) = (self.handle.as_ref(), standing.body.as_ref());
         match entry.kind {
             Kind::File if stat.size != entry.size => false,
-            Kind::File if known.is_some_and(|body| body.content == entry.body.content) => true,
-            Kind::File => {
-                let content = |body: &Body| match &body.content {
-                    Some(content) if content.as_kept().is_some() => None,
-                    Some(content) => Some(content.digest),
-                    None => Some(Digest::of(b"")),
-                };
-                let known = known.and_then(content);
-                let now = known.or_else(|| digest_of(&mut handle?.open_file(&entry.path).ok()?));
-                now.is_some() && now == repo.digest_of(entry)
-            }
+            Kind::File if known.is_some_and(|body| is_same(body, &entry.body)) => true,
+            Kind::File => handle
+                .and_then(|handle| handle.open_file(&entry.path).ok())
+                .is_some_and(|mut file| repo.has_content(&entry.body, &mut file)),
             Kind::Symlink => {
                 let read = || handle?.read_link(&entry.path).ok();
                 let now = known.map_or_else(read, |body| Some(body.target.clone()));

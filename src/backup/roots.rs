@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use sha2::{Digest as _, Sha256};
 
+use super::sealed::SealedSummary;
 use super::{BackupOptions, links};
 use crate::error::{Error, Result};
 use crate::id::Digest;
@@ -13,7 +14,7 @@ use crate::path::{RepoPath, os_to_bytes};
 use crate::repo::Repository;
 use crate::repo::index::DigestSet;
 use crate::repo::snapshot::{LeftOut, RootRecord};
-use crate::repo::state::{Known, State, same_stat};
+use crate::repo::state::{Known, SEALED, State, same_stat};
 use crate::rules::{Origin, Root, Rules};
 use crate::walk::{Dirty, RootHandle, Scan, WalkOptions, walk};
 
@@ -258,22 +259,13 @@ pub(crate) fn roots_of(records: &[RootRecord], names: &[String]) -> Vec<Root> {
         .collect()
 }
 
-/// Returns the digest of a file from where it stands; `None` if it cannot be read.
-pub(crate) fn digest_of(file: &mut std::fs::File) -> Option<Digest> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 128 * 1024];
-    loop {
-        match std::io::Read::read(file, &mut buffer) {
-            Ok(0) => return Some(Digest::finish(hasher)),
-            Ok(n) => hasher.update(&buffer[..n]),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(_) => return None,
-        }
-    }
-}
-
 /// Returns true if what the state says of a file that looks untouched still holds, by reading it.
-pub(crate) fn is_same_content(handle: &RootHandle, path: &RepoPath, known: &Known<'_>) -> bool {
+pub(crate) fn is_same_content(
+    repo: &Repository,
+    handle: &RootHandle,
+    path: &RepoPath,
+    known: &Known<'_>,
+) -> bool {
     let Some(body) = known.body() else {
         return false;
     };
@@ -288,14 +280,9 @@ pub(crate) fn is_same_content(handle: &RootHandle, path: &RepoPath, known: &Know
             let Ok(mut file) = handle.open_file(path) else {
                 return false;
             };
-            let Some(digest) = digest_of(&mut file) else {
-                return false;
-            };
             // What was kept by a second name cannot differ from it.
-            body.content.map_or_else(
-                || digest == Digest::of(b""),
-                |c| c.digest == digest || c.as_kept().is_some(),
-            )
+            let kept = body.content.as_ref().is_some_and(|c| c.as_kept().is_some());
+            kept || repo.has_content(&body, &mut file)
         }
         _ => true,
     }
@@ -304,6 +291,38 @@ pub(crate) fn is_same_content(handle: &RootHandle, path: &RepoPath, known: &Know
 impl RootRun {
     pub(crate) fn handle(&self) -> Option<&RootHandle> {
         self.handle.as_ref()
+    }
+
+    /// Returns true if something of the root was sealed.
+    pub(crate) fn has_sealed(&self) -> bool {
+        self.state.as_ref().is_some_and(|s| s.has_flag(SEALED))
+    }
+
+    /// Counts what was sealed.
+    pub(crate) fn add_sealed(&self, summary: &mut SealedSummary) {
+        let Some(state) = self.state.as_ref().filter(|s| s.has_flag(SEALED)) else {
+            return;
+        };
+        for (path, number) in paths_of(state) {
+            if state.flags(number) & SEALED == 0 {
+                continue;
+            }
+            let body = state.entry(number).body();
+            if let Some(sealed) = body.and_then(|body| body.sealed) {
+                summary.add(&path.to_path(&self.root.path), &sealed);
+            }
+        }
+    }
+
+    /// Returns the files of which something was sealed.
+    pub(crate) fn sealed_paths(&self) -> Vec<PathBuf> {
+        let Some(state) = self.state.as_ref().filter(|s| s.has_flag(SEALED)) else {
+            return Vec::new();
+        };
+        paths_of(state)
+            .filter(|(_, number)| state.flags(*number) & SEALED != 0)
+            .map(|(path, _)| path.to_path(&self.root.path))
+            .collect()
     }
 
     /// Returns what is new or may have changed, sorted by path.
@@ -317,7 +336,11 @@ impl RootRun {
     }
 
     /// Walks again and returns what differs from the snapshot.
-    pub(crate) fn look_again(&self, never: &[PathBuf]) -> Result<(Scan, Option<RootHandle>)> {
+    pub(crate) fn look_again(
+        &self,
+        repo: &Repository,
+        never: &[PathBuf],
+    ) -> Result<(Scan, Option<RootHandle>)> {
         let options = WalkOptions {
             never,
             max_files: None,
@@ -337,7 +360,7 @@ impl RootRun {
                 };
                 let known = state.entry(number as usize);
                 !same_stat(&known.stat, &dirty.stat)
-                    || !is_same_content(handle, &dirty.path, &known)
+                    || !is_same_content(repo, handle, &dirty.path, &known)
             });
         }
         let is_out = |path: &RepoPath| self.left_out.iter().any(|l| path.starts_with(&l.path));

@@ -1,7 +1,7 @@
 //! `bdr backup`.
 
 use bdr::Error;
-use bdr::backup::{BackupOptions, BackupReport, Level, backup};
+use bdr::backup::{BackupOptions, BackupReport, Level, SealedSummary, backup};
 use bdr::monitor::size;
 use bdr::path::RawName;
 use bdr::prune::Budget;
@@ -225,6 +225,10 @@ pub(crate) fn text(cx: &Context, report: &BackupReport, id: Option<&str>) -> Str
         let path = cx.shown_absolute(note.path.as_path());
         text.push_str(&format!("\nLeft out: {path}  {}", note.reason));
     }
+    let sealed = sealed_words(cx, &report.sealed);
+    if !sealed.is_empty() {
+        text.push_str(&format!("\nSealed: {sealed}."));
+    }
     if report.not_stored > 0 {
         let special = count(report.not_stored);
         text.push_str(&format!(
@@ -232,6 +236,38 @@ pub(crate) fn text(cx: &Context, report: &BackupReport, id: Option<&str>) -> Str
         ));
     }
     text
+}
+
+/// Says what was sealed; empty if nothing was.
+pub(crate) fn sealed_words(cx: &Context, sealed: &SealedSummary) -> String {
+    let mut parts = Vec::new();
+    if sealed.values > 0 {
+        let values = plural(sealed.values, "secret value");
+        parts.push(format!("{values} in {}", plural(sealed.files, "file")));
+    }
+    if sealed.records > 0 {
+        let records = plural(sealed.records, "record");
+        parts.push(format!("{records} of patients in logs"));
+    }
+    if let Some(first) = sealed.whole.first() {
+        let path = cx.shown_absolute(first);
+        parts.push(match sealed.whole.len() {
+            1 => format!("the whole of {path}"),
+            n => format!("the whole of {} and {} more", path, n - 1),
+        });
+    }
+    parts.join(", ")
+}
+
+/// Returns what was sealed as JSON.
+pub(crate) fn sealed_data(sealed: &SealedSummary) -> Value {
+    json!({
+        "files": sealed.files,
+        "values": sealed.values,
+        "records": sealed.records,
+        "whole": sealed.whole.iter().map(|path| ui::json::with_path(path, json!({}))).collect::<Vec<_>>(),
+        "kinds": sealed.kinds,
+    })
 }
 
 /// Returns the data of `--json`.
@@ -250,6 +286,7 @@ pub(crate) fn data(report: &BackupReport) -> Value {
         "not_stored": report.not_stored,
         "problems": ui::json::notes(&report.problems),
         "left_out": ui::json::notes(&report.left_out),
+        "sealed": sealed_data(&report.sealed),
         "elapsed_ms": u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
     })
 }

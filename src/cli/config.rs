@@ -205,6 +205,12 @@ fn values(config: &Config) -> serde_json::Map<String, Value> {
         "prometheus": config.notify.prometheus.as_ref().map(|path| bdr::path::show(path.as_os_str())),
     });
     data.insert("notify".into(), notify);
+    let privacy = json!({
+        "profile": config.privacy.profile.word(),
+        "allow": config.privacy.allow,
+        "vault": config.privacy.vault.word(),
+    });
+    data.insert("privacy".into(), privacy);
     data
 }
 

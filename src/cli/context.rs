@@ -17,6 +17,7 @@ use bdr::repo::snapshot::PathNote;
 use bdr::rules::Root;
 use bdr::runs::Journal;
 use bdr::storage::{Lifeboat, LocalStorage};
+use bdr::vault::Vault;
 use chrono::{DateTime, Utc};
 use etcetera::BaseStrategy as _;
 
@@ -153,7 +154,38 @@ impl Context {
     pub(crate) fn repository(&self) -> Result<Repository, Failure> {
         self.rescue(&self.places.repository);
         let storage = Arc::new(self.storage(&self.places.repository));
-        Ok(Repository::open(storage, &self.places.cache)?)
+        Ok(self.private(Repository::open(storage, &self.places.cache)?))
+    }
+
+    /// Gives a repository the rules for what is sealed, and the vault of this machine.
+    fn private(&self, repo: Repository) -> Repository {
+        let privacy = &self.config.privacy;
+        let home = self.home.as_ref().and_then(|home| home.to_str());
+        let expand = |text: &String| match (text.strip_prefix("~/"), home) {
+            (Some(rest), Some(home)) => format!("{home}/{rest}"),
+            _ => text.clone(),
+        };
+        let rules = bdr::privacy::Rules {
+            profile: privacy.profile,
+            allow: privacy.allow.iter().map(expand).collect(),
+        };
+        let vaults = self.places.state.join("vault");
+        let dir = vaults.join(repo.id().to_string());
+        let second = self.places.lifeboats.as_ref();
+        let second = second.map(|dir| dir.join("vault").join(repo.id().to_string()));
+        let keys = super::keychain::store(privacy.vault, &dir);
+        repo.with_privacy(rules, Vault::new(&dir, second.as_deref(), keys))
+    }
+
+    /// Returns the rules for what is sealed, with another profile if one is given.
+    pub(crate) fn privacy_rules(
+        &self,
+        profile: Option<bdr::privacy::Profile>,
+    ) -> bdr::privacy::Rules {
+        bdr::privacy::Rules {
+            profile: profile.unwrap_or(self.config.privacy.profile),
+            allow: self.config.privacy.allow.clone(),
+        }
     }
 
     fn rescue(&self, repository: &Path) {
@@ -195,7 +227,8 @@ impl Context {
         self.rescue(dir);
         self.launch_lifeboat(dir);
         let storage = Arc::new(self.storage(dir));
-        Ok(Repository::create(storage, &self.places.cache, self.now)?)
+        let repo = Repository::create(storage, &self.places.cache, self.now)?;
+        Ok(self.private(repo))
     }
 
     /// Gives a second name to whatever of the repository has none.

@@ -342,10 +342,9 @@ fn protect(
 fn execute(cx: &Context, repo: &Repository, args: &GuardArgs, protected: Protected) -> i32 {
     let report = protected.report();
     let lasting = report.kept.lasting_bytes;
-    let missed: Vec<&PathNote> = report
-        .problems
+    let missed: Vec<&PathNote> = protected
+        .not_captured()
         .iter()
-        .chain(&report.left_out)
         .filter(|note| words::worth_a_word(cx, &args.command, note))
         .collect();
     words::name_missed(cx, &missed);

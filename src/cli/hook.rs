@@ -296,7 +296,9 @@ impl Hook<'_> {
 
     /// Returns the operations of this call that are open, the newest first: more than one if several hooks saw it.
     fn open_operations(&self, repo: &Repository) -> Result<Vec<Begin>, Failure> {
-        let (call, words) = (self.event.to_call(self.host), words(self.event));
+        let call = self.event.to_call(self.host);
+        // As the log has them.
+        let words = bdr::guard::redacted(repo, words(self.event));
         let is_own = |begin: &Begin| {
             let Some(theirs) = &begin.agent else {
                 return false;
@@ -305,10 +307,7 @@ impl Hook<'_> {
             near && match (&theirs.call, &call.call) {
                 (Some(theirs), Some(own)) => theirs == own,
                 // Hosts that do not number calls: the same words.
-                _ => {
-                    let argv = begin.argv.iter().map(|word| &word.0);
-                    theirs.tool == call.tool && argv.eq(words.iter())
-                }
+                _ => theirs.tool == call.tool && begin.argv == words,
             }
         };
         let open = repo.unfinished_operations()?.into_iter().rev();

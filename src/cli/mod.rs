@@ -26,13 +26,16 @@ mod hook;
 mod import;
 mod init;
 mod jobs;
+mod keychain;
 mod log;
 mod mark;
 mod notify;
 mod op;
 mod pick;
+mod privacy;
 mod prune;
 mod restore;
+mod scan;
 mod schedule;
 mod snapshots;
 mod status;
@@ -117,6 +120,8 @@ pub(crate) enum Command {
     Verify(verify::VerifyArgs),
     Drill(drill::DrillArgs),
     Status(status::StatusArgs),
+    Scan(scan::ScanArgs),
+    Privacy(privacy::PrivacyArgs),
     Notify(notify::NotifyArgs),
     Dashboard(dashboard::DashboardArgs),
     Schedule(schedule::ScheduleArgs),
@@ -202,6 +207,8 @@ fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Verify(args) => verify::run(cx, args),
         Command::Drill(args) => drill::run(cx, args),
         Command::Status(args) => status::run(cx, args),
+        Command::Scan(args) => scan::run(cx, args),
+        Command::Privacy(args) => privacy::run(cx, args),
         Command::Notify(args) => notify::run(cx, args),
         Command::Dashboard(args) => dashboard::run(cx, args),
         Command::Schedule(args) => schedule::run(cx, args),

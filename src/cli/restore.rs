@@ -10,6 +10,7 @@ use bdr::repo::oplog::RootPath;
 use bdr::repo::snapshot::Snapshot;
 use bdr::restore::{self, Action, Overwrite, RestoreOptions};
 use bdr::undo::{self, UndoOptions};
+use bdr::unseal::SecretOptions;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -63,12 +64,29 @@ pub(crate) struct RestoreArgs {
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
+    /// Secrets of a file that stands there: keep them, or put back those of the snapshot
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t = SecretsArg::Keep)]
+    secrets: SecretsArg,
+    /// Remove secrets that the snapshot does not have
+    #[arg(long)]
+    exact: bool,
+    /// Leave secrets that cannot be had blank, instead of writing the file beside
+    #[arg(long)]
+    leave_blank: bool,
     /// Finish a restore that was interrupted
     #[arg(long, conflicts_with_all = ["words", "at", "target", "delete", "abort"])]
     resume: bool,
     /// Take back a restore that was interrupted
     #[arg(long, conflicts_with_all = ["words", "at", "target", "delete"])]
     abort: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum SecretsArg {
+    /// What stands there stays
+    Keep,
+    /// As they were sealed
+    FromVault,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -130,6 +148,17 @@ fn options(
         argv: cx.argv(),
         never: repo.own_paths(),
         host: cx.host.clone(),
+        secrets: SecretOptions {
+            from_vault: args.secrets == SecretsArg::FromVault,
+            exact: args.exact,
+            leave_blank: args.leave_blank,
+            environment: std::env::vars_os()
+                .filter_map(|(name, value)| {
+                    let value = bdr::path::os_to_bytes(&value).into_owned();
+                    Some((name.into_string().ok()?, value))
+                })
+                .collect(),
+        },
     }
 }
 

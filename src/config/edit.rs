@@ -5,7 +5,8 @@ use toml_edit::{Array, DocumentMut, Item, Table, Value};
 use crate::error::{Error, Result};
 
 /// Keys whose values are lists.
-const LISTS: [&str; 7] = [
+const LISTS: [&str; 8] = [
+    "allow",
     "include",
     "exclude",
     "rules",

@@ -7,11 +7,12 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Config, Criticality, GuardConfig, HooksConfig, NotifyConfig, OnFail, Source, Summary, closest,
-    parse_size,
+    Config, Criticality, GuardConfig, HooksConfig, NotifyConfig, OnFail, PrivacyConfig, Source,
+    Summary, VaultKey, closest, parse_size,
 };
 use crate::effects::Table;
 use crate::error::{Error, Result};
+use crate::privacy::Profile;
 use crate::retention::{Policy, parse_span};
 use crate::rules::{Matcher, Rules, check_source_name};
 use crate::schedule::{Schedule, parse_clock, parse_day};
@@ -66,6 +67,7 @@ impl Reader<'_> {
                 "retention",
                 "schedule",
                 "notify",
+                "privacy",
             ],
         )?;
         let mut config = Config::default();
@@ -91,6 +93,9 @@ impl Reader<'_> {
         }
         if let Some(value) = table.get("notify") {
             config.notify = self.notify(self.table(value, "notify")?)?;
+        }
+        if let Some(value) = table.get("privacy") {
+            config.privacy = self.privacy(self.table(value, "privacy")?)?;
         }
         config.sources.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(config)
@@ -284,6 +289,34 @@ impl Reader<'_> {
             .check()
             .map_err(|error| self.error(section.span(), error.to_string(), error.hint()))?;
         Ok(policy)
+    }
+
+    fn privacy(&self, table: &DeTable<'_>) -> Result<PrivacyConfig> {
+        self.known(table, "privacy", &["profile", "allow", "vault"])?;
+        let mut privacy = PrivacyConfig::default();
+        if let Some(value) = table.get("profile") {
+            let word = self.string(value, "profile")?;
+            privacy.profile = Profile::from_word(word)
+                .ok_or_else(|| self.no_such_word(value, word, &Profile::WORDS))?;
+        }
+        if let Some(value) = table.get("vault") {
+            let word = self.string(value, "vault")?;
+            privacy.vault = VaultKey::from_word(word)
+                .ok_or_else(|| self.no_such_word(value, word, &VaultKey::WORDS))?;
+        }
+        if let Some(value) = table.get("allow") {
+            let wanted = "a list of strings: fingerprints and paths";
+            let list = value.get_ref().as_array();
+            for item in list
+                .ok_or_else(|| self.wrong_type(value, "allow", wanted))?
+                .iter()
+            {
+                let text = item.get_ref().as_str();
+                let text = text.ok_or_else(|| self.wrong_type(item, "allow", wanted))?;
+                privacy.allow.push(text.to_owned());
+            }
+        }
+        Ok(privacy)
     }
 
     fn schedule(&self, table: &DeTable<'_>) -> Result<Schedule> {

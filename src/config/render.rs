@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{Config, GuardConfig, HooksConfig, NotifyConfig, OnFail};
+use super::{Config, GuardConfig, HooksConfig, NotifyConfig, OnFail, PrivacyConfig, VaultKey};
 use crate::error::{Error, Result};
 use crate::retention::Policy;
 use crate::schedule::{Schedule, day_word};
@@ -55,6 +55,7 @@ pub(super) fn render(config: &Config, home: Option<&Path>) -> Result<String> {
     retention(&mut out, &config.retention);
     schedule(&mut out, config.schedule.as_ref());
     notify(&mut out, &config.notify, home)?;
+    privacy(&mut out, &config.privacy);
     Ok(out)
 }
 
@@ -117,6 +118,24 @@ fn notify(out: &mut String, notify: &NotifyConfig, home: Option<&Path>) -> Resul
         line(out, format_args!("prometheus = {}", path_text(path, home)?));
     }
     Ok(())
+}
+
+fn privacy(out: &mut String, privacy: &PrivacyConfig) {
+    if *privacy == PrivacyConfig::default() {
+        return;
+    }
+    out.push_str("\n# What is not stored in the clear: bdr scan, docs/privacy.md\n[privacy]\n");
+    line(
+        out,
+        format_args!("profile = {}", quoted(privacy.profile.word())),
+    );
+    if privacy.vault != VaultKey::default() {
+        line(
+            out,
+            format_args!("vault = {}", quoted(privacy.vault.word())),
+        );
+    }
+    list(out, "allow", &privacy.allow);
 }
 
 fn guard(out: &mut String, guard: &GuardConfig) {

@@ -310,6 +310,11 @@ fn what_is_written_is_read_back() {
             max_age: chrono::TimeDelta::hours(50),
             ..Schedule::default()
         }),
+        privacy: PrivacyConfig {
+            profile: crate::privacy::Profile::Strict,
+            allow: vec!["00112233aabbccdd".to_owned(), "~/notes/*.md".to_owned()],
+            vault: VaultKey::File,
+        },
         notify: NotifyConfig {
             desktop: true,
             healthchecks: Some("https://hc.example/ping/1".to_owned()),

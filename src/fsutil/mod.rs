@@ -52,6 +52,42 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     written.context("write", &path)
 }
 
+/// Writes a file that is not there yet; durable when it returns.
+///
+/// # Errors
+/// Something is there already, or the directory cannot be written.
+pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let (mut file, temporary) = create_temporary(dir, mode).context("write", path)?;
+    let written = (|| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        // A link replaces nothing; where there are none, nearly as good.
+        match fs::hard_link(&temporary, path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.exists() => {
+                fs::rename(&temporary, path)?;
+            }
+            other => other?,
+        }
+        sync_dir(dir)
+    })();
+    let _ = fs::remove_file(&temporary);
+    written.context("write", path)
+}
+
+/// Gives a file of bdr's own a second name, or makes a copy where that cannot be. One that is there stays.
+///
+/// # Errors
+/// Neither can be done.
+pub fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            fs::copy(from, to).map(|_| ())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Writes a derived file atomically but not durably: losing it costs time only.
 ///
 /// # Errors

@@ -177,10 +177,7 @@ fn inside(repo: &Repository, present: &Present, altered: &[(&Entry, u64)]) -> Ve
             let mut after = Vec::new();
             let mut file = std::io::Read::take(file, merge::MAX_BYTES);
             std::io::Read::read_to_end(&mut file, &mut after).ok()?;
-            let before = match &entry.body.content {
-                Some(content) => reader.to_vec(content, entry.size).ok()?,
-                None => Vec::new(),
-            };
+            let before = reader.original_to_vec(&entry.body).ok()?;
             if before == after {
                 return Some(merge::Changes::none(entry.path.name()));
             }

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::id::{Digest, Id, SnapshotId};
 use crate::manifest::{Content, Entry};
 use crate::monitor::Monitor;
+use crate::privacy::Fingerprint;
 use crate::repo::Repository;
 use crate::repo::index::{DigestSet, Index};
 use crate::repo::snapshot::{PackRef, SnapshotKind};
@@ -25,6 +26,8 @@ pub(super) struct Needs {
     /// Packs of fulls: `tar` extracts them all.
     pub(super) packs: DigestSet,
     pub(super) sets: HashSet<Id>,
+    /// Of values in the vault.
+    pub(super) values: HashSet<Fingerprint>,
     /// Sets whose files were not packed when they were looked at.
     unpacked: HashSet<Id>,
     seen: HashSet<(u64, SnapshotId)>,
@@ -112,7 +115,7 @@ impl Needs {
             let over = root.over_base();
             let (hidden, seen): (Vec<Entry>, Vec<Entry>) = hidden
                 .into_iter()
-                .filter(|entry| entry.body.content.is_some())
+                .filter(|entry| entry.body.content.is_some() || entry.body.sealed.is_some())
                 .partition(|entry| over.hides(&entry.path));
             for entry in &seen {
                 self.entry(repo, entry, fresh);
@@ -122,6 +125,9 @@ impl Needs {
     }
 
     fn entry(&mut self, repo: &Repository, entry: &Entry, fresh: &mut News) {
+        if let Some(sealed) = &entry.body.sealed {
+            self.values.extend(&sealed.values);
+        }
         let Some(content) = &entry.body.content else {
             return;
         };
@@ -144,8 +150,9 @@ impl Needs {
 
     fn set(&mut self, repo: &Repository, set: Id, fresh: &mut News) {
         match repo.kept_digests(set) {
-            Ok(Some(digests)) => {
+            Ok(Some((digests, values))) => {
                 self.unpacked.remove(&set);
+                self.values.extend(values);
                 for blob in digests {
                     if self.blobs.insert(blob) {
                         fresh.blobs.push(blob);

@@ -116,6 +116,17 @@ pub(super) fn collect(
         })?;
         free_areas(repo, needs, options, report)?;
     }
+    repo.alone(options.patience, || {
+        needs.look(repo, &HashSet::new(), monitor)?;
+        match needs.unknown.pop() {
+            Some(error) => Err(error),
+            // What was sealed for a snapshot that is not written yet is younger than the vault's grace.
+            None => repo
+                .vault()
+                .sweep(&needs.values, options.now.into())
+                .map(|_| ()),
+        }
+    })?;
     repo.restock_reserve();
     Ok(())
 }

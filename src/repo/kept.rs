@@ -15,8 +15,9 @@ use super::{Repository, record};
 use crate::error::{Error, Result};
 use crate::fsutil::{self, area};
 use crate::id::{Digest, Id};
-use crate::manifest::{Content, Entry, Kept, Listing, Time};
+use crate::manifest::{Body, Content, Kept, Listing, Sealed, Time};
 use crate::path::RawName;
+use crate::privacy::Fingerprint;
 use crate::storage;
 
 /// A list of digests larger than this, decompressed, is refused.
@@ -76,9 +77,60 @@ pub struct KeptContents {
     pub repository: Id,
     /// The set.
     pub id: Id,
-    /// Digests by number; `None`: somebody wrote to the file before it could be read.
-    pub files: Vec<Option<Digest>>,
+    /// By number; `None`: somebody wrote to the file before it could be read.
+    pub files: Vec<Option<KeptContent>>,
 }
+
+/// What a kept file turned out to be.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(from = "KeptWire", into = "KeptWire")]
+pub struct KeptContent {
+    /// Of what is stored; `None` if nothing is.
+    pub digest: Option<Digest>,
+    /// Something of it was sealed.
+    pub sealed: Option<Box<Sealed>>,
+}
+
+/// Nearly all are a digest and nothing else.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum KeptWire {
+    Plain(Digest),
+    Sealed {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        h: Option<Digest>,
+        z: Box<Sealed>,
+    },
+}
+
+impl From<KeptWire> for KeptContent {
+    fn from(wire: KeptWire) -> Self {
+        match wire {
+            KeptWire::Plain(digest) => Self {
+                digest: Some(digest),
+                sealed: None,
+            },
+            KeptWire::Sealed { h, z } => Self {
+                digest: h,
+                sealed: Some(z),
+            },
+        }
+    }
+}
+
+impl From<KeptContent> for KeptWire {
+    fn from(content: KeptContent) -> Self {
+        match (content.digest, content.sealed) {
+            (Some(digest), None) => Self::Plain(digest),
+            (h, Some(z)) => Self::Sealed { h, z },
+            // Nothing stored and nothing sealed: an empty file.
+            (None, None) => Self::Plain(Digest::of(b"")),
+        }
+    }
+}
+
+/// Content that was kept, as it is known now: where its bytes are, and what was sealed.
+pub type Resolved = (Option<Content>, Option<Box<Sealed>>);
 
 /// What is known of a set.
 #[derive(Debug)]
@@ -227,28 +279,37 @@ impl Repository {
         Ok(Some(contents))
     }
 
-    /// Returns what the files of a set turned out to be, as it is now; `None` while it is not packed.
+    /// Returns the blobs and sealed values of the files of a set, as it is now; `None` while it is not packed.
     ///
     /// # Errors
     /// The set is missing or damaged.
-    pub fn kept_digests(&self, set: Id) -> Result<Option<Vec<Digest>>> {
+    pub fn kept_digests(&self, set: Id) -> Result<Option<(Vec<Digest>, Vec<Fingerprint>)>> {
         self.forget_kept(set);
         let known = self.kept_set(set)?;
         let contents = known.contents.as_ref();
-        Ok(contents.map(|contents| contents.files.iter().copied().flatten().collect()))
+        Ok(contents.map(|contents| {
+            let files = || contents.files.iter().flatten();
+            let digests = files().filter_map(|file| file.digest).collect();
+            let sealed = files().filter_map(|file| file.sealed.as_ref());
+            (digests, sealed.flat_map(|s| s.values.clone()).collect())
+        }))
     }
 
     /// Returns what kept content turned out to be; `None` while it is not packed.
     ///
     /// # Errors
     /// The set is missing or damaged, or the file was written to before it could be packed.
-    pub fn resolve_kept(&self, kept: Kept) -> Result<Option<Content>> {
+    pub fn resolve_kept(&self, kept: Kept) -> Result<Option<Resolved>> {
         let known = self.kept_set(kept.set)?;
         let Some(contents) = &known.contents else {
             return Ok(None);
         };
         match contents.files.get(kept.number as usize) {
-            Some(Some(digest)) => Ok(Some(Content::whole(*digest, kept.size))),
+            Some(Some(file)) => {
+                let size = file.sealed.as_ref().map_or(kept.size, |sealed| sealed.size);
+                let content = file.digest.map(|digest| Content::whole(digest, size));
+                Ok(Some((content, file.sealed.clone())))
+            }
             _ => Err(written_to(kept.set, kept.number)),
         }
     }
@@ -257,9 +318,10 @@ impl Repository {
     pub(crate) fn resolve_all(&self, mut listing: Listing) -> Listing {
         for entry in &mut listing {
             if let Some(kept) = entry.body.content.as_ref().and_then(Content::as_kept)
-                && let Ok(Some(content)) = self.resolve_kept(kept)
+                && let Ok(Some((content, sealed))) = self.resolve_kept(kept)
             {
-                entry.body.content = Some(content);
+                entry.body.content = content;
+                entry.body.sealed = sealed;
             }
         }
         listing
@@ -273,16 +335,58 @@ impl Repository {
         self.kept_set(kept.set)?.set.open(kept.number)
     }
 
-    /// Returns the digest of the content of an entry, by reading it if it is only kept; `None` if there is none.
-    pub fn digest_of(&self, entry: &Entry) -> Option<Digest> {
-        let Some(kept) = entry.body.content.as_ref().and_then(Content::as_kept) else {
-            return entry.digest();
+    /// Returns true if an open file has the content of an entry, by reading it from where it stands.
+    pub fn has_content(&self, body: &Body, file: &mut File) -> bool {
+        if let Some(sealed) = &body.sealed {
+            return self.mac_of(file).is_some_and(|mac| mac == sealed.mac);
+        }
+        let Some(content) = &body.content else {
+            return matches!(file.read(&mut [0]), Ok(0));
+        };
+        let Some(kept) = content.as_kept() else {
+            return digest_of(file) == Some(content.digest);
         };
         match self.resolve_kept(kept) {
-            Ok(Some(content)) => Some(content.digest),
-            _ => digest_of_kept(&self.open_kept(kept).ok()?, kept),
+            Ok(Some((_, Some(sealed)))) => self.mac_of(file).is_some_and(|mac| mac == sealed.mac),
+            Ok(Some((Some(content), None))) => digest_of(file) == Some(content.digest),
+            _ => {
+                let now = digest_of(file);
+                let before = self
+                    .open_kept(kept)
+                    .ok()
+                    .and_then(|file| digest_of_kept(&file, kept));
+                now.is_some() && now == before
+            }
         }
     }
+
+    /// Returns the keyed digest of a file from where it stands; `None` if it cannot be read.
+    fn mac_of(&self, file: &mut File) -> Option<Digest> {
+        let mut mac = self.vault().mac().ok()?;
+        read_all(file, &mut |piece| mac.update(piece))?;
+        Some(mac.finish())
+    }
+}
+
+/// Hands a file to `sink` from where it stands; `None` if it cannot be read.
+fn read_all(file: &mut File, sink: &mut dyn FnMut(&[u8])) -> Option<()> {
+    let mut buffer = vec![0; 128 * 1024];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Some(()),
+            Ok(n) => sink(&buffer[..n]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Returns the digest of a file from where it stands; `None` if it cannot be read.
+pub(crate) fn digest_of(file: &mut File) -> Option<Digest> {
+    use sha2::Digest as _;
+    let mut hasher = sha2::Sha256::new();
+    read_all(file, &mut |piece| hasher.update(piece))?;
+    Some(Digest::finish(hasher))
 }
 
 /// Returns the digest of the bytes that count; `None` if they cannot be read.

@@ -15,7 +15,9 @@ use crate::fsutil;
 use crate::id::{Digest, Id, OperationId, SnapshotId};
 use crate::manifest::{Listing, overlay};
 use crate::path::RepoPath;
+use crate::privacy::Rules;
 use crate::storage::{self, Storage};
+use crate::vault::{FileKey, Vault};
 
 pub mod index;
 pub mod kept;
@@ -62,6 +64,13 @@ struct Features {
     prune: Vec<String>,
 }
 
+/// Where values are kept if nobody says otherwise: beside what is derived.
+fn default_vault(cache: &Path) -> Vault {
+    let dir = cache.join("vault");
+    let key = FileKey(dir.join("vault.key"));
+    Vault::new(&dir, None, Arc::new(key))
+}
+
 /// Snapshots, their content, and the operation log. A handle: clones share what was read.
 #[derive(Clone)]
 pub struct Repository {
@@ -75,6 +84,10 @@ pub struct Repository {
     prune_features: Vec<String>,
     index: Arc<RwLock<Option<Arc<Index>>>>,
     kept: kept::Cache,
+    /// What must not be stored in the clear.
+    privacy_rules: Arc<Rules>,
+    /// Where it is instead.
+    vault: Arc<Vault>,
 }
 
 /// Packs whose table of contents cannot be read, and why.
@@ -235,7 +248,27 @@ impl Repository {
             prune_features: format.features.prune,
             index: Arc::default(),
             kept: kept::Cache::default(),
+            privacy_rules: Arc::default(),
+            vault: Arc::new(default_vault(&cache.join(format.id.to_string()))),
         })
+    }
+
+    /// Returns the repository with rules for what is sealed, and a place for what was.
+    #[must_use]
+    pub fn with_privacy(mut self, rules: Rules, vault: Vault) -> Self {
+        self.privacy_rules = Arc::new(rules);
+        self.vault = Arc::new(vault);
+        self
+    }
+
+    /// Returns the rules for what is sealed.
+    pub fn privacy_rules(&self) -> &Rules {
+        &self.privacy_rules
+    }
+
+    /// Returns the place of what was sealed on this machine.
+    pub fn vault(&self) -> &Vault {
+        &self.vault
     }
 
     /// Returns its identity.
@@ -260,7 +293,7 @@ impl Repository {
 
     /// Returns what no snapshot may hold: the repository and its cache.
     pub fn own_paths(&self) -> Vec<PathBuf> {
-        let mut paths = vec![self.cache.clone()];
+        let mut paths = vec![self.cache.clone(), self.vault.dir().to_path_buf()];
         if let Some(dir) = self.storage.directory() {
             paths.push(dir.to_path_buf());
         }

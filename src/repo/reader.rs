@@ -9,11 +9,14 @@ use sha2::{Digest as _, Sha256};
 
 use super::Repository;
 use super::index::{Index, Location};
+use super::kept::Resolved;
 use super::pack::{Member, pack_name};
 use super::trash::Part;
 use crate::error::{Error, Result};
 use crate::id::Digest;
-use crate::manifest::{Content, Entry, Extent, Kept};
+use crate::manifest::{Body, Content, Entry, Extent, Kept, Sealed};
+use crate::privacy::Fingerprint;
+use crate::privacy::seal::Unsealer;
 
 /// Decompressed members kept: files of one directory share a member, and in-place changes alternate between a few.
 const KEPT_MEMBERS: usize = 6;
@@ -100,18 +103,18 @@ impl<'a> Reader<'a> {
 
     /// Hands content to `sink` that was kept instead of being read.
     fn kept(&mut self, kept: Kept, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        if let Some(content) = self.repo.resolve_kept(kept)? {
-            return self.content(&content, sink);
+        if let Some(resolved) = self.repo.resolve_kept(kept)? {
+            return self.resolved(resolved, sink);
         }
         let mut file = match self.repo.open_kept(kept) {
             Ok(file) => file,
             // Packed just now?
             Err(error) => {
                 self.repo.forget_kept(kept.set);
-                let Some(content) = self.repo.resolve_kept(kept)? else {
+                let Some(resolved) = self.repo.resolve_kept(kept)? else {
                     return Err(error);
                 };
-                return self.content(&content, sink);
+                return self.resolved(resolved, sink);
             }
         };
         let mut left = kept.size;
@@ -133,6 +136,94 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Hands over what kept content turned out to be; what was sealed comes back as it was.
+    fn resolved(
+        &mut self,
+        (content, sealed): Resolved,
+        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        match (sealed, content) {
+            (Some(sealed), content) => self.unsealed(content.as_ref(), &sealed, sink),
+            (None, Some(content)) => self.content(&content, sink),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Hands the bytes that a file had to `sink`, whatever of it was sealed.
+    ///
+    /// # Errors
+    /// As [`Reader::entry`]; [`Error::Sealed`] if values are not in the vault of this machine. What `sink` got is to be thrown away then.
+    pub fn original(
+        &mut self,
+        body: &Body,
+        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        match (&body.sealed, &body.content) {
+            (Some(sealed), content) => self.unsealed(content.as_ref(), sealed, sink),
+            (None, Some(content)) => self.content(content, sink),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Returns the bytes that a file had.
+    ///
+    /// # Errors
+    /// As [`Reader::original`].
+    pub fn original_to_vec(&mut self, body: &Body) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.original(body, &mut |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+
+    fn unsealed(
+        &mut self,
+        content: Option<&Content>,
+        sealed: &Sealed,
+        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let vault = self.repo.vault();
+        let missing = |values: Vec<Fingerprint>| Error::Sealed { values };
+        let mut mac = vault.mac()?;
+        if sealed.whole {
+            for fingerprint in &sealed.values {
+                let piece = vault
+                    .get(*fingerprint)
+                    .ok_or_else(|| missing(vec![*fingerprint]))?;
+                mac.update(&piece);
+                sink(&piece)?;
+            }
+        } else if let Some(content) = content {
+            let mut value =
+                |f: Fingerprint| sealed.values.contains(&f).then(|| vault.get(f)).flatten();
+            let mut unsealer = Unsealer::new(&mut value);
+            self.content(content, &mut |piece| {
+                let out = unsealer.push(piece);
+                mac.update(&out);
+                sink(&out)
+            })?;
+            let out = unsealer.finish();
+            mac.update(&out);
+            sink(&out)?;
+            let gone: Vec<Fingerprint> = unsealer
+                .missing
+                .iter()
+                .filter(|f| sealed.values.contains(f))
+                .copied()
+                .collect();
+            if !gone.is_empty() {
+                return Err(missing(gone));
+            }
+        }
+        if mac.finish() == sealed.mac {
+            return Ok(());
+        }
+        // From another machine, or with another key: what came out is not what went in.
+        Err(missing(sealed.values.clone()))
     }
 
     /// Returns content of a file of `size` bytes as one piece.

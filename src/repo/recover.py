@@ -80,13 +80,21 @@ class Entry:
         if self.kept and not (re.fullmatch("[0-9A-Z]{26}", self.kept[0]) and self.kept[1] >= 0):
             raise ValueError("it names no kept file")
         self.hash = "kept %s %d" % tuple(self.kept) if self.kept else obj.get("h", EMPTY)
-        self.blobs = obj.get("b", [self.hash])
-        self.extents = obj.get("x", [[0, 0, self.size]])
+        self.blobs, self.extents = obj.get("b", [self.hash]), obj.get("x")
+        self.seal(obj.get("z"))
         if self.kind == "f":
             sound = all(0 <= i < len(self.blobs) and o >= 0 and n >= 0 for i, o, n in self.extents)
-            if not sound or sum(n for _, _, n in self.extents) != self.size or (
-                    self.size and "h" not in obj and not self.kept):
+            if not sound or sum(n for _, _, n in self.extents) != self.stored or (
+                    self.stored and "h" not in obj and not self.kept):
                 raise ValueError("its extents do not fit its size")
+
+    def seal(self, sealed):
+        """Takes what was sealed: values (placeholders stand for them), or all of it."""
+        self.sealed = sealed
+        self.whole = bool(sealed and sealed.get("w"))
+        self.stored = sealed["s"] if sealed else self.size  # bytes in the repository
+        if not self.extents or self.kept:
+            self.extents = [[0, 0, self.stored]]
 
 
 class View:
@@ -406,8 +414,10 @@ class Repository:
                 return self.kept_content(entry, out)
             except BROKEN as error:
                 raise Damaged(str(error))
-        if entry.blobs == [entry.hash] and entry.extents == [[0, 0, entry.size]]:
-            if entry.size and self.good_copy(entry.hash, out)[2] != entry.size:
+        if not entry.stored:
+            return
+        if entry.blobs == [entry.hash] and entry.extents == [[0, 0, entry.stored]]:
+            if self.good_copy(entry.hash, out)[2] != entry.stored:
                 raise Damaged("its size is wrong")
             return
         places = {}
@@ -444,13 +454,27 @@ class Repository:
             self.sets[name] = (None if files else self.record("kept/%s.json" % name)), files
         return self.sets[name]
 
+    def settle(self, entry):
+        """Looks up what kept content turned out to be, if that is known."""
+        if entry.kept:
+            name, number = entry.kept
+            files = self.kept_set(name)[1]
+            if files is not None and files[number]:
+                found = files[number]
+                found = found if isinstance(found, dict) else {"h": found}
+                entry.hash = found.get("h", EMPTY)
+                entry.blobs = [entry.hash]
+                entry.seal(found.get("z"))
+                entry.kept = None
+
     def kept_content(self, entry, out):
         name, number = entry.kept
         record, files = self.kept_set(name)
         if files is not None:
-            if not files[number] or self.good_copy(files[number], out)[2] != entry.size:
+            self.settle(entry)
+            if entry.kept:
                 raise Damaged("it was written to before it could be packed")
-            return
+            return self.content(entry, out)
         size, time = record["files"][number]
         area = record["area"]
         area = bytes.fromhex(area["hex"]) if isinstance(area, dict) else area.encode()
@@ -565,10 +589,21 @@ class Restore:
             attempt("time", os.utime, at, ns=(time, time), **({} if entry.kind != "l" else nofollow))
 
     def file(self, name, entry, group):
+        try:
+            self.repo.settle(entry)
+        except BROKEN as error:
+            raise Damaged(str(error))
+        if entry.whole:
+            note(name, "sealed: only its metadata is in the repository; bdr on the machine it came from can restore it")
+            return
+        if entry.sealed:
+            # Placeholders are not to be taken for values: never under the file's own name.
+            name, entry.mode, group = name + b".bdr-restored", 0o600, None
+            note(name, "sealed: placeholders stand for its secret values")
         at = self.place(name)
         if os.path.lexists(at):
             there = os.lstat(at)
-            if not stat.S_ISREG(there.st_mode) or there.st_size != entry.size or sha256_of(at) != entry.hash:
+            if not stat.S_ISREG(there.st_mode) or there.st_size != entry.stored or sha256_of(at) != entry.hash:
                 raise Damaged("something else is there already; left alone")
             self.metadata(at, name, entry)
         else:

@@ -33,6 +33,8 @@ pub const NOT_IN_BASE: u8 = 4;
 
 /// Its content was kept in a staging area, not read.
 pub const KEPT: u8 = 8;
+/// Something of the file was sealed.
+pub const SEALED: u8 = 16;
 
 /// The state of one root, read-only.
 pub struct State {

@@ -182,6 +182,15 @@ impl Staged for LocalStaged {
     }
 }
 
+impl LocalStorage {
+    /// Returns a place beside the repository, on its file system. Not in it: what lies there is not sealed yet.
+    fn beside(&self) -> Option<PathBuf> {
+        let mut name = self.dir.file_name()?.to_owned();
+        name.push("-staging");
+        Some(self.dir.with_file_name(name))
+    }
+}
+
 impl Storage for LocalStorage {
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         let (mut file, bytes) = open_regular(&self.path(name))?;
@@ -322,10 +331,7 @@ impl Storage for LocalStorage {
 
     fn areas(&self) -> Vec<PathBuf> {
         let lifeboat = self.lifeboat.as_ref().and_then(Lifeboat::area);
-        lifeboat
-            .into_iter()
-            .chain([self.dir.join("staging")])
-            .collect()
+        lifeboat.into_iter().chain(self.beside()).collect()
     }
 
     fn directory(&self) -> Option<&Path> {

@@ -20,6 +20,7 @@ use crate::repo::oplog::{RootChanges, Stamp};
 use crate::repo::reader::Reader;
 use crate::repo::snapshot::{PathNote, RootRecord};
 use crate::restore::same_bytes;
+use crate::unseal::{self, ASIDE, Recovery, SecretOptions, recover};
 
 fn is_as(stamp: &Stamp, stat: &Stat) -> bool {
     if stamp.kind == Kind::Dir {
@@ -141,10 +142,7 @@ impl Planner<'_> {
             return Ok(false);
         };
         let merged = (|| {
-            let before = match &entry.body.content {
-                Some(content) => self.reader.to_vec(content, entry.size).ok()?,
-                None => Vec::new(),
-            };
+            let before = self.reader.original_to_vec(&entry.body).ok()?;
             let mut present = Vec::new();
             let file = self.target.open_file(&place).ok()?;
             std::io::Read::read_to_end(
@@ -183,6 +181,7 @@ impl Planner<'_> {
             ..entry.clone()
         };
         new.body.content = None;
+        new.body.sealed = None;
         new.body.link.clear();
         self.job(&entry.path, Act::Write, Some(new), Some(seen));
         if let Some(job) = self.plan.work.jobs.last_mut() {
@@ -253,8 +252,64 @@ impl Planner<'_> {
             self.plan.not_captured.push(PathNote { path, reason });
             return;
         }
+        if entry.body.sealed.is_some() && !self.repo.is_whole_here(&entry.body) {
+            self.restore_sealed(entry, seen);
+            return;
+        }
         self.step(&entry.path, UndoAction::Restore, entry.kind, entry.size);
         self.job(&entry.path, Act::Write, Some(entry.clone()), seen);
+    }
+
+    /// A file of which values were sealed that are not in the vault: merged with what stands there, or written beside.
+    fn restore_sealed(&mut self, entry: &Entry, seen: Option<Stat>) {
+        let place = self.place(&entry.path);
+        let mut live = match seen {
+            Some(seen) if seen.kind == Kind::File => self.target.open_file(&place).ok(),
+            _ => None,
+        };
+        let options = SecretOptions::default();
+        let found = recover(self.repo, &mut self.reader, entry, live.as_mut(), &options);
+        let (path, bytes, mode, seen, why) = match found {
+            Ok(Recovery::Merged(bytes, _)) => (entry.path.clone(), bytes, entry.mode, seen, None),
+            Ok(Recovery::Aside(bytes, merged)) => {
+                let mut name = entry.path.name().to_vec();
+                name.extend_from_slice(ASIDE.as_bytes());
+                let aside = entry.path.parent().unwrap_or_default().join(&name);
+                let there = self.target.stat(&self.place(&aside)).ok().flatten();
+                (
+                    aside,
+                    bytes,
+                    0o600,
+                    there,
+                    Some(unseal::unresolved(&merged)),
+                )
+            }
+            _ => {
+                let why = "only its metadata is stored, and its content is not in the vault of this machine";
+                self.not_whole(entry, why.to_owned());
+                return;
+            }
+        };
+        if let Some(why) = why {
+            self.not_whole(entry, why);
+        }
+        let mut new = Entry {
+            path: path.clone(),
+            mode,
+            size: bytes.len() as u64,
+            ..entry.clone()
+        };
+        new.body.link.clear();
+        self.step(&path, UndoAction::Restore, Kind::File, new.size);
+        self.job(&path, Act::Write, Some(new), seen);
+        if let Some(job) = self.plan.work.jobs.last_mut() {
+            job.bytes = Some(Arc::new(bytes));
+        }
+    }
+
+    fn not_whole(&mut self, entry: &Entry, reason: String) {
+        let path = RawName(self.absolute(&entry.path).into_os_string());
+        self.plan.sealed.push(PathNote { path, reason });
     }
 }
 

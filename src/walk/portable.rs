@@ -286,6 +286,16 @@ impl Walk<'_> {
                 }
             }
         }
+        if crate::privacy::is_secret_name(&name) {
+            // Not even its name is written down.
+            let parent = path.parent().unwrap_or_default();
+            self.scan.left_out.push(LeftOut {
+                path: parent.join(crate::privacy::SECRET_NAME),
+                reason: "a secret in its name".to_owned(),
+            });
+            self.scan.removed.extend(prior.map(|_| path));
+            return false;
+        }
         if let Some(reason) = self.left_out(&path, &name, is_dir, prior.is_some()) {
             self.scan.removed.extend(prior.map(|_| path.clone()));
             self.scan.left_out.push(LeftOut {

@@ -441,6 +441,17 @@ impl Walk<'_> {
                     }
                 }
             }
+            if crate::privacy::is_secret_name(text) {
+                // Not even its name is written down.
+                scan.left_out.push(LeftOut {
+                    path: path.join(crate::privacy::SECRET_NAME),
+                    reason: "a secret in its name".to_owned(),
+                });
+                if prior.is_some() {
+                    scan.removed.push(path.join(text));
+                }
+                continue;
+            }
             if is_dir || !self.plain {
                 let siblings = |sibling: &[u8]| {
                     names

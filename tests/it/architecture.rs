@@ -15,15 +15,17 @@ const TIERS: [&[&str]; 4] = [
         "manifest",
         "monitor",
         "path",
+        "privacy",
         "retention",
         "rules",
         "schedule",
     ],
     &["fsutil", "storage"],
-    &["repo", "runs", "sqlite", "walk"],
+    &["repo", "runs", "sqlite", "vault", "walk"],
     &[
         "alerts", "apply", "backup", "capture", "discover", "drill", "guard", "import", "install",
-        "prune", "query", "restore", "select", "staging", "status", "undo", "verify",
+        "prune", "query", "rescan", "restore", "scan", "select", "staging", "status", "undo",
+        "unseal", "verify",
     ],
 ];
 

@@ -22,6 +22,7 @@ pub(crate) fn restore_options(target: Option<&Path>) -> RestoreOptions {
         argv: Vec::new(),
         never: Vec::new(),
         host: String::new(),
+        secrets: bdr::unseal::SecretOptions::default(),
     }
 }
 

@@ -25,6 +25,7 @@ mod import;
 mod incident;
 mod notify;
 mod oplog;
+mod privacy;
 mod process;
 mod property;
 mod prune;

@@ -73,7 +73,7 @@ fn kept(place: &Place) -> (usize, Vec<PathBuf>) {
         .filter(|n| n.ends_with(".contents.json.gz"))
         .count();
     let sets = records.len() - packed;
-    let files = walkdir::WalkDir::new(place.store().join("staging"))
+    let files = walkdir::WalkDir::new(place.path("bdr/repository-staging"))
         .into_iter()
         .flatten()
         .filter(|e| e.file_type().is_file() && e.file_name() != "lock")
@@ -281,7 +281,7 @@ fn objects_of_git_are_kept_for_any_command_and_a_backup_stands_without() {
     assert!(!kept(&place).1.is_empty());
     run(&place, &["undo", "--yes"], 0);
     run(&place, &["backup"], 0);
-    std::fs::remove_dir_all(place.store().join("staging")).unwrap();
+    std::fs::remove_dir_all(place.path("bdr/repository-staging")).unwrap();
     let out = place.path("out");
     run(
         &place,

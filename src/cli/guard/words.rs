@@ -124,6 +124,19 @@ pub(super) fn worth_a_word(cx: &Context, command: &[OsString], note: &PathNote) 
 
 /// Names at most three.
 pub(super) fn name_missed(cx: &Context, missed: &[&PathNote]) {
+    let (sealed, missed): (Vec<&PathNote>, Vec<&PathNote>) = missed
+        .iter()
+        .partition(|note| note.reason.starts_with(bdr::guard::NOT_KEPT));
+    if let Some(first) = sealed.first() {
+        let path = cx.shown(first.path.as_path());
+        let others = match sealed.len() {
+            1 => String::new(),
+            n => format!(" and {} more", n - 1),
+        };
+        cx.ui.say(&format!(
+            "bdr: not captured: the secret values of {path}{others}; undo can bring back the rest only (bdr status says why)"
+        ));
+    }
     for note in missed.iter().take(3) {
         let path = cx.shown(note.path.as_path());
         cx.ui.say(&format!(

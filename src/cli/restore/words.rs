@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use bdr::manifest::Kind;
 use bdr::monitor::size;
 use bdr::repo::snapshot::Snapshot;
-use bdr::restore::{Action, RestorePlan, RestoreReport, Step};
+use bdr::restore::{Action, RestorePlan, RestoreReport, SecretStep, Step};
 use serde_json::{Value, json};
 
 use crate::cli::context::Context;
@@ -36,6 +36,13 @@ pub(super) fn steps(cx: &Context, plan: &RestorePlan) -> String {
         bytes: step.bytes,
     });
     let mut text = listing(&lines, |joined| line(cx, &plan.steps[joined.first], joined));
+    for secrets in &plan.secrets {
+        text.push_str(&secret_lines(cx, secrets));
+    }
+    for note in &plan.problems {
+        let path = cx.shown(note.path.as_path());
+        text.push_str(&format!("  sealed   {path}   {}\n", note.reason));
+    }
     for note in &plan.skipped {
         text.push_str(&format!(
             "  skip     {}   {}\n",
@@ -44,6 +51,28 @@ pub(super) fn steps(cx: &Context, plan: &RestorePlan) -> String {
         ));
     }
     text
+}
+
+/// What happens to the sealed values of a file, by keys.
+fn secret_lines(cx: &Context, step: &SecretStep) -> String {
+    let merged = &step.merged;
+    let path = cx.shown(&step.path);
+    [
+        ("keeps what stands there, newer than sealed", &merged.kept),
+        ("from the vault or the environment", &merged.restored),
+        ("cannot be had", &merged.unresolved),
+        ("only stands there, stays", &merged.live_only),
+        ("left blank", &merged.blank),
+    ]
+    .iter()
+    .filter(|(_, keys)| !keys.is_empty())
+    .map(|(what, keys)| {
+        let shown: Vec<&str> = keys.iter().take(5).map(String::as_str).collect();
+        let more = if keys.len() > 5 { ", …" } else { "" };
+        let keys = bdr::path::show(format!("{}{more}", shown.join(", ")).as_ref());
+        format!("  secret   {path}: {what}: {keys}\n")
+    })
+    .collect()
 }
 
 fn word(action: Action) -> String {
@@ -102,8 +131,23 @@ pub(super) fn plan_data(plan: &RestorePlan, snapshot: &Snapshot, dry_run: bool) 
         "steps": steps,
         "unchanged": plan.unchanged,
         "skipped": ui::json::notes(&plan.skipped),
+        "secrets": plan.secrets.iter().map(secret_data).collect::<Vec<_>>(),
+        "problems": ui::json::notes(&plan.problems),
         "dry_run": dry_run,
     })
+}
+
+fn secret_data(step: &SecretStep) -> Value {
+    let merged = &step.merged;
+    let aside = step
+        .aside
+        .as_ref()
+        .map(|path| bdr::path::show(path.as_os_str()));
+    let rest = json!({
+        "kept": merged.kept, "restored": merged.restored, "unresolved": merged.unresolved,
+        "live_only": merged.live_only, "blank": merged.blank, "aside": aside,
+    });
+    ui::json::with_path(&step.path, rest)
 }
 
 pub(super) fn report_data(report: &RestoreReport) -> Value {

@@ -88,6 +88,7 @@ fn source(source: &SourceStatus) -> Value {
         "waiting": source.waiting,
         "newest_change": source.newest_change.map(when::utc),
         "left_out": source.left_out,
+        "sealed": crate::cli::backup::sealed_data(&source.sealed),
     });
     ui::json::with_path(&source.path, rest)
 }

@@ -231,6 +231,10 @@ fn source_words(cx: &Context, source: &SourceStatus) -> (Level, String) {
     if !reasons.is_empty() {
         says.push_str(&format!("; left out: {}", reasons.join(", ")));
     }
+    let sealed = crate::cli::backup::sealed_words(cx, &source.sealed);
+    if !sealed.is_empty() {
+        says.push_str(&format!("; sealed: {sealed}"));
+    }
     (level, says)
 }
 

@@ -52,7 +52,16 @@ impl Place {
 
     pub(crate) fn repository(&self) -> Repository {
         let storage: Arc<dyn Storage> = Arc::new(LocalStorage::new(self.path("repo")));
-        Repository::create(storage, &self.cache(), now()).unwrap()
+        let repo = Repository::create(storage, &self.cache(), now()).unwrap();
+        let vault = self.vault();
+        repo.with_privacy(bdr::privacy::Rules::default(), vault)
+    }
+
+    /// Not in the cache: that can be deleted at any time.
+    pub(crate) fn vault(&self) -> bdr::vault::Vault {
+        let dir = self.path("vault");
+        let key = bdr::vault::FileKey(dir.join("vault.key"));
+        bdr::vault::Vault::new(&dir, None, Arc::new(key))
     }
 
     pub(crate) fn memory(&self, storage: &MemoryStorage) -> bdr::Result<Repository> {

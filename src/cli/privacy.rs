@@ -1,0 +1,272 @@
+//! `bdr privacy`: why something is sealed, what is let through, and a new look at what is stored.
+
+use std::path::PathBuf;
+
+use bdr::backup::Level;
+use bdr::config::edit as text_edit;
+use bdr::monitor::size;
+use bdr::path::os_to_bytes;
+use bdr::privacy::{self, Treatment, structure};
+use bdr::rescan;
+use bdr::staging::settle;
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::context::Context;
+use super::error::Failure;
+use super::{config, exit, scan};
+use crate::ui::{self, plural, prompt};
+
+/// Say why something is sealed, let it through, or look at old snapshots again
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr privacy why ~/.claude.json
+  bdr privacy allow 4f1d2c3b4a596877 --reason 'a key of the test server'
+  bdr privacy rescan
+  bdr privacy rescan --purge")]
+pub(crate) struct PrivacyArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say what was found in a file, under which key, and what a backup does about it; never a value
+    #[command(after_help = "Examples:\n  bdr privacy why .env")]
+    Why {
+        /// A file
+        #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+        file: PathBuf,
+    },
+    /// Store a value, or a file, as it is from now on
+    #[command(
+        after_help = "Examples:\n  bdr privacy allow 4f1d2c3b4a596877 --reason 'a test key'\n  bdr privacy allow docs/example.env --reason 'made up'"
+    )]
+    Allow {
+        /// The fingerprint of a value (`bdr privacy why` shows it), or a path; `*` stands for anything
+        #[arg(value_name = "FINGERPRINT|PATH")]
+        what: String,
+        /// Why, for whoever reads the configuration
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// Seal again what was let through
+    #[command(after_help = "Examples:\n  bdr privacy revoke 4f1d2c3b4a596877")]
+    Revoke {
+        /// As it was given to `allow`
+        #[arg(value_name = "FINGERPRINT|PATH")]
+        what: String,
+    },
+    /// Look at everything that is stored with the rules of today
+    #[command(after_help = "Examples:\n  bdr privacy rescan\n  bdr privacy rescan --purge --yes")]
+    Rescan {
+        /// Seal what is found, in every snapshot, and delete what held it
+        #[arg(long)]
+        purge: bool,
+        /// Do not ask
+        #[arg(long, short, requires = "purge")]
+        yes: bool,
+    },
+}
+
+pub(crate) fn run(cx: &Context, args: &PrivacyArgs) -> Result<u8, Failure> {
+    match &args.command {
+        Command::Why { file } => why(cx, file),
+        Command::Allow { what, reason } => allow(cx, what, Some(reason)),
+        Command::Revoke { what } => allow(cx, what, None),
+        Command::Rescan { purge, yes } => look_again(cx, *purge, *yes),
+    }
+}
+
+fn why(cx: &Context, file: &std::path::Path) -> Result<u8, Failure> {
+    let repo = cx.repository()?;
+    let path = bdr::path::absolute(&cx.cwd, file);
+    let bytes = std::fs::read(&path).map_err(|e| bdr::Error::io("read", &path, e))?;
+    let name = os_to_bytes(path.as_os_str());
+    let found = privacy::examine(&name, &bytes, repo.privacy_rules());
+    let format =
+        structure::format_of(&name[name.iter().rposition(|b| *b == b'/').map_or(0, |p| p + 1)..]);
+    let leaves = format
+        .and_then(|f| structure::leaves(f, &bytes))
+        .unwrap_or_default();
+    let mut rows = Vec::new();
+    let mut list = Vec::new();
+    for finding in &found.findings {
+        let line = memchr::memchr_iter(b'\n', &bytes[..finding.range.start]).count() + 1;
+        let key = leaves
+            .iter()
+            .find(|l| l.outer.start <= finding.range.start && finding.range.end <= l.outer.end)
+            .map(structure::Leaf::name)
+            .unwrap_or_default();
+        let fingerprint = repo.vault().fingerprint(&bytes[finding.range.clone()])?;
+        let allowed = repo.privacy_rules().allows_value(&fingerprint);
+        let kept = repo.vault().has(fingerprint);
+        let what = match (finding.group, allowed, kept) {
+            (_, true, _) => "let through",
+            (privacy::Group::Secret, _, true) => "sealed, in the vault",
+            (privacy::Group::Secret, _, false) => "to be sealed",
+            _ => "seen",
+        };
+        list.push(json!({
+            "line": line, "kind": finding.kind, "group": finding.group.as_str(), "key": key,
+            "fingerprint": fingerprint.to_string(), "allowed": allowed, "in_vault": kept,
+        }));
+        rows.push(vec![
+            format!("line {line}"),
+            finding.kind.to_owned(),
+            key,
+            fingerprint.to_string(),
+            what.to_owned(),
+        ]);
+    }
+    if cx.ui.json {
+        let treatment = scan::treatment_word(&found.treatment);
+        let data = ui::json::with_path(&path, json!({"treatment": treatment, "findings": list}));
+        cx.ui.document("privacy-why", exit::OK, &data)?;
+        return Ok(exit::OK);
+    }
+    let mut text = format!(
+        "{}: {}",
+        cx.shown_absolute(&path),
+        scan::treatment(&found.treatment)
+    );
+    if let Treatment::Whole(why) = found.treatment {
+        text.push_str(&format!(" ({why})"));
+    }
+    text.push('\n');
+    for line in ui::table::table(&rows, "lllll") {
+        text.push_str(&format!("  {line}\n"));
+    }
+    cx.ui.data(&text)?;
+    Ok(exit::OK)
+}
+
+/// Adds to the list of what is let through, or takes out of it.
+fn allow(cx: &Context, what: &str, reason: Option<&str>) -> Result<u8, Failure> {
+    let is_fingerprint = what.parse::<privacy::Fingerprint>().is_ok();
+    let what = match is_fingerprint {
+        true => what.to_owned(),
+        false => {
+            let path = bdr::path::absolute(&cx.cwd, std::path::Path::new(what));
+            path.to_str()
+                .ok_or_else(|| {
+                    Failure::usage(
+                        "a path has to be UTF-8 here",
+                        "name the directory above it, with `*`",
+                    )
+                })?
+                .to_owned()
+        }
+    };
+    let is_it = |entry: &String| privacy::Rules::allowed(entry) == what;
+    let mut entries = cx.config.privacy.allow.clone();
+    let there = entries.iter().any(is_it);
+    match reason {
+        Some(reason) if !there => {
+            entries.push(format!("{what} # {}", reason.replace(['\n', '\r'], " ")));
+        }
+        Some(_) => {}
+        None if there => entries.retain(|entry| !is_it(entry)),
+        None => {
+            return Err(Failure::usage(
+                format!("`{what}` was not let through"),
+                "bdr config show lists what is",
+            ));
+        }
+    }
+    let text = text_edit::set(&config::text(cx)?, &["privacy", "allow"], &entries)?;
+    config::check_text(cx, &text)?;
+    config::write(cx, &text)?;
+    let says = match reason {
+        Some(_) => "is stored as it is from the next backup on",
+        None => {
+            "is sealed again from the next backup on; older snapshots: bdr privacy rescan --purge"
+        }
+    };
+    if cx.ui.json {
+        cx.ui
+            .document("privacy", exit::OK, &json!({"allow": entries}))?;
+    } else {
+        cx.ui.report(&format!("{what} {says}.\n"))?;
+    }
+    Ok(exit::OK)
+}
+
+fn look_again(cx: &Context, purge: bool, yes: bool) -> Result<u8, Failure> {
+    let repo = cx.repository()?;
+    if purge && !yes {
+        if !cx.ui.can_ask {
+            return Err(Failure::usage(
+                "this would write snapshots anew and there is nobody to ask",
+                "bdr privacy rescan shows what it would do; add --yes to do it",
+            ));
+        }
+        if !prompt::confirm(
+            "Seal what is found in every snapshot, and delete what held it?",
+            false,
+        )? {
+            cx.ui.warn("Nothing was changed.");
+            return Ok(exit::PARTIAL);
+        }
+    }
+    if purge {
+        cx.launch_lifeboat(repo.location());
+        settle(&repo, Level::Best, cx.now, &cx.progress())?;
+    }
+    let before = repo.stored_bytes()?;
+    let report = rescan::rescan(&repo, purge, &cx.progress())?;
+    let code = if report.skipped > 0 {
+        exit::PARTIAL
+    } else {
+        exit::OK
+    };
+    if cx.ui.json {
+        let exposed: Vec<_> = report
+            .exposed
+            .iter()
+            .map(|e| json!({"path": e.path, "snapshots": e.snapshots, "kinds": e.kinds}))
+            .collect();
+        cx.ui.document(
+            "privacy-rescan",
+            code,
+            &json!({
+                "checked": report.checked, "exposed": exposed, "skipped": report.skipped, "purged": purge,
+                "rewritten": report.rewritten, "removed_packs": report.removed_packs, "operations": report.operations,
+            }),
+        )?;
+        return Ok(code);
+    }
+    let mut text = String::new();
+    for one in report.exposed.iter().take(50) {
+        let kinds: Vec<&str> = one.kinds.keys().map(String::as_str).collect();
+        text.push_str(&format!(
+            "{}  in {}: {}\n",
+            one.path,
+            plural(one.snapshots, "snapshot"),
+            kinds.join(", ")
+        ));
+    }
+    let n = plural(report.exposed.len() as u64, "file");
+    let looked = plural(report.checked, "content");
+    text.push_str(&match (report.exposed.is_empty(), purge) {
+        (true, _) => format!("Nothing to seal in {looked}.\n"),
+        (false, false) => {
+            format!("{n} would be sealed today, of {looked}: bdr privacy rescan --purge\n")
+        }
+        (false, true) => format!(
+            "Sealed {n} in {}; {} of packs were written anew ({} before).\n",
+            plural(report.rewritten, "snapshot"),
+            report.removed_packs,
+            size(before)
+        ),
+    });
+    if report.skipped > 0 {
+        text.push_str(&format!(
+            "{} could not be looked at (exit 3).\n",
+            plural(report.skipped, "content")
+        ));
+    }
+    cx.ui.data(&text)?;
+    Ok(code)
+}

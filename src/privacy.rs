@@ -1,0 +1,441 @@
+//! What must not get into a repository in the clear: secrets, and records of patients.
+//!
+//! Pure: bytes in, findings out. A [`Finding`] is a range of the bytes, never a value. How good the detectors are is measured in
+//! `docs/privacy.md`; what to do about a finding is decided in [`examine`].
+
+use std::ops::Range;
+
+use class::Class;
+pub use seal::Fingerprint;
+
+mod check;
+mod class;
+pub mod merge;
+mod phi;
+pub mod seal;
+mod secrets;
+pub mod structure;
+mod tokens;
+mod values;
+mod words;
+
+/// What a finding is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Group {
+    /// A password, key or token.
+    Secret,
+    /// An identifier of a patient, or health information.
+    Phi,
+    /// An identifier of a person without anything of health care.
+    Pii,
+}
+
+impl Group {
+    /// Returns its name in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::Phi => "phi",
+            Self::Pii => "pii",
+        }
+    }
+}
+
+/// Something found in a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Where, in bytes.
+    pub range: Range<usize>,
+    /// What it is about.
+    pub group: Group,
+    /// Which detector found it; a name of lower-case letters, digits and `-`.
+    pub kind: &'static str,
+}
+
+/// How much is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Secrets only.
+    Off,
+    /// Secrets, and what makes a record PHI by 45 CFR 164.514(b)(2).
+    #[default]
+    Hipaa,
+    /// Everything that identifies a person, and secrets that are only probable.
+    Strict,
+}
+
+impl Profile {
+    /// Returns all words for it.
+    pub const WORDS: [&'static str; 3] = ["off", "hipaa", "strict"];
+
+    /// Returns the word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Hipaa => "hipaa",
+            Self::Strict => "strict",
+        }
+    }
+
+    /// Returns the profile of a word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Off, Self::Hipaa, Self::Strict]
+            .into_iter()
+            .find(|profile| profile.word() == word)
+    }
+}
+
+/// Program text, by the ends of names: there, what is not quoted is code.
+const CODE: &[&str] = &[
+    "c", "h", "cc", "cpp", "hpp", "cs", "java", "js", "jsx", "mjs", "ts", "tsx", "py", "pyi", "rb",
+    "go", "rs", "swift", "m", "mm", "cls", "php", "kt", "scala", "vue", "svelte", "lua", "pl",
+    "dart", "ex", "hs", "md", "markdown", "rst", "html",
+];
+
+/// What a name says of how a file says things.
+fn style_of(name: &[u8], profile: Profile) -> secrets::Style {
+    let name = name.to_ascii_lowercase();
+    let ext = name.rsplit(|b| *b == b'.').next().unwrap_or_default();
+    secrets::Style {
+        code: CODE.iter().any(|e| e.as_bytes() == ext),
+        env: name.starts_with(b".env")
+            || [
+                &b"env"[..],
+                b"ini",
+                b"properties",
+                b"conf",
+                b"cfg",
+                b"toml",
+                b"yaml",
+                b"yml",
+                b"tf",
+                b"tfvars",
+            ]
+            .contains(&ext),
+        strict: profile == Profile::Strict,
+    }
+}
+
+/// Finds everything in a text. `name` is that of the file: it says how the text is to be read.
+///
+/// Findings are sorted; those of secrets do not overlap.
+pub fn scan(name: &[u8], text: &[u8], profile: Profile) -> Vec<Finding> {
+    let mut found = Vec::new();
+    secrets::scan(text, style_of(name, profile), &mut found);
+    found.sort_by_key(|f| (f.range.start, std::cmp::Reverse(f.range.end)));
+    let mut secrets: Vec<Finding> = Vec::with_capacity(found.len());
+    for finding in found {
+        match secrets.last_mut() {
+            Some(last) if finding.range.start < last.range.end => {
+                last.range.end = last.range.end.max(finding.range.end);
+            }
+            _ => secrets.push(finding),
+        }
+    }
+    if profile != Profile::Off {
+        phi::scan(text, profile == Profile::Strict, &mut secrets);
+    }
+    secrets.sort_by_key(|f| (f.range.start, f.range.end));
+    secrets
+}
+
+/// What is looked for, and what is let through.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// How much is looked for.
+    pub profile: Profile,
+    /// Fingerprints of values that are let through, and paths (`~` expanded, `*` stands for anything) of files that are.
+    pub allow: Vec<String>,
+}
+
+/// Changes when the detectors do: what was judged before is judged again then.
+pub const DETECTORS: u32 = 1;
+
+impl Rules {
+    /// Returns the rules of a profile.
+    pub fn new(profile: Profile) -> Self {
+        Self {
+            profile,
+            ..Self::default()
+        }
+    }
+
+    /// Returns a text that is the same for the same rules only.
+    pub fn identity(&self) -> String {
+        format!("{DETECTORS} {:?} {}", self.profile, self.allow.join("\n"))
+    }
+
+    /// Returns what an entry of the list lets through, without the reason behind ` # `.
+    pub fn allowed(entry: &str) -> &str {
+        entry.split(" # ").next().unwrap_or(entry).trim()
+    }
+
+    /// Returns true if a file is let through as it is.
+    pub fn allows_path(&self, path: &[u8]) -> bool {
+        self.allow.iter().map(|e| Self::allowed(e)).any(|pattern| {
+            pattern.contains(['/', '\\'])
+                && globset::Glob::new(pattern).is_ok_and(|glob| {
+                    glob.compile_matcher()
+                        .is_match(crate::path::os_from_bytes(path))
+                })
+        })
+    }
+
+    /// Returns true if a value is let through.
+    pub fn allows_value(&self, fingerprint: &Fingerprint) -> bool {
+        let name = fingerprint.to_string();
+        self.allow.iter().any(|e| Self::allowed(e) == name)
+    }
+}
+
+/// What a backup does about a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Treatment {
+    /// It is stored as it is.
+    Clear,
+    /// Values are sealed, the rest is stored as it is.
+    Seal,
+    /// Nothing but metadata is stored; for this reason.
+    Whole(&'static str),
+}
+
+/// What is known of the content of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Examined {
+    /// Everything that was found, in order.
+    pub findings: Vec<Finding>,
+    /// What is done about it.
+    pub treatment: Treatment,
+    /// What is cut out: ranges in order that do not overlap, each with the name of its kind.
+    pub seals: Vec<(Range<usize>, &'static str)>,
+}
+
+impl Examined {
+    fn whole(findings: Vec<Finding>, why: &'static str) -> Self {
+        Self {
+            findings,
+            treatment: Treatment::Whole(why),
+            seals: Vec::new(),
+        }
+    }
+}
+
+/// Looks at the content of a file. `path` says by its names what kind of file it is.
+///
+/// `bytes` may be a part of the file, if it is cut between lines.
+pub fn examine(path: &[u8], bytes: &[u8], rules: &Rules) -> Examined {
+    let clear = Examined {
+        findings: Vec::new(),
+        treatment: Treatment::Clear,
+        seals: Vec::new(),
+    };
+    if bytes.is_empty() || !rules.allow.is_empty() && rules.allows_path(path) {
+        return clear;
+    }
+    let name = path
+        .rsplit(|b| matches!(b, b'/' | b'\\'))
+        .next()
+        .unwrap_or_default();
+    let class = class::of(path, bytes);
+    let whole = |kind: &'static str, why| {
+        let finding = Finding {
+            range: 0..bytes.len(),
+            group: Group::Secret,
+            kind,
+        };
+        Examined::whole(vec![finding], why)
+    };
+    match class {
+        Class::Container => return whole("secret-container", "a file of keys or passwords"),
+        Class::Unreadable => {
+            return whole(
+                "unreadable-configuration",
+                "a configuration file that cannot be read",
+            );
+        }
+        Class::Wide => {
+            let narrow = class::narrow(bytes);
+            let found = scan(name, &narrow, rules.profile);
+            return match relevant(&found) {
+                true => Examined::whole(found, "secrets in a file of 16-bit characters"),
+                false => clear,
+            };
+        }
+        Class::Binary => {
+            let mut found = Vec::new();
+            secrets::scan_certain(bytes, &mut found);
+            if let Some(unpacked) = class::unpacked(bytes) {
+                secrets::scan_certain(&unpacked, &mut found);
+            }
+            return match found.is_empty() {
+                true => clear,
+                false => Examined::whole(found, "secrets in a binary file"),
+            };
+        }
+        Class::Text => {}
+    }
+    let mut findings = scan(name, bytes, rules.profile);
+    structure::secrets(name, bytes, &mut findings);
+    let documents = rules.profile != Profile::Off && class::is_health_document(bytes);
+    if documents {
+        findings.push(Finding {
+            range: 0..bytes.len().min(1),
+            group: Group::Phi,
+            kind: "health-document",
+        });
+    }
+    let logs = class::is_log(name, bytes);
+    let records = if findings.iter().any(|f| f.group == Group::Phi) {
+        phi_records(bytes, &findings, logs)
+    } else {
+        Vec::new()
+    };
+    // Health information about nobody is none.
+    findings.retain(|f| {
+        f.kind != "health-text"
+            || records
+                .iter()
+                .any(|r| r.start <= f.range.start && f.range.end <= r.end)
+    });
+    if documents || !records.is_empty() && !logs {
+        return Examined::whole(findings, "patient data");
+    }
+    let mut seals: Vec<(Range<usize>, &'static str)> = Vec::new();
+    for record in records {
+        seals.push((record, RECORD));
+    }
+    for finding in findings.iter().filter(|f| f.group == Group::Secret) {
+        seals.push((finding.range.clone(), finding.kind));
+    }
+    // What looks like a placeholder of ours already must come back as it is, too.
+    for at in memchr::memmem::find_iter(bytes, seal::PREFIX) {
+        seals.push((at..at + seal::PREFIX.len(), seal::LITERAL));
+    }
+    seals.sort_by_key(|(range, _)| (range.start, std::cmp::Reverse(range.end)));
+    let mut end = 0;
+    seals.retain(|(range, _)| {
+        let apart = range.start >= end && range.end > range.start;
+        if apart {
+            end = range.end;
+        }
+        apart
+    });
+    Examined {
+        treatment: if seals.is_empty() {
+            Treatment::Clear
+        } else {
+            Treatment::Seal
+        },
+        findings,
+        seals,
+    }
+}
+
+/// What stands for a name that holds a secret.
+pub const SECRET_NAME: &[u8] = b"(a name with a secret)";
+
+/// Returns true if the name of a file is, or has, a token that says so by its form.
+pub fn is_secret_name(name: &[u8]) -> bool {
+    // Shorter ones are none, and nearly all names are shorter.
+    if name.len() < 24 {
+        return false;
+    }
+    let mut found = Vec::new();
+    secrets::scan_certain(name, &mut found);
+    !found.is_empty()
+}
+
+/// Returns true if the name of a file says that it holds settings or keys: such a file is looked at before anything else is done with it.
+pub fn is_sensitive_name(path: &[u8]) -> bool {
+    let name = path
+        .rsplit(|b| matches!(b, b'/' | b'\\'))
+        .next()
+        .unwrap_or_default();
+    structure::format_of(name).is_some() || class::is_container(path)
+}
+
+/// Replaces what is secret in the words of a command. Returns true if anything was.
+pub fn redact(
+    words: &mut [Vec<u8>],
+    rules: &Rules,
+    fingerprint: &dyn Fn(&[u8]) -> Option<Fingerprint>,
+) -> bool {
+    // As one line: `--token` and its value are two words.
+    let line = words.join(&b' ');
+    let rules = Rules {
+        allow: Vec::new(),
+        ..rules.clone()
+    };
+    let examined = examine(b"", &line, &rules);
+    let mut changed = false;
+    let mut end = line.len();
+    for word in words.iter_mut().rev() {
+        let start = end - word.len();
+        for (range, kind) in examined.seals.iter().rev() {
+            let (from, to) = (range.start.max(start), range.end.min(end));
+            if from >= to {
+                continue;
+            }
+            let stands_for = match fingerprint(&line[from..to]) {
+                Some(fingerprint) => seal::placeholder(kind, fingerprint),
+                None => "bdr:sealed".to_owned(),
+            };
+            word.splice(from - start..to - start, stands_for.into_bytes());
+            changed = true;
+        }
+        end = start.saturating_sub(1);
+    }
+    changed
+}
+
+/// The kind of what stands for a record of a log.
+pub const RECORD: &str = "record";
+
+fn relevant(found: &[Finding]) -> bool {
+    found.iter().any(|f| f.group == Group::Secret)
+        || phi::verdict(
+            found
+                .iter()
+                .filter(|f| f.group == Group::Phi)
+                .map(|f| f.kind),
+        ) == phi::Verdict::Phi
+}
+
+/// Returns the records that are PHI: lines of a log, or the surroundings of findings elsewhere.
+fn phi_records(bytes: &[u8], findings: &[Finding], logs: bool) -> Vec<Range<usize>> {
+    let of_phi: Vec<&Finding> = findings.iter().filter(|f| f.group == Group::Phi).collect();
+    let mut records: Vec<Range<usize>> = Vec::new();
+    for finding in &of_phi {
+        let at = finding.range.start;
+        if records
+            .last()
+            .is_some_and(|last: &Range<usize>| last.contains(&at))
+        {
+            continue;
+        }
+        let record = if logs {
+            let start = memchr::memrchr(b'\n', &bytes[..at]).map_or(0, |p| p + 1);
+            let end = memchr::memchr(b'\n', &bytes[at..]).map_or(bytes.len(), |p| at + p);
+            let end = if end > start && bytes[end - 1] == b'\r' {
+                end - 1
+            } else {
+                end
+            };
+            start..end.max(finding.range.end.min(bytes.len()))
+        } else {
+            at.saturating_sub(REACH)..(finding.range.end + REACH).min(bytes.len())
+        };
+        let inside = of_phi
+            .iter()
+            .filter(|f| record.start <= f.range.start && f.range.end <= record.end)
+            .map(|f| f.kind);
+        if phi::verdict(inside) == phi::Verdict::Phi {
+            records.push(record);
+        }
+    }
+    records
+}
+
+/// Outside of logs, what stands this near belongs together, bytes.
+const REACH: usize = 500;

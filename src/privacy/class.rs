@@ -1,0 +1,268 @@
+//! What kind of file it is, by its name and its first bytes.
+
+use std::io::Read as _;
+
+/// How a file is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// It is all secret: keys, stores of passwords.
+    Container,
+    /// A configuration file that is not text.
+    Unreadable,
+    /// UTF-16.
+    Wide,
+    /// Anything else that is not text.
+    Binary,
+    /// Text.
+    Text,
+}
+
+/// Names of files that hold keys or passwords and nothing else.
+const CONTAINERS: &[&str] = &[
+    "id_rsa",
+    "id_dsa",
+    "id_ecdsa",
+    "id_ed25519",
+    "id_ecdsa_sk",
+    "id_ed25519_sk",
+    ".netrc",
+    "_netrc",
+    ".pgpass",
+    "pgpass.conf",
+    ".git-credentials",
+    ".htpasswd",
+    ".vault-token",
+    ".authinfo",
+    ".authinfo.gpg",
+    ".my.cnf",
+    ".mylogin.cnf",
+    "login.keychain-db",
+    "key4.db",
+    "logins.json",
+    ".vault_pass",
+    "master.key",
+];
+/// Ends of names of the same.
+const CONTAINER_ENDS: &[&str] = &[
+    ".p12",
+    ".pfx",
+    ".kdbx",
+    ".kdb",
+    ".jks",
+    ".keystore",
+    ".ppk",
+    ".p8",
+    ".agekey",
+    ".keychain",
+    ".keychain-db",
+    ".gpg-key",
+    ".ovpn-auth",
+];
+/// Ends of paths of the same.
+const CONTAINER_PATHS: &[&str] = &[
+    "/.aws/credentials",
+    "/.config/gcloud/credentials.db",
+    "/.config/gcloud/access_tokens.db",
+    "/.ssh/identity",
+    "/.gnupg/secring.gpg",
+];
+
+/// Returns true for a file that says settings: there, what cannot be read may be a secret.
+fn is_configuration(name: &[u8]) -> bool {
+    let ext = name.rsplit(|b| *b == b'.').next().unwrap_or_default();
+    name.starts_with(b".env")
+        || [
+            &b"env"[..],
+            b"json",
+            b"jsonc",
+            b"json5",
+            b"toml",
+            b"yaml",
+            b"yml",
+            b"ini",
+            b"conf",
+            b"cfg",
+            b"properties",
+            b"tfvars",
+            b"plist",
+        ]
+        .contains(&ext)
+}
+
+/// Returns true for files that are all secret, by their names.
+pub(super) fn is_container(path: &[u8]) -> bool {
+    let lower = path.to_ascii_lowercase();
+    let name = name_of(&lower);
+    CONTAINERS.iter().any(|n| n.as_bytes() == name)
+        || CONTAINER_ENDS.iter().any(|e| name.ends_with(e.as_bytes()))
+        || CONTAINER_PATHS
+            .iter()
+            .any(|e| lower.ends_with(e.as_bytes()))
+        || memchr::memmem::find(&lower, b"/.gnupg/private-keys-v1.d/").is_some()
+}
+
+fn name_of(path: &[u8]) -> &[u8] {
+    path.rsplit(|b| matches!(b, b'/' | b'\\'))
+        .next()
+        .unwrap_or_default()
+}
+
+pub(super) fn of(path: &[u8], bytes: &[u8]) -> Class {
+    if is_container(path) {
+        return Class::Container;
+    }
+    let lower = path.to_ascii_lowercase();
+    let name = name_of(&lower);
+    let head = &bytes[..bytes.len().min(8192)];
+    let nuls = memchr::memchr_iter(0, head).count();
+    if head.starts_with(&[0xff, 0xfe])
+        || head.starts_with(&[0xfe, 0xff])
+        || nuls * 5 >= head.len() * 2 && is_wide(head)
+    {
+        return Class::Wide;
+    }
+    if nuls > 0 || unpacks(head) {
+        return if is_configuration(name) && !name.ends_with(b".plist") {
+            Class::Unreadable
+        } else {
+            Class::Binary
+        };
+    }
+    Class::Text
+}
+
+/// Returns true if every other byte is zero, nearly.
+fn is_wide(head: &[u8]) -> bool {
+    let zeros = |from: usize| {
+        head.iter()
+            .skip(from)
+            .step_by(2)
+            .filter(|b| **b == 0)
+            .count()
+    };
+    let (even, odd) = (zeros(0), zeros(1));
+    let half = head.len() / 2;
+    half > 8 && (even * 10 >= half * 8 || odd * 10 >= half * 8)
+}
+
+/// Returns UTF-16 as bytes of one character each; what is not ASCII becomes `?`.
+pub(super) fn narrow(bytes: &[u8]) -> Vec<u8> {
+    let swapped = bytes.starts_with(&[0xfe, 0xff])
+        || !bytes.starts_with(&[0xff, 0xfe]) && bytes.first() == Some(&0);
+    bytes
+        .chunks_exact(2)
+        .map(|pair| {
+            let unit = if swapped {
+                u16::from_be_bytes([pair[0], pair[1]])
+            } else {
+                u16::from_le_bytes([pair[0], pair[1]])
+            };
+            u8::try_from(unit).ok().filter(u8::is_ascii).unwrap_or(b'?')
+        })
+        .collect()
+}
+
+/// Most that is taken out of a compressed file, bytes.
+const UNPACKED: u64 = 4 << 20;
+
+fn unpacks(head: &[u8]) -> bool {
+    head.starts_with(&[0x1f, 0x8b]) || is_zlib(head)
+}
+
+fn is_zlib(head: &[u8]) -> bool {
+    matches!(head, [0x78, second, ..] if (0x7800 + u16::from(*second)).is_multiple_of(31))
+}
+
+/// Returns what a compressed file holds, its beginning: gzip, or an object of git.
+pub(super) fn unpacked(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    // What is damaged says what it says up to there.
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        let _ = flate2::read::MultiGzDecoder::new(bytes)
+            .take(UNPACKED)
+            .read_to_end(&mut out);
+    } else if is_zlib(bytes) {
+        let _ = flate2::read::ZlibDecoder::new(bytes)
+            .take(UNPACKED)
+            .read_to_end(&mut out);
+    }
+    (!out.is_empty()).then_some(out)
+}
+
+/// Returns true for a log: a record on every line.
+pub(super) fn is_log(name: &[u8], bytes: &[u8]) -> bool {
+    let lower = name.to_ascii_lowercase();
+    if [&b".jsonl"[..], b".ndjson", b".log", b".csv", b".tsv"]
+        .iter()
+        .any(|e| lower.ends_with(e))
+    {
+        return true;
+    }
+    if lower.ends_with(b".json") {
+        return false;
+    }
+    // Without a name that says so: the first lines are JSON objects.
+    let mut lines = bytes
+        .split(|b| *b == b'\n')
+        .filter(|l| !l.is_empty())
+        .take(3);
+    let mut number = 0;
+    lines.all(|line| {
+        number += 1;
+        let line = line.trim_ascii();
+        line.starts_with(b"{") && line.ends_with(b"}")
+    }) && number >= 2
+}
+
+/// Returns true for documents of health care: FHIR, HL7 version 2, C-CDA, X12 claims.
+pub(super) fn is_health_document(bytes: &[u8]) -> bool {
+    let head = &bytes[..bytes.len().min(16 * 1024)];
+    let has = |what: &[u8]| memchr::memmem::find(head, what).is_some();
+    if head.starts_with(b"MSH|^~\\&")
+        || has(b"\nMSH|^~\\&")
+        || has(b"\rPID|")
+        || has(b"\nPID|") && has(b"|")
+    {
+        return true;
+    }
+    if has(b"urn:hl7-org:v3") && has(b"ClinicalDocument") {
+        return true;
+    }
+    if head.starts_with(b"ISA*")
+        && (has(b"ST*837") || has(b"ST*835") || has(b"ST*270") || has(b"ST*271") || has(b"ST*278"))
+    {
+        return true;
+    }
+    has(b"\"resourceType\"")
+        && [
+            "Patient",
+            "Observation",
+            "Encounter",
+            "Condition",
+            "MedicationRequest",
+            "DiagnosticReport",
+            "AllergyIntolerance",
+            "Immunization",
+            "Procedure",
+            "Claim",
+            "Coverage",
+            "Bundle",
+        ]
+        .iter()
+        .any(|kind| resource(head, kind))
+}
+
+fn resource(head: &[u8], kind: &str) -> bool {
+    memchr::memmem::find_iter(head, b"\"resourceType\"").any(|at| {
+        let rest = head[at + 14..].trim_ascii_start();
+        let rest = rest.strip_prefix(b":").unwrap_or(rest).trim_ascii_start();
+        let is_kind = rest
+            .strip_prefix(b"\"")
+            .is_some_and(|r| r.starts_with(kind.as_bytes()) && r.get(kind.len()) == Some(&b'"'));
+        // A bundle of definitions says nothing of anybody.
+        is_kind
+            && (kind != "Bundle"
+                || memchr::memmem::find(head, b"\"Patient\"").is_some()
+                || memchr::memmem::find(head, b"Patient/").is_some())
+    })
+}

@@ -1,0 +1,337 @@
+//! Puts values back into a file that was sealed, where another version of it stands.
+//!
+//! The restore is a merge: what stands keeps its secrets, what it lacks comes from where it can be had, and what cannot be had leaves the
+//! file that stands alone. A placeholder is never part of the result.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::seal::{LITERAL, PREFIX, Placeholder, placeholders};
+use super::structure::{Format, Leaf, format_of, leaves};
+use super::{Fingerprint, Group, RECORD, Rules, examine};
+
+/// Where values come from, and what is wanted.
+pub struct Sources<'a> {
+    /// Returns the value of a fingerprint; the name is that of its key, for the environment.
+    pub value: &'a mut dyn FnMut(&str, Fingerprint) -> Option<Vec<u8>>,
+    /// Returns the fingerprint of a value.
+    pub fingerprint: &'a dyn Fn(&[u8]) -> Option<Fingerprint>,
+    /// The rules by which secrets are told in what stands there.
+    pub rules: &'a Rules,
+    /// What stands there decides; else what was sealed.
+    pub prefer_live: bool,
+    /// Secrets that only stand there go.
+    pub exact: bool,
+    /// What cannot be had is left blank, where the format can say that.
+    pub blank: bool,
+}
+
+/// What a merge came to. Names are those of keys, never values.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Merged {
+    /// The file; to be used only if nothing is `unresolved`.
+    pub bytes: Vec<u8>,
+    /// Keys whose value there is another than the one that was sealed, and stays.
+    pub kept: Vec<String>,
+    /// Keys whose value came from the vault or the environment.
+    pub restored: Vec<String>,
+    /// Keys whose value cannot be had.
+    pub unresolved: Vec<String>,
+    /// Secrets that only stand there, and stay.
+    pub live_only: Vec<String>,
+    /// Keys that were left blank.
+    pub blank: Vec<String>,
+}
+
+/// An edit of the sealed text.
+type Edit = (Range<usize>, Vec<u8>);
+
+/// Merges what was sealed with what stands there.
+pub fn merge(path: &[u8], sealed: &[u8], live: Option<&[u8]>, sources: &mut Sources<'_>) -> Merged {
+    let name = path
+        .rsplit(|b| matches!(b, b'/' | b'\\'))
+        .next()
+        .unwrap_or_default();
+    let format = format_of(name);
+    let sealed_leaves = format.and_then(|f| leaves(f, sealed)).unwrap_or_default();
+    let live_leaves = match (format, live) {
+        (Some(format), Some(live)) => leaves(format, live).unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    let mut by_path: HashMap<&[String], &Leaf> = HashMap::new();
+    for leaf in &live_leaves {
+        by_path.entry(&leaf.path).or_insert(leaf);
+    }
+    let found = placeholders(sealed);
+    let mut live_values = LiveValues {
+        live,
+        path,
+        map: None,
+    };
+    let mut merged = Merged::default();
+    let mut edits: Vec<Edit> = Vec::new();
+    for (i, one) in found.iter().enumerate() {
+        // One leaf was replaced as a whole by what stands there.
+        if edits
+            .last()
+            .is_some_and(|(range, _)| one.range.start < range.end)
+        {
+            continue;
+        }
+        if one.kind == LITERAL {
+            edits.push((one.range.clone(), PREFIX.to_vec()));
+            continue;
+        }
+        let leaf = sealed_leaves
+            .iter()
+            .find(|l| l.outer.start <= one.range.start && one.range.end <= l.outer.end);
+        let key = match leaf {
+            Some(leaf) => leaf.name(),
+            None => {
+                let line = memchr::memchr_iter(b'\n', &sealed[..one.range.start]).count() + 1;
+                format!("line {line}")
+            }
+        };
+        let there = leaf.and_then(|leaf| Some((leaf, *by_path.get(&leaf.path[..])?)));
+        if sources.prefer_live
+            && let (Some((leaf, there)), Some(live)) = (there, live)
+            && let Some((edit, same)) =
+                from_live(sealed, leaf, one, &found[i + 1..], live, there, sources)
+        {
+            if !same {
+                merged.kept.push(key);
+            }
+            edits.push(edit);
+            continue;
+        }
+        let last = leaf.and_then(|l| l.path.last()).map_or("", String::as_str);
+        if let Some(value) = (sources.value)(last, one.fingerprint) {
+            edits.push((one.range.clone(), value));
+            merged.restored.push(key);
+        } else if let Some(value) = live_values.get(one.fingerprint, sources) {
+            edits.push((one.range.clone(), value));
+        } else if one.kind == RECORD {
+            // A record of a log: its stub stays, and is a valid line.
+            merged.blank.push(key);
+        } else if sources.blank
+            && let Some(edit) = leaf.and_then(|leaf| blanked(format, sealed, leaf))
+        {
+            edits.push(edit);
+            merged.blank.push(key);
+        } else {
+            merged.unresolved.push(key);
+        }
+    }
+    if !sources.exact
+        && let (Some(format), Some(live)) = (format, live)
+    {
+        only_there(
+            format,
+            path,
+            sealed,
+            &sealed_leaves,
+            live,
+            &live_leaves,
+            sources,
+            &mut edits,
+            &mut merged,
+        );
+    }
+    edits.sort_by_key(|(range, _)| (range.start, range.end));
+    let mut at = 0;
+    for (range, bytes) in edits {
+        if range.start < at {
+            continue;
+        }
+        merged.bytes.extend_from_slice(&sealed[at..range.start]);
+        merged.bytes.extend_from_slice(&bytes);
+        at = range.end;
+    }
+    merged.bytes.extend_from_slice(&sealed[at..]);
+    merged
+}
+
+/// Takes the value that stands there; returns the edit, and whether it is the one that was sealed.
+fn from_live(
+    sealed: &[u8],
+    leaf: &Leaf,
+    one: &Placeholder,
+    others: &[Placeholder],
+    live: &[u8],
+    there: &Leaf,
+    sources: &Sources<'_>,
+) -> Option<(Edit, bool)> {
+    let value = &live[there.inner.clone()];
+    let empty = value.is_empty() || !there.is_text && leaf.is_text && value == b"null";
+    if empty || memchr::memmem::find(value, PREFIX).is_some() {
+        return None;
+    }
+    let alone = !others.iter().any(|o| o.range.start < leaf.inner.end);
+    let before = &sealed[leaf.inner.start..one.range.start];
+    let after = &sealed[one.range.end..leaf.inner.end];
+    // The value is a part of the leaf: `postgres://user:…@host`.
+    if alone
+        && value.len() >= before.len() + after.len()
+        && value.starts_with(before)
+        && value.ends_with(after)
+    {
+        let part = &value[before.len()..value.len() - after.len()];
+        let same = (sources.fingerprint)(part) == Some(one.fingerprint);
+        if before.is_empty() && after.is_empty() && !same {
+            return Some((
+                (leaf.outer.clone(), live[there.outer.clone()].to_vec()),
+                false,
+            ));
+        }
+        return Some(((one.range.clone(), part.to_vec()), same));
+    }
+    Some((
+        (leaf.outer.clone(), live[there.outer.clone()].to_vec()),
+        false,
+    ))
+}
+
+/// Values in what stands there by their fingerprints; looked up when the first is asked for.
+struct LiveValues<'a> {
+    live: Option<&'a [u8]>,
+    path: &'a [u8],
+    map: Option<HashMap<Fingerprint, Range<usize>>>,
+}
+
+impl LiveValues<'_> {
+    fn get(&mut self, wanted: Fingerprint, sources: &Sources<'_>) -> Option<Vec<u8>> {
+        let live = self.live?;
+        let path = self.path;
+        let map = self.map.get_or_insert_with(|| {
+            let examined = examine(path, live, sources.rules);
+            let ranges = examined.seals.into_iter().map(|(range, _)| range);
+            ranges
+                .filter_map(|range| Some(((sources.fingerprint)(&live[range.clone()])?, range)))
+                .collect()
+        });
+        map.get(&wanted).map(|range| live[range.clone()].to_vec())
+    }
+}
+
+/// Says in the format that a value is missing.
+fn blanked(format: Option<Format>, sealed: &[u8], leaf: &Leaf) -> Option<Edit> {
+    match format? {
+        Format::Env => {
+            let start = memchr::memrchr(b'\n', &sealed[..leaf.outer.start]).map_or(0, |p| p + 1);
+            let key = leaf.path.last()?;
+            let line = format!("# {key}=  (sealed by bdr; needs its value)");
+            Some((start..leaf.outer.end, line.into_bytes()))
+        }
+        Format::Json if leaf.is_text => Some((leaf.outer.clone(), b"null".to_vec())),
+        Format::Yaml => Some((leaf.outer.clone(), b"null".to_vec())),
+        Format::Toml => Some((leaf.outer.clone(), b"\"\"".to_vec())),
+        Format::Ini => Some((leaf.outer.clone(), Vec::new())),
+        Format::Json => None,
+    }
+}
+
+/// Adds the secrets that only stand there, beside what stands beside them.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the last step of a merge, split for reading"
+)]
+fn only_there(
+    format: Format,
+    path: &[u8],
+    sealed: &[u8],
+    sealed_leaves: &[Leaf],
+    live: &[u8],
+    live_leaves: &[Leaf],
+    sources: &Sources<'_>,
+    edits: &mut Vec<Edit>,
+    merged: &mut Merged,
+) {
+    let secrets = examine(path, live, sources.rules).findings;
+    let is_secret = |leaf: &Leaf| {
+        secrets.iter().any(|f| {
+            f.group == Group::Secret
+                && f.range.start < leaf.outer.end
+                && leaf.outer.start < f.range.end
+        })
+    };
+    let newline: &[u8] = if memchr::memmem::find(sealed, b"\r\n").is_some() {
+        b"\r\n"
+    } else {
+        b"\n"
+    };
+    for leaf in live_leaves.iter().filter(|leaf| is_secret(leaf)) {
+        if sealed_leaves.iter().any(|l| l.path == leaf.path) {
+            continue;
+        }
+        let Some((key, parent)) = leaf.path.split_last() else {
+            continue;
+        };
+        let value = &live[leaf.outer.clone()];
+        let sibling = sealed_leaves
+            .iter()
+            .rev()
+            .find(|l| l.path.len() == leaf.path.len() && l.path.starts_with(parent));
+        let edit = match (format, sibling) {
+            (Format::Env, _) => {
+                let start = memchr::memrchr(b'\n', &live[..leaf.outer.start]).map_or(0, |p| p + 1);
+                let mut line = Vec::new();
+                if !sealed.is_empty() && !sealed.ends_with(b"\n") {
+                    line.extend_from_slice(newline);
+                }
+                line.extend_from_slice(&live[start..leaf.outer.end]);
+                line.extend_from_slice(newline);
+                Some((sealed.len()..sealed.len(), line))
+            }
+            (Format::Json, Some(sibling)) => {
+                // As its sibling stands: on a line of its own, or on the same.
+                let line =
+                    memchr::memrchr(b'\n', &sealed[..sibling.outer.start]).map_or(0, |p| p + 1);
+                let indent = sealed[line..]
+                    .iter()
+                    .take_while(|b| matches!(b, b' ' | b'\t'))
+                    .count();
+                let own_line = line > 0 && sealed.get(line + indent) == Some(&b'"');
+                let mut text = b",".to_vec();
+                if own_line {
+                    text.extend_from_slice(newline);
+                    text.extend_from_slice(&sealed[line..line + indent]);
+                } else {
+                    text.push(b' ');
+                }
+                text.extend_from_slice(&serde_json::to_vec(key).unwrap_or_default());
+                text.extend_from_slice(b": ");
+                text.extend_from_slice(value);
+                Some((sibling.outer.end..sibling.outer.end, text))
+            }
+            (Format::Toml | Format::Yaml | Format::Ini, Some(sibling)) => {
+                let line =
+                    memchr::memrchr(b'\n', &sealed[..sibling.outer.start]).map_or(0, |p| p + 1);
+                let end = memchr::memchr(b'\n', &sealed[sibling.outer.end..])
+                    .map_or(sealed.len(), |p| sibling.outer.end + p + 1);
+                let indent = sealed[line..]
+                    .iter()
+                    .take_while(|b| matches!(b, b' ' | b'\t'))
+                    .count();
+                let mut text = Vec::new();
+                if end == sealed.len() && !sealed.ends_with(b"\n") {
+                    text.extend_from_slice(newline);
+                }
+                text.extend_from_slice(&sealed[line..line + indent]);
+                text.extend_from_slice(key.as_bytes());
+                text.extend_from_slice(if format == Format::Yaml {
+                    b": "
+                } else {
+                    b" = "
+                });
+                text.extend_from_slice(value);
+                text.extend_from_slice(newline);
+                Some((end..end, text))
+            }
+            _ => None,
+        };
+        if let Some(edit) = edit {
+            edits.push(edit);
+            merged.live_only.push(leaf.name());
+        }
+    }
+}

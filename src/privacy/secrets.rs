@@ -1,0 +1,288 @@
+//! Secrets in text of any kind: by the form of a token, by the name beside a value, by where a value stands.
+//!
+//! One pass over the bytes finds words. A word may begin a known token; it may be a name whose value follows; it may be random text that a
+//! name before it explains. Works on the bytes as they stand, escapes of JSON strings included, so that what is found can be cut out.
+
+use std::ops::Range;
+
+use super::tokens::{Token, Tokens};
+use super::values::entropy;
+use super::{Finding, Group};
+
+mod judge;
+mod places;
+mod value;
+
+use judge::{explained, named};
+use places::{after_word, pem, url_password};
+
+/// Longest value that is looked at, bytes.
+const LONGEST: usize = 4096;
+
+/// How a file says things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Style {
+    /// Program text: what is not quoted is code.
+    pub(super) code: bool,
+    /// `NAME=value` lines, values unquoted.
+    pub(super) env: bool,
+    /// Findings that are only probable count, too.
+    pub(super) strict: bool,
+}
+
+const LOWER: u8 = 1;
+const UPPER: u8 = 2;
+const DIGIT: u8 = 4;
+const UNDER: u8 = 8;
+
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut b = 0;
+    while b < 256 {
+        classes[b] = match b as u8 {
+            b'a'..=b'z' => LOWER,
+            b'A'..=b'Z' => UPPER,
+            b'0'..=b'9' => DIGIT,
+            b'_' => UNDER,
+            _ => 0,
+        };
+        b += 1;
+    }
+    classes
+};
+
+/// Beginnings of what makes a name sensitive: three letters, one bit each.
+struct Hints(Box<[u64; 512]>);
+
+impl Hints {
+    fn new() -> Self {
+        let mut bits = Box::new([0_u64; 512]);
+        for three in [
+            "key", "tok", "sec", "pas", "pwd", "cre", "aut", "dsn", "jwt", "sal", "coo", "oau",
+            "otp", "mne", "sas", "see", "bea", "con", "web", "psw", "pat",
+        ] {
+            let three = three.as_bytes();
+            let bit = Self::bit(three[0], three[1], three[2]);
+            bits[bit / 64] |= 1 << (bit % 64);
+        }
+        Self(bits)
+    }
+
+    #[inline]
+    fn bit(a: u8, b: u8, c: u8) -> usize {
+        usize::from(a & 31) << 10 | usize::from(b & 31) << 5 | usize::from(c & 31)
+    }
+
+    /// Returns true if a word may be a sensitive name.
+    #[inline]
+    fn has(&self, word: &[u8]) -> bool {
+        if word.len() == 2 {
+            return word.eq_ignore_ascii_case(b"pw");
+        }
+        word.windows(3).any(|w| {
+            let bit = Self::bit(w[0], w[1], w[2]);
+            self.0[bit / 64] >> (bit % 64) & 1 == 1
+        })
+    }
+}
+
+pub(super) fn scan(text: &[u8], style: Style, found: &mut Vec<Finding>) {
+    let tokens = Tokens::new();
+    let hints = Hints::new();
+    let n = text.len();
+    let mut at = 0;
+    // Up to here everything is part of a finding.
+    let mut done = 0;
+    while at < n {
+        let b = text[at];
+        if CLASSES[usize::from(b)] == 0 {
+            if b == b'/' && at + 1 < n && text[at + 1] == b'/' && at > 0 && text[at - 1] == b':' {
+                if let Some(finding) = url_password(text, at + 2) {
+                    push(found, finding, &mut done);
+                }
+            } else if b == b'-'
+                && text[at..].starts_with(b"-----BEGIN ")
+                && let Some(finding) = pem(text, at)
+            {
+                let end = finding.range.end;
+                push(found, finding, &mut done);
+                at = end;
+                continue;
+            } else if b == b'$'
+                && at + 1 < n
+                && tokens.may_start(b, text[at + 1])
+                && let Some(token) = tokens.at(text, at)
+            {
+                let end = token.range.end;
+                push(found, secret(token.range, token.kind), &mut done);
+                at = end;
+                continue;
+            }
+            at += 1;
+            continue;
+        }
+        let start = at;
+        let mut kinds = 0;
+        while at < n {
+            let class = CLASSES[usize::from(text[at])];
+            if class == 0 {
+                break;
+            }
+            kinds |= class;
+            at += 1;
+        }
+        after_word(text, start, at, found);
+        if start < done {
+            continue;
+        }
+        let word = &text[start..at];
+        if let Some(token) = token_in(&tokens, text, start, at, kinds) {
+            at = at.max(token.range.end.min(n));
+            if is_real(text, &token) {
+                push(found, secret(token.range, token.kind), &mut done);
+            }
+            continue;
+        }
+        let next = text.get(at).copied().unwrap_or(0);
+        if word.len() <= 64
+            && word.len() >= 2
+            && hints.has(word)
+            && let Some(finding) = named(text, start, at, style)
+        {
+            push(found, finding, &mut done);
+            continue;
+        }
+        let random = kinds & DIGIT != 0 && kinds & (LOWER | UPPER) != 0 && word.len() >= 8
+            || word.len() >= 24 && kinds & (LOWER | UPPER) == LOWER | UPPER
+            || word.len() >= 24 && kinds == DIGIT
+            || word.len() >= 6
+                && matches!(next, b'-' | b'+' | b'/' | b'=' | b'.')
+                && kinds & DIGIT != 0;
+        if random && let Some(finding) = explained(text, start, at, style) {
+            at = at.max(finding.range.end.min(n));
+            push(found, finding, &mut done);
+        }
+    }
+}
+
+/// What is certain by its form alone, in bytes that are not text.
+pub(super) fn scan_certain(bytes: &[u8], found: &mut Vec<Finding>) {
+    let tokens = Tokens::new();
+    let mut at = 0;
+    while at + 8 < bytes.len() {
+        if bytes[at] == b'-'
+            && bytes[at..].starts_with(b"-----BEGIN ")
+            && let Some(finding) = pem(bytes, at)
+        {
+            at = finding.range.end;
+            found.push(finding);
+        } else if tokens.may_start(bytes[at], bytes[at + 1])
+            && let Some(token) = tokens.at(bytes, at)
+            && token.range.len() >= 24
+            && token.head >= 3
+            && is_real(bytes, &token)
+        {
+            at = token.range.end;
+            found.push(secret(token.range, token.kind));
+        } else {
+            at += 1;
+        }
+    }
+}
+
+fn secret(range: Range<usize>, kind: &'static str) -> Finding {
+    Finding {
+        range,
+        group: Group::Secret,
+        kind,
+    }
+}
+
+fn push(found: &mut Vec<Finding>, finding: Finding, done: &mut usize) {
+    *done = (*done).max(finding.range.end);
+    found.push(finding);
+}
+
+/// Returns the token that a word begins, or has after a `_` or an escape's letter.
+fn token_in(tokens: &Tokens, text: &[u8], start: usize, end: usize, kinds: u8) -> Option<Token> {
+    let second = text.get(start + 1).copied()?;
+    if tokens.may_start(text[start], second)
+        && let Some(found) = tokens.at(text, start)
+    {
+        return Some(found);
+    }
+    // `\nghp_…` in a JSON string: the letter belongs to the escape.
+    if start > 0
+        && text[start - 1] == b'\\'
+        && end - start > 2
+        && tokens.may_start(second, text[start + 2])
+        && let Some(found) = tokens.at(text, start + 1)
+    {
+        return Some(found);
+    }
+    if kinds & (DIGIT | UPPER) != 0 && (kinds & DIGIT != 0 || end - start == 3) {
+        return tokens.open_at(text, start);
+    }
+    None
+}
+
+/// Returns false for examples: one character repeated, words, a known stand-in.
+fn is_real(text: &[u8], found: &Token) -> bool {
+    let token = &text[found.range.clone()];
+    let rest = &token[found.head..];
+    match found.kind {
+        "jwt" => return is_jwt(token),
+        "sentry-token" if rest.starts_with(b"eyJ") || token.starts_with(b"sntrys_eyJ") => {
+            return is_jwt(
+                token
+                    .get(7..)
+                    .unwrap_or_default()
+                    .split(|b| *b == b'_')
+                    .next()
+                    .unwrap_or_default(),
+            );
+        }
+        // Google's keys stand in public pages by the thousand; one that nothing names is as likely one of those.
+        "gcp-api-key" if !is_named(text, found.range.start) => return false,
+        _ => {}
+    }
+    // Cut short, or masked from here on.
+    let after = &text[found.range.end..(found.range.end + 3).min(text.len())];
+    if after.starts_with(b"..") || after.starts_with(b"##") || after.starts_with(b"**") {
+        return false;
+    }
+    let stand_in = rest
+        .windows(4)
+        .any(|w| matches!(w, b"XXXX" | b"xxxx" | b"****"))
+        || rest.windows(7).any(|w| w.eq_ignore_ascii_case(b"example"))
+        || rest
+            .windows(9)
+            .any(|w| w.eq_ignore_ascii_case(b"tokenhere"))
+        || rest.windows(8).any(|w| w.eq_ignore_ascii_case(b"redacted"));
+    if stand_in {
+        // An example's word in long random text is there by chance.
+        return entropy(rest) >= 4.3 || rest.iter().filter(|b| b.is_ascii_digit()).count() >= 8;
+    }
+    let least = if rest.len() < 24 { 2.0 } else { 2.6 };
+    rest.len() < 12 || entropy(rest) >= least
+}
+
+/// Returns true if a name, an operator, a quote or a tag stands right before `at`.
+fn is_named(text: &[u8], at: usize) -> bool {
+    at > 0
+        && matches!(
+            text[at - 1],
+            b'"' | b'\'' | b'`' | b'=' | b':' | b'>' | b' ' | b'('
+        )
+}
+
+/// Returns true if the head of a JSON web token is a JSON object.
+fn is_jwt(token: &[u8]) -> bool {
+    use base64::Engine as _;
+    let head = token.split(|b| *b == b'.').next().unwrap_or_default();
+    let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let head: Vec<u8> = head.iter().copied().filter(|b| *b != b'=').collect();
+    engine.decode(&head).is_ok_and(|json| {
+        serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&json).is_ok()
+    })
+}

@@ -1,0 +1,218 @@
+//! Secrets by where they stand: in an address, between armour lines, in a header, behind an option.
+
+use super::value::{after_name, is_bare, skip_space};
+use super::{LONGEST, secret};
+use crate::privacy::Finding;
+use crate::privacy::values::{Look, entropy, is_placeholder, is_wordy, look};
+
+/// `scheme://user:password@host`, from behind the slashes; also passwords in the parameters of a connection.
+pub(super) fn url_password(text: &[u8], at: usize) -> Option<Finding> {
+    let limit = (at + 512).min(text.len());
+    let part = &text[at..limit];
+    let end = part
+        .iter()
+        .position(|b| {
+            *b <= b' ' || matches!(b, b'"' | b'\'' | b'`' | b'<' | b'>' | b'\\' | b'?' | b'#')
+        })
+        .unwrap_or(part.len());
+    let authority_end = part[..end].iter().rposition(|b| *b == b'@')?;
+    let userinfo = &part[..authority_end];
+    let colon = userinfo.iter().position(|b| *b == b':')?;
+    let (user, password) = (&userinfo[..colon], &userinfo[colon + 1..]);
+    // `//host:80/@scope`: a slash before the colon ends the authority.
+    if user.contains(&b'/')
+        || password.is_empty()
+        || password.len() > 256
+        || password
+            .iter()
+            .position(|b| *b == b'/')
+            .is_some_and(|slash| password[..slash].iter().all(u8::is_ascii_digit))
+    {
+        return None;
+    }
+    if is_placeholder(password)
+        || password.starts_with(b"$")
+        || password.starts_with(b"<")
+        || password.starts_with(b"{")
+        || password.starts_with(b"%s")
+        || password == user && !password.iter().any(u8::is_ascii_digit)
+    {
+        return None;
+    }
+    Some(secret(at + colon + 1..at + authority_end, "url-password"))
+}
+
+/// A private key between its armour lines; the whole of it.
+pub(super) fn pem(text: &[u8], at: usize) -> Option<Finding> {
+    let head = &text[at + 11..(at + 80).min(text.len())];
+    let label_end = head.windows(5).position(|w| w == b"-----")?;
+    let label = &head[..label_end];
+    if !label.windows(11).any(|w| w == b"PRIVATE KEY") {
+        return None;
+    }
+    let body = at + 11 + label_end + 5;
+    // A key of 16,384 bits is 13 KB of text.
+    let limit = (body + 32 * 1024).min(text.len());
+    let close = [b"-----END ", label].concat();
+    let end = text[body..limit]
+        .windows(close.len())
+        .position(|w| w == close);
+    let (body_end, whole_end) = match end {
+        Some(end) => (body + end, (body + end + close.len() + 5).min(text.len())),
+        // Cut off: to the end of the base64.
+        None => {
+            let n = text[body..limit]
+                .iter()
+                .take_while(|b| b.is_ascii_alphanumeric() || b"+/=\r\n\\ \t:,-".contains(b))
+                .count();
+            (body + n, body + n)
+        }
+    };
+    let inner: Vec<u8> = text[body..body_end]
+        .iter()
+        .copied()
+        .filter(u8::is_ascii_alphanumeric)
+        .collect();
+    if inner.len() < 16 || is_placeholder(&inner) && inner.len() < 40 || entropy(&inner) < 2.5 {
+        return None;
+    }
+    Some(secret(at..whole_end, "private-key"))
+}
+
+/// `Authorization: Bearer …`, `curl -u user:password`, and the like: looks at what follows such a word.
+pub(super) fn after_word(text: &[u8], start: usize, end: usize, found: &mut Vec<Finding>) {
+    let word = &text[start..end];
+    let is = |what: &[u8]| word.eq_ignore_ascii_case(what);
+    match word.len() {
+        13 if is(b"authorization") => authorization(text, end, found),
+        6 if is(b"bearer") && text.get(end) == Some(&b' ') => header(text, end + 1, found),
+        10 if is(b"_authtoken") && text.get(end) == Some(&b'=') => header(text, end + 1, found),
+        3 if is(b"key") && start >= 6 && text[start - 6..start].eq_ignore_ascii_case(b"x-api-") => {
+            let closed = if text.get(end) == Some(&b'"') {
+                end + 1
+            } else {
+                end
+            };
+            if text.get(closed) == Some(&b':') {
+                header(text, closed + 1, found);
+            }
+        }
+        4 if is(b"curl") && text.get(end) == Some(&b' ') => curl(text, end, found),
+        _ => {}
+    }
+}
+
+/// Schemes that stand before the value of an `Authorization`.
+const SCHEMES: [&[u8]; 11] = [
+    b"bearer",
+    b"basic",
+    b"token",
+    b"apikey",
+    b"api-key",
+    b"digest",
+    b"key",
+    b"sso-key",
+    b"genieKey",
+    b"splunk",
+    b"bot",
+];
+
+fn authorization(text: &[u8], end: usize, found: &mut Vec<Finding>) {
+    let mut i = skip_space(text, after_name(text, end), 8);
+    if !matches!(text.get(i), Some(b':' | b'=' | b',')) {
+        return;
+    }
+    i = skip_space(text, i + 1, 8);
+    if text.get(i) == Some(&b'>') {
+        i = skip_space(text, i + 1, 8);
+    }
+    while matches!(text.get(i), Some(b'"' | b'\'' | b'\\' | b'`')) {
+        i += 1;
+    }
+    let scheme = SCHEMES.iter().find(|scheme| {
+        let end = i + scheme.len();
+        let there = text.get(i..end);
+        there.is_some_and(|s| s.eq_ignore_ascii_case(scheme))
+            && matches!(text.get(end), Some(b' ' | b':'))
+    });
+    if let Some(scheme) = scheme {
+        i = skip_space(text, i + scheme.len() + 1, 8);
+    }
+    add_bare(text, i, 8, "authorization", found);
+}
+
+fn header(text: &[u8], at: usize, found: &mut Vec<Finding>) {
+    let mut i = skip_space(text, at, 4);
+    while matches!(text.get(i), Some(b'"' | b'\'')) {
+        i += 1;
+    }
+    add_bare(text, i, 16, "authorization", found);
+}
+
+/// Options of curl that take `user:password`.
+const USER_OPTIONS: [&[u8]; 6] = [
+    b" -u ",
+    b" --user ",
+    b" --proxy-user ",
+    b" -U ",
+    b" -u",
+    b" --user=",
+];
+
+fn curl(text: &[u8], end: usize, found: &mut Vec<Finding>) {
+    let line = &text[end..(end + 2048).min(text.len())];
+    let option = USER_OPTIONS
+        .iter()
+        .find_map(|o| Some(memchr::memmem::find(line, o)? + o.len()));
+    let Some(option_end) = option else { return };
+    let mut i = skip_space(text, end + option_end, 8);
+    while matches!(text.get(i), Some(b'"' | b'\'' | b'\\')) {
+        i += 1;
+    }
+    let n = text[i..]
+        .iter()
+        .take(256)
+        .take_while(|b| is_bare(**b) || **b == b'\'')
+        .count();
+    let Some(colon) = text[i..i + n].iter().position(|b| *b == b':') else {
+        return;
+    };
+    let mut password = i + colon + 1..i + n;
+    let is_quote = |b: Option<&u8>| matches!(b, Some(b'"' | b'\''));
+    while password.start < password.end && is_quote(text.get(password.start)) {
+        password.start += 1;
+    }
+    while password.end > password.start && is_quote(text.get(password.end - 1)) {
+        password.end -= 1;
+    }
+    let (user, value) = (&text[i..i + colon], &text[password.clone()]);
+    let mut all = user.iter().chain(value);
+    if all.any(|b| matches!(b, b'$' | b'<' | b'{' | b'[')) {
+        return;
+    }
+    if value.len() >= 4 && !is_placeholder(value) {
+        found.push(secret(password, "basic-auth"));
+    } else if value.is_empty() && user.len() >= 8 && matches!(look(user), Look::Hex | Look::Random)
+    {
+        // A key alone, with nothing for a password.
+        found.push(secret(i..i + colon, "basic-auth"));
+    }
+}
+
+fn add_bare(text: &[u8], at: usize, least: usize, kind: &'static str, found: &mut Vec<Finding>) {
+    let Some(rest) = text.get(at..) else { return };
+    let n = rest
+        .iter()
+        .take(LONGEST)
+        .take_while(|b| is_bare(**b))
+        .count();
+    let value = &rest[..n];
+    let has_digit = value.iter().any(u8::is_ascii_digit);
+    if n >= least
+        && !is_placeholder(value)
+        && (has_digit || n >= 12 && entropy(value) > 3.5)
+        && !is_wordy(value)
+    {
+        found.push(secret(at..at + n, kind));
+    }
+}

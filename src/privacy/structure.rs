@@ -1,0 +1,628 @@
+//! The leaves of configuration files: which value stands under which key, and where.
+//!
+//! Finds what only the structure tells (a value in `mcpServers.*.env`, a Kubernetes secret), and lets a restore bring the values of two
+//! versions of a file together. Formats are told by name; a file that does not parse has no leaves.
+
+use std::ops::Range;
+
+use super::values::{Look, is_placeholder, look};
+use super::words::{Strength, strength};
+use super::{Finding, Group};
+
+/// A way of writing settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// `NAME=value` lines, `export` and quotes allowed.
+    Env,
+    /// JSON, comments and trailing commas allowed.
+    Json,
+    /// TOML.
+    Toml,
+    /// YAML in block style.
+    Yaml,
+    /// Sections and `name = value` lines.
+    Ini,
+}
+
+/// Returns the format of a file by its name.
+pub fn format_of(name: &[u8]) -> Option<Format> {
+    let name = name.to_ascii_lowercase();
+    let ext = name.rsplit(|b| *b == b'.').next().unwrap_or_default();
+    if name.starts_with(b".env") || name == b"env" || ext == b"env" || ext == b"envrc" {
+        return Some(Format::Env);
+    }
+    match ext {
+        b"json" | b"jsonc" | b"json5" | b"code-workspace" => Some(Format::Json),
+        b"toml" => Some(Format::Toml),
+        b"yaml" | b"yml" => Some(Format::Yaml),
+        b"ini" | b"cfg" | b"conf" | b"properties" | b"npmrc" | b"pypirc" => Some(Format::Ini),
+        _ => None,
+    }
+}
+
+/// A value and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaf {
+    /// Keys from the top; elements of a list by their number.
+    pub path: Vec<String>,
+    /// The value itself, as it is written, without quotes.
+    pub inner: Range<usize>,
+    /// The value with its quotes.
+    pub outer: Range<usize>,
+    /// It is text, not a number or a word of the format.
+    pub is_text: bool,
+}
+
+impl Leaf {
+    /// Returns the path for people.
+    pub fn name(&self) -> String {
+        self.path.join(".")
+    }
+}
+
+/// Returns the leaves of a file, in order; `None` if it does not parse.
+pub fn leaves(format: Format, text: &[u8]) -> Option<Vec<Leaf>> {
+    match format {
+        Format::Env => Some(env(text)),
+        Format::Json => json(std::str::from_utf8(text).ok()?),
+        Format::Toml => toml(std::str::from_utf8(text).ok()?),
+        Format::Yaml => Some(yaml(text)),
+        Format::Ini => Some(ini(text)),
+    }
+}
+
+/// Returns lines with where they begin, without their ends.
+fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut at = 0;
+    text.split_inclusive(|b| *b == b'\n').map(move |line| {
+        let start = at;
+        at += line.len();
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        (start, line.strip_suffix(b"\r").unwrap_or(line))
+    })
+}
+
+/// Returns the value that begins at `at` of a line: with and without its quotes. Quoted ones may go on over lines.
+fn quoted_or_bare(
+    text: &[u8],
+    at: usize,
+    line_end: usize,
+    comments: bool,
+) -> (Range<usize>, Range<usize>) {
+    let mut from = at;
+    while from < line_end && matches!(text[from], b' ' | b'\t') {
+        from += 1;
+    }
+    if let Some(quote @ (b'"' | b'\'' | b'`')) = text.get(from).copied().filter(|_| from < line_end)
+    {
+        let mut end = from + 1;
+        while end < text.len() && text[end] != quote {
+            end += if text[end] == b'\\' && quote == b'"' {
+                2
+            } else {
+                1
+            };
+        }
+        if end < text.len() && (end < line_end || text[from..end].len() < 64 * 1024) {
+            return (from..end + 1, from + 1..end);
+        }
+    }
+    let mut end = line_end;
+    if comments {
+        for i in from..line_end {
+            if text[i] == b'#' && i > from && matches!(text[i - 1], b' ' | b'\t') {
+                end = i;
+                break;
+            }
+        }
+    }
+    while end > from && matches!(text[end - 1], b' ' | b'\t') {
+        end -= 1;
+    }
+    (from..end, from..end)
+}
+
+fn env(text: &[u8]) -> Vec<Leaf> {
+    let mut found: Vec<Leaf> = Vec::new();
+    let mut done = 0;
+    for (start, line) in lines(text) {
+        // Part of a value over several lines.
+        if start < done {
+            continue;
+        }
+        let mut at = line
+            .iter()
+            .take_while(|b| matches!(b, b' ' | b'\t' | 0xef | 0xbb | 0xbf))
+            .count();
+        if line[at..].starts_with(b"export ") {
+            at += 7;
+        }
+        let key = line[at..]
+            .iter()
+            .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+            .count();
+        let mut equals = at + key;
+        while line.get(equals) == Some(&b' ') {
+            equals += 1;
+        }
+        if key == 0 || !matches!(line.get(equals), Some(b'=' | b':')) {
+            continue;
+        }
+        let name = String::from_utf8_lossy(&line[at..at + key]).into_owned();
+        let (outer, inner) = quoted_or_bare(text, start + equals + 1, start + line.len(), true);
+        done = outer.end;
+        found.push(Leaf {
+            path: vec![name],
+            inner,
+            outer,
+            is_text: true,
+        });
+    }
+    found
+}
+
+fn ini(text: &[u8]) -> Vec<Leaf> {
+    let mut found = Vec::new();
+    let mut section = String::new();
+    for (start, line) in lines(text) {
+        let trimmed = line.trim_ascii();
+        if trimmed.starts_with(b"#") || trimmed.starts_with(b";") {
+            continue;
+        }
+        if let Some(name) = trimmed
+            .strip_prefix(b"[")
+            .and_then(|l| l.strip_suffix(b"]"))
+        {
+            section = String::from_utf8_lossy(name).into_owned();
+            continue;
+        }
+        let Some(equals) = line
+            .iter()
+            .position(|b| *b == b'=')
+            .or_else(|| line.iter().position(|b| *b == b':'))
+        else {
+            continue;
+        };
+        let name = String::from_utf8_lossy(line[..equals].trim_ascii()).into_owned();
+        let (outer, inner) = quoted_or_bare(text, start + equals + 1, start + line.len(), false);
+        if outer.end > start + line.len() {
+            continue;
+        }
+        let mut path = vec![name];
+        if !section.is_empty() {
+            path.insert(0, section.clone());
+        }
+        found.push(Leaf {
+            path,
+            inner,
+            outer,
+            is_text: true,
+        });
+    }
+    found
+}
+
+fn json(text: &str) -> Option<Vec<Leaf>> {
+    use jsonc_parser::ast::Value;
+    use jsonc_parser::common::Ranged as _;
+    fn walk(value: &Value<'_>, path: &mut Vec<String>, found: &mut Vec<Leaf>) {
+        match value {
+            Value::Object(object) => {
+                for property in &object.properties {
+                    path.push(property.name.as_str().to_owned());
+                    walk(&property.value, path, found);
+                    path.pop();
+                }
+            }
+            Value::Array(array) => {
+                for (i, element) in array.elements.iter().enumerate() {
+                    path.push(i.to_string());
+                    walk(element, path, found);
+                    path.pop();
+                }
+            }
+            leaf => {
+                let range = leaf.range();
+                let is_text = matches!(leaf, Value::StringLit(_));
+                let outer = range.start..range.end;
+                let inner = if is_text {
+                    range.start + 1..range.end - 1
+                } else {
+                    outer.clone()
+                };
+                found.push(Leaf {
+                    path: path.clone(),
+                    inner,
+                    outer,
+                    is_text,
+                });
+            }
+        }
+    }
+    let skip = text.len() - text.trim_start_matches('\u{feff}').len();
+    let parsed =
+        jsonc_parser::parse_to_ast(&text[skip..], &Default::default(), &Default::default()).ok()?;
+    let mut found = Vec::new();
+    walk(&parsed.value?, &mut Vec::new(), &mut found);
+    for leaf in &mut found {
+        for range in [&mut leaf.inner, &mut leaf.outer] {
+            *range = range.start + skip..range.end + skip;
+        }
+    }
+    Some(found)
+}
+
+fn toml(text: &str) -> Option<Vec<Leaf>> {
+    use toml_edit::{Item, Value};
+    fn leaf_of(value: &Value, text: &str, path: &mut Vec<String>, found: &mut Vec<Leaf>) {
+        match value {
+            Value::Array(array) => {
+                for (i, element) in array.iter().enumerate() {
+                    path.push(i.to_string());
+                    leaf_of(element, text, path, found);
+                    path.pop();
+                }
+            }
+            Value::InlineTable(table) => {
+                for (key, element) in table.iter() {
+                    path.push(key.to_owned());
+                    leaf_of(element, text, path, found);
+                    path.pop();
+                }
+            }
+            leaf => {
+                let Some(outer) = leaf.span() else { return };
+                let is_text = leaf.is_str();
+                let quotes = match text.get(outer.clone()) {
+                    Some(t) if t.starts_with("\"\"\"") || t.starts_with("'''") => 3,
+                    _ => 1,
+                };
+                let inner = if is_text {
+                    outer.start + quotes..outer.end - quotes
+                } else {
+                    outer.clone()
+                };
+                found.push(Leaf {
+                    path: path.clone(),
+                    inner,
+                    outer,
+                    is_text,
+                });
+            }
+        }
+    }
+    fn walk(
+        table: &dyn toml_edit::TableLike,
+        text: &str,
+        path: &mut Vec<String>,
+        found: &mut Vec<Leaf>,
+    ) {
+        for (key, item) in table.iter() {
+            path.push(key.to_owned());
+            match item {
+                Item::Value(leaf) => leaf_of(leaf, text, path, found),
+                Item::Table(table) => walk(table, text, path, found),
+                Item::ArrayOfTables(tables) => {
+                    for (i, table) in tables.iter().enumerate() {
+                        path.push(i.to_string());
+                        walk(table, text, path, found);
+                        path.pop();
+                    }
+                }
+                Item::None => {}
+            }
+            path.pop();
+        }
+    }
+    let document = toml_edit::Document::parse(text).ok()?;
+    let mut found = Vec::new();
+    walk(document.as_table(), text, &mut Vec::new(), &mut found);
+    found.sort_by_key(|leaf| leaf.outer.start);
+    Some(found)
+}
+
+/// Mappings and lists in block style. Flow style, anchors and tags are text.
+fn yaml(text: &[u8]) -> Vec<Leaf> {
+    let mut found = Vec::new();
+    // Indent and key; for elements of lists, the number.
+    let mut stack: Vec<(usize, String)> = Vec::new();
+    let mut counts: Vec<(usize, usize)> = Vec::new();
+    let mut done = 0;
+    let all: Vec<(usize, &[u8])> = lines(text).collect();
+    for (number, (start, line)) in all.iter().copied().enumerate() {
+        if start < done || line.trim_ascii().is_empty() || line.trim_ascii_start().starts_with(b"#")
+        {
+            continue;
+        }
+        if line.starts_with(b"---") {
+            stack.clear();
+            counts.clear();
+            continue;
+        }
+        let mut at = line
+            .iter()
+            .take_while(|b| matches!(b, b' ' | b'\t'))
+            .count();
+        let mut indent = at;
+        stack.retain(|(i, _)| *i < indent);
+        while line[at..].starts_with(b"- ") {
+            counts.retain(|(i, _)| *i <= indent);
+            let n = match counts.last_mut().filter(|(i, _)| *i == indent) {
+                Some((_, n)) => {
+                    *n += 1;
+                    *n
+                }
+                None => {
+                    counts.push((indent, 0));
+                    0
+                }
+            };
+            stack.push((indent, n.to_string()));
+            at += 2;
+            at += line[at..].iter().take_while(|b| **b == b' ').count();
+            indent = at;
+        }
+        counts.retain(|(i, _)| *i <= indent);
+        let rest = &line[at..];
+        let key_end = match rest.first() {
+            Some(quote @ (b'"' | b'\'')) => {
+                rest[1..].iter().position(|b| b == quote).map(|p| p + 2)
+            }
+            _ => rest
+                .windows(2)
+                .position(|w| w == b": ")
+                .or_else(|| rest.ends_with(b":").then(|| rest.len() - 1)),
+        };
+        let is_key = key_end.is_some_and(|end| rest.get(end) == Some(&b':') && end > 0);
+        let (value_at, path_key) = match key_end.filter(|_| is_key) {
+            Some(end) => {
+                let key = rest[..end]
+                    .iter()
+                    .copied()
+                    .filter(|b| !matches!(b, b'"' | b'\''))
+                    .collect::<Vec<u8>>();
+                (
+                    start + at + end + 1,
+                    Some(String::from_utf8_lossy(&key).into_owned()),
+                )
+            }
+            None if stack.last().is_some_and(|(i, _)| *i < indent)
+                && indent > 0
+                && line.trim_ascii_start().starts_with(b"-") =>
+            {
+                (start + at, None)
+            }
+            None => continue,
+        };
+        if let Some(key) = &path_key {
+            stack.push((indent, key.clone()));
+        }
+        let line_end = start + line.len();
+        let (outer, inner) = quoted_or_bare(text, value_at, line_end, true);
+        let path = || {
+            stack
+                .iter()
+                .map(|(_, k)| k.clone())
+                .collect::<Vec<String>>()
+        };
+        if outer.is_empty() {
+            continue;
+        }
+        if matches!(text[outer.start], b'|' | b'>') && outer.len() <= 3 {
+            // A block: all that is indented deeper.
+            let mut end = line_end;
+            let mut first = None;
+            for (next, line) in &all[number + 1..] {
+                let deeper = line.iter().take_while(|b| **b == b' ').count()
+                    > stack.last().map_or(0, |(i, _)| *i);
+                if !line.trim_ascii().is_empty() && !deeper {
+                    break;
+                }
+                first.get_or_insert(*next + line.iter().take_while(|b| **b == b' ').count());
+                if deeper {
+                    end = next + line.len();
+                }
+            }
+            done = end;
+            if let Some(first) = first.filter(|f| *f < end) {
+                found.push(Leaf {
+                    path: path(),
+                    inner: first..end,
+                    outer: first..end,
+                    is_text: true,
+                });
+            }
+        } else if !matches!(text[outer.start], b'&' | b'*' | b'!' | b'{' | b'[') {
+            done = outer.end;
+            found.push(Leaf {
+                path: path(),
+                inner,
+                outer,
+                is_text: true,
+            });
+        }
+        if path_key.is_none() {
+            stack.pop();
+        }
+    }
+    found
+}
+
+/// Headers whose values are secrets, in lower case.
+const HEADERS: &[&str] = &[
+    "authorization",
+    "proxy-authorization",
+    "x-api-key",
+    "api-key",
+    "x-auth-token",
+    "x-access-token",
+    "cookie",
+    "set-cookie",
+    "x-goog-api-key",
+    "x-functions-key",
+];
+
+/// Adds the secrets that the structure tells.
+pub(super) fn secrets(name: &[u8], text: &[u8], found: &mut Vec<Finding>) {
+    let Some(format) = format_of(name).or_else(|| named_json(name)) else {
+        return;
+    };
+    // Without these words there is nothing that the scan has not seen.
+    let worth = format == Format::Env
+        || [
+            &b"env"[..],
+            b"headers",
+            b"auths",
+            b"args",
+            b"Secret",
+            b"secret",
+            b"client-key-data",
+        ]
+        .iter()
+        .any(|w| memchr::memmem::find(text, w).is_some());
+    if !worth || text.len() > 8 << 20 {
+        return;
+    }
+    let Some(leaves) = leaves(format, text) else {
+        return;
+    };
+    let is_kubernetes = format == Format::Yaml
+        && leaves.iter().any(|l| {
+            l.path.last().is_some_and(|k| k == "kind")
+                && text[l.inner.clone()].eq_ignore_ascii_case(b"secret")
+        });
+    let mut before: Option<&Leaf> = None;
+    for leaf in &leaves {
+        let value = &text[leaf.inner.clone()];
+        let keys: Vec<&str> = leaf.path.iter().map(String::as_str).collect();
+        let last = keys.last().copied().unwrap_or_default();
+        let parent = keys.len().checked_sub(2).map_or("", |i| keys[i]);
+        let strong = strength(last.as_bytes());
+        let secret = leaf.is_text
+            && !value.is_empty()
+            && !is_placeholder(value)
+            && match format {
+                Format::Env => strong >= Strength::Token && value.len() >= 4,
+                _ if matches!(parent, "env" | "environment") => {
+                    strong >= Strength::Token && value.len() >= 4
+                        || strong != Strength::Benign
+                            && value.len() >= 20
+                            && matches!(look(value), Look::Random)
+                }
+                _ if parent == "headers" => {
+                    let lower = last.to_ascii_lowercase();
+                    HEADERS.contains(&lower.as_str())
+                        || strong >= Strength::Token
+                        || matches!(look(value), Look::Random) && value.len() >= 20
+                }
+                _ if keys.contains(&"auths") => {
+                    matches!(last, "auth" | "identitytoken" | "password")
+                }
+                _ if keys.contains(&"args") => {
+                    // `--api-key`, then the value.
+                    let flag = before.map(|b| &text[b.inner.clone()]).unwrap_or_default();
+                    flag.starts_with(b"-")
+                        && !flag.contains(&b'=')
+                        && strength(flag) >= Strength::Token
+                        && !value.starts_with(b"-")
+                        && value.len() >= 6
+                }
+                Format::Yaml if is_kubernetes => {
+                    keys.iter().any(|k| matches!(*k, "data" | "stringData")) && value.len() >= 4
+                }
+                _ => matches!(last, "client-key-data" | "_auth"),
+            };
+        if secret
+            && !found.iter().any(|f| {
+                f.group == Group::Secret
+                    && f.range.start < leaf.inner.end
+                    && leaf.inner.start < f.range.end
+                    && f.range.len() * 2 > leaf.inner.len()
+            })
+        {
+            // `Bearer …`: the scheme is no secret.
+            let scheme = [&b"Bearer "[..], b"Basic ", b"Token "]
+                .iter()
+                .find(|s| value.starts_with(s))
+                .map_or(0, |s| s.len());
+            found.push(Finding {
+                range: leaf.inner.start + scheme..leaf.inner.end,
+                group: Group::Secret,
+                kind: "configured",
+            });
+        }
+        before = Some(leaf);
+    }
+    found.sort_by_key(|f| (f.range.start, f.range.end));
+}
+
+/// Files of JSON that do not say so.
+fn named_json(name: &[u8]) -> Option<Format> {
+    matches!(
+        name,
+        b".mcp.json"
+            | b".claude.json"
+            | b"config.json"
+            | b".dockercfg"
+            | b"claude_desktop_config.json"
+    )
+    .then_some(Format::Json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(format: Format, text: &str) -> Vec<(String, String)> {
+        leaves(format, text.as_bytes())
+            .unwrap()
+            .iter()
+            .map(|l| (l.name(), text[l.inner.clone()].to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn every_format_gives_its_leaves_with_their_keys() {
+        let want = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect()
+        };
+        let env = "# c\nexport A=one # note\nB=\"two words\"\nC='multi\nline'\nD=\n";
+        assert_eq!(
+            shown(Format::Env, env),
+            want(&[
+                ("A", "one"),
+                ("B", "two words"),
+                ("C", "multi\nline"),
+                ("D", "")
+            ])
+        );
+        let json = "{ // c\n \"a\": {\"b\": [\"x\", 2]}, \"c\": \"y\", }";
+        assert_eq!(
+            shown(Format::Json, json),
+            want(&[("a.b.0", "x"), ("a.b.1", "2"), ("c", "y")])
+        );
+        let toml = "a = 1\n[t.u]\nk = \"v\"\n[[l]]\nz = 'q'\n";
+        assert_eq!(
+            shown(Format::Toml, toml),
+            want(&[("a", "1"), ("t.u.k", "v"), ("l.0.z", "q")])
+        );
+        let yaml = "a: 1 # c\nb:\n  c: \"two\"\n  d:\n    - x: 1\n      y: 2\n    - x: 3\ne: |\n  block\n  more\nf: end\n";
+        assert_eq!(
+            shown(Format::Yaml, yaml),
+            want(&[
+                ("a", "1"),
+                ("b.c", "two"),
+                ("b.d.0.x", "1"),
+                ("b.d.0.y", "2"),
+                ("b.d.1.x", "3"),
+                ("e", "block\n  more"),
+                ("f", "end")
+            ])
+        );
+        let ini = "[s]\nk = v\n; c\np=q\n";
+        assert_eq!(shown(Format::Ini, ini), want(&[("s.k", "v"), ("s.p", "q")]));
+    }
+}

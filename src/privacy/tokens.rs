@@ -1,0 +1,244 @@
+//! Tokens that say by their form what they are.
+//!
+//! The forms are lines of `tokens.txt`, read on first use. There is no backtracking: every run of characters is as long as it can be, so
+//! the time is linear whatever the input.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::OnceLock;
+
+/// The forms, one a line.
+pub(super) const TEXT: &str = include_str!("tokens.txt");
+
+/// A set of characters.
+type Class = fn(u8) -> bool;
+
+enum Part {
+    Literal(&'static [u8]),
+    Run {
+        class: Class,
+        min: usize,
+        max: usize,
+    },
+}
+
+struct Form {
+    kind: &'static str,
+    parts: Vec<Part>,
+    /// May stand right after other characters of a word.
+    anywhere: bool,
+}
+
+struct Forms {
+    /// By their first two bytes.
+    by_start: HashMap<[u8; 2], Vec<Form>>,
+    /// Those that begin with any characters.
+    open: Vec<Form>,
+    /// One bit for each pair of bytes that a form begins with.
+    starts: Box<[u64; 1024]>,
+}
+
+pub(super) fn is_word(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b == b'_'
+}
+
+fn class_of(name: u8) -> Class {
+    match name {
+        b'b' => |b| is_word(b) || b == b'-',
+        b'e' => |b| is_word(b) || matches!(b, b'-' | b'='),
+        b's' => |b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='),
+        b'j' => |b| is_word(b) || matches!(b, b'-' | b'.' | b'=' | b'/' | b'+' | b'~' | b'$'),
+        b'x' => |b| b.is_ascii_hexdigit(),
+        b'l' => |b| b.is_ascii_lowercase() || b.is_ascii_digit(),
+        b'u' => |b| b.is_ascii_uppercase() || b.is_ascii_digit(),
+        b'd' => |b| b.is_ascii_digit(),
+        b'k' => |b| b.is_ascii_uppercase() || (b'2'..=b'7').contains(&b),
+        _ => is_word_or_digit,
+    }
+}
+
+fn is_word_or_digit(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b == b'_'
+}
+
+/// Reads a form; `None` if it is none.
+fn parse(line: &'static str) -> Option<Form> {
+    let (kind, form) = line.trim().split_once(char::is_whitespace)?;
+    let form = form.trim();
+    let (anywhere, mut rest) = match form.strip_prefix('*') {
+        Some(rest) => (true, rest),
+        None => (false, form),
+    };
+    let mut parts = Vec::new();
+    while !rest.is_empty() {
+        if let Some(inner) = rest.strip_prefix('<') {
+            let (spec, after) = inner.split_once('>')?;
+            let (class, length) = spec.split_at_checked(1)?;
+            let (min, max) = match (length.strip_suffix('+'), length.split_once('-')) {
+                (Some(min), _) => (min.parse().ok()?, 4096),
+                (None, Some((min, max))) => (min.parse().ok()?, max.parse().ok()?),
+                (None, None) => (length.parse().ok()?, length.parse().ok()?),
+            };
+            let class = class_of(class.as_bytes()[0]);
+            parts.push(Part::Run { class, min, max });
+            rest = after;
+        } else {
+            let (literal, after) = rest.split_at(rest.find('<').unwrap_or(rest.len()));
+            parts.push(Part::Literal(literal.as_bytes()));
+            rest = after;
+        }
+    }
+    Some(Form {
+        kind,
+        parts,
+        anywhere,
+    })
+}
+
+fn forms() -> &'static Forms {
+    static FORMS: OnceLock<Forms> = OnceLock::new();
+    FORMS.get_or_init(|| {
+        let mut forms = Forms {
+            by_start: HashMap::new(),
+            open: Vec::new(),
+            starts: Box::new([0; 1024]),
+        };
+        let lines = TEXT
+            .lines()
+            .filter(|l| !l.starts_with('#') && !l.is_empty());
+        for form in lines.filter_map(parse) {
+            match form.parts.first() {
+                Some(Part::Literal(literal)) if literal.len() >= 2 => {
+                    let pair = [literal[0], literal[1]];
+                    let bit = usize::from(u16::from_be_bytes(pair));
+                    forms.starts[bit / 64] |= 1 << (bit % 64);
+                    forms.by_start.entry(pair).or_default().push(form);
+                }
+                _ => forms.open.push(form),
+            }
+        }
+        forms
+    })
+}
+
+/// A token that was found.
+pub(super) struct Token {
+    pub(super) range: Range<usize>,
+    pub(super) kind: &'static str,
+    /// Length of the beginning that all of its kind have.
+    pub(super) head: usize,
+}
+
+impl Token {
+    fn of(form: &Form, text: &[u8], at: usize) -> Option<Self> {
+        let head = match form.parts.first() {
+            Some(Part::Literal(literal)) if literal.len() >= 2 => literal.len(),
+            _ => 0,
+        };
+        Some(Self {
+            range: at..matched(form, text, at)?,
+            kind: form.kind,
+            head,
+        })
+    }
+}
+
+/// Looks for tokens; borrowed once for a whole text.
+pub(super) struct Tokens(&'static Forms);
+
+impl Tokens {
+    pub(super) fn new() -> Self {
+        Self(forms())
+    }
+
+    /// Returns true if a form may begin with these two bytes.
+    #[inline]
+    pub(super) fn may_start(&self, a: u8, b: u8) -> bool {
+        let bit = usize::from(u16::from_be_bytes([a, b]));
+        self.0.starts[bit / 64] >> (bit % 64) & 1 == 1
+    }
+
+    /// Returns the longest token that begins at `at` with a known beginning.
+    pub(super) fn at(&self, text: &[u8], at: usize) -> Option<Token> {
+        let pair = [*text.get(at)?, *text.get(at + 1)?];
+        let inside = |b: u8| is_word(b) || b == b'.' && at >= 2 && is_word(text[at - 2]);
+        let free = at == 0 || !inside(text[at - 1]) || follows_escape(text, at);
+        self.0
+            .by_start
+            .get(&pair)?
+            .iter()
+            .filter(|form| free || form.anywhere)
+            .filter_map(|form| Token::of(form, text, at))
+            .max_by_key(|token| token.range.end)
+    }
+
+    /// Returns the token that begins at `at`, of those that begin with any characters.
+    pub(super) fn open_at(&self, text: &[u8], at: usize) -> Option<Token> {
+        self.0
+            .open
+            .iter()
+            .find_map(|form| Token::of(form, text, at))
+    }
+}
+
+/// Returns true if what stands before `at` is the letter of an escape: `\nghp_…` in a JSON string.
+fn follows_escape(text: &[u8], at: usize) -> bool {
+    at >= 2 && text[at - 2] == b'\\' && matches!(text[at - 1], b'n' | b't' | b'r')
+}
+
+fn matched(form: &Form, text: &[u8], at: usize) -> Option<usize> {
+    let mut end = at;
+    for (i, part) in form.parts.iter().enumerate() {
+        match part {
+            Part::Literal(literal) => {
+                if !text.get(end..)?.starts_with(literal) {
+                    return None;
+                }
+                end += literal.len();
+            }
+            Part::Run { class, min, max } => {
+                let rest = text.get(end..)?;
+                let mut most = rest.iter().take(*max).take_while(|b| class(**b)).count();
+                // A literal that the run would swallow ends it.
+                if let Some(Part::Literal(next)) = form.parts.get(i + 1) {
+                    let run = &rest[..most];
+                    if class(next[0])
+                        && let Some(found) =
+                            find(&rest[..(most + next.len()).min(rest.len())], next)
+                        && found <= run.len()
+                    {
+                        most = found;
+                    }
+                }
+                if most < *min {
+                    return None;
+                }
+                end += most;
+            }
+        }
+    }
+    // A token of fixed length is not the beginning of a longer word.
+    match text.get(end) {
+        Some(b) if b.is_ascii_alphanumeric() => None,
+        _ => Some(end),
+    }
+}
+
+fn find(text: &[u8], what: &[u8]) -> Option<usize> {
+    text.windows(what.len()).position(|w| w == what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_is_a_form() {
+        let lines = TEXT
+            .lines()
+            .filter(|l| !l.starts_with('#') && !l.is_empty());
+        for line in lines {
+            assert!(parse(line).is_some(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,509 @@
+//! Sealed values, on this machine only: what a repository must not have, a restore here can put back.
+//!
+//! Lies outside of the repository, and is never exported. A directory of files `<16 hex digits>.vault`, each written once: a line that says
+//! what it is, then records of fingerprint (8 bytes), flags (1), length (4, little-endian), nonce (24) and text: XChaCha20-Poly1305
+//! of the value, with the fingerprint as associated data. Fingerprints are the first bytes of HMAC-SHA-256 with a key of this machine, which
+//! lies beside the values and never in a repository: without it a placeholder says nothing, with it only what can be guessed.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
+
+use crate::error::{Error, IoContext as _, Result};
+use crate::fsutil;
+use crate::id::Digest;
+use crate::privacy::Fingerprint;
+
+/// A key of 256 bits.
+pub type Key = [u8; 32];
+
+/// Where the key of the values is kept.
+pub trait KeyStore: Send + Sync {
+    /// Returns the key; makes one if there is none.
+    ///
+    /// # Errors
+    /// Says why it cannot be had.
+    fn key(&self) -> std::result::Result<Key, String>;
+
+    /// Returns what it is called: "keychain", "file", "off".
+    fn name(&self) -> String;
+}
+
+/// A key in a file of mode 0600.
+#[derive(Debug, Clone)]
+pub struct FileKey(pub PathBuf);
+
+impl KeyStore for FileKey {
+    fn key(&self) -> std::result::Result<Key, String> {
+        read_or_make(&self.0).map_err(|e| e.to_string())
+    }
+
+    fn name(&self) -> String {
+        "file".to_owned()
+    }
+}
+
+/// No key: nothing is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct NoKey;
+
+impl KeyStore for NoKey {
+    fn key(&self) -> std::result::Result<Key, String> {
+        Err("the vault is off".to_owned())
+    }
+
+    fn name(&self) -> String {
+        "off".to_owned()
+    }
+}
+
+const HEADER: &[u8] = b"{\"format\":\"bdr-vault\",\"version\":1}\n";
+/// Fingerprint, flags, length, nonce.
+const RECORD: usize = 8 + 1 + 4 + 24;
+/// The value was deflated.
+const DEFLATED: u8 = 1;
+/// Values from here on are deflated, bytes.
+const WORTH_DEFLATING: usize = 512;
+/// Values that wait for [`Vault::flush`] are written early from here on, bytes.
+const PENDING: usize = 8 << 20;
+/// Files younger than this are not swept: the snapshot that needs them may not be written yet.
+const GRACE: Duration = Duration::from_secs(24 * 3600);
+
+#[derive(Default)]
+struct Inner {
+    /// Where each value is: file, offset of its record. Read on first use.
+    index: Option<HashMap<Fingerprint, (usize, u64)>>,
+    files: Vec<PathBuf>,
+    pending: HashMap<Fingerprint, Vec<u8>>,
+    pending_bytes: usize,
+}
+
+/// The sealed values of one repository on this machine.
+pub struct Vault {
+    dir: PathBuf,
+    /// Second names of the same files, where a deleted home directory does not take them along.
+    second: Option<PathBuf>,
+    keys: Arc<dyn KeyStore>,
+    fingerprints: OnceLock<Key>,
+    cipher: OnceLock<std::result::Result<XChaCha20Poly1305, String>>,
+    inner: Mutex<Inner>,
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Vault({})", crate::path::show(self.dir.as_os_str()))
+    }
+}
+
+/// Computes the fingerprint of something that comes in pieces.
+pub struct Mac(Hmac<Sha256>);
+
+impl Mac {
+    /// Takes the next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// Returns the whole of it.
+    pub fn finish(self) -> Digest {
+        Digest(self.0.finalize().into_bytes().into())
+    }
+}
+
+impl Vault {
+    /// Returns the vault in `dir`. Nothing is read or made before it is needed.
+    pub fn new(dir: &Path, second: Option<&Path>, keys: Arc<dyn KeyStore>) -> Self {
+        Self {
+            dir: dir.to_path_buf(),
+            second: second.map(Path::to_path_buf),
+            keys,
+            fingerprints: OnceLock::new(),
+            cipher: OnceLock::new(),
+            inner: Mutex::default(),
+        }
+    }
+
+    /// Returns where it lies.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Returns where its key is kept: "keychain", "file", "off".
+    pub fn key_name(&self) -> String {
+        self.keys.name()
+    }
+
+    /// Returns why values cannot be kept, if they cannot.
+    pub fn trouble(&self) -> Option<String> {
+        self.cipher().err()
+    }
+
+    fn cipher(&self) -> std::result::Result<&XChaCha20Poly1305, String> {
+        let cipher = self.cipher.get_or_init(|| {
+            self.bring_back();
+            self.keys
+                .key()
+                .map(|key| XChaCha20Poly1305::new(&key.into()))
+        });
+        cipher.as_ref().map_err(Clone::clone)
+    }
+
+    /// Returns the key of the fingerprints; makes one if there is none.
+    fn fingerprint_key(&self) -> Result<&Key> {
+        if let Some(key) = self.fingerprints.get() {
+            return Ok(key);
+        }
+        self.bring_back();
+        let path = self.dir.join("fingerprint.key");
+        let made = !path.exists();
+        let key = read_or_make(&path)?;
+        if made {
+            self.link(&path);
+        }
+        Ok(self.fingerprints.get_or_init(|| key))
+    }
+
+    /// Begins the keyed digest of a value.
+    ///
+    /// # Errors
+    /// The key cannot be read or made.
+    pub fn mac(&self) -> Result<Mac> {
+        let key = self.fingerprint_key()?;
+        // A key of any length will do: it cannot fail.
+        Hmac::<Sha256>::new_from_slice(key)
+            .map(Mac)
+            .map_err(|e| Error::invalid(e.to_string(), None))
+    }
+
+    /// Returns the keyed digest of a value.
+    ///
+    /// # Errors
+    /// As [`Vault::mac`].
+    pub fn digest(&self, value: &[u8]) -> Result<Digest> {
+        let mut mac = self.mac()?;
+        mac.update(value);
+        Ok(mac.finish())
+    }
+
+    /// Returns the fingerprint of a value.
+    ///
+    /// # Errors
+    /// As [`Vault::mac`].
+    pub fn fingerprint(&self, value: &[u8]) -> Result<Fingerprint> {
+        Ok(fingerprint_of(self.digest(value)?))
+    }
+
+    /// Brings back from the second place what the first lost.
+    fn bring_back(&self) {
+        let Some(second) = &self.second else { return };
+        if self.dir.join("fingerprint.key").exists() || !second.join("fingerprint.key").exists() {
+            return;
+        }
+        if fsutil::create_dir_private(&self.dir).is_err() {
+            return;
+        }
+        // What cannot be brought back counts as missing, and is reported as that.
+        for entry in std::fs::read_dir(second).into_iter().flatten().flatten() {
+            let _ = fsutil::link_or_copy(&entry.path(), &self.dir.join(entry.file_name()));
+        }
+    }
+
+    /// Gives a file its second name. Without one the vault works all the same.
+    fn link(&self, path: &Path) {
+        if let Some(second) = &self.second
+            && let Some(name) = path.file_name()
+            && fsutil::create_dir_private(second).is_ok()
+        {
+            let _ = fsutil::link_or_copy(path, &second.join(name));
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        let mut inner = self
+            .inner
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if inner.index.is_none() {
+            self.bring_back();
+            let mut index = HashMap::new();
+            let mut files = Vec::new();
+            for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.extension().is_some_and(|e| e == "vault") {
+                    // One that cannot be read has nothing; what needs it says so.
+                    if let Ok(bytes) = std::fs::read(&path) {
+                        for (fingerprint, offset, _) in records(&bytes) {
+                            index.insert(fingerprint, (files.len(), offset as u64));
+                        }
+                    }
+                    files.push(path);
+                }
+            }
+            inner.index = Some(index);
+            inner.files = files;
+        }
+        inner
+    }
+
+    /// Returns true if a value is there (whether its key can be had or not).
+    pub fn has(&self, fingerprint: Fingerprint) -> bool {
+        let inner = self.inner();
+        inner.pending.contains_key(&fingerprint)
+            || inner
+                .index
+                .as_ref()
+                .is_some_and(|i| i.contains_key(&fingerprint))
+    }
+
+    /// Takes a value; durable after [`Vault::flush`]. Does nothing where values cannot be kept.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn put(&self, fingerprint: Fingerprint, value: &[u8]) -> Result<()> {
+        if self.cipher().is_err() || self.has(fingerprint) {
+            return Ok(());
+        }
+        let full = {
+            let mut inner = self.inner();
+            inner.pending.insert(fingerprint, value.to_vec());
+            inner.pending_bytes += value.len();
+            inner.pending_bytes > PENDING
+        };
+        if full { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes what waits, durably.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn flush(&self) -> Result<()> {
+        let mut inner = self.inner();
+        if inner.pending.is_empty() {
+            return Ok(());
+        }
+        let cipher = self.cipher().map_err(|why| Error::invalid(why, None))?;
+        let mut bytes = HEADER.to_vec();
+        let mut new = Vec::new();
+        for (fingerprint, value) in &inner.pending {
+            new.push((*fingerprint, bytes.len() as u64));
+            write_record(cipher, *fingerprint, value, &mut bytes)?;
+        }
+        let path = self.publish(&bytes)?;
+        let number = inner.files.len();
+        inner.files.push(path);
+        if let Some(index) = &mut inner.index {
+            index.extend(new.into_iter().map(|(f, at)| (f, (number, at))));
+        }
+        inner.pending.clear();
+        inner.pending_bytes = 0;
+        Ok(())
+    }
+
+    fn publish(&self, bytes: &[u8]) -> Result<PathBuf> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random)
+            .map_err(|e| Error::io("write", &self.dir, std::io::Error::other(e)))?;
+        fsutil::create_dir_private(&self.dir)?;
+        let path = self.dir.join(format!("{}.vault", hex::encode(random)));
+        fsutil::write_atomic(&path, bytes, 0o600)?;
+        self.link(&path);
+        Ok(path)
+    }
+
+    /// Returns a value; `None` if it is not there, damaged, or its key cannot be had.
+    pub fn get(&self, fingerprint: Fingerprint) -> Option<Vec<u8>> {
+        let (path, offset) = {
+            let inner = self.inner();
+            if let Some(value) = inner.pending.get(&fingerprint) {
+                return Some(value.clone());
+            }
+            let (file, offset) = *inner.index.as_ref()?.get(&fingerprint)?;
+            (inner.files.get(file)?.clone(), offset)
+        };
+        let cipher = self.cipher().ok()?;
+        let mut file = File::open(path).ok()?;
+        std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(offset)).ok()?;
+        let mut head = [0; RECORD];
+        file.read_exact(&mut head).ok()?;
+        let length = u32::from_le_bytes([head[9], head[10], head[11], head[12]]) as usize;
+        let mut text = vec![0; length];
+        file.read_exact(&mut text).ok()?;
+        open_record(cipher, &head, &text)
+    }
+
+    /// Removes what nobody needs any more. Returns the number of values removed. `now` is the time, for the age of files.
+    ///
+    /// # Errors
+    /// What stays cannot be written.
+    pub fn sweep(&self, needed: &HashSet<Fingerprint>, now: SystemTime) -> Result<u64> {
+        self.flush()?;
+        let mut removed = 0;
+        let files: Vec<PathBuf> = self.inner().files.clone();
+        for path in files {
+            let young = path
+                .metadata()
+                .and_then(|m| m.modified())
+                .is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age < GRACE) || at > now);
+            let Ok(bytes) = std::fs::read(&path) else {
+                continue;
+            };
+            let all: Vec<_> = records(&bytes).collect();
+            let kept: Vec<_> = all.iter().filter(|(f, ..)| needed.contains(f)).collect();
+            if young || kept.len() == all.len() {
+                continue;
+            }
+            if !kept.is_empty() {
+                let mut left = HEADER.to_vec();
+                for (_, at, end) in &kept {
+                    left.extend_from_slice(&bytes[*at..*end]);
+                }
+                self.publish(&left)?;
+            }
+            removed += (all.len() - kept.len()) as u64;
+            let second = self
+                .second
+                .as_ref()
+                .zip(path.file_name())
+                .map(|(dir, name)| dir.join(name));
+            for path in std::iter::once(path.clone()).chain(second) {
+                fsutil::remove_file(&path).context("remove", &path)?;
+            }
+        }
+        self.inner().index = None;
+        Ok(removed)
+    }
+
+    /// Returns how many values are there, and their bytes on disk.
+    pub fn usage(&self) -> (u64, u64) {
+        let inner = self.inner();
+        let bytes = inner
+            .files
+            .iter()
+            .filter_map(|f| f.metadata().ok())
+            .map(|m| m.len())
+            .sum();
+        (inner.index.as_ref().map_or(0, HashMap::len) as u64, bytes)
+    }
+}
+
+/// Returns the fingerprint that begins a keyed digest.
+pub fn fingerprint_of(digest: Digest) -> Fingerprint {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&digest.0[..8]);
+    Fingerprint(bytes)
+}
+
+/// Returns the records of a file: fingerprint, where it begins, where it ends. A torn end has none.
+fn records(bytes: &[u8]) -> impl Iterator<Item = (Fingerprint, usize, usize)> {
+    let mut at = if bytes.starts_with(HEADER) {
+        HEADER.len()
+    } else {
+        bytes.len()
+    };
+    std::iter::from_fn(move || {
+        let head = bytes.get(at..at + RECORD)?;
+        let mut fingerprint = [0; 8];
+        fingerprint.copy_from_slice(&head[..8]);
+        let length = u32::from_le_bytes([head[9], head[10], head[11], head[12]]) as usize;
+        let end = at.checked_add(RECORD)?.checked_add(length)?;
+        let found = (end <= bytes.len()).then_some((Fingerprint(fingerprint), at, end));
+        at = end;
+        found
+    })
+}
+
+fn write_record(
+    cipher: &XChaCha20Poly1305,
+    fingerprint: Fingerprint,
+    value: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let failed =
+        |what: String| Error::invalid(format!("a value cannot be encrypted: {what}"), None);
+    let mut flags = 0;
+    let mut text = std::borrow::Cow::Borrowed(value);
+    if value.len() >= WORTH_DEFLATING {
+        let mut deflater =
+            flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        let deflated = deflater.write_all(value).and_then(|()| deflater.finish());
+        text = deflated.map_err(|e| failed(e.to_string()))?.into();
+        flags |= DEFLATED;
+    }
+    let mut nonce = [0; 24];
+    getrandom::fill(&mut nonce).map_err(|e| failed(e.to_string()))?;
+    let aad = [&fingerprint.0[..], &[flags]].concat();
+    let payload = Payload {
+        msg: &text,
+        aad: &aad,
+    };
+    let sealed = cipher
+        .encrypt(&XNonce::from(nonce), payload)
+        .map_err(|e| failed(e.to_string()))?;
+    let length = u32::try_from(sealed.len()).map_err(|e| failed(e.to_string()))?;
+    out.extend_from_slice(&fingerprint.0);
+    out.push(flags);
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(&nonce);
+    out.extend_from_slice(&sealed);
+    Ok(())
+}
+
+fn open_record(cipher: &XChaCha20Poly1305, head: &[u8; RECORD], text: &[u8]) -> Option<Vec<u8>> {
+    let mut nonce = [0; 24];
+    nonce.copy_from_slice(&head[13..]);
+    let value = cipher
+        .decrypt(
+            &XNonce::from(nonce),
+            Payload {
+                msg: text,
+                aad: &head[..9],
+            },
+        )
+        .ok()?;
+    if head[8] & DEFLATED == 0 {
+        return Some(value);
+    }
+    let mut out = Vec::new();
+    flate2::read::DeflateDecoder::new(&value[..])
+        .read_to_end(&mut out)
+        .ok()?;
+    Some(out)
+}
+
+/// Reads a key, or makes one. Two processes at once get the same.
+fn read_or_make(path: &Path) -> Result<Key> {
+    let read = || -> Result<Option<Key>> {
+        match std::fs::read(path) {
+            Ok(bytes) => match Key::try_from(&bytes[..]) {
+                Ok(key) => Ok(Some(key)),
+                Err(_) => Err(Error::damaged(
+                    crate::path::show(path.as_os_str()),
+                    "it is not a key of 32 bytes",
+                )),
+            },
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).context("read", path),
+        }
+    };
+    if let Some(key) = read()? {
+        return Ok(key);
+    }
+    let mut key = Key::default();
+    getrandom::fill(&mut key).map_err(|e| Error::io("write", path, std::io::Error::other(e)))?;
+    if let Some(dir) = path.parent() {
+        fsutil::create_dir_private(dir)?;
+    }
+    match fsutil::write_new(path, &key, 0o600) {
+        Ok(()) => Ok(key),
+        // Another process was faster: its key it is.
+        Err(error) => read()?.ok_or(error),
+    }
+}
