@@ -20,6 +20,7 @@ use crate::repo::pack::{Finished, TarKind, TarMeta};
 use crate::repo::snapshot::{PathNote, RootRecord, Snapshot, SnapshotKind, Stats, Trigger};
 use crate::repo::state::{KEPT, Mirrors, SEALED};
 use crate::repo::trash::Part;
+use crate::repo::verdicts::Verdicts;
 use crate::repo::{LockFile, Repository, hold_shared};
 use crate::rules::Root;
 use crate::staging::{self, KeptReport, StagingOptions};
@@ -280,6 +281,7 @@ pub(crate) fn capture(
         damaged,
         stored: Mutex::default(),
         present: Mutex::default(),
+        verdicts: options.full.then(|| Verdicts::load(repo)),
     };
     let mut counts = Counts::default();
     let results = read_dirty(&shared, &runs, &mut counts, monitor)?;
@@ -405,6 +407,9 @@ pub(crate) fn capture(
     };
     repo.commit(&snapshot)?;
     repo.remember_packs(&packs);
+    if let Some(verdicts) = &shared.verdicts {
+        verdicts.save();
+    }
     if hold.is_none() {
         reclaim(repo, lock_file.as_ref(), &snapshot)?;
     }

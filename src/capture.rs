@@ -23,6 +23,7 @@ use crate::repo::kept::KeptContent;
 use crate::repo::pack::{Finished, Level, PackWriter, TarKind, TarMeta, pack_name};
 use crate::repo::reader::Reader;
 use crate::repo::state::{DIRTY, Known, SEALED, Stat, same_stat};
+use crate::repo::verdicts::Verdicts;
 use crate::sqlite;
 use crate::walk::RootHandle;
 
@@ -46,6 +47,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) stored: Mutex<DigestSet>,
     /// Packs looked for by this run.
     pub(crate) present: Mutex<HashMap<Digest, bool>>,
+    /// What was found to be clear, for runs that read everything.
+    pub(crate) verdicts: Option<Verdicts>,
 }
 
 /// An object as it was captured.
@@ -336,7 +339,7 @@ impl<'a> Capture<'a> {
         let bytes = std::mem::take(&mut self.buffer);
         let size = bytes.len() as u64;
         let kind_of = os_to_bytes(place.absolute.as_os_str());
-        let stored = seal::whole(self.shared.repo, &kind_of, &bytes).and_then(|found| {
+        let stored = self.look_at(&kind_of, &bytes).and_then(|found| {
             let (content, sealed) = match found {
                 seal::Stored::Clear => (self.whole(&meta, &bytes, old)?, None),
                 seal::Stored::Sealed(bytes, sealed) => {
@@ -352,6 +355,22 @@ impl<'a> Capture<'a> {
         });
         self.buffer = bytes;
         stored.map(Some)
+    }
+
+    /// Looks at content, unless it was looked at before.
+    fn look_at(&self, path: &[u8], bytes: &[u8]) -> Result<seal::Stored> {
+        let Some(verdicts) = &self.shared.verdicts else {
+            return seal::whole(self.shared.repo, path, bytes);
+        };
+        let key = verdicts.key(bytes, path);
+        let found = match verdicts.is_clear(key) {
+            true => seal::Stored::Clear,
+            false => seal::whole(self.shared.repo, path, bytes)?,
+        };
+        if matches!(found, seal::Stored::Clear) {
+            verdicts.note(key);
+        }
+        Ok(found)
     }
 
     /// Stores a file that is too large for memory, after a look at what is in it.

@@ -114,6 +114,7 @@ fn style_of(name: &[u8], profile: Profile) -> secrets::Style {
             ]
             .contains(&ext),
         strict: profile == Profile::Strict,
+        decoded: false,
     }
 }
 

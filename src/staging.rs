@@ -379,6 +379,7 @@ fn pack_set(repo: &Repository, set: &KeptSet, level: Level, monitor: &dyn Monito
         damaged: repo.damaged_blobs(),
         stored: Mutex::default(),
         present: Mutex::default(),
+        verdicts: None,
     };
     let mut capture = Capture::new(&shared);
     let mut files: Vec<Option<KeptContent>> = Vec::with_capacity(set.files.len());

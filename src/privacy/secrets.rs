@@ -28,6 +28,8 @@ pub(super) struct Style {
     pub(super) env: bool,
     /// Findings that are only probable count, too.
     pub(super) strict: bool,
+    /// It was decoded from base64: it is not decoded again.
+    pub(super) decoded: bool,
 }
 
 const LOWER: u8 = 1;
@@ -109,8 +111,7 @@ pub(super) fn scan(text: &[u8], style: Style, found: &mut Vec<Finding>) {
                 at = end;
                 continue;
             } else if b == b'$'
-                && at + 1 < n
-                && tokens.may_start(b, text[at + 1])
+                && tokens.may_start(&text[at..])
                 && let Some(token) = tokens.at(text, at)
             {
                 let end = token.range.end;
@@ -143,6 +144,14 @@ pub(super) fn scan(text: &[u8], style: Style, found: &mut Vec<Finding>) {
             }
             continue;
         }
+        if word.len() >= 40
+            && !style.decoded
+            && let Some(finding) = encoded(text, start, at, style)
+        {
+            at = at.max(finding.range.end.min(n));
+            push(found, finding, &mut done);
+            continue;
+        }
         let next = text.get(at).copied().unwrap_or(0);
         if word.len() <= 64
             && word.len() >= 2
@@ -165,6 +174,46 @@ pub(super) fn scan(text: &[u8], style: Style, found: &mut Vec<Finding>) {
     }
 }
 
+/// Longest base64 that is decoded, bytes.
+const MAX_ENCODED: usize = 256 * 1024;
+
+/// Looks into base64: text with a secret in it is one.
+fn encoded(text: &[u8], start: usize, end: usize, style: Style) -> Option<Finding> {
+    use base64::Engine as _;
+    let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
+    let mut from = start;
+    while from > 0 && is_part(text[from - 1]) && start - from < MAX_ENCODED {
+        from -= 1;
+    }
+    let mut to = end;
+    while to < text.len() && is_part(text[to]) && to - from < MAX_ENCODED {
+        to += 1;
+    }
+    let run = &text[from..to];
+    let engine = base64::engine::general_purpose::STANDARD_NO_PAD;
+    // Nearly all of it is no text: the beginning tells.
+    let head = engine.decode(run.get(..48)?).ok()?;
+    let readable = |b: &&u8| b.is_ascii_graphic() || matches!(b, b' ' | b'\n' | b'\r' | b'\t');
+    if head.iter().filter(readable).count() < head.len() {
+        return None;
+    }
+    let decoded = engine
+        .decode(&run[..run.len() - usize::from(run.len() % 4 == 1)])
+        .ok()?;
+    let mut inner = Vec::new();
+    let style = Style {
+        decoded: true,
+        ..style
+    };
+    scan(&decoded, style, &mut inner);
+    let padding = text[to..]
+        .iter()
+        .take(2)
+        .take_while(|b| **b == b'=')
+        .count();
+    (!inner.is_empty()).then(|| secret(from..to + padding, "base64"))
+}
+
 /// What is certain by its form alone, in bytes that are not text.
 pub(super) fn scan_certain(bytes: &[u8], found: &mut Vec<Finding>) {
     let tokens = Tokens::new();
@@ -176,7 +225,7 @@ pub(super) fn scan_certain(bytes: &[u8], found: &mut Vec<Finding>) {
         {
             at = finding.range.end;
             found.push(finding);
-        } else if tokens.may_start(bytes[at], bytes[at + 1])
+        } else if tokens.may_start(&bytes[at..])
             && let Some(token) = tokens.at(bytes, at)
             && token.range.len() >= 24
             && token.head >= 3
@@ -205,8 +254,7 @@ fn push(found: &mut Vec<Finding>, finding: Finding, done: &mut usize) {
 
 /// Returns the token that a word begins, or has after a `_` or an escape's letter.
 fn token_in(tokens: &Tokens, text: &[u8], start: usize, end: usize, kinds: u8) -> Option<Token> {
-    let second = text.get(start + 1).copied()?;
-    if tokens.may_start(text[start], second)
+    if tokens.may_start(&text[start..])
         && let Some(found) = tokens.at(text, start)
     {
         return Some(found);
@@ -215,13 +263,13 @@ fn token_in(tokens: &Tokens, text: &[u8], start: usize, end: usize, kinds: u8) -
     if start > 0
         && text[start - 1] == b'\\'
         && end - start > 2
-        && tokens.may_start(second, text[start + 2])
+        && tokens.may_start(&text[start + 1..])
         && let Some(found) = tokens.at(text, start + 1)
     {
         return Some(found);
     }
     if kinds & (DIGIT | UPPER) != 0 && (kinds & DIGIT != 0 || end - start == 3) {
-        return tokens.open_at(text, start);
+        return tokens.open_at(text, start, end - start);
     }
     None
 }

@@ -32,10 +32,15 @@ struct Form {
 struct Forms {
     /// By their first two bytes.
     by_start: HashMap<[u8; 2], Vec<Form>>,
-    /// Those that begin with any characters.
-    open: Vec<Form>,
-    /// One bit for each pair of bytes that a form begins with.
+    /// Those that begin with any characters, with how many these are.
+    open: Vec<(Range<usize>, Form)>,
+    /// One bit for each three bytes that a form begins with, hashed.
     starts: Box<[u64; 1024]>,
+}
+
+/// Returns the bit of three bytes; of two, whatever follows them.
+fn bit_of(a: u8, b: u8, c: u8) -> usize {
+    (usize::from(a) << 8 ^ usize::from(b) << 4 ^ usize::from(c).wrapping_mul(0x9e5)) & 0xffff
 }
 
 pub(super) fn is_word(b: u8) -> bool {
@@ -110,11 +115,22 @@ fn forms() -> &'static Forms {
             match form.parts.first() {
                 Some(Part::Literal(literal)) if literal.len() >= 2 => {
                     let pair = [literal[0], literal[1]];
-                    let bit = usize::from(u16::from_be_bytes(pair));
-                    forms.starts[bit / 64] |= 1 << (bit % 64);
+                    let thirds = match literal.get(2) {
+                        Some(third) => *third..=*third,
+                        None => 0..=255,
+                    };
+                    for third in thirds {
+                        let bit = bit_of(pair[0], pair[1], third);
+                        forms.starts[bit / 64] |= 1 << (bit % 64);
+                    }
                     forms.by_start.entry(pair).or_default().push(form);
                 }
-                _ => forms.open.push(form),
+                Some(Part::Run { min, max, .. }) => {
+                    let lengths = *min..max + 1;
+                    forms.open.push((lengths, form));
+                }
+                // One letter, and then any.
+                _ => forms.open.push((23..29, form)),
             }
         }
         forms
@@ -151,10 +167,11 @@ impl Tokens {
         Self(forms())
     }
 
-    /// Returns true if a form may begin with these two bytes.
+    /// Returns true if a form may begin with the first bytes of `text`; all but a few texts that begin none are told.
     #[inline]
-    pub(super) fn may_start(&self, a: u8, b: u8) -> bool {
-        let bit = usize::from(u16::from_be_bytes([a, b]));
+    pub(super) fn may_start(&self, text: &[u8]) -> bool {
+        let [a, b, c, ..] = *text else { return false };
+        let bit = bit_of(a, b, c);
         self.0.starts[bit / 64] >> (bit % 64) & 1 == 1
     }
 
@@ -172,12 +189,18 @@ impl Tokens {
             .max_by_key(|token| token.range.end)
     }
 
-    /// Returns the token that begins at `at`, of those that begin with any characters.
-    pub(super) fn open_at(&self, text: &[u8], at: usize) -> Option<Token> {
+    /// Returns the token that a word of `length` bytes at `at` begins, of those that begin with any characters.
+    pub(super) fn open_at(&self, text: &[u8], at: usize, length: usize) -> Option<Token> {
+        // What joins the first part and the next; parts of one word are told by its length.
+        let next = text.get(at + length).copied().unwrap_or(0);
+        if !matches!(next, b'.' | b'~' | b'-' | b':' | b'|') && length < 36 {
+            return None;
+        }
         self.0
             .open
             .iter()
-            .find_map(|form| Token::of(form, text, at))
+            .filter(|(lengths, _)| lengths.contains(&length) || length >= 36 || next == b'~')
+            .find_map(|(_, form)| Token::of(form, text, at))
     }
 }
 

@@ -33,6 +33,7 @@ pub mod snapshot;
 pub mod state;
 pub mod summaries;
 pub mod trash;
+pub(crate) mod verdicts;
 
 use index::Index;
 pub use lazy::Snapshots;

@@ -78,6 +78,21 @@ fn plant(place: &Place, chance: &mut Chance) -> Vec<String> {
         ".mcp.json",
         serde_json::to_vec_pretty(&json).unwrap().as_slice(),
     );
+    // Encoded, as some configurations keep whole files.
+    let encoded = base64_of(
+        format!(
+            "{{\"user\": \"me\", \"password\": \"{}\"}}\n",
+            secret(c, 24)
+        )
+        .as_bytes(),
+    );
+    planted.push(encoded.clone());
+    place.write("conf/encoded.txt", format!("blob: {encoded}\n").as_bytes());
+    let mut secret = |chance: &mut Chance, length| {
+        let text = chance.text(length);
+        planted.push(text.clone());
+        text
+    };
     // A comment, a trailing comma, a mark at the beginning.
     let jsonc = format!(
         "\u{feff}{{\n  // c\n  \"clientSecret\": \"{}\",\n}}\n",
@@ -162,6 +177,20 @@ fn plant(place: &Place, chance: &mut Chance) -> Vec<String> {
     planted.push(chart);
     place.write("plain.md", b"Nothing here but a \"password\" that is not there: bdr:sealed:v1:password:0011223344556677\n");
     planted
+}
+
+fn base64_of(bytes: &[u8]) -> String {
+    const CHARS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    bytes
+        .chunks(3)
+        .map(|three| {
+            let n =
+                three.iter().fold(0_u32, |n, b| n << 8 | u32::from(*b)) << (8 * (3 - three.len()));
+            let four = [18, 12, 6, 0].map(|shift| char::from(CHARS[(n >> shift & 63) as usize]));
+            let text: String = four[..=three.len()].iter().collect();
+            format!("{text:=<4}")
+        })
+        .collect()
 }
 
 /// Everything that a stranger could read in a file: it, and what it unpacks to, one after another.

@@ -1,0 +1,70 @@
+//! Which content was looked at and found to be clear: a full backup reads everything again, but need not look at it again.
+//!
+//! Derived, in the cache: one line that says by which rules, then 16 bytes for each content and name of a file. Only what is clear is
+//! remembered; content that is sealed has no digest outside of the vault's key.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use super::Repository;
+use crate::fsutil;
+use crate::id::Digest;
+
+type Key = [u8; 16];
+
+/// What is known to be clear, and what was found to be in this run.
+pub(crate) struct Verdicts {
+    rules: String,
+    path: PathBuf,
+    known: HashSet<Key>,
+    seen: Mutex<HashSet<Key>>,
+}
+
+impl Verdicts {
+    /// Reads what earlier runs found by the same rules.
+    pub(crate) fn load(repo: &Repository) -> Self {
+        let rules = Digest::of(repo.privacy_rules().identity().as_bytes()).to_hex() + "\n";
+        let path = repo.cache().join("clear");
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        let keys = bytes.strip_prefix(rules.as_bytes()).unwrap_or_default();
+        let known = keys.chunks_exact(16).filter_map(|k| k.try_into().ok());
+        Self {
+            known: known.collect(),
+            rules,
+            path,
+            seen: Mutex::default(),
+        }
+    }
+
+    /// Returns the key of content under a name: what a file is called decides how it is looked at.
+    pub(crate) fn key(&self, content: &[u8], path: &[u8]) -> Key {
+        let digest = Digest::of(&[&Digest::of(content).0[..], path].concat());
+        let mut key = Key::default();
+        key.copy_from_slice(&digest.0[..16]);
+        key
+    }
+
+    /// Returns true if it was found to be clear before.
+    pub(crate) fn is_clear(&self, key: Key) -> bool {
+        self.known.contains(&key)
+    }
+
+    /// Remembers that it is clear.
+    pub(crate) fn note(&self, key: Key) {
+        if let Ok(mut seen) = self.seen.lock() {
+            seen.insert(key);
+        }
+    }
+
+    /// Writes what this run found, and nothing that is gone by now. Losing it costs time only.
+    pub(crate) fn save(&self) {
+        let Ok(seen) = self.seen.lock() else { return };
+        if *seen == self.known {
+            return;
+        }
+        let mut bytes = self.rules.clone().into_bytes();
+        bytes.extend(seen.iter().flatten());
+        let _ = fsutil::write_derived(&self.path, &bytes);
+    }
+}
