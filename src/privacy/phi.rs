@@ -633,23 +633,44 @@ fn is_worth(line: &[u8]) -> bool {
             .build(TRIGGERS)
             .ok()
     });
-    let is_word = |m: &aho_corasick::Match| {
-        // Short ones are words of their own: not `which` for `hic`.
-        let letter = |at: Option<&u8>| at.is_some_and(u8::is_ascii_alphabetic);
-        let before = m.start().checked_sub(1).and_then(|i| line.get(i));
-        m.len() > 4 || !letter(before) && !letter(line.get(m.end()))
-    };
+    let is_word = |m: &aho_corasick::Match| is_whole_word(line, m.start(), m.len());
     let has = |find: &aho_corasick::AhoCorasick| find.find_iter(line).any(|m| is_word(&m));
     find.as_ref().is_some_and(has) || has_dashed(line)
 }
 
+/// Returns true for what is long enough to stand within words; short ones are words of their own: not `which` for `hic`, not `3dea5` for `dea`.
+fn is_whole_word(text: &[u8], at: usize, length: usize) -> bool {
+    let before = at.checked_sub(1).and_then(|i| text.get(i));
+    let after = text.get(at + length);
+    length > 4
+        || !before.is_some_and(u8::is_ascii_alphanumeric)
+            && !after.is_some_and(u8::is_ascii_alphabetic)
+}
+
 /// Returns true if `ddd-dd-dddd`, or an identifier of Medicare with its dashes, may stand in a line.
 fn has_dashed(line: &[u8]) -> bool {
+    let digit = |at: usize| line.get(at).is_some_and(u8::is_ascii_digit);
+    let inside = |at: Option<usize>| {
+        at.and_then(|at| line.get(at))
+            .is_some_and(u8::is_ascii_alphanumeric)
+    };
     memchr::memchr_iter(b'-', line).any(|at| {
-        at >= 3
-            && line[at - 1].is_ascii_digit()
-            && (line.get(at + 3) == Some(&b'-') && line[at - 3].is_ascii_digit()
-                || line.get(at + 4) == Some(&b'-') && at >= 4)
+        // Three digits and no fourth, as a date has; two; a dash.
+        let social = at >= 3
+            && digit(at - 1)
+            && digit(at - 2)
+            && digit(at - 3)
+            && !inside(at.checked_sub(4))
+            && digit(at + 1)
+            && digit(at + 2)
+            && line.get(at + 3) == Some(&b'-');
+        // A digit, a letter, two more; three; a dash.
+        let medicare = at >= 4
+            && line.get(at + 4) == Some(&b'-')
+            && digit(at - 4)
+            && line[at - 3].is_ascii_alphabetic()
+            && !inside(at.checked_sub(5));
+        social || medicare
     })
 }
 
@@ -794,17 +815,9 @@ fn has_context(
     let to = (span.end + 40).min(lower.len());
     let near = &lower[from..to];
     let has = |near: &[u8]| {
-        words.iter().any(|w| {
-            let w = w.as_bytes();
-            near.windows(w.len()).enumerate().any(|(i, at)| {
-                // Short words are words of their own: not `idea` for `dea`, not `living` for `vin`.
-                at == w
-                    && (w.len() > 4
-                        || (i == 0 || !near[i - 1].is_ascii_alphabetic())
-                            && near
-                                .get(i + w.len())
-                                .is_none_or(|b| !b.is_ascii_alphabetic()))
-            })
+        words.iter().any(|word| {
+            let word = word.as_bytes();
+            memchr::memmem::find_iter(near, word).any(|at| is_whole_word(near, at, word.len()))
         })
     };
     if has(near) {
