@@ -738,8 +738,10 @@ pub(crate) fn rehearse(
     let plan = plan(repo, snapshot, &options, monitor)?;
     let applied = apply::apply(repo, &plan.work, &Licence::NothingThere, monitor)?;
     let mut problems = applied.problems;
+    // What is sealed and not here is no damage: nothing was promised of it.
     let failed: HashSet<PathBuf> = problems
         .iter()
+        .chain(&plan.problems)
         .map(|p| p.path.as_path().to_path_buf())
         .collect();
     for record in &snapshot.roots {
