@@ -17,6 +17,7 @@ use crate::error::{Error, IoContext as _, Result};
 use crate::id::{Digest, Id};
 use crate::manifest::{Body, Content, Flag, Kind, Sealed};
 use crate::path::{RepoPath, os_to_bytes, tar_name};
+use crate::privacy;
 use crate::repo::Repository;
 use crate::repo::index::DigestSet;
 use crate::repo::kept::KeptContent;
@@ -81,6 +82,28 @@ struct Stored {
     /// Bytes that the file had.
     size: u64,
     sealed: Option<Box<Sealed>>,
+}
+
+/// A log as it was stored last: if it was only appended to, what comes after is all there is to look at.
+struct Head {
+    size: u64,
+    content: Content,
+    sealed: Option<Box<Sealed>>,
+}
+
+/// Smaller logs are looked at as a whole, bytes.
+const MIN_HEAD: u64 = 16 * 1024;
+
+impl Head {
+    fn of(body: &Body, size: u64) -> Option<Self> {
+        let content = body.content.clone()?;
+        let usable = size >= MIN_HEAD && content.as_kept().is_none();
+        usable.then(|| Self {
+            size,
+            content,
+            sealed: body.sealed.clone(),
+        })
+    }
 }
 
 /// What stands for bytes that are not to be stored as they are.
@@ -297,16 +320,21 @@ impl<'a> Capture<'a> {
                 sealed: None,
             }));
         }
-        let old = prior
+        let body = prior
             .filter(|known| known.stat.kind == Kind::File)
-            .and_then(|known| known.body()?.content)
-            .filter(|content| {
-                content.as_kept().is_none()
-                    && content
-                        .blobs()
-                        .iter()
-                        .all(|b| !self.shared.damaged.contains(b))
-            });
+            .and_then(Known::body);
+        let head = body
+            .as_ref()
+            .zip(prior)
+            .filter(|_| !self.shared.full && privacy::is_log_name(path.name()))
+            .and_then(|(body, known)| Head::of(body, known.stat.size));
+        let old = body.and_then(|body| body.content).filter(|content| {
+            content.as_kept().is_none()
+                && content
+                    .blobs()
+                    .iter()
+                    .all(|b| !self.shared.damaged.contains(b))
+        });
         let name = format!("files/{root}/{}", tar_name(path.as_bytes()));
         let name = if path.is_root() {
             format!("files/{root}")
@@ -320,7 +348,7 @@ impl<'a> Capture<'a> {
             mtime: stat.mtime,
         };
         if stat.size > MEMORY_BYTES {
-            return self.large_sealed(place, file, stat, &meta, old);
+            return self.large_sealed(place, file, stat, &meta, old, head.as_ref());
         }
         let mut bytes = std::mem::take(&mut self.buffer);
         if bytes.capacity() > KEPT_BYTES {
@@ -339,26 +367,33 @@ impl<'a> Capture<'a> {
         let bytes = std::mem::take(&mut self.buffer);
         let size = bytes.len() as u64;
         let kind_of = os_to_bytes(place.absolute.as_os_str());
-        let stored = self.look_at(&kind_of, &bytes).and_then(|found| {
-            let (content, sealed) = match found {
-                seal::Stored::Clear => (self.whole(&meta, &bytes, old)?, None),
-                seal::Stored::Sealed(bytes, sealed) => {
-                    (self.whole(&meta, &bytes, old)?, Some(sealed))
-                }
-                seal::Stored::Whole(sealed) => (None, Some(sealed)),
-            };
-            Ok(Stored {
-                content,
-                size,
-                sealed,
-            })
-        });
+        let stored = self
+            .look_at(&kind_of, &bytes, head.as_ref())
+            .and_then(|found| {
+                let (content, sealed) = match found {
+                    seal::Stored::Clear => (self.whole(&meta, &bytes, old)?, None),
+                    seal::Stored::Sealed(bytes, sealed) => {
+                        (self.whole(&meta, &bytes, old)?, Some(sealed))
+                    }
+                    seal::Stored::Whole(sealed) => (None, Some(sealed)),
+                };
+                Ok(Stored {
+                    content,
+                    size,
+                    sealed,
+                })
+            });
         self.buffer = bytes;
         stored.map(Some)
     }
 
     /// Looks at content, unless it was looked at before.
-    fn look_at(&self, path: &[u8], bytes: &[u8]) -> Result<seal::Stored> {
+    fn look_at(&mut self, path: &[u8], bytes: &[u8], head: Option<&Head>) -> Result<seal::Stored> {
+        if let Some(head) = head
+            && let Some(found) = self.appended(path, bytes, head)?
+        {
+            return Ok(found);
+        }
         let Some(verdicts) = &self.shared.verdicts else {
             return seal::whole(self.shared.repo, path, bytes);
         };
@@ -373,6 +408,67 @@ impl<'a> Capture<'a> {
         Ok(found)
     }
 
+    /// Looks at what was appended to a log, from its last line on; `None` if it is not what it was, and more.
+    fn appended(&mut self, path: &[u8], bytes: &[u8], head: &Head) -> Result<Option<seal::Stored>> {
+        let repo = self.shared.repo;
+        let cut = usize::try_from(head.size).unwrap_or(usize::MAX);
+        if cut >= bytes.len() {
+            return Ok(None);
+        }
+        let before = &bytes[..cut];
+        let Some(sealed) = &head.sealed else {
+            let from = memchr::memrchr(b'\n', before).map_or(0, |p| p + 1);
+            if Digest::of(before) != head.content.digest {
+                return Ok(None);
+            }
+            let found = seal::whole(repo, path, &bytes[from..])?;
+            // Nearly always; what is found is sealed with all of the file in view.
+            return Ok(matches!(found, seal::Stored::Clear).then_some(found));
+        };
+        if !before.ends_with(b"\n") || repo.vault().digest(before)? != sealed.mac {
+            return Ok(None);
+        }
+        let Ok(mut text) = self.reader.to_vec(&head.content, sealed.size) else {
+            return Ok(None);
+        };
+        let mut all = sealed.clone();
+        match seal::whole(repo, path, &bytes[cut..])? {
+            seal::Stored::Whole(_) => return Ok(None),
+            seal::Stored::Clear => text.extend_from_slice(&bytes[cut..]),
+            seal::Stored::Sealed(tail, new) => {
+                text.extend_from_slice(&tail);
+                for value in new.values {
+                    if !all.values.contains(&value) {
+                        all.values.push(value);
+                    }
+                }
+                for (kind, number) in new.kinds {
+                    *all.kinds.entry(kind).or_default() += number;
+                }
+            }
+        }
+        all.mac = repo.vault().digest(bytes)?;
+        all.size = text.len() as u64;
+        Ok(Some(seal::Stored::Sealed(text, all)))
+    }
+
+    /// Returns where a look at a large log can begin: what comes before was looked at when it was stored.
+    fn seen_of(file: &File, head: Option<&Head>) -> Option<u64> {
+        let head = head.filter(|head| head.sealed.is_none())?;
+        let mut file = file;
+        std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(0)).ok()?;
+        let mut hasher = Sha256::new();
+        let mut left = head.size;
+        let mut buffer = vec![0; 256 * 1024];
+        while left > 0 {
+            let most = usize::try_from(left).map_or(buffer.len(), |n| n.min(buffer.len()));
+            let n = file.read(&mut buffer[..most]).ok().filter(|n| *n > 0)?;
+            hasher.update(&buffer[..n]);
+            left -= n as u64;
+        }
+        (Digest::finish(hasher) == head.content.digest).then_some(head.size)
+    }
+
     /// Stores a file that is too large for memory, after a look at what is in it.
     fn large_sealed(
         &mut self,
@@ -381,10 +477,12 @@ impl<'a> Capture<'a> {
         stat: &Stat,
         meta: &TarMeta<'_>,
         old: Option<Content>,
+        head: Option<&Head>,
     ) -> Result<Option<Stored>> {
         let kind_of = os_to_bytes(place.absolute.as_os_str());
         let size = stat.size;
-        let (content, sealed) = match seal::large(self.shared.repo, &kind_of, file, size)? {
+        let seen = Self::seen_of(file, head).unwrap_or(0);
+        let (content, sealed) = match seal::large(self.shared.repo, &kind_of, file, size, seen)? {
             seal::LargeStored::Short => return Ok(None),
             seal::LargeStored::Whole(sealed) => (None, Some(sealed)),
             seal::LargeStored::Clear => {

@@ -333,6 +333,11 @@ pub fn examine(path: &[u8], bytes: &[u8], rules: &Rules) -> Examined {
     }
 }
 
+/// Returns true if the name of a file says that it is a log: what is written in it stays.
+pub fn is_log_name(name: &[u8]) -> bool {
+    class::is_log_name(name)
+}
+
 /// What stands for a name that holds a secret.
 pub const SECRET_NAME: &[u8] = b"(a name with a secret)";
 

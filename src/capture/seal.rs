@@ -172,12 +172,20 @@ impl Drop for Spool {
     }
 }
 
-/// Seals a file that is too large for memory: looked at once by windows; written anew, sealed, only if something was found.
-pub(super) fn large(repo: &Repository, path: &[u8], file: &File, size: u64) -> Result<LargeStored> {
+/// Seals a file that is too large for memory, of which `seen` bytes were looked at before: looked at once by windows; written anew, sealed, only if something was found.
+pub(super) fn large(
+    repo: &Repository,
+    path: &[u8],
+    file: &File,
+    size: u64,
+    seen: u64,
+) -> Result<LargeStored> {
     let rules = repo.privacy_rules();
     let mut kinds = BTreeMap::new();
     let (mut found, mut all) = (false, None);
-    let complete = windows(path, file, size, rules, &mut |_, _, examined| {
+    // With something of what was seen: a value may reach over.
+    let from = seen.saturating_sub(AHEAD as u64);
+    let complete = windows(path, file, from..size, rules, &mut |_, _, examined| {
         match examined.treatment {
             Treatment::Clear => {}
             Treatment::Seal => found = true,
@@ -224,7 +232,7 @@ pub(super) fn large(repo: &Repository, path: &[u8], file: &File, size: u64) -> R
     let mut spool = new_spool(&repo.cache().join("scratch"))?;
     let mut mac = ledger.vault.mac()?;
     let mut written = 0;
-    let complete = windows(path, file, size, rules, &mut |bytes, cut, examined| {
+    let complete = windows(path, file, 0..size, rules, &mut |bytes, cut, examined| {
         mac.update(&bytes[..cut]);
         let seals: Vec<_> = examined
             .seals
@@ -267,14 +275,15 @@ type EachWindow<'a> = dyn FnMut(&[u8], usize, &Examined) -> Result<bool> + 'a;
 fn windows(
     path: &[u8],
     file: &File,
-    size: u64,
+    part: Range<u64>,
     rules: &Rules,
     each: &mut EachWindow<'_>,
 ) -> Result<bool> {
     let mut reader = file;
     reader
-        .seek(SeekFrom::Start(0))
+        .seek(SeekFrom::Start(part.start))
         .map_err(|e| Error::io("read", "a file", e))?;
+    let size = part.end - part.start;
     let mut reader = reader.take(size);
     let mut buffer: Vec<u8> = Vec::with_capacity(WINDOW + AHEAD);
     let mut seen = 0;

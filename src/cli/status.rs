@@ -42,6 +42,7 @@ pub(crate) struct StatusArgs {
 
 /// Everything that is to be known.
 pub(crate) struct Seen {
+    pub(crate) vault: Option<VaultSeen>,
     pub(crate) status: Status,
     pub(crate) summaries: Vec<Summary>,
     pub(crate) runs: Vec<Run>,
@@ -118,8 +119,31 @@ fn look_at(
     };
     let (status, summaries) = status(inputs, &Local)?;
     Ok(Seen {
+        vault: repo.and_then(|repo| vault(repo, &status)),
         status,
         summaries,
         runs,
+    })
+}
+
+/// What there is to say of the vault.
+pub(crate) struct VaultSeen {
+    /// Values in it, and their bytes on disk.
+    pub(crate) usage: (u64, u64),
+    /// Where its key is.
+    pub(crate) key: String,
+    /// Why values cannot be kept.
+    pub(crate) trouble: Option<String>,
+}
+
+/// Looks at the vault, if anything is sealed: looking would make a key where there is none.
+fn vault(repo: &Repository, status: &Status) -> Option<VaultSeen> {
+    let vault = repo.vault();
+    let usage = vault.usage();
+    let sealed = status.sources.iter().any(|s| !s.sealed.is_empty());
+    (usage.0 > 0 || sealed).then(|| VaultSeen {
+        usage,
+        key: vault.key_name(),
+        trouble: vault.trouble(),
     })
 }

@@ -189,15 +189,20 @@ pub(super) fn unpacked(bytes: &[u8]) -> Option<Vec<u8>> {
     (!out.is_empty()).then_some(out)
 }
 
-/// Returns true for a log: a record on every line.
-pub(super) fn is_log(name: &[u8], bytes: &[u8]) -> bool {
+/// Returns true for the names of logs.
+pub(super) fn is_log_name(name: &[u8]) -> bool {
     let lower = name.to_ascii_lowercase();
-    if [&b".jsonl"[..], b".ndjson", b".log", b".csv", b".tsv"]
+    [&b".jsonl"[..], b".ndjson", b".log", b".csv", b".tsv"]
         .iter()
         .any(|e| lower.ends_with(e))
-    {
+}
+
+/// Returns true for a log: a record on every line.
+pub(super) fn is_log(name: &[u8], bytes: &[u8]) -> bool {
+    if is_log_name(name) {
         return true;
     }
+    let lower = name.to_ascii_lowercase();
     if lower.ends_with(b".json") {
         return false;
     }

@@ -430,6 +430,11 @@ pub(super) fn is_wordy(value: &[u8]) -> bool {
             start = end;
         }
     }
+    // `getUser2Name` is a name; letters with numbers here and there are random, whatever syllables they make.
+    let in_one = value.iter().all(u8::is_ascii_alphanumeric);
+    if in_one && value.len() >= 16 && numbers >= 2 {
+        return false;
+    }
     words > 0
         && others * 3 <= words
         && numbers <= words / 2 + 1

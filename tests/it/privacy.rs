@@ -620,6 +620,40 @@ fn large_files_are_sealed_wherever_the_value_lies() {
 }
 
 #[test]
+fn a_log_that_grows_is_sealed_line_by_line() {
+    let mut chance = Chance::new(88);
+    let place = Place::with_repository();
+    let mut planted = Vec::new();
+    let mut log = "{\"n\":1,\"s\":\"nothing to see here\"}\n".repeat(2000);
+    place.write("grow.jsonl", log.as_bytes());
+    place.init();
+    for round in 0..8 {
+        // The last line is torn at times, and finished later.
+        let value = chance.text(30);
+        let line = format!("{{\"n\":{round},\"api_key\":\"{value}\"}}\n");
+        let (head, tail) = line.split_at(if round % 3 == 1 { 20 } else { line.len() });
+        for part in [head, tail].into_iter().filter(|part| !part.is_empty()) {
+            log.push_str(part);
+            place.write("grow.jsonl", log.as_bytes());
+            place.run(&["guard", "--", "sh", "-c", ": > other"], 0);
+        }
+        if round != 4 {
+            planted.push(value);
+        } else {
+            // Rewritten from the beginning: what was appended before is gone.
+            log = log.replace(&value, "changed");
+            planted.push(value);
+        }
+        assert_clean(&place, &planted, &format!("round {round}"));
+    }
+    place.write("grow.jsonl", log.as_bytes());
+    place.run(&["guard", "--", "rm", "grow.jsonl"], 0);
+    assert_clean(&place, &planted, "grown");
+    place.run(&["undo", "--yes"], 0);
+    assert_eq!(read(&place, "grow.jsonl"), log);
+}
+
+#[test]
 fn a_secret_in_a_name_or_a_command_is_not_written_down() {
     let mut chance = Chance::new(86);
     let place = Place::with_repository();

@@ -46,6 +46,9 @@ pub(super) fn status(seen: &Seen) -> Value {
             "added_bytes_30_days": status.added_bytes,
             "months_left": words::months_left(seen),
         })),
+        "vault": seen.vault.as_ref().map(|vault| json!({
+            "values": vault.usage.0, "bytes": vault.usage.1, "key": vault.key, "trouble": vault.trouble,
+        })),
         "snapshots": status.snapshots.0,
         "backups": status.snapshots.1,
         "success_30_days": {"succeeded": status.rate.succeeded, "tried": status.rate.tried},

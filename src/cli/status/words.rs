@@ -174,6 +174,7 @@ pub(super) fn page(cx: &Context, seen: &Seen) -> String {
         rows.push((Level::Warning, vec!["not covered".to_owned(), says]));
     }
     rows.extend(storage(cx, seen));
+    rows.extend(seen.vault.as_ref().map(vault));
     if status.memory.pasts.backup.attempt.is_some() || status.scheduler.backend.is_some() {
         rows.push(scheduler(status));
     }
@@ -192,6 +193,25 @@ pub(super) fn page(cx: &Context, seen: &Seen) -> String {
         text.push_str(&format!("  {:<width$}  {sign}  {}\n", row[0], row[1]));
     }
     text
+}
+
+/// Says where sealed values are, and where their key is.
+fn vault(vault: &super::VaultSeen) -> (Level, Vec<String>) {
+    let (level, says) = match &vault.trouble {
+        Some(why) => (
+            Level::Warning,
+            format!("sealed values are not kept: {why}; restores keep what stands there"),
+        ),
+        None => {
+            let values = plural(vault.usage.0, "sealed value");
+            let key = &vault.key;
+            (
+                Level::Good,
+                format!("{values}, {}, key in a {key}", size(vault.usage.1)),
+            )
+        }
+    };
+    (level, vec!["vault".to_owned(), says])
 }
 
 /// Returns the command that mends it: where nothing woke bdr up, another backup by hand mends little.
