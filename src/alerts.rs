@@ -19,6 +19,8 @@ pub struct Alert {
     pub level: Level,
     /// What is wrong, the worst first.
     pub troubles: Vec<Trouble>,
+    /// Files of which backups leave out more than they did, because of what is in them.
+    pub newly_excluded: u64,
 }
 
 /// Returns what stands for a state of things: the words of the troubles that are worth a message.
@@ -44,8 +46,13 @@ fn worth(troubles: &[Trouble]) -> impl Iterator<Item = &Trouble> {
     })
 }
 
-/// Returns what is to be told, given what was told last.
-pub fn decide(said: &Said, troubles: &[Trouble], now: DateTime<Utc>) -> Option<Alert> {
+/// Returns what is to be told, given what was told last, and how many files were left out since.
+pub fn decide(
+    said: &Said,
+    troubles: &[Trouble],
+    newly_excluded: u64,
+    now: DateTime<Utc>,
+) -> Option<Alert> {
     let mut worth: Vec<Trouble> = worth(troubles).cloned().collect();
     worth.sort_by_key(|trouble| std::cmp::Reverse(trouble.level()));
     let level = worth.first().map_or(Level::Good, Trouble::level);
@@ -54,9 +61,14 @@ pub fn decide(said: &Said, troubles: &[Trouble], now: DateTime<Utc>) -> Option<A
     let long_ago = said
         .at
         .is_none_or(|at| now - at >= AGAIN || at > now + AGAIN);
-    (changed || level == Level::Critical && long_ago).then_some(Alert {
-        level,
+    (changed || newly_excluded > 0 || level == Level::Critical && long_ago).then_some(Alert {
+        // It is no trouble that goes away again, but somebody should look.
+        level: match newly_excluded {
+            0 => level,
+            _ => level.max(Level::Warning),
+        },
         troubles: worth,
+        newly_excluded,
     })
 }
 
@@ -73,7 +85,7 @@ mod tests {
         let mut said = Said::default();
         let mut told = Vec::new();
         for (now, troubles) in states {
-            if let Some(alert) = decide(&said, troubles, at(now)) {
+            if let Some(alert) = decide(&said, troubles, 0, at(now)) {
                 told.push(((*now).to_owned(), alert.level));
                 said = Said {
                     trouble: state(troubles),
@@ -114,10 +126,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_out_is_told_though_all_is_well() {
+        let now = at("2026-11-01T00:00:00Z");
+        let alert = decide(&Said::default(), &[], 2, now).unwrap();
+        assert_eq!((alert.level, alert.newly_excluded), (Level::Warning, 2));
+        let last = at("2026-10-01T00:00:00Z");
+        let alert = decide(&Said::default(), &[Trouble::Overdue { last }], 2, now).unwrap();
+        assert_eq!(alert.level, Level::Critical);
+    }
+
+    #[test]
     fn what_a_person_chose_is_not_sent_after_him() {
         let chosen = [Trouble::NoSchedule, Trouble::NoSource];
         assert_eq!(
-            decide(&Said::default(), &chosen, at("2026-11-01T00:00:00Z")),
+            decide(&Said::default(), &chosen, 0, at("2026-11-01T00:00:00Z")),
             None
         );
     }

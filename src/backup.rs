@@ -18,7 +18,7 @@ use crate::path::{RawName, RepoPath, os_to_bytes, tar_name};
 use crate::repo::index::DigestSet;
 use crate::repo::pack::{Finished, TarKind, TarMeta};
 use crate::repo::snapshot::{PathNote, RootRecord, Snapshot, SnapshotKind, Stats, Trigger};
-use crate::repo::state::{KEPT, Mirrors, SEALED};
+use crate::repo::state::{KEPT, Mirrors, SEALED, State};
 use crate::repo::trash::Part;
 use crate::repo::verdicts::Verdicts;
 use crate::repo::{LockFile, Repository, hold_shared};
@@ -39,7 +39,7 @@ pub(crate) use read::database_for;
 use read::read_dirty;
 pub(crate) use reopen::{Present, present};
 pub(crate) use roots::{RootRun, roots_of, survey};
-use roots::{apply_budget, is_damaged, look_around, mark_lost};
+use roots::{apply_budget, is_damaged, look_around, mark_all, mark_lost};
 pub use sealed::SealedSummary;
 
 /// How to take a snapshot.
@@ -213,6 +213,16 @@ pub(crate) fn capture(
             });
         }
     }
+    // New rules: what did not change since is looked at again. A guard has no time for that.
+    let rules = repo.privacy_rules().number();
+    let by_other_rules = |state: &State| state.mirrors().rules != rules;
+    let anew = scheduled
+        && runs
+            .iter()
+            .any(|r| r.state.as_ref().is_some_and(by_other_rules));
+    if anew {
+        runs.iter_mut().for_each(mark_all);
+    }
     for run in &mut runs {
         if !damaged.is_empty() || scheduled && has_kept(run) {
             mark_lost(run, &|known| {
@@ -277,11 +287,12 @@ pub(crate) fn capture(
     let shared = Shared {
         repo,
         full: options.full,
+        anew,
         level: options.level,
         damaged,
         stored: Mutex::default(),
         present: Mutex::default(),
-        verdicts: options.full.then(|| Verdicts::load(repo)),
+        verdicts: (options.full || anew).then(|| Verdicts::load(repo)),
     };
     let mut counts = Counts::default();
     let results = read_dirty(&shared, &runs, &mut counts, monitor)?;
@@ -419,6 +430,10 @@ pub(crate) fn capture(
             seq,
             started: nanos(options.now),
             base: new.mirrors.base,
+            rules: match &run.state {
+                Some(state) if !scheduled => state.mirrors().rules,
+                _ => rules,
+            },
         };
         // A root that is not there has no state: nothing to compare with.
         let old = run.state.take();

@@ -45,6 +45,8 @@ pub(crate) struct Shared<'a> {
     pub(crate) repo: &'a Repository,
     /// Store every file whole, whatever is there already.
     pub(crate) full: bool,
+    /// Look at all of every file, and build upon nothing that was looked at by other rules.
+    pub(crate) anew: bool,
     pub(crate) level: Level,
     pub(crate) damaged: DigestSet,
     /// Blobs stored by this run.
@@ -307,7 +309,7 @@ impl<'a> Capture<'a> {
         let head = body
             .as_ref()
             .zip(prior)
-            .filter(|_| !self.shared.full && privacy::is_log_name(path.name()))
+            .filter(|_| !self.shared.full && !self.shared.anew && privacy::is_log_name(path.name()))
             .and_then(|(body, known)| Head::of(body, known.stat.size));
         let old = body.and_then(|body| body.content).filter(|content| {
             content.as_kept().is_none()
@@ -451,6 +453,7 @@ impl<'a> Capture<'a> {
             return Ok(Some(Content::whole(digest, size)));
         }
         if let Some((content, old_size)) = old
+            && !self.shared.anew
             && size >= delta::MIN_BYTES
         {
             let pieces = if appended {
@@ -512,6 +515,7 @@ impl<'a> Capture<'a> {
     ) -> Result<Option<Option<Content>>> {
         if let Some(content) = old
             && !self.shared.full
+            && !self.shared.anew
             && let Some(known) = self.large_delta(file, size, meta, &content)?
         {
             return Ok(Some(Some(known)));

@@ -167,6 +167,12 @@ impl Rules {
         format!("{DETECTORS} {:?} {}", self.profile, self.allow.join("\n"))
     }
 
+    /// Returns [`Rules::identity`] as a number, for where there is little space.
+    pub fn number(&self) -> u64 {
+        let digest = crate::id::Digest::of(self.identity().as_bytes());
+        digest.0[..8].iter().fold(0, |n, b| n << 8 | u64::from(*b))
+    }
+
     /// Returns what an entry of the list lets through, without the reason behind ` # `.
     pub fn allowed(entry: &str) -> &str {
         entry.split(" # ").next().unwrap_or(entry).trim()

@@ -3,6 +3,7 @@
 //! It lies in the state directory, by the path of the repository, not inside it: a repository that is away has to be missed. Losing it
 //! costs the history and one early run, nothing else; what cannot be read counts as not there.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -138,6 +139,8 @@ pub struct Memory {
     pub running: Option<Running>,
     /// What was said of it.
     pub said: Said,
+    /// Files of which backups leave out more than they did, and nobody was told yet.
+    pub newly_excluded: u64,
 }
 
 /// The memory of one repository.
@@ -217,6 +220,37 @@ impl Journal {
         let json = serde_json::to_vec(&memory).unwrap_or_default();
         fsutil::write_derived(&self.memory_file(), &json)?;
         Ok(memory)
+    }
+
+    /// Takes what a backup left out of the repository, as file and kind; returns how many files are new in that, or for a new kind of
+    /// reason. Each is new once; what the first backup leaves out is what was there when backups began, and is not.
+    ///
+    /// # Errors
+    /// The state directory cannot be written.
+    pub fn newly_excluded(&self, excluded: &[(PathBuf, String)]) -> Result<u64> {
+        let file = self.dir.join("excluded");
+        let before = std::fs::read(&file);
+        let mut known: BTreeSet<[u8; 8]> = before
+            .iter()
+            .flat_map(|bytes| bytes.chunks_exact(8))
+            .filter_map(|key| key.try_into().ok())
+            .collect();
+        let mut new = BTreeSet::new();
+        for (path, kind) in excluded {
+            let text = [&*os_to_bytes(path.as_os_str()), kind.as_bytes()].join(&0);
+            let mut key = [0; 8];
+            key.copy_from_slice(&Digest::of(&text).0[..8]);
+            if known.insert(key) {
+                new.insert(path);
+            }
+        }
+        if before.is_ok() && new.is_empty() {
+            return Ok(0);
+        }
+        fsutil::create_dir_private(&self.dir)?;
+        let bytes: Vec<u8> = known.into_iter().flatten().collect();
+        fsutil::write_derived(&file, &bytes)?;
+        Ok(before.map_or(0, |_| new.len() as u64))
     }
 
     /// Adds a run to the list.

@@ -379,6 +379,7 @@ fn pack_set(repo: &Repository, set: &KeptSet, level: Level, monitor: &dyn Monito
         damaged: repo.damaged_blobs(),
         stored: Mutex::default(),
         present: Mutex::default(),
+        anew: false,
         verdicts: None,
     };
     let mut capture = Capture::new(&shared);

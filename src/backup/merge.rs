@@ -306,6 +306,7 @@ fn merge(
             seq: 0,
             started: 0,
             base: None,
+            rules: 0,
         },
         State::mirrors,
     );

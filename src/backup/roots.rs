@@ -136,6 +136,20 @@ pub(super) fn is_damaged(known: &Known<'_>, damaged: &DigestSet) -> bool {
 
 /// Marks files whose content is lost as dirty: they are stored again.
 pub(super) fn mark_lost(run: &mut RootRun, is_lost: &dyn Fn(&Known<'_>) -> bool) {
+    // No prior: the old content is not to be built upon.
+    mark(run, is_lost, &|_| None);
+}
+
+/// Marks all files as dirty: they are looked at again.
+pub(super) fn mark_all(run: &mut RootRun) {
+    mark(run, &|_| true, &|number| u32::try_from(number).ok());
+}
+
+fn mark(
+    run: &mut RootRun,
+    is_lost: &dyn Fn(&Known<'_>) -> bool,
+    prior: &dyn Fn(usize) -> Option<u32>,
+) {
     let (Some(state), Some(handle)) = (&run.state, &run.handle) else {
         return;
     };
@@ -148,11 +162,10 @@ pub(super) fn mark_lost(run: &mut RootRun, is_lost: &dyn Fn(&Known<'_>) -> bool)
             && !run.scan.removed.iter().any(|r| path.starts_with(r))
             && let Ok(stat) = handle.stat(&path)
         {
-            // No prior: the old content is not to be built upon.
             run.scan.dirty.push(Dirty {
                 path,
                 stat,
-                prior: None,
+                prior: prior(number),
             });
         }
     }

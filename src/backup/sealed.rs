@@ -19,6 +19,8 @@ pub struct SealedSummary {
     pub whole: Vec<PathBuf>,
     /// Kinds of what was found, and how often.
     pub kinds: BTreeMap<String, u64>,
+    /// What the repository does not have, not even in part: file and kind, for each file without content and each log without some record.
+    pub excluded: Vec<(PathBuf, String)>,
 }
 
 impl SealedSummary {
@@ -26,9 +28,14 @@ impl SealedSummary {
         for (kind, number) in &sealed.kinds {
             *self.kinds.entry(kind.clone()).or_default() += number;
         }
+        let mut exclude = |kind: &str| self.excluded.push((path.to_path_buf(), kind.to_owned()));
         if sealed.whole {
+            sealed.kinds.keys().for_each(|kind| exclude(kind));
             self.whole.push(path.to_path_buf());
             return;
+        }
+        if sealed.kinds.contains_key(RECORD) {
+            exclude(RECORD);
         }
         self.files += 1;
         let records = sealed.kinds.get(RECORD).copied().unwrap_or(0);

@@ -1,5 +1,6 @@
 //! Runs what runs by itself, and remembers what came of it; the same whether a scheduler, a guard or a person starts it.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use bdr::ErrorKind;
@@ -28,6 +29,8 @@ pub(crate) struct Came {
     pub(crate) bytes: u64,
     pub(crate) stored_bytes: u64,
     pub(crate) problems: u64,
+    /// What a backup left out of the repository, as file and kind; `None`: it was no backup.
+    pub(crate) excluded: Option<Vec<(PathBuf, String)>>,
 }
 
 impl From<&BackupRun> for Came {
@@ -43,6 +46,7 @@ impl From<&BackupRun> for Came {
             bytes: stats.bytes,
             stored_bytes: report.stored_bytes,
             problems: report.problems.len() as u64,
+            excluded: Some(report.sealed.excluded.clone()),
         }
     }
 }
@@ -135,7 +139,16 @@ where
         repository_bytes,
         problems: came.problems,
     };
-    let _ = journal.update(|memory| note(memory, &run));
+    // Who cannot be told of it now sees it in `status`.
+    let excluded = came.excluded.as_deref().unwrap_or_default();
+    let newly_excluded = match came.excluded.is_some() {
+        true => journal.newly_excluded(excluded).unwrap_or(0),
+        false => 0,
+    };
+    let _ = journal.update(|memory| {
+        note(memory, &run);
+        memory.newly_excluded += newly_excluded;
+    });
     let _ = journal.add(&run);
     // A tick sees to it by itself, once, when it has done everything.
     let concerned = cx.config.notify != bdr::config::NotifyConfig::default()

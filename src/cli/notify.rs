@@ -12,7 +12,7 @@ use super::context::Context;
 use super::error::Failure;
 use super::exit;
 use super::status::words;
-use crate::ui::when;
+use crate::ui::{plural, when};
 
 mod channels;
 mod desktop;
@@ -67,7 +67,12 @@ pub(crate) fn run(cx: &Context, args: &NotifyArgs) -> Result<u8, Failure> {
         };
     }
     let memory = cx.journal().seen();
-    let alert = decide(&memory.said, &remembered(cx, &memory), cx.now);
+    let alert = decide(
+        &memory.said,
+        &remembered(cx, &memory),
+        memory.newly_excluded,
+        cx.now,
+    );
     let message = alert.as_ref().map(|alert| message(cx, alert));
     if args.dry_run {
         return show(cx, message.as_ref());
@@ -93,7 +98,7 @@ pub(crate) fn tell(cx: &Context) -> Vec<Sent> {
         metrics::write(cx, path, &memory);
     }
     let troubles = remembered(cx, &memory);
-    let Some(alert) = decide(&memory.said, &troubles, cx.now) else {
+    let Some(alert) = decide(&memory.said, &troubles, memory.newly_excluded, cx.now) else {
         return Vec::new();
     };
     let sent = channels::send(cx, config, &message(cx, &alert));
@@ -103,7 +108,10 @@ pub(crate) fn tell(cx: &Context) -> Vec<Sent> {
             trouble: state(&troubles),
             at: Some(cx.now),
         };
-        let _ = journal.update(|memory| memory.said = said);
+        let _ = journal.update(|memory| {
+            memory.said = said;
+            memory.newly_excluded = memory.newly_excluded.saturating_sub(alert.newly_excluded);
+        });
     }
     for failed in &sent {
         if let Some(error) = &failed.error {
@@ -126,11 +134,18 @@ pub(crate) fn ping(cx: &Context, job: Job, ended: Option<bool>) {
 }
 
 fn message(cx: &Context, alert: &Alert) -> Message {
-    let says: Vec<String> = alert
+    let mut says: Vec<String> = alert
         .troubles
         .iter()
         .map(|trouble| words::trouble(trouble, cx.now))
         .collect();
+    let excluded = alert.newly_excluded;
+    if excluded > 0 {
+        let files = plural(excluded, "more file");
+        says.push(format!(
+            "{files} with secrets or patient data: the content is not in the backup"
+        ));
+    }
     let (title, mut body) = match alert.level {
         Level::Good => (
             "bdr: backups work again".to_owned(),
@@ -145,15 +160,23 @@ fn message(cx: &Context, alert: &Alert) -> Message {
             format!("{}.", says.join("; ")),
         ),
     };
-    if let Some(worst) = alert.troubles.first() {
-        body.push_str(&format!(" Fix: {}", worst.fix()));
+    match alert.troubles.first() {
+        Some(worst) => body.push_str(&format!(" Fix: {}", worst.fix())),
+        None if excluded > 0 => body.push_str(" Which they are: bdr status"),
+        None => {}
     }
-    let troubles: Vec<Value> = alert
+    let mut troubles: Vec<Value> = alert
         .troubles
         .iter()
         .zip(&says)
         .map(|(t, says)| json!({"code": t.word(), "level": t.level().word(), "message": says, "fix": t.fix()}))
         .collect();
+    if let Some(message) = says.get(alert.troubles.len()) {
+        let level = Level::Warning.word();
+        troubles.push(
+            json!({"code": "newly-excluded", "level": level, "message": message, "fix": "bdr status", "files": excluded}),
+        );
+    }
     assemble(cx, alert.level, title, body, troubles.into(), false)
 }
 

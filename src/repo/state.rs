@@ -3,7 +3,7 @@
 //! A flat file that is read as it stands, so that opening it costs little more than reading it. It mirrors one snapshot; whoever
 //! uses it makes sure that the snapshot is still there.
 //!
-//! Layout, little-endian: header (magic, CRC-32 of the header, repository, snapshot, run start, base, counts, CRC-32 of what follows), directories
+//! Layout, little-endian: header (magic, CRC-32 of the header, repository, snapshot, run start, base, rules, counts, CRC-32 of what follows), directories
 //! sorted by path, entries (a directory's children side by side, sorted by name; entry 0 is the root itself), heap of names and bodies.
 //! When nothing changed, only the header is written again, in place: it is smaller than a sector, and torn it is not taken.
 
@@ -16,8 +16,8 @@ pub use crate::manifest::Stat;
 use crate::manifest::{Body, Entry, Kind, Time};
 use crate::path::{RepoPath, compare};
 
-const MAGIC: &[u8; 8] = b"BDRSTA02";
-const HEADER: usize = 8 + 4 + 16 + 16 + 8 + 8 + 32 + 1 + 4 + 4 + 4 + 4 + 8;
+const MAGIC: &[u8; 8] = b"BDRSTA03";
+const HEADER: usize = 8 + 4 + 16 + 16 + 8 + 8 + 32 + 1 + 8 + 4 + 4 + 4 + 4 + 8;
 /// Where the header has the CRC-32 of what follows it, and the number of bytes of removed paths.
 const REST_CRC: usize = HEADER - 12;
 const TAIL: usize = HEADER - 8;
@@ -56,6 +56,8 @@ pub struct Mirrors {
     pub started: i64,
     /// The key frame of the root in that snapshot.
     pub base: Option<Digest>,
+    /// The rules by which all of it was looked at, as [`crate::privacy::Rules::number`] has them; some may have been looked at by newer ones.
+    pub rules: u64,
 }
 
 /// One entry of a state.
@@ -98,6 +100,7 @@ impl Mirrors {
         bytes.extend_from_slice(&self.started.to_le_bytes());
         bytes.extend_from_slice(&self.base.map_or([0; 32], |base| base.0));
         bytes.push(u8::from(self.base.is_some()));
+        bytes.extend_from_slice(&self.rules.to_le_bytes());
         bytes
     }
 }
@@ -176,6 +179,7 @@ impl State {
             seq: u64_at(b, 44),
             started: u64_at(b, 52).cast_signed(),
             base: (b[92] == 1).then_some(Digest(base)),
+            rules: u64_at(b, 93),
         }
     }
 
@@ -600,6 +604,7 @@ mod tests {
             seq: 3,
             started: -4,
             base: Some(Digest::of(b"x")),
+            rules: 5,
         };
         let mut builder = StateBuilder::new(
             &Stat {

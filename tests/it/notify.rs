@@ -109,6 +109,42 @@ fn a_change_is_told_once_and_so_is_that_all_is_well_again() {
 }
 
 #[test]
+fn what_backups_begin_to_leave_out_is_told_once() {
+    let place = scheduled();
+    let (url, served) = server(vec![FINE, FINE]);
+    place.configure(&format!("[notify]\nwebhook = \"{url}/\""));
+    let chart = |name: &str, serial: u32| {
+        let text = format!("Patient: social security number 219-09-{serial}\n");
+        place.write(name, text.as_bytes());
+    };
+    let tick = |now: &str| {
+        let output = place.bdr_at(now, &["tick", "--scheduler", "cron"]).output();
+        assert_eq!(stderr(&output.unwrap()), "");
+    };
+    tick("2026-11-02T03:00:00Z");
+    chart("new.txt", 4824);
+    chart("also new.txt", 4825);
+    tick("2026-11-03T03:00:00Z");
+    tick("2026-11-04T03:00:00Z");
+    // The same file for the same reason is not told again; another one is.
+    chart("new.txt", 4999);
+    tick("2026-11-05T03:00:00Z");
+    chart("third.txt", 4826);
+    tick("2026-11-06T03:00:00Z");
+    let asked = served.join().unwrap();
+    let told: Vec<Value> = asked.iter().map(|request| document(request)).collect();
+    let files = |told: &Value| told["troubles"][0]["files"].as_u64();
+    assert_eq!((files(&told[0]), files(&told[1])), (Some(2), Some(1)));
+    assert_eq!(told[0]["troubles"][0]["code"], "newly-excluded");
+    assert!(
+        asked
+            .iter()
+            .all(|text| !text.contains("new.txt") && !text.contains("219-09")),
+        "{asked:?}"
+    );
+}
+
+#[test]
 fn what_cannot_be_told_fails_nothing_is_named_without_its_address_and_is_tried_again() {
     let place = scheduled();
     let (url, served) = server(vec![BROKEN, BROKEN, ELSEWHERE, FINE]);

@@ -783,6 +783,47 @@ fn what_was_let_through_is_purged_from_every_snapshot() {
 }
 
 #[test]
+fn new_rules_are_for_what_did_not_change_as_well() {
+    let mut chance = Chance::new(88);
+    let place = Place::with_repository();
+    let (one, two) = (chance.text(32), chance.text(32));
+    let env = format!("API_KEY={one}\nMODE=1\n");
+    let mut log = "a line of a log that says nothing at all\n".repeat(2000);
+    log.push_str(&format!("{{\"api_key\": \"{two}\"}}\n"));
+    place.write(".env", env.as_bytes());
+    place.write("run.jsonl", log.as_bytes());
+    place.write("notes.md", b"plain");
+    place.init();
+    let files = [".env", "run.jsonl"].map(|name| place.tree().join(name));
+    for file in &files {
+        let file = file.to_str().unwrap();
+        place.run(&["privacy", "allow", file, "--reason", "a test"], 0);
+    }
+    let seals = || place.json(&["backup"])["sealed"]["files"].as_u64();
+    assert_eq!(seals(), Some(0), "what is let through is stored as it is");
+    log.push_str("and one line more\n");
+    place.write("run.jsonl", log.as_bytes());
+    assert_eq!(seals(), Some(0));
+    for file in &files {
+        place.run(&["privacy", "revoke", file.to_str().unwrap()], 0);
+    }
+    // A guard looks at what changes only; the next backup at everything, once.
+    place.run(&["guard", "--", "touch", "new"], 0);
+    assert_eq!(seals(), Some(2));
+    assert_eq!(place.json(&["backup"])["read_bytes"], 0);
+    place.run(&["verify", "--level", "full"], 0);
+    // Nothing of the newest snapshot is built upon what was stored in the clear.
+    place.run(&["privacy", "rescan", "--purge", "--yes"], 0);
+    assert_clean(&place, &[one, two], "after new rules");
+    place.run(&["guard", "--", "rm", ".env", "run.jsonl"], 0);
+    place.run(&["undo", "--yes"], 0);
+    assert_eq!(
+        (read(&place, ".env"), read(&place, "run.jsonl")),
+        (env, log)
+    );
+}
+
+#[test]
 fn ten_thousand_findings_in_one_file_come_back() {
     let mut chance = Chance::new(83);
     let place = Place::with_repository();
