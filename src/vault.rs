@@ -149,9 +149,9 @@ impl Vault {
     fn cipher(&self) -> std::result::Result<&XChaCha20Poly1305, String> {
         let cipher = self.cipher.get_or_init(|| {
             self.bring_back();
-            self.keys
-                .key()
-                .map(|key| XChaCha20Poly1305::new(&key.into()))
+            let key = self.keys.key()?;
+            self.second_names_of_the_key();
+            Ok(XChaCha20Poly1305::new(&key.into()))
         });
         cipher.as_ref().map_err(Clone::clone)
     }
@@ -213,6 +213,19 @@ impl Vault {
         // What cannot be brought back counts as missing, and is reported as that.
         for entry in std::fs::read_dir(second).into_iter().flatten().flatten() {
             let _ = fsutil::link_or_copy(&entry.path(), &self.dir.join(entry.file_name()));
+        }
+    }
+
+    /// Gives the file with the key, or the one that says where it is, its second name. One that is gone here goes there as well.
+    fn second_names_of_the_key(&self) {
+        let Some(second) = &self.second else { return };
+        for name in ["vault.key", "vault.keychain"] {
+            let (here, there) = (self.dir.join(name), second.join(name));
+            match (here.exists(), there.exists()) {
+                (true, false) => self.link(&here),
+                (false, true) => drop(fsutil::remove_file(&there)),
+                _ => {}
+            }
         }
     }
 

@@ -1,16 +1,138 @@
 //! Where the key of the vault is kept.
+//!
+//! What is there decides, not what could be: a vault whose key went into the keychain (`vault.keychain` says so) never gets a second key
+//! because the keychain is locked, and one that has its key in a file keeps it until somebody wants it elsewhere.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bdr::config::VaultKey;
-use bdr::vault::{FileKey, KeyStore, NoKey};
+use bdr::fsutil;
+use bdr::vault::{FileKey, Key, KeyStore, NoKey};
+
+#[cfg_attr(target_os = "linux", path = "keychain/linux.rs")]
+#[cfg_attr(any(target_os = "macos", windows), path = "keychain/native.rs")]
+#[cfg_attr(
+    not(any(target_os = "linux", target_os = "macos", windows)),
+    path = "keychain/none.rs"
+)]
+mod system;
 
 /// Returns the place that the configuration wants. Nothing is opened yet.
 pub(crate) fn store(wanted: VaultKey, dir: &Path) -> Arc<dyn KeyStore> {
-    let file = FileKey(dir.join("vault.key"));
     match wanted {
         VaultKey::Off => Arc::new(NoKey),
-        VaultKey::File | VaultKey::Auto | VaultKey::Keychain => Arc::new(file),
+        VaultKey::File | VaultKey::Auto | VaultKey::Keychain => Arc::new(Place {
+            wanted,
+            dir: dir.to_path_buf(),
+        }),
+    }
+}
+
+/// After so long it is tried again to move a key.
+const AGAIN: Duration = Duration::from_secs(24 * 3600);
+
+/// A key in the keychain or in a file.
+struct Place {
+    wanted: VaultKey,
+    /// Of the vault.
+    dir: PathBuf,
+}
+
+impl Place {
+    fn file(&self) -> PathBuf {
+        self.dir.join("vault.key")
+    }
+
+    /// It is there if the key is in the keychain.
+    fn marker(&self) -> PathBuf {
+        self.dir.join("vault.keychain")
+    }
+
+    /// What the key is called in the keychain: the directory has the name of the repository.
+    fn id(&self) -> String {
+        let name = self.dir.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
+    /// Returns true once in [`AGAIN`]: each guard would wait for a keychain that does not answer.
+    fn may_try(&self) -> bool {
+        let file = self.dir.join("keychain.tried");
+        let modified = file.metadata().and_then(|meta| meta.modified());
+        let tried = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < AGAIN));
+        if !tried {
+            let _ = fsutil::write_derived(&file, b"");
+        }
+        !tried
+    }
+
+    fn from_keychain(&self) -> Result<Key, String> {
+        let key = system::get(&self.id())?.ok_or("the keychain has no key of this vault")?;
+        Key::try_from(&key[..]).map_err(|_| "what the keychain has is not a key".to_owned())
+    }
+
+    /// Moves the key of the file, or a new one, into the keychain.
+    fn move_in(&self) -> Result<Key, String> {
+        let id = self.id();
+        // A vault that was lost may have left its key there; and one that does not answer is noticed before it is to store anything.
+        let there = system::get(&id)?;
+        if !self.file().exists()
+            && let Some(key) = there.and_then(|key| Key::try_from(&key[..]).ok())
+        {
+            self.mark()?;
+            return Ok(key);
+        }
+        let key = FileKey(self.file()).key()?;
+        system::set(&id, &key)?;
+        // What was not read back is not relied upon: the file stays.
+        if system::get(&id)?.as_deref() != Some(&key[..]) {
+            return Err("the keychain did not keep the key".to_owned());
+        }
+        self.mark()?;
+        fsutil::remove_file(&self.file()).map_err(|e| e.to_string())?;
+        Ok(key)
+    }
+
+    fn mark(&self) -> Result<(), String> {
+        let made = fsutil::create_dir_private(&self.dir)
+            .and_then(|()| fsutil::write_atomic(&self.marker(), b"", 0o600));
+        let _ = fsutil::remove_file(&self.dir.join("keychain.tried"));
+        made.map_err(|e| e.to_string())
+    }
+
+    /// Moves the key of the keychain into a file.
+    fn move_out(&self) -> Result<Key, String> {
+        let key = self.from_keychain()?;
+        fsutil::write_atomic(&self.file(), &key, 0o600).map_err(|e| e.to_string())?;
+        fsutil::remove_file(&self.marker()).map_err(|e| e.to_string())?;
+        // One that stays there opens what it opened before.
+        let _ = system::remove(&self.id());
+        Ok(key)
+    }
+}
+
+impl KeyStore for Place {
+    fn key(&self) -> Result<Key, String> {
+        let (inside, file) = (self.marker().exists(), self.file().exists());
+        match (self.wanted, inside) {
+            (VaultKey::File, true) => self.move_out(),
+            (_, true) => self.from_keychain(),
+            (VaultKey::Keychain, false) if !file => self.move_in(),
+            // While it cannot be moved it stays where it is, and `status` says where.
+            (VaultKey::Keychain, false) if self.may_try() => {
+                self.move_in().or_else(|_| FileKey(self.file()).key())
+            }
+            (VaultKey::Auto, false) if system::ALWAYS && !file => {
+                // A machine without a user's session has none: then it is the file.
+                self.move_in().or_else(|_| FileKey(self.file()).key())
+            }
+            _ => FileKey(self.file()).key(),
+        }
+    }
+
+    fn name(&self) -> String {
+        let inside = self.marker().exists();
+        if inside { "keychain" } else { "file" }.to_owned()
     }
 }

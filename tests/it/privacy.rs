@@ -566,6 +566,112 @@ fn without_a_vault_a_guard_says_before_what_would_not_come_back() {
     place.run(&["drill"], 0);
 }
 
+/// A stand-in for libsecret's program that keeps what it is given in a file, or never answers.
+#[cfg(target_os = "linux")]
+fn keychain(place: &Place, answers: bool) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let kept = place.path("keychain");
+    let script = match answers {
+        true => format!(
+            "#!/bin/sh\nf='{}'\ncase $1 in\nstore) cat >$f ;;\nlookup) cat $f 2>/dev/null ;;\nclear) rm -f $f ;;\nesac\n",
+            kept.display()
+        ),
+        false => "#!/bin/sh\nexec sleep 60\n".to_owned(),
+    };
+    std::fs::create_dir_all(place.path("bin")).unwrap();
+    let file = place.path("bin/secret-tool");
+    std::fs::write(&file, script).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_key_moves_into_the_keychain_and_out_again() {
+    let mut chance = Chance::new(89);
+    let content = format!("API_KEY={}\n", chance.text(32));
+    let place = sealed(".env", &content);
+    let vault_of = |place: &Place, name: &str| {
+        let all = walkdir::WalkDir::new(place.path("bdr"));
+        let all = all.into_iter().map(Result::unwrap);
+        all.filter(|e| e.file_name() == name)
+            .map(|e| e.path().to_path_buf())
+            .collect::<Vec<_>>()
+    };
+    let path = format!(
+        "{}:{}",
+        place.path("bin").display(),
+        std::env::var("PATH").unwrap()
+    );
+    let run = |args: &[&str]| {
+        let output = place.bdr(args).env("PATH", &path).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        stderr(&output) + &String::from_utf8_lossy(&output.stdout)
+    };
+    let exact = |there: bool| {
+        run(&["guard", "--", "rm", ".env"]);
+        assert!(!place.tree().join(".env").exists());
+        run(&["undo", "--yes"]);
+        assert_eq!(read(&place, ".env"), content);
+        assert_eq!(vault_of(&place, "vault.key").is_empty(), there);
+        assert_eq!(vault_of(&place, "vault.keychain").is_empty(), !there);
+        let said = run(&["status"]);
+        let place = if there {
+            "key in a keychain"
+        } else {
+            "key in a file"
+        };
+        assert!(said.contains(place), "{said}");
+    };
+    exact(false);
+    // One that does not answer: the key stays where it is.
+    run(&["config", "set", "privacy.vault", "keychain"]);
+    keychain(&place, false);
+    exact(false);
+    // It is tried again the day after.
+    keychain(&place, true);
+    exact(false);
+    std::fs::remove_file(vault_of(&place, "keychain.tried").remove(0)).unwrap();
+    exact(true);
+    assert_eq!(std::fs::read(place.path("keychain")).unwrap().len(), 64);
+    // What is there decides, not what the default would be.
+    run(&["config", "unset", "privacy.vault"]);
+    exact(true);
+    run(&["config", "set", "privacy.vault", "file"]);
+    exact(false);
+    assert!(!place.path("keychain").exists());
+    // A key that is somewhere else, and locked there, is not made anew.
+    let key = vault_of(&place, "vault.key").remove(0);
+    std::fs::rename(&key, key.with_file_name("vault.keychain")).unwrap();
+    run(&["config", "unset", "privacy.vault"]);
+    keychain(&place, false);
+    let said = run(&["guard", "--", "sh", "-c", "echo ran >&2; rm .env"]);
+    let (warned, ran) = (said.find("not captured"), said.find("ran\n"));
+    assert!(warned.is_some() && warned < ran, "{said}");
+    let said = run(&["status"]);
+    assert!(said.contains("the keychain is locked"), "{said}");
+    assert!(vault_of(&place, "vault.key").is_empty());
+}
+
+#[test]
+fn a_home_that_was_deleted_takes_no_sealed_value_along() {
+    let mut chance = Chance::new(90);
+    let content = format!("API_KEY={}\n", chance.text(32));
+    let place = Place::with_repository();
+    place.write(".env", content.as_bytes());
+    let source = format!("tree={}", place.tree().display());
+    let run = |args: &[&str]| {
+        let lifeboat = place.path("lifeboat");
+        let output = place.bdr(args).env("BDR_LIFEBOAT", lifeboat).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    };
+    run(&["init", "--yes", "--source", &source]);
+    run(&["guard", "--", "rm", ".env"]);
+    std::fs::remove_dir_all(place.path("bdr")).unwrap();
+    run(&["undo", "--yes"]);
+    assert_eq!(read(&place, ".env"), content);
+}
+
 #[test]
 fn large_files_are_sealed_wherever_the_value_lies() {
     let mut chance = Chance::new(82);
