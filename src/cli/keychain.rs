@@ -67,7 +67,7 @@ impl Place {
         !tried
     }
 
-    fn from_keychain(&self) -> Result<Key, String> {
+    fn fetch(&self) -> Result<Key, String> {
         let key = system::get(&self.id())?.ok_or("the keychain has no key of this vault")?;
         Key::try_from(&key[..]).map_err(|_| "what the keychain has is not a key".to_owned())
     }
@@ -103,7 +103,7 @@ impl Place {
 
     /// Moves the key of the keychain into a file.
     fn move_out(&self) -> Result<Key, String> {
-        let key = self.from_keychain()?;
+        let key = self.fetch()?;
         fsutil::write_atomic(&self.file(), &key, 0o600).map_err(|e| e.to_string())?;
         fsutil::remove_file(&self.marker()).map_err(|e| e.to_string())?;
         // One that stays there opens what it opened before.
@@ -117,7 +117,7 @@ impl KeyStore for Place {
         let (inside, file) = (self.marker().exists(), self.file().exists());
         match (self.wanted, inside) {
             (VaultKey::File, true) => self.move_out(),
-            (_, true) => self.from_keychain(),
+            (_, true) => self.fetch(),
             (VaultKey::Keychain, false) if !file => self.move_in(),
             // While it cannot be moved it stays where it is, and `status` says where.
             (VaultKey::Keychain, false) if self.may_try() => {

@@ -528,7 +528,9 @@ pub(super) fn secrets(name: &[u8], text: &[u8], found: &mut Vec<Finding>) {
                         && value.len() >= 6
                 }
                 Format::Yaml if is_kubernetes => {
-                    keys.iter().any(|k| matches!(*k, "data" | "stringData")) && value.len() >= 4
+                    keys.iter().any(|k| *k == "stringData") && value.len() >= 4
+                        // In base64; shorter ones are switches.
+                        || keys.contains(&"data") && value.len() > 8
                 }
                 _ => matches!(last, "client-key-data" | "_auth"),
             };

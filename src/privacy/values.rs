@@ -288,11 +288,50 @@ pub(super) fn is_placeholder(value: &[u8]) -> bool {
     {
         return true;
     }
-    // Cut short: `sk-ant-api03-AbC...`
-    if trimmed.ends_with("..") || trimmed.contains("...") {
+    // Cut short: `sk-ant-api03-AbC...`; taken out: `ops_AbC..[Redacted]`
+    if trimmed.ends_with("..") || trimmed.contains("...") || trimmed.contains("[redacted") {
         return true;
     }
     has_stand_in(trimmed) && !looks_random_inside(value)
+}
+
+/// Returns true for `sk_abcdefghijklmnopqrstuvwxyz`: nothing random has the alphabet in it.
+pub(super) fn is_typed_in_order(value: &[u8]) -> bool {
+    let mut run = 1;
+    value.windows(2).any(|pair| {
+        run = if pair[1] == pair[0] + 1 { run + 1 } else { 1 };
+        run >= 24
+    })
+}
+
+/// Returns true for base64 of a bare host name: a marker that some tokens begin with, not a token.
+pub(super) fn is_encoded_host(value: &[u8]) -> bool {
+    use base64::Engine as _;
+    let value = value.trim_ascii_end();
+    let engine = base64::engine::general_purpose::STANDARD_NO_PAD;
+    let padding = value.iter().rev().take_while(|b| **b == b'=').count();
+    let Ok(host) = engine.decode(&value[..value.len() - padding]) else {
+        return false;
+    };
+    let labels: Vec<&[u8]> = host.split(|b| *b == b'.').collect();
+    let is_label = |label: &&[u8]| label.len() >= 2 && label.iter().all(u8::is_ascii_lowercase);
+    labels.len() >= 3 && labels.iter().all(is_label)
+}
+
+/// Returns true if a value names a service in its key whose tokens have one form only, and has another one.
+pub(super) fn is_no_token_of(name: &[u8], value: &[u8]) -> bool {
+    // Telegram: the number of the bot, a colon, 35 characters. <https://core.telegram.org/bots/api#authorizing-your-bot>
+    let Some(colon) = value.iter().position(|b| *b == b':') else {
+        return false;
+    };
+    let (number, rest) = (&value[..colon], &value[colon + 1..]);
+    let fits = number.iter().all(u8::is_ascii_digit)
+        && (8..=10).contains(&number.len())
+        && rest.len() == 35
+        && rest
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    !fits && lower(name).contains("telegram")
 }
 
 /// Returns true if a well-formed `${NAME}`, `{{ name }}` or `$(command)` stands in a text.
@@ -436,7 +475,7 @@ pub(super) fn is_wordy(value: &[u8]) -> bool {
         return false;
     }
     words > 0
-        && others * 3 <= words
+        && others * 3 <= words + 1
         && numbers <= words / 2 + 1
         && word_chars * 3 >= chars * 2
         && word_chars / words >= 3

@@ -6,7 +6,9 @@ use super::value::{Joint, Value, after_name, skip_space, value_after, value_befo
 use super::{Style, secret};
 use crate::privacy::Finding;
 use crate::privacy::tokens::is_word;
-use crate::privacy::values::{Look, ends_in_version, is_wordy, look};
+use crate::privacy::values::{
+    Look, ends_in_version, is_encoded_host, is_no_token_of, is_typed_in_order, is_wordy, look,
+};
 use crate::privacy::words::{Strength, judged, strength};
 
 /// Judges the value of a name.
@@ -80,7 +82,11 @@ pub(super) fn judge(
         })
         .count();
     let spaced = raw.contains(&b' ');
-    if kind == Look::Placeholder {
+    if kind == Look::Placeholder
+        || is_no_token_of(name, raw)
+        || is_encoded_host(raw)
+        || is_typed_in_order(raw)
+    {
         return false;
     }
     // `Credential=AKIA…/20210618/us-east-1/…` is a scope, not a secret.
@@ -330,7 +336,11 @@ pub(super) fn explained(text: &[u8], start: usize, end: usize, style: Style) -> 
     }
     // Last, because it takes longest.
     let kind = look(value);
-    if !matches!(kind, Look::Hex | Look::Random) {
+    if !matches!(kind, Look::Hex | Look::Random)
+        || is_encoded_host(value)
+        || is_typed_in_order(value)
+        || is_no_token_of(&text[name.clone()], value)
+    {
         return None;
     }
     let accepted = match strong {
