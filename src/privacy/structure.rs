@@ -528,7 +528,7 @@ pub(super) fn secrets(name: &[u8], text: &[u8], found: &mut Vec<Finding>) {
                         && value.len() >= 6
                 }
                 Format::Yaml if is_kubernetes => {
-                    keys.iter().any(|k| *k == "stringData") && value.len() >= 4
+                    keys.contains(&"stringData") && value.len() >= 4
                         // In base64; shorter ones are switches.
                         || keys.contains(&"data") && value.len() > 8
                 }
