@@ -1,12 +1,130 @@
-# bdr for bash: `guard rm -rf build` takes a snapshot, then runs the command; `bdr undo` takes it back.
-# To use it, add to ~/.bashrc:   source /path/to/bdr.bash
+# bdr for bash. In ~/.bashrc: eval "$(bdr shell init bash)"
+# Before each typed line that may change something, a snapshot; after it, what is gone and how it comes back. `guard COMMAND` for one command.
+# Off: BDR=0. It changes neither $? nor PIPESTATUS nor $_, and lets other programs have their traps and hooks.
+
+__bdr_bin=@BDR@
+[[ -x $__bdr_bin ]] || __bdr_bin=bdr
+
 # An alias in place of the function, or of what it calls, would come first; \command goes past both.
 \builtin unalias guard &>/dev/null || \builtin true
 
 function guard() {
-    if ! \builtin type -P bdr &>/dev/null; then
+    if ! \builtin type -P "$__bdr_bin" &>/dev/null; then
         \builtin printf 'guard: not run. bdr is not on PATH.\n' >&2
         \builtin return 125
     fi
-    \command bdr guard -- "$@"
+    \command "$__bdr_bin" guard -- "$@"
 }
+
+# Is true for lines that only look: nothing is started for them.
+__bdr_looks() {
+    case $1 in
+    *[\;\&\|\<\>\`\$\(\)\{\}]* | *--output* | *$'\n'*) \builtin return 1 ;;
+    esac
+    \builtin local line=${1#"${1%%[![:blank:]]*}"}
+    case "$line " in
+    '' | ' ' | \#*) \builtin return 0 ;;
+    cd\ * | ls\ * | ll\ * | la\ * | l\ * | pwd\ * | echo\ * | printf\ * | cat\ * | less\ * | more\ * | head\ * | tail\ * | wc\ * | \
+        grep\ * | rg\ * | which\ * | type\ * | man\ * | history\ * | jobs\ * | fg\ * | bg\ * | clear\ * | exit\ * | true\ * | whoami\ * | \
+        id\ * | uname\ * | df\ * | du\ * | ps\ * | top\ * | htop\ * | stat\ * | file\ * | tree\ * | uptime\ * | free\ * | pushd\ * | \
+        popd\ * | dirs\ * | alias\ * | bdr\ * | guard\ * | z\ * | zi\ * | j\ *) \builtin return 0 ;;
+    git\ status\ * | git\ log\ * | git\ diff\ * | git\ show\ * | git\ blame\ * | git\ fetch\ * | git\ add\ * | git\ ls-files\ *) \builtin return 0 ;;
+    esac
+    \builtin return 1
+}
+
+# Takes the snapshot for a line. Is false if it was not taken, and the line destroys.
+__bdr_before() {
+    \command "$__bdr_bin" hook shell before --shell bash --session "$$" -- "$1" </dev/null >/dev/null
+}
+
+# PS0 is expanded in a subshell: this prints the number of the line in the history, negative if nothing was started.
+__bdr_ps0() {
+    \builtin local entry number line
+    entry=$(HISTTIMEFORMAT='' \builtin history 1)
+    entry=${entry#"${entry%%[![:blank:]]*}"}
+    number=${entry%%[!0-9]*}
+    line=${entry#"$number"}
+    line=${line#[* ]}
+    line=${line# }
+    if [[ -z $number || $number == "${__bdr_number#-}" ]]; then
+        # The shell did not remember it: repeated, or begun with a space.
+        line='eval "$line"' number=${number:-0}
+    elif __bdr_looks "$line"; then
+        \builtin printf '%s' "-$number"
+        \builtin return
+    fi
+    [[ ${BDR-} != 0 ]] && __bdr_before "$line" || number=-${number:-1}
+    \builtin printf '%s' "${number:-1}"
+}
+
+# For those that hand the line over: bash-preexec, ble.sh.
+__bdr_preexec() {
+    if ! __bdr_looks "$1" && [[ ${BDR-} != 0 ]]; then
+        __bdr_before "$1" && __bdr_number=1
+    fi
+    \builtin return 0
+}
+
+# Before bash 4.4 there is no PS0: from the prompt on, until the first command that may change something.
+__bdr_debug() {
+    if [[ -n ${__bdr_armed-} && -z ${COMP_LINE-} ]] && ! __bdr_looks "$BASH_COMMAND"; then
+        __bdr_armed=
+        case $BASH_COMMAND in
+        __bdr_*) ;;
+        *)
+            if [[ ${BDR-} != 0 ]]; then
+                __bdr_before "$(HISTTIMEFORMAT='' \builtin history 1 | \command sed 's/^ *[0-9]*[* ] *//')" && __bdr_number=1
+            fi
+            ;;
+        esac
+    fi
+    \builtin return 0
+}
+
+# Before each prompt: if a snapshot was taken for the line, say what became of it.
+__bdr_after() {
+    \builtin local status=$?
+    case ${__bdr_number-} in
+    '' | -*) ;;
+    *)
+        \command "$__bdr_bin" hook shell after --shell bash --session "$$" --exit "$status" </dev/null
+        __bdr_number=-$__bdr_number
+        ;;
+    esac
+    __bdr_armed=1
+    \builtin return "$status"
+}
+
+__bdr_install() {
+    if [[ -n ${BLE_VERSION-} ]]; then
+        blehook PREEXEC+=__bdr_preexec
+        blehook PRECMD+=__bdr_after
+        \builtin return
+    fi
+    if [[ -n ${bash_preexec_imported-}${__bp_imported-} ]]; then
+        preexec_functions+=(__bdr_preexec)
+        precmd_functions+=(__bdr_after)
+        \builtin return
+    fi
+    # First: what comes after it sees the same status.
+    if ((BASH_VERSINFO[0] > 5 || BASH_VERSINFO[0] == 5 && BASH_VERSINFO[1] >= 1)); then
+        PROMPT_COMMAND=(__bdr_after "${PROMPT_COMMAND[@]}")
+    else
+        PROMPT_COMMAND=__bdr_after${PROMPT_COMMAND:+$'\n'$PROMPT_COMMAND}
+    fi
+    if ((BASH_VERSINFO[0] > 4 || BASH_VERSINFO[0] == 4 && BASH_VERSINFO[1] >= 4)) && [[ -z ${__bdr_no_ps0-} ]]; then
+        # The number is kept here, where the subshell cannot.
+        __bdr_empty=
+        PS0='${__bdr_empty:$((__bdr_number=$(__bdr_ps0))):0}'${PS0-}
+    elif [[ -z $(\builtin trap -p DEBUG) ]]; then
+        \builtin trap '__bdr_debug' DEBUG
+    fi
+}
+
+if [[ $- == *i* && -z ${__bdr_loaded-} ]]; then
+    __bdr_loaded=1
+    __bdr_number=
+    __bdr_install
+fi
+# @OPTIONS@

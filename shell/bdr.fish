@@ -1,11 +1,44 @@
-# bdr for fish: `guard rm -rf build` takes a snapshot, then runs the command; `bdr undo` takes it back.
-# To use it, add to ~/.config/fish/config.fish:   source /path/to/bdr.fish
+# bdr for fish. In ~/.config/fish/config.fish: bdr shell init fish | source
+# Before each typed line that may change something, a snapshot; after it, what is gone and how it comes back. `guard COMMAND` for one command.
+# Off: BDR=0.
+
+set -g __bdr_bin @BDR@
+test -x "$__bdr_bin"; or set -g __bdr_bin bdr
 functions --erase guard 2>/dev/null
 
 function guard --wraps command --description 'Take a snapshot, then run the command; bdr undo takes it back'
-    if not command --query bdr
+    if not command --query $__bdr_bin
         printf 'guard: not run. bdr is not on PATH.\n' >&2
         return 125
     end
-    command bdr guard -- $argv
+    command $__bdr_bin guard -- $argv
 end
+
+# Is true for lines that only look: nothing is started for them.
+function __bdr_looks
+    string match --quiet --regex '[;&|<>`$(){}\n]|--output' -- $argv[1]; and return 1
+    string match --quiet --regex '^\s*($|#|(cd|ls|ll|la|l|pwd|echo|printf|cat|less|more|head|tail|wc|grep|rg|which|type|man|history|jobs|fg|bg|clear|exit|true|whoami|id|uname|df|du|ps|top|htop|stat|file|tree|uptime|free|pushd|popd|dirs|alias|abbr|bdr|guard|z|zi|j)(\s|$)|git (status|log|diff|show|blame|fetch|add|ls-files)(\s|$))' -- $argv[1]
+end
+
+function __bdr_preexec --on-event fish_preexec
+    set -g __bdr_open
+    if test "$BDR" != 0; and not __bdr_looks "$argv[1]"
+        command $__bdr_bin hook shell before --shell fish --session $fish_pid -- "$argv[1]" </dev/null >/dev/null
+        and set -g __bdr_open 1
+    end
+end
+
+# If a snapshot was taken for the line, say what became of it.
+function __bdr_postexec --on-event fish_postexec
+    set -l code $status
+    if test -n "$__bdr_open"
+        set -g __bdr_open
+        command $__bdr_bin hook shell after --shell fish --session $fish_pid --exit $code </dev/null
+    end
+    return $code
+end
+
+if not status is-interactive
+    functions --erase __bdr_preexec __bdr_postexec
+end
+# @OPTIONS@

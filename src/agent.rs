@@ -23,10 +23,12 @@ pub enum Host {
     Cursor,
     /// Copilot CLI, the Copilot coding agent, VS Code.
     Copilot,
+    /// An interactive shell: no agent, but it says before a line and after it as they do.
+    Shell,
 }
 
 impl Host {
-    /// All of them.
+    /// All that are coding agents.
     pub const ALL: [Self; 5] = [
         Self::Claude,
         Self::Codex,
@@ -43,6 +45,7 @@ impl Host {
             Self::Gemini => "gemini",
             Self::Cursor => "cursor",
             Self::Copilot => "copilot",
+            Self::Shell => "shell",
         }
     }
 
@@ -511,6 +514,8 @@ pub struct Reply {
 const FAILED: u8 = 1;
 /// Ends a hook such that the tool does not run.
 const BLOCKED: u8 = 2;
+/// Tells a shell that there is no snapshot for a line; the same as `bdr guard` ends with then.
+const NOT_PROTECTED: u8 = 125;
 
 /// Says something to a host in its own protocol. `name` is the event, as the host calls it.
 pub fn reply(host: Host, name: &str, answer: Answer<'_>) -> Reply {
@@ -562,6 +567,10 @@ pub fn reply(host: Host, name: &str, answer: Answer<'_>) -> Reply {
         (Answer::Lost(text), Host::Copilot) => {
             spoken(json!({"additionalContext": format!("bdr: {text}")}))
         }
+        (Answer::Lost(text) | Answer::Failed(text), Host::Shell) => aloud(text, 0),
+        (Answer::Unprotected(text) | Answer::Deny(text) | Answer::Ask(text), Host::Shell) => {
+            aloud(text, NOT_PROTECTED)
+        }
         (Answer::Deny(text), _) => refuse(host, name, "deny", text),
         (Answer::Ask(text), Host::Claude | Host::Cursor) => refuse(host, name, "ask", text),
         // The others know no question, or take it for a mistake and go on.
@@ -584,7 +593,7 @@ fn refuse(host: Host, name: &str, decision: &str, reason: &str) -> Reply {
             json!({"permission": decision, "user_message": reason, "agent_message": reason})
         }
         Host::Copilot if is_pascal(name) => json!({"hookSpecificOutput": specific}),
-        Host::Copilot => {
+        Host::Copilot | Host::Shell => {
             json!({"permissionDecision": decision, "permissionDecisionReason": reason})
         }
     };

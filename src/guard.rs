@@ -33,7 +33,7 @@ mod remote;
 mod set;
 
 pub use close::{CloseOptions, begin_call, close};
-pub use remote::with_what_was;
+pub use remote::{lost_by_push, with_what_was};
 pub use set::{CaptureSet, canonical_parent, capture_roots};
 
 /// How to guard a command.

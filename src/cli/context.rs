@@ -62,6 +62,21 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
+/// Returns where bdr is: the name it was installed under, not the file of this version that it may be a link to.
+pub(crate) fn own_program() -> Option<PathBuf> {
+    let real = std::env::current_exe().ok()?;
+    let called = std::env::args_os().next().map(PathBuf::from)?;
+    let same = |path: &PathBuf| path.canonicalize().ok() == real.canonicalize().ok();
+    let in_path = || {
+        let dirs = variable("PATH")?;
+        std::env::split_paths(&dirs)
+            .map(|dir| dir.join("bdr"))
+            .find(|file| file.is_absolute() && same(file))
+    };
+    let typed = Some(called).filter(|called| called.is_absolute() && same(called));
+    typed.or_else(in_path).or(Some(real))
+}
+
 /// Returns true if the environment turns guards off.
 pub(crate) fn guard_is_off() -> bool {
     std::env::var_os("BDR").is_some_and(|v| v == "0")

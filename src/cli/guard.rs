@@ -28,7 +28,7 @@ mod background;
 mod words;
 
 pub(crate) use background::{SettleArgs, run as settle, start as settle_in_background};
-pub(crate) use words::{shell_words, summary};
+pub(crate) use words::{shell_words, summary, undo_command};
 
 /// Take a snapshot, then run a command
 ///

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bdr::Error;
 use bdr::agent::{self, Answer, Event, Host, Moment, Reply, Tool, start_of};
+use bdr::backup::BackupOptions;
 use bdr::config::OnFail;
 use bdr::effects::{self, Assessment, Dialect, Effect, Operand, Surroundings, Table};
 use bdr::guard::{self, CloseOptions, GuardOptions};
@@ -28,9 +29,12 @@ use super::guard as guarding;
 use super::{Command, Global, tick};
 use crate::ui::{ColorChoice, Ui};
 
-/// Answer a coding agent's hook
+mod git;
+mod shell;
+
+/// Answer the hook of a coding agent, a shell or git
 ///
-/// Reads one event from stdin and answers in the host's own protocol. Before a tool that may change something a snapshot is taken; after it the
+/// Of an agent: reads one event from stdin and answers in the host's own protocol. Before a tool that may change something a snapshot is taken; after it the
 /// agent hears what is gone and how it comes back. `docs/hooks.md` shows how each host is told to call it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -41,14 +45,31 @@ Examples:
   bdr hook cursor
   bdr hook copilot")]
 pub(crate) struct HookArgs {
-    /// Who calls: claude, codex, gemini, cursor or copilot
-    #[arg(value_name = "HOST", value_parser = host)]
-    host: Host,
+    /// Who calls: claude, codex, gemini, cursor, copilot; shell and git by what `bdr hooks install` puts there
+    #[arg(value_name = "HOST", value_parser = caller)]
+    caller: Caller,
+    /// What shells and git say on the command line
+    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<OsString>,
 }
 
-fn host(word: &str) -> Result<Host, String> {
+/// Who calls.
+#[derive(Debug, Clone, Copy)]
+enum Caller {
+    Agent(Host),
+    Shell,
+    Git,
+}
+
+fn caller(word: &str) -> Result<Caller, String> {
     let words = Host::ALL.map(Host::word);
-    Host::parse(word).ok_or_else(|| format!("known hosts: {}", words.join(", ")))
+    match word {
+        "shell" => Ok(Caller::Shell),
+        "git" => Ok(Caller::Git),
+        _ => Host::parse(word)
+            .map(Caller::Agent)
+            .ok_or_else(|| format!("known hosts: {}, shell, git", words.join(", "))),
+    }
 }
 
 /// Events larger than this are not looked into.
@@ -62,13 +83,18 @@ const CANCELLED_AFTER: TimeDelta = TimeDelta::minutes(15);
 
 /// Answers the event on stdin and returns the exit code.
 pub(crate) fn run(args: &HookArgs, global: &Global) -> i32 {
+    let host = match args.caller {
+        Caller::Agent(host) => host,
+        Caller::Shell => return shell::run(&args.rest, global),
+        Caller::Git => return git::run(&args.rest, global),
+    };
     let mut bytes = Vec::new();
     let read = std::io::stdin().take(MAX_EVENT).read_to_end(&mut bytes);
     let reply = match read {
-        Ok(_) => answer(args.host, &bytes, global),
+        Ok(_) => answer(host, &bytes, global),
         Err(error) => {
             let text = format!("the event cannot be read: {error}");
-            agent::reply(args.host, "", Answer::Failed(&text))
+            agent::reply(host, "", Answer::Failed(&text))
         }
     };
     speak(&reply)
@@ -114,14 +140,17 @@ fn speak(reply: &Reply) -> i32 {
 }
 
 fn answer(host: Host, bytes: &[u8], global: &Global) -> Reply {
-    let event = match Event::parse(bytes) {
-        Ok(Some(event)) => event,
-        Ok(None) => return agent::reply(host, "", Answer::Silence),
-        Err(why) => return agent::reply(host, "", Answer::Failed(&why)),
-    };
+    match Event::parse(bytes) {
+        Ok(Some(event)) => answer_event(host, &event, global),
+        Ok(None) => agent::reply(host, "", Answer::Silence),
+        Err(why) => agent::reply(host, "", Answer::Failed(&why)),
+    }
+}
+
+fn answer_event(host: Host, event: &Event, global: &Global) -> Reply {
     let hook = Hook {
         host,
-        event: &event,
+        event,
         global,
     };
     if guard_is_off() {
@@ -129,7 +158,7 @@ fn answer(host: Host, bytes: &[u8], global: &Global) -> Reply {
     }
     match event.moment {
         // This has to be quick: nothing else is looked up.
-        Moment::Before | Moment::After if only_looks(&event) => hook.say(Answer::Silence),
+        Moment::Before | Moment::After if only_looks(event) => hook.say(Answer::Silence),
         Moment::Before => hook.before(),
         Moment::After => hook.after(),
         Moment::Prompt | Moment::SessionEnd => hook.close_leftovers(),
@@ -200,6 +229,28 @@ fn words(event: &Event) -> Vec<OsString> {
     }
 }
 
+/// A context that prints nothing: what there is to say, the hook says.
+fn silent_context(global: &Global) -> Result<Context, Failure> {
+    let ui = Ui::new(false, true, ColorChoice::Never, true);
+    let args = HookArgs {
+        caller: Caller::Git,
+        rest: Vec::new(),
+    };
+    Context::new(global, ui, &Command::Hook(args))
+}
+
+/// Returns how a hook takes its snapshots.
+fn backup_options(cx: &Context) -> BackupOptions {
+    let mut backup = guarding::backup_options(cx, None);
+    // No second names but where any command may run: what the host's shell makes of `rm` is not known.
+    backup.staging = Some(StagingOptions {
+        max_bytes: cx.config.guard.max_kept,
+        pack_bytes: cx.config.guard.max_bytes,
+        ..StagingOptions::new()
+    });
+    backup
+}
+
 struct Hook<'a> {
     host: Host,
     event: &'a Event,
@@ -213,9 +264,7 @@ impl Hook<'_> {
 
     /// The world around the tool: as around the process, but for the directory.
     fn context(&self) -> Result<Context, Failure> {
-        let ui = Ui::new(false, true, ColorChoice::Never, true);
-        let command = Command::Hook(HookArgs { host: self.host });
-        let mut cx = Context::new(self.global, ui, &command)?;
+        let mut cx = silent_context(self.global)?;
         if let Some(cwd) = &self.event.cwd {
             cx.cwd = absolute(Path::new("/"), cwd);
         }
@@ -258,8 +307,12 @@ impl Hook<'_> {
     }
 
     fn assess(&self, cx: &Context) -> Assessment {
+        self.assess_at(cx, &cx.cwd)
+    }
+
+    fn assess_at(&self, cx: &Context, cwd: &Path) -> Assessment {
         let around = Surroundings {
-            cwd: &cx.cwd,
+            cwd,
             home: cx.home.as_deref(),
             table: &cx.config.guard.table(),
         };
@@ -269,20 +322,14 @@ impl Hook<'_> {
     fn protect(&self, cx: &Context, assessment: &Assessment) -> Result<(), Failure> {
         let repo = guarding::open(cx, false)?;
         // The same hook may stand in the settings of the user and of the project.
-        if self.event.call.is_some() && !self.open_operations(&repo)?.is_empty() {
+        let once = self.event.call.is_some() || self.host == Host::Shell;
+        if once && (!self.open_operations(&repo)?.is_empty() || self.is_seen_by_an_agent(&repo)?) {
             return Ok(());
         }
         let roots = guarding::covered(cx, &repo, assessment, &[], false)?;
         cx.launch_lifeboat(repo.location());
-        let mut backup = guarding::backup_options(cx, None);
-        // No second names but where any command may run: what the host's shell makes of `rm` is not known.
-        backup.staging = Some(StagingOptions {
-            max_bytes: cx.config.guard.max_kept,
-            pack_bytes: cx.config.guard.max_bytes,
-            ..StagingOptions::new()
-        });
         let options = GuardOptions {
-            backup,
+            backup: backup_options(cx),
             argv: words(self.event),
             cwd: cx.cwd.clone(),
             label: Some(format!("{} {}", self.host.word(), self.event.tool_name)),
@@ -292,6 +339,13 @@ impl Hook<'_> {
         let call = self.event.to_call(self.host);
         guard::begin_call(&repo, &roots, &options, call, &cx.progress())?;
         Ok(())
+    }
+
+    /// Returns true if an agent's hook has seen a shell's line: its shell may be interactive.
+    fn is_seen_by_an_agent(&self, repo: &Repository) -> Result<bool, Failure> {
+        let words = bdr::guard::redacted(repo, words(self.event));
+        let same = |begin: &Begin| begin.agent.is_some() && begin.argv == words;
+        Ok(self.host == Host::Shell && repo.unfinished_operations()?.iter().any(same))
     }
 
     /// Returns the operations of this call that are open, the newest first: more than one if several hooks saw it.
@@ -330,7 +384,8 @@ impl Hook<'_> {
         if refused {
             return self.say(Answer::Deny(&format!("not run: {why}")));
         }
-        if !destroys || policy == OnFail::Run {
+        // A shell has not asked: it runs the line whatever is answered.
+        if !destroys || policy == OnFail::Run || self.host == Host::Shell {
             let text = format!("no snapshot, what this changes cannot be undone: {why}");
             return self.say(Answer::Unprotected(&text));
         }

@@ -23,6 +23,7 @@ mod explain;
 mod files;
 mod guard;
 mod hook;
+mod hooks;
 mod import;
 mod init;
 mod jobs;
@@ -37,6 +38,7 @@ mod prune;
 mod restore;
 mod scan;
 mod schedule;
+mod shell;
 mod snapshots;
 mod status;
 mod tick;
@@ -98,6 +100,8 @@ pub(crate) enum Command {
     Guard(guard::GuardArgs),
     Explain(explain::ExplainArgs),
     Hook(hook::HookArgs),
+    Hooks(hooks::HooksArgs),
+    Shell(shell::ShellArgs),
     Undo(undo::UndoArgs),
     Redo(undo::RedoArgs),
     Log(log::LogArgs),
@@ -190,6 +194,8 @@ fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Show(args) => log::show(cx, args),
         Command::Op(args) => op::run(cx, args),
         Command::Explain(args) => explain::run(cx, args),
+        Command::Hooks(args) => hooks::run(cx, args),
+        Command::Shell(args) => shell::run(cx, args),
         Command::Init(args) => init::run(cx, args),
         Command::Backup(args) => backup::run(cx, args),
         Command::List(args) => snapshots::list(cx, args),

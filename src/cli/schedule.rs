@@ -109,7 +109,7 @@ const PLACES: [&str; 7] = [
 ];
 
 fn entry(cx: &Context) -> Result<Entry, Failure> {
-    let program = own_program().ok_or_else(|| {
+    let program = super::context::own_program().ok_or_else(|| {
         Failure::usage(
             "bdr cannot tell where its own program is",
             "start it by its full path",
@@ -142,21 +142,6 @@ fn entry(cx: &Context) -> Result<Entry, Failure> {
         environment: environment.map(absolute).collect(),
         minute: Entry::minute_for(&cx.host, &home),
     })
-}
-
-/// The name it was installed under, not the file of this version that it may be a link to.
-fn own_program() -> Option<PathBuf> {
-    let real = std::env::current_exe().ok()?;
-    let called = std::env::args_os().next().map(PathBuf::from)?;
-    let same = |path: &PathBuf| path.canonicalize().ok() == real.canonicalize().ok();
-    let in_path = || {
-        let dirs = variable("PATH")?;
-        std::env::split_paths(&dirs)
-            .map(|dir| dir.join("bdr"))
-            .find(|file| file.is_absolute() && same(file))
-    };
-    let typed = Some(called).filter(|called| called.is_absolute() && same(called));
-    typed.or_else(in_path).or(Some(real))
 }
 
 fn surroundings(cx: &Context) -> Surroundings {

@@ -111,6 +111,18 @@ pub fn is_private_dir(path: &Path) -> bool {
     })
 }
 
+/// Returns true if a file belongs to another user.
+pub fn is_of_another(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(path).is_ok_and(|found| found.uid() != user_number())
+}
+
+/// Returns the permission bits of a file.
+pub fn mode_of(metadata: &std::fs::Metadata) -> u32 {
+    use std::os::unix::fs::MetadataExt as _;
+    metadata.mode() & 0o7777
+}
+
 /// Returns the number of the device that a path is on.
 pub fn device_of(path: &Path) -> Option<u64> {
     use std::os::unix::fs::MetadataExt as _;

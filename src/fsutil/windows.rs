@@ -60,7 +60,17 @@ pub fn stat_of(metadata: &Metadata) -> Stat {
 /// Lets other processes go first: left to the system here.
 pub fn lower_priority() {}
 
-/// Returns the number of the device that a path is on: not told here.
+/// Returns true if a file belongs to another user: not told here.
+pub fn is_of_another(_path: &Path) -> bool {
+    false
+}
+
+/// Returns the permission bits of a file: there are none here.
+pub fn mode_of(_metadata: &std::fs::Metadata) -> u32 {
+    0o644
+}
+
+/// Returns the number of the device that a path is on: not known here.
 pub fn device_of(_path: &Path) -> Option<u64> {
     None
 }

@@ -19,6 +19,34 @@ pub fn with_what_was(parts: &[String], cwd: &Path) -> Vec<String> {
     parts.iter().map(told).collect()
 }
 
+/// Returns what a push takes away at the other end, from what git tells its hook: lines of local name and id, remote name and id.
+///
+/// Source: githooks(5), pre-push.
+pub fn lost_by_push(input: &str, remote: &str, cwd: &Path) -> Vec<String> {
+    let Ok(repository) = git2::Repository::discover(cwd) else {
+        return Vec::new();
+    };
+    let is_lost = |(new, old): (git2::Oid, git2::Oid)| {
+        // What is not known here cannot be an ancestor either.
+        !old.is_zero()
+            && new != old
+            && (new.is_zero() || !repository.graph_descendant_of(new, old).unwrap_or(false))
+    };
+    let lost = input.lines().filter_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, new, name, old] = words[..] else {
+            return None;
+        };
+        let ids = (
+            git2::Oid::from_str(new).ok()?,
+            git2::Oid::from_str(old).ok()?,
+        );
+        let name = name.strip_prefix("refs/heads/").unwrap_or(name);
+        is_lost(ids).then(|| format!("git push {remote} {name} ({remote}/{name} was {old})"))
+    });
+    lost.take(MAX_NAMED).collect()
+}
+
 /// Returns "origin/main was 1566ecb…" for every branch that a push may have rewritten or deleted.
 fn lost_by(part: &str, cwd: &Path) -> Option<Vec<String>> {
     let words: Vec<&str> = part.split_whitespace().collect();

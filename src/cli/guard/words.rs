@@ -67,7 +67,7 @@ pub(crate) fn summary(operation: &Operation, missed: u64, always: bool) -> Optio
 }
 
 /// Returns the command that takes this operation back; `None` if there is nothing to take back.
-pub(super) fn undo_command(repo: &Repository, operation: &Operation) -> Option<String> {
+pub(crate) fn undo_command(repo: &Repository, operation: &Operation) -> Option<String> {
     if !operation.is_undoable() {
         return None;
     }

@@ -1,0 +1,175 @@
+//! `bdr hook git`: what git's hooks call. Ends with 0 whatever happens, and prints nothing but a line on stderr if there is no snapshot.
+
+use std::ffi::OsString;
+use std::io::Read as _;
+use std::path::Path;
+
+use bdr::agent::AgentCall;
+use bdr::effects::Assessment;
+use bdr::guard::{self, CloseOptions, GuardOptions};
+use bdr::repo::Repository;
+use bdr::repo::oplog::Begin;
+use chrono::TimeDelta;
+
+use super::{Global, backup_options, guarding, silent_context, tick};
+use crate::cli::context::{Context, guard_is_off, variable};
+use crate::cli::error::Failure;
+use crate::cli::exit;
+
+/// Hooks are git's, as operations know their callers.
+const HOST: &str = "git";
+/// What a push may list on stdin.
+const MAX_INPUT: u64 = 4 << 20;
+/// An operation of somebody else's that is open for longer has nothing to do with this call of git.
+const SAME_COMMAND: TimeDelta = TimeDelta::minutes(15);
+
+pub(super) fn run(rest: &[OsString], global: &Global) -> i32 {
+    let in_ci = variable("CI").is_some() && variable("BDR_CI").is_none_or(|on| on != "1");
+    if guard_is_off() || in_ci {
+        return exit::OK.into();
+    }
+    let Some((event, args)) = rest.split_first() else {
+        return exit::USAGE.into();
+    };
+    let event = event.to_string_lossy();
+    if let Err(failure) = answer(&event, args, global) {
+        let ui = crate::ui::Ui::new(false, false, global.color, true);
+        ui.say(&format!(
+            "bdr: no snapshot at {event}: {}",
+            failure.message()
+        ));
+    }
+    exit::OK.into()
+}
+
+fn answer(event: &str, args: &[OsString], global: &Global) -> Result<(), Failure> {
+    let cx = silent_context(global)?;
+    match event {
+        "pre-commit" => {
+            let repo = guarding::open(&cx, false)?;
+            snapshot(&cx, &repo, event)?;
+            close_leftovers(&cx, &repo)
+        }
+        "pre-rebase" | "pre-merge-commit" => {
+            let repo = guarding::open(&cx, false)?;
+            close_leftovers(&cx, &repo)?;
+            let mut words = match event {
+                "pre-rebase" => vec!["git".into(), "rebase".into()],
+                _ => vec!["git".into(), "merge".into()],
+            };
+            words.extend_from_slice(args);
+            begin(&cx, &repo, event, words, Vec::new())
+        }
+        "pre-push" => {
+            let mut input = String::new();
+            let _ = std::io::stdin().take(MAX_INPUT).read_to_string(&mut input);
+            let remote = args.first().map(|word| word.to_string_lossy().into_owned());
+            let lost = guard::lost_by_push(&input, &remote.unwrap_or_default(), &cx.cwd);
+            if lost.is_empty() {
+                return Ok(());
+            }
+            let repo = guarding::open(&cx, false)?;
+            begin(&cx, &repo, event, vec!["git".into(), "push".into()], lost)?;
+            close_leftovers(&cx, &repo)
+        }
+        // After it: there is nothing to save any more, only to say that it is over.
+        _ => {
+            let repo = match cx.repository() {
+                Err(Failure::Engine(error))
+                    if matches!(*error, bdr::Error::NoRepository { .. }) =>
+                {
+                    return Ok(());
+                }
+                other => other?,
+            };
+            close_leftovers(&cx, &repo)?;
+            if event == "post-merge" {
+                let _ = tick::catch_up(&cx, "hook");
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Keeps how the work tree is now. It is no operation: a commit takes nothing away, but what other hooks do to it may.
+fn snapshot(cx: &Context, repo: &Repository, event: &str) -> Result<(), Failure> {
+    let roots = guarding::covered(cx, repo, &Assessment::unknown(event), &[], false)?;
+    let mut options = backup_options(cx);
+    options.label = Some(format!("git {event}"));
+    bdr::backup::backup(repo, &roots, &options, &cx.progress())?;
+    Ok(())
+}
+
+fn call(cx: &Context, event: &str) -> AgentCall {
+    AgentCall {
+        host: HOST.to_owned(),
+        session: Some(bdr::path::show(cx.cwd.as_os_str())),
+        call: None,
+        tool: event.to_owned(),
+        background: false,
+    }
+}
+
+fn begin(
+    cx: &Context,
+    repo: &Repository,
+    event: &str,
+    argv: Vec<OsString>,
+    remote: Vec<String>,
+) -> Result<(), Failure> {
+    // A guard, an agent's hook or the shell's has seen the command: one command, one operation.
+    let seen = |begin: &Begin| {
+        let theirs = begin.cwd.as_path();
+        let near = theirs.starts_with(&cx.cwd) || cx.cwd.starts_with(theirs);
+        near && cx.now - begin.time < SAME_COMMAND
+    };
+    if repo.unfinished_operations()?.iter().any(seen) {
+        return Ok(());
+    }
+    let roots = guarding::covered(cx, repo, &Assessment::unknown(event), &[], false)?;
+    let options = GuardOptions {
+        backup: backup_options(cx),
+        argv,
+        cwd: cx.cwd.clone(),
+        label: Some(event.to_owned()),
+        on_fail: guard::OnFail::Block,
+        remote,
+    };
+    guard::begin_call(repo, &roots, &options, call(cx, event), &cx.progress())?;
+    Ok(())
+}
+
+/// Closes what git's hooks opened here, unless it goes on: a rebase that stopped has not ended.
+fn close_leftovers(cx: &Context, repo: &Repository) -> Result<(), Failure> {
+    if is_under_way(&cx.cwd) {
+        return Ok(());
+    }
+    let session = call(cx, "").session;
+    let options = CloseOptions {
+        now: cx.now,
+        exit: None,
+        never: Vec::new(),
+    };
+    for begin in repo.unfinished_operations()? {
+        let own = begin.agent.as_ref();
+        if own.is_some_and(|own| own.host == HOST && own.session == session) {
+            guard::close(repo, begin, &options)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_under_way(top: &Path) -> bool {
+    let dot = top.join(".git");
+    // A linked work tree has a file there that says where its own is.
+    let dir = match std::fs::read_to_string(&dot) {
+        Ok(text) => match text.trim().strip_prefix("gitdir: ") {
+            Some(dir) => bdr::path::absolute(top, Path::new(dir)),
+            None => dot,
+        },
+        Err(_) => dot,
+    };
+    ["rebase-merge", "rebase-apply"]
+        .iter()
+        .any(|name| dir.join(name).exists())
+}

@@ -1,0 +1,540 @@
+//! `bdr hooks`: has shells, git, coding agents and deployment call bdr.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use bdr::agent::{AgentCall, Host};
+use bdr::effects::Assessment;
+use bdr::guard::{self, CloseOptions, GuardOptions};
+use bdr::install::hooks::{
+    Action, Form, Ledger, Seen, Standing, Step, Target, Wanted, agents, deploy, git, json,
+};
+use bdr::path::show_bytes;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json as document};
+
+use super::context::{Context, own_program, variable};
+use super::error::Failure;
+use super::{exit, guard as guarding};
+use crate::ui::{json as ui_json, plural};
+
+mod places;
+
+/// Have shells, git, coding agents and deployment call bdr
+///
+/// `install` writes what each of them reads, and nothing else: a file keeps its order, its comments and its line ends, links are followed,
+/// and what was there is kept. `uninstall` takes exactly that out again. `status` says what stands, and whether it still works.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr hooks install claude shell      for this user, wherever they run
+  bdr hooks install git               in this repository; for all of them from git 2.54 on
+  bdr hooks install deploy --project ~/work/shop
+  bdr hooks install all --dry-run     print what would be written
+  bdr hooks status
+  bdr hooks uninstall all")]
+pub(crate) struct HooksArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Write what they read
+    Install(InstallArgs),
+    /// Take it out again
+    Uninstall(UninstallArgs),
+    /// Say what stands, and whether it works
+    Status,
+    /// Print what belongs there; change nothing
+    Print(PrintArgs),
+}
+
+#[derive(Debug, Args)]
+struct Which {
+    /// git, shell (bash, zsh, fish, powershell), claude, codex, gemini, cursor, copilot, deploy, or all that are used here
+    #[arg(value_name = "TARGET", required = true)]
+    targets: Vec<String>,
+    /// A project, instead of the user's own settings
+    #[arg(long, value_name = "DIR")]
+    project: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct InstallArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Print what would be written; change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Write into a directory of hooks that core.hooksPath names
+    #[arg(long)]
+    force: bool,
+    /// Commands that shells guard wherever they are called: rm, mv, git, find, dd, truncate
+    #[arg(long, value_name = "COMMANDS")]
+    wrap: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct UninstallArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Print what would be taken out; change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+struct PrintArgs {
+    #[command(flatten)]
+    which: Which,
+}
+
+pub(crate) fn run(cx: &Context, args: &HooksArgs) -> Result<u8, Failure> {
+    match &args.what {
+        What::Install(args) => install(cx, args),
+        What::Uninstall(args) => uninstall(cx, args),
+        What::Status => status(cx),
+        What::Print(args) => print(cx, args),
+    }
+}
+
+fn ledger(cx: &Context) -> Ledger {
+    Ledger::open(&cx.places.state.join("hooks"))
+}
+
+/// What came of one target.
+struct Outcome {
+    target: String,
+    file: Option<PathBuf>,
+    /// What was or would be done.
+    step: Option<Step>,
+    /// Why it was not.
+    refused: Option<(String, Option<String>)>,
+}
+
+impl Outcome {
+    fn refused(target: &str, file: Option<PathBuf>, failure: &Failure) -> Self {
+        let mut message = failure.message();
+        for cause in failure.causes() {
+            message.push_str(&format!(": {cause}"));
+        }
+        Self {
+            target: target.to_owned(),
+            file,
+            step: None,
+            refused: Some((message, failure.hint())),
+        }
+    }
+
+    fn done(step: Step) -> Self {
+        Self {
+            target: step.target.clone(),
+            file: Some(step.file.clone()),
+            step: Some(step),
+            refused: None,
+        }
+    }
+}
+
+fn install(cx: &Context, args: &InstallArgs) -> Result<u8, Failure> {
+    let around = places::Around::new(
+        cx,
+        args.which.project.as_deref(),
+        args.force,
+        args.wrap.as_deref(),
+    )?;
+    let mut ledger = ledger(cx);
+    let (mut outcomes, mut notes) = (Vec::new(), Vec::new());
+    for target in around.targets(&args.which.targets, &ledger)? {
+        let wanted = match around.wanted(target, &mut notes) {
+            Ok(wanted) => wanted,
+            Err(failure) => {
+                outcomes.push(Outcome::refused(target.word(), None, &failure));
+                continue;
+            }
+        };
+        // All files of a target, or none.
+        let plans: Result<Vec<Step>, bdr::Error> =
+            wanted.iter().map(|wanted| ledger.plan(wanted)).collect();
+        match plans {
+            Ok(steps) => outcomes.extend(steps.into_iter().map(Outcome::done)),
+            Err(error) => {
+                outcomes.push(Outcome::refused(target.word(), None, &error.into()));
+            }
+        }
+    }
+    if !args.dry_run {
+        carry_out(
+            cx,
+            "install",
+            &args.which.targets,
+            &mut outcomes,
+            &mut |step| ledger.apply(step, cx.now),
+        )?;
+    }
+    report(cx, "install", &outcomes, &notes, args.dry_run)
+}
+
+fn uninstall(cx: &Context, args: &UninstallArgs) -> Result<u8, Failure> {
+    let around = places::Around::new(cx, args.which.project.as_deref(), false, None)?;
+    let mut ledger = ledger(cx);
+    let below = args
+        .which
+        .project
+        .as_ref()
+        .map(|dir| bdr::path::absolute(&cx.cwd, dir));
+    let below = below.map(|dir| dir.canonicalize().unwrap_or(dir));
+    let mut outcomes = Vec::new();
+    let mut seen = BTreeSet::new();
+    let every = args.which.targets.iter().any(|word| word == "all");
+    let targets: Vec<String> = match every {
+        true => ledger.seen().into_iter().map(|seen| seen.target).collect(),
+        false => around.words(&args.which.targets)?,
+    };
+    for target in targets {
+        if !seen.insert(target.clone()) {
+            continue;
+        }
+        let wanted = |file: &Path| below.as_ref().is_none_or(|below| file.starts_with(below));
+        for (file, plan) in ledger.plan_removal(&target, &wanted) {
+            outcomes.push(match plan {
+                Ok(step) => Outcome::done(step),
+                Err(error) => Outcome::refused(&target, Some(file), &error.into()),
+            });
+        }
+    }
+    if !args.dry_run {
+        carry_out(
+            cx,
+            "uninstall",
+            &args.which.targets,
+            &mut outcomes,
+            &mut |step| match step.action {
+                Action::Keep => ledger.drop_edit(step),
+                _ => ledger.apply(step, cx.now),
+            },
+        )?;
+    }
+    report(cx, "uninstall", &outcomes, &[], args.dry_run)
+}
+
+/// Does the steps as one operation, which `bdr undo` takes back.
+fn carry_out(
+    cx: &Context,
+    verb: &str,
+    targets: &[String],
+    outcomes: &mut [Outcome],
+    apply: &mut dyn FnMut(&Step) -> bdr::Result<()>,
+) -> Result<(), Failure> {
+    let files: Vec<PathBuf> = outcomes
+        .iter()
+        .filter_map(|outcome| outcome.step.as_ref())
+        .filter(|step| step.action != Action::Keep)
+        .flat_map(|step| std::iter::once(step.file.clone()).chain(step.aside.clone()))
+        .collect();
+    // Without a repository the originals are kept all the same, beside the manifest.
+    let repo = cx.repository().ok().filter(|_| !files.is_empty());
+    let mut session = None;
+    if let Some(repo) = &repo {
+        let assessment = Assessment::of_files(files);
+        let mut argv = vec!["bdr".into(), "hooks".into(), verb.into()];
+        argv.extend(targets.iter().map(Into::into));
+        let options = GuardOptions {
+            backup: guarding::backup_options(cx, None),
+            argv,
+            cwd: cx.cwd.clone(),
+            label: None,
+            on_fail: guard::OnFail::Block,
+            remote: Vec::new(),
+        };
+        let call = AgentCall {
+            host: "bdr".to_owned(),
+            session: Some(std::process::id().to_string()),
+            call: None,
+            tool: "hooks".to_owned(),
+            background: false,
+        };
+        let roots = guarding::covered(cx, repo, &assessment, &[], false)?;
+        let (id, _) = guard::begin_call(repo, &roots, &options, call, &cx.progress())?;
+        session = Some(id);
+    }
+    for outcome in outcomes.iter_mut() {
+        if let Some(step) = &outcome.step
+            && let Err(error) = apply(step)
+        {
+            *outcome = Outcome::refused(&outcome.target, outcome.file.clone(), &error.into());
+        }
+    }
+    if let (Some(repo), Some(id)) = (&repo, session) {
+        let begin = repo
+            .unfinished_operations()?
+            .into_iter()
+            .find(|begin| begin.id == id);
+        let options = CloseOptions {
+            now: cx.now,
+            exit: Some(0),
+            never: Vec::new(),
+        };
+        if let Some(begin) = begin {
+            guard::close(repo, begin, &options)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the lines that one text has and the other has not.
+fn only_in<'t>(text: &'t [u8], other: &[u8]) -> Vec<&'t [u8]> {
+    let mut there: std::collections::HashMap<&[u8], usize> = std::collections::HashMap::new();
+    for line in other.split(|b| *b == b'\n') {
+        *there.entry(line).or_default() += 1;
+    }
+    let mut left = Vec::new();
+    for line in text.split(|b| *b == b'\n') {
+        match there.get_mut(line) {
+            Some(number) if *number > 0 => *number -= 1,
+            _ => left.push(line),
+        }
+    }
+    left
+}
+
+fn report(
+    cx: &Context,
+    verb: &str,
+    outcomes: &[Outcome],
+    notes: &[String],
+    dry_run: bool,
+) -> Result<u8, Failure> {
+    let failed = outcomes.iter().any(|outcome| outcome.refused.is_some());
+    let code = if failed { exit::FAILURE } else { exit::OK };
+    if cx.ui.json {
+        let list: Vec<Value> = outcomes
+            .iter()
+            .map(|outcome| {
+                let mut one = document!({"target": outcome.target});
+                if let Some(step) = &outcome.step {
+                    one["action"] = step.action.word().into();
+                }
+                if let Some((why, fix)) = &outcome.refused {
+                    one["error"] = why.clone().into();
+                    one["fix"] = fix.clone().into();
+                }
+                match &outcome.file {
+                    Some(file) => ui_json::with_path(file, one),
+                    None => one,
+                }
+            })
+            .collect();
+        let data = document!({"verb": verb, "dry_run": dry_run, "files": list, "notes": notes});
+        cx.ui.document("hooks", code, &data)?;
+        return Ok(code);
+    }
+    let mut text = String::new();
+    for outcome in outcomes {
+        let target = &outcome.target;
+        if let Some((why, fix)) = &outcome.refused {
+            text.push_str(&format!(
+                "{} {target:<10} {why}\n",
+                cx.ui.out.red("refused")
+            ));
+            if let Some(fix) = fix {
+                text.push_str(&format!("        fix: {fix}\n"));
+            }
+        } else if let Some(step) = &outcome.step {
+            let (old, new) = (
+                step.before.as_deref().unwrap_or_default(),
+                step.after.as_deref().unwrap_or_default(),
+            );
+            let place = cx.shown_absolute(&step.file);
+            text.push_str(&format!("{:<7} {target:<10} {place}", step.action.word()));
+            if let Some(aside) = &step.aside {
+                let name = aside.file_name().unwrap_or_default();
+                let name = bdr::path::show(name);
+                text.push_str(&match step.action {
+                    Action::Delete => format!("   {name} comes back"),
+                    _ => format!("   what was there is {name}, and is run after it"),
+                });
+            }
+            text.push('\n');
+            if dry_run && step.aside.is_none() {
+                for line in only_in(old, new) {
+                    text.push_str(&format!("        - {}\n", show_bytes(line)));
+                }
+                for line in only_in(new, old).iter().filter(|line| !line.is_empty()) {
+                    text.push_str(&format!("        + {}\n", show_bytes(line)));
+                }
+            }
+        }
+    }
+    for note in notes {
+        text.push_str(&format!("{note}\n"));
+    }
+    let changes = outcomes
+        .iter()
+        .filter_map(|outcome| outcome.step.as_ref())
+        .filter(|step| step.action != Action::Keep)
+        .count();
+    text.push_str(&match (verb, changes, dry_run) {
+        (_, 0, _) if failed => String::new(),
+        ("install", 0, _) => "All is installed already.\n".to_owned(),
+        (_, 0, _) => "Nothing of bdr's is there.\n".to_owned(),
+        (_, n, true) => format!("{} would be written.\n", plural(n as u64, "file")),
+        ("install", _, _) => {
+            "New shells and sessions are protected. Take it out: bdr hooks uninstall all\n"
+                .to_owned()
+        }
+        _ => "Taken out. Shells that run keep it until they end.\n".to_owned(),
+    });
+    cx.ui.report(&text)?;
+    Ok(code)
+}
+
+/// One thing that calls bdr, and whether it works.
+pub(crate) struct Health {
+    pub(crate) seen: Seen,
+    /// What is wrong, and what mends it.
+    pub(crate) trouble: Option<(String, String)>,
+}
+
+/// Looks at everything that was installed.
+pub(crate) fn health(cx: &Context) -> Vec<Health> {
+    let own = own_program();
+    let judge = |seen: Seen| {
+        let again = match Target::parse(&seen.target) {
+            Some(Target::Agent(_))
+                if !cx
+                    .home
+                    .as_ref()
+                    .is_some_and(|home| seen.file.starts_with(home)) =>
+            {
+                format!("bdr hooks install {}", seen.target)
+            }
+            _ => format!("bdr hooks install {}", seen.target),
+        };
+        let moved = !seen.program.is_file();
+        let other = own
+            .as_ref()
+            .is_some_and(|own| own.canonicalize().ok() != seen.program.canonicalize().ok());
+        let trouble = match &seen.standing {
+            Standing::Gone => Some(("bdr's part is not there any more".to_owned(), again)),
+            Standing::Torn(why) => Some((why.clone(), "correct it by hand".to_owned())),
+            _ if moved => {
+                let program = cx.shown_absolute(&seen.program);
+                Some((format!("it calls {program}, which is not there"), again))
+            }
+            _ if other => {
+                let program = cx.shown_absolute(&seen.program);
+                Some((format!("it calls another bdr, {program}"), again))
+            }
+            _ if seen.version != env!("CARGO_PKG_VERSION") => {
+                Some((format!("it is of bdr {}", seen.version), again))
+            }
+            _ => places::disabled(&seen).map(|why| {
+                (
+                    why.to_owned(),
+                    "the host does not call bdr until that is changed".to_owned(),
+                )
+            }),
+        };
+        Health { seen, trouble }
+    };
+    ledger(cx).seen().into_iter().map(judge).collect()
+}
+
+fn status(cx: &Context) -> Result<u8, Failure> {
+    let all = health(cx);
+    let bad = all.iter().any(|one| one.trouble.is_some());
+    let code = if bad { exit::FAILURE } else { exit::OK };
+    if cx.ui.json {
+        let list: Vec<Value> = all
+            .iter()
+            .map(|one| {
+                let seen = &one.seen;
+                let standing = match &seen.standing {
+                    Standing::Good => "good",
+                    Standing::Edited => "edited",
+                    Standing::Gone => "gone",
+                    Standing::Torn(_) => "torn",
+                };
+                let value = document!({
+                    "target": seen.target, "standing": standing, "program": seen.program.to_string_lossy(),
+                    "version": seen.version, "time": crate::ui::when::utc(seen.time),
+                    "trouble": one.trouble.as_ref().map(|t| &t.0), "fix": one.trouble.as_ref().map(|t| &t.1),
+                });
+                ui_json::with_path(&seen.file, value)
+            })
+            .collect();
+        cx.ui
+            .document("hooks", code, &document!({"verb": "status", "files": list}))?;
+        return Ok(code);
+    }
+    let mut text = String::new();
+    for one in &all {
+        let place = cx.shown_absolute(&one.seen.file);
+        let sign = match one.trouble {
+            None => cx.ui.out.green("✓"),
+            Some(_) => cx.ui.out.yellow("!"),
+        };
+        text.push_str(&format!("{sign} {:<10} {place}\n", one.seen.target));
+        if let Some((why, fix)) = &one.trouble {
+            text.push_str(&format!("  {why}\n  fix: {fix}\n"));
+        }
+    }
+    if all.is_empty() {
+        text = "Nothing calls bdr. To have shells, git and agents do so: bdr hooks install all\n"
+            .to_owned();
+    }
+    cx.ui.report(&text)?;
+    Ok(code)
+}
+
+fn print(cx: &Context, args: &PrintArgs) -> Result<u8, Failure> {
+    let around = places::Around::new(cx, args.which.project.as_deref(), true, None)?;
+    let mut shown: Vec<(String, String, String)> = Vec::new();
+    for target in around.targets(&args.which.targets, &ledger(cx))? {
+        let word = target.word().to_owned();
+        if target == Target::Deploy {
+            for (place, lines) in deploy::BY_HAND {
+                shown.push((word.clone(), place.to_owned(), lines.to_owned()));
+            }
+            continue;
+        }
+        for wanted in around.wanted(target, &mut Vec::new())? {
+            let text = match &wanted.form {
+                Form::Settings { host, entries } => {
+                    json::add("", host.word(), entries, &agents::beside(*host))?
+                }
+                Form::Block(text) | Form::Own(text) | Form::Shim { script: text, .. } => {
+                    text.clone()
+                }
+                Form::Scripts(_) => String::new(),
+            };
+            shown.push((word.clone(), cx.shown_absolute(&wanted.file), text));
+        }
+    }
+    if cx.ui.json {
+        let list: Vec<Value> = shown
+            .iter()
+            .map(
+                |(target, place, text)| document!({"target": target, "place": place, "text": text}),
+            )
+            .collect();
+        cx.ui.document(
+            "hooks",
+            exit::OK,
+            &document!({"verb": "print", "texts": list}),
+        )?;
+        return Ok(exit::OK);
+    }
+    let mut text = String::new();
+    for (_, place, lines) in &shown {
+        text.push_str(&format!(
+            "{}\n{}\n\n",
+            cx.ui.out.bold(place),
+            lines.trim_end()
+        ));
+    }
+    cx.ui.data(&text)?;
+    Ok(exit::OK)
+}

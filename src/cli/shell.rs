@@ -1,0 +1,58 @@
+//! `bdr shell init`: what a shell runs when it starts.
+
+use bdr::install::hooks::shells::{Shell, WRAPPABLE};
+use clap::{Args, Subcommand};
+
+use super::context::Context;
+use super::error::Failure;
+use super::exit;
+
+/// Print what a shell runs to be protected
+///
+/// A snapshot before each typed line that may change something, and after it a line that says what is gone and how it comes back. Lines that
+/// only look start nothing. `bdr hooks install shell` writes it into the file that the shell reads.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  eval \"$(bdr shell init bash)\"                in ~/.bashrc
+  eval \"$(bdr shell init zsh --wrap rm,git)\"   in ~/.zshrc
+  bdr shell init fish | source                 in ~/.config/fish/config.fish")]
+pub(crate) struct ShellArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Print it
+    Init(InitArgs),
+}
+
+#[derive(Debug, Args)]
+struct InitArgs {
+    /// bash, zsh, fish or powershell
+    #[arg(value_name = "SHELL", value_parser = shell)]
+    shell: Shell,
+    /// Commands that are guarded wherever the shell calls them, and not run if they cannot be: rm, mv, git, find, dd, truncate
+    #[arg(long, value_name = "COMMANDS", value_delimiter = ',', value_parser = WRAPPABLE, hide_possible_values = true)]
+    wrap: Vec<String>,
+}
+
+/// Returns the shell of a word.
+pub(crate) fn shell(word: &str) -> Result<Shell, String> {
+    let words = Shell::ALL.map(Shell::word);
+    Shell::parse(word).ok_or_else(|| format!("known shells: {}", words.join(", ")))
+}
+
+pub(crate) fn run(cx: &Context, args: &ShellArgs) -> Result<u8, Failure> {
+    let What::Init(args) = &args.what;
+    let program = super::context::own_program().unwrap_or_else(|| "bdr".into());
+    let text = args.shell.init(&program.to_string_lossy(), &args.wrap);
+    if cx.ui.json {
+        let data = serde_json::json!({"shell": args.shell.word(), "text": text});
+        cx.ui.document("shell", exit::OK, &data)?;
+    } else {
+        cx.ui.data(&text)?;
+    }
+    Ok(exit::OK)
+}

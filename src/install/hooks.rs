@@ -1,0 +1,735 @@
+//! Has other programs call bdr: shells, git, coding agents, deployment. Edits their files, remembers each edit, and takes it back.
+//!
+//! What is wanted ([`Wanted`]) and what stands there make a [`Step`], which can be shown; [`apply`] does it. The manifest keeps what a file
+//! was before: where only bdr touched it, taking out restores it byte for byte; where the user edited around, exactly bdr's part goes.
+
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::agent::Host;
+use crate::error::{Error, IoContext as _, Result};
+use crate::fsutil;
+use crate::id::Digest;
+use crate::path::{RawName, show};
+
+pub mod agents;
+pub mod block;
+pub mod deploy;
+pub mod git;
+pub mod json;
+pub mod shells;
+
+/// What calls bdr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// git's hooks.
+    Git,
+    /// An interactive shell.
+    Shell(shells::Shell),
+    /// A coding agent.
+    Agent(Host),
+    /// What a project deploys with.
+    Deploy,
+}
+
+impl Target {
+    /// Returns its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Git => "git",
+            Self::Shell(shell) => shell.word(),
+            Self::Agent(host) => host.word(),
+            Self::Deploy => "deploy",
+        }
+    }
+
+    /// Returns what a word means; `shell`, `all` mean several and are for the caller.
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "git" => Some(Self::Git),
+            "deploy" => Some(Self::Deploy),
+            _ => shells::Shell::parse(word)
+                .map(Self::Shell)
+                .or_else(|| Host::parse(word).map(Self::Agent)),
+        }
+    }
+}
+
+/// How bdr's part stands in a file.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Form {
+    /// Handlers in a JSON file of settings.
+    Settings {
+        /// Whose.
+        host: Host,
+        /// What is to stand there.
+        entries: Vec<json::Entry>,
+    },
+    /// A block of lines.
+    Block(String),
+    /// The whole file is bdr's.
+    Own(String),
+    /// A hook of git: what stood there is put aside, and run by it.
+    Shim {
+        /// The script.
+        script: String,
+        /// Where what stood there goes.
+        aside: PathBuf,
+    },
+    /// Scripts of a `package.json`.
+    Scripts(String),
+}
+
+/// The same, as the manifest has it: what is needed to take it out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Settings,
+    Block,
+    Own,
+    Shim,
+    Scripts,
+}
+
+impl Form {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Settings { .. } => Kind::Settings,
+            Self::Block(_) => Kind::Block,
+            Self::Own(_) => Kind::Own,
+            Self::Shim { .. } => Kind::Shim,
+            Self::Scripts(_) => Kind::Scripts,
+        }
+    }
+}
+
+/// What is to stand where.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    /// For whom.
+    pub target: Target,
+    /// The file as the host calls it; a symlink is followed.
+    pub file: PathBuf,
+    /// What.
+    pub form: Form,
+    /// The program that is called.
+    pub program: PathBuf,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// A new file.
+    Create,
+    /// Something is added to a file.
+    Add,
+    /// What bdr put there is renewed.
+    Update,
+    /// All is as it should be.
+    Keep,
+    /// What bdr put there goes.
+    Remove,
+    /// A file that bdr made goes.
+    Delete,
+}
+
+impl Action {
+    /// Returns its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Add => "add",
+            Self::Update => "update",
+            Self::Keep => "keep",
+            Self::Remove => "remove",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// One file, before and after.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// For whom.
+    pub target: String,
+    /// The file; of a symlink what it leads to.
+    pub file: PathBuf,
+    /// What is done.
+    pub action: Action,
+    /// What stands there; `None`: nothing.
+    pub before: Option<Vec<u8>>,
+    /// What is to stand there; `None`: nothing.
+    pub after: Option<Vec<u8>>,
+    /// What stands there is put aside here, or comes back from here.
+    pub aside: Option<PathBuf>,
+    mode: u32,
+    kind: Kind,
+    program: PathBuf,
+    /// What the file was before bdr came, where that is known better than by `before`.
+    original: Option<Original>,
+}
+
+#[derive(Debug, Clone)]
+struct Original(Option<Vec<u8>>);
+
+/// One edit that was made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Edit {
+    target: String,
+    file: RawName,
+    kind: Kind,
+    /// SHA-256 of the file before; `None`: there was none.
+    before: Option<String>,
+    /// SHA-256 of the file after.
+    after: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    aside: Option<RawName>,
+    /// Directories that were made for it, the innermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    made: Vec<RawName>,
+    program: RawName,
+    version: String,
+    time: DateTime<Utc>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Manifest {
+    version: u32,
+    edits: Vec<Edit>,
+}
+
+/// How an edit stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// As it was made.
+    Good,
+    /// The file was edited around it; bdr's part is there.
+    Edited,
+    /// bdr's part is not there any more.
+    Gone,
+    /// It cannot be told what of the file is bdr's.
+    Torn(String),
+}
+
+/// An edit, for people.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// For whom.
+    pub target: String,
+    /// The file.
+    pub file: PathBuf,
+    /// The program that it calls.
+    pub program: PathBuf,
+    /// How it stands.
+    pub standing: Standing,
+    /// When it was made.
+    pub time: DateTime<Utc>,
+    /// By which version of bdr.
+    pub version: String,
+}
+
+/// What was edited, and what the files were before: in a directory of its own.
+#[derive(Debug)]
+pub struct Ledger {
+    dir: PathBuf,
+    manifest: Manifest,
+}
+
+fn hex_of(bytes: &[u8]) -> String {
+    Digest::of(bytes).to_hex()
+}
+
+/// Returns a word for a POSIX shell.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=\\".contains(c);
+    match !word.is_empty() && word.chars().all(|c| plain(c) && c != '\\') {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
+/// A file as it stands.
+struct Stands {
+    real: PathBuf,
+    bytes: Option<Vec<u8>>,
+    mode: u32,
+}
+
+/// Looks at a file that is to be edited.
+fn look(file: &Path, fresh: u32) -> Result<Stands> {
+    let refuse = |why: &str| {
+        let message = format!("`{}` {why}; nothing was changed", show(file.as_os_str()));
+        Err(Error::invalid(
+            message,
+            Some("edit it yourself: bdr hooks print says what belongs there"),
+        ))
+    };
+    if file.symlink_metadata().is_err() {
+        return Ok(Stands {
+            real: file.to_path_buf(),
+            bytes: None,
+            mode: fresh,
+        });
+    }
+    // What a link of a dotfile manager leads to is edited, not the link.
+    let Ok(real) = file.canonicalize() else {
+        return refuse("is a link that leads nowhere");
+    };
+    let metadata = std::fs::metadata(&real).context("read", &real)?;
+    if !metadata.is_file() {
+        return refuse("is not a file");
+    }
+    if fsutil::is_of_another(&real) {
+        return refuse("belongs to another user");
+    }
+    if metadata.permissions().readonly() {
+        return refuse("is read-only");
+    }
+    let bytes = std::fs::read(&real).context("read", &real)?;
+    Ok(Stands {
+        real,
+        bytes: Some(bytes),
+        mode: fsutil::mode_of(&metadata),
+    })
+}
+
+fn text_of(bytes: &[u8], file: &Path) -> Result<String> {
+    String::from_utf8(bytes.to_vec()).map_err(|_| {
+        Error::invalid(
+            format!(
+                "`{}` is not UTF-8; nothing was changed",
+                show(file.as_os_str())
+            ),
+            Some("correct it by hand"),
+        )
+    })
+}
+
+fn at_file<T>(file: &Path, result: Result<T>) -> Result<T> {
+    result.map_err(|error| {
+        Error::invalid(
+            format!("`{}`: {error}", show(file.as_os_str())),
+            Some("correct it by hand; nothing was changed"),
+        )
+    })
+}
+
+impl Ledger {
+    /// Reads what was edited. One that cannot be read counts as empty: then nothing is known to be bdr's but what says so itself.
+    pub fn open(dir: &Path) -> Self {
+        let bytes = std::fs::read(dir.join("manifest.json"));
+        let manifest = bytes.ok().and_then(|b| serde_json::from_slice(&b).ok());
+        Self {
+            dir: dir.to_path_buf(),
+            manifest: manifest.unwrap_or_default(),
+        }
+    }
+
+    fn edit(&self, target: &str, file: &Path) -> Option<&Edit> {
+        let same = |edit: &&Edit| edit.target == target && edit.file.as_path() == file;
+        self.manifest.edits.iter().find(same)
+    }
+
+    /// Returns what a file was before bdr came, if it is kept.
+    fn kept(&self, edit: &Edit) -> Option<Original> {
+        match &edit.before {
+            None => Some(Original(None)),
+            Some(hex) => {
+                let bytes = std::fs::read(self.dir.join(hex)).ok()?;
+                (hex_of(&bytes) == *hex).then_some(Original(Some(bytes)))
+            }
+        }
+    }
+
+    /// Says what has to be done for something to stand where it is wanted.
+    ///
+    /// # Errors
+    /// The file is not one that bdr may edit, or is not what the host documents.
+    pub fn plan(&self, wanted: &Wanted) -> Result<Step> {
+        let word = wanted.target.word();
+        let fresh = match wanted.form {
+            Form::Shim { .. } => 0o755,
+            _ => 0o644,
+        };
+        let file = &wanted.file;
+        let stands = match &wanted.form {
+            // A hook that is a link is put aside as it is.
+            Form::Shim { .. } => look_at_hook(file)?,
+            _ => look(file, fresh)?,
+        };
+        let old = stands.bytes.as_deref().unwrap_or_default();
+        let mut aside = None;
+        let after = match &wanted.form {
+            Form::Settings { host, entries } => {
+                let text = text_of(old, file)?;
+                let beside = agents::beside(*host);
+                at_file(file, json::add(&text, host.word(), entries, &beside))?.into_bytes()
+            }
+            Form::Block(block) => block::add(old, block).ok_or_else(|| torn(file))?,
+            Form::Own(text) => {
+                if stands.bytes.is_some() && self.edit(word, &stands.real).is_none() && !is_own(old)
+                {
+                    let message = format!(
+                        "`{}` is there already, and not bdr's",
+                        show(file.as_os_str())
+                    );
+                    return Err(Error::invalid(message, Some("move it away first")));
+                }
+                text.clone().into_bytes()
+            }
+            Form::Shim { script, aside: at } => {
+                if stands.bytes.is_some() && !is_own(old) {
+                    if at.symlink_metadata().is_ok() {
+                        let message = format!(
+                            "`{}` is there, and so is `{}`: another program has replaced bdr's hook",
+                            show(file.as_os_str()),
+                            show(at.as_os_str())
+                        );
+                        return Err(Error::invalid(
+                            message,
+                            Some("bdr hooks uninstall git, then install again"),
+                        ));
+                    }
+                    aside = Some(at.clone());
+                }
+                script.clone().into_bytes()
+            }
+            Form::Scripts(program) => {
+                let text = text_of(old, file)?;
+                at_file(file, deploy::add(&text, program))?.into_bytes()
+            }
+        };
+        let known = self.edit(word, &stands.real);
+        let unchanged = stands.bytes.as_deref() == Some(&after[..]) && aside.is_none();
+        let has_part = known.is_some() || is_own(old);
+        let original = known
+            .filter(|edit| hex_of(old) == edit.after)
+            .and_then(|edit| self.kept(edit));
+        // Edited around since: what it would be without bdr is the best that is known.
+        let original = match (original, known, &wanted.form) {
+            (None, Some(_), form) => self
+                .without(form.kind(), word, &stands.real, old)
+                .ok()
+                .map(Original),
+            (original, ..) => original,
+        };
+        Ok(Step {
+            target: word.to_owned(),
+            file: stands.real,
+            action: match (&stands.bytes, has_part) {
+                (Some(_), _) if unchanged => Action::Keep,
+                (None, _) => Action::Create,
+                (Some(_), true) if aside.is_none() => Action::Update,
+                (Some(_), _) => Action::Add,
+            },
+            mode: match aside {
+                Some(_) => fresh,
+                None => stands.mode,
+            },
+            before: stands.bytes,
+            after: Some(after),
+            aside,
+            kind: wanted.form.kind(),
+            program: wanted.program.clone(),
+            original,
+        })
+    }
+
+    /// Does a step, and remembers it.
+    ///
+    /// # Errors
+    /// The file cannot be written; it is as it was.
+    pub fn apply(&mut self, step: &Step, now: DateTime<Utc>) -> Result<()> {
+        let known = self.edit(&step.target, &step.file).cloned();
+        if matches!(step.action, Action::Remove | Action::Delete) {
+            return self.take_out(step, known.as_ref());
+        }
+        let Some(after) = &step.after else {
+            return Ok(());
+        };
+        if step.action == Action::Keep && known.is_some() {
+            return Ok(());
+        }
+        fsutil::create_dir_private(&self.dir)?;
+        let before = match (&step.original, step.aside.is_some()) {
+            (_, true) => None,
+            (Some(Original(bytes)), _) => bytes.clone(),
+            (None, _) => step.before.clone(),
+        };
+        if let Some(before) = &before {
+            fsutil::write_atomic(&self.dir.join(hex_of(before)), before, 0o600)?;
+        }
+        let made = match step.file.parent() {
+            Some(dir) => missing(dir),
+            None => Vec::new(),
+        };
+        let edit = Edit {
+            target: step.target.clone(),
+            file: RawName::from(&*step.file),
+            kind: step.kind,
+            before: before.as_deref().map(hex_of),
+            after: hex_of(after),
+            aside: step
+                .aside
+                .as_deref()
+                .map(RawName::from)
+                .or_else(|| known.as_ref()?.aside.clone()),
+            made: known.as_ref().map_or_else(
+                || made.iter().map(|dir| RawName::from(&**dir)).collect(),
+                |known| known.made.clone(),
+            ),
+            program: RawName::from(&*step.program),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            time: now,
+        };
+        // Remembered first: what is remembered and not there is nothing to take out.
+        self.forget(&step.target, &step.file);
+        self.manifest.edits.push(edit);
+        self.save()?;
+        if let Some(dir) = step.file.parent() {
+            fsutil::create_dir_private(dir)?;
+        }
+        if let Some(aside) = &step.aside {
+            fsutil::rename(&step.file, aside).context("rename", &step.file)?;
+        }
+        if step.action == Action::Keep {
+            return Ok(());
+        }
+        let written = fsutil::write_atomic(&step.file, after, step.mode);
+        if written.is_err()
+            && let Some(aside) = &step.aside
+        {
+            let _ = fsutil::rename(aside, &step.file);
+        }
+        written
+    }
+
+    /// Says what has to be done to take out what was put in for `target`, in files that `wanted` is true for.
+    ///
+    /// # Errors
+    /// A file is not one that bdr may edit, or it cannot be told what of it is bdr's.
+    pub fn plan_removal(
+        &self,
+        target: &str,
+        wanted: &dyn Fn(&Path) -> bool,
+    ) -> Vec<(PathBuf, Result<Step>)> {
+        let edits = self.manifest.edits.iter();
+        edits
+            .filter(|edit| edit.target == target && wanted(edit.file.as_path()))
+            .map(|edit| (edit.file.as_path().to_path_buf(), self.removal(edit)))
+            .collect()
+    }
+
+    fn removal(&self, edit: &Edit) -> Result<Step> {
+        let file = edit.file.as_path();
+        let stands = match edit.kind {
+            Kind::Shim => look_at_hook(file)?,
+            _ => look(file, 0o644)?,
+        };
+        let aside = edit
+            .aside
+            .as_ref()
+            .map(|aside| aside.as_path().to_path_buf())
+            .filter(|aside| aside.symlink_metadata().is_ok());
+        let after = match &stands.bytes {
+            None => None,
+            Some(bytes) if hex_of(bytes) == edit.after => match self.kept(edit) {
+                Some(Original(original)) => original,
+                None => self.without(edit.kind, &edit.target, file, bytes)?,
+            },
+            Some(bytes) => match self.without(edit.kind, &edit.target, file, bytes)? {
+                // What is left of a file that bdr made.
+                Some(left) if edit.before.is_none() && is_nothing(edit.kind, &left) => None,
+                left => left,
+            },
+        };
+        let aside = aside.filter(|_| after.is_none());
+        Ok(Step {
+            target: edit.target.clone(),
+            file: stands.real,
+            action: match (&stands.bytes, &after) {
+                (None, _) if aside.is_none() => Action::Keep,
+                (_, None) => Action::Delete,
+                (before, after) if before == after => Action::Keep,
+                _ => Action::Remove,
+            },
+            mode: stands.mode,
+            before: stands.bytes,
+            after,
+            aside,
+            kind: edit.kind,
+            program: edit.program.as_path().to_path_buf(),
+            original: None,
+        })
+    }
+
+    /// Takes a removal that changes nothing for done: the file has nothing of bdr's any more.
+    ///
+    /// # Errors
+    /// The manifest cannot be written.
+    pub fn drop_edit(&mut self, step: &Step) -> Result<()> {
+        self.forget(&step.target, &step.file);
+        self.save()
+    }
+
+    fn take_out(&mut self, step: &Step, known: Option<&Edit>) -> Result<()> {
+        match &step.after {
+            Some(after) => fsutil::write_atomic(&step.file, after, step.mode)?,
+            None => match &step.aside {
+                // In one step: there is a hook at all times.
+                Some(aside) => fsutil::rename(aside, &step.file).context("rename", aside)?,
+                None => fsutil::remove_file(&step.file).context("remove", &step.file)?,
+            },
+        }
+        for dir in known.iter().flat_map(|edit| &edit.made) {
+            // One that somebody else uses by now stays.
+            if std::fs::read_dir(dir.as_path()).is_ok_and(|mut entries| entries.next().is_none()) {
+                let _ = fsutil::remove_own_tree(dir.as_path());
+            }
+        }
+        self.forget(&step.target, &step.file);
+        self.save()
+    }
+
+    /// Returns a file without bdr's part; `None`: nothing is left.
+    fn without(
+        &self,
+        kind: Kind,
+        target: &str,
+        file: &Path,
+        bytes: &[u8],
+    ) -> Result<Option<Vec<u8>>> {
+        Ok(match kind {
+            Kind::Settings => {
+                let text = text_of(bytes, file)?;
+                Some(at_file(file, json::remove(&text, target))?.into_bytes())
+            }
+            Kind::Block => Some(block::remove(bytes).ok_or_else(|| torn(file))?),
+            // Another program has put its own there.
+            Kind::Own | Kind::Shim => (!is_own(bytes)).then(|| bytes.to_vec()),
+            Kind::Scripts => {
+                let text = text_of(bytes, file)?;
+                Some(at_file(file, deploy::remove(&text))?.into_bytes())
+            }
+        })
+    }
+
+    fn forget(&mut self, target: &str, file: &Path) {
+        let other = |edit: &Edit| edit.target != target || edit.file.as_path() != file;
+        self.manifest.edits.retain(other);
+    }
+
+    fn save(&self) -> Result<()> {
+        let manifest = Manifest {
+            version: 1,
+            ..self.manifest.clone()
+        };
+        fsutil::create_dir_private(&self.dir)?;
+        // Names, numbers and times: cannot fail.
+        let json = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
+        fsutil::write_atomic(&self.dir.join("manifest.json"), &json, 0o600)?;
+        let needed = |name: &str| {
+            name == "manifest.json"
+                || manifest
+                    .edits
+                    .iter()
+                    .any(|e| e.before.as_deref() == Some(name))
+        };
+        for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            if !entry.file_name().to_str().is_some_and(needed) {
+                // Left behind it costs space only.
+                let _ = fsutil::remove_file(&entry.path());
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns every edit, and how it stands.
+    pub fn seen(&self) -> Vec<Seen> {
+        let standing = |edit: &Edit| {
+            let file = edit.file.as_path();
+            let Ok(bytes) = std::fs::read(file) else {
+                return Standing::Gone;
+            };
+            if hex_of(&bytes) == edit.after {
+                return Standing::Good;
+            }
+            match self.without(edit.kind, &edit.target, file, &bytes) {
+                Err(error) => Standing::Torn(error.to_string()),
+                Ok(Some(left)) if left == bytes => Standing::Gone,
+                Ok(_) => Standing::Edited,
+            }
+        };
+        let edits = self.manifest.edits.iter();
+        edits
+            .map(|edit| Seen {
+                target: edit.target.clone(),
+                file: edit.file.as_path().to_path_buf(),
+                program: edit.program.as_path().to_path_buf(),
+                standing: standing(edit),
+                time: edit.time,
+                version: edit.version.clone(),
+            })
+            .collect()
+    }
+}
+
+fn torn(file: &Path) -> Error {
+    Error::invalid(
+        format!(
+            "`{}`: the lines of bdr were altered, and it cannot be told which they are",
+            show(file.as_os_str())
+        ),
+        Some("remove them by hand, from `# >>> bdr >>>` to `# <<< bdr <<<`"),
+    )
+}
+
+/// Returns true for a file that says that it is bdr's.
+fn is_own(bytes: &[u8]) -> bool {
+    let head = &bytes[..bytes.len().min(400)];
+    let says = |text: &[u8]| head.windows(text.len()).any(|w| w == text);
+    says(b"bdr hooks uninstall") || says(b" hook copilot")
+}
+
+fn is_nothing(kind: Kind, left: &[u8]) -> bool {
+    match kind {
+        Kind::Settings => std::str::from_utf8(left).is_ok_and(json::is_bare),
+        _ => left.trim_ascii().is_empty(),
+    }
+}
+
+/// Looks at a hook of git: it may be a link, and is put aside, not edited.
+fn look_at_hook(file: &Path) -> Result<Stands> {
+    if let Ok(metadata) = file.symlink_metadata() {
+        if metadata.is_dir() {
+            return Err(Error::invalid(
+                format!(
+                    "`{}` is a directory; nothing was changed",
+                    show(file.as_os_str())
+                ),
+                Some("git takes no hook from it either: move it away"),
+            ));
+        }
+        return Ok(Stands {
+            real: file.to_path_buf(),
+            bytes: Some(std::fs::read(file).unwrap_or_default()),
+            mode: fsutil::mode_of(&metadata),
+        });
+    }
+    Ok(Stands {
+        real: file.to_path_buf(),
+        bytes: None,
+        mode: 0o755,
+    })
+}
+
+/// Returns the directories that are not there yet, the innermost first.
+fn missing(dir: &Path) -> Vec<PathBuf> {
+    dir.ancestors()
+        .take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists())
+        .map(Path::to_path_buf)
+        .collect()
+}

@@ -1,0 +1,121 @@
+//! A block of lines between two markers, in files of shells and of git.
+
+/// Begins the first line of a block.
+const FIRST: &str = "# >>> bdr >>>";
+/// The last line.
+const LAST: &str = "# <<< bdr <<<";
+
+/// A block as it stands in a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// There is none.
+    Nothing,
+    /// From byte to byte, with both markers and the last one's line end.
+    Block(std::ops::Range<usize>),
+    /// A marker is missing: what belongs to bdr cannot be told.
+    Torn,
+}
+
+/// Looks for the block.
+pub fn find(text: &[u8]) -> Found {
+    let mut at = 0;
+    let (mut from, mut to) = (None, None);
+    for line in text.split_inclusive(|b| *b == b'\n') {
+        let trimmed = line.trim_ascii();
+        if trimmed.starts_with(FIRST.as_bytes()) {
+            if from.is_some() {
+                return Found::Torn;
+            }
+            from = Some(at);
+        } else if trimmed == LAST.as_bytes() {
+            if from.is_none() || to.is_some() {
+                return Found::Torn;
+            }
+            to = Some(at + line.len());
+        }
+        at += line.len();
+    }
+    match (from, to) {
+        (None, None) => Found::Nothing,
+        (Some(from), Some(to)) => Found::Block(from..to),
+        _ => Found::Torn,
+    }
+}
+
+/// Returns the lines of a block, with its markers. `how` says how it is taken out.
+pub fn render(how: &str, lines: &str) -> String {
+    format!("{FIRST} {how}\n{}\n{LAST}\n", lines.trim_end())
+}
+
+/// Returns the text with the block in place of the one that is there, or at its end; `None` if what is there cannot be told apart.
+pub fn add(text: &[u8], block: &str) -> Option<Vec<u8>> {
+    // The lines of a file that came from Windows end like that.
+    let crlf = text.windows(2).any(|w| w == b"\r\n");
+    let block = match crlf {
+        true => block.replace('\n', "\r\n"),
+        false => block.to_owned(),
+    };
+    match find(text) {
+        Found::Torn => None,
+        Found::Block(range) => {
+            Some([&text[..range.start], block.as_bytes(), &text[range.end..]].concat())
+        }
+        Found::Nothing => {
+            let end: &[u8] = match text.last() {
+                None | Some(b'\n') => b"",
+                Some(_) if crlf => b"\r\n",
+                Some(_) => b"\n",
+            };
+            Some([text, end, block.as_bytes()].concat())
+        }
+    }
+}
+
+/// Returns the text without the block; `None` if what is there cannot be told apart.
+pub fn remove(text: &[u8]) -> Option<Vec<u8>> {
+    match find(text) {
+        Found::Torn => None,
+        Found::Nothing => Some(text.to_vec()),
+        Found::Block(range) => Some([&text[..range.start], &text[range.end..]].concat()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_goes_in_once_is_renewed_and_comes_out() {
+        let block = render("how", "one\n");
+        for text in ["", "a\n", "a", "a\r\nb\r\n", "\n\n"] {
+            let with = add(text.as_bytes(), &block).unwrap();
+            assert_eq!(add(&with, &block).unwrap(), with, "{text:?}");
+            let newer = add(&with, &render("how", "two")).unwrap();
+            assert!(!newer.windows(3).any(|w| w == b"one"), "{text:?}");
+            let without = remove(&newer).unwrap();
+            let ended = match text.is_empty() || text.ends_with('\n') {
+                true => text.to_owned(),
+                false => format!("{text}\n"),
+            };
+            assert_eq!(String::from_utf8(without).unwrap(), ended);
+            // What the user writes around it stays.
+            let around = [b"before\n", &with[..], b"after\n"].concat();
+            let left = String::from_utf8(remove(&around).unwrap()).unwrap();
+            assert!(left.starts_with("before\n") && left.ends_with("after\n"));
+        }
+    }
+
+    #[test]
+    fn half_a_block_is_left_alone() {
+        let block = render("how", "one");
+        let first = block.lines().next().unwrap();
+        for text in [
+            first.to_owned(),
+            format!("{LAST}\n"),
+            format!("{block}{block}"),
+        ] {
+            assert_eq!(remove(text.as_bytes()), None, "{text:?}");
+            assert_eq!(add(text.as_bytes(), &block), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Hooks of git: a script in the directory of hooks, with what stood there put aside; or, from git 2.54 on, entries in the user's
+//! configuration, which git runs beside the hooks of a repository (<https://git-scm.com/docs/git-hook>).
+
+use std::path::{Path, PathBuf};
+
+use super::{Form, block, quoted};
+
+/// The events that bdr listens to.
+pub const EVENTS: [&str; 7] = [
+    "pre-commit",
+    "pre-rebase",
+    "pre-push",
+    "pre-merge-commit",
+    "post-checkout",
+    "post-merge",
+    "post-rewrite",
+];
+
+const SCRIPT: &str = include_str!("../../../hooks/git-hook");
+/// Variables by which git says what is being made: bdr looks at the directory itself.
+const OF_GIT: &str =
+    "GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_PREFIX GIT_COMMON_DIR GIT_OBJECT_DIRECTORY";
+
+/// Returns the hook for an event.
+pub fn script(event: &str, program: &str) -> String {
+    // A shell reads it, on Windows as well: that of Git for Windows.
+    let program = quoted(&program.replace('\\', "/"));
+    SCRIPT
+        .replacen("@BDR@", &program, 1)
+        .replacen("@EVENT@", event, 1)
+}
+
+/// Returns what is to stand in a directory of hooks.
+pub fn shims(dir: &Path, program: &str) -> Vec<(PathBuf, Form)> {
+    EVENTS
+        .iter()
+        .map(|event| {
+            let form = Form::Shim {
+                script: script(event, program),
+                aside: dir.join(format!("{event}.bdr-previous")),
+            };
+            (dir.join(event), form)
+        })
+        .collect()
+}
+
+/// Returns the block for the user's configuration of git.
+pub fn config_block(program: &str) -> String {
+    let program = quoted(&program.replace('\\', "/"));
+    let mut lines = String::new();
+    for event in EVENTS {
+        let shell = format!(
+            "[ -n \"${{CI:-}}\" ] && [ \"${{BDR_CI:-0}}\" != 1 ] || [ ! -x {program} ] || (unset {OF_GIT}; exec {program} hook git {event} \"$@\") >/dev/null || : #"
+        );
+        // As git wants a value: in quotes, with those inside of it escaped.
+        let value = shell.replace('\\', "\\\\").replace('"', "\\\"");
+        lines.push_str(&format!(
+            "[hook \"bdr-{event}\"]\n\tevent = {event}\n\tcommand = \"{value}\"\n"
+        ));
+    }
+    block::render("`bdr hooks uninstall git` takes it out", &lines)
+}
+
+/// Returns true if git takes hooks from its configuration. `said` is what `git --version` prints.
+pub fn has_config_hooks(said: &str) -> bool {
+    let Some(version) = said.split_whitespace().nth(2) else {
+        return false;
+    };
+    let mut parts = version
+        .split('.')
+        .map(|part| part.parse::<u32>().unwrap_or(0));
+    let (major, minor) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    (major, minor) >= (2, 54)
+}
+
+/// Returns which program manages the hooks of a work tree, as far as it can be seen.
+pub fn manager(top: &Path, hooks: &Path) -> Option<&'static str> {
+    let there = |name: &str| top.join(name).exists();
+    if hooks.ends_with(".husky/_") || hooks.ends_with(".husky") || there(".husky") {
+        return Some("husky");
+    }
+    if [
+        "lefthook.yml",
+        "lefthook.yaml",
+        ".lefthook.yml",
+        "lefthook.toml",
+    ]
+    .iter()
+    .any(|n| there(n))
+    {
+        return Some("lefthook");
+    }
+    if there(".pre-commit-config.yaml") {
+        return Some("pre-commit");
+    }
+    ["hk.pkl", ".hk.pkl"]
+        .iter()
+        .any(|n| there(n))
+        .then_some("hk")
+}
+
+/// Returns the line to add to what manages hooks, for one event.
+pub fn line_for(event: &str) -> String {
+    format!("bdr hook git {event} </dev/null || true")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_told_apart() {
+        for (said, has) in [
+            ("git version 2.47.3", false),
+            ("git version 2.54.0", true),
+            ("git version 2.53.9 (Apple Git-1)", false),
+            ("git version 3.0.0.windows.1", true),
+            ("", false),
+        ] {
+            assert_eq!(has_config_hooks(said), has, "{said}");
+        }
+    }
+}
