@@ -2,7 +2,7 @@
 # Before each typed line that may change something, a snapshot; after it, what is gone and how it comes back. `guard COMMAND` for one command.
 # Off: BDR=0. It changes neither $? nor PIPESTATUS nor $_, and lets other programs have their traps and hooks.
 
-__bdr_bin=@BDR@
+__bdr_bin='@BDR@'
 [[ -x $__bdr_bin ]] || __bdr_bin=bdr
 
 # An alias in place of the function, or of what it calls, would come first; \command goes past both.
@@ -21,7 +21,8 @@ __bdr_looks() {
     case $1 in
     *[\;\&\|\<\>\`\$\(\)\{\}]* | *--output* | *$'\n'*) \builtin return 1 ;;
     esac
-    \builtin local line=${1#"${1%%[![:blank:]]*}"}
+    # In quotes: behind \builtin a declaration is a word like others.
+    \builtin local "line=${1#"${1%%[![:blank:]]*}"}"
     case "$line " in
     '' | ' ' | \#*) \builtin return 0 ;;
     cd\ * | ls\ * | ll\ * | la\ * | l\ * | pwd\ * | echo\ * | printf\ * | cat\ * | less\ * | more\ * | head\ * | tail\ * | wc\ * | \
@@ -33,9 +34,9 @@ __bdr_looks() {
     \builtin return 1
 }
 
-# Takes the snapshot for a line. Is false if it was not taken, and the line destroys.
+# Takes the snapshot for a line, or for one that is not known. Is false if it was not taken, and the line destroys.
 __bdr_before() {
-    \command "$__bdr_bin" hook shell before --shell bash --session "$$" -- "$1" </dev/null >/dev/null
+    \command "$__bdr_bin" hook shell before --shell bash --session "$$" ${1:+-- "$1"} </dev/null >/dev/null
 }
 
 # PS0 is expanded in a subshell: this prints the number of the line in the history, negative if nothing was started.
@@ -49,7 +50,7 @@ __bdr_ps0() {
     line=${line# }
     if [[ -z $number || $number == "${__bdr_number#-}" ]]; then
         # The shell did not remember it: repeated, or begun with a space.
-        line='eval "$line"' number=${number:-0}
+        line=
     elif __bdr_looks "$line"; then
         \builtin printf '%s' "-$number"
         \builtin return

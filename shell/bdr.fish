@@ -2,7 +2,7 @@
 # Before each typed line that may change something, a snapshot; after it, what is gone and how it comes back. `guard COMMAND` for one command.
 # Off: BDR=0.
 
-set -g __bdr_bin @BDR@
+set -g __bdr_bin '@BDR@'
 test -x "$__bdr_bin"; or set -g __bdr_bin bdr
 functions --erase guard 2>/dev/null
 

@@ -2,7 +2,7 @@
 # Before each typed line that may change something, a snapshot; after it, what is gone and how it comes back. `guard PROGRAM` for one
 # program: a cmdlet or a function has no child process that bdr could wrap. Off: $env:BDR = '0'.
 
-$global:__bdrBin = @BDR@
+$global:__bdrBin = '@BDR@'
 if (-not (Test-Path -LiteralPath $global:__bdrBin)) { $global:__bdrBin = 'bdr' }
 if (Test-Path Alias:guard) { Remove-Item -Force Alias:guard }
 

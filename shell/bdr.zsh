@@ -2,7 +2,7 @@
 # Before each typed line that may change something, a snapshot; after it, what is gone and how it comes back. `guard COMMAND` for one command.
 # Off: BDR=0. Other programs keep their hooks.
 
-typeset -g __bdr_bin=@BDR@
+typeset -g __bdr_bin='@BDR@'
 [[ -x $__bdr_bin ]] || __bdr_bin=bdr
 
 # An alias in place of the function, or of what it calls, would come first; \command goes past both.
@@ -31,10 +31,11 @@ function __bdr_looks() {
     \builtin return 1
 }
 
-# $1 is what was typed, $3 the same with its aliases expanded.
+# $1 is what was typed, $3 the same with its aliases expanded and put in other lines.
 function __bdr_preexec() {
     __bdr_open=
-    \builtin local line=${3:-$1}
+    \builtin local line="$1"
+    [[ ${1%%[[:space:]]*} == ${3%%[[:space:]]*} ]] || line="$3"
     if [[ ${BDR-} != 0 ]] && ! __bdr_looks "$line"; then
         \command "$__bdr_bin" hook shell before --shell zsh --session "$$" -- "$line" </dev/null >/dev/null && __bdr_open=1
     fi

@@ -93,6 +93,7 @@ pub(crate) fn run(cx: &Context, _: &DoctorArgs) -> Result<u8, Failure> {
     findings.push(cache(cx));
     findings.push(scheduler(cx));
     findings.push(git());
+    findings.extend(hooks(cx));
     let bad = findings.iter().any(|f| f.health == Health::Bad);
     let code = if bad { exit::FAILURE } else { exit::OK };
     if cx.ui.json {
@@ -119,6 +120,51 @@ pub(crate) fn run(cx: &Context, _: &DoctorArgs) -> Result<u8, Failure> {
         cx.ui.data(&text)?;
     }
     Ok(code)
+}
+
+/// Looks at what was installed, and has each program answer as its host would ask.
+fn hooks(cx: &Context) -> Vec<Finding> {
+    use super::hooks::{health, self_test};
+    const CHECK: &str = "hooks";
+    let mut findings = Vec::new();
+    let mut well: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
+    let mut tested = std::collections::HashMap::new();
+    for one in health(cx) {
+        let seen = one.seen;
+        let target = seen.target.clone();
+        if let Some((why, fix)) = one.trouble {
+            let place = cx.shown_absolute(&seen.file);
+            findings.push(Finding::warning(
+                CHECK,
+                format!("{target}: {why} ({place})"),
+                &fix,
+            ));
+            continue;
+        }
+        let said = tested
+            .entry((target.clone(), seen.program.clone()))
+            .or_insert_with(|| self_test(&seen));
+        match said {
+            Ok(()) => *well.entry(target).or_default() += 1,
+            Err(why) => {
+                let fix = format!("bdr hooks install {target}");
+                findings.push(Finding::warning(CHECK, format!("{target}: {why}"), &fix));
+            }
+        }
+    }
+    if !well.is_empty() {
+        let names: Vec<&str> = well.keys().map(String::as_str).collect();
+        findings.push(Finding::good(
+            CHECK,
+            format!("{} call bdr", names.join(", ")),
+        ));
+    } else if findings.is_empty() {
+        findings.push(Finding::good(
+            CHECK,
+            "none: `bdr hooks install all` has shells, git and agents call bdr",
+        ));
+    }
+    findings
 }
 
 fn scheduler(cx: &Context) -> Finding {

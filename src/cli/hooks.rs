@@ -401,17 +401,7 @@ pub(crate) struct Health {
 pub(crate) fn health(cx: &Context) -> Vec<Health> {
     let own = own_program();
     let judge = |seen: Seen| {
-        let again = match Target::parse(&seen.target) {
-            Some(Target::Agent(_))
-                if !cx
-                    .home
-                    .as_ref()
-                    .is_some_and(|home| seen.file.starts_with(home)) =>
-            {
-                format!("bdr hooks install {}", seen.target)
-            }
-            _ => format!("bdr hooks install {}", seen.target),
-        };
+        let again = format!("bdr hooks install {}", seen.target);
         let moved = !seen.program.is_file();
         let other = own
             .as_ref()
@@ -440,6 +430,45 @@ pub(crate) fn health(cx: &Context) -> Vec<Health> {
         Health { seen, trouble }
     };
     ledger(cx).seen().into_iter().map(judge).collect()
+}
+
+/// Asks a program that is installed as its host would, with something harmless.
+pub(crate) fn self_test(seen: &Seen) -> Result<(), String> {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    let (args, input): (Vec<&str>, &str) = match Target::parse(&seen.target) {
+        Some(Target::Agent(host)) => (
+            vec!["hook", host.word()],
+            "{\"hook_event_name\":\"PreToolUse\",\"tool_name\":\"Bash\",\"tool_input\":{\"command\":\"true\"},\"cwd\":\"/\"}",
+        ),
+        Some(Target::Shell(shell)) => (vec!["shell", "init", shell.word()], ""),
+        Some(Target::Git) => (vec!["hook", "git", "post-checkout"], ""),
+        Some(Target::Deploy) | None => return Ok(()),
+    };
+    let failed = |error: std::io::Error| format!("it does not start: {error}");
+    let mut child = Command::new(&seen.program)
+        .args(&args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that does not read it says why by itself.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output().map_err(failed)?;
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let silent = matches!(stdout.trim(), "" | "{}");
+    match (output.status.success(), args[0]) {
+        (true, "shell") => Ok(()),
+        (true, _) if silent => Ok(()),
+        _ => Err(format!(
+            "it answers with {} and {} bytes",
+            output.status,
+            stdout.len()
+        )),
+    }
 }
 
 fn status(cx: &Context) -> Result<u8, Failure> {

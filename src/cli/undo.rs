@@ -83,7 +83,7 @@ struct How {
 
 pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
-    let operations = repo.operations()?;
+    let operations = operations(&repo)?;
     if args.last.is_some() || args.since.is_some() {
         return several(cx, args, &repo, &operations);
     }
@@ -108,6 +108,30 @@ pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
         elsewhere: named.is_none() && !undo::is_about(operation, &workspace),
     };
     reverse(cx, &repo, &operations, operation, &done)
+}
+
+/// Returns all operations but the one that the shell has open for the line that this call is in. One that the shell opened because it did not
+/// know the line is forgotten: what this call does is an operation of its own.
+fn operations(repo: &Repository) -> Result<Vec<Operation>, Failure> {
+    let mut operations = repo.operations()?;
+    let parent = bdr::fsutil::parent_process().map(|parent| format!(" {parent}"));
+    let around = |operation: &Operation| {
+        let call = operation.begin.agent.as_ref();
+        let session = call
+            .filter(|call| operation.end.is_none() && call.host == bdr::agent::Host::Shell.word())
+            .and_then(|call| call.session.as_ref());
+        session
+            .zip(parent.as_ref())
+            .is_some_and(|(session, parent)| session.ends_with(parent.as_str()))
+    };
+    for operation in operations
+        .iter()
+        .filter(|o| around(o) && o.begin.argv.is_empty())
+    {
+        repo.forget(std::slice::from_ref(operation), operation)?;
+    }
+    operations.retain(|operation| !around(operation));
+    Ok(operations)
 }
 
 /// Takes back several operations, each by an undo of its own. A conflict stops it: what comes before may build on it.
@@ -158,7 +182,7 @@ fn several(
 
 pub(crate) fn redo(cx: &Context, args: &RedoArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
-    let operations = repo.operations()?;
+    let operations = operations(&repo)?;
     let operation = match &args.operation {
         Some(name) => resolve(&operations, name)?,
         None => undo::choose_redo(&operations, &cx.workspace())?,

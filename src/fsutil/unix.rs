@@ -111,6 +111,11 @@ pub fn is_private_dir(path: &Path) -> bool {
     })
 }
 
+/// Returns the number of the process that started this one.
+pub fn parent_process() -> Option<u32> {
+    Some(std::os::unix::process::parent_id())
+}
+
 /// Returns true if a file belongs to another user.
 pub fn is_of_another(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;

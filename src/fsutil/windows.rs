@@ -60,6 +60,11 @@ pub fn stat_of(metadata: &Metadata) -> Stat {
 /// Lets other processes go first: left to the system here.
 pub fn lower_priority() {}
 
+/// Returns the number of the process that started this one: not told here.
+pub fn parent_process() -> Option<u32> {
+    None
+}
+
 /// Returns true if a file belongs to another user: not told here.
 pub fn is_of_another(_path: &Path) -> bool {
     false

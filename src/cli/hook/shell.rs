@@ -19,7 +19,8 @@ struct Said {
     shell: String,
     session: String,
     exit: Option<i32>,
-    line: String,
+    /// `None`: the shell did not remember it.
+    line: Option<String>,
 }
 
 fn parse(rest: &[OsString]) -> Option<Said> {
@@ -35,7 +36,7 @@ fn parse(rest: &[OsString]) -> Option<Said> {
             "--shell" => said.shell = words.next()?.into_owned(),
             "--session" => said.session = words.next()?.into_owned(),
             "--exit" => said.exit = words.next()?.parse().ok(),
-            "--" => said.line = words.next()?.into_owned(),
+            "--" => said.line = Some(words.next()?.into_owned()),
             _ => return None,
         }
     }
@@ -71,9 +72,12 @@ fn event(said: &Said, moment: Moment) -> Event {
         call: None,
         cwd: std::env::current_dir().ok(),
         tool_name: said.shell.clone(),
-        tool: Tool::Line {
-            text: said.line.clone(),
-            powershell: said.shell == "powershell",
+        tool: match &said.line {
+            Some(line) => Tool::Line {
+                text: line.clone(),
+                powershell: said.shell == "powershell",
+            },
+            None => Tool::Argv(Vec::new()),
         },
         background: false,
         exit: said.exit,
@@ -104,11 +108,19 @@ fn after(said: &Said, global: &Global) -> Result<(), Failure> {
         let Some(operation) = guard::close(&repo, begin, &options)? else {
             continue;
         };
+        if !operation.is_undoable() && operation.begin.remote.is_empty() {
+            // People type a lot that changes nothing: the log is for what did.
+            repo.forget(std::slice::from_ref(&operation), &operation)?;
+            continue;
+        }
         // As it was before the line: it may have changed the directory.
         let mut event = event(said, Moment::After);
         event.cwd = Some(cwd.clone());
-        if let Tool::Line { text, .. } = &mut event.tool {
-            text.clone_from(&line.unwrap_or_default());
+        if let Some(text) = line {
+            event.tool = Tool::Line {
+                text,
+                powershell: said.shell == "powershell",
+            };
         }
         let hook = Hook {
             host: Host::Shell,

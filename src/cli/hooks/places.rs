@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use bdr::install::hooks::shells::{self, Shell};
 use bdr::install::hooks::json;
+use bdr::install::hooks::shells::{self, Shell};
 
 use super::*;
 

@@ -26,8 +26,8 @@ pub fn script(event: &str, program: &str) -> String {
     // A shell reads it, on Windows as well: that of Git for Windows.
     let program = quoted(&program.replace('\\', "/"));
     SCRIPT
-        .replacen("@BDR@", &program, 1)
-        .replacen("@EVENT@", event, 1)
+        .replacen("'@BDR@'", &program, 1)
+        .replacen("'@EVENT@'", event, 1)
 }
 
 /// Returns what is to stand in a directory of hooks.

@@ -125,7 +125,7 @@ impl Shell {
             });
         }
         self.script()
-            .replacen("@BDR@", &self.quoted(program), 1)
+            .replacen("'@BDR@'", &self.quoted(program), 1)
             .replacen("# @OPTIONS@\n", &functions, 1)
     }
 }
