@@ -24,7 +24,7 @@ __bdr_looks() {
     # In quotes: behind \builtin a declaration is a word like others.
     \builtin local "line=${1#"${1%%[![:blank:]]*}"}"
     case "$line " in
-    '' | ' ' | \#*) \builtin return 0 ;;
+    ' ' | \#*) \builtin return 0 ;;
     cd\ * | ls\ * | ll\ * | la\ * | l\ * | pwd\ * | echo\ * | printf\ * | cat\ * | less\ * | more\ * | head\ * | tail\ * | wc\ * | \
         grep\ * | rg\ * | which\ * | type\ * | man\ * | history\ * | jobs\ * | fg\ * | bg\ * | clear\ * | exit\ * | true\ * | whoami\ * | \
         id\ * | uname\ * | df\ * | du\ * | ps\ * | top\ * | htop\ * | stat\ * | file\ * | tree\ * | uptime\ * | free\ * | pushd\ * | \
@@ -112,11 +112,13 @@ __bdr_install() {
     if ((BASH_VERSINFO[0] > 5 || BASH_VERSINFO[0] == 5 && BASH_VERSINFO[1] >= 1)); then
         PROMPT_COMMAND=(__bdr_after "${PROMPT_COMMAND[@]}")
     else
+        # shellcheck disable=SC2178,SC2128 # it is no array before bash 5.1
         PROMPT_COMMAND=__bdr_after${PROMPT_COMMAND:+$'\n'$PROMPT_COMMAND}
     fi
     if ((BASH_VERSINFO[0] > 4 || BASH_VERSINFO[0] == 4 && BASH_VERSINFO[1] >= 4)) && [[ -z ${__bdr_no_ps0-} ]]; then
         # The number is kept here, where the subshell cannot.
         __bdr_empty=
+        # shellcheck disable=SC2016 # the shell expands it before each line
         PS0='${__bdr_empty:$((__bdr_number=$(__bdr_ps0))):0}'${PS0-}
     elif [[ -z $(\builtin trap -p DEBUG) ]]; then
         \builtin trap '__bdr_debug' DEBUG

@@ -338,6 +338,10 @@ pub(crate) fn show(cx: &Context, args: &ShowArgs) -> Result<u8, Failure> {
     if !remarks.is_empty() {
         text.push_str(&format!("  note      {remarks}\n"));
     }
+    for part in &begin.remote {
+        let part = bdr::path::show(part.as_ref());
+        text.push_str(&format!("  elsewhere {part}   not undone\n"));
+    }
     for note in &begin.not_captured {
         let path = cx.shown_absolute(note.path.as_path());
         text.push_str(&format!("  not captured: {path}  {}\n", note.reason));
@@ -421,6 +425,7 @@ fn summary(operation: &Operation, ids: &[Id]) -> Value {
         "deleted": deleted,
         "created": created,
         "modified": modified,
+        "remote": begin.remote,
         "not_captured_count": begin.not_captured.len(),
     });
     if let Value::Object(rest) = rest {

@@ -144,7 +144,7 @@ impl Command {
     fn mends_config(&self) -> bool {
         matches!(
             self,
-            Self::Config(_) | Self::Doctor(_) | Self::Demo(_) | Self::Init(_)
+            Self::Config(_) | Self::Doctor(_) | Self::Demo(_) | Self::Init(_) | Self::Shell(_)
         )
     }
 }

@@ -20,6 +20,7 @@ mod detect;
 mod format;
 mod guard;
 mod hook;
+mod hooks;
 mod hostile;
 mod import;
 mod incident;

@@ -1,16 +1,12 @@
 //! A guard must not be felt: statuses, signals, streams, job control on a terminal are those of the command alone.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use crate::support::cli::stderr;
+use crate::support::terminal::{Terminal, in_place, wait_for};
 use crate::support::{Place, assert_same, picture};
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A place with a file to destroy, where `bdr` is on the PATH.
 fn place() -> Place {
@@ -18,22 +14,6 @@ fn place() -> Place {
     place.write("f", b"precious");
     place.init();
     place
-}
-
-fn in_place(place: &Place, command: &mut Command) {
-    let bin = std::path::Path::new(env!("CARGO_BIN_EXE_bdr"));
-    let mut path = vec![bin.parent().unwrap().to_path_buf()];
-    path.extend(std::env::split_paths(
-        &std::env::var_os("PATH").unwrap_or_default(),
-    ));
-    let like = place.bdr(&[]);
-    command
-        .env_clear()
-        .envs(like.get_envs().filter_map(|(k, v)| Some((k, v?))))
-        .env("PATH", std::env::join_paths(path).unwrap())
-        .env("TERM", "dumb")
-        .env("PS1", "ready> ")
-        .current_dir(place.tree());
 }
 
 /// Runs a shell script in the tree.
@@ -54,14 +34,6 @@ fn has(program: &str) -> bool {
         println!("SKIPPED: no {program}");
     }
     found
-}
-
-fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !is_so() {
-        assert!(started.elapsed() < PATIENCE, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 fn send(pid: u32, signal: rustix::process::Signal) {
@@ -85,107 +57,6 @@ fn guarded(place: &Place) -> serde_json::Value {
 fn undone(place: &Place) {
     place.run(&["undo", "--yes"], 0);
     assert_eq!(std::fs::read(place.tree().join("f")).unwrap(), b"precious");
-}
-
-/// A session on a terminal of its own, as a user has it.
-struct Terminal {
-    master: Option<File>,
-    session: Child,
-    output: Receiver<Vec<u8>>,
-    seen: String,
-}
-
-impl Terminal {
-    /// Starts a program as the leader of a session; its typing is not echoed.
-    fn start(place: &Place, program: &[&str]) -> Self {
-        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-        use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC);
-        let master = master.unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-        let slave = File::options().read(true).write(true).open(name).unwrap();
-        let mut mode = tcgetattr(&slave).unwrap();
-        mode.local_modes -= LocalModes::ECHO;
-        tcsetattr(&slave, OptionalActions::Now, &mode).unwrap();
-        let mut command = Command::new("setsid");
-        command.arg("-c").args(program);
-        in_place(place, &mut command);
-        let session = command
-            .stdin(slave.try_clone().unwrap())
-            .stdout(slave.try_clone().unwrap())
-            .stderr(slave)
-            .spawn()
-            .unwrap();
-        let master = File::from(master);
-        let mut reader = master.try_clone().unwrap();
-        let (sender, output) = channel();
-        std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            // EIO: nobody has the other side open any more.
-            while let Ok(n @ 1..) = reader.read(&mut buffer) {
-                if sender.send(buffer[..n].to_vec()).is_err() {
-                    break;
-                }
-            }
-        });
-        Self {
-            master: Some(master),
-            session,
-            output,
-            seen: String::new(),
-        }
-    }
-
-    fn shell(place: &Place) -> Self {
-        let bash = ["bash", "--norc", "--noprofile", "--noediting", "-i"];
-        let mut terminal = Self::start(place, &bash);
-        terminal.expect("ready> ");
-        terminal
-    }
-
-    fn type_in(&mut self, keys: &str) {
-        let master = self.master.as_mut().unwrap();
-        master.write_all(keys.as_bytes()).unwrap();
-    }
-
-    /// Waits until the terminal shows `text`, and returns what it showed up to there.
-    #[track_caller]
-    fn expect(&mut self, text: &str) -> String {
-        let started = Instant::now();
-        loop {
-            if let Some(at) = self.seen.find(text) {
-                let rest = self.seen.split_off(at + text.len());
-                return std::mem::replace(&mut self.seen, rest);
-            }
-            let left = PATIENCE.saturating_sub(started.elapsed());
-            match self.output.recv_timeout(left) {
-                Ok(bytes) => self.seen.push_str(&String::from_utf8_lossy(&bytes)),
-                Err(_) => panic!("no {text:?} on the terminal: {:?}", self.seen),
-            }
-        }
-    }
-
-    /// Waits for the session to end, and returns what the terminal showed since.
-    fn end(mut self) -> (ExitStatus, String) {
-        let mut status = None;
-        wait_for("the session to end", || {
-            status = self.session.try_wait().unwrap();
-            status.is_some()
-        });
-        while let Ok(bytes) = self.output.recv_timeout(Duration::from_millis(200)) {
-            self.seen.push_str(&String::from_utf8_lossy(&bytes));
-        }
-        (status.unwrap(), std::mem::take(&mut self.seen))
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = self.session.kill();
-        let _ = self.session.wait();
-    }
 }
 
 #[test]

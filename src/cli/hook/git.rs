@@ -82,7 +82,12 @@ fn answer(event: &str, args: &[OsString], global: &Global) -> Result<(), Failure
                 }
                 other => other?,
             };
-            close_leftovers(&cx, &repo)?;
+            // git calls it before it clears up.
+            let over = event == "post-rewrite" && args.first().is_some_and(|word| word == "rebase");
+            match over {
+                true => close_all(&cx, &repo)?,
+                false => close_leftovers(&cx, &repo)?,
+            }
             if event == "post-merge" {
                 let _ = tick::catch_up(&cx, "hook");
             }
@@ -141,9 +146,13 @@ fn begin(
 
 /// Closes what git's hooks opened here, unless it goes on: a rebase that stopped has not ended.
 fn close_leftovers(cx: &Context, repo: &Repository) -> Result<(), Failure> {
-    if is_under_way(&cx.cwd) {
-        return Ok(());
+    match is_under_way(&cx.cwd) {
+        true => Ok(()),
+        false => close_all(cx, repo),
     }
+}
+
+fn close_all(cx: &Context, repo: &Repository) -> Result<(), Failure> {
     let session = call(cx, "").session;
     let options = CloseOptions {
         now: cx.now,

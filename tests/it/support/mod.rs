@@ -1,6 +1,7 @@
 //! What tests share: a private place with its own repository and clock, trees built from a few lines, trees compared whole.
 
 pub(crate) mod cli;
+pub(crate) mod terminal;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
