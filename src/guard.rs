@@ -219,8 +219,11 @@ pub const NOT_KEPT: &str = "its secret values are sealed and not kept here";
 
 /// Returns the files that were sealed while their values cannot be kept: an undo here has to rely on what stands there.
 fn not_kept(repo: &Repository, runs: &[RootRun]) -> Vec<PathNote> {
-    let sealed = runs.iter().any(RootRun::has_sealed);
-    let Some(why) = repo.vault().trouble().filter(|_| sealed) else {
+    // Asked last: the key may be far away, and where nothing is sealed there is none.
+    if !runs.iter().any(RootRun::has_sealed) {
+        return Vec::new();
+    }
+    let Some(why) = repo.vault().trouble() else {
         return Vec::new();
     };
     let reason = format!("{NOT_KEPT}: {why}");

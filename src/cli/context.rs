@@ -186,7 +186,9 @@ impl Context {
         };
         let vaults = self.places.state.join("vault");
         let dir = vaults.join(repo.id().to_string());
-        let second = self.places.lifeboats.as_ref();
+        // Keys lie there: not where somebody else could have made the directory.
+        let own = |dir: &&PathBuf| bdr::fsutil::is_private_dir(dir) || !dir.exists();
+        let second = self.places.lifeboats.as_ref().filter(own);
         let second = second.map(|dir| dir.join("vault").join(repo.id().to_string()));
         let keys = super::keychain::store(privacy.vault, &dir);
         repo.with_privacy(rules, Vault::new(&dir, second.as_deref(), keys))

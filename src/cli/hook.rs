@@ -26,7 +26,7 @@ use clap::Args;
 use super::context::{Context, guard_is_off, may_have_rules, variable};
 use super::error::Failure;
 use super::guard as guarding;
-use super::{Command, Global, tick};
+use super::{Command, Global, exit, tick};
 use crate::ui::{ColorChoice, Ui};
 
 mod git;
@@ -84,7 +84,16 @@ const CANCELLED_AFTER: TimeDelta = TimeDelta::minutes(15);
 /// Answers the event on stdin and returns the exit code.
 pub(crate) fn run(args: &HookArgs, global: &Global) -> i32 {
     let host = match args.caller {
-        Caller::Agent(host) => host,
+        Caller::Agent(host) if args.rest.is_empty() => host,
+        Caller::Agent(_) => {
+            // Not 2: hosts take that for a refusal.
+            let reply = Reply {
+                stderr: "bdr: hooks of agents take no further arguments\n".to_owned(),
+                status: exit::FAILURE,
+                ..Reply::default()
+            };
+            return speak(&reply);
+        }
         Caller::Shell => return shell::run(&args.rest, global),
         Caller::Git => return git::run(&args.rest, global),
     };

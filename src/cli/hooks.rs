@@ -137,43 +137,78 @@ impl Outcome {
     }
 }
 
-fn install(cx: &Context, args: &InstallArgs) -> Result<u8, Failure> {
-    let around = places::Around::new(
-        cx,
-        args.which.project.as_deref(),
-        args.force,
-        args.wrap.as_deref(),
-    )?;
-    let mut ledger = ledger(cx);
-    let (mut outcomes, mut notes) = (Vec::new(), Vec::new());
-    for target in around.targets(&args.which.targets, &ledger)? {
-        let wanted = match around.wanted(target, &mut notes) {
-            Ok(wanted) => wanted,
-            Err(failure) => {
-                outcomes.push(Outcome::refused(target.word(), None, &failure));
-                continue;
-            }
-        };
-        // All files of a target, or none.
-        let plans: Result<Vec<Step>, bdr::Error> =
-            wanted.iter().map(|wanted| ledger.plan(wanted)).collect();
-        match plans {
+/// Looks at what words mean, and plans: all files of a target, or none.
+fn plan_all(
+    around: &places::Around<'_>,
+    words: &[String],
+    ledger: &Ledger,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Outcome>, Failure> {
+    let mut outcomes = Vec::new();
+    for target in around.targets(words, ledger)? {
+        let steps = around.wanted(target, notes).and_then(|wanted| {
+            let plans: bdr::Result<Vec<Step>> = wanted.iter().map(|w| ledger.plan(w)).collect();
+            Ok(plans?)
+        });
+        match steps {
             Ok(steps) => outcomes.extend(steps.into_iter().map(Outcome::done)),
-            Err(error) => {
-                outcomes.push(Outcome::refused(target.word(), None, &error.into()));
-            }
+            Err(failure) => outcomes.push(Outcome::refused(target.word(), None, &failure)),
         }
     }
+    Ok(outcomes)
+}
+
+fn install(cx: &Context, args: &InstallArgs) -> Result<u8, Failure> {
+    let (words, project) = (&args.which.targets, args.which.project.as_deref());
+    let around = places::Around::new(cx, project, args.force, args.wrap.as_deref())?;
+    let mut ledger = ledger(cx);
+    let mut notes = Vec::new();
+    let mut outcomes = plan_all(&around, words, &ledger, &mut notes)?;
     if !args.dry_run {
-        carry_out(
-            cx,
-            "install",
-            &args.which.targets,
-            &mut outcomes,
-            &mut |step| ledger.apply(step, cx.now),
-        )?;
+        carry_out(cx, "install", words, &mut outcomes, &mut |step| {
+            ledger.apply(step, cx.now)
+        })?;
     }
     report(cx, "install", &outcomes, &notes, args.dry_run)
+}
+
+/// Returns the words of what is used here, of what words mean.
+pub(crate) fn found(cx: &Context, words: &[String]) -> Result<Vec<String>, Failure> {
+    if words.is_empty() {
+        return Ok(Vec::new());
+    }
+    let around = places::Around::new(cx, None, false, None)?;
+    let targets = around.targets(words, &ledger(cx))?;
+    Ok(targets
+        .iter()
+        .map(|target| target.word().to_owned())
+        .collect())
+}
+
+/// Installs what can be, and returns what there is to say of it.
+pub(crate) fn set_up(cx: &Context, words: &[String]) -> Result<String, Failure> {
+    let around = places::Around::new(cx, None, false, None)?;
+    let mut ledger = ledger(cx);
+    let mut outcomes = plan_all(&around, words, &ledger, &mut Vec::new())?;
+    carry_out(cx, "install", words, &mut outcomes, &mut |step| {
+        ledger.apply(step, cx.now)
+    })?;
+    let mut text = String::new();
+    let mut well: Vec<&str> = Vec::new();
+    for outcome in &outcomes {
+        match &outcome.refused {
+            Some((why, _)) => text.push_str(&format!("Not {}: {why}\n", outcome.target)),
+            None if well.contains(&&*outcome.target) => {}
+            None => well.push(&outcome.target),
+        }
+    }
+    if !well.is_empty() {
+        let all = well.join(", ");
+        text.push_str(&format!(
+            "New sessions of {all} are protected: bdr hooks status\n"
+        ));
+    }
+    Ok(text)
 }
 
 fn uninstall(cx: &Context, args: &UninstallArgs) -> Result<u8, Failure> {

@@ -37,7 +37,7 @@ const AGENTS_BUDGET: u64 = 256 << 20;
 Examples:
   bdr init
   bdr init --yes
-  bdr init --yes --schedule 02:30
+  bdr init --yes --schedule 02:30 --hooks shell,git,claude
   bdr init --yes --repository /mnt/disk/bdr --source notes=~/notes --source key=~/.ssh/config")]
 pub(crate) struct InitArgs {
     /// Do not ask; replace an existing configuration (the old one is kept beside it)
@@ -49,6 +49,9 @@ pub(crate) struct InitArgs {
     /// Back up every day at this time, by the system's scheduler
     #[arg(long, value_name = "HH:MM", value_parser = super::schedule::clock)]
     schedule: Option<String>,
+    /// Have these call bdr, as `bdr hooks install` does: shell, git, claude, …, all
+    #[arg(long, value_name = "TARGETS", value_delimiter = ',')]
+    hooks: Vec<String>,
     /// Make no backup now
     #[arg(long)]
     no_backup: bool,
@@ -89,6 +92,7 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
         _ => Config::default(),
     };
     let at = ask_schedule(args, kept.schedule.as_ref())?;
+    let hooks = ask_hooks(cx, args)?;
     let config = Config {
         repository: (dir != cx.places.default_repository).then_some(dir),
         sources,
@@ -132,8 +136,25 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
             &config,
             kept.as_deref(),
             done.as_ref(),
-            at.is_some(),
+            &words::Also {
+                scheduled: at.is_some(),
+                hooks: &hooks,
+            },
         )?)?;
+    }
+    if !hooks.is_empty() {
+        let cx = Context {
+            config: config.clone(),
+            ..cx.with_repository(repo.location())
+        };
+        match super::hooks::set_up(&cx, &hooks) {
+            Ok(says) if !cx.ui.json => cx.ui.report(&says)?,
+            Ok(_) => {}
+            Err(failure) => {
+                cx.ui.warn(&failure.text(cx.ui.err));
+                return Ok(exit::PARTIAL);
+            }
+        }
     }
     if let Some(Err(failure)) = &scheduled {
         cx.ui.warn(&failure.text(cx.ui.err));
@@ -261,6 +282,23 @@ fn ask_schedule(args: &InitArgs, old: Option<&Schedule>) -> Result<Option<NaiveT
     let at = old.map_or_else(|| Schedule::default().at, |schedule| schedule.at);
     let question = format!("Back up every day at {}?", at.format("%H:%M"));
     Ok(prompt::confirm(&question, true)?.then_some(at))
+}
+
+/// Returns what is to call bdr.
+fn ask_hooks(cx: &Context, args: &InitArgs) -> Result<Vec<String>, Failure> {
+    if !args.hooks.is_empty() || args.yes {
+        super::hooks::found(cx, &args.hooks)?;
+        return Ok(args.hooks.clone());
+    }
+    let found = super::hooks::found(cx, &["all".to_owned()])?;
+    if found.is_empty() {
+        return Ok(Vec::new());
+    }
+    let question = format!("Protect what is done by {}?", found.join(", "));
+    Ok(match prompt::confirm(&question, true)? {
+        true => found,
+        false => Vec::new(),
+    })
 }
 
 /// Writes it; returns where the one that was there is now.

@@ -91,6 +91,13 @@ fn where_found(cx: &Context, found: &Found) -> String {
     }
 }
 
+/// What was done beside the backup.
+pub(super) struct Also<'a> {
+    pub(super) scheduled: bool,
+    /// What is to call bdr.
+    pub(super) hooks: &'a [String],
+}
+
 pub(super) fn ending(
     cx: &Context,
     args: &InitArgs,
@@ -98,7 +105,7 @@ pub(super) fn ending(
     config: &Config,
     kept: Option<&Path>,
     done: Option<&Done>,
-    scheduled: bool,
+    also: &Also<'_>,
 ) -> Result<String, Failure> {
     let mut text = format!("Configuration: {}\n", cx.shown_absolute(&cx.places.config));
     if let Some(kept) = kept {
@@ -120,7 +127,7 @@ pub(super) fn ending(
     }
     text.push_str(&format!(
         "Same without questions: {}\n",
-        equivalent(cx, args, repo, config, scheduled)
+        equivalent(cx, args, repo, config, also)
     ));
     text.push_str("Try it: bdr guard -- rm -rf <something you like>\n");
     Ok(text)
@@ -132,7 +139,7 @@ fn equivalent(
     args: &InitArgs,
     repo: &Repository,
     config: &Config,
-    scheduled: bool,
+    also: &Also<'_>,
 ) -> String {
     let mut argv: Vec<OsString> = ["bdr", "init", "--yes"].map(OsString::from).to_vec();
     if repo.location() != cx.places.default_repository {
@@ -148,9 +155,13 @@ fn equivalent(
             argv.push(pair);
         }
     }
-    if let Some(schedule) = config.schedule.as_ref().filter(|_| scheduled) {
+    if let Some(schedule) = config.schedule.as_ref().filter(|_| also.scheduled) {
         argv.push("--schedule".into());
         argv.push(schedule.at.format("%H:%M").to_string().into());
+    }
+    if !also.hooks.is_empty() {
+        argv.push("--hooks".into());
+        argv.push(also.hooks.join(",").into());
     }
     if args.no_backup {
         argv.push("--no-backup".into());
