@@ -41,8 +41,13 @@ __bdr_before() {
 
 # PS0 is expanded in a subshell: this prints the number of the line in the history, negative if nothing was started.
 __bdr_ps0() {
-    \builtin local entry number line
-    entry=$(HISTTIMEFORMAT='' \builtin history 1)
+    \builtin local entry='' number line
+    # Through a pipe of its own, which Linux opens again for writing: a command substitution would start another process.
+    { HISTTIMEFORMAT='' \builtin history 1 >/dev/fd/9 && IFS='' \builtin read -r -d '' entry <&9; } 9<<<'' 2>/dev/null
+    [[ -n $entry ]] || entry=$(HISTTIMEFORMAT='' \builtin history 1)
+    # What the pipe begins with, and what the line ends with.
+    entry=${entry#$'\n'}
+    entry=${entry%$'\n'}
     entry=${entry#"${entry%%[![:blank:]]*}"}
     number=${entry%%[!0-9]*}
     line=${entry#"$number"}
@@ -119,7 +124,12 @@ __bdr_install() {
         # The number is kept here, where the subshell cannot.
         __bdr_empty=
         # shellcheck disable=SC2016 # the shell expands it before each line
-        PS0='${__bdr_empty:$((__bdr_number=$(__bdr_ps0))):0}'${PS0-}
+        if ((BASH_VERSINFO[0] > 5 || BASH_VERSINFO[0] == 5 && BASH_VERSINFO[1] >= 3)); then
+            # No process at all.
+            PS0='${__bdr_empty:$((__bdr_number=${ __bdr_ps0; })):0}'${PS0-}
+        else
+            PS0='${__bdr_empty:$((__bdr_number=$(__bdr_ps0))):0}'${PS0-}
+        fi
     elif [[ -z $(\builtin trap -p DEBUG) ]]; then
         \builtin trap '__bdr_debug' DEBUG
     fi

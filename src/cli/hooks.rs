@@ -231,7 +231,12 @@ fn uninstall(cx: &Context, args: &UninstallArgs) -> Result<u8, Failure> {
         if !seen.insert(target.clone()) {
             continue;
         }
-        let wanted = |file: &Path| below.as_ref().is_none_or(|below| file.starts_with(below));
+        // As `install git` means this repository; `all` means all of them.
+        let hooks = (target == "git" && !every).then(|| around.hooks_dir()).flatten();
+        let wanted = |file: &Path| match &hooks {
+            Some(dir) => file.parent() == Some(dir) || !git::is_event(file),
+            None => below.as_ref().is_none_or(|below| file.starts_with(below)),
+        };
         for (file, plan) in ledger.plan_removal(&target, &wanted) {
             outcomes.push(match plan {
                 Ok(step) => Outcome::done(step),
@@ -376,23 +381,42 @@ fn report(
             if let Some(fix) = fix {
                 text.push_str(&format!("        fix: {fix}\n"));
             }
+        } else if let Some(step) = outcome.step.as_ref().filter(|step| step.is_hook_of_git()) {
+            // Seven of a kind: a line for the directory.
+            let dir = step.file.parent().unwrap_or(Path::new(""));
+            let same = |other: &&Step| {
+                other.is_hook_of_git()
+                    && other.action == step.action
+                    && other.file.parent() == Some(dir)
+            };
+            let all = || outcomes.iter().filter_map(|o| o.step.as_ref()).filter(same);
+            if !all().next().is_some_and(|first| std::ptr::eq(first, step)) {
+                continue;
+            }
+            let names: Vec<String> = all()
+                .filter_map(|step| Some(bdr::path::show(step.file.file_name()?)))
+                .collect();
+            let place = cx.shown_absolute(dir);
+            text.push_str(&format!(
+                "{:<7} {target:<10} {place}: {}",
+                step.action.word(),
+                names.join(", ")
+            ));
+            if all().any(|step| step.aside.is_some()) {
+                text.push_str(match step.action {
+                    Action::Delete => "   what was there comes back",
+                    _ => "   what was there is run after it",
+                });
+            }
+            text.push('\n');
         } else if let Some(step) = &outcome.step {
             let (old, new) = (
                 step.before.as_deref().unwrap_or_default(),
                 step.after.as_deref().unwrap_or_default(),
             );
             let place = cx.shown_absolute(&step.file);
-            text.push_str(&format!("{:<7} {target:<10} {place}", step.action.word()));
-            if let Some(aside) = &step.aside {
-                let name = aside.file_name().unwrap_or_default();
-                let name = bdr::path::show(name);
-                text.push_str(&match step.action {
-                    Action::Delete => format!("   {name} comes back"),
-                    _ => format!("   what was there is {name}, and is run after it"),
-                });
-            }
-            text.push('\n');
-            if dry_run && step.aside.is_none() {
+            text.push_str(&format!("{:<7} {target:<10} {place}\n", step.action.word()));
+            if dry_run {
                 for line in only_in(old, new) {
                     text.push_str(&format!("        - {}\n", show_bytes(line)));
                 }

@@ -171,6 +171,13 @@ pub struct Step {
     original: Option<Original>,
 }
 
+impl Step {
+    /// Returns true for a script in a directory of git's hooks.
+    pub fn is_hook_of_git(&self) -> bool {
+        self.kind == Kind::Shim
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Original(Option<Vec<u8>>);
 

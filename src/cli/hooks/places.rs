@@ -232,6 +232,13 @@ impl<'a> Around<'a> {
             .map(PathBuf::from)
     }
 
+    /// Returns where git looks for the hooks of this repository.
+    pub(super) fn hooks_dir(&self) -> Option<PathBuf> {
+        let hooks = self.run_git(&["rev-parse", "--git-path", "hooks"])?;
+        let at = self.project.as_deref().unwrap_or(&self.cx.cwd);
+        Some(bdr::path::absolute(at, Path::new(&hooks)))
+    }
+
     fn git(&self, program: &str, notes: &mut Vec<String>) -> Result<Vec<(PathBuf, Form)>, Failure> {
         if self.git_takes_config() {
             let named = variable("GIT_CONFIG_GLOBAL").map(PathBuf::from);
@@ -255,11 +262,7 @@ impl<'a> Around<'a> {
                 "bdr hooks install git --project DIR",
             ));
         };
-        let at = self.project.as_deref().unwrap_or(&self.cx.cwd);
-        let hooks = self
-            .run_git(&["rev-parse", "--git-path", "hooks"])
-            .unwrap_or_default();
-        let hooks = bdr::path::absolute(at, Path::new(&hooks));
+        let hooks = self.hooks_dir().unwrap_or_default();
         let manager = git::manager(&top, &hooks);
         if let Some(named) = self.run_git(&["config", "--get", "core.hooksPath"])
             && !self.force
