@@ -34,9 +34,9 @@ __bdr_looks() {
     \builtin return 1
 }
 
-# Takes the snapshot for a line, or for one that is not known. Is false if it was not taken, and the line destroys.
+# Takes the snapshot for a line, or for one that is not known. Is false if there is none; 125: and the line destroys.
 __bdr_before() {
-    \command "$__bdr_bin" hook shell before --shell bash --session "$$" ${1:+-- "$1"} </dev/null >/dev/null
+    \command "$__bdr_bin" hook shell before ${__bdr_refuses:+--veto} --shell bash --session "$$" ${1:+-- "$1"} </dev/null >/dev/null
 }
 
 # PS0 is expanded in a subshell: this prints the number of the line in the history, negative if nothing was started.
@@ -53,15 +53,25 @@ __bdr_ps0() {
     line=${entry#"$number"}
     line=${line#[* ]}
     line=${line# }
-    if [[ -z $number || $number == "${__bdr_number#-}" ]]; then
+    if [[ -z $number || $number == "$((${__bdr_number#-} % __bdr_vetoed))" ]]; then
         # The shell did not remember it: repeated, or begun with a space.
         line=
     elif __bdr_looks "$line"; then
         \builtin printf '%s' "-$number"
         \builtin return
     fi
-    [[ ${BDR-} != 0 ]] && __bdr_before "$line" || number=-${number:-1}
-    \builtin printf '%s' "${number:-1}"
+    number=${number:-1}
+    if [[ ${BDR-} == 0 ]]; then
+        number=-$number
+    else
+        __bdr_before "$line"
+        case $? in
+        0) ;;
+        125) number=-$((number + __bdr_vetoed)) ;;
+        *) number=-$number ;;
+        esac
+    fi
+    \builtin printf '%s' "$number"
 }
 
 # For those that hand the line over: bash-preexec, ble.sh.
@@ -98,8 +108,26 @@ __bdr_after() {
         __bdr_number=-$__bdr_number
         ;;
     esac
+    if [[ ${__bdr_number:-0} -le -${__bdr_vetoed:-1000000000} ]]; then
+        __bdr_number=-$((${__bdr_number#-} % __bdr_vetoed))
+    fi
     __bdr_armed=1
     \builtin return "$status"
+}
+
+# With --veto: with extdebug, a command is not run if this is false. The lines of a prompt are all refused, those of a subshell too.
+__bdr_refuse() {
+    [[ -n ${COMP_LINE-} || ${__bdr_number:-0} -gt -$__bdr_vetoed || ${BASH_COMMAND-} == __bdr_* ]]
+}
+
+__bdr_veto() {
+    if [[ -n ${BLE_VERSION-}${bash_preexec_imported-}${__bp_imported-} || -n $(\builtin trap -p DEBUG) ]]; then
+        \builtin printf 'bdr: --veto: somebody else has the DEBUG trap; --wrap does without\n' >&2
+        \builtin return 1
+    fi
+    __bdr_refuses=1
+    \builtin shopt -s extdebug
+    \builtin trap '__bdr_refuse' DEBUG
 }
 
 __bdr_install() {
@@ -137,7 +165,10 @@ __bdr_install() {
 
 if [[ $- == *i* && -z ${__bdr_loaded-} ]]; then
     __bdr_loaded=1
-    __bdr_number=
+    __bdr_number=-0
+    # Added to the number of a line that is not to be run.
+    __bdr_vetoed=1000000000
+    __bdr_refuses=
     __bdr_install
 fi
 # @OPTIONS@

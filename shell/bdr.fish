@@ -22,7 +22,10 @@ end
 
 function __bdr_preexec --on-event fish_preexec
     set -g __bdr_open
-    if test "$BDR" != 0; and not __bdr_looks "$argv[1]"
+    if test -n "$__bdr_accepted"
+        set -g __bdr_open 1
+        set -g __bdr_accepted
+    else if test "$BDR" != 0; and not __bdr_looks "$argv[1]"
         command $__bdr_bin hook shell before --shell fish --session $fish_pid -- "$argv[1]" </dev/null >/dev/null
         and set -g __bdr_open 1
     end
@@ -36,6 +39,30 @@ function __bdr_postexec --on-event fish_postexec
         command $__bdr_bin hook shell after --shell fish --session $fish_pid --exit $code </dev/null
     end
     return $code
+end
+
+# With --veto: asks before the line is taken; one that destroys and cannot be protected stays in the editor.
+function __bdr_accept
+    set -l line (commandline | string collect)
+    set -g __bdr_accepted
+    if test "$BDR" != 0; and not __bdr_looks "$line"
+        command $__bdr_bin hook shell before --veto --shell fish --session $fish_pid -- "$line" </dev/null >/dev/null
+        switch $status
+            case 0
+                set -g __bdr_accepted 1
+            case 125
+                commandline -f repaint
+                return
+        end
+    end
+    commandline -f execute
+end
+
+function __bdr_veto
+    for mode in default insert
+        bind --mode $mode \r __bdr_accept 2>/dev/null
+        bind --mode $mode \n __bdr_accept 2>/dev/null
+    end
 end
 
 if not status is-interactive

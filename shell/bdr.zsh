@@ -36,7 +36,9 @@ function __bdr_preexec() {
     __bdr_open=
     \builtin local line="$1"
     [[ ${1%%[[:space:]]*} == ${3%%[[:space:]]*} ]] || line="$3"
-    if [[ ${BDR-} != 0 ]] && ! __bdr_looks "$line"; then
+    if [[ -n ${__bdr_accepted-} ]]; then
+        __bdr_open=1 __bdr_accepted=
+    elif [[ ${BDR-} != 0 ]] && ! __bdr_looks "$line"; then
         \command "$__bdr_bin" hook shell before --shell zsh --session "$$" -- "$line" </dev/null >/dev/null && __bdr_open=1
     fi
     \builtin return 0
@@ -50,6 +52,31 @@ function __bdr_precmd() {
         \command "$__bdr_bin" hook shell after --shell zsh --session "$$" --exit "$code" </dev/null
     fi
     \builtin return $code
+}
+
+# With --veto: asks before the line is taken; one that destroys and cannot be protected stays in the editor.
+function __bdr_accept() {
+    __bdr_accepted=
+    if [[ ${BDR-} != 0 && -n $BUFFER && $CONTEXT == start ]] && ! __bdr_looks "$BUFFER"; then
+        \builtin local said
+        said=$(\command "$__bdr_bin" hook shell before --veto --shell zsh --session "$$" -- "$BUFFER" </dev/null 2>&1 >/dev/null)
+        case $? in
+            0) __bdr_accepted=1 ;;
+            125) zle -M -- "$said"; \builtin return 1 ;;
+            *) zle -M -- "$said" ;;
+        esac
+    fi
+    zle __bdr_accept_line
+}
+
+function __bdr_veto() {
+    # Whoever has the key already is called after it.
+    if (( ${+widgets[accept-line]} )) && [[ ${widgets[accept-line]} == user:* ]]; then
+        zle -A accept-line __bdr_accept_line
+    else
+        zle -A .accept-line __bdr_accept_line
+    fi
+    zle -N accept-line __bdr_accept
 }
 
 if [[ -o interactive && -z ${__bdr_loaded-} ]]; then

@@ -514,7 +514,7 @@ pub struct Reply {
 const FAILED: u8 = 1;
 /// Ends a hook such that the tool does not run.
 const BLOCKED: u8 = 2;
-/// Tells a shell that there is no snapshot for a line; the same as `bdr guard` ends with then.
+/// Tells a shell not to run a line; the same as `bdr guard` ends with then.
 const NOT_PROTECTED: u8 = 125;
 
 /// Says something to a host in its own protocol. `name` is the event, as the host calls it.
@@ -568,9 +568,8 @@ pub fn reply(host: Host, name: &str, answer: Answer<'_>) -> Reply {
             spoken(json!({"additionalContext": format!("bdr: {text}")}))
         }
         (Answer::Lost(text) | Answer::Failed(text), Host::Shell) => aloud(text, 0),
-        (Answer::Unprotected(text) | Answer::Deny(text) | Answer::Ask(text), Host::Shell) => {
-            aloud(text, NOT_PROTECTED)
-        }
+        (Answer::Unprotected(text), Host::Shell) => aloud(text, FAILED),
+        (Answer::Deny(text) | Answer::Ask(text), Host::Shell) => aloud(text, NOT_PROTECTED),
         (Answer::Deny(text), _) => refuse(host, name, "deny", text),
         (Answer::Ask(text), Host::Claude | Host::Cursor) => refuse(host, name, "ask", text),
         // The others know no question, or take it for a mistake and go on.

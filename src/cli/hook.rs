@@ -393,8 +393,9 @@ impl Hook<'_> {
         if refused {
             return self.say(Answer::Deny(&format!("not run: {why}")));
         }
-        // A shell has not asked: it runs the line whatever is answered.
-        if !destroys || policy == OnFail::Run || self.host == Host::Shell {
+        // Most shells have not asked: they run the line whatever is answered.
+        let unasked = self.host == Host::Shell && self.event.name != shell::VETO;
+        if !destroys || policy == OnFail::Run || unasked {
             let text = format!("no snapshot, what this changes cannot be undone: {why}");
             return self.say(Answer::Unprotected(&text));
         }

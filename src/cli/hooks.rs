@@ -73,6 +73,9 @@ struct InstallArgs {
     /// Commands that shells guard wherever they are called: rm, mv, git, find, dd, truncate
     #[arg(long, value_name = "COMMANDS")]
     wrap: Option<String>,
+    /// Shells do not run lines that destroy and cannot be protected
+    #[arg(long)]
+    veto: bool,
 }
 
 #[derive(Debug, Args)]
@@ -160,7 +163,8 @@ fn plan_all(
 
 fn install(cx: &Context, args: &InstallArgs) -> Result<u8, Failure> {
     let (words, project) = (&args.which.targets, args.which.project.as_deref());
-    let around = places::Around::new(cx, project, args.force, args.wrap.as_deref())?;
+    let mut around = places::Around::new(cx, project, args.force, args.wrap.as_deref())?;
+    around.veto = args.veto;
     let mut ledger = ledger(cx);
     let mut notes = Vec::new();
     let mut outcomes = plan_all(&around, words, &ledger, &mut notes)?;
@@ -232,7 +236,9 @@ fn uninstall(cx: &Context, args: &UninstallArgs) -> Result<u8, Failure> {
             continue;
         }
         // As `install git` means this repository; `all` means all of them.
-        let hooks = (target == "git" && !every).then(|| around.hooks_dir()).flatten();
+        let hooks = (target == "git" && !every)
+            .then(|| around.hooks_dir())
+            .flatten();
         let wanted = |file: &Path| match &hooks {
             Some(dir) => file.parent() == Some(dir) || !git::is_event(file),
             None => below.as_ref().is_none_or(|below| file.starts_with(below)),

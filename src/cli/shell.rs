@@ -36,6 +36,9 @@ struct InitArgs {
     /// Commands that are guarded wherever the shell calls them, and not run if they cannot be: rm, mv, git, find, dd, truncate
     #[arg(long, value_name = "COMMANDS", value_delimiter = ',', value_parser = WRAPPABLE, hide_possible_values = true)]
     wrap: Vec<String>,
+    /// Do not run lines that destroy and cannot be protected (not in PowerShell)
+    #[arg(long)]
+    veto: bool,
 }
 
 /// Returns the shell of a word.
@@ -47,7 +50,9 @@ pub(crate) fn shell(word: &str) -> Result<Shell, String> {
 pub(crate) fn run(cx: &Context, args: &ShellArgs) -> Result<u8, Failure> {
     let What::Init(args) = &args.what;
     let program = super::context::own_program().unwrap_or_else(|| "bdr".into());
-    let text = args.shell.init(&program.to_string_lossy(), &args.wrap);
+    let text = args
+        .shell
+        .init(&program.to_string_lossy(), &args.wrap, args.veto);
     if cx.ui.json {
         let data = serde_json::json!({"shell": args.shell.word(), "text": text});
         cx.ui.document("shell", exit::OK, &data)?;

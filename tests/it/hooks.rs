@@ -905,3 +905,51 @@ fn wrapped_commands_are_not_run_unprotected_and_make_one_operation() {
         assert!(big.exists(), "{shell}");
     }
 }
+
+#[test]
+fn shells_that_may_refuse_a_line_do() {
+    for shell in shells() {
+        let place = place();
+        place.write("a", b"a");
+        std::fs::create_dir(place.path("other")).unwrap();
+        let big = place.path("other/big");
+        std::fs::write(&big, vec![b'x'; 3 << 20]).unwrap();
+        place.run(&["config", "set", "guard.max_bytes", "1M"], 0);
+        place.run(&["config", "set", "guard.max_kept", "1M"], 0);
+        let mut typed = Shell::start(&place, shell, &["--veto"], "");
+        let number = operations(&place).len();
+        let said = typed.line("rm a");
+        assert!(said.contains("1 file deleted"), "{shell}: {said}");
+        assert_eq!(operations(&place).len(), number + 1, "{shell}");
+        // It stays in the editor of zsh and fish: Ctrl-U takes it out.
+        typed.terminal.type_in("rm ../other/big");
+        typed.terminal.type_in("\r");
+        typed.terminal.expect("not run");
+        if shell != "bash" {
+            typed.terminal.type_in("\u{15}");
+        }
+        let said = typed.line("echo still here");
+        assert!(said.contains("still here"), "{shell}: {said}");
+        assert!(big.exists(), "{shell}");
+        let below = match shell {
+            "fish" => "begin; cd ../other; rm big; end",
+            _ => "(cd ../other && rm big)",
+        };
+        for line in [below, "rm f; rm ../other/big", "true && rm ../other/big"] {
+            typed.terminal.type_in(line);
+            typed.terminal.type_in("\r");
+            typed.terminal.expect("not run");
+            if shell != "bash" {
+                typed.terminal.type_in("\u{15}");
+            }
+            typed.line("echo next");
+            assert!(
+                big.exists() && place.tree().join("f").exists(),
+                "{shell}: {line}"
+            );
+        }
+        // What can be protected runs as before.
+        let said = typed.line("rm f");
+        assert!(said.contains("1 file deleted"), "{shell}: {said}");
+    }
+}

@@ -12,10 +12,15 @@ use crate::cli::context::guard_is_off;
 use crate::cli::error::Failure;
 use crate::cli::exit;
 
+/// What an event is called whose answer decides whether the line runs.
+pub(super) const VETO: &str = "veto";
+
 /// What a shell says on the command line.
 #[derive(Default)]
 struct Said {
     after: bool,
+    /// The line is not run if the answer is that there is no snapshot for what it destroys.
+    veto: bool,
     shell: String,
     session: String,
     exit: Option<i32>,
@@ -35,6 +40,7 @@ fn parse(rest: &[OsString]) -> Option<Said> {
         match &*word {
             "--shell" => said.shell = words.next()?.into_owned(),
             "--session" => said.session = words.next()?.into_owned(),
+            "--veto" => said.veto = true,
             "--exit" => said.exit = words.next()?.parse().ok(),
             "--" => said.line = Some(words.next()?.into_owned()),
             _ => return None,
@@ -67,7 +73,10 @@ pub(super) fn run(rest: &[OsString], global: &Global) -> i32 {
 fn event(said: &Said, moment: Moment) -> Event {
     Event {
         moment,
-        name: String::new(),
+        name: match said.veto {
+            true => VETO.to_owned(),
+            false => String::new(),
+        },
         session: Some(format!("{} {}", said.shell, said.session)),
         call: None,
         cwd: std::env::current_dir().ok(),

@@ -18,6 +18,7 @@ pub(super) struct Around<'a> {
     program: PathBuf,
     force: bool,
     wrap: Option<String>,
+    pub(super) veto: bool,
 }
 
 impl<'a> Around<'a> {
@@ -61,6 +62,7 @@ impl<'a> Around<'a> {
             program,
             force,
             wrap: wrap.map(str::to_owned),
+            veto: false,
         })
     }
 
@@ -158,7 +160,10 @@ impl<'a> Around<'a> {
                     .wrap
                     .iter()
                     .flat_map(|wrap| ["--wrap".to_owned(), wrap.clone()]);
-                let options: Vec<String> = options.collect();
+                let mut options: Vec<String> = options.collect();
+                if self.veto && shell != Shell::PowerShell {
+                    options.push("--veto".to_owned());
+                }
                 vec![one(
                     shell.file(&self.around_shells()),
                     shell.form(&program, &options),

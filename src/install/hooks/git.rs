@@ -75,7 +75,9 @@ pub fn has_config_hooks(said: &str) -> bool {
 
 /// Returns true if a file has the name of a hook that bdr installs.
 pub fn is_event(file: &Path) -> bool {
-    EVENTS.iter().any(|event| file.file_name() == Some(event.as_ref()))
+    EVENTS
+        .iter()
+        .any(|event| file.file_name() == Some(event.as_ref()))
 }
 
 /// Returns which program manages the hooks of a work tree, as far as it can be seen.

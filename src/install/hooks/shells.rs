@@ -101,9 +101,16 @@ impl Shell {
         }
     }
 
-    /// Returns the text that a shell is to run: its hooks, with functions in place of the commands in `wrap`.
-    pub fn init(self, program: &str, wrap: &[String]) -> String {
-        let mut functions = String::new();
+    /// Returns the text that a shell is to run: its hooks, with functions in place of the commands in `wrap`; with `veto` it does not run lines
+    /// that destroy and cannot be protected.
+    pub fn init(self, program: &str, wrap: &[String], veto: bool) -> String {
+        let mut functions = match (self, veto) {
+            (_, false) | (Self::PowerShell, _) => String::new(),
+            (Self::Bash | Self::Zsh, true) => {
+                "[[ -z ${__bdr_loaded-} ]] || __bdr_veto\n".to_owned()
+            }
+            (Self::Fish, true) => "status is-interactive; and __bdr_veto\n".to_owned(),
+        };
         for name in wrap {
             // An agent's hook or the line's own snapshot covers it: one operation for one command.
             functions.push_str(&match self {
