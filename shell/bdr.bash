@@ -136,7 +136,12 @@ __bdr_install() {
         blehook PRECMD+=__bdr_after
         \builtin return
     fi
-    if [[ -n ${bash_preexec_imported-}${__bp_imported-} ]]; then
+    \builtin local has_ps0=
+    if ((BASH_VERSINFO[0] > 4 || BASH_VERSINFO[0] == 4 && BASH_VERSINFO[1] >= 4)) && [[ -z ${__bdr_no_ps0-} ]]; then
+        has_ps0=1
+    fi
+    # bash-preexec sees no line that begins with a subshell: PS0 goes first.
+    if [[ -z $has_ps0 && -n ${bash_preexec_imported-}${__bp_imported-} ]]; then
         preexec_functions+=(__bdr_preexec)
         precmd_functions+=(__bdr_after)
         \builtin return
@@ -148,7 +153,7 @@ __bdr_install() {
         # shellcheck disable=SC2178,SC2128 # it is no array before bash 5.1
         PROMPT_COMMAND=__bdr_after${PROMPT_COMMAND:+$'\n'$PROMPT_COMMAND}
     fi
-    if ((BASH_VERSINFO[0] > 4 || BASH_VERSINFO[0] == 4 && BASH_VERSINFO[1] >= 4)) && [[ -z ${__bdr_no_ps0-} ]]; then
+    if [[ -n $has_ps0 ]]; then
         # The number is kept here, where the subshell cannot.
         __bdr_empty=
         # shellcheck disable=SC2016 # the shell expands it before each line

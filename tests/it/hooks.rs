@@ -873,7 +873,7 @@ fn bash_knows_lines_that_it_does_not_remember_and_does_without_ps0() {
     // As bash 3.2, and with bash-preexec.
     for before in [
         "__bdr_no_ps0=1",
-        "bash_preexec_imported=1; preexec_functions=(); precmd_functions=(); PROMPT_COMMAND='for f in \"${precmd_functions[@]}\"; do $f; done; armed=1'; trap '[[ -n ${armed-} ]] && { armed=; for f in \"${preexec_functions[@]}\"; do $f \"$BASH_COMMAND\"; done; }' DEBUG",
+        "__bdr_no_ps0=1; bash_preexec_imported=1; preexec_functions=(); precmd_functions=(); PROMPT_COMMAND='for f in \"${precmd_functions[@]}\"; do $f; done; armed=1'; trap '[[ -n ${armed-} ]] && { armed=; for f in \"${preexec_functions[@]}\"; do $f \"$BASH_COMMAND\"; done; }' DEBUG",
     ] {
         let mut typed = Shell::start(&place, "bash", &[], before);
         assert!(!typed.line("ls").contains("bdr:"));
