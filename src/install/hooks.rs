@@ -164,6 +164,8 @@ pub struct Step {
     pub after: Option<Vec<u8>>,
     /// What stands there is put aside here, or comes back from here.
     pub aside: Option<PathBuf>,
+    /// The file as the manifest has it: another program may have moved bdr's hook.
+    key: PathBuf,
     mode: u32,
     kind: Kind,
     program: PathBuf,
@@ -388,21 +390,26 @@ impl Ledger {
                 text.clone().into_bytes()
             }
             Form::Shim { script, aside: at } => {
-                if stands.bytes.is_some() && !is_own(old) {
-                    if at.symlink_metadata().is_ok() {
-                        let message = format!(
-                            "`{}` is there, and so is `{}`: another program has replaced bdr's hook",
-                            show(file.as_os_str()),
-                            show(at.as_os_str())
-                        );
-                        return Err(Error::invalid(
-                            message,
-                            Some("bdr hooks uninstall git, then install again"),
-                        ));
-                    }
-                    aside = Some(at.clone());
+                let foreign = stands.bytes.is_some() && !is_own(old);
+                if foreign && git::moved_to(file).is_some_and(|(_, runs)| runs) {
+                    // Whoever replaced it runs it first: nothing is to be done.
+                    old.to_vec()
+                } else if foreign && at.symlink_metadata().is_ok() {
+                    let message = format!(
+                        "`{}` is there, and so is `{}`: another program has replaced bdr's hook",
+                        show(file.as_os_str()),
+                        show(at.as_os_str())
+                    );
+                    return Err(Error::invalid(
+                        message,
+                        Some(
+                            "bdr hooks uninstall git; then, if the second one is not needed any more, remove it",
+                        ),
+                    ));
+                } else {
+                    aside = foreign.then(|| at.clone());
+                    script.clone().into_bytes()
                 }
-                script.clone().into_bytes()
             }
             Form::Scripts(program) => {
                 let text = text_of(old, file)?;
@@ -425,6 +432,7 @@ impl Ledger {
         };
         Ok(Step {
             target: word.to_owned(),
+            key: stands.real.clone(),
             file: stands.real,
             action: match (&stands.bytes, has_part) {
                 (Some(_), _) if unchanged => Action::Keep,
@@ -450,7 +458,7 @@ impl Ledger {
     /// # Errors
     /// The file cannot be written; it is as it was.
     pub fn apply(&mut self, step: &Step, now: DateTime<Utc>) -> Result<()> {
-        let known = self.edit(&step.target, &step.file).cloned();
+        let known = self.edit(&step.target, &step.key).cloned();
         if matches!(step.action, Action::Remove | Action::Delete) {
             return self.take_out(step, known.as_ref());
         }
@@ -493,7 +501,7 @@ impl Ledger {
             time: now,
         };
         // Remembered first: what is remembered and not there is nothing to take out.
-        self.forget(&step.target, &step.file);
+        self.forget(&step.target, &step.key);
         self.manifest.edits.push(edit);
         self.save()?;
         if let Some(dir) = step.file.parent() {
@@ -531,7 +539,14 @@ impl Ledger {
     }
 
     fn removal(&self, edit: &Edit) -> Result<Step> {
-        let file = edit.file.as_path();
+        let mut file = edit.file.as_path();
+        let moved = git::moved_to(file).map(|(moved, _)| moved);
+        if edit.kind == Kind::Shim
+            && let Some(moved) = &moved
+            && !is_own(&std::fs::read(file).unwrap_or_default())
+        {
+            file = moved;
+        }
         let stands = match edit.kind {
             Kind::Shim => look_at_hook(file)?,
             _ => look(file, 0o644)?,
@@ -556,6 +571,7 @@ impl Ledger {
         let aside = aside.filter(|_| after.is_none());
         Ok(Step {
             target: edit.target.clone(),
+            key: edit.file.as_path().to_path_buf(),
             file: stands.real,
             action: match (&stands.bytes, &after) {
                 (None, _) if aside.is_none() => Action::Keep,
@@ -578,7 +594,7 @@ impl Ledger {
     /// # Errors
     /// The manifest cannot be written.
     pub fn drop_edit(&mut self, step: &Step) -> Result<()> {
-        self.forget(&step.target, &step.file);
+        self.forget(&step.target, &step.key);
         self.save()
     }
 
@@ -597,7 +613,7 @@ impl Ledger {
                 let _ = fsutil::remove_own_tree(dir.as_path());
             }
         }
-        self.forget(&step.target, &step.file);
+        self.forget(&step.target, &step.key);
         self.save()
     }
 
@@ -664,6 +680,9 @@ impl Ledger {
             if hex_of(&bytes) == edit.after {
                 return Standing::Good;
             }
+            if edit.kind == Kind::Shim && git::moved_to(file).is_some_and(|(_, runs)| runs) {
+                return Standing::Edited;
+            }
             match self.without(edit.kind, &edit.target, file, &bytes) {
                 Err(error) => Standing::Torn(error.to_string()),
                 Ok(Some(left)) if left == bytes => Standing::Gone,
@@ -695,7 +714,7 @@ fn torn(file: &Path) -> Error {
 }
 
 /// Returns true for a file that says that it is bdr's.
-fn is_own(bytes: &[u8]) -> bool {
+pub(crate) fn is_own(bytes: &[u8]) -> bool {
     let head = &bytes[..bytes.len().min(400)];
     let says = |text: &[u8]| head.windows(text.len()).any(|w| w == text);
     says(b"bdr hooks uninstall") || says(b" hook copilot")

@@ -521,8 +521,39 @@ fn other_managers_of_hooks_are_lived_with() {
         "first\nmanager\n"
     );
     assert_eq!(labels(), 1);
-    // It takes itself out and puts back what it found.
-    std::fs::rename(hooks.join("pre-commit.legacy"), hooks.join("pre-commit")).unwrap();
+    // That is as good as where it was, and comes out from there as well.
+    place.run(&["hooks", "status"], 0);
+    let with = picture(&hooks);
+    place.run(&["hooks", "install", "git"], 0);
+    assert_eq!(picture(&hooks), with);
+    place.run(&["hooks", "uninstall", "git"], 0);
+    let text = |name: &str| std::fs::read_to_string(hooks.join(name)).unwrap_or_default();
+    assert_eq!(
+        text("pre-commit.legacy"),
+        "#!/bin/sh\necho first >>../said\n"
+    );
+    assert!(text("pre-commit").contains("echo manager"));
+    // lefthook moves it to `.old`, and runs it no more: that is drift, said and mended.
+    std::fs::remove_file(hooks.join("pre-commit.legacy")).unwrap();
+    std::fs::remove_file(hooks.join("pre-commit")).unwrap();
+    place.run(&["hooks", "install", "git"], 0);
+    std::fs::rename(hooks.join("pre-commit"), hooks.join("pre-commit.old")).unwrap();
+    hook(&place, "pre-commit", "#!/bin/sh\necho lefthook >>../said\n");
+    place.run(&["hooks", "status"], 1);
+    place.run(&["hooks", "install", "git"], 0);
+    place.run(&["hooks", "status"], 0);
+    std::fs::write(place.tree().join("f"), "lefthook").unwrap();
+    must(&place, "git commit -qam lefthook");
+    let said = std::fs::read_to_string(place.path("said")).unwrap();
+    assert!(said.ends_with("manager\nlefthook\n"), "{said}");
+    assert_eq!(labels(), 2);
+    place.run(&["hooks", "uninstall", "git"], 0);
+    assert!(text("pre-commit").contains("lefthook"));
+    for name in ["pre-commit", "pre-commit.old"] {
+        let _ = std::fs::remove_file(hooks.join(name));
+    }
+    hook(&place, "pre-commit", "#!/bin/sh\necho first >>../said\n");
+    place.run(&["hooks", "install", "git"], 0);
     // The security hook of the brief copies what is there to `.backup`, and puts that back when it goes.
     std::fs::copy(hooks.join("pre-commit"), hooks.join("pre-commit.backup")).unwrap();
     hook(&place, "pre-commit", "#!/bin/sh\nexit 0\n");
@@ -532,7 +563,7 @@ fn other_managers_of_hooks_are_lived_with() {
     place.run(&["hooks", "status"], 0);
     std::fs::write(place.tree().join("f"), "three").unwrap();
     must(&place, "git commit -qam three");
-    assert_eq!(labels(), 2);
+    assert_eq!(labels(), 3);
     place.run(&["hooks", "uninstall", "git"], 0);
     let text = std::fs::read_to_string(hooks.join("pre-commit")).unwrap();
     assert_eq!(text, "#!/bin/sh\necho first >>../said\n");
@@ -951,5 +982,83 @@ fn shells_that_may_refuse_a_line_do() {
         // What can be protected runs as before.
         let said = typed.line("rm f");
         assert!(said.contains("1 file deleted"), "{shell}: {said}");
+    }
+}
+
+#[test]
+fn one_command_that_several_see_is_one_operation() {
+    let place = place();
+    must(
+        &place,
+        "git init -q -b main . && git add f && git commit -qm one && git checkout -qb side && echo x >g && git add g && git commit -qm g \
+         && git checkout -q main && echo y >h && git add h && git commit -qm h && git checkout -q side",
+    );
+    place.run(&["hooks", "install", "git"], 0);
+    let number = || operations(&place).len();
+    let start = number();
+    must(&place, "bdr guard -- git rebase -q main");
+    assert_eq!(number(), start + 1, "a guard and git");
+    place.run(&["undo", "--yes"], 0);
+    let start = number();
+    let event = |name: &str| {
+        let event = serde_json::json!({
+            "session_id": "s", "cwd": place.tree(), "hook_event_name": name, "tool_name": "Bash", "tool_use_id": "t1",
+            "tool_input": {"command": "git rebase -q main"},
+        });
+        must(&place, &format!("echo '{event}' | bdr hook claude"))
+    };
+    event("PreToolUse");
+    // The agent's shell is an interactive one, with bdr in it.
+    must(
+        &place,
+        "bdr hook shell before --shell bash --session 1 -- 'git rebase -q main'",
+    );
+    must(&place, "git rebase -q main");
+    must(
+        &place,
+        "bdr hook shell after --shell bash --session 1 --exit 0",
+    );
+    event("PostToolUse");
+    assert_eq!(number(), start + 1, "an agent, a shell and git");
+    place.run(&["undo", "--yes"], 0);
+    for shell in shells() {
+        let start = number();
+        let mut typed = Shell::start(&place, shell, &["--wrap", "git,rm"], "");
+        typed.line("git -c user.name=a -c user.email=b rebase -q main");
+        assert_eq!(number(), start + 1, "{shell}, a function and git");
+        place.run(&["undo", "--yes"], 0);
+        assert_eq!(must(&place, "git log -1 --format=%s"), "g\n");
+    }
+}
+
+#[test]
+fn shells_start_as_ever_when_bdr_is_gone() {
+    let place = place();
+    home_file(&place, ".bashrc", "echo own-rc\n");
+    home_file(&place, ".zshrc", "echo own-rc\n");
+    std::fs::create_dir_all(place.path("home/.config/fish")).unwrap();
+    place.run(&["hooks", "install", "shell"], 0);
+    for (shell, file) in [
+        ("bash", ".bashrc"),
+        ("zsh", ".zshrc"),
+        ("fish", ".config/fish/conf.d/bdr.fish"),
+    ] {
+        let file = place.path("home").join(file);
+        let text = std::fs::read_to_string(&file).unwrap();
+        let bdr = env!("CARGO_BIN_EXE_bdr");
+        assert!(text.contains(bdr), "{text}");
+        std::fs::write(&file, text.replace(bdr, "/nowhere/bdr")).unwrap();
+        if !has(shell) {
+            continue;
+        }
+        let output = script(
+            &place,
+            &format!(
+                "{shell} -ic 'echo well' 2>&1 | grep -v 'job control\\|terminal process group'"
+            ),
+        );
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let own = if shell == "fish" { "" } else { "own-rc\n" };
+        assert_eq!(said, format!("{own}well\n"), "{shell}");
     }
 }

@@ -80,6 +80,16 @@ pub fn is_event(file: &Path) -> bool {
         .any(|event| file.file_name() == Some(event.as_ref()))
 }
 
+/// Returns where another manager of hooks has put bdr's hook, and whether it runs it from there: pre-commit does, lefthook does not, and
+/// a copy kept for later is not run either.
+pub fn moved_to(file: &Path) -> Option<(PathBuf, bool)> {
+    let name = file.file_name()?.to_str()?;
+    [("legacy", true), ("old", false), ("backup", false)]
+        .iter()
+        .map(|(end, runs)| (file.with_file_name(format!("{name}.{end}")), *runs))
+        .find(|(moved, _)| std::fs::read(moved).is_ok_and(|bytes| super::is_own(&bytes)))
+}
+
 /// Returns which program manages the hooks of a work tree, as far as it can be seen.
 pub fn manager(top: &Path, hooks: &Path) -> Option<&'static str> {
     let there = |name: &str| top.join(name).exists();
