@@ -3,7 +3,7 @@
 //! The forms are lines of `tokens.txt`, read on first use. There is no backtracking: every run of characters is as long as it can be, so
 //! the time is linear whatever the input.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt as _};
 use std::ops::Range;
 use std::sync::OnceLock;
 

@@ -1,7 +1,7 @@
 //! What a name says of the value beside it.
 
+use foldhash::{HashMap, HashMapExt as _};
 use std::cell::RefCell;
-use std::collections::HashMap;
 
 /// How much a name says that its value is secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -535,7 +535,7 @@ const SERVICES: &str = include_str!("services.txt");
 
 /// Returns true if a word in lower case is the name of a service, or begins with one.
 pub(super) fn is_service(word: &[u8]) -> bool {
-    static NAMES: std::sync::OnceLock<std::collections::HashSet<&'static [u8]>> =
+    static NAMES: std::sync::OnceLock<foldhash::HashSet<&'static [u8]>> =
         std::sync::OnceLock::new();
     let names = NAMES.get_or_init(|| {
         SERVICES

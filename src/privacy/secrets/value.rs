@@ -66,7 +66,8 @@ pub(super) fn value_after(text: &[u8], at: usize) -> Option<Value> {
     let spaced = skip_space(text, closed, 40);
     let mut i = spaced;
     // `var token string = "…"`, `password is '…'`
-    if spaced > closed || closed > at {
+    let may_be_type = matches!(text.get(i), Some(b's' | b'S' | b'c' | b'&' | b'N' | b'i'));
+    if (spaced > closed || closed > at) && may_be_type {
         for word in [
             &b"string"[..],
             b"String",
@@ -85,21 +86,24 @@ pub(super) fn value_after(text: &[u8], at: usize) -> Option<Value> {
                 }
             }
         }
-        // `<token>` and the value on the next line.
-        if text.get(closed.wrapping_sub(1)) == Some(&b'>') && text.get(closed) == Some(&b'\n') {
-            i = skip_space(text, closed + 1, 40);
-            let end = i + text[i..]
-                .iter()
-                .take(LONGEST)
-                .take_while(|b| is_bare(**b))
-                .count();
-            return (end > i).then_some(Value {
-                range: i..end,
-                quoted: false,
-                joint: Joint::Colon,
-                tight: false,
-            });
-        }
+    }
+    // `<token>` and the value on the next line.
+    if (spaced > closed || closed > at)
+        && text.get(closed.wrapping_sub(1)) == Some(&b'>')
+        && text.get(closed) == Some(&b'\n')
+    {
+        i = skip_space(text, closed + 1, 40);
+        let end = i + text[i..]
+            .iter()
+            .take(LONGEST)
+            .take_while(|b| is_bare(**b))
+            .count();
+        return (end > i).then_some(Value {
+            range: i..end,
+            quoted: false,
+            joint: Joint::Colon,
+            tight: false,
+        });
     }
     let rest = text.get(i..)?;
     let unicode = [
@@ -111,7 +115,9 @@ pub(super) fn value_after(text: &[u8], at: usize) -> Option<Value> {
         b"&#61;",
         b"\\u003a",
     ];
-    let joint = if let Some(escape) = unicode.iter().find(|e| rest.starts_with(e)) {
+    let escaped = matches!(rest.first(), Some(b'\\' | b'%' | b'&'));
+    let escape = unicode.iter().find(|e| escaped && rest.starts_with(e));
+    let joint = if let Some(escape) = escape {
         i += escape.len();
         Joint::Assign
     } else {
