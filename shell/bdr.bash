@@ -101,13 +101,11 @@ __bdr_debug() {
 # Before each prompt: if a snapshot was taken for the line, say what became of it.
 __bdr_after() {
     \builtin local status=$?
-    case ${__bdr_number-} in
-    '' | -*) ;;
-    *)
-        \command "$__bdr_bin" hook shell after --shell bash --session "$$" --exit "$status" </dev/null
+    if [[ ${__bdr_number:-0} -gt 0 ]]; then
+        # First: one that is interrupted is not asked again.
         __bdr_number=-$__bdr_number
-        ;;
-    esac
+        \command "$__bdr_bin" hook shell after --shell bash --session "$$" --exit "$status" </dev/null
+    fi
     if [[ ${__bdr_number:-0} -le -${__bdr_vetoed:-1000000000} ]]; then
         __bdr_number=-$((${__bdr_number#-} % __bdr_vetoed))
     fi
@@ -154,14 +152,14 @@ __bdr_install() {
         PROMPT_COMMAND=__bdr_after${PROMPT_COMMAND:+$'\n'$PROMPT_COMMAND}
     fi
     if [[ -n $has_ps0 ]]; then
-        # The number is kept here, where the subshell cannot.
+        # The number is kept here, where the subshell cannot; one that was interrupted says nothing, and that is 0.
         __bdr_empty=
         # shellcheck disable=SC2016 # the shell expands it before each line
         if ((BASH_VERSINFO[0] > 5 || BASH_VERSINFO[0] == 5 && BASH_VERSINFO[1] >= 3)); then
             # No process at all.
-            PS0='${__bdr_empty:$((__bdr_number=${ __bdr_ps0; })):0}'${PS0-}
+            PS0='${__bdr_empty:$((__bdr_number=${ __bdr_ps0; }-0)):0}'${PS0-}
         else
-            PS0='${__bdr_empty:$((__bdr_number=$(__bdr_ps0))):0}'${PS0-}
+            PS0='${__bdr_empty:$((__bdr_number=$(__bdr_ps0)-0)):0}'${PS0-}
         fi
     elif [[ -z $(\builtin trap -p DEBUG) ]]; then
         \builtin trap '__bdr_debug' DEBUG
@@ -170,7 +168,7 @@ __bdr_install() {
 
 if [[ $- == *i* && -z ${__bdr_loaded-} ]]; then
     __bdr_loaded=1
-    __bdr_number=-0
+    __bdr_number=0
     # Added to the number of a line that is not to be run.
     __bdr_vetoed=1000000000
     __bdr_refuses=

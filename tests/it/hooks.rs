@@ -1062,3 +1062,24 @@ fn shells_start_as_ever_when_bdr_is_gone() {
         assert_eq!(said, format!("{own}well\n"), "{shell}");
     }
 }
+
+#[test]
+fn a_snapshot_that_is_interrupted_does_not_break_the_shell() {
+    if !has("bash") {
+        return;
+    }
+    let place = place();
+    place.write("a", b"a");
+    let mut typed = Shell::start(&place, "bash", &[], "");
+    // In place of bdr: one that never comes back by itself before a line.
+    let slow = place.path("slow");
+    let text = "#!/bin/sh\ncase \"$*\" in *' before '*) echo waiting >&2; exec sleep 600 ;; esac\n";
+    std::fs::write(&slow, text).unwrap();
+    std::fs::set_permissions(&slow, std::fs::Permissions::from_mode(0o755)).unwrap();
+    typed.line(&format!("__bdr_bin={}", slow.display()));
+    typed.terminal.type_in("touch b\n");
+    typed.terminal.expect("waiting");
+    typed.terminal.type_in("\u{3}");
+    let said = typed.line("echo next");
+    assert!(!said.contains("syntax error"), "{said}");
+}

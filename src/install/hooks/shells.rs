@@ -116,7 +116,7 @@ impl Shell {
             functions.push_str(&match self {
                 Self::Bash | Self::Zsh => {
                     let covered = match self {
-                        Self::Bash => "${__bdr_number:--} != -*",
+                        Self::Bash => "${__bdr_number:-0} -gt 0",
                         _ => "-n ${__bdr_open-}",
                     };
                     format!(
