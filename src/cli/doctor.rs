@@ -129,7 +129,14 @@ fn hooks(cx: &Context) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut well: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
     let mut tested = std::collections::HashMap::new();
-    for one in health(cx) {
+    let all = match health(cx) {
+        Ok(all) => all,
+        Err(failure) => {
+            let fix = failure.hint().unwrap_or_default();
+            return vec![Finding::warning(CHECK, failure.message(), &fix)];
+        }
+    };
+    for one in all {
         let seen = one.seen;
         let target = seen.target.clone();
         if let Some((why, fix)) = one.trouble {

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use bdr::Error;
-use bdr::agent::{self, Answer, Event, Host, Moment, Reply, Tool, start_of};
+use bdr::agent::{self, AgentCall, Answer, Event, Host, Moment, Reply, Tool, start_of};
 use bdr::backup::BackupOptions;
 use bdr::config::OnFail;
 use bdr::effects::{self, Assessment, Dialect, Effect, Operand, Surroundings, Table};
@@ -331,8 +331,14 @@ impl Hook<'_> {
     fn protect(&self, cx: &Context, assessment: &Assessment) -> Result<(), Failure> {
         let repo = guarding::open(cx, false)?;
         // The same hook may stand in the settings of the user and of the project.
-        let once = self.event.call.is_some() || self.host == Host::Shell;
-        if once && (!self.open_operations(&repo)?.is_empty() || self.is_seen_by_an_agent(&repo)?) {
+        let seen = match self.host {
+            Host::Shell => {
+                shell::close_leftovers(cx, &repo, self.event.session.as_deref())?;
+                self.is_seen_by_an_agent(cx, &repo)?
+            }
+            _ => self.event.call.is_some() && !self.open_operations(&repo)?.is_empty(),
+        };
+        if seen {
             return Ok(());
         }
         let roots = guarding::covered(cx, &repo, assessment, &[], false)?;
@@ -350,11 +356,17 @@ impl Hook<'_> {
         Ok(())
     }
 
-    /// Returns true if an agent's hook has seen a shell's line: its shell may be interactive.
-    fn is_seen_by_an_agent(&self, repo: &Repository) -> Result<bool, Failure> {
+    /// Returns true if an agent's hook has just seen a shell's line, in the same place: its shell may be interactive.
+    fn is_seen_by_an_agent(&self, cx: &Context, repo: &Repository) -> Result<bool, Failure> {
         let words = bdr::guard::redacted(repo, words(self.event));
-        let same = |begin: &Begin| begin.agent.is_some() && begin.argv == words;
-        Ok(self.host == Host::Shell && repo.unfinished_operations()?.iter().any(same))
+        let is_agent = |call: &AgentCall| Host::parse(&call.host).is_some();
+        let same = |begin: &Begin| {
+            begin.agent.as_ref().is_some_and(is_agent)
+                && begin.argv == words
+                && begin.cwd.as_path() == cx.cwd
+                && cx.now - begin.time < CANCELLED_AFTER
+        };
+        Ok(repo.unfinished_operations()?.iter().any(same))
     }
 
     /// Returns the operations of this call that are open, the newest first: more than one if several hooks saw it.

@@ -102,8 +102,8 @@ pub(crate) fn run(cx: &Context, args: &HooksArgs) -> Result<u8, Failure> {
     }
 }
 
-fn ledger(cx: &Context) -> Ledger {
-    Ledger::open(&cx.places.state.join("hooks"))
+fn ledger(cx: &Context) -> Result<Ledger, Failure> {
+    Ok(Ledger::open(&cx.places.state.join("hooks"))?)
 }
 
 /// What came of one target.
@@ -165,7 +165,7 @@ fn install(cx: &Context, args: &InstallArgs) -> Result<u8, Failure> {
     let (words, project) = (&args.which.targets, args.which.project.as_deref());
     let mut around = places::Around::new(cx, project, args.force, args.wrap.as_deref())?;
     around.veto = args.veto;
-    let mut ledger = ledger(cx);
+    let mut ledger = ledger(cx)?;
     let mut notes = Vec::new();
     let mut outcomes = plan_all(&around, words, &ledger, &mut notes)?;
     if !args.dry_run {
@@ -182,7 +182,7 @@ pub(crate) fn found(cx: &Context, words: &[String]) -> Result<Vec<String>, Failu
         return Ok(Vec::new());
     }
     let around = places::Around::new(cx, None, false, None)?;
-    let targets = around.targets(words, &ledger(cx))?;
+    let targets = around.targets(words, &ledger(cx)?)?;
     Ok(targets
         .iter()
         .map(|target| target.word().to_owned())
@@ -192,7 +192,7 @@ pub(crate) fn found(cx: &Context, words: &[String]) -> Result<Vec<String>, Failu
 /// Installs what can be, and returns what there is to say of it.
 pub(crate) fn set_up(cx: &Context, words: &[String]) -> Result<String, Failure> {
     let around = places::Around::new(cx, None, false, None)?;
-    let mut ledger = ledger(cx);
+    let mut ledger = ledger(cx)?;
     let mut outcomes = plan_all(&around, words, &ledger, &mut Vec::new())?;
     carry_out(cx, "install", words, &mut outcomes, &mut |step| {
         ledger.apply(step, cx.now)
@@ -217,7 +217,7 @@ pub(crate) fn set_up(cx: &Context, words: &[String]) -> Result<String, Failure> 
 
 fn uninstall(cx: &Context, args: &UninstallArgs) -> Result<u8, Failure> {
     let around = places::Around::new(cx, args.which.project.as_deref(), false, None)?;
-    let mut ledger = ledger(cx);
+    let mut ledger = ledger(cx)?;
     let below = args
         .which
         .project
@@ -463,7 +463,7 @@ pub(crate) struct Health {
 }
 
 /// Looks at everything that was installed.
-pub(crate) fn health(cx: &Context) -> Vec<Health> {
+pub(crate) fn health(cx: &Context) -> Result<Vec<Health>, Failure> {
     let own = own_program();
     let judge = |seen: Seen| {
         let again = format!("bdr hooks install {}", seen.target);
@@ -494,7 +494,7 @@ pub(crate) fn health(cx: &Context) -> Vec<Health> {
         };
         Health { seen, trouble }
     };
-    ledger(cx).seen().into_iter().map(judge).collect()
+    Ok(ledger(cx)?.seen().into_iter().map(judge).collect())
 }
 
 /// Asks a program that is installed as its host would, with something harmless.
@@ -537,7 +537,7 @@ pub(crate) fn self_test(seen: &Seen) -> Result<(), String> {
 }
 
 fn status(cx: &Context) -> Result<u8, Failure> {
-    let all = health(cx);
+    let all = health(cx)?;
     let bad = all.iter().any(|one| one.trouble.is_some());
     let code = if bad { exit::FAILURE } else { exit::OK };
     if cx.ui.json {
@@ -586,7 +586,7 @@ fn status(cx: &Context) -> Result<u8, Failure> {
 fn print(cx: &Context, args: &PrintArgs) -> Result<u8, Failure> {
     let around = places::Around::new(cx, args.which.project.as_deref(), true, None)?;
     let mut shown: Vec<(String, String, String)> = Vec::new();
-    for target in around.targets(&args.which.targets, &ledger(cx))? {
+    for target in around.targets(&args.which.targets, &ledger(cx)?)? {
         let word = target.word().to_owned();
         if target == Target::Deploy {
             for (place, lines) in deploy::BY_HAND {

@@ -247,14 +247,17 @@ pub struct Ledger {
     manifest: Manifest,
 }
 
+/// What an edit says that it was made by.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 fn hex_of(bytes: &[u8]) -> String {
     Digest::of(bytes).to_hex()
 }
 
 /// Returns a word for a POSIX shell.
 pub fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=\\".contains(c);
-    match !word.is_empty() && word.chars().all(|c| plain(c) && c != '\\') {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
         true => word.to_owned(),
         false => format!("'{}'", word.replace('\'', "'\\''")),
     }
@@ -327,14 +330,26 @@ fn at_file<T>(file: &Path, result: Result<T>) -> Result<T> {
 }
 
 impl Ledger {
-    /// Reads what was edited. One that cannot be read counts as empty: then nothing is known to be bdr's but what says so itself.
-    pub fn open(dir: &Path) -> Self {
-        let bytes = std::fs::read(dir.join("manifest.json"));
-        let manifest = bytes.ok().and_then(|b| serde_json::from_slice(&b).ok());
-        Self {
+    /// Reads what was edited.
+    ///
+    /// # Errors
+    /// What is there cannot be read: what is bdr's is not known then, and nothing is to be taken for nobody's.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let file = dir.join("manifest.json");
+        let manifest = match std::fs::read(&file) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
+                Error::invalid(
+                    format!("`{}` is damaged: {error}", show(file.as_os_str())),
+                    Some("move it away; then bdr hooks install finds again what is there"),
+                )
+            })?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Manifest::default(),
+            Err(error) => return Err(error).context("read", &file),
+        };
+        Ok(Self {
             dir: dir.to_path_buf(),
-            manifest: manifest.unwrap_or_default(),
-        }
+            manifest,
+        })
     }
 
     fn edit(&self, target: &str, file: &Path) -> Option<&Edit> {
@@ -466,7 +481,13 @@ impl Ledger {
             return Ok(());
         };
         if step.action == Action::Keep && known.is_some() {
-            return Ok(());
+            // As it should be, and of this version: that is all there is to remember.
+            let edits = self.manifest.edits.iter_mut();
+            for edit in edits.filter(|e| e.target == step.target && e.file.as_path() == step.key) {
+                edit.program = RawName::from(&*step.program);
+                VERSION.clone_into(&mut edit.version);
+            }
+            return self.save();
         }
         fsutil::create_dir_private(&self.dir)?;
         let before = match (&step.original, step.aside.is_some()) {
@@ -497,7 +518,7 @@ impl Ledger {
                 |known| known.made.clone(),
             ),
             program: RawName::from(&*step.program),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: VERSION.to_owned(),
             time: now,
         };
         // Remembered first: what is remembered and not there is nothing to take out.
@@ -522,10 +543,7 @@ impl Ledger {
         written
     }
 
-    /// Says what has to be done to take out what was put in for `target`, in files that `wanted` is true for.
-    ///
-    /// # Errors
-    /// A file is not one that bdr may edit, or it cannot be told what of it is bdr's.
+    /// Says what has to be done to take out what was put in for `target`, in files that `wanted` is true for; or why that cannot be done.
     pub fn plan_removal(
         &self,
         target: &str,
@@ -717,7 +735,7 @@ fn torn(file: &Path) -> Error {
 pub(crate) fn is_own(bytes: &[u8]) -> bool {
     let head = &bytes[..bytes.len().min(400)];
     let says = |text: &[u8]| head.windows(text.len()).any(|w| w == text);
-    says(b"bdr hooks uninstall") || says(b" hook copilot")
+    says(b"bdr hooks uninstall")
 }
 
 fn is_nothing(kind: Kind, left: &[u8]) -> bool {

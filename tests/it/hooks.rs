@@ -278,6 +278,31 @@ fn drift_is_said_and_mended() {
     assert!(String::from_utf8_lossy(&said.stdout).contains("claude call bdr"));
     let text = std::fs::read_to_string(place.path("home/.claude/settings.json")).unwrap();
     assert!(!text.contains("old/bdr"), "{text}");
+    // Of an older bdr, with the same text: to install it again is enough.
+    let manifest = place.path("bdr/state/hooks/manifest.json");
+    let good = std::fs::read_to_string(&manifest).unwrap();
+    let version = format!("\"version\": \"{}\"", env!("CARGO_PKG_VERSION"));
+    assert!(good.contains(&version), "{good}");
+    std::fs::write(&manifest, good.replace(&version, "\"version\": \"0.0.1\"")).unwrap();
+    assert!(trouble().contains("it is of bdr 0.0.1"), "{}", trouble());
+    place.run(&["hooks", "install", "claude"], 0);
+    assert_eq!(trouble(), "");
+    // What was edited cannot be read: nothing is taken for nobody's.
+    std::fs::write(&manifest, "{").unwrap();
+    let settings = std::fs::read(place.path("home/.claude/settings.json")).unwrap();
+    for verb in ["install", "uninstall"] {
+        let output = place.bdr(&["hooks", verb, "claude"]).output().unwrap();
+        assert!(
+            stderr(&output).contains("is damaged"),
+            "{}",
+            stderr(&output)
+        );
+    }
+    assert_eq!(
+        std::fs::read(place.path("home/.claude/settings.json")).unwrap(),
+        settings
+    );
+    std::fs::write(&manifest, good).unwrap();
     // Somebody switched hooks off.
     let text = text.replacen('{', "{\"disableAllHooks\": true,", 1);
     std::fs::write(place.path("home/.claude/settings.json"), text).unwrap();
@@ -915,16 +940,22 @@ fn bash_knows_lines_that_it_does_not_remember_and_does_without_ps0() {
     }
 }
 
+/// A place with a file outside of the source that is over the budget.
+fn tight_place() -> (Place, PathBuf) {
+    let place = place();
+    place.write("a", b"a");
+    std::fs::create_dir(place.path("other")).unwrap();
+    let big = place.path("other/big");
+    std::fs::write(&big, vec![b'x'; 3 << 20]).unwrap();
+    place.run(&["config", "set", "guard.max_bytes", "1M"], 0);
+    place.run(&["config", "set", "guard.max_kept", "1M"], 0);
+    (place, big)
+}
+
 #[test]
 fn wrapped_commands_are_not_run_unprotected_and_make_one_operation() {
     for shell in shells() {
-        let place = place();
-        place.write("a", b"a");
-        std::fs::create_dir(place.path("other")).unwrap();
-        let big = place.path("other/big");
-        std::fs::write(&big, vec![b'x'; 3 << 20]).unwrap();
-        place.run(&["config", "set", "guard.max_bytes", "1M"], 0);
-        place.run(&["config", "set", "guard.max_kept", "1M"], 0);
+        let (place, big) = tight_place();
         let mut typed = Shell::start(&place, shell, &["--wrap", "rm,mv"], "");
         let number = operations(&place).len();
         let said = typed.line("rm a");
@@ -940,13 +971,7 @@ fn wrapped_commands_are_not_run_unprotected_and_make_one_operation() {
 #[test]
 fn shells_that_may_refuse_a_line_do() {
     for shell in shells() {
-        let place = place();
-        place.write("a", b"a");
-        std::fs::create_dir(place.path("other")).unwrap();
-        let big = place.path("other/big");
-        std::fs::write(&big, vec![b'x'; 3 << 20]).unwrap();
-        place.run(&["config", "set", "guard.max_bytes", "1M"], 0);
-        place.run(&["config", "set", "guard.max_kept", "1M"], 0);
+        let (place, big) = tight_place();
         let mut typed = Shell::start(&place, shell, &["--veto"], "");
         let number = operations(&place).len();
         let said = typed.line("rm a");
@@ -1082,4 +1107,41 @@ fn a_snapshot_that_is_interrupted_does_not_break_the_shell() {
     typed.terminal.type_in("\u{3}");
     let said = typed.line("echo next");
     assert!(!said.contains("syntax error"), "{said}");
+}
+
+#[test]
+fn a_line_that_nobody_closed_does_not_stand_for_the_next_one() {
+    let place = place();
+    place.write("a", b"first");
+    let before = |session: &str| {
+        let line = "bdr hook shell before --shell bash --session";
+        must(&place, &format!("{line} {session} -- 'rm a'"));
+    };
+    let states = || -> Vec<String> {
+        let all = operations(&place);
+        let state = |o: &Value| o["state"].as_str().unwrap().to_owned();
+        all.iter().map(state).collect()
+    };
+    let own = std::process::id().to_string();
+    // The shell was interrupted, and did not say what became of it.
+    before(&own);
+    place.write("a", b"second");
+    before(&own);
+    std::fs::remove_file(place.tree().join("a")).unwrap();
+    must(
+        &place,
+        &format!("bdr hook shell after --shell bash --session {own} --exit 0"),
+    );
+    assert_eq!(states(), ["finished", "finished"]);
+    place.run(&["undo", "--yes"], 0);
+    assert_eq!(std::fs::read(place.tree().join("a")).unwrap(), b"second");
+    // A terminal that was closed; another one, and an agent that runs the same elsewhere, are nobody's business.
+    let gone = Command::new("true").spawn().unwrap();
+    let number = gone.id().to_string();
+    let mut gone = gone;
+    gone.wait().unwrap();
+    before(&number);
+    place.write("a", b"third");
+    before(&own);
+    assert_eq!(states()[..2], ["interrupted", "finished"]);
 }

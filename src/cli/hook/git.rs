@@ -48,11 +48,11 @@ fn answer(event: &str, args: &[OsString], global: &Global) -> Result<(), Failure
         "pre-commit" => {
             let repo = guarding::open(&cx, false)?;
             snapshot(&cx, &repo, event)?;
-            close_leftovers(&cx, &repo)
+            close_own(&cx, &repo, false)
         }
         "pre-rebase" | "pre-merge-commit" => {
             let repo = guarding::open(&cx, false)?;
-            close_leftovers(&cx, &repo)?;
+            close_own(&cx, &repo, false)?;
             let mut words = match event {
                 "pre-rebase" => vec!["git".into(), "rebase".into()],
                 _ => vec!["git".into(), "merge".into()],
@@ -70,7 +70,7 @@ fn answer(event: &str, args: &[OsString], global: &Global) -> Result<(), Failure
             }
             let repo = guarding::open(&cx, false)?;
             begin(&cx, &repo, event, vec!["git".into(), "push".into()], lost)?;
-            close_leftovers(&cx, &repo)
+            close_own(&cx, &repo, false)
         }
         // After it: there is nothing to save any more, only to say that it is over.
         _ => {
@@ -84,10 +84,7 @@ fn answer(event: &str, args: &[OsString], global: &Global) -> Result<(), Failure
             };
             // git calls it before it clears up.
             let over = event == "post-rewrite" && args.first().is_some_and(|word| word == "rebase");
-            match over {
-                true => close_all(&cx, &repo)?,
-                false => close_leftovers(&cx, &repo)?,
-            }
+            close_own(&cx, &repo, over)?;
             if event == "post-merge" {
                 let _ = tick::catch_up(&cx, "hook");
             }
@@ -123,13 +120,10 @@ fn begin(
     remote: Vec<String>,
 ) -> Result<(), Failure> {
     // A guard, an agent's hook or the shell's has seen the command: one command, one operation.
-    let seen = |begin: &Begin| {
-        let theirs = begin.cwd.as_path();
-        let near = theirs.starts_with(&cx.cwd) || cx.cwd.starts_with(theirs);
-        near && cx.now - begin.time < SAME_COMMAND
-    };
-    if repo.unfinished_operations()?.iter().any(seen) {
-        return Ok(());
+    for begin in repo.unfinished_operations()? {
+        if cx.now - begin.time < SAME_COMMAND && covers(repo, &begin, &cx.cwd) {
+            return Ok(());
+        }
     }
     let roots = guarding::covered(cx, repo, &Assessment::unknown(event), &[], false)?;
     let options = GuardOptions {
@@ -144,15 +138,18 @@ fn begin(
     Ok(())
 }
 
-/// Closes what git's hooks opened here, unless it goes on: a rebase that stopped has not ended.
-fn close_leftovers(cx: &Context, repo: &Repository) -> Result<(), Failure> {
-    match is_under_way(&cx.cwd) {
-        true => Ok(()),
-        false => close_all(cx, repo),
-    }
+/// Returns true if what an operation saved has this work tree in it.
+fn covers(repo: &Repository, begin: &Begin, top: &Path) -> bool {
+    let snapshot = begin.before.and_then(|id| repo.snapshot(id).ok());
+    let has = |name: &String| begin.roots.is_empty() || begin.roots.contains(name);
+    snapshot.is_some_and(|snapshot| {
+        let mut roots = snapshot.roots.iter();
+        roots.any(|root| has(&root.name) && top.starts_with(root.path.as_path()))
+    })
 }
 
-fn close_all(cx: &Context, repo: &Repository) -> Result<(), Failure> {
+/// Closes what git's hooks opened here; a rebase that stopped has not ended, unless `rebase_over`.
+fn close_own(cx: &Context, repo: &Repository, rebase_over: bool) -> Result<(), Failure> {
     let session = call(cx, "").session;
     let options = CloseOptions {
         now: cx.now,
@@ -160,8 +157,11 @@ fn close_all(cx: &Context, repo: &Repository) -> Result<(), Failure> {
         never: Vec::new(),
     };
     for begin in repo.unfinished_operations()? {
-        let own = begin.agent.as_ref();
-        if own.is_some_and(|own| own.host == HOST && own.session == session) {
+        let Some(own) = begin.agent.as_ref() else {
+            continue;
+        };
+        let goes_on = own.tool == "pre-rebase" && !rebase_over && is_under_way(&cx.cwd);
+        if own.host == HOST && own.session == session && !goes_on {
             guard::close(repo, begin, &options)?;
         }
     }

@@ -6,9 +6,10 @@ use std::path::Path;
 use bdr::agent::{Event, Host, Moment, Tool};
 use bdr::effects::Effect;
 use bdr::guard::{self, CloseOptions};
+use bdr::repo::Repository;
 
 use super::{Global, Hook, answer_event, guarding, silent_context, speak, tick};
-use crate::cli::context::guard_is_off;
+use crate::cli::context::{Context, guard_is_off};
 use crate::cli::error::Failure;
 use crate::cli::exit;
 
@@ -91,6 +92,38 @@ fn event(said: &Said, moment: Moment) -> Event {
         background: false,
         exit: said.exit,
     }
+}
+
+/// Closes what no shell will close any more: of this session, whose last line is over when the next one comes, and of sessions that ended
+/// with a line. What such a line did cannot be told from what came after it, but the next one has to be told apart.
+pub(super) fn close_leftovers(
+    cx: &Context,
+    repo: &Repository,
+    session: Option<&str>,
+) -> Result<(), Failure> {
+    let options = CloseOptions {
+        now: cx.now,
+        exit: None,
+        never: Vec::new(),
+    };
+    for begin in repo.unfinished_operations()? {
+        let Some(call) = begin
+            .agent
+            .as_ref()
+            .filter(|call| call.host == Host::Shell.word())
+        else {
+            continue;
+        };
+        let number = call
+            .session
+            .as_ref()
+            .and_then(|s| s.rsplit(' ').next()?.parse().ok());
+        let ended = number.is_some_and(|number| !bdr::fsutil::process_runs(number));
+        if ended || call.session.as_deref() == session {
+            guard::close(repo, begin, &options)?;
+        }
+    }
+    Ok(())
 }
 
 /// Closes what this session has open, and says what the last line did if something is gone.

@@ -19,7 +19,8 @@ const PATIENCE: u32 = 30;
 pub fn file(host: Host, home: &Path, project: Option<&Path>) -> Option<PathBuf> {
     Some(match (host, project) {
         (Host::Claude, None) => home.join(".claude/settings.json"),
-        (Host::Claude, Some(project)) => project.join(".claude/settings.json"),
+        // The one that is not shared with others: it names a program of this machine.
+        (Host::Claude, Some(project)) => project.join(".claude/settings.local.json"),
         (Host::Codex, None) => home.join(".codex/hooks.json"),
         (Host::Codex, Some(project)) => project.join(".codex/hooks.json"),
         (Host::Gemini, None) => home.join(".gemini/settings.json"),

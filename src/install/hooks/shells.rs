@@ -87,10 +87,13 @@ impl Shell {
         match self {
             Self::Bash | Self::Zsh => Form::Block(block::render(
                 how,
-                &format!("[ -x {program} ] && eval \"$({line})\""),
+                // Only where somebody types, and without a status of its own.
+                &format!(
+                    "case $- in *i*) if [ -x {program} ]; then eval \"$({line})\"; fi ;; esac"
+                ),
             )),
             Self::Fish => Form::Own(format!(
-                "# bdr: {how}\nif test -x {program}\n    {line} | source\nend\n"
+                "# bdr: {how}\nif status is-interactive; and test -x {program}\n    {line} | source\nend\n"
             )),
             Self::PowerShell => Form::Block(block::render(
                 how,
