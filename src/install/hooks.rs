@@ -254,15 +254,6 @@ fn hex_of(bytes: &[u8]) -> String {
     Digest::of(bytes).to_hex()
 }
 
-/// Returns a word for a POSIX shell.
-pub fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    }
-}
-
 /// A file as it stands.
 struct Stands {
     real: PathBuf,

@@ -6,7 +6,7 @@ use std::path::Path;
 use bdr::Error;
 use bdr::guard::GuardOutcome;
 use bdr::monitor::size;
-use bdr::path::{absolute, os_to_bytes, show};
+use bdr::path::{absolute, os_to_bytes, shell_word, show};
 use bdr::repo::Repository;
 use bdr::repo::oplog::Operation;
 use bdr::repo::snapshot::PathNote;
@@ -237,15 +237,7 @@ fn budget_for(bytes: u64) -> String {
 
 /// Returns a command as a POSIX shell would read it.
 pub(crate) fn shell_words(argv: &[OsString]) -> String {
-    let word = |arg: &OsString| {
-        let text = show(arg);
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+~".contains(c);
-        if !text.is_empty() && text.chars().all(plain) {
-            text
-        } else {
-            format!("'{}'", text.replace('\'', "'\\''"))
-        }
-    };
+    let word = |arg: &OsString| shell_word(&show(arg));
     argv.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 

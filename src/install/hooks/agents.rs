@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::json::Entry;
-use super::quoted;
 use crate::agent::Host;
+use crate::path::shell_word;
 
 /// Seconds that a host waits for a hook.
 const PATIENCE: u32 = 30;
@@ -53,7 +53,7 @@ pub fn beside(host: Host) -> Vec<(&'static str, Value)> {
 
 /// Returns the entries for a host.
 pub fn entries(host: Host, program: &str) -> Vec<Entry> {
-    let line = format!("{} hook {}", quoted(program), host.word());
+    let line = format!("{} hook {}", shell_word(program), host.word());
     let entry = |event: &str, value: Value| Entry {
         event: event.to_owned(),
         value,

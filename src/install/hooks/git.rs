@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Form, block, quoted};
+use super::{Form, block};
+use crate::path::shell_word;
 
 /// The events that bdr listens to.
 pub const EVENTS: [&str; 7] = [
@@ -24,7 +25,7 @@ const OF_GIT: &str =
 /// Returns the hook for an event.
 pub fn script(event: &str, program: &str) -> String {
     // A shell reads it, on Windows as well: that of Git for Windows.
-    let program = quoted(&program.replace('\\', "/"));
+    let program = shell_word(&program.replace('\\', "/"));
     SCRIPT
         .replacen("'@BDR@'", &program, 1)
         .replacen("'@EVENT@'", event, 1)
@@ -46,7 +47,7 @@ pub fn shims(dir: &Path, program: &str) -> Vec<(PathBuf, Form)> {
 
 /// Returns the block for the user's configuration of git.
 pub fn config_block(program: &str) -> String {
-    let program = quoted(&program.replace('\\', "/"));
+    let program = shell_word(&program.replace('\\', "/"));
     let mut lines = String::new();
     for event in EVENTS {
         let shell = format!(

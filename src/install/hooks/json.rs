@@ -64,7 +64,7 @@ pub fn program_of(value: &Value, word: &str) -> Option<String> {
     }
 }
 
-/// Returns a word of a shell line as it was before [`super::quoted`].
+/// Returns a word of a shell line as it was before [`crate::path::shell_word`].
 fn unquoted(word: &str) -> String {
     let inner = word
         .strip_prefix('\'')

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Form, block, quoted};
+use super::{Form, block};
+use crate::path::shell_word;
 
 /// A shell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl Shell {
 
     fn quoted(self, word: &str) -> String {
         match self {
-            Self::Bash | Self::Zsh => quoted(word),
+            Self::Bash | Self::Zsh => shell_word(word),
             Self::Fish => format!("'{}'", word.replace('\\', "\\\\").replace('\'', "\\'")),
             Self::PowerShell => format!("'{}'", word.replace('\'', "''")),
         }
