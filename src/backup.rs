@@ -168,7 +168,7 @@ pub(crate) fn capture(
     let mut options = options.clone();
     if scheduled {
         // What a crash left. Not being able to tidy up is no reason not to back up.
-        let _ = repo.sweep_temporaries();
+        let _ = repo.sweep_temporaries(options.now);
     }
     let lock_file = repo.lock_file()?;
     let hold = match hold_shared(lock_file.as_ref(), patience) {

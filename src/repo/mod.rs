@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -692,13 +692,14 @@ impl Repository {
         sum(&*self.storage, "").map_err(|e| Error::storage("list", ".", e))
     }
 
-    /// Removes temporary files that a crash left, unless a living writer may own them.
+    /// Removes temporary files that a crash left, unless a living writer may own them: not all of them hold the lock. Records of
+    /// operations are written without it, and so is the snapshot of a guard that could not wait for prune; both take seconds.
     ///
     /// Returns how many were removed.
     ///
     /// # Errors
     /// The repository cannot be listed.
-    pub fn sweep_temporaries(&self) -> Result<u64> {
+    pub fn sweep_temporaries(&self, now: DateTime<Utc>) -> Result<u64> {
         let Some(dir) = self.storage.directory() else {
             return Ok(0);
         };
@@ -709,7 +710,7 @@ impl Repository {
         if listed.is_empty() {
             return Ok(0);
         }
-        // Every writer holds the lock shared: having it exclusively proves that none is alive.
+        // Whoever writes for longer holds the lock shared.
         let path = dir.join("lock");
         let Ok(file) = fsutil::open_lock(&path) else {
             return Ok(0);
@@ -721,6 +722,12 @@ impl Repository {
         let mut removed = 0;
         for file in listed {
             let name = format!("tmp/{}", file.name);
+            let written =
+                std::fs::metadata(dir.join(&name)).and_then(|metadata| metadata.modified());
+            let is_left = written.is_ok_and(|time| now - DateTime::<Utc>::from(time) > LEFT_AFTER);
+            if !is_left {
+                continue;
+            }
             self.storage
                 .remove(&name)
                 .map_err(|e| Error::storage("remove", name, e))?;
@@ -729,6 +736,9 @@ impl Repository {
         Ok(removed)
     }
 }
+
+/// A temporary file that nobody wrote to for so long is what a crash left.
+const LEFT_AFTER: TimeDelta = TimeDelta::minutes(10);
 
 fn location_of(storage: &dyn Storage) -> PathBuf {
     storage
