@@ -31,6 +31,8 @@ pub struct Config {
     pub guard: GuardConfig,
     /// What the hooks of coding agents watch.
     pub hooks: HooksConfig,
+    /// What callers by MCP may do.
+    pub mcp: McpConfig,
     /// Which snapshots stay.
     pub retention: Policy,
     /// When backups run by themselves; `None`: they do not.
@@ -139,6 +141,46 @@ impl Default for HooksConfig {
         Self {
             mcp_tools: TOOL_WORDS.map(str::to_owned).to_vec(),
         }
+    }
+}
+
+/// What programs may do that call bdr by MCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct McpConfig {
+    /// What becomes of calls that replace or take away files, where the client cannot ask anybody.
+    pub unattended: Unattended,
+}
+
+/// Whether files are replaced where nobody can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unattended {
+    /// Yes: what stands there is in a snapshot first.
+    #[default]
+    Snapshot,
+    /// Only what a dry run has shown a moment ago.
+    Plan,
+    /// No.
+    Deny,
+}
+
+impl Unattended {
+    /// All words, as in the configuration.
+    pub const WORDS: [&'static str; 3] = ["snapshot", "plan", "deny"];
+
+    /// Returns the word of the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Snapshot => "snapshot",
+            Self::Plan => "plan",
+            Self::Deny => "deny",
+        }
+    }
+
+    /// Returns what a word means.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Snapshot, Self::Plan, Self::Deny]
+            .into_iter()
+            .find(|policy| policy.word() == word)
     }
 }
 

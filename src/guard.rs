@@ -27,11 +27,13 @@ use crate::repo::{Repository, hold_shared};
 use crate::rules::{Origin, Root};
 use crate::walk::{Dirty, RootHandle};
 
+mod call;
 mod child;
 mod close;
 mod remote;
 mod set;
 
+pub use call::{checkpoint, note_call};
 pub use close::{CloseOptions, begin_call, close};
 pub use remote::{lost_by_push, with_what_was};
 pub use set::{CaptureSet, canonical_parent, capture_roots};

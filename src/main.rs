@@ -1,6 +1,7 @@
 //! `bdr`: snapshots, then allows. The program around the library of the same name.
 
 mod cli;
+mod mcp;
 mod ui;
 
 use std::process::ExitCode;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::agent::AgentCall;
 use crate::apply::{self, Act, Job, Licence, Work};
 use crate::backup::{BackupOptions, roots_of};
 use crate::error::{Error, Result};
@@ -61,6 +62,8 @@ impl Overwrite {
 pub struct RestoreOptions {
     /// Where to; `None`: where the files were.
     pub target: Option<PathBuf>,
+    /// A directory above `target` from which it is reached without following a symlink: for callers that are not to get out of it.
+    pub beneath: Option<PathBuf>,
     /// What; empty: everything.
     pub paths: Vec<RootPath>,
     /// What to do with files that are there.
@@ -79,6 +82,8 @@ pub struct RestoreOptions {
     pub host: String,
     /// What is wanted of sealed values.
     pub secrets: SecretOptions,
+    /// The call of another program that asked for it.
+    pub agent: Option<AgentCall>,
 }
 
 /// What a restore does about the sealed values of a file. Names are those of keys.
@@ -220,7 +225,8 @@ pub fn plan(
 }
 
 /// Returns the directory below which a root is written, and the path of the root below it.
-fn site_of(record: &RootRecord, target: Option<&Path>) -> Result<(PathBuf, RepoPath)> {
+fn site_of(record: &RootRecord, options: &RestoreOptions) -> Result<(PathBuf, RepoPath)> {
+    let target = options.target.as_deref();
     let place = match target {
         Some(target) => target.join(&record.name),
         None => record.path.as_path().to_path_buf(),
@@ -230,7 +236,11 @@ fn site_of(record: &RootRecord, target: Option<&Path>) -> Result<(PathBuf, RepoP
         (Some(parent), Some(name)) => (parent, Some(name.to_owned())),
         _ => (place.as_path(), None),
     };
-    let (base, rest) = existing_base(parent)
+    let reached = match (&options.beneath, target) {
+        (Some(above), Some(_)) => RepoPath::below(above, parent).map(|rest| (above.clone(), rest)),
+        _ => existing_base(parent),
+    };
+    let (base, rest) = reached
         .ok_or_else(|| Error::invalid(format!("`{}` cannot be reached", place.display()), None))?;
     let prefix = match name {
         Some(name) => rest.join(&crate::path::os_to_bytes(&name)),
@@ -259,7 +269,7 @@ fn plan_root(
     options: &RestoreOptions,
     plan: &mut RestorePlan,
 ) -> Result<()> {
-    let (base, prefix) = site_of(record, options.target.as_deref())?;
+    let (base, prefix) = site_of(record, options)?;
     let never: Vec<PathBuf> = repo
         .own_paths()
         .into_iter()
@@ -659,7 +669,7 @@ pub fn apply(
                 delete: options.delete,
                 overwrite: options.overwrite.word().to_owned(),
             }),
-            agent: None,
+            agent: options.agent.clone(),
             in_place: options.target.is_none(),
         };
         let protected = guard::open(repo, &roots, &backup, intent, monitor)?;
@@ -725,6 +735,7 @@ pub(crate) fn rehearse(
 ) -> Result<Vec<PathNote>> {
     let options = RestoreOptions {
         target: Some(scratch.to_path_buf()),
+        beneath: None,
         paths: Vec::new(),
         overwrite: Overwrite::Never,
         delete: false,
@@ -734,6 +745,7 @@ pub(crate) fn rehearse(
         never: Vec::new(),
         host: String::new(),
         secrets: SecretOptions::default(),
+        agent: None,
     };
     let plan = plan(repo, snapshot, &options, monitor)?;
     let applied = apply::apply(repo, &plan.work, &Licence::NothingThere, monitor)?;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use crate::agent::AgentCall;
 use crate::apply::{self, Licence, Work};
 use crate::backup::{BackupOptions, roots_of};
 use crate::error::{Error, Result};
@@ -46,6 +47,8 @@ pub struct UndoOptions {
     pub never: Vec<PathBuf>,
     /// Name of the machine.
     pub host: String,
+    /// The call of another program that asked for it.
+    pub agent: Option<AgentCall>,
 }
 
 /// What happens to one path.
@@ -222,8 +225,9 @@ pub fn plan(
     };
     let computed;
     let changes = match &operation.end {
-        Some(end) => &end.roots,
-        None => {
+        Some(end) if operation.begin.kind != OperationKind::Call => &end.roots,
+        // It was cut off; or it is a checkpoint, and all that came after is meant.
+        _ => {
             computed = compare_with_now(repo, &snapshot, operation, options)?;
             &computed
         }
@@ -435,7 +439,7 @@ pub fn apply(
         remote: Vec::new(),
         undoes: Some(operation.begin.id),
         restore: None,
-        agent: None,
+        agent: options.agent.clone(),
         in_place: true,
     };
     let mut roots = plan.roots.clone();

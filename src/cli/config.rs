@@ -85,7 +85,7 @@ struct ExportArgs {
     /// With [schedule], and when the next runs are
     #[arg(long)]
     include_schedules: bool,
-    /// With the addresses of [notify], which may have secrets in them
+    /// With the addresses and the command of [notify], which may have secrets in them
     #[arg(long)]
     include_secrets: bool,
     /// Write to this file instead of standard output
@@ -144,7 +144,7 @@ fn show(cx: &Context) -> Result<u8, Failure> {
 }
 
 /// Returns what a configuration says, but for the repository.
-fn values(config: &Config) -> serde_json::Map<String, Value> {
+pub(crate) fn values(config: &Config) -> serde_json::Map<String, Value> {
     let mut data = serde_json::Map::new();
     let sources: Vec<Value> = config
         .sources
@@ -172,6 +172,8 @@ fn values(config: &Config) -> serde_json::Map<String, Value> {
     data.insert("guard".into(), guard);
     let hooks = json!({"mcp_tools": config.hooks.mcp_tools});
     data.insert("hooks".into(), hooks);
+    let mcp = json!({"unattended": config.mcp.unattended.word()});
+    data.insert("mcp".into(), mcp);
     let policy = &config.retention;
     let retention = json!({
         "keep_last": policy.last,
@@ -214,21 +216,25 @@ fn values(config: &Config) -> serde_json::Map<String, Value> {
     data
 }
 
+/// Takes out what may have secrets in it: who is told, and how. Returns true if there was any.
+pub(crate) fn leave_out_addresses(config: &mut Config) -> bool {
+    let notify = &mut config.notify;
+    let mut left_out = !std::mem::take(&mut notify.command).is_empty();
+    for address in [
+        &mut notify.healthchecks,
+        &mut notify.ntfy,
+        &mut notify.webhook,
+    ] {
+        left_out |= address.take().is_some();
+    }
+    left_out
+}
+
 fn export(cx: &Context, args: &ExportArgs) -> Result<u8, Failure> {
     let mut config = read_config(&cx.places.config, cx.home.as_deref())?;
     let schedule = config.schedule.take().filter(|_| args.include_schedules);
     config.schedule.clone_from(&schedule);
-    let mut left_out = false;
-    if !args.include_secrets {
-        let notify = &mut config.notify;
-        for address in [
-            &mut notify.healthchecks,
-            &mut notify.ntfy,
-            &mut notify.webhook,
-        ] {
-            left_out |= address.take().is_some();
-        }
-    }
+    let left_out = !args.include_secrets && leave_out_addresses(&mut config);
     let text = if args.format == Format::Json || cx.ui.json {
         let mut data = serde_json::Map::new();
         ui::json::put_name(&mut data, "repository", cx.places.repository.as_os_str());
@@ -257,7 +263,7 @@ fn export(cx: &Context, args: &ExportArgs) -> Result<u8, Failure> {
     };
     if left_out {
         cx.ui.say(
-            "Addresses of [notify] are left out: they may have secrets in them (--include-secrets)",
+            "Addresses and the command of [notify] are left out: they may have secrets in them (--include-secrets)",
         );
     }
     match &args.output {

@@ -24,7 +24,7 @@ use etcetera::BaseStrategy as _;
 use super::error::Failure;
 use super::{Command, Global};
 use crate::ui::Ui;
-use crate::ui::progress::Progress;
+use crate::ui::progress::{Progress, Relay};
 
 /// Set for the child of a guard: the operation that it belongs to.
 pub(crate) const OPERATION_VARIABLE: &str = "BDR_OP";
@@ -41,6 +41,8 @@ pub(crate) struct Context {
     pub(crate) host: String,
     /// Set by the first SIGINT or SIGTERM.
     pub(crate) stop: Arc<AtomicBool>,
+    /// Who hears how far a verb is, beside the bar.
+    pub(crate) relay: Option<Relay>,
 }
 
 /// Where bdr's own files are.
@@ -142,7 +144,8 @@ impl Context {
             (None, None) => {}
         }
         let stop = Arc::new(AtomicBool::new(false));
-        if !matches!(command, Command::Guard(_)) {
+        // A server ends at once, which is safe at any instruction.
+        if !matches!(command, Command::Guard(_) | Command::Mcp(_)) {
             stop_on_signals(&stop);
         }
         let now = clock()?;
@@ -155,7 +158,34 @@ impl Context {
             now,
             host: host_name(),
             stop,
+            relay: None,
         })
+    }
+
+    /// Returns the world as it is now, for one more call of a process that answers many: configuration and clock are looked up again. The repository
+    /// that `--repository` named stays.
+    pub(crate) fn afresh(
+        &self,
+        named: Option<&Path>,
+        stop: Arc<AtomicBool>,
+        relay: Option<Relay>,
+    ) -> Result<Self, Failure> {
+        let mut cx = self.clone();
+        cx.config = read_config(&cx.places.config, cx.home.as_deref())?;
+        cx.places.repository = match (named, &cx.config.repository) {
+            (Some(dir), _) => absolute(&cx.cwd, dir),
+            (None, Some(dir)) => dir.clone(),
+            (None, None) => cx.places.default_repository.clone(),
+        };
+        cx.now = clock()?;
+        cx.stop = stop;
+        cx.relay = relay;
+        Ok(cx)
+    }
+
+    /// Returns true if the caller wants to stop.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Returns the same world with another repository.
@@ -272,7 +302,7 @@ impl Context {
 
     /// Returns an observer that draws a bar and stops on Ctrl-C.
     pub(crate) fn progress(&self) -> Progress {
-        Progress::new(self.ui.bars, Arc::clone(&self.stop))
+        Progress::new(self.ui.bars, Arc::clone(&self.stop), self.relay.clone())
     }
 
     /// Returns what an operation record says was run.

@@ -157,7 +157,7 @@ pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
 }
 
 /// Protection must not depend on set-up: the first guard on a machine makes the repository.
-pub(super) fn open(cx: &Context, dry_run: bool) -> Result<Repository, Failure> {
+pub(crate) fn open(cx: &Context, dry_run: bool) -> Result<Repository, Failure> {
     match cx.repository() {
         Err(Failure::Engine(error)) if matches!(*error, Error::NoRepository { .. }) && !dry_run => {
             let repo = cx.create_repository(&cx.places.repository)?;
@@ -171,7 +171,7 @@ pub(super) fn open(cx: &Context, dry_run: bool) -> Result<Repository, Failure> {
     }
 }
 
-pub(super) fn backup_options(cx: &Context, max_bytes: Option<u64>) -> BackupOptions {
+pub(crate) fn backup_options(cx: &Context, max_bytes: Option<u64>) -> BackupOptions {
     let mut backup = BackupOptions::new(Trigger::Guard, cx.now);
     backup.host.clone_from(&cx.host);
     backup.max_bytes = Some(max_bytes.unwrap_or(cx.config.guard.max_bytes));
@@ -267,7 +267,7 @@ fn protected_above(
     above().unwrap_or(false)
 }
 
-pub(super) fn covered(
+pub(crate) fn covered(
     cx: &Context,
     repo: &Repository,
     assessment: &Assessment,

@@ -107,17 +107,17 @@ fn ledger(cx: &Context) -> Result<Ledger, Failure> {
 }
 
 /// What came of one target.
-struct Outcome {
-    target: String,
-    file: Option<PathBuf>,
+pub(super) struct Outcome {
+    pub(super) target: String,
+    pub(super) file: Option<PathBuf>,
     /// What was or would be done.
-    step: Option<Step>,
+    pub(super) step: Option<Step>,
     /// Why it was not.
-    refused: Option<(String, Option<String>)>,
+    pub(super) refused: Option<(String, Option<String>)>,
 }
 
 impl Outcome {
-    fn refused(target: &str, file: Option<PathBuf>, failure: &Failure) -> Self {
+    pub(super) fn refused(target: &str, file: Option<PathBuf>, failure: &Failure) -> Self {
         let mut message = failure.message();
         for cause in failure.causes() {
             message.push_str(&format!(": {cause}"));
@@ -130,7 +130,7 @@ impl Outcome {
         }
     }
 
-    fn done(step: Step) -> Self {
+    pub(super) fn done(step: Step) -> Self {
         Self {
             target: step.target.clone(),
             file: Some(step.file.clone()),
@@ -169,9 +169,13 @@ fn install(cx: &Context, args: &InstallArgs) -> Result<u8, Failure> {
     let mut notes = Vec::new();
     let mut outcomes = plan_all(&around, words, &ledger, &mut notes)?;
     if !args.dry_run {
-        carry_out(cx, "install", words, &mut outcomes, &mut |step| {
-            ledger.apply(step, cx.now)
-        })?;
+        carry_out(
+            cx,
+            ("hooks", "install"),
+            words,
+            &mut outcomes,
+            &mut |step| ledger.apply(step, cx.now),
+        )?;
     }
     report(cx, "install", &outcomes, &notes, args.dry_run)
 }
@@ -194,9 +198,13 @@ pub(crate) fn set_up(cx: &Context, words: &[String]) -> Result<String, Failure> 
     let around = places::Around::new(cx, None, false, None)?;
     let mut ledger = ledger(cx)?;
     let mut outcomes = plan_all(&around, words, &ledger, &mut Vec::new())?;
-    carry_out(cx, "install", words, &mut outcomes, &mut |step| {
-        ledger.apply(step, cx.now)
-    })?;
+    carry_out(
+        cx,
+        ("hooks", "install"),
+        words,
+        &mut outcomes,
+        &mut |step| ledger.apply(step, cx.now),
+    )?;
     let mut text = String::new();
     let mut well: Vec<&str> = Vec::new();
     for outcome in &outcomes {
@@ -253,7 +261,7 @@ fn uninstall(cx: &Context, args: &UninstallArgs) -> Result<u8, Failure> {
     if !args.dry_run {
         carry_out(
             cx,
-            "uninstall",
+            ("hooks", "uninstall"),
             &args.which.targets,
             &mut outcomes,
             &mut |step| match step.action {
@@ -266,9 +274,9 @@ fn uninstall(cx: &Context, args: &UninstallArgs) -> Result<u8, Failure> {
 }
 
 /// Does the steps as one operation, which `bdr undo` takes back.
-fn carry_out(
+pub(super) fn carry_out(
     cx: &Context,
-    verb: &str,
+    (command, verb): (&str, &str),
     targets: &[String],
     outcomes: &mut [Outcome],
     apply: &mut dyn FnMut(&Step) -> bdr::Result<()>,
@@ -284,7 +292,7 @@ fn carry_out(
     let mut session = None;
     if let Some(repo) = &repo {
         let assessment = Assessment::of_files(files);
-        let mut argv = vec!["bdr".into(), "hooks".into(), verb.into()];
+        let mut argv = vec!["bdr".into(), command.into(), verb.into()];
         argv.extend(targets.iter().map(Into::into));
         let options = GuardOptions {
             backup: guarding::backup_options(cx, None),
@@ -298,7 +306,7 @@ fn carry_out(
             host: "bdr".to_owned(),
             session: Some(std::process::id().to_string()),
             call: None,
-            tool: "hooks".to_owned(),
+            tool: command.to_owned(),
             background: false,
         };
         let roots = guarding::covered(cx, repo, &assessment, &[], false)?;
@@ -330,7 +338,7 @@ fn carry_out(
 }
 
 /// Returns the lines that one text has and the other has not.
-fn only_in<'t>(text: &'t [u8], other: &[u8]) -> Vec<&'t [u8]> {
+pub(super) fn only_in<'t>(text: &'t [u8], other: &[u8]) -> Vec<&'t [u8]> {
     let mut there: std::collections::HashMap<&[u8], usize> = std::collections::HashMap::new();
     for line in other.split(|b| *b == b'\n') {
         *there.entry(line).or_default() += 1;
@@ -508,7 +516,7 @@ pub(crate) fn self_test(seen: &Seen) -> Result<(), String> {
         ),
         Some(Target::Shell(shell)) => (vec!["shell", "init", shell.word()], ""),
         Some(Target::Git) => (vec!["hook", "git", "post-checkout"], ""),
-        Some(Target::Deploy) | None => return Ok(()),
+        Some(Target::Deploy | Target::Client(_)) | None => return Ok(()),
     };
     let failed = |error: std::io::Error| format!("it does not start: {error}");
     let mut child = Command::new(&seen.program)
@@ -602,7 +610,7 @@ fn print(cx: &Context, args: &PrintArgs) -> Result<u8, Failure> {
                 Form::Block(text) | Form::Own(text) | Form::Shim { script: text, .. } => {
                     text.clone()
                 }
-                Form::Scripts(_) => String::new(),
+                Form::Scripts(_) | Form::Server(..) => String::new(),
             };
             shown.push((word.clone(), cx.shown_absolute(&wanted.file), text));
         }

@@ -116,13 +116,20 @@ fn unfinished(operation: &Operation) -> Option<&'static str> {
 fn remarks(operation: &Operation) -> Vec<String> {
     let begin = &operation.begin;
     let mut remarks = Vec::new();
+    let caller = begin
+        .agent
+        .as_ref()
+        .filter(|agent| agent.host == crate::mcp::call::HOST);
+    if let Some(client) = caller.and_then(|agent| agent.session.as_ref()) {
+        remarks.push(format!("by {}", bdr::path::show(client.as_ref())));
+    }
     if operation.undone_by.is_some() {
         remarks.push("undone".to_owned());
     }
     if operation.pinned {
         remarks.push("pinned".to_owned());
     }
-    if begin.before.is_none() {
+    if begin.before.is_none() && begin.kind != OperationKind::Call {
         remarks.push("unprotected".to_owned());
     }
     match &operation.end {

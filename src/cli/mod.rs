@@ -9,42 +9,43 @@ use context::Context;
 use error::Failure;
 
 mod background;
-mod backup;
-mod config;
-mod context;
+pub(crate) mod backup;
+pub(crate) mod config;
+pub(crate) mod context;
 mod dashboard;
 mod demo;
 mod diff;
 mod doctor;
 mod drill;
-mod error;
+pub(crate) mod error;
 pub(crate) mod exit;
 mod explain;
 mod files;
-mod guard;
+pub(crate) mod guard;
 mod hook;
-mod hooks;
+pub(crate) mod hooks;
 mod import;
 mod init;
-mod jobs;
+pub(crate) mod jobs;
 mod keychain;
 mod log;
 mod mark;
+mod mcp;
 mod notify;
 mod op;
-mod pick;
+pub(crate) mod pick;
 mod privacy;
-mod prune;
+pub(crate) mod prune;
 mod restore;
 mod scan;
-mod schedule;
+pub(crate) mod schedule;
 mod shell;
 mod snapshots;
-mod status;
-mod tick;
-mod time;
+pub(crate) mod status;
+pub(crate) mod tick;
+pub(crate) mod time;
 mod undo;
-mod verify;
+pub(crate) mod verify;
 
 /// Snapshot, then allow: make destructive commands undoable and keep backups
 ///
@@ -101,6 +102,7 @@ pub(crate) enum Command {
     Explain(explain::ExplainArgs),
     Hook(hook::HookArgs),
     Hooks(hooks::HooksArgs),
+    Mcp(mcp::McpArgs),
     Shell(shell::ShellArgs),
     Undo(undo::UndoArgs),
     Redo(undo::RedoArgs),
@@ -179,7 +181,10 @@ pub(crate) fn main() -> i32 {
     {
         return code;
     }
-    let done = Context::new(global, ui, &cli.command).and_then(|cx| run(&cx, &cli.command));
+    let done = Context::new(global, ui, &cli.command).and_then(|cx| match &cli.command {
+        Command::Mcp(args) => mcp::run(&cx, args, global.repository.as_ref()),
+        command => run(&cx, command),
+    });
     i32::from(done.unwrap_or_else(|failure| failure.tell(&ui)))
 }
 
@@ -187,7 +192,7 @@ fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
     match command {
         // Answered before there is a context.
         Command::Guard(_) => Ok(exit::NOT_RUN),
-        Command::Hook(_) => Ok(exit::FAILURE),
+        Command::Hook(_) | Command::Mcp(_) => Ok(exit::FAILURE),
         Command::Undo(args) => undo::undo(cx, args),
         Command::Redo(args) => undo::redo(cx, args),
         Command::Log(args) => log::log(cx, args),

@@ -90,7 +90,7 @@ struct How {
 }
 
 /// Returns what the clock on the wall shows.
-fn local(time: DateTime<Utc>) -> NaiveDateTime {
+pub(crate) fn local(time: DateTime<Utc>) -> NaiveDateTime {
     time.with_timezone(&Local).naive_local()
 }
 

@@ -140,6 +140,7 @@ fn options(
 ) -> RestoreOptions {
     RestoreOptions {
         target: args.target.as_ref().map(|dir| absolute(&cx.cwd, dir)),
+        beneath: None,
         paths,
         overwrite: args.overwrite.into(),
         delete: args.delete,
@@ -159,6 +160,7 @@ fn options(
                 })
                 .collect(),
         },
+        agent: None,
     }
 }
 
@@ -249,6 +251,7 @@ fn abort(cx: &Context, repo: &Repository) -> Result<u8, Failure> {
         paths: Vec::new(),
         never: repo.own_paths(),
         host: cx.host.clone(),
+        agent: None,
     };
     let plan = undo::plan(repo, &operation, &options, &cx.progress())?;
     let report = undo::apply(repo, &operation, plan, &options, &cx.progress())?;

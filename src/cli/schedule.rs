@@ -260,6 +260,29 @@ fn with_schedule(cx: &Context, args: &InstallArgs) -> Result<String, Failure> {
     Ok(text)
 }
 
+/// Installs with another time or day, for callers that say themselves what came of it.
+pub(crate) fn change(
+    cx: &Context,
+    at: Option<String>,
+    full: Option<String>,
+) -> Result<(), Failure> {
+    let args = InstallArgs {
+        at,
+        full,
+        drill: None,
+        backend: BackendArg {
+            backend: "auto".to_owned(),
+        },
+        dry_run: false,
+    };
+    install(cx, &args).map(|_| ())
+}
+
+/// Takes the schedule out, for callers that say themselves what came of it.
+pub(crate) fn remove(cx: &Context) -> Result<(), Failure> {
+    uninstall(cx, &UninstallArgs { dry_run: false }).map(|_| ())
+}
+
 fn install(cx: &Context, args: &InstallArgs) -> Result<u8, Failure> {
     if cx.config.sources.is_empty() {
         let message = "there is nothing to back up: no source is configured";

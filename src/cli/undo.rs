@@ -230,6 +230,7 @@ fn reverse(
         force: reversal.force,
         never: repo.own_paths(),
         host: cx.host.clone(),
+        agent: None,
     };
     let plan = undo::plan(repo, operation, &options, &cx.progress())?;
     if let (true, Some(by)) = (plan.steps.is_empty(), operation.undone_by) {

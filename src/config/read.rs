@@ -7,8 +7,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Config, Criticality, GuardConfig, HooksConfig, NotifyConfig, OnFail, PrivacyConfig, Source,
-    Summary, VaultKey, closest, parse_size,
+    Config, Criticality, GuardConfig, HooksConfig, McpConfig, NotifyConfig, OnFail, PrivacyConfig,
+    Source, Summary, Unattended, VaultKey, closest, parse_size,
 };
 use crate::effects::Table;
 use crate::error::{Error, Result};
@@ -64,6 +64,7 @@ impl Reader<'_> {
                 "source",
                 "guard",
                 "hooks",
+                "mcp",
                 "retention",
                 "schedule",
                 "notify",
@@ -84,6 +85,9 @@ impl Reader<'_> {
         }
         if let Some(value) = table.get("hooks") {
             config.hooks = self.hooks(self.table(value, "hooks")?)?;
+        }
+        if let Some(value) = table.get("mcp") {
+            config.mcp = self.mcp(self.table(value, "mcp")?)?;
         }
         if let Some(value) = table.get("retention") {
             config.retention = self.retention(self.table(value, "retention")?, value)?;
@@ -226,6 +230,17 @@ impl Reader<'_> {
             }
         }
         Ok(hooks)
+    }
+
+    fn mcp(&self, table: &DeTable<'_>) -> Result<McpConfig> {
+        self.known(table, "mcp", &["unattended"])?;
+        let mut mcp = McpConfig::default();
+        if let Some(value) = table.get("unattended") {
+            let word = self.string(value, "unattended")?;
+            mcp.unattended = Unattended::parse(word)
+                .ok_or_else(|| self.no_such_word(value, word, &Unattended::WORDS))?;
+        }
+        Ok(mcp)
     }
 
     fn retention(&self, table: &DeTable<'_>, section: &Value<'_>) -> Result<Policy> {

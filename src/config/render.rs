@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{Config, GuardConfig, HooksConfig, NotifyConfig, OnFail, PrivacyConfig, VaultKey};
+use super::{
+    Config, GuardConfig, HooksConfig, McpConfig, NotifyConfig, OnFail, PrivacyConfig, VaultKey,
+};
 use crate::error::{Error, Result};
 use crate::retention::Policy;
 use crate::schedule::{Schedule, day_word};
@@ -51,6 +53,13 @@ pub(super) fn render(config: &Config, home: Option<&Path>) -> Result<String> {
             line(&mut out, format_args!("    {},", quoted(word)));
         }
         out.push_str("]\n");
+    }
+    if config.mcp != McpConfig::default() {
+        out.push_str("\n# Calls by MCP that replace files where nobody can be asked: \"snapshot\" (save them first), \"plan\" (only what a dry run showed), \"deny\".\n[mcp]\n");
+        line(
+            &mut out,
+            format_args!("unattended = \"{}\"", config.mcp.unattended.word()),
+        );
     }
     retention(&mut out, &config.retention);
     schedule(&mut out, config.schedule.as_ref());

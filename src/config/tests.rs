@@ -296,6 +296,9 @@ fn what_is_written_is_read_back() {
         hooks: HooksConfig {
             mcp_tools: vec!["deploy".to_owned(), "a \"b\"".to_owned()],
         },
+        mcp: McpConfig {
+            unattended: Unattended::Plan,
+        },
         retention: Policy {
             yearly: 3,
             within: Some(chrono::TimeDelta::days(3)),

@@ -19,6 +19,7 @@ pub mod block;
 pub mod deploy;
 pub mod git;
 pub mod json;
+pub mod servers;
 pub mod shells;
 
 /// What calls bdr.
@@ -32,6 +33,8 @@ pub enum Target {
     Agent(Host),
     /// What a project deploys with.
     Deploy,
+    /// A client of the MCP server.
+    Client(servers::Client),
 }
 
 impl Target {
@@ -42,6 +45,7 @@ impl Target {
             Self::Shell(shell) => shell.word(),
             Self::Agent(host) => host.word(),
             Self::Deploy => "deploy",
+            Self::Client(client) => client.word(),
         }
     }
 
@@ -80,6 +84,8 @@ pub enum Form {
     },
     /// Scripts of a `package.json`.
     Scripts(String),
+    /// An entry in a client's list of MCP servers.
+    Server(servers::Client, serde_json::Value),
 }
 
 /// The same, as the manifest has it: what is needed to take it out.
@@ -91,6 +97,7 @@ enum Kind {
     Own,
     Shim,
     Scripts,
+    Server,
 }
 
 impl Form {
@@ -101,6 +108,7 @@ impl Form {
             Self::Own(_) => Kind::Own,
             Self::Shim { .. } => Kind::Shim,
             Self::Scripts(_) => Kind::Scripts,
+            Self::Server(..) => Kind::Server,
         }
     }
 }
@@ -421,6 +429,10 @@ impl Ledger {
                 let text = text_of(old, file)?;
                 at_file(file, deploy::add(&text, program))?.into_bytes()
             }
+            Form::Server(client, entry) => {
+                let text = text_of(old, file)?;
+                at_file(file, client.add(&text, entry))?.into_bytes()
+            }
         };
         let known = self.edit(word, &stands.real);
         let unchanged = stands.bytes.as_deref() == Some(&after[..]) && aside.is_none();
@@ -646,6 +658,13 @@ impl Ledger {
                 let text = text_of(bytes, file)?;
                 Some(at_file(file, deploy::remove(&text))?.into_bytes())
             }
+            Kind::Server => {
+                let text = text_of(bytes, file)?;
+                match servers::Client::parse(target) {
+                    Some(client) => Some(at_file(file, client.remove(&text))?.into_bytes()),
+                    None => Some(bytes.to_vec()),
+                }
+            }
         })
     }
 
@@ -732,6 +751,9 @@ pub(crate) fn is_own(bytes: &[u8]) -> bool {
 fn is_nothing(kind: Kind, left: &[u8]) -> bool {
     match kind {
         Kind::Settings => std::str::from_utf8(left).is_ok_and(json::is_bare),
+        Kind::Server => {
+            left.trim_ascii().is_empty() || std::str::from_utf8(left).is_ok_and(json::is_bare)
+        }
         _ => left.trim_ascii().is_empty(),
     }
 }

@@ -28,6 +28,8 @@ pub enum OperationKind {
     Redo,
     /// A restore.
     Restore,
+    /// What another program had bdr do that changes no protected file: a backup, a change of the schedule.
+    Call,
 }
 
 impl OperationKind {
@@ -38,6 +40,7 @@ impl OperationKind {
             Self::Undo => "undo",
             Self::Redo => "redo",
             Self::Restore => "restore",
+            Self::Call => "call",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The bar: on stderr, on a terminal, after half a second.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bdr::monitor::{Monitor, Phase};
@@ -19,16 +19,45 @@ pub(crate) struct Progress {
     /// What moves the bar: bytes where the phase knows them, else files.
     total_bytes: AtomicU64,
     stop: Arc<AtomicBool>,
+    phase: Mutex<&'static str>,
+    relay: Option<Relay>,
 }
 
+/// How far a verb is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Told {
+    /// What it does.
+    pub(crate) phase: &'static str,
+    /// Files or bytes done of this phase.
+    pub(crate) done: u64,
+    /// Of how many; 0: not known.
+    pub(crate) total: u64,
+}
+
+/// Hears how far a verb is, often.
+pub(crate) type Relay = Arc<dyn Fn(Told) + Send + Sync>;
+
 impl Progress {
-    pub(crate) fn new(bars: bool, stop: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(bars: bool, stop: Arc<AtomicBool>, relay: Option<Relay>) -> Self {
         Self {
             bar: ProgressBar::hidden(),
             started: Instant::now(),
             waiting: AtomicBool::new(bars),
             total_bytes: AtomicU64::new(0),
             stop,
+            phase: Mutex::new(""),
+            relay,
+        }
+    }
+
+    fn tell(&self) {
+        if let Some(relay) = &self.relay {
+            let phase = self.phase.lock().map_or("", |phase| *phase);
+            relay(Told {
+                phase,
+                done: self.bar.position(),
+                total: self.bar.length().unwrap_or(0),
+            });
         }
     }
 
@@ -69,12 +98,17 @@ impl Monitor for Progress {
         self.bar.reset();
         self.bar.set_length(if files == 0 { bytes } else { files });
         self.bar.set_message(word);
+        if let Ok(mut phase) = self.phase.lock() {
+            *phase = word;
+        }
+        self.tell();
         self.show_if_due();
     }
 
     fn advance(&self, files: u64, bytes: u64) {
         let by_bytes = self.total_bytes.load(Ordering::Relaxed) > 0;
         self.bar.inc(if by_bytes { bytes } else { files });
+        self.tell();
         self.show_if_due();
     }
 

@@ -58,7 +58,7 @@ fn module_of(path: &Path) -> String {
 }
 
 fn is_library(path: &Path) -> bool {
-    !["main", "lib", "cli", "ui"].contains(&module_of(path).as_str())
+    !["main", "lib", "cli", "mcp", "ui"].contains(&module_of(path).as_str())
 }
 
 #[test]
@@ -126,6 +126,31 @@ fn the_library_leaves_talking_and_looking_around_to_its_clients() {
         for (number, line) in code.lines().enumerate() {
             let line = line.split("//").next().unwrap_or_default();
             for word in forbidden {
+                assert!(
+                    !line.contains(word),
+                    "{}:{}: {word}",
+                    path.display(),
+                    number + 1
+                );
+            }
+        }
+    }
+}
+
+/// The protocol's types change often: they stay where the transports and the protocol are.
+#[test]
+fn the_protocol_stays_at_the_edge_and_nothing_there_prints() {
+    let at_the_edge = ["server.rs", "stdio.rs", "http.rs", "fixture.rs"];
+    for (path, text) in sources()
+        .iter()
+        .filter(|(path, _)| module_of(path) == "mcp")
+    {
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let edge = at_the_edge.iter().any(|name| path.ends_with(name));
+        for (number, line) in code.lines().enumerate() {
+            let line = line.split("//").next().unwrap_or_default();
+            let prints = ["print!(", "println!(", "ui.data(", "ui.report("];
+            for word in prints.iter().chain(["rmcp::"].iter().filter(|_| !edge)) {
                 assert!(
                     !line.contains(word),
                     "{}:{}: {word}",

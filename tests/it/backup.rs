@@ -14,6 +14,7 @@ use crate::support::{Place, assert_same, later, now, options, picture};
 pub(crate) fn restore_options(target: Option<&Path>) -> RestoreOptions {
     RestoreOptions {
         target: target.map(Path::to_path_buf),
+        beneath: None,
         paths: Vec::new(),
         overwrite: Overwrite::IfChanged,
         delete: false,
@@ -23,6 +24,7 @@ pub(crate) fn restore_options(target: Option<&Path>) -> RestoreOptions {
         never: Vec::new(),
         host: String::new(),
         secrets: bdr::unseal::SecretOptions::default(),
+        agent: None,
     }
 }
 

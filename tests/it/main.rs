@@ -24,6 +24,7 @@ mod hooks;
 mod hostile;
 mod import;
 mod incident;
+mod mcp;
 mod notify;
 mod oplog;
 mod privacy;

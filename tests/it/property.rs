@@ -246,6 +246,7 @@ fn edits_are_undone(before: &[Edit], during: &[Edit]) {
         paths: Vec::new(),
         never: Vec::new(),
         host: String::new(),
+        agent: None,
     };
     let plan = bdr::undo::plan(&repo, &outcome.operation, &options, &monitor).unwrap();
     let report = bdr::undo::apply(&repo, &outcome.operation, plan, &options, &monitor).unwrap();

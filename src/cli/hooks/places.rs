@@ -192,6 +192,8 @@ impl<'a> Around<'a> {
                 .into_iter()
                 .map(|(file, form)| one(file, form))
                 .collect(),
+            // `bdr mcp install` sees to these.
+            Target::Client(_) => Vec::new(),
             Target::Deploy => {
                 let dir = self.project.as_deref().unwrap_or(&self.cx.cwd);
                 let file = dir.join("package.json");

@@ -15,7 +15,7 @@ pub struct Entry {
     pub value: Value,
 }
 
-fn parse(text: &str) -> Result<CstRootNode> {
+pub(super) fn parse(text: &str) -> Result<CstRootNode> {
     CstRootNode::parse(text, &ParseOptions::default()).map_err(|error| {
         Error::invalid(
             format!("it is not JSON: {error}"),
@@ -24,7 +24,7 @@ fn parse(text: &str) -> Result<CstRootNode> {
     })
 }
 
-fn input(value: &Value) -> CstInputValue {
+pub(super) fn input(value: &Value) -> CstInputValue {
     match value {
         Value::Null => CstInputValue::Null,
         Value::Bool(b) => CstInputValue::Bool(*b),

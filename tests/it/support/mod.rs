@@ -1,6 +1,7 @@
 //! What tests share: a private place with its own repository and clock, trees built from a few lines, trees compared whole.
 
 pub(crate) mod cli;
+pub(crate) mod mcp;
 pub(crate) mod terminal;
 
 use std::collections::BTreeMap;

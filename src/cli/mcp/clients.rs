@@ -1,0 +1,395 @@
+//! The entry of bdr's server in the settings of clients: put in, taken out, looked at. With the care of hooks: a ledger keeps what a file was, each
+//! change is an operation.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use bdr::install::hooks::servers::{Client, Homes};
+use bdr::install::hooks::{Action, Form, Ledger, Seen, Standing, Target, Wanted};
+use bdr::path::{absolute, show_bytes};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::OfferArgs;
+use crate::cli::context::{Context, own_program, variable};
+use crate::cli::error::Failure;
+use crate::cli::exit;
+use crate::cli::hooks::{Outcome, carry_out, only_in};
+use crate::ui::{json as ui_json, plural};
+
+#[derive(Debug, Args)]
+pub(super) struct Which {
+    /// claude, claude-desktop, cursor, vscode, codex, gemini, windsurf, or all that are used here; several: a,b
+    #[arg(long, value_name = "CLIENT", required = true, value_delimiter = ',')]
+    client: Vec<String>,
+    /// A project, instead of the user's own settings
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    project: Option<PathBuf>,
+    /// Print what would be written; change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InstallArgs {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    offer: OfferArgs,
+}
+
+/// Variables that decide where bdr's things are, and that clients do not hand on.
+const PLACES: [&str; 7] = [
+    "BDR_HOME",
+    "BDR_CONFIG",
+    "BDR_LIFEBOAT",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_STATE_HOME",
+    "XDG_CACHE_HOME",
+];
+/// How long a server has to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn ledger(cx: &Context) -> Result<Ledger, Failure> {
+    Ok(Ledger::open(&cx.places.state.join("mcp"))?)
+}
+
+/// Returns where applications of this user keep their settings.
+fn config_home(cx: &Context) -> PathBuf {
+    let home = cx.home.clone().unwrap_or_else(|| cx.cwd.clone());
+    if cfg!(windows) {
+        variable("APPDATA").map_or_else(|| home.join("AppData/Roaming"), PathBuf::from)
+    } else if cfg!(target_os = "macos") {
+        home.join("Library/Application Support")
+    } else {
+        variable("XDG_CONFIG_HOME").map_or_else(|| home.join(".config"), PathBuf::from)
+    }
+}
+
+/// Returns the clients that words mean.
+fn clients(homes: Homes<'_>, words: &[String], project: bool) -> Result<Vec<Client>, Failure> {
+    let known = || Client::ALL.map(Client::word).join(", ");
+    let mut found = Vec::new();
+    for word in words {
+        match (word.as_str(), Client::parse(word)) {
+            ("all", _) => {
+                let here = Client::ALL
+                    .into_iter()
+                    .filter(|client| client.sign(homes).is_dir());
+                found.extend(
+                    here.filter(|client| {
+                        !project || client.file(homes, Some(homes.home)).is_some()
+                    }),
+                );
+            }
+            (_, Some(client)) => found.push(client),
+            (_, None) => {
+                let shown = bdr::path::show(word.as_ref());
+                return Err(Failure::usage(
+                    format!("no client is called `{shown}`"),
+                    &format!("known are {}, all", known()),
+                ));
+            }
+        }
+    }
+    found.dedup();
+    if found.is_empty() {
+        return Err(Failure::usage(
+            "none of the clients that bdr knows is used here",
+            &format!("name one: {}", known()),
+        ));
+    }
+    Ok(found)
+}
+
+/// Returns the arguments that a client starts the server with.
+fn arguments(cx: &Context, offer: &OfferArgs) -> Vec<String> {
+    let mut args = vec!["mcp".to_owned()];
+    if !offer.tools.is_empty() {
+        let sets: Vec<&str> = offer.tools.iter().map(|set| set.word()).collect();
+        args.extend(["--tools".to_owned(), sets.join(",")]);
+    }
+    if offer.read_only {
+        args.push("--read-only".to_owned());
+    }
+    for root in &offer.root {
+        let root = absolute(&cx.cwd, root);
+        args.extend(["--root".to_owned(), root.to_string_lossy().into_owned()]);
+    }
+    args
+}
+
+pub(super) fn install(cx: &Context, args: &InstallArgs) -> Result<u8, Failure> {
+    let program = own_program().ok_or_else(|| {
+        Failure::usage(
+            "bdr cannot tell where its own program is",
+            "start it by its full path",
+        )
+    })?;
+    let config = config_home(cx);
+    let home = cx.home.clone().unwrap_or_else(|| cx.cwd.clone());
+    let homes = Homes {
+        home: &home,
+        config: &config,
+    };
+    let project = args
+        .which
+        .project
+        .as_ref()
+        .map(|dir| absolute(&cx.cwd, dir));
+    let project = project.map(|dir| dir.canonicalize().unwrap_or(dir));
+    let environment: Vec<(String, String)> = PLACES
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), variable(name)?.into_string().ok()?)))
+        .collect();
+    let arguments = arguments(cx, &args.offer);
+    let mut ledger = ledger(cx)?;
+    let mut outcomes = Vec::new();
+    for client in clients(homes, &args.which.client, project.is_some())? {
+        let Some(file) = client.file(homes, project.as_deref()) else {
+            let failure = Failure::usage("it has no settings of projects", "leave out --project");
+            outcomes.push(Outcome::refused(client.word(), None, &failure));
+            continue;
+        };
+        let entry = client.entry(&program.to_string_lossy(), &arguments, &environment);
+        let wanted = Wanted {
+            target: Target::Client(client),
+            file: file.clone(),
+            form: Form::Server(client, entry),
+            program: program.clone(),
+        };
+        outcomes.push(match ledger.plan(&wanted) {
+            Ok(step) => Outcome::done(step),
+            Err(error) => Outcome::refused(client.word(), Some(file), &error.into()),
+        });
+    }
+    if !args.which.dry_run {
+        carry_out(
+            cx,
+            ("mcp", "install"),
+            &args.which.client,
+            &mut outcomes,
+            &mut |step| ledger.apply(step, cx.now),
+        )?;
+    }
+    report(cx, "install", &outcomes, args.which.dry_run)
+}
+
+pub(super) fn uninstall(cx: &Context, which: &Which) -> Result<u8, Failure> {
+    let config = config_home(cx);
+    let home = cx.home.clone().unwrap_or_else(|| cx.cwd.clone());
+    let homes = Homes {
+        home: &home,
+        config: &config,
+    };
+    let mut ledger = ledger(cx)?;
+    let below = which.project.as_ref().map(|dir| absolute(&cx.cwd, dir));
+    let below = below.map(|dir| dir.canonicalize().unwrap_or(dir));
+    let mut words: Vec<String> = match which.client.iter().any(|word| word == "all") {
+        true => ledger.seen().into_iter().map(|seen| seen.target).collect(),
+        false => clients(homes, &which.client, false)?
+            .iter()
+            .map(|client| client.word().to_owned())
+            .collect(),
+    };
+    words.sort();
+    words.dedup();
+    let mut outcomes = Vec::new();
+    for word in words {
+        let wanted =
+            |file: &std::path::Path| below.as_ref().is_none_or(|below| file.starts_with(below));
+        for (file, plan) in ledger.plan_removal(&word, &wanted) {
+            outcomes.push(match plan {
+                Ok(step) => Outcome::done(step),
+                Err(error) => Outcome::refused(&word, Some(file), &error.into()),
+            });
+        }
+    }
+    if !which.dry_run {
+        carry_out(
+            cx,
+            ("mcp", "uninstall"),
+            &which.client,
+            &mut outcomes,
+            &mut |step| match step.action {
+                Action::Keep => ledger.drop_edit(step),
+                _ => ledger.apply(step, cx.now),
+            },
+        )?;
+    }
+    report(cx, "uninstall", &outcomes, which.dry_run)
+}
+
+fn report(cx: &Context, verb: &str, outcomes: &[Outcome], dry_run: bool) -> Result<u8, Failure> {
+    let failed = outcomes.iter().any(|outcome| outcome.refused.is_some());
+    let code = if failed { exit::FAILURE } else { exit::OK };
+    if cx.ui.json {
+        let one = |outcome: &Outcome| {
+            let value = json!({
+                "client": outcome.target,
+                "action": outcome.step.as_ref().filter(|_| outcome.refused.is_none()).map(|step| step.action.word()),
+                "error": outcome.refused.as_ref().map(|(why, _)| why),
+                "fix": outcome.refused.as_ref().map(|(_, fix)| fix),
+            });
+            match &outcome.file {
+                Some(file) => ui_json::with_path(file, value),
+                None => value,
+            }
+        };
+        let list: Vec<Value> = outcomes.iter().map(one).collect();
+        cx.ui.document(
+            "mcp",
+            code,
+            &json!({"verb": verb, "dry_run": dry_run, "files": list}),
+        )?;
+        return Ok(code);
+    }
+    let mut text = String::new();
+    for outcome in outcomes {
+        if let Some((why, fix)) = &outcome.refused {
+            text.push_str(&format!(
+                "{} {:<15} {why}\n",
+                cx.ui.out.red("refused"),
+                outcome.target
+            ));
+            if let Some(fix) = fix {
+                text.push_str(&format!("        fix: {fix}\n"));
+            }
+            continue;
+        }
+        let Some(step) = &outcome.step else { continue };
+        let place = cx.shown_absolute(&step.file);
+        text.push_str(&format!(
+            "{:<7} {:<15} {place}\n",
+            step.action.word(),
+            outcome.target
+        ));
+        if dry_run {
+            let old = step.before.as_deref().unwrap_or_default();
+            let new = step.after.as_deref().unwrap_or_default();
+            for line in only_in(old, new) {
+                text.push_str(&format!("        - {}\n", show_bytes(line)));
+            }
+            for line in only_in(new, old).iter().filter(|line| !line.is_empty()) {
+                text.push_str(&format!("        + {}\n", show_bytes(line)));
+            }
+        }
+    }
+    let changes = outcomes
+        .iter()
+        .filter(|outcome| outcome.refused.is_none())
+        .filter_map(|outcome| outcome.step.as_ref());
+    let changes = changes.filter(|step| step.action != Action::Keep).count();
+    text.push_str(&match (verb, changes, dry_run) {
+        (_, 0, _) if failed => String::new(),
+        ("install", 0, _) => "All is there already.\n".to_owned(),
+        (_, 0, _) => "Nothing of bdr's is there.\n".to_owned(),
+        (_, number, true) => format!("{} would be written.\n", plural(number as u64, "file")),
+        ("install", _, _) => {
+            "Clients start it from their next session on. Whether it answers: bdr mcp status\n"
+                .to_owned()
+        }
+        _ => "Taken out. Sessions that run keep it until they end.\n".to_owned(),
+    });
+    cx.ui.report(&text)?;
+    Ok(code)
+}
+
+pub(super) fn status(cx: &Context) -> Result<u8, Failure> {
+    let all: Vec<(Seen, Result<Duration, String>)> = ledger(cx)?
+        .seen()
+        .into_iter()
+        .map(|seen| {
+            let health = match &seen.standing {
+                Standing::Gone => Err("the entry is not there any more".to_owned()),
+                Standing::Torn(why) => Err(why.clone()),
+                Standing::Good | Standing::Edited => answers(&seen),
+            };
+            (seen, health)
+        })
+        .collect();
+    let bad = all.iter().any(|(_, health)| health.is_err());
+    let code = if bad { exit::FAILURE } else { exit::OK };
+    if cx.ui.json {
+        let one = |(seen, health): &(Seen, Result<Duration, String>)| {
+            let value = json!({
+                "client": seen.target, "program": seen.program.to_string_lossy(), "version": seen.version,
+                "answers_ms": health.as_ref().ok().map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+                "trouble": health.as_ref().err(),
+            });
+            ui_json::with_path(&seen.file, value)
+        };
+        let list: Vec<Value> = all.iter().map(one).collect();
+        cx.ui
+            .document("mcp", code, &json!({"verb": "status", "files": list}))?;
+        return Ok(code);
+    }
+    let mut text = String::new();
+    for (seen, health) in &all {
+        let place = cx.shown_absolute(&seen.file);
+        match health {
+            Ok(time) => {
+                let time = crate::ui::elapsed(*time);
+                text.push_str(&format!(
+                    "{} {:<15} {place}   answers in {time}\n",
+                    cx.ui.out.green("✓"),
+                    seen.target
+                ));
+            }
+            Err(why) => text.push_str(&format!(
+                "{} {:<15} {place}\n  {why}\n  fix: bdr mcp install --client {}\n",
+                cx.ui.out.yellow("!"),
+                seen.target,
+                seen.target
+            )),
+        }
+    }
+    if all.is_empty() {
+        text = "No client starts bdr. To have one do so: bdr mcp install --client all\n".to_owned();
+    }
+    cx.ui.report(&text)?;
+    Ok(code)
+}
+
+/// Starts the program as its client would, shakes hands, and returns how long that took.
+fn answers(seen: &Seen) -> Result<Duration, String> {
+    let began = Instant::now();
+    let failed = |error: std::io::Error| format!("it does not start: {error}");
+    let mut child = Command::new(&seen.program)
+        .arg("mcp")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(failed)?;
+    let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params":
+        {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "bdr mcp status", "version": env!("CARGO_PKG_VERSION")}}});
+    let mut stdin = child.stdin.take();
+    if let Some(stdin) = &mut stdin {
+        // One that does not read it does not answer either.
+        let _ = stdin.write_all(format!("{hello}\n").as_bytes());
+    }
+    let (sender, answer) = mpsc::channel();
+    if let Some(stdout) = child.stdout.take() {
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let _ = BufReader::new(stdout).read_line(&mut line);
+            let _ = sender.send(line);
+        });
+    }
+    let line = answer.recv_timeout(PATIENCE);
+    let elapsed = began.elapsed();
+    drop(stdin);
+    let _ = child.kill();
+    let _ = child.wait();
+    let line = line.map_err(|_| "it does not answer".to_owned())?;
+    let said: Value = serde_json::from_str(&line).unwrap_or_default();
+    match said["result"]["serverInfo"]["name"] == "bdr" {
+        true => Ok(elapsed),
+        false => Err("it answers with something else".to_owned()),
+    }
+}

@@ -1,0 +1,387 @@
+//! The entry of bdr's MCP server in the settings of clients.
+//!
+//! Claude Code: <https://code.claude.com/docs/en/mcp>. Claude Desktop: <https://modelcontextprotocol.io/docs/develop/connect-local-servers>. Cursor:
+//! <https://cursor.com/docs/context/mcp>. VS Code: <https://code.visualstudio.com/docs/copilot/reference/mcp-configuration>. Codex:
+//! <https://developers.openai.com/codex/mcp>. Gemini CLI: <https://geminicli.com/docs/tools/mcp-server/>. Windsurf:
+//! <https://docs.windsurf.com/windsurf/cascade/mcp>.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+use toml_edit::{Array, DocumentMut, Item, Table, value};
+
+use super::json::{input, parse};
+use crate::error::{Error, Result};
+
+/// What starts MCP servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Client {
+    /// Claude Code.
+    Claude,
+    /// Claude Desktop.
+    ClaudeDesktop,
+    /// Cursor.
+    Cursor,
+    /// Visual Studio Code.
+    Vscode,
+    /// Codex.
+    Codex,
+    /// Gemini CLI.
+    Gemini,
+    /// Windsurf.
+    Windsurf,
+}
+
+/// How bdr's server is called everywhere.
+pub const NAME: &str = "bdr";
+
+/// Where a user's settings are.
+#[derive(Debug, Clone, Copy)]
+pub struct Homes<'a> {
+    /// HOME.
+    pub home: &'a Path,
+    /// Where applications keep their settings: `~/.config`, `~/Library/Application Support`, `%APPDATA%`.
+    pub config: &'a Path,
+}
+
+impl Client {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Claude,
+        Self::ClaudeDesktop,
+        Self::Cursor,
+        Self::Vscode,
+        Self::Codex,
+        Self::Gemini,
+        Self::Windsurf,
+    ];
+
+    /// Returns its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Claude => "claude",
+            Self::ClaudeDesktop => "claude-desktop",
+            Self::Cursor => "cursor",
+            Self::Vscode => "vscode",
+            Self::Codex => "codex",
+            Self::Gemini => "gemini",
+            Self::Windsurf => "windsurf",
+        }
+    }
+
+    /// Returns what a word means.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|client| client.word() == word)
+    }
+
+    /// Returns the file that it reads, for a project or for the user; `None`: it has none there.
+    pub fn file(self, homes: Homes<'_>, project: Option<&Path>) -> Option<PathBuf> {
+        Some(match (self, project) {
+            (Self::Claude, None) => homes.home.join(".claude.json"),
+            (Self::Claude, Some(project)) => project.join(".mcp.json"),
+            (Self::ClaudeDesktop, None) => homes.config.join("Claude/claude_desktop_config.json"),
+            (Self::Cursor, None) => homes.home.join(".cursor/mcp.json"),
+            (Self::Cursor, Some(project)) => project.join(".cursor/mcp.json"),
+            (Self::Vscode, None) => homes.config.join("Code/User/mcp.json"),
+            (Self::Vscode, Some(project)) => project.join(".vscode/mcp.json"),
+            (Self::Codex, None) => homes.home.join(".codex/config.toml"),
+            (Self::Codex, Some(project)) => project.join(".codex/config.toml"),
+            (Self::Gemini, None) => homes.home.join(".gemini/settings.json"),
+            (Self::Gemini, Some(project)) => project.join(".gemini/settings.json"),
+            (Self::Windsurf, None) => homes.home.join(".codeium/windsurf/mcp_config.json"),
+            (Self::ClaudeDesktop | Self::Windsurf, Some(_)) => return None,
+        })
+    }
+
+    /// Returns what says that it is used here.
+    pub fn sign(self, homes: Homes<'_>) -> PathBuf {
+        match self {
+            Self::Claude => homes.home.join(".claude"),
+            Self::ClaudeDesktop => homes.config.join("Claude"),
+            Self::Cursor => homes.home.join(".cursor"),
+            Self::Vscode => homes.config.join("Code/User"),
+            Self::Codex => homes.home.join(".codex"),
+            Self::Gemini => homes.home.join(".gemini"),
+            Self::Windsurf => homes.home.join(".codeium/windsurf"),
+        }
+    }
+
+    /// Returns the member that holds all servers.
+    fn table(self) -> &'static str {
+        match self {
+            Self::Vscode => "servers",
+            Self::Codex => "mcp_servers",
+            _ => "mcpServers",
+        }
+    }
+
+    /// Returns the entry for a program with arguments and variables.
+    pub fn entry(self, program: &str, args: &[String], env: &[(String, String)]) -> Value {
+        let mut entry = Map::new();
+        if matches!(self, Self::Claude | Self::Vscode) {
+            entry.insert("type".to_owned(), "stdio".into());
+        }
+        entry.insert("command".to_owned(), program.into());
+        entry.insert("args".to_owned(), json!(args));
+        if !env.is_empty() {
+            let env = env
+                .iter()
+                .map(|(name, value)| (name.clone(), Value::from(value.clone())));
+            entry.insert("env".to_owned(), Value::Object(env.collect()));
+        }
+        Value::Object(entry)
+    }
+
+    /// Returns a text with the entry in it.
+    ///
+    /// # Errors
+    /// The text is not what the client documents, or another program has the name.
+    pub fn add(self, text: &str, entry: &Value) -> Result<String> {
+        match self {
+            Self::Codex => add_toml(text, self.table(), entry),
+            _ => add_json(text, self.table(), entry),
+        }
+    }
+
+    /// Returns a text without the entry. One that is not bdr's stays.
+    ///
+    /// # Errors
+    /// The text is not what the client documents.
+    pub fn remove(self, text: &str) -> Result<String> {
+        match self {
+            Self::Codex => remove_toml(text, self.table()),
+            _ => remove_json(text, self.table()),
+        }
+    }
+
+    /// Returns true if nothing is left that somebody could want to keep.
+    pub fn is_bare(self, text: &str) -> bool {
+        match self {
+            Self::Codex => text.trim().is_empty(),
+            _ => super::json::is_bare(text),
+        }
+    }
+}
+
+/// Returns true for an entry that starts bdr's server.
+fn is_own(entry: &Value) -> bool {
+    let command = entry["command"].as_str().unwrap_or_default();
+    let name = command.rsplit(['/', '\\']).next().unwrap_or_default();
+    let first = entry["args"].as_array().and_then(|args| args.first());
+    matches!(name, "bdr" | "bdr.exe") && first.is_some_and(|first| first == "mcp")
+}
+
+fn taken() -> Error {
+    Error::invalid(
+        format!("there is a server called `{NAME}` already, and it is not this one"),
+        Some("rename or remove it; nothing was changed"),
+    )
+}
+
+fn wrong(what: &str) -> Error {
+    Error::invalid(
+        format!("{what} is not what the client documents"),
+        Some("correct it by hand; nothing was changed"),
+    )
+}
+
+fn add_json(text: &str, table: &str, entry: &Value) -> Result<String> {
+    if text.trim().is_empty() {
+        let all = json!({table: {NAME: entry}});
+        return Ok(serde_json::to_string_pretty(&all).unwrap_or_default() + "\n");
+    }
+    let root = parse(text)?;
+    let object = root.object_value().ok_or_else(|| wrong("the file"))?;
+    let servers = object
+        .object_value_or_create(table)
+        .ok_or_else(|| wrong(&format!("`{table}`")))?;
+    match servers.get(NAME) {
+        None => drop(servers.append(NAME, input(entry))),
+        Some(property) => {
+            let there = property
+                .value()
+                .and_then(|value| value.to_serde_value())
+                .unwrap_or_default();
+            if !is_own(&there) {
+                return Err(taken());
+            }
+            if there != *entry {
+                property.set_value(input(entry));
+            }
+        }
+    }
+    Ok(root.to_string())
+}
+
+fn remove_json(text: &str, table: &str) -> Result<String> {
+    let root = parse(text)?;
+    let servers = root
+        .object_value()
+        .and_then(|object| object.object_value(table));
+    if let Some(servers) = servers
+        && let Some(property) = servers.get(NAME)
+        && property
+            .value()
+            .and_then(|value| value.to_serde_value())
+            .is_some_and(|entry| is_own(&entry))
+    {
+        property.remove();
+        if servers.properties().is_empty()
+            && let Some(property) = root.object_value().and_then(|object| object.get(table))
+        {
+            property.remove();
+        }
+    }
+    Ok(root.to_string())
+}
+
+fn parse_toml(text: &str) -> Result<DocumentMut> {
+    text.parse().map_err(|error| {
+        Error::invalid(
+            format!("it is not TOML: {error}"),
+            Some("correct it by hand; nothing was changed"),
+        )
+    })
+}
+
+/// Returns an entry of a TOML file as JSON, as far as it matters.
+fn seen(item: &Item) -> Value {
+    let args = item.get("args").and_then(Item::as_array);
+    let args: Vec<&str> = args
+        .into_iter()
+        .flatten()
+        .filter_map(|arg| arg.as_str())
+        .collect();
+    json!({"command": item.get("command").and_then(Item::as_str), "args": args})
+}
+
+fn add_toml(text: &str, table: &str, entry: &Value) -> Result<String> {
+    let mut document = parse_toml(text)?;
+    let servers = document.entry(table).or_insert_with(|| {
+        let mut table = Table::new();
+        table.set_implicit(true);
+        Item::Table(table)
+    });
+    let servers = servers
+        .as_table_like_mut()
+        .ok_or_else(|| wrong(&format!("[{table}]")))?;
+    if let Some(there) = servers.get(NAME) {
+        if !is_own(&seen(there)) {
+            return Err(taken());
+        }
+        let (old, new) = (
+            seen(there),
+            json!({"command": entry["command"], "args": entry["args"]}),
+        );
+        if old == new {
+            return Ok(text.to_owned());
+        }
+    }
+    let mut own = Table::new();
+    own.insert(
+        "command",
+        value(entry["command"].as_str().unwrap_or_default()),
+    );
+    let args: Array = entry["args"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    own.insert("args", value(args));
+    if let Some(env) = entry["env"].as_object() {
+        let mut variables = toml_edit::InlineTable::new();
+        for (name, text) in env {
+            variables.insert(name, text.as_str().unwrap_or_default().into());
+        }
+        own.insert("env", value(variables));
+    }
+    servers.insert(NAME, Item::Table(own));
+    Ok(document.to_string())
+}
+
+fn remove_toml(text: &str, table: &str) -> Result<String> {
+    let mut document = parse_toml(text)?;
+    let Some(servers) = document.get_mut(table).and_then(Item::as_table_like_mut) else {
+        return Ok(text.to_owned());
+    };
+    if !servers.get(NAME).is_some_and(|there| is_own(&seen(there))) {
+        return Ok(text.to_owned());
+    }
+    servers.remove(NAME);
+    if servers.is_empty() {
+        document.remove(table);
+    }
+    Ok(document.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(client: Client) -> Value {
+        client.entry(
+            "/opt/bdr",
+            &["mcp".to_owned(), "--read-only".to_owned()],
+            &[],
+        )
+    }
+
+    #[test]
+    fn an_entry_goes_in_and_out_and_leaves_the_rest_as_it_was() {
+        let json = "{\n  // mine\n  \"theme\": \"dark\",\n  \"mcpServers\": {\n    \"other\": {\"command\": \"x\"}\n  }\n}\n";
+        let vscode = json.replace("mcpServers", "servers");
+        let toml = "# mine\nmodel = \"x\"\n\n[mcp_servers.other]\ncommand = \"x\" # keep\n";
+        for client in Client::ALL {
+            let text = match client {
+                Client::Codex => toml,
+                Client::Vscode => &vscode,
+                _ => json,
+            };
+            let with = client.add(text, &entry(client)).unwrap();
+            assert!(
+                with.contains("/opt/bdr") && with.contains("--read-only"),
+                "{with}"
+            );
+            assert!(with.contains("other") && with.contains("mine"), "{with}");
+            assert_eq!(
+                client.add(&with, &entry(client)).unwrap(),
+                with,
+                "not the same twice"
+            );
+            let moved = client.entry("/new/bdr", &["mcp".to_owned()], &[]);
+            let renewed = client.add(&with, &moved).unwrap();
+            assert!(
+                renewed.contains("/new/bdr") && !renewed.contains("/opt/bdr"),
+                "{renewed}"
+            );
+            let without = client.remove(&renewed).unwrap();
+            assert!(
+                !without.contains("bdr") && without.contains("other"),
+                "{without}"
+            );
+            let fresh = client.add("", &entry(client)).unwrap();
+            assert!(client.is_bare(&client.remove(&fresh).unwrap()), "{fresh}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_bdrs_is_not_touched() {
+        let json =
+            "{\"mcpServers\": {\"bdr\": {\"command\": \"/usr/bin/other\", \"args\": [\"mcp\"]}}}";
+        let toml = "[mcp_servers.bdr]\ncommand = \"/usr/bin/other\"\nargs = [\"mcp\"]\n";
+        for (client, text) in [(Client::Claude, json), (Client::Codex, toml)] {
+            assert!(client.add(text, &entry(client)).is_err());
+            assert_eq!(client.remove(text).unwrap(), text);
+        }
+        for (client, text) in [
+            (Client::Claude, "[]"),
+            (Client::Cursor, "{\"mcpServers\": []}"),
+            (Client::Gemini, "not json"),
+            (Client::Codex, "mcp_servers = 5"),
+            (Client::Codex, "= broken"),
+        ] {
+            assert!(client.add(text, &entry(client)).is_err(), "{text}");
+        }
+    }
+}

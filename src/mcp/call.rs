@@ -1,0 +1,560 @@
+//! One call, and what all calls of a server share.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use bdr::agent::AgentCall;
+use bdr::id::{Id, OperationId};
+use bdr::repo::oplog::{self, Operation, OperationKind};
+use bdr::repo::snapshot::Snapshot;
+use bdr::repo::summaries::Summary;
+use bdr::repo::{Repository, Snapshots};
+use bdr::{Error, guard};
+use chrono::{DateTime, Utc};
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use serde_json::{Value, json};
+
+use super::args::Args;
+use super::fault::Fault;
+use super::roots::{Roots, Use};
+use crate::cli::context::Context;
+use crate::cli::{guard as guarding, pick};
+
+/// What operation records say of who called.
+pub(crate) const HOST: &str = "mcp";
+
+/// Who calls.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Client {
+    /// Name and version, as it says.
+    pub(crate) name: String,
+    /// The number of the call.
+    pub(crate) call: String,
+    /// It can ask its user.
+    pub(crate) can_ask: bool,
+}
+
+/// What the user decided when the server was started.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Options {
+    /// Where calls may act beside sources and workspace.
+    pub(crate) roots: Vec<PathBuf>,
+    /// No tool that changes anything.
+    pub(crate) read_only: bool,
+    /// Sets of tools; empty: all.
+    pub(crate) sets: Vec<super::tools::Set>,
+    /// Results as text: JSON for all tools, or brief for all.
+    pub(crate) text: Option<Text>,
+}
+
+/// How results are put as text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Text {
+    /// A few lines
+    Brief,
+    /// The structured result once more
+    Json,
+}
+
+/// What calls of one server share.
+#[derive(Debug, Default)]
+pub(crate) struct Session {
+    /// The last checkpoint that was made here.
+    checkpoint: Mutex<Option<OperationId>>,
+    /// When calls that change something began.
+    recent: Mutex<VecDeque<Instant>>,
+    /// Plans that were carried out.
+    spent: Mutex<HashSet<String>>,
+    /// Plans that a dry run showed: when.
+    shown: Mutex<HashMap<String, Instant>>,
+}
+
+/// Calls that change something, in a minute.
+const MOST_A_MINUTE: usize = 120;
+/// How long what a dry run has shown stands for the user's consent.
+const SHOWN_FOR: Duration = Duration::from_secs(600);
+
+impl Session {
+    /// Counts a call that changes something.
+    pub(crate) fn admit(&self) -> Result<(), Fault> {
+        let Ok(mut recent) = self.recent.lock() else {
+            return Ok(());
+        };
+        while recent
+            .front()
+            .is_some_and(|first| first.elapsed() > Duration::from_secs(60))
+        {
+            recent.pop_front();
+        }
+        if recent.len() >= MOST_A_MINUTE {
+            let message =
+                format!("more than {MOST_A_MINUTE} calls in a minute that change something");
+            return Err(Fault::new(
+                "RATE_LIMITED",
+                message,
+                "wait a minute; one checkpoint covers many steps",
+            ));
+        }
+        recent.push_back(Instant::now());
+        Ok(())
+    }
+
+    /// Takes a plan for carried out; false if it was already.
+    pub(crate) fn spend(&self, plan: &str) -> bool {
+        self.spent
+            .lock()
+            .is_ok_and(|mut spent| spent.insert(plan.to_owned()))
+    }
+
+    fn show(&self, plan: &str) {
+        if let Ok(mut shown) = self.shown.lock() {
+            shown.retain(|_, at| at.elapsed() < SHOWN_FOR);
+            shown.insert(plan.to_owned(), Instant::now());
+        }
+    }
+
+    fn was_shown(&self, plan: &str) -> bool {
+        let shown = self.shown.lock();
+        shown.is_ok_and(|shown| shown.get(plan).is_some_and(|at| at.elapsed() < SHOWN_FOR))
+    }
+
+    pub(crate) fn set_checkpoint(&self, id: OperationId) {
+        if let Ok(mut last) = self.checkpoint.lock() {
+            *last = Some(id);
+        }
+    }
+
+    fn checkpoint(&self) -> Option<OperationId> {
+        self.checkpoint.lock().ok().and_then(|last| *last)
+    }
+}
+
+/// One call of a tool.
+pub(crate) struct Call<'a> {
+    /// The world, looked up for this call.
+    pub(crate) cx: &'a Context,
+    pub(crate) session: &'a Session,
+    pub(crate) client: &'a Client,
+    pub(crate) options: &'a Options,
+    pub(crate) tool: &'static str,
+    pub(crate) args: Args,
+    /// The plan that the user has agreed to.
+    pub(crate) agreed: Option<String>,
+}
+
+/// What comes of a call.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It is done.
+    Done(Answer),
+    /// The user has to be asked first.
+    Ask(Question),
+}
+
+/// The result of a call.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    /// All of it.
+    pub(crate) data: Value,
+    /// A few lines for a model, which name the next call.
+    pub(crate) brief: String,
+    /// It is not what was asked for.
+    pub(crate) failed: bool,
+    /// Resources with more: URI, name.
+    pub(crate) links: Vec<(String, String)>,
+}
+
+impl Answer {
+    pub(crate) fn new(data: Value, brief: impl Into<String>) -> Self {
+        Self {
+            data,
+            brief: brief.into(),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<Answer> for Outcome {
+    fn from(answer: Answer) -> Self {
+        Self::Done(answer)
+    }
+}
+
+/// What the user is asked.
+#[derive(Debug)]
+pub(crate) struct Question {
+    /// What would be done.
+    pub(crate) message: String,
+    /// Names the plan: another one needs another consent.
+    pub(crate) plan: String,
+}
+
+impl Call<'_> {
+    pub(crate) fn repository(&self) -> Result<Repository, Fault> {
+        Ok(self.cx.repository()?)
+    }
+
+    /// Opens the repository, or makes it: protection does not depend on set-up.
+    pub(crate) fn repository_or_new(&self) -> Result<Repository, Fault> {
+        Ok(guarding::open(self.cx, false)?)
+    }
+
+    pub(crate) fn roots(&self) -> Result<Roots, Fault> {
+        Roots::of(self.cx, &self.options.roots)
+    }
+
+    /// Returns the paths of an argument.
+    pub(crate) fn paths(
+        &self,
+        roots: &Roots,
+        name: &str,
+        usage: Use,
+    ) -> Result<Vec<PathBuf>, Fault> {
+        let texts = self.args.texts(name)?;
+        texts
+            .iter()
+            .map(|text| roots.path(self.cx, text, usage))
+            .collect()
+    }
+
+    /// Returns what records keep of this call.
+    pub(crate) fn agent(&self) -> AgentCall {
+        AgentCall {
+            host: HOST.to_owned(),
+            session: Some(self.client.name.clone()),
+            call: Some(self.client.call.clone()),
+            tool: self.tool.to_owned(),
+            background: false,
+        }
+    }
+
+    /// Returns the call as records have it.
+    pub(crate) fn argv(&self) -> Vec<OsString> {
+        let line = self.args.line();
+        let short = bdr::agent::start_of(&line, 1024);
+        vec![self.tool.into(), short.into()]
+    }
+
+    /// Writes the call down.
+    pub(crate) fn note(&self, repo: &Repository) -> Result<(), Fault> {
+        let times = (self.cx.now, self.cx.now);
+        guard::note_call(repo, &self.cx.cwd, self.argv(), self.agent(), times)?;
+        Ok(())
+    }
+
+    /// Returns whether a plan may be carried out now: consent, the policy for where nobody can be asked, or a question.
+    pub(crate) fn consent(
+        &self,
+        plan: &str,
+        question: impl FnOnce() -> String,
+    ) -> Result<Option<Outcome>, Fault> {
+        use bdr::config::Unattended;
+        if let Some(agreed) = &self.agreed {
+            if agreed != plan {
+                return Err(stale());
+            }
+            if !self.session.spend(plan) {
+                return Err(Fault::new(
+                    "PLAN_STALE",
+                    "this consent was used already",
+                    "the same call once more",
+                ));
+            }
+            return Ok(None);
+        }
+        if self.client.can_ask {
+            let message = question();
+            return Ok(Some(Outcome::Ask(Question {
+                message,
+                plan: plan.to_owned(),
+            })));
+        }
+        match self.cx.config.mcp.unattended {
+            Unattended::Snapshot => Ok(None),
+            Unattended::Plan => {
+                let wanted = self.args.text("planId")?;
+                match wanted {
+                    Some(given)
+                        if given == plan
+                            && self.session.was_shown(plan)
+                            && self.session.spend(plan) =>
+                    {
+                        Ok(None)
+                    }
+                    Some(_) => Err(stale()),
+                    None => Err(Fault::new(
+                        "CONFIRMATION_REQUIRED",
+                        "[mcp] unattended = \"plan\": only what a dry run has shown is carried out",
+                        "the same call with dryRun: true, then with the planId that it returns",
+                    )),
+                }
+            }
+            Unattended::Deny => Err(Fault::new(
+                "CONFIRMATION_REQUIRED",
+                "[mcp] unattended = \"deny\", and this client cannot ask its user",
+                "ask the user to run it: bdr undo, or bdr restore",
+            )),
+        }
+    }
+
+    /// Remembers a plan that a dry run shows.
+    pub(crate) fn shown(&self, plan: &str) {
+        self.session.show(plan);
+    }
+
+    /// Returns the checkpoint that is meant, the last one without a name.
+    pub(crate) fn checkpoint<'o>(
+        &self,
+        operations: &'o [Operation],
+        name: Option<&str>,
+    ) -> Result<&'o Operation, Fault> {
+        if let Some(name) = name.filter(|name| *name != "last" && *name != "latest") {
+            return Ok(oplog::resolve(operations, short_of(name))?);
+        }
+        let own = self.session.checkpoint();
+        let is_own = |o: &&Operation| Some(o.begin.id) == own;
+        let is_any = |o: &&Operation| {
+            o.begin.kind == OperationKind::Call
+                && o.begin.before.is_some()
+                && o.begin
+                    .agent
+                    .as_ref()
+                    .is_some_and(|agent| agent.host == HOST)
+        };
+        let found = operations
+            .iter()
+            .rev()
+            .find(is_own)
+            .or_else(|| operations.iter().rev().find(is_any));
+        found.ok_or_else(|| {
+            Fault::new(
+                "NOTHING_TO_DO",
+                "there is no checkpoint",
+                "checkpoint makes one; list_backups shows backups",
+            )
+        })
+    }
+}
+
+fn stale() -> Fault {
+    Fault::new(
+        "PLAN_STALE",
+        "the files are no longer as they were when this was planned; nothing was changed",
+        "the same call once more",
+    )
+}
+
+/// Returns the name of a snapshot for clients: when, and enough of its id.
+pub(crate) fn backup_id(id: Id, time: DateTime<Utc>) -> String {
+    format!("{}-{}", time.format("%Y-%m-%d-%H%M%S"), random_of(id))
+}
+
+/// Returns the name of a checkpoint, or of an undo, for clients.
+pub(crate) fn checkpoint_id(id: Id, time: DateTime<Utc>) -> String {
+    format!("cp-{}", backup_id(id, time))
+}
+
+/// The beginning of the random part: forty bits.
+fn random_of(id: Id) -> String {
+    let text = id.to_string().to_lowercase();
+    text.get(10..18).unwrap_or(&text).to_owned()
+}
+
+/// Returns the part of a client's name that the engine knows.
+fn short_of(name: &str) -> &str {
+    let plain = name.strip_prefix("cp-").unwrap_or(name);
+    let is_dated = plain.len() > 18
+        && plain.is_ascii()
+        && plain[..17].bytes().enumerate().all(|(at, b)| match at {
+            4 | 7 | 10 => b == b'-',
+            _ => b.is_ascii_digit(),
+        })
+        && plain.as_bytes()[17] == b'-';
+    if is_dated { &plain[18..] } else { plain }
+}
+
+/// Finds a snapshot: a client's name for it, an id, `latest`, `latest:full`, a time, or a checkpoint.
+pub(crate) fn snapshot<'s>(
+    cx: &Context,
+    repo: &Repository,
+    snapshots: &'s Snapshots<'_>,
+    name: &str,
+) -> Result<&'s Snapshot, Fault> {
+    let missing = || Error::NoSuchSnapshot {
+        spec: bdr::path::show(name.as_ref()),
+    };
+    if name.starts_with("cp-") {
+        let operations = repo.operations()?;
+        let operation = oplog::resolve(&operations, short_of(name))?;
+        let before = operation.begin.before.and_then(|id| snapshots.get(id));
+        return before.ok_or_else(|| {
+            Fault::new(
+                "CHECKPOINT_EXPIRED",
+                format!("the snapshot of `{name}` is not kept any more"),
+                "list_backups",
+            )
+        });
+    }
+    if name == "latest" {
+        // The first that list_backups shows.
+        let backups = repo.summaries()?;
+        let last = backups.iter().rev().find(|summary| is_listed(summary));
+        let last = last.and_then(|summary| snapshots.get(summary.id));
+        return last
+            .or_else(|| snapshots.iter().next_back())
+            .ok_or_else(|| missing().into());
+    }
+    Ok(pick::one(cx, snapshots, short_of(name).as_ref())?)
+}
+
+/// Returns true for snapshots that clients are shown as backups: guards and undos take theirs for themselves.
+pub(crate) fn is_listed(summary: &Summary) -> bool {
+    summary.is_backup()
+}
+
+/// Patterns for paths.
+pub(crate) struct Globs {
+    set: GlobSet,
+    empty: bool,
+}
+
+impl Globs {
+    /// Compiles them. One without `/` is a name at any depth; a plain path means all below it; `~/` is HOME.
+    pub(crate) fn new(cx: &Context, patterns: &[String]) -> Result<Self, Fault> {
+        let mut set = GlobSetBuilder::new();
+        for pattern in patterns {
+            let wrong = |error: &globset::Error| {
+                Fault::argument(
+                    format!(
+                        "the pattern `{}` is wrong: {}",
+                        bdr::path::show(pattern.as_ref()),
+                        error.kind()
+                    ),
+                    "the same call with another pattern, like **/*.json",
+                )
+            };
+            let expanded = match (pattern.strip_prefix("~/"), &cx.home) {
+                (Some(rest), Some(home)) => {
+                    format!("{}/{rest}", globset::escape(&home.to_string_lossy()))
+                }
+                _ => pattern
+                    .trim_end_matches('/')
+                    .trim_start_matches("./")
+                    .to_owned(),
+            };
+            let mut forms = vec![expanded.clone(), format!("{expanded}/**")];
+            if !expanded.starts_with('/') {
+                forms.push(format!("**/{expanded}"));
+                forms.push(format!("**/{expanded}/**"));
+            }
+            for form in forms {
+                let glob = GlobBuilder::new(&form).literal_separator(true).build();
+                set.add(glob.map_err(|error| wrong(&error))?);
+            }
+        }
+        let built = set
+            .build()
+            .map_err(|error| Fault::argument(error.to_string(), "fewer patterns"))?;
+        Ok(Self {
+            set: built,
+            empty: patterns.is_empty(),
+        })
+    }
+
+    /// Returns true if an absolute path fits, or there are no patterns.
+    pub(crate) fn fit(&self, path: &Path) -> bool {
+        self.empty || self.set.is_match(path)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.empty
+    }
+}
+
+/// Returns a digest that names what is planned.
+pub(crate) fn plan_id(parts: impl IntoIterator<Item = String>) -> String {
+    let mut text = String::new();
+    for part in parts {
+        text.push_str(&part);
+        text.push('\0');
+    }
+    bdr::id::Digest::of(text.as_bytes()).to_hex()[..32].to_owned()
+}
+
+/// Returns the first `most` of a list and how many there are more.
+pub(crate) fn first<T>(list: &[T], most: usize) -> (&[T], usize) {
+    let shown = &list[..list.len().min(most)];
+    (shown, list.len() - shown.len())
+}
+
+/// Returns a page of a list: where it begins is in the cursor, which says of which list it is.
+pub(crate) struct Page {
+    pub(crate) from: usize,
+    list: String,
+}
+
+impl Page {
+    pub(crate) fn read(args: &Args, list: &str) -> Result<Self, Fault> {
+        let stamp = plan_id([list.to_owned()])[..12].to_owned();
+        let from = match args.text("cursor")? {
+            None => 0,
+            Some(cursor) => {
+                let parts = cursor.split_once('.').filter(|(of, _)| *of == stamp);
+                let from = parts.and_then(|(_, from)| from.parse().ok());
+                from.ok_or_else(|| {
+                    Fault::argument(
+                        "this cursor is of another call",
+                        "the same call without cursor",
+                    )
+                })?
+            }
+        };
+        Ok(Self { from, list: stamp })
+    }
+
+    /// Puts where the next page begins into `data`, if there is one.
+    pub(crate) fn next(&self, data: &mut Value, shown: usize, all: usize) {
+        let end = self.from + shown;
+        if end < all {
+            data["nextCursor"] = json!(format!("{}.{end}", self.list));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_for_clients_lead_back_to_ids() {
+        let time = DateTime::parse_from_rfc3339("2026-11-22T12:00:00Z")
+            .unwrap()
+            .to_utc();
+        let id = Id::new(time);
+        let name = backup_id(id, time);
+        assert!(name.starts_with("2026-11-22-120000-"), "{name}");
+        assert!(id.matches(short_of(&name)));
+        assert!(id.matches(short_of(&checkpoint_id(id, time))));
+        for other in [
+            "latest",
+            "latest:full",
+            "2026-11-22",
+            "2026-11-22 12:00",
+            "7f3a",
+            "2 hours ago",
+            "ü2026-11-22-120000-x",
+        ] {
+            assert_eq!(short_of(other), other);
+        }
+    }
+
+    #[test]
+    fn a_plan_is_spent_once() {
+        let session = Session::default();
+        assert!(session.spend("a"));
+        assert!(!session.spend("a"));
+    }
+}

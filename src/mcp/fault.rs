@@ -1,0 +1,142 @@
+//! What goes wrong with a call, said so that a model knows what to call next.
+
+use bdr::Error;
+use serde_json::{Value, json};
+
+use crate::cli::error::Failure;
+
+/// Why a call failed. Everything that its caller can do something about is one; the protocol has errors of its own.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    /// A stable word.
+    pub(crate) code: &'static str,
+    /// What happened.
+    pub(crate) message: String,
+    /// What to call or do next.
+    pub(crate) next: String,
+    /// What is known beside it; `Null`: nothing.
+    pub(crate) details: Value,
+}
+
+impl Fault {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>, next: &str) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            next: next.to_owned(),
+            details: Value::Null,
+        }
+    }
+
+    pub(crate) fn argument(message: impl Into<String>, next: &str) -> Self {
+        Self::new("INVALID_ARGUMENT", message, next)
+    }
+
+    pub(crate) fn with(mut self, details: Value) -> Self {
+        self.details = details;
+        self
+    }
+
+    /// Returns the line that a model reads.
+    pub(crate) fn text(&self) -> String {
+        match self.next.is_empty() {
+            true => format!("{}: {}", self.code, self.message),
+            false => format!("{}: {}. Next: {}", self.code, self.message, self.next),
+        }
+    }
+
+    /// Returns the structured form.
+    pub(crate) fn data(&self) -> Value {
+        let mut error = json!({"code": self.code, "message": self.message});
+        if !self.details.is_null() {
+            error["details"] = self.details.clone();
+        }
+        if !self.next.is_empty() {
+            error["recovery"] = self.next.clone().into();
+        }
+        json!({"success": false, "error": error})
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Failure::from(error).into()
+    }
+}
+
+impl From<Failure> for Fault {
+    fn from(failure: Failure) -> Self {
+        let mut message = failure.message();
+        for cause in failure.causes() {
+            message.push_str(&format!(": {cause}"));
+        }
+        let (code, next) = match &failure {
+            Failure::Engine(error) | Failure::Hinted { error, .. } => of_error(error),
+            Failure::Usage { .. } => ("INVALID_ARGUMENT", None),
+            Failure::Output(_) => ("FAILED", None),
+        };
+        let next = next.map(str::to_owned).or_else(|| failure.hint());
+        Self {
+            code,
+            message,
+            next: next.unwrap_or_default(),
+            details: Value::Null,
+        }
+    }
+}
+
+fn of_error(error: &Error) -> (&'static str, Option<&'static str>) {
+    use std::io::ErrorKind;
+    match error {
+        Error::Io { source, .. } | Error::Storage { source, .. } => match source.kind() {
+            ErrorKind::PermissionDenied => (
+                "PERMISSION_DENIED",
+                Some("ask the user to check owner and mode of the path"),
+            ),
+            ErrorKind::StorageFull => (
+                "DISK_FULL",
+                Some(
+                    "cleanup_old_backups {\"dryRun\":true}, or ask the user to free space; then the same call again",
+                ),
+            ),
+            ErrorKind::NotFound => ("SOURCE_NOT_FOUND", None),
+            _ => ("FAILED", None),
+        },
+        Error::NoRepository { .. } => (
+            "BACKUP_NOT_FOUND",
+            Some("create_backup makes the first one"),
+        ),
+        Error::NoSuchSnapshot { .. } | Error::NoSnapshotBefore { .. } | Error::Ambiguous { .. } => {
+            ("BACKUP_NOT_FOUND", Some("list_backups"))
+        }
+        Error::NoSuchOperation { .. } => (
+            "CHECKPOINT_EXPIRED",
+            Some("list_backups and restore_backup, or find_versions"),
+        ),
+        Error::NothingTo { .. } => ("NOTHING_TO_DO", Some("checkpoint makes one")),
+        Error::NoSuchPath { .. } => (
+            "SOURCE_NOT_FOUND",
+            Some("find_versions {\"path\":\"**/NAME\"}"),
+        ),
+        Error::Damaged { .. } | Error::BlobMissing { .. } => (
+            "BACKUP_CORRUPTED",
+            Some(
+                "verify_backup says what is lost; create_backup {\"type\":\"full\"} stores anew what still stands",
+            ),
+        ),
+        Error::Sealed { .. } => ("PHI_DETECTED", None),
+        Error::Busy { .. } => ("REPO_LOCKED", Some("the same call again in a few seconds")),
+        Error::Unsafe { .. } => ("PATH_NOT_ALLOWED", None),
+        Error::OverBudget { .. } => (
+            "TOO_LARGE",
+            Some("name smaller paths, or ask the user to raise max_size in [guard]"),
+        ),
+        Error::Interrupted => ("CANCELLED", Some("nothing was left half-done")),
+        Error::Config { .. } => ("CONFIG_INVALID", None),
+        Error::NewerFormat { .. } | Error::NotARepository { .. } | Error::Tool { .. } => {
+            ("FAILED", None)
+        }
+        Error::WouldDeleteRepository { .. } => ("PATH_NOT_ALLOWED", None),
+        _ => ("INVALID_ARGUMENT", None),
+    }
+}

@@ -1,0 +1,102 @@
+//! What a model may see of contents: never a secret value, never a record of a patient, and not more than it can use.
+
+use std::io::{self, Read as _, Write};
+use std::path::Path;
+
+use bdr::manifest::{Entry, Kind};
+use bdr::path::os_to_bytes;
+use bdr::privacy::{self, Treatment, seal};
+use bdr::repo::Repository;
+use bdr::walk::RootHandle;
+
+use super::fault::Fault;
+
+/// Contents larger than this are not shown.
+pub(crate) const MAX_BYTES: u64 = 1 << 20;
+
+/// Content as it may be shown, or why not.
+pub(crate) type Shown = Result<Vec<u8>, &'static str>;
+
+/// Returns content with secrets and patients' records replaced, as a backup would store it; whatever the storage has was looked at before, but not
+/// what waits in a staging area, nor what stands.
+pub(crate) fn masked(repo: &Repository, path: &Path, bytes: &[u8]) -> Shown {
+    let rules = repo.privacy_rules();
+    let name = os_to_bytes(path.as_os_str());
+    let found = privacy::examine(&name, bytes, rules);
+    match found.treatment {
+        Treatment::Clear => Ok(bytes.to_vec()),
+        Treatment::Whole(why) => Err(why),
+        Treatment::Seal => {
+            let mut failed = false;
+            let sealed = seal::seal(bytes, &found.seals, &mut |value, _| match repo
+                .vault()
+                .fingerprint(value)
+            {
+                Ok(fingerprint) if rules.allows_value(&fingerprint) => None,
+                Ok(fingerprint) => Some(fingerprint),
+                Err(_) => {
+                    failed = true;
+                    None
+                }
+            });
+            if failed {
+                Err("it holds secrets, and the vault cannot be opened")
+            } else {
+                Ok(sealed)
+            }
+        }
+    }
+}
+
+/// Returns what a snapshot has of a file.
+pub(crate) fn stored(repo: &Repository, path: &Path, entry: &Entry) -> Result<Shown, Fault> {
+    if entry.kind != Kind::File {
+        return Ok(Err("it is no file"));
+    }
+    if entry.size > MAX_BYTES {
+        return Ok(Err("it is larger than 1 MiB"));
+    }
+    let mut sink = Bounded(Vec::new());
+    repo.read_content(entry, &mut sink)?;
+    // What is sealed was looked at, and its placeholders look like values.
+    match entry.body.sealed {
+        Some(_) => Ok(Ok(sink.0)),
+        None => Ok(masked(repo, path, &sink.0)),
+    }
+}
+
+/// Returns what stands below a root now.
+pub(crate) fn standing(repo: &Repository, root: &Path, entry: &Entry) -> Shown {
+    if entry.kind != Kind::File {
+        return Err("it is no file");
+    }
+    let handle = RootHandle::open(root).ok().flatten().ok_or("it is gone")?;
+    let file = handle
+        .open_file(&entry.path)
+        .map_err(|_| "it cannot be read")?;
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|_| "it cannot be read")?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err("it is larger than 1 MiB");
+    }
+    masked(repo, &entry.path.to_path(root), &bytes)
+}
+
+/// Takes no more than may be shown.
+struct Bounded(Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > 4 * MAX_BYTES as usize {
+            return Err(io::Error::other("more content than the listing says"));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

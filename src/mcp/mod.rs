@@ -1,0 +1,81 @@
+//! The MCP server: the engine for agents and other programs, through the Model Context Protocol (<https://modelcontextprotocol.io>, versions
+//! 2024-11-05 to 2026-07-28).
+//!
+//! `server` is the only module that knows the protocol's types; the others take JSON and give JSON. A call becomes a [`call::Call`], runs on a thread
+//! where it may block, and uses the same code as the command line. No call runs a command.
+
+use std::path::PathBuf;
+
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+
+mod args;
+pub(crate) mod call;
+mod fault;
+#[cfg(feature = "conformance")]
+mod fixture;
+#[cfg(feature = "http")]
+pub(crate) mod http;
+mod mask;
+mod prompts;
+mod resources;
+mod roots;
+mod server;
+mod stdio;
+pub(crate) mod tools;
+
+use call::Options;
+use server::Server;
+
+/// Threads that calls run on, with those that read stdin and write stdout.
+const THREADS: usize = 12;
+
+/// Where the server listens.
+#[derive(Debug)]
+pub(crate) enum Listen {
+    /// Standard input and output.
+    Stdio,
+    /// The loopback interface.
+    #[cfg(feature = "http")]
+    Http(http::Address),
+    /// The same, for anybody: the suite that tests conformance brings no token. With what it asks for, or the server as it is.
+    #[cfg(feature = "conformance")]
+    Open(http::Address, bool),
+}
+
+/// Answers until the client goes away.
+pub(crate) fn serve(
+    cx: &Context,
+    repository: Option<PathBuf>,
+    options: Options,
+    listen: Listen,
+) -> Result<u8, Failure> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().max_blocking_threads(THREADS);
+    #[cfg(feature = "http")]
+    builder.enable_io();
+    let failed = |error| Failure::from(bdr::Error::io("start", "a runtime", error));
+    let runtime = builder.build().map_err(failed)?;
+    let server = Server::new(cx.clone(), repository, options)
+        .map_err(|why| Failure::from(bdr::Error::invalid(why, None)))?;
+    let result = match listen {
+        Listen::Stdio => {
+            let stdout = stdio::take_stdout()
+                .map_err(|error| Failure::from(bdr::Error::io("open", "standard output", error)))?;
+            runtime.block_on(stdio::serve(server, stdout))
+        }
+        #[cfg(feature = "http")]
+        Listen::Http(address) => runtime.block_on(http::serve(cx, server, address, false)),
+        #[cfg(feature = "conformance")]
+        Listen::Open(address, false) => runtime.block_on(http::serve(cx, server, address, true)),
+        #[cfg(feature = "conformance")]
+        Listen::Open(address, true) => {
+            let fixture = fixture::Fixture::new(server)
+                .map_err(|why| Failure::from(bdr::Error::invalid(why, None)))?;
+            runtime.block_on(http::serve(cx, fixture, address, true))
+        }
+    };
+    // A read of stdin cannot be cancelled; calls that run are safe to be cut off at any instruction.
+    runtime.shutdown_background();
+    result
+}

@@ -1,0 +1,120 @@
+//! `checkpoint`: a snapshot before a risky step.
+
+use std::path::PathBuf;
+
+use bdr::backup::BackupReport;
+use bdr::guard::{self, GuardOptions};
+use bdr::rules::{Origin, Root};
+use bdr::staging::StagingOptions;
+use serde_json::{Value, json};
+
+use super::super::call::{Answer, Call, Outcome, checkpoint_id, first};
+use super::super::fault::Fault;
+use super::super::roots::Use;
+use crate::cli::guard as guarding;
+use crate::cli::tick;
+use crate::ui::{self, count, plural, when};
+
+pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
+    let cx = call.cx;
+    let roots = call.roots()?;
+    let paths = call.paths(&roots, "paths", Use::Read)?;
+    let captured: Vec<Root> = match paths.is_empty() {
+        true => roots.captured,
+        false => paths.into_iter().map(named).collect(),
+    };
+    if captured.is_empty() {
+        return Err(Fault::new(
+            "SOURCE_NOT_FOUND",
+            "there is nothing to protect: no source is configured, and the server runs in no project",
+            "ask the user to run `bdr init`, or call checkpoint with paths",
+        ));
+    }
+    let repo = call.repository_or_new()?;
+    cx.launch_lifeboat(repo.location());
+    let label = call.args.text("label")?.map(str::to_owned);
+    let mut backup = guarding::backup_options(cx, None);
+    backup.label.clone_from(&label);
+    backup.staging = Some(StagingOptions {
+        max_bytes: cx.config.guard.max_kept,
+        pack_bytes: cx.config.guard.max_bytes,
+        ..StagingOptions::new()
+    });
+    let options = GuardOptions {
+        backup,
+        argv: vec![call.tool.into()],
+        cwd: cx.cwd.clone(),
+        label: label.clone(),
+        on_fail: guard::OnFail::Block,
+        remote: Vec::new(),
+    };
+    let (id, report) = guard::checkpoint(&repo, &captured, &options, call.agent(), &cx.progress())?;
+    call.session.set_checkpoint(id);
+    // What no scheduler did.
+    let overdue = tick::catch_up(cx, "mcp");
+    Ok(answer(call, &checkpoint_id(id, cx.now), &report, overdue).into())
+}
+
+fn named(path: PathBuf) -> Root {
+    Root::ad_hoc(path, Origin::Operand)
+}
+
+fn answer(call: &Call<'_>, id: &str, report: &BackupReport, overdue: Option<String>) -> Answer {
+    let cx = call.cx;
+    let stats = &report.snapshot.stats;
+    let changed = report.added + report.changed + report.removed;
+    let mut warnings: Vec<String> = overdue.into_iter().collect();
+    let (unread, more) = first(&report.problems, 10);
+    warnings.extend(unread.iter().map(|note| {
+        format!(
+            "not captured: {} ({})",
+            cx.shown_absolute(note.path.as_path()),
+            note.reason
+        )
+    }));
+    if more > 0 {
+        warnings.push(format!("and {} more not captured", count(more as u64)));
+    }
+    let too_large = report
+        .left_out
+        .iter()
+        .filter(|note| note.reason.contains("budget"))
+        .count();
+    let elapsed = u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX);
+    let data = json!({
+        "success": true,
+        "checkpointId": id,
+        "created": when::utc(cx.now),
+        "fileCount": stats.files,
+        "changedSinceLast": if report.reused { 0 } else { changed },
+        "excluded": excluded(report, too_large as u64),
+        "expires": when::utc(cx.now + cx.config.retention.guard_within),
+        "durationMs": elapsed,
+        "warnings": warnings,
+    });
+    let mut brief = format!(
+        "Saved {} in {}.",
+        plural(stats.files, "file"),
+        ui::elapsed(report.elapsed)
+    );
+    if !warnings.is_empty() {
+        brief.push_str(&format!(
+            " {}: see warnings.",
+            plural(warnings.len() as u64, "warning")
+        ));
+    }
+    brief.push_str(&format!(
+        "\nTo take back whatever happens from here on: undo_changes {{\"checkpointId\":\"{id}\"}}"
+    ));
+    Answer::new(data, brief)
+}
+
+/// Says what is stored without its values, or not at all.
+pub(super) fn excluded(report: &BackupReport, too_large: u64) -> Value {
+    json!({
+        "phi": report.sealed.records,
+        "secret": report.sealed.values,
+        "whole": report.sealed.whole.len(),
+        "tooLarge": too_large,
+    })
+}

@@ -1,0 +1,260 @@
+//! `create_backup`.
+
+use std::path::PathBuf;
+
+use bdr::backup::{BackupOptions, BackupReport, Level, backup};
+use bdr::repo::Repository;
+use bdr::repo::snapshot::{SnapshotKind, Trigger};
+use bdr::rules::{Origin, Root};
+use bdr::schedule::Job;
+use bdr::staging::settle;
+use bdr::verify::{VerifyLevel, verify};
+use serde_json::{Value, json};
+
+use super::super::call::{Answer, Call, Outcome, backup_id};
+use super::super::fault::Fault;
+use super::super::roots::{Roots, Use};
+use super::checkpoint::excluded;
+use crate::cli::backup::{self as backing, Wanted};
+use crate::cli::jobs;
+use crate::ui::{plural, when};
+
+pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
+    let cx = call.cx;
+    let roots = call.roots()?;
+    let full = call.args.word("type", &["full", "incremental"])? == Some("full");
+    let label = call.args.text("label")?.map(str::to_owned);
+    let patterns = call.args.texts("excludePatterns")?;
+    let wanted = wanted(call, &roots)?;
+    let mut warnings: Vec<String> = Vec::new();
+    for (name, why) in [
+        ("compression", "content is always compressed"),
+        ("scanPHI", "secrets and patient data are always looked for"),
+    ] {
+        if call.args.flag(name)? == Some(false) {
+            warnings.push(format!("{name}: false was ignored: {why}"));
+        }
+    }
+    let repo = call.repository_or_new()?;
+    let report = match wanted {
+        Sources::Configured(sources) if patterns.is_empty() => {
+            let all = sources.is_empty();
+            let wanted = Wanted {
+                full,
+                sources,
+                tags: Vec::new(),
+                label,
+            };
+            let job = if full { Job::Full } else { Job::Backup };
+            match all {
+                true => {
+                    jobs::remember(cx, job, "mcp", || backing::perform(cx, &repo, &wanted))?
+                        .0
+                        .report
+                }
+                // One of some sources is not what is due every day.
+                false => backing::perform(cx, &repo, &wanted)?.report,
+            }
+        }
+        Sources::Configured(sources) => {
+            // Under a name of its own: a backup with holes does not stand for the source.
+            let chosen = cx
+                .config
+                .sources
+                .iter()
+                .filter(|source| sources.is_empty() || sources.contains(&source.name));
+            let places: Vec<Root> = chosen
+                .map(|source| Root {
+                    rules: source.rules.clone(),
+                    ..Root::ad_hoc(&source.path, Origin::Operand)
+                })
+                .collect();
+            of_places(call, &repo, places, &patterns, full, label)?
+        }
+        Sources::Places(places) => {
+            let places = places
+                .into_iter()
+                .map(|path| Root::ad_hoc(path, Origin::Operand))
+                .collect();
+            of_places(call, &repo, places, &patterns, full, label)?
+        }
+    };
+    let verified = match call.args.flag("verify")? == Some(true) {
+        true => Some(verify(
+            &repo,
+            Some(report.snapshot.id),
+            VerifyLevel::Full,
+            None,
+            &cx.progress(),
+        )?),
+        false => None,
+    };
+    call.note(&repo)?;
+    let damaged = verified.is_some_and(|verified| !verified.damage.is_empty());
+    Ok(answer(call, &report, warnings, damaged).into())
+}
+
+enum Sources {
+    /// By their names; empty: all.
+    Configured(Vec<String>),
+    Places(Vec<PathBuf>),
+}
+
+fn wanted(call: &Call<'_>, roots: &Roots) -> Result<Sources, Fault> {
+    let texts = call.args.texts("sources")?;
+    let configured = &call.cx.config.sources;
+    if texts.is_empty() {
+        return match configured.is_empty() {
+            false => Ok(Sources::Configured(Vec::new())),
+            true => match roots.captured.is_empty() {
+                false => Ok(Sources::Places(
+                    roots
+                        .captured
+                        .iter()
+                        .map(|root| root.path.clone())
+                        .collect(),
+                )),
+                true => Err(Fault::new(
+                    "SOURCE_NOT_FOUND",
+                    "no source is configured",
+                    "ask the user to run `bdr init`, or name sources",
+                )),
+            },
+        };
+    }
+    let mut names = Vec::new();
+    let mut places = Vec::new();
+    for text in &texts {
+        if let Some(source) = configured.iter().find(|source| source.name == *text) {
+            names.push(source.name.clone());
+            places.push(source.path.clone());
+            continue;
+        }
+        let path = roots.path(call.cx, text, Use::Read)?;
+        let own = configured
+            .iter()
+            .find(|source| source.path.canonicalize().is_ok_and(|real| real == path));
+        names.extend(own.map(|source| source.name.clone()));
+        places.push(path);
+    }
+    places.sort();
+    places.dedup();
+    names.sort();
+    names.dedup();
+    Ok(match names.len() == places.len() {
+        true => Sources::Configured(names),
+        false => Sources::Places(places),
+    })
+}
+
+fn of_places(
+    call: &Call<'_>,
+    repo: &Repository,
+    mut places: Vec<Root>,
+    patterns: &[String],
+    full: bool,
+    label: Option<String>,
+) -> Result<BackupReport, Fault> {
+    let cx = call.cx;
+    for place in &mut places {
+        place.rules.exclude.extend(patterns.iter().map(|pattern| {
+            pattern
+                .trim_start_matches("**/")
+                .trim_end_matches("/**")
+                .to_owned()
+        }));
+    }
+    let places = bdr::rules::normalise(places)?;
+    cx.launch_lifeboat(repo.location());
+    // Not being able to pack what guards left is no reason not to back up.
+    let _ = settle(repo, Level::Best, cx.now, &cx.progress());
+    let mut options = BackupOptions::new(Trigger::Backup, cx.now);
+    options.full = full;
+    options.label = label;
+    options.host.clone_from(&cx.host);
+    options.never = vec![cx.places.config.clone(), cx.places.state.clone()];
+    Ok(backup(repo, &places, &options, &cx.progress())?)
+}
+
+fn answer(
+    call: &Call<'_>,
+    report: &BackupReport,
+    mut warnings: Vec<String>,
+    damaged: bool,
+) -> Answer {
+    let cx = call.cx;
+    let snapshot = &report.snapshot;
+    let stats = &snapshot.stats;
+    let partial = backing::code(report) != crate::cli::exit::OK;
+    let sealed = backing::sealed_words(cx, &report.sealed);
+    if !sealed.is_empty() {
+        warnings.push(format!(
+            "stored without its values, which stay in the vault of this machine: {sealed}"
+        ));
+    }
+    if report.reused {
+        warnings
+            .push("nothing has changed since this backup: it stands for now as well".to_owned());
+    }
+    let sources: Vec<String> = snapshot
+        .roots
+        .iter()
+        .map(|root| cx.shown_absolute(root.path.as_path()))
+        .collect();
+    let saved = stats.bytes.saturating_sub(report.stored_bytes);
+    let mut data = json!({
+        "success": !partial && !damaged,
+        "backupId": backup_id(snapshot.id, snapshot.time),
+        "metadata": {
+            "fileCount": stats.files,
+            "totalSize": stats.bytes,
+            "compressedSize": report.stored_bytes,
+            "compressionRatio": ratio(stats.bytes, report.stored_bytes),
+            "type": kind(snapshot.kind),
+            "created": when::utc(snapshot.time),
+            "sources": sources,
+            "label": snapshot.label,
+        },
+        "stats": {
+            "filesBackedUp": stats.files,
+            "filesSkipped": report.problems.len() + report.left_out.len(),
+            "bytesProcessed": report.read_bytes,
+            "compressionSavings": saved,
+        },
+        "excluded": excluded(report, 0),
+        "duration": u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
+        "warnings": warnings,
+    });
+    if partial {
+        let details: Vec<Value> = report
+            .problems
+            .iter()
+            .take(50)
+            .map(|note| json!({"path": cx.shown_absolute(note.path.as_path()), "reason": note.reason}))
+            .collect();
+        data["error"] = json!({"code": "PARTIAL", "message": format!("{} could not be read; the rest is backed up", plural(report.problems.len() as u64, "path")),
+            "details": details, "recovery": "correct what the reasons say, then the same call again"});
+    }
+    if damaged {
+        data["error"] = json!({"code": "BACKUP_CORRUPTED", "message": "what was written does not read back as it should", "recovery": "verify_backup, then create_backup {\"type\":\"full\"}"});
+    }
+    Answer {
+        failed: partial || damaged,
+        ..Answer::new(data, "")
+    }
+}
+
+pub(super) fn kind(kind: SnapshotKind) -> &'static str {
+    match kind {
+        SnapshotKind::Full => "full",
+        SnapshotKind::Incremental => "incremental",
+    }
+}
+
+/// Returns how much smaller it is, in percent.
+pub(super) fn ratio(bytes: u64, stored: u64) -> u64 {
+    match bytes {
+        0 => 0,
+        bytes => bytes.saturating_sub(stored) * 100 / bytes,
+    }
+}

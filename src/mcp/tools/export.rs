@@ -1,0 +1,113 @@
+//! `export_backup_config`.
+
+use bdr::fsutil;
+use serde_json::{Map, Value, json};
+
+use super::super::call::{Answer, Call, Outcome};
+use super::super::fault::Fault;
+use super::super::roots::Use;
+use super::schedule;
+use crate::cli::config;
+
+pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
+    let cx = call.cx;
+    let format = call
+        .args
+        .word("format", &["json", "yaml", "markdown"])?
+        .unwrap_or("json");
+    let mut known = cx.config.clone();
+    let left_out = config::leave_out_addresses(&mut known);
+    let mut config = Value::Object(config::values(&known));
+    config["repository"] = cx.shown_absolute(&cx.places.repository).into();
+    if call.args.flag("includeSchedules")? != Some(false) {
+        config["schedules"] = schedule::overview(cx);
+    }
+    let text = match format {
+        "yaml" => yaml(&config, 0),
+        "markdown" => markdown(&config),
+        _ => format!("{config:#}\n"),
+    };
+    let mut warnings: Vec<&str> = Vec::new();
+    if left_out {
+        warnings.push(
+            "addresses and the command of [notify] are left out: they may have secrets in them",
+        );
+    }
+    if call.args.flag("includeSecrets")? == Some(true) {
+        warnings.push("includeSecrets: true was ignored: secrets are never exported");
+    }
+    let mut data = json!({
+        "success": true,
+        "format": format,
+        "config": if format == "json" { config } else { text.clone().into() },
+        "warnings": warnings,
+    });
+    if let Some(path) = call.args.text("outputPath")? {
+        let roots = call.roots()?;
+        let place = roots.path(cx, path, Use::Write)?;
+        if place.symlink_metadata().is_ok() {
+            let shown = cx.shown_absolute(&place);
+            return Err(Fault::new(
+                "FILE_EXISTS",
+                format!("`{shown}` is there already; nothing was written"),
+                "the same call with another outputPath",
+            ));
+        }
+        fsutil::write_new(&place, text.as_bytes(), 0o600)?;
+        data["exportedTo"] = cx.shown_absolute(&place).into();
+        if let Ok(repo) = cx.repository() {
+            call.note(&repo)?;
+        }
+    }
+    Ok(Answer::new(data, "").into())
+}
+
+/// Returns a value in YAML's block style; scalars as JSON, which YAML reads as it is.
+fn yaml(value: &Value, depth: usize) -> String {
+    let indent = "  ".repeat(depth);
+    let scalar = |value: &Value| match value {
+        Value::Object(map) => map.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        _ => true,
+    };
+    let mut text = String::new();
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map {
+                let name = Value::from(name.clone());
+                match scalar(value) {
+                    true => text.push_str(&format!("{indent}{name}: {value}\n")),
+                    false => text.push_str(&format!("{indent}{name}:\n{}", yaml(value, depth + 1))),
+                }
+            }
+        }
+        Value::Array(list) => {
+            for value in list {
+                match scalar(value) {
+                    true => text.push_str(&format!("{indent}- {value}\n")),
+                    false => text.push_str(&format!("{indent}-\n{}", yaml(value, depth + 1))),
+                }
+            }
+        }
+        other => text.push_str(&format!("{indent}{other}\n")),
+    }
+    text
+}
+
+fn markdown(config: &Value) -> String {
+    let mut text = "# Configuration of bdr\n".to_owned();
+    let empty = Map::new();
+    for (name, value) in config.as_object().unwrap_or(&empty) {
+        text.push_str(&format!("\n## {name}\n\n"));
+        match value {
+            Value::Object(map) => map
+                .iter()
+                .for_each(|(name, value)| text.push_str(&format!("- {name}: `{value}`\n"))),
+            Value::Array(list) => list
+                .iter()
+                .for_each(|value| text.push_str(&format!("- `{value}`\n"))),
+            other => text.push_str(&format!("`{other}`\n")),
+        }
+    }
+    text
+}

@@ -1,0 +1,178 @@
+//! `list_backups`.
+
+use bdr::repo::summaries::Summary;
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use super::super::call::{Answer, Call, Outcome, Page, backup_id, is_listed};
+use super::super::fault::Fault;
+use super::super::roots::{Roots, Use};
+use super::create::{kind, ratio};
+use crate::cli::context::Context;
+use crate::cli::time;
+use crate::ui::when;
+
+pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
+    let cx = call.cx;
+    let args = &call.args;
+    let limit = args.number("limit", 1, 1000)?.unwrap_or(20) as usize;
+    let sort = args
+        .word("sort", &["date-desc", "date-asc", "size-desc", "size-asc"])?
+        .unwrap_or("date-desc");
+    let wanted = args.word("type", &["full", "incremental"])?;
+    let label = args.text("label")?;
+    let since = moment(cx, args.member("dateRange", "start")?)?;
+    let until = moment(cx, args.member("dateRange", "end")?)?;
+    let roots = call.roots()?;
+    let places = places(call, &roots)?;
+    let all = match cx.repository() {
+        Ok(repo) => repo.summaries()?,
+        Err(failure) if failure.word() == "no-repository" => Vec::new(),
+        Err(failure) => return Err(failure.into()),
+    };
+    let backups: Vec<&Summary> = all.iter().filter(|summary| is_listed(summary)).collect();
+    let mut fitting: Vec<&Summary> = backups
+        .iter()
+        .copied()
+        .filter(|summary| wanted.is_none_or(|wanted| kind(summary.kind) == wanted))
+        .filter(|summary| {
+            label.is_none_or(|label| {
+                summary
+                    .label
+                    .as_deref()
+                    .is_some_and(|own| own.contains(label))
+            })
+        })
+        .filter(|summary| {
+            since.is_none_or(|since| summary.time >= since)
+                && until.is_none_or(|until| summary.time <= until)
+        })
+        .filter(|summary| places.iter().all(|place| place.is_in(summary)))
+        .collect();
+    match sort {
+        "date-asc" => {}
+        "size-desc" => fitting.sort_by_key(|summary| std::cmp::Reverse(summary.stats.bytes)),
+        "size-asc" => fitting.sort_by_key(|summary| summary.stats.bytes),
+        _ => fitting.reverse(),
+    }
+    let page = Page::read(
+        args,
+        &format!("list_backups {sort} {wanted:?} {label:?} {since:?} {until:?}"),
+    )?;
+    let shown: Vec<Value> = fitting
+        .iter()
+        .skip(page.from)
+        .take(limit)
+        .map(|summary| one(cx, summary))
+        .collect();
+    let number = shown.len();
+    let mut data = json!({
+        "success": true,
+        "backups": shown,
+        "total": backups.len(),
+        "totalBackups": backups.len(),
+        "filtered": fitting.len(),
+        "statistics": statistics(&backups),
+    });
+    page.next(&mut data, number, fitting.len());
+    Ok(Answer::new(data, "").into())
+}
+
+/// Returns the latest backups as `bdr://snapshots` shows them.
+pub(crate) fn document(cx: &Context, most: usize) -> Result<Value, Fault> {
+    let all = cx.repository()?.summaries()?;
+    let backups: Vec<&Summary> = all.iter().filter(|summary| is_listed(summary)).collect();
+    let latest: Vec<Value> = backups
+        .iter()
+        .rev()
+        .take(most)
+        .map(|summary| one(cx, summary))
+        .collect();
+    Ok(json!({"backups": latest, "total": backups.len(), "statistics": statistics(&backups)}))
+}
+
+/// A place that a backup has to hold: a source's name, or a path.
+enum Held {
+    Name(String),
+    Path(std::path::PathBuf),
+}
+
+impl Held {
+    fn is_in(&self, summary: &Summary) -> bool {
+        summary.roots.iter().any(|root| match self {
+            Self::Name(name) => root.name == *name,
+            Self::Path(path) => path.starts_with(root.path.as_path()),
+        })
+    }
+}
+
+fn places(call: &Call<'_>, roots: &Roots) -> Result<Vec<Held>, Fault> {
+    let place = |text: String| match call
+        .cx
+        .config
+        .sources
+        .iter()
+        .any(|source| source.name == text)
+    {
+        true => Ok(Held::Name(text)),
+        // What is gone may have been backed up.
+        false => Ok(Held::Path(roots.path(call.cx, &text, Use::Write)?)),
+    };
+    call.args.texts("sources")?.into_iter().map(place).collect()
+}
+
+fn moment(cx: &Context, value: Option<&Value>) -> Result<Option<DateTime<Utc>>, Fault> {
+    match value {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(time::parse(text, cx.now)?)),
+        Some(_) => Err(Fault::argument(
+            "`dateRange` holds start and end as strings",
+            "the same call with {\"dateRange\":{\"start\":\"2026-11-20\"}}",
+        )),
+    }
+}
+
+fn one(cx: &Context, summary: &Summary) -> Value {
+    let sources: Vec<String> = summary
+        .roots
+        .iter()
+        .map(|root| cx.shown_absolute(root.path.as_path()))
+        .collect();
+    let mut one = json!({
+        "backupId": backup_id(summary.id, summary.time),
+        "type": kind(summary.kind),
+        "created": when::utc(summary.time),
+        "sources": sources,
+        "fileCount": summary.stats.files,
+        "totalSize": summary.stats.bytes,
+        "compressedSize": summary.stats.stored_bytes,
+        "compressionRatio": ratio(summary.stats.bytes, summary.stats.stored_bytes),
+        "status": if summary.partial || summary.problems > 0 { "partial" } else { "completed" },
+    });
+    if let Some(label) = &summary.label {
+        one["label"] = label.clone().into();
+    }
+    one
+}
+
+pub(super) fn statistics(backups: &[&Summary]) -> Value {
+    let full = backups
+        .iter()
+        .filter(|summary| kind(summary.kind) == "full")
+        .count();
+    let stored: u64 = backups
+        .iter()
+        .map(|summary| summary.stats.stored_bytes)
+        .sum();
+    let bytes: u64 = backups.iter().map(|summary| summary.stats.bytes).sum();
+    json!({
+        "totalBackups": backups.len(),
+        "fullBackups": full,
+        "incrementalBackups": backups.len() - full,
+        "totalStorageUsed": stored,
+        "totalStorageUncompressed": bytes,
+        "averageCompressionRatio": ratio(bytes, stored),
+        "oldestBackup": backups.first().map(|summary| when::utc(summary.time)),
+        "newestBackup": backups.last().map(|summary| when::utc(summary.time)),
+    })
+}

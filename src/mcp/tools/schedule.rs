@@ -1,0 +1,337 @@
+//! `schedule_backup`. bdr has one daily time and one day for the full backup: what a cron expression can say of these is taken.
+
+use bdr::schedule::{Job, Schedule, day_word};
+use chrono::{Local, Timelike as _};
+use serde_json::{Value, json};
+
+use super::super::call::{Answer, Call, Outcome, plan_id};
+use super::super::fault::Fault;
+use crate::cli::context::Context;
+use crate::cli::{jobs, schedule as scheduling};
+use crate::ui::when;
+
+const DAILY: &str = "daily";
+const WEEKLY: &str = "weekly-full";
+
+pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
+    let words = [
+        "list", "create", "update", "delete", "enable", "disable", "trigger",
+    ];
+    let action = call.args.word("action", &words)?.ok_or_else(|| {
+        Fault::argument(
+            "`action` is missing",
+            "schedule_backup {\"action\":\"list\"}",
+        )
+    })?;
+    let message = match action {
+        "list" => String::new(),
+        "create" | "update" if call.args.flag("enabled")? == Some(false) => {
+            match stop(call, "disable")? {
+                Ok(message) => message,
+                Err(ask) => return Ok(ask),
+            }
+        }
+        "create" | "update" | "enable" => start(call)?,
+        "delete" | "disable" => match stop(call, action)? {
+            Ok(message) => message,
+            Err(ask) => return Ok(ask),
+        },
+        _ => trigger(call)?,
+    };
+    if action != "list"
+        && let Ok(repo) = call.cx.repository()
+    {
+        call.note(&repo)?;
+    }
+    // As it is now.
+    let cx = call
+        .cx
+        .afresh(Some(&call.cx.places.repository), call.cx.stop.clone(), None)?;
+    let schedules = schedules(&cx);
+    let id = which(call)?;
+    let one = schedules
+        .iter()
+        .find(|schedule| schedule["scheduleId"] == id)
+        .cloned();
+    let data = json!({
+        "success": true,
+        "action": action,
+        "scheduleId": one.as_ref().map(|one| one["scheduleId"].clone()),
+        "schedule": if action == "list" { None } else { one },
+        "schedules": schedules,
+        "message": message,
+    });
+    Ok(Answer::new(data, "").into())
+}
+
+/// Returns which of the two schedules a call is about.
+fn which(call: &Call<'_>) -> Result<&'static str, Fault> {
+    let id = match call.args.text("scheduleId")? {
+        Some(id) => Some(id),
+        None => call.args.text("name")?,
+    };
+    let full = call.args.word("type", &["full", "incremental"])? == Some("full");
+    Ok(match id {
+        Some(WEEKLY) => WEEKLY,
+        Some(DAILY) => DAILY,
+        Some(id) if full || id.contains("full") || id.contains("week") => WEEKLY,
+        None if full => WEEKLY,
+        _ => DAILY,
+    })
+}
+
+fn invalid(message: String) -> Fault {
+    Fault::new(
+        "INVALID_SCHEDULE",
+        message,
+        "a daily time like {\"cronExpression\":\"30 2 * * *\"}, or a day for the full backup like {\"type\":\"full\",\"cronExpression\":\"30 2 * * 0\"}",
+    )
+}
+
+/// What a cron expression says: a time of day, and a day of the week if it names one.
+fn parse_cron(text: &str) -> Result<(String, Option<String>), Fault> {
+    let fields: Vec<&str> = text.split_whitespace().collect();
+    let [minute, hour, "*", "*", day] = fields[..] else {
+        return Err(invalid(format!(
+            "`{}` is not a time of day, nor a day of the week with one",
+            bdr::path::show(text.as_ref())
+        )));
+    };
+    let number =
+        |field: &str, below: u32| field.parse::<u32>().ok().filter(|number| *number < below);
+    let (Some(minute), Some(hour)) = (number(minute, 60), number(hour, 24)) else {
+        return Err(invalid(
+            "minute and hour have to be one number each".to_owned(),
+        ));
+    };
+    let at = format!("{hour:02}:{minute:02}");
+    const DAYS: [&str; 8] = [
+        "sunday",
+        "monday",
+        "tuesday",
+        "wednesday",
+        "thursday",
+        "friday",
+        "saturday",
+        "sunday",
+    ];
+    let day = match day {
+        "*" => None,
+        day => {
+            let by_number = day
+                .parse::<usize>()
+                .ok()
+                .and_then(|number| DAYS.get(number).copied());
+            let lower = day.to_ascii_lowercase();
+            let by_name = DAYS
+                .iter()
+                .find(|name| lower.len() >= 3 && name.starts_with(&lower))
+                .copied();
+            let found = by_number.or(by_name);
+            Some(
+                found
+                    .ok_or_else(|| {
+                        invalid(format!(
+                            "`{}` is no single day of the week",
+                            bdr::path::show(day.as_ref())
+                        ))
+                    })?
+                    .to_owned(),
+            )
+        }
+    };
+    Ok((at, day))
+}
+
+fn start(call: &Call<'_>) -> Result<String, Fault> {
+    let cx = call.cx;
+    let sources = call.args.texts("sources")?;
+    let known = |text: &String| {
+        cx.config
+            .sources
+            .iter()
+            .any(|source| source.name == *text || source.path == cx.cwd.join(text))
+    };
+    if !sources.iter().all(known) || !sources.is_empty() && sources.len() < cx.config.sources.len()
+    {
+        return Err(invalid(
+            "a schedule backs up all configured sources; for others use create_backup".to_owned(),
+        ));
+    }
+    let weekly = which(call)? == WEEKLY;
+    let cron = call
+        .args
+        .text("cronExpression")?
+        .map(parse_cron)
+        .transpose()?;
+    let mut message = String::new();
+    match (weekly, cron) {
+        (false, Some((_, Some(_)))) => {
+            return Err(invalid(
+                "backups are daily; only the full one has a day of the week".to_owned(),
+            ));
+        }
+        (false, cron) => scheduling::change(cx, cron.map(|(at, _)| at), None)?,
+        (true, Some((_, None))) => {
+            return Err(invalid(
+                "a full backup is made on one day of the week".to_owned(),
+            ));
+        }
+        (true, cron) => {
+            let (at, day) = cron.unwrap_or_else(|| (String::new(), None));
+            let day = day.unwrap_or_else(|| day_word(Schedule::default().full).to_owned());
+            let daily = cx
+                .config
+                .schedule
+                .as_ref()
+                .map(|schedule| schedule.at.format("%H:%M").to_string());
+            // The time is one for all; the first one that is given is taken.
+            let at = Some(at).filter(|at| !at.is_empty());
+            match (&daily, &at) {
+                (Some(daily), Some(at)) if daily != at => {
+                    message = format!(
+                        "the full backup runs at {daily}, as the daily one: change that by the schedule `{DAILY}`. "
+                    );
+                    scheduling::change(cx, None, Some(day))?;
+                }
+                _ => scheduling::change(cx, at, Some(day))?,
+            }
+        }
+    }
+    Ok(format!("{message}The system's scheduler runs it."))
+}
+
+/// Ends a schedule. That takes protection away: only the user can agree to it.
+fn stop(call: &Call<'_>, action: &str) -> Result<Result<String, Outcome>, Fault> {
+    let cx = call.cx;
+    let weekly = which(call)? == WEEKLY;
+    let there = cx
+        .config
+        .schedule
+        .as_ref()
+        .is_some_and(|schedule| !weekly || schedule.full.is_some());
+    if !there {
+        return Ok(Ok("There is no such schedule: nothing was done.".to_owned()));
+    }
+    if !call.client.can_ask {
+        return Err(Fault::new(
+            "CONFIRMATION_REQUIRED",
+            format!(
+                "to {action} a schedule takes protection away, and this client cannot ask its user"
+            ),
+            "ask the user to run: bdr schedule uninstall",
+        ));
+    }
+    let plan = plan_id(["schedule".to_owned(), action.to_owned(), weekly.to_string()]);
+    let question = match weekly {
+        true => "No more full backups once a week? The daily ones go on.".to_owned(),
+        false => "No more scheduled backups? What is there stays; nothing new is added by itself."
+            .to_owned(),
+    };
+    if let Some(ask) = call.consent(&plan, || question)? {
+        return Ok(Err(ask));
+    }
+    match weekly {
+        true => scheduling::change(cx, None, Some("never".to_owned()))?,
+        false => scheduling::remove(cx)?,
+    }
+    Ok(Ok(
+        "Done. To have it back: schedule_backup {\"action\":\"create\"}".to_owned(),
+    ))
+}
+
+fn trigger(call: &Call<'_>) -> Result<String, Fault> {
+    let job = if which(call)? == WEEKLY {
+        Job::Full
+    } else {
+        Job::Backup
+    };
+    match jobs::run(call.cx, job, "mcp")? {
+        true => Ok("The backup ran.".to_owned()),
+        false => Err(Fault::new(
+            "PARTIAL",
+            "the backup has nothing in it",
+            "get_backup_status",
+        )),
+    }
+}
+
+/// Returns the schedules there are.
+fn schedules(cx: &Context) -> Vec<Value> {
+    let Some(schedule) = &cx.config.schedule else {
+        return Vec::new();
+    };
+    let pasts = cx.journal().memory().pasts;
+    let sources: Vec<&str> = cx
+        .config
+        .sources
+        .iter()
+        .map(|source| source.name.as_str())
+        .collect();
+    let (minute, hour) = (schedule.at.minute(), schedule.at.hour());
+    let one = |id: &str, kind: &str, day: String, job: Job| {
+        json!({
+            "scheduleId": id, "cronExpression": format!("{minute} {hour} * * {day}"), "sources": sources, "type": kind, "compression": true, "verify": false,
+            "excludePatterns": [], "enabled": true, "lastRun": pasts.of(job).success.map(when::utc),
+            "nextRun": schedule.next(job, &pasts, cx.now, &Local).map(when::utc),
+        })
+    };
+    let mut all = vec![one(DAILY, "incremental", "*".to_owned(), Job::Backup)];
+    if let Some(day) = schedule.full {
+        all.push(one(
+            WEEKLY,
+            "full",
+            day.num_days_from_sunday().to_string(),
+            Job::Full,
+        ));
+    }
+    all
+}
+
+/// Returns what runs by itself, and when next.
+pub(super) fn overview(cx: &Context) -> Value {
+    let schedules = schedules(cx);
+    let next = schedules
+        .iter()
+        .filter_map(|schedule| schedule["nextRun"].as_str())
+        .min();
+    json!({"totalSchedules": schedules.len(), "enabledSchedules": schedules.len(), "nextScheduledBackup": next, "schedules": schedules})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cron_expressions_that_mean_a_daily_time_or_one_day_are_read() {
+        for (text, at, day) in [
+            ("30 2 * * *", "02:30", None),
+            ("0 0 * * 0", "00:00", Some("sunday")),
+            ("5 23 * * 7", "23:05", Some("sunday")),
+            ("5 23 * * fri", "23:05", Some("friday")),
+        ] {
+            assert_eq!(
+                parse_cron(text).unwrap(),
+                (at.to_owned(), day.map(str::to_owned)),
+                "{text}"
+            );
+        }
+        for text in [
+            "",
+            "* * * * *",
+            "*/5 2 * * *",
+            "30 24 * * *",
+            "30 2 1 * *",
+            "30 2 * * 1-5",
+            "30 2 * * 8",
+            "30 2 * *",
+            "a b * * *",
+        ] {
+            assert_eq!(
+                parse_cron(text).unwrap_err().code,
+                "INVALID_SCHEDULE",
+                "{text}"
+            );
+        }
+    }
+}

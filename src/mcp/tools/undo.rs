@@ -1,0 +1,279 @@
+//! `undo_changes`: everything since a checkpoint taken back.
+
+use std::path::PathBuf;
+
+use bdr::manifest::Change;
+use bdr::query;
+use bdr::repo::Repository;
+use bdr::repo::oplog::Operation;
+use bdr::undo::{self, UndoAction, UndoOptions, UndoPlan};
+use serde_json::{Value, json};
+
+use super::super::call::{Answer, Call, Globs, Outcome, checkpoint_id, first, plan_id};
+use super::super::fault::Fault;
+use super::super::roots::Roots;
+use crate::ui::plural;
+
+/// Steps that a preview names.
+const SHOWN: usize = 50;
+
+pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
+    let cx = call.cx;
+    let repo = call.repository()?;
+    let roots = call.roots()?;
+    let operations = repo.operations()?;
+    let operation = call.checkpoint(&operations, call.args.text("checkpointId")?)?;
+    if operation.begin.before.is_none() {
+        return Err(Fault::new(
+            "CHECKPOINT_EXPIRED",
+            "that is no checkpoint: nothing was saved for it",
+            "list_backups, then restore_backup",
+        ));
+    }
+    let name = checkpoint_id(operation.begin.id, operation.begin.time);
+    let globs = Globs::new(cx, &call.args.texts("paths")?)?;
+    let paths = match globs.is_empty() {
+        true => Vec::new(),
+        false => changed_paths(call, &repo, operation, &globs)?,
+    };
+    if !globs.is_empty() && paths.is_empty() {
+        return Ok(nothing(&name).into());
+    }
+    let mut never = repo.own_paths();
+    never.extend([cx.places.config.clone(), cx.places.state.clone()]);
+    let options = UndoOptions {
+        now: cx.now,
+        cwd: cx.cwd.clone(),
+        argv: call.argv(),
+        force: false,
+        paths,
+        never,
+        host: cx.host.clone(),
+        agent: Some(call.agent()),
+    };
+    // Whatever came after counts, not only what the operation is known to have done.
+    let since = Operation {
+        end: None,
+        ..operation.clone()
+    };
+    let plan = undo::plan(&repo, &since, &options, &cx.progress()).map_err(expired)?;
+    check(call, &roots, &plan)?;
+    if plan.steps.is_empty() {
+        return Ok(nothing(&name).into());
+    }
+    let id = plan_id(
+        std::iter::once(name.clone()).chain(
+            plan.steps
+                .iter()
+                .map(|step| format!("{:?} {:?} {}", step.path, step.action, step.bytes)),
+        ),
+    );
+    if call.args.flag("dryRun")? == Some(true) {
+        call.shown(&id);
+        return Ok(preview(call, &name, &plan, &id).into());
+    }
+    let counts = Counts::of(&plan);
+    if let Some(ask) = call.consent(&id, || question(call, operation, &plan, &counts))? {
+        return Ok(ask);
+    }
+    let not_captured = plan.not_captured.len();
+    let conflicts = conflicts(call, &plan);
+    let report = undo::apply(&repo, &since, plan, &options, &cx.progress())?;
+    let safety = checkpoint_id(report.operation, cx.now);
+    let mut warnings: Vec<String> = Vec::new();
+    if not_captured > 0 {
+        warnings.push(format!(
+            "{} had not been captured and stay as they are",
+            plural(not_captured as u64, "path")
+        ));
+    }
+    let failed: Vec<Value> = report
+        .problems
+        .iter()
+        .take(SHOWN)
+        .map(|note| json!({"path": cx.shown_absolute(note.path.as_path()), "reason": note.reason}))
+        .collect();
+    let partial = !report.problems.is_empty();
+    let mut data = json!({
+        "success": !partial,
+        "operation": "undo",
+        "checkpointId": name,
+        "restored": report.restored,
+        "recreated": counts.recreated,
+        "movedAside": report.removed,
+        "safetyCheckpointId": safety,
+        "conflicts": conflicts,
+        "warnings": warnings,
+    });
+    if partial {
+        data["error"] = json!({"code": "PARTIAL", "message": format!("{} could not be put back", plural(report.problems.len() as u64, "path")), "details": failed,
+            "recovery": "correct what the reasons say, then the same call again"});
+    }
+    let brief = format!(
+        "{}Put back {}, took away {} created since (kept in the safety checkpoint).\nTo take this undo back: undo_changes {{\"checkpointId\":\"{safety}\"}}",
+        if partial {
+            "PARTIAL: not everything could be put back; see error. "
+        } else {
+            ""
+        },
+        plural(report.restored, "path"),
+        plural(report.removed, "path"),
+    );
+    Ok(Outcome::Done(Answer {
+        failed: partial,
+        ..Answer::new(data, brief)
+    }))
+}
+
+fn expired(error: bdr::Error) -> Fault {
+    match error {
+        bdr::Error::Invalid { message, .. } => Fault::new(
+            "CHECKPOINT_EXPIRED",
+            message,
+            "list_backups, then restore_backup; or find_versions",
+        ),
+        other => other.into(),
+    }
+}
+
+fn nothing(name: &str) -> Answer {
+    let data = json!({"success": true, "operation": "undo", "checkpointId": name, "restored": 0, "recreated": 0, "movedAside": 0, "conflicts": [], "warnings": []});
+    Answer::new(
+        data,
+        "Nothing has changed since that checkpoint: nothing was done.",
+    )
+}
+
+/// Returns what changed since the checkpoint and fits the patterns.
+fn changed_paths(
+    call: &Call<'_>,
+    repo: &Repository,
+    operation: &Operation,
+    globs: &Globs,
+) -> Result<Vec<PathBuf>, Fault> {
+    let before = operation.begin.before.unwrap_or(operation.begin.id);
+    let snapshot = repo.snapshot(before).map_err(|_| {
+        Fault::new(
+            "CHECKPOINT_EXPIRED",
+            "the snapshot of that checkpoint is not kept any more",
+            "list_backups, then restore_backup",
+        )
+    })?;
+    let differences = query::diff(repo, &snapshot, None, &[], &call.cx.progress())?;
+    let mut paths = Vec::new();
+    for (_, root, changes) in &differences {
+        let all = changes
+            .iter()
+            .map(Change::path)
+            .map(|path| path.to_path(root));
+        paths.extend(all.filter(|path| globs.fit(path)));
+    }
+    Ok(paths)
+}
+
+/// A plan stays within the places that calls may act in.
+fn check(call: &Call<'_>, roots: &Roots, plan: &UndoPlan) -> Result<(), Fault> {
+    match plan.steps.iter().find(|step| !roots.has(&step.path)) {
+        None => Ok(()),
+        Some(step) => {
+            let shown = call.cx.shown_absolute(&step.path);
+            let message = format!(
+                "this would change `{shown}`, which is outside of the protected roots; nothing was changed"
+            );
+            Err(Fault::new(
+                "PATH_NOT_ALLOWED",
+                message,
+                "the same call with paths, or ask the user to run `bdr undo`",
+            ))
+        }
+    }
+}
+
+struct Counts {
+    recreated: u64,
+    replaced: u64,
+    removed: u64,
+}
+
+impl Counts {
+    fn of(plan: &UndoPlan) -> Self {
+        let mut counts = Self {
+            recreated: 0,
+            replaced: 0,
+            removed: 0,
+        };
+        for step in &plan.steps {
+            let number = step.files.max(1);
+            match step.action {
+                UndoAction::Restore if step.path.symlink_metadata().is_err() => {
+                    counts.recreated += number;
+                }
+                UndoAction::Restore | UndoAction::Merge | UndoAction::Metadata => {
+                    counts.replaced += number;
+                }
+                UndoAction::Remove => counts.removed += number,
+                UndoAction::Conflict | UndoAction::Keep => {}
+            }
+        }
+        counts
+    }
+}
+
+fn question(call: &Call<'_>, operation: &Operation, plan: &UndoPlan, counts: &Counts) -> String {
+    let age = crate::ui::when::ago(call.cx.now, operation.begin.time);
+    let names: Vec<String> = plan
+        .steps
+        .iter()
+        .take(5)
+        .map(|step| call.cx.shown_absolute(&step.path))
+        .collect();
+    let more = match plan.steps.len().saturating_sub(names.len()) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "Take back everything since the checkpoint of {age}? {} come back, {} are replaced, {} created since are taken away: {}{more}. What stands there now is saved first.",
+        plural(counts.recreated, "file"),
+        plural(counts.replaced, "file"),
+        plural(counts.removed, "file"),
+        names.join(", "),
+    )
+}
+
+fn step_of(call: &Call<'_>, step: &undo::UndoStep) -> Value {
+    json!({"path": call.cx.shown_absolute(&step.path), "action": step.action, "size": step.bytes, "files": step.files})
+}
+
+fn conflicts(call: &Call<'_>, plan: &UndoPlan) -> Vec<Value> {
+    let left = plan
+        .steps
+        .iter()
+        .filter(|step| matches!(step.action, UndoAction::Conflict | UndoAction::Keep));
+    left.take(SHOWN).map(|step| step_of(call, step)).collect()
+}
+
+fn preview(call: &Call<'_>, name: &str, plan: &UndoPlan, id: &str) -> Answer {
+    let (steps, more) = first(&plan.steps, SHOWN);
+    let counts = Counts::of(plan);
+    let data = json!({
+        "success": true,
+        "operation": "dry-run",
+        "checkpointId": name,
+        "restored": 0,
+        "recreated": 0,
+        "movedAside": 0,
+        "plan": {"recreate": counts.recreated, "replace": counts.replaced, "moveAside": counts.removed},
+        "steps": steps.iter().map(|step| step_of(call, step)).collect::<Vec<_>>(),
+        "moreSteps": more,
+        "planId": id,
+        "conflicts": conflicts(call, plan),
+        "warnings": [],
+    });
+    let brief = format!(
+        "Would bring back {}, replace {} and take away {}; nothing was changed.\nTo do it: undo_changes {{\"checkpointId\":\"{name}\"}}",
+        plural(counts.recreated, "file"),
+        plural(counts.replaced, "file"),
+        plural(counts.removed, "file"),
+    );
+    Answer::new(data, brief)
+}
