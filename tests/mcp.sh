@@ -56,8 +56,8 @@ if ! "$node22/node" --version 2>/dev/null | grep -q '^v22'; then
 fi
 PATH="$node22:$PATH"
 modules="$dir/node/node_modules/@modelcontextprotocol"
-if [ ! -d "$modules/inspector" ] || [ ! -d "$modules/client" ] || [ ! -d "$modules/conformance" ]; then
-    install "$dir/node" node@22 @modelcontextprotocol/inspector@2.12.0 @modelcontextprotocol/client@2.4.0 @modelcontextprotocol/conformance@0.1.16
+if [ ! -d "$dir/node/node_modules/@anthropic-ai/mcpb" ] || [ ! -d "$modules/inspector" ] || [ ! -d "$modules/client" ] || [ ! -d "$modules/conformance" ]; then
+    install "$dir/node" node@22 @modelcontextprotocol/inspector@2.12.0 @modelcontextprotocol/client@2.4.0 @modelcontextprotocol/conformance@0.1.16 @anthropic-ai/mcpb@2.1.2
 fi
 [ -d "$dir/alpha/node_modules/@modelcontextprotocol/conformance" ] ||
     install "$dir/alpha" @modelcontextprotocol/conformance@0.2.0-alpha.12
@@ -88,6 +88,13 @@ if [ -d "$modules/inspector" ]; then
         process.exit(Array.isArray(failed) ? failed.length : Number(failed) || 0);' "$scratch/load" || die "calls under load failed"
 else
     skip "the inspector of MCP (npm cannot install it)"
+fi
+
+if [ -d "$dir/node/node_modules/@anthropic-ai/mcpb" ]; then
+    manifest=$PWD/.ci/mcpb/manifest.json
+    (cd "$dir/node" && npx mcpb validate "$manifest" >/dev/null 2>&1) || die "the manifest of the MCP bundle"
+else
+    skip "the manifest of the MCP bundle (npm cannot install mcpb)"
 fi
 
 # Over HTTP: the server as it is, and with what the suite asks for.

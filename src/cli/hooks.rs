@@ -610,7 +610,7 @@ fn print(cx: &Context, args: &PrintArgs) -> Result<u8, Failure> {
                 Form::Block(text) | Form::Own(text) | Form::Shim { script: text, .. } => {
                     text.clone()
                 }
-                Form::Scripts(_) | Form::Server(..) => String::new(),
+                Form::Scripts { .. } | Form::Server(..) => String::new(),
             };
             shown.push((word.clone(), cx.shown_absolute(&wanted.file), text));
         }

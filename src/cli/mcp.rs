@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bdr::path::absolute;
 use clap::{Args, Subcommand};
 
-use super::context::Context;
+use super::context::{Context, variable};
 use super::error::Failure;
 use crate::mcp::call::{Options, Text};
 use crate::mcp::tools::Set;
@@ -57,11 +57,11 @@ struct OfferArgs {
         hide_possible_values = true
     )]
     tools: Vec<Set>,
-    /// Offer no tool that changes anything
+    /// Offer no tool that changes anything (also: BDR_MCP_READ_ONLY=true)
     #[arg(long)]
     read_only: bool,
-    /// Let calls act below this directory too; may be repeated
-    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    /// Let calls act below these directories too
+    #[arg(long, value_name = "DIR", num_args = 1.., value_hint = clap::ValueHint::DirPath)]
     root: Vec<PathBuf>,
 }
 
@@ -112,7 +112,8 @@ fn serve(cx: &Context, args: &ServeArgs, repository: Option<&PathBuf>) -> Result
             .iter()
             .map(|dir| absolute(&cx.cwd, dir))
             .collect(),
-        read_only: args.offer.read_only,
+        read_only: args.offer.read_only
+            || variable("BDR_MCP_READ_ONLY").is_some_and(|word| word == "true" || word == "1"),
         sets: args.offer.tools.clone(),
         text: args.text,
     };

@@ -83,7 +83,12 @@ pub enum Form {
         aside: PathBuf,
     },
     /// Scripts of a `package.json`.
-    Scripts(String),
+    Scripts {
+        /// What runs them: npm, yarn, …
+        manager: String,
+        /// Another program deploys, and runs only the checks.
+        checks: bool,
+    },
     /// An entry in a client's list of MCP servers.
     Server(servers::Client, serde_json::Value),
 }
@@ -107,7 +112,7 @@ impl Form {
             Self::Block(_) => Kind::Block,
             Self::Own(_) => Kind::Own,
             Self::Shim { .. } => Kind::Shim,
-            Self::Scripts(_) => Kind::Scripts,
+            Self::Scripts { .. } => Kind::Scripts,
             Self::Server(..) => Kind::Server,
         }
     }
@@ -425,9 +430,9 @@ impl Ledger {
                     script.clone().into_bytes()
                 }
             }
-            Form::Scripts(program) => {
+            Form::Scripts { manager, checks } => {
                 let text = text_of(old, file)?;
-                at_file(file, deploy::add(&text, program))?.into_bytes()
+                at_file(file, deploy::add(&text, manager, *checks))?.into_bytes()
             }
             Form::Server(client, entry) => {
                 let text = text_of(old, file)?;

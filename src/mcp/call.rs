@@ -552,6 +552,15 @@ mod tests {
     }
 
     #[test]
+    fn who_calls_without_end_has_to_wait() {
+        let session = Session::default();
+        for _ in 0..MOST_A_MINUTE {
+            assert!(session.admit().is_ok());
+        }
+        assert_eq!(session.admit().unwrap_err().code, "RATE_LIMITED");
+    }
+
+    #[test]
     fn a_plan_is_spent_once() {
         let session = Session::default();
         assert!(session.spend("a"));

@@ -28,7 +28,7 @@ use call::Options;
 use server::Server;
 
 /// Threads that calls run on, with those that read stdin and write stdout.
-const THREADS: usize = 12;
+const THREADS: usize = 8;
 
 /// Where the server listens.
 #[derive(Debug)]
@@ -51,7 +51,11 @@ pub(crate) fn serve(
     listen: Listen,
 ) -> Result<u8, Failure> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_time().max_blocking_threads(THREADS);
+    builder
+        .enable_time()
+        .max_blocking_threads(THREADS)
+        // Threads that wait for the next call cost memory.
+        .thread_keep_alive(std::time::Duration::from_secs(1));
     #[cfg(feature = "http")]
     builder.enable_io();
     let failed = |error| Failure::from(bdr::Error::io("start", "a runtime", error));

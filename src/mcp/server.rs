@@ -30,7 +30,7 @@ use crate::cli::context::Context;
 use crate::ui::progress::{Relay, Told as Progress};
 
 /// Calls that only read and run at the same time.
-const READERS: usize = 8;
+const READERS: usize = 4;
 /// How long a user may think about a question.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Notes on progress are this far apart.

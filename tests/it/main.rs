@@ -16,6 +16,7 @@ mod concurrent;
 mod config;
 mod crash;
 mod damage;
+mod deploy;
 mod detect;
 mod format;
 mod guard;

@@ -1171,3 +1171,43 @@ fn over_http_only_who_knows_the_token_is_answered() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[test]
+fn what_is_published_says_what_the_server_is() {
+    let read = |name: &str| -> Value {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join(".ci/mcpb")
+            .join(name);
+        serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let (manifest, server) = (read("manifest.json"), read("server.json"));
+    for document in [&manifest, &server] {
+        assert_eq!(document["version"], env!("CARGO_PKG_VERSION"));
+    }
+    let place = place();
+    let mut client = Mcp::start(&place, &[], LEGACY);
+    let tools = client.request("tools/list", json!({}));
+    let names = |list: &Value| -> Vec<Value> {
+        list.as_array()
+            .unwrap()
+            .iter()
+            .map(|tool| tool["name"].clone())
+            .collect()
+    };
+    assert_eq!(names(&manifest["tools"]), names(&tools["result"]["tools"]));
+    // The registry refuses longer ones.
+    assert!(server["description"].as_str().unwrap().len() <= 100);
+    let package = &server["packages"][0];
+    assert!(
+        package["identifier"]
+            .as_str()
+            .unwrap()
+            .contains(env!("CARGO_PKG_VERSION"))
+    );
+    // What the bundle starts is understood, with several folders and a switch that comes as text.
+    let mut command = place.bdr(&["mcp", "--root", "/nowhere", "/tmp"]);
+    command.env("BDR_MCP_READ_ONLY", "true");
+    let mut client = Mcp::run(command, LEGACY, None);
+    let tools = client.request("tools/list", json!({}));
+    assert_eq!(tools["result"]["tools"].as_array().unwrap().len(), 5);
+}

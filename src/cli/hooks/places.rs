@@ -204,7 +204,12 @@ impl<'a> Around<'a> {
                         "bdr hooks print deploy shows what to write for make, just and others",
                     ));
                 }
-                vec![one(file, Form::Scripts(package_manager(dir).to_owned()))]
+                let form = Form::Scripts {
+                    manager: package_manager(dir).to_owned(),
+                    // deployment-release-mcp deploys by itself, and runs the checks of a project first.
+                    checks: dir.join(".deployments").is_dir(),
+                };
+                vec![one(file, form)]
             }
         })
     }

@@ -38,11 +38,15 @@ fn snapshot(script: &str) -> String {
     format!("{BEGINS}{label}{ENDS}")
 }
 
-/// Returns the text with a snapshot before each script that deploys. `manager`: "npm" runs `pre…` scripts by itself, others do not.
+/// Scripts that a program runs which deploys by itself, the first that is there: deployment-release-mcp calls `npm run lint`, then `npm test`.
+const CHECKS: [&str; 2] = ["lint", "test"];
+
+/// Returns the text with a snapshot before each script that deploys; with `checks` also before the first check. `manager`: "npm" runs `pre…` scripts
+/// by itself, others do not.
 ///
 /// # Errors
 /// The text is not JSON, or has no script that deploys.
-pub fn add(text: &str, manager: &str) -> Result<String> {
+pub fn add(text: &str, manager: &str, checks: bool) -> Result<String> {
     let root = parse(text)?;
     let none = || {
         Error::invalid(
@@ -51,12 +55,17 @@ pub fn add(text: &str, manager: &str) -> Result<String> {
         )
     };
     let scripts = scripts(&root).ok_or_else(none)?;
-    let deploys: Vec<String> = scripts
+    let names: Vec<String> = scripts
         .properties()
         .iter()
         .filter_map(|property| property.decoded_name())
-        .filter(|name| name == "deploy" || name.starts_with("deploy:"))
         .collect();
+    let is_deploy = |name: &&String| *name == "deploy" || name.starts_with("deploy:");
+    let mut deploys: Vec<String> = names.iter().filter(is_deploy).cloned().collect();
+    let check = CHECKS
+        .iter()
+        .find(|check| names.iter().any(|name| name == *check));
+    deploys.extend(check.filter(|_| checks).map(|check| (*check).to_owned()));
     if deploys.is_empty() {
         return Err(none());
     }
@@ -151,8 +160,8 @@ mod tests {
     #[test]
     fn scripts_get_a_snapshot_first_and_lose_it_again() {
         for manager in ["npm", "yarn"] {
-            let with = add(PACKAGE, manager).unwrap();
-            assert_eq!(add(&with, manager).unwrap(), with);
+            let with = add(PACKAGE, manager, false).unwrap();
+            assert_eq!(add(&with, manager, false).unwrap(), with);
             let value: serde_json::Value = serde_json::from_str(&with).unwrap();
             let place = if manager == "npm" {
                 "predeploy:prod"
@@ -172,7 +181,12 @@ mod tests {
 
     #[test]
     fn without_a_script_that_deploys_nothing_is_made_up() {
-        assert!(add("{\"scripts\": {\"test\": \"x\"}}", "npm").is_err());
-        assert!(add("{}", "npm").is_err());
+        let only_test = "{\n  \"scripts\": {\n    \"test\": \"x\"\n  }\n}\n";
+        assert!(add(only_test, "npm", false).is_err());
+        assert!(add("{}", "npm", true).is_err());
+        // Where another program deploys, its first check is the moment.
+        let checked = add(only_test, "npm", true).unwrap();
+        assert!(checked.contains("\"pretest\": \"(bdr backup"), "{checked}");
+        assert_eq!(remove(&checked).unwrap(), only_test);
     }
 }
