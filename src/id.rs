@@ -126,10 +126,20 @@ impl Id {
         Self(number)
     }
 
-    /// Returns true if `text` names this id: all of it, or the beginning of its random part.
+    /// Returns a name that says when it was made and sorts by that: `2026-11-22-120000-7f3a2c1d`, in UTC. Forty bits of the random part tell it from
+    /// others; [`Id::matches`] knows it.
+    pub fn dated(self, time: DateTime<Utc>) -> String {
+        let full = self.to_string().to_lowercase();
+        let random = full
+            .get(Self::RANDOM_AT..Self::RANDOM_AT + 8)
+            .unwrap_or(&full);
+        format!("{}-{random}", time.format("%Y-%m-%d-%H%M%S"))
+    }
+
+    /// Returns true if `text` names this id: all of it, the beginning of its random part, or a dated name, with `cp-` before it for a checkpoint.
     pub fn matches(self, text: &str) -> bool {
         let full = self.to_string();
-        let text = text.to_uppercase();
+        let text = without_date(text).to_uppercase();
         full == text || (text.len() >= 2 && full[Self::RANDOM_AT..].starts_with(&text))
     }
 
@@ -151,6 +161,17 @@ impl Id {
             .unwrap_or(&own[Self::RANDOM_AT..])
             .to_owned()
     }
+}
+
+/// Returns what is left of a dated name without its date; of anything else all.
+fn without_date(text: &str) -> &str {
+    let plain = text.strip_prefix("cp-").unwrap_or(text);
+    let fits = |(at, byte): (usize, u8)| match at {
+        4 | 7 | 10 | 17 => byte == b'-',
+        _ => byte.is_ascii_digit(),
+    };
+    let is_dated = plain.len() > 18 && plain.bytes().take(18).enumerate().all(fits);
+    if is_dated { &plain[18..] } else { plain }
 }
 
 /// Finds the short forms of many ids: what [`Id::prefix`] gives, without comparing each with each.
@@ -244,6 +265,21 @@ impl<'de> Deserialize<'de> for Id {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dated_names_lead_back_to_ids() {
+        let time = DateTime::parse_from_rfc3339("2026-11-22T12:00:00Z")
+            .unwrap()
+            .to_utc();
+        let id = Id::new(time);
+        let name = id.dated(time);
+        assert!(name.starts_with("2026-11-22-120000-"), "{name}");
+        assert!(id.matches(&name) && id.matches(&format!("cp-{name}")));
+        assert!(!Id::new(time).matches(&name));
+        for other in ["latest", "2026-11-22", "ü2026-11-22-120000-x", "cp-", ""] {
+            assert!(!id.matches(other), "{other}");
+        }
+    }
 
     #[test]
     fn ids_round_trip_and_sort_by_time() {

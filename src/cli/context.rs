@@ -133,7 +133,8 @@ impl Context {
                 "bdr: the configuration {config} was gone; brought it back"
             ));
         }
-        let config = if command.mends_config() {
+        // A server that does not start tells its client nothing: each call says what is wrong with it.
+        let config = if command.mends_config() || matches!(command, Command::Mcp(_)) {
             read_config(&places.config, home.as_deref()).unwrap_or_default()
         } else {
             read_config(&places.config, home.as_deref())?

@@ -1,5 +1,6 @@
 //! `bdr mcp`: the server, and its entry in the settings of clients.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use bdr::path::absolute;
@@ -117,6 +118,9 @@ fn serve(cx: &Context, args: &ServeArgs, repository: Option<&PathBuf>) -> Result
         sets: args.offer.tools.clone(),
         text: args.text,
     };
+    if std::io::stdin().is_terminal() && matches!(listen(args), Listen::Stdio) {
+        cx.ui.say("bdr: waiting for a client of MCP on standard input. To have one start it: bdr mcp install --client all");
+    }
     let mut cx = cx.clone();
     // Nothing of what verbs say is for the client.
     cx.ui = crate::ui::Ui::new(false, true, crate::ui::ColorChoice::Never, true);

@@ -5,8 +5,8 @@
 
 use std::path::Path;
 
-use crate::error::Result;
-use crate::manifest::{Entry, Stat};
+use crate::error::{Error, Result};
+use crate::manifest::{Body, Entry, Kind, Stat, Time};
 use crate::path::RepoPath;
 
 #[cfg(unix)]
@@ -33,6 +33,31 @@ pub enum Fidelity {
 
 /// Fills a file: calls the sink with piece after piece.
 pub type Fill<'a> = dyn FnMut(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> + 'a;
+
+/// Writes a file that is not there yet, reached from `above` without following a symlink; missing directories are made.
+///
+/// # Errors
+/// Something is there already, a symlink stands in the way, or the system refused.
+pub fn write_beneath(above: &Path, path: &RepoPath, bytes: &[u8], now: Time) -> Result<()> {
+    let mut target = Target::open(above, Fidelity::Elsewhere)?;
+    if target.stat(path)?.is_some() {
+        let there = std::io::ErrorKind::AlreadyExists.into();
+        return Err(Error::io("write", path.to_path(above), there));
+    }
+    let (uid, gid) = super::user_and_group();
+    let entry = Entry {
+        path: path.clone(),
+        kind: Kind::File,
+        mode: 0o600,
+        mtime: now,
+        uid,
+        gid,
+        size: bytes.len() as u64,
+        body: Body::default(),
+    };
+    target.write(path, &entry, true, &mut |sink| sink(bytes))?;
+    target.sync_dir(&path.parent().unwrap_or_default())
+}
 
 /// Returns the nearest existing directory at or above `path`, and the rest of the path below it.
 pub fn existing_base(path: &Path) -> Option<(std::path::PathBuf, RepoPath)> {

@@ -103,6 +103,12 @@ pub fn user_number() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// Returns the numbers of the user and the group that this process acts for.
+pub fn user_and_group() -> (u32, u32) {
+    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    (user.as_raw(), group.as_raw())
+}
+
 /// Returns true if `path` is a directory, no symlink, that belongs to this user and is open to nobody else.
 pub fn is_private_dir(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;

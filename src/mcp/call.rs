@@ -312,7 +312,7 @@ impl Call<'_> {
         name: Option<&str>,
     ) -> Result<&'o Operation, Fault> {
         if let Some(name) = name.filter(|name| *name != "last" && *name != "latest") {
-            return Ok(oplog::resolve(operations, short_of(name))?);
+            return Ok(oplog::resolve(operations, name)?);
         }
         let own = self.session.checkpoint();
         let is_own = |o: &&Operation| Some(o.begin.id) == own;
@@ -349,31 +349,12 @@ fn stale() -> Fault {
 
 /// Returns the name of a snapshot for clients: when, and enough of its id.
 pub(crate) fn backup_id(id: Id, time: DateTime<Utc>) -> String {
-    format!("{}-{}", time.format("%Y-%m-%d-%H%M%S"), random_of(id))
+    id.dated(time)
 }
 
 /// Returns the name of a checkpoint, or of an undo, for clients.
 pub(crate) fn checkpoint_id(id: Id, time: DateTime<Utc>) -> String {
-    format!("cp-{}", backup_id(id, time))
-}
-
-/// The beginning of the random part: forty bits.
-fn random_of(id: Id) -> String {
-    let text = id.to_string().to_lowercase();
-    text.get(10..18).unwrap_or(&text).to_owned()
-}
-
-/// Returns the part of a client's name that the engine knows.
-fn short_of(name: &str) -> &str {
-    let plain = name.strip_prefix("cp-").unwrap_or(name);
-    let is_dated = plain.len() > 18
-        && plain.is_ascii()
-        && plain[..17].bytes().enumerate().all(|(at, b)| match at {
-            4 | 7 | 10 => b == b'-',
-            _ => b.is_ascii_digit(),
-        })
-        && plain.as_bytes()[17] == b'-';
-    if is_dated { &plain[18..] } else { plain }
+    format!("cp-{}", id.dated(time))
 }
 
 /// Finds a snapshot: a client's name for it, an id, `latest`, `latest:full`, a time, or a checkpoint.
@@ -388,7 +369,7 @@ pub(crate) fn snapshot<'s>(
     };
     if name.starts_with("cp-") {
         let operations = repo.operations()?;
-        let operation = oplog::resolve(&operations, short_of(name))?;
+        let operation = oplog::resolve(&operations, name)?;
         let before = operation.begin.before.and_then(|id| snapshots.get(id));
         return before.ok_or_else(|| {
             Fault::new(
@@ -407,7 +388,7 @@ pub(crate) fn snapshot<'s>(
             .or_else(|| snapshots.iter().next_back())
             .ok_or_else(|| missing().into());
     }
-    Ok(pick::one(cx, snapshots, short_of(name).as_ref())?)
+    Ok(pick::one(cx, snapshots, name.as_ref())?)
 }
 
 /// Returns true for snapshots that clients are shown as backups: guards and undos take theirs for themselves.
@@ -527,29 +508,6 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_for_clients_lead_back_to_ids() {
-        let time = DateTime::parse_from_rfc3339("2026-11-22T12:00:00Z")
-            .unwrap()
-            .to_utc();
-        let id = Id::new(time);
-        let name = backup_id(id, time);
-        assert!(name.starts_with("2026-11-22-120000-"), "{name}");
-        assert!(id.matches(short_of(&name)));
-        assert!(id.matches(short_of(&checkpoint_id(id, time))));
-        for other in [
-            "latest",
-            "latest:full",
-            "2026-11-22",
-            "2026-11-22 12:00",
-            "7f3a",
-            "2 hours ago",
-            "ü2026-11-22-120000-x",
-        ] {
-            assert_eq!(short_of(other), other);
-        }
-    }
 
     #[test]
     fn who_calls_without_end_has_to_wait() {

@@ -100,6 +100,7 @@ fn of_error(error: &Error) -> (&'static str, Option<&'static str>) {
                 ),
             ),
             ErrorKind::NotFound => ("SOURCE_NOT_FOUND", None),
+            ErrorKind::AlreadyExists => ("FILE_EXISTS", None),
             _ => ("FAILED", None),
         },
         Error::NoRepository { .. } => (

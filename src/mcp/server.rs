@@ -369,10 +369,11 @@ fn client_of(context: &RequestContext<RoleServer>) -> (Client, bool) {
     let modern = context
         .protocol_version()
         .is_some_and(|version| !version.has_initialize());
-    let can_ask = context
+    let elicitation = context
         .client_capabilities()
-        .and_then(|capabilities| capabilities.elicitation)
-        .is_some();
+        .and_then(|capabilities| capabilities.elicitation);
+    // One that names no mode means forms: there was nothing else.
+    let can_ask = elicitation.is_some_and(|modes| modes.form.is_some() || modes.url.is_none());
     let client = Client {
         name: bdr::path::show(bdr::agent::start_of(&name, 80).as_ref()),
         call: context.id.to_string(),

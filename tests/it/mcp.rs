@@ -402,11 +402,15 @@ fn a_directory_that_is_swapped_for_a_link_is_not_followed_out() {
         })
     };
     let mut client = Mcp::start(&place, &[], LEGACY);
-    for _ in 0..60 {
-        // Whatever it answers.
+    for _ in 0..30 {
+        // Whatever they answer.
         client.tool(
             "restore_backup",
             json!({"backupId": "latest", "destination": "out/deep"}),
+        );
+        client.tool(
+            "export_backup_config",
+            json!({"outputPath": "out/config.json"}),
         );
     }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -694,6 +698,39 @@ fn calls_that_change_something_are_written_down_with_who_called() {
     ] {
         assert!(tools.contains(&("mcp", tool)), "{tool}: {tools:?}");
     }
+}
+
+#[test]
+fn a_broken_configuration_is_said_by_each_call_until_it_is_mended() {
+    let place = place();
+    let config = place.path("bdr/config.toml");
+    let good = fs::read_to_string(&config).unwrap();
+    fs::write(&config, "[guard\nbroken").unwrap();
+    let mut client = Mcp::start(&place, &[], LEGACY);
+    client.fails("list_backups", json!({}), "CONFIG_INVALID");
+    client.fails("checkpoint", json!({}), "CONFIG_INVALID");
+    fs::write(&config, good).unwrap();
+    client.ok("list_backups", json!({}));
+}
+
+#[test]
+fn names_that_clients_see_are_known_on_the_command_line() {
+    let place = place();
+    let mut client = Mcp::start(&place, &[], LEGACY);
+    let before = picture(&place.tree());
+    let made = client.ok("create_backup", json!({}));
+    let checkpoint = client.ok("checkpoint", json!({}));
+    break_tree(&place);
+    let id = checkpoint["checkpointId"].as_str().unwrap();
+    place.run(&["undo", id, "--yes"], 0);
+    assert_same(&before, &picture(&place.tree()), "undone by hand");
+    break_tree(&place);
+    let id = made["backupId"].as_str().unwrap();
+    place.run(&["restore", id, "registry.json", "--yes"], 0);
+    assert_eq!(
+        fs::read(place.tree().join("registry.json")).unwrap(),
+        before[std::path::Path::new("registry.json")].content
+    );
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! `export_backup_config`.
 
-use bdr::fsutil;
+use bdr::fsutil::target::write_beneath;
+use bdr::manifest::Time;
+use bdr::path::RepoPath;
 use serde_json::{Map, Value, json};
 
 use super::super::call::{Answer, Call, Outcome};
@@ -53,7 +55,18 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
                 "the same call with another outputPath",
             ));
         }
-        fsutil::write_new(&place, text.as_bytes(), 0o600)?;
+        let Some((above, below)) = roots
+            .above(&place)
+            .and_then(|above| Some((above, RepoPath::below(above, &place)?)))
+        else {
+            return Err(Fault::new(
+                "PATH_NOT_ALLOWED",
+                "there is no protected directory above it",
+                "the same call with another outputPath",
+            ));
+        };
+        let now = Time(cx.now.timestamp(), cx.now.timestamp_subsec_nanos());
+        write_beneath(above, &below, text.as_bytes(), now)?;
         data["exportedTo"] = cx.shown_absolute(&place).into();
         if let Ok(repo) = cx.repository() {
             call.note(&repo)?;
