@@ -87,7 +87,7 @@ pub(crate) fn title(operation: &Operation, ids: &[Id]) -> String {
 
 /// Returns "−313 +2 ~14".
 fn counts(operation: &Operation, minus: char) -> String {
-    if operation.end.is_none() {
+    if operation.end.is_none() || operation.begin.kind == OperationKind::Call {
         return String::new();
     }
     let (deleted, created, modified) = operation.counts();

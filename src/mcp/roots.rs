@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bdr::effects::Assessment;
+use bdr::effects::{self, Surroundings, Table};
 use bdr::guard::{self, CaptureSet};
 use bdr::path::{RepoPath, absolute, show};
 use bdr::rules::{Origin, Root};
@@ -43,7 +43,14 @@ impl Roots {
             own: &own,
             accept_loss: false,
         };
-        let mut captured = guard::capture_roots(&Assessment::of_files([]), set)?;
+        // What tools that manage agents edit is part of every agent's workspace: ~/.claude.json, .mcp.json.
+        let around = Surroundings {
+            cwd: &cx.cwd,
+            home: cx.home.as_deref(),
+            table: Table::builtin(),
+        };
+        let managing = effects::assess(&["mcp".into(), "uninstall".into()], &around);
+        let mut captured = guard::capture_roots(&managing, set)?;
         captured
             .retain(|root| root.origin != Origin::Source || root.path.symlink_metadata().is_ok());
         let mut allowed: Vec<PathBuf> = captured.iter().map(|root| root.path.clone()).collect();

@@ -438,8 +438,8 @@ fn hostile_names_stay_inside_of_strings() {
     let text = result["content"][0]["text"].as_str().unwrap();
     assert!(!text.contains('\u{1b}'), "{text:?}");
     let files = result["structuredContent"]["files"].as_array().unwrap();
-    // One of them is a file in a directory.
-    assert_eq!(files.len(), names.len() + 1);
+    // One of them is a file in a directory, which says nothing more.
+    assert_eq!(files.len(), names.len());
     for file in files {
         let path = file["path"].as_str().unwrap();
         assert!(!path.contains(['\n', '\u{1b}']), "{path:?}");
@@ -730,6 +730,55 @@ fn names_that_clients_see_are_known_on_the_command_line() {
     assert_eq!(
         fs::read(place.tree().join("registry.json")).unwrap(),
         before[std::path::Path::new("registry.json")].content
+    );
+}
+
+/// The story that bdr is for: a server is uninstalled, and its configuration goes along.
+#[test]
+fn a_checkpoint_covers_what_tools_of_agents_edit() {
+    let place = place();
+    let file = place.path("home/.claude.json");
+    let text = "{\"mcpServers\": {\"foo\": {\"command\": \"x\", \"env\": {\"KEY\": \"1\"}}}}";
+    fs::write(&file, text).unwrap();
+    let mut client = Mcp::start(&place, &[], LEGACY);
+    client.ok("checkpoint", json!({"label": "uninstall foo"}));
+    fs::write(&file, "{\"mcpServers\": {}}").unwrap();
+    let diff = client.ok("diff_changes", json!({}));
+    assert_eq!(diff["files"][0]["path"], "~/.claude.json", "{diff}");
+    client.ok("undo_changes", json!({"paths": ["~/.claude.json"]}));
+    assert_eq!(fs::read_to_string(&file).unwrap(), text);
+}
+
+#[test]
+fn without_overwrite_only_what_differs_is_a_conflict() {
+    let place = place();
+    let mut client = Mcp::start(&place, &[], LEGACY);
+    break_tree(&place);
+    let broken = fs::read_to_string(place.tree().join("registry.json")).unwrap();
+    for dry in [true, false] {
+        let result = client.ok(
+            "restore_backup",
+            json!({"backupId": "latest", "dryRun": dry}),
+        );
+        let conflicts = result["changes"]["conflicts"].as_array().unwrap();
+        assert_eq!(conflicts.len(), 1, "{result}");
+        assert_eq!(conflicts[0]["action"], "skip");
+        assert!(
+            conflicts[0]["path"]
+                .as_str()
+                .unwrap()
+                .ends_with("registry.json")
+        );
+        assert!(conflicts[0]["backupModified"].is_string());
+        assert_eq!(
+            result["plan"],
+            json!({"create": 1, "replace": 0, "delete": 0})
+        );
+    }
+    assert!(place.tree().join("src/f1.txt").exists());
+    assert_eq!(
+        fs::read_to_string(place.tree().join("registry.json")).unwrap(),
+        broken
     );
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bdr::manifest::{Change, Entry};
+use bdr::manifest::{Change, Entry, Kind};
 use bdr::query;
 use bdr::repo::Repository;
 use bdr::repo::snapshot::Snapshot;
@@ -211,7 +211,25 @@ fn changes(
         }
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(found)
+    // A directory says nothing that what is in it does not.
+    let mut listed: Vec<Changed> = Vec::with_capacity(found.len());
+    for changed in found.into_iter().rev() {
+        let is_dir = changed
+            .sides()
+            .0
+            .or(changed.sides().1)
+            .is_some_and(|entry| entry.kind == Kind::Dir);
+        if is_dir
+            && listed
+                .last()
+                .is_some_and(|below| below.path.starts_with(&changed.path))
+        {
+            continue;
+        }
+        listed.push(changed);
+    }
+    listed.reverse();
+    Ok(listed)
 }
 
 fn summary(from: &str, to: &str, changes: &[Changed]) -> Value {

@@ -1,6 +1,6 @@
 //! `restore_backup`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bdr::manifest::Kind;
 use bdr::path::{RepoPath, absolute};
@@ -16,6 +16,7 @@ use super::super::call::{
 };
 use super::super::fault::Fault;
 use super::super::roots::{Roots, Use};
+use crate::cli::context::Context;
 use crate::ui::plural;
 
 /// Conflicts and problems that are named.
@@ -64,6 +65,11 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         agent: Some(call.agent()),
     };
     let plan = restore::plan(&repo, from, &options, &cx.progress())?;
+    // Where nothing is replaced, what differs is worth knowing all the same.
+    let kept = match overwrite {
+        true => Vec::new(),
+        false => differing(&repo, from, &options, cx)?,
+    };
     if let Some(step) = plan.steps.iter().find(|step| !roots.has(&step.path)) {
         let shown = cx.shown_absolute(&step.path);
         return Err(Fault::new(
@@ -93,7 +99,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         .count() as u64;
     if call.args.flag("dryRun")? == Some(true) {
         call.shown(&id);
-        let mut answer = data(call, &repo, from, &name, &plan, "dry-run");
+        let mut answer = data(call, &repo, from, &name, &plan, &kept);
         answer["planId"] = id.into();
         answer["warnings"] = warnings.into();
         return Ok(Answer::new(answer, "").into());
@@ -103,7 +109,8 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     {
         return Ok(ask);
     }
-    let mut answer = data(call, &repo, from, &name, &plan, "restore");
+    let mut answer = data(call, &repo, from, &name, &plan, &kept);
+    answer["operation"] = "restore".into();
     let report = restore::apply(&repo, from, plan, &options, &cx.progress())?;
     answer["changes"]["filesRestored"] = report.restored.into();
     answer["changes"]["bytesRestored"] = report.bytes.into();
@@ -230,32 +237,45 @@ fn question(call: &Call<'_>, name: &str, plan: &RestorePlan, replaced: u64) -> S
     )
 }
 
+/// Returns the files that stand there and are not as in the snapshot.
+fn differing(
+    repo: &Repository,
+    from: &Snapshot,
+    options: &RestoreOptions,
+    cx: &Context,
+) -> Result<Vec<PathBuf>, Fault> {
+    let options = RestoreOptions {
+        overwrite: Overwrite::IfChanged,
+        ..options.clone()
+    };
+    let plan = restore::plan(repo, from, &options, &cx.progress())?;
+    let steps = plan.steps.into_iter();
+    Ok(steps
+        .filter(|step| step.action == Action::Replace && step.kind != Kind::Dir)
+        .map(|step| step.path)
+        .collect())
+}
+
 fn data(
     call: &Call<'_>,
     repo: &Repository,
     from: &Snapshot,
     name: &str,
     plan: &RestorePlan,
-    operation: &str,
+    kept: &[PathBuf],
 ) -> Value {
     let created = plan
         .steps
         .iter()
         .filter(|step| step.action == Action::Create)
         .count();
-    let kept = plan
-        .skipped
-        .iter()
-        .filter(|note| note.reason == "it is there already");
-    let kept: Vec<(&std::path::Path, &str)> =
-        kept.map(|note| (note.path.as_path(), "skip")).collect();
     let replaced = plan
         .steps
         .iter()
         .filter(|step| step.action == Action::Replace && step.kind != Kind::Dir);
-    let all: Vec<(&std::path::Path, &str)> = replaced
-        .map(|step| (step.path.as_path(), "overwrite"))
-        .chain(kept)
+    let replaced = replaced.map(|step| (step.path.as_path(), "overwrite"));
+    let all: Vec<(&Path, &str)> = replaced
+        .chain(kept.iter().map(|path| (path.as_path(), "skip")))
         .collect();
     let (shown, more) = first(&all, SHOWN);
     let conflicts: Vec<Value> = shown
@@ -287,7 +307,7 @@ fn data(
     json!({
         "success": true,
         "backupId": name,
-        "operation": operation,
+        "operation": "dry-run",
         "changes": {
             "filesRestored": 0,
             "filesSkipped": plan.unchanged + plan.skipped.len() as u64,
@@ -303,7 +323,7 @@ fn data(
 }
 
 /// Returns when a file was changed last, as the snapshot has it.
-fn stored_time(repo: &Repository, from: &Snapshot, path: &std::path::Path) -> Option<String> {
+fn stored_time(repo: &Repository, from: &Snapshot, path: &Path) -> Option<String> {
     let record = from
         .roots
         .iter()
