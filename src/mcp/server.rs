@@ -112,13 +112,16 @@ impl Shared {
         context: &RequestContext<RoleServer>,
     ) -> Result<Outcome, Fault> {
         let changes = request.tool.changes;
-        let _turn = match changes {
-            true => Some(self.turn.lock().await),
-            false => None,
+        let turn = async {
+            match changes {
+                true => (Some(self.turn.lock().await), None),
+                false => (None, self.readers.acquire().await.ok()),
+            }
         };
-        let _reader = match changes {
-            true => None,
-            false => self.readers.acquire().await.ok(),
+        // One that is cancelled while it waits does nothing.
+        let _turn = tokio::select! {
+            turn = turn => turn,
+            () = context.ct.cancelled() => return Err(bdr::Error::Interrupted.into()),
         };
         let stop = Arc::new(AtomicBool::new(false));
         let token = context.meta.get_progress_token();

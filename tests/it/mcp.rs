@@ -1297,3 +1297,38 @@ fn what_is_published_says_what_the_server_is() {
     let tools = client.request("tools/list", json!({}));
     assert_eq!(tools["result"]["tools"].as_array().unwrap().len(), 5);
 }
+
+#[test]
+fn a_call_that_is_cancelled_while_it_waits_does_nothing() {
+    let place = place();
+    for n in 0..30 {
+        let text: String = (0..40_000).map(|i| format!("{} {}\n", i * n, i)).collect();
+        place.write(&format!("big/{n}.txt"), text.as_bytes());
+    }
+    let mut client = Mcp::start(&place, &[], LEGACY);
+    let before = client.ok("list_backups", json!({}))["total"]
+        .as_u64()
+        .unwrap();
+    let first = client.begin(
+        "tools/call",
+        json!({"name": "create_backup", "arguments": {"type": "full"}}),
+    );
+    let waiting: Vec<u64> = (0..5)
+        .map(|_| {
+            client.begin(
+                "tools/call",
+                json!({"name": "create_backup", "arguments": {"type": "full"}}),
+            )
+        })
+        .collect();
+    for number in waiting {
+        client.send(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}}));
+    }
+    let done = client.end(first);
+    assert_eq!(
+        done["result"]["structuredContent"]["success"], true,
+        "{done}"
+    );
+    client.ok("checkpoint", json!({}));
+    assert_eq!(client.ok("list_backups", json!({}))["total"], before + 1);
+}
