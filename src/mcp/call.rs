@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use bdr::agent::AgentCall;
+use bdr::guard::CloseOptions;
 use bdr::id::{Id, OperationId};
 use bdr::repo::oplog::{self, Operation, OperationKind};
 use bdr::repo::snapshot::Snapshot;
@@ -303,6 +304,38 @@ impl Call<'_> {
     /// Remembers a plan that a dry run shows.
     pub(crate) fn shown(&self, plan: &str) {
         self.session.show(plan);
+    }
+
+    /// Returns what to say of an undo or a restore that broke off: where it was stopped in between, its operation is closed with what it did, and can be
+    /// taken back.
+    pub(crate) fn broken_off(&self, repo: &Repository, error: Error) -> Fault {
+        if !matches!(error, Error::Interrupted) {
+            return error.into();
+        }
+        let own = self.agent();
+        let open = repo.unfinished_operations().unwrap_or_default();
+        let begin = open
+            .into_iter()
+            .rev()
+            .find(|begin| begin.pid == std::process::id() && begin.agent.as_ref() == Some(&own));
+        let options = CloseOptions {
+            now: self.cx.now,
+            exit: None,
+            never: Vec::new(),
+        };
+        let closed = begin.and_then(|begin| guard::close(repo, begin, &options).ok().flatten());
+        match closed {
+            Some(operation) if operation.is_undoable() => {
+                let id = checkpoint_id(operation.begin.id, operation.begin.time);
+                Fault::new(
+                    "CANCELLED",
+                    "stopped in between: some files are back, others are not; each is whole",
+                    &format!("the same call finishes it; undo_changes {{\"checkpointId\":\"{id}\"}} takes it back"),
+                )
+                .with(json!({"safetyCheckpointId": id}))
+            }
+            _ => Error::Interrupted.into(),
+        }
     }
 
     /// Returns the checkpoint that is meant, the last one without a name.

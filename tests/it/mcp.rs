@@ -1136,10 +1136,7 @@ fn clients_get_an_entry_that_works_and_lose_it_without_a_trace() {
         assert_eq!(file["action"], "keep", "{file}");
     }
     place.run(&["mcp", "uninstall", "--client", "all"], 0);
-    let contents = |tree: std::collections::BTreeMap<_, crate::support::Object>| -> Vec<(std::path::PathBuf, Vec<u8>)> {
-        tree.into_iter().map(|(path, object)| (path, object.content)).collect()
-    };
-    assert_eq!(contents(before), contents(picture(&home)));
+    assert_eq!(contents(&before), contents(&picture(&home)));
     // The operation is one of the log.
     assert!(String::from_utf8_lossy(&place.run(&["log"], 0).stdout).contains("mcp install"));
 }
@@ -1331,4 +1328,87 @@ fn a_call_that_is_cancelled_while_it_waits_does_nothing() {
     );
     client.ok("checkpoint", json!({}));
     assert_eq!(client.ok("list_backups", json!({}))["total"], before + 1);
+}
+
+/// Without times: a directory has those of what was made in it meanwhile.
+fn contents(
+    tree: &std::collections::BTreeMap<std::path::PathBuf, crate::support::Object>,
+) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    tree.iter()
+        .map(|(path, object)| (path.clone(), object.content.clone()))
+        .collect()
+}
+
+#[test]
+fn a_restore_that_is_cancelled_leaves_whole_files_and_can_be_taken_back_or_finished() {
+    let place = place();
+    for n in 0..600 {
+        place.write(
+            &format!("many/{n}.txt"),
+            format!("{n}\n").repeat(400).as_bytes(),
+        );
+    }
+    place.run(&["backup"], 0);
+    let good = picture(&place.tree());
+    let break_all = || {
+        for n in 0..600 {
+            fs::write(place.tree().join(format!("many/{n}.txt")), "broken").unwrap();
+        }
+    };
+    let mut client = Mcp::start(&place, &[], LEGACY);
+    let mut stopped = 0;
+    for round in 0..14_u64 {
+        break_all();
+        let broken = picture(&place.tree());
+        let arguments = json!({"backupId": "latest", "overwrite": true, "selective": ["many/*"]});
+        let number = client.begin(
+            "tools/call",
+            json!({"name": "restore_backup", "arguments": arguments}),
+        );
+        std::thread::sleep(Duration::from_millis(4 * round));
+        client.send(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": number}}));
+        // The next call that changes something begins when that one is over.
+        client.ok(
+            "export_backup_config",
+            json!({"outputPath": format!("config-{round}.json")}),
+        );
+        fs::remove_file(place.tree().join(format!("config-{round}.json"))).unwrap();
+        let mut back = 0;
+        for n in 0..600 {
+            let content = fs::read(place.tree().join(format!("many/{n}.txt"))).unwrap();
+            let whole = &good[std::path::Path::new(&format!("many/{n}.txt"))].content;
+            assert!(content == *whole || content == b"broken", "half a file");
+            back += u32::from(content == *whole);
+        }
+        let log = place.json(&["log"]);
+        let last = log["operations"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|operation| operation["kind"] == "restore");
+        if let Some(last) = last.filter(|_| back > 0 && back < 600) {
+            stopped += 1;
+            assert_eq!(last["finished"], true, "{last}");
+            let id = last["id"].as_str().unwrap();
+            client.ok(
+                "undo_changes",
+                json!({"checkpointId": id, "paths": ["many/*"]}),
+            );
+            assert_eq!(
+                contents(&broken),
+                contents(&picture(&place.tree())),
+                "taken back"
+            );
+        }
+        client.ok(
+            "restore_backup",
+            json!({"backupId": "latest", "overwrite": true, "selective": ["many/*"]}),
+        );
+        assert_eq!(
+            contents(&good),
+            contents(&picture(&place.tree())),
+            "finished"
+        );
+    }
+    println!("{stopped} of 14 were stopped in between");
 }

@@ -137,10 +137,15 @@ impl Client {
     /// # Errors
     /// The text is not what the client documents, or another program has the name.
     pub fn add(self, text: &str, entry: &Value) -> Result<String> {
-        match self {
-            Self::Codex => add_toml(text, self.table(), entry),
-            _ => add_json(text, self.table(), entry),
-        }
+        let added = match self {
+            Self::Codex => add_toml(text, self.table(), entry)?,
+            _ => add_json(text, self.table(), entry)?,
+        };
+        // New lines end as the others do.
+        Ok(match text.contains("\r\n") {
+            true => added.replace("\r\n", "\n").replace('\n', "\r\n"),
+            false => added,
+        })
     }
 
     /// Returns a text without the entry. One that is not bdr's stays.
@@ -362,6 +367,18 @@ mod tests {
             );
             let fresh = client.add("", &entry(client)).unwrap();
             assert!(client.is_bare(&client.remove(&fresh).unwrap()), "{fresh}");
+        }
+    }
+
+    #[test]
+    fn lines_end_as_they_did() {
+        let toml = "# mine\r\nmodel = \"x\"\r\n";
+        let json = "{\r\n  \"theme\": \"x\"\r\n}\r\n";
+        for (client, text) in [(Client::Codex, toml), (Client::Claude, json)] {
+            let with = client.add(text, &entry(client)).unwrap();
+            let ends = with.matches('\n').count();
+            assert_eq!(with.matches("\r\n").count(), ends, "{with:?}");
+            assert!(ends > text.matches('\n').count(), "{with:?}");
         }
     }
 

@@ -225,6 +225,15 @@ fn answer(
         "duration": u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
         "warnings": warnings,
     });
+    if call
+        .args
+        .flag("scanPHI")
+        .is_ok_and(|asked| asked == Some(true))
+    {
+        let found = report.sealed.records > 0 || !report.sealed.whole.is_empty();
+        data["phiScanResults"] =
+            json!({"filesScanned": stats.files, "phiDetected": found, "warnings": []});
+    }
     if partial {
         let details: Vec<Value> = report
             .problems

@@ -111,7 +111,8 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     }
     let mut answer = data(call, &repo, from, &name, &plan, &kept);
     answer["operation"] = "restore".into();
-    let report = restore::apply(&repo, from, plan, &options, &cx.progress())?;
+    let report = restore::apply(&repo, from, plan, &options, &cx.progress())
+        .map_err(|error| call.broken_off(&repo, error))?;
     answer["changes"]["filesRestored"] = report.restored.into();
     answer["changes"]["bytesRestored"] = report.bytes.into();
     answer["duration"] = u64::try_from(report.elapsed.as_millis())

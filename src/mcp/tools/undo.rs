@@ -78,7 +78,8 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     }
     let not_captured = plan.not_captured.len();
     let conflicts = conflicts(call, &plan);
-    let report = undo::apply(&repo, &since, plan, &options, &cx.progress())?;
+    let report = undo::apply(&repo, &since, plan, &options, &cx.progress())
+        .map_err(|error| call.broken_off(&repo, error))?;
     let safety = checkpoint_id(report.operation, cx.now);
     let mut warnings: Vec<String> = Vec::new();
     if not_captured > 0 {
