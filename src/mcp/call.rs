@@ -144,6 +144,8 @@ pub(crate) struct Call<'a> {
     pub(crate) args: Args,
     /// The plan that the user has agreed to.
     pub(crate) agreed: Option<String>,
+    /// When it began.
+    pub(crate) began: Instant,
 }
 
 /// What comes of a call.
@@ -219,6 +221,11 @@ impl Call<'_> {
             .iter()
             .map(|text| roots.path(self.cx, text, usage))
             .collect()
+    }
+
+    /// Returns how long it has taken until now, in milliseconds.
+    pub(crate) fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Returns what records keep of this call.

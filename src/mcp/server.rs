@@ -179,6 +179,7 @@ impl Shared {
             tool: tool.name,
             args,
             agreed,
+            began: Instant::now(),
         };
         (tool.run)(&call)
     }

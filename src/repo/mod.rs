@@ -379,6 +379,18 @@ impl Repository {
         Ok(snapshot)
     }
 
+    /// Returns the SHA-256 of a snapshot's record, which names everything that is in it by digests.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn record_digest(&self, name: &str) -> Result<Digest> {
+        let bytes = self
+            .storage
+            .read(name)
+            .map_err(|e| Error::storage("read", name, e))?;
+        Ok(Digest::of(&bytes))
+    }
+
     /// Returns all snapshots, oldest first. Damaged records are left out; `verify` reports them.
     ///
     /// # Errors

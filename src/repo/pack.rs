@@ -33,7 +33,8 @@ pub enum Level {
 }
 
 impl Level {
-    fn number(self) -> i32 {
+    /// Returns gzip's number for it, from 1 to 9.
+    pub fn number(self) -> i32 {
         match self {
             Self::Fast => 1,
             Self::Best => 6,

@@ -1,6 +1,7 @@
 //! `bdr mcp` on the real binary, by raw messages of both eras.
 
 mod clients;
+mod contract;
 mod limits;
 mod protocol;
 mod tools;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::call::{Answer, Call, Outcome, backup_id};
 use super::super::fault::Fault;
-use super::create::kind;
+use super::figures::kind;
 use crate::cli::{jobs, prune as pruning};
 use crate::ui::when;
 
@@ -75,7 +75,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         "spaceReclaimed": if applied { space } else { 0 },
         "analysis": {"totalBackups": plan.snapshots.len(), "backupsToKeep": staying.len(), "backupsToDelete": going.len(), "spaceToReclaim": space},
         "policy": told(&options.policy),
-        "duration": 0,
+        "duration": call.elapsed_ms(),
         "warnings": warnings,
     });
     if dry_run {
@@ -125,7 +125,7 @@ fn policy(call: &Call<'_>, warnings: &mut Vec<String>) -> Result<Policy, Fault> 
     Ok(policy)
 }
 
-fn told(policy: &Policy) -> Value {
+pub(super) fn told(policy: &Policy) -> Value {
     json!({"dailyRetention": policy.daily, "weeklyRetention": policy.weekly, "monthlyRetention": policy.monthly})
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bdr::backup::{BackupOptions, BackupReport, Level, backup};
 use bdr::repo::Repository;
-use bdr::repo::snapshot::{SnapshotKind, Trigger};
+use bdr::repo::snapshot::Trigger;
 use bdr::rules::{Origin, Root};
 use bdr::schedule::Job;
 use bdr::staging::settle;
@@ -15,9 +15,10 @@ use super::super::call::{Answer, Call, Outcome, backup_id};
 use super::super::fault::Fault;
 use super::super::roots::{Roots, Use};
 use super::checkpoint::excluded;
+use super::figures;
 use crate::cli::backup::{self as backing, Wanted};
 use crate::cli::jobs;
-use crate::ui::{plural, when};
+use crate::ui::plural;
 
 pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     let cx = call.cx;
@@ -91,7 +92,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     };
     call.note(&repo)?;
     let damaged = verified.is_some_and(|verified| !verified.damage.is_empty());
-    Ok(answer(call, &report, warnings, damaged).into())
+    Ok(answer(call, &repo, &report, warnings, damaged).into())
 }
 
 enum Sources {
@@ -178,6 +179,7 @@ fn of_places(
 
 fn answer(
     call: &Call<'_>,
+    repo: &Repository,
     report: &BackupReport,
     mut warnings: Vec<String>,
     damaged: bool,
@@ -196,25 +198,12 @@ fn answer(
         warnings
             .push("nothing has changed since this backup: it stands for now as well".to_owned());
     }
-    let sources: Vec<String> = snapshot
-        .roots
-        .iter()
-        .map(|root| cx.shown_absolute(root.path.as_path()))
-        .collect();
     let saved = stats.bytes.saturating_sub(report.stored_bytes);
     let mut data = json!({
         "success": !partial && !damaged,
         "backupId": backup_id(snapshot.id, snapshot.time),
-        "metadata": {
-            "fileCount": stats.files,
-            "totalSize": stats.bytes,
-            "compressedSize": report.stored_bytes,
-            "compressionRatio": ratio(stats.bytes, report.stored_bytes),
-            "type": kind(snapshot.kind),
-            "created": when::utc(snapshot.time),
-            "sources": sources,
-            "label": snapshot.label,
-        },
+        "backupPath": cx.shown_absolute(&repo.location().join(snapshot.file_name())),
+        "metadata": figures::metadata(cx, repo, snapshot, report.stored_bytes),
         "stats": {
             "filesBackedUp": stats.files,
             "filesSkipped": report.problems.len() + report.left_out.len(),
@@ -222,7 +211,7 @@ fn answer(
             "compressionSavings": saved,
         },
         "excluded": excluded(report, 0),
-        "duration": u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
+        "duration": call.elapsed_ms(),
         "warnings": warnings,
     });
     if call
@@ -250,20 +239,5 @@ fn answer(
     Answer {
         failed: partial || damaged,
         ..Answer::new(data, "")
-    }
-}
-
-pub(super) fn kind(kind: SnapshotKind) -> &'static str {
-    match kind {
-        SnapshotKind::Full => "full",
-        SnapshotKind::Incremental => "incremental",
-    }
-}
-
-/// Returns how much smaller it is, in percent.
-pub(super) fn ratio(bytes: u64, stored: u64) -> u64 {
-    match bytes {
-        0 => 0,
-        bytes => bytes.saturating_sub(stored) * 100 / bytes,
     }
 }

@@ -1,15 +1,23 @@
 //! `export_backup_config`.
 
+use std::collections::BTreeSet;
+
+use bdr::backup::Level;
+use bdr::config::Config;
 use bdr::fsutil::target::write_beneath;
 use bdr::manifest::Time;
 use bdr::path::RepoPath;
+use bdr::repo::summaries::Summary;
 use serde_json::{Map, Value, json};
 
-use super::super::call::{Answer, Call, Outcome};
+use super::super::call::{Answer, Call, Outcome, is_listed};
 use super::super::fault::Fault;
 use super::super::roots::Use;
-use super::schedule;
+use super::{cleanup, figures, schedule};
 use crate::cli::config;
+
+/// Backups that an export names.
+const HISTORY: usize = 50;
 
 pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     let cx = call.cx;
@@ -19,11 +27,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         .unwrap_or("json");
     let mut known = cx.config.clone();
     let left_out = config::leave_out_addresses(&mut known);
-    let mut config = Value::Object(config::values(&known));
-    config["repository"] = cx.shown_absolute(&cx.places.repository).into();
-    if call.args.flag("includeSchedules")? != Some(false) {
-        config["schedules"] = schedule::overview(cx);
-    }
+    let config = exported(call, &known)?;
     let text = match format {
         "yaml" => yaml(&config, 0),
         "markdown" => markdown(&config),
@@ -73,6 +77,52 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         }
     }
     Ok(Answer::new(data, "").into())
+}
+
+/// Returns what bdr's configuration says, and beside it what older servers called the same.
+fn exported(call: &Call<'_>, known: &Config) -> Result<Value, Fault> {
+    let cx = call.cx;
+    let mut config = Value::Object(config::values(known));
+    let repository = cx.shown_absolute(&cx.places.repository);
+    let sources: Vec<String> = known
+        .sources
+        .iter()
+        .map(|source| cx.shown_absolute(&source.path))
+        .collect();
+    let excluded: BTreeSet<&String> = known
+        .sources
+        .iter()
+        .flat_map(|source| &source.rules.exclude)
+        .collect();
+    let policy = cleanup::told(&known.retention);
+    config["version"] = env!("CARGO_PKG_VERSION").into();
+    config["repository"] = repository.clone().into();
+    config["backupDirectory"] = repository.into();
+    config["backupSources"] = sources.into();
+    config["excludePatterns"] = json!(excluded);
+    config["compression"] =
+        json!({"enabled": true, "level": Level::Best.number(), "algorithm": "gzip"});
+    for (name, value) in policy.as_object().into_iter().flatten() {
+        config["retention"][name] = value.clone();
+    }
+    config["retentionPolicy"] = policy;
+    if call.args.flag("includeSchedules")? != Some(false) {
+        config["schedules"] = schedule::schedules(cx).into();
+    }
+    let statistics = call.args.flag("includeStatistics")? == Some(true);
+    let history = call.args.flag("includeHistory")? == Some(true);
+    if statistics || history {
+        let all = call.repository()?.summaries()?;
+        let backups: Vec<&Summary> = all.iter().filter(|summary| is_listed(summary)).collect();
+        if statistics {
+            config["statistics"] = figures::statistics(&backups);
+        }
+        if history {
+            let latest = backups.iter().rev().take(HISTORY);
+            config["history"] = latest.map(|summary| figures::backup(cx, summary)).collect();
+        }
+    }
+    Ok(config)
 }
 
 /// Returns a value in YAML's block style; scalars as JSON, which YAML reads as it is.

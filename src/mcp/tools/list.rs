@@ -4,13 +4,12 @@ use bdr::repo::summaries::Summary;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::super::call::{Answer, Call, Outcome, Page, backup_id, is_listed};
+use super::super::call::{Answer, Call, Outcome, Page, is_listed};
 use super::super::fault::Fault;
 use super::super::roots::{Roots, Use};
-use super::create::{kind, ratio};
+use super::figures::{self, backup, kind, statistics};
 use crate::cli::context::Context;
 use crate::cli::time;
-use crate::ui::when;
 
 pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     let cx = call.cx;
@@ -25,10 +24,15 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     let until = moment(cx, args.member("dateRange", "end")?)?;
     let roots = call.roots()?;
     let places = places(call, &roots)?;
-    let all = match cx.repository() {
-        Ok(repo) => repo.summaries()?,
-        Err(failure) if failure.word() == "no-repository" => Vec::new(),
+    let whole = args.flag("includeMetadata")? == Some(true);
+    let repo = match cx.repository() {
+        Ok(repo) => Some(repo),
+        Err(failure) if failure.word() == "no-repository" => None,
         Err(failure) => return Err(failure.into()),
+    };
+    let all = match &repo {
+        Some(repo) => repo.summaries()?,
+        None => Vec::new(),
     };
     let backups: Vec<&Summary> = all.iter().filter(|summary| is_listed(summary)).collect();
     let mut fitting: Vec<&Summary> = backups
@@ -63,7 +67,16 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         .iter()
         .skip(page.from)
         .take(limit)
-        .map(|summary| one(cx, summary))
+        .map(|summary| {
+            let mut one = backup(cx, summary);
+            if let (true, Some(repo)) = (whole, &repo)
+                && let Ok(snapshot) = repo.snapshot(summary.id)
+            {
+                one["metadata"] =
+                    figures::metadata(cx, repo, &snapshot, snapshot.stats.stored_bytes);
+            }
+            one
+        })
         .collect();
     let number = shown.len();
     let mut data = json!({
@@ -73,6 +86,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         "totalBackups": backups.len(),
         "filtered": fitting.len(),
         "statistics": statistics(&backups),
+        "storageStats": figures::storage_stats(&backups),
     });
     page.next(&mut data, number, fitting.len());
     Ok(Answer::new(data, "").into())
@@ -86,7 +100,7 @@ pub(crate) fn document(cx: &Context, most: usize) -> Result<Value, Fault> {
         .iter()
         .rev()
         .take(most)
-        .map(|summary| one(cx, summary))
+        .map(|summary| backup(cx, summary))
         .collect();
     Ok(json!({"backups": latest, "total": backups.len(), "statistics": statistics(&backups)}))
 }
@@ -130,49 +144,4 @@ fn moment(cx: &Context, value: Option<&Value>) -> Result<Option<DateTime<Utc>>, 
             "the same call with {\"dateRange\":{\"start\":\"2026-11-20\"}}",
         )),
     }
-}
-
-fn one(cx: &Context, summary: &Summary) -> Value {
-    let sources: Vec<String> = summary
-        .roots
-        .iter()
-        .map(|root| cx.shown_absolute(root.path.as_path()))
-        .collect();
-    let mut one = json!({
-        "backupId": backup_id(summary.id, summary.time),
-        "type": kind(summary.kind),
-        "created": when::utc(summary.time),
-        "sources": sources,
-        "fileCount": summary.stats.files,
-        "totalSize": summary.stats.bytes,
-        "compressedSize": summary.stats.stored_bytes,
-        "compressionRatio": ratio(summary.stats.bytes, summary.stats.stored_bytes),
-        "status": if summary.partial || summary.problems > 0 { "partial" } else { "completed" },
-    });
-    if let Some(label) = &summary.label {
-        one["label"] = label.clone().into();
-    }
-    one
-}
-
-pub(super) fn statistics(backups: &[&Summary]) -> Value {
-    let full = backups
-        .iter()
-        .filter(|summary| kind(summary.kind) == "full")
-        .count();
-    let stored: u64 = backups
-        .iter()
-        .map(|summary| summary.stats.stored_bytes)
-        .sum();
-    let bytes: u64 = backups.iter().map(|summary| summary.stats.bytes).sum();
-    json!({
-        "totalBackups": backups.len(),
-        "fullBackups": full,
-        "incrementalBackups": backups.len() - full,
-        "totalStorageUsed": stored,
-        "totalStorageUncompressed": bytes,
-        "averageCompressionRatio": ratio(bytes, stored),
-        "oldestBackup": backups.first().map(|summary| when::utc(summary.time)),
-        "newestBackup": backups.last().map(|summary| when::utc(summary.time)),
-    })
 }

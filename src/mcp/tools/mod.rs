@@ -11,6 +11,7 @@ mod cleanup;
 mod create;
 mod diff;
 mod export;
+mod figures;
 mod list;
 mod restore;
 mod schedule;

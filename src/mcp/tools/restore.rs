@@ -115,9 +115,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         .map_err(|error| call.broken_off(&repo, error))?;
     answer["changes"]["filesRestored"] = report.restored.into();
     answer["changes"]["bytesRestored"] = report.bytes.into();
-    answer["duration"] = u64::try_from(report.elapsed.as_millis())
-        .unwrap_or(u64::MAX)
-        .into();
+    answer["duration"] = call.elapsed_ms().into();
     if let Some(operation) = report.operation {
         let before = repo
             .operations()?
@@ -318,7 +316,7 @@ fn data(
         },
         "plan": {"create": created, "replace": plan.steps.len() - created, "delete": 0},
         "notRestored": others,
-        "duration": 0,
+        "duration": call.elapsed_ms(),
         "warnings": [],
     })
 }

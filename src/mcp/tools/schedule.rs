@@ -257,7 +257,7 @@ fn trigger(call: &Call<'_>) -> Result<String, Fault> {
 }
 
 /// Returns the schedules there are.
-fn schedules(cx: &Context) -> Vec<Value> {
+pub(super) fn schedules(cx: &Context) -> Vec<Value> {
     let Some(schedule) = &cx.config.schedule else {
         return Vec::new();
     };
@@ -270,11 +270,22 @@ fn schedules(cx: &Context) -> Vec<Value> {
         .collect();
     let (minute, hour) = (schedule.at.minute(), schedule.at.hour());
     let one = |id: &str, kind: &str, day: String, job: Job| {
-        json!({
-            "scheduleId": id, "cronExpression": format!("{minute} {hour} * * {day}"), "sources": sources, "type": kind, "compression": true, "verify": false,
-            "excludePatterns": [], "enabled": true, "lastRun": pasts.of(job).success.map(when::utc),
+        let past = pasts.of(job);
+        let mut one = json!({
+            "scheduleId": id, "name": id, "cronExpression": format!("{minute} {hour} * * {day}"), "sources": sources, "type": kind, "compression": true,
+            "verify": false, "excludePatterns": [], "backupConfig": {"sources": sources, "type": kind, "compression": true}, "enabled": true,
             "nextRun": schedule.next(job, &pasts, cx.now, &Local).map(when::utc),
-        })
+        });
+        if let Some(time) = past.attempt.or(past.success) {
+            one["lastRun"] = when::utc(time).into();
+            one["lastStatus"] = if past.failures == 0 {
+                "success"
+            } else {
+                "failure"
+            }
+            .into();
+        }
+        one
     };
     let mut all = vec![one(DAILY, "incremental", "*".to_owned(), Job::Backup)];
     if let Some(day) = schedule.full {
@@ -288,14 +299,22 @@ fn schedules(cx: &Context) -> Vec<Value> {
     all
 }
 
+/// Returns which schedule is due next, and when.
+pub(super) fn next(cx: &Context) -> Option<(String, String)> {
+    let all = schedules(cx);
+    let due = all.iter().filter_map(|schedule| {
+        let time = schedule["nextRun"].as_str()?;
+        Some((time, schedule["scheduleId"].as_str()?))
+    });
+    due.min().map(|(time, id)| (id.to_owned(), time.to_owned()))
+}
+
 /// Returns what runs by itself, and when next.
 pub(super) fn overview(cx: &Context) -> Value {
     let schedules = schedules(cx);
-    let next = schedules
-        .iter()
-        .filter_map(|schedule| schedule["nextRun"].as_str())
-        .min();
-    json!({"totalSchedules": schedules.len(), "enabledSchedules": schedules.len(), "nextScheduledBackup": next, "schedules": schedules})
+    let next = next(cx).map(|(id, time)| json!({"scheduleId": id, "nextRun": time}));
+    json!({"totalSchedules": schedules.len(), "enabledSchedules": schedules.len(), "disabledSchedules": 0, "activeJobs": schedules.len(),
+        "nextScheduledBackup": next, "schedules": schedules})
 }
 
 #[cfg(test)]

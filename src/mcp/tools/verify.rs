@@ -44,11 +44,11 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
             false => "checksum-mismatch",
         };
         if damage.lost.is_empty() {
-            issues.push(json!({"type": "corrupt-metadata", "file": damage.name, "reason": damage.reason, "severity": "critical"}));
+            issues.push(json!({"type": "corrupt-metadata", "file": damage.name, "reason": damage.reason, "severity": "error"}));
         }
         issues.extend(damage.lost.iter().map(|lost| {
             let mut issue = json!({"type": kind, "file": cx.shown_absolute(lost.path.as_path()), "reason": damage.reason,
-                "severity": if lost.other.is_some() { "warning" } else { "critical" }});
+                "severity": if lost.other.is_some() { "warning" } else { "error" }});
             let other = lost.other.and_then(|id| snapshots.get(id));
             if let Some(other) = other {
                 issue["goodIn"] = backup_id(other.id, other.time).into();
@@ -82,7 +82,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         "bytes": report.bytes,
         "issues": issues,
         "errors": errors,
-        "duration": u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
+        "duration": call.elapsed_ms(),
         "warnings": warnings,
     });
     if !valid {
