@@ -276,7 +276,7 @@ fn present(
             keep_known: false,
         },
     )?;
-    let Some(handle) = RootHandle::open(&root.path)? else {
+    let Some(handle) = RootHandle::of(&root)? else {
         return Ok(Listing::new());
     };
     let mut listing = Vec::with_capacity(scan.dirty.len());

@@ -564,6 +564,7 @@ fn plan_deletions(
         rules: record.rules.clone(),
         origin: Origin::Source,
         named: Vec::new(),
+        resolved: false,
     };
     if !listed.contains(&RepoPath::root()) && options.paths.is_empty() {
         return Ok(());

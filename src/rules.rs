@@ -50,6 +50,8 @@ pub struct Root {
     pub origin: Origin,
     /// What the command names below it: as an operand is it captured, or the command is not run.
     pub named: Vec<PathBuf>,
+    /// The path had no symlink on it when it was allowed: one that is there by now is not followed.
+    pub resolved: bool,
 }
 
 /// Why a root is in a snapshot.
@@ -72,6 +74,7 @@ impl Root {
             rules,
             origin: Origin::Source,
             named: Vec::new(),
+            resolved: false,
         }
     }
 
@@ -90,6 +93,15 @@ impl Root {
             rules: Rules::default(),
             origin,
             named: Vec::new(),
+            resolved: false,
+        }
+    }
+
+    /// The same for a path that was just resolved and found to lie where it may.
+    pub fn resolved(path: impl Into<PathBuf>, origin: Origin) -> Self {
+        Self {
+            resolved: true,
+            ..Self::ad_hoc(path, origin)
         }
     }
 }

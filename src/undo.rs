@@ -344,7 +344,7 @@ fn compare_with_now(
             ..RootChanges::default()
         };
         let listing = by_path(repo.listing(record)?);
-        let handle = crate::walk::RootHandle::open(&root.path)?;
+        let handle = crate::walk::RootHandle::of(&root)?;
         let mut there = HashSet::new();
         for dirty in scan.dirty {
             there.insert(dirty.path.clone());

@@ -114,7 +114,7 @@ pub(crate) fn present(
     Ok(Present {
         objects,
         left_out: scan.left_out,
-        handle: RootHandle::open(&root.path)?,
+        handle: RootHandle::of(&root)?,
     })
 }
 

@@ -111,7 +111,7 @@ pub(super) fn look_at(
         });
     }
     let handle = if scan.exists {
-        RootHandle::open(&root.path)?
+        RootHandle::of(root)?
     } else {
         None
     };
@@ -268,6 +268,7 @@ pub(crate) fn roots_of(records: &[RootRecord], names: &[String]) -> Vec<Root> {
             rules: Rules::clone(&record.rules),
             origin: Origin::Source,
             named: Vec::new(),
+            resolved: false,
         })
         .collect()
 }
@@ -361,7 +362,7 @@ impl RootRun {
         };
         let mut scan = walk(&self.root, self.state.as_ref(), &options)?;
         let handle = if scan.exists {
-            RootHandle::open(&self.root.path)?
+            RootHandle::of(&self.root)?
         } else {
             None
         };

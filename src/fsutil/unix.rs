@@ -4,15 +4,20 @@
     reason = "part of the one place that writes"
 )]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::{
     DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
 use std::path::Path;
 
-use rustix::fs::{FileType, OFlags};
+#[cfg(target_os = "linux")]
+use rustix::fs::ResolveFlags;
+use rustix::fs::{FileType, Mode, OFlags};
+#[cfg(target_os = "linux")]
+use rustix::io::Errno;
 
 use crate::manifest::{Kind, Stat, Time};
 
@@ -21,6 +26,29 @@ pub const DIR_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
+
+/// Opens what lies at a path below a directory held open, or at an absolute one. A symlink on the way is followed nowhere: a directory that was looked
+/// at a moment ago may be one by now, and lead anywhere.
+///
+/// Linux has `openat2` for this from 5.6 on, macOS `O_NOFOLLOW_ANY` from 11 on; elsewhere only the end of the path is protected.
+///
+/// # Errors
+/// `LOOP` for a symlink; else as `openat`.
+pub fn open_unlinked(
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
+    #[cfg(target_os = "linux")]
+    match rustix::fs::openat2(dir, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+        // Of an old kernel, or of a sandbox that has not heard of it.
+        Err(Errno::NOSYS | Errno::PERM) => {}
+        other => return other,
+    }
+    #[cfg(target_os = "macos")]
+    let flags = flags.difference(OFlags::NOFOLLOW) | OFlags::NOFOLLOW_ANY;
+    rustix::fs::openat(dir, path, flags, Mode::empty())
+}
 
 /// Returns a path as the system wants it.
 ///

@@ -7,9 +7,11 @@ use bdr::manifest::{Entry, Kind};
 use bdr::path::os_to_bytes;
 use bdr::privacy::{self, Treatment, seal};
 use bdr::repo::Repository;
+use bdr::rules::{Origin, Root};
 use bdr::walk::RootHandle;
 
 use super::fault::Fault;
+use super::roots::Roots;
 
 /// Contents larger than this are not shown.
 pub(crate) const MAX_BYTES: u64 = 1 << 20;
@@ -65,12 +67,19 @@ pub(crate) fn stored(repo: &Repository, path: &Path, entry: &Entry) -> Result<Sh
     }
 }
 
-/// Returns what stands below a root now.
-pub(crate) fn standing(repo: &Repository, root: &Path, entry: &Entry) -> Shown {
+/// Returns what stands below a root now, unless the way there leads out of where calls may act by now.
+pub(crate) fn standing(repo: &Repository, roots: &Roots, root: &Path, entry: &Entry) -> Shown {
     if entry.kind != Kind::File {
         return Err("it is no file");
     }
-    let handle = RootHandle::open(root).ok().flatten().ok_or("it is gone")?;
+    let real = root.canonicalize().map_err(|_| "it is gone")?;
+    if !roots.has(&real) {
+        return Err("it is outside of the protected roots");
+    }
+    let handle = RootHandle::of(&Root::resolved(real, Origin::Operand))
+        .ok()
+        .flatten()
+        .ok_or("it is gone")?;
     let file = handle
         .open_file(&entry.path)
         .map_err(|_| "it cannot be read")?;

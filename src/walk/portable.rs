@@ -33,6 +33,14 @@ impl RootHandle {
     ///
     /// # Errors
     /// It is there but cannot be looked at.
+    pub fn of(root: &Root) -> Result<Option<Self>> {
+        Self::open(&root.path)
+    }
+
+    /// Opens a place as a root; `None` if it is not there.
+    ///
+    /// # Errors
+    /// It is there but cannot be looked at.
     pub fn open(path: &Path) -> Result<Option<Self>> {
         match std::fs::symlink_metadata(path) {
             Ok(_) => Ok(Some(Self {
@@ -123,7 +131,7 @@ pub(super) fn walk(
     options: &WalkOptions<'_>,
 ) -> Result<Scan> {
     let mut scan = Scan::default();
-    let Some(handle) = RootHandle::open(&root.path)? else {
+    let Some(handle) = RootHandle::of(root)? else {
         scan.removed.extend(state.map(|_| RepoPath::root()));
         return Ok(scan);
     };

@@ -7,13 +7,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Dirty, Scan, WalkOptions, never_below, unchanged};
 use crate::error::{Error, Result};
 use crate::fsutil::area::Source;
-use crate::fsutil::{DIR_FLAGS, c_path, stat_of};
+use crate::fsutil::{DIR_FLAGS, c_path, open_unlinked, stat_of};
 use crate::manifest::Kind;
 use crate::path::{RepoPath, os_to_bytes};
 use crate::repo::snapshot::LeftOut;
@@ -25,25 +25,52 @@ pub struct RootHandle {
     path: PathBuf,
     /// `None` for a root that is not a directory.
     dir: Option<OwnedFd>,
+    /// No symlink is followed on the way to the root either.
+    resolved: bool,
 }
 
 impl RootHandle {
     /// Opens a root; `None` if it is not there.
     ///
     /// # Errors
+    /// It is there but cannot be opened; its path was resolved, and leads through a symlink by now.
+    pub fn of(root: &Root) -> Result<Option<Self>> {
+        Self::open_at(&root.path, root.resolved)
+    }
+
+    /// Opens a place as a root; `None` if it is not there.
+    ///
+    /// # Errors
     /// It is there but cannot be opened.
     pub fn open(path: &Path) -> Result<Option<Self>> {
-        match rustix::fs::open(path, DIR_FLAGS, Mode::empty()) {
+        Self::open_at(path, false)
+    }
+
+    fn open_at(path: &Path, resolved: bool) -> Result<Option<Self>> {
+        let opened = match resolved {
+            true => c_path(path.as_os_str().as_bytes())
+                .map_err(|_| Errno::INVAL)
+                .and_then(|name| open_unlinked(CWD, &name, DIR_FLAGS)),
+            // /home often is a symlink.
+            false => rustix::fs::open(path, DIR_FLAGS, Mode::empty()),
+        };
+        match opened {
             Ok(dir) => Ok(Some(Self {
                 path: path.to_path_buf(),
                 dir: Some(dir),
+                resolved,
             })),
+            Err(Errno::LOOP) if resolved => Err(Error::Unsafe {
+                path: crate::path::show(path.as_os_str()),
+                reason: "a symlink was put in its way".to_owned(),
+            }),
             // A symlink, a file, a FIFO: there, but no directory.
             Err(Errno::NOTDIR | Errno::LOOP | Errno::MLINK) => {
                 match std::fs::symlink_metadata(path) {
                     Ok(_) => Ok(Some(Self {
                         path: path.to_path_buf(),
                         dir: None,
+                        resolved,
                     })),
                     Err(e)
                         if matches!(
@@ -88,7 +115,10 @@ impl RootHandle {
     pub fn open_file(&self, path: &RepoPath) -> std::io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match &self.dir {
-            Some(dir) => rustix::fs::openat(dir, c_path(path.as_bytes())?, flags, Mode::empty())?,
+            Some(dir) => open_unlinked(dir.as_fd(), &c_path(path.as_bytes())?, flags)?,
+            None if self.resolved => {
+                open_unlinked(CWD, &c_path(self.path.as_os_str().as_bytes())?, flags)?
+            }
             None => rustix::fs::open(&self.path, flags, Mode::empty())?,
         };
         Ok(File::from(file))
@@ -160,7 +190,7 @@ impl RootHandle {
             rustix::io::dup(dir)
         } else {
             match c_path(path.as_bytes()) {
-                Ok(name) => rustix::fs::openat(dir, name, DIR_FLAGS, Mode::empty()),
+                Ok(name) => open_unlinked(dir.as_fd(), &name, DIR_FLAGS),
                 Err(_) => return Vec::new(),
             }
         };
@@ -219,7 +249,7 @@ pub(super) fn walk(
     state: Option<&State>,
     options: &WalkOptions<'_>,
 ) -> Result<Scan> {
-    let Some(handle) = RootHandle::open(&root.path)? else {
+    let Some(handle) = RootHandle::of(root)? else {
         let removed = if state.is_some() {
             vec![RepoPath::root()]
         } else {
@@ -543,7 +573,7 @@ impl Buffers {
         } else {
             CString::new(path.as_bytes()).map_err(|_| Errno::INVAL)?
         };
-        let dir = rustix::fs::openat(root, name, DIR_FLAGS, Mode::empty())?;
+        let dir = open_unlinked(root.as_fd(), &name, DIR_FLAGS)?;
         #[cfg(target_os = "linux")]
         {
             self.raw.resize(32 * 1024, std::mem::MaybeUninit::uninit());

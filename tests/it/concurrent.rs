@@ -129,3 +129,65 @@ fn kill_nine_at_random_moments_leaves_a_good_repository() {
         0
     );
 }
+
+/// Swaps two names back and forth while `work` runs.
+#[cfg(target_os = "linux")]
+pub(crate) fn swapping(one: &std::path::Path, other: &std::path::Path, work: impl FnOnce()) {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    struct Done<'a>(&'a AtomicBool);
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
+                std::thread::sleep(std::time::Duration::from_micros(150));
+            }
+        });
+        // When it fails, too.
+        let _end = Done(&done);
+        work();
+    });
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_directory_that_becomes_a_link_while_it_is_backed_up_leads_nowhere() {
+    let place = Place::new();
+    let outside = place.path("outside");
+    std::fs::create_dir_all(outside.join("deep")).unwrap();
+    for n in 0..40 {
+        place.write(&format!("d/deep/{n}"), format!("inside {n}").as_bytes());
+        std::fs::write(outside.join(format!("deep/{n}")), "from outside").unwrap();
+    }
+    let link = place.path("link");
+    std::os::unix::fs::symlink(&outside, &link).unwrap();
+    let repo = place.repository();
+    let mut both = [0, 0];
+    swapping(&place.tree().join("d"), &link, || {
+        for _ in 0..150 {
+            // Some paths are gone by the time they are read.
+            let report = bdr::backup::backup(&repo, &[place.root()], &options(), &NullMonitor);
+            let Ok(report) = report else { continue };
+            let listing = repo.listing(&report.snapshot.roots[0]).unwrap();
+            both[usize::from(
+                listing
+                    .iter()
+                    .any(|entry| entry.path.as_bytes() == b"d/deep/1"),
+            )] += 1;
+        }
+    });
+    assert!(both.iter().all(|seen| *seen > 0), "{both:?}");
+    let secret = bdr::id::Digest::of(b"from outside");
+    for snapshot in repo.snapshots().unwrap() {
+        for entry in repo.listing(&snapshot.roots[0]).unwrap() {
+            let digest = entry.body.content.as_ref().map(|content| content.digest);
+            assert_ne!(digest, Some(secret), "{:?}", entry.path);
+        }
+    }
+}

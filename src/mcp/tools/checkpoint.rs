@@ -56,7 +56,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
 }
 
 fn named(path: PathBuf) -> Root {
-    Root::ad_hoc(path, Origin::Operand)
+    Root::resolved(path, Origin::Operand)
 }
 
 fn answer(call: &Call<'_>, id: &str, report: &BackupReport, overdue: Option<String>) -> Answer {

@@ -75,7 +75,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         Sources::Places(places) => {
             let places = places
                 .into_iter()
-                .map(|path| Root::ad_hoc(path, Origin::Operand))
+                .map(|path| Root::resolved(path, Origin::Operand))
                 .collect();
             of_places(call, &repo, places, &patterns, full, label)?
         }

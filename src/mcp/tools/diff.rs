@@ -81,7 +81,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
             match left {
                 0 => one["patch"] = "(left out: narrow it by paths)".into(),
                 _ => {
-                    let text = patch(&repo, changed, b.is_some())?;
+                    let text = patch(&repo, changed, b.is_none().then_some(&roots))?;
                     let text = cut(&text, left);
                     left = left.saturating_sub(text.len());
                     one["patch"] = text.into();
@@ -247,17 +247,17 @@ fn summary(from: &str, to: &str, changes: &[Changed]) -> Value {
     json!({"from": from, "to": to, "summary": {"added": by("added"), "changed": by("changed") + by("metadata"), "deleted": by("deleted"), "bytes": bytes}})
 }
 
-/// Returns the difference of a text file as a patch, or one line that says why there is none.
-fn patch(repo: &Repository, changed: &Changed, stored: bool) -> Result<String, Fault> {
+/// Returns the difference of a text file as a patch, or one line that says why there is none. `now`: the newer side is what stands, within these roots.
+fn patch(repo: &Repository, changed: &Changed, now: Option<&Roots>) -> Result<String, Fault> {
     let (old, new) = changed.sides();
     let old = match old {
         Some(entry) => mask::stored(repo, &changed.path, entry)?,
         None => Ok(Vec::new()),
     };
-    let new = match new {
-        Some(entry) if stored => mask::stored(repo, &changed.path, entry)?,
-        Some(entry) => mask::standing(repo, &changed.root, entry),
-        None => Ok(Vec::new()),
+    let new = match (new, now) {
+        (Some(entry), Some(roots)) => mask::standing(repo, roots, &changed.root, entry),
+        (Some(entry), None) => mask::stored(repo, &changed.path, entry)?,
+        (None, _) => Ok(Vec::new()),
     };
     let name = bdr::path::show(changed.path.file_name().unwrap_or_default());
     let (old, new) = match (old, new) {

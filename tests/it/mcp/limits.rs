@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{break_tree, place, yes};
+#[cfg(target_os = "linux")]
+use crate::concurrent::swapping;
 use crate::support::mcp::{LEGACY, MODERN, Mcp};
 use crate::support::{Place, assert_same, picture};
 
@@ -228,6 +230,38 @@ fn a_directory_that_is_swapped_for_a_link_is_not_followed_out() {
     swapper.join().unwrap();
     let escaped: Vec<_> = fs::read_dir(&outside).unwrap().collect();
     assert!(escaped.is_empty(), "{escaped:?}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_is_read_is_not_reached_through_a_link_that_was_put_there_meanwhile() {
+    let place = place();
+    place.write("a/b/f", b"inside");
+    let outside = place.path("outside");
+    fs::create_dir_all(outside.join("b")).unwrap();
+    fs::write(outside.join("b/f"), "from outside").unwrap();
+    let link = place.path("link");
+    std::os::unix::fs::symlink(&outside, &link).unwrap();
+    let mut client = Mcp::start(&place, &[], LEGACY);
+    let point = client.ok("checkpoint", json!({"paths": ["a/b"]}))["checkpointId"].clone();
+    let mut made = 0;
+    swapping(&place.tree().join("a"), &link, || {
+        for _ in 0..40 {
+            let backup = client.tool("create_backup", json!({"sources": ["a/b"]}));
+            made += u32::from(backup["structuredContent"]["success"] == true);
+            client.tool("checkpoint", json!({"paths": ["a/b"]}));
+            let diff = client.tool("diff_changes", json!({"from": point, "patch": true}));
+            assert!(!diff.to_string().contains("from outside"), "{diff}");
+        }
+    });
+    assert!(made > 0);
+    let found = client.ok(
+        "find_versions",
+        json!({"path": "**", "text": "from outside"}),
+    );
+    assert_eq!(found["versions"], json!([]));
+    let found = client.ok("find_versions", json!({"path": "**", "text": "inside"}));
+    assert_ne!(found["versions"], json!([]));
 }
 
 #[test]
