@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use globset::GlobBuilder;
 
-use crate::backup::roots_of;
+use crate::backup::present;
 use crate::error::{Error, Result};
 use crate::id::{Digest, SnapshotId};
 use crate::manifest::{Body, Change, Content, Entry, Kind, Listing, diff as diff_listings};
@@ -16,9 +16,9 @@ use crate::path::{RepoPath, show};
 use crate::repo::Repository;
 use crate::repo::kept::digest_of;
 use crate::repo::snapshot::{RootRecord, Snapshot};
-use crate::repo::state::entry_of;
+use crate::repo::state::{Stat, entry_of};
 use crate::select::candidates;
-use crate::walk::{RootHandle, WalkOptions, walk};
+use crate::walk::RootHandle;
 
 /// One state that a path had.
 #[derive(Debug, Clone)]
@@ -231,7 +231,7 @@ pub fn diff(
         }
         let before = repo.listing(old)?;
         let after = match b {
-            None => present(repo, old, never, &before)?,
+            None => standing(repo, old, never, &before)?,
             Some(b) => match b.roots.iter().find(|r| r.path == old.path) {
                 Some(new) => repo.listing(new)?,
                 // The other does not cover it: nothing can be said.
@@ -257,66 +257,73 @@ pub fn diff(
     Ok(result)
 }
 
-/// Returns a root as it stands now.
-fn present(
+/// Returns a root as it stands now. What a state knows of untouched files is not read again.
+fn standing(
     repo: &Repository,
     record: &RootRecord,
     never: &[PathBuf],
     before: &[Entry],
 ) -> Result<Listing> {
-    let root = roots_of(std::slice::from_ref(record), &[]).remove(0);
     let mut all = repo.own_paths();
     all.extend(never.iter().cloned());
-    let scan = walk(
-        &root,
-        None,
-        &WalkOptions {
-            never: &all,
-            max_files: None,
-            keep_known: false,
-        },
-    )?;
-    let Some(handle) = RootHandle::of(&root)? else {
+    let there = present(repo, record, &all)?;
+    let Some(handle) = &there.handle else {
         return Ok(Listing::new());
     };
-    let mut listing = Vec::with_capacity(scan.dirty.len());
-    for found in scan.dirty {
-        let mut body = Body::default();
-        match found.stat.kind {
-            Kind::File if found.stat.size > 0 => {
-                let Ok(mut file) = handle.open_file(&found.path) else {
-                    continue;
-                };
-                let old = before.binary_search_by(|e| e.path.cmp(&found.path));
-                let sealed = old
-                    .ok()
-                    .map(|i| &before[i])
-                    .filter(|e| e.body.sealed.is_some() && e.size == found.stat.size);
-                if let Some(old) = sealed.filter(|e| repo.has_content(&e.body, &mut file)) {
-                    body.content.clone_from(&old.body.content);
-                    body.sealed.clone_from(&old.body.sealed);
-                } else {
-                    let Some(digest) = handle
-                        .open_file(&found.path)
-                        .ok()
-                        .and_then(|mut file| digest_of(&mut file))
-                    else {
-                        continue;
-                    };
-                    body.content = Some(Content::whole(digest, found.stat.size));
-                }
-                body.xattrs = RootHandle::xattrs(&file);
-            }
-            Kind::File => {
-                if let Ok(file) = handle.open_file(&found.path) {
-                    body.xattrs = RootHandle::xattrs(&file);
-                }
-            }
-            Kind::Symlink => body.target = handle.read_link(&found.path).unwrap_or_default(),
-            Kind::Dir => body.xattrs = handle.dir_xattrs(&found.path),
-            _ => {}
-        }
-        listing.push(entry_of(found.path, &found.stat, body));
+    let mut listing = Vec::with_capacity(there.objects.len());
+    for (path, object) in there.objects {
+        let body = object.body.or_else(|| {
+            let old = before.binary_search_by(|entry| entry.path.cmp(&path));
+            read(
+                repo,
+                handle,
+                &path,
+                &object.stat,
+                old.ok().map(|i| &before[i]),
+            )
+        });
+        listing.extend(body.map(|body| entry_of(path, &object.stat, body)));
     }
-    Ok(listing)
+    Ok(repo.resolve_all(listing))
+}
+
+/// Reads an object that stands; `None` if that cannot be done.
+fn read(
+    repo: &Repository,
+    handle: &RootHandle,
+    path: &RepoPath,
+    stat: &Stat,
+    old: Option<&Entry>,
+) -> Option<Body> {
+    let mut body = Body::default();
+    match stat.kind {
+        Kind::File => {
+            let mut file = match handle.open_file(path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+                // Unknown, not gone.
+                Err(_) => return old.map(|old| old.body.clone()),
+            };
+            body.xattrs = RootHandle::xattrs(&file);
+            if stat.size == 0 {
+                return Some(body);
+            }
+            // What is sealed, or kept and not packed, has no digest to compare.
+            let alike = old.filter(|old| {
+                let kept = old.body.content.as_ref().and_then(Content::as_kept);
+                old.size == stat.size && (old.body.sealed.is_some() || kept.is_some())
+            });
+            if let Some(old) = alike.filter(|old| repo.has_content(&old.body, &mut file)) {
+                body.content.clone_from(&old.body.content);
+                body.sealed.clone_from(&old.body.sealed);
+            } else {
+                let digest = digest_of(&mut handle.open_file(path).ok()?)?;
+                body.content = Some(Content::whole(digest, stat.size));
+            }
+        }
+        Kind::Symlink => body.target = handle.read_link(path).unwrap_or_default(),
+        Kind::Dir => body.xattrs = handle.dir_xattrs(path),
+        _ => {}
+    }
+    Some(body)
 }

@@ -45,7 +45,7 @@ impl RootRun {
 /// An object as it stands, and what a state says of it: `None` if it has to be read to be known.
 pub(crate) struct Standing {
     pub(crate) stat: Stat,
-    body: Option<Body>,
+    pub(crate) body: Option<Body>,
 }
 
 /// What stands below a root now.

@@ -132,3 +132,70 @@ fn what_did_not_change_is_not_read_again() {
         "a scheduled backup is a point in time of its own"
     );
 }
+
+#[test]
+fn a_diff_says_the_same_with_and_without_what_is_remembered() {
+    use bdr::manifest::Change;
+    let place = Place::new();
+    odd_tree(&place);
+    // Generated, and of the form of a token: it is stored as a placeholder.
+    let token = |seed: u32| format!("token = \"ghp_{}\"\n", format!("{seed:04}aZ").repeat(6));
+    place.write("secret.toml", token(1).as_bytes());
+    let repo = place.repository();
+    let first = place.backup(&repo).snapshot;
+    let told = |from: &Snapshot| -> Vec<String> {
+        let roots = bdr::query::diff(&repo, from, None, &[], &NullMonitor).unwrap();
+        let changes = roots.into_iter().flat_map(|(_, _, changes)| changes);
+        let word = |change: &Change| match change {
+            Change::Added(_) => "+",
+            Change::Removed(_) => "-",
+            Change::Modified(_) => "M",
+            Change::Metadata(_) => "m",
+        };
+        // A directory's time says nothing that its entries do not.
+        changes
+            .map(|change| {
+                format!(
+                    "{} {}",
+                    word(&change),
+                    bdr::path::show_bytes(change.path().as_bytes())
+                )
+            })
+            .collect()
+    };
+    assert_eq!(told(&first), Vec::<String>::new());
+    let tree = place.tree();
+    // Content of the same length under the same time: only its ctime tells.
+    let same_time = |path: &str, content: &[u8]| {
+        let time = tree.join(path).metadata().unwrap().modified().unwrap();
+        place.write(path, content);
+        let file = std::fs::File::options().write(true).open(tree.join(path));
+        file.unwrap().set_modified(time).unwrap();
+    };
+    same_time("con", b"RESERVED on Windows");
+    std::fs::remove_file(tree.join("link")).unwrap();
+    std::os::unix::fs::symlink("empty", tree.join("link")).unwrap();
+    place.write("secret.toml", token(2).as_bytes());
+    let mut wanted = vec!["M con", "M link", "M secret.toml"];
+    assert_eq!(told(&first), wanted);
+    let second = place.backup(&repo).snapshot;
+    assert_eq!(told(&first), wanted);
+    // And on, after a snapshot that knows of that.
+    same_time("plain.txt", b"HELLO");
+    std::fs::remove_dir_all(tree.join("empty dir")).unwrap();
+    std::fs::set_permissions(tree.join("empty"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    place.write("added", b"new");
+    wanted = vec![
+        "+ added",
+        "M deep/hard",
+        "m empty",
+        "- empty dir",
+        "- empty dir/inside",
+        "M plain.txt",
+    ];
+    assert_eq!(told(&second), wanted);
+    let known = told(&first);
+    std::fs::remove_dir_all(place.cache()).unwrap();
+    assert_eq!(told(&second), wanted, "without a cache");
+    assert_eq!(told(&first), known, "without a cache");
+}
