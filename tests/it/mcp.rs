@@ -4,6 +4,7 @@ mod clients;
 mod contract;
 mod limits;
 mod protocol;
+mod stories;
 mod tools;
 mod trouble;
 

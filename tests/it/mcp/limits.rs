@@ -471,3 +471,144 @@ fn calls_that_change_something_are_written_down_with_who_called() {
         assert!(tools.contains(&("mcp", tool)), "{tool}: {tools:?}");
     }
 }
+
+/// Numbers from a seed, so that a failure can be had again.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, most: usize) -> usize {
+        // Marsaglia's xorshift64.
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % most as u64) as usize
+    }
+
+    fn value(&mut self, depth: u32) -> Value {
+        let texts = [
+            "",
+            ".",
+            "..",
+            "/",
+            "../..",
+            "../outside/kept",
+            "/etc/passwd",
+            "~",
+            "~/.ssh",
+            "~root",
+            "src",
+            "src/f1.txt",
+            "out/x",
+            "registry.json",
+            "*",
+            "**/*",
+            "[",
+            "{a,b",
+            "!x",
+            "latest",
+            "latest:full",
+            "now",
+            "yesterday 14:00",
+            "2 hours ago",
+            "-1 hours ago",
+            "9999-99-99",
+            "full",
+            "incremental",
+            "list",
+            "trigger",
+            "json",
+            "yaml",
+            "date-asc",
+            "0 2 * * *",
+            "* * * * *",
+            "cp-",
+            "cp-2026-11-23-000000-zzzzzzzz",
+            "\0",
+            "\u{202e}x",
+            "a\nb",
+            "\u{1b}[31m",
+            "true",
+            "5",
+        ];
+        match self.below(if depth > 2 { 6 } else { 9 }) {
+            0..=3 => texts[self.below(texts.len())].into(),
+            4 => [
+                json!(null),
+                json!(true),
+                json!(false),
+                json!(0),
+                json!(-1),
+                json!(3),
+                json!(1.5),
+                json!(u64::MAX),
+                json!(1e300),
+            ][self.below(9)]
+            .clone(),
+            5 => "long".repeat(self.below(3000)).into(),
+            6 | 7 => (0..self.below(4)).map(|_| self.value(depth + 1)).collect(),
+            _ => {
+                json!({"dailyRetention": self.value(depth + 1), "start": self.value(depth + 1), "label": self.value(depth + 1)})
+            }
+        }
+    }
+}
+
+#[test]
+fn whatever_is_sent_nothing_breaks_and_nothing_outside_changes() {
+    let place = place();
+    fs::create_dir(place.path("outside")).unwrap();
+    fs::write(place.path("outside/kept"), "outside").unwrap();
+    let outside = picture(&place.path("outside"));
+    let home = picture(&place.path("home"));
+    let mut seen = std::collections::BTreeMap::<String, u32>::new();
+    for seed in 1..=6_u64 {
+        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut command = place.bdr(&["mcp"]);
+        // No scheduler can be found.
+        command.env("BDR_BACKGROUND", "0").env("PATH", "/nowhere");
+        let mut client = Mcp::run(command, if seed % 2 == 0 { MODERN } else { LEGACY }, None);
+        let tools = client.request("tools/list", json!({}))["result"]["tools"].take();
+        let tools = tools.as_array().unwrap();
+        for _ in 0..150 {
+            let tool = &tools[dice.below(tools.len())];
+            let mut arguments = json!({});
+            for name in tool["inputSchema"]["properties"]
+                .as_object()
+                .unwrap()
+                .keys()
+            {
+                if dice.below(3) == 0 {
+                    arguments[name] = dice.value(0);
+                }
+            }
+            let name = tool["name"].as_str().unwrap();
+            let shown = format!("seed {seed}: {name} {arguments}");
+            let answer =
+                client.request("tools/call", json!({"name": name, "arguments": arguments}));
+            assert!(answer["error"].is_null(), "{shown}: {answer}");
+            let result = &answer["result"]["structuredContent"];
+            let code = result["error"]["code"]
+                .as_str()
+                .unwrap_or("done")
+                .to_owned();
+            assert!(!result.to_string().contains("defect"), "{shown}: {result}");
+            *seen.entry(code).or_default() += 1;
+        }
+        let (code, stderr) = client.close();
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "seed {seed}");
+    }
+    assert_same(
+        &outside,
+        &picture(&place.path("outside")),
+        "what is outside",
+    );
+    assert_same(&home, &picture(&place.path("home")), "the home directory");
+    for code in [
+        "done",
+        "INVALID_ARGUMENT",
+        "PATH_NOT_ALLOWED",
+        "BACKUP_NOT_FOUND",
+    ] {
+        assert!(seen.contains_key(code), "{code} of {seen:?}");
+    }
+}
