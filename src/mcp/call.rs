@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bdr::agent::AgentCall;
@@ -16,6 +17,7 @@ use bdr::repo::{Repository, Snapshots};
 use bdr::{Error, guard};
 use chrono::{DateTime, Utc};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::args::Args;
@@ -67,8 +69,10 @@ pub(crate) struct Session {
     checkpoint: Mutex<Option<OperationId>>,
     /// When calls that change something began.
     recent: Mutex<VecDeque<Instant>>,
-    /// Plans that were carried out.
-    spent: Mutex<HashSet<String>>,
+    /// How often users were asked.
+    asked: AtomicU64,
+    /// Which of these times their consent was used.
+    spent: Mutex<HashSet<u64>>,
     /// Plans that a dry run showed: when.
     shown: Mutex<HashMap<String, Instant>>,
 }
@@ -103,11 +107,18 @@ impl Session {
         Ok(())
     }
 
-    /// Takes a plan for carried out; false if it was already.
-    pub(crate) fn spend(&self, plan: &str) -> bool {
+    fn ask(&self, plan: &str) -> Consent {
+        Consent {
+            plan: plan.to_owned(),
+            asked: self.asked.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// Uses a consent; false if it was used already.
+    fn spend(&self, consent: &Consent) -> bool {
         self.spent
             .lock()
-            .is_ok_and(|mut spent| spent.insert(plan.to_owned()))
+            .is_ok_and(|mut spent| spent.insert(consent.asked))
     }
 
     fn show(&self, plan: &str) {
@@ -117,9 +128,14 @@ impl Session {
         }
     }
 
-    fn was_shown(&self, plan: &str) -> bool {
+    /// Uses what a dry run has shown; false if it showed nothing like it, or too long ago, or was used already.
+    fn spend_shown(&self, plan: &str) -> bool {
         let shown = self.shown.lock();
-        shown.is_ok_and(|shown| shown.get(plan).is_some_and(|at| at.elapsed() < SHOWN_FOR))
+        shown.is_ok_and(|mut shown| {
+            shown
+                .remove(plan)
+                .is_some_and(|at| at.elapsed() < SHOWN_FOR)
+        })
     }
 
     pub(crate) fn set_checkpoint(&self, id: OperationId) {
@@ -142,8 +158,8 @@ pub(crate) struct Call<'a> {
     pub(crate) options: &'a Options,
     pub(crate) tool: &'static str,
     pub(crate) args: Args,
-    /// The plan that the user has agreed to.
-    pub(crate) agreed: Option<String>,
+    /// What the user has agreed to.
+    pub(crate) agreed: Option<Consent>,
     /// When it began.
     pub(crate) began: Instant,
 }
@@ -191,8 +207,17 @@ impl From<Answer> for Outcome {
 pub(crate) struct Question {
     /// What would be done.
     pub(crate) message: String,
+    /// What a yes means.
+    pub(crate) consent: Consent,
+}
+
+/// One answer to one question.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Consent {
     /// Names the plan: another one needs another consent.
-    pub(crate) plan: String,
+    plan: String,
+    /// Which question it was: the same plan once more needs another consent as well.
+    asked: u64,
 }
 
 impl Call<'_> {
@@ -261,10 +286,10 @@ impl Call<'_> {
     ) -> Result<Option<Outcome>, Fault> {
         use bdr::config::Unattended;
         if let Some(agreed) = &self.agreed {
-            if agreed != plan {
+            if agreed.plan != plan {
                 return Err(stale());
             }
-            if !self.session.spend(plan) {
+            if !self.session.spend(agreed) {
                 return Err(Fault::new(
                     "PLAN_STALE",
                     "this consent was used already",
@@ -277,7 +302,7 @@ impl Call<'_> {
             let message = question();
             return Ok(Some(Outcome::Ask(Question {
                 message,
-                plan: plan.to_owned(),
+                consent: self.session.ask(plan),
             })));
         }
         match self.cx.config.mcp.unattended {
@@ -285,13 +310,7 @@ impl Call<'_> {
             Unattended::Plan => {
                 let wanted = self.args.text("planId")?;
                 match wanted {
-                    Some(given)
-                        if given == plan
-                            && self.session.was_shown(plan)
-                            && self.session.spend(plan) =>
-                    {
-                        Ok(None)
-                    }
+                    Some(given) if given == plan && self.session.spend_shown(plan) => Ok(None),
                     Some(_) => Err(stale()),
                     None => Err(Fault::new(
                         "CONFIRMATION_REQUIRED",
@@ -505,6 +524,18 @@ pub(crate) fn plan_id(parts: impl IntoIterator<Item = String>) -> String {
     bdr::id::Digest::of(text.as_bytes()).to_hex()[..32].to_owned()
 }
 
+/// Returns what tells whether an object is still what it was when it was planned to replace it.
+pub(crate) fn stamp(path: &Path) -> String {
+    match path.symlink_metadata() {
+        Ok(metadata) => {
+            // A directory's own size and time say nothing that the steps below it do not.
+            let times = (!metadata.is_dir()).then(|| (metadata.len(), metadata.modified().ok()));
+            format!("{:?} {times:?}", metadata.file_type())
+        }
+        Err(error) => error.kind().to_string(),
+    }
+}
+
 /// Returns the first `most` of a list and how many there are more.
 pub(crate) fn first<T>(list: &[T], most: usize) -> (&[T], usize) {
     let shown = &list[..list.len().min(most)];
@@ -559,9 +590,14 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_is_spent_once() {
+    fn a_consent_is_used_once_and_the_same_plan_may_be_agreed_to_again() {
         let session = Session::default();
-        assert!(session.spend("a"));
-        assert!(!session.spend("a"));
+        let consent = session.ask("a");
+        assert!(session.spend(&consent));
+        assert!(!session.spend(&consent));
+        assert!(session.spend(&session.ask("a")));
+        session.show("a");
+        assert!(session.spend_shown("a"));
+        assert!(!session.spend_shown("a"));
     }
 }

@@ -88,8 +88,8 @@ pub(crate) fn read(cx: &Context, options: &Options, uri: &str) -> Result<Option<
         }
         ["diff", from, to] => {
             let roots = Roots::of(cx, &options.roots)?;
-            let document = diff_document(cx, &roots, &decoded(from), &decoded(to))?;
-            let ttl_ms = if to == "now" { 0 } else { FOREVER_MS };
+            let (document, stays) = diff_document(cx, &roots, &decoded(from), &decoded(to))?;
+            let ttl_ms = if stays { FOREVER_MS } else { 0 };
             Ok(Some(Read::json(&document, ttl_ms)))
         }
         _ => Ok(None),

@@ -22,7 +22,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, mpsc};
 
-use super::call::{Answer, Call, Client, Options, Outcome, Question, Session, Text, plan_id};
+use super::call::{
+    Answer, Call, Client, Consent, Options, Outcome, Question, Session, Text, plan_id,
+};
 use super::fault::Fault;
 use super::tools::{self, Set, Tool};
 use super::{prompts, resources};
@@ -108,7 +110,7 @@ impl Shared {
     async fn run(
         self: &Arc<Self>,
         request: &Request,
-        agreed: Option<String>,
+        agreed: Option<Consent>,
         context: &RequestContext<RoleServer>,
     ) -> Result<Outcome, Fault> {
         let changes = request.tool.changes;
@@ -162,7 +164,7 @@ impl Shared {
         tool: &'static Tool,
         arguments: JsonObject,
         client: &Client,
-        agreed: Option<String>,
+        agreed: Option<Consent>,
         stop: Arc<AtomicBool>,
         relay: Option<Relay>,
     ) -> Result<Outcome, Fault> {
@@ -291,7 +293,7 @@ impl Shared {
             .ttl(PATIENCE);
         let sealed = self
             .codec
-            .seal_json_with(&question.plan, &options)
+            .seal_json_with(&question.consent, &options)
             .map_err(|error| broken(error.to_string()))?;
         let mut asked = form(question);
         asked["mode"] = "form".into();
@@ -450,10 +452,10 @@ impl ServerHandler for Server {
         let mut agreed = None;
         if let Some(sealed) = params.request_state {
             let binding = Shared::binding(&request);
-            let plan = shared
+            let consent = shared
                 .codec
-                .open_json_with::<String>(&sealed, binding.as_bytes());
-            let plan = plan.map_err(|error| {
+                .open_json_with::<Consent>(&sealed, binding.as_bytes());
+            let consent = consent.map_err(|error| {
                 ErrorData::invalid_params(format!("requestState is refused: {error}"), None)
             })?;
             let answer = params
@@ -461,7 +463,7 @@ impl ServerHandler for Server {
                 .as_ref()
                 .and_then(|responses| responses.get(CONFIRM));
             match answer {
-                Some(answer) if is_consent(answer) => agreed = Some(plan),
+                Some(answer) if is_consent(answer) => agreed = Some(consent),
                 Some(_) => return Ok(shared.result(tool, Err(declined())).into()),
                 // Asked again below.
                 None => {}
@@ -475,7 +477,7 @@ impl ServerHandler for Server {
                 if !shared.ask(&question, &context).await {
                     return Ok(shared.result(tool, Err(declined())).into());
                 }
-                let done = match shared.run(&request, Some(question.plan), &context).await {
+                let done = match shared.run(&request, Some(question.consent), &context).await {
                     Ok(Outcome::Done(answer)) => Ok(answer),
                     Ok(Outcome::Ask(_)) => Err(declined()),
                     Err(fault) => Err(fault),
@@ -622,7 +624,7 @@ mod tests {
         assert_eq!((listed.len(), templates.len(), told.len()), (3, 3, 3));
         let question = Question {
             message: "Sure?".to_owned(),
-            plan: "p".to_owned(),
+            consent: Consent::default(),
         };
         assert!(serde_json::from_value::<ElicitRequestParams>(form(&question)).is_ok());
     }

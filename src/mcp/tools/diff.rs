@@ -131,8 +131,13 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     Ok(Answer::new(data, brief).into())
 }
 
-/// Returns what `bdr://diff/FROM/TO` shows.
-pub(crate) fn document(cx: &Context, roots: &Roots, from: &str, to: &str) -> Result<Value, Fault> {
+/// Returns what `bdr://diff/FROM/TO` shows, and whether it will always be that: names like `latest` mean others tomorrow.
+pub(crate) fn document(
+    cx: &Context,
+    roots: &Roots,
+    from: &str,
+    to: &str,
+) -> Result<(Value, bool), Fault> {
     let repo = cx.repository()?;
     let snapshots = repo.all_snapshots()?;
     let a = snapshot(cx, &repo, &snapshots, from)?;
@@ -148,7 +153,9 @@ pub(crate) fn document(cx: &Context, roots: &Roots, from: &str, to: &str) -> Res
         .map(|changed| changed.to_json(cx))
         .collect();
     data["more"] = changes.len().saturating_sub(1000).into();
-    Ok(data)
+    let fixed = |name: &str, of: &Snapshot| name == backup_id(of.id, of.time);
+    let stays = fixed(from, a) && b.is_some_and(|b| fixed(to, b));
+    Ok((data, stays))
 }
 
 /// A file that differs.

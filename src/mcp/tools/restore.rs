@@ -12,7 +12,7 @@ use bdr::unseal::SecretOptions;
 use serde_json::{Value, json};
 
 use super::super::call::{
-    Answer, Call, Globs, Outcome, backup_id, checkpoint_id, first, plan_id, snapshot,
+    Answer, Call, Globs, Outcome, backup_id, checkpoint_id, first, plan_id, snapshot, stamp,
 };
 use super::super::fault::Fault;
 use super::super::roots::{Roots, Use};
@@ -87,8 +87,11 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     let id = plan_id(
         std::iter::once(name.clone()).chain(plan.steps.iter().map(|step| {
             format!(
-                "{:?} {:?} {} {:?}",
-                step.path, step.action, step.bytes, step.old_bytes
+                "{:?} {:?} {} {}",
+                step.path,
+                step.action,
+                step.bytes,
+                stamp(&step.path)
             )
         })),
     );

@@ -9,7 +9,7 @@ use bdr::repo::oplog::Operation;
 use bdr::undo::{self, UndoAction, UndoOptions, UndoPlan};
 use serde_json::{Value, json};
 
-use super::super::call::{Answer, Call, Globs, Outcome, checkpoint_id, first, plan_id};
+use super::super::call::{Answer, Call, Globs, Outcome, checkpoint_id, first, plan_id, stamp};
 use super::super::fault::Fault;
 use super::super::roots::Roots;
 use crate::ui::plural;
@@ -62,11 +62,15 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         return Ok(nothing(&name).into());
     }
     let id = plan_id(
-        std::iter::once(name.clone()).chain(
-            plan.steps
-                .iter()
-                .map(|step| format!("{:?} {:?} {}", step.path, step.action, step.bytes)),
-        ),
+        std::iter::once(name.clone()).chain(plan.steps.iter().map(|step| {
+            format!(
+                "{:?} {:?} {} {}",
+                step.path,
+                step.action,
+                step.bytes,
+                stamp(&step.path)
+            )
+        })),
     );
     if call.args.flag("dryRun")? == Some(true) {
         call.shown(&id);

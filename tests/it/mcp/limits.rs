@@ -101,6 +101,36 @@ fn client_ask(_: &Place, client: &mut Mcp, params: &Value) -> Value {
 }
 
 #[test]
+fn the_same_loss_comes_back_as_often_as_the_user_agrees() {
+    let lose = |place: &Place| fs::remove_file(place.tree().join("src/f1.txt")).unwrap();
+    let is_back = |place: &Place| place.tree().join("src/f1.txt").exists();
+    for version in [LEGACY, MODERN] {
+        let place = place();
+        let mut client = Mcp::asking(&place, version, yes);
+        client.ok("checkpoint", json!({}));
+        for _ in 0..2 {
+            lose(&place);
+            client.ok("undo_changes", json!({}));
+            assert!(is_back(&place));
+        }
+    }
+    let place = place();
+    place.configure("[mcp]\nunattended = \"plan\"\n");
+    let mut client = Mcp::start(&place, &[], LEGACY);
+    client.ok("checkpoint", json!({}));
+    for _ in 0..2 {
+        lose(&place);
+        let plan = client.ok("undo_changes", json!({"dryRun": true}))["planId"].clone();
+        client.ok("undo_changes", json!({"planId": plan}));
+        assert!(is_back(&place));
+        // Shown once, done once.
+        lose(&place);
+        client.fails("undo_changes", json!({"planId": plan}), "PLAN_STALE");
+        place.write("src/f1.txt", b"file 1\n");
+    }
+}
+
+#[test]
 fn where_nobody_can_be_asked_the_configuration_decides() {
     let place = place();
     place.configure("[mcp]\nunattended = \"plan\"\n");
@@ -112,6 +142,17 @@ fn where_nobody_can_be_asked_the_configuration_decides() {
     let plan = client.ok("undo_changes", json!({"dryRun": true}))["planId"].clone();
     place.write("src/f3.txt", b"changed in between");
     client.fails("undo_changes", json!({"planId": plan}), "PLAN_STALE");
+    // What the plan replaces anyway, but as it was when it was shown: now in as many bytes.
+    for tool in ["undo_changes", "restore_backup"] {
+        let with = |key: &str, value: Value| match tool {
+            "undo_changes" => json!({key: value}),
+            _ => json!({"backupId": "latest", "overwrite": true, key: value}),
+        };
+        let plan = client.ok(tool, with("dryRun", true.into()))["planId"].clone();
+        place.write("src/f3.txt", b"changed in BETWEEN");
+        client.fails(tool, with("planId", plan), "PLAN_STALE");
+        place.write("src/f3.txt", b"changed in between");
+    }
     let plan = client.ok("undo_changes", json!({"dryRun": true}))["planId"].clone();
     client.ok("undo_changes", json!({"planId": plan}));
     // It is read anew for every call.

@@ -123,6 +123,12 @@ fn resources_prompts_and_completions_answer() {
             .contains("f1.txt")
     );
     assert_eq!(diff["result"]["ttlMs"], 0);
+    // Two names that never mean anything else, and one that does tomorrow.
+    for (to, ttl) in [(id, 86_400_000), ("latest", 0)] {
+        let uri = format!("bdr://diff/{id}/{to}");
+        let diff = client.request("resources/read", json!({"uri": uri}));
+        assert_eq!(diff["result"]["ttlMs"], ttl, "{uri}");
+    }
     let prompts = client.request("prompts/list", json!({}));
     assert_eq!(prompts["result"]["prompts"].as_array().unwrap().len(), 3);
     let prompt = client.request(
