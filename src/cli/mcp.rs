@@ -43,7 +43,7 @@ enum What {
     /// Take the entry out again
     Uninstall(clients::Which),
     /// Say which clients start it, and whether it answers
-    Status,
+    Status(clients::StatusArgs),
 }
 
 /// What the server offers, and where it may act.
@@ -101,7 +101,7 @@ pub(crate) fn run(
         None => serve(cx, &args.serve, repository),
         Some(What::Install(args)) => clients::install(cx, args),
         Some(What::Uninstall(which)) => clients::uninstall(cx, which),
-        Some(What::Status) => clients::status(cx),
+        Some(What::Status(args)) => clients::status(cx, args),
     }
 }
 

@@ -2,7 +2,7 @@
 //! change is an operation.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -41,6 +41,16 @@ pub(super) struct InstallArgs {
     offer: OfferArgs,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// Look at these only: claude, cursor, …; several: a,b
+    #[arg(long, value_name = "CLIENT", value_delimiter = ',')]
+    client: Vec<String>,
+    /// Look at a project only
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    project: Option<PathBuf>,
+}
+
 /// Variables that decide where bdr's things are, and that clients do not hand on.
 const PLACES: [&str; 7] = [
     "BDR_HOME",
@@ -68,6 +78,12 @@ fn config_home(cx: &Context) -> PathBuf {
     } else {
         variable("XDG_CONFIG_HOME").map_or_else(|| home.join(".config"), PathBuf::from)
     }
+}
+
+/// Returns the project that is named.
+fn directory(cx: &Context, named: Option<&Path>) -> Option<PathBuf> {
+    let dir = absolute(&cx.cwd, named?);
+    Some(dir.canonicalize().unwrap_or(dir))
 }
 
 /// Returns the clients that words mean.
@@ -136,12 +152,7 @@ pub(super) fn install(cx: &Context, args: &InstallArgs) -> Result<u8, Failure> {
         home: &home,
         config: &config,
     };
-    let project = args
-        .which
-        .project
-        .as_ref()
-        .map(|dir| absolute(&cx.cwd, dir));
-    let project = project.map(|dir| dir.canonicalize().unwrap_or(dir));
+    let project = directory(cx, args.which.project.as_deref());
     let environment: Vec<(String, String)> = PLACES
         .iter()
         .filter_map(|name| Some(((*name).to_owned(), variable(name)?.into_string().ok()?)))
@@ -187,8 +198,7 @@ pub(super) fn uninstall(cx: &Context, which: &Which) -> Result<u8, Failure> {
         config: &config,
     };
     let mut ledger = ledger(cx)?;
-    let below = which.project.as_ref().map(|dir| absolute(&cx.cwd, dir));
-    let below = below.map(|dir| dir.canonicalize().unwrap_or(dir));
+    let below = directory(cx, which.project.as_deref());
     let mut words: Vec<String> = match which.client.iter().any(|word| word == "all") {
         true => ledger.seen().into_iter().map(|seen| seen.target).collect(),
         false => clients(homes, &which.client, false)?
@@ -200,8 +210,7 @@ pub(super) fn uninstall(cx: &Context, which: &Which) -> Result<u8, Failure> {
     words.dedup();
     let mut outcomes = Vec::new();
     for word in words {
-        let wanted =
-            |file: &std::path::Path| below.as_ref().is_none_or(|below| file.starts_with(below));
+        let wanted = |file: &Path| below.as_ref().is_none_or(|below| file.starts_with(below));
         for (file, plan) in ledger.plan_removal(&word, &wanted) {
             outcomes.push(match plan {
                 Ok(step) => Outcome::done(step),
@@ -299,52 +308,105 @@ fn report(cx: &Context, verb: &str, outcomes: &[Outcome], dry_run: bool) -> Resu
     Ok(code)
 }
 
-pub(super) fn status(cx: &Context) -> Result<u8, Failure> {
-    let all: Vec<(Seen, Result<Duration, String>)> = ledger(cx)?
-        .seen()
+/// A client, and whether it starts the server.
+struct Health {
+    client: String,
+    /// Its settings.
+    file: PathBuf,
+    /// What the entry says; `None`: there is no entry.
+    seen: Option<Seen>,
+    /// How long it took until it answered, or what is wrong.
+    answer: Result<Duration, String>,
+}
+
+impl Health {
+    fn of(seen: Seen, project: Option<&Path>) -> Self {
+        let answer = match &seen.standing {
+            Standing::Gone => Err("the entry is not there any more".to_owned()),
+            Standing::Torn(why) => Err(why.clone()),
+            Standing::Good | Standing::Edited => answers(&seen, project),
+        };
+        Self {
+            client: seen.target.clone(),
+            file: seen.file.clone(),
+            seen: Some(seen),
+            answer,
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        let seen = self.seen.as_ref();
+        let value = json!({
+            "client": self.client,
+            "program": seen.map(|seen| seen.program.to_string_lossy()),
+            "version": seen.map(|seen| &seen.version),
+            "answers_ms": self.answer.as_ref().ok().map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            "trouble": self.answer.as_ref().err(),
+        });
+        ui_json::with_path(&self.file, value)
+    }
+}
+
+pub(super) fn status(cx: &Context, args: &StatusArgs) -> Result<u8, Failure> {
+    let config = config_home(cx);
+    let home = cx.home.clone().unwrap_or_else(|| cx.cwd.clone());
+    let homes = Homes {
+        home: &home,
+        config: &config,
+    };
+    let project = directory(cx, args.project.as_deref());
+    let named = match args.client.iter().any(|word| word == "all") {
+        true => Vec::new(),
+        false if args.client.is_empty() => Vec::new(),
+        false => clients(homes, &args.client, project.is_some())?,
+    };
+    let mut seen = ledger(cx)?.seen();
+    seen.retain(|seen| {
+        let is_named = named.is_empty() || named.iter().any(|named| named.word() == seen.target);
+        let is_below = project
+            .as_ref()
+            .is_none_or(|dir| seen.file.starts_with(dir));
+        is_named && is_below
+    });
+    let mut all: Vec<Health> = seen
         .into_iter()
-        .map(|seen| {
-            let health = match &seen.standing {
-                Standing::Gone => Err("the entry is not there any more".to_owned()),
-                Standing::Torn(why) => Err(why.clone()),
-                Standing::Good | Standing::Edited => answers(&seen),
-            };
-            (seen, health)
-        })
+        .map(|seen| Health::of(seen, project.as_deref()))
         .collect();
-    let bad = all.iter().any(|(_, health)| health.is_err());
+    for client in named {
+        if let Some(file) = client.file(homes, project.as_deref())
+            && !all.iter().any(|health| health.client == client.word())
+        {
+            all.push(Health {
+                client: client.word().to_owned(),
+                file,
+                seen: None,
+                answer: Err("it does not start bdr: nothing of bdr's is in its settings".to_owned()),
+            });
+        }
+    }
+    let bad = all.iter().any(|health| health.answer.is_err());
     let code = if bad { exit::FAILURE } else { exit::OK };
     if cx.ui.json {
-        let one = |(seen, health): &(Seen, Result<Duration, String>)| {
-            let value = json!({
-                "client": seen.target, "program": seen.program.to_string_lossy(), "version": seen.version,
-                "answers_ms": health.as_ref().ok().map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
-                "trouble": health.as_ref().err(),
-            });
-            ui_json::with_path(&seen.file, value)
-        };
-        let list: Vec<Value> = all.iter().map(one).collect();
+        let list: Vec<Value> = all.iter().map(Health::to_json).collect();
         cx.ui
             .document("mcp", code, &json!({"verb": "status", "files": list}))?;
         return Ok(code);
     }
     let mut text = String::new();
-    for (seen, health) in &all {
-        let place = cx.shown_absolute(&seen.file);
-        match health {
+    for health in &all {
+        let place = cx.shown_absolute(&health.file);
+        let client = &health.client;
+        match &health.answer {
             Ok(time) => {
                 let time = crate::ui::elapsed(*time);
                 text.push_str(&format!(
-                    "{} {:<15} {place}   answers in {time}\n",
-                    cx.ui.out.green("✓"),
-                    seen.target
+                    "{} {client:<15} {place}   answers in {time}\n",
+                    cx.ui.out.green("✓")
                 ));
             }
             Err(why) => text.push_str(&format!(
-                "{} {:<15} {place}\n  {why}\n  fix: bdr mcp install --client {}\n",
-                cx.ui.out.yellow("!"),
-                seen.target,
-                seen.target
+                "{} {client:<15} {place}\n  {why}\n  fix: bdr mcp install --client {client}\n",
+                cx.ui.out.yellow("!")
             )),
         }
     }
@@ -356,11 +418,29 @@ pub(super) fn status(cx: &Context) -> Result<u8, Failure> {
 }
 
 /// Starts the program as its client would, shakes hands, and returns how long that took.
-fn answers(seen: &Seen) -> Result<Duration, String> {
+fn answers(seen: &Seen, project: Option<&Path>) -> Result<Duration, String> {
+    let text = std::fs::read_to_string(&seen.file).map_err(|error| error.to_string())?;
+    let entry = Client::parse(&seen.target).and_then(|client| client.entry_in(&text));
+    let entry = entry.ok_or_else(|| "the entry is not there any more".to_owned())?;
+    let texts = |list: &Value| -> Vec<String> {
+        let list = list.as_array().into_iter().flatten();
+        list.filter_map(|text| text.as_str().map(str::to_owned))
+            .collect()
+    };
+    let mut command = Command::new(entry["command"].as_str().unwrap_or_default());
+    command.args(texts(&entry["args"]));
+    for name in PLACES {
+        command.env_remove(name);
+    }
+    for (name, value) in entry["env"].as_object().into_iter().flatten() {
+        command.env(name, value.as_str().unwrap_or_default());
+    }
+    if let Some(project) = project {
+        command.current_dir(project);
+    }
     let began = Instant::now();
     let failed = |error: std::io::Error| format!("it does not start: {error}");
-    let mut child = Command::new(&seen.program)
-        .arg("mcp")
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -148,6 +148,24 @@ impl Client {
         })
     }
 
+    /// Returns the entry that a text has, if it is bdr's: `command`, `args`, `env`.
+    pub fn entry_in(self, text: &str) -> Option<Value> {
+        let entry = match self {
+            Self::Codex => {
+                let document = parse_toml(text).ok()?;
+                seen(document.get(self.table())?.get(NAME)?)
+            }
+            _ => {
+                let servers = parse(text)
+                    .ok()?
+                    .object_value()?
+                    .object_value(self.table())?;
+                servers.get(NAME)?.value()?.to_serde_value()?
+            }
+        };
+        Some(entry).filter(is_own)
+    }
+
     /// Returns a text without the entry. One that is not bdr's stays.
     ///
     /// # Errors
@@ -174,6 +192,31 @@ fn is_own(entry: &Value) -> bool {
     let name = command.rsplit(['/', '\\']).next().unwrap_or_default();
     let first = entry["args"].as_array().and_then(|args| args.first());
     matches!(name, "bdr" | "bdr.exe") && first.is_some_and(|first| first == "mcp")
+}
+
+/// Returns an entry that is there with what it has to start now. What else the user or the client has put into it stays.
+fn renewed(there: &Value, entry: &Value) -> Value {
+    let mut new = there.clone();
+    for name in ["type", "command", "args"] {
+        if !entry[name].is_null() {
+            new[name] = entry[name].clone();
+        }
+    }
+    let theirs = there["env"].as_object().into_iter().flatten();
+    // Those are bdr's: what is not said now holds no longer.
+    let theirs = theirs.filter(|(name, _)| !name.starts_with("BDR_") && !name.starts_with("XDG_"));
+    let own = entry["env"].as_object().into_iter().flatten();
+    let env: Map<String, Value> = theirs
+        .chain(own)
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    if let Some(new) = new.as_object_mut() {
+        match env.is_empty() {
+            true => drop(new.remove("env")),
+            false => drop(new.insert("env".to_owned(), Value::Object(env))),
+        }
+    }
+    new
 }
 
 fn taken() -> Error {
@@ -210,8 +253,9 @@ fn add_json(text: &str, table: &str, entry: &Value) -> Result<String> {
             if !is_own(&there) {
                 return Err(taken());
             }
-            if there != *entry {
-                property.set_value(input(entry));
+            let new = renewed(&there, entry);
+            if there != new {
+                property.set_value(input(&new));
             }
         }
     }
@@ -257,7 +301,15 @@ fn seen(item: &Item) -> Value {
         .flatten()
         .filter_map(|arg| arg.as_str())
         .collect();
-    json!({"command": item.get("command").and_then(Item::as_str), "args": args})
+    let mut entry = json!({"command": item.get("command").and_then(Item::as_str), "args": args});
+    let env = item.get("env").and_then(Item::as_table_like);
+    if let Some(env) = env {
+        let texts = env
+            .iter()
+            .filter_map(|(name, text)| Some((name.to_owned(), text.as_str()?.into())));
+        entry["env"] = Value::Object(texts.collect());
+    }
+    entry
 }
 
 fn add_toml(text: &str, table: &str, entry: &Value) -> Result<String> {
@@ -270,38 +322,42 @@ fn add_toml(text: &str, table: &str, entry: &Value) -> Result<String> {
     let servers = servers
         .as_table_like_mut()
         .ok_or_else(|| wrong(&format!("[{table}]")))?;
-    if let Some(there) = servers.get(NAME) {
-        if !is_own(&seen(there)) {
-            return Err(taken());
-        }
-        let (old, new) = (
-            seen(there),
-            json!({"command": entry["command"], "args": entry["args"]}),
-        );
-        if old == new {
-            return Ok(text.to_owned());
+    let mut wanted = entry.clone();
+    match servers.get(NAME).map(seen) {
+        None => drop(servers.insert(NAME, Item::Table(Table::new()))),
+        Some(there) if !is_own(&there) => return Err(taken()),
+        Some(there) => {
+            wanted = renewed(&there, entry);
+            if wanted == there {
+                return Ok(text.to_owned());
+            }
         }
     }
-    let mut own = Table::new();
+    let own = servers
+        .get_mut(NAME)
+        .and_then(Item::as_table_like_mut)
+        .ok_or_else(|| wrong(&format!("[{table}.{NAME}]")))?;
     own.insert(
         "command",
-        value(entry["command"].as_str().unwrap_or_default()),
+        value(wanted["command"].as_str().unwrap_or_default()),
     );
-    let args: Array = entry["args"]
+    let args: Array = wanted["args"]
         .as_array()
         .into_iter()
         .flatten()
         .filter_map(Value::as_str)
         .collect();
     own.insert("args", value(args));
-    if let Some(env) = entry["env"].as_object() {
-        let mut variables = toml_edit::InlineTable::new();
-        for (name, text) in env {
-            variables.insert(name, text.as_str().unwrap_or_default().into());
+    match wanted["env"].as_object() {
+        None => drop(own.remove("env")),
+        Some(env) => {
+            let mut variables = toml_edit::InlineTable::new();
+            for (name, text) in env {
+                variables.insert(name, text.as_str().unwrap_or_default().into());
+            }
+            own.insert("env", value(variables));
         }
-        own.insert("env", value(variables));
     }
-    servers.insert(NAME, Item::Table(own));
     Ok(document.to_string())
 }
 
@@ -367,6 +423,31 @@ mod tests {
             );
             let fresh = client.add("", &entry(client)).unwrap();
             assert!(client.is_bare(&client.remove(&fresh).unwrap()), "{fresh}");
+        }
+    }
+
+    #[test]
+    fn what_a_user_put_into_the_entry_stays_when_it_is_renewed() {
+        let json = r#"{"mcpServers": {"bdr": {"command": "/old/bdr", "args": ["mcp"], "env": {"BDR_HOME": "/b", "LANG": "C"}, "alwaysAllow": ["checkpoint"]}}}"#;
+        let toml = "[mcp_servers.bdr]\ncommand = \"/old/bdr\"\nargs = [\"mcp\"]\nenv = { BDR_HOME = \"/b\", LANG = \"C\" }\nstartup_timeout_sec = 20 # slow disk\n";
+        for (client, text, own) in [
+            (Client::Cursor, json, "alwaysAllow"),
+            (Client::Codex, toml, "startup_timeout_sec = 20 # slow disk"),
+        ] {
+            let new = client.add(text, &entry(client)).unwrap();
+            assert!(new.contains(own), "{new}");
+            let found = client.entry_in(&new).unwrap();
+            assert_eq!(found["command"], "/opt/bdr");
+            assert_eq!(found["args"], json!(["mcp", "--read-only"]));
+            assert_eq!(found["env"], json!({"LANG": "C"}));
+            // Another repository is another entry.
+            let env = [("BDR_HOME".to_owned(), "/c".to_owned())];
+            let moved = client.entry("/opt/bdr", &["mcp".to_owned()], &env);
+            let new = client.add(&new, &moved).unwrap();
+            assert_eq!(
+                client.entry_in(&new).unwrap()["env"],
+                json!({"LANG": "C", "BDR_HOME": "/c"})
+            );
         }
     }
 

@@ -57,6 +57,10 @@ fn clients_get_an_entry_that_works_and_lose_it_without_a_trace() {
     for file in files {
         assert!(file["answers_ms"].is_u64(), "{file}");
     }
+    let one = place.json(&["mcp", "status", "--client", "codex"]);
+    assert_eq!(one["files"].as_array().unwrap().len(), 1);
+    assert_eq!(one["files"][0]["client"], "codex");
+    assert!(one["files"][0]["answers_ms"].is_u64(), "{one}");
     let again = place.json(&["mcp", "install", "--client", "all", "--read-only"]);
     for file in again["files"].as_array().unwrap() {
         assert_eq!(file["action"], "keep", "{file}");
@@ -104,4 +108,23 @@ fn an_entry_of_somebody_else_and_a_broken_file_are_left_alone() {
     place.run(&["mcp", "uninstall", "--client", "vscode"], 0);
     let left = fs::read_to_string(&file).unwrap();
     assert!(left.contains("mine") && !left.contains("bdr"), "{left}");
+}
+
+#[test]
+fn status_starts_what_the_entry_says() {
+    let place = place();
+    let file = place.path("home").join(".cursor/mcp.json");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    place.run(&["mcp", "status", "--client", "cursor"], 1);
+    place.run(&["mcp", "status", "--client", "emacs"], 2);
+    place.run(&["mcp", "install", "--client", "cursor"], 0);
+    place.run(&["mcp", "status", "--client", "cursor"], 0);
+    // An argument that bdr does not know: the client would see a server that ends at once.
+    let text = fs::read_to_string(&file).unwrap();
+    let broken = text.replacen("\"mcp\"", "\"mcp\", \"--tools\", \"none\"", 1);
+    assert_ne!(text, broken);
+    fs::write(&file, broken).unwrap();
+    place.run(&["mcp", "status"], 1);
+    place.run(&["mcp", "install", "--client", "cursor"], 0);
+    place.run(&["mcp", "status"], 0);
 }
