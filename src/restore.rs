@@ -135,6 +135,8 @@ pub struct RestorePlan {
     pub steps: Vec<Step>,
     /// Objects that are as they should be.
     pub unchanged: u64,
+    /// How many of these are directories.
+    pub unchanged_dirs: u64,
     /// What cannot or will not be restored.
     pub skipped: Vec<PathNote>,
     /// Files of which something cannot be had.
@@ -181,6 +183,7 @@ pub fn plan(
         snapshot: snapshot.id,
         steps: Vec::new(),
         unchanged: 0,
+        unchanged_dirs: 0,
         skipped: Vec::new(),
         problems: Vec::new(),
         secrets: Vec::new(),
@@ -368,6 +371,7 @@ fn plan_root(
                     dirs.push((Arc::clone(entry), seen));
                 } else {
                     plan.unchanged += 1;
+                    plan.unchanged_dirs += 1;
                 }
             }
             Some(_) if options.overwrite == Overwrite::Never => skip(plan, "it is there already"),
@@ -455,6 +459,7 @@ fn plan_root(
             });
         } else {
             plan.unchanged += 1;
+            plan.unchanged_dirs += 1;
         }
     }
     Ok(())

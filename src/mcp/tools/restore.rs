@@ -1,5 +1,6 @@
 //! `restore_backup`.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use bdr::manifest::Kind;
@@ -114,9 +115,18 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     }
     let mut answer = data(call, &repo, from, &name, &plan, &kept);
     answer["operation"] = "restore".into();
+    let mut files: HashSet<PathBuf> = plan
+        .steps
+        .iter()
+        .filter(|step| step.kind != Kind::Dir)
+        .map(|step| step.path.clone())
+        .collect();
     let report = restore::apply(&repo, from, plan, &options, &cx.progress())
         .map_err(|error| call.broken_off(&repo, error))?;
-    answer["changes"]["filesRestored"] = report.restored.into();
+    for note in &report.problems {
+        files.remove(note.path.as_path());
+    }
+    answer["changes"]["filesRestored"] = files.len().into();
     answer["changes"]["bytesRestored"] = report.bytes.into();
     answer["duration"] = call.elapsed_ms().into();
     if let Some(operation) = report.operation {
@@ -312,7 +322,7 @@ fn data(
         "operation": "dry-run",
         "changes": {
             "filesRestored": 0,
-            "filesSkipped": plan.unchanged + plan.skipped.len() as u64,
+            "filesSkipped": plan.unchanged - plan.unchanged_dirs + plan.skipped.len() as u64,
             "bytesRestored": 0,
             "conflicts": conflicts,
             "moreConflicts": more,

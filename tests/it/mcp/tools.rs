@@ -92,13 +92,22 @@ fn files_of_equal_names_come_back_each_as_itself() {
         json!({"backupId": made["backupId"], "overwrite": true}),
     );
     assert_eq!(restored["plan"]["replace"], 4, "{restored}");
+    assert_eq!(restored["changes"]["filesRestored"], 4, "{restored}");
     assert_same(&before, &picture(&place.tree()), "the tree");
+    let again = client.ok(
+        "restore_backup",
+        json!({"backupId": made["backupId"], "overwrite": true}),
+    );
+    assert_eq!(again["changes"]["filesRestored"], 0, "{again}");
+    assert_eq!(again["changes"]["filesSkipped"], 4, "{again}");
     // And elsewhere, from nothing.
     let elsewhere = client.ok(
         "restore_backup",
         json!({"backupId": made["backupId"], "destination": "out"}),
     );
     assert_eq!(elsewhere["changes"]["conflicts"], json!([]));
+    // Directories are none.
+    assert_eq!(elsewhere["changes"]["filesRestored"], 4, "{elsewhere}");
     let mut contents: Vec<String> = walkdir::WalkDir::new(place.tree().join("out"))
         .into_iter()
         .filter_map(Result::ok)
