@@ -99,11 +99,14 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         .map(|note| json!({"path": cx.shown_absolute(note.path.as_path()), "reason": note.reason}))
         .collect();
     let partial = !report.problems.is_empty();
+    // Files, as in the preview: directories that come back with them are not counted.
+    let restored =
+        (counts.recreated + counts.replaced).saturating_sub(report.problems.len() as u64);
     let mut data = json!({
         "success": !partial,
         "operation": "undo",
         "checkpointId": name,
-        "restored": report.restored,
+        "restored": restored,
         "recreated": counts.recreated,
         "movedAside": report.removed,
         "safetyCheckpointId": safety,
@@ -121,7 +124,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         } else {
             ""
         },
-        plural(report.restored, "path"),
+        plural(restored, "file"),
         plural(report.removed, "path"),
     );
     Ok(Outcome::Done(Answer {

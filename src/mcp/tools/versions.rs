@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use bdr::manifest::Kind;
 use bdr::query::{self, Version};
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::super::call::{Answer, Call, Outcome, Page, backup_id};
@@ -136,10 +136,12 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
             ))
         })
         .collect();
-    let brief = match shown.first() {
+    // What stands already need not be brought back.
+    let wanted = shown.iter().find(|version| !stands(version));
+    let brief = match wanted.or(shown.first()) {
         None => "No version fits. Try a wider path, like **/NAME, or list_backups.".to_owned(),
-        Some(first) => {
-            let id = backup_id(first.snapshot, first.time);
+        Some(wanted) => {
+            let id = backup_id(wanted.snapshot, wanted.time);
             lines.insert(
                 0,
                 format!(
@@ -149,7 +151,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
             );
             lines.push(format!(
                 "To bring one back: restore_backup {{\"backupId\":\"{id}\",\"selective\":[{}],\"overwrite\":true}}",
-                Value::from(cx.shown_absolute(&first.path))
+                Value::from(cx.shown_absolute(&wanted.path))
             ));
             lines.join("\n")
         }
@@ -168,6 +170,17 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         })
         .collect();
     Ok(answer.into())
+}
+
+/// Returns true for a version that is what stands there, by size and time.
+fn stands(version: &Version) -> bool {
+    let (Some(entry), Ok(standing)) = (&version.entry, version.path.symlink_metadata()) else {
+        return false;
+    };
+    let times = standing.modified().is_ok_and(|time| {
+        DateTime::<Utc>::from(time) == DateTime::from_timestamp_nanos(entry.mtime.nanos())
+    });
+    standing.is_file() && standing.len() == entry.size && times
 }
 
 fn one(call: &Call<'_>, version: &Version) -> Option<Value> {

@@ -127,6 +127,22 @@ fn a_morning_version_comes_back_and_keeps_what_was_added_at_noon() {
     model.cost(3, 1200);
 }
 
+/// "prod.json is wrong since an hour ago": the wrong one is backed up by now, and what is said next brings back the one before.
+#[test]
+fn the_version_before_the_one_that_stands_is_what_comes_back() {
+    let place = workspace();
+    let config = place.tree().join("config/prod.json");
+    fs::write(&config, r#"{"port": 8080}"#).unwrap();
+    place.run_at("2026-11-23T12:00:00Z", &["backup"], 0);
+    let mut model = Model::at(&place, "2026-11-23T13:00:00Z");
+    let (text, found) = model.ok("find_versions", json!({"path": "prod.json"}));
+    assert_eq!(found["total"], 2);
+    let (tool, arguments) = said_next(&text).unwrap();
+    model.ok(&tool, arguments);
+    assert_eq!(fs::read_to_string(&config).unwrap(), r#"{"port": 80}"#);
+    model.cost(2, 1400);
+}
+
 /// "Uninstall the server foo safely": too much went, and what the answers call next takes it back.
 #[test]
 fn an_uninstall_that_took_too_much_is_taken_back_by_what_the_answers_say() {
