@@ -476,9 +476,11 @@ impl Globs {
                     "the same call with another pattern, like **/*.json",
                 )
             };
+            let pattern = slashes(pattern);
             let expanded = match (pattern.strip_prefix("~/"), &cx.home) {
                 (Some(rest), Some(home)) => {
-                    format!("{}/{rest}", globset::escape(&home.to_string_lossy()))
+                    let home = slashes(&home.to_string_lossy());
+                    format!("{}/{rest}", globset::escape(&home))
                 }
                 _ => pattern
                     .trim_end_matches('/')
@@ -511,6 +513,15 @@ impl Globs {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.empty
+    }
+}
+
+/// Returns a pattern as patterns are written everywhere: on Windows models write `sub\*.json` as well.
+pub(crate) fn slashes(pattern: &str) -> String {
+    if cfg!(windows) {
+        pattern.replace('\\', "/")
+    } else {
+        pattern.to_owned()
     }
 }
 

@@ -7,7 +7,7 @@ use bdr::query::{self, Version};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::super::call::{Answer, Call, Outcome, Page, backup_id};
+use super::super::call::{Answer, Call, Outcome, Page, backup_id, slashes};
 use super::super::fault::Fault;
 use super::super::mask;
 use crate::cli::time;
@@ -39,8 +39,8 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     let snapshots = repo.snapshots()?;
     let pattern = match path {
         Some(path) => match (path.strip_prefix("~/"), &cx.home) {
-            (Some(rest), Some(home)) => format!("{}/{rest}", home.display()),
-            _ => path.to_owned(),
+            (Some(rest), Some(home)) => slashes(&format!("{}/{rest}", home.display())),
+            _ => slashes(path),
         },
         None => "*".to_owned(),
     };
