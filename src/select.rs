@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 
 use crate::error::{Error, Result};
+use crate::fsutil::canonicalize;
 use crate::path::{RepoPath, absolute, os_to_bytes, show};
 use crate::repo::Snapshots;
 use crate::repo::oplog::RootPath;
@@ -107,7 +108,7 @@ fn meanings(cwd: &Path, text: &OsStr) -> Vec<PathBuf> {
     let plain = absolute(cwd, Path::new(text));
     let mut found = vec![plain.clone()];
     if let (Some(parent), Some(name)) = (plain.parent(), plain.file_name())
-        && let Ok(parent) = parent.canonicalize()
+        && let Ok(parent) = canonicalize(parent)
     {
         found.push(parent.join(name));
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::roots::look_at;
 use super::{BackupOptions, RootRun};
 use crate::error::Result;
+use crate::fsutil::canonicalize;
 use crate::manifest::Kind;
 use crate::path::{RepoPath, absolute, os_from_bytes};
 use crate::repo::Repository;
@@ -83,9 +84,7 @@ fn targets(run: &RootRun) -> Vec<PathBuf> {
     links
         .into_iter()
         .filter_map(|(dir, target)| {
-            absolute(&dir, Path::new(&os_from_bytes(&target)))
-                .canonicalize()
-                .ok()
+            canonicalize(absolute(&dir, Path::new(&os_from_bytes(&target)))).ok()
         })
         .collect()
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 
 use bdr::config::Config;
 use bdr::error::IoContext as _;
+use bdr::fsutil::canonicalize;
 use bdr::path::{absolute, show};
 use bdr::repo::Repository;
 use bdr::repo::snapshot::PathNote;
@@ -68,7 +69,7 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
 pub(crate) fn own_program() -> Option<PathBuf> {
     let real = std::env::current_exe().ok()?;
     let called = std::env::args_os().next().map(PathBuf::from)?;
-    let same = |path: &PathBuf| path.canonicalize().ok() == real.canonicalize().ok();
+    let same = |path: &PathBuf| canonicalize(path).ok() == canonicalize(&real).ok();
     let in_path = || {
         let dirs = variable("PATH")?;
         std::env::split_paths(&dirs)

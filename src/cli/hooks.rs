@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bdr::agent::{AgentCall, Host};
 use bdr::effects::Assessment;
+use bdr::fsutil::canonicalize;
 use bdr::guard::{self, CloseOptions, GuardOptions};
 use bdr::install::hooks::{
     Action, Form, Ledger, Seen, Standing, Step, Target, Wanted, agents, deploy, git, json,
@@ -231,7 +232,7 @@ fn uninstall(cx: &Context, args: &UninstallArgs) -> Result<u8, Failure> {
         .project
         .as_ref()
         .map(|dir| bdr::path::absolute(&cx.cwd, dir));
-    let below = below.map(|dir| dir.canonicalize().unwrap_or(dir));
+    let below = below.map(|dir| canonicalize(&dir).unwrap_or(dir));
     let mut outcomes = Vec::new();
     let mut seen = BTreeSet::new();
     let every = args.which.targets.iter().any(|word| word == "all");
@@ -478,7 +479,7 @@ pub(crate) fn health(cx: &Context) -> Result<Vec<Health>, Failure> {
         let moved = !seen.program.is_file();
         let other = own
             .as_ref()
-            .is_some_and(|own| own.canonicalize().ok() != seen.program.canonicalize().ok());
+            .is_some_and(|own| canonicalize(own).ok() != canonicalize(&seen.program).ok());
         let trouble = match &seen.standing {
             Standing::Gone => Some(("bdr's part is not there any more".to_owned(), again)),
             Standing::Torn(why) => Some((why.clone(), "correct it by hand".to_owned())),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use bdr::Error;
 use bdr::config::{Config, edit};
+use bdr::fsutil::canonicalize;
 use bdr::install::schedule::{self, Backend, Entry, Installed, Surroundings};
 use bdr::path::{show, show_bytes};
 use bdr::schedule::{Job, Schedule, day_word, parse_clock, parse_day};
@@ -217,10 +218,10 @@ pub(crate) fn scheduler(cx: &Context, thorough: bool) -> Scheduler {
     };
     let own = std::env::current_exe()
         .ok()
-        .and_then(|own| own.canonicalize().ok());
+        .and_then(|own| canonicalize(&own).ok());
     let theirs = installed
         .program
-        .filter(|program| program.canonicalize().ok() != own);
+        .filter(|program| canonicalize(program).ok() != own);
     Scheduler {
         backend: Some(installed.backend.word().to_owned()),
         starts_other: theirs,

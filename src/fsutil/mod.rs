@@ -26,6 +26,15 @@ pub use windows::*;
 pub mod area;
 pub mod target;
 
+/// Returns a path free of symlinks, absolute, in the form that paths have everywhere: on Windows `C:\x`, not `\\?\C:\x`, which names the same and compares as
+/// another. (std's function gives the second, and is denied by clippy.toml.)
+///
+/// # Errors
+/// There is nothing at `path`, or the way there cannot be read.
+pub fn canonicalize(path: impl AsRef<Path>) -> io::Result<PathBuf> {
+    dunce::canonicalize(path)
+}
+
 /// Writes a file so that it has either its old or its new content, whatever happens; durable when it returns.
 ///
 /// A symlink at `path` is followed: its target is replaced, not the link.
@@ -33,7 +42,7 @@ pub mod target;
 /// # Errors
 /// The directory cannot be written, or the disk is full; the old content is kept then.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let path = canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let dir = path.parent().unwrap_or(Path::new("."));
     let (mut file, temporary) = create_temporary(dir, mode).context("write", &path)?;
     let written = (|| {

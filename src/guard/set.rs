@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::effects::{Assessment, Operand};
 use crate::error::{Error, Result};
+use crate::fsutil::canonicalize;
 use crate::path::{absolute, os_to_bytes};
 use crate::rules::{Origin, Root, is_plain, is_rebuildable, is_system, is_virtual, normalise};
 
@@ -131,7 +132,7 @@ fn paths_of(operand: &Operand) -> Vec<PathBuf> {
         };
         if metadata.is_symlink()
             && operand.follow
-            && let Ok(target) = path.canonicalize()
+            && let Ok(target) = canonicalize(&path)
         {
             paths.push(target);
         }
@@ -176,7 +177,7 @@ fn expand(pattern: &Path) -> Vec<PathBuf> {
 /// Returns the path with its directory free of symlinks; the last component is not followed, as `rm` and `mv` do not.
 pub fn canonical_parent(path: &Path) -> PathBuf {
     match (
-        path.parent().and_then(|p| p.canonicalize().ok()),
+        path.parent().and_then(|p| canonicalize(p).ok()),
         path.file_name(),
     ) {
         (Some(parent), Some(name)) => parent.join(name),
@@ -187,14 +188,14 @@ pub fn canonical_parent(path: &Path) -> PathBuf {
 /// Returns what is around a directory: the work tree, its other work trees and the repository they share; or the directory itself. Nothing that is
 /// HOME or more.
 fn workspaces(dir: &Path, home: Option<&Path>) -> Vec<PathBuf> {
-    let Ok(dir) = dir.canonicalize() else {
+    let Ok(dir) = canonicalize(dir) else {
         return Vec::new();
     };
     let dir = match dir.is_dir() {
         true => dir,
         false => dir.parent().map(Path::to_path_buf).unwrap_or_default(),
     };
-    let home = home.and_then(|home| home.canonicalize().ok());
+    let home = home.and_then(|home| canonicalize(home).ok());
     let too_much = |path: &Path| {
         path.parent().is_none() || home.as_ref().is_some_and(|home| home.starts_with(path))
     };
@@ -214,10 +215,10 @@ fn workspaces(dir: &Path, home: Option<&Path>) -> Vec<PathBuf> {
 fn of_repository(repository: &git2::Repository) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = repository
         .workdir()
-        .and_then(|top| top.canonicalize().ok())
+        .and_then(|top| canonicalize(top).ok())
         .into_iter()
         .collect();
-    let shared = repository.commondir().canonicalize().ok();
+    let shared = canonicalize(repository.commondir()).ok();
     // The main work tree is where the shared directory is its `.git`.
     let main = shared.as_ref().filter(|path| path.ends_with(".git"));
     found.extend(main.and_then(|path| path.parent()).map(Path::to_path_buf));
@@ -229,7 +230,7 @@ fn of_repository(repository: &git2::Repository) -> Vec<PathBuf> {
         .flatten()
     {
         let path = repository.find_worktree(name).ok();
-        found.extend(path.and_then(|tree| tree.path().canonicalize().ok()));
+        found.extend(path.and_then(|tree| canonicalize(tree.path()).ok()));
     }
     if let Some(shared) = shared
         && !found.iter().any(|path| shared.starts_with(path))

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::agent::Host;
 use crate::error::{Error, IoContext as _, Result};
 use crate::fsutil;
+use crate::fsutil::canonicalize;
 use crate::id::Digest;
 use crate::path::{RawName, show};
 
@@ -291,7 +292,7 @@ fn look(file: &Path, fresh: u32) -> Result<Stands> {
         });
     }
     // What a link of a dotfile manager leads to is edited, not the link.
-    let Ok(real) = file.canonicalize() else {
+    let Ok(real) = canonicalize(file) else {
         return refuse("is a link that leads nowhere");
     };
     let metadata = std::fs::metadata(&real).context("read", &real)?;

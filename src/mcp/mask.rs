@@ -3,6 +3,7 @@
 use std::io::{self, Read as _, Write};
 use std::path::Path;
 
+use bdr::fsutil::canonicalize;
 use bdr::manifest::{Entry, Kind};
 use bdr::path::os_to_bytes;
 use bdr::privacy::{self, Treatment, seal};
@@ -72,7 +73,7 @@ pub(crate) fn standing(repo: &Repository, roots: &Roots, root: &Path, entry: &En
     if entry.kind != Kind::File {
         return Err("it is no file");
     }
-    let real = root.canonicalize().map_err(|_| "it is gone")?;
+    let real = canonicalize(root).map_err(|_| "it is gone")?;
     if !roots.has(&real) {
         return Err("it is outside of the protected roots");
     }

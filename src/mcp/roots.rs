@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bdr::effects::{self, Surroundings, Table};
+use bdr::fsutil::canonicalize;
 use bdr::guard::{self, CaptureSet};
 use bdr::path::{RepoPath, absolute, show};
 use bdr::rules::{Origin, Root};
@@ -59,7 +60,7 @@ impl Roots {
         allowed.extend(extra.iter().map(|path| absolute(&cx.cwd, path)));
         let real: Vec<PathBuf> = allowed
             .iter()
-            .filter_map(|path| path.canonicalize().ok())
+            .filter_map(|path| canonicalize(path).ok())
             .collect();
         allowed.extend(real);
         allowed.sort();
@@ -111,7 +112,10 @@ impl Roots {
         {
             return Err(refused("is a device, a share or a stream"));
         }
-        let expanded = match (text, text.strip_prefix("~/"), &cx.home) {
+        let below_home = text
+            .strip_prefix("~/")
+            .or_else(|| cfg!(windows).then(|| text.strip_prefix("~\\")).flatten());
+        let expanded = match (text, below_home, &cx.home) {
             ("~", _, Some(home)) => home.clone(),
             (_, Some(rest), Some(home)) => home.join(rest),
             _ => PathBuf::from(text),
@@ -154,7 +158,7 @@ impl Roots {
 fn real(path: &Path) -> Option<PathBuf> {
     let mut base = path;
     loop {
-        if let Ok(real) = base.canonicalize() {
+        if let Ok(real) = canonicalize(base) {
             let rest = RepoPath::below(base, path)?;
             return Some(rest.to_path(&real));
         }
@@ -182,7 +186,7 @@ fn denied(cx: &Context) -> Vec<PathBuf> {
     }
     let real: Vec<PathBuf> = denied
         .iter()
-        .filter_map(|path| path.canonicalize().ok())
+        .filter_map(|path| canonicalize(path).ok())
         .collect();
     denied.extend(real);
     denied

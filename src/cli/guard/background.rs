@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bdr::backup::Level;
+use bdr::fsutil::canonicalize;
 use bdr::repo::Repository;
 use bdr::staging::settle;
 use clap::Args;
@@ -77,6 +78,6 @@ pub(super) fn is_system_rm(name: &std::ffi::OsStr) -> bool {
     };
     let system: [&str; 5] = ["/bin", "/usr/bin", "/sbin", "/usr/sbin", "/nix/store"];
     found
-        .and_then(|file: PathBuf| file.canonicalize().ok())
+        .and_then(|file: PathBuf| canonicalize(&file).ok())
         .is_some_and(|file| system.iter().any(|dir| file.starts_with(dir)))
 }

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use bdr::fsutil::canonicalize;
 use bdr::install::hooks::servers::{Client, Homes};
 use bdr::install::hooks::{Action, Form, Ledger, Seen, Standing, Target, Wanted};
 use bdr::path::{absolute, show_bytes};
@@ -83,7 +84,7 @@ fn config_home(cx: &Context) -> PathBuf {
 /// Returns the project that is named.
 fn directory(cx: &Context, named: Option<&Path>) -> Option<PathBuf> {
     let dir = absolute(&cx.cwd, named?);
-    Some(dir.canonicalize().unwrap_or(dir))
+    Some(canonicalize(&dir).unwrap_or(dir))
 }
 
 /// Returns the clients that words mean.

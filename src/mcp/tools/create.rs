@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bdr::backup::{BackupOptions, BackupReport, Level, backup};
+use bdr::fsutil::canonicalize;
 use bdr::repo::Repository;
 use bdr::repo::snapshot::Trigger;
 use bdr::rules::{Origin, Root};
@@ -134,7 +135,7 @@ fn wanted(call: &Call<'_>, roots: &Roots) -> Result<Sources, Fault> {
         let path = roots.path(call.cx, text, Use::Read)?;
         let own = configured
             .iter()
-            .find(|source| source.path.canonicalize().is_ok_and(|real| real == path));
+            .find(|source| canonicalize(&source.path).is_ok_and(|real| real == path));
         names.extend(own.map(|source| source.name.clone()));
         places.push(path);
     }
