@@ -350,6 +350,12 @@ impl Context {
         lines
     }
 
+    /// Returns a directory that is named, free of symlinks if it is there.
+    pub(crate) fn directory(&self, named: Option<&Path>) -> Option<PathBuf> {
+        let dir = absolute(&self.cwd, named?);
+        Some(canonicalize(&dir).unwrap_or(dir))
+    }
+
     /// Returns an absolute path for people, below HOME with `~`.
     pub(crate) fn shown_absolute(&self, path: &Path) -> String {
         let home = self.home.as_deref().filter(|home| home.parent().is_some());

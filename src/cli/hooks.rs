@@ -227,12 +227,7 @@ pub(crate) fn set_up(cx: &Context, words: &[String]) -> Result<String, Failure> 
 fn uninstall(cx: &Context, args: &UninstallArgs) -> Result<u8, Failure> {
     let around = places::Around::new(cx, args.which.project.as_deref(), false, None)?;
     let mut ledger = ledger(cx)?;
-    let below = args
-        .which
-        .project
-        .as_ref()
-        .map(|dir| bdr::path::absolute(&cx.cwd, dir));
-    let below = below.map(|dir| canonicalize(&dir).unwrap_or(dir));
+    let below = cx.directory(args.which.project.as_deref());
     let mut outcomes = Vec::new();
     let mut seen = BTreeSet::new();
     let every = args.which.targets.iter().any(|word| word == "all");

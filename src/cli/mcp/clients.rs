@@ -7,7 +7,6 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use bdr::fsutil::canonicalize;
 use bdr::install::hooks::servers::{Client, Homes};
 use bdr::install::hooks::{Action, Form, Ledger, Seen, Standing, Target, Wanted};
 use bdr::path::{absolute, show_bytes};
@@ -81,10 +80,11 @@ fn config_home(cx: &Context) -> PathBuf {
     }
 }
 
-/// Returns the project that is named.
-fn directory(cx: &Context, named: Option<&Path>) -> Option<PathBuf> {
-    let dir = absolute(&cx.cwd, named?);
-    Some(canonicalize(&dir).unwrap_or(dir))
+fn homes<'a>(cx: &'a Context, config: &'a Path) -> Homes<'a> {
+    Homes {
+        home: cx.home.as_deref().unwrap_or(&cx.cwd),
+        config,
+    }
 }
 
 /// Returns the clients that words mean.
@@ -148,12 +148,8 @@ pub(super) fn install(cx: &Context, args: &InstallArgs) -> Result<u8, Failure> {
         )
     })?;
     let config = config_home(cx);
-    let home = cx.home.clone().unwrap_or_else(|| cx.cwd.clone());
-    let homes = Homes {
-        home: &home,
-        config: &config,
-    };
-    let project = directory(cx, args.which.project.as_deref());
+    let homes = homes(cx, &config);
+    let project = cx.directory(args.which.project.as_deref());
     let environment: Vec<(String, String)> = PLACES
         .iter()
         .filter_map(|name| Some(((*name).to_owned(), variable(name)?.into_string().ok()?)))
@@ -193,13 +189,9 @@ pub(super) fn install(cx: &Context, args: &InstallArgs) -> Result<u8, Failure> {
 
 pub(super) fn uninstall(cx: &Context, which: &Which) -> Result<u8, Failure> {
     let config = config_home(cx);
-    let home = cx.home.clone().unwrap_or_else(|| cx.cwd.clone());
-    let homes = Homes {
-        home: &home,
-        config: &config,
-    };
+    let homes = homes(cx, &config);
     let mut ledger = ledger(cx)?;
-    let below = directory(cx, which.project.as_deref());
+    let below = cx.directory(which.project.as_deref());
     let mut words: Vec<String> = match which.client.iter().any(|word| word == "all") {
         true => ledger.seen().into_iter().map(|seen| seen.target).collect(),
         false => clients(homes, &which.client, false)?
@@ -350,20 +342,16 @@ impl Health {
 
 pub(super) fn status(cx: &Context, args: &StatusArgs) -> Result<u8, Failure> {
     let config = config_home(cx);
-    let home = cx.home.clone().unwrap_or_else(|| cx.cwd.clone());
-    let homes = Homes {
-        home: &home,
-        config: &config,
-    };
-    let project = directory(cx, args.project.as_deref());
-    let named = match args.client.iter().any(|word| word == "all") {
+    let homes = homes(cx, &config);
+    let project = cx.directory(args.project.as_deref());
+    let every = args.client.is_empty() || args.client.iter().any(|word| word == "all");
+    let named = match every {
         true => Vec::new(),
-        false if args.client.is_empty() => Vec::new(),
         false => clients(homes, &args.client, project.is_some())?,
     };
     let mut seen = ledger(cx)?.seen();
     seen.retain(|seen| {
-        let is_named = named.is_empty() || named.iter().any(|named| named.word() == seen.target);
+        let is_named = every || named.iter().any(|named| named.word() == seen.target);
         let is_below = project
             .as_ref()
             .is_none_or(|dir| seen.file.starts_with(dir));
