@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
 use crate::fsutil;
-use crate::fsutil::target::{Fidelity, Target, still_stands};
+use crate::fsutil::target::{Fidelity, Target, standing, still_stands};
 use crate::guard::Protected;
+use crate::id::Digest;
 use crate::manifest::{Entry, Kind, Stat};
 use crate::monitor::{Monitor, Phase};
 use crate::path::{RawName, RepoPath, os_to_bytes};
@@ -60,6 +61,40 @@ pub(crate) struct Work {
     pub(crate) anchors: HashMap<(usize, String), RepoPath>,
 }
 
+impl Work {
+    /// Returns what names this work: another one for other steps, and for the same steps where something else stands by now.
+    pub(crate) fn digest(&self) -> Digest {
+        let mut jobs: Vec<Vec<u8>> = self
+            .jobs
+            .iter()
+            .map(|job| {
+                let mut bytes = job.path.as_bytes().to_vec();
+                let entry = job.entry.as_ref();
+                let content =
+                    entry.map(|entry| (entry.kind, entry.mode, entry.mtime, entry.digest()));
+                let merged = job.bytes.as_ref().map(|bytes| Digest::of(bytes));
+                bytes.extend(
+                    format!("\0{} {:?} {content:?} {merged:?} ", job.site, job.act).bytes(),
+                );
+                bytes.extend(job.seen.as_ref().map(standing).unwrap_or_default());
+                bytes
+            })
+            .collect();
+        // Planned in any order.
+        jobs.sort();
+        let mut all = Vec::new();
+        let sites = self
+            .sites
+            .iter()
+            .map(|site| os_to_bytes(site.as_os_str()).into_owned());
+        for part in sites.chain(jobs) {
+            all.extend(part);
+            all.push(b'\n');
+        }
+        Digest::of(&all)
+    }
+}
+
 /// Proof that applying may destroy: what is overwritten is saved, or there is nothing to overwrite.
 pub(crate) enum Licence<'a> {
     /// The state before is in a snapshot.
@@ -72,6 +107,8 @@ pub(crate) enum Licence<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
     pub(crate) restored: u64,
+    /// Of these, those that are no directories.
+    pub(crate) files: u64,
     pub(crate) removed: u64,
     pub(crate) bytes: u64,
     pub(crate) problems: Vec<PathNote>,
@@ -167,6 +204,8 @@ pub(crate) fn apply(
         count(&progress, 0);
     }
 
+    let made = dirs.len() as u64;
+
     // Files that are further names of a file restored here wait for it.
     let mut firsts = work.anchors.clone();
     let mut links = Vec::new();
@@ -248,8 +287,10 @@ pub(crate) fn apply(
     if progress.stopped() {
         return Err(Error::Interrupted);
     }
+    let restored = progress.restored.into_inner();
     Ok(Applied {
-        restored: progress.restored.into_inner(),
+        restored,
+        files: restored - made,
         removed,
         bytes: progress.bytes.into_inner(),
         problems: progress.problems.into_inner().unwrap_or_default(),

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::fsutil;
 use crate::fsutil::target::{Fidelity, Target, existing_base};
 use crate::guard::{self, Intent};
-use crate::id::{OperationId, SnapshotId};
+use crate::id::{Digest, OperationId, SnapshotId};
 use crate::manifest::{Entry, Flag, Kind, Stat};
 use crate::monitor::Monitor;
 use crate::path::{RawName, RepoPath};
@@ -148,6 +148,13 @@ pub struct RestorePlan {
     needs_snapshot: bool,
 }
 
+impl RestorePlan {
+    /// Returns what names this plan: another one for other steps, and for the same steps where something else stands by now.
+    pub fn digest(&self) -> Digest {
+        Digest::of(format!("{} {}", self.snapshot, self.work.digest()).as_bytes())
+    }
+}
+
 /// What a restore did.
 #[derive(Debug, Clone)]
 pub struct RestoreReport {
@@ -155,6 +162,8 @@ pub struct RestoreReport {
     pub operation: Option<OperationId>,
     /// Objects written.
     pub restored: u64,
+    /// Of these, those that are no directories.
+    pub files: u64,
     /// Objects removed.
     pub removed: u64,
     /// Objects left as they were.
@@ -630,6 +639,7 @@ pub fn apply(
     let mut report = RestoreReport {
         operation: None,
         restored: 0,
+        files: 0,
         removed: 0,
         unchanged: plan.unchanged,
         bytes: 0,
@@ -685,6 +695,7 @@ pub fn apply(
         applied
     };
     report.restored = applied.restored;
+    report.files = applied.files;
     report.removed = applied.removed;
     report.bytes = applied.bytes;
     report.problems.extend(applied.problems);

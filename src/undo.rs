@@ -17,7 +17,7 @@ use crate::apply::{self, Licence, Work};
 use crate::backup::{BackupOptions, roots_of};
 use crate::error::{Error, Result};
 use crate::guard::{self, Intent};
-use crate::id::{OperationId, SnapshotId};
+use crate::id::{Digest, OperationId, SnapshotId};
 use crate::manifest::{Entry, Kind, Stat, by_path};
 use crate::monitor::Monitor;
 use crate::path::RepoPath;
@@ -101,6 +101,13 @@ pub struct UndoPlan {
     roots: Vec<Root>,
 }
 
+impl UndoPlan {
+    /// Returns what names this plan: another one for other steps, and for the same steps where something else stands by now.
+    pub fn digest(&self) -> Digest {
+        Digest::of(format!("{} {}", self.operation, self.work.digest()).as_bytes())
+    }
+}
+
 /// What an undo did.
 #[derive(Debug, Clone)]
 pub struct UndoReport {
@@ -108,6 +115,8 @@ pub struct UndoReport {
     pub operation: OperationId,
     /// Objects restored.
     pub restored: u64,
+    /// Of these, those that are no directories.
+    pub files: u64,
     /// Objects removed.
     pub removed: u64,
     /// Paths that changed since and were kept.
@@ -458,6 +467,7 @@ pub fn apply(
     Ok(UndoReport {
         operation: id,
         restored: applied.restored,
+        files: applied.files,
         removed: applied.removed,
         conflicts,
         problems: plan.sealed.into_iter().chain(applied.problems).collect(),

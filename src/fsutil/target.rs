@@ -86,6 +86,25 @@ pub fn still_stands(seen: Option<&Stat>, now: Option<&Stat>) -> bool {
     }
 }
 
+/// Returns what of an object [`still_stands`] compares, as bytes for a digest.
+pub fn standing(seen: &Stat) -> Vec<u8> {
+    let kept = match (seen.kind, seen.links) {
+        (crate::manifest::Kind::Dir, _) => None,
+        (_, links) => {
+            let ctime = (links <= 1).then_some(seen.ctime);
+            Some((
+                seen.mode,
+                seen.size,
+                seen.mtime,
+                ctime,
+                seen.inode,
+                seen.device,
+            ))
+        }
+    };
+    format!("{:?} {kept:?}", seen.kind).into_bytes()
+}
+
 /// Returns the mode to set.
 fn mode_of(entry: &Entry, fidelity: Fidelity) -> u32 {
     match fidelity {

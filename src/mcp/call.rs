@@ -535,18 +535,6 @@ pub(crate) fn plan_id(parts: impl IntoIterator<Item = String>) -> String {
     bdr::id::Digest::of(text.as_bytes()).to_hex()[..32].to_owned()
 }
 
-/// Returns what tells whether an object is still what it was when it was planned to replace it.
-pub(crate) fn stamp(path: &Path) -> String {
-    match path.symlink_metadata() {
-        Ok(metadata) => {
-            // A directory's own size and time say nothing that the steps below it do not.
-            let times = (!metadata.is_dir()).then(|| (metadata.len(), metadata.modified().ok()));
-            format!("{:?} {times:?}", metadata.file_type())
-        }
-        Err(error) => error.kind().to_string(),
-    }
-}
-
 /// Returns the first `most` of a list and how many there are more.
 pub(crate) fn first<T>(list: &[T], most: usize) -> (&[T], usize) {
     let shown = &list[..list.len().min(most)];

@@ -1,6 +1,5 @@
 //! `restore_backup`.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use bdr::manifest::Kind;
@@ -13,7 +12,7 @@ use bdr::unseal::SecretOptions;
 use serde_json::{Value, json};
 
 use super::super::call::{
-    Answer, Call, Globs, Outcome, backup_id, checkpoint_id, first, plan_id, snapshot, stamp,
+    Answer, Call, Globs, Outcome, backup_id, checkpoint_id, first, plan_id, snapshot,
 };
 use super::super::fault::Fault;
 use super::super::roots::{Roots, Use};
@@ -85,17 +84,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
             "preBackup: false was ignored: what is replaced is always saved first".to_owned(),
         );
     }
-    let id = plan_id(
-        std::iter::once(name.clone()).chain(plan.steps.iter().map(|step| {
-            format!(
-                "{:?} {:?} {} {}",
-                step.path,
-                step.action,
-                step.bytes,
-                stamp(&step.path)
-            )
-        })),
-    );
+    let id = plan_id([plan.digest().to_hex()]);
     let replaced = plan
         .steps
         .iter()
@@ -115,18 +104,9 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     }
     let mut answer = data(call, &repo, from, &name, &plan, &kept);
     answer["operation"] = "restore".into();
-    let mut files: HashSet<PathBuf> = plan
-        .steps
-        .iter()
-        .filter(|step| step.kind != Kind::Dir)
-        .map(|step| step.path.clone())
-        .collect();
     let report = restore::apply(&repo, from, plan, &options, &cx.progress())
         .map_err(|error| call.broken_off(&repo, error))?;
-    for note in &report.problems {
-        files.remove(note.path.as_path());
-    }
-    answer["changes"]["filesRestored"] = files.len().into();
+    answer["changes"]["filesRestored"] = report.files.into();
     answer["changes"]["bytesRestored"] = report.bytes.into();
     answer["duration"] = call.elapsed_ms().into();
     if let Some(operation) = report.operation {

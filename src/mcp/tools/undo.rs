@@ -9,7 +9,7 @@ use bdr::repo::oplog::Operation;
 use bdr::undo::{self, UndoAction, UndoOptions, UndoPlan};
 use serde_json::{Value, json};
 
-use super::super::call::{Answer, Call, Globs, Outcome, checkpoint_id, first, plan_id, stamp};
+use super::super::call::{Answer, Call, Globs, Outcome, checkpoint_id, first, plan_id};
 use super::super::fault::Fault;
 use super::super::roots::Roots;
 use crate::ui::plural;
@@ -61,17 +61,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     if plan.steps.is_empty() {
         return Ok(nothing(&name).into());
     }
-    let id = plan_id(
-        std::iter::once(name.clone()).chain(plan.steps.iter().map(|step| {
-            format!(
-                "{:?} {:?} {} {}",
-                step.path,
-                step.action,
-                step.bytes,
-                stamp(&step.path)
-            )
-        })),
-    );
+    let id = plan_id([plan.digest().to_hex()]);
     if call.args.flag("dryRun")? == Some(true) {
         call.shown(&id);
         return Ok(preview(call, &name, &plan, &id).into());
@@ -99,14 +89,11 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         .map(|note| json!({"path": cx.shown_absolute(note.path.as_path()), "reason": note.reason}))
         .collect();
     let partial = !report.problems.is_empty();
-    // Files, as in the preview: directories that come back with them are not counted.
-    let restored =
-        (counts.recreated + counts.replaced).saturating_sub(report.problems.len() as u64);
     let mut data = json!({
         "success": !partial,
         "operation": "undo",
         "checkpointId": name,
-        "restored": restored,
+        "restored": report.files,
         "recreated": counts.recreated,
         "movedAside": report.removed,
         "safetyCheckpointId": safety,
@@ -124,7 +111,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         } else {
             ""
         },
-        plural(restored, "file"),
+        plural(report.files, "file"),
         plural(report.removed, "path"),
     );
     Ok(Outcome::Done(Answer {

@@ -142,7 +142,11 @@ fn where_nobody_can_be_asked_the_configuration_decides() {
     let plan = client.ok("undo_changes", json!({"dryRun": true}))["planId"].clone();
     place.write("src/f3.txt", b"changed in between");
     client.fails("undo_changes", json!({"planId": plan}), "PLAN_STALE");
-    // What the plan replaces anyway, but as it was when it was shown: now in as many bytes.
+    // What the plan replaces or takes away anyway, but as it was when it was shown: now in as many bytes, and below a directory that is one step.
+    place.write("made/below/one.txt", b"made since");
+    let plan = client.ok("undo_changes", json!({"dryRun": true}))["planId"].clone();
+    place.write("made/below/one.txt", b"made SINCE");
+    client.fails("undo_changes", json!({"planId": plan}), "PLAN_STALE");
     for tool in ["undo_changes", "restore_backup"] {
         let with = |key: &str, value: Value| match tool {
             "undo_changes" => json!({key: value}),
