@@ -39,7 +39,7 @@ pub(crate) use read::database_for;
 use read::read_dirty;
 pub(crate) use reopen::{Present, present};
 pub(crate) use roots::{RootRun, roots_of, survey};
-use roots::{apply_budget, is_damaged, look_around, mark_all, mark_lost};
+use roots::{apply_budget, is_damaged, is_kept_in, look_around, lost_sets, mark_all, mark_lost};
 pub use sealed::SealedSummary;
 
 /// How to take a snapshot.
@@ -169,6 +169,10 @@ pub(crate) fn capture(
     if scheduled {
         // What a crash left. Not being able to tidy up is no reason not to back up.
         let _ = repo.sweep_temporaries(options.now);
+        // The way back without bdr, where it was damaged or written by an older one; verify says if it cannot be mended.
+        for name in repo.outdated_recovery() {
+            let _ = repo.renew_recovery(name);
+        }
     }
     let lock_file = repo.lock_file()?;
     let hold = match hold_shared(lock_file.as_ref(), patience) {
@@ -181,8 +185,8 @@ pub(crate) fn capture(
         Err(error) => return Err(error),
     };
     let options = &options;
-    if scheduled && !options.full {
-        notice_missing_packs(repo)?;
+    if !options.full {
+        repo.notice_lost_packs()?;
     }
     let damaged = repo.damaged_blobs();
     monitor.phase(Phase::Scanning, 0, 0);
@@ -224,9 +228,11 @@ pub(crate) fn capture(
         runs.iter_mut().for_each(mark_all);
     }
     for run in &mut runs {
-        if !damaged.is_empty() || scheduled && has_kept(run) {
+        if !damaged.is_empty() || has_kept(run) {
+            let lost = lost_sets(repo, run);
             mark_lost(run, &|known| {
-                scheduled && known.flags & KEPT != 0 || is_damaged(known, &damaged)
+                let kept = known.flags & KEPT != 0;
+                kept && (scheduled || is_kept_in(known, &lost)) || is_damaged(known, &damaged)
             });
         }
     }
@@ -486,17 +492,6 @@ struct Counts {
     changed: u64,
     read_bytes: u64,
     stored_bytes: u64,
-}
-
-/// Makes the index forget packs that are not there any more; what they held counts as damaged.
-fn notice_missing_packs(repo: &Repository) -> Result<()> {
-    let present = repo.pack_ids()?;
-    let index = repo.index();
-    let known = index.packs().iter().all(|p| present.contains(&p.pack.id));
-    if !known || index.packs().len() < present.len() {
-        repo.refreshed_index()?;
-    }
-    Ok(())
 }
 
 /// What was written without the lock, prune may have thrown away before the snapshot named it. From the lock on it does not.

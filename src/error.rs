@@ -92,6 +92,14 @@ pub enum Error {
         /// How it shows.
         reason: String,
     },
+    /// A record cannot be read, and the answer depends on it.
+    #[error("`{name}` cannot be read: {reason}")]
+    Unreadable {
+        /// Its name inside the repository.
+        name: String,
+        /// How it shows.
+        reason: String,
+    },
     /// No copy of a blob can be read.
     #[error("blob {id} cannot be read from any pack")]
     BlobMissing {
@@ -264,7 +272,9 @@ impl Error {
             | Self::OverBudget { .. }
             | Self::WouldDeleteRepository { .. }
             | Self::Unsafe { .. } => ErrorKind::User,
-            Self::Damaged { .. } | Self::BlobMissing { .. } => ErrorKind::Integrity,
+            Self::Damaged { .. } | Self::Unreadable { .. } | Self::BlobMissing { .. } => {
+                ErrorKind::Integrity
+            }
             Self::Config { .. } => ErrorKind::Config,
             Self::Busy { .. } => ErrorKind::Busy,
             Self::Interrupted => ErrorKind::Interrupted,
@@ -281,6 +291,7 @@ impl Error {
             Self::NotARepository { .. } => "not-a-repository",
             Self::NewerFormat { .. } => "newer-format",
             Self::Damaged { .. } => "damaged",
+            Self::Unreadable { .. } => "unreadable-record",
             Self::BlobMissing { .. } => "blob-missing",
             Self::NoSuchSnapshot { .. } => "no-such-snapshot",
             Self::NoSnapshotBefore { .. } => "no-snapshot-before",
@@ -312,6 +323,12 @@ impl Error {
             ),
             Self::Damaged { .. } | Self::BlobMissing { .. } => {
                 Some("bdr verify --level full, then bdr backup --full".to_owned())
+            }
+            Self::Unreadable { name, .. } if name.starts_with("operations/") => {
+                Some("bdr verify; then name what is meant by its id: bdr log".to_owned())
+            }
+            Self::Unreadable { .. } => {
+                Some("bdr verify; then name what is meant by its id: bdr list".to_owned())
             }
             Self::NoSuchSnapshot { .. } | Self::Ambiguous { .. } => Some("bdr list".to_owned()),
             Self::NoSnapshotBefore { .. } => Some("bdr list".to_owned()),

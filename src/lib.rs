@@ -22,6 +22,7 @@ pub mod privacy;
 pub mod retention;
 pub mod rules;
 pub mod schedule;
+pub mod threads;
 
 // Tier 1: bytes on disk.
 pub mod fsutil;

@@ -99,6 +99,8 @@ pub struct PrunePlan {
     /// How much of its budget the repository takes before that; `None`: it has none.
     pub budget: Option<Budget>,
     last_operation: OperationId,
+    /// The operations that there are, with the snapshots that they need.
+    needed: Vec<(OperationId, SnapshotId)>,
 }
 
 impl PrunePlan {
@@ -180,6 +182,10 @@ pub fn plan(
         damaged: found.damaged,
         budget,
         last_operation,
+        needed: operations
+            .iter()
+            .filter_map(|o| Some((o.begin.id, o.begin.before?)))
+            .collect(),
     };
     if plan.clock.is_none() && options.forget.is_empty() {
         plan.operations = past(&plan, &operations, &options.policy, repo)?;
@@ -453,6 +459,16 @@ fn remove_records(
                 }
                 gone.push((snapshot.seq, id));
             }
+            // Operations that stay name them: whoever verifies is to know that they are not missing.
+            let named = |id: &SnapshotId| {
+                let operations = plan.needed.iter();
+                operations
+                    .map(|(_, needed)| needed)
+                    .any(|needed| needed == id)
+            };
+            for (_, id) in gone.iter().filter(|(_, id)| named(id)) {
+                repo.put_forgotten(*id)?;
+            }
             repo.remove_snapshots(&gone)?;
             report.snapshots += gone.len() as u64;
             Ok(())
@@ -467,7 +483,9 @@ fn remove_records(
         repo.remove_operations(chunk)?;
         report.operations += chunk.len() as u64;
     }
-    Ok(())
+    let gone: HashSet<OperationId> = operations.into_iter().collect();
+    let staying = plan.needed.iter().filter(|(id, _)| !gone.contains(id));
+    repo.sweep_forgotten(&staying.map(|(_, needed)| *needed).collect())
 }
 
 /// Returns true if the user pinned a snapshot, or may have.

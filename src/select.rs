@@ -60,35 +60,33 @@ pub fn snapshot<'a>(snapshots: &'a Snapshots<'_>, spec: &SnapshotSpec) -> Result
         spec: spec.to_string(),
     };
     match spec {
-        SnapshotSpec::Latest(back) => snapshots.iter().rev().nth(*back).ok_or_else(missing),
-        SnapshotSpec::LatestFull => snapshots
-            .iter()
-            .rev()
-            .find(|s| s.kind == SnapshotKind::Full)
-            .ok_or_else(missing),
+        SnapshotSpec::Latest(back) => {
+            nth_that(snapshots.each().rev(), *back, |_| true)?.ok_or_else(missing)
+        }
+        SnapshotSpec::LatestFull => {
+            nth_that(snapshots.each().rev(), 0, |s| s.kind == SnapshotKind::Full)?
+                .ok_or_else(missing)
+        }
         SnapshotSpec::At(time) => {
-            snapshots
-                .iter()
-                .rev()
-                .find(|s| s.time <= *time)
-                .ok_or_else(|| {
-                    let oldest = snapshots
-                        .iter()
-                        .map(|s| s.time)
-                        .min()
-                        .map(|t| format!("; the oldest is {}", t.format("%Y-%m-%d %H:%M UTC")))
-                        .unwrap_or_default();
-                    Error::NoSnapshotBefore {
-                        time: time.format("%Y-%m-%d %H:%M UTC").to_string(),
-                        oldest,
-                    }
-                })
+            let found = nth_that(snapshots.each().rev(), 0, |s| s.time <= *time)?;
+            found.ok_or_else(|| {
+                let oldest = snapshots
+                    .iter()
+                    .map(|s| s.time)
+                    .min()
+                    .map(|t| format!("; the oldest is {}", t.format("%Y-%m-%d %H:%M UTC")))
+                    .unwrap_or_default();
+                Error::NoSnapshotBefore {
+                    time: time.format("%Y-%m-%d %H:%M UTC").to_string(),
+                    oldest,
+                }
+            })
         }
         SnapshotSpec::Id(text) => {
             let mut found = snapshots.ids();
             found.retain(|id| id.matches(text));
             match found[..] {
-                [one] => snapshots.get(one).ok_or_else(missing),
+                [one] => snapshots.read(one)?.ok_or_else(missing),
                 [] => Err(missing()),
                 _ => Err(Error::Ambiguous {
                     spec: text.clone(),
@@ -101,6 +99,25 @@ pub fn snapshot<'a>(snapshots: &'a Snapshots<'_>, spec: &SnapshotSpec) -> Result
             }
         }
     }
+}
+
+/// Returns the n-th that is `wanted`. One that cannot be read on the way there could be the one: then there is no answer.
+fn nth_that<'a>(
+    snapshots: impl Iterator<Item = Result<&'a Snapshot>>,
+    n: usize,
+    wanted: impl Fn(&Snapshot) -> bool,
+) -> Result<Option<&'a Snapshot>> {
+    let mut left = n;
+    for snapshot in snapshots {
+        let snapshot = snapshot?;
+        if wanted(snapshot) {
+            match left.checked_sub(1) {
+                Some(less) => left = less,
+                None => return Ok(Some(snapshot)),
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Returns the ways in which a typed path can be meant, the likeliest first: absolute, relative to `cwd`, with its directory free of symlinks.

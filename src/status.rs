@@ -57,6 +57,11 @@ pub enum Trouble {
     NoSource,
     /// The repository is not there.
     NoRepository,
+    /// Records of the repository, or listings of the last backup, are missing or cannot be read.
+    Damaged {
+        /// How many.
+        files: u64,
+    },
     /// There is no backup.
     NoBackup,
     /// The last backup is too old.
@@ -117,6 +122,7 @@ impl Trouble {
         match self {
             Self::NoSource
             | Self::NoRepository
+            | Self::Damaged { .. }
             | Self::NoBackup
             | Self::Overdue { .. }
             | Self::DrillFailed => Level::Critical,
@@ -140,6 +146,7 @@ impl Trouble {
         match self {
             Self::NoSource => "no-source",
             Self::NoRepository => "no-repository",
+            Self::Damaged { .. } => "damaged",
             Self::NoBackup => "no-backup",
             Self::Overdue { .. } => "overdue",
             Self::BackupFailing { .. } => "backup-failing",
@@ -163,7 +170,7 @@ impl Trouble {
             Self::NoSource => "bdr init",
             Self::NoRepository => "bdr doctor",
             Self::NoBackup | Self::Overdue { .. } | Self::BackupFailing { .. } => "bdr backup",
-            Self::DrillFailed => "bdr verify",
+            Self::DrillFailed | Self::Damaged { .. } => "bdr verify",
             Self::SourceMissing { .. } => "bdr config check",
             Self::Unread { .. } => "bdr backup",
             Self::NoSchedule | Self::NotInstalled | Self::NotWoken { .. } | Self::Moved => {
@@ -381,6 +388,16 @@ pub fn status<Z: TimeZone>(inputs: Inputs<'_>, zone: &Z) -> Result<(Status, Vec<
     } else if inputs.repo.is_none() {
         found.push(Trouble::NoRepository);
     }
+    let operations = match inputs.repo {
+        Some(repo) => operations(repo)?,
+        None => Vec::new(),
+    };
+    let damaged = inputs
+        .repo
+        .map_or(0, |repo| unreadable(repo, last.as_ref()));
+    if damaged > 0 {
+        found.push(Trouble::Damaged { files: damaged });
+    }
     if !config.sources.is_empty() {
         let max = config.retention.max_bytes;
         found.extend(troubles(schedule.as_ref(), &memory, max, last_time, now));
@@ -434,10 +451,7 @@ pub fn status<Z: TimeZone>(inputs: Inputs<'_>, zone: &Z) -> Result<(Status, Vec<
             .filter(|s| recent(s.time))
             .map(|s| s.stats.stored_bytes)
             .sum(),
-        operations: match inputs.repo {
-            Some(repo) => operations(repo)?,
-            None => Vec::new(),
-        },
+        operations,
         rate,
         scheduler: inputs.scheduler,
         memory,
@@ -520,6 +534,14 @@ fn sources(
         found.push(status);
     }
     Ok(found)
+}
+
+/// Counts records that cannot be read, and listings that the last backup needs and that are not there.
+fn unreadable(repo: &Repository, last: Option<&Summary>) -> u64 {
+    let snapshot = last.and_then(|last| repo.snapshot(last.id).ok());
+    let bases = snapshot.iter().flat_map(|s| &s.roots);
+    let lost = bases.filter(|root| root.base.is_some_and(|base| !repo.has_whole_keyframe(base)));
+    lost.count() as u64 + repo.unreadable().len() as u64
 }
 
 /// The last operations, newest first; what undoes one of them is among them.

@@ -1,24 +1,27 @@
 //! Proves that what is stored can be read: by names and sizes, by every byte, or by a restore.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
 use crate::id::{Digest, SnapshotId};
 use crate::manifest::{Content, Entry};
 use crate::monitor::{Monitor, Phase};
 use crate::path::{RawName, RepoPath};
-use crate::repo::Repository;
 use crate::repo::index::{DigestSet, Index, Location};
 use crate::repo::keyframe::keyframe_name;
 use crate::repo::oplog::{Begin, End, Pin};
 use crate::repo::pack::pack_name;
 use crate::repo::reader::Reader;
 use crate::repo::snapshot::{PackRef, Snapshot, SnapshotKind};
-use crate::{fsutil, restore};
+use crate::repo::trash::Part;
+use crate::repo::{Repository, record};
+use crate::{fsutil, restore, threads};
 
 /// How much to prove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +47,8 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// What is wrong; empty: nothing.
     pub damage: Vec<Damage>,
+    /// Files that were missing or damaged, and are whole again: taken from the lifeboat, or written anew.
+    pub healed: Vec<String>,
     /// Wall time.
     pub elapsed: Duration,
 }
@@ -88,18 +93,24 @@ pub fn verify(
         blobs: 0,
         bytes: 0,
         damage: Vec::new(),
+        healed: Vec::new(),
         elapsed: Duration::ZERO,
     };
+    if only.is_none() {
+        bring_back_records(repo, &mut report);
+        check_recovery(repo, &mut report);
+    }
     let snapshots = read_snapshots(repo, only, &mut report.damage)?;
     report.snapshots = snapshots.len() as u64;
     if only.is_none() {
-        check_operations(repo, &mut report.damage)?;
+        check_operations(repo, &snapshots, &mut report.damage)?;
     }
     let listings = read_listings(repo, &snapshots, &mut report.damage);
     check_kept(repo, &snapshots, &listings, &mut report.damage);
     let needed = needed_blobs(&snapshots, &listings);
 
     // Packs: those that records name, and those that are there.
+    report.healed.extend(bring_back_packs(repo, &snapshots)?);
     let present: HashMap<Digest, u64> = repo
         .list_packs()?
         .into_iter()
@@ -150,6 +161,7 @@ pub fn verify(
             &wanted,
             &mut bad_packs,
             &mut bad_copies,
+            &mut report.healed,
             monitor,
         )?;
         report.bytes = bytes;
@@ -235,6 +247,64 @@ fn damage(name: String, error: &Error) -> Damage {
     }
 }
 
+/// Takes records from the lifeboat that were deleted from the repository: what bdr removes has no second name either.
+fn bring_back_records(repo: &Repository, report: &mut VerifyReport) {
+    for dir in ["snapshots", "operations"] {
+        let Ok(names) = repo.storage().names(dir) else {
+            continue;
+        };
+        for name in repo.storage().copies(dir) {
+            if names.binary_search(&name).is_ok() {
+                continue;
+            }
+            let name = format!("{dir}/{name}");
+            let whole = |file: &mut dyn std::io::Read| {
+                let mut bytes = Vec::new();
+                file.read_to_end(&mut bytes).is_ok() && record::is_whole(&bytes)
+            };
+            if matches!(repo.storage().heal(&name, &whole), Ok(true)) {
+                report.healed.push(name);
+            }
+        }
+    }
+}
+
+/// Looks at the way back without bdr, and writes it anew where it is damaged.
+fn check_recovery(repo: &Repository, report: &mut VerifyReport) {
+    for name in repo.outdated_recovery() {
+        match repo.renew_recovery(name) {
+            Ok(()) => report.healed.push(name.to_owned()),
+            Err(error) => report.damage.push(Damage {
+                reason: format!(
+                    "it is not as bdr wrote it, and cannot be written: {}",
+                    reason_of(&error)
+                ),
+                ..damage(name.to_owned(), &error)
+            }),
+        }
+    }
+}
+
+/// Takes packs from the lifeboat that are missing, or have another size than the records say.
+fn bring_back_packs(repo: &Repository, snapshots: &[Snapshot]) -> Result<Vec<String>> {
+    let present: HashMap<Digest, u64> = repo
+        .list_packs()?
+        .into_iter()
+        .map(|p| (p.id, p.bytes))
+        .collect();
+    let mut healed = Vec::new();
+    let mut seen = DigestSet::default();
+    for pack in snapshots.iter().flat_map(|s| &s.packs) {
+        if present.get(&pack.id) != Some(&pack.bytes)
+            && seen.insert(pack.id)
+            && repo.heal_part(Part::Pack(pack.id))
+        {
+            healed.push(pack_name(pack.id));
+        }
+    }
+    Ok(healed)
+}
+
 fn read_snapshots(
     repo: &Repository,
     only: Option<SnapshotId>,
@@ -260,7 +330,13 @@ fn read_snapshots(
     Ok(snapshots)
 }
 
-fn check_operations(repo: &Repository, found: &mut Vec<Damage>) -> Result<()> {
+fn check_operations(
+    repo: &Repository,
+    snapshots: &[Snapshot],
+    found: &mut Vec<Damage>,
+) -> Result<()> {
+    let there: HashSet<SnapshotId> = repo.snapshot_ids()?.into_iter().collect();
+    let mut missing: HashSet<SnapshotId> = HashSet::new();
     let listed = repo
         .storage()
         .list("operations")
@@ -268,7 +344,11 @@ fn check_operations(repo: &Repository, found: &mut Vec<Damage>) -> Result<()> {
     for file in listed {
         let name = format!("operations/{}", file.name);
         let checked = if file.name.ends_with(".begin.json") {
-            repo.read_record::<Begin>(&name).map(drop)
+            repo.read_record::<Begin>(&name).map(|begin| {
+                let before = begin.before.filter(|id| !there.contains(id));
+                // What was forgotten on purpose is noted.
+                missing.extend(before.filter(|id| !repo.is_forgotten(*id)));
+            })
         } else if file.name.ends_with(".end.json") {
             repo.read_record::<End>(&name).map(drop)
         } else if file.name.ends_with(".pin.json") {
@@ -279,6 +359,20 @@ fn check_operations(repo: &Repository, found: &mut Vec<Damage>) -> Result<()> {
         if let Err(error) = checked {
             found.push(damage(name, &error));
         }
+    }
+    let mut missing: Vec<SnapshotId> = missing.into_iter().collect();
+    missing.sort();
+    // Taken while this one looked: not missing.
+    let newest = snapshots.last().map(|s| s.id);
+    for id in missing
+        .iter()
+        .filter(|id| newest.is_some_and(|n| **id <= n))
+    {
+        found.push(Damage {
+            name: format!("snapshots/{id}.json"),
+            reason: "it is missing, and an operation needs it for its undo".to_owned(),
+            lost: Vec::new(),
+        });
     }
     Ok(())
 }
@@ -387,13 +481,36 @@ fn check_packs(
     wanted: &[PackRef],
     bad_packs: &mut BTreeMap<Digest, String>,
     bad_copies: &mut Vec<(Digest, Location, String)>,
+    healed: &mut Vec<String>,
     monitor: &dyn Monitor,
 ) -> Result<(u64, u64)> {
-    /// Bad files, with the reason, and bad copies of blobs.
-    type Found = (Vec<(PackRef, String)>, Vec<(Digest, Location)>);
-    enum Task {
-        Pack(PackRef),
-        Blobs(Vec<(Digest, Location)>),
+    /// Bad files, with the reason, and those that are whole again.
+    type Found = (Vec<(PackRef, String)>, Vec<String>);
+    // Before their blobs are looked at: what the lifeboat has is put in place.
+    let packs_left = AtomicUsize::new(0);
+    let bad_files: Mutex<Found> = Mutex::default();
+    threads::share(threads::worth(8), &|| {
+        let mut buffer = vec![0; PIECE];
+        while let Some(pack) = wanted.get(packs_left.fetch_add(1, Ordering::Relaxed)) {
+            if monitor.stopped() {
+                return;
+            }
+            let Some(reason) = bad_file(repo, pack, &mut buffer) else {
+                continue;
+            };
+            let is_healed = repo.heal_part(Part::Pack(pack.id));
+            if let Ok(mut found) = bad_files.lock() {
+                match is_healed {
+                    true => found.1.push(pack_name(pack.id)),
+                    false => found.0.push((*pack, reason)),
+                }
+            }
+        }
+    });
+    let (bad, mended) = bad_files.into_inner().unwrap_or_default();
+    healed.extend(mended);
+    for (pack, reason) in bad {
+        bad_packs.entry(pack.id).or_insert(reason);
     }
     let ids: DigestSet = wanted.iter().map(|p| p.id).collect();
     let mut blobs: Vec<(Digest, Location)> = Vec::new();
@@ -408,7 +525,7 @@ fn check_packs(
     blobs.sort_by_key(|(_, l)| (l.pack, l.member, l.offset));
     let (count, bytes) = (blobs.len() as u64, blobs.iter().map(|(_, l)| l.size).sum());
     monitor.phase(Phase::Verifying, count, bytes);
-    let mut tasks: Vec<Task> = wanted.iter().map(|p| Task::Pack(*p)).collect();
+    let mut tasks: Vec<Vec<(Digest, Location)>> = Vec::new();
     // Blobs of one member stay together: it is decompressed once.
     let mut group: Vec<(Digest, Location)> = Vec::new();
     for (digest, location) in blobs {
@@ -416,57 +533,33 @@ fn check_packs(
             .last()
             .is_some_and(|(_, l)| (l.pack, l.member) != (location.pack, location.member));
         if new_member && group.len() >= 32 {
-            tasks.push(Task::Blobs(std::mem::take(&mut group)));
+            tasks.push(std::mem::take(&mut group));
         }
         group.push((digest, location));
     }
-    tasks.push(Task::Blobs(group));
+    tasks.push(group);
     let next = AtomicUsize::new(0);
-    let found: Mutex<Found> = Mutex::default();
-    let run = || {
+    let found: Mutex<Vec<(Digest, Location)>> = Mutex::default();
+    threads::share(threads::worth(8), &|| {
         let mut reader = Reader::with_index(repo, std::sync::Arc::clone(index));
         while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
             if monitor.stopped() {
                 return;
             }
-            match task {
-                Task::Pack(pack) => {
-                    if let Some(reason) = bad_file(repo, pack)
-                        && let Ok(mut found) = found.lock()
-                    {
-                        found.0.push((*pack, reason));
-                    }
+            for (digest, location) in task {
+                if reader.check_copy(*digest, *location).is_err()
+                    && let Ok(mut found) = found.lock()
+                {
+                    found.push((*digest, *location));
                 }
-                Task::Blobs(blobs) => {
-                    for (digest, location) in blobs {
-                        if reader.check_copy(*digest, *location).is_err()
-                            && let Ok(mut found) = found.lock()
-                        {
-                            found.1.push((*digest, *location));
-                        }
-                        monitor.advance(1, location.size);
-                    }
-                }
+                monitor.advance(1, location.size);
             }
         }
-    };
-    let threads = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .clamp(1, 8);
-    std::thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(run);
-        }
-        run();
     });
     if monitor.stopped() {
         return Err(Error::Interrupted);
     }
-    let (packs, copies) = found.into_inner().unwrap_or_default();
-    for (pack, reason) in packs {
-        bad_packs.entry(pack.id).or_insert(reason);
-    }
-    for (digest, location) in copies {
+    for (digest, location) in found.into_inner().unwrap_or_default() {
         let pack = index
             .pack(location.pack)
             .map_or_else(String::new, |p| pack_name(p.pack.id));
@@ -481,18 +574,32 @@ fn check_packs(
     Ok((bytes, different))
 }
 
-/// Returns what is wrong with the file of a pack.
-fn bad_file(repo: &Repository, pack: &PackRef) -> Option<String> {
-    match repo.storage().read(&pack_name(pack.id)) {
-        Ok(bytes) if Digest::of(&bytes) == pack.id => None,
-        Ok(bytes) if bytes.len() as u64 != pack.bytes => Some(format!(
-            "it has {} bytes instead of {}",
-            bytes.len(),
-            pack.bytes
-        )),
-        Ok(_) => Some("its checksum does not match its name".to_owned()),
-        Err(error) => Some(error.to_string()),
+/// Bytes of a pack that are in memory at a time.
+const PIECE: usize = 256 * 1024;
+
+/// Returns what is wrong with the file of a pack. It is read piece by piece: one that holds a large file is as large.
+fn bad_file(repo: &Repository, pack: &PackRef, buffer: &mut [u8]) -> Option<String> {
+    let name = pack_name(pack.id);
+    let bytes = match repo.storage().size(&name) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Some("it is missing".to_owned()),
+        Err(error) => return Some(error.to_string()),
+    };
+    if bytes != pack.bytes {
+        return Some(format!("it has {bytes} bytes instead of {}", pack.bytes));
     }
+    let mut hasher = Sha256::new();
+    let mut at = 0;
+    while at < bytes {
+        let length = usize::try_from(bytes - at).map_or(buffer.len(), |n| n.min(buffer.len()));
+        let piece = &mut buffer[..length];
+        if let Err(error) = repo.storage().read_at(&name, at, piece) {
+            return Some(error.to_string());
+        }
+        hasher.update(&*piece);
+        at += length as u64;
+    }
+    (Digest::finish(hasher) != pack.id).then(|| "its checksum does not match its name".to_owned())
 }
 
 fn report_packs(

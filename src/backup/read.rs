@@ -159,18 +159,10 @@ pub(super) fn read_dirty<'a>(
     let outcomes: Vec<_> = if threads == 1 {
         vec![work()]
     } else {
-        std::thread::scope(|scope| {
-            let workers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-            let mut outcomes = vec![work()];
-            for worker in workers {
-                outcomes.push(
-                    worker
-                        .join()
-                        .unwrap_or_else(|_| Err(Error::invalid("a worker thread failed", None))),
-                );
-            }
-            outcomes
-        })
+        let outcomes = crate::threads::share(threads, &work);
+        let failed = || Err(Error::invalid("a worker thread failed", None));
+        let outcomes = outcomes.into_iter();
+        outcomes.map(|one| one.unwrap_or_else(failed)).collect()
     };
     let mut results = Results {
         objects: Vec::new(),

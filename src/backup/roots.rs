@@ -8,13 +8,13 @@ use sha2::{Digest as _, Sha256};
 use super::sealed::SealedSummary;
 use super::{BackupOptions, links};
 use crate::error::{Error, Result};
-use crate::id::Digest;
-use crate::manifest::{Content, Flag, Kind};
+use crate::id::{Digest, Id};
+use crate::manifest::{Content, Flag, Kept, Kind};
 use crate::path::{RepoPath, os_to_bytes};
 use crate::repo::Repository;
 use crate::repo::index::DigestSet;
 use crate::repo::snapshot::{LeftOut, RootRecord};
-use crate::repo::state::{Known, SEALED, State, same_stat};
+use crate::repo::state::{KEPT, Known, SEALED, State, same_stat};
 use crate::rules::{Origin, Root, Rules};
 use crate::walk::{Dirty, RootHandle, Scan, WalkOptions, walk};
 
@@ -73,7 +73,10 @@ pub(super) fn look_at(
     let state = state.filter(|state| {
         let mirrors = state.mirrors();
         let name = format!("snapshots/{:010}-{}.json", mirrors.seq, mirrors.snapshot);
-        mirrors.base.is_some() && matches!(repo.storage().size(&name), Ok(Some(_)))
+        matches!(repo.storage().size(&name), Ok(Some(_)))
+            && mirrors
+                .base
+                .is_some_and(|base| repo.has_whole_keyframe(base))
     });
     let max_files = if root.origin == Origin::Source {
         None
@@ -132,6 +135,28 @@ pub(super) fn is_damaged(known: &Known<'_>, damaged: &DigestSet) -> bool {
         && known
             .body()
             .is_none_or(|body| body.content.as_ref().is_some_and(lost))
+}
+
+/// Returns the sets of kept content that a state names and that are not where they were kept, nor packed.
+pub(super) fn lost_sets(repo: &Repository, run: &RootRun) -> HashSet<Id> {
+    let Some(state) = run.state.as_ref().filter(|s| s.has_flag(KEPT)) else {
+        return HashSet::new();
+    };
+    let kept = paths_of(state).filter(|(_, number)| state.flags(*number) & KEPT != 0);
+    let mut sets: HashSet<Id> = kept
+        .filter_map(|(_, number)| Some(kept_of(&state.entry(number))?.set))
+        .collect();
+    sets.retain(|set| !repo.has_kept_files(*set));
+    sets
+}
+
+fn kept_of(known: &Known<'_>) -> Option<Kept> {
+    known.body()?.content.as_ref().and_then(Content::as_kept)
+}
+
+/// Returns true if the content of a file was kept in one of `sets`.
+pub(super) fn is_kept_in(known: &Known<'_>, sets: &HashSet<Id>) -> bool {
+    !sets.is_empty() && kept_of(known).is_some_and(|kept| sets.contains(&kept.set))
 }
 
 /// Marks files whose content is lost as dirty: they are stored again.

@@ -6,8 +6,8 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use bdr::config::Config;
 use bdr::error::IoContext as _;
@@ -42,6 +42,8 @@ pub(crate) struct Context {
     pub(crate) host: String,
     /// Set by the first SIGINT or SIGTERM.
     pub(crate) stop: Arc<AtomicBool>,
+    /// The repositories that were opened, to tell at the end what of them could not be read.
+    pub(crate) opened: Arc<Mutex<Vec<Repository>>>,
     /// Who hears how far a verb is, beside the bar.
     pub(crate) relay: Option<Relay>,
 }
@@ -160,6 +162,7 @@ impl Context {
             now,
             host: host_name(),
             stop,
+            opened: Arc::default(),
             relay: None,
         })
     }
@@ -180,6 +183,7 @@ impl Context {
             (None, None) => cx.places.default_repository.clone(),
         };
         cx.now = clock()?;
+        cx.opened = Arc::default();
         cx.stop = stop;
         cx.relay = relay;
         Ok(cx)
@@ -201,7 +205,32 @@ impl Context {
     pub(crate) fn repository(&self) -> Result<Repository, Failure> {
         self.rescue(&self.places.repository);
         let storage = Arc::new(self.storage(&self.places.repository));
-        Ok(self.private(Repository::open(storage, &self.places.cache)?))
+        let repo = self.private(Repository::open(storage, &self.places.cache)?);
+        if let Ok(mut opened) = self.opened.lock() {
+            opened.push(repo.clone());
+        }
+        Ok(repo)
+    }
+
+    /// Says which records could not be read, whatever the command made of it: what it answered was answered without them.
+    pub(crate) fn tell_unreadable(&self) {
+        const SHOWN: usize = 5;
+        let Ok(opened) = self.opened.lock() else {
+            return;
+        };
+        let bad: Vec<(String, String)> = opened.iter().flat_map(Repository::unreadable).collect();
+        for (name, reason) in bad.iter().take(SHOWN) {
+            let name = show(name.as_ref());
+            self.ui
+                .warn(&format!("bdr: `{name}` cannot be read: {reason}"));
+        }
+        if bad.len() > SHOWN {
+            let more = crate::ui::plural((bad.len() - SHOWN) as u64, "more record");
+            self.ui.warn(&format!("bdr: and {more}"));
+        }
+        if !bad.is_empty() {
+            self.ui.warn("bdr: what that costs: bdr verify");
+        }
     }
 
     /// Gives a repository the rules for what is sealed, and the vault of this machine.

@@ -25,6 +25,14 @@ pub(crate) const NOT_EXECUTABLE: u8 = 126;
 /// `guard`: the command was not found.
 pub(crate) const NOT_FOUND: u8 = 127;
 
+/// Returns the code of a command that lists records: damaged, if some could not be read.
+pub(crate) fn of_listing(repo: &bdr::repo::Repository) -> u8 {
+    match repo.unreadable().is_empty() {
+        true => OK,
+        false => DAMAGED,
+    }
+}
+
 /// Returns what `main` returns.
 pub(crate) fn leave(code: i32) -> ExitCode {
     if let Ok(code) = u8::try_from(code) {

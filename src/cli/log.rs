@@ -233,6 +233,7 @@ impl ByPath<'_> {
 pub(crate) fn log(cx: &Context, args: &LogArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
     let operations = repo.operations()?;
+    let code = exit::of_listing(&repo);
     let ids: Vec<Id> = operations.iter().map(|o| o.begin.id).collect();
     let limit = if args.limit == 0 {
         usize::MAX
@@ -251,14 +252,17 @@ pub(crate) fn log(cx: &Context, args: &LogArgs) -> Result<u8, Failure> {
     let shown = || found.iter().take(limit).copied();
     if cx.ui.json {
         let list: Vec<Value> = shown().map(|o| summary(o, &ids)).collect();
-        let data = json!({"operations": list, "total": found.len()});
-        cx.ui.document("log", exit::OK, &data)?;
-        return Ok(exit::OK);
+        let unreadable = ui::json::unreadable(&repo);
+        let data = json!({"operations": list, "total": found.len(), "unreadable": unreadable});
+        cx.ui.document("log", code, &data)?;
+        return Ok(code);
     }
     if operations.is_empty() {
-        cx.ui
-            .say("No operations yet. Try it: bdr guard -- rm -rf <something you like>");
-        return Ok(exit::OK);
+        if code == exit::OK {
+            cx.ui
+                .say("No operations yet. Try it: bdr guard -- rm -rf <something you like>");
+        }
+        return Ok(code);
     }
     if let (true, Some(path)) = (found.is_empty(), &args.path) {
         let path = cx.shown(&absolute(&cx.cwd, path));
@@ -301,7 +305,7 @@ pub(crate) fn log(cx: &Context, args: &LogArgs) -> Result<u8, Failure> {
         ));
     }
     cx.ui.data(&text)?;
-    Ok(exit::OK)
+    Ok(code)
 }
 
 pub(crate) fn show(cx: &Context, args: &ShowArgs) -> Result<u8, Failure> {

@@ -183,7 +183,11 @@ pub(crate) fn main() -> i32 {
     }
     let done = Context::new(global, ui, &cli.command).and_then(|cx| match &cli.command {
         Command::Mcp(args) => mcp::run(&cx, args, global.repository.as_ref()),
-        command => run(&cx, command),
+        command => {
+            let done = run(&cx, command);
+            cx.tell_unreadable();
+            done
+        }
     });
     i32::from(done.unwrap_or_else(|failure| failure.tell(&ui)))
 }

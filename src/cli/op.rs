@@ -109,6 +109,19 @@ fn pin(
     Ok(exit::OK)
 }
 
+/// Returns the records that cannot be read of operations that are named by their whole ids.
+fn unreadable(repo: &Repository, specs: &[String]) -> Vec<String> {
+    let unreadable = repo.unreadable().into_iter().map(|(name, _)| name);
+    let of = |name: &String| {
+        let id = name.strip_prefix("operations/")?.split('.').next()?;
+        specs
+            .iter()
+            .any(|spec| spec.eq_ignore_ascii_case(id))
+            .then_some(())
+    };
+    unreadable.filter(|name| of(name).is_some()).collect()
+}
+
 fn line(cx: &Context, operation: &Operation, ids: &[Id], verb: &str) -> String {
     let id = cx.ui.out.yellow(&operation.begin.id.prefix(ids));
     let title = log::title(operation, ids);
@@ -122,6 +135,23 @@ fn forget(
     mut operations: Vec<Operation>,
     args: &ForgetArgs,
 ) -> Result<u8, Failure> {
+    let lost = unreadable(repo, &args.operations);
+    if !lost.is_empty() {
+        if args.dry_run || !args.yes {
+            cx.ui.report("Nothing was changed. It takes --yes.\n")?;
+            return Ok(if args.dry_run {
+                exit::OK
+            } else {
+                exit::PARTIAL
+            });
+        }
+        for name in &lost {
+            repo.remove_unreadable(name)?;
+            cx.ui
+                .report(&format!("Removed `{}`.\n", bdr::path::show(name.as_ref())))?;
+        }
+        return Ok(exit::OK);
+    }
     let ids = ids_of(&operations);
     let chosen: Vec<Operation> = named(&operations, &args.operations)?
         .into_iter()

@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 
-use bdr::id::Id;
+use bdr::Error;
+use bdr::id::{Id, SnapshotId};
 use bdr::monitor::size;
 use bdr::prune::{self, Budget, PlannedSnapshot, PruneOptions, PrunePlan, PruneReport};
 use bdr::repo::Repository;
@@ -139,10 +140,62 @@ pub(crate) fn forget(cx: &Context, args: &ForgetArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
     let snapshots = repo.all_snapshots()?;
     let mut options = PruneOptions::new(cx.now, &local);
+    let mut lost = Vec::new();
     for word in &args.snapshots {
-        options.forget.push(pick::one(cx, &snapshots, word)?.id);
+        match pick::one(cx, &snapshots, word) {
+            Ok(snapshot) => options.forget.push(snapshot.id),
+            Err(Failure::Engine(error)) => match *error {
+                // Named by its id: a record that says nothing.
+                Error::Unreadable { name, .. } if !word.to_string_lossy().starts_with("latest") => {
+                    lost.push(name);
+                }
+                // One that is not even there, and that an operation misses.
+                Error::NoSuchSnapshot { .. } if let Some(id) = missing(&repo, word)? => {
+                    repo.put_forgotten(id)?;
+                    cx.ui
+                        .report(&format!("Snapshot {} is missed no more.\n", id.prefix(&[])))?;
+                }
+                other => return Err(other.into()),
+            },
+            Err(failure) => return Err(failure),
+        }
+    }
+    if !lost.is_empty() {
+        let question = format!(
+            "Remove {} that cannot be read?",
+            plural(lost.len() as u64, "record")
+        );
+        if args.how.dry_run
+            || !args.how.yes && (!cx.ui.can_ask || !prompt::confirm(&question, false)?)
+        {
+            cx.ui.report("Nothing was changed. It takes --yes.\n")?;
+            return Ok(if args.how.dry_run {
+                exit::OK
+            } else {
+                exit::PARTIAL
+            });
+        }
+        for name in &lost {
+            repo.remove_unreadable(name)?;
+            cx.ui
+                .report(&format!("Removed `{}`.\n", bdr::path::show(name.as_ref())))?;
+        }
+    }
+    if options.forget.is_empty() {
+        return Ok(exit::OK);
     }
     carry_out(cx, &repo, &options, &args.how, "forget")
+}
+
+/// Returns the snapshot that a word names, which is not there while an operation needs it.
+fn missing(repo: &Repository, word: &std::ffi::OsStr) -> Result<Option<SnapshotId>, Failure> {
+    let there = repo.snapshot_ids()?;
+    let operations = repo.operations()?;
+    let named = operations.iter().filter_map(|o| o.begin.before);
+    let text = word.to_string_lossy();
+    Ok(named
+        .filter(|id| !there.contains(id) && !repo.is_forgotten(*id))
+        .find(|id| id.matches(&text)))
 }
 
 /// Prunes by the configuration's policy, unasked.

@@ -59,6 +59,7 @@ pub(crate) fn list(cx: &Context, _: &ListArgs) -> Result<u8, Failure> {
     };
     let shorts = Shorts::new(&repo.snapshot_ids()?);
     let pinned = mark_all(&repo, &mut snapshots)?;
+    let code = exit::of_listing(&repo);
     if cx.ui.json {
         let list: Vec<Value> = snapshots
             .iter()
@@ -68,13 +69,18 @@ pub(crate) fn list(cx: &Context, _: &ListArgs) -> Result<u8, Failure> {
                 value
             })
             .collect();
-        let data = json!({"snapshots": list, "repository_bytes": repository_bytes});
-        cx.ui.document("list", exit::OK, &data)?;
-        return Ok(exit::OK);
+        let unreadable = ui::json::unreadable(&repo);
+        let data = json!({
+            "snapshots": list, "repository_bytes": repository_bytes, "unreadable": unreadable,
+        });
+        cx.ui.document("list", code, &data)?;
+        return Ok(code);
     }
     if snapshots.is_empty() {
-        cx.ui.say("No snapshots yet: bdr backup");
-        return Ok(exit::OK);
+        if code == exit::OK {
+            cx.ui.say("No snapshots yet: bdr backup");
+        }
+        return Ok(code);
     }
     let rows: Vec<Vec<String>> = snapshots
         .iter()
@@ -87,7 +93,7 @@ pub(crate) fn list(cx: &Context, _: &ListArgs) -> Result<u8, Failure> {
         plural(snapshots.len() as u64, "snapshot")
     ));
     cx.ui.data(&text)?;
-    Ok(exit::OK)
+    Ok(code)
 }
 
 /// Puts what was said later into the snapshots; returns which are pinned.

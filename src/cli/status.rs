@@ -67,12 +67,17 @@ pub(crate) fn run(cx: &Context, args: &StatusArgs) -> Result<u8, Failure> {
         }
         return Ok(code);
     }
+    let damaged = |t: &bdr::status::Trouble| matches!(t, bdr::status::Trouble::Damaged { .. });
+    let code = match status.troubles.iter().any(damaged) {
+        true => exit::DAMAGED,
+        false => exit::OK,
+    };
     if cx.ui.json {
-        cx.ui.document("status", exit::OK, &data::status(&seen))?;
+        cx.ui.document("status", code, &data::status(&seen))?;
     } else {
         cx.ui.data(&words::page(cx, &seen))?;
     }
-    Ok(exit::OK)
+    Ok(code)
 }
 
 /// Looks at everything. A repository that is not there is an answer, not an error.

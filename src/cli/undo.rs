@@ -98,7 +98,12 @@ pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
     let workspace = cx.workspace();
     let (operation, paths) = match named {
         Some(named) => named,
-        None => (undo::choose(&operations, &workspace)?, &args.words[..]),
+        None => {
+            let chosen = undo::choose(&operations, &workspace);
+            // One that cannot be read may be the newest.
+            repo.check_log(chosen.as_ref().ok().map(|o| o.begin.id))?;
+            (chosen?, &args.words[..])
+        }
     };
     let done = Reversal {
         words: paths,
@@ -151,6 +156,7 @@ fn several(
         .filter(|operation| since.is_none_or(|since| operation.begin.time >= since))
         .take(most)
         .collect();
+    repo.check_log(chosen.last().map(|o| o.begin.id))?;
     if chosen.is_empty() {
         return Err(Error::NothingTo { verb: "undo" }.into());
     }
@@ -185,7 +191,11 @@ pub(crate) fn redo(cx: &Context, args: &RedoArgs) -> Result<u8, Failure> {
     let operations = operations(&repo)?;
     let operation = match &args.operation {
         Some(name) => resolve(&operations, name)?,
-        None => undo::choose_redo(&operations, &cx.workspace())?,
+        None => {
+            let chosen = undo::choose_redo(&operations, &cx.workspace());
+            repo.check_log(chosen.as_ref().ok().map(|o| o.begin.id))?;
+            chosen?
+        }
     };
     let done = Reversal {
         words: &[],

@@ -82,9 +82,17 @@ pub(crate) fn run(cx: &Context, args: &VerifyArgs) -> Result<u8, Failure> {
     if cx.ui.json {
         cx.ui.document("verify", code, &data(&report, word))?;
     } else if report.damage.is_empty() {
-        cx.ui.report(&format!("{}\n", good(&report, args.level)))?;
+        cx.ui.report(&format!(
+            "{}{}\n",
+            healed(cx, &report),
+            good(&report, args.level)
+        ))?;
     } else {
-        cx.ui.data(&bad(cx, &report, &ids))?;
+        cx.ui.data(&format!(
+            "{}{}",
+            healed(cx, &report),
+            bad(cx, &report, &ids)
+        ))?;
     }
     Ok(code)
 }
@@ -96,6 +104,21 @@ pub(crate) fn scratch(parent: &std::path::Path) -> Result<tempfile::TempDir, Fai
         .prefix("verify-")
         .tempdir_in(parent);
     Ok(made.context("create a directory in", parent)?)
+}
+
+/// Says what was missing or damaged and is whole again.
+fn healed(cx: &Context, report: &VerifyReport) -> String {
+    const SHOWN: usize = 20;
+    let word = cx.ui.out.green("mended");
+    let names = report.healed.iter().take(SHOWN);
+    let mut text: String = names
+        .map(|name| format!("{word} {}\n", bdr::path::show(name.as_ref())))
+        .collect();
+    if report.healed.len() > SHOWN {
+        let more = count((report.healed.len() - SHOWN) as u64);
+        text.push_str(&format!("  and {more} more\n"));
+    }
+    text
 }
 
 fn good(report: &VerifyReport, level: LevelArg) -> String {
@@ -145,7 +168,33 @@ fn bad(cx: &Context, report: &VerifyReport, ids: &[Id]) -> String {
         plural(lost as u64, "file"),
         count(other as u64),
     ));
-    text.push_str("Store again what is still there: bdr backup\n");
+    let of = |dir: &str| report.damage.iter().any(|d| d.name.starts_with(dir));
+    if of("packs/") || of("blob ") || of("kept/") {
+        text.push_str("Store again what is still there: bdr backup\n");
+    }
+    if of("manifests/") || of("snapshots/") {
+        text.push_str("Store all that is still there, needing nothing older: bdr backup --full\n");
+    }
+    let records = |dir: &str| {
+        let names = report
+            .damage
+            .iter()
+            .filter_map(|d| d.name.strip_prefix(dir));
+        let ids = names.filter_map(|name| name.split('.').next()?.rsplit('-').next());
+        let ids: Vec<String> = ids.take(SHOWN).map(str::to_lowercase).collect();
+        ids.join(" ")
+    };
+    let (snapshots, operations) = (records("snapshots/"), records("operations/"));
+    if !snapshots.is_empty() {
+        text.push_str(&format!(
+            "Then let go of what cannot be read: bdr forget {snapshots}\n"
+        ));
+    }
+    if !operations.is_empty() {
+        text.push_str(&format!(
+            "Let go of what cannot be read: bdr op forget {operations}\n"
+        ));
+    }
     text
 }
 
@@ -180,6 +229,7 @@ pub(crate) fn data(report: &VerifyReport, level: &str) -> Value {
         "blobs": report.blobs,
         "bytes": report.bytes,
         "damage": report.damage.iter().map(damage).collect::<Vec<_>>(),
+        "healed": report.healed,
         "elapsed_ms": u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
     })
 }

@@ -190,6 +190,29 @@ impl Index {
     }
 }
 
+/// Returns the packs that the cached index knows, without reading what is in them. Of a damaged one it may say anything: whoever finds a
+/// difference reads the packs.
+pub fn heads(path: &Path) -> Vec<PackRef> {
+    let mut packs = Vec::new();
+    let Ok(file) = std::fs::File::open(path) else {
+        return packs;
+    };
+    let (mut at, mut head) = (0_u64, [0; 48]);
+    // Length, checksum, then the body: digest and size of the pack first.
+    while fsutil::read_exact_at(&file, &mut head, at).is_ok() {
+        let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+        let (Ok(id), Ok(bytes)) = (head[8..40].try_into(), head[40..48].try_into()) else {
+            break;
+        };
+        packs.push(PackRef {
+            id: Digest(id),
+            bytes: u64::from_le_bytes(bytes),
+        });
+        at += 8 + u64::from(length);
+    }
+    packs
+}
+
 /// Appends packs just published to the cached index.
 ///
 /// # Errors

@@ -335,6 +335,16 @@ impl Repository {
         self.kept_set(kept.set)?.set.open(kept.number)
     }
 
+    /// Returns true if a set is packed, or its files are where they were kept, as far as a look at the directory tells.
+    pub fn has_kept_files(&self, set: Id) -> bool {
+        self.kept_set(set).is_ok_and(|known| {
+            known.contents.is_some()
+                || area::file_in(known.set.area.as_path(), 0)
+                    .symlink_metadata()
+                    .is_ok()
+        })
+    }
+
     /// Returns true if an open file has the content of an entry, by reading it from where it stands.
     pub fn has_content(&self, body: &Body, file: &mut File) -> bool {
         if let Some(sealed) = &body.sealed {

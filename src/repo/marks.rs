@@ -2,6 +2,8 @@
 //!
 //! A snapshot's own record is never edited. Readers that know nothing of marks restore as well without.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Repository, record};
@@ -30,6 +32,10 @@ fn mark_name(id: SnapshotId) -> String {
     format!("marks/{id}.json")
 }
 
+fn forgotten_name(id: SnapshotId) -> String {
+    format!("marks/{id}.forgotten.json")
+}
+
 impl Repository {
     /// Returns what was said of a snapshot; `None`: nothing.
     ///
@@ -47,6 +53,43 @@ impl Repository {
             return Err(Error::damaged(name, "it belongs to another snapshot"));
         }
         Ok(Some(mark))
+    }
+
+    /// Returns true if a snapshot was removed on purpose while an operation still names it.
+    pub fn is_forgotten(&self, id: SnapshotId) -> bool {
+        matches!(self.storage.size(&forgotten_name(id)), Ok(Some(_)))
+    }
+
+    /// Notes of a snapshot that it is removed on purpose while an operation still names it.
+    ///
+    /// # Errors
+    /// The storage cannot be written.
+    pub fn put_forgotten(&self, id: SnapshotId) -> Result<()> {
+        let mark = Mark {
+            version: 1,
+            repository: self.id,
+            id,
+            tags: Vec::new(),
+            pinned: false,
+        };
+        let name = forgotten_name(id);
+        storage::put(&*self.storage, &name, &record::encode(&mark)?)
+            .map_err(|e| Error::storage("write", name, e))
+    }
+
+    /// Removes the notes of forgotten snapshots that no operation of `named` names any more.
+    ///
+    /// # Errors
+    /// The storage cannot be written.
+    pub fn sweep_forgotten(&self, named: &HashSet<SnapshotId>) -> Result<()> {
+        for name in self.names("marks")? {
+            let id = name.strip_suffix(".forgotten.json");
+            let id: Option<SnapshotId> = id.and_then(|id| id.parse().ok());
+            if id.is_some_and(|id| !named.contains(&id)) {
+                self.remove_if_there(&format!("marks/{name}"))?;
+            }
+        }
+        Ok(())
     }
 
     /// Returns the snapshots that something was said of.

@@ -3,8 +3,9 @@
 //! Invariant: a snapshot record is written last, and everything it refers to is durable before it. Files are written once
 //! and never edited.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -27,6 +28,7 @@ pub mod marks;
 pub mod oplog;
 pub mod pack;
 mod packs;
+mod presence;
 pub mod reader;
 pub mod record;
 pub mod snapshot;
@@ -85,6 +87,8 @@ pub struct Repository {
     prune_features: Vec<String>,
     index: Arc<RwLock<Option<Arc<Index>>>>,
     kept: kept::Cache,
+    /// Records that were listed and could not be read, and why.
+    unreadable: Arc<Mutex<BTreeMap<String, String>>>,
     /// What must not be stored in the clear.
     privacy_rules: Arc<Rules>,
     /// Where it is instead.
@@ -249,9 +253,41 @@ impl Repository {
             prune_features: format.features.prune,
             index: Arc::default(),
             kept: kept::Cache::default(),
+            unreadable: Arc::default(),
             privacy_rules: Arc::default(),
             vault: Arc::new(default_vault(&cache.join(format.id.to_string()))),
         })
+    }
+
+    /// Returns the files of the way back without bdr that are not as this program would write them, unless a newer one did.
+    pub fn outdated_recovery(&self) -> Vec<&'static str> {
+        let revision = |bytes: &[u8]| -> u32 {
+            let text = String::from_utf8_lossy(bytes);
+            let after = text.split_once("\nREVISION = ").map(|(_, after)| after);
+            let number = after.and_then(|after| after.split_whitespace().next()?.parse().ok());
+            number.unwrap_or(0)
+        };
+        let read = |name: &str| self.storage.read(name).unwrap_or_default();
+        if revision(&read("recover.py")) > revision(RECOVER_PY) {
+            return Vec::new();
+        }
+        let files = [("RECOVER.md", RECOVER_MD), ("recover.py", RECOVER_PY)];
+        let differs = files.iter().filter(|(name, wanted)| read(name) != *wanted);
+        differs.map(|(name, _)| *name).collect()
+    }
+
+    /// Writes a file of the way back without bdr anew.
+    ///
+    /// # Errors
+    /// The storage cannot be written.
+    pub fn renew_recovery(&self, name: &str) -> Result<()> {
+        let bytes = match name {
+            "recover.py" => RECOVER_PY,
+            _ => RECOVER_MD,
+        };
+        // A second name of it may be left that has the old content.
+        let _ = self.storage.remove(name);
+        storage::put(&*self.storage, name, bytes).map_err(|e| Error::storage("write", name, e))
     }
 
     /// Returns the repository with rules for what is sealed, and a place for what was.
@@ -365,18 +401,16 @@ impl Repository {
     /// # Errors
     /// It is missing, damaged, or of another repository.
     pub fn read_snapshot(&self, name: &str) -> Result<Snapshot> {
-        let bytes = self
-            .storage
-            .read(name)
-            .map_err(|e| Error::storage("read", name, e))?;
-        let snapshot: Snapshot = record::decode(name, &bytes)?;
-        if snapshot.repository != self.id || snapshot.file_name() != name {
-            return Err(Error::damaged(
-                name,
-                "it belongs to another repository or name",
-            ));
-        }
-        Ok(snapshot)
+        self.read_checked(name, &|bytes| {
+            let snapshot: Snapshot = record::decode(name, bytes)?;
+            if snapshot.repository != self.id || snapshot.file_name() != name {
+                return Err(Error::damaged(
+                    name,
+                    "it belongs to another repository or name",
+                ));
+            }
+            Ok(snapshot)
+        })
     }
 
     /// Returns the SHA-256 of a snapshot's record, which names everything that is in it by digests.
@@ -391,7 +425,92 @@ impl Repository {
         Ok(Digest::of(&bytes))
     }
 
-    /// Returns all snapshots, oldest first. Damaged records are left out; `verify` reports them.
+    /// Reads a snapshot record that was listed; `None` if another process removed it since.
+    ///
+    /// # Errors
+    /// Why it cannot be read; [`Repository::unreadable`] has it from then on.
+    fn read_listed(&self, name: &str) -> std::result::Result<Option<Snapshot>, String> {
+        self.listed(name, self.read_snapshot(name))
+    }
+
+    /// Takes note of a record that was listed and cannot be read; one that another process removed since is `None`.
+    fn listed<T>(&self, name: &str, read: Result<T>) -> std::result::Result<Option<T>, String> {
+        let reason = match read {
+            Ok(record) => return Ok(Some(record)),
+            Err(Error::Storage { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(Error::Damaged { reason, .. }) => reason,
+            Err(Error::Storage { source, .. }) => source.to_string(),
+            Err(other) => other.to_string(),
+        };
+        let mut unreadable = self
+            .unreadable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        unreadable.insert(name.to_owned(), reason.clone());
+        Err(reason)
+    }
+
+    /// Returns the records that this handle and its clones listed and could not read, by name, each with the reason.
+    pub fn unreadable(&self) -> Vec<(String, String)> {
+        let unreadable = self
+            .unreadable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        unreadable
+            .iter()
+            .map(|(name, reason)| (name.clone(), reason.clone()))
+            .collect()
+    }
+
+    /// Removes a record that cannot be read; an operation with both of its records.
+    ///
+    /// # Errors
+    /// It can be read, or the storage cannot be written.
+    pub fn remove_unreadable(&self, name: &str) -> Result<()> {
+        self.check_writable()?;
+        let is_whole = self.storage.read(name).is_ok_and(|b| record::is_whole(&b));
+        if is_whole {
+            return Err(Error::invalid(
+                format!("`{name}` can be read"),
+                Some("bdr list"),
+            ));
+        }
+        self.remove_if_there(name)?;
+        if let Some(id) = name.strip_suffix(".begin.json") {
+            self.remove_if_there(&format!("{id}.end.json"))?;
+        }
+        let mut unreadable = self
+            .unreadable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        unreadable.remove(name);
+        Ok(())
+    }
+
+    /// Makes sure that no record of an operation that is as new as `id`, or of any operation, could not be read: what is the newest, and what is undone,
+    /// depends on all of them.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`].
+    pub fn check_log(&self, id: Option<OperationId>) -> Result<()> {
+        let of = |name: &str| -> Option<OperationId> {
+            name.strip_prefix("operations/")?
+                .split('.')
+                .next()?
+                .parse()
+                .ok()
+        };
+        let is_newer = |name: &str| of(name).is_some_and(|other| id.is_none_or(|id| other >= id));
+        let bad = self.unreadable().into_iter().rev();
+        match bad.into_iter().find(|(name, _)| is_newer(name)) {
+            Some((name, reason)) => Err(Error::Unreadable { name, reason }),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns all snapshots that can be read, oldest first; [`Repository::unreadable`] has the others.
     ///
     /// # Errors
     /// The repository cannot be listed.
@@ -399,7 +518,7 @@ impl Repository {
         let mut snapshots: Vec<Snapshot> = self
             .snapshot_names()?
             .iter()
-            .filter_map(|name| self.read_snapshot(name).ok())
+            .filter_map(|name| self.read_listed(name).ok().flatten())
             .collect();
         snapshots.sort_by_key(Snapshot::order);
         Ok(snapshots)
@@ -433,7 +552,7 @@ impl Repository {
     /// The repository cannot be listed.
     pub fn newest_with_root(&self, name: &str, path: &Path) -> Result<Option<Snapshot>> {
         for file in self.snapshot_names()?.iter().rev() {
-            if let Ok(snapshot) = self.read_snapshot(file)
+            if let Ok(Some(snapshot)) = self.read_listed(file)
                 && snapshot
                     .root(name)
                     .is_some_and(|r| r.path.as_path() == path)
@@ -511,10 +630,16 @@ impl Repository {
     /// # Errors
     /// It is missing or damaged.
     pub fn keyframe_of(&self, id: Digest, wanted: &dyn Fn(&RepoPath) -> bool) -> Result<Listing> {
-        let bytes = self
-            .read_part(trash::Part::Keyframe(id))
-            .map_err(|e| Error::storage("read", keyframe::keyframe_name(id), e))?;
-        keyframe::decode(self.id, id, &bytes, wanted)
+        let part = trash::Part::Keyframe(id);
+        let once = || {
+            let bytes = self.read_part(part);
+            let bytes = bytes.map_err(|e| Error::storage("read", part.name(), e))?;
+            keyframe::decode(self.id, id, &bytes, wanted)
+        };
+        once().or_else(|error| match self.heal_part(part) {
+            true => once(),
+            false => Err(error),
+        })
     }
 
     /// Writes a key frame unless it is there already; returns its name and how many bytes were written.
@@ -570,7 +695,7 @@ impl Repository {
         Ok(Id::after(self.operation_ids()?.last().copied(), now))
     }
 
-    /// Returns begin records that have no end record, oldest first. Damaged ones are left out.
+    /// Returns begin records that have no end record, oldest first; [`Repository::unreadable`] has those that cannot be read.
     ///
     /// # Errors
     /// The repository cannot be listed.
@@ -581,8 +706,8 @@ impl Repository {
             id.is_some_and(|id| names.binary_search(&format!("{id}.end.json")).is_err())
         });
         let read = unfinished.filter_map(|name| {
-            self.read_record::<Begin>(&format!("operations/{name}"))
-                .ok()
+            let name = format!("operations/{name}");
+            self.listed(&name, self.read_record::<Begin>(&name)).ok()?
         });
         Ok(read.filter(|begin| begin.repository == self.id).collect())
     }
@@ -601,7 +726,7 @@ impl Repository {
         Ok(ids)
     }
 
-    /// Returns the operation log, oldest first. Damaged records are left out; `verify` reports them.
+    /// Returns the operation log, oldest first; [`Repository::unreadable`] has the records that cannot be read.
     ///
     /// # Errors
     /// The repository cannot be listed.
@@ -628,13 +753,14 @@ impl Repository {
     fn read_operations(&self, ids: Vec<OperationId>) -> Vec<Operation> {
         let mut operations = Vec::new();
         for id in ids {
-            let Ok(begin) = self.read_record::<Begin>(&format!("operations/{id}.begin.json"))
-            else {
+            let name = format!("operations/{id}.begin.json");
+            let Ok(Some(begin)) = self.listed(&name, self.read_record::<Begin>(&name)) else {
                 continue;
             };
-            let end = self
-                .read_record::<End>(&format!("operations/{id}.end.json"))
-                .ok();
+            // One without an end was interrupted; one whose end cannot be read looks so, and is noted.
+            let name = format!("operations/{id}.end.json");
+            let end = self.listed(&name, self.read_record::<End>(&name));
+            let end = end.ok().flatten();
             if begin.repository == self.id && begin.id == id {
                 operations.push(Operation {
                     begin,
@@ -652,11 +778,7 @@ impl Repository {
     /// # Errors
     /// It is missing or damaged.
     pub fn read_record<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T> {
-        let bytes = self
-            .storage
-            .read(name)
-            .map_err(|e| Error::storage("read", name, e))?;
-        record::decode(name, &bytes)
+        self.read_checked(name, &|bytes| record::decode(name, bytes))
     }
 
     /// Returns the key of the digests in end records, of this machine's cache: lost, changed files are conflicts instead of merged.

@@ -47,6 +47,11 @@ pub fn decode<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(body).map_err(|e| Error::damaged(name, e.to_string()))
 }
 
+/// Returns true if a record file says of itself that it is whole.
+pub fn is_whole(bytes: &[u8]) -> bool {
+    decode::<serde::de::IgnoredAny>("record", bytes).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

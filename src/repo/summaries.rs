@@ -99,7 +99,7 @@ impl From<&Snapshot> for Summary {
 }
 
 impl Repository {
-    /// Returns what there is to say of all snapshots, oldest first. Damaged records are left out; `verify` reports them.
+    /// Returns what there is to say of all snapshots, oldest first; [`Repository::unreadable`] has the records that cannot be read.
     ///
     /// # Errors
     /// The repository cannot be listed.
@@ -124,7 +124,7 @@ impl Repository {
             let found = known.remove(id).filter(|summary| summary.seq == *seq);
             let summary = found.or_else(|| {
                 let name = format!("snapshots/{seq:010}-{id}.json");
-                let summary = Summary::from(&self.read_snapshot(&name).ok()?);
+                let summary = Summary::from(&self.read_listed(&name).ok()??);
                 line_of(&mut new, &summary);
                 Some(summary)
             });

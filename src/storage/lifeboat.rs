@@ -82,6 +82,11 @@ impl Lifeboat {
         self.private().then(|| self.dir.join("staging"))
     }
 
+    /// Returns where the second name of a file or directory is; `None` if there can be none.
+    pub(super) fn second(&self, name: &str) -> Option<PathBuf> {
+        self.private().then(|| self.dir.join(FILES).join(name))
+    }
+
     /// Returns the configuration that was kept.
     pub fn config(&self) -> Option<Vec<u8>> {
         fs::read(self.dir.join(CONFIG)).ok()
@@ -268,6 +273,19 @@ impl Lifeboat {
         fsutil::sync_file_system(&self.repository)?;
         Ok(back)
     }
+}
+
+/// Gives a file a name of its own in `dir`, as a link or, where that cannot be, as a copy that is durable; returns it.
+pub(super) fn link_beside(from: &Path, dir: &Path) -> io::Result<PathBuf> {
+    let (file, temporary) = fsutil::create_temporary(dir, 0o400)?;
+    drop(file);
+    // The name was only tried: a link needs one that is free.
+    fs::remove_file(&temporary)?;
+    if fs::hard_link(from, &temporary).is_err() {
+        copy(from, &temporary)?;
+        fs::File::open(&temporary)?.sync_all()?;
+    }
+    Ok(temporary)
 }
 
 /// Copies under another name first: half a file never has the right one.

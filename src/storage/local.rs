@@ -12,7 +12,7 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::{Lifeboat, Listed, Staged, Storage};
+use super::{Lifeboat, Listed, Look, Staged, Storage};
 use crate::fsutil;
 
 /// A repository in a directory of this machine.
@@ -216,6 +216,17 @@ impl Storage for LocalStorage {
         }
     }
 
+    fn look(&self, name: &str) -> io::Result<Option<Look>> {
+        match fs::metadata(self.path(name)) {
+            Ok(metadata) => Ok(metadata.is_file().then(|| Look {
+                bytes: metadata.len(),
+                time: Some(fsutil::mtime_of(&metadata)),
+            })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn list(&self, dir: &str) -> io::Result<Vec<Listed>> {
         let mut listed = Vec::new();
         for entry in self.entries(dir)?.into_iter().flatten() {
@@ -327,6 +338,49 @@ impl Storage for LocalStorage {
     fn rescue(&self) -> io::Result<u64> {
         let lifeboat = self.lifeboat.as_ref();
         lifeboat.ok_or(io::ErrorKind::NotFound)?.rescue()
+    }
+
+    fn heal(&self, name: &str, is_whole: &dyn Fn(&mut dyn io::Read) -> bool) -> io::Result<bool> {
+        let Some(second) = self.lifeboat.as_ref().and_then(|boat| boat.second(name)) else {
+            return Ok(false);
+        };
+        let mut file = match open_regular(&second) {
+            Ok((file, _)) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        if !is_whole(&mut file) {
+            return Ok(false);
+        }
+        self.forget_open(name);
+        let path = self.path(name);
+        let dir = self.make_dir_of(&path)?;
+        let tmp = self.path("tmp");
+        if !tmp.is_dir() {
+            self.in_writable(&self.dir, || {
+                fsutil::create_dir_private(&tmp).map_err(io::Error::other)
+            })?;
+        }
+        let temporary = super::lifeboat::link_beside(&second, &tmp)?;
+        let moved = self.in_writable(&dir, || fsutil::rename(&temporary, &path));
+        if moved.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        moved?;
+        fsutil::sync_dir(&dir)?;
+        self.close_dir(&dir);
+        Ok(true)
+    }
+
+    fn copies(&self, dir: &str) -> Vec<String> {
+        let second = self.lifeboat.as_ref().and_then(|boat| boat.second(dir));
+        let listed = second.and_then(|dir| fs::read_dir(dir).ok());
+        let names = listed.into_iter().flatten().flatten();
+        let mut names: Vec<String> = names
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        names.sort_unstable();
+        names
     }
 
     fn areas(&self) -> Vec<PathBuf> {

@@ -5,6 +5,10 @@
 use std::io;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::Time;
+
 mod lifeboat;
 mod local;
 #[cfg(feature = "test-support")]
@@ -26,6 +30,15 @@ pub struct Listed {
     pub is_dir: bool,
 }
 
+/// How a file looks from outside: it stays so while nobody writes to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    /// Size in bytes.
+    pub bytes: u64,
+    /// When it was last written to; `None` where that is not known.
+    pub time: Option<Time>,
+}
+
 /// Keeps repository files.
 pub trait Storage: Send + Sync {
     /// Reads a whole file.
@@ -45,6 +58,15 @@ pub trait Storage: Send + Sync {
     /// # Errors
     /// It cannot be told.
     fn size(&self, name: &str) -> io::Result<Option<u64>>;
+
+    /// Returns how a file looks from outside, `None` if there is none.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    fn look(&self, name: &str) -> io::Result<Option<Look>> {
+        let bytes = self.size(name)?;
+        Ok(bytes.map(|bytes| Look { bytes, time: None }))
+    }
 
     /// Lists a directory; one that does not exist is empty.
     ///
@@ -104,6 +126,21 @@ pub trait Storage: Send + Sync {
     /// There are none, or they cannot be brought back.
     fn rescue(&self) -> io::Result<u64> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Puts another copy of a file in place of one that is missing or damaged, if there is one that `is_whole`; durable when it returns true.
+    ///
+    /// # Errors
+    /// The copy cannot be read, or the file cannot be written.
+    fn heal(&self, name: &str, is_whole: &dyn Fn(&mut dyn io::Read) -> bool) -> io::Result<bool> {
+        let _ = (name, is_whole);
+        Ok(false)
+    }
+
+    /// Returns the names of files in a directory that other copies are kept of, whether or not the files are there.
+    fn copies(&self, dir: &str) -> Vec<String> {
+        let _ = dir;
+        Vec::new()
     }
 
     /// Returns where files can be kept that do not go through the storage, best first: places that survive what the repository may not.

@@ -103,3 +103,10 @@ pub(crate) fn snapshot(snapshot: &Summary, short: &str) -> Value {
         "roots": roots,
     })
 }
+
+/// Returns the records of a repository that were listed and could not be read.
+pub(crate) fn unreadable(repo: &bdr::repo::Repository) -> Vec<Value> {
+    let list = repo.unreadable().into_iter();
+    list.map(|(name, reason)| json!({"name": name, "reason": reason}))
+        .collect()
+}

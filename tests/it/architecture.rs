@@ -19,6 +19,7 @@ const TIERS: [&[&str]; 4] = [
         "retention",
         "rules",
         "schedule",
+        "threads",
     ],
     &["fsutil", "storage"],
     &["repo", "runs", "sqlite", "vault", "walk"],

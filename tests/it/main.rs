@@ -8,6 +8,7 @@
 )]
 
 mod support;
+mod trust;
 
 mod architecture;
 mod backup;

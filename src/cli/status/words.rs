@@ -70,6 +70,12 @@ pub(crate) fn trouble(trouble: &Trouble, now: DateTime<Utc>) -> String {
     match trouble {
         Trouble::NoSource => "nothing is configured to be backed up".to_owned(),
         Trouble::NoRepository => "the repository is not there".to_owned(),
+        Trouble::Damaged { files } => {
+            format!(
+                "{} of the repository cannot be read",
+                plural(*files, "file")
+            )
+        }
         Trouble::NoBackup => "there is no backup".to_owned(),
         Trouble::Overdue { last } => format!("last backup {}", when::ago(now, *last)),
         Trouble::BackupFailing { failures: 1 } => "the last backup failed".to_owned(),

@@ -1,0 +1,161 @@
+//! Whether what a snapshot needs is there: asked before anything relies on it.
+//!
+//! By a listing, not by reading: a key frame was read whole once, and counts as whole while its size and time stay as they were then; a pack while it is
+//! there and has its size. What is not there, or changed, is taken from the lifeboat if that has a good copy; else whoever asked reads its files again.
+
+use std::collections::HashMap;
+use std::io::Read;
+
+use sha2::Digest as _;
+
+use super::Repository;
+use super::index::{self, DigestSet};
+use super::keyframe::keyframe_name;
+use super::snapshot::PackRef;
+use super::trash::Part;
+use crate::error::Result;
+use crate::fsutil;
+use crate::id::Digest;
+use crate::storage::Look;
+
+/// With more packs than this, sizes are not asked for: a listing of names alone has to be quick enough.
+const MANY_PACKS: usize = 256;
+/// Key frames that are remembered as whole.
+const REMEMBERED: usize = 256;
+
+/// Returns true if what is read has this digest.
+pub(super) fn has_digest(id: Digest, file: &mut dyn Read) -> bool {
+    let mut hasher = sha2::Sha256::new();
+    let mut buffer = vec![0; 128 * 1024];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Digest::finish(hasher) == id,
+            Ok(n) => hasher.update(&buffer[..n]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+impl Repository {
+    /// Returns true if a key frame is there, whole.
+    pub(crate) fn has_whole_keyframe(&self, id: Digest) -> bool {
+        let name = keyframe_name(id);
+        let look = || self.storage.look(&name).ok().flatten();
+        let Some(found) = look() else {
+            return self.heal_part(Part::Keyframe(id));
+        };
+        let mut known = self.known_keyframes();
+        if found.time.is_some() && known.get(&id) == Some(&found) {
+            return true;
+        }
+        let is_whole = || self.storage.read(&name).is_ok_and(|b| Digest::of(&b) == id);
+        if !is_whole() && !self.heal_part(Part::Keyframe(id)) {
+            return false;
+        }
+        if let Some(found) = look().filter(|found| found.time.is_some()) {
+            if known.len() >= REMEMBERED {
+                known.clear();
+            }
+            known.insert(id, found);
+            let list: Vec<(Digest, Look)> = known.into_iter().collect();
+            let json = serde_json::to_vec(&list).unwrap_or_default();
+            // Derived: what is not remembered is read again.
+            let _ = fsutil::create_dir_private(&self.cache)
+                .and_then(|()| fsutil::write_derived(&self.keyframes_path(), &json));
+        }
+        true
+    }
+
+    fn keyframes_path(&self) -> std::path::PathBuf {
+        self.cache.join("keyframes.json")
+    }
+
+    fn known_keyframes(&self) -> HashMap<Digest, Look> {
+        let json = std::fs::read(self.keyframes_path()).unwrap_or_default();
+        let list: Vec<(Digest, Look)> = serde_json::from_slice(&json).unwrap_or_default();
+        list.into_iter().collect()
+    }
+
+    /// Takes a file from the lifeboat in place of one that is missing or damaged; returns true if it is whole now.
+    pub fn heal_part(&self, part: Part) -> bool {
+        let id = match part {
+            Part::Pack(id) | Part::Keyframe(id) => id,
+        };
+        let whole = |file: &mut dyn Read| has_digest(id, file);
+        self.storage.heal(&part.name(), &whole).unwrap_or(false)
+    }
+
+    /// Makes the index forget packs that are not there any more, or not with the size that they had; what only they held counts as damaged, and is
+    /// stored again by whoever finds it standing.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub(crate) fn notice_lost_packs(&self) -> Result<()> {
+        let known = match self.index.read() {
+            Ok(index) if index.is_some() => {
+                let packs = index.iter().flat_map(|index| index.packs());
+                packs.map(|p| p.pack).collect()
+            }
+            _ => index::heads(&self.index_path()),
+        };
+        let present: HashMap<Digest, Option<u64>> = match known.len() > MANY_PACKS {
+            true => self.pack_ids()?.into_iter().map(|id| (id, None)).collect(),
+            false => {
+                let packs = self.list_packs()?.into_iter();
+                packs.map(|pack| (pack.id, Some(pack.bytes))).collect()
+            }
+        };
+        let is_lost = |pack: &&PackRef| match present.get(&pack.id) {
+            None => true,
+            Some(bytes) => bytes.is_some_and(|bytes| bytes != pack.bytes),
+        };
+        let mut lost: Vec<PackRef> = known.iter().filter(is_lost).copied().collect();
+        // One that prune took while this one looked is in the trash, and is read there.
+        lost.retain(|pack| !self.heal_part(Part::Pack(pack.id)));
+        if lost.is_empty() && known.len() >= present.len() {
+            return Ok(());
+        }
+        let (index, _) = self.refreshed_index()?;
+        let bad: DigestSet = lost.iter().map(|pack| pack.id).collect();
+        let is_bad = |number: u32| {
+            let pack = index.pack(number);
+            pack.is_none_or(|pack| bad.contains(&pack.pack.id))
+        };
+        let only_there: Vec<Digest> = match bad.is_empty() {
+            true => Vec::new(),
+            false => {
+                let gone = |blob: &Digest| index.copies(*blob).all(|copy| is_bad(copy.pack));
+                index.digests().filter(gone).collect()
+            }
+        };
+        if !only_there.is_empty() {
+            let mut damaged = self.damaged_blobs();
+            damaged.extend(only_there);
+            self.set_damaged_blobs(&damaged)?;
+        }
+        Ok(())
+    }
+
+    /// Reads a record; one that is missing or damaged is taken from the lifeboat, if that has a good copy.
+    pub(super) fn read_checked<T>(
+        &self,
+        name: &str,
+        parse: &dyn Fn(&[u8]) -> Result<T>,
+    ) -> Result<T> {
+        let once = || {
+            let bytes = self.storage.read(name);
+            parse(&bytes.map_err(|e| crate::error::Error::storage("read", name, e))?)
+        };
+        once().or_else(|error| {
+            let whole = |file: &mut dyn Read| {
+                let mut bytes = Vec::new();
+                file.read_to_end(&mut bytes).is_ok() && parse(&bytes).is_ok()
+            };
+            match self.storage.heal(name, &whole) {
+                Ok(true) => once(),
+                _ => Err(error),
+            }
+        })
+    }
+}
