@@ -5,7 +5,7 @@
 //! touched: what is not as the plan saw it is left alone and reported.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -59,9 +59,24 @@ pub(crate) struct Work {
     pub(crate) jobs: Vec<Job>,
     /// Hard-link groups: site and group to a name that stands already.
     pub(crate) anchors: HashMap<(usize, String), RepoPath>,
+    /// Not all that was to be done is in it, or was done.
+    pub(crate) partial: bool,
 }
 
 impl Work {
+    /// Returns a test for paths that the work writes or removes, and the directories above them.
+    pub(crate) fn touched(&self) -> impl Fn(&Path) -> bool {
+        let mut paths: HashSet<PathBuf> = HashSet::new();
+        for job in &self.jobs {
+            for path in absolute(self, job).ancestors() {
+                if !paths.insert(path.to_path_buf()) {
+                    break;
+                }
+            }
+        }
+        move |path| paths.contains(path)
+    }
+
     /// Returns what names this work: another one for other steps, and for the same steps where something else stands by now.
     pub(crate) fn digest(&self) -> Digest {
         let mut jobs: Vec<Vec<u8>> = self
@@ -163,6 +178,11 @@ pub(crate) fn apply(
         _ => Fidelity::Elsewhere,
     };
     let durable = matches!(licence, Licence::Saved(_));
+    let (mut unsaved, mut narrowed) = (Vec::new(), None);
+    if let Licence::Saved(protected) = licence {
+        (unsaved, narrowed) = without_unsaved(work, protected);
+    }
+    let work = narrowed.as_ref().unwrap_or(work);
     let open = || -> Result<Vec<Target>> {
         work.sites
             .iter()
@@ -178,7 +198,7 @@ pub(crate) fn apply(
         monitor,
         restored: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
-        problems: Mutex::default(),
+        problems: Mutex::new(unsaved),
         stop: AtomicBool::new(false),
     };
     let neutral = neutral_dirs(work, &mut targets);
@@ -295,6 +315,42 @@ pub(crate) fn apply(
         bytes: progress.bytes.into_inner(),
         problems: progress.problems.into_inner().unwrap_or_default(),
     })
+}
+
+/// Takes steps out that would replace or remove what the snapshot before could not hold; returns them as problems.
+fn without_unsaved(work: &Work, protected: &Protected) -> (Vec<PathNote>, Option<Work>) {
+    if protected.holds_all() {
+        return (Vec::new(), None);
+    }
+    let mut problems = Vec::new();
+    let unsaved = |job: &Job| {
+        let stands = job.seen.is_some_and(|seen| seen.kind != Kind::Dir);
+        let path = absolute(work, job);
+        let why = protected
+            .lacks(&path)
+            .filter(|_| stands && job.act != Act::Metadata)?;
+        Some(PathNote {
+            path: RawName(path.into_os_string()),
+            reason: format!("what stands there could not be saved first, so it stays: {why}"),
+        })
+    };
+    let mut jobs = Vec::with_capacity(work.jobs.len());
+    for job in &work.jobs {
+        match unsaved(job) {
+            Some(problem) => problems.push(problem),
+            None => jobs.push(job.clone()),
+        }
+    }
+    if problems.is_empty() {
+        return (problems, None);
+    }
+    let narrowed = Work {
+        sites: work.sites.clone(),
+        jobs,
+        anchors: work.anchors.clone(),
+        partial: true,
+    };
+    (problems, Some(narrowed))
 }
 
 /// Returns directories in which files are only replaced: to anybody else nothing has happened to them.

@@ -17,7 +17,9 @@ use crate::monitor::{Monitor, Phase};
 use crate::path::{RawName, RepoPath, os_to_bytes, tar_name};
 use crate::repo::index::DigestSet;
 use crate::repo::pack::{Finished, TarKind, TarMeta};
-use crate::repo::snapshot::{PathNote, RootRecord, Snapshot, SnapshotKind, Stats, Trigger};
+use crate::repo::snapshot::{
+    LeftOut, PathNote, RootRecord, Snapshot, SnapshotKind, Stats, Trigger,
+};
 use crate::repo::state::{KEPT, Mirrors, SEALED, State};
 use crate::repo::trash::Part;
 use crate::repo::verdicts::Verdicts;
@@ -254,6 +256,7 @@ pub(crate) fn capture(
                 &error,
             );
             problems.push(note(&run.root, &path, &reason_of(&error)));
+            run.unread.push(unread(path, &error, 0));
         }
     }
     let report = |snapshot, reused, counts: Counts, problems, runs: &[RootRun]| BackupReport {
@@ -310,12 +313,15 @@ pub(crate) fn capture(
             Ok(one) => captured[number].push(one),
             Err(failed) => {
                 let (path, error) = *failed;
-                let run = &runs[number];
+                let run = &mut runs[number];
                 monitor.problem(
                     &os_to_bytes(path.to_path(&run.root.path).as_os_str()),
                     &error,
                 );
                 problems.push(note(&run.root, &path, &reason_of(&error)));
+                let stat = run.handle.as_ref().and_then(|h| h.stat(&path).ok());
+                let inode = stat.map_or(0, |stat| stat.inode);
+                run.unread.push(unread(path, &error, inode));
             }
         }
     }
@@ -369,7 +375,7 @@ pub(crate) fn capture(
             base: None,
             changed: Vec::new(),
             removed: Vec::new(),
-            left_out: run.left_out.clone(),
+            left_out: run.unknown().cloned().collect(),
             files: run.scan.files,
             bytes: run.scan.bytes,
         };
@@ -475,6 +481,18 @@ fn reason_of(error: &Error) -> String {
     match error {
         Error::Io { source, .. } => source.to_string(),
         other => other.to_string(),
+    }
+}
+
+/// How the reason begins for what could not be read.
+pub(crate) const UNREADABLE: &str = "unreadable: ";
+
+fn unread(path: RepoPath, error: &Error, inode: u64) -> LeftOut {
+    let reason = format!("{UNREADABLE}{}", reason_of(error));
+    LeftOut {
+        path,
+        reason,
+        inode,
     }
 }
 

@@ -216,7 +216,24 @@ impl<'a> Capture<'a> {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     return Ok(gone(path));
                 }
-                Err(error) => return Err(error).context("read", absolute),
+                Err(error) => {
+                    let stat = handle.stat(path).ok();
+                    let empty = stat.filter(|stat| stat.kind == Kind::File && stat.size == 0);
+                    let Some(stat) = empty else {
+                        return Err(error).context("read", absolute);
+                    };
+                    // There is nothing to read.
+                    return Ok(Captured {
+                        path: path.clone(),
+                        stat,
+                        body: Body {
+                            link: link_group(&stat),
+                            ..Body::default()
+                        },
+                        flags: 0,
+                        gone: false,
+                    });
+                }
             };
             let before = RootHandle::stat_file(&file).context("read", &absolute)?;
             if before.kind != Kind::File {

@@ -192,6 +192,14 @@ pub enum Error {
         /// What was allowed.
         budget: u64,
     },
+    /// What a command names cannot be captured.
+    #[error("`{}` cannot be kept: {reason}", crate::path::show(path.as_os_str()))]
+    NotCaptured {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// The command would delete the repository.
     #[error("this would delete bdr's own repository (`{}`), and the way back with it", crate::path::show(path.as_os_str()))]
     WouldDeleteRepository {
@@ -270,6 +278,7 @@ impl Error {
             | Self::NoSuchPath { .. }
             | Self::Invalid { .. }
             | Self::OverBudget { .. }
+            | Self::NotCaptured { .. }
             | Self::WouldDeleteRepository { .. }
             | Self::Unsafe { .. } => ErrorKind::User,
             Self::Damaged { .. } | Self::Unreadable { .. } | Self::BlobMissing { .. } => {
@@ -304,6 +313,7 @@ impl Error {
             Self::Tool { .. } => "tool",
             Self::Busy { .. } => "busy",
             Self::OverBudget { .. } => "over-budget",
+            Self::NotCaptured { .. } => "not-captured",
             Self::WouldDeleteRepository { .. } => "would-delete-repository",
             Self::Unsafe { .. } => "unsafe-path",
             Self::Interrupted => "interrupted",
@@ -351,6 +361,10 @@ impl Error {
                 Some("free some space, then run the same command again".to_owned())
             }
             Self::Storage { .. } => Some("bdr doctor".to_owned()),
+            Self::NotCaptured { path, .. } => Some(format!(
+                "look at it: ls -ld {}",
+                crate::path::show(path.as_os_str())
+            )),
             Self::WouldDeleteRepository { .. } => Some(
                 "name what is to go, or move the repository first: bdr config path --repository"
                     .to_owned(),

@@ -4,30 +4,28 @@
 //! while a command runs.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 
 use crate::agent::AgentCall;
-use crate::backup::{BackupOptions, BackupReport, RootRun, capture, survey};
+use crate::apply::Work;
+use crate::backup::{BackupOptions, BackupReport, RootRun, UNREADABLE, capture, survey};
 use crate::error::{Error, Result};
-use crate::id::{Digest, OperationId};
-use crate::manifest::{Kind, Stat};
-use crate::merge;
+use crate::fsutil;
+use crate::id::OperationId;
 use crate::monitor::Monitor;
 use crate::path::{RawName, RepoPath};
-use crate::repo::oplog::{
-    Begin, End, Inside, Operation, OperationKind, RestoreJournal, RootChanges, Stamp,
-};
-use crate::repo::reader::Reader;
+use crate::repo::oplog::{Begin, End, Operation, OperationKind, RestoreJournal};
 use crate::repo::snapshot::PathNote;
 use crate::repo::{Repository, hold_shared};
-use crate::rules::{Origin, Root};
-use crate::walk::{Dirty, RootHandle};
+use crate::rules::{Matcher, Origin, Root, Verdict};
+use changes::{Look, Origins};
 
 mod call;
+pub(crate) mod changes;
 mod child;
 mod close;
 mod remote;
@@ -139,6 +137,8 @@ pub(crate) struct Intent {
     pub(crate) agent: Option<AgentCall>,
     /// It writes back to where things were, not somewhere else.
     pub(crate) in_place: bool,
+    /// It is not to run unless all that it names was captured.
+    pub(crate) all_named: bool,
 }
 
 /// The state before is saved, durably, and an operation is open.
@@ -183,6 +183,7 @@ pub fn protect(
         restore: None,
         agent: None,
         in_place: true,
+        all_named: options.on_fail == OnFail::Block,
     };
     open(repo, roots, &options.backup, intent, monitor)
 }
@@ -238,6 +239,51 @@ fn not_kept(repo: &Repository, runs: &[RootRun]) -> Vec<PathNote> {
         .collect()
 }
 
+/// Makes sure that what the command takes away or changes is in the snapshot.
+fn check_named(runs: &[RootRun]) -> Result<()> {
+    let must: Vec<&PathBuf> = runs.iter().flat_map(|run| &run.root.must).collect();
+    if must.is_empty() {
+        return Ok(());
+    }
+    for run in runs {
+        for unread in &run.unread {
+            let path = unread.path.to_path(&run.root.path);
+            // What is named below a directory that cannot be listed has a root of its own.
+            if must.iter().any(|named| path.starts_with(named)) {
+                let reason = unread.reason.trim_start_matches(UNREADABLE).to_owned();
+                return Err(Error::NotCaptured { path, reason });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns the names of roots that a command has nothing to do with, as far as can be told: sources that it neither names nor runs in.
+fn elsewhere(roots: &[Root], intent: &Intent) -> Vec<String> {
+    if intent.kind != OperationKind::Guard {
+        return Vec::new();
+    }
+    let cwd = fsutil::canonicalize(&intent.cwd).unwrap_or_else(|_| intent.cwd.clone());
+    let is_elsewhere = |root: &&Root| {
+        if root.origin != Origin::Source || !root.named.is_empty() {
+            return false;
+        }
+        let path = fsutil::canonicalize(&root.path).unwrap_or_else(|_| root.path.clone());
+        if path.starts_with(&cwd) {
+            return false;
+        }
+        RepoPath::below(&path, &cwd).is_none_or(|below| {
+            let matcher = Matcher::new(&root.rules);
+            matcher.is_ok_and(|m| m.include(below.as_bytes()) == Verdict::Outside)
+        })
+    };
+    let names = roots
+        .iter()
+        .filter(is_elsewhere)
+        .map(|root| root.name.clone());
+    names.collect()
+}
+
 /// [`protect`] for any kind of operation.
 pub(crate) fn open(
     repo: &Repository,
@@ -263,6 +309,9 @@ pub(crate) fn open(
         };
         (report, runs) = capture(repo, roots, &full, monitor)?;
     }
+    if intent.all_named {
+        check_named(&runs)?;
+    }
     let mut not_captured = report.problems.clone();
     not_captured.extend(
         report
@@ -272,6 +321,7 @@ pub(crate) fn open(
             .cloned(),
     );
     not_captured.extend(not_kept(repo, &runs));
+    let elsewhere = elsewhere(roots, &intent);
     let begin = Begin {
         version: 1,
         repository: repo.id(),
@@ -283,6 +333,7 @@ pub(crate) fn open(
         label: redacted_texts(repo, intent.label.into_iter().collect()).pop(),
         before: Some(report.snapshot.id),
         roots: Vec::new(),
+        elsewhere,
         not_captured,
         remote: redacted_texts(repo, intent.remote),
         undoes: intent.undoes,
@@ -335,13 +386,13 @@ impl Protected {
             Ok(status) => status,
             Err(error) => {
                 // Nothing was run: the log says so.
-                let _ = self.finish(None, None);
+                let _ = self.finish(None, None, None);
                 return Err(Error::io("run", program, error));
             }
         };
         let begin = self.begin.clone();
         let (exit, signal) = (status.code(), child::signal_of(&status));
-        let (operation, after_error) = match self.finish(exit, signal) {
+        let (operation, after_error) = match self.finish(exit, signal, None) {
             Ok(operation) => (operation, None),
             Err(error) => (
                 Operation {
@@ -360,17 +411,55 @@ impl Protected {
         })
     }
 
+    /// Closes an operation in which bdr itself did `work`: what others changed at the same time is not its change.
+    ///
+    /// # Errors
+    /// As for a command.
+    pub(crate) fn finish_work(self, work: &Work) -> Result<Operation> {
+        self.finish(None, None, Some(work))
+    }
+
+    /// Returns true if the snapshot lacks nothing of what it covers.
+    pub(crate) fn holds_all(&self) -> bool {
+        self.runs.iter().all(|run| run.unknown().next().is_none())
+    }
+
+    /// Returns why what stands at a path is not in the snapshot, if it is not.
+    pub(crate) fn lacks(&self, path: &Path) -> Option<&str> {
+        self.runs.iter().find_map(|run| {
+            let below = RepoPath::below(&run.root.path, path)?;
+            let unknown = run.unknown().find(|left| below.starts_with(&left.path))?;
+            Some(unknown.reason.as_str())
+        })
+    }
+
     /// Looks at what changed and closes the operation.
     ///
     /// # Errors
     /// The roots cannot be looked at, or the record cannot be written: the operation stays open.
-    pub(crate) fn finish(self, exit: Option<i32>, signal: Option<i32>) -> Result<Operation> {
+    fn finish(
+        self,
+        exit: Option<i32>,
+        signal: Option<i32>,
+        own: Option<&Work>,
+    ) -> Result<Operation> {
         let elapsed = self.started.elapsed();
+        let left_out = self.runs.iter().flat_map(RootRun::unknown);
+        let origins = Origins::new(self.begin.time, left_out, &self.runs, &self.never);
+        let touched = own.map(Work::touched);
         let mut roots = Vec::new();
+        let mut unseen = Vec::new();
         for run in &self.runs {
-            let changes = changes_of(&self.repo, run, &self.never)?;
-            if !changes.is_empty() {
-                roots.push(changes);
+            match changes::of_run(&self.repo, run, &origins)? {
+                Look::Whole(mut changes) => {
+                    if let Some(own) = &touched {
+                        changes.keep(&|path| own(&path.to_path(&run.root.path)));
+                    }
+                    if !changes.is_empty() {
+                        roots.push(changes);
+                    }
+                }
+                Look::Partial(_) => unseen.push(run.root.name.clone()),
             }
         }
         let end = End {
@@ -382,6 +471,8 @@ impl Protected {
             signal,
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             roots,
+            unseen,
+            partial: own.is_some_and(|work| work.partial),
         };
         let storage = self.repo.storage();
         if matches!(storage.size("format.json"), Ok(None)) {
@@ -396,95 +487,4 @@ impl Protected {
             pinned: false,
         })
     }
-}
-
-/// Files that are looked into after an operation, at most, and their size before and after.
-const MAX_LOOKED_INTO: usize = 32;
-const MAX_LOOKED_INTO_BYTES: u64 = 16 << 20;
-
-/// Says what changed inside of files that can be merged. What cannot be told is left out: then there is a conflict instead.
-fn inside(
-    repo: &Repository,
-    run: &RootRun,
-    dirty: &[Dirty],
-    handle: Option<&RootHandle>,
-) -> Vec<Inside> {
-    let (Some(state), Some(handle)) = (&run.state, handle) else {
-        return Vec::new();
-    };
-    let mut reader = Reader::new(repo);
-    let mut left = MAX_LOOKED_INTO_BYTES;
-    let mut found = Vec::new();
-    for changed in dirty.iter().filter(|d| merge::is_mergeable(d.path.name())) {
-        let Some(known) = changed.prior.map(|number| state.entry(number as usize)) else {
-            continue;
-        };
-        let (old, new) = (known.stat, changed.stat);
-        let is_file = old.kind == Kind::File && new.kind == Kind::File;
-        let bytes = old.size + new.size;
-        if !is_file || old.size.max(new.size) > merge::MAX_BYTES || bytes > left {
-            continue;
-        }
-        if found.len() >= MAX_LOOKED_INTO {
-            break;
-        }
-        left -= bytes;
-        let told = (|| {
-            let mut after = Vec::new();
-            let file = handle.open_file(&changed.path).ok()?;
-            std::io::Read::read_to_end(
-                &mut std::io::Read::take(file, merge::MAX_BYTES),
-                &mut after,
-            )
-            .ok()?;
-            let body = known.body()?;
-            let before = match &body.content {
-                // Only its times are new: the old content need not be read.
-                Some(content) if content.digest == Digest::of(&after) => after.clone(),
-                _ => reader.original_to_vec(&body).ok()?,
-            };
-            if before == after {
-                return Some(merge::Changes::none(changed.path.name()));
-            }
-            let key = repo.merge_key().ok()?;
-            merge::describe(changed.path.name(), &before, &after, &key)
-        })();
-        found.extend(told.map(|changes| Inside {
-            path: changed.path.clone(),
-            changes,
-        }));
-    }
-    found
-}
-
-fn stamp(path: RepoPath, stat: &Stat) -> Stamp {
-    Stamp {
-        path,
-        kind: stat.kind,
-        mode: stat.mode,
-        mtime: stat.mtime,
-        size: stat.size,
-        ctime: stat.ctime,
-        inode: stat.inode,
-    }
-}
-
-fn changes_of(repo: &Repository, run: &RootRun, never: &[PathBuf]) -> Result<RootChanges> {
-    let (scan, handle) = run.look_again(repo, never)?;
-    let mut changes = RootChanges {
-        name: run.root.name.clone(),
-        ..RootChanges::default()
-    };
-    (changes.deleted_files, changes.deleted_bytes) = run.weigh(&scan.removed);
-    changes.removed = scan.removed;
-    changes.merges = inside(repo, run, &scan.dirty, handle.as_ref());
-    for dirty in scan.dirty {
-        let list = if dirty.prior.is_some() {
-            &mut changes.modified
-        } else {
-            &mut changes.created
-        };
-        list.push(stamp(dirty.path, &dirty.stat));
-    }
-    Ok(changes)
 }

@@ -578,6 +578,7 @@ fn plan_deletions(
         rules: record.rules.clone(),
         origin: Origin::Source,
         named: Vec::new(),
+        must: Vec::new(),
         resolved: false,
     };
     if !listed.contains(&RepoPath::root()) && options.paths.is_empty() {
@@ -687,11 +688,12 @@ pub fn apply(
             }),
             agent: options.agent.clone(),
             in_place: options.target.is_none(),
+            all_named: false,
         };
         let protected = guard::open(repo, &roots, &backup, intent, monitor)?;
         report.operation = Some(protected.operation());
         let applied = apply::apply(repo, &plan.work, &Licence::Saved(&protected), monitor)?;
-        protected.finish(None, None)?;
+        protected.finish_work(&plan.work)?;
         applied
     };
     report.restored = applied.restored;

@@ -50,6 +50,8 @@ pub struct Root {
     pub origin: Origin,
     /// What the command names below it: as an operand is it captured, or the command is not run.
     pub named: Vec<PathBuf>,
+    /// What of it the command may take away or change: if it cannot be captured, for whatever reason, the command is not run.
+    pub must: Vec<PathBuf>,
     /// The path had no symlink on it when it was allowed: one that is there by now is not followed.
     pub resolved: bool,
 }
@@ -74,6 +76,7 @@ impl Root {
             rules,
             origin: Origin::Source,
             named: Vec::new(),
+            must: Vec::new(),
             resolved: false,
         }
     }
@@ -93,6 +96,7 @@ impl Root {
             rules: Rules::default(),
             origin,
             named: Vec::new(),
+            must: Vec::new(),
             resolved: false,
         }
     }
@@ -419,15 +423,25 @@ pub fn normalise(roots: Vec<Root>) -> Result<Vec<Root>> {
         })
     };
     let keep: Vec<bool> = (0..roots.len()).map(|i| !covered(i)).collect();
-    let (kept, dropped): (Vec<_>, Vec<_>) =
-        roots.into_iter().zip(keep).partition(|(_, keep)| *keep);
-    let mut result: Vec<Root> = kept.into_iter().map(|(root, _)| root).collect();
-    for (root, _) in dropped {
-        let around = result
-            .iter_mut()
-            .find(|outer| root.path.starts_with(&outer.path));
-        if let Some(outer) = around.filter(|_| root.origin == Origin::Operand) {
-            outer.named.push(root.path);
+    let mut result = Vec::new();
+    let mut kept_matchers = Vec::new();
+    let mut dropped = Vec::new();
+    for ((root, matcher), keep) in roots.into_iter().zip(matchers).zip(keep) {
+        if keep {
+            result.push(root);
+            kept_matchers.push(matcher);
+        } else if root.origin == Origin::Operand {
+            dropped.push((root.path, root.must));
+        }
+    }
+    for (path, must) in dropped {
+        // Several sources may share a directory, each with other files of it.
+        for (outer, matcher) in result.iter_mut().zip(&kept_matchers) {
+            let below = RepoPath::below(&outer.path, &path);
+            if below.is_some_and(|below| below.is_root() || matcher.covers(&below)) {
+                outer.named.push(path.clone());
+                outer.must.extend(must.iter().cloned());
+            }
         }
     }
     let mut seen = std::collections::HashSet::new();

@@ -80,6 +80,8 @@ const MIN_CLONE: u64 = 1 << 20;
 enum How {
     /// By a second name, until it is packed.
     Unlinked,
+    /// The same, however small, because it is this user's and closed to them: it could not be read.
+    Closed,
     /// By a second name for as long as it is needed: it never changes.
     Immutable,
     Clone,
@@ -99,7 +101,7 @@ pub(crate) fn keep(
 ) -> Result<(Vec<CapturedList>, KeptReport)> {
     let mut kept: Vec<CapturedList> = runs.iter().map(|_| Vec::new()).collect();
     let mut report = KeptReport::default();
-    for how in [How::Unlinked, How::Immutable, How::Clone] {
+    for how in [How::Closed, How::Unlinked, How::Immutable, How::Clone] {
         for (run, kept) in runs.iter_mut().zip(&mut kept) {
             let left = options.max_bytes.saturating_sub(report.bytes);
             let Some(list) = keep_in(repo, run, how, options, left, now)? else {
@@ -130,6 +132,10 @@ fn keep_in(
         return Ok(None);
     };
     let started = now.timestamp_nanos_opt().unwrap_or(i64::MAX);
+    let is_unlinked = |dirty: &Dirty| {
+        let path = dirty.path.to_path(&run.root.path);
+        options.unlinked.iter().any(|named| path.starts_with(named))
+    };
     let fits = |dirty: &Dirty| {
         let stat = &dirty.stat;
         // Settings and keys are small, and are sealed before anything else is done with them.
@@ -139,9 +145,12 @@ fn keep_in(
             && !crate::privacy::is_sensitive_name(dirty.path.as_bytes());
         plain
             && match how {
-                How::Unlinked => {
-                    let path = dirty.path.to_path(&run.root.path);
-                    options.unlinked.iter().any(|named| path.starts_with(named))
+                How::Unlinked => is_unlinked(dirty),
+                How::Closed => {
+                    is_unlinked(dirty)
+                        && stat.mode & 0o400 == 0
+                        && fsutil::is_own(stat)
+                        && handle.open_file(&dirty.path).is_err()
                 }
                 How::Immutable => is_git_object(&dirty.path),
                 How::Clone => {
@@ -154,7 +163,8 @@ fn keep_in(
     };
     let chosen: Vec<&Dirty> = run.dirty().iter().filter(|dirty| fits(dirty)).collect();
     let bytes: u64 = chosen.iter().map(|dirty| dirty.stat.size).sum();
-    let large = bytes >= options.from_bytes || chosen.len() >= options.from_files;
+    let large =
+        how == How::Closed || bytes >= options.from_bytes || chosen.len() >= options.from_files;
     let number_fits = u32::try_from(chosen.len()).is_ok();
     let Some(first) = chosen
         .first()
@@ -211,18 +221,25 @@ fn keep_one(
     set: Id,
     number: u32,
 ) -> Option<Captured> {
-    let file = handle.open_file(&dirty.path).ok()?;
-    let before = RootHandle::stat_file(&file).ok()?;
+    let file = handle.open_file(&dirty.path).ok();
+    if file.is_none() && how != How::Closed {
+        return None;
+    }
+    let look = || match &file {
+        Some(file) => RootHandle::stat_file(file).ok(),
+        None => handle.stat(&dirty.path).ok(),
+    };
+    let before = look()?;
     if !same_identity(&before, &dirty.stat) {
         return None;
     }
-    let made = match how {
-        How::Clone => area.clone_file(&file, number),
+    let made = match (how, &file) {
+        (How::Clone, Some(file)) => area.clone_file(file, number),
         _ => area.link(&handle.source(&dirty.path), number),
     };
     made.ok()?;
     // A new name changes the file's ctime, and nothing else; what was kept has to be what was looked at.
-    let after = RootHandle::stat_file(&file).ok();
+    let after = look();
     let same = after.as_ref().is_some_and(|after| {
         same_identity(
             &before,
@@ -244,7 +261,7 @@ fn keep_one(
         stat: after,
         body: Body {
             content: Some(content),
-            xattrs: RootHandle::xattrs(&file),
+            xattrs: file.as_ref().map(RootHandle::xattrs).unwrap_or_default(),
             ..Body::default()
         },
         flags: KEPT,

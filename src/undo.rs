@@ -16,16 +16,16 @@ use crate::agent::AgentCall;
 use crate::apply::{self, Licence, Work};
 use crate::backup::{BackupOptions, roots_of};
 use crate::error::{Error, Result};
+use crate::guard::changes::{self, Look, Origins};
 use crate::guard::{self, Intent};
 use crate::id::{Digest, OperationId, SnapshotId};
-use crate::manifest::{Entry, Kind, Stat, by_path};
+use crate::manifest::Kind;
 use crate::monitor::Monitor;
-use crate::path::RepoPath;
+use crate::path::{RawName, RepoPath};
 use crate::repo::Repository;
 use crate::repo::oplog::{Operation, OperationKind, RootChanges, Stamp};
-use crate::repo::snapshot::{PathNote, Snapshot, Trigger};
+use crate::repo::snapshot::{PathNote, RootRecord, Snapshot, Trigger};
 use crate::rules::{Origin, Root};
-use crate::walk::{WalkOptions, walk};
 use plan::{Past, plan_root};
 
 mod plan;
@@ -41,6 +41,8 @@ pub struct UndoOptions {
     pub argv: Vec<OsString>,
     /// Also put back what changed again since: what stands there now is saved with all else, and a redo brings it back.
     pub force: bool,
+    /// Also what changed, while the operation ran, in places that it neither named nor ran in.
+    pub all: bool,
     /// Only at or below these absolute paths; empty: all.
     pub paths: Vec<PathBuf>,
     /// Absolute paths that are never touched, beside the repository's own.
@@ -86,6 +88,17 @@ pub struct UndoStep {
     pub beside: Option<PathBuf>,
 }
 
+/// A root that an operation neither named nor ran in, and that changed while it ran.
+#[derive(Debug, Clone)]
+pub struct Meanwhile {
+    /// Where it is, absolute.
+    pub path: PathBuf,
+    /// Files that are gone.
+    pub deleted: u64,
+    /// Objects that are new or differ.
+    pub altered: u64,
+}
+
 /// What an undo would do. Inert.
 #[derive(Debug, Clone)]
 pub struct UndoPlan {
@@ -95,6 +108,14 @@ pub struct UndoPlan {
     pub steps: Vec<UndoStep>,
     /// What the operation may have changed without its having been captured.
     pub not_captured: Vec<PathNote>,
+    /// What it changed without its having been captured: it is not as it was, and this undo cannot bring it back.
+    pub missing: Vec<PathNote>,
+    /// What cannot be looked at, or not be put back.
+    pub problems: Vec<PathNote>,
+    /// Steps that paths given leave out.
+    pub rest: u64,
+    /// Where something changed while the operation ran, most likely by others: left as it is.
+    pub meanwhile: Vec<Meanwhile>,
     /// Files of which something was sealed and cannot be had.
     pub sealed: Vec<PathNote>,
     work: Work,
@@ -123,6 +144,8 @@ pub struct UndoReport {
     pub conflicts: u64,
     /// What failed.
     pub problems: Vec<PathNote>,
+    /// What the operation did to things that were not captured: it is not undone.
+    pub missing: Vec<PathNote>,
     /// Wall time.
     pub elapsed: Duration,
 }
@@ -228,30 +251,61 @@ pub fn plan(
         operation: operation.begin.id,
         steps: Vec::new(),
         not_captured: operation.begin.not_captured.clone(),
+        missing: Vec::new(),
+        problems: Vec::new(),
+        rest: 0,
+        meanwhile: Vec::new(),
         sealed: Vec::new(),
         work: Work::default(),
         roots: roots_of(&snapshot.roots, &operation.begin.roots),
     };
-    let computed;
-    let changes = match &operation.end {
-        Some(end) if operation.begin.kind != OperationKind::Call => &end.roots,
+    let mut changes = match &operation.end {
+        Some(end) if operation.begin.kind != OperationKind::Call => {
+            let mut changes = end.roots.clone();
+            if !end.unseen.is_empty() {
+                let names = &end.unseen;
+                changes.extend(compare_with_now(
+                    repo, &snapshot, operation, names, options, &mut plan,
+                )?);
+            }
+            changes
+        }
         // It was cut off; or it is a checkpoint, and all that came after is meant.
         _ => {
-            computed = compare_with_now(repo, &snapshot, operation, options)?;
-            &computed
+            let names = &operation.begin.roots;
+            compare_with_now(repo, &snapshot, operation, names, options, &mut plan)?
         }
     };
+    if !options.all {
+        // What changed where the operation neither worked nor was told to is most likely somebody else's.
+        let (elsewhere, own): (Vec<_>, Vec<_>) = changes
+            .into_iter()
+            .partition(|change| operation.begin.elsewhere.contains(&change.name));
+        changes = own;
+        for change in elsewhere {
+            if let Some(record) = snapshot.root(&change.name) {
+                plan.meanwhile.push(Meanwhile {
+                    path: record.path.as_path().to_path_buf(),
+                    deleted: change.deleted_files,
+                    altered: (change.created.len() + change.modified.len()) as u64,
+                });
+            }
+        }
+        plan.roots
+            .retain(|root| !operation.begin.elsewhere.contains(&root.name));
+    }
     let later = repo.operations_after(operation.begin.id)?;
     let cut_off = cut_off(&later, operation).and_then(|id| repo.snapshot(id).ok());
     let mut put_back = put_back_since(later);
     let mut seen: HashSet<PathBuf> = HashSet::new();
-    for change in changes {
+    for change in &changes {
         let Some(record) = snapshot.root(&change.name) else {
             continue;
         };
         if monitor.stopped() {
             return Err(Error::Interrupted);
         }
+        not_captured(record, change, &mut plan);
         let put_back = put_back.remove(&change.name).unwrap_or_default();
         let since = cut_off
             .as_ref()
@@ -263,7 +317,38 @@ pub fn plan(
         plan_root(repo, record, change, options, past, &mut plan, &mut seen)?;
     }
     plan.steps = collapsed(std::mem::take(&mut plan.steps));
+    if !options.paths.is_empty() {
+        let all = UndoOptions {
+            paths: Vec::new(),
+            ..options.clone()
+        };
+        let whole = self::plan(repo, operation, &all, monitor)?;
+        // The rest can be taken back later: the operation is not undone by this.
+        plan.rest = whole.work.jobs.len().saturating_sub(plan.work.jobs.len()) as u64;
+        plan.work.partial = plan.rest > 0;
+    }
     Ok(plan)
+}
+
+/// Notes what an operation did to things that the snapshot does not hold.
+fn not_captured(record: &RootRecord, change: &RootChanges, plan: &mut UndoPlan) {
+    let note = |path: &RepoPath, reason: String| PathNote {
+        path: RawName(path.to_path(record.path.as_path()).into_os_string()),
+        reason,
+    };
+    let reason_of = |path: &RepoPath| {
+        let left = record.left_out.iter().find(|left| left.path == *path);
+        left.map_or_else(String::new, |left| format!(" ({})", left.reason))
+    };
+    for path in &change.lost {
+        let why = reason_of(path);
+        plan.missing
+            .push(note(path, format!("it is gone, and was not captured{why}")));
+    }
+    for path in &change.unknown {
+        let reason = "it was there before under another name, and was not captured: it stays";
+        plan.missing.push(note(path, reason.to_owned()));
+    }
 }
 
 /// Returns what stood before the first undo of `operation` that was cut off, if none got through since.
@@ -273,9 +358,9 @@ fn cut_off(later: &[Operation], operation: &Operation) -> Option<SnapshotId> {
         .filter(|later| later.begin.undoes == Some(operation.begin.id));
     let mut first = None;
     for attempt in attempts {
-        first = match attempt.end {
-            Some(_) => None,
-            None => first.or(attempt.begin.before),
+        first = match &attempt.end {
+            Some(end) if !end.partial => None,
+            _ => first.or(attempt.begin.before),
         };
     }
     first
@@ -319,104 +404,35 @@ fn collapsed(mut steps: Vec<UndoStep>) -> Vec<UndoStep> {
     result
 }
 
-/// Returns what differs from the snapshot now: for operations that never ended.
+/// Returns what differs from the snapshot now, in roots of which no end record tells. What cannot be looked at is a problem of the plan.
 fn compare_with_now(
     repo: &Repository,
     snapshot: &Snapshot,
     operation: &Operation,
+    names: &[String],
     options: &UndoOptions,
+    plan: &mut UndoPlan,
 ) -> Result<Vec<RootChanges>> {
     let never: Vec<PathBuf> = repo
         .own_paths()
         .into_iter()
         .chain(options.never.clone())
         .collect();
-    let names = &operation.begin.roots;
+    let chosen = |record: &&RootRecord| names.is_empty() || names.contains(&record.name);
+    let left_out = snapshot.roots.iter().flat_map(|record| &record.left_out);
+    let origins = Origins::new(operation.begin.time, left_out, &[], &never);
     let mut result = Vec::new();
-    for record in snapshot
-        .roots
-        .iter()
-        .filter(|r| names.is_empty() || names.contains(&r.name))
-    {
-        let root = roots_of(std::slice::from_ref(record), &[]).remove(0);
-        let scan = walk(
-            &root,
-            None,
-            &WalkOptions {
-                never: &never,
-                max_files: None,
-                keep_known: false,
-            },
-        )?;
-        let mut changes = RootChanges {
-            name: record.name.clone(),
-            ..RootChanges::default()
-        };
-        let listing = by_path(repo.listing(record)?);
-        let handle = crate::walk::RootHandle::of(&root)?;
-        let mut there = HashSet::new();
-        for dirty in scan.dirty {
-            there.insert(dirty.path.clone());
-            let stamp = stamp_of(dirty.path.clone(), &dirty.stat);
-            match listing.get(&dirty.path) {
-                _ if record
-                    .left_out
-                    .iter()
-                    .any(|l| dirty.path.starts_with(&l.path)) => {}
-                None => changes.created.push(stamp),
-                Some(entry) => {
-                    let same = handle
-                        .as_ref()
-                        .is_some_and(|h| stands(repo, h, entry, &dirty.stat));
-                    if !same {
-                        changes.modified.push(stamp);
-                    }
-                }
-            }
-        }
-        let mut top: Option<&RepoPath> = None;
-        for path in listing.keys().filter(|p| !there.contains(p)) {
-            if !top.is_some_and(|t| path.starts_with(t)) {
-                top = Some(path);
-                changes.removed.push(path.clone());
-            }
-        }
-        if !changes.is_empty() {
-            result.push(changes);
+    for record in snapshot.roots.iter().filter(chosen) {
+        match changes::since(repo, record, &origins)? {
+            Look::Whole(changes) if changes.is_empty() => {}
+            Look::Whole(changes) => result.push(changes),
+            Look::Partial(reason) => plan.problems.push(PathNote {
+                path: record.path.clone(),
+                reason: format!("it cannot be looked at: {reason}"),
+            }),
         }
     }
     Ok(result)
-}
-
-/// Returns true if the object is as the entry says, by reading it.
-fn stands(repo: &Repository, handle: &crate::walk::RootHandle, entry: &Entry, stat: &Stat) -> bool {
-    if stat.kind != entry.kind || stat.mode != entry.mode || stat.mtime != entry.mtime {
-        return false;
-    }
-    match entry.kind {
-        Kind::File => {
-            stat.size == entry.size
-                && handle
-                    .open_file(&entry.path)
-                    .is_ok_and(|mut file| repo.has_content(&entry.body, &mut file))
-        }
-        Kind::Symlink => handle
-            .read_link(&entry.path)
-            .is_ok_and(|t| t == entry.body.target),
-        _ => true,
-    }
-}
-
-fn stamp_of(path: RepoPath, stat: &Stat) -> Stamp {
-    Stamp {
-        path,
-        kind: stat.kind,
-        mode: stat.mode,
-        mtime: stat.mtime,
-        size: stat.size,
-        ctime: stat.ctime,
-        inode: stat.inode,
-    }
 }
 
 /// Saves the present, then applies the plan.
@@ -426,7 +442,7 @@ fn stamp_of(path: RepoPath, stat: &Stat) -> Stamp {
 pub fn apply(
     repo: &Repository,
     operation: &Operation,
-    plan: UndoPlan,
+    mut plan: UndoPlan,
     options: &UndoOptions,
     monitor: &dyn Monitor,
 ) -> Result<UndoReport> {
@@ -450,6 +466,7 @@ pub fn apply(
         restore: None,
         agent: options.agent.clone(),
         in_place: true,
+        all_named: false,
     };
     let mut roots = plan.roots.clone();
     for root in &mut roots {
@@ -458,7 +475,8 @@ pub fn apply(
     let protected = guard::open(repo, &roots, &backup, intent, monitor)?;
     let id = protected.operation();
     let applied = apply::apply(repo, &plan.work, &Licence::Saved(&protected), monitor)?;
-    protected.finish(None, None)?;
+    plan.work.partial |= !applied.problems.is_empty() || !plan.problems.is_empty();
+    protected.finish_work(&plan.work)?;
     let conflicts = plan
         .steps
         .iter()
@@ -470,7 +488,13 @@ pub fn apply(
         files: applied.files,
         removed: applied.removed,
         conflicts,
-        problems: plan.sealed.into_iter().chain(applied.problems).collect(),
+        problems: plan
+            .sealed
+            .into_iter()
+            .chain(plan.problems)
+            .chain(applied.problems)
+            .collect(),
+        missing: plan.missing,
         elapsed: started.elapsed(),
     })
 }

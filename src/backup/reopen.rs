@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::roots::{RootRun, paths_of, roots_of, state_path};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::SnapshotId;
 use crate::manifest::{Body, Entry, Kind};
 use crate::path::RepoPath;
@@ -35,6 +35,7 @@ impl RootRun {
             root,
             state,
             left_out: record.left_out.clone(),
+            unread: Vec::new(),
             state_path,
             handle: None,
             scan: Scan::default(),
@@ -52,6 +53,8 @@ pub(crate) struct Standing {
 pub(crate) struct Present {
     pub(crate) objects: BTreeMap<RepoPath, Standing>,
     pub(crate) left_out: Vec<LeftOut>,
+    /// What could not be looked at.
+    pub(crate) problems: Vec<(RepoPath, Error)>,
     pub(crate) handle: Option<RootHandle>,
 }
 
@@ -77,6 +80,7 @@ pub(crate) fn present(
         return Ok(Present {
             objects: BTreeMap::new(),
             left_out: Vec::new(),
+            problems: Vec::new(),
             handle: None,
         });
     }
@@ -114,6 +118,7 @@ pub(crate) fn present(
     Ok(Present {
         objects,
         left_out: scan.left_out,
+        problems: scan.problems,
         handle: RootHandle::of(&root)?,
     })
 }

@@ -13,7 +13,7 @@ use crate::manifest::{Content, Flag, Kept, Kind};
 use crate::path::{RepoPath, os_to_bytes};
 use crate::repo::Repository;
 use crate::repo::index::DigestSet;
-use crate::repo::snapshot::{LeftOut, RootRecord};
+use crate::repo::snapshot::{LeftOut, RootRecord, Trigger};
 use crate::repo::state::{KEPT, Known, SEALED, State, same_stat};
 use crate::rules::{Origin, Root, Rules};
 use crate::walk::{Dirty, RootHandle, Scan, WalkOptions, walk};
@@ -23,6 +23,8 @@ pub(crate) struct RootRun {
     pub(crate) root: Root,
     pub(crate) state: Option<State>,
     pub(crate) left_out: Vec<LeftOut>,
+    /// What could not be read: as unknown as what was left out.
+    pub(crate) unread: Vec<LeftOut>,
     pub(super) state_path: PathBuf,
     pub(super) handle: Option<RootHandle>,
     pub(super) scan: Scan,
@@ -39,7 +41,7 @@ pub(super) fn state_path(repo: &Repository, root: &Root) -> PathBuf {
         .join(&Digest::finish(hasher).to_hex()[..24])
 }
 
-/// Looks at a root; of one with too many files, at what the command names below it.
+/// Looks at a root; of one with too many files, or with directories that cannot be listed, at what the command names below it as well.
 pub(super) fn look_around(
     repo: &Repository,
     root: &Root,
@@ -49,8 +51,21 @@ pub(super) fn look_around(
 ) -> Result<()> {
     let run = look_at(repo, root, options, never)?;
     let too_many = run.scan.too_many;
+    // A directory that cannot be listed may still lead to what is named in it.
+    let closed: Vec<PathBuf> = run
+        .scan
+        .problems
+        .iter()
+        .map(|(path, _)| path.to_path(&root.path))
+        .collect();
     runs.push(run);
-    for path in root.named.iter().filter(|_| too_many) {
+    let hidden = |path: &&PathBuf| {
+        too_many
+            || closed
+                .iter()
+                .any(|dir| path.starts_with(dir) && *path != dir)
+    };
+    for path in root.named.iter().filter(hidden) {
         let operand = Root::ad_hoc(path.clone(), Origin::Operand);
         runs.push(look_at(repo, &operand, options, never)?);
     }
@@ -89,7 +104,11 @@ pub(super) fn look_at(
         &WalkOptions {
             never,
             max_files,
-            keep_known: false,
+            // What is replaced or removed next is saved, however large it has grown.
+            keep_known: matches!(
+                options.trigger,
+                Trigger::Undo | Trigger::Redo | Trigger::Restore
+            ),
         },
     )?;
     if scan.too_many && root.origin == Origin::Operand {
@@ -111,6 +130,7 @@ pub(super) fn look_at(
         scan.left_out.push(LeftOut {
             path: RepoPath::root(),
             reason: "too many files".to_owned(),
+            inode: 0,
         });
     }
     let handle = if scan.exists {
@@ -123,6 +143,7 @@ pub(super) fn look_at(
         root: root.clone(),
         state,
         left_out,
+        unread: Vec::new(),
         state_path,
         handle,
         scan,
@@ -268,6 +289,7 @@ pub(super) fn apply_budget(run: &mut RootRun, options: &BackupOptions) -> Result
                     "over the budget ({})",
                     crate::monitor::size(dirty.stat.size)
                 ),
+                inode: dirty.stat.inode,
             });
             run.scan.files -= 1;
             run.scan.bytes -= dirty.stat.size;
@@ -293,6 +315,7 @@ pub(crate) fn roots_of(records: &[RootRecord], names: &[String]) -> Vec<Root> {
             rules: Rules::clone(&record.rules),
             origin: Origin::Source,
             named: Vec::new(),
+            must: Vec::new(),
             resolved: false,
         })
         .collect()
@@ -402,10 +425,17 @@ impl RootRun {
                     || !is_same_content(repo, handle, &dirty.path, &known)
             });
         }
-        let is_out = |path: &RepoPath| self.left_out.iter().any(|l| path.starts_with(&l.path));
+        let unknown: Vec<&LeftOut> = self.unknown().collect();
+        let is_out = |path: &RepoPath| unknown.iter().any(|l| path.starts_with(&l.path));
         scan.dirty.retain(|dirty| !is_out(&dirty.path));
         scan.removed.retain(|path| !is_out(path));
+        scan.problems.retain(|(path, _)| !is_out(path));
         Ok((scan, handle))
+    }
+
+    /// Returns what the snapshot does not hold, for whatever reason: nothing can be said of it afterwards.
+    pub(crate) fn unknown(&self) -> impl Iterator<Item = &LeftOut> {
+        self.left_out.iter().chain(&self.unread)
     }
 
     /// Returns how many files and bytes of the snapshot lie at or below some paths, none below another.

@@ -386,6 +386,13 @@ fn tell(
             "bdr: what it changed could not be recorded: {error} · undo: {undo}"
         ));
     }
+    let unseen = outcome.operation.end.as_ref();
+    if let (Some(end), Some(undo)) = (unseen.filter(|end| !end.unseen.is_empty()), &undo) {
+        cx.ui.warn(&format!(
+            "bdr: what it changed could not be looked at in {}; an undo compares then · undo: {undo}",
+            plural(end.unseen.len() as u64, "place")
+        ));
+    }
     let wanted = match args.summary {
         Some(wanted) => wanted.into(),
         None if cx.ui.json => Summary::Json,

@@ -306,13 +306,34 @@ impl Hook<'_> {
         if assessment.effect == Effect::Read {
             return self.say(Answer::Silence);
         }
-        match self.protect(&cx, &assessment) {
+        match self.protect(&cx, &assessment, guard::OnFail::Block) {
             Ok(()) => self.say(Answer::Silence),
             Err(failure) => {
                 let policy = from_environment.unwrap_or(cx.config.guard.on_fail);
+                let lacks = matches!(&failure, Failure::Engine(e) if matches!(**e, Error::NotCaptured { .. }));
+                if lacks && self.runs_anyway(policy, &assessment) {
+                    // The rest is worth keeping.
+                    if self.protect(&cx, &assessment, guard::OnFail::Run).is_ok() {
+                        let text = format!("not all of this can be undone: {}", failure.message());
+                        return self.say(Answer::Unprotected(&text));
+                    }
+                }
                 self.not_protected(policy, &assessment, &failure)
             }
         }
+    }
+
+    /// Returns true if a tool is not kept from running though it is not protected.
+    fn runs_anyway(&self, policy: OnFail, found: &Assessment) -> bool {
+        let destroys = match found.effect {
+            Effect::Destructive | Effect::GitDiscard => true,
+            // The gravest effect hides the others.
+            Effect::Remote => found.operands.iter().any(|operand| operand.itself),
+            Effect::Read | Effect::Write | Effect::Unknown => false,
+        };
+        // Most shells have not asked: they run the line whatever is answered.
+        let unasked = self.host == Host::Shell && self.event.name != shell::VETO;
+        !destroys || policy == OnFail::Run || unasked
     }
 
     fn assess(&self, cx: &Context) -> Assessment {
@@ -328,7 +349,12 @@ impl Hook<'_> {
         assess(self.event, &around)
     }
 
-    fn protect(&self, cx: &Context, assessment: &Assessment) -> Result<(), Failure> {
+    fn protect(
+        &self,
+        cx: &Context,
+        assessment: &Assessment,
+        on_fail: guard::OnFail,
+    ) -> Result<(), Failure> {
         let repo = guarding::open(cx, false)?;
         // The same hook may stand in the settings of the user and of the project.
         let seen = match self.host {
@@ -348,7 +374,7 @@ impl Hook<'_> {
             argv: words(self.event),
             cwd: cx.cwd.clone(),
             label: Some(format!("{} {}", self.host.word(), self.event.tool_name)),
-            on_fail: guard::OnFail::Block,
+            on_fail,
             remote: guard::with_what_was(&assessment.remote, &cx.cwd),
         };
         let call = self.event.to_call(self.host);
@@ -392,12 +418,6 @@ impl Hook<'_> {
 
     fn not_protected(&self, policy: OnFail, found: &Assessment, failure: &Failure) -> Reply {
         let refused = matches!(failure, Failure::Engine(e) if matches!(**e, Error::WouldDeleteRepository { .. }));
-        let destroys = match found.effect {
-            Effect::Destructive | Effect::GitDiscard => true,
-            // The gravest effect hides the others.
-            Effect::Remote => found.operands.iter().any(|operand| operand.itself),
-            Effect::Read | Effect::Write | Effect::Unknown => false,
-        };
         let mut why = failure.message();
         for cause in failure.causes() {
             why.push_str(&format!(": {cause}"));
@@ -405,9 +425,7 @@ impl Hook<'_> {
         if refused {
             return self.say(Answer::Deny(&format!("not run: {why}")));
         }
-        // Most shells have not asked: they run the line whatever is answered.
-        let unasked = self.host == Host::Shell && self.event.name != shell::VETO;
-        if !destroys || policy == OnFail::Run || unasked {
+        if self.runs_anyway(policy, found) {
             let text = format!("no snapshot, what this changes cannot be undone: {why}");
             return self.say(Answer::Unprotected(&text));
         }

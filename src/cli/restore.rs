@@ -245,6 +245,7 @@ fn abort(cx: &Context, repo: &Repository) -> Result<u8, Failure> {
     let operation = interrupted(repo)?;
     let options = UndoOptions {
         force: false,
+        all: false,
         now: cx.now,
         cwd: cx.cwd.clone(),
         argv: cx.argv(),

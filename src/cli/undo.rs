@@ -10,7 +10,8 @@ use bdr::monitor::size;
 use bdr::path::absolute;
 use bdr::repo::Repository;
 use bdr::repo::oplog::{Operation, resolve};
-use bdr::undo::{self, UndoAction, UndoOptions, UndoPlan, UndoReport, UndoStep};
+use bdr::repo::snapshot::PathNote;
+use bdr::undo::{self, Meanwhile, UndoAction, UndoOptions, UndoPlan, UndoReport, UndoStep};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -34,9 +35,10 @@ Examples:
   bdr undo --last 3            take back the last three here, one after the other
   bdr undo --since \"1 hour ago\"
   bdr undo --force 7f3a        also what changed again since (it is saved first: bdr redo)
+  bdr undo --all 7f3a          also what changed elsewhere meanwhile, most likely by others
   bdr undo --yes               without a terminal, as in a script
 
-Exit codes: 3 if a conflict is left, or if a script left out --yes.")]
+Exit codes: 3 if a conflict is left, if something cannot come back, or if a script left out --yes.")]
 pub(crate) struct UndoArgs {
     /// Operation (as in `bdr log`), then paths; without an operation the last one is meant
     #[arg(value_name = "OP] [PATH", value_hint = clap::ValueHint::AnyPath)]
@@ -50,6 +52,9 @@ pub(crate) struct UndoArgs {
     /// Put back what changed again since, too; what stands there now is saved first
     #[arg(long)]
     force: bool,
+    /// Also what changed while the operation ran in places that it neither named nor ran in
+    #[arg(long)]
+    all: bool,
     #[command(flatten)]
     how: How,
 }
@@ -102,17 +107,35 @@ pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
             let chosen = undo::choose(&operations, &workspace);
             // One that cannot be read may be the newest.
             repo.check_log(chosen.as_ref().ok().map(|o| o.begin.id))?;
-            (chosen?, &args.words[..])
+            let chosen = chosen.map_err(|error| elsewhere_instead(error, &operations))?;
+            (chosen, &args.words[..])
         }
     };
     let done = Reversal {
         words: paths,
         how: &args.how,
         force: args.force,
+        all: args.all,
         verb: "undo",
         elsewhere: named.is_none() && !undo::is_about(operation, &workspace),
     };
     reverse(cx, &repo, &operations, operation, &done)
+}
+
+/// Names the operation to look at where all that changed meanwhile was in other places.
+fn elsewhere_instead(error: Error, operations: &[Operation]) -> Failure {
+    let ids: Vec<Id> = operations.iter().map(|o| o.begin.id).collect();
+    let newest = operations.iter().rev().find(|o| o.saw_changes_elsewhere());
+    match (error, newest) {
+        (error @ Error::NothingTo { .. }, Some(operation)) => {
+            let id = operation.begin.id.prefix(&ids);
+            Failure::Hinted {
+                error: Box::new(error),
+                hint: format!("other places changed while {id} ran: bdr undo {id} --all"),
+            }
+        }
+        (error, _) => error.into(),
+    }
 }
 
 /// Returns all operations but the one that the shell has open for the line that this call is in. One that the shell opened because it did not
@@ -175,6 +198,7 @@ fn several(
             words: &[],
             how: &args.how,
             force: args.force,
+            all: args.all,
             verb: "undo",
             elsewhere: false,
         };
@@ -201,6 +225,7 @@ pub(crate) fn redo(cx: &Context, args: &RedoArgs) -> Result<u8, Failure> {
         words: &[],
         how: &args.how,
         force: false,
+        all: false,
         verb: "redo",
         elsewhere: false,
     };
@@ -213,6 +238,7 @@ struct Reversal<'a> {
     words: &'a [OsString],
     how: &'a How,
     force: bool,
+    all: bool,
     verb: &'static str,
     /// Nobody named it, and it is not of this workspace.
     elsewhere: bool,
@@ -238,6 +264,7 @@ fn reverse(
         argv: cx.argv(),
         paths,
         force: reversal.force,
+        all: reversal.all,
         never: repo.own_paths(),
         host: cx.host.clone(),
         agent: None,
@@ -254,7 +281,8 @@ fn reverse(
             hint: format!("`{own}` is {done} already; take that back: bdr {back} {by}"),
         });
     }
-    if let (true, Some(word)) = (plan.steps.is_empty(), words.first()) {
+    let silent = plan.steps.is_empty() && plan.problems.is_empty() && plan.missing.is_empty();
+    if let (true, Some(word)) = (silent, words.first()) {
         let place = format!("what operation {} changed", operation.begin.id.prefix(&ids));
         let error = Error::NoSuchPath {
             path: bdr::path::show(word),
@@ -272,6 +300,19 @@ fn reverse(
         text.push_str(&format!("  it ran elsewhere: {place}\n"));
     }
     text.push_str(&steps(cx, &plan));
+    for root in &plan.meanwhile {
+        let what = match (root.deleted, root.altered) {
+            (0, altered) => format!("{} changed", plural(altered, "path")),
+            (deleted, _) => format!("{} deleted", plural(deleted, "file")),
+        };
+        let (place, own) = (
+            cx.shown_absolute(&root.path),
+            operation.begin.id.prefix(&ids),
+        );
+        text.push_str(&format!(
+            "  meanwhile, not touched: {what} in {place}: bdr {verb} {own} --all\n"
+        ));
+    }
     for part in &operation.begin.remote {
         let part = bdr::path::show(part.as_ref());
         text.push_str(&format!("  not undone: {part}  it acted elsewhere\n"));
@@ -284,6 +325,10 @@ fn reverse(
             "applied": false,
             "steps": plan.steps.iter().map(step_data).collect::<Vec<_>>(),
             "not_captured": ui::json::notes(&plan.not_captured),
+            "missing": ui::json::notes(&plan.missing),
+            "problems": ui::json::notes(&plan.problems),
+            "meanwhile": plan.meanwhile.iter().map(meanwhile_data).collect::<Vec<_>>(),
+            "rest": plan.rest,
             "remote": operation.begin.remote,
         }),
         false => Value::Null,
@@ -315,20 +360,30 @@ fn reverse(
         cx.ui.report("Nothing was changed.\n")?;
         return Ok(exit::OK);
     }
+    let rest = plan.rest;
     let report = undo::apply(repo, operation, plan, &options, &cx.progress())?;
-    let code = if report.conflicts > 0 || !report.problems.is_empty() {
-        exit::PARTIAL
-    } else {
-        exit::OK
-    };
+    let whole = report.conflicts == 0 && report.problems.is_empty() && report.missing.is_empty();
+    let code = if !whole { exit::PARTIAL } else { exit::OK };
     if cx.ui.json {
         data["applied"] = true.into();
         data["result"] = report_data(&report);
         cx.ui.document(verb, code, &data)?;
     } else {
-        cx.ui.report(&ending(cx, &report, verb))?;
+        let mut text = ending(cx, &report, verb);
+        if rest > 0 {
+            let own = operation.begin.id.prefix(&ids);
+            text.push_str(&format!(
+                "The rest of {own} stays as it is: bdr {verb} {own}\n"
+            ));
+        }
+        cx.ui.report(&text)?;
     }
     Ok(code)
+}
+
+fn meanwhile_data(root: &Meanwhile) -> Value {
+    let counts = json!({"deleted": root.deleted, "altered": root.altered});
+    ui::json::with_path(&root.path, counts)
 }
 
 fn heading(cx: &Context, operation: &Operation, ids: &[Id], verb: &str) -> String {
@@ -353,15 +408,25 @@ fn steps(cx: &Context, plan: &UndoPlan) -> String {
         files: step.files,
         bytes: step.bytes,
     });
-    let mut text = listing(&lines, |joined| line(cx, &plan.steps[joined.first], joined));
-    for note in plan.not_captured.iter().take(3) {
+    let nothing = plan.steps.is_empty() && (!plan.missing.is_empty() || !plan.problems.is_empty());
+    let mut text = match nothing {
+        true => String::new(),
+        false => listing(&lines, |joined| line(cx, &plan.steps[joined.first], joined)),
+    };
+    for note in plan.missing.iter().chain(&plan.problems) {
+        let path = cx.shown(note.path.as_path());
+        text.push_str(&format!("  cannot be undone: {path}  {}\n", note.reason));
+    }
+    let said = |note: &&PathNote| !plan.missing.iter().any(|m| m.path == note.path);
+    let not_captured: Vec<&PathNote> = plan.not_captured.iter().filter(said).collect();
+    for note in not_captured.iter().take(3) {
         let path = cx.shown(note.path.as_path());
         text.push_str(&format!("  not captured: {path}  {}\n", note.reason));
     }
-    if plan.not_captured.len() > 3 {
+    if not_captured.len() > 3 {
         text.push_str(&format!(
             "  not captured: and {} more\n",
-            plan.not_captured.len() - 3
+            not_captured.len() - 3
         ));
     }
     text
@@ -423,6 +488,7 @@ fn report_data(report: &UndoReport) -> Value {
         "removed": report.removed,
         "conflicts": report.conflicts,
         "problems": ui::json::notes(&report.problems),
+        "missing": ui::json::notes(&report.missing),
         "elapsed_ms": u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
     })
 }
@@ -443,6 +509,12 @@ fn ending(cx: &Context, report: &UndoReport, verb: &str) -> String {
     };
     let back = cx.ui.out.bold(back);
     let elapsed = ui::elapsed(report.elapsed);
+    if !report.missing.is_empty() {
+        let missing = plural(report.missing.len() as u64, "path");
+        text.push_str(&format!(
+            "{missing} cannot be undone: not captured (exit 3).\n"
+        ));
+    }
     if report.problems.is_empty() {
         text.push_str(&format!("Done in {elapsed}. Take it back: {back}\n"));
     } else {

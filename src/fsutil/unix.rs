@@ -69,6 +69,26 @@ pub fn open_reading(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+/// Opens a file of a staging area for reading. One that was closed to its owner is opened to them once it has no other name: then its mode means
+/// nothing to anybody but bdr, which has noted it.
+///
+/// # Errors
+/// It is not there or may not be read.
+pub fn open_kept_file(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::MetadataExt as _;
+    let closed = match open_reading(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => error,
+        other => return other,
+    };
+    let found = std::fs::symlink_metadata(path)?;
+    let ours = found.is_file() && found.nlink() == 1 && found.uid() == user_number();
+    if !ours {
+        return Err(closed);
+    }
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o400))?;
+    open_reading(path)
+}
+
 /// Returns what bdr needs of a `stat`.
 pub fn stat_of(stat: &rustix::fs::Stat) -> Stat {
     let kind = match FileType::from_raw_mode(stat.st_mode) {
@@ -129,6 +149,11 @@ pub fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
 /// Returns the number of this user.
 pub fn user_number() -> u32 {
     rustix::process::geteuid().as_raw()
+}
+
+/// Returns true if an object belongs to this user.
+pub fn is_own(stat: &Stat) -> bool {
+    stat.uid == user_number()
 }
 
 /// Returns the numbers of the user and the group that this process acts for.

@@ -22,6 +22,19 @@ pub fn open_reading(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
+/// Opens a file of a staging area for reading.
+///
+/// # Errors
+/// It is not there or may not be read.
+pub fn open_kept_file(path: &Path) -> io::Result<File> {
+    open_reading(path)
+}
+
+/// Owners are not looked at here: nothing is taken for this user's.
+pub fn is_own(_stat: &Stat) -> bool {
+    false
+}
+
 /// Returns what bdr needs of an object's metadata.
 ///
 /// File number, device and number of names are not stable in the standard library (`windows_by_handle`): each file counts as

@@ -40,6 +40,7 @@ pub fn checkpoint(
         restore: None,
         agent: Some(call),
         in_place: true,
+        all_named: false,
     };
     let protected = open(repo, roots, &options.backup, intent, monitor)?;
     let began = protected.begin.time;
@@ -62,6 +63,8 @@ fn end_at_once(
         signal: None,
         elapsed_ms: u64::try_from(elapsed).unwrap_or(0),
         roots: Vec::new(),
+        unseen: Vec::new(),
+        partial: false,
     })
 }
 
@@ -88,6 +91,7 @@ pub fn note_call(
         label: None,
         before: None,
         roots: Vec::new(),
+        elsewhere: Vec::new(),
         not_captured: Vec::new(),
         remote: Vec::new(),
         undoes: None,

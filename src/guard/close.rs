@@ -8,20 +8,15 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 
-use super::{
-    GuardOptions, Intent, MAX_LOOKED_INTO, MAX_LOOKED_INTO_BYTES, changes_of, open, stamp,
-};
+use super::changes::{self, Look, Origins};
+use super::{GuardOptions, Intent, open};
 use crate::agent::AgentCall;
-use crate::backup::{BackupReport, Present, RootRun, present};
+use crate::backup::{BackupReport, RootRun};
 use crate::error::Result;
-use crate::id::OperationId;
-use crate::manifest::{Entry, Kind, by_path};
-use crate::merge;
+use crate::id::{OperationId, SnapshotId};
 use crate::monitor::Monitor;
-use crate::path::RepoPath;
 use crate::repo::Repository;
-use crate::repo::oplog::{Begin, End, Inside, Operation, OperationKind, RootChanges};
-use crate::repo::reader::Reader;
+use crate::repo::oplog::{Begin, End, Operation, OperationKind, RootChanges};
 use crate::repo::snapshot::RootRecord;
 use crate::rules::Root;
 
@@ -57,6 +52,7 @@ pub fn begin_call(
         restore: None,
         agent: Some(call),
         in_place: true,
+        all_named: options.on_fail == super::OnFail::Block,
     };
     let protected = open(repo, roots, &options.backup, intent, monitor)?;
     Ok((protected.operation(), protected.report))
@@ -69,21 +65,10 @@ pub fn begin_call(
 pub fn close(repo: &Repository, begin: Begin, options: &CloseOptions) -> Result<Option<Operation>> {
     let mut never = repo.own_paths();
     never.extend(options.never.iter().cloned());
-    let mut roots = Vec::new();
-    if let Some(before) = begin.before {
-        let snapshot = repo.snapshot(before)?;
-        let own =
-            |record: &&RootRecord| begin.roots.is_empty() || begin.roots.contains(&record.name);
-        for record in snapshot.roots.iter().filter(own) {
-            let changes = match RootRun::of_snapshot(repo, record, before) {
-                Some(run) => changes_of(repo, &run, &never)?,
-                None => changes_since(repo, record, &never)?,
-            };
-            if !changes.is_empty() {
-                roots.push(changes);
-            }
-        }
-    }
+    let (roots, unseen) = match begin.before {
+        Some(before) => looked_at(repo, &begin, before, &never)?,
+        None => (Vec::new(), Vec::new()),
+    };
     let elapsed = options.now.signed_duration_since(begin.time);
     let end = End {
         version: 1,
@@ -94,6 +79,8 @@ pub fn close(repo: &Repository, begin: Begin, options: &CloseOptions) -> Result<
         signal: None,
         elapsed_ms: u64::try_from(elapsed.num_milliseconds()).unwrap_or(0),
         roots,
+        unseen,
+        partial: false,
     };
     // Records are written once.
     let name = format!("operations/{}.end.json", begin.id);
@@ -109,84 +96,33 @@ pub fn close(repo: &Repository, begin: Begin, options: &CloseOptions) -> Result<
     }))
 }
 
-/// Returns how a root differs from what a snapshot has of it, by content where no state tells.
-fn changes_since(repo: &Repository, record: &RootRecord, never: &[PathBuf]) -> Result<RootChanges> {
-    let mut changes = RootChanges {
-        name: record.name.clone(),
-        ..RootChanges::default()
-    };
-    let present = present(repo, record, never)?;
-    let listing = by_path(repo.listing(record)?);
-    // What is left out, then or now, says nothing.
-    let left_out = record.left_out.iter().chain(&present.left_out);
-    let left_out: Vec<&RepoPath> = left_out.map(|left| &left.path).collect();
-    let is_out = |path: &RepoPath| left_out.iter().any(|left| path.starts_with(left));
-    let mut altered = Vec::new();
-    for (path, standing) in present.objects.iter().filter(|(path, _)| !is_out(path)) {
-        let entry = listing.get(path);
-        if entry.is_some_and(|entry| present.is_as(repo, entry, standing)) {
-            continue;
-        }
-        let stamp = stamp(path.clone(), &standing.stat);
-        match entry {
-            None => changes.created.push(stamp),
-            Some(entry) => {
-                altered.push((entry, standing.stat.size));
-                changes.modified.push(stamp);
-            }
-        }
-    }
-    let mut top: Option<&RepoPath> = None;
-    let missing = listing
+/// Returns what changed since an operation began, and the names of roots that could not be looked at.
+fn looked_at(
+    repo: &Repository,
+    begin: &Begin,
+    before: SnapshotId,
+    never: &[PathBuf],
+) -> Result<(Vec<RootChanges>, Vec<String>)> {
+    let snapshot = repo.snapshot(before)?;
+    let own = |record: &&RootRecord| begin.roots.is_empty() || begin.roots.contains(&record.name);
+    let records: Vec<&RootRecord> = snapshot.roots.iter().filter(own).collect();
+    let runs: Vec<RootRun> = records
         .iter()
-        .filter(|(path, _)| !present.objects.contains_key(path));
-    for (path, entry) in missing.filter(|(path, _)| !is_out(path)) {
-        if entry.kind == Kind::File {
-            changes.deleted_files += 1;
-            changes.deleted_bytes += entry.size;
-        }
-        if !top.is_some_and(|top| path.starts_with(top)) {
-            top = Some(path);
-            changes.removed.push(path.clone());
+        .filter_map(|record| RootRun::of_snapshot(repo, record, before))
+        .collect();
+    let left_out = records.iter().flat_map(|record| &record.left_out);
+    let origins = Origins::new(begin.time, left_out, &runs, never);
+    let (mut roots, mut unseen) = (Vec::new(), Vec::new());
+    for record in records {
+        let look = match runs.iter().find(|run| run.root.name == record.name) {
+            Some(run) => changes::of_run(repo, run, &origins)?,
+            None => changes::since(repo, record, &origins)?,
+        };
+        match look {
+            Look::Whole(changes) if changes.is_empty() => {}
+            Look::Whole(changes) => roots.push(changes),
+            Look::Partial(_) => unseen.push(record.name.clone()),
         }
     }
-    changes.merges = inside(repo, &present, &altered);
-    Ok(changes)
-}
-
-/// Says what changed inside of files that can be merged, as far as it can be told.
-fn inside(repo: &Repository, present: &Present, altered: &[(&Entry, u64)]) -> Vec<Inside> {
-    let mut reader = Reader::new(repo);
-    let mut left = MAX_LOOKED_INTO_BYTES;
-    let mut found = Vec::new();
-    for (entry, size) in altered {
-        let bytes = entry.size + size;
-        if entry.kind != Kind::File
-            || !merge::is_mergeable(entry.path.name())
-            || entry.size.max(*size) > merge::MAX_BYTES
-            || bytes > left
-        {
-            continue;
-        }
-        if found.len() >= MAX_LOOKED_INTO {
-            break;
-        }
-        left -= bytes;
-        let told = (|| {
-            let file = present.handle.as_ref()?.open_file(&entry.path).ok()?;
-            let mut after = Vec::new();
-            let mut file = std::io::Read::take(file, merge::MAX_BYTES);
-            std::io::Read::read_to_end(&mut file, &mut after).ok()?;
-            let before = reader.original_to_vec(&entry.body).ok()?;
-            if before == after {
-                return Some(merge::Changes::none(entry.path.name()));
-            }
-            merge::describe(entry.path.name(), &before, &after, &repo.merge_key().ok()?)
-        })();
-        found.extend(told.map(|changes| Inside {
-            path: entry.path.clone(),
-            changes,
-        }));
-    }
-    found
+    Ok((roots, unseen))
 }

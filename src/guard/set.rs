@@ -2,10 +2,10 @@
 //!
 //! The sources and the workspace are watched before every command that does not provably only read; what the command names comes on top.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use crate::effects::{Assessment, Operand};
+use crate::effects::{Assessment, Effect, Operand};
 use crate::error::{Error, Result};
 use crate::fsutil::canonicalize;
 use crate::path::{absolute, os_to_bytes};
@@ -45,6 +45,10 @@ pub fn capture_roots(assessment: &Assessment, set: CaptureSet<'_>) -> Result<Vec
             .any(|own| own.starts_with(path) || path.starts_with(own))
     };
     let mut named: BTreeMap<PathBuf, bool> = BTreeMap::new();
+    // A command that packs or sends what it names does nothing to it.
+    let destroys = matches!(assessment.effect, Effect::Destructive | Effect::GitDiscard)
+        && assessment.rule != "fs.tar";
+    let mut must: HashSet<PathBuf> = HashSet::new();
     let mut places = vec![set.cwd.to_path_buf()];
     for operand in &assessment.operands {
         for path in paths_of(operand) {
@@ -60,10 +64,19 @@ pub fn capture_roots(assessment: &Assessment, set: CaptureSet<'_>) -> Result<Vec
                     .unwrap_or(path);
                 return Err(Error::WouldDeleteRepository { path });
             }
+            if operand.itself || destroys {
+                must.insert(path.clone());
+            }
             *named.entry(path).or_default() |= operand.itself;
         }
     }
-    named.extend(set.extra.iter().map(|path| (absolute(set.cwd, path), true)));
+    let extra: Vec<PathBuf> = set
+        .extra
+        .iter()
+        .map(|path| absolute(set.cwd, path))
+        .collect();
+    must.extend(extra.iter().cloned());
+    named.extend(extra.into_iter().map(|path| (path, true)));
     let mut roots = set.sources;
     places.dedup();
     for place in places {
@@ -85,6 +98,13 @@ pub fn capture_roots(assessment: &Assessment, set: CaptureSet<'_>) -> Result<Vec
         let name = root.path.file_name().unwrap_or_default().to_owned();
         root.rules.rebuildable = is_rebuildable(&os_to_bytes(&name), &|_| true);
         roots.push(root);
+    }
+    for root in roots
+        .iter_mut()
+        .filter(|root| root.origin == Origin::Operand)
+    {
+        let below = must.iter().filter(|path| path.starts_with(&root.path));
+        root.must.extend(below.cloned());
     }
     normalise(roots)
 }

@@ -132,6 +132,10 @@ fn of_error(error: &Error) -> (&'static str, Option<&'static str>) {
             "TOO_LARGE",
             Some("name smaller paths, or ask the user to raise max_size in [guard]"),
         ),
+        Error::NotCaptured { .. } => (
+            "NOT_CAPTURED",
+            Some("leave it out, or make it readable, and call again"),
+        ),
         Error::Interrupted => ("CANCELLED", Some("nothing was left half-done")),
         Error::Config { .. } => ("CONFIG_INVALID", None),
         Error::NewerFormat { .. } | Error::NotARepository { .. } | Error::Tool { .. } => {

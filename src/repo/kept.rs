@@ -55,7 +55,7 @@ impl KeptSet {
     pub fn open(&self, number: u32) -> Result<File> {
         let path = area::file_in(self.area.as_path(), number);
         let failed = |e| Error::io("read", &path, e);
-        let file = File::open(&path).map_err(failed)?;
+        let file = fsutil::open_kept_file(&path).map_err(failed)?;
         let found = file.metadata().map_err(failed)?;
         let (size, mtime) = self.files.get(number as usize).copied().unwrap_or_default();
         // What was appended since does not count; what was written over is lost.

@@ -72,6 +72,9 @@ pub struct Begin {
     /// The captured set, names of roots of `before`; empty: all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roots: Vec<String>,
+    /// Roots that the command neither named nor ran in: what changes there meanwhile is taken back only if that is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<String>,
     /// What was not captured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_captured: Vec<PathNote>,
@@ -167,6 +170,12 @@ pub struct End {
     /// What changed, per root; roots without a change are left out.
     #[serde(default)]
     pub roots: Vec<RootChanges>,
+    /// Roots that could not be looked at afterwards: what changed there is found by comparing once it is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unseen: Vec<String>,
+    /// Of an undo: not all that it was to bring back came back, so what it reverses does not count as reversed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
 }
 
 /// What an operation changed in one root.
@@ -192,6 +201,12 @@ pub struct RootChanges {
     /// What changed inside of modified JSON objects and JSONL logs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub merges: Vec<Inside>,
+    /// Topmost objects under names that were not there before, which the operation did not make and the snapshot does not hold: they stay.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<RepoPath>,
+    /// What was not captured and is gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<RepoPath>,
 }
 
 /// What an operation changed inside of a file.
@@ -206,9 +221,23 @@ pub struct Inside {
 }
 
 impl RootChanges {
+    /// Drops what is not at paths that `own` tells.
+    pub(crate) fn keep(&mut self, own: &dyn Fn(&RepoPath) -> bool) {
+        self.removed.retain(own);
+        self.created.retain(|stamp| own(&stamp.path));
+        self.modified.retain(|stamp| own(&stamp.path));
+        self.merges.retain(|inside| own(&inside.path));
+        self.unknown.retain(own);
+        self.lost.retain(own);
+    }
+
     /// Returns true if nothing changed.
     pub fn is_empty(&self) -> bool {
-        self.removed.is_empty() && self.created.is_empty() && self.modified.is_empty()
+        self.removed.is_empty()
+            && self.created.is_empty()
+            && self.modified.is_empty()
+            && self.unknown.is_empty()
+            && self.lost.is_empty()
     }
 }
 
@@ -245,20 +274,37 @@ impl Operation {
             return (0, 0, 0);
         };
         let files = |stamps: &[Stamp]| stamps.iter().filter(|s| s.kind != Kind::Dir).count() as u64;
-        end.roots.iter().fold((0, 0, 0), |(d, c, m), root| {
-            (
-                d + root.deleted_files,
-                c + files(&root.created),
-                m + files(&root.modified),
-            )
-        })
+        let own = |root: &&RootChanges| !self.begin.elsewhere.contains(&root.name);
+        end.roots
+            .iter()
+            .filter(own)
+            .fold((0, 0, 0), |(d, c, m), root| {
+                (
+                    d + root.deleted_files,
+                    c + files(&root.created),
+                    m + files(&root.modified),
+                )
+            })
     }
 
     /// Returns true if it changed something that an undo would reverse, or may have.
     pub fn is_undoable(&self) -> bool {
+        let own = |name: &String| !self.begin.elsewhere.contains(name);
+        let changed =
+            |end: &End| end.roots.iter().any(|root| own(&root.name)) || end.unseen.iter().any(own);
         self.begin.before.is_some()
             && self.undone_by.is_none()
-            && self.end.as_ref().is_none_or(|end| !end.roots.is_empty())
+            && self.end.as_ref().is_none_or(changed)
+    }
+
+    /// Returns true if something changed while it ran in roots that it neither named nor ran in, and nothing has been taken back.
+    pub fn saw_changes_elsewhere(&self) -> bool {
+        let roots = self.end.iter().flat_map(|end| &end.roots);
+        self.begin.before.is_some()
+            && self.undone_by.is_none()
+            && roots
+                .map(|root| &root.name)
+                .any(|name| self.begin.elsewhere.contains(name))
     }
 }
 
@@ -266,7 +312,7 @@ impl Operation {
 pub fn mark_undone(operations: &mut [Operation]) {
     for i in (0..operations.len()).rev() {
         let reversed = operations[i].undone_by.is_some();
-        let finished = operations[i].end.is_some();
+        let finished = operations[i].end.as_ref().is_some_and(|end| !end.partial);
         if let (Some(target), true, false) = (operations[i].begin.undoes, finished, reversed) {
             let by = operations[i].begin.id;
             if let Some(target) = operations[..i].iter_mut().find(|o| o.begin.id == target) {

@@ -159,8 +159,16 @@ pub struct RootRecord {
 pub struct LeftOut {
     /// Where.
     pub path: RepoPath,
-    /// `rebuildable`, `excluded`, `over the budget`, `bdr's own`.
+    /// `rebuildable`, `excluded`, `over the budget`, `bdr's own`, `unreadable: …`.
     pub reason: String,
+    /// Number of the file, 0 if it is not known: it may turn up under another name.
+    #[serde(rename = "n", default, skip_serializing_if = "is_zero")]
+    pub inode: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Snapshot {

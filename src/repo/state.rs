@@ -275,6 +275,11 @@ impl State {
         }
     }
 
+    /// Returns the numbers of the files that it knows.
+    pub fn inodes(&self) -> impl Iterator<Item = u64> + '_ {
+        (0..self.len()).map(|number| self.entry(number).stat.inode)
+    }
+
     /// Returns the flags of an entry.
     pub fn flags(&self, number: usize) -> u8 {
         let at = HEADER + self.dirs * DIR + number.min(self.entries - 1) * ENTRY;

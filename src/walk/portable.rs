@@ -71,6 +71,11 @@ impl RootHandle {
         Ok(stat_of(&std::fs::symlink_metadata(self.absolute(path))?))
     }
 
+    /// Returns when the object at `path` was made, where the system tells.
+    pub fn born(&self, _path: &RepoPath) -> Option<crate::manifest::Time> {
+        None
+    }
+
     /// Opens a regular file; a symlink is not followed.
     ///
     /// # Errors
@@ -300,6 +305,7 @@ impl Walk<'_> {
             self.scan.left_out.push(LeftOut {
                 path: parent.join(crate::privacy::SECRET_NAME),
                 reason: "a secret in its name".to_owned(),
+                inode: 0,
             });
             self.scan.removed.extend(prior.map(|_| path));
             return false;
@@ -309,6 +315,7 @@ impl Walk<'_> {
             self.scan.left_out.push(LeftOut {
                 path,
                 reason: reason.to_owned(),
+                inode: stat.inode,
             });
             return false;
         }

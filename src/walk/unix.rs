@@ -14,7 +14,7 @@ use super::{Dirty, Scan, WalkOptions, never_below, unchanged};
 use crate::error::{Error, Result};
 use crate::fsutil::area::Source;
 use crate::fsutil::{DIR_FLAGS, c_path, open_unlinked, stat_of};
-use crate::manifest::Kind;
+use crate::manifest::{Kind, Time};
 use crate::path::{RepoPath, os_to_bytes};
 use crate::repo::snapshot::LeftOut;
 use crate::repo::state::{Stat, State};
@@ -106,6 +106,34 @@ impl RootHandle {
             (None, _) => rustix::fs::lstat(&self.path)?,
         };
         Ok(stat_of(&stat))
+    }
+
+    /// Returns when the object at `path` was made, where the system tells.
+    pub fn born(&self, path: &RepoPath) -> Option<Time> {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::StatxFlags;
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            let stat = match &self.dir {
+                Some(dir) if path.is_root() => {
+                    let flags = flags | AtFlags::EMPTY_PATH;
+                    rustix::fs::statx(dir, c"", flags, StatxFlags::BTIME)
+                }
+                Some(dir) => {
+                    let name = c_path(path.as_bytes()).ok()?;
+                    rustix::fs::statx(dir, name, flags, StatxFlags::BTIME)
+                }
+                None => rustix::fs::statx(CWD, &self.path, flags, StatxFlags::BTIME),
+            };
+            let stat = stat.ok()?;
+            let told = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+            told.then_some(Time(stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec))
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = path;
+            None
+        }
     }
 
     /// Opens a regular file; a symlink is not followed, a FIFO does not block.
@@ -476,6 +504,7 @@ impl Walk<'_> {
                 scan.left_out.push(LeftOut {
                     path: path.join(crate::privacy::SECRET_NAME),
                     reason: "a secret in its name".to_owned(),
+                    inode: stat.inode,
                 });
                 if prior.is_some() {
                     scan.removed.push(path.join(text));
@@ -508,6 +537,7 @@ impl Walk<'_> {
                     scan.left_out.push(LeftOut {
                         path: path.join(text),
                         reason: reason.to_owned(),
+                        inode: stat.inode,
                     });
                     if prior.is_some() {
                         scan.removed.push(path.join(text));

@@ -240,6 +240,7 @@ fn edits_are_undone(before: &[Edit], during: &[Edit]) {
     });
     let options = bdr::undo::UndoOptions {
         force: false,
+        all: false,
         now,
         cwd: place.tree(),
         argv: Vec::new(),

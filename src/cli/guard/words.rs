@@ -218,6 +218,9 @@ fn in_short(error: &Error, cx: &Context) -> String {
                 size(*budget)
             )
         }
+        Error::NotCaptured { path, reason } => {
+            format!("{} cannot be kept: {reason}", cx.shown_absolute(path))
+        }
         Error::WouldDeleteRepository { path } => {
             let path = cx.shown_absolute(path);
             format!("this would delete bdr's own repository ({path}), and the way back with it")

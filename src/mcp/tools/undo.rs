@@ -46,6 +46,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         cwd: cx.cwd.clone(),
         argv: call.argv(),
         force: false,
+        all: false,
         paths,
         never,
         host: cx.host.clone(),

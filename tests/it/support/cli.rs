@@ -110,3 +110,64 @@ impl Place {
 pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
+
+/// An ordinary user: `nobody`.
+pub(crate) const NOBODY: u32 = 65_534;
+
+impl Place {
+    /// A place that belongs to an ordinary user where the tests run as root; where they do not, it does already.
+    ///
+    /// Modes stop root from nothing: what depends on them has to be tried as somebody whom they stop.
+    pub(crate) fn of_a_user() -> Self {
+        let place = Self::with_repository();
+        if rustix::process::geteuid().is_root() {
+            let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(place.dir.path(), open).unwrap();
+            for below in [place.path(""), place.tree(), place.path("home")] {
+                std::os::unix::fs::chown(below, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        }
+        place
+    }
+
+    /// The same call as that ordinary user.
+    pub(crate) fn as_user(&self, mut command: Command) -> Command {
+        command.env("BDR_LIFEBOAT", "").env("BDR_BACKGROUND", "0");
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::process::CommandExt::uid(&mut command, NOBODY);
+            std::os::unix::process::CommandExt::gid(&mut command, NOBODY);
+        }
+        command
+    }
+
+    /// Runs bdr as the ordinary user and expects an exit code; returns what it said on both streams.
+    #[track_caller]
+    pub(crate) fn run_as_user(&self, args: &[&str], code: i32) -> String {
+        // A build directory below /root cannot be reached by others.
+        let binary = self.path("bdr-binary");
+        if !binary.exists() {
+            std::fs::copy(env!("CARGO_BIN_EXE_bdr"), &binary).unwrap();
+        }
+        let given = self.bdr(args);
+        let mut command = Command::new(&binary);
+        command.args(args).env_clear().current_dir(self.tree());
+        for (name, value) in given.get_envs() {
+            if let Some(value) = value {
+                command.env(name, value);
+            }
+        }
+        let output = self.as_user(command).output().unwrap();
+        let said = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(code), "bdr {args:?}: {said}");
+        said
+    }
+
+    /// Runs a script in the tree as the ordinary user, without bdr.
+    #[track_caller]
+    pub(crate) fn sh_as_user(&self, script: &str) {
+        let mut command = Command::new("sh");
+        command.args(["-ec", script]).current_dir(self.tree());
+        let output = self.as_user(command).output().unwrap();
+        assert!(output.status.success(), "{script}: {}", stderr(&output));
+    }
+}

@@ -1,0 +1,234 @@
+//! What was not captured is unknown: it keeps a command that names it from running, it is never taken for made by the command, and it is named.
+
+use crate::incident::sh;
+use crate::support::{Place, assert_same, picture};
+
+#[test]
+fn a_file_closed_to_its_owner_is_kept_from_rm_without_being_read() {
+    let place = Place::of_a_user();
+    place.sh_as_user("mkdir w; echo precious > w/f; : > w/empty; chmod 000 w/f w/empty");
+    let before = picture_as_root(&place);
+    place.run_as_user(&["guard", "--", "rm", "-rf", "w"], 0);
+    assert!(!place.tree().join("w").exists());
+    place.run_as_user(&["undo", "--yes"], 0);
+    assert_same(&before, &picture_as_root(&place), "undone");
+    // And once it is packed.
+    place.run_as_user(&["guard", "--", "rm", "-rf", "w"], 0);
+    place.run_as_user(&["settle"], 0);
+    place.run_as_user(&["undo", "--yes"], 0);
+    assert_same(
+        &before,
+        &picture_as_root(&place),
+        "undone after it was packed",
+    );
+}
+
+/// Files that are closed to their owner can be looked into by root only.
+fn picture_as_root(
+    place: &Place,
+) -> std::collections::BTreeMap<std::path::PathBuf, crate::support::Object> {
+    if rustix::process::geteuid().is_root() {
+        return picture(&place.tree());
+    }
+    place.sh_as_user("chmod -R u+r w");
+    let seen = picture(&place.tree());
+    place.sh_as_user("chmod 000 w/f w/empty");
+    seen
+}
+
+#[test]
+fn a_command_that_names_what_cannot_be_captured_is_not_run() {
+    for command in [
+        // What overwrites it could write to the second name as well.
+        "mv -f new f",
+        "truncate -s 0 f",
+        "sed -i s/a/b/ f",
+        "cp new f",
+    ] {
+        let place = Place::of_a_user();
+        place.sh_as_user("echo precious > f; chmod 000 f; echo new > new");
+        let words: Vec<&str> = command.split(' ').collect();
+        let mut args = vec!["guard", "--"];
+        args.extend(&words);
+        let said = place.run_as_user(&args, 125);
+        assert!(said.contains("cannot be kept"), "{command}: {said}");
+        assert!(place.tree().join("new").exists(), "{command} was run");
+    }
+    // Who wants it all the same has it named, and the rest is protected.
+    let place = Place::of_a_user();
+    place.sh_as_user("echo precious > f; chmod 000 f; echo new > new");
+    let args = ["guard", "--on-fail", "run", "--", "mv", "-f", "new", "f"];
+    let said = place.run_as_user(&args, 0);
+    assert!(said.contains("not captured"), "{said}");
+    assert!(!place.tree().join("new").exists());
+    place.run_as_user(&["undo", "--yes"], 3);
+    assert!(place.tree().join("new").exists());
+}
+
+#[test]
+fn a_path_too_long_for_the_system_keeps_rm_from_running() {
+    use rustix::fs::{Mode, OFlags, mkdirat, openat};
+    let place = Place::with_repository();
+    std::fs::create_dir(place.tree().join("top")).unwrap();
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY;
+    let mut dir = rustix::fs::open(place.tree().join("top"), flags, Mode::empty()).unwrap();
+    for number in 0..20 {
+        let name = format!("{number:0250}");
+        mkdirat(&dir, &name, Mode::RWXU).unwrap();
+        dir = openat(&dir, &name, flags, Mode::empty()).unwrap();
+    }
+    let flags = OFlags::CREATE | OFlags::WRONLY;
+    openat(&dir, "f", flags, Mode::RUSR | Mode::WUSR).unwrap();
+    let said = place.run(&["guard", "--", "rm", "-rf", "top"], 125);
+    let said = crate::support::cli::stderr(&said);
+    assert!(said.contains("cannot be kept"), "{said}");
+    assert!(place.tree().join("top").exists());
+    sh(&place, "rm -rf top");
+}
+
+#[test]
+fn what_was_left_out_is_not_removed_under_another_name() {
+    for (made, command, left) in [
+        // Over the budget.
+        (
+            "head -c 3000000 /dev/zero | tr '\\0' x > big.iso",
+            "mv big.iso renamed.iso",
+            "renamed.iso",
+        ),
+        // Rebuildable, and too large to be taken all the same.
+        (
+            "echo {} > package.json; mkdir -p node_modules/p; i=0; while [ $i -lt 400 ]; do echo $i > node_modules/p/$i; i=$((i+1)); done",
+            "mv node_modules kept",
+            "kept/p/399",
+        ),
+        // A file of one's own in there.
+        (
+            "echo {} > package.json; mkdir -p node_modules/p; i=0; while [ $i -lt 400 ]; do echo $i > node_modules/p/$i; i=$((i+1)); done",
+            "mv node_modules/p/7 mine",
+            "mine",
+        ),
+    ] {
+        let place = Place::with_repository();
+        sh(
+            &place,
+            &format!("git init -q .; {made}; echo '{command}' > mv.sh; sleep 0.1"),
+        );
+        place.run(&["guard", "--max-bytes", "1M", "--", "sh", "mv.sh"], 0);
+        let output = place.run(&["undo", "--yes"], 3);
+        assert!(
+            place.tree().join(left).exists(),
+            "{command}: {left} is gone"
+        );
+        let said = String::from_utf8_lossy(&output.stdout);
+        let named = left.split('/').next().unwrap();
+        assert!(said.contains(named), "{command}: {said}");
+    }
+}
+
+#[test]
+fn what_the_command_made_readable_is_not_what_it_made() {
+    let place = Place::of_a_user();
+    place.sh_as_user("echo precious > f; chmod 000 f");
+    place.run_as_user(&["guard", "--", "chmod", "644", "f"], 0);
+    // There is nothing that could be undone, or it is: what matters is that the file stays.
+    place.run_as_user(&["undo", "--yes"], 1);
+    assert!(place.tree().join("f").exists());
+}
+
+#[test]
+fn what_cannot_be_looked_at_afterwards_is_compared_when_it_can() {
+    let place = Place::of_a_user();
+    place.sh_as_user("mkdir -p w/d; echo precious > w/d/g; echo other > w/f; chmod 750 w/d");
+    let before = picture(&place.tree());
+    let said = place.run_as_user(&["guard", "--", "sh", "-c", "rm w/d/g; chmod 000 w/d"], 0);
+    assert!(
+        said.contains("bdr undo"),
+        "the way back is not named: {said}"
+    );
+    place.sh_as_user("chmod 750 w/d");
+    place.run_as_user(&["undo", "--yes"], 0);
+    assert_same(&before, &picture(&place.tree()), "undone");
+}
+
+#[test]
+fn an_undo_that_did_not_finish_is_finished_by_asking_again() {
+    let place = Place::of_a_user();
+    place.sh_as_user("mkdir w other; echo older > other/older; echo 1 > w/a; echo 2 > w/b");
+    place.run_as_user(&["guard", "--", "rm", "other/older"], 0);
+    place.run_as_user(&["guard", "--", "rm", "w/a", "w/b"], 0);
+    // A file of somebody else's stands in the way of one of the two.
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: a partial undo takes root to be made");
+        return;
+    }
+    std::fs::remove_dir(place.tree().join("w")).unwrap();
+    std::fs::create_dir(place.tree().join("w")).unwrap();
+    place.run_as_user(&["undo", "--yes"], 3);
+    assert!(!place.tree().join("w/a").exists());
+    std::fs::remove_dir(place.tree().join("w")).unwrap();
+    place.run_as_user(&["undo", "--yes"], 0);
+    assert_eq!(std::fs::read(place.tree().join("w/a")).unwrap(), b"1\n");
+    assert_eq!(std::fs::read(place.tree().join("w/b")).unwrap(), b"2\n");
+    assert!(
+        !place.tree().join("other/older").exists(),
+        "the operation before was taken back"
+    );
+}
+
+#[test]
+fn one_path_of_an_operation_comes_back_and_the_rest_can_come_later() {
+    let place = Place::with_repository();
+    sh(&place, "mkdir d; echo 1 > d/1; echo 2 > d/2; echo 3 > d/3");
+    let before = picture(&place.tree());
+    place.run(&["guard", "--", "rm", "-rf", "d"], 0);
+    let output = place.run(&["undo", "--yes", "d/2"], 0);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("rest"));
+    assert!(place.tree().join("d/2").exists() && !place.tree().join("d/1").exists());
+    place.run(&["undo", "--yes"], 0);
+    assert_same(&before, &picture(&place.tree()), "the rest as well");
+}
+
+#[test]
+fn what_others_change_in_a_source_meanwhile_is_not_taken_back_unless_asked() {
+    let place = Place::with_repository();
+    let other = place.path("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("notes.md"), "old").unwrap();
+    place.write("a", b"1");
+    let sources = [
+        format!("a={}", place.tree().display()),
+        format!("b={}", other.display()),
+    ];
+    place.run(
+        &[
+            "init",
+            "--yes",
+            "--source",
+            &sources[0],
+            "--source",
+            &sources[1],
+        ],
+        0,
+    );
+    let script = format!(
+        "rm a; echo new > '{0}/notes.md'; echo x > '{0}/draft.md'",
+        other.display()
+    );
+    // It is not named in the line: a script does it, or another program at the same time.
+    place.write("job.sh", script.as_bytes());
+    place.run(&["guard", "--", "sh", "job.sh"], 0);
+    let output = place.run(&["undo", "--yes"], 0);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.contains("meanwhile") && said.contains("--all"),
+        "{said}"
+    );
+    assert_eq!(std::fs::read(place.tree().join("a")).unwrap(), b"1");
+    assert_eq!(std::fs::read(other.join("notes.md")).unwrap(), b"new\n");
+    assert!(other.join("draft.md").exists());
+    let hint = said.split("bdr undo ").nth(1).unwrap();
+    let id = hint.split(' ').next().unwrap();
+    place.run(&["undo", id, "--all", "--yes"], 0);
+    assert_eq!(std::fs::read(other.join("notes.md")).unwrap(), b"old");
+    assert!(!other.join("draft.md").exists());
+}
