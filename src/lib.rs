@@ -27,6 +27,7 @@ pub mod threads;
 // Tier 1: bytes on disk.
 pub mod fsutil;
 pub mod storage;
+pub mod vcs;
 
 // Tier 2: the repository, and the files that it captures.
 pub mod repo;

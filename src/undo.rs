@@ -29,6 +29,7 @@ use crate::rules::{Origin, Root};
 use plan::{Past, plan_root};
 
 mod plan;
+mod repositories;
 
 /// What to take back, and how.
 #[derive(Debug, Clone)]

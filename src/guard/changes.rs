@@ -17,10 +17,11 @@ use crate::manifest::{Entry, Kind, Stat, Time, by_path};
 use crate::merge;
 use crate::path::RepoPath;
 use crate::repo::Repository;
-use crate::repo::oplog::{Inside, RootChanges, Stamp};
+use crate::repo::oplog::{Inside, Meaning, RootChanges, Stamp};
 use crate::repo::reader::Reader;
 use crate::repo::snapshot::{LeftOut, RootRecord};
 use crate::repo::state::State;
+use crate::vcs;
 use crate::walk::{Dirty, RootHandle};
 
 /// Files that are looked into after an operation, at most, and their size before and after.
@@ -174,6 +175,7 @@ pub(crate) fn of_run(repo: &Repository, run: &RootRun, origins: &Origins<'_>) ->
     let is_captured = |stat: &Stat| origins.has_captured(stat);
     origins.sort_new(handle.as_ref(), new, &is_captured, &mut changes);
     Origins::find_lost(handle.as_ref(), run.unknown(), &mut changes);
+    changes.indexes = indexes(repo, handle.as_ref(), &changes);
     Ok(Look::Whole(changes))
 }
 
@@ -249,6 +251,21 @@ pub(crate) fn since(repo: &Repository, record: &RootRecord, origins: &Origins<'_
     );
     changes.merges = inside(repo, &present, &altered);
     Ok(Look::Whole(changes))
+}
+
+/// Returns what the indexes of git mean that an operation left.
+fn indexes(repo: &Repository, handle: Option<&RootHandle>, changes: &RootChanges) -> Vec<Meaning> {
+    let stamps = changes.created.iter().chain(&changes.modified);
+    let named = stamps.filter(|stamp| stamp.path.name() == b"index" && stamp.kind == Kind::File);
+    let meaning = |stamp: &Stamp| {
+        let path = handle?.absolute(&stamp.path);
+        let digest = vcs::index_meaning(&path, &repo.merge_key().ok()?)?;
+        Some(Meaning {
+            path: stamp.path.clone(),
+            digest,
+        })
+    };
+    named.filter_map(meaning).collect()
 }
 
 fn stamp(path: RepoPath, stat: &Stat) -> Stamp {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Repository, record};
 use crate::agent::AgentCall;
 use crate::error::{Error, Result};
-use crate::id::{Id, OperationId, SnapshotId};
+use crate::id::{Digest, Id, OperationId, SnapshotId};
 use crate::manifest::{Kind, Time};
 use crate::path::{RawName, RepoPath};
 use crate::repo::snapshot::PathNote;
@@ -201,12 +201,26 @@ pub struct RootChanges {
     /// What changed inside of modified JSON objects and JSONL logs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub merges: Vec<Inside>,
+    /// What indexes of git that it changed list since: they are rewritten without meaning anything else whenever somebody looks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub indexes: Vec<Meaning>,
     /// Topmost objects under names that were not there before, which the operation did not make and the snapshot does not hold: they stay.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<RepoPath>,
     /// What was not captured and is gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<RepoPath>,
+}
+
+/// What a file means, as a keyed digest: it may be written anew and mean the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meaning {
+    /// Which file.
+    #[serde(rename = "p")]
+    pub path: RepoPath,
+    /// HMAC-SHA-256 with a key that is not in the repository.
+    #[serde(rename = "m")]
+    pub digest: Digest,
 }
 
 /// What an operation changed inside of a file.
@@ -227,6 +241,7 @@ impl RootChanges {
         self.created.retain(|stamp| own(&stamp.path));
         self.modified.retain(|stamp| own(&stamp.path));
         self.merges.retain(|inside| own(&inside.path));
+        self.indexes.retain(|index| own(&index.path));
         self.unknown.retain(own);
         self.lost.retain(own);
     }

@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+use super::repositories::{self, Made};
 use super::{UndoAction, UndoOptions, UndoPlan, UndoStep};
 use crate::apply::{Act, Job};
 use crate::error::{Error, Result};
 use crate::fsutil::TEMPORARY_PREFIX;
 use crate::fsutil::target::{Fidelity, Target, existing_base};
+use crate::id::Digest;
 use crate::manifest::{Entry, Kind, Stat, Time, by_path};
 use crate::merge;
 use crate::path::{RawName, RepoPath, os_to_bytes};
@@ -42,41 +44,53 @@ pub(super) struct Past<'a> {
     pub(super) since: Option<&'a RootRecord>,
 }
 
-struct Planner<'a> {
+pub(super) struct Planner<'a> {
     repo: &'a Repository,
-    plan: &'a mut UndoPlan,
+    pub(super) plan: &'a mut UndoPlan,
     target: Target,
-    site: usize,
-    base: PathBuf,
+    pub(super) site: usize,
+    pub(super) base: PathBuf,
     prefix: RepoPath,
-    listing: BTreeMap<RepoPath, Entry>,
+    pub(super) listing: BTreeMap<RepoPath, Entry>,
     /// Paths whose present object is cleared away first.
     cleared: HashSet<RepoPath>,
     /// Directories restored whole: shown as one line.
     suffix: String,
-    reader: Reader<'a>,
-    key: Option<merge::Key>,
+    pub(super) reader: Reader<'a>,
+    pub(super) key: Option<merge::Key>,
     /// What the operation changed inside of files.
     inside: HashMap<RepoPath, merge::Changes>,
     now: DateTime<Utc>,
     put_back: HashMap<RepoPath, Stamp>,
     /// What changed since is put back all the same.
     force: bool,
+    /// What the operation left indexes of git to mean.
+    pub(super) meanings: HashMap<RepoPath, Digest>,
+    pub(super) found: repositories::Found,
 }
 
 impl Planner<'_> {
     /// Returns true if an object stands as the operation left it: never touched since, or put back so by bdr.
-    fn is_left(&self, stamp: &Stamp, now: &Stat) -> bool {
+    pub(super) fn is_left(&self, stamp: &Stamp, now: &Stat) -> bool {
         let same = |put: &Stamp| {
             put.kind == stamp.kind
                 && (put.kind == Kind::Dir
                     || (put.size, put.mtime, put.mode) == (stamp.size, stamp.mtime, stamp.mode))
         };
         let put = self.put_back.get(&stamp.path);
-        self.force || is_as(stamp, now) || put.is_some_and(|put| same(put) && is_as(put, now))
+        self.force
+            || is_as(stamp, now)
+            || put.is_some_and(|put| same(put) && is_as(put, now))
+            || repositories::means_the_same(self, stamp, now)
     }
 
-    fn place(&self, path: &RepoPath) -> RepoPath {
+    /// Returns true if an object has the bytes of an entry.
+    pub(super) fn stands(&mut self, entry: &Entry, now: &Stat) -> bool {
+        let place = self.place(&entry.path);
+        same_bytes(self.repo, &mut self.target, &place, entry, now)
+    }
+
+    pub(super) fn place(&self, path: &RepoPath) -> RepoPath {
         if path.is_root() {
             self.prefix.clone()
         } else {
@@ -84,7 +98,7 @@ impl Planner<'_> {
         }
     }
 
-    fn absolute(&self, path: &RepoPath) -> PathBuf {
+    pub(super) fn absolute(&self, path: &RepoPath) -> PathBuf {
         self.place(path).to_path(&self.base)
     }
 
@@ -100,7 +114,7 @@ impl Planner<'_> {
         self.plan.work.jobs.push(job);
     }
 
-    fn step(&mut self, path: &RepoPath, action: UndoAction, kind: Kind, bytes: u64) {
+    pub(super) fn step(&mut self, path: &RepoPath, action: UndoAction, kind: Kind, bytes: u64) {
         let step = UndoStep {
             path: self.absolute(path),
             action,
@@ -112,7 +126,7 @@ impl Planner<'_> {
         self.plan.steps.push(step);
     }
 
-    fn stat(&mut self, path: &RepoPath) -> Result<Option<Stat>> {
+    pub(super) fn stat(&mut self, path: &RepoPath) -> Result<Option<Stat>> {
         if self.cleared.iter().any(|c| path.starts_with(c)) {
             return Ok(None);
         }
@@ -192,7 +206,15 @@ impl Planner<'_> {
 
     /// The path is not as the operation left it: what is there stays, what was is merged into it or written beside it.
     fn conflict(&mut self, entry: &Entry, gone: bool) -> Result<()> {
-        if entry.kind == Kind::Dir || self.merge(entry, gone)? {
+        if entry.kind == Kind::Dir {
+            return Ok(());
+        }
+        if self.found.is_inside(&self.absolute(&entry.path)) {
+            // A copy beside would be taken for a branch, a log or an index of its own.
+            self.step(&entry.path, UndoAction::Keep, entry.kind, entry.size);
+            return Ok(());
+        }
+        if self.merge(entry, gone)? {
             return Ok(());
         }
         let parent = entry.path.parent().unwrap_or_default();
@@ -245,7 +267,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn restore(&mut self, entry: &Entry, seen: Option<Stat>) {
+    pub(super) fn restore(&mut self, entry: &Entry, seen: Option<Stat>) {
         if !entry.kind.is_stored() {
             let path = RawName(self.absolute(&entry.path).into_os_string());
             let reason = format!("a {} is not stored", entry.kind.word());
@@ -359,11 +381,19 @@ pub(super) fn plan_root(
         now: options.now,
         put_back: past.put_back,
         force: options.force,
+        meanings: changes
+            .indexes
+            .iter()
+            .map(|index| (index.path.clone(), index.digest))
+            .collect(),
+        found: repositories::Found::default(),
     };
+    repositories::find(&mut planner, changes)?;
     let mut wanted = |planner: &Planner<'_>, path: &RepoPath| {
         let absolute = planner.absolute(path);
         let chosen =
             options.paths.is_empty() || options.paths.iter().any(|p| absolute.starts_with(p));
+        let chosen = chosen && !planner.found.holds(path);
         // Two roots may cover the same path.
         chosen && seen.insert(absolute)
     };
@@ -375,7 +405,12 @@ pub(super) fn plan_root(
         let Some(now) = planner.stat(&stamp.path)? else {
             continue;
         };
-        if planner.is_left(stamp, &now) {
+        let needed = match repositories::of_made(&planner, changes, &stamp.path) {
+            Made::Stays => continue,
+            Made::Needed => true,
+            Made::AsUsual => false,
+        };
+        if planner.is_left(stamp, &now) && !needed {
             planner.step(&stamp.path, UndoAction::Remove, now.kind, now.size);
             planner.job(&stamp.path, Act::Remove, None, Some(now));
         } else {
@@ -395,11 +430,20 @@ pub(super) fn plan_root(
             .map(|(_, entry)| entry.clone())
             .collect();
         for entry in below {
-            if wanted(&planner, &entry.path) {
-                plan_removed(&mut planner, &entry)?;
+            if !wanted(&planner, &entry.path) {
+                continue;
             }
+            let gone = planner.stat(&entry.path)?.is_none();
+            if gone && repositories::is_elsewhere(&mut planner, changes, &entry.path)? {
+                if entry.kind == Kind::File {
+                    planner.step(&entry.path, UndoAction::Keep, entry.kind, entry.size);
+                }
+                continue;
+            }
+            plan_removed(&mut planner, &entry)?;
         }
     }
+    repositories::bring_content(&mut planner)?;
     anchors(&mut planner)?;
     match past.since {
         Some(since) => directories(repo, &mut planner, since),

@@ -21,7 +21,7 @@ const TIERS: [&[&str]; 4] = [
         "schedule",
         "threads",
     ],
-    &["fsutil", "storage"],
+    &["fsutil", "storage", "vcs"],
     &["repo", "runs", "sqlite", "vault", "walk"],
     &[
         "alerts", "apply", "backup", "capture", "discover", "drill", "guard", "import", "install",

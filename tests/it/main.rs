@@ -22,6 +22,7 @@ mod deploy;
 mod detect;
 mod format;
 mod guard;
+mod histories;
 mod hook;
 mod hooks;
 mod hostile;

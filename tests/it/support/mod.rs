@@ -194,6 +194,25 @@ pub(crate) fn picture(root: &Path) -> BTreeMap<PathBuf, Object> {
     found
 }
 
+/// Returns a picture without what an undo leaves in repositories of git: objects, and the times of the directories that they lie in.
+///
+/// What is named by its content is never removed: something that was made since may need it.
+pub(crate) fn beside_new_objects(
+    before: &BTreeMap<PathBuf, Object>,
+    mut after: BTreeMap<PathBuf, Object>,
+) -> BTreeMap<PathBuf, Object> {
+    let is_store = |path: &Path| path.components().any(|part| part.as_os_str() == "objects");
+    after.retain(|path, _| before.contains_key(path) || !is_store(path));
+    for (path, object) in after.iter_mut().filter(|(path, _)| is_store(path)) {
+        if object.kind == 'd'
+            && let Some(before) = before.get(path)
+        {
+            object.mtime = before.mtime;
+        }
+    }
+    after
+}
+
 /// Says where two pictures differ, and fails if they do.
 #[track_caller]
 pub(crate) fn assert_same(
