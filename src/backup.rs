@@ -24,7 +24,7 @@ use crate::repo::state::{KEPT, Mirrors, SEALED, State};
 use crate::repo::trash::Part;
 use crate::repo::verdicts::Verdicts;
 use crate::repo::{LockFile, Repository, hold_shared};
-use crate::rules::Root;
+use crate::rules::{Origin, Root};
 use crate::staging::{self, KeptReport, StagingOptions};
 
 pub use crate::repo::pack::Level;
@@ -132,6 +132,8 @@ pub struct BackupReport {
     pub problems: Vec<PathNote>,
     /// What the rules or the budget left out.
     pub left_out: Vec<PathNote>,
+    /// Directories of sources on which another file system is mounted, and that were taken.
+    pub mounts: Vec<PathBuf>,
     /// FIFOs, sockets, devices.
     pub not_stored: u64,
     /// What was kept instead of being read.
@@ -154,6 +156,46 @@ pub fn backup(
     monitor: &dyn Monitor,
 ) -> Result<BackupReport> {
     capture(repo, roots, options, monitor).map(|(report, _)| report)
+}
+
+/// Returns the sources of which nothing is there any more, or ever was what their rules choose: a disk that is not mounted looks just like it.
+fn emptied(repo: &Repository, runs: &[RootRun], known: &[PathNote]) -> Result<Vec<PathNote>> {
+    let is_empty = |run: &&RootRun| {
+        let told = known
+            .iter()
+            .any(|note| note.path.as_path() == run.root.path);
+        run.root.origin == Origin::Source && run.scan.exists && run.scan.files == 0 && !told
+    };
+    let empty: Vec<&RootRun> = runs.iter().filter(is_empty).collect();
+    if empty.is_empty() {
+        return Ok(Vec::new());
+    }
+    let summaries = repo.summaries()?;
+    let mut notes = Vec::new();
+    for run in empty {
+        let name = &run.root.name;
+        let mut backups = summaries.iter().rev().filter(|s| s.is_backup());
+        let had = backups.find_map(|summary| {
+            let mut roots = summary.roots.iter();
+            roots.find(|r| r.name == *name && r.files > 0)
+        });
+        let reason = match had {
+            Some(had) => format!(
+                "source `{name}` is empty, and had {} file{} before: is its disk mounted? Older snapshots have what was there",
+                had.files,
+                if had.files == 1 { "" } else { "s" }
+            ),
+            None if !run.root.rules.include.is_empty() && !run.scan.found => {
+                format!("nothing there matches what source `{name}` includes")
+            }
+            None => continue,
+        };
+        notes.push(PathNote {
+            path: RawName::from(run.root.path.as_path()),
+            reason,
+        });
+    }
+    Ok(notes)
 }
 
 /// [`backup`], with what it learned of the roots.
@@ -201,8 +243,9 @@ pub(crate) fn capture(
             return Err(Error::Interrupted);
         }
     }
+    let mut not_followed = Vec::new();
     if options.follow_links {
-        links::follow(repo, &mut runs, options, &never)?;
+        not_followed = links::follow(repo, &mut runs, options, &never)?;
     }
     // What is only kept belongs to the guard that kept it: a backup stands without.
     let has_kept = |run: &RootRun| run.state.as_ref().is_some_and(|s| s.has_flag(KEPT));
@@ -249,6 +292,9 @@ pub(crate) fn capture(
         apply_budget(run, options)?;
     }
     let mut problems = options.problems.clone();
+    if scheduled && options.moved.is_empty() {
+        problems.extend(emptied(repo, &runs, &problems)?);
+    }
     for run in &mut runs {
         for (path, error) in std::mem::take(&mut run.scan.problems) {
             monitor.problem(
@@ -271,6 +317,12 @@ pub(crate) fn capture(
         left_out: runs
             .iter()
             .flat_map(|r| r.left_out.iter().map(|l| note(&r.root, &l.path, &l.reason)))
+            .chain(not_followed.iter().cloned())
+            .collect(),
+        mounts: runs
+            .iter()
+            .filter(|r| r.root.origin == Origin::Source)
+            .flat_map(|r| r.scan.mounts.iter().map(|m| m.to_path(&r.root.path)))
             .collect(),
         not_stored: runs.iter().map(|r| r.scan.not_stored).sum(),
         kept: kept_report,

@@ -41,6 +41,21 @@ pub struct Config {
     pub notify: NotifyConfig,
     /// What must not be stored in the clear.
     pub privacy: PrivacyConfig,
+    /// Patterns that can never match, and what to write instead: they are read all the same, but not set.
+    pub useless: Vec<Useless>,
+}
+
+/// A pattern that can never match.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Useless {
+    /// The source that has it.
+    pub source: String,
+    /// The line that it stands in.
+    pub line: usize,
+    /// What is wrong with it.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
 }
 
 /// What must not be stored in the clear, and where it is instead.

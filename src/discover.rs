@@ -157,7 +157,7 @@ pub fn uncovered(places: &Places<'_>, sources: &[Source]) -> Result<Vec<PathBuf>
     };
     let mut found = Vec::new();
     for source in &known {
-        for top in tops(source, places.never)? {
+        for top in tops(source, places.never, usize::MAX)? {
             let path = source.path.join(top);
             if !covered(&path) && !found.contains(&path) {
                 found.push(path);
@@ -167,12 +167,30 @@ pub fn uncovered(places: &Places<'_>, sources: &[Source]) -> Result<Vec<PathBuf>
     Ok(found)
 }
 
-/// Returns the topmost paths that a source takes, below it.
-fn tops(source: &Source, never: &[PathBuf]) -> Result<Vec<PathBuf>> {
+/// Returns the patterns that a source includes and that nothing there matches.
+///
+/// # Errors
+/// A pattern does not compile.
+pub fn unmatched(source: &Source) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for pattern in &source.rules.include {
+        let one = self::source("", &source.path, &[pattern], source.criticality);
+        if tops(&one, &[], 1)?.is_empty() {
+            found.push(pattern.clone());
+        }
+    }
+    Ok(found)
+}
+
+/// Returns the topmost paths that a source takes, below it; of many, the first.
+fn tops(source: &Source, never: &[PathBuf], most: usize) -> Result<Vec<PathBuf>> {
     let matcher = Matcher::new(&source.rules)?;
     let mut tops = Vec::new();
     let mut walk = WalkDir::new(&source.path).sort_by_file_name().into_iter();
     while let Some(entry) = walk.next() {
+        if tops.len() >= most {
+            break;
+        }
         let Ok(entry) = entry else { continue };
         let Some(path) = RepoPath::below(&source.path, entry.path()) else {
             continue;
@@ -393,7 +411,7 @@ fn small_dotfiles(home: &Path) -> Vec<String> {
         let small =
             entry.file_type().is_file() && entry.metadata().is_ok_and(|m| m.len() <= SMALL_BYTES);
         if wanted && small {
-            names.push(pattern_of(entry.file_name()));
+            names.push(included(entry.file_name()));
         }
     }
     names
@@ -432,11 +450,19 @@ fn small_tools(home: &Path, never: &[PathBuf]) -> Vec<String> {
                 .count();
             if files <= TOOL_FILES && bytes <= TOOL_BYTES.min(left) {
                 left -= bytes;
-                names.push(pattern_of(path.as_os_str()));
+                names.push(included(path.as_os_str()));
             }
         }
     }
     names
+}
+
+/// Returns the pattern that includes a path; with a wildcard in it, it is to mean this place and no other.
+fn included(path: &OsStr) -> String {
+    match path.to_str() {
+        Some(_) => pattern_of(path),
+        None => format!("/{}", pattern_of(path)),
+    }
 }
 
 /// Returns a pattern that matches this path: special characters escaped, what is not UTF-8 as `*`.

@@ -12,6 +12,7 @@ use crate::path::os_to_bytes;
 
 mod cmd;
 mod command;
+mod mention;
 mod powershell;
 mod shell;
 mod table;
@@ -80,6 +81,14 @@ pub struct Assessment {
     pub remote: Vec<String>,
     /// Every part only removes names, and all of them are known.
     pub unlinks_only: bool,
+    /// What its words and texts could mean as paths, whether or not it is there.
+    pub mentioned: Vec<PathBuf>,
+    /// Destructive parts of which it cannot be told what they are given, as they were written.
+    pub untold: Vec<String>,
+    /// Files that it provably only reads.
+    inputs: Vec<PathBuf>,
+    /// Where it goes.
+    dirs: Vec<PathBuf>,
 }
 
 impl Assessment {
@@ -91,6 +100,10 @@ impl Assessment {
             reason: "it does nothing".to_owned(),
             remote: Vec::new(),
             unlinks_only: false,
+            mentioned: Vec::new(),
+            untold: Vec::new(),
+            inputs: Vec::new(),
+            dirs: Vec::new(),
         }
     }
 
@@ -135,11 +148,34 @@ impl Assessment {
         }
         self.operands.extend(other.operands);
         self.remote.extend(other.remote);
+        self.untold.extend(other.untold);
+        self.inputs.extend(other.inputs);
+        self.dirs.extend(other.dirs);
+    }
+
+    /// Adds what the text of the command mentions, unless all of it only reads.
+    fn mentioning<'t>(
+        mut self,
+        texts: impl Iterator<Item = &'t str>,
+        around: &Surroundings<'_>,
+    ) -> Self {
+        if self.effect == Effect::Read {
+            return self;
+        }
+        self.dirs.sort();
+        self.dirs.dedup();
+        self.dirs.truncate(MAX_DIRS);
+        let mut dirs = vec![around.cwd];
+        dirs.extend(self.dirs.iter().map(PathBuf::as_path));
+        self.mentioned = mention::paths(texts, &dirs, around.home);
+        self.mentioned.retain(|path| !self.inputs.contains(path));
+        self
     }
 
     fn finished(mut self) -> Self {
         self.operands.sort();
         self.operands.dedup();
+        self.untold.dedup();
         self
     }
 }
@@ -159,6 +195,8 @@ pub struct Surroundings<'a> {
 pub const MAX_LINE: usize = 64 * 1024;
 /// Values of a variable that are followed.
 const MAX_VALUES: usize = 64;
+/// Directories from which words are looked at, at most.
+const MAX_DIRS: usize = 4;
 /// Commands within commands, at most.
 const MAX_DEPTH: usize = 8;
 
@@ -166,7 +204,10 @@ const MAX_DEPTH: usize = 8;
 pub fn assess(argv: &[OsString], around: &Surroundings<'_>) -> Assessment {
     let words: Vec<Word> = argv.iter().map(|arg| Word::exact(arg)).collect();
     let place = Place::new(around);
-    command::simple(&words, &place, around, 0).finished()
+    let found = command::simple(&words, &place, around, 0);
+    // Not the program itself.
+    let texts = argv.iter().skip(1).filter_map(|arg| arg.to_str());
+    found.finished().mentioning(texts, around)
 }
 
 /// The language of a line.
@@ -189,6 +230,7 @@ pub fn assess_line_in(dialect: Dialect, line: &str, around: &Surroundings<'_>) -
         Dialect::Cmd => cmd::line(line, &mut place, around, 0),
     }
     .finished()
+    .mentioning(std::iter::once(line), around)
 }
 
 /// Assesses a line of a POSIX shell, as a hook gets it.

@@ -317,7 +317,7 @@ pub(crate) fn open(
         report
             .left_out
             .iter()
-            .filter(|l| l.reason != "bdr's own")
+            .filter(|l| l.reason != "bdr's own" && l.reason != crate::rules::ELSEWHERE)
             .cloned(),
     );
     not_captured.extend(not_kept(repo, &runs));

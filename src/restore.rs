@@ -579,6 +579,7 @@ fn plan_deletions(
         origin: Origin::Source,
         named: Vec::new(),
         must: Vec::new(),
+        without: record.apart(&base),
         resolved: false,
     };
     if !listed.contains(&RepoPath::root()) && options.paths.is_empty() {

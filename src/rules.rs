@@ -3,22 +3,26 @@
 //! A [`Root`] is a directory or file that a snapshot covers; its [`Rules`] say which paths below it count.
 //! Rebuildable trees (`node_modules`, `target`, caches, …) are left out and never descended into.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use globset::{GlobBuilder, GlobMatcher};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::id::Digest;
 use crate::path::{RepoPath, os_to_bytes, tar_name};
 
+mod pattern;
+
+use pattern::Pattern;
+pub(crate) use pattern::never_matches;
+
 /// Which paths below a root belong to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub struct Rules {
-    /// Paths or patterns below the root, component by component (`temp/workflows`, `.env.*`); each with everything
-    /// below it. Empty: everything.
+    /// Paths and patterns below the root (`temp/workflows`, `docs/**/*.md`); each with everything below it. Empty: everything.
+    /// A pattern without `/` matches a name at any depth, a name without a wildcard is a path from the root.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<String>,
     /// Patterns that are left out: one without `/` matches a name at any depth, else the path from the root.
@@ -27,6 +31,9 @@ pub struct Rules {
     /// Take rebuildable trees too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rebuildable: bool,
+    /// Stay on the file system of the root: what is mounted below it is left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub one_file_system: bool,
 }
 
 impl Rules {
@@ -52,6 +59,8 @@ pub struct Root {
     pub named: Vec<PathBuf>,
     /// What of it the command may take away or change: if it cannot be captured, for whatever reason, the command is not run.
     pub must: Vec<PathBuf>,
+    /// Other roots below it: they stand for themselves.
+    pub without: Vec<PathBuf>,
     /// The path had no symlink on it when it was allowed: one that is there by now is not followed.
     pub resolved: bool,
 }
@@ -65,7 +74,12 @@ pub enum Origin {
     Operand,
     /// Around the current directory.
     Workspace,
+    /// A word of the line that names something, and that the command may or may not mean: kept within a budget of its own, named if it is not.
+    Mentioned,
 }
+
+/// Why a root leaves out what lies below it and is a root of its own.
+pub const ELSEWHERE: &str = "a root of its own";
 
 impl Root {
     /// Returns the root of a configured source.
@@ -77,6 +91,7 @@ impl Root {
             origin: Origin::Source,
             named: Vec::new(),
             must: Vec::new(),
+            without: Vec::new(),
             resolved: false,
         }
     }
@@ -97,6 +112,7 @@ impl Root {
             origin,
             named: Vec::new(),
             must: Vec::new(),
+            without: Vec::new(),
             resolved: false,
         }
     }
@@ -148,12 +164,14 @@ pub enum Verdict {
 pub struct Matcher {
     /// Nothing is included by default.
     chooses: bool,
-    include: Vec<Vec<GlobMatcher>>,
+    include: Vec<Pattern>,
     /// Included paths without a wildcard, and the directories on the way to them: there may be many.
     literal: HashSet<Vec<u8>>,
     leading: HashSet<Vec<u8>>,
-    exclude_names: Vec<GlobMatcher>,
-    exclude_paths: Vec<GlobMatcher>,
+    /// The root itself is included.
+    all: bool,
+    exclude_names: Vec<Pattern>,
+    exclude_paths: Vec<Pattern>,
     rebuildable: bool,
 }
 
@@ -162,52 +180,35 @@ pub fn is_plain(pattern: &str) -> bool {
     !pattern.contains(['*', '?', '[', ']', '{', '}', '\\', '!'])
 }
 
-fn glob(pattern: &str) -> Result<GlobMatcher> {
-    if pattern.len() > 4096 || pattern.matches("**").count() > 8 {
-        return Err(Error::invalid(
-            format!("the pattern `{pattern}` is too complex"),
-            None,
-        ));
-    }
-    Ok(GlobBuilder::new(pattern)
-        .literal_separator(true)
-        .backslash_escape(true)
-        .build()
-        .map_err(|e| {
-            Error::invalid(
-                format!("the pattern `{pattern}` is wrong: {}", e.kind()),
-                None,
-            )
-        })?
-        .compile_matcher())
-}
-
 impl Matcher {
     /// Compiles rules.
     ///
     /// # Errors
-    /// A pattern that is no glob.
+    /// A pattern that is none.
     pub fn new(rules: &Rules) -> Result<Self> {
         let mut include = Vec::new();
         let (mut literal, mut leading) = (HashSet::new(), HashSet::new());
-        for pattern in &rules.include {
-            let parts = || pattern.split('/').filter(|p| !p.is_empty() && *p != ".");
-            if is_plain(pattern) && parts().next().is_some() {
-                let path = parts().collect::<Vec<_>>().join("/");
-                let ends = path.match_indices('/').map(|(end, _)| end);
-                leading.extend(ends.map(|end| path.as_bytes()[..end].to_vec()));
-                literal.insert(path.into_bytes());
-                continue;
+        let mut all = false;
+        for text in &rules.include {
+            let pattern = Pattern::new(text)?;
+            if pattern.is_root() {
+                all = true;
+            } else if let Some(path) = pattern.path() {
+                let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+                leading.extend(ends.map(|(end, _)| path[..end].to_vec()));
+                literal.insert(path);
+            } else if pattern.anchored {
+                include.push(pattern);
+            } else {
+                include.push(pattern.anywhere());
             }
-            include.push(parts().map(glob).collect::<Result<Vec<_>>>()?);
         }
         let (mut exclude_names, mut exclude_paths) = (Vec::new(), Vec::new());
-        for pattern in &rules.exclude {
-            let trimmed = pattern.trim_end_matches('/');
-            match trimmed.strip_prefix('/') {
-                Some(anchored) => exclude_paths.push(glob(anchored)?),
-                None if trimmed.contains('/') => exclude_paths.push(glob(trimmed)?),
-                None => exclude_names.push(glob(trimmed)?),
+        for text in &rules.exclude {
+            let pattern = Pattern::new(text)?;
+            match pattern.anchored {
+                true => exclude_paths.push(pattern),
+                false => exclude_names.push(pattern),
             }
         }
         Ok(Self {
@@ -215,6 +216,7 @@ impl Matcher {
             include,
             literal,
             leading,
+            all,
             exclude_names,
             exclude_paths,
             rebuildable: rules.rebuildable,
@@ -234,7 +236,7 @@ impl Matcher {
     /// Returns what the include patterns say of the directory `dir` itself: [`Verdict::Take`], [`Verdict::OnTheWay`] or
     /// [`Verdict::Outside`].
     pub fn include(&self, path: &[u8]) -> Verdict {
-        if !self.chooses || path.is_empty() && self.include.iter().any(Vec::is_empty) {
+        if !self.chooses || self.all {
             return Verdict::Take;
         }
         if path.is_empty() {
@@ -252,19 +254,14 @@ impl Matcher {
         if self.include.is_empty() {
             return best;
         }
-        let parts: Vec<PathBuf> = path
-            .split(|b| *b == b'/')
-            .map(|part| PathBuf::from(crate::path::os_from_bytes(part)))
-            .collect();
         for pattern in &self.include {
-            let fits = pattern
-                .iter()
-                .zip(&parts)
-                .all(|(glob, part)| glob.is_match(part));
-            if fits && parts.len() >= pattern.len() {
-                return Verdict::Take;
+            let mut progress = pattern.begin();
+            for name in path.split(|byte| *byte == b'/') {
+                if pattern.step(&mut progress, name) {
+                    return Verdict::Take;
+                }
             }
-            if fits {
+            if pattern.may_go_on(&progress) {
                 best = Verdict::OnTheWay;
             }
         }
@@ -279,32 +276,39 @@ impl Matcher {
         is_dir: bool,
         siblings: &dyn Fn(&[u8]) -> bool,
     ) -> Option<&'static str> {
+        let path = || {
+            let mut path = dir.to_vec();
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(name);
+            path
+        };
         if is_dir && !self.rebuildable && is_rebuildable(name, siblings) {
-            return Some("rebuildable");
+            // What the user included by its very name is wanted.
+            let named = !self.literal.is_empty() && {
+                let path = path();
+                self.literal.contains(&path) || self.leading.contains(&path)
+            };
+            if !named {
+                return Some("rebuildable");
+            }
         }
-        if self.exclude_names.is_empty() && self.exclude_paths.is_empty() {
+        if self.excludes_nothing() {
             return None;
         }
-        let name_path = PathBuf::from(crate::path::os_from_bytes(name));
-        if self
-            .exclude_names
-            .iter()
-            .any(|glob| glob.is_match(&name_path))
-        {
+        let counts = |pattern: &&Pattern| is_dir || !pattern.directories;
+        let mut names = self.exclude_names.iter().filter(counts);
+        if names.any(|pattern| pattern.fits_name(name)) {
             return Some("excluded");
         }
         if self.exclude_paths.is_empty() {
             return None;
         }
-        let mut path = dir.to_vec();
-        if !path.is_empty() {
-            path.push(b'/');
-        }
-        path.extend_from_slice(name);
-        let path = PathBuf::from(crate::path::os_from_bytes(&path));
-        self.exclude_paths
-            .iter()
-            .any(|glob| glob.is_match(&path))
+        let path = path();
+        let mut paths = self.exclude_paths.iter().filter(counts);
+        paths
+            .any(|pattern| pattern.fits(&path))
             .then_some("excluded")
     }
 
@@ -386,6 +390,33 @@ pub fn is_system(path: &Path) -> bool {
     .any(|system| path.starts_with(system))
 }
 
+/// Paths of one directory that get roots of their own; of more, their directory is the root.
+const MAX_SIBLINGS: usize = 64;
+
+/// Returns roots for directories of which many children are named, one for all of them, and the other paths.
+pub(crate) fn grouped(named: Vec<PathBuf>, origin: Origin) -> (Vec<Root>, Vec<PathBuf>) {
+    let plain = |path: &Path| {
+        let name = path.file_name()?.to_str()?;
+        let fits = is_plain(name) && !is_rebuildable(name.as_bytes(), &|_| true);
+        Some((path.parent()?.to_path_buf(), name.to_owned())).filter(|_| fits)
+    };
+    let mut children: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
+    for (parent, name) in named.iter().filter_map(|path| plain(path)) {
+        children.entry(parent).or_default().push(name);
+    }
+    children.retain(|_, names| names.len() > MAX_SIBLINGS);
+    let few = named
+        .into_iter()
+        .filter(|path| plain(path).is_none_or(|(parent, _)| !children.contains_key(&parent)));
+    let few = few.collect();
+    let many = children.into_iter().map(|(parent, names)| {
+        let mut root = Root::ad_hoc(parent, origin);
+        root.rules.include = names;
+        root
+    });
+    (many.collect(), few)
+}
+
 /// Drops roots that another root covers, and duplicates; keeps the order of the rest.
 ///
 /// # Errors
@@ -462,14 +493,17 @@ mod tests {
         Matcher::new(&Rules {
             include: include.iter().map(|s| (*s).to_owned()).collect(),
             exclude: exclude.iter().map(|s| (*s).to_owned()).collect(),
-            rebuildable: false,
+            ..Rules::default()
         })
         .unwrap()
     }
 
     #[test]
     fn includes_are_followed_component_by_component() {
-        let m = matcher(&["temp/workflows", ".env.*", ".claude/settings*.json"], &[]);
+        let m = matcher(
+            &["temp/workflows", "/.env.*", ".claude/settings*.json"],
+            &[],
+        );
         for (path, verdict) in [
             ("", Verdict::OnTheWay),
             ("temp", Verdict::OnTheWay),
@@ -482,6 +516,63 @@ mod tests {
             (".claude/x", Verdict::Outside),
         ] {
             assert_eq!(m.include(path.as_bytes()), verdict, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_without_a_slash_is_included_at_any_depth() {
+        let m = matcher(&["*.md", "notes", "we\\[ird"], &[]);
+        for (path, verdict) in [
+            ("a.md", Verdict::Take),
+            ("x/y/a.md", Verdict::Take),
+            ("x/y", Verdict::OnTheWay),
+            ("notes/a", Verdict::Take),
+            ("x/notes", Verdict::OnTheWay),
+            ("we[ird/a", Verdict::Take),
+        ] {
+            assert_eq!(m.include(path.as_bytes()), verdict, "{path}");
+        }
+        let m = matcher(&["we\\[ird", "/.x/*"], &[]);
+        assert_eq!(m.include(b"other"), Verdict::Outside);
+        assert_eq!(m.include(b".x/a/b"), Verdict::Take);
+    }
+
+    #[test]
+    fn what_is_left_out_is_what_would_be_included() {
+        let none = |_: &[u8]| false;
+        for pattern in [
+            "*.md",
+            "docs/**/*.md",
+            "**/x",
+            "{a,b}/**/*.md",
+            "a/**",
+            "/a",
+            "a?/[b-d]",
+        ] {
+            let (inc, exc) = (matcher(&[pattern], &[]), matcher(&[], &[pattern]));
+            for path in [
+                "a.md",
+                "a/a.md",
+                "docs/a.md",
+                "docs/q/r/a.md",
+                "x",
+                "q/x",
+                "a",
+                "b/c/d/e.md",
+                "ab/c",
+                "ab/e",
+            ] {
+                let mut out = false;
+                let mut dir = String::new();
+                for name in path.split('/') {
+                    out |= exc
+                        .left_out(dir.as_bytes(), name.as_bytes(), true, &none)
+                        .is_some();
+                    dir = format!("{dir}/{name}").trim_start_matches('/').to_owned();
+                }
+                let taken = inc.include(path.as_bytes()) == Verdict::Take;
+                assert_eq!(taken, out, "{pattern} {path}");
+            }
         }
     }
 

@@ -4,54 +4,95 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::roots::look_at;
-use super::{BackupOptions, RootRun};
-use crate::error::Result;
+use super::{BackupOptions, RootRun, reason_of};
+use crate::error::{Error, Result};
 use crate::fsutil::canonicalize;
 use crate::manifest::Kind;
-use crate::path::{RepoPath, absolute, os_from_bytes};
+use crate::path::{RawName, RepoPath, absolute, os_from_bytes};
 use crate::repo::Repository;
-use crate::rules::{Matcher, Origin, Root, is_system};
+use crate::repo::snapshot::PathNote;
+use crate::rules::{Matcher, Origin, Root, grouped, is_system};
 
 /// Roots that links may add.
-const MAX_ADDED: usize = 64;
+const MAX_ADDED: usize = 512;
 
-/// Adds roots for what symlinks below the roots lead to, and for what symlinks there lead to.
+/// Adds roots for what symlinks below the roots lead to, and for what symlinks there lead to. Returns what is too much.
 pub(super) fn follow(
     repo: &Repository,
     runs: &mut Vec<RootRun>,
     options: &BackupOptions,
     never: &[PathBuf],
-) -> Result<()> {
+) -> Result<Vec<PathNote>> {
     let mut seen: HashSet<PathBuf> = HashSet::new();
     let most = runs.len() + MAX_ADDED;
     let mut rules: Vec<Matcher> = Vec::new();
+    let mut over = Vec::new();
     let mut at = 0;
     while at < runs.len() {
-        for target in targets(&runs[at]) {
-            for run in &runs[rules.len()..] {
-                rules.push(Matcher::new(&run.root.rules)?);
-            }
-            let new = seen.insert(target.clone());
-            let covered = runs.iter().zip(&rules).any(|(run, rules)| {
-                RepoPath::below(&run.root.path, &target).is_some_and(|below| rules.covers(&below))
-            });
-            let outside = new
-                && !covered
+        let until = runs.len();
+        let mut found: Vec<PathBuf> = runs[at..until].iter().flat_map(targets).collect();
+        at = until;
+        if found.is_empty() {
+            continue;
+        }
+        for run in &runs[rules.len()..] {
+            rules.push(Matcher::new(&run.root.rules)?);
+        }
+        found.retain(|target| {
+            let covered = || {
+                runs.iter().zip(&rules).any(|(run, rules)| {
+                    RepoPath::below(&run.root.path, target)
+                        .is_some_and(|below| rules.covers(&below))
+                })
+            };
+            seen.insert(target.clone())
                 && target.parent().is_some()
-                && !is_system(&target)
-                // What lies above a root would bring everything along.
-                && !runs.iter().any(|run| run.root.path.starts_with(&target))
-                && !never
-                    .iter()
-                    .any(|n| target.starts_with(n) || n.starts_with(&target));
-            if outside && runs.len() < most {
-                let root = Root::ad_hoc(target, Origin::Workspace);
-                runs.push(look_at(repo, &root, options, never)?);
+                && !is_system(target)
+                && !covered()
+                // bdr's own places inside of it are left out by the walk.
+                && !never.iter().any(|never| target.starts_with(never))
+        });
+        found.sort();
+        let (mut roots, few) = grouped(found, Origin::Workspace);
+        for path in few {
+            // Sorted: what is above comes first.
+            let above = |root: &Root| root.rules.include.is_empty() && path.starts_with(&root.path);
+            if !roots.iter().any(above) {
+                roots.push(Root::ad_hoc(path, Origin::Workspace));
             }
         }
-        at += 1;
+        for mut root in roots {
+            if runs.len() >= most {
+                over.push(note(&root, "more symlinks lead out than a guard follows"));
+                continue;
+            }
+            let others = runs.iter().map(|run| &run.root.path);
+            root.without = others
+                .filter(|path| path.starts_with(&root.path) && **path != root.path)
+                .cloned()
+                .collect();
+            if !root.without.is_empty() {
+                // What lies above a root may be very much: it is not to make every guard slow.
+                root.origin = Origin::Mentioned;
+            }
+            while runs.iter().any(|run| run.root.name == root.name) {
+                root.name.push('+');
+            }
+            match look_at(repo, &root, options, never) {
+                Ok(run) => runs.push(run),
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                Err(error) => over.push(note(&root, &reason_of(&error))),
+            }
+        }
     }
-    Ok(())
+    Ok(over)
+}
+
+fn note(root: &Root, reason: &str) -> PathNote {
+    PathNote {
+        path: RawName::from(root.path.as_path()),
+        reason: reason.to_owned(),
+    }
 }
 
 /// Returns what the symlinks below a root lead to, as far as it is there.

@@ -30,12 +30,20 @@ pub(crate) struct RootRun {
     pub(super) scan: Scan,
 }
 
+/// What a word of the line may bring that the command perhaps does not mean: it is not to make a guard slow.
+const MENTIONED_FILES: u64 = 10_000;
+const MENTIONED_BYTES: u64 = 64 << 20;
+
 /// Returns where the state of a root is kept.
 pub(super) fn state_path(repo: &Repository, root: &Root) -> PathBuf {
     let mut hasher = Sha256::new();
     hasher.update(os_to_bytes(root.path.as_os_str()));
     hasher.update([0]);
     hasher.update(serde_json::to_vec(&root.rules).unwrap_or_default());
+    for other in &root.without {
+        hasher.update([0]);
+        hasher.update(os_to_bytes(other.as_os_str()));
+    }
     repo.cache()
         .join("state")
         .join(&Digest::finish(hasher).to_hex()[..24])
@@ -49,7 +57,27 @@ pub(super) fn look_around(
     never: &[PathBuf],
     runs: &mut Vec<RootRun>,
 ) -> Result<()> {
-    let run = look_at(repo, root, options, never)?;
+    let run = match look_at(repo, root, options, never) {
+        // Nobody said that the command means it.
+        Err(error) if root.origin == Origin::Mentioned => {
+            let reason = super::reason_of(&error);
+            runs.push(RootRun {
+                root: root.clone(),
+                state: None,
+                left_out: vec![LeftOut {
+                    path: RepoPath::root(),
+                    reason,
+                    inode: 0,
+                }],
+                unread: Vec::new(),
+                state_path: state_path(repo, root),
+                handle: None,
+                scan: Scan::default(),
+            });
+            return Ok(());
+        }
+        other => other?,
+    };
     let too_many = run.scan.too_many;
     // A directory that cannot be listed may still lead to what is named in it.
     let closed: Vec<PathBuf> = run
@@ -93,10 +121,10 @@ pub(super) fn look_at(
                 .base
                 .is_some_and(|base| repo.has_whole_keyframe(base))
     });
-    let max_files = if root.origin == Origin::Source {
-        None
-    } else {
-        options.max_files
+    let max_files = match root.origin {
+        Origin::Source => None,
+        Origin::Mentioned => Some(options.max_files.unwrap_or(u64::MAX).min(MENTIONED_FILES)),
+        Origin::Operand | Origin::Workspace => options.max_files,
     };
     let mut scan = walk(
         root,
@@ -255,6 +283,10 @@ pub(super) fn apply_budget(run: &mut RootRun, options: &BackupOptions) -> Result
     if run.root.origin == Origin::Source {
         return Ok(());
     }
+    let budget = match run.root.origin {
+        Origin::Mentioned => budget.min(MENTIONED_BYTES),
+        _ => budget,
+    };
     let mut total: u64 = run.scan.dirty.iter().map(|d| d.stat.size).sum();
     if total <= budget {
         return Ok(());
@@ -316,6 +348,7 @@ pub(crate) fn roots_of(records: &[RootRecord], names: &[String]) -> Vec<Root> {
             origin: Origin::Source,
             named: Vec::new(),
             must: Vec::new(),
+            without: record.apart(record.path.as_path()),
             resolved: false,
         })
         .collect()

@@ -83,7 +83,10 @@ pub(crate) fn perform(
         ));
     }
     let missing = missing(&roots);
-    if missing.len() == roots.len() {
+    if roots
+        .iter()
+        .all(|root| root.path.symlink_metadata().is_err())
+    {
         // A snapshot of nothing would take the place of one that has something.
         let gone = std::io::ErrorKind::NotFound.into();
         let error = Error::io("find", roots[0].path.clone(), gone);
@@ -106,6 +109,7 @@ pub(crate) fn perform(
 }
 
 pub(crate) fn run(cx: &Context, args: &BackupArgs) -> Result<u8, Failure> {
+    super::config::warn_useless(cx);
     let repo = cx.repository()?;
     let wanted = Wanted {
         full: args.full,
@@ -147,14 +151,20 @@ pub(crate) fn run(cx: &Context, args: &BackupArgs) -> Result<u8, Failure> {
 
 /// A configured source that is not there makes a backup partial: what was in it is unknown, not gone.
 pub(crate) fn missing(roots: &[Root]) -> Vec<PathNote> {
-    let gone = roots
-        .iter()
-        .filter(|root| root.path.symlink_metadata().is_err());
-    gone.map(|root| PathNote {
-        path: RawName::from(root.path.as_path()),
-        reason: format!("source `{}` is missing", root.name),
-    })
-    .collect()
+    let gone = roots.iter().filter_map(|root| {
+        let found = root.path.symlink_metadata();
+        let why = match found.is_ok_and(|found| found.file_type().is_symlink()) {
+            // One that leads somewhere was followed before.
+            true => "is a symlink that leads nowhere",
+            false if root.path.symlink_metadata().is_err() => "is missing",
+            false => return None,
+        };
+        Some(PathNote {
+            path: RawName::from(root.path.as_path()),
+            reason: format!("source `{}` {why}", root.name),
+        })
+    });
+    gone.collect()
 }
 
 /// Returns the exit code that a report calls for.
@@ -219,11 +229,21 @@ pub(crate) fn text(cx: &Context, report: &BackupReport, id: Option<&str>) -> Str
     let over: Vec<_> = report
         .left_out
         .iter()
-        .filter(|n| n.reason.contains("budget"))
+        .filter(|n| n.reason.contains("budget") || n.reason.contains("file system"))
         .collect();
     for note in over.iter().take(3) {
         let path = cx.shown_absolute(note.path.as_path());
         text.push_str(&format!("\nLeft out: {path}  {}", note.reason));
+    }
+    if let Some(first) = report.mounts.first() {
+        let more = match report.mounts.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {} more", count(more as u64)),
+        };
+        text.push_str(&format!(
+            "\nMounted below a source, and backed up with it: {}{more} (one_file_system = true leaves it out).",
+            cx.shown_absolute(first)
+        ));
     }
     let sealed = sealed_words(cx, &report.sealed);
     if !sealed.is_empty() {
@@ -286,6 +306,7 @@ pub(crate) fn data(report: &BackupReport) -> Value {
         "not_stored": report.not_stored,
         "problems": ui::json::notes(&report.problems),
         "left_out": ui::json::notes(&report.left_out),
+        "mounts": report.mounts.iter().map(|path| ui::json::with_path(path, json!({}))).collect::<Vec<_>>(),
         "sealed": sealed_data(&report.sealed),
         "elapsed_ms": u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
     })

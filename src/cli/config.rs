@@ -8,7 +8,7 @@ use bdr::schedule::{Job, day_word};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::context::{Context, read_config};
+use super::context::{Context, followed, read_config};
 use super::error::Failure;
 use super::exit;
 use crate::ui;
@@ -18,8 +18,9 @@ mod change;
 /// Show, check or change the configuration
 ///
 /// It is a TOML file with a [source.NAME] for each thing to keep: path, include, exclude, criticality. A pattern is a path
-/// below the source; `*` and `?` stay within a name, `**` crosses directories, and an exclude without `/` matches a name
-/// at any depth.
+/// below the source, as in .gitignore, for include as for exclude: `*`, `?` and `[a-z]` stay within a name, `**` is any number
+/// of directories, `{a,b}` is either, and one without a `/` matches a name at any depth. In include, a name without any of
+/// these is a path from the source. There is no `!`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -155,6 +156,7 @@ pub(crate) fn values(config: &Config) -> serde_json::Map<String, Value> {
                 "include": s.rules.include,
                 "exclude": s.rules.exclude,
                 "rebuildable": s.rules.rebuildable,
+                "one_file_system": s.rules.one_file_system,
                 "criticality": s.criticality.word(),
             });
             ui::json::with_path(&s.path, rest)
@@ -294,6 +296,73 @@ pub(crate) fn check_text(cx: &Context, text: &str) -> Result<Config, Failure> {
     Ok(Config::parse(text.as_bytes(), &name, cx.home.as_deref())?)
 }
 
+/// Makes sure that a text is a configuration in which every pattern can match, and says of what matches nothing yet.
+pub(crate) fn check_patterns(cx: &Context, config: &Config) -> Result<(), Failure> {
+    if let Some(useless) = config.useless.first() {
+        return Err(bdr::Error::Config {
+            path: bdr::path::show(cx.places.config.as_os_str()),
+            line: useless.line,
+            message: useless.message.clone(),
+            hint: Some(useless.hint.clone()),
+        }
+        .into());
+    }
+    for source in followed(config.clone()).sources {
+        let below = |pattern: &&String| {
+            let place = std::path::Path::new(pattern);
+            place.has_root() && place.components().count() > 2 && place.symlink_metadata().is_ok()
+        };
+        for pattern in source.rules.exclude.iter().filter(below) {
+            if source
+                .path
+                .join(pattern.trim_start_matches('/'))
+                .symlink_metadata()
+                .is_err()
+            {
+                return Err(Failure::usage(
+                    format!(
+                        "source `{}`: the pattern `{pattern}` is a place that is not below it",
+                        source.name
+                    ),
+                    "patterns begin at the source, as `/cache` or `a/b`: take it out, or write what it is below the source",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Says which of the patterns that are included match nothing. Returns true if there is a source that has nothing else.
+pub(crate) fn say_unmatched(cx: &Context, config: &Config) -> Result<bool, Failure> {
+    let mut nothing = false;
+    for source in followed(config.clone()).sources {
+        let unmatched = bdr::discover::unmatched(&source)?;
+        let all = unmatched.len() == source.rules.include.len();
+        for pattern in &unmatched {
+            let there = match all {
+                true => ", and it includes nothing else",
+                false => "",
+            };
+            cx.ui.warn(&format!(
+                "source `{}`: nothing there matches `{pattern}`{there}",
+                source.name
+            ));
+        }
+        nothing |= all && !unmatched.is_empty();
+    }
+    Ok(nothing)
+}
+
+/// Says which patterns can never match.
+pub(crate) fn warn_useless(cx: &Context) {
+    for useless in &cx.config.useless {
+        cx.ui.warn(&format!(
+            "bdr: source `{}`: {}; {}",
+            useless.source, useless.message, useless.hint
+        ));
+    }
+}
+
 /// Puts a text in the place of the configuration; the one before is kept beside it.
 pub(crate) fn write(cx: &Context, text: &str) -> Result<(), Failure> {
     let path = &cx.places.config;
@@ -338,12 +407,14 @@ fn check(cx: &Context) -> Result<u8, Failure> {
             hint: Some("bdr init".to_owned()),
         });
     }
+    check_patterns(cx, &config)?;
     let missing: Vec<_> = config
         .sources
         .iter()
-        .filter(|s| s.path.symlink_metadata().is_err())
+        .filter(|s| s.path.metadata().is_err())
         .collect();
-    let code = if missing.is_empty() {
+    let nothing = say_unmatched(cx, &config)?;
+    let code = if missing.is_empty() && !nothing {
         exit::OK
     } else {
         exit::PARTIAL
@@ -359,14 +430,17 @@ fn check(cx: &Context) -> Result<u8, Failure> {
     }
     for source in &missing {
         let path = cx.shown_absolute(&source.path);
-        cx.ui
-            .warn(&format!("source `{}`: there is no {path}", source.name));
+        let says = match source.path.symlink_metadata() {
+            Ok(_) => format!("{path} is a symlink that leads nowhere"),
+            Err(_) => format!("there is no {path}"),
+        };
+        cx.ui.warn(&format!("source `{}`: {says}", source.name));
     }
     let sources = ui::plural(config.sources.len() as u64, "source");
-    let tail = if missing.is_empty() {
-        ""
-    } else {
-        ", not all of them there (exit 3)"
+    let tail = match (missing.is_empty(), nothing) {
+        (true, false) => "",
+        (true, true) => ", one of them without anything (exit 3)",
+        (false, _) => ", not all of them there (exit 3)",
     };
     cx.ui
         .report(&format!("{shown} is valid: {sources}{tail}.\n"))?;

@@ -142,6 +142,7 @@ impl Context {
         } else {
             read_config(&places.config, home.as_deref())?
         };
+        let config = followed(config);
         match (&global.repository, &config.repository) {
             (Some(dir), _) => places.repository = absolute(&cwd, dir),
             (None, Some(dir)) => places.repository.clone_from(dir),
@@ -176,7 +177,7 @@ impl Context {
         relay: Option<Relay>,
     ) -> Result<Self, Failure> {
         let mut cx = self.clone();
-        cx.config = read_config(&cx.places.config, cx.home.as_deref())?;
+        cx.config = followed(read_config(&cx.places.config, cx.home.as_deref())?);
         cx.places.repository = match (named, &cx.config.repository) {
             (Some(dir), _) => absolute(&cx.cwd, dir),
             (None, Some(dir)) => dir.clone(),
@@ -481,6 +482,19 @@ fn lifeboats() -> Option<PathBuf> {
 }
 
 /// Reads the configuration; there need not be one.
+/// Returns a configuration whose sources are what they lead to: a symlink stands for its end, if it has one.
+pub(crate) fn followed(mut config: Config) -> Config {
+    for source in &mut config.sources {
+        let link = source.path.symlink_metadata();
+        if link.is_ok_and(|link| link.file_type().is_symlink())
+            && let Ok(end) = canonicalize(&source.path)
+        {
+            source.path = end;
+        }
+    }
+    config
+}
+
 pub(crate) fn read_config(path: &Path, home: Option<&Path>) -> Result<Config, Failure> {
     use std::io::Read as _;
     let file = match std::fs::File::open(path) {

@@ -204,11 +204,16 @@ fn configuration(cx: &Context) -> Finding {
                 "no source: guards cover the place around them only, and `bdr backup` nothing";
             Finding::warning("configuration", says, "bdr init")
         }
+        Ok(config) if !config.useless.is_empty() => {
+            let first = &config.useless[0];
+            let says = format!("source `{}`: {}", first.source, first.message);
+            Finding::warning("configuration", says, &first.hint)
+        }
         Ok(config) => {
             let missing: Vec<&str> = config
                 .sources
                 .iter()
-                .filter(|s| s.path.symlink_metadata().is_err())
+                .filter(|s| s.path.metadata().is_err())
                 .map(|s| s.name.as_str())
                 .collect();
             if missing.is_empty() {

@@ -17,7 +17,7 @@ use chrono::NaiveTime;
 use clap::Args;
 
 use super::backup::{self as backups, BackupRun};
-use super::context::{Context, read_config};
+use super::context::{Context, followed, read_config};
 use super::error::Failure;
 use super::{exit, jobs};
 use crate::ui::prompt;
@@ -328,6 +328,7 @@ struct Done {
 /// The first backup, and the proof that it can be restored.
 fn first_backup(cx: &Context, repo: &Repository, config: &Config) -> Result<Done, Failure> {
     let cx = &cx.with_repository(repo.location());
+    let config = followed(config.clone());
     let roots: Vec<_> = config.sources.iter().map(Source::root).collect();
     let mut options = BackupOptions::new(Trigger::Init, cx.now);
     options.full = true;

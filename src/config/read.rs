@@ -8,13 +8,13 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     Config, Criticality, GuardConfig, HooksConfig, McpConfig, NotifyConfig, OnFail, PrivacyConfig,
-    Source, Summary, Unattended, VaultKey, closest, parse_size,
+    Source, Summary, Unattended, Useless, VaultKey, closest, parse_size,
 };
 use crate::effects::Table;
 use crate::error::{Error, Result};
 use crate::privacy::Profile;
 use crate::retention::{Policy, parse_span};
-use crate::rules::{Matcher, Rules, check_source_name};
+use crate::rules::{Matcher, Rules, check_source_name, never_matches};
 use crate::schedule::{Schedule, parse_clock, parse_day};
 
 pub(super) fn read(text: &str, file: &str, home: Option<&Path>) -> Result<Config> {
@@ -40,16 +40,16 @@ struct Reader<'a> {
 type Value<'i> = Spanned<DeValue<'i>>;
 
 impl Reader<'_> {
-    fn error(&self, span: Range<usize>, message: String, hint: Option<String>) -> Error {
+    fn line(&self, span: Range<usize>) -> usize {
         let upto = span.start.min(self.text.len());
-        let line = self.text.as_bytes()[..upto]
-            .iter()
-            .filter(|b| **b == b'\n')
-            .count()
-            + 1;
+        let before = self.text.as_bytes()[..upto].iter();
+        before.filter(|b| **b == b'\n').count() + 1
+    }
+
+    fn error(&self, span: Range<usize>, message: String, hint: Option<String>) -> Error {
         Error::Config {
             path: self.file.to_owned(),
-            line,
+            line: self.line(span),
             message,
             hint,
         }
@@ -77,7 +77,8 @@ impl Reader<'_> {
         }
         if let Some(value) = table.get("source") {
             for (name, value) in self.table(value, "source")?.iter() {
-                config.sources.push(self.source(name, value)?);
+                let source = self.source(name, value, &mut config.useless)?;
+                config.sources.push(source);
             }
         }
         if let Some(value) = table.get("guard") {
@@ -109,6 +110,7 @@ impl Reader<'_> {
         &self,
         name: &Spanned<std::borrow::Cow<'_, str>>,
         value: &Value<'_>,
+        useless: &mut Vec<Useless>,
     ) -> Result<Source> {
         let title = format!("source.{}", name.get_ref());
         check_source_name(name.get_ref())
@@ -117,7 +119,14 @@ impl Reader<'_> {
         self.known(
             table,
             &title,
-            &["path", "include", "exclude", "rebuildable", "criticality"],
+            &[
+                "path",
+                "include",
+                "exclude",
+                "rebuildable",
+                "one_file_system",
+                "criticality",
+            ],
         )?;
         let Some(path) = table.get("path") else {
             let hint = "add path = \"~/…\" or an absolute path".to_owned();
@@ -136,6 +145,12 @@ impl Reader<'_> {
                 .as_bool()
                 .ok_or_else(|| self.wrong_type(value, "rebuildable", "true or false"))?;
         }
+        if let Some(value) = table.get("one_file_system") {
+            rules.one_file_system = value
+                .get_ref()
+                .as_bool()
+                .ok_or_else(|| self.wrong_type(value, "one_file_system", "true or false"))?;
+        }
         let criticality = match table.get("criticality") {
             None => Criticality::default(),
             Some(value) => match self.string(value, "criticality")? {
@@ -147,6 +162,29 @@ impl Reader<'_> {
             },
         };
         let path = self.path(path, "path")?;
+        for key in ["include", "exclude"] {
+            let list = table.get(key).and_then(|value| value.get_ref().as_array());
+            for item in list.into_iter().flat_map(|list| list.iter()) {
+                let pattern = item.get_ref().as_str().unwrap_or_default();
+                let both = key == "include" && rules.exclude.iter().any(|out| out == pattern);
+                let found = never_matches(pattern, path.to_str()).or_else(|| {
+                    both.then(|| {
+                        (
+                            format!("the pattern `{pattern}` is included and excluded"),
+                            "nothing of it is taken: remove one of the two".to_owned(),
+                        )
+                    })
+                });
+                if let Some((message, hint)) = found {
+                    useless.push(Useless {
+                        source: name.get_ref().to_string(),
+                        line: self.line(item.span()),
+                        message,
+                        hint,
+                    });
+                }
+            }
+        }
         Ok(Source {
             name: name.get_ref().to_string(),
             path,
@@ -548,7 +586,7 @@ impl Reader<'_> {
                     "patterns are relative to the source's path",
                 );
             }
-            if pattern.starts_with('~') || (key == "include" && pattern.starts_with('/')) {
+            if pattern.starts_with('~') {
                 return wrong(
                     format!("the pattern `{pattern}` is not relative to the source's path"),
                     "write it relative to `path`",

@@ -24,9 +24,10 @@ pub(super) fn render(config: &Config, home: Option<&Path>) -> Result<String> {
     }
     out.push_str(
         "\n# Each source is a directory or a file.\n\
-         #   include      only these paths below it, each with everything in it; patterns: .env.*, docs/**/*.md\n\
+         #   include      only these paths below it, each with everything in it; patterns: docs/**/*.md\n\
          #   exclude      not these: `*.log` is a name at any depth, `/cache` or `a/b` a path below the source\n\
          #   rebuildable  true: also node_modules, target, .venv, caches and the like\n\
+         #   one_file_system  true: not what is mounted below it\n\
          #   criticality  \"irreplaceable\" (default) or \"tedious\" to recreate\n",
     );
     for source in &config.sources {
@@ -39,6 +40,9 @@ pub(super) fn render(config: &Config, home: Option<&Path>) -> Result<String> {
         list(&mut out, "exclude", &source.rules.exclude);
         if source.rules.rebuildable {
             out.push_str("rebuildable = true\n");
+        }
+        if source.rules.one_file_system {
+            out.push_str("one_file_system = true\n");
         }
         line(
             &mut out,

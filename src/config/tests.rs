@@ -183,7 +183,7 @@ fn mistakes_have_a_line_and_a_way_out() {
             "relative",
         ),
         (
-            "[source.a]\npath=\"/x\"\ninclude=[\"/a\"]\n",
+            "[source.a]\npath=\"/x\"\ninclude=[\"~/a\"]\n",
             3,
             "is not relative",
             "relative",
@@ -275,6 +275,7 @@ fn what_is_written_is_read_back() {
                     include: vec![".claude.json".into(), "we\"ird\\\n\u{1}".into()],
                     exclude: vec!["*.log".into()],
                     rebuildable: true,
+                    one_file_system: true,
                 },
                 criticality: Criticality::Tedious,
             },
@@ -326,6 +327,7 @@ fn what_is_written_is_read_back() {
             command: vec!["tell".to_owned(), "a 'b'".to_owned()],
             prometheus: Some("/home/u/metrics/bdr.prom".into()),
         },
+        useless: Vec::new(),
     };
     let text = config.to_toml(Some(Path::new(HOME))).unwrap();
     assert!(

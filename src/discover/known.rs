@@ -10,7 +10,7 @@ pub(super) const WORKSPACE: &[&str] = &[
     ".security-issues-log",
     ".smart-file-organizer-rules.json",
     ".mcp.json",
-    ".env.*",
+    "/.env.*",
     ".deployments",
 ];
 

@@ -248,6 +248,8 @@ fn wrapped(
             break;
         }
     }
+    let elsewhere = changed_dir(name, &rest[..at.min(rest.len())], place);
+    let place = elsewhere.as_ref().unwrap_or(place);
     let inner = rest.get(at..).unwrap_or_default();
     if inner.is_empty() {
         // `env`, `time`: nothing is run. `xargs` alone echoes.
@@ -267,12 +269,53 @@ fn wrapped(
     if matches!(name, "xargs" | "parallel") && result.effect != Effect::Read {
         result.unlinks_only = false;
         result.operands.extend(place.here());
+        let from_file = |w: &Word| {
+            w.text()
+                .is_some_and(|t| t.starts_with("-a") || t.starts_with("--arg-file"))
+        };
+        if result.effect == Effect::Destructive && rest[..at].iter().any(from_file) {
+            result
+                .untold
+                .push(rest.iter().map(Word::shown).collect::<Vec<_>>().join(" "));
+        }
     }
     if matches!(name, "npx" | "bunx" | "pnpx") && result.effect == Effect::Read {
         // A package of that name, not the program.
         result = with_paths(Assessment::unknown("a package is run"), rest, place);
     }
     result
+}
+
+/// Returns where `env -C DIR` and `sudo -D DIR` run a command.
+fn changed_dir(name: &str, options: &[Word], place: &Place) -> Option<Place> {
+    let (short, long) = match name {
+        "env" => ("-C", "--chdir"),
+        "sudo" | "doas" => ("-D", "--chdir"),
+        _ => return None,
+    };
+    let mut options = options.iter();
+    while let Some(word) = options.next() {
+        let text = word.text().unwrap_or_default();
+        let value = if text == short || text == long {
+            options.next().cloned()
+        } else {
+            let rest = text
+                .strip_prefix(long)
+                .and_then(|rest| rest.strip_prefix('='));
+            let rest = rest.or_else(|| text.strip_prefix(short));
+            rest.map(|rest| Word {
+                bytes: rest.as_bytes().to_vec(),
+                ..word.clone()
+            })
+        };
+        if let Some(value) = value {
+            return Some(Place {
+                cwd: place.path(&value),
+                ..place.clone()
+            });
+        }
+    }
+    None
 }
 
 /// The arguments of a program, sorted.
@@ -423,6 +466,7 @@ fn judged(
         reason: String::new(),
         remote: Vec::new(),
         unlinks_only: rule.id == "fs.rm" && name != "shred" && name != "srm",
+        ..Assessment::nothing()
     };
     let line = || words.iter().map(Word::shown).collect::<Vec<_>>().join(" ");
     result.reason = match rule.effect {
@@ -441,6 +485,7 @@ fn judged(
     }
     let positional = args.positional.get(used..).unwrap_or_default();
     let itself = WHOLE.contains(&rule.id.as_str());
+    let mut untold = false;
     let mut add = |word: &Word, follow: bool| match place.operand(word, follow) {
         Some(operand) => {
             result.unlinks_only &= !operand.glob;
@@ -448,6 +493,7 @@ fn judged(
         }
         None => {
             result.unlinks_only = false;
+            untold |= word.likely.is_empty();
             let likely = word.likely.iter().filter_map(|w| place.operand(w, follow));
             let named = likely.map(|operand| super::Operand { itself, ..operand });
             result.operands.extend(named);
@@ -500,7 +546,65 @@ fn judged(
         }
     }
     result.operands.extend(places);
+    if untold && rule.effect == Effect::Destructive {
+        result.untold.push(line());
+    }
+    if matches!(rule.id.as_str(), "fs.cp" | "fs.ln" | "fs.rsync") {
+        let read = positional.iter().filter_map(|word| place.path(word));
+        let written = |path: &std::path::PathBuf| result.operands.iter().any(|o| o.path == *path);
+        result.inputs = read.filter(|path| !written(path)).collect();
+    }
+    made_beside(rule, name, positional, place, &mut result);
     result
+}
+
+/// Files that a program makes beside what it is given: what is there is overwritten, what is not is taken back.
+fn made_beside(
+    rule: &Rule,
+    name: &str,
+    positional: &[&Word],
+    place: &Place,
+    result: &mut Assessment,
+) {
+    let mut add = |word: &Word, bytes: Vec<u8>, glob: bool| {
+        let made = Word {
+            bytes,
+            glob,
+            ..word.clone()
+        };
+        let operand = place.operand(&made, true);
+        result
+            .operands
+            .extend(operand.map(|operand| super::Operand {
+                itself: !glob,
+                ..operand
+            }));
+    };
+    let endings: &[&str] = match name {
+        "gzip" | "gunzip" => &[".gz", ".tgz", ".Z"],
+        "bzip2" | "bunzip2" => &[".bz2", ".tbz2"],
+        "xz" | "unxz" => &[".xz", ".lzma", ".txz"],
+        "zstd" | "unzstd" => &[".zst"],
+        "zip" => &[".zip"],
+        _ => &[],
+    };
+    for word in positional.iter().filter(|word| !word.glob) {
+        for ending in endings {
+            match word.bytes.strip_suffix(ending.as_bytes()) {
+                Some(plain) => add(word, plain.to_vec(), false),
+                None => add(word, [&word.bytes[..], ending.as_bytes()].concat(), false),
+            }
+        }
+    }
+    if rule.id == "fs.split" {
+        // Named after a prefix, in the directory of the prefix.
+        for word in positional.iter().skip(1) {
+            for count in [2, 3] {
+                let made = [&word.bytes[..], b"[0-9a-z]".repeat(count).as_slice()].concat();
+                add(word, made, true);
+            }
+        }
+    }
 }
 
 /// Returns true if the script of `sed` or `awk`, its first argument, can only print.

@@ -286,11 +286,16 @@ impl Line<'_> {
             .iter()
             .skip(1)
             .find(|word| !word.bytes.starts_with(b"-"));
+        let likely = target.iter().flat_map(|word| &word.likely);
+        let likely: Vec<_> = likely.filter_map(|word| place.path(word)).collect();
         place.cwd = match (words[0].text(), target) {
             (Some("cd"), None) if words.len() == 1 => self.around.home.map(Into::into),
             (Some("cd" | "pushd"), Some(word)) if !word.glob => place.path(word),
             _ => None,
         };
+        self.result.dirs.extend(place.cwd.clone());
+        // One of the values of a variable: words may be seen from there.
+        self.result.dirs.extend(likely);
     }
 
     fn redirects(&mut self, redirects: Option<&ast::RedirectList>, place: &mut Place) {
@@ -482,10 +487,10 @@ impl Line<'_> {
                     word.bytes.extend_from_slice(text.as_bytes());
                 }
                 WordPiece::SingleQuotedText(text) => push_quoted(word, text),
-                WordPiece::AnsiCQuotedText(text) => {
-                    word.dynamic |= text.contains('\\');
-                    push_quoted(word, text);
-                }
+                WordPiece::AnsiCQuotedText(text) => match ansi_c(text) {
+                    Some(text) => push_quoted(word, &text),
+                    None => word.dynamic = true,
+                },
                 WordPiece::EscapeSequence(text) => {
                     push_quoted(word, text.strip_prefix('\\').unwrap_or(text));
                 }
@@ -567,6 +572,53 @@ fn plain(expr: &ParameterExpr) -> Option<&str> {
         } => Some(name),
         _ => None,
     }
+}
+
+/// Returns what `$'…'` stands for, if all of it is understood.
+fn ansi_c(text: &str) -> Option<String> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        let kind = rest[at + 1..].chars().next()?;
+        rest = &rest[at + 1 + kind.len_utf8()..];
+        let (radix, most) = match kind {
+            'x' => (16, 2),
+            'u' => (16, 4),
+            'U' => (16, 8),
+            '0'..='7' => (8, 2),
+            _ => (0, 0),
+        };
+        let simple = match kind {
+            'a' => '\x07',
+            'b' => '\x08',
+            'e' | 'E' => '\x1b',
+            'f' => '\x0c',
+            'n' => '\n',
+            'r' => '\r',
+            't' => '\t',
+            'v' => '\x0b',
+            '\\' | '\'' | '"' | '?' => kind,
+            _ if radix > 0 => {
+                let digits = rest.chars().take(most).take_while(|c| c.is_digit(radix));
+                let length = digits.count();
+                let (digits, after) = rest.split_at(length);
+                rest = after;
+                let digits = match radix {
+                    8 => format!("{kind}{digits}"),
+                    _ => digits.to_owned(),
+                };
+                let value = u32::from_str_radix(&digits, radix).ok()?;
+                // A byte of something longer, or the end of the text.
+                let single = value < 0x80 || matches!(kind, 'u' | 'U');
+                char::from_u32(value).filter(|c| single && *c != '\0')?
+            }
+            _ => return None,
+        };
+        out.push(simple);
+    }
+    out.push_str(rest);
+    Some(out)
 }
 
 fn push_quoted(word: &mut Word, text: &str) {

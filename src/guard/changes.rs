@@ -125,6 +125,7 @@ impl<'a> Origins<'a> {
         let known = |left: &&LeftOut| {
             left.inode != 0
                 && left.reason != "bdr's own"
+                && left.reason != crate::rules::ELSEWHERE
                 && left.path.name() != crate::privacy::SECRET_NAME
         };
         for left in left_out.filter(known) {

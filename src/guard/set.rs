@@ -2,20 +2,19 @@
 //!
 //! The sources and the workspace are watched before every command that does not provably only read; what the command names comes on top.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::effects::{Assessment, Effect, Operand};
 use crate::error::{Error, Result};
 use crate::fsutil::canonicalize;
-use crate::path::{absolute, os_to_bytes};
-use crate::rules::{Origin, Root, is_plain, is_rebuildable, is_system, is_virtual, normalise};
+use crate::path::{RepoPath, absolute, os_to_bytes};
+use crate::rules::{
+    Matcher, Origin, Root, grouped, is_rebuildable, is_system, is_virtual, normalise,
+};
 
 /// Paths that one pattern may stand for; beyond, the directory that it is in is captured.
 const MAX_MATCHES: usize = 4096;
-
-/// Operands of one directory that get roots of their own; of more, their directory is the root.
-const MAX_SIBLINGS: usize = 64;
 
 /// What decides on the captured set beside the command.
 #[derive(Debug, Clone)]
@@ -90,7 +89,7 @@ pub fn capture_roots(assessment: &Assessment, set: CaptureSet<'_>) -> Result<Vec
         let system = is_virtual(path) || !*itself && is_system(path);
         path.parent().is_some() && !system && !within_own
     });
-    let (many, few) = grouped(named.into_keys().collect());
+    let (many, few) = grouped(named.into_keys().collect(), Origin::Operand);
     roots.extend(many);
     for path in few {
         let mut root = Root::ad_hoc(path, Origin::Operand);
@@ -106,31 +105,81 @@ pub fn capture_roots(assessment: &Assessment, set: CaptureSet<'_>) -> Result<Vec
         let below = must.iter().filter(|path| path.starts_with(&root.path));
         root.must.extend(below.cloned());
     }
-    normalise(roots)
+    let roots = normalise(roots)?;
+    let fits = |path: &Path| {
+        let kept = own.iter().any(|own| path.starts_with(own));
+        !kept && !is_system(path) && !is_virtual(path) && !is_wide(path, set.home)
+    };
+    with_mentioned(roots, &assessment.mentioned, &fits)
 }
 
-/// Returns roots for directories of which many children are named, one for all of them, and the other paths.
-fn grouped(named: Vec<PathBuf>) -> (Vec<Root>, Vec<PathBuf>) {
-    let plain = |path: &Path| {
-        let name = path.file_name()?.to_str()?;
-        let fits = is_plain(name) && !is_rebuildable(name.as_bytes(), &|_| true);
-        Some((path.parent()?.to_path_buf(), name.to_owned())).filter(|_| fits)
-    };
-    let mut children: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
-    for (parent, name) in named.iter().filter_map(|path| plain(path)) {
-        children.entry(parent).or_default().push(name);
+/// Returns true for directories that hold everybody's files, or all of somebody's: a word that names one says nothing.
+fn is_wide(path: &Path, home: Option<&Path>) -> bool {
+    let top = path.parent().is_none_or(|parent| parent.parent().is_none());
+    let home = home.and_then(|home| canonicalize(home).ok());
+    top || home.as_ref().is_some_and(|home| home.starts_with(path))
+        || path
+            .parent()
+            .is_some_and(|parent| parent == Path::new("/home") || parent == Path::new("/Users"))
+        || path == Path::new("/var/tmp")
+}
+
+/// Adds roots for what the words of the line name, as far as it is there and no root has it. What lies above another root is taken without that.
+fn with_mentioned(
+    mut roots: Vec<Root>,
+    mentioned: &[PathBuf],
+    fits: &dyn Fn(&Path) -> bool,
+) -> Result<Vec<Root>> {
+    let mut there = BTreeSet::new();
+    let mut rules = Vec::new();
+    for root in &roots {
+        rules.push(Matcher::new(&root.rules)?);
     }
-    children.retain(|_, names| names.len() > MAX_SIBLINGS);
-    let few = named
-        .into_iter()
-        .filter(|path| plain(path).is_none_or(|(parent, _)| !children.contains_key(&parent)));
-    let few = few.collect();
-    let many = children.into_iter().map(|(parent, names)| {
-        let mut root = Root::ad_hoc(parent, Origin::Operand);
-        root.rules.include = names;
-        root
-    });
-    (many.collect(), few)
+    for path in mentioned {
+        let path = canonical_parent(path);
+        let Ok(metadata) = path.symlink_metadata() else {
+            continue;
+        };
+        let end = metadata.is_symlink().then(|| canonicalize(&path).ok());
+        for path in [Some(path), end.flatten()].into_iter().flatten() {
+            let mut each = roots.iter().zip(&rules);
+            let covered = each.any(|(root, rules)| {
+                RepoPath::below(&root.path, &path).is_some_and(|below| rules.covers(&below))
+            });
+            if !covered && fits(&path) {
+                there.insert(path);
+            }
+        }
+    }
+    let (mut many, few) = grouped(there.into_iter().collect(), Origin::Mentioned);
+    for path in few {
+        // Sorted: what is above comes first.
+        if many
+            .iter()
+            .any(|root| root.rules.include.is_empty() && path.starts_with(&root.path))
+        {
+            continue;
+        }
+        let mut root = Root::ad_hoc(path, Origin::Mentioned);
+        let name = root.path.file_name().unwrap_or_default().to_owned();
+        root.rules.rebuildable = is_rebuildable(&os_to_bytes(&name), &|_| true);
+        many.push(root);
+    }
+    for root in &mut many {
+        let below = roots.iter().map(|other| &other.path);
+        root.without = below
+            .filter(|path| path.starts_with(&root.path) && **path != root.path)
+            .cloned()
+            .collect();
+    }
+    let taken: HashSet<String> = roots.iter().map(|root| root.name.clone()).collect();
+    for root in &mut many {
+        while taken.contains(&root.name) {
+            root.name.push('+');
+        }
+    }
+    roots.extend(many);
+    Ok(roots)
 }
 
 /// Returns the paths that an operand stands for and that are there: with its directory free of symlinks, and with what a symlink at its end leads to if

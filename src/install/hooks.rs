@@ -426,6 +426,16 @@ impl Ledger {
                             "bdr hooks uninstall git; then, if the second one is not needed any more, remove it",
                         ),
                     ));
+                } else if let Some(why) = foreign.then(|| git::cannot_move(file, old)).flatten() {
+                    return Err(Error::invalid(
+                        format!(
+                            "a hook stands at `{}` that bdr cannot run as git does: {why}",
+                            show(file.as_os_str())
+                        ),
+                        Some(
+                            "it stays as it is; add `bdr hook git EVENT </dev/null || true` to it by hand",
+                        ),
+                    ));
                 } else {
                     aside = foreign.then(|| at.clone());
                     script.clone().into_bytes()

@@ -52,6 +52,8 @@ impl Roots {
         };
         let managing = effects::assess(&["mcp".into(), "uninstall".into()], &around);
         let mut captured = guard::capture_roots(&managing, set)?;
+        // Words of that line are nobody's places.
+        captured.retain(|root| root.origin != Origin::Mentioned);
         captured
             .retain(|root| root.origin != Origin::Source || root.path.symlink_metadata().is_ok());
         let mut allowed: Vec<PathBuf> = captured.iter().map(|root| root.path.clone()).collect();

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io;
 
 use rmcp::ServiceExt as _;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
 
 use super::server::Server;
 use crate::cli::error::Failure;
@@ -26,9 +28,73 @@ pub(super) fn take_stdout() -> io::Result<File> {
     Ok(File::from(own))
 }
 
+/// Bytes on the way from stdin to the server.
+const PIPE: usize = 64 * 1024;
+
+/// Versions in which a message may be a list of messages.
+const WITH_BATCHES: [&str; 2] = ["2024-11-05", "2025-03-26"];
+
+/// Puts what a client writes into the form that the server takes.
+#[derive(Default)]
+struct Sorter {
+    /// Something was asked: from here on notifications have a meaning.
+    asked: bool,
+    batches: bool,
+}
+
+impl Sorter {
+    /// Returns the messages of a line, each on a line of its own.
+    fn sort(&mut self, line: &[u8]) -> Vec<u8> {
+        let is_list = line.trim_ascii_start().starts_with(b"[");
+        if self.asked && !(is_list && self.batches) {
+            return line.to_vec();
+        }
+        let Ok(message) = serde_json::from_slice::<Value>(line) else {
+            return line.to_vec();
+        };
+        match message {
+            Value::Array(all) if self.batches && !all.is_empty() => {
+                // Each is answered for itself.
+                let each = all.iter().map(|one| format!("{one}\n"));
+                each.collect::<String>().into_bytes()
+            }
+            message => {
+                let asks = message.get("id").is_some();
+                if message.get("method").is_some() && !asks {
+                    return Vec::new();
+                }
+                self.asked |= asks;
+                let version = message.pointer("/params/protocolVersion");
+                self.batches |= version
+                    .and_then(Value::as_str)
+                    .is_some_and(|version| WITH_BATCHES.contains(&version));
+                line.to_vec()
+            }
+        }
+    }
+}
+
 /// Answers until stdin ends.
 pub(super) async fn serve(server: Server, stdout: File) -> Result<u8, Failure> {
-    let transport = (tokio::io::stdin(), tokio::fs::File::from_std(stdout));
+    // What the library cannot take is taken off before it: a notification before anything was asked would end it.
+    let (messages, mut sorted) = tokio::io::duplex(PIPE);
+    tokio::spawn(async move {
+        let mut lines = tokio::io::BufReader::new(tokio::io::stdin());
+        let mut sorter = Sorter::default();
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            match lines.read_until(b'\n', &mut line).await {
+                Ok(read) if read > 0 => {}
+                // The other end is told by the pipe that closes.
+                _ => return,
+            }
+            if sorted.write_all(&sorter.sort(&line)).await.is_err() {
+                return;
+            }
+        }
+    });
+    let transport = (messages, tokio::fs::File::from_std(stdout));
     let failed = |why: String| Failure::from(bdr::Error::invalid(why, None));
     let running = match server.serve(transport).await {
         Ok(running) => running,

@@ -154,12 +154,21 @@ pub struct RootRecord {
     pub bytes: u64,
 }
 
+impl RootRecord {
+    /// Returns what was left to roots of its own, as paths below where the root stands.
+    pub fn apart(&self, base: &std::path::Path) -> Vec<std::path::PathBuf> {
+        let left_out = self.left_out.iter();
+        let apart = left_out.filter(|left_out| left_out.reason == crate::rules::ELSEWHERE);
+        apart.map(|left_out| left_out.path.to_path(base)).collect()
+    }
+}
+
 /// A path below a root that was left out: unknown, not absent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeftOut {
     /// Where.
     pub path: RepoPath,
-    /// `rebuildable`, `excluded`, `over the budget`, `bdr's own`, `unreadable: …`.
+    /// `rebuildable`, `excluded`, `over the budget`, `bdr's own`, `a root of its own`, `unreadable: …`.
     pub reason: String,
     /// Number of the file, 0 if it is not known: it may turn up under another name.
     #[serde(rename = "n", default, skip_serializing_if = "is_zero")]

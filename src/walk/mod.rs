@@ -51,6 +51,10 @@ pub struct Scan {
     pub bytes: u64,
     /// FIFOs, sockets, devices.
     pub not_stored: u64,
+    /// Directories on which another file system is mounted, and that were looked at.
+    pub mounts: Vec<RepoPath>,
+    /// Something of what the rules choose is there.
+    pub found: bool,
     /// There were more files than allowed: the walk was given up.
     pub too_many: bool,
 }

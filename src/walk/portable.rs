@@ -147,7 +147,8 @@ pub(super) fn walk(
     let mut walk = Walk {
         handle: &handle,
         matcher,
-        plain: matcher.takes_everything(),
+        plain: matcher.takes_everything() && root.without.is_empty(),
+        without: never_below(&root.path, &root.without),
         state,
         started: state.map_or(i64::MIN, |s| s.mirrors().started),
         never: never_below(&root.path, options.never),
@@ -205,6 +206,7 @@ struct Walk<'a> {
     plain: bool,
     state: Option<&'a State>,
     started: i64,
+    without: Vec<RepoPath>,
     never: Vec<RepoPath>,
     keep_known: bool,
     /// From the root to where the walk is.
@@ -291,7 +293,7 @@ impl Walk<'_> {
         let mut on_the_way = false;
         if parent_on_the_way {
             match self.matcher.include(path.as_bytes()) {
-                Verdict::Take => {}
+                Verdict::Take => self.scan.found = true,
                 Verdict::OnTheWay if is_dir => on_the_way = true,
                 _ => {
                     self.scan.removed.extend(prior.map(|_| path));
@@ -352,7 +354,10 @@ impl Walk<'_> {
         // As the file system compares names: the repository must not end up in itself because it was typed in another case.
         let never = |n: &RepoPath| n.as_bytes().eq_ignore_ascii_case(path.as_bytes());
         let never = is_dir && self.never.iter().any(never);
-        reason.or(never.then_some("bdr's own"))
+        let apart = self.without.contains(path);
+        reason
+            .or(never.then_some("bdr's own"))
+            .or(apart.then_some(crate::rules::ELSEWHERE))
     }
 
     /// Counts an object, and takes note of it unless it stands as the state knows it.

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ use crate::manifest::{Kind, Time};
 use crate::path::{RepoPath, os_to_bytes};
 use crate::repo::snapshot::LeftOut;
 use crate::repo::state::{Stat, State};
-use crate::rules::{Matcher, Root, Verdict};
+use crate::rules::{ELSEWHERE, Matcher, Root, Verdict};
 
 /// A root held open: what is below it is reached through the handle, never through a symlink at its end.
 pub struct RootHandle {
@@ -242,6 +242,7 @@ fn escape_xattr(name: &[u8]) -> String {
 
 struct Job {
     path: RepoPath,
+    device: u64,
     /// Not all of the directory is taken.
     on_the_way: bool,
 }
@@ -258,9 +259,11 @@ struct Walk<'a> {
     handle: &'a RootHandle,
     matcher: &'a Matcher,
     plain: bool,
+    one_file_system: bool,
     state: Option<&'a State>,
     started: i64,
     never: Vec<RepoPath>,
+    without: Vec<RepoPath>,
     max_files: u64,
     keep_known: bool,
     queue: Mutex<Queue>,
@@ -318,15 +321,18 @@ pub(super) fn walk(
     let walk = Walk {
         handle: &handle,
         matcher,
-        plain: matcher.takes_everything(),
+        plain: matcher.takes_everything() && root.without.is_empty(),
+        one_file_system: root.rules.one_file_system,
         state,
         started,
         never: never_below(&root.path, options.never),
+        without: never_below(&root.path, &root.without),
         max_files: options.max_files.unwrap_or(u64::MAX),
         keep_known: options.keep_known,
         queue: Mutex::new(Queue {
             jobs: vec![Job {
                 path: RepoPath::root(),
+                device: stat.device,
                 on_the_way: matcher.include(b"") != Verdict::Take,
             }],
             ..Queue::default()
@@ -361,6 +367,8 @@ pub(super) fn walk(
             scan.files += other.files;
             scan.bytes += other.bytes;
             scan.not_stored += other.not_stored;
+            scan.mounts.extend(other.mounts);
+            scan.found |= other.found;
             scan.too_many |= other.too_many;
         }
     }
@@ -489,7 +497,7 @@ impl Walk<'_> {
             let mut on_the_way = false;
             if job.on_the_way {
                 match self.matcher.include(path.join(text).as_bytes()) {
-                    Verdict::Take => {}
+                    Verdict::Take => scan.found = true,
                     Verdict::OnTheWay if is_dir => on_the_way = true,
                     _ => {
                         if prior.is_some() {
@@ -511,6 +519,7 @@ impl Walk<'_> {
                 }
                 continue;
             }
+            let mounted = is_dir && stat.device != job.device;
             if is_dir || !self.plain {
                 let siblings = |sibling: &[u8]| {
                     names
@@ -533,11 +542,24 @@ impl Walk<'_> {
                     let child = path.join(text);
                     reason = self.never.contains(&child).then_some("bdr's own");
                 }
+                if reason.is_none() && !self.without.is_empty() {
+                    let child = path.join(text);
+                    reason = self.without.contains(&child).then_some(ELSEWHERE);
+                }
+                if mounted && reason.is_none() {
+                    reason = match self.one_file_system {
+                        true => Some("another file system"),
+                        false => {
+                            is_made_up(dir.as_fd(), c_name).then_some("a file system of the kernel")
+                        }
+                    };
+                }
                 if let Some(reason) = reason {
                     scan.left_out.push(LeftOut {
                         path: path.join(text),
                         reason: reason.to_owned(),
-                        inode: stat.inode,
+                        // A root of its own is captured there.
+                        inode: if reason == ELSEWHERE { 0 } else { stat.inode },
                     });
                     if prior.is_some() {
                         scan.removed.push(path.join(text));
@@ -566,8 +588,12 @@ impl Walk<'_> {
                 });
             }
             if is_dir {
+                if mounted {
+                    scan.mounts.push(path.join(text));
+                }
                 subdirs.push(Job {
                     path: path.join(text),
+                    device: stat.device,
                     on_the_way,
                 });
             }
@@ -625,6 +651,41 @@ impl Buffers {
         self.dir = Some(dir);
         Ok(())
     }
+}
+
+/// Returns true for what is mounted and that no disk holds: `/proc`, `/sys` and the like.
+#[cfg(target_os = "linux")]
+fn is_made_up(dir: BorrowedFd<'_>, name: &CStr) -> bool {
+    const MADE_UP: [u32; 14] = [
+        0x9fa0,      // proc
+        0x6265_6572, // sysfs
+        0x0027_e0eb, // cgroup
+        0x6367_7270, // cgroup2
+        0x6462_6720, // debugfs
+        0x7472_6163, // tracefs
+        0x7363_6673, // securityfs
+        0xcafe_4a11, // bpf
+        0x1cd1,      // devpts
+        0x6265_6570, // configfs
+        0x6165_676c, // pstore
+        0xde5e_81e4, // efivarfs
+        0x1980_0202, // mqueue
+        0x6573_5543, // fusectl
+    ];
+    let Ok(opened) = open_unlinked(dir, name, DIR_FLAGS) else {
+        return false;
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "magic numbers have 32 bits, whatever type the system keeps them in"
+    )]
+    rustix::fs::fstatfs(&opened).is_ok_and(|found| MADE_UP.contains(&(found.f_type as u32)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_made_up(_dir: BorrowedFd<'_>, _name: &CStr) -> bool {
+    false
 }
 
 fn push_name(heap: &mut Vec<u8>, names: &mut Vec<(u32, u32)>, name: &CStr) {

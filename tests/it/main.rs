@@ -36,5 +36,7 @@ mod process;
 mod property;
 mod prune;
 mod schedule;
+mod sources;
 mod staging;
+mod words;
 mod year;

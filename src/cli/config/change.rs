@@ -7,7 +7,7 @@ use std::process::Command as Process;
 use bdr::config::edit as text_edit;
 use serde_json::json;
 
-use super::{check_text, text, write};
+use super::{check_patterns, check_text, say_unmatched, text, write};
 use crate::cli::context::{Context, variable};
 use crate::cli::error::Failure;
 use crate::cli::exit;
@@ -22,6 +22,13 @@ pub(super) fn set(
     let parts = text_edit::parts(key)?;
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let new = text_edit::set(&text(cx)?, &parts, values)?;
+    if let ["source", _, "include" | "exclude" | "path"] = parts[..] {
+        let config = check_text(cx, &new)?;
+        check_patterns(cx, &config)?;
+        if parts[2] == "include" {
+            say_unmatched(cx, &config)?;
+        }
+    }
     finish(cx, &new, dry_run, &format!("{key} is set"))
 }
 
@@ -68,7 +75,8 @@ pub(super) fn edit(cx: &Context) -> Result<u8, Failure> {
     loop {
         run_editor(&draft)?;
         let new = std::fs::read_to_string(&draft).map_err(|e| bdr::Error::io("read", &draft, e))?;
-        match check_text(cx, &new) {
+        let checked = check_text(cx, &new);
+        match checked.and_then(|config| check_patterns(cx, &config)) {
             Ok(_) if new == old => {
                 remove(&draft)?;
                 cx.ui.report("Nothing was changed.\n")?;

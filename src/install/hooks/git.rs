@@ -51,7 +51,7 @@ pub fn config_block(program: &str) -> String {
     let mut lines = String::new();
     for event in EVENTS {
         let shell = format!(
-            "[ -n \"${{CI:-}}\" ] && [ \"${{BDR_CI:-0}}\" != 1 ] || [ ! -x {program} ] || (unset {OF_GIT}; exec {program} hook git {event} \"$@\") >/dev/null || : #"
+            "case ${{CI:-0}} in 0|false|False|FALSE|no|off) false;; *) [ \"${{BDR_CI:-0}}\" != 1 ];; esac || [ ! -x {program} ] || (unset {OF_GIT}; exec {program} hook git {event} \"$@\") >/dev/null || : #"
         );
         // As git wants a value: in quotes, with those inside of it escaped.
         let value = shell.replace('\\', "\\\\").replace('"', "\\\"");
@@ -60,6 +60,57 @@ pub fn config_block(program: &str) -> String {
         ));
     }
     block::render("`bdr hooks uninstall git` takes it out", &lines)
+}
+
+/// Returns why a hook that stands there would not be what it was if bdr ran it from beside; `None`: it is.
+///
+/// Scripts of a shell are read in under their own name. Of others the name is another than before, and of all of them the file.
+pub(super) fn cannot_move(file: &Path, bytes: &[u8]) -> Option<&'static str> {
+    if bytes.is_empty() {
+        return None;
+    }
+    if bytes[..bytes.len().min(4096)].contains(&0) {
+        return Some("it is a program, and may go by its name");
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let first = text.lines().next().unwrap_or_default();
+    let mut words = first
+        .strip_prefix("#!")
+        .unwrap_or_default()
+        .split([' ', '/']);
+    let shell = words.any(|word| matches!(word.trim(), "sh" | "bash" | "dash" | "ash" | "ksh"));
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if shell {
+        if says(&["BASH_SOURCE"]) {
+            return Some("it asks for its own file (BASH_SOURCE)");
+        }
+        let is_link = file
+            .symlink_metadata()
+            .is_ok_and(|found| found.is_symlink());
+        if is_link && says(&["readlink", "realpath", "pwd -P", "cd -P"]) {
+            return Some("it is a symlink, and asks what it leads to");
+        }
+        return None;
+    }
+    let own = [
+        "$0",
+        "${0",
+        "argv[0]",
+        "argv0",
+        "ARGV0",
+        "__file__",
+        "__FILE__",
+        "PROGRAM_NAME",
+        "__dirname",
+        "__filename",
+        "import.meta",
+        "argv[1]",
+        "argv.slice",
+        "$PROGRAM",
+        "Path(sys.argv",
+    ];
+    (says(&own) || first.strip_prefix("#!").is_none())
+        .then_some("it may go by its own name or place")
 }
 
 /// Returns true if git takes hooks from its configuration. `said` is what `git --version` prints.

@@ -297,3 +297,61 @@ fn what_is_published_says_what_the_server_is() {
     let tools = client.request("tools/list", json!({}));
     assert_eq!(tools["result"]["tools"].as_array().unwrap().len(), 5);
 }
+
+/// Talks to a server without a handshake; returns the lines that it answers to what is written, and its exit code.
+fn lines_for(place: &crate::support::Place, messages: &[Value]) -> (Vec<String>, Option<i32>) {
+    use std::io::Write as _;
+    let mut server = place.bdr(&["mcp"]);
+    server
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let mut server = server.spawn().unwrap();
+    let mut stdin = server.stdin.take().unwrap();
+    for message in messages {
+        writeln!(stdin, "{message}").unwrap();
+    }
+    drop(stdin);
+    let output = server.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    (
+        text.lines().map(str::to_owned).collect(),
+        output.status.code(),
+    )
+}
+
+fn handshake(version: &str) -> Value {
+    json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}})
+}
+
+#[test]
+fn a_notification_before_anything_was_asked_does_not_end_the_server() {
+    let place = place();
+    for first in [
+        json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 99}}),
+        json!({"jsonrpc": "2.0", "method": "notifications/initialized"}),
+    ] {
+        let (lines, code) = lines_for(&place, &[first.clone(), handshake("2025-06-18")]);
+        assert!(
+            lines.iter().any(|line| line.contains("\"result\"")),
+            "{first}: {lines:?}"
+        );
+        assert_eq!(code, Some(0));
+    }
+}
+
+#[test]
+fn a_batch_is_answered_where_the_protocol_has_them() {
+    let place = place();
+    let batch = json!([{"jsonrpc": "2.0", "id": 3, "method": "ping"}, {"jsonrpc": "2.0", "id": 4, "method": "ping"}]);
+    let messages = [
+        handshake("2025-03-26"),
+        json!({"jsonrpc": "2.0", "method": "notifications/initialized"}),
+        batch,
+    ];
+    let (lines, _) = lines_for(&place, &messages);
+    for id in ["\"id\":3", "\"id\":4"] {
+        let answered = |line: &String| line.contains(id) && line.contains("\"result\"");
+        assert!(lines.iter().any(answered), "{lines:?}");
+    }
+}
