@@ -592,3 +592,6 @@ fn sync(work: &Work, each: bool, targets: &mut [Target]) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(all(test, feature = "test-support"))]
+mod tests;

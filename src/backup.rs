@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 
 use crate::capture::{Capture, CapturedList, Shared};
 use crate::error::{Error, Result};
-use crate::manifest::Kind;
+use crate::manifest::{Flag, Kind};
 use crate::monitor::{Monitor, Phase};
 use crate::path::{RawName, RepoPath, os_to_bytes, tar_name};
 use crate::repo::index::DigestSet;
@@ -130,6 +130,8 @@ pub struct BackupReport {
     pub stored_bytes: u64,
     /// What could not be read.
     pub problems: Vec<PathNote>,
+    /// What changed whenever it was read, and is stored as it was read last: parts of it may not fit together.
+    pub unstable: Vec<PathNote>,
     /// What the rules or the budget left out.
     pub left_out: Vec<PathNote>,
     /// Directories of sources on which another file system is mounted, and that were taken.
@@ -213,6 +215,8 @@ pub(crate) fn capture(
     if scheduled {
         // What a crash left. Not being able to tidy up is no reason not to back up.
         let _ = repo.sweep_temporaries(options.now);
+        let hour_ago = std::time::SystemTime::from(options.now) - Duration::from_secs(3600);
+        crate::fsutil::sweep_temporaries(repo.cache(), 2, hour_ago);
         // The way back without bdr, where it was damaged or written by an older one; verify says if it cannot be mended.
         for name in repo.outdated_recovery() {
             let _ = repo.renew_recovery(name);
@@ -314,6 +318,7 @@ pub(crate) fn capture(
         read_bytes: counts.read_bytes,
         stored_bytes: counts.stored_bytes,
         problems,
+        unstable: Vec::new(),
         left_out: runs
             .iter()
             .flat_map(|r| r.left_out.iter().map(|l| note(&r.root, &l.path, &l.reason)))
@@ -378,6 +383,13 @@ pub(crate) fn capture(
         }
     }
     let mut packs = results.packs;
+    let mut unstable = Vec::new();
+    for (run, captured) in runs.iter().zip(&captured) {
+        let torn = captured
+            .iter()
+            .filter(|one| !one.gone && one.body.flags.contains(&Flag::Unstable));
+        unstable.extend(torn.map(|one| note(&run.root, &one.path, UNSTABLE)));
+    }
     for (run, captured) in runs.iter_mut().zip(&mut captured) {
         run.scan.dirty = Vec::new();
         captured.sort_by(|a, b| a.path.cmp(&b.path));
@@ -514,8 +526,13 @@ pub(crate) fn capture(
         let left: DigestSet = shared.damaged.difference(&stored).copied().collect();
         repo.set_damaged_blobs(&left)?;
     }
-    Ok((report(snapshot, false, counts, problems, &runs), runs))
+    let mut report = report(snapshot, false, counts, problems, &runs);
+    report.unstable = unstable;
+    Ok((report, runs))
 }
+
+/// What is said of a file that never stood still.
+const UNSTABLE: &str = "it changed while it was read";
 
 fn sealed_of(runs: &[RootRun], wanted: bool) -> SealedSummary {
     let mut summary = SealedSummary::default();

@@ -82,13 +82,10 @@ pub fn drill(
         && free < needed
     {
         let (needed, free) = (crate::monitor::size(needed), crate::monitor::size(free));
-        return Err(Error::invalid(
-            format!(
-                "a drill takes {needed}, and `{}` has {free} free",
-                scratch.display()
-            ),
-            Some("bdr drill --scratch DIR, on a larger disk"),
-        ));
+        return Err(Error::NoRoom {
+            place: crate::path::show(scratch.as_os_str()),
+            reason: format!("it takes {needed}, and {free} are free"),
+        });
     }
     let place = tempfile::Builder::new()
         .prefix("drill-")
@@ -121,7 +118,9 @@ fn look(
     drilled: &mut Drilled,
     monitor: &dyn Monitor,
 ) -> Result<()> {
-    for problem in restore::rehearse(repo, snapshot, place, monitor)? {
+    let problems = restore::rehearse(repo, snapshot, place, monitor)?;
+    check_room(place, &problems)?;
+    for problem in problems {
         let path = original(snapshot, place, problem.path.as_path());
         drilled.damage.push(PathNote { path, ..problem });
     }
@@ -164,6 +163,24 @@ fn look(
         }
     }
     Ok(())
+}
+
+/// How systems say that there is no room, or that a quota is used up.
+const NO_ROOM: [&str; 3] = ["(os error 28)", "(os error 112)", "(os error 122)"];
+
+/// Makes sure that a trial did not fail for want of room: that says nothing of what is stored.
+///
+/// # Errors
+/// [`Error::NoRoom`].
+pub(crate) fn check_room(place: &Path, problems: &[PathNote]) -> Result<()> {
+    let full = |note: &&PathNote| NO_ROOM.iter().any(|text| note.reason.ends_with(text));
+    match problems.iter().find(full) {
+        Some(note) => Err(Error::NoRoom {
+            place: crate::path::show(place.as_os_str()),
+            reason: note.reason.clone(),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Returns where a restored file came from.

@@ -64,6 +64,22 @@ pub enum Error {
         /// Where it was looked for.
         location: String,
     },
+    /// The file system that holds the repository is not mounted.
+    #[error("the disk with the repository `{location}` is away: {reason}")]
+    Away {
+        /// Where the repository is on it.
+        location: String,
+        /// What stands in its place.
+        reason: String,
+    },
+    /// There is no room for a trial.
+    #[error("there is no room for it in `{place}`: {reason}")]
+    NoRoom {
+        /// Where it was to be.
+        place: String,
+        /// What is missing.
+        reason: String,
+    },
     /// The directory holds something else, or a half-written repository.
     #[error("`{location}` is not a bdr repository: {reason}")]
     NotARepository {
@@ -265,8 +281,10 @@ impl Error {
     /// Returns who can do something about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Io { .. } | Self::Storage { .. } | Self::Tool { .. } => ErrorKind::Environment,
-            Self::NoRepository { .. } => ErrorKind::NoRepository,
+            Self::Io { .. } | Self::Storage { .. } | Self::Tool { .. } | Self::NoRoom { .. } => {
+                ErrorKind::Environment
+            }
+            Self::NoRepository { .. } | Self::Away { .. } => ErrorKind::NoRepository,
             Self::Sealed { .. }
             | Self::NotARepository { .. }
             | Self::NewerFormat { .. }
@@ -296,6 +314,8 @@ impl Error {
             Self::Io { .. } => "io",
             Self::Storage { .. } => "storage",
             Self::NoRepository { .. } => "no-repository",
+            Self::Away { .. } => "away",
+            Self::NoRoom { .. } => "no-room",
             Self::Sealed { .. } => "sealed",
             Self::NotARepository { .. } => "not-a-repository",
             Self::NewerFormat { .. } => "newer-format",
@@ -324,6 +344,13 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoRepository { .. } => Some("bdr init".to_owned()),
+            Self::Away { .. } => Some(
+                "plug it in or mount it, then run the same command again; if it is gone for good, name another directory: bdr config set repository DIR"
+                    .to_owned(),
+            ),
+            Self::NoRoom { .. } => {
+                Some("free some space, or try it elsewhere: bdr drill --scratch DIR".to_owned())
+            }
             Self::NotARepository { .. } => {
                 Some("name another directory with --repository, or empty this one".to_owned())
             }

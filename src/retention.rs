@@ -282,6 +282,8 @@ pub enum ClockTrouble {
         snapshot: SnapshotId,
         /// What it says.
         time: DateTime<Utc>,
+        /// None was taken after it.
+        is_newest: bool,
     },
     /// The last snapshots are much later than those before them, since less than a day.
     Jump {
@@ -324,8 +326,10 @@ pub fn decide(
     policy.check()?;
     let mut items: Vec<Item> = items.to_vec();
     items.sort_by_key(|item| (item.seq, item.id));
+    let ahead = items.iter().rev().find(|item| item.time > now + TOLERANCE);
+    let ahead = ahead.map(|item| (item.id, item.time));
     settle_times(&mut items);
-    let clock = clock_trouble(&items, now);
+    let clock = clock_trouble(&items, ahead, now);
     let mut reasons: Vec<Vec<Reason>> = vec![Vec::new(); items.len()];
     keep_marked(&items, policy, &mut reasons);
     keep_backups(&items, policy, zone, &mut reasons);
@@ -370,13 +374,18 @@ impl Decision {
     }
 }
 
-/// Says why the clock cannot be trusted; `items` are in order, and so are their times.
-fn clock_trouble(items: &[Item], now: DateTime<Utc>) -> Option<ClockTrouble> {
+/// Says why the clock cannot be trusted; `items` are in order, and so are their times. `ahead` is the one that itself says that it is from the future.
+fn clock_trouble(
+    items: &[Item],
+    ahead: Option<(SnapshotId, DateTime<Utc>)>,
+    now: DateTime<Utc>,
+) -> Option<ClockTrouble> {
     let newest = items.last()?;
-    if newest.time > now + TOLERANCE {
+    if let Some((snapshot, time)) = ahead {
         return Some(ClockTrouble::Future {
-            snapshot: newest.id,
-            time: newest.time,
+            snapshot,
+            time,
+            is_newest: snapshot == newest.id,
         });
     }
     let (from, to) = items

@@ -16,6 +16,7 @@ use crate::fsutil;
 use crate::id::{Digest, SnapshotId};
 use crate::path::os_to_bytes;
 use crate::schedule::{Job, Pasts};
+use crate::storage::Place;
 
 /// From this size on the list of runs is put aside; the one put aside before goes. Some 4,000 runs.
 const ROTATE_BYTES: u64 = 1024 * 1024;
@@ -173,6 +174,26 @@ impl Journal {
 
     fn old_runs_file(&self) -> PathBuf {
         self.dir.join("runs.old.jsonl")
+    }
+
+    /// Returns the file system that the repository was on when it was last written to.
+    pub fn place(&self) -> Option<Place> {
+        let json = std::fs::read(self.dir.join("place.json")).ok()?;
+        serde_json::from_slice(&json).ok()
+    }
+
+    /// Remembers the file system that the repository is on.
+    ///
+    /// # Errors
+    /// The state directory cannot be written.
+    pub fn remember_place(&self, place: &Place) -> Result<()> {
+        if self.place().as_ref() == Some(place) {
+            return Ok(());
+        }
+        fsutil::create_dir_private(&self.dir)?;
+        // Strings and numbers: cannot fail.
+        let json = serde_json::to_vec(place).unwrap_or_default();
+        fsutil::write_derived(&self.dir.join("place.json"), &json)
     }
 
     /// Returns what is remembered.

@@ -5,8 +5,8 @@
 //! distances. So whoever wakes bdr up needs to know nothing: hourly, late, twice or after a week asleep, the answer is the same.
 
 use chrono::{
-    DateTime, Datelike as _, Days, LocalResult, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc,
-    Weekday,
+    DateTime, Datelike as _, Days, NaiveDate, NaiveDateTime, NaiveTime, Offset as _, TimeDelta,
+    TimeZone, Utc, Weekday,
 };
 use serde::{Deserialize, Serialize};
 
@@ -243,10 +243,7 @@ impl Schedule {
             let at = day
                 .and_time(self.at)
                 .checked_add_signed(TimeDelta::minutes(minutes))?;
-            match zone.from_local_datetime(&at) {
-                LocalResult::Single(time) | LocalResult::Ambiguous(time, _) => Some(time.to_utc()),
-                LocalResult::None => None,
-            }
+            moments_of(at, zone).into_iter().next()
         })
     }
 
@@ -282,6 +279,26 @@ impl Schedule {
 /// A time of success that can be true.
 pub fn trusted(success: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     success.filter(|success| *success <= now + SKEW)
+}
+
+/// Returns the moments at which the clock on the wall shows `local`, the earlier first: none where it is set forward over it, two where it is set back.
+///
+/// By the offsets of the days around, and back again: libraries and systems do not agree on which of two comes first, nor on the minute in which one ends.
+pub fn moments_of<Z: TimeZone>(local: NaiveDateTime, zone: &Z) -> Vec<DateTime<Utc>> {
+    let offset = |utc: NaiveDateTime| zone.offset_from_utc_datetime(&utc).fix();
+    let around = [-26, 26].map(TimeDelta::hours);
+    let offsets = around
+        .into_iter()
+        .filter_map(|hours| Some(offset(local.checked_add_signed(hours)?)));
+    let mut found: Vec<DateTime<Utc>> = offsets
+        .filter_map(|one| {
+            let utc = local.checked_sub_offset(one)?;
+            (offset(utc) == one).then(|| utc.and_utc())
+        })
+        .collect();
+    found.sort();
+    found.dedup();
+    found
 }
 
 /// Returns when what failed may be tried again.

@@ -1,5 +1,6 @@
 //! Names for snapshots and for paths in them.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -7,22 +8,30 @@ use chrono::{DateTime, Utc};
 
 use crate::error::{Error, Result};
 use crate::fsutil::canonicalize;
+use crate::id::SnapshotId;
 use crate::path::{RepoPath, absolute, os_to_bytes, show};
 use crate::repo::Snapshots;
 use crate::repo::oplog::RootPath;
-use crate::repo::snapshot::{Snapshot, SnapshotKind};
+use crate::repo::snapshot::{RootRecord, Snapshot, SnapshotKind};
 
 /// How a snapshot is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SnapshotSpec {
-    /// `latest`, `latest~2`.
+    /// `latest`, `latest~2`: of those that somebody took to keep.
     Latest(usize),
+    /// `latest:any`: whatever took it.
+    LatestAny,
     /// `latest:full`.
     LatestFull,
     /// An id, or the beginning of its random part.
     Id(String),
     /// The last one at or before a moment.
-    At(DateTime<Utc>),
+    At {
+        /// The moment.
+        time: DateTime<Utc>,
+        /// What a snapshot says that is later than this is not believed.
+        now: DateTime<Utc>,
+    },
 }
 
 impl SnapshotSpec {
@@ -30,6 +39,7 @@ impl SnapshotSpec {
     pub fn parse(text: &str) -> Self {
         match text {
             "latest" => Self::Latest(0),
+            "latest:any" => Self::LatestAny,
             "latest:full" => Self::LatestFull,
             _ => match text.strip_prefix("latest~").map(str::parse) {
                 Some(Ok(back)) => Self::Latest(back),
@@ -44,9 +54,10 @@ impl std::fmt::Display for SnapshotSpec {
         match self {
             Self::Latest(0) => f.write_str("latest"),
             Self::Latest(back) => write!(f, "latest~{back}"),
+            Self::LatestAny => f.write_str("latest:any"),
             Self::LatestFull => f.write_str("latest:full"),
             Self::Id(id) => f.write_str(id),
-            Self::At(time) => write!(f, "{}", time.to_rfc3339()),
+            Self::At { time, .. } => write!(f, "{}", time.to_rfc3339()),
         }
     }
 }
@@ -61,14 +72,17 @@ pub fn snapshot<'a>(snapshots: &'a Snapshots<'_>, spec: &SnapshotSpec) -> Result
     };
     match spec {
         SnapshotSpec::Latest(back) => {
-            nth_that(snapshots.each().rev(), *back, |_| true)?.ok_or_else(missing)
+            nth_that(snapshots.each().rev(), *back, Snapshot::is_backup)?.ok_or_else(missing)
+        }
+        SnapshotSpec::LatestAny => {
+            nth_that(snapshots.each().rev(), 0, |_| true)?.ok_or_else(missing)
         }
         SnapshotSpec::LatestFull => {
             nth_that(snapshots.each().rev(), 0, |s| s.kind == SnapshotKind::Full)?
                 .ok_or_else(missing)
         }
-        SnapshotSpec::At(time) => {
-            let found = nth_that(snapshots.each().rev(), 0, |s| s.time <= *time)?;
+        SnapshotSpec::At { time, now } => {
+            let found = at_or_before(snapshots, *time, *now).next().transpose()?;
             found.ok_or_else(|| {
                 let oldest = snapshots
                     .iter()
@@ -99,6 +113,117 @@ pub fn snapshot<'a>(snapshots: &'a Snapshots<'_>, spec: &SnapshotSpec) -> Result
             }
         }
     }
+}
+
+/// Returns the snapshots at or before a moment, the newest first.
+///
+/// A snapshot is not older than those before it, whatever the clock said when it was taken: what is asked for is never answered with what is newer. What says
+/// that it is from the future does not count for that, nor do backups of another program, which are as old as they say.
+pub fn at_or_before<'a>(
+    snapshots: &'a Snapshots<'_>,
+    time: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> impl Iterator<Item = Result<&'a Snapshot>> {
+    let ids = snapshots.ids();
+    // Ids never go backwards: unless a clock was ahead once, they say what the times of those before do.
+    let ahead = ids
+        .last()
+        .is_some_and(|id| id.millis() > now.timestamp_millis());
+    let mut latest = DateTime::<Utc>::MIN_UTC;
+    let mut known: HashMap<SnapshotId, DateTime<Utc>> = HashMap::new();
+    for snapshot in snapshots
+        .iter()
+        .filter(|s| ahead && is_of_here(s) && s.time <= now)
+    {
+        latest = latest.max(snapshot.time);
+        known.insert(snapshot.id, latest);
+    }
+    let taken = move |snapshot: &Snapshot| -> DateTime<Utc> {
+        if !is_of_here(snapshot) {
+            return snapshot.time;
+        }
+        let of_id = DateTime::from_timestamp_millis(snapshot.id.millis());
+        let at_least = match ahead {
+            true => known.get(&snapshot.id).copied(),
+            false => of_id,
+        };
+        at_least.map_or(snapshot.time, |at_least| snapshot.time.max(at_least))
+    };
+    let mut ids = ids.into_iter().rev();
+    std::iter::from_fn(move || {
+        for id in ids.by_ref() {
+            match snapshots.read(id) {
+                Ok(Some(snapshot)) if taken(snapshot) <= time => return Some(Ok(snapshot)),
+                Ok(_) => {}
+                // What is newer than was asked for need not be read.
+                Err(_) if !ahead && id.millis() > time.timestamp_millis() => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        None
+    })
+}
+
+fn is_of_here(snapshot: &Snapshot) -> bool {
+    !snapshot.tags.iter().any(|tag| tag == crate::import::TAG)
+}
+
+/// A root that is taken from an older snapshot than the one that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Older {
+    /// Its name.
+    pub root: String,
+    /// The snapshot that has it.
+    pub snapshot: SnapshotId,
+    /// Its time.
+    pub time: DateTime<Utc>,
+}
+
+/// Returns a snapshot with the roots of `wanted` that it does not have, or that were not there when it was taken, each from the newest backup before it that
+/// has it; and says which. A root is wanted by its name and, if that is known, its place.
+///
+/// # Errors
+/// A record on the way cannot be read.
+pub fn completed(
+    snapshots: &Snapshots<'_>,
+    first: &Snapshot,
+    wanted: &[(String, Option<PathBuf>)],
+) -> Result<(Snapshot, Vec<Older>)> {
+    let mut whole = first.clone();
+    let mut older = Vec::new();
+    let fits = |record: &RootRecord, (name, path): &(String, Option<PathBuf>)| {
+        let at = path
+            .as_ref()
+            .is_none_or(|path| record.path.as_path() == path);
+        record.name == *name && at && record.base.is_some()
+    };
+    let mut missing: Vec<&(String, Option<PathBuf>)> = wanted
+        .iter()
+        .filter(|one| !whole.roots.iter().any(|record| fits(record, one)))
+        .collect();
+    for snapshot in snapshots.each().rev() {
+        if missing.is_empty() {
+            break;
+        }
+        let snapshot = snapshot?;
+        if !snapshot.is_backup() || snapshot.order() >= first.order() {
+            continue;
+        }
+        missing.retain(|one| {
+            let Some(record) = snapshot.roots.iter().find(|record| fits(record, one)) else {
+                return true;
+            };
+            whole.roots.retain(|record| record.name != one.0);
+            whole.roots.push(record.clone());
+            older.push(Older {
+                root: one.0.clone(),
+                snapshot: snapshot.id,
+                time: snapshot.time,
+            });
+            false
+        });
+    }
+    Ok((whole, older))
 }
 
 /// Returns the n-th that is `wanted`. One that cannot be read on the way there could be the one: then there is no answer.

@@ -22,7 +22,7 @@ use crate::id::Id;
 use crate::manifest::{Body, Content, Kept, Kind, Stat, same_identity};
 use crate::monitor::{Monitor, Phase};
 use crate::path::{RawName, RepoPath};
-use crate::repo::kept::{KeptContent, KeptContents, KeptSet};
+use crate::repo::kept::{KeptContent, KeptContents, KeptSet, is_lost};
 use crate::repo::state::{KEPT, is_racy};
 use crate::repo::{Repository, hold_shared};
 use crate::walk::{Dirty, RootHandle};
@@ -316,17 +316,23 @@ fn is_git_object(path: &RepoPath) -> bool {
 }
 
 /// What packing came to.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct SettleReport {
     /// Sets that were packed.
     pub sets: u64,
     /// Their size.
     pub bytes: u64,
-    /// Files that somebody wrote to before they could be packed.
+    /// Files that were written to, or were gone, before they could be packed.
     pub lost: u64,
+    /// Files of sets that could not be packed now, and stay where they are.
+    pub waiting: u64,
+    /// Why.
+    pub reason: Option<String>,
 }
 
 /// Packs what was kept, and frees the staging areas. Another process that does the same is not waited for.
+///
+/// A set of which something cannot be read for now stays as it is, and is tried again by the next call.
 ///
 /// # Errors
 /// The repository cannot be written, or the user stopped it; what is not packed stays kept.
@@ -353,7 +359,19 @@ pub fn settle(
         let Ok(_alone) = lock.try_write() else {
             continue;
         };
-        report.lost += pack_set(repo, &set, level, monitor)?;
+        match pack_set(repo, &set, level, monitor) {
+            Ok(lost) => report.lost += lost,
+            // Of the file, not of the repository.
+            Err(error @ Error::Io { .. }) => {
+                report.waiting += set.files.len() as u64;
+                report.reason.get_or_insert_with(|| match &error {
+                    Error::Io { source, .. } => format!("{error}: {source}"),
+                    other => other.to_string(),
+                });
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
         report.sets += 1;
         report.bytes += set.bytes();
         // What is left of it is only space.
@@ -407,7 +425,8 @@ fn pack_set(repo: &Repository, set: &KeptSet, level: Level, monitor: &dyn Monito
         }
         let digest = match set.open(number) {
             Ok(file) => capture.kept_file(set.id, number, &file, *size)?,
-            Err(_) => None,
+            Err(error) if is_lost(&error) => None,
+            Err(error) => return Err(error),
         };
         files.push(digest);
         monitor.advance(1, *size);

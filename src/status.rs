@@ -57,6 +57,8 @@ pub enum Trouble {
     NoSource,
     /// The repository is not there.
     NoRepository,
+    /// The disk with the repository is not there.
+    Away,
     /// Records of the repository, or listings of the last backup, are missing or cannot be read.
     Damaged {
         /// How many.
@@ -122,6 +124,7 @@ impl Trouble {
         match self {
             Self::NoSource
             | Self::NoRepository
+            | Self::Away
             | Self::Damaged { .. }
             | Self::NoBackup
             | Self::Overdue { .. }
@@ -146,6 +149,7 @@ impl Trouble {
         match self {
             Self::NoSource => "no-source",
             Self::NoRepository => "no-repository",
+            Self::Away => "away",
             Self::Damaged { .. } => "damaged",
             Self::NoBackup => "no-backup",
             Self::Overdue { .. } => "overdue",
@@ -168,7 +172,7 @@ impl Trouble {
     pub fn fix(&self) -> &'static str {
         match self {
             Self::NoSource => "bdr init",
-            Self::NoRepository => "bdr doctor",
+            Self::NoRepository | Self::Away => "bdr doctor",
             Self::NoBackup | Self::Overdue { .. } | Self::BackupFailing { .. } => "bdr backup",
             Self::DrillFailed | Self::Damaged { .. } => "bdr verify",
             Self::SourceMissing { .. } => "bdr config check",
@@ -330,6 +334,8 @@ pub struct Inputs<'a> {
     pub config: &'a Config,
     /// The repository; `None`: it is not there.
     pub repo: Option<&'a Repository>,
+    /// Its file system is not mounted.
+    pub away: bool,
     /// What is remembered.
     pub memory: Memory,
     /// The runs that are remembered, oldest first.
@@ -386,7 +392,10 @@ pub fn status<Z: TimeZone>(inputs: Inputs<'_>, zone: &Z) -> Result<(Status, Vec<
     if config.sources.is_empty() {
         found.push(Trouble::NoSource);
     } else if inputs.repo.is_none() {
-        found.push(Trouble::NoRepository);
+        found.push(match inputs.away {
+            true => Trouble::Away,
+            false => Trouble::NoRepository,
+        });
     }
     let operations = match inputs.repo {
         Some(repo) => operations(repo)?,

@@ -213,7 +213,15 @@ pub fn verify(
             .prefix("restore-")
             .tempdir_in(scratch)
             .map_err(|e| Error::io("create", scratch, e))?;
-        for problem in restore::rehearse(repo, snapshot, place.path(), monitor)? {
+        let rehearsed = restore::rehearse(repo, snapshot, place.path(), monitor);
+        let room = rehearsed.as_ref().map_or(Ok(()), |problems| {
+            crate::drill::check_room(place.path(), problems)
+        });
+        if rehearsed.is_err() || room.is_err() {
+            let _ = fsutil::remove_own_tree(place.path());
+        }
+        room?;
+        for problem in rehearsed? {
             let path = problem
                 .path
                 .as_path()

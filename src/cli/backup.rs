@@ -93,8 +93,15 @@ pub(crate) fn perform(
         return Err(Failure::from(error).hinted(|_| Some("bdr config check".to_owned())));
     }
     cx.launch_lifeboat(repo.location());
+    let hour_ago = std::time::SystemTime::from(cx.now) - std::time::Duration::from_secs(3600);
+    bdr::fsutil::sweep_temporaries(&cx.places.state, 3, hour_ago);
     // What guards left to be packed. Not being able to is no reason not to back up.
-    let _ = settle(repo, Level::Best, cx.now, &cx.progress());
+    match settle(repo, Level::Best, cx.now, &cx.progress()) {
+        Ok(report) => super::guard::tell_settled(cx, &report),
+        Err(error) => cx
+            .ui
+            .warn(&format!("bdr: what guards kept is not packed yet: {error}")),
+    }
     let mut options = BackupOptions::new(Trigger::Backup, cx.now);
     options.full = wanted.full;
     options.tags.clone_from(&wanted.tags);
@@ -169,7 +176,7 @@ pub(crate) fn missing(roots: &[Root]) -> Vec<PathNote> {
 
 /// Returns the exit code that a report calls for.
 pub(crate) fn code(report: &BackupReport) -> u8 {
-    if report.problems.is_empty() && !report.snapshot.partial {
+    if report.problems.is_empty() && !report.snapshot.partial && report.unstable.is_empty() {
         exit::OK
     } else {
         exit::PARTIAL
@@ -222,7 +229,8 @@ pub(crate) fn text(cx: &Context, report: &BackupReport, id: Option<&str>) -> Str
     }
     if code(report) == exit::PARTIAL {
         text.push_str(" Partial (exit 3):");
-        for line in cx.note_lines(report.problems.iter(), 20) {
+        let notes: Vec<&PathNote> = report.problems.iter().chain(&report.unstable).collect();
+        for line in cx.note_lines(notes.into_iter(), 20) {
             text.push_str(&format!("\n  {line}"));
         }
     }
@@ -305,6 +313,7 @@ pub(crate) fn data(report: &BackupReport) -> Value {
         "stored_bytes": report.stored_bytes,
         "not_stored": report.not_stored,
         "problems": ui::json::notes(&report.problems),
+        "unstable": ui::json::notes(&report.unstable),
         "left_out": ui::json::notes(&report.left_out),
         "mounts": report.mounts.iter().map(|path| ui::json::with_path(path, json!({}))).collect::<Vec<_>>(),
         "sealed": sealed_data(&report.sealed),

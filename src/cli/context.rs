@@ -17,7 +17,7 @@ use bdr::repo::Repository;
 use bdr::repo::snapshot::PathNote;
 use bdr::rules::Root;
 use bdr::runs::Journal;
-use bdr::storage::{Lifeboat, LocalStorage};
+use bdr::storage::{Lifeboat, LocalStorage, Place, Stands};
 use bdr::vault::Vault;
 use chrono::{DateTime, Utc};
 use etcetera::BaseStrategy as _;
@@ -153,6 +153,7 @@ impl Context {
         if !matches!(command, Command::Guard(_) | Command::Mcp(_)) {
             stop_on_signals(&stop);
         }
+        survive_file_limit();
         let now = clock()?;
         Ok(Self {
             ui,
@@ -204,6 +205,7 @@ impl Context {
 
     /// Opens the repository. One that was deleted is brought back from its lifeboat.
     pub(crate) fn repository(&self) -> Result<Repository, Failure> {
+        self.check_place(&self.places.repository, false)?;
         self.rescue(&self.places.repository);
         let storage = Arc::new(self.storage(&self.places.repository));
         let repo = self.private(Repository::open(storage, &self.places.cache)?);
@@ -267,6 +269,35 @@ impl Context {
         }
     }
 
+    /// Makes sure that a repository that is not there is not on a disk that is away: nothing is made in its stead. `anew` allows another disk in its place.
+    fn check_place(&self, repository: &Path, anew: bool) -> Result<(), Failure> {
+        if repository.join("format.json").exists() {
+            return Ok(());
+        }
+        let of_lifeboat = || self.places.lifeboat(repository)?.about()?.place;
+        let known = Journal::new(&self.places.state, repository).place();
+        let Some(place) = known.or_else(of_lifeboat) else {
+            return Ok(());
+        };
+        let mount = self.shown_absolute(place.mount.as_path());
+        let reason = match place.look() {
+            Stands::Same => return Ok(()),
+            Stands::Another if anew => return Ok(()),
+            Stands::Another => format!("another one is mounted at `{mount}`"),
+            Stands::None => format!("nothing is mounted at `{mount}`"),
+        };
+        let location = show(repository.as_os_str());
+        Err(bdr::Error::Away { location, reason }.into())
+    }
+
+    /// Remembers which file system the repository is on.
+    fn remember_place(&self, repository: &Path) {
+        if let Some(place) = Place::of(repository) {
+            // What is not remembered is looked for in the lifeboat.
+            let _ = Journal::new(&self.places.state, repository).remember_place(&place);
+        }
+    }
+
     fn rescue(&self, repository: &Path) {
         let lifeboat = self.places.lifeboat(repository);
         let deleted = !repository.join("format.json").exists();
@@ -292,6 +323,9 @@ impl Context {
 
     /// Mans the lifeboat, for what is about to be written. Without one bdr works all the same: `bdr doctor` says so.
     pub(crate) fn launch_lifeboat(&self, repository: &Path) {
+        if repository.join("format.json").is_file() {
+            self.remember_place(repository);
+        }
         let Some(lifeboat) = self.places.lifeboat(repository) else {
             return;
         };
@@ -301,12 +335,15 @@ impl Context {
         }
     }
 
-    /// Makes the repository, or opens the one that is there.
-    pub(crate) fn create_repository(&self, dir: &Path) -> Result<Repository, Failure> {
+    /// Makes the repository, or opens the one that is there. `anew` allows it where another disk stands than that which it was on.
+    pub(crate) fn create_repository(&self, dir: &Path, anew: bool) -> Result<Repository, Failure> {
+        self.check_place(dir, anew)?;
         self.rescue(dir);
         self.launch_lifeboat(dir);
         let storage = Arc::new(self.storage(dir));
         let repo = Repository::create(storage, &self.places.cache, self.now)?;
+        // Once more: only now it is known where it lies.
+        self.launch_lifeboat(dir);
         Ok(self.private(repo))
     }
 
@@ -533,6 +570,17 @@ fn host_name() -> String {
     let name = from_kernel.or_else(|| from_environment()?.into_string().ok());
     name.unwrap_or_default().trim().chars().take(255).collect()
 }
+
+/// A limit on the size of files (`ulimit -f`) is an error that is said, not a signal that kills. Children have it as it was.
+#[cfg(unix)]
+fn survive_file_limit() {
+    let flag = Arc::new(AtomicBool::new(false));
+    // Without it the signal ends the process, which is safe.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, flag);
+}
+
+#[cfg(not(unix))]
+fn survive_file_limit() {}
 
 /// The first signal asks the verb to stop between two files; the second ends the process.
 #[cfg(unix)]

@@ -1,5 +1,6 @@
 //! `bdr diff`.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 
 use bdr::manifest::{Change, Entry, Kind};
@@ -44,15 +45,21 @@ pub(crate) fn run(cx: &Context, args: &DiffArgs) -> Result<u8, Failure> {
                 "bdr diff --at yesterday latest",
             ));
         }
-        (Some(at), b, None) => (pick::at_or_before(&snapshots, time::parse(at, cx.now)?)?, b),
-        (None, Some(a), b) => (pick::one(cx, &snapshots, a)?, b),
+        (Some(at), b, None) => {
+            let time = time::parse_until(at, cx.now)?;
+            (Cow::Borrowed(pick::at_or_before(cx, &snapshots, time)?), b)
+        }
+        (None, Some(a), None) if a == "latest" => {
+            (pick::newest_of_each(cx, &snapshots)?.snapshot, &None)
+        }
+        (None, Some(a), b) => (Cow::Borrowed(pick::one(cx, &snapshots, a)?), b),
         (_, None, _) => return Err(Failure::usage("no snapshot is named", "bdr diff latest")),
     };
     let b = b
         .as_ref()
         .map(|b| pick::one(cx, &snapshots, b))
         .transpose()?;
-    let differences = query::diff(&repo, a, b, &repo.own_paths(), &cx.progress())?;
+    let differences = query::diff(&repo, &a, b, &repo.own_paths(), &cx.progress())?;
     if cx.ui.json {
         let changes: Vec<Value> = differences
             .iter()

@@ -306,10 +306,13 @@ fn snapshots(cx: &Context, repo: &Repository) -> Finding {
     let Some(newest) = snapshots.last() else {
         return Finding::warning("snapshots", "there is none", "bdr backup");
     };
-    if newest.time > cx.now + TimeDelta::minutes(5) {
+    let ahead = |s: &&bdr::repo::snapshot::Snapshot| s.time > cx.now + TimeDelta::minutes(5);
+    if let Some(ahead) = snapshots.iter().rev().find(ahead) {
+        let ids = repo.snapshot_ids().unwrap_or_default();
         let says = format!(
-            "the newest snapshot is from the future ({}): a clock was or is wrong",
-            when::local(newest.time)
+            "snapshot {} is from the future ({}): a clock was or is wrong",
+            ahead.id.prefix(&ids),
+            when::local(ahead.time)
         );
         return Finding::warning("clock", says, "check the clock: date");
     }

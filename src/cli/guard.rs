@@ -27,7 +27,9 @@ use crate::ui::{self, Ui, plural, prompt};
 mod background;
 mod words;
 
-pub(crate) use background::{SettleArgs, run as settle, start as settle_in_background};
+pub(crate) use background::{
+    SettleArgs, run as settle, start as settle_in_background, tell as tell_settled,
+};
 pub(crate) use words::{shell_words, summary, undo_command};
 
 /// Take a snapshot, then run a command
@@ -160,7 +162,7 @@ pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
 pub(crate) fn open(cx: &Context, dry_run: bool) -> Result<Repository, Failure> {
     match cx.repository() {
         Err(Failure::Engine(error)) if matches!(*error, Error::NoRepository { .. }) && !dry_run => {
-            let repo = cx.create_repository(&cx.places.repository)?;
+            let repo = cx.create_repository(&cx.places.repository, false)?;
             let place = cx.shown_absolute(&cx.places.repository);
             cx.ui.say(&format!(
                 "bdr: made a repository in {place}; `bdr init` chooses what else to keep"

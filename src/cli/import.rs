@@ -133,7 +133,7 @@ pub(crate) fn run(cx: &Context, args: &ImportArgs) -> Result<u8, Failure> {
 }
 
 fn import(cx: &Context, store: &Store) -> Result<Vec<Imported>, Failure> {
-    let repo: Repository = cx.create_repository(&cx.places.repository)?;
+    let repo: Repository = cx.create_repository(&cx.places.repository, true)?;
     // Beside the cache rather than in /tmp, which is often small and in memory.
     let scratch = verify::scratch(repo.cache())?;
     let place = scratch.path().join("import");

@@ -86,7 +86,7 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
         return Ok(exit::PARTIAL);
     };
     // The repository first: if it cannot be there, no configuration says it is.
-    let repo = cx.create_repository(&dir)?;
+    let repo = cx.create_repository(&dir, true)?;
     let kept = match &old {
         Old::Readable(config, _) => (**config).clone(),
         _ => Config::default(),

@@ -38,7 +38,9 @@ impl From<&BackupRun> for Came {
         let report = &run.report;
         let stats = &report.snapshot.stats;
         Self {
-            partial: !report.problems.is_empty() || report.snapshot.partial,
+            partial: !report.problems.is_empty()
+                || report.snapshot.partial
+                || !report.unstable.is_empty(),
             // Something is missing, and nothing is there: nobody would call that a backup.
             failed: stats.files == 0 && !report.problems.is_empty(),
             snapshot: Some(report.snapshot.id),
@@ -178,7 +180,8 @@ fn note(memory: &mut Memory, run: &Run) {
 /// Busy, or the destination is away, or somebody pressed Ctrl-C: that says nothing about whether it would work.
 fn was_not_tried(failure: &Failure) -> bool {
     matches!(failure, Failure::Engine(error) | Failure::Hinted { error, .. }
-        if matches!(error.kind(), ErrorKind::Busy | ErrorKind::NoRepository | ErrorKind::Interrupted))
+        if matches!(error.kind(), ErrorKind::Busy | ErrorKind::NoRepository | ErrorKind::Interrupted)
+            || matches!(**error, bdr::Error::NoRoom { .. }))
 }
 
 /// Does a job as the configuration says. Returns false if it ran to its end, and did not do what it is there for.

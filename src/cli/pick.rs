@@ -1,5 +1,6 @@
 //! Which snapshot, which paths: what `[SNAPSHOT|--at T] [PATH…]` means.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 
 use bdr::Error;
@@ -8,7 +9,7 @@ use bdr::query;
 use bdr::repo::oplog::RootPath;
 use bdr::repo::snapshot::Snapshot;
 use bdr::repo::{Repository, Snapshots};
-use bdr::select::{self, SnapshotSpec};
+use bdr::select::{self, Older, SnapshotSpec};
 use chrono::{DateTime, Utc};
 
 use super::context::Context;
@@ -18,11 +19,16 @@ use crate::ui::when;
 
 /// What was named: a moment or a snapshot, and the words that are left for paths.
 pub(crate) struct Picked<'a> {
-    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) snapshot: Cow<'a, Snapshot>,
     pub(crate) paths: Vec<RootPath>,
+    /// Sources that the snapshot itself does not have, and where they were taken from.
+    pub(crate) older: Vec<Older>,
 }
 
-/// Returns the snapshot that a word names: an id prefix, `latest`, `latest~2`, `latest:full`, or a time.
+/// Where there are snapshots of guards at most.
+const NO_BACKUP: &str = "bdr backup takes one; what guards took: latest:any, or bdr list";
+
+/// Returns the snapshot that a word names: an id prefix, `latest`, `latest~2`, `latest:full`, `latest:any`, or a time.
 pub(crate) fn one<'a>(
     cx: &Context,
     snapshots: &'a Snapshots<'_>,
@@ -31,10 +37,14 @@ pub(crate) fn one<'a>(
     let Some(text) = word.to_str() else {
         return Err(Error::NoSuchSnapshot { spec: show(word) }.into());
     };
-    match select::snapshot(snapshots, &SnapshotSpec::parse(text)) {
+    let spec = SnapshotSpec::parse(text);
+    match select::snapshot(snapshots, &spec) {
         Ok(snapshot) => Ok(snapshot),
-        Err(error @ Error::NoSuchSnapshot { .. }) => match time::parse(text, cx.now) {
-            Ok(time) => at_or_before(snapshots, time),
+        Err(error @ Error::NoSuchSnapshot { .. }) => match time::parse_until(text, cx.now) {
+            Ok(time) => at_or_before(cx, snapshots, time),
+            Err(_) if matches!(spec, SnapshotSpec::Latest(_)) => {
+                Err(Failure::from(error).hinted(|_| Some(NO_BACKUP.to_owned())))
+            }
             Err(_) => Err(error.into()),
         },
         Err(error) => Err(error.into()),
@@ -43,33 +53,36 @@ pub(crate) fn one<'a>(
 
 /// Returns the last snapshot at or before a moment.
 pub(crate) fn at_or_before<'a>(
+    cx: &Context,
     snapshots: &'a Snapshots<'_>,
     time: DateTime<Utc>,
 ) -> Result<&'a Snapshot, Failure> {
-    select::snapshot(snapshots, &SnapshotSpec::At(time)).map_err(|error| match error {
-        // Said again in local time: that is what was typed.
-        Error::NoSnapshotBefore { .. } => {
-            let oldest = snapshots.iter().min_by_key(|s| s.time).map(|s| {
-                format!(
-                    "; the oldest is {}, {}",
-                    s.id.prefix(&snapshots.ids()),
-                    when::local(s.time)
-                )
-            });
-            Error::NoSnapshotBefore {
-                time: when::local(time),
-                oldest: oldest.unwrap_or_default(),
+    select::snapshot(snapshots, &SnapshotSpec::At { time, now: cx.now }).map_err(
+        |error| match error {
+            // Said again in local time: that is what was typed.
+            Error::NoSnapshotBefore { .. } => {
+                let oldest = snapshots.iter().min_by_key(|s| s.time).map(|s| {
+                    format!(
+                        "; the oldest is {}, {}",
+                        s.id.prefix(&snapshots.ids()),
+                        when::local(s.time)
+                    )
+                });
+                Error::NoSnapshotBefore {
+                    time: when::local(time),
+                    oldest: oldest.unwrap_or_default(),
+                }
+                .into()
             }
-            .into()
-        }
-        other => other.into(),
-    })
+            other => other.into(),
+        },
+    )
 }
 
 /// Returns what `[SNAPSHOT|--at T] [PATH…]` names. Without either it is the latest snapshot.
 ///
-/// Guards take snapshots of different places. Where a moment or `latest` is asked for, and the last snapshot does not
-/// cover the paths, the last one that does is meant.
+/// Snapshots cover different places. Where a moment or `latest` is asked for, and the last snapshot does not cover the paths, the last one that does is meant;
+/// `latest` without a path is every source, each from the newest backup that has it.
 pub(crate) fn pick<'a>(
     cx: &Context,
     snapshots: &'a Snapshots<'_>,
@@ -77,49 +90,100 @@ pub(crate) fn pick<'a>(
     words: &[OsString],
 ) -> Result<Picked<'a>, Failure> {
     let latest = OsString::from("latest");
-    let (first, paths, floating) = match (at, words) {
+    let (first, paths, until) = match (at, words) {
         (Some(at), words) => {
             // `restore latest notes.md --at T` says the same twice.
             let words = words
                 .strip_prefix(std::slice::from_ref(&latest))
                 .unwrap_or(words);
-            (
-                at_or_before(snapshots, time::parse(at, cx.now)?)?,
-                words,
-                true,
-            )
+            let time = time::parse_until(at, cx.now)?;
+            (at_or_before(cx, snapshots, time)?, words, Some(time))
         }
-        (None, []) => (one(cx, snapshots, &latest)?, words, true),
+        (None, []) => return newest_of_each(cx, snapshots),
+        (None, [word]) if *word == latest => return newest_of_each(cx, snapshots),
         (None, [word, paths @ ..]) => {
             let snapshot =
                 one(cx, snapshots, word).map_err(|failure| path_instead(failure, word))?;
-            (snapshot, paths, *word == latest)
+            if *word != latest {
+                return Ok(Picked {
+                    paths: covered(cx, snapshot, paths)?,
+                    snapshot: Cow::Borrowed(snapshot),
+                    older: Vec::new(),
+                });
+            }
+            (snapshot, paths, None)
         }
     };
-    let covered = |snapshot: &Snapshot| -> Result<Vec<RootPath>, Error> {
-        paths
-            .iter()
-            .map(|path| select::path(snapshot, &cx.cwd, path))
-            .collect()
-    };
-    let error = match covered(first) {
+    let error = match covered(cx, first, paths) {
         Ok(paths) => {
             return Ok(Picked {
-                snapshot: first,
+                snapshot: Cow::Borrowed(first),
                 paths,
+                older: Vec::new(),
             });
         }
         Err(error) => error,
     };
-    if floating {
-        let older = snapshots.iter().rev().filter(|s| s.order() < first.order());
-        for snapshot in older {
-            if let Ok(paths) = covered(snapshot) {
-                return Ok(Picked { snapshot, paths });
-            }
+    let mut before: Box<dyn Iterator<Item = Result<&Snapshot, Error>>> = match until {
+        Some(time) => Box::new(select::at_or_before(snapshots, time, cx.now)),
+        None => Box::new(
+            snapshots
+                .each()
+                .rev()
+                .filter(|s| s.as_ref().map_or(true, |s| s.is_backup())),
+        ),
+    };
+    let covering = before.find_map(|snapshot| match snapshot {
+        Ok(snapshot) => {
+            let paths = covered(cx, snapshot, paths).ok()?;
+            Some(Ok(Picked {
+                snapshot: Cow::Borrowed(snapshot),
+                paths,
+                older: Vec::new(),
+            }))
         }
+        Err(error) => Some(Err(error)),
+    });
+    match covering {
+        Some(picked) => Ok(picked?),
+        None => Err(error.into()),
     }
-    Err(error.into())
+}
+
+fn covered(cx: &Context, snapshot: &Snapshot, paths: &[OsString]) -> Result<Vec<RootPath>, Error> {
+    let each = paths.iter();
+    each.map(|path| select::path(snapshot, &cx.cwd, path))
+        .collect()
+}
+
+/// Returns the latest snapshot, with every configured source.
+pub(crate) fn newest_of_each<'a>(
+    cx: &Context,
+    snapshots: &'a Snapshots<'_>,
+) -> Result<Picked<'a>, Failure> {
+    let first = one(cx, snapshots, "latest".as_ref())?;
+    let sources = cx.config.sources.iter();
+    let wanted: Vec<(String, Option<std::path::PathBuf>)> = sources
+        .map(|source| (source.name.clone(), Some(source.path.clone())))
+        .collect();
+    let (whole, older) = select::completed(snapshots, first, &wanted)?;
+    let ids = snapshots.ids();
+    for one in &older {
+        let (root, id) = (show(one.root.as_ref()), one.snapshot.prefix(&ids));
+        cx.ui.warn(&format!(
+            "bdr: `{root}` is not in {}; taken from {id}, {}",
+            first.id.prefix(&ids),
+            when::ago(cx.now, one.time)
+        ));
+    }
+    Ok(Picked {
+        snapshot: match older.is_empty() {
+            true => Cow::Borrowed(first),
+            false => Cow::Owned(whole),
+        },
+        paths: Vec::new(),
+        older,
+    })
 }
 
 /// Somebody who typed a path where the snapshot belongs gets the right command.

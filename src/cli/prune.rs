@@ -331,10 +331,16 @@ fn storage(plan: &PrunePlan) -> String {
 fn clock(plan: &PrunePlan, ids: &[Id]) -> String {
     match plan.clock {
         None => String::new(),
-        Some(ClockTrouble::Future { snapshot, time }) => format!(
-            "Snapshot {} is from the future ({}): nothing expires. Is the clock right? If it is: bdr forget {0}\n",
+        Some(ClockTrouble::Future {
+            snapshot,
+            time,
+            is_newest,
+        }) => format!(
+            "Snapshot {} is from the future ({}): nothing expires. Is the clock right? If it is: {}bdr forget {0}\n",
             snapshot.prefix(ids),
-            when::local(time)
+            when::local(time),
+            // What it holds may be nowhere else.
+            if is_newest { "bdr backup, then " } else { "" },
         ),
         Some(ClockTrouble::Jump { from, to }) => format!(
             "Nothing was stored from {} to {}: nothing expires for a day. Is the clock right?\n",

@@ -9,6 +9,7 @@ use bdr::repo::Repository;
 use bdr::repo::oplog::RootPath;
 use bdr::repo::snapshot::Snapshot;
 use bdr::restore::{self, Action, Overwrite, RestoreOptions};
+use bdr::select;
 use bdr::undo::{self, UndoOptions};
 use bdr::unseal::SecretOptions;
 use clap::Args;
@@ -119,8 +120,14 @@ pub(crate) fn run(cx: &Context, args: &RestoreArgs) -> Result<u8, Failure> {
             .as_ref()
             .map(|journal| journal.snapshot);
         let id = journal.ok_or(Error::NothingTo { verb: "resume" })?;
-        let snapshot = repo.snapshot(id)?;
+        let first = repo.snapshot(id)?;
         let options = restore::options_of(&operation, options(cx, args, &repo, Vec::new()));
+        // What it took from older snapshots it takes from them again.
+        let mut wanted: Vec<(String, Option<PathBuf>)> = Vec::new();
+        for path in options.paths.iter().filter(|path| path.path.is_root()) {
+            wanted.push((path.root.clone(), None));
+        }
+        let (snapshot, _) = select::completed(&repo.all_snapshots()?, &first, &wanted)?;
         return restore(cx, args, &repo, &snapshot, &options);
     }
     if restore::interrupted(&repo)?.is_some() {
@@ -128,8 +135,17 @@ pub(crate) fn run(cx: &Context, args: &RestoreArgs) -> Result<u8, Failure> {
     }
     let snapshots = repo.all_snapshots()?;
     let picked = pick::pick(cx, &snapshots, args.at.as_deref(), &args.words)?;
-    let options = options(cx, args, &repo, picked.paths);
-    restore(cx, args, &repo, picked.snapshot, &options)
+    let mut paths = picked.paths;
+    if !picked.older.is_empty() {
+        // Said by name: whoever resumes it has to know.
+        let roots = picked.snapshot.roots.iter();
+        paths.extend(roots.map(|root| RootPath {
+            root: root.name.clone(),
+            path: bdr::path::RepoPath::root(),
+        }));
+    }
+    let options = options(cx, args, &repo, paths);
+    restore(cx, args, &repo, &picked.snapshot, &options)
 }
 
 fn options(

@@ -152,7 +152,7 @@ pub(crate) fn ls(cx: &Context, args: &LsArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
     let snapshots = repo.all_snapshots()?;
     let picked = pick::pick(cx, &snapshots, args.at.as_deref(), &args.words)?;
-    let snapshot = picked.snapshot;
+    let snapshot = &*picked.snapshot;
     let id = snapshot.id.prefix(&snapshots.ids());
     let everything: Vec<RootPath> = snapshot
         .roots

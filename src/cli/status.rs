@@ -4,8 +4,8 @@ use bdr::discover;
 use bdr::repo::summaries::Summary;
 use bdr::retention::parse_span;
 use bdr::runs::Run;
-use bdr::status::{Inputs, Level, Status, status};
-use bdr::{Error, repo::Repository};
+use bdr::status::{Inputs, Level, Status, Trouble, status};
+use bdr::{Error, ErrorKind, repo::Repository};
 use chrono::{Local, TimeDelta};
 use clap::Args;
 
@@ -67,11 +67,12 @@ pub(crate) fn run(cx: &Context, args: &StatusArgs) -> Result<u8, Failure> {
         }
         return Ok(code);
     }
-    let damaged = |t: &bdr::status::Trouble| matches!(t, bdr::status::Trouble::Damaged { .. });
-    let code = match status.troubles.iter().any(damaged) {
-        true => exit::DAMAGED,
-        false => exit::OK,
-    };
+    let codes = status.troubles.iter().map(|trouble| match trouble {
+        Trouble::Away => exit::NO_REPOSITORY,
+        Trouble::Damaged { .. } => exit::DAMAGED,
+        _ => exit::OK,
+    });
+    let code = codes.max().unwrap_or(exit::OK);
     if cx.ui.json {
         cx.ui.document("status", code, &data::status(&seen))?;
     } else {
@@ -82,17 +83,22 @@ pub(crate) fn run(cx: &Context, args: &StatusArgs) -> Result<u8, Failure> {
 
 /// Looks at everything. A repository that is not there is an answer, not an error.
 pub(crate) fn look(cx: &Context, max_age: Option<TimeDelta>, walk: bool) -> Result<Seen, Failure> {
+    let mut away = false;
     let repo = match cx.repository() {
         Ok(repo) => Some(repo),
-        Err(Failure::Engine(error)) if matches!(*error, Error::NoRepository { .. }) => None,
+        Err(Failure::Engine(error)) if error.kind() == ErrorKind::NoRepository => {
+            away = matches!(*error, Error::Away { .. });
+            None
+        }
         Err(failure) => return Err(failure),
     };
-    look_at(cx, repo.as_ref(), max_age, walk)
+    look_at(cx, repo.as_ref(), away, max_age, walk)
 }
 
 fn look_at(
     cx: &Context,
     repo: Option<&Repository>,
+    away: bool,
     max_age: Option<TimeDelta>,
     walk: bool,
 ) -> Result<Seen, Failure> {
@@ -114,6 +120,7 @@ fn look_at(
     let inputs = Inputs {
         config: &cx.config,
         repo,
+        away,
         memory: journal.seen(),
         runs: &runs,
         uncovered,

@@ -1,8 +1,8 @@
 //! Times as people type them after `--at`.
 
 use chrono::{
-    DateTime, Datelike as _, Days, Local, LocalResult, Months, NaiveDate, NaiveDateTime, NaiveTime,
-    TimeDelta, TimeZone, Utc,
+    DateTime, Datelike as _, Days, Local, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta,
+    TimeZone, Utc,
 };
 
 use super::error::Failure;
@@ -13,7 +13,31 @@ pub(crate) const EXAMPLES: &str =
 
 /// Returns the moment that `text` means here and now.
 pub(crate) fn parse(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, Failure> {
-    moment(text, &now.with_timezone(&Local)).ok_or_else(|| {
+    understood(text, moment(text, &now.with_timezone(&Local)))
+}
+
+/// Returns the last moment that `text` means here and now: a minute is over when the next begins, and what was taken in it is meant by it.
+pub(crate) fn parse_until(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, Failure> {
+    understood(text, until(text, &now.with_timezone(&Local)))
+}
+
+fn until<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Option<DateTime<Utc>> {
+    let time = moment(text, now)?;
+    let clock = text.rsplit([' ', 't', 'T']).next().unwrap_or_default();
+    // Without an offset, and before one.
+    let clock = clock.trim_end_matches(['z', 'Z']);
+    let clock = clock.split(['+', '-']).next().unwrap_or_default();
+    let fits = |format: &str| NaiveTime::parse_from_str(clock, format).is_ok();
+    let more = match (fits("%H:%M"), fits("%H:%M:%S")) {
+        (true, _) => TimeDelta::minutes(1),
+        (_, true) => TimeDelta::seconds(1),
+        _ => return Some(time),
+    };
+    Some(time + more - TimeDelta::nanoseconds(1))
+}
+
+fn understood(text: &str, time: Option<DateTime<Utc>>) -> Result<DateTime<Utc>, Failure> {
+    time.ok_or_else(|| {
         let shown = bdr::path::show(text.as_ref());
         Failure::usage(
             format!("`{shown}` is not a time"),
@@ -89,11 +113,8 @@ fn moment<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Option<DateTime<Utc>> {
 fn resolve<Z: TimeZone>(local: NaiveDateTime, zone: &Z) -> Option<DateTime<Utc>> {
     for minutes in 0..=24 * 60 {
         let at = local.checked_add_signed(TimeDelta::minutes(minutes))?;
-        match zone.from_local_datetime(&at) {
-            LocalResult::Single(time) | LocalResult::Ambiguous(_, time) => {
-                return Some(time.to_utc());
-            }
-            LocalResult::None => {}
+        if let Some(time) = bdr::schedule::moments_of(at, zone).pop() {
+            return Some(time);
         }
     }
     None
@@ -170,7 +191,7 @@ fn ago<Z: TimeZone>(words: &[&str], now: &DateTime<Z>) -> Option<DateTime<Utc>> 
 
 #[cfg(test)]
 mod tests {
-    use chrono::{FixedOffset, Offset as _};
+    use chrono::{FixedOffset, LocalResult, Offset as _};
 
     use super::*;
 
@@ -272,6 +293,8 @@ mod tests {
             ("2026-03-29 01:59", "2026-03-29T00:59:00Z"),
             ("2026-03-29 02:30", "2026-03-29T01:00:00Z"),
             ("2026-10-25 02:30", "2026-10-25T01:30:00Z"),
+            ("2026-10-25 01:59", "2026-10-24T23:59:00Z"),
+            ("2026-10-25 03:00", "2026-10-25T02:00:00Z"),
         ] {
             assert_eq!(
                 at(text, "2026-11-22T11:30:00Z").as_deref(),
@@ -283,6 +306,27 @@ mod tests {
             at("yesterday 02:30", "2026-03-30T10:00:00Z").as_deref(),
             Some("2026-03-29T01:00:00Z")
         );
+    }
+
+    #[test]
+    fn a_minute_is_asked_for_with_all_that_was_taken_in_it() {
+        let now = DateTime::parse_from_rfc3339("2026-11-22T11:30:00Z")
+            .unwrap()
+            .with_timezone(&Berlin);
+        for (text, expected) in [
+            ("2026-11-20 14:00", "2026-11-20T13:00:59.999999999Z"),
+            ("2026-11-20T14:00:30", "2026-11-20T13:00:30.999999999Z"),
+            ("2026-11-20T14:00:30Z", "2026-11-20T14:00:30.999999999Z"),
+            ("2026-11-20T14:00:30.250Z", "2026-11-20T14:00:30.250Z"),
+            ("yesterday 14:00", "2026-11-21T13:00:59.999999999Z"),
+            ("2026-11-20", "2026-11-19T23:00:00Z"),
+            ("now", "2026-11-22T11:30:00Z"),
+            ("2 hours ago", "2026-11-22T09:30:00Z"),
+        ] {
+            let found = until(text, &now).unwrap();
+            let expected = DateTime::parse_from_rfc3339(expected).unwrap();
+            assert_eq!(found, expected, "{text}");
+        }
     }
 
     #[test]

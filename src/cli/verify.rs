@@ -100,10 +100,29 @@ pub(crate) fn run(cx: &Context, args: &VerifyArgs) -> Result<u8, Failure> {
 /// Makes a scratch directory that goes away with the value.
 pub(crate) fn scratch(parent: &std::path::Path) -> Result<tempfile::TempDir, Failure> {
     bdr::fsutil::create_dir_private(parent)?;
+    sweep(parent);
+    // Whose it is: one of a process that is gone is left over.
     let made = tempfile::Builder::new()
-        .prefix("verify-")
+        .prefix(&format!("verify-{}-", std::process::id()))
         .tempdir_in(parent);
     Ok(made.context("create a directory in", parent)?)
+}
+
+/// Removes scratch directories of processes that did not come to their end.
+fn sweep(parent: &std::path::Path) {
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix("verify-")) else {
+            continue;
+        };
+        // Without a number they are of an earlier version, which nobody runs any more.
+        let process = rest.split_once('-').and_then(|(pid, _)| pid.parse().ok());
+        let runs = process.is_some_and(bdr::fsutil::process_runs);
+        if !runs && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            // What cannot be removed is in nobody's way.
+            let _ = bdr::fsutil::remove_own_tree(&entry.path());
+        }
+    }
 }
 
 /// Says what was missing or damaged and is whole again.

@@ -133,9 +133,15 @@ pub fn append_derived(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut options = OpenOptions::new();
     options.append(true).create(true);
     private_options(&mut options, 0o600);
+    let is_new = !path.exists();
     options
         .open(path)
-        .and_then(|mut f| f.write_all(bytes))
+        .and_then(|mut f| {
+            if is_new {
+                keep_owner_mode(&f, 0o600)?;
+            }
+            f.write_all(bytes)
+        })
         .context("write", path)
 }
 
@@ -147,7 +153,14 @@ pub fn open_lock(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     private_options(&mut options, 0o600);
-    options.open(path).or_else(|error| {
+    let is_new = !path.exists();
+    let opened = options.open(path).and_then(|file| {
+        if is_new {
+            keep_owner_mode(&file, 0o600)?;
+        }
+        Ok(file)
+    });
+    opened.or_else(|error| {
         // On read-only media a shared lock can be had on a file that is only readable.
         if path.exists() {
             File::open(path)
@@ -170,7 +183,7 @@ pub fn create_dir_private(path: &Path) -> Result<()> {
     }
     point("mkdir").context("create", path)?;
     match make_dir(path, 0o700) {
-        Ok(()) => {}
+        Ok(()) => ensure_mode(path, 0o700).context("create", path)?,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
         Err(error) => return Err(error).context("create", path),
     }
@@ -192,7 +205,11 @@ pub fn create_temporary(dir: &Path, mode: u32) -> io::Result<(File, PathBuf)> {
         private_options(&mut options, mode);
         point("create")?;
         match options.open(&path) {
-            Ok(file) => return Ok((file, path)),
+            Ok(file) => {
+                // A umask may have taken rights from the owner.
+                keep_owner_mode(&file, mode)?;
+                return Ok((file, path));
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
             Err(error) => return Err(error),
         }
@@ -228,10 +245,53 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
 /// # Errors
 /// Something in it cannot be removed.
 pub fn remove_own_tree(path: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
+    let removed = match fs::remove_dir_all(path) {
+        // What was restored there may be closed: directories without the right to write, or even to look.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_tree(path);
+            fs::remove_dir_all(path)
+        }
+        other => other,
+    };
+    match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Opens every directory of a tree to its owner, as far as that can be done: what cannot shows when it is removed.
+fn open_tree(dir: &Path) {
+    let _ = set_mode(dir, 0o700);
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_tree(&entry.path());
+        }
+    }
+}
+
+/// Removes temporary files of bdr's own below `dir`, down to `depth` directories, that nobody wrote to since `before`: what a crash left. Returns how many.
+pub fn sweep_temporaries(dir: &Path, depth: u32, before: std::time::SystemTime) -> u64 {
+    let mut removed = 0;
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let Ok(kind) = entry.file_type() else {
+            continue;
+        };
+        if kind.is_dir() && depth > 0 {
+            removed += sweep_temporaries(&entry.path(), depth - 1, before);
+        }
+        let name = entry.file_name();
+        let is_temporary = name
+            .as_encoded_bytes()
+            .starts_with(TEMPORARY_PREFIX.as_bytes());
+        let is_old = || {
+            let written = entry.metadata().and_then(|metadata| metadata.modified());
+            written.is_ok_and(|written| written < before)
+        };
+        if kind.is_file() && is_temporary && is_old() && fs::remove_file(entry.path()).is_ok() {
+            removed += 1;
+        }
+    }
+    removed
 }
 
 /// Renames over whatever is at `to`.

@@ -193,6 +193,12 @@ pub fn device_of(path: &Path) -> Option<u64> {
     Some(std::fs::symlink_metadata(path).ok()?.dev())
 }
 
+/// Returns the number of the file system that a path is on, where it has one that it keeps.
+pub fn file_system_of(path: &Path) -> Option<u64> {
+    let number = rustix::fs::statvfs(path).ok()?.f_fsid;
+    (number != 0).then_some(number)
+}
+
 /// Returns true if `path` is a directory of this user, no symlink.
 pub fn is_own_dir(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
@@ -239,6 +245,34 @@ pub fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<
 /// The system refuses.
 pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+}
+
+/// Makes sure that a file just made has the mode that it was made with: a umask can keep even the owner out.
+///
+/// # Errors
+/// The system refuses.
+pub fn keep_owner_mode(file: &File, mode: u32) -> io::Result<()> {
+    let has = rustix::fs::fstat(file)?.st_mode as u32 & 0o7777;
+    // Others are kept out by the mode itself: only what is missing for the owner is made good.
+    if has & 0o700 != mode & 0o700 {
+        rustix::fs::fchmod(
+            file,
+            Mode::from_raw_mode(((has & 0o077) | (mode & 0o700)) as _),
+        )?;
+    }
+    Ok(())
+}
+
+/// The same for a directory.
+///
+/// # Errors
+/// The system refuses.
+pub fn ensure_mode(path: &Path, mode: u32) -> io::Result<()> {
+    let has = mode_of(&std::fs::symlink_metadata(path)?);
+    if has & 0o700 != mode & 0o700 {
+        set_mode(path, mode)?;
+    }
+    Ok(())
 }
 
 /// Returns bytes free for this user on the file system of `path`, if the system tells.

@@ -93,6 +93,27 @@ pub fn device_of(_path: &Path) -> Option<u64> {
     None
 }
 
+/// Makes sure that a file just made has the mode that it was made with: there are no modes here.
+///
+/// # Errors
+/// Never.
+pub fn keep_owner_mode(_file: &File, _mode: u32) -> io::Result<()> {
+    Ok(())
+}
+
+/// The same for a directory.
+///
+/// # Errors
+/// Never.
+pub fn ensure_mode(_path: &Path, _mode: u32) -> io::Result<()> {
+    Ok(())
+}
+
+/// Returns the number of the file system that a path is on: not known here.
+pub fn file_system_of(_path: &Path) -> Option<u64> {
+    None
+}
+
 /// Returns true if `path` is a directory of this user, no symlink.
 pub fn is_own_dir(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())

@@ -68,6 +68,16 @@ impl KeptSet {
     }
 }
 
+/// Returns true if an error of [`KeptSet::open`] says that the content is lost: it was written to, or it is gone. Whatever else keeps a file from being
+/// read (a device, a limit, a permission) may pass.
+pub fn is_lost(error: &Error) -> bool {
+    match error {
+        Error::Damaged { .. } => true,
+        Error::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+        _ => false,
+    }
+}
+
 /// What the files of a set turned out to be.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct KeptContents {
@@ -77,7 +87,7 @@ pub struct KeptContents {
     pub repository: Id,
     /// The set.
     pub id: Id,
-    /// By number; `None`: somebody wrote to the file before it could be read.
+    /// By number; `None`: the file was written to, or was gone, before it could be read.
     pub files: Vec<Option<KeptContent>>,
 }
 
@@ -310,7 +320,10 @@ impl Repository {
                 let content = file.digest.map(|digest| Content::whole(digest, size));
                 Ok(Some((content, file.sealed.clone())))
             }
-            _ => Err(written_to(kept.set, kept.number)),
+            _ => Err(Error::damaged(
+                format!("kept/{}/{}", kept.set, kept.number),
+                "the file was written to or deleted before it could be packed",
+            )),
         }
     }
 
@@ -422,6 +435,6 @@ pub fn digest_of_kept(file: &File, kept: Kept) -> Option<Digest> {
 fn written_to(set: Id, number: u32) -> Error {
     Error::damaged(
         format!("kept/{set}/{number}"),
-        "another program wrote to the file after it was kept",
+        "the file was written to after it was kept",
     )
 }

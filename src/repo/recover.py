@@ -7,7 +7,7 @@
   recover.py [--repository DIR] verify
 
 DIR is the directory this file lies in unless given. SNAPSHOT is a sequence number, the beginning of an id, or
-`latest`. A restore writes TARGET/ROOT/PATH and overwrites nothing that is there. The repository is never written to.
+`latest`: the newest backup, and what only older ones have. A restore writes TARGET/ROOT/PATH and overwrites nothing that is there. The repository is never written to.
 Exit code: 0 all is well; 1 failure; 2 wrong usage; 3 something could not be read or restored (everything else was, and
 each loss is named on stderr); 4 verify found damage.
 """
@@ -268,10 +268,22 @@ class Repository:
         found = [r for r in self.snapshots if wanted.isdigit() and r["seq"] == int(wanted)]
         found = found or [r for r in self.snapshots if r["id"].startswith(wanted.upper())]
         if wanted == "latest":
-            found = self.snapshots[-1:]
+            return self.latest()
         if len(found) != 1:
             raise SystemExit("%d snapshots fit `%s`; see `list`" % (len(found), wanted))
         return found[0]
+
+    def latest(self):
+        """The newest snapshot that somebody took to keep, with the roots that only older ones of these have."""
+        kept = [r for r in self.snapshots if r["trigger"] in ("backup", "init")] or self.snapshots
+        whole = dict(kept[-1], roots=[r for r in kept[-1]["roots"] if r.get("base")])
+        for record in reversed(kept[:-1]):
+            for root in record["roots"]:
+                if root.get("base") and root["name"] not in [r["name"] for r in whole["roots"]]:
+                    note("note", "%s is not in snapshot %d; taken from %d of %s"
+                         % (root["name"], whole["seq"], record["seq"], record["time"]))
+                    whole["roots"].append(root)
+        return whole
 
     # --- listings -------------------------------------------------------------------------------------------------
 
@@ -484,7 +496,7 @@ class Repository:
             stat, left = os.fstat(file.fileno()), size
             changed = stat.st_size == size and time and stat.st_mtime_ns != time[0] * 10**9 + time[1]
             if size != entry.size or stat.st_size < size or changed:
-                raise Damaged("another program wrote to it after it was kept")
+                raise Damaged("it was written to after it was kept")
             while left:
                 piece = file.read(min(left, 1 << 18))
                 if not piece:

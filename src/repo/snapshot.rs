@@ -186,6 +186,11 @@ impl Snapshot {
         format!("snapshots/{:010}-{}.json", self.seq, self.id)
     }
 
+    /// Returns true if somebody took it to keep: not for what was about to happen.
+    pub fn is_backup(&self) -> bool {
+        matches!(self.trigger, Trigger::Backup | Trigger::Init)
+    }
+
     /// Returns the root with a name.
     pub fn root(&self, name: &str) -> Option<&RootRecord> {
         self.roots.iter().find(|root| root.name == name)

@@ -1,3 +1,4 @@
+use chrono::LocalResult;
 use chrono::{FixedOffset, NaiveDateTime, Offset};
 use proptest::prelude::*;
 

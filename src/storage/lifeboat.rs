@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::{Place, Stands};
 use crate::fsutil;
 use crate::id::Digest;
 use crate::path::{RawName, os_to_bytes};
@@ -25,6 +26,8 @@ const COPY_BUDGET: u64 = 512 << 20;
 const ABOUT: &str = "about.json";
 const CONFIG: &str = "config.toml";
 const FILES: &str = "repository";
+/// Says that a file has no second name here.
+const INCOMPLETE: &str = "incomplete";
 
 /// What a lifeboat belongs to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,6 +36,9 @@ pub struct About {
     pub repository: RawName,
     /// File of the configuration.
     pub config: RawName,
+    /// The file system that the repository lies on, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
 }
 
 /// The lifeboat of one repository.
@@ -87,6 +93,12 @@ impl Lifeboat {
         self.private().then(|| self.dir.join(FILES).join(name))
     }
 
+    /// Returns what it says of itself.
+    pub fn about(&self) -> Option<About> {
+        let about = fs::read(self.dir.join(ABOUT)).ok()?;
+        serde_json::from_slice(&about).ok()
+    }
+
     /// Returns the configuration that was kept.
     pub fn config(&self) -> Option<Vec<u8>> {
         fs::read(self.dir.join(CONFIG)).ok()
@@ -124,9 +136,14 @@ impl Lifeboat {
             }
         }
         self.part_from_another()?;
+        let known = || self.about().and_then(|about| about.place);
         let about = About {
             repository: RawName::from(self.repository.as_path()),
             config: RawName::from(config),
+            place: match self.repository.join("format.json").is_file() {
+                true => Place::of(&self.repository),
+                false => known(),
+            },
         };
         let about = serde_json::to_vec(&about).map_err(io::Error::other)?;
         let config = fs::read(config).unwrap_or_default();
@@ -174,7 +191,18 @@ impl Lifeboat {
             && fsutil::create_dir_private(parent).is_ok()
         {
             // What is not kept now is made good by the next catch-up.
-            let _ = self.link_or_copy(name, &there);
+            self.note_kept(&self.link_or_copy(name, &there));
+        } else {
+            self.note_kept(&done);
+        }
+    }
+
+    /// Takes note of a file that cannot be kept: what is left is not the whole repository.
+    fn note_kept(&self, done: &io::Result<()>) {
+        let failed = |e: &io::Error| e.kind() != io::ErrorKind::NotFound;
+        if done.as_ref().is_err_and(failed) {
+            // Without the note a rescue looks at what there is.
+            let _ = fsutil::write_derived(&self.dir.join(INCOMPLETE), b"");
         }
     }
 
@@ -226,6 +254,7 @@ impl Lifeboat {
             return Ok(0);
         }
         let mut made = 0;
+        let _ = fsutil::remove_file(&self.dir.join(INCOMPLETE));
         each_file(&self.repository, Path::new(""), &mut |name| {
             if !files.join(name).exists()
                 && let Some(name) = name.to_str()
@@ -238,14 +267,71 @@ impl Lifeboat {
         Ok(made)
     }
 
-    /// Brings the repository back to where it was. Files that are there are left alone. Returns how many came back.
+    /// Makes sure that the repository was deleted from the file system that it was on: what is away comes back by itself.
+    fn check_place(&self) -> io::Result<()> {
+        let there = self.repository.ancestors().find(|dir| dir.is_dir());
+        let device = there.and_then(fsutil::device_of);
+        let same = match self.about().and_then(|about| about.place) {
+            Some(place) => {
+                place.look() == Stands::Same && fsutil::device_of(place.mount.as_path()) == device
+            }
+            // Nobody noted it: where it can be linked it was.
+            None => fsutil::device_of(&self.dir) == device,
+        };
+        match same {
+            true => Ok(()),
+            false => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the file system of the repository is not there",
+            )),
+        }
+    }
+
+    /// Makes sure that everything that the snapshots in it need is in it.
+    fn check_whole(&self) -> io::Result<()> {
+        let files = self.dir.join(FILES);
+        let partial = || io::Error::other("the lifeboat does not have all of the repository");
+        if self.dir.join(INCOMPLETE).exists() {
+            return Err(partial());
+        }
+        let has = |name: String| files.join(name).is_file();
+        let Ok(records) = fs::read_dir(files.join("snapshots")) else {
+            return Ok(());
+        };
+        for record in records {
+            let json = fs::read(record?.path())?;
+            let value: serde_json::Value = serde_json::from_slice(&json).unwrap_or_default();
+            let record = &value["record"];
+            let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
+            let roots = list(&record["roots"]);
+            let mut bases = roots.iter().filter_map(|root| root["base"].as_str());
+            let listed = bases.all(|base| has(format!("manifests/{base}.json.gz")));
+            let packs = list(&record["packs"]);
+            let mut packs = packs.iter().filter_map(|pack| pack["id"].as_str());
+            // Prune may have thrown packs of others away.
+            let packed = record["kind"] != "full"
+                || packs.all(|id| {
+                    let dir = id.get(..2).unwrap_or_default();
+                    has(format!("packs/{dir}/{id}.tar.gz"))
+                });
+            if !listed || !packed {
+                return Err(partial());
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the repository back to where it was, on the file system where it was, whole or not at all. Files that are there are left alone. Returns how many
+    /// came back.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// It was not deleted but its file system is away, not all of it is here, or it cannot be written.
     pub fn rescue(&self) -> io::Result<u64> {
         if !self.is_manned() {
             return Err(io::ErrorKind::NotFound.into());
         }
+        self.check_place()?;
+        self.check_whole()?;
         let files = self.dir.join(FILES);
         let mut names = Vec::new();
         each_file(&files, Path::new(""), &mut |name| {

@@ -13,11 +13,13 @@ mod lifeboat;
 mod local;
 #[cfg(feature = "test-support")]
 mod memory;
+mod place;
 
 pub use lifeboat::{About, Lifeboat};
 pub use local::LocalStorage;
 #[cfg(feature = "test-support")]
 pub use memory::{CrashMode, MemoryStorage};
+pub use place::{Place, Stands};
 
 /// A name found in a directory of the storage.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -20,6 +20,7 @@ mod crash;
 mod damage;
 mod deploy;
 mod detect;
+mod durable;
 mod format;
 mod guard;
 mod histories;

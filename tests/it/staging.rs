@@ -425,12 +425,21 @@ fn recover_py_finds_what_is_kept() {
     let place = place_with_big();
     let before = std::fs::read(place.tree().join("big/video")).unwrap();
     run(&place, &["guard", "--", "rm", "-rf", "big"], 0);
+    let names = std::fs::read_dir(place.store().join("snapshots")).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let newest = names.max().unwrap();
+    let number = newest
+        .split('-')
+        .next()
+        .unwrap()
+        .trim_start_matches('0')
+        .to_owned();
     for round in ["kept", "packed"] {
         let out = place.path(round);
         let output = Command::new("python3")
             .arg("-B")
             .arg(place.store().join("recover.py"))
-            .args(["restore", "latest"])
+            .args(["restore", &number])
             .arg(&out)
             .output()
             .unwrap();
@@ -517,7 +526,7 @@ fn what_is_kept_for_a_forgotten_snapshot_is_freed_without_being_packed() {
     run(&place, &["guard", "--", "rm", "-rf", "big"], 0);
     assert_eq!(kept(&place).0, 1);
     let later = (crate::support::now() + chrono::TimeDelta::hours(2)).to_rfc3339();
-    let mut command = bdr(&place, &["forget", "latest", "--yes"]);
+    let mut command = bdr(&place, &["forget", "latest:any", "--yes"]);
     let output = command.env("BDR_TEST_NOW", later).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(kept(&place), (0, Vec::new()));

@@ -270,3 +270,401 @@ fn the_way_back_without_bdr_is_checked_and_mended() {
         }
     }
 }
+
+/// Two sources, each with a backup of its own.
+fn two_sources() -> Place {
+    let place = Place::with_repository();
+    let (a, b) = (place.path("a"), place.path("b"));
+    for dir in [&a, &b] {
+        std::fs::create_dir(dir).unwrap();
+        std::fs::write(dir.join("file"), "one").unwrap();
+    }
+    let sources = [format!("a={}", a.display()), format!("b={}", b.display())];
+    place.run(
+        &[
+            "init",
+            "--yes",
+            "--source",
+            &sources[0],
+            "--source",
+            &sources[1],
+        ],
+        0,
+    );
+    place
+}
+
+#[test]
+fn latest_is_what_somebody_took_to_keep() {
+    let place = backed_up(false);
+    let kept = picture(&place.tree());
+    std::fs::remove_dir_all(place.tree().join("data")).unwrap();
+    place.run(&["restore", "latest", "--delete", "--yes"], 0);
+    assert_eq!(picture(&place.tree()), kept);
+    // Again: what the restore saved before it is not what anybody wants back.
+    place.run(&["restore", "latest", "--delete", "--yes"], 0);
+    assert_eq!(picture(&place.tree()), kept);
+    let cat = place.run(&["cat", "latest", "data/1.txt"], 0);
+    assert_eq!(cat.stdout, b"another\n");
+    // Reached by name.
+    let any = place.json(&["ls", "latest:any"]);
+    assert_eq!(any["files"].as_array().unwrap().len(), 1, "{any}");
+    let out = place.path("out");
+    let script = place.store().join("recover.py");
+    let done = std::process::Command::new("python3")
+        .arg(&script)
+        .args(["restore", "latest"])
+        .arg(&out)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", stderr(&done));
+    assert_eq!(
+        picture(&out.join("tree/data")),
+        picture(&place.tree().join("data"))
+    );
+}
+
+#[test]
+fn restoring_the_latest_covers_every_source() {
+    let place = two_sources();
+    std::fs::write(place.path("a/file"), "two").unwrap();
+    place.run(&["backup", "--source", "a"], 0);
+    for name in ["a/file", "b/file"] {
+        std::fs::remove_file(place.path(name)).unwrap();
+    }
+    let said = stderr(&place.run(&["restore", "latest", "--yes"], 0));
+    assert!(
+        said.contains("`b` is not in") && said.contains("taken from"),
+        "{said}"
+    );
+    assert_eq!(std::fs::read(place.path("a/file")).unwrap(), b"two");
+    assert_eq!(std::fs::read(place.path("b/file")).unwrap(), b"one");
+    place.run(&["undo", "--yes"], 0);
+    assert!(!place.path("b/file").exists());
+    // Without bdr as well.
+    let out = place.path("out");
+    let script = place.store().join("recover.py");
+    let mut recover = std::process::Command::new("python3");
+    let done = recover
+        .arg(&script)
+        .args(["restore", "latest"])
+        .arg(&out)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", stderr(&done));
+    assert_eq!(std::fs::read(out.join("a/file")).unwrap(), b"two");
+    assert_eq!(std::fs::read(out.join("b/file")).unwrap(), b"one");
+}
+
+#[test]
+fn a_time_finds_what_the_list_shows_and_never_what_is_newer() {
+    let place = Place::with_repository();
+    place.write("f", b"1");
+    place.init_at("2026-11-10T10:00:40Z");
+    place.write("f", b"2");
+    place.run_at("2026-11-12T10:00:40Z", &["backup"], 0);
+    // The clock was behind once.
+    place.write("f", b"3");
+    place.run_at("1990-01-01T00:00:00Z", &["backup"], 0);
+    place.write("f", b"4");
+    place.run_at("2026-11-14T10:00:40Z", &["backup"], 0);
+    let now = "2026-11-20T00:00:00Z";
+    let at = |time: &str| {
+        let output = place.run_at(now, &["cat", "--at", time, "f"], 0);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // As the list has it, to the minute.
+    assert_eq!(at("2026-11-10 10:00"), "1");
+    assert_eq!(at("2026-11-11"), "1");
+    assert_eq!(at("2026-11-12 10:00"), "3");
+    assert_eq!(at("2026-11-14 10:00"), "4");
+    place.run_at(now, &["cat", "--at", "2026-11-10 09:59", "f"], 1);
+    // A clock that was ahead once does not hide what came after.
+    place.write("f", b"5");
+    place.run_at("2031-01-01T00:00:00Z", &["backup"], 0);
+    place.write("f", b"6");
+    place.run_at("2026-11-16T10:00:40Z", &["backup"], 0);
+    assert_eq!(at("2026-11-11"), "1");
+    assert_eq!(at("2026-11-15"), "4");
+    assert_eq!(at("2026-11-17"), "6");
+    // The advice names the one that is wrong, not a good one.
+    let list = place.json_at(now, &["list"], 0);
+    let wrong = list["snapshots"][4]["short"].as_str().unwrap().to_owned();
+    let prune = place.run_at(now, &["prune", "--dry-run"], 0);
+    let said = stderr(&prune) + &String::from_utf8_lossy(&prune.stdout);
+    assert!(said.contains(&format!("bdr forget {wrong}")), "{said}");
+    let doctor = place.bdr_at(now, &["doctor"]).output().unwrap();
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(
+        said.contains(&format!("snapshot {wrong} is from the future")),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_hour_that_comes_twice_is_told_apart_by_the_systems_own_zone() {
+    let place = Place::with_repository();
+    place.write("f", b"0");
+    place.init_at("2026-10-24T22:00:00Z");
+    for (time, content) in [
+        ("2026-10-25T00:30:00Z", "first 02:30"),
+        ("2026-10-25T01:30:00Z", "second 02:30"),
+        ("2026-10-25T01:59:30Z", "before three"),
+        ("2026-10-25T02:00:30Z", "at three"),
+    ] {
+        place.write("f", content.as_bytes());
+        place.run_at(time, &["backup"], 0);
+    }
+    for (time, expected) in [
+        ("2026-10-25 02:30", "second 02:30"),
+        ("2026-10-25 02:59", "before three"),
+        ("2026-10-25 03:00", "at three"),
+    ] {
+        let mut command = place.bdr_at("2026-11-01T00:00:00Z", &["cat", "--at", time, "f"]);
+        let output = command
+            .env("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+            .output()
+            .unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            expected,
+            "{time}: {}",
+            stderr(&output)
+        );
+    }
+}
+
+#[test]
+fn kept_content_that_cannot_be_read_for_a_moment_is_not_given_up() {
+    let place = Place::with_repository();
+    place.write("small", b"1");
+    place.init();
+    for i in 0..6 {
+        place.write(&format!("data/{i}"), &vec![i; 8 << 20]);
+    }
+    let before = picture(&place.tree());
+    let mut guard = place.bdr(&["guard", "--", "rm", "-rf", "data"]);
+    guard.env("BDR_BACKGROUND", "0");
+    assert!(guard.status().unwrap().success());
+    let area = place.path("bdr/repository-staging");
+    let walk = walkdir::WalkDir::new(&area).sort_by_file_name();
+    let kept: Vec<PathBuf> = walk
+        .into_iter()
+        .filter_map(Result::ok)
+        .filter(|e| e.file_type().is_file() && e.metadata().unwrap().len() == 8 << 20)
+        .map(walkdir::DirEntry::into_path)
+        .collect();
+    assert_eq!(kept.len(), 6, "{kept:?}");
+    // Not gone, and not written to: it just cannot be opened.
+    let aside = place.path("aside");
+    std::fs::rename(&kept[3], &aside).unwrap();
+    std::os::unix::fs::symlink(&kept[3], &kept[3]).unwrap();
+    let mut backup = place.bdr(&["backup"]);
+    let output = backup.env("BDR_BACKGROUND", "0").output().unwrap();
+    assert!(
+        stderr(&output).contains("could not be packed yet"),
+        "{}",
+        stderr(&output)
+    );
+    std::fs::remove_file(&kept[3]).unwrap();
+    std::fs::rename(&aside, &kept[3]).unwrap();
+    place.run(&["undo", "--yes"], 0);
+    assert_eq!(picture(&place.tree()), before);
+    place.run(&["backup"], 0);
+    place.run(&["verify"], 0);
+}
+
+/// Runs a script in a mount namespace of its own; false, loudly, where that cannot be.
+fn in_namespace(place: &Place, script: &str) -> bool {
+    let mut command = std::process::Command::new("unshare");
+    let home = place.path("home");
+    let bin = Path::new(env!("CARGO_BIN_EXE_bdr"))
+        .parent()
+        .unwrap()
+        .to_owned();
+    let path = format!(
+        "{}:{}",
+        bin.display(),
+        std::env::var("PATH").unwrap_or_default()
+    );
+    command
+        .args(["-rm", "sh", "-ec", script])
+        .current_dir(place.path(""))
+        .env("HOME", home)
+        .env("BDR_HOME", place.path("bdr"))
+        .env("BDR_LIFEBOAT", place.path("boat"))
+        .env("BDR_BACKGROUND", "0")
+        .env("PATH", path);
+    let Ok(output) = command.output() else {
+        println!("SKIPPED: there is no unshare");
+        return false;
+    };
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        stderr(&output)
+    );
+    if output.status.code() == Some(1) && said.contains("unshare failed") {
+        println!("SKIPPED: namespaces are not allowed here");
+        return false;
+    }
+    assert!(output.status.success(), "{said}");
+    true
+}
+
+#[test]
+fn nothing_is_made_where_the_disk_is_away() {
+    let place = Place::with_repository();
+    in_namespace(
+        &place,
+        r#"
+mkdir hold disk src
+mount -t tmpfs -o size=30m none hold
+mount --bind hold disk
+echo one > src/f
+bdr init --yes --source s=$PWD/src --repository $PWD/disk/repo
+is() { want=$1; shift; code=0; "$@" > said 2>&1 || code=$?; [ $code = $want ] || { echo "$*: $code instead of $want"; cat said; exit 7; }; }
+nothing() { [ -z "$(ls -A disk 2>/dev/null)" ] || { echo "after $1: $(ls -A disk)"; exit 8; }; }
+umount disk
+echo two > src/f
+for verb in list status log "ls latest" backup "backup --full" prune verify "undo --yes" doctor; do
+  case $verb in doctor) bdr doctor > said 2>&1 || true ;; *) is 10 bdr $verb ;; esac
+  grep -q "is away" said || { echo "$verb: $(cat said)"; exit 9; }
+  nothing "$verb"
+done
+is 125 bdr guard -- rm src/f
+[ -f src/f ]; nothing guard
+bdr tick > /dev/null 2>&1 || true; nothing tick
+is 10 bdr init --yes --source s=$PWD/src --repository $PWD/disk/repo; nothing init
+rmdir disk
+is 10 bdr list
+[ ! -e disk ] || { echo "made the mount point"; exit 8; }
+# Another disk in its place is not it either.
+mkdir disk
+mount -t tmpfs none disk
+bdr list > said 2>&1 && exit 9
+nothing "another disk"
+umount disk
+# It comes back, and all is as before.
+mount --bind hold disk
+is 0 bdr backup
+is 0 bdr status
+[ "$(bdr cat latest s/f)" = two ]
+# Deleted from where it is, it is brought back.
+chmod -R u+w disk/repo; rm -rf disk/repo
+is 0 bdr list
+[ -f disk/repo/format.json ]
+is 0 bdr verify
+# A part of it is not brought back as if it was the whole.
+chmod -R u+w boat disk/repo; rm -rf disk/repo; rm -rf boat/*/repository/manifests
+bdr list > said 2>&1 && { cat said; exit 9; }
+nothing "a part"
+"#,
+    );
+}
+
+#[test]
+fn a_read_only_directory_is_no_damage_and_no_drill_leaves_anything() {
+    let place = Place::of_a_user();
+    place.sh_as_user(
+        "mkdir -p module/pkg; echo package pkg > module/pkg/file.go; chmod 555 module/pkg module",
+    );
+    let source = format!("tree={}", place.tree().display());
+    place.run_as_user(&["init", "--yes", "--source", &source], 0);
+    let cache = place.path("bdr/cache");
+    let scratch = || {
+        let walk = walkdir::WalkDir::new(&cache)
+            .into_iter()
+            .filter_map(Result::ok);
+        walk.filter(|e| e.file_name().to_string_lossy().starts_with("verify-"))
+            .count()
+    };
+    assert_eq!(scratch(), 0);
+    place.run_as_user(&["drill"], 0);
+    place.run_as_user(&["verify", "--level", "restore"], 0);
+    assert_eq!(scratch(), 0);
+    // What an earlier one left goes with the next.
+    let left = walkdir::WalkDir::new(&cache)
+        .max_depth(1)
+        .into_iter()
+        .flatten()
+        .nth(1)
+        .unwrap();
+    let left = left.path().join("verify-Ab12cd").join("tree/closed");
+    place.sh_as_user(&format!(
+        "mkdir -p '{0}' && touch '{0}/f' && chmod 555 '{0}'",
+        left.display()
+    ));
+    assert_eq!(scratch(), 1);
+    place.run_as_user(&["drill"], 0);
+    assert_eq!(scratch(), 0);
+    place.sh_as_user("chmod 755 module/pkg module");
+}
+
+#[test]
+fn a_umask_that_keeps_out_the_owner_does_not_keep_bdr_out_of_its_own_files() {
+    let place = Place::of_a_user();
+    place.sh_as_user("echo 1 > f");
+    place.run_as_user(&["--version"], 0);
+    let bdr = place.path("bdr-binary");
+    let bdr = bdr.display();
+    let env = format!(
+        "export HOME='{}' BDR_HOME='{}' BDR_BACKGROUND=0",
+        place.path("home").display(),
+        place.path("bdr").display()
+    );
+    place.sh_as_user(&format!(
+        "{env}; umask 0777; {bdr} init --yes --source 'tree={}' && {bdr} guard -- rm f && [ ! -e f ] && {bdr} undo --yes && [ -e f ] && {bdr} verify && {bdr} list",
+        place.tree().display()
+    ));
+    assert_eq!(std::fs::read(place.tree().join("f")).unwrap(), b"1\n");
+}
+
+#[test]
+fn no_room_to_try_a_restore_is_no_damage() {
+    let place = Place::with_repository();
+    for i in 0..40 {
+        place.write(&format!("d/{i}"), b"small");
+    }
+    in_namespace(
+        &place,
+        r#"
+mkdir small
+mount -t tmpfs -o size=20m,nr_inodes=20 none small
+bdr init --yes --source s=$PWD/tree
+code=0; bdr drill --scratch $PWD/small > said 2>&1 || code=$?
+grep -q "no room" said || { echo "$code: $(cat said)"; exit 9; }
+[ $code = 1 ] || { echo "$code: $(cat said)"; exit 9; }
+[ -z "$(ls -A small)" ]
+"#,
+    );
+}
+
+#[test]
+fn temporary_files_of_a_crash_do_not_stay_for_ever() {
+    let place = backed_up(false);
+    let cache = std::fs::read_dir(place.path("bdr/cache"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    let left = [
+        cache.join(".bdr-tmp-0011"),
+        cache.join("state/.bdr-tmp-0022"),
+        place.path("bdr/state/.bdr-tmp-0033"),
+    ];
+    for file in &left {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::File::create(file)
+            .unwrap()
+            .set_modified(old)
+            .unwrap();
+    }
+    // One that somebody may be writing right now.
+    std::fs::write(cache.join(".bdr-tmp-0044"), "").unwrap();
+    place.run(&["backup"], 0);
+    assert!(left.iter().all(|file| !file.exists()));
+    assert!(cache.join(".bdr-tmp-0044").exists());
+}

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use bdr::backup::Level;
 use bdr::fsutil::canonicalize;
 use bdr::repo::Repository;
-use bdr::staging::settle;
+use bdr::staging::{SettleReport, settle};
 use clap::Args;
 use serde_json::json;
 
@@ -36,21 +36,41 @@ pub(crate) fn run(cx: &Context, args: &SettleArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
     let report = settle(&repo, Level::Fast, cx.now, &cx.progress())?;
     if cx.ui.json {
-        let data = json!({"sets": report.sets, "bytes": report.bytes, "lost": report.lost});
-        cx.ui.document("settle", exit::OK, &data)?;
+        let data = json!({
+            "sets": report.sets, "bytes": report.bytes, "lost": report.lost,
+            "waiting": report.waiting, "reason": report.reason,
+        });
+        let code = match report.lost + report.waiting {
+            0 => exit::OK,
+            _ => exit::PARTIAL,
+        };
+        cx.ui.document("settle", code, &data)?;
     } else if report.sets > 0 {
         let bytes = bdr::monitor::size(report.bytes);
         cx.ui
             .report(&format!("Packed {bytes} that guards kept.\n"))?;
     }
+    tell(cx, &report);
+    match report.lost + report.waiting {
+        0 => Ok(exit::OK),
+        _ => Ok(exit::PARTIAL),
+    }
+}
+
+/// Says what of it could not be packed.
+pub(crate) fn tell(cx: &Context, report: &SettleReport) {
     if report.lost > 0 {
         let files = plural(report.lost, "file");
         cx.ui.warn(&format!(
-            "bdr: {files} were written to by another program before they could be packed; undo will not bring these back"
+            "bdr: {files} had been written to or deleted before bdr could pack what it kept; undo will not bring these back"
         ));
-        return Ok(exit::PARTIAL);
     }
-    Ok(exit::OK)
+    if let Some(reason) = &report.reason {
+        let files = plural(report.waiting, "kept file");
+        cx.ui.warn(&format!(
+            "bdr: {files} could not be packed yet, and stay where they are until the next backup: {reason}"
+        ));
+    }
 }
 
 /// Starts packing what is kept, if there is something; nobody waits for it, and failing to start it costs nothing: the next call does it.

@@ -70,6 +70,7 @@ pub(crate) fn trouble(trouble: &Trouble, now: DateTime<Utc>) -> String {
     match trouble {
         Trouble::NoSource => "nothing is configured to be backed up".to_owned(),
         Trouble::NoRepository => "the repository is not there".to_owned(),
+        Trouble::Away => "the disk with the repository is away".to_owned(),
         Trouble::Damaged { files } => {
             format!(
                 "{} of the repository cannot be read",

@@ -1,0 +1,192 @@
+//! What is said to be on disk is on disk: the system calls of the real storage, in order; and what is thrown away stays for a day.
+
+use std::collections::HashSet;
+
+use bdr::monitor::NullMonitor;
+use bdr::prune::{PruneOptions, apply, plan};
+use bdr::retention::Policy;
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+
+use crate::support::cli::stderr;
+use crate::support::{Place, later, now};
+
+/// One call that matters, in the order in which they came back.
+#[derive(Debug)]
+enum Step {
+    /// Of a file or a directory, by its path at that time.
+    Sync(String),
+    Rename(String, String),
+}
+
+fn between(text: &str, open: char, close: char) -> Option<(&str, &str)> {
+    let (_, rest) = text.split_once(open)?;
+    rest.split_once(close)
+}
+
+/// Reads what strace wrote: `PID fsync(5</path>) = 0`, `PID rename("/a", "/b") = 0`, and halves of both.
+fn steps(log: &str) -> Vec<Step> {
+    let mut begun: std::collections::HashMap<&str, String> = std::collections::HashMap::new();
+    let mut found = Vec::new();
+    for line in log.lines() {
+        let Some((pid, call)) = line.trim_start().split_once(char::is_whitespace) else {
+            continue;
+        };
+        let call = call.trim_start();
+        if let Some((first, _)) = call.split_once(" <unfinished ...>") {
+            begun.insert(pid, first.to_owned());
+            continue;
+        }
+        let whole = match call.strip_prefix("<... ") {
+            Some(rest) => {
+                let (_, end) = rest.split_once(" resumed>").unwrap();
+                format!("{}{end}", begun.remove(pid).unwrap_or_default())
+            }
+            None => call.to_owned(),
+        };
+        if !whole.ends_with("= 0") {
+            continue;
+        }
+        if whole.starts_with("fsync(") || whole.starts_with("fdatasync(") {
+            let (path, _) = between(&whole, '<', '>').unwrap();
+            found.push(Step::Sync(path.to_owned()));
+        } else if whole.starts_with("rename") {
+            let (from, rest) = between(&whole, '"', '"').unwrap();
+            let (to, _) = between(rest, '"', '"').unwrap();
+            found.push(Step::Rename(from.to_owned(), to.to_owned()));
+        }
+    }
+    found
+}
+
+#[test]
+fn files_are_on_disk_before_their_names_and_names_before_the_record() {
+    let place = Place::with_repository();
+    for i in 0..20 {
+        place.write(
+            &format!("data/{i}"),
+            format!("content {i}\n").repeat(100).as_bytes(),
+        );
+    }
+    place.init();
+    let runs: [&[&str]; 4] = [
+        &["backup"],
+        &["guard", "--", "rm", "data/3"],
+        &["undo", "--yes"],
+        &["backup", "--full"],
+    ];
+    for args in runs {
+        place.write("data/1", format!("changed by {args:?}").as_bytes());
+        let log = place.path("trace");
+        let bdr = place.bdr(args);
+        let mut strace = std::process::Command::new("strace");
+        strace
+            .args(["-f", "-qq", "-y", "-s", "4096", "-e", "signal=none", "-e"])
+            .arg("trace=fsync,fdatasync,rename,renameat,renameat2")
+            .arg("-o")
+            .arg(&log)
+            .arg(bdr.get_program())
+            .args(args)
+            .current_dir(place.tree())
+            .env_clear()
+            .env("BDR_BACKGROUND", "0");
+        for (name, value) in bdr.get_envs() {
+            if let Some(value) = value {
+                strace.env(name, value);
+            }
+        }
+        let Ok(output) = strace.output() else {
+            println!("SKIPPED: there is no strace");
+            return;
+        };
+        if stderr(&output).contains("PTRACE") {
+            println!("SKIPPED: strace may not trace here");
+            return;
+        }
+        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+        check(
+            &steps(&std::fs::read_to_string(&log).unwrap()),
+            &place,
+            args,
+        );
+    }
+}
+
+/// Every published file was synced under its temporary name, its directory afterwards; a record is published when all before it is durable.
+fn check(steps: &[Step], place: &Place, args: &[&str]) {
+    let store = place.store().to_str().unwrap().to_owned();
+    let mut synced: HashSet<&str> = HashSet::new();
+    let mut waiting: Vec<(&str, &str)> = Vec::new();
+    let mut published = 0;
+    for step in steps {
+        match step {
+            Step::Sync(path) => {
+                synced.insert(path);
+                waiting.retain(|(dir, _)| dir != path);
+            }
+            Step::Rename(from, to) if to.starts_with(&store) => {
+                published += 1;
+                assert!(
+                    synced.contains(&**from),
+                    "{args:?}: {to} was not synced before it got its name"
+                );
+                let is_record = to.contains("/snapshots/") || to.contains("/operations/");
+                assert!(
+                    !is_record || waiting.is_empty(),
+                    "{args:?}: {to} was published before these names were durable: {waiting:?}"
+                );
+                waiting.push((to.rsplit_once('/').unwrap().0, to));
+            }
+            Step::Rename(..) => {}
+        }
+    }
+    assert!(published >= 2, "{args:?}: {steps:?}");
+    assert!(
+        waiting.is_empty(),
+        "{args:?}: their directories were never synced: {waiting:?}"
+    );
+}
+
+fn utc(time: DateTime<Utc>) -> NaiveDateTime {
+    time.naive_utc()
+}
+
+#[test]
+fn what_is_thrown_away_can_be_had_back_for_a_day() {
+    let place = Place::new();
+    let repo = place.repository();
+    for day in 0..3 {
+        place.write(
+            "file",
+            format!("content of day {day}").repeat(100).as_bytes(),
+        );
+        let mut options = later(86_400 * day + 60);
+        options.full = true;
+        place.backup_with(&repo, &options);
+    }
+    let start = now() + TimeDelta::days(3);
+    // As everybody prunes who does not ask for something else.
+    let prune = |after: TimeDelta| {
+        let mut options = PruneOptions::new(start + after, &utc);
+        options.policy = Policy {
+            daily: 1,
+            ..Policy::nothing()
+        };
+        let plan = plan(&repo, &options, &NullMonitor).unwrap();
+        apply(&repo, &plan, &options, &NullMonitor).unwrap()
+    };
+    let first = prune(TimeDelta::zero());
+    assert!(first.packs > 0 && first.swept == 0, "{first:?}");
+    let thrown = repo.trash().unwrap().len();
+    for after in [
+        TimeDelta::hours(1),
+        TimeDelta::hours(3),
+        TimeDelta::minutes(24 * 60 - 1),
+    ] {
+        let report = prune(after);
+        assert_eq!(report.swept, 0, "{after}: {report:?}");
+        assert_eq!(repo.trash().unwrap().len(), thrown, "{after}");
+    }
+    let last = prune(TimeDelta::hours(24));
+    assert_eq!(last.swept as usize, thrown, "{last:?}");
+    assert!(repo.trash().unwrap().is_empty());
+}
