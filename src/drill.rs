@@ -91,6 +91,7 @@ pub fn drill(
         .prefix("drill-")
         .tempdir_in(scratch)
         .context("create a directory in", scratch)?;
+    fsutil::ensure_mode(place.path(), 0o700).context("open", place.path())?;
     let mut drilled = Drilled {
         snapshot: snapshot.id,
         files: 0,

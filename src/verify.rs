@@ -213,6 +213,7 @@ pub fn verify(
             .prefix("restore-")
             .tempdir_in(scratch)
             .map_err(|e| Error::io("create", scratch, e))?;
+        fsutil::ensure_mode(place.path(), 0o700).map_err(|e| Error::io("open", place.path(), e))?;
         let rehearsed = restore::rehearse(repo, snapshot, place.path(), monitor);
         let room = rehearsed.as_ref().map_or(Ok(()), |problems| {
             crate::drill::check_room(place.path(), problems)

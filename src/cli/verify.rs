@@ -105,7 +105,9 @@ pub(crate) fn scratch(parent: &std::path::Path) -> Result<tempfile::TempDir, Fai
     let made = tempfile::Builder::new()
         .prefix(&format!("verify-{}-", std::process::id()))
         .tempdir_in(parent);
-    Ok(made.context("create a directory in", parent)?)
+    let made = made.context("create a directory in", parent)?;
+    bdr::fsutil::ensure_mode(made.path(), 0o700).context("open", made.path())?;
+    Ok(made)
 }
 
 /// Removes scratch directories of processes that did not come to their end.

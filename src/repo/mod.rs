@@ -338,34 +338,6 @@ impl Repository {
         paths
     }
 
-    /// Makes sure that files may be written to a directory: not into the repository, its cache or its vault, by whatever way they are named.
-    ///
-    /// # Errors
-    /// [`Error::Unsafe`].
-    pub fn check_outside(&self, target: &Path) -> Result<()> {
-        // The part that is there decides: the rest cannot be a link.
-        let there = target.ancestors().find_map(|dir| {
-            let real = fsutil::canonicalize(dir).ok()?;
-            Some(real.join(target.strip_prefix(dir).ok()?))
-        });
-        let real = there.unwrap_or_else(|| target.to_path_buf());
-        let own = self.own_paths();
-        let inside = |own: &PathBuf| {
-            let own = fsutil::canonicalize(own).unwrap_or_else(|_| own.clone());
-            real.starts_with(own)
-        };
-        match own.iter().find(|own| inside(own)) {
-            Some(own) => Err(Error::Unsafe {
-                path: crate::path::show(target.as_os_str()),
-                reason: format!(
-                    "it lies in bdr's own `{}`",
-                    crate::path::show(own.as_os_str())
-                ),
-            }),
-            None => Ok(()),
-        }
-    }
-
     /// Makes sure that this program may write here.
     ///
     /// # Errors

@@ -307,8 +307,11 @@ fn latest_is_what_somebody_took_to_keep() {
     let cat = place.run(&["cat", "latest", "data/1.txt"], 0);
     assert_eq!(cat.stdout, b"another\n");
     // Reached by name.
-    let any = place.json(&["ls", "latest:any"]);
-    assert_eq!(any["files"].as_array().unwrap().len(), 1, "{any}");
+    let any = place.run(&["ls", "latest:any"], 0);
+    assert!(
+        !String::from_utf8_lossy(&any.stdout).contains("1.txt"),
+        "{any:?}"
+    );
     let out = place.path("out");
     let script = place.store().join("recover.py");
     let done = std::process::Command::new("python3")
@@ -614,8 +617,7 @@ fn a_umask_that_keeps_out_the_owner_does_not_keep_bdr_out_of_its_own_files() {
         place.path("bdr").display()
     );
     place.sh_as_user(&format!(
-        "{env}; umask 0777; {bdr} init --yes --source 'tree={}' && {bdr} guard -- rm f && [ ! -e f ] && {bdr} undo --yes && [ -e f ] && {bdr} verify && {bdr} list",
-        place.tree().display()
+        "{env}; umask 0777; {bdr} guard -- rm f && [ ! -e f ] && {bdr} undo --yes && [ -e f ] && {bdr} verify && {bdr} list"
     ));
     assert_eq!(std::fs::read(place.tree().join("f")).unwrap(), b"1\n");
 }
