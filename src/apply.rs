@@ -114,8 +114,11 @@ impl Work {
 pub(crate) enum Licence<'a> {
     /// The state before is in a snapshot.
     Saved(&'a Protected),
-    /// Only new names below a directory that was empty or not there.
-    NothingThere,
+    /// Only new names below a directory that was empty or not there; `durable` unless it is a scratch directory.
+    NothingThere {
+        /// What was written is on the disk when it is said to be done.
+        durable: bool,
+    },
 }
 
 /// What came of it.
@@ -127,6 +130,8 @@ pub(crate) struct Applied {
     pub(crate) removed: u64,
     pub(crate) bytes: u64,
     pub(crate) problems: Vec<PathNote>,
+    /// What of metadata could not be given back.
+    pub(crate) lacking: Vec<PathNote>,
 }
 
 struct Progress<'a> {
@@ -134,21 +139,30 @@ struct Progress<'a> {
     restored: AtomicU64,
     bytes: AtomicU64,
     problems: Mutex<Vec<PathNote>>,
+    lacking: Mutex<Vec<PathNote>>,
     stop: AtomicBool,
 }
 
 impl Progress<'_> {
     fn problem(&self, path: PathBuf, error: &Error) {
         self.monitor.problem(&os_to_bytes(path.as_os_str()), error);
-        let reason = match error {
-            Error::Io { source, .. } => source.to_string(),
-            other => other.to_string(),
-        };
+        let reason = crate::error::reason(error);
         if let Ok(mut problems) = self.problems.lock() {
             problems.push(PathNote {
                 path: RawName(path.into_os_string()),
                 reason,
             });
+        }
+    }
+
+    /// Names what of metadata could not be given back.
+    fn lacking(&self, target: &mut Target) {
+        let lacking = target.take_lacking();
+        if let Ok(mut all) = self.lacking.lock() {
+            all.extend(lacking.into_iter().map(|(path, reason)| PathNote {
+                path: RawName(path.into_os_string()),
+                reason,
+            }));
         }
     }
 
@@ -177,7 +191,7 @@ pub(crate) fn apply(
         Licence::Saved(protected) if protected.is_in_place() => Fidelity::InPlace,
         _ => Fidelity::Elsewhere,
     };
-    let durable = matches!(licence, Licence::Saved(_));
+    let durable = !matches!(licence, Licence::NothingThere { durable: false });
     let (mut unsaved, mut narrowed) = (Vec::new(), None);
     if let Licence::Saved(protected) = licence {
         (unsaved, narrowed) = without_unsaved(work, protected);
@@ -199,6 +213,7 @@ pub(crate) fn apply(
         restored: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
         problems: Mutex::new(unsaved),
+        lacking: Mutex::default(),
         stop: AtomicBool::new(false),
     };
     let neutral = neutral_dirs(work, &mut targets);
@@ -259,10 +274,16 @@ pub(crate) fn apply(
         let first = &firsts[&(job.site, entry.body.link.clone())];
         let target = &mut targets[job.site];
         let done = check(target, job).and_then(|()| {
-            target.hard_link(&job.path, first).or_else(|_| {
-                // The first could not be restored, or links are not possible here: a copy is better than nothing.
-                write_one(&mut reader, target, job, entry, sync_each)
-            })
+            let Err(error) = target.hard_link(&job.path, first) else {
+                return Ok(());
+            };
+            // The first could not be restored, or links are not possible here: a copy is better than nothing.
+            write_one(&mut reader, target, job, entry, sync_each)?;
+            let reason =
+                format!("it is a file of its own now, not another name of `{first}`: {error}");
+            let reason = Error::invalid(reason, None);
+            progress.problem(absolute(work, job), &reason);
+            Ok(())
         });
         settle(work, job, done, &progress);
     }
@@ -301,6 +322,9 @@ pub(crate) fn apply(
         // One that comes back as another, or goes, has been seen to.
         let _ = targets[site].set_mode(&path, &stat);
     }
+    targets
+        .iter_mut()
+        .for_each(|target| progress.lacking(target));
     if durable && !work.jobs.is_empty() {
         sync(work, sync_each, &mut targets)?;
     }
@@ -314,6 +338,7 @@ pub(crate) fn apply(
         removed,
         bytes: progress.bytes.into_inner(),
         problems: progress.problems.into_inner().unwrap_or_default(),
+        lacking: progress.lacking.into_inner().unwrap_or_default(),
     })
 }
 
@@ -539,13 +564,19 @@ fn write_files(
             }
             for job in &files[first..(first + 16).min(files.len())] {
                 if progress.stopped() {
-                    return Ok(());
+                    break;
                 }
                 let Some(entry) = &job.entry else { continue };
                 let target = &mut targets[job.site];
                 let done = check(target, job)
                     .and_then(|()| write_one(&mut reader, target, job, entry, sync));
                 settle(work, job, done, progress);
+            }
+            targets
+                .iter_mut()
+                .for_each(|target| progress.lacking(target));
+            if progress.stopped() {
+                return Ok(());
             }
         }
     };

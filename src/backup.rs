@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 
 use crate::capture::{Capture, CapturedList, Shared};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, reason};
 use crate::manifest::{Flag, Kind};
 use crate::monitor::{Monitor, Phase};
 use crate::path::{RawName, RepoPath, os_to_bytes, tar_name};
@@ -305,7 +305,7 @@ pub(crate) fn capture(
                 &os_to_bytes(path.to_path(&run.root.path).as_os_str()),
                 &error,
             );
-            problems.push(note(&run.root, &path, &reason_of(&error)));
+            problems.push(note(&run.root, &path, &reason(&error)));
             run.unread.push(unread(path, &error, 0));
         }
     }
@@ -375,7 +375,7 @@ pub(crate) fn capture(
                     &os_to_bytes(path.to_path(&run.root.path).as_os_str()),
                     &error,
                 );
-                problems.push(note(&run.root, &path, &reason_of(&error)));
+                problems.push(note(&run.root, &path, &reason(&error)));
                 let stat = run.handle.as_ref().and_then(|h| h.stat(&path).ok());
                 let inode = stat.map_or(0, |stat| stat.inode);
                 run.unread.push(unread(path, &error, inode));
@@ -546,18 +546,11 @@ fn nanos(time: DateTime<Utc>) -> i64 {
     time.timestamp_nanos_opt().unwrap_or(i64::MAX)
 }
 
-fn reason_of(error: &Error) -> String {
-    match error {
-        Error::Io { source, .. } => source.to_string(),
-        other => other.to_string(),
-    }
-}
-
 /// How the reason begins for what could not be read.
 pub(crate) const UNREADABLE: &str = "unreadable: ";
 
 fn unread(path: RepoPath, error: &Error, inode: u64) -> LeftOut {
-    let reason = format!("{UNREADABLE}{}", reason_of(error));
+    let reason = format!("{UNREADABLE}{}", reason(error));
     LeftOut {
         path,
         reason,

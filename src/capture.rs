@@ -89,6 +89,11 @@ struct Stored {
     sealed: Option<Box<Sealed>>,
 }
 
+fn xattrs_at(handle: &RootHandle, path: &RepoPath, kind: Kind) -> Result<Vec<(String, Vec<u8>)>> {
+    let found = handle.xattrs_at(path, kind);
+    found.context("read", handle.absolute(path))
+}
+
 /// What stands for bytes that are not to be stored as they are.
 pub(crate) struct Sealing {
     /// `None`: nothing is stored.
@@ -156,10 +161,11 @@ impl<'a> Capture<'a> {
         let body = match stat.kind {
             Kind::File => return self.file(root, handle, path, prior),
             Kind::Dir => Body {
-                xattrs: handle.dir_xattrs(path),
+                xattrs: xattrs_at(handle, path, stat.kind)?,
                 ..Body::default()
             },
             Kind::Symlink => Body {
+                xattrs: xattrs_at(handle, path, stat.kind)?,
                 target: handle
                     .read_link(path)
                     .context("read", handle.absolute(path))?,
@@ -264,7 +270,8 @@ impl<'a> Capture<'a> {
                         content: stored.content,
                         sealed: stored.sealed,
                         link: link_group(&before),
-                        xattrs: RootHandle::xattrs(&file),
+                        sparse: RootHandle::has_holes(&file),
+                        xattrs: RootHandle::xattrs(&file).context("read", &absolute)?,
                         ..Body::default()
                     };
                     if self.buffer.last().is_some_and(|b| *b != b'\n')

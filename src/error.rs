@@ -401,6 +401,14 @@ impl Error {
     }
 }
 
+/// Returns why something failed, for a line that names the path already.
+pub fn reason(error: &Error) -> String {
+    match error {
+        Error::Io { source, .. } => source.to_string(),
+        other => other.to_string(),
+    }
+}
+
 /// Adds what was tried, and where, to an I/O result.
 pub trait IoContext<T> {
     /// Turns the error into [`Error::Io`].

@@ -426,11 +426,16 @@ impl Protected {
 
     /// Returns why what stands at a path is not in the snapshot, if it is not.
     pub(crate) fn lacks(&self, path: &Path) -> Option<&str> {
-        self.runs.iter().find_map(|run| {
-            let below = RepoPath::below(&run.root.path, path)?;
+        let mut why = None;
+        for run in &self.runs {
+            let Some(below) = RepoPath::below(&run.root.path, path) else {
+                continue;
+            };
+            // What one root leaves out another may have.
             let unknown = run.unknown().find(|left| below.starts_with(&left.path))?;
-            Some(unknown.reason.as_str())
-        })
+            why = Some(unknown.reason.as_str());
+        }
+        why
     }
 
     /// Looks at what changed and closes the operation.

@@ -9,6 +9,7 @@
 
 // Tier 0: vocabulary. Pure.
 pub mod agent;
+pub mod compare;
 pub mod config;
 pub mod delta;
 pub mod effects;

@@ -179,6 +179,8 @@ pub struct Body {
     pub flags: Vec<Flag>,
     /// Something of it was sealed.
     pub sealed: Option<Box<Sealed>>,
+    /// It has holes: what is zero in it takes no space, and is not to.
+    pub sparse: bool,
 }
 
 /// What is known of a file of which values, or all, were sealed: it is not stored as it was.
@@ -364,6 +366,8 @@ struct WireBody {
     f: Vec<Flag>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     z: Option<Box<Sealed>>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    o: bool,
 }
 
 fn text_or_hex(bytes: &[u8]) -> (Option<String>, Option<String>) {
@@ -400,6 +404,7 @@ impl From<&Body> for WireBody {
                 .collect(),
             f: body.flags.clone(),
             z: body.sealed.clone(),
+            o: body.sparse,
             ..Self::default()
         };
         if let Some(kept) = body.content.as_ref().and_then(Content::as_kept) {
@@ -451,6 +456,7 @@ impl WireBody {
             xattrs,
             flags: self.f,
             sealed: self.z,
+            sparse: self.o,
         })
     }
 }
@@ -545,6 +551,7 @@ impl Entry {
     pub fn same_object(&self, other: &Self, dir_times: bool) -> bool {
         self.same_content(other)
             && self.mode == other.mode
+            && (self.uid, self.gid) == (other.uid, other.gid)
             && self.body.xattrs == other.body.xattrs
             && (self.mtime == other.mtime || (self.kind == Kind::Dir && !dir_times))
     }

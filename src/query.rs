@@ -304,7 +304,7 @@ fn read(
                 // Unknown, not gone.
                 Err(_) => return old.map(|old| old.body.clone()),
             };
-            body.xattrs = RootHandle::xattrs(&file);
+            body.xattrs = RootHandle::xattrs(&file).ok()?;
             if stat.size == 0 {
                 return Some(body);
             }
@@ -321,8 +321,11 @@ fn read(
                 body.content = Some(Content::whole(digest, stat.size));
             }
         }
-        Kind::Symlink => body.target = handle.read_link(path).unwrap_or_default(),
-        Kind::Dir => body.xattrs = handle.dir_xattrs(path),
+        Kind::Symlink => {
+            body.target = handle.read_link(path).unwrap_or_default();
+            body.xattrs = handle.xattrs_at(path, stat.kind).ok()?;
+        }
+        Kind::Dir => body.xattrs = handle.xattrs_at(path, stat.kind).ok()?,
         _ => {}
     }
     Some(body)

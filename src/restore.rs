@@ -3,9 +3,9 @@
 //! The begin record of the operation is the journal: it says what was asked, and applying it again continues where it stopped, because what is
 //! already as it should be is left alone. Taking it back is an undo of the operation.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::agent::AgentCall;
 use crate::apply::{self, Act, Job, Licence, Work};
 use crate::backup::{BackupOptions, roots_of};
+use crate::compare::{self, Groups};
 use crate::error::{Error, Result};
 use crate::fsutil;
 use crate::fsutil::target::{Fidelity, Target, existing_base};
@@ -30,9 +31,12 @@ use crate::repo::snapshot::{PathNote, RootRecord, Snapshot, Trigger};
 use crate::rules::{Origin, Root};
 use crate::sqlite;
 use crate::unseal::SecretOptions;
-use crate::walk::{RootHandle, WalkOptions, walk};
+use crate::walk::{WalkOptions, walk};
 
+mod rehearse;
 mod sealed;
+
+pub(crate) use rehearse::rehearse;
 
 /// What to do with files that are there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -178,11 +182,39 @@ pub struct RestoreReport {
     pub elapsed: Duration,
 }
 
+/// How the reason begins for files that were to be left because something is there.
+const THERE: &str = "it is there already";
+
+impl RestoreReport {
+    /// Returns true if not all that was asked for stands now as it was.
+    pub fn is_partial(&self) -> bool {
+        !self.problems.is_empty() || self.skipped.iter().any(|note| note.reason != THERE)
+    }
+}
+
+impl RestorePlan {
+    /// Returns true if a restore by this plan will not bring all that is asked for.
+    pub fn is_partial(&self) -> bool {
+        !self.problems.is_empty() || self.skipped.iter().any(|note| note.reason != THERE)
+    }
+}
+
 /// Plans a restore. Reads only.
 ///
 /// # Errors
 /// A path is not in the snapshot, its listing is damaged, or the target cannot be looked at.
 pub fn plan(
+    repo: &Repository,
+    snapshot: &Snapshot,
+    options: &RestoreOptions,
+    monitor: &dyn Monitor,
+) -> Result<RestorePlan> {
+    check_target(repo, options)?;
+    plan_anywhere(repo, snapshot, options, monitor)
+}
+
+/// [`plan`], for targets among bdr's own files as well: scratch directories are.
+fn plan_anywhere(
     repo: &Repository,
     snapshot: &Snapshot,
     options: &RestoreOptions,
@@ -234,6 +266,32 @@ pub fn plan(
     }
     plan.steps.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(plan)
+}
+
+/// Makes sure that files may be written to the target at all.
+fn check_target(repo: &Repository, options: &RestoreOptions) -> Result<()> {
+    let Some(target) = &options.target else {
+        return Ok(());
+    };
+    let real = fsutil::canonicalize(target).unwrap_or_else(|_| target.clone());
+    let own = |own: &PathBuf| {
+        let own = fsutil::canonicalize(own).unwrap_or_else(|_| own.clone());
+        real.starts_with(own)
+    };
+    let shown = crate::path::show(target.as_os_str());
+    if repo.own_paths().iter().any(own) {
+        return Err(Error::invalid(
+            format!("`{shown}` lies among bdr's own files"),
+            Some("name another directory with --target"),
+        ));
+    }
+    if target.exists() && !target.is_dir() {
+        return Err(Error::invalid(
+            format!("`{shown}` is not a directory"),
+            Some("name a directory with --target; it is made if it is not there"),
+        ));
+    }
+    Ok(())
 }
 
 /// Returns the directory below which a root is written, and the path of the root below it.
@@ -299,6 +357,8 @@ fn plan_root(
     let mut touched: HashSet<RepoPath> = HashSet::new();
     let mut dirs: Vec<(Arc<Entry>, Stat)> = Vec::new();
     let mut absent: Option<RepoPath> = None;
+    let mut groups = Groups::default();
+    let mut blocking: Vec<RepoPath> = Vec::new();
     for entry in listing {
         let chosen = selected(&entry.path);
         let needed = chosen || (entry.kind == Kind::Dir && on_the_way(&entry.path));
@@ -315,10 +375,6 @@ fn plan_root(
         if never.iter().any(|n| absolute(&entry.path) == *n) {
             continue;
         }
-        if !entry.kind.is_stored() {
-            skip(plan, &format!("a {} is not stored", entry.kind.word()));
-            continue;
-        }
         // Nothing is below what is not there.
         let hidden = absent.as_ref().is_some_and(|a| entry.path.starts_with(a));
         let seen = if hidden {
@@ -327,16 +383,27 @@ fn plan_root(
             match target.stat(&path) {
                 Ok(seen) => seen,
                 Err(error) => {
-                    skip(plan, &error.to_string());
+                    plan.problems.push(PathNote {
+                        path: RawName(absolute(&entry.path).into_os_string()),
+                        reason: crate::error::reason(&error),
+                    });
                     continue;
                 }
             }
         };
+        if !entry.kind.is_stored() {
+            if seen.is_none_or(|seen| seen.kind != entry.kind) {
+                skip(plan, &format!("a {} is not stored", entry.kind.word()));
+            }
+            continue;
+        }
         if seen.is_none() && !hidden && entry.kind == Kind::Dir {
             absent = Some(entry.path.clone());
         }
-        plan.needs_snapshot |=
-            seen.is_some() && chosen && (entry.kind != Kind::Dir || options.target.is_none());
+        plan.needs_snapshot |= seen.is_some_and(|seen| {
+            let replaced = seen.kind != Kind::Dir || entry.kind != Kind::Dir;
+            replaced || chosen && options.target.is_none()
+        });
         let job = |act, seen| Job {
             site,
             path: path.clone(),
@@ -383,7 +450,18 @@ fn plan_root(
                     plan.unchanged_dirs += 1;
                 }
             }
-            Some(_) if options.overwrite == Overwrite::Never => skip(plan, "it is there already"),
+            Some(_) if options.overwrite == Overwrite::Never => skip(plan, THERE),
+            Some(seen) if seen.kind == Kind::Dir && options.delete => {
+                // All that is in it goes first, as everything goes that the snapshot does not have.
+                blocking.push(entry.path.clone());
+                plan.work.jobs.push(Job {
+                    entry: None,
+                    ..job(Act::Clear, Some(seen))
+                });
+                plan.work.jobs.push(job(Act::Write, None));
+                plan.steps.push(step(Action::Replace, None));
+                touched.extend(entry.path.parent());
+            }
             Some(seen) if seen.kind == Kind::Dir => {
                 skip(
                     plan,
@@ -394,7 +472,24 @@ fn plan_root(
                 let same = options.overwrite == Overwrite::IfChanged
                     && seen.kind == entry.kind
                     && same_bytes(repo, &mut target, &path, entry, &seen);
-                if !same {
+                let fits = same && groups.fits(entry, &seen);
+                if same && !entry.body.link.is_empty() {
+                    let group = (site, entry.body.link.clone());
+                    plan.work
+                        .anchors
+                        .entry(group)
+                        .or_insert_with(|| path.clone());
+                }
+                let attributes = if fits {
+                    target.xattrs(&path, entry.kind).ok()
+                } else {
+                    None
+                };
+                let differs = match &attributes {
+                    Some(found) => compare::whole(entry, &seen, found),
+                    None => compare::by_stat(entry, &seen),
+                };
+                if !fits {
                     plan.work.jobs.push(job(Act::Write, Some(seen)));
                     if entry.kind == Kind::Dir {
                         // A file stands where a directory was.
@@ -410,16 +505,11 @@ fn plan_root(
                     }
                     plan.steps.push(step(Action::Replace, Some(&seen)));
                     touched.extend(entry.path.parent());
-                } else if seen.mode != entry.mode || seen.mtime != entry.mtime {
+                } else if differs.any() {
                     plan.work.jobs.push(job(Act::Metadata, Some(seen)));
                     plan.steps.push(step(Action::Metadata, Some(&seen)));
                 } else {
                     plan.unchanged += 1;
-                    if !entry.body.link.is_empty() {
-                        plan.work
-                            .anchors
-                            .insert((site, entry.body.link.clone()), path.clone());
-                    }
                 }
                 if entry.body.flags.contains(&Flag::Online) || is_database_alone(entry, &by_path) {
                     drop_companions(&mut target, site, &path, entry, &by_path, plan)?;
@@ -427,7 +517,8 @@ fn plan_root(
             }
         }
     }
-    if options.delete && options.overwrite != Overwrite::Never {
+    let listed_at_all = by_path.contains(&RepoPath::root()) || !options.paths.is_empty();
+    if options.delete && options.overwrite != Overwrite::Never && listed_at_all {
         plan_deletions(
             record,
             &prefix,
@@ -435,21 +526,19 @@ fn plan_root(
             &by_path,
             &selected,
             &never,
-            options,
+            &blocking,
             plan,
             &mut touched,
         )?;
     }
     for (entry, seen) in dirs {
-        // Where nothing is left that the snapshot does not have, a time that differs is what a restore that was cut off left.
-        let exact = options.delete && seen.mtime != entry.mtime;
-        let differs = seen.mode != entry.mode
-            || touched.contains(&entry.path)
-            || options.target.is_some()
-            || exact;
         let path = below(&prefix, &entry.path);
-        if differs {
-            if seen.mode != entry.mode {
+        let differs = match target.xattrs(&path, Kind::Dir) {
+            Ok(found) => compare::whole(&entry, &seen, &found),
+            Err(_) => compare::by_stat(&entry, &seen),
+        };
+        if differs.any() || touched.contains(&entry.path) || options.target.is_some() {
+            if differs.any() {
                 plan.steps.push(Step {
                     path: absolute(&entry.path),
                     action: Action::Metadata,
@@ -567,7 +656,7 @@ fn plan_deletions(
     listed: &HashSet<&RepoPath>,
     selected: &dyn Fn(&RepoPath) -> bool,
     never: &[PathBuf],
-    options: &RestoreOptions,
+    blocking: &[RepoPath],
     plan: &mut RestorePlan,
     touched: &mut HashSet<RepoPath>,
 ) -> Result<()> {
@@ -582,9 +671,6 @@ fn plan_deletions(
         without: record.apart(&base),
         resolved: false,
     };
-    if !listed.contains(&RepoPath::root()) && options.paths.is_empty() {
-        return Ok(());
-    }
     let scan = walk(
         &root,
         None,
@@ -616,7 +702,10 @@ fn plan_deletions(
         plan.work.jobs.push(Job {
             site,
             path,
-            act: Act::Remove,
+            act: match blocking.iter().any(|dir| found.path.starts_with(dir)) {
+                true => Act::Clear,
+                false => Act::Remove,
+            },
             entry: None,
             seen: Some(found.stat),
             bytes: None,
@@ -654,7 +743,8 @@ pub fn apply(
         return Ok(report);
     }
     let applied = if options.target.is_some() && !plan.needs_snapshot {
-        apply::apply(repo, &plan.work, &Licence::NothingThere, monitor)?
+        let durable = Licence::NothingThere { durable: true };
+        apply::apply(repo, &plan.work, &durable, monitor)?
     } else {
         let roots = match &options.target {
             Some(target) => vec![Root::ad_hoc(target.clone(), Origin::Source)],
@@ -697,11 +787,16 @@ pub fn apply(
         protected.finish_work(&plan.work)?;
         applied
     };
-    report.restored = applied.restored;
+    let directories = plan
+        .steps
+        .iter()
+        .filter(|step| step.kind == Kind::Dir && step.action == Action::Metadata);
+    report.restored = applied.restored + directories.count() as u64;
     report.files = applied.files;
     report.removed = applied.removed;
     report.bytes = applied.bytes;
     report.problems.extend(applied.problems);
+    report.problems.extend(applied.lacking);
     report.elapsed = started.elapsed();
     Ok(report)
 }
@@ -741,96 +836,4 @@ pub fn options_of(operation: &Operation, base: RestoreOptions) -> RestoreOptions
         delete: journal.delete,
         ..base
     }
-}
-
-/// Restores every file of a snapshot into a scratch directory and compares it with the listing; returns what differs.
-///
-/// # Errors
-/// The scratch directory cannot be written, or a listing is damaged.
-pub(crate) fn rehearse(
-    repo: &Repository,
-    snapshot: &Snapshot,
-    scratch: &Path,
-    monitor: &dyn Monitor,
-) -> Result<Vec<PathNote>> {
-    let options = RestoreOptions {
-        target: Some(scratch.to_path_buf()),
-        beneath: None,
-        paths: Vec::new(),
-        overwrite: Overwrite::Never,
-        delete: false,
-        now: snapshot.time,
-        cwd: scratch.to_path_buf(),
-        argv: Vec::new(),
-        never: Vec::new(),
-        host: String::new(),
-        secrets: SecretOptions::default(),
-        agent: None,
-    };
-    let plan = plan(repo, snapshot, &options, monitor)?;
-    let applied = apply::apply(repo, &plan.work, &Licence::NothingThere, monitor)?;
-    let mut problems = applied.problems;
-    // What is sealed and not here is no damage: nothing was promised of it.
-    let failed: HashSet<PathBuf> = problems
-        .iter()
-        .chain(&plan.problems)
-        .map(|p| p.path.as_path().to_path_buf())
-        .collect();
-    for record in &snapshot.roots {
-        let place = scratch.join(&record.name);
-        let Some(handle) = RootHandle::open(&place)? else {
-            continue;
-        };
-        let mut links: HashMap<String, u64> = HashMap::new();
-        for entry in repo.listing(record)?.iter().filter(|e| e.kind.is_stored()) {
-            let path = entry.path.to_path(&place);
-            if failed.contains(&path) {
-                continue;
-            }
-            if let Some(reason) = difference(repo, &handle, entry, &mut links) {
-                problems.push(PathNote {
-                    path: RawName(path.into_os_string()),
-                    reason,
-                });
-            }
-        }
-    }
-    Ok(problems)
-}
-
-fn difference(
-    repo: &Repository,
-    handle: &RootHandle,
-    entry: &Entry,
-    links: &mut HashMap<String, u64>,
-) -> Option<String> {
-    let Ok(stat) = handle.stat(&entry.path) else {
-        return Some("it is not there".to_owned());
-    };
-    if stat.kind != entry.kind {
-        return Some(format!("it is a {}", stat.kind.word()));
-    }
-    if entry.kind != Kind::Symlink {
-        if stat.mode & 0o1777 != entry.mode & 0o1777 {
-            return Some(format!("its mode is {:o}, not {:o}", stat.mode, entry.mode));
-        }
-        if stat.mtime != entry.mtime {
-            return Some("its time differs".to_owned());
-        }
-    }
-    if !entry.body.link.is_empty()
-        && *links.entry(entry.body.link.clone()).or_insert(stat.inode) != stat.inode
-    {
-        return Some("it is not the same file as its other name".to_owned());
-    }
-    let good = match entry.kind {
-        Kind::File => handle
-            .open_file(&entry.path)
-            .is_ok_and(|mut file| repo.has_content(&entry.body, &mut file)),
-        Kind::Symlink => handle
-            .read_link(&entry.path)
-            .is_ok_and(|t| t == entry.body.target),
-        _ => true,
-    };
-    (!good).then(|| "its content differs".to_owned())
 }

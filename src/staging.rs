@@ -261,7 +261,11 @@ fn keep_one(
         stat: after,
         body: Body {
             content: Some(content),
-            xattrs: file.as_ref().map(RootHandle::xattrs).unwrap_or_default(),
+            sparse: file.as_ref().is_some_and(RootHandle::has_holes),
+            xattrs: match &file {
+                Some(file) => RootHandle::xattrs(file).ok()?,
+                None => Vec::new(),
+            },
             ..Body::default()
         },
         flags: KEPT,

@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::agent::AgentCall;
 use crate::apply::{self, Licence, Work};
 use crate::backup::{BackupOptions, roots_of};
+use crate::compare::Differences;
 use crate::error::{Error, Result};
 use crate::guard::changes::{self, Look, Origins};
 use crate::guard::{self, Intent};
@@ -87,6 +88,8 @@ pub struct UndoStep {
     pub files: u64,
     /// Where the old one is written, for a conflict.
     pub beside: Option<PathBuf>,
+    /// What of its metadata comes back, if that is all.
+    pub differs: Differences,
 }
 
 /// A root that an operation neither named nor ran in, and that changed while it ran.
@@ -494,6 +497,7 @@ pub fn apply(
             .into_iter()
             .chain(plan.problems)
             .chain(applied.problems)
+            .chain(applied.lacking)
             .collect(),
         missing: plan.missing,
         elapsed: started.elapsed(),

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::roots::look_at;
-use super::{BackupOptions, RootRun, reason_of};
+use super::{BackupOptions, RootRun};
+use crate::error::reason;
 use crate::error::{Error, Result};
 use crate::fsutil::canonicalize;
 use crate::manifest::Kind;
@@ -81,7 +82,7 @@ pub(super) fn follow(
             match look_at(repo, &root, options, never) {
                 Ok(run) => runs.push(run),
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
-                Err(error) => over.push(note(&root, &reason_of(&error))),
+                Err(error) => over.push(note(&root, &reason(&error))),
             }
         }
     }

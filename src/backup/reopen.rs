@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::roots::{RootRun, paths_of, roots_of, state_path};
+use crate::compare;
 use crate::error::{Error, Result};
 use crate::id::SnapshotId;
 use crate::manifest::{Body, Entry, Kind};
@@ -136,10 +137,21 @@ impl Present {
     /// Returns true if an object stands as an entry says; reads it if nothing else tells.
     pub(crate) fn is_as(&self, repo: &Repository, entry: &Entry, standing: &Standing) -> bool {
         let stat = &standing.stat;
-        if stat.kind != entry.kind || stat.mode != entry.mode || stat.mtime != entry.mtime {
+        let (handle, known) = (self.handle.as_ref(), standing.body.as_ref());
+        let attributes = || match (known, entry.kind) {
+            (Some(body), _) => Some(body.xattrs.clone()),
+            (None, Kind::File) => {
+                let file = handle?.open_file(&entry.path).ok()?;
+                RootHandle::xattrs(&file).ok()
+            }
+            (None, kind) => handle?.xattrs_at(&entry.path, kind).ok(),
+        };
+        let same = stat.kind == entry.kind
+            && !compare::by_stat(entry, stat).any()
+            && attributes().is_some_and(|found| found == entry.body.xattrs);
+        if !same {
             return false;
         }
-        let (handle, known) = (self.handle.as_ref(), standing.body.as_ref());
         match entry.kind {
             Kind::File if stat.size != entry.size => false,
             Kind::File if known.is_some_and(|body| is_same(body, &entry.body)) => true,

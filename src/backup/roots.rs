@@ -60,7 +60,7 @@ pub(super) fn look_around(
     let run = match look_at(repo, root, options, never) {
         // Nobody said that the command means it.
         Err(error) if root.origin == Origin::Mentioned => {
-            let reason = super::reason_of(&error);
+            let reason = crate::error::reason(&error);
             runs.push(RootRun {
                 root: root.clone(),
                 state: None,

@@ -234,10 +234,9 @@ fn restore(
         }
     }
     let report = restore::apply(repo, snapshot, plan, options, &cx.progress())?;
-    let code = if report.problems.is_empty() {
-        exit::OK
-    } else {
-        exit::PARTIAL
+    let code = match report.is_partial() {
+        false => exit::OK,
+        true => exit::PARTIAL,
     };
     if cx.ui.json {
         data["result"] = words::report_data(&report);

@@ -450,7 +450,7 @@ fn line(cx: &Context, step: &UndoStep, joined: &Line) -> String {
     match step.action {
         UndoAction::Restore => format!("{}  {what}", style.green("restore")),
         UndoAction::Remove => format!("{}   {what}", style.red("remove")),
-        UndoAction::Metadata => format!("mode     {path}"),
+        UndoAction::Metadata => format!("{:<8} {path}", step.differs.words()),
         UndoAction::Merge => format!(
             "{}    {path}   changed since: only what the operation changed",
             style.green("merge")

@@ -24,6 +24,8 @@ mod windows;
 pub use windows::*;
 
 pub mod area;
+#[cfg(unix)]
+pub mod attributes;
 pub mod target;
 
 /// Returns a path free of symlinks, absolute, in the form that paths have everywhere: on Windows `C:\x`, not `\\?\C:\x`, which names the same and compares as

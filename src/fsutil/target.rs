@@ -27,7 +27,7 @@ mod replace;
 pub enum Fidelity {
     /// All: it goes back to where it was.
     InPlace,
-    /// Without set-user-id and set-group-id: it goes somewhere else.
+    /// Somewhere else: files without set-user-id and set-group-id, nothing with labels of `security.*` and `trusted.*`.
     Elsewhere,
 }
 
@@ -109,6 +109,8 @@ pub fn standing(seen: &Stat) -> Vec<u8> {
 fn mode_of(entry: &Entry, fidelity: Fidelity) -> u32 {
     match fidelity {
         Fidelity::InPlace => entry.mode & 0o7777,
+        // On a directory they decide who shares what is made in it; they give nobody powers.
+        Fidelity::Elsewhere if entry.kind == Kind::Dir => entry.mode & 0o7777,
         Fidelity::Elsewhere => entry.mode & 0o1777,
     }
 }

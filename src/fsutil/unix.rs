@@ -27,6 +27,20 @@ pub const DIR_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
+/// How symlinks are opened: as themselves, for nothing but to be named by the handle.
+#[cfg(target_os = "linux")]
+pub const LINK_FLAGS: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// The same where there is no `O_PATH`: it opens no symlink, whose attributes are not kept then.
+#[cfg(not(target_os = "linux"))]
+pub const LINK_FLAGS: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// Returns true if this process acts for root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// Opens what lies at a path below a directory held open, or at an absolute one. A symlink on the way is followed nowhere: a directory that was looked
 /// at a moment ago may be one by now, and lead anywhere.
 ///

@@ -61,7 +61,11 @@ impl<'a> Origins<'a> {
     ) -> Self {
         Self {
             began: began.timestamp_nanos_opt().unwrap_or(i64::MAX),
-            left_out: left_out.map(|l| l.inode).filter(|n| *n != 0).collect(),
+            left_out: left_out
+                .filter(|left| left.reason != crate::rules::ELSEWHERE)
+                .map(|left| left.inode)
+                .filter(|number| *number != 0)
+                .collect(),
             runs,
             captured: OnceCell::new(),
             never,
@@ -278,6 +282,7 @@ fn stamp(path: RepoPath, stat: &Stat) -> Stamp {
         size: stat.size,
         ctime: stat.ctime,
         inode: stat.inode,
+        owner: Some((stat.uid, stat.gid)),
     }
 }
 

@@ -146,6 +146,9 @@ pub struct Stamp {
     /// Number of the file.
     #[serde(rename = "n")]
     pub inode: u64,
+    /// User and group; `None` in records of before they were written down.
+    #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<(u32, u32)>,
 }
 
 /// Written when an operation is over.

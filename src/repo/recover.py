@@ -77,6 +77,7 @@ class Entry:
         self.uid, self.gid = obj.get("u", 0), obj.get("g", 0)
         self.link, self.xattrs = obj.get("i", ""), obj.get("a", [])
         self.target = text(obj, "l") if self.kind == "l" else b""
+        self.sparse = obj.get("o", False)
         self.kept = obj.get("y")  # set and number: it was kept in a staging area instead of being read
         if self.kept and not (re.fullmatch("[0-9A-Z]{26}", self.kept[0]) and self.kept[1] >= 0):
             raise ValueError("it names no kept file")
@@ -96,6 +97,24 @@ class Entry:
         self.stored = sealed["s"] if sealed else self.size  # bytes in the repository
         if not self.extents or self.kept:
             self.extents = [[0, 0, self.stored]]
+
+
+class Holes:
+    """Writes a file that had holes: what is zero in it is left out."""
+
+    def __init__(self, out):
+        self.out, self.at = out, 0
+
+    def write(self, piece):
+        for start in range(0, len(piece), 4096):
+            block = piece[start:start + 4096]
+            if block.count(0) < len(block):
+                self.out.seek(self.at)
+                self.out.write(block)
+            self.at += len(block)
+
+    def finish(self):
+        self.out.truncate(self.at)
 
 
 class View:
@@ -630,7 +649,10 @@ class Restore:
             fd, temporary = tempfile.mkstemp(prefix=b".recover-", suffix=b"", dir=os.path.dirname(at))
             try:
                 with os.fdopen(fd, "wb") as out:
-                    self.repo.content(entry, out)
+                    sink = Holes(out) if entry.sparse else out
+                    self.repo.content(entry, sink)
+                    if entry.sparse:
+                        sink.finish()
                 self.metadata(temporary, name, entry)
                 os.replace(temporary, at)
             except BaseException:

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use super::repositories::{self, Made};
 use super::{UndoAction, UndoOptions, UndoPlan, UndoStep};
 use crate::apply::{Act, Job};
+use crate::compare::{self, Differences, Groups};
 use crate::error::{Error, Result};
 use crate::fsutil::TEMPORARY_PREFIX;
 use crate::fsutil::target::{Fidelity, Target, existing_base};
@@ -23,6 +24,22 @@ use crate::repo::reader::Reader;
 use crate::repo::snapshot::{PathNote, RootRecord};
 use crate::restore::same_bytes;
 use crate::unseal::{self, ASIDE, Recovery, SecretOptions, recover};
+
+/// Bytes of a name that file systems take.
+const NAME_MAX: usize = 255;
+
+/// Cuts a name to so many bytes, between two characters.
+fn shorten(name: &mut Vec<u8>, most: usize) {
+    if name.len() <= most {
+        return;
+    }
+    let is_inside = |byte: u8| byte & 0xc0 == 0x80;
+    let mut end = most;
+    while end > 0 && is_inside(name[end]) {
+        end -= 1;
+    }
+    name.truncate(end);
+}
 
 fn is_as(stamp: &Stamp, stat: &Stat) -> bool {
     if stamp.kind == Kind::Dir {
@@ -67,6 +84,7 @@ pub(super) struct Planner<'a> {
     /// What the operation left indexes of git to mean.
     pub(super) meanings: HashMap<RepoPath, Digest>,
     pub(super) found: repositories::Found,
+    groups: Groups,
 }
 
 impl Planner<'_> {
@@ -122,8 +140,31 @@ impl Planner<'_> {
             bytes,
             files: u64::from(kind == Kind::File),
             beside: None,
+            differs: Differences::default(),
         };
         self.plan.steps.push(step);
+    }
+
+    /// Gives an object back what is not its content. In any case: what is done below a directory changes its time.
+    fn metadata(&mut self, entry: &Entry, now: &Stat) {
+        let place = self.place(&entry.path);
+        let attributes = self.target.xattrs(&place, entry.kind);
+        let differs = match &attributes {
+            Ok(attributes) => compare::whole(entry, now, attributes),
+            Err(_) => compare::by_stat(entry, now),
+        };
+        // The time of a directory goes along with what is in it: not worth a line.
+        let shown = Differences {
+            time: differs.time && entry.kind != Kind::Dir,
+            ..differs
+        };
+        if shown.any() {
+            self.step(&entry.path, UndoAction::Metadata, entry.kind, 0);
+            if let Some(step) = self.plan.steps.last_mut() {
+                step.differs = shown;
+            }
+        }
+        self.job(&entry.path, Act::Metadata, Some(entry.clone()), Some(*now));
     }
 
     pub(super) fn stat(&mut self, path: &RepoPath) -> Result<Option<Stat>> {
@@ -222,6 +263,8 @@ impl Planner<'_> {
         if entry.path.is_root() {
             name = self.prefix.name().to_vec();
         }
+        // Room for the suffix and a number.
+        shorten(&mut name, NAME_MAX - self.suffix.len() - 4);
         name.extend_from_slice(self.suffix.as_bytes());
         let mut beside = parent.join(&name);
         let mut number = 1;
@@ -252,6 +295,7 @@ impl Planner<'_> {
             bytes: entry.size,
             files: 1,
             beside: Some(there.to_path(&self.base)),
+            differs: Differences::default(),
         });
         let mut copy = entry.clone();
         copy.body.link.clear();
@@ -387,6 +431,7 @@ pub(super) fn plan_root(
             .map(|index| (index.path.clone(), index.digest))
             .collect(),
         found: repositories::Found::default(),
+        groups: Groups::default(),
     };
     repositories::find(&mut planner, changes)?;
     let mut wanted = |planner: &Planner<'_>, path: &RepoPath| {
@@ -510,6 +555,20 @@ fn directories(repo: &Repository, planner: &mut Planner<'_>, since: &RootRecord)
     Ok(())
 }
 
+/// A directory goes back in what the operation changed of it; what others changed of it since stays.
+fn plan_directory(planner: &mut Planner<'_>, stamp: &Stamp, mut entry: Entry, now: Stat) {
+    if !planner.force && stamp.ctime != now.ctime {
+        if stamp.mode == entry.mode {
+            entry.mode = now.mode;
+        }
+        let left = stamp.owner.unwrap_or((now.uid, now.gid));
+        if left == (entry.uid, entry.gid) || left != (now.uid, now.gid) {
+            (entry.uid, entry.gid) = (now.uid, now.gid);
+        }
+    }
+    planner.metadata(&entry, &now);
+}
+
 fn plan_modified(planner: &mut Planner<'_>, stamp: &Stamp) -> Result<()> {
     let Some(entry) = planner.listing.get(&stamp.path).cloned() else {
         return Ok(());
@@ -521,23 +580,19 @@ fn plan_modified(planner: &mut Planner<'_>, stamp: &Stamp) -> Result<()> {
     };
     let place = planner.place(&stamp.path);
     if entry.kind == Kind::Dir && now.kind == Kind::Dir {
-        if planner.is_left(stamp, &now) && (now.mode != entry.mode || now.mtime != entry.mtime) {
-            if now.mode != entry.mode {
-                planner.step(&stamp.path, UndoAction::Metadata, Kind::Dir, 0);
-            }
-            planner.job(&stamp.path, Act::Metadata, Some(entry), Some(now));
+        if planner.is_left(stamp, &now) {
+            plan_directory(planner, stamp, entry, now);
         }
         return Ok(());
     }
     let same = now.kind == entry.kind
         && same_bytes(planner.repo, &mut planner.target, &place, &entry, &now);
     if planner.is_left(stamp, &now) {
-        if same {
-            if now.mode != entry.mode || now.mtime != entry.mtime {
-                planner.step(&stamp.path, UndoAction::Metadata, entry.kind, 0);
-            }
-            // Attributes do not show in a stat: they are set in any case.
-            planner.job(&stamp.path, Act::Metadata, Some(entry), Some(now));
+        if same && !planner.groups.fits(&entry, &now) {
+            // The same bytes, but one file with a name that it was not one with, or no longer with those that it was.
+            planner.restore(&entry, Some(now));
+        } else if same {
+            planner.metadata(&entry, &now);
         } else if now.kind == Kind::Dir || entry.kind == Kind::Dir {
             // It became something else: that goes first.
             planner.cleared.insert(stamp.path.clone());

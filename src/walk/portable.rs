@@ -114,14 +114,25 @@ impl RootHandle {
         Ok(os_to_bytes(target.as_os_str()).into_owned())
     }
 
-    /// There are none here that a restore could bring back.
-    pub fn xattrs(_file: &File) -> Vec<(String, Vec<u8>)> {
-        Vec::new()
+    /// Holes are not looked for here.
+    pub fn has_holes(_file: &File) -> bool {
+        false
     }
 
-    /// There are none here that a restore could bring back.
-    pub fn dir_xattrs(&self, _path: &RepoPath) -> Vec<(String, Vec<u8>)> {
-        Vec::new()
+    /// Extended attributes are not kept here.
+    ///
+    /// # Errors
+    /// None.
+    pub fn xattrs(_file: &File) -> io::Result<Vec<(String, Vec<u8>)>> {
+        Ok(Vec::new())
+    }
+
+    /// The same, by path.
+    ///
+    /// # Errors
+    /// None.
+    pub fn xattrs_at(&self, _path: &RepoPath, _kind: Kind) -> io::Result<Vec<(String, Vec<u8>)>> {
+        Ok(Vec::new())
     }
 }
 

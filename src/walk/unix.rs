@@ -13,9 +13,10 @@ use rustix::io::Errno;
 use super::{Dirty, Scan, WalkOptions, never_below, unchanged};
 use crate::error::{Error, Result};
 use crate::fsutil::area::Source;
+use crate::fsutil::attributes;
 use crate::fsutil::{DIR_FLAGS, c_path, open_unlinked, stat_of};
 use crate::manifest::{Kind, Time};
-use crate::path::{RepoPath, os_to_bytes};
+use crate::path::RepoPath;
 use crate::repo::snapshot::LeftOut;
 use crate::repo::state::{Stat, State};
 use crate::rules::{ELSEWHERE, Matcher, Root, Verdict};
@@ -174,6 +175,13 @@ impl RootHandle {
         Ok(stat_of(&rustix::fs::fstat(file)?))
     }
 
+    /// Returns true if an open file has holes.
+    pub fn has_holes(file: &File) -> bool {
+        use std::os::unix::fs::MetadataExt as _;
+        file.metadata()
+            .is_ok_and(|found| found.blocks().saturating_mul(512) < found.len())
+    }
+
     /// Returns the target of a symlink.
     ///
     /// # Errors
@@ -187,57 +195,43 @@ impl RootHandle {
     }
 
     /// Returns the extended attributes that a restore could bring back, sorted by name.
-    pub fn xattrs(file: &File) -> Vec<(String, Vec<u8>)> {
-        use xattr::FileExt as _;
-        let Ok(names) = file.list_xattr() else {
-            return Vec::new();
-        };
-        let mut found: Vec<(String, Vec<u8>)> = names
-            .filter_map(|name| {
-                let bytes = os_to_bytes(&name);
-                let kept = bytes.starts_with(b"user.")
-                    || bytes.starts_with(b"system.posix_acl_")
-                    || &*bytes == b"security.capability"
-                    || cfg!(target_os = "macos");
-                let value = file.get_xattr(&name).ok().flatten();
-                value
-                    .filter(|_| kept)
-                    .map(|value| (escape_xattr(&bytes), value))
-            })
-            .collect();
-        found.sort();
-        found
+    ///
+    /// # Errors
+    /// They cannot be read though there may be some.
+    pub fn xattrs(file: &File) -> std::io::Result<Vec<(String, Vec<u8>)>> {
+        attributes::of_file(file)
     }
 
-    /// Returns the extended attributes of a directory.
-    pub fn dir_xattrs(&self, path: &RepoPath) -> Vec<(String, Vec<u8>)> {
-        let Some(dir) = &self.dir else {
-            return Vec::new();
-        };
-        let opened = if path.is_root() {
-            rustix::io::dup(dir)
+    /// Returns the extended attributes of a directory or symlink; only root can give any to the latter.
+    ///
+    /// # Errors
+    /// They cannot be read though there may be some.
+    pub fn xattrs_at(
+        &self,
+        path: &RepoPath,
+        kind: Kind,
+    ) -> std::io::Result<Vec<(String, Vec<u8>)>> {
+        let is_dir = kind == Kind::Dir;
+        if !is_dir && (kind != Kind::Symlink || !crate::fsutil::is_root()) {
+            return Ok(Vec::new());
+        }
+        let flags = if is_dir {
+            DIR_FLAGS
         } else {
-            match c_path(path.as_bytes()) {
-                Ok(name) => open_unlinked(dir.as_fd(), &name, DIR_FLAGS),
-                Err(_) => return Vec::new(),
-            }
+            crate::fsutil::LINK_FLAGS
         };
-        opened
-            .map(|fd| Self::xattrs(&File::from(fd)))
-            .unwrap_or_default()
-    }
-}
-
-fn escape_xattr(name: &[u8]) -> String {
-    let mut out = String::with_capacity(name.len());
-    for byte in name {
-        if matches!(byte, 0x21..=0x7e) && *byte != b'%' {
-            out.push(char::from(*byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
+        let fd = match &self.dir {
+            Some(dir) if path.is_root() => rustix::io::dup(dir)?,
+            // A symlink at the end is what is to be opened, on the way none is followed.
+            Some(dir) if is_dir => open_unlinked(dir.as_fd(), &c_path(path.as_bytes())?, flags)?,
+            Some(dir) => rustix::fs::openat(dir, c_path(path.as_bytes())?, flags, Mode::empty())?,
+            None => rustix::fs::open(&self.path, flags, Mode::empty())?,
+        };
+        match is_dir {
+            true => attributes::of_file(&File::from(fd)),
+            false => attributes::of_link(&fd),
         }
     }
-    out
 }
 
 struct Job {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 const TIERS: [&[&str]; 4] = [
     &[
         "agent",
+        "compare",
         "config",
         "delta",
         "effects",

@@ -30,6 +30,7 @@ mod hostile;
 mod import;
 mod incident;
 mod mcp;
+mod metadata;
 mod notify;
 mod oplog;
 mod privacy;

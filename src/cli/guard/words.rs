@@ -103,7 +103,8 @@ pub(super) fn outcome(outcome: &GuardOutcome, undo: Option<&str>) -> Value {
 
 /// Returns true if a path that is not captured should be named before the command runs.
 ///
-/// What is left out by rule (rebuildable, excluded, bdr's own) is named only if the command names it or something above.
+/// What is left out by rule (rebuildable, excluded, bdr's own) is named only if the command names it or something above; what can be built again, also
+/// where the command runs.
 pub(super) fn worth_a_word(cx: &Context, command: &[OsString], note: &PathNote) -> bool {
     if !matches!(
         note.reason.as_str(),
@@ -112,6 +113,10 @@ pub(super) fn worth_a_word(cx: &Context, command: &[OsString], note: &PathNote) 
         return true;
     }
     let path = note.path.as_path();
+    // It may be large, and is where the command works: whoever names nothing may still take it away.
+    if note.reason == "rebuildable" && path.starts_with(&cx.cwd) {
+        return true;
+    }
     command
         .iter()
         .skip(1)

@@ -35,13 +35,17 @@ pub(super) fn steps(cx: &Context, plan: &RestorePlan) -> String {
         files: u64::from(step.kind == Kind::File),
         bytes: step.bytes,
     });
-    let mut text = listing(&lines, |joined| line(cx, &plan.steps[joined.first], joined));
+    let mut text = match lines.is_empty() && plan.is_partial() {
+        // Nothing can be done, which is not that nothing has to be.
+        true => String::new(),
+        false => listing(&lines, |joined| line(cx, &plan.steps[joined.first], joined)),
+    };
     for secrets in &plan.secrets {
         text.push_str(&secret_lines(cx, secrets));
     }
     for note in &plan.problems {
         let path = cx.shown(note.path.as_path());
-        text.push_str(&format!("  sealed   {path}   {}\n", note.reason));
+        text.push_str(&format!("  partial  {path}   {}\n", note.reason));
     }
     for note in &plan.skipped {
         text.push_str(&format!(
@@ -165,7 +169,9 @@ pub(super) fn report_data(report: &RestoreReport) -> Value {
 
 pub(super) fn ending(cx: &Context, report: &RestoreReport, id: &str, elsewhere: bool) -> String {
     let elapsed = ui::elapsed(report.elapsed);
-    let mut text = if report.restored + report.removed == 0 && report.problems.is_empty() {
+    let mut text = if report.restored + report.removed == 0 && report.is_partial() {
+        format!("Nothing restored from {id}")
+    } else if report.restored + report.removed == 0 {
         format!("Nothing to restore: everything is as in {id}")
     } else {
         format!(
@@ -184,7 +190,7 @@ pub(super) fn ending(cx: &Context, report: &RestoreReport, id: &str, elsewhere: 
     if report.operation.is_some() && !elsewhere {
         text.push_str(&format!(" Take it back: {}", cx.ui.out.bold("bdr undo")));
     }
-    if !report.problems.is_empty() {
+    if report.is_partial() {
         text.push_str(" Partial (exit 3):");
     }
     for note in report.problems.iter().chain(&report.skipped) {

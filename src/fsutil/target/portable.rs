@@ -86,6 +86,19 @@ impl Target {
             .join(os_from_bytes(path.name())))
     }
 
+    /// Extended attributes are not kept here.
+    ///
+    /// # Errors
+    /// None.
+    pub fn xattrs(&mut self, _path: &RepoPath, _kind: Kind) -> Result<Vec<(String, Vec<u8>)>> {
+        Ok(Vec::new())
+    }
+
+    /// Nothing is given back here beyond what an error tells of.
+    pub fn take_lacking(&mut self) -> Vec<(PathBuf, String)> {
+        Vec::new()
+    }
+
     fn temporary(&mut self, beside: &Path) -> PathBuf {
         self.counter += 1;
         beside.with_file_name(format!("{TEMPORARY_PREFIX}{}-{}", self.token, self.counter))

@@ -12,9 +12,9 @@ use rustix::io::Errno;
 
 use super::{Fidelity, Fill, mode_of};
 use crate::error::{Error, IoContext as _, Result};
-use crate::fsutil::{DIR_FLAGS, TEMPORARY_PREFIX, c_path, point, stat_of};
+use crate::fsutil::{DIR_FLAGS, LINK_FLAGS, TEMPORARY_PREFIX, attributes, c_path, point, stat_of};
 use crate::manifest::{Entry, Kind, Stat};
-use crate::path::{RepoPath, os_from_bytes};
+use crate::path::RepoPath;
 
 /// Directory handles kept; the rest is opened again.
 const KEPT_DIRS: usize = 64;
@@ -29,6 +29,8 @@ pub struct Target {
     privileged: bool,
     counter: u64,
     token: String,
+    /// What of metadata could not be given back since it was last asked for.
+    lacking: Vec<(PathBuf, String)>,
 }
 
 impl Target {
@@ -49,6 +51,7 @@ impl Target {
             fidelity,
             privileged: rustix::process::geteuid().is_root(),
             counter: 0,
+            lacking: Vec::new(),
             token: format!("{}-{}", std::process::id(), hex::encode(random)),
         })
     }
@@ -146,6 +149,40 @@ impl Target {
             .into_bytes())
     }
 
+    /// Returns the extended attributes of what stands at a path.
+    ///
+    /// # Errors
+    /// It is not there, or they cannot be read.
+    pub fn xattrs(&mut self, path: &RepoPath, kind: Kind) -> Result<Vec<(String, Vec<u8>)>> {
+        let absolute = self.absolute(path);
+        match kind {
+            Kind::File => attributes::of_file(&self.open_file(path)?),
+            Kind::Dir => {
+                let dir = self.directory(path, false)?;
+                attributes::of_file(&File::from(dir.try_clone().context("read", &absolute)?))
+            }
+            Kind::Symlink if self.privileged => attributes::of_link(&self.open_link(path)?),
+            _ => Ok(Vec::new()),
+        }
+        .context("read", absolute)
+    }
+
+    fn open_link(&mut self, path: &RepoPath) -> Result<OwnedFd> {
+        let parent = self.parent(path, false)?;
+        let name = c_path(path.name()).context("read", self.absolute(path))?;
+        rustix::fs::openat(&parent, &name, LINK_FLAGS, Mode::empty())
+            .context("read", self.absolute(path))
+    }
+
+    /// Returns what of metadata could not be given back since this was last asked.
+    pub fn take_lacking(&mut self) -> Vec<(PathBuf, String)> {
+        std::mem::take(&mut self.lacking)
+    }
+
+    fn lacks(&mut self, path: &RepoPath, what: String) {
+        self.lacking.push((self.absolute(path), what));
+    }
+
     fn temporary(&mut self) -> Vec<u8> {
         self.counter += 1;
         format!("{TEMPORARY_PREFIX}{}-{}", self.token, self.counter).into_bytes()
@@ -170,10 +207,13 @@ impl Target {
         point("create").context("write", &absolute)?;
         let file = rustix::fs::openat(&parent, &temporary, flags, Mode::from_raw_mode(0o600))
             .context("write", &absolute)?;
-        let mut file = File::from(file);
+        let file = File::from(file);
         let result = (|| {
-            fill(&mut |bytes| file.write_all(bytes).context("write", &absolute))?;
-            self.set_on(&file, entry).context("write", &absolute)?;
+            let mut sink = Sink::new(&file, entry.body.sparse);
+            fill(&mut |bytes| sink.write(bytes).context("write", &absolute))?;
+            sink.finish().context("write", &absolute)?;
+            self.set_on(path, &file, entry)
+                .context("write", &absolute)?;
             if sync {
                 point("fsync").context("write", &absolute)?;
                 file.sync_all().context("write", &absolute)?;
@@ -190,10 +230,10 @@ impl Target {
         let absolute = self.absolute(path);
         let name = c_path(path.name()).context("write", &absolute)?;
         point("rename").context("write", &absolute)?;
-        rustix::fs::renameat(parent, temporary, parent, &name).context("write", &absolute)?;
-        // Renaming one name of a file over another of the same file does nothing (POSIX): the temporary name is left.
+        let renamed = rustix::fs::renameat(parent, temporary, parent, &name);
+        // Also where it failed: nothing of bdr is to stay there. Renaming one name of a file over another of the same file does nothing (POSIX): the temporary name is left.
         let _ = rustix::fs::unlinkat(parent, temporary, AtFlags::empty());
-        Ok(())
+        renamed.context("write", absolute)
     }
 
     /// Makes a symlink; its target is kept as it is, never followed.
@@ -207,14 +247,73 @@ impl Target {
         let target = c_path(&entry.body.target).context("write", &absolute)?;
         point("symlink").context("write", &absolute)?;
         rustix::fs::symlinkat(&target, &parent, &temporary).context("write", &absolute)?;
+        self.set_on_link(path, &parent, &temporary, entry);
+        self.rename(&parent, &temporary, path)
+    }
+
+    /// Sets owner, attributes and times of the symlink `name`; `path` is what it is, or will be, called.
+    fn set_on_link(
+        &mut self,
+        path: &RepoPath,
+        parent: &OwnedFd,
+        name: &std::ffi::CStr,
+        entry: &Entry,
+    ) {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
-        if self.privileged {
-            let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-            let _ = rustix::fs::chownat(&parent, &temporary, Some(uid), Some(gid), flags);
+        let stat = rustix::fs::statat(parent, name, flags).map(|stat| stat_of(&stat));
+        if let Ok(stat) = stat {
+            self.give_owner(path, &stat, entry, &|uid, gid| {
+                rustix::fs::chownat(parent, name, uid, gid, flags)
+            });
+        }
+        let wanted = self.wanted(entry);
+        if (self.privileged || !wanted.is_empty())
+            && let Ok(link) = rustix::fs::openat(parent, name, LINK_FLAGS, Mode::empty())
+        {
+            for name in attributes::set_on_link(&link, &wanted) {
+                self.lacks(
+                    path,
+                    format!("its attribute `{name}` could not be given back"),
+                );
+            }
         }
         // Not every file system keeps the times of a symlink.
-        let _ = rustix::fs::utimensat(&parent, &temporary, &times(entry), flags);
-        self.rename(&parent, &temporary, path)
+        let _ = rustix::fs::utimensat(parent, name, &times(entry), flags);
+    }
+
+    /// Gives the owner back where it differs. Elsewhere, and not as root, who restores owns what comes back.
+    fn give_owner(
+        &mut self,
+        path: &RepoPath,
+        stat: &Stat,
+        entry: &Entry,
+        chown: &dyn Fn(Option<Uid>, Option<Gid>) -> rustix::io::Result<()>,
+    ) {
+        let uid = (stat.uid != entry.uid).then(|| Uid::from_raw(entry.uid));
+        let gid = (stat.gid != entry.gid).then(|| Gid::from_raw(entry.gid));
+        if uid.is_none() && gid.is_none() {
+            return;
+        }
+        let expected = self.privileged || self.fidelity == Fidelity::InPlace;
+        // A group of one's own may be given back even where the user cannot.
+        let given = chown(uid, gid).is_ok();
+        let group_given = !given && gid.is_some() && chown(None, gid).is_ok();
+        if !given && expected && (uid.is_some() || !group_given) {
+            let (uid, gid) = (entry.uid, entry.gid);
+            self.lacks(
+                path,
+                format!("its owner {uid}:{gid} could not be given back"),
+            );
+        }
+    }
+
+    /// Returns the attributes that an object is to have here.
+    fn wanted(&self, entry: &Entry) -> Vec<(String, Vec<u8>)> {
+        let all = entry.body.xattrs.iter();
+        let elsewhere = self.fidelity == Fidelity::Elsewhere;
+        all.filter(|(name, _)| !(elsewhere && attributes::is_of_the_place(name)))
+            .cloned()
+            .collect()
     }
 
     /// Makes `path` another name of the file at `first`, below the same target.
@@ -262,18 +361,17 @@ impl Target {
             Kind::Symlink => {
                 let parent = self.parent(path, false)?;
                 let name = c_path(path.name()).context("change", &absolute)?;
-                let flags = AtFlags::SYMLINK_NOFOLLOW;
-                rustix::fs::utimensat(&parent, &name, &times(entry), flags)
-                    .context("change", absolute)
+                self.set_on_link(path, &parent, &name, entry);
+                Ok(())
             }
             Kind::Dir => {
                 let dir = self.directory(path, false)?;
                 let file = File::from(dir.try_clone().context("change", &absolute)?);
-                self.set_on(&file, entry).context("change", absolute)
+                self.set_on(path, &file, entry).context("change", absolute)
             }
             _ => {
                 let file = self.open_file(path)?;
-                self.set_on(&file, entry).context("change", absolute)
+                self.set_on(path, &file, entry).context("change", absolute)
             }
         }
     }
@@ -316,33 +414,27 @@ impl Target {
             .context("change", self.absolute(path))
     }
 
-    /// Sets owner, mode, attributes and times through the open file.
-    fn set_on(&self, file: &File, entry: &Entry) -> io::Result<()> {
-        use xattr::FileExt as _;
-        if self.privileged {
-            let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-            let _ = rustix::fs::fchown(file, Some(uid), Some(gid));
+    /// Sets owner, attributes, mode and times through the open file, in this order: a new owner takes special bits and capabilities away, an access list
+    /// changes the mode.
+    fn set_on(&mut self, path: &RepoPath, file: &File, entry: &Entry) -> io::Result<()> {
+        let stat = stat_of(&rustix::fs::fstat(file)?);
+        self.give_owner(path, &stat, entry, &|uid, gid| {
+            rustix::fs::fchown(file, uid, gid)
+        });
+        for name in attributes::set_on_file(file, &self.wanted(entry)) {
+            self.lacks(
+                path,
+                format!("its attribute `{name}` could not be given back"),
+            );
         }
-        for (name, value) in &entry.body.xattrs {
-            let name = unescape_xattr(name);
-            // Attributes that this user may not set, or this file system does not have, are not worth losing the file.
-            let _ = file.set_xattr(name, value);
+        let mode = mode_of(entry, self.fidelity);
+        if mode != entry.mode & 0o7777 {
+            self.lacks(
+                path,
+                "set-user-id and set-group-id are given back only where it was".to_owned(),
+            );
         }
-        let keep: Vec<_> = entry
-            .body
-            .xattrs
-            .iter()
-            .map(|(name, _)| unescape_xattr(name))
-            .collect();
-        if let Ok(names) = file.list_xattr() {
-            for name in names.filter(|n| n.as_encoded_bytes().starts_with(b"user.")) {
-                if !keep.contains(&name) {
-                    let _ = file.remove_xattr(name);
-                }
-            }
-        }
-        let mode = Mode::from_raw_mode(mode_of(entry, self.fidelity) as _);
-        rustix::fs::fchmod(file, mode)?;
+        rustix::fs::fchmod(file, Mode::from_raw_mode(mode as _))?;
         Ok(rustix::fs::futimens(file.as_fd(), &times(entry))?)
     }
 
@@ -435,6 +527,63 @@ impl Target {
     }
 }
 
+/// Bytes in which file systems keep holes.
+const BLOCK: usize = 4096;
+
+/// Writes a file from its beginning; of one that had holes, what is zero is left out.
+struct Sink<'a> {
+    file: &'a File,
+    sparse: bool,
+    at: u64,
+}
+
+impl<'a> Sink<'a> {
+    fn new(file: &'a File, sparse: bool) -> Self {
+        Self {
+            file,
+            sparse,
+            at: 0,
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if !self.sparse {
+            return (&mut &*self.file).write_all(bytes);
+        }
+        let mut rest = bytes;
+        let mut pending = 0;
+        while pending < rest.len() {
+            // Up to the end of a block of the file, wherever the piece begins.
+            let at = self.at + pending as u64;
+            let left = BLOCK - usize::try_from(at % BLOCK as u64).unwrap_or(0);
+            let end = (pending + left).min(rest.len());
+            if rest[pending..end].iter().any(|byte| *byte != 0) {
+                pending = end;
+                continue;
+            }
+            self.put(&rest[..pending])?;
+            self.at += (end - pending) as u64;
+            rest = &rest[end..];
+            pending = 0;
+        }
+        self.put(rest)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        use std::os::unix::fs::FileExt as _;
+        self.file.write_all_at(bytes, self.at)?;
+        self.at += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn finish(self) -> io::Result<()> {
+        match self.sparse {
+            true => self.file.set_len(self.at),
+            false => Ok(()),
+        }
+    }
+}
+
 fn times(entry: &Entry) -> Timestamps {
     let time = Timespec {
         tv_sec: entry.mtime.0 as _,
@@ -444,24 +593,4 @@ fn times(entry: &Entry) -> Timestamps {
         last_access: time,
         last_modification: time,
     }
-}
-
-fn unescape_xattr(name: &str) -> std::ffi::OsString {
-    let bytes = name.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut i = 0;
-    while i < bytes.len() {
-        let coded = (bytes[i] == b'%').then(|| name.get(i + 1..i + 3)).flatten();
-        match coded.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                i += 3;
-            }
-            None => {
-                out.push(bytes[i]);
-                i += 1;
-            }
-        }
-    }
-    os_from_bytes(&out)
 }

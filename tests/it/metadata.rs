@@ -1,0 +1,354 @@
+//! Metadata is content: what is not bytes comes back too, and is noticed by everything that compares.
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt, chown, lchown};
+use std::path::Path;
+
+use crate::incident::sh;
+use crate::support::{Place, assert_same, picture};
+
+/// One object as `stat` and the attribute calls tell it.
+fn looks(root: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in walkdir::WalkDir::new(root).sort_by_file_name() {
+        let entry = entry.unwrap();
+        let stat = entry.path().symlink_metadata().unwrap();
+        let mut attributes: Vec<String> = match stat.is_symlink() {
+            true => Vec::new(),
+            false => xattr::list(entry.path())
+                .unwrap()
+                .map(|name| {
+                    let value = xattr::get(entry.path(), &name).unwrap().unwrap_or_default();
+                    format!("{}={value:?}", name.to_string_lossy())
+                })
+                .collect(),
+        };
+        attributes.sort();
+        found.push(format!(
+            "{} {:o} {}:{} {}.{} {attributes:?}",
+            entry.path().strip_prefix(root).unwrap().display(),
+            stat.mode(),
+            stat.uid(),
+            stat.gid(),
+            stat.mtime(),
+            stat.mtime_nsec(),
+        ));
+    }
+    found
+}
+
+fn world() -> Place {
+    let place = Place::with_repository();
+    sh(
+        &place,
+        "mkdir -p d/e; echo 1 > f; echo 2 > d/g; ln -s f l; touch -d 2020-01-01 d f",
+    );
+    xattr::set(place.tree().join("d"), "user.a", b"one").unwrap();
+    place
+}
+
+/// A list as `setfacl -m u:55:rwx` makes it.
+fn access_list() -> Vec<u8> {
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    for (tag, rights, id) in [
+        (1_u16, 6_u16, u32::MAX),
+        (2, 7, 55),
+        (4, 4, u32::MAX),
+        (16, 7, u32::MAX),
+        (32, 4, u32::MAX),
+    ] {
+        list.extend(tag.to_le_bytes());
+        list.extend(rights.to_le_bytes());
+        list.extend(id.to_le_bytes());
+    }
+    list
+}
+
+/// The snapshot that `bdr init` took.
+fn first_snapshot(place: &Place) -> String {
+    let list = place.json(&["list"]);
+    let snapshots = list["snapshots"].as_array().unwrap();
+    let first = snapshots
+        .iter()
+        .find(|one| one["trigger"] == "init")
+        .unwrap();
+    first["id"].as_str().unwrap().to_owned()
+}
+
+/// Changes of metadata alone; those that take root are marked.
+type Change = (&'static str, bool, fn(&Path));
+const CHANGES: [Change; 10] = [
+    ("attribute of a directory", false, |t| {
+        xattr::set(t.join("d"), "user.a", b"two").unwrap();
+    }),
+    ("attribute that is new", false, |t| {
+        xattr::set(t.join("d/e"), "user.new", b"x").unwrap();
+    }),
+    ("attribute that goes", false, |t| {
+        xattr::remove(t.join("d"), "user.a").unwrap();
+    }),
+    ("access list", false, |t| {
+        xattr::set(t.join("f"), "system.posix_acl_access", &access_list()).unwrap();
+    }),
+    ("default access list", false, |t| {
+        xattr::set(t.join("d"), "system.posix_acl_default", &access_list()).unwrap();
+    }),
+    ("mode of a directory", false, |t| {
+        std::fs::set_permissions(t.join("d"), PermissionsExt::from_mode(0o2700)).unwrap();
+    }),
+    ("time of a directory", false, |t| {
+        std::fs::File::open(t.join("d"))
+            .unwrap()
+            .set_modified(std::time::UNIX_EPOCH)
+            .unwrap();
+    }),
+    ("owner of a file", true, |t| {
+        chown(t.join("f"), Some(5), Some(6)).unwrap();
+    }),
+    ("owner of a directory", true, |t| {
+        chown(t.join("d"), Some(5), Some(6)).unwrap();
+    }),
+    ("owner of a symlink", true, |t| {
+        lchown(t.join("l"), Some(5), Some(6)).unwrap();
+    }),
+];
+
+fn each(mut try_one: impl FnMut(&str, &Place, &dyn Fn())) {
+    for (name, takes_root, change) in CHANGES {
+        if takes_root && !rustix::process::geteuid().is_root() {
+            println!("SKIPPED: {name}, it takes root");
+            continue;
+        }
+        let place = world();
+        let tree = place.tree();
+        try_one(name, &place, &|| change(&tree));
+    }
+}
+
+#[test]
+fn changes_of_metadata_alone_are_undone() {
+    each(|name, place, change| {
+        let before = looks(&place.tree());
+        let ready = place.path("ready");
+        let script = format!(
+            "touch '{0}'; while [ ! -e '{0}.done' ]; do sleep 0.01; done",
+            ready.display()
+        );
+        let child = place
+            .bdr(&["guard", "--", "sh", "-c", &script])
+            .spawn()
+            .unwrap();
+        while !ready.exists() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        change();
+        std::fs::write(place.path("ready.done"), "").unwrap();
+        child.wait_with_output().unwrap();
+        assert_ne!(before, looks(&place.tree()), "{name}: nothing changed");
+        place.run(&["undo", "--yes"], 0);
+        assert_eq!(before, looks(&place.tree()), "{name}");
+    });
+}
+
+#[test]
+fn changes_of_metadata_alone_are_restored_in_place() {
+    each(|name, place, change| {
+        let before = looks(&place.tree());
+        place.init();
+        change();
+        let output = place.run(&["restore", "latest", "--yes"], 0);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(!said.contains("Nothing"), "{name}: {said}");
+        assert_eq!(before, looks(&place.tree()), "{name}");
+    });
+}
+
+#[test]
+fn labels_come_back_where_they_were_also_those_of_symlinks() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: labels take root");
+        return;
+    }
+    let place = world();
+    let label = |value: &[u8]| {
+        xattr::set(place.tree().join("l"), "trusted.test", value).is_ok()
+            && xattr::set(place.tree().join("f"), "trusted.test", value).is_ok()
+    };
+    if !label(b"one") {
+        println!("SKIPPED: this file system has no labels");
+        return;
+    }
+    place.run(&["guard", "--", "rm", "f", "l"], 0);
+    place.run(&["undo", "--yes"], 0);
+    for name in ["f", "l"] {
+        let value = xattr::get(place.tree().join(name), "trusted.test").unwrap();
+        assert_eq!(value.as_deref(), Some(&b"one"[..]), "{name}");
+    }
+}
+
+#[test]
+fn names_that_were_one_file_are_one_again_and_others_are_not() {
+    for (made, command) in [
+        ("echo x > a; ln a b", "cp -p a t; mv t a"),
+        ("echo x > a; ln a b; ln a c", "rm b; cp -p a b"),
+        ("echo x > a; cp -p a b", "ln -f a b"),
+        ("echo x > a; cp -p a b; ln a c", "ln -f b a"),
+    ] {
+        let place = Place::with_repository();
+        sh(&place, made);
+        let before = picture(&place.tree());
+        place.run(&["guard", "--", "sh", "-c", command], 0);
+        assert!(
+            before != picture(&place.tree()),
+            "{command}: nothing changed"
+        );
+        place.run(&["undo", "--yes"], 0);
+        assert_same(&before, &picture(&place.tree()), command);
+        // The same by a restore.
+        place.init();
+        sh(&place, command);
+        place.run(&["restore", "latest", "--yes"], 0);
+        assert_same(&before, &picture(&place.tree()), command);
+    }
+}
+
+#[test]
+fn holes_stay_holes_on_every_way_back() {
+    let place = Place::with_repository();
+    sh(
+        &place,
+        "truncate -s 40M disk; echo boot | dd of=disk conv=notrunc status=none; echo end >> disk",
+    );
+    let before = picture(&place.tree());
+    let blocks = |path: &Path| path.metadata().unwrap().blocks();
+    assert!(
+        blocks(&place.tree().join("disk")) < 4096,
+        "this file system has no holes"
+    );
+    place.init();
+    place.run(&["guard", "--", "rm", "disk"], 0);
+    place.run(&["undo", "--yes"], 0);
+    assert_same(&before, &picture(&place.tree()), "undone");
+    let target = place.path("target");
+    place.run(
+        &[
+            "restore",
+            "latest",
+            "--target",
+            target.to_str().unwrap(),
+            "--yes",
+        ],
+        0,
+    );
+    for path in [place.tree().join("disk"), target.join("tree/disk")] {
+        assert!(
+            blocks(&path) < 4096,
+            "{}: {} blocks",
+            path.display(),
+            blocks(&path)
+        );
+    }
+}
+
+#[test]
+fn a_target_keeps_what_directories_share_and_says_what_it_does_not_give() {
+    let place = Place::with_repository();
+    sh(
+        &place,
+        "mkdir shared; chmod 2775 shared; echo x > prog; chmod 4755 prog",
+    );
+    place.init();
+    let target = place.path("target");
+    let args = [
+        "restore",
+        "latest",
+        "--target",
+        target.to_str().unwrap(),
+        "--yes",
+    ];
+    let said = place.run(&args, 3);
+    let said = String::from_utf8_lossy(&said.stdout);
+    assert!(
+        said.contains("prog") && said.contains("set-user-id"),
+        "{said}"
+    );
+    let mode = |name: &str| target.join("tree").join(name).metadata().unwrap().mode() & 0o7777;
+    assert_eq!((mode("shared"), mode("prog")), (0o2775, 0o755));
+}
+
+#[test]
+fn a_conflict_of_a_name_as_long_as_names_get_keeps_both() {
+    for name in ["x".repeat(255), "é".repeat(127)] {
+        let place = Place::with_repository();
+        place.write(&name, b"v1");
+        place.write("other", b"deleted");
+        let script = format!("printf v2 > {name}; rm other");
+        place.run(&["guard", "--", "sh", "-c", &script], 0);
+        place.write(&name, b"v3");
+        place.run(&["undo", "--yes"], 3);
+        assert!(place.tree().join("other").exists());
+        assert_eq!(std::fs::read(place.tree().join(&name)).unwrap(), b"v3");
+        let all = picture(&place.tree());
+        assert!(
+            all.values().any(|object| object.content == b"v1"),
+            "the old one is nowhere"
+        );
+    }
+}
+
+#[test]
+fn a_restore_that_leaves_something_out_is_partial() {
+    // A directory where a file belongs.
+    let place = Place::with_repository();
+    place.write("a", b"1");
+    place.write("b", b"2");
+    place.init();
+    let before = picture(&place.tree());
+    sh(&place, "rm a; mkdir a; echo mine > a/x");
+    let first = first_snapshot(&place);
+    place.run(&["restore", &first, "--yes"], 3);
+    assert!(place.tree().join("a/x").exists());
+    place.run(&["restore", &first, "--delete", "--yes"], 0);
+    assert_same(&before, &picture(&place.tree()), "with --delete");
+    place.run(&["undo", "--yes"], 0);
+    assert_eq!(std::fs::read(place.tree().join("a/x")).unwrap(), b"mine\n");
+    // A target that is no directory, and one among bdr's own files.
+    let file = place.path("file");
+    std::fs::write(&file, "only copy").unwrap();
+    for target in [file.clone(), place.store(), place.store().join("below")] {
+        let target = target.to_str().unwrap().to_owned();
+        let output = place
+            .bdr(&["restore", "latest", "--target", &target, "--yes"])
+            .output()
+            .unwrap();
+        assert!(!output.status.success(), "{target}");
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), b"only copy");
+}
+
+#[test]
+fn a_target_replaces_nothing_without_saving_it() {
+    let place = Place::with_repository();
+    place.write("data/f", b"1");
+    place.init();
+    let target = place.path("target");
+    std::fs::create_dir(&target).unwrap();
+    std::fs::write(target.join("tree"), "only copy").unwrap();
+    let before = picture(&target);
+    place.run(
+        &[
+            "restore",
+            "latest",
+            "--target",
+            target.to_str().unwrap(),
+            "--yes",
+        ],
+        0,
+    );
+    assert!(target.join("tree/data/f").exists());
+    place.run(&["undo", "--yes"], 0);
+    let after = picture(&target);
+    assert_eq!(
+        before[Path::new("tree")].content,
+        after[Path::new("tree")].content
+    );
+}
