@@ -23,25 +23,85 @@ __bdr_looks() {
     esac
     # In quotes: behind \builtin a declaration is a word like others.
     \builtin local "line=${1#"${1%%[![:blank:]]*}"}"
+    # An alias may be anything.
+    case ${BASH_ALIASES["${line%%[[:blank:]]*}"-none]-} in
+    '' | ls | ls\ * | grep\ * | cd\ *) ;;
+    *) \builtin return 1 ;;
+    esac
+    # What is here only reads by the rules of bdr, whatever follows: a test compares the two.
     case "$line " in
     ' ' | \#*) \builtin return 0 ;;
-    cd\ * | ls\ * | ll\ * | la\ * | l\ * | pwd\ * | echo\ * | printf\ * | cat\ * | less\ * | more\ * | head\ * | tail\ * | wc\ * | \
-        grep\ * | rg\ * | which\ * | type\ * | man\ * | history\ * | jobs\ * | fg\ * | bg\ * | clear\ * | exit\ * | true\ * | whoami\ * | \
-        id\ * | uname\ * | df\ * | du\ * | ps\ * | top\ * | htop\ * | stat\ * | file\ * | tree\ * | uptime\ * | free\ * | pushd\ * | \
-        popd\ * | dirs\ * | alias\ * | bdr\ * | guard\ * | z\ * | zi\ * | j\ *) \builtin return 0 ;;
-    git\ status\ * | git\ log\ * | git\ diff\ * | git\ show\ * | git\ blame\ * | git\ fetch\ * | git\ add\ * | git\ ls-files\ *) \builtin return 0 ;;
+    cd\ * | ls\ * | ll\ * | la\ * | l\ * | pwd\ * | echo\ * | cat\ * | head\ * | tail\ * | wc\ * | grep\ * | which\ * | type\ * | \
+        jobs\ * | clear\ * | exit\ * | true\ * | whoami\ * | id\ * | uname\ * | df\ * | du\ * | ps\ * | top\ * | htop\ * | stat\ * | \
+        uptime\ * | free\ * | pushd\ * | popd\ * | dirs\ * | alias\ * | bdr\ * | guard\ * | z\ * | zi\ * | j\ *) \builtin return 0 ;;
+    # Without options: some write.
+    *\ -*) \builtin return 1 ;;
+    history\ * | printf\ * | less\ * | more\ * | man\ * | rg\ * | file\ * | tree\ * | git\ status\ * | git\ log\ * | git\ diff\ * | git\ show\ * | \
+        git\ blame\ * | git\ ls-files\ *) \builtin return 0 ;;
     esac
     \builtin return 1
 }
 
+# Prints what the words of a line stand for here: aliases, functions, variables.
+__bdr_means() {
+    \builtin local text=$1 seen=' ' rest word value pass IFS=$' \t\n'
+    for pass in 1 2; do
+        rest=$text text=
+        for word in ${rest//[!A-Za-z0-9_.-]/ }; do
+            [[ ${#seen} -lt 4000 && $seen != *" $word "* ]] || \builtin continue
+            seen+="$word "
+            value=${BASH_ALIASES["$word"]-}
+            if [[ -z $value && $word != __bdr_* ]] && \builtin declare -F -- "$word" >/dev/null; then
+                value=$(\builtin declare -f -- "$word")
+            fi
+            [[ -n $value && ${#value} -lt 4000 ]] && text+=$value$'\n'
+        done
+        \builtin printf '%s' "$text"
+        text=$rest$'\n'$text
+    done
+    rest=$text seen=' '
+    while [[ $rest == *\$* && ${#seen} -lt 4000 ]]; do
+        rest=${rest#*\$}
+        rest=${rest#\{}
+        word=${rest%%[!A-Za-z0-9_]*}
+        case $seen$word in
+        *" $word "* | *' ' | *' '[0-9]* | *' '__bdr_* | *' 'HOME | *' 'PWD) \builtin continue ;;
+        esac
+        seen+="$word "
+        value=$(\builtin declare -p -- "$word" 2>/dev/null)
+        [[ -n $value && ${#value} -lt 4000 ]] || \builtin continue
+        case $value in
+        declare\ -*[aA]*\ "$word"=*) \builtin printf ': %q\n' "${value#*=}" ;;
+        declare\ -*\ "$word"=*) \builtin printf '%s=%s\n' "$word" "${value#*=}" ;;
+        esac
+    done
+    \builtin return 0
+}
+
+# Is false if bdr is gone: said once, at the next prompt.
+__bdr_there() {
+    [[ -x $__bdr_bin ]] || \builtin type -P "$__bdr_bin" &>/dev/null
+}
+
 # Takes the snapshot for a line, or for one that is not known. Is false if there is none; 125: and the line destroys.
 __bdr_before() {
-    \command "$__bdr_bin" hook shell before ${__bdr_refuses:+--veto} --shell bash --session "$$" ${1:+-- "$1"} </dev/null >/dev/null
+    __bdr_there || \builtin return 1
+    # Somebody's own would take the words apart otherwise.
+    \builtin local IFS=$' \t\n'
+    \builtin local words
+    words=(hook shell before --means)
+    [[ -z ${__bdr_refuses-} ]] || words+=(--veto)
+    \builtin local jobs
+    jobs=$(\builtin jobs -p 2>/dev/null)
+    [[ -z $jobs ]] || words+=(--jobs "${jobs//$'\n'/,}")
+    words+=(--shell bash --session "$$")
+    [[ -z $1 ]] || words+=(-- "$1")
+    __bdr_means "$1" 2>/dev/null | \command "$__bdr_bin" "${words[@]}" >/dev/null
 }
 
 # PS0 is expanded in a subshell: this prints the number of the line in the history, negative if nothing was started.
 __bdr_ps0() {
-    \builtin local entry='' number line
+    \builtin local entry='' number line IFS=$' \t\n'
     # Through a pipe of its own, which Linux opens again for writing: a command substitution would start another process.
     { HISTTIMEFORMAT='' \builtin history 1 >/dev/fd/9 && IFS='' \builtin read -r -d '' entry <&9; } 9<<<'' 2>/dev/null
     [[ -n $entry ]] || entry=$(HISTTIMEFORMAT='' \builtin history 1)
@@ -100,11 +160,30 @@ __bdr_debug() {
 
 # Before each prompt: if a snapshot was taken for the line, say what became of it.
 __bdr_after() {
-    \builtin local status=$?
+    \builtin local status=$? IFS=$' \t\n'
     if [[ ${__bdr_number:-0} -gt 0 ]]; then
         # First: one that is interrupted is not asked again.
         __bdr_number=-$__bdr_number
-        \command "$__bdr_bin" hook shell after --shell bash --session "$$" --exit "$status" </dev/null
+        if __bdr_there; then
+            # Jobs that live on: what they do belongs to the line that began them.
+            \builtin local jobs
+            jobs=$(\builtin jobs -p)
+            \command "$__bdr_bin" hook shell after --shell bash --session "$$" --exit "$status" ${jobs:+--jobs "${jobs//$'\n'/,}"} </dev/null
+        fi
+    fi
+    if [[ -z ${__bdr_said-} ]] && ! __bdr_there; then
+        __bdr_said=1
+        \builtin printf 'bdr: %s is gone: lines of this shell are not protected any more\n' "$__bdr_bin" >&2
+    fi
+    # Without promptvars PS0 would be printed as it stands.
+    if [[ -n ${__bdr_part-} ]] && ! \builtin shopt -q promptvars; then
+        PS0=${PS0/"$__bdr_part"/}
+        __bdr_part=
+        if [[ -z $(\builtin trap -p DEBUG) ]]; then
+            \builtin trap '__bdr_debug' DEBUG
+        else
+            \builtin printf 'bdr: promptvars is off and the DEBUG trap is taken: lines of this shell are not protected any more\n' >&2
+        fi
     fi
     if [[ ${__bdr_number:-0} -le -${__bdr_vetoed:-1000000000} ]]; then
         __bdr_number=-$((${__bdr_number#-} % __bdr_vetoed))
@@ -135,7 +214,7 @@ __bdr_install() {
         \builtin return
     fi
     \builtin local has_ps0=
-    if ((BASH_VERSINFO[0] > 4 || BASH_VERSINFO[0] == 4 && BASH_VERSINFO[1] >= 4)) && [[ -z ${__bdr_no_ps0-} ]]; then
+    if ((BASH_VERSINFO[0] > 4 || BASH_VERSINFO[0] == 4 && BASH_VERSINFO[1] >= 4)) && [[ -z ${__bdr_no_ps0-} ]] && \builtin shopt -q promptvars; then
         has_ps0=1
     fi
     # bash-preexec sees no line that begins with a subshell: PS0 goes first.
@@ -145,7 +224,9 @@ __bdr_install() {
         \builtin return
     fi
     # First: what comes after it sees the same status.
-    if ((BASH_VERSINFO[0] > 5 || BASH_VERSINFO[0] == 5 && BASH_VERSINFO[1] >= 1)); then
+    if [[ $(\builtin declare -p PROMPT_COMMAND 2>/dev/null) =~ ^declare\ -[a-zA-Z]*r ]]; then
+        \builtin printf 'bdr: PROMPT_COMMAND is read-only here: lines are protected, but what they did is said by `bdr log` only\n' >&2
+    elif ((BASH_VERSINFO[0] > 5 || BASH_VERSINFO[0] == 5 && BASH_VERSINFO[1] >= 1)); then
         PROMPT_COMMAND=(__bdr_after "${PROMPT_COMMAND[@]}")
     else
         # shellcheck disable=SC2178,SC2128 # it is no array before bash 5.1
@@ -157,10 +238,11 @@ __bdr_install() {
         # shellcheck disable=SC2016 # the shell expands it before each line
         if ((BASH_VERSINFO[0] > 5 || BASH_VERSINFO[0] == 5 && BASH_VERSINFO[1] >= 3)); then
             # No process at all.
-            PS0='${__bdr_empty:$((__bdr_number=${ __bdr_ps0; }-0)):0}'${PS0-}
+            __bdr_part='${__bdr_empty:$((__bdr_number=${ __bdr_ps0; }-0)):0}'
         else
-            PS0='${__bdr_empty:$((__bdr_number=$(__bdr_ps0)-0)):0}'${PS0-}
+            __bdr_part='${__bdr_empty:$((__bdr_number=$(__bdr_ps0)-0)):0}'
         fi
+        PS0=$__bdr_part${PS0-}
     elif [[ -z $(\builtin trap -p DEBUG) ]]; then
         \builtin trap '__bdr_debug' DEBUG
     fi

@@ -17,7 +17,7 @@ end
 # Is true for lines that only look: nothing is started for them.
 function __bdr_looks
     string match --quiet --regex '[;&|<>`$(){}\n]|--output' -- $argv[1]; and return 1
-    string match --quiet --regex '^\s*($|#|(cd|ls|ll|la|l|pwd|echo|printf|cat|less|more|head|tail|wc|grep|rg|which|type|man|history|jobs|fg|bg|clear|exit|true|whoami|id|uname|df|du|ps|top|htop|stat|file|tree|uptime|free|pushd|popd|dirs|alias|abbr|bdr|guard|z|zi|j)(\s|$)|git (status|log|diff|show|blame|fetch|add|ls-files)(\s|$))' -- $argv[1]
+    string match --quiet --regex '^\s*($|#|(cd|ls|ll|la|l|pwd|echo|cat|head|tail|wc|grep|which|type|jobs|clear|exit|true|whoami|id|uname|df|du|ps|top|htop|stat|uptime|free|pushd|popd|dirs|alias|bdr|guard|z|zi|j)(\s|$)|(history|printf|less|more|man|rg|file|tree|git (status|log|diff|show|blame|ls-files))(\s+[^-\s]\S*)*\s*$)' -- $argv[1]
 end
 
 function __bdr_preexec --on-event fish_preexec
@@ -36,7 +36,9 @@ function __bdr_postexec --on-event fish_postexec
     set -l code $status
     if test -n "$__bdr_open"
         set -g __bdr_open
-        command $__bdr_bin hook shell after --shell fish --session $fish_pid --exit $code </dev/null
+        set -l jobs (jobs --pid 2>/dev/null | string match --regex '^[0-9]+$' | string join ,)
+        test -n "$jobs"; and set jobs --jobs $jobs
+        command $__bdr_bin hook shell after --shell fish --session $fish_pid --exit $code $jobs </dev/null
     end
     return $code
 end

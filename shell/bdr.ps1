@@ -19,7 +19,7 @@ function global:guard {
 # Is true for lines that only look: nothing is started for them.
 function global:__bdrLooks([string]$line) {
     if ($line -match '[;&|<>`$(){}\n]|--output') { return $false }
-    return $line -match '^\s*($|#|(cd|ls|dir|gci|pwd|echo|cat|type|gc|Get-ChildItem|Get-Content|Get-Location|Set-Location|Select-String|where|man|help|history|clear|cls|exit|whoami|ps|tree|bdr|guard|z|zi)(\s|$)|git (status|log|diff|show|blame|fetch|add|ls-files)(\s|$))'
+    return $line -match '^\s*($|#|(cd|ls|dir|gci|pwd|echo|cat|type|gc|Get-ChildItem|Get-Content|Get-Location|Set-Location|Select-String|where|man|help|clear|cls|exit|whoami|ps|bdr|guard|z|zi)(\s|$)|(history|tree|git (status|log|diff|show|blame|ls-files))(\s+[^-\s]\S*)*\s*$)'
 }
 
 # PSReadLine and the host itself read a line by this function: the line is known before it runs.

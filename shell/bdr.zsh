@@ -24,11 +24,35 @@ function __bdr_looks() {
     \builtin local line="${1##[[:blank:]]#} "
     case $line in
         (' '|\#*) \builtin return 0 ;;
-        ((cd|ls|ll|la|l|pwd|echo|print|printf|cat|less|more|head|tail|wc|grep|rg|which|whence|type|man|history|fc|jobs|fg|bg|clear|exit)' '*) \builtin return 0 ;;
-        ((true|whoami|id|uname|df|du|ps|top|htop|stat|file|tree|uptime|free|pushd|popd|dirs|alias|bdr|guard|z|zi|j)' '*) \builtin return 0 ;;
-        (git' '(status|log|diff|show|blame|fetch|add|ls-files)' '*) \builtin return 0 ;;
+        ((cd|ls|ll|la|l|pwd|echo|cat|head|tail|wc|grep|which|type|jobs|clear|exit)' '*) \builtin return 0 ;;
+        ((true|whoami|id|uname|df|du|ps|top|htop|stat|uptime|free|pushd|popd|dirs|alias|bdr|guard|z|zi|j)' '*) \builtin return 0 ;;
+        # Without options: some write.
+        (*' -'*) \builtin return 1 ;;
+        ((history|printf|less|more|man|rg|file|tree)' '*) \builtin return 0 ;;
+        (git' '(status|log|diff|show|blame|ls-files)' '*) \builtin return 0 ;;
     esac
     \builtin return 1
+}
+
+# Prints what functions and variables of a line stand for here.
+function __bdr_means() {
+    \builtin emulate -L zsh
+    \builtin setopt extended_glob
+    \builtin local word rest="$1"
+    for word in ${(u)=${1//[^A-Za-z0-9_.-]/ }}; do
+        if (( ${+functions[$word]} )) && [[ $word != __bdr_* && ${#functions[$word]} -lt 4000 ]]; then
+            \builtin print -r -- "$word() {"$'\n'"${functions[$word]}"$'\n'"}"
+            rest+=" ${functions[$word]}"
+        fi
+    done
+    for word in ${(u)=${${(M)${(s:$:)rest}##(\{|)[A-Za-z_][A-Za-z0-9_]#}#\{}}; do
+        if (( ${+parameters[$word]} )) && [[ $word != (HOME|PWD|__bdr_*) ]]; then
+            case ${parameters[$word]} in
+                (array*|association*) \builtin print -r -- ": ${(q)${(P)word}}" ;;
+                (scalar*) [[ ${#${(P)word}} -lt 4000 ]] && \builtin print -r -- "$word=${(q)${(P)word}}" ;;
+            esac
+        fi
+    done
 }
 
 # $1 is what was typed, $3 the same with its aliases expanded and put in other lines.
@@ -39,7 +63,7 @@ function __bdr_preexec() {
     if [[ -n ${__bdr_accepted-} ]]; then
         __bdr_open=1 __bdr_accepted=
     elif [[ ${BDR-} != 0 ]] && ! __bdr_looks "$line"; then
-        \command "$__bdr_bin" hook shell before --shell zsh --session "$$" -- "$line" </dev/null >/dev/null && __bdr_open=1
+        __bdr_means "$line" 2>/dev/null | \command "$__bdr_bin" hook shell before --means --shell zsh --session "$$" -- "$line" >/dev/null && __bdr_open=1
     fi
     \builtin return 0
 }
@@ -49,7 +73,8 @@ function __bdr_precmd() {
     \builtin local code=$?
     if [[ -n ${__bdr_open-} ]]; then
         __bdr_open=
-        \command "$__bdr_bin" hook shell after --shell zsh --session "$$" --exit "$code" </dev/null
+        \builtin local jobs="${(j:,:)${${(M)${(f)"$(\builtin jobs -p 2>/dev/null)"}##*[0-9]##}##*[^0-9]}}"
+        \command "$__bdr_bin" hook shell after --shell zsh --session "$$" --exit "$code" ${jobs:+--jobs} ${jobs:+$jobs} </dev/null
     fi
     \builtin return $code
 }

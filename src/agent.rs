@@ -79,6 +79,8 @@ pub enum Tool {
         text: String,
         /// It is PowerShell.
         powershell: bool,
+        /// What words of it stand for, where somebody knows: lines that come before it.
+        means: String,
     },
     /// A program with its arguments.
     Argv(Vec<String>),
@@ -111,6 +113,8 @@ pub struct Event {
     pub background: bool,
     /// Exit status, where it is told.
     pub exit: Option<i32>,
+    /// Processes that a shell has in the background.
+    pub jobs: Vec<u32>,
 }
 
 /// A call of a tool, as the operation log keeps it: what happens after it finds the operation that began before it.
@@ -282,6 +286,7 @@ impl Event {
             tool,
             background,
             exit: exit_of(event, response),
+            jobs: Vec::new(),
         }
     }
 
@@ -387,6 +392,7 @@ fn shell(name: &str, given: Option<&Value>, input: &Members<'_>) -> Tool {
         (Some(Value::String(text)), _) | (None, Some(Value::String(text))) => Tool::Line {
             text: text.clone(),
             powershell,
+            means: String::new(),
         },
         // A shell that is told to do something that cannot be read does something all the same.
         _ => Tool::Argv(Vec::new()),

@@ -161,6 +161,8 @@ pub struct GuardOutcome {
     pub operation: Operation,
     /// Why what it changed could not be recorded; it can be undone all the same.
     pub after_error: Option<Error>,
+    /// What it left running, by number and name: then the operation is open, for [`close`] to end it.
+    pub running: Vec<(u32, String)>,
 }
 
 /// Saves the state of `roots` and opens an operation for the command of `options`.
@@ -392,6 +394,26 @@ impl Protected {
         };
         let begin = self.begin.clone();
         let (exit, signal) = (status.code(), child::signal_of(&status));
+        let places: Vec<&Path> = self.runs.iter().map(|run| &*run.root.path).collect();
+        // A command that was ended by a signal means nothing to go on.
+        let running = match signal {
+            Some(_) => Vec::new(),
+            None => child::left_behind(&places),
+        };
+        if !running.is_empty() {
+            // What they do belongs to it as well: it stays open, and can be undone as far as it came.
+            return Ok(GuardOutcome {
+                status,
+                operation: Operation {
+                    begin,
+                    end: None,
+                    undone_by: None,
+                    pinned: false,
+                },
+                after_error: None,
+                running,
+            });
+        }
         let (operation, after_error) = match self.finish(exit, signal, None) {
             Ok(operation) => (operation, None),
             Err(error) => (
@@ -408,6 +430,7 @@ impl Protected {
             status,
             operation,
             after_error,
+            running: Vec::new(),
         })
     }
 

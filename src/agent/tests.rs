@@ -8,6 +8,7 @@ fn line(text: &str) -> Tool {
     Tool::Line {
         text: text.to_owned(),
         powershell: false,
+        means: String::new(),
     }
 }
 
@@ -28,6 +29,7 @@ fn claude_events() {
         tool: line("npm test"),
         background: false,
         exit: None,
+        jobs: Vec::new(),
     };
     assert_eq!(before, expected);
     let failed = event(

@@ -30,7 +30,7 @@ mod words;
 pub(crate) use background::{
     SettleArgs, run as settle, start as settle_in_background, tell as tell_settled,
 };
-pub(crate) use words::{shell_words, summary, undo_command};
+pub(crate) use words::{is_in_git, shell_words, summary, undo_command};
 
 /// Take a snapshot, then run a command
 ///
@@ -358,6 +358,9 @@ fn execute(cx: &Context, repo: &Repository, args: &GuardArgs, protected: Protect
         .env(OPERATION_VARIABLE, operation.to_string());
     match protected.run(command) {
         Ok(outcome) => {
+            if !outcome.running.is_empty() {
+                background::close_later(cx, &outcome);
+            }
             tell(cx, repo, args, &outcome, missed, lasting);
             background::start(cx, repo);
             if let Some(line) = tick::catch_up(cx, "guard") {
@@ -393,6 +396,17 @@ fn tell(
         cx.ui.warn(&format!(
             "bdr: what it changed could not be looked at in {}; an undo compares then · undo: {undo}",
             plural(end.unseen.len() as u64, "place")
+        ));
+    }
+    if let (Some((_, first)), Some(undo)) = (outcome.running.first(), &undo) {
+        let more = match outcome.running.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        cx.ui.say(&format!(
+            "bdr: still running: `{}`{more} · undo, also of what it does until then: {}",
+            bdr::path::show_bytes(first.as_bytes()),
+            cx.ui.err.bold(undo)
         ));
     }
     let wanted = match args.summary {

@@ -26,6 +26,7 @@ use clap::Args;
 use super::context::{Context, guard_is_off, may_have_rules, variable};
 use super::error::Failure;
 use super::guard as guarding;
+use super::guard::is_in_git;
 use super::{Command, Global, exit, tick};
 use crate::ui::{ColorChoice, Ui};
 
@@ -192,12 +193,28 @@ fn only_looks(event: &Event) -> bool {
 
 fn assess(event: &Event, around: &Surroundings<'_>) -> Assessment {
     match &event.tool {
-        Tool::Line { text, powershell } => {
+        Tool::Line {
+            text,
+            powershell,
+            means,
+        } => {
             let dialect = match powershell {
                 true => Dialect::PowerShell,
                 false => Dialect::Posix,
             };
-            effects::assess_line_in(dialect, text, around)
+            match means.is_empty() {
+                true => effects::assess_line_in(dialect, text, around),
+                false => {
+                    let all = effects::assess_line_in(dialect, &format!("{means}\n{text}"), around);
+                    // A line that only reads is none of what stands before it.
+                    match effects::assess_line_in(dialect, text, around) {
+                        own if own.effect == Effect::Read && all.effect != Effect::Destructive => {
+                            own
+                        }
+                        _ => all,
+                    }
+                }
+            }
         }
         Tool::Argv(words) if words.is_empty() => Assessment::unknown("the command cannot be read"),
         Tool::Argv(words) => {
@@ -359,7 +376,7 @@ impl Hook<'_> {
         // The same hook may stand in the settings of the user and of the project.
         let seen = match self.host {
             Host::Shell => {
-                shell::close_leftovers(cx, &repo, self.event.session.as_deref())?;
+                shell::close_leftovers(cx, &repo, self.event.session.as_deref(), &self.event.jobs)?;
                 self.is_seen_by_an_agent(cx, &repo)?
             }
             _ => self.event.call.is_some() && !self.open_operations(&repo)?.is_empty(),
@@ -502,11 +519,15 @@ impl Hook<'_> {
         let mut removed = roots().flat_map(|root| &root.removed);
         let gone = !moved
             && removed.any(|path| !(is_in_git(path.as_bytes()) && is_object(path.as_bytes())));
+        let overwrites = matches!(
+            found.effect,
+            Effect::Destructive | Effect::GitDiscard | Effect::Remote
+        );
         let mut modified = roots().flat_map(|root| &root.modified);
         let overwritten = modified.any(|stamp| {
             stamp.kind == Kind::File
                 && !is_in_git(stamp.path.as_bytes())
-                && (stamp.size == 0 || found.effect == Effect::GitDiscard)
+                && (stamp.size == 0 || overwrites)
         });
         (gone || overwritten)
             .then(|| guarding::summary(operation, 0, false))
@@ -545,9 +566,4 @@ impl Hook<'_> {
             Err(failure) => self.say(Answer::Failed(&failure.message())),
         }
     }
-}
-
-fn is_in_git(path: &[u8]) -> bool {
-    let mut parts = path.split(|b| *b == b'/');
-    parts.any(|part| part == b".git") && parts.next().is_some()
 }

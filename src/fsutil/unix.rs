@@ -308,10 +308,35 @@ pub fn process_runs(pid: u32) -> bool {
     else {
         return false;
     };
+    // One that is over and that nobody has asked about.
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    if stat.is_ok_and(|stat| {
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.starts_with(" Z"))
+    }) {
+        return false;
+    }
     !matches!(
         rustix::process::test_kill_process(pid),
         Err(rustix::io::Errno::SRCH)
     )
+}
+
+/// Returns when a process began, to the second, where the system tells.
+pub fn process_start(pid: u32) -> Option<chrono::DateTime<chrono::Utc>> {
+    // Ticks are hundredths of a second on every Linux; see proc(5).
+    const TICKS: i64 = 100;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name of the program, in brackets, may hold anything.
+    let rest = &stat[stat.rfind(')')? + 1..];
+    let ticks: i64 = rest.split_whitespace().nth(19)?.parse().ok()?;
+    let system = std::fs::read_to_string("/proc/stat").ok()?;
+    let boot = system
+        .lines()
+        .find_map(|line| line.strip_prefix("btime "))?;
+    let seconds = boot.trim().parse::<i64>().ok()? + ticks / TICKS;
+    chrono::DateTime::from_timestamp(seconds, 0)
 }
 
 /// Flushes everything of the file system that holds `path`.

@@ -233,6 +233,11 @@ pub fn process_runs(_pid: u32) -> bool {
     true
 }
 
+/// Not told without further libraries.
+pub fn process_start(_pid: u32) -> Option<chrono::DateTime<chrono::Utc>> {
+    None
+}
+
 /// Files are synced one by one here.
 ///
 /// # Errors

@@ -19,6 +19,7 @@ pub(super) fn run(command: &mut Command) -> io::Result<ExitStatus> {
         .filter(|signal| ignored & (1 << (signal - 1)) == 0);
     let mut signals = Signals::new(handled.chain([SIGCHLD]))?;
     let handle = signals.handle();
+    adopt();
     let mut child = command.spawn()?;
     let pid = i32::try_from(child.id())
         .ok()
@@ -41,6 +42,94 @@ pub(super) fn run(command: &mut Command) -> io::Result<ExitStatus> {
     handle.close();
     let _ = forward.join();
     status
+}
+
+/// Has what the command leaves behind become bdr's own when its parent ends: else nobody could tell that it still runs.
+#[cfg(target_os = "linux")]
+fn adopt() {
+    // A kernel that refuses leaves everything as it was.
+    let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn adopt() {}
+
+/// Returns the processes that the command has left behind and that still run, with their names; not those that went away on purpose: in a session of
+/// their own, and at work outside of `roots`.
+#[cfg(target_os = "linux")]
+pub(super) fn left_behind(roots: &[&std::path::Path]) -> Vec<(u32, String)> {
+    // What only takes a moment to end is waited for.
+    for _ in 0..10 {
+        if found_behind(roots).is_empty() {
+            return Vec::new();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    found_behind(roots)
+}
+
+#[cfg(target_os = "linux")]
+fn found_behind(roots: &[&std::path::Path]) -> Vec<(u32, String)> {
+    use rustix::process::{WaitOptions, waitpid};
+    loop {
+        match waitpid(None, WaitOptions::NOHANG) {
+            // One that is over.
+            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+            Ok(None) => break,
+            Err(_) => return Vec::new(),
+        }
+    }
+    let own = std::process::id().to_string();
+    let session = stat_of("self").map(|stat| stat.session);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let Some(stat) = stat_of(&pid.to_string()) else {
+            continue;
+        };
+        if stat.parent != own || stat.state == "Z" {
+            continue;
+        }
+        let cwd = std::fs::read_link(entry.path().join("cwd")).unwrap_or_default();
+        let works_here = roots.iter().any(|root| cwd.starts_with(root));
+        if works_here || Some(&stat.session) == session.as_ref() {
+            found.push((pid, stat.name));
+        }
+    }
+    found
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn left_behind(_roots: &[&std::path::Path]) -> Vec<(u32, String)> {
+    Vec::new()
+}
+
+#[cfg(target_os = "linux")]
+struct ProcessStat {
+    name: String,
+    state: String,
+    parent: String,
+    session: String,
+}
+
+/// Reads what proc(5) says of a process.
+#[cfg(target_os = "linux")]
+fn stat_of(pid: &str) -> Option<ProcessStat> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in brackets, may hold anything.
+    let (name, rest) = (text.find('(')?, text.rfind(')')?);
+    let mut fields = text[rest + 1..].split_whitespace().map(str::to_owned);
+    let (state, parent) = (fields.next()?, fields.next()?);
+    let _group = fields.next()?;
+    Some(ProcessStat {
+        name: text[name + 1..rest].to_owned(),
+        state,
+        parent,
+        session: fields.next()?,
+    })
 }
 
 /// Returns the signals that bdr was started to ignore, one bit each. Without `/proc` they cannot be told, and count as not ignored.

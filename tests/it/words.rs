@@ -152,3 +152,170 @@ fn what_is_only_mentioned_stops_no_command() {
     in_workspace(&place, &["undo", "--yes"]);
     assert!(place.tree().join("ws/own").exists());
 }
+
+/// Words that the shells' filters let through without asking bdr, as they stand in the scripts of the shells.
+fn let_through() -> (Vec<String>, Vec<String>) {
+    let fish = include_str!("../../shell/bdr.fish");
+    let line = fish
+        .lines()
+        .find(|line| line.contains("'^\\s*($|#|("))
+        .unwrap();
+    let rest = &line[line.find("$|#|(").unwrap() + 5..];
+    let (always, rest) = rest.split_once(")(\\s|$)|(").unwrap();
+    let plain = &rest[..rest.find("))(").unwrap()];
+    let words = |text: &str| text.split('|').map(str::to_owned).collect::<Vec<_>>();
+    let (others, git) = plain.split_once("|git (").unwrap();
+    let mut without_options = words(others);
+    without_options.extend(words(git).iter().map(|word| format!("git {word}")));
+    (words(always), without_options)
+}
+
+#[test]
+fn what_the_shells_let_through_only_reads_by_the_one_table() {
+    use bdr::effects::{Effect, Surroundings, Table, assess_line};
+    let around = Surroundings {
+        cwd: Path::new("/w"),
+        home: None,
+        table: Table::builtin(),
+    };
+    let reads = |line: &str| assess_line(line, &around).effect == Effect::Read;
+    let (always, without_options) = let_through();
+    assert!(always.len() > 20 && without_options.len() > 8);
+    for word in &always {
+        for line in [
+            "",
+            " f",
+            " -o f",
+            " -w f",
+            " -C f",
+            " --output=f",
+            " -i f",
+            " -x --prune y",
+        ] {
+            assert!(
+                reads(&format!("{word}{line}")),
+                "`{word}{line}` does not only read"
+            );
+        }
+    }
+    for word in &without_options {
+        for line in ["", " f", " f g"] {
+            assert!(
+                reads(&format!("{word}{line}")),
+                "`{word}{line}` does not only read"
+            );
+        }
+    }
+    // The other shells have the same words.
+    for script in [
+        include_str!("../../shell/bdr.bash"),
+        include_str!("../../shell/bdr.zsh"),
+    ] {
+        let filter = &script[script.find("__bdr_looks()").unwrap()..];
+        let filter = &filter[..filter.find("\n}").unwrap()];
+        for never in ["fg", "bg", "fetch", "git add", "git\\ add"] {
+            let found = filter
+                .split(|c: char| "|()'\\ \n".contains(c))
+                .any(|word| word == never);
+            assert!(!found, "{never}");
+        }
+        for word in filter
+            .split(|c: char| !c.is_ascii_alphanumeric() && c != '-')
+            .filter(|w| w.len() > 3)
+        {
+            let known = |list: &[String]| list.iter().any(|w| w.split(' ').any(|w| w == word));
+            let syntax = [
+                "builtin",
+                "local",
+                "line",
+                "return",
+                "case",
+                "esac",
+                "Without",
+                "options",
+                "some",
+                "write",
+                "quotes",
+                "behind",
+                "declaration",
+                "word",
+                "like",
+                "others",
+                "alias",
+                "anything",
+                "What",
+                "here",
+                "only",
+                "reads",
+                "rules",
+                "whatever",
+                "follows",
+                "test",
+                "compares",
+                "none",
+                "blank",
+                "output",
+                "BASH",
+                "ALIASES",
+                "emulate",
+                "setopt",
+                "extended",
+                "glob",
+                "looks",
+                "bdr",
+                "--output",
+            ];
+            assert!(
+                known(&always)
+                    || known(&without_options)
+                    || syntax
+                        .iter()
+                        .any(|s| s.trim_matches('-') == word.trim_matches('-')),
+                "`{word}` is in one filter only"
+            );
+        }
+    }
+}
+
+/// What a command left running belongs to its operation until it ends.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_command_leaves_running_belongs_to_it() {
+    let place = place();
+    place.write("ws/notes", b"n");
+    place.write("ws/docs/d", b"d");
+    let before = picture(&place.tree().join("ws/docs"));
+    // The job waits for a file: no clock decides.
+    let line = "(while ! [ -e ../go ]; do sleep 0.02; done; rm -rf docs; : > ../done) >/dev/null 2>&1 </dev/null & rm notes";
+    let mut guard = place.bdr(&["guard", "--", "sh", "-c", line]);
+    guard.current_dir(place.tree().join("ws"));
+    let said = guard.output().unwrap();
+    assert_eq!(said.status.code(), Some(0));
+    let text = String::from_utf8_lossy(&said.stderr);
+    assert!(
+        text.contains("still running") && text.contains("bdr undo"),
+        "{text}"
+    );
+    std::fs::write(place.tree().join("go"), "").unwrap();
+    let wait = |there: &dyn Fn() -> bool| {
+        for _ in 0..1000 {
+            if there() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        panic!("it did not come to its end");
+    };
+    wait(&|| place.tree().join("done").exists());
+    // The process that waits for the job writes the end.
+    wait(&|| {
+        let records = std::fs::read_dir(place.store().join("operations")).unwrap();
+        records
+            .flatten()
+            .any(|r| r.file_name().to_string_lossy().ends_with(".end.json"))
+    });
+    assert!(!place.tree().join("ws/docs").exists());
+    in_workspace(&place, &["undo", "--yes"]);
+    assert!(place.tree().join("ws/notes").exists());
+    assert_eq!(picture(&place.tree().join("ws/docs")), before);
+}

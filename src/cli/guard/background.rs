@@ -1,9 +1,11 @@
 //! Work that need not be waited for: packing what a guard kept.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use bdr::backup::Level;
 use bdr::fsutil::canonicalize;
+use bdr::guard::{self, CloseOptions, GuardOutcome};
 use bdr::repo::Repository;
 use bdr::staging::{SettleReport, settle};
 use clap::Args;
@@ -26,6 +28,68 @@ pub(crate) struct SettleArgs {
     /// Leave the processor to others
     #[arg(long)]
     background: bool,
+    /// Wait for processes, then close the operation that they belong to
+    #[arg(long, hide = true, value_name = "OP", requires = "pids")]
+    after: Option<String>,
+    #[arg(long, hide = true, value_delimiter = ',')]
+    pids: Vec<u32>,
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    exit: Option<i32>,
+}
+
+/// How long what a command left running is waited for: a server may run for ever.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+
+/// Waits until none of the processes runs any more, and closes the operation.
+fn close_after(
+    cx: &Context,
+    repo: &Repository,
+    operation: &str,
+    args: &SettleArgs,
+) -> Result<(), Failure> {
+    let began = Instant::now();
+    while args.pids.iter().any(|pid| bdr::fsutil::process_runs(*pid)) {
+        if began.elapsed() > LONGEST_WAIT {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let open = repo.unfinished_operations()?;
+    let begin = open
+        .into_iter()
+        .find(|begin| begin.id.to_string() == operation);
+    if let Some(begin) = begin {
+        let waited = chrono::TimeDelta::from_std(began.elapsed()).unwrap_or_default();
+        let options = CloseOptions {
+            now: cx.now + waited,
+            exit: args.exit,
+            never: Vec::new(),
+        };
+        guard::close(repo, begin, &options)?;
+    }
+    Ok(())
+}
+
+/// Starts a process that closes an operation when what it left running ends. Without one the operation stays open, which is undoable all the same.
+pub(super) fn close_later(cx: &Context, outcome: &GuardOutcome) {
+    let pids: Vec<String> = outcome
+        .running
+        .iter()
+        .map(|(pid, _)| pid.to_string())
+        .collect();
+    let operation = outcome.operation.begin.id.to_string();
+    let exit = outcome.status.code().unwrap_or(-1).to_string();
+    let args = [
+        "settle",
+        "--background",
+        "--after",
+        &operation,
+        "--pids",
+        &pids.join(","),
+        "--exit",
+        &exit,
+    ];
+    background::start(cx, &args);
 }
 
 /// Packs what is kept.
@@ -34,6 +98,9 @@ pub(crate) fn run(cx: &Context, args: &SettleArgs) -> Result<u8, Failure> {
         bdr::fsutil::lower_priority();
     }
     let repo = cx.repository()?;
+    if let Some(operation) = &args.after {
+        close_after(cx, &repo, operation, args)?;
+    }
     let report = settle(&repo, Level::Fast, cx.now, &cx.progress())?;
     if cx.ui.json {
         let data = json!({

@@ -20,9 +20,19 @@ use crate::ui::{self, Ui, plural};
 pub(crate) fn summary(operation: &Operation, missed: u64, always: bool) -> Option<String> {
     let end = operation.end.as_ref()?;
     let (deleted, created, modified) = operation.counts();
-    let removed = || end.roots.iter().flat_map(|root| &root.removed);
+    let in_git = InGit::of(end);
+    // What git keeps for itself is one repository, not files.
+    let (deleted, created, modified) = (
+        deleted.saturating_sub(in_git.removed),
+        created.saturating_sub(in_git.created),
+        modified.saturating_sub(in_git.modified),
+    );
+    let removed = || {
+        let all = end.roots.iter().flat_map(|root| &root.removed);
+        all.filter(|path| !is_in_git(path.as_bytes()))
+    };
     let mut parts = Vec::new();
-    if deleted > 0 {
+    if deleted > 0 && removed().next().is_some() {
         let bytes = end.roots.iter().map(|root| root.deleted_bytes).sum();
         parts.push(super::deleted_words(deleted, bytes));
     } else if removed().next().is_some() {
@@ -34,6 +44,11 @@ pub(crate) fn summary(operation: &Operation, missed: u64, always: bool) -> Optio
     }
     if modified > 0 {
         parts.push(format!("{} changed", plural(modified, "file")));
+    }
+    if in_git.repositories > 0 && (parts.is_empty() || always) {
+        let repositories = plural(in_git.repositories, "repository");
+        let repositories = repositories.replace("repositorys", "repositories");
+        parts.push(format!("{repositories} changed"));
     }
     let remote = &operation.begin.remote;
     if parts.is_empty() && remote.is_empty() && !always {
@@ -64,6 +79,54 @@ pub(crate) fn summary(operation: &Operation, missed: u64, always: bool) -> Optio
         said.push_str(&format!(" · cannot be undone: {}", remote.join(", ")));
     }
     Some(said)
+}
+
+/// Returns true for what lies below a `.git`.
+pub(crate) fn is_in_git(path: &[u8]) -> bool {
+    let mut parts = path.split(|b| *b == b'/');
+    parts.any(|part| part == b".git") && parts.next().is_some()
+}
+
+/// What an operation changed of what git keeps for itself.
+#[derive(Default)]
+struct InGit {
+    repositories: u64,
+    removed: u64,
+    created: u64,
+    modified: u64,
+}
+
+impl InGit {
+    fn of(end: &bdr::repo::oplog::End) -> Self {
+        let mut found = Self::default();
+        let mut places = std::collections::BTreeSet::new();
+        for (number, root) in end.roots.iter().enumerate() {
+            let mut count = |path: &bdr::path::RepoPath, file: bool| {
+                let bytes = path.as_bytes();
+                if !is_in_git(bytes) {
+                    return 0;
+                }
+                let parts = bytes.split(|b| *b == b'/');
+                let above: Vec<&[u8]> = parts.take_while(|part| *part != b".git").collect();
+                places.insert((number, above.join(&b'/')));
+                u64::from(file)
+            };
+            let file = |stamp: &bdr::repo::oplog::Stamp| stamp.kind != bdr::manifest::Kind::Dir;
+            found.removed += root.removed.iter().map(|p| count(p, true)).sum::<u64>();
+            found.created += root
+                .created
+                .iter()
+                .map(|s| count(&s.path, file(s)))
+                .sum::<u64>();
+            found.modified += root
+                .modified
+                .iter()
+                .map(|s| count(&s.path, file(s)))
+                .sum::<u64>();
+        }
+        found.repositories = places.len() as u64;
+        found
+    }
 }
 
 /// Returns the command that takes this operation back; `None` if there is nothing to take back.

@@ -1,12 +1,14 @@
 //! `bdr hook shell`: what interactive shells call before a line that may change something, and after it.
 
 use std::ffi::OsString;
+use std::io::Read as _;
 use std::path::Path;
 
 use bdr::agent::{Event, Host, Moment, Tool};
 use bdr::effects::Effect;
 use bdr::guard::{self, CloseOptions};
 use bdr::repo::Repository;
+use bdr::repo::oplog::Begin;
 
 use super::{Global, Hook, answer_event, guarding, silent_context, speak, tick};
 use crate::cli::context::{Context, guard_is_off};
@@ -15,6 +17,9 @@ use crate::cli::exit;
 
 /// What an event is called whose answer decides whether the line runs.
 pub(super) const VETO: &str = "veto";
+
+/// Text about the words of a line that is looked at.
+const MAX_MEANS: u64 = 32 * 1024;
 
 /// What a shell says on the command line.
 #[derive(Default)]
@@ -27,6 +32,10 @@ struct Said {
     exit: Option<i32>,
     /// `None`: the shell did not remember it.
     line: Option<String>,
+    /// What aliases, functions and variables of the line stand for is on stdin, as lines before it.
+    means: bool,
+    /// Processes that the shell has in the background.
+    jobs: Vec<u32>,
 }
 
 fn parse(rest: &[OsString]) -> Option<Said> {
@@ -42,6 +51,8 @@ fn parse(rest: &[OsString]) -> Option<Said> {
             "--shell" => said.shell = words.next()?.into_owned(),
             "--session" => said.session = words.next()?.into_owned(),
             "--veto" => said.veto = true,
+            "--means" => said.means = true,
+            "--jobs" => said.jobs = words.next()?.split(',').flat_map(str::parse).collect(),
             "--exit" => said.exit = words.next()?.parse().ok(),
             "--" => said.line = Some(words.next()?.into_owned()),
             _ => return None,
@@ -52,17 +63,28 @@ fn parse(rest: &[OsString]) -> Option<Said> {
 
 pub(super) fn run(rest: &[OsString], global: &Global) -> i32 {
     let Some(said) = parse(rest) else {
+        let ui = crate::ui::Ui::new(false, false, global.color, true);
+        ui.warn("bdr: the hook of this shell calls bdr in a way that it does not know: this line is not protected; a new shell may be");
         return exit::USAGE.into();
     };
     if guard_is_off() {
         return exit::OK.into();
     }
     match said.after {
-        false => speak(&answer_event(
-            Host::Shell,
-            &event(&said, Moment::Before),
-            global,
-        )),
+        false => {
+            let mut event = event(&said, Moment::Before);
+            if let (true, Tool::Line { means, .. }) = (said.means, &mut event.tool) {
+                let mut bytes = Vec::new();
+                let stdin = std::io::stdin().take(MAX_MEANS);
+                if std::io::BufReader::new(stdin)
+                    .read_to_end(&mut bytes)
+                    .is_ok()
+                {
+                    *means = String::from_utf8_lossy(&bytes).into_owned();
+                }
+            }
+            speak(&answer_event(Host::Shell, &event, global))
+        }
         true => {
             // Whatever fails: the line has run, and the shell goes on.
             let _ = after(&said, global);
@@ -86,12 +108,24 @@ fn event(said: &Said, moment: Moment) -> Event {
             Some(line) => Tool::Line {
                 text: line.clone(),
                 powershell: said.shell == "powershell",
+                means: String::new(),
             },
             None => Tool::Argv(Vec::new()),
         },
         background: false,
         exit: said.exit,
+        jobs: said.jobs.clone(),
     }
+}
+
+/// Returns true if a process that began with an operation still runs: what it does belongs to that.
+fn has_job(begin: &Begin, jobs: &[u32]) -> bool {
+    // The system tells starts to the second.
+    let since = begin.time - chrono::TimeDelta::seconds(1);
+    jobs.iter().any(|job| {
+        bdr::fsutil::process_runs(*job)
+            && bdr::fsutil::process_start(*job).is_none_or(|started| started >= since)
+    })
 }
 
 /// Closes what no shell will close any more: of this session, whose last line is over when the next one comes, and of sessions that ended
@@ -100,6 +134,7 @@ pub(super) fn close_leftovers(
     cx: &Context,
     repo: &Repository,
     session: Option<&str>,
+    jobs: &[u32],
 ) -> Result<(), Failure> {
     let options = CloseOptions {
         now: cx.now,
@@ -119,11 +154,52 @@ pub(super) fn close_leftovers(
             .as_ref()
             .and_then(|s| s.rsplit(' ').next()?.parse().ok());
         let ended = number.is_some_and(|number| !bdr::fsutil::process_runs(number));
-        if ended || call.session.as_deref() == session {
+        let own = call.session.as_deref() == session;
+        if ended || own && !has_job(&begin, jobs) {
             guard::close(repo, begin, &options)?;
         }
     }
     Ok(())
+}
+
+/// Returns true for a line of git by which it loses nothing: it stops where work that is not committed would be overwritten.
+fn is_routine(line: &str, cwd: &Path) -> bool {
+    if line.contains([
+        ';', '|', '&', '<', '>', '`', '$', '(', '{', '\n', '\'', '"', '\\', '*', '?', '[',
+    ]) {
+        return false;
+    }
+    let mut words = line.split_whitespace();
+    if words.next() != Some("git") {
+        return false;
+    }
+    let command = words.next().unwrap_or_default();
+    let rest: Vec<&str> = words.collect();
+    let forced = rest.iter().any(|word| {
+        let short = word.starts_with('-') && !word.starts_with("--");
+        word.starts_with("--f")
+            || word.starts_with("--hard")
+            || matches!(
+                *word,
+                "--" | "." | "--ours" | "--theirs" | "--discard-changes" | "--prune" | "--delete"
+            )
+            || short && word.contains(['f', 'D', 'B', 'C', 'M'])
+            || word.starts_with('+')
+    });
+    let named = || {
+        rest.iter()
+            .any(|word| cwd.join(word).symlink_metadata().is_ok())
+    };
+    !forced
+        && match command {
+            "checkout" => !named(),
+            "stash" => !matches!(rest.first().copied(), Some("drop" | "clear")),
+            "add" | "commit" | "merge" | "pull" | "rebase" | "cherry-pick" | "revert"
+            | "switch" | "branch" | "fetch" | "gc" | "am" | "tag" | "init" => {
+                !(command == "tag" && rest.contains(&"-d"))
+            }
+            _ => false,
+        }
 }
 
 /// Closes what this session has open, and says what the last line did if something is gone.
@@ -137,9 +213,18 @@ fn after(said: &Said, global: &Global) -> Result<(), Failure> {
         never: Vec::new(),
     };
     let mut told = None;
+    let mut running = None;
     for begin in repo.unfinished_operations()? {
         let call = begin.agent.as_ref();
         if !call.is_some_and(|call| call.host == Host::Shell.word() && call.session == session) {
+            continue;
+        }
+        if has_job(&begin, &said.jobs) {
+            let undo = match repo.operation_ids()?.last() == Some(&begin.id) {
+                true => "bdr undo".to_owned(),
+                false => format!("bdr undo {}", begin.id.prefix(&repo.operation_ids()?)),
+            };
+            running = Some(undo);
             continue;
         }
         let line = begin
@@ -162,6 +247,7 @@ fn after(said: &Said, global: &Global) -> Result<(), Failure> {
             event.tool = Tool::Line {
                 text,
                 powershell: said.shell == "powershell",
+                means: String::new(),
             };
         }
         let hook = Hook {
@@ -177,6 +263,11 @@ fn after(said: &Said, global: &Global) -> Result<(), Failure> {
             None if destroys => guarding::summary(&operation, 0, false),
             what => what,
         };
+        let what = match &event.tool {
+            // git itself refuses to lose anything by these.
+            Tool::Line { text, .. } if is_routine(text, &cwd) => None,
+            _ => what,
+        };
         let undo = guarding::undo_command(&repo, &operation);
         told = what.zip(undo).or(told);
     }
@@ -189,6 +280,18 @@ fn after(said: &Said, global: &Global) -> Result<(), Failure> {
         )
         .with_unicode(crate::cli::context::shows_unicode());
         ui.say(&format!("bdr: {what} · undo: {}", ui.err.bold(&undo)));
+    }
+    // A line began it: lines that only look ask for nothing.
+    if let Some(undo) = running {
+        let ui = crate::ui::Ui::new(
+            false,
+            false,
+            global.color,
+            crate::cli::context::wants_plain(),
+        );
+        ui.say(&format!(
+            "bdr: still running in the background · undo, also of what it does by then: {undo}"
+        ));
     }
     guarding::settle_in_background(&cx, &repo);
     let _ = tick::catch_up(&cx, "hook");
