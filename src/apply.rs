@@ -77,6 +77,17 @@ impl Work {
         move |path| paths.contains(path)
     }
 
+    /// Returns a test for directories that the work gives their modes, or takes away.
+    pub(crate) fn sets_modes(&self) -> impl Fn(&Path) -> bool {
+        let is_dir = |job: &&Job| {
+            let entry = job.entry.as_ref().map(|entry| entry.kind);
+            entry.or(job.seen.map(|seen| seen.kind)) == Some(Kind::Dir)
+        };
+        let dirs = self.jobs.iter().filter(is_dir);
+        let dirs: HashSet<PathBuf> = dirs.map(|job| absolute(self, job)).collect();
+        move |path| dirs.contains(path)
+    }
+
     /// Returns what names this work: another one for other steps, and for the same steps where something else stands by now.
     pub(crate) fn digest(&self) -> Digest {
         let mut jobs: Vec<Vec<u8>> = self

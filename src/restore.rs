@@ -18,6 +18,7 @@ use crate::backup::{BackupOptions, roots_of};
 use crate::compare::{self, Groups};
 use crate::error::{Error, Result};
 use crate::fsutil;
+use crate::fsutil::Opened;
 use crate::fsutil::target::{Fidelity, Target, existing_base};
 use crate::guard::{self, Intent};
 use crate::id::{Digest, OperationId, SnapshotId};
@@ -148,6 +149,8 @@ pub struct RestorePlan {
     /// What happens to sealed values.
     pub secrets: Vec<SecretStep>,
     work: Work,
+    /// Directories that are closed to their owner and have to be opened for it.
+    closed: Vec<PathBuf>,
     /// Something stands where files are written.
     needs_snapshot: bool,
 }
@@ -229,8 +232,10 @@ fn plan_anywhere(
         problems: Vec::new(),
         secrets: Vec::new(),
         work: Work::default(),
+        closed: Vec::new(),
         needs_snapshot: false,
     };
+    let mut opened = Opened::default();
     for record in &snapshot.roots {
         let wanted: Vec<&RepoPath> = options
             .paths
@@ -262,10 +267,29 @@ fn plan_anywhere(
         }
         // Shared with the jobs: there may be hundreds of thousands.
         let listing: Vec<Arc<Entry>> = listing.into_iter().map(Arc::new).collect();
-        plan_root(repo, record, &listing, &wanted, options, &mut plan)?;
+        open_ways(record, &listing, options, &mut opened)?;
+        plan_root(repo, record, &listing, &wanted, options, &opened, &mut plan)?;
     }
+    plan.closed = opened.paths();
+    drop(opened);
     plan.steps.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(plan)
+}
+
+/// Opens directories that their owner has closed, and that are to be looked into.
+fn open_ways(
+    record: &RootRecord,
+    listing: &[Arc<Entry>],
+    options: &RestoreOptions,
+    opened: &mut Opened,
+) -> Result<()> {
+    let (base, prefix) = site_of(record, options)?;
+    let dirs = listing.iter().filter(|entry| entry.kind == Kind::Dir);
+    for entry in dirs {
+        let dir = below(&prefix, &entry.path).to_path(&base);
+        opened.way(&dir, &dir);
+    }
+    Ok(())
 }
 
 /// Makes sure that files may be written to the target at all.
@@ -337,6 +361,7 @@ fn plan_root(
     listing: &[Arc<Entry>],
     wanted: &[&RepoPath],
     options: &RestoreOptions,
+    opened: &Opened,
     plan: &mut RestorePlan,
 ) -> Result<()> {
     let (base, prefix) = site_of(record, options)?;
@@ -381,7 +406,10 @@ fn plan_root(
             None
         } else {
             match target.stat(&path) {
-                Ok(seen) => seen,
+                Ok(seen) => seen.map(|seen| Stat {
+                    mode: opened.mode_of(&absolute(&entry.path)).unwrap_or(seen.mode),
+                    ..seen
+                }),
                 Err(error) => {
                     plan.problems.push(PathNote {
                         path: RawName(absolute(&entry.path).into_os_string()),
@@ -742,6 +770,7 @@ pub fn apply(
         report.elapsed = started.elapsed();
         return Ok(report);
     }
+    let mut opened = Opened::again(&plan.closed);
     let applied = if options.target.is_some() && !plan.needs_snapshot {
         let durable = Licence::NothingThere { durable: true };
         apply::apply(repo, &plan.work, &durable, monitor)?
@@ -787,6 +816,8 @@ pub fn apply(
         protected.finish_work(&plan.work)?;
         applied
     };
+    opened.release(plan.work.sets_modes());
+    drop(opened);
     let directories = plan
         .steps
         .iter()

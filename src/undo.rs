@@ -17,6 +17,7 @@ use crate::apply::{self, Licence, Work};
 use crate::backup::{BackupOptions, roots_of};
 use crate::compare::Differences;
 use crate::error::{Error, Result};
+use crate::fsutil::Opened;
 use crate::guard::changes::{self, Look, Origins};
 use crate::guard::{self, Intent};
 use crate::id::{Digest, OperationId, SnapshotId};
@@ -124,6 +125,8 @@ pub struct UndoPlan {
     pub sealed: Vec<PathNote>,
     work: Work,
     roots: Vec<Root>,
+    /// Directories that are closed to their owner and have to be opened for it.
+    closed: Vec<PathBuf>,
 }
 
 impl UndoPlan {
@@ -261,8 +264,11 @@ pub fn plan(
         meanwhile: Vec::new(),
         sealed: Vec::new(),
         work: Work::default(),
+        closed: Vec::new(),
         roots: roots_of(&snapshot.roots, &operation.begin.roots),
     };
+    let mut opened = Opened::default();
+    open_ways(operation, &snapshot, &mut opened);
     let mut changes = match &operation.end {
         Some(end) if operation.begin.kind != OperationKind::Call => {
             let mut changes = end.roots.clone();
@@ -318,8 +324,12 @@ pub fn plan(
             put_back,
             since: since.filter(|since| since.path == record.path),
         };
-        plan_root(repo, record, change, options, past, &mut plan, &mut seen)?;
+        plan_root(
+            repo, record, change, options, past, &opened, &mut plan, &mut seen,
+        )?;
     }
+    plan.closed = opened.paths();
+    drop(opened);
     plan.steps = collapsed(std::mem::take(&mut plan.steps));
     if !options.paths.is_empty() {
         let all = UndoOptions {
@@ -332,6 +342,37 @@ pub fn plan(
         plan.work.partial = plan.rest > 0;
     }
     Ok(plan)
+}
+
+/// Opens what an operation has closed to its owner, as far as it is needed to look at what it changed.
+fn open_ways(operation: &Operation, snapshot: &Snapshot, opened: &mut Opened) {
+    let ended = operation
+        .end
+        .as_ref()
+        .filter(|_| operation.begin.kind != OperationKind::Call);
+    for record in &snapshot.roots {
+        let root = record.path.as_path();
+        let Some(end) = ended.filter(|end| !end.unseen.contains(&record.name)) else {
+            opened.tree(root);
+            continue;
+        };
+        for change in end.roots.iter().filter(|change| change.name == record.name) {
+            let stamps = change.created.iter().chain(&change.modified);
+            let paths = stamps.map(|stamp| &stamp.path).chain(&change.removed);
+            // Directories repeat: each is looked at once.
+            let mut ways: HashSet<PathBuf> = HashSet::new();
+            for path in paths {
+                let path = path.to_path(root);
+                ways.extend(path.parent().map(Path::to_path_buf));
+                ways.insert(path);
+            }
+            let mut ways: Vec<PathBuf> = ways.into_iter().collect();
+            ways.sort();
+            ways.iter().for_each(|way| opened.way(root, way));
+            // A root that is a file lies in a directory that may be closed.
+            opened.way(root.parent().unwrap_or(root), root.parent().unwrap_or(root));
+        }
+    }
 }
 
 /// Notes what an operation did to things that the snapshot does not hold.
@@ -476,9 +517,12 @@ pub fn apply(
     for root in &mut roots {
         root.origin = Origin::Source;
     }
+    let mut opened = Opened::again(&plan.closed);
     let protected = guard::open(repo, &roots, &backup, intent, monitor)?;
     let id = protected.operation();
     let applied = apply::apply(repo, &plan.work, &Licence::Saved(&protected), monitor)?;
+    opened.release(plan.work.sets_modes());
+    drop(opened);
     plan.work.partial |= !applied.problems.is_empty() || !plan.problems.is_empty();
     protected.finish_work(&plan.work)?;
     let conflicts = plan

@@ -24,6 +24,8 @@ mod windows;
 pub use windows::*;
 
 pub mod area;
+mod opened;
+pub use opened::Opened;
 #[cfg(unix)]
 pub mod attributes;
 pub mod target;

@@ -36,6 +36,35 @@ pub const LINK_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
+/// Opens a directory of this user that is closed to them; returns the mode that it had, `None` if there was nothing to do, or it is somebody else's.
+pub fn open_to_owner(dir: &Path) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+    let found = std::fs::symlink_metadata(dir).ok()?;
+    let mode = found.mode() & 0o7777;
+    let closed = found.is_dir() && found.uid() == user_number() && mode & 0o700 != 0o700;
+    (closed && set_dir_mode(dir, mode | 0o700)).then_some(mode)
+}
+
+/// Gives a directory a mode, a symlink never; returns false if that cannot be.
+pub fn set_dir_mode(dir: &Path, mode: u32) -> bool {
+    let mode = std::fs::Permissions::from_mode(mode);
+    #[cfg(target_os = "linux")]
+    {
+        // By a handle that needs no right to read, and follows no link.
+        let flags = LINK_FLAGS | OFlags::DIRECTORY;
+        let Ok(held) = rustix::fs::open(dir, flags, Mode::empty()) else {
+            return false;
+        };
+        let number = std::os::fd::AsRawFd::as_raw_fd(&held);
+        std::fs::set_permissions(format!("/proc/self/fd/{number}"), mode).is_ok()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let is_dir = std::fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir());
+        is_dir && std::fs::set_permissions(dir, mode).is_ok()
+    }
+}
+
 /// Returns true if this process acts for root.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()

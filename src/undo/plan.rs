@@ -12,8 +12,8 @@ use super::{UndoAction, UndoOptions, UndoPlan, UndoStep};
 use crate::apply::{Act, Job};
 use crate::compare::{self, Differences, Groups};
 use crate::error::{Error, Result};
-use crate::fsutil::TEMPORARY_PREFIX;
 use crate::fsutil::target::{Fidelity, Target, existing_base};
+use crate::fsutil::{Opened, TEMPORARY_PREFIX};
 use crate::id::Digest;
 use crate::manifest::{Entry, Kind, Stat, Time, by_path};
 use crate::merge;
@@ -85,6 +85,8 @@ pub(super) struct Planner<'a> {
     pub(super) meanings: HashMap<RepoPath, Digest>,
     pub(super) found: repositories::Found,
     groups: Groups,
+    /// What was opened to be looked at: it counts as it was.
+    opened: &'a Opened,
 }
 
 impl Planner<'_> {
@@ -175,6 +177,13 @@ impl Planner<'_> {
         match self.target.stat(&place) {
             // Something else stands where a directory was: below it there is nothing.
             Err(Error::Unsafe { .. }) => Ok(None),
+            Ok(Some(stat)) if stat.kind == Kind::Dir => {
+                let before = self.opened.mode_of(&place.to_path(&self.base));
+                Ok(Some(Stat {
+                    mode: before.unwrap_or(stat.mode),
+                    ..stat
+                }))
+            }
             other => other,
         }
     }
@@ -380,12 +389,17 @@ impl Planner<'_> {
 }
 
 /// Plans what is to be done in one root.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what is known of a root, and what becomes of it"
+)]
 pub(super) fn plan_root(
     repo: &Repository,
     record: &RootRecord,
     changes: &RootChanges,
     options: &UndoOptions,
     past: Past<'_>,
+    opened: &Opened,
     plan: &mut UndoPlan,
     seen: &mut HashSet<PathBuf>,
 ) -> Result<()> {
@@ -431,6 +445,7 @@ pub(super) fn plan_root(
             .map(|index| (index.path.clone(), index.digest))
             .collect(),
         found: repositories::Found::default(),
+        opened,
         groups: Groups::default(),
     };
     repositories::find(&mut planner, changes)?;

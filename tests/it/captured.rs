@@ -232,3 +232,46 @@ fn what_others_change_in_a_source_meanwhile_is_not_taken_back_unless_asked() {
     assert_eq!(std::fs::read(other.join("notes.md")).unwrap(), b"old");
     assert!(!other.join("draft.md").exists());
 }
+
+#[test]
+fn directories_that_the_command_closed_are_opened_for_the_undo_and_get_their_modes_back() {
+    for script in [
+        "chmod 000 src",
+        "chmod 300 src",
+        "chmod -R 000 src",
+        "chmod 000 src/sub src",
+        "chmod -R a-rwx .",
+        "rm src/sub/b; chmod 000 src/sub",
+        "rm src/a; chmod -R 000 src",
+    ] {
+        let place = Place::of_a_user();
+        place.sh_as_user("mkdir -p src/sub; echo a > src/a; echo b > src/sub/b; chmod 640 src/a; chmod 750 src/sub");
+        let before = picture(&place.tree());
+        // chmod -R cannot go on where it has just closed.
+        let script = format!("{script}; true");
+        place.run_as_user(&["guard", "--", "sh", "-c", &script], 0);
+        place.run_as_user(&["undo", "--yes"], 0);
+        assert_same(&before, &picture(&place.tree()), &script);
+    }
+}
+
+#[test]
+fn directories_that_are_closed_are_opened_for_a_restore_and_get_their_modes_back() {
+    let place = Place::of_a_user();
+    place.sh_as_user("mkdir -p src/sub; echo b > src/sub/b; chmod 750 src/sub");
+    let before = picture(&place.tree());
+    let source = format!("tree={}", place.tree().display());
+    place.run_as_user(&["init", "--yes", "--source", &source], 0);
+    place.sh_as_user("rm src/sub/b; chmod 000 src/sub; chmod 300 src");
+    place.run_as_user(&["restore", "latest", "--yes"], 0);
+    assert_same(&before, &picture(&place.tree()), "restored");
+}
+
+#[test]
+fn what_is_named_in_a_directory_that_cannot_be_listed_comes_back() {
+    let place = Place::of_a_user();
+    place.sh_as_user("mkdir w; echo precious > w/f; chmod 300 w");
+    place.run_as_user(&["guard", "--", "rm", "w/f"], 0);
+    place.run_as_user(&["undo", "--yes"], 0);
+    place.sh_as_user("chmod 700 w; grep -q precious w/f");
+}

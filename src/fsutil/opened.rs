@@ -1,0 +1,79 @@
+//! Directories that their owner has closed, opened to them for a while.
+//!
+//! `chmod 000 d` hides from its owner what an undo has to look at and bring back. Root sees it anyway, and nothing is opened for it.
+#![cfg_attr(not(unix), expect(dead_code, reason = "modes are a thing of Unix"))]
+
+use std::path::{Path, PathBuf};
+
+/// Closes again what it opened once it goes; a crash before that leaves directories open to their owner, and to nobody else.
+#[derive(Debug, Default)]
+pub struct Opened {
+    /// Where, and the mode before; in the order in which they were opened.
+    dirs: Vec<(PathBuf, u32)>,
+}
+
+impl Opened {
+    /// Opens directories at and above `path`, from `root` down.
+    pub fn way(&mut self, root: &Path, path: &Path) {
+        let ways: Vec<&Path> = path
+            .ancestors()
+            .take_while(|above| above.starts_with(root))
+            .collect();
+        ways.into_iter().rev().for_each(|dir| self.open(dir));
+    }
+
+    /// Opens every directory at or below `root`.
+    pub fn tree(&mut self, root: &Path) {
+        if super::is_root() {
+            return;
+        }
+        let mut left = vec![root.to_path_buf()];
+        while let Some(dir) = left.pop() {
+            self.open(&dir);
+            let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+            let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            left.extend(dirs.map(|entry| entry.path()));
+        }
+    }
+
+    /// Opens the same directories as another did.
+    pub fn again(dirs: &[PathBuf]) -> Self {
+        let mut opened = Self::default();
+        dirs.iter().for_each(|dir| opened.open(dir));
+        opened
+    }
+
+    fn open(&mut self, dir: &Path) {
+        if super::is_root() || self.mode_of(dir).is_some() {
+            return;
+        }
+        if let Some(mode) = super::open_to_owner(dir) {
+            self.dirs.push((dir.to_path_buf(), mode));
+        }
+    }
+
+    /// Returns what was opened.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.dirs.iter().map(|(dir, _)| dir.clone()).collect()
+    }
+
+    /// Returns the mode that a directory had before it was opened.
+    pub fn mode_of(&self, path: &Path) -> Option<u32> {
+        let found = self.dirs.iter().find(|(dir, _)| dir == path);
+        found.map(|(_, mode)| *mode)
+    }
+
+    /// Leaves directories as they stand by now.
+    pub fn release(&mut self, is_done: impl Fn(&Path) -> bool) {
+        self.dirs.retain(|(dir, _)| !is_done(dir));
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        // What lies in another goes first: it could not be reached after.
+        for (dir, mode) in self.dirs.iter().rev() {
+            super::set_dir_mode(dir, *mode);
+        }
+    }
+}
