@@ -3,6 +3,7 @@
 //! A [`Protected`] can only be made by taking a durable snapshot and writing a durable begin record; whatever destroys takes one. No lock is held
 //! while a command runs.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -18,7 +19,7 @@ use crate::fsutil;
 use crate::id::OperationId;
 use crate::monitor::Monitor;
 use crate::path::{RawName, RepoPath};
-use crate::repo::oplog::{Begin, End, Operation, OperationKind, RestoreJournal};
+use crate::repo::oplog::{Begin, End, Operation, OperationKind, RestoreJournal, RootChanges};
 use crate::repo::snapshot::PathNote;
 use crate::repo::{Repository, hold_shared};
 use crate::rules::{Matcher, Origin, Root, Verdict};
@@ -461,6 +462,27 @@ impl Protected {
         why
     }
 
+    /// Drops what a root before this one, of the same directory, tells already: many names of one directory are one root, and a link to the
+    /// directory another.
+    fn count_once(&self, run: &RootRun, before: &[RootChanges], changes: &mut RootChanges) {
+        let same = |other: &&RootChanges| {
+            let mut runs = self.runs.iter();
+            runs.any(|one| one.root.name == other.name && one.root.path == run.root.path)
+        };
+        let told: Vec<&RootChanges> = before.iter().filter(same).collect();
+        if told.is_empty() {
+            return;
+        }
+        let removed = told.iter().flat_map(|other| other.removed.iter().cloned());
+        let stamps = told
+            .iter()
+            .flat_map(|other| other.created.iter().chain(&other.modified));
+        let stamped = stamps.map(|stamp| stamp.path.clone());
+        let told: HashSet<RepoPath> = removed.chain(stamped).collect();
+        changes.keep(&|path| !told.contains(path));
+        (changes.deleted_files, changes.deleted_bytes) = run.weigh(&changes.removed);
+    }
+
     /// Looks at what changed and closes the operation.
     ///
     /// # Errors
@@ -483,6 +505,7 @@ impl Protected {
                     if let Some(own) = &touched {
                         changes.keep(&|path| own(&path.to_path(&run.root.path)));
                     }
+                    self.count_once(run, &roots, &mut changes);
                     if !changes.is_empty() {
                         roots.push(changes);
                     }
