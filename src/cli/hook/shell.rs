@@ -120,8 +120,8 @@ fn event(said: &Said, moment: Moment) -> Event {
 
 /// Returns true if a process that began with an operation still runs: what it does belongs to that.
 fn has_job(begin: &Begin, jobs: &[u32]) -> bool {
-    // The system tells starts to the second.
-    let since = begin.time - chrono::TimeDelta::seconds(1);
+    // The system tells starts, and when it began itself, to the second below.
+    let since = begin.time - chrono::TimeDelta::seconds(2);
     jobs.iter().any(|job| {
         bdr::fsutil::process_runs(*job)
             && bdr::fsutil::process_start(*job).is_none_or(|started| started >= since)
