@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::agent::AgentCall;
 use crate::apply::{self, Act, Job, Licence, Work};
 use crate::backup::{BackupOptions, roots_of};
-use crate::compare::{self, Groups};
+use crate::compare::{self, Differences, Groups};
 use crate::error::{Error, Result};
 use crate::fsutil;
 use crate::fsutil::Opened;
@@ -562,11 +562,19 @@ fn plan_root(
     for (entry, seen) in dirs {
         let path = below(&prefix, &entry.path);
         let differs = match target.xattrs(&path, Kind::Dir) {
+            // What is there is left as it is.
+            _ if options.overwrite == Overwrite::Never => Differences::default(),
             Ok(found) => compare::whole(&entry, &seen, &found),
             Err(_) => compare::by_stat(&entry, &seen),
         };
-        if differs.any() || touched.contains(&entry.path) || options.target.is_some() {
-            if differs.any() {
+        let is_touched = touched.contains(&entry.path);
+        // Its time goes along with what comes back into it.
+        let shown = Differences {
+            time: differs.time && !is_touched,
+            ..differs
+        };
+        if differs.any() || is_touched || options.target.is_some() {
+            if shown.any() {
                 plan.steps.push(Step {
                     path: absolute(&entry.path),
                     action: Action::Metadata,

@@ -31,8 +31,10 @@ pub(crate) struct SettleArgs {
     /// Wait for processes, then close the operation that they belong to
     #[arg(long, hide = true, value_name = "OP", requires = "pids")]
     after: Option<String>,
+    /// Processes that are waited for
     #[arg(long, hide = true, value_delimiter = ',')]
     pids: Vec<u32>,
+    /// How the command ended
     #[arg(long, hide = true, allow_hyphen_values = true)]
     exit: Option<i32>,
 }
