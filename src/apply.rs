@@ -22,6 +22,7 @@ use crate::privacy::seal::placeholders;
 use crate::repo::Repository;
 use crate::repo::reader::Reader;
 use crate::repo::snapshot::PathNote;
+use crate::threads;
 
 /// What happens to one path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -597,17 +598,10 @@ fn write_files(
     if files.len() < 32 || threads == 1 {
         return run();
     }
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (1..threads).map(|_| scope.spawn(run)).collect();
-        let mut result = run();
-        for worker in workers {
-            let other = worker
-                .join()
-                .unwrap_or_else(|_| Err(Error::invalid("a worker thread failed", None)));
-            result = result.and(other);
-        }
-        result
-    })
+    let failed = || Err(Error::invalid("a worker thread failed", None));
+    threads::share(threads, &run)
+        .into_iter()
+        .try_for_each(|done| done.unwrap_or_else(failed))
 }
 
 fn sync(work: &Work, each: bool, targets: &mut [Target]) -> Result<()> {

@@ -520,6 +520,8 @@ fn cannot_run(command: &[OsString], error: &std::io::Error, ui: Ui) -> i32 {
     ui.warn(&format!("bdr: cannot run `{name}`: {error}"));
     match error.kind() {
         std::io::ErrorKind::NotFound => exit::NOT_FOUND.into(),
+        // No further process or thread can be had: nothing is wrong with the command.
+        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::OutOfMemory => exit::NOT_RUN.into(),
         _ => exit::NOT_EXECUTABLE.into(),
     }
 }

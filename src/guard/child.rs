@@ -20,11 +20,10 @@ pub(super) fn run(command: &mut Command) -> io::Result<ExitStatus> {
     let mut signals = Signals::new(handled.chain([SIGCHLD]))?;
     let handle = signals.handle();
     adopt();
-    let mut child = command.spawn()?;
-    let pid = i32::try_from(child.id())
-        .ok()
-        .and_then(rustix::process::Pid::from_raw);
-    let forward = std::thread::spawn(move || {
+    // The thread before the command: where none can be had, nothing was run.
+    let started = std::sync::Arc::new(std::sync::atomic::AtomicI32::new(0));
+    let pid = std::sync::Arc::clone(&started);
+    let forward = std::thread::Builder::new().spawn(move || {
         for signal in signals.forever() {
             let alone = match signal {
                 SIGTERM => Some(rustix::process::Signal::TERM),
@@ -33,15 +32,33 @@ pub(super) fn run(command: &mut Command) -> io::Result<ExitStatus> {
                 SIGUSR2 => Some(rustix::process::Signal::USR2),
                 _ => None,
             };
-            if let (Some(signal), Some(pid)) = (alone, pid) {
+            if let Some(signal) = alone
+                && let Some(pid) = number_of(&pid).and_then(rustix::process::Pid::from_raw)
+            {
                 let _ = rustix::process::kill_process(pid, signal);
             }
         }
+    })?;
+    let status = command.spawn().and_then(|mut child| {
+        let pid = i32::try_from(child.id()).unwrap_or(0);
+        started.store(pid, std::sync::atomic::Ordering::Release);
+        child.wait()
     });
-    let status = child.wait();
     handle.close();
     let _ = forward.join();
     status
+}
+
+/// Returns the number of the command, which may just be about to start: a signal that comes then is meant for it, too.
+#[cfg(unix)]
+fn number_of(started: &std::sync::atomic::AtomicI32) -> Option<i32> {
+    for _ in 0..100 {
+        match started.load(std::sync::atomic::Ordering::Acquire) {
+            0 => std::thread::sleep(std::time::Duration::from_millis(10)),
+            number => return Some(number),
+        }
+    }
+    None
 }
 
 /// Has what the command leaves behind become bdr's own when its parent ends: else nobody could tell that it still runs.

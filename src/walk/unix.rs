@@ -20,6 +20,7 @@ use crate::path::RepoPath;
 use crate::repo::snapshot::LeftOut;
 use crate::repo::state::{Stat, State};
 use crate::rules::{ELSEWHERE, Matcher, Root, Verdict};
+use crate::threads;
 
 /// A root held open: what is below it is reached through the handle, never through a symlink at its end.
 pub struct RootHandle {
@@ -340,20 +341,14 @@ pub(super) fn walk(
     walk.run(&mut scan, if threads > 1 { 12 } else { usize::MAX });
     let more = !lock(&walk.queue).jobs.is_empty();
     if more {
-        let scans: Vec<Scan> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (1..threads)
-                .map(|_| {
-                    scope.spawn(|| {
-                        let mut scan = Scan::default();
-                        walk.run(&mut scan, usize::MAX);
-                        scan
-                    })
-                })
-                .collect();
+        let scans = threads::share(threads, &|| {
+            let mut scan = Scan::default();
             walk.run(&mut scan, usize::MAX);
-            workers.into_iter().filter_map(|w| w.join().ok()).collect()
+            scan
         });
         for other in scans {
+            // What a thread saw that failed is not known: that is no walk.
+            let other = other.ok_or_else(|| Error::invalid("a worker thread failed", None))?;
             scan.dirty.extend(other.dirty);
             scan.removed.extend(other.removed);
             scan.left_out.extend(other.left_out);
