@@ -45,6 +45,7 @@ __bdr_looks() {
 # Prints what the words of a line stand for here: aliases, functions, variables.
 __bdr_means() {
     \builtin local text=$1 seen=' ' rest word value pass IFS=$' \t\n'
+    # shellcheck disable=SC2034 # it only counts
     for pass in 1 2; do
         rest=$text text=
         for word in ${rest//[!A-Za-z0-9_.-]/ }; do
@@ -65,7 +66,7 @@ __bdr_means() {
         rest=${rest#\{}
         word=${rest%%[!A-Za-z0-9_]*}
         case $seen$word in
-        *" $word "* | *' ' | *' '[0-9]* | *' '__bdr_* | *' 'HOME | *' 'PWD) \builtin continue ;;
+        *" $word "* | *" " | *" "[0-9]* | *" __bdr_"* | *" HOME" | *" PWD") \builtin continue ;;
         esac
         seen+="$word "
         value=$(\builtin declare -p -- "$word" 2>/dev/null)
@@ -225,6 +226,7 @@ __bdr_install() {
     fi
     # First: what comes after it sees the same status.
     if [[ $(\builtin declare -p PROMPT_COMMAND 2>/dev/null) =~ ^declare\ -[a-zA-Z]*r ]]; then
+        # shellcheck disable=SC2016 # it is what is to be typed
         \builtin printf 'bdr: PROMPT_COMMAND is read-only here: lines are protected, but what they did is said by `bdr log` only\n' >&2
     elif ((BASH_VERSINFO[0] > 5 || BASH_VERSINFO[0] == 5 && BASH_VERSINFO[1] >= 1)); then
         PROMPT_COMMAND=(__bdr_after "${PROMPT_COMMAND[@]}")

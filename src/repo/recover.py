@@ -14,7 +14,7 @@ each loss is named on stderr); 4 verify found damage.
 import argparse, bisect, collections, datetime, errno, gzip, hashlib, heapq, io, json, os, re  # noqa: E401
 import stat, struct, sys, tempfile, zlib  # noqa: E401
 
-REVISION = 2
+REVISION = 3
 MEMBER = 256 * 1024  # a gzip member holds no more
 EMPTY = hashlib.sha256(b"").hexdigest()
 DIGEST = re.compile("[0-9a-f]{64}")
@@ -113,8 +113,13 @@ class Holes:
                 self.out.write(block)
             self.at += len(block)
 
-    def finish(self):
+    def seek(self, at):
+        self.at = at
+
+    def truncate(self):
         self.out.truncate(self.at)
+
+    finish = truncate
 
 
 class View:
