@@ -495,6 +495,8 @@ pub enum Answer<'a> {
     Silence,
     /// The tool runs without a way back.
     Unprotected(&'a str),
+    /// The tool runs, and not all of what it may do can be undone.
+    Partly(&'a str),
     /// Something is gone, and how it comes back.
     Lost(&'a str),
     /// The tool is not to run.
@@ -550,13 +552,15 @@ pub fn reply(host: Host, name: &str, answer: Answer<'_>) -> Reply {
     };
     match (answer, host) {
         (Answer::Silence, _) => silent,
-        (Answer::Unprotected(text), Host::Claude | Host::Gemini) => {
+        (Answer::Unprotected(text) | Answer::Partly(text), Host::Claude | Host::Gemini) => {
             spoken(json!({"systemMessage": format!("bdr: {text}")}))
         }
-        (Answer::Unprotected(text), Host::Codex) => {
+        (Answer::Unprotected(text) | Answer::Partly(text), Host::Codex) => {
             spoken(json!({"hookSpecificOutput": context(text)}))
         }
-        (Answer::Unprotected(text), Host::Cursor | Host::Copilot) => aloud(text, 0),
+        (Answer::Unprotected(text) | Answer::Partly(text), Host::Cursor | Host::Copilot) => {
+            aloud(text, 0)
+        }
         (Answer::Lost(text), Host::Claude) => spoken(json!({
             "systemMessage": format!("bdr: {text}"), "hookSpecificOutput": context(text),
         })),
@@ -573,7 +577,9 @@ pub fn reply(host: Host, name: &str, answer: Answer<'_>) -> Reply {
         (Answer::Lost(text), Host::Copilot) => {
             spoken(json!({"additionalContext": format!("bdr: {text}")}))
         }
-        (Answer::Lost(text) | Answer::Failed(text), Host::Shell) => aloud(text, 0),
+        (Answer::Lost(text) | Answer::Failed(text) | Answer::Partly(text), Host::Shell) => {
+            aloud(text, 0)
+        }
         (Answer::Unprotected(text), Host::Shell) => aloud(text, FAILED),
         (Answer::Deny(text) | Answer::Ask(text), Host::Shell) => aloud(text, NOT_PROTECTED),
         (Answer::Deny(text), _) => refuse(host, name, "deny", text),

@@ -175,7 +175,8 @@ impl Assessment {
     fn finished(mut self) -> Self {
         self.operands.sort();
         self.operands.dedup();
-        self.untold.dedup();
+        let mut told = std::collections::HashSet::new();
+        self.untold.retain(|part| told.insert(part.clone()));
         self
     }
 }
@@ -311,6 +312,8 @@ struct Word {
     glob: bool,
     /// What it probably is, if it is known only when it runs.
     likely: Vec<Self>,
+    /// How it was written, if it is known only when it runs.
+    written: String,
 }
 
 impl Word {
@@ -330,7 +333,10 @@ impl Word {
 
     /// Returns what is there for people.
     fn shown(&self) -> String {
-        crate::path::show_bytes(&self.bytes)
+        match self.dynamic && !self.written.is_empty() {
+            true => crate::path::show_bytes(self.written.as_bytes()),
+            false => crate::path::show_bytes(&self.bytes),
+        }
     }
 }
 

@@ -80,7 +80,7 @@ pub(crate) fn run(cx: &Context, _: &DoctorArgs) -> Result<u8, Failure> {
             findings.push(writable(cx, &repo));
             findings.extend(permissions(cx, repo.location()));
             findings.push(snapshots(cx, &repo));
-            findings.push(operations(&repo));
+            findings.push(operations(cx, &repo));
             findings.extend(leftovers(repo.location()));
             findings.push(lifeboat(cx, repo.location()));
         }
@@ -334,7 +334,7 @@ fn snapshots(cx: &Context, repo: &Repository) -> Finding {
     )
 }
 
-fn operations(repo: &Repository) -> Finding {
+fn operations(cx: &Context, repo: &Repository) -> Finding {
     match bdr::restore::interrupted(repo) {
         Ok(Some(_)) => {
             let says = "a restore was interrupted";
@@ -349,7 +349,7 @@ fn operations(repo: &Repository) -> Finding {
     };
     let open = operations
         .iter()
-        .filter(|o| o.end.is_none() && !fsutil::process_runs(o.begin.pid))
+        .filter(|o| o.end.is_none() && !repo.is_running(&o.begin, cx.now))
         .filter(|o| o.begin.kind == OperationKind::Guard)
         .count();
     let count = plural(operations.len() as u64, "operation");

@@ -147,6 +147,7 @@ fn data(cx: &Context, found: &Assessment) -> serde_json::Value {
             "pattern": o.glob, "place": o.place,
         }))).collect::<Vec<_>>(),
         "remote": found.remote,
+        "untold": found.untold,
         "cwd": bdr::path::show(cx.cwd.as_os_str()),
     })
 }
@@ -159,6 +160,9 @@ fn heading(cx: &Context, found: &Assessment) -> String {
     let mut text = format!("{}{rule}: {}\n", found.effect.word(), found.reason);
     if found.effect == Effect::Read {
         text.push_str("A guard would run it at once, without a snapshot.\n");
+    }
+    for part in &found.untold {
+        text.push_str(&format!("Known only when it runs: {part}\n"));
     }
     for part in &found.remote {
         text.push_str(&format!("Cannot be undone: {part}\n"));

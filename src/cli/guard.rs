@@ -30,7 +30,7 @@ mod words;
 pub(crate) use background::{
     SettleArgs, run as settle, start as settle_in_background, tell as tell_settled,
 };
-pub(crate) use words::{is_in_git, shell_words, summary, undo_command};
+pub(crate) use words::{is_in_git, missed_of_operands, shell_words, summary, undo_command, untold};
 
 /// Take a snapshot, then run a command
 ///
@@ -153,7 +153,12 @@ pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
             .into();
     }
     match protect(&cx, &repo, args, &assessment, policy) {
-        Ok(protected) => execute(&cx, &repo, args, protected),
+        Ok(protected) => {
+            if let Some(said) = untold(&assessment) {
+                cx.ui.say(&format!("bdr: {said}"));
+            }
+            execute(&cx, &repo, args, protected)
+        }
         Err(failure) => not_protected(args, policy, ui, Some(&cx), &failure),
     }
 }
@@ -359,7 +364,7 @@ fn execute(cx: &Context, repo: &Repository, args: &GuardArgs, protected: Protect
     match protected.run(command) {
         Ok(outcome) => {
             if !outcome.running.is_empty() {
-                background::close_later(cx, &outcome);
+                background::close_later(cx, repo, &outcome);
             }
             tell(cx, repo, args, &outcome, missed, lasting);
             background::start(cx, repo);

@@ -324,7 +324,8 @@ impl Hook<'_> {
             return self.say(Answer::Silence);
         }
         match self.protect(&cx, &assessment, guard::OnFail::Block) {
-            Ok(()) => self.say(Answer::Silence),
+            Ok(words) if words.is_empty() => self.say(Answer::Silence),
+            Ok(words) => self.say(Answer::Partly(&words.join("; "))),
             Err(failure) => {
                 let policy = from_environment.unwrap_or(cx.config.guard.on_fail);
                 let lacks = matches!(&failure, Failure::Engine(e) if matches!(**e, Error::NotCaptured { .. }));
@@ -366,12 +367,13 @@ impl Hook<'_> {
         assess(self.event, &around)
     }
 
+    /// Takes the snapshot; returns what is to be said before the tool runs.
     fn protect(
         &self,
         cx: &Context,
         assessment: &Assessment,
         on_fail: guard::OnFail,
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<String>, Failure> {
         let repo = guarding::open(cx, false)?;
         // The same hook may stand in the settings of the user and of the project.
         let seen = match self.host {
@@ -382,7 +384,7 @@ impl Hook<'_> {
             _ => self.event.call.is_some() && !self.open_operations(&repo)?.is_empty(),
         };
         if seen {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let roots = guarding::covered(cx, &repo, assessment, &[], false)?;
         cx.launch_lifeboat(repo.location());
@@ -395,8 +397,10 @@ impl Hook<'_> {
             remote: guard::with_what_was(&assessment.remote, &cx.cwd),
         };
         let call = self.event.to_call(self.host);
-        guard::begin_call(&repo, &roots, &options, call, &cx.progress())?;
-        Ok(())
+        let (_, notes) = guard::begin_call(&repo, &roots, &options, call, &cx.progress())?;
+        let mut words = guarding::untold(assessment).into_iter().collect::<Vec<_>>();
+        words.extend(guarding::missed_of_operands(cx, assessment, &notes));
+        Ok(words)
     }
 
     /// Returns true if an agent's hook has just seen a shell's line, in the same place: its shell may be interactive.

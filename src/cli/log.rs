@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use bdr::fsutil::process_runs;
 use bdr::id::{Id, SnapshotId};
 use bdr::manifest::Kind;
 use bdr::merge::Changes;
@@ -23,7 +22,7 @@ use crate::ui::{self, count, when};
 
 /// List operations, newest first
 ///
-/// Each line: id, age, command, files deleted (−), created (+) and changed (~), and what else there is to say: undone, open (it still runs),
+/// Each line: id, age, command, files deleted (−), created (+) and changed (~), and what else there is to say: undone, running,
 /// interrupted, how it ended, what was not captured, what changed inside of the one configuration that it changed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -103,17 +102,16 @@ fn counts(operation: &Operation, minus: char) -> String {
     }
 }
 
-/// Returns what became of an operation that has no end: its process may still be there.
-fn unfinished(operation: &Operation) -> Option<&'static str> {
-    let runs = || process_runs(operation.begin.pid);
+/// Returns what became of an operation that has no end: what it began may still run.
+fn unfinished(cx: &Context, repo: &Repository, operation: &Operation) -> Option<&'static str> {
     match &operation.end {
         Some(_) => None,
-        None if runs() => Some("open"),
+        None if repo.is_running(&operation.begin, cx.now) => Some("running"),
         None => Some("interrupted"),
     }
 }
 
-fn remarks(operation: &Operation) -> Vec<String> {
+fn remarks(cx: &Context, repo: &Repository, operation: &Operation) -> Vec<String> {
     let begin = &operation.begin;
     let mut remarks = Vec::new();
     let caller = begin
@@ -133,7 +131,7 @@ fn remarks(operation: &Operation) -> Vec<String> {
         remarks.push("unprotected".to_owned());
     }
     match &operation.end {
-        None => remarks.extend(unfinished(operation).map(str::to_owned)),
+        None => remarks.extend(unfinished(cx, repo, operation).map(str::to_owned)),
         Some(end) => match (end.exit, end.signal) {
             (_, Some(signal)) => remarks.push(format!("signal {signal}")),
             (Some(code), _) if code != 0 => remarks.push(format!("exit {code}")),
@@ -251,7 +249,7 @@ pub(crate) fn log(cx: &Context, args: &LogArgs) -> Result<u8, Failure> {
     }
     let shown = || found.iter().take(limit).copied();
     if cx.ui.json {
-        let list: Vec<Value> = shown().map(|o| summary(o, &ids)).collect();
+        let list: Vec<Value> = shown().map(|o| summary(cx, &repo, o, &ids)).collect();
         let unreadable = ui::json::unreadable(&repo);
         let data = json!({"operations": list, "total": found.len(), "unreadable": unreadable});
         cx.ui.document("log", code, &data)?;
@@ -276,7 +274,7 @@ pub(crate) fn log(cx: &Context, args: &LogArgs) -> Result<u8, Failure> {
         .map(|o| {
             let id = o.begin.id.prefix(&ids);
             let title: String = shorten(&title(o, &ids), 60, more);
-            let mut remarks = remarks(o);
+            let mut remarks = remarks(cx, &repo, o);
             remarks.extend(detail(cx, &repo, o, minus));
             vec![
                 id,
@@ -316,7 +314,7 @@ pub(crate) fn show(cx: &Context, args: &ShowArgs) -> Result<u8, Failure> {
     // Roots have their paths in the snapshot; without it the changes still have names.
     let snapshot = operation.begin.before.and_then(|id| repo.snapshot(id).ok());
     if cx.ui.json {
-        let mut data = summary(operation, &ids);
+        let mut data = summary(cx, &repo, operation, &ids);
         data["not_captured"] = ui::json::notes(&operation.begin.not_captured);
         data["changes"] = changes_data(operation, snapshot.as_ref());
         cx.ui.document("show", exit::OK, &data)?;
@@ -345,7 +343,7 @@ pub(crate) fn show(cx: &Context, args: &ShowArgs) -> Result<u8, Failure> {
                 .map_or_else(|_| id.to_string(), |all| id.prefix(&all))
         });
     text.push_str(&format!("  snapshot  {before}\n"));
-    let remarks = remarks(operation).join(", ");
+    let remarks = remarks(cx, &repo, operation).join(", ");
     if !remarks.is_empty() {
         text.push_str(&format!("  note      {remarks}\n"));
     }
@@ -409,7 +407,7 @@ fn root_path(root: &RootChanges, snapshot: Option<&Snapshot>) -> PathBuf {
     )
 }
 
-fn summary(operation: &Operation, ids: &[Id]) -> Value {
+fn summary(cx: &Context, repo: &Repository, operation: &Operation, ids: &[Id]) -> Value {
     let begin = &operation.begin;
     let (deleted, created, modified) = operation.counts();
     let end = operation.end.as_ref();
@@ -428,7 +426,7 @@ fn summary(operation: &Operation, ids: &[Id]) -> Value {
         "undone_by": operation.undone_by.map(|id| id.to_string()),
         "undoable": operation.is_undoable(),
         "finished": end.is_some(),
-        "state": unfinished(operation).unwrap_or("finished"),
+        "state": unfinished(cx, repo, operation).unwrap_or("finished"),
         "pinned": operation.pinned,
         "exit": end.and_then(|end| end.exit),
         "signal": end.and_then(|end| end.signal),

@@ -116,6 +116,10 @@ pub(super) fn simple(
     with_paths(Assessment::unknown(reason), words, place)
 }
 
+fn shown(words: &[Word]) -> String {
+    words.iter().map(Word::shown).collect::<Vec<_>>().join(" ")
+}
+
 /// Returns the name by which rules know a program; `None` if it is somebody's own.
 fn program(text: &str) -> Option<&str> {
     let text = text.strip_prefix('\\').unwrap_or(text);
@@ -178,7 +182,10 @@ fn joined(words: &[Word], place: &Place, around: &Surroundings<'_>, depth: usize
     let texts: Option<Vec<&str>> = words.iter().map(Word::text).collect();
     match texts {
         Some(texts) => shell::line(&texts.join(" "), &mut place.clone(), around, depth + 1),
-        None => Assessment::unknown("what it runs is known only when it runs"),
+        None => Assessment {
+            untold: vec![format!("eval {}", shown(words))],
+            ..Assessment::unknown("what it runs is known only when it runs")
+        },
     }
 }
 
@@ -200,7 +207,10 @@ fn shell_program(
                 let Some(script) = script else { break };
                 return match script.text() {
                     Some(text) => shell::line(text, &mut place.clone(), around, depth + 1),
-                    None => Assessment::unknown("the script is known only when it runs"),
+                    None => Assessment {
+                        untold: vec![format!("sh -c {}", script.shown())],
+                        ..Assessment::unknown("the script is known only when it runs")
+                    },
                 };
             }
             _ if text.starts_with('-') || text.starts_with('+') => {}
@@ -269,14 +279,10 @@ fn wrapped(
     if matches!(name, "xargs" | "parallel") && result.effect != Effect::Read {
         result.unlinks_only = false;
         result.operands.extend(place.here());
-        let from_file = |w: &Word| {
-            w.text()
-                .is_some_and(|t| t.starts_with("-a") || t.starts_with("--arg-file"))
-        };
-        if result.effect == Effect::Destructive && rest[..at].iter().any(from_file) {
-            result
-                .untold
-                .push(rest.iter().map(Word::shown).collect::<Vec<_>>().join(" "));
+        // Words come from its input, whatever else it is given.
+        let listed = rest.iter().any(|w| w.bytes.starts_with(b":::"));
+        if result.effect == Effect::Destructive && !listed {
+            result.untold = vec![format!("{name} {}", shown(rest))];
         }
     }
     if matches!(name, "npx" | "bunx" | "pnpx") && result.effect == Effect::Read {
@@ -468,7 +474,7 @@ fn judged(
         unlinks_only: rule.id == "fs.rm" && name != "shred" && name != "srm",
         ..Assessment::nothing()
     };
-    let line = || words.iter().map(Word::shown).collect::<Vec<_>>().join(" ");
+    let line = || shown(words);
     result.reason = match rule.effect {
         Effect::Read => format!("`{name}` only reads"),
         Effect::Write => format!("`{name}` writes"),

@@ -127,9 +127,40 @@ impl Line<'_> {
         if let [command] = &pipeline.seq[..] {
             return self.command(command, place);
         }
-        for command in &pipeline.seq {
+        let before = self.result.untold.len();
+        let mut literal = false;
+        for (at, command) in pipeline.seq.iter().enumerate() {
+            // What is piped is what the text says: its words are looked at.
+            literal |= at == 0 && self.prints_literals(command, place);
             self.command(command, &mut place.clone());
         }
+        if literal {
+            let from_input = |part: &String| {
+                !["xargs", "parallel"]
+                    .iter()
+                    .any(|name| part.starts_with(name))
+            };
+            let mut at = 0;
+            self.result.untold.retain(|part| {
+                at += 1;
+                at <= before || from_input(part)
+            });
+        }
+    }
+
+    /// Returns true for `echo` and `printf` of words that are known.
+    fn prints_literals(&mut self, command: &ast::Command, place: &Place) -> bool {
+        use ast::CommandPrefixOrSuffixItem as Item;
+        let ast::Command::Simple(simple) = command else {
+            return false;
+        };
+        let name = simple.word_or_name.as_ref().map(|word| &*word.value);
+        let mut items = simple.suffix.iter().flat_map(|suffix| &suffix.0);
+        matches!(name, Some("echo" | "printf"))
+            && items.all(|item| match item {
+                Item::Word(word) => !self.one(&word.value, place).dynamic,
+                _ => true,
+            })
     }
 
     fn command(&mut self, command: &ast::Command, place: &mut Place) {
@@ -275,6 +306,7 @@ impl Line<'_> {
                 self.list(&subshell.list, &mut place.clone());
                 words.push(Word {
                     dynamic: true,
+                    written: "<(…)".to_owned(),
                     ..Word::default()
                 });
             }
@@ -368,6 +400,7 @@ impl Line<'_> {
         }
         let operand = place.operand(word, true);
         let known = operand.is_some();
+        let untold = !known && word.likely.is_empty() && effect == Effect::Destructive;
         let likely = word.likely.iter().filter_map(|w| place.operand(w, true));
         self.result.join(Assessment {
             effect,
@@ -383,6 +416,10 @@ impl Line<'_> {
             reason: match known {
                 true => format!("the output goes to `{}`", word.shown()),
                 false => "the output goes to a file known only when it runs".to_owned(),
+            },
+            untold: match untold {
+                true => vec![format!("> {}", word.shown())],
+                false => Vec::new(),
             },
             ..Assessment::nothing()
         });
@@ -444,6 +481,9 @@ impl Line<'_> {
 
     fn one(&mut self, text: &str, place: &Place) -> Word {
         let mut result = self.read(text, place);
+        if result.dynamic {
+            text.clone_into(&mut result.written);
+        }
         if result.dynamic && text.contains('$') && !place.vars.is_empty() {
             let count = place.vars.iter().map(|(_, values)| values.len()).max();
             let choices = (0..count.unwrap_or(0)).map(Some);

@@ -11,13 +11,13 @@ use chrono::{DateTime, Utc};
 use super::changes::{self, Look, Origins};
 use super::{GuardOptions, Intent, open};
 use crate::agent::AgentCall;
-use crate::backup::{BackupReport, RootRun};
+use crate::backup::RootRun;
 use crate::error::Result;
 use crate::id::{OperationId, SnapshotId};
 use crate::monitor::Monitor;
 use crate::repo::Repository;
 use crate::repo::oplog::{Begin, End, Operation, OperationKind, RootChanges};
-use crate::repo::snapshot::RootRecord;
+use crate::repo::snapshot::{PathNote, RootRecord};
 use crate::rules::Root;
 
 /// How to close an operation.
@@ -31,7 +31,8 @@ pub struct CloseOptions {
     pub never: Vec<PathBuf>,
 }
 
-/// Saves the state of `roots` and opens an operation for a tool that somebody else runs; [`close`] ends it.
+/// Saves the state of `roots` and opens an operation for a tool that somebody else runs; [`close`] ends it. Returns it with what the tool may
+/// change without its having been captured.
 ///
 /// # Errors
 /// There can be no snapshot.
@@ -41,7 +42,7 @@ pub fn begin_call(
     options: &GuardOptions,
     call: AgentCall,
     monitor: &dyn Monitor,
-) -> Result<(OperationId, BackupReport)> {
+) -> Result<(OperationId, Vec<PathNote>)> {
     let intent = Intent {
         kind: OperationKind::Guard,
         argv: options.argv.clone(),
@@ -55,7 +56,7 @@ pub fn begin_call(
         all_named: options.on_fail == super::OnFail::Block,
     };
     let protected = open(repo, roots, &options.backup, intent, monitor)?;
-    Ok((protected.operation(), protected.report))
+    Ok((protected.operation(), protected.not_captured().to_vec()))
 }
 
 /// Looks at what changed since an operation began, and closes it; `None` if somebody else did meanwhile.
@@ -88,6 +89,7 @@ pub fn close(repo: &Repository, begin: Begin, options: &CloseOptions) -> Result<
         return Ok(None);
     }
     repo.end(&end)?;
+    repo.forget_running(begin.id);
     Ok(Some(Operation {
         begin,
         end: Some(end),

@@ -31,6 +31,7 @@ mod packs;
 mod presence;
 pub mod reader;
 pub mod record;
+mod running;
 pub mod snapshot;
 pub mod state;
 pub mod summaries;

@@ -384,3 +384,37 @@ fn a_rule_of_the_user_makes_more_of_what_only_reads() {
     guard();
     assert_eq!(std::fs::read(place.tree().join("file")).unwrap(), b"");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_operation_whose_command_left_something_running_is_running_until_that_ends() {
+    let place = Place::with_repository();
+    place.init();
+    place.write("a", b"a");
+    // Ends when it may.
+    let script = "(until [ -e stop ]; do sleep 0.05; done; rm -f a) >/dev/null 2>&1 & true";
+    place.run(&["guard", "--", "sh", "-c", script], 0);
+    let state = || {
+        let log = place.json(&["log"]);
+        log["operations"][0]["state"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(state(), "running");
+    let shown = place.run(&["show", log_id(&place).as_str()], 0);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(
+        shown.contains("running") && !shown.contains("interrupted"),
+        "{shown}"
+    );
+    place.write("stop", b"");
+    let began = std::time::Instant::now();
+    while state() == "running" && began.elapsed() < std::time::Duration::from_secs(60) {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(state(), "finished");
+}
+
+#[cfg(target_os = "linux")]
+fn log_id(place: &Place) -> String {
+    let log = place.json(&["log"]);
+    log["operations"][0]["id"].as_str().unwrap().to_owned()
+}

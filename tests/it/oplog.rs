@@ -153,7 +153,7 @@ fn the_log_is_a_line_per_operation_with_what_became_of_it() {
     let lines = log("C.UTF-8");
     let expected = [
         format!(
-            "@ {} just now wait: sh -c 'until rm stop 2>/dev/null; do sleep 0.05; done' open",
+            "@ {} just now wait: sh -c 'until rm stop 2>/dev/null; do sleep 0.05; done' running",
             ids[0]
         ),
         format!(
@@ -183,7 +183,7 @@ fn the_log_is_a_line_per_operation_with_what_became_of_it() {
         .collect();
     assert_eq!(
         states,
-        ["open", "interrupted", "finished", "finished", "finished"]
+        ["running", "interrupted", "finished", "finished", "finished"]
     );
     place.write("stop", b"");
     open.wait().unwrap();

@@ -319,3 +319,41 @@ fn what_a_command_leaves_running_belongs_to_it() {
     assert!(place.tree().join("ws/notes").exists());
     assert_eq!(picture(&place.tree().join("ws/docs")), before);
 }
+
+#[test]
+fn what_only_shows_when_it_runs_is_said_once_before_it_runs() {
+    let place = place();
+    place.write("ws/list", b"own\n");
+    let said = |args: &[&str]| crate::support::cli::stderr(&in_workspace(&place, args));
+    // The first makes the repository, and says so.
+    said(&["guard", "--", "touch", "own"]);
+    for line in [
+        "rm -f $(cat list); echo ran >&2",
+        "xargs rm -f < list; echo ran >&2",
+        "find . -name nothing | xargs rm -f; echo ran >&2",
+        "while read -r f; do rm -f \"$f\"; done < list; echo ran >&2",
+        "rm -rf \"$NO_SUCH_VARIABLE\"; echo ran >&2",
+        "eval \"$NO_SUCH_VARIABLE\"; echo ran >&2",
+        "echo x > \"${NO_SUCH_VARIABLE:-/dev/null}\"; echo ran >&2",
+    ] {
+        let said = said(&["guard", "--summary", "never", "--", "bash", "-c", line]);
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines.len(), 2, "{line}: {said}");
+        assert!(
+            lines[0].starts_with("bdr: what `") && lines[0].contains("known only when it runs"),
+            "{line}: {said}"
+        );
+        assert_eq!(lines[1], "ran", "{line}");
+    }
+    for line in [
+        "cat $(cat list) | grep x",
+        "ls \"$(pwd)\"",
+        "for f in *.none; do rm -f \"$f\"; done",
+        "printf '%s\\n' own | xargs rm -f",
+        "D=own; rm -f \"$D\"",
+    ] {
+        place.write("ws/own", b"own");
+        let said = said(&["guard", "--summary", "never", "--", "bash", "-c", line]);
+        assert!(!said.contains("known only"), "{line}: {said}");
+    }
+}

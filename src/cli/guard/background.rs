@@ -50,6 +50,16 @@ fn close_after(
     args: &SettleArgs,
 ) -> Result<(), Failure> {
     let began = Instant::now();
+    if let Ok(id) = operation.parse() {
+        // This one as well: what was waited for is over before its end is written.
+        let pids: Vec<u32> = args
+            .pids
+            .iter()
+            .copied()
+            .chain([std::process::id()])
+            .collect();
+        let _ = repo.note_running(id, &pids);
+    }
     while args.pids.iter().any(|pid| bdr::fsutil::process_runs(*pid)) {
         if began.elapsed() > LONGEST_WAIT {
             return Ok(());
@@ -73,12 +83,10 @@ fn close_after(
 }
 
 /// Starts a process that closes an operation when what it left running ends. Without one the operation stays open, which is undoable all the same.
-pub(super) fn close_later(cx: &Context, outcome: &GuardOutcome) {
-    let pids: Vec<String> = outcome
-        .running
-        .iter()
-        .map(|(pid, _)| pid.to_string())
-        .collect();
+pub(super) fn close_later(cx: &Context, repo: &Repository, outcome: &GuardOutcome) {
+    let pids: Vec<u32> = outcome.running.iter().map(|(pid, _)| *pid).collect();
+    let _ = repo.note_running(outcome.operation.begin.id, &pids);
+    let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
     let operation = outcome.operation.begin.id.to_string();
     let exit = outcome.status.code().unwrap_or(-1).to_string();
     let args = [

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use bdr::Error;
+use bdr::effects::Assessment;
 use bdr::guard::GuardOutcome;
 use bdr::monitor::size;
 use bdr::path::{absolute, os_to_bytes, shell_word, show};
@@ -188,6 +189,49 @@ pub(super) fn worth_a_word(cx: &Context, command: &[OsString], note: &PathNote) 
             let operand = absolute(&cx.cwd, Path::new(arg));
             operand.symlink_metadata().is_ok() && path.starts_with(&operand)
         })
+}
+
+/// What is shown of a part of a command.
+const MAX_PART: usize = 80;
+
+/// Returns what has to be said of a command that destroys something that only shows when it runs.
+pub(crate) fn untold(assessment: &Assessment) -> Option<String> {
+    let first = assessment.untold.first()?;
+    let first = first.split_whitespace().collect::<Vec<_>>().join(" ");
+    let short = bdr::agent::start_of(&first, MAX_PART);
+    let dots = if short.len() < first.len() { "…" } else { "" };
+    let more = match assessment.untold.len() - 1 {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "what `{short}{dots}`{more} works on is known only when it runs; outside of here and of your sources, undo will not bring it back"
+    ))
+}
+
+/// Returns what has to be said of what a command names that could not be captured: at most one line.
+pub(crate) fn missed_of_operands(
+    cx: &Context,
+    assessment: &Assessment,
+    notes: &[PathNote],
+) -> Option<String> {
+    let named = |note: &&PathNote| {
+        let path = note.path.as_path();
+        let mut operands = assessment.operands.iter().filter(|o| o.itself && !o.glob);
+        !note.reason.starts_with(bdr::guard::NOT_KEPT)
+            && operands.any(|operand| path.starts_with(bdr::guard::canonical_parent(&operand.path)))
+    };
+    let missed: Vec<&PathNote> = notes.iter().filter(named).collect();
+    let first = missed.first()?;
+    let more = match missed.len() - 1 {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    let path = cx.shown(first.path.as_path());
+    Some(format!(
+        "not captured: {path} ({}){more}; undo will not bring it back",
+        first.reason
+    ))
 }
 
 /// Names at most three.

@@ -220,6 +220,7 @@ fn after(said: &Said, global: &Global) -> Result<(), Failure> {
             continue;
         }
         if has_job(&begin, &said.jobs) {
+            let _ = repo.note_running(begin.id, &said.jobs);
             let undo = match repo.operation_ids()?.last() == Some(&begin.id) {
                 true => "bdr undo".to_owned(),
                 false => format!("bdr undo {}", begin.id.prefix(&repo.operation_ids()?)),
