@@ -24,6 +24,10 @@ use crate::repo::reader::Reader;
 use crate::repo::snapshot::PathNote;
 use crate::threads;
 
+mod left;
+
+use left::UnderWay;
+
 /// What happens to one path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Act {
@@ -186,6 +190,9 @@ impl Progress<'_> {
     }
 }
 
+/// What is said of content that came back and may not be what was there.
+const UNSURE: &str = "another program wrote to it after it was deleted: its beginning came back, which may not be as it was";
+
 /// Files whose content is synced one by one; beyond, the file system is synced once at the end.
 const SYNC_EACH: usize = 32;
 
@@ -231,14 +238,9 @@ pub(crate) fn apply(
     let neutral = neutral_dirs(work, &mut targets);
     let opened = open_dirs(work, &mut targets);
     if durable {
-        let dirs: HashSet<(usize, RepoPath)> = work
-            .jobs
-            .iter()
-            .filter_map(|j| Some((j.site, j.path.parent()?)))
-            .collect();
-        dirs.iter()
-            .for_each(|(site, dir)| targets[*site].sweep(dir));
+        left::sweep(repo);
     }
+    let _under_way = durable.then(|| UnderWay::begin(repo, work));
     let mut removed = 0;
     removed += remove(work, Act::Clear, &mut targets, &HashSet::new(), &progress);
 
@@ -551,10 +553,15 @@ fn write_one(
             values: vec![one.fingerprint],
         });
     }
+    reader.take_unsure();
     target.write(&job.path, entry, sync, &mut |sink| match &job.bytes {
         Some(bytes) => sink(bytes),
         None => reader.original(&entry.body, sink),
-    })
+    })?;
+    if reader.take_unsure() {
+        target.note(&job.path, UNSURE);
+    }
+    Ok(())
 }
 
 fn write_files(

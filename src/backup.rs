@@ -14,7 +14,7 @@ use crate::capture::{Capture, CapturedList, Shared};
 use crate::error::{Error, Result, reason};
 use crate::manifest::{Flag, Kind};
 use crate::monitor::{Monitor, Phase};
-use crate::path::{RawName, RepoPath, os_to_bytes, tar_name};
+use crate::path::{AbsolutePath, RawName, RepoPath, os_to_bytes, tar_name};
 use crate::repo::index::DigestSet;
 use crate::repo::pack::{Finished, TarKind, TarMeta};
 use crate::repo::snapshot::{
@@ -434,7 +434,8 @@ pub(crate) fn capture(
         bytes += run.scan.bytes;
         let mut record = RootRecord {
             name: run.root.name.clone(),
-            path: RawName::from(options.recorded(&run.root)),
+            path: AbsolutePath::new(options.recorded(&run.root))
+                .map_err(|reason| Error::invalid(reason, None))?,
             rules: run.root.rules.clone(),
             base: None,
             changed: Vec::new(),

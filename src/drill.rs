@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
 use crate::error::{Error, IoContext as _, Result};
+use crate::fsutil::{self, OwnTree};
 use crate::id::SnapshotId;
 use crate::manifest::{Entry, Flag, Kind};
 use crate::monitor::Monitor;
@@ -19,7 +20,7 @@ use crate::path::RawName;
 use crate::repo::Repository;
 use crate::repo::snapshot::{PathNote, Snapshot};
 use crate::repo::summaries::Summary;
-use crate::{fsutil, restore, sqlite};
+use crate::{restore, sqlite};
 
 /// The largest JSON document that is looked at as a whole; logs are read line by line, whatever their size.
 const MAX_DOCUMENT: u64 = 256 << 20;
@@ -104,8 +105,7 @@ pub fn drill(
     };
     let looked = look(repo, snapshot, place.path(), &mut drilled, monitor);
     // What was restored may have modes that do not let it be removed in the usual way.
-    let removed =
-        fsutil::remove_own_tree(place.path()).map_err(|e| Error::io("remove", place.path(), e));
+    let removed = OwnTree::made(&place).remove();
     looked?;
     removed?;
     drilled.elapsed = started.elapsed();

@@ -256,9 +256,14 @@ impl Error {
 
     /// Makes an [`Error::Damaged`].
     pub fn damaged(name: impl Into<String>, reason: impl Into<String>) -> Self {
+        // What is damaged, or made so, is quoted in both.
+        let show = |text: String| {
+            let text: String = text.chars().take(400).collect();
+            crate::path::show_bytes(text.as_bytes())
+        };
         Self::Damaged {
-            name: name.into(),
-            reason: reason.into(),
+            name: show(name.into()),
+            reason: show(reason.into()),
         }
     }
 

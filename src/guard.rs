@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::fsutil;
 use crate::id::OperationId;
 use crate::monitor::Monitor;
-use crate::path::{RawName, RepoPath};
+use crate::path::{RawName, RepoPath, RootName};
 use crate::repo::oplog::{Begin, End, Operation, OperationKind, RestoreJournal, RootChanges};
 use crate::repo::snapshot::PathNote;
 use crate::repo::{Repository, hold_shared};
@@ -114,7 +114,7 @@ pub fn plan(
         .map(|run| {
             let (files, bytes, new_bytes) = run.totals();
             PlannedRoot {
-                name: run.root.name.clone(),
+                name: run.root.name.to_string(),
                 path: run.root.path.clone(),
                 origin: run.root.origin,
                 files,
@@ -262,7 +262,7 @@ fn check_named(runs: &[RootRun]) -> Result<()> {
 }
 
 /// Returns the names of roots that a command has nothing to do with, as far as can be told: sources that it neither names nor runs in.
-fn elsewhere(roots: &[Root], intent: &Intent) -> Vec<String> {
+fn elsewhere(roots: &[Root], intent: &Intent) -> Vec<RootName> {
     if intent.kind != OperationKind::Guard {
         return Vec::new();
     }

@@ -99,10 +99,18 @@ impl Id {
         Self((millis << 80) | (u128::from_be_bytes(random) & ((1 << 80) - 1)))
     }
 
-    /// Returns a new id that sorts after `last`, even if the clock went backwards.
+    /// The last millisecond that an id may be of: the end of the year 9999.
+    const MAX_MILLIS: u128 = 253_402_300_799_999;
+
+    /// Returns true if its time can be: an id that nobody made could be the last there is.
+    pub fn is_dated(self) -> bool {
+        self.0 >> 80 <= Self::MAX_MILLIS
+    }
+
+    /// Returns a new id that sorts after `last`, even if the clock went backwards; a `last` of a time that cannot be counts for nothing.
     pub fn after(last: Option<Self>, now: DateTime<Utc>) -> Self {
         let id = Self::new(now);
-        match last {
+        match last.filter(|last| last.0 >> 80 < Self::MAX_MILLIS) {
             Some(last) if id <= last => {
                 let millis = (last.0 >> 80) + 1;
                 Self((millis << 80) | (id.0 & ((1 << 80) - 1)))

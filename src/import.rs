@@ -9,17 +9,18 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
 use flate2::read::GzDecoder;
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 use crate::backup::{BackupOptions, BackupReport, backup, forget_state};
 use crate::error::{Error, Result};
-use crate::fsutil;
+use crate::fsutil::{self, OwnTree};
 use crate::id::Digest;
 use crate::monitor::{Monitor, Phase};
 use crate::path::{RawName, RepoPath, os_from_bytes};
@@ -29,8 +30,10 @@ use crate::rules::{Root, Rules};
 
 /// The tag of what was imported; with the label it says which backup it was.
 pub const TAG: &str = "backup-dr";
-/// The largest file, and the largest metadata, that is read.
-const MAX_BYTES: u64 = 4 << 30;
+/// The largest file that is read.
+const MAX_BYTES: u64 = 1 << 40;
+/// The largest metadata that is read.
+const MAX_METADATA: u64 = 128 << 20;
 
 /// What stands in `backup-metadata.json`, as far as it matters.
 #[derive(Debug, Clone, Deserialize)]
@@ -165,9 +168,9 @@ pub fn look(dir: &Path, repo: Option<&Repository>) -> Result<Store> {
 
 fn metadata_of(dir: &Path) -> std::result::Result<Metadata, String> {
     let read = |name: &str| {
-        let file = File::open(dir.join(name)).map_err(|error| format!("{name}: {error}"))?;
+        let file = open_in_store(&dir.join(name)).map_err(|error| format!("{name}: {error}"))?;
         let mut bytes = Vec::new();
-        file.take(MAX_BYTES)
+        file.take(MAX_METADATA)
             .read_to_end(&mut bytes)
             .map_err(|error| format!("{name}: {error}"))?;
         Ok::<_, String>(bytes)
@@ -245,11 +248,12 @@ impl<'a> Importer<'a> {
         let mut roots = Vec::new();
         let mut moved = Vec::new();
         monitor.phase(Phase::Scanning, 0, 0);
+        // Nothing is laid out but below this.
+        let laid = OwnTree::create(&self.scratch.join("tree"))?;
         for (number, (name, source)) in names(&found.metadata.sources).into_iter().enumerate() {
-            let place = self
-                .scratch
-                .join(number.to_string())
-                .join(source.file_name().unwrap_or(source.as_os_str()));
+            // The root of a file system has no name.
+            let base = source.file_name().unwrap_or("root".as_ref());
+            let place = laid.path().join(number.to_string()).join(base);
             for (original, version) in tree
                 .iter()
                 .filter(|(path, _)| belongs(path, &source, &found.metadata.sources))
@@ -298,9 +302,7 @@ impl<'a> Importer<'a> {
         for root in &roots {
             forget_state(self.repo, root);
         }
-        fsutil::remove_own_tree(&self.scratch)
-            .map_err(|e| Error::io("remove", &self.scratch, e))?;
-        fsutil::create_dir_private(&self.scratch)?;
+        laid.remove()?;
         Ok(Imported {
             report: report?,
             lost,
@@ -375,14 +377,23 @@ pub fn names(sources: &[PathBuf]) -> Vec<(String, PathBuf)> {
 
 /// Writes a file as it was; says why not if the store has something else under its name.
 fn lay_out(version: &Version, target: &Path) -> Result<std::result::Result<(), String>> {
-    let content = match content_of(version) {
+    let mut content = match content_of(version) {
         Ok(content) => content,
         Err(reason) => return Ok(Err(reason)),
     };
-    if let Some(dir) = target.parent() {
-        fsutil::create_dir_private(dir)?;
+    let dir = target.parent().unwrap_or(target);
+    fsutil::create_dir_private(dir)?;
+    let write = |e| Error::io("write", target, e);
+    let (mut file, temporary) = fsutil::create_temporary(dir, 0o600).map_err(write)?;
+    let written = copy(&mut content, &mut file, version);
+    drop(file);
+    if !matches!(written, Ok(Ok(()))) {
+        let _ = fsutil::remove_file(&temporary);
     }
-    fsutil::write_derived(target, &content)?;
+    if let Err(reason) = written.map_err(write)? {
+        return Ok(Err(reason));
+    }
+    fsutil::rename(&temporary, target).map_err(write)?;
     let mode = version
         .file
         .permissions
@@ -398,8 +409,37 @@ fn lay_out(version: &Version, target: &Path) -> Result<std::result::Result<(), S
     Ok(Ok(()))
 }
 
-/// Returns the content of a file, if it is what its metadata says.
-fn content_of(version: &Version) -> std::result::Result<Vec<u8>, String> {
+/// Writes content, if it is what its metadata says; else says why not.
+fn copy(
+    content: &mut dyn Read,
+    file: &mut File,
+    version: &Version,
+) -> std::io::Result<std::result::Result<(), String>> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 256 * 1024];
+    let mut left = version.file.size.min(MAX_BYTES);
+    let other = "the store has the content of another file under its name";
+    loop {
+        let read = match content.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(_) => return Ok(Err("it is damaged in the store".to_owned())),
+        };
+        // No more is written than there is to be, however much it becomes.
+        match left.checked_sub(read as u64) {
+            Some(rest) => left = rest,
+            None => return Ok(Err(other.to_owned())),
+        }
+        hasher.update(&buffer[..read]);
+        file.write_all(&buffer[..read])?;
+    }
+    let is_it = Digest::finish(hasher).to_hex() == version.file.checksum.to_ascii_lowercase();
+    Ok(is_it.then_some(()).ok_or_else(|| other.to_owned()))
+}
+
+/// Opens the content of a file.
+fn content_of(version: &Version) -> std::result::Result<Box<dyn Read>, String> {
     let below = RepoPath::new(version.file.path.replace('\\', "/").as_bytes());
     let below = below.map_err(|_| "its path in the store leaves the store".to_owned())?;
     let mut place = version.dir.join("data");
@@ -411,19 +451,21 @@ fn content_of(version: &Version) -> std::result::Result<Vec<u8>, String> {
         name.push(".gz");
         place = PathBuf::from(name);
     }
-    let file = File::open(&place).map_err(|error| match error.kind() {
+    let file = open_in_store(&place).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "it is not in the store".to_owned(),
         _ => error.to_string(),
     })?;
-    let mut content = Vec::new();
-    let limit = version.file.size.saturating_add(1).min(MAX_BYTES);
-    let read = match version.compressed {
-        true => GzDecoder::new(file).take(limit).read_to_end(&mut content),
-        false => file.take(limit).read_to_end(&mut content),
-    };
-    read.map_err(|_| "it is damaged in the store".to_owned())?;
-    match Digest::of(&content).to_hex() == version.file.checksum.to_ascii_lowercase() {
-        true => Ok(content),
-        false => Err("the store has the content of another file under its name".to_owned()),
+    Ok(match version.compressed {
+        true => Box::new(GzDecoder::new(file)),
+        false => Box::new(file),
+    })
+}
+
+/// Opens a regular file, through no link, without waiting for anybody.
+fn open_in_store(path: &Path) -> std::io::Result<File> {
+    let file = fsutil::open_own(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(std::io::Error::other("it is not a regular file there")),
     }
 }

@@ -179,6 +179,8 @@ pub struct Body {
     pub flags: Vec<Flag>,
     /// Something of it was sealed.
     pub sealed: Option<Box<Sealed>>,
+    /// It was written to after it was kept, and may not be what was there. Known of content that was kept only; in no record.
+    pub unsure: bool,
     /// It has holes: what is zero in it takes no space, and is not to.
     pub sparse: bool,
 }
@@ -456,6 +458,7 @@ impl WireBody {
             xattrs,
             flags: self.f,
             sealed: self.z,
+            unsure: false,
             sparse: self.o,
         })
     }

@@ -243,6 +243,191 @@ impl<'de> Deserialize<'de> for RawName {
     }
 }
 
+/// The name of a root, as records tell it: it becomes one component of a path wherever something is laid out, and a word in every list.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct RootName(String);
+
+impl RootName {
+    /// Checks a name: one component, of characters that can be seen.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn new(name: impl Into<String>) -> Result<Self, &'static str> {
+        let name = name.into();
+        if name.is_empty() || name == "." || name == ".." {
+            return Err("the name of a root names nothing of its own");
+        }
+        if name.len() > 255 {
+            return Err("the name of a root is longer than 255 bytes");
+        }
+        if name.contains(['/', '\\']) {
+            return Err("the name of a root is more than one component");
+        }
+        // A drive of Windows, or a stream of a file there.
+        if name.contains(':') {
+            return Err("the name of a root has a colon");
+        }
+        if show_bytes(name.as_bytes()) != name {
+            return Err("the name of a root has characters that cannot be shown");
+        }
+        Ok(Self(name))
+    }
+
+    /// Makes a name of any text: what cannot be part of one is replaced.
+    pub fn tame(text: &str) -> Self {
+        let part = |c: char| match Self::new(c) {
+            Ok(name) => name.0,
+            Err(_) if c == '.' => ".".to_owned(),
+            Err(_) => "_".to_owned(),
+        };
+        let mut name: String = text.chars().map(part).collect();
+        while name.len() > 255 {
+            name.pop();
+        }
+        Self::new(name).unwrap_or_else(|_| Self("_".to_owned()))
+    }
+}
+
+impl RootName {
+    /// Returns another name, for a root beside one that has this.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self(format!("{}+", &self.0))
+    }
+}
+
+impl Default for RootName {
+    fn default() -> Self {
+        Self("_".to_owned())
+    }
+}
+
+impl std::ops::Deref for RootName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<Path> for RootName {
+    fn as_ref(&self) -> &Path {
+        Path::new(&self.0)
+    }
+}
+
+impl std::borrow::Borrow<str> for RootName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for RootName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<RootName> for String {
+    fn from(name: RootName) -> Self {
+        name.0
+    }
+}
+
+impl PartialEq<str> for RootName {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == other
+    }
+}
+
+impl PartialEq<&str> for RootName {
+    fn eq(&self, other: &&str) -> bool {
+        self.0 == *other
+    }
+}
+
+impl PartialEq<String> for RootName {
+    fn eq(&self, other: &String) -> bool {
+        self.0 == *other
+    }
+}
+
+impl PartialEq<RootName> for String {
+    fn eq(&self, other: &RootName) -> bool {
+        *self == other.0
+    }
+}
+
+impl<'de> Deserialize<'de> for RootName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A path that records tell: absolute on the system that wrote it, without a way up.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct AbsolutePath(RawName);
+
+impl AbsolutePath {
+    /// Checks a path. What it leads to is another question.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn new(path: impl Into<RawName>) -> Result<Self, &'static str> {
+        let path: RawName = path.into();
+        let bytes = os_to_bytes(&path.0);
+        if bytes.contains(&0) {
+            return Err("a path contains a NUL byte");
+        }
+        if bytes.len() > 64 * 1024 {
+            return Err("a path is longer than 64 KiB");
+        }
+        // A drive, or a share, where it was written on Windows.
+        let is_drive = bytes.len() >= 3
+            && bytes[0].is_ascii_alphabetic()
+            && bytes[1] == b':'
+            && matches!(bytes[2], b'/' | b'\\');
+        let is_share = bytes.starts_with(b"\\\\");
+        if !(bytes.starts_with(b"/") || is_drive || is_share) {
+            return Err("a path is not absolute");
+        }
+        let separator = |byte: &u8| *byte == b'/' || (is_drive || is_share) && *byte == b'\\';
+        if bytes.split(separator).any(|part| part == b"..") {
+            return Err("a path has a `..` component");
+        }
+        drop(bytes);
+        Ok(Self(path))
+    }
+}
+
+impl std::ops::Deref for AbsolutePath {
+    type Target = RawName;
+
+    fn deref(&self) -> &RawName {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for AbsolutePath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl From<AbsolutePath> for RawName {
+    fn from(path: AbsolutePath) -> Self {
+        path.0
+    }
+}
+
+impl<'de> Deserialize<'de> for AbsolutePath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(RawName::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
 /// Returns the bytes of a system name.
 pub fn os_to_bytes(name: &OsStr) -> Cow<'_, [u8]> {
     #[cfg(unix)]

@@ -11,7 +11,6 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 
 use crate::error::{Error, Result};
-use crate::fsutil;
 use crate::id::{OperationId, SnapshotId};
 use crate::monitor::Monitor;
 use crate::repo::Repository;
@@ -248,7 +247,7 @@ impl Found {
                 full: snapshot.kind == SnapshotKind::Full,
                 partial: snapshot.partial,
                 guard: !matches!(snapshot.trigger, Trigger::Backup | Trigger::Init),
-                roots: snapshot.roots.iter().map(|r| r.name.clone()).collect(),
+                roots: snapshot.roots.iter().map(|r| r.name.to_string()).collect(),
                 tags: tags.clone(),
                 pinned: is_pinned || pinned.contains(&id),
                 bytes: snapshot.stats.stored_bytes,
@@ -508,20 +507,31 @@ fn free_areas(
         if needs.sets.contains(&set.id) || age < UNNAMED_FOR {
             continue;
         }
-        let area = set.area.as_path();
-        if area.exists() {
-            // Whoever packs it right now has it.
-            let Ok(file) = fsutil::open_lock(&area.join("lock")) else {
-                continue;
-            };
-            let mut lock = fd_lock::RwLock::new(file);
-            let Ok(_alone) = lock.try_write() else {
-                continue;
-            };
-            if fsutil::remove_own_tree(area).is_err() {
-                continue;
+        match set.open_area(repo.storage()) {
+            Ok(area) => {
+                // Whoever packs it right now has it.
+                let Ok(file) = area.lock() else {
+                    continue;
+                };
+                let mut lock = fd_lock::RwLock::new(file);
+                let Ok(_alone) = lock.try_write() else {
+                    continue;
+                };
+                if area.into_tree().remove().is_err() {
+                    continue;
+                }
+                report.staged_bytes += set.bytes();
+                crate::staging::leave_place(&set);
             }
-            report.staged_bytes += set.bytes();
+            // Gone, or never bdr's: there is only the record of it.
+            Err(Error::Io { source, .. })
+                if matches!(
+                    source.kind(),
+                    std::io::ErrorKind::NotFound
+                        | std::io::ErrorKind::InvalidData
+                        | std::io::ErrorKind::NotADirectory
+                ) => {}
+            Err(_) => continue,
         }
         repo.remove_kept_set(set.id)?;
     }

@@ -182,7 +182,7 @@ pub fn find(repo: &Repository, snapshots: &[Snapshot], glob: &str) -> Result<Vec
                 };
                 if fits {
                     found.entry(path.clone()).or_insert_with(|| Found {
-                        root: root.name.clone(),
+                        root: root.name.to_string(),
                         path,
                         entry: entry.clone(),
                         snapshot: snapshot.id,
@@ -239,7 +239,7 @@ pub fn diff(
             },
         };
         result.push((
-            old.name.clone(),
+            old.name.to_string(),
             old.path.as_path().to_path_buf(),
             diff_listings(&before, &after),
         ));
@@ -251,7 +251,11 @@ pub fn diff(
             .filter(|n| !a.roots.iter().any(|o| o.path == n.path))
         {
             let added = repo.listing(new)?.into_iter().map(Change::Added).collect();
-            result.push((new.name.clone(), new.path.as_path().to_path_buf(), added));
+            result.push((
+                new.name.to_string(),
+                new.path.as_path().to_path_buf(),
+                added,
+            ));
         }
     }
     Ok(result)

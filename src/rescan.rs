@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::capture::{Sealing, seal_bytes};
 use crate::error::{Error, Result};
-use crate::fsutil;
+use crate::fsutil::OwnTree;
 use crate::guard::redacted;
 use crate::id::{Digest, SnapshotId};
 use crate::manifest::{Content, Entry, Kind, Listing, Time};
@@ -323,8 +323,10 @@ impl Work {
         repo.forget_packs(&gone);
         self.report.removed_packs = gone.len() as u64;
         // States say where content was; the next run reads everything again.
-        let states = repo.cache().join("state");
-        fsutil::remove_own_tree(&states).map_err(|e| Error::io("remove", states, e))
+        match OwnTree::left_in(repo.cache(), "state".as_ref()) {
+            Some(states) => states.remove(),
+            None => Ok(()),
+        }
     }
 
     /// Puts what was sealed in the place of an entry's content; content that shares a blob with it is stored anew, whole.

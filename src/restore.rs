@@ -24,7 +24,7 @@ use crate::guard::{self, Intent};
 use crate::id::{Digest, OperationId, SnapshotId};
 use crate::manifest::{Entry, Flag, Kind, Stat};
 use crate::monitor::Monitor;
-use crate::path::{RawName, RepoPath};
+use crate::path::{AbsolutePath, RawName, RepoPath, RootName};
 use crate::privacy::merge::Merged;
 use crate::repo::Repository;
 use crate::repo::oplog::{Begin, Operation, OperationKind, RestoreJournal, RootPath};
@@ -786,7 +786,7 @@ pub fn apply(
         let roots = match &options.target {
             Some(target) => vec![Root::ad_hoc(target.clone(), Origin::Source)],
             None => {
-                let names: Vec<String> = snapshot
+                let names: Vec<RootName> = snapshot
                     .roots
                     .iter()
                     .filter(|r| {
@@ -809,7 +809,12 @@ pub fn apply(
             undoes: None,
             restore: Some(RestoreJournal {
                 snapshot: snapshot.id,
-                target: options.target.as_deref().map(RawName::from),
+                target: options
+                    .target
+                    .as_deref()
+                    .map(AbsolutePath::new)
+                    .transpose()
+                    .map_err(|reason| Error::invalid(reason, None))?,
                 paths: options.paths.clone(),
                 delete: options.delete,
                 overwrite: options.overwrite.word().to_owned(),

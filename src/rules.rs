@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::id::Digest;
-use crate::path::{RepoPath, os_to_bytes, tar_name};
+use crate::path::{RepoPath, RootName, os_to_bytes, tar_name};
 
 mod pattern;
 
@@ -47,7 +47,7 @@ impl Rules {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root {
     /// Unique in a snapshot: a source's name, or `@<base name>-<8 hex digits>`.
-    pub name: String,
+    pub name: RootName,
     /// Absolute path; need not exist.
     pub path: PathBuf,
     /// What belongs to it.
@@ -85,7 +85,7 @@ impl Root {
     /// Returns the root of a configured source.
     pub fn source(name: &str, path: impl Into<PathBuf>, rules: Rules) -> Self {
         Self {
-            name: name.to_owned(),
+            name: RootName::tame(name),
             path: path.into(),
             rules,
             origin: Origin::Source,
@@ -106,7 +106,7 @@ impl Root {
             |name| tar_name(&os_to_bytes(name)).chars().take(40).collect(),
         );
         Self {
-            name: format!("@{base}-{}", &hash[..8]),
+            name: RootName::tame(&format!("@{base}-{}", &hash[..8])),
             path,
             rules: Rules::default(),
             origin,
@@ -479,7 +479,7 @@ pub fn normalise(roots: Vec<Root>) -> Result<Vec<Root>> {
     for root in &mut result {
         // Two roots of one name (the same path under different rules) get different names.
         while !seen.insert(root.name.clone()) {
-            root.name.push('+');
+            root.name = root.name.again();
         }
     }
     Ok(result)

@@ -16,12 +16,12 @@ use chrono::{DateTime, Utc};
 use crate::backup::{Level, RootRun, database_for};
 use crate::capture::{Capture, Captured, CapturedList, Shared};
 use crate::error::{Error, Result};
-use crate::fsutil;
-use crate::fsutil::area::Area;
+use crate::fsutil::area::{Area, OwnArea};
+use crate::fsutil::{self, OwnTree};
 use crate::id::Id;
 use crate::manifest::{Body, Content, Kept, Kind, Stat, same_identity};
 use crate::monitor::{Monitor, Phase};
-use crate::path::{RawName, RepoPath};
+use crate::path::{AbsolutePath, RepoPath};
 use crate::repo::kept::{KeptContent, KeptContents, KeptSet, is_lost};
 use crate::repo::state::{KEPT, is_racy};
 use crate::repo::{Repository, hold_shared};
@@ -142,6 +142,7 @@ fn keep_in(
         let plain = stat.kind == Kind::File
             && stat.size > 0
             && stat.links == 1
+            && (fsutil::is_own(stat) || fsutil::is_root())
             && !crate::privacy::is_sensitive_name(dirty.path.as_bytes());
         plain
             && match how {
@@ -190,7 +191,7 @@ fn keep_in(
     }
     let count = list.len() as u32;
     if count == 0 || area.sync(count, how == How::Clone).is_err() {
-        let _ = fsutil::remove_own_tree(&dir);
+        let _ = area.into_tree().remove();
         return Ok(None);
     }
     let bytes: u64 = list.iter().map(|one| one.stat.size).sum();
@@ -200,7 +201,7 @@ fn keep_in(
         repository: repo.id(),
         id,
         time: now,
-        area: RawName::from(dir.as_path()),
+        area: AbsolutePath::new(dir.as_path()).map_err(|reason| Error::invalid(reason, None))?,
         files: list
             .iter()
             .map(|one| (one.stat.size, time_of(one)))
@@ -283,7 +284,7 @@ fn open_area(repo: &Repository, root: &Path, stat: &Stat, set: Id) -> Option<(Pa
             return None;
         }
         let dir = place.join(set.to_string());
-        let area = Area::create(&dir).ok()?;
+        let area = Area::create(&dir, &KeptSet::owner(repo.id(), set)).ok()?;
         Some((dir, area))
     })
 }
@@ -295,7 +296,10 @@ fn existing(path: &Path) -> Option<&Path> {
 /// Returns a place in the topmost directory above a root that is this user's and on the same file system.
 fn topmost_own(root: &Path, device: u64) -> Option<PathBuf> {
     let own = |dir: &&Path| fsutil::device_of(dir) == Some(device) && fsutil::is_own_dir(dir);
-    let top = root.ancestors().skip(1).take_while(own).last()?;
+    // Where others may write they take a name away, and put something else in its place.
+    let closed = |dir: &&Path| !fsutil::is_open_to_writers(dir);
+    let above = root.ancestors().skip(1).take_while(own);
+    let top = above.filter(closed).last()?;
     Some(top.join(fsutil::AREA_NAME))
 }
 
@@ -355,23 +359,35 @@ pub fn settle(
         monitor.phase(Phase::Storing, files, bytes);
     }
     for set in sets {
-        let path = set.area.as_path().join("lock");
-        let Ok(file) = fsutil::open_lock(&path) else {
+        let mut wait = |error: &Error| {
+            report.waiting += set.files.len() as u64;
+            report.reason.get_or_insert_with(|| match error {
+                Error::Io { source, .. } => format!("{error}: {source}"),
+                other => other.to_string(),
+            });
+        };
+        let area = match set.open_area(repo.storage()) {
+            Ok(area) => Some(area),
+            // All of it is lost, and said to be.
+            Err(error) if is_lost(&error) => None,
+            Err(error) => {
+                wait(&error);
+                continue;
+            }
+        };
+        let file = area.as_ref().map(OwnArea::lock).transpose();
+        let Ok(file) = file else {
             continue;
         };
-        let mut lock = fd_lock::RwLock::new(file);
-        let Ok(_alone) = lock.try_write() else {
+        let mut lock = file.map(fd_lock::RwLock::new);
+        let Ok(_alone) = lock.as_mut().map(fd_lock::RwLock::try_write).transpose() else {
             continue;
         };
-        match pack_set(repo, &set, level, monitor) {
+        match pack_set(repo, &set, area.as_ref(), level, monitor) {
             Ok(lost) => report.lost += lost,
             // Of the file, not of the repository.
             Err(error @ Error::Io { .. }) => {
-                report.waiting += set.files.len() as u64;
-                report.reason.get_or_insert_with(|| match &error {
-                    Error::Io { source, .. } => format!("{error}: {source}"),
-                    other => other.to_string(),
-                });
+                wait(&error);
                 continue;
             }
             Err(error) => return Err(error),
@@ -379,7 +395,10 @@ pub fn settle(
         report.sets += 1;
         report.bytes += set.bytes();
         // What is left of it is only space.
-        let _ = fsutil::remove_own_tree(set.area.as_path());
+        if let Some(area) = area {
+            let _ = area.into_tree().remove();
+            leave_place(&set);
+        }
     }
     Ok(report)
 }
@@ -389,26 +408,38 @@ const MAX_FILLING_MS: i64 = 3_600_000;
 
 /// Removes areas that a crash left before their set was recorded: no snapshot names them.
 fn sweep_areas(repo: &Repository, now: DateTime<Utc>) {
-    let listed = |place: &PathBuf| std::fs::read_dir(place).ok();
-    for entry in repo
-        .storage()
-        .areas()
-        .iter()
-        .filter_map(listed)
-        .flatten()
-        .flatten()
-    {
-        let id: Option<Id> = entry.file_name().to_str().and_then(|n| n.parse().ok());
-        let old = |id: &Id| id.millis() + MAX_FILLING_MS < now.timestamp_millis();
-        if let Some(id) = id.filter(old)
-            && matches!(repo.has_kept_set(id), Ok(false))
-        {
-            let _ = fsutil::remove_own_tree(&entry.path());
+    let old = |id: &Id| id.millis() + MAX_FILLING_MS < now.timestamp_millis();
+    for place in repo.storage().areas() {
+        for entry in std::fs::read_dir(&place).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let id: Option<Id> = name.to_str().and_then(|name| name.parse().ok());
+            if let Some(id) = id.filter(old)
+                && matches!(repo.has_kept_set(id), Ok(false))
+                && let Some(left) = OwnTree::left_in(&place, &name)
+            {
+                let _ = left.remove();
+            }
         }
     }
 }
 
-fn pack_set(repo: &Repository, set: &KeptSet, level: Level, monitor: &dyn Monitor) -> Result<u64> {
+/// Removes the directory of an area that is gone, if it was made for areas and has none any more.
+pub(crate) fn leave_place(set: &KeptSet) {
+    if let Some(place) = set.area.as_path().parent()
+        && place.file_name() == Some(fsutil::AREA_NAME.as_ref())
+        && fsutil::is_own_object(place)
+    {
+        fsutil::remove_empty_dir(place);
+    }
+}
+
+fn pack_set(
+    repo: &Repository,
+    set: &KeptSet,
+    area: Option<&OwnArea>,
+    level: Level,
+    monitor: &dyn Monitor,
+) -> Result<u64> {
     let lock = repo.lock_file()?;
     let _hold = hold_shared(lock.as_ref(), std::time::Duration::from_secs(10))?;
     let shared = Shared {
@@ -423,14 +454,19 @@ fn pack_set(repo: &Repository, set: &KeptSet, level: Level, monitor: &dyn Monito
     };
     let mut capture = Capture::new(&shared);
     let mut files: Vec<Option<KeptContent>> = Vec::with_capacity(set.files.len());
+    let mut unsure = Vec::new();
     for (number, (size, _)) in (0..).zip(&set.files) {
         if monitor.stopped() {
             return Err(Error::Interrupted);
         }
-        let digest = match set.open(number) {
-            Ok(file) => capture.kept_file(set.id, number, &file, *size)?,
-            Err(error) if is_lost(&error) => None,
-            Err(error) => return Err(error),
+        let digest = match area.map(|area| set.open(area, number)) {
+            Some(Ok(kept)) => {
+                unsure.extend((!kept.is_sure).then_some(number));
+                capture.kept_file(set.id, number, &kept.file, *size)?
+            }
+            None => None,
+            Some(Err(error)) if is_lost(&error) => None,
+            Some(Err(error)) => return Err(error),
         };
         files.push(digest);
         monitor.advance(1, *size);
@@ -443,6 +479,7 @@ fn pack_set(repo: &Repository, set: &KeptSet, level: Level, monitor: &dyn Monito
         repository: repo.id(),
         id: set.id,
         files,
+        unsure,
     })?;
     repo.remember_packs(&packs);
     Ok(lost)

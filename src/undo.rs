@@ -23,7 +23,7 @@ use crate::guard::{self, Intent};
 use crate::id::{Digest, OperationId, SnapshotId};
 use crate::manifest::Kind;
 use crate::monitor::Monitor;
-use crate::path::{RawName, RepoPath};
+use crate::path::{RawName, RepoPath, RootName};
 use crate::repo::Repository;
 use crate::repo::oplog::{Operation, OperationKind, RootChanges, Stamp};
 use crate::repo::snapshot::{PathNote, RootRecord, Snapshot, Trigger};
@@ -412,8 +412,8 @@ fn cut_off(later: &[Operation], operation: &Operation) -> Option<SnapshotId> {
 }
 
 /// Returns what undos and redos after an operation wrote, by root: they put back what it left, under another inode.
-fn put_back_since(later: Vec<Operation>) -> HashMap<String, HashMap<RepoPath, Stamp>> {
-    let mut found: HashMap<String, HashMap<RepoPath, Stamp>> = HashMap::new();
+fn put_back_since(later: Vec<Operation>) -> HashMap<RootName, HashMap<RepoPath, Stamp>> {
+    let mut found: HashMap<RootName, HashMap<RepoPath, Stamp>> = HashMap::new();
     let later = later
         .into_iter()
         .filter(|later| matches!(later.begin.kind, OperationKind::Undo | OperationKind::Redo));
@@ -454,7 +454,7 @@ fn compare_with_now(
     repo: &Repository,
     snapshot: &Snapshot,
     operation: &Operation,
-    names: &[String],
+    names: &[RootName],
     options: &UndoOptions,
     plan: &mut UndoPlan,
 ) -> Result<Vec<RootChanges>> {
@@ -472,7 +472,7 @@ fn compare_with_now(
             Look::Whole(changes) if changes.is_empty() => {}
             Look::Whole(changes) => result.push(changes),
             Look::Partial(reason) => plan.problems.push(PathNote {
-                path: record.path.clone(),
+                path: record.path.clone().into(),
                 reason: format!("it cannot be looked at: {reason}"),
             }),
         }

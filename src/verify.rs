@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
-use crate::id::{Digest, SnapshotId};
+use crate::fsutil::{self, OwnTree};
+use crate::id::{Digest, Id, SnapshotId};
 use crate::manifest::{Content, Entry};
 use crate::monitor::{Monitor, Phase};
 use crate::path::{RawName, RepoPath};
 use crate::repo::index::{DigestSet, Index, Location};
+use crate::repo::kept::KeptSet;
 use crate::repo::keyframe::keyframe_name;
 use crate::repo::oplog::{Begin, End, Pin};
 use crate::repo::pack::pack_name;
@@ -21,7 +23,11 @@ use crate::repo::reader::Reader;
 use crate::repo::snapshot::{PackRef, Snapshot, SnapshotKind};
 use crate::repo::trash::Part;
 use crate::repo::{Repository, record};
-use crate::{fsutil, restore, threads};
+use crate::{restore, threads};
+
+mod content;
+
+use content::check_content;
 
 /// How much to prove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,6 +202,17 @@ pub fn verify(
         }
     }
     report_packs(&snapshots, &listings, &bad_packs, &lost, &mut report.damage);
+    if level != VerifyLevel::Quick {
+        check_content(
+            repo,
+            &index,
+            &snapshots,
+            &listings,
+            &lost,
+            &mut report.damage,
+            monitor,
+        )?;
+    }
     if level != VerifyLevel::Quick && only.is_none() || !lost.is_empty() {
         let mut damaged: DigestSet = lost.keys().copied().collect();
         if only.is_some() || level == VerifyLevel::Quick {
@@ -219,7 +236,7 @@ pub fn verify(
             crate::drill::check_room(place.path(), problems)
         });
         if rehearsed.is_err() || room.is_err() {
-            let _ = fsutil::remove_own_tree(place.path());
+            let _ = OwnTree::made(&place).remove();
         }
         room?;
         for problem in rehearsed? {
@@ -234,7 +251,7 @@ pub fn verify(
                 lost: Vec::new(),
             });
         }
-        fsutil::remove_own_tree(place.path()).map_err(|e| Error::io("remove", place.path(), e))?;
+        OwnTree::made(&place).remove()?;
     }
     report.elapsed = started.elapsed();
     Ok(report)
@@ -369,6 +386,16 @@ fn check_operations(
             found.push(damage(name, &error));
         }
     }
+    let sets = repo.storage().names("kept");
+    for name in sets.map_err(|e| Error::storage("list", "kept", e))? {
+        let is_record = name.strip_suffix(".json").map(str::parse::<Id>);
+        let name = format!("kept/{name}");
+        if matches!(is_record, Some(Ok(_)))
+            && let Err(error) = repo.read_record::<KeptSet>(&name)
+        {
+            found.push(damage(name, &error));
+        }
+    }
     let mut missing: Vec<SnapshotId> = missing.into_iter().collect();
     missing.sort();
     // Taken while this one looked: not missing.
@@ -409,7 +436,7 @@ fn read_listings(repo: &Repository, snapshots: &[Snapshot], found: &mut Vec<Dama
                     .filter(|(_, root)| root.base == Some(base))
                     .map(|(snapshot, root)| LostFile {
                         snapshot: snapshot.id,
-                        path: root.path.clone(),
+                        path: root.path.clone().into(),
                         other: None,
                     })
                     .collect();

@@ -77,7 +77,7 @@ pub(super) fn follow(
                 root.origin = Origin::Mentioned;
             }
             while runs.iter().any(|run| run.root.name == root.name) {
-                root.name.push('+');
+                root.name = root.name.again();
             }
             match look_at(repo, &root, options, never) {
                 Ok(run) => runs.push(run),

@@ -10,7 +10,7 @@ use super::{BackupOptions, links};
 use crate::error::{Error, Result};
 use crate::id::{Digest, Id};
 use crate::manifest::{Content, Flag, Kept, Kind};
-use crate::path::{RepoPath, os_to_bytes};
+use crate::path::{RepoPath, RootName, os_to_bytes};
 use crate::repo::Repository;
 use crate::repo::index::DigestSet;
 use crate::repo::snapshot::{LeftOut, RootRecord, Trigger};
@@ -337,7 +337,7 @@ pub(super) fn apply_budget(run: &mut RootRun, options: &BackupOptions) -> Result
 }
 
 /// Returns the roots of a snapshot as they were captured, for another capture of the same set.
-pub(crate) fn roots_of(records: &[RootRecord], names: &[String]) -> Vec<Root> {
+pub(crate) fn roots_of(records: &[RootRecord], names: &[RootName]) -> Vec<Root> {
     records
         .iter()
         .filter(|record| names.is_empty() || names.contains(&record.name))

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use bdr::Error;
 use bdr::drill::{self, Drilled};
 use bdr::id::SnapshotId;
 use bdr::monitor::size;
@@ -91,6 +92,15 @@ pub(crate) fn perform(
     if chosen.is_empty() {
         let summaries = repo.summaries()?;
         let backups: Vec<&Summary> = summaries.iter().filter(|s| s.is_backup()).collect();
+        // What cannot be read may be newer than all that can.
+        let newest = backups.last().map(|newest| newest.file_name());
+        let unreadable = repo.unreadable().into_iter().rev();
+        let mut newer = unreadable.filter(|(name, _)| {
+            name.starts_with("snapshots/") && newest.as_ref().is_none_or(|newest| name > newest)
+        });
+        if let Some((name, reason)) = newer.next() {
+            return Err(Error::Unreadable { name, reason }.into());
+        }
         let mut dice = [0; 8];
         // Without chance it is always the same one: still a drill.
         let _ = getrandom::fill(&mut dice);
@@ -100,7 +110,11 @@ pub(crate) fn perform(
         return Err(Failure::usage("there is no backup to try", "bdr backup"));
     }
     // Beside the cache rather than in /tmp, which is often small and in memory.
-    let scratch = verify::scratch(scratch.as_deref().unwrap_or(repo.cache()))?;
+    let scratch = match scratch.as_deref() {
+        // What is left over elsewhere may be anybody's.
+        Some(elsewhere) => verify::scratch_in(elsewhere)?,
+        None => verify::scratch(repo.cache())?,
+    };
     let mut drilled = Vec::new();
     for id in chosen {
         let snapshot = repo.snapshot(id)?;

@@ -402,7 +402,7 @@ fn changes(cx: &Context, root: &RootChanges, snapshot: Option<&Snapshot>) -> Str
 fn root_path(root: &RootChanges, snapshot: Option<&Snapshot>) -> PathBuf {
     let record = snapshot.and_then(|snapshot| snapshot.root(&root.name));
     record.map_or_else(
-        || root.name.clone().into(),
+        || root.name.to_string().into(),
         |record| record.path.as_path().to_owned(),
     )
 }

@@ -125,7 +125,7 @@ pub(crate) fn run(cx: &Context, args: &RestoreArgs) -> Result<u8, Failure> {
         // What it took from older snapshots it takes from them again.
         let mut wanted: Vec<(String, Option<PathBuf>)> = Vec::new();
         for path in options.paths.iter().filter(|path| path.path.is_root()) {
-            wanted.push((path.root.clone(), None));
+            wanted.push((path.root.to_string(), None));
         }
         let (snapshot, _) = select::completed(&repo.all_snapshots()?, &first, &wanted)?;
         return restore(cx, args, &repo, &snapshot, &options);

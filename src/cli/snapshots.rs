@@ -179,7 +179,7 @@ pub(crate) fn ls(cx: &Context, args: &LsArgs) -> Result<u8, Failure> {
             found = true;
             if cx.ui.json {
                 let mut value = ui::json::entry(&entry.path.to_path(root.path.as_path()), entry);
-                value["source"] = root.name.clone().into();
+                value["source"] = root.name.to_string().into();
                 data.push(value);
             } else {
                 rows.push(line(root, entry));
@@ -209,7 +209,7 @@ pub(crate) fn ls(cx: &Context, args: &LsArgs) -> Result<u8, Failure> {
 
 fn line(root: &RootRecord, entry: &Entry) -> Vec<String> {
     let mut name = if entry.path.is_root() {
-        root.name.clone()
+        root.name.to_string()
     } else {
         format!("{}/{}", root.name, entry.path)
     };

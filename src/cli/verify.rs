@@ -97,10 +97,15 @@ pub(crate) fn run(cx: &Context, args: &VerifyArgs) -> Result<u8, Failure> {
     Ok(code)
 }
 
+/// Makes a scratch directory in a place of bdr's own, where what earlier ones left is removed; it goes away with the value.
+pub(crate) fn scratch(own: &std::path::Path) -> Result<tempfile::TempDir, Failure> {
+    sweep(own);
+    scratch_in(own)
+}
+
 /// Makes a scratch directory that goes away with the value.
-pub(crate) fn scratch(parent: &std::path::Path) -> Result<tempfile::TempDir, Failure> {
+pub(crate) fn scratch_in(parent: &std::path::Path) -> Result<tempfile::TempDir, Failure> {
     bdr::fsutil::create_dir_private(parent)?;
-    sweep(parent);
     // Whose it is: one of a process that is gone is left over.
     let made = tempfile::Builder::new()
         .prefix(&format!("verify-{}-", std::process::id()))
@@ -120,9 +125,9 @@ fn sweep(parent: &std::path::Path) {
         // Without a number they are of an earlier version, which nobody runs any more.
         let process = rest.split_once('-').and_then(|(pid, _)| pid.parse().ok());
         let runs = process.is_some_and(bdr::fsutil::process_runs);
-        if !runs && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+        if !runs && let Some(left) = bdr::fsutil::OwnTree::left_in(parent, &name) {
             // What cannot be removed is in nobody's way.
-            let _ = bdr::fsutil::remove_own_tree(&entry.path());
+            let _ = left.remove();
         }
     }
 }

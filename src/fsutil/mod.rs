@@ -25,7 +25,9 @@ pub use windows::*;
 
 pub mod area;
 mod opened;
+mod own;
 pub use opened::Opened;
+pub use own::{OwnTree, remove_empty_dir};
 #[cfg(unix)]
 pub mod attributes;
 pub mod target;
@@ -167,7 +169,7 @@ pub fn open_lock(path: &Path) -> io::Result<File> {
     opened.or_else(|error| {
         // On read-only media a shared lock can be had on a file that is only readable.
         if path.exists() {
-            File::open(path)
+            open_own(path)
         } else {
             Err(error)
         }
@@ -224,9 +226,44 @@ pub fn create_temporary(dir: &Path, mode: u32) -> io::Result<(File, PathBuf)> {
 /// How staging areas outside of the repository are called.
 pub const AREA_NAME: &str = ".bdr-staging";
 
-/// Returns true for names that only bdr gives, wherever they are found: what has them belongs to no snapshot.
-pub fn is_own_name(name: &[u8]) -> bool {
-    name.starts_with(TEMPORARY_PREFIX.as_bytes()) || name == AREA_NAME.as_bytes()
+/// Returns true for names that bdr may have given: whether it did, [`is_own_object`] says.
+pub fn may_be_own(name: &[u8]) -> bool {
+    name.starts_with(b".bdr-")
+}
+
+/// Returns true for what only bdr makes, wherever it is found: it belongs to no snapshot. What is called so and is not bdr's is somebody's file.
+pub fn is_own_object(path: &Path) -> bool {
+    let Some(name) = path.file_name() else {
+        return false;
+    };
+    if name == AREA_NAME {
+        return area::is_place(path);
+    }
+    let is_plain = |found: fs::Metadata| found.is_file() || found.is_symlink();
+    is_temporary_name(name.as_encoded_bytes())
+        && fs::symlink_metadata(path).is_ok_and(is_plain)
+        && is_own_link(path)
+}
+
+/// Returns true for names that bdr gives to temporary files: 16 hexadecimal digits, or a process, 12 digits and a number.
+pub fn is_temporary_name(name: &[u8]) -> bool {
+    let Some(rest) = name.strip_prefix(TEMPORARY_PREFIX.as_bytes()) else {
+        return false;
+    };
+    let is_hex = |part: &[u8], digits| {
+        let hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        part.len() == digits && part.iter().all(hex)
+    };
+    let is_number =
+        |part: &[u8]| matches!(part.len(), 1..=19) && part.iter().all(u8::is_ascii_digit);
+    let mut parts = rest.split(|byte| *byte == b'-');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(random), None, None, None) => is_hex(random, 16),
+        (Some(process), Some(random), Some(count), None) => {
+            is_number(process) && is_hex(random, 12) && is_number(count)
+        }
+        _ => false,
+    }
 }
 
 /// How the names of temporary files begin; what is left of a crash is found by it.
@@ -244,36 +281,7 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes a directory that bdr made for itself (scratch, cache), with everything in it.
-///
-/// # Errors
-/// Something in it cannot be removed.
-pub fn remove_own_tree(path: &Path) -> io::Result<()> {
-    let removed = match fs::remove_dir_all(path) {
-        // What was restored there may be closed: directories without the right to write, or even to look.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_tree(path);
-            fs::remove_dir_all(path)
-        }
-        other => other,
-    };
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// Opens every directory of a tree to its owner, as far as that can be done: what cannot shows when it is removed.
-fn open_tree(dir: &Path) {
-    let _ = set_mode(dir, 0o700);
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            open_tree(&entry.path());
-        }
-    }
-}
-
-/// Removes temporary files of bdr's own below `dir`, down to `depth` directories, that nobody wrote to since `before`: what a crash left. Returns how many.
+/// Removes temporary files below `dir`, a directory of bdr's own, down to `depth` directories, that nobody wrote to since `before`: what a crash left. Returns how many.
 pub fn sweep_temporaries(dir: &Path, depth: u32, before: std::time::SystemTime) -> u64 {
     let mut removed = 0;
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {

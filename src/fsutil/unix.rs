@@ -112,24 +112,16 @@ pub fn open_reading(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Opens a file of a staging area for reading. One that was closed to its owner is opened to them once it has no other name: then its mode means
-/// nothing to anybody but bdr, which has noted it.
+/// Opens a file of bdr's own for reading: as [`open_reading`], and never through a link.
 ///
 /// # Errors
-/// It is not there or may not be read.
-pub fn open_kept_file(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::MetadataExt as _;
-    let closed = match open_reading(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => error,
-        other => return other,
-    };
-    let found = std::fs::symlink_metadata(path)?;
-    let ours = found.is_file() && found.nlink() == 1 && found.uid() == user_number();
-    if !ours {
-        return Err(closed);
-    }
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o400))?;
-    open_reading(path)
+/// It is not there, is a link, or may not be read.
+pub fn open_own(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
 }
 
 /// Returns what bdr needs of a `stat`.
@@ -240,6 +232,19 @@ pub fn device_of(path: &Path) -> Option<u64> {
 pub fn file_system_of(path: &Path) -> Option<u64> {
     let number = rustix::fs::statvfs(path).ok()?.f_fsid;
     (number != 0).then_some(number)
+}
+
+/// Returns true if others than the owner may take names away in a directory, or it cannot be told. Where it is sticky, they may not.
+pub fn is_open_to_writers(dir: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let is_open = |mode: u32| mode & 0o022 != 0 && mode & 0o1000 == 0;
+    std::fs::symlink_metadata(dir).map_or(true, |found| is_open(found.mode()))
+}
+
+/// Returns true if what stands at a path, be it a symlink, belongs to this user.
+pub fn is_own_link(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.uid() == user_number())
 }
 
 /// Returns true if `path` is a directory of this user, no symlink.

@@ -22,11 +22,14 @@ pub fn open_reading(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// Opens a file of a staging area for reading.
+/// Opens a file of bdr's own for reading: as [`open_reading`], and never through a link.
 ///
 /// # Errors
-/// It is not there or may not be read.
-pub fn open_kept_file(path: &Path) -> io::Result<File> {
+/// It is not there, is a link, or may not be read.
+pub fn open_own(path: &Path) -> io::Result<File> {
+    if std::fs::symlink_metadata(path)?.is_symlink() {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
     open_reading(path)
 }
 
@@ -259,4 +262,14 @@ pub fn process_start(_pid: u32) -> Option<chrono::DateTime<chrono::Utc>> {
 /// Never.
 pub fn sync_file_system(_path: &Path) -> io::Result<()> {
     super::point("syncfs")
+}
+
+/// Who may write here is said by access lists, which are not looked at: nothing is staged.
+pub fn is_open_to_writers(_dir: &Path) -> bool {
+    true
+}
+
+/// Owners are not looked at.
+pub fn is_own_link(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok()
 }

@@ -15,6 +15,7 @@ use crate::backup::RootRun;
 use crate::error::Result;
 use crate::id::{OperationId, SnapshotId};
 use crate::monitor::Monitor;
+use crate::path::RootName;
 use crate::repo::Repository;
 use crate::repo::oplog::{Begin, End, Operation, OperationKind, RootChanges};
 use crate::repo::snapshot::{PathNote, RootRecord};
@@ -104,7 +105,7 @@ fn looked_at(
     begin: &Begin,
     before: SnapshotId,
     never: &[PathBuf],
-) -> Result<(Vec<RootChanges>, Vec<String>)> {
+) -> Result<(Vec<RootChanges>, Vec<RootName>)> {
     let snapshot = repo.snapshot(before)?;
     let own = |record: &&RootRecord| begin.roots.is_empty() || begin.roots.contains(&record.name);
     let records: Vec<&RootRecord> = snapshot.roots.iter().filter(own).collect();

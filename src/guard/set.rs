@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::effects::{Assessment, Effect, Operand};
 use crate::error::{Error, Result};
 use crate::fsutil::canonicalize;
-use crate::path::{RepoPath, absolute, os_to_bytes};
+use crate::path::{RepoPath, RootName, absolute, os_to_bytes};
 use crate::rules::{
     Matcher, Origin, Root, grouped, is_rebuildable, is_system, is_virtual, normalise,
 };
@@ -172,10 +172,10 @@ fn with_mentioned(
             .cloned()
             .collect();
     }
-    let taken: HashSet<String> = roots.iter().map(|root| root.name.clone()).collect();
+    let taken: HashSet<RootName> = roots.iter().map(|root| root.name.clone()).collect();
     for root in &mut many {
         while taken.contains(&root.name) {
-            root.name.push('+');
+            root.name = root.name.again();
         }
     }
     roots.extend(many);

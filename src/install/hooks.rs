@@ -646,9 +646,7 @@ impl Ledger {
         }
         for dir in known.iter().flat_map(|edit| &edit.made) {
             // One that somebody else uses by now stays.
-            if std::fs::read_dir(dir.as_path()).is_ok_and(|mut entries| entries.next().is_none()) {
-                let _ = fsutil::remove_own_tree(dir.as_path());
-            }
+            fsutil::remove_empty_dir(dir.as_path());
         }
         self.forget(&step.target, &step.key);
         self.save()

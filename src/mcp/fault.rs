@@ -125,6 +125,22 @@ fn of_error(error: &Error) -> (&'static str, Option<&'static str>) {
                 "verify_backup says what is lost; create_backup {\"type\":\"full\"} stores anew what still stands",
             ),
         ),
+        Error::Unreadable { .. } => (
+            "BACKUP_CORRUPTED",
+            Some(
+                "verify_backup says what is damaged; list_backups, then name the backup that is meant by its id",
+            ),
+        ),
+        Error::Away { .. } => (
+            "BACKUP_NOT_FOUND",
+            Some(
+                "ask the user to plug in or mount the disk with the backups, then the same call again",
+            ),
+        ),
+        Error::NoRoom { .. } => (
+            "DISK_FULL",
+            Some("ask the user to free space; then the same call again"),
+        ),
         Error::Sealed { .. } => ("PHI_DETECTED", None),
         Error::Busy { .. } => ("REPO_LOCKED", Some("the same call again in a few seconds")),
         Error::Unsafe { .. } => ("PATH_NOT_ALLOWED", None),

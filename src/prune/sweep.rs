@@ -289,9 +289,7 @@ fn is_needed(
     if missing.is_empty() {
         return Ok(needs.packs.contains(&id));
     }
-    let bytes = repo.storage().read(&trashed.name);
-    let bytes = bytes.map_err(|e| Error::storage("read", &trashed.name, e))?;
-    let (_, blobs) = pack::salvage(&bytes);
+    let (_, blobs) = pack::salvage(repo.storage(), &trashed.name, trashed.bytes);
     let holds: Vec<Digest> = blobs
         .iter()
         .map(|blob| blob.0)

@@ -3,22 +3,24 @@
 //! An entry names such content by its set and a number. The record of the set says where the files lie; it is durable before any snapshot that
 //! names it. When they have been packed, a list of their digests takes their place, and the files are deleted.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Repository, record};
+use super::Repository;
+use super::record::{self, Record, check_id, check_moment, check_sum};
 use crate::error::{Error, Result};
-use crate::fsutil::{self, area};
+use crate::fsutil::{self, area::OwnArea};
 use crate::id::{Digest, Id};
 use crate::manifest::{Body, Content, Kept, Listing, Sealed, Time};
-use crate::path::RawName;
+use crate::path::AbsolutePath;
 use crate::privacy::Fingerprint;
-use crate::storage;
+use crate::storage::{self, Storage};
 
 /// A list of digests larger than this, decompressed, is refused.
 const MAX_BYTES: u64 = 1 << 30;
@@ -35,11 +37,32 @@ pub struct KeptSet {
     /// When it was made.
     pub time: DateTime<Utc>,
     /// The directory that holds the files by number.
-    pub area: RawName,
+    pub area: AbsolutePath,
     /// Size of each file by number, and its time when it was kept; without a time if that says nothing, because the file never changes.
     pub files: Vec<(u64, Option<Time>)>,
     /// They are to be packed; else they stay where they are until no snapshot needs them.
     pub pack: bool,
+}
+
+impl Record for KeptSet {
+    fn check(&self) -> std::result::Result<(), String> {
+        check_id(self.id)?;
+        check_moment(self.time)?;
+        check_sum("files", self.files.iter().map(|(size, _)| *size))?;
+        let name = self.area.as_path().file_name();
+        if name != Some(self.id.to_string().as_ref()) {
+            return Err("its area is not called as it is".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// A kept file, opened.
+pub struct KeptFile {
+    /// Its first bytes are what it held, as many as it had.
+    pub file: File,
+    /// Nobody wrote to it since: else it may have been appended to, which leaves what it held, or written anew, which does not.
+    pub is_sure: bool,
 }
 
 impl KeptSet {
@@ -48,23 +71,44 @@ impl KeptSet {
         self.files.iter().map(|(size, _)| size).sum()
     }
 
-    /// Opens a file of the set: what counts are as many bytes as it had.
+    /// Returns what an area says that holds this set.
+    pub fn owner(repository: Id, set: Id) -> String {
+        format!("bdr {repository} {set}\n")
+    }
+
+    /// Opens the area that holds the files.
     ///
     /// # Errors
-    /// It is gone, or somebody wrote to it.
-    pub fn open(&self, number: u32) -> Result<File> {
-        let path = area::file_in(self.area.as_path(), number);
-        let failed = |e| Error::io("read", &path, e);
-        let file = fsutil::open_kept_file(&path).map_err(failed)?;
+    /// It is gone, or not bdr's own.
+    pub fn open_area(&self, storage: &dyn Storage) -> Result<OwnArea> {
+        let owner = Self::owner(self.repository, self.id);
+        let path = self.area.as_path();
+        OwnArea::open(path, &owner, &storage.areas()).map_err(|e| Error::io("read", path, e))
+    }
+
+    /// Opens a file of the set.
+    ///
+    /// # Errors
+    /// It is gone, or somebody wrote over it.
+    pub fn open(&self, area: &OwnArea, number: u32) -> Result<KeptFile> {
+        let failed = |e| Error::io("read", self.area.as_path().join(number.to_string()), e);
+        let Some((size, mtime)) = self.files.get(number as usize).copied() else {
+            return Err(Error::damaged(set_name(self.id), "it has no such file"));
+        };
+        let file = area.file(number).map_err(failed)?;
         let found = file.metadata().map_err(failed)?;
-        let (size, mtime) = self.files.get(number as usize).copied().unwrap_or_default();
-        // What was appended since does not count; what was written over is lost.
-        let intact = found.len() > size
-            || found.len() == size && mtime.is_none_or(|mtime| mtime == fsutil::mtime_of(&found));
-        if intact {
-            return Ok(file);
+        let is_as_kept = mtime.is_none_or(|mtime| mtime == fsutil::mtime_of(&found));
+        match found.len().cmp(&size) {
+            Ordering::Equal if is_as_kept => Ok(KeptFile {
+                file,
+                is_sure: true,
+            }),
+            Ordering::Greater => Ok(KeptFile {
+                file,
+                is_sure: false,
+            }),
+            _ => Err(written_to(self.id, number)),
         }
-        Err(written_to(self.id, number))
     }
 }
 
@@ -89,6 +133,24 @@ pub struct KeptContents {
     pub id: Id,
     /// By number; `None`: the file was written to, or was gone, before it could be read.
     pub files: Vec<Option<KeptContent>>,
+    /// Numbers, in order, of files that had become longer: what they held before may be what was read, or not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsure: Vec<u32>,
+}
+
+impl Record for KeptContents {
+    // Digests of very many files.
+    const MAX_BYTES: u64 = MAX_BYTES;
+
+    fn check(&self) -> std::result::Result<(), String> {
+        check_id(self.id)?;
+        let sealed = self
+            .files
+            .iter()
+            .flatten()
+            .filter_map(|f| f.sealed.as_ref());
+        check_sum("files", sealed.map(|sealed| sealed.size))
+    }
 }
 
 /// What a kept file turned out to be.
@@ -139,14 +201,34 @@ impl From<KeptContent> for KeptWire {
     }
 }
 
-/// Content that was kept, as it is known now: where its bytes are, and what was sealed.
-pub type Resolved = (Option<Content>, Option<Box<Sealed>>);
+/// Content that was kept, as it is known now.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// Where its bytes are.
+    pub content: Option<Content>,
+    /// What was sealed.
+    pub sealed: Option<Box<Sealed>>,
+    /// It may not be what was there: see [`KeptFile`].
+    pub is_unsure: bool,
+}
 
 /// What is known of a set.
 #[derive(Debug)]
 pub(super) struct Known {
     set: KeptSet,
     contents: Option<KeptContents>,
+    /// Opened when it is first needed.
+    area: OnceLock<Arc<OwnArea>>,
+}
+
+impl Known {
+    fn area(&self, storage: &dyn Storage) -> Result<Arc<OwnArea>> {
+        if let Some(area) = self.area.get() {
+            return Ok(Arc::clone(area));
+        }
+        let area = Arc::new(self.set.open_area(storage)?);
+        Ok(Arc::clone(self.area.get_or_init(|| area)))
+    }
 }
 
 /// Sets that were looked up, by name.
@@ -161,7 +243,7 @@ fn contents_name(id: Id) -> String {
 }
 
 impl Repository {
-    /// Returns the sets, oldest first. Damaged records are left out; `verify` reports what needs them.
+    /// Returns the sets, oldest first; [`Repository::unreadable`] has those that cannot be read.
     ///
     /// # Errors
     /// The repository cannot be listed.
@@ -171,9 +253,18 @@ impl Repository {
             .iter()
             .filter_map(|n| n.strip_suffix(".json")?.parse().ok());
         let mut sets: Vec<KeptSet> = ids
-            .filter_map(|id: Id| self.read_record(&set_name(id)).ok())
+            .filter_map(|id: Id| {
+                let name = set_name(id);
+                let read = self.read_record(&name).and_then(|set: KeptSet| {
+                    let is_it = set.id == id && set.repository == self.id;
+                    let other =
+                        || Error::damaged(&name, "it belongs to another repository or name");
+                    is_it.then_some(set).ok_or_else(other)
+                });
+                self.listed(&name, read).ok()?
+            })
             .collect();
-        sets.retain(|set| set.repository == self.id);
+
         sets.sort_by_key(|set| set.id);
         Ok(sets)
     }
@@ -261,9 +352,14 @@ impl Repository {
             return Ok(Arc::clone(known));
         }
         drop(cached);
+        let set: KeptSet = self.read_record(&set_name(id))?;
+        if set.id != id || set.repository != self.id {
+            return Err(Error::damaged(set_name(id), "it belongs to another set"));
+        }
         let known = Arc::new(Known {
-            set: self.read_record(&set_name(id))?,
+            set,
             contents: self.kept_contents(id)?,
+            area: OnceLock::new(),
         });
         let mut cache = self.kept.write().unwrap_or_else(PoisonError::into_inner);
         cache.insert(id, Arc::clone(&known));
@@ -317,8 +413,11 @@ impl Repository {
         match contents.files.get(kept.number as usize) {
             Some(Some(file)) => {
                 let size = file.sealed.as_ref().map_or(kept.size, |sealed| sealed.size);
-                let content = file.digest.map(|digest| Content::whole(digest, size));
-                Ok(Some((content, file.sealed.clone())))
+                Ok(Some(Resolved {
+                    content: file.digest.map(|digest| Content::whole(digest, size)),
+                    sealed: file.sealed.clone(),
+                    is_unsure: contents.unsure.binary_search(&kept.number).is_ok(),
+                }))
             }
             _ => Err(Error::damaged(
                 format!("kept/{}/{}", kept.set, kept.number),
@@ -331,10 +430,11 @@ impl Repository {
     pub(crate) fn resolve_all(&self, mut listing: Listing) -> Listing {
         for entry in &mut listing {
             if let Some(kept) = entry.body.content.as_ref().and_then(Content::as_kept)
-                && let Ok(Some((content, sealed))) = self.resolve_kept(kept)
+                && let Ok(Some(resolved)) = self.resolve_kept(kept)
             {
-                entry.body.content = content;
-                entry.body.sealed = sealed;
+                entry.body.content = resolved.content;
+                entry.body.sealed = resolved.sealed;
+                entry.body.unsure = resolved.is_unsure;
             }
         }
         listing
@@ -344,17 +444,19 @@ impl Repository {
     ///
     /// # Errors
     /// It is gone, or somebody wrote to it.
-    pub fn open_kept(&self, kept: Kept) -> Result<File> {
-        self.kept_set(kept.set)?.set.open(kept.number)
+    pub fn open_kept(&self, kept: Kept) -> Result<KeptFile> {
+        let known = self.kept_set(kept.set)?;
+        let area = known.area(self.storage())?;
+        known.set.open(&area, kept.number)
     }
 
     /// Returns true if a set is packed, or its files are where they were kept, as far as a look at the directory tells.
     pub fn has_kept_files(&self, set: Id) -> bool {
         self.kept_set(set).is_ok_and(|known| {
             known.contents.is_some()
-                || area::file_in(known.set.area.as_path(), 0)
-                    .symlink_metadata()
-                    .is_ok()
+                || known
+                    .area(self.storage())
+                    .is_ok_and(|area| area.file(0).is_ok())
         })
     }
 
@@ -370,14 +472,20 @@ impl Repository {
             return digest_of(file) == Some(content.digest);
         };
         match self.resolve_kept(kept) {
-            Ok(Some((_, Some(sealed)))) => self.mac_of(file).is_some_and(|mac| mac == sealed.mac),
-            Ok(Some((Some(content), None))) => digest_of(file) == Some(content.digest),
+            Ok(Some(Resolved {
+                sealed: Some(sealed),
+                ..
+            })) => self.mac_of(file).is_some_and(|mac| mac == sealed.mac),
+            Ok(Some(Resolved {
+                content: Some(content),
+                ..
+            })) => digest_of(file) == Some(content.digest),
             _ => {
                 let now = digest_of(file);
                 let before = self
                     .open_kept(kept)
                     .ok()
-                    .and_then(|file| digest_of_kept(&file, kept));
+                    .and_then(|kept_file| digest_of_kept(&kept_file.file, kept));
                 now.is_some() && now == before
             }
         }

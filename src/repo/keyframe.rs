@@ -1,21 +1,47 @@
 //! Key frames: complete listings of a root (`docs/format.md` §3).
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead, BufReader, Read, Write as _};
 
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
 use crate::id::{Digest, Id};
 use crate::manifest::{Entry, Listing};
 use crate::path::{RawName, RepoPath};
+use crate::repo::record::check_sum;
 
 /// Where a key frame lies in the repository.
 pub fn keyframe_name(id: Digest) -> String {
     format!("manifests/{}.json.gz", id.to_hex())
 }
 
-/// A listing larger than this, decompressed, is refused.
-const MAX_BYTES: u64 = 4 << 30;
+/// Checks entries that follow one another: their order, and what they add up to.
+///
+/// # Errors
+/// Says what is wrong.
+pub fn check_entries(entries: &[Entry]) -> std::result::Result<(), String> {
+    if !entries.is_sorted_by(|a, b| a.path < b.path) {
+        return Err("its entries are out of order".to_owned());
+    }
+    check_sum("entries", entries.iter().map(|entry| entry.size))
+}
+
+/// What a listing may be, decompressed, beyond [`MAX_RATIO`] times its file.
+const FREE_BYTES: u64 = 16 << 20;
+/// How much longer than its file a listing may be: listings are full of digests, which do not shrink.
+const MAX_RATIO: u64 = 200;
+/// What an entry takes at least of the file, on the average, where there are more than [`FREE_ENTRIES`].
+const MIN_ENTRY_BYTES: u64 = 8;
+const FREE_ENTRIES: u64 = 100_000;
+/// The longest line. A path of 64 KiB in hexadecimal, attributes of as much.
+const MAX_LINE: u64 = 8 << 20;
+
+/// Returns true if a file of `packed` bytes may hold so much. It could be a few bytes that become all the memory there is.
+fn is_proportionate(packed: u64, bytes: u64, entries: u64) -> bool {
+    bytes <= packed.saturating_mul(MAX_RATIO).saturating_add(FREE_BYTES)
+        && entries <= packed / MIN_ENTRY_BYTES + FREE_ENTRIES
+}
 
 /// The first line, closed.
 #[derive(Deserialize)]
@@ -35,82 +61,170 @@ pub fn encode(
     path: &RawName,
     entries: &[Entry],
 ) -> Result<(Digest, Vec<u8>)> {
+    let packed = compressed(repository, root, path, entries, 4)?;
+    let (packed, bytes) = packed;
+    let is_fine = is_proportionate(packed.len() as u64, bytes, entries.len() as u64);
+    // What shrinks as nothing honest should is stored as it is, so that it can be told from what wants to fill the memory.
+    let packed = match is_fine {
+        true => packed,
+        false => compressed(repository, root, path, entries, 0)?.0,
+    };
+    Ok((Digest::of(&packed), packed))
+}
+
+/// Returns the file, and how long it is decompressed.
+fn compressed(
+    repository: Id,
+    root: &str,
+    path: &RawName,
+    entries: &[Entry],
+    level: u32,
+) -> Result<(Vec<u8>, u64)> {
+    let mut bytes = 0;
     let failed = |e: serde_json::Error| Error::invalid(format!("a listing: {e}"), None);
     let head = serde_json::json!({"name": root, "path": path});
     let mut json = format!("{{\"format\":\"bdr-manifest\",\"version\":1,\"repository\":\"{repository}\",\"root\":{head},\"entries\":[")
         .into_bytes();
     let mut packed = Vec::with_capacity(64 * entries.len() + 200);
-    let mut encoder = flate2::GzBuilder::new().write(&mut packed, flate2::Compression::new(4));
+    let mut encoder = flate2::GzBuilder::new().write(&mut packed, flate2::Compression::new(level));
     let compress = |e| Error::storage("compress", "a listing", e);
     for (i, entry) in entries.iter().enumerate() {
         json.extend_from_slice(if i == 0 { b"\n" } else { b",\n" });
         serde_json::to_writer(&mut json, entry).map_err(failed)?;
         if json.len() > 64 * 1024 {
             encoder.write_all(&json).map_err(compress)?;
+            bytes += json.len() as u64;
             json.clear();
         }
     }
     json.extend_from_slice(b"\n]}\n");
     encoder.write_all(&json).map_err(compress)?;
+    bytes += json.len() as u64;
     encoder.try_finish().map_err(compress)?;
     drop(encoder);
-    Ok((Digest::of(&packed), packed))
+    Ok((packed, bytes))
 }
 
-/// Reads the entries of a key frame whose path is `wanted`.
+/// Hands on what it reads, and takes its digest.
+struct Digesting<R> {
+    from: R,
+    hasher: Sha256,
+}
+
+impl<R: Read> Read for Digesting<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.from.read(buffer)?;
+        self.hasher.update(&buffer[..read]);
+        Ok(read)
+    }
+}
+
+/// Reads the entries of a key frame of `packed` bytes whose path is `wanted`.
 ///
-/// All of it is decompressed and checked against its name; of the other entries only the paths are looked at.
+/// All of it is decompressed and checked against its name, line by line; of the other entries only the paths are looked at.
 ///
 /// # Errors
 /// It is not what its name says, or not a listing of this repository.
 pub fn decode(
     repository: Id,
     id: Digest,
-    bytes: &[u8],
+    packed: u64,
+    file: impl Read,
     wanted: &dyn Fn(&RepoPath) -> bool,
 ) -> Result<Listing> {
-    let damaged = |reason: String| Error::damaged(keyframe_name(id), reason);
-    if Digest::of(bytes) != id {
-        return Err(damaged("its checksum does not match its name".to_owned()));
+    let mut file = Digesting {
+        from: file,
+        hasher: Sha256::new(),
+    };
+    let limit = packed.saturating_mul(MAX_RATIO).saturating_add(FREE_BYTES);
+    let gzip = flate2::read::MultiGzDecoder::new(BufReader::with_capacity(64 << 10, &mut file));
+    let mut text = BufReader::with_capacity(64 << 10, gzip.take(limit + 1));
+    let read = lines(repository, packed, &mut text, wanted);
+    let is_over = text.get_ref().limit() == 0;
+    drop(text);
+    // Whatever is wrong with it otherwise: the digest tells whether it was damaged, or made so.
+    let mut rest = (&mut file).take(MAX_REST);
+    let at_end = std::io::copy(&mut rest, &mut std::io::sink()).is_ok() && rest.limit() > 0;
+    let is_whole = at_end && Digest::finish(file.hasher) == id;
+    let damaged = |reason: &str| Error::damaged(keyframe_name(id), reason);
+    match read {
+        _ if at_end && !is_whole => Err(damaged("its checksum does not match its name")),
+        Ok(_) if !is_whole => Err(damaged("more follows than belongs to it")),
+        Err(_) if is_over => Err(damaged("it is much longer than its file")),
+        Err(reason) => Err(damaged(&reason)),
+        Ok(entries) => Ok(entries),
     }
-    let mut json = Vec::with_capacity(bytes.len().saturating_mul(4));
-    flate2::read::MultiGzDecoder::new(bytes)
-        .take(MAX_BYTES)
-        .read_to_end(&mut json)
-        .map_err(|e| damaged(e.to_string()))?;
-    let other = || damaged("it has another format".to_owned());
-    let rest = json.strip_suffix(b"\n]}\n").ok_or_else(other)?;
-    let mut lines = rest.split(|byte| *byte == b'\n');
-    let first = lines.next().unwrap_or_default();
-    let head: Head = serde_json::from_slice(&[first, b"]}"].concat()).map_err(|_| other())?;
+}
+
+/// Bytes after what can be read of a key frame of which the digest is still taken.
+const MAX_REST: u64 = 64 << 20;
+
+fn lines(
+    repository: Id,
+    packed: u64,
+    text: &mut impl BufRead,
+    wanted: &dyn Fn(&RepoPath) -> bool,
+) -> std::result::Result<Listing, String> {
+    let other = || "it has another format".to_owned();
+    let mut line = Vec::new();
+    let mut next = |line: &mut Vec<u8>| -> std::result::Result<(), String> {
+        line.clear();
+        let read = text.by_ref().take(MAX_LINE).read_until(b'\n', line);
+        read.map_err(|e| e.to_string())?;
+        match line.pop() {
+            Some(b'\n') => Ok(()),
+            Some(_) => Err("a line of it is longer than any entry, or cut off".to_owned()),
+            None => Err(other()),
+        }
+    };
+    next(&mut line)?;
+    line.extend_from_slice(b"]}");
+    let head: Head = serde_json::from_slice(&line).map_err(|_| other())?;
     if head.format != "bdr-manifest" || head.version != 1 {
         return Err(other());
     }
     if head.repository != repository {
-        return Err(damaged("it belongs to another repository".to_owned()));
+        return Err("it belongs to another repository".to_owned());
     }
     let mut entries: Listing = Vec::new();
     let mut last: Option<RepoPath> = None;
-    for line in lines {
-        let line = line.strip_suffix(b",").unwrap_or(line);
+    let mut count: u64 = 0;
+    let mut bytes: u64 = 0;
+    loop {
+        next(&mut line)?;
+        if line == b"]}" {
+            break;
+        }
+        count += 1;
+        if !is_proportionate(packed, 0, count) {
+            return Err("it has many more entries than its file has room for".to_owned());
+        }
+        let line = line.strip_suffix(b",").unwrap_or(&line);
         let (path, entry) = match plain_path(line) {
             Some(path) => (path, None),
             None => {
-                let entry = parse(line).map_err(damaged)?;
+                let entry = parse(line)?;
                 (entry.path.clone(), Some(entry))
             }
         };
         if last.as_ref().is_some_and(|last| *last >= path) {
-            return Err(damaged("its entries are out of order".to_owned()));
+            return Err("its entries are out of order".to_owned());
         }
         if wanted(&path) {
-            entries.push(match entry {
+            let entry = match entry {
                 Some(entry) => entry,
-                None => parse(line).map_err(damaged)?,
-            });
+                None => parse(line)?,
+            };
+            bytes = bytes.saturating_add(entry.size);
+            entries.push(entry);
         }
         last = Some(path);
     }
+    let mut rest = [0];
+    if !matches!(text.read(&mut rest), Ok(0)) {
+        return Err(other());
+    }
+    check_sum("entries", std::iter::once(bytes))?;
     Ok(entries)
 }
 

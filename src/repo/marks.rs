@@ -6,7 +6,8 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Repository, record};
+use super::Repository;
+use super::record::{self, Record, check_id};
 use crate::error::{Error, Result};
 use crate::id::{Id, SnapshotId};
 use crate::storage;
@@ -26,6 +27,12 @@ pub struct Mark {
     /// Prune never removes it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pinned: bool,
+}
+
+impl Record for Mark {
+    fn check(&self) -> std::result::Result<(), String> {
+        check_id(self.id)
+    }
 }
 
 fn mark_name(id: SnapshotId) -> String {

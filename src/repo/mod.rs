@@ -17,7 +17,7 @@ use crate::id::{Digest, Id, OperationId, SnapshotId};
 use crate::manifest::{Listing, overlay};
 use crate::path::RepoPath;
 use crate::privacy::Rules;
-use crate::storage::{self, Storage};
+use crate::storage::{self, Pieces, Storage};
 use crate::vault::{FileKey, Vault};
 
 pub mod index;
@@ -31,6 +31,7 @@ mod packs;
 mod presence;
 pub mod reader;
 pub mod record;
+mod recovery;
 mod running;
 pub mod snapshot;
 pub mod state;
@@ -41,11 +42,10 @@ pub(crate) mod verdicts;
 use index::Index;
 pub use lazy::Snapshots;
 use oplog::{Begin, End, Operation};
+use recovery::{RECOVER_MD, RECOVER_PY};
 use snapshot::{PackRef, RootRecord, Snapshot};
 
 const VERSION: u64 = 1;
-const RECOVER_MD: &[u8] = include_bytes!("RECOVER.md");
-const RECOVER_PY: &[u8] = include_bytes!("recover.py");
 /// Space that can be given back when the disk is full.
 const RESERVE_BYTES: usize = 128 * 1024;
 
@@ -260,37 +260,6 @@ impl Repository {
         })
     }
 
-    /// Returns the files of the way back without bdr that are not as this program would write them, unless a newer one did.
-    pub fn outdated_recovery(&self) -> Vec<&'static str> {
-        let revision = |bytes: &[u8]| -> u32 {
-            let text = String::from_utf8_lossy(bytes);
-            let after = text.split_once("\nREVISION = ").map(|(_, after)| after);
-            let number = after.and_then(|after| after.split_whitespace().next()?.parse().ok());
-            number.unwrap_or(0)
-        };
-        let read = |name: &str| self.storage.read(name).unwrap_or_default();
-        if revision(&read("recover.py")) > revision(RECOVER_PY) {
-            return Vec::new();
-        }
-        let files = [("RECOVER.md", RECOVER_MD), ("recover.py", RECOVER_PY)];
-        let differs = files.iter().filter(|(name, wanted)| read(name) != *wanted);
-        differs.map(|(name, _)| *name).collect()
-    }
-
-    /// Writes a file of the way back without bdr anew.
-    ///
-    /// # Errors
-    /// The storage cannot be written.
-    pub fn renew_recovery(&self, name: &str) -> Result<()> {
-        let bytes = match name {
-            "recover.py" => RECOVER_PY,
-            _ => RECOVER_MD,
-        };
-        // A second name of it may be left that has the old content.
-        let _ = self.storage.remove(name);
-        storage::put(&*self.storage, name, bytes).map_err(|e| Error::storage("write", name, e))
-    }
-
     /// Returns the repository with rules for what is sealed, and a place for what was.
     #[must_use]
     pub fn with_privacy(mut self, rules: Rules, vault: Vault) -> Self {
@@ -471,8 +440,13 @@ impl Repository {
     /// It can be read, or the storage cannot be written.
     pub fn remove_unreadable(&self, name: &str) -> Result<()> {
         self.check_writable()?;
-        let is_whole = self.storage.read(name).is_ok_and(|b| record::is_whole(&b));
-        if is_whole {
+        let is_read = match name.rsplit_once('.').map_or(name, |(stem, _)| stem) {
+            _ if name.starts_with("snapshots/") => self.read_snapshot(name).is_ok(),
+            stem if stem.ends_with(".begin") => self.read_record::<Begin>(name).is_ok(),
+            stem if stem.ends_with(".end") => self.read_record::<End>(name).is_ok(),
+            _ => self.storage.read(name).is_ok_and(|b| record::is_whole(&b)),
+        };
+        if is_read {
             return Err(Error::invalid(
                 format!("`{name}` can be read"),
                 Some("bdr list"),
@@ -570,10 +544,11 @@ impl Repository {
     /// The repository cannot be listed.
     pub fn next_snapshot(&self, now: DateTime<Utc>) -> Result<(u64, SnapshotId)> {
         let names = self.snapshot_names()?;
-        let last = names
+        let named = names
             .iter()
-            .filter_map(|name| parse_snapshot_name(name.strip_prefix("snapshots/")?))
-            .max();
+            .filter_map(|name| parse_snapshot_name(name.strip_prefix("snapshots/")?));
+        // One that no record can have, or the last there could be, is nobody's to go on from.
+        let last = named.filter(|(seq, _)| *seq < record::MAX_COUNT).max();
         Ok((
             last.map_or(1, |(seq, _)| seq + 1),
             Id::after(last.map(|(_, id)| id), now),
@@ -633,9 +608,10 @@ impl Repository {
     pub fn keyframe_of(&self, id: Digest, wanted: &dyn Fn(&RepoPath) -> bool) -> Result<Listing> {
         let part = trash::Part::Keyframe(id);
         let once = || {
-            let bytes = self.read_part(part);
-            let bytes = bytes.map_err(|e| Error::storage("read", part.name(), e))?;
-            keyframe::decode(self.id, id, &bytes, wanted)
+            let name = self.part_name(part);
+            let file = Pieces::of(&*self.storage, &name);
+            let file = file.map_err(|e| Error::storage("read", part.name(), e))?;
+            keyframe::decode(self.id, id, file.left(), file, wanted)
         };
         once().or_else(|error| match self.heal_part(part) {
             true => once(),
@@ -660,7 +636,11 @@ impl Repository {
             .size(&name)
             .map_err(|e| Error::storage("read", &name, e))?;
         // One that is there may be damaged: it counts only if it reads back the same.
-        if there.is_some() && self.storage.read(&name).is_ok_and(|b| b == bytes) {
+        let is_whole = || {
+            let file = Pieces::of(&*self.storage, &name);
+            file.is_ok_and(|mut file| presence::has_digest(id, &mut file))
+        };
+        if there.is_some() && is_whole() {
             return Ok((id, 0));
         }
         storage::put(&*self.storage, &name, &bytes)
@@ -684,8 +664,9 @@ impl Repository {
     /// The storage cannot be written.
     pub fn end(&self, end: &End) -> Result<()> {
         let name = format!("operations/{}.end.json", end.id);
-        storage::put(&*self.storage, &name, &record::encode(end)?)
-            .map_err(|e| Error::storage("write", name, e))
+        // Of more changes than a record holds it says that there are some; which they are is found by comparing.
+        let bytes = record::encode(end).or_else(|_| record::encode(&end.in_short()))?;
+        storage::put(&*self.storage, &name, &bytes).map_err(|e| Error::storage("write", name, e))
     }
 
     /// Returns a new operation id, after all others even if the clock went backwards.
@@ -693,7 +674,9 @@ impl Repository {
     /// # Errors
     /// The repository cannot be listed.
     pub fn next_operation(&self, now: DateTime<Utc>) -> Result<OperationId> {
-        Ok(Id::after(self.operation_ids()?.last().copied(), now))
+        let ids = self.operation_ids()?;
+        let last = ids.into_iter().rfind(|id| id.is_dated());
+        Ok(Id::after(last, now))
     }
 
     /// Returns begin records that have no end record, oldest first; [`Repository::unreadable`] has those that cannot be read.
@@ -778,7 +761,10 @@ impl Repository {
     ///
     /// # Errors
     /// It is missing or damaged.
-    pub fn read_record<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T> {
+    pub fn read_record<T: serde::de::DeserializeOwned + record::Record>(
+        &self,
+        name: &str,
+    ) -> Result<T> {
         self.read_checked(name, &|bytes| record::decode(name, bytes))
     }
 
@@ -857,9 +843,13 @@ impl Repository {
         let mut removed = 0;
         for file in listed {
             let name = format!("tmp/{}", file.name);
-            let written =
-                std::fs::metadata(dir.join(&name)).and_then(|metadata| metadata.modified());
-            let is_left = written.is_ok_and(|time| now - DateTime::<Utc>::from(time) > LEFT_AFTER);
+            let found = std::fs::symlink_metadata(dir.join(&name)).ok();
+            let found = found
+                .filter(|found| file.name.starts_with(fsutil::TEMPORARY_PREFIX) && found.is_file());
+            let written = found.and_then(|found| found.modified().ok());
+            let is_left = written.is_some_and(|time| {
+                now.signed_duration_since(DateTime::<Utc>::from(time)) > LEFT_AFTER
+            });
             if !is_left {
                 continue;
             }

@@ -7,12 +7,13 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Repository, record};
+use super::Repository;
+use super::record::{self, Record, check_counts, check_id, check_moment, check_sum};
 use crate::agent::AgentCall;
 use crate::error::{Error, Result};
 use crate::id::{Digest, Id, OperationId, SnapshotId};
 use crate::manifest::{Kind, Time};
-use crate::path::{RawName, RepoPath};
+use crate::path::{AbsolutePath, RawName, RepoPath, RootName};
 use crate::repo::snapshot::PathNote;
 use crate::storage;
 
@@ -71,10 +72,10 @@ pub struct Begin {
     pub before: Option<SnapshotId>,
     /// The captured set, names of roots of `before`; empty: all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub roots: Vec<String>,
+    pub roots: Vec<RootName>,
     /// Roots that the command neither named nor ran in: what changes there meanwhile is taken back only if that is asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub elsewhere: Vec<String>,
+    pub elsewhere: Vec<RootName>,
     /// What was not captured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_captured: Vec<PathNote>,
@@ -95,6 +96,13 @@ pub struct Begin {
     pub agent: Option<AgentCall>,
 }
 
+impl Record for Begin {
+    fn check(&self) -> std::result::Result<(), String> {
+        check_id(self.id)?;
+        check_moment(self.time)
+    }
+}
+
 /// What a restore was asked to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreJournal {
@@ -102,7 +110,7 @@ pub struct RestoreJournal {
     pub snapshot: SnapshotId,
     /// Where to; `None`: in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target: Option<RawName>,
+    pub target: Option<AbsolutePath>,
     /// Which paths: `ROOT/relative`; empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<RootPath>,
@@ -117,7 +125,7 @@ pub struct RestoreJournal {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootPath {
     /// Name of the root.
-    pub root: String,
+    pub root: RootName,
     /// Path below it.
     pub path: RepoPath,
 }
@@ -175,17 +183,49 @@ pub struct End {
     pub roots: Vec<RootChanges>,
     /// Roots that could not be looked at afterwards: what changed there is found by comparing once it is asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub unseen: Vec<String>,
+    pub unseen: Vec<RootName>,
     /// Of an undo: not all that it was to bring back came back, so what it reverses does not count as reversed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
+}
+
+impl End {
+    /// Returns the same without what changed: as if nobody could have looked.
+    pub(super) fn in_short(&self) -> Self {
+        let changed = self.roots.iter().map(|root| root.name.clone());
+        Self {
+            roots: Vec::new(),
+            unseen: changed.chain(self.unseen.iter().cloned()).collect(),
+            ..self.clone()
+        }
+    }
+}
+
+impl Record for End {
+    fn check(&self) -> std::result::Result<(), String> {
+        check_id(self.id)?;
+        check_moment(self.time)?;
+        check_counts(&[("elapsed_ms", self.elapsed_ms)])?;
+        for root in &self.roots {
+            check_counts(&[
+                ("deleted_files", root.deleted_files),
+                ("deleted_bytes", root.deleted_bytes),
+            ])?;
+            let stamps = || root.created.iter().chain(&root.modified);
+            check_sum("stamps", stamps().map(|stamp| stamp.size))?;
+            if stamps().any(|stamp| stamp.mtime.1 >= 1_000_000_000 || stamp.mode > 0o7777) {
+                return Err("a time or mode is out of range".to_owned());
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What an operation changed in one root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct RootChanges {
     /// Name of the root in the snapshot before.
-    pub name: String,
+    pub name: RootName,
     /// Topmost paths that are gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<RepoPath>,
@@ -272,6 +312,13 @@ pub struct Pin {
     pub time: DateTime<Utc>,
 }
 
+impl Record for Pin {
+    fn check(&self) -> std::result::Result<(), String> {
+        check_id(self.id)?;
+        check_moment(self.time)
+    }
+}
+
 /// One line of the operation log.
 #[derive(Debug, Clone)]
 pub struct Operation {
@@ -307,7 +354,7 @@ impl Operation {
 
     /// Returns true if it changed something that an undo would reverse, or may have.
     pub fn is_undoable(&self) -> bool {
-        let own = |name: &String| !self.begin.elsewhere.contains(name);
+        let own = |name: &RootName| !self.begin.elsewhere.contains(name);
         let changed =
             |end: &End| end.roots.iter().any(|root| own(&root.name)) || end.unseen.iter().any(own);
         self.begin.before.is_some()

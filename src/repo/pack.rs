@@ -3,7 +3,7 @@
 //! A [`PackWriter`] streams to a staged file and holds one member in memory. Before a member is written it is decompressed
 //! again and the blobs in it re-hashed: a fault of compressor or memory stops the backup, not the restore.
 
-use std::io::{self, Read as _};
+use std::io::{self, Read};
 
 use libdeflater::{CompressionLvl, Compressor, Decompressor};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::id::{Digest, Id};
 use crate::manifest::Time;
 use crate::repo::snapshot::PackRef;
-use crate::storage::{Staged, Storage};
+use crate::storage::{Pieces, Staged, Storage};
 
 /// Input of one member, at most.
 pub const MEMBER_BYTES: usize = 256 * 1024;
@@ -534,21 +534,16 @@ pub fn read_contents(
     let end = offset.checked_add(length);
     if found != footer(offset, length)
         || end != Some(bytes - FOOTER_BYTES as u64)
-        || length > 1 << 30
+        || length > MAX_TABLE_PACKED
     {
         return Err(damaged("its footer is damaged or cut off"));
     }
-    let mut packed = vec![0; length as usize];
-    storage
-        .read_at(&name, offset, &mut packed)
-        .map_err(|e| Error::storage("read", &name, e))?;
-    let mut archive = Vec::new();
-    flate2::read::MultiGzDecoder::new(&packed[..])
-        .take(1 << 30)
-        .read_to_end(&mut archive)
-        .map_err(|_| damaged("its table of contents is damaged"))?;
+    let packed = Pieces::range(storage, &name, offset, length);
+    let packed = io::BufReader::with_capacity(64 << 10, packed);
+    let limit = length.saturating_mul(MAX_TABLE_RATIO) + (1 << 20);
+    let mut archive = flate2::bufread::MultiGzDecoder::new(packed).take(limit.min(MAX_TABLE));
     let contents =
-        parse_contents(&archive).ok_or_else(|| damaged("its table of contents is damaged"))?;
+        parse_contents(&mut archive).ok_or_else(|| damaged("its table of contents is damaged"))?;
     if contents.repository != repository {
         return Err(damaged("it belongs to another repository"));
     }
@@ -556,44 +551,108 @@ pub fn read_contents(
     if total != offset {
         return Err(damaged("its table of contents does not fit its size"));
     }
+    let is_member = |member: &Member| {
+        member.0 as usize <= 2 * MEMBER_BYTES && member.1 as usize <= MEMBER_BYTES
+    };
+    if !contents.members.iter().all(is_member) {
+        return Err(damaged(
+            "its table of contents has a member that is too large",
+        ));
+    }
     Ok(contents)
 }
 
-fn parse_contents(archive: &[u8]) -> Option<Contents> {
-    let header = tar::Header::from_byte_slice(archive.get(..BLOCK)?);
-    let size = usize::try_from(header.size().ok()?).ok()?;
-    let json = archive.get(BLOCK..BLOCK.checked_add(size)?)?;
-    let contents: Contents = serde_json::from_slice(json).ok()?;
+/// The longest table of contents, and the same compressed: that of a pack full of the smallest files.
+const MAX_TABLE: u64 = 128 << 20;
+const MAX_TABLE_PACKED: u64 = 64 << 20;
+/// How much longer a table of contents may be than it is compressed: most of it are digests, which do not shrink.
+const MAX_TABLE_RATIO: u64 = 64;
+
+fn parse_contents(archive: &mut impl Read) -> Option<Contents> {
+    let mut header = [0; BLOCK];
+    archive.read_exact(&mut header).ok()?;
+    let size = tar::Header::from_byte_slice(&header).size().ok()?;
+    let mut json = archive.take(size);
+    let contents: Contents = serde_json::from_reader(io::BufReader::new(&mut json)).ok()?;
     (contents.format == "bdr-pack" && contents.version == 1).then_some(contents)
+}
+
+/// What of a pack is looked at: at least a member from wherever it is asked for.
+struct Window<'a> {
+    storage: &'a dyn Storage,
+    name: &'a str,
+    end: u64,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+/// Bytes that are read at once.
+const WINDOW: u64 = 1 << 20;
+
+impl Window<'_> {
+    /// Returns what follows a place; `None` where no member fits any more, or nothing can be read.
+    fn from(&mut self, at: u64) -> Option<&[u8]> {
+        if self.end.saturating_sub(at) < 18 {
+            return None;
+        }
+        let wanted = (at + 2 * MEMBER_BYTES as u64).min(self.end);
+        if at < self.start || wanted > self.start + self.bytes.len() as u64 {
+            let length = WINDOW.min(self.end - at);
+            self.bytes.resize(usize::try_from(length).ok()?, 0);
+            self.start = at;
+            self.storage.read_at(self.name, at, &mut self.bytes).ok()?;
+        }
+        self.bytes.get(usize::try_from(at - self.start).ok()?..)
+    }
 }
 
 /// Finds what is still readable in a damaged pack, member by member, and where.
 ///
-/// Members lie where the returned offsets say; entries are identified by hashing their data.
-pub fn salvage(pack: &[u8]) -> (Vec<(u64, Member)>, Vec<PackedBlob>) {
+/// Members lie where the returned offsets say; entries are identified by hashing their data. What turns out to be no member costs time only up to a
+/// few times the length of the pack.
+pub fn salvage(
+    storage: &dyn Storage,
+    name: &str,
+    bytes: u64,
+) -> (Vec<(u64, Member)>, Vec<PackedBlob>) {
+    let mut window = Window {
+        storage,
+        name,
+        end: bytes,
+        start: 0,
+        bytes: Vec::new(),
+    };
+    let mut patience = bytes.saturating_mul(8).saturating_add(64 << 20);
     let mut members = Vec::new();
     let mut blobs = Vec::new();
     // An entry that goes on over several members: where it began, its size, what was seen of it.
     let mut open: Option<(u32, u32, u64, u64, Sha256)> = None;
-    let mut at = 0;
-    while at + 18 <= pack.len() {
-        if pack[at..at + 3] != [0x1f, 0x8b, 8] {
-            at += 1;
+    let mut at: u64 = 0;
+    while let Some(ahead) = window.from(at) {
+        // Members of bdr have no name and no other field in front.
+        let Some(skip) = memchr::memmem::find(ahead, &[0x1f, 0x8b, 8, 0]) else {
+            at += (ahead.len() - 3) as u64;
             continue;
-        }
-        let mut cursor = io::Cursor::new(&pack[at..]);
+        };
+        at += skip as u64;
+        let Some(ahead) = window.from(at) else { break };
+        let mut cursor = io::Cursor::new(ahead);
         let mut raw = Vec::new();
         let read = flate2::bufread::GzDecoder::new(&mut cursor)
             .take(MEMBER_BYTES as u64 + 1)
             .read_to_end(&mut raw);
-        let used = cursor.position() as usize;
+        let used = cursor.position();
         if read.is_err() || raw.len() > MEMBER_BYTES || used == 0 {
             open = None;
             at += 1;
+            let Some(left) = patience.checked_sub(raw.len() as u64 + 64) else {
+                break;
+            };
+            patience = left;
             continue;
         }
         let number = members.len() as u32;
-        members.push((at as u64, Member(used as u32, raw.len() as u32)));
+        members.push((at, Member(used as u32, raw.len() as u32)));
         at += used;
         let mut position = 0;
         if let Some((member, offset, size, seen, mut hasher)) = open.take() {

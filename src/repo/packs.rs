@@ -110,10 +110,9 @@ impl Repository {
                 Ok(contents) => index.add_contents(pack, &contents),
                 Err(error) => {
                     // What can be identified by its hash is as good as before.
-                    if let Ok(bytes) = self.storage.read(&pack::pack_name(pack.id)) {
-                        let (members, blobs) = pack::salvage(&bytes);
-                        index.add(pack, members, &blobs);
-                    }
+                    let (members, blobs) =
+                        pack::salvage(&*self.storage, &pack::pack_name(pack.id), pack.bytes);
+                    index.add(pack, members, &blobs);
                     unreadable.push((pack, error));
                 }
             }

@@ -16,7 +16,7 @@ use super::trash::Part;
 use crate::error::Result;
 use crate::fsutil;
 use crate::id::Digest;
-use crate::storage::Look;
+use crate::storage::{Look, MAX_READ_BYTES, Pieces};
 
 /// With more packs than this, sizes are not asked for: a listing of names alone has to be quick enough.
 const MANY_PACKS: usize = 256;
@@ -49,7 +49,10 @@ impl Repository {
         if found.time.is_some() && known.get(&id) == Some(&found) {
             return true;
         }
-        let is_whole = || self.storage.read(&name).is_ok_and(|b| Digest::of(&b) == id);
+        let is_whole = || {
+            let file = Pieces::of(&*self.storage, &name);
+            file.is_ok_and(|mut file| has_digest(id, &mut file))
+        };
         if !is_whole() && !self.heal_part(Part::Keyframe(id)) {
             return false;
         }
@@ -150,6 +153,7 @@ impl Repository {
         once().or_else(|error| {
             let whole = |file: &mut dyn Read| {
                 let mut bytes = Vec::new();
+                let mut file = file.take(MAX_READ_BYTES);
                 file.read_to_end(&mut bytes).is_ok() && parse(&bytes).is_ok()
             };
             match self.storage.heal(name, &whole) {

@@ -31,6 +31,8 @@ pub struct Reader<'a> {
     decompressor: Decompressor,
     kept: VecDeque<((u32, u32), Vec<u8>)>,
     packed: Vec<u8>,
+    /// Something that was handed over may not be what was there.
+    unsure: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -43,6 +45,7 @@ impl<'a> Reader<'a> {
             decompressor: Decompressor::new(),
             kept: VecDeque::new(),
             packed: Vec::new(),
+            unsure: false,
         }
     }
 
@@ -55,6 +58,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Returns true if something that was handed over since this was last asked may not be what was there: it was written to after it was kept.
+    pub fn take_unsure(&mut self) -> bool {
+        std::mem::take(&mut self.unsure)
+    }
+
     /// Hands the bytes of an entry to `sink` piece by piece, and checks their digest.
     ///
     /// # Errors
@@ -64,6 +72,7 @@ impl<'a> Reader<'a> {
         entry: &Entry,
         sink: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
+        self.unsure |= entry.body.unsure;
         match &entry.body.content {
             Some(content) => self.content(content, sink),
             None => Ok(()),
@@ -107,7 +116,10 @@ impl<'a> Reader<'a> {
             return self.resolved(resolved, sink);
         }
         let mut file = match self.repo.open_kept(kept) {
-            Ok(file) => file,
+            Ok(opened) => {
+                self.unsure |= !opened.is_sure;
+                opened.file
+            }
             // Packed just now?
             Err(error) => {
                 self.repo.forget_kept(kept.set);
@@ -141,10 +153,11 @@ impl<'a> Reader<'a> {
     /// Hands over what kept content turned out to be; what was sealed comes back as it was.
     fn resolved(
         &mut self,
-        (content, sealed): Resolved,
+        resolved: Resolved,
         sink: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        match (sealed, content) {
+        self.unsure |= resolved.is_unsure;
+        match (resolved.sealed, resolved.content) {
             (Some(sealed), content) => self.unsealed(content.as_ref(), &sealed, sink),
             (None, Some(content)) => self.content(&content, sink),
             (None, None) => Ok(()),
@@ -160,6 +173,7 @@ impl<'a> Reader<'a> {
         body: &Body,
         sink: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
+        self.unsure |= body.unsure;
         match (&body.sealed, &body.content) {
             (Some(sealed), content) => self.unsealed(content.as_ref(), sealed, sink),
             (None, Some(content)) => self.content(content, sink),

@@ -1,5 +1,6 @@
 //! Checked records: one line of JSON that carries the digest of itself (`docs/format.md` §2).
 
+use chrono::{DateTime, Datelike as _, Utc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -11,11 +12,80 @@ const MIDDLE: &[u8] = b"\",\"record\":";
 const TAIL: &[u8] = b"}\n";
 const BODY_AT: usize = HEAD.len() + 64 + MIDDLE.len();
 
+/// The largest number that a record may tell: sums of what is in one stay far below what a `u64` holds, and JSON in other languages keeps it exactly.
+pub const MAX_COUNT: u64 = 1 << 53;
+
+/// The largest record: what is larger was not written by bdr, and is not read into memory.
+pub const MAX_RECORD_BYTES: u64 = 64 << 20;
+
+/// What can be a record. Nothing is decoded into one that does not say what makes sense in it: names and paths are types that cannot be made otherwise,
+/// numbers and moments are checked here. What is written passes the same gate, so whatever was acknowledged can be read.
+pub trait Record {
+    /// The largest file of this kind.
+    const MAX_BYTES: u64 = MAX_RECORD_BYTES;
+
+    /// Checks what its types do not.
+    ///
+    /// # Errors
+    /// Says what is wrong.
+    fn check(&self) -> std::result::Result<(), String>;
+}
+
+/// Checks numbers, each by the name of its member.
+///
+/// # Errors
+/// Says which is too large.
+pub fn check_counts(counts: &[(&str, u64)]) -> std::result::Result<(), String> {
+    match counts.iter().find(|(_, count)| *count > MAX_COUNT) {
+        Some((name, count)) => Err(format!("`{name}` cannot be {count}")),
+        None => Ok(()),
+    }
+}
+
+/// Checks numbers that are added up.
+///
+/// # Errors
+/// They come to too much.
+pub fn check_sum(
+    name: &str,
+    mut counts: impl Iterator<Item = u64>,
+) -> std::result::Result<(), String> {
+    let sum = counts.try_fold(0_u64, |sum, count| sum.checked_add(count));
+    match sum.is_some_and(|sum| sum <= MAX_COUNT) {
+        true => Ok(()),
+        false => Err(format!("the sizes in `{name}` come to too much")),
+    }
+}
+
+/// Checks a moment: of years that calendars have.
+///
+/// # Errors
+/// Says which year it names.
+pub fn check_moment(time: DateTime<Utc>) -> std::result::Result<(), String> {
+    match time.year() {
+        1900..=9999 => Ok(()),
+        year => Err(format!("it names the year {year}")),
+    }
+}
+
+/// Checks a number of an object: those are dated.
+///
+/// # Errors
+/// Says that the date cannot be.
+pub fn check_id(id: crate::id::Id) -> std::result::Result<(), String> {
+    match id.is_dated() {
+        true => Ok(()),
+        false => Err(format!("its number {id} is of a time that cannot be")),
+    }
+}
+
 /// Returns the bytes of a record file.
 ///
 /// # Errors
-/// The value has no JSON form.
-pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
+/// The value has no JSON form, or says what no record may say.
+pub fn encode<T: Serialize + Record>(value: &T) -> Result<Vec<u8>> {
+    let refused = |reason| Error::invalid(format!("a record cannot be written: {reason}"), None);
+    value.check().map_err(refused)?;
     let body = serde_json::to_vec(value)
         .map_err(|e| Error::invalid(format!("a record cannot be written: {e}"), None))?;
     let mut bytes = Vec::with_capacity(BODY_AT + body.len() + TAIL.len());
@@ -24,6 +94,9 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
     bytes.extend_from_slice(MIDDLE);
     bytes.extend_from_slice(&body);
     bytes.extend_from_slice(TAIL);
+    if bytes.len() as u64 > T::MAX_BYTES {
+        return Err(refused(format!("it would be {} bytes long", bytes.len())));
+    }
     Ok(bytes)
 }
 
@@ -31,7 +104,15 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// The frame, the digest or the JSON is wrong.
-pub fn decode<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> {
+pub fn decode<T: DeserializeOwned + Record>(name: &str, bytes: &[u8]) -> Result<T> {
+    let value: T = parse(name, bytes)?;
+    let checked = value.check();
+    checked.map_err(|reason| Error::damaged(name, reason))?;
+    Ok(value)
+}
+
+/// Reads a record file, whatever it says.
+fn parse<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> {
     let framed = bytes.len() > BODY_AT + TAIL.len()
         && bytes.starts_with(HEAD)
         && bytes[BODY_AT - MIDDLE.len()..BODY_AT] == *MIDDLE
@@ -49,12 +130,18 @@ pub fn decode<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> {
 
 /// Returns true if a record file says of itself that it is whole.
 pub fn is_whole(bytes: &[u8]) -> bool {
-    decode::<serde::de::IgnoredAny>("record", bytes).is_ok()
+    parse::<serde::de::IgnoredAny>("record", bytes).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Record for serde_json::Value {
+        fn check(&self) -> std::result::Result<(), String> {
+            Ok(())
+        }
+    }
 
     #[test]
     fn every_flipped_bit_is_noticed() {

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Digest, SnapshotId};
 use crate::manifest::Entry;
-use crate::path::{RawName, RepoPath};
+use crate::path::{AbsolutePath, RawName, RepoPath, RootName};
+use crate::repo::keyframe::check_entries;
+use crate::repo::record::{Record, check_counts, check_id, check_moment, check_sum};
 use crate::rules::Rules;
 
 /// What a snapshot needs to be restored.
@@ -128,9 +130,9 @@ pub struct Stats {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RootRecord {
     /// Unique in the snapshot.
-    pub name: String,
+    pub name: RootName,
     /// Absolute original path.
-    pub path: RawName,
+    pub path: AbsolutePath,
     /// What belongs to it.
     #[serde(default, skip_serializing_if = "Rules::is_default")]
     pub rules: Rules,
@@ -178,6 +180,27 @@ pub struct LeftOut {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+impl Record for Snapshot {
+    fn check(&self) -> Result<(), String> {
+        let stats = &self.stats;
+        check_id(self.id)?;
+        check_moment(self.time)?;
+        check_counts(&[
+            ("seq", self.seq),
+            ("stats.files", stats.files),
+            ("stats.bytes", stats.bytes),
+            ("stats.stored_bytes", stats.stored_bytes),
+            ("stats.elapsed_ms", stats.elapsed_ms),
+        ])?;
+        for root in &self.roots {
+            check_counts(&[("files", root.files), ("bytes", root.bytes)])?;
+            check_entries(&root.changed)?;
+        }
+        let stored = self.packs.iter().map(|pack| pack.bytes);
+        check_sum("packs", stored)
+    }
 }
 
 impl Snapshot {

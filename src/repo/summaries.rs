@@ -12,7 +12,7 @@ use super::Repository;
 use crate::error::Result;
 use crate::fsutil;
 use crate::id::SnapshotId;
-use crate::path::RawName;
+use crate::path::{AbsolutePath, RootName};
 use crate::repo::snapshot::{Snapshot, SnapshotKind, Stats, Trigger};
 
 /// A snapshot without its listings.
@@ -53,9 +53,9 @@ pub struct Summary {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootSummary {
     /// Unique in the snapshot.
-    pub name: String,
+    pub name: RootName,
     /// Absolute original path.
-    pub path: RawName,
+    pub path: AbsolutePath,
     /// Regular files.
     pub files: u64,
     /// Their size.
@@ -66,6 +66,11 @@ pub struct RootSummary {
 }
 
 impl Summary {
+    /// Returns the name of its snapshot's file in the repository.
+    pub fn file_name(&self) -> String {
+        format!("snapshots/{:010}-{}.json", self.seq, self.id)
+    }
+
     /// Returns true for what `bdr backup` and `bdr init` take.
     pub fn is_backup(&self) -> bool {
         matches!(self.trigger, Trigger::Backup | Trigger::Init)

@@ -241,14 +241,12 @@ impl Repository {
         Some(format!("trash/{found}"))
     }
 
-    /// Reads a file, wherever it lies.
-    pub(super) fn read_part(&self, part: Part) -> io::Result<Vec<u8>> {
-        match self.storage.read(&part.name()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match self.in_trash(part) {
-                Some(name) => self.storage.read(&name),
-                None => Err(error),
-            },
-            other => other,
+    /// Returns the name under which a file is to be found: its own, or the one that it has in the trash.
+    pub(super) fn part_name(&self, part: Part) -> String {
+        let name = part.name();
+        match self.storage.size(&name) {
+            Ok(None) => self.in_trash(part).unwrap_or(name),
+            _ => name,
         }
     }
 

@@ -42,13 +42,42 @@ impl LocalStorage {
         self
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
+    /// Returns where a file or directory lies, if the directories on the way are those of the repository: a link in the place of one leads to
+    /// something else, which is neither listed, read, written nor closed.
+    fn path(&self, name: &str) -> io::Result<PathBuf> {
+        let mut path = self.dir.clone();
+        let mut parts = name.split('/').filter(|part| !part.is_empty()).peekable();
+        while let Some(part) = parts.next() {
+            if matches!(part, "." | "..") {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+            path.push(part);
+            let found = match parts.peek() {
+                Some(_) => fs::symlink_metadata(&path),
+                None => break,
+            };
+            match found {
+                Ok(found) if found.is_dir() => {}
+                Ok(_) => return Err(not_a_directory(part)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(path)
+    }
+
+    /// Returns where a directory lies, if it is one of the repository, or is not there.
+    fn dir_path(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.path(name)?;
+        match fs::symlink_metadata(&path) {
+            Ok(found) if !found.is_dir() && !name.is_empty() => Err(not_a_directory(name)),
+            _ => Ok(path),
+        }
     }
 
     /// Reads a directory; `None` if that part of the repository is not there (yet).
     fn entries(&self, dir: &str) -> io::Result<Option<fs::ReadDir>> {
-        match fs::read_dir(self.path(dir)) {
+        match fs::read_dir(self.dir_path(dir)?) {
             Ok(entries) => Ok(Some(entries)),
             // A repository that is gone altogether is an error, a missing part of it is empty.
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.dir.is_dir() => Ok(None),
@@ -62,7 +91,7 @@ impl LocalStorage {
         {
             return Ok(Arc::clone(file));
         }
-        let file = Arc::new(open_regular(&self.path(name))?.0);
+        let file = Arc::new(open_regular(&self.path(name)?)?.0);
         if let Ok(mut open) = self.open.lock() {
             if open.len() >= OPEN_FILES {
                 open.remove(0);
@@ -116,7 +145,7 @@ impl LocalStorage {
     /// Removes a name, not durably yet; returns the directory that it was in.
     fn unlink(&self, name: &str) -> io::Result<PathBuf> {
         self.forget_open(name);
-        let path = self.path(name);
+        let path = self.path(name)?;
         let dir = path.parent().unwrap_or(&self.dir).to_path_buf();
         self.in_writable(&dir, || fsutil::remove_file(&path))?;
         if let Some(lifeboat) = &self.lifeboat {
@@ -139,9 +168,14 @@ impl LocalStorage {
     }
 }
 
-/// Opens a file and returns its size; whatever else stands there is an error.
+fn not_a_directory(name: &str) -> io::Error {
+    let what = format!("`{name}` there is not a directory of the repository");
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// Opens a file and returns its size; whatever else stands there is an error, a link too.
 fn open_regular(path: &Path) -> io::Result<(File, u64)> {
-    let file = fsutil::open_reading(path)?;
+    let file = fsutil::open_own(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::new(
@@ -193,7 +227,10 @@ impl LocalStorage {
 
 impl Storage for LocalStorage {
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        let (mut file, bytes) = open_regular(&self.path(name))?;
+        let (mut file, bytes) = open_regular(&self.path(name)?)?;
+        if bytes > super::MAX_READ_BYTES {
+            return Err(super::too_large(bytes));
+        }
         let mut content = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
         // A byte more than there should be: what grows is noticed, and the end costs no further look.
         (&mut file).take(bytes + 1).read_to_end(&mut content)?;
@@ -205,7 +242,7 @@ impl Storage for LocalStorage {
     }
 
     fn size(&self, name: &str) -> io::Result<Option<u64>> {
-        match fs::metadata(self.path(name)) {
+        match fs::symlink_metadata(self.path(name)?) {
             Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
             Ok(_) => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -217,7 +254,7 @@ impl Storage for LocalStorage {
     }
 
     fn look(&self, name: &str) -> io::Result<Option<Look>> {
-        match fs::metadata(self.path(name)) {
+        match fs::symlink_metadata(self.path(name)?) {
             Ok(metadata) => Ok(metadata.is_file().then(|| Look {
                 bytes: metadata.len(),
                 time: Some(fsutil::mtime_of(&metadata)),
@@ -260,7 +297,7 @@ impl Storage for LocalStorage {
     }
 
     fn stage(&self) -> io::Result<Box<dyn Staged>> {
-        let tmp = self.path("tmp");
+        let tmp = self.dir_path("tmp")?;
         let (file, path) = match fsutil::create_temporary(&tmp, 0o400) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.dir.is_dir() => {
                 fsutil::create_dir_private(&tmp).map_err(io::Error::other)?;
@@ -282,7 +319,7 @@ impl Storage for LocalStorage {
             .map_err(|_| io::Error::other("staged by another storage"))?;
         fsutil::point("fsync")?;
         staged.file.sync_all()?;
-        let path = self.path(name);
+        let path = self.path(name)?;
         let dir = self.make_dir_of(&path)?;
         self.in_writable(&dir, || fsutil::rename(&staged.path, &path))?;
         staged.published = true;
@@ -315,7 +352,7 @@ impl Storage for LocalStorage {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.forget_open(from);
         self.forget_open(to);
-        let (old, new) = (self.path(from), self.path(to));
+        let (old, new) = (self.path(from)?, self.path(to)?);
         let old_dir = old.parent().unwrap_or(&self.dir).to_path_buf();
         let new_dir = self.make_dir_of(&new)?;
         self.in_writable(&new_dir, || {
@@ -353,9 +390,9 @@ impl Storage for LocalStorage {
             return Ok(false);
         }
         self.forget_open(name);
-        let path = self.path(name);
+        let path = self.path(name)?;
         let dir = self.make_dir_of(&path)?;
-        let tmp = self.path("tmp");
+        let tmp = self.dir_path("tmp")?;
         if !tmp.is_dir() {
             self.in_writable(&self.dir, || {
                 fsutil::create_dir_private(&tmp).map_err(io::Error::other)

@@ -21,6 +21,63 @@ pub use local::LocalStorage;
 pub use memory::{CrashMode, MemoryStorage};
 pub use place::{Place, Stands};
 
+/// The largest file that is read into memory as a whole: what is larger is read in pieces, or is none of bdr's.
+pub const MAX_READ_BYTES: u64 = 64 << 20;
+
+/// Says that a file is too large to be what its name says.
+pub fn too_large(bytes: u64) -> io::Error {
+    let bytes = crate::monitor::size(bytes);
+    let what = format!("it holds {bytes}, more than anything of its kind");
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// Reads a file of the storage in pieces.
+pub struct Pieces<'a> {
+    storage: &'a dyn Storage,
+    name: &'a str,
+    at: u64,
+    end: u64,
+}
+
+impl<'a> Pieces<'a> {
+    /// Begins with a range of a file.
+    pub fn range(storage: &'a dyn Storage, name: &'a str, at: u64, bytes: u64) -> Self {
+        let end = at.saturating_add(bytes);
+        Self {
+            storage,
+            name,
+            at,
+            end,
+        }
+    }
+
+    /// Begins with the whole of a file, as it is now.
+    ///
+    /// # Errors
+    /// It is missing.
+    pub fn of(storage: &'a dyn Storage, name: &'a str) -> io::Result<Self> {
+        let bytes = storage.size(name)?.ok_or(io::ErrorKind::NotFound)?;
+        Ok(Self::range(storage, name, 0, bytes))
+    }
+
+    /// Returns how many bytes are left.
+    pub fn left(&self) -> u64 {
+        self.end - self.at
+    }
+}
+
+impl io::Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = usize::try_from(self.left()).map_or(buffer.len(), |n| n.min(buffer.len()));
+        if length > 0 {
+            self.storage
+                .read_at(self.name, self.at, &mut buffer[..length])?;
+            self.at += length as u64;
+        }
+        Ok(length)
+    }
+}
+
 /// A name found in a directory of the storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {

@@ -13,7 +13,7 @@ use crate::apply::{Act, Job};
 use crate::compare::{self, Differences, Groups};
 use crate::error::{Error, Result};
 use crate::fsutil::target::{Fidelity, Target, existing_base};
-use crate::fsutil::{Opened, TEMPORARY_PREFIX};
+use crate::fsutil::{Opened, is_temporary_name};
 use crate::id::Digest;
 use crate::manifest::{Entry, Kind, Stat, Time, by_path};
 use crate::merge;
@@ -532,7 +532,7 @@ fn has_the_names(
         let Ok(entry) = entry else { return false };
         let name = entry.file_name();
         let name = os_to_bytes(&name);
-        let ours = name.starts_with(TEMPORARY_PREFIX.as_bytes());
+        let ours = is_temporary_name(&name);
         if !missing.remove(&name[..]) && !left_out.contains(&name[..]) && !ours {
             return false;
         }

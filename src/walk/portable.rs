@@ -16,7 +16,7 @@ use walkdir::{DirEntry, WalkDir};
 use super::{Dirty, Scan, WalkOptions, never_below, unchanged};
 use crate::error::{Error, Result};
 use crate::fsutil::area::Source;
-use crate::fsutil::{is_own_name, stat_of};
+use crate::fsutil::{is_own_object, may_be_own, stat_of};
 use crate::manifest::{Kind, Stat};
 use crate::path::{RepoPath, os_from_bytes, os_to_bytes};
 use crate::repo::snapshot::LeftOut;
@@ -276,7 +276,7 @@ impl Walk<'_> {
         let Some(dir) = self.dirs.last_mut() else {
             return false;
         };
-        if is_own_name(&name) {
+        if may_be_own(&name) && is_own_object(entry.path()) {
             return false;
         }
         let path = dir.path.join(&name);

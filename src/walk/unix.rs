@@ -14,7 +14,7 @@ use super::{Dirty, Scan, WalkOptions, never_below, unchanged};
 use crate::error::{Error, Result};
 use crate::fsutil::area::Source;
 use crate::fsutil::attributes;
-use crate::fsutil::{DIR_FLAGS, c_path, open_unlinked, stat_of};
+use crate::fsutil::{DIR_FLAGS, c_path, is_own_object, may_be_own, open_unlinked, stat_of};
 use crate::manifest::{Kind, Time};
 use crate::path::RepoPath;
 use crate::repo::snapshot::LeftOut;
@@ -633,6 +633,10 @@ impl Buffers {
             push_name(&mut self.heap, &mut self.names, entry?.file_name());
         }
         let heap = &self.heap;
+        let name_of = |(start, end): (u32, u32)| &heap[start as usize..end as usize - 1];
+        let is_own =
+            |name: &[u8]| may_be_own(name) && is_own_object(&handle.absolute(&path.join(name)));
+        self.names.retain(|name| !is_own(name_of(*name)));
         // Without the NUL, so that the order is that of the state.
         self.names.sort_unstable_by(|a, b| {
             heap[a.0 as usize..a.1 as usize - 1].cmp(&heap[b.0 as usize..b.1 as usize - 1])
@@ -679,7 +683,7 @@ fn is_made_up(_dir: BorrowedFd<'_>, _name: &CStr) -> bool {
 
 fn push_name(heap: &mut Vec<u8>, names: &mut Vec<(u32, u32)>, name: &CStr) {
     let bytes = name.to_bytes_with_nul();
-    if bytes == b".\0" || bytes == b"..\0" || crate::fsutil::is_own_name(name.to_bytes()) {
+    if bytes == b".\0" || bytes == b"..\0" {
         return;
     }
     let start = heap.len() as u32;

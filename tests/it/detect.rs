@@ -295,7 +295,7 @@ fn a_missing_source_is_noticed_and_the_others_are_backed_up() {
     place.write("f", b"x");
     let repo = place.repository();
     let mut other = place.root();
-    other.name = "other".to_owned();
+    other.name = bdr::path::RootName::tame("other");
     other.path = place.path("not there");
     let report = bdr::backup::backup(
         &repo,

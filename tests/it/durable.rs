@@ -15,6 +15,8 @@ use crate::support::{Place, later, now};
 enum Step {
     /// Of a file or a directory, by its path at that time.
     Sync(String),
+    /// Of the whole file system that holds a path.
+    SyncAll(String),
     Rename(String, String),
 }
 
@@ -49,6 +51,9 @@ fn steps(log: &str) -> Vec<Step> {
         if whole.starts_with("fsync(") || whole.starts_with("fdatasync(") {
             let (path, _) = between(&whole, '<', '>').unwrap();
             found.push(Step::Sync(path.to_owned()));
+        } else if whole.starts_with("syncfs(") {
+            let (path, _) = between(&whole, '<', '>').unwrap();
+            found.push(Step::SyncAll(path.to_owned()));
         } else if whole.starts_with("rename") {
             let (from, rest) = between(&whole, '"', '"').unwrap();
             let (to, _) = between(rest, '"', '"').unwrap();
@@ -56,6 +61,38 @@ fn steps(log: &str) -> Vec<Step> {
         }
     }
     found
+}
+
+/// Runs bdr and returns what it had the system do, in order; `None`, and a line, where that cannot be seen.
+fn traced(place: &Place, args: &[&str]) -> Option<Vec<Step>> {
+    let log = place.path("trace");
+    let bdr = place.bdr(args);
+    let mut strace = std::process::Command::new("strace");
+    strace
+        .args(["-f", "-qq", "-y", "-s", "4096", "-e", "signal=none", "-e"])
+        .arg("trace=fsync,fdatasync,syncfs,rename,renameat,renameat2")
+        .arg("-o")
+        .arg(&log)
+        .arg(bdr.get_program())
+        .args(args)
+        .current_dir(place.tree())
+        .env_clear()
+        .env("BDR_BACKGROUND", "0");
+    for (name, value) in bdr.get_envs() {
+        if let Some(value) = value {
+            strace.env(name, value);
+        }
+    }
+    let Ok(output) = strace.output() else {
+        println!("SKIPPED: there is no strace");
+        return None;
+    };
+    if stderr(&output).contains("PTRACE") {
+        println!("SKIPPED: strace may not trace here");
+        return None;
+    }
+    assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+    Some(steps(&std::fs::read_to_string(&log).unwrap()))
 }
 
 #[test]
@@ -76,38 +113,60 @@ fn files_are_on_disk_before_their_names_and_names_before_the_record() {
     ];
     for args in runs {
         place.write("data/1", format!("changed by {args:?}").as_bytes());
-        let log = place.path("trace");
-        let bdr = place.bdr(args);
-        let mut strace = std::process::Command::new("strace");
-        strace
-            .args(["-f", "-qq", "-y", "-s", "4096", "-e", "signal=none", "-e"])
-            .arg("trace=fsync,fdatasync,rename,renameat,renameat2")
-            .arg("-o")
-            .arg(&log)
-            .arg(bdr.get_program())
-            .args(args)
-            .current_dir(place.tree())
-            .env_clear()
-            .env("BDR_BACKGROUND", "0");
-        for (name, value) in bdr.get_envs() {
-            if let Some(value) = value {
-                strace.env(name, value);
-            }
-        }
-        let Ok(output) = strace.output() else {
-            println!("SKIPPED: there is no strace");
+        let Some(steps) = traced(&place, args) else {
             return;
         };
-        if stderr(&output).contains("PTRACE") {
-            println!("SKIPPED: strace may not trace here");
-            return;
+        check(&steps, &place, args);
+    }
+}
+
+#[test]
+fn what_is_restored_elsewhere_is_on_disk_when_it_is_said_to_be_done() {
+    for files in [5, 60] {
+        let place = Place::with_repository();
+        for i in 0..files {
+            place.write(&format!("data/{i}"), format!("content {i}").as_bytes());
         }
-        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
-        check(
-            &steps(&std::fs::read_to_string(&log).unwrap()),
-            &place,
-            args,
-        );
+        place.init();
+        let out = place.path("out");
+        let out = out.to_str().unwrap();
+        let Some(steps) = traced(&place, &["restore", "latest", "--target", out, "--yes"]) else {
+            return;
+        };
+        let synced = |from: usize, path: &str| {
+            steps[from..].iter().any(|step| match step {
+                Step::Sync(synced) => synced == path,
+                Step::SyncAll(on) => out.starts_with(on.as_str()) || on.starts_with(out),
+                Step::Rename(..) => false,
+            })
+        };
+        // A few are synced one by one; of many all of the file system at the end.
+        let mut renamed = 0;
+        for (at, step) in steps.iter().enumerate() {
+            if let Step::Rename(from, to) = step
+                && to.parse::<u32>().is_ok()
+            {
+                renamed += 1;
+                let content = steps[..at]
+                    .iter()
+                    .any(|step| matches!(step, Step::Sync(path) if path.ends_with(from.as_str())));
+                let all = steps[at..]
+                    .iter()
+                    .any(|step| matches!(step, Step::SyncAll(_)));
+                assert!(content || all, "{to} of {files} was never synced");
+                assert!(
+                    synced(at, &format!("{out}/tree/data")),
+                    "the name {to} of {files} was never synced"
+                );
+            }
+        }
+        assert_eq!(renamed, files);
+        let made = steps.iter().any(|step| match step {
+            Step::Sync(path) => out.starts_with(path.as_str()),
+            Step::SyncAll(_) => true,
+            Step::Rename(..) => false,
+        });
+        assert!(made, "the directory itself was never synced: {steps:?}");
     }
 }
 
@@ -136,7 +195,7 @@ fn check(steps: &[Step], place: &Place, args: &[&str]) {
                 );
                 waiting.push((to.rsplit_once('/').unwrap().0, to));
             }
-            Step::Rename(..) => {}
+            Step::Rename(..) | Step::SyncAll(_) => {}
         }
     }
     assert!(published >= 2, "{args:?}: {steps:?}");

@@ -22,6 +22,8 @@ mod deploy;
 mod detect;
 mod durable;
 mod format;
+mod fuzzed;
+mod gates;
 mod guard;
 mod histories;
 mod hook;

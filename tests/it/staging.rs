@@ -76,7 +76,10 @@ fn kept(place: &Place) -> (usize, Vec<PathBuf>) {
     let files = walkdir::WalkDir::new(place.path("bdr/repository-staging"))
         .into_iter()
         .flatten()
-        .filter(|e| e.file_type().is_file() && e.file_name() != "lock")
+        .filter(|e| {
+            e.file_type().is_file()
+                && !["lock", "owner"].contains(&&*e.file_name().to_string_lossy())
+        })
         .map(walkdir::DirEntry::into_path)
         .collect();
     (sets - packed, files)

@@ -595,7 +595,7 @@ fn a_read_only_directory_is_no_damage_and_no_drill_leaves_anything() {
         .unwrap();
     let left = left.path().join("verify-Ab12cd").join("tree/closed");
     place.sh_as_user(&format!(
-        "mkdir -p '{0}' && touch '{0}/f' && chmod 555 '{0}'",
+        "mkdir -p '{0}' && touch '{0}/f' && chmod 555 '{0}' && chmod 700 '{0}/../..'",
         left.display()
     ));
     assert_eq!(scratch(), 1);

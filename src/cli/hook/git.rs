@@ -141,7 +141,7 @@ fn begin(
 /// Returns true if what an operation saved has this work tree in it.
 fn covers(repo: &Repository, begin: &Begin, top: &Path) -> bool {
     let snapshot = begin.before.and_then(|id| repo.snapshot(id).ok());
-    let has = |name: &String| begin.roots.is_empty() || begin.roots.contains(name);
+    let has = |name: &bdr::path::RootName| begin.roots.is_empty() || begin.roots.contains(name);
     snapshot.is_some_and(|snapshot| {
         let mut roots = snapshot.roots.iter();
         roots.any(|root| has(&root.name) && top.starts_with(root.path.as_path()))

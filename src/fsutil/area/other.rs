@@ -24,3 +24,21 @@ impl Dir {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
+
+/// An area held open.
+#[derive(Debug)]
+pub(super) struct Held;
+
+impl Held {
+    pub(super) fn open(_dir: &Path) -> io::Result<Self> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    pub(super) fn read(&self, _name: &str) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    pub(super) fn file(&self, _shard: &str, _name: &str) -> io::Result<File> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+}

@@ -94,6 +94,9 @@ impl Target {
         Ok(Vec::new())
     }
 
+    /// Nothing is kept here that anything could be said of.
+    pub fn note(&mut self, _path: &RepoPath, _what: &str) {}
+
     /// Nothing is given back here beyond what an error tells of.
     pub fn take_lacking(&mut self) -> Vec<(PathBuf, String)> {
         Vec::new()
@@ -331,6 +334,9 @@ impl Target {
             let Some(rest) = name.to_str().and_then(|n| n.strip_prefix(TEMPORARY_PREFIX)) else {
                 continue;
             };
+            if !fsutil::is_temporary_name(name.as_encoded_bytes()) {
+                continue;
+            }
             let owner = rest.split('-').next().and_then(|pid| pid.parse().ok());
             let gone = owner.is_some_and(|pid: u32| !fsutil::process_runs(pid));
             // Where that cannot be told, by age. The time of change tells nothing: it is already that of the entry.

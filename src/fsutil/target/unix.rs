@@ -12,7 +12,9 @@ use rustix::io::Errno;
 
 use super::{Fidelity, Fill, mode_of};
 use crate::error::{Error, IoContext as _, Result};
-use crate::fsutil::{DIR_FLAGS, LINK_FLAGS, TEMPORARY_PREFIX, attributes, c_path, point, stat_of};
+use crate::fsutil::{
+    DIR_FLAGS, LINK_FLAGS, TEMPORARY_PREFIX, attributes, c_path, is_temporary_name, point, stat_of,
+};
 use crate::manifest::{Entry, Kind, Stat};
 use crate::path::RepoPath;
 
@@ -172,6 +174,11 @@ impl Target {
         let name = c_path(path.name()).context("read", self.absolute(path))?;
         rustix::fs::openat(&parent, &name, LINK_FLAGS, Mode::empty())
             .context("read", self.absolute(path))
+    }
+
+    /// Takes note of something about what was written to a path.
+    pub fn note(&mut self, path: &RepoPath, what: &str) {
+        self.lacking.push((self.absolute(path), what.to_owned()));
     }
 
     /// Returns what of metadata could not be given back since this was last asked.
@@ -513,15 +520,21 @@ impl Target {
             return;
         };
         for entry in entries.flatten() {
-            let owner = entry.file_name().to_str().ok().and_then(|name| {
+            let name = entry.file_name();
+            if !is_temporary_name(name.to_bytes()) {
+                continue;
+            }
+            let owner = name.to_str().ok().and_then(|name| {
                 name.strip_prefix(TEMPORARY_PREFIX)?
-                    .split('-')
-                    .next()?
+                    .split_once('-')?
+                    .0
                     .parse()
                     .ok()
             });
-            if owner.is_some_and(|pid: u32| !crate::fsutil::process_runs(pid)) {
-                let _ = rustix::fs::unlinkat(&dir, entry.file_name(), AtFlags::empty());
+            let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW);
+            let is_own = stat.is_ok_and(|stat| crate::fsutil::is_own(&stat_of(&stat)));
+            if is_own && owner.is_some_and(|pid: u32| !crate::fsutil::process_runs(pid)) {
+                let _ = rustix::fs::unlinkat(&dir, name, AtFlags::empty());
             }
         }
     }

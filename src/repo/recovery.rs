@@ -1,0 +1,41 @@
+//! The way back without bdr: two files in every repository, as this program writes them.
+
+use super::Repository;
+use crate::error::{Error, Result};
+use crate::storage;
+
+pub(super) const RECOVER_MD: &[u8] = include_bytes!("RECOVER.md");
+pub(super) const RECOVER_PY: &[u8] = include_bytes!("recover.py");
+
+impl Repository {
+    /// Returns the files of the way back without bdr that are not as this program would write them, unless a newer one did.
+    pub fn outdated_recovery(&self) -> Vec<&'static str> {
+        let revision = |bytes: &[u8]| -> u32 {
+            let text = String::from_utf8_lossy(bytes);
+            let after = text.split_once("\nREVISION = ").map(|(_, after)| after);
+            let number = after.and_then(|after| after.split_whitespace().next()?.parse().ok());
+            number.unwrap_or(0)
+        };
+        let read = |name: &str| self.storage.read(name).unwrap_or_default();
+        if revision(&read("recover.py")) > revision(RECOVER_PY) {
+            return Vec::new();
+        }
+        let files = [("RECOVER.md", RECOVER_MD), ("recover.py", RECOVER_PY)];
+        let differs = files.iter().filter(|(name, wanted)| read(name) != *wanted);
+        differs.map(|(name, _)| *name).collect()
+    }
+
+    /// Writes a file of the way back without bdr anew.
+    ///
+    /// # Errors
+    /// The storage cannot be written.
+    pub fn renew_recovery(&self, name: &str) -> Result<()> {
+        let bytes = match name {
+            "recover.py" => RECOVER_PY,
+            _ => RECOVER_MD,
+        };
+        // A second name of it may be left that has the old content.
+        let _ = self.storage.remove(name);
+        storage::put(&*self.storage, name, bytes).map_err(|e| Error::storage("write", name, e))
+    }
+}

@@ -1,0 +1,446 @@
+//! Whoever can write to a repository, or hands one over, makes bdr act on nothing but bdr's own: names, paths and numbers that records tell are
+//! checked where they are decoded, and only what bdr made is removed.
+
+use std::path::{Path, PathBuf};
+
+use bdr::id::Digest;
+use serde_json::{Value, json};
+
+use crate::support::cli::stderr;
+use crate::support::{Place, picture};
+
+/// Writes a record with a digest of itself, as bdr does.
+pub(crate) fn write_record(place: &Place, name: &str, record: &Value) {
+    let body = record.to_string();
+    let digest = Digest::of(body.as_bytes()).to_hex();
+    put(
+        place,
+        name,
+        format!("{{\"sha256\":\"{digest}\",\"record\":{body}}}\n").as_bytes(),
+    );
+}
+
+/// Puts a file into the repository, whatever stands there.
+pub(crate) fn put(place: &Place, name: &str, bytes: &[u8]) {
+    let path = place.store().join(name);
+    open_up(&place.store());
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let _ = std::fs::remove_file(&path);
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Makes the repository writable to whoever runs the tests.
+pub(crate) fn open_up(dir: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    for entry in walkdir::WalkDir::new(dir) {
+        let entry = entry.unwrap();
+        if entry.file_type().is_dir() {
+            let mode = std::fs::Permissions::from_mode(0o700);
+            std::fs::set_permissions(entry.path(), mode).unwrap();
+        }
+    }
+}
+
+/// Reads a record without looking at its digest.
+pub(crate) fn read_record(path: &Path) -> Value {
+    let mut value: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    value["record"].take()
+}
+
+fn newest(place: &Place, dir: &str) -> String {
+    let mut names: Vec<String> = std::fs::read_dir(place.store().join(dir))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    format!("{dir}/{}", names.pop().unwrap())
+}
+
+fn repository_id(place: &Place) -> Value {
+    let format = std::fs::read(place.store().join("format.json")).unwrap();
+    serde_json::from_slice::<Value>(&format).unwrap()["id"].take()
+}
+
+/// Puts a key frame into the repository; returns its name.
+fn put_keyframe(place: &Place, entries: &[Value]) -> String {
+    use std::io::Write as _;
+    let lines: Vec<String> = entries.iter().map(Value::to_string).collect();
+    let text = format!(
+        "{{\"format\":\"bdr-manifest\",\"version\":1,\"repository\":{},\"root\":{{\"name\":\"tree\",\"path\":\"/x\"}},\"entries\":[\n{}\n]}}\n",
+        repository_id(place),
+        lines.join(",\n")
+    );
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(4));
+    gzip.write_all(text.as_bytes()).unwrap();
+    let bytes = gzip.finish().unwrap();
+    let digest = Digest::of(&bytes).to_hex();
+    put(place, &format!("manifests/{digest}.json.gz"), &bytes);
+    digest
+}
+
+/// A place with a repository, and the user's own beside it.
+fn place_with_canary() -> (Place, PathBuf) {
+    let place = Place::with_repository();
+    place.write("a", b"hello\n");
+    place.init();
+    let canary = place.path("home/Documents");
+    std::fs::create_dir_all(canary.join("deep")).unwrap();
+    std::fs::write(canary.join("thesis"), b"only copy").unwrap();
+    std::fs::write(canary.join("deep/x"), b"x").unwrap();
+    (place, canary)
+}
+
+const SET: &str = "01M8FMSJRYEJ4F0YK6935NXPV1";
+
+fn kept_set(place: &Place, area: &Path, pack: bool) {
+    kept_files(place, area, pack, &json!([]));
+}
+
+fn kept_files(place: &Place, area: &Path, pack: bool, files: &Value) {
+    let record = json!({
+        "version": 1, "repository": repository_id(place), "id": SET, "time": "2026-11-20T10:00:00Z",
+        "area": area.to_str().unwrap(), "files": files, "pack": pack,
+    });
+    write_record(place, &format!("kept/{SET}.json"), &record);
+}
+
+#[test]
+fn a_record_of_kept_content_has_no_directory_removed_that_is_not_its_own_area() {
+    let (place, canary) = place_with_canary();
+    let before = picture(&canary);
+    // By the name of the directory itself, by that of the set, in a place that is called as those of bdr, and by a way round.
+    let named = canary.join(SET);
+    std::fs::create_dir_all(&named).unwrap();
+    std::fs::write(named.join("mine"), b"mine").unwrap();
+    let called = canary.join(".bdr-staging").join(SET);
+    std::fs::create_dir_all(&called).unwrap();
+    std::fs::write(called.join("mine"), b"mine").unwrap();
+    let areas = [
+        canary.clone(),
+        named.clone(),
+        called.clone(),
+        place.path("home").join("x/..").join("Documents").join(SET),
+        PathBuf::from("Documents").join(SET),
+    ];
+    let with_all = picture(&canary);
+    assert!(with_all.len() > before.len());
+    for area in areas {
+        for (pack, args) in [
+            (true, &["backup"][..]),
+            (true, &["settle"]),
+            (false, &["prune", "--yes"]),
+            (true, &["prune", "--yes"]),
+            (true, &["verify"]),
+            (true, &["guard", "--", "true"]),
+        ] {
+            kept_set(&place, &area, pack);
+            let output = place.bdr(args).output().unwrap();
+            let said = stderr(&output);
+            assert!(!said.contains("panicked"), "{args:?}: {said}");
+            crate::support::assert_same(
+                &with_all,
+                &picture(&canary),
+                &format!("{args:?} {area:?}"),
+            );
+        }
+    }
+    kept_set(&place, &canary, true);
+    let said = place.run(&["verify"], 4);
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains(SET), "{said}");
+}
+
+#[test]
+fn kept_content_is_read_through_no_link_and_waits_for_no_fifo() {
+    use std::os::unix::fs::{DirBuilderExt as _, symlink};
+    let (place, canary) = place_with_canary();
+    // On the disk of the repository whoever writes there makes a directory that looks as bdr's do.
+    let beside = place.path("bdr/repository-staging");
+    let area = beside.join(SET);
+    let mut private = std::fs::DirBuilder::new();
+    private.mode(0o700);
+    for dir in [beside, area.clone(), area.join("0")] {
+        private.create(dir).unwrap();
+    }
+    let link = area.join("0/0");
+    symlink(canary.join("thesis"), &link).unwrap();
+    kept_files(&place, &area, true, &json!([[9, null]]));
+    let output = place.bdr(&["backup"]).output().unwrap();
+    assert!(!stderr(&output).contains("panicked"));
+    std::fs::remove_file(&link).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&link).status();
+    assert!(made.unwrap().success());
+    kept_files(&place, &area, true, &json!([[9, null]]));
+    let mut child = place.bdr(&["backup"]).spawn().unwrap();
+    crate::support::terminal::wait_for("a backup beside a FIFO", || {
+        child.try_wait().unwrap().is_some()
+    });
+    // Nothing of the file is in any pack.
+    for pack in walkdir::WalkDir::new(place.store().join("packs")) {
+        let pack = pack.unwrap();
+        if pack.file_type().is_file() {
+            let file = std::fs::File::open(pack.path()).unwrap();
+            let mut text = Vec::new();
+            let mut gzip = flate2::read::MultiGzDecoder::new(file);
+            let _ = std::io::Read::read_to_end(&mut gzip, &mut text);
+            assert!(memchr::memmem::find(&text, b"only copy").is_none());
+        }
+    }
+}
+
+#[test]
+fn a_root_is_laid_out_where_it_is_told_whatever_it_is_called() {
+    for name in ["/HOME", "..", ".", "a/b", "", "x\u{1b}[2J", "C:x"] {
+        let (place, canary) = place_with_canary();
+        let home = place.path("home");
+        let name = name.replace("/HOME", home.to_str().unwrap());
+        let record = newest(&place, "snapshots");
+        let mut snapshot = read_record(&place.store().join(&record));
+        let hello = Digest::of(b"hello\n").to_hex();
+        let base = put_keyframe(
+            &place,
+            &[
+                json!({"p": "", "k": "d", "m": 0o755, "t": [1, 1]}),
+                json!({"p": ".bashrc", "m": 0o644, "t": [1, 1], "s": 6, "h": hello}),
+                json!({"p": "Documents", "k": "d", "m": 0o755, "t": [1, 1]}),
+                json!({"p": "Documents/thesis", "m": 0o644, "t": [1, 1], "s": 6, "h": hello}),
+            ],
+        );
+        snapshot["roots"][0]["name"] = name.clone().into();
+        snapshot["roots"][0]["base"] = base.into();
+        write_record(&place, &record, &snapshot);
+        let before = picture(&home);
+        let out = place.path("out");
+        for args in [
+            &[
+                "restore",
+                "latest",
+                "--target",
+                out.to_str().unwrap(),
+                "--yes",
+            ][..],
+            &["verify", "--level", "restore"],
+            &["drill"],
+            &["ls", "latest"],
+        ] {
+            let _ = std::fs::remove_dir_all(place.path("bdr/cache"));
+            let output = place.bdr(args).output().unwrap();
+            assert_eq!(
+                output.status.code(),
+                Some(4),
+                "{name:?} {args:?}: {}",
+                stderr(&output)
+            );
+            crate::support::assert_same(&before, &picture(&home), &format!("{name:?} {args:?}"));
+            assert!(!out.join(".bashrc").exists());
+        }
+        assert!(canary.exists());
+    }
+}
+
+#[test]
+fn numbers_and_times_that_cannot_be_are_damage_and_stop_nobody() {
+    let (place, _) = place_with_canary();
+    let record = newest(&place, "snapshots");
+    let good = read_record(&place.store().join(&record));
+    let id = SET.to_owned();
+    let last = "7ZZZZZZZZZZZZZZZZZZZZZZZZZ";
+    for (seq, id, change) in [
+        (u64::MAX, &*id, json!({})),
+        ((1 << 53) + 1, &*id, json!({})),
+        (1 << 53, last, json!({})),
+        (100, &*id, json!({"time": "+262142-12-31T23:59:59Z"})),
+        (
+            200,
+            &*id,
+            json!({"stats": {"files": u64::MAX, "bytes": u64::MAX, "stored_bytes": u64::MAX, "elapsed_ms": u64::MAX}}),
+        ),
+        (
+            300,
+            &*id,
+            json!({"packs": [{"id": "0".repeat(64), "bytes": 1_u64 << 53}, {"id": "1".repeat(64), "bytes": 1}]}),
+        ),
+    ] {
+        let mut hostile = good.clone();
+        hostile["seq"] = seq.into();
+        hostile["id"] = id.into();
+        for (key, value) in change.as_object().unwrap() {
+            hostile[key] = value.clone();
+        }
+        let name = format!("snapshots/{seq:010}-{id}.json");
+        write_record(&place, &name, &hostile);
+        place.run(&["verify"], 4);
+        place.run(&["restore", "latest", "--dry-run"], 4);
+        // New ones are numbered after the last that can be, and are found by their ids.
+        place.write("a", format!("{seq} {id}").as_bytes());
+        let made = place.json(&["backup"]);
+        let text = made["snapshot"]
+            .as_str()
+            .or(made["snapshot"]["id"].as_str());
+        let text = text.unwrap_or_else(|| panic!("{made}")).to_owned();
+        place.run(&["ls", &text], 0);
+        assert!(!newest_number(&place, &name).is_empty());
+        open_up(&place.store());
+        std::fs::remove_file(place.store().join(&name)).unwrap();
+    }
+    place.run(&["verify"], 0);
+}
+
+/// Makes sure that snapshots have numbers; returns their names but one.
+fn newest_number(place: &Place, without: &str) -> Vec<String> {
+    let listed = std::fs::read_dir(place.store().join("snapshots")).unwrap();
+    let names = listed.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names = names.filter(|name| format!("snapshots/{name}") != without);
+    names
+        .inspect(|name| assert!(!name.starts_with("0000000000-"), "{name}"))
+        .collect()
+}
+
+#[test]
+fn a_store_of_the_whole_system_is_laid_out_in_the_scratch_only() {
+    let place = Place::new();
+    let home = place.path("home");
+    std::fs::create_dir_all(&home).unwrap();
+    std::fs::write(home.join(".bashrc"), b"my own").unwrap();
+    let backup = place.path("store/backups/2026-01-01-000000");
+    std::fs::create_dir_all(backup.join("data")).unwrap();
+    std::fs::write(backup.join("data/x"), b"evil\n").unwrap();
+    let file = |path: PathBuf| {
+        json!({
+            "path": "x", "originalPath": path, "size": 5, "checksum": Digest::of(b"evil\n").to_hex(),
+            "modified": "2026-01-01T00:00:00Z", "permissions": "644",
+        })
+    };
+    let metadata = json!({
+        "backupId": "2026-01-01-000000", "created": "2026-01-01T00:00:00Z", "type": "full", "sources": ["/"],
+        "files": [file(home.join(".bashrc")), file(home.join(".config/autostart/x.desktop"))],
+        "config": {"compression": false},
+    });
+    std::fs::write(backup.join("backup-metadata.json"), metadata.to_string()).unwrap();
+    let before = picture(&home);
+    let store = place.path("store");
+    let repo = place.repository();
+    let found = bdr::import::look(&store, None).unwrap();
+    let scratch = place.path("scratch");
+    std::fs::create_dir(&scratch).unwrap();
+    let mut importer = bdr::import::Importer::new(&repo, &scratch);
+    let imported = importer
+        .import(&found.backups[0], "host", &bdr::monitor::NullMonitor)
+        .unwrap();
+    crate::support::assert_same(&before, &picture(&home), "imported");
+    assert_eq!(imported.report.snapshot.roots[0].files, 2);
+    assert_eq!(
+        imported.report.snapshot.roots[0].path.as_path(),
+        Path::new("/")
+    );
+}
+
+#[test]
+fn a_file_whose_parts_do_not_come_to_it_is_found() {
+    let (place, _) = place_with_canary();
+    let record = newest(&place, "snapshots");
+    let mut snapshot = read_record(&place.store().join(&record));
+    let hello = Digest::of(b"hello\n").to_hex();
+    let dir = json!({"p": "", "k": "d", "m": 0o755, "t": [1, 1]});
+    for (entry, is_good) in [
+        (
+            json!({"p": "a", "m": 0o644, "t": [1, 1], "s": 6, "h": hello}),
+            true,
+        ),
+        (
+            json!({"p": "a", "m": 0o644, "t": [1, 1], "s": 12, "h": Digest::of(b"hello\nhello\n").to_hex(), "b": [hello], "x": [[0, 0, 6], [0, 0, 6]]}),
+            true,
+        ),
+        (
+            json!({"p": "a", "m": 0o644, "t": [1, 1], "s": 3, "h": Digest::of(b"other").to_hex(), "b": [hello], "x": [[0, 1, 3]]}),
+            false,
+        ),
+        (
+            json!({"p": "a", "m": 0o644, "t": [1, 1], "s": 5, "h": hello}),
+            false,
+        ),
+    ] {
+        let base = put_keyframe(&place, &[dir.clone(), entry.clone()]);
+        snapshot["roots"][0]["base"] = base.into();
+        write_record(&place, &record, &snapshot);
+        let _ = std::fs::remove_dir_all(place.path("bdr/cache"));
+        let code = if is_good { 0 } else { 4 };
+        let said = place.run(&["verify", "--level", "full"], code);
+        let said = String::from_utf8(said.stdout).unwrap();
+        assert!(
+            is_good || said.contains("do not come to"),
+            "{entry}: {said}"
+        );
+    }
+}
+
+#[test]
+fn links_in_the_place_of_the_repository_s_directories_are_not_followed() {
+    for dir in [
+        "tmp",
+        "snapshots",
+        "operations",
+        "packs",
+        "manifests",
+        "kept",
+        "trash",
+    ] {
+        let (place, canary) = place_with_canary();
+        let old = std::time::SystemTime::now() - std::time::Duration::from_secs(100_000);
+        for file in ["thesis", "deep/x"] {
+            let file = std::fs::File::options().write(true).open(canary.join(file));
+            file.unwrap().set_modified(old).unwrap();
+        }
+        std::fs::write(canary.join(".bdr-tmp-mine"), b"mine").unwrap();
+        open_up(&place.store());
+        let _ = std::fs::remove_dir_all(place.store().join(dir));
+        std::os::unix::fs::symlink(&canary, place.store().join(dir)).unwrap();
+        let before = picture(&canary);
+        place.write("a", b"changed");
+        for args in [
+            &["backup"][..],
+            &["guard", "--", "rm", "a"],
+            &["prune", "--yes", "--now"],
+            &["settle"],
+            &["undo", "--yes"],
+            &["backup", "--full"],
+        ] {
+            let output = place.bdr(args).output().unwrap();
+            let said = stderr(&output);
+            assert!(!said.contains("panicked"), "{said}");
+            crate::support::assert_same(&before, &picture(&canary), &format!("{dir} {args:?}"));
+        }
+    }
+}
+
+#[test]
+fn a_listing_that_becomes_all_the_memory_there_is_is_not_read() {
+    let (place, _) = place_with_canary();
+    let record = newest(&place, "snapshots");
+    let mut snapshot = read_record(&place.store().join(&record));
+    let dir = json!({"p": "", "k": "d", "m": 0o755, "t": [1, 1]});
+    let empty = |number: u32| json!({"p": format!("f{number:07}"), "m": 0o644, "t": [1, 1]});
+    let mut many = vec![dir.clone()];
+    many.extend((0..300_000).map(empty));
+    let mut long = dir;
+    long["a"] = json!([["user.x", "00".repeat(100 << 20)]]);
+    for entries in [many, vec![long]] {
+        let base = put_keyframe(&place, &entries);
+        snapshot["roots"][0]["base"] = base.into();
+        write_record(&place, &record, &snapshot);
+        let said = stderr(&place.run(&["ls", "latest"], 4));
+        assert!(said.contains("manifests/"), "{said}");
+        place.run(&["verify"], 4);
+    }
+    // What bdr writes itself it can read, however much alike the files are.
+    for number in 0..120_000 {
+        place.write(&format!("many/f{number:07}"), b"");
+    }
+    let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    for entry in std::fs::read_dir(place.tree().join("many")).unwrap() {
+        let file = std::fs::File::open(entry.unwrap().path()).unwrap();
+        file.set_modified(time).unwrap();
+    }
+    place.run(&["backup", "--full"], 0);
+    place.run(&["ls", "latest", "many/f0000077"], 0);
+}
