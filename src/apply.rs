@@ -14,7 +14,7 @@ use crate::fsutil;
 use crate::fsutil::target::{Fidelity, Target, standing, still_stands};
 use crate::guard::Protected;
 use crate::id::Digest;
-use crate::manifest::{Entry, Kind, Stat};
+use crate::manifest::{Entry, Kind, Stat, Time};
 use crate::monitor::{Monitor, Phase};
 use crate::path::{RawName, RepoPath, os_to_bytes};
 use crate::privacy::RECORD;
@@ -64,6 +64,8 @@ pub(crate) struct Work {
     pub(crate) jobs: Vec<Job>,
     /// Hard-link groups: site and group to a name that stands already.
     pub(crate) anchors: HashMap<(usize, String), RepoPath>,
+    /// Times that directories around the work are to have once it is done.
+    pub(crate) times: Vec<(PathBuf, Time)>,
     /// Not all that was to be done is in it, or was done.
     pub(crate) partial: bool,
 }
@@ -274,11 +276,12 @@ pub(crate) fn apply(
     let sync_each = durable && files.len() <= SYNC_EACH;
     write_files(repo, work, &files, sync_each, &open, &progress)?;
 
-    for job in writes(work, Kind::Symlink) {
-        let done = check(&mut targets[job.site], job).and_then(|()| {
-            job.entry
-                .as_ref()
-                .map_or(Ok(()), |e| targets[job.site].symlink(&job.path, e))
+    for job in writes(work, Kind::Symlink).chain(writes(work, Kind::Fifo)) {
+        let Some(entry) = &job.entry else { continue };
+        let target = &mut targets[job.site];
+        let done = check(target, job).and_then(|()| match entry.kind {
+            Kind::Fifo => target.fifo(&job.path, entry),
+            _ => target.symlink(&job.path, entry),
         });
         settle(work, job, done, &progress);
     }
@@ -331,6 +334,16 @@ pub(crate) fn apply(
             crate::repo::state::entry_of(path.clone(), &stat, crate::manifest::Body::default());
         // Only its time was touched, by replacing a file in it: not worth a word if it cannot be put back.
         let _ = targets[site].set_times(&path, &entry);
+    }
+    for (path, mtime) in &work.times {
+        let entry = Entry {
+            kind: Kind::Dir,
+            mtime: *mtime,
+            ..Entry::default()
+        };
+        // Nor is this one.
+        let _ = Target::open(path, fidelity)
+            .and_then(|mut dir| dir.set_times(&RepoPath::root(), &entry));
     }
     for (site, path, stat) in opened {
         // One that comes back as another, or goes, has been seen to.
@@ -387,6 +400,7 @@ fn without_unsaved(work: &Work, protected: &Protected) -> (Vec<PathNote>, Option
         sites: work.sites.clone(),
         jobs,
         anchors: work.anchors.clone(),
+        times: work.times.clone(),
         partial: true,
     };
     (problems, Some(narrowed))

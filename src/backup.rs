@@ -73,6 +73,8 @@ pub struct BackupOptions {
     pub staging: Option<StagingOptions>,
     /// Roots that stand somewhere else than the snapshot is to say: where they stand, and what it says.
     pub moved: Vec<(PathBuf, PathBuf)>,
+    /// Directories that were opened for this snapshot and will be closed again: the modes that they are to have in it.
+    pub modes: HashMap<PathBuf, u32>,
     /// What is known to be missing: it makes the snapshot partial.
     pub problems: Vec<PathNote>,
 }
@@ -95,6 +97,7 @@ impl BackupOptions {
             follow_links: false,
             staging: None,
             moved: Vec::new(),
+            modes: HashMap::new(),
             problems: Vec::new(),
         }
     }
@@ -367,7 +370,13 @@ pub(crate) fn capture(
     let mut captured: Vec<CapturedList> = kept;
     for (number, result) in results.objects {
         match result {
-            Ok(one) => captured[number].push(one),
+            Ok(mut one) => {
+                if one.stat.kind == Kind::Dir && !options.modes.is_empty() {
+                    let dir = one.path.to_path(&runs[number].root.path);
+                    one.stat.mode = options.modes.get(&dir).copied().unwrap_or(one.stat.mode);
+                }
+                captured[number].push(one);
+            }
             Err(failed) => {
                 let (path, error) = *failed;
                 let run = &mut runs[number];

@@ -3,7 +3,7 @@
 //! A [`Protected`] can only be made by taking a durable snapshot and writing a durable begin record; whatever destroys takes one. No lock is held
 //! while a command runs.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -19,7 +19,9 @@ use crate::fsutil;
 use crate::id::OperationId;
 use crate::monitor::Monitor;
 use crate::path::{RawName, RepoPath, RootName};
-use crate::repo::oplog::{Begin, End, Operation, OperationKind, RestoreJournal, RootChanges};
+use crate::repo::oplog::{
+    Begin, End, Operation, OperationKind, Parent, RestoreJournal, RootChanges,
+};
 use crate::repo::snapshot::PathNote;
 use crate::repo::{Repository, hold_shared};
 use crate::rules::{Matcher, Origin, Root, Verdict};
@@ -287,6 +289,24 @@ fn elsewhere(roots: &[Root], intent: &Intent) -> Vec<RootName> {
     names.collect()
 }
 
+/// Returns how the directories stand that roots lie in.
+fn parents_of(runs: &[RootRun]) -> Vec<Parent> {
+    let holds = |path: &Path| runs.iter().any(|run| path.starts_with(&run.root.path));
+    let dirs: BTreeSet<&Path> = runs
+        .iter()
+        .filter_map(|run| run.root.path.parent())
+        .filter(|dir| !holds(dir))
+        .collect();
+    dirs.into_iter()
+        .filter_map(|dir| {
+            Some(Parent {
+                path: RawName::from(dir),
+                mtime: fsutil::changed_at(dir)?,
+            })
+        })
+        .collect()
+}
+
 /// [`protect`] for any kind of operation.
 pub(crate) fn open(
     repo: &Repository,
@@ -337,6 +357,7 @@ pub(crate) fn open(
         before: Some(report.snapshot.id),
         roots: Vec::new(),
         elsewhere,
+        parents: parents_of(&runs),
         not_captured,
         remote: redacted_texts(repo, intent.remote),
         undoes: intent.undoes,
@@ -522,7 +543,9 @@ impl Protected {
             signal,
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             roots,
+            file_time: close::file_time(&self.repo, &unseen),
             unseen,
+            parents: close::parents_now(&self.begin.parents),
             partial: own.is_some_and(|work| work.partial),
         };
         let storage = self.repo.storage();

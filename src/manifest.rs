@@ -23,7 +23,7 @@ pub enum Kind {
     /// A symbolic link.
     #[serde(rename = "l")]
     Symlink,
-    /// Listed, never stored.
+    /// A FIFO: it has a name and metadata, and no content.
     #[serde(rename = "fifo")]
     Fifo,
     /// Listed, never stored.
@@ -39,8 +39,10 @@ pub enum Kind {
 
 impl Kind {
     /// Returns true if the kind can be stored and restored.
+    ///
+    /// A socket is nothing without the process that listens on it, and devices are made by the system.
     pub fn is_stored(self) -> bool {
-        matches!(self, Self::File | Self::Dir | Self::Symlink)
+        matches!(self, Self::File | Self::Dir | Self::Symlink | Self::Fifo)
     }
 
     /// Returns the word for people.

@@ -823,6 +823,7 @@ pub fn apply(
             in_place: options.target.is_none(),
             all_named: false,
         };
+        backup.modes = opened.modes();
         let protected = guard::open(repo, &roots, &backup, intent, monitor)?;
         report.operation = Some(protected.operation());
         let applied = apply::apply(repo, &plan.work, &Licence::Saved(&protected), monitor)?;

@@ -21,7 +21,7 @@ use crate::fsutil::Opened;
 use crate::guard::changes::{self, Look, Origins};
 use crate::guard::{self, Intent};
 use crate::id::{Digest, OperationId, SnapshotId};
-use crate::manifest::Kind;
+use crate::manifest::{Kind, Time};
 use crate::monitor::Monitor;
 use crate::path::{RawName, RepoPath, RootName};
 use crate::repo::Repository;
@@ -275,7 +275,13 @@ pub fn plan(
             if !end.unseen.is_empty() {
                 let names = &end.unseen;
                 changes.extend(compare_with_now(
-                    repo, &snapshot, operation, names, options, &mut plan,
+                    repo,
+                    &snapshot,
+                    operation,
+                    names,
+                    options,
+                    opened.modes(),
+                    &mut plan,
                 )?);
             }
             changes
@@ -283,7 +289,15 @@ pub fn plan(
         // It was cut off; or it is a checkpoint, and all that came after is meant.
         _ => {
             let names = &operation.begin.roots;
-            compare_with_now(repo, &snapshot, operation, names, options, &mut plan)?
+            compare_with_now(
+                repo,
+                &snapshot,
+                operation,
+                names,
+                options,
+                opened.modes(),
+                &mut plan,
+            )?
         }
     };
     if !options.all {
@@ -328,6 +342,8 @@ pub fn plan(
             repo, record, change, options, past, &opened, &mut plan, &mut seen,
         )?;
     }
+    plan.missing.extend(uncaptured_roots(operation, &snapshot));
+    plan.work.times = times_around(operation, &snapshot, &plan);
     plan.closed = opened.paths();
     drop(opened);
     plan.steps = collapsed(std::mem::take(&mut plan.steps));
@@ -373,6 +389,70 @@ fn open_ways(operation: &Operation, snapshot: &Snapshot, opened: &mut Opened) {
             opened.way(root.parent().unwrap_or(root), root.parent().unwrap_or(root));
         }
     }
+}
+
+/// Notes what a command named, could not be captured at all, and is another now or gone: what became of it is not known.
+fn uncaptured_roots(operation: &Operation, snapshot: &Snapshot) -> Vec<PathNote> {
+    let began = operation.begin.time.timestamp_nanos_opt().unwrap_or(0);
+    let is_unknown = |note: &&PathNote| {
+        let path = note.path.as_path();
+        // What lies below a root is compared with it; what the command names below this has roots of its own.
+        let is_told = snapshot.roots.iter().any(|record| {
+            let root = record.path.as_path();
+            let is_out = record.left_out.iter().any(|left| left.path.is_root());
+            path.starts_with(root) && !is_out || root.starts_with(path) && root != path
+        });
+        let changed = crate::fsutil::changed_at(path);
+        !is_told && changed.is_none_or(|time| time.nanos() >= began)
+    };
+    let unknown = operation.begin.not_captured.iter().filter(is_unknown);
+    let why = |note: &PathNote| {
+        let reason = &note.reason;
+        format!("it was not captured ({reason}): what became of it is not known")
+    };
+    unknown
+        .map(|note| PathNote {
+            path: note.path.clone(),
+            reason: why(note),
+        })
+        .collect()
+}
+
+/// Returns the times that directories around roots are to have again: where nothing happened in them since.
+fn times_around(
+    operation: &Operation,
+    snapshot: &Snapshot,
+    plan: &UndoPlan,
+) -> Vec<(PathBuf, Time)> {
+    let Some(end) = &operation.end else {
+        return Vec::new();
+    };
+    let stays = |step: &&UndoStep| matches!(step.action, UndoAction::Keep | UndoAction::Conflict);
+    let kept: HashSet<&Path> = plan
+        .steps
+        .iter()
+        .filter(stays)
+        .filter_map(|step| step.path.parent())
+        .collect();
+    // A record is to reach no directory but these.
+    let around: HashSet<&Path> = snapshot
+        .roots
+        .iter()
+        .filter_map(|record| record.path.as_path().parent())
+        .collect();
+    let as_left = end.parents.iter().filter(|after| {
+        let now = crate::fsutil::changed_at(after.path.as_path());
+        now == Some(after.mtime)
+            && around.contains(after.path.as_path())
+            && !kept.contains(after.path.as_path())
+    });
+    as_left
+        .filter_map(|after| {
+            let mut before = operation.begin.parents.iter();
+            let before = before.find(|before| before.path == after.path)?;
+            Some((before.path.as_path().to_path_buf(), before.mtime))
+        })
+        .collect()
 }
 
 /// Notes what an operation did to things that the snapshot does not hold.
@@ -456,6 +536,7 @@ fn compare_with_now(
     operation: &Operation,
     names: &[RootName],
     options: &UndoOptions,
+    modes: HashMap<PathBuf, u32>,
     plan: &mut UndoPlan,
 ) -> Result<Vec<RootChanges>> {
     let never: Vec<PathBuf> = repo
@@ -465,7 +546,8 @@ fn compare_with_now(
         .collect();
     let chosen = |record: &&RootRecord| names.is_empty() || names.contains(&record.name);
     let left_out = snapshot.roots.iter().flat_map(|record| &record.left_out);
-    let origins = Origins::new(operation.begin.time, left_out, &[], &never);
+    let ended = operation.end.as_ref().and_then(|end| end.file_time);
+    let origins = Origins::new(operation.begin.time, left_out, &[], &never).later(ended, modes);
     let mut result = Vec::new();
     for record in snapshot.roots.iter().filter(chosen) {
         match changes::since(repo, record, &origins)? {
@@ -518,6 +600,8 @@ pub fn apply(
         root.origin = Origin::Source;
     }
     let mut opened = Opened::again(&plan.closed);
+    // A redo closes them again.
+    backup.modes = opened.modes();
     let protected = guard::open(repo, &roots, &backup, intent, monitor)?;
     let id = protected.operation();
     let applied = apply::apply(repo, &plan.work, &Licence::Saved(&protected), monitor)?;

@@ -260,7 +260,7 @@ pub(crate) fn text(cx: &Context, report: &BackupReport, id: Option<&str>) -> Str
     if report.not_stored > 0 {
         let special = count(report.not_stored);
         text.push_str(&format!(
-            "\nNot stored: {special} FIFOs, sockets or devices (listed only)."
+            "\nNot stored: {special} sockets or devices (listed only)."
         ));
     }
     text

@@ -281,6 +281,11 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Returns when what stands at a path was last changed, without following a symlink.
+pub fn changed_at(path: &Path) -> Option<crate::manifest::Time> {
+    Some(mtime_of(&std::fs::symlink_metadata(path).ok()?))
+}
+
 /// Removes temporary files below `dir`, a directory of bdr's own, down to `depth` directories, that nobody wrote to since `before`: what a crash left. Returns how many.
 pub fn sweep_temporaries(dir: &Path, depth: u32, before: std::time::SystemTime) -> u64 {
     let mut removed = 0;

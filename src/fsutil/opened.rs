@@ -3,6 +3,7 @@
 //! `chmod 000 d` hides from its owner what an undo has to look at and bring back. Root sees it anyway, and nothing is opened for it.
 #![cfg_attr(not(unix), expect(dead_code, reason = "modes are a thing of Unix"))]
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Closes again what it opened once it goes; a crash before that leaves directories open to their owner, and to nobody else.
@@ -55,6 +56,11 @@ impl Opened {
     /// Returns what was opened.
     pub fn paths(&self) -> Vec<PathBuf> {
         self.dirs.iter().map(|(dir, _)| dir.clone()).collect()
+    }
+
+    /// Returns what was opened, with the modes before.
+    pub fn modes(&self) -> HashMap<PathBuf, u32> {
+        self.dirs.iter().cloned().collect()
     }
 
     /// Returns the mode that a directory had before it was opened.

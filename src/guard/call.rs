@@ -64,6 +64,8 @@ fn end_at_once(
         elapsed_ms: u64::try_from(elapsed).unwrap_or(0),
         roots: Vec::new(),
         unseen: Vec::new(),
+        file_time: None,
+        parents: Vec::new(),
         partial: false,
     })
 }
@@ -92,6 +94,7 @@ pub fn note_call(
         before: None,
         roots: Vec::new(),
         elsewhere: Vec::new(),
+        parents: Vec::new(),
         not_captured: Vec::new(),
         remote: Vec::new(),
         undoes: None,

@@ -5,7 +5,7 @@
 //! is unknown: never absent before, so it is never created after, whatever name it has by then.
 
 use std::cell::OnceCell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
@@ -49,6 +49,10 @@ pub(crate) struct Origins<'a> {
     runs: &'a [RootRun],
     captured: OnceCell<HashSet<u64>>,
     never: &'a [PathBuf],
+    /// When the operation ended, if the look comes later: what is newer is not its own.
+    ended: Option<i64>,
+    /// Modes that directories have while nobody looks into them.
+    modes: HashMap<PathBuf, u32>,
 }
 
 impl<'a> Origins<'a> {
@@ -69,7 +73,23 @@ impl<'a> Origins<'a> {
             runs,
             captured: OnceCell::new(),
             never,
+            ended: None,
+            modes: HashMap::new(),
         }
+    }
+
+    /// Tells that the look comes when the operation has been over for a while, and that directories were opened for it.
+    pub(crate) fn later(self, ended: Option<Time>, modes: HashMap<PathBuf, u32>) -> Self {
+        Self {
+            ended: ended.map(Time::nanos),
+            modes,
+            ..self
+        }
+    }
+
+    /// Returns true if something happened after the operation.
+    fn is_later(&self, time: Time) -> bool {
+        self.ended.is_some_and(|ended| time.nanos() > ended)
     }
 
     /// Returns true if a file with this number was captured, in whichever root: it was only moved, and comes back where it was.
@@ -112,6 +132,9 @@ impl<'a> Origins<'a> {
                 continue;
             }
             let born = handle.and_then(|handle| handle.born(&path));
+            if born.is_some_and(|born| self.is_later(born)) {
+                continue;
+            }
             if self.is_older(&stat, born, || is_captured(&stat)) {
                 changes.unknown.push(path);
             } else {
@@ -196,7 +219,7 @@ pub(crate) fn since(repo: &Repository, record: &RootRecord, origins: &Origins<'_
     // What is left out, then or now, says nothing.
     let unknown_before =
         |path: &RepoPath| record.left_out.iter().any(|l| path.starts_with(&l.path));
-    let present = match present(repo, record, origins.never) {
+    let mut present = match present(repo, record, origins.never) {
         Ok(present) => present,
         Err(error @ crate::error::Error::Io { .. }) => return Ok(Look::Partial(error.to_string())),
         Err(error) => return Err(error),
@@ -207,6 +230,12 @@ pub(crate) fn since(repo: &Repository, record: &RootRecord, origins: &Origins<'_
         .find(|(path, _)| !unknown_before(path));
     if let Some((_, error)) = unseen {
         return Ok(Look::Partial(error.to_string()));
+    }
+    for (dir, mode) in &origins.modes {
+        let below = RepoPath::below(record.path.as_path(), dir);
+        if let Some(standing) = below.and_then(|path| present.objects.get_mut(&path)) {
+            standing.stat.mode = *mode;
+        }
     }
     let listing = by_path(repo.listing(record)?);
     let left_out: Vec<&RepoPath> = present.left_out.iter().map(|left| &left.path).collect();
@@ -224,7 +253,12 @@ pub(crate) fn since(repo: &Repository, record: &RootRecord, origins: &Origins<'_
             None => new.push((path.clone(), standing.stat)),
             Some(entry) => {
                 altered.push((entry, standing.stat.size));
-                changes.modified.push(stamp(path.clone(), &standing.stat));
+                let mut stamp = stamp(path.clone(), &standing.stat);
+                if stamp.kind != Kind::Dir && origins.is_later(stamp.ctime) {
+                    // How the operation left it is not known any more: nothing is as it left it.
+                    stamp.inode = 0;
+                }
+                changes.modified.push(stamp);
             }
         }
     }

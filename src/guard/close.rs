@@ -13,11 +13,13 @@ use super::{GuardOptions, Intent, open};
 use crate::agent::AgentCall;
 use crate::backup::RootRun;
 use crate::error::Result;
+use crate::fsutil;
 use crate::id::{OperationId, SnapshotId};
+use crate::manifest::Time;
 use crate::monitor::Monitor;
 use crate::path::RootName;
 use crate::repo::Repository;
-use crate::repo::oplog::{Begin, End, Operation, OperationKind, RootChanges};
+use crate::repo::oplog::{Begin, End, Operation, OperationKind, Parent, RootChanges};
 use crate::repo::snapshot::{PathNote, RootRecord};
 use crate::rules::Root;
 
@@ -81,7 +83,9 @@ pub fn close(repo: &Repository, begin: Begin, options: &CloseOptions) -> Result<
         signal: None,
         elapsed_ms: u64::try_from(elapsed.num_milliseconds()).unwrap_or(0),
         roots,
+        file_time: file_time(repo, &unseen),
         unseen,
+        parents: parents_now(&begin.parents),
         partial: false,
     };
     // Records are written once.
@@ -97,6 +101,26 @@ pub fn close(repo: &Repository, begin: Begin, options: &CloseOptions) -> Result<
         undone_by: None,
         pinned: false,
     }))
+}
+
+/// Returns what the clock of the file system says, if some roots could not be looked at.
+pub(super) fn file_time(repo: &Repository, unseen: &[RootName]) -> Option<Time> {
+    if unseen.is_empty() {
+        return None;
+    }
+    let probe = repo.cache().join("clock");
+    fsutil::write_derived(&probe, b"").ok()?;
+    fsutil::changed_at(&probe)
+}
+
+/// Returns those of some directories whose time is another now.
+pub(super) fn parents_now(before: &[Parent]) -> Vec<Parent> {
+    let now = |one: &Parent| {
+        let mtime = fsutil::changed_at(one.path.as_path())?;
+        let path = one.path.clone();
+        (mtime != one.mtime).then_some(Parent { path, mtime })
+    };
+    before.iter().filter_map(now).collect()
 }
 
 /// Returns what changed since an operation began, and the names of roots that could not be looked at.

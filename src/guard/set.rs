@@ -137,10 +137,13 @@ fn with_mentioned(
     }
     for path in mentioned {
         let path = canonical_parent(path);
-        let Ok(metadata) = path.symlink_metadata() else {
-            continue;
+        let is_link = match path.symlink_metadata() {
+            Ok(metadata) => metadata.is_symlink(),
+            // What is made there is taken back by removing it.
+            Err(_) if path.parent().is_some_and(Path::is_dir) => false,
+            Err(_) => continue,
         };
-        let end = metadata.is_symlink().then(|| canonicalize(&path).ok());
+        let end = is_link.then(|| canonicalize(&path).ok());
         for path in [Some(path), end.flatten()].into_iter().flatten() {
             let mut each = roots.iter().zip(&rules);
             let covered = each.any(|(root, rules)| {
@@ -194,7 +197,7 @@ fn paths_of(operand: &Operand) -> Vec<PathBuf> {
         let path = canonical_parent(&path);
         let Ok(metadata) = path.symlink_metadata() else {
             // What is made there is taken back by removing it.
-            if operand.itself && path.parent().is_some_and(Path::is_dir) {
+            if path.parent().is_some_and(Path::is_dir) {
                 paths.push(path);
             }
             continue;

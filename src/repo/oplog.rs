@@ -76,6 +76,9 @@ pub struct Begin {
     /// Roots that the command neither named nor ran in: what changes there meanwhile is taken back only if that is asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub elsewhere: Vec<RootName>,
+    /// Directories that roots lie in, and that no root holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parents: Vec<Parent>,
     /// What was not captured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_captured: Vec<PathNote>,
@@ -101,6 +104,17 @@ impl Record for Begin {
         check_id(self.id)?;
         check_moment(self.time)
     }
+}
+
+/// A directory that a root lies in: to make or remove the root changes its time, which is all that is known of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// Where, absolute.
+    #[serde(rename = "p")]
+    pub path: RawName,
+    /// Last change of the names in it.
+    #[serde(rename = "t")]
+    pub mtime: Time,
 }
 
 /// What a restore was asked to do.
@@ -184,6 +198,12 @@ pub struct End {
     /// Roots that could not be looked at afterwards: what changed there is found by comparing once it is asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unseen: Vec<RootName>,
+    /// When it ended by the clock that dates files, if there are roots of which it will have to be told what came later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_time: Option<Time>,
+    /// Those of [`Begin::parents`] whose time is another now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parents: Vec<Parent>,
     /// Of an undo: not all that it was to bring back came back, so what it reverses does not count as reversed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,

@@ -324,7 +324,7 @@ impl Planner<'_> {
         if !entry.kind.is_stored() {
             let path = RawName(self.absolute(&entry.path).into_os_string());
             let reason = format!("a {} is not stored", entry.kind.word());
-            self.plan.not_captured.push(PathNote { path, reason });
+            self.plan.missing.push(PathNote { path, reason });
             return;
         }
         if entry.body.sealed.is_some() && !self.repo.is_whole_here(&entry.body) {

@@ -49,7 +49,7 @@ pub struct Scan {
     pub files: u64,
     /// Their total size.
     pub bytes: u64,
-    /// FIFOs, sockets, devices.
+    /// Sockets and devices.
     pub not_stored: u64,
     /// Directories on which another file system is mounted, and that were looked at.
     pub mounts: Vec<RepoPath>,

@@ -370,7 +370,7 @@ fn count(scan: &mut Scan, stat: &Stat) {
             scan.files += 1;
             scan.bytes += stat.size;
         }
-        Kind::Dir | Kind::Symlink => {}
+        kind if kind.is_stored() => {}
         _ => scan.not_stored += 1,
     }
 }

@@ -279,3 +279,86 @@ fn what_is_named_in_a_directory_that_cannot_be_listed_comes_back() {
     place.run_as_user(&["undo", "--yes"], 0);
     place.sh_as_user("chmod 700 w; grep -q precious w/f");
 }
+
+#[test]
+fn a_fifo_comes_back() {
+    let place = Place::of_a_user();
+    place.sh_as_user("mkdir d; mkfifo -m 640 d/pipe; touch -d 2020-02-02 d/pipe d");
+    let before = picture(&place.tree());
+    place.run_as_user(&["guard", "--", "rm", "-rf", "d"], 0);
+    place.run_as_user(&["undo", "--yes"], 0);
+    assert_same(&before, &picture(&place.tree()), "undone");
+    place.run_as_user(&["guard", "--", "chmod", "000", "d/pipe"], 0);
+    place.run_as_user(&["undo", "--yes"], 0);
+    assert_same(&before, &picture(&place.tree()), "its mode is undone");
+    // A socket is nothing without who listens on it: that is said.
+    drop(std::os::unix::net::UnixListener::bind(place.tree().join("sock")).unwrap());
+    place.run_as_user(&["guard", "--", "rm", "-f", "sock"], 0);
+    let said = place.run_as_user(&["undo", "--yes"], 3);
+    assert!(said.contains("sock"), "{said}");
+}
+
+#[test]
+fn what_others_make_where_bdr_could_not_look_is_not_taken_for_made_by_the_command() {
+    let place = Place::of_a_user();
+    place.sh_as_user("mkdir closed open; echo 1 > closed/f; echo 2 > open/g");
+    let line = "echo mine > open/mine; echo more >> open/g; chmod 000 closed";
+    place.run_as_user(&["guard", "--", "sh", "-c", line], 0);
+    place.sh_as_user("echo theirs > open/theirs; echo theirs >> open/g");
+    place.run_as_user(&["undo", "--yes"], 3);
+    let read = |name: &str| std::fs::read_to_string(place.tree().join(name)).unwrap_or_default();
+    assert_eq!(read("open/theirs"), "theirs\n");
+    assert_eq!(read("open/g"), "2\nmore\ntheirs\n");
+    assert!(!place.tree().join("open/mine").exists());
+}
+
+#[test]
+fn a_redo_closes_directories_that_an_undo_opened() {
+    let place = Place::of_a_user();
+    place.sh_as_user("mkdir -p d/e; echo 1 > d/e/f");
+    place.run_as_user(
+        &["guard", "--", "sh", "-c", "chmod 000 d/e; chmod 555 d"],
+        0,
+    );
+    let mode = |name: &str| {
+        use std::os::unix::fs::PermissionsExt as _;
+        let found = std::fs::metadata(place.tree().join(name)).unwrap();
+        found.permissions().mode() & 0o7777
+    };
+    let closed = (mode("d"), mode("d/e"));
+    place.run_as_user(&["undo", "--yes"], 0);
+    assert_ne!((mode("d"), mode("d/e")), closed);
+    place.run_as_user(&["redo", "--yes"], 0);
+    assert_eq!((mode("d"), mode("d/e")), closed);
+    place.sh_as_user("chmod 755 d d/e");
+}
+
+#[test]
+fn what_a_command_makes_outside_of_all_roots_is_undone_and_leaves_no_trace() {
+    let place = Place::with_repository();
+    std::fs::create_dir(place.path("out")).unwrap();
+    std::fs::write(place.path("out/old"), "old").unwrap();
+    sh(&place, "touch -d 2020-02-02 ../out");
+    let before = picture(&place.path("out"));
+    for line in [
+        "ln -sfn old ../out/link",
+        "touch ../out/new",
+        "mkdir ../out/dir",
+        "echo x > ../out/written",
+        "rm ../out/old",
+        "mv ../out/old ../out/moved",
+    ] {
+        place.run(&["guard", "--", "sh", "-c", line], 0);
+        assert!(before != picture(&place.path("out")), "{line}");
+        place.run(&["undo", "--yes"], 0);
+        assert_same(&before, &picture(&place.path("out")), line);
+    }
+    // Somebody else made something there since: the time of the directory is theirs.
+    place.run(&["guard", "--", "sh", "-c", "rm ../out/old"], 0);
+    sh(&place, "echo theirs > ../out/theirs");
+    place.run(&["undo", "--yes"], 0);
+    assert!(
+        before[std::path::Path::new("")].mtime
+            < picture(&place.path("out"))[std::path::Path::new("")].mtime
+    );
+}

@@ -43,4 +43,5 @@ mod schedule;
 mod sources;
 mod staging;
 mod words;
+mod worlds;
 mod year;

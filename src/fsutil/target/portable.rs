@@ -175,6 +175,15 @@ impl Target {
         settle(&temporary, &absolute, written)
     }
 
+    /// There are no FIFOs here.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn fifo(&mut self, path: &RepoPath, _entry: &Entry) -> Result<()> {
+        let kind = io::ErrorKind::Unsupported;
+        Err(Error::io("write", self.place(path, true)?, kind.into()))
+    }
+
     /// Makes a symlink; its target is kept as it is, never followed.
     ///
     /// # Errors

@@ -258,6 +258,47 @@ impl Target {
         self.rename(&parent, &temporary, path)
     }
 
+    /// Makes a FIFO.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn fifo(&mut self, path: &RepoPath, entry: &Entry) -> Result<()> {
+        let parent = self.parent(path, true)?;
+        let absolute = self.absolute(path);
+        let temporary = c_path(&self.temporary()).context("write", &absolute)?;
+        point("mkfifo").context("write", &absolute)?;
+        make_fifo(&parent, &temporary).context("write", &absolute)?;
+        let result = self
+            .set_on_name(path, &parent, &temporary, entry)
+            .context("write", &absolute)
+            .and_then(|()| self.rename(&parent, &temporary, path));
+        if result.is_err() {
+            let _ = rustix::fs::unlinkat(&parent, &temporary, AtFlags::empty());
+        }
+        result
+    }
+
+    /// Sets owner, mode and times of `name`, which is no symlink, without opening it: to open a FIFO means something to who waits at its other end.
+    fn set_on_name(
+        &mut self,
+        path: &RepoPath,
+        parent: &OwnedFd,
+        name: &std::ffi::CStr,
+        entry: &Entry,
+    ) -> rustix::io::Result<()> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let stat = stat_of(&rustix::fs::statat(parent, name, flags)?);
+        if stat.kind != entry.kind {
+            return Err(Errno::EXIST);
+        }
+        self.give_owner(path, &stat, entry, &|uid, gid| {
+            rustix::fs::chownat(parent, name, uid, gid, flags)
+        });
+        let mode = Mode::from_raw_mode(mode_of(entry, self.fidelity) as _);
+        rustix::fs::chmodat(parent, name, mode, AtFlags::empty())?;
+        rustix::fs::utimensat(parent, name, &times(entry), flags)
+    }
+
     /// Sets owner, attributes and times of the symlink `name`; `path` is what it is, or will be, called.
     fn set_on_link(
         &mut self,
@@ -375,6 +416,12 @@ impl Target {
                 let dir = self.directory(path, false)?;
                 let file = File::from(dir.try_clone().context("change", &absolute)?);
                 self.set_on(path, &file, entry).context("change", absolute)
+            }
+            Kind::Fifo => {
+                let parent = self.parent(path, false)?;
+                let name = c_path(path.name()).context("change", &absolute)?;
+                self.set_on_name(path, &parent, &name, entry)
+                    .context("change", absolute)
             }
             _ => {
                 let file = self.open_file(path)?;
@@ -606,4 +653,16 @@ fn times(entry: &Entry) -> Timestamps {
         last_access: time,
         last_modification: time,
     }
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn make_fifo(parent: &OwnedFd, name: &std::ffi::CStr) -> rustix::io::Result<()> {
+    let kind = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(parent, name, kind, Mode::from_raw_mode(0o600), 0)
+}
+
+/// There is no `mknodat` there that an ordinary user may call.
+#[cfg(target_vendor = "apple")]
+fn make_fifo(_: &OwnedFd, _: &std::ffi::CStr) -> rustix::io::Result<()> {
+    Err(Errno::NOTSUP)
 }
