@@ -27,6 +27,7 @@ use crate::threads;
 mod left;
 
 use left::UnderWay;
+pub(crate) use left::sweep;
 
 /// What happens to one path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -239,9 +240,6 @@ pub(crate) fn apply(
     };
     let neutral = neutral_dirs(work, &mut targets);
     let opened = open_dirs(work, &mut targets);
-    if durable {
-        left::sweep(repo);
-    }
     let _under_way = durable.then(|| UnderWay::begin(repo, work));
     let mut removed = 0;
     removed += remove(work, Act::Clear, &mut targets, &HashSet::new(), &progress);

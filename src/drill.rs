@@ -142,6 +142,9 @@ fn look(
                 path: RawName(entry.path.to_path(record.path.as_path()).into_os_string()),
                 reason,
             };
+            if !is_below(&root, &entry.path) {
+                continue;
+            }
             match check(&file, entry) {
                 Use::Nothing => {}
                 Use::Database(None) => drilled.databases += 1,
@@ -195,6 +198,17 @@ fn original(snapshot: &Snapshot, place: &Path, restored: &Path) -> RawName {
             .unwrap_or_else(|| restored.to_path_buf())
             .into_os_string(),
     )
+}
+
+/// Returns true if a regular file stands at a path, and no link is on the way: one that came back could lead to what is in use.
+fn is_below(root: &Path, path: &crate::path::RepoPath) -> bool {
+    let kind = |path: &crate::path::RepoPath| {
+        let found = std::fs::symlink_metadata(path.to_path(root));
+        found.map(|found| found.file_type()).ok()
+    };
+    let mut above = std::iter::successors(path.parent(), crate::path::RepoPath::parent);
+    kind(path).is_some_and(|kind| kind.is_file())
+        && above.all(|dir| kind(&dir).is_some_and(|kind| kind.is_dir()))
 }
 
 /// What a file is good for.
@@ -285,5 +299,7 @@ fn is_alone(database: &Path) -> bool {
 
 /// Returns true if a file that stands there has the content of an entry.
 fn is_same_file(live: &Path, repo: &Repository, entry: &Entry) -> bool {
-    File::open(live).is_ok_and(|mut file| repo.has_content(&entry.body, &mut file))
+    let opened = fsutil::open_own(live).ok();
+    let plain = opened.filter(|file| file.metadata().is_ok_and(|found| found.is_file()));
+    plain.is_some_and(|mut file| repo.has_content(&entry.body, &mut file))
 }

@@ -774,6 +774,7 @@ pub fn apply(
         skipped: plan.skipped.clone(),
         elapsed: Duration::ZERO,
     };
+    apply::sweep(repo);
     if plan.work.jobs.is_empty() {
         report.elapsed = started.elapsed();
         return Ok(report);

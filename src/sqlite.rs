@@ -37,6 +37,10 @@ pub fn copy_online(database: &Path, scratch: &Path) -> Result<tempfile::NamedTem
     let failed = |error: rusqlite::Error| {
         Error::io("copy", database, std::io::Error::other(error.to_string()))
     };
+    if !is_alone_with_its_own(database) {
+        let strange = std::io::Error::other("what lies beside it is not SQLite's own");
+        return Err(Error::io("copy", database, strange));
+    }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let source = Connection::open_with_flags(database, flags).map_err(failed)?;
     source
@@ -71,13 +75,49 @@ pub fn copy_online(database: &Path, scratch: &Path) -> Result<tempfile::NamedTem
     Ok(copy)
 }
 
+/// How a rollback journal ends that names another file, which SQLite reads, and removes when it is done.
+const SUPER_JOURNAL: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+
+/// Returns true if opening a database touches nothing but it and regular files beside it. SQLite follows links in the place of those, and makes what they
+/// lead to; a journal can name any file of the system.
+fn is_alone_with_its_own(database: &Path) -> bool {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    COMPANIONS.iter().all(|suffix| {
+        let mut name = database.as_os_str().to_owned();
+        name.push(suffix);
+        let path = Path::new(&name);
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if !found.is_file() => return false,
+            Ok(_) if *suffix == "-journal" => {}
+            Ok(_) => return true,
+            Err(error) => return error.kind() == std::io::ErrorKind::NotFound,
+        }
+        let Ok(mut journal) = crate::fsutil::open_own(path) else {
+            return false;
+        };
+        let mut end = [0; 8];
+        journal.seek(SeekFrom::End(-8)).is_err()
+            || journal
+                .read_exact(&mut end)
+                .is_ok_and(|()| end != SUPER_JOURNAL)
+    })
+}
+
 /// Opens a copy of a database, with the `-wal` that lies beside it, and looks through it. Not for one that is in use: this may write to it.
 ///
 /// # Errors
 /// Says in which way it is broken.
 pub fn check(copy: &Path) -> std::result::Result<(), String> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    // As whole as can be told without opening it.
+    if !is_alone_with_its_own(copy) {
+        return Ok(());
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let answer = Connection::open_with_flags(copy, flags).and_then(|connection| {
+        // What its schema calls is whoever wrote it.
+        connection.pragma_update(None, "trusted_schema", false)?;
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
     });
     match answer {

@@ -599,6 +599,7 @@ pub fn apply(
     for root in &mut roots {
         root.origin = Origin::Source;
     }
+    apply::sweep(repo);
     let mut opened = Opened::again(&plan.closed);
     // A redo closes them again.
     backup.modes = opened.modes();

@@ -56,7 +56,7 @@ fn notes_of(cache: &Path) -> PathBuf {
 }
 
 /// Removes what those left that are gone.
-pub(super) fn sweep(repo: &Repository) {
+pub(crate) fn sweep(repo: &Repository) {
     let notes = notes_of(repo.cache());
     if OwnTree::left_in(repo.cache(), OsStr::new("under-way")).is_none() {
         return;

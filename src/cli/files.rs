@@ -231,8 +231,12 @@ fn print(cx: &Context, args: &CatArgs, repo: &Repository) -> Result<u8, Failure>
     if let Some(error) = sink.failed.take() {
         return Err(OutputError(error).into());
     }
-    read?;
+    let is_sure = read?;
     sink.out.flush().map_err(OutputError)?;
+    if !is_sure {
+        cx.ui.warn("another program wrote to it after it was deleted: this is its beginning, which may not be as it was");
+        return Ok(exit::PARTIAL);
+    }
     Ok(exit::OK)
 }
 

@@ -428,14 +428,16 @@ impl<'a> Reader<'a> {
 }
 
 impl Repository {
-    /// Writes the bytes of an entry to `sink`, checked.
+    /// Writes the bytes of an entry to `sink`, checked; returns false if they may not be what was there: see [`Reader::take_unsure`].
     ///
     /// # Errors
     /// No good copy can be found (what was written is to be thrown away), or `sink` failed.
-    pub fn read_content(&self, entry: &Entry, sink: &mut dyn Write) -> Result<()> {
-        Reader::new(self).entry(entry, &mut |bytes| {
+    pub fn read_content(&self, entry: &Entry, sink: &mut dyn Write) -> Result<bool> {
+        let mut reader = Reader::new(self);
+        reader.entry(entry, &mut |bytes| {
             sink.write_all(bytes)
                 .map_err(|e| Error::storage("write out", "content", e))
-        })
+        })?;
+        Ok(!reader.take_unsure())
     }
 }

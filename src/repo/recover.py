@@ -14,7 +14,7 @@ each loss is named on stderr); 4 verify found damage.
 import argparse, bisect, collections, datetime, errno, gzip, hashlib, heapq, io, json, os, re  # noqa: E401
 import stat, struct, sys, tempfile, zlib  # noqa: E401
 
-REVISION = 3
+REVISION = 4
 MEMBER = 256 * 1024  # a gzip member holds no more
 EMPTY = hashlib.sha256(b"").hexdigest()
 DIGEST = re.compile("[0-9a-f]{64}")
@@ -22,6 +22,8 @@ FOOTER = bytes.fromhex("1f8b08040000000000ff14004244") + b"\x10\x00"
 WRONG = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError)  # what odd JSON leads to
 BROKEN = WRONG + (OSError, EOFError, zlib.error)
 USER = getattr(os, "geteuid", lambda: -1)()
+RECORD = 64 << 20  # no record is larger
+COUNT = 1 << 53  # no number is larger
 problems = 0
 
 
@@ -45,9 +47,20 @@ def problem(name, reason):
     note(name, reason)
 
 
+def open_own(path, limit=None, dir_fd=None):
+    """Opens a regular file for reading, through no link and without waiting for anybody."""
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    number = os.open(path, flags, dir_fd=dir_fd) if dir_fd is not None else os.open(path, flags)
+    found = os.fstat(number)
+    if not stat.S_ISREG(found.st_mode) or limit and found.st_size > limit:
+        os.close(number)
+        raise Damaged("it is not a file of a repository")
+    return os.fdopen(number, "rb")
+
+
 def sha256_of(path):
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open_own(path) as file:
         for piece in iter(lambda: file.read(1 << 20), b""):
             digest.update(piece)
     return digest.hexdigest()
@@ -67,11 +80,23 @@ def checked_path(path):
     return path
 
 
+def checked_root(root):
+    """Makes sure of the name of a root, which is a directory below the target, and of its path."""
+    name, path = root["name"], text(root, "path") if isinstance(root["path"], str) else bytes.fromhex(root["path"]["hex"])
+    if not 0 < len(name.encode()) < 256 or set(name) & set("/\\:") or name in (".", "..") or not name.isprintable():
+        raise ValueError("a root cannot be called %r" % name)
+    if not re.match(rb"/|[A-Za-z]:[/\\]|\\\\", path) or b".." in re.split(rb"[/\\]" if path[:1] != b"/" else rb"/", path):
+        raise ValueError("a root cannot be at %r" % path)
+
+
 class Entry:
     def __init__(self, obj):
         self.path = checked_path(text(obj, "p"))
         self.kind, self.mode, self.size = obj.get("k", "f"), obj["m"] & 0o7777, obj.get("s", 0)
         self.seconds, self.nanos = obj["t"]
+        if not 0 <= self.size <= COUNT or not 0 <= self.nanos < 10**9:
+            raise ValueError("a number of it cannot be")
+        self.unsure = False  # it was written to after it was kept
         if self.kind not in ("f", "d", "l", "fifo", "socket", "char", "block"):
             raise ValueError("its kind is unknown")
         self.uid, self.gid = obj.get("u", 0), obj.get("g", 0)
@@ -152,19 +177,19 @@ def tar_header(block):
 
 def read_contents(path, repository):
     """The view of a pack that its table of contents gives."""
-    with open(path, "rb") as file:
+    with open_own(path) as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - 42))
         footer = file.read(42)
         if len(footer) != 42 or footer[:16] != FOOTER or footer[32:] != b"\x03" + bytes(9):
             raise Damaged("its footer is damaged or cut off")
         offset, length = struct.unpack("<QQ", footer[16:32])
-        if offset + length != size - 42 or length > 1 << 30:
+        if offset + length != size - 42 or length > RECORD:
             raise Damaged("its footer does not fit its size")
         file.seek(offset)
         packed = file.read(length)
     try:
-        archive = gzip.GzipFile(fileobj=io.BytesIO(packed)).read(1 << 30)
+        archive = gzip.GzipFile(fileobj=io.BytesIO(packed)).read(min(64 * length + (1 << 20), 2 * RECORD))
         contents = json.loads(archive[512:512 + tar_number(archive[124:136])])
         if contents["format"] != "bdr-pack" or contents["version"] != 1 or contents["repository"] != repository:
             raise ValueError("of another repository or format")
@@ -185,30 +210,35 @@ def read_contents(path, repository):
 def salvage(path):
     """The view of a pack that its readable members give: entries are identified by their SHA-256."""
     members, blobs, unfinished, at = [], [], [], 0
-    with open(path, "rb", buffering=0) as file:
+    reach, base, window = MEMBER + 65536, 0, b""
+    with open_own(path) as file:
         size = file.seek(0, 2)
-        while at < size:
-            try:
-                file.seek(at)
-                window = file.read(MEMBER + 65536)
-            except OSError:
-                window = b""
-            if not window:  # an unreadable sector
-                at = (at // 4096 + 1) * 4096
+        patience = 8 * size + RECORD  # for what turns out to be no member
+        while at < size and patience > 0:
+            if not base <= at < base + len(window) or at + reach > base + len(window) < size:
+                try:
+                    file.seek(at)
+                    base, window = at, file.read(8 * reach)
+                except OSError:
+                    window = b""
+                if not window:  # an unreadable sector
+                    at = (at // 4096 + 1) * 4096
+                    continue
+            found = window.find(b"\x1f\x8b\x08\0", at - base)
+            if found != at - base:
+                at = base + found if found > 0 else max(at + 1, base + len(window) - 3)
                 continue
-            found = window.find(b"\x1f\x8b\x08")
-            if found:
-                at += found if found > 0 else max(1, len(window) - 2)
-                continue
+            ahead = memoryview(window)[found:found + reach]
             try:
                 gunzip = zlib.decompressobj(31)
-                raw = gunzip.decompress(window, MEMBER + 1)
+                raw = gunzip.decompress(ahead, MEMBER + 1)
             except zlib.error:
                 raw = b""
             if not gunzip.eof or not raw or len(raw) > MEMBER:
+                patience -= len(raw) + 4096
                 at += 1
                 continue
-            used = len(window) - len(gunzip.unused_data)
+            used = len(ahead) - len(gunzip.unused_data)
             members.append((at, used, len(raw)))
             at += used
             # It may continue an entry. Or that entry's next member is lost and this one begins with a header.
@@ -236,10 +266,10 @@ class Repository:
         self.views, self.copies, self.good, self.lost = [], {}, {}, {}
         self.salvaged, self.frames, self.sets, self.cache = set(), {}, {}, collections.OrderedDict()
         try:
-            with open(self.path("format.json"), "rb") as file:
+            with open_own(self.path("format.json"), RECORD) as file:
                 form = json.load(file)
             self.id, version, features = form["id"], form["version"], form["features"]["read"]
-        except BROKEN as error:
+        except (Damaged,) + BROKEN as error:
             if not os.path.isdir(self.path("snapshots")):
                 raise SystemExit("%s is not a bdr repository: %s" % (show(self.dir), error))
             note("format.json", "damaged (%s); going by the snapshots" % error)
@@ -252,6 +282,10 @@ class Repository:
                 record = self.record("snapshots/" + name)
                 if record["version"] != 1 or name != "%010d-%s.json" % (record["seq"], record["id"]):
                     raise ValueError("it is not what its name says")
+                if not 0 <= record["seq"] < COUNT:
+                    raise ValueError("its number cannot be")
+                for root in record["roots"]:
+                    checked_root(root)
                 self.snapshots.append(record)
             except (Damaged,) + BROKEN as error:
                 problem("snapshots/" + name, "damaged, not used: %s" % error)
@@ -279,7 +313,7 @@ class Repository:
             return []
 
     def record(self, name):
-        with open(self.path(name), "rb") as file:
+        with open_own(self.path(name), RECORD) as file:
             return self.checked(file.read())
 
     def checked(self, data):
@@ -319,11 +353,15 @@ class Repository:
                 self.frames[digest] = DIGEST.fullmatch(digest) and sha256_of(self.path(name)) == digest
             if not self.frames[digest]:
                 raise ValueError("its checksum does not match its name")
-            with gzip.open(self.path(name), "rb") as file:
-                head = json.loads(file.readline() + b"]}")
+            size, count = os.path.getsize(self.path(name)), 0
+            with open_own(self.path(name)) as packed, gzip.open(packed, "rb") as file:
+                head = json.loads(file.readline(RECORD) + b"]}")
                 if (head["format"], head["version"], head["repository"]) != ("bdr-manifest", 1, self.id):
                     raise ValueError("it has another format or belongs to another repository")
-                for line in file:
+                for line in iter(lambda: file.readline(8 << 20), b""):
+                    count += 1
+                    if count > size // 8 + 100003 or not line.endswith(b"\n"):
+                        raise ValueError("it is longer than its file has room for")
                     line = line.strip().rstrip(b",")
                     if line not in (b"", b"]}"):
                         yield json.loads(line)
@@ -384,7 +422,7 @@ class Repository:
             return self.cache[key]
         offset, packed, raw = view.members[number]
         try:
-            with open(view.path, "rb", buffering=0) as file:
+            with open_own(view.path) as file:
                 file.seek(offset)
                 gunzip = zlib.decompressobj(31)
                 data = gunzip.decompress(file.read(packed), raw + 1)
@@ -482,21 +520,24 @@ class Repository:
     def kept_set(self, name):
         """The record of a set of kept files, and their digests once they were packed (else None)."""
         if name not in self.sets:
-            files = None
+            files, unsure = None, []
             try:
-                with gzip.open(self.path("kept/%s.contents.json.gz" % name), "rb") as file:
-                    files = self.checked(file.read())["files"]
+                path = self.path("kept/%s.contents.json.gz" % name)
+                with open_own(path, RECORD) as packed, gzip.open(packed, "rb") as file:
+                    contents = self.checked(file.read(4 * RECORD))
+                    files, unsure = contents["files"], contents.get("unsure", [])
             except FileNotFoundError:
                 pass
-            self.sets[name] = (None if files else self.record("kept/%s.json" % name)), files
+            self.sets[name] = (None if files else self.record("kept/%s.json" % name)), files, unsure
         return self.sets[name]
 
     def settle(self, entry):
         """Looks up what kept content turned out to be, if that is known."""
         if entry.kept:
             name, number = entry.kept
-            files = self.kept_set(name)[1]
+            _, files, unsure = self.kept_set(name)
             if files is not None and files[number]:
+                entry.unsure = number in unsure
                 found = files[number]
                 found = found if isinstance(found, dict) else {"h": found}
                 entry.hash = found.get("h", EMPTY)
@@ -506,7 +547,7 @@ class Repository:
 
     def kept_content(self, entry, out):
         name, number = entry.kept
-        record, files = self.kept_set(name)
+        record, files, _ = self.kept_set(name)
         if files is not None:
             self.settle(entry)
             if entry.kept:
@@ -515,12 +556,16 @@ class Repository:
         size, time = record["files"][number]
         area = record["area"]
         area = bytes.fromhex(area["hex"]) if isinstance(area, dict) else area.encode()
-        path = os.path.join(area, b"%d" % (number // 1024), b"%d" % (number % 1024))
-        with open(path, "rb") as file:
-            stat, left = os.fstat(file.fileno()), size
-            changed = stat.st_size == size and time and stat.st_mtime_ns != time[0] * 10**9 + time[1]
-            if size != entry.size or stat.st_size < size or changed:
+        own_area(area, "bdr %s %s\n" % (self.id, name), name)
+        shard = os.path.join(area, b"%d" % (number // 1024))
+        if not stat.S_ISDIR(os.lstat(shard).st_mode):
+            raise Damaged("what was kept is reached by a link")
+        with open_own(os.path.join(shard, b"%d" % (number % 1024))) as file:
+            found, left = os.fstat(file.fileno()), size
+            changed = found.st_size == size and time and found.st_mtime_ns != time[0] * 10**9 + time[1]
+            if size != entry.size or found.st_size < size or changed:
                 raise Damaged("it was written to after it was kept")
+            entry.unsure = found.st_size > size
             while left:
                 piece = file.read(min(left, 1 << 18))
                 if not piece:
@@ -528,6 +573,23 @@ class Repository:
                 left -= len(piece)
                 if out:
                     out.write(piece)
+
+
+def own_area(area, owner, name):
+    """Makes sure that a directory holds what bdr kept: this user's alone, and for this set."""
+    if os.path.basename(area) != name.encode() or not os.path.isabs(area) or b".." in area.split(b"/"):
+        raise Damaged("what was kept is not where it can be")
+    for at in (os.path.dirname(area), area):
+        found = os.lstat(at)
+        if not stat.S_ISDIR(found.st_mode) or USER >= 0 and (found.st_uid != USER or found.st_mode & 0o077):
+            raise Damaged("what was kept is not in a directory of this user alone")
+    try:
+        with open_own(os.path.join(area, b"owner"), 4096) as file:
+            if file.read() != owner.encode():
+                raise Damaged("what was kept there belongs to something else")
+    except FileNotFoundError:  # of before areas said so
+        if not os.path.dirname(area).endswith((b"-staging", b"/staging")):
+            raise Damaged("nothing that bdr kept is there")
 
 
 def removed_paths(root):
@@ -619,8 +681,10 @@ class Restore:
             key = re.sub(rb"%([0-9A-Fa-f]{2})", lambda m: bytes.fromhex(m[1].decode()), key.encode())
             attempt("attribute " + show(key), os.setxattr, at, key, bytes.fromhex(value), **nofollow)
         if entry.kind != "l":
-            # Set-user-ID for somebody else than the owner it was meant for would be dangerous.
-            attempt("mode", os.chmod, at, entry.mode if USER in (0, entry.uid) else entry.mode & 0o1777)
+            # Set-user-ID of a file that somebody else may have put into the repository would be dangerous.
+            attempt("mode", os.chmod, at, entry.mode & 0o1777)
+            if entry.mode & 0o6000:
+                problem(name, "restored, but not set-user-ID or set-group-ID: give them back yourself")
         if entry.kind != "l" or os.utime in os.supports_follow_symlinks:
             time = entry.seconds * 10**9 + entry.nanos
             attempt("time", os.utime, at, ns=(time, time), **({} if entry.kind != "l" else nofollow))
@@ -660,6 +724,8 @@ class Restore:
                         sink.finish()
                 self.metadata(temporary, name, entry)
                 os.replace(temporary, at)
+                if entry.unsure:
+                    problem(name, "restored, but it was written to after it was kept: it may not be as it was")
             except BaseException:
                 os.unlink(temporary)
                 raise

@@ -140,9 +140,9 @@ fn recover_py_restores_every_snapshot_and_skips_what_is_damaged() {
     assert!(call(&["list"]).status.success());
 
     // A flipped byte costs what was in that member, and is said; all else comes back.
-    let pack = place
-        .path("repo")
-        .join(bdr::repo::pack::pack_name(first.packs[0].id));
+    let pack = place.path("repo").join(bdr::repo::pack::pack_name(
+        first.packs.iter().max_by_key(|pack| pack.bytes).unwrap().id,
+    ));
     let mut bytes = std::fs::read(&pack).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x10;

@@ -444,3 +444,107 @@ fn a_listing_that_becomes_all_the_memory_there_is_is_not_read() {
     place.run(&["backup", "--full"], 0);
     place.run(&["ls", "latest", "many/f0000077"], 0);
 }
+
+#[test]
+fn files_that_are_called_as_those_of_bdr_are_the_user_s_unless_bdr_made_them() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::with_repository();
+    let names = [
+        "sub/.bdr-tmp-notes",
+        "sub/.bdr-tmp-4711-abc-1",
+        "sub/.bdr-staging/mine/deep",
+        "sub/own/.bdr-staging",
+        "sub/.bdr-tmp-dir-0123456789ab-1/file",
+    ];
+    for name in names {
+        place.write(name, name.as_bytes());
+    }
+    // Private, and yet with something in it that is no area.
+    place.write("private/.bdr-staging/notes", b"notes");
+    let private = place.tree().join("private/.bdr-staging");
+    std::fs::set_permissions(private, std::fs::Permissions::from_mode(0o700)).unwrap();
+    place.init();
+    let before = picture(&place.tree());
+    place.run(&["guard", "--", "rm", "-rf", "sub", "private"], 0);
+    place.run(&["undo", "--yes"], 0);
+    crate::support::assert_same(&before, &picture(&place.tree()), "undone");
+    let out = place.path("out");
+    place.run(
+        &[
+            "restore",
+            "latest",
+            "--target",
+            out.to_str().unwrap(),
+            "--yes",
+        ],
+        0,
+    );
+    for name in names {
+        assert!(out.join("tree").join(name).exists(), "{name}");
+    }
+    // An undo does not take them for what a crash left.
+    place.run(&["guard", "--", "sh", "-c", "echo x > sub/new"], 0);
+    place.run(&["undo", "--yes"], 0);
+    crate::support::assert_same(&before, &picture(&place.tree()), "undone again");
+}
+
+#[test]
+fn what_a_restore_that_was_killed_left_goes_with_the_next() {
+    let temporary = |dir: &Path| {
+        let walk = walkdir::WalkDir::new(dir).into_iter().flatten();
+        walk.filter(|entry| entry.file_name().to_string_lossy().contains(".bdr-tmp-"))
+            .count()
+    };
+    let mut seen = 0;
+    for step in 1..60 {
+        let place = Place::with_repository();
+        place.write("a/one", b"one");
+        place.write("b/two", b"two");
+        place.init();
+        place.write("a/one", b"changed");
+        place.write("b/two", b"changed");
+        let killed = place
+            .bdr(&["restore", "latest", "--yes"])
+            .env("BDR_TEST_CRASH_AT", step.to_string())
+            .output()
+            .unwrap();
+        if killed.status.code().is_some() {
+            break;
+        }
+        seen += usize::from(temporary(&place.tree()) > 0);
+        // With nothing to do there, too.
+        std::fs::write(place.tree().join("a/one"), b"one").unwrap();
+        std::fs::write(place.tree().join("b/two"), b"two").unwrap();
+        place.bdr(&["restore", "latest", "--yes"]).output().unwrap();
+        assert_eq!(temporary(&place.tree()), 0, "step {step}");
+    }
+    assert!(seen > 0, "no step left anything");
+}
+
+#[test]
+fn a_drill_looks_at_nothing_that_a_link_in_the_backup_leads_to() {
+    let (place, canary) = place_with_canary();
+    let fifo = canary.join("fifo.json");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    let record = newest(&place, "snapshots");
+    let mut snapshot = read_record(&place.store().join(&record));
+    let hello = Digest::of(b"hello\n").to_hex();
+    let base = put_keyframe(
+        &place,
+        &[
+            json!({"p": "", "k": "d", "m": 0o755, "t": [1, 1]}),
+            json!({"p": "a", "k": "l", "m": 0o777, "t": [1, 1], "l": canary.to_str().unwrap()}),
+            json!({"p": "a/fifo.json", "m": 0o644, "t": [1, 1], "s": 6, "h": hello}),
+            json!({"p": "b", "m": 0o644, "t": [1, 1], "s": 6, "h": hello}),
+        ],
+    );
+    snapshot["roots"][0]["base"] = base.into();
+    write_record(&place, &record, &snapshot);
+    let _ = std::fs::remove_dir_all(place.path("bdr/cache"));
+    let mut child = place.bdr(&["drill"]).spawn().unwrap();
+    crate::support::terminal::wait_for("a drill beside a FIFO", || {
+        child.try_wait().unwrap().is_some()
+    });
+    assert_eq!(child.wait().unwrap().code(), Some(4));
+}
