@@ -16,8 +16,8 @@ use chrono::{DateTime, Utc};
 use crate::backup::{Level, RootRun, database_for};
 use crate::capture::{Capture, Captured, CapturedList, Shared};
 use crate::error::{Error, Result};
+use crate::fsutil;
 use crate::fsutil::area::{Area, OwnArea};
-use crate::fsutil::{self, OwnTree};
 use crate::id::Id;
 use crate::manifest::{Body, Content, Kept, Kind, Stat, same_identity};
 use crate::monitor::{Monitor, Phase};
@@ -279,6 +279,9 @@ fn open_area(repo: &Repository, root: &Path, stat: &Stat, set: Id) -> Option<(Pa
     let mut places = repo.storage().areas();
     places.extend(topmost_own(root, stat.device));
     places.into_iter().find_map(|place| {
+        if place.exists() && !fsutil::area::is_place(&place) {
+            return None;
+        }
         let parent = existing(&place)?;
         if fsutil::device_of(parent) != Some(stat.device) {
             return None;
@@ -415,9 +418,13 @@ fn sweep_areas(repo: &Repository, now: DateTime<Utc>) {
             let id: Option<Id> = name.to_str().and_then(|name| name.parse().ok());
             if let Some(id) = id.filter(old)
                 && matches!(repo.has_kept_set(id), Ok(false))
-                && let Some(left) = OwnTree::left_in(&place, &name)
             {
-                let _ = left.remove();
+                let dir = place.join(&name);
+                match OwnArea::open(&dir, &KeptSet::owner(repo.id(), id), &[]) {
+                    Ok(area) => drop(area.into_tree().remove()),
+                    // It was cut off before it said whose it is: then there is nothing in it.
+                    Err(_) => fsutil::remove_empty_dir(&dir),
+                }
             }
         }
     }

@@ -524,6 +524,7 @@ fn check_packs(
     type Found = (Vec<(PackRef, String)>, Vec<String>);
     // Before their blobs are looked at: what the lifeboat has is put in place.
     let packs_left = AtomicUsize::new(0);
+    let known_bad = &*bad_packs;
     let bad_files: Mutex<Found> = Mutex::default();
     threads::share(threads::worth(8), &|| {
         let mut buffer = vec![0; PIECE];
@@ -531,7 +532,8 @@ fn check_packs(
             if monitor.stopped() {
                 return;
             }
-            let Some(reason) = bad_file(repo, pack, &mut buffer) else {
+            let known = known_bad.get(&pack.id).cloned();
+            let Some(reason) = known.or_else(|| bad_file(repo, pack, &mut buffer)) else {
                 continue;
             };
             let is_healed = repo.heal_part(Part::Pack(pack.id));

@@ -27,6 +27,8 @@ pub fn check_entries(entries: &[Entry]) -> std::result::Result<(), String> {
     check_sum("entries", entries.iter().map(|entry| entry.size))
 }
 
+/// The largest file of a listing: of some ten million files.
+pub const MAX_PACKED: u64 = 1 << 30;
 /// What a listing may be, decompressed, beyond [`MAX_RATIO`] times its file.
 const FREE_BYTES: u64 = 16 << 20;
 /// How much longer than its file a listing may be: listings are full of digests, which do not shrink.
@@ -132,6 +134,9 @@ pub fn decode(
     file: impl Read,
     wanted: &dyn Fn(&RepoPath) -> bool,
 ) -> Result<Listing> {
+    if packed > MAX_PACKED {
+        return Err(Error::damaged(keyframe_name(id), "it is too large"));
+    }
     let mut file = Digesting {
         from: file,
         hasher: Sha256::new(),

@@ -304,7 +304,9 @@ impl Repository {
         if let Some(dir) = self.storage.directory() {
             paths.push(dir.to_path_buf());
         }
-        paths.extend(self.storage.areas());
+        // What is called so beside the repository may be somebody's.
+        let is_own = |place: &PathBuf| !place.exists() || fsutil::area::is_place(place);
+        paths.extend(self.storage.areas().into_iter().filter(is_own));
         paths
     }
 
@@ -638,7 +640,9 @@ impl Repository {
         // One that is there may be damaged: it counts only if it reads back the same.
         let is_whole = || {
             let file = Pieces::of(&*self.storage, &name);
-            file.is_ok_and(|mut file| presence::has_digest(id, &mut file))
+            file.is_ok_and(|mut file| {
+                file.left() <= keyframe::MAX_PACKED && presence::has_digest(id, &mut file)
+            })
         };
         if there.is_some() && is_whole() {
             return Ok((id, 0));

@@ -586,6 +586,9 @@ struct Window<'a> {
     bytes: Vec<u8>,
 }
 
+/// Bytes without a single member after which nothing more is looked for.
+const MAX_BARREN: u64 = 512 << 20;
+
 /// Bytes that are read at once.
 const WINDOW: u64 = 1 << 20;
 
@@ -628,7 +631,12 @@ pub fn salvage(
     // An entry that goes on over several members: where it began, its size, what was seen of it.
     let mut open: Option<(u32, u32, u64, u64, Sha256)> = None;
     let mut at: u64 = 0;
+    let mut found_at: u64 = 0;
     while let Some(ahead) = window.from(at) {
+        // A file can claim any length, and be empty.
+        if at - found_at > MAX_BARREN {
+            break;
+        }
         // Members of bdr have no name and no other field in front.
         let Some(skip) = memchr::memmem::find(ahead, &[0x1f, 0x8b, 8, 0]) else {
             at += (ahead.len() - 3) as u64;
@@ -654,6 +662,7 @@ pub fn salvage(
         let number = members.len() as u32;
         members.push((at, Member(used as u32, raw.len() as u32)));
         at += used;
+        found_at = at;
         let mut position = 0;
         if let Some((member, offset, size, seen, mut hasher)) = open.take() {
             let take = usize::try_from(size - seen)

@@ -10,7 +10,7 @@ use sha2::Digest as _;
 
 use super::Repository;
 use super::index::{self, DigestSet};
-use super::keyframe::keyframe_name;
+use super::keyframe::{self, keyframe_name};
 use super::snapshot::PackRef;
 use super::trash::Part;
 use crate::error::Result;
@@ -51,7 +51,9 @@ impl Repository {
         }
         let is_whole = || {
             let file = Pieces::of(&*self.storage, &name);
-            file.is_ok_and(|mut file| has_digest(id, &mut file))
+            file.is_ok_and(|mut file| {
+                file.left() <= keyframe::MAX_PACKED && has_digest(id, &mut file)
+            })
         };
         if !is_whole() && !self.heal_part(Part::Keyframe(id)) {
             return false;

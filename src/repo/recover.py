@@ -213,8 +213,8 @@ def salvage(path):
     reach, base, window = MEMBER + 65536, 0, b""
     with open_own(path) as file:
         size = file.seek(0, 2)
-        patience = 8 * size + RECORD  # for what turns out to be no member
-        while at < size and patience > 0:
+        patience, last = 8 * size + RECORD, 0  # for what turns out to be no member, and for emptiness
+        while at < size and patience > 0 and at - last < 8 * RECORD:
             if not base <= at < base + len(window) or at + reach > base + len(window) < size:
                 try:
                     file.seek(at)
@@ -239,6 +239,7 @@ def salvage(path):
                 at += 1
                 continue
             used = len(ahead) - len(gunzip.unused_data)
+            last = at
             members.append((at, used, len(raw)))
             at += used
             # It may continue an entry. Or that entry's next member is lost and this one begins with a header.

@@ -548,3 +548,35 @@ fn a_drill_looks_at_nothing_that_a_link_in_the_backup_leads_to() {
     });
     assert_eq!(child.wait().unwrap().code(), Some(4));
 }
+
+#[test]
+fn a_directory_that_is_called_as_the_place_beside_the_repository_is_the_user_s() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::with_repository();
+    // A source that holds the repository, and what is called as its staging place would be.
+    let mine = place.path("bdr/repository-staging");
+    let old = mine.join("01HZZZZZZZZZZZZZZZZZZZZZZZ");
+    std::fs::create_dir_all(&old).unwrap();
+    std::fs::write(mine.join("notes"), b"mine").unwrap();
+    std::fs::write(old.join("deep"), b"mine").unwrap();
+    for dir in [&mine, &old] {
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    let source = format!("all={}", place.path("").display());
+    place.run(&["init", "--yes", "--source", &source], 0);
+    place.run(&["settle"], 0);
+    place.run(&["backup"], 0);
+    for number in 0..3 {
+        let file = std::fs::File::create(place.tree().join(format!("big{number}"))).unwrap();
+        file.set_len(12 << 20).unwrap();
+    }
+    let args = ["guard", "--", "rm", "-rf", "big0", "big1", "big2"];
+    place.run(&args, 0);
+    place.run(&["undo", "--yes"], 0);
+    place.run(&["backup"], 0);
+    assert_eq!(std::fs::read(old.join("deep")).unwrap(), b"mine");
+    let names = std::fs::read_dir(&mine).unwrap().count();
+    assert_eq!(names, 2, "nothing of bdr's is put there");
+    let path = mine.join("notes");
+    place.run(&["cat", "latest", path.to_str().unwrap()], 0);
+}
