@@ -489,8 +489,11 @@ pub(crate) fn capture(
             SnapshotKind::Incremental
         },
         trigger: options.trigger,
-        label: options.label.clone(),
-        tags: options.tags.clone(),
+        label: options.label.clone().map(|label| repo.redacted_text(label)),
+        tags: {
+            let tags = options.tags.iter().cloned();
+            tags.map(|tag| repo.redacted_text(tag)).collect()
+        },
         host: options.host.clone(),
         partial: !problems.is_empty(),
         problems: problems.clone(),

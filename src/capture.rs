@@ -94,6 +94,19 @@ fn xattrs_at(handle: &RootHandle, path: &RepoPath, kind: Kind) -> Result<Vec<(St
     found.context("read", handle.absolute(path))
 }
 
+/// The target of a symlink; one with a secret in it is not stored, whenever it came there.
+fn target_of(handle: &RootHandle, path: &RepoPath) -> Result<Vec<u8>> {
+    let target = handle.read_link(path);
+    let target = target.context("read", handle.absolute(path))?;
+    match privacy::is_secret_text(&target) {
+        true => Err(Error::NotCaptured {
+            path: handle.absolute(path),
+            reason: privacy::IN_TARGET.to_owned(),
+        }),
+        false => Ok(target),
+    }
+}
+
 /// What stands for bytes that are not to be stored as they are.
 pub(crate) struct Sealing {
     /// `None`: nothing is stored.
@@ -166,9 +179,7 @@ impl<'a> Capture<'a> {
             },
             Kind::Symlink => Body {
                 xattrs: xattrs_at(handle, path, stat.kind)?,
-                target: handle
-                    .read_link(path)
-                    .context("read", handle.absolute(path))?,
+                target: target_of(handle, path)?,
                 ..Body::default()
             },
             _ => Body::default(),

@@ -198,28 +198,14 @@ const LONGEST_SWEEP: Duration = Duration::from_secs(2);
 
 /// Returns a command as it may be written down: no secret of it gets into the log.
 pub fn redacted(repo: &Repository, argv: Vec<OsString>) -> Vec<RawName> {
-    let mut bytes: Vec<Vec<u8>> = argv
-        .iter()
-        .map(|arg| crate::path::os_to_bytes(arg).into_owned())
-        .collect();
-    let changed = crate::privacy::redact(&mut bytes, repo.privacy_rules(), &|value| {
-        repo.vault().fingerprint(value).ok()
-    });
-    if !changed {
-        return argv.into_iter().map(RawName).collect();
-    }
-    let words = bytes.iter().map(|b| crate::path::os_from_bytes(b));
-    words.map(RawName).collect()
+    repo.redacted(argv)
 }
 
 fn redacted_texts(repo: &Repository, texts: Vec<String>) -> Vec<String> {
-    let each = |text: String| {
-        let mut words = redacted(repo, vec![text.into()]);
-        words
-            .pop()
-            .map_or_else(String::new, |word| word.to_string())
-    };
-    texts.into_iter().map(each).collect()
+    texts
+        .into_iter()
+        .map(|text| repo.redacted_text(text))
+        .collect()
 }
 
 /// How the reason begins for files that come back without their secret values.

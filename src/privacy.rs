@@ -10,6 +10,7 @@ pub use seal::Fingerprint;
 
 mod check;
 mod class;
+mod inside;
 pub mod merge;
 mod phi;
 pub mod seal;
@@ -151,7 +152,7 @@ pub struct Rules {
 }
 
 /// Changes when the detectors do: what was judged before is judged again then.
-pub const DETECTORS: u32 = 1;
+pub const DETECTORS: u32 = 2;
 
 impl Rules {
     /// Returns the rules of a profile.
@@ -263,7 +264,12 @@ pub fn examine(path: &[u8], bytes: &[u8], rules: &Rules) -> Examined {
         }
         Class::Wide => {
             let narrow = class::narrow(bytes);
-            let found = scan(name, &narrow, rules.profile);
+            let mut found = scan(name, &narrow, rules.profile);
+            structure::secrets(name, &narrow, &mut found);
+            if !relevant(&found) {
+                // It may be something else after all.
+                secrets::scan_certain(bytes, true, &mut found);
+            }
             return match relevant(&found) {
                 true => Examined::whole(found, "secrets in a file of 16-bit characters"),
                 false => clear,
@@ -271,17 +277,28 @@ pub fn examine(path: &[u8], bytes: &[u8], rules: &Rules) -> Examined {
         }
         Class::Binary => {
             let mut found = Vec::new();
-            secrets::scan_certain(bytes, &mut found);
-            if let Some(unpacked) = class::unpacked(bytes) {
-                secrets::scan_certain(&unpacked, &mut found);
+            secrets::scan_certain(bytes, true, &mut found);
+            if found.is_empty() {
+                inside::secrets_in(name, bytes, &mut found);
             }
             return match found.is_empty() {
                 true => clear,
                 false => Examined::whole(found, "secrets in a binary file"),
             };
         }
+        Class::Text if inside::is_wrapped(bytes) => {
+            let mut found = Vec::new();
+            inside::secrets_in(name, bytes, &mut found);
+            if !found.is_empty() {
+                return Examined::whole(found, "secrets in a binary file");
+            }
+        }
         Class::Text => {}
     }
+    examine_text(name, bytes, rules)
+}
+
+fn examine_text(name: &[u8], bytes: &[u8], rules: &Rules) -> Examined {
     let mut findings = scan(name, bytes, rules.profile);
     structure::secrets(name, bytes, &mut findings);
     let documents = rules.profile != Profile::Off && class::is_health_document(bytes);
@@ -347,14 +364,46 @@ pub fn is_log_name(name: &[u8]) -> bool {
 /// What stands for a name that holds a secret.
 pub const SECRET_NAME: &[u8] = b"(a name with a secret)";
 
-/// Returns true if the name of a file is, or has, a token that says so by its form.
+/// Why a symlink is not captured.
+pub const IN_TARGET: &str = "a secret in its target";
+
+/// Returns true if the name of a file is, or has, a token that says so by its form, or says that it is a password.
 pub fn is_secret_name(name: &[u8]) -> bool {
+    if memchr::memchr(b'=', name).is_some() && is_secret_text(name) {
+        return true;
+    }
     // Shorter ones are none, and nearly all names are shorter.
     if name.len() < 24 {
         return false;
     }
     let mut found = Vec::new();
-    secrets::scan_certain(name, &mut found);
+    secrets::scan_certain(name, false, &mut found);
+    !found.is_empty()
+}
+
+/// Returns true if there is a secret in a short text that cannot be stored in part: the target of a symlink.
+pub fn is_secret_text(text: &[u8]) -> bool {
+    // Shorter ones hold none.
+    if text.len() < 12 {
+        return false;
+    }
+    let found = scan(b"", text, Profile::Off);
+    found.iter().any(|f| f.group == Group::Secret)
+}
+
+/// Returns true if there is a secret in an extended attribute: in its name, or in its value by that name.
+pub fn is_secret_attribute(name: &[u8], value: &[u8]) -> bool {
+    if is_secret_name(name) {
+        return true;
+    }
+    let last = name.rsplit(|b| *b == b'.').next().unwrap_or_default();
+    let style = secrets::Style {
+        env: true,
+        ..secrets::Style::default()
+    };
+    let mut found = Vec::new();
+    secrets::scan(&[last, b"=", value].concat(), style, &mut found);
+    secrets::scan(value, secrets::Style::default(), &mut found);
     !found.is_empty()
 }
 
@@ -379,12 +428,36 @@ pub fn redact(
         allow: Vec::new(),
         ..rules.clone()
     };
-    let examined = examine(b"", &line, &rules);
+    let examined = examine_text(b"", &line, &rules);
+    let mut seals: Vec<(Range<usize>, &'static str)> = match examined.treatment {
+        // Nothing is left out as a whole here.
+        Treatment::Whole(_) => {
+            let all = examined.findings.iter();
+            all.map(|finding| (finding.range.clone(), finding.kind))
+                .collect()
+        }
+        _ => examined.seals,
+    };
+    let argv: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+    for (at, range) in secrets::in_argv(&argv) {
+        let before: usize = words[..at].iter().map(|word| word.len() + 1).sum();
+        let range = before + range.start..before + range.end;
+        seals.push((range, "command"));
+    }
+    seals.sort_by_key(|(range, _)| range.start);
+    seals.dedup_by(|next, last| {
+        // What overlaps is one: the whole of a word whose end is known.
+        let over = next.0.start < last.0.end;
+        if over {
+            last.0.end = last.0.end.max(next.0.end);
+        }
+        over
+    });
     let mut changed = false;
     let mut end = line.len();
     for word in words.iter_mut().rev() {
         let start = end - word.len();
-        for (range, kind) in examined.seals.iter().rev() {
+        for (range, kind) in seals.iter().rev() {
             let (from, to) = (range.start.max(start), range.end.min(end));
             if from >= to {
                 continue;

@@ -17,10 +17,15 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 
+use zeroize::{Zeroize as _, Zeroizing};
+
 use crate::error::{Error, IoContext as _, Result};
 use crate::fsutil;
 use crate::id::Digest;
 use crate::privacy::Fingerprint;
+
+mod places;
+mod rotate;
 
 /// A key of 256 bits.
 pub type Key = [u8; 32];
@@ -76,6 +81,10 @@ const WORTH_DEFLATING: usize = 512;
 const PENDING: usize = 8 << 20;
 /// Files younger than this are not swept: the snapshot that needs them may not be written yet.
 const GRACE: Duration = Duration::from_secs(24 * 3600);
+/// So long what was swept can still be had.
+const SWEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The end of the names of what was swept.
+const SWEPT_END: &str = "swept";
 
 #[derive(Default)]
 struct Inner {
@@ -92,7 +101,9 @@ pub struct Vault {
     /// Second names of the same files, where a deleted home directory does not take them along.
     second: Option<PathBuf>,
     keys: Arc<dyn KeyStore>,
-    fingerprints: OnceLock<Key>,
+    /// Where the repository is whose values these are; `None`: nobody shares them.
+    owner: Option<PathBuf>,
+    fingerprints: OnceLock<Zeroizing<Key>>,
     cipher: OnceLock<std::result::Result<XChaCha20Poly1305, String>>,
     inner: Mutex<Inner>,
 }
@@ -125,10 +136,17 @@ impl Vault {
             dir: dir.to_path_buf(),
             second: second.map(Path::to_path_buf),
             keys,
+            owner: None,
             fingerprints: OnceLock::new(),
             cipher: OnceLock::new(),
             inner: Mutex::default(),
         }
+    }
+
+    /// Says for which repository it is opened: copies of a repository have the same vault.
+    pub fn for_repository(mut self, location: &Path) -> Self {
+        self.owner = Some(location.to_path_buf());
+        self
     }
 
     /// Returns where it lies.
@@ -149,9 +167,9 @@ impl Vault {
     fn cipher(&self) -> std::result::Result<&XChaCha20Poly1305, String> {
         let cipher = self.cipher.get_or_init(|| {
             self.bring_back();
-            let key = self.keys.key()?;
+            let key = Zeroizing::new(self.keys.key()?);
             self.second_names_of_the_key();
-            Ok(XChaCha20Poly1305::new(&key.into()))
+            Ok(XChaCha20Poly1305::new((&*key).into()))
         });
         cipher.as_ref().map_err(Clone::clone)
     }
@@ -164,7 +182,7 @@ impl Vault {
         self.bring_back();
         let path = self.dir.join("fingerprint.key");
         let made = !path.exists();
-        let key = read_or_make(&path)?;
+        let key = Zeroizing::new(read_or_make(&path)?);
         if made {
             self.link(&path);
         }
@@ -268,6 +286,34 @@ impl Vault {
 
     /// Returns true if a value is there (whether its key can be had or not).
     pub fn has(&self, fingerprint: Fingerprint) -> bool {
+        self.stays(fingerprint) || self.in_swept(fingerprint).is_some()
+    }
+
+    /// Returns the files of what was swept.
+    fn swept_files(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let paths = entries.map(|entry| entry.path());
+        paths
+            .filter(|path| path.extension().is_some_and(|end| end == SWEPT_END))
+            .collect()
+    }
+
+    fn in_swept(&self, fingerprint: Fingerprint) -> Option<(PathBuf, u64)> {
+        self.swept_files().into_iter().find_map(|path| {
+            let bytes = std::fs::read(&path).ok()?;
+            let offset = records(&bytes).find(|(found, ..)| *found == fingerprint)?.1 as u64;
+            Some((path, offset))
+        })
+    }
+
+    /// Returns a value that was swept and is not thrown away yet.
+    fn swept(&self, fingerprint: Fingerprint) -> Option<Vec<u8>> {
+        let (path, offset) = self.in_swept(fingerprint)?;
+        self.read(&path, offset)
+    }
+
+    /// Returns true if a value is there and nobody has swept it.
+    fn stays(&self, fingerprint: Fingerprint) -> bool {
         let inner = self.inner();
         inner.pending.contains_key(&fingerprint)
             || inner
@@ -281,7 +327,7 @@ impl Vault {
     /// # Errors
     /// It cannot be written.
     pub fn put(&self, fingerprint: Fingerprint, value: &[u8]) -> Result<()> {
-        if self.cipher().is_err() || self.has(fingerprint) {
+        if self.cipher().is_err() || self.stays(fingerprint) {
             return Ok(());
         }
         let full = {
@@ -315,7 +361,9 @@ impl Vault {
         if let Some(index) = &mut inner.index {
             index.extend(new.into_iter().map(|(f, at)| (f, (number, at))));
         }
-        inner.pending.clear();
+        for (_, mut value) in inner.pending.drain() {
+            value.zeroize();
+        }
         inner.pending_bytes = 0;
         Ok(())
     }
@@ -325,6 +373,9 @@ impl Vault {
         getrandom::fill(&mut random)
             .map_err(|e| Error::io("write", &self.dir, std::io::Error::other(e)))?;
         fsutil::create_dir_private(&self.dir)?;
+        if let Some(owner) = &self.owner {
+            places::note(&self.dir, owner)?;
+        }
         let path = self.dir.join(format!("{}.vault", hex::encode(random)));
         fsutil::write_atomic(&path, bytes, 0o600)?;
         self.link(&path);
@@ -338,9 +389,16 @@ impl Vault {
             if let Some(value) = inner.pending.get(&fingerprint) {
                 return Some(value.clone());
             }
-            let (file, offset) = *inner.index.as_ref()?.get(&fingerprint)?;
+            let Some((file, offset)) = inner.index.as_ref()?.get(&fingerprint).copied() else {
+                drop(inner);
+                return self.swept(fingerprint);
+            };
             (inner.files.get(file)?.clone(), offset)
         };
+        self.read(&path, offset)
+    }
+
+    fn read(&self, path: &Path, offset: u64) -> Option<Vec<u8>> {
         let cipher = self.cipher().ok()?;
         let mut file = File::open(path).ok()?;
         std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(offset)).ok()?;
@@ -350,14 +408,23 @@ impl Vault {
         let mut text = vec![0; length];
         file.read_exact(&mut text).ok()?;
         open_record(cipher, &head, &text)
+            .or_else(|| open_record(&self.next_cipher()?, &head, &text))
     }
 
-    /// Removes what nobody needs any more. Returns the number of values removed. `now` is the time, for the age of files.
+    /// Puts aside what nobody needs any more, and throws away what was put aside long ago. Returns the number of values put aside. `now` is the
+    /// time, for the age of files.
+    ///
+    /// Does nothing where another repository has values here as well: what this one does not need that one may.
     ///
     /// # Errors
     /// What stays cannot be written.
     pub fn sweep(&self, needed: &HashSet<Fingerprint>, now: SystemTime) -> Result<u64> {
         self.flush()?;
+        let owner = self.owner.as_ref();
+        if owner.is_some_and(|owner| !places::is_alone(&self.dir, owner)) {
+            return Ok(0);
+        }
+        self.empty_swept(needed, now)?;
         let mut removed = 0;
         let files: Vec<PathBuf> = self.inner().files.clone();
         for path in files {
@@ -369,18 +436,28 @@ impl Vault {
                 continue;
             };
             let all: Vec<_> = records(&bytes).collect();
-            let kept: Vec<_> = all.iter().filter(|(f, ..)| needed.contains(f)).collect();
-            if young || kept.len() == all.len() {
+            let (kept, gone): (Vec<_>, Vec<_>) = all.iter().partition(|(f, ..)| needed.contains(f));
+            if young || gone.is_empty() {
                 continue;
             }
-            if !kept.is_empty() {
-                let mut left = HEADER.to_vec();
-                for (_, at, end) in &kept {
-                    left.extend_from_slice(&bytes[*at..*end]);
+            let of = |part: &[&(Fingerprint, usize, usize)]| {
+                let mut text = HEADER.to_vec();
+                for (_, at, end) in part {
+                    text.extend_from_slice(&bytes[*at..*end]);
                 }
-                self.publish(&left)?;
+                text
+            };
+            if !kept.is_empty() {
+                self.publish(&of(&kept))?;
             }
-            removed += (all.len() - kept.len()) as u64;
+            // Its name says since when: nothing else on a disk does for certain.
+            let since = now
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap_or_default();
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            let aside = format!("{}-{name}.{SWEPT_END}", since.as_secs());
+            fsutil::write_atomic(&self.dir.join(aside), &of(&gone), 0o600)?;
+            removed += gone.len() as u64;
             let second = self
                 .second
                 .as_ref()
@@ -392,6 +469,34 @@ impl Vault {
         }
         self.inner().index = None;
         Ok(removed)
+    }
+
+    /// Takes back what was put aside and is needed again; throws away the rest when its time is over.
+    fn empty_swept(&self, needed: &HashSet<Fingerprint>, now: SystemTime) -> Result<()> {
+        for path in self.swept_files() {
+            let Ok(bytes) = std::fs::read(&path) else {
+                continue;
+            };
+            let mut again = HEADER.to_vec();
+            for (fingerprint, at, end) in records(&bytes) {
+                if needed.contains(&fingerprint) && !self.stays(fingerprint) {
+                    again.extend_from_slice(&bytes[at..end]);
+                }
+            }
+            if again.len() > HEADER.len() {
+                self.publish(&again)?;
+                self.inner().index = None;
+            }
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let since = name.split('-').next().and_then(|secs| secs.parse().ok());
+            let since = since.map(|secs| SystemTime::UNIX_EPOCH + Duration::from_secs(secs));
+            let over =
+                since.is_some_and(|since| now.duration_since(since).is_ok_and(|age| age > SWEPT));
+            if over {
+                fsutil::remove_file(&path).context("remove", &path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Returns how many values are there, and their bytes on disk.
@@ -495,6 +600,13 @@ fn open_record(cipher: &XChaCha20Poly1305, head: &[u8; RECORD], text: &[u8]) -> 
 fn read_or_make(path: &Path) -> Result<Key> {
     let read = || -> Result<Option<Key>> {
         match std::fs::read(path) {
+            Ok(_) if let Some(command) = fsutil::closes(path) => {
+                let message = format!(
+                    "the key `{}` is open to others by its mode or owner, and is not used: {command}",
+                    crate::path::show(path.as_os_str())
+                );
+                Err(Error::invalid(message, Some(&command)))
+            }
             Ok(bytes) => match Key::try_from(&bytes[..]) {
                 Ok(key) => Ok(Some(key)),
                 Err(_) => Err(Error::damaged(

@@ -255,7 +255,8 @@ impl Context {
         let second = self.places.lifeboats.as_ref().filter(own);
         let second = second.map(|dir| dir.join("vault").join(repo.id().to_string()));
         let keys = super::keychain::store(privacy.vault, &dir);
-        repo.with_privacy(rules, Vault::new(&dir, second.as_deref(), keys))
+        let vault = Vault::new(&dir, second.as_deref(), keys).for_repository(repo.location());
+        repo.with_privacy(rules, vault)
     }
 
     /// Returns the rules for what is sealed, with another profile if one is given.

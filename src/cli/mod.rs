@@ -45,6 +45,7 @@ pub(crate) mod status;
 pub(crate) mod tick;
 pub(crate) mod time;
 mod undo;
+mod vault;
 pub(crate) mod verify;
 
 /// Snapshot, then allow: make destructive commands undoable and keep backups
@@ -128,6 +129,7 @@ pub(crate) enum Command {
     Status(status::StatusArgs),
     Scan(scan::ScanArgs),
     Privacy(privacy::PrivacyArgs),
+    Vault(vault::VaultArgs),
     Notify(notify::NotifyArgs),
     Dashboard(dashboard::DashboardArgs),
     Schedule(schedule::ScheduleArgs),
@@ -224,6 +226,7 @@ fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Status(args) => status::run(cx, args),
         Command::Scan(args) => scan::run(cx, args),
         Command::Privacy(args) => privacy::run(cx, args),
+        Command::Vault(args) => vault::run(cx, args),
         Command::Notify(args) => notify::run(cx, args),
         Command::Dashboard(args) => dashboard::run(cx, args),
         Command::Schedule(args) => schedule::run(cx, args),

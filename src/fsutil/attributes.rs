@@ -22,6 +22,13 @@ fn is_kept(name: &[u8]) -> bool {
     !computed && kept.iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// Returns true for what must not get into a repository; labels and access lists are none.
+fn is_secret(name: &[u8], value: &[u8]) -> bool {
+    let told = [&b"system."[..], b"security."];
+    !told.iter().any(|prefix| name.starts_with(prefix))
+        && crate::privacy::is_secret_attribute(name, value)
+}
+
 /// Returns true for attributes that belong to a place, or give powers: they go back to where they were, and nowhere else.
 pub fn is_of_the_place(escaped: &str) -> bool {
     escaped.starts_with("security.") || escaped.starts_with("trusted.")
@@ -84,6 +91,8 @@ fn read(names: Names, get: &Get<'_>) -> io::Result<Vec<(String, Vec<u8>)>> {
     let mut found = Vec::new();
     for name in names.iter().filter(|name| is_kept(&os_to_bytes(name))) {
         match get(name) {
+            // For all of bdr it is not there: not stored, not compared, not removed.
+            Ok(Some(value)) if is_secret(&os_to_bytes(name), &value) => {}
             Ok(Some(value)) => found.push((escaped(&os_to_bytes(name)), value)),
             Ok(None) => {}
             Err(error) if is_absent(&error) => {}

@@ -320,6 +320,22 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)
 }
 
+/// Puts `new` in the place of `old`, and overwrites what `old` held, under whatever other names. As far as a file system writes in place.
+///
+/// # Errors
+/// It cannot be renamed or written: `old` stays as it is until it is replaced.
+pub fn replace_and_wipe(new: &Path, old: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(old)?;
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+    rename(new, old)?;
+    if let Some(dir) = old.parent() {
+        sync_dir(dir)?;
+    }
+    point("wipe")?;
+    file.write_all(&vec![0; length])?;
+    file.sync_all()
+}
+
 /// Counts a step that changes something on disk; a test build can be told to die at the n-th.
 ///
 /// # Errors

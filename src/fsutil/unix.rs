@@ -205,6 +205,26 @@ pub fn is_private_dir(path: &Path) -> bool {
     })
 }
 
+/// Returns the number of what is at a path.
+pub fn inode_of(path: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(path).ok().map(|found| found.ino())
+}
+
+/// Returns the command that makes a file one that only this user reads, if it is not: `path` is one that is there.
+pub fn closes(path: &Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let found = std::fs::symlink_metadata(path).ok()?;
+    let shown = crate::path::shell_word(&crate::path::show(path.as_os_str()));
+    if !found.is_file() {
+        return Some(format!("ls -l {shown}"));
+    }
+    if found.uid() != user_number() {
+        return Some(format!("chown {} {shown}", user_number()));
+    }
+    (found.mode() & 0o077 != 0).then(|| format!("chmod 600 {shown}"))
+}
+
 /// Returns the number of the process that started this one.
 pub fn parent_process() -> Option<u32> {
     Some(std::os::unix::process::parent_id())

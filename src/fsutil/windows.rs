@@ -107,6 +107,16 @@ pub fn mode_of(_metadata: &std::fs::Metadata) -> u32 {
 }
 
 /// Returns the number of the device that a path is on: not known here.
+pub fn inode_of(_path: &Path) -> Option<u64> {
+    None
+}
+
+/// Files below a profile are closed to others as they are.
+pub fn closes(_path: &Path) -> Option<String> {
+    None
+}
+
+/// Not told.
 pub fn device_of(_path: &Path) -> Option<u64> {
     None
 }

@@ -121,7 +121,7 @@ pub(super) fn of(path: &[u8], bytes: &[u8]) -> Class {
     {
         return Class::Wide;
     }
-    if nuls > 0 || unpacks(head) {
+    if nuls > 0 || head.starts_with(&[0x1f, 0x8b]) || is_zlib(bytes) {
         return if is_configuration(name) && !name.ends_with(b".plist") {
             Class::Unreadable
         } else {
@@ -131,7 +131,7 @@ pub(super) fn of(path: &[u8], bytes: &[u8]) -> Class {
     Class::Text
 }
 
-/// Returns true if every other byte is zero, nearly.
+/// Returns true if every other byte is zero, nearly, and those between are not: where all are, there are no characters.
 fn is_wide(head: &[u8]) -> bool {
     let zeros = |from: usize| {
         head.iter()
@@ -142,7 +142,8 @@ fn is_wide(head: &[u8]) -> bool {
     };
     let (even, odd) = (zeros(0), zeros(1));
     let half = head.len() / 2;
-    half > 8 && (even * 10 >= half * 8 || odd * 10 >= half * 8)
+    let (many, few) = (half * 8, half * 2);
+    half > 8 && (even * 10 >= many && odd * 10 < few || odd * 10 >= many && even * 10 < few)
 }
 
 /// Returns UTF-16 as bytes of one character each; what is not ASCII becomes `?`.
@@ -162,31 +163,27 @@ pub(super) fn narrow(bytes: &[u8]) -> Vec<u8> {
         .collect()
 }
 
-/// Most that is taken out of a compressed file, bytes.
-const UNPACKED: u64 = 4 << 20;
-
-fn unpacks(head: &[u8]) -> bool {
-    head.starts_with(&[0x1f, 0x8b]) || is_zlib(head)
-}
-
-fn is_zlib(head: &[u8]) -> bool {
+/// Returns true for bytes with which zlib data may begin. So may text: `x `.
+pub(super) fn is_zlib_head(head: &[u8]) -> bool {
     matches!(head, [0x78, second, ..] if (0x7800 + u16::from(*second)).is_multiple_of(31))
 }
 
-/// Returns what a compressed file holds, its beginning: gzip, or an object of git.
-pub(super) fn unpacked(bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::new();
-    // What is damaged says what it says up to there.
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        let _ = flate2::read::MultiGzDecoder::new(bytes)
-            .take(UNPACKED)
-            .read_to_end(&mut out);
-    } else if is_zlib(bytes) {
-        let _ = flate2::read::ZlibDecoder::new(bytes)
-            .take(UNPACKED)
-            .read_to_end(&mut out);
+/// Returns true for data of zlib (objects of git): what is text is none, and the decoder has to give something.
+pub(super) fn is_zlib(bytes: &[u8]) -> bool {
+    let head = &bytes[..bytes.len().min(8192)];
+    if !is_zlib_head(head) {
+        return false;
     }
-    (!out.is_empty()).then_some(out)
+    let is_text = match std::str::from_utf8(head) {
+        Ok(_) => true,
+        // A character may be cut by the end of the head.
+        Err(error) => error.valid_up_to() + 4 > head.len() && error.error_len().is_none(),
+    };
+    let mut first = [0; 32];
+    !is_text
+        && flate2::read::ZlibDecoder::new(bytes)
+            .read(&mut first)
+            .is_ok_and(|n| n > 0)
 }
 
 /// Returns true for the names of logs.

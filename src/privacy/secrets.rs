@@ -9,10 +9,12 @@ use super::tokens::{Token, Tokens};
 use super::values::entropy;
 use super::{Finding, Group};
 
+mod commands;
 mod judge;
 mod places;
 mod value;
 
+pub(super) use commands::in_argv;
 use judge::{explained, named};
 use places::{after_word, pem, url_password};
 
@@ -61,7 +63,7 @@ impl Hints {
         let mut bits = Box::new([0_u64; 512]);
         for three in [
             "key", "tok", "sec", "pas", "pwd", "cre", "aut", "dsn", "jwt", "sal", "coo", "oau",
-            "otp", "mne", "sas", "see", "bea", "con", "web", "psw", "pat",
+            "otp", "mne", "sas", "see", "bea", "con", "web", "psw", "pat", "psk",
         ] {
             let three = three.as_bytes();
             let bit = Self::bit(three[0], three[1], three[2]);
@@ -95,6 +97,8 @@ pub(super) fn scan(text: &[u8], style: Style, found: &mut Vec<Finding>) {
     let mut at = 0;
     // Up to here everything is part of a finding.
     let mut done = 0;
+    // Up to here base64 was decoded.
+    let mut decoded = 0;
     while at < n {
         let b = text[at];
         if CLASSES[usize::from(b)] == 0 {
@@ -144,9 +148,10 @@ pub(super) fn scan(text: &[u8], style: Style, found: &mut Vec<Finding>) {
             }
             continue;
         }
-        if word.len() >= 40
+        if word.len() >= 20
             && !style.decoded
-            && let Some(finding) = encoded(text, start, at, style)
+            && start >= decoded
+            && let Some(finding) = encoded(text, start, at, style, &mut decoded)
         {
             at = at.max(finding.range.end.min(n));
             push(found, finding, &mut done);
@@ -176,9 +181,17 @@ pub(super) fn scan(text: &[u8], style: Style, found: &mut Vec<Finding>) {
 
 /// Longest base64 that is decoded, bytes.
 const MAX_ENCODED: usize = 256 * 1024;
+/// Shortest base64 that is: 18 readable bytes are no accident.
+const SHORTEST_ENCODED: usize = 24;
 
 /// Looks into base64: text with a secret in it is one.
-fn encoded(text: &[u8], start: usize, end: usize, style: Style) -> Option<Finding> {
+fn encoded(
+    text: &[u8],
+    start: usize,
+    end: usize,
+    style: Style,
+    looked_at: &mut usize,
+) -> Option<Finding> {
     use base64::Engine as _;
     let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
     let mut from = start;
@@ -190,9 +203,13 @@ fn encoded(text: &[u8], start: usize, end: usize, style: Style) -> Option<Findin
         to += 1;
     }
     let run = &text[from..to];
+    *looked_at = to;
     let engine = base64::engine::general_purpose::STANDARD_NO_PAD;
+    if run.len() < SHORTEST_ENCODED {
+        return None;
+    }
     // Nearly all of it is no text: the beginning tells.
-    let head = engine.decode(run.get(..48)?).ok()?;
+    let head = engine.decode(&run[..run.len().min(48) / 4 * 4]).ok()?;
     let readable = |b: &&u8| b.is_ascii_graphic() || matches!(b, b' ' | b'\n' | b'\r' | b'\t');
     if head.iter().filter(readable).count() < head.len() {
         return None;
@@ -214,8 +231,8 @@ fn encoded(text: &[u8], start: usize, end: usize, style: Style) -> Option<Findin
     (!inner.is_empty()).then(|| secret(from..to + padding, "base64"))
 }
 
-/// What is certain by its form alone, in bytes that are not text.
-pub(super) fn scan_certain(bytes: &[u8], found: &mut Vec<Finding>) {
+/// What is certain by its form alone. `glued`: in bytes that are not text one text may follow another without anything between them.
+pub(super) fn scan_certain(bytes: &[u8], glued: bool, found: &mut Vec<Finding>) {
     let tokens = Tokens::new();
     let mut at = 0;
     while at + 8 < bytes.len() {
@@ -226,7 +243,10 @@ pub(super) fn scan_certain(bytes: &[u8], found: &mut Vec<Finding>) {
             at = finding.range.end;
             found.push(finding);
         } else if tokens.may_start(&bytes[at..])
-            && let Some(token) = tokens.at(bytes, at)
+            && let Some(token) = match glued {
+                true => tokens.glued_at(bytes, at),
+                false => tokens.at(bytes, at),
+            }
             && token.range.len() >= 24
             && token.head >= 3
             && is_real(bytes, &token)

@@ -462,6 +462,66 @@ const HEADERS: &[&str] = &[
     "x-functions-key",
 ];
 
+/// Keys under which clients of MCP list servers.
+const SERVERS: &[&str] = &[
+    "mcpServers",
+    "mcp_servers",
+    "context_servers",
+    "servers",
+    "mcp",
+];
+
+/// Returns true for what a program made up, or a person who was asked for a password: no word, place, number, model or version.
+pub(super) fn looks_made(value: &[u8]) -> bool {
+    let has = |is: fn(&u8) -> bool| value.iter().any(is);
+    let is_place = value.starts_with(b"/")
+        || value.starts_with(b"~")
+        || value.starts_with(b".")
+        || value.get(1..3) == Some(b":\\")
+        || memchr::memmem::find(value, b"://").is_some();
+    let odd = |b: &u8| b"!@#$%^&*+=?<>|;,(~".contains(b);
+    let mixed = has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase);
+    value.len() >= 8
+        && !is_place
+        && !value.contains(&b' ')
+        && has(u8::is_ascii_digit)
+        && (mixed || has(odd) && has(u8::is_ascii_alphabetic))
+        && !super::values::is_wordy(value)
+}
+
+/// Leaves before and after one among which those beside it are.
+const NEAR: usize = 256;
+
+/// Returns the text of the leaf beside another, of the same parent.
+fn sibling<'t>(keys: &[&str], name: &str, text: &'t [u8], leaves: &[Leaf]) -> Option<&'t [u8]> {
+    let parent = &keys[..keys.len() - 1];
+    let leaf = leaves.iter().find(|leaf| {
+        leaf.path.len() == keys.len()
+            && leaf.path.last().is_some_and(|last| last == name)
+            && leaf.path.iter().zip(parent).all(|(a, b)| a == b)
+    })?;
+    Some(&text[leaf.inner.clone()])
+}
+
+/// Returns true for the private parts of a JSON web key.
+fn is_key_part(keys: &[&str], last: &str, text: &[u8], leaves: &[Leaf]) -> bool {
+    matches!(last, "d" | "p" | "q" | "dp" | "dq" | "qi" | "k")
+        && sibling(keys, "kty", text, leaves).is_some()
+}
+
+/// Returns true for what Terraform generated, or calls sensitive, in a state.
+fn is_generated(keys: &[&str], last: &str, text: &[u8], leaves: &[Leaf]) -> bool {
+    match keys {
+        ["resources", number, "instances", _, "attributes", _] => {
+            matches!(last, "result" | "bcrypt_hash")
+                && sibling(&["resources", number, ""], "type", text, leaves)
+                    == Some(b"random_password")
+        }
+        ["outputs", _, "value"] => sibling(keys, "sensitive", text, leaves) == Some(b"true"),
+        _ => false,
+    }
+}
+
 /// Adds the secrets that the structure tells.
 pub(super) fn secrets(name: &[u8], text: &[u8], found: &mut Vec<Finding>) {
     let Some(format) = format_of(name).or_else(|| named_json(name)) else {
@@ -476,7 +536,9 @@ pub(super) fn secrets(name: &[u8], text: &[u8], found: &mut Vec<Finding>) {
             b"args",
             b"Secret",
             b"secret",
-            b"client-key-data",
+            b"\"kty\"",
+            b"random_password",
+            b"sensitive",
         ]
         .iter()
         .any(|w| memchr::memmem::find(text, w).is_some());
@@ -492,7 +554,14 @@ pub(super) fn secrets(name: &[u8], text: &[u8], found: &mut Vec<Finding>) {
                 && text[l.inner.clone()].eq_ignore_ascii_case(b"secret")
         });
     let mut before: Option<&Leaf> = None;
-    for leaf in &leaves {
+    let has = |what: &[u8]| memchr::memmem::find(text, what).is_some();
+    let (has_keys, has_state) = (
+        has(b"\"kty\""),
+        has(b"random_password") || has(b"\"sensitive\""),
+    );
+    for (at, leaf) in leaves.iter().enumerate() {
+        // What belongs together stands together.
+        let near = &leaves[at.saturating_sub(NEAR)..(at + NEAR).min(leaves.len())];
         let value = &text[leaf.inner.clone()];
         let keys: Vec<&str> = leaf.path.iter().map(String::as_str).collect();
         let last = keys.last().copied().unwrap_or_default();
@@ -503,6 +572,17 @@ pub(super) fn secrets(name: &[u8], text: &[u8], found: &mut Vec<Finding>) {
             && !is_placeholder(value)
             && match format {
                 Format::Env => strong >= Strength::Token && value.len() >= 4,
+                // Servers of MCP are given what they need there, under names of their own.
+                _ if matches!(parent, "env" | "headers")
+                    && keys.iter().any(|key| SERVERS.contains(key))
+                    && looks_made(value) =>
+                {
+                    true
+                }
+                Format::Json if has_keys && is_key_part(&keys, last, text, near) => {
+                    value.len() >= 16
+                }
+                Format::Json if has_state && is_generated(&keys, last, text, near) => true,
                 _ if matches!(parent, "env" | "environment") => {
                     strong >= Strength::Token && value.len() >= 4
                         || strong != Strength::Benign
@@ -532,7 +612,7 @@ pub(super) fn secrets(name: &[u8], text: &[u8], found: &mut Vec<Finding>) {
                         // In base64; shorter ones are switches.
                         || keys.contains(&"data") && value.len() > 8
                 }
-                _ => matches!(last, "client-key-data" | "_auth"),
+                _ => last == "_auth",
             };
         if secret
             && !found.iter().any(|f| {
@@ -560,15 +640,8 @@ pub(super) fn secrets(name: &[u8], text: &[u8], found: &mut Vec<Finding>) {
 
 /// Files of JSON that do not say so.
 fn named_json(name: &[u8]) -> Option<Format> {
-    matches!(
-        name,
-        b".mcp.json"
-            | b".claude.json"
-            | b"config.json"
-            | b".dockercfg"
-            | b"claude_desktop_config.json"
-    )
-    .then_some(Format::Json)
+    let ends = [&b".tfstate"[..], b".tfstate.backup", b".jwk", b".jwks"];
+    (name == b".dockercfg" || ends.iter().any(|end| name.ends_with(end))).then_some(Format::Json)
 }
 
 #[cfg(test)]

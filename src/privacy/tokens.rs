@@ -146,13 +146,13 @@ pub(super) struct Token {
 }
 
 impl Token {
-    fn of(form: &Form, text: &[u8], at: usize) -> Option<Self> {
+    fn of(form: &Form, text: &[u8], at: usize, glued: bool) -> Option<Self> {
         let head = match form.parts.first() {
             Some(Part::Literal(literal)) if literal.len() >= 2 => literal.len(),
             _ => 0,
         };
         Some(Self {
-            range: at..matched(form, text, at)?,
+            range: at..matched(form, text, at, glued)?,
             kind: form.kind,
             head,
         })
@@ -185,7 +185,22 @@ impl Tokens {
             .get(&pair)?
             .iter()
             .filter(|form| free || form.anywhere)
-            .filter_map(|form| Token::of(form, text, at))
+            .filter_map(|form| Token::of(form, text, at, false))
+            .max_by_key(|token| token.range.end)
+    }
+
+    /// Returns the token that begins at `at`, also where text stands right before and after it, if it begins with enough to be certain.
+    pub(super) fn glued_at(&self, text: &[u8], at: usize) -> Option<Token> {
+        if let Some(found) = self.at(text, at) {
+            return Some(found);
+        }
+        let pair = [*text.get(at)?, *text.get(at + 1)?];
+        let forms = self.0.by_start.get(&pair)?.iter();
+        let certain = forms.filter(
+            |form| matches!(form.parts.first(), Some(Part::Literal(head)) if head.len() >= 4 && !matches!(*head, b"test_" | b"live_")),
+        );
+        certain
+            .filter_map(|form| Token::of(form, text, at, true))
             .max_by_key(|token| token.range.end)
     }
 
@@ -200,7 +215,7 @@ impl Tokens {
             .open
             .iter()
             .filter(|(lengths, _)| lengths.contains(&length) || length >= 36 || next == b'~')
-            .find_map(|(_, form)| Token::of(form, text, at))
+            .find_map(|(_, form)| Token::of(form, text, at, false))
     }
 }
 
@@ -209,7 +224,7 @@ fn follows_escape(text: &[u8], at: usize) -> bool {
     at >= 2 && text[at - 2] == b'\\' && matches!(text[at - 1], b'n' | b't' | b'r')
 }
 
-fn matched(form: &Form, text: &[u8], at: usize) -> Option<usize> {
+fn matched(form: &Form, text: &[u8], at: usize, glued: bool) -> Option<usize> {
     let mut end = at;
     for (i, part) in form.parts.iter().enumerate() {
         match part {
@@ -242,7 +257,7 @@ fn matched(form: &Form, text: &[u8], at: usize) -> Option<usize> {
     }
     // A token of fixed length is not the beginning of a longer word.
     match text.get(end) {
-        Some(b) if b.is_ascii_alphanumeric() => None,
+        Some(b) if b.is_ascii_alphanumeric() && !glued => None,
         _ => Some(end),
     }
 }

@@ -28,6 +28,7 @@ const PASSWORDS: &[&str] = &[
     "pwd",
     "pass",
     "pw",
+    "psk",
     "contrasena",
     "contraseña",
 ];
@@ -403,6 +404,9 @@ pub(super) fn strength(name: &[u8]) -> Strength {
 }
 
 fn judge(name: &[u8]) -> Strength {
+    if name.len() >= 15 && name.to_ascii_lowercase().ends_with(b"client-key-data") {
+        return Strength::Token;
+    }
     let words = split(name);
     let Some(mut last) = words.last() else {
         return Strength::None;

@@ -115,7 +115,12 @@ impl Repository {
     /// The storage cannot be written.
     pub fn put_mark(&self, mark: &Mark) -> Result<()> {
         let name = mark_name(mark.id);
-        storage::put(&*self.storage, &name, &record::encode(mark)?)
+        let tags = mark.tags.iter().cloned();
+        let mark = Mark {
+            tags: tags.map(|tag| self.redacted_text(tag)).collect(),
+            ..mark.clone()
+        };
+        storage::put(&*self.storage, &name, &record::encode(&mark)?)
             .map_err(|e| Error::storage("write", name, e))
     }
 }

@@ -32,6 +32,7 @@ mod presence;
 pub mod reader;
 pub mod record;
 mod recovery;
+mod redacted;
 mod running;
 pub mod snapshot;
 pub mod state;

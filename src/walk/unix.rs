@@ -556,11 +556,25 @@ impl Walk<'_> {
                     continue;
                 }
             }
-            count(scan, &stat);
             let same = match (self.state, prior) {
                 (Some(state), Some(number)) => unchanged(state, number, &stat, self.started),
                 _ => false,
             };
+            if !same && stat.kind == Kind::Symlink {
+                let target = rustix::fs::readlinkat(dir.as_fd(), c_name, Vec::new());
+                if target.is_ok_and(|to| crate::privacy::is_secret_text(to.as_bytes())) {
+                    scan.left_out.push(LeftOut {
+                        path: path.join(text),
+                        reason: crate::privacy::IN_TARGET.to_owned(),
+                        inode: stat.inode,
+                    });
+                    if prior.is_some() {
+                        scan.removed.push(path.join(text));
+                    }
+                    continue;
+                }
+            }
+            count(scan, &stat);
             if !same {
                 let prior = prior.map(|n| n as u32);
                 // A directory that became something else takes what was below it along.

@@ -40,6 +40,7 @@ mod process;
 mod property;
 mod prune;
 mod schedule;
+mod sealed;
 mod sources;
 mod staging;
 mod words;

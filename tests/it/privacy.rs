@@ -206,7 +206,7 @@ fn readable(bytes: &[u8]) -> Vec<u8> {
 
 /// Looks for planted values wherever bdr wrote, but for the vault.
 #[track_caller]
-fn assert_clean(place: &Place, planted: &[String], what: &str) {
+pub(crate) fn assert_clean(place: &Place, planted: &[String], what: &str) {
     let finder = aho_corasick::AhoCorasick::new(planted).unwrap();
     let mut seen = 0;
     for entry in walkdir::WalkDir::new(place.path("bdr")) {
@@ -1024,7 +1024,7 @@ fn prune_takes_what_nobody_needs_out_of_the_vault() {
 }
 
 /// Makes the files of the vault old, as the clock of the tests is.
-fn filetime(vault: &Path) -> u64 {
+pub(crate) fn filetime(vault: &Path) -> u64 {
     let mut number = 0;
     for entry in walkdir::WalkDir::new(vault).into_iter().map(Result::unwrap) {
         if entry.file_type().is_file() {

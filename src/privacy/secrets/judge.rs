@@ -45,12 +45,32 @@ pub(super) fn named(text: &[u8], start: usize, end: usize, style: Style) -> Opti
             value = value_after(text, after_name(text, end) + trimmed + 5)?;
         }
     }
+    if value.joint == Joint::Comma && value.quoted && is_defined(text, name.start) {
+        value.joint = Joint::Assign;
+    }
     judge(text, &text[name.clone()], strong, &value, style).then(|| {
         let kind = match strong {
             Strength::Password => "password",
             _ => "generic",
         };
         secret(value.range.clone(), kind)
+    })
+}
+
+/// Returns true for the first argument of `define('NAME', 'value')`.
+fn is_defined(text: &[u8], name: usize) -> bool {
+    let before = &text[name.saturating_sub(24)..name];
+    let Some(rest) = before
+        .strip_suffix(b"'")
+        .or_else(|| before.strip_suffix(b"\""))
+    else {
+        return false;
+    };
+    let rest = rest.trim_ascii_end();
+    rest.strip_suffix(b"(").is_some_and(|rest| {
+        rest.trim_ascii_end()
+            .to_ascii_lowercase()
+            .ends_with(b"define")
     })
 }
 

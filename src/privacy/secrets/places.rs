@@ -100,6 +100,9 @@ pub(super) fn after_word(text: &[u8], start: usize, end: usize, found: &mut Vec<
         4 if is(b"curl") && text.get(end) == Some(&b' ') => curl(text, end, found),
         _ => {}
     }
+    if matches!(text.get(end), Some(b' ' | b'-')) {
+        super::commands::after_program(text, start, end, found);
+    }
 }
 
 /// Schemes that stand before the value of an `Authorization`.
