@@ -375,16 +375,17 @@ impl Error {
             Self::NoSuchSnapshot { .. } | Self::Ambiguous { .. } => Some("bdr list".to_owned()),
             Self::NoSnapshotBefore { .. } => Some("bdr list".to_owned()),
             Self::NoSuchOperation { .. } | Self::NothingTo { .. } => Some("bdr log".to_owned()),
-            Self::NoSuchPath { path, .. } => Some(format!(
-                "bdr find '*{}*'",
-                path.rsplit('/').next().unwrap_or(path.as_str())
-            )),
+            Self::NoSuchPath { path, .. } => {
+                let name = path.rsplit('/').next().unwrap_or(path.as_str());
+                let pattern = crate::path::shell_word(&format!("*{name}*"));
+                Some(format!("bdr find {pattern}"))
+            }
             Self::Config { hint, .. } | Self::Invalid { hint, .. } => hint.clone(),
             Self::Busy { .. } => Some("try again when the other bdr has finished".to_owned()),
             Self::Io { path, source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some(format!(
-                    "check the owner and mode: ls -ld '{}'",
-                    path.display()
+                    "check the owner and mode: ls -ld {}",
+                    crate::path::shell_path(path)
                 ))
             }
             Self::Storage { source, .. } | Self::Io { source, .. }
@@ -395,7 +396,7 @@ impl Error {
             Self::Storage { .. } => Some("bdr doctor".to_owned()),
             Self::NotCaptured { path, .. } => Some(format!(
                 "look at it: ls -ld {}",
-                crate::path::show(path.as_os_str())
+                crate::path::shell_path(path)
             )),
             Self::WouldDeleteRepository { .. } => Some(
                 "name what is to go, or move the repository first: bdr config path --repository"

@@ -193,13 +193,43 @@ impl<'de> Deserialize<'de> for RepoPath {
     }
 }
 
-/// Returns a word as a POSIX shell reads it back.
+/// Returns a word as a shell reads it back, safe to be printed and to be copied: the one way in which suggestions name things.
+///
+/// What a terminal would act on, or not show, is written as `$'\\ooo'`, which bash, zsh, ksh and POSIX of 2024 understand.
 pub fn shell_word(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
+    shell_bytes(word.as_bytes())
+}
+
+/// [`shell_word`] of a path.
+pub fn shell_path(path: &Path) -> String {
+    shell_bytes(&os_to_bytes(path.as_os_str()))
+}
+
+fn shell_bytes(word: &[u8]) -> String {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-_./=:,@%+".contains(b);
+    if !word.is_empty() && word.iter().all(plain) {
+        return String::from_utf8_lossy(word).into_owned();
     }
+    let text = std::str::from_utf8(word).ok();
+    if let Some(text) = text.filter(|text| show_bytes(word) == **text) {
+        return format!("'{}'", text.replace('\'', "'\\''"));
+    }
+    let mut out = String::from("$'");
+    for byte in word {
+        match byte {
+            b'\'' | b'\\' => out.extend(['\\', char::from(*byte)]),
+            b' '..=b'~' => out.push(char::from(*byte)),
+            _ => out.push_str(&format!("\\{byte:03o}")),
+        }
+    }
+    out.push('\'');
+    out
+}
+
+/// Reads a text that is for people: whoever wrote the record, it does nothing to a terminal.
+pub fn deserialize_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok(show_bytes(text.as_bytes()))
 }
 
 /// A name or argument of the system, kept byte for byte in records.

@@ -53,6 +53,8 @@ pub(crate) struct Context {
 pub(crate) struct Places {
     pub(crate) config: PathBuf,
     pub(crate) repository: PathBuf,
+    /// Somebody named it: an option, or the configuration.
+    pub(crate) named: bool,
     pub(crate) cache: PathBuf,
     /// When what ran, and what came of it; the dashboard.
     pub(crate) state: PathBuf,
@@ -143,6 +145,7 @@ impl Context {
             read_config(&places.config, home.as_deref())?
         };
         let config = followed(config);
+        places.named |= global.repository.is_some() || config.repository.is_some();
         match (&global.repository, &config.repository) {
             (Some(dir), _) => places.repository = absolute(&cwd, dir),
             (None, Some(dir)) => places.repository.clone_from(dir),
@@ -200,11 +203,18 @@ impl Context {
     pub(crate) fn with_repository(&self, dir: &Path) -> Self {
         let mut other = self.clone();
         other.places.repository = dir.to_path_buf();
+        other.places.named = true;
         other
     }
 
     /// Opens the repository. One that was deleted is brought back from its lifeboat.
     pub(crate) fn repository(&self) -> Result<Repository, Failure> {
+        let dir = &self.places.repository;
+        if !self.places.named
+            && let Ok(metadata) = std::fs::metadata(dir)
+        {
+            check_owner("repository", dir, &metadata)?;
+        }
         self.check_place(&self.places.repository, false)?;
         self.rescue(&self.places.repository);
         let storage = Arc::new(self.storage(&self.places.repository));
@@ -462,6 +472,7 @@ impl Places {
             Self {
                 config: dir.join("config.toml"),
                 repository: dir.join("repository"),
+                named: true,
                 cache: dir.join("cache"),
                 state: dir.join("state"),
                 default_repository: dir.join("repository"),
@@ -474,6 +485,7 @@ impl Places {
             Self {
                 config: strategy.config_dir().join("bdr").join("config.toml"),
                 repository: strategy.data_dir().join("bdr"),
+                named: false,
                 cache: strategy.cache_dir().join("bdr"),
                 state: match strategy.state_dir() {
                     Some(dir) => dir.join("bdr"),
@@ -519,7 +531,6 @@ fn lifeboats() -> Option<PathBuf> {
     Some(PathBuf::from(variable("ProgramData")?).join(name))
 }
 
-/// Reads the configuration; there need not be one.
 /// Returns a configuration whose sources are what they lead to: a symlink stands for its end, if it has one.
 pub(crate) fn followed(mut config: Config) -> Config {
     for source in &mut config.sources {
@@ -533,6 +544,24 @@ pub(crate) fn followed(mut config: Config) -> Config {
     config
 }
 
+/// Refuses what belongs to another user where nobody named it: `sudo` that keeps HOME would have root run what that user wrote there, as git does.
+fn check_owner(what: &str, path: &Path, metadata: &std::fs::Metadata) -> Result<(), Failure> {
+    let named = ["BDR_HOME", "BDR_CONFIG"]
+        .into_iter()
+        .any(|name| variable(name).is_some());
+    match bdr::fsutil::foreign_owner(metadata).filter(|_| !named) {
+        None => Ok(()),
+        Some(owner) => Err(Failure::usage(
+            format!(
+                "the {what} `{}` belongs to another user (number {owner})",
+                show(path.as_os_str())
+            ),
+            "run bdr as that user (with sudo: sudo -H), or name what is meant: --repository DIR, BDR_CONFIG=FILE",
+        )),
+    }
+}
+
+/// Reads the configuration; there need not be one.
 pub(crate) fn read_config(path: &Path, home: Option<&Path>) -> Result<Config, Failure> {
     use std::io::Read as _;
     let file = match std::fs::File::open(path) {
@@ -540,6 +569,11 @@ pub(crate) fn read_config(path: &Path, home: Option<&Path>) -> Result<Config, Fa
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Config::default()),
         Err(error) => return Err(bdr::Error::io("read", path, error).into()),
     };
+    check_owner(
+        "configuration",
+        path,
+        &file.metadata().context("read", path)?,
+    )?;
     let mut bytes = Vec::new();
     // One byte more than is allowed is enough to refuse it.
     file.take(bdr::config::MAX_BYTES as u64 + 1)

@@ -287,6 +287,7 @@ pub(crate) fn covered(
         home: cx.home.as_deref(),
         extra,
         own: &[repo.location().to_path_buf(), cx.places.config.clone()],
+        linked: true,
         accept_loss,
     };
     Ok(guard::capture_roots(assessment, set)?)

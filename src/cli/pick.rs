@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 
 use bdr::Error;
-use bdr::path::show;
+use bdr::path::{shell_path, show};
 use bdr::query;
 use bdr::repo::oplog::RootPath;
 use bdr::repo::snapshot::Snapshot;
@@ -190,7 +190,12 @@ pub(crate) fn newest_of_each<'a>(
 fn path_instead(failure: Failure, word: &OsStr) -> Failure {
     failure.hinted(|error| {
         let unknown = matches!(error, Error::NoSuchSnapshot { .. });
-        unknown.then(|| format!("`bdr list` shows them; for a path: latest {}", show(word)))
+        unknown.then(|| {
+            format!(
+                "`bdr list` shows them; for a path: latest {}",
+                shell_path(word.as_ref())
+            )
+        })
     })
 }
 

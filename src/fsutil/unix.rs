@@ -236,6 +236,13 @@ pub fn is_of_another(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|found| found.uid() != user_number())
 }
 
+/// Returns whose a file is, if it is neither this user's nor root's.
+pub fn foreign_owner(metadata: &std::fs::Metadata) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+    let owner = metadata.uid();
+    (owner != user_number() && owner != 0).then_some(owner)
+}
+
 /// Returns the permission bits of a file.
 pub fn mode_of(metadata: &std::fs::Metadata) -> u32 {
     use std::os::unix::fs::MetadataExt as _;

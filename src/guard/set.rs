@@ -29,6 +29,9 @@ pub struct CaptureSet<'a> {
     pub extra: &'a [PathBuf],
     /// bdr's own files: no command is to delete them by naming them.
     pub own: &'a [PathBuf],
+    /// What repositories say lies elsewhere is covered as well: other work trees, a repository outside of its work tree. What a repository says is written
+    /// by whoever writes in the project, so it is no licence to write there.
+    pub linked: bool,
     /// The command may delete them all the same.
     pub accept_loss: bool,
 }
@@ -79,7 +82,7 @@ pub fn capture_roots(assessment: &Assessment, set: CaptureSet<'_>) -> Result<Vec
     let mut roots = set.sources;
     places.dedup();
     for place in places {
-        for path in workspaces(&place, set.home) {
+        for path in workspaces(&place, set.home, set.linked) {
             roots.push(Root::ad_hoc(path, Origin::Workspace));
         }
     }
@@ -259,7 +262,7 @@ pub fn canonical_parent(path: &Path) -> PathBuf {
 
 /// Returns what is around a directory: the work tree, its other work trees and the repository they share; or the directory itself. Nothing that is
 /// HOME or more.
-fn workspaces(dir: &Path, home: Option<&Path>) -> Vec<PathBuf> {
+fn workspaces(dir: &Path, home: Option<&Path>, linked: bool) -> Vec<PathBuf> {
     let Ok(dir) = canonicalize(dir) else {
         return Vec::new();
     };
@@ -274,7 +277,10 @@ fn workspaces(dir: &Path, home: Option<&Path>) -> Vec<PathBuf> {
     let ceilings: Vec<&Path> = home.iter().map(PathBuf::as_path).collect();
     let repository =
         git2::Repository::open_ext(&dir, git2::RepositoryOpenFlags::empty(), &ceilings).ok();
-    let mut found: Vec<PathBuf> = repository.iter().flat_map(of_repository).collect();
+    let mut found: Vec<PathBuf> = repository
+        .iter()
+        .flat_map(|repository| of_repository(repository, &dir, linked))
+        .collect();
     found.retain(|path| !too_much(path));
     let around = found.iter().any(|path| dir.starts_with(path));
     if !around && !too_much(&dir) && !is_system(&dir) {
@@ -283,32 +289,70 @@ fn workspaces(dir: &Path, home: Option<&Path>) -> Vec<PathBuf> {
     found
 }
 
-/// Returns the directories of a repository that hold user data: work trees, and what they share where it lies outside of them.
-fn of_repository(repository: &git2::Repository) -> Vec<PathBuf> {
+/// Returns the directories of a repository that hold user data: the work tree around `dir`, and where `linked` is set other work trees and what they
+/// share, as far as both ends say that they belong together: a file in a project can name any directory.
+fn of_repository(repository: &git2::Repository, dir: &Path, linked: bool) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = repository
         .workdir()
         .and_then(|top| canonicalize(top).ok())
+        .filter(|top| dir.starts_with(top))
         .into_iter()
         .collect();
+    let own = canonicalize(repository.path()).ok();
     let shared = canonicalize(repository.commondir()).ok();
+    let (Some(own), Some(shared), true) = (own, shared, linked) else {
+        return found;
+    };
+    if own != shared {
+        let belongs = own.starts_with(shared.join("worktrees"))
+            && found.iter().any(|tree| points_at(tree, &own))
+            && found.iter().any(|tree| names_tree(&own, tree));
+        if !belongs {
+            return found;
+        }
+    }
     // The main work tree is where the shared directory is its `.git`.
-    let main = shared.as_ref().filter(|path| path.ends_with(".git"));
+    let main = Some(&shared).filter(|path| path.ends_with(".git"));
     found.extend(main.and_then(|path| path.parent()).map(Path::to_path_buf));
-    let linked = repository.worktrees().ok();
-    for name in linked
+    let trees = repository.worktrees().ok();
+    for name in trees
         .iter()
         .flat_map(|names| names.iter())
         .flatten()
         .flatten()
     {
         let path = repository.find_worktree(name).ok();
-        found.extend(path.and_then(|tree| canonicalize(tree.path()).ok()));
+        let tree = path.and_then(|tree| canonicalize(tree.path()).ok());
+        let record = shared.join("worktrees").join(name);
+        found.extend(tree.filter(|tree| points_at(tree, &record)));
     }
-    if let Some(shared) = shared
-        && !found.iter().any(|path| shared.starts_with(path))
-    {
+    if !found.iter().any(|path| shared.starts_with(path)) {
         found.push(shared);
     }
     found.dedup();
     found
+}
+
+/// Returns what a short file of git says after `prefix`, as a path free of symlinks.
+fn said_in(file: &Path, prefix: &str) -> Option<PathBuf> {
+    use std::io::Read as _;
+    let mut text = Vec::new();
+    let open = std::fs::File::open(file).ok()?;
+    open.take(1 << 16).read_to_end(&mut text).ok()?;
+    let said = text.trim_ascii().strip_prefix(prefix.as_bytes())?;
+    let said = crate::path::os_from_bytes(said.trim_ascii());
+    canonicalize(file.parent()?.join(said)).ok()
+}
+
+/// Returns true if the `.git` file of a work tree names `record`.
+fn points_at(tree: &Path, record: &Path) -> bool {
+    let record = canonicalize(record).ok();
+    let file = tree.join(".git");
+    let is_file = file.symlink_metadata().is_ok_and(|found| found.is_file());
+    is_file && record.is_some() && said_in(&file, "gitdir:") == record
+}
+
+/// Returns true if the record of a work tree names `tree`.
+fn names_tree(record: &Path, tree: &Path) -> bool {
+    said_in(&record.join("gitdir"), "") == canonicalize(tree.join(".git")).ok()
 }

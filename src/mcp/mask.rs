@@ -17,6 +17,21 @@ use super::roots::Roots;
 /// Contents larger than this are not shown.
 pub(crate) const MAX_BYTES: u64 = 1 << 20;
 
+/// Numbers what is sealed in the order in which it stands there. A fingerprint would tell who can write to a file whether a guess is right.
+fn numbered(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut done = 0;
+    for (number, one) in seal::placeholders(bytes).into_iter().enumerate() {
+        let digits = one.fingerprint.to_string();
+        let text = String::from_utf8_lossy(&bytes[one.range.clone()]);
+        out.extend_from_slice(&bytes[done..one.range.start]);
+        out.extend_from_slice(text.replace(&digits, &(number + 1).to_string()).as_bytes());
+        done = one.range.end;
+    }
+    out.extend_from_slice(&bytes[done..]);
+    out
+}
+
 /// Content as it may be shown, or why not.
 pub(crate) type Shown = Result<Vec<u8>, &'static str>;
 
@@ -45,7 +60,7 @@ pub(crate) fn masked(repo: &Repository, path: &Path, bytes: &[u8]) -> Shown {
             if failed {
                 Err("it holds secrets, and the vault cannot be opened")
             } else {
-                Ok(sealed)
+                Ok(numbered(&sealed))
             }
         }
     }
@@ -63,7 +78,7 @@ pub(crate) fn stored(repo: &Repository, path: &Path, entry: &Entry) -> Result<Sh
     repo.read_content(entry, &mut sink)?;
     // What is sealed was looked at, and its placeholders look like values.
     match entry.body.sealed {
-        Some(_) => Ok(Ok(sink.0)),
+        Some(_) => Ok(Ok(numbered(&sink.0))),
         None => Ok(masked(repo, path, &sink.0)),
     }
 }

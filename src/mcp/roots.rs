@@ -42,6 +42,7 @@ impl Roots {
             home: cx.home.as_deref(),
             extra: &[],
             own: &own,
+            linked: false,
             accept_loss: false,
         };
         // What tools that manage agents edit is part of every agent's workspace: ~/.claude.json, .mcp.json.

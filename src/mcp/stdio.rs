@@ -1,11 +1,12 @@
 //! Standard input and output as a transport. Nothing but messages gets to standard output, whatever else the process prints.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 
+use bdr::error::IoContext as _;
 use rmcp::ServiceExt as _;
-use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::server::Server;
 use crate::cli::error::Failure;
@@ -31,6 +32,9 @@ pub(super) fn take_stdout() -> io::Result<File> {
 /// Bytes on the way from stdin to the server.
 const PIPE: usize = 64 * 1024;
 
+/// Bytes of one message, at most: what no client sends is not kept in memory.
+const LONGEST: u64 = 16 << 20;
+
 /// Versions in which a message may be a list of messages.
 const WITH_BATCHES: [&str; 2] = ["2024-11-05", "2025-03-26"];
 
@@ -43,16 +47,16 @@ struct Sorter {
 }
 
 impl Sorter {
-    /// Returns the messages of a line, each on a line of its own.
-    fn sort(&mut self, line: &[u8]) -> Vec<u8> {
-        let is_list = line.trim_ascii_start().starts_with(b"[");
-        if self.asked && !(is_list && self.batches) {
-            return line.to_vec();
+    /// Returns the messages of a line, each on a line of its own; `None` if it is no message: whoever waits for an answer to it would wait for ever.
+    fn sort(&mut self, line: &[u8]) -> Option<Vec<u8>> {
+        if line.trim_ascii().is_empty() {
+            return Some(Vec::new());
         }
-        let Ok(message) = serde_json::from_slice::<Value>(line) else {
-            return line.to_vec();
-        };
-        match message {
+        let message = serde_json::from_slice::<Value>(line).ok()?;
+        if self.asked && !(message.is_array() && self.batches) {
+            return Some(line.to_vec());
+        }
+        Some(match message {
             Value::Array(all) if self.batches && !all.is_empty() => {
                 // Each is answered for itself.
                 let each = all.iter().map(|one| format!("{one}\n"));
@@ -61,7 +65,7 @@ impl Sorter {
             message => {
                 let asks = message.get("id").is_some();
                 if message.get("method").is_some() && !asks {
-                    return Vec::new();
+                    return Some(Vec::new());
                 }
                 self.asked |= asks;
                 let version = message.pointer("/params/protocolVersion");
@@ -70,7 +74,7 @@ impl Sorter {
                     .is_some_and(|version| WITH_BATCHES.contains(&version));
                 line.to_vec()
             }
-        }
+        })
     }
 }
 
@@ -78,18 +82,38 @@ impl Sorter {
 pub(super) async fn serve(server: Server, stdout: File) -> Result<u8, Failure> {
     // What the library cannot take is taken off before it: a notification before anything was asked would end it.
     let (messages, mut sorted) = tokio::io::duplex(PIPE);
+    let mut answers = stdout.try_clone().context("write", "stdout")?;
     tokio::spawn(async move {
         let mut lines = tokio::io::BufReader::new(tokio::io::stdin());
         let mut sorter = Sorter::default();
         let mut line = Vec::new();
         loop {
             line.clear();
-            match lines.read_until(b'\n', &mut line).await {
+            let mut within = (&mut lines).take(LONGEST);
+            match within.read_until(b'\n', &mut line).await {
                 Ok(read) if read > 0 => {}
                 // The other end is told by the pipe that closes.
                 _ => return,
             }
-            if sorted.write_all(&sorter.sort(&line)).await.is_err() {
+            let whole = line.ends_with(b"\n") || (line.len() as u64) < LONGEST;
+            let messages = sorter.sort(&line);
+            if messages.is_none() && whole {
+                // Nobody can tell what it asked, but who asked may be waiting.
+                let error = json!({"code": -32700, "message": "a line that is no JSON, or nested too deep"});
+                let answer = json!({"jsonrpc": "2.0", "id": null, "error": error});
+                if answers.write_all(format!("{answer}\n").as_bytes()).is_err() {
+                    return;
+                }
+                continue;
+            }
+            let Some(messages) = messages.filter(|_| whole) else {
+                let _ = writeln!(
+                    io::stderr(),
+                    "bdr mcp: a line of over 16 MiB: the connection ends"
+                );
+                return;
+            };
+            if sorted.write_all(&messages).await.is_err() {
                 return;
             }
         }

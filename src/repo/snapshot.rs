@@ -110,6 +110,7 @@ pub struct PathNote {
     /// Absolute path.
     pub path: RawName,
     /// Why.
+    #[serde(deserialize_with = "crate::path::deserialize_text")]
     pub reason: String,
 }
 
@@ -171,6 +172,7 @@ pub struct LeftOut {
     /// Where.
     pub path: RepoPath,
     /// `rebuildable`, `excluded`, `over the budget`, `bdr's own`, `a root of its own`, `unreadable: …`.
+    #[serde(deserialize_with = "crate::path::deserialize_text")]
     pub reason: String,
     /// Number of the file, 0 if it is not known: it may turn up under another name.
     #[serde(rename = "n", default, skip_serializing_if = "is_zero")]

@@ -35,6 +35,7 @@ mod mcp;
 mod metadata;
 mod notify;
 mod oplog;
+mod outside;
 mod privacy;
 mod process;
 mod property;
