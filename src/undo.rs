@@ -163,13 +163,19 @@ pub fn is_about(operation: &Operation, workspace: &Path) -> bool {
     there.starts_with(workspace) || workspace.starts_with(there)
 }
 
-/// Returns the operation that a plain `bdr undo` takes back: the newest that can be, about `workspace` if there is one.
+/// Returns the operation that a plain `bdr undo` takes back: the newest that can be, about `workspace` if there is one. With `all` one counts as well that
+/// changed nothing but what it neither named nor ran in.
 ///
 /// # Errors
 /// There is none.
-pub fn choose<'a>(operations: &'a [Operation], workspace: &Path) -> Result<&'a Operation> {
+pub fn choose<'a>(
+    operations: &'a [Operation],
+    workspace: &Path,
+    all: bool,
+) -> Result<&'a Operation> {
     // A redo did it again: taking that back is what undo means then.
-    let can_be = |o: &&Operation| o.is_undoable() && o.begin.kind != OperationKind::Undo;
+    let changed = |o: &Operation| o.is_undoable() || all && o.saw_changes_elsewhere();
+    let can_be = |o: &&Operation| changed(o) && o.begin.kind != OperationKind::Undo;
     let newest = |near: bool| {
         operations
             .iter()

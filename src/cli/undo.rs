@@ -104,7 +104,7 @@ pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
     let (operation, paths) = match named {
         Some(named) => named,
         None => {
-            let chosen = undo::choose(&operations, &workspace);
+            let chosen = undo::choose(&operations, &workspace, args.all);
             // One that cannot be read may be the newest.
             repo.check_log(chosen.as_ref().ok().map(|o| o.begin.id))?;
             let chosen = chosen.map_err(|error| elsewhere_instead(error, &operations))?;

@@ -362,3 +362,30 @@ fn what_a_command_makes_outside_of_all_roots_is_undone_and_leaves_no_trace() {
             < picture(&place.path("out"))[std::path::Path::new("")].mtime
     );
 }
+
+#[test]
+fn undo_all_finds_a_command_that_changed_other_places_only() {
+    let place = Place::with_repository();
+    sh(&place, "mkdir -p ../elsewhere; echo 1 > f");
+    place.init();
+    let script = place.path("wipe");
+    std::fs::write(&script, format!("rm {}/f", place.tree().display())).unwrap();
+    let mut command = place.bdr(&["guard", "--", "sh", "../wipe"]);
+    assert!(
+        command
+            .current_dir(place.path("elsewhere"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert!(!place.tree().join("f").exists());
+    for (args, back) in [
+        (&["undo", "--yes"][..], false),
+        (&["undo", "--yes", "--all"][..], true),
+    ] {
+        let mut undo = place.bdr(args);
+        let output = undo.current_dir(place.path("elsewhere")).output().unwrap();
+        assert_eq!(output.status.success(), back, "{args:?}");
+        assert_eq!(place.tree().join("f").exists(), back, "{args:?}");
+    }
+}
