@@ -275,37 +275,17 @@ pub fn plan(
     };
     let mut opened = Opened::default();
     open_ways(operation, &snapshot, &mut opened);
-    let mut changes = match &operation.end {
-        Some(end) if operation.begin.kind != OperationKind::Call => {
-            let mut changes = end.roots.clone();
-            if !end.unseen.is_empty() {
-                let names = &end.unseen;
-                changes.extend(compare_with_now(
-                    repo,
-                    &snapshot,
-                    operation,
-                    names,
-                    options,
-                    opened.modes(),
-                    &mut plan,
-                )?);
-            }
-            changes
-        }
-        // It was cut off; or it is a checkpoint, and all that came after is meant.
-        _ => {
-            let names = &operation.begin.roots;
-            compare_with_now(
-                repo,
-                &snapshot,
-                operation,
-                names,
-                options,
-                opened.modes(),
-                &mut plan,
-            )?
-        }
-    };
+    // One that was cut off is compared as it stands now; so is a checkpoint, of which all that came after is meant.
+    let ended = operation.end.as_ref();
+    let ended = ended.filter(|_| operation.begin.kind != OperationKind::Call);
+    let mut changes = ended.map_or_else(Vec::new, |end| end.roots.clone());
+    let names = ended.map_or(&operation.begin.roots, |end| &end.unseen);
+    if ended.is_none() || !names.is_empty() {
+        let modes = opened.modes();
+        changes.extend(compare_with_now(
+            repo, &snapshot, operation, names, options, modes, &mut plan,
+        )?);
+    }
     if !options.all {
         // What changed where the operation neither worked nor was told to is most likely somebody else's.
         let (elsewhere, own): (Vec<_>, Vec<_>) = changes
