@@ -505,6 +505,7 @@ pub(crate) fn capture(
             stored_bytes: counts.stored_bytes,
             elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         },
+        bound: None,
     };
     repo.commit(&snapshot)?;
     repo.remember_packs(&packs);

@@ -305,7 +305,7 @@ impl Work {
             if snapshot.packs.len() < before {
                 snapshot.packs.extend(packs.iter().map(|p| p.pack));
             }
-            repo.commit(&snapshot)?;
+            repo.commit_again(&snapshot)?;
             self.report.rewritten += 1;
         }
         // From here on nothing names it.

@@ -24,8 +24,11 @@ use crate::fsutil;
 use crate::id::Digest;
 use crate::privacy::Fingerprint;
 
+mod binding;
 mod places;
 mod rotate;
+
+pub use binding::{Bound, KeyName};
 
 /// A key of 256 bits.
 pub type Key = [u8; 32];
@@ -105,6 +108,7 @@ pub struct Vault {
     owner: Option<PathBuf>,
     fingerprints: OnceLock<Zeroizing<Key>>,
     cipher: OnceLock<std::result::Result<XChaCha20Poly1305, String>>,
+    binding: OnceLock<binding::Binding>,
     inner: Mutex<Inner>,
 }
 
@@ -139,6 +143,7 @@ impl Vault {
             owner: None,
             fingerprints: OnceLock::new(),
             cipher: OnceLock::new(),
+            binding: OnceLock::new(),
             inner: Mutex::default(),
         }
     }
@@ -596,29 +601,31 @@ fn open_record(cipher: &XChaCha20Poly1305, head: &[u8; RECORD], text: &[u8]) -> 
     Some(out)
 }
 
+/// Reads a key; `None` if there is none.
+fn read_key(path: &Path) -> Result<Option<Key>> {
+    match std::fs::read(path) {
+        Ok(_) if let Some(command) = fsutil::closes(path) => {
+            let message = format!(
+                "the key `{}` is open to others by its mode or owner, and is not used: {command}",
+                crate::path::show(path.as_os_str())
+            );
+            Err(Error::invalid(message, Some(&command)))
+        }
+        Ok(bytes) => match Key::try_from(&bytes[..]) {
+            Ok(key) => Ok(Some(key)),
+            Err(_) => Err(Error::damaged(
+                crate::path::show(path.as_os_str()),
+                "it is not a key of 32 bytes",
+            )),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context("read", path),
+    }
+}
+
 /// Reads a key, or makes one. Two processes at once get the same.
 fn read_or_make(path: &Path) -> Result<Key> {
-    let read = || -> Result<Option<Key>> {
-        match std::fs::read(path) {
-            Ok(_) if let Some(command) = fsutil::closes(path) => {
-                let message = format!(
-                    "the key `{}` is open to others by its mode or owner, and is not used: {command}",
-                    crate::path::show(path.as_os_str())
-                );
-                Err(Error::invalid(message, Some(&command)))
-            }
-            Ok(bytes) => match Key::try_from(&bytes[..]) {
-                Ok(key) => Ok(Some(key)),
-                Err(_) => Err(Error::damaged(
-                    crate::path::show(path.as_os_str()),
-                    "it is not a key of 32 bytes",
-                )),
-            },
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).context("read", path),
-        }
-    };
-    if let Some(key) = read()? {
+    if let Some(key) = read_key(path)? {
         return Ok(key);
     }
     let mut key = Key::default();
@@ -629,6 +636,6 @@ fn read_or_make(path: &Path) -> Result<Key> {
     match fsutil::write_new(path, &key, 0o600) {
         Ok(()) => Ok(key),
         // Another process was faster: its key it is.
-        Err(error) => read()?.ok_or(error),
+        Err(error) => read_key(path)?.ok_or(error),
     }
 }

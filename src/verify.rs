@@ -18,9 +18,11 @@ use crate::repo::index::{DigestSet, Index, Location};
 use crate::repo::kept::KeptSet;
 use crate::repo::keyframe::keyframe_name;
 use crate::repo::oplog::{Begin, End, Pin};
+use crate::repo::origin::Origin;
 use crate::repo::pack::pack_name;
 use crate::repo::reader::Reader;
 use crate::repo::snapshot::{PackRef, Snapshot, SnapshotKind};
+use crate::repo::summaries::Summary;
 use crate::repo::trash::Part;
 use crate::repo::{Repository, record};
 use crate::{restore, threads};
@@ -55,6 +57,12 @@ pub struct VerifyReport {
     pub damage: Vec<Damage>,
     /// Files that were missing or damaged, and are whole again: taken from the lifeboat, or written anew.
     pub healed: Vec<String>,
+    /// Who made each of the snapshots, oldest first. One that was forged or altered is among the damage.
+    pub origins: Vec<(SnapshotId, Origin)>,
+    /// There is a key that tells what this machine made.
+    pub has_key: bool,
+    /// Why that key is not used: nothing can be told to be of this machine, and what it makes is not bound.
+    pub key_refused: Option<String>,
     /// Wall time.
     pub elapsed: Duration,
 }
@@ -100,6 +108,9 @@ pub fn verify(
         bytes: 0,
         damage: Vec::new(),
         healed: Vec::new(),
+        origins: Vec::new(),
+        has_key: false,
+        key_refused: None,
         elapsed: Duration::ZERO,
     };
     if only.is_none() {
@@ -108,6 +119,7 @@ pub fn verify(
     }
     let snapshots = read_snapshots(repo, only, &mut report.damage)?;
     report.snapshots = snapshots.len() as u64;
+    tell_origins(repo, only, &snapshots, &mut report)?;
     if only.is_none() {
         check_operations(repo, &snapshots, &mut report.damage)?;
     }
@@ -309,6 +321,27 @@ fn check_recovery(repo: &Repository, report: &mut VerifyReport) {
             }),
         }
     }
+}
+
+/// Says who made the snapshots.
+fn tell_origins(
+    repo: &Repository,
+    only: Option<SnapshotId>,
+    snapshots: &[Snapshot],
+    report: &mut VerifyReport,
+) -> Result<()> {
+    let looked_at = snapshots.iter().map(Summary::from);
+    // When this machine began to bind what it makes is told by all of them.
+    let all: Vec<Summary> = match only {
+        Some(_) => repo.summaries()?,
+        None => looked_at.clone().collect(),
+    };
+    let origins = repo.origins(&all);
+    let each = looked_at.map(|summary| (summary.id, origins.of(&summary)));
+    report.origins = each.collect();
+    report.has_key = origins.own.is_some();
+    report.key_refused = origins.refused;
+    Ok(())
 }
 
 /// Takes packs from the lifeboat that are missing, or have another size than the records say.

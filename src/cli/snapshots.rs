@@ -9,6 +9,7 @@ use bdr::monitor::size;
 use bdr::path::{RepoPath, show_bytes};
 use bdr::repo::Repository;
 use bdr::repo::oplog::RootPath;
+use bdr::repo::origin::Origin;
 use bdr::repo::snapshot::{RootRecord, SnapshotKind};
 use bdr::repo::summaries::Summary;
 use clap::Args;
@@ -58,6 +59,7 @@ pub(crate) fn list(cx: &Context, _: &ListArgs) -> Result<u8, Failure> {
         Err(_) => 0,
     };
     let shorts = Shorts::new(&repo.snapshot_ids()?);
+    let origins = repo.origins(&snapshots);
     let pinned = mark_all(&repo, &mut snapshots)?;
     let code = exit::of_listing(&repo);
     if cx.ui.json {
@@ -66,6 +68,7 @@ pub(crate) fn list(cx: &Context, _: &ListArgs) -> Result<u8, Failure> {
             .map(|s| {
                 let mut value = ui::json::snapshot(s, &shorts.of(s.id));
                 value["pinned"] = pinned.contains(&s.id).into();
+                value["origin"] = origins.of(s).word().into();
                 value
             })
             .collect();
@@ -84,7 +87,10 @@ pub(crate) fn list(cx: &Context, _: &ListArgs) -> Result<u8, Failure> {
     }
     let rows: Vec<Vec<String>> = snapshots
         .iter()
-        .map(|s| row(cx, s, &shorts.of(s.id), pinned.contains(&s.id)))
+        .map(|s| {
+            let origin = origins.of(s);
+            row(cx, s, &shorts.of(s.id), pinned.contains(&s.id), origin)
+        })
         .collect();
     let mut text = ui::table::table(&rows, "llllrrrl").join("\n");
     let total = size(repository_bytes);
@@ -112,7 +118,7 @@ fn mark_all(repo: &Repository, snapshots: &mut [Summary]) -> Result<HashSet<Snap
     Ok(pinned)
 }
 
-fn row(cx: &Context, snapshot: &Summary, id: &str, pinned: bool) -> Vec<String> {
+fn row(cx: &Context, snapshot: &Summary, id: &str, pinned: bool, origin: Origin) -> Vec<String> {
     let kind = match snapshot.kind {
         SnapshotKind::Full => "full",
         SnapshotKind::Incremental => "",
@@ -130,6 +136,11 @@ fn row(cx: &Context, snapshot: &Summary, id: &str, pinned: bool) -> Vec<String> 
     }
     if snapshot.partial {
         remarks.push(format!("partial: {} skipped", snapshot.problems));
+    }
+    match origin {
+        Origin::Here | Origin::Before => {}
+        Origin::Elsewhere => remarks.push("made elsewhere".to_owned()),
+        Origin::Unbound => remarks.push("not bound to this machine".to_owned()),
     }
     let time = format!(
         "{}  {}",

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use bdr::error::IoContext as _;
 use bdr::id::Id;
 use bdr::monitor::size;
+use bdr::repo::origin::Origin;
 use bdr::schedule::Job;
 use bdr::verify::{Damage, LostFile, VerifyLevel, VerifyReport, verify};
 use clap::Args;
@@ -83,15 +84,17 @@ pub(crate) fn run(cx: &Context, args: &VerifyArgs) -> Result<u8, Failure> {
         cx.ui.document("verify", code, &data(&report, word))?;
     } else if report.damage.is_empty() {
         cx.ui.report(&format!(
-            "{}{}\n",
+            "{}{}\n{}",
             healed(cx, &report),
-            good(&report, args.level)
+            good(&report, args.level),
+            origins(&report, &ids)
         ))?;
     } else {
         cx.ui.data(&format!(
-            "{}{}",
+            "{}{}{}",
             healed(cx, &report),
-            bad(cx, &report, &ids)
+            bad(cx, &report, &ids),
+            origins(&report, &ids)
         ))?;
     }
     Ok(code)
@@ -158,6 +161,67 @@ fn good(report: &VerifyReport, level: LevelArg) -> String {
         LevelArg::Restore => format!("{snapshots} restored and compared, {}", size(report.bytes)),
     };
     format!("{what}, in {}.", ui::elapsed(report.elapsed))
+}
+
+/// Says which snapshots this machine made, where that is not all of them.
+fn origins(report: &VerifyReport, ids: &[Id]) -> String {
+    const SHOWN: usize = 20;
+    let of = |wanted: Origin| {
+        let found = report
+            .origins
+            .iter()
+            .filter(move |(_, origin)| *origin == wanted);
+        found.map(|(id, _)| *id).collect::<Vec<Id>>()
+    };
+    let here = of(Origin::Here).len();
+    let mut text = String::new();
+    if let Some(why) = &report.key_refused {
+        text.push_str(&format!(
+            "Which snapshots this machine made cannot be told, and new ones are not bound to it: {why}\n"
+        ));
+        return text;
+    }
+    if here == report.origins.len() {
+        return text;
+    }
+    text.push_str(&match report.has_key {
+        true => format!(
+            "Made by this machine: {} of {}.\n",
+            count(here as u64),
+            plural(report.origins.len() as u64, "snapshot")
+        ),
+        false => "This machine has no key that tells which snapshots it made: none was made here yet, or the key was lost.\n".to_owned(),
+    });
+    for (origin, what) in [
+        (
+            Origin::Elsewhere,
+            "bound with a key that is not here (of another machine, or one that was lost)",
+        ),
+        (
+            Origin::Before,
+            "from before snapshots were bound to a machine",
+        ),
+        (
+            Origin::Unbound,
+            "not bound, though older ones are: an older bdr made them, or somebody forged them",
+        ),
+    ] {
+        let which = of(origin);
+        if which.is_empty() {
+            continue;
+        }
+        let names: Vec<String> = which.iter().take(SHOWN).map(|id| id.prefix(ids)).collect();
+        let more = match which.len() > SHOWN {
+            true => format!(" and {} more", count((which.len() - SHOWN) as u64)),
+            false => String::new(),
+        };
+        text.push_str(&format!(
+            "  {} {what}: {}{more}\n",
+            count(which.len() as u64),
+            names.join(" ")
+        ));
+    }
+    text
 }
 
 fn bad(cx: &Context, report: &VerifyReport, ids: &[Id]) -> String {
@@ -256,6 +320,16 @@ pub(crate) fn data(report: &VerifyReport, level: &str) -> Value {
         "bytes": report.bytes,
         "damage": report.damage.iter().map(damage).collect::<Vec<_>>(),
         "healed": report.healed,
+        "made_here": {
+            "key": match (&report.key_refused, report.has_key) {
+                (Some(_), _) => "refused",
+                (None, true) => "here",
+                (None, false) => "none",
+            },
+            "key_refused": report.key_refused,
+            "snapshots": report.origins.iter().filter(|(_, o)| *o == Origin::Here).map(|(id, _)| id.to_string()).collect::<Vec<_>>(),
+            "others": report.origins.iter().filter(|(_, o)| *o != Origin::Here).map(|(id, o)| json!({"id": id.to_string(), "origin": o.word()})).collect::<Vec<_>>(),
+        },
         "elapsed_ms": u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
     })
 }

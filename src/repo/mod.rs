@@ -26,6 +26,7 @@ pub mod keyframe;
 mod lazy;
 pub mod marks;
 pub mod oplog;
+pub mod origin;
 pub mod pack;
 mod packs;
 mod presence;
@@ -382,6 +383,7 @@ impl Repository {
                     "it belongs to another repository or name",
                 ));
             }
+            self.check_bound(name, &snapshot, bytes)?;
             Ok(snapshot)
         })
     }
@@ -556,16 +558,6 @@ impl Repository {
             last.map_or(1, |(seq, _)| seq + 1),
             Id::after(last.map(|(_, id)| id), now),
         ))
-    }
-
-    /// Writes a snapshot record: the commit point.
-    ///
-    /// # Errors
-    /// The storage cannot be written.
-    pub fn commit(&self, snapshot: &Snapshot) -> Result<()> {
-        let name = snapshot.file_name();
-        storage::put(&*self.storage, &name, &record::encode(snapshot)?)
-            .map_err(|e| Error::storage("write", name, e))
     }
 
     /// Returns the complete listing of a root of a snapshot.

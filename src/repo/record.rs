@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 use crate::id::Digest;
+use crate::vault::Bound;
 
 const HEAD: &[u8] = b"{\"sha256\":\"";
 const MIDDLE: &[u8] = b"\",\"record\":";
@@ -84,20 +85,62 @@ pub fn check_id(id: crate::id::Id) -> std::result::Result<(), String> {
 /// # Errors
 /// The value has no JSON form, or says what no record may say.
 pub fn encode<T: Serialize + Record>(value: &T) -> Result<Vec<u8>> {
-    let refused = |reason| Error::invalid(format!("a record cannot be written: {reason}"), None);
+    frame::<T>(&body_of(value)?)
+}
+
+fn refused(reason: impl std::fmt::Display) -> Error {
+    Error::invalid(format!("a record cannot be written: {reason}"), None)
+}
+
+fn body_of<T: Serialize + Record>(value: &T) -> Result<Vec<u8>> {
     value.check().map_err(refused)?;
-    let body = serde_json::to_vec(value)
-        .map_err(|e| Error::invalid(format!("a record cannot be written: {e}"), None))?;
+    serde_json::to_vec(value).map_err(refused)
+}
+
+fn frame<T: Record>(body: &[u8]) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(BODY_AT + body.len() + TAIL.len());
     bytes.extend_from_slice(HEAD);
-    bytes.extend_from_slice(Digest::of(&body).to_hex().as_bytes());
+    bytes.extend_from_slice(Digest::of(body).to_hex().as_bytes());
     bytes.extend_from_slice(MIDDLE);
-    bytes.extend_from_slice(&body);
+    bytes.extend_from_slice(body);
     bytes.extend_from_slice(TAIL);
     if bytes.len() as u64 > T::MAX_BYTES {
         return Err(refused(format!("it would be {} bytes long", bytes.len())));
     }
     Ok(bytes)
+}
+
+/// What begins the last member of a bound record.
+const BOUND: &[u8] = b",\"bound\":";
+/// Its length with what comes after it: the key's name, the digest, and the end of the record.
+const BOUND_BYTES: usize =
+    BOUND.len() + b"{\"key\":\"\",\"mac\":\"\"}".len() + 16 + 64 + b"}".len();
+
+/// Returns the bytes of a record file that carries what `bind` says of its record, as its last member.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_bound<T: Serialize + Record>(
+    value: &T,
+    bind: impl FnOnce(&[u8]) -> Option<Bound>,
+) -> Result<Vec<u8>> {
+    let mut body = body_of(value)?;
+    if let Some(bound) = bind(&body) {
+        let bound = serde_json::to_vec(&bound).map_err(refused)?;
+        body.pop();
+        body.extend_from_slice(BOUND);
+        body.extend_from_slice(&bound);
+        body.push(b'}');
+    }
+    frame::<T>(&body)
+}
+
+/// Returns the record of a file without its last member, which says who bound it; `None` if that is not what stands there. In two parts.
+pub fn without_bound(bytes: &[u8]) -> Option<[&[u8]; 2]> {
+    let body = bytes.get(BODY_AT..bytes.len().checked_sub(TAIL.len())?)?;
+    let cut = body.len().checked_sub(BOUND_BYTES)?;
+    let (head, rest) = body.split_at(cut);
+    rest.starts_with(BOUND).then_some([head, b"}"])
 }
 
 /// Reads a record file.

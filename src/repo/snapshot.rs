@@ -11,6 +11,7 @@ use crate::path::{AbsolutePath, RawName, RepoPath, RootName};
 use crate::repo::keyframe::check_entries;
 use crate::repo::record::{Record, check_counts, check_id, check_moment, check_sum};
 use crate::rules::Rules;
+use crate::vault::Bound;
 
 /// What a snapshot needs to be restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +94,9 @@ pub struct Snapshot {
     pub packs: Vec<PackRef>,
     /// Counts.
     pub stats: Stats,
+    /// Who made it, where it says so. Written as the last member, by [`super::Repository::commit`].
+    #[serde(default, skip_serializing)]
+    pub bound: Option<Bound>,
 }
 
 /// A pack and its size.

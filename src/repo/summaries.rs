@@ -1,7 +1,7 @@
 //! What a list of snapshots shows, without reading each record: those have every change since their base in them.
 //!
 //! Derived: one file in the cache, a line per snapshot, completed by whoever misses one. Records are never edited, so a line is true for as
-//! long as its snapshot is there.
+//! long as its record stands there as it was (size and time tell).
 
 use std::collections::HashMap;
 
@@ -14,6 +14,8 @@ use crate::fsutil;
 use crate::id::SnapshotId;
 use crate::path::{AbsolutePath, RootName};
 use crate::repo::snapshot::{Snapshot, SnapshotKind, Stats, Trigger};
+use crate::storage::Look;
+use crate::vault::KeyName;
 
 /// A snapshot without its listings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +49,12 @@ pub struct Summary {
     pub stats: Stats,
     /// What it covers.
     pub roots: Vec<RootSummary>,
+    /// The key that it was bound with. A line without this member is of an older bdr, and its record is read again.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub key: Option<KeyName>,
+    /// How the record looked when it was read: one that was replaced since is read again.
+    #[serde(default)]
+    look: Option<Look>,
 }
 
 /// A root of a snapshot, without its listing.
@@ -99,6 +107,8 @@ impl From<&Snapshot> for Summary {
             problems: snapshot.problems.len() as u64,
             stats: snapshot.stats,
             roots: roots.collect(),
+            key: snapshot.bound.map(|bound| bound.key),
+            look: None,
         }
     }
 }
@@ -126,10 +136,15 @@ impl Repository {
         let mut new = Vec::new();
         let mut summaries = Vec::with_capacity(ids.len());
         for (seq, id) in &ids {
+            let name = format!("snapshots/{seq:010}-{id}.json");
+            let look = || self.storage.look(&name).ok().flatten();
             let found = known.remove(id).filter(|summary| summary.seq == *seq);
+            let found = found.filter(|summary| summary.look.is_none_or(|was| look() == Some(was)));
             let summary = found.or_else(|| {
-                let name = format!("snapshots/{seq:010}-{id}.json");
-                let summary = Summary::from(&self.read_listed(&name).ok()??);
+                // Before it is read: what is replaced in between is read again next time.
+                let look = look().filter(|look| look.time.is_some());
+                let mut summary = Summary::from(&self.read_listed(&name).ok()??);
+                summary.look = look;
                 line_of(&mut new, &summary);
                 Some(summary)
             });

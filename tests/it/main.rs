@@ -12,6 +12,7 @@ mod trust;
 
 mod architecture;
 mod backup;
+mod bound;
 mod captured;
 mod care;
 mod concurrent;
