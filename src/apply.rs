@@ -255,26 +255,28 @@ pub(crate) fn apply(
 
     let made = dirs.len() as u64;
 
-    // Files that are further names of a file restored here wait for it.
+    // What is a further name of something restored here waits for it.
     let mut firsts = work.anchors.clone();
     let mut links = Vec::new();
-    let mut files = Vec::new();
-    for job in writes(work, Kind::File) {
+    let mut is_first = |job: &&Job| {
         let group = job.entry.as_ref().map_or("", |e| e.body.link.as_str());
         let key = (job.site, group.to_owned());
-        if !group.is_empty() && firsts.contains_key(&key) {
-            links.push(job);
-            continue;
-        }
-        if !group.is_empty() {
+        let is_further = !group.is_empty() && firsts.contains_key(&key);
+        if !group.is_empty() && !is_further {
             firsts.insert(key, job.path.clone());
         }
-        files.push(job);
-    }
+        !is_further
+    };
+    let (files, further): (Vec<&Job>, Vec<&Job>) =
+        writes(work, Kind::File).partition(&mut is_first);
+    links.extend(further);
+    let (symlinks, further): (Vec<&Job>, Vec<&Job>) =
+        writes(work, Kind::Symlink).partition(&mut is_first);
+    links.extend(further);
     let sync_each = durable && files.len() <= SYNC_EACH;
     write_files(repo, work, &files, sync_each, &open, &progress)?;
 
-    for job in writes(work, Kind::Symlink).chain(writes(work, Kind::Fifo)) {
+    for job in symlinks.into_iter().chain(writes(work, Kind::Fifo)) {
         let Some(entry) = &job.entry else { continue };
         let target = &mut targets[job.site];
         let done = check(target, job).and_then(|()| match entry.kind {
@@ -293,7 +295,10 @@ pub(crate) fn apply(
                 return Ok(());
             };
             // The first could not be restored, or links are not possible here: a copy is better than nothing.
-            write_one(&mut reader, target, job, entry, sync_each)?;
+            match entry.kind {
+                Kind::Symlink => target.symlink(&job.path, entry)?,
+                _ => write_one(&mut reader, target, job, entry, sync_each)?,
+            }
             let reason =
                 format!("it is a file of its own now, not another name of `{first}`: {error}");
             let reason = Error::invalid(reason, None);

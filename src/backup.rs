@@ -506,6 +506,7 @@ pub(crate) fn capture(
             elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         },
         bound: None,
+        last_backup: repo.last_backup(),
     };
     repo.commit(&snapshot)?;
     repo.remember_packs(&packs);

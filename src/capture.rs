@@ -180,6 +180,7 @@ impl<'a> Capture<'a> {
             Kind::Symlink => Body {
                 xattrs: xattrs_at(handle, path, stat.kind)?,
                 target: target_of(handle, path)?,
+                link: link_group(&stat),
                 ..Body::default()
             },
             _ => Body::default(),

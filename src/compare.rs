@@ -76,7 +76,8 @@ impl Groups {
     /// Takes note of a name that stands with the right bytes; returns false if it has to be made anew to be one with the names that it is to be one
     /// with, and with no other.
     pub fn fits(&mut self, entry: &Entry, stat: &Stat) -> bool {
-        if entry.kind != Kind::File || entry.body.link.is_empty() && stat.links <= 1 {
+        let has_names = matches!(entry.kind, Kind::File | Kind::Symlink);
+        if !has_names || entry.body.link.is_empty() && stat.links <= 1 {
             return true;
         }
         let file = (stat.device, stat.inode);

@@ -277,7 +277,14 @@ fn elsewhere(roots: &[Root], intent: &Intent) -> Vec<RootName> {
 
 /// Returns how the directories stand that roots lie in.
 fn parents_of(runs: &[RootRun]) -> Vec<Parent> {
-    let holds = |path: &Path| runs.iter().any(|run| path.starts_with(&run.root.path));
+    let holds = |path: &Path| {
+        let is_unread = |run: &RootRun| {
+            let mut unread = run.unread.iter();
+            unread.any(|left| path.starts_with(left.path.to_path(&run.root.path)))
+        };
+        let mut runs = runs.iter();
+        runs.any(|run| path.starts_with(&run.root.path) && !is_unread(run))
+    };
     let dirs: BTreeSet<&Path> = runs
         .iter()
         .filter_map(|run| run.root.path.parent())
@@ -514,7 +521,7 @@ impl Protected {
                     }
                     self.count_once(run, &roots, &mut changes);
                     if !changes.is_empty() {
-                        roots.push(changes);
+                        roots.push(*changes);
                     }
                 }
                 Look::Partial(_) => unseen.push(run.root.name.clone()),

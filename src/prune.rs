@@ -440,6 +440,9 @@ fn remove_records(
     monitor: &dyn Monitor,
 ) -> Result<()> {
     let going: Vec<&PlannedSnapshot> = plan.going().collect();
+    let staying = plan.snapshots.iter().filter(|s| s.decision.keep);
+    let backups = staying.filter(|s| matches!(s.trigger, Trigger::Backup | Trigger::Init));
+    let last_backup = backups.map(|s| s.decision.id).max();
     for chunk in going.chunks(RECORDS_AT_ONCE) {
         if monitor.stopped() {
             return Err(Error::Interrupted);
@@ -458,12 +461,11 @@ fn remove_records(
                 }
                 gone.push((snapshot.seq, id));
             }
-            // Operations that stay name them: whoever verifies is to know that they are not missing.
+            // Operations that stay name them, or what is newer: whoever looks for them is to know that they are not missing.
             let named = |id: &SnapshotId| {
                 let operations = plan.needed.iter();
-                operations
-                    .map(|(_, needed)| needed)
-                    .any(|needed| needed == id)
+                let mut needed = operations.map(|(_, needed)| needed);
+                Some(*id) > last_backup || needed.any(|needed| needed == id)
             };
             for (_, id) in gone.iter().filter(|(_, id)| named(id)) {
                 repo.put_forgotten(*id)?;
@@ -484,7 +486,7 @@ fn remove_records(
     }
     let gone: HashSet<OperationId> = operations.into_iter().collect();
     let staying = plan.needed.iter().filter(|(id, _)| !gone.contains(id));
-    repo.sweep_forgotten(&staying.map(|(_, needed)| *needed).collect())
+    repo.sweep_forgotten(&staying.map(|(_, needed)| *needed).collect(), last_backup)
 }
 
 /// Returns true if the user pinned a snapshot, or may have.

@@ -78,6 +78,9 @@ pub enum Origin {
     Mentioned,
 }
 
+/// Why a root leaves out what its own rules exclude.
+pub const EXCLUDED: &str = "excluded";
+
 /// Why a root leaves out what lies below it and is a root of its own.
 pub const ELSEWHERE: &str = "a root of its own";
 
@@ -300,16 +303,14 @@ impl Matcher {
         let counts = |pattern: &&Pattern| is_dir || !pattern.directories;
         let mut names = self.exclude_names.iter().filter(counts);
         if names.any(|pattern| pattern.fits_name(name)) {
-            return Some("excluded");
+            return Some(EXCLUDED);
         }
         if self.exclude_paths.is_empty() {
             return None;
         }
         let path = path();
         let mut paths = self.exclude_paths.iter().filter(counts);
-        paths
-            .any(|pattern| pattern.fits(&path))
-            .then_some("excluded")
+        paths.any(|pattern| pattern.fits(&path)).then_some(EXCLUDED)
     }
 
     /// Returns true if `path` below the root is taken, judged by names alone.

@@ -83,6 +83,9 @@ pub struct Run {
     /// What could not be read, or was found damaged.
     #[serde(default)]
     pub problems: u64,
+    /// What changed whenever a backup read it.
+    #[serde(default)]
+    pub torn: u64,
 }
 
 impl Run {
@@ -134,6 +137,8 @@ pub struct Memory {
     pub pasts: Pasts,
     /// What the last backup could not read.
     pub unread: u64,
+    /// What changed whenever the last backup read it.
+    pub torn: u64,
     /// Bytes of the repository after the last run; 0: not known.
     pub repository_bytes: u64,
     /// The last run that began and has not come back.

@@ -71,18 +71,20 @@ pub fn snapshot<'a>(snapshots: &'a Snapshots<'_>, spec: &SnapshotSpec) -> Result
         spec: spec.to_string(),
     };
     match spec {
-        SnapshotSpec::Latest(back) => {
-            nth_that(snapshots.each().rev(), *back, Snapshot::is_backup)?.ok_or_else(missing)
-        }
-        SnapshotSpec::LatestAny => {
-            nth_that(snapshots.each().rev(), 0, |_| true)?.ok_or_else(missing)
-        }
-        SnapshotSpec::LatestFull => {
-            nth_that(snapshots.each().rev(), 0, |s| s.kind == SnapshotKind::Full)?
-                .ok_or_else(missing)
+        SnapshotSpec::Latest(_) | SnapshotSpec::LatestAny | SnapshotSpec::LatestFull => {
+            let (back, wanted): (usize, fn(&Snapshot) -> bool) = match spec {
+                SnapshotSpec::Latest(back) => (*back, Snapshot::is_backup),
+                SnapshotSpec::LatestFull => (0, |s| s.kind == SnapshotKind::Full),
+                _ => (0, |_| true),
+            };
+            let found = nth_that(snapshots.each().rev(), back, wanted)?;
+            // One that is gone could be the one.
+            snapshots.check_missing(found, |_| true)?;
+            found.ok_or_else(missing)
         }
         SnapshotSpec::At { time, now } => {
             let found = at_or_before(snapshots, *time, *now).next().transpose()?;
+            snapshots.check_missing(found, |id| id.millis() <= time.timestamp_millis())?;
             found.ok_or_else(|| {
                 let oldest = snapshots
                     .iter()

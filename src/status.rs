@@ -88,6 +88,11 @@ pub enum Trouble {
         /// How many files and directories.
         problems: u64,
     },
+    /// Files changed whenever the last backup read them: parts of what is stored may not fit together.
+    Torn {
+        /// How many.
+        files: u64,
+    },
     /// Backups run only when somebody types it.
     NoSchedule,
     /// There is a schedule, and no scheduler knows of it.
@@ -133,6 +138,7 @@ impl Trouble {
             Self::BackupFailing { .. }
             | Self::SourceMissing { .. }
             | Self::Unread { .. }
+            | Self::Torn { .. }
             | Self::NoSchedule
             | Self::NotInstalled
             | Self::NotWoken { .. }
@@ -157,6 +163,7 @@ impl Trouble {
             Self::DrillFailed => "drill-failed",
             Self::SourceMissing { .. } => "source-missing",
             Self::Unread { .. } => "unread",
+            Self::Torn { .. } => "torn",
             Self::NoSchedule => "no-schedule",
             Self::NotInstalled => "not-installed",
             Self::NotWoken { .. } => "not-woken",
@@ -176,7 +183,7 @@ impl Trouble {
             Self::NoBackup | Self::Overdue { .. } | Self::BackupFailing { .. } => "bdr backup",
             Self::DrillFailed | Self::Damaged { .. } => "bdr verify",
             Self::SourceMissing { .. } => "bdr config check",
-            Self::Unread { .. } => "bdr backup",
+            Self::Unread { .. } | Self::Torn { .. } => "bdr backup",
             Self::NoSchedule | Self::NotInstalled | Self::NotWoken { .. } | Self::Moved => {
                 "bdr schedule install"
             }
@@ -240,6 +247,10 @@ pub fn troubles(
     if memory.unread > 0 {
         let problems = memory.unread;
         found.push(Trouble::Unread { problems });
+    }
+    if memory.torn > 0 {
+        let files = memory.torn;
+        found.push(Trouble::Torn { files });
     }
     if pasts.prune.failures > 0 {
         let failures = pasts.prune.failures;

@@ -127,6 +127,8 @@ pub struct UndoPlan {
     roots: Vec<Root>,
     /// Directories that are closed to their owner and have to be opened for it.
     closed: Vec<PathBuf>,
+    /// An undo of the same operation was partial.
+    is_again: bool,
 }
 
 impl UndoPlan {
@@ -254,6 +256,10 @@ pub fn plan(
         )
     })?;
     let snapshot = repo.snapshot(before).map_err(|error| match error {
+        Error::NoSuchSnapshot { .. } if !repo.is_forgotten(before) => Error::Unreadable {
+            name: format!("snapshots/{before}.json"),
+            reason: "it is missing, and nobody forgot it".to_owned(),
+        },
         Error::NoSuchSnapshot { .. } => Error::invalid(
             "what was there before is not kept any more: the operation is older than [retention] promises",
             Some("bdr history PATH finds older versions of a file; bdr pin keeps a snapshot"),
@@ -271,6 +277,7 @@ pub fn plan(
         sealed: Vec::new(),
         work: Work::default(),
         closed: Vec::new(),
+        is_again: false,
         roots: roots_of(&snapshot.roots, &operation.begin.roots),
     };
     let mut opened = Opened::default();
@@ -306,8 +313,15 @@ pub fn plan(
     }
     let later = repo.operations_after(operation.begin.id)?;
     let cut_off = cut_off(&later, operation).and_then(|id| repo.snapshot(id).ok());
+    plan.is_again = later.iter().any(|later| {
+        let partial = later.end.as_ref().is_some_and(|end| end.partial);
+        partial && later.begin.undoes == Some(operation.begin.id)
+    });
     let mut put_back = put_back_since(later);
     let mut seen: HashSet<PathBuf> = HashSet::new();
+    unread(
+        operation, &snapshot, &changes, options, &opened, repo, &mut plan,
+    );
     for change in &changes {
         let Some(record) = snapshot.root(&change.name) else {
             continue;
@@ -329,6 +343,8 @@ pub fn plan(
         )?;
     }
     plan.missing.extend(uncaptured_roots(operation, &snapshot));
+    let mut named: HashSet<RawName> = HashSet::new();
+    plan.missing.retain(|note| named.insert(note.path.clone()));
     plan.work.times = times_around(operation, &snapshot, &plan);
     plan.closed = opened.paths();
     drop(opened);
@@ -358,6 +374,15 @@ fn open_ways(operation: &Operation, snapshot: &Snapshot, opened: &mut Opened) {
             opened.tree(root);
             continue;
         };
+        for left in record
+            .left_out
+            .iter()
+            .filter(|left| changes::is_unread_dir(left))
+        {
+            let dir = left.path.to_path(root);
+            opened.way(root, &dir);
+            opened.tree(&dir);
+        }
         for change in end.roots.iter().filter(|change| change.name == record.name) {
             let stamps = change.created.iter().chain(&change.modified);
             let paths = stamps.map(|stamp| &stamp.path).chain(&change.removed);
@@ -441,6 +466,49 @@ fn times_around(
         .collect()
 }
 
+/// Notes directories that could not be looked into before an operation, and in which something changed since: what names it had elsewhere, the operation may
+/// have changed here as well.
+fn unread(
+    operation: &Operation,
+    snapshot: &Snapshot,
+    changes: &[RootChanges],
+    options: &UndoOptions,
+    opened: &Opened,
+    repo: &Repository,
+    plan: &mut UndoPlan,
+) {
+    let Some(end) = &operation.end else { return };
+    let mut never = repo.own_paths();
+    never.extend(options.never.iter().cloned());
+    let roots = snapshot.roots.iter().map(|record| record.path.as_path());
+    let covered = roots.map(Path::to_path_buf).chain(never.clone()).collect();
+    let origins = Origins::new(operation.begin.time, std::iter::empty(), &[], &never)
+        .later(end.file_time, opened.modes())
+        .beside(covered);
+    let own = |record: &&RootRecord| {
+        let names = &operation.begin.roots;
+        let is_own = names.is_empty() || names.contains(&record.name);
+        is_own
+            && !end.unseen.contains(&record.name)
+            && !operation.begin.elsewhere.contains(&record.name)
+    };
+    for record in snapshot.roots.iter().filter(own) {
+        let told = |path: &RepoPath| {
+            let mut own = changes.iter().filter(|change| change.name == record.name);
+            own.any(|change| change.lost.contains(path) || change.altered.contains(path))
+        };
+        for path in changes::unread_and_altered(record, &origins) {
+            if !told(&path) {
+                let reason = "it could not be looked into before, and something in it changed: what became of it is not known";
+                plan.missing.push(PathNote {
+                    path: RawName(path.to_path(record.path.as_path()).into_os_string()),
+                    reason: reason.to_owned(),
+                });
+            }
+        }
+    }
+}
+
 /// Notes what an operation did to things that the snapshot does not hold.
 fn not_captured(record: &RootRecord, change: &RootChanges, plan: &mut UndoPlan) {
     let note = |path: &RepoPath, reason: String| PathNote {
@@ -455,6 +523,11 @@ fn not_captured(record: &RootRecord, change: &RootChanges, plan: &mut UndoPlan) 
         let why = reason_of(path);
         plan.missing
             .push(note(path, format!("it is gone, and was not captured{why}")));
+    }
+    for path in &change.altered {
+        let why = reason_of(path);
+        let reason = format!("it changed, and was not captured{why}: it stays as it is");
+        plan.missing.push(note(path, reason));
     }
     for path in &change.unknown {
         let reason = "it was there before under another name, and was not captured: it stays";
@@ -538,7 +611,7 @@ fn compare_with_now(
     for record in snapshot.roots.iter().filter(chosen) {
         match changes::since(repo, record, &origins)? {
             Look::Whole(changes) if changes.is_empty() => {}
-            Look::Whole(changes) => result.push(changes),
+            Look::Whole(changes) => result.push(*changes),
             Look::Partial(reason) => plan.problems.push(PathNote {
                 path: record.path.clone().into(),
                 reason: format!("it cannot be looked at: {reason}"),
@@ -595,6 +668,8 @@ pub fn apply(
     opened.release(plan.work.sets_modes());
     drop(opened);
     plan.work.partial |= !applied.problems.is_empty() || !plan.problems.is_empty();
+    // What cannot be given back at the second time of asking either will not be at the third.
+    plan.work.partial |= !applied.lacking.is_empty() && !plan.is_again;
     protected.finish_work(&plan.work)?;
     let conflicts = plan
         .steps

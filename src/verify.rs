@@ -429,6 +429,14 @@ fn check_operations(
             found.push(damage(name, &error));
         }
     }
+    for one in repo.all_snapshots()?.missing() {
+        missing.remove(&one.id);
+        found.push(Damage {
+            name: one.file_name(),
+            reason: "it is missing, and nobody forgot it".to_owned(),
+            lost: Vec::new(),
+        });
+    }
     let mut missing: Vec<SnapshotId> = missing.into_iter().collect();
     missing.sort();
     // Taken while this one looked: not missing.

@@ -29,6 +29,8 @@ pub(crate) struct Came {
     pub(crate) bytes: u64,
     pub(crate) stored_bytes: u64,
     pub(crate) problems: u64,
+    /// What changed whenever a backup read it.
+    pub(crate) torn: u64,
     /// What a backup left out of the repository, as file and kind; `None`: it was no backup.
     pub(crate) excluded: Option<Vec<(PathBuf, String)>>,
 }
@@ -48,6 +50,7 @@ impl From<&BackupRun> for Came {
             bytes: stats.bytes,
             stored_bytes: report.stored_bytes,
             problems: report.problems.len() as u64,
+            torn: report.unstable.len() as u64,
             excluded: Some(report.sealed.excluded.clone()),
         }
     }
@@ -140,6 +143,7 @@ where
         stored_bytes: came.stored_bytes,
         repository_bytes,
         problems: came.problems,
+        torn: came.torn,
     };
     // Who cannot be told of it now sees it in `status`.
     let excluded = came.excluded.as_deref().unwrap_or_default();
@@ -174,6 +178,7 @@ fn note(memory: &mut Memory, run: &Run) {
     }
     if matches!(run.job, Job::Backup | Job::Full) && run.succeeded() {
         memory.unread = run.problems;
+        memory.torn = run.torn;
     }
 }
 

@@ -192,8 +192,10 @@ fn missing(repo: &Repository, word: &std::ffi::OsStr) -> Result<Option<SnapshotI
     let there = repo.snapshot_ids()?;
     let operations = repo.operations()?;
     let named = operations.iter().filter_map(|o| o.begin.before);
+    let missing = repo.all_snapshots()?.missing();
     let text = word.to_string_lossy();
     Ok(named
+        .chain(missing.iter().map(|one| one.id))
         .filter(|id| !there.contains(id) && !repo.is_forgotten(*id))
         .find(|id| id.matches(&text)))
 }

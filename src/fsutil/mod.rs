@@ -356,8 +356,12 @@ mod crash {
 
     static LEFT: OnceLock<Option<AtomicI64>> = OnceLock::new();
 
-    /// `BDR_TEST_CRASH_AT=n` kills the process right before its n-th step, as a power cut would.
-    pub(super) fn point(_step: &'static str) -> io::Result<()> {
+    /// `BDR_TEST_CRASH_AT=n` kills the process right before its n-th step, as a power cut would. `BDR_TEST_FAIL_AT=link` has every step of that name
+    /// fail, as a broken disk would.
+    pub(super) fn point(step: &'static str) -> io::Result<()> {
+        if std::env::var_os("BDR_TEST_FAIL_AT").is_some_and(|name| name == step) {
+            return Err(io::Error::other("the disk is broken"));
+        }
         let left = LEFT.get_or_init(|| {
             std::env::var("BDR_TEST_CRASH_AT")
                 .ok()

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 
-use crate::backup::{Present, RootRun, present};
+use crate::backup::{Present, RootRun, UNREADABLE, present};
 use crate::error::Result;
 use crate::id::Digest;
 use crate::manifest::{Entry, Kind, Stat, Time, by_path};
@@ -21,8 +21,9 @@ use crate::repo::oplog::{Inside, Meaning, RootChanges, Stamp};
 use crate::repo::reader::Reader;
 use crate::repo::snapshot::{LeftOut, RootRecord};
 use crate::repo::state::State;
+use crate::rules::{EXCLUDED, Origin, Root};
 use crate::vcs;
-use crate::walk::{Dirty, RootHandle};
+use crate::walk::{Dirty, RootHandle, WalkOptions, walk};
 
 /// Files that are looked into after an operation, at most, and their size before and after.
 const MAX_LOOKED_INTO: usize = 32;
@@ -34,7 +35,7 @@ const CLOCK_SLACK_NANOS: i64 = 20_000_000;
 /// What a look at a root came to.
 pub(crate) enum Look {
     /// All of it was looked at.
-    Whole(RootChanges),
+    Whole(Box<RootChanges>),
     /// Something could not be looked at: why.
     Partial(String),
 }
@@ -53,6 +54,10 @@ pub(crate) struct Origins<'a> {
     ended: Option<i64>,
     /// Modes that directories have while nobody looks into them.
     modes: HashMap<PathBuf, u32>,
+    /// The look comes when bdr may have opened and closed directories since.
+    is_late: bool,
+    /// Roots of their own, which are compared by themselves, and what is never looked at.
+    covered: Vec<PathBuf>,
 }
 
 impl<'a> Origins<'a> {
@@ -75,6 +80,8 @@ impl<'a> Origins<'a> {
             never,
             ended: None,
             modes: HashMap::new(),
+            is_late: false,
+            covered: Vec::new(),
         }
     }
 
@@ -83,8 +90,14 @@ impl<'a> Origins<'a> {
         Self {
             ended: ended.map(Time::nanos),
             modes,
+            is_late: true,
             ..self
         }
+    }
+
+    /// Tells which places are looked at by themselves, or never.
+    pub(crate) fn beside(self, covered: Vec<PathBuf>) -> Self {
+        Self { covered, ..self }
     }
 
     /// Returns true if something happened after the operation.
@@ -143,33 +156,80 @@ impl<'a> Origins<'a> {
         }
     }
 
-    /// Finds what was left out and is not there any more: it cannot come back.
-    fn find_lost<'b>(
+    /// Finds what was left out and is not there any more, or is not as it was: it cannot come back.
+    fn find_uncaptured<'b>(
+        &self,
         handle: Option<&RootHandle>,
         left_out: impl Iterator<Item = &'b LeftOut>,
         changes: &mut RootChanges,
     ) {
+        let is_unread = |left: &LeftOut| left.reason.starts_with(UNREADABLE);
         let known = |left: &&LeftOut| {
-            left.inode != 0
+            (left.inode != 0 || is_unread(left))
                 && left.reason != "bdr's own"
                 && left.reason != crate::rules::ELSEWHERE
                 && left.path.name() != crate::privacy::SECRET_NAME
         };
         for left in left_out.filter(known) {
-            let stands = match handle {
-                None => false,
-                Some(handle) => match handle.stat(&left.path) {
-                    Ok(now) => now.inode == left.inode,
-                    Err(error) => !matches!(
+            let now = match handle.map(|handle| handle.stat(&left.path)) {
+                Some(Ok(now)) if left.inode == 0 || now.inode == left.inode => now,
+                Some(Err(error))
+                    if !matches!(
                         error.kind(),
                         std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-                    ),
-                },
+                    ) =>
+                {
+                    continue;
+                }
+                _ => {
+                    changes.lost.push(left.path.clone());
+                    continue;
+                }
             };
-            if !stands {
-                changes.lost.push(left.path.clone());
+            let is_altered = match now.kind {
+                // What is left out by a rule is not looked into: it may be large, and was named before.
+                Kind::Dir if !is_unread(left) => false,
+                Kind::Dir => self.is_altered_dir(handle, &left.path, &now),
+                // Who has rules of his own for what is left out does not want to hear of it.
+                _ => left.reason != EXCLUDED && self.is_new(now.ctime),
+            };
+            if is_altered && !changes.altered.contains(&left.path) {
+                changes.altered.push(left.path.clone());
             }
         }
+    }
+
+    /// Returns true if something happened since the operation began.
+    fn is_new(&self, time: Time) -> bool {
+        time.nanos() >= self.began
+    }
+
+    /// Returns true if a directory that could not be looked into is not as it was, as far as that can be told.
+    fn is_altered_dir(&self, handle: Option<&RootHandle>, path: &RepoPath, now: &Stat) -> bool {
+        if !self.is_late {
+            // Its mode or owner. What is in it is looked at when an undo is asked for, which opens it.
+            return self.is_new(now.ctime) && !self.is_new(now.mtime);
+        }
+        let Some(handle) = handle else { return false };
+        let top = handle.absolute(path);
+        let mut inside = self.covered.iter().filter(|root| root.starts_with(&top));
+        let is_told = inside.any(|root| root.parent() == Some(&top));
+        if self.is_new(now.mtime) && !is_told {
+            return true;
+        }
+        let options = WalkOptions {
+            never: &self.covered,
+            max_files: None,
+            keep_known: true,
+        };
+        let is_newer = |found: &Dirty| match found.stat.kind {
+            // To open a directory and close it again changes the other time.
+            Kind::Dir => !found.path.is_root() && self.is_new(found.stat.mtime),
+            _ => !self.covered.contains(&found.path.to_path(&top)) && self.is_new(found.stat.ctime),
+        };
+        let below = Root::ad_hoc(top.clone(), Origin::Operand);
+        let scan = walk(&below, None, &options);
+        scan.is_ok_and(|scan| scan.dirty.iter().any(is_newer))
     }
 }
 
@@ -202,9 +262,9 @@ pub(crate) fn of_run(repo: &Repository, run: &RootRun, origins: &Origins<'_>) ->
     }
     let is_captured = |stat: &Stat| origins.has_captured(stat);
     origins.sort_new(handle.as_ref(), new, &is_captured, &mut changes);
-    Origins::find_lost(handle.as_ref(), run.unknown(), &mut changes);
+    origins.find_uncaptured(handle.as_ref(), run.unknown(), &mut changes);
     changes.indexes = indexes(repo, handle.as_ref(), &changes);
-    Ok(Look::Whole(changes))
+    Ok(Look::Whole(Box::new(changes)))
 }
 
 /// Returns how a root differs from what a snapshot has of it, by content where no state tells.
@@ -283,13 +343,39 @@ pub(crate) fn since(repo: &Repository, record: &RootRecord, origins: &Origins<'_
         moved.contains(&(stat.kind, stat.size, stat.mtime)) || origins.has_captured(stat)
     };
     origins.sort_new(present.handle.as_ref(), new, &is_captured, &mut changes);
-    Origins::find_lost(
+    origins.find_uncaptured(
         present.handle.as_ref(),
         record.left_out.iter(),
         &mut changes,
     );
     changes.merges = inside(repo, &present, &altered);
-    Ok(Look::Whole(changes))
+    Ok(Look::Whole(Box::new(changes)))
+}
+
+/// Returns the directories of a root that could not be looked into when it was captured, and that are gone or hold something by now that changed since.
+pub(crate) fn unread_and_altered(record: &RootRecord, origins: &Origins<'_>) -> Vec<RepoPath> {
+    let mut unread = record
+        .left_out
+        .iter()
+        .filter(|left| is_unread_dir(left))
+        .peekable();
+    if unread.peek().is_none() {
+        return Vec::new();
+    }
+    let root = Root::ad_hoc(record.path.as_path().to_path_buf(), Origin::Operand);
+    // One that is there and cannot be opened even now is somebody else's.
+    let Ok(handle) = RootHandle::of(&root) else {
+        return Vec::new();
+    };
+    let mut changes = RootChanges::default();
+    origins.find_uncaptured(handle.as_ref(), unread, &mut changes);
+    changes.lost.append(&mut changes.altered);
+    changes.lost
+}
+
+/// Returns true if nothing but its name is known of a directory.
+pub(crate) fn is_unread_dir(left: &LeftOut) -> bool {
+    left.inode == 0 && left.reason.starts_with(UNREADABLE)
 }
 
 /// Returns what the indexes of git mean that an operation left.

@@ -147,7 +147,7 @@ fn looked_at(
         };
         match look {
             Look::Whole(changes) if changes.is_empty() => {}
-            Look::Whole(changes) => roots.push(changes),
+            Look::Whole(changes) => roots.push(*changes),
             Look::Partial(_) => unseen.push(record.name.clone()),
         }
     }

@@ -2,10 +2,11 @@
 
 use std::cell::OnceCell;
 
+use super::newest::MISSING;
 use super::{Repository, parse_snapshot_name};
 use crate::error::{Error, Result};
 use crate::id::SnapshotId;
-use crate::repo::snapshot::Snapshot;
+use crate::repo::snapshot::{Named, Snapshot};
 
 /// All snapshots, oldest first.
 pub struct Snapshots<'a> {
@@ -62,6 +63,46 @@ impl<'a> Snapshots<'a> {
     /// Returns them, oldest first; [`Error::Unreadable`] in place of one that cannot be read.
     pub fn each(&self) -> impl DoubleEndedIterator<Item = Result<&Snapshot>> {
         (0..self.all.len()).filter_map(|at| self.at(at).transpose())
+    }
+
+    /// Returns those of which something tells that they were written, newer than the newest backup that is there, and that are gone without having been
+    /// forgotten; from then on they count as unreadable.
+    pub fn missing(&self) -> Vec<Named> {
+        let mut named = Vec::new();
+        let mut last_backup = None;
+        for snapshot in self.iter().rev() {
+            named.extend(snapshot.last_backup);
+            if snapshot.is_backup() {
+                last_backup = Some(snapshot.named());
+                break;
+            }
+        }
+        let last = self.all.last().and_then(|(_, name, _)| {
+            let (seq, id) = parse_snapshot_name(name.strip_prefix("snapshots/")?)?;
+            Some(Named { seq, id })
+        });
+        let named = named.into_iter();
+        self.repo.notice_missing(last, last_backup, named)
+    }
+
+    /// Makes sure that none is missing that would be taken before `found`, if it `fits`.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`].
+    pub fn check_missing(
+        &self,
+        found: Option<&Snapshot>,
+        fits: impl Fn(SnapshotId) -> bool,
+    ) -> Result<()> {
+        let found = found.map(Snapshot::named);
+        let newer = |one: &&Named| Some(**one) > found && fits(one.id);
+        match self.missing().iter().rev().find(newer) {
+            None => Ok(()),
+            Some(missing) => Err(Error::Unreadable {
+                name: missing.file_name(),
+                reason: MISSING.to_owned(),
+            }),
+        }
     }
 
     fn at(&self, at: usize) -> Result<Option<&Snapshot>> {

@@ -84,15 +84,19 @@ impl Repository {
             .map_err(|e| Error::storage("write", name, e))
     }
 
-    /// Removes the notes of forgotten snapshots that no operation of `named` names any more.
+    /// Removes the notes of forgotten snapshots that no operation of `named` names any more, and that are older than the newest backup.
     ///
     /// # Errors
     /// The storage cannot be written.
-    pub fn sweep_forgotten(&self, named: &HashSet<SnapshotId>) -> Result<()> {
+    pub fn sweep_forgotten(
+        &self,
+        named: &HashSet<SnapshotId>,
+        last_backup: Option<SnapshotId>,
+    ) -> Result<()> {
         for name in self.names("marks")? {
             let id = name.strip_suffix(".forgotten.json");
             let id: Option<SnapshotId> = id.and_then(|id| id.parse().ok());
-            if id.is_some_and(|id| !named.contains(&id)) {
+            if id.is_some_and(|id| Some(id) <= last_backup && !named.contains(&id)) {
                 self.remove_if_there(&format!("marks/{name}"))?;
             }
         }

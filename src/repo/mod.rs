@@ -25,6 +25,7 @@ pub mod kept;
 pub mod keyframe;
 mod lazy;
 pub mod marks;
+mod newest;
 pub mod oplog;
 pub mod origin;
 pub mod pack;

@@ -273,6 +273,9 @@ pub struct RootChanges {
     /// What was not captured and is gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<RepoPath>,
+    /// What was not captured and is not as it was: a file, or a directory that could not be looked into.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub altered: Vec<RepoPath>,
 }
 
 /// What a file means, as a keyed digest: it may be written anew and mean the same.
@@ -307,6 +310,7 @@ impl RootChanges {
         self.indexes.retain(|index| own(&index.path));
         self.unknown.retain(own);
         self.lost.retain(own);
+        self.altered.retain(own);
     }
 
     /// Returns true if nothing changed.
@@ -316,6 +320,7 @@ impl RootChanges {
             && self.modified.is_empty()
             && self.unknown.is_empty()
             && self.lost.is_empty()
+            && self.altered.is_empty()
     }
 }
 

@@ -83,7 +83,9 @@ impl Repository {
     /// The storage cannot be written.
     pub fn commit(&self, snapshot: &Snapshot) -> Result<()> {
         // A snapshot without it is worth more than none; `verify` says which those are, and why the key is refused.
-        self.put_snapshot(snapshot, |record| self.vault().bind(record).ok())
+        self.put_snapshot(snapshot, |record| self.vault().bind(record).ok())?;
+        self.remember_newest(snapshot);
+        Ok(())
     }
 
     /// Writes a record in place of what it was before. One that this machine did not make does not become its own.

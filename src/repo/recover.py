@@ -645,7 +645,7 @@ def command_ls(repo, args):
 class Restore:
     def __init__(self, repo, target):
         self.repo, self.target, self.made, self.links = repo, target, set(), {}
-        self.files, self.no_xattrs = 0, False
+        self.files, self.fifos, self.no_xattrs = 0, 0, False
 
     def place(self, name):
         """Where a name goes. Its parent directories are made; none of them may be a symlink."""
@@ -714,8 +714,9 @@ class Restore:
                     os.link(self.links[group], at)
                     self.files += 1
                     return
-                except OSError:  # no hard links here: a copy
-                    pass
+                except OSError as error:  # no hard links here: a copy
+                    problem(name, "restored as a file of its own, not as another name of %s: %s"
+                            % (show(os.path.relpath(self.links[group], self.target)), error))
             fd, temporary = tempfile.mkstemp(prefix=b".recover-", suffix=b"", dir=os.path.dirname(at))
             try:
                 with os.fdopen(fd, "wb") as out:
@@ -734,11 +735,28 @@ class Restore:
         if group:
             self.links[group] = at
 
-    def symlink(self, name, entry):
+    def symlink(self, name, entry, group):
         at = self.place(name)
+        if not os.path.lexists(at) and group in self.links:
+            try:
+                os.link(self.links[group], at, **({"follow_symlinks": False} if os.link in os.supports_follow_symlinks else {}))
+                return
+            except OSError as error:
+                problem(name, "restored as a symlink of its own: %s" % error)
         if not os.path.lexists(at):
             os.symlink(entry.target, at)
+            if group:
+                self.links[group] = at
         elif not os.path.islink(at) or os.readlink(at) != entry.target:
+            raise Damaged("something else is there already; left alone")
+        self.metadata(at, name, entry)
+
+    def fifo(self, name, entry):
+        at = self.place(name)
+        if not os.path.lexists(at):
+            os.mkfifo(at, 0o600)
+            self.fifos += 1
+        elif not stat.S_ISFIFO(os.lstat(at).st_mode):
             raise Damaged("something else is there already; left alone")
         self.metadata(at, name, entry)
 
@@ -797,12 +815,14 @@ def command_restore(repo, args):
                 group = (top, entry.link, entry.hash, entry.size) if entry.link else None
                 each(name, restore.file, entry, group)
             elif chosen and entry.kind == "l":
-                symlinks.append((name, entry))
+                symlinks.append((name, entry, (top, entry.link, entry.target) if entry.link else None))
+            elif chosen and entry.kind == "fifo" and hasattr(os, "mkfifo"):
+                each(name, restore.fifo, entry)
             elif chosen:
                 note(name, "a %s, never stored" % entry.kind)
     # Symlinks after every file: nothing can be written through them. Then directories, the deepest first.
-    for name, entry in symlinks:
-        each(name, restore.symlink, entry)
+    for name, entry, group in symlinks:
+        each(name, restore.symlink, entry, group)
     for name, entry in reversed(directories):
         at = os.path.join(target, name)
         if at in restore.made:
@@ -811,8 +831,9 @@ def command_restore(repo, args):
         problem(path, "not in this snapshot")
     if restore.no_xattrs:
         note("note", "extended attributes cannot be restored on this system")
-    print("%d files, %d directories, %d symlinks restored below %s; %d problems"
-          % (restore.files, len(restore.made), len(symlinks), show(target), problems))
+    print("%d files, %d directories, %d symlinks%s restored below %s; %d problems"
+          % (restore.files, len(restore.made), len(symlinks), ", %d FIFOs" % restore.fifos if restore.fifos else "",
+             show(target), problems))
     return 3 if problems else 0
 
 

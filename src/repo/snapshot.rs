@@ -97,6 +97,25 @@ pub struct Snapshot {
     /// Who made it, where it says so. Written as the last member, by [`super::Repository::commit`].
     #[serde(default, skip_serializing)]
     pub bound: Option<Bound>,
+    /// The backup before it, where that is known: its record would be missed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_backup: Option<Named>,
+}
+
+/// A snapshot by number and id, as its file is called. Sorted as snapshots are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Named {
+    /// Its number.
+    pub seq: u64,
+    /// Its id.
+    pub id: SnapshotId,
+}
+
+impl Named {
+    /// Returns the name of its file in the repository.
+    pub fn file_name(self) -> String {
+        format!("snapshots/{:010}-{}.json", self.seq, self.id)
+    }
 }
 
 /// A pack and its size.
@@ -223,6 +242,14 @@ impl Snapshot {
     /// Returns the root with a name.
     pub fn root(&self, name: &str) -> Option<&RootRecord> {
         self.roots.iter().find(|root| root.name == name)
+    }
+
+    /// Returns its number and id.
+    pub fn named(&self) -> Named {
+        Named {
+            seq: self.seq,
+            id: self.id,
+        }
     }
 
     /// Returns the position in the order of snapshots.

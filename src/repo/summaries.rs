@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::fsutil;
 use crate::id::SnapshotId;
 use crate::path::{AbsolutePath, RootName};
-use crate::repo::snapshot::{Snapshot, SnapshotKind, Stats, Trigger};
+use crate::repo::snapshot::{Named, Snapshot, SnapshotKind, Stats, Trigger};
 use crate::storage::Look;
 use crate::vault::KeyName;
 
@@ -55,6 +55,9 @@ pub struct Summary {
     /// How the record looked when it was read: one that was replaced since is read again.
     #[serde(default)]
     look: Option<Look>,
+    /// The backup before it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_backup: Option<Named>,
 }
 
 /// A root of a snapshot, without its listing.
@@ -109,6 +112,7 @@ impl From<&Snapshot> for Summary {
             roots: roots.collect(),
             key: snapshot.bound.map(|bound| bound.key),
             look: None,
+            last_backup: snapshot.last_backup,
         }
     }
 }
@@ -150,6 +154,14 @@ impl Repository {
             });
             summaries.extend(summary);
         }
+        let named = |summary: &Summary| Named {
+            seq: summary.seq,
+            id: summary.id,
+        };
+        let last = ids.last().map(|(seq, id)| Named { seq: *seq, id: *id });
+        let last_backup = summaries.iter().rev().find(|s| s.is_backup()).map(named);
+        let before = summaries.iter().filter_map(|summary| summary.last_backup);
+        self.notice_missing(last, last_backup, before);
         // Not being able to keep it costs time only.
         if lines > 2 * ids.len() + 100 {
             let mut all = Vec::new();

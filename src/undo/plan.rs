@@ -104,6 +104,20 @@ impl Planner<'_> {
             || repositories::means_the_same(self, stamp, now)
     }
 
+    /// Returns true if an object stands as bdr put it back.
+    fn is_put_back(&self, path: &RepoPath, now: &Stat) -> bool {
+        let put = self.put_back.get(path);
+        put.is_some_and(|put| is_as(put, now))
+    }
+
+    /// Finishes what an undo put back that has the right bytes: it may be another file than it should be, or lack something else.
+    fn finish(&mut self, entry: &Entry, now: &Stat) {
+        match self.groups.fits(entry, now) {
+            true => self.metadata(entry, now),
+            false => self.restore(entry, Some(*now)),
+        }
+    }
+
     /// Returns true if an object has the bytes of an entry.
     pub(super) fn stands(&mut self, entry: &Entry, now: &Stat) -> bool {
         let place = self.place(&entry.path);
@@ -167,6 +181,20 @@ impl Planner<'_> {
             }
         }
         self.job(&entry.path, Act::Metadata, Some(entry.clone()), Some(*now));
+    }
+
+    /// Takes note of a path that cannot be looked at: it stays as it is.
+    fn unseen(&mut self, path: &RepoPath, looked: Result<()>) -> Result<()> {
+        match looked {
+            Err(error @ Error::Io { .. }) => {
+                let path = RawName(self.absolute(path).into_os_string());
+                let why = crate::error::reason(&error);
+                let reason = format!("it cannot be looked at: {why}");
+                self.plan.problems.push(PathNote { path, reason });
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     pub(super) fn stat(&mut self, path: &RepoPath) -> Result<Option<Stat>> {
@@ -448,7 +476,7 @@ pub(super) fn plan_root(
         opened,
         groups: Groups::default(),
     };
-    repositories::find(&mut planner, changes)?;
+    repositories::find(&mut planner, changes);
     let mut wanted = |planner: &Planner<'_>, path: &RepoPath| {
         let absolute = planner.absolute(path);
         let chosen =
@@ -462,8 +490,13 @@ pub(super) fn plan_root(
         if !wanted(&planner, &stamp.path) {
             continue;
         }
-        let Some(now) = planner.stat(&stamp.path)? else {
-            continue;
+        let now = match planner.stat(&stamp.path) {
+            Ok(Some(now)) => now,
+            Ok(None) => continue,
+            Err(error) => {
+                planner.unseen(&stamp.path, Err(error))?;
+                continue;
+            }
         };
         let needed = match repositories::of_made(&planner, changes, &stamp.path) {
             Made::Stays => continue,
@@ -479,7 +512,8 @@ pub(super) fn plan_root(
     }
     for stamp in &changes.modified {
         if wanted(&planner, &stamp.path) {
-            plan_modified(&mut planner, stamp)?;
+            let planned = plan_modified(&mut planner, stamp);
+            planner.unseen(&stamp.path, planned)?;
         }
     }
     for top in &changes.removed {
@@ -493,14 +527,8 @@ pub(super) fn plan_root(
             if !wanted(&planner, &entry.path) {
                 continue;
             }
-            let gone = planner.stat(&entry.path)?.is_none();
-            if gone && repositories::is_elsewhere(&mut planner, changes, &entry.path)? {
-                if entry.kind == Kind::File {
-                    planner.step(&entry.path, UndoAction::Keep, entry.kind, entry.size);
-                }
-                continue;
-            }
-            plan_removed(&mut planner, &entry)?;
+            let planned = plan_gone(&mut planner, changes, &entry);
+            planner.unseen(&entry.path, planned)?;
         }
     }
     repositories::bring_content(&mut planner)?;
@@ -509,6 +537,17 @@ pub(super) fn plan_root(
         Some(since) => directories(repo, &mut planner, since),
         None => Ok(()),
     }
+}
+
+fn plan_gone(planner: &mut Planner<'_>, changes: &RootChanges, entry: &Entry) -> Result<()> {
+    let gone = planner.stat(&entry.path)?.is_none();
+    if gone && repositories::is_elsewhere(planner, changes, &entry.path)? {
+        if entry.kind == Kind::File {
+            planner.step(&entry.path, UndoAction::Keep, entry.kind, entry.size);
+        }
+        return Ok(());
+    }
+    plan_removed(planner, entry)
 }
 
 /// Returns true if a directory holds what it held before, by name: nobody but bdr had a reason to touch it.
@@ -603,11 +642,9 @@ fn plan_modified(planner: &mut Planner<'_>, stamp: &Stamp) -> Result<()> {
     let same = now.kind == entry.kind
         && same_bytes(planner.repo, &mut planner.target, &place, &entry, &now);
     if planner.is_left(stamp, &now) {
-        if same && !planner.groups.fits(&entry, &now) {
-            // The same bytes, but one file with a name that it was not one with, or no longer with those that it was.
-            planner.restore(&entry, Some(now));
-        } else if same {
-            planner.metadata(&entry, &now);
+        if same {
+            // The same bytes, but perhaps one file with a name that it was not one with, or no longer with those that it was.
+            planner.finish(&entry, &now);
         } else if now.kind == Kind::Dir || entry.kind == Kind::Dir {
             // It became something else: that goes first.
             planner.cleared.insert(stamp.path.clone());
@@ -619,6 +656,10 @@ fn plan_modified(planner: &mut Planner<'_>, stamp: &Stamp) -> Result<()> {
         } else {
             planner.restore(&entry, Some(now));
         }
+        return Ok(());
+    }
+    if same && planner.is_put_back(&stamp.path, &now) {
+        planner.finish(&entry, &now);
         return Ok(());
     }
     if same {
@@ -658,6 +699,9 @@ fn plan_removed(planner: &mut Planner<'_>, entry: &Entry) -> Result<()> {
     let place = planner.place(&entry.path);
     if now.kind == entry.kind && same_bytes(planner.repo, &mut planner.target, &place, entry, &now)
     {
+        if planner.is_put_back(&entry.path, &now) {
+            planner.finish(entry, &now);
+        }
         return Ok(());
     }
     if planner.force && now.kind != Kind::Dir && entry.kind != Kind::Dir {
@@ -701,7 +745,7 @@ fn anchors(planner: &mut Planner<'_>) -> Result<()> {
             continue;
         }
         if let Some(now) = planner.stat(&entry.path)?
-            && now.kind == Kind::File
+            && now.kind == entry.kind
             && same_bytes(planner.repo, &mut planner.target, &place, &entry, &now)
         {
             planner

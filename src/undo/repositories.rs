@@ -37,7 +37,7 @@ impl Found {
 }
 
 /// Looks at the repositories that an operation changed, and says of those that moved on that they stay.
-pub(super) fn find(planner: &mut Planner<'_>, changes: &RootChanges) -> Result<()> {
+pub(super) fn find(planner: &mut Planner<'_>, changes: &RootChanges) {
     let listed: Vec<PathBuf> = planner
         .listing
         .keys()
@@ -56,12 +56,12 @@ pub(super) fn find(planner: &mut Planner<'_>, changes: &RootChanges) -> Result<(
         repositories: Repositories::knowing(known),
         ..Found::default()
     };
-    hold_made(planner, changes, &made)?;
-    hold_units(planner, changes)
+    hold_made(planner, changes, &made);
+    hold_units(planner, changes);
 }
 
 /// Of repositories that the operation made: they go if nothing happened in them since, else they stay.
-fn hold_made(planner: &mut Planner<'_>, changes: &RootChanges, made: &[PathBuf]) -> Result<()> {
+fn hold_made(planner: &mut Planner<'_>, changes: &RootChanges, made: &[PathBuf]) {
     for stamp in changes
         .created
         .iter()
@@ -84,9 +84,10 @@ fn hold_made(planner: &mut Planner<'_>, changes: &RootChanges, made: &[PathBuf])
             let is_store = inside.is_some_and(|inside| inside.part == Part::Store);
             names.insert(path);
             as_left &= is_store
-                || match planner.stat(&below.path)? {
-                    Some(now) => planner.is_left(below, &now),
-                    None => false,
+                || match planner.stat(&below.path) {
+                    Ok(Some(now)) => planner.is_left(below, &now),
+                    // Gone, or not to be looked at.
+                    _ => false,
                 };
         }
         if as_left && !has_more(&top, &names) {
@@ -96,7 +97,6 @@ fn hold_made(planner: &mut Planner<'_>, changes: &RootChanges, made: &[PathBuf])
             planner.step(&stamp.path, UndoAction::Keep, Kind::Dir, 0);
         }
     }
-    Ok(())
 }
 
 /// Returns true if a directory holds anything that is not among `names`: somebody works in it.
@@ -118,31 +118,28 @@ fn has_more(dir: &Path, names: &HashSet<PathBuf>) -> bool {
 }
 
 /// Of tools whose files only mean something together: what moved on in one of them keeps all of them.
-fn hold_units(planner: &mut Planner<'_>, changes: &RootChanges) -> Result<()> {
+fn hold_units(planner: &mut Planner<'_>, changes: &RootChanges) {
     let mut units: HashMap<PathBuf, bool> = HashMap::new();
-    let mut check =
-        |planner: &mut Planner<'_>, path: &RepoPath, stamp: Option<&Stamp>| -> Result<()> {
-            let absolute = planner.absolute(path);
-            let inside = planner.found.repositories.around(&absolute);
-            let Some(inside) = inside.filter(|inside| inside.is_unit) else {
-                return Ok(());
-            };
-            let now = planner.stat(path)?;
-            let as_left = match (stamp, now) {
-                (Some(stamp), Some(now)) => planner.is_left(stamp, &now),
-                (None, None) => true,
-                _ => false,
-            };
-            *units.entry(inside.top).or_insert(true) &= as_left;
-            Ok(())
+    let mut check = |planner: &mut Planner<'_>, path: &RepoPath, stamp: Option<&Stamp>| {
+        let absolute = planner.absolute(path);
+        let inside = planner.found.repositories.around(&absolute);
+        let Some(inside) = inside.filter(|inside| inside.is_unit) else {
+            return;
         };
+        let as_left = match (stamp, planner.stat(path)) {
+            (Some(stamp), Ok(Some(now))) => planner.is_left(stamp, &now),
+            (None, Ok(None)) => true,
+            _ => false,
+        };
+        *units.entry(inside.top).or_insert(true) &= as_left;
+    };
     for stamp in changes.created.iter().chain(&changes.modified) {
         if stamp.kind != Kind::Dir {
-            check(planner, &stamp.path, Some(stamp))?;
+            check(planner, &stamp.path, Some(stamp));
         }
     }
     for path in &changes.removed {
-        check(planner, path, None)?;
+        check(planner, path, None);
     }
     for (top, as_left) in units {
         let below = RepoPath::below(&planner.absolute(&RepoPath::root()), &top);
@@ -151,7 +148,6 @@ fn hold_units(planner: &mut Planner<'_>, changes: &RootChanges) -> Result<()> {
             planner.found.held.push(below);
         }
     }
-    Ok(())
 }
 
 /// What becomes of something that the operation made in a repository.

@@ -130,8 +130,9 @@ fn what_the_command_made_readable_is_not_what_it_made() {
     let place = Place::of_a_user();
     place.sh_as_user("echo precious > f; chmod 000 f");
     place.run_as_user(&["guard", "--", "chmod", "644", "f"], 0);
-    // There is nothing that could be undone, or it is: what matters is that the file stays.
-    place.run_as_user(&["undo", "--yes"], 1);
+    // Its mode is another now, and what it was before is not known.
+    let said = place.run_as_user(&["undo", "--yes"], 3);
+    assert!(said.contains("it changed, and was not captured"), "{said}");
     assert!(place.tree().join("f").exists());
 }
 
@@ -388,4 +389,92 @@ fn undo_all_finds_a_command_that_changed_other_places_only() {
         assert_eq!(output.status.success(), back, "{args:?}");
         assert_eq!(place.tree().join("f").exists(), back, "{args:?}");
     }
+}
+
+#[test]
+fn names_of_one_file_that_could_not_be_joined_are_joined_by_asking_again() {
+    let place = Place::with_repository();
+    sh(
+        &place,
+        "mkdir d; echo x > d/a; ln d/a d/b; echo y > c; ln c e",
+    );
+    let before = picture(&place.tree());
+    place.run(&["guard", "--", "sh", "-c", "rm -r d; rm e; echo z > c"], 0);
+    let mut broken = place.bdr(&["undo", "--yes"]);
+    let output = broken.env("BDR_TEST_FAIL_AT", "link").output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("file of its own"));
+    place.run(&["undo", "--yes"], 0);
+    assert_same(&before, &picture(&place.tree()), "asked again");
+}
+
+#[test]
+fn what_could_not_be_given_back_is_tried_once_more_and_then_the_operation_before_is_meant() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: only root can make a file that the user cannot make again");
+        return;
+    }
+    let place = Place::of_a_user();
+    place.sh_as_user("echo older > older");
+    std::fs::write(place.tree().join("roots"), "of root\n").unwrap();
+    place.run_as_user(&["guard", "--", "rm", "older"], 0);
+    place.run_as_user(&["guard", "--", "rm", "-f", "roots"], 0);
+    for _ in 0..2 {
+        let said = place.run_as_user(&["undo", "--yes"], 3);
+        assert!(said.contains("its owner 0:0"), "{said}");
+        assert!(!place.tree().join("older").exists());
+    }
+    place.run_as_user(&["undo", "--yes"], 0);
+    assert!(place.tree().join("older").exists());
+}
+
+#[test]
+fn what_was_not_captured_and_changed_is_named_and_what_did_not_change_is_not() {
+    for (script, code) in [("one", 0), ("two", 3)] {
+        let place = Place::with_repository();
+        sh(
+            &place,
+            "head -c 2000000 /dev/urandom > big; echo 1 > small; echo 2 > other
+             echo rm other > one; echo big > names
+             echo 'rm other; while read -r name; do echo more >> \"$name\"; done < names' > two",
+        );
+        place.run(&["guard", "--max-bytes", "1M", "--", "sh", script], 0);
+        let said = place.run(&["undo", "--yes"], code);
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        let named = said.contains("big  it changed, and was not captured");
+        assert_eq!(named, code == 3, "{script}: {said}");
+        assert!(place.tree().join("other").exists());
+    }
+}
+
+#[test]
+fn what_changed_in_a_directory_that_could_not_be_listed_is_said_to_be_unknown() {
+    let place = Place::of_a_user();
+    place.sh_as_user("mkdir w; echo 1 > w/f; ln w/f w/another; echo 2 > else; chmod 300 w");
+    place.run_as_user(&["guard", "--", "rm", "else"], 0);
+    place.run_as_user(&["undo", "--yes"], 0);
+    // Another name of the file is not known to bdr, and keeps what was written.
+    place.run_as_user(&["guard", "--", "sh", "-c", "echo 3 > w/f"], 0);
+    let said = place.run_as_user(&["undo", "--yes"], 3);
+    assert!(said.contains("w  it "), "{said}");
+    place.sh_as_user("grep -q 1 w/f");
+}
+
+#[test]
+fn one_path_that_cannot_be_looked_at_does_not_keep_the_others_from_coming_back() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: only root can close a directory to the user");
+        return;
+    }
+    let place = Place::of_a_user();
+    place.sh_as_user("mkdir w other; echo 1 > w/a; echo 2 > w/b; echo 3 > other/c");
+    let line = "rm w/a other/c; echo changed > w/b; echo new > w/new";
+    place.run_as_user(&["guard", "--", "sh", "-c", line], 0);
+    let w = place.tree().join("w");
+    std::os::unix::fs::chown(&w, Some(0), Some(0)).unwrap();
+    std::fs::set_permissions(&w, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let said = place.run_as_user(&["undo", "--yes"], 3);
+    assert!(said.contains("it cannot be looked at"), "{said}");
+    assert!(place.tree().join("other/c").exists());
+    assert!(!w.join("a").exists());
 }

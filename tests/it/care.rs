@@ -381,6 +381,51 @@ fn a_drill_of_damaged_storage_fails_names_the_file_and_is_remembered() {
 }
 
 #[test]
+fn a_file_that_changed_while_it_was_read_is_told_by_status_until_it_is_stored_whole() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let place = scheduled();
+    let file = place.tree().join("busy");
+    std::fs::write(&file, vec![0_u8; 4_000_000]).unwrap();
+    let done = AtomicBool::new(false);
+    let torn = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            use std::os::unix::fs::FileExt as _;
+            let file = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
+            for round in 0_u64.. {
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                file.write_at(&round.to_le_bytes(), round % 400 * 10_000)
+                    .unwrap();
+            }
+        });
+        // Whether it is read at rest is up to chance.
+        let torn = (0..50).any(|_| {
+            let output = place.bdr(&["backup"]).output().unwrap();
+            output.status.code() == Some(3)
+                && String::from_utf8_lossy(&output.stdout).contains("changed while it was read")
+        });
+        done.store(true, Ordering::Relaxed);
+        torn
+    });
+    assert!(torn, "fifty backups found it at rest");
+    let status = place.json(&["status"]);
+    let told = |status: &Value| {
+        let mut troubles = status["troubles"].as_array().unwrap().iter();
+        troubles.any(|trouble| trouble["code"] == "torn")
+    };
+    assert!(told(&status), "{status}");
+    let said = place.bdr(&["status"]).output().unwrap();
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(
+        said.contains("1 file changed while the last backup read it"),
+        "{said}"
+    );
+    place.run(&["backup"], 0);
+    assert!(!told(&place.json(&["status"])));
+}
+
+#[test]
 fn lists_are_complete_whatever_became_of_the_derived_summaries() {
     let place = scheduled();
     for day in 2..6 {

@@ -192,6 +192,9 @@ fn names_that_were_one_file_are_one_again_and_others_are_not() {
         ("echo x > a; ln a b; ln a c", "rm b; cp -p a b"),
         ("echo x > a; cp -p a b", "ln -f a b"),
         ("echo x > a; cp -p a b; ln a c", "ln -f b a"),
+        ("mkdir d; ln -s x d/a; ln d/a d/b; ln -s x d/c", "rm -r d"),
+        ("ln -s x a; ln a b; ln a c", "rm b; cp -P a b"),
+        ("ln -s x a; ln -s x b", "rm b; ln a b"),
     ] {
         let place = Place::with_repository();
         sh(&place, made);

@@ -219,6 +219,85 @@ fn a_record_that_cannot_be_read_is_never_passed_over() {
 }
 
 #[test]
+fn the_newest_backup_is_missed_when_its_record_is_gone() {
+    for (cold, changed) in [(false, false), (true, false), (true, true)] {
+        let place = backed_up(false);
+        // What came since tells of it as well: a snapshot, or an operation that needed none of its own.
+        if changed {
+            place.write("data/9.txt", b"new\n");
+        }
+        place.run(&["guard", "--", "rm", "data/3.txt"], 0);
+        let newest = files(&place, "snapshots")[1].clone();
+        let name = newest.file_stem().unwrap().to_str().unwrap();
+        let id = name.split_once('-').unwrap().1.to_owned();
+        delete(&newest);
+        if cold {
+            std::fs::remove_dir_all(place.path("bdr/cache")).unwrap();
+        }
+        let target = place.path("out");
+        for args in [
+            &[
+                "restore",
+                "latest",
+                "--target",
+                target.to_str().unwrap(),
+                "--yes",
+            ][..],
+            &["cat", "latest", "data/1.txt"],
+            &["ls", "latest"],
+            &["list"],
+            &["status"],
+            &["verify"],
+        ] {
+            let output = place.run(args, 4);
+            let said = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
+            assert!(
+                said.contains("missing") && said.contains(&id),
+                "{args:?}: {said}"
+            );
+        }
+        assert!(!target.exists());
+        match changed {
+            // Whoever knows why it is gone says so.
+            false => place.run(&["forget", &id], 0),
+            true => place.run(&["backup"], 0),
+        };
+        for args in [
+            &["cat", "latest", "data/2.txt"][..],
+            &["list"],
+            &["status"],
+            &["verify"],
+        ] {
+            place.run(args, 0);
+        }
+    }
+    // One that is forgotten is not missed, nor is one that prune took.
+    let place = backed_up(false);
+    place.run(&["guard", "--", "rm", "data/3.txt"], 0);
+    place.run(&["forget", "latest", "--yes"], 0);
+    for args in [
+        &["cat", "latest", "data/2.txt"][..],
+        &["list"],
+        &["verify"],
+        &["prune", "--now", "--keep-last", "1", "--yes"],
+    ] {
+        place.run(args, 0);
+    }
+    place.run(&["cat", "latest", "data/2.txt"], 0);
+    place.run(&["list"], 0);
+}
+
+#[test]
+fn an_undo_of_what_lost_its_snapshot_says_that_it_is_damage() {
+    let place = backed_up(false);
+    place.write("data/7.txt", b"new\n");
+    place.run(&["guard", "--", "rm", "data/7.txt"], 0);
+    delete(files(&place, "snapshots").last().unwrap());
+    let said = stderr(&place.run(&["undo", "--yes"], 4));
+    assert!(said.contains("it is missing"), "{said}");
+}
+
+#[test]
 fn verify_misses_a_snapshot_that_an_operation_needs_but_not_one_that_was_forgotten() {
     let place = backed_up(false);
     place.write("data/7.txt", b"new\n");

@@ -111,5 +111,6 @@ fn data(run: &Run) -> Value {
         "stored_bytes": run.stored_bytes,
         "repository_bytes": run.repository_bytes,
         "problems": run.problems,
+        "torn": run.torn,
     })
 }

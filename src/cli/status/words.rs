@@ -86,6 +86,11 @@ pub(crate) fn trouble(trouble: &Trouble, now: DateTime<Utc>) -> String {
         Trouble::Unread { problems } => {
             format!("the last backup skipped {}", plural(*problems, "path"))
         }
+        Trouble::Torn { files } => format!(
+            "{} changed while the last backup read {}",
+            plural(*files, "file"),
+            if *files == 1 { "it" } else { "them" }
+        ),
         Trouble::NoSchedule => "backups run only when you run them".to_owned(),
         Trouble::NotInstalled => "no scheduler is installed".to_owned(),
         Trouble::NotWoken { last } => {

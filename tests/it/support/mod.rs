@@ -167,7 +167,7 @@ pub(crate) fn picture(root: &Path) -> BTreeMap<PathBuf, Object> {
             ('?', Vec::new())
         };
         let mut same_as = None;
-        if kind == 'f' && metadata.nlink() > 1 {
+        if matches!(kind, 'f' | 'l') && metadata.nlink() > 1 {
             let first = inodes
                 .entry((metadata.dev(), metadata.ino()))
                 .or_insert_with(|| path.clone());

@@ -1,0 +1,98 @@
+//! Which snapshots were the newest: the record of one that was deleted would not be missed otherwise.
+//!
+//! Three things tell. A derived file in the cache says what was committed last; each record names the backup before it, and the last operation the snapshot
+//! that it needs, so what came since tells of one that is gone even where the cache is gone too. What is removed on purpose is noted (`marks/ID.forgotten.json`) as long as anything could miss it.
+
+use std::path::PathBuf;
+use std::sync::PoisonError;
+
+use serde::{Deserialize, Serialize};
+
+use super::Repository;
+use super::oplog::Begin;
+use super::snapshot::{Named, Snapshot};
+use crate::fsutil;
+
+/// The last that were committed by whoever uses this cache.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Newest {
+    /// Of any kind.
+    any: Option<Named>,
+    /// Of those that somebody took to keep.
+    backup: Option<Named>,
+}
+
+/// What is said of a record that is not there.
+pub(super) const MISSING: &str = "it is missing, and nobody forgot it";
+
+impl Repository {
+    fn newest_path(&self) -> PathBuf {
+        self.cache().join("newest.json")
+    }
+
+    fn newest(&self) -> Newest {
+        let json = std::fs::read(self.newest_path()).unwrap_or_default();
+        serde_json::from_slice(&json).unwrap_or_default()
+    }
+
+    /// Returns the newest backup that is known of without looking.
+    pub(crate) fn last_backup(&self) -> Option<Named> {
+        self.newest().backup
+    }
+
+    /// Remembers what was committed.
+    pub(super) fn remember_newest(&self, snapshot: &Snapshot) {
+        let own = Some(snapshot.named());
+        let mut newest = self.newest();
+        newest.any = newest.any.max(own);
+        if snapshot.is_backup() {
+            newest.backup = newest.backup.max(own);
+        }
+        let json = serde_json::to_vec(&newest).unwrap_or_default();
+        // Derived: without it less is missed.
+        let _ = fsutil::create_dir_private(self.cache())
+            .and_then(|()| fsutil::write_derived(&self.newest_path(), &json));
+    }
+
+    /// Returns the snapshot that the last operation needs, if that is newer than the newest that is there. Its number is the one that follows.
+    fn before_last_operation(&self, last: Option<Named>) -> Option<Named> {
+        let operation = self.operation_ids().ok()?.pop()?;
+        let name = format!("operations/{operation}.begin.json");
+        let id = self.read_record::<Begin>(&name).ok()?.before?;
+        let seq = last.map_or(0, |last| last.seq) + 1;
+        (last.is_none_or(|last| id > last.id)).then_some(Named { seq, id })
+    }
+
+    /// Takes note of records newer than `last` and `last_backup`, the newest that are there, of which something tells that they were written: the cache, or
+    /// one of `named`, what newer records name as the backup before them. [`Repository::unreadable`] has them from then on.
+    pub(crate) fn notice_missing(
+        &self,
+        last: Option<Named>,
+        last_backup: Option<Named>,
+        named: impl Iterator<Item = Named>,
+    ) -> Vec<Named> {
+        let newest = self.newest();
+        let any = newest.any.filter(|any| Some(*any) > last);
+        let any = any.or_else(|| self.before_last_operation(last));
+        let backups = newest.backup.into_iter().chain(named);
+        let backups = backups.filter(|backup| Some(*backup) > last_backup);
+        // Another process may have written it since these were listed.
+        let mut missing: Vec<Named> = any.into_iter().chain(backups).collect();
+        if missing.is_empty() {
+            return missing;
+        }
+        let there = self.snapshot_ids();
+        let is_there = |one: &Named| there.as_ref().map_or(true, |ids| ids.contains(&one.id));
+        missing.retain(|one| !is_there(one) && !self.is_forgotten(one.id));
+        missing.sort();
+        missing.dedup();
+        let mut unreadable = self
+            .unreadable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for one in &missing {
+            unreadable.insert(one.file_name(), MISSING.to_owned());
+        }
+        missing
+    }
+}
