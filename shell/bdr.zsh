@@ -3,6 +3,7 @@
 # Off: BDR=0. Other programs keep their hooks.
 
 typeset -g __bdr_bin='@BDR@'
+typeset -ga __bdr_jobs
 [[ -x $__bdr_bin ]] || __bdr_bin=bdr
 
 # An alias in place of the function, or of what it calls, would come first; \command goes past both.
@@ -55,6 +56,25 @@ function __bdr_means() {
     done
 }
 
+# Is false if bdr is gone: said once.
+function __bdr_there() {
+    [[ -x $__bdr_bin ]] || \builtin whence -p "$__bdr_bin" &>/dev/null && \builtin return 0
+    [[ -n ${__bdr_said_gone-} ]] || \builtin print -u2 -r -- "bdr: $__bdr_bin is gone: lines of this shell are not protected any more"
+    typeset -g __bdr_said_gone=1
+    \builtin return 1
+}
+
+# Sets __bdr_jobs to the processes that run in the background, as an option of bdr.
+function __bdr_look_at_jobs() {
+    \builtin emulate -L zsh
+    \builtin local pids= job
+    # As in running:+:4711=running:4712=running. A subshell would not know them.
+    for job in ${(M)${(s.:.)${(j.:.)jobstates}}:#<->=*}; do
+        pids+=${pids:+,}${job%%=*}
+    done
+    __bdr_jobs=(${pids:+--jobs} $pids)
+}
+
 # $1 is what was typed, $3 the same with its aliases expanded and put in other lines.
 function __bdr_preexec() {
     __bdr_open=
@@ -62,8 +82,9 @@ function __bdr_preexec() {
     [[ ${1%%[[:space:]]*} == ${3%%[[:space:]]*} ]] || line="$3"
     if [[ -n ${__bdr_accepted-} ]]; then
         __bdr_open=1 __bdr_accepted=
-    elif [[ ${BDR-} != 0 ]] && ! __bdr_looks "$line"; then
-        __bdr_means "$line" 2>/dev/null | \command "$__bdr_bin" hook shell before --means --shell zsh --session "$$" -- "$line" >/dev/null && __bdr_open=1
+    elif [[ ${BDR-} != 0 ]] && ! __bdr_looks "$line" && __bdr_there; then
+        __bdr_look_at_jobs
+        __bdr_means "$line" 2>/dev/null | \command "$__bdr_bin" hook shell before --means --shell zsh --session "$$" "${__bdr_jobs[@]}" -- "$line" >/dev/null && __bdr_open=1
     fi
     \builtin return 0
 }
@@ -71,10 +92,10 @@ function __bdr_preexec() {
 # If a snapshot was taken for the line, say what became of it.
 function __bdr_precmd() {
     \builtin local code=$?
-    if [[ -n ${__bdr_open-} ]]; then
+    if [[ -n ${__bdr_open-} ]] && __bdr_there; then
         __bdr_open=
-        \builtin local jobs="${(j:,:)${${(M)${(f)"$(\builtin jobs -p 2>/dev/null)"}##*[0-9]##}##*[^0-9]}}"
-        \command "$__bdr_bin" hook shell after --shell zsh --session "$$" --exit "$code" ${jobs:+--jobs} ${jobs:+$jobs} </dev/null
+        __bdr_look_at_jobs
+        \command "$__bdr_bin" hook shell after --shell zsh --session "$$" --exit "$code" "${__bdr_jobs[@]}" </dev/null
     fi
     \builtin return $code
 }
@@ -82,9 +103,10 @@ function __bdr_precmd() {
 # With --veto: asks before the line is taken; one that destroys and cannot be protected stays in the editor.
 function __bdr_accept() {
     __bdr_accepted=
-    if [[ ${BDR-} != 0 && -n $BUFFER && $CONTEXT == start ]] && ! __bdr_looks "$BUFFER"; then
+    if [[ ${BDR-} != 0 && -n $BUFFER && $CONTEXT == start ]] && ! __bdr_looks "$BUFFER" && __bdr_there; then
         \builtin local said
-        said=$(\command "$__bdr_bin" hook shell before --veto --shell zsh --session "$$" -- "$BUFFER" </dev/null 2>&1 >/dev/null)
+        __bdr_look_at_jobs
+        said=$(__bdr_means "$BUFFER" 2>/dev/null | \command "$__bdr_bin" hook shell before --veto --means --shell zsh --session "$$" "${__bdr_jobs[@]}" -- "$BUFFER" 2>&1 >/dev/null)
         case $? in
             0) __bdr_accepted=1 ;;
             125) zle -M -- "$said"; \builtin return 1 ;;
@@ -107,6 +129,7 @@ function __bdr_veto() {
 if [[ -o interactive && -z ${__bdr_loaded-} ]]; then
     typeset -g __bdr_loaded=1 __bdr_open=
     \builtin autoload -Uz add-zsh-hook
+    \builtin zmodload -F zsh/parameter p:jobstates p:functions p:parameters 2>/dev/null
     add-zsh-hook preexec __bdr_preexec
     add-zsh-hook precmd __bdr_precmd
 fi

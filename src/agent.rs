@@ -86,8 +86,13 @@ pub enum Tool {
     Argv(Vec<String>),
     /// It writes files: absolute, or relative to where the session is.
     Files(Vec<PathBuf>),
-    /// A tool of an MCP server, with the absolute paths among its arguments.
-    Mcp(Vec<PathBuf>),
+    /// A tool of an MCP server.
+    Mcp {
+        /// The absolute paths among its arguments.
+        paths: Vec<PathBuf>,
+        /// An argument is a statement for a database that changes something, whatever the tool is called.
+        writes: bool,
+    },
     /// It only looks, or is not known.
     Unguarded,
 }
@@ -246,7 +251,7 @@ impl Event {
             .map_or(Members(event.0), Members);
         let tool = match folded(name).as_str() {
             "beforeshellexecution" | "aftershellexecution" => shell("shell", given, &input),
-            "beforemcpexecution" | "aftermcpexecution" => Tool::Mcp(absolute_paths(&input)),
+            "beforemcpexecution" | "aftermcpexecution" => mcp(given, &input),
             "afterfileedit" => Tool::Files(files("edit", given, &input)),
             _ => tool(tool_name, given, &input),
         };
@@ -343,7 +348,7 @@ pub fn start_of(text: &str, max: usize) -> &str {
 fn tool(name: &str, given: Option<&Value>, input: &Members<'_>) -> Tool {
     let lower = name.to_ascii_lowercase();
     if lower.starts_with("mcp__") || lower.starts_with("mcp_") || lower.starts_with("mcp:") {
-        return Tool::Mcp(absolute_paths(input));
+        return mcp(given, input);
     }
     let plain = folded(name);
     match plain.as_str() {
@@ -380,15 +385,77 @@ fn tool(name: &str, given: Option<&Value>, input: &Members<'_>) -> Tool {
     }
 }
 
+/// Members that hold a line for a shell.
+const COMMANDS: [&str; 6] = [
+    "command",
+    "cmd",
+    "script",
+    "commandLine",
+    "command_line",
+    "shell_command",
+];
+/// Members that hold a statement for a database.
+const STATEMENTS: [&str; 4] = ["sql", "query", "statement", "queries"];
+/// What statements begin with that change something.
+const WRITES: [&str; 16] = [
+    "alter", "attach", "copy", "create", "delete", "detach", "drop", "grant", "insert", "merge",
+    "reindex", "replace", "revoke", "truncate", "update", "vacuum",
+];
+
+/// Returns what a tool of an MCP server is: a shell if it is given a command.
+fn mcp(given: Option<&Value>, input: &Members<'_>) -> Tool {
+    // The event itself may name the command that starts the server.
+    if given.is_some_and(Value::is_object) && input.first(&COMMANDS).is_some() {
+        return shell("mcp", given, input);
+    }
+    let statements = STATEMENTS.iter().filter_map(|name| input.0.get(*name));
+    let texts = statements.flat_map(|value| match value {
+        Value::String(text) => vec![text.as_str()],
+        Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    });
+    let mut parts = texts.flat_map(|text| text.split(';'));
+    Tool::Mcp {
+        paths: absolute_paths(input),
+        writes: given.is_some() && parts.any(statement_writes),
+    }
+}
+
+/// Returns true if a statement of SQL may change something.
+fn statement_writes(text: &str) -> bool {
+    let lines = text
+        .lines()
+        .map(|line| line.split("--").next().unwrap_or_default());
+    let plain: Vec<String> = lines.map(str::to_ascii_lowercase).collect();
+    let plain = plain.join(" ");
+    let mut words = plain
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| !word.is_empty());
+    match words.next() {
+        // Common table expressions come before what is done with them; a plan may be carried out.
+        Some("with" | "explain") => words.any(|word| WRITES.contains(&word)),
+        Some("pragma") => plain.contains('='),
+        Some(first) => WRITES.contains(&first),
+        None => false,
+    }
+}
+
 fn shell(name: &str, given: Option<&Value>, input: &Members<'_>) -> Tool {
     let powershell = matches!(name, "powershell" | "pwsh");
-    let command = input.first(&["command", "cmd", "script"]);
+    let command = input.first(&COMMANDS);
     let words = |list: &Vec<Value>| {
         let words = list.iter().map(|word| word.as_str().map(str::to_owned));
         words.collect::<Option<Vec<_>>>()
     };
     match (command, given) {
         (Some(Value::Array(list)), _) if let Some(words) = words(list) => Tool::Argv(words),
+        (Some(Value::String(program)), _)
+            if let Some(Value::Array(list)) = input.first(&["args", "arguments"])
+                && let Some(mut words) = words(list) =>
+        {
+            words.insert(0, program.clone());
+            Tool::Argv(words)
+        }
         (Some(Value::String(text)), _) | (None, Some(Value::String(text))) => Tool::Line {
             text: text.clone(),
             powershell,

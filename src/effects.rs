@@ -85,6 +85,8 @@ pub struct Assessment {
     pub mentioned: Vec<PathBuf>,
     /// Destructive parts of which it cannot be told what they are given, as they were written.
     pub untold: Vec<String>,
+    /// Something of it is sent to the background by the line itself: it may run on when the line is over.
+    pub detaches: bool,
     /// Files that it provably only reads.
     inputs: Vec<PathBuf>,
     /// Where it goes.
@@ -102,6 +104,7 @@ impl Assessment {
             unlinks_only: false,
             mentioned: Vec::new(),
             untold: Vec::new(),
+            detaches: false,
             inputs: Vec::new(),
             dirs: Vec::new(),
         }
@@ -149,6 +152,7 @@ impl Assessment {
         self.operands.extend(other.operands);
         self.remote.extend(other.remote);
         self.untold.extend(other.untold);
+        self.detaches |= other.detaches;
         self.inputs.extend(other.inputs);
         self.dirs.extend(other.dirs);
     }
@@ -205,7 +209,8 @@ const MAX_DEPTH: usize = 8;
 pub fn assess(argv: &[OsString], around: &Surroundings<'_>) -> Assessment {
     let words: Vec<Word> = argv.iter().map(|arg| Word::exact(arg)).collect();
     let place = Place::new(around);
-    let found = command::simple(&words, &place, around, 0);
+    let mut found = command::simple(&words, &place, around, 0);
+    found.detaches |= command::detaches(&words);
     // Not the program itself.
     let texts = argv.iter().skip(1).filter_map(|arg| arg.to_str());
     found.finished().mentioning(texts, around)

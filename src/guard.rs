@@ -31,11 +31,13 @@ mod call;
 pub(crate) mod changes;
 mod child;
 mod close;
+mod left;
+mod others;
 mod remote;
 mod set;
 
 pub use call::{checkpoint, note_call};
-pub use close::{CloseOptions, begin_call, close};
+pub use close::{CloseOptions, begin_call, close, left_by_call};
 pub use remote::{lost_by_push, with_what_was};
 pub use set::{CaptureSet, canonical_parent, capture_roots};
 
@@ -413,7 +415,7 @@ impl Protected {
         // A command that was ended by a signal means nothing to go on.
         let running = match signal {
             Some(_) => Vec::new(),
-            None => child::left_behind(&places),
+            None => left::by_child(&places),
         };
         if !running.is_empty() {
             // What they do belongs to it as well: it stays open, and can be undone as far as it came.
@@ -526,6 +528,9 @@ impl Protected {
                 }
                 Look::Partial(_) => unseen.push(run.root.name.clone()),
             }
+        }
+        if own.is_none() {
+            others::leave_out(&self.repo, &self.begin, &mut roots)?;
         }
         let end = End {
             version: 1,

@@ -78,7 +78,7 @@ fn claude_events() {
     let mcp = event(
         r#"{"hook_event_name":"PreToolUse","tool_name":"mcp__release__deploy_application","tool_input":{"projectPath":"/srv/app","environment":"dev","n":1,"more":["/x","y"]}}"#,
     );
-    assert_eq!(mcp.tool, Tool::Mcp(vec!["/x".into(), "/srv/app".into()]));
+    assert_eq!(mcp.tool, mcp_tool(&["/x", "/srv/app"]));
     let power = event(
         r#"{"hook_event_name":"PreToolUse","tool_name":"PowerShell","tool_input":{"command":"ls"}}"#,
     );
@@ -107,6 +107,52 @@ fn claude_events() {
         "InventedTomorrow",
     ] {
         assert_eq!(moment(other), Moment::Other, "{other}");
+    }
+}
+
+fn mcp_tool(paths: &[&str]) -> Tool {
+    Tool::Mcp {
+        paths: paths.iter().map(PathBuf::from).collect(),
+        writes: false,
+    }
+}
+
+#[test]
+fn tools_of_servers_are_shells_if_they_are_given_a_command() {
+    let tool = |name: &str, input: &str| {
+        event(&format!(
+            r#"{{"hook_event_name":"PreToolUse","tool_name":"{name}","tool_input":{input}}}"#
+        ))
+        .tool
+    };
+    assert_eq!(
+        tool(
+            "mcp__desktop__start_process",
+            r#"{"command":"rm -rf x","timeout_ms":1}"#
+        ),
+        line("rm -rf x")
+    );
+    let words = ["rm", "-rf", "x y"].map(str::to_owned).to_vec();
+    assert_eq!(
+        tool("mcp__any__run", r#"{"command":"rm","args":["-rf","x y"]}"#),
+        Tool::Argv(words)
+    );
+    for (statement, changes) in [
+        ("DELETE FROM t", true),
+        ("select 1; drop table t", true),
+        ("-- tidy up\\n  UPDATE t SET a = 1", true),
+        ("WITH old AS (SELECT 1) DELETE FROM t", true),
+        ("PRAGMA journal_mode = DELETE", true),
+        ("SELECT * FROM deleted", false),
+        ("WITH a AS (SELECT 1) SELECT * FROM a", false),
+        ("EXPLAIN SELECT 1", false),
+        ("how do I remove a file", false),
+    ] {
+        for member in ["sql", "query"] {
+            let found = tool("mcp__db__run", &format!(r#"{{"{member}":"{statement}"}}"#));
+            let writes = matches!(found, Tool::Mcp { writes: true, .. });
+            assert_eq!(writes, changes, "{statement}");
+        }
     }
 }
 
@@ -151,7 +197,7 @@ fn gemini_events() {
     assert_eq!(after.tool, Tool::Files(vec!["/p/a".into()]));
     let mcp =
         r#"{"hook_event_name":"BeforeTool","tool_name":"mcp_files_delete_all","tool_input":{}}"#;
-    assert_eq!(event(mcp).tool, Tool::Mcp(Vec::new()));
+    assert_eq!(event(mcp).tool, mcp_tool(&[]));
 }
 
 #[test]
@@ -177,7 +223,7 @@ fn cursor_events() {
     let mcp = event(
         r#"{"hook_event_name":"beforeMCPExecution","tool_name":"unregister_mcp_server","tool_input":"{\"path\":\"/p/.mcp.json\"}"}"#,
     );
-    assert_eq!(mcp.tool, Tool::Mcp(vec!["/p/.mcp.json".into()]));
+    assert_eq!(mcp.tool, mcp_tool(&["/p/.mcp.json"]));
     let edited = event(
         r#"{"hook_event_name":"afterFileEdit","file_path":"/p/a","edits":[{"old_string":"x"}]}"#,
     );

@@ -28,9 +28,12 @@ mod background;
 mod words;
 
 pub(crate) use background::{
-    SettleArgs, run as settle, start as settle_in_background, tell as tell_settled,
+    SettleArgs, close_later, run as settle, start as settle_in_background, still_running,
+    tell as tell_settled,
 };
-pub(crate) use words::{is_in_git, missed_of_operands, shell_words, summary, undo_command, untold};
+pub(crate) use words::{
+    is_in_git, missed_of_operands, shell_words, summary, undo_command, unstored, untold,
+};
 
 /// Take a snapshot, then run a command
 ///
@@ -154,7 +157,8 @@ pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
     }
     match protect(&cx, &repo, args, &assessment, policy) {
         Ok(protected) => {
-            if let Some(said) = untold(&assessment) {
+            let said = untold(&assessment).into_iter();
+            for said in said.chain(unstored(&cx, &assessment)) {
                 cx.ui.say(&format!("bdr: {said}"));
             }
             execute(&cx, &repo, args, protected)
@@ -365,7 +369,10 @@ fn execute(cx: &Context, repo: &Repository, args: &GuardArgs, protected: Protect
     match protected.run(command) {
         Ok(outcome) => {
             if !outcome.running.is_empty() {
-                background::close_later(cx, repo, &outcome);
+                let id = outcome.operation.begin.id;
+                // One that a signal ended is not waited for.
+                let exit = outcome.status.code();
+                close_later(cx, repo, id, &outcome.running, exit);
             }
             tell(cx, repo, args, &outcome, missed, lasting);
             background::start(cx, repo);
@@ -404,14 +411,9 @@ fn tell(
             plural(end.unseen.len() as u64, "place")
         ));
     }
-    if let (Some((_, first)), Some(undo)) = (outcome.running.first(), &undo) {
-        let more = match outcome.running.len() - 1 {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
+    if let (Some(running), Some(undo)) = (still_running(&outcome.running), &undo) {
         cx.ui.say(&format!(
-            "bdr: still running: `{}`{more} · undo, also of what it does until then: {}",
-            bdr::path::show_bytes(first.as_bytes()),
+            "bdr: {running} · undo, also of what it does until then: {}",
             cx.ui.err.bold(undo)
         ));
     }

@@ -187,7 +187,7 @@ fn only_looks(event: &Event) -> bool {
         Tool::Line { .. } | Tool::Argv(_) => {
             assess(event, &around).effect == Effect::Read && !may_have_rules()
         }
-        Tool::Files(_) | Tool::Mcp(_) => false,
+        Tool::Files(_) | Tool::Mcp { .. } => false,
     }
 }
 
@@ -224,7 +224,7 @@ fn assess(event: &Event, around: &Surroundings<'_>) -> Assessment {
         Tool::Files(paths) => {
             Assessment::of_files(paths.iter().map(|path| absolute(around.cwd, path)))
         }
-        Tool::Mcp(paths) => {
+        Tool::Mcp { paths, .. } => {
             // What such tools edit without naming it is what commands do that manage servers.
             let words = [OsString::from("mcp"), OsString::from(&event.tool_name)];
             let mut found = effects::assess(&words, around);
@@ -251,7 +251,7 @@ fn words(event: &Event) -> Vec<OsString> {
         Tool::Line { text, .. } => vec![short(text)],
         Tool::Argv(words) => words.iter().take(64).map(|word| short(word)).collect(),
         Tool::Files(paths) => paths.iter().map(|path| path.clone().into()).collect(),
-        Tool::Mcp(_) | Tool::Unguarded => Vec::new(),
+        Tool::Mcp { .. } | Tool::Unguarded => Vec::new(),
     }
 }
 
@@ -313,7 +313,7 @@ impl Hook<'_> {
             }
         };
         let watched = cx.config.hooks.mcp_tools.iter().map(String::as_str);
-        if matches!(self.event.tool, Tool::Mcp(_))
+        if let Tool::Mcp { writes: false, .. } = self.event.tool
             && !agent::destroys(&self.event.tool_name, watched)
         {
             return self.say(Answer::Silence);
@@ -400,6 +400,7 @@ impl Hook<'_> {
         let (_, notes) = guard::begin_call(&repo, &roots, &options, call, &cx.progress())?;
         let mut words = guarding::untold(assessment).into_iter().collect::<Vec<_>>();
         words.extend(guarding::missed_of_operands(cx, assessment, &notes));
+        words.extend(guarding::unstored(cx, assessment));
         Ok(words)
     }
 
@@ -493,7 +494,20 @@ impl Hook<'_> {
             never: Vec::new(),
         };
         let mut lost = None;
+        let is_line = matches!(self.event.tool, Tool::Line { .. } | Tool::Argv(_));
         for begin in self.open_operations(&repo)? {
+            let left = match is_line {
+                true => guard::left_by_call(&repo, &begin, cx.now, self.assess(&cx).detaches),
+                false => Vec::new(),
+            };
+            if let Some(running) = guarding::still_running(&left) {
+                let short = begin.id.prefix(&repo.operation_ids()?);
+                lost = Some(format!(
+                    "{running}; undo, also of what it does until then, with `bdr undo {short}`"
+                ));
+                guarding::close_later(&cx, &repo, begin.id, &left, self.event.exit);
+                continue;
+            }
             if let Some(operation) = guard::close(&repo, begin, &options)?
                 && lost.is_none()
                 && let Some(what) = self.lost(&cx, &operation)
@@ -558,7 +572,9 @@ impl Hook<'_> {
                 let Some(call) = &begin.agent else { continue };
                 let own = call.host == self.host.word() && call.session == self.event.session;
                 let cancelled = !call.background && cx.now - begin.time > CANCELLED_AFTER;
-                if own && (over || cancelled) {
+                // What a call has left running is waited for by another process, or by nobody.
+                let runs_on = repo.noted_run(begin.id);
+                if own && !runs_on && (over || cancelled) {
                     // One that cannot be closed stays undoable as it is.
                     let _ = guard::close(&repo, begin, &options);
                 }

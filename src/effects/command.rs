@@ -53,6 +53,26 @@ const HARMLESS: [&str; 8] = [
     "FORCE_COLOR",
 ];
 
+/// Programs that run another one on its own, or by which a shell lets one go.
+const DETACHERS: [&str; 10] = [
+    "nohup",
+    "setsid",
+    "disown",
+    "daemon",
+    "daemonize",
+    "start-stop-daemon",
+    "screen",
+    "tmux",
+    "systemd-run",
+    "pm2",
+];
+
+/// Returns true if what a command starts may run on when it is over.
+pub(super) fn detaches(words: &[Word]) -> bool {
+    let mut names = words.iter().filter_map(Word::text).filter_map(program);
+    names.any(|name| DETACHERS.contains(&name))
+}
+
 /// Assesses a command. Redirections and assignments were dealt with before.
 pub(super) fn simple(
     words: &[Word],

@@ -112,7 +112,10 @@ impl Line<'_> {
             // What runs in the background has a directory of its own.
             let mut own = place.clone();
             let here = match separator {
-                ast::SeparatorOperator::Async => &mut own,
+                ast::SeparatorOperator::Async => {
+                    self.result.detaches = true;
+                    &mut own
+                }
                 ast::SeparatorOperator::Sequence => &mut *place,
             };
             self.pipeline(&and_or.first, here);
@@ -231,7 +234,10 @@ impl Line<'_> {
                 self.list(condition, place);
                 self.list(&body.list, place);
             }
-            C::Coprocess(command) => self.command(&command.body, &mut place.clone()),
+            C::Coprocess(command) => {
+                self.result.detaches = true;
+                self.command(&command.body, &mut place.clone());
+            }
         }
     }
 
@@ -271,6 +277,7 @@ impl Line<'_> {
             }
             _ => {}
         }
+        self.result.detaches |= command::detaches(&words);
         let mut part = command::simple(&words, place, self.around, self.depth);
         if !harmless && part.effect == Effect::Read && !words.is_empty() {
             part.join(Assessment::unknown("a variable may change what it does"));

@@ -384,20 +384,37 @@ pub fn process_runs(pid: u32) -> bool {
     )
 }
 
-/// Returns when a process began, to the second, where the system tells.
+/// Returns what stands at a path, without following a symlink.
+pub fn kind_of(path: &Path) -> Option<Kind> {
+    Some(stat_of(&rustix::fs::lstat(path).ok()?).kind)
+}
+
+/// Returns when a process began, to some hundredths of a second, where the system tells.
+#[cfg(any(target_os = "linux", target_os = "android"))]
 pub fn process_start(pid: u32) -> Option<chrono::DateTime<chrono::Utc>> {
+    use rustix::time::{ClockId, clock_gettime};
     // Ticks are hundredths of a second on every Linux; see proc(5).
-    const TICKS: i64 = 100;
+    const TICK_NANOS: i64 = 10_000_000;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name of the program, in brackets, may hold anything.
     let rest = &stat[stat.rfind(')')? + 1..];
     let ticks: i64 = rest.split_whitespace().nth(19)?.parse().ok()?;
-    let system = std::fs::read_to_string("/proc/stat").ok()?;
-    let boot = system
-        .lines()
-        .find_map(|line| line.strip_prefix("btime "))?;
-    let seconds = boot.trim().parse::<i64>().ok()? + ticks / TICKS;
-    chrono::DateTime::from_timestamp(seconds, 0)
+    // What /proc/stat says of the start of the system is to the second.
+    let nanos = |id| {
+        let time = clock_gettime(id);
+        time.tv_sec
+            .checked_mul(1_000_000_000)?
+            .checked_add(time.tv_nsec)
+    };
+    let since = nanos(ClockId::Boottime)?.checked_sub(ticks.checked_mul(TICK_NANOS)?)?;
+    let start = nanos(ClockId::Realtime)?.checked_sub(since)?;
+    Some(chrono::DateTime::from_timestamp_nanos(start))
+}
+
+/// Returns nothing: it cannot be told here.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub fn process_start(_pid: u32) -> Option<chrono::DateTime<chrono::Utc>> {
+    None
 }
 
 /// Flushes everything of the file system that holds `path`.

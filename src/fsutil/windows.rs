@@ -261,6 +261,11 @@ pub fn user_and_group() -> (u32, u32) {
     (0, 0)
 }
 
+/// Returns what stands at a path, without following a symlink.
+pub fn kind_of(path: &Path) -> Option<Kind> {
+    Some(stat_of(&std::fs::symlink_metadata(path).ok()?).kind)
+}
+
 /// Unknown without further libraries: a process that may run is taken to run.
 pub fn process_runs(_pid: u32) -> bool {
     true

@@ -4,12 +4,12 @@
 //! was taken, by a call that ran at the same time, what stands is compared with the snapshot itself. A call that nobody closes stays
 //! undoable without an end.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
 use super::changes::{self, Look, Origins};
-use super::{GuardOptions, Intent, open};
+use super::{GuardOptions, Intent, left, open, others};
 use crate::agent::AgentCall;
 use crate::backup::RootRun;
 use crate::error::Result;
@@ -62,6 +62,26 @@ pub fn begin_call(
     Ok((protected.operation(), protected.not_captured().to_vec()))
 }
 
+/// Returns the processes, by number and name, that a call of an agent has left running where it works, as far as the system tells. Only to be asked
+/// by the hook that the agent's program calls when it says that the call is over. `detached`: its line sends something to the background.
+pub fn left_by_call(
+    repo: &Repository,
+    begin: &Begin,
+    now: DateTime<Utc>,
+    detached: bool,
+) -> Vec<(u32, String)> {
+    let snapshot = begin.before.and_then(|id| repo.snapshot(id).ok());
+    let records = snapshot.iter().flat_map(|snapshot| &snapshot.roots);
+    let own = records.filter(|record| {
+        let name = &record.name;
+        (begin.roots.is_empty() || begin.roots.contains(name)) && !begin.elsewhere.contains(name)
+    });
+    let mut places: Vec<&Path> = own.map(|record| record.path.as_path()).collect();
+    places.push(begin.cwd.as_path());
+    let age = (now - begin.time).to_std().unwrap_or_default();
+    left::by_call(age, &places, detached)
+}
+
 /// Looks at what changed since an operation began, and closes it; `None` if somebody else did meanwhile.
 ///
 /// # Errors
@@ -69,10 +89,11 @@ pub fn begin_call(
 pub fn close(repo: &Repository, begin: Begin, options: &CloseOptions) -> Result<Option<Operation>> {
     let mut never = repo.own_paths();
     never.extend(options.never.iter().cloned());
-    let (roots, unseen) = match begin.before {
+    let (mut roots, unseen) = match begin.before {
         Some(before) => looked_at(repo, &begin, before, &never)?,
         None => (Vec::new(), Vec::new()),
     };
+    others::leave_out(repo, &begin, &mut roots)?;
     let elapsed = options.now.signed_duration_since(begin.time);
     let end = End {
         version: 1,

@@ -413,6 +413,11 @@ pub fn mark_undone(operations: &mut [Operation]) {
 }
 
 impl Repository {
+    /// Returns an operation, without saying whether it is undone; `None` if there is none of that name, or it cannot be read.
+    pub(crate) fn operation(&self, id: OperationId) -> Option<Operation> {
+        self.read_operations(vec![id]).pop()
+    }
+
     fn operation_file(id: OperationId, what: &str) -> String {
         format!("operations/{id}.{what}.json")
     }

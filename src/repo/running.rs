@@ -57,7 +57,8 @@ impl Repository {
         process_runs(begin.pid) || call.background || now - begin.time < LONGEST_CALL
     }
 
-    fn noted_run(&self, id: OperationId) -> bool {
+    /// Returns true if a process still runs that was noted to go on with an operation.
+    pub fn noted_run(&self, id: OperationId) -> bool {
         let text = std::fs::read_to_string(self.running_note(id)).unwrap_or_default();
         text.lines().any(|line| {
             let (pid, start) = line.split_once(' ').unwrap_or((line, "0"));

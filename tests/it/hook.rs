@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::backup::odd_tree;
 use crate::incident;
 use crate::support::cli::stderr;
+use crate::support::terminal::wait_for;
 use crate::support::{Place, assert_same, beside_new_objects, picture};
 
 fn stdout(output: &Output) -> String {
@@ -395,6 +396,48 @@ fn what_runs_on_in_the_background_stays_open() {
     assert_eq!(operations(&place)[0]["finished"], false);
     place.run(&["undo", "--yes"], 0);
     assert_same(&before, &picture(&place.tree()), "background");
+}
+
+/// What a line of an agent's sends to the background belongs to its call, though its host says that the call is over.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_line_leaves_running_belongs_to_its_call() {
+    for line in [
+        "(JOB) >/dev/null 2>&1 </dev/null & rm -f plain.txt",
+        "nohup sh -c 'JOB' >/dev/null 2>&1 </dev/null & rm -f plain.txt",
+        "setsid sh -c 'JOB' >/dev/null 2>&1 </dev/null & rm -f plain.txt; exit 3",
+        // Nothing in the line says so.
+        "sh start.sh; rm -f plain.txt",
+    ] {
+        let place = Place::with_repository();
+        odd_tree(&place);
+        let job = "while ! [ -e go ]; do sleep 0.02; done; rm -rf deep go; : > done";
+        place.write(
+            "start.sh",
+            format!("({job}) >/dev/null 2>&1 </dev/null &\n").as_bytes(),
+        );
+        place.init();
+        let before = picture(&place.tree());
+        let line = line.replace("JOB", job);
+        let said = call(&place, "t1", &line);
+        let text = stdout(&said);
+        assert!(
+            text.contains("still running") && text.contains("bdr undo"),
+            "{line}: {said:?}"
+        );
+        assert_eq!(operations(&place)[0]["state"], "running", "{line}");
+        // The end of the session ends no operation that goes on.
+        let end = json!({"session_id": "s1", "cwd": place.tree(), "hook_event_name": "SessionEnd", "reason": "exit"});
+        is_silent(&hook(&place, "claude", &end));
+        assert_eq!(operations(&place)[0]["finished"], false, "{line}");
+        place.write("go", b"");
+        wait_for("the end of the operation", || {
+            operations(&place)[0]["finished"] == true
+        });
+        assert!(!place.tree().join("deep").exists(), "{line}");
+        place.run(&["undo", "--yes"], 0);
+        assert_same(&before, &picture(&place.tree()), &line);
+    }
 }
 
 #[test]

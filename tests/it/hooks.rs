@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::support::Place;
 use crate::support::cli::stderr;
-use crate::support::terminal::{Terminal, in_place};
+use crate::support::terminal::{Terminal, in_place, wait_for};
 
 fn place() -> Place {
     let place = Place::with_repository();
@@ -825,6 +825,65 @@ fn shells_protect_each_line_and_say_what_is_gone() {
         let number = operations(&place).len();
         typed.line("rm a");
         assert_eq!(operations(&place).len(), number, "{shell}");
+    }
+}
+
+/// Jobs belong to the line that began them, whatever is typed while they run; functions, aliases and variables stand for what they say.
+#[cfg(target_os = "linux")]
+#[test]
+fn shells_tell_what_runs_on_and_what_words_stand_for() {
+    for shell in shells() {
+        let place = place();
+        for name in [
+            "ws/notes",
+            "ws/docs/d",
+            "ws/docs2/d",
+            "out/a/1",
+            "out/b/1",
+            "out/c/1",
+        ] {
+            place.write(name, name.as_bytes());
+        }
+        let tree = place.tree();
+        let mut typed = Shell::start(&place, shell, &[], "");
+        typed.line("cd ws");
+        let said = typed.line("sh -c 'while ! [ -e ../go ]; do sleep 0.02; done; rm -rf docs' &");
+        assert!(said.contains("still running"), "{shell}: {said}");
+        let said = typed.line("rm notes");
+        assert!(said.contains("1 file deleted"), "{shell}: {said}");
+        place.write("go", b"");
+        let both = || operations(&place).iter().all(|o| o["finished"] == true);
+        wait_for("the end of the job", both);
+        assert_eq!(operations(&place).len(), 2, "{shell}");
+        typed.line("bdr undo --yes");
+        assert!(
+            tree.join("ws/notes").exists() && !tree.join("ws/docs").exists(),
+            "{shell}"
+        );
+        typed.line("bdr undo --yes");
+        assert!(tree.join("ws/docs/d").exists(), "{shell}");
+        let lines = match shell {
+            "fish" => [
+                ("alias nuke='rm -rf ../out/a'", "nuke", "a"),
+                ("function f; sh -c 'rm -rf ../out/b'; end", "f", "b"),
+                ("set D ../out/c", "rm -rf \"$D\"", "c"),
+            ],
+            _ => [
+                ("alias nuke='rm -rf ../out/a'", "nuke", "a"),
+                ("f() { sh -c 'rm -rf ../out/b'; }", "f", "b"),
+                ("D=../out/c", "rm -rf \"$D\"", "c"),
+            ],
+        };
+        for (before, line, name) in lines {
+            typed.line(before);
+            typed.line(line);
+            assert!(!tree.join("out").join(name).exists(), "{shell}: {line}");
+            typed.line("bdr undo --yes");
+            assert!(
+                tree.join("out").join(name).join("1").exists(),
+                "{shell}: {line}"
+            );
+        }
     }
 }
 

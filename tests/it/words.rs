@@ -357,3 +357,73 @@ fn what_only_shows_when_it_runs_is_said_once_before_it_runs() {
         assert!(!said.contains("known only"), "{line}: {said}");
     }
 }
+
+/// What another operation did while one was open belongs to the other, as far as that can be told.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_another_operation_did_meanwhile_is_not_taken_back() {
+    let place = place();
+    for name in ["a", "b", "c", "d", "dir/e"] {
+        place.write(&format!("ws/{name}"), name.as_bytes());
+    }
+    let ws = place.tree().join("ws");
+    let line = "(while ! [ -e \"$GO\" ]; do sleep 0.02; done; rm c; echo late > late) >/dev/null 2>&1 </dev/null & rm a";
+    let mut guard = place.bdr(&["guard", "--", "sh", "-c", line]);
+    guard.current_dir(&ws).env("GO", place.tree().join("go"));
+    let said = guard.output().unwrap();
+    assert!(String::from_utf8_lossy(&said.stderr).contains("still running"));
+    // Named, made, written to; a directory goes along with what was in it.
+    let line = "rm -r b dir; echo new > made; echo more >> d; mkdir sub; echo x > sub/x";
+    let said = in_workspace(&place, &["guard", "--", "sh", "-c", line]);
+    assert_eq!(said.status.code(), Some(0));
+    std::fs::write(place.tree().join("go"), "").unwrap();
+    let ended = || {
+        let log = place.json(&["log", "-n", "0"]);
+        let operations = log["operations"].as_array().unwrap();
+        assert_eq!(operations.len(), 2, "{log}");
+        (operations[1]["finished"] == true).then(|| operations[1].clone())
+    };
+    crate::support::terminal::wait_for("the end of the first", || ended().is_some());
+    let first = ended().unwrap();
+    assert_eq!(
+        (&first["deleted"], &first["created"]),
+        (&2.into(), &1.into())
+    );
+    let id = first["id"].as_str().unwrap();
+    let undone = in_workspace(&place, &["undo", id, "--yes"]);
+    assert_eq!(undone.status.code(), Some(0), "{undone:?}");
+    let stands = |name: &str| ws.join(name).symlink_metadata().is_ok();
+    for (name, there) in [
+        ("a", true),
+        ("c", true),
+        ("late", false),
+        ("b", false),
+        ("dir", false),
+        ("made", true),
+        ("sub/x", true),
+    ] {
+        assert_eq!(stands(name), there, "{name}");
+    }
+    assert_eq!(std::fs::read(ws.join("d")).unwrap(), b"dmore\n");
+    in_workspace(&place, &["undo", "--yes"]);
+    assert!(stands("b") && stands("dir/e") && !stands("made") && !stands("sub"));
+    assert_eq!(std::fs::read(ws.join("d")).unwrap(), b"d");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_socket_that_a_command_names_is_said_before_it_runs() {
+    let place = place();
+    let socket = place.tree().join("ws/socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let said = in_workspace(&place, &["guard", "--", "rm", "socket", "own"]);
+    assert_eq!(said.status.code(), Some(0));
+    let text = crate::support::cli::stderr(&said);
+    assert!(
+        text.contains("not captured: socket (a socket is not stored)"),
+        "{text}"
+    );
+    let undone = in_workspace(&place, &["undo", "--yes"]);
+    assert_eq!(undone.status.code(), Some(3), "{undone:?}");
+    assert!(place.tree().join("ws/own").exists());
+}

@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use bdr::agent::Host;
 use bdr::backup::Level;
 use bdr::fsutil::canonicalize;
-use bdr::guard::{self, CloseOptions, GuardOutcome};
+use bdr::guard::{self, CloseOptions};
+use bdr::id::OperationId;
 use bdr::repo::Repository;
 use bdr::staging::{SettleReport, settle};
 use clap::Args;
@@ -77,29 +79,56 @@ fn close_after(
             exit: args.exit,
             never: Vec::new(),
         };
-        guard::close(repo, begin, &options)?;
+        let typed = begin.agent.as_ref();
+        let typed = typed.is_some_and(|call| call.host == Host::Shell.word());
+        if let Some(operation) = guard::close(repo, begin, &options)?
+            && typed
+            && !operation.is_undoable()
+            && operation.begin.remote.is_empty()
+        {
+            // As after every line.
+            repo.forget(std::slice::from_ref(&operation), &operation)?;
+        }
     }
     Ok(())
 }
 
 /// Starts a process that closes an operation when what it left running ends. Without one the operation stays open, which is undoable all the same.
-pub(super) fn close_later(cx: &Context, repo: &Repository, outcome: &GuardOutcome) {
-    let pids: Vec<u32> = outcome.running.iter().map(|(pid, _)| *pid).collect();
-    let _ = repo.note_running(outcome.operation.begin.id, &pids);
+pub(crate) fn close_later(
+    cx: &Context,
+    repo: &Repository,
+    id: OperationId,
+    running: &[(u32, String)],
+    exit: Option<i32>,
+) {
+    let pids: Vec<u32> = running.iter().map(|(pid, _)| *pid).collect();
+    let _ = repo.note_running(id, &pids);
     let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
-    let operation = outcome.operation.begin.id.to_string();
-    let exit = outcome.status.code().unwrap_or(-1).to_string();
-    let args = [
+    let (operation, pids) = (id.to_string(), pids.join(","));
+    let mut args = vec![
         "settle",
         "--background",
         "--after",
         &operation,
         "--pids",
-        &pids.join(","),
-        "--exit",
-        &exit,
+        &pids,
     ];
+    let exit = exit.map(|exit| exit.to_string());
+    if let Some(exit) = &exit {
+        args.extend(["--exit", exit]);
+    }
     background::start(cx, &args);
+}
+
+/// Returns what is said of what runs on, but for its undo.
+pub(crate) fn still_running(running: &[(u32, String)]) -> Option<String> {
+    let (_, first) = running.first()?;
+    let more = match running.len() - 1 {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let first = bdr::path::show_bytes(first.as_bytes());
+    Some(format!("still running: `{first}`{more}"))
 }
 
 /// Packs what is kept.

@@ -234,6 +234,31 @@ pub(crate) fn missed_of_operands(
     ))
 }
 
+/// Returns what has to be said of what a command names and no snapshot can hold: sockets and devices. At most one line.
+pub(crate) fn unstored(cx: &Context, assessment: &Assessment) -> Option<String> {
+    use bdr::fsutil::kind_of;
+    let named = assessment
+        .operands
+        .iter()
+        .filter(|o| o.itself && !o.glob && !o.place);
+    let mut found = named.filter_map(|operand| {
+        let path = bdr::guard::canonical_parent(&operand.path);
+        let kind = kind_of(&path).filter(|kind| !kind.is_stored())?;
+        // What is written to a device is no loss of it.
+        (!path.starts_with("/dev")).then_some((path, kind))
+    });
+    let (path, kind) = found.next()?;
+    let more = match found.count() {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    Some(format!(
+        "not captured: {} (a {} is not stored){more}; undo will not bring it back",
+        cx.shown(&path),
+        kind.word()
+    ))
+}
+
 /// Names at most three.
 pub(super) fn name_missed(cx: &Context, missed: &[&PathNote]) {
     let (sealed, missed): (Vec<&PathNote>, Vec<&PathNote>) = missed

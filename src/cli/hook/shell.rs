@@ -120,8 +120,8 @@ fn event(said: &Said, moment: Moment) -> Event {
 
 /// Returns true if a process that began with an operation still runs: what it does belongs to that.
 fn has_job(begin: &Begin, jobs: &[u32]) -> bool {
-    // The system tells starts, and when it began itself, to the second below.
-    let since = begin.time - chrono::TimeDelta::seconds(2);
+    // It began after the operation, by some; starts are told in hundredths of a second.
+    let since = begin.time - chrono::TimeDelta::milliseconds(20);
     jobs.iter().any(|job| {
         bdr::fsutil::process_runs(*job)
             && bdr::fsutil::process_start(*job).is_none_or(|started| started >= since)
@@ -220,7 +220,10 @@ fn after(said: &Said, global: &Global) -> Result<(), Failure> {
             continue;
         }
         if has_job(&begin, &said.jobs) {
-            let _ = repo.note_running(begin.id, &said.jobs);
+            // Not the shell: it may be gone before they are.
+            let jobs = said.jobs.iter().map(|pid| (*pid, String::new()));
+            let jobs: Vec<(u32, String)> = jobs.collect();
+            guarding::close_later(&cx, &repo, begin.id, &jobs, said.exit);
             let undo = match repo.operation_ids()?.last() == Some(&begin.id) {
                 true => "bdr undo".to_owned(),
                 false => format!("bdr undo {}", begin.id.prefix(&repo.operation_ids()?)),
