@@ -5,7 +5,7 @@
 __bdr_bin='@BDR@'
 [[ -x $__bdr_bin ]] || __bdr_bin=bdr
 
-# An alias in place of the function, or of what it calls, would come first; \command goes past both.
+# An alias in place of the function, or of what it calls, would come first; \builtin command goes past both.
 \builtin unalias guard &>/dev/null || \builtin true
 
 function guard() {
@@ -13,7 +13,7 @@ function guard() {
         \builtin printf 'guard: not run. bdr is not on PATH.\n' >&2
         \builtin return 125
     fi
-    \command "$__bdr_bin" guard -- "$@"
+    \builtin command "$__bdr_bin" guard -- "$@"
 }
 
 # Is true for lines that only look: nothing is started for them.
@@ -97,12 +97,16 @@ __bdr_before() {
     [[ -z $jobs ]] || words+=(--jobs "${jobs//$'\n'/,}")
     words+=(--shell bash --session "$$")
     [[ -z $1 ]] || words+=(-- "$1")
-    __bdr_means "$1" 2>/dev/null | \command "$__bdr_bin" "${words[@]}" >/dev/null
+    __bdr_means "$1" 2>/dev/null | \builtin command "$__bdr_bin" "${words[@]}" >/dev/null
 }
 
 # PS0 is expanded in a subshell: this prints the number of the line in the history, negative if nothing was started.
 __bdr_ps0() {
     \builtin local entry='' number line IFS=$' \t\n'
+    # Positive still: no prompt has said what the line before did, since somebody has set PROMPT_COMMAND anew.
+    if [[ ${__bdr_number:-0} -gt 0 ]]; then
+        __bdr_tell 0 >/dev/null
+    fi
     # Through a pipe of its own, which Linux opens again for writing: a command substitution would start another process.
     { HISTTIMEFORMAT='' \builtin history 1 >/dev/fd/9 && IFS='' \builtin read -r -d '' entry <&9; } 9<<<'' 2>/dev/null
     [[ -n $entry ]] || entry=$(HISTTIMEFORMAT='' \builtin history 1)
@@ -151,7 +155,7 @@ __bdr_debug() {
         __bdr_*) ;;
         *)
             if [[ ${BDR-} != 0 ]]; then
-                __bdr_before "$(HISTTIMEFORMAT='' \builtin history 1 | \command sed 's/^ *[0-9]*[* ] *//')" && __bdr_number=1
+                __bdr_before "$(HISTTIMEFORMAT='' \builtin history 1 | \builtin command sed 's/^ *[0-9]*[* ] *//')" && __bdr_number=1
             fi
             ;;
         esac
@@ -159,18 +163,22 @@ __bdr_debug() {
     \builtin return 0
 }
 
-# Before each prompt: if a snapshot was taken for the line, say what became of it.
+# Says what became of the line for which a snapshot was taken, and that ended with this status.
+__bdr_tell() {
+    __bdr_there || \builtin return 0
+    # Jobs that live on: what they do belongs to the line that began them.
+    \builtin local jobs
+    jobs=$(\builtin jobs -p)
+    \builtin command "$__bdr_bin" hook shell after --shell bash --session "$$" --exit "$1" ${jobs:+--jobs "${jobs//$'\n'/,}"} </dev/null
+}
+
+# Before each prompt.
 __bdr_after() {
     \builtin local status=$? IFS=$' \t\n'
     if [[ ${__bdr_number:-0} -gt 0 ]]; then
         # First: one that is interrupted is not asked again.
         __bdr_number=-$__bdr_number
-        if __bdr_there; then
-            # Jobs that live on: what they do belongs to the line that began them.
-            \builtin local jobs
-            jobs=$(\builtin jobs -p)
-            \command "$__bdr_bin" hook shell after --shell bash --session "$$" --exit "$status" ${jobs:+--jobs "${jobs//$'\n'/,}"} </dev/null
-        fi
+        __bdr_tell "$status"
     fi
     if [[ -z ${__bdr_said-} ]] && ! __bdr_there; then
         __bdr_said=1
@@ -185,6 +193,10 @@ __bdr_after() {
         else
             \builtin printf 'bdr: promptvars is off and the DEBUG trap is taken: lines of this shell are not protected any more\n' >&2
         fi
+    fi
+    # Set anew since.
+    if [[ -n ${__bdr_part-} && ${PS0-} != *"$__bdr_part"* ]]; then
+        PS0=$__bdr_part${PS0-}
     fi
     if [[ ${__bdr_number:-0} -le -${__bdr_vetoed:-1000000000} ]]; then
         __bdr_number=-$((${__bdr_number#-} % __bdr_vetoed))
@@ -227,7 +239,7 @@ __bdr_install() {
     # First: what comes after it sees the same status.
     if [[ $(\builtin declare -p PROMPT_COMMAND 2>/dev/null) =~ ^declare\ -[a-zA-Z]*r ]]; then
         # shellcheck disable=SC2016 # it is what is to be typed
-        \builtin printf 'bdr: PROMPT_COMMAND is read-only here: lines are protected, but what they did is said by `bdr log` only\n' >&2
+        \builtin printf 'bdr: PROMPT_COMMAND is read-only here: lines are protected, but what they did is said with the next one\n' >&2
     elif ((BASH_VERSINFO[0] > 5 || BASH_VERSINFO[0] == 5 && BASH_VERSINFO[1] >= 1)); then
         PROMPT_COMMAND=(__bdr_after "${PROMPT_COMMAND[@]}")
     else

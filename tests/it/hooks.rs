@@ -665,6 +665,133 @@ fn newer_gits_get_their_hooks_by_configuration() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
 }
 
+/// What a project's hooks go by (their own name, place, arguments, input) is as it was, or bdr does not install and says why: a check that
+/// silently no longer runs is worse than none.
+#[test]
+fn checks_that_were_there_still_refuse() {
+    let run_parts = "#!/bin/sh\nfor h in \"$0\".d/*; do [ -x \"$h\" ] || continue; \"$h\" \"$@\" || exit 1; done\n";
+    let by_name = "#!/bin/sh\ncase $(basename \"$0\") in pre-commit) exit 1;; esac\n";
+    let by_suffix = "#!/bin/bash\n[ \"${0##*/}\" != pre-commit ] || exit 1\n";
+    let by_place = "#!/bin/sh\n. \"$(dirname \"$0\")/common\"\nrefuse\n";
+    let by_config =
+        "#!/bin/sh\nf=\"$(cd \"$(dirname \"$0\")/..\" && pwd)/refuse\"\n[ ! -f \"$f\" ]\n";
+    let python = "#!/usr/bin/env python3\nimport os, sys\nsys.exit(os.path.basename(sys.argv[0]) == 'pre-commit')\n";
+    for (style, text, around) in [
+        (
+            "run-parts",
+            run_parts,
+            "mkdir pre-commit.d; printf '#!/bin/sh\\nexit 1\\n' > pre-commit.d/10; chmod +x pre-commit.d/10",
+        ),
+        ("basename", by_name, ""),
+        ("suffix", by_suffix, ""),
+        ("dirname", by_place, "echo 'refuse() { exit 1; }' > common"),
+        ("file beside", by_config, ": > ../refuse"),
+        ("python", python, ""),
+        (
+            "dispatcher by link",
+            by_name,
+            "mv pre-commit dispatch; ln -s dispatch pre-commit",
+        ),
+        (
+            "dispatcher elsewhere",
+            by_name,
+            "mkdir ../shared; mv pre-commit ../shared/all; ln -s ../shared/all pre-commit",
+        ),
+    ] {
+        if text.contains("python3") && !has("python3") || text.contains("/bin/bash") && !has("bash")
+        {
+            println!("NOT TRIED: {style}: its program is not here");
+            continue;
+        }
+        let place = place();
+        must(
+            &place,
+            "git init -q -b main . && git add f && git commit -qm one",
+        );
+        hook(&place, "pre-commit", text);
+        must(&place, &format!("cd .git/hooks; {around}"));
+        let commit =
+            |what: &str| script(&place, &format!("git commit -q --allow-empty -m '{what}'"));
+        assert_ne!(
+            commit("before").status.code(),
+            Some(0),
+            "{style}: it refuses nothing"
+        );
+        let before = picture(&place.tree().join(".git/hooks"));
+        let installed = place.bdr(&["hooks", "install", "git"]).output().unwrap();
+        let said = stderr(&installed) + &String::from_utf8_lossy(&installed.stdout);
+        assert_ne!(commit("after").status.code(), Some(0), "{style}: {said}");
+        if installed.status.code() == Some(0) {
+            let list = place.json(&["list"]);
+            let taken = list["snapshots"].as_array().unwrap().iter();
+            let mut taken = taken.filter(|s| s["label"] == "git pre-commit");
+            assert!(taken.next().is_some(), "{style}: no snapshot: {said}");
+        } else {
+            assert!(said.contains("pre-commit"), "{style}: {said}");
+        }
+        place.run(&["hooks", "uninstall", "git"], 0);
+        let after = picture(&place.tree().join(".git/hooks"));
+        assert_eq!(before, after, "{style}");
+        assert_ne!(commit("at last").status.code(), Some(0), "{style}");
+    }
+}
+
+/// Whatever a session has set, its lines are protected, or bdr says once that they are not.
+#[test]
+fn no_setting_of_bash_turns_protection_off_in_silence() {
+    if !has("bash") {
+        return;
+    }
+    for before in [
+        "IFS=$'\\n'",
+        "IFS=:",
+        "IFS=",
+        "unset IFS",
+        "set -u",
+        "set -f",
+        "set -o posix",
+        "shopt -u promptvars",
+        "shopt -s nullglob failglob",
+        "shopt -s extglob nocasematch",
+        "readonly PROMPT_COMMAND=:",
+        "PROMPT_COMMAND=(: :)",
+        "alias command=false builtin=false printf=false local=false",
+        "PROMPT_COMMAND=:",
+        "unset PROMPT_COMMAND",
+        "trap 'x=1' DEBUG",
+        "HISTCONTROL=ignorespace; HISTSIZE=0",
+        "set +o history",
+        "CDPATH=/; GLOBIGNORE='*'",
+        "PS0='mine '",
+        "command() { false; }; export -f command",
+    ] {
+        let place = place();
+        place.write("a", b"a");
+        // Set before bdr is there, and by a line that is typed after.
+        for first in [true, false] {
+            let mut typed = Shell::start(&place, "bash", &[], if first { before } else { "" });
+            if !first {
+                typed.line(before);
+            }
+            let said = typed.line("rm -f a");
+            assert!(!place.tree().join("a").exists(), "{before}: {said}");
+            let greeting = &typed.greeting;
+            let warned = greeting.contains("bdr:");
+            let told = said.contains("1 file deleted");
+            assert!(
+                told || warned,
+                "{before} (first: {first}): {greeting}{said}"
+            );
+            assert!(!said.contains("__bdr"), "{before}: {said}");
+            if told {
+                typed.line("bdr undo --yes");
+                assert!(place.tree().join("a").exists(), "{before}");
+            }
+            place.write("a", b"a");
+        }
+    }
+}
+
 #[test]
 fn projects_deploy_after_a_snapshot() {
     let place = place();
@@ -724,6 +851,8 @@ fn projects_deploy_after_a_snapshot() {
 struct Shell {
     terminal: Terminal,
     marks: u32,
+    /// What was shown when bdr was read in.
+    greeting: String,
 }
 
 impl Shell {
@@ -741,9 +870,10 @@ impl Shell {
         let mut shell = Self {
             terminal: Terminal::start(place, &program),
             marks: 0,
+            greeting: String::new(),
         };
         shell.line("true");
-        shell.line(&format!(". {}", file.display()));
+        shell.greeting = shell.line(&format!(". {}", file.display()));
         shell
     }
 
