@@ -41,7 +41,7 @@ fn worth(troubles: &[Trouble]) -> impl Iterator<Item = &Trouble> {
     troubles.iter().filter(|trouble| {
         !matches!(
             trouble,
-            Trouble::NoSchedule | Trouble::NotLingering | Trouble::NoSource
+            Trouble::NoSchedule | Trouble::NotLingering | Trouble::NoSource | Trouble::NoLifeboat
         )
     })
 }

@@ -327,6 +327,10 @@ pub(crate) fn capture(
             .iter()
             .flat_map(|r| r.left_out.iter().map(|l| note(&r.root, &l.path, &l.reason)))
             .chain(not_followed.iter().cloned())
+            .chain(runs.iter().flat_map(|r| {
+                let withheld = r.withheld.iter();
+                withheld.map(|path| note(&r.root, path, crate::privacy::IN_ATTRIBUTE))
+            }))
             .collect(),
         mounts: runs
             .iter()
@@ -375,6 +379,9 @@ pub(crate) fn capture(
                 if one.stat.kind == Kind::Dir && !options.modes.is_empty() {
                     let dir = one.path.to_path(&runs[number].root.path);
                     one.stat.mode = options.modes.get(&dir).copied().unwrap_or(one.stat.mode);
+                }
+                if one.withheld {
+                    runs[number].withheld.push(one.path.clone());
                 }
                 captured[number].push(one);
             }

@@ -26,10 +26,12 @@ use crate::repo::reader::Reader;
 use crate::repo::state::{DIRTY, Known, SEALED, Stat, same_stat};
 use crate::repo::verdicts::Verdicts;
 use crate::sqlite;
-use crate::walk::RootHandle;
+use crate::walk::{RootHandle, Xattrs};
 
 mod look;
 mod seal;
+
+pub(crate) use seal::{Sealing, seal_bytes};
 
 use look::Head;
 
@@ -67,6 +69,8 @@ pub(crate) struct Captured {
     pub(crate) flags: u8,
     /// It turned out to be gone; or, beside a database copied online, not needed.
     pub(crate) gone: bool,
+    /// It has an extended attribute with a secret in it, which is not stored.
+    pub(crate) withheld: bool,
 }
 
 /// What was captured of a root, sorted by path. Boxed: hundreds of thousands are sorted, moved and freed one by one.
@@ -89,8 +93,8 @@ struct Stored {
     sealed: Option<Box<Sealed>>,
 }
 
-fn xattrs_at(handle: &RootHandle, path: &RepoPath, kind: Kind) -> Result<Vec<(String, Vec<u8>)>> {
-    let found = handle.xattrs_at(path, kind);
+fn xattrs_at(handle: &RootHandle, path: &RepoPath, kind: Kind) -> Result<(Xattrs, bool)> {
+    let found = handle.all_xattrs_at(path, kind);
     found.context("read", handle.absolute(path))
 }
 
@@ -105,31 +109,6 @@ fn target_of(handle: &RootHandle, path: &RepoPath) -> Result<Vec<u8>> {
         }),
         false => Ok(target),
     }
-}
-
-/// What stands for bytes that are not to be stored as they are.
-pub(crate) struct Sealing {
-    /// `None`: nothing is stored.
-    pub(crate) bytes: Option<Vec<u8>>,
-    pub(crate) sealed: Box<Sealed>,
-}
-
-/// Seals bytes as a capture of a file at `path` would; `None` if there is nothing to seal.
-///
-/// # Errors
-/// The vault cannot be written.
-pub(crate) fn seal_bytes(repo: &Repository, path: &[u8], bytes: &[u8]) -> Result<Option<Sealing>> {
-    Ok(match seal::whole(repo, path, bytes)? {
-        seal::Stored::Clear => None,
-        seal::Stored::Sealed(bytes, sealed) => Some(Sealing {
-            bytes: Some(bytes),
-            sealed,
-        }),
-        seal::Stored::Whole(sealed) => Some(Sealing {
-            bytes: None,
-            sealed,
-        }),
-    })
 }
 
 /// Where a file lies: the name in its pack, and its real path, which says what kind of file it is.
@@ -171,14 +150,17 @@ impl<'a> Capture<'a> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(gone(path)),
             Err(error) => return Err(error).context("read", handle.absolute(path)),
         };
+        if stat.kind == Kind::File {
+            return self.file(root, handle, path, prior);
+        }
+        let (xattrs, withheld) = xattrs_at(handle, path, stat.kind)?;
         let body = match stat.kind {
-            Kind::File => return self.file(root, handle, path, prior),
             Kind::Dir => Body {
-                xattrs: xattrs_at(handle, path, stat.kind)?,
+                xattrs,
                 ..Body::default()
             },
             Kind::Symlink => Body {
-                xattrs: xattrs_at(handle, path, stat.kind)?,
+                xattrs,
                 target: target_of(handle, path)?,
                 link: link_group(&stat),
                 ..Body::default()
@@ -191,6 +173,7 @@ impl<'a> Capture<'a> {
             body,
             flags: 0,
             gone: false,
+            withheld,
         })
     }
 
@@ -250,6 +233,7 @@ impl<'a> Capture<'a> {
                         },
                         flags: 0,
                         gone: false,
+                        withheld: false,
                     });
                 }
             };
@@ -278,12 +262,14 @@ impl<'a> Capture<'a> {
             match read {
                 Some(stored) if steady || last => {
                     let size = stored.size;
+                    let all = RootHandle::all_xattrs(&file);
+                    let (xattrs, withheld) = all.context("read", &absolute)?;
                     let mut body = Body {
                         content: stored.content,
                         sealed: stored.sealed,
                         link: link_group(&before),
                         sparse: RootHandle::has_holes(&file),
-                        xattrs: RootHandle::xattrs(&file).context("read", &absolute)?,
+                        xattrs,
                         ..Body::default()
                     };
                     if self.buffer.last().is_some_and(|b| *b != b'\n')
@@ -294,7 +280,8 @@ impl<'a> Capture<'a> {
                     if !steady {
                         body.flags.push(Flag::Unstable);
                     }
-                    let flags = if steady { 0 } else { DIRTY };
+                    // It is named every time, so it is looked at every time.
+                    let flags = if steady && !withheld { 0 } else { DIRTY };
                     let flags = if body.sealed.is_some() {
                         flags | SEALED
                     } else {
@@ -307,6 +294,7 @@ impl<'a> Capture<'a> {
                         body,
                         flags,
                         gone: false,
+                        withheld,
                     });
                 }
                 _ => std::thread::sleep(Duration::from_millis(u64::from(attempt * attempt) * 3)),
@@ -864,6 +852,7 @@ impl<'a> Capture<'a> {
             body,
             flags: DIRTY,
             gone: false,
+            withheld: false,
         }];
         captured.extend(members[1..].iter().map(gone));
         Ok(captured)
@@ -883,6 +872,7 @@ fn gone(path: &RepoPath) -> Captured {
         body: Body::default(),
         flags: 0,
         gone: true,
+        withheld: false,
     }
 }
 

@@ -231,8 +231,19 @@ impl Examined {
 
 /// Looks at the content of a file. `path` says by its names what kind of file it is.
 ///
-/// `bytes` may be a part of the file, if it is cut between lines.
+/// `bytes` may be a part of the file, if it is cut between lines. A detector or a decoder that fails is no reason to store, or to show, what it did not
+/// look at.
 pub fn examine(path: &[u8], bytes: &[u8], rules: &Rules) -> Examined {
+    let looked =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look_at(path, bytes, rules)));
+    looked.unwrap_or_else(|_| Examined {
+        findings: Vec::new(),
+        treatment: Treatment::Whole("it could not be scanned"),
+        seals: Vec::new(),
+    })
+}
+
+fn look_at(path: &[u8], bytes: &[u8], rules: &Rules) -> Examined {
     let clear = Examined {
         findings: Vec::new(),
         treatment: Treatment::Clear,
@@ -390,6 +401,9 @@ pub fn is_secret_text(text: &[u8]) -> bool {
     let found = scan(b"", text, Profile::Off);
     found.iter().any(|f| f.group == Group::Secret)
 }
+
+/// Why not all of a file is stored that has one.
+pub const IN_ATTRIBUTE: &str = "a secret in an extended attribute, which is not stored";
 
 /// Returns true if there is a secret in an extended attribute: in its name, or in its value by that name.
 pub fn is_secret_attribute(name: &[u8], value: &[u8]) -> bool {

@@ -271,6 +271,7 @@ fn keep_one(
         },
         flags: KEPT,
         gone: false,
+        withheld: false,
     })
 }
 

@@ -106,6 +106,8 @@ pub enum Trouble {
     Moved,
     /// The scheduler stops when the user logs out.
     NotLingering,
+    /// A deleted repository would stay deleted: its second place cannot be had.
+    NoLifeboat,
     /// The last prunes failed.
     PruneFailing {
         /// How many since the last success.
@@ -144,6 +146,7 @@ impl Trouble {
             | Self::NotWoken { .. }
             | Self::Moved
             | Self::NotLingering
+            | Self::NoLifeboat
             | Self::PruneFailing { .. }
             | Self::Full { .. }
             | Self::DrillOld { .. } => Level::Warning,
@@ -169,6 +172,7 @@ impl Trouble {
             Self::NotWoken { .. } => "not-woken",
             Self::Moved => "moved",
             Self::NotLingering => "not-lingering",
+            Self::NoLifeboat => "no-lifeboat",
             Self::PruneFailing { .. } => "prune-failing",
             Self::Full { .. } => "full",
             Self::DrillOld { .. } => "drill-old",
@@ -179,7 +183,7 @@ impl Trouble {
     pub fn fix(&self) -> &'static str {
         match self {
             Self::NoSource => "bdr init",
-            Self::NoRepository | Self::Away => "bdr doctor",
+            Self::NoRepository | Self::Away | Self::NoLifeboat => "bdr doctor",
             Self::NoBackup | Self::Overdue { .. } | Self::BackupFailing { .. } => "bdr backup",
             Self::DrillFailed | Self::Damaged { .. } => "bdr verify",
             Self::SourceMissing { .. } => "bdr config check",
@@ -347,6 +351,8 @@ pub struct Inputs<'a> {
     pub repo: Option<&'a Repository>,
     /// Its file system is not mounted.
     pub away: bool,
+    /// It is to have a second place outside of HOME, and has none.
+    pub no_lifeboat: bool,
     /// What is remembered.
     pub memory: Memory,
     /// The runs that are remembered, oldest first.
@@ -426,6 +432,9 @@ pub fn status<Z: TimeZone>(inputs: Inputs<'_>, zone: &Z) -> Result<(Status, Vec<
             name: s.name.clone(),
         }));
         found.extend(scheduler_troubles(config, &memory, &inputs.scheduler, now));
+    }
+    if inputs.no_lifeboat && inputs.repo.is_some() && last.is_some() {
+        found.push(Trouble::NoLifeboat);
     }
     // Nobody need be told of it for a day; but protected is nothing.
     let nothing = last.is_none() && inputs.repo.is_some() && !config.sources.is_empty();

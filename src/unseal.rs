@@ -14,6 +14,10 @@ const MAX_BYTES: u64 = 64 << 20;
 /// What is added to the name of a file that cannot be brought back whole.
 pub const ASIDE: &str = ".bdr-restored";
 
+/// How the reason begins where the keyed digest of a file cannot be had.
+pub(crate) const UNPROVEN: &str =
+    "its values are from the vault, and whether it is as it was cannot be told";
+
 /// What is wanted of sealed values.
 #[derive(Debug, Clone, Default)]
 pub struct SecretOptions {

@@ -107,9 +107,26 @@ pub struct Vault {
     /// Where the repository is whose values these are; `None`: nobody shares them.
     owner: Option<PathBuf>,
     fingerprints: OnceLock<Zeroizing<Key>>,
-    cipher: OnceLock<std::result::Result<XChaCha20Poly1305, String>>,
+    cipher: OnceLock<std::result::Result<Opened, String>>,
     binding: OnceLock<binding::Binding>,
     inner: Mutex<Inner>,
+}
+
+/// What seals, and of which key it is.
+struct Opened {
+    cipher: XChaCha20Poly1305,
+    /// Digest of the key: whether another took its place is seen without keeping it.
+    key: Digest,
+}
+
+impl Opened {
+    fn new(key: Key) -> Self {
+        let key = Zeroizing::new(key);
+        Self {
+            cipher: XChaCha20Poly1305::new((&*key).into()),
+            key: Digest::of(&*key),
+        }
+    }
 }
 
 impl std::fmt::Debug for Vault {
@@ -169,14 +186,25 @@ impl Vault {
         self.cipher().err()
     }
 
+    /// Returns why what comes back cannot be compared with what it was, if it cannot: the key of the fingerprints is refused. Values are still sound, by
+    /// the other key.
+    pub fn unproven(&self) -> Option<String> {
+        let refused = read_key(&self.dir.join("fingerprint.key"));
+        refused.err().map(|error| error.to_string())
+    }
+
     fn cipher(&self) -> std::result::Result<&XChaCha20Poly1305, String> {
-        let cipher = self.cipher.get_or_init(|| {
+        self.opened().map(|opened| &opened.cipher)
+    }
+
+    fn opened(&self) -> std::result::Result<&Opened, String> {
+        let opened = self.cipher.get_or_init(|| {
             self.bring_back();
-            let key = Zeroizing::new(self.keys.key()?);
+            let opened = Opened::new(self.keys.key()?);
             self.second_names_of_the_key();
-            Ok(XChaCha20Poly1305::new((&*key).into()))
+            Ok(opened)
         });
-        cipher.as_ref().map_err(Clone::clone)
+        opened.as_ref().map_err(Clone::clone)
     }
 
     /// Returns the key of the fingerprints; makes one if there is none.
@@ -353,14 +381,10 @@ impl Vault {
         if inner.pending.is_empty() {
             return Ok(());
         }
-        let cipher = self.cipher().map_err(|why| Error::invalid(why, None))?;
-        let mut bytes = HEADER.to_vec();
-        let mut new = Vec::new();
-        for (fingerprint, value) in &inner.pending {
-            new.push((*fingerprint, bytes.len() as u64));
-            write_record(cipher, *fingerprint, value, &mut bytes)?;
-        }
+        let opened = self.opened().map_err(|why| Error::invalid(why, None))?;
+        let (bytes, new) = sealed_file(&opened.cipher, &inner.pending)?;
         let path = self.publish(&bytes)?;
+        self.follow_rotation(&path, opened.key, &inner.pending)?;
         let number = inner.files.len();
         inner.files.push(path);
         if let Some(index) = &mut inner.index {
@@ -414,6 +438,8 @@ impl Vault {
         file.read_exact(&mut text).ok()?;
         open_record(cipher, &head, &text)
             .or_else(|| open_record(&self.next_cipher()?, &head, &text))
+            // The key was changed since it was read here.
+            .or_else(|| open_record(&self.cipher_in_file()?, &head, &text))
     }
 
     /// Puts aside what nobody needs any more, and throws away what was put aside long ago. Returns the number of values put aside. `now` is the
@@ -425,8 +451,9 @@ impl Vault {
     /// What stays cannot be written.
     pub fn sweep(&self, needed: &HashSet<Fingerprint>, now: SystemTime) -> Result<u64> {
         self.flush()?;
-        let owner = self.owner.as_ref();
-        if owner.is_some_and(|owner| !places::is_alone(&self.dir, owner)) {
+        if let Some(owner) = &self.owner
+            && !places::is_alone(&self.dir, owner, now)?
+        {
             return Ok(0);
         }
         self.empty_swept(needed, now)?;
@@ -515,6 +542,23 @@ impl Vault {
             .sum();
         (inner.index.as_ref().map_or(0, HashMap::len) as u64, bytes)
     }
+}
+
+/// Where the record of each value begins.
+type Offsets = Vec<(Fingerprint, u64)>;
+
+/// Returns a file of values, and where the record of each begins: at the same place whatever the key is.
+fn sealed_file(
+    cipher: &XChaCha20Poly1305,
+    values: &HashMap<Fingerprint, Vec<u8>>,
+) -> Result<(Vec<u8>, Offsets)> {
+    let mut bytes = HEADER.to_vec();
+    let mut places = Vec::with_capacity(values.len());
+    for (fingerprint, value) in values {
+        places.push((*fingerprint, bytes.len() as u64));
+        write_record(cipher, *fingerprint, value, &mut bytes)?;
+    }
+    Ok((bytes, places))
 }
 
 /// Returns the fingerprint that begins a keyed digest.

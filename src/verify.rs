@@ -190,26 +190,23 @@ pub fn verify(
 
     // A blob is lost if no good copy is left.
     let mut lost: HashMap<Digest, String> = HashMap::new();
+    let mut bad: HashMap<Digest, Vec<(Location, String)>> = HashMap::new();
+    for (digest, location, pack) in bad_copies {
+        bad.entry(digest).or_default().push((location, pack));
+    }
+    let is_there = |location: &Location| {
+        index.pack(location.pack).is_some_and(|p| match level {
+            VerifyLevel::Quick => present.get(&p.pack.id) == Some(&p.pack.bytes),
+            _ => bad_packs.get(&p.pack.id).is_none_or(|why| why != EMPTY),
+        })
+    };
     for blob in needed.keys() {
-        let bad: Vec<&str> = bad_copies
-            .iter()
-            .filter(|(digest, _, _)| digest == blob)
-            .map(|(_, _, pack)| pack.as_str())
-            .collect();
-        let copies: Vec<Location> = index.copies(*blob).collect();
-        let good = copies.iter().any(|l| {
-            !bad_copies
-                .iter()
-                .any(|(digest, b, _)| digest == blob && b == l)
-                && (level != VerifyLevel::Quick
-                    || index
-                        .pack(l.pack)
-                        .is_some_and(|p| present.get(&p.pack.id) == Some(&p.pack.bytes)))
-        });
-        if !good {
+        let bad = bad.get(blob).map_or(&[][..], Vec::as_slice);
+        let is_good = |l: &Location| is_there(l) && !bad.iter().any(|(other, _)| other == l);
+        if !index.copies(*blob).any(|l| is_good(&l)) {
             let pack = bad
                 .first()
-                .map_or_else(String::new, |name| (*name).to_owned());
+                .map_or_else(String::new, |(_, name)| name.clone());
             lost.insert(*blob, pack);
         }
     }
@@ -591,7 +588,13 @@ fn check_packs(
     for (pack, reason) in bad {
         bad_packs.entry(pack.id).or_insert(reason);
     }
-    let ids: DigestSet = wanted.iter().map(|p| p.id).collect();
+    // One that is empty may claim any number of parts of any length: none is looked for.
+    let is_empty = |pack: &&PackRef| bad_packs.get(&pack.id).is_some_and(|why| why == EMPTY);
+    let ids: DigestSet = wanted
+        .iter()
+        .filter(|pack| !is_empty(pack))
+        .map(|pack| pack.id)
+        .collect();
     let mut blobs: Vec<(Digest, Location)> = Vec::new();
     for digest in index.digests() {
         blobs.extend(
@@ -656,6 +659,11 @@ fn check_packs(
 /// Bytes of a pack that are in memory at a time.
 const PIECE: usize = 256 * 1024;
 
+/// Zeros that no pack has one after another: a member of it is at most half as long.
+const MOST_NOTHING: usize = 1 << 20;
+/// What is wrong with a pack that has that many.
+const EMPTY: &str = "much of it is empty";
+
 /// Returns what is wrong with the file of a pack. It is read piece by piece: one that holds a large file is as large.
 fn bad_file(repo: &Repository, pack: &PackRef, buffer: &mut [u8]) -> Option<String> {
     let name = pack_name(pack.id);
@@ -669,11 +677,20 @@ fn bad_file(repo: &Repository, pack: &PackRef, buffer: &mut [u8]) -> Option<Stri
     }
     let mut hasher = Sha256::new();
     let mut at = 0;
+    let mut nothing = 0;
     while at < bytes {
         let length = usize::try_from(bytes - at).map_or(buffer.len(), |n| n.min(buffer.len()));
         let piece = &mut buffer[..length];
         if let Err(error) = repo.storage().read_at(&name, at, piece) {
             return Some(error.to_string());
+        }
+        // A member is shorter than this, and begins with something: what is empty for so long holds nothing, however long it claims to be.
+        nothing = match piece.iter().all(|byte| *byte == 0) {
+            true => nothing + length,
+            false => 0,
+        };
+        if nothing >= MOST_NOTHING {
+            return Some(EMPTY.to_owned());
         }
         hasher.update(&*piece);
         at += length as u64;

@@ -274,6 +274,7 @@ fn add_aliases(runs: &[RootRun], aliases: &[(usize, usize, usize)], results: &mu
                 body: body.clone(),
                 flags: *flags,
                 gone: *gone,
+                withheld: false,
             };
             results.objects.push((*number, Ok(Box::new(one))));
         } else {

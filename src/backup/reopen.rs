@@ -37,6 +37,7 @@ impl RootRun {
             state,
             left_out: record.left_out.clone(),
             unread: Vec::new(),
+            withheld: Vec::new(),
             state_path,
             handle: None,
             scan: Scan::default(),

@@ -25,6 +25,8 @@ pub(crate) struct RootRun {
     pub(crate) left_out: Vec<LeftOut>,
     /// What could not be read: as unknown as what was left out.
     pub(crate) unread: Vec<LeftOut>,
+    /// What has an extended attribute with a secret in it, which is not stored.
+    pub(super) withheld: Vec<RepoPath>,
     pub(super) state_path: PathBuf,
     pub(super) handle: Option<RootHandle>,
     pub(super) scan: Scan,
@@ -70,6 +72,7 @@ pub(super) fn look_around(
                     inode: 0,
                 }],
                 unread: Vec::new(),
+                withheld: Vec::new(),
                 state_path: state_path(repo, root),
                 handle: None,
                 scan: Scan::default(),
@@ -172,6 +175,7 @@ pub(super) fn look_at(
         state,
         left_out,
         unread: Vec::new(),
+        withheld: Vec::new(),
         state_path,
         handle,
         scan,

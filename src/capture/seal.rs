@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use crate::error::{Error, IoContext as _, Result};
@@ -94,18 +93,34 @@ impl<'a> Ledger<'a> {
     }
 }
 
-/// Looks at bytes. A detector that fails is no reason to store what it did not look at.
-fn examine(path: &[u8], bytes: &[u8], rules: &Rules) -> Examined {
-    catch_unwind(AssertUnwindSafe(|| privacy::examine(path, bytes, rules))).unwrap_or(Examined {
-        findings: Vec::new(),
-        treatment: Treatment::Whole("it could not be scanned"),
-        seals: Vec::new(),
+/// What stands for bytes that are not to be stored as they are.
+pub(crate) struct Sealing {
+    /// `None`: nothing is stored.
+    pub(crate) bytes: Option<Vec<u8>>,
+    pub(crate) sealed: Box<Sealed>,
+}
+
+/// Seals bytes as a capture of a file at `path` would; `None` if there is nothing to seal.
+///
+/// # Errors
+/// The vault cannot be written.
+pub(crate) fn seal_bytes(repo: &Repository, path: &[u8], bytes: &[u8]) -> Result<Option<Sealing>> {
+    Ok(match whole(repo, path, bytes)? {
+        Stored::Clear => None,
+        Stored::Sealed(bytes, sealed) => Some(Sealing {
+            bytes: Some(bytes),
+            sealed,
+        }),
+        Stored::Whole(sealed) => Some(Sealing {
+            bytes: None,
+            sealed,
+        }),
     })
 }
 
 /// Seals content that is in memory.
 pub(super) fn whole(repo: &Repository, path: &[u8], bytes: &[u8]) -> Result<Stored> {
-    let examined = examine(path, bytes, repo.privacy_rules());
+    let examined = privacy::examine(path, bytes, repo.privacy_rules());
     let mut ledger = Ledger::new(repo);
     match examined.treatment {
         Treatment::Clear => Ok(Stored::Clear),
@@ -298,7 +313,7 @@ fn windows(
         if last && seen < size {
             return Ok(false);
         }
-        let examined = examine(path, &buffer, rules);
+        let examined = privacy::examine(path, &buffer, rules);
         let cut = if last || seen == size {
             buffer.len()
         } else {

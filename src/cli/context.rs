@@ -521,7 +521,8 @@ pub(crate) fn may_have_rules() -> bool {
 #[cfg(unix)]
 fn lifeboats() -> Option<PathBuf> {
     let user = bdr::fsutil::user_number();
-    Some(PathBuf::from(format!("/var/tmp/bdr-lifeboat-{user}")))
+    let name = format!("bdr-lifeboat-{user}");
+    Some(bdr::storage::lifeboats_in(Path::new("/var/tmp"), &name))
 }
 
 #[cfg(not(unix))]

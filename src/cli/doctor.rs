@@ -238,12 +238,17 @@ fn lifeboat(cx: &Context, repository: &Path) -> Finding {
         }
         Some(lifeboat) => {
             let dir = bdr::path::show(lifeboat.dir().as_os_str());
-            let says = format!("nothing in {dir}: a deleted repository stays deleted");
-            Finding::warning(
-                CHECK,
-                says,
-                "bdr backup, or BDR_LIFEBOAT=DIR for another place",
-            )
+            let place = lifeboat.dir().parent().unwrap_or(lifeboat.dir());
+            let taken = place.symlink_metadata().is_ok() && !bdr::fsutil::is_private_dir(place);
+            let (why, fix) = match taken {
+                true => (
+                    ", and what stands there is somebody else's, or open to others",
+                    "BDR_LIFEBOAT=DIR for another place",
+                ),
+                false => ("", "bdr backup, or BDR_LIFEBOAT=DIR for another place"),
+            };
+            let says = format!("nothing in {dir}{why}: a deleted repository stays deleted");
+            Finding::warning(CHECK, says, fix)
         }
         None => Finding::good(CHECK, "none: it is turned off"),
     }

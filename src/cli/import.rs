@@ -191,6 +191,18 @@ fn settings(cx: &Context, dir: &std::path::Path, store: &Store) -> Result<Settin
             .iter()
             .any(|source| path.starts_with(&source.path))
     };
+    // The whole of a system is nothing that somebody chose to back up every day here.
+    let is_whole = |path: &PathBuf| {
+        bdr::path::absolute(&cx.cwd, path).parent().is_none()
+            || bdr::fsutil::canonicalize(path).is_ok_and(|real| real.parent().is_none())
+    };
+    if paths.iter().any(is_whole) {
+        settings.remarks.push(
+            "the store has backups of the whole file system: it is imported, and not made a source"
+                .to_owned(),
+        );
+        paths.retain(|path| !is_whole(path));
+    }
     let mut seen = Vec::new();
     paths.retain(|path| {
         path.is_absolute() && !covered(path) && !seen.contains(path) && {

@@ -43,6 +43,8 @@ pub(crate) struct StatusArgs {
 /// Everything that is to be known.
 pub(crate) struct Seen {
     pub(crate) vault: Option<VaultSeen>,
+    /// Where the second place of the repository is, and whether it has one there; `None`: none is wanted.
+    pub(crate) lifeboat: Option<(std::path::PathBuf, bool)>,
     pub(crate) status: Status,
     pub(crate) summaries: Vec<Summary>,
     pub(crate) runs: Vec<Run>,
@@ -117,10 +119,13 @@ fn look_at(
     } else {
         Vec::new()
     };
+    let lifeboat = cx.places.lifeboat(&cx.places.repository);
+    let lifeboat = lifeboat.map(|one| (one.dir().to_path_buf(), one.is_manned()));
     let inputs = Inputs {
         config: &cx.config,
         repo,
         away,
+        no_lifeboat: lifeboat.as_ref().is_some_and(|(_, manned)| !manned),
         memory: journal.seen(),
         runs: &runs,
         uncovered,
@@ -132,6 +137,7 @@ fn look_at(
     let (status, summaries) = status(inputs, &Local)?;
     Ok(Seen {
         vault: repo.and_then(|repo| vault(repo, &status)),
+        lifeboat,
         status,
         summaries,
         runs,
@@ -146,6 +152,8 @@ pub(crate) struct VaultSeen {
     pub(crate) key: String,
     /// Why values cannot be kept.
     pub(crate) trouble: Option<String>,
+    /// Why what comes back cannot be compared with what it was.
+    pub(crate) unproven: Option<String>,
 }
 
 /// Looks at the vault, if anything is sealed: looking would make a key where there is none.
@@ -157,5 +165,6 @@ fn vault(repo: &Repository, status: &Status) -> Option<VaultSeen> {
         usage,
         key: vault.key_name(),
         trouble: vault.trouble(),
+        unproven: vault.unproven(),
     })
 }

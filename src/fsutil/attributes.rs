@@ -52,11 +52,28 @@ fn is_absent(error: &io::Error) -> bool {
         .any(|errno| code == Some(errno.raw_os_error()))
 }
 
+/// Attributes as they are kept, sorted by escaped name.
+#[derive(Debug, Default)]
+pub struct Attributes {
+    /// Names and values.
+    pub kept: Vec<(String, Vec<u8>)>,
+    /// There are some with a secret in them, which are not.
+    pub withheld: bool,
+}
+
 /// Returns the attributes of an open file or directory, sorted by escaped name.
 ///
 /// # Errors
 /// They cannot be read though there may be some.
 pub fn of_file(file: &File) -> io::Result<Vec<(String, Vec<u8>)>> {
+    Ok(all_of_file(file)?.kept)
+}
+
+/// The same, and whether some are withheld.
+///
+/// # Errors
+/// As [`of_file`].
+pub fn all_of_file(file: &File) -> io::Result<Attributes> {
     let names = file.list_xattr().map(Iterator::collect);
     read(names, &|name| file.get_xattr(name))
 }
@@ -71,6 +88,14 @@ fn by_name(link: &OwnedFd) -> PathBuf {
 /// # Errors
 /// As [`of_file`].
 pub fn of_link(link: &OwnedFd) -> io::Result<Vec<(String, Vec<u8>)>> {
+    Ok(all_of_link(link)?.kept)
+}
+
+/// The same, and whether some are withheld.
+///
+/// # Errors
+/// As [`of_file`].
+pub fn all_of_link(link: &OwnedFd) -> io::Result<Attributes> {
     let path = by_name(link);
     let names = xattr::list_deref(&path).map(Iterator::collect);
     let names = names.or_else(|error| match error.kind() {
@@ -83,16 +108,17 @@ pub fn of_link(link: &OwnedFd) -> io::Result<Vec<(String, Vec<u8>)>> {
 type Names = io::Result<Vec<std::ffi::OsString>>;
 type Get<'a> = dyn Fn(&std::ffi::OsStr) -> io::Result<Option<Vec<u8>>> + 'a;
 
-fn read(names: Names, get: &Get<'_>) -> io::Result<Vec<(String, Vec<u8>)>> {
+fn read(names: Names, get: &Get<'_>) -> io::Result<Attributes> {
     let names = match names {
-        Err(error) if is_absent(&error) => return Ok(Vec::new()),
+        Err(error) if is_absent(&error) => return Ok(Attributes::default()),
         other => other?,
     };
     let mut found = Vec::new();
+    let mut withheld = false;
     for name in names.iter().filter(|name| is_kept(&os_to_bytes(name))) {
         match get(name) {
             // For all of bdr it is not there: not stored, not compared, not removed.
-            Ok(Some(value)) if is_secret(&os_to_bytes(name), &value) => {}
+            Ok(Some(value)) if is_secret(&os_to_bytes(name), &value) => withheld = true,
             Ok(Some(value)) => found.push((escaped(&os_to_bytes(name)), value)),
             Ok(None) => {}
             Err(error) if is_absent(&error) => {}
@@ -100,7 +126,10 @@ fn read(names: Names, get: &Get<'_>) -> io::Result<Vec<(String, Vec<u8>)>> {
         }
     }
     found.sort();
-    Ok(found)
+    Ok(Attributes {
+        kept: found,
+        withheld,
+    })
 }
 
 /// Gives an open file or directory the attributes wanted, and takes others away; returns the names of those for which that failed.

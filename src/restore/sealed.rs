@@ -93,6 +93,12 @@ pub(super) fn plan_sealed(
             } else {
                 write(path, bytes, entry.mode, seen, plan);
             }
+            if let Some(why) = repo.vault().unproven() {
+                plan.problems.push(PathNote {
+                    path: RawName(absolute.clone().into_os_string()),
+                    reason: format!("{}: {why}", unseal::UNPROVEN),
+                });
+            }
             plan.secrets.push(SecretStep {
                 path: absolute,
                 merged,
@@ -117,9 +123,10 @@ pub(super) fn plan_sealed(
         }
         Recovery::Nothing => plan.problems.push(PathNote {
             path: RawName(absolute.into_os_string()),
-            reason:
+            reason: repo.vault().unproven().unwrap_or_else(|| {
                 "only its metadata is stored, and its content is not in the vault of this machine"
-                    .to_owned(),
+                    .to_owned()
+            }),
         }),
     }
     Ok(true)

@@ -361,6 +361,31 @@ impl Lifeboat {
     }
 }
 
+/// Returns where lifeboats are in a directory that everybody may write to: the directory `name`, or `name.<random>` where somebody else made that one
+/// first. Nobody can make such a directory for another user, so the one that is this user's alone is found again without a note.
+pub fn lifeboats_in(dir: &Path, name: &str) -> PathBuf {
+    let first = dir.join(name);
+    if fsutil::is_private_dir(&first) {
+        return first;
+    }
+    let begin = format!("{name}.");
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let own = entries.filter(|entry| {
+        let name = entry.file_name();
+        name.to_str().is_some_and(|name| name.starts_with(&begin))
+            && fsutil::is_private_dir(&entry.path())
+    });
+    if let Some(second) = own.map(|entry| entry.path()).min() {
+        return second;
+    }
+    let mut random = [0; 8];
+    // Free, or there is nothing to do about it: `status` says so.
+    if first.symlink_metadata().is_err() || getrandom::fill(&mut random).is_err() {
+        return first;
+    }
+    dir.join(format!("{begin}{}", hex::encode(random)))
+}
+
 /// Gives a file a name of its own in `dir`, as a link or, where that cannot be, as a copy that is durable; returns it.
 pub(super) fn link_beside(from: &Path, dir: &Path) -> io::Result<PathBuf> {
     let (file, temporary) = fsutil::create_temporary(dir, 0o400)?;

@@ -15,7 +15,7 @@ mod local;
 mod memory;
 mod place;
 
-pub use lifeboat::{About, Lifeboat};
+pub use lifeboat::{About, Lifeboat, lifeboats_in};
 pub use local::LocalStorage;
 #[cfg(feature = "test-support")]
 pub use memory::{CrashMode, MemoryStorage};

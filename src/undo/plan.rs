@@ -373,7 +373,11 @@ impl Planner<'_> {
         let options = SecretOptions::default();
         let found = recover(self.repo, &mut self.reader, entry, live.as_mut(), &options);
         let (path, bytes, mode, seen, why) = match found {
-            Ok(Recovery::Merged(bytes, _)) => (entry.path.clone(), bytes, entry.mode, seen, None),
+            Ok(Recovery::Merged(bytes, _)) => {
+                let why = self.repo.vault().unproven();
+                let why = why.map(|why| format!("{}: {why}", unseal::UNPROVEN));
+                (entry.path.clone(), bytes, entry.mode, seen, why)
+            }
             Ok(Recovery::Aside(bytes, merged)) => {
                 let mut name = entry.path.name().to_vec();
                 name.extend_from_slice(ASIDE.as_bytes());

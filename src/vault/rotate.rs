@@ -3,14 +3,20 @@
 //! Order: the new key lies beside the old (`vault.key.next`), durably; each file of values is written anew in place of the old; the new key takes
 //! the place of the old; the old is overwritten. Cut off anywhere, values are read by whichever of the two fits, and the next call goes on.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305};
 use zeroize::Zeroizing;
 
-use super::{HEADER, RECORD, SWEPT_END, Vault, open_record, read_or_make, records, write_record};
+use super::{
+    HEADER, Opened, RECORD, SWEPT_END, Vault, open_record, read_key, read_or_make, records,
+    sealed_file, write_record,
+};
 use crate::error::{Error, IoContext as _, Result};
 use crate::fsutil;
+use crate::id::Digest;
+use crate::privacy::Fingerprint;
 
 impl Vault {
     pub(super) fn next_key(&self) -> PathBuf {
@@ -27,7 +33,42 @@ impl Vault {
         Some(XChaCha20Poly1305::new((&*key).into()))
     }
 
-    /// Gives all values a new key, and wipes the old one. Returns how many there are. Nobody else may write meanwhile.
+    /// Returns the cipher of the key as it lies there now.
+    pub(super) fn cipher_in_file(&self) -> Option<XChaCha20Poly1305> {
+        let key = read_key(&self.dir.join("vault.key")).ok()??;
+        Some(Opened::new(key).cipher)
+    }
+
+    /// Sees to it that a file of values that was just published can be read with the key that there will be: who gives the vault a new one may have
+    /// listed the files before this one was there.
+    ///
+    /// A next key that is not there now comes after the file, and finds it.
+    pub(super) fn follow_rotation(
+        &self,
+        path: &Path,
+        mut used: Digest,
+        values: &HashMap<Fingerprint, Vec<u8>>,
+    ) -> Result<()> {
+        loop {
+            // In this order: the next becomes the key, and is gone then.
+            let next = read_key(&self.next_key())?;
+            let key = match next {
+                Some(key) => Some(key),
+                None => read_key(&self.dir.join("vault.key"))?,
+            };
+            // None: it is in a keychain, and stays what it is.
+            let Some(opened) = key.map(Opened::new).filter(|opened| opened.key != used) else {
+                return Ok(());
+            };
+            let (bytes, _) = sealed_file(&opened.cipher, values)?;
+            fsutil::write_atomic(path, &bytes, 0o600)?;
+            self.link_anew(path)?;
+            used = opened.key;
+        }
+    }
+
+    /// Gives all values a new key, and wipes the old one. Returns how many there are. Who writes meanwhile looks afterwards whether the key is still
+    /// what it was.
     ///
     /// # Errors
     /// The key is not in a file, or something cannot be written: what was begun is finished by another call.
@@ -69,6 +110,7 @@ impl Vault {
                 }
             }
             if changed {
+                // Its writer may have written it anew meanwhile, with the same key: either will do.
                 fsutil::write_atomic(&path, &out, 0o600)?;
                 if !swept {
                     self.link_anew(&path)?;
@@ -81,7 +123,7 @@ impl Vault {
     }
 
     /// The second name leads to what a file was before it was written anew.
-    fn link_anew(&self, path: &std::path::Path) -> Result<()> {
+    fn link_anew(&self, path: &Path) -> Result<()> {
         if let Some((second, name)) = self.second.as_ref().zip(path.file_name()) {
             let there = second.join(name);
             fsutil::remove_file(&there).context("remove", &there)?;

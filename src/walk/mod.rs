@@ -21,6 +21,9 @@ pub use portable::RootHandle;
 #[cfg(unix)]
 pub use unix::RootHandle;
 
+/// Extended attributes: names and values, sorted.
+pub type Xattrs = Vec<(String, Vec<u8>)>;
+
 /// An object that is new, has changed, or may have.
 #[derive(Debug, Clone)]
 pub struct Dirty {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
 
-use super::{Dirty, Scan, WalkOptions, never_below, unchanged};
+use super::{Dirty, Scan, WalkOptions, Xattrs, never_below, unchanged};
 use crate::error::{Error, Result};
 use crate::fsutil::area::Source;
 use crate::fsutil::{is_own_object, may_be_own, stat_of};
@@ -127,7 +127,23 @@ impl RootHandle {
         Ok(Vec::new())
     }
 
+    /// The same, and whether some are withheld.
+    ///
+    /// # Errors
+    /// None.
+    pub fn all_xattrs(_file: &File) -> io::Result<(Xattrs, bool)> {
+        Ok(Default::default())
+    }
+
     /// The same, by path.
+    ///
+    /// # Errors
+    /// None.
+    pub fn all_xattrs_at(&self, _path: &RepoPath, _kind: Kind) -> io::Result<(Xattrs, bool)> {
+        Ok(Default::default())
+    }
+
+    /// Extended attributes are not kept here.
     ///
     /// # Errors
     /// None.

@@ -10,7 +10,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Dirty, Scan, WalkOptions, never_below, unchanged};
+use super::{Dirty, Scan, WalkOptions, Xattrs, never_below, unchanged};
 use crate::error::{Error, Result};
 use crate::fsutil::area::Source;
 use crate::fsutil::attributes;
@@ -203,6 +203,15 @@ impl RootHandle {
         attributes::of_file(file)
     }
 
+    /// The same, and whether some are withheld for a secret in them.
+    ///
+    /// # Errors
+    /// As [`RootHandle::xattrs`].
+    pub fn all_xattrs(file: &File) -> std::io::Result<(Xattrs, bool)> {
+        let all = attributes::all_of_file(file)?;
+        Ok((all.kept, all.withheld))
+    }
+
     /// Returns the extended attributes of a directory or symlink; only root can give any to the latter.
     ///
     /// # Errors
@@ -212,9 +221,17 @@ impl RootHandle {
         path: &RepoPath,
         kind: Kind,
     ) -> std::io::Result<Vec<(String, Vec<u8>)>> {
+        Ok(self.all_xattrs_at(path, kind)?.0)
+    }
+
+    /// The same, and whether some are withheld for a secret in them.
+    ///
+    /// # Errors
+    /// As [`RootHandle::xattrs_at`].
+    pub fn all_xattrs_at(&self, path: &RepoPath, kind: Kind) -> std::io::Result<(Xattrs, bool)> {
         let is_dir = kind == Kind::Dir;
         if !is_dir && (kind != Kind::Symlink || !crate::fsutil::is_root()) {
-            return Ok(Vec::new());
+            return Ok(Default::default());
         }
         let flags = if is_dir {
             DIR_FLAGS
@@ -228,10 +245,11 @@ impl RootHandle {
             Some(dir) => rustix::fs::openat(dir, c_path(path.as_bytes())?, flags, Mode::empty())?,
             None => rustix::fs::open(&self.path, flags, Mode::empty())?,
         };
-        match is_dir {
-            true => attributes::of_file(&File::from(fd)),
-            false => attributes::of_link(&fd),
-        }
+        let all = match is_dir {
+            true => attributes::all_of_file(&File::from(fd)),
+            false => attributes::all_of_link(&fd),
+        }?;
+        Ok((all.kept, all.withheld))
     }
 }
 

@@ -573,6 +573,197 @@ fn status_names_what_is_wrong_with_a_way_out() {
     assert_eq!(runs["runs"].as_array().unwrap().len(), 4);
 }
 
+/// Where second names of a user's repository are if nobody else took the place.
+#[cfg(unix)]
+struct Lifeboats {
+    user: u32,
+    first: PathBuf,
+}
+
+#[cfg(unix)]
+impl Lifeboats {
+    fn new() -> Self {
+        // A number that nobody has.
+        let user = 1_700_000_000 + std::process::id();
+        let first = PathBuf::from(format!("/var/tmp/bdr-lifeboat-{user}"));
+        Self { user, first }
+    }
+
+    fn all(&self) -> Vec<PathBuf> {
+        let name = self.first.file_name().unwrap().to_str().unwrap();
+        let entries = std::fs::read_dir("/var/tmp").unwrap().flatten();
+        let names = entries.map(|entry| entry.path());
+        names
+            .filter(|path| {
+                path.file_name()
+                    .unwrap()
+                    .to_string_lossy()
+                    .starts_with(name)
+            })
+            .collect()
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Lifeboats {
+    fn drop(&mut self) {
+        for path in self.all() {
+            let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn who_takes_the_place_of_the_lifeboat_first_takes_nothing_away() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+    use std::os::unix::process::CommandExt as _;
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: another user's directory can be made by root only");
+        return;
+    }
+    for taken in ["directory", "file", "link", "link to HOME", "open"] {
+        let boats = Lifeboats::new();
+        let place = Place::with_repository();
+        place.write("a", b"content");
+        let bdr = place.path("bdr-binary");
+        std::fs::copy(env!("CARGO_BIN_EXE_bdr"), &bdr).unwrap();
+        std::fs::set_permissions(
+            place.path("").join(".."),
+            std::fs::Permissions::from_mode(0o755),
+        )
+        .unwrap();
+        for below in [
+            place.path(""),
+            place.tree(),
+            place.path("home"),
+            place.tree().join("a"),
+        ] {
+            chown(below, Some(boats.user), Some(boats.user)).unwrap();
+        }
+        match taken {
+            "directory" => {
+                std::fs::create_dir(&boats.first).unwrap();
+                let open = std::fs::Permissions::from_mode(0o777);
+                std::fs::set_permissions(&boats.first, open).unwrap();
+            }
+            "file" => std::fs::write(&boats.first, b"").unwrap(),
+            "link" => symlink("/nonexistent/x", &boats.first).unwrap(),
+            "link to HOME" => symlink(place.path("home"), &boats.first).unwrap(),
+            // Their own, and open to others.
+            _ => {
+                std::fs::create_dir(&boats.first).unwrap();
+                chown(&boats.first, Some(boats.user), Some(boats.user)).unwrap();
+                let open = std::fs::Permissions::from_mode(0o755);
+                std::fs::set_permissions(&boats.first, open).unwrap();
+            }
+        }
+        let run = |args: &[&str]| {
+            let mut command = std::process::Command::new(&bdr);
+            command
+                .args(args)
+                .env_clear()
+                .env("PATH", std::env::var_os("PATH").unwrap())
+                .env("HOME", place.path("home"))
+                .env("BDR_BACKGROUND", "0")
+                .current_dir(place.tree())
+                .uid(boats.user)
+                .gid(boats.user);
+            let output = command.output().unwrap();
+            let said = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
+            (output.status.code(), said)
+        };
+        let source = format!("tree={}", place.tree().display());
+        assert_eq!(
+            run(&["init", "--yes", "--source", &source]).0,
+            Some(0),
+            "{taken}"
+        );
+        let second: Vec<_> = boats
+            .all()
+            .into_iter()
+            .filter(|p| *p != boats.first)
+            .collect();
+        assert_eq!(second.len(), 1, "{taken}: {second:?}");
+        let found = second[0].metadata().unwrap();
+        assert_eq!(
+            (found.uid(), found.mode() & 0o777),
+            (boats.user, 0o700),
+            "{taken}"
+        );
+        let (_, said) = run(&["status", "--json"]);
+        let status: serde_json::Value = serde_json::from_str(said.trim()).unwrap();
+        assert_eq!(
+            status["data"]["lifeboat"]["manned"], true,
+            "{taken}: {said}"
+        );
+        // It is found again without a note, after all of HOME is gone.
+        for entry in walkdir::WalkDir::new(place.path("home")) {
+            let entry = entry.unwrap();
+            if entry.file_type().is_dir() {
+                let open = std::fs::Permissions::from_mode(0o700);
+                std::fs::set_permissions(entry.path(), open).unwrap();
+            }
+        }
+        std::fs::remove_dir_all(place.path("home")).unwrap();
+        std::fs::create_dir(place.path("home")).unwrap();
+        chown(place.path("home"), Some(boats.user), Some(boats.user)).unwrap();
+        std::fs::remove_file(place.tree().join("a")).unwrap();
+        let (code, said) = run(&["restore", "latest"]);
+        assert_eq!(code, Some(0), "{taken}: {said}");
+        assert_eq!(
+            std::fs::read(place.tree().join("a")).unwrap(),
+            b"content",
+            "{taken}"
+        );
+        assert_eq!(boats.all().len(), 2, "{taken}");
+    }
+}
+
+#[test]
+fn a_lifeboat_that_cannot_be_had_is_said_by_status() {
+    let place = Place::with_repository();
+    place.write("a", b"a");
+    place.init();
+    let with = |args: &[&str], boat: &std::path::Path| {
+        let output = place.bdr(args).env("BDR_LIFEBOAT", boat).output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+        )
+    };
+    // A file is where it should be.
+    let boat = place.path("boat");
+    std::fs::write(&boat, b"").unwrap();
+    with(&["backup"], &boat);
+    let (_, page) = with(&["status"], &boat);
+    assert!(
+        page.contains("a deleted repository stays deleted"),
+        "{page}"
+    );
+    let (code, line) = with(&["status", "--check"], &boat);
+    assert!(code >= Some(1), "{line}");
+    let (_, json) = with(&["status", "--json"], &boat);
+    let status: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(status["data"]["lifeboat"]["manned"], false);
+    let troubles = status["data"]["troubles"].as_array().unwrap().clone();
+    assert!(
+        troubles
+            .iter()
+            .any(|trouble| trouble["code"] == "no-lifeboat"),
+        "{json}"
+    );
+    let (_, doctor) = with(&["doctor"], &boat);
+    assert!(doctor.contains("somebody else's"), "{doctor}");
+    std::fs::remove_file(&boat).unwrap();
+    with(&["backup"], &boat);
+    let (_, page) = with(&["status"], &boat);
+    assert!(!page.contains("lifeboat"), "{page}");
+    // Turned off: nothing to say.
+    let (_, page) = with(&["status"], std::path::Path::new(""));
+    assert!(!page.contains("lifeboat"), "{page}");
+}
+
 #[test]
 fn the_dashboard_is_made_anew_after_each_wake_up_that_did_something() {
     let place = scheduled();

@@ -599,3 +599,73 @@ fn a_repository_that_others_write_to_moves_no_verb_beyond_its_own() {
         case(&world, seed);
     }
 }
+
+/// Puts a pack into the repository that says of itself that it is whole, and is `members` of half a megabyte that are empty.
+fn claim(world: &World, members: u64, blobs: &[Value]) -> PathBuf {
+    let store = world.place.store();
+    let format: Value =
+        serde_json::from_slice(&std::fs::read(store.join("format.json")).unwrap()).unwrap();
+    let list = vec!["[524288,262144]"; usize::try_from(members).unwrap()].join(",");
+    let blobs = serde_json::to_string(blobs).unwrap();
+    let json = format!(
+        "{{\"format\":\"bdr-pack\",\"version\":1,\"repository\":{},\"members\":[{list}],\"blobs\":{blobs}}}",
+        format["id"]
+    );
+    let mut header = tar::Header::new_gnu();
+    header.set_path(".bdr/toc.json").unwrap();
+    header.set_size(json.len() as u64);
+    header.set_mode(0o444);
+    header.set_cksum();
+    // Not compressed: what becomes much more than it is is refused before.
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    gzip.write_all(header.as_bytes()).unwrap();
+    gzip.write_all(json.as_bytes()).unwrap();
+    gzip.write_all(&vec![
+        0;
+        1024 + json.len().next_multiple_of(512) - json.len()
+    ])
+    .unwrap();
+    let table = gzip.finish().unwrap();
+    let offset = members * 524_288;
+    let mut footer = vec![
+        0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 20, 0, b'B', b'D', 16, 0,
+    ];
+    footer.extend(offset.to_le_bytes());
+    footer.extend((table.len() as u64).to_le_bytes());
+    footer.extend([3, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let name = Digest::of(b"anything").to_hex();
+    let path = store.join(format!("packs/{}/{name}.tar.gz", &name[..2]));
+    put(&path, b"");
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &table, offset).unwrap();
+    let end = offset + table.len() as u64;
+    std::os::unix::fs::FileExt::write_all_at(&file, &footer, end).unwrap();
+    path
+}
+
+#[test]
+fn a_table_of_contents_over_nothing_ends_within_bounds() {
+    let world = World::new();
+    world.renew();
+    // What is needed is said to be in it as well.
+    let entries = ["data/f1", "data/f2"].map(|name| {
+        let bytes = std::fs::read(world.place.tree().join(name)).unwrap_or_default();
+        json!([Digest::of(&bytes).to_hex(), bytes.len(), 1000, 7])
+    });
+    // A terabyte.
+    let members = 1 << 21;
+    for blobs in [&[][..], &entries] {
+        for fresh in [true, false] {
+            let what = format!("a terabyte of nothing, {} blobs, {fresh}", blobs.len());
+            world.renew();
+            claim(&world, members, blobs);
+            if fresh {
+                std::fs::remove_dir_all(world.place.path("bdr/cache")).unwrap();
+            }
+            for verb in VERBS {
+                let _ = std::fs::remove_dir_all(world.place.path("out"));
+                run(&world, verb, &what);
+            }
+        }
+    }
+}

@@ -338,6 +338,36 @@ fn a_store_of_the_whole_system_is_laid_out_in_the_scratch_only() {
 }
 
 #[test]
+fn the_whole_of_a_file_system_does_not_become_a_source() {
+    let place = Place::with_repository();
+    let backup = place.path("store/backups/2026-01-01-000000");
+    std::fs::create_dir_all(backup.join("data")).unwrap();
+    std::fs::write(backup.join("data/x"), b"evil\n").unwrap();
+    let metadata = json!({
+        "backupId": "2026-01-01-000000", "created": "2026-01-01T00:00:00Z", "type": "full", "sources": ["/", "/usr/.."],
+        "files": [{
+            "path": "x", "originalPath": place.path("home/x"), "size": 5, "checksum": Digest::of(b"evil\n").to_hex(),
+            "modified": "2026-01-01T00:00:00Z", "permissions": "644",
+        }],
+        "config": {"compression": false},
+    });
+    std::fs::write(backup.join("backup-metadata.json"), metadata.to_string()).unwrap();
+    let config = json!({"sources": ["/", "//", "/."], "schedules": []});
+    std::fs::write(place.path("store/config.json"), config.to_string()).unwrap();
+    let store = place.path("store");
+    let output = place
+        .bdr(&["import", store.to_str().unwrap(), "--yes"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output);
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{said}");
+    assert!(said.contains("the whole file system"), "{said}");
+    let config = std::fs::read_to_string(place.path("bdr/config.toml")).unwrap_or_default();
+    let paths = config.lines().filter(|line| line.starts_with("path"));
+    assert_eq!(paths.collect::<Vec<_>>(), [""; 0], "{config}");
+}
+
+#[test]
 fn a_file_whose_parts_do_not_come_to_it_is_found() {
     let (place, _) = place_with_canary();
     let record = newest(&place, "snapshots");

@@ -144,3 +144,67 @@ fn a_repository_that_names_directories_elsewhere_is_not_followed() {
     );
     assert!(roots(&place).contains("linked"), "{}", roots(&place));
 }
+
+/// What bdr makes for itself is closed to others, whatever the umask says: repository, cache, state, configuration, vault, lifeboat, copies.
+#[cfg(unix)]
+#[test]
+fn nothing_that_bdr_makes_for_itself_is_open_to_others() {
+    use std::os::unix::fs::PermissionsExt as _;
+    for umask in ["000", "022", "077"] {
+        let place = Place::with_repository();
+        place.write(".env", b"API_KEY=Zk81hfQzLm22pq7TtYw3\n");
+        place.write("big", &vec![7; 34 << 20]);
+        let boat = place.path("boat");
+        let source = format!("tree={}", place.tree().display());
+        for args in [
+            &["init", "--yes", "--source", &source][..],
+            &["guard", "--", "rm", "-f", "big", ".env"],
+            &["dashboard"],
+            &["undo", "--yes"],
+            &["verify", "--level", "restore"],
+            &["drill"],
+            &["settle"],
+            &["backup", "--full"],
+            &["prune", "--yes", "--now"],
+            &["vault", "rotate"],
+            &["tick"],
+        ] {
+            let given = place.bdr(args);
+            let mut command = std::process::Command::new("sh");
+            command
+                .args(["-c", "umask \"$0\"; exec \"$@\"", umask])
+                .arg(given.get_program())
+                .args(args)
+                .env_clear()
+                .current_dir(place.tree());
+            for (name, value) in given.get_envs() {
+                command.env(name, value.unwrap());
+            }
+            command
+                .env("BDR_BACKGROUND", "0")
+                .env("BDR_LIFEBOAT", &boat);
+            let output = command.output().unwrap();
+            assert!(
+                output.status.code().is_some_and(|code| code <= 3),
+                "{args:?}: {output:?}"
+            );
+        }
+        let made = [place.path("bdr"), boat]
+            .into_iter()
+            .flat_map(walkdir::WalkDir::new);
+        let mut count = 0;
+        for entry in made {
+            let entry = entry.unwrap();
+            count += 1;
+            let mode = entry.metadata().unwrap().permissions().mode() & 0o7777;
+            assert_eq!(
+                mode & 0o077,
+                0,
+                "umask {umask}: {:o} {}",
+                mode,
+                entry.path().display()
+            );
+        }
+        assert!(count > 40, "{count}");
+    }
+}

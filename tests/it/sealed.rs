@@ -561,3 +561,391 @@ fn a_new_key_takes_over_wherever_the_change_is_cut_off() {
         }
     }
 }
+
+#[test]
+fn a_value_that_is_sealed_while_the_key_changes_is_not_lost() {
+    // As far apart as can be: the key was read before the change, the value is written after it.
+    let place = Place::new();
+    let (early, rotating) = (place.vault(), place.vault());
+    let put = |vault: &bdr::vault::Vault, value: &[u8]| {
+        let fingerprint = vault.fingerprint(value).unwrap();
+        vault.put(fingerprint, value).unwrap();
+        fingerprint
+    };
+    let before = put(&early, b"before");
+    early.flush().unwrap();
+    let waiting = put(&early, b"waiting");
+    assert_eq!(rotating.rotate().unwrap(), 1);
+    early.flush().unwrap();
+    for vault in [&early, &place.vault()] {
+        assert_eq!(vault.get(before).as_deref(), Some(&b"before"[..]));
+        assert_eq!(vault.get(waiting).as_deref(), Some(&b"waiting"[..]));
+    }
+    // The change was cut off with both keys there.
+    let next = early.dir().join("vault.key.next");
+    std::fs::write(&next, [7; 32]).unwrap();
+    #[cfg(unix)]
+    std::fs::set_permissions(&next, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let between = put(&early, b"between");
+    early.flush().unwrap();
+    assert_eq!(place.vault().get(between).as_deref(), Some(&b"between"[..]));
+    assert_eq!(place.vault().rotate().unwrap(), 3);
+    let after = place.vault();
+    for (fingerprint, value) in [
+        (before, &b"before"[..]),
+        (waiting, b"waiting"),
+        (between, b"between"),
+    ] {
+        assert_eq!(after.get(fingerprint).as_deref(), Some(value));
+    }
+}
+
+#[test]
+fn many_that_seal_while_the_key_changes_over_and_over_lose_nothing() {
+    let place = Place::new();
+    // There is something from the first.
+    let first = place.vault();
+    first
+        .put(first.fingerprint(b"first").unwrap(), b"first")
+        .unwrap();
+    first.flush().unwrap();
+    let sealed = std::sync::Mutex::new(Vec::new());
+    let running = std::sync::atomic::AtomicUsize::new(4);
+    let mut changes = 0;
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let (place, sealed, running) = (&place, &sealed, &running);
+            scope.spawn(move || {
+                for number in 0..40 {
+                    let vault = place.vault();
+                    for part in 0..3 {
+                        let value = format!("value {writer} {number} {part}").into_bytes();
+                        let fingerprint = vault.fingerprint(&value).unwrap();
+                        vault.put(fingerprint, &value).unwrap();
+                        sealed.lock().unwrap().push((fingerprint, value));
+                    }
+                    std::thread::yield_now();
+                    vault.flush().unwrap();
+                }
+                running.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+            });
+        }
+        while running.load(std::sync::atomic::Ordering::SeqCst) > 0 {
+            place.vault().rotate().unwrap();
+            changes += 1;
+        }
+    });
+    assert!(changes > 1, "the key was changed {changes} times only");
+    let vault = place.vault();
+    let lost =
+        |(fingerprint, value): &&(_, Vec<u8>)| vault.get(*fingerprint).as_ref() != Some(value);
+    let sealed = sealed.into_inner().unwrap();
+    let lost: Vec<_> = sealed.iter().filter(lost).collect();
+    assert!(lost.is_empty(), "{} of {} lost", lost.len(), sealed.len());
+}
+
+#[test]
+fn guards_that_run_while_the_key_changes_lose_no_value() {
+    let c = &mut Chance::new(311);
+    let place = Place::with_repository();
+    let mut values = Vec::new();
+    for number in 0..24 {
+        let text = format!("API_KEY={}\n", c.text(32));
+        place.write(&format!("w{number}/.env"), text.as_bytes());
+        values.push(text);
+    }
+    place.write("first/.env", format!("API_KEY={}\n", c.text(32)).as_bytes());
+    let source = format!("tree={}", place.tree().join("first").display());
+    place.run(&["init", "--yes", "--source", &source], 0);
+    std::thread::scope(|scope| {
+        for half in 0..2 {
+            let place = &place;
+            scope.spawn(move || {
+                for number in (half..24).step_by(2) {
+                    let dir = format!("w{number}");
+                    place.run(&["guard", "--", "rm", "-r", &dir], 0);
+                }
+            });
+        }
+        for _ in 0..8 {
+            // One that cannot be alone for so long says so.
+            let output = place.bdr(&["vault", "rotate"]).output().unwrap();
+            assert!(matches!(output.status.code(), Some(0 | 6)), "{output:?}");
+        }
+    });
+    let log = place.json(&["log", "--limit", "100"]);
+    for operation in log["operations"].as_array().unwrap() {
+        if operation["kind"] == "guard" {
+            place.run(&["undo", "--yes", operation["id"].as_str().unwrap()], 0);
+        }
+    }
+    for (number, text) in values.iter().enumerate() {
+        let back = std::fs::read_to_string(place.tree().join(format!("w{number}/.env"))).unwrap();
+        assert_eq!(back, *text, "w{number}");
+    }
+}
+
+#[test]
+fn a_copy_that_is_gone_for_long_holds_no_value_any_more() {
+    use std::time::{Duration, SystemTime};
+    let place = Place::new();
+    let of = |location: &std::path::Path| place.vault().for_repository(location);
+    let (original, copy) = (place.path("original"), place.path("copy"));
+    for dir in [&original, &copy] {
+        std::fs::create_dir(dir).unwrap();
+        let vault = of(dir);
+        let value = dir.as_os_str().as_encoded_bytes();
+        vault.put(vault.fingerprint(value).unwrap(), value).unwrap();
+        vault.flush().unwrap();
+    }
+    let day = |n: u64| SystemTime::now() + Duration::from_secs(n * 24 * 3600);
+    let nothing = std::collections::HashSet::new();
+    let sweep = |n| of(&original).sweep(&nothing, day(n)).unwrap();
+    // While the copy is there, and for long after: it may lie in a drawer.
+    assert_eq!(sweep(1000), 0);
+    std::fs::remove_dir(&copy).unwrap();
+    assert_eq!(sweep(1001), 0);
+    assert_eq!(sweep(1300), 0);
+    // It came back, and went again: it begins anew.
+    std::fs::create_dir(&copy).unwrap();
+    let vault = of(&copy);
+    vault
+        .put(vault.fingerprint(b"again").unwrap(), b"again")
+        .unwrap();
+    vault.flush().unwrap();
+    assert_eq!(sweep(1302), 0);
+    std::fs::remove_dir(&copy).unwrap();
+    assert_eq!(sweep(1303), 0);
+    assert_eq!(sweep(1600), 0);
+    assert_eq!(sweep(1704), 3);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_restore_says_that_it_cannot_prove_what_it_brings_back() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let c = &mut Chance::new(312);
+    let place = Place::with_repository();
+    let text = format!("API_KEY={}\n", c.text(32));
+    place.write(".env", text.as_bytes());
+    place.init();
+    std::fs::remove_file(place.tree().join(".env")).unwrap();
+    let vault = std::fs::read_dir(place.path("bdr/state/vault")).unwrap();
+    let key = vault
+        .flatten()
+        .next()
+        .unwrap()
+        .path()
+        .join("fingerprint.key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let output = place.bdr(&["restore", "--yes", "latest"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output);
+    assert!(
+        said.contains(".env") && said.contains("chmod 600"),
+        "{said}"
+    );
+    // The values are sound by the other key.
+    assert_eq!(
+        std::fs::read_to_string(place.tree().join(".env")).unwrap(),
+        text
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_whose_attribute_holds_a_secret_is_named_each_time() {
+    let c = &mut Chance::new(313);
+    let place = Place::with_repository();
+    place.write("a", b"a");
+    place.write("b", b"b");
+    let value = token(c);
+    if let Err(error) = xattr::set(place.tree().join("a"), "user.token", value.as_bytes()) {
+        println!("SKIPPED: attributes cannot be set here: {error}");
+        return;
+    }
+    let source = format!("tree={}", place.tree().display());
+    place.run(&["init", "--yes", "--source", &source], 0);
+    for _ in 0..2 {
+        let output = place.run(&["backup"], 0);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output);
+        let line = said
+            .lines()
+            .find(|line| line.contains("extended attribute"));
+        assert!(line.is_some_and(|line| line.contains("tree/a")), "{said}");
+        assert!(!said.contains(&value), "{said}");
+    }
+    let output = place.run(&["guard", "--", "rm", "a"], 0);
+    assert!(
+        stderr(&output).contains("extended attribute"),
+        "{}",
+        stderr(&output)
+    );
+    // The rest of it comes back.
+    place.run(&["undo", "--yes"], 0);
+    assert_eq!(std::fs::read(place.tree().join("a")).unwrap(), b"a");
+    let output = place.run(&["guard", "--", "rm", "b"], 0);
+    assert!(
+        !stderr(&output).contains("attribute"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_decoder_that_fails_shows_and_stores_nothing() {
+    // Data that a decoder gives up on in whatever way: no verb ends by it.
+    let place = Place::with_repository();
+    place.write("a", b"a");
+    place.init();
+    let c = &mut Chance::new(314);
+    for (number, head) in [
+        &b"BZh9"[..],
+        b"\x1f\x8b\x08",
+        b"\xfd7zXZ\0",
+        b"PK\x03\x04",
+        b"%PDF-1.4\n",
+    ]
+    .iter()
+    .cycle()
+    .take(60)
+    .enumerate()
+    {
+        let mut bytes = head.to_vec();
+        if number % 3 == 0
+            && let Some(packed) = piped("bzip2", c.text(4000).as_bytes())
+        {
+            bytes = packed;
+            for _ in 0..1 + number / 12 {
+                let at = 4 + usize::try_from(c.below(bytes.len() as u64 - 4)).unwrap();
+                bytes[at] ^= 1 << c.below(8);
+            }
+        } else {
+            bytes.extend(c.text(500).into_bytes());
+        }
+        let examined = std::panic::catch_unwind(|| treated("x.bin", &bytes));
+        assert!(examined.is_ok(), "{number}");
+    }
+}
+
+/// Runs bdr with 256 MB of memory (address space, beside what the program itself takes) and ten seconds of processor.
+#[cfg(target_os = "linux")]
+fn within_bounds(place: &Place, args: &[&str]) -> std::process::Output {
+    let given = place.bdr(args);
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "ulimit -v 700000; ulimit -t 10; exec \"$@\"", "sh"])
+        .arg(given.get_program())
+        .args(args)
+        .env_clear()
+        .current_dir(place.tree());
+    for (name, value) in given.get_envs() {
+        command.env(name, value.unwrap());
+    }
+    command.output().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_packed_over_and_over_is_looked_at_within_bounds() {
+    let place = Place::with_repository();
+    place.write("a", b"a");
+    place.init();
+    let zeros = vec![0; 64 << 20];
+    let bomb = gzip(&gzip(&zeros.repeat(8)));
+    let mut files = vec![
+        ("gzip.gz", gzip(&zeros.repeat(8))),
+        ("twice.gz", bomb),
+        ("zip.zip", zip("zeros", &zeros)),
+        ("many.zip", zip("a", b"nothing").repeat(20_000)),
+        ("tar.tar", tar("zeros", &zeros)),
+        ("deflate.pdf", {
+            let mut pdf = b"%PDF-1.4\n".to_vec();
+            for number in 0..200 {
+                pdf.extend(format!("{number} 0 obj\n<</Filter/FlateDecode>>stream\n").bytes());
+                pdf.extend(zlib(&zeros[..4 << 20]));
+                pdf.extend(b"\nendstream\n");
+            }
+            pdf
+        }),
+    ];
+    for (program, name) in [("bzip2", "zeros.bz2"), ("xz", "zeros.xz")] {
+        match piped(program, &zeros) {
+            Some(bytes) => files.push((name, bytes)),
+            None => println!("SKIPPED: {program} is not installed"),
+        }
+    }
+    for (name, bytes) in &files {
+        place.write(name, bytes);
+        let path = place.tree().join(name);
+        for verb in [
+            &["scan", path.to_str().unwrap()][..],
+            &["privacy", "why", path.to_str().unwrap()],
+            &["backup"],
+        ] {
+            let output = within_bounds(&place, verb);
+            let code = output.status.code();
+            assert!(matches!(code, Some(0 | 3)), "{name} {verb:?}: {output:?}");
+        }
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_line_that_nests_without_end_is_read_within_bounds() {
+    let place = Place::with_repository();
+    place.write("a", b"a");
+    place.init();
+    for part in [
+        "$(((",
+        "`",
+        "((",
+        "{",
+        "\"$(",
+        "<<<",
+        "if ",
+        "a|",
+        "$(",
+        "(",
+        "{a,",
+        "${x:-",
+        "\\",
+        "'\"",
+        "<(",
+        "!(",
+        "[[ ",
+        "case x in x) ",
+        "while ",
+        "f() { ",
+        "$[",
+        "a && ",
+        "; ",
+        "> ",
+        "2>&1 ",
+        "eval '",
+        "sh -c \"",
+        "cd /; ",
+        "sudo ",
+        "xargs ",
+    ] {
+        // As long as one argument may be.
+        let line = part.repeat(120_000 / part.len());
+        for verb in [
+            &["explain", "--", "sh", "-c", &line][..],
+            &["guard", "--dry-run", "--", "bash", "-c", &line],
+        ] {
+            let output = within_bounds(&place, verb);
+            assert!(
+                output.status.code().is_some_and(|code| code < 128),
+                "{part:?} {verb:.1?}: {}",
+                stderr(&output)
+            );
+            assert!(
+                !stderr(&output).contains("panicked"),
+                "{part:?}: {}",
+                stderr(&output)
+            );
+        }
+    }
+}

@@ -537,3 +537,122 @@ fn what_is_kept_for_a_forgotten_snapshot_is_freed_without_being_packed() {
     assert!(said.contains("not kept any more"), "{said}");
     run(&place, &["verify"], 0);
 }
+
+#[test]
+fn what_was_written_over_and_became_longer_is_not_given_back_as_certain() {
+    let place = place_with_big();
+    let path = place.tree().join("big/video");
+    let mut held = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    run(&place, &["guard", "--", "rm", "-rf", "big"], 0);
+    held.write_all(b"another head").unwrap();
+    std::io::Seek::seek(&mut held, std::io::SeekFrom::End(0)).unwrap();
+    held.write_all(b"and more").unwrap();
+    drop(held);
+    let said = run(&place, &["undo", "--yes"], 3);
+    assert!(said.contains("big/video"), "{said}");
+}
+
+#[test]
+fn what_another_user_made_first_is_no_place_for_kept_files() {
+    use std::os::unix::fs::{chown, symlink};
+    use std::os::unix::process::CommandExt as _;
+    const VICTIM: u32 = 1_234;
+    const OTHER: u32 = crate::support::cli::NOBODY;
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: two users are needed");
+        return;
+    }
+    for (mode, taken) in [
+        (0o777, "directory"),
+        (0o1777, "directory"),
+        (0o1777, "link"),
+        (0o1777, "nothing"),
+    ] {
+        let place = Place::with_repository();
+        let Some(mounted) = Mounted::new(place.path("mnt")) else {
+            println!("SKIPPED: a second file system cannot be mounted");
+            return;
+        };
+        let what = format!("{mode:o} {taken}");
+        let open = |path: &Path, mode| {
+            std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        };
+        let shared = mounted.0.join("shared");
+        let project = shared.join("project");
+        std::fs::create_dir_all(&project).unwrap();
+        open(&place.path("").join(".."), 0o755);
+        for dir in [
+            &mounted.0,
+            &shared,
+            &project,
+            &place.path(""),
+            &place.path("home"),
+        ] {
+            chown(dir, Some(VICTIM), Some(VICTIM)).unwrap();
+        }
+        open(&mounted.0, mode);
+        open(&shared, mode);
+        let mut staged = Vec::new();
+        for dir in [&mounted.0, &shared] {
+            let staging = dir.join(".bdr-staging");
+            match taken {
+                "directory" => {
+                    std::fs::create_dir(&staging).unwrap();
+                    open(&staging, 0o777);
+                }
+                "link" => {
+                    let own = dir.join("theirs");
+                    std::fs::create_dir(&own).unwrap();
+                    open(&own, 0o777);
+                    chown(&own, Some(OTHER), Some(OTHER)).unwrap();
+                    symlink(&own, &staging).unwrap();
+                }
+                _ => continue,
+            }
+            let _ = chown(&staging, Some(OTHER), Some(OTHER));
+            staged.push(staging);
+        }
+        large(&project.join("video"), 1);
+        let bytes = std::fs::read(project.join("video")).unwrap();
+        chown(project.join("video"), Some(VICTIM), Some(VICTIM)).unwrap();
+        let binary = place.path("bdr-binary");
+        std::fs::copy(env!("CARGO_BIN_EXE_bdr"), &binary).unwrap();
+        let as_victim = |args: &[&str]| {
+            let mut command = Command::new(&binary);
+            command
+                .args(args)
+                .env_clear()
+                .env("PATH", std::env::var_os("PATH").unwrap())
+                .env("HOME", place.path("home"))
+                .env("BDR_LIFEBOAT", "")
+                .env("BDR_BACKGROUND", "0")
+                .current_dir(&project)
+                .uid(VICTIM)
+                .gid(VICTIM);
+            command.output().unwrap()
+        };
+        let guarded = as_victim(&["guard", "--", "rm", "-rf", "video"]);
+        assert!(guarded.status.success(), "{what}: {}", stderr(&guarded));
+        // Whoever can write to a directory above can put another in its place.
+        for staging in &staged {
+            let files = walkdir::WalkDir::new(staging).follow_links(true);
+            let files = files.into_iter().flatten();
+            let file = files.into_iter().find(|f| f.file_type().is_file());
+            assert!(file.is_none(), "{what}: {file:?}");
+        }
+        let replaced = Command::new("sh")
+            .args(["-c", "cd \"$1\" && find . -name .bdr-staging | while read d; do mv \"$d\" \"$d.was\" && cp -r \"$d.was\" \"$d\" && find \"$d\" -type f -exec sh -c 'echo theirs > \"$1\"' _ {} \\;; done", "sh"])
+            .arg(&mounted.0)
+            .uid(OTHER)
+            .gid(OTHER)
+            .output()
+            .unwrap();
+        drop(replaced);
+        let undone = as_victim(&["undo", "--yes"]);
+        assert!(undone.status.success(), "{what}: {}", stderr(&undone));
+        assert!(
+            std::fs::read(project.join("video")).unwrap() == bytes,
+            "{what}"
+        );
+    }
+}

@@ -47,8 +47,9 @@ pub(super) fn status(seen: &Seen) -> Value {
             "months_left": words::months_left(seen),
         })),
         "vault": seen.vault.as_ref().map(|vault| json!({
-            "values": vault.usage.0, "bytes": vault.usage.1, "key": vault.key, "trouble": vault.trouble,
+            "values": vault.usage.0, "bytes": vault.usage.1, "key": vault.key, "trouble": vault.trouble.as_ref().or(vault.unproven.as_ref()),
         })),
+        "lifeboat": seen.lifeboat.as_ref().map(|(dir, manned)| ui::json::with_path(dir, json!({"manned": manned}))),
         "snapshots": status.snapshots.0,
         "backups": status.snapshots.1,
         "success_30_days": {"succeeded": status.rate.succeeded, "tried": status.rate.tried},

@@ -99,6 +99,7 @@ pub(crate) fn trouble(trouble: &Trouble, now: DateTime<Utc>) -> String {
         }
         Trouble::Moved => "the scheduler starts another bdr than this one".to_owned(),
         Trouble::NotLingering => "the scheduler stops when you log out".to_owned(),
+        Trouble::NoLifeboat => "a deleted repository would stay deleted".to_owned(),
         Trouble::PruneFailing { failures: 1 } => "the last prune failed".to_owned(),
         Trouble::PruneFailing { failures } => format!("the last {failures} prunes failed"),
         Trouble::Full { percent } => format!("{percent} % of the storage budget is used"),
@@ -187,6 +188,13 @@ pub(super) fn page(cx: &Context, seen: &Seen) -> String {
     }
     rows.extend(storage(cx, seen));
     rows.extend(seen.vault.as_ref().map(vault));
+    if let Some((dir, false)) = &seen.lifeboat
+        && status.troubles.contains(&Trouble::NoLifeboat)
+    {
+        let dir = cx.shown_absolute(dir);
+        let says = format!("nothing in {dir}: a deleted repository stays deleted: bdr doctor");
+        rows.push((Level::Warning, vec!["lifeboat".to_owned(), says]));
+    }
     if status.memory.pasts.backup.attempt.is_some() || status.scheduler.backend.is_some() {
         rows.push(scheduler(status));
     }
@@ -209,12 +217,13 @@ pub(super) fn page(cx: &Context, seen: &Seen) -> String {
 
 /// Says where sealed values are, and where their key is.
 fn vault(vault: &super::VaultSeen) -> (Level, Vec<String>) {
-    let (level, says) = match &vault.trouble {
-        Some(why) => (
+    let (level, says) = match (&vault.trouble, &vault.unproven) {
+        (Some(why), _) => (
             Level::Warning,
             format!("sealed values are not kept: {why}; restores keep what stands there"),
         ),
-        None => {
+        (None, Some(why)) => (Level::Warning, why.clone()),
+        (None, None) => {
             let values = plural(vault.usage.0, "sealed value");
             let key = &vault.key;
             (

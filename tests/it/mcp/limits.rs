@@ -657,3 +657,44 @@ fn whatever_is_sent_nothing_breaks_and_nothing_outside_changes() {
         assert!(seen.contains_key(code), "{code} of {seen:?}");
     }
 }
+
+#[test]
+fn a_client_cannot_try_guesses_against_what_is_sealed() {
+    let place = place();
+    let (secret, other) = ("Kx7rw2Qm9tLz!q", "Kx7pp4Yh1sDf!q");
+    place.write("real.env", format!("DB_PASSWORD={secret}\n").as_bytes());
+    place.write("right.env", format!("DB_PASSWORD={secret}\n").as_bytes());
+    place.write("wrong.env", format!("DB_PASSWORD={other}\n").as_bytes());
+    let mut client = Mcp::start(&place, &[], LEGACY);
+    let made = client.ok("create_backup", json!({}));
+    let id = made["backupId"].as_str().unwrap();
+    let mut shown = Vec::new();
+    for name in ["real.env", "right.env", "wrong.env"] {
+        let path = place.tree().join(name);
+        let uri = format!("bdr://snapshots/{id}/files/{}", path.display());
+        let read = client.request("resources/read", json!({"uri": uri}));
+        let text = read["result"]["contents"][0]["text"].as_str().unwrap();
+        shown.push(text.to_owned());
+    }
+    assert!(shown[0].contains("bdr:sealed"), "{shown:?}");
+    assert_eq!(shown[0], shown[1]);
+    assert_eq!(
+        shown[0], shown[2],
+        "a right guess looks otherwise than a wrong one"
+    );
+    // Nor by what a comparison says of two guesses, one of them right.
+    for (name, value) in [("right.env", other), ("wrong.env", secret)] {
+        place.write(name, format!("DB_PASSWORD={value}\n").as_bytes());
+    }
+    let diff = client
+        .ok("diff_changes", json!({"patch": true}))
+        .to_string();
+    let prints = diff.match_indices("bdr:sealed:v1:");
+    for (at, _) in prints {
+        let rest = &diff[at..diff.len().min(at + 60)];
+        let last = rest.split(':').nth(4).unwrap_or_default();
+        let number: String = last.chars().take_while(char::is_ascii_hexdigit).collect();
+        assert!(number.len() < 16, "a fingerprint is shown: {rest}");
+    }
+    assert!(!diff.contains(secret) && !diff.contains(other));
+}

@@ -355,3 +355,44 @@ fn a_batch_is_answered_where_the_protocol_has_them() {
         assert!(lines.iter().any(answered), "{lines:?}");
     }
 }
+
+#[test]
+fn a_line_that_never_ends_ends_the_connection() {
+    use std::io::Write as _;
+    for end in [&b""[..], b"\n"] {
+        let place = place();
+        let mut server = place.bdr(&["mcp"]);
+        server
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
+        let mut server = server.spawn().unwrap();
+        let mut stdin = server.stdin.take().unwrap();
+        let hello = handshake("2025-06-18");
+        writeln!(stdin, "{hello}").unwrap();
+        let writer = std::thread::spawn(move || {
+            let piece = vec![b'a'; 1 << 20];
+            for _ in 0..17 {
+                // The other end may be gone by now: that is what is wanted.
+                if stdin.write_all(&piece).is_err() {
+                    return;
+                }
+            }
+            let _ = stdin.write_all(end);
+            let _ = writeln!(
+                stdin,
+                "{}",
+                json!({"jsonrpc": "2.0", "id": 2, "method": "ping"})
+            );
+            // Stays open: only the server can end it.
+            std::thread::park_timeout(std::time::Duration::from_secs(20));
+        });
+        let output = server.wait_with_output().unwrap();
+        writer.thread().unpark();
+        writer.join().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("over 16 MiB"), "{said}");
+        let lines = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(lines.lines().count(), 1, "{lines}");
+    }
+}
