@@ -140,6 +140,24 @@ pub(crate) enum Licence<'a> {
     },
 }
 
+/// Returns notes of directories that were left closed, in place of the problems that come of that.
+pub(crate) fn not_looked_at(
+    closed: &[PathBuf],
+    who: &str,
+    problems: &mut Vec<PathNote>,
+) -> Vec<PathNote> {
+    problems.retain(|problem| {
+        let path = problem.path.as_path();
+        let mut closed = closed.iter();
+        !closed.any(|dir| path.starts_with(dir) || dir.starts_with(path))
+    });
+    let note = |dir: &PathBuf| PathNote {
+        path: RawName::from(dir.as_path()),
+        reason: format!("it is closed to its owner; {who} for the time that it takes"),
+    };
+    closed.iter().map(note).collect()
+}
+
 /// What came of it.
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
@@ -246,13 +264,16 @@ pub(crate) fn apply(
 
     let mut dirs: Vec<&Job> = writes(work, Kind::Dir).collect();
     dirs.sort_by(|a, b| a.path.cmp(&b.path));
-    for job in &dirs {
-        if let Err(error) = targets[job.site].make_dir(&job.path) {
-            progress.problem(absolute(work, job), &error);
+    dirs.retain(|job| match targets[job.site].make_dir(&job.path) {
+        Ok(()) => {
+            count(&progress, 0);
+            true
         }
-        count(&progress, 0);
-    }
-
+        Err(error) => {
+            progress.problem(absolute(work, job), &error);
+            false
+        }
+    });
     let made = dirs.len() as u64;
 
     // What is a further name of something restored here waits for it.

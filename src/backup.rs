@@ -251,6 +251,10 @@ pub(crate) fn capture(
             return Err(Error::Interrupted);
         }
     }
+    let mut nowhere = Vec::new();
+    if scheduled || options.follow_links {
+        nowhere = links::follow_included(repo, &mut runs, options, &never)?;
+    }
     let mut not_followed = Vec::new();
     if options.follow_links {
         not_followed = links::follow(repo, &mut runs, options, &never)?;
@@ -300,6 +304,7 @@ pub(crate) fn capture(
         apply_budget(run, options)?;
     }
     let mut problems = options.problems.clone();
+    problems.extend(nowhere.into_iter().filter(|_| scheduled));
     if scheduled && options.moved.is_empty() {
         problems.extend(emptied(repo, &runs, &problems)?);
     }

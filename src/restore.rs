@@ -73,6 +73,8 @@ pub struct RestoreOptions {
     pub overwrite: Overwrite,
     /// Remove what the snapshot does not have.
     pub delete: bool,
+    /// Only look: not even the times of directories change. What is closed to its owner stays closed, and is named as not looked at.
+    pub look_only: bool,
     /// The time of the operation.
     pub now: DateTime<Utc>,
     /// Where it was asked for.
@@ -144,6 +146,8 @@ pub struct RestorePlan {
     pub skipped: Vec<PathNote>,
     /// Files of which something cannot be had.
     pub problems: Vec<PathNote>,
+    /// What was not looked at because nothing was to be opened for it.
+    pub unseen: Vec<PathNote>,
     /// What happens to sealed values.
     pub secrets: Vec<SecretStep>,
     work: Work,
@@ -228,12 +232,16 @@ fn plan_anywhere(
         unchanged_dirs: 0,
         skipped: Vec::new(),
         problems: Vec::new(),
+        unseen: Vec::new(),
         secrets: Vec::new(),
         work: Work::default(),
         closed: Vec::new(),
         needs_snapshot: false,
     };
-    let mut opened = Opened::default();
+    let mut opened = match options.look_only {
+        true => Opened::only_looking(),
+        false => Opened::default(),
+    };
     for record in &snapshot.roots {
         let wanted: Vec<&RepoPath> = options
             .paths
@@ -269,6 +277,7 @@ fn plan_anywhere(
         plan_root(repo, record, &listing, &wanted, options, &opened, &mut plan)?;
     }
     plan.closed = opened.paths();
+    plan.unseen = apply::not_looked_at(opened.left(), "a restore opens it", &mut plan.problems);
     drop(opened);
     plan.steps.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(plan)

@@ -46,6 +46,8 @@ pub struct UndoOptions {
     pub force: bool,
     /// Also what changed, while the operation ran, in places that it neither named nor ran in.
     pub all: bool,
+    /// Only look: not even the times of directories change. What is closed to its owner stays closed, and is named as not looked at.
+    pub look_only: bool,
     /// Only at or below these absolute paths; empty: all.
     pub paths: Vec<PathBuf>,
     /// Absolute paths that are never touched, beside the repository's own.
@@ -117,6 +119,8 @@ pub struct UndoPlan {
     pub missing: Vec<PathNote>,
     /// What cannot be looked at, or not be put back.
     pub problems: Vec<PathNote>,
+    /// What was not looked at because nothing was to be opened for it.
+    pub unseen: Vec<PathNote>,
     /// Steps that paths given leave out.
     pub rest: u64,
     /// Where something changed while the operation ran, most likely by others: left as it is.
@@ -272,6 +276,7 @@ pub fn plan(
         not_captured: operation.begin.not_captured.clone(),
         missing: Vec::new(),
         problems: Vec::new(),
+        unseen: Vec::new(),
         rest: 0,
         meanwhile: Vec::new(),
         sealed: Vec::new(),
@@ -280,7 +285,10 @@ pub fn plan(
         is_again: false,
         roots: roots_of(&snapshot.roots, &operation.begin.roots),
     };
-    let mut opened = Opened::default();
+    let mut opened = match options.look_only {
+        true => Opened::only_looking(),
+        false => Opened::default(),
+    };
     open_ways(operation, &snapshot, &mut opened);
     // One that was cut off is compared as it stands now; so is a checkpoint, of which all that came after is meant.
     let ended = operation.end.as_ref();
@@ -347,6 +355,7 @@ pub fn plan(
     plan.missing.retain(|note| named.insert(note.path.clone()));
     plan.work.times = times_around(operation, &snapshot, &plan);
     plan.closed = opened.paths();
+    plan.unseen = apply::not_looked_at(opened.left(), "an undo opens it", &mut plan.problems);
     drop(opened);
     plan.steps = collapsed(std::mem::take(&mut plan.steps));
     if !options.paths.is_empty() {

@@ -1,6 +1,6 @@
 //! Symlinks that lead out of what is captured: a command that follows one destroys what it leads to.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::roots::look_at;
@@ -12,7 +12,7 @@ use crate::manifest::Kind;
 use crate::path::{RawName, RepoPath, absolute, os_from_bytes};
 use crate::repo::Repository;
 use crate::repo::snapshot::PathNote;
-use crate::rules::{Matcher, Origin, Root, grouped, is_system};
+use crate::rules::{Matcher, Origin, Root, grouped, is_plain, is_system};
 
 /// Roots that links may add.
 const MAX_ADDED: usize = 512;
@@ -87,6 +87,84 @@ pub(super) fn follow(
         }
     }
     Ok(over)
+}
+
+/// Adds roots for what included symlinks lead to: whoever includes `notes` means what is in it, also where it is a link. Returns those that lead nowhere.
+pub(super) fn follow_included(
+    repo: &Repository,
+    runs: &mut Vec<RootRun>,
+    options: &BackupOptions,
+    never: &[PathBuf],
+) -> Result<Vec<PathNote>> {
+    let mut nowhere = Vec::new();
+    let mut seen: HashSet<PathBuf> = HashSet::new();
+    let mut at = 0;
+    while at < runs.len() {
+        let run = &mut runs[at];
+        at += 1;
+        let links = match run.root.origin {
+            Origin::Source if run.scan.exists => included_links(&run.root),
+            _ => continue,
+        };
+        run.scan.found |= !links.is_empty();
+        let (source, rules) = (run.root.name.clone(), run.root.rules.clone());
+        let mut found: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
+        for (link, rest) in links {
+            match canonicalize(&link) {
+                Ok(target) => found.entry(target).or_default().push(rest),
+                Err(_) => nowhere.push(PathNote {
+                    path: RawName::from(link.as_path()),
+                    reason: format!("source `{source}` includes it, a symlink that leads nowhere"),
+                }),
+            }
+        }
+        for (target, rest) in found {
+            let mut covered = false;
+            for run in runs.iter() {
+                let below = RepoPath::below(&run.root.path, &target);
+                let rules = Matcher::new(&run.root.rules)?;
+                covered |= below.is_some_and(|below| rules.covers(&below));
+            }
+            let is_own = never.iter().any(|never| target.starts_with(never));
+            if covered || is_own || target.parent().is_none() || !seen.insert(target.clone()) {
+                continue;
+            }
+            let mut root = Root::ad_hoc(target, Origin::Source);
+            root.rules = rules.clone();
+            root.rules.include = match rest.iter().any(String::is_empty) {
+                true => Vec::new(),
+                false => rest,
+            };
+            while runs.iter().any(|run| run.root.name == root.name) {
+                root.name = root.name.again();
+            }
+            runs.push(look_at(repo, &root, options, never)?);
+        }
+    }
+    Ok(nowhere)
+}
+
+/// Returns the symlinks that the includes of a root name or lead through, each with the rest of its pattern.
+fn included_links(root: &Root) -> Vec<(PathBuf, String)> {
+    let through = |pattern: &String| {
+        let names: Vec<&str> = pattern.split('/').collect();
+        let mut path = root.path.clone();
+        for (number, name) in names.iter().enumerate() {
+            if name.is_empty() || *name == "." {
+                continue;
+            }
+            if !is_plain(name) || *name == ".." {
+                return None;
+            }
+            path.push(name);
+            let found = path.symlink_metadata().ok()?;
+            if found.is_symlink() {
+                return Some((path, names[number + 1..].join("/")));
+            }
+        }
+        None
+    };
+    root.rules.include.iter().filter_map(through).collect()
 }
 
 fn note(root: &Root, reason: &str) -> PathNote {

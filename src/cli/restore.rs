@@ -160,6 +160,7 @@ fn options(
         paths,
         overwrite: args.overwrite.into(),
         delete: args.delete,
+        look_only: args.dry_run,
         now: cx.now,
         cwd: cx.cwd.clone(),
         argv: cx.argv(),
@@ -261,6 +262,7 @@ fn abort(cx: &Context, repo: &Repository) -> Result<u8, Failure> {
     let options = UndoOptions {
         force: false,
         all: false,
+        look_only: false,
         now: cx.now,
         cwd: cx.cwd.clone(),
         argv: cx.argv(),

@@ -265,12 +265,14 @@ fn reverse(
         paths,
         force: reversal.force,
         all: reversal.all,
+        look_only: how.dry_run,
         never: repo.own_paths(),
         host: cx.host.clone(),
         agent: None,
     };
     let plan = undo::plan(repo, operation, &options, &cx.progress())?;
-    if let (true, Some(by)) = (plan.steps.is_empty(), operation.undone_by) {
+    let nothing = plan.steps.is_empty() && plan.unseen.is_empty();
+    if let (true, Some(by)) = (nothing, operation.undone_by) {
         let (own, by) = (operation.begin.id.prefix(&ids), by.prefix(&ids));
         let (back, done) = match verb {
             "undo" => ("redo", "undone"),
@@ -281,7 +283,10 @@ fn reverse(
             hint: format!("`{own}` is {done} already; take that back: bdr {back} {by}"),
         });
     }
-    let silent = plan.steps.is_empty() && plan.problems.is_empty() && plan.missing.is_empty();
+    let silent = plan.steps.is_empty()
+        && plan.problems.is_empty()
+        && plan.missing.is_empty()
+        && plan.unseen.is_empty();
     if let (true, Some(word)) = (silent, words.first()) {
         let place = format!("what operation {} changed", operation.begin.id.prefix(&ids));
         let error = Error::NoSuchPath {
@@ -328,6 +333,7 @@ fn reverse(
             "missing": ui::json::notes(&plan.missing),
             "problems": ui::json::notes(&plan.problems),
             "meanwhile": plan.meanwhile.iter().map(meanwhile_data).collect::<Vec<_>>(),
+            "unseen": ui::json::notes(&plan.unseen),
             "rest": plan.rest,
             "remote": operation.begin.remote,
         }),
@@ -408,7 +414,8 @@ fn steps(cx: &Context, plan: &UndoPlan) -> String {
         files: step.files,
         bytes: step.bytes,
     });
-    let nothing = plan.steps.is_empty() && (!plan.missing.is_empty() || !plan.problems.is_empty());
+    let told = !plan.missing.is_empty() || !plan.problems.is_empty() || !plan.unseen.is_empty();
+    let nothing = plan.steps.is_empty() && told;
     let mut text = match nothing {
         true => String::new(),
         false => listing(&lines, |joined| line(cx, &plan.steps[joined.first], joined)),
@@ -416,6 +423,10 @@ fn steps(cx: &Context, plan: &UndoPlan) -> String {
     for note in plan.missing.iter().chain(&plan.problems) {
         let path = cx.shown(note.path.as_path());
         text.push_str(&format!("  cannot be undone: {path}  {}\n", note.reason));
+    }
+    for note in &plan.unseen {
+        let path = cx.shown(note.path.as_path());
+        text.push_str(&format!("  not looked at: {path}  {}\n", note.reason));
     }
     let said = |note: &&PathNote| !plan.missing.iter().any(|m| m.path == note.path);
     let not_captured: Vec<&PathNote> = plan.not_captured.iter().filter(said).collect();

@@ -11,9 +11,24 @@ use std::path::{Path, PathBuf};
 pub struct Opened {
     /// Where, and the mode before; in the order in which they were opened.
     dirs: Vec<(PathBuf, u32)>,
+    /// Nothing is opened: what would be.
+    left: Option<Vec<PathBuf>>,
 }
 
 impl Opened {
+    /// Returns one that opens nothing: to look is to change nothing, not even a time.
+    pub fn only_looking() -> Self {
+        Self {
+            dirs: Vec::new(),
+            left: Some(Vec::new()),
+        }
+    }
+
+    /// Returns the directories that [`Opened::only_looking`] left closed.
+    pub fn left(&self) -> &[PathBuf] {
+        self.left.as_deref().unwrap_or_default()
+    }
+
     /// Opens directories at and above `path`, from `root` down.
     pub fn way(&mut self, root: &Path, path: &Path) {
         let ways: Vec<&Path> = path
@@ -46,6 +61,12 @@ impl Opened {
 
     fn open(&mut self, dir: &Path) {
         if super::is_root() || self.mode_of(dir).is_some() {
+            return;
+        }
+        if let Some(left) = &mut self.left {
+            if super::is_closed_to_owner(dir) && !left.iter().any(|other| other == dir) {
+                left.push(dir.to_path_buf());
+            }
             return;
         }
         if let Some(mode) = super::open_to_owner(dir) {

@@ -38,11 +38,21 @@ pub const LINK_FLAGS: OFlags = OFlags::RDONLY
 
 /// Opens a directory of this user that is closed to them; returns the mode that it had, `None` if there was nothing to do, or it is somebody else's.
 pub fn open_to_owner(dir: &Path) -> Option<u32> {
+    let mode = closed_mode(dir)?;
+    set_dir_mode(dir, mode | 0o700).then_some(mode)
+}
+
+/// Returns true for a directory of this user's that its owner cannot look into.
+pub fn is_closed_to_owner(dir: &Path) -> bool {
+    closed_mode(dir).is_some_and(|mode| mode & 0o500 != 0o500)
+}
+
+fn closed_mode(dir: &Path) -> Option<u32> {
     use std::os::unix::fs::MetadataExt as _;
     let found = std::fs::symlink_metadata(dir).ok()?;
     let mode = found.mode() & 0o7777;
     let closed = found.is_dir() && found.uid() == user_number() && mode & 0o700 != 0o700;
-    (closed && set_dir_mode(dir, mode | 0o700)).then_some(mode)
+    closed.then_some(mode)
 }
 
 /// Gives a directory a mode, a symlink never; returns false if that cannot be.

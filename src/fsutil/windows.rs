@@ -39,6 +39,11 @@ pub fn open_to_owner(_dir: &Path) -> Option<u32> {
 }
 
 /// Modes close nothing here.
+pub fn is_closed_to_owner(_dir: &Path) -> bool {
+    false
+}
+
+/// Modes close nothing here.
 pub fn set_dir_mode(_dir: &Path, _mode: u32) -> bool {
     false
 }

@@ -31,6 +31,7 @@ pub(crate) fn rehearse(
         paths: Vec::new(),
         overwrite: Overwrite::Never,
         delete: false,
+        look_only: false,
         now: snapshot.time,
         cwd: scratch.to_path_buf(),
         argv: Vec::new(),

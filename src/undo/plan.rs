@@ -136,6 +136,13 @@ impl Planner<'_> {
         self.place(path).to_path(&self.base)
     }
 
+    /// Returns the places in this root that something is planned for which `fits`.
+    pub(super) fn planned(&self, fits: impl Fn(&Job) -> bool) -> HashSet<RepoPath> {
+        let jobs = self.plan.work.jobs.iter();
+        let own = jobs.filter(|job| job.site == self.site && fits(job));
+        own.map(|job| job.path.clone()).collect()
+    }
+
     fn job(&mut self, path: &RepoPath, act: Act, entry: Option<Entry>, seen: Option<Stat>) {
         let job = Job {
             site: self.site,
@@ -586,14 +593,7 @@ fn has_the_names(
 /// Puts back the times of directories in which an undo that was cut off replaced files: to everybody else nothing happened to them.
 fn directories(repo: &Repository, planner: &mut Planner<'_>, since: &RootRecord) -> Result<()> {
     let listing = by_path(repo.listing(since)?);
-    let planned: HashSet<RepoPath> = planner
-        .plan
-        .work
-        .jobs
-        .iter()
-        .filter(|job| job.site == planner.site)
-        .map(|job| job.path.clone())
-        .collect();
+    let planned = planner.planned(|_| true);
     for entry in listing.values().filter(|entry| entry.kind == Kind::Dir) {
         if planned.contains(&planner.place(&entry.path)) {
             continue;
@@ -729,14 +729,7 @@ fn anchors(planner: &mut Planner<'_>) -> Result<()> {
     if restored.is_empty() {
         return Ok(());
     }
-    let written: HashSet<RepoPath> = planner
-        .plan
-        .work
-        .jobs
-        .iter()
-        .filter(|j| j.site == planner.site && j.act != Act::Metadata)
-        .map(|j| j.path.clone())
-        .collect();
+    let written = planner.planned(|job| job.act != Act::Metadata);
     let candidates: Vec<Entry> = planner
         .listing
         .values()

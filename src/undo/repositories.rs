@@ -295,14 +295,7 @@ fn bring_content_of(planner: &mut Planner<'_>, top: &Path, tips: &[git2::Oid]) -
     let Some(objects) = RepoPath::below(&root, &top.join("objects")) else {
         return Ok(());
     };
-    let planned: HashSet<RepoPath> = planner
-        .plan
-        .work
-        .jobs
-        .iter()
-        .filter(|job| job.site == planner.site)
-        .map(|job| job.path.clone())
-        .collect();
+    let planned = planner.planned(|_| true);
     let listed: Vec<Entry> = planner
         .listing
         .range(objects.clone()..)

@@ -18,6 +18,7 @@ pub(crate) fn restore_options(target: Option<&Path>) -> RestoreOptions {
         paths: Vec::new(),
         overwrite: Overwrite::IfChanged,
         delete: false,
+        look_only: false,
         now: now(),
         cwd: "/".into(),
         argv: Vec::new(),

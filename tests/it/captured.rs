@@ -314,6 +314,39 @@ fn what_others_make_where_bdr_could_not_look_is_not_taken_for_made_by_the_comman
 }
 
 #[test]
+fn a_dry_run_opens_nothing_and_says_what_it_did_not_look_at() {
+    let place = Place::of_a_user();
+    place.sh_as_user("mkdir -p open closed/sub; echo 1 > open/f; echo 2 > closed/sub/g");
+    let source = format!("tree={}", place.tree().display());
+    place.run_as_user(&["init", "--yes", "--source", &source], 0);
+    let line = "rm open/f closed/sub/g; chmod 000 closed/sub";
+    place.run_as_user(&["guard", "--", "sh", "-c", line], 0);
+    let times = || {
+        use std::os::unix::fs::MetadataExt as _;
+        let of = |name: &str| {
+            let found = place.tree().join(name).symlink_metadata().unwrap();
+            (found.ctime(), found.ctime_nsec(), found.mode())
+        };
+        ["open", "closed", "closed/sub"].map(of)
+    };
+    let before = times();
+    for args in [
+        &["undo", "--dry-run"][..],
+        &["restore", "latest", "--dry-run"],
+    ] {
+        let said = place.run_as_user(args, 0);
+        assert_eq!(times(), before, "{args:?} changed a directory: {said}");
+        assert!(said.contains("open/f"), "{args:?}: {said}");
+        let closed = "not looked at: closed/sub";
+        // Root sees it anyway.
+        assert!(said.contains(closed), "{args:?}: {said}");
+        assert!(!said.contains("Permission denied"), "{args:?}: {said}");
+    }
+    place.run_as_user(&["undo", "--yes"], 0);
+    place.sh_as_user("grep -q 1 open/f; grep -q 2 closed/sub/g");
+}
+
+#[test]
 fn a_redo_closes_directories_that_an_undo_opened() {
     let place = Place::of_a_user();
     place.sh_as_user("mkdir -p d/e; echo 1 > d/e/f");

@@ -329,6 +329,67 @@ fn a_restore_that_leaves_something_out_is_partial() {
 }
 
 #[test]
+fn a_target_that_cannot_be_written_to_is_said_to_be_that() {
+    let place = Place::of_a_user();
+    place.sh_as_user("mkdir -p d/e; echo 1 > d/e/f; ln -s f d/e/l");
+    let source = format!("tree={}", place.tree().display());
+    place.run_as_user(&["init", "--yes", "--source", &source], 0);
+    place.sh_as_user("mkdir target; chmod 555 target");
+    let target = place.tree().join("target/below");
+    if rustix::process::geteuid().is_root() {
+        // The user's own would be opened.
+        chown(place.tree().join("target"), Some(0), Some(0)).unwrap();
+    } else {
+        println!("SKIPPED: only root can make a directory that the user cannot open");
+        return;
+    }
+    let target = target.to_str().unwrap();
+    let said = place.run_as_user(&["restore", "latest", "--target", target, "--yes"], 3);
+    assert!(said.contains("Permission denied"), "{said}");
+    assert!(!said.contains("No such file"), "{said}");
+    assert!(said.contains("Nothing restored"), "{said}");
+}
+
+#[test]
+fn recover_py_gives_back_fifos_names_of_one_symlink_and_holes() {
+    let place = Place::with_repository();
+    sh(
+        &place,
+        "mkdir d; mkfifo -m 640 d/pipe; touch -d 2020-02-02 d/pipe; ln -s nowhere d/a; ln d/a d/b; echo x > d/f; ln d/f d/g
+         truncate -s 9M d/disk; echo boot | dd of=d/disk conv=notrunc status=none; echo end >> d/disk; touch -d 2020-02-03 d",
+    );
+    place.init();
+    let target = place.path("recovered");
+    let recover = std::process::Command::new("python3")
+        .arg("-B")
+        .arg(place.store().join("recover.py"))
+        .args(["restore", "latest"])
+        .arg(&target)
+        .output();
+    let Ok(output) = recover else {
+        println!("SKIPPED: no python3: recover.py is not tried");
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    assert!(said.contains("1 FIFOs"), "{said}");
+    assert_same(
+        &picture(&place.tree()),
+        &picture(&target.join("tree")),
+        "recovered",
+    );
+    let blocks = |path: &Path| path.metadata().unwrap().blocks();
+    assert!(
+        blocks(&place.tree().join("d/disk")) < 2048,
+        "this file system has no holes"
+    );
+    assert!(
+        blocks(&target.join("tree/d/disk")) < 2048,
+        "its holes were filled"
+    );
+}
+
+#[test]
 fn a_target_replaces_nothing_without_saving_it() {
     let place = Place::with_repository();
     place.write("data/f", b"1");

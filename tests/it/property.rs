@@ -241,6 +241,7 @@ fn edits_are_undone(before: &[Edit], during: &[Edit]) {
     let options = bdr::undo::UndoOptions {
         force: false,
         all: false,
+        look_only: false,
         now,
         cwd: place.tree(),
         argv: Vec::new(),

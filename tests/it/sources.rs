@@ -309,6 +309,74 @@ fn a_source_that_is_a_symlink_is_what_it_leads_to() {
     );
 }
 
+#[cfg(unix)]
+#[test]
+fn an_included_path_that_is_a_symlink_is_what_it_leads_to() {
+    use std::os::unix::fs::symlink;
+    for (include, leads, there, not) in [
+        ("notes", "notes", "real/notes/x/b.md", "real/docs/a.md"),
+        ("./file", "file", "real/docs/a.md", "real/docs/x/c.txt"),
+        (
+            "docs/**/*.md",
+            "docs",
+            "real/docs/x/b.md",
+            "real/docs/x/c.txt",
+        ),
+        ("in/docs/x", "in/docs", "real/docs/x/b.md", "real/docs/a.md"),
+    ] {
+        let cli = with_source(&["other"]);
+        for file in ["notes/x/b.md", "docs/a.md", "docs/x/b.md", "docs/x/c.txt"] {
+            cli.write(&format!("real/{file}"), file);
+        }
+        let source = cli.path("source");
+        std::fs::create_dir(source.join("in")).unwrap();
+        symlink("../real/notes", source.join("notes")).unwrap();
+        symlink("../real/docs/a.md", source.join("file")).unwrap();
+        symlink("../real/docs", source.join("docs")).unwrap();
+        symlink("../../real/docs", source.join("in/docs")).unwrap();
+        cli.ok(&["config", "set", "source.s.include", include]);
+        // A guard covers it as well.
+        cli.ok(&[
+            "guard",
+            "--",
+            "rm",
+            cli.path("real/notes").join("x/b.md").to_str().unwrap(),
+        ]);
+        cli.ok(&["undo", "--yes"]);
+        cli.ok(&["backup"]);
+        let place = |path: &str| cli.path(path).to_str().unwrap().to_owned();
+        let text = std::fs::read_to_string(cli.path(there)).unwrap();
+        assert_eq!(cli.ok(&["cat", "latest", &place(there)]), text, "{include}");
+        let (code, ..) = cli.run(&["cat", "latest", &place(not)]);
+        assert_ne!(code, OK, "{include}: {not}");
+        std::fs::write(cli.path(there), "spoilt").unwrap();
+        cli.ok(&["restore", "latest", "--yes"]);
+        assert_eq!(
+            std::fs::read_to_string(cli.path(there)).unwrap(),
+            text,
+            "{include}"
+        );
+        assert!(source.join(leads).symlink_metadata().unwrap().is_symlink());
+        // One that leads nowhere has nothing in it that could be kept.
+        std::fs::rename(cli.path("real"), cli.path("gone")).unwrap();
+        let (code, out, err) = cli.run(&["backup"]);
+        assert_eq!(code, PARTIAL, "{include}: {out}{err}");
+        assert!(out.contains("leads nowhere"), "{include}: {out}{err}");
+    }
+    // What another source has is not stored twice.
+    let cli = with_source(&["real/a", "other"]);
+    symlink("real", cli.path("source/link")).unwrap();
+    cli.ok(&[
+        "config",
+        "set",
+        "source.all.path",
+        cli.path("source").to_str().unwrap(),
+    ]);
+    cli.ok(&["config", "set", "source.s.include", "link"]);
+    cli.ok(&["backup"]);
+    assert!(!cli.ok(&["ls", "latest"]).contains('@'));
+}
+
 #[test]
 fn a_source_that_was_emptied_is_partial_until_it_has_files() {
     let cli = with_source(&["a", "b"]);

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::incident::sh;
 use crate::support::cli::stderr;
 use crate::support::{Place, picture};
 
@@ -592,6 +593,102 @@ fn in_namespace(place: &Place, script: &str) -> bool {
     }
     assert!(output.status.success(), "{said}");
     true
+}
+
+/// Runs a line of sh as an ordinary user of its own, of whom nothing else runs; `None` if that cannot be.
+fn as_somebody(place: &Place, line: &str) -> Option<std::process::Output> {
+    use std::os::unix::process::CommandExt as _;
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: limits of another user take root");
+        return None;
+    }
+    let user = 30_000 + std::process::id() % 20_000;
+    let binary = place.path("bdr-binary");
+    std::fs::copy(env!("CARGO_BIN_EXE_bdr"), &binary).unwrap();
+    for dir in [place.path(""), place.tree(), place.path("home")] {
+        std::os::unix::fs::chown(dir, Some(user), Some(user)).unwrap();
+    }
+    let given = place.bdr(&[]);
+    let mut command = std::process::Command::new("sh");
+    let line = line.replace("bdr ", &format!("{} ", binary.display()));
+    command
+        .args(["-c", &line])
+        .env_clear()
+        .current_dir(place.tree());
+    command.envs(
+        given
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    command.env("BDR_LIFEBOAT", "").env("BDR_BACKGROUND", "0");
+    Some(command.uid(user).gid(user).output().unwrap())
+}
+
+#[test]
+fn where_there_are_no_more_processes_a_guard_runs_nothing_or_waits_for_it() {
+    let place = Place::with_repository();
+    let Some(output) = as_somebody(&place, "echo 1 > f; bdr guard -- rm f; bdr undo --yes") else {
+        return;
+    };
+    assert!(output.status.success(), "{output:?}");
+    let mut ran = 0;
+    for most in 1..8 {
+        let line = format!(
+            "rm -f ended; exec prlimit --nproc={most} bdr guard -- sh -c ': > f; : > ended'"
+        );
+        let output = as_somebody(&place, &line).unwrap();
+        let said = stderr(&output);
+        if said.contains("prlimit") {
+            println!("SKIPPED: there is no prlimit");
+            return;
+        }
+        let ended = place.tree().join("ended").exists();
+        let is_whole = || std::fs::read(place.tree().join("f")).unwrap() == b"1\n";
+        match output.status.code() {
+            Some(125) => assert!(is_whole() && !ended, "{most}: {said}"),
+            Some(0) => {
+                assert!(!is_whole() && ended, "{most}: {said}");
+                ran += 1;
+                let undone = as_somebody(&place, "bdr undo --yes").unwrap();
+                assert!(undone.status.success() && is_whole(), "{most}: {undone:?}");
+            }
+            _ => panic!("{most}: {output:?}"),
+        }
+    }
+    assert!(ran > 0, "no limit let it run");
+    // Threads of a verify and a backup are as many as there can be.
+    for line in [
+        "exec prlimit --nproc=1 bdr verify",
+        "exec prlimit --nproc=1 bdr backup --full",
+    ] {
+        let output = as_somebody(&place, line).unwrap();
+        assert!(!stderr(&output).contains("panicked"), "{output:?}");
+    }
+}
+
+#[test]
+fn a_limit_of_file_sizes_is_an_error_like_others() {
+    let place = Place::with_repository();
+    sh(&place, "head -c 400000 /dev/urandom > big; echo 1 > f");
+    let bdr = env!("CARGO_BIN_EXE_bdr");
+    let given = place.bdr(&[]);
+    let mut command = std::process::Command::new("sh");
+    let line = format!("ulimit -f 40; exec {bdr} guard -- rm big f");
+    command.args(["-c", &line]).current_dir(place.tree());
+    command.envs(
+        given
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    let output = command.env("BDR_BACKGROUND", "0").output().unwrap();
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    assert!(stderr(&output).contains("File too large"), "{output:?}");
+    assert!(place.tree().join("big").exists());
+    let left = walkdir::WalkDir::new(place.path("")).into_iter().flatten();
+    let left: Vec<_> = left
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(".bdr-tmp"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

@@ -35,13 +35,17 @@ pub(super) fn steps(cx: &Context, plan: &RestorePlan) -> String {
         files: u64::from(step.kind == Kind::File),
         bytes: step.bytes,
     });
-    let mut text = match lines.is_empty() && plan.is_partial() {
+    let mut text = match lines.is_empty() && (plan.is_partial() || !plan.unseen.is_empty()) {
         // Nothing can be done, which is not that nothing has to be.
         true => String::new(),
         false => listing(&lines, |joined| line(cx, &plan.steps[joined.first], joined)),
     };
     for secrets in &plan.secrets {
         text.push_str(&secret_lines(cx, secrets));
+    }
+    for note in &plan.unseen {
+        let path = cx.shown(note.path.as_path());
+        text.push_str(&format!("  not looked at: {path}   {}\n", note.reason));
     }
     for note in &plan.problems {
         let path = cx.shown(note.path.as_path());
@@ -137,6 +141,7 @@ pub(super) fn plan_data(plan: &RestorePlan, snapshot: &Snapshot, dry_run: bool) 
         "skipped": ui::json::notes(&plan.skipped),
         "secrets": plan.secrets.iter().map(secret_data).collect::<Vec<_>>(),
         "problems": ui::json::notes(&plan.problems),
+        "unseen": ui::json::notes(&plan.unseen),
         "dry_run": dry_run,
     })
 }

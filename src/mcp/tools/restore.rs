@@ -56,6 +56,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
             Overwrite::Never
         },
         delete: false,
+        look_only: false,
         now: cx.now,
         cwd: cx.cwd.clone(),
         argv: call.argv(),

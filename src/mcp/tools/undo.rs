@@ -47,6 +47,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         argv: call.argv(),
         force: false,
         all: false,
+        look_only: false,
         paths,
         never,
         host: cx.host.clone(),
