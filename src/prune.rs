@@ -20,6 +20,7 @@ use crate::repo::snapshot::{Snapshot, SnapshotKind, Trigger};
 use crate::repo::state::State;
 use crate::repo::trash::Part;
 use crate::retention::{ClockTrouble, Decision, Item, Policy, Reason, decide};
+use crate::vault::KeyName;
 
 mod budget;
 mod needs;
@@ -157,7 +158,7 @@ pub fn plan(
     let mut found = Found::look(repo, &operations, monitor)?;
     let mut budget = budget(repo, options.policy.max_bytes)?;
     let mut decided = if options.forget.is_empty() {
-        decide(&found.items, &options.policy, options.now, options.zone)?
+        found.deciding(repo, options)?
     } else {
         found.forgetting(&options.forget)?
     };
@@ -197,9 +198,45 @@ struct Found {
     items: Vec<Item>,
     planned: HashMap<SnapshotId, PlannedSnapshot>,
     damaged: Vec<String>,
+    /// The key that each was bound with, by its number in the order.
+    keys: HashMap<SnapshotId, (u64, Option<KeyName>)>,
 }
 
 impl Found {
+    /// Decides by the policy. What this machine did not make takes no place of what it made: for each of the two as if the other were not there.
+    fn deciding(
+        &self,
+        repo: &Repository,
+        options: &PruneOptions<'_>,
+    ) -> Result<crate::retention::Decisions> {
+        let origins = repo.origins_by_key(self.keys.values().copied());
+        let counts = |item: &Item| {
+            let key = self.keys.get(&item.id);
+            key.is_none_or(|(seq, key)| origins.counts_by_key(*seq, *key))
+        };
+        let (own, others): (Vec<Item>, Vec<Item>) = self.items.iter().cloned().partition(counts);
+        let decide = |items: &[Item]| decide(items, &options.policy, options.now, options.zone);
+        let mut decided = decide(&own)?;
+        if !others.is_empty() {
+            let of_others = decide(&others)?;
+            decided.all.extend(of_others.all);
+            // A clock that one of them makes doubtful is doubtful for all.
+            if decided.clock != of_others.clock {
+                decided.clock = decided.clock.or(of_others.clock);
+                for decision in decided.all.iter_mut().filter(|decision| !decision.keep) {
+                    decision.keep = true;
+                    decision.reasons = vec![Reason::Clock];
+                }
+            }
+            let order: HashMap<SnapshotId, u64> =
+                self.items.iter().map(|item| (item.id, item.seq)).collect();
+            decided
+                .all
+                .sort_by_key(|decision| (order.get(&decision.id).copied(), decision.id));
+        }
+        Ok(decided)
+    }
+
     fn look(repo: &Repository, operations: &[Operation], monitor: &dyn Monitor) -> Result<Self> {
         let pins = repo.pinned()?;
         let mirrored = mirrored(repo);
@@ -221,6 +258,7 @@ impl Found {
             items: Vec::new(),
             planned: HashMap::new(),
             damaged: Vec::new(),
+            keys: HashMap::new(),
         };
         for name in repo.snapshot_names()? {
             if monitor.stopped() {
@@ -254,6 +292,8 @@ impl Found {
                 undo: undo.get(&id).copied(),
                 mirrored: mirrored.contains(&id),
             });
+            let key = snapshot.bound.map(|bound| bound.key);
+            found.keys.insert(id, (snapshot.seq, key));
             found.planned.insert(id, planned(snapshot, tags));
         }
         Ok(found)

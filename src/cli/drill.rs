@@ -91,7 +91,10 @@ pub(crate) fn perform(
     let mut chosen = named.to_vec();
     if chosen.is_empty() {
         let summaries = repo.summaries()?;
-        let backups: Vec<&Summary> = summaries.iter().filter(|s| s.is_backup()).collect();
+        // What somebody else wrote into the repository takes no turn of what this machine made.
+        let origins = repo.origins(&summaries);
+        let own = |s: &&Summary| s.is_backup() && origins.counts(s);
+        let backups: Vec<&Summary> = summaries.iter().filter(own).collect();
         // What cannot be read may be newer than all that can.
         let newest = backups.last().map(|newest| newest.file_name());
         let unreadable = repo.unreadable().into_iter().rev();

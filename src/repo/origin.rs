@@ -47,34 +47,61 @@ pub struct Origins {
 }
 
 impl Origins {
+    fn new(
+        own: Result<Option<KeyName>>,
+        keys: impl Iterator<Item = (u64, Option<KeyName>)>,
+    ) -> Self {
+        let (own, refused) = match own {
+            Ok(own) => (own, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let bound = keys.filter(|(_, key)| own.is_some() && *key == own);
+        let since = bound.map(|(seq, _)| seq).min();
+        Self {
+            own,
+            refused,
+            since,
+        }
+    }
+
     /// Returns who made a snapshot.
     pub fn of(&self, summary: &Summary) -> Origin {
+        self.by_key(summary.seq, summary.key)
+    }
+
+    fn by_key(&self, seq: u64, key: Option<KeyName>) -> Origin {
         let since = self.since.unwrap_or(u64::MAX);
-        match summary.key {
+        match key {
             Some(key) if Some(key) == self.own => Origin::Here,
             Some(_) => Origin::Elsewhere,
-            None if summary.seq < since => Origin::Before,
+            None if seq < since => Origin::Before,
             None => Origin::Unbound,
         }
+    }
+
+    /// Returns true if a snapshot may count in place of what this machine made: it made it itself, or nothing tells what it made.
+    pub fn counts(&self, summary: &Summary) -> bool {
+        self.since.is_none() || matches!(self.of(summary), Origin::Here | Origin::Before)
+    }
+
+    /// The same, of its number and the key that it was bound with.
+    pub(crate) fn counts_by_key(&self, seq: u64, key: Option<KeyName>) -> bool {
+        self.since.is_none() || matches!(self.by_key(seq, key), Origin::Here | Origin::Before)
     }
 }
 
 impl Repository {
     /// Returns what tells who made `snapshots`, all of the repository.
     pub fn origins(&self, snapshots: &[Summary]) -> Origins {
-        let (own, refused) = match self.vault().binding_key() {
-            Ok(own) => (own, None),
-            Err(error) => (None, Some(error.to_string())),
-        };
-        let bound = snapshots
-            .iter()
-            .filter(|s| own.is_some() && s.key == own)
-            .map(|s| s.seq);
-        Origins {
-            own,
-            refused,
-            since: bound.min(),
-        }
+        self.origins_by_key(snapshots.iter().map(|s| (s.seq, s.key)))
+    }
+
+    /// The same, of numbers and keys.
+    pub(crate) fn origins_by_key(
+        &self,
+        keys: impl Iterator<Item = (u64, Option<KeyName>)>,
+    ) -> Origins {
+        Origins::new(self.vault().binding_key(), keys)
     }
 
     /// Writes a snapshot record: the commit point. It is bound to this machine.

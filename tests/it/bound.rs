@@ -307,3 +307,50 @@ fn the_key_comes_back_from_the_lifeboat() {
     assert!(with(&["verify"]).status().unwrap().success());
     assert!(bound_record(&place, &name).get("label").is_none());
 }
+
+#[test]
+fn what_others_write_takes_no_place_of_what_this_machine_made() {
+    let place = Place::with_repository();
+    place.write("notes.txt", b"as it was\n");
+    place.init_at("2026-01-01T12:00:00Z");
+    for day in 2..6 {
+        place.write("notes.txt", format!("day {day}").as_bytes());
+        place.run_at(
+            &format!("2026-01-{day:02}T12:00:00Z"),
+            &["backup", "--full"],
+            0,
+        );
+    }
+    let own = records(&place);
+    let template = read_record(&place.store().join(own.last().unwrap()));
+    for number in 0..60 {
+        let mut forged = template.clone();
+        let id = format!("01M8Z00000000000000000{number:04}");
+        let (month, day) = (1 + (6 + number) / 28, 1 + (6 + number) % 28);
+        forged["id"] = json!(id);
+        forged["seq"] = json!(100 + number);
+        forged["time"] = json!(format!("2026-{month:02}-{day:02}T13:00:00Z"));
+        if number % 2 == 0 {
+            forged["bound"] = json!({"key": "00112233445566aa", "mac": "ab".repeat(32)});
+        }
+        write_record(
+            &place,
+            &format!("snapshots/{:010}-{id}.json", 100 + number),
+            &forged,
+        );
+    }
+    let now = "2026-03-20T12:00:00Z";
+    // They would have filled every slot of days and weeks.
+    place.run_at(now, &["prune", "--yes"], 0);
+    let left = records(&place);
+    for name in &own[1..] {
+        assert!(left.contains(name), "{name} is gone: {left:?}");
+    }
+    assert!(left.len() < 60, "{}", left.len());
+    // The drill tries what this machine made.
+    let drilled = place.json_at(now, &["drill"], 0);
+    for one in drilled["snapshots"].as_array().unwrap() {
+        let id = one["snapshot"].as_str().unwrap();
+        assert!(own.iter().any(|name| name.contains(id)), "{drilled}");
+    }
+}
