@@ -111,13 +111,25 @@ pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
             (chosen, &args.words[..])
         }
     };
+    let elsewhere = named.is_none() && !undo::is_about(operation, &workspace);
+    let asks = args.how.dry_run || cx.ui.can_ask && !args.how.yes;
+    if elsewhere && !asks {
+        // `--yes` says yes to what was done here: a script in one project is not to revert another.
+        let ids: Vec<Id> = operations.iter().map(|o| o.begin.id).collect();
+        let place = cx.shown_absolute(operation.begin.cwd.as_path());
+        let id = operation.begin.id.prefix(&ids);
+        return Err(Failure::Hinted {
+            error: Box::new(Error::NothingTo { verb: "undo here" }),
+            hint: format!("the last operation ran in {place}: bdr undo {id}"),
+        });
+    }
     let done = Reversal {
         words: paths,
         how: &args.how,
         force: args.force,
         all: args.all,
         verb: "undo",
-        elsewhere: named.is_none() && !undo::is_about(operation, &workspace),
+        elsewhere,
     };
     reverse(cx, &repo, &operations, operation, &done)
 }

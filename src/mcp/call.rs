@@ -443,9 +443,8 @@ pub(crate) fn snapshot<'s>(
         let backups = repo.summaries()?;
         let last = backups.iter().rev().find(|summary| is_listed(summary));
         let last = last.and_then(|summary| snapshots.get(summary.id));
-        return last
-            .or_else(|| snapshots.iter().next_back())
-            .ok_or_else(|| missing().into());
+        // What a guard or an undo saved for itself is no backup: it has an id.
+        return last.ok_or_else(|| missing().into());
     }
     Ok(pick::one(cx, snapshots, name.as_ref())?)
 }

@@ -377,8 +377,18 @@ fn a_plain_undo_is_about_the_workspace() {
     // With nothing left here, the last elsewhere is offered, and said to be there.
     let plan = stdout(&place.run(&["undo", "--dry-run"], 0));
     assert!(plan.contains("it ran elsewhere"), "{plan}");
-    place.run(&["undo"], 3);
-    assert!(!elsewhere.join("h").exists());
+    // Nobody is there to be asked, and `--yes` is no answer to that.
+    for args in [&["undo"][..], &["undo", "--yes"]] {
+        let said = stderr(&place.run(args, 1));
+        assert!(
+            said.contains("nothing to undo here") && said.contains("bdr undo "),
+            "{said}"
+        );
+        assert!(!elsewhere.join("h").exists());
+    }
+    let id = ids(&place)[1].clone();
+    place.run(&["undo", &id, "--yes"], 0);
+    assert!(elsewhere.join("h").exists());
 }
 
 #[test]
