@@ -8,6 +8,7 @@ use bdr::path::absolute;
 use bdr::repo::Repository;
 use bdr::repo::oplog::RootPath;
 use bdr::repo::snapshot::Snapshot;
+use bdr::repo::summaries::Summary;
 use bdr::restore::{self, Action, Overwrite, RestoreOptions};
 use bdr::select;
 use bdr::undo::{self, UndoOptions};
@@ -189,6 +190,13 @@ fn restore(
     options: &RestoreOptions,
 ) -> Result<u8, Failure> {
     let id = snapshot.id.prefix(&repo.snapshot_ids()?);
+    let origins = repo.origins(&repo.summaries()?);
+    let summary = Summary::from(snapshot);
+    if !origins.counts(&summary) {
+        cx.ui.warn(&format!(
+            "bdr: snapshot {id} was not made by this machine; which were: bdr verify --level quick"
+        ));
+    }
     let plan = restore::plan(repo, snapshot, options, &cx.progress()).map_err(|error| {
         let word = args.words.last();
         pick::newest_instead(cx, repo, word, "restore", error.into())
@@ -198,6 +206,9 @@ fn restore(
         true => words::plan_data(&plan, snapshot, args.dry_run),
         false => Value::Null,
     };
+    if cx.ui.json {
+        data["origin"] = origins.of(&summary).word().into();
+    }
     if args.dry_run {
         if cx.ui.json {
             cx.ui.document("restore", exit::OK, &data)?;

@@ -187,6 +187,16 @@ fn a_forged_record_under_the_name_of_this_machine_is_no_backup_of_it() {
         said.contains("1 of 2 snapshots") && said.contains("forged"),
         "{said}"
     );
+    // Whoever restores it is told.
+    let restore = |which: &str, to: &str| {
+        let target = place.path(to);
+        let args = ["restore", which, "--target", target.to_str().unwrap()];
+        stderr(&place.run(&args, 0))
+    };
+    let said = restore("latest", "theirs");
+    assert!(said.contains("not made by this machine"), "{said}");
+    let said = restore("latest~1", "own");
+    assert!(!said.contains("machine"), "{said}");
     // Bound by somebody else.
     forged["bound"] = json!({"key": "00112233445566aa", "mac": "ab".repeat(32)});
     write_record(&place, &format!("snapshots/0000000002-{id}.json"), &forged);

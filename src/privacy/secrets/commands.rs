@@ -2,7 +2,9 @@
 //!
 //! One table for the words of guarded commands, for the histories of shells and for any other text in which a command stands.
 
+use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 use super::{Finding, secret};
 use crate::privacy::values::{is_placeholder, is_wordy};
@@ -176,6 +178,19 @@ const NAMES: [u32; 256] = {
     lengths
 };
 
+/// Returns true for the name of a program of the table, or of one that is piped into. Most words are told by their length: those are asked first.
+fn is_program(name: &[u8]) -> bool {
+    static ALL: LazyLock<HashSet<&[u8]>> = LazyLock::new(|| {
+        let names = TABLE.iter().flat_map(|(names, ..)| names.iter().copied());
+        let piped = ["sudo", "passwd", "chpasswd"];
+        names.chain(piped).map(str::as_bytes).collect()
+    });
+    let Some(first) = name.first() else {
+        return false;
+    };
+    name.len() < 32 && NAMES[usize::from(*first)] >> name.len() & 1 == 1 && ALL.contains(name)
+}
+
 /// Returns what of the arguments of a program is secret: which argument, and where in it.
 pub(super) fn of_program(program: &[u8], args: &[&[u8]]) -> Vec<(usize, Range<usize>)> {
     let mut found = Vec::new();
@@ -313,10 +328,7 @@ pub(super) fn after_program(text: &[u8], start: usize, end: usize, found: &mut V
         }
     }
     let name = &text[start..name_end];
-    if text.get(name_end) != Some(&b' ')
-        || name.len() > 31
-        || NAMES[usize::from(name[0])] >> name.len() & 1 == 0
-    {
+    if text.get(name_end) != Some(&b' ') || !is_program(name) {
         return;
     }
     // A part of a longer word.
@@ -463,8 +475,7 @@ pub(in crate::privacy) fn in_argv(argv: &[&[u8]]) -> Vec<(usize, Range<usize>)> 
             .next()
             .unwrap_or_default();
         let rest = &argv[at + 1..];
-        if name.len() < 32 && !name.is_empty() && NAMES[usize::from(name[0])] >> name.len() & 1 == 1
-        {
+        if is_program(name) {
             found.extend(
                 of_program(name, rest)
                     .into_iter()
