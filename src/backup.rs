@@ -393,6 +393,10 @@ pub(crate) fn capture(
             Err(failed) => {
                 let (path, error) = *failed;
                 let run = &mut runs[number];
+                // A directory that cannot be listed has no attributes to be read either: one word is enough.
+                if run.unread.iter().any(|known| known.path == path) {
+                    continue;
+                }
                 monitor.problem(
                     &os_to_bytes(path.to_path(&run.root.path).as_os_str()),
                     &error,

@@ -35,7 +35,7 @@ mod sealed;
 
 pub(crate) use rehearse::rehearse;
 pub(crate) use root::same_bytes;
-use root::{below, is_beside, plan_root, site_of};
+use root::{Once, below, is_beside, plan_root, site_of};
 
 /// What to do with files that are there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -242,6 +242,17 @@ fn plan_anywhere(
         true => Opened::only_looking(),
         false => Opened::default(),
     };
+    // Roots may lie in one another: what two of them have is restored once.
+    let mut once = match options.target {
+        None => Once::of(&snapshot.roots),
+        Some(_) => Once::default(),
+    };
+    if options.delete && once.overlaps {
+        for record in &snapshot.roots {
+            let listing = repo.listing(record)?;
+            once.note_listed(record, &listing);
+        }
+    }
     for record in &snapshot.roots {
         let wanted: Vec<&RepoPath> = options
             .paths
@@ -274,7 +285,9 @@ fn plan_anywhere(
         // Shared with the jobs: there may be hundreds of thousands.
         let listing: Vec<Arc<Entry>> = listing.into_iter().map(Arc::new).collect();
         open_ways(record, &listing, options, &mut opened)?;
-        plan_root(repo, record, &listing, &wanted, options, &opened, &mut plan)?;
+        plan_root(
+            repo, record, &listing, &wanted, options, &opened, &mut once, &mut plan,
+        )?;
     }
     plan.closed = opened.paths();
     plan.unseen = apply::not_looked_at(opened.left(), "a restore opens it", &mut plan.problems);

@@ -278,7 +278,16 @@ pub fn path(snapshot: &Snapshot, cwd: &Path, text: &OsStr) -> Result<RootPath> {
 /// Returns all readings of `text` in a snapshot, the deepest root first.
 pub fn candidates(snapshot: &Snapshot, cwd: &Path, text: &OsStr) -> Vec<RootPath> {
     let mut found: Vec<(usize, RootPath)> = Vec::new();
-    for meaning in meanings(cwd, text) {
+    let mut all = meanings(cwd, text);
+    // A source that is a symlink is kept as what it leads to, and so it can be named by the link.
+    let covers = |path: &PathBuf| {
+        let mut roots = snapshot.roots.iter();
+        roots.any(|root| RepoPath::below(root.path.as_path(), path).is_some())
+    };
+    if !all.iter().any(covers) {
+        all.extend(canonicalize(absolute(cwd, Path::new(text))));
+    }
+    for meaning in all {
         for root in &snapshot.roots {
             if let Some(path) = RepoPath::below(root.path.as_path(), &meaning) {
                 let depth = root.path.as_path().components().count();

@@ -89,7 +89,7 @@ pub(super) fn follow(
     Ok(over)
 }
 
-/// Adds roots for what included symlinks lead to: whoever includes `notes` means what is in it, also where it is a link. Returns those that lead nowhere.
+/// Adds roots for what included symlinks lead to: whoever includes `notes` means what is in it, also where it is a link. Returns those that lead nowhere, or around the source.
 pub(super) fn follow_included(
     repo: &Repository,
     runs: &mut Vec<RootRun>,
@@ -107,16 +107,31 @@ pub(super) fn follow_included(
             _ => continue,
         };
         run.scan.found |= !links.is_empty();
-        let (source, rules) = (run.root.name.clone(), run.root.rules.clone());
+        let (source, place, rules) = {
+            let root = &run.root;
+            (
+                root.name.clone(),
+                canonicalize(&root.path),
+                root.rules.clone(),
+            )
+        };
         let mut found: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
         for (link, rest) in links {
-            match canonicalize(&link) {
-                Ok(target) => found.entry(target).or_default().push(rest),
-                Err(_) => nowhere.push(PathNote {
-                    path: RawName::from(link.as_path()),
-                    reason: format!("source `{source}` includes it, a symlink that leads nowhere"),
-                }),
-            }
+            let why = match canonicalize(&link) {
+                // All of a home, say, is not what somebody means by one name in it.
+                Ok(target) if place.as_ref().is_ok_and(|place| place.starts_with(&target)) => {
+                    "to a directory around the source"
+                }
+                Ok(target) => {
+                    found.entry(target).or_default().push(rest);
+                    continue;
+                }
+                Err(_) => "nowhere",
+            };
+            nowhere.push(PathNote {
+                path: RawName::from(link.as_path()),
+                reason: format!("source `{source}` includes it, a symlink that leads {why}"),
+            });
         }
         for (target, rest) in found {
             let mut covered = false;
@@ -135,6 +150,11 @@ pub(super) fn follow_included(
                 true => Vec::new(),
                 false => rest,
             };
+            let others = runs.iter().map(|run| &run.root.path);
+            root.without = others
+                .filter(|path| path.starts_with(&root.path) && **path != root.path)
+                .cloned()
+                .collect();
             while runs.iter().any(|run| run.root.name == root.name) {
                 root.name = root.name.again();
             }

@@ -61,6 +61,16 @@ pub struct Attributes {
     pub withheld: bool,
 }
 
+/// Returns true if an error says that this user may not.
+fn is_refused(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
+}
+
+/// Returns true for attributes that whoever may read a file may read.
+fn is_own(name: &std::ffi::OsStr) -> bool {
+    os_to_bytes(name).starts_with(b"user.")
+}
+
 /// Returns the attributes of an open file or directory, sorted by escaped name.
 ///
 /// # Errors
@@ -121,7 +131,8 @@ fn read(names: Names, get: &Get<'_>) -> io::Result<Attributes> {
             Ok(Some(value)) if is_secret(&os_to_bytes(name), &value) => withheld = true,
             Ok(Some(value)) => found.push((escaped(&os_to_bytes(name)), value)),
             Ok(None) => {}
-            Err(error) if is_absent(&error) => {}
+            // What only root may read is not the user's to lose; of others it is not known what they are.
+            Err(error) if is_absent(&error) && !(is_refused(&error) && is_own(name)) => {}
             Err(error) => return Err(error),
         }
     }
@@ -207,4 +218,18 @@ fn unescaped(name: &str) -> std::ffi::OsString {
         }
     }
     os_from_bytes(&out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_user_may_not_read_of_his_own_is_an_error_and_of_the_system_is_not_there() {
+        let number = rustix::io::Errno::ACCESS.raw_os_error();
+        let refused = |_: &std::ffi::OsStr| Err(io::Error::from_raw_os_error(number));
+        assert!(read(Ok(vec!["user.a".into()]), &refused).is_err());
+        let labels = Ok(vec!["security.selinux".into(), "trusted.x".into()]);
+        assert!(read(labels, &refused).unwrap().kept.is_empty());
+    }
 }

@@ -3,6 +3,7 @@
 //! Three things tell. A derived file in the cache says what was committed last; each record names the backup before it, and the last operation the snapshot
 //! that it needs, so what came since tells of one that is gone even where the cache is gone too. What is removed on purpose is noted (`marks/ID.forgotten.json`) as long as anything could miss it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::PoisonError;
 
@@ -12,6 +13,8 @@ use super::Repository;
 use super::oplog::Begin;
 use super::snapshot::{Named, Snapshot};
 use crate::fsutil;
+use crate::id::Digest;
+use crate::path::os_to_bytes;
 
 /// The last that were committed by whoever uses this cache.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
@@ -22,6 +25,9 @@ struct Newest {
     backup: Option<Named>,
 }
 
+/// Copies of a repository that are remembered.
+const MOST_PLACES: usize = 16;
+
 /// What is said of a record that is not there.
 pub(super) const MISSING: &str = "it is missing, and nobody forgot it";
 
@@ -30,9 +36,21 @@ impl Repository {
         self.cache().join("newest.json")
     }
 
-    fn newest(&self) -> Newest {
+    /// What is known, by where the repository lies: copies of one have the same cache, and may be older.
+    fn all_newest(&self) -> BTreeMap<String, Newest> {
         let json = std::fs::read(self.newest_path()).unwrap_or_default();
         serde_json::from_slice(&json).unwrap_or_default()
+    }
+
+    fn own_place(&self) -> String {
+        let place = os_to_bytes(self.location().as_os_str());
+        Digest::of(&place).to_hex()[..16].to_owned()
+    }
+
+    fn newest(&self) -> Newest {
+        self.all_newest()
+            .remove(&self.own_place())
+            .unwrap_or_default()
     }
 
     /// Returns the newest backup that is known of without looking.
@@ -43,12 +61,16 @@ impl Repository {
     /// Remembers what was committed.
     pub(super) fn remember_newest(&self, snapshot: &Snapshot) {
         let own = Some(snapshot.named());
-        let mut newest = self.newest();
+        let mut all = self.all_newest();
+        if all.len() > MOST_PLACES {
+            all.clear();
+        }
+        let newest = all.entry(self.own_place()).or_default();
         newest.any = newest.any.max(own);
         if snapshot.is_backup() {
             newest.backup = newest.backup.max(own);
         }
-        let json = serde_json::to_vec(&newest).unwrap_or_default();
+        let json = serde_json::to_vec(&all).unwrap_or_default();
         // Derived: without it less is missed.
         let _ = fsutil::create_dir_private(self.cache())
             .and_then(|()| fsutil::write_derived(&self.newest_path(), &json));

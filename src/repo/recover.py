@@ -683,8 +683,9 @@ class Restore:
             attempt("attribute " + show(key), os.setxattr, at, key, bytes.fromhex(value), **nofollow)
         if entry.kind != "l":
             # Set-user-ID of a file that somebody else may have put into the repository would be dangerous.
-            attempt("mode", os.chmod, at, entry.mode & 0o1777)
-            if entry.mode & 0o6000:
+            # On a directory they decide who shares what is made in it.
+            attempt("mode", os.chmod, at, entry.mode & (0o1777 if entry.kind != "d" else 0o7777))
+            if entry.mode & 0o6000 and entry.kind != "d":
                 problem(name, "restored, but not set-user-ID or set-group-ID: give them back yourself")
         if entry.kind != "l" or os.utime in os.supports_follow_symlinks:
             time = entry.seconds * 10**9 + entry.nanos

@@ -1,7 +1,7 @@
 //! Plans a restore of one root: what comes back, what goes, what is as it should be.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Action, Overwrite, RestoreOptions, RestorePlan, Step, THERE, sealed};
@@ -17,6 +17,37 @@ use crate::repo::snapshot::{PathNote, RootRecord};
 use crate::rules::{Origin, Root};
 use crate::sqlite;
 use crate::walk::{WalkOptions, walk};
+
+/// Where roots lie in one another: which places have been planned, and which any of them lists.
+#[derive(Default)]
+pub(super) struct Once {
+    pub(super) overlaps: bool,
+    planned: HashSet<PathBuf>,
+    listed: HashSet<PathBuf>,
+}
+
+impl Once {
+    pub(super) fn of(records: &[RootRecord]) -> Self {
+        let paths = || records.iter().map(|record| record.path.as_path());
+        let lies_in = |path: &Path| paths().filter(|other| path.starts_with(other)).count() > 1;
+        Self {
+            overlaps: paths().any(lies_in),
+            ..Self::default()
+        }
+    }
+
+    /// Takes note of what a root lists: none of it is deleted for not being in another.
+    pub(super) fn note_listed(&mut self, record: &RootRecord, listing: &[Entry]) {
+        let root = record.path.as_path();
+        let paths = listing.iter().map(|entry| entry.path.to_path(root));
+        self.listed.extend(paths);
+    }
+
+    /// Returns true for a place that is planned for the first time.
+    fn is_first(&mut self, place: &Path) -> bool {
+        !self.overlaps || self.planned.insert(place.to_path_buf())
+    }
+}
 
 /// Returns the directory below which a root is written, and the path of the root below it.
 pub(super) fn site_of(
@@ -56,6 +87,7 @@ pub(super) fn below(prefix: &RepoPath, path: &RepoPath) -> RepoPath {
 
 #[expect(
     clippy::too_many_lines,
+    clippy::too_many_arguments,
     reason = "one decision after the other, in the order of the listing"
 )]
 pub(super) fn plan_root(
@@ -65,6 +97,7 @@ pub(super) fn plan_root(
     wanted: &[&RepoPath],
     options: &RestoreOptions,
     opened: &Opened,
+    once: &mut Once,
     plan: &mut RestorePlan,
 ) -> Result<()> {
     let (base, prefix) = site_of(record, options)?;
@@ -100,7 +133,9 @@ pub(super) fn plan_root(
                 reason: reason.to_owned(),
             });
         };
-        if never.iter().any(|n| absolute(&entry.path) == *n) {
+        if never.iter().any(|n| absolute(&entry.path) == *n)
+            || !once.is_first(&absolute(&entry.path))
+        {
             continue;
         }
         // Nothing is below what is not there.
@@ -258,6 +293,7 @@ pub(super) fn plan_root(
             &selected,
             &never,
             &blocking,
+            once,
             plan,
             &mut touched,
         )?;
@@ -380,6 +416,7 @@ pub(crate) fn same_bytes(
             };
             repo.has_content(&entry.body, &mut file)
         }
+        Kind::Fifo => seen.kind == Kind::Fifo,
         _ => false,
     }
 }
@@ -396,6 +433,7 @@ fn plan_deletions(
     selected: &dyn Fn(&RepoPath) -> bool,
     never: &[PathBuf],
     blocking: &[RepoPath],
+    once: &mut Once,
     plan: &mut RestorePlan,
     touched: &mut HashSet<RepoPath>,
 ) -> Result<()> {
@@ -426,6 +464,10 @@ fn plan_deletions(
             .any(|l| found.path.starts_with(&l.path) || l.path.starts_with(&found.path));
         if listed.contains(&found.path) || !selected(&found.path) || unknown || found.path.is_root()
         {
+            continue;
+        }
+        let place = found.path.to_path(record.path.as_path());
+        if once.listed.contains(&place) || !once.is_first(&place) {
             continue;
         }
         touched.extend(found.path.parent());

@@ -292,6 +292,13 @@ fn a_fifo_comes_back() {
     place.run_as_user(&["guard", "--", "chmod", "000", "d/pipe"], 0);
     place.run_as_user(&["undo", "--yes"], 0);
     assert_same(&before, &picture(&place.tree()), "its mode is undone");
+    let source = format!("tree={}", place.tree().display());
+    place.run_as_user(&["init", "--yes", "--source", &source], 0);
+    let said = place.run_as_user(&["restore", "latest", "--yes"], 0);
+    assert!(said.contains("Nothing to restore"), "{said}");
+    place.sh_as_user("rm d/pipe");
+    place.run_as_user(&["restore", "latest", "--yes"], 0);
+    assert_same(&before, &picture(&place.tree()), "restored");
     // A socket is nothing without who listens on it: that is said.
     drop(std::os::unix::net::UnixListener::bind(place.tree().join("sock")).unwrap());
     place.run_as_user(&["guard", "--", "rm", "-f", "sock"], 0);

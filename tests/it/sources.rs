@@ -265,6 +265,39 @@ fn what_includes_nothing_is_said() {
     assert_eq!(code, PARTIAL, "{out}{err}");
 }
 
+#[test]
+fn what_two_sources_have_is_restored_once() {
+    let cli = Cli::new();
+    for file in ["o/f", "o/i/g", "o/i/j/h"] {
+        cli.write(file, file);
+    }
+    cli.init_with("o", &cli.path("o"));
+    for (name, place) in [("i", "o/i"), ("j", "o/i/j")] {
+        let key = format!("source.{name}.path");
+        cli.ok(&["config", "set", &key, cli.path(place).to_str().unwrap()]);
+    }
+    cli.ok(&["backup"]);
+    let before = crate::support::picture(&cli.path("o"));
+    let same = |what: &str| {
+        crate::support::assert_same(&before, &crate::support::picture(&cli.path("o")), what);
+    };
+    std::fs::remove_dir_all(cli.path("o/i")).unwrap();
+    std::fs::write(cli.path("o/f"), "spoilt").unwrap();
+    cli.ok(&["restore", "latest", "--yes"]);
+    same("restored");
+    std::fs::remove_dir_all(cli.path("o/i/j")).unwrap();
+    cli.write("o/i/new", "new");
+    cli.ok(&["restore", "latest", "--delete", "--yes"]);
+    same("restored with --delete");
+    cli.ok(&["guard", "--", "rm", "-rf", cli.path("o").to_str().unwrap()]);
+    cli.ok(&["undo", "--yes"]);
+    same("undone");
+    assert!(
+        cli.ok(&["restore", "latest", "--yes"])
+            .contains("Nothing to restore")
+    );
+}
+
 #[cfg(unix)]
 #[test]
 fn a_source_that_is_a_symlink_is_what_it_leads_to() {
@@ -290,6 +323,8 @@ fn a_source_that_is_a_symlink_is_what_it_leads_to() {
     for file in ["l/a", "t/a", "dot/a"] {
         assert_eq!(cli.ok(&["cat", "latest", file]), "precious", "{file}");
     }
+    let link = cli.path("keylink");
+    assert_eq!(cli.ok(&["cat", "latest", link.to_str().unwrap()]), "k");
     std::fs::write(cli.path("real/a"), "spoilt").unwrap();
     std::fs::write(cli.path("key"), "spoilt").unwrap();
     cli.ok(&["restore", "latest", "l/a", "--yes"]);
@@ -363,6 +398,16 @@ fn an_included_path_that_is_a_symlink_is_what_it_leads_to() {
         assert_eq!(code, PARTIAL, "{include}: {out}{err}");
         assert!(out.contains("leads nowhere"), "{include}: {out}{err}");
     }
+    // All that is around the source is not what is meant.
+    let cli = with_source(&["in/a", "other"]);
+    symlink("..", cli.path("source/in/up")).unwrap();
+    cli.ok(&["config", "set", "source.s.include", "in/up"]);
+    let (code, out, err) = cli.run(&["backup"]);
+    assert_eq!(code, PARTIAL, "{out}{err}");
+    assert!(
+        out.contains("leads to a directory around the source"),
+        "{out}{err}"
+    );
     // What another source has is not stored twice.
     let cli = with_source(&["real/a", "other"]);
     symlink("real", cli.path("source/link")).unwrap();

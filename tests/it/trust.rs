@@ -272,6 +272,17 @@ fn the_newest_backup_is_missed_when_its_record_is_gone() {
             place.run(args, 0);
         }
     }
+    // An older copy of a repository lacks nothing.
+    let place = backed_up(false);
+    let copy = place.path("copy");
+    sh(
+        &place,
+        &format!("cp -a '{}' '{}'", place.store().display(), copy.display()),
+    );
+    place.write("data/1.txt", b"once more\n");
+    place.run(&["backup"], 0);
+    place.run(&["list", "--repository", copy.to_str().unwrap()], 0);
+    place.run(&["list"], 0);
     // One that is forgotten is not missed, nor is one that prune took.
     let place = backed_up(false);
     place.run(&["guard", "--", "rm", "data/3.txt"], 0);
