@@ -37,8 +37,9 @@ impl UnderWay {
         };
         let path = dir.join(format!("{pid}.json"));
         let json = serde_json::to_vec(&note).unwrap_or_default();
-        let written =
-            fsutil::create_dir_private(&dir).and_then(|()| fsutil::write_derived(&path, &json));
+        // On the disk before the first file that it is about: power may fail.
+        let written = fsutil::create_dir_private(&dir)
+            .and_then(|()| fsutil::write_atomic(&path, &json, 0o600));
         Self(written.is_ok().then_some(path))
     }
 }

@@ -121,6 +121,24 @@ fn files_are_on_disk_before_their_names_and_names_before_the_record() {
 }
 
 #[test]
+fn where_an_undo_is_about_to_write_is_on_disk_before_it_writes() {
+    let place = Place::with_repository();
+    place.write("data/1", b"one");
+    place.write("data/2", b"two");
+    place.init();
+    place.run(&["guard", "--", "rm", "-r", "data"], 0);
+    let Some(steps) = traced(&place, &["undo", "--yes"]) else {
+        return;
+    };
+    let is_noted = |step: &Step| matches!(step, Step::Sync(path) if path.contains("under-way"));
+    let is_written =
+        |step: &Step| matches!(step, Step::Rename(from, _) if from.starts_with(".bdr-tmp-"));
+    let noted = steps.iter().position(is_noted).expect("nothing was noted");
+    let written = steps.iter().position(is_written);
+    assert!(noted < written.expect("nothing was written"));
+}
+
+#[test]
 fn what_is_restored_elsewhere_is_on_disk_when_it_is_said_to_be_done() {
     for files in [5, 60] {
         let place = Place::with_repository();
