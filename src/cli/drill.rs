@@ -94,7 +94,11 @@ pub(crate) fn perform(
         // What somebody else wrote into the repository takes no turn of what this machine made.
         let origins = repo.origins(&summaries);
         let own = |s: &&Summary| s.is_backup() && origins.counts(s);
-        let backups: Vec<&Summary> = summaries.iter().filter(own).collect();
+        let mut backups: Vec<&Summary> = summaries.iter().filter(own).collect();
+        if backups.is_empty() {
+            // From before its key was lost, say: better than none.
+            backups = summaries.iter().filter(|s| s.is_backup()).collect();
+        }
         // What cannot be read may be newer than all that can.
         let newest = backups.last().map(|newest| newest.file_name());
         let unreadable = repo.unreadable().into_iter().rev();

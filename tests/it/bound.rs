@@ -264,6 +264,18 @@ fn without_its_key_a_machine_calls_nothing_forged() {
 }
 
 #[test]
+fn a_lost_key_leaves_older_backups_to_be_drilled() {
+    let place = place();
+    std::fs::remove_file(key(&place)).unwrap();
+    // The first that the new key binds is no backup.
+    place.run(&["guard", "--", "rm", "notes.txt"], 0);
+    place.write("notes.txt", b"another");
+    place.run(&["guard", "--", "rm", "notes.txt"], 0);
+    assert!(origins(&place).contains(&"here".to_owned()));
+    place.run(&["drill"], 0);
+}
+
+#[test]
 fn a_key_that_others_could_have_written_is_not_used_and_that_is_said() {
     use std::os::unix::fs::PermissionsExt as _;
     let place = place();

@@ -2,7 +2,6 @@
 //!
 //! One table for the words of guarded commands, for the histories of shells and for any other text in which a command stands.
 
-use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::LazyLock;
 
@@ -180,15 +179,18 @@ const NAMES: [u32; 256] = {
 
 /// Returns true for the name of a program of the table, or of one that is piped into. Most words are told by their length: those are asked first.
 fn is_program(name: &[u8]) -> bool {
-    static ALL: LazyLock<HashSet<&[u8]>> = LazyLock::new(|| {
+    static BY_LETTER: LazyLock<Vec<Vec<&[u8]>>> = LazyLock::new(|| {
+        let mut by_letter = vec![Vec::new(); 256];
         let names = TABLE.iter().flat_map(|(names, ..)| names.iter().copied());
-        let piped = ["sudo", "passwd", "chpasswd"];
-        names.chain(piped).map(str::as_bytes).collect()
+        for name in names.chain(["sudo", "passwd", "chpasswd"]) {
+            by_letter[usize::from(name.as_bytes()[0])].push(name.as_bytes());
+        }
+        by_letter
     });
-    let Some(first) = name.first() else {
+    let Some(first) = name.first().map(|first| usize::from(*first)) else {
         return false;
     };
-    name.len() < 32 && NAMES[usize::from(*first)] >> name.len() & 1 == 1 && ALL.contains(name)
+    name.len() < 32 && NAMES[first] >> name.len() & 1 == 1 && BY_LETTER[first].contains(&name)
 }
 
 /// Returns what of the arguments of a program is secret: which argument, and where in it.
