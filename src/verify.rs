@@ -605,7 +605,10 @@ fn check_packs(
         );
     }
     blobs.sort_by_key(|(_, l)| (l.pack, l.member, l.offset));
-    let (count, bytes) = (blobs.len() as u64, blobs.iter().map(|(_, l)| l.size).sum());
+    let bytes = blobs
+        .iter()
+        .fold(0, |sum: u64, (_, l)| sum.saturating_add(l.size));
+    let count = blobs.len() as u64;
     monitor.phase(Phase::Verifying, count, bytes);
     let mut tasks: Vec<Vec<(Digest, Location)>> = Vec::new();
     // Blobs of one member stay together: it is decompressed once.

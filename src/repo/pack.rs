@@ -559,6 +559,13 @@ pub fn read_contents(
             "its table of contents has a member that is too large",
         ));
     }
+    // What is in a pack is in its members: sizes are added up by whoever reads them.
+    let raw: u64 = contents.members.iter().map(|m| u64::from(m.1)).sum();
+    if contents.blobs.iter().any(|blob| blob.1 > raw) {
+        return Err(damaged(
+            "its table of contents has a part that is larger than all of it",
+        ));
+    }
     Ok(contents)
 }
 
