@@ -580,7 +580,6 @@ fn what_another_user_made_first_is_no_place_for_kept_files() {
         let shared = mounted.0.join("shared");
         let project = shared.join("project");
         std::fs::create_dir_all(&project).unwrap();
-        open(&place.path("").join(".."), 0o755);
         for dir in [
             &mounted.0,
             &shared,
