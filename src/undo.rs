@@ -25,7 +25,7 @@ use crate::manifest::{Kind, Time};
 use crate::monitor::Monitor;
 use crate::path::{RawName, RepoPath, RootName};
 use crate::repo::Repository;
-use crate::repo::oplog::{Operation, OperationKind, RootChanges, Stamp};
+use crate::repo::oplog::{End, Operation, OperationKind, RootChanges, Stamp};
 use crate::repo::snapshot::{PathNote, RootRecord, Snapshot, Trigger};
 use crate::rules::{Origin, Root};
 use plan::{Past, plan_root};
@@ -167,6 +167,22 @@ pub struct UndoReport {
 pub fn is_about(operation: &Operation, workspace: &Path) -> bool {
     let there = operation.begin.cwd.as_path();
     there.starts_with(workspace) || workspace.starts_with(there)
+}
+
+/// Returns true if an operation changed something in `workspace`, wherever it ran: in another work tree of its repository, or by a path.
+pub fn has_worked_in(repo: &Repository, operation: &Operation, workspace: &Path) -> bool {
+    let snapshot = operation.begin.before.and_then(|id| repo.snapshot(id).ok());
+    let end = operation.end.as_ref();
+    let touched = |name: &RootName| {
+        let changed = |end: &End| end.roots.iter().any(|root| root.name == *name);
+        !operation.begin.elsewhere.contains(name)
+            && end.is_none_or(|end| changed(end) || end.unseen.contains(name))
+    };
+    let mut roots = snapshot.iter().flat_map(|snapshot| &snapshot.roots);
+    roots.any(|root| {
+        let path = root.path.as_path();
+        touched(&root.name) && (path.starts_with(workspace) || workspace.starts_with(path))
+    })
 }
 
 /// Returns the operation that a plain `bdr undo` takes back: the newest that can be, about `workspace` if there is one. With `all` one counts as well that

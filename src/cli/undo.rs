@@ -111,7 +111,9 @@ pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
             (chosen, &args.words[..])
         }
     };
-    let elsewhere = named.is_none() && !undo::is_about(operation, &workspace);
+    let elsewhere = named.is_none()
+        && !undo::is_about(operation, &workspace)
+        && !undo::has_worked_in(&repo, operation, &workspace);
     let asks = args.how.dry_run || cx.ui.can_ask && !args.how.yes;
     if elsewhere && !asks {
         // `--yes` says yes to what was done here: a script in one project is not to revert another.

@@ -120,10 +120,8 @@ fn other_work_trees_of_the_repository_are_covered() {
     ]);
     guard.current_dir(place.path("linked")).output().unwrap();
     assert!(before.0 != picture(&place.tree()), "nothing happened");
-    // It ran in the other work tree: that is where a plain undo takes it back.
-    let mut undo = place.bdr(&["undo", "--yes"]);
-    let undone = undo.current_dir(place.path("linked")).output().unwrap();
-    assert!(undone.status.success(), "{undone:?}");
+    // It ran in the other work tree, and changed something here.
+    place.run(&["undo", "--yes"], 0);
     assert_same(&before.0, &picture(&place.tree()), "shared repository");
 }
 
