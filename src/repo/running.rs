@@ -57,6 +57,15 @@ impl Repository {
         process_runs(begin.pid) || call.background || now - begin.time < LONGEST_CALL
     }
 
+    /// Returns true if a process was noted to go on with an operation.
+    pub fn has_noted(&self, id: OperationId, pid: u32) -> bool {
+        let text = std::fs::read_to_string(self.running_note(id)).unwrap_or_default();
+        let numbers = text.lines().filter_map(|line| line.split(' ').next());
+        numbers
+            .filter_map(|number| number.parse().ok())
+            .any(|noted: u32| noted == pid)
+    }
+
     /// Returns true if a process still runs that was noted to go on with an operation.
     pub fn noted_run(&self, id: OperationId) -> bool {
         let text = std::fs::read_to_string(self.running_note(id)).unwrap_or_default();

@@ -118,14 +118,19 @@ fn event(said: &Said, moment: Moment) -> Event {
     }
 }
 
-/// Returns true if a process that began with an operation still runs: what it does belongs to that.
-fn has_job(begin: &Begin, jobs: &[u32]) -> bool {
-    // It began after the operation, by some; starts are told in hundredths of a second.
-    let since = begin.time - chrono::TimeDelta::milliseconds(20);
-    jobs.iter().any(|job| {
+/// Returns those of a shell's jobs that began with an operation and still run: what they do belongs to it.
+fn own_jobs(repo: &Repository, begin: &Begin, open: &[Begin], jobs: &[u32]) -> Vec<u32> {
+    // Starts are told in hundredths of a second, rounded down.
+    let since = begin.time - chrono::TimeDelta::milliseconds(11);
+    let is_own = |job: &u32| {
+        let started = bdr::fsutil::process_start(*job);
+        // The line before this one may have begun it just before.
+        let taken = |other: &Begin| other.id != begin.id && repo.has_noted(other.id, *job);
         bdr::fsutil::process_runs(*job)
-            && bdr::fsutil::process_start(*job).is_none_or(|started| started >= since)
-    })
+            && started.is_none_or(|started| started >= since)
+            && !open.iter().any(taken)
+    };
+    jobs.iter().copied().filter(is_own).collect()
 }
 
 /// Closes what no shell will close any more: of this session, whose last line is over when the next one comes, and of sessions that ended
@@ -141,7 +146,8 @@ pub(super) fn close_leftovers(
         exit: None,
         never: Vec::new(),
     };
-    for begin in repo.unfinished_operations()? {
+    let open = repo.unfinished_operations()?;
+    for begin in open.iter().cloned() {
         let Some(call) = begin
             .agent
             .as_ref()
@@ -155,7 +161,7 @@ pub(super) fn close_leftovers(
             .and_then(|s| s.rsplit(' ').next()?.parse().ok());
         let ended = number.is_some_and(|number| !bdr::fsutil::process_runs(number));
         let own = call.session.as_deref() == session;
-        if ended || own && !has_job(&begin, jobs) {
+        if ended || own && own_jobs(repo, &begin, &open, jobs).is_empty() {
             guard::close(repo, begin, &options)?;
         }
     }
@@ -214,15 +220,16 @@ fn after(said: &Said, global: &Global) -> Result<(), Failure> {
     };
     let mut told = None;
     let mut running = None;
-    for begin in repo.unfinished_operations()? {
+    let open = repo.unfinished_operations()?;
+    for begin in open.iter().cloned() {
         let call = begin.agent.as_ref();
         if !call.is_some_and(|call| call.host == Host::Shell.word() && call.session == session) {
             continue;
         }
-        if has_job(&begin, &said.jobs) {
+        let jobs = own_jobs(&repo, &begin, &open, &said.jobs);
+        if !jobs.is_empty() {
             // Not the shell: it may be gone before they are.
-            let jobs = said.jobs.iter().map(|pid| (*pid, String::new()));
-            let jobs: Vec<(u32, String)> = jobs.collect();
+            let jobs: Vec<_> = jobs.into_iter().map(|pid| (pid, String::new())).collect();
             guarding::close_later(&cx, &repo, begin.id, &jobs, said.exit);
             let undo = match repo.operation_ids()?.last() == Some(&begin.id) {
                 true => "bdr undo".to_owned(),
