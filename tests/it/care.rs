@@ -628,11 +628,6 @@ fn who_takes_the_place_of_the_lifeboat_first_takes_nothing_away() {
         place.write("a", b"content");
         let bdr = place.path("bdr-binary");
         std::fs::copy(env!("CARGO_BIN_EXE_bdr"), &bdr).unwrap();
-        std::fs::set_permissions(
-            place.path("").join(".."),
-            std::fs::Permissions::from_mode(0o755),
-        )
-        .unwrap();
         for below in [
             place.path(""),
             place.tree(),
