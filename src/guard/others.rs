@@ -2,7 +2,7 @@
 //!
 //! Who wrote a file is not known. But an operation that names a path, found it as this one had found it, and left it as it stands now, has
 //! changed it, unless this one names it as well: an undo of this one is not to take that back. The same goes for whatever another one is known to have made: it is never removed on
-//! a suspicion. What nobody named and both saw go stays on both records: to bring it back harms nobody.
+//! a suspicion. What nobody named and both saw go stays on both records: to bring it back harms nobody. So does what an operation did whose record is very long.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
@@ -19,6 +19,9 @@ use crate::repo::snapshot::{RootRecord, Snapshot};
 
 /// So many operations that began before this one are looked at: one of them may have ended since.
 const EARLIER: usize = 16;
+
+/// Ends on record that are longer are not read: every command would pay for what a large one did before it.
+const MAX_END: u64 = 1 << 20;
 
 /// Drops from what changed while an operation ran what others did that ran at the same time and are over.
 ///
@@ -38,6 +41,10 @@ pub(super) fn leave_out(
     let first = ids[at.saturating_sub(EARLIER)..].iter().copied();
     let others: Vec<Operation> = first
         .filter(|id| *id != begin.id)
+        .filter(|id| {
+            let end = repo.storage().size(&format!("operations/{id}.end.json"));
+            matches!(end, Ok(Some(bytes)) if bytes <= MAX_END)
+        })
         .filter_map(|id| repo.operation(id))
         .filter(|other| {
             let ended = other.end.as_ref().map(|end| end.time);
