@@ -32,19 +32,27 @@ pub(super) fn leave_out(
     begin: &Begin,
     changes: &mut Vec<RootChanges>,
 ) -> Result<()> {
+    if changes.is_empty() {
+        return Ok(());
+    }
     let ids = repo.operation_ids()?;
     let at = ids.partition_point(|id| *id < begin.id);
-    let is_alone = at + 1 >= ids.len() && at == 0;
-    if changes.is_empty() || is_alone {
+    let end_bytes = |id: &OperationId| {
+        let end = repo.storage().size(&format!("operations/{id}.end.json"));
+        end.ok().flatten()
+    };
+    // A long one that came later may be what took another one back: then nothing is certain.
+    if ids[at..]
+        .iter()
+        .filter_map(end_bytes)
+        .any(|bytes| bytes > MAX_END)
+    {
         return Ok(());
     }
     let first = ids[at.saturating_sub(EARLIER)..].iter().copied();
     let others: Vec<Operation> = first
         .filter(|id| *id != begin.id)
-        .filter(|id| {
-            let end = repo.storage().size(&format!("operations/{id}.end.json"));
-            matches!(end, Ok(Some(bytes)) if bytes <= MAX_END)
-        })
+        .filter(|id| end_bytes(id).is_some_and(|bytes| bytes <= MAX_END))
         .filter_map(|id| repo.operation(id))
         .filter(|other| {
             let ended = other.end.as_ref().map(|end| end.time);
