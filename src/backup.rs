@@ -220,7 +220,7 @@ pub(crate) fn capture(
         let _ = repo.sweep_temporaries(options.now);
         let hour_ago = std::time::SystemTime::from(options.now) - Duration::from_secs(3600);
         crate::fsutil::sweep_temporaries(repo.cache(), 2, hour_ago);
-        crate::apply::sweep(repo);
+        crate::repo::under_way::sweep(repo);
         // The way back without bdr, where it was damaged or written by an older one; verify says if it cannot be mended.
         for name in repo.outdated_recovery() {
             let _ = repo.renew_recovery(name);

@@ -82,7 +82,7 @@ pub fn drill(
     if let Some(free) = fsutil::free_bytes(scratch)
         && free < needed
     {
-        let (needed, free) = (crate::monitor::size(needed), crate::monitor::size(free));
+        let (needed, free) = (crate::units::size(needed), crate::units::size(free));
         return Err(Error::NoRoom {
             place: crate::path::show(scratch.as_os_str()),
             reason: format!("it takes {needed}, and {free} are free"),

@@ -56,7 +56,7 @@ pub enum Error {
     #[error("{} of it sealed, and not in the vault of this machine", if values.len() == 1 { "one value is".to_owned() } else { format!("{} values are", values.len()) })]
     Sealed {
         /// Fingerprints of the values.
-        values: Vec<crate::privacy::Fingerprint>,
+        values: Vec<crate::id::Fingerprint>,
     },
     /// No repository is there.
     #[error("no repository at `{location}`")]
@@ -199,7 +199,7 @@ pub enum Error {
         holder: String,
     },
     /// More bytes than the budget allows.
-    #[error("`{}` holds {}; the budget is {}", crate::path::show(path.as_os_str()), crate::monitor::size(*bytes), crate::monitor::size(*budget))]
+    #[error("`{}` holds {}; the budget is {}", crate::path::show(path.as_os_str()), crate::units::size(*bytes), crate::units::size(*budget))]
     OverBudget {
         /// What is too large.
         path: PathBuf,

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 
 use crate::agent::AgentCall;
-use crate::apply::Work;
 use crate::backup::{BackupOptions, BackupReport, RootRun, UNREADABLE, capture, survey};
 use crate::error::{Error, Result};
 use crate::fsutil;
@@ -25,6 +24,7 @@ use crate::repo::oplog::{
 use crate::repo::snapshot::PathNote;
 use crate::repo::{Repository, hold_shared};
 use crate::rules::{Matcher, Origin, Root, Verdict};
+use crate::work::Work;
 use changes::{Look, Origins};
 
 mod call;

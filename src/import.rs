@@ -28,8 +28,7 @@ use crate::repo::Repository;
 use crate::repo::snapshot::{PathNote, Trigger};
 use crate::rules::{Root, Rules};
 
-/// The tag of what was imported; with the label it says which backup it was.
-pub const TAG: &str = "backup-dr";
+pub use crate::repo::snapshot::IMPORTED as TAG;
 /// The largest file that is read.
 const MAX_BYTES: u64 = 1 << 40;
 /// The largest metadata that is read.

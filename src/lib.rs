@@ -24,6 +24,7 @@ pub mod retention;
 pub mod rules;
 pub mod schedule;
 pub mod threads;
+pub mod units;
 
 // Tier 1: bytes on disk.
 pub mod fsutil;
@@ -58,5 +59,6 @@ pub mod status;
 pub mod undo;
 pub mod unseal;
 pub mod verify;
+mod work;
 
 pub use error::{Error, ErrorKind, Result};

@@ -5,8 +5,8 @@
 
 use std::ops::Range;
 
+pub use crate::id::Fingerprint;
 use class::Class;
-pub use seal::Fingerprint;
 
 mod check;
 mod class;

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::agent::AgentCall;
-use crate::apply::{self, Licence, Work};
+use crate::apply::{self, Licence};
 use crate::backup::{BackupOptions, roots_of};
 use crate::error::{Error, Result};
 use crate::fsutil;
@@ -28,6 +28,7 @@ use crate::repo::oplog::{Begin, Operation, OperationKind, RestoreJournal, RootPa
 use crate::repo::snapshot::{PathNote, RootRecord, Snapshot, Trigger};
 use crate::rules::{Origin, Root};
 use crate::unseal::SecretOptions;
+use crate::work::Work;
 
 mod rehearse;
 mod root;
@@ -362,7 +363,7 @@ pub fn apply(
         skipped: plan.skipped.clone(),
         elapsed: Duration::ZERO,
     };
-    apply::sweep(repo);
+    crate::repo::under_way::sweep(repo);
     if plan.work.jobs.is_empty() {
         report.elapsed = started.elapsed();
         return Ok(report);

@@ -167,7 +167,10 @@ pub fn at_or_before<'a>(
 }
 
 fn is_of_here(snapshot: &Snapshot) -> bool {
-    !snapshot.tags.iter().any(|tag| tag == crate::import::TAG)
+    !snapshot
+        .tags
+        .iter()
+        .any(|tag| tag == crate::repo::snapshot::IMPORTED)
 }
 
 /// A root that is taken from an older snapshot than the one that was asked for.

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::agent::AgentCall;
-use crate::apply::{self, Licence, Work};
+use crate::apply::{self, Licence};
 use crate::backup::{BackupOptions, roots_of};
 use crate::compare::Differences;
 use crate::error::{Error, Result};
@@ -28,6 +28,7 @@ use crate::repo::Repository;
 use crate::repo::oplog::{End, Operation, OperationKind, RootChanges, Stamp};
 use crate::repo::snapshot::{PathNote, RootRecord, Snapshot, Trigger};
 use crate::rules::{Origin, Root};
+use crate::work::Work;
 use plan::{Past, plan_root};
 
 mod plan;
@@ -683,7 +684,7 @@ pub fn apply(
     for root in &mut roots {
         root.origin = Origin::Source;
     }
-    apply::sweep(repo);
+    crate::repo::under_way::sweep(repo);
     let mut opened = Opened::again(&plan.closed);
     // A redo closes them again.
     backup.modes = opened.modes();

@@ -321,10 +321,7 @@ pub(super) fn apply_budget(run: &mut RootRun, options: &BackupOptions) -> Result
         if out {
             left_out.push(LeftOut {
                 path: dirty.path.clone(),
-                reason: format!(
-                    "over the budget ({})",
-                    crate::monitor::size(dirty.stat.size)
-                ),
+                reason: format!("over the budget ({})", crate::units::size(dirty.stat.size)),
                 inode: dirty.stat.inode,
             });
             run.scan.files -= 1;

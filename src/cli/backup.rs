@@ -2,7 +2,6 @@
 
 use bdr::Error;
 use bdr::backup::{BackupOptions, BackupReport, Level, SealedSummary, backup};
-use bdr::monitor::size;
 use bdr::path::RawName;
 use bdr::prune::Budget;
 use bdr::repo::Repository;
@@ -10,6 +9,7 @@ use bdr::repo::snapshot::{PathNote, SnapshotKind, Trigger};
 use bdr::rules::Root;
 use bdr::schedule::Job;
 use bdr::staging::settle;
+use bdr::units::size;
 use clap::Args;
 use serde_json::{Value, json};
 

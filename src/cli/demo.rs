@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use bdr::error::IoContext as _;
-use bdr::monitor::size;
+use bdr::units::size;
 use clap::Args;
 use serde_json::{Value, json};
 

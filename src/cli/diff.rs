@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 
 use bdr::manifest::{Change, Entry, Kind};
-use bdr::monitor::size;
 use bdr::query;
+use bdr::units::size;
 use clap::Args;
 use serde_json::{Value, json};
 

@@ -383,7 +383,7 @@ fn leftovers(dir: &Path) -> Option<Finding> {
 fn space(cx: &Context) -> Option<Finding> {
     let dir = cx.places.repository.ancestors().find(|dir| dir.exists())?;
     let free = fsutil::free_bytes(dir)?;
-    let says = format!("{} free", bdr::monitor::size(free));
+    let says = format!("{} free", bdr::units::size(free));
     let fix = "free some space, or move the repository: bdr config path --repository";
     Some(match free {
         _ if free < LOW_BYTES / 10 => Finding::bad("space", says, fix),

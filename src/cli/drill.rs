@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use bdr::Error;
 use bdr::drill::{self, Drilled};
 use bdr::id::SnapshotId;
-use bdr::monitor::size;
 use bdr::repo::Repository;
 use bdr::repo::snapshot::PathNote;
 use bdr::repo::summaries::Summary;
 use bdr::schedule::Job;
+use bdr::units::size;
 use clap::Args;
 use serde_json::{Value, json};
 

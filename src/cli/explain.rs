@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use bdr::Error;
 use bdr::effects::{self, Assessment, Dialect, Effect, Surroundings};
-use bdr::monitor::size;
+use bdr::units::size;
 use clap::Args;
 use serde_json::json;
 

@@ -5,9 +5,9 @@ use std::io::{self, Write};
 
 use bdr::Error;
 use bdr::manifest::{Entry, Kind};
-use bdr::monitor::size;
 use bdr::query;
 use bdr::repo::Repository;
+use bdr::units::size;
 use clap::Args;
 use serde_json::{Value, json};
 

@@ -9,13 +9,13 @@ use bdr::backup::BackupOptions;
 use bdr::config::{OnFail, Summary};
 use bdr::effects::{self, Assessment, Effect, Surroundings, Table};
 use bdr::guard::{self, CaptureSet, GuardOptions, GuardOutcome, GuardPlan, Protected};
-use bdr::monitor::size;
 use bdr::path::{RepoPath, absolute};
 use bdr::repo::Repository;
 use bdr::repo::oplog::Begin;
 use bdr::repo::snapshot::{PathNote, Trigger};
 use bdr::rules::{Matcher, Origin, Root};
 use bdr::staging::StagingOptions;
+use bdr::units::size;
 use clap::Args;
 use serde_json::json;
 

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use bdr::config::{Source, edit};
 use bdr::import::{Found, Imported, Importer, Store, look, names};
-use bdr::monitor::size;
 use bdr::path::show;
 use bdr::repo::Repository;
 use bdr::repo::snapshot::PathNote;
 use bdr::retention::Policy;
 use bdr::rules::{Matcher, Rules};
 use bdr::schedule::Job;
+use bdr::units::size;
 use clap::Args;
 use serde_json::{Value, json};
 

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use bdr::id::{Id, SnapshotId};
 use bdr::manifest::Kind;
 use bdr::merge::Changes;
-use bdr::monitor::size;
 use bdr::path::absolute;
 use bdr::repo::Repository;
 use bdr::repo::oplog::{Operation, OperationKind, RootChanges, resolve};
 use bdr::repo::snapshot::Snapshot;
+use bdr::units::size;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -41,15 +41,18 @@ pub(crate) struct LogArgs {
 }
 
 /// Show what an operation changed
+///
+/// Without OP: the last operation.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+  bdr show
   bdr show 7f3a
   bdr show 7f3a --json")]
 pub(crate) struct ShowArgs {
     /// Operation, as in `bdr log`
     #[arg(value_name = "OP")]
-    operation: String,
+    operation: Option<String>,
 }
 
 /// Returns what an operation was, in a line.
@@ -309,7 +312,15 @@ pub(crate) fn log(cx: &Context, args: &LogArgs) -> Result<u8, Failure> {
 pub(crate) fn show(cx: &Context, args: &ShowArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
     let operations = repo.operations()?;
-    let operation = resolve(&operations, &args.operation)?;
+    let operation = match &args.operation {
+        Some(name) => resolve(&operations, name)?,
+        None => {
+            let newest = operations.last();
+            // One that cannot be read may be the newest.
+            repo.check_log(newest.map(|operation| operation.begin.id))?;
+            newest.ok_or(bdr::Error::NothingTo { verb: "show" })?
+        }
+    };
     let ids: Vec<Id> = operations.iter().map(|o| o.begin.id).collect();
     // Roots have their paths in the snapshot; without it the changes still have names.
     let snapshot = operation.begin.before.and_then(|id| repo.snapshot(id).ok());

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use bdr::backup::Level;
 use bdr::config::edit as text_edit;
-use bdr::monitor::size;
 use bdr::path::os_to_bytes;
 use bdr::privacy::{self, Treatment, structure};
 use bdr::rescan;
 use bdr::staging::settle;
+use bdr::units::size;
 use clap::{Args, Subcommand};
 use serde_json::json;
 

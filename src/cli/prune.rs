@@ -4,12 +4,12 @@ use std::ffi::OsString;
 
 use bdr::Error;
 use bdr::id::{Id, SnapshotId};
-use bdr::monitor::size;
 use bdr::prune::{self, Budget, PlannedSnapshot, PruneOptions, PrunePlan, PruneReport};
 use bdr::repo::Repository;
 use bdr::repo::snapshot::SnapshotKind;
 use bdr::retention::{ClockTrouble, Policy, parse_span};
 use bdr::schedule::Job;
+use bdr::units::size;
 use chrono::{DateTime, Local, NaiveDateTime, TimeDelta, Utc};
 use clap::Args;
 use serde_json::{Value, json};

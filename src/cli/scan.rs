@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use bdr::monitor::size;
 use bdr::privacy::{Profile, Treatment};
 use bdr::scan::{self, Scanned};
+use bdr::units::size;
 use clap::Args;
 use serde_json::{Value, json};
 

@@ -5,13 +5,13 @@ use std::ffi::OsString;
 
 use bdr::id::{Shorts, SnapshotId};
 use bdr::manifest::{Entry, Kind};
-use bdr::monitor::size;
 use bdr::path::{RepoPath, show_bytes};
 use bdr::repo::Repository;
 use bdr::repo::oplog::RootPath;
 use bdr::repo::origin::Origin;
 use bdr::repo::snapshot::{RootRecord, SnapshotKind};
 use bdr::repo::summaries::Summary;
+use bdr::units::size;
 use clap::Args;
 use serde_json::{Value, json};
 

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use bdr::Error;
 use bdr::id::Id;
 use bdr::manifest::Kind;
-use bdr::monitor::size;
 use bdr::path::absolute;
 use bdr::repo::Repository;
 use bdr::repo::oplog::{Operation, resolve};
 use bdr::repo::snapshot::PathNote;
 use bdr::undo::{self, Meanwhile, UndoAction, UndoOptions, UndoPlan, UndoReport, UndoStep};
+use bdr::units::size;
 use clap::Args;
 use serde_json::{Value, json};
 

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 
 use bdr::error::IoContext as _;
 use bdr::id::Id;
-use bdr::monitor::size;
 use bdr::repo::origin::Origin;
 use bdr::schedule::Job;
+use bdr::units::size;
 use bdr::verify::{Damage, LostFile, VerifyLevel, VerifyReport, verify};
 use clap::Args;
 use serde_json::{Value, json};

@@ -1,8 +1,6 @@
 //! Directories that their owner has closed, opened to them for a while.
 //!
 //! `chmod 000 d` hides from its owner what an undo has to look at and bring back. Root sees it anyway, and nothing is opened for it.
-#![cfg_attr(not(unix), expect(dead_code, reason = "modes are a thing of Unix"))]
-
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 

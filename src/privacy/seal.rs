@@ -3,10 +3,10 @@
 //! The bytes around a value stay as they are. A record of a log becomes `{"bdr:sealed":"bdr:sealed:v1:record:<fingerprint>"}`. The
 //! fingerprint is keyed: without the key of the machine it says nothing of the value.
 
-use std::fmt;
 use std::ops::Range;
 
 use super::RECORD;
+use crate::id::Fingerprint;
 
 /// What every placeholder begins with.
 pub const PREFIX: &[u8] = b"bdr:sealed:v1:";
@@ -16,45 +16,6 @@ const BEFORE_RECORD: &[u8] = b"{\"bdr:sealed\":\"";
 const AFTER_RECORD: &[u8] = b"\"}";
 /// No placeholder is longer, with what surrounds a record's, bytes.
 pub const LONGEST: usize = 128;
-
-/// The first eight bytes of HMAC-SHA-256 of a value.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Fingerprint(pub [u8; 8]);
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
-impl std::str::FromStr for Fingerprint {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut bytes = [0; 8];
-        hex::decode_to_slice(text, &mut bytes).map_err(|e| e.to_string())?;
-        Ok(Self(bytes))
-    }
-}
-
-impl serde::Serialize for Fingerprint {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for Fingerprint {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
 
 /// Returns what stands for a value.
 pub fn placeholder(kind: &str, fingerprint: Fingerprint) -> String {

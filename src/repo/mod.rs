@@ -40,6 +40,7 @@ pub mod snapshot;
 pub mod state;
 pub mod summaries;
 pub mod trash;
+pub(crate) mod under_way;
 pub(crate) mod verdicts;
 
 use index::Index;

@@ -2,6 +2,9 @@
 
 use std::collections::HashSet;
 
+/// The tag of what was imported; with the label it says which backup it was.
+pub const IMPORTED: &str = "backup-dr";
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 

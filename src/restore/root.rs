@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Action, Overwrite, RestoreOptions, RestorePlan, Step, THERE, sealed};
-use crate::apply::{Act, Job};
 use crate::compare::{self, Differences, Groups};
 use crate::error::{Error, Result};
 use crate::fsutil::Opened;
@@ -17,6 +16,7 @@ use crate::repo::snapshot::{PathNote, RootRecord};
 use crate::rules::{Origin, Root};
 use crate::sqlite;
 use crate::walk::{WalkOptions, walk};
+use crate::work::{Act, Job};
 
 /// Where roots lie in one another: which places have been planned, and which any of them lists.
 #[derive(Default)]

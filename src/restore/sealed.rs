@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Action, Overwrite, RestoreOptions, RestorePlan, SecretStep, Step};
-use crate::apply::{Act, Job};
 use crate::error::Result;
 use crate::fsutil::target::Target;
 use crate::manifest::{Entry, Kind, Stat, Time};
@@ -13,6 +12,7 @@ use crate::repo::Repository;
 use crate::repo::reader::Reader;
 use crate::repo::snapshot::PathNote;
 use crate::unseal::{self, ASIDE, Recovery, recover};
+use crate::work::{Act, Job};
 
 /// Plans a file of which something was sealed; returns false if it can be restored like any other.
 #[expect(

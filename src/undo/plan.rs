@@ -9,7 +9,6 @@ use chrono::{DateTime, Utc};
 
 use super::repositories::{self, Made};
 use super::{UndoAction, UndoOptions, UndoPlan, UndoStep};
-use crate::apply::{Act, Job};
 use crate::compare::{self, Differences, Groups};
 use crate::error::{Error, Result};
 use crate::fsutil::target::{Fidelity, Target, existing_base};
@@ -24,6 +23,7 @@ use crate::repo::reader::Reader;
 use crate::repo::snapshot::{PathNote, RootRecord};
 use crate::restore::same_bytes;
 use crate::unseal::{self, ASIDE, Recovery, SecretOptions, recover};
+use crate::work::{Act, Job};
 
 /// Bytes of a name that file systems take.
 const NAME_MAX: usize = 255;

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use super::UndoAction;
 use super::plan::Planner;
-use crate::apply::Act;
 use crate::error::Result;
 use crate::manifest::{Entry, Kind, Stat};
 use crate::path::RepoPath;
 use crate::repo::oplog::{RootChanges, Stamp};
 use crate::vcs::{self, Part, Repositories};
+use crate::work::Act;
 
 /// What is known of the repositories in a root.
 #[derive(Default)]

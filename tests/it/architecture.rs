@@ -21,13 +21,14 @@ const TIERS: [&[&str]; 4] = [
         "rules",
         "schedule",
         "threads",
+        "units",
     ],
     &["fsutil", "storage", "vcs"],
     &["repo", "runs", "sqlite", "vault", "walk"],
     &[
         "alerts", "apply", "backup", "capture", "discover", "drill", "guard", "import", "install",
         "prune", "query", "rescan", "restore", "scan", "select", "staging", "status", "undo",
-        "unseal", "verify",
+        "unseal", "verify", "work",
     ],
 ];
 

@@ -1,12 +1,12 @@
 //! The page: from the one sentence down to the details.
 
-use bdr::monitor::size;
 use bdr::repo::oplog::Operation;
 use bdr::repo::snapshot::SnapshotKind;
 use bdr::repo::summaries::Summary;
 use bdr::runs::{Outcome, Run};
 use bdr::schedule::Job;
 use bdr::status::{Level, SourceStatus, Trouble};
+use bdr::units::size;
 use chrono::{DateTime, Utc};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 

@@ -152,7 +152,7 @@ pub(crate) fn run(cx: &Context, args: &SettleArgs) -> Result<u8, Failure> {
         };
         cx.ui.document("settle", code, &data)?;
     } else if report.sets > 0 {
-        let bytes = bdr::monitor::size(report.bytes);
+        let bytes = bdr::units::size(report.bytes);
         cx.ui
             .report(&format!("Packed {bytes} that guards kept.\n"))?;
     }

@@ -6,11 +6,11 @@ use std::path::Path;
 use bdr::Error;
 use bdr::effects::Assessment;
 use bdr::guard::GuardOutcome;
-use bdr::monitor::size;
 use bdr::path::{absolute, os_to_bytes, shell_word, show};
 use bdr::repo::Repository;
 use bdr::repo::oplog::Operation;
 use bdr::repo::snapshot::PathNote;
+use bdr::units::size;
 use serde_json::{Value, json};
 
 use crate::cli::context::Context;

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use bdr::config::{Config, Criticality};
 use bdr::discover::{Discovery, Found};
-use bdr::monitor::size;
 use bdr::path::show;
 use bdr::repo::Repository;
+use bdr::units::size;
 use serde_json::{Value, json};
 
 use super::{AGENTS_BUDGET, Done, InitArgs};

@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 
 use bdr::manifest::Kind;
-use bdr::monitor::size;
 use bdr::repo::snapshot::Snapshot;
 use bdr::restore::{Action, RestorePlan, RestoreReport, SecretStep, Step};
+use bdr::units::size;
 use serde_json::{Value, json};
 
 use crate::cli::context::Context;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use bdr::monitor::size;
 use bdr::runs::{Outcome, Run};
 use bdr::schedule::Job;
+use bdr::units::size;
 use chrono::{DateTime, Datelike as _, Days, Local, NaiveDate, Utc};
 use serde_json::{Value, json};
 

@@ -1,9 +1,9 @@
 //! What `bdr status` says; the sentences are those of the dashboard and of alerts, too.
 
-use bdr::monitor::size;
 use bdr::runs::Run;
 use bdr::schedule::Job;
 use bdr::status::{Level, SourceStatus, Status, Trouble};
+use bdr::units::size;
 use chrono::{DateTime, Local, TimeDelta, Utc};
 
 use super::Seen;

@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Work, absolute};
+use super::Repository;
 use crate::fsutil::target::{Fidelity, Target};
 use crate::fsutil::{self, OwnTree};
 use crate::path::{RawName, RepoPath};
-use crate::repo::Repository;
 
 /// Where somebody is writing.
 #[derive(Serialize, Deserialize)]
@@ -22,19 +21,14 @@ struct Note {
 }
 
 /// A note that is there as long as its work is under way.
-pub(super) struct UnderWay(Option<PathBuf>);
+pub(crate) struct UnderWay(Option<PathBuf>);
 
 impl UnderWay {
-    /// Notes where work is about to write. Not being able to keeps nobody from restoring.
-    pub(super) fn begin(repo: &Repository, work: &Work) -> Self {
+    /// Notes the directories where work is about to write. Not being able to keeps nobody from restoring.
+    pub(crate) fn begin(repo: &Repository, dirs: BTreeSet<RawName>) -> Self {
         let dir = notes_of(repo.cache());
-        let dirs = work.jobs.iter().map(|job| absolute(work, job));
-        let dirs = dirs.filter_map(|path| path.parent().map(RawName::from));
         let pid = std::process::id();
-        let note = Note {
-            pid,
-            dirs: dirs.collect(),
-        };
+        let note = Note { pid, dirs };
         let path = dir.join(format!("{pid}.json"));
         let json = serde_json::to_vec(&note).unwrap_or_default();
         // On the disk before the first file that it is about: power may fail.
