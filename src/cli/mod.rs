@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, FromArgMatches as _, Parser, Subcommand};
 
 use crate::ui::{ColorChoice, Ui};
 use context::Context;
@@ -21,6 +21,7 @@ pub(crate) mod error;
 pub(crate) mod exit;
 mod explain;
 mod files;
+mod groups;
 pub(crate) mod guard;
 mod hook;
 pub(crate) mod hooks;
@@ -101,6 +102,7 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     Guard(guard::GuardArgs),
     Explain(explain::ExplainArgs),
+    #[command(hide = true)]
     Hook(hook::HookArgs),
     Hooks(hooks::HooksArgs),
     Mcp(mcp::McpArgs),
@@ -133,6 +135,7 @@ pub(crate) enum Command {
     Notify(notify::NotifyArgs),
     Dashboard(dashboard::DashboardArgs),
     Schedule(schedule::ScheduleArgs),
+    #[command(hide = true)]
     Tick(tick::TickArgs),
     Config(config::ConfigArgs),
     Import(import::ImportArgs),
@@ -160,7 +163,8 @@ pub(crate) fn main() -> i32 {
     {
         return code;
     }
-    let cli = match Cli::try_parse() {
+    let typed = groups::command().try_get_matches();
+    let cli = match typed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
     };
