@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::path::os_to_bytes;
+use crate::base::path::os_to_bytes;
 
 mod cmd;
 mod command;
@@ -278,11 +278,11 @@ impl Place {
         if word.dynamic || word.bytes.is_empty() || word.bytes.contains(&0) {
             return None;
         }
-        let path = PathBuf::from(crate::path::os_from_bytes(&word.bytes));
+        let path = PathBuf::from(crate::base::path::os_from_bytes(&word.bytes));
         if path.is_absolute() {
-            return Some(crate::path::absolute(Path::new("/"), &path));
+            return Some(crate::base::path::absolute(Path::new("/"), &path));
         }
-        Some(crate::path::absolute(self.cwd.as_deref()?, &path))
+        Some(crate::base::path::absolute(self.cwd.as_deref()?, &path))
     }
 
     /// Returns the directory itself, as a place where a command works.
@@ -339,8 +339,8 @@ impl Word {
     /// Returns what is there for people.
     fn shown(&self) -> String {
         match self.dynamic && !self.written.is_empty() {
-            true => crate::path::show_bytes(self.written.as_bytes()),
-            false => crate::path::show_bytes(&self.bytes),
+            true => crate::base::path::show_bytes(self.written.as_bytes()),
+            false => crate::base::path::show_bytes(&self.bytes),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-pub use crate::id::Fingerprint;
+pub use crate::base::id::Fingerprint;
 use class::Class;
 
 mod check;
@@ -170,7 +170,7 @@ impl Rules {
 
     /// Returns [`Rules::identity`] as a number, for where there is little space.
     pub fn number(&self) -> u64 {
-        let digest = crate::id::Digest::of(self.identity().as_bytes());
+        let digest = crate::base::id::Digest::of(self.identity().as_bytes());
         digest.0[..8].iter().fold(0, |n, b| n << 8 | u64::from(*b))
     }
 
@@ -185,7 +185,7 @@ impl Rules {
             pattern.contains(['/', '\\'])
                 && globset::Glob::new(pattern).is_ok_and(|glob| {
                     glob.compile_matcher()
-                        .is_match(crate::path::os_from_bytes(path))
+                        .is_match(crate::base::path::os_from_bytes(path))
                 })
         })
     }

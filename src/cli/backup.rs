@@ -1,15 +1,15 @@
 //! `bdr backup`.
 
 use bdr::Error;
-use bdr::backup::{BackupOptions, BackupReport, Level, SealedSummary, backup};
-use bdr::path::RawName;
-use bdr::prune::Budget;
+use bdr::base::path::RawName;
+use bdr::base::units::size;
+use bdr::care::prune::Budget;
+use bdr::model::rules::Root;
+use bdr::model::schedule::Job;
+use bdr::protect::backup::{BackupOptions, BackupReport, Level, SealedSummary, backup};
+use bdr::protect::staging::settle;
 use bdr::repo::Repository;
 use bdr::repo::snapshot::{PathNote, SnapshotKind, Trigger};
-use bdr::rules::Root;
-use bdr::schedule::Job;
-use bdr::staging::settle;
-use bdr::units::size;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -94,7 +94,7 @@ pub(crate) fn perform(
     }
     cx.launch_lifeboat(repo.location());
     let hour_ago = std::time::SystemTime::from(cx.now) - std::time::Duration::from_secs(3600);
-    bdr::fsutil::sweep_temporaries(&cx.places.state, 3, hour_ago);
+    bdr::disk::fsutil::sweep_temporaries(&cx.places.state, 3, hour_ago);
     // What guards left to be packed. Not being able to is no reason not to back up.
     match settle(repo, Level::Best, cx.now, &cx.progress()) {
         Ok(report) => super::guard::tell_settled(cx, &report),

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use bdr::config::Config;
-use bdr::path::os_to_bytes;
-use bdr::schedule::{Job, day_word};
+use bdr::base::path::os_to_bytes;
+use bdr::model::config::Config;
+use bdr::model::schedule::{Job, day_word};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -206,7 +206,7 @@ pub(crate) fn values(config: &Config) -> serde_json::Map<String, Value> {
         "ntfy": config.notify.ntfy,
         "webhook": config.notify.webhook,
         "command": config.notify.command,
-        "prometheus": config.notify.prometheus.as_ref().map(|path| bdr::path::show(path.as_os_str())),
+        "prometheus": config.notify.prometheus.as_ref().map(|path| bdr::base::path::show(path.as_os_str())),
     });
     data.insert("notify".into(), notify);
     let privacy = json!({
@@ -271,8 +271,8 @@ fn export(cx: &Context, args: &ExportArgs) -> Result<u8, Failure> {
     match &args.output {
         None => cx.ui.data(&text)?,
         Some(file) => {
-            let file = bdr::path::absolute(&cx.cwd, file);
-            bdr::fsutil::write_atomic(&file, text.as_bytes(), 0o600)?;
+            let file = bdr::base::path::absolute(&cx.cwd, file);
+            bdr::disk::fsutil::write_atomic(&file, text.as_bytes(), 0o600)?;
             cx.ui.say(&format!("Written: {}", cx.shown_absolute(&file)));
         }
     }
@@ -292,7 +292,7 @@ pub(crate) fn text(cx: &Context) -> Result<String, Failure> {
 
 /// Makes sure that a text is a configuration.
 pub(crate) fn check_text(cx: &Context, text: &str) -> Result<Config, Failure> {
-    let name = bdr::path::show(cx.places.config.as_os_str());
+    let name = bdr::base::path::show(cx.places.config.as_os_str());
     Ok(Config::parse(text.as_bytes(), &name, cx.home.as_deref())?)
 }
 
@@ -300,7 +300,7 @@ pub(crate) fn check_text(cx: &Context, text: &str) -> Result<Config, Failure> {
 pub(crate) fn check_patterns(cx: &Context, config: &Config) -> Result<(), Failure> {
     if let Some(useless) = config.useless.first() {
         return Err(bdr::Error::Config {
-            path: bdr::path::show(cx.places.config.as_os_str()),
+            path: bdr::base::path::show(cx.places.config.as_os_str()),
             line: useless.line,
             message: useless.message.clone(),
             hint: Some(useless.hint.clone()),
@@ -336,7 +336,7 @@ pub(crate) fn check_patterns(cx: &Context, config: &Config) -> Result<(), Failur
 pub(crate) fn say_unmatched(cx: &Context, config: &Config) -> Result<bool, Failure> {
     let mut nothing = false;
     for source in followed(config.clone()).sources {
-        let unmatched = bdr::discover::unmatched(&source)?;
+        let unmatched = bdr::find::discover::unmatched(&source)?;
         let all = unmatched.len() == source.rules.include.len();
         for pattern in &unmatched {
             let there = match all {
@@ -367,15 +367,15 @@ pub(crate) fn warn_useless(cx: &Context) {
 pub(crate) fn write(cx: &Context, text: &str) -> Result<(), Failure> {
     let path = &cx.places.config;
     if let Some(dir) = path.parent() {
-        bdr::fsutil::create_dir_private(dir)?;
+        bdr::disk::fsutil::create_dir_private(dir)?;
     }
     match std::fs::read(path) {
         Ok(old) if old != text.as_bytes() => {
-            bdr::fsutil::write_atomic(&path.with_extension("toml.old"), &old, 0o600)?;
+            bdr::disk::fsutil::write_atomic(&path.with_extension("toml.old"), &old, 0o600)?;
         }
         _ => {}
     }
-    bdr::fsutil::write_atomic(path, text.as_bytes(), 0o600)?;
+    bdr::disk::fsutil::write_atomic(path, text.as_bytes(), 0o600)?;
     // The lifeboat has a copy.
     cx.launch_lifeboat(&cx.places.repository);
     Ok(())

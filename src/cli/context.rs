@@ -9,16 +9,16 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use bdr::config::Config;
-use bdr::error::IoContext as _;
-use bdr::fsutil::canonicalize;
-use bdr::path::{absolute, show};
+use bdr::base::error::IoContext as _;
+use bdr::base::path::{absolute, show};
+use bdr::care::runs::Journal;
+use bdr::disk::fsutil::canonicalize;
+use bdr::disk::storage::{Lifeboat, LocalStorage, Place, Stands};
+use bdr::disk::vault::Vault;
+use bdr::model::config::Config;
+use bdr::model::rules::Root;
 use bdr::repo::Repository;
 use bdr::repo::snapshot::PathNote;
-use bdr::rules::Root;
-use bdr::runs::Journal;
-use bdr::storage::{Lifeboat, LocalStorage, Place, Stands};
-use bdr::vault::Vault;
 use chrono::{DateTime, Utc};
 use etcetera::BaseStrategy as _;
 
@@ -261,7 +261,7 @@ impl Context {
         let vaults = self.places.state.join("vault");
         let dir = vaults.join(repo.id().to_string());
         // Keys lie there: not where somebody else could have made the directory.
-        let own = |dir: &&PathBuf| bdr::fsutil::is_private_dir(dir) || !dir.exists();
+        let own = |dir: &&PathBuf| bdr::disk::fsutil::is_private_dir(dir) || !dir.exists();
         let second = self.places.lifeboats.as_ref().filter(own);
         let second = second.map(|dir| dir.join("vault").join(repo.id().to_string()));
         let keys = super::keychain::store(privacy.vault, &dir);
@@ -376,7 +376,7 @@ impl Context {
         self.config
             .sources
             .iter()
-            .map(bdr::config::Source::root)
+            .map(bdr::model::config::Source::root)
             .collect()
     }
 
@@ -461,8 +461,8 @@ impl Places {
             .find(|(_, about)| about.config.as_path() == self.config)?;
         let bytes = lifeboat.config()?;
         let dir = self.config.parent()?;
-        bdr::fsutil::create_dir_private(dir).ok()?;
-        bdr::fsutil::write_atomic(&self.config, &bytes, 0o600).ok()?;
+        bdr::disk::fsutil::create_dir_private(dir).ok()?;
+        bdr::disk::fsutil::write_atomic(&self.config, &bytes, 0o600).ok()?;
         Some(self.config.clone())
     }
 
@@ -520,9 +520,12 @@ pub(crate) fn may_have_rules() -> bool {
 /// Returns where lifeboats are: a place of this user that is not below HOME and outlives a restart.
 #[cfg(unix)]
 fn lifeboats() -> Option<PathBuf> {
-    let user = bdr::fsutil::user_number();
+    let user = bdr::disk::fsutil::user_number();
     let name = format!("bdr-lifeboat-{user}");
-    Some(bdr::storage::lifeboats_in(Path::new("/var/tmp"), &name))
+    Some(bdr::disk::storage::lifeboats_in(
+        Path::new("/var/tmp"),
+        &name,
+    ))
 }
 
 #[cfg(not(unix))]
@@ -550,7 +553,7 @@ fn check_owner(what: &str, path: &Path, metadata: &std::fs::Metadata) -> Result<
     let named = ["BDR_HOME", "BDR_CONFIG"]
         .into_iter()
         .any(|name| variable(name).is_some());
-    match bdr::fsutil::foreign_owner(metadata).filter(|_| !named) {
+    match bdr::disk::fsutil::foreign_owner(metadata).filter(|_| !named) {
         None => Ok(()),
         Some(owner) => Err(Failure::usage(
             format!(
@@ -577,7 +580,7 @@ pub(crate) fn read_config(path: &Path, home: Option<&Path>) -> Result<Config, Fa
     )?;
     let mut bytes = Vec::new();
     // One byte more than is allowed is enough to refuse it.
-    file.take(bdr::config::MAX_BYTES as u64 + 1)
+    file.take(bdr::model::config::MAX_BYTES as u64 + 1)
         .read_to_end(&mut bytes)
         .context("read", path)?;
     Ok(Config::parse(&bytes, &show(path.as_os_str()), home)?)

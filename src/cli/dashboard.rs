@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 
-use bdr::fsutil;
+use bdr::disk::fsutil;
 use clap::Args;
 use serde_json::json;
 
@@ -48,7 +48,7 @@ pub(crate) fn run(cx: &Context, args: &DashboardArgs) -> Result<u8, Failure> {
         return Ok(exit::OK);
     }
     let file = match &args.output {
-        Some(file) => bdr::path::absolute(&cx.cwd, file),
+        Some(file) => bdr::base::path::absolute(&cx.cwd, file),
         None => default_file(cx),
     };
     write(&file, &html, args.output.is_none())?;

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use bdr::error::IoContext as _;
-use bdr::units::size;
+use bdr::base::error::IoContext as _;
+use bdr::base::units::size;
 use clap::Args;
 use serde_json::{Value, json};
 

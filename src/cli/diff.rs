@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::ffi::OsString;
 
-use bdr::manifest::{Change, Entry, Kind};
-use bdr::query;
-use bdr::units::size;
+use bdr::base::units::size;
+use bdr::find::query;
+use bdr::model::manifest::{Change, Entry, Kind};
 use clap::Args;
 use serde_json::{Value, json};
 

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use bdr::Error;
+use bdr::disk::fsutil;
 use bdr::repo::Repository;
 use bdr::repo::oplog::OperationKind;
-use bdr::{Error, fsutil};
 use chrono::TimeDelta;
 use clap::Args;
 use serde_json::{Value, json};
@@ -177,7 +178,7 @@ fn hooks(cx: &Context) -> Vec<Finding> {
 fn scheduler(cx: &Context) -> Finding {
     let found = super::schedule::scheduler(cx, true);
     let memory = cx.journal().seen();
-    let trouble = bdr::status::scheduler_troubles(&cx.config, &memory, &found, cx.now);
+    let trouble = bdr::care::status::scheduler_troubles(&cx.config, &memory, &found, cx.now);
     match (trouble, found.backend) {
         (Some(trouble), _) => {
             let says = super::status::words::trouble(&trouble, cx.now);
@@ -234,12 +235,13 @@ fn lifeboat(cx: &Context, repository: &Path) -> Finding {
     const CHECK: &str = "lifeboat";
     match cx.places.lifeboat(repository) {
         Some(lifeboat) if lifeboat.is_manned() => {
-            Finding::good(CHECK, bdr::path::show(lifeboat.dir().as_os_str()))
+            Finding::good(CHECK, bdr::base::path::show(lifeboat.dir().as_os_str()))
         }
         Some(lifeboat) => {
-            let dir = bdr::path::show(lifeboat.dir().as_os_str());
+            let dir = bdr::base::path::show(lifeboat.dir().as_os_str());
             let place = lifeboat.dir().parent().unwrap_or(lifeboat.dir());
-            let taken = place.symlink_metadata().is_ok() && !bdr::fsutil::is_private_dir(place);
+            let taken =
+                place.symlink_metadata().is_ok() && !bdr::disk::fsutil::is_private_dir(place);
             let (why, fix) = match taken {
                 true => (
                     ", and what stands there is somebody else's, or open to others",
@@ -340,7 +342,7 @@ fn snapshots(cx: &Context, repo: &Repository) -> Finding {
 }
 
 fn operations(cx: &Context, repo: &Repository) -> Finding {
-    match bdr::restore::interrupted(repo) {
+    match bdr::recover::restore::interrupted(repo) {
         Ok(Some(_)) => {
             let says = "a restore was interrupted";
             return Finding::warning("operations", says, "bdr restore --resume (or --abort)");
@@ -383,7 +385,7 @@ fn leftovers(dir: &Path) -> Option<Finding> {
 fn space(cx: &Context) -> Option<Finding> {
     let dir = cx.places.repository.ancestors().find(|dir| dir.exists())?;
     let free = fsutil::free_bytes(dir)?;
-    let says = format!("{} free", bdr::units::size(free));
+    let says = format!("{} free", bdr::base::units::size(free));
     let fix = "free some space, or move the repository: bdr config path --repository";
     Some(match free {
         _ if free < LOW_BYTES / 10 => Finding::bad("space", says, fix),

@@ -4,13 +4,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use bdr::Error;
-use bdr::drill::{self, Drilled};
-use bdr::id::SnapshotId;
+use bdr::base::id::SnapshotId;
+use bdr::base::units::size;
+use bdr::care::drill::{self, Drilled};
+use bdr::model::schedule::Job;
 use bdr::repo::Repository;
 use bdr::repo::snapshot::PathNote;
 use bdr::repo::summaries::Summary;
-use bdr::schedule::Job;
-use bdr::units::size;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -49,7 +49,7 @@ pub(crate) fn run(cx: &Context, args: &DrillArgs) -> Result<u8, Failure> {
     let scratch = args
         .scratch
         .as_ref()
-        .map(|dir| bdr::path::absolute(&cx.cwd, dir));
+        .map(|dir| bdr::base::path::absolute(&cx.cwd, dir));
     let work = || perform(cx, &repo, &named, scratch);
     let drilled = if named.is_empty() {
         jobs::remember(cx, Job::Drill, "user", work)?.0

@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 
 use bdr::Error;
+use bdr::base::units::size;
 use bdr::effects::{self, Assessment, Dialect, Effect, Surroundings};
-use bdr::units::size;
 use clap::Args;
 use serde_json::json;
 
@@ -148,7 +148,7 @@ fn data(cx: &Context, found: &Assessment) -> serde_json::Value {
         }))).collect::<Vec<_>>(),
         "remote": found.remote,
         "untold": found.untold,
-        "cwd": bdr::path::show(cx.cwd.as_os_str()),
+        "cwd": bdr::base::path::show(cx.cwd.as_os_str()),
     })
 }
 

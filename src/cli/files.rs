@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 
 use bdr::Error;
-use bdr::manifest::{Entry, Kind};
-use bdr::query;
+use bdr::base::units::size;
+use bdr::find::query;
+use bdr::model::manifest::{Entry, Kind};
 use bdr::repo::Repository;
-use bdr::units::size;
 use clap::Args;
 use serde_json::{Value, json};
 

@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 
 use bdr::Error;
-use bdr::backup::BackupOptions;
-use bdr::config::{OnFail, Summary};
+use bdr::base::path::{RepoPath, absolute};
+use bdr::base::units::size;
 use bdr::effects::{self, Assessment, Effect, Surroundings, Table};
-use bdr::guard::{self, CaptureSet, GuardOptions, GuardOutcome, GuardPlan, Protected};
-use bdr::path::{RepoPath, absolute};
+use bdr::model::config::{OnFail, Summary};
+use bdr::model::rules::{Matcher, Origin, Root};
+use bdr::protect::backup::BackupOptions;
+use bdr::protect::guard::{self, CaptureSet, GuardOptions, GuardOutcome, GuardPlan, Protected};
+use bdr::protect::staging::StagingOptions;
 use bdr::repo::Repository;
 use bdr::repo::oplog::Begin;
 use bdr::repo::snapshot::{PathNote, Trigger};
-use bdr::rules::{Matcher, Origin, Root};
-use bdr::staging::StagingOptions;
-use bdr::units::size;
 use clap::Args;
 use serde_json::json;
 
@@ -64,7 +64,7 @@ pub(crate) struct GuardArgs {
     )]
     on_fail: Option<OnFailArg>,
     /// How many new bytes the snapshot may store, like 512M or 250G
-    #[arg(long, value_name = "SIZE", value_parser = bdr::config::parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = bdr::model::config::parse_size)]
     max_bytes: Option<u64>,
     /// Run it even if it names bdr's own repository or configuration
     #[arg(long)]
@@ -256,7 +256,7 @@ fn protected_above(
     assessment: &Assessment,
 ) -> bool {
     let outer = variable(OPERATION_VARIABLE).and_then(|id| id.into_string().ok());
-    let Some(outer) = outer.filter(|id| id.parse::<bdr::id::Id>().is_ok()) else {
+    let Some(outer) = outer.filter(|id| id.parse::<bdr::base::id::Id>().is_ok()) else {
         return false;
     };
     let above = || -> Result<bool, Failure> {
@@ -524,7 +524,7 @@ fn not_protected(
 }
 
 fn cannot_run(command: &[OsString], error: &std::io::Error, ui: Ui) -> i32 {
-    let name = bdr::path::show(&command[0]);
+    let name = bdr::base::path::show(&command[0]);
     ui.warn(&format!("bdr: cannot run `{name}`: {error}"));
     match error.kind() {
         std::io::ErrorKind::NotFound => exit::NOT_FOUND.into(),

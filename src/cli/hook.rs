@@ -10,16 +10,16 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use bdr::Error;
-use bdr::agent::{self, AgentCall, Answer, Event, Host, Moment, Reply, Tool, start_of};
-use bdr::backup::BackupOptions;
-use bdr::config::OnFail;
+use bdr::base::path::absolute;
 use bdr::effects::{self, Assessment, Dialect, Effect, Operand, Surroundings, Table};
-use bdr::guard::{self, CloseOptions, GuardOptions};
-use bdr::manifest::Kind;
-use bdr::path::absolute;
+use bdr::model::agent::{self, AgentCall, Answer, Event, Host, Moment, Reply, Tool, start_of};
+use bdr::model::config::OnFail;
+use bdr::model::manifest::Kind;
+use bdr::protect::backup::BackupOptions;
+use bdr::protect::guard::{self, CloseOptions, GuardOptions};
+use bdr::protect::staging::StagingOptions;
 use bdr::repo::Repository;
 use bdr::repo::oplog::{Begin, Operation};
-use bdr::staging::StagingOptions;
 use chrono::TimeDelta;
 use clap::Args;
 
@@ -406,7 +406,7 @@ impl Hook<'_> {
 
     /// Returns true if an agent's hook has just seen a shell's line, in the same place: its shell may be interactive.
     fn is_seen_by_an_agent(&self, cx: &Context, repo: &Repository) -> Result<bool, Failure> {
-        let words = bdr::guard::redacted(repo, words(self.event));
+        let words = bdr::protect::guard::redacted(repo, words(self.event));
         let is_agent = |call: &AgentCall| Host::parse(&call.host).is_some();
         let same = |begin: &Begin| {
             begin.agent.as_ref().is_some_and(is_agent)
@@ -421,7 +421,7 @@ impl Hook<'_> {
     fn open_operations(&self, repo: &Repository) -> Result<Vec<Begin>, Failure> {
         let call = self.event.to_call(self.host);
         // As the log has them.
-        let words = bdr::guard::redacted(repo, words(self.event));
+        let words = bdr::protect::guard::redacted(repo, words(self.event));
         let is_own = |begin: &Begin| {
             let Some(theirs) = &begin.agent else {
                 return false;

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use bdr::agent::{AgentCall, Host};
+use bdr::base::path::show_bytes;
+use bdr::disk::fsutil::canonicalize;
 use bdr::effects::Assessment;
-use bdr::fsutil::canonicalize;
-use bdr::guard::{self, CloseOptions, GuardOptions};
 use bdr::install::hooks::{
     Action, Form, Ledger, Seen, Standing, Step, Target, Wanted, agents, deploy, git, json,
 };
-use bdr::path::show_bytes;
+use bdr::model::agent::{AgentCall, Host};
+use bdr::protect::guard::{self, CloseOptions, GuardOptions};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json as document};
 
@@ -404,7 +404,7 @@ fn report(
                 continue;
             }
             let names: Vec<String> = all()
-                .filter_map(|step| Some(bdr::path::show(step.file.file_name()?)))
+                .filter_map(|step| Some(bdr::base::path::show(step.file.file_name()?)))
                 .collect();
             let place = cx.shown_absolute(dir);
             text.push_str(&format!(

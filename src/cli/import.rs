@@ -2,15 +2,15 @@
 
 use std::path::PathBuf;
 
-use bdr::config::{Source, edit};
-use bdr::import::{Found, Imported, Importer, Store, look, names};
-use bdr::path::show;
+use bdr::base::path::show;
+use bdr::base::units::size;
+use bdr::care::import::{Found, Imported, Importer, Store, look, names};
+use bdr::model::config::{Source, edit};
+use bdr::model::retention::Policy;
+use bdr::model::rules::{Matcher, Rules};
+use bdr::model::schedule::Job;
 use bdr::repo::Repository;
 use bdr::repo::snapshot::PathNote;
-use bdr::retention::Policy;
-use bdr::rules::{Matcher, Rules};
-use bdr::schedule::Job;
-use bdr::units::size;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -57,7 +57,7 @@ struct Settings {
 
 pub(crate) fn run(cx: &Context, args: &ImportArgs) -> Result<u8, Failure> {
     let dir = match (&args.dir, &cx.home) {
-        (Some(dir), _) => bdr::path::absolute(&cx.cwd, dir),
+        (Some(dir), _) => bdr::base::path::absolute(&cx.cwd, dir),
         (None, Some(home)) => home.join(".backup-dr"),
         (None, None) => {
             return Err(Failure::usage(
@@ -137,7 +137,7 @@ fn import(cx: &Context, store: &Store) -> Result<Vec<Imported>, Failure> {
     // Beside the cache rather than in /tmp, which is often small and in memory.
     let scratch = verify::scratch(repo.cache())?;
     let place = scratch.path().join("import");
-    bdr::fsutil::create_dir_private(&place)?;
+    bdr::disk::fsutil::create_dir_private(&place)?;
     let mut importer = Importer::new(&repo, &place);
     let mut imported = Vec::new();
     for found in &store.backups {
@@ -193,8 +193,8 @@ fn settings(cx: &Context, dir: &std::path::Path, store: &Store) -> Result<Settin
     };
     // The whole of a system is nothing that somebody chose to back up every day here.
     let is_whole = |path: &PathBuf| {
-        bdr::path::absolute(&cx.cwd, path).parent().is_none()
-            || bdr::fsutil::canonicalize(path).is_ok_and(|real| real.parent().is_none())
+        bdr::base::path::absolute(&cx.cwd, path).parent().is_none()
+            || bdr::disk::fsutil::canonicalize(path).is_ok_and(|real| real.parent().is_none())
     };
     if paths.iter().any(is_whole) {
         settings.remarks.push(
@@ -236,7 +236,7 @@ fn settings(cx: &Context, dir: &std::path::Path, store: &Store) -> Result<Settin
             name: unique,
             path,
             rules,
-            criticality: bdr::config::Criticality::default(),
+            criticality: bdr::model::config::Criticality::default(),
         });
     }
     if cx.config.retention == Policy::default() {

@@ -3,16 +3,16 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use bdr::backup::{BackupOptions, BackupReport, backup};
-use bdr::config::{Config, Criticality, Source};
-use bdr::discover::{Discovery, Places, discover};
-use bdr::fsutil;
-use bdr::path::{absolute, os_from_bytes, os_to_bytes, show};
+use bdr::base::path::{absolute, os_from_bytes, os_to_bytes, show};
+use bdr::care::runs::Outcome;
+use bdr::disk::fsutil;
+use bdr::find::discover::{Discovery, Places, discover};
+use bdr::model::config::{Config, Criticality, Source};
+use bdr::model::rules::{Rules, check_source_name};
+use bdr::model::schedule::{Job, Schedule, parse_clock};
+use bdr::protect::backup::{BackupOptions, BackupReport, backup};
 use bdr::repo::Repository;
 use bdr::repo::snapshot::Trigger;
-use bdr::rules::{Rules, check_source_name};
-use bdr::runs::Outcome;
-use bdr::schedule::{Job, Schedule, parse_clock};
 use chrono::NaiveTime;
 use clap::Args;
 

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use bdr::ErrorKind;
-use bdr::drill::Drilled;
-use bdr::id::SnapshotId;
-use bdr::prune::PruneReport;
+use bdr::base::id::SnapshotId;
+use bdr::care::drill::Drilled;
+use bdr::care::prune::PruneReport;
+use bdr::care::runs::{Journal, Memory, Outcome, Run, Running};
+use bdr::care::verify::VerifyReport;
+use bdr::model::schedule::Job;
 use bdr::repo::Repository;
-use bdr::runs::{Journal, Memory, Outcome, Run, Running};
-use bdr::schedule::Job;
-use bdr::verify::VerifyReport;
 
 use super::backup::{self, BackupRun};
 use super::context::Context;
@@ -124,7 +124,7 @@ where
         _ => cx
             .repository()
             .ok()
-            .and_then(|repo| bdr::prune::budget(&repo, u64::MAX).ok().flatten())
+            .and_then(|repo| bdr::care::prune::budget(&repo, u64::MAX).ok().flatten())
             .map_or(0, |budget| budget.used),
     };
     let run = Run {
@@ -157,7 +157,7 @@ where
     });
     let _ = journal.add(&run);
     // A tick sees to it by itself, once, when it has done everything.
-    let concerned = cx.config.notify != bdr::config::NotifyConfig::default()
+    let concerned = cx.config.notify != bdr::model::config::NotifyConfig::default()
         || dashboard::default_file(cx).exists();
     if by == "user" && concerned {
         background::start(cx, &["tick", "--afterwards"]);

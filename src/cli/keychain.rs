@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bdr::config::VaultKey;
-use bdr::fsutil;
-use bdr::vault::{FileKey, Key, KeyStore, NoKey};
+use bdr::disk::fsutil;
+use bdr::disk::vault::{FileKey, Key, KeyStore, NoKey};
+use bdr::model::config::VaultKey;
 
 #[cfg_attr(target_os = "linux", path = "keychain/linux.rs")]
 #[cfg_attr(any(target_os = "macos", windows), path = "keychain/native.rs")]

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use bdr::id::{Id, SnapshotId};
-use bdr::manifest::Kind;
-use bdr::merge::Changes;
-use bdr::path::absolute;
+use bdr::base::id::{Id, SnapshotId};
+use bdr::base::path::absolute;
+use bdr::base::units::size;
+use bdr::model::manifest::Kind;
+use bdr::model::merge::Changes;
 use bdr::repo::Repository;
 use bdr::repo::oplog::{Operation, OperationKind, RootChanges, resolve};
 use bdr::repo::snapshot::Snapshot;
-use bdr::units::size;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -69,7 +69,7 @@ pub(crate) fn title(operation: &Operation, ids: &[Id]) -> String {
         },
         // An agent's command is a line already.
         _ if begin.agent.is_some() => {
-            let words = begin.argv.iter().map(|word| bdr::path::show(&word.0));
+            let words = begin.argv.iter().map(|word| bdr::base::path::show(&word.0));
             words.collect::<Vec<_>>().join(" ")
         }
         _ => {
@@ -78,7 +78,7 @@ pub(crate) fn title(operation: &Operation, ids: &[Id]) -> String {
         }
     };
     if let Some(label) = &begin.label {
-        let label = bdr::path::show(label.as_ref());
+        let label = bdr::base::path::show(label.as_ref());
         title = match title.is_empty() {
             true => label,
             false => format!("{label}: {title}"),
@@ -122,7 +122,7 @@ fn remarks(cx: &Context, repo: &Repository, operation: &Operation) -> Vec<String
         .as_ref()
         .filter(|agent| agent.host == crate::mcp::call::HOST);
     if let Some(client) = caller.and_then(|agent| agent.session.as_ref()) {
-        remarks.push(format!("by {}", bdr::path::show(client.as_ref())));
+        remarks.push(format!("by {}", bdr::base::path::show(client.as_ref())));
     }
     if operation.undone_by.is_some() {
         remarks.push("undone".to_owned());
@@ -174,7 +174,7 @@ fn detail(cx: &Context, repo: &Repository, operation: &Operation, minus: char) -
                 let path = key.path.join(".");
                 format!(
                     "{sign}{}",
-                    shorten(&bdr::path::show(path.as_ref()), 40, '~')
+                    shorten(&bdr::base::path::show(path.as_ref()), 40, '~')
                 )
             });
             let mut named = named.collect::<Vec<_>>().join(" ");
@@ -359,7 +359,7 @@ pub(crate) fn show(cx: &Context, args: &ShowArgs) -> Result<u8, Failure> {
         text.push_str(&format!("  note      {remarks}\n"));
     }
     for part in &begin.remote {
-        let part = bdr::path::show(part.as_ref());
+        let part = bdr::base::path::show(part.as_ref());
         text.push_str(&format!("  elsewhere {part}   not undone\n"));
     }
     for note in &begin.not_captured {
@@ -379,7 +379,7 @@ pub(crate) fn show(cx: &Context, args: &ShowArgs) -> Result<u8, Failure> {
 
 fn changes(cx: &Context, root: &RootChanges, snapshot: Option<&Snapshot>) -> String {
     let base = root_path(root, snapshot);
-    let shown = |path: &bdr::path::RepoPath| cx.shown_absolute(&path.to_path(&base));
+    let shown = |path: &bdr::base::path::RepoPath| cx.shown_absolute(&path.to_path(&base));
     let mut text = format!("{}\n", cx.shown_absolute(&base));
     if root.deleted_files > 0 {
         let words = deleted_words(root.deleted_files, root.deleted_bytes);

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use bdr::id::SnapshotId;
+use bdr::base::id::SnapshotId;
 use bdr::repo::Repository;
 use bdr::repo::marks::Mark;
 use clap::Args;
@@ -120,7 +120,7 @@ fn put(cx: &Context, repo: &Repository, mark: &Mark, verb: &str) -> Result<u8, F
         let tags: Vec<String> = mark
             .tags
             .iter()
-            .map(|t| bdr::path::show(t.as_ref()))
+            .map(|t| bdr::base::path::show(t.as_ref()))
             .collect();
         text.push_str(&format!(" Tags: {}.", tags.join(", ")));
     }

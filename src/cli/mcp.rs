@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
-use bdr::path::absolute;
+use bdr::base::path::absolute;
 use clap::{Args, Subcommand};
 
 use super::context::{Context, variable};

@@ -1,10 +1,10 @@
 //! `bdr notify`: tells somebody, when the state of things changes. Never fails what it speaks of.
 
-use bdr::alerts::{Alert, decide, state};
-use bdr::config::NotifyConfig;
-use bdr::runs::{Memory, Said};
-use bdr::schedule::Job;
-use bdr::status::{Level, Trouble, troubles};
+use bdr::care::alerts::{Alert, decide, state};
+use bdr::care::runs::{Memory, Said};
+use bdr::care::status::{Level, Trouble, troubles};
+use bdr::model::config::NotifyConfig;
+use bdr::model::schedule::Job;
 use clap::Args;
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
 //! `bdr op`: what is kept of the operation log.
 
-use bdr::id::Id;
+use bdr::base::id::Id;
 use bdr::repo::Repository;
 use bdr::repo::oplog::{Operation, check_forgettable, resolve};
 use clap::{Args, Subcommand};
@@ -147,8 +147,10 @@ fn forget(
         }
         for name in &lost {
             repo.remove_unreadable(name)?;
-            cx.ui
-                .report(&format!("Removed `{}`.\n", bdr::path::show(name.as_ref())))?;
+            cx.ui.report(&format!(
+                "Removed `{}`.\n",
+                bdr::base::path::show(name.as_ref())
+            ))?;
         }
         return Ok(exit::OK);
     }
@@ -161,7 +163,7 @@ fn forget(
     let mut rest = operations.clone();
     for operation in &chosen {
         check_forgettable(&rest, operation)?;
-        if operation.end.is_none() && bdr::fsutil::process_runs(operation.begin.pid) {
+        if operation.end.is_none() && bdr::disk::fsutil::process_runs(operation.begin.pid) {
             let message = format!("`{}` may still be running", operation.begin.id.prefix(&ids));
             return Err(Failure::usage(message, "wait until it is over"));
         }

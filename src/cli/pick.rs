@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 
 use bdr::Error;
-use bdr::path::{shell_path, show};
-use bdr::query;
+use bdr::base::path::{shell_path, show};
+use bdr::find::query;
+use bdr::find::select::{self, Older, SnapshotSpec};
 use bdr::repo::oplog::RootPath;
 use bdr::repo::snapshot::Snapshot;
 use bdr::repo::{Repository, Snapshots};
-use bdr::select::{self, Older, SnapshotSpec};
 use chrono::{DateTime, Utc};
 
 use super::context::Context;

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use bdr::backup::Level;
-use bdr::config::edit as text_edit;
-use bdr::path::os_to_bytes;
+use bdr::base::path::os_to_bytes;
+use bdr::base::units::size;
+use bdr::care::rescan;
+use bdr::model::config::edit as text_edit;
 use bdr::privacy::{self, Treatment, structure};
-use bdr::rescan;
-use bdr::staging::settle;
-use bdr::units::size;
+use bdr::protect::backup::Level;
+use bdr::protect::staging::settle;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -81,7 +81,7 @@ pub(crate) fn run(cx: &Context, args: &PrivacyArgs) -> Result<u8, Failure> {
 
 fn why(cx: &Context, file: &std::path::Path) -> Result<u8, Failure> {
     let repo = cx.repository()?;
-    let path = bdr::path::absolute(&cx.cwd, file);
+    let path = bdr::base::path::absolute(&cx.cwd, file);
     let bytes = std::fs::read(&path).map_err(|e| bdr::Error::io("read", &path, e))?;
     let name = os_to_bytes(path.as_os_str());
     let found = privacy::examine(&name, &bytes, repo.privacy_rules());
@@ -148,7 +148,7 @@ fn allow(cx: &Context, what: &str, reason: Option<&str>) -> Result<u8, Failure> 
     let what = match is_fingerprint {
         true => what.to_owned(),
         false => {
-            let path = bdr::path::absolute(&cx.cwd, std::path::Path::new(what));
+            let path = bdr::base::path::absolute(&cx.cwd, std::path::Path::new(what));
             path.to_str()
                 .ok_or_else(|| {
                     Failure::usage(

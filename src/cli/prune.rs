@@ -3,13 +3,13 @@
 use std::ffi::OsString;
 
 use bdr::Error;
-use bdr::id::{Id, SnapshotId};
-use bdr::prune::{self, Budget, PlannedSnapshot, PruneOptions, PrunePlan, PruneReport};
+use bdr::base::id::{Id, SnapshotId};
+use bdr::base::units::size;
+use bdr::care::prune::{self, Budget, PlannedSnapshot, PruneOptions, PrunePlan, PruneReport};
+use bdr::model::retention::{ClockTrouble, Policy, parse_span};
+use bdr::model::schedule::Job;
 use bdr::repo::Repository;
 use bdr::repo::snapshot::SnapshotKind;
-use bdr::retention::{ClockTrouble, Policy, parse_span};
-use bdr::schedule::Job;
-use bdr::units::size;
 use chrono::{DateTime, Local, NaiveDateTime, TimeDelta, Utc};
 use clap::Args;
 use serde_json::{Value, json};
@@ -177,8 +177,10 @@ pub(crate) fn forget(cx: &Context, args: &ForgetArgs) -> Result<u8, Failure> {
         }
         for name in &lost {
             repo.remove_unreadable(name)?;
-            cx.ui
-                .report(&format!("Removed `{}`.\n", bdr::path::show(name.as_ref())))?;
+            cx.ui.report(&format!(
+                "Removed `{}`.\n",
+                bdr::base::path::show(name.as_ref())
+            ))?;
         }
     }
     if options.forget.is_empty() {

@@ -4,15 +4,15 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use bdr::Error;
-use bdr::path::absolute;
+use bdr::base::path::absolute;
+use bdr::find::select;
+use bdr::recover::restore::{self, Action, Overwrite, RestoreOptions};
+use bdr::recover::undo::{self, UndoOptions};
+use bdr::recover::unseal::SecretOptions;
 use bdr::repo::Repository;
 use bdr::repo::oplog::RootPath;
 use bdr::repo::snapshot::Snapshot;
 use bdr::repo::summaries::Summary;
-use bdr::restore::{self, Action, Overwrite, RestoreOptions};
-use bdr::select;
-use bdr::undo::{self, UndoOptions};
-use bdr::unseal::SecretOptions;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -142,7 +142,7 @@ pub(crate) fn run(cx: &Context, args: &RestoreArgs) -> Result<u8, Failure> {
         let roots = picked.snapshot.roots.iter();
         paths.extend(roots.map(|root| RootPath {
             root: root.name.clone(),
-            path: bdr::path::RepoPath::root(),
+            path: bdr::base::path::RepoPath::root(),
         }));
     }
     let options = options(cx, args, &repo, paths);
@@ -173,7 +173,7 @@ fn options(
             leave_blank: args.leave_blank,
             environment: std::env::vars_os()
                 .filter_map(|(name, value)| {
-                    let value = bdr::path::os_to_bytes(&value).into_owned();
+                    let value = bdr::base::path::os_to_bytes(&value).into_owned();
                     Some((name.into_string().ok()?, value))
                 })
                 .collect(),

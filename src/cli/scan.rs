@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use bdr::base::units::size;
+use bdr::care::scan::{self, Scanned};
 use bdr::privacy::{Profile, Treatment};
-use bdr::scan::{self, Scanned};
-use bdr::units::size;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -62,7 +62,7 @@ pub(crate) fn run(cx: &Context, args: &ScanArgs) -> Result<u8, Failure> {
         false => args
             .paths
             .iter()
-            .map(|p| bdr::path::absolute(&cx.cwd, p))
+            .map(|p| bdr::base::path::absolute(&cx.cwd, p))
             .collect(),
     };
     let rules = cx.privacy_rules(args.profile.map(Profile::from));

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use bdr::Error;
-use bdr::config::{Config, edit};
-use bdr::fsutil::canonicalize;
+use bdr::base::path::{show, show_bytes};
+use bdr::care::status::{Scheduler, Trouble};
+use bdr::disk::fsutil::canonicalize;
 use bdr::install::schedule::{self, Backend, Entry, Installed, Surroundings};
-use bdr::path::{show, show_bytes};
-use bdr::schedule::{Job, Schedule, day_word, parse_clock, parse_day};
-use bdr::status::{Scheduler, Trouble};
+use bdr::model::config::{Config, edit};
+use bdr::model::schedule::{Job, Schedule, day_word, parse_clock, parse_day};
 use chrono::Local;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -119,7 +119,7 @@ fn entry(cx: &Context) -> Result<Entry, Failure> {
     let home = cx.home.clone().unwrap_or_else(|| cx.cwd.clone());
     let absolute = |(name, value): (&str, std::ffi::OsString)| {
         let value = match name.starts_with("BDR_") {
-            true => bdr::path::absolute(&cx.cwd, value.as_ref()).into_os_string(),
+            true => bdr::base::path::absolute(&cx.cwd, value.as_ref()).into_os_string(),
             false => value,
         };
         (name.to_owned(), value)
@@ -172,7 +172,7 @@ fn surroundings(cx: &Context) -> Surroundings {
 
 #[cfg(unix)]
 fn user_number() -> u32 {
-    bdr::fsutil::user_number()
+    bdr::disk::fsutil::user_number()
 }
 
 #[cfg(not(unix))]
@@ -513,7 +513,7 @@ fn status(cx: &Context) -> Result<u8, Failure> {
         return Ok(exit::FAILURE);
     };
     let troubles: Vec<Trouble> =
-        bdr::status::scheduler_troubles(&cx.config, &memory, &scheduler, cx.now)
+        bdr::care::status::scheduler_troubles(&cx.config, &memory, &scheduler, cx.now)
             .into_iter()
             .collect();
     let code = match troubles.iter().any(|t| !matches!(t, Trouble::NotLingering)) {

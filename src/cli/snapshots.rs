@@ -3,15 +3,15 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 
-use bdr::id::{Shorts, SnapshotId};
-use bdr::manifest::{Entry, Kind};
-use bdr::path::{RepoPath, show_bytes};
+use bdr::base::id::{Shorts, SnapshotId};
+use bdr::base::path::{RepoPath, show_bytes};
+use bdr::base::units::size;
+use bdr::model::manifest::{Entry, Kind};
 use bdr::repo::Repository;
 use bdr::repo::oplog::RootPath;
 use bdr::repo::origin::Origin;
 use bdr::repo::snapshot::{RootRecord, SnapshotKind};
 use bdr::repo::summaries::Summary;
-use bdr::units::size;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -124,12 +124,17 @@ fn row(cx: &Context, snapshot: &Summary, id: &str, pinned: bool, origin: Origin)
         SnapshotKind::Incremental => "",
     };
     let mut remarks: Vec<String> = Vec::new();
-    remarks.extend(snapshot.label.as_ref().map(|l| bdr::path::show(l.as_ref())));
+    remarks.extend(
+        snapshot
+            .label
+            .as_ref()
+            .map(|l| bdr::base::path::show(l.as_ref())),
+    );
     remarks.extend(
         snapshot
             .tags
             .iter()
-            .map(|t| format!("#{}", bdr::path::show(t.as_ref()))),
+            .map(|t| format!("#{}", bdr::base::path::show(t.as_ref()))),
     );
     if pinned {
         remarks.push("pinned".to_owned());

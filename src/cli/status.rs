@@ -1,10 +1,10 @@
 //! `bdr status`.
 
-use bdr::discover;
+use bdr::care::runs::Run;
+use bdr::care::status::{Inputs, Level, Status, Trouble, status};
+use bdr::find::discover;
+use bdr::model::retention::parse_span;
 use bdr::repo::summaries::Summary;
-use bdr::retention::parse_span;
-use bdr::runs::Run;
-use bdr::status::{Inputs, Level, Status, Trouble, status};
 use bdr::{Error, ErrorKind, repo::Repository};
 use chrono::{Local, TimeDelta};
 use clap::Args;

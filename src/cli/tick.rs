@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 
-use bdr::runs::{Memory, Tick};
-use bdr::schedule::{Job, Schedule};
+use bdr::care::runs::{Memory, Tick};
+use bdr::model::schedule::{Job, Schedule};
 use chrono::{DateTime, Local, Utc};
 use clap::Args;
 use serde_json::json;
@@ -114,7 +114,7 @@ pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {
         notify::tell(cx);
         return tell(cx, &[]);
     }
-    bdr::fsutil::lower_priority();
+    bdr::disk::fsutil::lower_priority();
     let mut done = Vec::new();
     let mut code = exit::OK;
     for job in due {

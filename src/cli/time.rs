@@ -38,7 +38,7 @@ fn until<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Option<DateTime<Utc>> {
 
 fn understood(text: &str, time: Option<DateTime<Utc>>) -> Result<DateTime<Utc>, Failure> {
     time.ok_or_else(|| {
-        let shown = bdr::path::show(text.as_ref());
+        let shown = bdr::base::path::show(text.as_ref());
         Failure::usage(
             format!("`{shown}` is not a time"),
             &format!("write it like {EXAMPLES}"),
@@ -113,7 +113,7 @@ fn moment<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Option<DateTime<Utc>> {
 fn resolve<Z: TimeZone>(local: NaiveDateTime, zone: &Z) -> Option<DateTime<Utc>> {
     for minutes in 0..=24 * 60 {
         let at = local.checked_add_signed(TimeDelta::minutes(minutes))?;
-        if let Some(time) = bdr::schedule::moments_of(at, zone).pop() {
+        if let Some(time) = bdr::model::schedule::moments_of(at, zone).pop() {
             return Some(time);
         }
     }

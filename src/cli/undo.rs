@@ -4,14 +4,16 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use bdr::Error;
-use bdr::id::Id;
-use bdr::manifest::Kind;
-use bdr::path::absolute;
+use bdr::base::id::Id;
+use bdr::base::path::absolute;
+use bdr::base::units::size;
+use bdr::model::manifest::Kind;
+use bdr::recover::undo::{
+    self, Meanwhile, UndoAction, UndoOptions, UndoPlan, UndoReport, UndoStep,
+};
 use bdr::repo::Repository;
 use bdr::repo::oplog::{Operation, resolve};
 use bdr::repo::snapshot::PathNote;
-use bdr::undo::{self, Meanwhile, UndoAction, UndoOptions, UndoPlan, UndoReport, UndoStep};
-use bdr::units::size;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -156,11 +158,13 @@ fn elsewhere_instead(error: Error, operations: &[Operation]) -> Failure {
 /// know the line is forgotten: what this call does is an operation of its own.
 fn operations(repo: &Repository) -> Result<Vec<Operation>, Failure> {
     let mut operations = repo.operations()?;
-    let parent = bdr::fsutil::parent_process().map(|parent| format!(" {parent}"));
+    let parent = bdr::disk::fsutil::parent_process().map(|parent| format!(" {parent}"));
     let around = |operation: &Operation| {
         let call = operation.begin.agent.as_ref();
         let session = call
-            .filter(|call| operation.end.is_none() && call.host == bdr::agent::Host::Shell.word())
+            .filter(|call| {
+                operation.end.is_none() && call.host == bdr::model::agent::Host::Shell.word()
+            })
             .and_then(|call| call.session.as_ref());
         session
             .zip(parent.as_ref())
@@ -304,7 +308,7 @@ fn reverse(
     if let (true, Some(word)) = (silent, words.first()) {
         let place = format!("what operation {} changed", operation.begin.id.prefix(&ids));
         let error = Error::NoSuchPath {
-            path: bdr::path::show(word),
+            path: bdr::base::path::show(word),
             place,
         };
         return Err(Failure::Hinted {
@@ -333,7 +337,7 @@ fn reverse(
         ));
     }
     for part in &operation.begin.remote {
-        let part = bdr::path::show(part.as_ref());
+        let part = bdr::base::path::show(part.as_ref());
         text.push_str(&format!("  not undone: {part}  it acted elsewhere\n"));
     }
     // Only for those who asked: at 50,000 steps it is many times the size of the plan.
@@ -484,7 +488,7 @@ fn line(cx: &Context, step: &UndoStep, joined: &Line) -> String {
         UndoAction::Conflict => {
             let beside = step.beside.as_deref().and_then(|path| path.file_name());
             let beside = beside.map_or_else(String::new, |name| {
-                format!(", the old one is {}", bdr::path::show(name))
+                format!(", the old one is {}", bdr::base::path::show(name))
             });
             format!(
                 "{} {path}   changed since; yours is kept{beside}",

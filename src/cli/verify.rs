@@ -2,12 +2,12 @@
 
 use std::ffi::OsString;
 
-use bdr::error::IoContext as _;
-use bdr::id::Id;
+use bdr::base::error::IoContext as _;
+use bdr::base::id::Id;
+use bdr::base::units::size;
+use bdr::care::verify::{Damage, LostFile, VerifyLevel, VerifyReport, verify};
+use bdr::model::schedule::Job;
 use bdr::repo::origin::Origin;
-use bdr::schedule::Job;
-use bdr::units::size;
-use bdr::verify::{Damage, LostFile, VerifyLevel, VerifyReport, verify};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -108,13 +108,13 @@ pub(crate) fn scratch(own: &std::path::Path) -> Result<tempfile::TempDir, Failur
 
 /// Makes a scratch directory that goes away with the value.
 pub(crate) fn scratch_in(parent: &std::path::Path) -> Result<tempfile::TempDir, Failure> {
-    bdr::fsutil::create_dir_private(parent)?;
+    bdr::disk::fsutil::create_dir_private(parent)?;
     // Whose it is: one of a process that is gone is left over.
     let made = tempfile::Builder::new()
         .prefix(&format!("verify-{}-", std::process::id()))
         .tempdir_in(parent);
     let made = made.context("create a directory in", parent)?;
-    bdr::fsutil::ensure_mode(made.path(), 0o700).context("open", made.path())?;
+    bdr::disk::fsutil::ensure_mode(made.path(), 0o700).context("open", made.path())?;
     Ok(made)
 }
 
@@ -127,8 +127,8 @@ fn sweep(parent: &std::path::Path) {
         };
         // Without a number they are of an earlier version, which nobody runs any more.
         let process = rest.split_once('-').and_then(|(pid, _)| pid.parse().ok());
-        let runs = process.is_some_and(bdr::fsutil::process_runs);
-        if !runs && let Some(left) = bdr::fsutil::OwnTree::left_in(parent, &name) {
+        let runs = process.is_some_and(bdr::disk::fsutil::process_runs);
+        if !runs && let Some(left) = bdr::disk::fsutil::OwnTree::left_in(parent, &name) {
             // What cannot be removed is in nobody's way.
             let _ = left.remove();
         }
@@ -141,7 +141,7 @@ fn healed(cx: &Context, report: &VerifyReport) -> String {
     let word = cx.ui.out.green("mended");
     let names = report.healed.iter().take(SHOWN);
     let mut text: String = names
-        .map(|name| format!("{word} {}\n", bdr::path::show(name.as_ref())))
+        .map(|name| format!("{word} {}\n", bdr::base::path::show(name.as_ref())))
         .collect();
     if report.healed.len() > SHOWN {
         let more = count((report.healed.len() - SHOWN) as u64);
@@ -228,7 +228,7 @@ fn bad(cx: &Context, report: &VerifyReport, ids: &[Id]) -> String {
     const SHOWN: usize = 20;
     let mut text = String::new();
     for damage in &report.damage {
-        let name = bdr::path::show(damage.name.as_ref());
+        let name = bdr::base::path::show(damage.name.as_ref());
         text.push_str(&format!(
             "{} {name}: {}\n",
             cx.ui.out.red("damaged"),

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::path::{absolute, os_from_bytes};
+use crate::base::path::{absolute, os_from_bytes};
 
 /// Candidates of one line.
 const MAX_FOUND: usize = 256;

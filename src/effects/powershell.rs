@@ -224,7 +224,7 @@ impl Reader<'_> {
         let word = self.word.get_or_insert_with(Word::default);
         match known {
             Some(path) => {
-                let bytes = crate::path::os_to_bytes(path.as_os_str());
+                let bytes = crate::base::path::os_to_bytes(path.as_os_str());
                 word.bytes.extend_from_slice(&bytes);
             }
             None => word.dynamic = true,
@@ -310,7 +310,7 @@ impl Reader<'_> {
         {
             match self.around.home {
                 Some(home) => {
-                    let home = crate::path::os_to_bytes(home.as_os_str());
+                    let home = crate::base::path::os_to_bytes(home.as_os_str());
                     word.bytes.splice(..1, home.iter().copied());
                 }
                 None => word.dynamic = true,

@@ -552,7 +552,7 @@ impl Line<'_> {
                     Some("PWD") if place.cwd.is_some() => {
                         let cwd = place.cwd.clone().unwrap_or_default();
                         word.bytes
-                            .extend_from_slice(&crate::path::os_to_bytes(cwd.as_os_str()));
+                            .extend_from_slice(&crate::base::path::os_to_bytes(cwd.as_os_str()));
                     }
                     Some(name) => match self.chosen(name, place) {
                         Some(value) if value.glob => {
@@ -594,7 +594,7 @@ impl Line<'_> {
     fn home(&self, word: &mut Word) {
         match self.around.home {
             Some(home) => {
-                let home = crate::path::os_to_bytes(home.as_os_str());
+                let home = crate::base::path::os_to_bytes(home.as_os_str());
                 word.bytes.extend_from_slice(&home);
             }
             None => word.dynamic = true,

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::agent::Host;
-use crate::error::{Error, IoContext as _, Result};
-use crate::fsutil;
-use crate::fsutil::canonicalize;
-use crate::id::Digest;
-use crate::path::{RawName, show};
+use crate::base::error::{Error, IoContext as _, Result};
+use crate::base::id::Digest;
+use crate::base::path::{RawName, show};
+use crate::disk::fsutil;
+use crate::disk::fsutil::canonicalize;
+use crate::model::agent::Host;
 
 pub mod agents;
 pub mod block;

@@ -9,10 +9,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::error::{Error, Result};
-use crate::fsutil;
-use crate::id::Digest;
-use crate::path::{os_to_bytes, show};
+use crate::base::error::{Error, Result};
+use crate::base::id::Digest;
+use crate::base::path::{os_to_bytes, show};
+use crate::disk::fsutil;
 
 pub mod cron;
 pub mod launchd;

@@ -1,6 +1,6 @@
 //! What a call brings. Every known spelling is taken; a name that is not known is refused, because a misspelled limit is no limit.
 
-use bdr::config::closest;
+use bdr::model::config::closest;
 use serde_json::{Map, Value};
 
 use super::fault::Fault;
@@ -50,7 +50,7 @@ impl Args {
             if known.contains(&name.as_str()) {
                 continue;
             }
-            let shown = bdr::path::show(name.as_ref());
+            let shown = bdr::base::path::show(name.as_ref());
             let next = match closest(name, known) {
                 Some(near) => format!("the same call with `{near}`"),
                 None => format!("leave it out; known are {}", known.join(", ")),

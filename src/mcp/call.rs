@@ -7,14 +7,15 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bdr::agent::AgentCall;
-use bdr::guard::CloseOptions;
-use bdr::id::{Id, OperationId};
+use bdr::Error;
+use bdr::base::id::{Id, OperationId};
+use bdr::model::agent::AgentCall;
+use bdr::protect::guard;
+use bdr::protect::guard::CloseOptions;
 use bdr::repo::oplog::{self, Operation, OperationKind};
 use bdr::repo::snapshot::Snapshot;
 use bdr::repo::summaries::Summary;
 use bdr::repo::{Repository, Snapshots};
-use bdr::{Error, guard};
 use chrono::{DateTime, Utc};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
@@ -267,7 +268,7 @@ impl Call<'_> {
     /// Returns the call as records have it.
     pub(crate) fn argv(&self) -> Vec<OsString> {
         let line = self.args.line();
-        let short = bdr::agent::start_of(&line, 1024);
+        let short = bdr::model::agent::start_of(&line, 1024);
         vec![self.tool.into(), short.into()]
     }
 
@@ -284,7 +285,7 @@ impl Call<'_> {
         plan: &str,
         question: impl FnOnce() -> String,
     ) -> Result<Option<Outcome>, Fault> {
-        use bdr::config::Unattended;
+        use bdr::model::config::Unattended;
         if let Some(agreed) = &self.agreed {
             if agreed.plan != plan {
                 return Err(stale());
@@ -424,7 +425,7 @@ pub(crate) fn snapshot<'s>(
     name: &str,
 ) -> Result<&'s Snapshot, Fault> {
     let missing = || Error::NoSuchSnapshot {
-        spec: bdr::path::show(name.as_ref()),
+        spec: bdr::base::path::show(name.as_ref()),
     };
     if name.starts_with("cp-") {
         let operations = repo.operations()?;
@@ -469,7 +470,7 @@ impl Globs {
                 Fault::argument(
                     format!(
                         "the pattern `{}` is wrong: {}",
-                        bdr::path::show(pattern.as_ref()),
+                        bdr::base::path::show(pattern.as_ref()),
                         error.kind()
                     ),
                     "the same call with another pattern, like **/*.json",
@@ -531,7 +532,7 @@ pub(crate) fn plan_id(parts: impl IntoIterator<Item = String>) -> String {
         text.push_str(&part);
         text.push('\0');
     }
-    bdr::id::Digest::of(text.as_bytes()).to_hex()[..32].to_owned()
+    bdr::base::id::Digest::of(text.as_bytes()).to_hex()[..32].to_owned()
 }
 
 /// Returns the first `most` of a list and how many there are more.

@@ -9,8 +9,8 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use bdr::error::IoContext as _;
-use bdr::fsutil;
+use bdr::base::error::IoContext as _;
+use bdr::disk::fsutil;
 use rmcp::handler::server::ServerHandler;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
@@ -129,7 +129,7 @@ async fn admit(State(Token(token)): State<Token>, request: Request, next: Next) 
 /// Compares without telling by its time how much fits.
 fn is_same(a: &[u8], b: &[u8]) -> bool {
     // Digests: whoever guesses does not know what is compared.
-    bdr::id::Digest::of(a) == bdr::id::Digest::of(b)
+    bdr::base::id::Digest::of(a) == bdr::base::id::Digest::of(b)
 }
 
 #[cfg(test)]

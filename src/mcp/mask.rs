@@ -3,13 +3,13 @@
 use std::io::{self, Read as _, Write};
 use std::path::Path;
 
-use bdr::fsutil::canonicalize;
-use bdr::manifest::{Entry, Kind};
-use bdr::path::os_to_bytes;
+use bdr::base::path::os_to_bytes;
+use bdr::disk::fsutil::canonicalize;
+use bdr::model::manifest::{Entry, Kind};
+use bdr::model::rules::{Origin, Root};
 use bdr::privacy::{self, Treatment, seal};
+use bdr::protect::walk::RootHandle;
 use bdr::repo::Repository;
-use bdr::rules::{Origin, Root};
-use bdr::walk::RootHandle;
 
 use super::fault::Fault;
 use super::roots::Roots;

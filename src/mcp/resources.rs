@@ -2,8 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bdr::manifest::{Entry, Kind};
-use bdr::path::RepoPath;
+use bdr::base::path::RepoPath;
+use bdr::model::manifest::{Entry, Kind};
 use bdr::repo::snapshot::RootRecord;
 use serde_json::{Value, json};
 
@@ -143,7 +143,7 @@ fn file(cx: &Context, options: &Options, id: &str, path: &str) -> Result<Option<
         (Some(rest), Some(home)) => home.join(rest).into_os_string(),
         _ => path.into(),
     };
-    for candidate in bdr::select::candidates(found, &cx.cwd, &expanded) {
+    for candidate in bdr::find::select::candidates(found, &cx.cwd, &expanded) {
         let Some(record) = found.root(&candidate.root) else {
             continue;
         };

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use bdr::base::path::{RepoPath, absolute, show};
+use bdr::disk::fsutil::canonicalize;
 use bdr::effects::{self, Surroundings, Table};
-use bdr::fsutil::canonicalize;
-use bdr::guard::{self, CaptureSet};
-use bdr::path::{RepoPath, absolute, show};
-use bdr::rules::{Origin, Root};
+use bdr::model::rules::{Origin, Root};
+use bdr::protect::guard::{self, CaptureSet};
 use serde_json::json;
 
 use super::fault::Fault;

@@ -237,7 +237,7 @@ impl Shared {
         let text = match brief && text.len() > MAX_TEXT {
             true => format!(
                 "{}\n(cut; the structured result has all of it)",
-                bdr::agent::start_of(&text, MAX_TEXT)
+                bdr::model::agent::start_of(&text, MAX_TEXT)
             ),
             false => text,
         };
@@ -381,7 +381,7 @@ fn client_of(context: &RequestContext<RoleServer>) -> (Client, bool) {
     // One that names no mode means forms: there was nothing else.
     let can_ask = elicitation.is_some_and(|modes| modes.form.is_some() || modes.url.is_none());
     let client = Client {
-        name: bdr::path::show(bdr::agent::start_of(&name, 80).as_ref()),
+        name: bdr::base::path::show(bdr::model::agent::start_of(&name, 80).as_ref()),
         call: context.id.to_string(),
         can_ask,
     };
@@ -390,7 +390,10 @@ fn client_of(context: &RequestContext<RoleServer>) -> (Client, bool) {
 
 fn not_found(uri: &str) -> ErrorData {
     ErrorData::resource_not_found(
-        format!("there is no resource {}", bdr::path::show(uri.as_ref())),
+        format!(
+            "there is no resource {}",
+            bdr::base::path::show(uri.as_ref())
+        ),
         Some(json!({"uri": uri})),
     )
 }
@@ -437,7 +440,7 @@ impl ServerHandler for Server {
             .iter()
             .find(|tool| tool.name == params.name && is_offered(tool, &shared.options));
         let Some(tool) = named else {
-            let name = bdr::path::show(params.name.as_ref().as_ref());
+            let name = bdr::base::path::show(params.name.as_ref().as_ref());
             return Err(ErrorData::invalid_params(
                 format!("there is no tool `{name}`"),
                 None,
@@ -553,7 +556,7 @@ impl ServerHandler for Server {
         let arguments = params.arguments.unwrap_or_default();
         let argument = |name: &str| {
             let text = arguments.get(name)?.as_str()?.trim();
-            (!text.is_empty()).then(|| bdr::agent::start_of(text, 1000).to_owned())
+            (!text.is_empty()).then(|| bdr::model::agent::start_of(text, 1000).to_owned())
         };
         let text = match prompts::get(&params.name, argument) {
             Some(Ok(text)) => text,
@@ -564,7 +567,7 @@ impl ServerHandler for Server {
                 ));
             }
             None => {
-                let name = bdr::path::show(params.name.as_ref());
+                let name = bdr::base::path::show(params.name.as_ref());
                 return Err(ErrorData::invalid_params(
                     format!("there is no prompt `{name}`"),
                     None,

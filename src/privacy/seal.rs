@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::RECORD;
-use crate::id::Fingerprint;
+use crate::base::id::Fingerprint;
 
 /// What every placeholder begins with.
 pub const PREFIX: &[u8] = b"bdr:sealed:v1:";

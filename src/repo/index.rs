@@ -7,9 +7,9 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::path::Path;
 
-use crate::error::Result;
-use crate::fsutil;
-use crate::id::Digest;
+use crate::base::error::Result;
+use crate::base::id::Digest;
+use crate::disk::fsutil;
 use crate::repo::pack::{Contents, Finished, Member, PackedBlob};
 use crate::repo::snapshot::PackRef;
 

@@ -14,13 +14,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Repository;
 use super::record::{self, Record, check_id, check_moment, check_sum};
-use crate::error::{Error, Result};
-use crate::fsutil::{self, area::OwnArea};
-use crate::id::{Digest, Id};
-use crate::manifest::{Body, Content, Kept, Listing, Sealed, Time};
-use crate::path::AbsolutePath;
+use crate::base::error::{Error, Result};
+use crate::base::id::{Digest, Id};
+use crate::base::path::AbsolutePath;
+use crate::disk::fsutil::{self, area::OwnArea};
+use crate::disk::storage::{self, Storage};
+use crate::model::manifest::{Body, Content, Kept, Listing, Sealed, Time};
 use crate::privacy::Fingerprint;
-use crate::storage::{self, Storage};
 
 /// A list of digests larger than this, decompressed, is refused.
 const MAX_BYTES: u64 = 1 << 30;

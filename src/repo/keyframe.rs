@@ -5,10 +5,10 @@ use std::io::{BufRead, BufReader, Read, Write as _};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{Error, Result};
-use crate::id::{Digest, Id};
-use crate::manifest::{Entry, Listing};
-use crate::path::{RawName, RepoPath};
+use crate::base::error::{Error, Result};
+use crate::base::id::{Digest, Id};
+use crate::base::path::{RawName, RepoPath};
+use crate::model::manifest::{Entry, Listing};
 use crate::repo::record::check_sum;
 
 /// Where a key frame lies in the repository.

@@ -4,8 +4,8 @@ use std::cell::OnceCell;
 
 use super::newest::MISSING;
 use super::{Repository, parse_snapshot_name};
-use crate::error::{Error, Result};
-use crate::id::SnapshotId;
+use crate::base::error::{Error, Result};
+use crate::base::id::SnapshotId;
 use crate::repo::snapshot::{Named, Snapshot};
 
 /// All snapshots, oldest first.

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Repository;
 use super::record::{self, Record, check_id};
-use crate::error::{Error, Result};
-use crate::id::{Id, SnapshotId};
-use crate::storage;
+use crate::base::error::{Error, Result};
+use crate::base::id::{Id, SnapshotId};
+use crate::disk::storage;
 
 /// What was said of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
-use crate::fsutil;
-use crate::id::{Digest, Id, OperationId, SnapshotId};
-use crate::manifest::{Listing, overlay};
-use crate::path::RepoPath;
+use crate::base::error::{Error, Result};
+use crate::base::id::{Digest, Id, OperationId, SnapshotId};
+use crate::base::path::RepoPath;
+use crate::disk::fsutil;
+use crate::disk::storage::{self, Pieces, Storage};
+use crate::disk::vault::{FileKey, Vault};
+use crate::model::manifest::{Listing, overlay};
 use crate::privacy::Rules;
-use crate::storage::{self, Pieces, Storage};
-use crate::vault::{FileKey, Vault};
 
 pub mod index;
 pub mod kept;
@@ -771,7 +771,7 @@ impl Repository {
     ///
     /// # Errors
     /// There is none yet and the cache cannot be written.
-    pub fn merge_key(&self) -> Result<crate::merge::Key> {
+    pub fn merge_key(&self) -> Result<crate::model::merge::Key> {
         let path = self.cache.join("merge-key");
         if let Some(key) = std::fs::read(&path).ok().and_then(|k| k.try_into().ok()) {
             return Ok(key);

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::Repository;
 use super::oplog::Begin;
 use super::snapshot::{Named, Snapshot};
-use crate::fsutil;
-use crate::id::Digest;
-use crate::path::os_to_bytes;
+use crate::base::id::Digest;
+use crate::base::path::os_to_bytes;
+use crate::disk::fsutil;
 
 /// The last that were committed by whoever uses this cache.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]

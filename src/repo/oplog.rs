@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Repository;
 use super::record::{self, Record, check_counts, check_id, check_moment, check_sum};
-use crate::agent::AgentCall;
-use crate::error::{Error, Result};
-use crate::id::{Digest, Id, OperationId, SnapshotId};
-use crate::manifest::{Kind, Time};
-use crate::path::{AbsolutePath, RawName, RepoPath, RootName};
+use crate::base::error::{Error, Result};
+use crate::base::id::{Digest, Id, OperationId, SnapshotId};
+use crate::base::path::{AbsolutePath, RawName, RepoPath, RootName};
+use crate::disk::storage;
+use crate::model::agent::AgentCall;
+use crate::model::manifest::{Kind, Time};
 use crate::repo::snapshot::PathNote;
-use crate::storage;
 
 /// What an operation did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -297,7 +297,7 @@ pub struct Inside {
     pub path: RepoPath,
     /// Keys or lines.
     #[serde(flatten)]
-    pub changes: crate::merge::Changes,
+    pub changes: crate::model::merge::Changes,
 }
 
 impl RootChanges {

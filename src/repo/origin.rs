@@ -4,11 +4,11 @@
 //! It is healed from the lifeboat like any other, and is used for nothing.
 
 use super::{Repository, record};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
+use crate::disk::storage;
+use crate::disk::vault::KeyName;
 use crate::repo::snapshot::Snapshot;
 use crate::repo::summaries::Summary;
-use crate::storage;
-use crate::vault::KeyName;
 
 /// Who made a snapshot, as far as it can be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +131,7 @@ impl Repository {
     fn put_snapshot(
         &self,
         snapshot: &Snapshot,
-        bind: impl FnOnce(&[u8]) -> Option<crate::vault::Bound>,
+        bind: impl FnOnce(&[u8]) -> Option<crate::disk::vault::Bound>,
     ) -> Result<()> {
         let name = snapshot.file_name();
         let bytes = record::encode_bound(snapshot, bind)?;

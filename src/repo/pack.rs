@@ -9,11 +9,11 @@ use libdeflater::{CompressionLvl, Compressor, Decompressor};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{Error, Result};
-use crate::id::{Digest, Id};
-use crate::manifest::Time;
+use crate::base::error::{Error, Result};
+use crate::base::id::{Digest, Id};
+use crate::disk::storage::{Pieces, Staged, Storage};
+use crate::model::manifest::Time;
 use crate::repo::snapshot::PackRef;
-use crate::storage::{Pieces, Staged, Storage};
 
 /// Input of one member, at most.
 pub const MEMBER_BYTES: usize = 256 * 1024;

@@ -8,9 +8,9 @@ use super::index::{self, DigestSet, Index};
 use super::pack;
 use super::snapshot::PackRef;
 use super::{Repository, Unreadable};
-use crate::error::{Error, Result};
-use crate::fsutil;
-use crate::id::Digest;
+use crate::base::error::{Error, Result};
+use crate::base::id::Digest;
+use crate::disk::fsutil;
 
 impl Repository {
     pub(super) fn index_path(&self) -> PathBuf {

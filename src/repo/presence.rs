@@ -13,10 +13,10 @@ use super::index::{self, DigestSet};
 use super::keyframe::{self, keyframe_name};
 use super::snapshot::PackRef;
 use super::trash::Part;
-use crate::error::Result;
-use crate::fsutil;
-use crate::id::Digest;
-use crate::storage::{Look, MAX_READ_BYTES, Pieces};
+use crate::base::error::Result;
+use crate::base::id::Digest;
+use crate::disk::fsutil;
+use crate::disk::storage::{Look, MAX_READ_BYTES, Pieces};
 
 /// With more packs than this, sizes are not asked for: a listing of names alone has to be quick enough.
 const MANY_PACKS: usize = 256;
@@ -150,7 +150,7 @@ impl Repository {
     ) -> Result<T> {
         let once = || {
             let bytes = self.storage.read(name);
-            parse(&bytes.map_err(|e| crate::error::Error::storage("read", name, e))?)
+            parse(&bytes.map_err(|e| crate::base::error::Error::storage("read", name, e))?)
         };
         once().or_else(|error| {
             let whole = |file: &mut dyn Read| {

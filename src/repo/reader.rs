@@ -12,9 +12,9 @@ use super::index::{Index, Location};
 use super::kept::Resolved;
 use super::pack::{Member, pack_name};
 use super::trash::Part;
-use crate::error::{Error, Result};
-use crate::id::Digest;
-use crate::manifest::{Body, Content, Entry, Extent, Kept, Sealed};
+use crate::base::error::{Error, Result};
+use crate::base::id::Digest;
+use crate::model::manifest::{Body, Content, Entry, Extent, Kept, Sealed};
 use crate::privacy::Fingerprint;
 use crate::privacy::seal::Unsealer;
 

@@ -4,9 +4,9 @@ use chrono::{DateTime, Datelike as _, Utc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, Result};
-use crate::id::Digest;
-use crate::vault::Bound;
+use crate::base::error::{Error, Result};
+use crate::base::id::Digest;
+use crate::disk::vault::Bound;
 
 const HEAD: &[u8] = b"{\"sha256\":\"";
 const MIDDLE: &[u8] = b"\",\"record\":";
@@ -73,7 +73,7 @@ pub fn check_moment(time: DateTime<Utc>) -> std::result::Result<(), String> {
 ///
 /// # Errors
 /// Says that the date cannot be.
-pub fn check_id(id: crate::id::Id) -> std::result::Result<(), String> {
+pub fn check_id(id: crate::base::id::Id) -> std::result::Result<(), String> {
     match id.is_dated() {
         true => Ok(()),
         false => Err(format!("its number {id} is of a time that cannot be")),

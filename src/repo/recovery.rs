@@ -1,8 +1,8 @@
 //! The way back without bdr: two files in every repository, as this program writes them.
 
 use super::Repository;
-use crate::error::{Error, Result};
-use crate::storage;
+use crate::base::error::{Error, Result};
+use crate::disk::storage;
 
 pub(super) const RECOVER_MD: &[u8] = include_bytes!("RECOVER.md");
 pub(super) const RECOVER_PY: &[u8] = include_bytes!("recover.py");

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::Repository;
-use crate::path::{RawName, os_from_bytes, os_to_bytes};
+use crate::base::path::{RawName, os_from_bytes, os_to_bytes};
 
 impl Repository {
     /// Returns the words of a command without the secrets in them: fingerprints stand in their place.

@@ -7,10 +7,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::Repository;
 use super::oplog::Begin;
-use crate::agent::Host;
-use crate::error::Result;
-use crate::fsutil::{self, process_runs, process_start};
-use crate::id::OperationId;
+use crate::base::error::Result;
+use crate::base::id::OperationId;
+use crate::disk::fsutil::{self, process_runs, process_start};
+use crate::model::agent::Host;
 
 /// For so long a call of an agent may run without a word: none lets a tool in the foreground run longer.
 const LONGEST_CALL: TimeDelta = TimeDelta::minutes(15);

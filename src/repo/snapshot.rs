@@ -8,13 +8,13 @@ pub const IMPORTED: &str = "backup-dr";
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Digest, SnapshotId};
-use crate::manifest::Entry;
-use crate::path::{AbsolutePath, RawName, RepoPath, RootName};
+use crate::base::id::{Digest, SnapshotId};
+use crate::base::path::{AbsolutePath, RawName, RepoPath, RootName};
+use crate::disk::vault::Bound;
+use crate::model::manifest::Entry;
+use crate::model::rules::Rules;
 use crate::repo::keyframe::check_entries;
 use crate::repo::record::{Record, check_counts, check_id, check_moment, check_sum};
-use crate::rules::Rules;
-use crate::vault::Bound;
 
 /// What a snapshot needs to be restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +64,7 @@ pub struct Snapshot {
     /// 1.
     pub version: u32,
     /// The repository that it belongs to.
-    pub repository: crate::id::Id,
+    pub repository: crate::base::id::Id,
     /// Its name.
     pub id: SnapshotId,
     /// Orders snapshots, with the id; never the time.
@@ -136,7 +136,7 @@ pub struct PathNote {
     /// Absolute path.
     pub path: RawName,
     /// Why.
-    #[serde(deserialize_with = "crate::path::deserialize_text")]
+    #[serde(deserialize_with = "crate::base::path::deserialize_text")]
     pub reason: String,
 }
 
@@ -187,7 +187,7 @@ impl RootRecord {
     /// Returns what was left to roots of its own, as paths below where the root stands.
     pub fn apart(&self, base: &std::path::Path) -> Vec<std::path::PathBuf> {
         let left_out = self.left_out.iter();
-        let apart = left_out.filter(|left_out| left_out.reason == crate::rules::ELSEWHERE);
+        let apart = left_out.filter(|left_out| left_out.reason == crate::model::rules::ELSEWHERE);
         apart.map(|left_out| left_out.path.to_path(base)).collect()
     }
 }
@@ -198,7 +198,7 @@ pub struct LeftOut {
     /// Where.
     pub path: RepoPath,
     /// `rebuildable`, `excluded`, `over the budget`, `bdr's own`, `a root of its own`, `unreadable: …`.
-    #[serde(deserialize_with = "crate::path::deserialize_text")]
+    #[serde(deserialize_with = "crate::base::path::deserialize_text")]
     pub reason: String,
     /// Number of the file, 0 if it is not known: it may turn up under another name.
     #[serde(rename = "n", default, skip_serializing_if = "is_zero")]

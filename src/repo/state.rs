@@ -10,11 +10,11 @@
 use std::cmp::Ordering;
 use std::path::Path;
 
-use crate::fsutil;
-use crate::id::{Digest, Id, SnapshotId};
-pub use crate::manifest::Stat;
-use crate::manifest::{Body, Entry, Kind, Time};
-use crate::path::{RepoPath, compare};
+use crate::base::id::{Digest, Id, SnapshotId};
+use crate::base::path::{RepoPath, compare};
+use crate::disk::fsutil;
+pub use crate::model::manifest::Stat;
+use crate::model::manifest::{Body, Entry, Kind, Time};
 
 const MAGIC: &[u8; 8] = b"BDRSTA03";
 const HEADER: usize = 8 + 4 + 16 + 16 + 8 + 8 + 32 + 1 + 8 + 4 + 4 + 4 + 4 + 8;
@@ -331,7 +331,7 @@ pub fn entry_of(path: RepoPath, stat: &Stat, body: Body) -> Entry {
     }
 }
 
-pub use crate::manifest::same_identity as same_stat;
+pub use crate::model::manifest::same_identity as same_stat;
 
 /// Returns true if an edit after `stat` was taken could have left it as it is.
 ///

@@ -9,13 +9,13 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::Repository;
-use crate::error::Result;
-use crate::fsutil;
-use crate::id::SnapshotId;
-use crate::path::{AbsolutePath, RootName};
+use crate::base::error::Result;
+use crate::base::id::SnapshotId;
+use crate::base::path::{AbsolutePath, RootName};
+use crate::disk::fsutil;
+use crate::disk::storage::Look;
+use crate::disk::vault::KeyName;
 use crate::repo::snapshot::{Named, Snapshot, SnapshotKind, Stats, Trigger};
-use crate::storage::Look;
-use crate::vault::KeyName;
 
 /// A snapshot without its listings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

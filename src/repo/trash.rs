@@ -13,10 +13,10 @@ use super::keyframe::keyframe_name;
 use super::pack::pack_name;
 use super::packs::pack_id;
 use super::{LockFile, RESERVE_BYTES, Repository, VERSION, parse_snapshot_name};
-use crate::error::{Error, Result};
-use crate::fsutil;
-use crate::id::{Digest, Id, OperationId, SnapshotId};
-use crate::storage;
+use crate::base::error::{Error, Result};
+use crate::base::id::{Digest, Id, OperationId, SnapshotId};
+use crate::disk::fsutil;
+use crate::disk::storage;
 
 /// A file that can be thrown away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

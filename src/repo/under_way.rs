@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Repository;
-use crate::fsutil::target::{Fidelity, Target};
-use crate::fsutil::{self, OwnTree};
-use crate::path::{RawName, RepoPath};
+use crate::base::path::{RawName, RepoPath};
+use crate::disk::fsutil::target::{Fidelity, Target};
+use crate::disk::fsutil::{self, OwnTree};
 
 /// Where somebody is writing.
 #[derive(Serialize, Deserialize)]

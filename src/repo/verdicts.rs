@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use super::Repository;
-use crate::fsutil;
-use crate::id::Digest;
+use crate::base::id::Digest;
+use crate::disk::fsutil;
 
 type Key = [u8; 16];
 

@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use bdr::manifest::{Entry, Kind};
-use bdr::path::{RawName, os_to_bytes, show};
+use bdr::base::path::{RawName, os_to_bytes, show};
+use bdr::model::manifest::{Entry, Kind};
 use bdr::repo::snapshot::PathNote;
 use bdr::repo::summaries::Summary;
 use serde_json::{Map, Value, json};
@@ -70,7 +70,7 @@ pub(crate) fn entry(path: &Path, entry: &Entry) -> Value {
         map.insert("sha256".into(), entry.digest().map(|d| d.to_hex()).into());
     }
     if entry.kind == Kind::Symlink {
-        let target = bdr::path::os_from_bytes(&entry.body.target);
+        let target = bdr::base::path::os_from_bytes(&entry.body.target);
         put_name(&mut map, "target", &target);
     }
     with_path(path, Value::Object(map))

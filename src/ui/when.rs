@@ -38,7 +38,7 @@ pub(crate) fn utc(time: DateTime<Utc>) -> String {
 }
 
 /// Returns a file's time, local to the second.
-pub(crate) fn of_file(time: bdr::manifest::Time) -> String {
+pub(crate) fn of_file(time: bdr::model::manifest::Time) -> String {
     match DateTime::from_timestamp(time.0, time.1) {
         Some(utc) => utc
             .with_timezone(&Local)

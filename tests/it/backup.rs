@@ -4,10 +4,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use bdr::monitor::NullMonitor;
+use bdr::base::monitor::NullMonitor;
+use bdr::recover::restore::{Overwrite, RestoreOptions};
 use bdr::repo::Repository;
 use bdr::repo::snapshot::{Snapshot, SnapshotKind};
-use bdr::restore::{Overwrite, RestoreOptions};
 
 use crate::support::{Place, assert_same, later, now, options, picture};
 
@@ -24,7 +24,7 @@ pub(crate) fn restore_options(target: Option<&Path>) -> RestoreOptions {
         argv: Vec::new(),
         never: Vec::new(),
         host: String::new(),
-        secrets: bdr::unseal::SecretOptions::default(),
+        secrets: bdr::recover::unseal::SecretOptions::default(),
         agent: None,
     }
 }
@@ -36,8 +36,9 @@ pub(crate) fn restore_to(
     target: &Path,
 ) -> std::path::PathBuf {
     let options = restore_options(Some(target));
-    let plan = bdr::restore::plan(repo, snapshot, &options, &NullMonitor).unwrap();
-    let report = bdr::restore::apply(repo, snapshot, plan, &options, &NullMonitor).unwrap();
+    let plan = bdr::recover::restore::plan(repo, snapshot, &options, &NullMonitor).unwrap();
+    let report =
+        bdr::recover::restore::apply(repo, snapshot, plan, &options, &NullMonitor).unwrap();
     assert_eq!(report.problems, []);
     target.join("tree")
 }
@@ -136,7 +137,7 @@ fn what_did_not_change_is_not_read_again() {
 
 #[test]
 fn a_diff_says_the_same_with_and_without_what_is_remembered() {
-    use bdr::manifest::Change;
+    use bdr::model::manifest::Change;
     let place = Place::new();
     odd_tree(&place);
     // Generated, and of the form of a token: it is stored as a placeholder.
@@ -145,7 +146,7 @@ fn a_diff_says_the_same_with_and_without_what_is_remembered() {
     let repo = place.repository();
     let first = place.backup(&repo).snapshot;
     let told = |from: &Snapshot| -> Vec<String> {
-        let roots = bdr::query::diff(&repo, from, None, &[], &NullMonitor).unwrap();
+        let roots = bdr::find::query::diff(&repo, from, None, &[], &NullMonitor).unwrap();
         let changes = roots.into_iter().flat_map(|(_, _, changes)| changes);
         let word = |change: &Change| match change {
             Change::Added(_) => "+",
@@ -159,7 +160,7 @@ fn a_diff_says_the_same_with_and_without_what_is_remembered() {
                 format!(
                     "{} {}",
                     word(&change),
-                    bdr::path::show_bytes(change.path().as_bytes())
+                    bdr::base::path::show_bytes(change.path().as_bytes())
                 )
             })
             .collect()

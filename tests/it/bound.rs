@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bdr::id::Digest;
+use bdr::base::id::Digest;
 use serde_json::{Value, json};
 
 use crate::gates::{open_up, put, read_record, write_record};

@@ -48,8 +48,8 @@ impl Place {
             .collect()
     }
 
-    fn journal(&self) -> bdr::runs::Journal {
-        bdr::runs::Journal::new(&self.path("bdr/state"), &self.store())
+    fn journal(&self) -> bdr::care::runs::Journal {
+        bdr::care::runs::Journal::new(&self.path("bdr/state"), &self.store())
     }
 }
 
@@ -71,7 +71,8 @@ fn a_wake_up_does_what_is_due_and_nothing_else() {
     assert_eq!(place.triggers(), ["init", "backup", "backup"]);
     let runs = place.journal().runs();
     assert!(
-        runs[2..].iter().all(|run| run.by == "cron") && runs.iter().all(bdr::runs::Run::succeeded),
+        runs[2..].iter().all(|run| run.by == "cron")
+            && runs.iter().all(bdr::care::runs::Run::succeeded),
         "{runs:?}"
     );
     // A backup by hand is one as well.
@@ -147,7 +148,7 @@ fn a_destination_that_is_away_is_no_failure_and_is_made_up_for_when_it_is_back()
     assert_eq!(memory.pasts.backup.failures, 0);
     assert_eq!(
         place.journal().runs().last().unwrap().outcome,
-        bdr::runs::Outcome::Skipped
+        bdr::care::runs::Outcome::Skipped
     );
     std::fs::rename(&away, place.store()).unwrap();
     assert_eq!(place.tick("2026-11-02T04:00:00Z"), ["backup", "prune"]);
@@ -235,9 +236,9 @@ fn a_run_under_way_has_not_failed_and_one_that_was_killed_has() {
     let begun = "2026-11-02T03:00:00Z".parse().unwrap();
     let begin = |pid: u32| {
         let update = journal.update(|memory| {
-            memory.pasts.begin(bdr::schedule::Job::Backup, begun);
-            memory.running = Some(bdr::runs::Running {
-                job: bdr::schedule::Job::Backup,
+            memory.pasts.begin(bdr::model::schedule::Job::Backup, begun);
+            memory.running = Some(bdr::care::runs::Running {
+                job: bdr::model::schedule::Job::Backup,
                 pid,
             });
         });
@@ -250,7 +251,7 @@ fn a_run_under_way_has_not_failed_and_one_that_was_killed_has() {
     let mut dead = Command::new("true").spawn().unwrap();
     dead.wait().unwrap();
     journal
-        .update(|memory| memory.pasts.skip(bdr::schedule::Job::Backup))
+        .update(|memory| memory.pasts.skip(bdr::model::schedule::Job::Backup))
         .unwrap();
     begin(dead.id());
     assert_eq!(journal.seen().pasts.backup.failures, 1);

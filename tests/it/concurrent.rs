@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use bdr::monitor::NullMonitor;
+use bdr::base::monitor::NullMonitor;
+use bdr::care::verify::{VerifyLevel, verify};
+use bdr::disk::storage::LocalStorage;
 use bdr::repo::Repository;
-use bdr::storage::LocalStorage;
-use bdr::verify::{VerifyLevel, verify};
 
 use crate::backup::restore_to;
 use crate::support::{Place, assert_same, options, picture};
@@ -30,9 +30,13 @@ fn two_writers_do_not_hurt_each_other() {
                         format!("{writer} {round}").as_bytes(),
                     );
                     let repo = place.repository();
-                    let report =
-                        bdr::backup::backup(&repo, &[place.root()], &options(), &NullMonitor)
-                            .unwrap();
+                    let report = bdr::protect::backup::backup(
+                        &repo,
+                        &[place.root()],
+                        &options(),
+                        &NullMonitor,
+                    )
+                    .unwrap();
                     assert!(report.problems.is_empty(), "{:?}", report.problems);
                 }
             });
@@ -63,9 +67,13 @@ fn a_writer_is_not_stopped_by_readers_and_waits_for_a_sweep() {
     let mut lock = fd_lock::RwLock::new(file);
     let hold = lock.write().unwrap();
     // A guard does not wait: what it writes refers to nothing older.
-    let guard = bdr::backup::BackupOptions::new(bdr::repo::snapshot::Trigger::Guard, options().now);
+    let guard = bdr::protect::backup::BackupOptions::new(
+        bdr::repo::snapshot::Trigger::Guard,
+        options().now,
+    );
     place.write("f", b"changed");
-    let report = bdr::backup::backup(&repo, &[place.root()], &guard, &NullMonitor).unwrap();
+    let report =
+        bdr::protect::backup::backup(&repo, &[place.root()], &guard, &NullMonitor).unwrap();
     assert_eq!(
         report.snapshot.kind,
         bdr::repo::snapshot::SnapshotKind::Full
@@ -172,7 +180,8 @@ fn a_directory_that_becomes_a_link_while_it_is_backed_up_leads_nowhere() {
     swapping(&place.tree().join("d"), &link, || {
         for _ in 0..150 {
             // Some paths are gone by the time they are read.
-            let report = bdr::backup::backup(&repo, &[place.root()], &options(), &NullMonitor);
+            let report =
+                bdr::protect::backup::backup(&repo, &[place.root()], &options(), &NullMonitor);
             let Ok(report) = report else { continue };
             let listing = repo.listing(&report.snapshot.roots[0]).unwrap();
             both[usize::from(
@@ -183,7 +192,7 @@ fn a_directory_that_becomes_a_link_while_it_is_backed_up_leads_nowhere() {
         }
     });
     assert!(both.iter().all(|seen| *seen > 0), "{both:?}");
-    let secret = bdr::id::Digest::of(b"from outside");
+    let secret = bdr::base::id::Digest::of(b"from outside");
     for snapshot in repo.snapshots().unwrap() {
         for entry in repo.listing(&snapshot.roots[0]).unwrap() {
             let digest = entry.body.content.as_ref().map(|content| content.digest);

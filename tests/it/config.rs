@@ -156,7 +156,7 @@ fn an_export_reads_back_and_keeps_addresses_to_itself() {
         ],
     );
     let read = |text: &str| {
-        bdr::config::Config::parse(text.as_bytes(), "x", Some(&place.path("home"))).unwrap()
+        bdr::model::config::Config::parse(text.as_bytes(), "x", Some(&place.path("home"))).unwrap()
     };
     assert_eq!(read(&whole), read(&text(&place)));
     let json: serde_json::Value = serde_json::from_str(&out(

@@ -1,9 +1,9 @@
 //! Power is cut after every single step of a backup: what was acknowledged before is always there, whole.
 
-use bdr::monitor::NullMonitor;
+use bdr::base::monitor::NullMonitor;
+use bdr::care::verify::{VerifyLevel, verify};
+use bdr::disk::storage::{CrashMode, MemoryStorage};
 use bdr::repo::Repository;
-use bdr::storage::{CrashMode, MemoryStorage};
-use bdr::verify::{VerifyLevel, verify};
 
 use crate::backup::{odd_tree, restore_to};
 use crate::support::{Place, assert_same, later, picture};
@@ -59,7 +59,8 @@ fn a_backup_cut_anywhere_leaves_the_last_snapshot_whole() {
             &base,
             |storage| {
                 let repo = open(&place, storage)?;
-                bdr::backup::backup(&repo, &[place.root()], &options, &NullMonitor).map(drop)
+                bdr::protect::backup::backup(&repo, &[place.root()], &options, &NullMonitor)
+                    .map(drop)
             },
             |storage, done, what| {
                 let repo = open(&place, storage).unwrap();
@@ -130,7 +131,7 @@ fn a_full_disk_loses_nothing_and_heals_when_there_is_room() {
         let storage = base.fork();
         storage.full_after(room);
         let repo = open(&place, &storage).unwrap();
-        let done = bdr::backup::backup(&repo, &[place.root()], &later(120), &NullMonitor);
+        let done = bdr::protect::backup::backup(&repo, &[place.root()], &later(120), &NullMonitor);
         if let Err(error) = &done {
             failures += 1;
             assert!(

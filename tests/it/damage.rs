@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use bdr::monitor::{NullMonitor, RecordingMonitor};
+use bdr::base::monitor::{NullMonitor, RecordingMonitor};
+use bdr::care::verify::{VerifyLevel, verify};
+use bdr::disk::storage::MemoryStorage;
 use bdr::repo::Repository;
-use bdr::storage::MemoryStorage;
-use bdr::verify::{VerifyLevel, verify};
 
 use crate::backup::restore_options;
 use crate::crash::noise;
@@ -35,9 +35,10 @@ fn restored(place: &Place, repo: &Repository) -> Option<tempfile::TempDir> {
     let out = tempfile::tempdir().unwrap();
     let options = restore_options(Some(out.path()));
     let snapshot = snapshots.last()?;
-    let plan = bdr::restore::plan(repo, snapshot, &options, &NullMonitor).ok()?;
+    let plan = bdr::recover::restore::plan(repo, snapshot, &options, &NullMonitor).ok()?;
     let report =
-        bdr::restore::apply(repo, snapshot, plan, &options, &RecordingMonitor::default()).ok()?;
+        bdr::recover::restore::apply(repo, snapshot, plan, &options, &RecordingMonitor::default())
+            .ok()?;
     let _ = place;
     (report.problems.is_empty() && report.skipped.is_empty()).then_some(out)
 }
@@ -187,7 +188,7 @@ fn a_second_copy_is_used_when_the_first_is_damaged() {
     let mut full = later(120);
     full.full = true;
     // Metadata apart: the same pack would have the same name.
-    full.level = bdr::backup::Level::Fast;
+    full.level = bdr::protect::backup::Level::Fast;
     place.write("b", b"makes another pack");
     place.backup_with(&repo, &full);
     let packs: Vec<String> = storage
@@ -210,7 +211,7 @@ fn a_repository_that_is_none_is_refused_with_a_reason() {
     let check = |files: &[(&str, &str)], expected: &str| {
         let storage = MemoryStorage::new();
         for (name, text) in files {
-            bdr::storage::put(&storage, name, text.as_bytes()).unwrap();
+            bdr::disk::storage::put(&storage, name, text.as_bytes()).unwrap();
         }
         let made = Repository::create(Arc::new(storage), &place.cache(), options().now);
         let Err(error) = made else {

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use bdr::manifest::Flag;
+use bdr::model::manifest::Flag;
 
 use crate::backup::restore_to;
 use crate::support::{Place, assert_same, later, options, picture};
@@ -245,9 +245,13 @@ fn a_live_database_is_always_consistent() {
     let repo = place.repository();
     for round in 0..5 {
         let options = later(round);
-        let report =
-            bdr::backup::backup(&repo, &[place.root()], &options, &bdr::monitor::NullMonitor)
-                .unwrap();
+        let report = bdr::protect::backup::backup(
+            &repo,
+            &[place.root()],
+            &options,
+            &bdr::base::monitor::NullMonitor,
+        )
+        .unwrap();
         let out = tempfile::tempdir().unwrap();
         let tree = restore_to(&repo, &report.snapshot, out.path());
         let copy = rusqlite::Connection::open(tree.join("live.db")).unwrap();
@@ -295,13 +299,13 @@ fn a_missing_source_is_noticed_and_the_others_are_backed_up() {
     place.write("f", b"x");
     let repo = place.repository();
     let mut other = place.root();
-    other.name = bdr::path::RootName::tame("other");
+    other.name = bdr::base::path::RootName::tame("other");
     other.path = place.path("not there");
-    let report = bdr::backup::backup(
+    let report = bdr::protect::backup::backup(
         &repo,
         &[place.root(), other],
         &options(),
-        &bdr::monitor::NullMonitor,
+        &bdr::base::monitor::NullMonitor,
     )
     .unwrap();
     assert_eq!(report.snapshot.roots[1].base, None);
@@ -326,7 +330,8 @@ fn rebuildable_trees_are_left_out_and_said() {
     root.rules.rebuildable = false;
     let repo = place.repository();
     let report =
-        bdr::backup::backup(&repo, &[root], &options(), &bdr::monitor::NullMonitor).unwrap();
+        bdr::protect::backup::backup(&repo, &[root], &options(), &bdr::base::monitor::NullMonitor)
+            .unwrap();
     let left_out: Vec<String> = report.left_out.iter().map(|n| n.path.to_string()).collect();
     let tree = place.tree();
     assert_eq!(

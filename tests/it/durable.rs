@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use bdr::monitor::NullMonitor;
-use bdr::prune::{PruneOptions, apply, plan};
-use bdr::retention::Policy;
+use bdr::base::monitor::NullMonitor;
+use bdr::care::prune::{PruneOptions, apply, plan};
+use bdr::model::retention::Policy;
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 
 use crate::support::cli::stderr;

@@ -24,7 +24,7 @@ fn has(program: &str) -> bool {
 /// What tar cannot keep: nanoseconds, attributes; names are escaped.
 fn as_tar_sees(picture: &BTreeMap<PathBuf, Object>) -> BTreeMap<PathBuf, Object> {
     use std::os::unix::ffi::OsStrExt as _;
-    let name = |path: &Path| PathBuf::from(bdr::path::tar_name(path.as_os_str().as_bytes()));
+    let name = |path: &Path| PathBuf::from(bdr::base::path::tar_name(path.as_os_str().as_bytes()));
     picture
         .iter()
         .map(|(path, object)| {
@@ -231,16 +231,16 @@ fn repositories_of_every_version_are_read() {
         tar::Archive::new(GzDecoder::new(archive))
             .unpack(out.path())
             .unwrap();
-        let storage = bdr::storage::LocalStorage::new(out.path().join("repository"));
+        let storage = bdr::disk::storage::LocalStorage::new(out.path().join("repository"));
         let repo =
             bdr::repo::Repository::open(std::sync::Arc::new(storage), &out.path().join("cache"))
                 .unwrap();
-        let report = bdr::verify::verify(
+        let report = bdr::care::verify::verify(
             &repo,
             None,
-            bdr::verify::VerifyLevel::Full,
+            bdr::care::verify::VerifyLevel::Full,
             None,
-            &bdr::monitor::NullMonitor,
+            &bdr::base::monitor::NullMonitor,
         )
         .unwrap();
         assert!(report.damage.is_empty(), "{:?}", report.damage);
@@ -257,8 +257,8 @@ fn repositories_of_every_version_are_read() {
                         entry.mode,
                         entry.mtime.0,
                         entry.mtime.1,
-                        bdr::path::show_bytes(&entry.body.target),
-                        bdr::id::Digest::of(&hasher)
+                        bdr::base::path::show_bytes(&entry.body.target),
+                        bdr::base::id::Digest::of(&hasher)
                     );
                     files.insert(format!("{}/{}", root.name, entry.path), text);
                 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use bdr::id::Digest;
+use bdr::base::id::Digest;
 use serde_json::{Value, json};
 
 use crate::gates::open_up;

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bdr::id::Digest;
+use bdr::base::id::Digest;
 use serde_json::{Value, json};
 
 use crate::support::cli::stderr;
@@ -322,12 +322,12 @@ fn a_store_of_the_whole_system_is_laid_out_in_the_scratch_only() {
     let before = picture(&home);
     let store = place.path("store");
     let repo = place.repository();
-    let found = bdr::import::look(&store, None).unwrap();
+    let found = bdr::care::import::look(&store, None).unwrap();
     let scratch = place.path("scratch");
     std::fs::create_dir(&scratch).unwrap();
-    let mut importer = bdr::import::Importer::new(&repo, &scratch);
+    let mut importer = bdr::care::import::Importer::new(&repo, &scratch);
     let imported = importer
-        .import(&found.backups[0], "host", &bdr::monitor::NullMonitor)
+        .import(&found.backups[0], "host", &bdr::base::monitor::NullMonitor)
         .unwrap();
     crate::support::assert_same(&before, &picture(&home), "imported");
     assert_eq!(imported.report.snapshot.roots[0].files, 2);

@@ -203,7 +203,7 @@ fn undo_of_a_new_name_and_a_new_mode_of_one_file() {
 }
 
 fn edits_are_undone(before: &[Edit], during: &[Edit]) {
-    use bdr::guard::{GuardOptions, OnFail, protect};
+    use bdr::protect::guard::{GuardOptions, OnFail, protect};
     let place = Place::new();
     place.write("a", b"always something");
     before.iter().for_each(|edit| apply(&place, edit));
@@ -211,14 +211,14 @@ fn edits_are_undone(before: &[Edit], during: &[Edit]) {
     let now = options().now;
     let expected = picture(&place.tree());
     let guard = GuardOptions {
-        backup: bdr::backup::BackupOptions::new(bdr::repo::snapshot::Trigger::Guard, now),
+        backup: bdr::protect::backup::BackupOptions::new(bdr::repo::snapshot::Trigger::Guard, now),
         argv: vec!["edit".into()],
         cwd: place.tree(),
         label: None,
         on_fail: OnFail::Block,
         remote: Vec::new(),
     };
-    let monitor = bdr::monitor::NullMonitor;
+    let monitor = bdr::base::monitor::NullMonitor;
     let protected = protect(&repo, &[place.root()], &guard, &monitor).unwrap();
     // The edits happen while the guarded command runs.
     let place_ref = &place;
@@ -238,7 +238,7 @@ fn edits_are_undone(before: &[Edit], during: &[Edit]) {
         ));
         protected.run(command).unwrap()
     });
-    let options = bdr::undo::UndoOptions {
+    let options = bdr::recover::undo::UndoOptions {
         force: false,
         all: false,
         look_only: false,
@@ -250,8 +250,9 @@ fn edits_are_undone(before: &[Edit], during: &[Edit]) {
         host: String::new(),
         agent: None,
     };
-    let plan = bdr::undo::plan(&repo, &outcome.operation, &options, &monitor).unwrap();
-    let report = bdr::undo::apply(&repo, &outcome.operation, plan, &options, &monitor).unwrap();
+    let plan = bdr::recover::undo::plan(&repo, &outcome.operation, &options, &monitor).unwrap();
+    let report =
+        bdr::recover::undo::apply(&repo, &outcome.operation, plan, &options, &monitor).unwrap();
     assert_eq!((report.conflicts, report.problems), (0, vec![]));
     assert_same(&expected, &picture(&place.tree()), "undone");
 }

@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bdr::backup::BackupOptions;
-use bdr::guard::{GuardOptions, OnFail, protect};
-use bdr::id::SnapshotId;
-use bdr::monitor::NullMonitor;
-use bdr::prune::{PruneOptions, PruneReport, apply, estimate, plan};
+use bdr::base::id::SnapshotId;
+use bdr::base::monitor::NullMonitor;
+use bdr::care::prune::{PruneOptions, PruneReport, apply, estimate, plan};
+use bdr::care::verify::{VerifyLevel, verify};
+use bdr::disk::storage::MemoryStorage;
+use bdr::model::retention::{Item, Policy, Reason, decide};
+use bdr::protect::backup::BackupOptions;
+use bdr::protect::guard::{GuardOptions, OnFail, protect};
 use bdr::repo::Repository;
 use bdr::repo::snapshot::Trigger;
-use bdr::retention::{Item, Policy, Reason, decide};
-use bdr::storage::MemoryStorage;
-use bdr::verify::{VerifyLevel, verify};
 use chrono::{DateTime, Datelike as _, NaiveDateTime, TimeDelta, Utc, Weekday};
 
 use crate::backup::restore_to;
@@ -363,7 +363,7 @@ fn what_was_thrown_away_and_is_needed_again_comes_back() {
     let report = run(&repo, &options).unwrap();
     assert!(report.packs > 0 && report.swept == 0);
     // The record turns up again, as from a lifeboat.
-    bdr::storage::put(repo.storage(), &first.file_name(), &record).unwrap();
+    bdr::disk::storage::put(repo.storage(), &first.file_name(), &record).unwrap();
     // Its files are found in the trash, and the next prune moves them back.
     let listing = repo.listing(&repo.snapshot(first.id).unwrap().roots[0]);
     assert!(listing.is_ok());
@@ -498,7 +498,9 @@ fn a_budget_takes_guards_first_and_never_what_has_to_stay() {
     assert!(none.is_empty() && budget.unwrap().unreachable);
     let options = at_once(policy(used * 8 / 10), work.time(15, 2));
     run(&repo, &options).unwrap();
-    let left = bdr::prune::budget(&repo, used * 8 / 10).unwrap().unwrap();
+    let left = bdr::care::prune::budget(&repo, used * 8 / 10)
+        .unwrap()
+        .unwrap();
     assert!(left.used <= left.max, "{left:?}");
     work.check(&repo, "within the budget");
 }
@@ -556,7 +558,7 @@ fn a_year_of_use_stays_within_its_budget_and_keeps_every_promise() {
         };
         let report = run(&repo, &options).unwrap();
         assert!(report.blocked.is_empty());
-        let left = bdr::prune::budget(&repo, max_bytes).unwrap().unwrap();
+        let left = bdr::care::prune::budget(&repo, max_bytes).unwrap().unwrap();
         assert!(left.used <= max_bytes, "day {day}: {left:?}");
     }
     // What the policy promises of all that there ever was, is there.

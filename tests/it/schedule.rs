@@ -162,7 +162,8 @@ fn the_command_in_the_crontab_works_in_the_bare_world_of_cron() {
         (Some(0), "", 0)
     );
     let memory =
-        bdr::runs::Journal::new(&world.place.path("bdr/state"), &world.place.store()).memory();
+        bdr::care::runs::Journal::new(&world.place.path("bdr/state"), &world.place.store())
+            .memory();
     assert_eq!(memory.tick.unwrap().by, "cron");
     assert_eq!(
         memory.pasts.backup.success,
@@ -342,7 +343,8 @@ fn launchd_and_task_scheduler_are_told_in_their_own_words() {
         .unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     let memory =
-        bdr::runs::Journal::new(&world.place.path("bdr/state"), &world.place.store()).memory();
+        bdr::care::runs::Journal::new(&world.place.path("bdr/state"), &world.place.store())
+            .memory();
     assert_eq!(memory.tick.unwrap().by, "schtasks");
 }
 

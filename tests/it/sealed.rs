@@ -567,7 +567,7 @@ fn a_value_that_is_sealed_while_the_key_changes_is_not_lost() {
     // As far apart as can be: the key was read before the change, the value is written after it.
     let place = Place::new();
     let (early, rotating) = (place.vault(), place.vault());
-    let put = |vault: &bdr::vault::Vault, value: &[u8]| {
+    let put = |vault: &bdr::disk::vault::Vault, value: &[u8]| {
         let fingerprint = vault.fingerprint(value).unwrap();
         vault.put(fingerprint, value).unwrap();
         fingerprint

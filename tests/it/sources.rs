@@ -187,12 +187,12 @@ fn patterns_mean_what_they_mean_to_git() {
                 "" => Vec::new(),
                 text => vec![text.to_owned()],
             };
-            let rules = bdr::rules::Rules {
+            let rules = bdr::model::rules::Rules {
                 include: list(include),
                 exclude: list(exclude),
-                ..bdr::rules::Rules::default()
+                ..bdr::model::rules::Rules::default()
             };
-            bdr::rules::Matcher::new(&rules).unwrap()
+            bdr::model::rules::Matcher::new(&rules).unwrap()
         };
         let exclude = rules("", &pattern);
         // A name without a wildcard or a slash is a path for include, and for exclude a name at any depth: `**/` says so to both.
@@ -216,7 +216,7 @@ fn patterns_mean_what_they_mean_to_git() {
             );
             // A pattern for directories includes them; that a file has the name is no reason to lose it.
             if !pattern.ends_with('/') {
-                let taken = include.include(path.as_bytes()) == bdr::rules::Verdict::Take;
+                let taken = include.include(path.as_bytes()) == bdr::model::rules::Verdict::Take;
                 assert_eq!(taken, left_out, "include `{pattern}`: {path}");
             }
             compared += 1;

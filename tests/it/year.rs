@@ -120,12 +120,15 @@ fn a_year_ends_within_its_budget_and_every_promised_point_restores() {
         }
         let now = morning + TimeDelta::minutes(20);
         place.run_at(&text(now), &["tick", "--scheduler", "cron"], 0);
-        let runs = bdr::runs::Journal::new(&place.path("bdr/state"), &place.store()).runs();
+        let runs = bdr::care::runs::Journal::new(&place.path("bdr/state"), &place.store()).runs();
         let made = runs
             .iter()
             .rev()
             .take_while(|run| run.time == now)
-            .find_map(|run| run.snapshot.filter(|_| run.job <= bdr::schedule::Job::Full));
+            .find_map(|run| {
+                run.snapshot
+                    .filter(|_| run.job <= bdr::model::schedule::Job::Full)
+            });
         if let Some(id) = made {
             stood.insert(id.to_string(), (now, files(&place)));
         }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command as Process;
 
-use bdr::config::edit as text_edit;
+use bdr::model::config::edit as text_edit;
 use serde_json::json;
 
 use super::{check_patterns, check_text, say_unmatched, text, write};
@@ -67,10 +67,10 @@ pub(super) fn edit(cx: &Context) -> Result<u8, Failure> {
     let old = text(cx)?;
     let draft = draft(cx);
     if let Some(dir) = draft.parent() {
-        bdr::fsutil::create_dir_private(dir)?;
+        bdr::disk::fsutil::create_dir_private(dir)?;
     }
     if !draft.exists() {
-        bdr::fsutil::write_atomic(&draft, old.as_bytes(), 0o600)?;
+        bdr::disk::fsutil::write_atomic(&draft, old.as_bytes(), 0o600)?;
     }
     loop {
         run_editor(&draft)?;
@@ -113,7 +113,7 @@ fn draft(cx: &Context) -> PathBuf {
 }
 
 fn remove(path: &std::path::Path) -> Result<(), Failure> {
-    Ok(bdr::fsutil::remove_file(path).map_err(|e| bdr::Error::io("remove", path, e))?)
+    Ok(bdr::disk::fsutil::remove_file(path).map_err(|e| bdr::Error::io("remove", path, e))?)
 }
 
 fn run_editor(file: &std::path::Path) -> Result<(), Failure> {

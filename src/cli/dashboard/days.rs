@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use bdr::care::runs::{Outcome, Run};
+use bdr::model::schedule::Job;
 use bdr::repo::summaries::Summary;
-use bdr::runs::{Outcome, Run};
-use bdr::schedule::Job;
 use chrono::{DateTime, Datelike as _, Days, Local, NaiveDate, Utc};
 use maud::{Markup, html};
 

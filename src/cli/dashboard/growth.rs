@@ -1,6 +1,6 @@
 //! Size of the repository over time, against its budget.
 
-use bdr::units::size;
+use bdr::base::units::size;
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 

@@ -1,12 +1,12 @@
 //! The page: from the one sentence down to the details.
 
+use bdr::base::units::size;
+use bdr::care::runs::{Outcome, Run};
+use bdr::care::status::{Level, SourceStatus, Trouble};
+use bdr::model::schedule::Job;
 use bdr::repo::oplog::Operation;
 use bdr::repo::snapshot::SnapshotKind;
 use bdr::repo::summaries::Summary;
-use bdr::runs::{Outcome, Run};
-use bdr::schedule::Job;
-use bdr::status::{Level, SourceStatus, Trouble};
-use bdr::units::size;
 use chrono::{DateTime, Utc};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -270,7 +270,7 @@ fn timeline(seen: &Seen) -> Markup {
     }
 }
 
-fn why(summary: &Summary, operations: &[Operation], ids: &[bdr::id::Id]) -> Markup {
+fn why(summary: &Summary, operations: &[Operation], ids: &[bdr::base::id::Id]) -> Markup {
     let kind = if summary.kind == SnapshotKind::Full {
         "full backup"
     } else {
@@ -284,7 +284,7 @@ fn why(summary: &Summary, operations: &[Operation], ids: &[bdr::id::Id]) -> Mark
     html! {
         @if summary.is_backup() {
             (kind)
-            @if let Some(label) = &summary.label { " “" (bdr::path::show(label.as_ref())) "”" }
+            @if let Some(label) = &summary.label { " “" (bdr::base::path::show(label.as_ref())) "”" }
             @if summary.partial { " (partial)" }
         } @else if let Some(operation) = before {
             "before " code { (shortened(&log::title(operation, ids))) }

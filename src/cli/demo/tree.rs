@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use bdr::Error;
-use bdr::error::IoContext as _;
-use bdr::path::show;
+use bdr::base::error::IoContext as _;
+use bdr::base::path::show;
 
 use crate::cli::error::Failure;
 

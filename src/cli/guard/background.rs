@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bdr::agent::Host;
-use bdr::backup::Level;
-use bdr::fsutil::canonicalize;
-use bdr::guard::{self, CloseOptions};
-use bdr::id::OperationId;
+use bdr::base::id::OperationId;
+use bdr::disk::fsutil::canonicalize;
+use bdr::model::agent::Host;
+use bdr::protect::backup::Level;
+use bdr::protect::guard::{self, CloseOptions};
+use bdr::protect::staging::{SettleReport, settle};
 use bdr::repo::Repository;
-use bdr::staging::{SettleReport, settle};
 use clap::Args;
 use serde_json::json;
 
@@ -62,7 +62,11 @@ fn close_after(
             .collect();
         let _ = repo.note_running(id, &pids);
     }
-    while args.pids.iter().any(|pid| bdr::fsutil::process_runs(*pid)) {
+    while args
+        .pids
+        .iter()
+        .any(|pid| bdr::disk::fsutil::process_runs(*pid))
+    {
         if began.elapsed() > LONGEST_WAIT {
             return Ok(());
         }
@@ -127,14 +131,14 @@ pub(crate) fn still_running(running: &[(u32, String)]) -> Option<String> {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let first = bdr::path::show_bytes(first.as_bytes());
+    let first = bdr::base::path::show_bytes(first.as_bytes());
     Some(format!("still running: `{first}`{more}"))
 }
 
 /// Packs what is kept.
 pub(crate) fn run(cx: &Context, args: &SettleArgs) -> Result<u8, Failure> {
     if args.background {
-        bdr::fsutil::lower_priority();
+        bdr::disk::fsutil::lower_priority();
     }
     let repo = cx.repository()?;
     if let Some(operation) = &args.after {
@@ -152,7 +156,7 @@ pub(crate) fn run(cx: &Context, args: &SettleArgs) -> Result<u8, Failure> {
         };
         cx.ui.document("settle", code, &data)?;
     } else if report.sets > 0 {
-        let bytes = bdr::units::size(report.bytes);
+        let bytes = bdr::base::units::size(report.bytes);
         cx.ui
             .report(&format!("Packed {bytes} that guards kept.\n"))?;
     }

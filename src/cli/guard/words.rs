@@ -4,13 +4,13 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use bdr::Error;
+use bdr::base::path::{absolute, os_to_bytes, shell_word, show};
+use bdr::base::units::size;
 use bdr::effects::Assessment;
-use bdr::guard::GuardOutcome;
-use bdr::path::{absolute, os_to_bytes, shell_word, show};
+use bdr::protect::guard::GuardOutcome;
 use bdr::repo::Repository;
 use bdr::repo::oplog::Operation;
 use bdr::repo::snapshot::PathNote;
-use bdr::units::size;
 use serde_json::{Value, json};
 
 use crate::cli::context::Context;
@@ -102,7 +102,7 @@ impl InGit {
         let mut found = Self::default();
         let mut places = std::collections::BTreeSet::new();
         for (number, root) in end.roots.iter().enumerate() {
-            let mut count = |path: &bdr::path::RepoPath, file: bool| {
+            let mut count = |path: &bdr::base::path::RepoPath, file: bool| {
                 let bytes = path.as_bytes();
                 if !is_in_git(bytes) {
                     return 0;
@@ -112,7 +112,8 @@ impl InGit {
                 places.insert((number, above.join(&b'/')));
                 u64::from(file)
             };
-            let file = |stamp: &bdr::repo::oplog::Stamp| stamp.kind != bdr::manifest::Kind::Dir;
+            let file =
+                |stamp: &bdr::repo::oplog::Stamp| stamp.kind != bdr::model::manifest::Kind::Dir;
             found.removed += root.removed.iter().map(|p| count(p, true)).sum::<u64>();
             found.created += root
                 .created
@@ -198,7 +199,7 @@ const MAX_PART: usize = 80;
 pub(crate) fn untold(assessment: &Assessment) -> Option<String> {
     let first = assessment.untold.first()?;
     let first = first.split_whitespace().collect::<Vec<_>>().join(" ");
-    let short = bdr::agent::start_of(&first, MAX_PART);
+    let short = bdr::model::agent::start_of(&first, MAX_PART);
     let dots = if short.len() < first.len() { "…" } else { "" };
     let more = match assessment.untold.len() - 1 {
         0 => String::new(),
@@ -218,8 +219,10 @@ pub(crate) fn missed_of_operands(
     let named = |note: &&PathNote| {
         let path = note.path.as_path();
         let mut operands = assessment.operands.iter().filter(|o| o.itself && !o.glob);
-        !note.reason.starts_with(bdr::guard::NOT_KEPT)
-            && operands.any(|operand| path.starts_with(bdr::guard::canonical_parent(&operand.path)))
+        !note.reason.starts_with(bdr::protect::guard::NOT_KEPT)
+            && operands.any(|operand| {
+                path.starts_with(bdr::protect::guard::canonical_parent(&operand.path))
+            })
     };
     let missed: Vec<&PathNote> = notes.iter().filter(named).collect();
     let first = missed.first()?;
@@ -236,13 +239,13 @@ pub(crate) fn missed_of_operands(
 
 /// Returns what has to be said of what a command names and no snapshot can hold: sockets and devices. At most one line.
 pub(crate) fn unstored(cx: &Context, assessment: &Assessment) -> Option<String> {
-    use bdr::fsutil::kind_of;
+    use bdr::disk::fsutil::kind_of;
     let named = assessment
         .operands
         .iter()
         .filter(|o| o.itself && !o.glob && !o.place);
     let mut found = named.filter_map(|operand| {
-        let path = bdr::guard::canonical_parent(&operand.path);
+        let path = bdr::protect::guard::canonical_parent(&operand.path);
         let kind = kind_of(&path).filter(|kind| !kind.is_stored())?;
         // What is written to a device is no loss of it.
         (!path.starts_with("/dev")).then_some((path, kind))
@@ -263,7 +266,7 @@ pub(crate) fn unstored(cx: &Context, assessment: &Assessment) -> Option<String> 
 pub(super) fn name_missed(cx: &Context, missed: &[&PathNote]) {
     let (sealed, missed): (Vec<&PathNote>, Vec<&PathNote>) = missed
         .iter()
-        .partition(|note| note.reason.starts_with(bdr::guard::NOT_KEPT));
+        .partition(|note| note.reason.starts_with(bdr::protect::guard::NOT_KEPT));
     if let Some(first) = sealed.first() {
         let path = cx.shown(first.path.as_path());
         let others = match sealed.len() {
@@ -397,7 +400,10 @@ mod tests {
     fn the_suggested_budget_is_enough() {
         for bytes in [1_u64, 600 << 20, 212 << 30] {
             let text = budget_for(bytes);
-            assert!(bdr::config::parse_size(&text).unwrap() > bytes, "{text}");
+            assert!(
+                bdr::model::config::parse_size(&text).unwrap() > bytes,
+                "{text}"
+            );
         }
     }
 }

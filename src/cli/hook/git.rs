@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::io::Read as _;
 use std::path::Path;
 
-use bdr::agent::AgentCall;
 use bdr::effects::Assessment;
-use bdr::guard::{self, CloseOptions, GuardOptions};
+use bdr::model::agent::AgentCall;
+use bdr::protect::guard::{self, CloseOptions, GuardOptions};
 use bdr::repo::Repository;
 use bdr::repo::oplog::Begin;
 use chrono::TimeDelta;
@@ -98,14 +98,14 @@ fn snapshot(cx: &Context, repo: &Repository, event: &str) -> Result<(), Failure>
     let roots = guarding::covered(cx, repo, &Assessment::unknown(event), &[], false)?;
     let mut options = backup_options(cx);
     options.label = Some(format!("git {event}"));
-    bdr::backup::backup(repo, &roots, &options, &cx.progress())?;
+    bdr::protect::backup::backup(repo, &roots, &options, &cx.progress())?;
     Ok(())
 }
 
 fn call(cx: &Context, event: &str) -> AgentCall {
     AgentCall {
         host: HOST.to_owned(),
-        session: Some(bdr::path::show(cx.cwd.as_os_str())),
+        session: Some(bdr::base::path::show(cx.cwd.as_os_str())),
         call: None,
         tool: event.to_owned(),
         background: false,
@@ -141,7 +141,8 @@ fn begin(
 /// Returns true if what an operation saved has this work tree in it.
 fn covers(repo: &Repository, begin: &Begin, top: &Path) -> bool {
     let snapshot = begin.before.and_then(|id| repo.snapshot(id).ok());
-    let has = |name: &bdr::path::RootName| begin.roots.is_empty() || begin.roots.contains(name);
+    let has =
+        |name: &bdr::base::path::RootName| begin.roots.is_empty() || begin.roots.contains(name);
     snapshot.is_some_and(|snapshot| {
         let mut roots = snapshot.roots.iter();
         roots.any(|root| has(&root.name) && top.starts_with(root.path.as_path()))
@@ -173,7 +174,7 @@ fn is_under_way(top: &Path) -> bool {
     // A linked work tree has a file there that says where its own is.
     let dir = match std::fs::read_to_string(&dot) {
         Ok(text) => match text.trim().strip_prefix("gitdir: ") {
-            Some(dir) => bdr::path::absolute(top, Path::new(dir)),
+            Some(dir) => bdr::base::path::absolute(top, Path::new(dir)),
             None => dot,
         },
         Err(_) => dot,

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::io::Read as _;
 use std::path::Path;
 
-use bdr::agent::{Event, Host, Moment, Tool};
 use bdr::effects::Effect;
-use bdr::guard::{self, CloseOptions};
+use bdr::model::agent::{Event, Host, Moment, Tool};
+use bdr::protect::guard::{self, CloseOptions};
 use bdr::repo::Repository;
 use bdr::repo::oplog::Begin;
 
@@ -123,10 +123,10 @@ fn own_jobs(repo: &Repository, begin: &Begin, open: &[Begin], jobs: &[u32]) -> V
     // Starts are told in hundredths of a second, rounded down.
     let since = begin.time - chrono::TimeDelta::milliseconds(11);
     let is_own = |job: &u32| {
-        let started = bdr::fsutil::process_start(*job);
+        let started = bdr::disk::fsutil::process_start(*job);
         // The line before this one may have begun it just before.
         let taken = |other: &Begin| other.id != begin.id && repo.has_noted(other.id, *job);
-        bdr::fsutil::process_runs(*job)
+        bdr::disk::fsutil::process_runs(*job)
             && started.is_none_or(|started| started >= since)
             && !open.iter().any(taken)
     };
@@ -159,7 +159,7 @@ pub(super) fn close_leftovers(
             .session
             .as_ref()
             .and_then(|s| s.rsplit(' ').next()?.parse().ok());
-        let ended = number.is_some_and(|number| !bdr::fsutil::process_runs(number));
+        let ended = number.is_some_and(|number| !bdr::disk::fsutil::process_runs(number));
         let own = call.session.as_deref() == session;
         if ended || own && own_jobs(repo, &begin, &open, jobs).is_empty() {
             guard::close(repo, begin, &options)?;

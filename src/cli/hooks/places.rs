@@ -31,7 +31,7 @@ impl<'a> Around<'a> {
         let Some(home) = cx.home.clone() else {
             return Err(Failure::usage("there is no home directory", "set HOME"));
         };
-        let project = project.map(|dir| bdr::path::absolute(&cx.cwd, dir));
+        let project = project.map(|dir| bdr::base::path::absolute(&cx.cwd, dir));
         if let Some(project) = project.as_ref().filter(|dir| !dir.is_dir()) {
             let message = format!("there is no directory `{}`", project.display());
             return Err(Failure::usage(message, "name a project that is there"));
@@ -248,7 +248,7 @@ impl<'a> Around<'a> {
     pub(super) fn hooks_dir(&self) -> Option<PathBuf> {
         let hooks = self.run_git(&["rev-parse", "--git-path", "hooks"])?;
         let at = self.project.as_deref().unwrap_or(&self.cx.cwd);
-        Some(bdr::path::absolute(at, Path::new(&hooks)))
+        Some(bdr::base::path::absolute(at, Path::new(&hooks)))
     }
 
     fn git(&self, program: &str, notes: &mut Vec<String>) -> Result<Vec<(PathBuf, Form)>, Failure> {

@@ -3,11 +3,11 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use bdr::config::{Config, Criticality};
-use bdr::discover::{Discovery, Found};
-use bdr::path::show;
+use bdr::base::path::show;
+use bdr::base::units::size;
+use bdr::find::discover::{Discovery, Found};
+use bdr::model::config::{Config, Criticality};
 use bdr::repo::Repository;
-use bdr::units::size;
 use serde_json::{Value, json};
 
 use super::{AGENTS_BUDGET, Done, InitArgs};

@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use bdr::base::path::{absolute, show_bytes};
 use bdr::install::hooks::servers::{Client, Homes};
 use bdr::install::hooks::{Action, Form, Ledger, Seen, Standing, Target, Wanted};
-use bdr::path::{absolute, show_bytes};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -105,7 +105,7 @@ fn clients(homes: Homes<'_>, words: &[String], project: bool) -> Result<Vec<Clie
             }
             (_, Some(client)) => found.push(client),
             (_, None) => {
-                let shown = bdr::path::show(word.as_ref());
+                let shown = bdr::base::path::show(word.as_ref());
                 return Err(Failure::usage(
                     format!("no client is called `{shown}`"),
                     &format!("known are {}, all", known()),

@@ -4,8 +4,8 @@ use std::io::Write as _;
 use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
-use bdr::config::NotifyConfig;
-use bdr::status::Level;
+use bdr::care::status::Level;
+use bdr::model::config::NotifyConfig;
 
 use super::{Message, desktop};
 use crate::cli::context::Context;

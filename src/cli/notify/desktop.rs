@@ -60,7 +60,7 @@ fn commands(message: &Message) -> Vec<Process> {
 /// by one that comes with systemd.
 #[cfg(not(any(target_os = "macos", windows)))]
 fn commands(message: &Message) -> Vec<Process> {
-    use bdr::status::Level;
+    use bdr::care::status::Level;
 
     let urgency = match message.level {
         Level::Critical => "critical",
@@ -98,7 +98,7 @@ fn commands(message: &Message) -> Vec<Process> {
     let mut commands = vec![send, call];
     // A job of cron is not told where the session's bus is.
     if crate::cli::context::variable("DBUS_SESSION_BUS_ADDRESS").is_none() {
-        let bus = format!("/run/user/{}/bus", bdr::fsutil::user_number());
+        let bus = format!("/run/user/{}/bus", bdr::disk::fsutil::user_number());
         for command in &mut commands {
             command.env("DBUS_SESSION_BUS_ADDRESS", format!("unix:path={bus}"));
         }

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use bdr::fsutil;
-use bdr::runs::{Memory, Run};
-use bdr::schedule::Job;
+use bdr::care::runs::{Memory, Run};
+use bdr::disk::fsutil;
+use bdr::model::schedule::Job;
 
 use crate::cli::context::Context;
 

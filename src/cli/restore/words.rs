@@ -2,10 +2,10 @@
 
 use std::ffi::OsString;
 
-use bdr::manifest::Kind;
+use bdr::base::units::size;
+use bdr::model::manifest::Kind;
+use bdr::recover::restore::{Action, RestorePlan, RestoreReport, SecretStep, Step};
 use bdr::repo::snapshot::Snapshot;
-use bdr::restore::{Action, RestorePlan, RestoreReport, SecretStep, Step};
-use bdr::units::size;
 use serde_json::{Value, json};
 
 use crate::cli::context::Context;
@@ -18,7 +18,7 @@ pub(super) fn heading(cx: &Context, snapshot: &Snapshot, id: &str, dry: bool) ->
     let label = snapshot
         .label
         .as_ref()
-        .map(|l| format!(", {}", bdr::path::show(l.as_ref())));
+        .map(|l| format!(", {}", bdr::base::path::show(l.as_ref())));
     let trigger = snapshot.trigger.word();
     let nothing = if dry { ", nothing written" } else { "" };
     format!(
@@ -77,7 +77,7 @@ fn secret_lines(cx: &Context, step: &SecretStep) -> String {
     .map(|(what, keys)| {
         let shown: Vec<&str> = keys.iter().take(5).map(String::as_str).collect();
         let more = if keys.len() > 5 { ", …" } else { "" };
-        let keys = bdr::path::show(format!("{}{more}", shown.join(", ")).as_ref());
+        let keys = bdr::base::path::show(format!("{}{more}", shown.join(", ")).as_ref());
         format!("  secret   {path}: {what}: {keys}\n")
     })
     .collect()
@@ -151,7 +151,7 @@ fn secret_data(step: &SecretStep) -> Value {
     let aside = step
         .aside
         .as_ref()
-        .map(|path| bdr::path::show(path.as_os_str()));
+        .map(|path| bdr::base::path::show(path.as_os_str()));
     let rest = json!({
         "kept": merged.kept, "restored": merged.restored, "unresolved": merged.unresolved,
         "live_only": merged.live_only, "blank": merged.blank, "aside": aside,

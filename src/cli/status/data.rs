@@ -1,7 +1,7 @@
 //! The document of `bdr status --json`: the model behind everything that shows how things stand.
 
-use bdr::schedule::Job;
-use bdr::status::{SourceStatus, Status};
+use bdr::care::status::{SourceStatus, Status};
+use bdr::model::schedule::Job;
 use serde_json::{Map, Value, json};
 
 use super::{Seen, words};
@@ -56,7 +56,7 @@ pub(super) fn status(seen: &Seen) -> Value {
         "scheduler": {
             "backend": status.scheduler.backend,
             "installed": status.scheduler.backend.is_some(),
-            "starts_other": status.scheduler.starts_other.as_ref().map(|path| bdr::path::show(path.as_os_str())),
+            "starts_other": status.scheduler.starts_other.as_ref().map(|path| bdr::base::path::show(path.as_os_str())),
             "lingers": status.scheduler.lingers,
             "last_woke": status.memory.tick.as_ref().map(|tick| when::utc(tick.time)),
         },
@@ -70,7 +70,7 @@ pub(super) fn status(seen: &Seen) -> Value {
 }
 
 fn troubles(status: &Status) -> Vec<Value> {
-    let trouble = |t: &bdr::status::Trouble| {
+    let trouble = |t: &bdr::care::status::Trouble| {
         json!({
             "code": t.word(),
             "level": t.level().word(),

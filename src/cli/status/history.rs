@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use bdr::runs::{Outcome, Run};
-use bdr::schedule::Job;
-use bdr::units::size;
+use bdr::base::units::size;
+use bdr::care::runs::{Outcome, Run};
+use bdr::model::schedule::Job;
 use chrono::{DateTime, Datelike as _, Days, Local, NaiveDate, Utc};
 use serde_json::{Value, json};
 

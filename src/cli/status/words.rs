@@ -1,9 +1,9 @@
 //! What `bdr status` says; the sentences are those of the dashboard and of alerts, too.
 
-use bdr::runs::Run;
-use bdr::schedule::Job;
-use bdr::status::{Level, SourceStatus, Status, Trouble};
-use bdr::units::size;
+use bdr::base::units::size;
+use bdr::care::runs::Run;
+use bdr::care::status::{Level, SourceStatus, Status, Trouble};
+use bdr::model::schedule::Job;
 use chrono::{DateTime, Local, TimeDelta, Utc};
 
 use super::Seen;

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::json::Entry;
-use crate::agent::Host;
-use crate::path::shell_word;
+use crate::base::path::shell_word;
+use crate::model::agent::Host;
 
 /// Seconds that a host waits for a hook.
 const PATIENCE: u32 = 30;

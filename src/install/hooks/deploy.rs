@@ -3,7 +3,7 @@
 use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstInputValue, CstObject, CstRootNode};
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// What begins a script of bdr's.
 const BEGINS: &str = "(bdr backup --quiet --label pre-deploy";

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Form, block};
-use crate::path::shell_word;
+use crate::base::path::shell_word;
 
 /// The events that bdr listens to.
 pub const EVENTS: [&str; 7] = [

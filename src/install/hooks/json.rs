@@ -4,7 +4,7 @@ use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstInputValue, CstNode, CstObject, CstRootNode};
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// What is to stand in an event's list.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,7 +64,7 @@ pub fn program_of(value: &Value, word: &str) -> Option<String> {
     }
 }
 
-/// Returns a word of a shell line as it was before [`crate::path::shell_word`].
+/// Returns a word of a shell line as it was before [`crate::base::path::shell_word`].
 fn unquoted(word: &str) -> String {
     let inner = word
         .strip_prefix('\'')

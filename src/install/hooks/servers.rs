@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 
 use super::json::{input, parse};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// What starts MCP servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Form, block};
-use crate::path::shell_word;
+use crate::base::path::shell_word;
 
 /// A shell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

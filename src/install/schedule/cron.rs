@@ -7,8 +7,8 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use super::{Backend, Entry};
-use crate::error::{Error, Result};
-use crate::path::{os_from_bytes, os_to_bytes};
+use crate::base::error::{Error, Result};
+use crate::base::path::{os_from_bytes, os_to_bytes};
 
 const BEGIN: &[u8] = b"# >>> bdr schedule >>> made by bdr; changes between these lines are lost";
 const END: &[u8] = b"# <<< bdr schedule <<<";

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Backend, Entry};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// Name of the agent.
 pub const LABEL: &str = "dev.bdr.tick";

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::launchd::{plain, text};
 use super::{Backend, Entry};
-use crate::error::Result;
+use crate::base::error::Result;
 
 /// Name of the task.
 pub const NAME: &str = "\\bdr\\tick";

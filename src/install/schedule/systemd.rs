@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use super::{Backend, Entry};
-use crate::error::{Error, Result};
+use crate::base::error::{Error, Result};
 
 /// Name of the service.
 pub const SERVICE: &str = "bdr-tick.service";

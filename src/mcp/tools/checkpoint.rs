@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use bdr::backup::BackupReport;
-use bdr::guard::{self, GuardOptions};
-use bdr::rules::{Origin, Root};
-use bdr::staging::StagingOptions;
+use bdr::model::rules::{Origin, Root};
+use bdr::protect::backup::BackupReport;
+use bdr::protect::guard::{self, GuardOptions};
+use bdr::protect::staging::StagingOptions;
 use serde_json::{Value, json};
 
 use super::super::call::{Answer, Call, Outcome, checkpoint_id, first};

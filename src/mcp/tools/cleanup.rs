@@ -1,8 +1,8 @@
 //! `cleanup_old_backups`: retention, never below what the user has configured.
 
-use bdr::prune::{self, PlannedSnapshot, PruneOptions, PrunePlan};
-use bdr::retention::{Period, Policy, Reason};
-use bdr::schedule::Job;
+use bdr::care::prune::{self, PlannedSnapshot, PruneOptions, PrunePlan};
+use bdr::model::retention::{Period, Policy, Reason};
+use bdr::model::schedule::Job;
 use serde_json::{Value, json};
 
 use super::super::call::{Answer, Call, Outcome, backup_id};

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use bdr::backup::{BackupOptions, BackupReport, Level, backup};
-use bdr::fsutil::canonicalize;
+use bdr::care::verify::{VerifyLevel, verify};
+use bdr::disk::fsutil::canonicalize;
+use bdr::model::rules::{Origin, Root};
+use bdr::model::schedule::Job;
+use bdr::protect::backup::{BackupOptions, BackupReport, Level, backup};
+use bdr::protect::staging::settle;
 use bdr::repo::Repository;
 use bdr::repo::snapshot::Trigger;
-use bdr::rules::{Origin, Root};
-use bdr::schedule::Job;
-use bdr::staging::settle;
-use bdr::verify::{VerifyLevel, verify};
 use serde_json::{Value, json};
 
 use super::super::call::{Answer, Call, Outcome, backup_id};
@@ -166,7 +166,7 @@ fn of_places(
                 .to_owned()
         }));
     }
-    let places = bdr::rules::normalise(places)?;
+    let places = bdr::model::rules::normalise(places)?;
     cx.launch_lifeboat(repo.location());
     // Not being able to pack what guards left is no reason not to back up.
     let _ = settle(repo, Level::Best, cx.now, &cx.progress());

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use bdr::manifest::{Change, Entry, Kind};
-use bdr::query;
+use bdr::find::query;
+use bdr::model::manifest::{Change, Entry, Kind};
 use bdr::repo::Repository;
 use bdr::repo::snapshot::Snapshot;
 use serde_json::{Value, json};
@@ -266,7 +266,7 @@ fn patch(repo: &Repository, changed: &Changed, now: Option<&Roots>) -> Result<St
         (Some(entry), None) => mask::stored(repo, &changed.path, entry)?,
         (None, _) => Ok(Vec::new()),
     };
-    let name = bdr::path::show(changed.path.file_name().unwrap_or_default());
+    let name = bdr::base::path::show(changed.path.file_name().unwrap_or_default());
     let (old, new) = match (old, new) {
         (Ok(old), Ok(new)) => (old, new),
         (Err(why), _) | (_, Err(why)) => return Ok(format!("({name}: not shown, {why})")),
@@ -304,7 +304,7 @@ fn cut(text: &str, most: usize) -> String {
     }
     format!(
         "{}\n(cut: {} more; narrow it by paths)",
-        bdr::agent::start_of(text, most),
+        bdr::model::agent::start_of(text, most),
         plural((text.len() - most) as u64, "byte")
     )
 }

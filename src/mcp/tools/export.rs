@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use bdr::backup::Level;
-use bdr::config::Config;
-use bdr::fsutil::target::write_beneath;
-use bdr::manifest::Time;
-use bdr::path::RepoPath;
+use bdr::base::path::RepoPath;
+use bdr::disk::fsutil::target::write_beneath;
+use bdr::model::config::Config;
+use bdr::model::manifest::Time;
+use bdr::protect::backup::Level;
 use bdr::repo::summaries::Summary;
 use serde_json::{Map, Value, json};
 

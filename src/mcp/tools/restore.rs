@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use bdr::manifest::Kind;
-use bdr::path::{RepoPath, absolute};
+use bdr::base::path::{RepoPath, absolute};
+use bdr::model::manifest::Kind;
+use bdr::recover::restore::{self, Action, Overwrite, RestoreOptions, RestorePlan};
+use bdr::recover::unseal::SecretOptions;
 use bdr::repo::Repository;
 use bdr::repo::oplog::RootPath;
 use bdr::repo::snapshot::Snapshot;
-use bdr::restore::{self, Action, Overwrite, RestoreOptions, RestorePlan};
-use bdr::unseal::SecretOptions;
 use serde_json::{Value, json};
 
 use super::super::call::{
@@ -171,7 +171,7 @@ fn chosen(
                 let text = format!(
                     "{}/{}",
                     record.name,
-                    bdr::path::show_bytes(entry.path.as_bytes())
+                    bdr::base::path::show_bytes(entry.path.as_bytes())
                 );
                 patterns.iter().any(|pattern| {
                     absolute(&call.cx.cwd, pattern.as_ref()) == path || *pattern == text

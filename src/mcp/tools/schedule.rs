@@ -1,6 +1,6 @@
 //! `schedule_backup`. bdr has one daily time and one day for the full backup: what a cron expression can say of these is taken.
 
-use bdr::schedule::{Job, Schedule, day_word};
+use bdr::model::schedule::{Job, Schedule, day_word};
 use chrono::{Local, Timelike as _};
 use serde_json::{Value, json};
 
@@ -94,7 +94,7 @@ fn parse_cron(text: &str) -> Result<(String, Option<String>), Fault> {
     let [minute, hour, "*", "*", day] = fields[..] else {
         return Err(invalid(format!(
             "`{}` is not a time of day, nor a day of the week with one",
-            bdr::path::show(text.as_ref())
+            bdr::base::path::show(text.as_ref())
         )));
     };
     let number =
@@ -133,7 +133,7 @@ fn parse_cron(text: &str) -> Result<(String, Option<String>), Fault> {
                     .ok_or_else(|| {
                         invalid(format!(
                             "`{}` is no single day of the week",
-                            bdr::path::show(day.as_ref())
+                            bdr::base::path::show(day.as_ref())
                         ))
                     })?
                     .to_owned(),

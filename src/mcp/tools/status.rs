@@ -1,9 +1,9 @@
 //! `get_backup_status`.
 
+use bdr::care::runs::{Outcome as Ran, Run};
+use bdr::care::status::Level;
+use bdr::model::schedule::Job;
 use bdr::repo::summaries::Summary;
-use bdr::runs::{Outcome as Ran, Run};
-use bdr::schedule::Job;
-use bdr::status::Level;
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 

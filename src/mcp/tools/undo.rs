@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use bdr::manifest::Change;
-use bdr::query;
+use bdr::find::query;
+use bdr::model::manifest::Change;
+use bdr::recover::undo::{self, UndoAction, UndoOptions, UndoPlan};
 use bdr::repo::Repository;
 use bdr::repo::oplog::Operation;
-use bdr::undo::{self, UndoAction, UndoOptions, UndoPlan};
 use serde_json::{Value, json};
 
 use super::super::call::{Answer, Call, Globs, Outcome, checkpoint_id, first, plan_id};

@@ -1,6 +1,6 @@
 //! `verify_backup`.
 
-use bdr::verify::{VerifyLevel, verify};
+use bdr::care::verify::{VerifyLevel, verify};
 use serde_json::{Value, json};
 
 use super::super::call::{Answer, Call, Outcome, backup_id, snapshot};

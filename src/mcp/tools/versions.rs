@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use bdr::manifest::Kind;
-use bdr::query::{self, Version};
+use bdr::find::query::{self, Version};
+use bdr::model::manifest::Kind;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 

@@ -71,7 +71,7 @@ fn results_have_every_name_that_callers_of_earlier_servers_read() {
         Some(below) => place.path("home").join(below),
         None => path.into(),
     };
-    let record = bdr::id::Digest::of(&fs::read(path).unwrap()).to_string();
+    let record = bdr::base::id::Digest::of(&fs::read(path).unwrap()).to_string();
     assert_eq!(made["metadata"]["checksum"], record);
     let listed = client.ok(
         "list_backups",

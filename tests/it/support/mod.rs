@@ -9,12 +9,12 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bdr::backup::{BackupOptions, BackupReport, backup};
-use bdr::monitor::RecordingMonitor;
+use bdr::base::monitor::RecordingMonitor;
+use bdr::disk::storage::{LocalStorage, MemoryStorage, Storage};
+use bdr::model::rules::{Root, Rules};
+use bdr::protect::backup::{BackupOptions, BackupReport, backup};
 use bdr::repo::Repository;
 use bdr::repo::snapshot::Trigger;
-use bdr::rules::{Root, Rules};
-use bdr::storage::{LocalStorage, MemoryStorage, Storage};
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// A scratch directory with a tree to back up and a repository.
@@ -60,10 +60,10 @@ impl Place {
     }
 
     /// Not in the cache: that can be deleted at any time.
-    pub(crate) fn vault(&self) -> bdr::vault::Vault {
+    pub(crate) fn vault(&self) -> bdr::disk::vault::Vault {
         let dir = self.path("vault");
-        let key = bdr::vault::FileKey(dir.join("vault.key"));
-        bdr::vault::Vault::new(&dir, None, Arc::new(key))
+        let key = bdr::disk::vault::FileKey(dir.join("vault.key"));
+        bdr::disk::vault::Vault::new(&dir, None, Arc::new(key))
     }
 
     pub(crate) fn memory(&self, storage: &MemoryStorage) -> bdr::Result<Repository> {

@@ -1,0 +1,435 @@
+//! What can go wrong in the engine, and what to do about it.
+//!
+//! One enum for the library; every variant names the path or id concerned. [`Error::kind`] decides
+//! the exit code, [`Error::hint`] the next command. Text is a lowercase fragment, its cause is not repeated.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Result of a library call.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Groups errors by who can do something about them; the binary maps a kind to an exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The request cannot be met as given.
+    User,
+    /// The configuration is wrong.
+    Config,
+    /// The operating system refused.
+    Environment,
+    /// There is no repository where one was expected.
+    NoRepository,
+    /// Stored data is damaged.
+    Integrity,
+    /// Another process holds what is needed.
+    Busy,
+    /// The user or a signal stopped it.
+    Interrupted,
+}
+
+/// Everything that the engine reports as failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A system call on a file failed.
+    #[error("cannot {action} `{}`", crate::base::path::show(path.as_os_str()))]
+    Io {
+        /// What was tried, as a verb phrase: "read", "create".
+        action: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A call on the repository's storage failed.
+    #[error("cannot {action} `{name}` in the repository")]
+    Storage {
+        /// What was tried.
+        action: &'static str,
+        /// Name inside the repository.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Values of a file are sealed, and this machine does not have them.
+    #[error("{} of it sealed, and not in the vault of this machine", if values.len() == 1 { "one value is".to_owned() } else { format!("{} values are", values.len()) })]
+    Sealed {
+        /// Fingerprints of the values.
+        values: Vec<crate::base::id::Fingerprint>,
+    },
+    /// No repository is there.
+    #[error("no repository at `{location}`")]
+    NoRepository {
+        /// Where it was looked for.
+        location: String,
+    },
+    /// The file system that holds the repository is not mounted.
+    #[error("the disk with the repository `{location}` is away: {reason}")]
+    Away {
+        /// Where the repository is on it.
+        location: String,
+        /// What stands in its place.
+        reason: String,
+    },
+    /// There is no room for a trial.
+    #[error("there is no room for it in `{place}`: {reason}")]
+    NoRoom {
+        /// Where it was to be.
+        place: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// The directory holds something else, or a half-written repository.
+    #[error("`{location}` is not a bdr repository: {reason}")]
+    NotARepository {
+        /// Where.
+        location: String,
+        /// What was found instead.
+        reason: String,
+    },
+    /// The repository was written by a newer bdr.
+    #[error(
+        "the repository has format version {version}; this bdr reads version {supported}{features}"
+    )]
+    NewerFormat {
+        /// Its version.
+        version: u64,
+        /// What this program knows.
+        supported: u64,
+        /// Unknown features, or empty.
+        features: String,
+    },
+    /// A stored file or blob is not what its name or digest says.
+    #[error("`{name}` is damaged: {reason}")]
+    Damaged {
+        /// File or blob.
+        name: String,
+        /// How it shows.
+        reason: String,
+    },
+    /// A record cannot be read, and the answer depends on it.
+    #[error("`{name}` cannot be read: {reason}")]
+    Unreadable {
+        /// Its name inside the repository.
+        name: String,
+        /// How it shows.
+        reason: String,
+    },
+    /// No copy of a blob can be read.
+    #[error("blob {id} cannot be read from any pack")]
+    BlobMissing {
+        /// Its digest.
+        id: crate::base::id::Digest,
+    },
+    /// Nothing matches a snapshot name.
+    #[error("no snapshot matches `{spec}`")]
+    NoSuchSnapshot {
+        /// As typed.
+        spec: String,
+    },
+    /// No snapshot is old enough.
+    #[error("no snapshot at or before {time}{oldest}")]
+    NoSnapshotBefore {
+        /// The time asked for.
+        time: String,
+        /// `; the oldest is …`, or empty.
+        oldest: String,
+    },
+    /// More than one id starts so.
+    #[error("`{spec}` is ambiguous: {candidates}")]
+    Ambiguous {
+        /// As typed.
+        spec: String,
+        /// What it could mean.
+        candidates: String,
+    },
+    /// Nothing matches an operation name.
+    #[error("no operation matches `{spec}`")]
+    NoSuchOperation {
+        /// As typed.
+        spec: String,
+    },
+    /// The log has nothing that could be taken back.
+    #[error("nothing to {verb}")]
+    NothingTo {
+        /// "undo" or "redo".
+        verb: &'static str,
+    },
+    /// No snapshot that was asked has the path.
+    #[error("`{path}` is not in {place}")]
+    NoSuchPath {
+        /// As typed.
+        path: String,
+        /// "snapshot 3f2a", "any snapshot".
+        place: String,
+    },
+    /// The configuration has an error.
+    #[error("{path}:{line}: {message}")]
+    Config {
+        /// The file.
+        path: String,
+        /// One-based line.
+        line: usize,
+        /// What is wrong.
+        message: String,
+        /// What would be right.
+        hint: Option<String>,
+    },
+    /// A value that the user gave makes no sense.
+    #[error("{message}")]
+    Invalid {
+        /// What is wrong.
+        message: String,
+        /// What to do instead.
+        hint: Option<String>,
+    },
+    /// A program of the system refused.
+    #[error("`{tool}` failed: {said}")]
+    Tool {
+        /// Its name.
+        tool: String,
+        /// What it said.
+        said: String,
+    },
+    /// Another process has the repository.
+    #[error("the repository is in use{holder}")]
+    Busy {
+        /// ` by process 123`, or empty.
+        holder: String,
+    },
+    /// More bytes than the budget allows.
+    #[error("`{}` holds {}; the budget is {}", crate::base::path::show(path.as_os_str()), crate::base::units::size(*bytes), crate::base::units::size(*budget))]
+    OverBudget {
+        /// What is too large.
+        path: PathBuf,
+        /// Its size so far.
+        bytes: u64,
+        /// What was allowed.
+        budget: u64,
+    },
+    /// What a command names cannot be captured.
+    #[error("`{}` cannot be kept: {reason}", crate::base::path::show(path.as_os_str()))]
+    NotCaptured {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The command would delete the repository.
+    #[error("this would delete bdr's own repository (`{}`), and the way back with it", crate::base::path::show(path.as_os_str()))]
+    WouldDeleteRepository {
+        /// Where the repository is.
+        path: PathBuf,
+    },
+    /// A path in a manifest or plan leaves its root.
+    #[error("refusing `{path}`: {reason}")]
+    Unsafe {
+        /// The path.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// Stopped on request.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// Makes an [`Error::Io`].
+    pub fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self::Io {
+            action,
+            path: path.into(),
+            source,
+        }
+    }
+
+    /// Makes an [`Error::Storage`].
+    pub fn storage(action: &'static str, name: impl Into<String>, source: io::Error) -> Self {
+        Self::Storage {
+            action,
+            name: name.into(),
+            source,
+        }
+    }
+
+    /// Makes an [`Error::Damaged`].
+    pub fn damaged(name: impl Into<String>, reason: impl Into<String>) -> Self {
+        // What is damaged, or made so, is quoted in both.
+        let show = |text: String| {
+            let text: String = text.chars().take(400).collect();
+            crate::base::path::show_bytes(text.as_bytes())
+        };
+        Self::Damaged {
+            name: show(name.into()),
+            reason: show(reason.into()),
+        }
+    }
+
+    /// Makes an [`Error::Tool`].
+    pub fn tool(tool: &str, said: &str) -> Self {
+        Self::Tool {
+            tool: tool.to_owned(),
+            said: said.to_owned(),
+        }
+    }
+
+    /// Makes an [`Error::Invalid`].
+    pub fn invalid(message: impl Into<String>, hint: Option<&str>) -> Self {
+        Self::Invalid {
+            message: message.into(),
+            hint: hint.map(str::to_owned),
+        }
+    }
+
+    /// Returns who can do something about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { .. } | Self::Storage { .. } | Self::Tool { .. } | Self::NoRoom { .. } => {
+                ErrorKind::Environment
+            }
+            Self::NoRepository { .. } | Self::Away { .. } => ErrorKind::NoRepository,
+            Self::Sealed { .. }
+            | Self::NotARepository { .. }
+            | Self::NewerFormat { .. }
+            | Self::NoSuchSnapshot { .. }
+            | Self::NoSnapshotBefore { .. }
+            | Self::Ambiguous { .. }
+            | Self::NoSuchOperation { .. }
+            | Self::NothingTo { .. }
+            | Self::NoSuchPath { .. }
+            | Self::Invalid { .. }
+            | Self::OverBudget { .. }
+            | Self::NotCaptured { .. }
+            | Self::WouldDeleteRepository { .. }
+            | Self::Unsafe { .. } => ErrorKind::User,
+            Self::Damaged { .. } | Self::Unreadable { .. } | Self::BlobMissing { .. } => {
+                ErrorKind::Integrity
+            }
+            Self::Config { .. } => ErrorKind::Config,
+            Self::Busy { .. } => ErrorKind::Busy,
+            Self::Interrupted => ErrorKind::Interrupted,
+        }
+    }
+
+    /// Returns a stable word for machines (`error.code` in JSON).
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Io { .. } => "io",
+            Self::Storage { .. } => "storage",
+            Self::NoRepository { .. } => "no-repository",
+            Self::Away { .. } => "away",
+            Self::NoRoom { .. } => "no-room",
+            Self::Sealed { .. } => "sealed",
+            Self::NotARepository { .. } => "not-a-repository",
+            Self::NewerFormat { .. } => "newer-format",
+            Self::Damaged { .. } => "damaged",
+            Self::Unreadable { .. } => "unreadable-record",
+            Self::BlobMissing { .. } => "blob-missing",
+            Self::NoSuchSnapshot { .. } => "no-such-snapshot",
+            Self::NoSnapshotBefore { .. } => "no-snapshot-before",
+            Self::Ambiguous { .. } => "ambiguous",
+            Self::NoSuchOperation { .. } => "no-such-operation",
+            Self::NothingTo { .. } => "nothing-to-do",
+            Self::NoSuchPath { .. } => "no-such-path",
+            Self::Config { .. } => "config",
+            Self::Invalid { .. } => "invalid",
+            Self::Tool { .. } => "tool",
+            Self::Busy { .. } => "busy",
+            Self::OverBudget { .. } => "over-budget",
+            Self::NotCaptured { .. } => "not-captured",
+            Self::WouldDeleteRepository { .. } => "would-delete-repository",
+            Self::Unsafe { .. } => "unsafe-path",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    /// Returns the next command to run, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoRepository { .. } => Some("bdr init".to_owned()),
+            Self::Away { .. } => Some(
+                "plug it in or mount it, then run the same command again; if it is gone for good, name another directory: bdr config set repository DIR"
+                    .to_owned(),
+            ),
+            Self::NoRoom { .. } => {
+                Some("free some space, or try it elsewhere: bdr drill --scratch DIR".to_owned())
+            }
+            Self::NotARepository { .. } => {
+                Some("name another directory with --repository, or empty this one".to_owned())
+            }
+            Self::NewerFormat { .. } => Some(
+                "install the newer bdr; `python3 recover.py` in the repository restores meanwhile"
+                    .to_owned(),
+            ),
+            Self::Damaged { .. } | Self::BlobMissing { .. } => {
+                Some("bdr verify --level full, then bdr backup --full".to_owned())
+            }
+            Self::Unreadable { name, .. } if name.starts_with("operations/") => {
+                Some("bdr verify; then name what is meant by its id: bdr log".to_owned())
+            }
+            Self::Unreadable { .. } => {
+                Some("bdr verify; then name what is meant by its id: bdr list".to_owned())
+            }
+            Self::NoSuchSnapshot { .. } | Self::Ambiguous { .. } => Some("bdr list".to_owned()),
+            Self::NoSnapshotBefore { .. } => Some("bdr list".to_owned()),
+            Self::NoSuchOperation { .. } | Self::NothingTo { .. } => Some("bdr log".to_owned()),
+            Self::NoSuchPath { path, .. } => {
+                let name = path.rsplit('/').next().unwrap_or(path.as_str());
+                let pattern = crate::base::path::shell_word(&format!("*{name}*"));
+                Some(format!("bdr find {pattern}"))
+            }
+            Self::Config { hint, .. } | Self::Invalid { hint, .. } => hint.clone(),
+            Self::Busy { .. } => Some("try again when the other bdr has finished".to_owned()),
+            Self::Io { path, source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some(format!(
+                    "check the owner and mode: ls -ld {}",
+                    crate::base::path::shell_path(path)
+                ))
+            }
+            Self::Storage { source, .. } | Self::Io { source, .. }
+                if source.kind() == io::ErrorKind::StorageFull =>
+            {
+                Some("free some space, then run the same command again".to_owned())
+            }
+            Self::Storage { .. } => Some("bdr doctor".to_owned()),
+            Self::NotCaptured { path, .. } => Some(format!(
+                "look at it: ls -ld {}",
+                crate::base::path::shell_path(path)
+            )),
+            Self::WouldDeleteRepository { .. } => Some(
+                "name what is to go, or move the repository first: bdr config path --repository"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// Returns why something failed, for a line that names the path already.
+pub fn reason(error: &Error) -> String {
+    match error {
+        Error::Io { source, .. } => source.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// Adds what was tried, and where, to an I/O result.
+pub trait IoContext<T> {
+    /// Turns the error into [`Error::Io`].
+    fn context(self, action: &'static str, path: impl Into<PathBuf>) -> Result<T>;
+}
+
+impl<T> IoContext<T> for io::Result<T> {
+    fn context(self, action: &'static str, path: impl Into<PathBuf>) -> Result<T> {
+        self.map_err(|source| Error::io(action, path, source))
+    }
+}
+
+#[cfg(unix)]
+impl<T> IoContext<T> for std::result::Result<T, rustix::io::Errno> {
+    fn context(self, action: &'static str, path: impl Into<PathBuf>) -> Result<T> {
+        self.map_err(|errno| Error::io(action, path, errno.into()))
+    }
+}

@@ -1,0 +1,470 @@
+//! Brings the backups of backup-dr, the server that was here before, into a repository.
+//!
+//! Its store is `<dir>/backups/<id>/` with `backup-metadata.json` and the files below `data/`, each as gzip or as it was. Two files can have one
+//! place there (every source that is a file is `data.gz`, and directories share what they call by one name), of which the last written is what is
+//! left. So nothing is believed: a file is imported under a name only if its content has the checksum that the metadata gives for that name.
+//!
+//! An incremental backup of it has the files that changed, and nothing of those that were deleted. What it looked like then is the backup before it
+//! of the same sources, and these files over it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use chrono::{DateTime, Utc};
+use flate2::read::GzDecoder;
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::base::error::{Error, Result};
+use crate::base::id::Digest;
+use crate::base::monitor::{Monitor, Phase};
+use crate::base::path::{RawName, RepoPath, os_from_bytes};
+use crate::disk::fsutil::{self, OwnTree};
+use crate::model::rules::{Root, Rules};
+use crate::protect::backup::{BackupOptions, BackupReport, backup, forget_state};
+use crate::repo::Repository;
+use crate::repo::snapshot::{PathNote, Trigger};
+
+pub use crate::repo::snapshot::IMPORTED as TAG;
+/// The largest file that is read.
+const MAX_BYTES: u64 = 1 << 40;
+/// The largest metadata that is read.
+const MAX_METADATA: u64 = 128 << 20;
+
+/// What stands in `backup-metadata.json`, as far as it matters.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Metadata {
+    /// Its name, `YYYY-MM-DD-HHMMSS`.
+    pub backup_id: String,
+    /// When.
+    pub created: DateTime<Utc>,
+    /// `full` or `incremental`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Absolute paths that it was asked to keep.
+    pub sources: Vec<PathBuf>,
+    /// Given by the user.
+    #[serde(default)]
+    pub label: Option<String>,
+    #[serde(default)]
+    files: Vec<StoredFile>,
+    #[serde(default)]
+    config: Settings,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Settings {
+    #[serde(default)]
+    compression: bool,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StoredFile {
+    path: String,
+    original_path: PathBuf,
+    size: u64,
+    checksum: String,
+    #[serde(default)]
+    modified: Option<DateTime<Utc>>,
+    #[serde(default)]
+    permissions: Option<String>,
+}
+
+/// A backup in the store.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// What it says of itself.
+    pub metadata: Metadata,
+    /// Where it is.
+    dir: PathBuf,
+    /// It is in the repository already.
+    pub imported: bool,
+}
+
+impl Found {
+    /// Returns how many files it has by itself.
+    pub fn files(&self) -> u64 {
+        self.metadata.files.len() as u64
+    }
+
+    /// Returns their size.
+    pub fn bytes(&self) -> u64 {
+        self.metadata.files.iter().map(|file| file.size).sum()
+    }
+}
+
+/// What is in a store.
+#[derive(Debug, Clone, Default)]
+pub struct Store {
+    /// Oldest first.
+    pub backups: Vec<Found>,
+    /// Directories that have no metadata that can be read.
+    pub unreadable: Vec<PathNote>,
+}
+
+/// Returns the label that an imported backup gets.
+pub fn label_of(metadata: &Metadata) -> String {
+    match &metadata.label {
+        Some(label) => format!("backup-dr {}: {label}", metadata.backup_id),
+        None => format!("backup-dr {}", metadata.backup_id),
+    }
+}
+
+/// Looks through a store; `repo` tells what of it is imported already.
+///
+/// # Errors
+/// The store cannot be listed, or the repository.
+pub fn look(dir: &Path, repo: Option<&Repository>) -> Result<Store> {
+    let known: Vec<String> = match repo {
+        Some(repo) => {
+            let summaries = repo.summaries()?;
+            summaries
+                .into_iter()
+                .filter(|s| s.tags.iter().any(|tag| tag == TAG))
+                .filter_map(|s| s.label)
+                .collect()
+        }
+        None => Vec::new(),
+    };
+    let backups = dir.join("backups");
+    let mut store = Store::default();
+    let listed = match std::fs::read_dir(&backups) {
+        Ok(listed) => listed,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(store),
+        Err(error) => return Err(Error::io("list", backups, error)),
+    };
+    for entry in listed
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|t| t.is_dir()))
+    {
+        match metadata_of(&entry.path()) {
+            Ok(metadata) => store.backups.push(Found {
+                imported: known.contains(&label_of(&metadata)),
+                dir: entry.path(),
+                metadata,
+            }),
+            Err(reason) => store.unreadable.push(PathNote {
+                path: RawName::from(entry.path().as_path()),
+                reason,
+            }),
+        }
+    }
+    // Two of one second are told apart by their names.
+    store.backups.sort_by(|a, b| {
+        let key = |found: &Found| (found.metadata.created, found.metadata.backup_id.clone());
+        key(a).cmp(&key(b))
+    });
+    store
+        .unreadable
+        .sort_by(|a, b| a.path.as_path().cmp(b.path.as_path()));
+    Ok(store)
+}
+
+fn metadata_of(dir: &Path) -> std::result::Result<Metadata, String> {
+    let read = |name: &str| {
+        let file = open_in_store(&dir.join(name)).map_err(|error| format!("{name}: {error}"))?;
+        let mut bytes = Vec::new();
+        file.take(MAX_METADATA)
+            .read_to_end(&mut bytes)
+            .map_err(|error| format!("{name}: {error}"))?;
+        Ok::<_, String>(bytes)
+    };
+    let mut metadata: Metadata = serde_json::from_slice(&read("backup-metadata.json")?)
+        .map_err(|error| format!("backup-metadata.json: {error}"))?;
+    if metadata.files.is_empty()
+        && let Ok(manifest) = read("manifest.json")
+    {
+        metadata.files =
+            serde_json::from_slice(&manifest).map_err(|error| format!("manifest.json: {error}"))?;
+    }
+    let absolute = |path: &Path| {
+        path.is_absolute()
+            && !path
+                .components()
+                .any(|c| c == std::path::Component::ParentDir)
+    };
+    if !metadata.sources.iter().all(|path| absolute(path)) {
+        return Err("a source is not an absolute path".to_owned());
+    }
+    Ok(metadata)
+}
+
+/// What importing one backup came to.
+#[derive(Debug)]
+pub struct Imported {
+    /// The snapshot.
+    pub report: BackupReport,
+    /// Files that are in the store under a name that is not theirs, damaged or not at all; by their original paths.
+    pub lost: Vec<PathNote>,
+}
+
+/// A file as it was at one moment.
+#[derive(Clone)]
+struct Version {
+    dir: PathBuf,
+    compressed: bool,
+    file: StoredFile,
+}
+
+/// What was there at one moment, by original path.
+type Tree = BTreeMap<PathBuf, Version>;
+
+/// Imports a store into a repository, one backup at a time.
+pub struct Importer<'a> {
+    repo: &'a Repository,
+    scratch: PathBuf,
+    /// The last tree of each set of sources.
+    trees: BTreeMap<Vec<PathBuf>, Tree>,
+}
+
+impl<'a> Importer<'a> {
+    /// `scratch` is an empty directory that takes one backup at a time, as it was.
+    pub fn new(repo: &'a Repository, scratch: &Path) -> Self {
+        Self {
+            repo,
+            scratch: scratch.to_path_buf(),
+            trees: BTreeMap::new(),
+        }
+    }
+
+    /// Takes note of a backup that is imported already: those after it build upon it.
+    pub fn pass(&mut self, found: &Found) {
+        self.tree_of(found);
+    }
+
+    /// Imports a backup. Those before it must have been imported or passed.
+    ///
+    /// # Errors
+    /// The scratch directory or the repository cannot be written, or the user stopped it.
+    pub fn import(&mut self, found: &Found, host: &str, monitor: &dyn Monitor) -> Result<Imported> {
+        let tree = self.tree_of(found);
+        let mut lost = Vec::new();
+        let mut roots = Vec::new();
+        let mut moved = Vec::new();
+        monitor.phase(Phase::Scanning, 0, 0);
+        // Nothing is laid out but below this.
+        let laid = OwnTree::create(&self.scratch.join("tree"))?;
+        for (number, (name, source)) in names(&found.metadata.sources).into_iter().enumerate() {
+            // The root of a file system has no name.
+            let base = source.file_name().unwrap_or("root".as_ref());
+            let place = laid.path().join(number.to_string()).join(base);
+            for (original, version) in tree
+                .iter()
+                .filter(|(path, _)| belongs(path, &source, &found.metadata.sources))
+            {
+                if monitor.stopped() {
+                    return Err(Error::Interrupted);
+                }
+                let below = original.strip_prefix(&source).unwrap_or(Path::new(""));
+                // Joining an empty path would add a slash.
+                let target = if below.as_os_str().is_empty() {
+                    place.clone()
+                } else {
+                    place.join(below)
+                };
+                let inside = below
+                    .components()
+                    .all(|part| matches!(part, std::path::Component::Normal(_)));
+                let laid_out = match inside {
+                    true => lay_out(version, &target)?,
+                    false => Err("its path leaves its source".to_owned()),
+                };
+                if let Err(reason) = laid_out {
+                    lost.push(PathNote {
+                        path: RawName::from(original.as_path()),
+                        reason,
+                    });
+                }
+            }
+            moved.push((place.clone(), source.clone()));
+            roots.push(Root::source(
+                &name,
+                place,
+                Rules {
+                    rebuildable: true,
+                    ..Rules::default()
+                },
+            ));
+        }
+        let mut options = BackupOptions::new(Trigger::Backup, found.metadata.created);
+        options.label = Some(label_of(&found.metadata));
+        options.tags = vec![TAG.to_owned()];
+        options.host = host.to_owned();
+        options.moved = moved;
+        options.problems.clone_from(&lost);
+        let report = backup(self.repo, &roots, &options, monitor);
+        for root in &roots {
+            forget_state(self.repo, root);
+        }
+        laid.remove()?;
+        Ok(Imported {
+            report: report?,
+            lost,
+        })
+    }
+
+    fn tree_of(&mut self, found: &Found) -> Tree {
+        let mut sources = found.metadata.sources.clone();
+        sources.sort();
+        let tree = self.trees.entry(sources).or_default();
+        if found.metadata.kind == "full" {
+            tree.clear();
+        }
+        for file in &found.metadata.files {
+            let version = Version {
+                dir: found.dir.clone(),
+                compressed: found.metadata.config.compression,
+                file: file.clone(),
+            };
+            tree.insert(file.original_path.clone(), version);
+        }
+        tree.clone()
+    }
+}
+
+/// A file belongs to the innermost source that it lies below.
+fn belongs(path: &Path, source: &Path, sources: &[PathBuf]) -> bool {
+    let depth = |source: &Path| source.components().count();
+    let innermost = sources
+        .iter()
+        .filter(|s| path.starts_with(s))
+        .max_by_key(|s| depth(s));
+    innermost.is_some_and(|innermost| innermost == source)
+}
+
+/// Returns names for sources, from the last part of their paths, each once.
+pub fn names(sources: &[PathBuf]) -> Vec<(String, PathBuf)> {
+    let mut taken: Vec<(String, PathBuf)> = Vec::new();
+    for source in sources {
+        if taken.iter().any(|(_, other)| other == source) {
+            continue;
+        }
+        let base: String = source
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default()
+            .trim_start_matches('.')
+            .chars()
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || "-_.".contains(c) {
+                    c.to_ascii_lowercase()
+                } else {
+                    '-'
+                }
+            })
+            .collect();
+        let base = if crate::model::rules::check_source_name(&base).is_ok() {
+            base
+        } else {
+            "source".to_owned()
+        };
+        let mut name = base.clone();
+        let mut number = 2;
+        while taken.iter().any(|(other, _)| *other == name) {
+            name = format!("{base}-{number}");
+            number += 1;
+        }
+        taken.push((name, source.clone()));
+    }
+    taken
+}
+
+/// Writes a file as it was; says why not if the store has something else under its name.
+fn lay_out(version: &Version, target: &Path) -> Result<std::result::Result<(), String>> {
+    let mut content = match content_of(version) {
+        Ok(content) => content,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let dir = target.parent().unwrap_or(target);
+    fsutil::create_dir_private(dir)?;
+    let write = |e| Error::io("write", target, e);
+    let (mut file, temporary) = fsutil::create_temporary(dir, 0o600).map_err(write)?;
+    let written = copy(&mut content, &mut file, version);
+    drop(file);
+    if !matches!(written, Ok(Ok(()))) {
+        let _ = fsutil::remove_file(&temporary);
+    }
+    if let Err(reason) = written.map_err(write)? {
+        return Ok(Err(reason));
+    }
+    fsutil::rename(&temporary, target).map_err(write)?;
+    let mode = version
+        .file
+        .permissions
+        .as_deref()
+        .and_then(|text| u32::from_str_radix(text, 8).ok());
+    // Whatever it was, it is to be read once more.
+    let mode = mode.unwrap_or(0o644) & 0o777 | 0o400;
+    fsutil::set_mode(target, mode).map_err(|e| Error::io("change", target, e))?;
+    if let Some(modified) = version.file.modified {
+        let file = File::open(target).map_err(|e| Error::io("open", target, e))?;
+        let _ = file.set_modified(SystemTime::from(modified));
+    }
+    Ok(Ok(()))
+}
+
+/// Writes content, if it is what its metadata says; else says why not.
+fn copy(
+    content: &mut dyn Read,
+    file: &mut File,
+    version: &Version,
+) -> std::io::Result<std::result::Result<(), String>> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 256 * 1024];
+    let mut left = version.file.size.min(MAX_BYTES);
+    let other = "the store has the content of another file under its name";
+    loop {
+        let read = match content.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(_) => return Ok(Err("it is damaged in the store".to_owned())),
+        };
+        // No more is written than there is to be, however much it becomes.
+        match left.checked_sub(read as u64) {
+            Some(rest) => left = rest,
+            None => return Ok(Err(other.to_owned())),
+        }
+        hasher.update(&buffer[..read]);
+        file.write_all(&buffer[..read])?;
+    }
+    let is_it = Digest::finish(hasher).to_hex() == version.file.checksum.to_ascii_lowercase();
+    Ok(is_it.then_some(()).ok_or_else(|| other.to_owned()))
+}
+
+/// Opens the content of a file.
+fn content_of(version: &Version) -> std::result::Result<Box<dyn Read>, String> {
+    let below = RepoPath::new(version.file.path.replace('\\', "/").as_bytes());
+    let below = below.map_err(|_| "its path in the store leaves the store".to_owned())?;
+    let mut place = version.dir.join("data");
+    if !below.is_root() {
+        place = place.join(os_from_bytes(below.as_bytes()));
+    }
+    if version.compressed {
+        let mut name = place.into_os_string();
+        name.push(".gz");
+        place = PathBuf::from(name);
+    }
+    let file = open_in_store(&place).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => "it is not in the store".to_owned(),
+        _ => error.to_string(),
+    })?;
+    Ok(match version.compressed {
+        true => Box::new(GzDecoder::new(file)),
+        false => Box::new(file),
+    })
+}
+
+/// Opens a regular file, through no link, without waiting for anybody.
+fn open_in_store(path: &Path) -> std::io::Result<File> {
+    let file = fsutil::open_own(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(std::io::Error::other("it is not a regular file there")),
+    }
+}

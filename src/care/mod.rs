@@ -1,0 +1,11 @@
+//! What keeps a repository healthy over years: retention, verification, drills, import, status.
+
+pub mod alerts;
+pub mod drill;
+pub mod import;
+pub mod prune;
+pub mod rescan;
+pub mod runs;
+pub mod scan;
+pub mod status;
+pub mod verify;

@@ -1,0 +1,586 @@
+//! How things stand: one model for the terminal, for monitoring, for the dashboard and for alerts.
+//!
+//! [`troubles`] judges by what is remembered alone, without a look at the repository: that is what alerts and guards use. [`status`] adds
+//! what a look at the repository and at the sources says.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use chrono::{DateTime, TimeDelta, TimeZone, Utc};
+
+use crate::base::error::Result;
+use crate::care::prune::{Budget, budget};
+use crate::care::runs::{Memory, Outcome, Run};
+use crate::model::config::{Config, Criticality};
+use crate::model::schedule::{Job, Schedule, trusted};
+use crate::protect::backup::{BackupOptions, SealedSummary, survey};
+use crate::repo::Repository;
+use crate::repo::oplog::{Operation, mark_undone};
+use crate::repo::snapshot::{SnapshotKind, Trigger};
+use crate::repo::summaries::Summary;
+
+/// A scheduler wakes bdr up every hour; silent for longer than this, it does not. A night with the lid closed is no fault.
+const SILENCE: TimeDelta = TimeDelta::hours(26);
+/// From this age on a drill should be repeated.
+const DRILL_AGE: TimeDelta = TimeDelta::days(15);
+/// Runs that count for the rate of success.
+const RATE_DAYS: i64 = 30;
+/// Operations that are shown.
+const OPERATIONS: usize = 20;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// All is well.
+    Good,
+    /// Something should be looked at.
+    Warning,
+    /// What is there now would be lost, or could not be brought back.
+    Critical,
+}
+
+impl Level {
+    /// Returns its word in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Good => "ok",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// One thing that is wrong. No paths, no values, except for the name of a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nothing is configured to be backed up.
+    NoSource,
+    /// The repository is not there.
+    NoRepository,
+    /// The disk with the repository is not there.
+    Away,
+    /// Records of the repository, or listings of the last backup, are missing or cannot be read.
+    Damaged {
+        /// How many.
+        files: u64,
+    },
+    /// There is no backup.
+    NoBackup,
+    /// The last backup is too old.
+    Overdue {
+        /// When it was.
+        last: DateTime<Utc>,
+    },
+    /// The last backups failed.
+    BackupFailing {
+        /// How many since the last success.
+        failures: u32,
+    },
+    /// The last drill did not bring everything back.
+    DrillFailed,
+    /// A source is not where it should be.
+    SourceMissing {
+        /// Its name.
+        name: String,
+    },
+    /// The last backup could not read everything.
+    Unread {
+        /// How many files and directories.
+        problems: u64,
+    },
+    /// Files changed whenever the last backup read them: parts of what is stored may not fit together.
+    Torn {
+        /// How many.
+        files: u64,
+    },
+    /// Backups run only when somebody types it.
+    NoSchedule,
+    /// There is a schedule, and no scheduler knows of it.
+    NotInstalled,
+    /// The scheduler has stopped waking bdr up.
+    NotWoken {
+        /// When it last did.
+        last: DateTime<Utc>,
+    },
+    /// The scheduler starts another program than this one.
+    Moved,
+    /// The scheduler stops when the user logs out.
+    NotLingering,
+    /// A deleted repository would stay deleted: its second place cannot be had.
+    NoLifeboat,
+    /// The last prunes failed.
+    PruneFailing {
+        /// How many since the last success.
+        failures: u32,
+    },
+    /// The storage is nearly, or more than, used up.
+    Full {
+        /// Of the budget.
+        percent: u64,
+    },
+    /// Nobody has tried to restore for long.
+    DrillOld {
+        /// When that was.
+        last: Option<DateTime<Utc>>,
+    },
+}
+
+impl Trouble {
+    /// Returns how bad it is.
+    pub fn level(&self) -> Level {
+        match self {
+            Self::NoSource
+            | Self::NoRepository
+            | Self::Away
+            | Self::Damaged { .. }
+            | Self::NoBackup
+            | Self::Overdue { .. }
+            | Self::DrillFailed => Level::Critical,
+            // The one before is still there.
+            Self::BackupFailing { .. }
+            | Self::SourceMissing { .. }
+            | Self::Unread { .. }
+            | Self::Torn { .. }
+            | Self::NoSchedule
+            | Self::NotInstalled
+            | Self::NotWoken { .. }
+            | Self::Moved
+            | Self::NotLingering
+            | Self::NoLifeboat
+            | Self::PruneFailing { .. }
+            | Self::Full { .. }
+            | Self::DrillOld { .. } => Level::Warning,
+        }
+    }
+
+    /// Returns its word in JSON and alerts; a public interface.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::NoSource => "no-source",
+            Self::NoRepository => "no-repository",
+            Self::Away => "away",
+            Self::Damaged { .. } => "damaged",
+            Self::NoBackup => "no-backup",
+            Self::Overdue { .. } => "overdue",
+            Self::BackupFailing { .. } => "backup-failing",
+            Self::DrillFailed => "drill-failed",
+            Self::SourceMissing { .. } => "source-missing",
+            Self::Unread { .. } => "unread",
+            Self::Torn { .. } => "torn",
+            Self::NoSchedule => "no-schedule",
+            Self::NotInstalled => "not-installed",
+            Self::NotWoken { .. } => "not-woken",
+            Self::Moved => "moved",
+            Self::NotLingering => "not-lingering",
+            Self::NoLifeboat => "no-lifeboat",
+            Self::PruneFailing { .. } => "prune-failing",
+            Self::Full { .. } => "full",
+            Self::DrillOld { .. } => "drill-old",
+        }
+    }
+
+    /// Returns the command that mends it, or shows more.
+    pub fn fix(&self) -> &'static str {
+        match self {
+            Self::NoSource => "bdr init",
+            Self::NoRepository | Self::Away | Self::NoLifeboat => "bdr doctor",
+            Self::NoBackup | Self::Overdue { .. } | Self::BackupFailing { .. } => "bdr backup",
+            Self::DrillFailed | Self::Damaged { .. } => "bdr verify",
+            Self::SourceMissing { .. } => "bdr config check",
+            Self::Unread { .. } | Self::Torn { .. } => "bdr backup",
+            Self::NoSchedule | Self::NotInstalled | Self::NotWoken { .. } | Self::Moved => {
+                "bdr schedule install"
+            }
+            Self::NotLingering => "loginctl enable-linger",
+            Self::PruneFailing { .. } | Self::Full { .. } => "bdr prune --dry-run",
+            Self::DrillOld { .. } => "bdr drill",
+        }
+    }
+}
+
+/// What an installed scheduler looks like from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Scheduler {
+    /// Which: `systemd`, `launchd`, `cron`, `schtasks`; `None`: nothing is installed.
+    pub backend: Option<String>,
+    /// The program that its entry starts, if that is not this one.
+    pub starts_other: Option<PathBuf>,
+    /// Whether it goes on after logout; `None`: not a question here, or not known.
+    pub lingers: Option<bool>,
+}
+
+/// Judges by what is remembered. `last` is when the last backup was, if somebody knows better than the memory.
+pub fn troubles(
+    schedule: Option<&Schedule>,
+    memory: &Memory,
+    max_bytes: u64,
+    last: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> Vec<Trouble> {
+    let mut found = Vec::new();
+    let pasts = &memory.pasts;
+    let default = Schedule::default();
+    let last = trusted(last.max(pasts.backup.success), now);
+    let since = schedule.and(memory.since);
+    match last {
+        // Whoever backs up by hand decides for himself, but not for ever.
+        Some(last) => {
+            let max_age = schedule.map_or(default.max_age * 7, |schedule| schedule.max_age);
+            if now - last > max_age {
+                found.push(Trouble::Overdue { last });
+            }
+        }
+        None if schedule.unwrap_or(&default).is_overdue(None, since, now) => {
+            found.push(Trouble::NoBackup);
+        }
+        None => {}
+    }
+    if pasts.backup.failures > 0 {
+        let failures = pasts.backup.failures;
+        found.push(Trouble::BackupFailing { failures });
+    }
+    if pasts.drill.failures > 0 {
+        found.push(Trouble::DrillFailed);
+    } else if schedule.is_some_and(|s| s.drill.is_some()) {
+        let drill = trusted(pasts.drill.success, now);
+        let from = drill.or(since);
+        if last.is_some() && from.is_none_or(|from| now - from > DRILL_AGE) {
+            found.push(Trouble::DrillOld { last: drill });
+        }
+    }
+    if memory.unread > 0 {
+        let problems = memory.unread;
+        found.push(Trouble::Unread { problems });
+    }
+    if memory.torn > 0 {
+        let files = memory.torn;
+        found.push(Trouble::Torn { files });
+    }
+    if pasts.prune.failures > 0 {
+        let failures = pasts.prune.failures;
+        found.push(Trouble::PruneFailing { failures });
+    }
+    let used = Budget {
+        used: memory.repository_bytes,
+        max: max_bytes,
+        unreachable: false,
+    };
+    if max_bytes > 0 && used.is_tight() {
+        let percent = used.percent();
+        found.push(Trouble::Full { percent });
+    }
+    found
+}
+
+/// What a source is, and how much of it is backed up.
+#[derive(Debug, Clone)]
+pub struct SourceStatus {
+    /// Its name.
+    pub name: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// What its loss would mean.
+    pub criticality: Criticality,
+    /// It is there.
+    pub exists: bool,
+    /// Regular files now.
+    pub files: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// When the last backup that covers it was.
+    pub backed_up: Option<DateTime<Utc>>,
+    /// Files that are new, changed or gone since anything captured them.
+    pub waiting: u64,
+    /// Time of the newest change among them.
+    pub newest_change: Option<DateTime<Utc>>,
+    /// Why something is left out, and how often.
+    pub left_out: BTreeMap<String, u64>,
+    /// What of it is sealed in the repository.
+    pub sealed: SealedSummary,
+}
+
+/// How many runs did what they should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rate {
+    /// Those that did.
+    pub succeeded: u64,
+    /// All that were tried.
+    pub tried: u64,
+}
+
+/// How things stand.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// When this was looked at.
+    pub now: DateTime<Utc>,
+    /// The worst of the troubles.
+    pub level: Level,
+    /// What is wrong, the worst first.
+    pub troubles: Vec<Trouble>,
+    /// The last backup.
+    pub last: Option<Summary>,
+    /// The past of every job, and the last wake-up.
+    pub memory: Memory,
+    /// When the next backup is to be expected.
+    pub next: Option<DateTime<Utc>>,
+    /// In the order of the configuration.
+    pub sources: Vec<SourceStatus>,
+    /// Known places that no source covers.
+    pub uncovered: Vec<PathBuf>,
+    /// Bytes of the repository, without the trash, against the budget.
+    pub storage: Option<Budget>,
+    /// How many snapshots there are, and how many of them are backups.
+    pub snapshots: (u64, u64),
+    /// Share of the last full backup that compression and equal content saved, in percent.
+    pub saved_percent: Option<u64>,
+    /// Bytes that backups of the last 30 days added.
+    pub added_bytes: u64,
+    /// The last operations, newest first.
+    pub operations: Vec<Operation>,
+    /// Backups of the last 30 days.
+    pub rate: Rate,
+    /// What wakes bdr up.
+    pub scheduler: Scheduler,
+}
+
+/// What [`status`] looks at.
+pub struct Inputs<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// The repository; `None`: it is not there.
+    pub repo: Option<&'a Repository>,
+    /// Its file system is not mounted.
+    pub away: bool,
+    /// It is to have a second place outside of HOME, and has none.
+    pub no_lifeboat: bool,
+    /// What is remembered.
+    pub memory: Memory,
+    /// The runs that are remembered, oldest first.
+    pub runs: &'a [Run],
+    /// Known places that no source covers.
+    pub uncovered: Vec<PathBuf>,
+    /// What wakes bdr up.
+    pub scheduler: Scheduler,
+    /// The moment.
+    pub now: DateTime<Utc>,
+    /// Age of the last backup from which on it is too old, instead of the schedule's.
+    pub max_age: Option<TimeDelta>,
+    /// Whether to look at the sources themselves.
+    pub walk: bool,
+}
+
+/// Looks at everything.
+///
+/// # Errors
+/// The repository cannot be listed, or a source not be looked at.
+pub fn status<Z: TimeZone>(inputs: Inputs<'_>, zone: &Z) -> Result<(Status, Vec<Summary>)> {
+    let Inputs { config, now, .. } = inputs;
+    let max = config.retention.max_bytes;
+    let sized = |repo: &Repository| {
+        // Without a budget it is still of interest how much it is.
+        let found = budget(repo, if max == 0 { u64::MAX } else { max })?;
+        Ok(found.map(|storage| Budget { max, ..storage }))
+    };
+    // Sizing asks for the size of each file, everything else reads: beside each other.
+    let (summaries, sources, storage) = std::thread::scope(|scope| {
+        let sizing = inputs.repo.map(|repo| scope.spawn(move || sized(repo)));
+        let summaries = inputs.repo.map(Repository::summaries).transpose()?;
+        let summaries = summaries.unwrap_or_default();
+        let walked = inputs.repo.filter(|_| inputs.walk);
+        let sources = sources(&config.sources, walked, &summaries, now)?;
+        let storage = match sizing.map(std::thread::ScopedJoinHandle::join) {
+            Some(Ok(sized)) => sized?,
+            Some(Err(_)) | None => None,
+        };
+        Ok::<_, crate::Error>((summaries, sources, storage))
+    })?;
+    let backups = || summaries.iter().filter(|s| s.is_backup());
+    let last = backups().next_back().cloned();
+    let mut memory = inputs.memory;
+    if let Some(storage) = storage {
+        memory.repository_bytes = storage.used;
+    }
+    let mut schedule = config.schedule.clone();
+    if let Some(max_age) = inputs.max_age {
+        schedule.get_or_insert_default().max_age = max_age;
+    }
+    let last_time = last.as_ref().map(|last| last.time);
+    let mut found = Vec::new();
+    if config.sources.is_empty() {
+        found.push(Trouble::NoSource);
+    } else if inputs.repo.is_none() {
+        found.push(match inputs.away {
+            true => Trouble::Away,
+            false => Trouble::NoRepository,
+        });
+    }
+    let operations = match inputs.repo {
+        Some(repo) => operations(repo)?,
+        None => Vec::new(),
+    };
+    let damaged = inputs
+        .repo
+        .map_or(0, |repo| unreadable(repo, last.as_ref()));
+    if damaged > 0 {
+        found.push(Trouble::Damaged { files: damaged });
+    }
+    if !config.sources.is_empty() {
+        let max = config.retention.max_bytes;
+        found.extend(troubles(schedule.as_ref(), &memory, max, last_time, now));
+        let missing = sources.iter().filter(|source| !source.exists);
+        found.extend(missing.map(|s| Trouble::SourceMissing {
+            name: s.name.clone(),
+        }));
+        found.extend(scheduler_troubles(config, &memory, &inputs.scheduler, now));
+    }
+    if inputs.no_lifeboat && inputs.repo.is_some() && last.is_some() {
+        found.push(Trouble::NoLifeboat);
+    }
+    // Nobody need be told of it for a day; but protected is nothing.
+    let nothing = last.is_none() && inputs.repo.is_some() && !config.sources.is_empty();
+    if nothing && !found.contains(&Trouble::NoBackup) {
+        found.push(Trouble::NoBackup);
+    }
+    // The worst first; as found within a level.
+    found.sort_by_key(|trouble| std::cmp::Reverse(trouble.level()));
+    let recent = |time: DateTime<Utc>| now - time < TimeDelta::days(RATE_DAYS);
+    let tried = inputs.runs.iter().filter(|run| {
+        recent(run.time)
+            && matches!(run.job, Job::Backup | Job::Full)
+            && run.outcome != Outcome::Skipped
+    });
+    let rate = tried.fold(Rate::default(), |rate, run| Rate {
+        succeeded: rate.succeeded + u64::from(run.succeeded()),
+        tried: rate.tried + 1,
+    });
+    let full = backups()
+        .rev()
+        .find(|s| s.kind == SnapshotKind::Full && s.stats.bytes > 0);
+    let status = Status {
+        now,
+        level: found
+            .iter()
+            .map(Trouble::level)
+            .max()
+            .unwrap_or(Level::Good),
+        troubles: found,
+        next: config
+            .schedule
+            .as_ref()
+            .and_then(|schedule| schedule.next(Job::Backup, &memory.pasts, now, zone)),
+        sources,
+        uncovered: inputs.uncovered,
+        storage,
+        snapshots: (summaries.len() as u64, backups().count() as u64),
+        saved_percent: full.map(|full| {
+            let stored = full.stats.stored_bytes.min(full.stats.bytes);
+            100 - stored.saturating_mul(100) / full.stats.bytes
+        }),
+        added_bytes: backups()
+            .filter(|s| recent(s.time))
+            .map(|s| s.stats.stored_bytes)
+            .sum(),
+        operations,
+        rate,
+        scheduler: inputs.scheduler,
+        memory,
+        last,
+    };
+    Ok((status, summaries))
+}
+
+/// Judges what wakes bdr up.
+pub fn scheduler_troubles(
+    config: &Config,
+    memory: &Memory,
+    scheduler: &Scheduler,
+    now: DateTime<Utc>,
+) -> Option<Trouble> {
+    if config.schedule.is_none() {
+        return Some(Trouble::NoSchedule);
+    }
+    if scheduler.backend.is_none() {
+        return Some(Trouble::NotInstalled);
+    }
+    if scheduler.starts_other.is_some() {
+        return Some(Trouble::Moved);
+    }
+    let woken = memory.tick.as_ref().map(|tick| tick.time);
+    if let Some(last) = trusted(woken, now).or(memory.since)
+        && now - last > SILENCE
+    {
+        return Some(Trouble::NotWoken { last });
+    }
+    (scheduler.lingers == Some(false)).then_some(Trouble::NotLingering)
+}
+
+fn sources(
+    configured: &[crate::model::config::Source],
+    repo: Option<&Repository>,
+    summaries: &[Summary],
+    now: DateTime<Utc>,
+) -> Result<Vec<SourceStatus>> {
+    let mut found = Vec::new();
+    for source in configured {
+        let covering = summaries.iter().rev().filter(|s| s.is_backup());
+        let record = covering.into_iter().find_map(|summary| {
+            let same = |r: &&crate::repo::summaries::RootSummary| {
+                r.name == source.name && r.path.as_path() == source.path
+            };
+            Some((summary.time, summary.roots.iter().find(same)?))
+        });
+        let mut status = SourceStatus {
+            name: source.name.clone(),
+            path: source.path.clone(),
+            criticality: source.criticality,
+            exists: source.path.symlink_metadata().is_ok(),
+            files: record.map_or(0, |(_, root)| root.files),
+            bytes: record.map_or(0, |(_, root)| root.bytes),
+            backed_up: record.map(|(time, _)| time),
+            waiting: 0,
+            newest_change: None,
+            left_out: BTreeMap::new(),
+            sealed: SealedSummary::default(),
+        };
+        if let Some(repo) = repo {
+            let options = BackupOptions::new(Trigger::Backup, now);
+            for run in survey(repo, &[source.root()], &options)? {
+                let waiting = run.waiting();
+                status.files = run.totals().0;
+                status.bytes = run.totals().1;
+                status.waiting = waiting.0;
+                run.add_sealed(&mut status.sealed);
+                status.newest_change = waiting
+                    .1
+                    .and_then(|time| DateTime::from_timestamp(time.0, time.1));
+                for left_out in &run.left_out {
+                    // "over the budget (3 MiB)" is one reason, however large.
+                    let reason = left_out.reason.split(" (").next().unwrap_or_default();
+                    *status.left_out.entry(reason.to_owned()).or_default() += 1;
+                }
+            }
+        }
+        found.push(status);
+    }
+    Ok(found)
+}
+
+/// Counts records that cannot be read, and listings that the last backup needs and that are not there.
+fn unreadable(repo: &Repository, last: Option<&Summary>) -> u64 {
+    let snapshot = last.and_then(|last| repo.snapshot(last.id).ok());
+    let bases = snapshot.iter().flat_map(|s| &s.roots);
+    let lost = bases.filter(|root| root.base.is_some_and(|base| !repo.has_whole_keyframe(base)));
+    lost.count() as u64 + repo.unreadable().len() as u64
+}
+
+/// The last operations, newest first; what undoes one of them is among them.
+fn operations(repo: &Repository) -> Result<Vec<Operation>> {
+    let ids = repo.operation_ids()?;
+    let mut operations = match ids.len().checked_sub(OPERATIONS + 1) {
+        Some(before) => repo.operations_after(ids[before])?,
+        None => repo.operations()?,
+    };
+    mark_undone(&mut operations);
+    operations.reverse();
+    Ok(operations)
+}

@@ -1,0 +1,210 @@
+//! Staging areas: directories that hold files as they were, by number, without their bytes having been read.
+//!
+//! A file gets there by a second name (its bytes cannot be deleted then, only written to), or as a clone that shares its blocks until
+//! one of the two is written (btrfs, XFS, APFS). Both need the same file system and no space of their own.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "part of the one place that writes"
+)]
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::base::id::Id;
+
+#[cfg(unix)]
+mod unix;
+#[cfg(unix)]
+use unix as platform;
+#[cfg(unix)]
+pub use unix::Source;
+#[cfg(not(unix))]
+mod other;
+#[cfg(not(unix))]
+use other as platform;
+#[cfg(not(unix))]
+pub use other::Source;
+
+/// Files to a subdirectory: some file systems are slow in larger ones.
+const PER_SHARD: u32 = 1024;
+
+/// The file of an area that says which set of which repository it holds.
+const OWNER: &str = "owner";
+
+/// A staging area that is being filled.
+pub struct Area {
+    dir: PathBuf,
+    shard: Option<(u32, platform::Dir)>,
+}
+
+fn shard_of(dir: &Path, number: u32) -> PathBuf {
+    dir.join((number / PER_SHARD).to_string())
+}
+
+fn file_in(dir: &Path, number: u32) -> PathBuf {
+    shard_of(dir, number).join((number % PER_SHARD).to_string())
+}
+
+/// An area that is bdr's own: it and the directory that it lies in belong to this user and are closed to all others, neither is reached by a link, and
+/// it says that it holds the set that it is opened for. Nothing is read from, or removed with, any other.
+#[derive(Debug)]
+pub struct OwnArea {
+    dir: PathBuf,
+    held: platform::Held,
+}
+
+impl OwnArea {
+    /// Opens an area for the set that `owner` names. Areas of before they said whose they are count in `places`, and where every user's areas are
+    /// ([`super::AREA_NAME`]).
+    ///
+    /// # Errors
+    /// `NotFound`: it is not there. Else it is not bdr's own, or not for this set.
+    pub fn open(dir: &Path, owner: &str, places: &[PathBuf]) -> io::Result<Self> {
+        let strange = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why);
+        let (Some(place), Some(_)) = (dir.parent(), dir.file_name()) else {
+            return Err(strange("no staging area has such a path"));
+        };
+        let held = platform::Held::open(dir)?;
+        match held.read(OWNER) {
+            Ok(text) if text == owner.as_bytes() => {}
+            Ok(_) => return Err(strange("the staging area there belongs to something else")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let known = places.iter().any(|known| known == place)
+                    || place.file_name() == Some(super::AREA_NAME.as_ref());
+                if !known {
+                    return Err(strange("no staging area of bdr is there"));
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            held,
+        })
+    }
+
+    /// Opens a file for reading; never through a link, and never anything but a regular file.
+    ///
+    /// # Errors
+    /// It is not there, is something else, or may not be read.
+    pub fn file(&self, number: u32) -> io::Result<File> {
+        self.held.file(
+            &(number / PER_SHARD).to_string(),
+            &(number % PER_SHARD).to_string(),
+        )
+    }
+
+    /// Opens the file that whoever packs or removes the area holds.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn lock(&self) -> io::Result<File> {
+        super::open_lock(&self.dir.join("lock"))
+    }
+
+    /// Returns the right to remove it.
+    pub fn into_tree(self) -> super::OwnTree {
+        super::OwnTree::area(&self.dir)
+    }
+}
+
+/// Returns true if a directory that is called as those are in which areas lie is one: this user's alone, and with nothing in it but areas.
+pub fn is_place(dir: &Path) -> bool {
+    let is_area = |entry: io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|entry| {
+            let name = entry.file_name();
+            let is_id = name.to_str().is_some_and(|name| name.parse::<Id>().is_ok());
+            is_id && super::is_private_dir(&entry.path())
+        })
+    };
+    super::is_private_dir(dir) && fs::read_dir(dir).is_ok_and(|mut found| found.all(is_area))
+}
+
+impl Area {
+    /// Makes a new one in a place that is this user's alone, for the set that `owner` names.
+    ///
+    /// # Errors
+    /// Its parent cannot be written, or is open to others.
+    pub fn create(dir: &Path, owner: &str) -> io::Result<Self> {
+        let place = dir.parent().unwrap_or(dir);
+        super::create_dir_private(place).map_err(io::Error::other)?;
+        if !super::is_private_dir(place) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        super::create_dir_private(dir).map_err(io::Error::other)?;
+        super::write_new(&dir.join(OWNER), owner.as_bytes(), 0o400).map_err(io::Error::other)?;
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            shard: None,
+        })
+    }
+
+    fn shard(&mut self, number: u32) -> io::Result<&platform::Dir> {
+        let wanted = number / PER_SHARD;
+        if self.shard.as_ref().is_none_or(|(open, _)| *open != wanted) {
+            let path = shard_of(&self.dir, number);
+            super::point("mkdir")?;
+            match super::make_dir(&path, 0o700) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+            self.shard = Some((wanted, platform::Dir::open(&path)?));
+        }
+        match &self.shard {
+            Some((_, dir)) => Ok(dir),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// Gives a file a second name here, which is not durable yet.
+    ///
+    /// # Errors
+    /// It lies on another file system, or links to it are not allowed.
+    pub fn link(&mut self, source: &Source<'_>, number: u32) -> io::Result<()> {
+        super::point("link")?;
+        let name = (number % PER_SHARD).to_string();
+        self.shard(number)?.link(source, &name)
+    }
+
+    /// Makes a clone of a file, which is not durable yet.
+    ///
+    /// # Errors
+    /// The file system has no clones, or the file lies on another.
+    pub fn clone_file(&mut self, file: &File, number: u32) -> io::Result<()> {
+        super::point("clone")?;
+        let name = (number % PER_SHARD).to_string();
+        let made = self.shard(number)?.clone_file(file, &name);
+        if made.is_err() {
+            self.forget(number);
+        }
+        made
+    }
+
+    /// Returns the right to remove it: it was made just now.
+    pub fn into_tree(self) -> super::OwnTree {
+        super::OwnTree::area(&self.dir)
+    }
+
+    /// Takes a file out again.
+    pub fn forget(&self, number: u32) {
+        let _ = fs::remove_file(file_in(&self.dir, number));
+    }
+
+    /// Makes the names of the first `count` files durable; the clones too.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn sync(&self, count: u32, clones: bool) -> io::Result<()> {
+        if clones {
+            for number in 0..count {
+                super::point("fsync")?;
+                File::open(file_in(&self.dir, number))?.sync_all()?;
+            }
+        }
+        for first in (0..count).step_by(PER_SHARD as usize) {
+            super::sync_dir(&shard_of(&self.dir, first))?;
+        }
+        super::sync_dir(&self.dir)
+    }
+}

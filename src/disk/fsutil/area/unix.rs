@@ -1,0 +1,147 @@
+//! Links and clones through directory handles.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+
+use crate::base::path::os_to_bytes;
+use crate::disk::fsutil::{DIR_FLAGS, c_path, is_root, user_number};
+
+/// Where a file is: below a directory held open, or at an absolute path.
+pub struct Source<'a> {
+    /// The directory.
+    pub dir: Option<BorrowedFd<'a>>,
+    /// The path below it.
+    pub path: &'a [u8],
+}
+
+/// A subdirectory of an area.
+pub(super) struct Dir(OwnedFd);
+
+impl Dir {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let path = c_path(&os_to_bytes(path.as_os_str()))?;
+        Ok(Self(rustix::fs::open(path, DIR_FLAGS, Mode::empty())?))
+    }
+
+    pub(super) fn link(&self, source: &Source<'_>, name: &str) -> io::Result<()> {
+        let from = source.dir.unwrap_or(CWD);
+        // Without a flag a symlink at the end is not followed.
+        let flags = AtFlags::empty();
+        rustix::fs::linkat(from, c_path(source.path)?, &self.0, name, flags)?;
+        Ok(())
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(super) fn clone_file(&self, file: &File, name: &str) -> io::Result<()> {
+        use rustix::fs::OFlags;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let new = rustix::fs::openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?;
+        rustix::fs::ioctl_ficlone(&new, file)?;
+        // Its time tells later whether somebody wrote to it.
+        let stat = rustix::fs::fstat(file)?;
+        let times = rustix::fs::Timestamps {
+            last_access: rustix::fs::Timespec {
+                tv_sec: 0,
+                tv_nsec: rustix::fs::UTIME_OMIT,
+            },
+            last_modification: rustix::fs::Timespec {
+                tv_sec: stat.st_mtime,
+                tv_nsec: stat.st_mtime_nsec as _,
+            },
+        };
+        rustix::fs::futimens(&new, &times)?;
+        Ok(())
+    }
+
+    #[cfg(any(target_os = "macos", target_os = "ios"))]
+    pub(super) fn clone_file(&self, file: &File, name: &str) -> io::Result<()> {
+        rustix::fs::fclonefileat(file, &self.0, name, rustix::fs::CloneFlags::empty())?;
+        Ok(())
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "macos", target_os = "ios")))]
+    pub(super) fn clone_file(&self, _file: &File, _name: &str) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// An area held open.
+#[derive(Debug)]
+pub(super) struct Held(OwnedFd);
+
+/// How files of an area are opened: never through a link, never waiting for whoever writes into a FIFO.
+const FILE_FLAGS: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::CLOEXEC);
+
+/// Opens a directory that is this user's alone.
+fn open_private(at: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
+    let dir = rustix::fs::openat(at, c_path(path)?, DIR_FLAGS, Mode::empty())?;
+    let stat = rustix::fs::fstat(&dir)?;
+    let is_private = stat.st_uid == user_number() && stat.st_mode & 0o077 == 0;
+    if !is_private {
+        let why = "a directory on the way to what was kept is not this user's alone";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    Ok(dir)
+}
+
+impl Held {
+    pub(super) fn open(dir: &Path) -> io::Result<Self> {
+        let (Some(place), Some(name)) = (dir.parent(), dir.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let place = open_private(CWD, &os_to_bytes(place.as_os_str()))?;
+        Ok(Self(open_private(place.as_fd(), &os_to_bytes(name))?))
+    }
+
+    pub(super) fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        let file = open_regular(&self.0, name)?;
+        let mut bytes = Vec::new();
+        file.take(4096).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    pub(super) fn file(&self, shard: &str, name: &str) -> io::Result<File> {
+        let shard = rustix::fs::openat(&self.0, shard, DIR_FLAGS, Mode::empty())?;
+        let closed = match open_regular(&shard, name) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => error,
+            other => return other,
+        };
+        // One that was closed to its owner is opened to them once it has no other name: then its mode means nothing to anybody but bdr, which has
+        // noted it.
+        let stat = rustix::fs::statat(&shard, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let is_ours = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && stat.st_nlink == 1
+            && stat.st_uid == user_number();
+        if !is_ours {
+            return Err(closed);
+        }
+        rustix::fs::chmodat(&shard, name, Mode::RUSR, AtFlags::empty())?;
+        open_regular(&shard, name)
+    }
+}
+
+fn open_regular(dir: &OwnedFd, name: &str) -> io::Result<File> {
+    let file = match rustix::fs::openat(dir, name, FILE_FLAGS, Mode::empty()) {
+        Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => return Err(no_file()),
+        other => other?,
+    };
+    let stat = rustix::fs::fstat(&file)?;
+    // Nobody else can have put it into a directory that is this user's alone; a disk that was elsewhere may have been written to there.
+    let is_own = stat.st_uid == user_number() || is_root() || stat.st_nlink > 1;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || !is_own {
+        return Err(no_file());
+    }
+    Ok(File::from(file))
+}
+
+fn no_file() -> io::Error {
+    let why = "what stands there is no file that bdr kept";
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}

@@ -1,0 +1,668 @@
+//! The target on Unix: every step through the handle of the parent directory.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
+
+use super::{Fidelity, Fill, mode_of};
+use crate::base::error::{Error, IoContext as _, Result};
+use crate::base::path::RepoPath;
+use crate::disk::fsutil::{
+    DIR_FLAGS, LINK_FLAGS, TEMPORARY_PREFIX, attributes, c_path, is_temporary_name, point, stat_of,
+};
+use crate::model::manifest::{Entry, Kind, Stat};
+
+/// Directory handles kept; the rest is opened again.
+const KEPT_DIRS: usize = 64;
+
+/// A directory below which files are written.
+pub struct Target {
+    path: PathBuf,
+    dir: Arc<OwnedFd>,
+    dirs: HashMap<RepoPath, Arc<OwnedFd>>,
+    fidelity: Fidelity,
+    /// Owners can be given back.
+    privileged: bool,
+    counter: u64,
+    token: String,
+    /// What of metadata could not be given back since it was last asked for.
+    lacking: Vec<(PathBuf, String)>,
+}
+
+impl Target {
+    /// Opens a directory that exists.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn open(path: &Path, fidelity: Fidelity) -> Result<Self> {
+        // The base itself may be reached through symlinks: /home often is one.
+        let flags = DIR_FLAGS.difference(OFlags::NOFOLLOW);
+        let dir = rustix::fs::open(path, flags, Mode::empty()).context("open", path)?;
+        let mut random = [0; 6];
+        getrandom::fill(&mut random).map_err(|e| Error::io("open", path, io::Error::other(e)))?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            dir: Arc::new(dir),
+            dirs: HashMap::new(),
+            fidelity,
+            privileged: rustix::process::geteuid().is_root(),
+            counter: 0,
+            lacking: Vec::new(),
+            token: format!("{}-{}", std::process::id(), hex::encode(random)),
+        })
+    }
+
+    fn absolute(&self, path: &RepoPath) -> PathBuf {
+        path.to_path(&self.path)
+    }
+
+    fn directory(&mut self, path: &RepoPath, create: bool) -> Result<Arc<OwnedFd>> {
+        if path.is_root() {
+            return Ok(Arc::clone(&self.dir));
+        }
+        if let Some(dir) = self.dirs.get(path) {
+            return Ok(Arc::clone(dir));
+        }
+        let parent = self.directory(&path.parent().unwrap_or_default(), create)?;
+        let name = c_path(path.name()).context("open", self.absolute(path))?;
+        let opened = match rustix::fs::openat(&parent, &name, DIR_FLAGS, Mode::empty()) {
+            Err(Errno::NOENT) if create => {
+                point("mkdir").context("create", self.absolute(path))?;
+                rustix::fs::mkdirat(&parent, &name, Mode::from_raw_mode(0o700))
+                    .context("create", self.absolute(path))?;
+                rustix::fs::openat(&parent, &name, DIR_FLAGS, Mode::empty())
+            }
+            other => other,
+        };
+        let dir = match opened {
+            Ok(dir) => Arc::new(dir),
+            Err(Errno::LOOP | Errno::NOTDIR | Errno::MLINK) => {
+                return Err(Error::Unsafe {
+                    path: crate::base::path::show(self.absolute(path).as_os_str()),
+                    reason: "a symlink or file stands where a directory should be".to_owned(),
+                });
+            }
+            Err(errno) => return Err(Error::io("open", self.absolute(path), errno.into())),
+        };
+        if self.dirs.len() >= KEPT_DIRS {
+            self.dirs.clear();
+        }
+        self.dirs.insert(path.clone(), Arc::clone(&dir));
+        Ok(dir)
+    }
+
+    fn parent(&mut self, path: &RepoPath, create: bool) -> Result<Arc<OwnedFd>> {
+        self.directory(&path.parent().unwrap_or_default(), create)
+    }
+
+    /// Returns how the object at `path` stands, `None` if there is none.
+    ///
+    /// # Errors
+    /// It cannot be looked at; a symlink stands in the way.
+    pub fn stat(&mut self, path: &RepoPath) -> Result<Option<Stat>> {
+        let parent = match self.parent(path, false) {
+            Ok(parent) => parent,
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        if path.is_root() {
+            return rustix::fs::fstat(&parent)
+                .map(|s| Some(stat_of(&s)))
+                .context("read", &self.path);
+        }
+        let name = c_path(path.name()).context("read", self.absolute(path))?;
+        match rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat_of(&stat))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::io("read", self.absolute(path), errno.into())),
+        }
+    }
+
+    /// Opens a regular file for reading.
+    ///
+    /// # Errors
+    /// There is none, or a symlink stands in the way.
+    pub fn open_file(&mut self, path: &RepoPath) -> Result<File> {
+        let parent = self.parent(path, false)?;
+        let name = c_path(path.name()).context("read", self.absolute(path))?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&parent, &name, flags, Mode::empty())
+            .context("read", self.absolute(path))?;
+        Ok(File::from(file))
+    }
+
+    /// Returns the target of a symlink.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn read_link(&mut self, path: &RepoPath) -> Result<Vec<u8>> {
+        let parent = self.parent(path, false)?;
+        let name = c_path(path.name()).context("read", self.absolute(path))?;
+        Ok(rustix::fs::readlinkat(&parent, &name, Vec::new())
+            .context("read", self.absolute(path))?
+            .into_bytes())
+    }
+
+    /// Returns the extended attributes of what stands at a path.
+    ///
+    /// # Errors
+    /// It is not there, or they cannot be read.
+    pub fn xattrs(&mut self, path: &RepoPath, kind: Kind) -> Result<Vec<(String, Vec<u8>)>> {
+        let absolute = self.absolute(path);
+        match kind {
+            Kind::File => attributes::of_file(&self.open_file(path)?),
+            Kind::Dir => {
+                let dir = self.directory(path, false)?;
+                attributes::of_file(&File::from(dir.try_clone().context("read", &absolute)?))
+            }
+            Kind::Symlink if self.privileged => attributes::of_link(&self.open_link(path)?),
+            _ => Ok(Vec::new()),
+        }
+        .context("read", absolute)
+    }
+
+    fn open_link(&mut self, path: &RepoPath) -> Result<OwnedFd> {
+        let parent = self.parent(path, false)?;
+        let name = c_path(path.name()).context("read", self.absolute(path))?;
+        rustix::fs::openat(&parent, &name, LINK_FLAGS, Mode::empty())
+            .context("read", self.absolute(path))
+    }
+
+    /// Takes note of something about what was written to a path.
+    pub fn note(&mut self, path: &RepoPath, what: &str) {
+        self.lacking.push((self.absolute(path), what.to_owned()));
+    }
+
+    /// Returns what of metadata could not be given back since this was last asked.
+    pub fn take_lacking(&mut self) -> Vec<(PathBuf, String)> {
+        std::mem::take(&mut self.lacking)
+    }
+
+    fn lacks(&mut self, path: &RepoPath, what: String) {
+        self.lacking.push((self.absolute(path), what));
+    }
+
+    fn temporary(&mut self) -> Vec<u8> {
+        self.counter += 1;
+        format!("{TEMPORARY_PREFIX}{}-{}", self.token, self.counter).into_bytes()
+    }
+
+    /// Writes a regular file: content from `fill`, metadata of `entry`, then its name.
+    ///
+    /// # Errors
+    /// `fill` failed, or the system refused; what stood at the name is kept then.
+    pub fn write(
+        &mut self,
+        path: &RepoPath,
+        entry: &Entry,
+        sync: bool,
+        fill: &mut Fill<'_>,
+    ) -> Result<()> {
+        let parent = self.parent(path, true)?;
+        let absolute = self.absolute(path);
+        let temporary = c_path(&self.temporary()).context("write", &absolute)?;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        point("create").context("write", &absolute)?;
+        let file = rustix::fs::openat(&parent, &temporary, flags, Mode::from_raw_mode(0o600))
+            .context("write", &absolute)?;
+        let file = File::from(file);
+        let result = (|| {
+            let mut sink = Sink::new(&file, entry.body.sparse);
+            fill(&mut |bytes| sink.write(bytes).context("write", &absolute))?;
+            sink.finish().context("write", &absolute)?;
+            self.set_on(path, &file, entry)
+                .context("write", &absolute)?;
+            if sync {
+                point("fsync").context("write", &absolute)?;
+                file.sync_all().context("write", &absolute)?;
+            }
+            self.rename(&parent, &temporary, path)
+        })();
+        if result.is_err() {
+            let _ = rustix::fs::unlinkat(&parent, &temporary, AtFlags::empty());
+        }
+        result
+    }
+
+    fn rename(&self, parent: &OwnedFd, temporary: &std::ffi::CStr, path: &RepoPath) -> Result<()> {
+        let absolute = self.absolute(path);
+        let name = c_path(path.name()).context("write", &absolute)?;
+        point("rename").context("write", &absolute)?;
+        let renamed = rustix::fs::renameat(parent, temporary, parent, &name);
+        // Also where it failed: nothing of bdr is to stay there. Renaming one name of a file over another of the same file does nothing (POSIX): the temporary name is left.
+        let _ = rustix::fs::unlinkat(parent, temporary, AtFlags::empty());
+        renamed.context("write", absolute)
+    }
+
+    /// Makes a symlink; its target is kept as it is, never followed.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn symlink(&mut self, path: &RepoPath, entry: &Entry) -> Result<()> {
+        let parent = self.parent(path, true)?;
+        let absolute = self.absolute(path);
+        let temporary = c_path(&self.temporary()).context("write", &absolute)?;
+        let target = c_path(&entry.body.target).context("write", &absolute)?;
+        point("symlink").context("write", &absolute)?;
+        rustix::fs::symlinkat(&target, &parent, &temporary).context("write", &absolute)?;
+        self.set_on_link(path, &parent, &temporary, entry);
+        self.rename(&parent, &temporary, path)
+    }
+
+    /// Makes a FIFO.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn fifo(&mut self, path: &RepoPath, entry: &Entry) -> Result<()> {
+        let parent = self.parent(path, true)?;
+        let absolute = self.absolute(path);
+        let temporary = c_path(&self.temporary()).context("write", &absolute)?;
+        point("mkfifo").context("write", &absolute)?;
+        make_fifo(&parent, &temporary).context("write", &absolute)?;
+        let result = self
+            .set_on_name(path, &parent, &temporary, entry)
+            .context("write", &absolute)
+            .and_then(|()| self.rename(&parent, &temporary, path));
+        if result.is_err() {
+            let _ = rustix::fs::unlinkat(&parent, &temporary, AtFlags::empty());
+        }
+        result
+    }
+
+    /// Sets owner, mode and times of `name`, which is no symlink, without opening it: to open a FIFO means something to who waits at its other end.
+    fn set_on_name(
+        &mut self,
+        path: &RepoPath,
+        parent: &OwnedFd,
+        name: &std::ffi::CStr,
+        entry: &Entry,
+    ) -> rustix::io::Result<()> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let stat = stat_of(&rustix::fs::statat(parent, name, flags)?);
+        if stat.kind != entry.kind {
+            return Err(Errno::EXIST);
+        }
+        self.give_owner(path, &stat, entry, &|uid, gid| {
+            rustix::fs::chownat(parent, name, uid, gid, flags)
+        });
+        let mode = Mode::from_raw_mode(mode_of(entry, self.fidelity) as _);
+        rustix::fs::chmodat(parent, name, mode, AtFlags::empty())?;
+        rustix::fs::utimensat(parent, name, &times(entry), flags)
+    }
+
+    /// Sets owner, attributes and times of the symlink `name`; `path` is what it is, or will be, called.
+    fn set_on_link(
+        &mut self,
+        path: &RepoPath,
+        parent: &OwnedFd,
+        name: &std::ffi::CStr,
+        entry: &Entry,
+    ) {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let stat = rustix::fs::statat(parent, name, flags).map(|stat| stat_of(&stat));
+        if let Ok(stat) = stat {
+            self.give_owner(path, &stat, entry, &|uid, gid| {
+                rustix::fs::chownat(parent, name, uid, gid, flags)
+            });
+        }
+        let wanted = self.wanted(entry);
+        if (self.privileged || !wanted.is_empty())
+            && let Ok(link) = rustix::fs::openat(parent, name, LINK_FLAGS, Mode::empty())
+        {
+            for name in attributes::set_on_link(&link, &wanted) {
+                self.lacks(
+                    path,
+                    format!("its attribute `{name}` could not be given back"),
+                );
+            }
+        }
+        // Not every file system keeps the times of a symlink.
+        let _ = rustix::fs::utimensat(parent, name, &times(entry), flags);
+    }
+
+    /// Gives the owner back where it differs. Elsewhere, and not as root, who restores owns what comes back.
+    fn give_owner(
+        &mut self,
+        path: &RepoPath,
+        stat: &Stat,
+        entry: &Entry,
+        chown: &dyn Fn(Option<Uid>, Option<Gid>) -> rustix::io::Result<()>,
+    ) {
+        let uid = (stat.uid != entry.uid).then(|| Uid::from_raw(entry.uid));
+        let gid = (stat.gid != entry.gid).then(|| Gid::from_raw(entry.gid));
+        if uid.is_none() && gid.is_none() {
+            return;
+        }
+        let expected = self.privileged || self.fidelity == Fidelity::InPlace;
+        // A group of one's own may be given back even where the user cannot.
+        let given = chown(uid, gid).is_ok();
+        let group_given = !given && gid.is_some() && chown(None, gid).is_ok();
+        if !given && expected && (uid.is_some() || !group_given) {
+            let (uid, gid) = (entry.uid, entry.gid);
+            self.lacks(
+                path,
+                format!("its owner {uid}:{gid} could not be given back"),
+            );
+        }
+    }
+
+    /// Returns the attributes that an object is to have here.
+    fn wanted(&self, entry: &Entry) -> Vec<(String, Vec<u8>)> {
+        let all = entry.body.xattrs.iter();
+        let elsewhere = self.fidelity == Fidelity::Elsewhere;
+        all.filter(|(name, _)| !(elsewhere && attributes::is_of_the_place(name)))
+            .cloned()
+            .collect()
+    }
+
+    /// Makes `path` another name of the file at `first`, below the same target.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn hard_link(&mut self, path: &RepoPath, first: &RepoPath) -> Result<()> {
+        let absolute = self.absolute(path);
+        let from = self.parent(first, false)?;
+        let from_name = c_path(first.name()).context("link", &absolute)?;
+        let parent = self.parent(path, true)?;
+        let temporary = c_path(&self.temporary()).context("link", &absolute)?;
+        point("link").context("link", &absolute)?;
+        rustix::fs::linkat(&from, &from_name, &parent, &temporary, AtFlags::empty())
+            .context("link", &absolute)?;
+        self.rename(&parent, &temporary, path)
+    }
+
+    /// Makes a directory that its owner can fill; one that is there is kept.
+    ///
+    /// # Errors
+    /// The system refused, or something else is there.
+    pub fn make_dir(&mut self, path: &RepoPath) -> Result<()> {
+        if self.directory(path, true).is_ok() && !path.is_root() {
+            let stat = self.stat(path)?;
+            if stat.is_some_and(|s| s.mode & 0o700 != 0o700) {
+                let dir = self.directory(path, false)?;
+                let mode = stat.map_or(0o700, |s| s.mode | 0o700);
+                // A directory of somebody else stays as it is; writing into it will tell.
+                let _ = rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode));
+            }
+            return Ok(());
+        }
+        self.directory(path, true).map(|_| ())
+    }
+
+    /// Gives the object at `path` the metadata of `entry`.
+    ///
+    /// # Errors
+    /// It is not there, or the system refused.
+    pub fn set_metadata(&mut self, path: &RepoPath, entry: &Entry) -> Result<()> {
+        let absolute = self.absolute(path);
+        point("metadata").context("change", &absolute)?;
+        match entry.kind {
+            Kind::Symlink => {
+                let parent = self.parent(path, false)?;
+                let name = c_path(path.name()).context("change", &absolute)?;
+                self.set_on_link(path, &parent, &name, entry);
+                Ok(())
+            }
+            Kind::Dir => {
+                let dir = self.directory(path, false)?;
+                let file = File::from(dir.try_clone().context("change", &absolute)?);
+                self.set_on(path, &file, entry).context("change", absolute)
+            }
+            Kind::Fifo => {
+                let parent = self.parent(path, false)?;
+                let name = c_path(path.name()).context("change", &absolute)?;
+                self.set_on_name(path, &parent, &name, entry)
+                    .context("change", absolute)
+            }
+            _ => {
+                let file = self.open_file(path)?;
+                self.set_on(path, &file, entry).context("change", absolute)
+            }
+        }
+    }
+
+    /// Gives a directory the time of `entry`, and nothing else.
+    ///
+    /// # Errors
+    /// It is not there, or the system refused.
+    pub fn set_times(&mut self, path: &RepoPath, entry: &Entry) -> Result<()> {
+        let dir = self.directory(path, false)?;
+        rustix::fs::futimens(&dir, &times(entry)).context("change", self.absolute(path))
+    }
+
+    /// Lets the owner write to a directory that is closed; returns how it stood if that was needed and could be done.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn open_up(&mut self, path: &RepoPath) -> Result<Option<Stat>> {
+        let closed = self
+            .stat(path)?
+            .filter(|stat| stat.kind == Kind::Dir && stat.mode & 0o700 != 0o700);
+        // Modes stop root from nothing.
+        let Some(stat) = closed.filter(|_| !self.privileged) else {
+            return Ok(None);
+        };
+        point("chmod").context("change", self.absolute(path))?;
+        let dir = self.directory(path, false)?;
+        let done = rustix::fs::fchmod(&dir, Mode::from_raw_mode((stat.mode | 0o700) as _));
+        // Of somebody else: writing into it will tell.
+        Ok(done.is_ok().then_some(stat))
+    }
+
+    /// Gives a directory the mode of `stat`, and nothing else.
+    ///
+    /// # Errors
+    /// It is not there, or the system refused.
+    pub fn set_mode(&mut self, path: &RepoPath, stat: &Stat) -> Result<()> {
+        let dir = self.directory(path, false)?;
+        rustix::fs::fchmod(&dir, Mode::from_raw_mode(stat.mode as _))
+            .context("change", self.absolute(path))
+    }
+
+    /// Sets owner, attributes, mode and times through the open file, in this order: a new owner takes special bits and capabilities away, an access list
+    /// changes the mode.
+    fn set_on(&mut self, path: &RepoPath, file: &File, entry: &Entry) -> io::Result<()> {
+        let stat = stat_of(&rustix::fs::fstat(file)?);
+        self.give_owner(path, &stat, entry, &|uid, gid| {
+            rustix::fs::fchown(file, uid, gid)
+        });
+        for name in attributes::set_on_file(file, &self.wanted(entry)) {
+            self.lacks(
+                path,
+                format!("its attribute `{name}` could not be given back"),
+            );
+        }
+        let mode = mode_of(entry, self.fidelity);
+        if mode != entry.mode & 0o7777 {
+            self.lacks(
+                path,
+                "set-user-id and set-group-id are given back only where it was".to_owned(),
+            );
+        }
+        rustix::fs::fchmod(file, Mode::from_raw_mode(mode as _))?;
+        Ok(rustix::fs::futimens(file.as_fd(), &times(entry))?)
+    }
+
+    /// Removes a file or symlink; one that is not there is as good as removed.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn remove(&mut self, path: &RepoPath) -> Result<()> {
+        self.unlink(path, AtFlags::empty())
+    }
+
+    /// Removes an empty directory; returns false if it is not empty.
+    ///
+    /// # Errors
+    /// The system refused.
+    pub fn remove_dir(&mut self, path: &RepoPath) -> Result<bool> {
+        self.dirs.retain(|dir, _| !dir.starts_with(path));
+        match self.unlink(path, AtFlags::REMOVEDIR) {
+            Ok(()) => Ok(true),
+            Err(Error::Io { source, .. })
+                if source.kind() == io::ErrorKind::DirectoryNotEmpty
+                    || source.raw_os_error() == Some(Errno::EXIST.raw_os_error()) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn unlink(&mut self, path: &RepoPath, flags: AtFlags) -> Result<()> {
+        let parent = match self.parent(path, false) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(());
+            }
+            other => other?,
+        };
+        let absolute = self.absolute(path);
+        let name = c_path(path.name()).context("remove", &absolute)?;
+        point("unlink").context("remove", &absolute)?;
+        let mut result = rustix::fs::unlinkat(&parent, &name, flags);
+        if result == Err(Errno::ACCESS) {
+            // A read-only directory of our own: open it for a moment, its mode is set again with its metadata.
+            let stat = rustix::fs::fstat(&parent).context("remove", &absolute)?;
+            let mode = Mode::from_raw_mode(stat.st_mode);
+            if rustix::fs::fchmod(&parent, mode | Mode::RWXU).is_ok() {
+                result = rustix::fs::unlinkat(&parent, &name, flags);
+                let _ = rustix::fs::fchmod(&parent, mode);
+            }
+        }
+        match result {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(Error::io("remove", absolute, errno.into())),
+        }
+    }
+
+    /// Makes the names in a directory durable.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn sync_dir(&mut self, path: &RepoPath) -> Result<()> {
+        let absolute = self.absolute(path);
+        point("fsync-dir").context("write", &absolute)?;
+        let dir = self.directory(path, false)?;
+        match rustix::fs::fsync(&dir) {
+            Err(Errno::INVAL | Errno::NOTSUP) => Ok(()),
+            other => other.context("write", absolute),
+        }
+    }
+
+    /// Removes temporary files that an interrupted restore left in a directory: those of processes that are gone.
+    pub fn sweep(&mut self, path: &RepoPath) {
+        let Ok(dir) = self.directory(path, false) else {
+            return;
+        };
+        let Ok(entries) = rustix::fs::Dir::read_from(&dir) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if !is_temporary_name(name.to_bytes()) {
+                continue;
+            }
+            let owner = name.to_str().ok().and_then(|name| {
+                name.strip_prefix(TEMPORARY_PREFIX)?
+                    .split_once('-')?
+                    .0
+                    .parse()
+                    .ok()
+            });
+            let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW);
+            let is_own = stat.is_ok_and(|stat| crate::disk::fsutil::is_own(&stat_of(&stat)));
+            if is_own && owner.is_some_and(|pid: u32| !crate::disk::fsutil::process_runs(pid)) {
+                let _ = rustix::fs::unlinkat(&dir, name, AtFlags::empty());
+            }
+        }
+    }
+}
+
+/// Bytes in which file systems keep holes.
+const BLOCK: usize = 4096;
+
+/// Writes a file from its beginning; of one that had holes, what is zero is left out.
+struct Sink<'a> {
+    file: &'a File,
+    sparse: bool,
+    at: u64,
+}
+
+impl<'a> Sink<'a> {
+    fn new(file: &'a File, sparse: bool) -> Self {
+        Self {
+            file,
+            sparse,
+            at: 0,
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if !self.sparse {
+            return (&mut &*self.file).write_all(bytes);
+        }
+        let mut rest = bytes;
+        let mut pending = 0;
+        while pending < rest.len() {
+            // Up to the end of a block of the file, wherever the piece begins.
+            let at = self.at + pending as u64;
+            let left = BLOCK - usize::try_from(at % BLOCK as u64).unwrap_or(0);
+            let end = (pending + left).min(rest.len());
+            if rest[pending..end].iter().any(|byte| *byte != 0) {
+                pending = end;
+                continue;
+            }
+            self.put(&rest[..pending])?;
+            self.at += (end - pending) as u64;
+            rest = &rest[end..];
+            pending = 0;
+        }
+        self.put(rest)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        use std::os::unix::fs::FileExt as _;
+        self.file.write_all_at(bytes, self.at)?;
+        self.at += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn finish(self) -> io::Result<()> {
+        match self.sparse {
+            true => self.file.set_len(self.at),
+            false => Ok(()),
+        }
+    }
+}
+
+fn times(entry: &Entry) -> Timestamps {
+    let time = Timespec {
+        tv_sec: entry.mtime.0 as _,
+        tv_nsec: entry.mtime.1 as _,
+    };
+    Timestamps {
+        last_access: time,
+        last_modification: time,
+    }
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn make_fifo(parent: &OwnedFd, name: &std::ffi::CStr) -> rustix::io::Result<()> {
+    let kind = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(parent, name, kind, Mode::from_raw_mode(0o600), 0)
+}
+
+/// There is no `mknodat` there that an ordinary user may call.
+#[cfg(target_vendor = "apple")]
+fn make_fifo(_: &OwnedFd, _: &std::ffi::CStr) -> rustix::io::Result<()> {
+    Err(Errno::NOTSUP)
+}

@@ -1,0 +1,6 @@
+//! Files, and what lies in them: writing safely, storage of a repository, SQLite, the vault of sealed values.
+
+pub mod fsutil;
+pub mod sqlite;
+pub mod storage;
+pub mod vault;

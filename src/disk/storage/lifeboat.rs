@@ -1,0 +1,441 @@
+//! The lifeboat: further names of a repository's files, in a place that a command which deletes the repository does not reach.
+//!
+//! Hard links on the same file system: no space, no time worth a word. Where links cannot be made, copies up to [`COPY_BUDGET`]. A repository that
+//! is gone is brought back by linking everything to where it was. Names that a power failure took from the lifeboat are made again by
+//! [`Lifeboat::catch_up`].
+#![expect(
+    clippy::disallowed_methods,
+    reason = "writes beside the repository what the storage has written into it"
+)]
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Place, Stands};
+use crate::base::id::Digest;
+use crate::base::path::{RawName, os_to_bytes};
+use crate::disk::fsutil;
+
+/// Bytes of files that are copied because they cannot be linked.
+const COPY_BUDGET: u64 = 512 << 20;
+
+const ABOUT: &str = "about.json";
+const CONFIG: &str = "config.toml";
+const FILES: &str = "repository";
+/// Says that a file has no second name here.
+const INCOMPLETE: &str = "incomplete";
+
+/// What a lifeboat belongs to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct About {
+    /// Directory of the repository.
+    pub repository: RawName,
+    /// File of the configuration.
+    pub config: RawName,
+    /// The file system that the repository lies on, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+}
+
+/// The lifeboat of one repository.
+#[derive(Debug, Clone)]
+pub struct Lifeboat {
+    dir: PathBuf,
+    repository: PathBuf,
+    /// Bytes in it; counted when the first file has to be copied.
+    copied: Arc<Mutex<Option<u64>>>,
+}
+
+impl Lifeboat {
+    /// Names the lifeboat that a repository has in `place`; nothing is touched yet.
+    pub fn new(place: &Path, repository: &Path) -> Self {
+        let key = Digest::of(&os_to_bytes(repository.as_os_str())).to_hex();
+        Self {
+            dir: place.join(&key[..16]),
+            repository: repository.to_path_buf(),
+            copied: Arc::default(),
+        }
+    }
+
+    /// Returns the lifeboats in `place` that can be read, with what they say of themselves.
+    pub fn all(place: &Path) -> Vec<(Self, About)> {
+        if !fsutil::is_private_dir(place) {
+            return Vec::new();
+        }
+        let Ok(entries) = fs::read_dir(place) else {
+            return Vec::new();
+        };
+        let found = entries.flatten().filter_map(|entry| {
+            let about = fs::read(entry.path().join(ABOUT)).ok()?;
+            let about: About = serde_json::from_slice(&about).ok()?;
+            let lifeboat = Self::new(place, about.repository.as_path());
+            (lifeboat.dir == entry.path()).then_some((lifeboat, about))
+        });
+        found.collect()
+    }
+
+    /// Returns its directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Returns where large files can be kept beside it; `None` if it was not launched.
+    pub(super) fn area(&self) -> Option<PathBuf> {
+        self.private().then(|| self.dir.join("staging"))
+    }
+
+    /// Returns where the second name of a file or directory is; `None` if there can be none.
+    pub(super) fn second(&self, name: &str) -> Option<PathBuf> {
+        self.private().then(|| self.dir.join(FILES).join(name))
+    }
+
+    /// Returns what it says of itself.
+    pub fn about(&self) -> Option<About> {
+        let about = fs::read(self.dir.join(ABOUT)).ok()?;
+        serde_json::from_slice(&about).ok()
+    }
+
+    /// Returns the configuration that was kept.
+    pub fn config(&self) -> Option<Vec<u8>> {
+        fs::read(self.dir.join(CONFIG)).ok()
+    }
+
+    /// Returns true if it has a repository to bring back.
+    pub fn is_manned(&self) -> bool {
+        self.private() && self.dir.join(FILES).join("format.json").is_file()
+    }
+
+    /// Nobody else may have made it, or may look into it.
+    fn private(&self) -> bool {
+        let place = self.dir.parent();
+        place.is_some_and(fsutil::is_private_dir)
+            && fsutil::is_private_dir(&self.dir)
+            && fsutil::is_private_dir(&self.dir.join(FILES))
+    }
+
+    /// Makes it, and keeps what it belongs to and the configuration.
+    ///
+    /// # Errors
+    /// The place cannot be written, or is not this user's alone.
+    pub fn launch(&self, config: &Path) -> io::Result<()> {
+        // From the top: nothing is made in a place that is somebody else's.
+        let files = self.dir.join(FILES);
+        for dir in [self.dir.parent().unwrap_or(&self.dir), &self.dir, &files] {
+            if !dir.is_dir() {
+                fsutil::create_dir_private(dir).map_err(io::Error::other)?;
+            }
+            if !fsutil::is_private_dir(dir) {
+                return Err(io::Error::new(
+                    io::ErrorKind::PermissionDenied,
+                    format!("`{}` is not this user's alone", dir.display()),
+                ));
+            }
+        }
+        self.part_from_another()?;
+        let known = || self.about().and_then(|about| about.place);
+        let about = About {
+            repository: RawName::from(self.repository.as_path()),
+            config: RawName::from(config),
+            place: match self.repository.join("format.json").is_file() {
+                true => Place::of(&self.repository),
+                false => known(),
+            },
+        };
+        let about = serde_json::to_vec(&about).map_err(io::Error::other)?;
+        let config = fs::read(config).unwrap_or_default();
+        for (name, bytes) in [(ABOUT, about), (CONFIG, config)] {
+            let path = self.dir.join(name);
+            // An empty configuration is none: one that was kept before is worth more.
+            let same = fs::read(&path).is_ok_and(|old| old == bytes);
+            if !same && !bytes.is_empty() {
+                fsutil::write_derived(&path, &bytes).map_err(io::Error::other)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where another repository was made in place of the one kept here, that one goes aside: names must not mix.
+    fn part_from_another(&self) -> io::Result<()> {
+        let files = self.dir.join(FILES);
+        let ours = fs::read(files.join("format.json"));
+        let theirs = fs::read(self.repository.join("format.json"));
+        if let (Ok(ours), Ok(theirs)) = (ours, theirs)
+            && ours != theirs
+        {
+            let aside = self
+                .dir
+                .join(format!("{FILES}.{}", &Digest::of(&ours).to_hex()[..8]));
+            fs::rename(&files, aside)?;
+            fsutil::create_dir_private(&files).map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+
+    /// Gives a file of the repository its second name. Failing to costs this safety only, so it is not an error.
+    pub(super) fn keep(&self, name: &str) {
+        if !self.private() {
+            return;
+        }
+        let there = self.dir.join(FILES).join(name);
+        let missing = |done: &io::Result<()>| {
+            let error = done.as_ref().err();
+            error.is_some_and(|e| e.kind() == io::ErrorKind::NotFound)
+        };
+        let done = self.link_or_copy(name, &there);
+        if missing(&done)
+            && let Some(parent) = there.parent()
+            && fsutil::create_dir_private(parent).is_ok()
+        {
+            // What is not kept now is made good by the next catch-up.
+            self.note_kept(&self.link_or_copy(name, &there));
+        } else {
+            self.note_kept(&done);
+        }
+    }
+
+    /// Takes note of a file that cannot be kept: what is left is not the whole repository.
+    fn note_kept(&self, done: &io::Result<()>) {
+        let failed = |e: &io::Error| e.kind() != io::ErrorKind::NotFound;
+        if done.as_ref().is_err_and(failed) {
+            // Without the note a rescue looks at what there is.
+            let _ = fsutil::write_derived(&self.dir.join(INCOMPLETE), b"");
+        }
+    }
+
+    fn link_or_copy(&self, name: &str, to: &Path) -> io::Result<()> {
+        let from = self.repository.join(name);
+        match fs::hard_link(&from, to) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
+            Err(_) => self.copy_within_budget(&from, to),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn copy_within_budget(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut copied = self.copied.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = match *copied {
+            Some(bytes) => bytes,
+            None => {
+                let (files, mut bytes) = (self.dir.join(FILES), 0);
+                each_file(&files, Path::new(""), &mut |name| {
+                    bytes += files.join(name).symlink_metadata()?.len();
+                    Ok(())
+                })?;
+                bytes
+            }
+        };
+        let more = from.symlink_metadata()?.len();
+        if there + more > COPY_BUDGET {
+            *copied = Some(there);
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        copy(from, to)?;
+        *copied = Some(there + more);
+        Ok(())
+    }
+
+    /// Forgets a file that the repository does not have any more.
+    pub(super) fn forget(&self, name: &str) {
+        let _ = fs::remove_file(self.dir.join(FILES).join(name));
+    }
+
+    /// Makes up for files that have no second name. Returns how many.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn catch_up(&self) -> io::Result<u64> {
+        let files = self.dir.join(FILES);
+        if !files.is_dir() {
+            return Ok(0);
+        }
+        let mut made = 0;
+        let _ = fsutil::remove_file(&self.dir.join(INCOMPLETE));
+        each_file(&self.repository, Path::new(""), &mut |name| {
+            if !files.join(name).exists()
+                && let Some(name) = name.to_str()
+            {
+                self.keep(name);
+                made += 1;
+            }
+            Ok(())
+        })?;
+        Ok(made)
+    }
+
+    /// Makes sure that the repository was deleted from the file system that it was on: what is away comes back by itself.
+    fn check_place(&self) -> io::Result<()> {
+        let there = self.repository.ancestors().find(|dir| dir.is_dir());
+        let device = there.and_then(fsutil::device_of);
+        let same = match self.about().and_then(|about| about.place) {
+            Some(place) => {
+                place.look() == Stands::Same && fsutil::device_of(place.mount.as_path()) == device
+            }
+            // Nobody noted it: where it can be linked it was.
+            None => fsutil::device_of(&self.dir) == device,
+        };
+        match same {
+            true => Ok(()),
+            false => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the file system of the repository is not there",
+            )),
+        }
+    }
+
+    /// Makes sure that everything that the snapshots in it need is in it.
+    fn check_whole(&self) -> io::Result<()> {
+        let files = self.dir.join(FILES);
+        let partial = || io::Error::other("the lifeboat does not have all of the repository");
+        if self.dir.join(INCOMPLETE).exists() {
+            return Err(partial());
+        }
+        let has = |name: String| files.join(name).is_file();
+        let Ok(records) = fs::read_dir(files.join("snapshots")) else {
+            return Ok(());
+        };
+        for record in records {
+            let json = fs::read(record?.path())?;
+            let value: serde_json::Value = serde_json::from_slice(&json).unwrap_or_default();
+            let record = &value["record"];
+            let list = |value: &serde_json::Value| value.as_array().cloned().unwrap_or_default();
+            let roots = list(&record["roots"]);
+            let mut bases = roots.iter().filter_map(|root| root["base"].as_str());
+            let listed = bases.all(|base| has(format!("manifests/{base}.json.gz")));
+            let packs = list(&record["packs"]);
+            let mut packs = packs.iter().filter_map(|pack| pack["id"].as_str());
+            // Prune may have thrown packs of others away.
+            let packed = record["kind"] != "full"
+                || packs.all(|id| {
+                    let dir = id.get(..2).unwrap_or_default();
+                    has(format!("packs/{dir}/{id}.tar.gz"))
+                });
+            if !listed || !packed {
+                return Err(partial());
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the repository back to where it was, on the file system where it was, whole or not at all. Files that are there are left alone. Returns how many
+    /// came back.
+    ///
+    /// # Errors
+    /// It was not deleted but its file system is away, not all of it is here, or it cannot be written.
+    pub fn rescue(&self) -> io::Result<u64> {
+        if !self.is_manned() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        self.check_place()?;
+        self.check_whole()?;
+        let files = self.dir.join(FILES);
+        let mut names = Vec::new();
+        each_file(&files, Path::new(""), &mut |name| {
+            names.push(name.to_path_buf());
+            Ok(())
+        })?;
+        // format.json last: it is what makes the directory a repository.
+        names.sort_by_key(|name| name == Path::new("format.json"));
+        let mut back = 0;
+        for name in names {
+            let to = self.repository.join(&name);
+            if to.symlink_metadata().is_ok() {
+                continue;
+            }
+            if let Some(parent) = to.parent() {
+                fsutil::create_dir_private(parent).map_err(io::Error::other)?;
+            }
+            match fs::hard_link(files.join(&name), &to) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(_) => copy(&files.join(&name), &to)?,
+            }
+            back += 1;
+        }
+        fsutil::sync_file_system(&self.repository)?;
+        Ok(back)
+    }
+}
+
+/// Returns where lifeboats are in a directory that everybody may write to: the directory `name`, or `name.<random>` where somebody else made that one
+/// first. Nobody can make such a directory for another user, so the one that is this user's alone is found again without a note.
+pub fn lifeboats_in(dir: &Path, name: &str) -> PathBuf {
+    let first = dir.join(name);
+    if fsutil::is_private_dir(&first) {
+        return first;
+    }
+    let begin = format!("{name}.");
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let own = entries.filter(|entry| {
+        let name = entry.file_name();
+        name.to_str().is_some_and(|name| name.starts_with(&begin))
+            && fsutil::is_private_dir(&entry.path())
+    });
+    if let Some(second) = own.map(|entry| entry.path()).min() {
+        return second;
+    }
+    let mut random = [0; 8];
+    // Free, or there is nothing to do about it: `status` says so.
+    if first.symlink_metadata().is_err() || getrandom::fill(&mut random).is_err() {
+        return first;
+    }
+    dir.join(format!("{begin}{}", hex::encode(random)))
+}
+
+/// Gives a file a name of its own in `dir`, as a link or, where that cannot be, as a copy that is durable; returns it.
+pub(super) fn link_beside(from: &Path, dir: &Path) -> io::Result<PathBuf> {
+    let (file, temporary) = fsutil::create_temporary(dir, 0o400)?;
+    drop(file);
+    // The name was only tried: a link needs one that is free.
+    fs::remove_file(&temporary)?;
+    if fs::hard_link(from, &temporary).is_err() {
+        copy(from, &temporary)?;
+        fs::File::open(&temporary)?.sync_all()?;
+    }
+    Ok(temporary)
+}
+
+/// Copies under another name first: half a file never has the right one.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let dir = to.parent().unwrap_or(Path::new("."));
+    let (mut file, temporary) = fsutil::create_temporary(dir, 0o400)?;
+    let copied = fs::File::open(from)
+        .and_then(|mut from| io::copy(&mut from, &mut file))
+        .and_then(|_| fsutil::rename(&temporary, to));
+    if copied.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    copied
+}
+
+/// Calls `found` with every file below `top` that is part of a repository.
+fn each_file(
+    top: &Path,
+    dir: &Path,
+    found: &mut dyn FnMut(&Path) -> io::Result<()>,
+) -> io::Result<()> {
+    for entry in fs::read_dir(top.join(dir))? {
+        let entry = entry?;
+        let name = dir.join(entry.file_name());
+        let kind = entry.file_type()?;
+        let temporary = name.starts_with("tmp")
+            || name.starts_with("staging")
+            || entry
+                .file_name()
+                .to_str()
+                .is_none_or(|n| n.starts_with(fsutil::TEMPORARY_PREFIX));
+        if temporary || name == Path::new("lock") {
+            continue;
+        }
+        if kind.is_dir() {
+            each_file(top, &name, found)?;
+        } else if kind.is_file() {
+            found(&name)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,689 @@
+//! Sealed values, on this machine only: what a repository must not have, a restore here can put back.
+//!
+//! Lies outside of the repository, and is never exported. A directory of files `<16 hex digits>.vault`, each written once: a line that says
+//! what it is, then records of fingerprint (8 bytes), flags (1), length (4, little-endian), nonce (24) and text: XChaCha20-Poly1305
+//! of the value, with the fingerprint as associated data. Fingerprints are the first bytes of HMAC-SHA-256 with a key of this machine, which
+//! lies beside the values and never in a repository: without it a placeholder says nothing, with it only what can be guessed.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
+
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::base::error::{Error, IoContext as _, Result};
+use crate::base::id::Digest;
+use crate::disk::fsutil;
+use crate::privacy::Fingerprint;
+
+mod binding;
+mod places;
+mod rotate;
+
+pub use binding::{Bound, KeyName};
+
+/// A key of 256 bits.
+pub type Key = [u8; 32];
+
+/// Where the key of the values is kept.
+pub trait KeyStore: Send + Sync {
+    /// Returns the key; makes one if there is none.
+    ///
+    /// # Errors
+    /// Says why it cannot be had.
+    fn key(&self) -> std::result::Result<Key, String>;
+
+    /// Returns what it is called: "keychain", "file", "off".
+    fn name(&self) -> String;
+}
+
+/// A key in a file of mode 0600.
+#[derive(Debug, Clone)]
+pub struct FileKey(pub PathBuf);
+
+impl KeyStore for FileKey {
+    fn key(&self) -> std::result::Result<Key, String> {
+        read_or_make(&self.0).map_err(|e| e.to_string())
+    }
+
+    fn name(&self) -> String {
+        "file".to_owned()
+    }
+}
+
+/// No key: nothing is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct NoKey;
+
+impl KeyStore for NoKey {
+    fn key(&self) -> std::result::Result<Key, String> {
+        Err("the vault is off".to_owned())
+    }
+
+    fn name(&self) -> String {
+        "off".to_owned()
+    }
+}
+
+const HEADER: &[u8] = b"{\"format\":\"bdr-vault\",\"version\":1}\n";
+/// Fingerprint, flags, length, nonce.
+const RECORD: usize = 8 + 1 + 4 + 24;
+/// The value was deflated.
+const DEFLATED: u8 = 1;
+/// Values from here on are deflated, bytes.
+const WORTH_DEFLATING: usize = 512;
+/// Values that wait for [`Vault::flush`] are written early from here on, bytes.
+const PENDING: usize = 8 << 20;
+/// Files younger than this are not swept: the snapshot that needs them may not be written yet.
+const GRACE: Duration = Duration::from_secs(24 * 3600);
+/// So long what was swept can still be had.
+const SWEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The end of the names of what was swept.
+const SWEPT_END: &str = "swept";
+
+#[derive(Default)]
+struct Inner {
+    /// Where each value is: file, offset of its record. Read on first use.
+    index: Option<HashMap<Fingerprint, (usize, u64)>>,
+    files: Vec<PathBuf>,
+    pending: HashMap<Fingerprint, Vec<u8>>,
+    pending_bytes: usize,
+}
+
+/// The sealed values of one repository on this machine.
+pub struct Vault {
+    dir: PathBuf,
+    /// Second names of the same files, where a deleted home directory does not take them along.
+    second: Option<PathBuf>,
+    keys: Arc<dyn KeyStore>,
+    /// Where the repository is whose values these are; `None`: nobody shares them.
+    owner: Option<PathBuf>,
+    fingerprints: OnceLock<Zeroizing<Key>>,
+    cipher: OnceLock<std::result::Result<Opened, String>>,
+    binding: OnceLock<binding::Binding>,
+    inner: Mutex<Inner>,
+}
+
+/// What seals, and of which key it is.
+struct Opened {
+    cipher: XChaCha20Poly1305,
+    /// Digest of the key: whether another took its place is seen without keeping it.
+    key: Digest,
+}
+
+impl Opened {
+    fn new(key: Key) -> Self {
+        let key = Zeroizing::new(key);
+        Self {
+            cipher: XChaCha20Poly1305::new((&*key).into()),
+            key: Digest::of(&*key),
+        }
+    }
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Vault({})",
+            crate::base::path::show(self.dir.as_os_str())
+        )
+    }
+}
+
+/// Computes the fingerprint of something that comes in pieces.
+pub struct Mac(Hmac<Sha256>);
+
+impl Mac {
+    /// Takes the next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// Returns the whole of it.
+    pub fn finish(self) -> Digest {
+        Digest(self.0.finalize().into_bytes().into())
+    }
+}
+
+impl Vault {
+    /// Returns the vault in `dir`. Nothing is read or made before it is needed.
+    pub fn new(dir: &Path, second: Option<&Path>, keys: Arc<dyn KeyStore>) -> Self {
+        Self {
+            dir: dir.to_path_buf(),
+            second: second.map(Path::to_path_buf),
+            keys,
+            owner: None,
+            fingerprints: OnceLock::new(),
+            cipher: OnceLock::new(),
+            binding: OnceLock::new(),
+            inner: Mutex::default(),
+        }
+    }
+
+    /// Says for which repository it is opened: copies of a repository have the same vault.
+    pub fn for_repository(mut self, location: &Path) -> Self {
+        self.owner = Some(location.to_path_buf());
+        self
+    }
+
+    /// Returns where it lies.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Returns where its key is kept: "keychain", "file", "off".
+    pub fn key_name(&self) -> String {
+        self.keys.name()
+    }
+
+    /// Returns why values cannot be kept, if they cannot.
+    pub fn trouble(&self) -> Option<String> {
+        self.cipher().err()
+    }
+
+    /// Returns why what comes back cannot be compared with what it was, if it cannot: the key of the fingerprints is refused. Values are still sound, by
+    /// the other key.
+    pub fn unproven(&self) -> Option<String> {
+        let refused = read_key(&self.dir.join("fingerprint.key"));
+        refused.err().map(|error| error.to_string())
+    }
+
+    fn cipher(&self) -> std::result::Result<&XChaCha20Poly1305, String> {
+        self.opened().map(|opened| &opened.cipher)
+    }
+
+    fn opened(&self) -> std::result::Result<&Opened, String> {
+        let opened = self.cipher.get_or_init(|| {
+            self.bring_back();
+            let opened = Opened::new(self.keys.key()?);
+            self.second_names_of_the_key();
+            Ok(opened)
+        });
+        opened.as_ref().map_err(Clone::clone)
+    }
+
+    /// Returns the key of the fingerprints; makes one if there is none.
+    fn fingerprint_key(&self) -> Result<&Key> {
+        if let Some(key) = self.fingerprints.get() {
+            return Ok(key);
+        }
+        self.bring_back();
+        let path = self.dir.join("fingerprint.key");
+        let made = !path.exists();
+        let key = Zeroizing::new(read_or_make(&path)?);
+        if made {
+            self.link(&path);
+        }
+        Ok(self.fingerprints.get_or_init(|| key))
+    }
+
+    /// Begins the keyed digest of a value.
+    ///
+    /// # Errors
+    /// The key cannot be read or made.
+    pub fn mac(&self) -> Result<Mac> {
+        let key = self.fingerprint_key()?;
+        // A key of any length will do: it cannot fail.
+        Hmac::<Sha256>::new_from_slice(key)
+            .map(Mac)
+            .map_err(|e| Error::invalid(e.to_string(), None))
+    }
+
+    /// Returns the keyed digest of a value.
+    ///
+    /// # Errors
+    /// As [`Vault::mac`].
+    pub fn digest(&self, value: &[u8]) -> Result<Digest> {
+        let mut mac = self.mac()?;
+        mac.update(value);
+        Ok(mac.finish())
+    }
+
+    /// Returns the fingerprint of a value.
+    ///
+    /// # Errors
+    /// As [`Vault::mac`].
+    pub fn fingerprint(&self, value: &[u8]) -> Result<Fingerprint> {
+        Ok(fingerprint_of(self.digest(value)?))
+    }
+
+    /// Brings back from the second place what the first lost.
+    fn bring_back(&self) {
+        let Some(second) = &self.second else { return };
+        if self.dir.join("fingerprint.key").exists() || !second.join("fingerprint.key").exists() {
+            return;
+        }
+        if fsutil::create_dir_private(&self.dir).is_err() {
+            return;
+        }
+        // What cannot be brought back counts as missing, and is reported as that.
+        for entry in std::fs::read_dir(second).into_iter().flatten().flatten() {
+            let _ = fsutil::link_or_copy(&entry.path(), &self.dir.join(entry.file_name()));
+        }
+    }
+
+    /// Gives the file with the key, or the one that says where it is, its second name. One that is gone here goes there as well.
+    fn second_names_of_the_key(&self) {
+        let Some(second) = &self.second else { return };
+        for name in ["vault.key", "vault.keychain"] {
+            let (here, there) = (self.dir.join(name), second.join(name));
+            match (here.exists(), there.exists()) {
+                (true, false) => self.link(&here),
+                (false, true) => drop(fsutil::remove_file(&there)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Gives a file its second name. Without one the vault works all the same.
+    fn link(&self, path: &Path) {
+        if let Some(second) = &self.second
+            && let Some(name) = path.file_name()
+            && fsutil::create_dir_private(second).is_ok()
+        {
+            let _ = fsutil::link_or_copy(path, &second.join(name));
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        let mut inner = self
+            .inner
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if inner.index.is_none() {
+            self.bring_back();
+            let mut index = HashMap::new();
+            let mut files = Vec::new();
+            for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.extension().is_some_and(|e| e == "vault") {
+                    // One that cannot be read has nothing; what needs it says so.
+                    if let Ok(bytes) = std::fs::read(&path) {
+                        for (fingerprint, offset, _) in records(&bytes) {
+                            index.insert(fingerprint, (files.len(), offset as u64));
+                        }
+                    }
+                    files.push(path);
+                }
+            }
+            inner.index = Some(index);
+            inner.files = files;
+        }
+        inner
+    }
+
+    /// Returns true if a value is there (whether its key can be had or not).
+    pub fn has(&self, fingerprint: Fingerprint) -> bool {
+        self.stays(fingerprint) || self.in_swept(fingerprint).is_some()
+    }
+
+    /// Returns the files of what was swept.
+    fn swept_files(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let paths = entries.map(|entry| entry.path());
+        paths
+            .filter(|path| path.extension().is_some_and(|end| end == SWEPT_END))
+            .collect()
+    }
+
+    fn in_swept(&self, fingerprint: Fingerprint) -> Option<(PathBuf, u64)> {
+        self.swept_files().into_iter().find_map(|path| {
+            let bytes = std::fs::read(&path).ok()?;
+            let offset = records(&bytes).find(|(found, ..)| *found == fingerprint)?.1 as u64;
+            Some((path, offset))
+        })
+    }
+
+    /// Returns a value that was swept and is not thrown away yet.
+    fn swept(&self, fingerprint: Fingerprint) -> Option<Vec<u8>> {
+        let (path, offset) = self.in_swept(fingerprint)?;
+        self.read(&path, offset)
+    }
+
+    /// Returns true if a value is there and nobody has swept it.
+    fn stays(&self, fingerprint: Fingerprint) -> bool {
+        let inner = self.inner();
+        inner.pending.contains_key(&fingerprint)
+            || inner
+                .index
+                .as_ref()
+                .is_some_and(|i| i.contains_key(&fingerprint))
+    }
+
+    /// Takes a value; durable after [`Vault::flush`]. Does nothing where values cannot be kept.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn put(&self, fingerprint: Fingerprint, value: &[u8]) -> Result<()> {
+        if self.cipher().is_err() || self.stays(fingerprint) {
+            return Ok(());
+        }
+        let full = {
+            let mut inner = self.inner();
+            inner.pending.insert(fingerprint, value.to_vec());
+            inner.pending_bytes += value.len();
+            inner.pending_bytes > PENDING
+        };
+        if full { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes what waits, durably.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn flush(&self) -> Result<()> {
+        let mut inner = self.inner();
+        if inner.pending.is_empty() {
+            return Ok(());
+        }
+        let opened = self.opened().map_err(|why| Error::invalid(why, None))?;
+        let (bytes, new) = sealed_file(&opened.cipher, &inner.pending)?;
+        let path = self.publish(&bytes)?;
+        self.follow_rotation(&path, opened.key, &inner.pending)?;
+        let number = inner.files.len();
+        inner.files.push(path);
+        if let Some(index) = &mut inner.index {
+            index.extend(new.into_iter().map(|(f, at)| (f, (number, at))));
+        }
+        for (_, mut value) in inner.pending.drain() {
+            value.zeroize();
+        }
+        inner.pending_bytes = 0;
+        Ok(())
+    }
+
+    fn publish(&self, bytes: &[u8]) -> Result<PathBuf> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random)
+            .map_err(|e| Error::io("write", &self.dir, std::io::Error::other(e)))?;
+        fsutil::create_dir_private(&self.dir)?;
+        if let Some(owner) = &self.owner {
+            places::note(&self.dir, owner)?;
+        }
+        let path = self.dir.join(format!("{}.vault", hex::encode(random)));
+        fsutil::write_atomic(&path, bytes, 0o600)?;
+        self.link(&path);
+        Ok(path)
+    }
+
+    /// Returns a value; `None` if it is not there, damaged, or its key cannot be had.
+    pub fn get(&self, fingerprint: Fingerprint) -> Option<Vec<u8>> {
+        let (path, offset) = {
+            let inner = self.inner();
+            if let Some(value) = inner.pending.get(&fingerprint) {
+                return Some(value.clone());
+            }
+            let Some((file, offset)) = inner.index.as_ref()?.get(&fingerprint).copied() else {
+                drop(inner);
+                return self.swept(fingerprint);
+            };
+            (inner.files.get(file)?.clone(), offset)
+        };
+        self.read(&path, offset)
+    }
+
+    fn read(&self, path: &Path, offset: u64) -> Option<Vec<u8>> {
+        let cipher = self.cipher().ok()?;
+        let mut file = File::open(path).ok()?;
+        std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(offset)).ok()?;
+        let mut head = [0; RECORD];
+        file.read_exact(&mut head).ok()?;
+        let length = u32::from_le_bytes([head[9], head[10], head[11], head[12]]) as usize;
+        let mut text = vec![0; length];
+        file.read_exact(&mut text).ok()?;
+        open_record(cipher, &head, &text)
+            .or_else(|| open_record(&self.next_cipher()?, &head, &text))
+            // The key was changed since it was read here.
+            .or_else(|| open_record(&self.cipher_in_file()?, &head, &text))
+    }
+
+    /// Puts aside what nobody needs any more, and throws away what was put aside long ago. Returns the number of values put aside. `now` is the
+    /// time, for the age of files.
+    ///
+    /// Does nothing where another repository has values here as well: what this one does not need that one may.
+    ///
+    /// # Errors
+    /// What stays cannot be written.
+    pub fn sweep(&self, needed: &HashSet<Fingerprint>, now: SystemTime) -> Result<u64> {
+        self.flush()?;
+        if let Some(owner) = &self.owner
+            && !places::is_alone(&self.dir, owner, now)?
+        {
+            return Ok(0);
+        }
+        self.empty_swept(needed, now)?;
+        let mut removed = 0;
+        let files: Vec<PathBuf> = self.inner().files.clone();
+        for path in files {
+            let young = path
+                .metadata()
+                .and_then(|m| m.modified())
+                .is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age < GRACE) || at > now);
+            let Ok(bytes) = std::fs::read(&path) else {
+                continue;
+            };
+            let all: Vec<_> = records(&bytes).collect();
+            let (kept, gone): (Vec<_>, Vec<_>) = all.iter().partition(|(f, ..)| needed.contains(f));
+            if young || gone.is_empty() {
+                continue;
+            }
+            let of = |part: &[&(Fingerprint, usize, usize)]| {
+                let mut text = HEADER.to_vec();
+                for (_, at, end) in part {
+                    text.extend_from_slice(&bytes[*at..*end]);
+                }
+                text
+            };
+            if !kept.is_empty() {
+                self.publish(&of(&kept))?;
+            }
+            // Its name says since when: nothing else on a disk does for certain.
+            let since = now
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap_or_default();
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            let aside = format!("{}-{name}.{SWEPT_END}", since.as_secs());
+            fsutil::write_atomic(&self.dir.join(aside), &of(&gone), 0o600)?;
+            removed += gone.len() as u64;
+            let second = self
+                .second
+                .as_ref()
+                .zip(path.file_name())
+                .map(|(dir, name)| dir.join(name));
+            for path in std::iter::once(path.clone()).chain(second) {
+                fsutil::remove_file(&path).context("remove", &path)?;
+            }
+        }
+        self.inner().index = None;
+        Ok(removed)
+    }
+
+    /// Takes back what was put aside and is needed again; throws away the rest when its time is over.
+    fn empty_swept(&self, needed: &HashSet<Fingerprint>, now: SystemTime) -> Result<()> {
+        for path in self.swept_files() {
+            let Ok(bytes) = std::fs::read(&path) else {
+                continue;
+            };
+            let mut again = HEADER.to_vec();
+            for (fingerprint, at, end) in records(&bytes) {
+                if needed.contains(&fingerprint) && !self.stays(fingerprint) {
+                    again.extend_from_slice(&bytes[at..end]);
+                }
+            }
+            if again.len() > HEADER.len() {
+                self.publish(&again)?;
+                self.inner().index = None;
+            }
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let since = name.split('-').next().and_then(|secs| secs.parse().ok());
+            let since = since.map(|secs| SystemTime::UNIX_EPOCH + Duration::from_secs(secs));
+            let over =
+                since.is_some_and(|since| now.duration_since(since).is_ok_and(|age| age > SWEPT));
+            if over {
+                fsutil::remove_file(&path).context("remove", &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns how many values are there, and their bytes on disk.
+    pub fn usage(&self) -> (u64, u64) {
+        let inner = self.inner();
+        let bytes = inner
+            .files
+            .iter()
+            .filter_map(|f| f.metadata().ok())
+            .map(|m| m.len())
+            .sum();
+        (inner.index.as_ref().map_or(0, HashMap::len) as u64, bytes)
+    }
+}
+
+/// Where the record of each value begins.
+type Offsets = Vec<(Fingerprint, u64)>;
+
+/// Returns a file of values, and where the record of each begins: at the same place whatever the key is.
+fn sealed_file(
+    cipher: &XChaCha20Poly1305,
+    values: &HashMap<Fingerprint, Vec<u8>>,
+) -> Result<(Vec<u8>, Offsets)> {
+    let mut bytes = HEADER.to_vec();
+    let mut places = Vec::with_capacity(values.len());
+    for (fingerprint, value) in values {
+        places.push((*fingerprint, bytes.len() as u64));
+        write_record(cipher, *fingerprint, value, &mut bytes)?;
+    }
+    Ok((bytes, places))
+}
+
+/// Returns the fingerprint that begins a keyed digest.
+pub fn fingerprint_of(digest: Digest) -> Fingerprint {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&digest.0[..8]);
+    Fingerprint(bytes)
+}
+
+/// Returns the records of a file: fingerprint, where it begins, where it ends. A torn end has none.
+fn records(bytes: &[u8]) -> impl Iterator<Item = (Fingerprint, usize, usize)> {
+    let mut at = if bytes.starts_with(HEADER) {
+        HEADER.len()
+    } else {
+        bytes.len()
+    };
+    std::iter::from_fn(move || {
+        let head = bytes.get(at..at + RECORD)?;
+        let mut fingerprint = [0; 8];
+        fingerprint.copy_from_slice(&head[..8]);
+        let length = u32::from_le_bytes([head[9], head[10], head[11], head[12]]) as usize;
+        let end = at.checked_add(RECORD)?.checked_add(length)?;
+        let found = (end <= bytes.len()).then_some((Fingerprint(fingerprint), at, end));
+        at = end;
+        found
+    })
+}
+
+fn write_record(
+    cipher: &XChaCha20Poly1305,
+    fingerprint: Fingerprint,
+    value: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let failed =
+        |what: String| Error::invalid(format!("a value cannot be encrypted: {what}"), None);
+    let mut flags = 0;
+    let mut text = std::borrow::Cow::Borrowed(value);
+    if value.len() >= WORTH_DEFLATING {
+        let mut deflater =
+            flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        let deflated = deflater.write_all(value).and_then(|()| deflater.finish());
+        text = deflated.map_err(|e| failed(e.to_string()))?.into();
+        flags |= DEFLATED;
+    }
+    let mut nonce = [0; 24];
+    getrandom::fill(&mut nonce).map_err(|e| failed(e.to_string()))?;
+    let aad = [&fingerprint.0[..], &[flags]].concat();
+    let payload = Payload {
+        msg: &text,
+        aad: &aad,
+    };
+    let sealed = cipher
+        .encrypt(&XNonce::from(nonce), payload)
+        .map_err(|e| failed(e.to_string()))?;
+    let length = u32::try_from(sealed.len()).map_err(|e| failed(e.to_string()))?;
+    out.extend_from_slice(&fingerprint.0);
+    out.push(flags);
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(&nonce);
+    out.extend_from_slice(&sealed);
+    Ok(())
+}
+
+fn open_record(cipher: &XChaCha20Poly1305, head: &[u8; RECORD], text: &[u8]) -> Option<Vec<u8>> {
+    let mut nonce = [0; 24];
+    nonce.copy_from_slice(&head[13..]);
+    let value = cipher
+        .decrypt(
+            &XNonce::from(nonce),
+            Payload {
+                msg: text,
+                aad: &head[..9],
+            },
+        )
+        .ok()?;
+    if head[8] & DEFLATED == 0 {
+        return Some(value);
+    }
+    let mut out = Vec::new();
+    flate2::read::DeflateDecoder::new(&value[..])
+        .read_to_end(&mut out)
+        .ok()?;
+    Some(out)
+}
+
+/// Reads a key; `None` if there is none.
+fn read_key(path: &Path) -> Result<Option<Key>> {
+    match std::fs::read(path) {
+        Ok(_) if let Some(command) = fsutil::closes(path) => {
+            let message = format!(
+                "the key `{}` is open to others by its mode or owner, and is not used: {command}",
+                crate::base::path::show(path.as_os_str())
+            );
+            Err(Error::invalid(message, Some(&command)))
+        }
+        Ok(bytes) => match Key::try_from(&bytes[..]) {
+            Ok(key) => Ok(Some(key)),
+            Err(_) => Err(Error::damaged(
+                crate::base::path::show(path.as_os_str()),
+                "it is not a key of 32 bytes",
+            )),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context("read", path),
+    }
+}
+
+/// Reads a key, or makes one. Two processes at once get the same.
+fn read_or_make(path: &Path) -> Result<Key> {
+    if let Some(key) = read_key(path)? {
+        return Ok(key);
+    }
+    let mut key = Key::default();
+    getrandom::fill(&mut key).map_err(|e| Error::io("write", path, std::io::Error::other(e)))?;
+    if let Some(dir) = path.parent() {
+        fsutil::create_dir_private(dir)?;
+    }
+    match fsutil::write_new(path, &key, 0o600) {
+        Ok(()) => Ok(key),
+        // Another process was faster: its key it is.
+        Err(error) => read_key(path)?.ok_or(error),
+    }
+}

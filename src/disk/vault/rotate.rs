@@ -1,0 +1,134 @@
+//! A new key for all values.
+//!
+//! Order: the new key lies beside the old (`vault.key.next`), durably; each file of values is written anew in place of the old; the new key takes
+//! the place of the old; the old is overwritten. Cut off anywhere, values are read by whichever of the two fits, and the next call goes on.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305};
+use zeroize::Zeroizing;
+
+use super::{
+    HEADER, Opened, RECORD, SWEPT_END, Vault, open_record, read_key, read_or_make, records,
+    sealed_file, write_record,
+};
+use crate::base::error::{Error, IoContext as _, Result};
+use crate::base::id::Digest;
+use crate::disk::fsutil;
+use crate::privacy::Fingerprint;
+
+impl Vault {
+    pub(super) fn next_key(&self) -> PathBuf {
+        self.dir.join("vault.key.next")
+    }
+
+    /// Returns the cipher of a key that is about to become the key.
+    pub(super) fn next_cipher(&self) -> Option<XChaCha20Poly1305> {
+        let path = self.next_key();
+        if !path.exists() {
+            return None;
+        }
+        let key = Zeroizing::new(read_or_make(&path).ok()?);
+        Some(XChaCha20Poly1305::new((&*key).into()))
+    }
+
+    /// Returns the cipher of the key as it lies there now.
+    pub(super) fn cipher_in_file(&self) -> Option<XChaCha20Poly1305> {
+        let key = read_key(&self.dir.join("vault.key")).ok()??;
+        Some(Opened::new(key).cipher)
+    }
+
+    /// Sees to it that a file of values that was just published can be read with the key that there will be: who gives the vault a new one may have
+    /// listed the files before this one was there.
+    ///
+    /// A next key that is not there now comes after the file, and finds it.
+    pub(super) fn follow_rotation(
+        &self,
+        path: &Path,
+        mut used: Digest,
+        values: &HashMap<Fingerprint, Vec<u8>>,
+    ) -> Result<()> {
+        loop {
+            // In this order: the next becomes the key, and is gone then.
+            let next = read_key(&self.next_key())?;
+            let key = match next {
+                Some(key) => Some(key),
+                None => read_key(&self.dir.join("vault.key"))?,
+            };
+            // None: it is in a keychain, and stays what it is.
+            let Some(opened) = key.map(Opened::new).filter(|opened| opened.key != used) else {
+                return Ok(());
+            };
+            let (bytes, _) = sealed_file(&opened.cipher, values)?;
+            fsutil::write_atomic(path, &bytes, 0o600)?;
+            self.link_anew(path)?;
+            used = opened.key;
+        }
+    }
+
+    /// Gives all values a new key, and wipes the old one. Returns how many there are. Who writes meanwhile looks afterwards whether the key is still
+    /// what it was.
+    ///
+    /// # Errors
+    /// The key is not in a file, or something cannot be written: what was begun is finished by another call.
+    pub fn rotate(&self) -> Result<u64> {
+        self.flush()?;
+        let (key, next) = (self.dir.join("vault.key"), self.next_key());
+        if !key.exists() {
+            return Err(Error::invalid(
+                "the key of the vault is not in a file here",
+                Some("bdr config set privacy.vault file"),
+            ));
+        }
+        let old = self.cipher().map_err(|why| Error::invalid(why, None))?;
+        let new_key = Zeroizing::new(read_or_make(&next)?);
+        let new = XChaCha20Poly1305::new((&*new_key).into());
+        let mut values = 0;
+        let entries = std::fs::read_dir(&self.dir).context("read", &self.dir)?;
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let swept = path.extension().is_some_and(|end| end == SWEPT_END);
+            if !swept && path.extension().is_none_or(|end| end != "vault") {
+                continue;
+            }
+            let bytes = std::fs::read(&path).context("read", &path)?;
+            let mut out = HEADER.to_vec();
+            let mut changed = false;
+            for (fingerprint, at, end) in records(&bytes) {
+                let mut head = [0; RECORD];
+                head.copy_from_slice(&bytes[at..at + RECORD]);
+                let text = &bytes[at + RECORD..end];
+                values += 1;
+                match open_record(old, &head, text) {
+                    Some(value) => {
+                        let value = Zeroizing::new(value);
+                        write_record(&new, fingerprint, &value, &mut out)?;
+                        changed = true;
+                    }
+                    // Done before, or damaged: it stays as it is.
+                    None => out.extend_from_slice(&bytes[at..end]),
+                }
+            }
+            if changed {
+                // Its writer may have written it anew meanwhile, with the same key: either will do.
+                fsutil::write_atomic(&path, &out, 0o600)?;
+                if !swept {
+                    self.link_anew(&path)?;
+                }
+            }
+        }
+        fsutil::replace_and_wipe(&next, &key).context("write", &key)?;
+        self.link_anew(&key)?;
+        Ok(values)
+    }
+
+    /// The second name leads to what a file was before it was written anew.
+    fn link_anew(&self, path: &Path) -> Result<()> {
+        if let Some((second, name)) = self.second.as_ref().zip(path.file_name()) {
+            let there = second.join(name);
+            fsutil::remove_file(&there).context("remove", &there)?;
+        }
+        self.link(path);
+        Ok(())
+    }
+}

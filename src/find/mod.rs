@@ -1,0 +1,5 @@
+//! Finding sources, snapshots and versions of files.
+
+pub mod discover;
+pub mod query;
+pub mod select;

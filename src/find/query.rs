@@ -1,0 +1,336 @@
+//! Questions about what snapshots hold: versions of a file, files by pattern, differences.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use globset::GlobBuilder;
+
+use crate::base::error::{Error, Result};
+use crate::base::id::{Digest, SnapshotId};
+use crate::base::monitor::Monitor;
+use crate::base::path::{RepoPath, show};
+use crate::find::select::candidates;
+use crate::model::manifest::{Body, Change, Content, Entry, Kind, Listing, diff as diff_listings};
+use crate::protect::backup::present;
+use crate::protect::walk::RootHandle;
+use crate::repo::Repository;
+use crate::repo::kept::digest_of;
+use crate::repo::snapshot::{RootRecord, Snapshot};
+use crate::repo::state::{Stat, entry_of};
+
+/// One state that a path had.
+#[derive(Debug, Clone)]
+pub struct Version {
+    /// The first snapshot that has it.
+    pub snapshot: SnapshotId,
+    /// Its number.
+    pub seq: u64,
+    /// Its time.
+    pub time: DateTime<Utc>,
+    /// What stood there; `None`: it is gone from here on.
+    pub entry: Option<Entry>,
+    /// Absolute original path.
+    pub path: PathBuf,
+}
+
+/// Looks entries up without building listings: a key frame is read once for each path.
+struct Lookup<'a> {
+    repo: &'a Repository,
+    found: HashMap<(Digest, RepoPath), Option<Entry>>,
+}
+
+impl Lookup<'_> {
+    fn entry(&mut self, root: &RootRecord, path: &RepoPath) -> Result<Option<Entry>> {
+        if let Some(entry) = root.changed.iter().find(|e| e.path == *path) {
+            return Ok(Some(entry.clone()));
+        }
+        let Some(base) = root.base else {
+            return Ok(None);
+        };
+        if root.removed.iter().any(|r| path.starts_with(r)) {
+            return Ok(None);
+        }
+        let key = (base, path.clone());
+        if let Some(known) = self.found.get(&key) {
+            return Ok(known.clone());
+        }
+        let found = self.repo.keyframe_of(base, &|p| p == path)?.pop();
+        self.found.insert(key, found.clone());
+        Ok(found)
+    }
+}
+
+/// Returns the versions of a path, oldest first: one for each change.
+///
+/// # Errors
+/// No snapshot has the path.
+pub fn history(
+    repo: &Repository,
+    snapshots: &[Snapshot],
+    cwd: &Path,
+    text: &OsStr,
+) -> Result<Vec<Version>> {
+    let mut lookup = Lookup {
+        repo,
+        found: HashMap::new(),
+    };
+    let mut versions: Vec<Version> = Vec::new();
+    for snapshot in snapshots {
+        let mut covered = None;
+        let mut found = None;
+        for candidate in candidates(snapshot, cwd, text) {
+            let Some(root) = snapshot.root(&candidate.root) else {
+                continue;
+            };
+            let path = candidate.path.to_path(root.path.as_path());
+            if root
+                .left_out
+                .iter()
+                .any(|l| candidate.path.starts_with(&l.path))
+            {
+                continue;
+            }
+            if let Some(entry) = lookup.entry(root, &candidate.path)? {
+                found = Some((path, entry));
+                break;
+            }
+            covered.get_or_insert(path);
+        }
+        let last = versions.last();
+        let version = |path, entry| Version {
+            snapshot: snapshot.id,
+            seq: snapshot.seq,
+            time: snapshot.time,
+            entry,
+            path,
+        };
+        match (found, covered) {
+            (Some((path, entry)), _) => {
+                let same = last
+                    .and_then(|v| v.entry.as_ref())
+                    .is_some_and(|e| e.same_object(&entry, true));
+                if !same {
+                    versions.push(version(path, Some(entry)));
+                }
+            }
+            // Gone only if a root that had it still covers the place.
+            (None, Some(path)) => {
+                if last.is_some_and(|v| v.entry.is_some() && v.path == path) {
+                    versions.push(version(path, None));
+                }
+            }
+            (None, None) => {}
+        }
+    }
+    if versions.is_empty() {
+        return Err(Error::NoSuchPath {
+            path: show(text),
+            place: "any snapshot".to_owned(),
+        });
+    }
+    Ok(versions)
+}
+
+/// A path that matches a pattern.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Name of the root.
+    pub root: String,
+    /// Absolute original path.
+    pub path: PathBuf,
+    /// What stood there.
+    pub entry: Entry,
+    /// The newest snapshot that has it.
+    pub snapshot: SnapshotId,
+    /// Its time.
+    pub time: DateTime<Utc>,
+    /// The newest snapshot of its root has it.
+    pub current: bool,
+}
+
+/// Finds paths by a glob: against the name if it has no `/`, else against the absolute path or the path below the root.
+///
+/// # Errors
+/// It is no glob, or a listing is damaged.
+pub fn find(repo: &Repository, snapshots: &[Snapshot], glob: &str) -> Result<Vec<Found>> {
+    let matcher = GlobBuilder::new(glob)
+        .literal_separator(glob.contains('/'))
+        .case_insensitive(false)
+        .build()
+        .map_err(|e| Error::invalid(format!("the pattern `{glob}` is wrong: {}", e.kind()), None))?
+        .compile_matcher();
+    let by_name = !glob.contains('/');
+    let mut found: BTreeMap<PathBuf, Found> = BTreeMap::new();
+    let mut newest: HashMap<PathBuf, SnapshotId> = HashMap::new();
+    let mut seen_frames: HashMap<(PathBuf, Digest), ()> = HashMap::new();
+    for snapshot in snapshots.iter().rev() {
+        for root in &snapshot.roots {
+            let root_path = root.path.as_path().to_path_buf();
+            let latest = *newest.entry(root_path.clone()).or_insert(snapshot.id);
+            let mut consider = |entry: &Entry| {
+                let path = entry.path.to_path(&root_path);
+                let name = path.file_name().unwrap_or_default();
+                let fits = if by_name {
+                    matcher.is_match(Path::new(name))
+                } else {
+                    matcher.is_match(&path)
+                        || matcher.is_match(Path::new(&crate::base::path::os_from_bytes(
+                            entry.path.as_bytes(),
+                        )))
+                };
+                if fits {
+                    found.entry(path.clone()).or_insert_with(|| Found {
+                        root: root.name.to_string(),
+                        path,
+                        entry: entry.clone(),
+                        snapshot: snapshot.id,
+                        time: snapshot.time,
+                        current: latest == snapshot.id,
+                    });
+                }
+            };
+            // A base met before says nothing new, but for what was removed from it since: then its paths were found already.
+            let known = root
+                .base
+                .is_some_and(|base| seen_frames.contains_key(&(root_path.clone(), base)));
+            if known && root.removed.is_empty() && latest != snapshot.id {
+                root.changed.iter().for_each(&mut consider);
+                continue;
+            }
+            repo.listing(root)?.iter().for_each(&mut consider);
+            if let Some(base) = root.base
+                && root.removed.is_empty()
+            {
+                seen_frames.insert((root_path.clone(), base), ());
+            }
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+/// What differs in one root: its name, its path, the changes.
+pub type RootDiff = (String, PathBuf, Vec<Change>);
+
+/// Compares two snapshots, or a snapshot with the files as they are now.
+///
+/// # Errors
+/// A listing is damaged, or a root cannot be looked at.
+pub fn diff(
+    repo: &Repository,
+    a: &Snapshot,
+    b: Option<&Snapshot>,
+    never: &[PathBuf],
+    monitor: &dyn Monitor,
+) -> Result<Vec<RootDiff>> {
+    let mut result = Vec::new();
+    for old in &a.roots {
+        if monitor.stopped() {
+            return Err(Error::Interrupted);
+        }
+        let before = repo.listing(old)?;
+        let after = match b {
+            None => standing(repo, old, never, &before)?,
+            Some(b) => match b.roots.iter().find(|r| r.path == old.path) {
+                Some(new) => repo.listing(new)?,
+                // The other does not cover it: nothing can be said.
+                None => continue,
+            },
+        };
+        result.push((
+            old.name.to_string(),
+            old.path.as_path().to_path_buf(),
+            diff_listings(&before, &after),
+        ));
+    }
+    if let Some(b) = b {
+        for new in b
+            .roots
+            .iter()
+            .filter(|n| !a.roots.iter().any(|o| o.path == n.path))
+        {
+            let added = repo.listing(new)?.into_iter().map(Change::Added).collect();
+            result.push((
+                new.name.to_string(),
+                new.path.as_path().to_path_buf(),
+                added,
+            ));
+        }
+    }
+    Ok(result)
+}
+
+/// Returns a root as it stands now. What a state knows of untouched files is not read again.
+fn standing(
+    repo: &Repository,
+    record: &RootRecord,
+    never: &[PathBuf],
+    before: &[Entry],
+) -> Result<Listing> {
+    let mut all = repo.own_paths();
+    all.extend(never.iter().cloned());
+    let there = present(repo, record, &all)?;
+    let Some(handle) = &there.handle else {
+        return Ok(Listing::new());
+    };
+    let mut listing = Vec::with_capacity(there.objects.len());
+    for (path, object) in there.objects {
+        let body = object.body.or_else(|| {
+            let old = before.binary_search_by(|entry| entry.path.cmp(&path));
+            read(
+                repo,
+                handle,
+                &path,
+                &object.stat,
+                old.ok().map(|i| &before[i]),
+            )
+        });
+        listing.extend(body.map(|body| entry_of(path, &object.stat, body)));
+    }
+    Ok(repo.resolve_all(listing))
+}
+
+/// Reads an object that stands; `None` if that cannot be done.
+fn read(
+    repo: &Repository,
+    handle: &RootHandle,
+    path: &RepoPath,
+    stat: &Stat,
+    old: Option<&Entry>,
+) -> Option<Body> {
+    let mut body = Body::default();
+    match stat.kind {
+        Kind::File => {
+            let mut file = match handle.open_file(path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+                // Unknown, not gone.
+                Err(_) => return old.map(|old| old.body.clone()),
+            };
+            body.xattrs = RootHandle::xattrs(&file).ok()?;
+            if stat.size == 0 {
+                return Some(body);
+            }
+            // What is sealed, or kept and not packed, has no digest to compare.
+            let alike = old.filter(|old| {
+                let kept = old.body.content.as_ref().and_then(Content::as_kept);
+                old.size == stat.size && (old.body.sealed.is_some() || kept.is_some())
+            });
+            if let Some(old) = alike.filter(|old| repo.has_content(&old.body, &mut file)) {
+                body.content.clone_from(&old.body.content);
+                body.sealed.clone_from(&old.body.sealed);
+            } else {
+                let digest = digest_of(&mut handle.open_file(path).ok()?)?;
+                body.content = Some(Content::whole(digest, stat.size));
+            }
+        }
+        Kind::Symlink => {
+            body.target = handle.read_link(path).unwrap_or_default();
+            body.xattrs = handle.xattrs_at(path, stat.kind).ok()?;
+        }
+        Kind::Dir => body.xattrs = handle.xattrs_at(path, stat.kind).ok()?,
+        _ => {}
+    }
+    Some(body)
+}

@@ -1,0 +1,443 @@
+//! The configuration: bytes in, value out.
+//!
+//! TOML with a line for every mistake. Nothing here reads a file, the environment or the clock: the home directory that
+//! `~` stands for comes in as an argument.
+
+use std::path::{Path, PathBuf};
+
+use crate::base::error::{Error, Result};
+use crate::effects::Table;
+use crate::model::agent::TOOL_WORDS;
+use crate::model::retention::Policy;
+use crate::model::rules::{Root, Rules};
+use crate::model::schedule::Schedule;
+use crate::privacy::Profile;
+
+pub mod edit;
+mod read;
+mod render;
+
+/// The largest configuration that is read.
+pub const MAX_BYTES: usize = 1024 * 1024;
+
+/// What the user wants protected, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Config {
+    /// Directory of the repository; `None`: the default place.
+    pub repository: Option<PathBuf>,
+    /// Sorted by name.
+    pub sources: Vec<Source>,
+    /// Defaults of `bdr guard`.
+    pub guard: GuardConfig,
+    /// What the hooks of coding agents watch.
+    pub hooks: HooksConfig,
+    /// What callers by MCP may do.
+    pub mcp: McpConfig,
+    /// Which snapshots stay.
+    pub retention: Policy,
+    /// When backups run by themselves; `None`: they do not.
+    pub schedule: Option<Schedule>,
+    /// Who is told when something is wrong.
+    pub notify: NotifyConfig,
+    /// What must not be stored in the clear.
+    pub privacy: PrivacyConfig,
+    /// Patterns that can never match, and what to write instead: they are read all the same, but not set.
+    pub useless: Vec<Useless>,
+}
+
+/// A pattern that can never match.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Useless {
+    /// The source that has it.
+    pub source: String,
+    /// The line that it stands in.
+    pub line: usize,
+    /// What is wrong with it.
+    pub message: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// What must not be stored in the clear, and where it is instead.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PrivacyConfig {
+    /// How much is looked for.
+    pub profile: Profile,
+    /// Fingerprints of values that are let through, and paths of files that are.
+    pub allow: Vec<String>,
+    /// Where the key of the vault is.
+    pub vault: VaultKey,
+}
+
+/// Where the key of the vault is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum VaultKey {
+    /// In the keychain of the system if there is one, else in a file.
+    #[default]
+    Auto,
+    /// In the keychain of the system.
+    Keychain,
+    /// In a file that only its owner can read.
+    File,
+    /// Nowhere: sealed values are not kept.
+    Off,
+}
+
+impl VaultKey {
+    /// Returns all words for it.
+    pub const WORDS: [&'static str; 4] = ["auto", "keychain", "file", "off"];
+
+    /// Returns the word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Keychain => "keychain",
+            Self::File => "file",
+            Self::Off => "off",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        [Self::Auto, Self::Keychain, Self::File, Self::Off]
+            .into_iter()
+            .find(|key| key.word() == word)
+    }
+}
+
+/// A named root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Unique; the first part of `SOURCE/relative`.
+    pub name: String,
+    /// Absolute path of a directory or file.
+    pub path: PathBuf,
+    /// What belongs to it.
+    pub rules: Rules,
+    /// What its loss would mean.
+    pub criticality: Criticality,
+}
+
+/// What the loss of a source would mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Criticality {
+    /// It exists nowhere else.
+    #[default]
+    Irreplaceable,
+    /// It could be made again, with work.
+    Tedious,
+}
+
+/// Defaults of `bdr guard`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuardConfig {
+    /// What to do when the snapshot fails.
+    pub on_fail: OnFail,
+    /// New bytes that one guard may store.
+    pub max_bytes: u64,
+    /// Files that a workspace may have.
+    pub max_files: u64,
+    /// Bytes that one guard may keep by a second name or a clone, instead of reading and storing them.
+    pub max_kept: u64,
+    /// What is said after the command.
+    pub summary: Summary,
+    /// Rules for commands, before those that come with bdr: `id | effect | programs | conditions | operands`.
+    pub rules: Vec<String>,
+}
+
+/// What the hooks of coding agents watch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HooksConfig {
+    /// A tool of an MCP server with one of these in its name is guarded.
+    pub mcp_tools: Vec<String>,
+}
+
+impl Default for HooksConfig {
+    fn default() -> Self {
+        Self {
+            mcp_tools: TOOL_WORDS.map(str::to_owned).to_vec(),
+        }
+    }
+}
+
+/// What programs may do that call bdr by MCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct McpConfig {
+    /// What becomes of calls that replace or take away files, where the client cannot ask anybody.
+    pub unattended: Unattended,
+}
+
+/// Whether files are replaced where nobody can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unattended {
+    /// Yes: what stands there is in a snapshot first.
+    #[default]
+    Snapshot,
+    /// Only what a dry run has shown a moment ago.
+    Plan,
+    /// No.
+    Deny,
+}
+
+impl Unattended {
+    /// All words, as in the configuration.
+    pub const WORDS: [&'static str; 3] = ["snapshot", "plan", "deny"];
+
+    /// Returns the word of the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Snapshot => "snapshot",
+            Self::Plan => "plan",
+            Self::Deny => "deny",
+        }
+    }
+
+    /// Returns what a word means.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Snapshot, Self::Plan, Self::Deny]
+            .into_iter()
+            .find(|policy| policy.word() == word)
+    }
+}
+
+/// Who is told when something is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NotifyConfig {
+    /// A note on the desktop.
+    pub desktop: bool,
+    /// A URL of healthchecks.io or the like: pinged at `/start`, at itself and at `/fail`.
+    pub healthchecks: Option<String>,
+    /// A topic of ntfy: its URL.
+    pub ntfy: Option<String>,
+    /// A URL that gets a JSON document by POST.
+    pub webhook: Option<String>,
+    /// A program with its arguments that gets the same document on stdin; empty: none.
+    pub command: Vec<String>,
+    /// A file for the text file collector of Prometheus, written after each run.
+    pub prometheus: Option<PathBuf>,
+}
+
+/// What to do when a guard's snapshot fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnFail {
+    /// Do not run the command.
+    #[default]
+    Block,
+    /// Ask on a terminal; elsewhere do not run it.
+    Ask,
+    /// Run it unprotected.
+    Run,
+}
+
+/// What a guard says when the command is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Summary {
+    /// A line if something was lost.
+    #[default]
+    Auto,
+    /// A line in any case.
+    Always,
+    /// Nothing.
+    Never,
+    /// One JSON document.
+    Json,
+}
+
+impl Summary {
+    /// Returns the word of the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Never => "never",
+            Self::Json => "json",
+        }
+    }
+
+    /// Returns what a word means.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Auto, Self::Always, Self::Never, Self::Json]
+            .into_iter()
+            .find(|summary| summary.word() == word)
+    }
+}
+
+impl GuardConfig {
+    /// Returns the rules for commands: the user's, then those that come with bdr.
+    pub fn table(&self) -> std::borrow::Cow<'static, Table> {
+        use std::borrow::Cow;
+        if self.rules.is_empty() {
+            return Cow::Borrowed(Table::builtin());
+        }
+        // They were checked when they were read.
+        let table = Table::builtin().with(&self.rules.join("\n"));
+        table.map_or_else(|_| Cow::Borrowed(Table::builtin()), Cow::Owned)
+    }
+}
+
+impl Default for GuardConfig {
+    fn default() -> Self {
+        Self {
+            on_fail: OnFail::Block,
+            max_bytes: 512 << 20,
+            max_files: 200_000,
+            max_kept: 16 << 30,
+            summary: Summary::Auto,
+            rules: Vec::new(),
+        }
+    }
+}
+
+impl Criticality {
+    /// Returns the word of the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Irreplaceable => "irreplaceable",
+            Self::Tedious => "tedious",
+        }
+    }
+}
+
+impl OnFail {
+    /// Returns the word of the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Ask => "ask",
+            Self::Run => "run",
+        }
+    }
+
+    /// Returns what a word means.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Block, Self::Ask, Self::Run]
+            .into_iter()
+            .find(|o| o.word() == word)
+    }
+}
+
+impl Source {
+    /// Returns the root that it names.
+    pub fn root(&self) -> Root {
+        Root::source(&self.name, &self.path, self.rules.clone())
+    }
+}
+
+impl Config {
+    /// Reads a configuration. `file` names it in errors; `home` is what `~` stands for.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the line of the first mistake.
+    pub fn parse(bytes: &[u8], file: &str, home: Option<&Path>) -> Result<Self> {
+        let whole = |line, message: String| Error::Config {
+            path: file.to_owned(),
+            line,
+            message,
+            hint: None,
+        };
+        if bytes.len() > MAX_BYTES {
+            return Err(whole(
+                1,
+                format!("the file has {} bytes, more than 1 MiB", bytes.len()),
+            ));
+        }
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            let line = bytes[..error.valid_up_to()]
+                .iter()
+                .filter(|b| **b == b'\n')
+                .count()
+                + 1;
+            whole(line, "this line is not UTF-8".to_owned())
+        })?;
+        read::read(text, file, home)
+    }
+
+    /// Returns the source with a name.
+    ///
+    /// # Errors
+    /// There is none; the hint names those there are.
+    pub fn source(&self, name: &str) -> Result<&Source> {
+        self.sources.iter().find(|s| s.name == name).ok_or_else(|| {
+            let names: Vec<&str> = self.sources.iter().map(|s| s.name.as_str()).collect();
+            let hint = match closest(name, &names) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if names.is_empty() => "bdr init".to_owned(),
+                None => format!("the sources are {}", names.join(", ")),
+            };
+            Error::invalid(format!("no source is called `{name}`"), Some(&hint))
+        })
+    }
+
+    /// Returns a commented file that [`Config::parse`] reads as this. Paths below `home` begin with `~`.
+    ///
+    /// # Errors
+    /// A path is not UTF-8: TOML cannot hold it.
+    pub fn to_toml(&self, home: Option<&Path>) -> Result<String> {
+        render::render(self, home)
+    }
+}
+
+/// Returns the bytes that a size like `512M`, `1.5G` or `4096` means; units are powers of 1024.
+///
+/// # Errors
+/// Says that it is no size.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is not a size");
+    let trimmed = text.trim();
+    let digits = trimmed
+        .find(|c: char| !c.is_ascii_digit() && c != '.' && c != '_')
+        .unwrap_or(trimmed.len());
+    let (number, unit) = trimmed.split_at(digits);
+    let number: String = number.chars().filter(|c| *c != '_').collect();
+    let shift = match unit
+        .trim()
+        .to_ascii_lowercase()
+        .trim_end_matches('b')
+        .trim_end_matches('i')
+    {
+        "" if !unit.trim().eq_ignore_ascii_case("i") => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return Err(wrong()),
+    };
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole
+            .checked_mul(1 << shift)
+            .ok_or_else(|| format!("`{text}` is too large"));
+    }
+    let value: f64 = number.parse().map_err(|_| wrong())?;
+    Ok((value * (1_u64 << shift) as f64) as u64)
+}
+
+/// Returns the one of `words` that `word` is probably a misspelling of.
+pub fn closest<'w>(word: &str, words: &[&'w str]) -> Option<&'w str> {
+    let limit = (word.chars().count() / 3).clamp(1, 3);
+    let best = words.iter().map(|w| (distance(word, w), *w)).min()?;
+    (best.0 <= limit).then_some(best.1)
+}
+
+/// Returns how many characters must be inserted, removed, replaced or swapped to get from `a` to `b`.
+fn distance(a: &str, b: &str) -> usize {
+    let a: Vec<char> = a.chars().flat_map(char::to_lowercase).collect();
+    let b: Vec<char> = b.chars().flat_map(char::to_lowercase).collect();
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replace = above[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = replace.min(above[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(before[j - 2] + 1);
+            }
+            row.push(least);
+        }
+        before = std::mem::replace(&mut above, row);
+    }
+    above[b.len()]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! Changes single values of a configuration's text, and nothing around them: comments, order and spelling stay.
+
+use toml_edit::{Array, DocumentMut, Item, Table, Value};
+
+use crate::base::error::{Error, Result};
+
+/// Keys whose values are lists.
+const LISTS: [&str; 8] = [
+    "allow",
+    "include",
+    "exclude",
+    "rules",
+    "mcp_tools",
+    "keep_tags",
+    "command",
+    "tags",
+];
+
+/// Returns the text with a value set. `values` are TOML where they read as such, else bare strings; more than one, or a key that takes a list,
+/// makes a list. What comes out is for [`super::Config::parse`] to judge.
+///
+/// # Errors
+/// The text is not TOML, or a part of the key stands for something else than a table.
+pub fn set(text: &str, key: &[&str], values: &[String]) -> Result<String> {
+    let mut document = parse(text)?;
+    let Some((last, tables)) = key.split_last() else {
+        return Err(no_key());
+    };
+    let table = descend(&mut document, tables, true)?;
+    let table = table.ok_or_else(no_key)?;
+    let value = match values {
+        [one] if !LISTS.contains(last) => value(one),
+        _ => {
+            let mut list = Array::new();
+            for one in values {
+                match value(one) {
+                    // A list that is written out is the list.
+                    Value::Array(inner) if values.len() == 1 => list = inner,
+                    one => list.push(one),
+                }
+            }
+            Value::Array(list)
+        }
+    };
+    match table.get_mut(last) {
+        Some(Item::Value(old)) => {
+            // What stands behind it is about the key, not about the value.
+            let decor = old.decor().clone();
+            *old = value;
+            *old.decor_mut() = decor;
+        }
+        _ => drop(table.insert(last, Item::Value(value))),
+    }
+    Ok(document.to_string())
+}
+
+/// Returns the text without a value, or a whole table.
+///
+/// # Errors
+/// The text is not TOML, or has nothing of that name.
+pub fn remove(text: &str, key: &[&str]) -> Result<String> {
+    let mut document = parse(text)?;
+    let Some((last, tables)) = key.split_last() else {
+        return Err(no_key());
+    };
+    let table = descend(&mut document, tables, false)?;
+    if table.and_then(|table| table.remove(last)).is_none() {
+        let shown = key.join(".");
+        return Err(Error::invalid(
+            format!("`{shown}` is not set"),
+            Some("bdr config show"),
+        ));
+    }
+    Ok(document.to_string())
+}
+
+/// Returns the parts of a key: `source."a.b".path` has three.
+///
+/// # Errors
+/// It is none.
+pub fn parts(key: &str) -> Result<Vec<String>> {
+    let parsed = toml_edit::Key::parse(key);
+    let parts = parsed.map_err(|_| {
+        let shown = crate::base::path::show(key.as_ref());
+        Error::invalid(
+            format!("`{shown}` is not a key"),
+            Some("write it like retention.keep_daily"),
+        )
+    })?;
+    Ok(parts.iter().map(|part| part.get().to_owned()).collect())
+}
+
+fn no_key() -> Error {
+    Error::invalid(
+        "there is no key",
+        Some("write it like retention.keep_daily"),
+    )
+}
+
+fn parse(text: &str) -> Result<DocumentMut> {
+    text.parse().map_err(|_| {
+        Error::invalid(
+            "the configuration is not TOML as it stands",
+            Some("bdr config check"),
+        )
+    })
+}
+
+fn descend<'d>(
+    document: &'d mut DocumentMut,
+    tables: &[&str],
+    create: bool,
+) -> Result<Option<&'d mut Table>> {
+    let mut table = document.as_table_mut();
+    for name in tables {
+        if !table.contains_key(name) {
+            if !create {
+                return Ok(None);
+            }
+            let mut new = Table::new();
+            // `[source.x]` needs no `[source]` above it.
+            new.set_implicit(tables.len() > 1 && *name == tables[0]);
+            table.insert(name, Item::Table(new));
+        }
+        table = table
+            .get_mut(name)
+            .and_then(Item::as_table_mut)
+            .ok_or_else(|| {
+                Error::invalid(format!("`{name}` is not a table"), Some("bdr config show"))
+            })?;
+    }
+    Ok(Some(table))
+}
+
+fn value(text: &str) -> Value {
+    // A date is TOML as well, and never meant here.
+    match text.trim().parse::<Value>() {
+        Ok(mut value) if !value.is_datetime() => {
+            value.decor_mut().clear();
+            value
+        }
+        _ => Value::from(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "# mine\n[retention]  # how long\nkeep_daily = 7    # a week\n\n[source.a]\npath = \"/a\"\nexclude = [\n    \"x\", # first\n]\n";
+
+    fn set_one(key: &str, values: &[&str]) -> String {
+        let parts = parts(key).unwrap();
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        let values: Vec<String> = values.iter().map(|v| (*v).to_owned()).collect();
+        set(TEXT, &parts, &values).unwrap()
+    }
+
+    #[test]
+    fn one_value_changes_and_all_around_it_stays() {
+        assert_eq!(
+            set_one("retention.keep_daily", &["14"]),
+            TEXT.replace("= 7 ", "= 14 ")
+        );
+        assert_eq!(
+            set_one("source.a.path", &["/b c"]),
+            TEXT.replace("\"/a\"", "\"/b c\"")
+        );
+        let text = set_one("schedule.at", &["03:00"]);
+        assert_eq!(text, format!("{TEXT}\n[schedule]\nat = \"03:00\"\n"));
+        let text = set_one("source.\"b.c\".path", &["~/b"]);
+        assert_eq!(text, format!("{TEXT}\n[source.\"b.c\"]\npath = \"~/b\"\n"));
+        assert_eq!(
+            set_one("repository", &["/r"]),
+            format!("repository = \"/r\"\n{TEXT}")
+        );
+    }
+
+    #[test]
+    fn lists_are_made_of_words_or_of_a_list() {
+        for values in [&["*.log", "*.tmp"][..], &["[\"*.log\", \"*.tmp\"]"]] {
+            let text = set_one("source.a.exclude", values);
+            assert!(text.contains("exclude = [\"*.log\", \"*.tmp\"]"), "{text}");
+        }
+        assert!(set_one("source.a.include", &["x"]).contains("include = [\"x\"]"));
+        assert!(set_one("notify.desktop", &["true"]).contains("desktop = true"));
+        assert!(set_one("schedule.at", &["07:32:00"]).contains("at = \"07:32:00\""));
+    }
+
+    #[test]
+    fn what_is_removed_is_gone_and_what_is_not_there_is_said() {
+        assert_eq!(
+            remove(TEXT, &["retention", "keep_daily"]).unwrap(),
+            TEXT.replace("keep_daily = 7    # a week\n", "")
+        );
+        assert!(
+            !remove(TEXT, &["source", "a"])
+                .unwrap()
+                .contains("[source.a]")
+        );
+        assert!(remove(TEXT, &["retention", "keep_weekly"]).is_err());
+        assert!(remove(TEXT, &["x", "y"]).is_err());
+        assert!(set(TEXT, &["retention", "keep_daily", "x"], &["1".to_owned()]).is_err());
+        assert!(set("not [ toml", &["a"], &["1".to_owned()]).is_err());
+        assert!(parts("a..b").is_err() && parts("").is_err());
+    }
+}

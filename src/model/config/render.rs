@@ -1,0 +1,335 @@
+//! Writes a configuration with comments.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::{
+    Config, GuardConfig, HooksConfig, McpConfig, NotifyConfig, OnFail, PrivacyConfig, VaultKey,
+};
+use crate::base::error::{Error, Result};
+use crate::model::retention::Policy;
+use crate::model::schedule::{Schedule, day_word};
+
+pub(super) fn render(config: &Config, home: Option<&Path>) -> Result<String> {
+    let mut out = String::from(
+        "# What bdr keeps, and how. Change it and run: bdr config check\n\
+         # Paths are absolute or begin with ~/. Sizes: 512M, 250G.\n\n",
+    );
+    match &config.repository {
+        Some(path) => line(
+            &mut out,
+            format_args!("repository = {}", path_text(path, home)?),
+        ),
+        None => out.push_str("# repository = \"~/.local/share/bdr\"   # where backups are kept\n"),
+    }
+    out.push_str(
+        "\n# Each source is a directory or a file.\n\
+         #   include      only these paths below it, each with everything in it; patterns: docs/**/*.md\n\
+         #   exclude      not these: `*.log` is a name at any depth, `/cache` or `a/b` a path below the source\n\
+         #   rebuildable  true: also node_modules, target, .venv, caches and the like\n\
+         #   one_file_system  true: not what is mounted below it\n\
+         #   criticality  \"irreplaceable\" (default) or \"tedious\" to recreate\n",
+    );
+    for source in &config.sources {
+        line(&mut out, format_args!("\n[source.{}]", key(&source.name)));
+        line(
+            &mut out,
+            format_args!("path = {}", path_text(&source.path, home)?),
+        );
+        list(&mut out, "include", &source.rules.include);
+        list(&mut out, "exclude", &source.rules.exclude);
+        if source.rules.rebuildable {
+            out.push_str("rebuildable = true\n");
+        }
+        if source.rules.one_file_system {
+            out.push_str("one_file_system = true\n");
+        }
+        line(
+            &mut out,
+            format_args!("criticality = \"{}\"", source.criticality.word()),
+        );
+    }
+    guard(&mut out, &config.guard);
+    if config.hooks != HooksConfig::default() {
+        out.push_str("\n# What hooks of coding agents watch: MCP tools with one of these in their names.\n[hooks]\n");
+        line(&mut out, format_args!("mcp_tools = ["));
+        for word in &config.hooks.mcp_tools {
+            line(&mut out, format_args!("    {},", quoted(word)));
+        }
+        out.push_str("]\n");
+    }
+    if config.mcp != McpConfig::default() {
+        out.push_str("\n# Calls by MCP that replace files where nobody can be asked: \"snapshot\" (save them first), \"plan\" (only what a dry run showed), \"deny\".\n[mcp]\n");
+        line(
+            &mut out,
+            format_args!("unattended = \"{}\"", config.mcp.unattended.word()),
+        );
+    }
+    retention(&mut out, &config.retention);
+    schedule(&mut out, config.schedule.as_ref());
+    notify(&mut out, &config.notify, home)?;
+    privacy(&mut out, &config.privacy);
+    Ok(out)
+}
+
+fn schedule(out: &mut String, schedule: Option<&Schedule>) {
+    let Some(schedule) = schedule else {
+        out.push_str("\n# Backups that run by themselves: bdr schedule install\n");
+        return;
+    };
+    let default = Schedule::default();
+    let mark = |changed: bool| if changed { "" } else { "# " };
+    out.push_str("\n# Backups that run by themselves, by local time; bdr schedule install wakes bdr up.\n[schedule]\n");
+    line(
+        out,
+        format_args!("at = \"{}\"", schedule.at.format("%H:%M")),
+    );
+    for (key, day, usual, about) in [
+        ("full", schedule.full, default.full, "a full backup, weekly"),
+        (
+            "drill",
+            schedule.drill,
+            default.drill,
+            "a restore drill, weekly",
+        ),
+    ] {
+        let (mark, word) = (mark(day != usual), day_word(day));
+        line(
+            out,
+            format_args!("{mark}{key} = \"{word}\"    # {about}; or \"never\""),
+        );
+    }
+    line(
+        out,
+        format_args!(
+            "{}max_age = \"{}\"    # of the last backup, before you are told",
+            mark(schedule.max_age != default.max_age),
+            span_text(schedule.max_age)
+        ),
+    );
+}
+
+fn notify(out: &mut String, notify: &NotifyConfig, home: Option<&Path>) -> Result<()> {
+    if *notify == NotifyConfig::default() {
+        return Ok(());
+    }
+    out.push_str("\n# Who is told when backups fail or stop, and when they work again: bdr notify --test\n[notify]\n");
+    if notify.desktop {
+        out.push_str("desktop = true\n");
+    }
+    for (key, url) in [
+        ("healthchecks", &notify.healthchecks),
+        ("ntfy", &notify.ntfy),
+        ("webhook", &notify.webhook),
+    ] {
+        if let Some(url) = url {
+            line(out, format_args!("{key} = {}", quoted(url)));
+        }
+    }
+    list(out, "command", &notify.command);
+    if let Some(path) = &notify.prometheus {
+        line(out, format_args!("prometheus = {}", path_text(path, home)?));
+    }
+    Ok(())
+}
+
+fn privacy(out: &mut String, privacy: &PrivacyConfig) {
+    if *privacy == PrivacyConfig::default() {
+        return;
+    }
+    out.push_str("\n# What is not stored in the clear: bdr scan, docs/privacy.md\n[privacy]\n");
+    line(
+        out,
+        format_args!("profile = {}", quoted(privacy.profile.word())),
+    );
+    if privacy.vault != VaultKey::default() {
+        line(
+            out,
+            format_args!("vault = {}", quoted(privacy.vault.word())),
+        );
+    }
+    list(out, "allow", &privacy.allow);
+}
+
+fn guard(out: &mut String, guard: &GuardConfig) {
+    let default = GuardConfig::default();
+    // A value that is the default stays a comment, so that a better default reaches everybody.
+    let mark = |changed: bool| if changed { "" } else { "# " };
+    out.push_str("\n[guard]\n");
+    line(
+        out,
+        format_args!(
+            "{}on_fail = \"{}\"     # when the snapshot fails: block, ask, run",
+            mark(guard.on_fail != OnFail::Block),
+            guard.on_fail.word()
+        ),
+    );
+    line(
+        out,
+        format_args!(
+            "{}max_bytes = {}    # new bytes that one guard may store",
+            mark(guard.max_bytes != default.max_bytes),
+            size_text(guard.max_bytes)
+        ),
+    );
+    line(
+        out,
+        format_args!(
+            "{}max_files = {}    # files that a workspace may have",
+            mark(guard.max_files != default.max_files),
+            guard.max_files
+        ),
+    );
+    line(
+        out,
+        format_args!(
+            "{}max_kept = {}     # bytes that one guard may keep by a second name instead of storing them",
+            mark(guard.max_kept != default.max_kept),
+            size_text(guard.max_kept)
+        ),
+    );
+    line(
+        out,
+        format_args!(
+            "{}summary = \"{}\"    # what is said after the command: auto, always, never, json",
+            mark(guard.summary != default.summary),
+            guard.summary.word()
+        ),
+    );
+    list(out, "rules", &guard.rules);
+}
+
+fn retention(out: &mut String, policy: &Policy) {
+    let default = Policy::default();
+    let mark = |changed: bool| if changed { "" } else { "# " };
+    out.push_str("\n[retention]\n");
+    for (key, value, usual, about) in [
+        ("keep_last", policy.last, default.last, "newest backups"),
+        (
+            "keep_hourly",
+            policy.hourly,
+            default.hourly,
+            "hours with a backup",
+        ),
+        (
+            "keep_daily",
+            policy.daily,
+            default.daily,
+            "days with a backup",
+        ),
+        (
+            "keep_weekly",
+            policy.weekly,
+            default.weekly,
+            "weeks with a backup",
+        ),
+        (
+            "keep_monthly",
+            policy.monthly,
+            default.monthly,
+            "months with a backup",
+        ),
+        (
+            "keep_yearly",
+            policy.yearly,
+            default.yearly,
+            "years with a backup",
+        ),
+    ] {
+        let mark = mark(value != usual);
+        line(out, format_args!("{mark}{key} = {value}    # {about}"));
+    }
+    if let Some(within) = policy.within {
+        line(out, format_args!("keep_within = \"{}\"", span_text(within)));
+    }
+    list(out, "keep_tags", &policy.tags);
+    line(
+        out,
+        format_args!(
+            "{}guard_within = \"{}\"    # how long a guarded command can be undone",
+            mark(policy.guard_within != default.guard_within),
+            span_text(policy.guard_within)
+        ),
+    );
+    line(
+        out,
+        format_args!(
+            "{}guard_bytes = {}    # bytes that guard snapshots may take",
+            mark(policy.guard_bytes != default.guard_bytes),
+            size_text(policy.guard_bytes)
+        ),
+    );
+    line(
+        out,
+        format_args!(
+            "{}max_size = {}    # bytes that the repository may take; 0: any number",
+            mark(policy.max_bytes != default.max_bytes),
+            size_text(policy.max_bytes)
+        ),
+    );
+}
+
+fn span_text(span: chrono::TimeDelta) -> String {
+    match span.num_hours() {
+        hours if hours % 24 == 0 => format!("{}d", hours / 24),
+        hours => format!("{hours}h"),
+    }
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "{text}");
+}
+
+fn list(out: &mut String, name: &str, items: &[String]) {
+    if items.is_empty() {
+        return;
+    }
+    line(out, format_args!("{name} = ["));
+    for item in items {
+        line(out, format_args!("    {},", quoted(item)));
+    }
+    out.push_str("]\n");
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+fn key(name: &str) -> String {
+    // Names of sources have no character but `.` that a bare key has not.
+    if name.contains('.') {
+        quoted(name)
+    } else {
+        name.to_owned()
+    }
+}
+
+fn size_text(bytes: u64) -> String {
+    for (shift, unit) in [(40, 'T'), (30, 'G'), (20, 'M'), (10, 'K')] {
+        if bytes > 0 && bytes.trailing_zeros() >= shift {
+            return format!("\"{}{unit}\"", bytes >> shift);
+        }
+    }
+    bytes.to_string()
+}
+
+fn path_text(path: &Path, home: Option<&Path>) -> Result<String> {
+    let text = path.to_str().ok_or_else(|| {
+        let shown = crate::base::path::show(path.as_os_str());
+        let hint = "name a directory above it: what is in it may have any name";
+        Error::invalid(
+            format!("`{shown}` is not UTF-8 and cannot be in the configuration"),
+            Some(hint),
+        )
+    })?;
+    let below = home
+        .filter(|h| h.parent().is_some())
+        .and_then(|h| path.strip_prefix(h).ok());
+    Ok(match below.and_then(Path::to_str) {
+        Some("") => quoted("~"),
+        Some(rest) => quoted(&format!("~/{rest}")),
+        // A directory that is really called `~x` is absolute here, so it cannot be misread.
+        None => quoted(text),
+    })
+}

@@ -1,0 +1,12 @@
+//! What things are and what follows from it: entries, rules, policies, configuration, calls of agents. Pure: no file is read here.
+
+pub mod agent;
+pub mod compare;
+pub mod config;
+pub mod delta;
+pub mod manifest;
+pub mod merge;
+pub mod retention;
+pub mod rules;
+pub mod schedule;
+pub mod vcs;

@@ -1,0 +1,290 @@
+//! Reads what is dirty: several threads, each with a pack of its own; databases as one unit; a file with several names once.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::{Counts, RootRun};
+use crate::base::error::{Error, Result};
+use crate::base::monitor::{Monitor, Phase};
+use crate::base::path::RepoPath;
+use crate::disk::sqlite;
+use crate::model::manifest::{Body, Kind};
+use crate::protect::capture::{Capture, Captured, Shared};
+use crate::protect::walk::Dirty;
+use crate::repo::pack::Finished;
+use crate::repo::state::{Known, Stat};
+
+/// An object, or where it is and why there is none.
+type Object = std::result::Result<Box<Captured>, Box<(RepoPath, Error)>>;
+/// Number of the root, and an object of it.
+pub(super) type Outcome = (usize, Object);
+
+pub(super) struct Results {
+    pub(super) objects: Vec<Outcome>,
+    pub(super) packs: Vec<Finished>,
+    pub(super) read_bytes: u64,
+}
+
+enum Task {
+    /// Number of the root and of the dirty object.
+    One(usize, usize),
+    /// Number of the root, path of the database.
+    Database(usize, RepoPath),
+}
+
+/// Returns what is to be read: databases as one unit, further names of one file not at all.
+fn tasks(runs: &[RootRun]) -> (Vec<Task>, Vec<(usize, usize, usize)>) {
+    let mut tasks = Vec::new();
+    let mut aliases = Vec::new();
+    for (number, run) in runs.iter().enumerate() {
+        let mut databases: HashSet<RepoPath> = HashSet::new();
+        let mut names: HashMap<(u64, u64), usize> = HashMap::new();
+        for (i, dirty) in run.scan.dirty.iter().enumerate() {
+            if dirty.stat.kind != Kind::File {
+                tasks.push(Task::One(number, i));
+                continue;
+            }
+            if dirty.stat.links > 1 {
+                match names.entry((dirty.stat.device, dirty.stat.inode)) {
+                    std::collections::hash_map::Entry::Occupied(first) => {
+                        aliases.push((number, i, *first.get()));
+                        continue;
+                    }
+                    std::collections::hash_map::Entry::Vacant(place) => {
+                        place.insert(i);
+                    }
+                }
+            }
+            match database_for(run, dirty) {
+                Some(base) => {
+                    if databases.insert(base.clone()) {
+                        tasks.push(Task::Database(number, base));
+                    }
+                }
+                None => tasks.push(Task::One(number, i)),
+            }
+        }
+    }
+    // Large ones first, so that no thread is left with one at the end; small ones in order, so that neighbours share members.
+    let size = |task: &Task| match task {
+        Task::One(number, i) => runs[*number].scan.dirty[*i].stat.size,
+        Task::Database(..) => u64::MAX,
+    };
+    tasks.sort_by_key(|task| std::cmp::Reverse(if size(task) < 1 << 20 { 0 } else { size(task) }));
+    (tasks, aliases)
+}
+
+/// Returns the SQLite database that a dirty file is, or belongs to.
+pub(crate) fn database_for(run: &RootRun, dirty: &Dirty) -> Option<RepoPath> {
+    let handle = run.handle.as_ref()?;
+    let is_database = |path: &RepoPath| {
+        let mut magic = [0; 16];
+        handle.open_file(path).is_ok_and(|mut file| {
+            std::io::Read::read_exact(&mut file, &mut magic).is_ok() && magic == *sqlite::MAGIC
+        })
+    };
+    let parent = dirty.path.parent()?;
+    if let Some(base) = sqlite::database_of(dirty.path.name()) {
+        let base = parent.join(base);
+        return is_database(&base).then_some(base);
+    }
+    // Databases consist of pages of at least 512 bytes: all other files need no look inside.
+    (dirty.stat.size >= 512 && dirty.stat.size.is_multiple_of(512) && is_database(&dirty.path))
+        .then(|| dirty.path.clone())
+}
+
+pub(super) fn read_dirty<'a>(
+    shared: &'a Shared<'a>,
+    runs: &'a [RootRun],
+    counts: &mut Counts,
+    monitor: &dyn Monitor,
+) -> Result<Results> {
+    let (tasks, aliases) = tasks(runs);
+    let total: u64 = runs
+        .iter()
+        .flat_map(|r| &r.scan.dirty)
+        .map(|d| d.stat.size)
+        .sum();
+    monitor.phase(Phase::Storing, tasks.len() as u64, total);
+    let next = AtomicUsize::new(0);
+    let failed = std::sync::atomic::AtomicBool::new(false);
+    let work = || -> Result<Results> {
+        let mut capture = Capture::new(shared);
+        let mut objects = Vec::new();
+        loop {
+            // Neighbours go to one thread, so that they share a member.
+            let first = next.fetch_add(16, Ordering::Relaxed);
+            if first >= tasks.len() || failed.load(Ordering::Relaxed) {
+                break;
+            }
+            for task in &tasks[first..(first + 16).min(tasks.len())] {
+                if monitor.stopped() {
+                    failed.store(true, Ordering::Relaxed);
+                    return Err(Error::Interrupted);
+                }
+                let done = one_task(&mut capture, shared, runs, task, &mut objects);
+                if let Err(error) = done {
+                    failed.store(true, Ordering::Relaxed);
+                    return Err(error);
+                }
+                let bytes = match task {
+                    Task::One(number, i) => runs[*number].scan.dirty[*i].stat.size,
+                    Task::Database(..) => 0,
+                };
+                monitor.advance(1, bytes);
+            }
+        }
+        let read_bytes = capture.read_bytes;
+        match capture.finish() {
+            Ok(packs) => Ok(Results {
+                objects,
+                packs,
+                read_bytes,
+            }),
+            Err(error) => {
+                failed.store(true, Ordering::Relaxed);
+                Err(error)
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .clamp(1, 8);
+    // Little to do is done before another thread has started, and makes one pack instead of two.
+    let threads = if total < 1 << 20 && tasks.len() < 256 {
+        1
+    } else {
+        threads
+    };
+    let outcomes: Vec<_> = if threads == 1 {
+        vec![work()]
+    } else {
+        let outcomes = crate::base::threads::share(threads, &work);
+        let failed = || Err(Error::invalid("a worker thread failed", None));
+        let outcomes = outcomes.into_iter();
+        outcomes.map(|one| one.unwrap_or_else(failed)).collect()
+    };
+    let mut results = Results {
+        objects: Vec::new(),
+        packs: Vec::new(),
+        read_bytes: 0,
+    };
+    for outcome in outcomes {
+        let one = outcome?;
+        results.objects.extend(one.objects);
+        results.packs.extend(one.packs);
+        counts.read_bytes += one.read_bytes;
+    }
+    add_aliases(runs, &aliases, &mut results);
+    Ok(results)
+}
+
+fn one_task<'a>(
+    capture: &mut Capture<'a>,
+    shared: &Shared<'_>,
+    runs: &'a [RootRun],
+    task: &Task,
+    objects: &mut Vec<Outcome>,
+) -> Result<()> {
+    /// Errors of the repository end the backup; those of one file do not.
+    fn sort(path: &RepoPath, result: Result<Captured>) -> Result<Object> {
+        match result {
+            Err(error @ (Error::Storage { .. } | Error::Damaged { .. } | Error::Interrupted)) => {
+                Err(error)
+            }
+            Ok(one) => Ok(Ok(Box::new(one))),
+            Err(error) => Ok(Err(Box::new((path.clone(), error)))),
+        }
+    }
+    match task {
+        Task::One(number, i) => {
+            let run = &runs[*number];
+            let Some(handle) = &run.handle else {
+                return Ok(());
+            };
+            let dirty = &run.scan.dirty[*i];
+            let prior = known(run, dirty.prior);
+            let result = capture.object(&run.root.name, handle, &dirty.path, prior);
+            objects.push((*number, sort(&dirty.path, result)?));
+        }
+        Task::Database(number, base) => {
+            let run = &runs[*number];
+            let Some(handle) = &run.handle else {
+                return Ok(());
+            };
+            let prior = |path: &RepoPath| -> Option<(Known<'a>, bool)> {
+                // Dirty ones carry their number; others are looked up, and trusted.
+                let dirty = &run.scan.dirty;
+                if let Ok(i) = dirty.binary_search_by(|d| d.path.cmp(path)) {
+                    return known(run, dirty[i].prior).map(|k| (k, false));
+                }
+                let state = run.state.as_ref()?;
+                let parent = path.parent()?;
+                let mut children = state.children(parent.as_bytes())?;
+                let found = children.find(|n| state.name(*n) == path.name())?;
+                Some((state.entry(found), true))
+            };
+            let scratch = shared.repo.cache().join("scratch");
+            match capture.database(&run.root.name, handle, base, &prior, &scratch) {
+                Ok(captured) => {
+                    objects.extend(captured.into_iter().map(|one| (*number, Ok(Box::new(one)))));
+                }
+                Err(error) => objects.push((*number, sort(base, Err(error))?)),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn known(run: &RootRun, prior: Option<u32>) -> Option<Known<'_>> {
+    Some(run.state.as_ref()?.entry(prior? as usize))
+}
+
+/// Gives further names of a file the content of the first.
+fn add_aliases(runs: &[RootRun], aliases: &[(usize, usize, usize)], results: &mut Results) {
+    if aliases.is_empty() {
+        return;
+    }
+    let wanted: HashSet<(usize, &RepoPath)> = aliases
+        .iter()
+        .map(|(number, _, first)| (*number, &runs[*number].scan.dirty[*first].path))
+        .collect();
+    let firsts: HashMap<(usize, RepoPath), (Body, Stat, u8, bool)> = results
+        .objects
+        .iter()
+        .filter_map(|(number, result)| {
+            let one = result.as_ref().ok()?;
+            wanted.contains(&(*number, &one.path)).then(|| {
+                (
+                    (*number, one.path.clone()),
+                    (one.body.clone(), one.stat, one.flags, one.gone),
+                )
+            })
+        })
+        .collect();
+    for (number, i, first) in aliases {
+        let (dirty, first) = (
+            &runs[*number].scan.dirty[*i],
+            &runs[*number].scan.dirty[*first],
+        );
+        if let Some((body, stat, flags, gone)) = firsts.get(&(*number, first.path.clone())) {
+            let one = Captured {
+                path: dirty.path.clone(),
+                stat: *stat,
+                body: body.clone(),
+                flags: *flags,
+                gone: *gone,
+                withheld: false,
+            };
+            results.objects.push((*number, Ok(Box::new(one))));
+        } else {
+            let error = Error::io(
+                "read",
+                dirty.path.to_path(&runs[*number].root.path),
+                std::io::Error::other("another name of the same file could not be read"),
+            );
+            let failed = Err(Box::new((dirty.path.clone(), error)));
+            results.objects.push((*number, failed));
+        }
+    }
+}

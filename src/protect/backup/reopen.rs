@@ -1,0 +1,170 @@
+//! A root as a snapshot left it, looked at again by another process than the one that took the snapshot.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::roots::{RootRun, paths_of, roots_of, state_path};
+use crate::base::error::{Error, Result};
+use crate::base::id::SnapshotId;
+use crate::base::path::RepoPath;
+use crate::model::compare;
+use crate::model::manifest::{Body, Entry, Kind};
+use crate::model::rules::Root;
+use crate::protect::walk::{RootHandle, Scan, WalkOptions, walk};
+use crate::repo::Repository;
+use crate::repo::snapshot::{LeftOut, RootRecord};
+use crate::repo::state::{Stat, State};
+
+impl RootRun {
+    /// Returns the root of a snapshot as it was right after it was captured; `None` if its state mirrors another snapshot by now.
+    pub(crate) fn of_snapshot(
+        repo: &Repository,
+        record: &RootRecord,
+        snapshot: SnapshotId,
+    ) -> Option<Self> {
+        let root = root_of(record);
+        let state_path = state_path(repo, &root);
+        // What was not there has no state.
+        let state = match record.base {
+            None => None,
+            Some(_) => Some(
+                State::load(&state_path, repo.id())
+                    .filter(|state| state.mirrors().snapshot == snapshot)?,
+            ),
+        };
+        Some(Self {
+            root,
+            state,
+            left_out: record.left_out.clone(),
+            unread: Vec::new(),
+            withheld: Vec::new(),
+            state_path,
+            handle: None,
+            scan: Scan::default(),
+        })
+    }
+}
+
+/// An object as it stands, and what a state says of it: `None` if it has to be read to be known.
+pub(crate) struct Standing {
+    pub(crate) stat: Stat,
+    pub(crate) body: Option<Body>,
+}
+
+/// What stands below a root now.
+pub(crate) struct Present {
+    pub(crate) objects: BTreeMap<RepoPath, Standing>,
+    pub(crate) left_out: Vec<LeftOut>,
+    /// What could not be looked at.
+    pub(crate) problems: Vec<(RepoPath, Error)>,
+    pub(crate) handle: Option<RootHandle>,
+}
+
+fn root_of(record: &RootRecord) -> Root {
+    roots_of(std::slice::from_ref(record), &[]).remove(0)
+}
+
+/// Looks at what stands below a root of a snapshot. A state that mirrors another snapshot saves reading what it has seen.
+pub(crate) fn present(
+    repo: &Repository,
+    record: &RootRecord,
+    never: &[PathBuf],
+) -> Result<Present> {
+    let root = root_of(record);
+    let state = State::load(&state_path(repo, &root), repo.id());
+    let options = WalkOptions {
+        never,
+        max_files: None,
+        keep_known: true,
+    };
+    let scan = walk(&root, state.as_ref(), &options)?;
+    if !scan.exists {
+        return Ok(Present {
+            objects: BTreeMap::new(),
+            left_out: Vec::new(),
+            problems: Vec::new(),
+            handle: None,
+        });
+    }
+    let mut objects = BTreeMap::new();
+    if let Some(state) = &state {
+        objects.extend(paths_of(state).map(|(path, number)| {
+            let known = state.entry(number);
+            let standing = Standing {
+                stat: known.stat,
+                body: known.body(),
+            };
+            (path, standing)
+        }));
+    }
+    for top in scan
+        .removed
+        .iter()
+        .chain(scan.left_out.iter().map(|l| &l.path))
+    {
+        // A directory comes right before what it holds.
+        let below = objects
+            .range(top..)
+            .take_while(|(path, _)| path.starts_with(top));
+        for path in below.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
+            objects.remove(&path);
+        }
+    }
+    for dirty in scan.dirty {
+        let standing = Standing {
+            stat: dirty.stat,
+            body: None,
+        };
+        objects.insert(dirty.path, standing);
+    }
+    Ok(Present {
+        objects,
+        left_out: scan.left_out,
+        problems: scan.problems,
+        handle: RootHandle::of(&root)?,
+    })
+}
+
+/// Returns true if two bodies say that the content is the same; false says nothing.
+fn is_same(a: &Body, b: &Body) -> bool {
+    match (&a.sealed, &b.sealed) {
+        (Some(a), Some(b)) => a.mac == b.mac,
+        (None, None) => a.content == b.content,
+        _ => false,
+    }
+}
+
+impl Present {
+    /// Returns true if an object stands as an entry says; reads it if nothing else tells.
+    pub(crate) fn is_as(&self, repo: &Repository, entry: &Entry, standing: &Standing) -> bool {
+        let stat = &standing.stat;
+        let (handle, known) = (self.handle.as_ref(), standing.body.as_ref());
+        let attributes = || match (known, entry.kind) {
+            (Some(body), _) => Some(body.xattrs.clone()),
+            (None, Kind::File) => {
+                let file = handle?.open_file(&entry.path).ok()?;
+                RootHandle::xattrs(&file).ok()
+            }
+            (None, kind) => handle?.xattrs_at(&entry.path, kind).ok(),
+        };
+        let same = stat.kind == entry.kind
+            && !compare::by_stat(entry, stat).any()
+            && attributes().is_some_and(|found| found == entry.body.xattrs);
+        if !same {
+            return false;
+        }
+        match entry.kind {
+            Kind::File if stat.size != entry.size => false,
+            Kind::File if known.is_some_and(|body| is_same(body, &entry.body)) => true,
+            Kind::File => handle
+                .and_then(|handle| handle.open_file(&entry.path).ok())
+                .is_some_and(|mut file| repo.has_content(&entry.body, &mut file)),
+            Kind::Symlink => {
+                let read = || handle?.read_link(&entry.path).ok();
+                let now = known.map_or_else(read, |body| Some(body.target.clone()));
+                now.is_some_and(|target| target == entry.body.target)
+            }
+            _ => true,
+        }
+    }
+}

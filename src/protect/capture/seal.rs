@@ -1,0 +1,347 @@
+//! What is done to content before it is stored: values are sealed, what cannot be stored at all goes into the vault.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::ops::Range;
+use std::path::Path;
+
+use crate::base::error::{Error, IoContext as _, Result};
+use crate::disk::fsutil;
+use crate::disk::vault::{Vault, fingerprint_of};
+use crate::model::manifest::Sealed;
+use crate::privacy::{self, Examined, Fingerprint, Rules, Treatment, seal};
+use crate::repo::Repository;
+
+/// Pieces of a file that is all in the vault, bytes: what is appended to it brings new pieces only.
+const PIECE: usize = 1 << 20;
+/// Large files are looked at by windows of this size, bytes.
+const WINDOW: usize = 4 << 20;
+/// What follows a window and is looked at with it, bytes: longer than any value.
+const AHEAD: usize = 64 << 10;
+
+/// What is stored of a file.
+pub(super) enum Stored {
+    /// It, as it is.
+    Clear,
+    /// These bytes instead.
+    Sealed(Vec<u8>, Box<Sealed>),
+    /// Nothing.
+    Whole(Box<Sealed>),
+}
+
+/// Collects what is sealed of one file.
+struct Ledger<'a> {
+    vault: &'a Vault,
+    rules: &'a Rules,
+    values: Vec<Fingerprint>,
+    kinds: BTreeMap<String, u64>,
+    failed: Option<Error>,
+}
+
+impl<'a> Ledger<'a> {
+    fn new(repo: &'a Repository) -> Self {
+        Self {
+            vault: repo.vault(),
+            rules: repo.privacy_rules(),
+            values: Vec::new(),
+            kinds: BTreeMap::new(),
+            failed: None,
+        }
+    }
+
+    /// Takes a value; returns what stands for it, `None` if it is let through.
+    fn take(&mut self, value: &[u8], kind: &str) -> Option<Fingerprint> {
+        let done = self.vault.fingerprint(value).and_then(|fingerprint| {
+            if self.rules.allows_value(&fingerprint) {
+                return Ok(None);
+            }
+            if kind != seal::LITERAL {
+                self.vault.put(fingerprint, value)?;
+                if !self.values.contains(&fingerprint) {
+                    self.values.push(fingerprint);
+                }
+            }
+            *self.kinds.entry(kind.to_owned()).or_default() += 1;
+            Ok(Some(fingerprint))
+        });
+        match done {
+            Ok(fingerprint) => fingerprint,
+            Err(error) => {
+                self.failed.get_or_insert(error);
+                None
+            }
+        }
+    }
+
+    fn seal(&mut self, bytes: &[u8], seals: &[(Range<usize>, &'static str)]) -> Result<Vec<u8>> {
+        let sealed = seal::seal(bytes, seals, &mut |value, kind| self.take(value, kind));
+        match self.failed.take() {
+            Some(error) => Err(error),
+            None => Ok(sealed),
+        }
+    }
+
+    fn finish(self, mac: crate::base::id::Digest, size: u64, whole: bool) -> Box<Sealed> {
+        Box::new(Sealed {
+            mac,
+            size,
+            whole,
+            values: self.values,
+            kinds: self.kinds,
+        })
+    }
+}
+
+/// What stands for bytes that are not to be stored as they are.
+pub(crate) struct Sealing {
+    /// `None`: nothing is stored.
+    pub(crate) bytes: Option<Vec<u8>>,
+    pub(crate) sealed: Box<Sealed>,
+}
+
+/// Seals bytes as a capture of a file at `path` would; `None` if there is nothing to seal.
+///
+/// # Errors
+/// The vault cannot be written.
+pub(crate) fn seal_bytes(repo: &Repository, path: &[u8], bytes: &[u8]) -> Result<Option<Sealing>> {
+    Ok(match whole(repo, path, bytes)? {
+        Stored::Clear => None,
+        Stored::Sealed(bytes, sealed) => Some(Sealing {
+            bytes: Some(bytes),
+            sealed,
+        }),
+        Stored::Whole(sealed) => Some(Sealing {
+            bytes: None,
+            sealed,
+        }),
+    })
+}
+
+/// Seals content that is in memory.
+pub(super) fn whole(repo: &Repository, path: &[u8], bytes: &[u8]) -> Result<Stored> {
+    let examined = privacy::examine(path, bytes, repo.privacy_rules());
+    let mut ledger = Ledger::new(repo);
+    match examined.treatment {
+        Treatment::Clear => Ok(Stored::Clear),
+        Treatment::Seal => {
+            let sealed = ledger.seal(bytes, &examined.seals)?;
+            if ledger.kinds.is_empty() {
+                return Ok(Stored::Clear);
+            }
+            let mac = ledger.vault.digest(bytes)?;
+            let size = sealed.len() as u64;
+            Ok(Stored::Sealed(sealed, ledger.finish(mac, size, false)))
+        }
+        Treatment::Whole(_) => {
+            note_kinds(&examined, &mut ledger.kinds);
+            let mac = ledger.vault.digest(bytes)?;
+            if ledger.rules.allows_value(&fingerprint_of(mac)) {
+                return Ok(Stored::Clear);
+            }
+            for piece in bytes.chunks(PIECE) {
+                keep_piece(&mut ledger, piece)?;
+            }
+            Ok(Stored::Whole(ledger.finish(mac, 0, true)))
+        }
+    }
+}
+
+fn note_kinds(examined: &Examined, kinds: &mut BTreeMap<String, u64>) {
+    for finding in &examined.findings {
+        *kinds.entry(finding.kind.to_owned()).or_default() += 1;
+    }
+    if examined.findings.is_empty() {
+        kinds.insert("unscanned".to_owned(), 1);
+    }
+}
+
+/// Keeps a piece of a file that is all in the vault. Pieces are listed in order, each time they occur.
+fn keep_piece(ledger: &mut Ledger<'_>, piece: &[u8]) -> Result<()> {
+    let fingerprint = ledger.vault.fingerprint(piece)?;
+    ledger.vault.put(fingerprint, piece)?;
+    ledger.values.push(fingerprint);
+    Ok(())
+}
+
+/// What is stored of a file that is too large for memory.
+pub(super) enum LargeStored {
+    Clear,
+    /// What lies in this file instead, from its beginning.
+    Sealed(Spool, Box<Sealed>),
+    Whole(Box<Sealed>),
+    /// The file was shorter than it said.
+    Short,
+}
+
+/// A temporary file that goes with its handle.
+pub(super) struct Spool {
+    pub(super) file: File,
+    path: std::path::PathBuf,
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        // Left behind it costs space only, and holds nothing that is secret.
+        let _ = fsutil::remove_file(&self.path);
+    }
+}
+
+/// Seals a file that is too large for memory, of which `seen` bytes were looked at before: looked at once by windows; written anew, sealed, only if something was found.
+pub(super) fn large(
+    repo: &Repository,
+    path: &[u8],
+    file: &File,
+    size: u64,
+    seen: u64,
+) -> Result<LargeStored> {
+    let rules = repo.privacy_rules();
+    let mut kinds = BTreeMap::new();
+    let (mut found, mut all) = (false, None);
+    // With something of what was seen: a value may reach over.
+    let from = seen.saturating_sub(AHEAD as u64);
+    let complete = windows(path, file, from..size, rules, &mut |_, _, examined| {
+        match examined.treatment {
+            Treatment::Clear => {}
+            Treatment::Seal => found = true,
+            Treatment::Whole(why) => {
+                note_kinds(examined, &mut kinds);
+                all = Some(why);
+            }
+        }
+        // The first thing found says that it has to be written anew; only patient data outside of a log say more.
+        Ok(all.is_none())
+    })?;
+    if !complete && all.is_none() {
+        return Ok(LargeStored::Short);
+    }
+    let mut ledger = Ledger::new(repo);
+    if all.is_some() {
+        ledger.kinds = kinds;
+        let mut mac = ledger.vault.mac()?;
+        let mut left = size;
+        let mut reader = file;
+        reader
+            .seek(SeekFrom::Start(0))
+            .map_err(|e| Error::io("read", "a file", e))?;
+        while left > 0 {
+            let mut piece = Vec::with_capacity(PIECE);
+            let want = left.min(PIECE as u64);
+            let n = (&mut reader)
+                .take(want)
+                .read_to_end(&mut piece)
+                .map_err(|e| Error::io("read", "a file", e))? as u64;
+            if n < want {
+                return Ok(LargeStored::Short);
+            }
+            mac.update(&piece);
+            keep_piece(&mut ledger, &piece)?;
+            left -= n;
+        }
+        let mac = mac.finish();
+        return Ok(LargeStored::Whole(ledger.finish(mac, 0, true)));
+    }
+    if !found {
+        return Ok(LargeStored::Clear);
+    }
+    let mut spool = new_spool(&repo.cache().join("scratch"))?;
+    let mut mac = ledger.vault.mac()?;
+    let mut written = 0;
+    let complete = windows(path, file, 0..size, rules, &mut |bytes, cut, examined| {
+        mac.update(&bytes[..cut]);
+        let seals: Vec<_> = examined
+            .seals
+            .iter()
+            .filter(|(range, _)| range.end <= cut)
+            .cloned()
+            .collect();
+        let sealed = ledger.seal(&bytes[..cut], &seals)?;
+        written += sealed.len() as u64;
+        spool
+            .file
+            .write_all(&sealed)
+            .context("write", &spool.path)?;
+        Ok(true)
+    })?;
+    if !complete {
+        return Ok(LargeStored::Short);
+    }
+    if ledger.kinds.is_empty() {
+        return Ok(LargeStored::Clear);
+    }
+    let mac = mac.finish();
+    Ok(LargeStored::Sealed(
+        spool,
+        ledger.finish(mac, written, false),
+    ))
+}
+
+fn new_spool(dir: &Path) -> Result<Spool> {
+    fsutil::create_dir_private(dir)?;
+    let (file, path) = fsutil::create_temporary(dir, 0o600).context("write", dir)?;
+    Ok(Spool { file, path })
+}
+
+/// Sees the bytes of a window, how many of them belong to it, and what was found; returns false if it wants no more.
+type EachWindow<'a> = dyn FnMut(&[u8], usize, &Examined) -> Result<bool> + 'a;
+
+/// Hands a file to `each` by windows: the bytes, how many of them belong to the window, and what was found in them. A window ends
+/// where no finding is cut and no name is parted from its value. Returns false if the file was shorter than `size`, or `each` did not want more.
+fn windows(
+    path: &[u8],
+    file: &File,
+    part: Range<u64>,
+    rules: &Rules,
+    each: &mut EachWindow<'_>,
+) -> Result<bool> {
+    let mut reader = file;
+    reader
+        .seek(SeekFrom::Start(part.start))
+        .map_err(|e| Error::io("read", "a file", e))?;
+    let size = part.end - part.start;
+    let mut reader = reader.take(size);
+    let mut buffer: Vec<u8> = Vec::with_capacity(WINDOW + AHEAD);
+    let mut seen = 0;
+    loop {
+        let want = (WINDOW + AHEAD - buffer.len()) as u64;
+        let n = (&mut reader)
+            .take(want)
+            .read_to_end(&mut buffer)
+            .map_err(|e| Error::io("read", "a file", e))?;
+        seen += n as u64;
+        let last = (n as u64) < want;
+        if last && seen < size {
+            return Ok(false);
+        }
+        let examined = privacy::examine(path, &buffer, rules);
+        let cut = if last || seen == size {
+            buffer.len()
+        } else {
+            cut_of(&buffer, &examined)
+        };
+        if !each(&buffer, cut, &examined)? {
+            return Ok(false);
+        }
+        buffer.drain(..cut);
+        if buffer.is_empty() && seen == size {
+            return Ok(true);
+        }
+    }
+}
+
+/// Names are no longer, with what joins them to their values, bytes.
+const NAME: usize = 512;
+
+/// Returns where a window ends.
+fn cut_of(buffer: &[u8], examined: &Examined) -> usize {
+    // After the last line, or in the middle of one that never ends.
+    let mut cut = memchr::memrchr(b'\n', &buffer[..WINDOW])
+        .map_or(WINDOW, |p| p + 1)
+        .max(WINDOW / 2);
+    for (range, _) in &examined.seals {
+        if range.start < cut + NAME && range.end > cut {
+            cut = range.end;
+        }
+    }
+    cut
+}

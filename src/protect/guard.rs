@@ -1,0 +1,562 @@
+//! Snapshot before, run, record after: the one way to do something destructive.
+//!
+//! A [`Protected`] can only be made by taking a durable snapshot and writing a durable begin record; whatever destroys takes one. No lock is held
+//! while a command runs.
+
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use chrono::TimeDelta;
+
+use crate::base::error::{Error, Result};
+use crate::base::id::OperationId;
+use crate::base::monitor::Monitor;
+use crate::base::path::{RawName, RepoPath, RootName};
+use crate::disk::fsutil;
+use crate::model::agent::AgentCall;
+use crate::model::rules::{Matcher, Origin, Root, Verdict};
+use crate::protect::backup::{BackupOptions, BackupReport, RootRun, UNREADABLE, capture, survey};
+use crate::protect::work::Work;
+use crate::repo::oplog::{
+    Begin, End, Operation, OperationKind, Parent, RestoreJournal, RootChanges,
+};
+use crate::repo::snapshot::PathNote;
+use crate::repo::{Repository, hold_shared};
+use changes::{Look, Origins};
+
+mod call;
+pub(crate) mod changes;
+mod child;
+mod close;
+mod left;
+mod others;
+mod remote;
+mod set;
+
+pub use call::{checkpoint, note_call};
+pub use close::{CloseOptions, begin_call, close, left_by_call};
+pub use remote::{lost_by_push, with_what_was};
+pub use set::{CaptureSet, canonical_parent, capture_roots};
+
+/// How to guard a command.
+#[derive(Debug, Clone)]
+pub struct GuardOptions {
+    /// How to take the snapshot.
+    pub backup: BackupOptions,
+    /// The command.
+    pub argv: Vec<OsString>,
+    /// Where it runs.
+    pub cwd: PathBuf,
+    /// Given by the user.
+    pub label: Option<String>,
+    /// What to do if there can be no snapshot.
+    pub on_fail: OnFail,
+    /// Parts of the command that cannot be undone.
+    pub remote: Vec<String>,
+}
+
+/// What to do if there can be no snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFail {
+    /// Do not run the command.
+    Block,
+    /// Run it, and record that it was unprotected.
+    Run,
+}
+
+/// What a guard would capture.
+#[derive(Debug, Clone)]
+pub struct GuardPlan {
+    /// Roots, with what they hold.
+    pub roots: Vec<PlannedRoot>,
+    /// What would not be captured.
+    pub left_out: Vec<PathNote>,
+}
+
+/// One root of a plan.
+#[derive(Debug, Clone)]
+pub struct PlannedRoot {
+    /// Name in the snapshot.
+    pub name: String,
+    /// Absolute path.
+    pub path: PathBuf,
+    /// Why it is captured.
+    pub origin: Origin,
+    /// Regular files.
+    pub files: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// Bytes that would have to be read.
+    pub new_bytes: u64,
+}
+
+/// Returns what [`protect`] would capture.
+///
+/// # Errors
+/// As [`protect`], as far as it can be told without reading files.
+pub fn plan(
+    repo: &Repository,
+    roots: &[Root],
+    options: &GuardOptions,
+    _monitor: &dyn Monitor,
+) -> Result<GuardPlan> {
+    let runs = survey(repo, roots, &options.backup)?;
+    let left_out = runs
+        .iter()
+        .flat_map(|run| {
+            run.left_out.iter().map(|l| PathNote {
+                path: RawName(l.path.to_path(&run.root.path).into_os_string()),
+                reason: l.reason.clone(),
+            })
+        })
+        .collect();
+    let roots = runs
+        .iter()
+        .map(|run| {
+            let (files, bytes, new_bytes) = run.totals();
+            PlannedRoot {
+                name: run.root.name.to_string(),
+                path: run.root.path.clone(),
+                origin: run.root.origin,
+                files,
+                bytes,
+                new_bytes,
+            }
+        })
+        .collect();
+    Ok(GuardPlan { roots, left_out })
+}
+
+/// What an operation is, for its begin record.
+pub(crate) struct Intent {
+    pub(crate) kind: OperationKind,
+    pub(crate) argv: Vec<OsString>,
+    pub(crate) cwd: PathBuf,
+    pub(crate) label: Option<String>,
+    pub(crate) remote: Vec<String>,
+    pub(crate) undoes: Option<OperationId>,
+    pub(crate) restore: Option<RestoreJournal>,
+    pub(crate) agent: Option<AgentCall>,
+    /// It writes back to where things were, not somewhere else.
+    pub(crate) in_place: bool,
+    /// It is not to run unless all that it names was captured.
+    pub(crate) all_named: bool,
+}
+
+/// The state before is saved, durably, and an operation is open.
+#[must_use = "an operation that is not finished stays in the log as interrupted"]
+pub struct Protected {
+    repo: Repository,
+    begin: Begin,
+    report: BackupReport,
+    runs: Vec<RootRun>,
+    never: Vec<PathBuf>,
+    started: Instant,
+    in_place: bool,
+}
+
+/// What became of a guarded command.
+pub struct GuardOutcome {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// The operation, with what it changed.
+    pub operation: Operation,
+    /// Why what it changed could not be recorded; it can be undone all the same.
+    pub after_error: Option<Error>,
+    /// What it left running, by number and name: then the operation is open, for [`close`] to end it.
+    pub running: Vec<(u32, String)>,
+}
+
+/// Saves the state of `roots` and opens an operation for the command of `options`.
+///
+/// # Errors
+/// There can be no snapshot: the command is not to be run.
+pub fn protect(
+    repo: &Repository,
+    roots: &[Root],
+    options: &GuardOptions,
+    monitor: &dyn Monitor,
+) -> Result<Protected> {
+    let intent = Intent {
+        kind: OperationKind::Guard,
+        argv: options.argv.clone(),
+        cwd: options.cwd.clone(),
+        label: options.label.clone(),
+        remote: options.remote.clone(),
+        undoes: None,
+        restore: None,
+        agent: None,
+        in_place: true,
+        all_named: options.on_fail == OnFail::Block,
+    };
+    open(repo, roots, &options.backup, intent, monitor)
+}
+
+/// How long a guard waits for prune before it takes a snapshot that needs nothing older.
+const LONGEST_SWEEP: Duration = Duration::from_secs(2);
+
+/// Returns a command as it may be written down: no secret of it gets into the log.
+pub fn redacted(repo: &Repository, argv: Vec<OsString>) -> Vec<RawName> {
+    repo.redacted(argv)
+}
+
+fn redacted_texts(repo: &Repository, texts: Vec<String>) -> Vec<String> {
+    texts
+        .into_iter()
+        .map(|text| repo.redacted_text(text))
+        .collect()
+}
+
+/// How the reason begins for files that come back without their secret values.
+pub const NOT_KEPT: &str = "its secret values are sealed and not kept here";
+
+/// Returns the files that were sealed while their values cannot be kept: an undo here has to rely on what stands there.
+fn not_kept(repo: &Repository, runs: &[RootRun]) -> Vec<PathNote> {
+    // Asked last: the key may be far away, and where nothing is sealed there is none.
+    if !runs.iter().any(RootRun::has_sealed) {
+        return Vec::new();
+    }
+    let Some(why) = repo.vault().trouble() else {
+        return Vec::new();
+    };
+    let reason = format!("{NOT_KEPT}: {why}");
+    let paths = runs.iter().flat_map(RootRun::sealed_paths);
+    paths
+        .map(|path| PathNote {
+            path: RawName(path.into_os_string()),
+            reason: reason.clone(),
+        })
+        .collect()
+}
+
+/// Makes sure that what the command takes away or changes is in the snapshot.
+fn check_named(runs: &[RootRun]) -> Result<()> {
+    let must: Vec<&PathBuf> = runs.iter().flat_map(|run| &run.root.must).collect();
+    if must.is_empty() {
+        return Ok(());
+    }
+    for run in runs {
+        for unread in &run.unread {
+            let path = unread.path.to_path(&run.root.path);
+            // What is named below a directory that cannot be listed has a root of its own.
+            if must.iter().any(|named| path.starts_with(named)) {
+                let reason = unread.reason.trim_start_matches(UNREADABLE).to_owned();
+                return Err(Error::NotCaptured { path, reason });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns the names of roots that a command has nothing to do with, as far as can be told: sources that it neither names nor runs in.
+fn elsewhere(roots: &[Root], intent: &Intent) -> Vec<RootName> {
+    if intent.kind != OperationKind::Guard {
+        return Vec::new();
+    }
+    let cwd = fsutil::canonicalize(&intent.cwd).unwrap_or_else(|_| intent.cwd.clone());
+    let is_elsewhere = |root: &&Root| {
+        if root.origin != Origin::Source || !root.named.is_empty() {
+            return false;
+        }
+        let path = fsutil::canonicalize(&root.path).unwrap_or_else(|_| root.path.clone());
+        if path.starts_with(&cwd) {
+            return false;
+        }
+        RepoPath::below(&path, &cwd).is_none_or(|below| {
+            let matcher = Matcher::new(&root.rules);
+            matcher.is_ok_and(|m| m.include(below.as_bytes()) == Verdict::Outside)
+        })
+    };
+    let names = roots
+        .iter()
+        .filter(is_elsewhere)
+        .map(|root| root.name.clone());
+    names.collect()
+}
+
+/// Returns how the directories stand that roots lie in.
+fn parents_of(runs: &[RootRun]) -> Vec<Parent> {
+    let holds = |path: &Path| {
+        let is_unread = |run: &RootRun| {
+            let mut unread = run.unread.iter();
+            unread.any(|left| path.starts_with(left.path.to_path(&run.root.path)))
+        };
+        let mut runs = runs.iter();
+        runs.any(|run| path.starts_with(&run.root.path) && !is_unread(run))
+    };
+    let dirs: BTreeSet<&Path> = runs
+        .iter()
+        .filter_map(|run| run.root.path.parent())
+        .filter(|dir| !holds(dir))
+        .collect();
+    dirs.into_iter()
+        .filter_map(|dir| {
+            Some(Parent {
+                path: RawName::from(dir),
+                mtime: fsutil::changed_at(dir)?,
+            })
+        })
+        .collect()
+}
+
+/// [`protect`] for any kind of operation.
+pub(crate) fn open(
+    repo: &Repository,
+    roots: &[Root],
+    options: &BackupOptions,
+    intent: Intent,
+    monitor: &dyn Monitor,
+) -> Result<Protected> {
+    let started = Instant::now();
+    let (mut report, mut runs) = capture(repo, roots, options, monitor)?;
+    // Prune looks for begin records while nobody else holds the repository: one that names an older snapshot is written under the lock.
+    let lock = repo.lock_file()?;
+    let hold = match report.reused {
+        true => hold_shared(lock.as_ref(), LONGEST_SWEEP),
+        false => Ok(None),
+    };
+    if report.reused
+        && (hold.is_err() || !repo.has_snapshot(report.snapshot.seq, report.snapshot.id)?)
+    {
+        let full = BackupOptions {
+            full: true,
+            ..options.clone()
+        };
+        (report, runs) = capture(repo, roots, &full, monitor)?;
+    }
+    if intent.all_named {
+        check_named(&runs)?;
+    }
+    let mut not_captured = report.problems.clone();
+    not_captured.extend(
+        report
+            .left_out
+            .iter()
+            .filter(|l| l.reason != "bdr's own" && l.reason != crate::model::rules::ELSEWHERE)
+            .cloned(),
+    );
+    not_captured.extend(not_kept(repo, &runs));
+    let elsewhere = elsewhere(roots, &intent);
+    let begin = Begin {
+        version: 1,
+        repository: repo.id(),
+        id: repo.next_operation(options.now)?,
+        kind: intent.kind,
+        time: options.now,
+        argv: redacted(repo, intent.argv),
+        cwd: RawName(intent.cwd.into_os_string()),
+        label: redacted_texts(repo, intent.label.into_iter().collect()).pop(),
+        before: Some(report.snapshot.id),
+        roots: Vec::new(),
+        elsewhere,
+        parents: parents_of(&runs),
+        not_captured,
+        remote: redacted_texts(repo, intent.remote),
+        undoes: intent.undoes,
+        pid: std::process::id(),
+        restore: intent.restore,
+        agent: intent.agent,
+    };
+    repo.begin(&begin)?;
+    drop(hold);
+    let mut never = repo.own_paths();
+    never.extend(options.never.iter().cloned());
+    Ok(Protected {
+        repo: repo.clone(),
+        begin,
+        report,
+        runs,
+        never,
+        started,
+        in_place: intent.in_place,
+    })
+}
+
+impl Protected {
+    /// Returns what taking the snapshot came to.
+    pub fn report(&self) -> &BackupReport {
+        &self.report
+    }
+
+    /// Returns the id of the operation.
+    pub fn operation(&self) -> OperationId {
+        self.begin.id
+    }
+
+    /// Returns what the command may change without its having been captured.
+    pub fn not_captured(&self) -> &[PathNote] {
+        &self.begin.not_captured
+    }
+
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.in_place
+    }
+
+    /// Runs the command: same process group, terminal, streams; signals that reach bdr alone are passed on.
+    ///
+    /// # Errors
+    /// The command cannot be started. What it does once it runs is in the outcome.
+    pub fn run(self, mut command: Command) -> Result<GuardOutcome> {
+        let program = PathBuf::from(command.get_program());
+        let status = match child::run(&mut command) {
+            Ok(status) => status,
+            Err(error) => {
+                // Nothing was run: the log says so.
+                let _ = self.finish(None, None, None);
+                return Err(Error::io("run", program, error));
+            }
+        };
+        let begin = self.begin.clone();
+        let (exit, signal) = (status.code(), child::signal_of(&status));
+        let places: Vec<&Path> = self.runs.iter().map(|run| &*run.root.path).collect();
+        // A command that was ended by a signal means nothing to go on.
+        let running = match signal {
+            Some(_) => Vec::new(),
+            None => left::by_child(&places),
+        };
+        if !running.is_empty() {
+            // What they do belongs to it as well: it stays open, and can be undone as far as it came.
+            return Ok(GuardOutcome {
+                status,
+                operation: Operation {
+                    begin,
+                    end: None,
+                    undone_by: None,
+                    pinned: false,
+                },
+                after_error: None,
+                running,
+            });
+        }
+        let (operation, after_error) = match self.finish(exit, signal, None) {
+            Ok(operation) => (operation, None),
+            Err(error) => (
+                Operation {
+                    begin,
+                    end: None,
+                    undone_by: None,
+                    pinned: false,
+                },
+                Some(error),
+            ),
+        };
+        Ok(GuardOutcome {
+            status,
+            operation,
+            after_error,
+            running: Vec::new(),
+        })
+    }
+
+    /// Closes an operation in which bdr itself did `work`: what others changed at the same time is not its change.
+    ///
+    /// # Errors
+    /// As for a command.
+    pub(crate) fn finish_work(self, work: &Work) -> Result<Operation> {
+        self.finish(None, None, Some(work))
+    }
+
+    /// Returns true if the snapshot lacks nothing of what it covers.
+    pub(crate) fn holds_all(&self) -> bool {
+        self.runs.iter().all(|run| run.unknown().next().is_none())
+    }
+
+    /// Returns why what stands at a path is not in the snapshot, if it is not.
+    pub(crate) fn lacks(&self, path: &Path) -> Option<&str> {
+        let mut why = None;
+        for run in &self.runs {
+            let Some(below) = RepoPath::below(&run.root.path, path) else {
+                continue;
+            };
+            // What one root leaves out another may have.
+            let unknown = run.unknown().find(|left| below.starts_with(&left.path))?;
+            why = Some(unknown.reason.as_str());
+        }
+        why
+    }
+
+    /// Drops what a root before this one, of the same directory, tells already: many names of one directory are one root, and a link to the
+    /// directory another.
+    fn count_once(&self, run: &RootRun, before: &[RootChanges], changes: &mut RootChanges) {
+        let same = |other: &&RootChanges| {
+            let mut runs = self.runs.iter();
+            runs.any(|one| one.root.name == other.name && one.root.path == run.root.path)
+        };
+        let told: Vec<&RootChanges> = before.iter().filter(same).collect();
+        if told.is_empty() {
+            return;
+        }
+        let removed = told.iter().flat_map(|other| other.removed.iter().cloned());
+        let stamps = told
+            .iter()
+            .flat_map(|other| other.created.iter().chain(&other.modified));
+        let stamped = stamps.map(|stamp| stamp.path.clone());
+        let told: HashSet<RepoPath> = removed.chain(stamped).collect();
+        changes.keep(&|path| !told.contains(path));
+        (changes.deleted_files, changes.deleted_bytes) = run.weigh(&changes.removed);
+    }
+
+    /// Looks at what changed and closes the operation.
+    ///
+    /// # Errors
+    /// The roots cannot be looked at, or the record cannot be written: the operation stays open.
+    fn finish(
+        self,
+        exit: Option<i32>,
+        signal: Option<i32>,
+        own: Option<&Work>,
+    ) -> Result<Operation> {
+        let elapsed = self.started.elapsed();
+        let left_out = self.runs.iter().flat_map(RootRun::unknown);
+        let origins = Origins::new(self.begin.time, left_out, &self.runs, &self.never);
+        let touched = own.map(Work::touched);
+        let mut roots = Vec::new();
+        let mut unseen = Vec::new();
+        for run in &self.runs {
+            match changes::of_run(&self.repo, run, &origins)? {
+                Look::Whole(mut changes) => {
+                    if let Some(own) = &touched {
+                        changes.keep(&|path| own(&path.to_path(&run.root.path)));
+                    }
+                    self.count_once(run, &roots, &mut changes);
+                    if !changes.is_empty() {
+                        roots.push(*changes);
+                    }
+                }
+                Look::Partial(_) => unseen.push(run.root.name.clone()),
+            }
+        }
+        if own.is_none() {
+            others::leave_out(&self.repo, &self.begin, &mut roots)?;
+        }
+        let end = End {
+            version: 1,
+            repository: self.repo.id(),
+            id: self.begin.id,
+            time: self.begin.time + TimeDelta::from_std(elapsed).unwrap_or_default(),
+            exit,
+            signal,
+            elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            roots,
+            file_time: close::file_time(&self.repo, &unseen),
+            unseen,
+            parents: close::parents_now(&self.begin.parents),
+            partial: own.is_some_and(|work| work.partial),
+        };
+        let storage = self.repo.storage();
+        if matches!(storage.size("format.json"), Ok(None)) {
+            // The command took the repository along. Without second names of it there is nothing to be done here.
+            let _ = storage.rescue();
+        }
+        self.repo.end(&end)?;
+        Ok(Operation {
+            begin: self.begin,
+            end: Some(end),
+            undone_by: None,
+            pinned: false,
+        })
+    }
+}

@@ -1,0 +1,108 @@
+//! What other programs ask bdr for: checkpoints, and the record of everything else.
+//!
+//! A checkpoint is an operation that is over at once: nothing is open while its caller goes on, and an undo of it compares what
+//! stands with its snapshot.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+
+use super::{GuardOptions, Intent, open, redacted};
+use crate::base::error::Result;
+use crate::base::id::OperationId;
+use crate::base::monitor::Monitor;
+use crate::base::path::RawName;
+use crate::model::agent::AgentCall;
+use crate::model::rules::Root;
+use crate::protect::backup::BackupReport;
+use crate::repo::Repository;
+use crate::repo::oplog::{Begin, End, OperationKind};
+
+/// Saves the state of `roots`, for an undo of whatever comes after.
+///
+/// # Errors
+/// There can be no snapshot, or the records cannot be written.
+pub fn checkpoint(
+    repo: &Repository,
+    roots: &[Root],
+    options: &GuardOptions,
+    call: AgentCall,
+    monitor: &dyn Monitor,
+) -> Result<(OperationId, BackupReport)> {
+    let intent = Intent {
+        kind: OperationKind::Call,
+        argv: options.argv.clone(),
+        cwd: options.cwd.clone(),
+        label: options.label.clone(),
+        remote: Vec::new(),
+        undoes: None,
+        restore: None,
+        agent: Some(call),
+        in_place: true,
+        all_named: false,
+    };
+    let protected = open(repo, roots, &options.backup, intent, monitor)?;
+    let began = protected.begin.time;
+    end_at_once(repo, protected.operation(), (began, began))?;
+    Ok((protected.operation(), protected.report))
+}
+
+fn end_at_once(
+    repo: &Repository,
+    id: OperationId,
+    (began, now): (DateTime<Utc>, DateTime<Utc>),
+) -> Result<()> {
+    let elapsed = now.signed_duration_since(began).num_milliseconds();
+    repo.end(&End {
+        version: 1,
+        repository: repo.id(),
+        id,
+        time: now,
+        exit: None,
+        signal: None,
+        elapsed_ms: u64::try_from(elapsed).unwrap_or(0),
+        roots: Vec::new(),
+        unseen: Vec::new(),
+        file_time: None,
+        parents: Vec::new(),
+        partial: false,
+    })
+}
+
+/// Writes down what another program had bdr do that changes no protected file; nothing of it can be undone.
+///
+/// # Errors
+/// The records cannot be written.
+pub fn note_call(
+    repo: &Repository,
+    cwd: &Path,
+    argv: Vec<OsString>,
+    call: AgentCall,
+    (began, now): (DateTime<Utc>, DateTime<Utc>),
+) -> Result<OperationId> {
+    let id = repo.next_operation(began)?;
+    let begin = Begin {
+        version: 1,
+        repository: repo.id(),
+        id,
+        kind: OperationKind::Call,
+        time: began,
+        argv: redacted(repo, argv),
+        cwd: RawName(cwd.as_os_str().to_owned()),
+        label: None,
+        before: None,
+        roots: Vec::new(),
+        elsewhere: Vec::new(),
+        parents: Vec::new(),
+        not_captured: Vec::new(),
+        remote: Vec::new(),
+        undoes: None,
+        pid: std::process::id(),
+        restore: None,
+        agent: Some(call),
+    };
+    repo.begin(&begin)?;
+    end_at_once(repo, id, (began, now))?;
+    Ok(id)
+}

@@ -1,0 +1,494 @@
+//! Large content before a command: kept by a second name or a clone instead of being read, and packed afterwards.
+//!
+//! A snapshot is durable before the command starts. Of a gigabyte that is about to be deleted it is enough for that if every file has one more
+//! name in a staging area: a command that only removes names cannot touch what is in them. Where the file system has clones, they do the same for
+//! any command. git's own objects are never written to again, so a second name is as good as a copy of them.
+//!
+//! Order: files into the area, durable → record of the set → the snapshot that names it. A crash before the last leaves a set that no snapshot names.
+//! Packing: packs → digests of the set → the area is deleted.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use chrono::{DateTime, Utc};
+
+use crate::base::error::{Error, Result};
+use crate::base::id::Id;
+use crate::base::monitor::{Monitor, Phase};
+use crate::base::path::{AbsolutePath, RepoPath};
+use crate::disk::fsutil;
+use crate::disk::fsutil::area::{Area, OwnArea};
+use crate::model::manifest::{Body, Content, Kept, Kind, Stat, same_identity};
+use crate::protect::backup::{Level, RootRun, database_for};
+use crate::protect::capture::{Capture, Captured, CapturedList, Shared};
+use crate::protect::walk::{Dirty, RootHandle};
+use crate::repo::kept::{KeptContent, KeptContents, KeptSet, is_lost};
+use crate::repo::state::{KEPT, is_racy};
+use crate::repo::{Repository, hold_shared};
+
+/// When files are kept instead of being read.
+#[derive(Debug, Clone)]
+pub struct StagingOptions {
+    /// Paths of which the command does nothing but remove names.
+    pub unlinked: Vec<PathBuf>,
+    /// New bytes, or files, below which reading them is quick enough.
+    pub from_bytes: u64,
+    /// See `from_bytes`.
+    pub from_files: usize,
+    /// Bytes that may be kept.
+    pub max_bytes: u64,
+    /// Sets up to this size are packed afterwards; larger ones stay where they are until no snapshot needs them.
+    pub pack_bytes: u64,
+}
+
+impl StagingOptions {
+    /// Returns the defaults: 32 MiB or 4,096 files are read quickly enough, 16 GiB may be kept, 512 MiB are packed.
+    pub fn new() -> Self {
+        Self {
+            unlinked: Vec::new(),
+            from_bytes: 32 << 20,
+            from_files: 4096,
+            max_bytes: 16 << 30,
+            pack_bytes: 512 << 20,
+        }
+    }
+}
+
+impl Default for StagingOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a snapshot kept instead of reading it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeptReport {
+    /// Files.
+    pub files: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// Of these, bytes that will not be packed: they take space until no snapshot needs them.
+    pub lasting_bytes: u64,
+}
+
+/// Smaller files are not worth a clone of their own.
+const MIN_CLONE: u64 = 1 << 20;
+
+/// How a file is kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// By a second name, until it is packed.
+    Unlinked,
+    /// The same, however small, because it is this user's and closed to them: it could not be read.
+    Closed,
+    /// By a second name for as long as it is needed: it never changes.
+    Immutable,
+    Clone,
+}
+
+/// Keeps what need not be read: takes it out of what is dirty, and returns it as captured, per root.
+///
+/// What cannot be kept stays dirty.
+///
+/// # Errors
+/// The set cannot be recorded.
+pub(crate) fn keep(
+    repo: &Repository,
+    runs: &mut [RootRun],
+    options: &StagingOptions,
+    now: DateTime<Utc>,
+) -> Result<(Vec<CapturedList>, KeptReport)> {
+    let mut kept: Vec<CapturedList> = runs.iter().map(|_| Vec::new()).collect();
+    let mut report = KeptReport::default();
+    for how in [How::Closed, How::Unlinked, How::Immutable, How::Clone] {
+        for (run, kept) in runs.iter_mut().zip(&mut kept) {
+            let left = options.max_bytes.saturating_sub(report.bytes);
+            let Some(list) = keep_in(repo, run, how, options, left, now)? else {
+                continue;
+            };
+            let bytes: u64 = list.iter().map(|one| one.stat.size).sum();
+            report.files += list.len() as u64;
+            report.bytes += bytes;
+            if how == How::Immutable || bytes > options.pack_bytes {
+                report.lasting_bytes += bytes;
+            }
+            kept.extend(list);
+        }
+    }
+    Ok((kept, report))
+}
+
+/// Makes one set of what can be kept of a root in one way; `None` if it is not worth it, or not possible.
+fn keep_in(
+    repo: &Repository,
+    run: &mut RootRun,
+    how: How,
+    options: &StagingOptions,
+    left: u64,
+    now: DateTime<Utc>,
+) -> Result<Option<CapturedList>> {
+    let Some(handle) = run.handle() else {
+        return Ok(None);
+    };
+    let started = now.timestamp_nanos_opt().unwrap_or(i64::MAX);
+    let is_unlinked = |dirty: &Dirty| {
+        let path = dirty.path.to_path(&run.root.path);
+        options.unlinked.iter().any(|named| path.starts_with(named))
+    };
+    let fits = |dirty: &Dirty| {
+        let stat = &dirty.stat;
+        // Settings and keys are small, and are sealed before anything else is done with them.
+        let plain = stat.kind == Kind::File
+            && stat.size > 0
+            && stat.links == 1
+            && (fsutil::is_own(stat) || fsutil::is_root())
+            && !crate::privacy::is_sensitive_name(dirty.path.as_bytes());
+        plain
+            && match how {
+                How::Unlinked => is_unlinked(dirty),
+                How::Closed => {
+                    is_unlinked(dirty)
+                        && stat.mode & 0o400 == 0
+                        && fsutil::is_own(stat)
+                        && handle.open_file(&dirty.path).is_err()
+                }
+                How::Immutable => is_git_object(&dirty.path),
+                How::Clone => {
+                    // A database is captured together with what belongs to it.
+                    stat.size >= MIN_CLONE
+                        && !is_racy(stat, started)
+                        && database_for(run, dirty).is_none()
+                }
+            }
+    };
+    let chosen: Vec<&Dirty> = run.dirty().iter().filter(|dirty| fits(dirty)).collect();
+    let bytes: u64 = chosen.iter().map(|dirty| dirty.stat.size).sum();
+    let large =
+        how == How::Closed || bytes >= options.from_bytes || chosen.len() >= options.from_files;
+    let number_fits = u32::try_from(chosen.len()).is_ok();
+    let Some(first) = chosen
+        .first()
+        .filter(|_| large && bytes <= left && number_fits)
+    else {
+        return Ok(None);
+    };
+    let id = Id::new(now);
+    let Some((dir, mut area)) = open_area(repo, &run.root.path, &first.stat, id) else {
+        return Ok(None);
+    };
+    let mut list: CapturedList = Vec::with_capacity(chosen.len());
+    for dirty in chosen {
+        let number = list.len() as u32;
+        let Some(one) = keep_one(handle, dirty, how, &mut area, id, number) else {
+            // Where clones cannot be made there is no use in trying each file.
+            if how == How::Clone && list.is_empty() {
+                break;
+            }
+            continue;
+        };
+        list.push(Box::new(one));
+    }
+    let count = list.len() as u32;
+    if count == 0 || area.sync(count, how == How::Clone).is_err() {
+        let _ = area.into_tree().remove();
+        return Ok(None);
+    }
+    let bytes: u64 = list.iter().map(|one| one.stat.size).sum();
+    let time_of = |one: &Captured| (how != How::Immutable).then_some(one.stat.mtime);
+    repo.put_kept_set(&KeptSet {
+        version: 1,
+        repository: repo.id(),
+        id,
+        time: now,
+        area: AbsolutePath::new(dir.as_path()).map_err(|reason| Error::invalid(reason, None))?,
+        files: list
+            .iter()
+            .map(|one| (one.stat.size, time_of(one)))
+            .collect(),
+        pack: how != How::Immutable && bytes <= options.pack_bytes,
+    })?;
+    let taken: HashSet<RepoPath> = list.iter().map(|one| one.path.clone()).collect();
+    run.take_dirty(&taken);
+    Ok(Some(list))
+}
+
+/// Keeps one file; `None` if it cannot be.
+fn keep_one(
+    handle: &RootHandle,
+    dirty: &Dirty,
+    how: How,
+    area: &mut Area,
+    set: Id,
+    number: u32,
+) -> Option<Captured> {
+    let file = handle.open_file(&dirty.path).ok();
+    if file.is_none() && how != How::Closed {
+        return None;
+    }
+    let look = || match &file {
+        Some(file) => RootHandle::stat_file(file).ok(),
+        None => handle.stat(&dirty.path).ok(),
+    };
+    let before = look()?;
+    if !same_identity(&before, &dirty.stat) {
+        return None;
+    }
+    let made = match (how, &file) {
+        (How::Clone, Some(file)) => area.clone_file(file, number),
+        _ => area.link(&handle.source(&dirty.path), number),
+    };
+    made.ok()?;
+    // A new name changes the file's ctime, and nothing else; what was kept has to be what was looked at.
+    let after = look();
+    let same = after.as_ref().is_some_and(|after| {
+        same_identity(
+            &before,
+            &Stat {
+                ctime: before.ctime,
+                links: before.links,
+                ..*after
+            },
+        ) && (how == How::Clone || after.links == before.links + 1)
+    });
+    let Some(after) = after.filter(|_| same) else {
+        area.forget(number);
+        return None;
+    };
+    let size = before.size;
+    let content = Content::kept(Kept { set, number, size });
+    Some(Captured {
+        path: dirty.path.clone(),
+        stat: after,
+        body: Body {
+            content: Some(content),
+            sparse: file.as_ref().is_some_and(RootHandle::has_holes),
+            xattrs: match &file {
+                Some(file) => RootHandle::xattrs(file).ok()?,
+                None => Vec::new(),
+            },
+            ..Body::default()
+        },
+        flags: KEPT,
+        gone: false,
+        withheld: false,
+    })
+}
+
+/// Makes an area for a set on the file system of a file.
+fn open_area(repo: &Repository, root: &Path, stat: &Stat, set: Id) -> Option<(PathBuf, Area)> {
+    let mut places = repo.storage().areas();
+    places.extend(topmost_own(root, stat.device));
+    places.into_iter().find_map(|place| {
+        if place.exists() && !fsutil::area::is_place(&place) {
+            return None;
+        }
+        let parent = existing(&place)?;
+        if fsutil::device_of(parent) != Some(stat.device) {
+            return None;
+        }
+        let dir = place.join(set.to_string());
+        let area = Area::create(&dir, &KeptSet::owner(repo.id(), set)).ok()?;
+        Some((dir, area))
+    })
+}
+
+fn existing(path: &Path) -> Option<&Path> {
+    path.ancestors().find(|dir| dir.is_dir())
+}
+
+/// Returns a place in the topmost directory above a root that is this user's and on the same file system.
+fn topmost_own(root: &Path, device: u64) -> Option<PathBuf> {
+    let own = |dir: &&Path| fsutil::device_of(dir) == Some(device) && fsutil::is_own_dir(dir);
+    // Where others may write they take a name away, and put something else in its place.
+    let closed = |dir: &&Path| !fsutil::is_open_to_writers(dir);
+    let above = root.ancestors().skip(1).take_while(own);
+    let top = above.filter(closed).last()?;
+    Some(top.join(fsutil::AREA_NAME))
+}
+
+/// Returns true for git's loose objects and packs: named by their content, never written to again.
+fn is_git_object(path: &RepoPath) -> bool {
+    let bytes = path.as_bytes();
+    let mut parts = bytes.rsplit(|b| *b == b'/');
+    let (Some(name), Some(dir), Some(objects)) = (parts.next(), parts.next(), parts.next()) else {
+        return false;
+    };
+    let hex = |text: &[u8]| text.iter().all(u8::is_ascii_hexdigit);
+    let loose = dir.len() == 2 && hex(dir) && matches!(name.len(), 38 | 62) && hex(name);
+    let packed = dir == b"pack"
+        && name.strip_prefix(b"pack-").is_some_and(|rest| {
+            let mut halves = rest.splitn(2, |b| *b == b'.');
+            let digest = halves
+                .next()
+                .is_some_and(|d| matches!(d.len(), 40 | 64) && hex(d));
+            digest && matches!(halves.next(), Some(b"pack" | b"idx" | b"rev" | b"bitmap"))
+        });
+    objects == b"objects" && (loose || packed)
+}
+
+/// What packing came to.
+#[derive(Debug, Clone, Default)]
+pub struct SettleReport {
+    /// Sets that were packed.
+    pub sets: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// Files that were written to, or were gone, before they could be packed.
+    pub lost: u64,
+    /// Files of sets that could not be packed now, and stay where they are.
+    pub waiting: u64,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// Packs what was kept, and frees the staging areas. Another process that does the same is not waited for.
+///
+/// A set of which something cannot be read for now stays as it is, and is tried again by the next call.
+///
+/// # Errors
+/// The repository cannot be written, or the user stopped it; what is not packed stays kept.
+pub fn settle(
+    repo: &Repository,
+    level: Level,
+    now: DateTime<Utc>,
+    monitor: &dyn Monitor,
+) -> Result<SettleReport> {
+    sweep_areas(repo, now);
+    let mut report = SettleReport::default();
+    let sets = repo.unpacked_sets()?;
+    let bytes = sets.iter().map(KeptSet::bytes).sum();
+    let files = sets.iter().map(|set| set.files.len() as u64).sum();
+    if !sets.is_empty() {
+        monitor.phase(Phase::Storing, files, bytes);
+    }
+    for set in sets {
+        let mut wait = |error: &Error| {
+            report.waiting += set.files.len() as u64;
+            report.reason.get_or_insert_with(|| match error {
+                Error::Io { source, .. } => format!("{error}: {source}"),
+                other => other.to_string(),
+            });
+        };
+        let area = match set.open_area(repo.storage()) {
+            Ok(area) => Some(area),
+            // All of it is lost, and said to be.
+            Err(error) if is_lost(&error) => None,
+            Err(error) => {
+                wait(&error);
+                continue;
+            }
+        };
+        let file = area.as_ref().map(OwnArea::lock).transpose();
+        let Ok(file) = file else {
+            continue;
+        };
+        let mut lock = file.map(fd_lock::RwLock::new);
+        let Ok(_alone) = lock.as_mut().map(fd_lock::RwLock::try_write).transpose() else {
+            continue;
+        };
+        match pack_set(repo, &set, area.as_ref(), level, monitor) {
+            Ok(lost) => report.lost += lost,
+            // Of the file, not of the repository.
+            Err(error @ Error::Io { .. }) => {
+                wait(&error);
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
+        report.sets += 1;
+        report.bytes += set.bytes();
+        // What is left of it is only space.
+        if let Some(area) = area {
+            let _ = area.into_tree().remove();
+            leave_place(&set);
+        }
+    }
+    Ok(report)
+}
+
+/// An area that is being filled is younger than this.
+const MAX_FILLING_MS: i64 = 3_600_000;
+
+/// Removes areas that a crash left before their set was recorded: no snapshot names them.
+fn sweep_areas(repo: &Repository, now: DateTime<Utc>) {
+    let old = |id: &Id| id.millis() + MAX_FILLING_MS < now.timestamp_millis();
+    for place in repo.storage().areas() {
+        for entry in std::fs::read_dir(&place).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let id: Option<Id> = name.to_str().and_then(|name| name.parse().ok());
+            if let Some(id) = id.filter(old)
+                && matches!(repo.has_kept_set(id), Ok(false))
+            {
+                let dir = place.join(&name);
+                match OwnArea::open(&dir, &KeptSet::owner(repo.id(), id), &[]) {
+                    Ok(area) => drop(area.into_tree().remove()),
+                    // It was cut off before it said whose it is: then there is nothing in it.
+                    Err(_) => fsutil::remove_empty_dir(&dir),
+                }
+            }
+        }
+    }
+}
+
+/// Removes the directory of an area that is gone, if it was made for areas and has none any more.
+pub(crate) fn leave_place(set: &KeptSet) {
+    if let Some(place) = set.area.as_path().parent()
+        && place.file_name() == Some(fsutil::AREA_NAME.as_ref())
+        && fsutil::is_own_object(place)
+    {
+        fsutil::remove_empty_dir(place);
+    }
+}
+
+fn pack_set(
+    repo: &Repository,
+    set: &KeptSet,
+    area: Option<&OwnArea>,
+    level: Level,
+    monitor: &dyn Monitor,
+) -> Result<u64> {
+    let lock = repo.lock_file()?;
+    let _hold = hold_shared(lock.as_ref(), std::time::Duration::from_secs(10))?;
+    let shared = Shared {
+        repo,
+        full: false,
+        level,
+        damaged: repo.damaged_blobs(),
+        stored: Mutex::default(),
+        present: Mutex::default(),
+        anew: false,
+        verdicts: None,
+    };
+    let mut capture = Capture::new(&shared);
+    let mut files: Vec<Option<KeptContent>> = Vec::with_capacity(set.files.len());
+    let mut unsure = Vec::new();
+    for (number, (size, _)) in (0..).zip(&set.files) {
+        if monitor.stopped() {
+            return Err(Error::Interrupted);
+        }
+        let digest = match area.map(|area| set.open(area, number)) {
+            Some(Ok(kept)) => {
+                unsure.extend((!kept.is_sure).then_some(number));
+                capture.kept_file(set.id, number, &kept.file, *size)?
+            }
+            None => None,
+            Some(Err(error)) if is_lost(&error) => None,
+            Some(Err(error)) => return Err(error),
+        };
+        files.push(digest);
+        monitor.advance(1, *size);
+    }
+    let lost = files.iter().filter(|file| file.is_none()).count() as u64;
+    let packs = capture.finish()?;
+    repo.vault().flush()?;
+    repo.put_kept_contents(&KeptContents {
+        version: 1,
+        repository: repo.id(),
+        id: set.id,
+        files,
+        unsure,
+    })?;
+    repo.remember_packs(&packs);
+    Ok(lost)
+}

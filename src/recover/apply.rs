@@ -1,0 +1,581 @@
+//! Carries out what a restore or an undo has planned.
+//!
+//! Order: what blocks the way is removed → directories, from the top → files (by several threads) → symlinks → further names of files →
+//! metadata → other removals, from the bottom → metadata of directories, from the bottom. Each object is looked at once more before it is
+//! touched: what is not as the plan saw it is left alone and reported.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use crate::base::error::{Error, Result};
+use crate::base::monitor::{Monitor, Phase};
+use crate::base::path::{RawName, RepoPath, os_to_bytes};
+use crate::base::threads;
+use crate::disk::fsutil;
+use crate::disk::fsutil::target::{Fidelity, Target, still_stands};
+use crate::model::manifest::{Entry, Kind, Stat};
+use crate::privacy::RECORD;
+use crate::privacy::seal::placeholders;
+use crate::protect::guard::Protected;
+use crate::protect::work::{Act, Job, Work, absolute};
+use crate::repo::Repository;
+use crate::repo::reader::Reader;
+use crate::repo::snapshot::PathNote;
+use crate::repo::under_way::UnderWay;
+
+/// Proof that applying may destroy: what is overwritten is saved, or there is nothing to overwrite.
+pub(crate) enum Licence<'a> {
+    /// The state before is in a snapshot.
+    Saved(&'a Protected),
+    /// Only new names below a directory that was empty or not there; `durable` unless it is a scratch directory.
+    NothingThere {
+        /// What was written is on the disk when it is said to be done.
+        durable: bool,
+    },
+}
+
+/// Returns notes of directories that were left closed, in place of the problems that come of that.
+pub(crate) fn not_looked_at(
+    closed: &[PathBuf],
+    who: &str,
+    problems: &mut Vec<PathNote>,
+) -> Vec<PathNote> {
+    problems.retain(|problem| {
+        let path = problem.path.as_path();
+        let mut closed = closed.iter();
+        !closed.any(|dir| path.starts_with(dir) || dir.starts_with(path))
+    });
+    let note = |dir: &PathBuf| PathNote {
+        path: RawName::from(dir.as_path()),
+        reason: format!("it is closed to its owner; {who} for the time that it takes"),
+    };
+    closed.iter().map(note).collect()
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    pub(crate) restored: u64,
+    /// Of these, those that are no directories.
+    pub(crate) files: u64,
+    pub(crate) removed: u64,
+    pub(crate) bytes: u64,
+    pub(crate) problems: Vec<PathNote>,
+    /// What of metadata could not be given back.
+    pub(crate) lacking: Vec<PathNote>,
+}
+
+struct Progress<'a> {
+    monitor: &'a dyn Monitor,
+    restored: AtomicU64,
+    bytes: AtomicU64,
+    problems: Mutex<Vec<PathNote>>,
+    lacking: Mutex<Vec<PathNote>>,
+    stop: AtomicBool,
+}
+
+impl Progress<'_> {
+    fn problem(&self, path: PathBuf, error: &Error) {
+        self.monitor.problem(&os_to_bytes(path.as_os_str()), error);
+        let reason = crate::base::error::reason(error);
+        if let Ok(mut problems) = self.problems.lock() {
+            problems.push(PathNote {
+                path: RawName(path.into_os_string()),
+                reason,
+            });
+        }
+    }
+
+    /// Names what of metadata could not be given back.
+    fn lacking(&self, target: &mut Target) {
+        let lacking = target.take_lacking();
+        if let Ok(mut all) = self.lacking.lock() {
+            all.extend(lacking.into_iter().map(|(path, reason)| PathNote {
+                path: RawName(path.into_os_string()),
+                reason,
+            }));
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        if self.monitor.stopped() {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// What is said of content that came back and may not be what was there.
+const UNSURE: &str = "another program wrote to it after it was deleted: its beginning came back, which may not be as it was";
+
+/// Files whose content is synced one by one; beyond, the file system is synced once at the end.
+const SYNC_EACH: usize = 32;
+
+/// Returns the directories in which work is about to write.
+fn parents(work: &Work) -> BTreeSet<RawName> {
+    let paths = work.jobs.iter().map(|job| absolute(work, job));
+    paths
+        .filter_map(|path| path.parent().map(RawName::from))
+        .collect()
+}
+
+/// Applies `work`.
+///
+/// # Errors
+/// A base directory cannot be opened, or the user stopped it. What cannot be restored is a problem, not an error.
+pub(crate) fn apply(
+    repo: &Repository,
+    work: &Work,
+    licence: &Licence<'_>,
+    monitor: &dyn Monitor,
+) -> Result<Applied> {
+    let fidelity = match licence {
+        Licence::Saved(protected) if protected.is_in_place() => Fidelity::InPlace,
+        _ => Fidelity::Elsewhere,
+    };
+    let durable = !matches!(licence, Licence::NothingThere { durable: false });
+    let (mut unsaved, mut narrowed) = (Vec::new(), None);
+    if let Licence::Saved(protected) = licence {
+        (unsaved, narrowed) = without_unsaved(work, protected);
+    }
+    let work = narrowed.as_ref().unwrap_or(work);
+    let open = || -> Result<Vec<Target>> {
+        work.sites
+            .iter()
+            .map(|site| Target::open(site, fidelity))
+            .collect()
+    };
+    let mut targets = open()?;
+    let bytes: u64 = of(work, Act::Write)
+        .filter_map(|j| Some(j.entry.as_ref()?.size))
+        .sum();
+    monitor.phase(Phase::Restoring, work.jobs.len() as u64, bytes);
+    let progress = Progress {
+        monitor,
+        restored: AtomicU64::new(0),
+        bytes: AtomicU64::new(0),
+        problems: Mutex::new(unsaved),
+        lacking: Mutex::default(),
+        stop: AtomicBool::new(false),
+    };
+    let neutral = neutral_dirs(work, &mut targets);
+    let opened = open_dirs(work, &mut targets);
+    let _under_way = durable.then(|| UnderWay::begin(repo, parents(work)));
+    let mut removed = 0;
+    removed += remove(work, Act::Clear, &mut targets, &HashSet::new(), &progress);
+
+    let mut dirs: Vec<&Job> = writes(work, Kind::Dir).collect();
+    dirs.sort_by(|a, b| a.path.cmp(&b.path));
+    dirs.retain(|job| match targets[job.site].make_dir(&job.path) {
+        Ok(()) => {
+            count(&progress, 0);
+            true
+        }
+        Err(error) => {
+            progress.problem(absolute(work, job), &error);
+            false
+        }
+    });
+    let made = dirs.len() as u64;
+
+    // What is a further name of something restored here waits for it.
+    let mut firsts = work.anchors.clone();
+    let mut links = Vec::new();
+    let mut is_first = |job: &&Job| {
+        let group = job.entry.as_ref().map_or("", |e| e.body.link.as_str());
+        let key = (job.site, group.to_owned());
+        let is_further = !group.is_empty() && firsts.contains_key(&key);
+        if !group.is_empty() && !is_further {
+            firsts.insert(key, job.path.clone());
+        }
+        !is_further
+    };
+    let (files, further): (Vec<&Job>, Vec<&Job>) =
+        writes(work, Kind::File).partition(&mut is_first);
+    links.extend(further);
+    let (symlinks, further): (Vec<&Job>, Vec<&Job>) =
+        writes(work, Kind::Symlink).partition(&mut is_first);
+    links.extend(further);
+    let sync_each = durable && files.len() <= SYNC_EACH;
+    write_files(repo, work, &files, sync_each, &open, &progress)?;
+
+    for job in symlinks.into_iter().chain(writes(work, Kind::Fifo)) {
+        let Some(entry) = &job.entry else { continue };
+        let target = &mut targets[job.site];
+        let done = check(target, job).and_then(|()| match entry.kind {
+            Kind::Fifo => target.fifo(&job.path, entry),
+            _ => target.symlink(&job.path, entry),
+        });
+        settle(work, job, done, &progress);
+    }
+    let mut reader = Reader::new(repo);
+    for job in links {
+        let Some(entry) = &job.entry else { continue };
+        let first = &firsts[&(job.site, entry.body.link.clone())];
+        let target = &mut targets[job.site];
+        let done = check(target, job).and_then(|()| {
+            let Err(error) = target.hard_link(&job.path, first) else {
+                return Ok(());
+            };
+            // The first could not be restored, or links are not possible here: a copy is better than nothing.
+            match entry.kind {
+                Kind::Symlink => target.symlink(&job.path, entry)?,
+                _ => write_one(&mut reader, target, job, entry, sync_each)?,
+            }
+            let reason =
+                format!("it is a file of its own now, not another name of `{first}`: {error}");
+            let reason = Error::invalid(reason, None);
+            progress.problem(absolute(work, job), &reason);
+            Ok(())
+        });
+        settle(work, job, done, &progress);
+    }
+    // Further names of a file were changed together with the first.
+    let mut changed = HashSet::new();
+    for job in of(work, Act::Metadata).filter(|j| !is_dir(j)) {
+        let target = &mut targets[job.site];
+        let again = job
+            .seen
+            .is_some_and(|s| s.links > 1 && !changed.insert((s.device, s.inode)));
+        let done = if again { Ok(()) } else { check(target, job) };
+        let done = done.and_then(|()| {
+            job.entry
+                .as_ref()
+                .map_or(Ok(()), |e| target.set_metadata(&job.path, e))
+        });
+        settle(work, job, done, &progress);
+    }
+    removed += remove(work, Act::Remove, &mut targets, &changed, &progress);
+    dirs.extend(of(work, Act::Metadata).filter(|j| is_dir(j)));
+    dirs.sort_by(|a, b| b.path.cmp(&a.path));
+    for job in dirs {
+        if let Some(entry) = &job.entry
+            && let Err(error) = targets[job.site].set_metadata(&job.path, entry)
+        {
+            progress.problem(absolute(work, job), &error);
+        }
+    }
+    for (site, path, stat) in neutral {
+        let entry = crate::repo::state::entry_of(
+            path.clone(),
+            &stat,
+            crate::model::manifest::Body::default(),
+        );
+        // Only its time was touched, by replacing a file in it: not worth a word if it cannot be put back.
+        let _ = targets[site].set_times(&path, &entry);
+    }
+    for (path, mtime) in &work.times {
+        let entry = Entry {
+            kind: Kind::Dir,
+            mtime: *mtime,
+            ..Entry::default()
+        };
+        // Nor is this one.
+        let _ = Target::open(path, fidelity)
+            .and_then(|mut dir| dir.set_times(&RepoPath::root(), &entry));
+    }
+    for (site, path, stat) in opened {
+        // One that comes back as another, or goes, has been seen to.
+        let _ = targets[site].set_mode(&path, &stat);
+    }
+    targets
+        .iter_mut()
+        .for_each(|target| progress.lacking(target));
+    if durable && !work.jobs.is_empty() {
+        sync(work, sync_each, &mut targets)?;
+    }
+    if progress.stopped() {
+        return Err(Error::Interrupted);
+    }
+    let restored = progress.restored.into_inner();
+    Ok(Applied {
+        restored,
+        files: restored - made,
+        removed,
+        bytes: progress.bytes.into_inner(),
+        problems: progress.problems.into_inner().unwrap_or_default(),
+        lacking: progress.lacking.into_inner().unwrap_or_default(),
+    })
+}
+
+/// Takes steps out that would replace or remove what the snapshot before could not hold; returns them as problems.
+fn without_unsaved(work: &Work, protected: &Protected) -> (Vec<PathNote>, Option<Work>) {
+    if protected.holds_all() {
+        return (Vec::new(), None);
+    }
+    let mut problems = Vec::new();
+    let unsaved = |job: &Job| {
+        let stands = job.seen.is_some_and(|seen| seen.kind != Kind::Dir);
+        let path = absolute(work, job);
+        let why = protected
+            .lacks(&path)
+            .filter(|_| stands && job.act != Act::Metadata)?;
+        Some(PathNote {
+            path: RawName(path.into_os_string()),
+            reason: format!("what stands there could not be saved first, so it stays: {why}"),
+        })
+    };
+    let mut jobs = Vec::with_capacity(work.jobs.len());
+    for job in &work.jobs {
+        match unsaved(job) {
+            Some(problem) => problems.push(problem),
+            None => jobs.push(job.clone()),
+        }
+    }
+    if problems.is_empty() {
+        return (problems, None);
+    }
+    let narrowed = Work {
+        sites: work.sites.clone(),
+        jobs,
+        anchors: work.anchors.clone(),
+        times: work.times.clone(),
+        partial: true,
+    };
+    (problems, Some(narrowed))
+}
+
+/// Returns directories in which files are only replaced: to anybody else nothing has happened to them.
+fn neutral_dirs(work: &Work, targets: &mut [Target]) -> Vec<(usize, RepoPath, Stat)> {
+    let mut dirs: HashMap<(usize, RepoPath), bool> = HashMap::new();
+    for job in &work.jobs {
+        if let Some(parent) = job.path.parent() {
+            let replaces = job.act == Act::Metadata || job.act == Act::Write && job.seen.is_some();
+            *dirs.entry((job.site, parent)).or_insert(true) &= replaces;
+        }
+    }
+    for job in work.jobs.iter().filter(|j| is_dir(j)) {
+        dirs.remove(&(job.site, job.path.clone()));
+    }
+    dirs.into_iter()
+        .filter(|(_, neutral)| *neutral)
+        .filter_map(|((site, path), _)| {
+            let stat = targets[site].stat(&path).ok()??;
+            Some((site, path, stat))
+        })
+        .collect()
+}
+
+/// Opens directories that are closed to their owner and have to be written to; returns those that are to be closed again.
+fn open_dirs(work: &Work, targets: &mut [Target]) -> Vec<(usize, RepoPath, Stat)> {
+    let mut dirs: Vec<(usize, RepoPath)> = work
+        .jobs
+        .iter()
+        .filter(|job| job.act != Act::Metadata)
+        .filter_map(|job| Some((job.site, job.path.parent()?)))
+        .collect();
+    dirs.sort();
+    dirs.dedup();
+    let own: HashSet<(usize, &RepoPath)> = work
+        .jobs
+        .iter()
+        .filter(|job| is_dir(job))
+        .map(|job| (job.site, &job.path))
+        .collect();
+    let mut opened = Vec::new();
+    for (site, dir) in dirs {
+        if let Ok(Some(stat)) = targets[site].open_up(&dir)
+            && !own.contains(&(site, &dir))
+        {
+            opened.push((site, dir, stat));
+        }
+    }
+    opened
+}
+
+fn of(work: &Work, act: Act) -> impl Iterator<Item = &Job> {
+    work.jobs.iter().filter(move |job| job.act == act)
+}
+
+fn writes(work: &Work, kind: Kind) -> impl Iterator<Item = &Job> {
+    of(work, Act::Write).filter(move |job| job.entry.as_ref().is_some_and(|e| e.kind == kind))
+}
+
+fn is_dir(job: &Job) -> bool {
+    job.entry.as_ref().is_some_and(|e| e.kind == Kind::Dir)
+}
+
+fn count(progress: &Progress<'_>, bytes: u64) {
+    progress.restored.fetch_add(1, Ordering::Relaxed);
+    progress.bytes.fetch_add(bytes, Ordering::Relaxed);
+    progress.monitor.advance(1, bytes);
+}
+
+fn settle(work: &Work, job: &Job, done: Result<()>, progress: &Progress<'_>) {
+    match done {
+        Ok(()) => count(progress, job.entry.as_ref().map_or(0, |e| e.size)),
+        Err(error) => progress.problem(absolute(work, job), &error),
+    }
+}
+
+/// Makes sure that nothing changed since the plan.
+fn check(target: &mut Target, job: &Job) -> Result<()> {
+    let now = target.stat(&job.path)?;
+    if still_stands(job.seen.as_ref(), now.as_ref()) {
+        return Ok(());
+    }
+    Err(changed_since(job))
+}
+
+fn changed_since(job: &Job) -> Error {
+    Error::Unsafe {
+        path: job.path.to_string(),
+        reason: "it changed since the plan was made; run the command again".to_owned(),
+    }
+}
+
+/// Removes; `changed` are files whose metadata was put back under another of their names.
+fn remove(
+    work: &Work,
+    act: Act,
+    targets: &mut [Target],
+    changed: &HashSet<(u64, u64)>,
+    progress: &Progress<'_>,
+) -> u64 {
+    let mut jobs: Vec<&Job> = of(work, act).collect();
+    jobs.sort_by(|a, b| b.path.cmp(&a.path));
+    let mut removed = 0;
+    for job in jobs {
+        let target = &mut targets[job.site];
+        let ours = job
+            .seen
+            .filter(|seen| changed.contains(&(seen.device, seen.inode)));
+        let checked = match ours {
+            Some(seen) => target.stat(&job.path).and_then(|now| {
+                let same = now.is_some_and(|now| {
+                    (now.kind, now.size) == (seen.kind, seen.size)
+                        && (now.device, now.inode) == (seen.device, seen.inode)
+                });
+                if same {
+                    Ok(())
+                } else {
+                    Err(changed_since(job))
+                }
+            }),
+            None => check(target, job),
+        };
+        let done = checked.and_then(|()| {
+            match job.seen.as_ref().map(|s| s.kind) {
+                // A directory that still holds something is not ours to remove.
+                Some(Kind::Dir) => target.remove_dir(&job.path),
+                _ => target.remove(&job.path).map(|()| true),
+            }
+        });
+        match done {
+            Ok(true) => {
+                removed += u64::from(job.seen.as_ref().is_none_or(|s| s.kind != Kind::Dir));
+                progress.monitor.advance(1, 0);
+            }
+            Ok(false) => {}
+            Err(error) => progress.problem(absolute(work, job), &error),
+        }
+    }
+    removed
+}
+
+fn write_one(
+    reader: &mut Reader<'_>,
+    target: &mut Target,
+    job: &Job,
+    entry: &Entry,
+    sync: bool,
+) -> Result<()> {
+    // The last gate: a placeholder never gets into a file that is in use.
+    if let (Some(bytes), Some(sealed)) = (&job.bytes, &entry.body.sealed)
+        && memchr::memmem::find(job.path.name(), b".bdr-").is_none()
+        && let left = placeholders(bytes)
+        && let Some(one) = left
+            .iter()
+            .find(|one| one.kind != RECORD && sealed.values.contains(&one.fingerprint))
+    {
+        return Err(Error::Sealed {
+            values: vec![one.fingerprint],
+        });
+    }
+    reader.take_unsure();
+    target.write(&job.path, entry, sync, &mut |sink| match &job.bytes {
+        Some(bytes) => sink(bytes),
+        None => reader.original(&entry.body, sink),
+    })?;
+    if reader.take_unsure() {
+        target.note(&job.path, UNSURE);
+    }
+    Ok(())
+}
+
+fn write_files(
+    repo: &Repository,
+    work: &Work,
+    files: &[&Job],
+    sync: bool,
+    open: &(dyn Fn() -> Result<Vec<Target>> + Sync),
+    progress: &Progress<'_>,
+) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let run = || -> Result<()> {
+        let mut targets = open()?;
+        let mut reader = Reader::new(repo);
+        loop {
+            let first = next.fetch_add(16, Ordering::Relaxed);
+            if first >= files.len() {
+                return Ok(());
+            }
+            for job in &files[first..(first + 16).min(files.len())] {
+                if progress.stopped() {
+                    break;
+                }
+                let Some(entry) = &job.entry else { continue };
+                let target = &mut targets[job.site];
+                let done = check(target, job)
+                    .and_then(|()| write_one(&mut reader, target, job, entry, sync));
+                settle(work, job, done, progress);
+            }
+            targets
+                .iter_mut()
+                .for_each(|target| progress.lacking(target));
+            if progress.stopped() {
+                return Ok(());
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .clamp(1, 8);
+    if files.len() < 32 || threads == 1 {
+        return run();
+    }
+    let failed = || Err(Error::invalid("a worker thread failed", None));
+    threads::share(threads, &run)
+        .into_iter()
+        .try_for_each(|done| done.unwrap_or_else(failed))
+}
+
+fn sync(work: &Work, each: bool, targets: &mut [Target]) -> Result<()> {
+    if !each {
+        for site in &work.sites {
+            fsutil::sync_file_system(site).map_err(|e| Error::io("sync", site, e))?;
+        }
+        return Ok(());
+    }
+    let mut dirs: Vec<(usize, RepoPath)> = work
+        .jobs
+        .iter()
+        .map(|job| (job.site, job.path.parent().unwrap_or_default()))
+        .collect();
+    dirs.sort();
+    dirs.dedup();
+    for (site, dir) in dirs {
+        match targets[site].sync_dir(&dir) {
+            // Removed together with what was in it, or a file by now.
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(Error::Unsafe { .. }) => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(all(test, feature = "test-support"))]
+mod tests;

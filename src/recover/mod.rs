@@ -1,0 +1,6 @@
+//! The way back: restore and undo plan, `apply` carries out.
+
+pub(crate) mod apply;
+pub mod restore;
+pub mod undo;
+pub mod unseal;

@@ -1,0 +1,474 @@
+//! Brings files back from a snapshot: plan, save what stands there, apply.
+//!
+//! The begin record of the operation is the journal: it says what was asked, and applying it again continues where it stopped, because what is
+//! already as it should be is left alone. Taking it back is an undo of the operation.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::base::error::{Error, Result};
+use crate::base::id::{Digest, OperationId, SnapshotId};
+use crate::base::monitor::Monitor;
+use crate::base::path::{AbsolutePath, RepoPath, RootName};
+use crate::disk::fsutil;
+use crate::disk::fsutil::Opened;
+use crate::model::agent::AgentCall;
+use crate::model::manifest::{Entry, Kind};
+use crate::model::rules::{Origin, Root};
+use crate::privacy::merge::Merged;
+use crate::protect::backup::{BackupOptions, roots_of};
+use crate::protect::guard::{self, Intent};
+use crate::protect::work::Work;
+use crate::recover::apply::{self, Licence};
+use crate::recover::unseal::SecretOptions;
+use crate::repo::Repository;
+use crate::repo::oplog::{Begin, Operation, OperationKind, RestoreJournal, RootPath};
+use crate::repo::snapshot::{PathNote, RootRecord, Snapshot, Trigger};
+
+mod rehearse;
+mod root;
+mod sealed;
+
+pub(crate) use rehearse::rehearse;
+pub(crate) use root::same_bytes;
+use root::{Once, below, is_beside, plan_root, site_of};
+
+/// What to do with files that are there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overwrite {
+    /// Replace those that differ.
+    IfChanged,
+    /// Leave them.
+    Never,
+    /// Replace all.
+    Always,
+}
+
+impl Overwrite {
+    /// Returns the word used in flags and records.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::IfChanged => "if-changed",
+            Self::Never => "never",
+            Self::Always => "always",
+        }
+    }
+}
+
+/// What to restore, and how.
+#[derive(Debug, Clone)]
+pub struct RestoreOptions {
+    /// Where to; `None`: where the files were.
+    pub target: Option<PathBuf>,
+    /// A directory above `target` from which it is reached without following a symlink: for callers that are not to get out of it.
+    pub beneath: Option<PathBuf>,
+    /// What; empty: everything.
+    pub paths: Vec<RootPath>,
+    /// What to do with files that are there.
+    pub overwrite: Overwrite,
+    /// Remove what the snapshot does not have.
+    pub delete: bool,
+    /// Only look: not even the times of directories change. What is closed to its owner stays closed, and is named as not looked at.
+    pub look_only: bool,
+    /// The time of the operation.
+    pub now: DateTime<Utc>,
+    /// Where it was asked for.
+    pub cwd: PathBuf,
+    /// How it was asked for.
+    pub argv: Vec<OsString>,
+    /// Absolute paths that are never touched, beside the repository's own.
+    pub never: Vec<PathBuf>,
+    /// Name of the machine.
+    pub host: String,
+    /// What is wanted of sealed values.
+    pub secrets: SecretOptions,
+    /// The call of another program that asked for it.
+    pub agent: Option<AgentCall>,
+}
+
+/// What a restore does about the sealed values of a file. Names are those of keys.
+#[derive(Debug, Clone)]
+pub struct SecretStep {
+    /// The file.
+    pub path: PathBuf,
+    /// Key by key.
+    pub merged: Merged,
+    /// It is written beside, because something cannot be had.
+    pub aside: Option<PathBuf>,
+}
+
+/// What happens to one path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// It is not there.
+    Create,
+    /// It differs.
+    Replace,
+    /// Only mode, times or attributes differ.
+    Metadata,
+    /// The snapshot does not have it.
+    Remove,
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Where, absolute.
+    pub path: PathBuf,
+    /// What happens.
+    pub action: Action,
+    /// What is to be there, or is removed.
+    pub kind: Kind,
+    /// Its size.
+    pub bytes: u64,
+    /// Size of what is there.
+    pub old_bytes: Option<u64>,
+}
+
+/// What a restore would do. Inert.
+#[derive(Debug, Clone)]
+pub struct RestorePlan {
+    /// From which snapshot.
+    pub snapshot: SnapshotId,
+    /// Steps, sorted by path.
+    pub steps: Vec<Step>,
+    /// Objects that are as they should be.
+    pub unchanged: u64,
+    /// How many of these are directories.
+    pub unchanged_dirs: u64,
+    /// What cannot or will not be restored.
+    pub skipped: Vec<PathNote>,
+    /// Files of which something cannot be had.
+    pub problems: Vec<PathNote>,
+    /// What was not looked at because nothing was to be opened for it.
+    pub unseen: Vec<PathNote>,
+    /// What happens to sealed values.
+    pub secrets: Vec<SecretStep>,
+    work: Work,
+    /// Directories that are closed to their owner and have to be opened for it.
+    closed: Vec<PathBuf>,
+    /// Something stands where files are written.
+    needs_snapshot: bool,
+}
+
+impl RestorePlan {
+    /// Returns what names this plan: another one for other steps, and for the same steps where something else stands by now.
+    pub fn digest(&self) -> Digest {
+        Digest::of(format!("{} {}", self.snapshot, self.work.digest()).as_bytes())
+    }
+}
+
+/// What a restore did.
+#[derive(Debug, Clone)]
+pub struct RestoreReport {
+    /// The operation; `None`: nothing to do, or into a place where nothing was.
+    pub operation: Option<OperationId>,
+    /// Objects written.
+    pub restored: u64,
+    /// Of these, those that are no directories.
+    pub files: u64,
+    /// Objects removed.
+    pub removed: u64,
+    /// Objects left as they were.
+    pub unchanged: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// What failed.
+    pub problems: Vec<PathNote>,
+    /// What was not tried.
+    pub skipped: Vec<PathNote>,
+    /// Wall time.
+    pub elapsed: Duration,
+}
+
+/// How the reason begins for files that were to be left because something is there.
+const THERE: &str = "it is there already";
+
+impl RestoreReport {
+    /// Returns true if not all that was asked for stands now as it was.
+    pub fn is_partial(&self) -> bool {
+        !self.problems.is_empty() || self.skipped.iter().any(|note| note.reason != THERE)
+    }
+}
+
+impl RestorePlan {
+    /// Returns true if a restore by this plan will not bring all that is asked for.
+    pub fn is_partial(&self) -> bool {
+        !self.problems.is_empty() || self.skipped.iter().any(|note| note.reason != THERE)
+    }
+}
+
+/// Plans a restore. Reads only.
+///
+/// # Errors
+/// A path is not in the snapshot, its listing is damaged, or the target cannot be looked at.
+pub fn plan(
+    repo: &Repository,
+    snapshot: &Snapshot,
+    options: &RestoreOptions,
+    monitor: &dyn Monitor,
+) -> Result<RestorePlan> {
+    check_target(repo, options)?;
+    plan_anywhere(repo, snapshot, options, monitor)
+}
+
+/// [`plan`], for targets among bdr's own files as well: scratch directories are.
+fn plan_anywhere(
+    repo: &Repository,
+    snapshot: &Snapshot,
+    options: &RestoreOptions,
+    monitor: &dyn Monitor,
+) -> Result<RestorePlan> {
+    let mut plan = RestorePlan {
+        snapshot: snapshot.id,
+        steps: Vec::new(),
+        unchanged: 0,
+        unchanged_dirs: 0,
+        skipped: Vec::new(),
+        problems: Vec::new(),
+        unseen: Vec::new(),
+        secrets: Vec::new(),
+        work: Work::default(),
+        closed: Vec::new(),
+        needs_snapshot: false,
+    };
+    let mut opened = match options.look_only {
+        true => Opened::only_looking(),
+        false => Opened::default(),
+    };
+    // Roots may lie in one another: what two of them have is restored once.
+    let mut once = match options.target {
+        None => Once::of(&snapshot.roots),
+        Some(_) => Once::default(),
+    };
+    if options.delete && once.overlaps {
+        for record in &snapshot.roots {
+            let listing = repo.listing(record)?;
+            once.note_listed(record, &listing);
+        }
+    }
+    for record in &snapshot.roots {
+        let wanted: Vec<&RepoPath> = options
+            .paths
+            .iter()
+            .filter(|p| p.root == record.name)
+            .map(|p| &p.path)
+            .collect();
+        if !options.paths.is_empty() && wanted.is_empty() {
+            continue;
+        }
+        if monitor.stopped() {
+            return Err(Error::Interrupted);
+        }
+        let listing = repo.listing_of(record, &|path| {
+            // What is wanted, the directories on the way to it, and what may stand beside a database.
+            wanted.is_empty()
+                || wanted
+                    .iter()
+                    .any(|w| path.starts_with(w) || w.starts_with(path) || is_beside(path, w))
+        })?;
+        for path in &wanted {
+            if !listing.iter().any(|entry| entry.path.starts_with(path)) {
+                let path = path.to_path(record.path.as_path());
+                return Err(Error::NoSuchPath {
+                    path: crate::base::path::show(path.as_os_str()),
+                    place: format!("snapshot {}", snapshot.id.prefix(&[])),
+                });
+            }
+        }
+        // Shared with the jobs: there may be hundreds of thousands.
+        let listing: Vec<Arc<Entry>> = listing.into_iter().map(Arc::new).collect();
+        open_ways(record, &listing, options, &mut opened)?;
+        plan_root(
+            repo, record, &listing, &wanted, options, &opened, &mut once, &mut plan,
+        )?;
+    }
+    plan.closed = opened.paths();
+    plan.unseen = apply::not_looked_at(opened.left(), "a restore opens it", &mut plan.problems);
+    drop(opened);
+    plan.steps.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(plan)
+}
+
+/// Opens directories that their owner has closed, and that are to be looked into.
+fn open_ways(
+    record: &RootRecord,
+    listing: &[Arc<Entry>],
+    options: &RestoreOptions,
+    opened: &mut Opened,
+) -> Result<()> {
+    let (base, prefix) = site_of(record, options)?;
+    let dirs = listing.iter().filter(|entry| entry.kind == Kind::Dir);
+    for entry in dirs {
+        let dir = below(&prefix, &entry.path).to_path(&base);
+        opened.way(&dir, &dir);
+    }
+    Ok(())
+}
+
+/// Makes sure that files may be written to the target at all.
+fn check_target(repo: &Repository, options: &RestoreOptions) -> Result<()> {
+    let Some(target) = &options.target else {
+        return Ok(());
+    };
+    let real = fsutil::canonicalize(target).unwrap_or_else(|_| target.clone());
+    let own = |own: &PathBuf| {
+        let own = fsutil::canonicalize(own).unwrap_or_else(|_| own.clone());
+        real.starts_with(own)
+    };
+    let shown = crate::base::path::show(target.as_os_str());
+    if repo.own_paths().iter().any(own) {
+        return Err(Error::invalid(
+            format!("`{shown}` lies among bdr's own files"),
+            Some("name another directory with --target"),
+        ));
+    }
+    if target.exists() && !target.is_dir() {
+        return Err(Error::invalid(
+            format!("`{shown}` is not a directory"),
+            Some("name a directory with --target; it is made if it is not there"),
+        ));
+    }
+    Ok(())
+}
+
+/// Saves what stands where files are written, then applies the plan.
+///
+/// # Errors
+/// What stands there cannot be saved (nothing is written then), or a target cannot be opened. Files that cannot be restored are
+/// problems, not errors.
+pub fn apply(
+    repo: &Repository,
+    snapshot: &Snapshot,
+    plan: RestorePlan,
+    options: &RestoreOptions,
+    monitor: &dyn Monitor,
+) -> Result<RestoreReport> {
+    let started = Instant::now();
+    let mut report = RestoreReport {
+        operation: None,
+        restored: 0,
+        files: 0,
+        removed: 0,
+        unchanged: plan.unchanged,
+        bytes: 0,
+        problems: plan.problems.clone(),
+        skipped: plan.skipped.clone(),
+        elapsed: Duration::ZERO,
+    };
+    crate::repo::under_way::sweep(repo);
+    if plan.work.jobs.is_empty() {
+        report.elapsed = started.elapsed();
+        return Ok(report);
+    }
+    let mut opened = Opened::again(&plan.closed);
+    let applied = if options.target.is_some() && !plan.needs_snapshot {
+        let durable = Licence::NothingThere { durable: true };
+        apply::apply(repo, &plan.work, &durable, monitor)?
+    } else {
+        let roots = match &options.target {
+            Some(target) => vec![Root::ad_hoc(target.clone(), Origin::Source)],
+            None => {
+                let names: Vec<RootName> = snapshot
+                    .roots
+                    .iter()
+                    .filter(|r| {
+                        options.paths.is_empty() || options.paths.iter().any(|p| p.root == r.name)
+                    })
+                    .map(|r| r.name.clone())
+                    .collect();
+                roots_of(&snapshot.roots, &names)
+            }
+        };
+        let mut backup = BackupOptions::new(Trigger::Restore, options.now);
+        backup.never.clone_from(&options.never);
+        backup.host.clone_from(&options.host);
+        let intent = Intent {
+            kind: OperationKind::Restore,
+            argv: options.argv.clone(),
+            cwd: options.cwd.clone(),
+            label: None,
+            remote: Vec::new(),
+            undoes: None,
+            restore: Some(RestoreJournal {
+                snapshot: snapshot.id,
+                target: options
+                    .target
+                    .as_deref()
+                    .map(AbsolutePath::new)
+                    .transpose()
+                    .map_err(|reason| Error::invalid(reason, None))?,
+                paths: options.paths.clone(),
+                delete: options.delete,
+                overwrite: options.overwrite.word().to_owned(),
+            }),
+            agent: options.agent.clone(),
+            in_place: options.target.is_none(),
+            all_named: false,
+        };
+        backup.modes = opened.modes();
+        let protected = guard::open(repo, &roots, &backup, intent, monitor)?;
+        report.operation = Some(protected.operation());
+        let applied = apply::apply(repo, &plan.work, &Licence::Saved(&protected), monitor)?;
+        protected.finish_work(&plan.work)?;
+        applied
+    };
+    opened.release(plan.work.sets_modes());
+    drop(opened);
+    let directories = plan
+        .steps
+        .iter()
+        .filter(|step| step.kind == Kind::Dir && step.action == Action::Metadata);
+    report.restored = applied.restored + directories.count() as u64;
+    report.files = applied.files;
+    report.removed = applied.removed;
+    report.bytes = applied.bytes;
+    report.problems.extend(applied.problems);
+    report.problems.extend(applied.lacking);
+    report.elapsed = started.elapsed();
+    Ok(report)
+}
+
+/// Returns the newest restore that was begun and never ended, if its process is gone and nothing newer touched the same files.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn interrupted(repo: &Repository) -> Result<Option<Operation>> {
+    // The whole log is read only if there is something to find.
+    let open =
+        |begin: &Begin| begin.kind == OperationKind::Restore && !fsutil::process_runs(begin.pid);
+    if !repo.unfinished_operations()?.iter().any(open) {
+        return Ok(None);
+    }
+    let newest = repo
+        .operations()?
+        .into_iter()
+        .rev()
+        .find(|o| o.begin.kind == OperationKind::Restore);
+    Ok(newest.filter(|o| o.end.is_none() && o.undone_by.is_none() && open(&o.begin)))
+}
+
+/// Returns the options that continue an interrupted restore.
+pub fn options_of(operation: &Operation, base: RestoreOptions) -> RestoreOptions {
+    let Some(journal) = &operation.begin.restore else {
+        return base;
+    };
+    RestoreOptions {
+        target: journal.target.as_ref().map(|t| t.as_path().to_path_buf()),
+        paths: journal.paths.clone(),
+        overwrite: match journal.overwrite.as_str() {
+            "never" => Overwrite::Never,
+            "always" => Overwrite::Always,
+            _ => Overwrite::IfChanged,
+        },
+        delete: journal.delete,
+        ..base
+    }
+}

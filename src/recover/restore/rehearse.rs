@@ -1,0 +1,113 @@
+//! Tries a restore in a scratch directory: what a drill and a thorough verify rest on.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use super::{Overwrite, RestoreOptions, plan_anywhere};
+use crate::base::error::Result;
+use crate::base::monitor::Monitor;
+use crate::base::path::RawName;
+use crate::model::compare;
+use crate::model::manifest::{Entry, Kind};
+use crate::protect::walk::RootHandle;
+use crate::recover::apply::{self, Licence};
+use crate::recover::unseal::SecretOptions;
+use crate::repo::Repository;
+use crate::repo::snapshot::{PathNote, Snapshot};
+
+/// Restores every file of a snapshot into a scratch directory and compares it with the listing; returns what differs.
+///
+/// # Errors
+/// The scratch directory cannot be written, or a listing is damaged.
+pub(crate) fn rehearse(
+    repo: &Repository,
+    snapshot: &Snapshot,
+    scratch: &Path,
+    monitor: &dyn Monitor,
+) -> Result<Vec<PathNote>> {
+    let options = RestoreOptions {
+        target: Some(scratch.to_path_buf()),
+        beneath: None,
+        paths: Vec::new(),
+        overwrite: Overwrite::Never,
+        delete: false,
+        look_only: false,
+        now: snapshot.time,
+        cwd: scratch.to_path_buf(),
+        argv: Vec::new(),
+        never: Vec::new(),
+        host: String::new(),
+        secrets: SecretOptions::default(),
+        agent: None,
+    };
+    let plan = plan_anywhere(repo, snapshot, &options, monitor)?;
+    let scratch_only = Licence::NothingThere { durable: false };
+    let applied = apply::apply(repo, &plan.work, &scratch_only, monitor)?;
+    // Special bits and labels are not given to copies; who runs a drill owns them.
+    let mut problems = applied.problems;
+    // What is sealed and not here is no damage: nothing was promised of it.
+    let failed: HashSet<PathBuf> = problems
+        .iter()
+        .chain(&plan.problems)
+        .map(|p| p.path.as_path().to_path_buf())
+        .collect();
+    for record in &snapshot.roots {
+        let place = scratch.join(&record.name);
+        let Some(handle) = RootHandle::open(&place)? else {
+            continue;
+        };
+        let mut links: HashMap<String, u64> = HashMap::new();
+        for entry in repo.listing(record)?.iter().filter(|e| e.kind.is_stored()) {
+            let path = entry.path.to_path(&place);
+            if failed.contains(&path) {
+                continue;
+            }
+            if let Some(reason) = difference(repo, &handle, entry, &mut links) {
+                problems.push(PathNote {
+                    path: RawName(path.into_os_string()),
+                    reason,
+                });
+            }
+        }
+    }
+    Ok(problems)
+}
+
+fn difference(
+    repo: &Repository,
+    handle: &RootHandle,
+    entry: &Entry,
+    links: &mut HashMap<String, u64>,
+) -> Option<String> {
+    let Ok(stat) = handle.stat(&entry.path) else {
+        return Some("it is not there".to_owned());
+    };
+    if stat.kind != entry.kind {
+        return Some(format!("it is a {}", stat.kind.word()));
+    }
+    // Who restores elsewhere owns what comes back, and files get no powers there.
+    let powers = if entry.kind == Kind::File { 0o6000 } else { 0 };
+    if entry.kind != Kind::Symlink {
+        if stat.mode & !powers != entry.mode & !powers {
+            return Some(format!("its mode is {:o}, not {:o}", stat.mode, entry.mode));
+        }
+        if compare::by_stat(entry, &stat).time {
+            return Some("its time differs".to_owned());
+        }
+    }
+    if !entry.body.link.is_empty()
+        && *links.entry(entry.body.link.clone()).or_insert(stat.inode) != stat.inode
+    {
+        return Some("it is not the same file as its other name".to_owned());
+    }
+    let good = match entry.kind {
+        Kind::File => handle
+            .open_file(&entry.path)
+            .is_ok_and(|mut file| repo.has_content(&entry.body, &mut file)),
+        Kind::Symlink => handle
+            .read_link(&entry.path)
+            .is_ok_and(|t| t == entry.body.target),
+        _ => true,
+    };
+    (!good).then(|| "its content differs".to_owned())
+}

@@ -1,0 +1,349 @@
+//! What an undo does differently inside of repositories of version control: see `vcs` for the rules.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use super::UndoAction;
+use super::plan::Planner;
+use crate::base::error::Result;
+use crate::base::path::RepoPath;
+use crate::model::manifest::{Entry, Kind, Stat};
+use crate::model::vcs::{self, Part, Repositories};
+use crate::protect::work::Act;
+use crate::repo::oplog::{RootChanges, Stamp};
+
+/// What is known of the repositories in a root.
+#[derive(Default)]
+pub(super) struct Found {
+    repositories: Repositories,
+    /// What goes back as one or not at all, and moved on since: nothing of it is touched.
+    held: Vec<RepoPath>,
+    /// Repositories that the operation made and nothing touched since: they go, content and all.
+    whole: Vec<RepoPath>,
+    /// By git directory: its packed refs are not as the operation left them.
+    packed_moved: HashMap<PathBuf, bool>,
+}
+
+impl Found {
+    /// Returns true if nothing at a path is to be touched.
+    pub(super) fn holds(&self, path: &RepoPath) -> bool {
+        self.held.iter().any(|top| path.starts_with(top))
+    }
+
+    /// Returns true if a path lies in a repository: nothing is written beside it.
+    pub(super) fn is_inside(&self, path: &Path) -> bool {
+        self.repositories.around(path).is_some()
+    }
+}
+
+/// Looks at the repositories that an operation changed, and says of those that moved on that they stay.
+pub(super) fn find(planner: &mut Planner<'_>, changes: &RootChanges) {
+    let listed: Vec<PathBuf> = planner
+        .listing
+        .keys()
+        .filter(|path| matches!(path.name(), b"HEAD" | b"objects" | b"commondir"))
+        .map(|path| planner.absolute(path))
+        .collect();
+    let created: Vec<PathBuf> = changes
+        .created
+        .iter()
+        .map(|stamp| planner.absolute(&stamp.path))
+        .collect();
+    let made = vcs::git_dirs_of(created.iter().map(PathBuf::as_path));
+    let before = vcs::git_dirs_of(listed.iter().map(PathBuf::as_path));
+    let known = made.iter().chain(&before).cloned();
+    planner.found = Found {
+        repositories: Repositories::knowing(known),
+        ..Found::default()
+    };
+    hold_made(planner, changes, &made);
+    hold_units(planner, changes);
+}
+
+/// Of repositories that the operation made: they go if nothing happened in them since, else they stay.
+fn hold_made(planner: &mut Planner<'_>, changes: &RootChanges, made: &[PathBuf]) {
+    for stamp in changes
+        .created
+        .iter()
+        .filter(|stamp| stamp.kind == Kind::Dir)
+    {
+        let top = planner.absolute(&stamp.path);
+        if !made.contains(&top) {
+            continue;
+        }
+        let mut names: HashSet<PathBuf> = HashSet::new();
+        let mut as_left = true;
+        let below: Vec<&Stamp> = changes
+            .created
+            .iter()
+            .filter(|below| below.path.starts_with(&stamp.path))
+            .collect();
+        for below in below {
+            let path = planner.absolute(&below.path);
+            let inside = planner.found.repositories.around(&path);
+            let is_store = inside.is_some_and(|inside| inside.part == Part::Store);
+            names.insert(path);
+            as_left &= is_store
+                || match planner.stat(&below.path) {
+                    Ok(Some(now)) => planner.is_left(below, &now),
+                    // Gone, or not to be looked at.
+                    _ => false,
+                };
+        }
+        if as_left && !has_more(&top, &names) {
+            planner.found.whole.push(stamp.path.clone());
+        } else {
+            planner.found.held.push(stamp.path.clone());
+            planner.step(&stamp.path, UndoAction::Keep, Kind::Dir, 0);
+        }
+    }
+}
+
+/// Returns true if a directory holds anything that is not among `names`: somebody works in it.
+fn has_more(dir: &Path, names: &HashSet<PathBuf>) -> bool {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return true;
+    };
+    for entry in entries {
+        let Ok(entry) = entry else { return true };
+        let path = entry.path();
+        if !names.contains(&path) {
+            return true;
+        }
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) && has_more(&path, names) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Of tools whose files only mean something together: what moved on in one of them keeps all of them.
+fn hold_units(planner: &mut Planner<'_>, changes: &RootChanges) {
+    let mut units: HashMap<PathBuf, bool> = HashMap::new();
+    let mut check = |planner: &mut Planner<'_>, path: &RepoPath, stamp: Option<&Stamp>| {
+        let absolute = planner.absolute(path);
+        let inside = planner.found.repositories.around(&absolute);
+        let Some(inside) = inside.filter(|inside| inside.is_unit) else {
+            return;
+        };
+        let as_left = match (stamp, planner.stat(path)) {
+            (Some(stamp), Ok(Some(now))) => planner.is_left(stamp, &now),
+            (None, Ok(None)) => true,
+            _ => false,
+        };
+        *units.entry(inside.top).or_insert(true) &= as_left;
+    };
+    for stamp in changes.created.iter().chain(&changes.modified) {
+        if stamp.kind != Kind::Dir {
+            check(planner, &stamp.path, Some(stamp));
+        }
+    }
+    for path in &changes.removed {
+        check(planner, path, None);
+    }
+    for (top, as_left) in units {
+        let below = RepoPath::below(&planner.absolute(&RepoPath::root()), &top);
+        if let (false, Some(below)) = (as_left, below) {
+            planner.step(&below, UndoAction::Keep, Kind::Dir, 0);
+            planner.found.held.push(below);
+        }
+    }
+}
+
+/// What becomes of something that the operation made in a repository.
+pub(super) enum Made {
+    /// As anywhere else.
+    AsUsual,
+    /// It is content: it stays, and nothing is said.
+    Stays,
+    /// Something refers to it by now.
+    Needed,
+}
+
+/// Decides on an object that the operation made.
+pub(super) fn of_made(planner: &Planner<'_>, changes: &RootChanges, path: &RepoPath) -> Made {
+    let absolute = planner.absolute(path);
+    let Some(inside) = planner.found.repositories.around(&absolute) else {
+        return Made::AsUsual;
+    };
+    if planner.found.whole.iter().any(|top| path.starts_with(top)) {
+        return Made::AsUsual;
+    }
+    match inside.part {
+        Part::Store => Made::Stays,
+        Part::Ref if is_checked_out(planner, changes, &inside.top, &absolute) => Made::Needed,
+        Part::Ref | Part::Other => Made::AsUsual,
+    }
+}
+
+/// Returns true if a HEAD that does not go back names a ref: without it a work tree would stand on nothing.
+fn is_checked_out(
+    planner: &Planner<'_>,
+    changes: &RootChanges,
+    git_dir: &Path,
+    reference: &Path,
+) -> bool {
+    let Ok(name) = reference.strip_prefix(git_dir) else {
+        return false;
+    };
+    let changed = |head: &Path| {
+        let stamps = changes.created.iter().chain(&changes.modified);
+        let mut paths = stamps.map(|stamp| planner.absolute(&stamp.path));
+        // It goes back, or is checked like everything else that changed again.
+        paths.any(|path| path == head)
+            || changes
+                .removed
+                .iter()
+                .any(|top| head.starts_with(planner.absolute(top)))
+    };
+    vcs::heads(git_dir).iter().any(|head| {
+        let named = std::fs::read(head)
+            .ok()
+            .and_then(|text| vcs::checked_out(&text));
+        named.is_some_and(|named| Path::new(&named) == name) && !changed(head)
+    })
+}
+
+/// Returns true if a ref must not come back as a file of its own: it is not there, and the file that all others share has moved on, so it may
+/// have another value by now.
+pub(super) fn is_elsewhere(
+    planner: &mut Planner<'_>,
+    changes: &RootChanges,
+    path: &RepoPath,
+) -> Result<bool> {
+    let absolute = planner.absolute(path);
+    let Some(inside) = planner.found.repositories.around(&absolute) else {
+        return Ok(false);
+    };
+    if inside.part != Part::Ref {
+        return Ok(false);
+    }
+    if let Some(moved) = planner.found.packed_moved.get(&inside.top) {
+        return Ok(*moved);
+    }
+    let root = planner.absolute(&RepoPath::root());
+    let moved = match RepoPath::below(&root, &inside.top.join("packed-refs")) {
+        None => false,
+        Some(packed) => packed_moved(planner, changes, &packed)?,
+    };
+    planner.found.packed_moved.insert(inside.top, moved);
+    Ok(moved)
+}
+
+fn packed_moved(
+    planner: &mut Planner<'_>,
+    changes: &RootChanges,
+    packed: &RepoPath,
+) -> Result<bool> {
+    let now = planner.stat(packed)?;
+    let mut stamps = changes.created.iter().chain(&changes.modified);
+    if let Some(stamp) = stamps.find(|stamp| stamp.path == *packed) {
+        return Ok(now.is_none_or(|now| !planner.is_left(stamp, &now)));
+    }
+    if changes.removed.iter().any(|top| packed.starts_with(top)) {
+        return Ok(now.is_some());
+    }
+    // The operation left it alone: it is as it was, or somebody else's.
+    let entry = planner.listing.get(packed).cloned();
+    Ok(match (entry, now) {
+        (None, None) => false,
+        (Some(entry), Some(now)) => !planner.stands(&entry, &now),
+        _ => true,
+    })
+}
+
+/// Brings back content that refs and the index need which go back, where it was thrown away since.
+pub(super) fn bring_content(planner: &mut Planner<'_>) -> Result<()> {
+    let mut tops: HashSet<PathBuf> = HashSet::new();
+    let mut tips: Vec<git2::Oid> = Vec::new();
+    let writes: Vec<(PathBuf, Option<Entry>)> = planner
+        .plan
+        .work
+        .jobs
+        .iter()
+        .filter(|job| job.site == planner.site && job.act == Act::Write)
+        .map(|job| {
+            (
+                job.path.to_path(&planner.base),
+                job.entry.as_deref().cloned(),
+            )
+        })
+        .collect();
+    for (path, entry) in writes {
+        let Some(inside) = planner.found.repositories.around(&path) else {
+            continue;
+        };
+        if inside.part == Part::Ref
+            && let Some(entry) = entry
+            && let Ok(bytes) = planner.reader.original_to_vec(&entry.body)
+            && let Ok(text) = std::str::from_utf8(&bytes)
+        {
+            tips.extend(git2::Oid::from_str(text.trim()));
+        }
+        if inside.part != Part::Store && !inside.is_unit {
+            tops.insert(inside.top);
+        }
+    }
+    for top in tops {
+        bring_content_of(planner, &top, &tips)?;
+    }
+    Ok(())
+}
+
+fn bring_content_of(planner: &mut Planner<'_>, top: &Path, tips: &[git2::Oid]) -> Result<()> {
+    let root = planner.absolute(&RepoPath::root());
+    let Some(objects) = RepoPath::below(&root, &top.join("objects")) else {
+        return Ok(());
+    };
+    let planned = planner.planned(|_| true);
+    let listed: Vec<Entry> = planner
+        .listing
+        .range(objects.clone()..)
+        .take_while(|(path, _)| path.starts_with(&objects))
+        .map(|(_, entry)| entry.clone())
+        .filter(|entry| !planned.contains(&planner.place(&entry.path)))
+        .collect();
+    let mut missing: Vec<Entry> = Vec::new();
+    for entry in listed {
+        if planner.stat(&entry.path)?.is_none() {
+            missing.push(entry);
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // Packed since, it is there all the same. What cannot be asked for is brought back: it does no harm.
+    let repository = git2::Repository::open(top).ok();
+    let database = repository
+        .as_ref()
+        .and_then(|repository| repository.odb().ok());
+    let has = |oid: git2::Oid| database.as_ref().is_some_and(|odb| odb.exists(oid));
+    let tip_is_gone = tips.iter().any(|tip| !has(*tip));
+    let mut dirs: HashSet<RepoPath> = HashSet::new();
+    for entry in &missing {
+        let is_needed = match vcs::loose_object(&planner.absolute(&entry.path)) {
+            Some(oid) => !has(oid),
+            None => tip_is_gone,
+        };
+        if entry.kind == Kind::File && is_needed {
+            dirs.extend(entry.path.parent());
+            planner.restore(entry, None);
+        }
+    }
+    for entry in missing.iter().filter(|entry| dirs.contains(&entry.path)) {
+        planner.restore(entry, None);
+    }
+    Ok(())
+}
+
+/// Returns true if an index lists what it listed when the operation ended, whatever it remembers of the files' times.
+pub(super) fn means_the_same(planner: &Planner<'_>, stamp: &Stamp, now: &Stat) -> bool {
+    let Some(left) = planner.meanings.get(&stamp.path) else {
+        return false;
+    };
+    let path = planner.absolute(&stamp.path);
+    now.kind == Kind::File
+        && planner
+            .key
+            .is_some_and(|key| vcs::index_meaning(&path, &key).as_ref() == Some(left))
+}
