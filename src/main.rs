@@ -1,5 +1,6 @@
 //! `bdr`: snapshots, then allows. The program around the library of the same name.
 
+mod app;
 mod cli;
 mod mcp;
 mod ui;
@@ -7,5 +8,5 @@ mod ui;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::exit::leave(cli::main())
+    app::exit::leave(cli::main())
 }

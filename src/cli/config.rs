@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use bdr::base::path::os_to_bytes;
-use bdr::model::config::Config;
-use bdr::model::schedule::{Job, day_word};
+use bdr::model::schedule::Job;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::context::{Context, followed, read_config};
-use super::error::Failure;
-use super::exit;
+use crate::app::config::{check_patterns, leave_out_addresses, say_unmatched, values};
+use crate::app::context::{Context, read_config};
+use crate::app::error::Failure;
+use crate::app::exit;
 use crate::ui;
 
 mod change;
@@ -144,94 +144,6 @@ fn show(cx: &Context) -> Result<u8, Failure> {
     Ok(exit::OK)
 }
 
-/// Returns what a configuration says, but for the repository.
-pub(crate) fn values(config: &Config) -> serde_json::Map<String, Value> {
-    let mut data = serde_json::Map::new();
-    let sources: Vec<Value> = config
-        .sources
-        .iter()
-        .map(|s| {
-            let rest = json!({
-                "name": s.name,
-                "include": s.rules.include,
-                "exclude": s.rules.exclude,
-                "rebuildable": s.rules.rebuildable,
-                "one_file_system": s.rules.one_file_system,
-                "criticality": s.criticality.word(),
-            });
-            ui::json::with_path(&s.path, rest)
-        })
-        .collect();
-    data.insert("sources".into(), sources.into());
-    let guard = json!({
-        "on_fail": config.guard.on_fail.word(),
-        "max_bytes": config.guard.max_bytes,
-        "max_files": config.guard.max_files,
-        "max_kept": config.guard.max_kept,
-        "summary": config.guard.summary.word(),
-        "rules": config.guard.rules,
-    });
-    data.insert("guard".into(), guard);
-    let hooks = json!({"mcp_tools": config.hooks.mcp_tools});
-    data.insert("hooks".into(), hooks);
-    let mcp = json!({"unattended": config.mcp.unattended.word()});
-    data.insert("mcp".into(), mcp);
-    let policy = &config.retention;
-    let retention = json!({
-        "keep_last": policy.last,
-        "keep_hourly": policy.hourly,
-        "keep_daily": policy.daily,
-        "keep_weekly": policy.weekly,
-        "keep_monthly": policy.monthly,
-        "keep_yearly": policy.yearly,
-        "keep_within_hours": policy.within.map(|within| within.num_hours()),
-        "keep_tags": policy.tags,
-        "guard_within_hours": policy.guard_within.num_hours(),
-        "guard_bytes": policy.guard_bytes,
-        "max_size": policy.max_bytes,
-    });
-    data.insert("retention".into(), retention);
-    let schedule = config.schedule.as_ref().map(|schedule| {
-        json!({
-            "at": schedule.at.format("%H:%M").to_string(),
-            "full": day_word(schedule.full),
-            "drill": day_word(schedule.drill),
-            "max_age_hours": schedule.max_age.num_hours(),
-        })
-    });
-    data.insert("schedule".into(), schedule.into());
-    let notify = json!({
-        "desktop": config.notify.desktop,
-        "healthchecks": config.notify.healthchecks,
-        "ntfy": config.notify.ntfy,
-        "webhook": config.notify.webhook,
-        "command": config.notify.command,
-        "prometheus": config.notify.prometheus.as_ref().map(|path| bdr::base::path::show(path.as_os_str())),
-    });
-    data.insert("notify".into(), notify);
-    let privacy = json!({
-        "profile": config.privacy.profile.word(),
-        "allow": config.privacy.allow,
-        "vault": config.privacy.vault.word(),
-    });
-    data.insert("privacy".into(), privacy);
-    data
-}
-
-/// Takes out what may have secrets in it: who is told, and how. Returns true if there was any.
-pub(crate) fn leave_out_addresses(config: &mut Config) -> bool {
-    let notify = &mut config.notify;
-    let mut left_out = !std::mem::take(&mut notify.command).is_empty();
-    for address in [
-        &mut notify.healthchecks,
-        &mut notify.ntfy,
-        &mut notify.webhook,
-    ] {
-        left_out |= address.take().is_some();
-    }
-    left_out
-}
-
 fn export(cx: &Context, args: &ExportArgs) -> Result<u8, Failure> {
     let mut config = read_config(&cx.places.config, cx.home.as_deref())?;
     let schedule = config.schedule.take().filter(|_| args.include_schedules);
@@ -277,108 +189,6 @@ fn export(cx: &Context, args: &ExportArgs) -> Result<u8, Failure> {
         }
     }
     Ok(exit::OK)
-}
-
-/// Returns the text of the configuration; of one that is not there, what it would be.
-pub(crate) fn text(cx: &Context) -> Result<String, Failure> {
-    match std::fs::read_to_string(&cx.places.config) {
-        Ok(text) => Ok(text),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Ok(cx.config.to_toml(cx.home.as_deref())?)
-        }
-        Err(error) => Err(bdr::Error::io("read", &cx.places.config, error).into()),
-    }
-}
-
-/// Makes sure that a text is a configuration.
-pub(crate) fn check_text(cx: &Context, text: &str) -> Result<Config, Failure> {
-    let name = bdr::base::path::show(cx.places.config.as_os_str());
-    Ok(Config::parse(text.as_bytes(), &name, cx.home.as_deref())?)
-}
-
-/// Makes sure that a text is a configuration in which every pattern can match, and says of what matches nothing yet.
-pub(crate) fn check_patterns(cx: &Context, config: &Config) -> Result<(), Failure> {
-    if let Some(useless) = config.useless.first() {
-        return Err(bdr::Error::Config {
-            path: bdr::base::path::show(cx.places.config.as_os_str()),
-            line: useless.line,
-            message: useless.message.clone(),
-            hint: Some(useless.hint.clone()),
-        }
-        .into());
-    }
-    for source in followed(config.clone()).sources {
-        let below = |pattern: &&String| {
-            let place = std::path::Path::new(pattern);
-            place.has_root() && place.components().count() > 2 && place.symlink_metadata().is_ok()
-        };
-        for pattern in source.rules.exclude.iter().filter(below) {
-            if source
-                .path
-                .join(pattern.trim_start_matches('/'))
-                .symlink_metadata()
-                .is_err()
-            {
-                return Err(Failure::usage(
-                    format!(
-                        "source `{}`: the pattern `{pattern}` is a place that is not below it",
-                        source.name
-                    ),
-                    "patterns begin at the source, as `/cache` or `a/b`: take it out, or write what it is below the source",
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Says which of the patterns that are included match nothing. Returns true if there is a source that has nothing else.
-pub(crate) fn say_unmatched(cx: &Context, config: &Config) -> Result<bool, Failure> {
-    let mut nothing = false;
-    for source in followed(config.clone()).sources {
-        let unmatched = bdr::find::discover::unmatched(&source)?;
-        let all = unmatched.len() == source.rules.include.len();
-        for pattern in &unmatched {
-            let there = match all {
-                true => ", and it includes nothing else",
-                false => "",
-            };
-            cx.ui.warn(&format!(
-                "source `{}`: nothing there matches `{pattern}`{there}",
-                source.name
-            ));
-        }
-        nothing |= all && !unmatched.is_empty();
-    }
-    Ok(nothing)
-}
-
-/// Says which patterns can never match.
-pub(crate) fn warn_useless(cx: &Context) {
-    for useless in &cx.config.useless {
-        cx.ui.warn(&format!(
-            "bdr: source `{}`: {}; {}",
-            useless.source, useless.message, useless.hint
-        ));
-    }
-}
-
-/// Puts a text in the place of the configuration; the one before is kept beside it.
-pub(crate) fn write(cx: &Context, text: &str) -> Result<(), Failure> {
-    let path = &cx.places.config;
-    if let Some(dir) = path.parent() {
-        bdr::disk::fsutil::create_dir_private(dir)?;
-    }
-    match std::fs::read(path) {
-        Ok(old) if old != text.as_bytes() => {
-            bdr::disk::fsutil::write_atomic(&path.with_extension("toml.old"), &old, 0o600)?;
-        }
-        _ => {}
-    }
-    bdr::disk::fsutil::write_atomic(path, text.as_bytes(), 0o600)?;
-    // The lifeboat has a copy.
-    cx.launch_lifeboat(&cx.places.repository);
-    Ok(())
 }
 
 fn path(cx: &Context, args: &PathArgs) -> Result<u8, Failure> {

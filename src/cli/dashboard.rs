@@ -3,20 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 
-use bdr::disk::fsutil;
 use clap::Args;
 use serde_json::json;
 
-use super::context::Context;
-use super::error::Failure;
-use super::status::look;
-use super::{exit, status};
+use crate::app::context::Context;
+use crate::app::dashboard::{default_file, write};
+use crate::app::error::Failure;
+use crate::app::exit;
+use crate::app::status;
+use crate::app::status::look;
 use crate::ui;
-
-mod days;
-mod growth;
-mod page;
-mod style;
 
 /// Write how things stand into one HTML file
 ///
@@ -42,7 +38,7 @@ pub(crate) struct DashboardArgs {
 
 pub(crate) fn run(cx: &Context, args: &DashboardArgs) -> Result<u8, Failure> {
     let seen = look(cx, None, true)?;
-    let html = page::render(cx, &seen, args.show_paths);
+    let html = crate::app::dashboard::page::render(cx, &seen, args.show_paths);
     if args.output.as_deref() == Some(Path::new("-")) {
         cx.ui.data(&html)?;
         return Ok(exit::OK);
@@ -70,27 +66,6 @@ pub(crate) fn run(cx: &Context, args: &DashboardArgs) -> Result<u8, Failure> {
         return Err(Failure::usage(message, "open the file yourself"));
     }
     Ok(exit::OK)
-}
-
-/// Makes the file anew after a run. Nobody waits for it, so not being able to is no failure.
-pub(crate) fn renew(cx: &Context) {
-    if let Ok(seen) = look(cx, None, true) {
-        let _ = write(&default_file(cx), &page::render(cx, &seen, false), true);
-    }
-}
-
-/// Returns where the file is that is made anew after each run.
-pub(crate) fn default_file(cx: &Context) -> PathBuf {
-    cx.places.state.join("dashboard.html")
-}
-
-fn write(file: &Path, html: &str, own: bool) -> Result<(), Failure> {
-    if own && let Some(dir) = file.parent() {
-        fsutil::create_dir_private(dir)?;
-    }
-    const HINT: &str = "bdr dashboard --output FILE, in a directory that can be written";
-    let written = fsutil::write_atomic(file, html.as_bytes(), 0o600);
-    written.map_err(|error| Failure::from(error).hinted(|_| Some(HINT.to_owned())))
 }
 
 fn open(file: &Path) -> bool {

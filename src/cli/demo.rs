@@ -10,9 +10,9 @@ use bdr::base::units::size;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::context::{Context, OPERATION_VARIABLE};
-use super::error::Failure;
-use super::exit;
+use crate::app::context::{Context, OPERATION_VARIABLE};
+use crate::app::error::Failure;
+use crate::app::exit;
 use crate::ui::{self, count};
 
 mod tree;

@@ -9,9 +9,11 @@ use bdr::model::manifest::{Change, Entry, Kind};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::context::Context;
-use super::error::Failure;
-use super::{exit, pick, time};
+use crate::app::context::Context;
+use crate::app::error::Failure;
+use crate::app::exit;
+use crate::app::pick;
+use crate::app::time;
 use crate::ui;
 
 /// Compare a snapshot with another, or with the files as they are now

@@ -10,9 +10,9 @@ use chrono::TimeDelta;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::context::{Context, read_config, variable};
-use super::error::Failure;
-use super::exit;
+use crate::app::context::{Context, read_config, variable};
+use crate::app::error::Failure;
+use crate::app::exit;
 use crate::ui::{plural, when};
 
 /// Free space below this is a warning, and a tenth of it a failure.
@@ -176,17 +176,18 @@ fn hooks(cx: &Context) -> Vec<Finding> {
 }
 
 fn scheduler(cx: &Context) -> Finding {
-    let found = super::schedule::scheduler(cx, true);
+    let found = crate::app::schedule::scheduler(cx, true);
     let memory = cx.journal().seen();
     let trouble = bdr::care::status::scheduler_troubles(&cx.config, &memory, &found, cx.now);
     match (trouble, found.backend) {
         (Some(trouble), _) => {
-            let says = super::status::words::trouble(&trouble, cx.now);
+            let says = crate::app::status::words::trouble(&trouble, cx.now);
             Finding::warning("schedule", says, trouble.fix())
         }
-        (None, Some(backend)) => {
-            Finding::good("schedule", super::status::words::backend_words(&backend))
-        }
+        (None, Some(backend)) => Finding::good(
+            "schedule",
+            crate::app::status::words::backend_words(&backend),
+        ),
         (None, None) => Finding::good("schedule", "none"),
     }
 }

@@ -3,20 +3,20 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use bdr::Error;
 use bdr::base::id::SnapshotId;
 use bdr::base::units::size;
-use bdr::care::drill::{self, Drilled};
+use bdr::care::drill::Drilled;
 use bdr::model::schedule::Job;
-use bdr::repo::Repository;
 use bdr::repo::snapshot::PathNote;
-use bdr::repo::summaries::Summary;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::context::Context;
-use super::error::Failure;
-use super::{exit, jobs, pick, verify};
+use crate::app::context::Context;
+use crate::app::drill::perform;
+use crate::app::error::Failure;
+use crate::app::exit;
+use crate::app::jobs;
+use crate::app::pick;
 use crate::ui::{self, plural};
 
 /// Restore for practice, and look whether it is of use
@@ -79,60 +79,6 @@ pub(crate) fn run(cx: &Context, args: &DrillArgs) -> Result<u8, Failure> {
         cx.ui.report(&text)?;
     }
     Ok(code)
-}
-
-/// Drills `named`, or the newest backup and an older one.
-pub(crate) fn perform(
-    cx: &Context,
-    repo: &Repository,
-    named: &[SnapshotId],
-    scratch: Option<PathBuf>,
-) -> Result<Vec<Drilled>, Failure> {
-    let mut chosen = named.to_vec();
-    if chosen.is_empty() {
-        let summaries = repo.summaries()?;
-        // What somebody else wrote into the repository takes no turn of what this machine made.
-        let origins = repo.origins(&summaries);
-        let own = |s: &&Summary| s.is_backup() && origins.counts(s);
-        let mut backups: Vec<&Summary> = summaries.iter().filter(own).collect();
-        if backups.is_empty() {
-            // From before its key was lost, say: better than none.
-            backups = summaries.iter().filter(|s| s.is_backup()).collect();
-        }
-        // What cannot be read may be newer than all that can.
-        let newest = backups.last().map(|newest| newest.file_name());
-        let unreadable = repo.unreadable().into_iter().rev();
-        let mut newer = unreadable.filter(|(name, _)| {
-            name.starts_with("snapshots/") && newest.as_ref().is_none_or(|newest| name > newest)
-        });
-        if let Some((name, reason)) = newer.next() {
-            return Err(Error::Unreadable { name, reason }.into());
-        }
-        let mut dice = [0; 8];
-        // Without chance it is always the same one: still a drill.
-        let _ = getrandom::fill(&mut dice);
-        chosen = drill::choose(&backups, u64::from_le_bytes(dice));
-    }
-    if chosen.is_empty() {
-        return Err(Failure::usage("there is no backup to try", "bdr backup"));
-    }
-    // Beside the cache rather than in /tmp, which is often small and in memory.
-    let scratch = match scratch.as_deref() {
-        // What is left over elsewhere may be anybody's.
-        Some(elsewhere) => verify::scratch_in(elsewhere)?,
-        None => verify::scratch(repo.cache())?,
-    };
-    let mut drilled = Vec::new();
-    for id in chosen {
-        let snapshot = repo.snapshot(id)?;
-        drilled.push(drill::drill(
-            repo,
-            &snapshot,
-            scratch.path(),
-            &cx.progress(),
-        )?);
-    }
-    Ok(drilled)
 }
 
 fn words(cx: &Context, drilled: &Drilled, ids: &[SnapshotId]) -> String {

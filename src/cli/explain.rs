@@ -8,9 +8,10 @@ use bdr::effects::{self, Assessment, Dialect, Effect, Surroundings};
 use clap::Args;
 use serde_json::json;
 
-use super::context::Context;
-use super::error::Failure;
-use super::{exit, guard};
+use crate::app::context::Context;
+use crate::app::error::Failure;
+use crate::app::exit;
+use crate::app::guard;
 use crate::ui::{self, plural};
 
 /// Tell what a command would do, and what a guard would cover

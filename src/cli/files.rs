@@ -11,9 +11,10 @@ use bdr::repo::Repository;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::context::Context;
-use super::error::Failure;
-use super::{exit, pick};
+use crate::app::context::Context;
+use crate::app::error::Failure;
+use crate::app::exit;
+use crate::app::pick;
 use crate::ui::{self, OutputError, when};
 
 /// List the versions of a file, newest last

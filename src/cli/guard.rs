@@ -10,30 +10,26 @@ use bdr::base::units::size;
 use bdr::effects::{self, Assessment, Effect, Surroundings, Table};
 use bdr::model::config::{OnFail, Summary};
 use bdr::model::rules::{Matcher, Origin, Root};
-use bdr::protect::backup::BackupOptions;
-use bdr::protect::guard::{self, CaptureSet, GuardOptions, GuardOutcome, GuardPlan, Protected};
+use bdr::protect::guard::{self, GuardOptions, GuardOutcome, Protected};
 use bdr::protect::staging::StagingOptions;
 use bdr::repo::Repository;
 use bdr::repo::oplog::Begin;
-use bdr::repo::snapshot::{PathNote, Trigger};
+use bdr::repo::snapshot::PathNote;
 use clap::Args;
 use serde_json::json;
 
-use super::context::{Context, OPERATION_VARIABLE, guard_is_off, may_have_rules, variable};
-use super::error::Failure;
-use super::{Cli, exit, tick};
+use super::Cli;
+use crate::app::context::{
+    Context, Needs, NeedsConfig, OPERATION_VARIABLE, guard_is_off, may_have_rules, variable,
+};
+use crate::app::error::Failure;
+use crate::app::exit;
+use crate::app::guard::{
+    backup_options, close_later, covered, explain, is_system_rm, name_missed, open, outcome_data,
+    settle_in_background, still_running, summary, undo_command, unstored, untold, worth_a_word,
+};
+use crate::app::tick;
 use crate::ui::{self, Ui, plural, prompt};
-
-mod background;
-mod words;
-
-pub(crate) use background::{
-    SettleArgs, close_later, run as settle, start as settle_in_background, still_running,
-    tell as tell_settled,
-};
-pub(crate) use words::{
-    is_in_git, missed_of_operands, shell_words, summary, undo_command, unstored, untold,
-};
 
 /// Take a snapshot, then run a command
 ///
@@ -92,16 +88,6 @@ enum OnFailArg {
     Run,
 }
 
-impl From<OnFailArg> for OnFail {
-    fn from(arg: OnFailArg) -> Self {
-        match arg {
-            OnFailArg::Block => Self::Block,
-            OnFailArg::Ask => Self::Ask,
-            OnFailArg::Run => Self::Run,
-        }
-    }
-}
-
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum SummaryArg {
     Auto,
@@ -110,16 +96,11 @@ enum SummaryArg {
     Json,
 }
 
-impl From<SummaryArg> for Summary {
-    fn from(arg: SummaryArg) -> Self {
-        match arg {
-            SummaryArg::Auto => Self::Auto,
-            SummaryArg::Always => Self::Always,
-            SummaryArg::Never => Self::Never,
-            SummaryArg::Json => Self::Json,
-        }
-    }
-}
+/// Signals are the command's.
+const NEEDS: Needs = Needs {
+    config: NeedsConfig::Now,
+    stops_on_signals: false,
+};
 
 /// Runs it and returns the exit code; does not return where the process becomes the command.
 pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
@@ -129,7 +110,7 @@ pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
     }
     let from_environment = variable("BDR_GUARD_ON_FAIL").and_then(|v| OnFail::parse(v.to_str()?));
     let typed = args.on_fail.map(OnFail::from).or(from_environment);
-    let cx = match Context::new(&cli.global, ui, &cli.command) {
+    let cx = match Context::new(cli.global.repository.as_deref(), ui, NEEDS) {
         Ok(cx) => cx,
         Err(failure) => {
             return not_protected(args, typed.unwrap_or_default(), ui, None, &failure);
@@ -167,30 +148,6 @@ pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
     }
 }
 
-/// Protection must not depend on set-up: the first guard on a machine makes the repository.
-pub(crate) fn open(cx: &Context, dry_run: bool) -> Result<Repository, Failure> {
-    match cx.repository() {
-        Err(Failure::Engine(error)) if matches!(*error, Error::NoRepository { .. }) && !dry_run => {
-            let repo = cx.create_repository(&cx.places.repository, false)?;
-            let place = cx.shown_absolute(&cx.places.repository);
-            cx.ui.say(&format!(
-                "bdr: made a repository in {place}; `bdr init` chooses what else to keep"
-            ));
-            Ok(repo)
-        }
-        other => other,
-    }
-}
-
-pub(crate) fn backup_options(cx: &Context, max_bytes: Option<u64>) -> BackupOptions {
-    let mut backup = BackupOptions::new(Trigger::Guard, cx.now);
-    backup.host.clone_from(&cx.host);
-    backup.max_bytes = Some(max_bytes.unwrap_or(cx.config.guard.max_bytes));
-    backup.max_files = Some(cx.config.guard.max_files);
-    backup.follow_links = true;
-    backup
-}
-
 fn options(
     cx: &Context,
     args: &GuardArgs,
@@ -206,22 +163,16 @@ fn options(
         ..StagingOptions::new()
     });
     GuardOptions {
-        backup,
-        argv: args.command.clone(),
-        cwd: cx.cwd.clone(),
         label: args.label.clone(),
-        on_fail: if policy == OnFail::Run {
-            guard::OnFail::Run
-        } else {
-            guard::OnFail::Block
-        },
+        all_named: policy != OnFail::Run,
         remote: guard::with_what_was(&assessment.remote, &cx.cwd),
+        ..GuardOptions::new(backup, args.command.clone(), &cx.cwd)
     }
 }
 
 /// Returns the paths of which a command provably only removes names.
 fn unlinked(command: &[OsString], assessment: &Assessment) -> Vec<PathBuf> {
-    if !assessment.unlinks_only || !background::is_system_rm(&command[0]) {
+    if !assessment.unlinks_only || !is_system_rm(&command[0]) {
         return Vec::new();
     }
     let named = assessment.operands.iter().filter(|operand| operand.itself);
@@ -278,43 +229,6 @@ fn protected_above(
     above().unwrap_or(false)
 }
 
-pub(crate) fn covered(
-    cx: &Context,
-    repo: &Repository,
-    assessment: &Assessment,
-    extra: &[PathBuf],
-    accept_loss: bool,
-) -> Result<Vec<Root>, Failure> {
-    let set = CaptureSet {
-        sources: cx.roots(),
-        cwd: &cx.cwd,
-        home: cx.home.as_deref(),
-        extra,
-        own: &[repo.location().to_path_buf(), cx.places.config.clone()],
-        linked: true,
-        accept_loss,
-    };
-    Ok(guard::capture_roots(assessment, set)?)
-}
-
-/// Returns what a guard of a command would cover, for `bdr explain`.
-pub(crate) fn plan_for(
-    cx: &Context,
-    repo: &Repository,
-    assessment: &Assessment,
-) -> Result<GuardPlan, Failure> {
-    let roots = covered(cx, repo, assessment, &[], false)?;
-    let options = GuardOptions {
-        backup: backup_options(cx, None),
-        argv: Vec::new(),
-        cwd: cx.cwd.clone(),
-        label: None,
-        on_fail: guard::OnFail::Block,
-        remote: Vec::new(),
-    };
-    Ok(guard::plan(repo, &roots, &options, &cx.progress())?)
-}
-
 /// Returns true if a command needs no snapshot, before anything else is looked up: this has to be quick.
 fn only_reads(command: &[OsString]) -> bool {
     let around = Surroundings {
@@ -357,9 +271,9 @@ fn execute(cx: &Context, repo: &Repository, args: &GuardArgs, protected: Protect
     let missed: Vec<&PathNote> = protected
         .not_captured()
         .iter()
-        .filter(|note| words::worth_a_word(cx, &args.command, note))
+        .filter(|note| worth_a_word(cx, &args.command, note))
         .collect();
-    words::name_missed(cx, &missed);
+    name_missed(cx, &missed);
     let missed = missed.len() as u64;
     let operation = protected.operation();
     let mut command = Process::new(&args.command[0]);
@@ -375,7 +289,7 @@ fn execute(cx: &Context, repo: &Repository, args: &GuardArgs, protected: Protect
                 close_later(cx, repo, id, &outcome.running, exit);
             }
             tell(cx, repo, args, &outcome, missed, lasting);
-            background::start(cx, repo);
+            settle_in_background(cx, repo);
             if let Some(line) = tick::catch_up(cx, "guard") {
                 cx.ui.say(&line);
             }
@@ -398,7 +312,7 @@ fn tell(
     missed: u64,
     lasting: u64,
 ) {
-    let undo = words::undo_command(repo, &outcome.operation);
+    let undo = undo_command(repo, &outcome.operation);
     if let (Some(error), Some(undo)) = (&outcome.after_error, &undo) {
         cx.ui.warn(&format!(
             "bdr: what it changed could not be recorded: {error} · undo: {undo}"
@@ -424,12 +338,12 @@ fn tell(
     };
     if wanted == Summary::Json {
         // Not on stdout: that is the command's.
-        let data = words::outcome(outcome, undo.as_deref());
+        let data = outcome_data(outcome, undo.as_deref());
         let document = ui::document("guard", exit::OK, &data);
         cx.ui.warn(document.trim_end());
     } else if wanted != Summary::Never && outcome.after_error.is_none() {
         let always = wanted == Summary::Always;
-        if let Some(said) = words::summary(&outcome.operation, missed, always) {
+        if let Some(said) = summary(&outcome.operation, missed, always) {
             let undo = undo.map_or_else(String::new, |undo| {
                 format!(" · undo: {}", cx.ui.err.bold(&undo))
             });
@@ -453,7 +367,7 @@ fn dry_run(
 ) -> Result<(), Failure> {
     let roots = roots(cx, repo, args, assessment)?;
     let options = options(cx, args, assessment, OnFail::Block);
-    let plan = guard::plan(repo, &roots, &options, &cx.progress())?;
+    let plan = guard::plan(repo, &roots, &options.backup)?;
     let read_only = assessment.effect == Effect::Read;
     if cx.ui.json {
         let data = json!({
@@ -514,7 +428,7 @@ fn not_protected(
     if ui.json {
         ui.warn(failure.document(exit::NOT_RUN).trim_end());
     } else {
-        words::explain(&args.command, ui, cx, failure, runs, stays);
+        explain(&args.command, ui, cx, failure, runs, stays);
     }
     let asked = || prompt::confirm("Run it unprotected?", false).unwrap_or(false);
     if runs || (policy == OnFail::Ask && !stays && ui.can_ask && asked()) {
@@ -568,7 +482,23 @@ fn end_like(status: std::process::ExitStatus) -> i32 {
     status.code().unwrap_or(exit::FAILURE.into())
 }
 
-/// Returns "3 files deleted (4.1 MiB)" and the like.
-pub(crate) fn deleted_words(files: u64, bytes: u64) -> String {
-    format!("{} deleted ({})", plural(files, "file"), size(bytes))
+impl From<OnFailArg> for OnFail {
+    fn from(arg: OnFailArg) -> Self {
+        match arg {
+            OnFailArg::Block => Self::Block,
+            OnFailArg::Ask => Self::Ask,
+            OnFailArg::Run => Self::Run,
+        }
+    }
+}
+
+impl From<SummaryArg> for Summary {
+    fn from(arg: SummaryArg) -> Self {
+        match arg {
+            SummaryArg::Auto => Self::Auto,
+            SummaryArg::Always => Self::Always,
+            SummaryArg::Never => Self::Never,
+            SummaryArg::Json => Self::Json,
+        }
+    }
 }

@@ -23,11 +23,13 @@ use bdr::repo::oplog::{Begin, Operation};
 use chrono::TimeDelta;
 use clap::Args;
 
-use super::context::{Context, guard_is_off, may_have_rules, variable};
-use super::error::Failure;
-use super::guard as guarding;
-use super::guard::is_in_git;
-use super::{Command, Global, exit, tick};
+use super::Global;
+use crate::app::context::{Context, Needs, NeedsConfig, guard_is_off, may_have_rules, variable};
+use crate::app::error::Failure;
+use crate::app::exit;
+use crate::app::guard as guarding;
+use crate::app::guard::is_in_git;
+use crate::app::tick;
 use crate::ui::{ColorChoice, Ui};
 
 mod git;
@@ -258,11 +260,11 @@ fn words(event: &Event) -> Vec<OsString> {
 /// A context that prints nothing: what there is to say, the hook says.
 fn silent_context(global: &Global) -> Result<Context, Failure> {
     let ui = Ui::new(false, true, ColorChoice::Never, true);
-    let args = HookArgs {
-        caller: Caller::Git,
-        rest: Vec::new(),
+    let needs = Needs {
+        config: NeedsConfig::Now,
+        stops_on_signals: true,
     };
-    Context::new(global, ui, &Command::Hook(args))
+    Context::new(global.repository.as_deref(), ui, needs)
 }
 
 /// Returns how a hook takes its snapshots.
@@ -323,7 +325,7 @@ impl Hook<'_> {
         if assessment.effect == Effect::Read {
             return self.say(Answer::Silence);
         }
-        match self.protect(&cx, &assessment, guard::OnFail::Block) {
+        match self.protect(&cx, &assessment, true) {
             Ok(words) if words.is_empty() => self.say(Answer::Silence),
             Ok(words) => self.say(Answer::Partly(&words.join("; "))),
             Err(failure) => {
@@ -331,7 +333,7 @@ impl Hook<'_> {
                 let lacks = matches!(&failure, Failure::Engine(e) if matches!(**e, Error::NotCaptured { .. }));
                 if lacks && self.runs_anyway(policy, &assessment) {
                     // The rest is worth keeping.
-                    if self.protect(&cx, &assessment, guard::OnFail::Run).is_ok() {
+                    if self.protect(&cx, &assessment, false).is_ok() {
                         let text = format!("not all of this can be undone: {}", failure.message());
                         return self.say(Answer::Unprotected(&text));
                     }
@@ -372,7 +374,7 @@ impl Hook<'_> {
         &self,
         cx: &Context,
         assessment: &Assessment,
-        on_fail: guard::OnFail,
+        all_named: bool,
     ) -> Result<Vec<String>, Failure> {
         let repo = guarding::open(cx, false)?;
         // The same hook may stand in the settings of the user and of the project.
@@ -389,12 +391,10 @@ impl Hook<'_> {
         let roots = guarding::covered(cx, &repo, assessment, &[], false)?;
         cx.launch_lifeboat(repo.location());
         let options = GuardOptions {
-            backup: backup_options(cx),
-            argv: words(self.event),
-            cwd: cx.cwd.clone(),
             label: Some(format!("{} {}", self.host.word(), self.event.tool_name)),
-            on_fail,
+            all_named,
             remote: guard::with_what_was(&assessment.remote, &cx.cwd),
+            ..GuardOptions::new(backup_options(cx), words(self.event), &cx.cwd)
         };
         let call = self.event.to_call(self.host);
         let (_, notes) = guard::begin_call(&repo, &roots, &options, call, &cx.progress())?;

@@ -14,9 +14,10 @@ use bdr::protect::guard::{self, CloseOptions, GuardOptions};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json as document};
 
-use super::context::{Context, own_program, variable};
-use super::error::Failure;
-use super::{exit, guard as guarding};
+use crate::app::context::{Context, own_program, variable};
+use crate::app::error::Failure;
+use crate::app::exit;
+use crate::app::guard as guarding;
 use crate::ui::{json as ui_json, plural};
 
 mod places;
@@ -290,16 +291,9 @@ pub(super) fn carry_out(
         let assessment = Assessment::of_files(files);
         let mut argv = vec!["bdr".into(), command.into(), verb.into()];
         argv.extend(targets.iter().map(Into::into));
-        let options = GuardOptions {
-            backup: guarding::backup_options(cx, None),
-            argv,
-            cwd: cx.cwd.clone(),
-            label: None,
-            on_fail: guard::OnFail::Block,
-            remote: Vec::new(),
-        };
+        let options = GuardOptions::new(guarding::backup_options(cx, None), argv, &cx.cwd);
         let call = AgentCall {
-            host: "bdr".to_owned(),
+            host: crate::app::log::OWN_HOST.to_owned(),
             session: Some(std::process::id().to_string()),
             call: None,
             tool: command.to_owned(),

@@ -14,9 +14,13 @@ use bdr::repo::snapshot::PathNote;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::context::Context;
-use super::error::Failure;
-use super::{backup, config, exit, jobs, verify};
+use crate::app::backup;
+use crate::app::config;
+use crate::app::context::Context;
+use crate::app::error::Failure;
+use crate::app::exit;
+use crate::app::jobs;
+use crate::app::verify;
 use crate::ui::{self, plural, prompt, when};
 
 /// Take over configuration, schedules and backups of backup-dr

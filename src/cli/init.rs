@@ -16,10 +16,11 @@ use bdr::repo::snapshot::Trigger;
 use chrono::NaiveTime;
 use clap::Args;
 
-use super::backup::{self as backups, BackupRun};
-use super::context::{Context, followed, read_config};
-use super::error::Failure;
-use super::{exit, jobs};
+use crate::app::backup::{self as backups, BackupRun};
+use crate::app::context::{Context, followed, read_config};
+use crate::app::error::Failure;
+use crate::app::exit;
+use crate::app::jobs;
 use crate::ui::prompt;
 
 mod words;
@@ -47,7 +48,7 @@ pub(crate) struct InitArgs {
     #[arg(long, value_name = "NAME=PATH")]
     source: Vec<OsString>,
     /// Back up every day at this time, by the system's scheduler
-    #[arg(long, value_name = "HH:MM", value_parser = super::schedule::clock)]
+    #[arg(long, value_name = "HH:MM", value_parser = crate::app::schedule::clock)]
     schedule: Option<String>,
     /// Have these call bdr, as `bdr hooks install` does: shell, git, claude, …, all
     #[arg(long, value_name = "TARGETS", value_delimiter = ',')]
@@ -114,7 +115,7 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
     };
     // Everything else is done: that nothing wakes bdr up is said, and no more.
     let scheduled = at.map(|_| {
-        super::schedule::set_up(&Context {
+        crate::app::schedule::set_up(&Context {
             config: config.clone(),
             ..cx.with_repository(repo.location())
         })
@@ -340,7 +341,7 @@ fn first_backup(cx: &Context, repo: &Repository, config: &Config) -> Result<Done
     };
     let (BackupRun { report }, _) = jobs::remember(cx, Job::Full, "user", work)?;
     let only = [report.snapshot.id];
-    let work = || super::drill::perform(cx, repo, &only, None);
+    let work = || crate::app::drill::perform(cx, repo, &only, None);
     let (_, outcome) = jobs::remember(cx, Job::Drill, "user", work)?;
     Ok(Done {
         report,

@@ -8,9 +8,10 @@ use bdr::repo::marks::Mark;
 use clap::Args;
 use serde_json::json;
 
-use super::context::Context;
-use super::error::Failure;
-use super::{exit, pick};
+use crate::app::context::Context;
+use crate::app::error::Failure;
+use crate::app::exit;
+use crate::app::pick;
 
 /// Give a snapshot tags, or take them away
 #[derive(Debug, Args)]

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use bdr::base::path::absolute;
 use clap::{Args, Subcommand};
 
-use super::context::{Context, variable};
-use super::error::Failure;
+use crate::app::context::{Context, variable};
+use crate::app::error::Failure;
 use crate::mcp::call::{Options, Text};
-use crate::mcp::tools::Set;
+use crate::mcp::sets::Set;
 use crate::mcp::{self, Listen};
 
 mod clients;

@@ -4,21 +4,18 @@ use std::path::PathBuf;
 
 use clap::{Args, FromArgMatches as _, Parser, Subcommand};
 
+use crate::app::context::{self, Context, Needs, NeedsConfig};
+use crate::app::error::{self, Failure};
+use crate::app::exit;
 use crate::ui::{ColorChoice, Ui};
-use context::Context;
-use error::Failure;
 
-mod background;
 pub(crate) mod backup;
 pub(crate) mod config;
-pub(crate) mod context;
 mod dashboard;
 mod demo;
 mod diff;
 mod doctor;
 mod drill;
-pub(crate) mod error;
-pub(crate) mod exit;
 mod explain;
 mod files;
 mod groups;
@@ -27,24 +24,21 @@ mod hook;
 pub(crate) mod hooks;
 mod import;
 mod init;
-pub(crate) mod jobs;
-mod keychain;
 mod log;
 mod mark;
 mod mcp;
 mod notify;
 mod op;
-pub(crate) mod pick;
 mod privacy;
 pub(crate) mod prune;
 mod restore;
 mod scan;
 pub(crate) mod schedule;
+pub(crate) mod settle;
 mod shell;
 mod snapshots;
 pub(crate) mod status;
 pub(crate) mod tick;
-pub(crate) mod time;
 mod undo;
 mod vault;
 pub(crate) mod verify;
@@ -141,18 +135,24 @@ pub(crate) enum Command {
     Import(import::ImportArgs),
     Doctor(doctor::DoctorArgs),
     #[command(hide = true)]
-    Settle(guard::SettleArgs),
+    Settle(settle::SettleArgs),
     Demo(demo::DemoArgs),
 }
 
 impl Command {
-    /// Returns true for commands that must work with a configuration that does not: they say what is wrong with it, or
-    /// do not need it.
-    fn mends_config(&self) -> bool {
-        matches!(
-            self,
-            Self::Config(_) | Self::Doctor(_) | Self::Demo(_) | Self::Init(_) | Self::Shell(_)
-        )
+    /// Returns what a command needs of the world around it.
+    fn needs(&self) -> Needs {
+        let config = match self {
+            Self::Config(_) | Self::Doctor(_) | Self::Demo(_) | Self::Init(_) | Self::Shell(_) => {
+                NeedsConfig::Never
+            }
+            Self::Mcp(_) => NeedsConfig::Later,
+            _ => NeedsConfig::Now,
+        };
+        Needs {
+            config,
+            stops_on_signals: !matches!(self, Self::Guard(_) | Self::Mcp(_)),
+        }
     }
 }
 
@@ -187,14 +187,17 @@ pub(crate) fn main() -> i32 {
     {
         return code;
     }
-    let done = Context::new(global, ui, &cli.command).and_then(|cx| match &cli.command {
-        Command::Mcp(args) => mcp::run(&cx, args, global.repository.as_ref()),
-        command => {
-            let done = run(&cx, command);
-            cx.tell_unreadable();
-            done
-        }
-    });
+    let done =
+        Context::new(global.repository.as_deref(), ui, cli.command.needs()).and_then(
+            |cx| match &cli.command {
+                Command::Mcp(args) => mcp::run(&cx, args, global.repository.as_ref()),
+                command => {
+                    let done = run(&cx, command);
+                    cx.tell_unreadable();
+                    done
+                }
+            },
+        );
     i32::from(done.unwrap_or_else(|failure| failure.tell(&ui)))
 }
 
@@ -238,7 +241,7 @@ fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Config(args) => config::run(cx, args),
         Command::Import(args) => import::run(cx, args),
         Command::Doctor(args) => doctor::run(cx, args),
-        Command::Settle(args) => guard::settle(cx, args),
+        Command::Settle(args) => settle::run(cx, args),
         Command::Demo(args) => demo::run(cx, args),
     }
 }

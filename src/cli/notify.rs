@@ -1,24 +1,16 @@
 //! `bdr notify`: tells somebody, when the state of things changes. Never fails what it speaks of.
 
-use bdr::care::alerts::{Alert, decide, state};
-use bdr::care::runs::{Memory, Said};
-use bdr::care::status::{Level, Trouble, troubles};
+use bdr::care::alerts::decide;
+use bdr::care::status::Level;
 use bdr::model::config::NotifyConfig;
-use bdr::model::schedule::Job;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::context::Context;
-use super::error::Failure;
-use super::exit;
-use super::status::words;
-use crate::ui::{plural, when};
-
-mod channels;
-mod desktop;
-mod metrics;
-
-use channels::Sent;
+use crate::app::context::Context;
+use crate::app::error::Failure;
+use crate::app::exit;
+use crate::app::notify::channels::Sent;
+use crate::app::notify::{Message, assemble, message, remembered, tell};
 
 /// Tell somebody how backups are, if that has changed
 ///
@@ -42,14 +34,6 @@ pub(crate) struct NotifyArgs {
     dry_run: bool,
 }
 
-/// What is sent.
-pub(super) struct Message {
-    pub(super) level: Level,
-    pub(super) title: String,
-    pub(super) body: String,
-    pub(super) json: Value,
-}
-
 pub(crate) fn run(cx: &Context, args: &NotifyArgs) -> Result<u8, Failure> {
     let config = &cx.config.notify;
     if args.test {
@@ -63,7 +47,10 @@ pub(crate) fn run(cx: &Context, args: &NotifyArgs) -> Result<u8, Failure> {
         let message = test_message(cx);
         return match args.dry_run {
             true => show(cx, Some(&message)),
-            false => report(cx, &channels::send(cx, config, &message)),
+            false => report(
+                cx,
+                &crate::app::notify::channels::send(cx, config, &message),
+            ),
         };
     }
     let memory = cx.journal().seen();
@@ -81,105 +68,6 @@ pub(crate) fn run(cx: &Context, args: &NotifyArgs) -> Result<u8, Failure> {
     report(cx, &sent)
 }
 
-fn remembered(cx: &Context, memory: &Memory) -> Vec<Trouble> {
-    let max = cx.config.retention.max_bytes;
-    troubles(cx.config.schedule.as_ref(), memory, max, None, cx.now)
-}
-
-/// Tells of a change, if there is one. Nothing that goes wrong here is a reason for anything else to fail.
-pub(crate) fn tell(cx: &Context) -> Vec<Sent> {
-    let config = &cx.config.notify;
-    if *config == NotifyConfig::default() {
-        return Vec::new();
-    }
-    let journal = cx.journal();
-    let memory = journal.seen();
-    if let Some(path) = &config.prometheus {
-        metrics::write(cx, path, &memory);
-    }
-    let troubles = remembered(cx, &memory);
-    let Some(alert) = decide(&memory.said, &troubles, memory.newly_excluded, cx.now) else {
-        return Vec::new();
-    };
-    let sent = channels::send(cx, config, &message(cx, &alert));
-    // Where it reached nobody, the next run tries again.
-    if sent.is_empty() || sent.iter().any(|sent| sent.error.is_none()) {
-        let said = Said {
-            trouble: state(&troubles),
-            at: Some(cx.now),
-        };
-        let _ = journal.update(|memory| {
-            memory.said = said;
-            memory.newly_excluded = memory.newly_excluded.saturating_sub(alert.newly_excluded);
-        });
-    }
-    for failed in &sent {
-        if let Some(error) = &failed.error {
-            cx.ui
-                .say(&format!("bdr: could not tell {}: {error}", failed.channel));
-        }
-    }
-    sent
-}
-
-/// Tells the service that counts on it that a job begins, or how it ended.
-pub(crate) fn ping(cx: &Context, job: Job, ended: Option<bool>) {
-    if let Some(url) = cx.config.notify.healthchecks.as_deref()
-        && matches!(job, Job::Backup | Job::Full)
-        && let Some(error) = channels::ping(url, ended).error
-    {
-        cx.ui
-            .say(&format!("bdr: could not tell healthchecks: {error}"));
-    }
-}
-
-fn message(cx: &Context, alert: &Alert) -> Message {
-    let mut says: Vec<String> = alert
-        .troubles
-        .iter()
-        .map(|trouble| words::trouble(trouble, cx.now))
-        .collect();
-    let excluded = alert.newly_excluded;
-    if excluded > 0 {
-        let files = plural(excluded, "more file");
-        says.push(format!(
-            "{files} with secrets or patient data: the content is not in the backup"
-        ));
-    }
-    let (title, mut body) = match alert.level {
-        Level::Good => (
-            "bdr: backups work again".to_owned(),
-            "All is well.".to_owned(),
-        ),
-        Level::Warning => (
-            "bdr: look at your backups".to_owned(),
-            format!("{}.", says.join("; ")),
-        ),
-        Level::Critical => (
-            "bdr: not protected".to_owned(),
-            format!("{}.", says.join("; ")),
-        ),
-    };
-    match alert.troubles.first() {
-        Some(worst) => body.push_str(&format!(" Fix: {}", worst.fix())),
-        None if excluded > 0 => body.push_str(" Which they are: bdr status"),
-        None => {}
-    }
-    let mut troubles: Vec<Value> = alert
-        .troubles
-        .iter()
-        .zip(&says)
-        .map(|(t, says)| json!({"code": t.word(), "level": t.level().word(), "message": says, "fix": t.fix()}))
-        .collect();
-    if let Some(message) = says.get(alert.troubles.len()) {
-        let level = Level::Warning.word();
-        troubles.push(
-            json!({"code": "newly-excluded", "level": level, "message": message, "fix": "bdr status", "files": excluded}),
-        );
-    }
-    assemble(cx, alert.level, title, body, troubles.into(), false)
-}
-
 fn test_message(cx: &Context) -> Message {
     let body = "This is a test. You will hear when backups fail or stop, and when they work again.";
     assemble(
@@ -190,37 +78,6 @@ fn test_message(cx: &Context) -> Message {
         json!([]),
         true,
     )
-}
-
-fn assemble(
-    cx: &Context,
-    level: Level,
-    title: String,
-    body: String,
-    troubles: Value,
-    test: bool,
-) -> Message {
-    let host = cx.host.clone();
-    let title = match host.is_empty() {
-        true => title,
-        false => format!("{title} ({host})"),
-    };
-    let json = json!({
-        "schema": "bdr.alert/1",
-        "time": when::utc(cx.now),
-        "host": host,
-        "level": level.word(),
-        "test": test,
-        "title": title,
-        "message": body,
-        "troubles": troubles,
-    });
-    Message {
-        level,
-        title,
-        body,
-        json,
-    }
 }
 
 fn show(cx: &Context, message: Option<&Message>) -> Result<u8, Failure> {

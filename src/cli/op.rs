@@ -6,9 +6,10 @@ use bdr::repo::oplog::{Operation, check_forgettable, resolve};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::context::Context;
-use super::error::Failure;
-use super::{exit, log};
+use crate::app::context::Context;
+use crate::app::error::Failure;
+use crate::app::exit;
+use crate::app::log;
 use crate::ui::{plural, prompt, when};
 
 /// Keep operations, or forget them

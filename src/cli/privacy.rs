@@ -12,9 +12,11 @@ use bdr::protect::staging::settle;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::context::Context;
-use super::error::Failure;
-use super::{config, exit, scan};
+use super::scan;
+use crate::app::config;
+use crate::app::context::Context;
+use crate::app::error::Failure;
+use crate::app::exit;
 use crate::ui::{self, plural, prompt};
 
 /// Say why something is sealed, let it through, or look at old snapshots again

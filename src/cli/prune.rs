@@ -10,13 +10,16 @@ use bdr::model::retention::{ClockTrouble, Policy, parse_span};
 use bdr::model::schedule::Job;
 use bdr::repo::Repository;
 use bdr::repo::snapshot::SnapshotKind;
-use chrono::{DateTime, Local, NaiveDateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::context::Context;
-use super::error::Failure;
-use super::{exit, jobs, pick};
+use crate::app::context::Context;
+use crate::app::error::Failure;
+use crate::app::exit;
+use crate::app::jobs;
+use crate::app::pick;
+use crate::app::prune::local;
 use crate::ui::{self, plural, prompt, when};
 
 /// Remove snapshots that the retention policy does not keep, and give their space back
@@ -88,11 +91,6 @@ struct How {
     /// Do it without asking
     #[arg(long, short)]
     yes: bool,
-}
-
-/// Returns what the clock on the wall shows.
-pub(crate) fn local(time: DateTime<Utc>) -> NaiveDateTime {
-    time.with_timezone(&Local).naive_local()
 }
 
 impl PruneArgs {
@@ -200,14 +198,6 @@ fn missing(repo: &Repository, word: &std::ffi::OsStr) -> Result<Option<SnapshotI
         .chain(missing.iter().map(|one| one.id))
         .filter(|id| !there.contains(id) && !repo.is_forgotten(*id))
         .find(|id| id.matches(&text)))
-}
-
-/// Prunes by the configuration's policy, unasked.
-pub(crate) fn by_policy(cx: &Context, repo: &Repository) -> Result<PruneReport, Failure> {
-    let mut options = PruneOptions::new(cx.now, &local);
-    options.policy = cx.config.retention.clone();
-    let plan = prune::plan(repo, &options, &cx.progress())?;
-    Ok(prune::apply(repo, &plan, &options, &cx.progress())?)
 }
 
 fn carry_out(

@@ -16,9 +16,10 @@ use bdr::repo::summaries::Summary;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::context::Context;
-use super::error::Failure;
-use super::{exit, pick};
+use crate::app::context::Context;
+use crate::app::error::Failure;
+use crate::app::exit;
+use crate::app::pick;
 use crate::ui::{self, plural, prompt};
 
 mod words;

@@ -9,9 +9,9 @@ use bdr::privacy::{Profile, Treatment};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::context::Context;
-use super::error::Failure;
-use super::exit;
+use crate::app::context::Context;
+use crate::app::error::Failure;
+use crate::app::exit;
 use crate::ui::{self, plural};
 
 /// Look for secrets and patient data in files

@@ -3,9 +3,9 @@
 use bdr::install::hooks::shells::{Shell, WRAPPABLE};
 use clap::{Args, Subcommand};
 
-use super::context::Context;
-use super::error::Failure;
-use super::exit;
+use crate::app::context::Context;
+use crate::app::error::Failure;
+use crate::app::exit;
 
 /// Print what a shell runs to be protected
 ///
@@ -49,7 +49,7 @@ pub(crate) fn shell(word: &str) -> Result<Shell, String> {
 
 pub(crate) fn run(cx: &Context, args: &ShellArgs) -> Result<u8, Failure> {
     let What::Init(args) = &args.what;
-    let program = super::context::own_program().unwrap_or_else(|| "bdr".into());
+    let program = crate::app::context::own_program().unwrap_or_else(|| "bdr".into());
     let text = args
         .shell
         .init(&program.to_string_lossy(), &args.wrap, args.veto);

@@ -1,21 +1,16 @@
 //! `bdr status`.
 
-use bdr::care::runs::Run;
-use bdr::care::status::{Inputs, Level, Status, Trouble, status};
-use bdr::find::discover;
+use bdr::care::status::{Level, Trouble};
 use bdr::model::retention::parse_span;
-use bdr::repo::summaries::Summary;
-use bdr::{Error, ErrorKind, repo::Repository};
-use chrono::{Local, TimeDelta};
+use chrono::TimeDelta;
 use clap::Args;
 
-use super::context::Context;
-use super::error::Failure;
-use super::exit;
+use crate::app::context::Context;
+use crate::app::error::Failure;
+use crate::app::exit;
+use crate::app::status::look;
 
-mod data;
 mod history;
-pub(crate) mod words;
 
 /// Say whether all is well, and what to do if not
 ///
@@ -40,16 +35,6 @@ pub(crate) struct StatusArgs {
     history: bool,
 }
 
-/// Everything that is to be known.
-pub(crate) struct Seen {
-    pub(crate) vault: Option<VaultSeen>,
-    /// Where the second place of the repository is, and whether it has one there; `None`: none is wanted.
-    pub(crate) lifeboat: Option<(std::path::PathBuf, bool)>,
-    pub(crate) status: Status,
-    pub(crate) summaries: Vec<Summary>,
-    pub(crate) runs: Vec<Run>,
-}
-
 pub(crate) fn run(cx: &Context, args: &StatusArgs) -> Result<u8, Failure> {
     if args.history {
         return history::run(cx);
@@ -63,9 +48,13 @@ pub(crate) fn run(cx: &Context, args: &StatusArgs) -> Result<u8, Failure> {
             Level::Critical => 2,
         };
         if cx.ui.json {
-            cx.ui.document("status", code, &data::status(&seen))?;
+            cx.ui
+                .document("status", code, &crate::app::status::data::status(&seen))?;
         } else {
-            cx.ui.data(&format!("{}\n", words::check_line(status)))?;
+            cx.ui.data(&format!(
+                "{}\n",
+                crate::app::status::words::check_line(status)
+            ))?;
         }
         return Ok(code);
     }
@@ -76,95 +65,10 @@ pub(crate) fn run(cx: &Context, args: &StatusArgs) -> Result<u8, Failure> {
     });
     let code = codes.max().unwrap_or(exit::OK);
     if cx.ui.json {
-        cx.ui.document("status", code, &data::status(&seen))?;
+        cx.ui
+            .document("status", code, &crate::app::status::data::status(&seen))?;
     } else {
-        cx.ui.data(&words::page(cx, &seen))?;
+        cx.ui.data(&crate::app::status::words::page(cx, &seen))?;
     }
     Ok(code)
-}
-
-/// Looks at everything. A repository that is not there is an answer, not an error.
-pub(crate) fn look(cx: &Context, max_age: Option<TimeDelta>, walk: bool) -> Result<Seen, Failure> {
-    let mut away = false;
-    let repo = match cx.repository() {
-        Ok(repo) => Some(repo),
-        Err(Failure::Engine(error)) if error.kind() == ErrorKind::NoRepository => {
-            away = matches!(*error, Error::Away { .. });
-            None
-        }
-        Err(failure) => return Err(failure),
-    };
-    look_at(cx, repo.as_ref(), away, max_age, walk)
-}
-
-fn look_at(
-    cx: &Context,
-    repo: Option<&Repository>,
-    away: bool,
-    max_age: Option<TimeDelta>,
-    walk: bool,
-) -> Result<Seen, Failure> {
-    let journal = cx.journal();
-    let runs = journal.runs();
-    let uncovered = if walk {
-        let workspace = cx.workspace();
-        let never = [cx.places.repository.clone(), cx.places.cache.clone()];
-        let places = discover::Places {
-            home: cx.home.as_deref(),
-            workspace: Some(&workspace),
-            never: &never,
-            budget: 0,
-        };
-        discover::uncovered(&places, &cx.config.sources)?
-    } else {
-        Vec::new()
-    };
-    let lifeboat = cx.places.lifeboat(&cx.places.repository);
-    let lifeboat = lifeboat.map(|one| (one.dir().to_path_buf(), one.is_manned()));
-    let inputs = Inputs {
-        config: &cx.config,
-        repo,
-        away,
-        no_lifeboat: lifeboat.as_ref().is_some_and(|(_, manned)| !manned),
-        memory: journal.seen(),
-        runs: &runs,
-        uncovered,
-        scheduler: super::schedule::scheduler(cx, false),
-        now: cx.now,
-        max_age,
-        walk,
-    };
-    let (status, summaries) = status(inputs, &Local)?;
-    Ok(Seen {
-        vault: repo.and_then(|repo| vault(repo, &status)),
-        lifeboat,
-        status,
-        summaries,
-        runs,
-    })
-}
-
-/// What there is to say of the vault.
-pub(crate) struct VaultSeen {
-    /// Values in it, and their bytes on disk.
-    pub(crate) usage: (u64, u64),
-    /// Where its key is.
-    pub(crate) key: String,
-    /// Why values cannot be kept.
-    pub(crate) trouble: Option<String>,
-    /// Why what comes back cannot be compared with what it was.
-    pub(crate) unproven: Option<String>,
-}
-
-/// Looks at the vault, if anything is sealed: looking would make a key where there is none.
-fn vault(repo: &Repository, status: &Status) -> Option<VaultSeen> {
-    let vault = repo.vault();
-    let usage = vault.usage();
-    let sealed = status.sources.iter().any(|s| !s.sealed.is_empty());
-    (usage.0 > 0 || sealed).then(|| VaultSeen {
-        usage,
-        key: vault.key_name(),
-        trouble: vault.trouble(),
-        unproven: vault.unproven(),
-    })
 }

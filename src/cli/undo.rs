@@ -1,7 +1,7 @@
 //! `bdr undo`, `bdr redo`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bdr::Error;
 use bdr::base::id::Id;
@@ -17,9 +17,11 @@ use bdr::repo::snapshot::PathNote;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::context::Context;
-use super::error::Failure;
-use super::{exit, log, time};
+use crate::app::context::Context;
+use crate::app::error::Failure;
+use crate::app::exit;
+use crate::app::log::{self, OWN_HOST};
+use crate::app::time;
 use crate::ui::steps::{Line, View, collapse, listing};
 use crate::ui::{self, plural, prompt, when};
 
@@ -134,8 +136,20 @@ pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
         all: args.all,
         verb: "undo",
         elsewhere,
+        set_up: named.is_none() && is_set_up(operation),
     };
     reverse(cx, &repo, &operations, operation, &done)
+}
+
+/// Returns true if bdr changed its own set-up, as `bdr hooks install` does.
+fn is_set_up(operation: &Operation) -> bool {
+    let caller = operation.begin.agent.as_ref();
+    caller.is_some_and(|caller| caller.host == OWN_HOST)
+}
+
+/// Returns what a plain undo would take back if bdr's own set-up were not the last operation.
+fn before_set_up<'a>(operations: &'a [Operation], workspace: &'a Path) -> Option<&'a Operation> {
+    undo::newest_first(operations, workspace).find(|operation| !is_set_up(operation))
 }
 
 /// Names the operation to look at where all that changed meanwhile was in other places.
@@ -219,6 +233,7 @@ fn several(
             all: args.all,
             verb: "undo",
             elsewhere: false,
+            set_up: false,
         };
         let code = reverse(cx, repo, operations, operation, &done)?;
         if code != exit::OK {
@@ -246,6 +261,7 @@ pub(crate) fn redo(cx: &Context, args: &RedoArgs) -> Result<u8, Failure> {
         all: false,
         verb: "redo",
         elsewhere: false,
+        set_up: false,
     };
     reverse(cx, &repo, &operations, operation, &done)
 }
@@ -260,6 +276,8 @@ struct Reversal<'a> {
     verb: &'static str,
     /// Nobody named it, and it is not of this workspace.
     elsewhere: bool,
+    /// Nobody named it, and it is a change of bdr's own set-up.
+    set_up: bool,
 }
 
 /// Plans, shows, and applies.
@@ -322,6 +340,14 @@ fn reverse(
         let place = cx.shown_absolute(operation.begin.cwd.as_path());
         text.push_str(&format!("  it ran elsewhere: {place}\n"));
     }
+    if reversal.set_up {
+        text.push_str("  it is bdr's own set-up");
+        if let Some(other) = before_set_up(operations, &cx.workspace()) {
+            let (id, title) = (other.begin.id.prefix(&ids), log::title(other, &ids));
+            text.push_str(&format!("; before it: {title}, bdr undo {id}"));
+        }
+        text.push('\n');
+    }
     text.push_str(&steps(cx, &plan));
     for root in &plan.meanwhile {
         let what = match (root.deleted, root.altered) {
@@ -381,6 +407,10 @@ fn reverse(
         && !how.yes
         && !prompt::confirm("Nothing to undo here. Take this back?", false)?
     {
+        cx.ui.report("Nothing was changed.\n")?;
+        return Ok(exit::OK);
+    }
+    if reversal.set_up && !how.yes && !prompt::confirm("Take back bdr's own set-up?", false)? {
         cx.ui.report("Nothing was changed.\n")?;
         return Ok(exit::OK);
     }

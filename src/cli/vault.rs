@@ -5,9 +5,9 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::context::Context;
-use super::error::Failure;
-use super::exit;
+use crate::app::context::Context;
+use crate::app::error::Failure;
+use crate::app::exit;
 use crate::ui::plural;
 
 /// Look after the vault of sealed values

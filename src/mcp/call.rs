@@ -24,11 +24,10 @@ use serde_json::{Value, json};
 use super::args::Args;
 use super::fault::Fault;
 use super::roots::{Roots, Use};
-use crate::cli::context::Context;
-use crate::cli::{guard as guarding, pick};
-
-/// What operation records say of who called.
-pub(crate) const HOST: &str = "mcp";
+use crate::app::context::Context;
+use crate::app::guard as guarding;
+use crate::app::log::MCP_HOST;
+use crate::app::pick;
 
 /// Who calls.
 #[derive(Debug, Clone, Default)]
@@ -49,7 +48,7 @@ pub(crate) struct Options {
     /// No tool that changes anything.
     pub(crate) read_only: bool,
     /// Sets of tools; empty: all.
-    pub(crate) sets: Vec<super::tools::Set>,
+    pub(crate) sets: Vec<super::sets::Set>,
     /// Results as text: JSON for all tools, or brief for all.
     pub(crate) text: Option<Text>,
 }
@@ -257,7 +256,7 @@ impl Call<'_> {
     /// Returns what records keep of this call.
     pub(crate) fn agent(&self) -> AgentCall {
         AgentCall {
-            host: HOST.to_owned(),
+            host: MCP_HOST.to_owned(),
             session: Some(self.client.name.clone()),
             call: Some(self.client.call.clone()),
             tool: self.tool.to_owned(),
@@ -382,7 +381,7 @@ impl Call<'_> {
                 && o.begin
                     .agent
                     .as_ref()
-                    .is_some_and(|agent| agent.host == HOST)
+                    .is_some_and(|agent| agent.host == MCP_HOST)
         };
         let found = operations
             .iter()
@@ -573,6 +572,20 @@ impl Page {
             data["nextCursor"] = json!(format!("{}.{end}", self.list));
         }
     }
+}
+
+/// Returns a path for a URI: all but what may stand there as it is, by percent signs.
+pub(crate) fn encoded(path: &str) -> String {
+    let mut text = String::new();
+    for byte in path.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                text.push(byte.into());
+            }
+            other => text.push_str(&format!("%{other:02X}")),
+        }
+    }
+    text
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use bdr::Error;
 use serde_json::{Value, json};
 
-use crate::cli::error::Failure;
+use crate::app::error::Failure;
 
 /// Why a call failed. Everything that its caller can do something about is one; the protocol has errors of its own.
 #[derive(Debug)]

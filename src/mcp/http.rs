@@ -15,9 +15,9 @@ use rmcp::handler::server::ServerHandler;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 
-use crate::cli::context::Context;
-use crate::cli::error::Failure;
-use crate::cli::exit;
+use crate::app::context::Context;
+use crate::app::error::Failure;
+use crate::app::exit;
 
 /// Where the server listens: an address of the loopback interface.
 #[derive(Debug, Clone, Copy)]

@@ -6,8 +6,8 @@
 
 use std::path::PathBuf;
 
-use crate::cli::context::Context;
-use crate::cli::error::Failure;
+use crate::app::context::Context;
+use crate::app::error::Failure;
 
 mod args;
 pub(crate) mod call;
@@ -21,6 +21,7 @@ mod prompts;
 mod resources;
 mod roots;
 mod server;
+pub(crate) mod sets;
 mod stdio;
 pub(crate) mod tools;
 

@@ -12,7 +12,7 @@ use super::fault::Fault;
 use super::mask;
 use super::roots::Roots;
 use super::tools::{diff_document, list_document, status_document};
-use crate::cli::context::Context;
+use crate::app::context::Context;
 use crate::ui::when;
 
 /// Snapshots never change: their manifests may be kept for a day.
@@ -196,20 +196,6 @@ fn entry_of(
     Ok(repo.listing_of(record, &|other| other == path)?.pop())
 }
 
-/// Returns a path for a URI: all but what may stand there as it is, by percent signs.
-pub(crate) fn encoded(path: &str) -> String {
-    let mut text = String::new();
-    for byte in path.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
-                text.push(byte.into());
-            }
-            other => text.push_str(&format!("%{other:02X}")),
-        }
-    }
-    text
-}
-
 fn decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
@@ -284,6 +270,7 @@ pub(crate) fn complete(
 
 #[cfg(test)]
 mod tests {
+    use super::super::call::encoded;
     use super::*;
 
     #[test]

@@ -10,7 +10,7 @@ use bdr::protect::guard::{self, CaptureSet};
 use serde_json::json;
 
 use super::fault::Fault;
-use crate::cli::context::Context;
+use crate::app::context::Context;
 
 /// The places that calls may name.
 #[derive(Debug)]

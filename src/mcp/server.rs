@@ -26,9 +26,10 @@ use super::call::{
     Answer, Call, Client, Consent, Options, Outcome, Question, Session, Text, plan_id,
 };
 use super::fault::Fault;
-use super::tools::{self, Set, Tool};
+use super::sets::Set;
+use super::tools::{self, Tool};
 use super::{prompts, resources};
-use crate::cli::context::Context;
+use crate::app::context::Context;
 use crate::ui::progress::{Relay, Told as Progress};
 
 /// Calls that only read and run at the same time.

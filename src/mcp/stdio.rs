@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::server::Server;
-use crate::cli::error::Failure;
-use crate::cli::exit;
+use crate::app::error::Failure;
+use crate::app::exit;
 
 /// Returns standard output for messages, and has everything else that is printed go to standard error.
 #[cfg(unix)]

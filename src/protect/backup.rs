@@ -16,7 +16,10 @@ use crate::base::path::{AbsolutePath, RawName, RepoPath, os_to_bytes, tar_name};
 use crate::model::manifest::{Flag, Kind};
 use crate::model::rules::{Origin, Root};
 use crate::protect::capture::{Capture, CapturedList, Shared};
-use crate::protect::staging::{self, KeptReport, StagingOptions};
+use crate::protect::staging::{self, KeptReport};
+use crate::protect::survey::{
+    apply_budget, is_damaged, is_kept_in, look_around, lost_sets, mark_all, mark_lost,
+};
 use crate::repo::index::DigestSet;
 use crate::repo::pack::{Finished, TarKind, TarMeta};
 use crate::repo::snapshot::{
@@ -27,92 +30,18 @@ use crate::repo::trash::Part;
 use crate::repo::verdicts::Verdicts;
 use crate::repo::{LockFile, Repository, hold_shared};
 
+pub use crate::protect::options::BackupOptions;
+pub use crate::protect::survey::SealedSummary;
+pub(crate) use crate::protect::survey::{RootRun, roots_of, survey};
 pub use crate::repo::pack::Level;
 
-mod links;
 mod merge;
 mod read;
 mod reopen;
-mod roots;
-mod sealed;
 
 use merge::rebuild;
-pub(crate) use read::database_for;
 use read::read_dirty;
 pub(crate) use reopen::{Present, present};
-pub(crate) use roots::{RootRun, roots_of, survey};
-use roots::{apply_budget, is_damaged, is_kept_in, look_around, lost_sets, mark_all, mark_lost};
-pub use sealed::SealedSummary;
-
-/// How to take a snapshot.
-#[derive(Debug, Clone)]
-pub struct BackupOptions {
-    /// Re-read and store every byte, trust no cache.
-    pub full: bool,
-    /// What takes it.
-    pub trigger: Trigger,
-    /// Given by the user.
-    pub label: Option<String>,
-    /// Given by the user.
-    pub tags: Vec<String>,
-    /// Name of the machine.
-    pub host: String,
-    /// The time of the snapshot, and of the walk.
-    pub now: DateTime<Utc>,
-    /// How hard to compress.
-    pub level: Level,
-    /// New bytes that an operand or workspace may bring; `None`: any number.
-    pub max_bytes: Option<u64>,
-    /// Files that a workspace may have; `None`: any number.
-    pub max_files: Option<u64>,
-    /// Absolute paths that are never captured, beside the repository's own.
-    pub never: Vec<PathBuf>,
-    /// Cover what symlinks lead to as well.
-    pub follow_links: bool,
-    /// Keep large content instead of reading it; `None`: read everything.
-    pub staging: Option<StagingOptions>,
-    /// Roots that stand somewhere else than the snapshot is to say: where they stand, and what it says.
-    pub moved: Vec<(PathBuf, PathBuf)>,
-    /// Directories that were opened for this snapshot and will be closed again: the modes that they are to have in it.
-    pub modes: HashMap<PathBuf, u32>,
-    /// What is known to be missing: it makes the snapshot partial.
-    pub problems: Vec<PathNote>,
-}
-
-impl BackupOptions {
-    /// Returns the defaults for a trigger.
-    pub fn new(trigger: Trigger, now: DateTime<Utc>) -> Self {
-        let scheduled = matches!(trigger, Trigger::Backup | Trigger::Init);
-        Self {
-            full: false,
-            trigger,
-            label: None,
-            tags: Vec::new(),
-            host: String::new(),
-            now,
-            level: if scheduled { Level::Best } else { Level::Fast },
-            max_bytes: None,
-            max_files: None,
-            never: Vec::new(),
-            follow_links: false,
-            staging: None,
-            moved: Vec::new(),
-            modes: HashMap::new(),
-            problems: Vec::new(),
-        }
-    }
-
-    /// Returns the path that the snapshot is to have for a root.
-    fn recorded<'a>(&'a self, root: &'a Root) -> &'a Path {
-        let moved = self.moved.iter().find(|(stands, _)| *stands == root.path);
-        moved.map_or(&root.path, |(_, says)| says)
-    }
-
-    /// Returns true if a snapshot that says nothing new may be left out.
-    fn may_reuse(&self) -> bool {
-        !self.full && !matches!(self.trigger, Trigger::Backup | Trigger::Init)
-    }
-}
 
 /// What taking a snapshot came to.
 #[derive(Debug, Clone)]
@@ -253,11 +182,11 @@ pub(crate) fn capture(
     }
     let mut nowhere = Vec::new();
     if scheduled || options.follow_links {
-        nowhere = links::follow_included(repo, &mut runs, options, &never)?;
+        nowhere = crate::protect::survey::links::follow_included(repo, &mut runs, options, &never)?;
     }
     let mut not_followed = Vec::new();
     if options.follow_links {
-        not_followed = links::follow(repo, &mut runs, options, &never)?;
+        not_followed = crate::protect::survey::links::follow(repo, &mut runs, options, &never)?;
     }
     // What is only kept belongs to the guard that kept it: a backup stands without.
     let has_kept = |run: &RootRun| run.state.as_ref().is_some_and(|s| s.has_flag(KEPT));
@@ -706,7 +635,7 @@ fn write_tree(
 /// Forgets what is derived of a root that will not be captured again.
 pub(crate) fn forget_state(repo: &Repository, root: &Root) {
     // One that stays costs space only.
-    let _ = crate::disk::fsutil::remove_file(&roots::state_path(repo, root));
+    let _ = crate::disk::fsutil::remove_file(&crate::protect::survey::state_path(repo, root));
 }
 
 /// Returns the default scratch directory of a repository.

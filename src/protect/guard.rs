@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
+use changes::{Look, Origins};
 use chrono::TimeDelta;
 
 use crate::base::error::{Error, Result};
@@ -25,7 +26,6 @@ use crate::repo::oplog::{
 };
 use crate::repo::snapshot::PathNote;
 use crate::repo::{Repository, hold_shared};
-use changes::{Look, Origins};
 
 mod call;
 pub(crate) mod changes;
@@ -52,19 +52,24 @@ pub struct GuardOptions {
     pub cwd: PathBuf,
     /// Given by the user.
     pub label: Option<String>,
-    /// What to do if there can be no snapshot.
-    pub on_fail: OnFail,
+    /// The command is not to run unless all that it names was captured.
+    pub all_named: bool,
     /// Parts of the command that cannot be undone.
     pub remote: Vec<String>,
 }
 
-/// What to do if there can be no snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnFail {
-    /// Do not run the command.
-    Block,
-    /// Run it, and record that it was unprotected.
-    Run,
+impl GuardOptions {
+    /// Returns the options for a command that is not to run unless all that it names was captured.
+    pub fn new(backup: BackupOptions, argv: Vec<OsString>, cwd: &Path) -> Self {
+        Self {
+            backup,
+            argv,
+            cwd: cwd.to_path_buf(),
+            label: None,
+            all_named: true,
+            remote: Vec::new(),
+        }
+    }
 }
 
 /// What a guard would capture.
@@ -97,13 +102,8 @@ pub struct PlannedRoot {
 ///
 /// # Errors
 /// As [`protect`], as far as it can be told without reading files.
-pub fn plan(
-    repo: &Repository,
-    roots: &[Root],
-    options: &GuardOptions,
-    _monitor: &dyn Monitor,
-) -> Result<GuardPlan> {
-    let runs = survey(repo, roots, &options.backup)?;
+pub fn plan(repo: &Repository, roots: &[Root], options: &BackupOptions) -> Result<GuardPlan> {
+    let runs = survey(repo, roots, options)?;
     let left_out = runs
         .iter()
         .flat_map(|run| {
@@ -146,6 +146,34 @@ pub(crate) struct Intent {
     pub(crate) all_named: bool,
 }
 
+impl Intent {
+    /// Returns the intent of an operation of bdr's own, or of another program that has bdr do something.
+    pub(crate) fn new(kind: OperationKind, argv: &[OsString], cwd: &Path) -> Self {
+        Self {
+            kind,
+            argv: argv.to_vec(),
+            cwd: cwd.to_path_buf(),
+            label: None,
+            remote: Vec::new(),
+            undoes: None,
+            restore: None,
+            agent: None,
+            in_place: true,
+            all_named: false,
+        }
+    }
+
+    /// Returns the intent of a command.
+    fn of(options: &GuardOptions) -> Self {
+        Self {
+            label: options.label.clone(),
+            remote: options.remote.clone(),
+            all_named: options.all_named,
+            ..Self::new(OperationKind::Guard, &options.argv, &options.cwd)
+        }
+    }
+}
+
 /// The state before is saved, durably, and an operation is open.
 #[must_use = "an operation that is not finished stays in the log as interrupted"]
 pub struct Protected {
@@ -180,19 +208,7 @@ pub fn protect(
     options: &GuardOptions,
     monitor: &dyn Monitor,
 ) -> Result<Protected> {
-    let intent = Intent {
-        kind: OperationKind::Guard,
-        argv: options.argv.clone(),
-        cwd: options.cwd.clone(),
-        label: options.label.clone(),
-        remote: options.remote.clone(),
-        undoes: None,
-        restore: None,
-        agent: None,
-        in_place: true,
-        all_named: options.on_fail == OnFail::Block,
-    };
-    open(repo, roots, &options.backup, intent, monitor)
+    open(repo, roots, &options.backup, Intent::of(options), monitor)
 }
 
 /// How long a guard waits for prune before it takes a snapshot that needs nothing older.

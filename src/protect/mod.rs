@@ -3,6 +3,8 @@
 pub mod backup;
 pub(crate) mod capture;
 pub mod guard;
+pub(crate) mod options;
 pub mod staging;
+pub(crate) mod survey;
 pub mod walk;
 pub(crate) mod work;

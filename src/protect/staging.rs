@@ -20,46 +20,15 @@ use crate::base::path::{AbsolutePath, RepoPath};
 use crate::disk::fsutil;
 use crate::disk::fsutil::area::{Area, OwnArea};
 use crate::model::manifest::{Body, Content, Kept, Kind, Stat, same_identity};
-use crate::protect::backup::{Level, RootRun, database_for};
 use crate::protect::capture::{Capture, Captured, CapturedList, Shared};
+use crate::protect::survey::{RootRun, database_for};
 use crate::protect::walk::{Dirty, RootHandle};
 use crate::repo::kept::{KeptContent, KeptContents, KeptSet, is_lost};
+use crate::repo::pack::Level;
 use crate::repo::state::{KEPT, is_racy};
 use crate::repo::{Repository, hold_shared};
 
-/// When files are kept instead of being read.
-#[derive(Debug, Clone)]
-pub struct StagingOptions {
-    /// Paths of which the command does nothing but remove names.
-    pub unlinked: Vec<PathBuf>,
-    /// New bytes, or files, below which reading them is quick enough.
-    pub from_bytes: u64,
-    /// See `from_bytes`.
-    pub from_files: usize,
-    /// Bytes that may be kept.
-    pub max_bytes: u64,
-    /// Sets up to this size are packed afterwards; larger ones stay where they are until no snapshot needs them.
-    pub pack_bytes: u64,
-}
-
-impl StagingOptions {
-    /// Returns the defaults: 32 MiB or 4,096 files are read quickly enough, 16 GiB may be kept, 512 MiB are packed.
-    pub fn new() -> Self {
-        Self {
-            unlinked: Vec::new(),
-            from_bytes: 32 << 20,
-            from_files: 4096,
-            max_bytes: 16 << 30,
-            pack_bytes: 512 << 20,
-        }
-    }
-}
-
-impl Default for StagingOptions {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+pub use crate::protect::options::StagingOptions;
 
 /// What a snapshot kept instead of reading it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

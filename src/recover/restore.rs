@@ -391,12 +391,6 @@ pub fn apply(
         backup.never.clone_from(&options.never);
         backup.host.clone_from(&options.host);
         let intent = Intent {
-            kind: OperationKind::Restore,
-            argv: options.argv.clone(),
-            cwd: options.cwd.clone(),
-            label: None,
-            remote: Vec::new(),
-            undoes: None,
             restore: Some(RestoreJournal {
                 snapshot: snapshot.id,
                 target: options
@@ -411,7 +405,7 @@ pub fn apply(
             }),
             agent: options.agent.clone(),
             in_place: options.target.is_none(),
-            all_named: false,
+            ..Intent::new(OperationKind::Restore, &options.argv, &options.cwd)
         };
         backup.modes = opened.modes();
         let protected = guard::open(repo, &roots, &backup, intent, monitor)?;

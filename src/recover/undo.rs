@@ -272,7 +272,7 @@ pub fn plan(
 ) -> Result<UndoPlan> {
     let before = operation.begin.before.ok_or_else(|| {
         Error::invalid(
-            "this operation ran unprotected: there is nothing to go back to",
+            "this operation changed no protected file: there is nothing to take back",
             Some("bdr history PATH finds older versions of a file"),
         )
     })?;
@@ -669,16 +669,9 @@ pub fn apply(
     backup.never.clone_from(&options.never);
     backup.host.clone_from(&options.host);
     let intent = Intent {
-        kind,
-        argv: options.argv.clone(),
-        cwd: options.cwd.clone(),
-        label: None,
-        remote: Vec::new(),
         undoes: Some(operation.begin.id),
-        restore: None,
         agent: options.agent.clone(),
-        in_place: true,
-        all_named: false,
+        ..Intent::new(kind, &options.argv, &options.cwd)
     };
     let mut roots = plan.roots.clone();
     for root in &mut roots {

@@ -528,23 +528,6 @@ impl Repository {
         self.read_snapshot(&name)
     }
 
-    /// Returns the newest snapshot that covers a path under a name, with its record of that root.
-    ///
-    /// # Errors
-    /// The repository cannot be listed.
-    pub fn newest_with_root(&self, name: &str, path: &Path) -> Result<Option<Snapshot>> {
-        for file in self.snapshot_names()?.iter().rev() {
-            if let Ok(Some(snapshot)) = self.read_listed(file)
-                && snapshot
-                    .root(name)
-                    .is_some_and(|r| r.path.as_path() == path)
-            {
-                return Ok(Some(snapshot));
-            }
-        }
-        Ok(None)
-    }
-
     /// Returns the number and id that a new snapshot gets.
     ///
     /// # Errors

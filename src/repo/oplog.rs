@@ -67,7 +67,7 @@ pub struct Begin {
     /// Given by the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// The snapshot that holds the state before it; `None` if it was run unprotected.
+    /// The snapshot that holds the state before it; `None` where no protected file was to be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<SnapshotId>,
     /// The captured set, names of roots of `before`; empty: all of them.

@@ -1,6 +1,6 @@
 //! Times for people: relative when near, local always.
 
-use chrono::{DateTime, Local, NaiveDate, Utc};
+use chrono::{DateTime, Local, NaiveDate, TimeDelta, Utc};
 
 /// Returns "just now", "2 min ago", "3 h ago", "yesterday 13:58", "3 days ago", "2026-08-14".
 pub(crate) fn ago(now: DateTime<Utc>, then: DateTime<Utc>) -> String {
@@ -59,6 +59,26 @@ fn relative(today: NaiveDate, day: NaiveDate, secs: i64, clock: impl Fn() -> Str
         (_, 1) => format!("yesterday {}", clock()),
         (_, 2..30) => format!("{days} days ago"),
         _ => day.to_string(),
+    }
+}
+
+/// Returns "02:30", "tomorrow 02:30", "2026-11-29 02:30", "now".
+pub(crate) fn soon(now: DateTime<Utc>, next: DateTime<Utc>) -> String {
+    if next <= now {
+        return "now".to_owned();
+    }
+    let (today, day) = (
+        now.with_timezone(&Local).date_naive(),
+        next.with_timezone(&Local),
+    );
+    let clock = day.format("%H:%M");
+    // What is less than a day away is not mistaken for another day's.
+    if next - now < TimeDelta::hours(24) {
+        return clock.to_string();
+    }
+    match (day.date_naive() - today).num_days() {
+        1 => format!("tomorrow {clock}"),
+        _ => format!("{} {clock}", day.date_naive()),
     }
 }
 

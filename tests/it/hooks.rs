@@ -198,6 +198,27 @@ fn an_installation_is_an_operation_that_undo_takes_back() {
     assert_eq!(std::fs::read_to_string(&settings).unwrap(), SETTINGS[4]);
 }
 
+/// Most of those who type it right after an installation mean the command before.
+#[test]
+fn a_plain_undo_asks_before_it_takes_back_bdrs_own_set_up() {
+    let place = place();
+    home_file(&place, ".bashrc", "alias ll='ls -l'\n");
+    place.write("notes", b"mine");
+    place.run(&["guard", "--", "rm", "notes"], 0);
+    place.run(&["hooks", "install", "bash"], 0);
+    let bashrc = place.path("home/.bashrc");
+    let installed = std::fs::read(&bashrc).unwrap();
+    let mut terminal = Terminal::start(&place, &["bdr", "undo"]);
+    let said = terminal.expect("Take back bdr's own set-up?");
+    assert!(said.contains("before it: rm notes, bdr undo "), "{said}");
+    terminal.type_in("n");
+    terminal.expect("Nothing was changed.");
+    assert_eq!(std::fs::read(&bashrc).unwrap(), installed);
+    // Named, or agreed to before, it is what was asked for.
+    place.run(&["undo", "--yes"], 0);
+    assert_eq!(std::fs::read(&bashrc).unwrap(), b"alias ll='ls -l'\n");
+}
+
 #[test]
 fn files_that_are_not_bdrs_to_edit_are_left_alone() {
     let place = place();

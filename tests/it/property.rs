@@ -203,21 +203,15 @@ fn undo_of_a_new_name_and_a_new_mode_of_one_file() {
 }
 
 fn edits_are_undone(before: &[Edit], during: &[Edit]) {
-    use bdr::protect::guard::{GuardOptions, OnFail, protect};
+    use bdr::protect::guard::{GuardOptions, protect};
     let place = Place::new();
     place.write("a", b"always something");
     before.iter().for_each(|edit| apply(&place, edit));
     let repo = place.repository();
     let now = options().now;
     let expected = picture(&place.tree());
-    let guard = GuardOptions {
-        backup: bdr::protect::backup::BackupOptions::new(bdr::repo::snapshot::Trigger::Guard, now),
-        argv: vec!["edit".into()],
-        cwd: place.tree(),
-        label: None,
-        on_fail: OnFail::Block,
-        remote: Vec::new(),
-    };
+    let backup = bdr::protect::backup::BackupOptions::new(bdr::repo::snapshot::Trigger::Guard, now);
+    let guard = GuardOptions::new(backup, vec!["edit".into()], &place.tree());
     let monitor = bdr::base::monitor::NullMonitor;
     let protected = protect(&repo, &[place.root()], &guard, &monitor).unwrap();
     // The edits happen while the guarded command runs.

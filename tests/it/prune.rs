@@ -11,7 +11,7 @@ use bdr::care::verify::{VerifyLevel, verify};
 use bdr::disk::storage::MemoryStorage;
 use bdr::model::retention::{Item, Policy, Reason, decide};
 use bdr::protect::backup::BackupOptions;
-use bdr::protect::guard::{GuardOptions, OnFail, protect};
+use bdr::protect::guard::{GuardOptions, protect};
 use bdr::repo::Repository;
 use bdr::repo::snapshot::Trigger;
 use chrono::{DateTime, Datelike as _, NaiveDateTime, TimeDelta, Utc, Weekday};
@@ -228,14 +228,8 @@ fn two_prunes_and_many_guards_at_once_lose_nothing() {
             if round % 2 == 0 {
                 place.write("log", format!("{round}").repeat(500).as_bytes());
             }
-            let options = GuardOptions {
-                backup: BackupOptions::new(Trigger::Guard, time(round)),
-                argv: vec!["true".into()],
-                cwd: place.tree(),
-                label: None,
-                on_fail: OnFail::Block,
-                remote: Vec::new(),
-            };
+            let backup = BackupOptions::new(Trigger::Guard, time(round));
+            let options = GuardOptions::new(backup, vec!["true".into()], &place.tree());
             let before = picture(&place.tree());
             let protected = protect(&repo, &[place.root()], &options, &NullMonitor).unwrap();
             let snapshot = &protected.report().snapshot;

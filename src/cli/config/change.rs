@@ -7,10 +7,14 @@ use std::process::Command as Process;
 use bdr::model::config::edit as text_edit;
 use serde_json::json;
 
-use super::{check_patterns, check_text, say_unmatched, text, write};
-use crate::cli::context::{Context, variable};
-use crate::cli::error::Failure;
-use crate::cli::exit;
+use super::check_patterns;
+use super::say_unmatched;
+use crate::app::config::check_text;
+use crate::app::config::text;
+use crate::app::config::write;
+use crate::app::context::{Context, variable};
+use crate::app::error::Failure;
+use crate::app::exit;
 use crate::ui::prompt;
 
 pub(super) fn set(

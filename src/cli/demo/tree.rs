@@ -14,7 +14,7 @@ use bdr::Error;
 use bdr::base::error::IoContext as _;
 use bdr::base::path::show;
 
-use crate::cli::error::Failure;
+use crate::app::error::Failure;
 
 /// What must be the same again.
 #[derive(Debug, PartialEq, Eq)]

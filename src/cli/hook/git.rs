@@ -11,10 +11,14 @@ use bdr::repo::Repository;
 use bdr::repo::oplog::Begin;
 use chrono::TimeDelta;
 
-use super::{Global, backup_options, guarding, silent_context, tick};
-use crate::cli::context::{Context, guard_is_off, variable};
-use crate::cli::error::Failure;
-use crate::cli::exit;
+use super::Global;
+use super::backup_options;
+use super::guarding;
+use super::silent_context;
+use super::tick;
+use crate::app::context::{Context, guard_is_off, variable};
+use crate::app::error::Failure;
+use crate::app::exit;
 
 /// Hooks are git's, as operations know their callers.
 const HOST: &str = "git";
@@ -127,12 +131,9 @@ fn begin(
     }
     let roots = guarding::covered(cx, repo, &Assessment::unknown(event), &[], false)?;
     let options = GuardOptions {
-        backup: backup_options(cx),
-        argv,
-        cwd: cx.cwd.clone(),
         label: Some(event.to_owned()),
-        on_fail: guard::OnFail::Block,
         remote,
+        ..GuardOptions::new(backup_options(cx), argv, &cx.cwd)
     };
     guard::begin_call(repo, &roots, &options, call(cx, event), &cx.progress())?;
     Ok(())

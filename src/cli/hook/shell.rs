@@ -10,10 +10,16 @@ use bdr::protect::guard::{self, CloseOptions};
 use bdr::repo::Repository;
 use bdr::repo::oplog::Begin;
 
-use super::{Global, Hook, answer_event, guarding, silent_context, speak, tick};
-use crate::cli::context::{Context, guard_is_off};
-use crate::cli::error::Failure;
-use crate::cli::exit;
+use super::Global;
+use super::Hook;
+use super::answer_event;
+use super::guarding;
+use super::silent_context;
+use super::speak;
+use super::tick;
+use crate::app::context::{Context, guard_is_off};
+use crate::app::error::Failure;
+use crate::app::exit;
 
 /// What an event is called whose answer decides whether the line runs.
 pub(super) const VETO: &str = "veto";
@@ -287,9 +293,9 @@ fn after(said: &Said, global: &Global) -> Result<(), Failure> {
             false,
             false,
             global.color,
-            crate::cli::context::wants_plain(),
+            crate::app::context::wants_plain(),
         )
-        .with_unicode(crate::cli::context::shows_unicode());
+        .with_unicode(crate::app::context::shows_unicode());
         ui.say(&format!("bdr: {what} · undo: {}", ui.err.bold(&undo)));
     }
     // A line began it: lines that only look ask for nothing.
@@ -298,7 +304,7 @@ fn after(said: &Said, global: &Global) -> Result<(), Failure> {
             false,
             false,
             global.color,
-            crate::cli::context::wants_plain(),
+            crate::app::context::wants_plain(),
         );
         ui.say(&format!(
             "bdr: still running in the background · undo, also of what it does by then: {undo}"

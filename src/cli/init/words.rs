@@ -10,10 +10,12 @@ use bdr::model::config::{Config, Criticality};
 use bdr::repo::Repository;
 use serde_json::{Value, json};
 
-use super::{AGENTS_BUDGET, Done, InitArgs};
-use crate::cli::backup as backups;
-use crate::cli::context::Context;
-use crate::cli::error::Failure;
+use super::AGENTS_BUDGET;
+use super::Done;
+use super::InitArgs;
+use crate::app::backup as backups;
+use crate::app::context::Context;
+use crate::app::error::Failure;
 use crate::ui::{self, count, plural};
 
 fn places(cx: &Context) -> String {
@@ -166,7 +168,7 @@ fn equivalent(
     if args.no_backup {
         argv.push("--no-backup".into());
     }
-    crate::cli::guard::shell_words(&argv)
+    crate::app::guard::shell_words(&argv)
 }
 
 pub(super) fn data(

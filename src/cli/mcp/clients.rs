@@ -14,9 +14,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::OfferArgs;
-use crate::cli::context::{Context, own_program, variable};
-use crate::cli::error::Failure;
-use crate::cli::exit;
+use crate::app::context::{Context, own_program, variable};
+use crate::app::error::Failure;
+use crate::app::exit;
 use crate::cli::hooks::{Outcome, carry_out, only_in};
 use crate::ui::{json as ui_json, plural};
 

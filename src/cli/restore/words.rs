@@ -8,7 +8,7 @@ use bdr::recover::restore::{Action, RestorePlan, RestoreReport, SecretStep, Step
 use bdr::repo::snapshot::Snapshot;
 use serde_json::{Value, json};
 
-use crate::cli::context::Context;
+use crate::app::context::Context;
 use crate::ui::steps::{Line, View, collapse, listing};
 use crate::ui::{self, count, plural, when};
 
@@ -116,7 +116,7 @@ pub(super) fn same_without_dry_run(cx: &Context) -> String {
         .into_iter()
         .filter(|arg| arg != "--dry-run")
         .collect();
-    crate::cli::guard::shell_words(&argv)
+    crate::app::guard::shell_words(&argv)
 }
 
 pub(super) fn plan_data(plan: &RestorePlan, snapshot: &Snapshot, dry_run: bool) -> Value {

@@ -8,9 +8,9 @@ use bdr::model::schedule::Job;
 use chrono::{DateTime, Datelike as _, Days, Local, NaiveDate, Utc};
 use serde_json::{Value, json};
 
-use crate::cli::context::Context;
-use crate::cli::error::Failure;
-use crate::cli::exit;
+use crate::app::context::Context;
+use crate::app::error::Failure;
+use crate::app::exit;
 use crate::ui::{self, when};
 
 /// What came of a week.

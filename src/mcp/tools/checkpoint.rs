@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::super::call::{Answer, Call, Outcome, checkpoint_id, first};
 use super::super::fault::Fault;
 use super::super::roots::Use;
-use crate::cli::guard as guarding;
-use crate::cli::tick;
+use crate::app::guard as guarding;
+use crate::app::tick;
 use crate::ui::{self, count, plural, when};
 
 pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
@@ -41,12 +41,8 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         ..StagingOptions::new()
     });
     let options = GuardOptions {
-        backup,
-        argv: vec![call.tool.into()],
-        cwd: cx.cwd.clone(),
         label: label.clone(),
-        on_fail: guard::OnFail::Block,
-        remote: Vec::new(),
+        ..GuardOptions::new(backup, vec![call.tool.into()], &cx.cwd)
     };
     let (id, report) = guard::checkpoint(&repo, &captured, &options, call.agent(), &cx.progress())?;
     call.session.set_checkpoint(id);

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::super::call::{Answer, Call, Outcome, backup_id};
 use super::super::fault::Fault;
 use super::figures::kind;
-use crate::cli::{jobs, prune as pruning};
+use crate::app::jobs;
+use crate::app::prune as pruning;
 use crate::ui::when;
 
 /// Backups that a preview names.

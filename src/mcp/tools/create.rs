@@ -17,8 +17,8 @@ use super::super::fault::Fault;
 use super::super::roots::{Roots, Use};
 use super::checkpoint::excluded;
 use super::figures;
-use crate::cli::backup::{self as backing, Wanted};
-use crate::cli::jobs;
+use crate::app::backup::{self as backing, Wanted};
+use crate::app::jobs;
 use crate::ui::plural;
 
 pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
@@ -188,7 +188,7 @@ fn answer(
     let cx = call.cx;
     let snapshot = &report.snapshot;
     let stats = &snapshot.stats;
-    let partial = backing::code(report) != crate::cli::exit::OK;
+    let partial = backing::code(report) != crate::app::exit::OK;
     let sealed = backing::sealed_words(cx, &report.sealed);
     if !sealed.is_empty() {
         warnings.push(format!(

@@ -13,7 +13,7 @@ use super::super::call::{Answer, Call, Globs, Outcome, Page, backup_id, checkpoi
 use super::super::fault::Fault;
 use super::super::mask;
 use super::super::roots::Roots;
-use crate::cli::context::Context;
+use crate::app::context::Context;
 use crate::ui::{count, plural};
 
 /// Files of one page.

@@ -14,7 +14,7 @@ use super::super::call::{Answer, Call, Outcome, is_listed};
 use super::super::fault::Fault;
 use super::super::roots::Use;
 use super::{cleanup, figures, schedule};
-use crate::cli::config;
+use crate::app::config;
 
 /// Backups that an export names.
 const HISTORY: usize = 50;

@@ -6,7 +6,7 @@ use bdr::repo::summaries::Summary;
 use serde_json::{Value, json};
 
 use super::super::call::backup_id;
-use crate::cli::context::Context;
+use crate::app::context::Context;
 use crate::ui::when;
 
 pub(super) fn kind(kind: SnapshotKind) -> &'static str {

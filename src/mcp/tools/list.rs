@@ -8,8 +8,8 @@ use super::super::call::{Answer, Call, Outcome, Page, is_listed};
 use super::super::fault::Fault;
 use super::super::roots::{Roots, Use};
 use super::figures::{self, backup, kind, statistics};
-use crate::cli::context::Context;
-use crate::cli::time;
+use crate::app::context::Context;
+use crate::app::time;
 
 pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     let cx = call.cx;

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::args::Args;
 use super::call::{Call, Outcome};
 use super::fault::Fault;
+use super::sets::Set;
 
 mod checkpoint;
 mod cleanup;
@@ -23,28 +24,6 @@ mod versions;
 pub(crate) use diff::document as diff_document;
 pub(crate) use list::document as list_document;
 pub(crate) use status::document as status_document;
-
-/// Tools that belong together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Set {
-    /// checkpoint, diff_changes, undo_changes, find_versions
-    Guard,
-    /// create_backup, list_backups, verify_backup, restore_backup, get_backup_status
-    Core,
-    /// schedule_backup, cleanup_old_backups, export_backup_config
-    Admin,
-}
-
-impl Set {
-    /// Returns its word on the command line.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Guard => "guard",
-            Self::Core => "core",
-            Self::Admin => "admin",
-        }
-    }
-}
 
 /// A tool.
 pub(crate) struct Tool {

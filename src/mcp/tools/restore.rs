@@ -16,7 +16,7 @@ use super::super::call::{
 };
 use super::super::fault::Fault;
 use super::super::roots::{Roots, Use};
-use crate::cli::context::Context;
+use crate::app::context::Context;
 use crate::ui::plural;
 
 /// Conflicts and problems that are named.

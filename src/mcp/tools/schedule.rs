@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use super::super::call::{Answer, Call, Outcome, plan_id};
 use super::super::fault::Fault;
-use crate::cli::context::Context;
-use crate::cli::{jobs, schedule as scheduling};
+use crate::app::context::Context;
+use crate::app::jobs;
+use crate::app::schedule as scheduling;
 use crate::ui::when;
 
 const DAILY: &str = "daily";
@@ -171,7 +172,7 @@ fn start(call: &Call<'_>) -> Result<String, Fault> {
                 "backups are daily; only the full one has a day of the week".to_owned(),
             ));
         }
-        (false, cron) => scheduling::change(cx, cron.map(|(at, _)| at), None)?,
+        (false, cron) => change(cx, cron.map(|(at, _)| at), None)?,
         (true, Some((_, None))) => {
             return Err(invalid(
                 "a full backup is made on one day of the week".to_owned(),
@@ -192,9 +193,9 @@ fn start(call: &Call<'_>) -> Result<String, Fault> {
                     message = format!(
                         "the full backup runs at {daily}, as the daily one: change that by the schedule `{DAILY}`. "
                     );
-                    scheduling::change(cx, None, Some(day))?;
+                    change(cx, None, Some(day))?;
                 }
-                _ => scheduling::change(cx, at, Some(day))?,
+                _ => change(cx, at, Some(day))?,
             }
         }
     }
@@ -232,8 +233,8 @@ fn stop(call: &Call<'_>, action: &str) -> Result<Result<String, Outcome>, Fault>
         return Ok(Err(ask));
     }
     match weekly {
-        true => scheduling::change(cx, None, Some("never".to_owned()))?,
-        false => scheduling::remove(cx)?,
+        true => change(cx, None, Some("never".to_owned()))?,
+        false => drop(scheduling::remove(cx, false)?),
     }
     Ok(Ok(
         "Done. To have it back: schedule_backup {\"action\":\"create\"}".to_owned(),
@@ -353,4 +354,15 @@ mod tests {
             );
         }
     }
+}
+
+/// Installs with another time or day.
+fn change(cx: &Context, at: Option<String>, full: Option<String>) -> Result<(), Fault> {
+    let wanted = scheduling::Wanted {
+        at,
+        full,
+        drill: None,
+    };
+    scheduling::install(cx, &wanted, scheduling::AUTO)?;
+    Ok(())
 }

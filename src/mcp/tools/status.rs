@@ -12,8 +12,8 @@ use super::super::fault::Fault;
 use super::cleanup;
 use super::figures::{kind, statistics};
 use super::schedule;
-use crate::cli::context::Context;
-use crate::cli::status::{Seen, look, words};
+use crate::app::context::Context;
+use crate::app::status::{Seen, look, words};
 use crate::ui::{plural, when};
 
 pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {

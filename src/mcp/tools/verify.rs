@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::call::{Answer, Call, Outcome, backup_id, snapshot};
 use super::super::fault::Fault;
-use crate::cli::verify as verifying;
+use crate::app::verify as verifying;
 use crate::ui::plural;
 
 pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {

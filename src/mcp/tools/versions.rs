@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::super::call::{Answer, Call, Outcome, Page, backup_id, slashes};
 use super::super::fault::Fault;
 use super::super::mask;
-use crate::cli::time;
+use crate::app::time;
 use crate::ui::{count, plural, when};
 
 /// Paths whose history is read in one call.
@@ -162,7 +162,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         .take(3)
         .map(|version| {
             let id = backup_id(version.snapshot, version.time);
-            let path = super::super::resources::encoded(&cx.shown_absolute(&version.path));
+            let path = super::super::call::encoded(&cx.shown_absolute(&version.path));
             (
                 format!("bdr://snapshots/{id}/files/{path}"),
                 cx.shown_absolute(&version.path),

@@ -7,10 +7,8 @@ use super::{Counts, RootRun};
 use crate::base::error::{Error, Result};
 use crate::base::monitor::{Monitor, Phase};
 use crate::base::path::RepoPath;
-use crate::disk::sqlite;
 use crate::model::manifest::{Body, Kind};
 use crate::protect::capture::{Capture, Captured, Shared};
-use crate::protect::walk::Dirty;
 use crate::repo::pack::Finished;
 use crate::repo::state::{Known, Stat};
 
@@ -55,7 +53,7 @@ fn tasks(runs: &[RootRun]) -> (Vec<Task>, Vec<(usize, usize, usize)>) {
                     }
                 }
             }
-            match database_for(run, dirty) {
+            match crate::protect::survey::database_for(run, dirty) {
                 Some(base) => {
                     if databases.insert(base.clone()) {
                         tasks.push(Task::Database(number, base));
@@ -72,25 +70,6 @@ fn tasks(runs: &[RootRun]) -> (Vec<Task>, Vec<(usize, usize, usize)>) {
     };
     tasks.sort_by_key(|task| std::cmp::Reverse(if size(task) < 1 << 20 { 0 } else { size(task) }));
     (tasks, aliases)
-}
-
-/// Returns the SQLite database that a dirty file is, or belongs to.
-pub(crate) fn database_for(run: &RootRun, dirty: &Dirty) -> Option<RepoPath> {
-    let handle = run.handle.as_ref()?;
-    let is_database = |path: &RepoPath| {
-        let mut magic = [0; 16];
-        handle.open_file(path).is_ok_and(|mut file| {
-            std::io::Read::read_exact(&mut file, &mut magic).is_ok() && magic == *sqlite::MAGIC
-        })
-    };
-    let parent = dirty.path.parent()?;
-    if let Some(base) = sqlite::database_of(dirty.path.name()) {
-        let base = parent.join(base);
-        return is_database(&base).then_some(base);
-    }
-    // Databases consist of pages of at least 512 bytes: all other files need no look inside.
-    (dirty.stat.size >= 512 && dirty.stat.size.is_multiple_of(512) && is_database(&dirty.path))
-        .then(|| dirty.path.clone())
 }
 
 pub(super) fn read_dirty<'a>(

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::roots::{RootRun, paths_of, roots_of, state_path};
 use crate::base::error::{Error, Result};
 use crate::base::id::SnapshotId;
 use crate::base::path::RepoPath;
 use crate::model::compare;
 use crate::model::manifest::{Body, Entry, Kind};
 use crate::model::rules::Root;
+use crate::protect::survey::{RootRun, paths_of, roots_of, state_path};
 use crate::protect::walk::{RootHandle, Scan, WalkOptions, walk};
 use crate::repo::Repository;
 use crate::repo::snapshot::{LeftOut, RootRecord};

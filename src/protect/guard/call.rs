@@ -31,16 +31,9 @@ pub fn checkpoint(
     monitor: &dyn Monitor,
 ) -> Result<(OperationId, BackupReport)> {
     let intent = Intent {
-        kind: OperationKind::Call,
-        argv: options.argv.clone(),
-        cwd: options.cwd.clone(),
         label: options.label.clone(),
-        remote: Vec::new(),
-        undoes: None,
-        restore: None,
         agent: Some(call),
-        in_place: true,
-        all_named: false,
+        ..Intent::new(OperationKind::Call, &options.argv, &options.cwd)
     };
     let protected = open(repo, roots, &options.backup, intent, monitor)?;
     let began = protected.begin.time;

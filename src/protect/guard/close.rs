@@ -20,7 +20,7 @@ use crate::model::manifest::Time;
 use crate::model::rules::Root;
 use crate::protect::backup::RootRun;
 use crate::repo::Repository;
-use crate::repo::oplog::{Begin, End, Operation, OperationKind, Parent, RootChanges};
+use crate::repo::oplog::{Begin, End, Operation, Parent, RootChanges};
 use crate::repo::snapshot::{PathNote, RootRecord};
 
 /// How to close an operation.
@@ -47,16 +47,8 @@ pub fn begin_call(
     monitor: &dyn Monitor,
 ) -> Result<(OperationId, Vec<PathNote>)> {
     let intent = Intent {
-        kind: OperationKind::Guard,
-        argv: options.argv.clone(),
-        cwd: options.cwd.clone(),
-        label: options.label.clone(),
-        remote: options.remote.clone(),
-        undoes: None,
-        restore: None,
         agent: Some(call),
-        in_place: true,
-        all_named: options.on_fail == super::OnFail::Block,
+        ..Intent::of(options)
     };
     let protected = open(repo, roots, &options.backup, intent, monitor)?;
     Ok((protected.operation(), protected.not_captured().to_vec()))

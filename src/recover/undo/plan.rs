@@ -717,14 +717,14 @@ fn plan_removed(planner: &mut Planner<'_>, entry: &Entry) -> Result<()> {
 
 /// Finds names that still stand of files whose other names come back.
 fn anchors(planner: &mut Planner<'_>) -> Result<()> {
-    let restored: HashMap<String, ()> = planner
+    let restored: HashSet<String> = planner
         .plan
         .work
         .jobs
         .iter()
         .filter(|j| j.site == planner.site && j.act == Act::Write)
-        .filter_map(|j| Some((j.entry.as_ref()?.body.link.clone(), ())))
-        .filter(|(link, ())| !link.is_empty())
+        .filter_map(|j| Some(j.entry.as_ref()?.body.link.clone()))
+        .filter(|link| !link.is_empty())
         .collect();
     if restored.is_empty() {
         return Ok(());
@@ -733,7 +733,7 @@ fn anchors(planner: &mut Planner<'_>) -> Result<()> {
     let candidates: Vec<Entry> = planner
         .listing
         .values()
-        .filter(|e| restored.contains_key(&e.body.link))
+        .filter(|e| restored.contains(&e.body.link))
         .cloned()
         .collect();
     for entry in candidates {

@@ -1,0 +1,257 @@
+//! Takes a backup and says what came of it.
+
+use bdr::Error;
+use bdr::base::path::RawName;
+use bdr::base::units::size;
+use bdr::model::rules::Root;
+use bdr::protect::backup::{BackupOptions, BackupReport, Level, SealedSummary, backup};
+use bdr::protect::staging::settle;
+use bdr::repo::Repository;
+use bdr::repo::snapshot::{PathNote, SnapshotKind, Trigger};
+use serde_json::{Value, json};
+
+use crate::app::context::Context;
+use crate::app::error::Failure;
+use crate::app::exit;
+use crate::ui::{self, count, plural};
+
+/// What to back up, and how.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    /// Read and store every byte again.
+    pub(crate) full: bool,
+    /// Names of sources; empty: all.
+    pub(crate) sources: Vec<String>,
+    pub(crate) tags: Vec<String>,
+    pub(crate) label: Option<String>,
+}
+
+/// A backup that was made.
+pub(crate) struct BackupRun {
+    pub(crate) report: BackupReport,
+}
+
+/// Makes a backup.
+pub(crate) fn perform(
+    cx: &Context,
+    repo: &Repository,
+    wanted: &Wanted,
+) -> Result<BackupRun, Failure> {
+    let roots = if wanted.sources.is_empty() {
+        cx.roots()
+    } else {
+        let sources: Result<Vec<_>, Error> = wanted
+            .sources
+            .iter()
+            .map(|name| Ok(cx.config.source(name)?.root()))
+            .collect();
+        sources?
+    };
+    if roots.is_empty() {
+        let message = "there is nothing to back up: no source is configured";
+        return Err(Failure::usage(
+            message,
+            "bdr init, or add a [source.NAME] to the configuration",
+        ));
+    }
+    let missing = missing(&roots);
+    if roots
+        .iter()
+        .all(|root| root.path.symlink_metadata().is_err())
+    {
+        // A snapshot of nothing would take the place of one that has something.
+        let gone = std::io::ErrorKind::NotFound.into();
+        let error = Error::io("find", roots[0].path.clone(), gone);
+        return Err(Failure::from(error).hinted(|_| Some("bdr config check".to_owned())));
+    }
+    cx.launch_lifeboat(repo.location());
+    let hour_ago = std::time::SystemTime::from(cx.now) - std::time::Duration::from_secs(3600);
+    bdr::disk::fsutil::sweep_temporaries(&cx.places.state, 3, hour_ago);
+    // What guards left to be packed. Not being able to is no reason not to back up.
+    match settle(repo, Level::Best, cx.now, &cx.progress()) {
+        Ok(report) => crate::app::guard::tell_settled(cx, &report),
+        Err(error) => cx
+            .ui
+            .warn(&format!("bdr: what guards kept is not packed yet: {error}")),
+    }
+    let mut options = BackupOptions::new(Trigger::Backup, cx.now);
+    options.full = wanted.full;
+    options.tags.clone_from(&wanted.tags);
+    options.label.clone_from(&wanted.label);
+    options.host.clone_from(&cx.host);
+    options.problems = missing;
+    let report = backup(repo, &roots, &options, &cx.progress())?;
+    if wanted.full {
+        cx.catch_up_lifeboat(repo.location());
+    }
+    Ok(BackupRun { report })
+}
+
+/// A configured source that is not there makes a backup partial: what was in it is unknown, not gone.
+pub(crate) fn missing(roots: &[Root]) -> Vec<PathNote> {
+    let gone = roots.iter().filter_map(|root| {
+        let found = root.path.symlink_metadata();
+        let why = match found.is_ok_and(|found| found.file_type().is_symlink()) {
+            // One that leads somewhere was followed before.
+            true => "is a symlink that leads nowhere",
+            false if root.path.symlink_metadata().is_err() => "is missing",
+            false => return None,
+        };
+        Some(PathNote {
+            path: RawName::from(root.path.as_path()),
+            reason: format!("source `{}` {why}", root.name),
+        })
+    });
+    gone.collect()
+}
+
+/// Returns the exit code that a report calls for.
+pub(crate) fn code(report: &BackupReport) -> u8 {
+    if report.problems.is_empty() && !report.snapshot.partial && report.unstable.is_empty() {
+        exit::OK
+    } else {
+        exit::PARTIAL
+    }
+}
+
+/// Returns the summary, without a line end.
+pub(crate) fn text(cx: &Context, report: &BackupReport, id: Option<&str>) -> String {
+    let stats = &report.snapshot.stats;
+    let elapsed = ui::elapsed(report.elapsed);
+    let mut text = format!(
+        "Backed up {}, {}",
+        plural(stats.files, "file"),
+        size(stats.bytes)
+    );
+    if report.reused {
+        text.push_str(", nothing new");
+    } else if report.snapshot.kind == SnapshotKind::Full {
+        text.push_str(&format!(" → {}", size(report.stored_bytes)));
+    } else {
+        let changes = [
+            ("new", report.added),
+            ("changed", report.changed),
+            ("removed", report.removed),
+        ];
+        let changes: Vec<String> = changes
+            .iter()
+            .filter(|(_, n)| *n > 0)
+            .map(|(word, n)| format!("{} {word}", count(*n)))
+            .collect();
+        if changes.is_empty() {
+            text.push_str(", no changes");
+        } else {
+            text.push_str(&format!(
+                " ({}), {} stored",
+                changes.join(", "),
+                size(report.stored_bytes)
+            ));
+        }
+    }
+    if !report.problems.is_empty() {
+        text.push_str(&format!(
+            ", {} skipped",
+            count(report.problems.len() as u64)
+        ));
+    }
+    text.push_str(&format!(", in {elapsed}."));
+    if let Some(id) = id {
+        text.push_str(&format!(" Snapshot {id}."));
+    }
+    if code(report) == exit::PARTIAL {
+        text.push_str(" Partial (exit 3):");
+        let notes: Vec<&PathNote> = report.problems.iter().chain(&report.unstable).collect();
+        for line in cx.note_lines(notes.into_iter(), 20) {
+            text.push_str(&format!("\n  {line}"));
+        }
+    }
+    let over: Vec<_> = report
+        .left_out
+        .iter()
+        .filter(|n| {
+            n.reason.contains("budget")
+                || n.reason.contains("file system")
+                || n.reason == bdr::privacy::IN_ATTRIBUTE
+        })
+        .collect();
+    for note in over.iter().take(3) {
+        let path = cx.shown_absolute(note.path.as_path());
+        text.push_str(&format!("\nLeft out: {path}  {}", note.reason));
+    }
+    if let Some(first) = report.mounts.first() {
+        let more = match report.mounts.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {} more", count(more as u64)),
+        };
+        text.push_str(&format!(
+            "\nMounted below a source, and backed up with it: {}{more} (one_file_system = true leaves it out).",
+            cx.shown_absolute(first)
+        ));
+    }
+    let sealed = sealed_words(cx, &report.sealed);
+    if !sealed.is_empty() {
+        text.push_str(&format!("\nSealed: {sealed}."));
+    }
+    if report.not_stored > 0 {
+        let special = count(report.not_stored);
+        text.push_str(&format!(
+            "\nNot stored: {special} sockets or devices (listed only)."
+        ));
+    }
+    text
+}
+
+/// Says what was sealed; empty if nothing was.
+pub(crate) fn sealed_words(cx: &Context, sealed: &SealedSummary) -> String {
+    let mut parts = Vec::new();
+    if sealed.values > 0 {
+        let values = plural(sealed.values, "secret value");
+        parts.push(format!("{values} in {}", plural(sealed.files, "file")));
+    }
+    if sealed.records > 0 {
+        let records = plural(sealed.records, "record");
+        parts.push(format!("{records} of patients in logs"));
+    }
+    if let Some(first) = sealed.whole.first() {
+        let path = cx.shown_absolute(first);
+        parts.push(match sealed.whole.len() {
+            1 => format!("the whole of {path}"),
+            n => format!("the whole of {} and {} more", path, n - 1),
+        });
+    }
+    parts.join(", ")
+}
+
+/// Returns what was sealed as JSON.
+pub(crate) fn sealed_data(sealed: &SealedSummary) -> Value {
+    json!({
+        "files": sealed.files,
+        "values": sealed.values,
+        "records": sealed.records,
+        "whole": sealed.whole.iter().map(|path| ui::json::with_path(path, json!({}))).collect::<Vec<_>>(),
+        "kinds": sealed.kinds,
+    })
+}
+
+/// Returns the data of `--json`.
+pub(crate) fn data(report: &BackupReport) -> Value {
+    json!({
+        "snapshot": report.snapshot.id.to_string(),
+        "kind": report.snapshot.kind,
+        "reused": report.reused,
+        "files": report.snapshot.stats.files,
+        "bytes": report.snapshot.stats.bytes,
+        "added": report.added,
+        "changed": report.changed,
+        "removed": report.removed,
+        "read_bytes": report.read_bytes,
+        "stored_bytes": report.stored_bytes,
+        "not_stored": report.not_stored,
+        "problems": ui::json::notes(&report.problems),
+        "unstable": ui::json::notes(&report.unstable),
+        "left_out": ui::json::notes(&report.left_out),
+        "mounts": report.mounts.iter().map(|path| ui::json::with_path(path, json!({}))).collect::<Vec<_>>(),
+        "sealed": sealed_data(&report.sealed),
+        "elapsed_ms": u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
+    })
+}

@@ -1,0 +1,657 @@
+//! Everything a command needs of the world around it, looked up once: environment, clock, places, configuration.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the environment and the clock"
+)]
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use bdr::base::error::IoContext as _;
+use bdr::base::path::{absolute, show};
+use bdr::care::runs::Journal;
+use bdr::disk::fsutil::canonicalize;
+use bdr::disk::storage::{Lifeboat, LocalStorage, Place, Stands};
+use bdr::disk::vault::Vault;
+use bdr::model::config::Config;
+use bdr::model::rules::Root;
+use bdr::repo::Repository;
+use bdr::repo::snapshot::PathNote;
+use chrono::{DateTime, Utc};
+use etcetera::BaseStrategy as _;
+
+use crate::app::error::Failure;
+use crate::ui::Ui;
+use crate::ui::progress::{Progress, Relay};
+
+/// Set for the child of a guard: the operation that it belongs to.
+pub(crate) const OPERATION_VARIABLE: &str = "BDR_OP";
+
+/// The world around a command.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) ui: Ui,
+    pub(crate) config: Config,
+    pub(crate) places: Places,
+    pub(crate) home: Option<PathBuf>,
+    pub(crate) cwd: PathBuf,
+    pub(crate) now: DateTime<Utc>,
+    pub(crate) host: String,
+    /// Set by the first SIGINT or SIGTERM.
+    pub(crate) stop: Arc<AtomicBool>,
+    /// The repositories that were opened, to tell at the end what of them could not be read.
+    pub(crate) opened: Arc<Mutex<Vec<Repository>>>,
+    /// Who hears how far a verb is, beside the bar.
+    pub(crate) relay: Option<Relay>,
+}
+
+/// What a caller needs of the world.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Needs {
+    pub(crate) config: NeedsConfig,
+    /// The first signal asks the verb to stop between two files. A guard leaves signals to its command; a server ends at once, which is
+    /// safe at any instruction.
+    pub(crate) stops_on_signals: bool,
+}
+
+/// What happens where the configuration is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NeedsConfig {
+    /// The caller fails.
+    Now,
+    /// Each call says what is wrong with it: a server that does not start tells its client nothing.
+    Later,
+    /// The caller mends it, or does not need it.
+    Never,
+}
+
+/// Where bdr's own files are.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    pub(crate) config: PathBuf,
+    pub(crate) repository: PathBuf,
+    /// Somebody named it: an option, or the configuration.
+    pub(crate) named: bool,
+    pub(crate) cache: PathBuf,
+    /// When what ran, and what came of it; the dashboard.
+    pub(crate) state: PathBuf,
+    /// Where the repository would be without `--repository` and configuration.
+    pub(crate) default_repository: PathBuf,
+    /// Where second names of repositories are, outside of HOME; `None`: there are none.
+    pub(crate) lifeboats: Option<PathBuf>,
+}
+
+/// Returns an environment variable that is set and not empty.
+pub(crate) fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// Returns where bdr is: the name it was installed under, not the file of this version that it may be a link to.
+pub(crate) fn own_program() -> Option<PathBuf> {
+    let real = std::env::current_exe().ok()?;
+    let called = std::env::args_os().next().map(PathBuf::from)?;
+    let same = |path: &PathBuf| canonicalize(path).ok() == canonicalize(&real).ok();
+    let in_path = || {
+        let dirs = variable("PATH")?;
+        std::env::split_paths(&dirs)
+            .map(|dir| dir.join("bdr"))
+            .find(|file| file.is_absolute() && same(file))
+    };
+    let typed = Some(called).filter(|called| called.is_absolute() && same(called));
+    typed.or_else(in_path).or(Some(real))
+}
+
+/// Returns true if the environment turns guards off.
+pub(crate) fn guard_is_off() -> bool {
+    std::env::var_os("BDR").is_some_and(|v| v == "0")
+        || variable("BDR_SKIP").is_some_and(|v| v != "0")
+}
+
+/// Returns true if the environment wants plain text.
+pub(crate) fn wants_plain() -> bool {
+    variable("NO_COLOR").is_some() || variable("TERM").is_some_and(|term| term == "dumb")
+}
+
+/// Returns true if the locale can show more than ASCII.
+#[cfg(unix)]
+pub(crate) fn shows_unicode() -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .into_iter()
+        .find_map(variable);
+    locale.is_some_and(|locale| {
+        let locale = locale.to_string_lossy().to_ascii_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    })
+}
+
+#[cfg(not(unix))]
+pub(crate) fn shows_unicode() -> bool {
+    true
+}
+
+/// Returns the current directory; of one that was deleted, where it was: an undo brings it back.
+pub(crate) fn current_dir() -> Result<PathBuf, Failure> {
+    let found = std::env::current_dir();
+    if found.is_err()
+        && let Some(was) = variable("PWD").map(PathBuf::from)
+        && was.is_absolute()
+    {
+        return Ok(was);
+    }
+    Ok(found.context("find", ".")?)
+}
+
+impl Context {
+    /// Looks everything up; `repository` was named on the command line. A configuration that is wrong fails here, unless the caller
+    /// can do without.
+    pub(crate) fn new(repository: Option<&Path>, ui: Ui, needs: Needs) -> Result<Self, Failure> {
+        let cwd = current_dir()?;
+        let home = etcetera::home_dir().ok().filter(|home| home.is_absolute());
+        let mut places = Places::find(&cwd)?;
+        if needs.config != NeedsConfig::Never
+            && let Some(config) = places.rescue_config()
+        {
+            let config = show(config.as_os_str());
+            ui.warn(&format!(
+                "bdr: the configuration {config} was gone; brought it back"
+            ));
+        }
+        let config = match (read_config(&places.config, home.as_deref()), needs.config) {
+            (Err(failure), NeedsConfig::Now) => return Err(failure),
+            (config, _) => config.unwrap_or_default(),
+        };
+        let config = followed(config);
+        places.named |= repository.is_some() || config.repository.is_some();
+        match (repository, &config.repository) {
+            (Some(dir), _) => places.repository = absolute(&cwd, dir),
+            (None, Some(dir)) => places.repository.clone_from(dir),
+            (None, None) => {}
+        }
+        let stop = Arc::new(AtomicBool::new(false));
+        if needs.stops_on_signals {
+            stop_on_signals(&stop);
+        }
+        survive_file_limit();
+        let now = clock()?;
+        Ok(Self {
+            ui,
+            config,
+            places,
+            home,
+            cwd,
+            now,
+            host: host_name(),
+            stop,
+            opened: Arc::default(),
+            relay: None,
+        })
+    }
+
+    /// Returns the world as it is now, for one more call of a process that answers many: configuration and clock are looked up again. The repository
+    /// that `--repository` named stays.
+    pub(crate) fn afresh(
+        &self,
+        named: Option<&Path>,
+        stop: Arc<AtomicBool>,
+        relay: Option<Relay>,
+    ) -> Result<Self, Failure> {
+        let mut cx = self.clone();
+        cx.config = followed(read_config(&cx.places.config, cx.home.as_deref())?);
+        cx.places.repository = match (named, &cx.config.repository) {
+            (Some(dir), _) => absolute(&cx.cwd, dir),
+            (None, Some(dir)) => dir.clone(),
+            (None, None) => cx.places.default_repository.clone(),
+        };
+        cx.now = clock()?;
+        cx.opened = Arc::default();
+        cx.stop = stop;
+        cx.relay = relay;
+        Ok(cx)
+    }
+
+    /// Returns true if the caller wants to stop.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Returns the same world with another repository.
+    pub(crate) fn with_repository(&self, dir: &Path) -> Self {
+        let mut other = self.clone();
+        other.places.repository = dir.to_path_buf();
+        other.places.named = true;
+        other
+    }
+
+    /// Opens the repository. One that was deleted is brought back from its lifeboat.
+    pub(crate) fn repository(&self) -> Result<Repository, Failure> {
+        let dir = &self.places.repository;
+        if !self.places.named
+            && let Ok(metadata) = std::fs::metadata(dir)
+        {
+            check_owner("repository", dir, &metadata)?;
+        }
+        self.check_place(&self.places.repository, false)?;
+        self.rescue(&self.places.repository);
+        let storage = Arc::new(self.storage(&self.places.repository));
+        let repo = self.private(Repository::open(storage, &self.places.cache)?);
+        if let Ok(mut opened) = self.opened.lock() {
+            opened.push(repo.clone());
+        }
+        Ok(repo)
+    }
+
+    /// Says which records could not be read, whatever the command made of it: what it answered was answered without them.
+    pub(crate) fn tell_unreadable(&self) {
+        const SHOWN: usize = 5;
+        let Ok(opened) = self.opened.lock() else {
+            return;
+        };
+        let bad: Vec<(String, String)> = opened.iter().flat_map(Repository::unreadable).collect();
+        for (name, reason) in bad.iter().take(SHOWN) {
+            let name = show(name.as_ref());
+            self.ui
+                .warn(&format!("bdr: `{name}` cannot be read: {reason}"));
+        }
+        if bad.len() > SHOWN {
+            let more = crate::ui::plural((bad.len() - SHOWN) as u64, "more record");
+            self.ui.warn(&format!("bdr: and {more}"));
+        }
+        if !bad.is_empty() {
+            self.ui.warn("bdr: what that costs: bdr verify");
+        }
+    }
+
+    /// Gives a repository the rules for what is sealed, and the vault of this machine.
+    fn private(&self, repo: Repository) -> Repository {
+        let privacy = &self.config.privacy;
+        let home = self.home.as_ref().and_then(|home| home.to_str());
+        let expand = |text: &String| match (text.strip_prefix("~/"), home) {
+            (Some(rest), Some(home)) => format!("{home}/{rest}"),
+            _ => text.clone(),
+        };
+        let rules = bdr::privacy::Rules {
+            profile: privacy.profile,
+            allow: privacy.allow.iter().map(expand).collect(),
+        };
+        let vaults = self.places.state.join("vault");
+        let dir = vaults.join(repo.id().to_string());
+        // Keys lie there: not where somebody else could have made the directory.
+        let own = |dir: &&PathBuf| bdr::disk::fsutil::is_private_dir(dir) || !dir.exists();
+        let second = self.places.lifeboats.as_ref().filter(own);
+        let second = second.map(|dir| dir.join("vault").join(repo.id().to_string()));
+        let keys = crate::app::keychain::store(privacy.vault, &dir);
+        let vault = Vault::new(&dir, second.as_deref(), keys).for_repository(repo.location());
+        repo.with_privacy(rules, vault)
+    }
+
+    /// Returns the rules for what is sealed, with another profile if one is given.
+    pub(crate) fn privacy_rules(
+        &self,
+        profile: Option<bdr::privacy::Profile>,
+    ) -> bdr::privacy::Rules {
+        bdr::privacy::Rules {
+            profile: profile.unwrap_or(self.config.privacy.profile),
+            allow: self.config.privacy.allow.clone(),
+        }
+    }
+
+    /// Makes sure that a repository that is not there is not on a disk that is away: nothing is made in its stead. `anew` allows another disk in its place.
+    fn check_place(&self, repository: &Path, anew: bool) -> Result<(), Failure> {
+        if repository.join("format.json").exists() {
+            return Ok(());
+        }
+        let of_lifeboat = || self.places.lifeboat(repository)?.about()?.place;
+        let known = Journal::new(&self.places.state, repository).place();
+        let Some(place) = known.or_else(of_lifeboat) else {
+            return Ok(());
+        };
+        let mount = self.shown_absolute(place.mount.as_path());
+        let reason = match place.look() {
+            Stands::Same => return Ok(()),
+            Stands::Another if anew => return Ok(()),
+            Stands::Another => format!("another one is mounted at `{mount}`"),
+            Stands::None => format!("nothing is mounted at `{mount}`"),
+        };
+        let location = show(repository.as_os_str());
+        Err(bdr::Error::Away { location, reason }.into())
+    }
+
+    /// Remembers which file system the repository is on.
+    fn remember_place(&self, repository: &Path) {
+        if let Some(place) = Place::of(repository) {
+            // What is not remembered is looked for in the lifeboat.
+            let _ = Journal::new(&self.places.state, repository).remember_place(&place);
+        }
+    }
+
+    fn rescue(&self, repository: &Path) {
+        let lifeboat = self.places.lifeboat(repository);
+        let deleted = !repository.join("format.json").exists();
+        if let Some(lifeboat) = lifeboat.filter(|lifeboat| deleted && lifeboat.is_manned())
+            && let Ok(back) = lifeboat.rescue()
+        {
+            let place = self.shown_absolute(repository);
+            let n = crate::ui::plural(back, "file");
+            let dir = show(lifeboat.dir().as_os_str());
+            self.ui.warn(&format!(
+                "bdr: the repository {place} was gone; brought {n} back from {dir}"
+            ));
+        }
+    }
+
+    fn storage(&self, dir: &Path) -> LocalStorage {
+        let storage = LocalStorage::new(dir);
+        match self.places.lifeboat(dir) {
+            Some(lifeboat) => storage.with_lifeboat(lifeboat),
+            None => storage,
+        }
+    }
+
+    /// Mans the lifeboat, for what is about to be written. Without one bdr works all the same: `bdr doctor` says so.
+    pub(crate) fn launch_lifeboat(&self, repository: &Path) {
+        if repository.join("format.json").is_file() {
+            self.remember_place(repository);
+        }
+        let Some(lifeboat) = self.places.lifeboat(repository) else {
+            return;
+        };
+        let new = !lifeboat.is_manned();
+        if lifeboat.launch(&self.places.config).is_ok() && new {
+            let _ = lifeboat.catch_up();
+        }
+    }
+
+    /// Makes the repository, or opens the one that is there. `anew` allows it where another disk stands than that which it was on.
+    pub(crate) fn create_repository(&self, dir: &Path, anew: bool) -> Result<Repository, Failure> {
+        self.check_place(dir, anew)?;
+        self.rescue(dir);
+        self.launch_lifeboat(dir);
+        let storage = Arc::new(self.storage(dir));
+        let repo = Repository::create(storage, &self.places.cache, self.now)?;
+        // Once more: only now it is known where it lies.
+        self.launch_lifeboat(dir);
+        Ok(self.private(repo))
+    }
+
+    /// Gives a second name to whatever of the repository has none.
+    pub(crate) fn catch_up_lifeboat(&self, repository: &Path) {
+        if let Some(lifeboat) = self.places.lifeboat(repository) {
+            // Without one bdr works all the same.
+            let _ = lifeboat.catch_up();
+        }
+    }
+
+    /// Returns the memory of what ran for this repository.
+    pub(crate) fn journal(&self) -> Journal {
+        Journal::new(&self.places.state, &self.places.repository)
+    }
+
+    /// Returns the configured sources as roots.
+    pub(crate) fn roots(&self) -> Vec<Root> {
+        self.config
+            .sources
+            .iter()
+            .map(bdr::model::config::Source::root)
+            .collect()
+    }
+
+    /// Returns an observer that draws a bar and stops on Ctrl-C.
+    pub(crate) fn progress(&self) -> Progress {
+        Progress::new(self.ui.bars, Arc::clone(&self.stop), self.relay.clone())
+    }
+
+    /// Returns what an operation record says was run.
+    pub(crate) fn argv(&self) -> Vec<OsString> {
+        std::iter::once("bdr".into())
+            .chain(std::env::args_os().skip(1))
+            .collect()
+    }
+
+    /// Returns the git top level around the current directory, or the directory itself.
+    pub(crate) fn workspace(&self) -> PathBuf {
+        let found = git2::Repository::discover(&self.cwd).ok();
+        let top = found.as_ref().and_then(git2::Repository::workdir);
+        top.map_or_else(|| self.cwd.clone(), |top| absolute(&self.cwd, top))
+    }
+
+    /// Returns a path for people: below the current directory relative, below HOME with `~`.
+    pub(crate) fn shown(&self, path: &Path) -> String {
+        if let Ok(rest) = path.strip_prefix(&self.cwd)
+            && !rest.as_os_str().is_empty()
+        {
+            return show(rest.as_os_str());
+        }
+        self.shown_absolute(path)
+    }
+
+    /// Returns lines that name paths and what is to be said of each, at most `most` of them.
+    pub(crate) fn note_lines<'n>(
+        &self,
+        notes: impl ExactSizeIterator<Item = &'n PathNote>,
+        most: usize,
+    ) -> Vec<String> {
+        let more = notes.len().saturating_sub(most);
+        let row = |note: &PathNote| {
+            let path = self.shown_absolute(note.path.as_path());
+            vec![path, note.reason.clone()]
+        };
+        let rows: Vec<Vec<String>> = notes.take(most).map(row).collect();
+        let mut lines = crate::ui::table::table(&rows, "ll");
+        if more > 0 {
+            lines.push(format!("and {} more", crate::ui::count(more as u64)));
+        }
+        lines
+    }
+
+    /// Returns a directory that is named, free of symlinks if it is there.
+    pub(crate) fn directory(&self, named: Option<&Path>) -> Option<PathBuf> {
+        let dir = absolute(&self.cwd, named?);
+        Some(canonicalize(&dir).unwrap_or(dir))
+    }
+
+    /// Returns an absolute path for people, below HOME with `~`.
+    pub(crate) fn shown_absolute(&self, path: &Path) -> String {
+        let home = self.home.as_deref().filter(|home| home.parent().is_some());
+        match home.and_then(|home| path.strip_prefix(home).ok()) {
+            Some(rest) if rest.as_os_str().is_empty() => "~".to_owned(),
+            Some(rest) => format!("~/{}", show(rest.as_os_str())),
+            None => show(path.as_os_str()),
+        }
+    }
+}
+
+impl Places {
+    /// Returns the lifeboat of a repository.
+    pub(crate) fn lifeboat(&self, repository: &Path) -> Option<Lifeboat> {
+        Some(Lifeboat::new(self.lifeboats.as_ref()?, repository))
+    }
+
+    /// Brings back a configuration that was deleted.
+    fn rescue_config(&self) -> Option<PathBuf> {
+        if self.config.exists() {
+            return None;
+        }
+        let (lifeboat, _) = Lifeboat::all(self.lifeboats.as_ref()?)
+            .into_iter()
+            .find(|(_, about)| about.config.as_path() == self.config)?;
+        let bytes = lifeboat.config()?;
+        let dir = self.config.parent()?;
+        bdr::disk::fsutil::create_dir_private(dir).ok()?;
+        bdr::disk::fsutil::write_atomic(&self.config, &bytes, 0o600).ok()?;
+        Some(self.config.clone())
+    }
+
+    fn find(cwd: &Path) -> Result<Self, Failure> {
+        let mut places = if let Some(dir) = variable("BDR_HOME") {
+            let dir = absolute(cwd, Path::new(&dir));
+            Self {
+                config: dir.join("config.toml"),
+                repository: dir.join("repository"),
+                named: true,
+                cache: dir.join("cache"),
+                state: dir.join("state"),
+                default_repository: dir.join("repository"),
+                lifeboats: None,
+            }
+        } else {
+            let strategy = etcetera::choose_base_strategy().map_err(|_| {
+                Failure::usage("there is no home directory", "set HOME, or BDR_HOME=DIR")
+            })?;
+            Self {
+                config: strategy.config_dir().join("bdr").join("config.toml"),
+                repository: strategy.data_dir().join("bdr"),
+                named: false,
+                cache: strategy.cache_dir().join("bdr"),
+                state: match strategy.state_dir() {
+                    Some(dir) => dir.join("bdr"),
+                    // Not `bdr`: that is the repository.
+                    None => strategy.data_dir().join("bdr-state"),
+                },
+                default_repository: strategy.data_dir().join("bdr"),
+                lifeboats: lifeboats(),
+            }
+        };
+        if let Some(dir) = std::env::var_os("BDR_LIFEBOAT") {
+            // Empty: none.
+            places.lifeboats = (!dir.is_empty()).then(|| absolute(cwd, Path::new(&dir)));
+        }
+        if let Some(file) = variable("BDR_CONFIG") {
+            places.config = absolute(cwd, Path::new(&file));
+        }
+        Ok(places)
+    }
+}
+
+/// Returns true if the configuration may have rules for commands, without reading what it says: a command that only reads is not to wait for that.
+pub(crate) fn may_have_rules() -> bool {
+    let places = current_dir().and_then(|cwd| Places::find(&cwd));
+    let text = places
+        .ok()
+        .and_then(|places| std::fs::read(places.config).ok());
+    let is_rules = |line: &[u8]| line.trim_ascii_start().starts_with(b"rules");
+    text.is_some_and(|text| text.split(|byte| *byte == b'\n').any(is_rules))
+}
+
+/// Returns where lifeboats are: a place of this user that is not below HOME and outlives a restart.
+#[cfg(unix)]
+fn lifeboats() -> Option<PathBuf> {
+    let user = bdr::disk::fsutil::user_number();
+    let name = format!("bdr-lifeboat-{user}");
+    Some(bdr::disk::storage::lifeboats_in(
+        Path::new("/var/tmp"),
+        &name,
+    ))
+}
+
+#[cfg(not(unix))]
+fn lifeboats() -> Option<PathBuf> {
+    let mut name = OsString::from("bdr-lifeboat-");
+    name.push(variable("USERNAME")?);
+    Some(PathBuf::from(variable("ProgramData")?).join(name))
+}
+
+/// Returns a configuration whose sources are what they lead to: a symlink stands for its end, if it has one.
+pub(crate) fn followed(mut config: Config) -> Config {
+    for source in &mut config.sources {
+        let link = source.path.symlink_metadata();
+        if link.is_ok_and(|link| link.file_type().is_symlink())
+            && let Ok(end) = canonicalize(&source.path)
+        {
+            source.path = end;
+        }
+    }
+    config
+}
+
+/// Refuses what belongs to another user where nobody named it: `sudo` that keeps HOME would have root run what that user wrote there, as git does.
+fn check_owner(what: &str, path: &Path, metadata: &std::fs::Metadata) -> Result<(), Failure> {
+    let named = ["BDR_HOME", "BDR_CONFIG"]
+        .into_iter()
+        .any(|name| variable(name).is_some());
+    match bdr::disk::fsutil::foreign_owner(metadata).filter(|_| !named) {
+        None => Ok(()),
+        Some(owner) => Err(Failure::usage(
+            format!(
+                "the {what} `{}` belongs to another user (number {owner})",
+                show(path.as_os_str())
+            ),
+            "run bdr as that user (with sudo: sudo -H), or name what is meant: --repository DIR, BDR_CONFIG=FILE",
+        )),
+    }
+}
+
+/// Reads the configuration; there need not be one.
+pub(crate) fn read_config(path: &Path, home: Option<&Path>) -> Result<Config, Failure> {
+    use std::io::Read as _;
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Config::default()),
+        Err(error) => return Err(bdr::Error::io("read", path, error).into()),
+    };
+    check_owner(
+        "configuration",
+        path,
+        &file.metadata().context("read", path)?,
+    )?;
+    let mut bytes = Vec::new();
+    // One byte more than is allowed is enough to refuse it.
+    file.take(bdr::model::config::MAX_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .context("read", path)?;
+    Ok(Config::parse(&bytes, &show(path.as_os_str()), home)?)
+}
+
+/// Returns the time, or what `BDR_TEST_NOW` says it is.
+fn clock() -> Result<DateTime<Utc>, Failure> {
+    let Some(text) = variable("BDR_TEST_NOW") else {
+        return Ok(Utc::now());
+    };
+    let parsed = text
+        .to_str()
+        .and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+    parsed.map(|time| time.to_utc()).ok_or_else(|| {
+        Failure::usage(
+            "BDR_TEST_NOW is not a time",
+            "BDR_TEST_NOW=2026-11-22T12:00:00Z",
+        )
+    })
+}
+
+/// Returns the name of this machine, or nothing where it cannot be had without a process.
+fn host_name() -> String {
+    let from_kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let from_environment = || variable("COMPUTERNAME").or_else(|| variable("HOSTNAME"));
+    let name = from_kernel.or_else(|| from_environment()?.into_string().ok());
+    name.unwrap_or_default().trim().chars().take(255).collect()
+}
+
+/// A limit on the size of files (`ulimit -f`) is an error that is said, not a signal that kills. Children have it as it was.
+#[cfg(unix)]
+fn survive_file_limit() {
+    let flag = Arc::new(AtomicBool::new(false));
+    // Without it the signal ends the process, which is safe.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, flag);
+}
+
+#[cfg(not(unix))]
+fn survive_file_limit() {}
+
+/// The first signal asks the verb to stop between two files; the second ends the process.
+#[cfg(unix)]
+fn stop_on_signals(stop: &Arc<AtomicBool>) {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let code = crate::app::exit::INTERRUPTED.into();
+        // Order matters: the conditional one must not see the flag that this same signal sets.
+        let ends = signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(stop));
+        if ends.is_ok() {
+            // Without a handler the signal ends the process at once: safe at any instruction too.
+            let _ = signal_hook::flag::register(signal, Arc::clone(stop));
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn stop_on_signals(_: &Arc<AtomicBool>) {}

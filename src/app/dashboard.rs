@@ -1,0 +1,35 @@
+//! The page that shows how things stand.
+
+use std::path::{Path, PathBuf};
+
+use bdr::disk::fsutil;
+
+use crate::app::context::Context;
+use crate::app::error::Failure;
+use crate::app::status::look;
+
+mod days;
+mod growth;
+pub(crate) mod page;
+mod style;
+
+/// Makes the file anew after a run. Nobody waits for it, so not being able to is no failure.
+pub(crate) fn renew(cx: &Context) {
+    if let Ok(seen) = look(cx, None, true) {
+        let _ = write(&default_file(cx), &page::render(cx, &seen, false), true);
+    }
+}
+
+/// Returns where the file is that is made anew after each run.
+pub(crate) fn default_file(cx: &Context) -> PathBuf {
+    cx.places.state.join("dashboard.html")
+}
+
+pub(crate) fn write(file: &Path, html: &str, own: bool) -> Result<(), Failure> {
+    if own && let Some(dir) = file.parent() {
+        fsutil::create_dir_private(dir)?;
+    }
+    const HINT: &str = "bdr dashboard --output FILE, in a directory that can be written";
+    let written = fsutil::write_atomic(file, html.as_bytes(), 0o600);
+    written.map_err(|error| Failure::from(error).hinted(|_| Some(HINT.to_owned())))
+}

@@ -1,0 +1,409 @@
+//! What a guard says.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use bdr::Error;
+use bdr::base::path::{absolute, os_to_bytes, shell_word, show};
+use bdr::base::units::size;
+use bdr::effects::Assessment;
+use bdr::protect::guard::GuardOutcome;
+use bdr::repo::Repository;
+use bdr::repo::oplog::Operation;
+use bdr::repo::snapshot::PathNote;
+use serde_json::{Value, json};
+
+use crate::app::context::Context;
+use crate::app::error::Failure;
+use crate::ui::{self, Ui, plural};
+
+/// Returns what the command did, or nothing if nothing was lost and nothing `always` has to be said.
+pub(crate) fn summary(operation: &Operation, missed: u64, always: bool) -> Option<String> {
+    let end = operation.end.as_ref()?;
+    let (deleted, created, modified) = operation.counts();
+    let in_git = InGit::of(end);
+    // What git keeps for itself is one repository, not files.
+    let (deleted, created, modified) = (
+        deleted.saturating_sub(in_git.removed),
+        created.saturating_sub(in_git.created),
+        modified.saturating_sub(in_git.modified),
+    );
+    let removed = || {
+        let all = end.roots.iter().flat_map(|root| &root.removed);
+        all.filter(|path| !is_in_git(path.as_bytes()))
+    };
+    let mut parts = Vec::new();
+    if deleted > 0 && removed().next().is_some() {
+        let bytes = end.roots.iter().map(|root| root.deleted_bytes).sum();
+        parts.push(super::deleted_words(deleted, bytes));
+    } else if removed().next().is_some() {
+        // Symlinks, empty directories.
+        parts.push(format!(
+            "{} deleted",
+            plural(removed().count() as u64, "path")
+        ));
+    }
+    if modified > 0 {
+        parts.push(format!("{} changed", plural(modified, "file")));
+    }
+    if in_git.repositories > 0 && (parts.is_empty() || always) {
+        let repositories = plural(in_git.repositories, "repository");
+        let repositories = repositories.replace("repositorys", "repositories");
+        parts.push(format!("{repositories} changed"));
+    }
+    let remote = &operation.begin.remote;
+    if parts.is_empty() && remote.is_empty() && !always {
+        return None;
+    }
+    if created > 0 {
+        parts.push(format!("{} created", plural(created, "file")));
+    }
+    let is_database = |name: &[u8]| {
+        [&b".db"[..], b".sqlite", b".sqlite3"]
+            .iter()
+            .any(|end| name.ends_with(end))
+    };
+    let databases = removed().filter(|path| is_database(path.name())).count() as u64;
+    if databases > 0 {
+        parts.push(plural(databases, "database"));
+    }
+    let mut said = match (parts.is_empty(), end.roots.is_empty()) {
+        (false, _) => parts.join(", "),
+        (true, false) => "only directories changed".to_owned(),
+        (true, true) => "nothing changed".to_owned(),
+    };
+    if missed > 0 {
+        said.push_str(&format!(" · {} not captured", plural(missed, "path")));
+    }
+    if !remote.is_empty() {
+        let remote: Vec<String> = remote.iter().map(|part| show(part.as_ref())).collect();
+        said.push_str(&format!(" · cannot be undone: {}", remote.join(", ")));
+    }
+    Some(said)
+}
+
+/// Returns true for what lies below a `.git`.
+pub(crate) fn is_in_git(path: &[u8]) -> bool {
+    let mut parts = path.split(|b| *b == b'/');
+    parts.any(|part| part == b".git") && parts.next().is_some()
+}
+
+/// What an operation changed of what git keeps for itself.
+#[derive(Default)]
+struct InGit {
+    repositories: u64,
+    removed: u64,
+    created: u64,
+    modified: u64,
+}
+
+impl InGit {
+    fn of(end: &bdr::repo::oplog::End) -> Self {
+        let mut found = Self::default();
+        let mut places = std::collections::BTreeSet::new();
+        for (number, root) in end.roots.iter().enumerate() {
+            let mut count = |path: &bdr::base::path::RepoPath, file: bool| {
+                let bytes = path.as_bytes();
+                if !is_in_git(bytes) {
+                    return 0;
+                }
+                let parts = bytes.split(|b| *b == b'/');
+                let above: Vec<&[u8]> = parts.take_while(|part| *part != b".git").collect();
+                places.insert((number, above.join(&b'/')));
+                u64::from(file)
+            };
+            let file =
+                |stamp: &bdr::repo::oplog::Stamp| stamp.kind != bdr::model::manifest::Kind::Dir;
+            found.removed += root.removed.iter().map(|p| count(p, true)).sum::<u64>();
+            found.created += root
+                .created
+                .iter()
+                .map(|s| count(&s.path, file(s)))
+                .sum::<u64>();
+            found.modified += root
+                .modified
+                .iter()
+                .map(|s| count(&s.path, file(s)))
+                .sum::<u64>();
+        }
+        found.repositories = places.len() as u64;
+        found
+    }
+}
+
+/// Returns the command that takes this operation back; `None` if there is nothing to take back.
+pub(crate) fn undo_command(repo: &Repository, operation: &Operation) -> Option<String> {
+    if !operation.is_undoable() {
+        return None;
+    }
+    let id = operation.begin.id;
+    let ids = repo.operation_ids().unwrap_or_default();
+    // A plain undo takes back the newest, and others may have begun since.
+    Some(match ids.last() {
+        Some(last) if *last != id => format!("bdr undo {}", id.prefix(&ids)),
+        _ => "bdr undo".to_owned(),
+    })
+}
+
+/// Returns the data of `--json` and `--summary json`.
+pub(crate) fn outcome_data(outcome: &GuardOutcome, undo: Option<&str>) -> Value {
+    let operation = &outcome.operation;
+    let (deleted, created, modified) = operation.counts();
+    let end = operation.end.as_ref();
+    json!({
+        "operation": operation.begin.id.to_string(),
+        "snapshot": operation.begin.before.map(|id| id.to_string()),
+        "exit": end.and_then(|end| end.exit),
+        "signal": end.and_then(|end| end.signal),
+        "deleted": deleted,
+        "created": created,
+        "modified": modified,
+        "deleted_bytes": end.map(|end| end.roots.iter().map(|r| r.deleted_bytes).sum::<u64>()),
+        "not_captured": ui::json::notes(&operation.begin.not_captured),
+        "remote": operation.begin.remote,
+        "undo": undo,
+        "recorded": outcome.after_error.is_none(),
+    })
+}
+
+/// Returns true if a path that is not captured should be named before the command runs.
+///
+/// What is left out by rule (rebuildable, excluded, bdr's own) is named only if the command names it or something above; what can be built again, also
+/// where the command runs.
+pub(crate) fn worth_a_word(cx: &Context, command: &[OsString], note: &PathNote) -> bool {
+    if !matches!(
+        note.reason.as_str(),
+        "rebuildable" | "excluded" | "bdr's own"
+    ) {
+        return true;
+    }
+    let path = note.path.as_path();
+    // It may be large, and is where the command works: whoever names nothing may still take it away.
+    if note.reason == "rebuildable" && path.starts_with(&cx.cwd) {
+        return true;
+    }
+    command
+        .iter()
+        .skip(1)
+        .filter(|arg| !os_to_bytes(arg).starts_with(b"-"))
+        .any(|arg| {
+            let operand = absolute(&cx.cwd, Path::new(arg));
+            operand.symlink_metadata().is_ok() && path.starts_with(&operand)
+        })
+}
+
+/// What is shown of a part of a command.
+const MAX_PART: usize = 80;
+
+/// Returns what has to be said of a command that destroys something that only shows when it runs.
+pub(crate) fn untold(assessment: &Assessment) -> Option<String> {
+    let first = assessment.untold.first()?;
+    let first = first.split_whitespace().collect::<Vec<_>>().join(" ");
+    let short = bdr::model::agent::start_of(&first, MAX_PART);
+    let dots = if short.len() < first.len() { "…" } else { "" };
+    let more = match assessment.untold.len() - 1 {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "what `{short}{dots}`{more} works on is known only when it runs; outside of here and of your sources, undo will not bring it back"
+    ))
+}
+
+/// Returns what has to be said of what a command names that could not be captured: at most one line.
+pub(crate) fn missed_of_operands(
+    cx: &Context,
+    assessment: &Assessment,
+    notes: &[PathNote],
+) -> Option<String> {
+    let named = |note: &&PathNote| {
+        let path = note.path.as_path();
+        let mut operands = assessment.operands.iter().filter(|o| o.itself && !o.glob);
+        !note.reason.starts_with(bdr::protect::guard::NOT_KEPT)
+            && operands.any(|operand| {
+                path.starts_with(bdr::protect::guard::canonical_parent(&operand.path))
+            })
+    };
+    let missed: Vec<&PathNote> = notes.iter().filter(named).collect();
+    let first = missed.first()?;
+    let more = match missed.len() - 1 {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    let path = cx.shown(first.path.as_path());
+    Some(format!(
+        "not captured: {path} ({}){more}; undo will not bring it back",
+        first.reason
+    ))
+}
+
+/// Returns what has to be said of what a command names and no snapshot can hold: sockets and devices. At most one line.
+pub(crate) fn unstored(cx: &Context, assessment: &Assessment) -> Option<String> {
+    use bdr::disk::fsutil::kind_of;
+    let named = assessment
+        .operands
+        .iter()
+        .filter(|o| o.itself && !o.glob && !o.place);
+    let mut found = named.filter_map(|operand| {
+        let path = bdr::protect::guard::canonical_parent(&operand.path);
+        let kind = kind_of(&path).filter(|kind| !kind.is_stored())?;
+        // What is written to a device is no loss of it.
+        (!path.starts_with("/dev")).then_some((path, kind))
+    });
+    let (path, kind) = found.next()?;
+    let more = match found.count() {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    Some(format!(
+        "not captured: {} (a {} is not stored){more}; undo will not bring it back",
+        cx.shown(&path),
+        kind.word()
+    ))
+}
+
+/// Names at most three.
+pub(crate) fn name_missed(cx: &Context, missed: &[&PathNote]) {
+    let (sealed, missed): (Vec<&PathNote>, Vec<&PathNote>) = missed
+        .iter()
+        .partition(|note| note.reason.starts_with(bdr::protect::guard::NOT_KEPT));
+    if let Some(first) = sealed.first() {
+        let path = cx.shown(first.path.as_path());
+        let others = match sealed.len() {
+            1 => String::new(),
+            n => format!(" and {} more", n - 1),
+        };
+        cx.ui.say(&format!(
+            "bdr: not captured: the secret values of {path}{others}; undo can bring back the rest only (bdr status says why)"
+        ));
+    }
+    for note in missed.iter().take(3) {
+        let path = cx.shown(note.path.as_path());
+        cx.ui.say(&format!(
+            "bdr: not captured: {path} ({}); undo will not bring it back",
+            note.reason
+        ));
+    }
+    if missed.len() > 3 {
+        cx.ui
+            .say(&format!("bdr: not captured: and {} more", missed.len() - 3));
+    }
+}
+
+/// Says why the command is not protected, and the two ways to go on where there are any.
+pub(crate) fn explain(
+    command: &[OsString],
+    ui: Ui,
+    cx: Option<&Context>,
+    failure: &Failure,
+    runs: bool,
+    stays: bool,
+) {
+    let message = match (failure, cx) {
+        (Failure::Engine(error), Some(cx)) => in_short(error, cx),
+        _ => failure.message(),
+    };
+    let causes: String = failure
+        .causes()
+        .iter()
+        .map(|cause| format!(": {cause}"))
+        .collect();
+    if runs {
+        ui.warn(&format!(
+            "bdr: no snapshot: {message}{causes}. Running it unprotected."
+        ));
+        return;
+    }
+    let mut first = message.chars();
+    let start = first
+        .next()
+        .map(|c| c.to_uppercase().collect::<String>())
+        .unwrap_or_default();
+    let not_run = ui.err.red("not run.");
+    ui.warn(&format!(
+        "bdr: {not_run} {start}{}{causes}.",
+        first.as_str()
+    ));
+    if stays {
+        return;
+    }
+    let command = shell_words(command);
+    if let Failure::Engine(error) = failure
+        && let Error::OverBudget { bytes, .. } = **error
+    {
+        let enough = budget_for(bytes);
+        ui.warn(&format!(
+            "  protect it anyway:   bdr guard --max-bytes {enough} -- {command}"
+        ));
+    } else if let Some(hint) = failure.hint() {
+        ui.warn(&format!("  mend it:             {hint}"));
+    }
+    ui.warn(&format!(
+        "  run it unprotected:  bdr guard --on-fail run -- {command}"
+    ));
+}
+
+/// Shows paths below HOME with `~`, as the user wrote them.
+fn in_short(error: &Error, cx: &Context) -> String {
+    match error {
+        Error::OverBudget {
+            path,
+            bytes,
+            budget,
+        } => {
+            let path = cx.shown_absolute(path);
+            format!(
+                "{path} holds {}; the budget is {}",
+                size(*bytes),
+                size(*budget)
+            )
+        }
+        Error::NotCaptured { path, reason } => {
+            format!("{} cannot be kept: {reason}", cx.shown_absolute(path))
+        }
+        Error::WouldDeleteRepository { path } => {
+            let path = cx.shown_absolute(path);
+            format!("this would delete bdr's own repository ({path}), and the way back with it")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Returns a round size that is somewhat more than `bytes`.
+fn budget_for(bytes: u64) -> String {
+    let roomy = bytes.saturating_add(bytes / 8);
+    match roomy {
+        0..0x4000_0000 => format!("{}M", (roomy >> 20) + 1),
+        _ => format!("{}G", (roomy >> 30) + 1),
+    }
+}
+
+/// Returns a command as a POSIX shell would read it.
+pub(crate) fn shell_words(argv: &[OsString]) -> String {
+    let word = |arg: &OsString| shell_word(&show(arg));
+    argv.iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_can_be_pasted_back() {
+        let argv: Vec<OsString> = ["rm", "-rf", "my dir", "it's", "", "a/b.c"]
+            .map(OsString::from)
+            .to_vec();
+        assert_eq!(shell_words(&argv), "rm -rf 'my dir' 'it'\\''s' '' a/b.c");
+    }
+
+    #[test]
+    fn the_suggested_budget_is_enough() {
+        for bytes in [1_u64, 600 << 20, 212 << 30] {
+            let text = budget_for(bytes);
+            assert!(
+                bdr::model::config::parse_size(&text).unwrap() > bytes,
+                "{text}"
+            );
+        }
+    }
+}

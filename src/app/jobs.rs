@@ -1,0 +1,238 @@
+//! Runs what runs by itself, and remembers what came of it; the same whether a scheduler, a guard or a person starts it.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use bdr::ErrorKind;
+use bdr::base::id::SnapshotId;
+use bdr::care::drill::Drilled;
+use bdr::care::prune::PruneReport;
+use bdr::care::runs::{Journal, Memory, Outcome, Run, Running};
+use bdr::care::verify::VerifyReport;
+use bdr::model::schedule::Job;
+use bdr::repo::Repository;
+
+use crate::app::background;
+use crate::app::backup::{self, BackupRun};
+use crate::app::context::Context;
+use crate::app::dashboard;
+use crate::app::drill;
+use crate::app::error::Failure;
+use crate::app::prune;
+
+/// What a run has to say of itself for the list of runs.
+#[derive(Debug, Default)]
+pub(crate) struct Came {
+    /// Something was not right, though the job was done.
+    pub(crate) partial: bool,
+    /// The job was not done, although it ran to its end.
+    pub(crate) failed: bool,
+    pub(crate) snapshot: Option<SnapshotId>,
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+    pub(crate) stored_bytes: u64,
+    pub(crate) problems: u64,
+    /// What changed whenever a backup read it.
+    pub(crate) torn: u64,
+    /// What a backup left out of the repository, as file and kind; `None`: it was no backup.
+    pub(crate) excluded: Option<Vec<(PathBuf, String)>>,
+}
+
+impl From<&BackupRun> for Came {
+    fn from(run: &BackupRun) -> Self {
+        let report = &run.report;
+        let stats = &report.snapshot.stats;
+        Self {
+            partial: !report.problems.is_empty()
+                || report.snapshot.partial
+                || !report.unstable.is_empty(),
+            // Something is missing, and nothing is there: nobody would call that a backup.
+            failed: stats.files == 0 && !report.problems.is_empty(),
+            snapshot: Some(report.snapshot.id),
+            files: stats.files,
+            bytes: stats.bytes,
+            stored_bytes: report.stored_bytes,
+            problems: report.problems.len() as u64,
+            torn: report.unstable.len() as u64,
+            excluded: Some(report.sealed.excluded.clone()),
+        }
+    }
+}
+
+impl From<&PruneReport> for Came {
+    fn from(report: &PruneReport) -> Self {
+        Self {
+            partial: !report.blocked.is_empty(),
+            stored_bytes: report.swept_bytes + report.staged_bytes,
+            problems: report.blocked.len() as u64,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&Vec<Drilled>> for Came {
+    fn from(drilled: &Vec<Drilled>) -> Self {
+        let problems: usize = drilled.iter().map(|d| d.damage.len()).sum();
+        Self {
+            failed: problems > 0,
+            snapshot: drilled.first().map(|d| d.snapshot),
+            files: drilled.iter().map(|d| d.files).sum(),
+            bytes: drilled.iter().map(|d| d.bytes).sum(),
+            problems: problems as u64,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&VerifyReport> for Came {
+    fn from(report: &VerifyReport) -> Self {
+        Self {
+            failed: !report.damage.is_empty(),
+            bytes: report.bytes,
+            problems: report.damage.len() as u64,
+            ..Self::default()
+        }
+    }
+}
+
+/// Does a job and remembers it. Not being able to remember is no reason not to do it.
+pub(crate) fn remember<T>(
+    cx: &Context,
+    job: Job,
+    by: &str,
+    work: impl FnOnce() -> Result<T, Failure>,
+) -> Result<(T, Outcome), Failure>
+where
+    for<'a> Came: From<&'a T>,
+{
+    let journal = cx.journal();
+    let pid = std::process::id();
+    let _ = journal.update(|memory| {
+        memory.pasts.begin(job, cx.now);
+        memory.running = Some(Running { job, pid });
+    });
+    let started = Instant::now();
+    let result = work();
+    let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let came = result.as_ref().map(Came::from).unwrap_or_default();
+    let outcome = match &result {
+        Err(failure) if was_not_tried(failure) => Outcome::Skipped,
+        Err(_) => Outcome::Failed,
+        Ok(_) if came.failed => Outcome::Failed,
+        Ok(_) if came.partial => Outcome::Partial,
+        Ok(_) => Outcome::Done,
+    };
+    let repository_bytes = match outcome {
+        Outcome::Skipped => 0,
+        _ => cx
+            .repository()
+            .ok()
+            .and_then(|repo| bdr::care::prune::budget(&repo, u64::MAX).ok().flatten())
+            .map_or(0, |budget| budget.used),
+    };
+    let run = Run {
+        time: cx.now,
+        job,
+        by: by.to_owned(),
+        outcome,
+        elapsed_ms,
+        error: result
+            .as_ref()
+            .err()
+            .map(|failure| failure.word().to_owned()),
+        snapshot: came.snapshot,
+        files: came.files,
+        bytes: came.bytes,
+        stored_bytes: came.stored_bytes,
+        repository_bytes,
+        problems: came.problems,
+        torn: came.torn,
+    };
+    // Who cannot be told of it now sees it in `status`.
+    let excluded = came.excluded.as_deref().unwrap_or_default();
+    let newly_excluded = match came.excluded.is_some() {
+        true => journal.newly_excluded(excluded).unwrap_or(0),
+        false => 0,
+    };
+    let _ = journal.update(|memory| {
+        note(memory, &run);
+        memory.newly_excluded += newly_excluded;
+    });
+    let _ = journal.add(&run);
+    // A tick sees to it by itself, once, when it has done everything.
+    let concerned = cx.config.notify != bdr::model::config::NotifyConfig::default()
+        || dashboard::default_file(cx).exists();
+    if by == "user" && concerned {
+        background::start(cx, &["tick", "--afterwards"]);
+    }
+    result.map(|value| (value, outcome))
+}
+
+fn note(memory: &mut Memory, run: &Run) {
+    memory.running = None;
+    match run.outcome {
+        Outcome::Done | Outcome::Partial => memory.pasts.succeed(run.job, run.time),
+        Outcome::Skipped => memory.pasts.skip(run.job),
+        // As it was when it began.
+        Outcome::Failed => {}
+    }
+    if run.repository_bytes > 0 {
+        memory.repository_bytes = run.repository_bytes;
+    }
+    if matches!(run.job, Job::Backup | Job::Full) && run.succeeded() {
+        memory.unread = run.problems;
+        memory.torn = run.torn;
+    }
+}
+
+/// Busy, or the destination is away, or somebody pressed Ctrl-C: that says nothing about whether it would work.
+fn was_not_tried(failure: &Failure) -> bool {
+    matches!(failure, Failure::Engine(error) | Failure::Hinted { error, .. }
+        if matches!(error.kind(), ErrorKind::Busy | ErrorKind::NoRepository | ErrorKind::Interrupted)
+            || matches!(**error, bdr::Error::NoRoom { .. }))
+}
+
+/// Does a job as the configuration says. Returns false if it ran to its end, and did not do what it is there for.
+pub(crate) fn run(cx: &Context, job: Job, by: &str) -> Result<bool, Failure> {
+    let outcome = match job {
+        Job::Backup | Job::Full => {
+            let wanted = backup::Wanted {
+                full: job == Job::Full,
+                ..backup::Wanted::default()
+            };
+            let work = || backup::perform(cx, &cx.repository()?, &wanted);
+            remember(cx, job, by, work)?.1
+        }
+        Job::Prune => remember(cx, job, by, || prune::by_policy(cx, &cx.repository()?))?.1,
+        Job::Drill => {
+            let work = || drill::perform(cx, &cx.repository()?, &[], None);
+            remember(cx, job, by, work)?.1
+        }
+        // Only by hand.
+        Job::Verify => Outcome::Skipped,
+    };
+    Ok(outcome != Outcome::Failed)
+}
+
+/// Returns when the last backup succeeded, for a memory that does not know: the repository does.
+pub(crate) fn adopt(journal: &Journal, memory: Memory, repo: &Repository) -> Memory {
+    if memory.pasts.backup.success.is_some() {
+        return memory;
+    }
+    let Ok(summaries) = repo.summaries() else {
+        return memory;
+    };
+    let last = |full: bool| {
+        let fits = |s: &&bdr::repo::summaries::Summary| {
+            s.is_backup() && (!full || s.kind == bdr::repo::snapshot::SnapshotKind::Full)
+        };
+        summaries.iter().rev().find(fits).map(|s| s.time)
+    };
+    let (backup, full) = (last(false), last(true));
+    let updated = journal.update(|memory| {
+        let pasts = &mut memory.pasts;
+        pasts.backup.success = pasts.backup.success.max(backup);
+        pasts.full.success = pasts.full.success.max(full);
+    });
+    updated.unwrap_or(memory)
+}

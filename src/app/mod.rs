@@ -1,0 +1,22 @@
+//! What the command line, the MCP server and the hooks share: the world around a call, jobs, and how results are said.
+
+pub(crate) mod background;
+pub(crate) mod backup;
+pub(crate) mod config;
+pub(crate) mod context;
+pub(crate) mod dashboard;
+pub(crate) mod drill;
+pub(crate) mod error;
+pub(crate) mod exit;
+pub(crate) mod guard;
+pub(crate) mod jobs;
+pub(crate) mod keychain;
+pub(crate) mod log;
+pub(crate) mod notify;
+pub(crate) mod pick;
+pub(crate) mod prune;
+pub(crate) mod schedule;
+pub(crate) mod status;
+pub(crate) mod tick;
+pub(crate) mod time;
+pub(crate) mod verify;

@@ -1,0 +1,336 @@
+//! The scheduler that wakes bdr up, and the hours in the configuration.
+
+use std::path::PathBuf;
+
+use bdr::Error;
+use bdr::care::status::Scheduler;
+use bdr::disk::fsutil::canonicalize;
+use bdr::install::schedule::{self, Backend, Entry, Installed, Surroundings};
+use bdr::model::config::{Config, edit};
+use bdr::model::schedule::{Schedule, day_word, parse_clock};
+
+use crate::app::config;
+use crate::app::context::{Context, variable};
+use crate::app::error::Failure;
+use crate::app::tick;
+use crate::ui::when;
+
+/// Returns a time of day as the configuration has it.
+pub(crate) fn clock(text: &str) -> Result<String, String> {
+    parse_clock(text).map(|time| time.format("%H:%M").to_string())
+}
+
+/// Variables that decide where bdr's things are, and that a scheduler does not hand on.
+pub(crate) const PLACES: [&str; 7] = [
+    "BDR_HOME",
+    "BDR_CONFIG",
+    "BDR_LIFEBOAT",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_STATE_HOME",
+    "XDG_CACHE_HOME",
+];
+
+pub(crate) fn entry(cx: &Context) -> Result<Entry, Failure> {
+    let program = crate::app::context::own_program().ok_or_else(|| {
+        Failure::usage(
+            "bdr cannot tell where its own program is",
+            "start it by its full path",
+        )
+    })?;
+    let home = cx.home.clone().unwrap_or_else(|| cx.cwd.clone());
+    let absolute = |(name, value): (&str, std::ffi::OsString)| {
+        let value = match name.starts_with("BDR_") {
+            true => bdr::base::path::absolute(&cx.cwd, value.as_ref()).into_os_string(),
+            false => value,
+        };
+        (name.to_owned(), value)
+    };
+    let environment = PLACES
+        .iter()
+        .filter_map(|name| Some((*name, variable(name)?)));
+    let configured = cx
+        .config
+        .repository
+        .as_ref()
+        .unwrap_or(&cx.places.default_repository);
+    let mut args = Vec::new();
+    if *configured != cx.places.repository {
+        args.push("--repository".into());
+        args.push(cx.places.repository.clone().into_os_string());
+    }
+    Ok(Entry {
+        program,
+        args,
+        environment: environment.map(absolute).collect(),
+        minute: Entry::minute_for(&cx.host, &home),
+    })
+}
+
+pub(crate) fn surroundings(cx: &Context) -> Surroundings {
+    let home = cx.home.clone().unwrap_or_else(|| cx.cwd.clone());
+    let domain = variable("USERDOMAIN").map(|domain| format!("{}\\", domain.to_string_lossy()));
+    let user = variable("USERNAME")
+        .or_else(|| variable("USER"))
+        .or_else(|| variable("LOGNAME"));
+    let name = user
+        .map(|user| user.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    Surroundings {
+        config_home: variable("XDG_CONFIG_HOME")
+            .map_or_else(|| home.join(".config"), PathBuf::from),
+        state: cx.places.state.clone(),
+        path: variable("PATH")
+            .map(|path| std::env::split_paths(&path).collect())
+            .unwrap_or_default(),
+        user: match cfg!(windows) {
+            true => domain.unwrap_or_default() + &name,
+            false => name,
+        },
+        user_number: user_number(),
+        home,
+    }
+}
+
+#[cfg(unix)]
+pub(crate) fn user_number() -> u32 {
+    bdr::disk::fsutil::user_number()
+}
+
+#[cfg(not(unix))]
+pub(crate) fn user_number() -> u32 {
+    0
+}
+
+/// Returns what is installed. Asking the tool of cron or Windows takes a process: `bdr status` does so only where they were chosen.
+pub(crate) fn find(
+    around: &Surroundings,
+    remembered: Option<&str>,
+    thorough: bool,
+) -> Option<Installed> {
+    let asks = |backend: &Backend| matches!(backend, Backend::Cron | Backend::Schtasks);
+    let looked_at =
+        |backend: &&Backend| thorough || !asks(backend) || remembered == Some(backend.word());
+    let mut backends = possible().iter().filter(looked_at);
+    backends.find_map(|backend| schedule::installed(*backend, around).ok().flatten())
+}
+
+/// Returns what wakes bdr up, as `bdr status` needs it.
+pub(crate) fn scheduler(cx: &Context, thorough: bool) -> Scheduler {
+    // Without a schedule nobody asks.
+    if cx.config.schedule.is_none() {
+        return Scheduler::default();
+    }
+    let around = surroundings(cx);
+    let remembered = cx.journal().memory().backend;
+    let Some(installed) = find(&around, remembered.as_deref(), thorough) else {
+        return Scheduler::default();
+    };
+    let own = std::env::current_exe()
+        .ok()
+        .and_then(|own| canonicalize(&own).ok());
+    let theirs = installed
+        .program
+        .filter(|program| canonicalize(program).ok() != own);
+    Scheduler {
+        backend: Some(installed.backend.word().to_owned()),
+        starts_other: theirs,
+        lingers: (installed.backend == Backend::Systemd)
+            .then(|| lingers(&around))
+            .flatten(),
+    }
+}
+
+/// Whether the user's systemd goes on after logout (loginctl(1)); `None` where that cannot be told.
+pub(crate) fn lingers(around: &Surroundings) -> Option<bool> {
+    let marks = std::path::Path::new("/var/lib/systemd/linger");
+    // Where logind never ran there is no such question.
+    let logind = marks.parent().is_some_and(std::path::Path::is_dir) && !around.user.is_empty();
+    logind.then(|| marks.join(&around.user).exists())
+}
+
+/// What of a schedule is asked for; `None` leaves what is configured.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Wanted {
+    /// Time of day, `HH:MM`.
+    pub(crate) at: Option<String>,
+    /// Day of the full backup, or `never`.
+    pub(crate) full: Option<String>,
+    /// Day of the drill, or `never`.
+    pub(crate) drill: Option<String>,
+}
+
+/// Returns the text of the configuration with the schedule that is asked for.
+pub(crate) fn configured(cx: &Context, wanted: &Wanted) -> Result<String, Failure> {
+    if cx.config.sources.is_empty() {
+        let message = "there is nothing to back up: no source is configured";
+        return Err(Failure::usage(message, "bdr init"));
+    }
+    let mut text = config::text(cx)?;
+    let current = cx.config.schedule.clone().unwrap_or_default();
+    // `at` in any case: it is what makes the table one.
+    let at = wanted
+        .at
+        .clone()
+        .unwrap_or_else(|| current.at.format("%H:%M").to_string());
+    for (key, value) in [
+        ("at", Some(at)),
+        ("full", wanted.full.clone()),
+        ("drill", wanted.drill.clone()),
+    ] {
+        if let Some(value) = value {
+            text = edit::set(&text, &["schedule", key], &[format!("\"{value}\"")])?;
+        }
+    }
+    config::check_text(cx, &text)?;
+    Ok(text)
+}
+
+/// Writes the schedule that is asked for and registers it; returns both.
+pub(crate) fn install(
+    cx: &Context,
+    wanted: &Wanted,
+    backend: &str,
+) -> Result<(Schedule, Backend), Failure> {
+    let text = configured(cx, wanted)?;
+    config::write(cx, &text)?;
+    let schedule = Config::parse(text.as_bytes(), "", cx.home.as_deref())?
+        .schedule
+        .unwrap_or_default();
+    let chosen = register(cx, backend)?;
+    Ok((schedule, chosen))
+}
+
+/// What taking the schedule out came to.
+#[derive(Debug, Default)]
+pub(crate) struct Removed {
+    /// Schedulers that had an entry.
+    pub(crate) gone: Vec<&'static str>,
+    /// The configuration had a schedule.
+    pub(crate) configured: bool,
+    /// A scheduler that lets nobody look, where another one was chosen.
+    pub(crate) refusal: Option<(&'static str, Error)>,
+}
+
+/// Takes the schedule out of the configuration and of every scheduler.
+pub(crate) fn remove(cx: &Context, dry_run: bool) -> Result<Removed, Failure> {
+    let around = surroundings(cx);
+    let mut removed = Removed {
+        configured: cx.config.schedule.is_some(),
+        ..Removed::default()
+    };
+    for backend in possible() {
+        let there = match dry_run {
+            true => schedule::installed(*backend, &around).map(|found| found.is_some()),
+            false => schedule::uninstall(*backend, &around),
+        };
+        match there {
+            Ok(true) => removed.gone.push(backend.word()),
+            Ok(false) => {}
+            // A scheduler that lets nobody look must not keep the entry of another, nor [schedule].
+            Err(error) => {
+                removed.refusal = removed.refusal.or(Some((backend.word(), error)));
+            }
+        }
+    }
+    let chosen = cx.journal().memory().backend;
+    if removed.configured && !dry_run {
+        let text = edit::remove(&config::text(cx)?, &["schedule"])?;
+        config::write(cx, &text)?;
+        cx.journal().update(|memory| {
+            memory.since = None;
+            memory.backend = None;
+        })?;
+    }
+    match removed.refusal {
+        // Where it was not the one that was chosen, there is hardly anything to be found; and a tick without [schedule] does nothing.
+        Some((backend, error))
+            if chosen.as_deref() == Some(backend)
+                || chosen.is_none() && removed.gone.is_empty() =>
+        {
+            Err(error.into())
+        }
+        _ => Ok(removed),
+    }
+}
+
+/// Registers with a scheduler; another one's entry goes.
+pub(crate) fn register(cx: &Context, backend: &str) -> Result<Backend, Failure> {
+    let around = surroundings(cx);
+    let entry = entry(cx)?;
+    cx.journal().update(|memory| {
+        memory.since.get_or_insert(cx.now);
+    })?;
+    // From here on guards start a backup that is due, whatever becomes of the rest.
+    let chosen = chosen(backend, &around)?;
+    schedule::install(chosen, &entry, &around)
+        .map_err(|error| Failure::from(error).hinted(|error| refused(chosen, error)))?;
+    // Only now: an entry that works stays until another one does.
+    for other in possible().iter().filter(|other| **other != chosen) {
+        let _ = schedule::uninstall(*other, &around);
+    }
+    cx.journal()
+        .update(|memory| memory.backend = Some(chosen.word().to_owned()))?;
+    Ok(chosen)
+}
+
+/// Registers what the configuration says already, for `bdr init`; returns what to say of it.
+pub(crate) fn set_up(cx: &Context) -> Result<String, Failure> {
+    let chosen = register(cx, AUTO)?;
+    let schedule = cx.config.schedule.clone().unwrap_or_default();
+    Ok(installed_words(cx, &schedule, chosen))
+}
+
+pub(crate) fn installed_words(cx: &Context, schedule: &Schedule, chosen: Backend) -> String {
+    let next = tick::next(schedule, &cx.journal().memory(), cx.now);
+    let next = next.map_or_else(String::new, |next| {
+        format!("; next: {}", when::soon(cx.now, next))
+    });
+    let full = match schedule.full {
+        Some(_) => format!(", a full one on {}", day_word(schedule.full)),
+        None => String::new(),
+    };
+    let who = match chosen {
+        Backend::Systemd => "A systemd user timer",
+        Backend::Launchd => "A launchd agent",
+        Backend::Cron => "cron",
+        Backend::Schtasks => "Task Scheduler",
+    };
+    format!(
+        "Backups run daily at {}{full}{next}. {who} wakes bdr up every hour.",
+        schedule.at.format("%H:%M")
+    )
+}
+
+pub(crate) fn refused(backend: Backend, error: &Error) -> Option<String> {
+    let Error::Tool { said, .. } = error else {
+        return None;
+    };
+    let no_bus = said.contains("bus") || said.contains("DBUS") || said.contains("XDG_RUNTIME_DIR");
+    Some(match backend {
+        Backend::Systemd if no_bus => "there is no session of systemd here (as under sudo or ssh without one): log in as this user, or: bdr schedule install --backend cron".to_owned(),
+        Backend::Systemd => "bdr schedule install --backend cron".to_owned(),
+        Backend::Cron if said.contains("allowed") || said.contains("denied") => "cron does not take it from you (see /etc/cron.allow); guards and hooks start a backup that is due all the same".to_owned(),
+        Backend::Cron | Backend::Launchd | Backend::Schtasks => "guards and hooks start a backup that is due all the same; bdr schedule status".to_owned(),
+    })
+}
+
+/// Lets bdr choose the scheduler.
+pub(crate) const AUTO: &str = "auto";
+
+/// Returns the scheduler of a name, or the one that fits this machine.
+pub(crate) fn chosen(name: &str, around: &Surroundings) -> Result<Backend, Failure> {
+    match Backend::parse(name) {
+        Some(backend) => Ok(backend),
+        None => Ok(schedule::choose(around)?),
+    }
+}
+
+/// Schedulers that can have an entry here; asking for one that cannot be there would start a program for nothing.
+pub(crate) fn possible() -> &'static [Backend] {
+    match (cfg!(windows), cfg!(target_os = "macos")) {
+        (true, _) => &[Backend::Schtasks],
+        (_, true) => &[Backend::Launchd, Backend::Cron],
+        _ => &[Backend::Systemd, Backend::Cron],
+    }
+}

@@ -1,0 +1,110 @@
+//! Looks at everything that protection depends on.
+
+use bdr::care::runs::Run;
+use bdr::care::status::{Inputs, Status, status};
+use bdr::find::discover;
+use bdr::repo::summaries::Summary;
+use bdr::{Error, ErrorKind, repo::Repository};
+use chrono::{Local, TimeDelta};
+
+use crate::app::context::Context;
+use crate::app::error::Failure;
+
+pub(crate) mod data;
+pub(crate) mod words;
+
+/// Everything that is to be known.
+pub(crate) struct Seen {
+    pub(crate) vault: Option<VaultSeen>,
+    /// Where the second place of the repository is, and whether it has one there; `None`: none is wanted.
+    pub(crate) lifeboat: Option<(std::path::PathBuf, bool)>,
+    pub(crate) status: Status,
+    pub(crate) summaries: Vec<Summary>,
+    pub(crate) runs: Vec<Run>,
+}
+
+/// Looks at everything. A repository that is not there is an answer, not an error.
+pub(crate) fn look(cx: &Context, max_age: Option<TimeDelta>, walk: bool) -> Result<Seen, Failure> {
+    let mut away = false;
+    let repo = match cx.repository() {
+        Ok(repo) => Some(repo),
+        Err(Failure::Engine(error)) if error.kind() == ErrorKind::NoRepository => {
+            away = matches!(*error, Error::Away { .. });
+            None
+        }
+        Err(failure) => return Err(failure),
+    };
+    look_at(cx, repo.as_ref(), away, max_age, walk)
+}
+
+pub(crate) fn look_at(
+    cx: &Context,
+    repo: Option<&Repository>,
+    away: bool,
+    max_age: Option<TimeDelta>,
+    walk: bool,
+) -> Result<Seen, Failure> {
+    let journal = cx.journal();
+    let runs = journal.runs();
+    let uncovered = if walk {
+        let workspace = cx.workspace();
+        let never = [cx.places.repository.clone(), cx.places.cache.clone()];
+        let places = discover::Places {
+            home: cx.home.as_deref(),
+            workspace: Some(&workspace),
+            never: &never,
+            budget: 0,
+        };
+        discover::uncovered(&places, &cx.config.sources)?
+    } else {
+        Vec::new()
+    };
+    let lifeboat = cx.places.lifeboat(&cx.places.repository);
+    let lifeboat = lifeboat.map(|one| (one.dir().to_path_buf(), one.is_manned()));
+    let inputs = Inputs {
+        config: &cx.config,
+        repo,
+        away,
+        no_lifeboat: lifeboat.as_ref().is_some_and(|(_, manned)| !manned),
+        memory: journal.seen(),
+        runs: &runs,
+        uncovered,
+        scheduler: crate::app::schedule::scheduler(cx, false),
+        now: cx.now,
+        max_age,
+        walk,
+    };
+    let (status, summaries) = status(inputs, &Local)?;
+    Ok(Seen {
+        vault: repo.and_then(|repo| vault(repo, &status)),
+        lifeboat,
+        status,
+        summaries,
+        runs,
+    })
+}
+
+/// What there is to say of the vault.
+pub(crate) struct VaultSeen {
+    /// Values in it, and their bytes on disk.
+    pub(crate) usage: (u64, u64),
+    /// Where its key is.
+    pub(crate) key: String,
+    /// Why values cannot be kept.
+    pub(crate) trouble: Option<String>,
+    /// Why what comes back cannot be compared with what it was.
+    pub(crate) unproven: Option<String>,
+}
+
+/// Looks at the vault, if anything is sealed: looking would make a key where there is none.
+pub(crate) fn vault(repo: &Repository, status: &Status) -> Option<VaultSeen> {
+    let vault = repo.vault();
+    let usage = vault.usage();
+    let sealed = status.sources.iter().any(|s| !s.sealed.is_empty());
+    (usage.0 > 0 || sealed).then(|| VaultSeen {
+        usage,
+        key: vault.key_name(),
+        trouble: vault.trouble(),
+        unproven: vault.unproven(),
+    })
+}

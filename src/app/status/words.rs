@@ -1,0 +1,398 @@
+//! What `bdr status` says; the sentences are those of the dashboard and of alerts, too.
+
+use bdr::base::units::size;
+use bdr::care::runs::Run;
+use bdr::care::status::{Level, SourceStatus, Status, Trouble};
+use bdr::model::schedule::Job;
+use chrono::{DateTime, Local, TimeDelta, Utc};
+
+use super::Seen;
+use crate::app::context::Context;
+use crate::ui::{self, count, plural, when};
+
+/// Returns the sentence that says it all.
+pub(crate) fn sentence(status: &Status) -> String {
+    let now = status.now;
+    let critical: Vec<&Trouble> = status
+        .troubles
+        .iter()
+        .filter(|trouble| trouble.level() == Level::Critical)
+        .collect();
+    if !critical.is_empty() {
+        let mut parts: Vec<String> = critical.iter().map(|t| trouble(t, now)).collect();
+        // Why it is so belongs to it.
+        let silent = status
+            .troubles
+            .iter()
+            .find(|t| matches!(t, Trouble::NotWoken { .. } | Trouble::NotInstalled));
+        parts.extend(silent.map(|t| trouble(t, now)));
+        return format!("Not protected: {}.", parts.join("; "));
+    }
+    let mut parts = Vec::new();
+    if let Some(last) = &status.last {
+        parts.push(format!("last backup {}", when::ago(now, last.time)));
+    }
+    if let Some(drill) = status.memory.pasts.drill.success {
+        parts.push(format!("last restore drill {}", when::ago(now, drill)));
+    }
+    if let Some(next) = status.next {
+        parts.push(format!("next {}", when::soon(now, next)));
+    }
+    let text = parts.join(", ");
+    let mut letters = text.chars();
+    let first = letters.next().map(|c| c.to_ascii_uppercase());
+    let text: String = first.into_iter().chain(letters).collect();
+    format!("Protected. {text}.")
+}
+
+/// Returns what is wrong, to stand in a sentence.
+pub(crate) fn trouble(trouble: &Trouble, now: DateTime<Utc>) -> String {
+    match trouble {
+        Trouble::NoSource => "nothing is configured to be backed up".to_owned(),
+        Trouble::NoRepository => "the repository is not there".to_owned(),
+        Trouble::Away => "the disk with the repository is away".to_owned(),
+        Trouble::Damaged { files } => {
+            format!(
+                "{} of the repository cannot be read",
+                plural(*files, "file")
+            )
+        }
+        Trouble::NoBackup => "there is no backup".to_owned(),
+        Trouble::Overdue { last } => format!("last backup {}", when::ago(now, *last)),
+        Trouble::BackupFailing { failures: 1 } => "the last backup failed".to_owned(),
+        Trouble::BackupFailing { failures } => format!("the last {failures} backups failed"),
+        Trouble::DrillFailed => "the last restore drill failed".to_owned(),
+        Trouble::SourceMissing { name } => format!("source `{name}` is not there"),
+        Trouble::Unread { problems } => {
+            format!("the last backup skipped {}", plural(*problems, "path"))
+        }
+        Trouble::Torn { files } => format!(
+            "{} changed while the last backup read {}",
+            plural(*files, "file"),
+            if *files == 1 { "it" } else { "them" }
+        ),
+        Trouble::NoSchedule => "backups run only when you run them".to_owned(),
+        Trouble::NotInstalled => "no scheduler is installed".to_owned(),
+        Trouble::NotWoken { last } => {
+            let day = last.with_timezone(&Local).date_naive();
+            format!("the scheduler has not run since {day}")
+        }
+        Trouble::Moved => "the scheduler starts another bdr than this one".to_owned(),
+        Trouble::NotLingering => "the scheduler stops when you log out".to_owned(),
+        Trouble::NoLifeboat => "a deleted repository would stay deleted".to_owned(),
+        Trouble::PruneFailing { failures: 1 } => "the last prune failed".to_owned(),
+        Trouble::PruneFailing { failures } => format!("the last {failures} prunes failed"),
+        Trouble::Full { percent } => format!("{percent} % of the storage budget is used"),
+        Trouble::DrillOld { last: None } => "no restore was ever tried".to_owned(),
+        Trouble::DrillOld { last: Some(last) } => {
+            format!("the last restore drill was {}", when::ago(now, *last))
+        }
+    }
+}
+
+/// Returns the line for monitoring, with values as plug-ins of Nagios give them.
+pub(crate) fn check_line(status: &Status) -> String {
+    let word = match status.level {
+        Level::Good => "OK",
+        Level::Warning => "WARNING",
+        Level::Critical => "CRITICAL",
+    };
+    let says = match status.troubles.is_empty() {
+        true => sentence(status),
+        false => {
+            let all: Vec<String> = status
+                .troubles
+                .iter()
+                .map(|t| trouble(t, status.now))
+                .collect();
+            all.join("; ")
+        }
+    };
+    let age = status
+        .last
+        .as_ref()
+        .map(|last| (status.now - last.time).num_seconds());
+    let mut values = Vec::new();
+    values.extend(age.map(|age| format!("age={age}s")));
+    values.extend(
+        status
+            .storage
+            .map(|storage| format!("stored={}B", storage.used)),
+    );
+    match values.is_empty() {
+        true => format!("bdr {word}: {says}"),
+        false => format!("bdr {word}: {says} | {}", values.join(" ")),
+    }
+}
+
+/// Returns the whole page.
+pub(crate) fn page(cx: &Context, seen: &Seen) -> String {
+    let status = &seen.status;
+    let style = cx.ui.out;
+    let (good, bad) = if cx.ui.unicode {
+        ("✓", "✗")
+    } else {
+        ("+", "x")
+    };
+    let painted = sentence(status);
+    let mut text = match status.level {
+        Level::Good | Level::Warning => {
+            let (head, rest) = painted.split_once(' ').unwrap_or((&painted, ""));
+            format!("{} {rest}\n", style.green(head))
+        }
+        Level::Critical => format!("{}\n", style.red(&painted)),
+    };
+    for one in &status.troubles {
+        if one.level() == Level::Warning && !text.contains(&trouble(one, status.now)) {
+            text.push_str(&format!(
+                "  {} {}\n",
+                style.yellow("!"),
+                trouble(one, status.now)
+            ));
+            text.push_str(&format!("    fix: {}\n", one.fix()));
+        } else if one.level() == Level::Critical {
+            text.push_str(&format!("  fix: {}\n", fix(status, one)));
+        }
+    }
+    let mut rows: Vec<(Level, Vec<String>)> = Vec::new();
+    for source in &status.sources {
+        let (level, says) = source_words(cx, source);
+        rows.push((level, vec![source.name.clone(), says]));
+    }
+    for path in &status.uncovered {
+        let says = format!(
+            "{} is there, and no source covers it: bdr init",
+            cx.shown_absolute(path)
+        );
+        rows.push((Level::Warning, vec!["not covered".to_owned(), says]));
+    }
+    rows.extend(storage(cx, seen));
+    rows.extend(seen.vault.as_ref().map(vault));
+    if let Some((dir, false)) = &seen.lifeboat
+        && status.troubles.contains(&Trouble::NoLifeboat)
+    {
+        let dir = cx.shown_absolute(dir);
+        let says = format!("nothing in {dir}: a deleted repository stays deleted: bdr doctor");
+        rows.push((Level::Warning, vec!["lifeboat".to_owned(), says]));
+    }
+    if status.memory.pasts.backup.attempt.is_some() || status.scheduler.backend.is_some() {
+        rows.push(scheduler(status));
+    }
+    rows.push((Level::Good, vec!["guards".to_owned(), guards(status)]));
+    let width = rows
+        .iter()
+        .map(|(_, row)| row[0].chars().count())
+        .max()
+        .unwrap_or(0);
+    for (level, row) in &rows {
+        let sign = match level {
+            Level::Good => style.green(good),
+            Level::Warning => style.yellow("!"),
+            Level::Critical => style.red(bad),
+        };
+        text.push_str(&format!("  {:<width$}  {sign}  {}\n", row[0], row[1]));
+    }
+    text
+}
+
+/// Says where sealed values are, and where their key is.
+fn vault(vault: &super::VaultSeen) -> (Level, Vec<String>) {
+    let (level, says) = match (&vault.trouble, &vault.unproven) {
+        (Some(why), _) => (
+            Level::Warning,
+            format!("sealed values are not kept: {why}; restores keep what stands there"),
+        ),
+        (None, Some(why)) => (Level::Warning, why.clone()),
+        (None, None) => {
+            let values = plural(vault.usage.0, "sealed value");
+            let key = &vault.key;
+            (
+                Level::Good,
+                format!("{values}, {}, key in a {key}", size(vault.usage.1)),
+            )
+        }
+    };
+    (level, vec!["vault".to_owned(), says])
+}
+
+/// Returns the command that mends it: where nothing woke bdr up, another backup by hand mends little.
+pub(crate) fn fix(status: &Status, one: &Trouble) -> &'static str {
+    let silent = |t: &Trouble| matches!(t, Trouble::NotWoken { .. } | Trouble::NotInstalled);
+    match (one, status.troubles.iter().find(|t| silent(t))) {
+        (Trouble::Overdue { .. } | Trouble::NoBackup, Some(silent)) => silent.fix(),
+        _ => one.fix(),
+    }
+}
+
+fn source_words(cx: &Context, source: &SourceStatus) -> (Level, String) {
+    if !source.exists {
+        let path = cx.shown_absolute(&source.path);
+        return (Level::Critical, format!("there is no {path}"));
+    }
+    let files = plural(source.files, "file");
+    let bytes = size(source.bytes);
+    let mut says = format!("{files}, {bytes}");
+    let mut level = Level::Good;
+    match source.backed_up {
+        None => {
+            level = Level::Warning;
+            says.push_str(", not backed up yet: bdr backup");
+        }
+        Some(_) if source.waiting == 0 => says.push_str(", all captured"),
+        Some(_) => says.push_str(&format!(", {} changed since", count(source.waiting))),
+    }
+    if let Some(newest) = source.newest_change.filter(|_| source.waiting > 0) {
+        says.push_str(&format!(" ({})", when::ago(cx.now, newest)));
+    }
+    let reasons: Vec<String> = source
+        .left_out
+        .iter()
+        .map(|(reason, number)| format!("{} {reason}", count(*number)))
+        .collect();
+    if !reasons.is_empty() {
+        says.push_str(&format!("; left out: {}", reasons.join(", ")));
+    }
+    let sealed = crate::app::backup::sealed_words(cx, &source.sealed);
+    if !sealed.is_empty() {
+        says.push_str(&format!("; sealed: {sealed}"));
+    }
+    (level, says)
+}
+
+fn storage(cx: &Context, seen: &Seen) -> Option<(Level, Vec<String>)> {
+    let status = &seen.status;
+    let storage = status.storage?;
+    let mut says = String::new();
+    if cx.ui.unicode {
+        let line = sparkline(&growth(&seen.runs, 12));
+        if !line.is_empty() {
+            says = format!("{line}  ");
+        }
+    }
+    says.push_str(&size(storage.used));
+    if storage.max > 0 {
+        says.push_str(&format!(" of {}", size(storage.max)));
+    }
+    if let Some(percent) = status.saved_percent.filter(|percent| *percent > 0) {
+        says.push_str(&format!(", {percent} % smaller than the originals"));
+    }
+    if let Some(months) = months_left(seen) {
+        says.push_str(&format!("; enough for {}", plural(months, "month")));
+    }
+    let tight = storage.max > 0 && storage.is_tight();
+    let level = if tight { Level::Warning } else { Level::Good };
+    Some((level, vec!["storage".to_owned(), says]))
+}
+
+/// Returns sizes of the repository over time, oldest first, at most `points` of them.
+pub(crate) fn growth(runs: &[Run], points: usize) -> Vec<u64> {
+    let known: Vec<u64> = runs
+        .iter()
+        .map(|run| run.repository_bytes)
+        .filter(|b| *b > 0)
+        .collect();
+    let step = known.len().div_ceil(points.max(1)).max(1);
+    // From the end, so that the newest is among them.
+    let mut chosen: Vec<u64> = known.iter().rev().step_by(step).copied().collect();
+    chosen.reverse();
+    chosen
+}
+
+fn sparkline(values: &[u64]) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let (Some(max), true) = (values.iter().max(), values.len() > 2) else {
+        return String::new();
+    };
+    // Of what there is, not of how it differs: a line that is flat is flat.
+    let bar = |value: &u64| BARS[(value.saturating_mul(7) / max.max(&1)).min(7) as usize];
+    values.iter().map(bar).collect()
+}
+
+/// Returns for how many months the budget lasts, if the repository goes on growing as it did in the last 30 days.
+pub(crate) fn months_left(seen: &Seen) -> Option<u64> {
+    let storage = seen.status.storage.filter(|storage| storage.max > 0)?;
+    let now = seen.status.now;
+    let recent = |run: &&Run| run.repository_bytes > 0 && now - run.time < TimeDelta::days(30);
+    let first = seen.runs.iter().find(recent)?;
+    let days = (now - first.time).num_days();
+    let grown = storage.used.checked_sub(first.repository_bytes)?;
+    if days < 7 || grown == 0 {
+        return None;
+    }
+    let left = storage.max.checked_sub(storage.used)?;
+    let months = u128::from(left) * days.unsigned_abs() as u128 / 30 / u128::from(grown);
+    // Beyond some years it is a guess.
+    u64::try_from(months).ok().filter(|months| *months < 60)
+}
+
+fn scheduler(status: &Status) -> (Level, Vec<String>) {
+    let ticked = status.memory.tick.as_ref();
+    let woke = ticked.map(|tick| format!("last woke {}", when::ago(status.now, tick.time)));
+    let mut says = match &status.scheduler.backend {
+        Some(backend) => vec![backend_words(backend).to_owned()],
+        None => vec!["not installed".to_owned()],
+    };
+    says.extend(woke);
+    if status.rate.tried > 0 {
+        let (succeeded, tried) = (status.rate.succeeded, status.rate.tried);
+        says.push(format!(
+            "{succeeded} of {tried} backups in 30 days succeeded"
+        ));
+    }
+    let mut level = Level::Good;
+    for one in &status.troubles {
+        if matches!(
+            one,
+            Trouble::NoSchedule
+                | Trouble::NotInstalled
+                | Trouble::NotWoken { .. }
+                | Trouble::Moved
+                | Trouble::NotLingering
+        ) {
+            level = Level::Warning;
+        }
+    }
+    if status.memory.pasts.of(Job::Backup).failures > 0 {
+        level = Level::Warning;
+    }
+    (level, vec!["scheduler".to_owned(), says.join(", ")])
+}
+
+/// Returns what a scheduler is called.
+pub(crate) fn backend_words(backend: &str) -> &str {
+    match backend {
+        "systemd" => "systemd user timer",
+        "launchd" => "launchd agent",
+        "schtasks" => "Task Scheduler",
+        other => other,
+    }
+}
+
+fn guards(status: &Status) -> String {
+    use bdr::repo::oplog::OperationKind;
+    let week = |time: DateTime<Utc>| status.now - time < TimeDelta::days(7);
+    let guards = status
+        .operations
+        .iter()
+        .filter(|op| op.begin.kind == OperationKind::Guard && week(op.begin.time));
+    let (mut all, mut undone) = (0, 0);
+    for operation in guards {
+        all += 1;
+        undone += u64::from(operation.undone_by.is_some());
+    }
+    // Only so many are looked at.
+    let more =
+        if status.operations.len() > 20 && status.operations.iter().all(|op| week(op.begin.time)) {
+            "+"
+        } else {
+            ""
+        };
+    let mut text = match all {
+        0 => "none this week".to_owned(),
+        _ => format!("{}{more} this week", ui::count(all)),
+    };
+    if undone > 0 {
+        text.push_str(&format!(", {} undone", ui::count(undone)));
+    }
+    text
+}

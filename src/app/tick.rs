@@ -1,0 +1,44 @@
+//! What is due, and making up for what was missed.
+
+use bdr::care::runs::Memory;
+use bdr::model::schedule::{Job, Schedule};
+use chrono::{DateTime, Local, Utc};
+
+use crate::app::background;
+use crate::app::context::Context;
+use crate::ui::when;
+
+/// Returns when the next backup is to be expected.
+pub(crate) fn next(
+    schedule: &Schedule,
+    memory: &Memory,
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
+    schedule.next(Job::Backup, &memory.pasts, now, &Local)
+}
+
+/// Starts what is due, in the background, where a scheduler should have and did not: called by guards, hooks and the MCP server. Returns a
+/// line to be said if backups are too old. Costs the reading of one small file.
+pub(crate) fn catch_up(cx: &Context, by: &str) -> Option<String> {
+    let schedule = cx.config.schedule.as_ref()?;
+    let memory = cx.journal().memory();
+    let due = schedule.due(&memory.pasts, cx.now, &Local);
+    let backup = due.iter().any(|job| matches!(job, Job::Backup | Job::Full));
+    let started = backup
+        && !cx.config.sources.is_empty()
+        && background::start(cx, &["tick", "--scheduler", by]);
+    let last = memory.pasts.backup.success;
+    // Nothing is remembered: that says nothing about the backups there are.
+    memory.since?;
+    if !schedule.is_overdue(last, memory.since, cx.now) {
+        return None;
+    }
+    let since = last.map_or_else(
+        || "there is no backup".to_owned(),
+        |last| format!("last backup {}", when::ago(cx.now, last)),
+    );
+    Some(match started {
+        true => format!("bdr: {since}; making one now, in the background"),
+        false => format!("bdr: {since}: bdr status"),
+    })
+}

@@ -1,0 +1,126 @@
+//! `bdr settle`: what guards start in the background.
+
+use std::time::{Duration, Instant};
+
+use bdr::model::agent::Host;
+use bdr::protect::backup::Level;
+use bdr::protect::guard::{self, CloseOptions};
+use bdr::protect::staging::settle;
+use bdr::repo::Repository;
+use clap::Args;
+use serde_json::json;
+
+use crate::app::context::Context;
+use crate::app::error::Failure;
+use crate::app::exit;
+use crate::app::guard::tell_settled;
+
+/// Pack what guards kept instead of reading it
+///
+/// Guards start this by themselves, in the background.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr settle     before a disk is taken away, for example")]
+pub(crate) struct SettleArgs {
+    /// Leave the processor to others
+    #[arg(long)]
+    background: bool,
+    /// Wait for processes, then close the operation that they belong to
+    #[arg(long, hide = true, value_name = "OP", requires = "pids")]
+    after: Option<String>,
+    /// Processes that are waited for
+    #[arg(long, hide = true, value_delimiter = ',')]
+    pids: Vec<u32>,
+    /// How the command ended
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    exit: Option<i32>,
+}
+
+/// How long what a command left running is waited for: a server may run for ever.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+
+/// Waits until none of the processes runs any more, and closes the operation.
+fn close_after(
+    cx: &Context,
+    repo: &Repository,
+    operation: &str,
+    args: &SettleArgs,
+) -> Result<(), Failure> {
+    let began = Instant::now();
+    if let Ok(id) = operation.parse() {
+        // This one as well: what was waited for is over before its end is written.
+        let pids: Vec<u32> = args
+            .pids
+            .iter()
+            .copied()
+            .chain([std::process::id()])
+            .collect();
+        let _ = repo.note_running(id, &pids);
+    }
+    while args
+        .pids
+        .iter()
+        .any(|pid| bdr::disk::fsutil::process_runs(*pid))
+    {
+        if began.elapsed() > LONGEST_WAIT {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let open = repo.unfinished_operations()?;
+    let begin = open
+        .into_iter()
+        .find(|begin| begin.id.to_string() == operation);
+    if let Some(begin) = begin {
+        let waited = chrono::TimeDelta::from_std(began.elapsed()).unwrap_or_default();
+        let options = CloseOptions {
+            now: cx.now + waited,
+            exit: args.exit,
+            never: Vec::new(),
+        };
+        let typed = begin.agent.as_ref();
+        let typed = typed.is_some_and(|call| call.host == Host::Shell.word());
+        if let Some(operation) = guard::close(repo, begin, &options)?
+            && typed
+            && !operation.is_undoable()
+            && operation.begin.remote.is_empty()
+        {
+            // As after every line.
+            repo.forget(std::slice::from_ref(&operation), &operation)?;
+        }
+    }
+    Ok(())
+}
+
+/// Packs what is kept.
+pub(crate) fn run(cx: &Context, args: &SettleArgs) -> Result<u8, Failure> {
+    if args.background {
+        bdr::disk::fsutil::lower_priority();
+    }
+    let repo = cx.repository()?;
+    if let Some(operation) = &args.after {
+        close_after(cx, &repo, operation, args)?;
+    }
+    let report = settle(&repo, Level::Fast, cx.now, &cx.progress())?;
+    if cx.ui.json {
+        let data = json!({
+            "sets": report.sets, "bytes": report.bytes, "lost": report.lost,
+            "waiting": report.waiting, "reason": report.reason,
+        });
+        let code = match report.lost + report.waiting {
+            0 => exit::OK,
+            _ => exit::PARTIAL,
+        };
+        cx.ui.document("settle", code, &data)?;
+    } else if report.sets > 0 {
+        let bytes = bdr::base::units::size(report.bytes);
+        cx.ui
+            .report(&format!("Packed {bytes} that guards kept.\n"))?;
+    }
+    tell_settled(cx, &report);
+    match report.lost + report.waiting {
+        0 => Ok(exit::OK),
+        _ => Ok(exit::PARTIAL),
+    }
+}
