@@ -7,7 +7,7 @@ use bdr::base::units::size;
 use bdr::effects::Assessment;
 use bdr::model::rules::Root;
 use bdr::protect::backup::BackupOptions;
-use bdr::protect::guard::{self, CaptureSet, GuardOptions, GuardPlan};
+use bdr::protect::guard::{self, CaptureSet, GuardPlan};
 use bdr::repo::Repository;
 use bdr::repo::snapshot::Trigger;
 

@@ -17,8 +17,8 @@ use crate::protect::capture::{Sealing, seal_bytes};
 use crate::protect::guard::redacted;
 use crate::repo::Repository;
 use crate::repo::index::DigestSet;
-use crate::repo::keyframe::keyframe_name;
-use crate::repo::pack::{Level, PackWriter, TarKind, TarMeta, pack_name};
+use crate::repo::layout;
+use crate::repo::pack::{Level, PackWriter, TarKind, TarMeta};
 use crate::repo::reader::Reader;
 use crate::repo::snapshot::{Snapshot, SnapshotKind};
 
@@ -312,8 +312,8 @@ impl Work {
         let old = listings
             .iter()
             .filter(|(old, new)| old != new)
-            .map(|(old, _)| keyframe_name(*old));
-        let dead: Vec<String> = gone.iter().map(|id| pack_name(*id)).chain(old).collect();
+            .map(|(old, _)| layout::key_frame(*old));
+        let dead: Vec<String> = gone.iter().map(|id| layout::pack(*id)).chain(old).collect();
         let trash: Vec<String> = repo.trash()?.iter().map(|t| t.name.clone()).collect();
         for list in [dead, trash, vec![JOURNAL.to_owned()]] {
             repo.storage()

@@ -18,10 +18,9 @@ use crate::model::manifest::{Content, Entry};
 use crate::recover::restore;
 use crate::repo::index::{DigestSet, Index, Location};
 use crate::repo::kept::KeptSet;
-use crate::repo::keyframe::keyframe_name;
+use crate::repo::layout;
 use crate::repo::oplog::{Begin, End, Pin};
 use crate::repo::origin::Origin;
-use crate::repo::pack::pack_name;
 use crate::repo::reader::Reader;
 use crate::repo::snapshot::{PackRef, Snapshot, SnapshotKind};
 use crate::repo::summaries::Summary;
@@ -356,7 +355,7 @@ fn bring_back_packs(repo: &Repository, snapshots: &[Snapshot]) -> Result<Vec<Str
             && seen.insert(pack.id)
             && repo.heal_part(Part::Pack(pack.id))
         {
-            healed.push(pack_name(pack.id));
+            healed.push(layout::pack(pack.id));
         }
     }
     Ok(healed)
@@ -444,7 +443,7 @@ fn check_operations(
         .filter(|id| newest.is_some_and(|n| **id <= n))
     {
         found.push(Damage {
-            name: format!("snapshots/{id}.json"),
+            name: layout::some_snapshot(*id),
             reason: "it is missing, and an operation needs it for its undo".to_owned(),
             lost: Vec::new(),
         });
@@ -481,7 +480,7 @@ fn read_listings(repo: &Repository, snapshots: &[Snapshot], found: &mut Vec<Dama
                     .collect();
                 found.push(Damage {
                     lost,
-                    ..damage(keyframe_name(base), &error)
+                    ..damage(layout::key_frame(base), &error)
                 });
             }
         }
@@ -502,7 +501,7 @@ fn check_kept(
             continue;
         };
         if let Err(error) = repo.open_kept(kept) {
-            let name = format!("kept/{}.json", kept.set);
+            let name = layout::kept_set(kept.set);
             let known = lost
                 .entry(name.clone())
                 .or_insert_with(|| damage(name, &error));
@@ -578,7 +577,7 @@ fn check_packs(
             let is_healed = repo.heal_part(Part::Pack(pack.id));
             if let Ok(mut found) = bad_files.lock() {
                 match is_healed {
-                    true => found.1.push(pack_name(pack.id)),
+                    true => found.1.push(layout::pack(pack.id)),
                     false => found.0.push((*pack, reason)),
                 }
             }
@@ -648,7 +647,7 @@ fn check_packs(
     for (digest, location) in found.into_inner().unwrap_or_default() {
         let pack = index
             .pack(location.pack)
-            .map_or_else(String::new, |p| pack_name(p.pack.id));
+            .map_or_else(String::new, |p| layout::pack(p.pack.id));
         if let Some(pack) = index.pack(location.pack) {
             bad_packs
                 .entry(pack.pack.id)
@@ -670,7 +669,7 @@ const EMPTY: &str = "much of it is empty";
 
 /// Returns what is wrong with the file of a pack. It is read piece by piece: one that holds a large file is as large.
 fn bad_file(repo: &Repository, pack: &PackRef, buffer: &mut [u8]) -> Option<String> {
-    let name = pack_name(pack.id);
+    let name = layout::pack(pack.id);
     let bytes = match repo.storage().size(&name) {
         Ok(Some(bytes)) => bytes,
         Ok(None) => return Some("it is missing".to_owned()),
@@ -712,7 +711,7 @@ fn report_packs(
     let mut by_pack: BTreeMap<String, Damage> = bad_packs
         .iter()
         .map(|(id, reason)| {
-            let name = pack_name(*id);
+            let name = layout::pack(*id);
             (
                 name.clone(),
                 Damage {

@@ -207,11 +207,11 @@ fn protected_above(
     assessment: &Assessment,
 ) -> bool {
     let outer = variable(OPERATION_VARIABLE).and_then(|id| id.into_string().ok());
-    let Some(outer) = outer.filter(|id| id.parse::<bdr::base::id::Id>().is_ok()) else {
+    let Some(outer) = outer.and_then(|id| id.parse().ok()) else {
         return false;
     };
     let above = || -> Result<bool, Failure> {
-        let begin: Begin = repo.read_record(&format!("operations/{outer}.begin.json"))?;
+        let begin: Begin = repo.read_record(&bdr::repo::layout::begin(outer))?;
         let Some(before) = begin.before else {
             return Ok(false);
         };

@@ -114,10 +114,10 @@ fn pin(
 fn unreadable(repo: &Repository, specs: &[String]) -> Vec<String> {
     let unreadable = repo.unreadable().into_iter().map(|(name, _)| name);
     let of = |name: &String| {
-        let id = name.strip_prefix("operations/")?.split('.').next()?;
+        let id = bdr::repo::layout::operation_of(name)?.to_string();
         specs
             .iter()
-            .any(|spec| spec.eq_ignore_ascii_case(id))
+            .any(|spec| spec.eq_ignore_ascii_case(&id))
             .then_some(())
     };
     unreadable.filter(|name| of(name).is_some()).collect()

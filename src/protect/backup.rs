@@ -21,6 +21,7 @@ use crate::protect::survey::{
     apply_budget, is_damaged, is_kept_in, look_around, lost_sets, mark_all, mark_lost,
 };
 use crate::repo::index::DigestSet;
+use crate::repo::layout;
 use crate::repo::pack::{Finished, TarKind, TarMeta};
 use crate::repo::snapshot::{
     LeftOut, PathNote, RootRecord, Snapshot, SnapshotKind, Stats, Trigger,
@@ -569,7 +570,7 @@ fn reusable(repo: &Repository, runs: &[RootRun]) -> Result<Option<Snapshot>> {
     let Some((seq, id)) = last else {
         return Ok(None);
     };
-    let Ok(snapshot) = repo.read_snapshot(&format!("snapshots/{seq:010}-{id}.json")) else {
+    let Ok(snapshot) = repo.read_snapshot(&layout::snapshot(seq, id)) else {
         return Ok(None);
     };
     let same = snapshot.roots.len() == runs.len()

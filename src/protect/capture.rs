@@ -23,7 +23,8 @@ use crate::protect::walk::{RootHandle, Xattrs};
 use crate::repo::Repository;
 use crate::repo::index::DigestSet;
 use crate::repo::kept::KeptContent;
-use crate::repo::pack::{Finished, Level, PackWriter, TarKind, TarMeta, pack_name};
+use crate::repo::layout;
+use crate::repo::pack::{Finished, Level, PackWriter, TarKind, TarMeta};
 use crate::repo::reader::Reader;
 use crate::repo::state::{DIRTY, Known, SEALED, Stat, same_stat};
 use crate::repo::verdicts::Verdicts;
@@ -727,7 +728,7 @@ impl<'a> Capture<'a> {
             let there = match present.get(&pack.pack.id) {
                 Some(there) => *there,
                 None => {
-                    let name = pack_name(pack.pack.id);
+                    let name = layout::pack(pack.pack.id);
                     let size = self.shared.repo.storage().size(&name);
                     let there = matches!(size, Ok(Some(bytes)) if bytes == pack.pack.bytes);
                     present.insert(pack.pack.id, there);

@@ -27,6 +27,7 @@ use crate::protect::guard::{self, Intent};
 use crate::protect::work::Work;
 use crate::recover::apply::{self, Licence};
 use crate::repo::Repository;
+use crate::repo::layout;
 use crate::repo::oplog::{End, Operation, OperationKind, RootChanges, Stamp};
 use crate::repo::snapshot::{PathNote, RootRecord, Snapshot, Trigger};
 use plan::{Past, plan_root};
@@ -278,7 +279,7 @@ pub fn plan(
     })?;
     let snapshot = repo.snapshot(before).map_err(|error| match error {
         Error::NoSuchSnapshot { .. } if !repo.is_forgotten(before) => Error::Unreadable {
-            name: format!("snapshots/{before}.json"),
+            name: layout::some_snapshot(before),
             reason: "it is missing, and nobody forgot it".to_owned(),
         },
         Error::NoSuchSnapshot { .. } => Error::invalid(

@@ -21,6 +21,7 @@ use crate::disk::fsutil::{self, area::OwnArea};
 use crate::disk::storage::{self, Storage};
 use crate::model::manifest::{Body, Content, Kept, Listing, Sealed, Time};
 use crate::privacy::Fingerprint;
+use crate::repo::layout;
 
 /// A list of digests larger than this, decompressed, is refused.
 const MAX_BYTES: u64 = 1 << 30;
@@ -93,7 +94,10 @@ impl KeptSet {
     pub fn open(&self, area: &OwnArea, number: u32) -> Result<KeptFile> {
         let failed = |e| Error::io("read", self.area.as_path().join(number.to_string()), e);
         let Some((size, mtime)) = self.files.get(number as usize).copied() else {
-            return Err(Error::damaged(set_name(self.id), "it has no such file"));
+            return Err(Error::damaged(
+                layout::kept_set(self.id),
+                "it has no such file",
+            ));
         };
         let file = area.file(number).map_err(failed)?;
         let found = file.metadata().map_err(failed)?;
@@ -234,14 +238,6 @@ impl Known {
 /// Sets that were looked up, by name.
 pub(super) type Cache = Arc<RwLock<HashMap<Id, Arc<Known>>>>;
 
-fn set_name(id: Id) -> String {
-    format!("kept/{id}.json")
-}
-
-fn contents_name(id: Id) -> String {
-    format!("kept/{id}.contents.json.gz")
-}
-
 impl Repository {
     /// Returns the sets, oldest first; [`Repository::unreadable`] has those that cannot be read.
     ///
@@ -254,7 +250,7 @@ impl Repository {
             .filter_map(|n| n.strip_suffix(".json")?.parse().ok());
         let mut sets: Vec<KeptSet> = ids
             .filter_map(|id: Id| {
-                let name = set_name(id);
+                let name = layout::kept_set(id);
                 let read = self.read_record(&name).and_then(|set: KeptSet| {
                     let is_it = set.id == id && set.repository == self.id;
                     let other =
@@ -289,7 +285,7 @@ impl Repository {
     /// # Errors
     /// It cannot be told.
     pub fn has_kept_set(&self, id: Id) -> Result<bool> {
-        let name = set_name(id);
+        let name = layout::kept_set(id);
         let size = self.storage().size(&name);
         Ok(size.map_err(|e| Error::storage("read", name, e))?.is_some())
     }
@@ -299,7 +295,7 @@ impl Repository {
     /// # Errors
     /// The storage cannot be written.
     pub fn put_kept_set(&self, set: &KeptSet) -> Result<()> {
-        let name = set_name(set.id);
+        let name = layout::kept_set(set.id);
         storage::put(self.storage(), &name, &record::encode(set)?)
             .map_err(|e| Error::storage("write", name, e))
     }
@@ -309,7 +305,7 @@ impl Repository {
     /// # Errors
     /// The storage cannot be written.
     pub fn put_kept_contents(&self, contents: &KeptContents) -> Result<()> {
-        let name = contents_name(contents.id);
+        let name = layout::kept_contents(contents.id);
         let failed = |e| Error::storage("write", &name, e);
         let mut packed = Vec::new();
         let mut encoder = flate2::GzBuilder::new().write(&mut packed, flate2::Compression::new(6));
@@ -328,7 +324,7 @@ impl Repository {
     /// # Errors
     /// The storage cannot be written.
     pub fn remove_kept_set(&self, id: Id) -> Result<()> {
-        for name in [set_name(id), contents_name(id)] {
+        for name in [layout::kept_set(id), layout::kept_contents(id)] {
             let there = self.storage().size(&name);
             if matches!(there, Ok(Some(_))) {
                 self.storage()
@@ -352,9 +348,12 @@ impl Repository {
             return Ok(Arc::clone(known));
         }
         drop(cached);
-        let set: KeptSet = self.read_record(&set_name(id))?;
+        let set: KeptSet = self.read_record(&layout::kept_set(id))?;
         if set.id != id || set.repository != self.id {
-            return Err(Error::damaged(set_name(id), "it belongs to another set"));
+            return Err(Error::damaged(
+                layout::kept_set(id),
+                "it belongs to another set",
+            ));
         }
         let known = Arc::new(Known {
             set,
@@ -367,7 +366,7 @@ impl Repository {
     }
 
     fn kept_contents(&self, id: Id) -> Result<Option<KeptContents>> {
-        let name = contents_name(id);
+        let name = layout::kept_contents(id);
         let bytes = match self.storage().read(&name) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -420,7 +419,7 @@ impl Repository {
                 }))
             }
             _ => Err(Error::damaged(
-                format!("kept/{}/{}", kept.set, kept.number),
+                layout::kept_file(kept.set, kept.number),
                 "the file was written to or deleted before it could be packed",
             )),
         }
@@ -542,7 +541,7 @@ pub fn digest_of_kept(file: &File, kept: Kept) -> Option<Digest> {
 
 fn written_to(set: Id, number: u32) -> Error {
     Error::damaged(
-        format!("kept/{set}/{number}"),
+        layout::kept_file(set, number),
         "the file was written to after it was kept",
     )
 }

@@ -9,12 +9,8 @@ use crate::base::error::{Error, Result};
 use crate::base::id::{Digest, Id};
 use crate::base::path::{RawName, RepoPath};
 use crate::model::manifest::{Entry, Listing};
+use crate::repo::layout;
 use crate::repo::record::check_sum;
-
-/// Where a key frame lies in the repository.
-pub fn keyframe_name(id: Digest) -> String {
-    format!("manifests/{}.json.gz", id.to_hex())
-}
 
 /// Checks entries that follow one another: their order, and what they add up to.
 ///
@@ -135,7 +131,7 @@ pub fn decode(
     wanted: &dyn Fn(&RepoPath) -> bool,
 ) -> Result<Listing> {
     if packed > MAX_PACKED {
-        return Err(Error::damaged(keyframe_name(id), "it is too large"));
+        return Err(Error::damaged(layout::key_frame(id), "it is too large"));
     }
     let mut file = Digesting {
         from: file,
@@ -151,7 +147,7 @@ pub fn decode(
     let mut rest = (&mut file).take(MAX_REST);
     let at_end = std::io::copy(&mut rest, &mut std::io::sink()).is_ok() && rest.limit() > 0;
     let is_whole = at_end && Digest::finish(file.hasher) == id;
-    let damaged = |reason: &str| Error::damaged(keyframe_name(id), reason);
+    let damaged = |reason: &str| Error::damaged(layout::key_frame(id), reason);
     match read {
         _ if at_end && !is_whole => Err(damaged("its checksum does not match its name")),
         Ok(_) if !is_whole => Err(damaged("more follows than belongs to it")),

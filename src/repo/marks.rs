@@ -11,6 +11,7 @@ use super::record::{self, Record, check_id};
 use crate::base::error::{Error, Result};
 use crate::base::id::{Id, SnapshotId};
 use crate::disk::storage;
+use crate::repo::layout;
 
 /// What was said of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,21 +36,13 @@ impl Record for Mark {
     }
 }
 
-fn mark_name(id: SnapshotId) -> String {
-    format!("marks/{id}.json")
-}
-
-fn forgotten_name(id: SnapshotId) -> String {
-    format!("marks/{id}.forgotten.json")
-}
-
 impl Repository {
     /// Returns what was said of a snapshot; `None`: nothing.
     ///
     /// # Errors
     /// It cannot be read.
     pub fn mark(&self, id: SnapshotId) -> Result<Option<Mark>> {
-        let name = mark_name(id);
+        let name = layout::mark(id);
         let bytes = match self.storage.read(&name) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -64,7 +57,7 @@ impl Repository {
 
     /// Returns true if a snapshot was removed on purpose while an operation still names it.
     pub fn is_forgotten(&self, id: SnapshotId) -> bool {
-        matches!(self.storage.size(&forgotten_name(id)), Ok(Some(_)))
+        matches!(self.storage.size(&layout::forgotten(id)), Ok(Some(_)))
     }
 
     /// Notes of a snapshot that it is removed on purpose while an operation still names it.
@@ -79,7 +72,7 @@ impl Repository {
             tags: Vec::new(),
             pinned: false,
         };
-        let name = forgotten_name(id);
+        let name = layout::forgotten(id);
         storage::put(&*self.storage, &name, &record::encode(&mark)?)
             .map_err(|e| Error::storage("write", name, e))
     }
@@ -118,7 +111,7 @@ impl Repository {
     /// # Errors
     /// The storage cannot be written.
     pub fn put_mark(&self, mark: &Mark) -> Result<()> {
-        let name = mark_name(mark.id);
+        let name = layout::mark(mark.id);
         let tags = mark.tags.iter().cloned();
         let mark = Mark {
             tags: tags.map(|tag| self.redacted_text(tag)).collect(),

@@ -23,6 +23,7 @@ use crate::privacy::Rules;
 pub mod index;
 pub mod kept;
 pub mod keyframe;
+pub mod layout;
 mod lazy;
 pub mod marks;
 mod newest;
@@ -477,14 +478,9 @@ impl Repository {
     /// # Errors
     /// [`Error::Unreadable`].
     pub fn check_log(&self, id: Option<OperationId>) -> Result<()> {
-        let of = |name: &str| -> Option<OperationId> {
-            name.strip_prefix("operations/")?
-                .split('.')
-                .next()?
-                .parse()
-                .ok()
+        let is_newer = |name: &str| {
+            layout::operation_of(name).is_some_and(|other| id.is_none_or(|id| other >= id))
         };
-        let is_newer = |name: &str| of(name).is_some_and(|other| id.is_none_or(|id| other >= id));
         let bad = self.unreadable().into_iter().rev();
         match bad.into_iter().find(|(name, _)| is_newer(name)) {
             Some((name, reason)) => Err(Error::Unreadable { name, reason }),
@@ -610,7 +606,7 @@ impl Repository {
         entries: &Listing,
     ) -> Result<(Digest, u64)> {
         let (id, bytes) = keyframe::encode(self.id, root, &path.into(), entries)?;
-        let name = keyframe::keyframe_name(id);
+        let name = layout::key_frame(id);
         let there = self
             .storage
             .size(&name)
@@ -635,7 +631,7 @@ impl Repository {
     /// # Errors
     /// The storage cannot be written.
     pub fn begin(&self, begin: &Begin) -> Result<()> {
-        let name = format!("operations/{}.begin.json", begin.id);
+        let name = layout::begin(begin.id);
         storage::put(&*self.storage, &name, &record::encode(begin)?)
             .map_err(|e| Error::storage("write", name, e))
     }
@@ -645,7 +641,7 @@ impl Repository {
     /// # Errors
     /// The storage cannot be written.
     pub fn end(&self, end: &End) -> Result<()> {
-        let name = format!("operations/{}.end.json", end.id);
+        let name = layout::end(end.id);
         // Of more changes than a record holds it says that there are some; which they are is found by comparing.
         let bytes = record::encode(end).or_else(|_| record::encode(&end.in_short()))?;
         storage::put(&*self.storage, &name, &bytes).map_err(|e| Error::storage("write", name, e))
@@ -719,12 +715,12 @@ impl Repository {
     fn read_operations(&self, ids: Vec<OperationId>) -> Vec<Operation> {
         let mut operations = Vec::new();
         for id in ids {
-            let name = format!("operations/{id}.begin.json");
+            let name = layout::begin(id);
             let Ok(Some(begin)) = self.listed(&name, self.read_record::<Begin>(&name)) else {
                 continue;
             };
             // One without an end was interrupted; one whose end cannot be read looks so, and is noted.
-            let name = format!("operations/{id}.end.json");
+            let name = layout::end(id);
             let end = self.listed(&name, self.read_record::<End>(&name));
             let end = end.ok().flatten();
             if begin.repository == self.id && begin.id == id {

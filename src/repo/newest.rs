@@ -15,6 +15,7 @@ use super::snapshot::{Named, Snapshot};
 use crate::base::id::Digest;
 use crate::base::path::os_to_bytes;
 use crate::disk::fsutil;
+use crate::repo::layout;
 
 /// The last that were committed by whoever uses this cache.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
@@ -79,7 +80,7 @@ impl Repository {
     /// Returns the snapshot that the last operation needs, if that is newer than the newest that is there. Its number is the one that follows.
     fn before_last_operation(&self, last: Option<Named>) -> Option<Named> {
         let operation = self.operation_ids().ok()?.pop()?;
-        let name = format!("operations/{operation}.begin.json");
+        let name = layout::begin(operation);
         let id = self.read_record::<Begin>(&name).ok()?.before?;
         let seq = last.map_or(0, |last| last.seq) + 1;
         (last.is_none_or(|last| id > last.id)).then_some(Named { seq, id })

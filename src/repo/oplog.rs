@@ -15,6 +15,7 @@ use crate::base::path::{AbsolutePath, RawName, RepoPath, RootName};
 use crate::disk::storage;
 use crate::model::agent::AgentCall;
 use crate::model::manifest::{Kind, Time};
+use crate::repo::layout;
 use crate::repo::snapshot::PathNote;
 
 /// What an operation did.
@@ -418,10 +419,6 @@ impl Repository {
         self.read_operations(vec![id]).pop()
     }
 
-    fn operation_file(id: OperationId, what: &str) -> String {
-        format!("operations/{id}.{what}.json")
-    }
-
     /// Returns the ids of pinned operations. A record of a pin counts even if it is damaged.
     ///
     /// # Errors
@@ -446,7 +443,7 @@ impl Repository {
             id,
             time: now,
         };
-        let name = Self::operation_file(id, "pin");
+        let name = layout::operation(id, "pin");
         storage::put(self.storage(), &name, &record::encode(&pin)?)
             .map_err(|e| Error::storage("write", name, e))
     }
@@ -457,7 +454,7 @@ impl Repository {
     /// The storage cannot be written.
     pub fn unpin(&self, id: OperationId) -> Result<()> {
         self.check_writable()?;
-        self.remove_if_there(&Self::operation_file(id, "pin"))
+        self.remove_if_there(&layout::operation(id, "pin"))
     }
 
     /// Removes an operation from the log; its snapshot stays.
@@ -471,8 +468,8 @@ impl Repository {
         self.check_writable()?;
         let id = operation.begin.id;
         check_forgettable(operations, operation)?;
-        self.remove_if_there(&Self::operation_file(id, "begin"))?;
-        self.remove_if_there(&Self::operation_file(id, "end"))?;
+        self.remove_if_there(&layout::operation(id, "begin"))?;
+        self.remove_if_there(&layout::operation(id, "end"))?;
         // What a crash in between left of others.
         for name in self.names("operations")? {
             let id = name
@@ -480,7 +477,7 @@ impl Repository {
                 .or_else(|| name.strip_suffix(".pin.json"));
             let orphan: Option<OperationId> = id.and_then(|id| id.parse().ok());
             if let Some(id) = orphan
-                && self.is_gone(&Self::operation_file(id, "begin"))?
+                && self.is_gone(&layout::operation(id, "begin"))?
             {
                 self.remove_if_there(&format!("operations/{name}"))?;
             }

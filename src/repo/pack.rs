@@ -13,6 +13,7 @@ use crate::base::error::{Error, Result};
 use crate::base::id::{Digest, Id};
 use crate::disk::storage::{Pieces, Staged, Storage};
 use crate::model::manifest::Time;
+use crate::repo::layout;
 use crate::repo::snapshot::PackRef;
 
 /// Input of one member, at most.
@@ -40,12 +41,6 @@ impl Level {
             Self::Best => 6,
         }
     }
-}
-
-/// Where a pack lies in the repository.
-pub fn pack_name(id: Digest) -> String {
-    let hex = id.to_hex();
-    format!("packs/{}/{hex}.tar.gz", &hex[..2])
 }
 
 /// Compressed and decompressed length of a member.
@@ -475,7 +470,7 @@ impl<'a> PackWriter<'a> {
         };
         self.length = 0;
         if let Some(staged) = self.staged.take() {
-            let name = pack_name(pack.id);
+            let name = layout::pack(pack.id);
             self.storage
                 .publish(staged, &name)
                 .map_err(|e| Error::storage("write", name, e))?;
@@ -521,8 +516,8 @@ pub fn read_contents(
     bytes: u64,
     repository: Id,
 ) -> Result<Contents> {
-    let name = pack_name(id);
-    let damaged = |reason: &str| Error::damaged(pack_name(id), reason);
+    let name = layout::pack(id);
+    let damaged = |reason: &str| Error::damaged(layout::pack(id), reason);
     if bytes < FOOTER_BYTES as u64 {
         return Err(damaged("it is cut off"));
     }

@@ -11,6 +11,7 @@ use super::{Repository, Unreadable};
 use crate::base::error::{Error, Result};
 use crate::base::id::Digest;
 use crate::disk::fsutil;
+use crate::repo::layout;
 
 impl Repository {
     pub(super) fn index_path(&self) -> PathBuf {
@@ -111,7 +112,7 @@ impl Repository {
                 Err(error) => {
                     // What can be identified by its hash is as good as before.
                     let (members, blobs) =
-                        pack::salvage(&*self.storage, &pack::pack_name(pack.id), pack.bytes);
+                        pack::salvage(&*self.storage, &layout::pack(pack.id), pack.bytes);
                     index.add(pack, members, &blobs);
                     unreadable.push((pack, error));
                 }

@@ -10,13 +10,14 @@ use sha2::Digest as _;
 
 use super::Repository;
 use super::index::{self, DigestSet};
-use super::keyframe::{self, keyframe_name};
+use super::keyframe::{self};
 use super::snapshot::PackRef;
 use super::trash::Part;
 use crate::base::error::Result;
 use crate::base::id::Digest;
 use crate::disk::fsutil;
 use crate::disk::storage::{Look, MAX_READ_BYTES, Pieces};
+use crate::repo::layout;
 
 /// With more packs than this, sizes are not asked for: a listing of names alone has to be quick enough.
 const MANY_PACKS: usize = 256;
@@ -40,7 +41,7 @@ pub(super) fn has_digest(id: Digest, file: &mut dyn Read) -> bool {
 impl Repository {
     /// Returns true if a key frame is there, whole.
     pub(crate) fn has_whole_keyframe(&self, id: Digest) -> bool {
-        let name = keyframe_name(id);
+        let name = layout::key_frame(id);
         let look = || self.storage.look(&name).ok().flatten();
         let Some(found) = look() else {
             return self.heal_part(Part::Keyframe(id));

@@ -10,13 +10,14 @@ use sha2::{Digest as _, Sha256};
 use super::Repository;
 use super::index::{Index, Location};
 use super::kept::Resolved;
-use super::pack::{Member, pack_name};
+use super::pack::Member;
 use super::trash::Part;
 use crate::base::error::{Error, Result};
 use crate::base::id::Digest;
 use crate::model::manifest::{Body, Content, Entry, Extent, Kept, Sealed};
 use crate::privacy::Fingerprint;
 use crate::privacy::seal::Unsealer;
+use crate::repo::layout;
 
 /// Decompressed members kept: files of one directory share a member, and in-place changes alternate between a few.
 const KEPT_MEMBERS: usize = 6;
@@ -136,7 +137,7 @@ impl<'a> Reader<'a> {
                 usize::try_from(left).map_or(self.packed.len(), |n| n.min(self.packed.len()));
             match file.read(&mut self.packed[..want]) {
                 Ok(0) => {
-                    let name = format!("kept/{}/{}", kept.set, kept.number);
+                    let name = layout::kept_file(kept.set, kept.number);
                     return Err(Error::damaged(name, "it became shorter while it was read"));
                 }
                 Ok(n) => {
@@ -384,7 +385,7 @@ impl<'a> Reader<'a> {
             .as_ref()
             .and_then(|index| index.pack(pack))
             .ok_or_else(|| Error::damaged("the index", "it names no pack"))?;
-        let name = pack_name(known.pack.id);
+        let name = layout::pack(known.pack.id);
         let Some((offset, Member(packed, raw))) = known.members.get(member as usize).copied()
         else {
             return Err(Error::damaged(name, "an entry goes beyond its members"));

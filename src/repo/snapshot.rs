@@ -14,6 +14,7 @@ use crate::disk::vault::Bound;
 use crate::model::manifest::Entry;
 use crate::model::rules::Rules;
 use crate::repo::keyframe::check_entries;
+use crate::repo::layout;
 use crate::repo::record::{Record, check_counts, check_id, check_moment, check_sum};
 
 /// What a snapshot needs to be restored.
@@ -117,7 +118,7 @@ pub struct Named {
 impl Named {
     /// Returns the name of its file in the repository.
     pub fn file_name(self) -> String {
-        format!("snapshots/{:010}-{}.json", self.seq, self.id)
+        layout::snapshot(self.seq, self.id)
     }
 }
 
@@ -234,7 +235,7 @@ impl Record for Snapshot {
 impl Snapshot {
     /// Returns the name of its file in the repository.
     pub fn file_name(&self) -> String {
-        format!("snapshots/{:010}-{}.json", self.seq, self.id)
+        layout::snapshot(self.seq, self.id)
     }
 
     /// Returns true if somebody took it to keep: not for what was about to happen.

@@ -15,6 +15,7 @@ use crate::base::path::{AbsolutePath, RootName};
 use crate::disk::fsutil;
 use crate::disk::storage::Look;
 use crate::disk::vault::KeyName;
+use crate::repo::layout;
 use crate::repo::snapshot::{Named, Snapshot, SnapshotKind, Stats, Trigger};
 
 /// A snapshot without its listings.
@@ -79,7 +80,7 @@ pub struct RootSummary {
 impl Summary {
     /// Returns the name of its snapshot's file in the repository.
     pub fn file_name(&self) -> String {
-        format!("snapshots/{:010}-{}.json", self.seq, self.id)
+        layout::snapshot(self.seq, self.id)
     }
 
     /// Returns true for what `bdr backup` and `bdr init` take.
@@ -140,7 +141,7 @@ impl Repository {
         let mut new = Vec::new();
         let mut summaries = Vec::with_capacity(ids.len());
         for (seq, id) in &ids {
-            let name = format!("snapshots/{seq:010}-{id}.json");
+            let name = layout::snapshot(*seq, *id);
             let look = || self.storage.look(&name).ok().flatten();
             let found = known.remove(id).filter(|summary| summary.seq == *seq);
             let found = found.filter(|summary| summary.look.is_none_or(|was| look() == Some(was)));

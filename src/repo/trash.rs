@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 
 use super::index::DigestSet;
-use super::keyframe::keyframe_name;
-use super::pack::pack_name;
 use super::packs::pack_id;
 use super::{LockFile, RESERVE_BYTES, Repository, VERSION, parse_snapshot_name};
 use crate::base::error::{Error, Result};
-use crate::base::id::{Digest, Id, OperationId, SnapshotId};
+use crate::base::id::{Digest, OperationId, SnapshotId};
 use crate::disk::fsutil;
 use crate::disk::storage;
+use crate::repo::layout;
 
 /// A file that can be thrown away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,8 +30,8 @@ impl Part {
     /// Returns its name in the repository.
     pub fn name(self) -> String {
         match self {
-            Self::Pack(id) => pack_name(id),
-            Self::Keyframe(id) => keyframe_name(id),
+            Self::Pack(id) => layout::pack(id),
+            Self::Keyframe(id) => layout::key_frame(id),
         }
     }
 
@@ -124,7 +123,7 @@ impl Repository {
     /// # Errors
     /// It cannot be told.
     pub fn has_snapshot(&self, seq: u64, id: SnapshotId) -> Result<bool> {
-        let name = snapshot_name(seq, id);
+        let name = layout::snapshot(seq, id);
         let size = self.storage.size(&name);
         Ok(size.map_err(|e| Error::storage("read", name, e))?.is_some())
     }
@@ -146,9 +145,9 @@ impl Repository {
     /// # Errors
     /// The storage cannot be written.
     pub fn remove_snapshots(&self, gone: &[(u64, SnapshotId)]) -> Result<()> {
-        let names = gone.iter().map(|(seq, id)| snapshot_name(*seq, *id));
+        let names = gone.iter().map(|(seq, id)| layout::snapshot(*seq, *id));
         self.remove_all(&names.collect::<Vec<_>>(), "snapshots")?;
-        let marks = gone.iter().map(|(_, id)| format!("marks/{id}.json"));
+        let marks = gone.iter().map(|(_, id)| layout::mark(*id));
         self.remove_all(&marks.collect::<Vec<_>>(), "marks")
     }
 
@@ -159,7 +158,7 @@ impl Repository {
     pub fn remove_operations(&self, ids: &[OperationId]) -> Result<()> {
         // The beginnings go first: an end alone is no operation, a beginning alone would be an interrupted one.
         for part in ["begin", "end"] {
-            let names = ids.iter().map(|id| format!("operations/{id}.{part}.json"));
+            let names = ids.iter().map(|id| layout::operation(*id, part));
             self.remove_all(&names.collect::<Vec<_>>(), "operations")?;
         }
         Ok(())
@@ -321,8 +320,4 @@ impl Repository {
             let _ = storage::put(&*self.storage, "reserve", &[0; RESERVE_BYTES]);
         }
     }
-}
-
-fn snapshot_name(seq: u64, id: Id) -> String {
-    format!("snapshots/{seq:010}-{id}.json")
 }

@@ -338,6 +338,28 @@ fn only_fsutil_and_the_local_storage_write() {
 }
 
 #[test]
+fn names_in_a_repository_are_made_in_one_place() {
+    let names = ["snapshots/{", "operations/{", "manifests/{", "kept/{", "marks/{"];
+    for (path, text) in sources() {
+        // The storage below knows names as well: it brings back what listings say.
+        if path.ends_with("repo/layout.rs") || path.starts_with("disk") {
+            continue;
+        }
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (number, line) in text.lines().enumerate() {
+            // What was listed is named as it was listed.
+            let listed = line.contains("/{name}") || line.contains("/{}\"");
+            assert!(
+                listed || !names.iter().any(|name| line.contains(name)),
+                "{}:{}: repo/layout makes such names",
+                path.display(),
+                number + 1
+            );
+        }
+    }
+}
+
+#[test]
 fn files_stay_small_enough_to_hold_in_the_head() {
     for (path, text) in sources() {
         let code = text

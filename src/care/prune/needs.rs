@@ -9,6 +9,7 @@ use crate::model::manifest::{Content, Entry};
 use crate::privacy::Fingerprint;
 use crate::repo::Repository;
 use crate::repo::index::{DigestSet, Index};
+use crate::repo::layout;
 use crate::repo::snapshot::{PackRef, SnapshotKind};
 
 /// What a snapshot needs that those before it did not.
@@ -83,7 +84,7 @@ impl Needs {
     }
 
     fn snapshot(&mut self, repo: &Repository, seq: u64, id: SnapshotId, fresh: &mut News) {
-        let snapshot = match repo.read_snapshot(&format!("snapshots/{seq:010}-{id}.json")) {
+        let snapshot = match repo.read_snapshot(&layout::snapshot(seq, id)) {
             Ok(snapshot) => snapshot,
             Err(error) => {
                 self.unknown.push(error);

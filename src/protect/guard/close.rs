@@ -20,6 +20,7 @@ use crate::model::manifest::Time;
 use crate::model::rules::Root;
 use crate::protect::backup::RootRun;
 use crate::repo::Repository;
+use crate::repo::layout;
 use crate::repo::oplog::{Begin, End, Operation, Parent, RootChanges};
 use crate::repo::snapshot::{PathNote, RootRecord};
 
@@ -102,7 +103,7 @@ pub fn close(repo: &Repository, begin: Begin, options: &CloseOptions) -> Result<
         partial: false,
     };
     // Records are written once.
-    let name = format!("operations/{}.end.json", begin.id);
+    let name = layout::end(begin.id);
     if matches!(repo.storage().size(&name), Ok(Some(_))) {
         return Ok(None);
     }

@@ -14,6 +14,7 @@ use crate::base::path::{RepoPath, absolute};
 use crate::effects::{self, Operand, Surroundings, Table};
 use crate::model::manifest::{Entry, Kind, by_path};
 use crate::repo::Repository;
+use crate::repo::layout;
 use crate::repo::oplog::{Begin, Operation, OperationKind, RootChanges, Stamp};
 use crate::repo::snapshot::{RootRecord, Snapshot};
 
@@ -38,7 +39,7 @@ pub(super) fn leave_out(
     let ids = repo.operation_ids()?;
     let at = ids.partition_point(|id| *id < begin.id);
     let end_bytes = |id: &OperationId| {
-        let end = repo.storage().size(&format!("operations/{id}.end.json"));
+        let end = repo.storage().size(&layout::end(*id));
         end.ok().flatten()
     };
     // A long one that came later may be what took another one back: then nothing is certain.

@@ -15,6 +15,7 @@ use crate::protect::options::BackupOptions;
 use crate::protect::walk::{Dirty, RootHandle, Scan, WalkOptions, walk};
 use crate::repo::Repository;
 use crate::repo::index::DigestSet;
+use crate::repo::layout;
 use crate::repo::snapshot::{LeftOut, RootRecord, Trigger};
 use crate::repo::state::{KEPT, Known, SEALED, State, same_stat};
 
@@ -66,7 +67,7 @@ pub(crate) fn look_at(
     // A state mirrors a snapshot; without it, nothing says that the contents are still there.
     let state = state.filter(|state| {
         let mirrors = state.mirrors();
-        let name = format!("snapshots/{:010}-{}.json", mirrors.seq, mirrors.snapshot);
+        let name = layout::snapshot(mirrors.seq, mirrors.snapshot);
         matches!(repo.storage().size(&name), Ok(Some(_)))
             && mirrors
                 .base

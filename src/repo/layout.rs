@@ -1,0 +1,85 @@
+//! Names of everything in a repository, as `docs/format.md` has them. Nobody else puts one together.
+
+use crate::base::id::{Digest, Id, OperationId, SnapshotId};
+
+/// Returns the name of a snapshot's record. Sorted by name they are in the order in which they were taken.
+pub fn snapshot(seq: u64, id: SnapshotId) -> String {
+    format!("snapshots/{seq:010}-{id}.json")
+}
+
+/// Returns what a snapshot's record is called in messages where its number is not known.
+pub fn some_snapshot(id: SnapshotId) -> String {
+    format!("snapshots/{id}.json")
+}
+
+/// Returns the name of the record that an operation began.
+pub fn begin(id: OperationId) -> String {
+    operation(id, "begin")
+}
+
+/// Returns the name of the record that an operation ended.
+pub fn end(id: OperationId) -> String {
+    operation(id, "end")
+}
+
+/// Returns the name of one of an operation's records.
+pub(crate) fn operation(id: OperationId, part: &str) -> String {
+    format!("operations/{id}.{part}.json")
+}
+
+/// Returns the operation whose record has a name.
+pub fn operation_of(name: &str) -> Option<OperationId> {
+    let file = name.strip_prefix("operations/")?;
+    file.split('.').next()?.parse().ok()
+}
+
+/// Returns the name of the record of a set of kept content.
+pub(crate) fn kept_set(id: Id) -> String {
+    format!("kept/{id}.json")
+}
+
+/// Returns the name of the digests of a set, once it is packed.
+pub(crate) fn kept_contents(id: Id) -> String {
+    format!("kept/{id}.contents.json.gz")
+}
+
+/// Returns what a file of a set is called in messages.
+pub(crate) fn kept_file(set: Id, number: u32) -> String {
+    format!("kept/{set}/{number}")
+}
+
+/// Returns the name of what a user said of a snapshot: pins, tags.
+pub(crate) fn mark(id: Id) -> String {
+    format!("marks/{id}.json")
+}
+
+/// Returns the name of the note that a snapshot was removed on purpose.
+pub(crate) fn forgotten(id: Id) -> String {
+    format!("marks/{id}.forgotten.json")
+}
+
+/// Returns the name of a pack.
+pub(crate) fn pack(id: Digest) -> String {
+    let hex = id.to_hex();
+    format!("packs/{}/{hex}.tar.gz", &hex[..2])
+}
+
+/// Returns the name of a key frame.
+pub(crate) fn key_frame(id: Digest) -> String {
+    format!("manifests/{}.json.gz", id.to_hex())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_is_known_by_the_name_of_each_of_its_records() {
+        let id: OperationId = "01JDBYZ3M6ZQ0VJ7CSPQ3W5XKT".parse().unwrap();
+        for name in [begin(id), end(id), operation(id, "undone")] {
+            assert_eq!(operation_of(&name), Some(id), "{name}");
+        }
+        assert_eq!(operation_of("snapshots/x.json"), None);
+        assert_eq!(operation_of("operations/x.json"), None);
+    }
+}
