@@ -168,11 +168,7 @@ pub(crate) fn text(cx: &Context, report: &BackupReport, id: Option<&str>) -> Str
     let over: Vec<_> = report
         .left_out
         .iter()
-        .filter(|n| {
-            n.reason.contains("budget")
-                || n.reason.contains("file system")
-                || n.reason == bdr::privacy::IN_ATTRIBUTE
-        })
+        .filter(|note| note.why().is_worth_a_line())
         .collect();
     for note in over.iter().take(3) {
         let path = cx.shown_absolute(note.path.as_path());

@@ -13,6 +13,7 @@ use walkdir::WalkDir;
 use crate::base::error::Result;
 use crate::base::path::{RepoPath, os_to_bytes};
 use crate::model::config::{Criticality, Source};
+use crate::model::reason::Reason;
 use crate::model::rules::{Matcher, Rules, Verdict};
 use known::{
     AGENTS, AGENTS_EXCLUDED, DOTFILES, NOT_DOTFILES, NOT_TOOLS, SMALL_BYTES, TOOL_BYTES,
@@ -303,7 +304,7 @@ fn measure(source: &Source, never: &[PathBuf]) -> Result<Tree> {
             match matcher.left_out(parent.as_bytes(), path.name(), is_dir, &siblings) {
                 Some(reason) => {
                     let included = matcher.include(path.as_bytes()) == Verdict::Take;
-                    if reason == "rebuildable" && included {
+                    if reason == Reason::Rebuildable && included {
                         tree.rebuildable.push(entry.path().to_owned());
                     }
                     skip(&mut walk);

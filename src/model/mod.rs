@@ -6,6 +6,7 @@ pub mod config;
 pub mod delta;
 pub mod manifest;
 pub mod merge;
+pub mod reason;
 pub mod retention;
 pub mod rules;
 pub mod schedule;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::error::{Error, Result};
 use crate::base::id::Digest;
 use crate::base::path::{RepoPath, RootName, os_to_bytes, tar_name};
+use crate::model::reason::Reason;
 
 mod pattern;
 
@@ -77,12 +78,6 @@ pub enum Origin {
     /// A word of the line that names something, and that the command may or may not mean: kept within a budget of its own, named if it is not.
     Mentioned,
 }
-
-/// Why a root leaves out what its own rules exclude.
-pub const EXCLUDED: &str = "excluded";
-
-/// Why a root leaves out what lies below it and is a root of its own.
-pub const ELSEWHERE: &str = "a root of its own";
 
 impl Root {
     /// Returns the root of a configured source.
@@ -278,7 +273,7 @@ impl Matcher {
         name: &[u8],
         is_dir: bool,
         siblings: &dyn Fn(&[u8]) -> bool,
-    ) -> Option<&'static str> {
+    ) -> Option<Reason> {
         let path = || {
             let mut path = dir.to_vec();
             if !path.is_empty() {
@@ -294,7 +289,7 @@ impl Matcher {
                 self.literal.contains(&path) || self.leading.contains(&path)
             };
             if !named {
-                return Some("rebuildable");
+                return Some(Reason::Rebuildable);
             }
         }
         if self.excludes_nothing() {
@@ -303,14 +298,16 @@ impl Matcher {
         let counts = |pattern: &&Pattern| is_dir || !pattern.directories;
         let mut names = self.exclude_names.iter().filter(counts);
         if names.any(|pattern| pattern.fits_name(name)) {
-            return Some(EXCLUDED);
+            return Some(Reason::Excluded);
         }
         if self.exclude_paths.is_empty() {
             return None;
         }
         let path = path();
         let mut paths = self.exclude_paths.iter().filter(counts);
-        paths.any(|pattern| pattern.fits(&path)).then_some(EXCLUDED)
+        paths
+            .any(|pattern| pattern.fits(&path))
+            .then_some(Reason::Excluded)
     }
 
     /// Returns true if `path` below the root is taken, judged by names alone.
@@ -591,10 +588,13 @@ mod tests {
     fn excludes_match_names_anywhere_and_paths_from_the_root() {
         let m = matcher(&[], &["*.log", "/top", "a/b"]);
         let none = |_: &[u8]| false;
-        assert_eq!(m.left_out(b"x/y", b"z.log", false, &none), Some("excluded"));
-        assert_eq!(m.left_out(b"", b"top", true, &none), Some("excluded"));
+        assert_eq!(
+            m.left_out(b"x/y", b"z.log", false, &none),
+            Some(Reason::Excluded)
+        );
+        assert_eq!(m.left_out(b"", b"top", true, &none), Some(Reason::Excluded));
         assert_eq!(m.left_out(b"x", b"top", true, &none), None);
-        assert_eq!(m.left_out(b"a", b"b", true, &none), Some("excluded"));
+        assert_eq!(m.left_out(b"a", b"b", true, &none), Some(Reason::Excluded));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::base::monitor::Monitor;
 use crate::base::path::{RawName, RepoPath, RootName};
 use crate::disk::fsutil;
 use crate::model::agent::AgentCall;
+use crate::model::reason::Reason;
 use crate::model::rules::{Matcher, Origin, Root, Verdict};
 use crate::protect::backup::{BackupOptions, BackupReport, RootRun, UNREADABLE, capture, survey};
 use crate::protect::work::Work;
@@ -351,7 +352,7 @@ pub(crate) fn open(
         report
             .left_out
             .iter()
-            .filter(|l| l.reason != "bdr's own" && l.reason != crate::model::rules::ELSEWHERE)
+            .filter(|left| !matches!(left.why(), Reason::Own | Reason::Elsewhere))
             .cloned(),
     );
     not_captured.extend(not_kept(repo, &runs));

@@ -23,7 +23,7 @@ pub fn end(id: OperationId) -> String {
 }
 
 /// Returns the name of one of an operation's records.
-pub(crate) fn operation(id: OperationId, part: &str) -> String {
+pub fn operation(id: OperationId, part: &str) -> String {
     format!("operations/{id}.{part}.json")
 }
 
@@ -34,38 +34,38 @@ pub fn operation_of(name: &str) -> Option<OperationId> {
 }
 
 /// Returns the name of the record of a set of kept content.
-pub(crate) fn kept_set(id: Id) -> String {
+pub fn kept_set(id: Id) -> String {
     format!("kept/{id}.json")
 }
 
 /// Returns the name of the digests of a set, once it is packed.
-pub(crate) fn kept_contents(id: Id) -> String {
+pub fn kept_contents(id: Id) -> String {
     format!("kept/{id}.contents.json.gz")
 }
 
 /// Returns what a file of a set is called in messages.
-pub(crate) fn kept_file(set: Id, number: u32) -> String {
+pub fn kept_file(set: Id, number: u32) -> String {
     format!("kept/{set}/{number}")
 }
 
 /// Returns the name of what a user said of a snapshot: pins, tags.
-pub(crate) fn mark(id: Id) -> String {
+pub fn mark(id: Id) -> String {
     format!("marks/{id}.json")
 }
 
 /// Returns the name of the note that a snapshot was removed on purpose.
-pub(crate) fn forgotten(id: Id) -> String {
+pub fn forgotten(id: Id) -> String {
     format!("marks/{id}.forgotten.json")
 }
 
 /// Returns the name of a pack.
-pub(crate) fn pack(id: Digest) -> String {
+pub fn pack(id: Digest) -> String {
     let hex = id.to_hex();
     format!("packs/{}/{hex}.tar.gz", &hex[..2])
 }
 
 /// Returns the name of a key frame.
-pub(crate) fn key_frame(id: Digest) -> String {
+pub fn key_frame(id: Digest) -> String {
     format!("manifests/{}.json.gz", id.to_hex())
 }
 

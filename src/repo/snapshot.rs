@@ -12,6 +12,7 @@ use crate::base::id::{Digest, SnapshotId};
 use crate::base::path::{AbsolutePath, RawName, RepoPath, RootName};
 use crate::disk::vault::Bound;
 use crate::model::manifest::Entry;
+use crate::model::reason::Reason;
 use crate::model::rules::Rules;
 use crate::repo::keyframe::check_entries;
 use crate::repo::layout;
@@ -141,6 +142,21 @@ pub struct PathNote {
     pub reason: String,
 }
 
+impl PathNote {
+    /// Returns what is to be said of an absolute path.
+    pub fn new(path: impl Into<std::ffi::OsString>, reason: impl Into<String>) -> Self {
+        Self {
+            path: RawName(path.into()),
+            reason: reason.into(),
+        }
+    }
+
+    /// Returns the reason, where it is one of those that are told apart.
+    pub fn why(&self) -> Reason {
+        Reason::of(&self.reason)
+    }
+}
+
 /// Counts of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct Stats {
@@ -188,7 +204,7 @@ impl RootRecord {
     /// Returns what was left to roots of its own, as paths below where the root stands.
     pub fn apart(&self, base: &std::path::Path) -> Vec<std::path::PathBuf> {
         let left_out = self.left_out.iter();
-        let apart = left_out.filter(|left_out| left_out.reason == crate::model::rules::ELSEWHERE);
+        let apart = left_out.filter(|left_out| left_out.why() == Reason::Elsewhere);
         apart.map(|left_out| left_out.path.to_path(base)).collect()
     }
 }
@@ -204,6 +220,13 @@ pub struct LeftOut {
     /// Number of the file, 0 if it is not known: it may turn up under another name.
     #[serde(rename = "n", default, skip_serializing_if = "is_zero")]
     pub inode: u64,
+}
+
+impl LeftOut {
+    /// Returns the reason.
+    pub fn why(&self) -> Reason {
+        Reason::of(&self.reason)
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]

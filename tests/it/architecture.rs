@@ -339,7 +339,13 @@ fn only_fsutil_and_the_local_storage_write() {
 
 #[test]
 fn names_in_a_repository_are_made_in_one_place() {
-    let names = ["snapshots/{", "operations/{", "manifests/{", "kept/{", "marks/{"];
+    let names = [
+        "snapshots/{",
+        "operations/{",
+        "manifests/{",
+        "kept/{",
+        "marks/{",
+    ];
     for (path, text) in sources() {
         // The storage below knows names as well: it brings back what listings say.
         if path.ends_with("repo/layout.rs") || path.starts_with("disk") {

@@ -165,7 +165,7 @@ fn a_lost_pack_is_noticed_by_the_next_scheduled_backup() {
     place.backup_with(&repo, &later(60));
     for pack in repo.list_packs().unwrap() {
         repo.storage()
-            .remove(&bdr::repo::pack::pack_name(pack.id))
+            .remove(&bdr::repo::layout::pack(pack.id))
             .unwrap();
     }
     let repo = place.repository();
@@ -196,7 +196,7 @@ fn a_second_copy_is_used_when_the_first_is_damaged() {
         .into_iter()
         .filter(|n| n.starts_with("packs/"))
         .collect();
-    let oldest = bdr::repo::pack::pack_name(first.snapshot.packs[0].id);
+    let oldest = bdr::repo::layout::pack(first.snapshot.packs[0].id);
     assert!(packs.len() >= 2 && packs.contains(&oldest));
     storage.damage(&oldest, |b| b[2_000] ^= 1);
     let repo = open(&place, &storage).unwrap();

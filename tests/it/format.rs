@@ -63,7 +63,7 @@ fn a_full_backup_is_restored_by_tar_alone() {
     assert_eq!(snapshot.kind, SnapshotKind::Full);
     let out = tempfile::tempdir().unwrap();
     for pack in &snapshot.packs {
-        let file = place.path("repo").join(bdr::repo::pack::pack_name(pack.id));
+        let file = place.path("repo").join(bdr::repo::layout::pack(pack.id));
         let done = Command::new("tar")
             .arg("xzf")
             .arg(file)
@@ -140,7 +140,7 @@ fn recover_py_restores_every_snapshot_and_skips_what_is_damaged() {
     assert!(call(&["list"]).status.success());
 
     // A flipped byte costs what was in that member, and is said; all else comes back.
-    let pack = place.path("repo").join(bdr::repo::pack::pack_name(
+    let pack = place.path("repo").join(bdr::repo::layout::pack(
         first.packs.iter().max_by_key(|pack| pack.bytes).unwrap().id,
     ));
     let mut bytes = std::fs::read(&pack).unwrap();
@@ -180,7 +180,7 @@ fn every_tool_reads_a_pack() {
     let repo = place.repository();
     let snapshot = place.backup_with(&repo, &later(60)).snapshot;
     for pack in &snapshot.packs {
-        let file = place.path("repo").join(bdr::repo::pack::pack_name(pack.id));
+        let file = place.path("repo").join(bdr::repo::layout::pack(pack.id));
         let tools: [(&str, &[&str]); 5] = [
             ("tar", &["tzf"]),
             ("gzip", &["-t"]),

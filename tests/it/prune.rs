@@ -321,7 +321,7 @@ fn what_cannot_be_read_keeps_packs_where_they_are() {
     for pack in packs {
         let storage = base.fork();
         let repo = open(&work.place, &storage).unwrap();
-        let name = bdr::repo::pack::pack_name(pack.id);
+        let name = bdr::repo::layout::pack(pack.id);
         storage.damage(&name, |bytes| {
             let middle = bytes.len() / 2;
             bytes[middle] ^= 0x55;

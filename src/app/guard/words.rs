@@ -7,6 +7,7 @@ use bdr::Error;
 use bdr::base::path::{absolute, os_to_bytes, shell_word, show};
 use bdr::base::units::size;
 use bdr::effects::Assessment;
+use bdr::model::reason::Reason;
 use bdr::protect::guard::GuardOutcome;
 use bdr::repo::Repository;
 use bdr::repo::oplog::Operation;
@@ -172,14 +173,14 @@ pub(crate) fn outcome_data(outcome: &GuardOutcome, undo: Option<&str>) -> Value 
 /// where the command runs.
 pub(crate) fn worth_a_word(cx: &Context, command: &[OsString], note: &PathNote) -> bool {
     if !matches!(
-        note.reason.as_str(),
-        "rebuildable" | "excluded" | "bdr's own"
+        note.why(),
+        Reason::Rebuildable | Reason::Excluded | Reason::Own
     ) {
         return true;
     }
     let path = note.path.as_path();
     // It may be large, and is where the command works: whoever names nothing may still take it away.
-    if note.reason == "rebuildable" && path.starts_with(&cx.cwd) {
+    if note.why() == Reason::Rebuildable && path.starts_with(&cx.cwd) {
         return true;
     }
     command

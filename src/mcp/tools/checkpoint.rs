@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bdr::model::reason::Reason;
 use bdr::model::rules::{Origin, Root};
 use bdr::protect::backup::BackupReport;
 use bdr::protect::guard::{self, GuardOptions};
@@ -74,7 +75,7 @@ fn answer(call: &Call<'_>, id: &str, report: &BackupReport, overdue: Option<Stri
     let too_large = report
         .left_out
         .iter()
-        .filter(|note| note.reason.contains("budget"))
+        .filter(|note| note.why() == Reason::OverBudget)
         .count();
     let elapsed = u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX);
     let data = json!({

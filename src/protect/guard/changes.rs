@@ -15,7 +15,8 @@ use crate::base::id::Digest;
 use crate::base::path::RepoPath;
 use crate::model::manifest::{Entry, Kind, Stat, Time, by_path};
 use crate::model::merge;
-use crate::model::rules::{EXCLUDED, Origin, Root};
+use crate::model::reason::Reason;
+use crate::model::rules::{Origin, Root};
 use crate::model::vcs;
 use crate::protect::backup::{Present, RootRun, UNREADABLE, present};
 use crate::protect::walk::{Dirty, RootHandle, WalkOptions, walk};
@@ -71,7 +72,7 @@ impl<'a> Origins<'a> {
         Self {
             began: began.timestamp_nanos_opt().unwrap_or(i64::MAX),
             left_out: left_out
-                .filter(|left| left.reason != crate::model::rules::ELSEWHERE)
+                .filter(|left| left.why() != Reason::Elsewhere)
                 .map(|left| left.inode)
                 .filter(|number| *number != 0)
                 .collect(),
@@ -166,8 +167,8 @@ impl<'a> Origins<'a> {
         let is_unread = |left: &LeftOut| left.reason.starts_with(UNREADABLE);
         let known = |left: &&LeftOut| {
             (left.inode != 0 || is_unread(left))
-                && left.reason != "bdr's own"
-                && left.reason != crate::model::rules::ELSEWHERE
+                && left.why() != Reason::Own
+                && left.why() != Reason::Elsewhere
                 && left.path.name() != crate::privacy::SECRET_NAME
         };
         for left in left_out.filter(known) {
@@ -191,7 +192,7 @@ impl<'a> Origins<'a> {
                 Kind::Dir if !is_unread(left) => false,
                 Kind::Dir => self.is_altered_dir(handle, &left.path, &now),
                 // Who has rules of his own for what is left out does not want to hear of it.
-                _ => left.reason != EXCLUDED && self.is_new(now.ctime),
+                _ => left.why() != Reason::Excluded && self.is_new(now.ctime),
             };
             if is_altered && !changes.altered.contains(&left.path) {
                 changes.altered.push(left.path.clone());

@@ -10,6 +10,7 @@ use crate::base::error::{Error, Result};
 use crate::base::id::{Digest, Id};
 use crate::base::path::{RepoPath, RootName, os_to_bytes};
 use crate::model::manifest::{Content, Flag, Kept, Kind};
+use crate::model::reason::Reason;
 use crate::model::rules::{Origin, Root, Rules};
 use crate::protect::options::BackupOptions;
 use crate::protect::walk::{Dirty, RootHandle, Scan, WalkOptions, walk};
@@ -109,7 +110,7 @@ pub(crate) fn look_at(
         };
         scan.left_out.push(LeftOut {
             path: RepoPath::root(),
-            reason: "too many files".to_owned(),
+            reason: Reason::TooMany.words().to_owned(),
             inode: 0,
         });
     }
@@ -323,7 +324,8 @@ pub(crate) fn apply_budget(run: &mut RootRun, options: &BackupOptions) -> Result
             left_out.push(LeftOut {
                 path: dirty.path.clone(),
                 reason: format!(
-                    "over the budget ({})",
+                    "{} ({})",
+                    Reason::OverBudget.words(),
                     crate::base::units::size(dirty.stat.size)
                 ),
                 inode: dirty.stat.inode,

@@ -19,6 +19,7 @@ use crate::base::path::{RepoPath, os_from_bytes, os_to_bytes};
 use crate::disk::fsutil::area::Source;
 use crate::disk::fsutil::{is_own_object, may_be_own, stat_of};
 use crate::model::manifest::{Kind, Stat};
+use crate::model::reason::Reason;
 use crate::model::rules::{Matcher, Root, Verdict};
 use crate::repo::snapshot::LeftOut;
 use crate::repo::state::State;
@@ -343,7 +344,7 @@ impl Walk<'_> {
             self.scan.removed.extend(prior.map(|_| path.clone()));
             self.scan.left_out.push(LeftOut {
                 path,
-                reason: reason.to_owned(),
+                reason: reason.words().to_owned(),
                 inode: stat.inode,
             });
             return false;
@@ -374,7 +375,7 @@ impl Walk<'_> {
             .matcher
             .left_out(parent.as_bytes(), name, is_dir, &siblings)
             .filter(|reason| {
-                *reason != "rebuildable"
+                *reason != Reason::Rebuildable
                     || !(self.keep_known && is_known
                         || crate::model::rules::is_small(&self.handle.absolute(path)))
             });
@@ -383,8 +384,8 @@ impl Walk<'_> {
         let never = is_dir && self.never.iter().any(never);
         let apart = self.without.contains(path);
         reason
-            .or(never.then_some("bdr's own"))
-            .or(apart.then_some(crate::model::rules::ELSEWHERE))
+            .or(never.then_some(Reason::Own))
+            .or(apart.then_some(Reason::Elsewhere))
     }
 
     /// Counts an object, and takes note of it unless it stands as the state knows it.

@@ -18,7 +18,8 @@ use crate::disk::fsutil::area::Source;
 use crate::disk::fsutil::attributes;
 use crate::disk::fsutil::{DIR_FLAGS, c_path, is_own_object, may_be_own, open_unlinked, stat_of};
 use crate::model::manifest::{Kind, Time};
-use crate::model::rules::{ELSEWHERE, Matcher, Root, Verdict};
+use crate::model::reason::Reason;
+use crate::model::rules::{Matcher, Root, Verdict};
 use crate::repo::snapshot::LeftOut;
 use crate::repo::state::{Stat, State};
 
@@ -539,7 +540,7 @@ impl Walk<'_> {
                 let mut reason = self
                     .matcher
                     .left_out(path.as_bytes(), text, is_dir, &siblings);
-                if reason == Some("rebuildable")
+                if reason == Some(Reason::Rebuildable)
                     && (self.keep_known && prior.is_some()
                         || crate::model::rules::is_small(&self.handle.absolute(&path.join(text))))
                 {
@@ -547,26 +548,28 @@ impl Walk<'_> {
                 }
                 if is_dir && reason.is_none() && !self.never.is_empty() {
                     let child = path.join(text);
-                    reason = self.never.contains(&child).then_some("bdr's own");
+                    reason = self.never.contains(&child).then_some(Reason::Own);
                 }
                 if reason.is_none() && !self.without.is_empty() {
                     let child = path.join(text);
-                    reason = self.without.contains(&child).then_some(ELSEWHERE);
+                    reason = self.without.contains(&child).then_some(Reason::Elsewhere);
                 }
                 if mounted && reason.is_none() {
                     reason = match self.one_file_system {
-                        true => Some("another file system"),
-                        false => {
-                            is_made_up(dir.as_fd(), c_name).then_some("a file system of the kernel")
-                        }
+                        true => Some(Reason::OtherFileSystem),
+                        false => is_made_up(dir.as_fd(), c_name).then_some(Reason::Kernel),
                     };
                 }
                 if let Some(reason) = reason {
                     scan.left_out.push(LeftOut {
                         path: path.join(text),
-                        reason: reason.to_owned(),
+                        reason: reason.words().to_owned(),
                         // A root of its own is captured there.
-                        inode: if reason == ELSEWHERE { 0 } else { stat.inode },
+                        inode: if reason == Reason::Elsewhere {
+                            0
+                        } else {
+                            stat.inode
+                        },
                     });
                     if prior.is_some() {
                         scan.removed.push(path.join(text));

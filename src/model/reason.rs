@@ -1,0 +1,80 @@
+//! Why something was left out of a snapshot. Records and documents have the words; the program tells the reasons apart by this.
+
+/// Why a path was left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Tools make it again, like `node_modules`.
+    Rebuildable,
+    /// A rule of the user's.
+    Excluded,
+    /// It is bdr's repository, configuration or vault.
+    Own,
+    /// Another root of the same snapshot has it.
+    Elsewhere,
+    /// Another file system is mounted there, and `one_file_system` is set.
+    OtherFileSystem,
+    /// Like `/proc`: nothing in it is a file.
+    Kernel,
+    /// More new bytes than the snapshot may store; its size follows in brackets.
+    OverBudget,
+    /// More files than the snapshot may have.
+    TooMany,
+    /// The value of an extended attribute is a secret; the file itself is stored.
+    SecretAttribute,
+    /// It could not be read, or something that this version does not know.
+    Other,
+}
+
+/// All that have words of their own.
+const WORDS: [(Reason, &str); 9] = [
+    (Reason::Rebuildable, "rebuildable"),
+    (Reason::Excluded, "excluded"),
+    (Reason::Own, "bdr's own"),
+    (Reason::Elsewhere, "a root of its own"),
+    (Reason::OtherFileSystem, "another file system"),
+    (Reason::Kernel, "a file system of the kernel"),
+    (Reason::OverBudget, "over the budget"),
+    (Reason::TooMany, "too many files"),
+    (Reason::SecretAttribute, crate::privacy::IN_ATTRIBUTE),
+];
+
+impl Reason {
+    /// Returns the words in records and for people; they are part of the format.
+    pub fn words(self) -> &'static str {
+        let known = WORDS.iter().find(|(reason, _)| *reason == self);
+        known.map_or("", |(_, words)| words)
+    }
+
+    /// Returns the reason that words say.
+    pub fn of(text: &str) -> Self {
+        let known = WORDS.iter().find(|(_, words)| {
+            let rest = text.strip_prefix(words);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(" ("))
+        });
+        known.map_or(Self::Other, |(reason, _)| *reason)
+    }
+
+    /// Returns true for what the user may want to hear of: the others are what was asked for, or is captured elsewhere.
+    pub fn is_worth_a_line(self) -> bool {
+        matches!(
+            self,
+            Self::OverBudget | Self::OtherFileSystem | Self::Kernel | Self::SecretAttribute
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_known_by_its_words() {
+        for (reason, words) in WORDS {
+            assert_eq!(Reason::of(words), reason);
+            assert_eq!(reason.words(), words);
+        }
+        assert_eq!(Reason::of("over the budget (8.1 MiB)"), Reason::OverBudget);
+        assert_eq!(Reason::of("excluded middle"), Reason::Other);
+        assert_eq!(Reason::of("unreadable: over the budget"), Reason::Other);
+    }
+}
