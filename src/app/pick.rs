@@ -106,7 +106,7 @@ pub(crate) fn pick<'a>(
                 one(cx, snapshots, word).map_err(|failure| path_instead(failure, word))?;
             if *word != latest {
                 return Ok(Picked {
-                    paths: covered(cx, snapshot, paths)?,
+                    paths: covered(cx, snapshots, snapshot, paths)?,
                     snapshot: Cow::Borrowed(snapshot),
                     older: Vec::new(),
                 });
@@ -114,7 +114,7 @@ pub(crate) fn pick<'a>(
             (snapshot, paths, None)
         }
     };
-    let error = match covered(cx, first, paths) {
+    let error = match covered(cx, snapshots, first, paths) {
         Ok(paths) => {
             return Ok(Picked {
                 snapshot: Cow::Borrowed(first),
@@ -135,7 +135,7 @@ pub(crate) fn pick<'a>(
     };
     let covering = before.find_map(|snapshot| match snapshot {
         Ok(snapshot) => {
-            let paths = covered(cx, snapshot, paths).ok()?;
+            let paths = covered(cx, snapshots, snapshot, paths).ok()?;
             Some(Ok(Picked {
                 snapshot: Cow::Borrowed(snapshot),
                 paths,
@@ -150,9 +150,14 @@ pub(crate) fn pick<'a>(
     }
 }
 
-fn covered(cx: &Context, snapshot: &Snapshot, paths: &[OsString]) -> Result<Vec<RootPath>, Error> {
+fn covered(
+    cx: &Context,
+    snapshots: &Snapshots<'_>,
+    snapshot: &Snapshot,
+    paths: &[OsString],
+) -> Result<Vec<RootPath>, Error> {
     let each = paths.iter();
-    each.map(|path| select::path(snapshot, &cx.cwd, path))
+    each.map(|path| select::path(snapshots.repository(), snapshot, &cx.cwd, path))
         .collect()
 }
 

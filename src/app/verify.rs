@@ -28,7 +28,11 @@ pub(crate) fn scratch_in(parent: &std::path::Path) -> Result<tempfile::TempDir, 
 
 /// Removes scratch directories of processes that did not come to their end.
 pub(crate) fn sweep(parent: &std::path::Path) {
-    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+    for entry in bdr::disk::fsutil::read_dir(parent)
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         let name = entry.file_name();
         let Some(rest) = name.to_str().and_then(|name| name.strip_prefix("verify-")) else {
             continue;

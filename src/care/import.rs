@@ -133,7 +133,7 @@ pub fn look(dir: &Path, repo: Option<&Repository>) -> Result<Store> {
     };
     let backups = dir.join("backups");
     let mut store = Store::default();
-    let listed = match std::fs::read_dir(&backups) {
+    let listed = match fsutil::read_dir(&backups) {
         Ok(listed) => listed,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(store),
         Err(error) => return Err(Error::io("list", backups, error)),

@@ -342,7 +342,7 @@ impl Found {
 
 /// Returns the snapshots that states in the cache mirror: what a guard compares with.
 fn mirrored(repo: &Repository) -> HashSet<SnapshotId> {
-    let listed = std::fs::read_dir(repo.cache().join("state"));
+    let listed = crate::disk::fsutil::read_dir(repo.cache().join("state"));
     let states = listed.into_iter().flatten().flatten();
     states
         .filter_map(|entry| State::mirrored_by(&entry.path(), repo.id()))

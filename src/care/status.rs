@@ -12,6 +12,7 @@ use crate::base::error::Result;
 use crate::care::prune::{Budget, budget};
 use crate::care::runs::{Memory, Outcome, Run};
 use crate::model::config::{Config, Criticality};
+use crate::model::manifest::Entry;
 use crate::model::schedule::{Job, Schedule, trusted};
 use crate::protect::backup::{BackupOptions, SealedSummary, survey};
 use crate::repo::Repository;
@@ -61,6 +62,11 @@ pub enum Trouble {
     Away,
     /// Records of the repository, or listings of the last backup, are missing or cannot be read.
     Damaged {
+        /// How many.
+        files: u64,
+    },
+    /// The content of files of the last backup was found damaged, or is missing.
+    Lost {
         /// How many.
         files: u64,
     },
@@ -133,6 +139,7 @@ impl Trouble {
             | Self::NoRepository
             | Self::Away
             | Self::Damaged { .. }
+            | Self::Lost { .. }
             | Self::NoBackup
             | Self::Overdue { .. }
             | Self::DrillFailed => Level::Critical,
@@ -160,6 +167,7 @@ impl Trouble {
             Self::NoRepository => "no-repository",
             Self::Away => "away",
             Self::Damaged { .. } => "damaged",
+            Self::Lost { .. } => "lost",
             Self::NoBackup => "no-backup",
             Self::Overdue { .. } => "overdue",
             Self::BackupFailing { .. } => "backup-failing",
@@ -184,6 +192,8 @@ impl Trouble {
         match self {
             Self::NoSource => "bdr init",
             Self::NoRepository | Self::Away | Self::NoLifeboat => "bdr doctor",
+            // Whatever of it still stands is stored again.
+            Self::Lost { .. } => "bdr backup",
             Self::NoBackup | Self::Overdue { .. } | Self::BackupFailing { .. } => "bdr backup",
             Self::DrillFailed | Self::Damaged { .. } => "bdr verify",
             Self::SourceMissing { .. } => "bdr config check",
@@ -424,6 +434,10 @@ pub fn status<Z: TimeZone>(inputs: Inputs<'_>, zone: &Z) -> Result<(Status, Vec<
     if damaged > 0 {
         found.push(Trouble::Damaged { files: damaged });
     }
+    let lost = inputs.repo.map_or(0, |repo| lost(repo, last.as_ref()));
+    if lost > 0 {
+        found.push(Trouble::Lost { files: lost });
+    }
     if !config.sources.is_empty() {
         let max = config.retention.max_bytes;
         found.extend(troubles(schedule.as_ref(), &memory, max, last_time, now));
@@ -571,6 +585,24 @@ fn unreadable(repo: &Repository, last: Option<&Summary>) -> u64 {
     let bases = snapshot.iter().flat_map(|s| &s.roots);
     let lost = bases.filter(|root| root.base.is_some_and(|base| !repo.has_whole_keyframe(base)));
     lost.count() as u64 + repo.unreadable().len() as u64
+}
+
+/// Counts the files of the last backup whose content is known to be damaged, or lay in packs that are not there. By a listing, not by reading.
+fn lost(repo: &Repository, last: Option<&Summary>) -> u64 {
+    // What cannot be listed is said by whatever needs it.
+    let _ = repo.notice_lost_packs();
+    let damaged = repo.damaged_blobs();
+    if damaged.is_empty() {
+        return 0;
+    }
+    let snapshot = last.and_then(|last| repo.snapshot(last.id).ok());
+    let roots = snapshot.iter().flat_map(|snapshot| &snapshot.roots);
+    let entries = roots.flat_map(|root| repo.listing(root).unwrap_or_default());
+    let is_lost = |entry: &Entry| {
+        let content = entry.body.content.as_ref();
+        content.is_some_and(|content| content.blobs().iter().any(|blob| damaged.contains(blob)))
+    };
+    entries.filter(is_lost).count() as u64
 }
 
 /// The last operations, newest first; what undoes one of them is among them.

@@ -372,7 +372,7 @@ fn operations(cx: &Context, repo: &Repository) -> Finding {
 
 /// Temporaries are swept by the next backup; many of them say that backups do not get that far.
 fn leftovers(dir: &Path) -> Option<Finding> {
-    let left = std::fs::read_dir(dir.join("tmp")).ok()?.count();
+    let left = fsutil::read_dir(dir.join("tmp")).ok()?.count();
     (left > 8).then(|| {
         let files = plural(left as u64, "temporary file");
         Finding::warning(

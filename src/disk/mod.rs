@@ -4,3 +4,4 @@ pub mod fsutil;
 pub mod sqlite;
 pub mod storage;
 pub mod vault;
+pub mod vcs;

@@ -266,7 +266,7 @@ impl Vault {
             return;
         }
         // What cannot be brought back counts as missing, and is reported as that.
-        for entry in std::fs::read_dir(second).into_iter().flatten().flatten() {
+        for entry in fsutil::read_dir(second).into_iter().flatten().flatten() {
             let _ = fsutil::link_or_copy(&entry.path(), &self.dir.join(entry.file_name()));
         }
     }
@@ -303,7 +303,7 @@ impl Vault {
             self.bring_back();
             let mut index = HashMap::new();
             let mut files = Vec::new();
-            for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            for entry in fsutil::read_dir(&self.dir).into_iter().flatten().flatten() {
                 let path = entry.path();
                 if path.extension().is_some_and(|e| e == "vault") {
                     // One that cannot be read has nothing; what needs it says so.
@@ -328,7 +328,7 @@ impl Vault {
 
     /// Returns the files of what was swept.
     fn swept_files(&self) -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let entries = fsutil::read_dir(&self.dir).into_iter().flatten().flatten();
         let paths = entries.map(|entry| entry.path());
         paths
             .filter(|path| path.extension().is_some_and(|end| end == SWEPT_END))

@@ -575,7 +575,8 @@ fn judged(
     if untold && rule.effect == Effect::Destructive {
         result.untold.push(line());
     }
-    if matches!(rule.id.as_str(), "fs.cp" | "fs.ln" | "fs.rsync") {
+    // What gets another name is written to and removed by that from then on.
+    if matches!(rule.id.as_str(), "fs.cp" | "fs.rsync") {
         let read = positional.iter().filter_map(|word| place.path(word));
         let written = |path: &std::path::PathBuf| result.operands.iter().any(|o| o.path == *path);
         result.inputs = read.filter(|path| !written(path)).collect();

@@ -10,9 +10,9 @@ use crate::base::error::{Error, Result};
 use crate::base::id::SnapshotId;
 use crate::base::path::{RepoPath, absolute, os_to_bytes, show};
 use crate::disk::fsutil::canonicalize;
-use crate::repo::Snapshots;
 use crate::repo::oplog::RootPath;
 use crate::repo::snapshot::{RootRecord, Snapshot, SnapshotKind};
+use crate::repo::{Repository, Snapshots};
 
 /// How a snapshot is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -263,19 +263,48 @@ fn meanings(cwd: &Path, text: &OsStr) -> Vec<PathBuf> {
     found
 }
 
+/// Returns what a path leads to. Of what is gone as far as links still say: that is when somebody wants it back.
+fn led_to(path: &Path) -> PathBuf {
+    let mut path = path.to_path_buf();
+    // As many as the kernel follows.
+    for _ in 0..40 {
+        if let Ok(found) = canonicalize(&path) {
+            return found;
+        }
+        let links: Vec<&Path> = path.ancestors().collect();
+        let link = links.into_iter().rev().find(|link| link.is_symlink());
+        let Some((link, target)) =
+            link.and_then(|link| Some((link, std::fs::read_link(link).ok()?)))
+        else {
+            return path;
+        };
+        let from = link.parent().unwrap_or(Path::new("/"));
+        let rest = path.strip_prefix(link).unwrap_or(Path::new(""));
+        path = absolute(from, &target.join(rest));
+    }
+    path
+}
+
 /// Finds the root, and the path below it, that `text` names in a snapshot: an absolute original path, a path relative to `cwd`, or
-/// `SOURCE/relative`. The path need not be in the snapshot.
+/// `SOURCE/relative`: the first of them that is there, else the first that could be.
 ///
 /// # Errors
 /// No root of the snapshot covers it.
-pub fn path(snapshot: &Snapshot, cwd: &Path, text: &OsStr) -> Result<RootPath> {
-    candidates(snapshot, cwd, text)
-        .into_iter()
-        .next()
-        .ok_or_else(|| Error::NoSuchPath {
-            path: show(text),
-            place: format!("snapshot {}", snapshot.id.prefix(&[])),
-        })
+pub fn path(repo: &Repository, snapshot: &Snapshot, cwd: &Path, text: &OsStr) -> Result<RootPath> {
+    let mut all = candidates(snapshot, cwd, text);
+    if all.len() > 1 {
+        let is_there = |one: &RootPath| {
+            let root = snapshot.root(&one.root)?;
+            let found = repo.listing_of(root, &|path| *path == one.path).ok()?;
+            (one.path.is_root() || !found.is_empty()).then_some(())
+        };
+        let there = all.iter().position(|one| is_there(one).is_some());
+        all.rotate_left(there.unwrap_or(0));
+    }
+    all.into_iter().next().ok_or_else(|| Error::NoSuchPath {
+        path: show(text),
+        place: format!("snapshot {}", snapshot.id.prefix(&[])),
+    })
 }
 
 /// Returns all readings of `text` in a snapshot, the deepest root first.
@@ -288,7 +317,7 @@ pub fn candidates(snapshot: &Snapshot, cwd: &Path, text: &OsStr) -> Vec<RootPath
         roots.any(|root| RepoPath::below(root.path.as_path(), path).is_some())
     };
     if !all.iter().any(covers) {
-        all.extend(canonicalize(absolute(cwd, Path::new(text))));
+        all.push(led_to(&absolute(cwd, Path::new(text))));
     }
     for meaning in all {
         for root in &snapshot.roots {

@@ -703,7 +703,7 @@ impl Ledger {
                     .iter()
                     .any(|e| e.before.as_deref() == Some(name))
         };
-        for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+        for entry in fsutil::read_dir(&self.dir).into_iter().flatten().flatten() {
             if !entry.file_name().to_str().is_some_and(needed) {
                 // Left behind it costs space only.
                 let _ = fsutil::remove_file(&entry.path());

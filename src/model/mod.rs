@@ -10,4 +10,3 @@ pub mod reason;
 pub mod retention;
 pub mod rules;
 pub mod schedule;
-pub mod vcs;

@@ -383,7 +383,7 @@ const MAX_FILLING_MS: i64 = 3_600_000;
 fn sweep_areas(repo: &Repository, now: DateTime<Utc>) {
     let old = |id: &Id| id.millis() + MAX_FILLING_MS < now.timestamp_millis();
     for place in repo.storage().areas() {
-        for entry in std::fs::read_dir(&place).into_iter().flatten().flatten() {
+        for entry in fsutil::read_dir(&place).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let id: Option<Id> = name.to_str().and_then(|name| name.parse().ok());
             if let Some(id) = id.filter(old)

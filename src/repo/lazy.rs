@@ -36,6 +36,11 @@ impl<'a> Snapshots<'a> {
         })
     }
 
+    /// Returns the repository that they are of.
+    pub fn repository(&self) -> &'a Repository {
+        self.repo
+    }
+
     /// Returns their ids, without reading them.
     pub fn ids(&self) -> Vec<SnapshotId> {
         self.all.iter().map(|(id, ..)| *id).collect()

@@ -120,11 +120,7 @@ impl Repository {
         }
         // What went with a pack is to be stored again by the next backup of the file.
         orphans.retain(|digest| index.copies(*digest).next().is_none());
-        if !orphans.is_empty() {
-            let mut damaged = self.damaged_blobs();
-            damaged.extend(orphans);
-            let _ = self.set_damaged_blobs(&damaged);
-        }
+        let _ = self.note_damaged_blobs(&orphans.into_iter().collect());
         let index = Arc::new(index);
         if changed {
             if unreadable.is_empty() && fsutil::create_dir_private(&self.cache).is_ok() {
@@ -161,7 +157,20 @@ impl Repository {
         self.cache.join("damaged.json")
     }
 
-    /// Returns blobs that verify found damaged: the next backup stores them again.
+    /// Adds to the blobs that are known to be damaged.
+    ///
+    /// # Errors
+    /// The cache cannot be written.
+    pub(crate) fn note_damaged_blobs(&self, blobs: &DigestSet) -> Result<()> {
+        let mut damaged = self.damaged_blobs();
+        if blobs.is_subset(&damaged) {
+            return Ok(());
+        }
+        damaged.extend(blobs.iter().copied());
+        self.set_damaged_blobs(&damaged)
+    }
+
+    /// Returns blobs that were found damaged: the next backup stores them again.
     pub fn damaged_blobs(&self) -> DigestSet {
         std::fs::read(self.damaged_path())
             .ok()

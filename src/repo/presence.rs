@@ -128,19 +128,11 @@ impl Repository {
             let pack = index.pack(number);
             pack.is_none_or(|pack| bad.contains(&pack.pack.id))
         };
-        let only_there: Vec<Digest> = match bad.is_empty() {
-            true => Vec::new(),
-            false => {
-                let gone = |blob: &Digest| index.copies(*blob).all(|copy| is_bad(copy.pack));
-                index.digests().filter(gone).collect()
-            }
-        };
-        if !only_there.is_empty() {
-            let mut damaged = self.damaged_blobs();
-            damaged.extend(only_there);
-            self.set_damaged_blobs(&damaged)?;
+        if bad.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let gone = |blob: &Digest| index.copies(*blob).all(|copy| is_bad(copy.pack));
+        self.note_damaged_blobs(&index.digests().filter(gone).collect())
     }
 
     /// Reads a record; one that is missing or damaged is taken from the lifeboat, if that has a good copy.

@@ -1,6 +1,6 @@
 //! Reads content back: extents of blobs, members of packs, every copy tried before giving up.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io::{Read as _, Write};
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use libdeflater::Decompressor;
 use sha2::{Digest as _, Sha256};
 
 use super::Repository;
-use super::index::{Index, Location};
+use super::index::{DigestSet, Index, Location};
 use super::kept::Resolved;
 use super::pack::Member;
 use super::trash::Part;
@@ -34,6 +34,19 @@ pub struct Reader<'a> {
     packed: Vec<u8>,
     /// Something that was handed over may not be what was there.
     unsure: bool,
+    /// Blobs of which no good copy is left.
+    lost: DigestSet,
+    /// The member that was found damaged last, and those whose blobs are among the lost.
+    damaged: Option<(u32, u32)>,
+    accounted: HashSet<(u32, u32)>,
+}
+
+/// What cannot be read back is remembered: a backup stores it again where it still stands, and until then nobody says that it is safe.
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        // Derived: where it cannot be noted, the next reader finds it again.
+        let _ = self.repo.note_damaged_blobs(&self.lost);
+    }
 }
 
 impl<'a> Reader<'a> {
@@ -47,16 +60,18 @@ impl<'a> Reader<'a> {
             kept: VecDeque::new(),
             packed: Vec::new(),
             unsure: false,
+            lost: DigestSet::default(),
+            damaged: None,
+            accounted: HashSet::new(),
         }
     }
 
     /// Begins reading with an index known to be complete.
     pub fn with_index(repo: &'a Repository, index: Arc<Index>) -> Self {
-        Self {
-            fresh: true,
-            index: Some(index),
-            ..Self::new(repo)
-        }
+        let mut reader = Self::new(repo);
+        reader.fresh = true;
+        reader.index = Some(index);
+        reader
     }
 
     /// Returns true if something that was handed over since this was last asked may not be what was there: it was written to after it was kept.
@@ -103,6 +118,7 @@ impl<'a> Reader<'a> {
             })?;
         }
         if Digest::finish(hasher) != content.digest {
+            self.lost.extend(content.blobs().iter().copied());
             return Err(Error::damaged(
                 content.digest.to_hex(),
                 "the stored bytes have another checksum",
@@ -326,8 +342,27 @@ impl<'a> Reader<'a> {
                 }
             }
             if !self.refresh()? {
+                // What only could not be read just now is not lost.
+                if matches!(last, Error::BlobMissing { .. } | Error::Damaged { .. }) {
+                    self.lost.insert(blob);
+                    self.account();
+                }
                 return Err(last);
             }
+        }
+    }
+
+    /// What begins in the damaged member and lies nowhere else is lost along with what was asked for.
+    fn account(&mut self) {
+        let (Some(damaged), Some(index)) = (self.damaged.take(), &self.index) else {
+            return;
+        };
+        if self.accounted.insert(damaged) {
+            let only_there = |blob: &Digest| {
+                let mut copies = index.copies(*blob);
+                copies.all(|copy| (copy.pack, copy.member) == damaged)
+            };
+            self.lost.extend(index.digests().filter(only_there));
         }
     }
 
@@ -417,6 +452,7 @@ impl<'a> Reader<'a> {
         match self.decompressor.gzip_decompress(&self.packed, &mut bytes) {
             Ok(n) if n == raw as usize => {}
             _ => {
+                self.damaged = Some((pack, member));
                 return Err(Error::damaged(
                     name,
                     format!("the member at byte {offset} is damaged"),

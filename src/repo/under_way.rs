@@ -56,7 +56,7 @@ pub(crate) fn sweep(repo: &Repository) {
     if OwnTree::left_in(repo.cache(), OsStr::new("under-way")).is_none() {
         return;
     }
-    for entry in std::fs::read_dir(&notes).into_iter().flatten().flatten() {
+    for entry in fsutil::read_dir(&notes).into_iter().flatten().flatten() {
         let path = entry.path();
         let note = std::fs::read(&path).ok();
         let note: Option<Note> = note.and_then(|json| serde_json::from_slice(&json).ok());

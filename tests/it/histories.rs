@@ -220,6 +220,49 @@ fn what_moved_on_in_a_repository_stays_and_is_named() {
     assert_eq!(history.git("git branch --list '*bdr*'"), "");
 }
 
+/// The branch that is checked out has no file of its own after `git gc`: what an operation gave it one for goes back all the same.
+#[test]
+fn a_branch_whose_value_was_packed_goes_back_to_it() {
+    for (pack, what) in [
+        ("git gc -q", "echo x >> f1; git commit -qam A"),
+        ("git pack-refs --all", "git reset -q --hard HEAD~1"),
+        (
+            "git pack-refs --all",
+            "echo x >> f1; git commit -qam A; git pack-refs --all; echo y >> f1; git commit -qam B",
+        ),
+        (
+            "git clone -q --bare . ../up/bare.git",
+            "git push -q ../up/bare.git +HEAD~1:main",
+        ),
+        (
+            "git clone -q --bare . ../up/bare.git; git branch other",
+            "git push -q ../up/bare.git +HEAD~1:main other",
+        ),
+    ] {
+        let history = History::new(1);
+        history.git("echo w >> f2; git commit -qam second; echo wip >> f3");
+        history.git(pack);
+        let look = "git rev-parse HEAD; git status --short; git for-each-ref; git -C ../up/bare.git for-each-ref";
+        let before = history.git(look);
+        history.shell(true, what).output().unwrap();
+        assert_ne!(history.git(look), before, "{what}");
+        history.place.bdr(&["undo", "--yes"]).output().unwrap();
+        assert_eq!(history.git(look), before, "{pack}; {what}");
+        assert_eq!(history.wrong(), Vec::<String>::new());
+    }
+    // Moved on since: nobody goes back under it.
+    let history = History::new(1);
+    history.git("git pack-refs --all");
+    history
+        .shell(true, "echo x >> f1; git commit -qam A")
+        .output()
+        .unwrap();
+    history.git("echo y >> f2; git commit -qam B; git pack-refs --all");
+    let on_top = history.git("git rev-parse HEAD");
+    history.place.run(&["undo", "--yes"], 3);
+    assert_eq!(history.git("git rev-parse HEAD"), on_top);
+}
+
 #[test]
 fn a_look_between_the_loss_and_the_undo_is_no_conflict() {
     let history = History::new(1);

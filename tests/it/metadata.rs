@@ -389,6 +389,140 @@ fn recover_py_gives_back_fifos_names_of_one_symlink_and_holes() {
     );
 }
 
+/// A redo closes what lies above a directory that it had to open to look: that one gets its mode back all the same.
+#[test]
+fn a_directory_that_was_opened_is_closed_below_one_that_the_redo_closes() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: only root can see into what a user has closed");
+        return;
+    }
+    let place = Place::of_a_user();
+    place.sh_as_user("mkdir -p src/inner; echo x > src/f; chmod 444 src/inner");
+    let source = format!("tree={}", place.tree().display());
+    place.run_as_user(&["init", "--yes", "--no-backup", "--source", &source], 0);
+    let modes = || {
+        let mode = |name: &str| place.tree().join(name).metadata().unwrap().mode() & 0o7777;
+        ["src", "src/f", "src/inner"].map(mode)
+    };
+    let before = modes();
+    // What lies in a directory that it has just closed it does not reach.
+    place.run_as_user(&["guard", "--", "sh", "-c", "chmod -R 000 src; true"], 0);
+    let after = modes();
+    assert_eq!((after[0], after[2]), (0, 0o444));
+    for _ in 0..2 {
+        place.run_as_user(&["undo", "--yes"], 0);
+        assert_eq!(modes(), before);
+        place.run_as_user(&["redo", "--yes"], 0);
+        assert_eq!(modes(), after);
+    }
+}
+
+/// Restores the latest snapshot by recover.py; `None`, and a line, where there is no python3.
+fn recovered(place: &Place, target: &Path) -> Option<(i32, String)> {
+    let recover = std::process::Command::new("python3")
+        .arg("-B")
+        .arg(place.store().join("recover.py"))
+        .args(["restore", "latest"])
+        .arg(target)
+        .output();
+    let Ok(output) = recover else {
+        println!("SKIPPED: no python3: recover.py is not tried");
+        return None;
+    };
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    Some((output.status.code().unwrap(), said))
+}
+
+#[test]
+fn recover_py_begins_a_file_again_with_another_copy_and_leaves_its_holes() {
+    use std::os::unix::fs::FileExt as _;
+    let place = Place::with_repository();
+    sh(
+        &place,
+        "truncate -s 9M disk; echo boot | dd of=disk conv=notrunc status=none; head -c 3000000 /dev/urandom > tail
+         cat tail >> disk; rm tail",
+    );
+    place.init();
+    place.write("b", b"makes another pack");
+    place.run(&["backup", "--full"], 0);
+    let walk = walkdir::WalkDir::new(place.store().join("packs")).into_iter();
+    let packs = walk.flatten().filter(|entry| entry.file_type().is_file());
+    let packs: Vec<_> = packs
+        .filter(|pack| pack.metadata().unwrap().len() > 3_000_000)
+        .map(walkdir::DirEntry::into_path)
+        .collect();
+    assert_eq!(packs.len(), 2, "each backup has a copy of its own");
+    for (at, pack) in packs.iter().enumerate() {
+        sh(&place, &format!("chmod u+w '{}'", pack.display()));
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(pack);
+        let file = file.unwrap();
+        // Late in the file: much of it was written when it turns out to be damaged.
+        let (mut was, place_of_it) = ([0], file.metadata().unwrap().len() - 400_000);
+        file.read_exact_at(&mut was, place_of_it).unwrap();
+        file.write_all_at(&[was[0] ^ 0x40], place_of_it).unwrap();
+        let target = place.path(&format!("recovered-{at}"));
+        let Some((code, said)) = recovered(&place, &target) else {
+            return;
+        };
+        assert_eq!(code, 0, "{said}");
+        assert_same(
+            &picture(&place.tree()),
+            &picture(&target.join("tree")),
+            "recovered",
+        );
+        let blocks = target.join("tree/disk").metadata().unwrap().blocks();
+        assert!(
+            blocks < (3 << 20) / 512 + 2048,
+            "its holes were filled: {blocks}"
+        );
+        file.write_all_at(&was, place_of_it).unwrap();
+    }
+}
+
+#[test]
+fn recover_py_gives_back_who_shares_a_directory_and_names_files_that_would_run_as_others() {
+    let place = Place::with_repository();
+    sh(
+        &place,
+        "mkdir -p shared/deep sticky; echo x > shared/run; echo y > shared/as_group; echo z > plain
+         chmod 2775 shared; chmod 2750 shared/deep; chmod 1777 sticky; chmod 4755 shared/run; chmod 2755 shared/as_group",
+    );
+    place.init();
+    let target = place.path("recovered");
+    let Some((code, said)) = recovered(&place, &target) else {
+        return;
+    };
+    assert_eq!(code, 3, "{said}");
+    for name in ["shared/run", "shared/as_group"] {
+        let line = said.lines().find(|line| line.contains(name));
+        assert!(
+            line.is_some_and(|line| line.contains("not set-user-ID or set-group-ID")),
+            "{said}"
+        );
+    }
+    assert!(
+        !said
+            .lines()
+            .any(|line| line.contains("shared/deep") || line.contains("sticky")),
+        "{said}"
+    );
+    let mode = |name: &str| target.join("tree").join(name).metadata().unwrap().mode() & 0o7777;
+    for (name, expected) in [
+        ("shared", 0o2775),
+        ("shared/deep", 0o2750),
+        ("sticky", 0o1777),
+        ("shared/run", 0o755),
+        ("shared/as_group", 0o755),
+        ("plain", mode("plain")),
+    ] {
+        assert_eq!(mode(name), expected, "{name}");
+    }
+}
+
 #[test]
 fn a_target_replaces_nothing_without_saving_it() {
     let place = Place::with_repository();

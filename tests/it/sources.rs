@@ -344,6 +344,72 @@ fn a_source_that_is_a_symlink_is_what_it_leads_to() {
     );
 }
 
+#[test]
+fn a_source_is_named_from_within_another_one() {
+    let cli = Cli::new();
+    cli.write("work/x", "of work");
+    cli.write("work/both/x", "of work, in a directory named like a source");
+    cli.write("real/deep/a", "precious");
+    cli.write("both/x", "of both");
+    cli.init_with("work", &cli.path("work"));
+    for (name, place) in [("notes", "real"), ("both", "both")] {
+        let path = cli.path(place);
+        let key = format!("source.{name}.path");
+        cli.ok(&["config", "set", &key, path.to_str().unwrap()]);
+    }
+    cli.ok(&["backup"]);
+    let from_work = |args: &[&str]| {
+        let mut command = cli.0.bdr(args);
+        let output = command.current_dir(cli.path("work")).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code().unwrap(), text)
+    };
+    std::fs::remove_dir_all(cli.path("real")).unwrap();
+    assert_eq!(
+        from_work(&["cat", "latest", "notes/deep/a"]),
+        (OK, "precious".to_owned())
+    );
+    // What is there under that name from here comes first.
+    let (_, text) = from_work(&["cat", "latest", "both/x"]);
+    assert!(text.starts_with("of work"), "{text}");
+    for (word, back) in [
+        ("notes/deep", "real/deep/a"),
+        ("notes", "real/deep/a"),
+        ("notes/", "real/deep/a"),
+    ] {
+        let (code, text) = from_work(&["restore", "latest", word, "--yes"]);
+        assert_eq!(code, OK, "{word}: {text}");
+        assert_eq!(std::fs::read(cli.path(back)).unwrap(), b"precious");
+        std::fs::remove_dir_all(cli.path("real")).unwrap();
+    }
+    assert_eq!(from_work(&["restore", "latest", "nowhere", "--yes"]).0, 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_source_that_was_a_symlink_is_known_by_it_when_what_it_led_to_is_gone() {
+    use std::os::unix::fs::symlink;
+    let cli = Cli::new();
+    cli.write("real/a", "precious");
+    symlink("real", cli.path("link")).unwrap();
+    symlink("link", cli.path("second")).unwrap();
+    cli.init_with("l", &cli.path("second"));
+    cli.ok(&["backup"]);
+    for word in ["link", "second", "link/a", "second/a", "l", "l/a"] {
+        std::fs::remove_dir_all(cli.path("real")).unwrap();
+        cli.ok(&["restore", "latest", word, "--yes"]);
+        assert_eq!(
+            std::fs::read(cli.path("real/a")).unwrap(),
+            b"precious",
+            "{word}"
+        );
+    }
+    // Links in a circle end, too.
+    symlink("round", cli.path("about")).unwrap();
+    symlink("about", cli.path("round")).unwrap();
+    assert_eq!(cli.run(&["restore", "latest", "round/a", "--yes"]).0, 1);
+}
+
 #[cfg(unix)]
 #[test]
 fn an_included_path_that_is_a_symlink_is_what_it_leads_to() {

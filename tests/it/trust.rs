@@ -857,3 +857,141 @@ fn temporary_files_of_a_crash_do_not_stay_for_ever() {
     assert!(left.iter().all(|file| !file.exists()));
     assert!(cache.join(".bdr-tmp-0044").exists());
 }
+
+#[test]
+fn what_was_found_damaged_is_said_until_it_is_stored_again() {
+    type Finder = (&'static str, fn(&Place));
+    let finders: [Finder; 4] = [
+        ("restore", |place| {
+            let out = place.path("out");
+            let out = out.to_str().unwrap();
+            place.run(&["restore", "latest", "--target", out, "--yes"], 3);
+        }),
+        ("cat", |place| {
+            place.run(&["cat", "latest", "tree/data/3.txt"], 4);
+        }),
+        ("undo", |place| {
+            place.run(&["guard", "--", "rm", "data/3.txt"], 0);
+            place.run(&["undo", "--yes"], 3);
+            place.write("data/3.txt", b"made again\n");
+        }),
+        ("verify", |place| {
+            place.run(&["verify"], 4);
+        }),
+    ];
+    for (what, find) in finders {
+        let place = backed_up(false);
+        place.run(&["status"], 0);
+        files(&place, "packs").iter().for_each(|pack| flip(pack));
+        find(&place);
+        let said = place.run(&["status"], 4);
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert!(
+            said.contains("of the last backup cannot be read back"),
+            "{what}: {said}"
+        );
+        assert!(!said.starts_with("Protected"), "{what}: {said}");
+        let json = place.run(&["--json", "status"], 4).stdout;
+        let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(
+            json["data"]["troubles"][0]["code"], "lost",
+            "{what}: {json}"
+        );
+        // Whatever still stands is stored again, and then nothing is wrong.
+        place.run(&["backup"], 0);
+        place.run(&["status"], 0);
+        let out = place.path("again");
+        place.run(
+            &[
+                "restore",
+                "latest",
+                "--target",
+                out.to_str().unwrap(),
+                "--yes",
+            ],
+            0,
+        );
+    }
+    // A pack that is gone is missed by looking alone.
+    let place = backed_up(false);
+    files(&place, "packs").iter().for_each(|pack| delete(pack));
+    let said = place.run(&["status"], 4);
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(
+        said.contains("of the last backup cannot be read back"),
+        "{said}"
+    );
+}
+
+/// Runs bdr with every N-th call of one kind failing once, until there are no more; returns how many there were. `None`, and a line, where that cannot be done.
+fn with_failing(
+    place: &Place,
+    call: &str,
+    error: &str,
+    args: &[&str],
+    judge: impl Fn(usize, &std::process::Output),
+) -> Option<usize> {
+    for n in 1..400 {
+        let log = place.path("trace");
+        let bdr = place.bdr(args);
+        let mut strace = std::process::Command::new("strace");
+        strace
+            .args(["-f", "-b", "execve", "-qq", "-o"])
+            .arg(&log)
+            .arg(format!("-etrace={call}"))
+            .arg(format!("-einject={call}:error={error}:when={n}"))
+            .arg(bdr.get_program())
+            .args(args)
+            .current_dir(place.tree())
+            .env_clear();
+        let set = bdr
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?)));
+        strace.envs(set).env("BDR_BACKGROUND", "0");
+        let Ok(output) = strace.output() else {
+            println!("SKIPPED: there is no strace");
+            return None;
+        };
+        if stderr(&output).contains("PTRACE") {
+            println!("SKIPPED: strace may not trace here");
+            return None;
+        }
+        let log = std::fs::read_to_string(&log).unwrap();
+        if !log.contains("INJECTED") {
+            return Some(n - 1);
+        }
+        judge(n, &output);
+    }
+    panic!("{call} does not end");
+}
+
+#[test]
+fn a_directory_that_cannot_be_closed_is_no_reason_to_die() {
+    let place = backed_up(false);
+    for args in [&["list"][..], &["backup"]] {
+        let tried = with_failing(&place, "close", "EIO", args, |n, output| {
+            let said = stderr(output);
+            assert!(!said.contains("panicked"), "{args:?}, close #{n}: {said}");
+        });
+        assert!(tried.is_none_or(|tried| tried > 10), "{args:?}: {tried:?}");
+    }
+}
+
+#[test]
+fn a_guard_that_hears_of_no_signals_waits_for_its_command_all_the_same() {
+    for call in ["recvfrom", "sendto"] {
+        let place = backed_up(false);
+        let args = &["guard", "--", "rm", "data/3.txt"];
+        with_failing(&place, call, "EIO", args, |n, output| {
+            assert_eq!(
+                output.status.code(),
+                Some(0),
+                "{call} #{n}: {}",
+                stderr(output)
+            );
+            assert!(!stderr(output).contains("panicked"), "{}", stderr(output));
+            place.run(&["undo", "--yes"], 0);
+            assert!(place.tree().join("data/3.txt").exists());
+        });
+    }
+}

@@ -100,6 +100,10 @@ fn what_a_link_leads_to_is_covered_also_above_what_is_named() {
     }
     std::os::unix::fs::symlink("../outside", place.tree().join("ws/l")).unwrap();
     for line in [
+        // Made by the line itself.
+        "ln -s ../outside made; rm -rf made/d; rm made",
+        "ln -sfn ../outside own; rm -rf own/*",
+        "ln ../outside/o name; echo written > name; rm name",
         "echo log > ../outside/d/p; rm -rf l/*",
         "for n in l/*; do rm -rf $n; done; rm -f ../outside/o",
     ] {
@@ -281,43 +285,52 @@ fn what_the_shells_let_through_only_reads_by_the_one_table() {
 #[cfg(target_os = "linux")]
 #[test]
 fn what_a_command_leaves_running_belongs_to_it() {
-    let place = place();
-    place.write("ws/notes", b"n");
-    place.write("ws/docs/d", b"d");
-    let before = picture(&place.tree().join("ws/docs"));
     // The job waits for a file: no clock decides.
-    let line = "(while ! [ -e ../go ]; do sleep 0.02; done; rm -rf docs; : > ../done) >/dev/null 2>&1 </dev/null & rm notes";
-    let mut guard = place.bdr(&["guard", "--", "sh", "-c", line]);
-    guard.current_dir(place.tree().join("ws"));
-    let said = guard.output().unwrap();
-    assert_eq!(said.status.code(), Some(0));
-    let text = String::from_utf8_lossy(&said.stderr);
-    assert!(
-        text.contains("still running") && text.contains("bdr undo"),
-        "{text}"
-    );
-    std::fs::write(place.tree().join("go"), "").unwrap();
-    let wait = |there: &dyn Fn() -> bool| {
-        for _ in 0..1000 {
-            if there() {
-                return;
+    let job = "while ! [ -e ../go ]; do sleep 0.02; done; rm -rf docs; : > ../done";
+    for line in [
+        "(JOB) >/dev/null 2>&1 </dev/null & rm notes",
+        // In a process group of its own, in a session of its own.
+        "timeout 600 sh -c 'JOB' >/dev/null 2>&1 </dev/null & rm notes",
+        "setsid sh -c 'JOB' >/dev/null 2>&1 </dev/null & rm notes",
+        "setsid sh -c 'JOB' >/dev/null 2>&1 </dev/null & true",
+    ] {
+        let place = place();
+        place.write("ws/notes", b"n");
+        place.write("ws/docs/d", b"d");
+        let before = picture(&place.tree().join("ws/docs"));
+        let line = line.replace("JOB", job);
+        let mut guard = place.bdr(&["guard", "--", "sh", "-c", &line]);
+        guard.current_dir(place.tree().join("ws"));
+        let said = guard.output().unwrap();
+        assert_eq!(said.status.code(), Some(0));
+        let text = String::from_utf8_lossy(&said.stderr);
+        assert!(
+            text.contains("still running") && text.contains("bdr undo"),
+            "{line}: {text}"
+        );
+        std::fs::write(place.tree().join("go"), "").unwrap();
+        let wait = |there: &dyn Fn() -> bool| {
+            for _ in 0..1000 {
+                if there() {
+                    return;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(20));
             }
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        panic!("it did not come to its end");
-    };
-    wait(&|| place.tree().join("done").exists());
-    // The process that waits for the job writes the end.
-    wait(&|| {
-        let records = std::fs::read_dir(place.store().join("operations")).unwrap();
-        records
-            .flatten()
-            .any(|r| r.file_name().to_string_lossy().ends_with(".end.json"))
-    });
-    assert!(!place.tree().join("ws/docs").exists());
-    in_workspace(&place, &["undo", "--yes"]);
-    assert!(place.tree().join("ws/notes").exists());
-    assert_eq!(picture(&place.tree().join("ws/docs")), before);
+            panic!("it did not come to its end: {line}");
+        };
+        wait(&|| place.tree().join("done").exists());
+        // The process that waits for the job writes the end.
+        wait(&|| {
+            let records = std::fs::read_dir(place.store().join("operations")).unwrap();
+            records
+                .flatten()
+                .any(|r| r.file_name().to_string_lossy().ends_with(".end.json"))
+        });
+        assert!(!place.tree().join("ws/docs").exists());
+        in_workspace(&place, &["undo", "--yes"]);
+        assert!(place.tree().join("ws/notes").exists(), "{line}");
+        assert_eq!(picture(&place.tree().join("ws/docs")), before, "{line}");
+    }
 }
 
 #[test]
@@ -408,6 +421,51 @@ fn what_another_operation_did_meanwhile_is_not_taken_back() {
     in_workspace(&place, &["undo", "--yes"]);
     assert!(stands("b") && stands("dir/e") && !stands("made") && !stands("sub"));
     assert_eq!(std::fs::read(ws.join("d")).unwrap(), b"d");
+}
+
+/// A later operation may have taken another one back. Where its record is too long to be read for that, nothing is left out: what was seen stays on record.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_long_record_that_came_later_leaves_out_nothing_of_what_was_seen() {
+    let place = place();
+    for name in ["a", "b", "c", "dir/e", "many/stays"] {
+        place.write(&format!("ws/{name}"), name.as_bytes());
+    }
+    let many = 8_000_usize;
+    for i in 0..many {
+        let name = format!("ws/many/{i:0>160}");
+        place.write(&name, b"");
+    }
+    let ws = place.tree().join("ws");
+    let line =
+        "(while ! [ -e \"$GO\" ]; do sleep 0.02; done; rm c) >/dev/null 2>&1 </dev/null & rm a";
+    let mut guard = place.bdr(&["guard", "--", "sh", "-c", line]);
+    guard.current_dir(&ws).env("GO", place.tree().join("go"));
+    let said = guard.output().unwrap();
+    assert!(String::from_utf8_lossy(&said.stderr).contains("still running"));
+    for line in ["rm -r b dir", "find many -name '0*' -delete"] {
+        let said = in_workspace(&place, &["guard", "--", "sh", "-c", line]);
+        assert_eq!(said.status.code(), Some(0), "{said:?}");
+    }
+    let ends = walkdir::WalkDir::new(place.store().join("operations"));
+    let ends = ends
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.metadata().ok());
+    assert!(ends.map(|found| found.len()).max() > Some(1 << 20));
+    std::fs::write(place.tree().join("go"), "").unwrap();
+    let ended = || {
+        let log = place.json(&["log", "-n", "0"]);
+        let first = log["operations"][2].clone();
+        (first["finished"] == true).then_some(first)
+    };
+    crate::support::terminal::wait_for("the end of the first", || ended().is_some());
+    let deleted = ended().unwrap()["deleted"].as_u64();
+    assert_eq!(
+        deleted,
+        Some(4 + many as u64),
+        "a, c, b, dir/e and the many"
+    );
 }
 
 #[cfg(unix)]

@@ -57,6 +57,10 @@ pub(crate) fn trouble(trouble: &Trouble, now: DateTime<Utc>) -> String {
                 plural(*files, "file")
             )
         }
+        Trouble::Lost { files } => format!(
+            "{} of the last backup cannot be read back",
+            plural(*files, "file")
+        ),
         Trouble::NoBackup => "there is no backup".to_owned(),
         Trouble::Overdue { last } => format!("last backup {}", when::ago(now, *last)),
         Trouble::BackupFailing { failures: 1 } => "the last backup failed".to_owned(),

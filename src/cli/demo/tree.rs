@@ -54,7 +54,7 @@ pub(super) fn make(root: &Path) -> Result<Vec<OsString>, Failure> {
     special(root)?;
     age(&root.join("notes/empty"), 90_000_000)?;
     let mut names = Vec::new();
-    for entry in fs::read_dir(root).context("read", root)? {
+    for entry in bdr::disk::fsutil::read_dir(root).context("read", root)? {
         names.push(entry.context("read", root)?.file_name());
     }
     names.sort();

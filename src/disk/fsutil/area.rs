@@ -111,14 +111,14 @@ impl OwnArea {
 
 /// Returns true if a directory that is called as those are in which areas lie is one: this user's alone, and with nothing in it but areas.
 pub fn is_place(dir: &Path) -> bool {
-    let is_area = |entry: io::Result<fs::DirEntry>| {
+    let is_area = |entry: io::Result<super::DirEntry>| {
         entry.is_ok_and(|entry| {
             let name = entry.file_name();
             let is_id = name.to_str().is_some_and(|name| name.parse::<Id>().is_ok());
             is_id && super::is_private_dir(&entry.path())
         })
     };
-    super::is_private_dir(dir) && fs::read_dir(dir).is_ok_and(|mut found| found.all(is_area))
+    super::is_private_dir(dir) && super::read_dir(dir).is_ok_and(|mut found| found.all(is_area))
 }
 
 impl Area {

@@ -30,6 +30,12 @@ pub use opened::Opened;
 pub use own::{OwnTree, remove_empty_dir};
 #[cfg(unix)]
 pub mod attributes;
+#[cfg(unix)]
+mod listed;
+#[cfg(unix)]
+pub use listed::{DirEntry, ReadDir, read_dir};
+#[cfg(windows)]
+pub use std::fs::{DirEntry, ReadDir, read_dir};
 pub mod target;
 
 /// Returns a path free of symlinks, absolute, in the form that paths have everywhere: on Windows `C:\x`, not `\\?\C:\x`, which names the same and compares as
@@ -289,7 +295,7 @@ pub fn changed_at(path: &Path) -> Option<crate::model::manifest::Time> {
 /// Removes temporary files below `dir`, a directory of bdr's own, down to `depth` directories, that nobody wrote to since `before`: what a crash left. Returns how many.
 pub fn sweep_temporaries(dir: &Path, depth: u32, before: std::time::SystemTime) -> u64 {
     let mut removed = 0;
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+    for entry in read_dir(dir).into_iter().flatten().flatten() {
         let Ok(kind) = entry.file_type() else {
             continue;
         };

@@ -44,7 +44,7 @@ impl Opened {
         let mut left = vec![root.to_path_buf()];
         while let Some(dir) = left.pop() {
             self.open(&dir);
-            let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+            let entries = super::read_dir(&dir).into_iter().flatten().flatten();
             let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
             left.extend(dirs.map(|entry| entry.path()));
         }
@@ -98,7 +98,21 @@ impl Drop for Opened {
     fn drop(&mut self) {
         // What lies in another goes first: it could not be reached after.
         for (dir, mode) in self.dirs.iter().rev() {
-            super::set_dir_mode(dir, *mode);
+            if !super::set_dir_mode(dir, *mode) {
+                below_closed(dir, *mode);
+            }
         }
     }
+}
+
+/// Gives a directory its mode that lies below others that were closed in the meantime; those stay as they are.
+fn below_closed(dir: &Path, mode: u32) {
+    let mut way = Opened::default();
+    let above: Vec<&Path> = dir.ancestors().skip(1).collect();
+    for above in above.into_iter().rev() {
+        if super::is_closed_to_owner(above) {
+            way.open(above);
+        }
+    }
+    super::set_dir_mode(dir, mode);
 }

@@ -75,7 +75,7 @@ impl OwnTree {
 /// Opens every directory of a tree to its owner, as far as that can be done: what cannot shows when it is removed.
 fn open_tree(dir: &Path) {
     let _ = set_dir_mode(dir, 0o700);
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+    for entry in super::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             open_tree(&entry.path());
         }

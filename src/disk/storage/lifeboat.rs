@@ -66,7 +66,7 @@ impl Lifeboat {
         if !fsutil::is_private_dir(place) {
             return Vec::new();
         }
-        let Ok(entries) = fs::read_dir(place) else {
+        let Ok(entries) = fsutil::read_dir(place) else {
             return Vec::new();
         };
         let found = entries.flatten().filter_map(|entry| {
@@ -295,7 +295,7 @@ impl Lifeboat {
             return Err(partial());
         }
         let has = |name: String| files.join(name).is_file();
-        let Ok(records) = fs::read_dir(files.join("snapshots")) else {
+        let Ok(records) = fsutil::read_dir(files.join("snapshots")) else {
             return Ok(());
         };
         for record in records {
@@ -369,7 +369,7 @@ pub fn lifeboats_in(dir: &Path, name: &str) -> PathBuf {
         return first;
     }
     let begin = format!("{name}.");
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let entries = fsutil::read_dir(dir).into_iter().flatten().flatten();
     let own = entries.filter(|entry| {
         let name = entry.file_name();
         name.to_str().is_some_and(|name| name.starts_with(&begin))
@@ -418,7 +418,7 @@ fn each_file(
     dir: &Path,
     found: &mut dyn FnMut(&Path) -> io::Result<()>,
 ) -> io::Result<()> {
-    for entry in fs::read_dir(top.join(dir))? {
+    for entry in fsutil::read_dir(top.join(dir))? {
         let entry = entry?;
         let name = dir.join(entry.file_name());
         let kind = entry.file_type()?;

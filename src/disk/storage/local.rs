@@ -76,8 +76,8 @@ impl LocalStorage {
     }
 
     /// Reads a directory; `None` if that part of the repository is not there (yet).
-    fn entries(&self, dir: &str) -> io::Result<Option<fs::ReadDir>> {
-        match fs::read_dir(self.dir_path(dir)?) {
+    fn entries(&self, dir: &str) -> io::Result<Option<fsutil::ReadDir>> {
+        match fsutil::read_dir(self.dir_path(dir)?) {
             Ok(entries) => Ok(Some(entries)),
             // A repository that is gone altogether is an error, a missing part of it is empty.
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.dir.is_dir() => Ok(None),
@@ -411,7 +411,7 @@ impl Storage for LocalStorage {
 
     fn copies(&self, dir: &str) -> Vec<String> {
         let second = self.lifeboat.as_ref().and_then(|boat| boat.second(dir));
-        let listed = second.and_then(|dir| fs::read_dir(dir).ok());
+        let listed = second.and_then(|dir| fsutil::read_dir(dir).ok());
         let names = listed.into_iter().flatten().flatten();
         let mut names: Vec<String> = names
             .filter_map(|entry| entry.file_name().into_string().ok())

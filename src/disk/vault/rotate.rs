@@ -85,7 +85,7 @@ impl Vault {
         let new_key = Zeroizing::new(read_or_make(&next)?);
         let new = XChaCha20Poly1305::new((&*new_key).into());
         let mut values = 0;
-        let entries = std::fs::read_dir(&self.dir).context("read", &self.dir)?;
+        let entries = fsutil::read_dir(&self.dir).context("read", &self.dir)?;
         for path in entries.flatten().map(|entry| entry.path()) {
             let swept = path.extension().is_some_and(|end| end == SWEPT_END);
             if !swept && path.extension().is_none_or(|end| end != "vault") {

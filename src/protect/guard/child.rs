@@ -11,20 +11,25 @@ use std::process::{Command, ExitStatus};
 #[cfg(unix)]
 pub(super) fn run(command: &mut Command) -> io::Result<ExitStatus> {
     use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
-    use signal_hook::iterator::Signals;
+    use signal_hook::iterator::backend::SignalDelivery;
+    use signal_hook::iterator::exfiltrator::SignalOnly;
+    use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
 
     let ignored = ignored();
     let handled = [SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2]
         .into_iter()
         .filter(|signal| ignored & (1 << (signal - 1)) == 0);
-    let mut signals = Signals::new(handled.chain([SIGCHLD]))?;
+    let (wakes, woken) = UnixStream::pair()?;
+    let mut signals =
+        SignalDelivery::with_pipe(wakes, woken, SignalOnly, handled.chain([SIGCHLD]))?;
     let handle = signals.handle();
     adopt();
     // The thread before the command: where none can be had, nothing was run.
     let started = std::sync::Arc::new(std::sync::atomic::AtomicI32::new(0));
     let pid = std::sync::Arc::clone(&started);
-    let forward = std::thread::Builder::new().spawn(move || {
-        for signal in signals.forever() {
+    std::thread::Builder::new().spawn(move || {
+        let pass_on = |signal| {
             let alone = match signal {
                 SIGTERM => Some(rustix::process::Signal::TERM),
                 SIGHUP => Some(rustix::process::Signal::HUP),
@@ -37,6 +42,15 @@ pub(super) fn run(command: &mut Command) -> io::Result<ExitStatus> {
             {
                 let _ = rustix::process::kill_process(pid, signal);
             }
+        };
+        let mut wait = |wakes: &mut UnixStream| wakes.read(&mut [0]).map(|read| read > 0);
+        let mut failures = 0;
+        // What cannot be waited for is not passed on any more; that the command runs does not depend on it.
+        while failures < 100 && !signals.handle().is_closed() {
+            match signals.poll_pending(&mut wait) {
+                Ok(found) => found.into_iter().flatten().for_each(pass_on),
+                Err(_) => failures += 1,
+            }
         }
     })?;
     let status = command.spawn().and_then(|mut child| {
@@ -44,8 +58,8 @@ pub(super) fn run(command: &mut Command) -> io::Result<ExitStatus> {
         started.store(pid, std::sync::atomic::Ordering::Release);
         child.wait()
     });
+    // The thread is not waited for: it has nothing left to pass on, and may not hear of this.
     handle.close();
-    let _ = forward.join();
     status
 }
 

@@ -27,7 +27,7 @@ mod linux {
     use std::path::Path;
     use std::time::Duration;
 
-    use rustix::process::{WaitOptions, waitpid};
+    use rustix::process::{WaitOptions, wait};
 
     /// What proc(5) counts starts in: hundredths of a second on every Linux.
     const TICK_MS: u64 = 10;
@@ -65,7 +65,8 @@ mod linux {
 
     fn left_by_child(roots: &[&Path]) -> Vec<(u32, String)> {
         loop {
-            match waitpid(None, WaitOptions::NOHANG) {
+            // Of whatever process group: one that nobody waits for has often one of its own.
+            match wait(WaitOptions::NOHANG) {
                 // One that is over.
                 Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
                 Ok(None) => break,
@@ -139,7 +140,10 @@ mod linux {
 
     /// Returns all processes that are not over.
     fn processes() -> HashMap<u32, Process> {
-        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let entries = crate::disk::fsutil::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .flatten();
         let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         numbers
             .filter_map(|pid| Some((pid, stat_of(pid)?)))

@@ -234,7 +234,10 @@ fn expand(pattern: &Path) -> Vec<PathBuf> {
                 next.push(dir.join(name));
                 continue;
             };
-            let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+            let entries = crate::disk::fsutil::read_dir(dir)
+                .into_iter()
+                .flatten()
+                .flatten();
             next.extend(
                 entries
                     .filter(|entry| matcher.is_match(Path::new(&entry.file_name())))

@@ -509,7 +509,7 @@ pub(super) fn plan_root(
                 continue;
             }
         };
-        let needed = match repositories::of_made(&planner, changes, &stamp.path) {
+        let needed = match repositories::of_made(&mut planner, changes, &stamp.path) {
             Made::Stays => continue,
             Made::Needed => true,
             Made::AsUsual => false,
@@ -568,7 +568,7 @@ fn has_the_names(
     listing: &BTreeMap<RepoPath, Entry>,
     path: &RepoPath,
 ) -> bool {
-    let Ok(present) = std::fs::read_dir(dir) else {
+    let Ok(present) = crate::disk::fsutil::read_dir(dir) else {
         return false;
     };
     let mut missing: HashSet<&[u8]> = listing

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use super::UndoAction;
 use super::plan::Planner;
 use crate::base::error::Result;
-use crate::base::path::RepoPath;
+use crate::base::path::{RepoPath, os_to_bytes};
+use crate::disk::vcs::{self, Part, Repositories};
 use crate::model::manifest::{Entry, Kind, Stat};
-use crate::model::vcs::{self, Part, Repositories};
 use crate::protect::work::Act;
 use crate::repo::oplog::{RootChanges, Stamp};
 
@@ -101,7 +101,7 @@ fn hold_made(planner: &mut Planner<'_>, changes: &RootChanges, made: &[PathBuf])
 
 /// Returns true if a directory holds anything that is not among `names`: somebody works in it.
 fn has_more(dir: &Path, names: &HashSet<PathBuf>) -> bool {
-    let Ok(entries) = std::fs::read_dir(dir) else {
+    let Ok(entries) = crate::disk::fsutil::read_dir(dir) else {
         return true;
     };
     for entry in entries {
@@ -161,7 +161,7 @@ pub(super) enum Made {
 }
 
 /// Decides on an object that the operation made.
-pub(super) fn of_made(planner: &Planner<'_>, changes: &RootChanges, path: &RepoPath) -> Made {
+pub(super) fn of_made(planner: &mut Planner<'_>, changes: &RootChanges, path: &RepoPath) -> Made {
     let absolute = planner.absolute(path);
     let Some(inside) = planner.found.repositories.around(&absolute) else {
         return Made::AsUsual;
@@ -171,7 +171,12 @@ pub(super) fn of_made(planner: &Planner<'_>, changes: &RootChanges, path: &RepoP
     }
     match inside.part {
         Part::Store => Made::Stays,
-        Part::Ref if is_checked_out(planner, changes, &inside.top, &absolute) => Made::Needed,
+        Part::Ref
+            if is_checked_out(planner, changes, &inside.top, &absolute)
+                && !is_packed(planner, changes, &inside.top, &absolute) =>
+        {
+            Made::Needed
+        }
         Part::Ref | Part::Other => Made::AsUsual,
     }
 }
@@ -202,6 +207,35 @@ fn is_checked_out(
             .and_then(|text| vcs::checked_out(&text));
         named.is_some_and(|named| Path::new(&named) == name) && !changed(head)
     })
+}
+
+/// Returns true if a ref has a value without a file of its own, once the undo is done: in the file that all of them share.
+fn is_packed(
+    planner: &mut Planner<'_>,
+    changes: &RootChanges,
+    git_dir: &Path,
+    reference: &Path,
+) -> bool {
+    let root = planner.absolute(&RepoPath::root());
+    let (Ok(name), Some(packed)) = (
+        reference.strip_prefix(git_dir),
+        RepoPath::below(&root, &git_dir.join("packed-refs")),
+    ) else {
+        return false;
+    };
+    let moved = packed_moved(planner, changes, &packed).unwrap_or(true);
+    let entry = planner.listing.get(&packed).cloned();
+    // As it was is how it will be; where it moved on it stays.
+    let text = match entry.filter(|_| !moved) {
+        Some(entry) => planner
+            .reader
+            .original_to_vec(&entry.body)
+            .unwrap_or_default(),
+        None => std::fs::read(git_dir.join("packed-refs")).unwrap_or_default(),
+    };
+    let line = [b" ", os_to_bytes(name.as_os_str()).as_ref()].concat();
+    text.split(|byte| *byte == b'\n')
+        .any(|each| each.ends_with(&line))
 }
 
 /// Returns true if a ref must not come back as a file of its own: it is not there, and the file that all others share has moved on, so it may

@@ -312,6 +312,54 @@ fn names_that_clients_see_are_known_on_the_command_line() {
     );
 }
 
+/// What a guard or an undo saved for itself is no backup that somebody took to keep: it has an id.
+#[test]
+fn latest_is_never_what_a_guard_or_an_undo_saved() {
+    let place = place();
+    let guarded = |place: &Place| {
+        place.write("registry.json", b"{\"as the guard saw it\": 1}");
+        place.run(&["guard", "--", "rm", "registry.json"], 0);
+        place.run(&["undo", "--yes"], 0);
+        place.write("registry.json", b"{\"as the second guard saw it\": 1}");
+        place.run(&["guard", "--", "rm", "registry.json"], 0);
+    };
+    let mut client = Mcp::start(&place, &[], LEGACY);
+    let kept = fs::read(place.tree().join("registry.json")).unwrap();
+    let made = client.ok("create_backup", json!({}));
+    guarded(&place);
+    let listed = client.ok("list_backups", json!({}));
+    assert_eq!(
+        listed["backups"][0]["backupId"], made["backupId"],
+        "{listed}"
+    );
+    let verified = client.ok("verify_backup", json!({"backupId": "latest"}));
+    assert_eq!(verified["backupId"], made["backupId"], "{verified}");
+    let arguments = json!({"backupId": "latest", "overwrite": true});
+    let restored = client.ok("restore_backup", arguments.clone());
+    assert_eq!(restored["backupId"], made["backupId"], "{restored}");
+    assert_eq!(fs::read(place.tree().join("registry.json")).unwrap(), kept);
+    // Where there is nothing else there is none.
+    let place = Place::with_repository();
+    place.write("registry.json", b"{}");
+    let source = format!("tree={}", place.tree().display());
+    place.run(&["init", "--yes", "--no-backup", "--source", &source], 0);
+    guarded(&place);
+    assert!(
+        !place.json(&["list"])["snapshots"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
+    let mut client = Mcp::start(&place, &[], LEGACY);
+    client.fails("restore_backup", arguments, "BACKUP_NOT_FOUND");
+    client.fails(
+        "verify_backup",
+        json!({"backupId": "latest"}),
+        "BACKUP_NOT_FOUND",
+    );
+    assert!(!place.tree().join("registry.json").exists());
+}
+
 /// The story that bdr is for: a server is uninstalled, and its configuration goes along.
 #[test]
 fn a_checkpoint_covers_what_tools_of_agents_edit() {

@@ -335,7 +335,7 @@ impl Target {
         let Ok(dir) = self.directory(path, false) else {
             return;
         };
-        let Ok(entries) = std::fs::read_dir(dir) else {
+        let Ok(entries) = fsutil::read_dir(dir) else {
             return;
         };
         for entry in entries.flatten() {

@@ -160,7 +160,7 @@ pub fn checked_out(head: &[u8]) -> Option<String> {
 /// Returns the files that say what is checked out in a repository and its work trees.
 pub fn heads(git_dir: &Path) -> Vec<PathBuf> {
     let mut heads = vec![git_dir.join("HEAD")];
-    let trees = std::fs::read_dir(git_dir.join("worktrees"));
+    let trees = crate::disk::fsutil::read_dir(git_dir.join("worktrees"));
     heads.extend(
         trees
             .into_iter()

@@ -1,0 +1,90 @@
+//! Reads directories. As std does, but for the end: std ends the process where a handle cannot be closed, which a file system may say of any.
+
+use std::ffi::OsString;
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags};
+
+/// What a directory holds, one after the other; nothing comes after an error.
+pub struct ReadDir {
+    dir: rustix::fs::Dir,
+    path: PathBuf,
+}
+
+/// Something in a directory.
+pub struct DirEntry {
+    path: PathBuf,
+    name: OsString,
+    kind: FileType,
+}
+
+/// Begins to read a directory.
+///
+/// # Errors
+/// It is not there, is none, or may not be read.
+pub fn read_dir(path: impl AsRef<Path>) -> io::Result<ReadDir> {
+    let path = path.as_ref().to_path_buf();
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let handle = rustix::fs::open(&path, flags, Mode::empty())?;
+    Ok(ReadDir {
+        dir: rustix::fs::Dir::new(handle)?,
+        path,
+    })
+}
+
+impl Iterator for ReadDir {
+    type Item = io::Result<DirEntry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let entry = match self.dir.next()? {
+                Ok(entry) => entry,
+                Err(error) => return Some(Err(error.into())),
+            };
+            let name = entry.file_name().to_bytes();
+            if !matches!(name, b"." | b"..") {
+                let name = OsString::from_vec(name.to_vec());
+                return Some(Ok(DirEntry {
+                    path: self.path.join(&name),
+                    kind: entry.file_type(),
+                    name,
+                }));
+            }
+        }
+    }
+}
+
+impl DirEntry {
+    /// Returns its path: that of the directory, with its name.
+    pub fn path(&self) -> PathBuf {
+        self.path.clone()
+    }
+
+    /// Returns its name.
+    pub fn file_name(&self) -> OsString {
+        self.name.clone()
+    }
+
+    /// Returns what it is; a symlink is a symlink.
+    ///
+    /// # Errors
+    /// The file system does not say with the name, and it cannot be looked at.
+    pub fn file_type(&self) -> io::Result<FileType> {
+        match self.kind {
+            FileType::Unknown => Ok(FileType::from_raw_mode(self.metadata()?.mode())),
+            known => Ok(known),
+        }
+    }
+
+    /// Looks at it, without following a symlink.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        std::fs::symlink_metadata(&self.path)
+    }
+}
