@@ -110,14 +110,14 @@ pub type LockFile = fd_lock::RwLock<std::fs::File>;
 /// What may stand in a directory that is not a repository yet.
 const UNFINISHED: [&str; 5] = ["tmp", "RECOVER.md", "recover.py", "reserve", "lock"];
 
+/// The lock, held together with others: prune waits.
+pub type Hold<'a> = fd_lock::RwLockReadGuard<'a, std::fs::File>;
+
 /// Waits up to `patience` for a shared hold, which every writer but the sweep of prune needs.
 ///
 /// # Errors
 /// [`Error::Busy`] if another process holds it exclusively, or the lock cannot be had at all.
-pub fn hold_shared(
-    lock: Option<&LockFile>,
-    patience: Duration,
-) -> Result<Option<fd_lock::RwLockReadGuard<'_, std::fs::File>>> {
+pub fn hold_shared(lock: Option<&LockFile>, patience: Duration) -> Result<Option<Hold<'_>>> {
     let Some(lock) = lock else { return Ok(None) };
     let started = Instant::now();
     loop {
