@@ -7,6 +7,7 @@ use bdr::base::id::{Id, SnapshotId};
 use bdr::model::merge::Changes;
 use bdr::repo::Repository;
 use bdr::repo::oplog::{Operation, OperationKind, RootChanges};
+use bdr::repo::origin::Origin;
 use bdr::repo::snapshot::Snapshot;
 use serde_json::{Value, json};
 
@@ -90,6 +91,11 @@ pub(crate) fn remarks(cx: &Context, repo: &Repository, operation: &Operation) ->
     }
     if operation.undone_by.is_some() {
         remarks.push("undone".to_owned());
+    }
+    match operation.origin {
+        Origin::Here | Origin::Before => {}
+        Origin::Elsewhere => remarks.push("recorded elsewhere".to_owned()),
+        Origin::Unbound => remarks.push("not recorded by this machine".to_owned()),
     }
     if operation.pinned {
         remarks.push("pinned".to_owned());
@@ -226,6 +232,7 @@ pub(crate) fn summary(cx: &Context, repo: &Repository, operation: &Operation, id
         "finished": end.is_some(),
         "state": unfinished(cx, repo, operation).unwrap_or("finished"),
         "pinned": operation.pinned,
+        "origin": operation.origin.word(),
         "exit": end.and_then(|end| end.exit),
         "signal": end.and_then(|end| end.signal),
         "elapsed_ms": end.map(|end| end.elapsed_ms),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::id::{Digest, SnapshotId};
 use crate::base::path::{AbsolutePath, RawName, RepoPath, RootName};
-use crate::disk::vault::Bound;
+use crate::disk::vault::{Bound, BoundKind};
 use crate::model::manifest::Entry;
 use crate::model::reason::Reason;
 use crate::model::rules::Rules;
@@ -235,6 +235,12 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Record for Snapshot {
+    const KIND: Option<BoundKind> = Some(BoundKind::Snapshot);
+
+    fn bound(&self) -> Option<&Bound> {
+        self.bound.as_ref()
+    }
+
     fn check(&self) -> Result<(), String> {
         let stats = &self.stats;
         check_id(self.id)?;

@@ -60,6 +60,7 @@ fn end_at_once(
         file_time: None,
         parents: Vec::new(),
         partial: false,
+        bound: None,
     })
 }
 
@@ -94,6 +95,7 @@ pub fn note_call(
         pid: std::process::id(),
         restore: None,
         agent: Some(call),
+        bound: None,
     };
     repo.begin(&begin)?;
     end_at_once(repo, id, (began, now))?;

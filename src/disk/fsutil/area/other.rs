@@ -34,6 +34,12 @@ impl Held {
         Err(io::ErrorKind::NotFound.into())
     }
 
+    pub(super) fn place(
+        self,
+    ) -> Option<(crate::disk::fsutil::Dir, crate::disk::fsutil::dir::Identity)> {
+        None
+    }
+
     pub(super) fn read(&self, _name: &str) -> io::Result<Vec<u8>> {
         Err(io::ErrorKind::NotFound.into())
     }
