@@ -359,6 +359,7 @@ pub(crate) fn open(
         pid: std::process::id(),
         restore: intent.restore,
         agent: intent.agent,
+        bound: None,
     };
     repo.begin(&begin)?;
     drop(hold);
@@ -421,27 +422,14 @@ impl Protected {
             // What they do belongs to it as well: it stays open, and can be undone as far as it came.
             return Ok(GuardOutcome {
                 status,
-                operation: Operation {
-                    begin,
-                    end: None,
-                    undone_by: None,
-                    pinned: false,
-                },
+                operation: Operation::recorded(begin, None),
                 after_error: None,
                 running,
             });
         }
         let (operation, after_error) = match self.finish(exit, signal, None) {
             Ok(operation) => (operation, None),
-            Err(error) => (
-                Operation {
-                    begin,
-                    end: None,
-                    undone_by: None,
-                    pinned: false,
-                },
-                Some(error),
-            ),
+            Err(error) => (Operation::recorded(begin, None), Some(error)),
         };
         Ok(GuardOutcome {
             status,
@@ -545,6 +533,7 @@ impl Protected {
             unseen,
             parents: close::parents_now(&self.begin.parents),
             partial: own.is_some_and(|work| work.partial),
+            bound: None,
         };
         let storage = self.repo.storage();
         if matches!(storage.size("format.json"), Ok(None)) {
@@ -552,11 +541,6 @@ impl Protected {
             let _ = storage.rescue();
         }
         self.repo.end(&end)?;
-        Ok(Operation {
-            begin: self.begin,
-            end: Some(end),
-            undone_by: None,
-            pinned: false,
-        })
+        Ok(Operation::recorded(self.begin, Some(end)))
     }
 }

@@ -7,7 +7,7 @@
 //! An incremental backup of it has the files that changed, and nothing of those that were deleted. What it looked like then is the backup before it
 //! of the same sources, and these files over it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -95,7 +95,9 @@ impl Found {
 
     /// Returns their size.
     pub fn bytes(&self) -> u64 {
-        self.metadata.files.iter().map(|file| file.size).sum()
+        // Whoever made the store may say what cannot be.
+        let sizes = self.metadata.files.iter().map(|file| file.size);
+        sizes.fold(0, u64::saturating_add)
     }
 }
 
@@ -250,14 +252,12 @@ impl<'a> Importer<'a> {
         monitor.phase(Phase::Scanning, 0, 0);
         // Nothing is laid out but below this.
         let laid = OwnTree::create(&self.scratch.join("tree"))?;
+        let mut files = by_source(&tree, &found.metadata.sources);
         for (number, (name, source)) in names(&found.metadata.sources).into_iter().enumerate() {
             // The root of a file system has no name.
             let base = source.file_name().unwrap_or("root".as_ref());
             let place = laid.path().join(number.to_string()).join(base);
-            for (original, version) in tree
-                .iter()
-                .filter(|(path, _)| belongs(path, &source, &found.metadata.sources))
-            {
+            for (original, version) in files.remove(source.as_path()).unwrap_or_default() {
                 if monitor.stopped() {
                     return Err(Error::Interrupted);
                 }
@@ -328,21 +328,31 @@ impl<'a> Importer<'a> {
     }
 }
 
-/// A file belongs to the innermost source that it lies below.
-fn belongs(path: &Path, source: &Path, sources: &[PathBuf]) -> bool {
-    let depth = |source: &Path| source.components().count();
-    let innermost = sources
-        .iter()
-        .filter(|s| path.starts_with(s))
-        .max_by_key(|s| depth(s));
-    innermost.is_some_and(|innermost| innermost == source)
+/// Returns the files of each source: a file belongs to the innermost that it lies below.
+fn by_source<'a>(
+    tree: &'a Tree,
+    sources: &'a [PathBuf],
+) -> HashMap<&'a Path, Vec<(&'a PathBuf, &'a Version)>> {
+    let sources: HashSet<&Path> = sources.iter().map(PathBuf::as_path).collect();
+    let mut files: HashMap<&Path, Vec<(&PathBuf, &Version)>> = HashMap::new();
+    for (path, version) in tree {
+        let above = path
+            .ancestors()
+            .find_map(|above| sources.get(above).copied());
+        if let Some(source) = above {
+            files.entry(source).or_default().push((path, version));
+        }
+    }
+    files
 }
 
 /// Returns names for sources, from the last part of their paths, each once.
 pub fn names(sources: &[PathBuf]) -> Vec<(String, PathBuf)> {
     let mut taken: Vec<(String, PathBuf)> = Vec::new();
+    let (mut seen, mut used): (HashSet<&PathBuf>, HashSet<String>) = Default::default();
+    let mut numbers: HashMap<String, u64> = HashMap::new();
     for source in sources {
-        if taken.iter().any(|(_, other)| other == source) {
+        if !seen.insert(source) {
             continue;
         }
         let base: String = source
@@ -365,10 +375,10 @@ pub fn names(sources: &[PathBuf]) -> Vec<(String, PathBuf)> {
             "source".to_owned()
         };
         let mut name = base.clone();
-        let mut number = 2;
-        while taken.iter().any(|(other, _)| *other == name) {
+        let number = numbers.entry(base.clone()).or_insert(2);
+        while !used.insert(name.clone()) {
             name = format!("{base}-{number}");
-            number += 1;
+            *number += 1;
         }
         taken.push((name, source.clone()));
     }

@@ -562,7 +562,7 @@ fn free_areas(
                 if area.into_tree().remove().is_err() {
                     continue;
                 }
-                report.staged_bytes += set.bytes();
+                report.staged_bytes = report.staged_bytes.saturating_add(set.bytes());
                 crate::staging::leave_place(&set);
             }
             // Gone, or never bdr's: there is only the record of it.

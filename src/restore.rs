@@ -450,7 +450,7 @@ pub fn interrupted(repo: &Repository) -> Result<Option<Operation>> {
         .operations()?
         .into_iter()
         .rev()
-        .find(|o| o.begin.kind == OperationKind::Restore);
+        .find(|o| o.is_ours && o.begin.kind == OperationKind::Restore);
     Ok(newest.filter(|o| o.end.is_none() && o.undone_by.is_none() && open(&o.begin)))
 }
 

@@ -173,7 +173,7 @@ fn keep_in(
     else {
         return Ok(None);
     };
-    let id = Id::new(now);
+    let id = repo.vault().own_name(Id::new(now));
     let Some((dir, mut area)) = open_area(repo, &run.root.path, &first.stat, id) else {
         return Ok(None);
     };
@@ -207,6 +207,7 @@ fn keep_in(
             .map(|one| (one.stat.size, time_of(one)))
             .collect(),
         pack: how != How::Immutable && bytes <= options.pack_bytes,
+        bound: None,
     })?;
     let taken: HashSet<RepoPath> = list.iter().map(|one| one.path.clone()).collect();
     run.take_dirty(&taken);
@@ -357,7 +358,7 @@ pub fn settle(
     sweep_areas(repo, now);
     let mut report = SettleReport::default();
     let sets = repo.unpacked_sets()?;
-    let bytes = sets.iter().map(KeptSet::bytes).sum();
+    let bytes = sum_of(sets.iter().map(KeptSet::bytes));
     let files = sets.iter().map(|set| set.files.len() as u64).sum();
     if !sets.is_empty() {
         monitor.phase(Phase::Storing, files, bytes);
@@ -372,6 +373,8 @@ pub fn settle(
         };
         let area = match set.open_area(repo.storage()) {
             Ok(area) => Some(area),
+            // It lies on the machine that kept it, and is packed there.
+            Err(error) if is_lost(&error) && repo.is_kept_elsewhere(&set) => continue,
             // All of it is lost, and said to be.
             Err(error) if is_lost(&error) => None,
             Err(error) => {
@@ -397,7 +400,7 @@ pub fn settle(
             Err(error) => return Err(error),
         }
         report.sets += 1;
-        report.bytes += set.bytes();
+        report.bytes = report.bytes.saturating_add(set.bytes());
         // What is left of it is only space.
         if let Some(area) = area {
             let _ = area.into_tree().remove();
@@ -407,13 +410,21 @@ pub fn settle(
     Ok(report)
 }
 
+/// Adds up what records say: each is within limits, all together need not be.
+fn sum_of(sizes: impl Iterator<Item = u64>) -> u64 {
+    sizes.fold(0, u64::saturating_add)
+}
+
 /// An area that is being filled is younger than this.
 const MAX_FILLING_MS: i64 = 3_600_000;
 
 /// Removes areas that a crash left before their set was recorded: no snapshot names them.
 fn sweep_areas(repo: &Repository, now: DateTime<Utc>) {
     let old = |id: &Id| id.millis() + MAX_FILLING_MS < now.timestamp_millis();
-    for place in repo.storage().areas() {
+    let mut places = repo.storage().areas();
+    // A link in the place of one leads to what is somebody's.
+    places.retain(|place| fsutil::is_private_dir(place));
+    for place in places {
         for entry in fsutil::read_dir(&place).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let id: Option<Id> = name.to_str().and_then(|name| name.parse().ok());
@@ -488,6 +499,7 @@ fn pack_set(
         id: set.id,
         files,
         unsure,
+        bound: None,
     })?;
     repo.remember_packs(&packs);
     Ok(lost)

@@ -493,7 +493,7 @@ pub fn status<Z: TimeZone>(inputs: Inputs<'_>, zone: &Z) -> Result<(Status, Vec<
         added_bytes: backups()
             .filter(|s| recent(s.time))
             .map(|s| s.stats.stored_bytes)
-            .sum(),
+            .fold(0, u64::saturating_add),
         operations,
         rate,
         scheduler: inputs.scheduler,

@@ -186,7 +186,7 @@ pub fn has_worked_in(repo: &Repository, operation: &Operation, workspace: &Path)
 }
 
 /// Returns the operation that a plain `bdr undo` takes back: the newest that can be, about `workspace` if there is one. With `all` one counts as well that
-/// changed nothing but what it neither named nor ran in.
+/// changed nothing but what it neither named nor ran in. One that this machine did not record has to be named: who writes to the repository may have made it up.
 ///
 /// # Errors
 /// There is none.
@@ -197,7 +197,7 @@ pub fn choose<'a>(
 ) -> Result<&'a Operation> {
     // A redo did it again: taking that back is what undo means then.
     let changed = |o: &Operation| o.is_undoable() || all && o.saw_changes_elsewhere();
-    let can_be = |o: &&Operation| changed(o) && o.begin.kind != OperationKind::Undo;
+    let can_be = |o: &&Operation| changed(o) && o.is_ours && o.begin.kind != OperationKind::Undo;
     let newest = |near: bool| {
         operations
             .iter()
@@ -217,6 +217,7 @@ pub fn newest_first<'a>(
 ) -> impl Iterator<Item = &'a Operation> {
     operations.iter().rev().filter(move |operation| {
         operation.is_undoable()
+            && operation.is_ours
             && !matches!(
                 operation.begin.kind,
                 OperationKind::Undo | OperationKind::Redo
@@ -233,7 +234,7 @@ pub fn choose_redo<'a>(operations: &'a [Operation], workspace: &Path) -> Result<
     operations
         .iter()
         .rev()
-        .filter(|o| is_about(o, workspace))
+        .filter(|o| is_about(o, workspace) && o.is_ours)
         .take_while(|o| matches!(o.begin.kind, OperationKind::Undo | OperationKind::Redo))
         .find(|o| o.begin.kind == OperationKind::Undo && o.is_undoable())
         .ok_or(Error::NothingTo { verb: "redo" })
@@ -242,14 +243,18 @@ pub fn choose_redo<'a>(operations: &'a [Operation], workspace: &Path) -> Result<
 /// Returns what has to be taken back to take back `operation`: itself, or the redo that did it again after it was undone.
 pub fn effective<'a>(operations: &'a [Operation], operation: &'a Operation) -> &'a Operation {
     let mut current = operation;
+    // What somebody else wrote down leads nowhere from what this machine did.
+    let counts = |o: &&Operation| o.is_ours || !operation.is_ours;
     loop {
         let undo = operations
             .iter()
             .rev()
+            .filter(counts)
             .find(|o| o.begin.undoes == Some(current.begin.id));
         let redo = undo.and_then(|undo| {
             operations
                 .iter()
+                .filter(counts)
                 .find(|o| undo.undone_by == Some(o.begin.id))
         });
         match redo {
@@ -335,7 +340,8 @@ pub fn plan(
         plan.roots
             .retain(|root| !operation.begin.elsewhere.contains(&root.name));
     }
-    let later = repo.operations_after(operation.begin.id)?;
+    let mut later = repo.operations_after(operation.begin.id)?;
+    later.retain(|later| later.is_ours || !operation.is_ours);
     let cut_off = cut_off(&later, operation).and_then(|id| repo.snapshot(id).ok());
     plan.is_again = later.iter().any(|later| {
         let partial = later.end.as_ref().is_some_and(|end| end.partial);

@@ -28,7 +28,7 @@ mod binding;
 mod places;
 mod rotate;
 
-pub use binding::{Bound, KeyName};
+pub use binding::{Bound, KeyName, Kind as BoundKind};
 
 /// A key of 256 bits.
 pub type Key = [u8; 32];

@@ -83,6 +83,7 @@ pub(crate) fn run(cx: &Context, _: &DoctorArgs) -> Result<u8, Failure> {
             findings.push(operations(cx, &repo));
             findings.extend(leftovers(repo.location()));
             findings.push(lifeboat(cx, repo.location()));
+            findings.push(binding(&repo));
         }
         Err(failure) => {
             let fix = failure.hint().unwrap_or_else(|| "bdr init".to_owned());
@@ -226,6 +227,22 @@ fn configuration(cx: &Context) -> Finding {
                 says,
                 &format!("correct the paths in {shown}"),
             )
+        }
+    }
+}
+
+/// By its key this machine knows what it made from what somebody else wrote into the repository.
+fn binding(repo: &Repository) -> Finding {
+    const CHECK: &str = "own records";
+    match repo.vault().binding_key() {
+        Ok(Some(key)) => Finding::good(CHECK, format!("bound by key {key}")),
+        Ok(None) => {
+            let says = "there is no key: nothing tells what this machine made from what others wrote into the repository";
+            Finding::warning(CHECK, says, "bdr backup makes one")
+        }
+        Err(error) => {
+            let fix = error.hint().unwrap_or_else(|| "bdr verify".to_owned());
+            Finding::warning(CHECK, error.to_string(), &fix)
         }
     }
 }

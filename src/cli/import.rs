@@ -462,12 +462,11 @@ fn ending(
         plural(files, "file"),
         size(stored)
     ));
-    let mut lost: Vec<&PathNote> = Vec::new();
-    for note in imported.iter().flat_map(|imported| &imported.lost) {
-        if !lost.contains(&note) {
-            lost.push(note);
-        }
-    }
+    let mut seen = std::collections::HashSet::new();
+    let lost = imported.iter().flat_map(|imported| &imported.lost);
+    let lost: Vec<&PathNote> = lost
+        .filter(|note| seen.insert((note.path.as_path(), note.reason.as_str())))
+        .collect();
     if !lost.is_empty() {
         text.push_str(&format!(
             "Left out, because the store does not have them ({}, exit 3):\n",

@@ -10,6 +10,7 @@ use bdr::monitor::size;
 use bdr::path::absolute;
 use bdr::repo::Repository;
 use bdr::repo::oplog::{Operation, OperationKind, RootChanges, resolve};
+use bdr::repo::origin::Origin;
 use bdr::repo::snapshot::Snapshot;
 use clap::Args;
 use serde_json::{Value, json};
@@ -123,6 +124,11 @@ fn remarks(cx: &Context, repo: &Repository, operation: &Operation) -> Vec<String
     }
     if operation.undone_by.is_some() {
         remarks.push("undone".to_owned());
+    }
+    match operation.origin {
+        Origin::Here | Origin::Before => {}
+        Origin::Elsewhere => remarks.push("recorded elsewhere".to_owned()),
+        Origin::Unbound => remarks.push("not recorded by this machine".to_owned()),
     }
     if operation.pinned {
         remarks.push("pinned".to_owned());
@@ -428,6 +434,7 @@ fn summary(cx: &Context, repo: &Repository, operation: &Operation, ids: &[Id]) -
         "finished": end.is_some(),
         "state": unfinished(cx, repo, operation).unwrap_or("finished"),
         "pinned": operation.pinned,
+        "origin": operation.origin.word(),
         "exit": end.and_then(|end| end.exit),
         "signal": end.and_then(|end| end.signal),
         "elapsed_ms": end.map(|end| end.elapsed_ms),

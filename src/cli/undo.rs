@@ -107,7 +107,7 @@ pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
             let chosen = undo::choose(&operations, &workspace, args.all);
             // One that cannot be read may be the newest.
             repo.check_log(chosen.as_ref().ok().map(|o| o.begin.id))?;
-            let chosen = chosen.map_err(|error| elsewhere_instead(error, &operations))?;
+            let chosen = chosen.map_err(|error| instead(error, &operations))?;
             (chosen, &args.words[..])
         }
     };
@@ -136,11 +136,20 @@ pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
     reverse(cx, &repo, &operations, operation, &done)
 }
 
-/// Names the operation to look at where all that changed meanwhile was in other places.
-fn elsewhere_instead(error: Error, operations: &[Operation]) -> Failure {
+/// Names the operation to look at where all that changed meanwhile was in other places, or nothing that this machine recorded is left.
+fn instead(error: Error, operations: &[Operation]) -> Failure {
     let ids: Vec<Id> = operations.iter().map(|o| o.begin.id).collect();
-    let newest = operations.iter().rev().find(|o| o.saw_changes_elsewhere());
-    match (error, newest) {
+    let newest = |is_it: &dyn Fn(&Operation) -> bool| operations.iter().rev().find(|o| is_it(o));
+    let theirs = newest(&|o| !o.is_ours && o.is_undoable());
+    let newest = newest(&|o| o.is_ours && o.saw_changes_elsewhere());
+    match (error, newest.or(theirs)) {
+        (error @ Error::NothingTo { .. }, Some(operation)) if !operation.is_ours => {
+            let id = operation.begin.id.prefix(&ids);
+            let hint =
+                format!("this machine did not record {id}: bdr show {id}, then bdr undo {id}");
+            let error = Box::new(error);
+            Failure::Hinted { error, hint }
+        }
         (error @ Error::NothingTo { .. }, Some(operation)) => {
             let id = operation.begin.id.prefix(&ids);
             Failure::Hinted {
@@ -318,6 +327,9 @@ fn reverse(
         let place = cx.shown_absolute(operation.begin.cwd.as_path());
         text.push_str(&format!("  it ran elsewhere: {place}\n"));
     }
+    if !operation.is_ours {
+        text.push_str("  this machine did not record it: who can write to the repository may have made it up\n");
+    }
     text.push_str(&steps(cx, &plan));
     for root in &plan.meanwhile {
         let what = match (root.deleted, root.altered) {
@@ -340,6 +352,7 @@ fn reverse(
     let mut data = match cx.ui.json {
         true => json!({
             "operation": operation.begin.id.to_string(),
+            "origin": operation.origin.word(),
             "dry_run": how.dry_run,
             "applied": false,
             "steps": plan.steps.iter().map(step_data).collect::<Vec<_>>(),
@@ -377,6 +390,10 @@ fn reverse(
         && !how.yes
         && !prompt::confirm("Nothing to undo here. Take this back?", false)?
     {
+        cx.ui.report("Nothing was changed.\n")?;
+        return Ok(exit::OK);
+    }
+    if !operation.is_ours && !how.yes && !prompt::confirm("Take it back all the same?", false)? {
         cx.ui.report("Nothing was changed.\n")?;
         return Ok(exit::OK);
     }

@@ -105,7 +105,8 @@ impl OwnArea {
 
     /// Returns the right to remove it.
     pub fn into_tree(self) -> super::OwnTree {
-        super::OwnTree::area(&self.dir)
+        let held = self.held.place();
+        super::OwnTree::area(&self.dir, held)
     }
 }
 
@@ -183,7 +184,9 @@ impl Area {
 
     /// Returns the right to remove it: it was made just now.
     pub fn into_tree(self) -> super::OwnTree {
-        super::OwnTree::area(&self.dir)
+        let held = platform::Held::open(&self.dir);
+        let held = held.ok().and_then(platform::Held::place);
+        super::OwnTree::area(&self.dir, held)
     }
 
     /// Takes a file out again.

@@ -24,8 +24,10 @@ mod windows;
 pub use windows::*;
 
 pub mod area;
+pub mod dir;
 mod opened;
 mod own;
+pub use dir::{Dir, Found};
 pub use opened::Opened;
 pub use own::{OwnTree, remove_empty_dir};
 #[cfg(unix)]

@@ -9,12 +9,17 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{is_private_dir, set_dir_mode};
-use crate::error::{Error, IoContext as _, Result};
+use super::dir::{Dir, Identity};
+use super::is_private_dir;
+use crate::error::{IoContext as _, Result};
 
 /// Proof that a directory is bdr's own, with everything in it. No path that a record tells makes one.
 #[derive(Debug)]
-pub struct OwnTree(PathBuf);
+pub struct OwnTree {
+    path: PathBuf,
+    /// The directory that it lies in, and which it is: what stands there by the time of its removal may be another.
+    held: Option<(Dir, Identity)>,
+}
 
 impl OwnTree {
     /// Makes a new directory for this user alone.
@@ -25,60 +30,66 @@ impl OwnTree {
         super::point("mkdir").context("create", path)?;
         super::make_dir(path, 0o700).context("create", path)?;
         super::ensure_mode(path, 0o700).context("create", path)?;
-        Ok(Self(path.to_path_buf()))
+        Ok(Self::at(path))
     }
 
     /// Takes a directory that was just made under a name of its own.
     pub fn made(dir: &tempfile::TempDir) -> Self {
-        Self(dir.path().to_path_buf())
+        Self::at(dir.path())
     }
 
     /// Takes what an earlier run made as `name` in a place of bdr's own; `None` if it, or the place, is a link, somebody else's, or open to others.
     pub fn left_in(place: &Path, name: &OsStr) -> Option<Self> {
-        let dir = place.join(name);
-        let is_child = dir.parent() == Some(place) && dir.file_name() == Some(name);
-        (is_child && is_private_dir(place) && is_private_dir(&dir)).then_some(Self(dir))
+        let path = place.join(name);
+        let is_child = path.parent() == Some(place) && path.file_name() == Some(name);
+        if !is_child || !is_private_dir(place) {
+            return None;
+        }
+        let place = Dir::open(place).ok()?;
+        place.private()?;
+        let id = place.child(name).ok()?.private()?;
+        let held = Some((place, id));
+        Some(Self { path, held })
+    }
+
+    /// Takes what was made a moment ago.
+    fn at(path: &Path) -> Self {
+        let held = || {
+            let place = Dir::open(path.parent()?).ok()?;
+            let id = place.child(path.file_name()?).ok()?.identity().ok()?;
+            Some((place, id))
+        };
+        Self {
+            held: held(),
+            path: path.to_path_buf(),
+        }
     }
 
     /// Takes an area that says of itself which set it holds ([`super::area::OwnArea`]).
-    pub(super) fn area(dir: &Path) -> Self {
-        Self(dir.to_path_buf())
+    pub(super) fn area(dir: &Path, held: Option<(Dir, Identity)>) -> Self {
+        let path = dir.to_path_buf();
+        Self { path, held }
     }
 
     /// Returns where it is.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// Removes it, with everything in it. Links in it are removed, never followed.
     ///
     /// # Errors
-    /// Something in it cannot be removed.
+    /// It is not to be found any more, or something in it cannot be removed.
     pub fn remove(self) -> Result<()> {
-        let removed = match fs::remove_dir_all(&self.0) {
-            // What was restored there may be closed: directories without the right to write, or even to look.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                open_tree(&self.0);
-                fs::remove_dir_all(&self.0)
-            }
-            other => other,
-        };
-        match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(Error::io("remove", self.0, error))
-            }
-            _ => Ok(()),
+        match (&self.held, self.path.file_name()) {
+            (Some((place, id)), Some(name)) => place.remove_tree(name, *id),
+            _ => fs::remove_dir_all(&self.path),
         }
-    }
-}
-
-/// Opens every directory of a tree to its owner, as far as that can be done: what cannot shows when it is removed.
-fn open_tree(dir: &Path) {
-    let _ = set_dir_mode(dir, 0o700);
-    for entry in super::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            open_tree(&entry.path());
-        }
+        .or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        })
+        .context("remove", &self.path)
     }
 }
 

@@ -67,6 +67,7 @@ fn end_at_once(
         file_time: None,
         parents: Vec::new(),
         partial: false,
+        bound: None,
     })
 }
 
@@ -101,6 +102,7 @@ pub fn note_call(
         pid: std::process::id(),
         restore: None,
         agent: Some(call),
+        bound: None,
     };
     repo.begin(&begin)?;
     end_at_once(repo, id, (began, now))?;

@@ -108,6 +108,7 @@ pub fn close(repo: &Repository, begin: Begin, options: &CloseOptions) -> Result<
         unseen,
         parents: parents_now(&begin.parents),
         partial: false,
+        bound: None,
     };
     // Records are written once.
     let name = format!("operations/{}.end.json", begin.id);
@@ -116,12 +117,7 @@ pub fn close(repo: &Repository, begin: Begin, options: &CloseOptions) -> Result<
     }
     repo.end(&end)?;
     repo.forget_running(begin.id);
-    Ok(Some(Operation {
-        begin,
-        end: Some(end),
-        undone_by: None,
-        pinned: false,
-    }))
+    Ok(Some(Operation::recorded(begin, Some(end))))
 }
 
 /// Returns what the clock of the file system says, if some roots could not be looked at.

@@ -53,7 +53,7 @@ pub(super) fn leave_out(
     let others: Vec<Operation> = first
         .filter(|id| *id != begin.id)
         .filter(|id| end_bytes(id).is_some_and(|bytes| bytes <= MAX_END))
-        .filter_map(|id| repo.operation(id))
+        .filter_map(|id| repo.operation(id).filter(|other| other.is_ours))
         .filter(|other| {
             let ended = other.end.as_ref().map(|end| end.time);
             ended.is_some_and(|ended| ended >= begin.time) && other.begin.before.is_some()

@@ -371,12 +371,22 @@ impl Call<'_> {
         name: Option<&str>,
     ) -> Result<&'o Operation, Fault> {
         if let Some(name) = name.filter(|name| *name != "last" && *name != "latest") {
-            return Ok(oplog::resolve(operations, name)?);
+            let operation = oplog::resolve(operations, name)?;
+            if !operation.is_ours {
+                let id = operation.begin.id.to_string().to_lowercase();
+                return Err(Fault::new(
+                    "CHECKPOINT_EXPIRED",
+                    "this machine did not record that: who can write to the repository may have made it up",
+                    &format!("ask the user to look at it: bdr show {id}"),
+                ));
+            }
+            return Ok(operation);
         }
         let own = self.session.checkpoint();
         let is_own = |o: &&Operation| Some(o.begin.id) == own;
         let is_any = |o: &&Operation| {
-            o.begin.kind == OperationKind::Call
+            o.is_ours
+                && o.begin.kind == OperationKind::Call
                 && o.begin.before.is_some()
                 && o.begin
                     .agent

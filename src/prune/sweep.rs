@@ -30,7 +30,7 @@ pub(super) fn estimate(
     }
     for set in repo.kept_sets()? {
         if !needs.sets.contains(&set.id) {
-            report.staged_bytes += set.bytes();
+            report.staged_bytes = report.staged_bytes.saturating_add(set.bytes());
         }
     }
     for trashed in repo.trash()? {

@@ -13,6 +13,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::Repository;
+use super::origin::Origin;
 use super::record::{self, Record, check_id, check_moment, check_sum};
 use crate::error::{Error, Result};
 use crate::fsutil::{self, area::OwnArea};
@@ -21,6 +22,7 @@ use crate::manifest::{Body, Content, Kept, Listing, Sealed, Time};
 use crate::path::AbsolutePath;
 use crate::privacy::Fingerprint;
 use crate::storage::{self, Storage};
+use crate::vault::{Bound, BoundKind};
 
 /// A list of digests larger than this, decompressed, is refused.
 const MAX_BYTES: u64 = 1 << 30;
@@ -42,9 +44,18 @@ pub struct KeptSet {
     pub files: Vec<(u64, Option<Time>)>,
     /// They are to be packed; else they stay where they are until no snapshot needs them.
     pub pack: bool,
+    /// Who made it; the last member, written by the repository.
+    #[serde(default, skip_serializing)]
+    pub bound: Option<Bound>,
 }
 
 impl Record for KeptSet {
+    const KIND: Option<BoundKind> = Some(BoundKind::Set);
+
+    fn bound(&self) -> Option<&Bound> {
+        self.bound.as_ref()
+    }
+
     fn check(&self) -> std::result::Result<(), String> {
         check_id(self.id)?;
         check_moment(self.time)?;
@@ -136,9 +147,18 @@ pub struct KeptContents {
     /// Numbers, in order, of files that had become longer: what they held before may be what was read, or not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unsure: Vec<u32>,
+    /// Who packed it; the last member, written by the repository.
+    #[serde(default, skip_serializing)]
+    pub bound: Option<Bound>,
 }
 
 impl Record for KeptContents {
+    const KIND: Option<BoundKind> = Some(BoundKind::Contents);
+
+    fn bound(&self) -> Option<&Bound> {
+        self.bound.as_ref()
+    }
+
     // Digests of very many files.
     const MAX_BYTES: u64 = MAX_BYTES;
 
@@ -255,16 +275,9 @@ impl Repository {
         let mut sets: Vec<KeptSet> = ids
             .filter_map(|id: Id| {
                 let name = set_name(id);
-                let read = self.read_record(&name).and_then(|set: KeptSet| {
-                    let is_it = set.id == id && set.repository == self.id;
-                    let other =
-                        || Error::damaged(&name, "it belongs to another repository or name");
-                    is_it.then_some(set).ok_or_else(other)
-                });
-                self.listed(&name, read).ok()?
+                self.listed(&name, self.read_set(id)).ok()?
             })
             .collect();
-
         sets.sort_by_key(|set| set.id);
         Ok(sets)
     }
@@ -299,9 +312,41 @@ impl Repository {
     /// # Errors
     /// The storage cannot be written.
     pub fn put_kept_set(&self, set: &KeptSet) -> Result<()> {
-        let name = set_name(set.id);
-        storage::put(self.storage(), &name, &record::encode(set)?)
-            .map_err(|e| Error::storage("write", name, e))
+        self.put_bound(&set_name(set.id), set)
+    }
+
+    /// Reads the record of a set.
+    fn read_set(&self, id: Id) -> Result<KeptSet> {
+        let name = set_name(id);
+        let set: KeptSet = self.read_record(&name)?;
+        if set.id != id || set.repository != self.id {
+            return Err(Error::damaged(
+                name,
+                "it belongs to another repository or name",
+            ));
+        }
+        self.check_own(&name, id, set.bound.as_ref())?;
+        Ok(set)
+    }
+
+    /// Makes sure that what is said of a set that this machine made is what it said: a snapshot names the content of its files by it.
+    fn check_own(&self, name: &str, id: Id, bound: Option<&Bound>) -> Result<()> {
+        let vault = self.vault();
+        let is_foreign =
+            vault.has_named(id) && self.origin_of(id, bound.map(|bound| bound.key)) != Origin::Here;
+        match is_foreign {
+            true => Err(Error::damaged(
+                name,
+                "it was forged: this machine made that set, and did not write this of it",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// Returns true for a set that another machine made, with a key of its own: its area is there.
+    pub fn is_kept_elsewhere(&self, set: &KeptSet) -> bool {
+        let key = set.bound.map(|bound| bound.key);
+        self.origin_of(set.id, key) == Origin::Elsewhere
     }
 
     /// Writes what the files of a set turned out to be: from now on they are not needed.
@@ -314,7 +359,9 @@ impl Repository {
         let mut packed = Vec::new();
         let mut encoder = flate2::GzBuilder::new().write(&mut packed, flate2::Compression::new(6));
         encoder
-            .write_all(&record::encode(contents)?)
+            .write_all(&record::encode_bound(contents, |kind, record| {
+                self.vault().bind(kind, record).ok()
+            })?)
             .and_then(|()| encoder.try_finish())
             .map_err(failed)?;
         drop(encoder);
@@ -352,10 +399,7 @@ impl Repository {
             return Ok(Arc::clone(known));
         }
         drop(cached);
-        let set: KeptSet = self.read_record(&set_name(id))?;
-        if set.id != id || set.repository != self.id {
-            return Err(Error::damaged(set_name(id), "it belongs to another set"));
-        }
+        let set = self.read_set(id)?;
         let known = Arc::new(Known {
             set,
             contents: self.kept_contents(id)?,
@@ -382,6 +426,8 @@ impl Repository {
         if contents.repository != self.id || contents.id != id {
             return Err(Error::damaged(name, "it belongs to another set"));
         }
+        self.check_bound(&name, &contents, &json)?;
+        self.check_own(&name, id, contents.bound.as_ref())?;
         Ok(Some(contents))
     }
 

@@ -24,6 +24,7 @@ pub mod index;
 pub mod kept;
 pub mod keyframe;
 mod lazy;
+mod log;
 pub mod marks;
 mod newest;
 pub mod oplog;
@@ -44,7 +45,7 @@ pub(crate) mod verdicts;
 
 use index::Index;
 pub use lazy::Snapshots;
-use oplog::{Begin, End, Operation};
+use oplog::{Begin, End};
 use recovery::{RECOVER_MD, RECOVER_PY};
 use snapshot::{PackRef, RootRecord, Snapshot};
 
@@ -646,115 +647,6 @@ impl Repository {
         Ok((id, bytes.len() as u64))
     }
 
-    /// Writes the begin record of an operation.
-    ///
-    /// # Errors
-    /// The storage cannot be written.
-    pub fn begin(&self, begin: &Begin) -> Result<()> {
-        let name = format!("operations/{}.begin.json", begin.id);
-        storage::put(&*self.storage, &name, &record::encode(begin)?)
-            .map_err(|e| Error::storage("write", name, e))
-    }
-
-    /// Writes the end record of an operation.
-    ///
-    /// # Errors
-    /// The storage cannot be written.
-    pub fn end(&self, end: &End) -> Result<()> {
-        let name = format!("operations/{}.end.json", end.id);
-        // Of more changes than a record holds it says that there are some; which they are is found by comparing.
-        let bytes = record::encode(end).or_else(|_| record::encode(&end.in_short()))?;
-        storage::put(&*self.storage, &name, &bytes).map_err(|e| Error::storage("write", name, e))
-    }
-
-    /// Returns a new operation id, after all others even if the clock went backwards.
-    ///
-    /// # Errors
-    /// The repository cannot be listed.
-    pub fn next_operation(&self, now: DateTime<Utc>) -> Result<OperationId> {
-        let ids = self.operation_ids()?;
-        let last = ids.into_iter().rfind(|id| id.is_dated());
-        Ok(Id::after(last, now))
-    }
-
-    /// Returns begin records that have no end record, oldest first; [`Repository::unreadable`] has those that cannot be read.
-    ///
-    /// # Errors
-    /// The repository cannot be listed.
-    pub fn unfinished_operations(&self) -> Result<Vec<Begin>> {
-        let names = self.names("operations")?;
-        let unfinished = names.iter().filter(|name| {
-            let id = name.strip_suffix(".begin.json");
-            id.is_some_and(|id| names.binary_search(&format!("{id}.end.json")).is_err())
-        });
-        let read = unfinished.filter_map(|name| {
-            let name = format!("operations/{name}");
-            self.listed(&name, self.read_record::<Begin>(&name)).ok()?
-        });
-        Ok(read.filter(|begin| begin.repository == self.id).collect())
-    }
-
-    /// Returns the ids of all operations, oldest first, without reading them.
-    ///
-    /// # Errors
-    /// The repository cannot be listed.
-    pub fn operation_ids(&self) -> Result<Vec<OperationId>> {
-        let mut ids: Vec<OperationId> = self
-            .names("operations")?
-            .iter()
-            .filter_map(|name| name.strip_suffix(".begin.json")?.parse().ok())
-            .collect();
-        ids.sort();
-        Ok(ids)
-    }
-
-    /// Returns the operation log, oldest first; [`Repository::unreadable`] has the records that cannot be read.
-    ///
-    /// # Errors
-    /// The repository cannot be listed.
-    pub fn operations(&self) -> Result<Vec<Operation>> {
-        let mut operations = self.read_operations(self.operation_ids()?);
-        let pinned = self.pinned()?;
-        for operation in operations.iter_mut().filter(|_| !pinned.is_empty()) {
-            operation.pinned = pinned.contains(&operation.begin.id);
-        }
-        oplog::mark_undone(&mut operations);
-        Ok(operations)
-    }
-
-    /// Returns the operations after one, oldest first, without saying which are undone.
-    ///
-    /// # Errors
-    /// The repository cannot be listed.
-    pub fn operations_after(&self, id: OperationId) -> Result<Vec<Operation>> {
-        let mut ids = self.operation_ids()?;
-        ids.retain(|other| *other > id);
-        Ok(self.read_operations(ids))
-    }
-
-    fn read_operations(&self, ids: Vec<OperationId>) -> Vec<Operation> {
-        let mut operations = Vec::new();
-        for id in ids {
-            let name = format!("operations/{id}.begin.json");
-            let Ok(Some(begin)) = self.listed(&name, self.read_record::<Begin>(&name)) else {
-                continue;
-            };
-            // One without an end was interrupted; one whose end cannot be read looks so, and is noted.
-            let name = format!("operations/{id}.end.json");
-            let end = self.listed(&name, self.read_record::<End>(&name));
-            let end = end.ok().flatten();
-            if begin.repository == self.id && begin.id == id {
-                operations.push(Operation {
-                    begin,
-                    end,
-                    undone_by: None,
-                    pinned: false,
-                });
-            }
-        }
-        operations
-    }
-
     /// Reads a checked record.
     ///
     /// # Errors
@@ -763,7 +655,11 @@ impl Repository {
         &self,
         name: &str,
     ) -> Result<T> {
-        self.read_checked(name, &|bytes| record::decode(name, bytes))
+        self.read_checked(name, &|bytes| {
+            let value: T = record::decode(name, bytes)?;
+            self.check_bound(name, &value, bytes)?;
+            Ok(value)
+        })
     }
 
     /// Returns the key of the digests in end records, of this machine's cache: lost, changed files are conflicts instead of merged.

@@ -14,8 +14,10 @@ use crate::error::{Error, Result};
 use crate::id::{Digest, Id, OperationId, SnapshotId};
 use crate::manifest::{Kind, Time};
 use crate::path::{AbsolutePath, RawName, RepoPath, RootName};
+use crate::repo::origin::Origin;
 use crate::repo::snapshot::PathNote;
 use crate::storage;
+use crate::vault::{Bound, BoundKind};
 
 /// What an operation did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,9 +99,18 @@ pub struct Begin {
     /// The call of a coding agent that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentCall>,
+    /// Who recorded it; the last member, written by the repository.
+    #[serde(default, skip_serializing)]
+    pub bound: Option<Bound>,
 }
 
 impl Record for Begin {
+    const KIND: Option<BoundKind> = Some(BoundKind::Begin);
+
+    fn bound(&self) -> Option<&Bound> {
+        self.bound.as_ref()
+    }
+
     fn check(&self) -> std::result::Result<(), String> {
         check_id(self.id)?;
         check_moment(self.time)
@@ -207,6 +218,9 @@ pub struct End {
     /// Of an undo: not all that it was to bring back came back, so what it reverses does not count as reversed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
+    /// Who recorded it; the last member, written by the repository.
+    #[serde(default, skip_serializing)]
+    pub bound: Option<Bound>,
 }
 
 impl End {
@@ -222,6 +236,12 @@ impl End {
 }
 
 impl Record for End {
+    const KIND: Option<BoundKind> = Some(BoundKind::End);
+
+    fn bound(&self) -> Option<&Bound> {
+        self.bound.as_ref()
+    }
+
     fn check(&self) -> std::result::Result<(), String> {
         check_id(self.id)?;
         check_moment(self.time)?;
@@ -355,9 +375,25 @@ pub struct Operation {
     pub undone_by: Option<OperationId>,
     /// It never expires, and is not forgotten.
     pub pinned: bool,
+    /// Who recorded it.
+    pub origin: Origin,
+    /// This machine recorded it, or nothing tells: no other is taken back without being named, or says what another one did.
+    pub is_ours: bool,
 }
 
 impl Operation {
+    /// Returns one that was recorded just now.
+    pub(crate) fn recorded(begin: Begin, end: Option<End>) -> Self {
+        Self {
+            begin,
+            end,
+            undone_by: None,
+            pinned: false,
+            origin: Origin::Here,
+            is_ours: true,
+        }
+    }
+
     /// Returns counts of regular files (deleted, created, modified).
     pub fn counts(&self) -> (u64, u64, u64) {
         let Some(end) = &self.end else {
@@ -401,11 +437,13 @@ impl Operation {
 /// Fills in which operations are undone: the newest decides.
 pub fn mark_undone(operations: &mut [Operation]) {
     for i in (0..operations.len()).rev() {
-        let reversed = operations[i].undone_by.is_some();
+        let (reversed, ours) = (operations[i].undone_by.is_some(), operations[i].is_ours);
         let finished = operations[i].end.as_ref().is_some_and(|end| !end.partial);
         if let (Some(target), true, false) = (operations[i].begin.undoes, finished, reversed) {
             let by = operations[i].begin.id;
-            if let Some(target) = operations[..i].iter_mut().find(|o| o.begin.id == target) {
+            let mut earlier = operations[..i].iter_mut();
+            let target = earlier.find(|o| o.begin.id == target);
+            if let Some(target) = target.filter(|target| ours || !target.is_ours) {
                 target.undone_by = Some(by);
             }
         }

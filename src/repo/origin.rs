@@ -1,25 +1,29 @@
-//! Who made a snapshot: bound to the key of this machine, or to another, or to none.
+//! Who made a snapshot, or recorded an operation: bound to the key of this machine, or to another, or to none.
 //!
 //! A record that says that this machine bound it, and is not as it was bound, is damaged: whoever can write to the repository changed it, checksum and all.
 //! It is healed from the lifeboat like any other, and is used for nothing.
 
-use super::{Repository, record};
+use serde::Serialize;
+
+use super::Repository;
+use super::record::{self, Record};
 use crate::error::{Error, Result};
+use crate::id::Id;
 use crate::repo::snapshot::Snapshot;
 use crate::repo::summaries::Summary;
 use crate::storage;
-use crate::vault::KeyName;
+use crate::vault::{Bound, BoundKind, KeyName};
 
-/// Who made a snapshot, as far as it can be told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Who made a snapshot, or recorded an operation, as far as it can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
     /// This machine: its record is as it was written here.
     Here,
-    /// Somebody with another key: another machine, or this one before it lost its own.
-    Elsewhere,
     /// Nobody says: from before this machine bound what it makes.
     Before,
-    /// Nobody says, though this machine bound older ones: an older bdr, a key that could not be had, or somebody who wrote it by hand.
+    /// Somebody with another key: another machine, or this one before it lost its own.
+    Elsewhere,
+    /// Nobody says, though this machine had its key by then: an older bdr, a key that could not be had, or somebody who wrote it by hand.
     Unbound,
 }
 
@@ -110,9 +114,16 @@ impl Repository {
     /// The storage cannot be written.
     pub fn commit(&self, snapshot: &Snapshot) -> Result<()> {
         // A snapshot without it is worth more than none; `verify` says which those are, and why the key is refused.
-        self.put_snapshot(snapshot, |record| self.vault().bind(record).ok())?;
+        self.put_bound(&snapshot.file_name(), snapshot)?;
         self.remember_newest(snapshot);
         Ok(())
+    }
+
+    /// Writes a record that is bound to this machine, if that can be.
+    pub(super) fn put_bound<T: Serialize + Record>(&self, name: &str, value: &T) -> Result<()> {
+        self.put_record(name, value, |kind, record| {
+            self.vault().bind(kind, record).ok()
+        })
     }
 
     /// Writes a record in place of what it was before. One that this machine did not make does not become its own.
@@ -123,30 +134,57 @@ impl Repository {
         let vault = self.vault();
         let own = vault.binding_key().ok().flatten();
         let ours = own.is_some() && snapshot.bound.map(|bound| bound.key) == own;
-        self.put_snapshot(snapshot, |record| {
-            ours.then(|| vault.bind(record).ok()).flatten()
+        self.put_record(&snapshot.file_name(), snapshot, |kind, record| {
+            ours.then(|| vault.bind(kind, record).ok()).flatten()
         })
     }
 
-    fn put_snapshot(
+    fn put_record<T: Serialize + Record>(
         &self,
-        snapshot: &Snapshot,
-        bind: impl FnOnce(&[u8]) -> Option<crate::vault::Bound>,
+        name: &str,
+        value: &T,
+        bind: impl FnOnce(BoundKind, &[u8]) -> Option<Bound>,
     ) -> Result<()> {
-        let name = snapshot.file_name();
-        let bytes = record::encode_bound(snapshot, bind)?;
-        storage::put(self.storage(), &name, &bytes).map_err(|e| Error::storage("write", name, e))
+        let bytes = record::encode_bound(value, bind)?;
+        storage::put(self.storage(), name, &bytes).map_err(|e| Error::storage("write", name, e))
+    }
+
+    /// Returns who recorded something of a name that tells when that was, by the key that bound it.
+    pub(super) fn origin_of(&self, id: Id, key: Option<KeyName>) -> Origin {
+        let own = self.vault().binding_key().ok().flatten();
+        // Not by the oldest that is there: whoever takes all of them away could say then that theirs are from before.
+        let since = self.vault().bound_since().unwrap_or(i64::MAX);
+        match key {
+            Some(key) if Some(key) == own => Origin::Here,
+            Some(_) => Origin::Elsewhere,
+            None if id.millis() < since => Origin::Before,
+            None => Origin::Unbound,
+        }
+    }
+
+    /// Returns who recorded an operation, and whether it may be taken back without being named: this machine recorded it, or nothing tells what it did.
+    pub(super) fn recorded_by(
+        &self,
+        id: Id,
+        begin: Option<&Bound>,
+        end: Option<Option<&Bound>>,
+    ) -> (Origin, bool) {
+        let of = |bound: Option<&Bound>| self.origin_of(id, bound.map(|bound| bound.key));
+        let origins = std::iter::once(of(begin)).chain(end.map(of));
+        // What is least certain of the two.
+        let origin = origins.max().unwrap_or(Origin::Unbound);
+        let is_ours = matches!(origin, Origin::Here | Origin::Before)
+            || !matches!(self.vault().binding_key(), Ok(Some(_)));
+        (origin, is_ours)
     }
 
     /// Makes sure that a record that this machine is said to have made is as it made it.
-    pub(super) fn check_bound(&self, name: &str, snapshot: &Snapshot, bytes: &[u8]) -> Result<()> {
-        let Some(bound) = &snapshot.bound else {
+    pub(super) fn check_bound<T: Record>(&self, name: &str, value: &T, bytes: &[u8]) -> Result<()> {
+        let (Some(kind), Some(bound)) = (T::KIND, value.bound()) else {
             return Ok(());
         };
-        match self
-            .vault()
-            .may_have_bound(bound, record::without_bound(bytes))
-        {
+        let parts = record::without_bound(bytes);
+        match self.vault().may_have_bound(kind, bound, parts) {
             true => Ok(()),
             false => Err(Error::damaged(
                 name,

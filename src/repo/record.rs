@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 use crate::id::Digest;
-use crate::vault::Bound;
+use crate::vault::{Bound, BoundKind};
 
 const HEAD: &[u8] = b"{\"sha256\":\"";
 const MIDDLE: &[u8] = b"\",\"record\":";
@@ -24,6 +24,14 @@ pub const MAX_RECORD_BYTES: u64 = 64 << 20;
 pub trait Record {
     /// The largest file of this kind.
     const MAX_BYTES: u64 = MAX_RECORD_BYTES;
+
+    /// What the key of this machine binds it as; `None`: it does not.
+    const KIND: Option<BoundKind> = None;
+
+    /// Returns what it carries of the key that bound it.
+    fn bound(&self) -> Option<&Bound> {
+        None
+    }
 
     /// Checks what its types do not.
     ///
@@ -122,10 +130,10 @@ const BOUND_BYTES: usize =
 /// As [`encode`].
 pub fn encode_bound<T: Serialize + Record>(
     value: &T,
-    bind: impl FnOnce(&[u8]) -> Option<Bound>,
+    bind: impl FnOnce(BoundKind, &[u8]) -> Option<Bound>,
 ) -> Result<Vec<u8>> {
     let mut body = body_of(value)?;
-    if let Some(bound) = bind(&body) {
+    if let Some(bound) = T::KIND.and_then(|kind| bind(kind, &body)) {
         let bound = serde_json::to_vec(&bound).map_err(refused)?;
         body.pop();
         body.extend_from_slice(BOUND);

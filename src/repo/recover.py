@@ -335,6 +335,9 @@ class Repository:
     def latest(self):
         """The newest snapshot that somebody took to keep, with the roots that only older ones of these have."""
         kept = [r for r in self.snapshots if r["trigger"] in ("backup", "init")] or self.snapshots
+        if not kept:
+            print("no snapshot here can be read; see `verify`", file=sys.stderr)
+            raise SystemExit(4 if self.damaged else 1)
         whole = dict(kept[-1], roots=[r for r in kept[-1]["roots"] if r.get("base")])
         for record in reversed(kept[:-1]):
             for root in record["roots"]:

@@ -11,7 +11,7 @@ use crate::path::{AbsolutePath, RawName, RepoPath, RootName};
 use crate::repo::keyframe::check_entries;
 use crate::repo::record::{Record, check_counts, check_id, check_moment, check_sum};
 use crate::rules::Rules;
-use crate::vault::Bound;
+use crate::vault::{Bound, BoundKind};
 
 /// What a snapshot needs to be restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,6 +208,12 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl Record for Snapshot {
+    const KIND: Option<BoundKind> = Some(BoundKind::Snapshot);
+
+    fn bound(&self) -> Option<&Bound> {
+        self.bound.as_ref()
+    }
+
     fn check(&self) -> Result<(), String> {
         let stats = &self.stats;
         check_id(self.id)?;

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::{Place, Stands};
-use crate::fsutil;
+use crate::fsutil::{self, Dir};
 use crate::id::Digest;
 use crate::path::{RawName, os_to_bytes};
 
@@ -340,25 +340,88 @@ impl Lifeboat {
         })?;
         // format.json last: it is what makes the directory a repository.
         names.sort_by_key(|name| name == Path::new("format.json"));
+        self.check_alone()?;
+        fsutil::create_dir_private(&self.repository).map_err(io::Error::other)?;
+        let top = Dir::open(&self.repository)?;
         let mut back = 0;
         for name in names {
-            let to = self.repository.join(&name);
-            if to.symlink_metadata().is_ok() {
+            let Some(own) = name.file_name().and_then(|own| own.to_str()) else {
+                continue;
+            };
+            let dir = made_in(&top, name.parent().unwrap_or(Path::new("")))?;
+            let dir = dir.as_ref().unwrap_or(&top);
+            if dir.look(own)?.is_some() {
                 continue;
             }
-            if let Some(parent) = to.parent() {
-                fsutil::create_dir_private(parent).map_err(io::Error::other)?;
-            }
-            match fs::hard_link(files.join(&name), &to) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(_) => copy(&files.join(&name), &to)?,
-            }
+            let temporary = name_in(&files.join(&name), dir)?;
+            dir.rename(&temporary, dir, own)?;
             back += 1;
         }
         fsutil::sync_file_system(&self.repository)?;
         Ok(back)
     }
+}
+
+/// What a repository has at its top.
+const PARTS: [&str; 15] = [
+    "RECOVER.md",
+    "format.json",
+    "kept",
+    "lock",
+    "lock-prune",
+    "manifests",
+    "marks",
+    "operations",
+    "packs",
+    "recover.py",
+    "reserve",
+    "snapshots",
+    "staging",
+    "tmp",
+    "trash",
+];
+
+impl Lifeboat {
+    /// Makes sure that nothing else stands where the repository was: a link to a directory of the user's would have it laid out among their files.
+    fn check_alone(&self) -> io::Result<()> {
+        let entries = match fsutil::read_dir(&self.repository) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other?,
+        };
+        for entry in entries {
+            let name = entry?.file_name();
+            // What systems put at the top of a disk is nobody's.
+            let is_hidden = name.as_encoded_bytes().starts_with(b".") || name == "lost+found";
+            if !is_hidden && !PARTS.iter().any(|part| name == *part) {
+                let name = crate::path::show(&name);
+                let what = format!("`{name}` stands where the repository was");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Opens a directory of a repository, which is made if it is not there; `None`: its top. Links in the place of one are not followed.
+fn made_in(top: &Dir, path: &Path) -> io::Result<Option<Dir>> {
+    let mut found: Option<Dir> = None;
+    for part in path.iter() {
+        let part = part.to_str().ok_or(io::ErrorKind::InvalidInput)?;
+        let dir = found.as_ref().unwrap_or(top);
+        let next = match dir.dir(part) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // It may have been closed against a stray `rm -r`.
+                if dir.make_dir(part).is_err() {
+                    dir.set_mode(0o700)?;
+                    dir.make_dir(part)?;
+                }
+                dir.dir(part)?
+            }
+            other => other?,
+        };
+        found = Some(next);
+    }
+    Ok(found)
 }
 
 /// Returns where lifeboats are in a directory that everybody may write to: the directory `name`, or `name.<random>` where somebody else made that one
@@ -387,16 +450,21 @@ pub fn lifeboats_in(dir: &Path, name: &str) -> PathBuf {
 }
 
 /// Gives a file a name of its own in `dir`, as a link or, where that cannot be, as a copy that is durable; returns it.
-pub(super) fn link_beside(from: &Path, dir: &Path) -> io::Result<PathBuf> {
-    let (file, temporary) = fsutil::create_temporary(dir, 0o400)?;
-    drop(file);
-    // The name was only tried: a link needs one that is free.
-    fs::remove_file(&temporary)?;
-    if fs::hard_link(from, &temporary).is_err() {
-        copy(from, &temporary)?;
-        fs::File::open(&temporary)?.sync_all()?;
+pub(super) fn name_in(from: &Path, dir: &Dir) -> io::Result<String> {
+    if let Ok(name) = dir.second_name(from) {
+        return Ok(name);
     }
-    Ok(temporary)
+    let (mut file, name) = dir.temporary(0o400)?;
+    let copied = fs::File::open(from)
+        .and_then(|mut from| io::copy(&mut from, &mut file))
+        .and_then(|_| file.sync_all());
+    match copied {
+        Ok(()) => Ok(name),
+        Err(error) => {
+            let _ = dir.remove_file(&name);
+            Err(error)
+        }
+    }
 }
 
 /// Copies under another name first: half a file never has the right one.

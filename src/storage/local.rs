@@ -2,18 +2,14 @@
 //!
 //! Staged files live in `tmp/` of the same file system. Published files are 0400; the directories that hold them are
 //! 0500 between writes where modes mean something, so that a stray `rm -r` fails.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the directory behind the one storage that writes"
-)]
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::{Lifeboat, Listed, Look, Staged, Storage};
-use crate::fsutil;
+use crate::fsutil::{self, Dir, Found};
 
 /// A repository in a directory of this machine.
 pub struct LocalStorage {
@@ -42,46 +38,38 @@ impl LocalStorage {
         self
     }
 
-    /// Returns where a file or directory lies, if the directories on the way are those of the repository: a link in the place of one leads to
-    /// something else, which is neither listed, read, written nor closed.
-    fn path(&self, name: &str) -> io::Result<PathBuf> {
-        let mut path = self.dir.clone();
-        let mut parts = name.split('/').filter(|part| !part.is_empty()).peekable();
-        while let Some(part) = parts.next() {
+    /// Opens a directory of the repository, step by step: a link in the place of one leads to something else, which is neither listed, read, written nor
+    /// closed, whenever it was put there.
+    fn dir_at(&self, name: &str) -> io::Result<Dir> {
+        let mut dir = Dir::open(&self.dir)?;
+        for part in name.split('/').filter(|part| !part.is_empty()) {
             if matches!(part, "." | "..") {
                 return Err(io::ErrorKind::InvalidInput.into());
             }
-            path.push(part);
-            let found = match parts.peek() {
-                Some(_) => fs::symlink_metadata(&path),
-                None => break,
-            };
-            match found {
-                Ok(found) if found.is_dir() => {}
-                Ok(_) => return Err(not_a_directory(part)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+            dir = dir.dir(part)?;
         }
-        Ok(path)
+        Ok(dir)
     }
 
-    /// Returns where a directory lies, if it is one of the repository, or is not there.
-    fn dir_path(&self, name: &str) -> io::Result<PathBuf> {
-        let path = self.path(name)?;
-        match fs::symlink_metadata(&path) {
-            Ok(found) if !found.is_dir() && !name.is_empty() => Err(not_a_directory(name)),
-            _ => Ok(path),
-        }
+    /// Opens the directory that a file lies in.
+    fn dir_of(&self, name: &str) -> io::Result<Dir> {
+        self.dir_at(parts(name)?.0)
     }
 
-    /// Reads a directory; `None` if that part of the repository is not there (yet).
-    fn entries(&self, dir: &str) -> io::Result<Option<fsutil::ReadDir>> {
-        match fsutil::read_dir(self.dir_path(dir)?) {
-            Ok(entries) => Ok(Some(entries)),
+    /// Opens a directory to be listed; `None` if that part of the repository is not there (yet).
+    fn listed_dir(&self, name: &str) -> io::Result<Option<Dir>> {
+        match self.dir_at(name) {
             // A repository that is gone altogether is an error, a missing part of it is empty.
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.dir.is_dir() => Ok(None),
-            Err(error) => Err(error),
+            other => other.map(Some),
+        }
+    }
+
+    /// Looks at a file; `None` if it, or the directory that it would lie in, is not there.
+    fn found(&self, name: &str) -> io::Result<Option<Found>> {
+        match self.dir_of(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            dir => dir?.look(parts(name)?.1),
         }
     }
 
@@ -91,7 +79,7 @@ impl LocalStorage {
         {
             return Ok(Arc::clone(file));
         }
-        let file = Arc::new(open_regular(&self.path(name)?)?.0);
+        let file = Arc::new(self.dir_of(name)?.file(parts(name)?.1)?.0);
         if let Ok(mut open) = self.open.lock() {
             if open.len() >= OPEN_FILES {
                 open.remove(0);
@@ -101,53 +89,37 @@ impl LocalStorage {
         Ok(file)
     }
 
-    /// Runs a change in `dir`, which is made writable for it if it has to be.
-    fn in_writable(
-        &self,
-        dir: &Path,
-        mut change: impl FnMut() -> io::Result<()>,
-    ) -> io::Result<()> {
-        for attempt in 0.. {
-            match change() {
-                // Another writer may have closed the directory between our opening it and the change.
-                Err(error)
-                    if error.kind() == io::ErrorKind::PermissionDenied
-                        && attempt < 100
-                        && dir.starts_with(&self.dir) =>
-                {
-                    fsutil::set_mode(dir, 0o700)?;
+    /// Makes sure that a directory of the repository is there, and opens it.
+    fn make_dir(&self, name: &str) -> io::Result<Dir> {
+        let mut dir = Dir::open(&self.dir)?;
+        let mut is_top = true;
+        for part in name.split('/').filter(|part| !part.is_empty()) {
+            let next = match dir.dir(part) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    in_writable(&dir, || match dir.make_dir(part) {
+                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                        made => made,
+                    })?;
+                    dir.sync()?;
+                    if !is_top {
+                        close(&dir);
+                    }
+                    dir.dir(part)?
                 }
-                other => {
-                    other?;
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes sure that the directory of a file is there, and returns it.
-    fn make_dir_of(&self, path: &Path) -> io::Result<PathBuf> {
-        let dir = path.parent().unwrap_or(&self.dir).to_path_buf();
-        if !dir.is_dir() {
-            let parent = dir.parent().unwrap_or(&self.dir).to_path_buf();
-            self.in_writable(&parent, || {
-                fsutil::create_dir_private(&dir).map_err(|error| match error {
-                    crate::error::Error::Io { source, .. } => source,
-                    other => io::Error::other(other),
-                })
-            })?;
-            self.close_dir(&parent);
+                other => other?,
+            };
+            dir = next;
+            is_top = false;
         }
         Ok(dir)
     }
 
     /// Removes a name, not durably yet; returns the directory that it was in.
-    fn unlink(&self, name: &str) -> io::Result<PathBuf> {
+    fn unlink(&self, name: &str) -> io::Result<Dir> {
         self.forget_open(name);
-        let path = self.path(name)?;
-        let dir = path.parent().unwrap_or(&self.dir).to_path_buf();
-        self.in_writable(&dir, || fsutil::remove_file(&path))?;
+        let (_, file) = parts(name)?;
+        let dir = self.dir_of(name)?;
+        in_writable(&dir, || dir.remove_file(file))?;
         if let Some(lifeboat) = &self.lifeboat {
             lifeboat.forget(name);
         }
@@ -159,18 +131,40 @@ impl LocalStorage {
             open.retain(|(n, _)| n != name);
         }
     }
+}
 
-    fn close_dir(&self, dir: &Path) {
-        if cfg!(unix) && dir != self.dir {
-            // A convenience, not a promise: failing to close changes nothing that matters.
-            let _ = fsutil::set_mode(dir, 0o500);
-        }
+/// Returns the directory that a file lies in, and what it is called there.
+fn parts(name: &str) -> io::Result<(&str, &str)> {
+    let (dir, file) = name.rsplit_once('/').unwrap_or(("", name));
+    match file {
+        "" | "." | ".." => Err(io::ErrorKind::InvalidInput.into()),
+        _ => Ok((dir, file)),
     }
 }
 
-fn not_a_directory(name: &str) -> io::Error {
-    let what = format!("`{name}` there is not a directory of the repository");
-    io::Error::new(io::ErrorKind::InvalidData, what)
+/// Runs a change in `dir`, which is made writable for it if it has to be.
+fn in_writable(dir: &Dir, mut change: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    for attempt in 0.. {
+        match change() {
+            // Another writer may have closed the directory between our opening it and the change.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && attempt < 100 => {
+                dir.set_mode(0o700)?;
+            }
+            other => {
+                other?;
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Closes a directory against a stray `rm -r`.
+fn close(dir: &Dir) {
+    if cfg!(unix) {
+        // A convenience, not a promise: failing to close changes nothing that matters.
+        let _ = dir.set_mode(0o500);
+    }
 }
 
 /// Opens a file and returns its size; whatever else stands there is an error, a link too.
@@ -178,24 +172,26 @@ fn open_regular(path: &Path) -> io::Result<(File, u64)> {
     let file = fsutil::open_own(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "not a regular file",
-        ));
+        return Err(not_regular());
     }
     Ok((file, metadata.len()))
 }
 
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "not a regular file")
+}
+
 struct LocalStaged {
     file: File,
-    path: PathBuf,
+    dir: Dir,
+    name: String,
     published: bool,
 }
 
 impl Drop for LocalStaged {
     fn drop(&mut self) {
         if !self.published {
-            let _ = fs::remove_file(&self.path);
+            let _ = self.dir.remove_file(&self.name);
         }
     }
 }
@@ -227,7 +223,7 @@ impl LocalStorage {
 
 impl Storage for LocalStorage {
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        let (mut file, bytes) = open_regular(&self.path(name)?)?;
+        let (mut file, bytes) = self.dir_of(name)?.file(parts(name)?.1)?;
         if bytes > super::MAX_READ_BYTES {
             return Err(super::too_large(bytes));
         }
@@ -242,72 +238,54 @@ impl Storage for LocalStorage {
     }
 
     fn size(&self, name: &str) -> io::Result<Option<u64>> {
-        match fs::symlink_metadata(self.path(name)?) {
-            Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
-            Ok(_) => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "not a regular file",
-            )),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+        match self.found(name)? {
+            Some(found) if !found.is_file => Err(not_regular()),
+            found => Ok(found.map(|found| found.bytes)),
         }
     }
 
     fn look(&self, name: &str) -> io::Result<Option<Look>> {
-        match fs::symlink_metadata(self.path(name)?) {
-            Ok(metadata) => Ok(metadata.is_file().then(|| Look {
-                bytes: metadata.len(),
-                time: Some(fsutil::mtime_of(&metadata)),
-            })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let found = self.found(name)?.filter(|found| found.is_file);
+        Ok(found.map(|found| Look {
+            bytes: found.bytes,
+            time: Some(found.mtime),
+        }))
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<Listed>> {
+        let Some(dir) = self.listed_dir(dir)? else {
+            return Ok(Vec::new());
+        };
         let mut listed = Vec::new();
-        for entry in self.entries(dir)?.into_iter().flatten() {
-            let entry = entry?;
-            let Ok(name) = entry.file_name().into_string() else {
-                continue;
-            };
-            let metadata = match entry.metadata() {
-                Ok(metadata) => metadata,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
-            let is_dir = metadata.is_dir();
-            listed.push(Listed {
-                name,
-                bytes: if is_dir { 0 } else { metadata.len() },
-                is_dir,
-            });
+        for name in dir.names()? {
+            if let Some(found) = dir.look(&name)? {
+                listed.push(Listed {
+                    name,
+                    bytes: found.bytes,
+                    is_dir: found.is_dir,
+                });
+            }
         }
         listed.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(listed)
     }
 
     fn names(&self, dir: &str) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in self.entries(dir)?.into_iter().flatten() {
-            names.extend(entry?.file_name().into_string().ok());
-        }
+        let mut names = match self.listed_dir(dir)? {
+            Some(dir) => dir.names()?,
+            None => Vec::new(),
+        };
         names.sort_unstable();
         Ok(names)
     }
 
     fn stage(&self) -> io::Result<Box<dyn Staged>> {
-        let tmp = self.dir_path("tmp")?;
-        let (file, path) = match fsutil::create_temporary(&tmp, 0o400) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.dir.is_dir() => {
-                fsutil::create_dir_private(&tmp).map_err(io::Error::other)?;
-                fsutil::create_temporary(&tmp, 0o400)?
-            }
-            other => other?,
-        };
+        let dir = self.make_dir("tmp")?;
+        let (file, name) = dir.temporary(0o400)?;
         Ok(Box::new(LocalStaged {
             file,
-            path,
+            dir,
+            name,
             published: false,
         }))
     }
@@ -319,12 +297,14 @@ impl Storage for LocalStorage {
             .map_err(|_| io::Error::other("staged by another storage"))?;
         fsutil::point("fsync")?;
         staged.file.sync_all()?;
-        let path = self.path(name)?;
-        let dir = self.make_dir_of(&path)?;
-        self.in_writable(&dir, || fsutil::rename(&staged.path, &path))?;
+        let (place, file) = parts(name)?;
+        let dir = self.make_dir(place)?;
+        in_writable(&dir, || staged.dir.rename(&staged.name, &dir, file))?;
         staged.published = true;
-        fsutil::sync_dir(&dir)?;
-        self.close_dir(&dir);
+        dir.sync()?;
+        if !place.is_empty() {
+            close(&dir);
+        }
         if let Some(lifeboat) = &self.lifeboat {
             lifeboat.keep(name);
         }
@@ -332,39 +312,41 @@ impl Storage for LocalStorage {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fsutil::sync_dir(&self.unlink(name)?)
+        self.unlink(name)?.sync()
     }
 
     fn remove_all(&self, names: &[String]) -> io::Result<()> {
         // One fsync for many names: a thousand of them take seconds.
-        let mut dirs = std::collections::BTreeSet::new();
+        let mut dirs = std::collections::BTreeMap::new();
         for name in names {
             match self.unlink(name) {
+                // A directory that is not there holds no name.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                dir => drop(dirs.insert(dir?)),
+                dir => drop(dirs.insert(parts(name)?.0, dir?)),
             }
         }
-        // A directory that is not there holds no name.
-        let there = dirs.iter().filter(|dir| dir.is_dir());
-        there.map(PathBuf::as_path).try_for_each(fsutil::sync_dir)
+        dirs.values().try_for_each(Dir::sync)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.forget_open(from);
         self.forget_open(to);
-        let (old, new) = (self.path(from)?, self.path(to)?);
-        let old_dir = old.parent().unwrap_or(&self.dir).to_path_buf();
-        let new_dir = self.make_dir_of(&new)?;
-        self.in_writable(&new_dir, || {
+        let ((old_place, old), (new_place, new)) = (parts(from)?, parts(to)?);
+        let old_dir = self.dir_at(old_place)?;
+        let new_dir = self.make_dir(new_place)?;
+        in_writable(&new_dir, || {
             // Who is not allowed to take a name away is not told which of the two directories is meant.
-            fsutil::set_mode(&old_dir, 0o700)?;
-            fsutil::rename(&old, &new)
+            old_dir.set_mode(0o700)?;
+            old_dir.rename(old, &new_dir, new)
         })?;
         // The new name first: after a crash there are two rather than none.
-        fsutil::sync_dir(&new_dir)?;
-        fsutil::sync_dir(&old_dir)?;
-        self.close_dir(&old_dir);
-        self.close_dir(&new_dir);
+        new_dir.sync()?;
+        old_dir.sync()?;
+        for (place, dir) in [(old_place, &old_dir), (new_place, &new_dir)] {
+            if !place.is_empty() {
+                close(dir);
+            }
+        }
         if let Some(lifeboat) = &self.lifeboat {
             lifeboat.keep(to);
             lifeboat.forget(from);
@@ -390,22 +372,19 @@ impl Storage for LocalStorage {
             return Ok(false);
         }
         self.forget_open(name);
-        let path = self.path(name)?;
-        let dir = self.make_dir_of(&path)?;
-        let tmp = self.dir_path("tmp")?;
-        if !tmp.is_dir() {
-            self.in_writable(&self.dir, || {
-                fsutil::create_dir_private(&tmp).map_err(io::Error::other)
-            })?;
-        }
-        let temporary = super::lifeboat::link_beside(&second, &tmp)?;
-        let moved = self.in_writable(&dir, || fsutil::rename(&temporary, &path));
+        let (place, own) = parts(name)?;
+        let dir = self.make_dir(place)?;
+        let tmp = self.make_dir("tmp")?;
+        let temporary = super::lifeboat::name_in(&second, &tmp)?;
+        let moved = in_writable(&dir, || tmp.rename(&temporary, &dir, own));
         if moved.is_err() {
-            let _ = fs::remove_file(&temporary);
+            let _ = tmp.remove_file(&temporary);
         }
         moved?;
-        fsutil::sync_dir(&dir)?;
-        self.close_dir(&dir);
+        dir.sync()?;
+        if !place.is_empty() {
+            close(&dir);
+        }
         Ok(true)
     }
 

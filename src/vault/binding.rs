@@ -1,4 +1,4 @@
-//! Which snapshots this machine made: their records carry a keyed digest of themselves.
+//! What this machine made: its records carry a keyed digest of themselves.
 //!
 //! The key lies beside the values, never in a repository, and has a second name in the lifeboat. It is made when the first record is written; whoever
 //! only looks makes none. Lost, nothing is lost with it: what it bound counts as made by a key that is not here, not as forged.
@@ -13,14 +13,44 @@ use zeroize::Zeroizing;
 use super::{Key, Vault, read_key, read_or_make};
 use crate::error::{Error, Result};
 use crate::fsutil;
-use crate::id::Digest;
+use crate::id::{Digest, Id};
 
 /// The name of the key in a vault.
 const FILE: &str = "snapshots.key";
 /// What is digested to name the key: tells nothing of it.
 const NAMES: &[u8] = b"bdr: the name of this key";
-/// Begins what is digested of a record: the same bytes of another kind have another digest.
-const SNAPSHOT: &[u8] = b"bdr: a snapshot\n";
+/// Begins what is digested of the name of a set.
+const SETS: &[u8] = b"bdr: the name of a set\n";
+/// Bits of a name that tell whether this machine gave it.
+const NAME_BITS: u32 = 40;
+
+/// What a record is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A snapshot.
+    Snapshot,
+    /// The beginning of an operation.
+    Begin,
+    /// The end of an operation.
+    End,
+    /// A set of kept content.
+    Set,
+    /// What that turned out to be.
+    Contents,
+}
+
+impl Kind {
+    /// Begins what is digested of a record: the same bytes of another kind have another digest.
+    fn head(self) -> &'static [u8] {
+        match self {
+            Self::Snapshot => b"bdr: a snapshot\n",
+            Self::Begin => b"bdr: the beginning of an operation\n",
+            Self::End => b"bdr: the end of an operation\n",
+            Self::Set => b"bdr: a set of kept content\n",
+            Self::Contents => b"bdr: the contents of a set\n",
+        }
+    }
+}
 
 /// Names a key without telling it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,16 +98,29 @@ pub struct Bound {
 pub(super) struct Binding {
     key: Zeroizing<Key>,
     name: KeyName,
+    /// When it was made, milliseconds since 1970.
+    since: i64,
 }
 
 impl Binding {
-    fn new(key: Key) -> Result<Self> {
+    fn new(key: Key, since: i64) -> Result<Self> {
         let key = Zeroizing::new(key);
         let digest = mac(&key, &[NAMES])?;
         Ok(Self {
             name: KeyName(super::fingerprint_of(digest).0),
             key,
+            since,
         })
+    }
+
+    /// Returns a name of the same moment that tells who gave it.
+    fn own(&self, id: Id) -> Result<Id> {
+        let tail = (1_u128 << NAME_BITS) - 1;
+        let head = id.to_u128() & !tail;
+        let digest = mac(&self.key, &[SETS, &head.to_be_bytes()])?;
+        let mut last = [0; 16];
+        last[11..].copy_from_slice(&digest.0[..5]);
+        Ok(Id::from_u128(head | u128::from_be_bytes(last)))
     }
 }
 
@@ -110,7 +153,8 @@ impl Vault {
             self.link(&path);
         }
         let Some(key) = key else { return Ok(None) };
-        let binding = Binding::new(key)?;
+        let made = fsutil::changed_at(&path).map_or(0, |time| time.nanos() / 1_000_000);
+        let binding = Binding::new(key, made)?;
         Ok(Some(self.binding.get_or_init(|| binding)))
     }
 
@@ -118,12 +162,12 @@ impl Vault {
     ///
     /// # Errors
     /// The key is refused, or cannot be read or made.
-    pub fn bind(&self, record: &[u8]) -> Result<Bound> {
+    pub fn bind(&self, kind: Kind, record: &[u8]) -> Result<Bound> {
         let binding = self.binding(true)?;
         let binding = binding.ok_or_else(|| Error::invalid("there is no key", None))?;
         Ok(Bound {
             key: binding.name,
-            mac: mac(&binding.key, &[SNAPSHOT, record])?,
+            mac: mac(&binding.key, &[kind.head(), record])?,
         })
     }
 
@@ -135,8 +179,27 @@ impl Vault {
         Ok(self.binding(false)?.map(|binding| binding.name))
     }
 
+    /// Returns when that key was made, milliseconds since 1970; `None` while there is none, or it is refused. What is older was bound by nobody.
+    pub fn bound_since(&self) -> Option<i64> {
+        Some(self.binding(false).ok()??.since)
+    }
+
+    /// Returns a name for a set of kept content by which this machine knows later that it made it; any name where there is no key to be had.
+    pub fn own_name(&self, id: Id) -> Id {
+        let binding = self.binding(true).ok().flatten();
+        binding
+            .and_then(|binding| binding.own(id).ok())
+            .unwrap_or(id)
+    }
+
+    /// Returns true for the name of a set that this machine made.
+    pub fn has_named(&self, id: Id) -> bool {
+        let binding = self.binding(false).ok().flatten();
+        binding.is_some_and(|binding| binding.own(id).is_ok_and(|own| own == id))
+    }
+
     /// Returns true unless the key of this machine is said to have bound a record, and did not: `parts` are the record without what it says of that.
-    pub fn may_have_bound(&self, bound: &Bound, parts: Option<[&[u8]; 2]>) -> bool {
+    pub fn may_have_bound(&self, kind: Kind, bound: &Bound, parts: Option<[&[u8]; 2]>) -> bool {
         let Ok(Some(binding)) = self.binding(false) else {
             return true;
         };
@@ -146,6 +209,6 @@ impl Vault {
         let Some([head, tail]) = parts else {
             return false;
         };
-        mac(&binding.key, &[SNAPSHOT, head, tail]).is_ok_and(|digest| digest == bound.mac)
+        mac(&binding.key, &[kind.head(), head, tail]).is_ok_and(|digest| digest == bound.mac)
     }
 }

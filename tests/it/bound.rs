@@ -28,14 +28,14 @@ fn records(place: &Place) -> Vec<String> {
     names
 }
 
-fn key(place: &Place) -> PathBuf {
+pub(crate) fn key(place: &Place) -> PathBuf {
     let vaults = std::fs::read_dir(place.path("bdr/state/vault")).unwrap();
     let vault = vaults.map(|entry| entry.unwrap().path()).next().unwrap();
     vault.join("snapshots.key")
 }
 
 /// The record as it stands, with what binds it.
-fn bound_record(place: &Place, name: &str) -> Value {
+pub(crate) fn bound_record(place: &Place, name: &str) -> Value {
     let bytes = std::fs::read(place.store().join(name)).unwrap();
     serde_json::from_slice::<Value>(&bytes).unwrap()["record"].take()
 }
@@ -375,4 +375,24 @@ fn what_others_write_takes_no_place_of_what_this_machine_made() {
         let id = one["snapshot"].as_str().unwrap();
         assert!(own.iter().any(|name| name.contains(id)), "{drilled}");
     }
+}
+
+#[test]
+fn doctor_looks_at_the_key() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = place();
+    let finding = || {
+        let output = place.bdr(&["--json", "doctor"]).output().unwrap();
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let findings = found["data"]["findings"].as_array().unwrap().clone();
+        let is_it = |finding: &Value| finding["check"] == "own records";
+        findings.into_iter().find(is_it).unwrap()
+    };
+    assert_eq!(finding()["health"], "good");
+    std::fs::set_permissions(key(&place), std::fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(finding()["health"], "warning");
+    assert!(finding()["fix"].as_str().unwrap().contains("chmod 600"));
+    std::fs::remove_file(key(&place)).unwrap();
+    assert_eq!(finding()["health"], "warning");
+    assert!(finding()["fix"].as_str().unwrap().contains("bdr backup"));
 }

@@ -55,9 +55,19 @@ fn steps(log: &str) -> Vec<Step> {
             let (path, _) = between(&whole, '<', '>').unwrap();
             found.push(Step::SyncAll(path.to_owned()));
         } else if whole.starts_with("rename") {
-            let (from, rest) = between(&whole, '"', '"').unwrap();
-            let (to, _) = between(rest, '"', '"').unwrap();
-            found.push(Step::Rename(from.to_owned(), to.to_owned()));
+            // A name is in the directory whose handle stands before it.
+            let full = |before: &str, name: &str| {
+                let dir = before
+                    .rsplit_once('<')
+                    .and_then(|(_, dir)| dir.split_once('>'));
+                match dir.filter(|_| !name.starts_with('/')) {
+                    Some((dir, _)) => format!("{dir}/{name}"),
+                    None => name.to_owned(),
+                }
+            };
+            let parts: Vec<&str> = whole.split('"').collect();
+            let (from, to) = (full(parts[0], parts[1]), full(parts[2], parts[3]));
+            found.push(Step::Rename(from, to));
         }
     }
     found
@@ -131,8 +141,8 @@ fn where_an_undo_is_about_to_write_is_on_disk_before_it_writes() {
         return;
     };
     let is_noted = |step: &Step| matches!(step, Step::Sync(path) if path.contains("under-way"));
-    let is_written =
-        |step: &Step| matches!(step, Step::Rename(from, _) if from.starts_with(".bdr-tmp-"));
+    let tree = place.tree().to_str().unwrap().to_owned();
+    let is_written = |step: &Step| matches!(step, Step::Rename(from, _) if from.starts_with(&tree) && from.contains("/.bdr-tmp-"));
     let noted = steps.iter().position(is_noted).expect("nothing was noted");
     let written = steps.iter().position(is_written);
     assert!(noted < written.expect("nothing was written"));
@@ -162,12 +172,13 @@ fn what_is_restored_elsewhere_is_on_disk_when_it_is_said_to_be_done() {
         let mut renamed = 0;
         for (at, step) in steps.iter().enumerate() {
             if let Step::Rename(from, to) = step
-                && to.parse::<u32>().is_ok()
+                && let Some(name) = to.strip_prefix(&format!("{out}/tree/data/"))
+                && name.parse::<u32>().is_ok()
             {
                 renamed += 1;
                 let content = steps[..at]
                     .iter()
-                    .any(|step| matches!(step, Step::Sync(path) if path.ends_with(from.as_str())));
+                    .any(|step| matches!(step, Step::Sync(path) if path == from));
                 let all = steps[at..]
                     .iter()
                     .any(|step| matches!(step, Step::SyncAll(_)));

@@ -278,3 +278,34 @@ fn repositories_of_every_version_are_read() {
     }
     assert_eq!(versions, 1);
 }
+
+#[test]
+fn recover_py_says_so_where_no_snapshot_can_be_read() {
+    let place = Place::with_repository();
+    place.write("a", b"a");
+    place.init();
+    let recover = || {
+        let mut command = Command::new("python3");
+        command.arg(place.store().join("recover.py"));
+        command.args(["restore", "latest"]).arg(place.path("out"));
+        command.output()
+    };
+    if recover().is_err() {
+        println!("SKIPPED: no python3: recover.py is not tried");
+        return;
+    }
+    crate::gates::open_up(&place.store());
+    let snapshot = std::fs::read_dir(place.store().join("snapshots")).unwrap();
+    let snapshot = snapshot.flatten().next().unwrap().path();
+    std::fs::remove_file(&snapshot).unwrap();
+    for code in [1, 4] {
+        let _ = std::fs::remove_dir_all(place.path("out"));
+        let output = recover().unwrap();
+        let said = crate::support::cli::stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains("no snapshot here can be read"), "{said}");
+        assert!(!said.contains("index"), "{said}");
+        // One that is damaged.
+        std::fs::write(&snapshot, b"{").unwrap();
+    }
+}

@@ -612,3 +612,215 @@ fn a_directory_that_is_called_as_the_place_beside_the_repository_is_the_user_s()
     let path = mine.join("notes");
     place.run(&["cat", "latest", path.to_str().unwrap()], 0);
 }
+
+/// Exchanges a directory for a link and back, over and over, while `act` runs.
+fn while_swapped(dir: &Path, to: &Path, act: impl FnOnce()) {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let stop = AtomicBool::new(false);
+    let away = dir.with_extension("away");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                if std::fs::rename(dir, &away).is_ok() {
+                    let _ = std::os::unix::fs::symlink(to, dir);
+                    std::thread::yield_now();
+                    let _ = std::fs::remove_file(dir);
+                    // What was made in its place meanwhile is no directory to come back to.
+                    let _ = std::fs::remove_dir_all(dir);
+                    let _ = std::fs::rename(&away, dir);
+                }
+                std::thread::yield_now();
+            }
+        });
+        // A failed assertion stops it as well.
+        let _stop = Stop(&stop);
+        act();
+    });
+}
+
+#[test]
+fn directories_that_are_swapped_for_links_meanwhile_lead_nowhere() {
+    use bdr::storage::{LocalStorage, Storage as _, put};
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    let (store, canary) = (place.path("store"), place.path("home/Documents"));
+    for dir in [&canary, &store.join("operations"), &store.join("tmp")] {
+        std::fs::create_dir_all(dir).unwrap();
+    }
+    // Called as the files of the repository are.
+    for number in 0..10 {
+        std::fs::write(canary.join(format!("file{number}")), b"mine").unwrap();
+    }
+    std::fs::set_permissions(&canary, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let picture = || {
+        let mode = canary.metadata().unwrap().permissions().mode();
+        let entries = std::fs::read_dir(&canary).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        (mode & 0o7777, names)
+    };
+    let before = picture();
+    let storage = LocalStorage::new(&store);
+    for dir in ["operations", "tmp"] {
+        while_swapped(&store.join(dir), &canary, || {
+            for round in 0..2000 {
+                let name = format!("operations/file{}", round % 10);
+                // Whatever they answer.
+                let _ = put(&storage, &name, b"theirs");
+                let _ = storage.rename(&name, &format!("trash/file{}", round % 10));
+                let _ = storage.remove(&name);
+                let _ = storage.remove_all(std::slice::from_ref(&name));
+                if let Ok(bytes) = storage.read(&name) {
+                    assert_eq!(bytes, b"theirs");
+                }
+                if round % 10 == 0 {
+                    assert_eq!(picture(), before, "{dir}, round {round}");
+                }
+            }
+        });
+        assert_eq!(picture(), before, "{dir}");
+        for number in 0..10 {
+            let bytes = std::fs::read(canary.join(format!("file{number}"))).unwrap();
+            assert_eq!(bytes, b"mine");
+        }
+    }
+}
+
+#[test]
+fn what_is_removed_with_everything_in_it_is_what_was_found_there() {
+    use bdr::fsutil::OwnTree;
+    let place = Place::new();
+    let (cache, canary) = (place.path("cache"), place.path("home"));
+    let private = |dir: &Path| {
+        let mut builder = std::fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(dir).unwrap();
+    };
+    for dir in [&cache, &canary, &cache.join("left"), &canary.join("left")] {
+        private(dir);
+    }
+    std::fs::write(canary.join("left/thesis"), b"only copy").unwrap();
+    // Another took its place, in the same directory and by a link on the way.
+    let tree = OwnTree::left_in(&cache, "left".as_ref()).unwrap();
+    std::fs::rename(cache.join("left"), cache.join("aside")).unwrap();
+    std::fs::rename(canary.join("left"), cache.join("left")).unwrap();
+    assert!(tree.remove().is_err());
+    assert!(cache.join("left/thesis").exists());
+    std::fs::rename(cache.join("left"), canary.join("left")).unwrap();
+    std::fs::rename(cache.join("aside"), cache.join("left")).unwrap();
+    let tree = OwnTree::left_in(&cache, "left".as_ref()).unwrap();
+    std::fs::rename(&cache, place.path("moved")).unwrap();
+    std::os::unix::fs::symlink(&canary, &cache).unwrap();
+    tree.remove().unwrap();
+    assert!(canary.join("left/thesis").exists());
+    assert!(!place.path("moved/left").exists());
+    // Closed directories, links and depth.
+    std::fs::remove_file(&cache).unwrap();
+    private(&cache);
+    private(&cache.join("left"));
+    let deep = cache.join("left").join(["d"; 200].join("/"));
+    std::fs::create_dir_all(&deep).unwrap();
+    std::os::unix::fs::symlink(&canary, deep.join("link")).unwrap();
+    for closed in [&deep, &cache.join("left/d")] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o000);
+        std::fs::set_permissions(closed, mode).unwrap();
+    }
+    let tree = OwnTree::left_in(&cache, "left".as_ref()).unwrap();
+    tree.remove().unwrap();
+    assert!(!cache.join("left").exists() && canary.join("left/thesis").exists());
+}
+
+#[test]
+fn sets_that_come_to_more_than_there_can_be_are_counted_all_the_same() {
+    let place = Place::with_repository();
+    place.write("a", b"hello\n");
+    place.init();
+    let first: bdr::id::Id = SET.parse().unwrap();
+    let repository = repository_id(&place);
+    for number in 0..2_100 {
+        let id = bdr::id::Id::from_u128(first.to_u128() + number).to_string();
+        let area = place.path("nowhere").join(&id);
+        let record = json!({
+            "version": 1, "repository": repository, "id": id, "time": "2026-11-20T10:00:00Z",
+            "area": area.to_str().unwrap(), "files": [[1_u64 << 53, null]], "pack": true,
+        });
+        write_record(&place, &format!("kept/{id}.json"), &record);
+    }
+    for args in [
+        &["prune", "--dry-run"][..],
+        &["status"],
+        &["settle"],
+        &["prune", "--yes"],
+    ] {
+        let output = place.bdr(args).output().unwrap();
+        let said = stderr(&output);
+        assert!(!said.contains("panicked"), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn a_link_in_the_place_of_the_repository_gets_nothing_laid_out_where_it_leads() {
+    let place = Place::with_repository();
+    place.write("a", b"hello\n");
+    let boat = place.path("boat");
+    let run = |args: &[&str]| {
+        let mut command = place.bdr(args);
+        command
+            .env("BDR_LIFEBOAT", &boat)
+            .env("BDR_BACKGROUND", "0");
+        command.output().unwrap()
+    };
+    place.init();
+    assert!(run(&["backup", "--full"]).status.success());
+    let (store, canary) = (place.store(), place.path("home/Documents"));
+    std::fs::create_dir_all(&canary).unwrap();
+    std::fs::write(canary.join("thesis"), b"mine").unwrap();
+    std::fs::rename(&store, place.path("old")).unwrap();
+    std::os::unix::fs::symlink(&canary, &store).unwrap();
+    let before = picture(&canary);
+    for args in [
+        &["list"][..],
+        &["backup"],
+        &["guard", "--", "touch", "b"],
+        &["prune", "--yes"],
+    ] {
+        let output = run(args);
+        assert!(!output.status.success(), "{args:?}");
+        crate::support::assert_same(&before, &picture(&canary), &format!("{args:?}"));
+    }
+    // Nor by a link in the place of one of its directories.
+    std::fs::remove_file(&store).unwrap();
+    std::fs::create_dir(&store).unwrap();
+    std::os::unix::fs::symlink(&canary, store.join("packs")).unwrap();
+    run(&["list"]);
+    crate::support::assert_same(&before, &picture(&canary), "packs");
+    // Where nothing stands it comes back.
+    std::fs::remove_dir_all(&store).unwrap();
+    let output = run(&["list"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(run(&["verify"]).status.success());
+}
+
+#[test]
+fn a_store_that_says_what_cannot_be_is_counted_all_the_same() {
+    let place = Place::new();
+    let backup = place.path("store/backups/2026-01-01-000000");
+    std::fs::create_dir_all(backup.join("data")).unwrap();
+    let file = |name: &str| json!({"path": name, "originalPath": format!("/a/{name}"), "size": u64::MAX, "checksum": "0"});
+    let metadata = json!({
+        "backupId": "2026-01-01-000000", "created": "2026-01-01T00:00:00Z", "type": "full", "sources": ["/a", "/a", "/b/a"],
+        "files": [file("x"), file("y")], "config": {"compression": false},
+    });
+    std::fs::write(backup.join("backup-metadata.json"), metadata.to_string()).unwrap();
+    let found = bdr::import::look(&place.path("store"), None).unwrap();
+    assert_eq!(found.backups[0].bytes(), u64::MAX);
+    let names = bdr::import::names(&found.backups[0].metadata.sources);
+    let names: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["a", "a-2"]);
+}

@@ -3,6 +3,7 @@
 mod clients;
 mod contract;
 mod limits;
+mod project;
 mod protocol;
 mod stories;
 mod tools;

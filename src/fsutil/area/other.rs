@@ -34,6 +34,10 @@ impl Held {
         Err(io::ErrorKind::NotFound.into())
     }
 
+    pub(super) fn place(self) -> Option<(crate::fsutil::Dir, crate::fsutil::dir::Identity)> {
+        None
+    }
+
     pub(super) fn read(&self, _name: &str) -> io::Result<Vec<u8>> {
         Err(io::ErrorKind::NotFound.into())
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 
+use crate::fsutil::dir::Identity;
 use crate::fsutil::{DIR_FLAGS, c_path, is_root, user_number};
 use crate::path::os_to_bytes;
 
@@ -71,7 +72,11 @@ impl Dir {
 
 /// An area held open.
 #[derive(Debug)]
-pub(super) struct Held(OwnedFd);
+pub(super) struct Held {
+    dir: OwnedFd,
+    /// What it lies in.
+    place: OwnedFd,
+}
 
 /// How files of an area are opened: never through a link, never waiting for whoever writes into a FIFO.
 const FILE_FLAGS: OFlags = OFlags::RDONLY
@@ -97,18 +102,25 @@ impl Held {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let place = open_private(CWD, &os_to_bytes(place.as_os_str()))?;
-        Ok(Self(open_private(place.as_fd(), &os_to_bytes(name))?))
+        let dir = open_private(place.as_fd(), &os_to_bytes(name))?;
+        Ok(Self { dir, place })
+    }
+
+    /// Returns what it lies in, and which directory it is.
+    pub(super) fn place(self) -> Option<(crate::fsutil::Dir, Identity)> {
+        let id = Identity::of(&self.dir).ok()?;
+        Some((self.place.into(), id))
     }
 
     pub(super) fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        let file = open_regular(&self.0, name)?;
+        let file = open_regular(&self.dir, name)?;
         let mut bytes = Vec::new();
         file.take(4096).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
     pub(super) fn file(&self, shard: &str, name: &str) -> io::Result<File> {
-        let shard = rustix::fs::openat(&self.0, shard, DIR_FLAGS, Mode::empty())?;
+        let shard = rustix::fs::openat(&self.dir, shard, DIR_FLAGS, Mode::empty())?;
         let closed = match open_regular(&shard, name) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => error,
             other => return other,

@@ -1,0 +1,221 @@
+//! Directories held open: what is done in one is done there, whatever its name leads to by then. A name in one is never followed where it is a link.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use super::{TEMPORARY_PREFIX, point};
+use crate::manifest::Time;
+
+#[cfg(unix)]
+mod unix;
+#[cfg(unix)]
+use unix as platform;
+#[cfg(not(unix))]
+mod other;
+#[cfg(not(unix))]
+use other as platform;
+
+/// A directory held open; on Windows its path, which is looked at each time.
+#[derive(Debug)]
+pub struct Dir(platform::Dir);
+
+/// What stands under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// It is a directory.
+    pub is_dir: bool,
+    /// It is a regular file.
+    pub is_file: bool,
+    /// Size of a file.
+    pub bytes: u64,
+    /// When it was last written to.
+    pub mtime: Time,
+}
+
+/// Tells one directory from another, under whatever name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity(u64, u64);
+
+fn not_a_directory(name: &str) -> io::Error {
+    let what = format!("`{name}` there is not a directory of the repository");
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "not a regular file")
+}
+
+impl Dir {
+    /// Opens a directory; a link to one is followed, for whoever names it has made it so.
+    ///
+    /// # Errors
+    /// It is not there, is none, or cannot be reached.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        platform::Dir::open(path).map(Self)
+    }
+
+    /// Opens a directory in it.
+    ///
+    /// # Errors
+    /// It is not there, or something else is, be it a link to a directory.
+    pub fn dir(&self, name: &str) -> io::Result<Self> {
+        self.0.dir(name).map(Self)
+    }
+
+    /// Makes a directory in it for this user alone.
+    ///
+    /// # Errors
+    /// It cannot be written, or something stands there.
+    pub fn make_dir(&self, name: &str) -> io::Result<()> {
+        point("mkdir")?;
+        self.0.make_dir(name)
+    }
+
+    /// Opens a file for reading, and returns its size.
+    ///
+    /// # Errors
+    /// It is not there, or is not a regular file.
+    pub fn file(&self, name: &str) -> io::Result<(File, u64)> {
+        let file = self.0.file(name)?;
+        let metadata = file.metadata()?;
+        match metadata.is_file() {
+            true => Ok((file, metadata.len())),
+            false => Err(not_regular()),
+        }
+    }
+
+    /// Looks at a name; `None`: nothing is there.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub fn look(&self, name: &str) -> io::Result<Option<Found>> {
+        match self.0.look(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// Returns the names in it that are text, in no order.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn names(&self) -> io::Result<Vec<String>> {
+        self.0.names()
+    }
+
+    /// Removes a name that is no directory; one that is not there is as good as removed.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn remove_file(&self, name: &str) -> io::Result<()> {
+        point("unlink")?;
+        match self.0.unlink(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Gives what is called `name` another name, in `to`: whatever had that is replaced.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn rename(&self, name: &str, to: &Self, new: &str) -> io::Result<()> {
+        point("rename")?;
+        self.0.rename(name, &to.0, new)
+    }
+
+    /// Makes a new file with a name that cannot be guessed; returns it and the name.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn temporary(&self, mode: u32) -> io::Result<(File, String)> {
+        for _ in 0..16 {
+            let name = temporary_name()?;
+            point("create")?;
+            match self.0.create(&name, mode) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => {
+                    let file = made?;
+                    // A umask may have taken rights from the owner.
+                    super::keep_owner_mode(&file, mode)?;
+                    return Ok((file, name));
+                }
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// Gives a file a second name in it that cannot be guessed; returns that.
+    ///
+    /// # Errors
+    /// It lies on another file system, or there are no such names.
+    pub fn second_name(&self, file: &Path) -> io::Result<String> {
+        let name = temporary_name()?;
+        self.0.link(file, &name)?;
+        Ok(name)
+    }
+
+    /// Sets its permission bits.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn set_mode(&self, mode: u32) -> io::Result<()> {
+        self.0.set_mode(mode)
+    }
+
+    /// Makes the names in it durable.
+    ///
+    /// # Errors
+    /// The device failed. File systems that cannot sync a directory (some network ones) are taken at their word.
+    pub fn sync(&self) -> io::Result<()> {
+        point("fsync-dir")?;
+        match self.0.sync() {
+            // EINVAL, ENOTSUP: see `sync_dir`.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+                ) =>
+            {
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Returns which one it is.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn identity(&self) -> io::Result<Identity> {
+        self.0.identity()
+    }
+
+    /// Returns which one it is, if it is this user's and open to nobody else.
+    pub fn private(&self) -> Option<Identity> {
+        self.0.private().ok().flatten()
+    }
+
+    /// Removes a directory in it with everything below, if it is the one that is meant. Links are removed, never followed.
+    ///
+    /// # Errors
+    /// It is another by now, or something in it cannot be removed.
+    pub fn remove_tree(&self, name: &std::ffi::OsStr, meant: Identity) -> io::Result<()> {
+        self.0.remove_tree(name, meant)
+    }
+
+    /// Opens a directory in it as [`Dir::dir`], by any name.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn child(&self, name: &std::ffi::OsStr) -> io::Result<Self> {
+        self.0.child(name).map(Self)
+    }
+}
+
+fn temporary_name() -> io::Result<String> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(io::Error::other)?;
+    Ok(format!("{TEMPORARY_PREFIX}{}", hex::encode(random)))
+}

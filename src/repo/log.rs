@@ -1,0 +1,123 @@
+//! The operation log as files: written, listed, read.
+
+use chrono::{DateTime, Utc};
+
+use super::Repository;
+use super::oplog::{self, Begin, End, Operation};
+use crate::error::{Error, Result};
+use crate::id::{Id, OperationId};
+
+impl Repository {
+    /// Writes the begin record of an operation.
+    ///
+    /// # Errors
+    /// The storage cannot be written.
+    pub fn begin(&self, begin: &Begin) -> Result<()> {
+        self.put_bound(&format!("operations/{}.begin.json", begin.id), begin)
+    }
+
+    /// Writes the end record of an operation.
+    ///
+    /// # Errors
+    /// The storage cannot be written.
+    pub fn end(&self, end: &End) -> Result<()> {
+        let name = format!("operations/{}.end.json", end.id);
+        // Of more changes than a record holds it says that there are some; which they are is found by comparing.
+        match self.put_bound(&name, end) {
+            Err(Error::Invalid { .. }) => self.put_bound(&name, &end.in_short()),
+            other => other,
+        }
+    }
+
+    /// Returns a new operation id, after all others even if the clock went backwards.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn next_operation(&self, now: DateTime<Utc>) -> Result<OperationId> {
+        let ids = self.operation_ids()?;
+        let last = ids.into_iter().rfind(|id| id.is_dated());
+        Ok(Id::after(last, now))
+    }
+
+    /// Returns begin records that have no end record, oldest first; [`Repository::unreadable`] has those that cannot be read.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn unfinished_operations(&self) -> Result<Vec<Begin>> {
+        let names = self.names("operations")?;
+        let unfinished = names.iter().filter(|name| {
+            let id = name.strip_suffix(".begin.json");
+            id.is_some_and(|id| names.binary_search(&format!("{id}.end.json")).is_err())
+        });
+        let read = unfinished.filter_map(|name| {
+            let name = format!("operations/{name}");
+            self.listed(&name, self.read_record::<Begin>(&name)).ok()?
+        });
+        Ok(read.filter(|begin| begin.repository == self.id).collect())
+    }
+
+    /// Returns the ids of all operations, oldest first, without reading them.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn operation_ids(&self) -> Result<Vec<OperationId>> {
+        let mut ids: Vec<OperationId> = self
+            .names("operations")?
+            .iter()
+            .filter_map(|name| name.strip_suffix(".begin.json")?.parse().ok())
+            .collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Returns the operation log, oldest first; [`Repository::unreadable`] has the records that cannot be read.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn operations(&self) -> Result<Vec<Operation>> {
+        let mut operations = self.read_operations(self.operation_ids()?);
+        let pinned = self.pinned()?;
+        for operation in operations.iter_mut().filter(|_| !pinned.is_empty()) {
+            operation.pinned = pinned.contains(&operation.begin.id);
+        }
+        oplog::mark_undone(&mut operations);
+        Ok(operations)
+    }
+
+    /// Returns the operations after one, oldest first, without saying which are undone.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub fn operations_after(&self, id: OperationId) -> Result<Vec<Operation>> {
+        let mut ids = self.operation_ids()?;
+        ids.retain(|other| *other > id);
+        Ok(self.read_operations(ids))
+    }
+
+    pub(super) fn read_operations(&self, ids: Vec<OperationId>) -> Vec<Operation> {
+        let mut operations = Vec::new();
+        for id in ids {
+            let name = format!("operations/{id}.begin.json");
+            let Ok(Some(begin)) = self.listed(&name, self.read_record::<Begin>(&name)) else {
+                continue;
+            };
+            // One without an end was interrupted; one whose end cannot be read looks so, and is noted.
+            let name = format!("operations/{id}.end.json");
+            let end = self.listed(&name, self.read_record::<End>(&name));
+            let end = end.ok().flatten();
+            if begin.repository == self.id && begin.id == id {
+                let ended = end.as_ref().map(|end| end.bound.as_ref());
+                let (origin, is_ours) = self.recorded_by(id, begin.bound.as_ref(), ended);
+                operations.push(Operation {
+                    begin,
+                    end,
+                    undone_by: None,
+                    pinned: false,
+                    origin,
+                    is_ours,
+                });
+            }
+        }
+        operations
+    }
+}
