@@ -318,6 +318,17 @@ pub(super) fn overview(cx: &Context) -> Value {
         "nextScheduledBackup": next, "schedules": schedules})
 }
 
+/// Installs with another time or day.
+fn change(cx: &Context, at: Option<String>, full: Option<String>) -> Result<(), Fault> {
+    let wanted = scheduling::Wanted {
+        at,
+        full,
+        drill: None,
+    };
+    scheduling::install(cx, &wanted, scheduling::AUTO)?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -354,15 +365,4 @@ mod tests {
             );
         }
     }
-}
-
-/// Installs with another time or day.
-fn change(cx: &Context, at: Option<String>, full: Option<String>) -> Result<(), Fault> {
-    let wanted = scheduling::Wanted {
-        at,
-        full,
-        drill: None,
-    };
-    scheduling::install(cx, &wanted, scheduling::AUTO)?;
-    Ok(())
 }
