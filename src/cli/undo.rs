@@ -588,7 +588,7 @@ fn ending(cx: &Context, report: &UndoReport, verb: &str) -> String {
     if !report.missing.is_empty() {
         let missing = plural(report.missing.len() as u64, "path");
         text.push_str(&format!(
-            "{missing} cannot be undone: not captured (exit 3).\n"
+            "{missing} cannot be undone in full: not captured (exit 3).\n"
         ));
     }
     if report.problems.is_empty() {

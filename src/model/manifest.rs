@@ -175,6 +175,8 @@ pub struct Body {
     pub target: Vec<u8>,
     /// Hard-link group: entries of one snapshot and root with the same are one file. Empty if it has one name.
     pub link: String,
+    /// Names that it had, if these were more than two: fewer in its hard-link group are others elsewhere.
+    pub names: u32,
     /// Extended attributes, sorted by name.
     pub xattrs: Vec<(String, Vec<u8>)>,
     /// What is special about it.
@@ -364,6 +366,8 @@ struct WireBody {
     l_hex: Option<String>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     i: String,
+    #[serde(default, skip_serializing_if = "is_default")]
+    n: u32,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     a: Vec<(String, String)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -401,6 +405,7 @@ impl From<&Body> for WireBody {
             l,
             l_hex,
             i: body.link.clone(),
+            n: body.names,
             a: body
                 .xattrs
                 .iter()
@@ -457,6 +462,7 @@ impl WireBody {
             content,
             target: bytes_of(self.l, self.l_hex)?,
             link: self.i,
+            names: self.n,
             xattrs,
             flags: self.f,
             sealed: self.z,
@@ -467,6 +473,25 @@ impl WireBody {
 }
 
 impl Body {
+    /// Takes note of the names that a file or symlink has.
+    #[must_use]
+    pub fn named(mut self, stat: &Stat) -> Self {
+        if stat.links > 1 {
+            self.link = format!("{}:{}", stat.device, stat.inode);
+            // One of a group has two at least: that is not worth a word.
+            self.names = if stat.links > 2 { stat.links } else { 0 };
+        }
+        self
+    }
+
+    /// Returns how many names it had.
+    pub fn count_of_names(&self) -> usize {
+        match self.link.is_empty() {
+            true => 1,
+            false => usize::try_from(self.names).unwrap_or(usize::MAX).max(2),
+        }
+    }
+
     /// Returns the JSON of the members that a body has.
     pub fn to_json(&self) -> Vec<u8> {
         // Maps and strings only: cannot fail.

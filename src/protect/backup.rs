@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use crate::base::error::Result;
 use crate::base::monitor::Monitor;
 use crate::model::rules::Root;
-use crate::protect::capture::Shared;
+use crate::protect::capture::{OwnNames, Shared};
 use crate::protect::staging::KeptReport;
 use crate::repo::index::DigestSet;
 use crate::repo::snapshot::{PathNote, Snapshot, Trigger};
@@ -123,6 +123,7 @@ pub(crate) fn capture(
         stored: Mutex::default(),
         present: Mutex::default(),
         verdicts: (options.full || anew).then(|| Verdicts::load(repo)),
+        own_names: OwnNames::default(),
     };
     let mut counts = Counts::default();
     let (captured, packs) = run.read(&shared, kept, &mut counts)?;

@@ -30,8 +30,10 @@ use crate::repo::state::{DIRTY, Known, SEALED, Stat, same_stat};
 use crate::repo::verdicts::Verdicts;
 
 mod look;
+mod names;
 mod seal;
 
+pub(crate) use names::OwnNames;
 pub(crate) use seal::{Sealing, seal_bytes};
 
 use look::Head;
@@ -58,6 +60,7 @@ pub(crate) struct Shared<'a> {
     pub(crate) present: Mutex<HashMap<Digest, bool>>,
     /// What was found to be clear, for runs that read everything.
     pub(crate) verdicts: Option<Verdicts>,
+    pub(crate) own_names: OwnNames,
 }
 
 /// An object as it was captured.
@@ -133,6 +136,11 @@ impl<'a> Capture<'a> {
         }
     }
 
+    /// Returns how a file stands but for a name that bdr gave it.
+    fn of_user(&self, stat: &Stat) -> Stat {
+        self.shared.own_names.without(self.shared.repo, stat)
+    }
+
     /// Publishes the packs.
     pub(crate) fn finish(self) -> Result<Vec<Finished>> {
         self.pack.finish()
@@ -163,8 +171,7 @@ impl<'a> Capture<'a> {
             Kind::Symlink => Body {
                 xattrs,
                 target: target_of(handle, path)?,
-                link: link_group(&stat),
-                ..Body::default()
+                ..Body::default().named(&stat)
             },
             _ => Body::default(),
         };
@@ -228,10 +235,7 @@ impl<'a> Capture<'a> {
                     return Ok(Captured {
                         path: path.clone(),
                         stat,
-                        body: Body {
-                            link: link_group(&stat),
-                            ..Body::default()
-                        },
+                        body: Body::default().named(&self.of_user(&stat)),
                         flags: 0,
                         gone: false,
                         withheld: false,
@@ -268,10 +272,9 @@ impl<'a> Capture<'a> {
                     let mut body = Body {
                         content: stored.content,
                         sealed: stored.sealed,
-                        link: link_group(&before),
                         sparse: RootHandle::has_holes(&file),
                         xattrs,
-                        ..Body::default()
+                        ..Body::default().named(&self.of_user(&before))
                     };
                     if self.buffer.last().is_some_and(|b| *b != b'\n')
                         && path.name().ends_with(b".jsonl")
@@ -844,7 +847,7 @@ impl<'a> Capture<'a> {
             content: stored.content,
             sealed: stored.sealed,
             flags: vec![Flag::Online],
-            ..Body::default()
+            ..Body::default().named(&self.of_user(&live))
         };
         let stat = Stat { size, ..live };
         let mut captured = vec![Captured {
@@ -874,13 +877,5 @@ fn gone(path: &RepoPath) -> Captured {
         flags: 0,
         gone: true,
         withheld: false,
-    }
-}
-
-fn link_group(stat: &Stat) -> String {
-    if stat.links > 1 {
-        format!("{}:{}", stat.device, stat.inode)
-    } else {
-        String::new()
     }
 }

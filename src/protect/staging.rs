@@ -20,7 +20,7 @@ use crate::base::path::{AbsolutePath, RepoPath};
 use crate::disk::fsutil;
 use crate::disk::fsutil::area::{Area, OwnArea};
 use crate::model::manifest::{Body, Content, Kept, Kind, Stat, same_identity};
-use crate::protect::capture::{Capture, Captured, CapturedList, Shared};
+use crate::protect::capture::{Capture, Captured, CapturedList, OwnNames, Shared};
 use crate::protect::survey::{RootRun, database_for};
 use crate::protect::walk::{Dirty, RootHandle};
 use crate::repo::kept::{KeptContent, KeptContents, KeptSet, is_lost};
@@ -439,6 +439,7 @@ fn pack_set(
         present: Mutex::default(),
         anew: false,
         verdicts: None,
+        own_names: OwnNames::default(),
     };
     let mut capture = Capture::new(&shared);
     let mut files: Vec<Option<KeptContent>> = Vec::with_capacity(set.files.len());

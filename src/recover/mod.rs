@@ -1,5 +1,6 @@
 //! The way back: restore and undo plan, `apply` carries out.
 
+mod apart;
 pub(crate) mod apply;
 pub mod restore;
 pub mod undo;

@@ -397,15 +397,17 @@ fn a_directory_that_was_opened_is_closed_below_one_that_the_redo_closes() {
         return;
     }
     let place = Place::of_a_user();
-    place.sh_as_user("mkdir -p src/inner; echo x > src/f; chmod 444 src/inner");
+    place.sh_as_user(
+        "mkdir -p src/inner beside; echo x > src/f; chmod 444 src/inner; chmod 300 beside",
+    );
     let source = format!("tree={}", place.tree().display());
     place.run_as_user(&["init", "--yes", "--no-backup", "--source", &source], 0);
     let modes = || {
         let mode = |name: &str| place.tree().join(name).metadata().unwrap().mode() & 0o7777;
-        ["src", "src/f", "src/inner"].map(mode)
+        ["src", "src/f", "src/inner", "beside"].map(mode)
     };
     let before = modes();
-    // What lies in a directory that it has just closed it does not reach.
+    // What lies in a directory that it has just closed it does not reach. One that cannot be listed has everything opened for a look.
     place.run_as_user(&["guard", "--", "sh", "-c", "chmod -R 000 src; true"], 0);
     let after = modes();
     assert_eq!((after[0], after[2]), (0, 0o444));
@@ -549,4 +551,111 @@ fn a_target_replaces_nothing_without_saving_it() {
         before[Path::new("tree")].content,
         after[Path::new("tree")].content
     );
+}
+
+/// Every line, what it makes of the names that the files have is not to be told otherwise, and what is missed of them then.
+#[test]
+fn names_where_nothing_was_captured_are_missed() {
+    let place = Place::with_repository();
+    std::fs::create_dir(place.path("beyond")).unwrap();
+    let make = "rm -rf ../beyond/* *; mkdir -p store.git/objects; echo 1 > one; ln one ../beyond/one; echo 2 > a; ln a b; ln a ../beyond/a
+         echo 3 > in; ln in also; echo 4 > store.git/objects/o; ln store.git/objects/o ../beyond/o; ln -s to link; ln link ../beyond/link";
+    sh(&place, make);
+    place.init();
+    let missed = |data: &serde_json::Value, list: &str| {
+        let notes = data[list].as_array().unwrap().iter();
+        let mut names: Vec<String> = notes
+            .map(|note| {
+                assert!(
+                    note["reason"].as_str().unwrap().contains("other names"),
+                    "{note}"
+                );
+                let path = Path::new(note["path"].as_str().unwrap());
+                path.file_name().unwrap().to_string_lossy().into_owned()
+            })
+            .collect();
+        names.sort();
+        names.join(" ")
+    };
+    let answer = |args: &[&str]| {
+        let output = place.bdr(args).output().unwrap();
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code().unwrap(), document["data"].clone())
+    };
+    for (line, expected) in [
+        ("rm one", "one"),
+        ("rm link", "link"),
+        ("sed -i s/1/x/ one", "one"),
+        ("echo written > one", "one"),
+        ("rm a b", "a b"),
+        ("rm -rf ./*", "a b link one"),
+        // One name stands, and is joined.
+        ("rm a", ""),
+        ("rm in also", ""),
+        ("rm in", ""),
+        ("chmod 600 one", ""),
+        ("rm -rf store.git", ""),
+    ] {
+        sh(&place, make);
+        place.run(&["guard", "--", "sh", "-c", line], 0);
+        let (_, planned) = answer(&["--json", "undo", "--dry-run"]);
+        assert_eq!(missed(&planned, "missing"), expected, "{line}");
+        let (code, undone) = answer(&["--json", "undo", "--yes"]);
+        assert_eq!(missed(&undone["result"], "missing"), expected, "{line}");
+        assert_eq!(code, if expected.is_empty() { 0 } else { 3 }, "{line}");
+        assert_eq!(std::fs::read(place.tree().join("one")).unwrap(), b"1\n");
+    }
+    for (loss, paths, expected) in [
+        ("rm one", vec!["one"], "one"),
+        ("rm a b", vec![], "a b"),
+        ("rm a", vec!["a"], ""),
+        ("rm in", vec!["in"], ""),
+        ("rm in also", vec!["in"], ""),
+    ] {
+        sh(&place, make);
+        place.run(&["backup"], 0);
+        sh(&place, loss);
+        let args = [&["--json", "restore", "latest", "--yes"], &paths[..]].concat();
+        let (code, restored) = answer(&args);
+        assert_eq!(
+            missed(&restored["result"], "problems"),
+            expected,
+            "{loss}: {restored}"
+        );
+        assert_eq!(code, if expected.is_empty() { 0 } else { 3 }, "{loss}");
+        let file = |name: &str| {
+            place
+                .tree()
+                .join(name)
+                .metadata()
+                .map(|stat| stat.ino())
+                .ok()
+        };
+        assert_eq!(file("a"), file("b"), "{loss}");
+        let other = file("also");
+        assert!(other.is_none() || other == file("in"), "{loss}");
+    }
+}
+
+/// A file that is kept for an undo has a name among bdr's own until it is packed: that is none of which anybody misses.
+#[test]
+fn a_name_in_a_staging_area_is_not_missed() {
+    let place = Place::with_repository();
+    place.init();
+    let file = std::fs::File::create(place.tree().join("big")).unwrap();
+    file.set_len(40 << 20).unwrap();
+    drop(file);
+    let run = |args: &[&str]| {
+        let mut bdr = place.bdr(args);
+        let output = bdr.env("BDR_BACKGROUND", "0").output().unwrap();
+        assert!(output.status.success(), "{args:?}: {output:?}");
+    };
+    // Nobody answers: it stays.
+    run(&["guard", "--", "rm", "-i", "big"]);
+    if place.tree().join("big").metadata().unwrap().nlink() == 1 {
+        println!("SKIPPED: no file is kept by a second name here");
+        return;
+    }
+    run(&["guard", "--", "rm", "big"]);
+    run(&["undo", "--yes"]);
 }

@@ -322,6 +322,11 @@ fn undone(world: &World) -> Result<Tally, Fault> {
                     .as_bytes()
                     .starts_with(&[one.as_os_str().as_bytes(), b".bdr-"].concat())
         });
+        // Of a name outside of what was captured that the file has lost, the name inside tells.
+        let names = before.get(&path).map_or(&[][..], |seen| seen.names());
+        if what.starts_with("names") && names.iter().any(|name| told.contains(name)) {
+            continue;
+        }
         // A directory that was named as not captured, with something of it that was: its time is what was not.
         if is_theirs || what.starts_with("time") && told.contains(&path) {
             continue;

@@ -55,7 +55,7 @@ pub fn begin_call(
     Ok((protected.operation(), protected.not_captured().to_vec()))
 }
 
-/// Returns the processes, by number and name, that a call of an agent has left running where it works, as far as the system tells. Only to be asked
+/// Returns the processes, by number and name, that a call of an agent has left running, as far as the system tells. Only to be asked
 /// by the hook that the agent's program calls when it says that the call is over. `detached`: its line sends something to the background.
 pub fn left_by_call(
     repo: &Repository,

@@ -15,6 +15,7 @@ use crate::model::manifest::{Entry, Flag, Kind, Stat};
 use crate::model::rules::{Origin, Root};
 use crate::protect::walk::{WalkOptions, walk};
 use crate::protect::work::{Act, Job};
+use crate::recover::apart::{self, APART};
 use crate::repo::Repository;
 use crate::repo::snapshot::{PathNote, RootRecord};
 
@@ -283,6 +284,18 @@ pub(super) fn plan_root(
             }
         }
     }
+    if options.target.is_none() {
+        names(
+            repo,
+            record,
+            listing,
+            &selected,
+            &prefix,
+            site,
+            &mut target,
+            plan,
+        )?;
+    }
     let listed_at_all = by_path.contains(&RepoPath::root()) || !options.paths.is_empty();
     if options.delete && options.overwrite != Overwrite::Never && listed_at_all {
         plan_deletions(
@@ -334,6 +347,58 @@ pub(super) fn plan_root(
             plan.unchanged += 1;
             plan.unchanged_dirs += 1;
         }
+    }
+    Ok(())
+}
+
+/// Has what comes back join names that stand and were not asked for, and names files that come back without names that they had elsewhere.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one part of plan_root, split for reading"
+)]
+fn names(
+    repo: &Repository,
+    record: &RootRecord,
+    listing: &[Arc<Entry>],
+    selected: &dyn Fn(&RepoPath) -> bool,
+    prefix: &RepoPath,
+    site: usize,
+    target: &mut Target,
+    plan: &mut RestorePlan,
+) -> Result<()> {
+    let place = |path: &RepoPath| below(prefix, path);
+    let jobs = plan.work.jobs.iter();
+    let mut written: HashSet<String> = jobs
+        .filter(|job| job.site == site && job.act == Act::Write)
+        .filter_map(|job| Some(job.entry.as_ref()?.body.link.clone()))
+        .collect();
+    written.retain(|link| !link.is_empty());
+    if written.is_empty() {
+        return Ok(());
+    }
+    // Where a part was asked for, the listing may not have all of their names.
+    let all: Vec<Arc<Entry>> = match listing.iter().all(|entry| selected(&entry.path)) {
+        true => listing.to_vec(),
+        false => repo.listing(record)?.into_iter().map(Arc::new).collect(),
+    };
+    let others = all.iter().filter(|entry| !selected(&entry.path));
+    for entry in others.filter(|entry| written.contains(&entry.body.link)) {
+        let path = place(&entry.path);
+        let seen = target.stat(&path).ok().flatten();
+        if seen.is_some_and(|seen| {
+            seen.kind == entry.kind && same_bytes(repo, target, &path, entry, &seen)
+        }) {
+            let group = (site, entry.body.link.clone());
+            plan.work.anchors.entry(group).or_insert(path);
+        }
+    }
+    let names = apart::elsewhere(all.iter().map(|entry| &**entry));
+    for path in apart::brought_back(&names, &plan.work, site, &place, target) {
+        let path = place(path).to_path(&plan.work.sites[site]);
+        plan.problems.push(PathNote {
+            path: RawName(path.into_os_string()),
+            reason: APART.to_owned(),
+        });
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ use crate::model::compare::{self, Differences, Groups};
 use crate::model::manifest::{Entry, Kind, Stat, Time, by_path};
 use crate::model::merge;
 use crate::protect::work::{Act, Job};
+use crate::recover::apart::{self, APART};
 use crate::recover::restore::same_bytes;
 use crate::recover::unseal::{self, ASIDE, Recovery, SecretOptions, recover};
 use crate::repo::Repository;
@@ -125,11 +126,7 @@ impl Planner<'_> {
     }
 
     pub(super) fn place(&self, path: &RepoPath) -> RepoPath {
-        if path.is_root() {
-            self.prefix.clone()
-        } else {
-            self.prefix.join(path.as_bytes())
-        }
+        place_in(&self.prefix, path)
     }
 
     pub(super) fn absolute(&self, path: &RepoPath) -> PathBuf {
@@ -544,9 +541,34 @@ pub(super) fn plan_root(
     }
     repositories::bring_content(&mut planner)?;
     anchors(&mut planner)?;
-    match past.since {
-        Some(since) => directories(repo, &mut planner, since),
-        None => Ok(()),
+    if let Some(since) = past.since {
+        directories(repo, &mut planner, since)?;
+    }
+    apart(&mut planner);
+    Ok(())
+}
+
+/// Names files that come back without names that they had where nothing was captured.
+fn apart(planner: &mut Planner<'_>) {
+    let listing = std::mem::take(&mut planner.listing);
+    let names = apart::elsewhere(listing.values());
+    let prefix = planner.prefix.clone();
+    let place = |path: &RepoPath| place_in(&prefix, path);
+    let (work, site) = (&planner.plan.work, planner.site);
+    let found = apart::brought_back(&names, work, site, &place, &mut planner.target);
+    for path in found {
+        let path = RawName(planner.absolute(path).into_os_string());
+        let reason = APART.to_owned();
+        planner.plan.missing.push(PathNote { path, reason });
+    }
+    planner.listing = listing;
+}
+
+fn place_in(prefix: &RepoPath, path: &RepoPath) -> RepoPath {
+    if path.is_root() {
+        prefix.clone()
+    } else {
+        prefix.join(path.as_bytes())
     }
 }
 

@@ -26,6 +26,10 @@ impl Seen {
         &self.content
     }
 
+    pub(super) fn names(&self) -> &[PathBuf] {
+        &self.names
+    }
+
     pub(super) fn has_content(&self) -> bool {
         matches!(self.kind, "file" | "link")
     }

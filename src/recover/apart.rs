@@ -1,0 +1,86 @@
+//! Files that had names outside of what was captured, too: such a file comes back as one of its own, and that is said.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::base::path::RepoPath;
+use crate::disk::fsutil::target::Target;
+use crate::model::manifest::Entry;
+use crate::protect::work::{Act, Job, Work};
+
+/// Why such a file is named.
+pub(super) const APART: &str =
+    "it had other names outside of what was captured: it is a file of its own now";
+
+/// Names that one file has in a listing.
+type Names<'e> = HashMap<&'e str, Vec<&'e Entry>>;
+
+/// Returns true for the object store of a repository: nobody writes to its files, so it does not matter which of them are one. A clone on the same
+/// file system shares all of them.
+fn is_object_of_git(path: &RepoPath) -> bool {
+    let mut parts = path.as_bytes().split(|byte| *byte == b'/');
+    parts.any(|part| part.ends_with(b".git")) && parts.any(|part| part == b"objects")
+}
+
+/// Returns the files of a listing that had more names than it has of them.
+pub(super) fn elsewhere<'e>(listing: impl Iterator<Item = &'e Entry>) -> Names<'e> {
+    let mut names = Names::new();
+    for entry in listing.filter(|entry| !entry.body.link.is_empty()) {
+        names.entry(&entry.body.link).or_default().push(entry);
+    }
+    names.retain(|_, group| {
+        let count = group.iter().map(|entry| entry.body.count_of_names()).max();
+        count.is_some_and(|count| count > group.len()) && !is_object_of_git(&group[0].path)
+    });
+    names
+}
+
+/// Returns the paths, of those that `work` brings back at a site, of which the file will have fewer names than it had.
+pub(super) fn brought_back<'e>(
+    names: &Names<'e>,
+    work: &Work,
+    site: usize,
+    place: &dyn Fn(&RepoPath) -> RepoPath,
+    target: &mut Target,
+) -> Vec<&'e RepoPath> {
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let of_site = |job: &&Job| job.site == site && matches!(job.act, Act::Write | Act::Metadata);
+    let jobs: HashMap<&RepoPath, &Job> = work
+        .jobs
+        .iter()
+        .filter(of_site)
+        .map(|job| (&job.path, job))
+        .collect();
+    let mut found: Vec<&RepoPath> = Vec::new();
+    for (link, group) in names {
+        let with_job = |entry: &&'e Entry| Some((*entry, *jobs.get(&place(&entry.path))?));
+        let touched: Vec<(&'e Entry, &Job)> = group.iter().filter_map(with_job).collect();
+        let anchor = work.anchors.get(&(site, (*link).to_owned()));
+        let stands = match anchor {
+            Some(anchor) => target.stat(anchor).ok().flatten(),
+            None => touched
+                .iter()
+                .find(|(_, job)| job.act == Act::Metadata)
+                .and_then(|(_, job)| job.seen),
+        };
+        let mut made: HashSet<&RepoPath> = HashSet::new();
+        for (_, job) in touched.iter().filter(|(_, job)| job.act == Act::Write) {
+            let is_one = |file: &_| job.seen.is_some_and(|seen| is_same_file(&seen, file));
+            if !stands.as_ref().is_some_and(is_one) {
+                made.insert(&job.path);
+            }
+        }
+        let will_have = stands.map_or(0, |file| file.links as usize) + made.len();
+        let had = group.iter().map(|entry| entry.body.count_of_names()).max();
+        if had.is_some_and(|had| will_have < had) {
+            found.extend(touched.iter().map(|(entry, _)| &entry.path));
+        }
+    }
+    found.sort();
+    found
+}
+
+fn is_same_file(a: &crate::model::manifest::Stat, b: &crate::model::manifest::Stat) -> bool {
+    (a.device, a.inode) == (b.device, b.inode)
+}
