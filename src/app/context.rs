@@ -318,12 +318,12 @@ impl Context {
         Err(bdr::Error::Away { location, reason }.into())
     }
 
-    /// Remembers which file system the repository is on.
-    fn remember_place(&self, repository: &Path) {
-        if let Some(place) = Place::of(repository) {
-            // What is not remembered is looked for in the lifeboat.
-            let _ = Journal::new(&self.places.state, repository).remember_place(&place);
-        }
+    /// Remembers which file system the repository is on, and returns it.
+    fn remember_place(&self, repository: &Path) -> Option<Place> {
+        let place = Place::of(repository)?;
+        // What is not remembered is looked for in the lifeboat.
+        let _ = Journal::new(&self.places.state, repository).remember_place(&place);
+        Some(place)
     }
 
     fn rescue(&self, repository: &Path) {
@@ -351,14 +351,13 @@ impl Context {
 
     /// Mans the lifeboat, for what is about to be written. Without one bdr works all the same: `bdr doctor` says so.
     pub(crate) fn launch_lifeboat(&self, repository: &Path) {
-        if repository.join("format.json").is_file() {
-            self.remember_place(repository);
-        }
+        let is_there = repository.join("format.json").is_file();
+        let place = is_there.then(|| self.remember_place(repository)).flatten();
         let Some(lifeboat) = self.places.lifeboat(repository) else {
             return;
         };
         let new = !lifeboat.is_manned();
-        if lifeboat.launch(&self.places.config).is_ok() && new {
+        if lifeboat.launch(&self.places.config, place).is_ok() && new {
             let _ = lifeboat.catch_up();
         }
     }

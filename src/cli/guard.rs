@@ -280,6 +280,8 @@ fn execute(cx: &Context, repo: &Repository, args: &GuardArgs, protected: Protect
     command
         .args(&args.command[1..])
         .env(OPERATION_VARIABLE, operation.to_string());
+    // The command may unmount the file system that the repository is on.
+    repo.storage().let_go();
     match protected.run(command) {
         Ok(outcome) => {
             if !outcome.running.is_empty() {

@@ -169,8 +169,7 @@ impl Repository {
             return Self::open(storage, cache);
         }
         // Several first calls at once: one makes it, the others find it made. Where there are no locks they have to be lucky.
-        let lock = storage.directory().map(|dir| dir.join("lock"));
-        let lock = lock.and_then(|path| fsutil::open_lock(&path).ok());
+        let lock = storage.lock("lock").ok().flatten();
         let mut lock = lock.map(fd_lock::RwLock::new);
         let _alone = lock.as_mut().and_then(|lock| lock.write().ok());
         if is_made()? {
@@ -336,13 +335,13 @@ impl Repository {
     /// # Errors
     /// It cannot be opened.
     pub fn lock_file(&self) -> Result<Option<LockFile>> {
-        let Some(dir) = self.storage.directory() else {
-            return Ok(None);
-        };
-        let path = dir.join("lock");
-        match fsutil::open_lock(&path) {
-            Ok(file) => Ok(Some(fd_lock::RwLock::new(file))),
-            Err(error) => Err(Error::io("lock", path, error)),
+        self.locked("lock")
+    }
+
+    fn locked(&self, name: &str) -> Result<Option<LockFile>> {
+        match self.storage.lock(name) {
+            Ok(file) => Ok(file.map(fd_lock::RwLock::new)),
+            Err(error) => Err(Error::io("lock", self.location.join(name), error)),
         }
     }
 
@@ -695,9 +694,6 @@ impl Repository {
     /// # Errors
     /// The repository cannot be listed.
     pub fn sweep_temporaries(&self, now: DateTime<Utc>) -> Result<u64> {
-        let Some(dir) = self.storage.directory() else {
-            return Ok(0);
-        };
         let listed = self
             .storage
             .list("tmp")
@@ -706,8 +702,7 @@ impl Repository {
             return Ok(0);
         }
         // Whoever writes for longer holds the lock shared.
-        let path = dir.join("lock");
-        let Ok(file) = fsutil::open_lock(&path) else {
+        let Ok(Some(file)) = self.storage.lock("lock") else {
             return Ok(0);
         };
         let mut lock = fd_lock::RwLock::new(file);
@@ -717,14 +712,14 @@ impl Repository {
         let mut removed = 0;
         for file in listed {
             let name = format!("tmp/{}", file.name);
-            let found = std::fs::symlink_metadata(dir.join(&name)).ok();
-            let found = found
-                .filter(|found| file.name.starts_with(fsutil::TEMPORARY_PREFIX) && found.is_file());
-            let written = found.and_then(|found| found.modified().ok());
+            let is_own = file.name.starts_with(fsutil::TEMPORARY_PREFIX);
+            let found = self.storage.look(&name).ok().flatten();
+            let written = found.and_then(|found| found.time);
             let is_left = written.is_some_and(|time| {
-                now.signed_duration_since(DateTime::<Utc>::from(time)) > LEFT_AFTER
+                let time = DateTime::from_timestamp_nanos(time.nanos());
+                now.signed_duration_since(time) > LEFT_AFTER
             });
-            if !is_left {
+            if !is_own || !is_left {
                 continue;
             }
             self.storage

@@ -108,14 +108,7 @@ impl Repository {
     /// # Errors
     /// It cannot be opened.
     pub fn prune_lock_file(&self) -> Result<Option<LockFile>> {
-        let Some(dir) = self.storage.directory() else {
-            return Ok(None);
-        };
-        let path = dir.join("lock-prune");
-        match fsutil::open_lock(&path) {
-            Ok(file) => Ok(Some(fd_lock::RwLock::new(file))),
-            Err(error) => Err(Error::io("lock", path, error)),
-        }
+        self.locked("lock-prune")
     }
 
     /// Returns true if a snapshot is there.

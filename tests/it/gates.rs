@@ -824,3 +824,111 @@ fn a_store_that_says_what_cannot_be_is_counted_all_the_same() {
     let names: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["a", "a-2"]);
 }
+
+#[test]
+fn a_repository_that_is_swapped_for_a_link_meanwhile_stays_where_it_was() {
+    use bdr::disk::storage::{LocalStorage, Storage as _, put};
+    let place = Place::new();
+    let (store, canary) = (place.path("store"), place.path("home/Documents"));
+    for dir in ["operations", "tmp", "trash"] {
+        std::fs::create_dir_all(store.join(dir)).unwrap();
+    }
+    std::fs::create_dir_all(&canary).unwrap();
+    std::fs::write(canary.join("thesis"), b"mine").unwrap();
+    let before = picture(&canary);
+    let storage = LocalStorage::new(&store);
+    put(&storage, "format.json", b"{\"id\":1}").unwrap();
+    storage.read("format.json").unwrap();
+    while_swapped(&store, &canary, || {
+        for round in 0..400 {
+            let name = format!("operations/file{}", round % 10);
+            let to = format!("trash/file{}", round % 10);
+            if round < 200 {
+                // It is held: where its path leads is all the same.
+                put(&storage, &name, b"own").unwrap();
+                storage.rename(&name, &to).unwrap();
+                assert_eq!(storage.read(&to).unwrap(), b"own");
+                assert!(storage.lock("lock").unwrap().is_some());
+            } else {
+                // Whatever they answer: it is looked for each time.
+                storage.let_go();
+                let _ = put(&storage, &name, b"own");
+                storage.let_go();
+                let _ = storage.lock("lock");
+                storage.let_go();
+                let _ = storage.rename(&name, &to);
+                assert_ne!(storage.names("trash").unwrap_or_default(), ["thesis"]);
+            }
+            if round % 20 == 0 {
+                crate::support::assert_same(&before, &picture(&canary), &format!("{round}"));
+            }
+        }
+    });
+    crate::support::assert_same(&before, &picture(&canary), "afterwards");
+
+    // What was mounted again is another directory with the same repository in it.
+    storage.let_go();
+    let again = place.path("again");
+    std::fs::create_dir(&again).unwrap();
+    std::fs::copy(store.join("format.json"), again.join("format.json")).unwrap();
+    std::fs::rename(&store, place.path("first")).unwrap();
+    assert!(storage.read("format.json").is_err(), "nothing is mounted");
+    std::fs::rename(&again, &store).unwrap();
+    put(&storage, "operations/new", b"own").unwrap();
+    assert!(store.join("operations/new").exists());
+    // Another repository is not.
+    storage.let_go();
+    std::fs::rename(&store, &again).unwrap();
+    std::fs::create_dir(&store).unwrap();
+    std::fs::write(store.join("format.json"), b"{\"id\":2}").unwrap();
+    let error = put(&storage, "operations/new", b"own").unwrap_err();
+    assert!(error.to_string().contains("another directory"), "{error}");
+    assert!(!store.join("operations").exists());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_repository_is_not_held_while_a_command_runs() {
+    let place = Place::with_repository();
+    place.write("mine", b"mine");
+    place.init();
+    // Or the command could not unmount the disk that it is on.
+    let script = "readlink /proc/$PPID/fd/* > held || true; rm mine";
+    place.run(&["guard", "--", "sh", "-c", script], 0);
+    let held = std::fs::read_to_string(place.tree().join("held")).unwrap();
+    let store = place.store();
+    assert!(
+        !held.is_empty() && !held.contains(store.to_str().unwrap()),
+        "{held}"
+    );
+    place.run(&["undo", "--yes"], 0);
+}
+
+#[test]
+fn a_link_in_the_place_of_the_staging_place_gets_nothing_removed_where_it_leads() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::with_repository();
+    place.init();
+    // Empty, and called as an area that a crash left: of the user's all the same.
+    let mine = place.path("home/Documents");
+    let empty = mine.join("01HZZZZZZZZZZZZZZZZZZZZZZZ");
+    std::fs::create_dir_all(&empty).unwrap();
+    for dir in [&mine, &empty] {
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    let beside = {
+        let mut name = place.store().file_name().unwrap().to_owned();
+        name.push("-staging");
+        place.store().with_file_name(name)
+    };
+    std::os::unix::fs::symlink(&mine, &beside).unwrap();
+    for args in [&["settle"][..], &["backup"], &["prune", "--yes"]] {
+        place.run(args, 0);
+        assert!(empty.is_dir(), "{args:?}");
+    }
+    // Where it is bdr's own it goes.
+    std::fs::remove_file(&beside).unwrap();
+    std::fs::rename(&mine, &beside).unwrap();
+    place.run(&["settle"], 0);
+    assert!(!beside.join(empty.file_name().unwrap()).exists());
+}

@@ -754,6 +754,39 @@ fn a_restore_says_that_it_cannot_prove_what_it_brings_back() {
 
 #[cfg(unix)]
 #[test]
+fn an_undo_brings_back_what_it_cannot_prove_and_says_so() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let c = &mut Chance::new(314);
+    let place = Place::with_repository();
+    let text = format!("API_KEY={}\n", c.text(32));
+    place.write(".env", text.as_bytes());
+    place.write("other.env", text.as_bytes());
+    place.init();
+    let script = format!("rm .env; echo API_KEY={} > other.env", c.text(32));
+    place.run(&["guard", "--", "sh", "-c", &script], 0);
+    let vault = std::fs::read_dir(place.path("bdr/state/vault")).unwrap();
+    let vault = vault.flatten().next().unwrap().path();
+    let key = vault.join("fingerprint.key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let output = place.bdr(&["undo", "--yes"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output);
+    assert!(
+        said.contains(".env") && said.contains("chmod 600"),
+        "{said}"
+    );
+    // The values are sound by the other key.
+    let read = |name: &str| std::fs::read_to_string(place.tree().join(name)).unwrap();
+    assert_eq!(read(".env"), text, "{said}");
+    // What stands here holds another secret, and cannot be saved without the key: it stays, until the key is mended.
+    assert_ne!(read("other.env"), text);
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    place.run(&["undo", "--yes"], 0);
+    assert_eq!((read(".env"), read("other.env")), (text.clone(), text));
+}
+
+#[cfg(unix)]
+#[test]
 fn a_file_whose_attribute_holds_a_secret_is_named_each_time() {
     let c = &mut Chance::new(313);
     let place = Place::with_repository();

@@ -85,6 +85,29 @@ impl Dir {
         }
     }
 
+    /// Opens a file that is there to be locked, which is made if it is not there.
+    ///
+    /// # Errors
+    /// It cannot be made, or not even be read.
+    pub fn lock(&self, name: &str) -> io::Result<File> {
+        match self.0.writable(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // On read-only media a shared lock can be had on a file that is only readable.
+            Err(_) => return self.0.file(name),
+            opened => return opened,
+        }
+        match self.0.create(name, 0o600) {
+            // Another process was first.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.0.writable(name),
+            made => {
+                let file = made?;
+                // A umask may have taken rights from the owner.
+                super::keep_owner_mode(&file, 0o600)?;
+                Ok(file)
+            }
+        }
+    }
+
     /// Looks at a name; `None`: nothing is there.
     ///
     /// # Errors
@@ -154,6 +177,14 @@ impl Dir {
         let name = temporary_name()?;
         self.0.link(file, &name)?;
         Ok(name)
+    }
+
+    /// Gives a file in it a second name elsewhere.
+    ///
+    /// # Errors
+    /// Something has that name, it lies on another file system, or there are no such names.
+    pub fn link_to(&self, name: &str, to: &Path) -> io::Result<()> {
+        self.0.link_to(name, to)
     }
 
     /// Sets its permission bits.

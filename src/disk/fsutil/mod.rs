@@ -27,7 +27,7 @@ pub mod area;
 pub mod dir;
 mod opened;
 mod own;
-pub use dir::{Dir, Found};
+pub use dir::{Dir, Found, Identity};
 pub use opened::Opened;
 pub use own::{OwnTree, remove_empty_dir};
 #[cfg(unix)]

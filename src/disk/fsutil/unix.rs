@@ -265,6 +265,16 @@ pub fn device_of(path: &Path) -> Option<u64> {
     Some(std::fs::symlink_metadata(path).ok()?.dev())
 }
 
+/// Returns true if two paths are names of one file; neither is followed where it is a link.
+pub fn is_same_file(a: &Path, b: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let number = |path: &Path| {
+        let found = std::fs::symlink_metadata(path).ok()?;
+        Some((found.dev(), found.ino()))
+    };
+    number(a).is_some_and(|one| number(b) == Some(one))
+}
+
 /// Returns the number of the file system that a path is on, where it has one that it keeps.
 pub fn file_system_of(path: &Path) -> Option<u64> {
     let number = rustix::fs::statvfs(path).ok()?.f_fsid;

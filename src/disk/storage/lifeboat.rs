@@ -117,14 +117,17 @@ impl Lifeboat {
             && fsutil::is_private_dir(&self.dir.join(FILES))
     }
 
-    /// Makes it, and keeps what it belongs to and the configuration.
+    /// Makes it, and keeps what it belongs to and the configuration. `place` is where the repository lies, if that is known by now.
     ///
     /// # Errors
     /// The place cannot be written, or is not this user's alone.
-    pub fn launch(&self, config: &Path) -> io::Result<()> {
+    pub fn launch(&self, config: &Path, place: Option<Place>) -> io::Result<()> {
         // From the top: nothing is made in a place that is somebody else's.
         let files = self.dir.join(FILES);
         for dir in [self.dir.parent().unwrap_or(&self.dir), &self.dir, &files] {
+            if fsutil::is_private_dir(dir) {
+                continue;
+            }
             if !dir.is_dir() {
                 fsutil::create_dir_private(dir).map_err(io::Error::other)?;
             }
@@ -140,10 +143,7 @@ impl Lifeboat {
         let about = About {
             repository: RawName::from(self.repository.as_path()),
             config: RawName::from(config),
-            place: match self.repository.join("format.json").is_file() {
-                true => Place::of(&self.repository),
-                false => known(),
-            },
+            place: place.or_else(known),
         };
         let about = serde_json::to_vec(&about).map_err(io::Error::other)?;
         let config = fs::read(config).unwrap_or_default();
@@ -161,8 +161,14 @@ impl Lifeboat {
     /// Where another repository was made in place of the one kept here, that one goes aside: names must not mix.
     fn part_from_another(&self) -> io::Result<()> {
         let files = self.dir.join(FILES);
-        let ours = fs::read(files.join("format.json"));
-        let theirs = fs::read(self.repository.join("format.json"));
+        let (ours, theirs) = (
+            files.join("format.json"),
+            self.repository.join("format.json"),
+        );
+        if fsutil::is_same_file(&ours, &theirs) {
+            return Ok(());
+        }
+        let (ours, theirs) = (fs::read(ours), fs::read(theirs));
         if let (Ok(ours), Ok(theirs)) = (ours, theirs)
             && ours != theirs
         {
@@ -175,8 +181,8 @@ impl Lifeboat {
         Ok(())
     }
 
-    /// Gives a file of the repository its second name. Failing to costs this safety only, so it is not an error.
-    pub(super) fn keep(&self, name: &str) {
+    /// Gives a file of the repository, which lies in `dir`, its second name. Failing to costs this safety only, so it is not an error.
+    pub(super) fn keep(&self, name: &str, dir: &Dir) {
         if !self.private() {
             return;
         }
@@ -185,13 +191,14 @@ impl Lifeboat {
             let error = done.as_ref().err();
             error.is_some_and(|e| e.kind() == io::ErrorKind::NotFound)
         };
-        let done = self.link_or_copy(name, &there);
+        let own = name.rsplit('/').next().unwrap_or(name);
+        let done = self.link_or_copy(dir, own, &there);
         if missing(&done)
             && let Some(parent) = there.parent()
             && fsutil::create_dir_private(parent).is_ok()
         {
             // What is not kept now is made good by the next catch-up.
-            self.note_kept(&self.link_or_copy(name, &there));
+            self.note_kept(&self.link_or_copy(dir, own, &there));
         } else {
             self.note_kept(&done);
         }
@@ -206,17 +213,16 @@ impl Lifeboat {
         }
     }
 
-    fn link_or_copy(&self, name: &str, to: &Path) -> io::Result<()> {
-        let from = self.repository.join(name);
-        match fs::hard_link(&from, to) {
+    fn link_or_copy(&self, dir: &Dir, name: &str, to: &Path) -> io::Result<()> {
+        match dir.link_to(name, to) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
-            Err(_) => self.copy_within_budget(&from, to),
+            Err(_) => self.copy_within_budget(dir, name, to),
             Ok(()) => Ok(()),
         }
     }
 
-    fn copy_within_budget(&self, from: &Path, to: &Path) -> io::Result<()> {
+    fn copy_within_budget(&self, from: &Dir, name: &str, to: &Path) -> io::Result<()> {
         let mut copied = self.copied.lock().unwrap_or_else(PoisonError::into_inner);
         let there = match *copied {
             Some(bytes) => bytes,
@@ -229,12 +235,12 @@ impl Lifeboat {
                 bytes
             }
         };
-        let more = from.symlink_metadata()?.len();
+        let (file, more) = from.file(name)?;
         if there + more > COPY_BUDGET {
             *copied = Some(there);
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
-        copy(from, to)?;
+        copy(file, to)?;
         *copied = Some(there + more);
         Ok(())
     }
@@ -255,11 +261,15 @@ impl Lifeboat {
         }
         let mut made = 0;
         let _ = fsutil::remove_file(&self.dir.join(INCOMPLETE));
-        each_file(&self.repository, Path::new(""), &mut |name| {
-            if !files.join(name).exists()
-                && let Some(name) = name.to_str()
+        let top = Dir::open(&self.repository)?;
+        each_file(&self.repository, Path::new(""), &mut |path| {
+            if !files.join(path).exists()
+                && let Some(name) = path.to_str()
             {
-                self.keep(name);
+                match path.parent().and_then(|parent| below(&top, parent).ok()) {
+                    Some(dir) => self.keep(name, &dir),
+                    None => self.keep(name, &top),
+                }
                 made += 1;
             }
             Ok(())
@@ -402,6 +412,13 @@ impl Lifeboat {
     }
 }
 
+/// Opens a directory below `top`; `None` is the top itself, or one that is reached by a link.
+fn below(top: &Dir, path: &Path) -> io::Result<Dir> {
+    let mut parts = path.iter();
+    let first = parts.next().ok_or(io::ErrorKind::InvalidInput)?;
+    parts.try_fold(top.child(first)?, |dir, part| dir.child(part))
+}
+
 /// Opens a directory of a repository, which is made if it is not there; `None`: its top. Links in the place of one are not followed.
 fn made_in(top: &Dir, path: &Path) -> io::Result<Option<Dir>> {
     let mut found: Option<Dir> = None;
@@ -468,12 +485,10 @@ pub(super) fn name_in(from: &Path, dir: &Dir) -> io::Result<String> {
 }
 
 /// Copies under another name first: half a file never has the right one.
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
+fn copy(mut from: fs::File, to: &Path) -> io::Result<()> {
     let dir = to.parent().unwrap_or(Path::new("."));
     let (mut file, temporary) = fsutil::create_temporary(dir, 0o400)?;
-    let copied = fs::File::open(from)
-        .and_then(|mut from| io::copy(&mut from, &mut file))
-        .and_then(|_| fsutil::rename(&temporary, to));
+    let copied = io::copy(&mut from, &mut file).and_then(|_| fsutil::rename(&temporary, to));
     if copied.is_err() {
         let _ = fs::remove_file(&temporary);
     }

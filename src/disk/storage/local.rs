@@ -6,18 +6,44 @@
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Lifeboat, Listed, Look, Staged, Storage};
-use crate::disk::fsutil::{self, Dir, Found};
+use crate::disk::fsutil::{self, Dir, Found, Identity};
 
 /// A repository in a directory of this machine.
 pub struct LocalStorage {
     dir: PathBuf,
+    held: Mutex<Held>,
     /// Recently read files: restores read one pack many times.
     open: Mutex<Vec<(String, Arc<File>)>>,
     lifeboat: Option<Lifeboat>,
 }
+
+/// The directory of the repository as it was found first: its path may lead elsewhere by the next step.
+#[derive(Default)]
+struct Held {
+    dir: Option<Arc<Dir>>,
+    known: Option<Known>,
+}
+
+/// What tells a repository that is reached again.
+struct Known {
+    directory: Identity,
+    /// Its `format.json`: on a file system that was mounted again the directory is another.
+    format: Option<Vec<u8>>,
+}
+
+impl Known {
+    /// Returns true if it is in `dir`.
+    fn is_in(&self, dir: &Dir) -> io::Result<bool> {
+        Ok(dir.identity()? == self.directory
+            || self.format.is_some() && self.format == read_in(dir, FORMAT).ok())
+    }
+}
+
+/// The file that makes a directory a repository, and says which.
+const FORMAT: &str = "format.json";
 
 const OPEN_FILES: usize = 32;
 
@@ -26,6 +52,7 @@ impl LocalStorage {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
+            held: Mutex::default(),
             open: Mutex::new(Vec::new()),
             lifeboat: None,
         }
@@ -38,29 +65,69 @@ impl LocalStorage {
         self
     }
 
-    /// Opens a directory of the repository, step by step: a link in the place of one leads to something else, which is neither listed, read, written nor
-    /// closed, whenever it was put there.
-    fn dir_at(&self, name: &str) -> io::Result<Dir> {
-        let mut dir = Dir::open(&self.dir)?;
-        for part in name.split('/').filter(|part| !part.is_empty()) {
-            if matches!(part, "." | "..") {
-                return Err(io::ErrorKind::InvalidInput.into());
-            }
-            dir = dir.dir(part)?;
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of which repository it is, as soon as that is known.
+    fn note_format(&self, format: &[u8]) {
+        if let Some(known) = &mut self.held().known {
+            known.format.get_or_insert_with(|| format.to_vec());
         }
+    }
+
+    /// Returns the directory of the repository: the one that was found first, for as long as it is held. Where it is looked for again, nothing else is taken
+    /// for it.
+    fn top(&self) -> io::Result<Arc<Dir>> {
+        let mut held = self.held();
+        if let Some(dir) = &held.dir {
+            return Ok(Arc::clone(dir));
+        }
+        let dir = Dir::open(&self.dir)?;
+        match &held.known {
+            Some(known) if !known.is_in(&dir)? => {
+                let what = "another directory took the place of the repository";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+            Some(_) => {}
+            None => {
+                let directory = dir.identity()?;
+                let format = None;
+                held.known = Some(Known { directory, format });
+            }
+        }
+        let dir = Arc::new(dir);
+        held.dir = Some(Arc::clone(&dir));
         Ok(dir)
     }
 
+    /// Opens a directory of the repository, step by step: a link in the place of one leads to something else, which is neither listed, read, written nor
+    /// closed, whenever it was put there.
+    fn dir_at(&self, name: &str) -> io::Result<Arc<Dir>> {
+        match below(self.top()?, name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // It may have been deleted, and brought back.
+                self.held().dir = None;
+                below(self.top()?, name)
+            }
+            other => other,
+        }
+    }
+
     /// Opens the directory that a file lies in.
-    fn dir_of(&self, name: &str) -> io::Result<Dir> {
+    fn dir_of(&self, name: &str) -> io::Result<Arc<Dir>> {
         self.dir_at(parts(name)?.0)
     }
 
     /// Opens a directory to be listed; `None` if that part of the repository is not there (yet).
-    fn listed_dir(&self, name: &str) -> io::Result<Option<Dir>> {
+    fn listed_dir(&self, name: &str) -> io::Result<Option<Arc<Dir>>> {
+        if name.is_empty() {
+            // One that was deleted looks empty to whoever holds it.
+            self.held().dir = None;
+        }
         match self.dir_at(name) {
             // A repository that is gone altogether is an error, a missing part of it is empty.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.dir.is_dir() => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.top().is_ok() => Ok(None),
             other => other.map(Some),
         }
     }
@@ -90,8 +157,8 @@ impl LocalStorage {
     }
 
     /// Makes sure that a directory of the repository is there, and opens it.
-    fn make_dir(&self, name: &str) -> io::Result<Dir> {
-        let mut dir = Dir::open(&self.dir)?;
+    fn make_dir(&self, name: &str) -> io::Result<Arc<Dir>> {
+        let mut dir = self.top()?;
         let mut is_top = true;
         for part in name.split('/').filter(|part| !part.is_empty()) {
             let next = match dir.dir(part) {
@@ -108,14 +175,14 @@ impl LocalStorage {
                 }
                 other => other?,
             };
-            dir = next;
+            dir = Arc::new(next);
             is_top = false;
         }
         Ok(dir)
     }
 
     /// Removes a name, not durably yet; returns the directory that it was in.
-    fn unlink(&self, name: &str) -> io::Result<Dir> {
+    fn unlink(&self, name: &str) -> io::Result<Arc<Dir>> {
         self.forget_open(name);
         let (_, file) = parts(name)?;
         let dir = self.dir_of(name)?;
@@ -131,6 +198,30 @@ impl LocalStorage {
             open.retain(|(n, _)| n != name);
         }
     }
+}
+
+/// Opens a directory below `top`, step by step.
+fn below(top: Arc<Dir>, name: &str) -> io::Result<Arc<Dir>> {
+    let mut dir = top;
+    for part in name.split('/').filter(|part| !part.is_empty()) {
+        if matches!(part, "." | "..") {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        dir = Arc::new(dir.dir(part)?);
+    }
+    Ok(dir)
+}
+
+/// Reads a file as a whole.
+fn read_in(dir: &Dir, name: &str) -> io::Result<Vec<u8>> {
+    let (mut file, bytes) = dir.file(name)?;
+    if bytes > super::MAX_READ_BYTES {
+        return Err(super::too_large(bytes));
+    }
+    let mut content = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
+    // A byte more than there should be: what grows is noticed, and the end costs no further look.
+    (&mut file).take(bytes + 1).read_to_end(&mut content)?;
+    Ok(content)
 }
 
 /// Returns the directory that a file lies in, and what it is called there.
@@ -183,7 +274,7 @@ fn not_regular() -> io::Error {
 
 struct LocalStaged {
     file: File,
-    dir: Dir,
+    dir: Arc<Dir>,
     name: String,
     published: bool,
 }
@@ -223,13 +314,10 @@ impl LocalStorage {
 
 impl Storage for LocalStorage {
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        let (mut file, bytes) = self.dir_of(name)?.file(parts(name)?.1)?;
-        if bytes > super::MAX_READ_BYTES {
-            return Err(super::too_large(bytes));
+        let content = read_in(&*self.dir_of(name)?, parts(name)?.1)?;
+        if name == FORMAT {
+            self.note_format(&content);
         }
-        let mut content = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
-        // A byte more than there should be: what grows is noticed, and the end costs no further look.
-        (&mut file).take(bytes + 1).read_to_end(&mut content)?;
         Ok(content)
     }
 
@@ -306,7 +394,7 @@ impl Storage for LocalStorage {
             close(&dir);
         }
         if let Some(lifeboat) = &self.lifeboat {
-            lifeboat.keep(name);
+            lifeboat.keep(name, &dir);
         }
         Ok(())
     }
@@ -325,7 +413,7 @@ impl Storage for LocalStorage {
                 dir => drop(dirs.insert(parts(name)?.0, dir?)),
             }
         }
-        dirs.values().try_for_each(Dir::sync)
+        dirs.values().try_for_each(|dir| dir.sync())
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -348,7 +436,7 @@ impl Storage for LocalStorage {
             }
         }
         if let Some(lifeboat) = &self.lifeboat {
-            lifeboat.keep(to);
+            lifeboat.keep(to, &new_dir);
             lifeboat.forget(from);
         }
         Ok(())
@@ -356,7 +444,13 @@ impl Storage for LocalStorage {
 
     fn rescue(&self) -> io::Result<u64> {
         let lifeboat = self.lifeboat.as_ref();
-        lifeboat.ok_or(io::ErrorKind::NotFound)?.rescue()
+        let back = lifeboat.ok_or(io::ErrorKind::NotFound)?.rescue()?;
+        // It is another directory now, with the same in it.
+        self.let_go();
+        let mut held = self.held();
+        held.known.take_if(|known| known.format.is_none());
+        drop(held);
+        Ok(back)
     }
 
     fn heal(&self, name: &str, is_whole: &dyn Fn(&mut dyn io::Read) -> bool) -> io::Result<bool> {
@@ -402,6 +496,25 @@ impl Storage for LocalStorage {
     fn areas(&self) -> Vec<PathBuf> {
         let lifeboat = self.lifeboat.as_ref().and_then(Lifeboat::area);
         lifeboat.into_iter().chain(self.beside()).collect()
+    }
+
+    fn lock(&self, name: &str) -> io::Result<Option<File>> {
+        let (place, own) = parts(name)?;
+        match self.dir_at(place)?.lock(own) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // As in `dir_at`.
+                self.held().dir = None;
+                self.dir_at(place)?.lock(own).map(Some)
+            }
+            other => other.map(Some),
+        }
+    }
+
+    fn let_go(&self) {
+        self.held().dir = None;
+        if let Ok(mut open) = self.open.lock() {
+            open.clear();
+        }
     }
 
     fn directory(&self) -> Option<&Path> {

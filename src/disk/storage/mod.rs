@@ -207,7 +207,19 @@ pub trait Storage: Send + Sync {
         Vec::new()
     }
 
-    /// Returns the directory of a local storage, where locks can be taken.
+    /// Opens a file that is there to be locked, which is made if it is not there; `None` where there are no locks.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    fn lock(&self, name: &str) -> io::Result<Option<std::fs::File>> {
+        let _ = name;
+        Ok(None)
+    }
+
+    /// Holds nothing open any more, for as long as nothing is asked of it: a file system that it lies on can be unmounted then.
+    fn let_go(&self) {}
+
+    /// Returns the directory of a local storage.
     fn directory(&self) -> Option<&Path>;
 }
 

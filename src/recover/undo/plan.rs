@@ -359,27 +359,40 @@ impl Planner<'_> {
             self.plan.missing.push(PathNote { path, reason });
             return;
         }
-        if entry.body.sealed.is_some() && !self.repo.is_whole_here(&entry.body) {
-            self.restore_sealed(entry, seen);
-            return;
+        if entry.body.sealed.is_some() {
+            let is_whole = self.repo.is_whole_here(&entry.body);
+            let unproven = self.repo.vault().unproven();
+            if !is_whole || unproven.is_some() {
+                self.restore_sealed(entry, seen, is_whole, unproven);
+                return;
+            }
         }
         self.step(&entry.path, UndoAction::Restore, entry.kind, entry.size);
         self.job(&entry.path, Act::Write, Some(entry.clone()), seen);
     }
 
-    /// A file of which values were sealed that are not in the vault: merged with what stands there, or written beside.
-    fn restore_sealed(&mut self, entry: &Entry, seen: Option<Stat>) {
+    /// A file of which values were sealed that are not in the vault, or that cannot be compared with what it was: it is put together from the vault where all
+    /// values are there, else merged with what stands there, or written beside.
+    fn restore_sealed(
+        &mut self,
+        entry: &Entry,
+        seen: Option<Stat>,
+        is_whole: bool,
+        unproven: Option<String>,
+    ) {
         let place = self.place(&entry.path);
         let mut live = match seen {
             Some(seen) if seen.kind == Kind::File => self.target.open_file(&place).ok(),
             _ => None,
         };
-        let options = SecretOptions::default();
+        let options = SecretOptions {
+            from_vault: is_whole,
+            ..SecretOptions::default()
+        };
         let found = recover(self.repo, &mut self.reader, entry, live.as_mut(), &options);
         let (path, bytes, mode, seen, why) = match found {
             Ok(Recovery::Merged(bytes, _)) => {
-                let why = self.repo.vault().unproven();
-                let why = why.map(|why| format!("{}: {why}", unseal::UNPROVEN));
+                let why = unproven.map(|why| format!("{}: {why}", unseal::UNPROVEN));
                 (entry.path.clone(), bytes, entry.mode, seen, why)
             }
             Ok(Recovery::Aside(bytes, merged)) => {
@@ -394,6 +407,12 @@ impl Planner<'_> {
                     there,
                     Some(unseal::unresolved(&merged)),
                 )
+            }
+            _ if let Some(reason) = unproven => {
+                // Once the key is mended it can be taken back again, with this.
+                let path = RawName(self.absolute(&entry.path).into_os_string());
+                self.plan.problems.push(PathNote { path, reason });
+                return;
             }
             _ => {
                 let why = "only its metadata is stored, and its content is not in the vault of this machine";

@@ -46,6 +46,11 @@ impl Dir {
         crate::disk::fsutil::open_own(&self.0.join(name))
     }
 
+    pub(super) fn writable(&self, name: &str) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).open(self.0.join(name))
+    }
+
     pub(super) fn look(&self, name: &str) -> io::Result<Found> {
         let found = fs::symlink_metadata(self.0.join(name))?;
         Ok(Found {
@@ -81,6 +86,10 @@ impl Dir {
 
     pub(super) fn link(&self, file: &Path, name: &str) -> io::Result<()> {
         fs::hard_link(file, self.0.join(name))
+    }
+
+    pub(super) fn link_to(&self, name: &str, to: &Path) -> io::Result<()> {
+        fs::hard_link(self.0.join(name), to)
     }
 
     pub(super) fn set_mode(&self, mode: u32) -> io::Result<()> {

@@ -73,6 +73,13 @@ impl Dir {
         Ok(File::from(file))
     }
 
+    /// Opens a file that is there for reading and writing.
+    pub(super) fn writable(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.0, name, flags, Mode::empty())?;
+        Ok(File::from(file))
+    }
+
     pub(super) fn look(&self, name: &str) -> io::Result<Found> {
         let stat = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let stat = stat_of(&stat);
@@ -118,6 +125,17 @@ impl Dir {
             file,
             &self.0,
             name,
+            AtFlags::empty(),
+        )?)
+    }
+
+    pub(super) fn link_to(&self, name: &str, to: &Path) -> io::Result<()> {
+        let to = c_path(&os_to_bytes(to.as_os_str()))?;
+        Ok(rustix::fs::linkat(
+            &self.0,
+            name,
+            CWD,
+            to,
             AtFlags::empty(),
         )?)
     }
