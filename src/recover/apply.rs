@@ -141,163 +141,252 @@ pub(crate) fn apply(
         (unsaved, narrowed) = without_unsaved(work, protected);
     }
     let work = narrowed.as_ref().unwrap_or(work);
-    let open = || -> Result<Vec<Target>> {
-        work.sites
-            .iter()
-            .map(|site| Target::open(site, fidelity))
-            .collect()
-    };
-    let mut targets = open()?;
     let bytes: u64 = of(work, Act::Write)
         .filter_map(|j| Some(j.entry.as_ref()?.size))
         .sum();
     monitor.phase(Phase::Restoring, work.jobs.len() as u64, bytes);
-    let progress = Progress {
-        monitor,
-        restored: AtomicU64::new(0),
-        bytes: AtomicU64::new(0),
-        problems: Mutex::new(unsaved),
-        lacking: Mutex::default(),
-        stop: AtomicBool::new(false),
+    let names = Names::of(work);
+    let mut run = Applying {
+        repo,
+        work,
+        fidelity,
+        durable,
+        sync_each: durable && names.files.len() <= SYNC_EACH,
+        targets: open_sites(work, fidelity)?,
+        progress: Progress {
+            monitor,
+            restored: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            problems: Mutex::new(unsaved),
+            lacking: Mutex::default(),
+            stop: AtomicBool::new(false),
+        },
+        removed: 0,
     };
-    let neutral = neutral_dirs(work, &mut targets);
-    let opened = open_dirs(work, &mut targets);
+    let neutral = neutral_dirs(work, &mut run.targets);
+    let opened = open_dirs(work, &mut run.targets);
     let _under_way = durable.then(|| UnderWay::begin(repo, parents(work)));
-    let mut removed = 0;
-    removed += remove(work, Act::Clear, &mut targets, &HashSet::new(), &progress);
-
-    let mut dirs: Vec<&Job> = writes(work, Kind::Dir).collect();
-    dirs.sort_by(|a, b| a.path.cmp(&b.path));
-    dirs.retain(|job| match targets[job.site].make_dir(&job.path) {
-        Ok(()) => {
-            count(&progress, 0);
-            true
-        }
-        Err(error) => {
-            progress.problem(absolute(work, job), &error);
-            false
-        }
-    });
+    run.remove(Act::Clear, &HashSet::new());
+    let dirs = run.make_dirs();
     let made = dirs.len() as u64;
-
-    // What is a further name of something restored here waits for it.
-    let mut firsts = work.anchors.clone();
-    let mut links = Vec::new();
-    let mut is_first = |job: &&Job| {
-        let group = job.entry.as_ref().map_or("", |e| e.body.link.as_str());
-        let key = (job.site, group.to_owned());
-        let is_further = !group.is_empty() && firsts.contains_key(&key);
-        if !group.is_empty() && !is_further {
-            firsts.insert(key, job.path.clone());
-        }
-        !is_further
-    };
-    let (files, further): (Vec<&Job>, Vec<&Job>) =
-        writes(work, Kind::File).partition(&mut is_first);
-    links.extend(further);
-    let (symlinks, further): (Vec<&Job>, Vec<&Job>) =
-        writes(work, Kind::Symlink).partition(&mut is_first);
-    links.extend(further);
-    let sync_each = durable && files.len() <= SYNC_EACH;
-    write_files(repo, work, &files, sync_each, &open, &progress)?;
-
-    for job in symlinks.into_iter().chain(writes(work, Kind::Fifo)) {
-        let Some(entry) = &job.entry else { continue };
-        let target = &mut targets[job.site];
-        let done = check(target, job).and_then(|()| match entry.kind {
-            Kind::Fifo => target.fifo(&job.path, entry),
-            _ => target.symlink(&job.path, entry),
-        });
-        settle(work, job, done, &progress);
-    }
-    let mut reader = Reader::new(repo);
-    for job in links {
-        let Some(entry) = &job.entry else { continue };
-        let first = &firsts[&(job.site, entry.body.link.clone())];
-        let target = &mut targets[job.site];
-        let done = check(target, job).and_then(|()| {
-            let Err(error) = target.hard_link(&job.path, first) else {
-                return Ok(());
-            };
-            // The first could not be restored, or links are not possible here: a copy is better than nothing.
-            match entry.kind {
-                Kind::Symlink => target.symlink(&job.path, entry)?,
-                _ => write_one(&mut reader, target, job, entry, sync_each)?,
-            }
-            let reason =
-                format!("it is a file of its own now, not another name of `{first}`: {error}");
-            let reason = Error::invalid(reason, None);
-            progress.problem(absolute(work, job), &reason);
-            Ok(())
-        });
-        settle(work, job, done, &progress);
-    }
-    // Further names of a file were changed together with the first.
-    let mut changed = HashSet::new();
-    for job in of(work, Act::Metadata).filter(|j| !is_dir(j)) {
-        let target = &mut targets[job.site];
-        let again = job
-            .seen
-            .is_some_and(|s| s.links > 1 && !changed.insert((s.device, s.inode)));
-        let done = if again { Ok(()) } else { check(target, job) };
-        let done = done.and_then(|()| {
-            job.entry
-                .as_ref()
-                .map_or(Ok(()), |e| target.set_metadata(&job.path, e))
-        });
-        settle(work, job, done, &progress);
-    }
-    removed += remove(work, Act::Remove, &mut targets, &changed, &progress);
-    dirs.extend(of(work, Act::Metadata).filter(|j| is_dir(j)));
-    dirs.sort_by(|a, b| b.path.cmp(&a.path));
-    for job in dirs {
-        if let Some(entry) = &job.entry
-            && let Err(error) = targets[job.site].set_metadata(&job.path, entry)
-        {
-            progress.problem(absolute(work, job), &error);
-        }
-    }
-    for (site, path, stat) in neutral {
-        let entry = crate::repo::state::entry_of(
-            path.clone(),
-            &stat,
-            crate::model::manifest::Body::default(),
-        );
-        // Only its time was touched, by replacing a file in it: not worth a word if it cannot be put back.
-        let _ = targets[site].set_times(&path, &entry);
-    }
-    for (path, mtime) in &work.times {
-        let entry = Entry {
-            kind: Kind::Dir,
-            mtime: *mtime,
-            ..Entry::default()
-        };
-        // Nor is this one.
-        let _ = Target::open(path, fidelity)
-            .and_then(|mut dir| dir.set_times(&RepoPath::root(), &entry));
-    }
+    run.write_files(&names.files)?;
+    run.make_others(&names);
+    run.join_names(&names);
+    let changed = run.set_metadata();
+    run.remove(Act::Remove, &changed);
+    run.finish_dirs(dirs);
+    run.put_times_back(neutral);
     for (site, path, stat) in opened {
         // One that comes back as another, or goes, has been seen to.
-        let _ = targets[site].set_mode(&path, &stat);
+        let _ = run.targets[site].set_mode(&path, &stat);
     }
-    targets
-        .iter_mut()
-        .for_each(|target| progress.lacking(target));
-    if durable && !work.jobs.is_empty() {
-        sync(work, sync_each, &mut targets)?;
+    run.finish(made)
+}
+
+fn open_sites(work: &Work, fidelity: Fidelity) -> Result<Vec<Target>> {
+    let sites = work.sites.iter();
+    sites.map(|site| Target::open(site, fidelity)).collect()
+}
+
+/// What is written under which name: a file of several names is written once, the others are joined to it.
+struct Names<'a> {
+    files: Vec<&'a Job>,
+    symlinks: Vec<&'a Job>,
+    /// Names of files and symlinks that have another one already.
+    further: Vec<&'a Job>,
+    /// The name that others are joined to, by site and group.
+    firsts: HashMap<(usize, String), RepoPath>,
+}
+
+impl<'a> Names<'a> {
+    fn of(work: &'a Work) -> Self {
+        let mut firsts = work.anchors.clone();
+        let mut is_first = |job: &&Job| {
+            let group = job.entry.as_ref().map_or("", |e| e.body.link.as_str());
+            if group.is_empty() {
+                return true;
+            }
+            let key = (job.site, group.to_owned());
+            let is_further = firsts.contains_key(&key);
+            firsts.entry(key).or_insert_with(|| job.path.clone());
+            !is_further
+        };
+        let (files, mut further): (Vec<&Job>, Vec<&Job>) =
+            writes(work, Kind::File).partition(&mut is_first);
+        let (symlinks, more): (Vec<&Job>, Vec<&Job>) =
+            writes(work, Kind::Symlink).partition(&mut is_first);
+        further.extend(more);
+        Self {
+            files,
+            symlinks,
+            further,
+            firsts,
+        }
     }
-    if progress.stopped() {
-        return Err(Error::Interrupted);
+}
+
+/// Work that is being applied. The order of its steps is that of the head of this file, and each relies on those before it.
+struct Applying<'a> {
+    repo: &'a Repository,
+    work: &'a Work,
+    fidelity: Fidelity,
+    /// What was written is on the disk when it is said to be done.
+    durable: bool,
+    /// Few enough files to sync each; else the file systems are synced once.
+    sync_each: bool,
+    targets: Vec<Target>,
+    progress: Progress<'a>,
+    removed: u64,
+}
+
+impl<'a> Applying<'a> {
+    fn remove(&mut self, act: Act, changed: &HashSet<(u64, u64)>) {
+        let (work, progress) = (self.work, &self.progress);
+        self.removed += remove(work, act, &mut self.targets, changed, progress);
     }
-    let restored = progress.restored.into_inner();
-    Ok(Applied {
-        restored,
-        files: restored - made,
-        removed,
-        bytes: progress.bytes.into_inner(),
-        problems: progress.problems.into_inner().unwrap_or_default(),
-        lacking: progress.lacking.into_inner().unwrap_or_default(),
-    })
+
+    /// Makes directories from the top; their metadata waits for what comes into them, which changes their times.
+    fn make_dirs(&mut self) -> Vec<&'a Job> {
+        let mut dirs: Vec<&Job> = writes(self.work, Kind::Dir).collect();
+        dirs.sort_by(|a, b| a.path.cmp(&b.path));
+        dirs.retain(|job| match self.targets[job.site].make_dir(&job.path) {
+            Ok(()) => {
+                count(&self.progress, 0);
+                true
+            }
+            Err(error) => {
+                self.progress.problem(absolute(self.work, job), &error);
+                false
+            }
+        });
+        dirs
+    }
+
+    fn write_files(&self, files: &[&Job]) -> Result<()> {
+        let (work, fidelity) = (self.work, self.fidelity);
+        // Each thread has its own handles.
+        let open = || open_sites(work, fidelity);
+        write_files(
+            self.repo,
+            work,
+            files,
+            self.sync_each,
+            &open,
+            &self.progress,
+        )
+    }
+
+    /// Makes symlinks and FIFOs.
+    fn make_others(&mut self, names: &Names<'_>) {
+        let fifos = writes(self.work, Kind::Fifo);
+        for job in names.symlinks.iter().copied().chain(fifos) {
+            let Some(entry) = &job.entry else { continue };
+            let target = &mut self.targets[job.site];
+            let done = check(target, job).and_then(|()| match entry.kind {
+                Kind::Fifo => target.fifo(&job.path, entry),
+                _ => target.symlink(&job.path, entry),
+            });
+            settle(self.work, job, done, &self.progress);
+        }
+    }
+
+    /// Gives files and symlinks their further names.
+    fn join_names(&mut self, names: &Names<'_>) {
+        let mut reader = Reader::new(self.repo);
+        for job in &names.further {
+            let Some(entry) = &job.entry else { continue };
+            let first = &names.firsts[&(job.site, entry.body.link.clone())];
+            let target = &mut self.targets[job.site];
+            let done = check(target, job).and_then(|()| {
+                let Err(error) = target.hard_link(&job.path, first) else {
+                    return Ok(());
+                };
+                // The first could not be restored, or links are not possible here: a copy is better than nothing.
+                match entry.kind {
+                    Kind::Symlink => target.symlink(&job.path, entry)?,
+                    _ => write_one(&mut reader, target, job, entry, self.sync_each)?,
+                }
+                let reason =
+                    format!("it is a file of its own now, not another name of `{first}`: {error}");
+                let reason = Error::invalid(reason, None);
+                self.progress.problem(absolute(self.work, job), &reason);
+                Ok(())
+            });
+            settle(self.work, job, done, &self.progress);
+        }
+    }
+
+    /// Sets metadata of what is no directory; returns the files, by device and number, whose names were changed together with the first.
+    fn set_metadata(&mut self) -> HashSet<(u64, u64)> {
+        let mut changed = HashSet::new();
+        for job in of(self.work, Act::Metadata).filter(|j| !is_dir(j)) {
+            let target = &mut self.targets[job.site];
+            let again = job
+                .seen
+                .is_some_and(|s| s.links > 1 && !changed.insert((s.device, s.inode)));
+            let done = if again { Ok(()) } else { check(target, job) };
+            let done = done.and_then(|()| {
+                let entry = job.entry.as_ref();
+                entry.map_or(Ok(()), |entry| target.set_metadata(&job.path, entry))
+            });
+            settle(self.work, job, done, &self.progress);
+        }
+        changed
+    }
+
+    /// Gives directories their metadata, from the bottom: one that is closed must not keep the others from theirs.
+    fn finish_dirs(&mut self, mut dirs: Vec<&'a Job>) {
+        dirs.extend(of(self.work, Act::Metadata).filter(|j| is_dir(j)));
+        dirs.sort_by(|a, b| b.path.cmp(&a.path));
+        for job in dirs {
+            if let Some(entry) = &job.entry
+                && let Err(error) = self.targets[job.site].set_metadata(&job.path, entry)
+            {
+                self.progress.problem(absolute(self.work, job), &error);
+            }
+        }
+    }
+
+    /// Puts back the times of directories that were only touched by what was replaced in them: not worth a word where that fails.
+    fn put_times_back(&mut self, neutral: Vec<(usize, RepoPath, Stat)>) {
+        for (site, path, stat) in neutral {
+            let body = crate::model::manifest::Body::default();
+            let entry = crate::repo::state::entry_of(path.clone(), &stat, body);
+            let _ = self.targets[site].set_times(&path, &entry);
+        }
+        for (path, mtime) in &self.work.times {
+            let entry = Entry {
+                kind: Kind::Dir,
+                mtime: *mtime,
+                ..Entry::default()
+            };
+            let _ = Target::open(path, self.fidelity)
+                .and_then(|mut dir| dir.set_times(&RepoPath::root(), &entry));
+        }
+    }
+
+    /// Syncs, and says what came of it; `made` are directories.
+    fn finish(mut self, made: u64) -> Result<Applied> {
+        for target in &mut self.targets {
+            self.progress.lacking(target);
+        }
+        if self.durable && !self.work.jobs.is_empty() {
+            sync(self.work, self.sync_each, &mut self.targets)?;
+        }
+        if self.progress.stopped() {
+            return Err(Error::Interrupted);
+        }
+        let progress = self.progress;
+        let restored = progress.restored.into_inner();
+        Ok(Applied {
+            restored,
+            files: restored - made,
+            removed: self.removed,
+            bytes: progress.bytes.into_inner(),
+            problems: progress.problems.into_inner().unwrap_or_default(),
+            lacking: progress.lacking.into_inner().unwrap_or_default(),
+        })
+    }
 }
 
 /// Takes steps out that would replace or remove what the snapshot before could not hold; returns them as problems.
