@@ -2,34 +2,31 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use sha2::{Digest as _, Sha256};
+use sha2::Digest as _;
 
 use crate::base::error::{Error, Result};
 use crate::base::id::{Digest, Id, SnapshotId};
-use crate::base::monitor::{Monitor, Phase};
+use crate::base::monitor::Monitor;
 use crate::base::path::{RawName, RepoPath};
-use crate::base::threads;
 use crate::disk::fsutil::{self, OwnTree};
 use crate::model::manifest::{Content, Entry};
 use crate::recover::restore;
-use crate::repo::index::{DigestSet, Index, Location};
+use crate::repo::index::DigestSet;
 use crate::repo::kept::KeptSet;
 use crate::repo::layout;
 use crate::repo::oplog::{Begin, End, Pin};
 use crate::repo::origin::Origin;
-use crate::repo::reader::Reader;
-use crate::repo::snapshot::{PackRef, Snapshot, SnapshotKind};
+use crate::repo::snapshot::Snapshot;
 use crate::repo::summaries::Summary;
-use crate::repo::trash::Part;
 use crate::repo::{Repository, record};
 
 mod content;
+mod packs;
 
 use content::check_content;
+use packs::Packs;
 
 /// How much to prove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,101 +124,21 @@ pub fn verify(
     check_kept(repo, &snapshots, &listings, &mut report.damage);
     let needed = needed_blobs(&snapshots, &listings);
 
-    // Packs: those that records name, and those that are there.
-    report.healed.extend(bring_back_packs(repo, &snapshots)?);
-    let present: HashMap<Digest, u64> = repo
-        .list_packs()?
-        .into_iter()
-        .map(|p| (p.id, p.bytes))
-        .collect();
-    let (index, unreadable) = repo.refreshed_index()?;
-    let mut bad_packs: BTreeMap<Digest, String> = BTreeMap::new();
-    // An incremental also stands when prune threw a pack of it away, because what is needed has copies elsewhere.
-    let is_lost = |blob: &Digest| index.copies(*blob).next().is_none();
-    let any_lost = needed.keys().any(is_lost);
-    let named = snapshots
-        .iter()
-        .filter(|s| any_lost || s.kind == SnapshotKind::Full);
-    for pack in named.flat_map(|s| &s.packs) {
-        match present.get(&pack.id) {
-            None => drop(bad_packs.insert(pack.id, "it is missing".to_owned())),
-            Some(bytes) if *bytes != pack.bytes => drop(bad_packs.insert(
-                pack.id,
-                format!("it has {bytes} bytes instead of {}", pack.bytes),
-            )),
-            Some(_) => {}
-        }
-    }
-    for (pack, error) in unreadable {
-        bad_packs
-            .entry(pack.id)
-            .or_insert_with(|| reason_of(&error));
-    }
-    let mut bad_copies: Vec<(Digest, Location, String)> = Vec::new();
-    let wanted: Vec<PackRef> = index
-        .packs()
-        .iter()
-        .map(|p| p.pack)
-        .filter(|pack| {
-            only.is_none()
-                || needed.iter().any(|(blob, _)| {
-                    index
-                        .copies(*blob)
-                        .any(|l| index.pack(l.pack).is_some_and(|p| p.pack.id == pack.id))
-                })
-        })
-        .collect();
+    report.healed.extend(packs::bring_back(repo, &snapshots)?);
+    let mut packs = Packs::look(repo, &snapshots, &needed)?;
+    let wanted = packs.wanted(only.is_some().then_some(&needed));
     report.packs = wanted.len() as u64;
+    report.blobs = packs.index.blobs() as u64;
     if level != VerifyLevel::Quick {
-        let (bytes, blobs) = check_packs(
-            repo,
-            &index,
-            &wanted,
-            &mut bad_packs,
-            &mut bad_copies,
-            &mut report.healed,
-            monitor,
-        )?;
-        report.bytes = bytes;
-        report.blobs = blobs;
-    } else {
-        report.blobs = index.blobs() as u64;
+        (report.bytes, report.blobs) = packs.read(repo, &wanted, &mut report.healed, monitor)?;
     }
-
-    // A blob is lost if no good copy is left.
-    let mut lost: HashMap<Digest, String> = HashMap::new();
-    let mut bad: HashMap<Digest, Vec<(Location, String)>> = HashMap::new();
-    for (digest, location, pack) in bad_copies {
-        bad.entry(digest).or_default().push((location, pack));
-    }
-    let is_there = |location: &Location| {
-        index.pack(location.pack).is_some_and(|p| match level {
-            VerifyLevel::Quick => present.get(&p.pack.id) == Some(&p.pack.bytes),
-            _ => bad_packs.get(&p.pack.id).is_none_or(|why| why != EMPTY),
-        })
-    };
-    for blob in needed.keys() {
-        let bad = bad.get(blob).map_or(&[][..], Vec::as_slice);
-        let is_good = |l: &Location| is_there(l) && !bad.iter().any(|(other, _)| other == l);
-        if !index.copies(*blob).any(|l| is_good(&l)) {
-            let pack = bad
-                .first()
-                .map_or_else(String::new, |(_, name)| name.clone());
-            lost.insert(*blob, pack);
-        }
-    }
-    report_packs(&snapshots, &listings, &bad_packs, &lost, &mut report.damage);
+    let lost = packs.lost(&needed, level);
+    packs.report(&snapshots, &listings, &lost, &mut report.damage);
     if level != VerifyLevel::Quick {
-        check_content(
-            repo,
-            &index,
-            &snapshots,
-            &listings,
-            &lost,
-            &mut report.damage,
-            monitor,
-        )?;
+        let (index, damage) = (&packs.index, &mut report.damage);
+        check_content(repo, index, &snapshots, &listings, &lost, damage, monitor)?;
     }
+    // What is damaged is stored again by the next backup. A look at a part says nothing of the rest.
     if level != VerifyLevel::Quick && only.is_none() || !lost.is_empty() {
         let mut damaged: DigestSet = lost.keys().copied().collect();
         if only.is_some() || level == VerifyLevel::Quick {
@@ -232,38 +149,46 @@ pub fn verify(
     if level == VerifyLevel::Restore
         && let Some(snapshot) = snapshots.last()
     {
-        let default = crate::protect::backup::scratch_dir(repo);
-        let scratch = scratch.unwrap_or(&default);
-        fsutil::create_dir_private(scratch)?;
-        let place = tempfile::Builder::new()
-            .prefix("restore-")
-            .tempdir_in(scratch)
-            .map_err(|e| Error::io("create", scratch, e))?;
-        fsutil::ensure_mode(place.path(), 0o700).map_err(|e| Error::io("open", place.path(), e))?;
-        let rehearsed = restore::rehearse(repo, snapshot, place.path(), monitor);
-        let room = rehearsed.as_ref().map_or(Ok(()), |problems| {
-            crate::care::drill::check_room(place.path(), problems)
-        });
-        if rehearsed.is_err() || room.is_err() {
-            let _ = OwnTree::made(&place).remove();
-        }
-        room?;
-        for problem in rehearsed? {
-            let path = problem
-                .path
-                .as_path()
-                .strip_prefix(place.path())
-                .unwrap_or(problem.path.as_path());
-            report.damage.push(Damage {
-                name: crate::base::path::show(path.as_os_str()),
-                reason: problem.reason,
-                lost: Vec::new(),
-            });
-        }
-        OwnTree::made(&place).remove()?;
+        rehearse(repo, snapshot, scratch, &mut report, monitor)?;
     }
     report.elapsed = started.elapsed();
     Ok(report)
+}
+
+/// Restores a snapshot into a scratch directory, and compares.
+fn rehearse(
+    repo: &Repository,
+    snapshot: &Snapshot,
+    scratch: Option<&Path>,
+    report: &mut VerifyReport,
+    monitor: &dyn Monitor,
+) -> Result<()> {
+    let default = crate::protect::backup::scratch_dir(repo);
+    let scratch = scratch.unwrap_or(&default);
+    fsutil::create_dir_private(scratch)?;
+    let place = tempfile::Builder::new()
+        .prefix("restore-")
+        .tempdir_in(scratch)
+        .map_err(|e| Error::io("create", scratch, e))?;
+    fsutil::ensure_mode(place.path(), 0o700).map_err(|e| Error::io("open", place.path(), e))?;
+    let rehearsed = restore::rehearse(repo, snapshot, place.path(), monitor);
+    let room = rehearsed.as_ref().map_or(Ok(()), |problems| {
+        crate::care::drill::check_room(place.path(), problems)
+    });
+    if rehearsed.is_err() || room.is_err() {
+        let _ = OwnTree::made(&place).remove();
+    }
+    room?;
+    for problem in rehearsed? {
+        let path = problem.path.as_path();
+        let path = path.strip_prefix(place.path()).unwrap_or(path);
+        report.damage.push(Damage {
+            name: crate::base::path::show(path.as_os_str()),
+            reason: problem.reason,
+            lost: Vec::new(),
+        });
+    }
+    OwnTree::made(&place).remove()
 }
 
 fn reason_of(error: &Error) -> String {
@@ -339,26 +264,6 @@ fn tell_origins(
     report.has_key = origins.own.is_some();
     report.key_refused = origins.refused;
     Ok(())
-}
-
-/// Takes packs from the lifeboat that are missing, or have another size than the records say.
-fn bring_back_packs(repo: &Repository, snapshots: &[Snapshot]) -> Result<Vec<String>> {
-    let present: HashMap<Digest, u64> = repo
-        .list_packs()?
-        .into_iter()
-        .map(|p| (p.id, p.bytes))
-        .collect();
-    let mut healed = Vec::new();
-    let mut seen = DigestSet::default();
-    for pack in snapshots.iter().flat_map(|s| &s.packs) {
-        if present.get(&pack.id) != Some(&pack.bytes)
-            && seen.insert(pack.id)
-            && repo.heal_part(Part::Pack(pack.id))
-        {
-            healed.push(layout::pack(pack.id));
-        }
-    }
-    Ok(healed)
 }
 
 fn read_snapshots(
@@ -546,217 +451,6 @@ fn needed_blobs(snapshots: &[Snapshot], listings: &Listings) -> HashMap<Digest, 
         });
     }
     needed
-}
-
-/// Reads every byte of the packs; returns how many bytes of content were checked, and how many blobs.
-fn check_packs(
-    repo: &Repository,
-    index: &std::sync::Arc<Index>,
-    wanted: &[PackRef],
-    bad_packs: &mut BTreeMap<Digest, String>,
-    bad_copies: &mut Vec<(Digest, Location, String)>,
-    healed: &mut Vec<String>,
-    monitor: &dyn Monitor,
-) -> Result<(u64, u64)> {
-    /// Bad files, with the reason, and those that are whole again.
-    type Found = (Vec<(PackRef, String)>, Vec<String>);
-    // Before their blobs are looked at: what the lifeboat has is put in place.
-    let packs_left = AtomicUsize::new(0);
-    let known_bad = &*bad_packs;
-    let bad_files: Mutex<Found> = Mutex::default();
-    threads::share(threads::worth(8), &|| {
-        let mut buffer = vec![0; PIECE];
-        while let Some(pack) = wanted.get(packs_left.fetch_add(1, Ordering::Relaxed)) {
-            if monitor.stopped() {
-                return;
-            }
-            let known = known_bad.get(&pack.id).cloned();
-            let Some(reason) = known.or_else(|| bad_file(repo, pack, &mut buffer)) else {
-                continue;
-            };
-            let is_healed = repo.heal_part(Part::Pack(pack.id));
-            if let Ok(mut found) = bad_files.lock() {
-                match is_healed {
-                    true => found.1.push(layout::pack(pack.id)),
-                    false => found.0.push((*pack, reason)),
-                }
-            }
-        }
-    });
-    let (bad, mended) = bad_files.into_inner().unwrap_or_default();
-    healed.extend(mended);
-    for (pack, reason) in bad {
-        bad_packs.entry(pack.id).or_insert(reason);
-    }
-    // One that is empty may claim any number of parts of any length: none is looked for.
-    let is_empty = |pack: &&PackRef| bad_packs.get(&pack.id).is_some_and(|why| why == EMPTY);
-    let ids: DigestSet = wanted
-        .iter()
-        .filter(|pack| !is_empty(pack))
-        .map(|pack| pack.id)
-        .collect();
-    let mut blobs: Vec<(Digest, Location)> = Vec::new();
-    for digest in index.digests() {
-        blobs.extend(
-            index
-                .copies(digest)
-                .filter(|l| index.pack(l.pack).is_some_and(|p| ids.contains(&p.pack.id)))
-                .map(|l| (digest, l)),
-        );
-    }
-    blobs.sort_by_key(|(_, l)| (l.pack, l.member, l.offset));
-    let bytes = blobs
-        .iter()
-        .fold(0, |sum: u64, (_, l)| sum.saturating_add(l.size));
-    let count = blobs.len() as u64;
-    monitor.phase(Phase::Verifying, count, bytes);
-    let mut tasks: Vec<Vec<(Digest, Location)>> = Vec::new();
-    // Blobs of one member stay together: it is decompressed once.
-    let mut group: Vec<(Digest, Location)> = Vec::new();
-    for (digest, location) in blobs {
-        let new_member = group
-            .last()
-            .is_some_and(|(_, l)| (l.pack, l.member) != (location.pack, location.member));
-        if new_member && group.len() >= 32 {
-            tasks.push(std::mem::take(&mut group));
-        }
-        group.push((digest, location));
-    }
-    tasks.push(group);
-    let next = AtomicUsize::new(0);
-    let found: Mutex<Vec<(Digest, Location)>> = Mutex::default();
-    threads::share(threads::worth(8), &|| {
-        let mut reader = Reader::with_index(repo, std::sync::Arc::clone(index));
-        while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if monitor.stopped() {
-                return;
-            }
-            for (digest, location) in task {
-                if reader.check_copy(*digest, *location).is_err()
-                    && let Ok(mut found) = found.lock()
-                {
-                    found.push((*digest, *location));
-                }
-                monitor.advance(1, location.size);
-            }
-        }
-    });
-    if monitor.stopped() {
-        return Err(Error::Interrupted);
-    }
-    for (digest, location) in found.into_inner().unwrap_or_default() {
-        let pack = index
-            .pack(location.pack)
-            .map_or_else(String::new, |p| layout::pack(p.pack.id));
-        if let Some(pack) = index.pack(location.pack) {
-            bad_packs
-                .entry(pack.pack.id)
-                .or_insert_with(|| "parts of it cannot be read".to_owned());
-        }
-        bad_copies.push((digest, location, pack));
-    }
-    let different = index.digests().count() as u64;
-    Ok((bytes, different))
-}
-
-/// Bytes of a pack that are in memory at a time.
-const PIECE: usize = 256 * 1024;
-
-/// Zeros that no pack has one after another: a member of it is at most half as long.
-const MOST_NOTHING: usize = 1 << 20;
-/// What is wrong with a pack that has that many.
-const EMPTY: &str = "much of it is empty";
-
-/// Returns what is wrong with the file of a pack. It is read piece by piece: one that holds a large file is as large.
-fn bad_file(repo: &Repository, pack: &PackRef, buffer: &mut [u8]) -> Option<String> {
-    let name = layout::pack(pack.id);
-    let bytes = match repo.storage().size(&name) {
-        Ok(Some(bytes)) => bytes,
-        Ok(None) => return Some("it is missing".to_owned()),
-        Err(error) => return Some(error.to_string()),
-    };
-    if bytes != pack.bytes {
-        return Some(format!("it has {bytes} bytes instead of {}", pack.bytes));
-    }
-    let mut hasher = Sha256::new();
-    let mut at = 0;
-    let mut nothing = 0;
-    while at < bytes {
-        let length = usize::try_from(bytes - at).map_or(buffer.len(), |n| n.min(buffer.len()));
-        let piece = &mut buffer[..length];
-        if let Err(error) = repo.storage().read_at(&name, at, piece) {
-            return Some(error.to_string());
-        }
-        // A member is shorter than this, and begins with something: what is empty for so long holds nothing, however long it claims to be.
-        nothing = match piece.iter().all(|byte| *byte == 0) {
-            true => nothing + length,
-            false => 0,
-        };
-        if nothing >= MOST_NOTHING {
-            return Some(EMPTY.to_owned());
-        }
-        hasher.update(&*piece);
-        at += length as u64;
-    }
-    (Digest::finish(hasher) != pack.id).then(|| "its checksum does not match its name".to_owned())
-}
-
-fn report_packs(
-    snapshots: &[Snapshot],
-    listings: &Listings,
-    bad_packs: &BTreeMap<Digest, String>,
-    lost: &HashMap<Digest, String>,
-    found: &mut Vec<Damage>,
-) {
-    let mut by_pack: BTreeMap<String, Damage> = bad_packs
-        .iter()
-        .map(|(id, reason)| {
-            let name = layout::pack(*id);
-            (
-                name.clone(),
-                Damage {
-                    name,
-                    reason: reason.clone(),
-                    lost: Vec::new(),
-                },
-            )
-        })
-        .collect();
-    if !lost.is_empty() {
-        for (snapshot, path, blobs) in files(snapshots, listings) {
-            let Some(blob) = blobs.iter().find(|b| lost.contains_key(b)) else {
-                continue;
-            };
-            let other = files(snapshots, listings)
-                .filter(|(s, p, b)| {
-                    s.id != snapshot.id && *p == path && !b.iter().any(|b| lost.contains_key(b))
-                })
-                .map(|(s, _, _)| s.id)
-                .last();
-            let name = match &lost[blob] {
-                name if !name.is_empty() => name.clone(),
-                // No copy is known at all: the pack that held it is gone.
-                _ => by_pack
-                    .values()
-                    .find(|d| d.reason == "it is missing")
-                    .map_or_else(|| format!("blob {blob}"), |d| d.name.clone()),
-            };
-            by_pack
-                .entry(name.clone())
-                .or_insert_with(|| Damage {
-                    name,
-                    reason: "no pack has it".to_owned(),
-                    lost: Vec::new(),
-                })
-                .lost
-                .push(LostFile {
-                    snapshot: snapshot.id,
-                    path: RawName(path.into_os_string()),
-                    other,
-                });
-        }
-    }
-    found.extend(by_pack.into_values());
 }
 
 /// Returns all files of all snapshots with their blobs.
