@@ -4,8 +4,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use sha2::Digest as _;
-
 use crate::base::error::{Error, Result};
 use crate::base::id::{Digest, Id, SnapshotId};
 use crate::base::monitor::Monitor;

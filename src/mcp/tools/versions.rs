@@ -4,12 +4,15 @@ use std::collections::HashSet;
 
 use bdr::find::query::{self, Version};
 use bdr::model::manifest::Kind;
+use bdr::repo::Repository;
+use bdr::repo::snapshot::Snapshot;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::super::call::{Answer, Call, Outcome, Page, backup_id, slashes};
 use super::super::fault::Fault;
 use super::super::mask;
+use crate::app::context::Context;
 use crate::app::time;
 use crate::ui::{count, plural, when};
 
@@ -19,95 +22,157 @@ const MAX_PATHS: usize = 200;
 const MAX_SEARCHED: usize = 2000;
 
 pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
-    let cx = call.cx;
-    let path = call.args.text("path")?;
-    let text = call.args.text("text")?.filter(|text| !text.is_empty());
-    if path.is_none() && text.is_none() {
-        return Err(Fault::argument(
-            "neither `path` nor `text` says what to look for",
-            "find_versions {\"path\":\"**/checklist-registry.json\"}",
-        ));
-    }
-    let limit = call.args.number("limit", 1, 200)?.unwrap_or(20) as usize;
-    let since = call
-        .args
-        .text("since")?
-        .map(|text| time::parse(text, cx.now))
-        .transpose()?;
+    let wanted = Wanted::read(call)?;
     let repo = call.repository()?;
-    let roots = call.roots()?;
     let snapshots = repo.snapshots()?;
-    let pattern = match path {
-        Some(path) => match (path.strip_prefix("~/"), &cx.home) {
-            (Some(rest), Some(home)) => slashes(&format!("{}/{rest}", home.display())),
-            _ => slashes(path),
-        },
-        None => "*".to_owned(),
-    };
-    let mut found = query::find(&repo, &snapshots, &pattern)?;
-    if found.is_empty() && pattern.contains('/') && !pattern.contains(['*', '?', '[']) {
-        found = query::find(
-            &repo,
-            &snapshots,
-            &format!("**/{}", pattern.trim_start_matches("./")),
-        )?;
-    }
-    found.retain(|found| found.entry.kind == Kind::File && roots.has(&found.path));
-    // The newest first: what was touched last is meant most often.
-    found.sort_by_key(|found| std::cmp::Reverse((found.time, found.entry.mtime.nanos())));
-    let paths = found.len();
-    found.truncate(MAX_PATHS);
-    let mut versions: Vec<Version> = Vec::new();
-    for one in &found {
-        if cx.is_stopped() {
-            return Err(bdr::Error::Interrupted.into());
-        }
-        versions.extend(query::history(
-            &repo,
-            &snapshots,
-            &cx.cwd,
-            one.path.as_os_str(),
-        )?);
-    }
-    versions.retain(|version| {
-        version
-            .entry
-            .as_ref()
-            .is_some_and(|entry| entry.kind == Kind::File)
-    });
-    let mut seen = HashSet::new();
-    versions.retain(|version| seen.insert((version.path.clone(), version.snapshot)));
-    versions.sort_by_key(|version| std::cmp::Reverse((version.time, version.seq)));
-    versions.retain(|version| since.is_none_or(|since| version.time >= since));
+    let (mut versions, paths) = wanted.versions(call, &repo, &snapshots)?;
     let mut searched = 0;
-    if let Some(text) = text {
-        let mut fitting = Vec::new();
-        for version in versions {
-            searched += 1;
-            if searched > MAX_SEARCHED || cx.is_stopped() {
-                break;
-            }
-            let Some(entry) = &version.entry else {
-                continue;
-            };
-            // What is sealed is not found either: nobody learns by asking.
-            if let Ok(bytes) = mask::stored(&repo, &version.path, entry)?
-                && memchr::memmem::find(&bytes, text.as_bytes()).is_some()
-            {
-                fitting.push(version);
-            }
-        }
-        versions = fitting;
+    if let Some(text) = wanted.text {
+        (versions, searched) = containing(call, &repo, versions, text)?;
     }
+    let (path, text, since) = (wanted.path, wanted.text, wanted.since);
     let page = Page::read(
         &call.args,
         &format!("find_versions {path:?} {text:?} {since:?}"),
     )?;
-    let shown: Vec<&Version> = versions.iter().skip(page.from).take(limit).collect();
-    let list: Vec<Value> = shown
-        .iter()
-        .filter_map(|version| one(call, version))
-        .collect();
+    let shown = versions.iter().skip(page.from).take(wanted.limit);
+    let shown: Vec<&Version> = shown.collect();
+    let list = shown.iter().filter_map(|version| one(call, version));
+    let mut data = json!({
+        "versions": list.collect::<Vec<Value>>(),
+        "total": versions.len(),
+        "warnings": warnings(paths, searched),
+    });
+    page.next(&mut data, shown.len(), versions.len());
+    let mut answer = Answer::new(data, brief(call, &shown, versions.len()));
+    let link = |version: &&Version| {
+        let id = backup_id(version.snapshot, version.time);
+        let path = call.cx.shown_absolute(&version.path);
+        let encoded = super::super::call::encoded(&path);
+        (format!("bdr://snapshots/{id}/files/{encoded}"), path)
+    };
+    answer.links = shown.iter().take(3).map(link).collect();
+    Ok(answer.into())
+}
+
+/// What is looked for.
+struct Wanted<'a> {
+    path: Option<&'a str>,
+    text: Option<&'a str>,
+    since: Option<DateTime<Utc>>,
+    limit: usize,
+}
+
+impl<'a> Wanted<'a> {
+    fn read(call: &'a Call<'_>) -> Result<Self, Fault> {
+        let path = call.args.text("path")?;
+        let text = call.args.text("text")?.filter(|text| !text.is_empty());
+        if path.is_none() && text.is_none() {
+            return Err(Fault::argument(
+                "neither `path` nor `text` says what to look for",
+                "find_versions {\"path\":\"**/checklist-registry.json\"}",
+            ));
+        }
+        let since = call.args.text("since")?;
+        Ok(Self {
+            path,
+            text,
+            since: since
+                .map(|text| time::parse(text, call.cx.now))
+                .transpose()?,
+            limit: call.args.number("limit", 1, 200)?.unwrap_or(20) as usize,
+        })
+    }
+
+    /// Returns the versions of files that fit, the newest first, and of how many paths there are any.
+    fn versions(
+        &self,
+        call: &Call<'_>,
+        repo: &Repository,
+        snapshots: &[Snapshot],
+    ) -> Result<(Vec<Version>, usize), Fault> {
+        let cx = call.cx;
+        let roots = call.roots()?;
+        let mut found = self.find(cx, repo, snapshots)?;
+        found.retain(|found| found.entry.kind == Kind::File && roots.has(&found.path));
+        // What was touched last is meant most often.
+        found.sort_by_key(|found| std::cmp::Reverse((found.time, found.entry.mtime.nanos())));
+        let paths = found.len();
+        found.truncate(MAX_PATHS);
+        let mut versions: Vec<Version> = Vec::new();
+        for one in &found {
+            if cx.is_stopped() {
+                return Err(bdr::Error::Interrupted.into());
+            }
+            let path = one.path.as_os_str();
+            versions.extend(query::history(repo, snapshots, &cx.cwd, path)?);
+        }
+        let is_file = |version: &Version| {
+            let entry = version.entry.as_ref();
+            entry.is_some_and(|entry| entry.kind == Kind::File)
+        };
+        let mut seen = HashSet::new();
+        versions.retain(|version| {
+            is_file(version)
+                && self.since.is_none_or(|since| version.time >= since)
+                && seen.insert((version.path.clone(), version.snapshot))
+        });
+        versions.sort_by_key(|version| std::cmp::Reverse((version.time, version.seq)));
+        Ok((versions, paths))
+    }
+
+    /// Finds files by the pattern as it was given, then by its end: clients often know no more than a name.
+    fn find(
+        &self,
+        cx: &Context,
+        repo: &Repository,
+        snapshots: &[Snapshot],
+    ) -> Result<Vec<query::Found>, Fault> {
+        let pattern = match self.path {
+            Some(path) => match (path.strip_prefix("~/"), &cx.home) {
+                (Some(rest), Some(home)) => slashes(&format!("{}/{rest}", home.display())),
+                _ => slashes(path),
+            },
+            None => "*".to_owned(),
+        };
+        let found = query::find(repo, snapshots, &pattern)?;
+        let is_path = pattern.contains('/') && !pattern.contains(['*', '?', '[']);
+        if !found.is_empty() || !is_path {
+            return Ok(found);
+        }
+        let end = format!("**/{}", pattern.trim_start_matches("./"));
+        Ok(query::find(repo, snapshots, &end)?)
+    }
+}
+
+/// Returns the versions that contain a text, and how many were searched.
+fn containing(
+    call: &Call<'_>,
+    repo: &Repository,
+    versions: Vec<Version>,
+    text: &str,
+) -> Result<(Vec<Version>, usize), Fault> {
+    let (mut fitting, mut searched) = (Vec::new(), 0);
+    for version in versions {
+        searched += 1;
+        if searched > MAX_SEARCHED || call.cx.is_stopped() {
+            break;
+        }
+        let Some(entry) = &version.entry else {
+            continue;
+        };
+        // What is sealed is not found either: nobody learns by asking.
+        if let Ok(bytes) = mask::stored(repo, &version.path, entry)?
+            && memchr::memmem::find(&bytes, text.as_bytes()).is_some()
+        {
+            fitting.push(version);
+        }
+    }
+    Ok((fitting, searched))
+}
+
+/// Returns what was not looked at.
+fn warnings(paths: usize, searched: usize) -> Vec<String> {
     let mut warnings = Vec::new();
     if paths > MAX_PATHS {
         warnings.push(format!(
@@ -120,56 +185,38 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
             "only {MAX_SEARCHED} versions were searched: narrow path or since"
         ));
     }
-    let mut data = json!({"versions": list, "total": versions.len(), "warnings": warnings});
-    page.next(&mut data, shown.len(), versions.len());
-    let mut lines: Vec<String> = shown
-        .iter()
-        .take(20)
-        .filter_map(|version| {
-            let entry = version.entry.as_ref()?;
-            let id = backup_id(version.snapshot, version.time);
-            Some(format!(
-                "{id}  {}  {} bytes  {}",
-                when::utc(version.time),
-                entry.size,
-                cx.shown_absolute(&version.path)
-            ))
-        })
-        .collect();
+    warnings
+}
+
+/// Returns the answer as text: the first versions, and the call that brings one back.
+fn brief(call: &Call<'_>, shown: &[&Version], total: usize) -> String {
+    let cx = call.cx;
     // What stands already need not be brought back.
     let wanted = shown.iter().find(|version| !stands(version));
-    let brief = match wanted.or(shown.first()) {
-        None => "No version fits. Try a wider path, like **/NAME, or list_backups.".to_owned(),
-        Some(wanted) => {
-            let id = backup_id(wanted.snapshot, wanted.time);
-            lines.insert(
-                0,
-                format!(
-                    "{}, newest first:",
-                    plural(versions.len() as u64, "version")
-                ),
-            );
-            lines.push(format!(
-                "To bring one back: restore_backup {{\"backupId\":\"{id}\",\"selective\":[{}],\"overwrite\":true}}",
-                Value::from(cx.shown_absolute(&wanted.path))
-            ));
-            lines.join("\n")
-        }
+    let Some(wanted) = wanted.or(shown.first()) else {
+        return "No version fits. Try a wider path, like **/NAME, or list_backups.".to_owned();
     };
-    let mut answer = Answer::new(data, brief);
-    answer.links = shown
-        .iter()
-        .take(3)
-        .map(|version| {
-            let id = backup_id(version.snapshot, version.time);
-            let path = super::super::call::encoded(&cx.shown_absolute(&version.path));
-            (
-                format!("bdr://snapshots/{id}/files/{path}"),
-                cx.shown_absolute(&version.path),
-            )
-        })
-        .collect();
-    Ok(answer.into())
+    let line = |version: &&Version| {
+        let entry = version.entry.as_ref()?;
+        let id = backup_id(version.snapshot, version.time);
+        Some(format!(
+            "{id}  {}  {} bytes  {}",
+            when::utc(version.time),
+            entry.size,
+            cx.shown_absolute(&version.path)
+        ))
+    };
+    let mut lines = vec![format!(
+        "{}, newest first:",
+        plural(total as u64, "version")
+    )];
+    lines.extend(shown.iter().take(20).filter_map(line));
+    let id = backup_id(wanted.snapshot, wanted.time);
+    lines.push(format!(
+        "To bring one back: restore_backup {{\"backupId\":\"{id}\",\"selective\":[{}],\"overwrite\":true}}",
+        Value::from(cx.shown_absolute(&wanted.path))
+    ));
+    lines.join("\n")
 }
 
 /// Returns true for a version that is what stands there, by size and time.
