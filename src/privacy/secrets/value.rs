@@ -65,147 +65,125 @@ pub(super) fn value_after(text: &[u8], at: usize) -> Option<Value> {
     let closed = after_name(text, at);
     let spaced = skip_space(text, closed, 40);
     let mut i = spaced;
-    // `var token string = "…"`, `password is '…'`
-    let may_be_type = matches!(text.get(i), Some(b's' | b'S' | b'c' | b'&' | b'N' | b'i'));
-    if (spaced > closed || closed > at) && may_be_type {
-        for word in [
-            &b"string"[..],
-            b"String",
-            b"str",
-            b"char*",
-            b"&str",
-            b"NSString *",
-            b"is",
-        ] {
-            let after = i + word.len();
-            if text.get(i..after) == Some(word) && matches!(text.get(after), Some(b' ' | b':')) {
-                let next = skip_space(text, after, 8);
-                let wanted: &[u8] = if word == b"is" { b"\"'`" } else { b"=:" };
-                if text.get(next).is_some_and(|b| wanted.contains(b)) {
-                    i = next;
-                }
-            }
+    if spaced > at {
+        i = after_type(text, i);
+        let tag_ends = text.get(closed.wrapping_sub(1)) == Some(&b'>');
+        if tag_ends && text.get(closed) == Some(&b'\n') {
+            return on_next_line(text, closed + 1);
         }
     }
-    // `<token>` and the value on the next line.
-    if (spaced > closed || closed > at)
-        && text.get(closed.wrapping_sub(1)) == Some(&b'>')
-        && text.get(closed) == Some(&b'\n')
-    {
-        i = skip_space(text, closed + 1, 40);
-        let end = i + text[i..]
-            .iter()
-            .take(LONGEST)
-            .take_while(|b| is_bare(**b))
-            .count();
-        return (end > i).then_some(Value {
-            range: i..end,
-            quoted: false,
-            joint: Joint::Colon,
-            tight: false,
-        });
-    }
-    let rest = text.get(i..)?;
-    let unicode = [
-        &b"\\u003d"[..],
-        b"\\u003D",
-        b"%3D",
-        b"%3d",
-        b"%3A",
-        b"&#61;",
-        b"\\u003a",
-    ];
-    let escaped = matches!(rest.first(), Some(b'\\' | b'%' | b'&'));
-    let escape = unicode.iter().find(|e| escaped && rest.starts_with(e));
-    let joint = if let Some(escape) = escape {
-        i += escape.len();
-        Joint::Assign
-    } else {
-        let ops = rest
-            .iter()
-            .take(4)
-            .take_while(|b| {
-                matches!(
-                    b,
-                    b'=' | b':' | b'?' | b'!' | b'>' | b'-' | b'~' | b'+' | b'.' | b'|'
-                )
-            })
-            .count();
-        let op = &rest[..ops];
-        if ops == 0 {
-            if rest.first() == Some(&b',') {
-                i += 1;
-                Joint::Comma
-            } else if i > at {
-                Joint::Space
-            } else {
-                return None;
-            }
-        } else if matches!(op, b"==" | b"===" | b"!=" | b"!==") {
-            i += ops;
-            Joint::Compare
-        } else if op == b"="
-            || op == b":="
-            || op == b"::="
-            || op == b":::="
-            || op == b"=>"
-            || op == b"?="
-            || op == b"->"
-            || op == b"+="
-            || op == b".="
-            || op == b"||:"
-            || op == b"~>"
-            || op == b"||="
-            || op == b"=:"
-        {
-            i += ops;
-            Joint::Assign
-        } else if op[0] == b':' {
-            i += if op.starts_with(b"::") && !op.starts_with(b"::=") {
-                return None;
-            } else {
-                1
-            };
-            Joint::Colon
-        } else if op[0] == b'=' {
-            // The value begins with the rest: `=-abc`.
-            i += 1;
-            Joint::Assign
-        } else if op.iter().all(|b| *b == b'-') && spaced > at {
-            Joint::Space
-        } else if op[0] == b'-' && spaced == at {
-            i += 1;
-            Joint::Space
-        } else {
-            return None;
-        }
-    };
-    let operator_end = i;
-    i = skip_space(text, i, 40);
-    if joint == Joint::Space || joint == Joint::Colon {
+    let (joint, operator_end) = joint_at(text, at, spaced, i)?;
+    i = skip_space(text, operator_end, 40);
+    if matches!(joint, Joint::Space | Joint::Colon) {
         // `Ldap password  ----  value`, `password: - value`
-        let dashes = text[i..]
-            .iter()
-            .take(12)
-            .take_while(|b| **b == b'-')
-            .count();
+        let dashes = count_while(&text[i..], 12, |b| b == b'-');
         if dashes >= 2 {
             i = skip_space(text, i + dashes, 40);
         }
     }
-    let tight = i == spaced + (operator_end - spaced) && spaced == at;
-    // `new String("`, `str("`, `@"`, `b'`, a YAML tag.
-    let open = text[i..]
+    let tight = spaced == at && i == operator_end;
+    i = after_wrapping(text, i, joint);
+    let (range, quoted) = match quoted_at(text, i) {
+        Quoted::Value(range) => (range, true),
+        Quoted::Broken => return None,
+        Quoted::No => (bare_at(text, i, joint)?, false),
+    };
+    Some(Value {
+        range,
+        quoted,
+        joint,
+        tight,
+    })
+}
+
+fn count_while(text: &[u8], most: usize, is: impl Fn(u8) -> bool) -> usize {
+    text.iter().take(most).take_while(|b| is(**b)).count()
+}
+
+/// Skips what declares the type of a name, or says that it is: `var token string = "…"`, `password is '…'`.
+fn after_type(text: &[u8], mut i: usize) -> usize {
+    const TYPES: [&[u8]; 7] = [
+        b"string",
+        b"String",
+        b"str",
+        b"char*",
+        b"&str",
+        b"NSString *",
+        b"is",
+    ];
+    for word in TYPES {
+        let after = i + word.len();
+        if text.get(i..after) == Some(word) && matches!(text.get(after), Some(b' ' | b':')) {
+            let next = skip_space(text, after, 8);
+            let wanted: &[u8] = if word == b"is" { b"\"'`" } else { b"=:" };
+            if text.get(next).is_some_and(|b| wanted.contains(b)) {
+                i = next;
+            }
+        }
+    }
+    i
+}
+
+/// Takes the value of a `<token>` that is alone on its line.
+fn on_next_line(text: &[u8], at: usize) -> Option<Value> {
+    let i = skip_space(text, at, 40);
+    let end = i + count_while(&text[i..], LONGEST, is_bare);
+    (end > i).then_some(Value {
+        range: i..end,
+        quoted: false,
+        joint: Joint::Colon,
+        tight: false,
+    })
+}
+
+/// Tells what joins a name that ends at `at` and its value, and where that ends. `i` is where it begins.
+fn joint_at(text: &[u8], at: usize, spaced: usize, i: usize) -> Option<(Joint, usize)> {
+    const ESCAPED: [&[u8]; 7] = [
+        b"\\u003d", b"\\u003D", b"%3D", b"%3d", b"%3A", b"&#61;", b"\\u003a",
+    ];
+    const ASSIGN: [&[u8]; 13] = [
+        b"=", b":=", b"::=", b":::=", b"=>", b"?=", b"->", b"+=", b".=", b"||:", b"~>", b"||=",
+        b"=:",
+    ];
+    let rest = text.get(i..)?;
+    let may_be_escaped = matches!(rest.first(), Some(b'\\' | b'%' | b'&'));
+    if let Some(escape) = ESCAPED
         .iter()
-        .take(16)
-        .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'@' | b'.' | b' '))
-        .count();
+        .find(|escape| may_be_escaped && rest.starts_with(escape))
+    {
+        return Some((Joint::Assign, i + escape.len()));
+    }
+    let length = count_while(rest, 4, |b| b"=:?!>-~+.|".contains(&b));
+    let operator = &rest[..length];
+    match operator {
+        [] if rest.first() == Some(&b',') => Some((Joint::Comma, i + 1)),
+        [] => (i > at).then_some((Joint::Space, i)),
+        b"==" | b"===" | b"!=" | b"!==" => Some((Joint::Compare, i + length)),
+        _ if ASSIGN.contains(&operator) => Some((Joint::Assign, i + length)),
+        // A path in a program: `token::new`.
+        [b':', b':', rest @ ..] if rest.first() != Some(&b'=') => None,
+        [b':', ..] => Some((Joint::Colon, i + 1)),
+        // The value begins with the rest: `=-abc`.
+        [b'=', ..] => Some((Joint::Assign, i + 1)),
+        _ if operator.iter().all(|b| *b == b'-') && spaced > at => Some((Joint::Space, i)),
+        [b'-', ..] if spaced == at => Some((Joint::Space, i + 1)),
+        _ => None,
+    }
+}
+
+/// Skips what a value is wrapped in: `new String("`, `str("`, `@"`, `b'`, brackets of a list, a YAML tag.
+fn after_wrapping(text: &[u8], mut i: usize, joint: Joint) -> usize {
+    let is_call = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'@' | b'.' | b' ');
+    let open = count_while(&text[i..], 16, is_call);
+    // What is looked up somewhere is the name of a value, not a value.
+    let looks_up = || {
+        let mut words = text[i..i + open].windows(3);
+        words.any(|w| w == b"get" || w == b"env" || w == b"Get" || w == b"Env")
+    };
     if open > 0
         && text.get(i + open) == Some(&b'(')
         && matches!(text.get(i + open + 1), Some(b'"' | b'\''))
-        && !text[i..i + open]
-            .windows(3)
-            .any(|w| w == b"get" || w == b"env" || w == b"Get" || w == b"Env")
+        && !looks_up()
     {
         i += open + 1;
     }
@@ -222,50 +200,58 @@ pub(super) fn value_after(text: &[u8], at: usize) -> Option<Value> {
     {
         i += 1;
     }
-    // Quotes, escaped as often as those of the string they stand in.
-    let backslashes = text[i..]
-        .iter()
-        .take(7)
-        .take_while(|b| **b == b'\\')
-        .count();
-    let quote = text.get(i + backslashes).copied();
-    if let Some(quote @ (b'"' | b'\'' | b'`')) = quote
-        && (backslashes == 0 || quote != b'`')
-    {
-        let from = i + backslashes + 1;
-        // Three of them.
-        let from = if backslashes == 0 && text[from..].starts_with(&[quote, quote]) {
-            from + 2
-        } else {
-            from
-        };
-        let mut end = from;
-        let limit = (from + LONGEST).min(text.len());
-        while end < limit {
-            match text[end] {
-                b'\n' => return None,
-                b'\\' => {
-                    let run = text[end..limit].iter().take_while(|b| **b == b'\\').count();
-                    if text.get(end + run) == Some(&quote) {
-                        if run <= backslashes {
-                            break;
-                        }
-                        end += run + 1;
-                    } else {
-                        end += run;
-                    }
-                }
-                b if b == quote => break,
-                _ => end += 1,
-            }
-        }
-        return (end < limit && end > from).then_some(Value {
-            range: from..end,
-            quoted: true,
-            joint,
-            tight,
-        });
+    i
+}
+
+/// What stands where a quoted value may begin.
+enum Quoted {
+    Value(Range<usize>),
+    /// It is empty, too long, or its line ends before it does.
+    Broken,
+    No,
+}
+
+/// Takes a value in quotes, which are escaped as often as those of the string that they stand in.
+fn quoted_at(text: &[u8], i: usize) -> Quoted {
+    let backslashes = count_while(&text[i..], 7, |b| b == b'\\');
+    let quote = match text.get(i + backslashes) {
+        Some(quote @ (b'"' | b'\'')) => *quote,
+        Some(b'`') if backslashes == 0 => b'`',
+        _ => return Quoted::No,
+    };
+    let mut from = i + backslashes + 1;
+    // Three of them.
+    if backslashes == 0 && text[from..].starts_with(&[quote, quote]) {
+        from += 2;
     }
+    let mut end = from;
+    let limit = (from + LONGEST).min(text.len());
+    while end < limit {
+        match text[end] {
+            b'\n' => return Quoted::Broken,
+            b'\\' => {
+                let run = text[end..limit].iter().take_while(|b| **b == b'\\').count();
+                if text.get(end + run) == Some(&quote) {
+                    if run <= backslashes {
+                        break;
+                    }
+                    end += run + 1;
+                } else {
+                    end += run;
+                }
+            }
+            b if b == quote => break,
+            _ => end += 1,
+        }
+    }
+    match end < limit && end > from {
+        true => Quoted::Value(from..end),
+        false => Quoted::Broken,
+    }
+}
+
+/// Takes a value that stands without quotes.
+fn bare_at(text: &[u8], i: usize, joint: Joint) -> Option<Range<usize>> {
     let limit = (i + LONGEST).min(text.len());
     let mut end = i;
     while end < limit && (is_bare(text[end]) || text[end] >= 0x80) {
@@ -289,12 +275,7 @@ pub(super) fn value_after(text: &[u8], at: usize) -> Option<Value> {
     if text[end..].starts_with(b"..") || joint == Joint::Space && text.get(i) == Some(&b'-') {
         return None;
     }
-    (end > i).then_some(Value {
-        range: i..end,
-        quoted: false,
-        joint,
-        tight,
-    })
+    (end > i).then_some(i..end)
 }
 
 /// Finds the value that a name is compared with, on its left: `"…" == password`.
