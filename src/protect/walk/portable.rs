@@ -364,7 +364,7 @@ impl Walk<'_> {
         name: &[u8],
         is_dir: bool,
         is_known: bool,
-    ) -> Option<&'static str> {
+    ) -> Option<Reason> {
         if !is_dir && self.plain {
             return None;
         }
