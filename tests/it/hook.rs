@@ -408,8 +408,6 @@ fn what_a_line_leaves_running_belongs_to_its_call() {
         "setsid sh -c 'JOB' >/dev/null 2>&1 </dev/null & rm -f plain.txt; exit 3",
         // Nothing in the line says so.
         "sh start.sh; rm -f plain.txt",
-        // Nor does where it works.
-        "sh away.sh; rm -f plain.txt",
     ] {
         let place = Place::with_repository();
         odd_tree(&place);
@@ -417,11 +415,6 @@ fn what_a_line_leaves_running_belongs_to_its_call() {
         place.write(
             "start.sh",
             format!("({job}) >/dev/null 2>&1 </dev/null &\n").as_bytes(),
-        );
-        let away = "cd /; while ! [ -e $here/go ]; do sleep 0.02; done; rm -rf $here/deep $here/go; : > $here/done";
-        place.write(
-            "away.sh",
-            format!("here=$PWD; ({away}) >/dev/null 2>&1 </dev/null &\n").as_bytes(),
         );
         place.init();
         let before = picture(&place.tree());

@@ -40,9 +40,8 @@ mod linux {
         lasting(&|| left_by_child(roots))
     }
 
-    /// Returns the processes that began at most `age` before this one and still run: those whose parent is gone and that work in one of `roots`, or
-    /// anywhere but in the session of the agent's program (who goes away on purpose makes one of his own), and with `detached` (the line itself sent
-    /// something to the background) all that the agent's program has started since and that work in one of `roots`.
+    /// Returns the processes that began at most `age` before this one, work in one of `roots` and still run: those whose parent is gone, and with
+    /// `detached` (the line itself sent something to the background) all that the agent's program has started since.
     ///
     /// The caller is a hook: the agent's program is the nearest process above it that was there before.
     pub(in crate::protect::guard) fn by_call(
@@ -103,22 +102,18 @@ mod linux {
             return Vec::new();
         };
         let hosts: Vec<u32> = above(host).collect();
-        let session = all.get(&host).map(|stat| stat.session);
         let program = |pid: u32| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
         let bdr = program(std::process::id());
         let is_left = |(pid, stat): &(&u32, &Process)| {
             let pid = **pid;
-            if stat.start < since || hooks.contains(&pid) {
+            if stat.start < since || hooks.contains(&pid) || !works_in(pid, roots) {
                 return false;
             }
             // The first that was there before: who has started it, or who has adopted it.
             let from = above(pid).find(older);
             let adopted = from.is_none_or(|from| from != host && hosts.contains(&from));
             let started = from.is_some_and(|from| above(from).any(|pid| pid == host));
-            let is_here = || works_in(pid, roots);
-            let is_of_call = adopted && (Some(stat.session) == session || is_here())
-                || detached && started && is_here();
-            is_of_call && program(pid) != bdr
+            (adopted || detached && started) && program(pid) != bdr
         };
         named(all.iter().filter(is_left))
     }
