@@ -20,7 +20,7 @@ pub(crate) fn clock(text: &str) -> Result<String, String> {
     parse_clock(text).map(|time| time.format("%H:%M").to_string())
 }
 
-/// Variables that decide where bdr's things are, and that a scheduler does not hand on.
+/// Variables that decide where bdr's things are, and that neither schedulers nor clients of the MCP server hand on.
 pub(crate) const PLACES: [&str; 7] = [
     "BDR_HOME",
     "BDR_CONFIG",

@@ -17,6 +17,7 @@ use super::OfferArgs;
 use crate::app::context::{Context, own_program, variable};
 use crate::app::error::Failure;
 use crate::app::exit;
+use crate::app::schedule::PLACES;
 use crate::cli::hooks::{Outcome, carry_out, only_in};
 use crate::ui::{json as ui_json, plural};
 
@@ -51,16 +52,6 @@ pub(super) struct StatusArgs {
     project: Option<PathBuf>,
 }
 
-/// Variables that decide where bdr's things are, and that clients do not hand on.
-const PLACES: [&str; 7] = [
-    "BDR_HOME",
-    "BDR_CONFIG",
-    "BDR_LIFEBOAT",
-    "XDG_CONFIG_HOME",
-    "XDG_DATA_HOME",
-    "XDG_STATE_HOME",
-    "XDG_CACHE_HOME",
-];
 /// How long a server has to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
