@@ -7,6 +7,7 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::base::error::{Error, IoContext as _, Result};
+use crate::base::path::RepoPath;
 
 /// How every SQLite database begins (<https://www.sqlite.org/fileformat2.html>).
 pub const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -20,6 +21,12 @@ pub fn database_of(name: &[u8]) -> Option<&[u8]> {
         .iter()
         .find_map(|suffix| name.strip_suffix(suffix.as_bytes()))
         .filter(|base| !base.is_empty())
+}
+
+/// Returns the path of what SQLite keeps beside a database.
+pub fn companion(database: &RepoPath, suffix: &str) -> RepoPath {
+    let name = [database.name(), suffix.as_bytes()].concat();
+    database.parent().unwrap_or_default().join(&name)
 }
 
 /// Copies a database through SQLite's backup interface into a private file below `scratch`.

@@ -766,7 +766,7 @@ impl<'a> Capture<'a> {
             .chain(
                 sqlite::COMPANIONS
                     .iter()
-                    .map(|suffix| companion(base, suffix)),
+                    .map(|suffix| sqlite::companion(base, suffix)),
             )
             .collect();
         let look = |handle: &RootHandle| -> Vec<Option<Stat>> {
@@ -861,12 +861,6 @@ impl<'a> Capture<'a> {
         captured.extend(members[1..].iter().map(gone));
         Ok(captured)
     }
-}
-
-fn companion(base: &RepoPath, suffix: &str) -> RepoPath {
-    let mut name = base.name().to_vec();
-    name.extend_from_slice(suffix.as_bytes());
-    base.parent().unwrap_or_default().join(&name)
 }
 
 fn gone(path: &RepoPath) -> Captured {

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::base::path::RepoPath;
-use crate::disk::fsutil::target::Target;
 use crate::model::manifest::Entry;
 use crate::protect::work::{Act, Job, Work};
+use crate::recover::site::Site;
 
 /// Why such a file is named.
 pub(super) const APART: &str =
@@ -34,31 +34,27 @@ pub(super) fn elsewhere<'e>(listing: impl Iterator<Item = &'e Entry>) -> Names<'
     names
 }
 
-/// Returns the paths, of those that `work` brings back at a site, of which the file will have fewer names than it had.
+/// Returns the paths, of those that `work` brings back into a root, of which the file will have fewer names than it had.
 pub(super) fn brought_back<'e>(
     names: &Names<'e>,
     work: &Work,
-    site: usize,
-    place: &dyn Fn(&RepoPath) -> RepoPath,
-    target: &mut Target,
+    site: &mut Site<'_>,
 ) -> Vec<&'e RepoPath> {
     if names.is_empty() {
         return Vec::new();
     }
-    let of_site = |job: &&Job| job.site == site && matches!(job.act, Act::Write | Act::Metadata);
-    let jobs: HashMap<&RepoPath, &Job> = work
-        .jobs
-        .iter()
-        .filter(of_site)
+    let jobs: HashMap<&RepoPath, &Job> = site
+        .jobs(work)
+        .filter(|job| matches!(job.act, Act::Write | Act::Metadata))
         .map(|job| (&job.path, job))
         .collect();
     let mut found: Vec<&RepoPath> = Vec::new();
     for (link, group) in names {
-        let with_job = |entry: &&'e Entry| Some((*entry, *jobs.get(&place(&entry.path))?));
+        let with_job = |entry: &&'e Entry| Some((*entry, *jobs.get(&site.place(&entry.path))?));
         let touched: Vec<(&'e Entry, &Job)> = group.iter().filter_map(with_job).collect();
-        let anchor = work.anchors.get(&(site, (*link).to_owned()));
+        let anchor = work.anchors.get(&(site.number, (*link).to_owned()));
         let stands = match anchor {
-            Some(anchor) => target.stat(anchor).ok().flatten(),
+            Some(anchor) => site.target.stat(anchor).ok().flatten(),
             None => touched
                 .iter()
                 .find(|(_, job)| job.act == Act::Metadata)

@@ -3,5 +3,6 @@
 mod apart;
 pub(crate) mod apply;
 pub mod restore;
+mod site;
 pub mod undo;
 pub mod unseal;

@@ -25,6 +25,7 @@ use crate::protect::backup::{BackupOptions, roots_of};
 use crate::protect::guard::{self, Intent};
 use crate::protect::work::Work;
 use crate::recover::apply::{self, Licence};
+use crate::recover::site::below;
 use crate::recover::unseal::SecretOptions;
 use crate::repo::Repository;
 use crate::repo::oplog::{Begin, Operation, OperationKind, RestoreJournal, RootPath};
@@ -35,8 +36,7 @@ mod root;
 mod sealed;
 
 pub(crate) use rehearse::rehearse;
-pub(crate) use root::same_bytes;
-use root::{Once, below, is_beside, plan_root, site_of};
+use root::{Once, Wanted, is_beside, place_of, plan_root};
 
 /// What to do with files that are there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -286,9 +286,12 @@ fn plan_anywhere(
         // Shared with the jobs: there may be hundreds of thousands.
         let listing: Vec<Arc<Entry>> = listing.into_iter().map(Arc::new).collect();
         open_ways(record, &listing, options, &mut opened)?;
-        plan_root(
-            repo, record, &listing, &wanted, options, &opened, &mut once, &mut plan,
-        )?;
+        let wanted = Wanted {
+            record,
+            listing: &listing,
+            paths: &wanted,
+        };
+        plan_root(repo, &wanted, options, &opened, &mut once, &mut plan)?;
     }
     plan.closed = opened.paths();
     plan.unseen = apply::not_looked_at(opened.left(), "a restore opens it", &mut plan.problems);
@@ -304,7 +307,7 @@ fn open_ways(
     options: &RestoreOptions,
     opened: &mut Opened,
 ) -> Result<()> {
-    let (base, prefix) = site_of(record, options)?;
+    let (base, prefix) = place_of(record, options)?;
     let dirs = listing.iter().filter(|entry| entry.kind == Kind::Dir);
     for entry in dirs {
         let dir = below(&prefix, &entry.path).to_path(&base);

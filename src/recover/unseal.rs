@@ -12,11 +12,20 @@ use crate::repo::reader::Reader;
 /// Larger files are brought back exactly or not at all, bytes.
 const MAX_BYTES: u64 = 64 << 20;
 /// What is added to the name of a file that cannot be brought back whole.
-pub const ASIDE: &str = ".bdr-restored";
+const ASIDE: &str = ".bdr-restored";
+
+/// Returns the name under which a file is written that cannot be brought back whole.
+pub(crate) fn aside(name: &[u8]) -> Vec<u8> {
+    [name, ASIDE.as_bytes()].concat()
+}
 
 /// How the reason begins where the keyed digest of a file cannot be had.
 pub(crate) const UNPROVEN: &str =
     "its values are from the vault, and whether it is as it was cannot be told";
+
+/// The reason where nothing of a file can be had.
+pub(crate) const NOTHING: &str =
+    "only its metadata is stored, and its content is not in the vault of this machine";
 
 /// What is wanted of sealed values.
 #[derive(Debug, Clone, Default)]

@@ -4,18 +4,18 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Action, Overwrite, RestoreOptions, RestorePlan, Step, THERE, sealed};
-use crate::base::error::{Error, Result};
+use super::{Action, Overwrite, RestoreOptions, RestorePlan, SecretStep, Step, THERE, sealed};
+use crate::base::error::{self, Result};
 use crate::base::path::{RawName, RepoPath};
 use crate::disk::fsutil::Opened;
-use crate::disk::fsutil::target::{Fidelity, Target, existing_base};
 use crate::disk::sqlite;
-use crate::model::compare::{self, Differences, Groups};
+use crate::model::compare::{Differences, Groups};
 use crate::model::manifest::{Entry, Flag, Kind, Stat};
 use crate::model::rules::{Origin, Root};
 use crate::protect::walk::{WalkOptions, walk};
 use crate::protect::work::{Act, Job};
 use crate::recover::apart::{self, APART};
+use crate::recover::site::{Site, locate};
 use crate::repo::Repository;
 use crate::repo::snapshot::{PathNote, RootRecord};
 
@@ -50,357 +50,467 @@ impl Once {
     }
 }
 
-/// Returns the directory below which a root is written, and the path of the root below it.
-pub(super) fn site_of(
+/// Returns where a root is written: the directory below which, and the path of the root below it.
+pub(super) fn place_of(
     record: &RootRecord,
     options: &RestoreOptions,
 ) -> Result<(PathBuf, RepoPath)> {
-    let target = options.target.as_deref();
-    let place = match target {
-        Some(target) => target.join(&record.name),
-        None => record.path.as_path().to_path_buf(),
-    };
-    // The root itself may be a file: its directory is the base.
-    let (parent, name) = match (place.parent(), place.file_name()) {
-        (Some(parent), Some(name)) => (parent, Some(name.to_owned())),
-        _ => (place.as_path(), None),
-    };
-    let reached = match (&options.beneath, target) {
-        (Some(above), Some(_)) => RepoPath::below(above, parent).map(|rest| (above.clone(), rest)),
-        _ => existing_base(parent),
-    };
-    let (base, rest) = reached
-        .ok_or_else(|| Error::invalid(format!("`{}` cannot be reached", place.display()), None))?;
-    let prefix = match name {
-        Some(name) => rest.join(&crate::base::path::os_to_bytes(&name)),
-        None => rest,
-    };
-    Ok((base, prefix))
-}
-
-pub(super) fn below(prefix: &RepoPath, path: &RepoPath) -> RepoPath {
-    if path.is_root() {
-        prefix.clone()
-    } else {
-        prefix.join(path.as_bytes())
+    match &options.target {
+        Some(target) => locate(&target.join(&record.name), options.beneath.as_deref()),
+        None => locate(record.path.as_path(), None),
     }
 }
 
-#[expect(
-    clippy::too_many_lines,
-    clippy::too_many_arguments,
-    reason = "one decision after the other, in the order of the listing"
-)]
+/// What is wanted of a root.
+pub(super) struct Wanted<'a> {
+    pub(super) record: &'a RootRecord,
+    /// What the snapshot has of it, as far as it matters here.
+    pub(super) listing: &'a [Arc<Entry>],
+    /// Paths; empty: everything.
+    pub(super) paths: &'a [&'a RepoPath],
+}
+
+impl Wanted<'_> {
+    fn selects(&self, path: &RepoPath) -> bool {
+        self.paths.is_empty() || self.paths.iter().any(|wanted| path.starts_with(wanted))
+    }
+
+    /// Returns true for what is above something wanted.
+    fn leads_to(&self, path: &RepoPath) -> bool {
+        self.paths.iter().any(|wanted| wanted.starts_with(path))
+    }
+}
+
+/// Plans what is to be done in one root.
+///
+/// First each entry of the listing by itself, from the top: what is not there is known before what is below it. Then what no entry can
+/// say alone: which names are one file, what the snapshot does not have. Directories come last, because all of that changes their times.
 pub(super) fn plan_root(
     repo: &Repository,
-    record: &RootRecord,
-    listing: &[Arc<Entry>],
-    wanted: &[&RepoPath],
+    wanted: &Wanted<'_>,
     options: &RestoreOptions,
     opened: &Opened,
     once: &mut Once,
     plan: &mut RestorePlan,
 ) -> Result<()> {
-    let (base, prefix) = site_of(record, options)?;
-    let never: Vec<PathBuf> = repo
-        .own_paths()
-        .into_iter()
-        .chain(options.never.clone())
-        .collect();
-    let site = plan.work.sites.len();
-    plan.work.sites.push(base.clone());
-    let mut target = Target::open(&base, Fidelity::InPlace)?;
-    let selected =
-        |path: &RepoPath| wanted.is_empty() || wanted.iter().any(|w| path.starts_with(w));
-    // Directories on the way to what is wanted: made if they are missing, with their metadata.
-    let on_the_way = |path: &RepoPath| wanted.iter().any(|w| w.starts_with(path));
-    let by_path: HashSet<&RepoPath> = listing.iter().map(|e| &e.path).collect();
-    let absolute = |path: &RepoPath| below(&prefix, path).to_path(&base);
-    let mut touched: HashSet<RepoPath> = HashSet::new();
-    let mut dirs: Vec<(Arc<Entry>, Stat)> = Vec::new();
-    let mut absent: Option<RepoPath> = None;
-    let mut groups = Groups::default();
-    let mut blocking: Vec<RepoPath> = Vec::new();
-    for entry in listing {
-        let chosen = selected(&entry.path);
-        let needed = chosen || (entry.kind == Kind::Dir && on_the_way(&entry.path));
-        if !needed {
-            continue;
+    let place = place_of(wanted.record, options)?;
+    let mut planner = Planner {
+        repo,
+        site: Site::open(repo, place, opened, &mut plan.work)?,
+        never: repo
+            .own_paths()
+            .into_iter()
+            .chain(options.never.clone())
+            .collect(),
+        listed: wanted.listing.iter().map(|entry| &entry.path).collect(),
+        wanted,
+        options,
+        once,
+        plan,
+        touched: HashSet::new(),
+        dirs: Vec::new(),
+        absent: None,
+        groups: Groups::default(),
+        blocking: Vec::new(),
+    };
+    for entry in wanted.listing {
+        planner.entry(entry)?;
+    }
+    if options.target.is_none() {
+        planner.names()?;
+    }
+    planner.deletions()?;
+    planner.directories();
+    Ok(())
+}
+
+struct Planner<'a> {
+    repo: &'a Repository,
+    wanted: &'a Wanted<'a>,
+    options: &'a RestoreOptions,
+    once: &'a mut Once,
+    plan: &'a mut RestorePlan,
+    site: Site<'a>,
+    /// Absolute paths that nothing is written to.
+    never: Vec<PathBuf>,
+    listed: HashSet<&'a RepoPath>,
+    /// Directories in which something comes back or goes: their times have to be set afterwards.
+    touched: HashSet<RepoPath>,
+    /// Directories that are there and stay, with what they are now.
+    dirs: Vec<(Arc<Entry>, Stat)>,
+    /// The directory that is not there, while what is below it goes by.
+    absent: Option<RepoPath>,
+    groups: Groups,
+    /// Directories that are in the way of something else.
+    blocking: Vec<RepoPath>,
+}
+
+impl Planner<'_> {
+    /// Decides on one entry of the listing.
+    fn entry(&mut self, entry: &Arc<Entry>) -> Result<()> {
+        let chosen = self.wanted.selects(&entry.path);
+        // Directories on the way to what is wanted are made if they are missing, with their metadata.
+        let needed = chosen || entry.kind == Kind::Dir && self.wanted.leads_to(&entry.path);
+        let absolute = self.site.absolute(&entry.path);
+        if !needed || self.never.contains(&absolute) || !self.once.is_first(&absolute) {
+            return Ok(());
         }
-        let path = below(&prefix, &entry.path);
-        let skip = |plan: &mut RestorePlan, reason: &str| {
-            plan.skipped.push(PathNote {
-                path: RawName(absolute(&entry.path).into_os_string()),
-                reason: reason.to_owned(),
-            });
-        };
-        if never.iter().any(|n| absolute(&entry.path) == *n)
-            || !once.is_first(&absolute(&entry.path))
-        {
-            continue;
-        }
-        // Nothing is below what is not there.
-        let hidden = absent.as_ref().is_some_and(|a| entry.path.starts_with(a));
-        let seen = if hidden {
-            None
-        } else {
-            match target.stat(&path) {
-                Ok(seen) => seen.map(|seen| Stat {
-                    mode: opened.mode_of(&absolute(&entry.path)).unwrap_or(seen.mode),
-                    ..seen
-                }),
-                Err(error) => {
-                    plan.problems.push(PathNote {
-                        path: RawName(absolute(&entry.path).into_os_string()),
-                        reason: crate::base::error::reason(&error),
-                    });
-                    continue;
-                }
-            }
+        let Ok(seen) = self.look(entry) else {
+            return Ok(());
         };
         if !entry.kind.is_stored() {
             if seen.is_none_or(|seen| seen.kind != entry.kind) {
-                skip(plan, &format!("a {} is not stored", entry.kind.word()));
+                self.skip(entry, &format!("a {} is not stored", entry.kind.word()));
             }
-            continue;
+            return Ok(());
         }
-        if seen.is_none() && !hidden && entry.kind == Kind::Dir {
-            absent = Some(entry.path.clone());
-        }
-        plan.needs_snapshot |= seen.is_some_and(|seen| {
+        // A snapshot costs time: none is taken where nothing could be lost, as in an empty directory.
+        self.plan.needs_snapshot |= seen.is_some_and(|seen| {
             let replaced = seen.kind != Kind::Dir || entry.kind != Kind::Dir;
-            replaced || chosen && options.target.is_none()
+            replaced || chosen && self.options.target.is_none()
         });
-        let job = |act, seen| Job {
-            site,
-            path: path.clone(),
-            act,
-            entry: Some(Arc::clone(entry)),
-            seen,
-            bytes: None,
-        };
-        let step = |action, old: Option<&Stat>| Step {
-            path: absolute(&entry.path),
-            action,
-            kind: entry.kind,
-            bytes: entry.size,
-            old_bytes: old.filter(|s| s.kind == Kind::File).map(|s| s.size),
-        };
-        if entry.body.sealed.is_some()
-            && !seen.is_some_and(|s| s.kind == Kind::Dir || options.overwrite == Overwrite::Never)
-            && sealed::plan_sealed(
-                repo,
-                &mut target,
-                site,
-                &base,
-                &path,
-                entry,
-                seen,
-                options,
-                plan,
-            )?
-        {
-            touched.extend(entry.path.parent());
-            continue;
+        if self.sealed(entry, seen)? {
+            self.touched.extend(entry.path.parent());
+            return Ok(());
         }
         match seen {
             None => {
-                plan.work.jobs.push(job(Act::Write, None));
-                plan.steps.push(step(Action::Create, None));
-                touched.extend(entry.path.parent());
+                self.job(Act::Write, entry, None);
+                self.step(Action::Create, entry, None);
+                self.touched.extend(entry.path.parent());
             }
-            Some(seen) if seen.kind == Kind::Dir && entry.kind == Kind::Dir => {
-                if chosen {
-                    dirs.push((Arc::clone(entry), seen));
-                } else {
-                    plan.unchanged += 1;
-                    plan.unchanged_dirs += 1;
-                }
+            Some(seen) if seen.kind == Kind::Dir && entry.kind == Kind::Dir => match chosen {
+                true => self.dirs.push((Arc::clone(entry), seen)),
+                false => self.leave_dir(),
+            },
+            Some(_) if self.options.overwrite == Overwrite::Never => self.skip(entry, THERE),
+            Some(seen) if seen.kind == Kind::Dir => self.dir_in_the_way(entry, seen),
+            Some(seen) => self.other(entry, seen)?,
+        }
+        Ok(())
+    }
+
+    /// Looks at what is there now. Nothing is below what is not there: without that, each of the thousands of files of a lost directory
+    /// would be asked for, and one where a symlink took its place would be a problem each. `Err`: it was noted that it cannot be looked at.
+    fn look(&mut self, entry: &Entry) -> std::result::Result<Option<Stat>, ()> {
+        let absent = self.absent.as_ref();
+        if absent.is_some_and(|absent| entry.path.starts_with(absent)) {
+            return Ok(None);
+        }
+        let seen = self.site.stat(&entry.path).map_err(|failed| {
+            let reason = error::reason(&failed);
+            let note = note(self.site.absolute(&entry.path), reason);
+            self.plan.problems.push(note);
+        })?;
+        if seen.is_none() && entry.kind == Kind::Dir {
+            self.absent = Some(entry.path.clone());
+        }
+        Ok(seen)
+    }
+
+    /// Plans a file of which something was sealed: its bytes are not those of the snapshot alone. Returns false for all others, and where it
+    /// can come back like them.
+    fn sealed(&mut self, entry: &Arc<Entry>, seen: Option<Stat>) -> Result<bool> {
+        let overwrite = self.options.overwrite;
+        let is_left =
+            seen.is_some_and(|seen| seen.kind == Kind::Dir || overwrite == Overwrite::Never);
+        if entry.body.sealed.is_none() || is_left {
+            return Ok(false);
+        }
+        let decided = sealed::decide(self.repo, &mut self.site, entry, seen, self.options)?;
+        let Some(outcome) = decided else {
+            return Ok(false);
+        };
+        let path = self.site.absolute(&entry.path);
+        if let Some(reason) = outcome.problem {
+            self.plan.problems.push(note(path.clone(), reason));
+        }
+        if let Some(written) = outcome.written {
+            self.plan.steps.push(Step {
+                path: self.site.absolute_place(&written.place),
+                action: match written.seen {
+                    Some(_) => Action::Replace,
+                    None => Action::Create,
+                },
+                kind: Kind::File,
+                bytes: written.entry.size,
+                old_bytes: written.seen.map(|seen| seen.size),
+            });
+            self.plan.work.jobs.push(Job {
+                site: self.site.number,
+                path: written.place,
+                act: Act::Write,
+                entry: Some(written.entry),
+                seen: written.seen,
+                bytes: Some(Arc::new(written.bytes)),
+            });
+        } else if outcome.merged.is_some() {
+            self.plan.unchanged += 1;
+        }
+        if let Some(merged) = outcome.merged {
+            self.plan.secrets.push(SecretStep {
+                path,
+                merged,
+                aside: outcome.aside.map(|aside| self.site.absolute_place(&aside)),
+            });
+        }
+        Ok(true)
+    }
+
+    /// A directory is where a file was. Whatever is in it is nobody's of ours to throw away, unless that was asked for.
+    fn dir_in_the_way(&mut self, entry: &Arc<Entry>, seen: Stat) {
+        if !self.options.delete {
+            return self.skip(
+                entry,
+                "a directory stands there; move it away to restore the file",
+            );
+        }
+        // All that is in it goes first, as everything goes that the snapshot does not have.
+        self.blocking.push(entry.path.clone());
+        self.clear(entry, seen);
+        self.job(Act::Write, entry, None);
+        self.step(Action::Replace, entry, None);
+        self.touched.extend(entry.path.parent());
+    }
+
+    /// Something that is no directory is there: what is as it should be stays, so that a restore that was cut off goes on where it stopped.
+    fn other(&mut self, entry: &Arc<Entry>, seen: Stat) -> Result<()> {
+        let same = self.options.overwrite == Overwrite::IfChanged && self.site.has(entry, &seen);
+        if same {
+            self.anchor(entry);
+        }
+        if !(same && self.groups.fits(entry, &seen)) {
+            self.replace(entry, seen);
+            self.companions(entry)?;
+        } else if self.site.differs(entry, &seen).any() {
+            self.job(Act::Metadata, entry, Some(seen));
+            self.step(Action::Metadata, entry, Some(&seen));
+        } else {
+            self.plan.unchanged += 1;
+        }
+        Ok(())
+    }
+
+    fn replace(&mut self, entry: &Arc<Entry>, seen: Stat) {
+        match entry.kind {
+            Kind::Dir => {
+                // A file is where a directory was: it goes before anything is made below it.
+                self.job(Act::Write, entry, None);
+                self.clear(entry, seen);
+                self.absent = Some(entry.path.clone());
             }
-            Some(_) if options.overwrite == Overwrite::Never => skip(plan, THERE),
-            Some(seen) if seen.kind == Kind::Dir && options.delete => {
-                // All that is in it goes first, as everything goes that the snapshot does not have.
-                blocking.push(entry.path.clone());
-                plan.work.jobs.push(Job {
-                    entry: None,
-                    ..job(Act::Clear, Some(seen))
+            _ => self.job(Act::Write, entry, Some(seen)),
+        }
+        self.step(Action::Replace, entry, Some(&seen));
+        self.touched.extend(entry.path.parent());
+    }
+
+    /// Of a database that is written, what is beside it has to go: a `-wal` of another time would be played into it.
+    fn companions(&mut self, entry: &Entry) -> Result<()> {
+        let is_whole = entry.body.flags.contains(&Flag::Online);
+        let is_dir = entry.kind == Kind::Dir;
+        if is_dir || !is_whole && !is_database_alone(entry, &self.listed) {
+            return Ok(());
+        }
+        for suffix in sqlite::COMPANIONS {
+            let path = sqlite::companion(&entry.path, suffix);
+            if self.listed.contains(&path) {
+                continue;
+            }
+            let place = sqlite::companion(&self.site.place(&entry.path), suffix);
+            let seen = self.site.target.stat(&place)?;
+            if let Some(seen) = seen.filter(|seen| seen.kind == Kind::File) {
+                self.plan.steps.push(Step {
+                    path: self.site.absolute_place(&place),
+                    action: Action::Remove,
+                    kind: Kind::File,
+                    bytes: seen.size,
+                    old_bytes: Some(seen.size),
                 });
-                plan.work.jobs.push(job(Act::Write, None));
-                plan.steps.push(step(Action::Replace, None));
-                touched.extend(entry.path.parent());
-            }
-            Some(seen) if seen.kind == Kind::Dir => {
-                skip(
-                    plan,
-                    "a directory stands there; move it away to restore the file",
-                );
-            }
-            Some(seen) => {
-                let same = options.overwrite == Overwrite::IfChanged
-                    && seen.kind == entry.kind
-                    && same_bytes(repo, &mut target, &path, entry, &seen);
-                let fits = same && groups.fits(entry, &seen);
-                if same && !entry.body.link.is_empty() {
-                    let group = (site, entry.body.link.clone());
-                    plan.work
-                        .anchors
-                        .entry(group)
-                        .or_insert_with(|| path.clone());
-                }
-                let attributes = if fits {
-                    target.xattrs(&path, entry.kind).ok()
-                } else {
-                    None
-                };
-                let differs = match &attributes {
-                    Some(found) => compare::whole(entry, &seen, found),
-                    None => compare::by_stat(entry, &seen),
-                };
-                if !fits {
-                    plan.work.jobs.push(job(Act::Write, Some(seen)));
-                    if entry.kind == Kind::Dir {
-                        // A file stands where a directory was.
-                        let clear = Job {
-                            entry: None,
-                            ..job(Act::Clear, Some(seen))
-                        };
-                        plan.work.jobs.push(clear);
-                        if let Some(write) = plan.work.jobs.iter_mut().rev().nth(1) {
-                            write.seen = None;
-                        }
-                        absent = Some(entry.path.clone());
-                    }
-                    plan.steps.push(step(Action::Replace, Some(&seen)));
-                    touched.extend(entry.path.parent());
-                } else if differs.any() {
-                    plan.work.jobs.push(job(Act::Metadata, Some(seen)));
-                    plan.steps.push(step(Action::Metadata, Some(&seen)));
-                } else {
-                    plan.unchanged += 1;
-                }
-                if entry.body.flags.contains(&Flag::Online) || is_database_alone(entry, &by_path) {
-                    drop_companions(&mut target, site, &path, entry, &by_path, plan)?;
-                }
+                self.plan.work.jobs.push(Job {
+                    site: self.site.number,
+                    path: place,
+                    act: Act::Clear,
+                    entry: None,
+                    seen: Some(seen),
+                    bytes: None,
+                });
             }
         }
+        Ok(())
     }
-    if options.target.is_none() {
-        names(
-            repo,
-            record,
-            listing,
-            &selected,
-            &prefix,
-            site,
-            &mut target,
-            plan,
-        )?;
-    }
-    let listed_at_all = by_path.contains(&RepoPath::root()) || !options.paths.is_empty();
-    if options.delete && options.overwrite != Overwrite::Never && listed_at_all {
-        plan_deletions(
-            record,
-            &prefix,
-            site,
-            &by_path,
-            &selected,
-            &never,
-            &blocking,
-            once,
-            plan,
-            &mut touched,
-        )?;
-    }
-    for (entry, seen) in dirs {
-        let path = below(&prefix, &entry.path);
-        let differs = match target.xattrs(&path, Kind::Dir) {
-            // What is there is left as it is.
-            _ if options.overwrite == Overwrite::Never => Differences::default(),
-            Ok(found) => compare::whole(&entry, &seen, &found),
-            Err(_) => compare::by_stat(&entry, &seen),
+
+    /// Has names of one file stay one: what comes back joins names that are there and were not asked for. Where a file had names outside of
+    /// what was captured, it cannot, and that is said.
+    fn names(&mut self) -> Result<()> {
+        let written = self.site.written_groups(&self.plan.work);
+        if written.is_empty() {
+            return Ok(());
+        }
+        let wanted = self.wanted;
+        let selects = |entry: &Arc<Entry>| wanted.selects(&entry.path);
+        // Where a part was asked for, the listing may not have all of their names.
+        let all: Vec<Arc<Entry>> = match wanted.listing.iter().all(selects) {
+            true => wanted.listing.to_vec(),
+            false => {
+                let whole = self.repo.listing(wanted.record)?;
+                whole.into_iter().map(Arc::new).collect()
+            }
         };
-        let is_touched = touched.contains(&entry.path);
-        // Its time goes along with what comes back into it.
-        let shown = Differences {
-            time: differs.time && !is_touched,
-            ..differs
+        let others = all.iter().filter(|entry| !selects(entry));
+        for entry in others.filter(|entry| written.contains(&entry.body.link)) {
+            let place = self.site.place(&entry.path);
+            let seen = self.site.target.stat(&place).ok().flatten();
+            if seen.is_some_and(|seen| self.site.has(entry, &seen)) {
+                self.anchor(entry);
+            }
+        }
+        let names = apart::elsewhere(all.iter().map(|entry| &**entry));
+        for path in apart::brought_back(&names, &self.plan.work, &mut self.site) {
+            let note = note(self.site.absolute(path), APART.to_owned());
+            self.plan.problems.push(note);
+        }
+        Ok(())
+    }
+
+    /// Removes what the snapshot does not have, if that was asked for. A listing that lacks its root is that of a root that was not there, and
+    /// says nothing of what is.
+    fn deletions(&mut self) -> Result<()> {
+        let is_told = self.listed.contains(&RepoPath::root()) || !self.options.paths.is_empty();
+        if !self.options.delete || self.options.overwrite == Overwrite::Never || !is_told {
+            return Ok(());
+        }
+        let record = self.wanted.record;
+        let root = Root {
+            name: record.name.clone(),
+            path: self.site.absolute(&RepoPath::root()),
+            rules: record.rules.clone(),
+            origin: Origin::Source,
+            named: Vec::new(),
+            must: Vec::new(),
+            without: record.apart(self.site.base()),
+            resolved: false,
         };
-        if differs.any() || is_touched || options.target.is_some() {
+        let options = WalkOptions {
+            never: &self.never,
+            max_files: None,
+            keep_known: false,
+        };
+        for found in walk(&root, None, &options)?.dirty {
+            self.deletion(&found.path, found.stat);
+        }
+        Ok(())
+    }
+
+    /// Decides on something that is there, whether the snapshot has it or not.
+    fn deletion(&mut self, path: &RepoPath, seen: Stat) {
+        let record = self.wanted.record;
+        // What was left out was there, and is no less dear for that.
+        let mut left_out = record.left_out.iter().map(|left| &left.path);
+        let is_unknown = left_out.any(|left| path.starts_with(left) || left.starts_with(path));
+        let is_kept = self.listed.contains(path) || !self.wanted.selects(path) || path.is_root();
+        if is_unknown || is_kept {
+            return;
+        }
+        let origin = path.to_path(record.path.as_path());
+        if self.once.listed.contains(&origin) || !self.once.is_first(&origin) {
+            return;
+        }
+        self.touched.extend(path.parent());
+        self.plan.needs_snapshot = true;
+        self.plan.steps.push(Step {
+            path: self.site.absolute(path),
+            action: Action::Remove,
+            kind: seen.kind,
+            bytes: seen.size,
+            old_bytes: (seen.kind == Kind::File).then_some(seen.size),
+        });
+        let act = match self.blocking.iter().any(|dir| path.starts_with(dir)) {
+            true => Act::Clear,
+            false => Act::Remove,
+        };
+        let job = self.site.job(path, act, None, Some(seen));
+        self.plan.work.jobs.push(job);
+    }
+
+    /// Gives directories their metadata. Last, because only now is it known in which of them something comes back or goes: to those the
+    /// time has to be given again, and that is not worth a line.
+    fn directories(&mut self) {
+        for (entry, seen) in std::mem::take(&mut self.dirs) {
+            let differs = match self.options.overwrite {
+                // What is there is left as it is.
+                Overwrite::Never => Differences::default(),
+                _ => self.site.differs(&entry, &seen),
+            };
+            let is_touched = self.touched.contains(&entry.path);
+            if !differs.any() && !is_touched && self.options.target.is_none() {
+                self.leave_dir();
+                continue;
+            }
+            let shown = Differences {
+                time: differs.time && !is_touched,
+                ..differs
+            };
             if shown.any() {
-                plan.steps.push(Step {
-                    path: absolute(&entry.path),
+                self.plan.steps.push(Step {
+                    path: self.site.absolute(&entry.path),
                     action: Action::Metadata,
                     kind: Kind::Dir,
                     bytes: 0,
                     old_bytes: None,
                 });
             }
-            plan.work.jobs.push(Job {
-                site,
-                path,
-                act: Act::Metadata,
-                entry: Some(entry),
-                seen: Some(seen),
-                bytes: None,
-            });
-        } else {
-            plan.unchanged += 1;
-            plan.unchanged_dirs += 1;
+            self.job(Act::Metadata, &entry, Some(seen));
         }
     }
-    Ok(())
-}
 
-/// Has what comes back join names that stand and were not asked for, and names files that come back without names that they had elsewhere.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one part of plan_root, split for reading"
-)]
-fn names(
-    repo: &Repository,
-    record: &RootRecord,
-    listing: &[Arc<Entry>],
-    selected: &dyn Fn(&RepoPath) -> bool,
-    prefix: &RepoPath,
-    site: usize,
-    target: &mut Target,
-    plan: &mut RestorePlan,
-) -> Result<()> {
-    let place = |path: &RepoPath| below(prefix, path);
-    let jobs = plan.work.jobs.iter();
-    let mut written: HashSet<String> = jobs
-        .filter(|job| job.site == site && job.act == Act::Write)
-        .filter_map(|job| Some(job.entry.as_ref()?.body.link.clone()))
-        .collect();
-    written.retain(|link| !link.is_empty());
-    if written.is_empty() {
-        return Ok(());
+    fn job(&mut self, act: Act, entry: &Arc<Entry>, seen: Option<Stat>) {
+        let job = self
+            .site
+            .job(&entry.path, act, Some(Arc::clone(entry)), seen);
+        self.plan.work.jobs.push(job);
     }
-    // Where a part was asked for, the listing may not have all of their names.
-    let all: Vec<Arc<Entry>> = match listing.iter().all(|entry| selected(&entry.path)) {
-        true => listing.to_vec(),
-        false => repo.listing(record)?.into_iter().map(Arc::new).collect(),
-    };
-    let others = all.iter().filter(|entry| !selected(&entry.path));
-    for entry in others.filter(|entry| written.contains(&entry.body.link)) {
-        let path = place(&entry.path);
-        let seen = target.stat(&path).ok().flatten();
-        if seen.is_some_and(|seen| {
-            seen.kind == entry.kind && same_bytes(repo, target, &path, entry, &seen)
-        }) {
-            let group = (site, entry.body.link.clone());
-            plan.work.anchors.entry(group).or_insert(path);
-        }
+
+    fn clear(&mut self, entry: &Entry, seen: Stat) {
+        let job = self.site.job(&entry.path, Act::Clear, None, Some(seen));
+        self.plan.work.jobs.push(job);
     }
-    let names = apart::elsewhere(all.iter().map(|entry| &**entry));
-    for path in apart::brought_back(&names, &plan.work, site, &place, target) {
-        let path = place(path).to_path(&plan.work.sites[site]);
-        plan.problems.push(PathNote {
-            path: RawName(path.into_os_string()),
-            reason: APART.to_owned(),
+
+    fn step(&mut self, action: Action, entry: &Entry, old: Option<&Stat>) {
+        self.plan.steps.push(Step {
+            path: self.site.absolute(&entry.path),
+            action,
+            kind: entry.kind,
+            bytes: entry.size,
+            old_bytes: old.filter(|old| old.kind == Kind::File).map(|old| old.size),
         });
     }
-    Ok(())
+
+    fn skip(&mut self, entry: &Entry, reason: &str) {
+        let note = note(self.site.absolute(&entry.path), reason.to_owned());
+        self.plan.skipped.push(note);
+    }
+
+    fn leave_dir(&mut self) {
+        self.plan.unchanged += 1;
+        self.plan.unchanged_dirs += 1;
+    }
+
+    /// Notes a name that is there, for others of the same file to join.
+    fn anchor(&mut self, entry: &Entry) {
+        if !entry.body.link.is_empty() {
+            let group = (self.site.number, entry.body.link.clone());
+            let place = self.site.place(&entry.path);
+            self.plan.work.anchors.entry(group).or_insert(place);
+        }
+    }
+}
+
+fn note(path: PathBuf, reason: String) -> PathNote {
+    PathNote {
+        path: RawName(path.into_os_string()),
+        reason,
+    }
 }
 
 fn is_database_alone(entry: &Entry, listed: &HashSet<&RepoPath>) -> bool {
@@ -408,154 +518,10 @@ fn is_database_alone(entry: &Entry, listed: &HashSet<&RepoPath>) -> bool {
     let database = [&b".db"[..], b".sqlite", b".sqlite3", b".db3"]
         .iter()
         .any(|e| name.ends_with(e));
-    database && !listed.contains(&companion(&entry.path, "-wal"))
+    database && !listed.contains(&sqlite::companion(&entry.path, "-wal"))
 }
 
 /// Returns true if `path` is `wanted` with a suffix, as `-wal`.
 pub(super) fn is_beside(path: &RepoPath, wanted: &RepoPath) -> bool {
     path.as_bytes().starts_with(wanted.as_bytes())
-}
-
-fn companion(path: &RepoPath, suffix: &str) -> RepoPath {
-    let mut name = path.name().to_vec();
-    name.extend_from_slice(suffix.as_bytes());
-    path.parent().unwrap_or_default().join(&name)
-}
-
-/// A `-wal` of another time would be played into the restored database: it has to go.
-fn drop_companions(
-    target: &mut Target,
-    site: usize,
-    path: &RepoPath,
-    entry: &Entry,
-    listed: &HashSet<&RepoPath>,
-    plan: &mut RestorePlan,
-) -> Result<()> {
-    let rewritten = plan
-        .work
-        .jobs
-        .last()
-        .is_some_and(|j| j.path == *path && j.act == Act::Write);
-    for suffix in sqlite::COMPANIONS {
-        if listed.contains(&companion(&entry.path, suffix)) || !rewritten {
-            continue;
-        }
-        let beside = companion(path, suffix);
-        if let Some(seen) = target.stat(&beside)?.filter(|s| s.kind == Kind::File) {
-            plan.steps.push(Step {
-                path: beside.to_path(&plan.work.sites[site]),
-                action: Action::Remove,
-                kind: Kind::File,
-                bytes: seen.size,
-                old_bytes: Some(seen.size),
-            });
-            let job = Job {
-                site,
-                path: beside,
-                act: Act::Clear,
-                entry: None,
-                seen: Some(seen),
-                bytes: None,
-            };
-            // Before the rewriting job, so that it stays the last.
-            let at = plan.work.jobs.len() - 1;
-            plan.work.jobs.insert(at, job);
-        }
-    }
-    Ok(())
-}
-
-/// Returns true if what stands at `path` has the bytes (or target) of `entry`: by reading it, not by its times.
-pub(crate) fn same_bytes(
-    repo: &Repository,
-    target: &mut Target,
-    path: &RepoPath,
-    entry: &Entry,
-    seen: &Stat,
-) -> bool {
-    match entry.kind {
-        Kind::Symlink => target.read_link(path).is_ok_and(|t| t == entry.body.target),
-        Kind::File if seen.size == entry.size => {
-            let Ok(mut file) = target.open_file(path) else {
-                return false;
-            };
-            repo.has_content(&entry.body, &mut file)
-        }
-        Kind::Fifo => seen.kind == Kind::Fifo,
-        _ => false,
-    }
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one part of plan_root, split for reading"
-)]
-fn plan_deletions(
-    record: &RootRecord,
-    prefix: &RepoPath,
-    site: usize,
-    listed: &HashSet<&RepoPath>,
-    selected: &dyn Fn(&RepoPath) -> bool,
-    never: &[PathBuf],
-    blocking: &[RepoPath],
-    once: &mut Once,
-    plan: &mut RestorePlan,
-    touched: &mut HashSet<RepoPath>,
-) -> Result<()> {
-    let base = plan.work.sites[site].clone();
-    let root = Root {
-        name: record.name.clone(),
-        path: prefix.to_path(&base),
-        rules: record.rules.clone(),
-        origin: Origin::Source,
-        named: Vec::new(),
-        must: Vec::new(),
-        without: record.apart(&base),
-        resolved: false,
-    };
-    let scan = walk(
-        &root,
-        None,
-        &WalkOptions {
-            never,
-            max_files: None,
-            keep_known: false,
-        },
-    )?;
-    for found in scan.dirty {
-        let unknown = record
-            .left_out
-            .iter()
-            .any(|l| found.path.starts_with(&l.path) || l.path.starts_with(&found.path));
-        if listed.contains(&found.path) || !selected(&found.path) || unknown || found.path.is_root()
-        {
-            continue;
-        }
-        let place = found.path.to_path(record.path.as_path());
-        if once.listed.contains(&place) || !once.is_first(&place) {
-            continue;
-        }
-        touched.extend(found.path.parent());
-        let path = below(prefix, &found.path);
-        plan.needs_snapshot = true;
-        plan.steps.push(Step {
-            path: path.to_path(&base),
-            action: Action::Remove,
-            kind: found.stat.kind,
-            bytes: found.stat.size,
-            old_bytes: (found.stat.kind == Kind::File).then_some(found.stat.size),
-        });
-        plan.work.jobs.push(Job {
-            site,
-            path,
-            act: match blocking.iter().any(|dir| found.path.starts_with(dir)) {
-                true => Act::Clear,
-                false => Act::Remove,
-            },
-            entry: None,
-            seen: Some(found.stat),
-            bytes: None,
-        });
-    }
-    Ok(())
 }

@@ -1,133 +1,122 @@
 //! The part of a plan that is about files of which something was sealed.
 
-use std::path::Path;
+use std::fs::File;
+use std::io::Read as _;
 use std::sync::Arc;
 
-use super::{Action, Overwrite, RestoreOptions, RestorePlan, SecretStep, Step};
+use super::{Overwrite, RestoreOptions};
 use crate::base::error::Result;
-use crate::base::path::{RawName, RepoPath};
-use crate::disk::fsutil::target::Target;
+use crate::base::path::RepoPath;
 use crate::model::manifest::{Entry, Kind, Stat, Time};
-use crate::protect::work::{Act, Job};
-use crate::recover::unseal::{self, ASIDE, Recovery, recover};
+use crate::privacy::merge::Merged;
+use crate::recover::site::Site;
+use crate::recover::unseal::{self, Recovery, recover};
 use crate::repo::Repository;
 use crate::repo::reader::Reader;
-use crate::repo::snapshot::PathNote;
 
-/// Plans a file of which something was sealed; returns false if it can be restored like any other.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one part of plan_root, split for reading"
-)]
-pub(super) fn plan_sealed(
+/// A file that is put together from what is stored and what can be had of its values.
+pub(super) struct Written {
+    /// Below the base of the site.
+    pub(super) place: RepoPath,
+    pub(super) entry: Arc<Entry>,
+    pub(super) bytes: Vec<u8>,
+    /// What is there now.
+    pub(super) seen: Option<Stat>,
+}
+
+/// What becomes of a file of which something was sealed.
+pub(super) struct Outcome {
+    /// What is written; `None` if nothing is.
+    pub(super) written: Option<Written>,
+    /// Key by key; `None` if nothing of it can be had.
+    pub(super) merged: Option<Merged>,
+    /// Where it is written, if that is beside it.
+    pub(super) aside: Option<RepoPath>,
+    /// What of it is not as it should be.
+    pub(super) problem: Option<String>,
+}
+
+/// Decides on a file of which something was sealed; `None` if it can be restored like any other.
+pub(super) fn decide(
     repo: &Repository,
-    target: &mut Target,
-    site: usize,
-    base: &Path,
-    path: &RepoPath,
-    entry: &Arc<Entry>,
+    site: &mut Site<'_>,
+    entry: &Entry,
     seen: Option<Stat>,
     options: &RestoreOptions,
-    plan: &mut RestorePlan,
-) -> Result<bool> {
-    let mut file = match seen {
-        Some(seen) if seen.kind == Kind::File => target.open_file(path).ok(),
+) -> Result<Option<Outcome>> {
+    let place = site.place(&entry.path);
+    let mut open = || match seen {
+        Some(seen) if seen.kind == Kind::File => site.target.open_file(&place).ok(),
         _ => None,
     };
-    if let Some(file) = &mut file
-        && options.overwrite == Overwrite::IfChanged
-        && repo.has_content(&entry.body, file)
-    {
-        return Ok(false);
+    // What is there as it was needs none of its values.
+    let is_as_it_was = |mut file: File| repo.has_content(&entry.body, &mut file);
+    if options.overwrite == Overwrite::IfChanged && open().is_some_and(is_as_it_was) {
+        return Ok(None);
     }
-    let mut file = match file {
-        Some(_) => target.open_file(path).ok(),
-        None => None,
-    };
     let mut reader = Reader::new(repo);
-    let absolute = path.to_path(base);
-    let write =
-        |path: &RepoPath, bytes: Vec<u8>, mode: u32, seen: Option<Stat>, plan: &mut RestorePlan| {
-            let mut new = Entry {
-                mode,
-                mtime: Time(
-                    options.now.timestamp(),
-                    options.now.timestamp_subsec_nanos(),
-                ),
-                size: bytes.len() as u64,
-                ..Entry::clone(entry)
-            };
-            new.body.link.clear();
-            plan.steps.push(Step {
-                path: path.to_path(base),
-                action: if seen.is_some() {
-                    Action::Replace
-                } else {
-                    Action::Create
-                },
-                kind: Kind::File,
-                bytes: new.size,
-                old_bytes: seen.map(|s| s.size),
-            });
-            plan.work.jobs.push(Job {
-                site,
-                path: path.clone(),
-                act: Act::Write,
-                entry: Some(Arc::new(new)),
-                seen,
-                bytes: Some(Arc::new(bytes)),
-            });
-        };
-    match recover(repo, &mut reader, entry, file.as_mut(), &options.secrets)? {
-        Recovery::Exact => return Ok(false),
+    let mut live = open();
+    let found = recover(repo, &mut reader, entry, live.as_mut(), &options.secrets)?;
+    Ok(match found {
+        Recovery::Exact => None,
         Recovery::Merged(bytes, merged) => {
-            let same = match &mut file {
-                Some(_) => target.open_file(path).is_ok_and(|mut file| {
-                    let mut there = Vec::new();
-                    std::io::Read::read_to_end(&mut file, &mut there).is_ok() && there == bytes
-                }),
-                None => false,
+            let is_there = open().is_some_and(|file| has_bytes(file, &bytes));
+            let written = Written {
+                entry: entry_of(entry, &bytes, entry.mode, options),
+                place,
+                bytes,
+                seen,
             };
-            if same {
-                plan.unchanged += 1;
-            } else {
-                write(path, bytes, entry.mode, seen, plan);
-            }
-            if let Some(why) = repo.vault().unproven() {
-                plan.problems.push(PathNote {
-                    path: RawName(absolute.clone().into_os_string()),
-                    reason: format!("{}: {why}", unseal::UNPROVEN),
-                });
-            }
-            plan.secrets.push(SecretStep {
-                path: absolute,
-                merged,
+            let unproven = repo.vault().unproven();
+            Some(Outcome {
+                written: (!is_there).then_some(written),
+                merged: Some(merged),
                 aside: None,
-            });
+                problem: unproven.map(|why| format!("{}: {why}", unseal::UNPROVEN)),
+            })
         }
         Recovery::Aside(bytes, merged) => {
-            let mut name = path.name().to_vec();
-            name.extend_from_slice(ASIDE.as_bytes());
-            let aside = path.parent().unwrap_or_default().join(&name);
-            let there = target.stat(&aside)?.filter(|s| s.kind != Kind::Dir);
-            write(&aside, bytes, 0o600, there, plan);
-            plan.problems.push(PathNote {
-                path: RawName(absolute.clone().into_os_string()),
-                reason: unseal::unresolved(&merged),
-            });
-            plan.secrets.push(SecretStep {
-                path: absolute,
-                merged,
-                aside: Some(aside.to_path(base)),
-            });
+            let aside = site.beside(&entry.path, &unseal::aside(place.name()));
+            let there = site.target.stat(&aside)?;
+            let written = Written {
+                place: aside.clone(),
+                entry: entry_of(entry, &bytes, 0o600, options),
+                bytes,
+                seen: there.filter(|there| there.kind != Kind::Dir),
+            };
+            Some(Outcome {
+                written: Some(written),
+                problem: Some(unseal::unresolved(&merged)),
+                merged: Some(merged),
+                aside: Some(aside),
+            })
         }
-        Recovery::Nothing => plan.problems.push(PathNote {
-            path: RawName(absolute.into_os_string()),
-            reason: repo.vault().unproven().unwrap_or_else(|| {
-                "only its metadata is stored, and its content is not in the vault of this machine"
-                    .to_owned()
-            }),
-        }),
-    }
-    Ok(true)
+        Recovery::Nothing => {
+            let why = repo.vault().unproven();
+            Some(Outcome {
+                written: None,
+                merged: None,
+                aside: None,
+                problem: Some(why.unwrap_or_else(|| unseal::NOTHING.to_owned())),
+            })
+        }
+    })
+}
+
+/// Returns the entry of a file that is put together: it is new, and no name of another.
+fn entry_of(entry: &Entry, bytes: &[u8], mode: u32, options: &RestoreOptions) -> Arc<Entry> {
+    let now = options.now;
+    let mut new = Entry {
+        mode,
+        mtime: Time(now.timestamp(), now.timestamp_subsec_nanos()),
+        size: bytes.len() as u64,
+        ..entry.clone()
+    };
+    new.body.link.clear();
+    Arc::new(new)
+}
+
+fn has_bytes(mut file: File, bytes: &[u8]) -> bool {
+    let mut there = Vec::new();
+    file.read_to_end(&mut there).is_ok() && there == bytes
 }

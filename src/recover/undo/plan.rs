@@ -12,15 +12,14 @@ use super::{UndoAction, UndoOptions, UndoPlan, UndoStep};
 use crate::base::error::{Error, Result};
 use crate::base::id::Digest;
 use crate::base::path::{RawName, RepoPath, os_to_bytes};
-use crate::disk::fsutil::target::{Fidelity, Target, existing_base};
 use crate::disk::fsutil::{Opened, is_temporary_name};
-use crate::model::compare::{self, Differences, Groups};
+use crate::model::compare::{Differences, Groups};
 use crate::model::manifest::{Entry, Kind, Stat, Time, by_path};
 use crate::model::merge;
 use crate::protect::work::{Act, Job};
 use crate::recover::apart::{self, APART};
-use crate::recover::restore::same_bytes;
-use crate::recover::unseal::{self, ASIDE, Recovery, SecretOptions, recover};
+use crate::recover::site::{Site, locate};
+use crate::recover::unseal::{self, Recovery, SecretOptions, recover};
 use crate::repo::Repository;
 use crate::repo::oplog::{RootChanges, Stamp};
 use crate::repo::reader::Reader;
@@ -65,14 +64,11 @@ pub(super) struct Past<'a> {
 pub(super) struct Planner<'a> {
     repo: &'a Repository,
     pub(super) plan: &'a mut UndoPlan,
-    target: Target,
-    pub(super) site: usize,
-    pub(super) base: PathBuf,
-    prefix: RepoPath,
+    pub(super) site: Site<'a>,
     pub(super) listing: BTreeMap<RepoPath, Entry>,
     /// Paths whose present object is cleared away first.
     cleared: HashSet<RepoPath>,
-    /// Directories restored whole: shown as one line.
+    /// What is added to the name of what is written beside.
     suffix: String,
     pub(super) reader: Reader<'a>,
     pub(super) key: Option<merge::Key>,
@@ -86,8 +82,6 @@ pub(super) struct Planner<'a> {
     pub(super) meanings: HashMap<RepoPath, Digest>,
     pub(super) found: repositories::Found,
     groups: Groups,
-    /// What was opened to be looked at: it counts as it was.
-    opened: &'a Opened,
 }
 
 impl Planner<'_> {
@@ -119,60 +113,37 @@ impl Planner<'_> {
         }
     }
 
-    /// Returns true if an object has the bytes of an entry.
-    pub(super) fn stands(&mut self, entry: &Entry, now: &Stat) -> bool {
-        let place = self.place(&entry.path);
-        same_bytes(self.repo, &mut self.target, &place, entry, now)
-    }
-
-    pub(super) fn place(&self, path: &RepoPath) -> RepoPath {
-        place_in(&self.prefix, path)
-    }
-
-    pub(super) fn absolute(&self, path: &RepoPath) -> PathBuf {
-        self.place(path).to_path(&self.base)
-    }
-
     /// Returns the places in this root that something is planned for which `fits`.
     pub(super) fn planned(&self, fits: impl Fn(&Job) -> bool) -> HashSet<RepoPath> {
-        let jobs = self.plan.work.jobs.iter();
-        let own = jobs.filter(|job| job.site == self.site && fits(job));
+        let own = self.site.jobs(&self.plan.work).filter(|job| fits(job));
         own.map(|job| job.path.clone()).collect()
     }
 
     fn job(&mut self, path: &RepoPath, act: Act, entry: Option<Entry>, seen: Option<Stat>) {
-        let job = Job {
-            site: self.site,
-            path: self.place(path),
-            act,
-            entry: entry.map(Arc::new),
-            seen,
-            bytes: None,
-        };
+        let job = self.site.job(path, act, entry.map(Arc::new), seen);
         self.plan.work.jobs.push(job);
     }
 
     pub(super) fn step(&mut self, path: &RepoPath, action: UndoAction, kind: Kind, bytes: u64) {
-        let step = UndoStep {
-            path: self.absolute(path),
+        let step = self.step_of(path, action, kind, bytes);
+        self.plan.steps.push(step);
+    }
+
+    fn step_of(&self, path: &RepoPath, action: UndoAction, kind: Kind, bytes: u64) -> UndoStep {
+        UndoStep {
+            path: self.site.absolute(path),
             action,
             kind,
             bytes,
             files: u64::from(kind == Kind::File),
             beside: None,
             differs: Differences::default(),
-        };
-        self.plan.steps.push(step);
+        }
     }
 
     /// Gives an object back what is not its content. In any case: what is done below a directory changes its time.
     fn metadata(&mut self, entry: &Entry, now: &Stat) {
-        let place = self.place(&entry.path);
-        let attributes = self.target.xattrs(&place, entry.kind);
-        let differs = match &attributes {
-            Ok(attributes) => compare::whole(entry, now, attributes),
-            Err(_) => compare::by_stat(entry, now),
-        };
+        let differs = self.site.differs(entry, now);
         // The time of a directory goes along with what is in it: not worth a line.
         let shown = Differences {
             time: differs.time && entry.kind != Kind::Dir,
@@ -191,7 +162,7 @@ impl Planner<'_> {
     fn unseen(&mut self, path: &RepoPath, looked: Result<()>) -> Result<()> {
         match looked {
             Err(error @ Error::Io { .. }) => {
-                let path = RawName(self.absolute(path).into_os_string());
+                let path = RawName(self.site.absolute(path).into_os_string());
                 let why = crate::base::error::reason(&error);
                 let reason = format!("it cannot be looked at: {why}");
                 self.plan.problems.push(PathNote { path, reason });
@@ -205,34 +176,23 @@ impl Planner<'_> {
         if self.cleared.iter().any(|c| path.starts_with(c)) {
             return Ok(None);
         }
-        let place = self.place(path);
-        match self.target.stat(&place) {
+        match self.site.stat(path) {
             // Something else stands where a directory was: below it there is nothing.
             Err(Error::Unsafe { .. }) => Ok(None),
-            Ok(Some(stat)) if stat.kind == Kind::Dir => {
-                let before = self.opened.mode_of(&place.to_path(&self.base));
-                Ok(Some(Stat {
-                    mode: before.unwrap_or(stat.mode),
-                    ..stat
-                }))
-            }
             other => other,
         }
     }
 
     /// Takes back what the operation changed inside of a file that changed again since. Returns false if that cannot be.
     fn merge(&mut self, entry: &Entry, gone: bool) -> Result<bool> {
-        let name = match entry.path.is_root() {
-            true => self.prefix.name().to_vec(),
-            false => entry.path.name().to_vec(),
-        };
-        let place = self.place(&entry.path);
-        let Some(seen) = self.target.stat(&place)? else {
+        let place = self.site.place(&entry.path);
+        let name = place.name();
+        let Some(seen) = self.site.target.stat(&place)? else {
             return Ok(false);
         };
         let fits = entry.kind == Kind::File
             && seen.kind == Kind::File
-            && merge::is_mergeable(&name)
+            && merge::is_mergeable(name)
             && entry.size.max(seen.size) <= merge::MAX_BYTES;
         let (true, Some(key)) = (fits, self.key) else {
             return Ok(false);
@@ -240,7 +200,7 @@ impl Planner<'_> {
         let merged = (|| {
             let before = self.reader.original_to_vec(&entry.body).ok()?;
             let mut present = Vec::new();
-            let file = self.target.open_file(&place).ok()?;
+            let file = self.site.target.open_file(&place).ok()?;
             std::io::Read::read_to_end(
                 &mut std::io::Read::take(file, merge::MAX_BYTES),
                 &mut present,
@@ -249,7 +209,7 @@ impl Planner<'_> {
             let all;
             let changes = match gone {
                 true => {
-                    all = merge::describe(&name, &before, b"", &key)?;
+                    all = merge::describe(name, &before, b"", &key)?;
                     &all
                 }
                 false => self.inside.get(&entry.path)?,
@@ -291,7 +251,7 @@ impl Planner<'_> {
         if entry.kind == Kind::Dir {
             return Ok(());
         }
-        if self.found.is_inside(&self.absolute(&entry.path)) {
+        if self.found.is_inside(&self.site.absolute(&entry.path)) {
             // A copy beside would be taken for a branch, a log or an index of its own.
             self.step(&entry.path, UndoAction::Keep, entry.kind, entry.size);
             return Ok(());
@@ -299,49 +259,16 @@ impl Planner<'_> {
         if self.merge(entry, gone)? {
             return Ok(());
         }
-        let parent = entry.path.parent().unwrap_or_default();
-        let mut name = entry.path.name().to_vec();
-        if entry.path.is_root() {
-            name = self.prefix.name().to_vec();
-        }
-        // Room for the suffix and a number.
-        shorten(&mut name, NAME_MAX - self.suffix.len() - 4);
-        name.extend_from_slice(self.suffix.as_bytes());
-        let mut beside = parent.join(&name);
-        let mut number = 1;
-        let place = |this: &Self, beside: &RepoPath| {
-            if entry.path.is_root() {
-                this.prefix.parent().unwrap_or_default().join(beside.name())
-            } else {
-                this.place(beside)
-            }
-        };
-        while let Some(stat) = self.target.stat(&place(self, &beside))? {
-            // The same conflict met again: it is there already.
-            let there = place(self, &beside);
-            if same_bytes(self.repo, &mut self.target, &there, entry, &stat) {
-                break;
-            }
-            number += 1;
-            let mut numbered = name.clone();
-            numbered.extend_from_slice(format!("-{number}").as_bytes());
-            beside = parent.join(&numbered);
-        }
-        let there = place(self, &beside);
-        let seen = self.target.stat(&there)?;
+        let (there, seen) = self.room_beside(entry)?;
         self.plan.steps.push(UndoStep {
-            path: self.absolute(&entry.path),
-            action: UndoAction::Conflict,
-            kind: entry.kind,
-            bytes: entry.size,
             files: 1,
-            beside: Some(there.to_path(&self.base)),
-            differs: Differences::default(),
+            beside: Some(self.site.absolute_place(&there)),
+            ..self.step_of(&entry.path, UndoAction::Conflict, entry.kind, entry.size)
         });
         let mut copy = entry.clone();
         copy.body.link.clear();
         let job = Job {
-            site: self.site,
+            site: self.site.number,
             path: there,
             act: Act::Write,
             entry: Some(Arc::new(copy)),
@@ -352,9 +279,31 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// Returns the place where an old one is written beside what is there, and what is there already: under the first name that is free, or has
+    /// it from an earlier undo that met the same conflict.
+    fn room_beside(&mut self, entry: &Entry) -> Result<(RepoPath, Option<Stat>)> {
+        let mut name = self.site.place(&entry.path).name().to_vec();
+        // Room for the suffix and a number.
+        shorten(&mut name, NAME_MAX - self.suffix.len() - 4);
+        name.extend_from_slice(self.suffix.as_bytes());
+        let mut there = self.site.beside(&entry.path, &name);
+        let mut number = 1;
+        loop {
+            let seen = self.site.target.stat(&there)?;
+            match seen {
+                Some(seen) if !self.site.has_at(&there, entry, &seen) => {
+                    number += 1;
+                    let numbered = [&name, format!("-{number}").as_bytes()].concat();
+                    there = self.site.beside(&entry.path, &numbered);
+                }
+                seen => return Ok((there, seen)),
+            }
+        }
+    }
+
     pub(super) fn restore(&mut self, entry: &Entry, seen: Option<Stat>) {
         if !entry.kind.is_stored() {
-            let path = RawName(self.absolute(&entry.path).into_os_string());
+            let path = RawName(self.site.absolute(&entry.path).into_os_string());
             let reason = format!("a {} is not stored", entry.kind.word());
             self.plan.missing.push(PathNote { path, reason });
             return;
@@ -380,9 +329,9 @@ impl Planner<'_> {
         is_whole: bool,
         unproven: Option<String>,
     ) {
-        let place = self.place(&entry.path);
+        let place = self.site.place(&entry.path);
         let mut live = match seen {
-            Some(seen) if seen.kind == Kind::File => self.target.open_file(&place).ok(),
+            Some(seen) if seen.kind == Kind::File => self.site.target.open_file(&place).ok(),
             _ => None,
         };
         let options = SecretOptions {
@@ -390,55 +339,51 @@ impl Planner<'_> {
             ..SecretOptions::default()
         };
         let found = recover(self.repo, &mut self.reader, entry, live.as_mut(), &options);
-        let (path, bytes, mode, seen, why) = match found {
+        let (place, bytes, mode, seen, why) = match found {
             Ok(Recovery::Merged(bytes, _)) => {
                 let why = unproven.map(|why| format!("{}: {why}", unseal::UNPROVEN));
-                (entry.path.clone(), bytes, entry.mode, seen, why)
+                (place, bytes, entry.mode, seen, why)
             }
             Ok(Recovery::Aside(bytes, merged)) => {
-                let mut name = entry.path.name().to_vec();
-                name.extend_from_slice(ASIDE.as_bytes());
-                let aside = entry.path.parent().unwrap_or_default().join(&name);
-                let there = self.target.stat(&self.place(&aside)).ok().flatten();
-                (
-                    aside,
-                    bytes,
-                    0o600,
-                    there,
-                    Some(unseal::unresolved(&merged)),
-                )
+                let name = unseal::aside(place.name());
+                let aside = self.site.beside(&entry.path, &name);
+                let there = self.site.target.stat(&aside).ok().flatten();
+                let why = unseal::unresolved(&merged);
+                (aside, bytes, 0o600, there, Some(why))
             }
             _ if let Some(reason) = unproven => {
                 // Once the key is mended it can be taken back again, with this.
-                let path = RawName(self.absolute(&entry.path).into_os_string());
+                let path = RawName(self.site.absolute(&entry.path).into_os_string());
                 self.plan.problems.push(PathNote { path, reason });
                 return;
             }
-            _ => {
-                let why = "only its metadata is stored, and its content is not in the vault of this machine";
-                self.not_whole(entry, why.to_owned());
-                return;
-            }
+            _ => return self.not_whole(entry, unseal::NOTHING.to_owned()),
         };
         if let Some(why) = why {
             self.not_whole(entry, why);
         }
         let mut new = Entry {
-            path: path.clone(),
             mode,
             size: bytes.len() as u64,
             ..entry.clone()
         };
         new.body.link.clear();
-        self.step(&path, UndoAction::Restore, Kind::File, new.size);
-        self.job(&path, Act::Write, Some(new), seen);
-        if let Some(job) = self.plan.work.jobs.last_mut() {
-            job.bytes = Some(Arc::new(bytes));
-        }
+        self.plan.steps.push(UndoStep {
+            path: self.site.absolute_place(&place),
+            ..self.step_of(&entry.path, UndoAction::Restore, Kind::File, new.size)
+        });
+        self.plan.work.jobs.push(Job {
+            site: self.site.number,
+            path: place,
+            act: Act::Write,
+            entry: Some(Arc::new(new)),
+            seen,
+            bytes: Some(Arc::new(bytes)),
+        });
     }
 
     fn not_whole(&mut self, entry: &Entry, reason: String) {
-        let path = RawName(self.absolute(&entry.path).into_os_string());
+        let path = RawName(self.site.absolute(&entry.path).into_os_string());
         self.plan.sealed.push(PathNote { path, reason });
     }
 }
@@ -458,29 +403,14 @@ pub(super) fn plan_root(
     plan: &mut UndoPlan,
     seen: &mut HashSet<PathBuf>,
 ) -> Result<()> {
-    let root = record.path.as_path();
-    let (parent, name) = match (root.parent(), root.file_name()) {
-        (Some(parent), Some(name)) => (parent, Some(name)),
-        _ => (root, None),
-    };
-    let (base, rest) = existing_base(parent)
-        .ok_or_else(|| Error::invalid(format!("`{}` cannot be reached", root.display()), None))?;
-    let prefix = match name {
-        Some(name) => rest.join(&os_to_bytes(name)),
-        None => rest,
-    };
-    let site = plan.work.sites.len();
-    plan.work.sites.push(base.clone());
+    let place = locate(record.path.as_path(), None)?;
+    let site = Site::open(repo, place, opened, &mut plan.work)?;
     let suffix = format!(".bdr-{}", plan.operation.prefix(&[]));
-    let target = Target::open(&base, Fidelity::InPlace)?;
     let listing = by_path(repo.listing(record)?);
     let mut planner = Planner {
         repo,
         plan,
-        target,
         site,
-        base,
-        prefix,
         listing,
         cleared: HashSet::new(),
         suffix,
@@ -500,12 +430,11 @@ pub(super) fn plan_root(
             .map(|index| (index.path.clone(), index.digest))
             .collect(),
         found: repositories::Found::default(),
-        opened,
         groups: Groups::default(),
     };
     repositories::find(&mut planner, changes);
     let mut wanted = |planner: &Planner<'_>, path: &RepoPath| {
-        let absolute = planner.absolute(path);
+        let absolute = planner.site.absolute(path);
         let chosen =
             options.paths.is_empty() || options.paths.iter().any(|p| absolute.starts_with(p));
         let chosen = chosen && !planner.found.holds(path);
@@ -571,24 +500,13 @@ pub(super) fn plan_root(
 fn apart(planner: &mut Planner<'_>) {
     let listing = std::mem::take(&mut planner.listing);
     let names = apart::elsewhere(listing.values());
-    let prefix = planner.prefix.clone();
-    let place = |path: &RepoPath| place_in(&prefix, path);
-    let (work, site) = (&planner.plan.work, planner.site);
-    let found = apart::brought_back(&names, work, site, &place, &mut planner.target);
+    let found = apart::brought_back(&names, &planner.plan.work, &mut planner.site);
     for path in found {
-        let path = RawName(planner.absolute(path).into_os_string());
+        let path = RawName(planner.site.absolute(path).into_os_string());
         let reason = APART.to_owned();
         planner.plan.missing.push(PathNote { path, reason });
     }
     planner.listing = listing;
-}
-
-fn place_in(prefix: &RepoPath, path: &RepoPath) -> RepoPath {
-    if path.is_root() {
-        prefix.clone()
-    } else {
-        prefix.join(path.as_bytes())
-    }
 }
 
 fn plan_gone(planner: &mut Planner<'_>, changes: &RootChanges, entry: &Entry) -> Result<()> {
@@ -636,7 +554,7 @@ fn directories(repo: &Repository, planner: &mut Planner<'_>, since: &RootRecord)
     let listing = by_path(repo.listing(since)?);
     let planned = planner.planned(|_| true);
     for entry in listing.values().filter(|entry| entry.kind == Kind::Dir) {
-        if planned.contains(&planner.place(&entry.path)) {
+        if planned.contains(&planner.site.place(&entry.path)) {
             continue;
         }
         let Some(now) = planner.stat(&entry.path)? else {
@@ -646,7 +564,7 @@ fn directories(repo: &Repository, planner: &mut Planner<'_>, since: &RootRecord)
             // It may have been opened to be written to.
             && (now.mode == entry.mode || now.mode == entry.mode | 0o700)
             && (now.mode, now.mtime) != (entry.mode, entry.mtime)
-            && has_the_names(&planner.absolute(&entry.path), since, &listing, &entry.path)
+            && has_the_names(&planner.site.absolute(&entry.path), since, &listing, &entry.path)
         {
             planner.job(&entry.path, Act::Metadata, Some(entry.clone()), Some(now));
         }
@@ -677,15 +595,13 @@ fn plan_modified(planner: &mut Planner<'_>, stamp: &Stamp) -> Result<()> {
         planner.restore(&entry, None);
         return Ok(());
     };
-    let place = planner.place(&stamp.path);
     if entry.kind == Kind::Dir && now.kind == Kind::Dir {
         if planner.is_left(stamp, &now) {
             plan_directory(planner, stamp, entry, now);
         }
         return Ok(());
     }
-    let same = now.kind == entry.kind
-        && same_bytes(planner.repo, &mut planner.target, &place, &entry, &now);
+    let same = planner.site.has(&entry, &now);
     if planner.is_left(stamp, &now) {
         if same {
             // The same bytes, but perhaps one file with a name that it was not one with, or no longer with those that it was.
@@ -722,8 +638,8 @@ fn plan_modified(planner: &mut Planner<'_>, stamp: &Stamp) -> Result<()> {
 
 /// What the operation made below a path that is to become a file again goes before, not after.
 fn clear_created_below(planner: &mut Planner<'_>, path: &RepoPath) {
-    let place = planner.place(path);
-    let site = planner.site;
+    let place = planner.site.place(path);
+    let site = planner.site.number;
     for job in &mut planner.plan.work.jobs {
         if job.site == site && job.act == Act::Remove && job.path.starts_with(&place) {
             job.act = Act::Clear;
@@ -741,9 +657,7 @@ fn plan_removed(planner: &mut Planner<'_>, entry: &Entry) -> Result<()> {
         planner.job(&entry.path, Act::Metadata, Some(entry.clone()), Some(now));
         return Ok(());
     }
-    let place = planner.place(&entry.path);
-    if now.kind == entry.kind && same_bytes(planner.repo, &mut planner.target, &place, entry, &now)
-    {
+    if planner.site.has(entry, &now) {
         if planner.is_put_back(&entry.path, &now) {
             planner.finish(entry, &now);
         }
@@ -758,15 +672,7 @@ fn plan_removed(planner: &mut Planner<'_>, entry: &Entry) -> Result<()> {
 
 /// Finds names that still stand of files whose other names come back.
 fn anchors(planner: &mut Planner<'_>) -> Result<()> {
-    let restored: HashSet<String> = planner
-        .plan
-        .work
-        .jobs
-        .iter()
-        .filter(|j| j.site == planner.site && j.act == Act::Write)
-        .filter_map(|j| Some(j.entry.as_ref()?.body.link.clone()))
-        .filter(|link| !link.is_empty())
-        .collect();
+    let restored = planner.site.written_groups(&planner.plan.work);
     if restored.is_empty() {
         return Ok(());
     }
@@ -778,19 +684,15 @@ fn anchors(planner: &mut Planner<'_>) -> Result<()> {
         .cloned()
         .collect();
     for entry in candidates {
-        let place = planner.place(&entry.path);
+        let place = planner.site.place(&entry.path);
         if written.contains(&place) {
             continue;
         }
         if let Some(now) = planner.stat(&entry.path)?
-            && now.kind == entry.kind
-            && same_bytes(planner.repo, &mut planner.target, &place, &entry, &now)
+            && planner.site.has(&entry, &now)
         {
-            planner
-                .plan
-                .work
-                .anchors
-                .insert((planner.site, entry.body.link.clone()), place);
+            let group = (planner.site.number, entry.body.link.clone());
+            planner.plan.work.anchors.insert(group, place);
         }
     }
     Ok(())

@@ -42,12 +42,12 @@ pub(super) fn find(planner: &mut Planner<'_>, changes: &RootChanges) {
         .listing
         .keys()
         .filter(|path| matches!(path.name(), b"HEAD" | b"objects" | b"commondir"))
-        .map(|path| planner.absolute(path))
+        .map(|path| planner.site.absolute(path))
         .collect();
     let created: Vec<PathBuf> = changes
         .created
         .iter()
-        .map(|stamp| planner.absolute(&stamp.path))
+        .map(|stamp| planner.site.absolute(&stamp.path))
         .collect();
     let made = vcs::git_dirs_of(created.iter().map(PathBuf::as_path));
     let before = vcs::git_dirs_of(listed.iter().map(PathBuf::as_path));
@@ -67,7 +67,7 @@ fn hold_made(planner: &mut Planner<'_>, changes: &RootChanges, made: &[PathBuf])
         .iter()
         .filter(|stamp| stamp.kind == Kind::Dir)
     {
-        let top = planner.absolute(&stamp.path);
+        let top = planner.site.absolute(&stamp.path);
         if !made.contains(&top) {
             continue;
         }
@@ -79,7 +79,7 @@ fn hold_made(planner: &mut Planner<'_>, changes: &RootChanges, made: &[PathBuf])
             .filter(|below| below.path.starts_with(&stamp.path))
             .collect();
         for below in below {
-            let path = planner.absolute(&below.path);
+            let path = planner.site.absolute(&below.path);
             let inside = planner.found.repositories.around(&path);
             let is_store = inside.is_some_and(|inside| inside.part == Part::Store);
             names.insert(path);
@@ -121,7 +121,7 @@ fn has_more(dir: &Path, names: &HashSet<PathBuf>) -> bool {
 fn hold_units(planner: &mut Planner<'_>, changes: &RootChanges) {
     let mut units: HashMap<PathBuf, bool> = HashMap::new();
     let mut check = |planner: &mut Planner<'_>, path: &RepoPath, stamp: Option<&Stamp>| {
-        let absolute = planner.absolute(path);
+        let absolute = planner.site.absolute(path);
         let inside = planner.found.repositories.around(&absolute);
         let Some(inside) = inside.filter(|inside| inside.is_unit) else {
             return;
@@ -142,7 +142,7 @@ fn hold_units(planner: &mut Planner<'_>, changes: &RootChanges) {
         check(planner, path, None);
     }
     for (top, as_left) in units {
-        let below = RepoPath::below(&planner.absolute(&RepoPath::root()), &top);
+        let below = RepoPath::below(&planner.site.absolute(&RepoPath::root()), &top);
         if let (false, Some(below)) = (as_left, below) {
             planner.step(&below, UndoAction::Keep, Kind::Dir, 0);
             planner.found.held.push(below);
@@ -162,7 +162,7 @@ pub(super) enum Made {
 
 /// Decides on an object that the operation made.
 pub(super) fn of_made(planner: &mut Planner<'_>, changes: &RootChanges, path: &RepoPath) -> Made {
-    let absolute = planner.absolute(path);
+    let absolute = planner.site.absolute(path);
     let Some(inside) = planner.found.repositories.around(&absolute) else {
         return Made::AsUsual;
     };
@@ -193,13 +193,13 @@ fn is_checked_out(
     };
     let changed = |head: &Path| {
         let stamps = changes.created.iter().chain(&changes.modified);
-        let mut paths = stamps.map(|stamp| planner.absolute(&stamp.path));
+        let mut paths = stamps.map(|stamp| planner.site.absolute(&stamp.path));
         // It goes back, or is checked like everything else that changed again.
         paths.any(|path| path == head)
             || changes
                 .removed
                 .iter()
-                .any(|top| head.starts_with(planner.absolute(top)))
+                .any(|top| head.starts_with(planner.site.absolute(top)))
     };
     vcs::heads(git_dir).iter().any(|head| {
         let named = std::fs::read(head)
@@ -216,7 +216,7 @@ fn is_packed(
     git_dir: &Path,
     reference: &Path,
 ) -> bool {
-    let root = planner.absolute(&RepoPath::root());
+    let root = planner.site.absolute(&RepoPath::root());
     let (Ok(name), Some(packed)) = (
         reference.strip_prefix(git_dir),
         RepoPath::below(&root, &git_dir.join("packed-refs")),
@@ -245,7 +245,7 @@ pub(super) fn is_elsewhere(
     changes: &RootChanges,
     path: &RepoPath,
 ) -> Result<bool> {
-    let absolute = planner.absolute(path);
+    let absolute = planner.site.absolute(path);
     let Some(inside) = planner.found.repositories.around(&absolute) else {
         return Ok(false);
     };
@@ -255,7 +255,7 @@ pub(super) fn is_elsewhere(
     if let Some(moved) = planner.found.packed_moved.get(&inside.top) {
         return Ok(*moved);
     }
-    let root = planner.absolute(&RepoPath::root());
+    let root = planner.site.absolute(&RepoPath::root());
     let moved = match RepoPath::below(&root, &inside.top.join("packed-refs")) {
         None => false,
         Some(packed) => packed_moved(planner, changes, &packed)?,
@@ -281,7 +281,7 @@ fn packed_moved(
     let entry = planner.listing.get(packed).cloned();
     Ok(match (entry, now) {
         (None, None) => false,
-        (Some(entry), Some(now)) => !planner.stands(&entry, &now),
+        (Some(entry), Some(now)) => !planner.site.has(&entry, &now),
         _ => true,
     })
 }
@@ -291,16 +291,12 @@ pub(super) fn bring_content(planner: &mut Planner<'_>) -> Result<()> {
     let mut tops: HashSet<PathBuf> = HashSet::new();
     let mut tips: Vec<git2::Oid> = Vec::new();
     let writes: Vec<(PathBuf, Option<Entry>)> = planner
-        .plan
-        .work
-        .jobs
-        .iter()
-        .filter(|job| job.site == planner.site && job.act == Act::Write)
+        .site
+        .jobs(&planner.plan.work)
+        .filter(|job| job.act == Act::Write)
         .map(|job| {
-            (
-                job.path.to_path(&planner.base),
-                job.entry.as_deref().cloned(),
-            )
+            let path = planner.site.absolute_place(&job.path);
+            (path, job.entry.as_deref().cloned())
         })
         .collect();
     for (path, entry) in writes {
@@ -325,7 +321,7 @@ pub(super) fn bring_content(planner: &mut Planner<'_>) -> Result<()> {
 }
 
 fn bring_content_of(planner: &mut Planner<'_>, top: &Path, tips: &[git2::Oid]) -> Result<()> {
-    let root = planner.absolute(&RepoPath::root());
+    let root = planner.site.absolute(&RepoPath::root());
     let Some(objects) = RepoPath::below(&root, &top.join("objects")) else {
         return Ok(());
     };
@@ -335,7 +331,7 @@ fn bring_content_of(planner: &mut Planner<'_>, top: &Path, tips: &[git2::Oid]) -
         .range(objects.clone()..)
         .take_while(|(path, _)| path.starts_with(&objects))
         .map(|(_, entry)| entry.clone())
-        .filter(|entry| !planned.contains(&planner.place(&entry.path)))
+        .filter(|entry| !planned.contains(&planner.site.place(&entry.path)))
         .collect();
     let mut missing: Vec<Entry> = Vec::new();
     for entry in listed {
@@ -355,7 +351,7 @@ fn bring_content_of(planner: &mut Planner<'_>, top: &Path, tips: &[git2::Oid]) -
     let tip_is_gone = tips.iter().any(|tip| !has(*tip));
     let mut dirs: HashSet<RepoPath> = HashSet::new();
     for entry in &missing {
-        let is_needed = match vcs::loose_object(&planner.absolute(&entry.path)) {
+        let is_needed = match vcs::loose_object(&planner.site.absolute(&entry.path)) {
             Some(oid) => !has(oid),
             None => tip_is_gone,
         };
@@ -375,7 +371,7 @@ pub(super) fn means_the_same(planner: &Planner<'_>, stamp: &Stamp, now: &Stat) -
     let Some(left) = planner.meanings.get(&stamp.path) else {
         return false;
     };
-    let path = planner.absolute(&stamp.path);
+    let path = planner.site.absolute(&stamp.path);
     now.kind == Kind::File
         && planner
             .key

@@ -1,0 +1,183 @@
+//! Where a root lies on disk, for those who plan what comes back into it: restore and undo.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::base::error::{Error, Result};
+use crate::base::path::{RepoPath, os_to_bytes};
+use crate::disk::fsutil::Opened;
+use crate::disk::fsutil::target::{Fidelity, Target, existing_base};
+use crate::model::compare::{self, Differences};
+use crate::model::manifest::{Entry, Kind, Stat};
+use crate::protect::work::{Act, Job, Work};
+use crate::repo::Repository;
+
+/// Finds a directory that is there, from which `place` is reached, and the path of `place` below it. Links are followed down to the
+/// directory, as for everybody else; below it none is.
+pub(super) fn locate(place: &Path, beneath: Option<&Path>) -> Result<(PathBuf, RepoPath)> {
+    // The root itself may be a file: its directory is the base.
+    let (parent, name) = match (place.parent(), place.file_name()) {
+        (Some(parent), Some(name)) => (parent, Some(name)),
+        _ => (place, None),
+    };
+    let reached = match beneath {
+        Some(above) => RepoPath::below(above, parent).map(|rest| (above.to_path_buf(), rest)),
+        None => existing_base(parent),
+    };
+    let (base, rest) = reached
+        .ok_or_else(|| Error::invalid(format!("`{}` cannot be reached", place.display()), None))?;
+    let prefix = match name {
+        Some(name) => rest.join(&os_to_bytes(name)),
+        None => rest,
+    };
+    Ok((base, prefix))
+}
+
+/// Returns the place of a path of a root that lies at `prefix`.
+pub(super) fn below(prefix: &RepoPath, path: &RepoPath) -> RepoPath {
+    if path.is_root() {
+        prefix.clone()
+    } else {
+        prefix.join(path.as_bytes())
+    }
+}
+
+/// A root on disk. *Paths* are those of its listing, *places* are below the base, as jobs have them.
+pub(super) struct Site<'a> {
+    repo: &'a Repository,
+    /// Its number in the work.
+    pub(super) number: usize,
+    base: PathBuf,
+    prefix: RepoPath,
+    pub(super) target: Target,
+    opened: &'a Opened,
+}
+
+impl<'a> Site<'a> {
+    /// Opens a site and adds it to those of the work.
+    pub(super) fn open(
+        repo: &'a Repository,
+        (base, prefix): (PathBuf, RepoPath),
+        opened: &'a Opened,
+        work: &mut Work,
+    ) -> Result<Self> {
+        let target = Target::open(&base, Fidelity::InPlace)?;
+        work.sites.push(base.clone());
+        Ok(Self {
+            repo,
+            number: work.sites.len() - 1,
+            base,
+            prefix,
+            target,
+            opened,
+        })
+    }
+
+    /// Returns the directory that everything here is reached from.
+    pub(super) fn base(&self) -> &Path {
+        &self.base
+    }
+
+    /// Returns the place of a path.
+    pub(super) fn place(&self, path: &RepoPath) -> RepoPath {
+        below(&self.prefix, path)
+    }
+
+    /// Returns the place that a path would have under another name. The root has neighbours as well, which no path names.
+    pub(super) fn beside(&self, path: &RepoPath, name: &[u8]) -> RepoPath {
+        self.place(path).parent().unwrap_or_default().join(name)
+    }
+
+    pub(super) fn absolute(&self, path: &RepoPath) -> PathBuf {
+        self.absolute_place(&self.place(path))
+    }
+
+    pub(super) fn absolute_place(&self, place: &RepoPath) -> PathBuf {
+        place.to_path(&self.base)
+    }
+
+    /// Returns what is at a path. A directory that was opened for the plan has the mode that its owner gave it: as it was is how it
+    /// is to be compared, and left.
+    pub(super) fn stat(&mut self, path: &RepoPath) -> Result<Option<Stat>> {
+        let place = self.place(path);
+        let seen = self.target.stat(&place)?;
+        Ok(seen.map(|seen| match seen.kind {
+            Kind::Dir => Stat {
+                mode: self
+                    .opened
+                    .mode_of(&self.absolute_place(&place))
+                    .unwrap_or(seen.mode),
+                ..seen
+            },
+            _ => seen,
+        }))
+    }
+
+    /// Returns true if what is at the path of an entry has its content: by reading it, not by its times.
+    pub(super) fn has(&mut self, entry: &Entry, seen: &Stat) -> bool {
+        let place = self.place(&entry.path);
+        self.has_at(&place, entry, seen)
+    }
+
+    /// Returns true if what is at a place has the content of an entry.
+    pub(super) fn has_at(&mut self, place: &RepoPath, entry: &Entry, seen: &Stat) -> bool {
+        if seen.kind != entry.kind {
+            return false;
+        }
+        match entry.kind {
+            Kind::Symlink => {
+                let target = self.target.read_link(place);
+                target.is_ok_and(|target| target == entry.body.target)
+            }
+            Kind::File if seen.size == entry.size => {
+                let file = self.target.open_file(place);
+                file.is_ok_and(|mut file| self.repo.has_content(&entry.body, &mut file))
+            }
+            Kind::Fifo => true,
+            _ => false,
+        }
+    }
+
+    /// Returns what else than its content differs between an entry and what is at its path.
+    pub(super) fn differs(&mut self, entry: &Entry, seen: &Stat) -> Differences {
+        let place = self.place(&entry.path);
+        match self.target.xattrs(&place, entry.kind) {
+            Ok(found) => compare::whole(entry, seen, &found),
+            // Attributes that cannot be read cannot be given back either.
+            Err(_) => compare::by_stat(entry, seen),
+        }
+    }
+
+    pub(super) fn job(
+        &self,
+        path: &RepoPath,
+        act: Act,
+        entry: Option<Arc<Entry>>,
+        seen: Option<Stat>,
+    ) -> Job {
+        Job {
+            site: self.number,
+            path: self.place(path),
+            act,
+            entry,
+            seen,
+            bytes: None,
+        }
+    }
+
+    /// Returns the jobs of a work that are done here.
+    pub(super) fn jobs<'w>(&self, work: &'w Work) -> impl Iterator<Item = &'w Job> + use<'w> {
+        let number = self.number;
+        work.jobs.iter().filter(move |job| job.site == number)
+    }
+
+    /// Returns the groups of names of one file of which a work writes some: names that are there already may be ones to join.
+    pub(super) fn written_groups(&self, work: &Work) -> HashSet<String> {
+        let written = self.jobs(work).filter(|job| job.act == Act::Write);
+        written
+            .filter_map(|job| Some(job.entry.as_ref()?.body.link.clone()))
+            .filter(|link| !link.is_empty())
+            .collect()
+    }
+}
