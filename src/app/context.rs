@@ -13,7 +13,7 @@ use bdr::base::error::IoContext as _;
 use bdr::base::path::{absolute, show};
 use bdr::care::runs::Journal;
 use bdr::disk::fsutil::canonicalize;
-use bdr::disk::storage::{Lifeboat, LocalStorage, Place, Stands};
+use bdr::disk::storage::{self, Lifeboat, Place, Stands, Storage};
 use bdr::disk::vault::Vault;
 use bdr::model::config::Config;
 use bdr::model::rules::Root;
@@ -165,6 +165,10 @@ impl Context {
         let config = followed(config);
         places.named |= repository.is_some() || config.repository.is_some();
         match (repository, &config.repository) {
+            // A URL is no path, and is as it was written.
+            (Some(url), _) if storage::scheme(url).is_some() => {
+                places.repository = url.to_path_buf();
+            }
             (Some(dir), _) => places.repository = absolute(&cwd, dir),
             (None, Some(dir)) => places.repository.clone_from(dir),
             (None, None) => {}
@@ -232,9 +236,9 @@ impl Context {
         {
             check_owner("repository", dir, &metadata)?;
         }
-        self.check_place(&self.places.repository, false)?;
-        self.rescue(&self.places.repository);
-        let storage = Arc::new(self.storage(&self.places.repository));
+        let storage = self.storage(dir)?;
+        self.check_place(dir, false)?;
+        self.rescue(dir);
         let repo = self.private(Repository::open(storage, &self.places.cache)?);
         if let Ok(mut opened) = self.opened.lock() {
             opened.push(repo.clone());
@@ -341,12 +345,8 @@ impl Context {
         }
     }
 
-    fn storage(&self, dir: &Path) -> LocalStorage {
-        let storage = LocalStorage::new(dir);
-        match self.places.lifeboat(dir) {
-            Some(lifeboat) => storage.with_lifeboat(lifeboat),
-            None => storage,
-        }
+    fn storage(&self, dir: &Path) -> bdr::Result<Arc<dyn Storage>> {
+        storage::choose(dir, self.places.lifeboat(dir))
     }
 
     /// Mans the lifeboat, for what is about to be written. Without one bdr works all the same: `bdr doctor` says so.
@@ -364,10 +364,10 @@ impl Context {
 
     /// Makes the repository, or opens the one that is there. `anew` allows it where another disk stands than that which it was on.
     pub(crate) fn create_repository(&self, dir: &Path, anew: bool) -> Result<Repository, Failure> {
+        let storage = self.storage(dir)?;
         self.check_place(dir, anew)?;
         self.rescue(dir);
         self.launch_lifeboat(dir);
-        let storage = Arc::new(self.storage(dir));
         let repo = Repository::create(storage, &self.places.cache, self.now)?;
         // Once more: only now it is known where it lies.
         self.launch_lifeboat(dir);

@@ -447,20 +447,20 @@ pub fn apply(
     monitor: &dyn Monitor,
 ) -> Result<PruneReport> {
     repo.check_prunable()?;
-    let mut lock = match repo.prune_lock_file() {
+    let alone = match repo.prune_alone() {
         // Even an empty file takes space, the first time.
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {
             repo.release_reserve()?;
-            repo.prune_lock_file()?
+            repo.prune_alone()
         }
-        other => other?,
+        other => other,
     };
-    let alone = match &mut lock {
-        None => None,
-        Some(lock) => Some(lock.try_write().map_err(|_| Error::Busy {
+    let alone = alone.map_err(|error| match error {
+        Error::Busy { .. } => Error::Busy {
             holder: " by another prune".to_owned(),
-        })?),
-    };
+        },
+        other => other,
+    })?;
     let mut report = PruneReport::default();
     remove_records(repo, plan, options, &mut report, monitor)?;
     let mut needs = Needs::of(repo, &HashSet::new(), monitor)?;
@@ -549,14 +549,10 @@ fn free_areas(
         if needs.sets.contains(&set.id) || age < UNNAMED_FOR {
             continue;
         }
-        match set.open_area(repo.storage()) {
+        match set.open_area(&repo.areas()) {
             Ok(area) => {
                 // Whoever packs it right now has it.
-                let Ok(file) = area.lock() else {
-                    continue;
-                };
-                let mut lock = fd_lock::RwLock::new(file);
-                let Ok(_alone) = lock.try_write() else {
+                let Ok(_alone) = area.lock() else {
                     continue;
                 };
                 if area.into_tree().remove().is_err() {

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::error::Result;
 use crate::base::id::{Digest, SnapshotId};
 use crate::base::path::os_to_bytes;
-use crate::disk::fsutil;
+use crate::disk::fsutil::{self, Lock, Sharing};
 use crate::disk::storage::Place;
 use crate::model::schedule::{Job, Pasts};
 
@@ -225,17 +225,8 @@ impl Journal {
     /// The state directory cannot be written.
     pub fn update(&self, change: impl FnOnce(&mut Memory)) -> Result<Memory> {
         fsutil::create_dir_private(&self.dir)?;
-        let lock = fsutil::open_lock(&self.dir.join("lock")).ok();
-        let mut lock = lock.map(fd_lock::RwLock::new);
-        let started = Instant::now();
         // Where there are no locks, or somebody holds it for ever, the last one wins: that costs an early run.
-        while started.elapsed() < PATIENCE {
-            let Some(alone) = lock.as_mut() else { break };
-            if let Ok(_hold) = alone.try_write() {
-                return self.rewrite(change);
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let _alone = Lock::on(&self.dir.join("lock"), Sharing::Alone, PATIENCE).ok();
         self.rewrite(change)
     }
 
@@ -316,10 +307,13 @@ impl Journal {
     ///
     /// # Errors
     /// The state directory cannot be written.
-    pub fn tick_lock(&self) -> Result<crate::repo::LockFile> {
+    pub fn tick_lock(&self) -> Result<Option<Lock>> {
         fsutil::create_dir_private(&self.dir)?;
         let path = self.dir.join("tick.lock");
-        let file = fsutil::open_lock(&path).map_err(|e| crate::Error::io("lock", &path, e))?;
-        Ok(fd_lock::RwLock::new(file))
+        match Lock::on(&path, Sharing::Alone, Duration::ZERO) {
+            Ok(lock) => Ok(Some(lock)),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(crate::Error::io("lock", &path, error)),
+        }
     }
 }

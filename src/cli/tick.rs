@@ -86,8 +86,7 @@ pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {
         return dry_run(cx, schedule);
     }
     let journal = cx.journal();
-    let mut lock = journal.tick_lock()?;
-    let Ok(_alone) = lock.try_write() else {
+    let Some(_alone) = journal.tick_lock()? else {
         cx.ui.say("bdr: another one is at work");
         return tell(cx, &[]);
     };

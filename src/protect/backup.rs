@@ -14,11 +14,11 @@ use crate::base::monitor::Monitor;
 use crate::model::rules::Root;
 use crate::protect::capture::{OwnNames, Shared};
 use crate::protect::staging::KeptReport;
+use crate::repo::Repository;
 use crate::repo::index::DigestSet;
 use crate::repo::snapshot::{PathNote, Snapshot, Trigger};
 use crate::repo::trash::Part;
 use crate::repo::verdicts::Verdicts;
-use crate::repo::{LockFile, Repository, hold_shared};
 
 pub use crate::protect::options::BackupOptions;
 pub use crate::protect::survey::SealedSummary;
@@ -96,9 +96,8 @@ pub(crate) fn capture(
     if scheduled {
         tidy_up(repo, options.now);
     }
-    let lock_file = repo.lock_file()?;
     let mut options = options.clone();
-    let hold = run::hold(lock_file.as_ref(), &mut options, scheduled)?;
+    let hold = run::hold(repo, &mut options, scheduled)?;
     if !options.full {
         repo.notice_lost_packs()?;
     }
@@ -139,7 +138,7 @@ pub(crate) fn capture(
         verdicts.save();
     }
     if hold.is_none() {
-        reclaim(repo, lock_file.as_ref(), &snapshot)?;
+        reclaim(repo, &snapshot)?;
     }
     run.renew_states(pending, &snapshot);
     note_mended(&shared)?;
@@ -179,8 +178,8 @@ struct Counts {
 }
 
 /// What was written without the lock, prune may have thrown away before the snapshot named it. From the lock on it does not.
-fn reclaim(repo: &Repository, lock: Option<&LockFile>, snapshot: &Snapshot) -> Result<()> {
-    let Ok(_hold) = hold_shared(lock, Duration::from_secs(1)) else {
+fn reclaim(repo: &Repository, snapshot: &Snapshot) -> Result<()> {
+    let Ok(_hold) = repo.hold(Duration::from_secs(1)) else {
         // Whoever holds it for so long is not prune; if it is, the next one takes back what is needed.
         return Ok(());
     };

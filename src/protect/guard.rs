@@ -17,16 +17,17 @@ use crate::base::id::OperationId;
 use crate::base::monitor::Monitor;
 use crate::base::path::{RawName, RepoPath, RootName};
 use crate::disk::fsutil;
+use crate::disk::storage::LocalStorage;
 use crate::model::agent::AgentCall;
 use crate::model::reason::Reason;
 use crate::model::rules::{Matcher, Origin, Root, Verdict};
 use crate::protect::backup::{BackupOptions, BackupReport, RootRun, UNREADABLE, capture, survey};
 use crate::protect::work::Work;
+use crate::repo::Repository;
 use crate::repo::oplog::{
     Begin, End, Operation, OperationKind, Parent, RestoreJournal, RootChanges,
 };
 use crate::repo::snapshot::PathNote;
-use crate::repo::{Repository, hold_shared};
 
 mod call;
 pub(crate) mod changes;
@@ -330,9 +331,8 @@ pub(crate) fn open(
     let started = Instant::now();
     let (mut report, mut runs) = capture(repo, roots, options, monitor)?;
     // Prune looks for begin records while nobody else holds the repository: one that names an older snapshot is written under the lock.
-    let lock = repo.lock_file()?;
     let hold = match report.reused {
-        true => hold_shared(lock.as_ref(), LONGEST_SWEEP),
+        true => repo.hold(LONGEST_SWEEP),
         false => Ok(None),
     };
     if report.reused
@@ -555,7 +555,7 @@ impl Protected {
         let storage = self.repo.storage();
         if matches!(storage.size("format.json"), Ok(None)) {
             // The command took the repository along. Without second names of it there is nothing to be done here.
-            let _ = storage.rescue();
+            let _ = storage.local().map(LocalStorage::rescue);
         }
         self.repo.end(&end)?;
         Ok(Operation::recorded(self.begin, Some(end)))

@@ -23,10 +23,10 @@ use crate::model::manifest::{Body, Content, Kept, Kind, Stat, same_identity};
 use crate::protect::capture::{Capture, Captured, CapturedList, OwnNames, Shared};
 use crate::protect::survey::{RootRun, database_for};
 use crate::protect::walk::{Dirty, RootHandle};
+use crate::repo::Repository;
 use crate::repo::kept::{KeptContent, KeptContents, KeptSet, is_lost};
 use crate::repo::pack::Level;
 use crate::repo::state::{KEPT, is_racy};
-use crate::repo::{Repository, hold_shared};
 
 pub use crate::protect::options::StagingOptions;
 
@@ -247,7 +247,7 @@ fn keep_one(
 
 /// Makes an area for a set on the file system of a file.
 fn open_area(repo: &Repository, root: &Path, stat: &Stat, set: Id) -> Option<(PathBuf, Area)> {
-    let mut places = repo.storage().areas();
+    let mut places = repo.areas();
     places.extend(topmost_own(root, stat.device));
     places.into_iter().find_map(|place| {
         if place.exists() && !fsutil::area::is_place(&place) {
@@ -340,7 +340,7 @@ pub fn settle(
                 other => other.to_string(),
             });
         };
-        let area = match set.open_area(repo.storage()) {
+        let area = match set.open_area(&repo.areas()) {
             Ok(area) => Some(area),
             // It lies on the machine that kept it, and is packed there.
             Err(error) if is_lost(&error) && repo.is_kept_elsewhere(&set) => continue,
@@ -351,12 +351,7 @@ pub fn settle(
                 continue;
             }
         };
-        let file = area.as_ref().map(OwnArea::lock).transpose();
-        let Ok(file) = file else {
-            continue;
-        };
-        let mut lock = file.map(fd_lock::RwLock::new);
-        let Ok(_alone) = lock.as_mut().map(fd_lock::RwLock::try_write).transpose() else {
+        let Ok(_alone) = area.as_ref().map(OwnArea::lock).transpose() else {
             continue;
         };
         match pack_set(repo, &set, area.as_ref(), level, monitor) {
@@ -390,7 +385,7 @@ const MAX_FILLING_MS: i64 = 3_600_000;
 /// Removes areas that a crash left before their set was recorded: no snapshot names them.
 fn sweep_areas(repo: &Repository, now: DateTime<Utc>) {
     let old = |id: &Id| id.millis() + MAX_FILLING_MS < now.timestamp_millis();
-    let mut places = repo.storage().areas();
+    let mut places = repo.areas();
     // A link in the place of one leads to what is somebody's.
     places.retain(|place| fsutil::is_private_dir(place));
     for place in places {
@@ -428,8 +423,7 @@ fn pack_set(
     level: Level,
     monitor: &dyn Monitor,
 ) -> Result<u64> {
-    let lock = repo.lock_file()?;
-    let _hold = hold_shared(lock.as_ref(), std::time::Duration::from_secs(10))?;
+    let _hold = repo.hold(std::time::Duration::from_secs(10))?;
     let shared = Shared {
         repo,
         full: false,

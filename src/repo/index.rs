@@ -157,7 +157,7 @@ impl Index {
     /// Reads the cached index; whatever cannot be read is as if it were not there.
     pub fn load(path: &Path) -> Self {
         let mut index = Self::default();
-        let Ok(bytes) = std::fs::read(path) else {
+        let Some(bytes) = fsutil::read_derived(path) else {
             return index;
         };
         let mut rest = &bytes[..];
@@ -194,7 +194,7 @@ impl Index {
 /// difference reads the packs.
 pub fn heads(path: &Path) -> Vec<PackRef> {
     let mut packs = Vec::new();
-    let Ok(file) = std::fs::File::open(path) else {
+    let Some(file) = fsutil::open_derived(path) else {
         return packs;
     };
     let (mut at, mut head) = (0_u64, [0; 48]);

@@ -5,8 +5,8 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use chrono::{DateTime, Utc};
@@ -18,8 +18,8 @@ use super::record::{self, Record, check_id, check_moment, check_sum};
 use crate::base::error::{Error, Result};
 use crate::base::id::{Digest, Id};
 use crate::base::path::AbsolutePath;
-use crate::disk::fsutil::{self, area::OwnArea};
-use crate::disk::storage::{self, Storage};
+use crate::disk::fsutil::{self, File, area::OwnArea};
+use crate::disk::storage;
 use crate::disk::vault::{Bound, BoundKind};
 use crate::model::manifest::{Body, Content, Kept, Listing, Sealed, Time};
 use crate::privacy::Fingerprint;
@@ -92,10 +92,10 @@ impl KeptSet {
     ///
     /// # Errors
     /// It is gone, or not bdr's own.
-    pub fn open_area(&self, storage: &dyn Storage) -> Result<OwnArea> {
+    pub fn open_area(&self, places: &[PathBuf]) -> Result<OwnArea> {
         let owner = Self::owner(self.repository, self.id);
         let path = self.area.as_path();
-        OwnArea::open(path, &owner, &storage.areas()).map_err(|e| Error::io("read", path, e))
+        OwnArea::open(path, &owner, places).map_err(|e| Error::io("read", path, e))
     }
 
     /// Opens a file of the set.
@@ -246,11 +246,11 @@ pub(super) struct Known {
 }
 
 impl Known {
-    fn area(&self, storage: &dyn Storage) -> Result<Arc<OwnArea>> {
+    fn area(&self, places: &[PathBuf]) -> Result<Arc<OwnArea>> {
         if let Some(area) = self.area.get() {
             return Ok(Arc::clone(area));
         }
-        let area = Arc::new(self.set.open_area(storage)?);
+        let area = Arc::new(self.set.open_area(places)?);
         Ok(Arc::clone(self.area.get_or_init(|| area)))
     }
 }
@@ -488,7 +488,7 @@ impl Repository {
     /// It is gone, or somebody wrote to it.
     pub fn open_kept(&self, kept: Kept) -> Result<KeptFile> {
         let known = self.kept_set(kept.set)?;
-        let area = known.area(self.storage())?;
+        let area = known.area(&self.areas())?;
         known.set.open(&area, kept.number)
     }
 
@@ -497,7 +497,7 @@ impl Repository {
         self.kept_set(set).is_ok_and(|known| {
             known.contents.is_some()
                 || known
-                    .area(self.storage())
+                    .area(&self.areas())
                     .is_ok_and(|area| area.file(0).is_ok())
         })
     }

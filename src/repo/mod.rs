@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use crate::base::error::{Error, Result};
 use crate::base::id::{Digest, Id, OperationId, SnapshotId};
 use crate::base::path::RepoPath;
-use crate::disk::fsutil;
-use crate::disk::storage::{self, Pieces, Storage};
+use crate::disk::fsutil::{self, Sharing};
+use crate::disk::storage::{self, Hold, LocalStorage, Pieces, Storage};
 use crate::disk::vault::{FileKey, Vault};
-use crate::model::manifest::{Listing, overlay};
+use crate::model::manifest::{Listing, Time, overlay};
 use crate::privacy::Rules;
 
 pub mod index;
@@ -105,38 +105,11 @@ pub struct Repository {
 /// Packs whose table of contents cannot be read, and why.
 pub type Unreadable = Vec<(PackRef, Error)>;
 
-/// The lock of a repository; the system releases it with the process, whatever happens.
-pub type LockFile = fd_lock::RwLock<std::fs::File>;
-
 /// What may stand in a directory that is not a repository yet.
 const UNFINISHED: [&str; 5] = ["tmp", "RECOVER.md", "recover.py", "reserve", "lock"];
 
-/// The lock, held together with others: prune waits.
-pub type Hold<'a> = fd_lock::RwLockReadGuard<'a, std::fs::File>;
-
-/// Waits up to `patience` for a shared hold, which every writer but the sweep of prune needs.
-///
-/// # Errors
-/// [`Error::Busy`] if another process holds it exclusively, or the lock cannot be had at all.
-pub fn hold_shared(lock: Option<&LockFile>, patience: Duration) -> Result<Option<Hold<'_>>> {
-    let Some(lock) = lock else { return Ok(None) };
-    let started = Instant::now();
-    loop {
-        match lock.try_read() {
-            Ok(guard) => return Ok(Some(guard)),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                if started.elapsed() >= patience {
-                    return Err(Error::Busy {
-                        holder: String::new(),
-                    });
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            // Not "busy": file systems without locks say so in other ways.
-            Err(error) => return Err(Error::storage("lock", "lock", error)),
-        }
-    }
-}
+/// The file whose lock every writer shares but the sweep of prune, which needs it alone.
+const LOCK: &str = "lock";
 
 impl Repository {
     /// Makes a new repository, or finishes one whose making was interrupted.
@@ -145,9 +118,7 @@ impl Repository {
     /// Something else is there, or it cannot be written.
     pub fn create(storage: Arc<dyn Storage>, cache: &Path, now: DateTime<Utc>) -> Result<Self> {
         let location = location_of(&*storage);
-        if let Some(dir) = storage.directory() {
-            fsutil::create_dir_private(dir)?;
-        }
+        storage.prepare()?;
         let is_made = || -> Result<bool> {
             let listed = storage
                 .list("")
@@ -169,9 +140,7 @@ impl Repository {
             return Self::open(storage, cache);
         }
         // Several first calls at once: one makes it, the others find it made. Where there are no locks they have to be lucky.
-        let lock = storage.lock("lock").ok().flatten();
-        let mut lock = lock.map(fd_lock::RwLock::new);
-        let _alone = lock.as_mut().and_then(|lock| lock.write().ok());
+        let _alone = storage.lock(LOCK, Sharing::Alone, Duration::MAX).ok();
         if is_made()? {
             return Self::open(storage, cache);
         }
@@ -298,6 +267,12 @@ impl Repository {
         &self.cache
     }
 
+    /// Returns where this machine can keep files for it that do not go through the storage, best first.
+    pub fn areas(&self) -> Vec<PathBuf> {
+        let local = self.storage.local();
+        local.map(LocalStorage::areas).unwrap_or_default()
+    }
+
     /// Returns its storage.
     pub fn storage(&self) -> &dyn Storage {
         &*self.storage
@@ -306,12 +281,12 @@ impl Repository {
     /// Returns what no snapshot may hold: the repository and its cache.
     pub fn own_paths(&self) -> Vec<PathBuf> {
         let mut paths = vec![self.cache.clone(), self.vault.dir().to_path_buf()];
-        if let Some(dir) = self.storage.directory() {
-            paths.push(dir.to_path_buf());
+        if let Some(local) = self.storage.local() {
+            paths.push(local.directory().to_path_buf());
         }
         // What is called so beside the repository may be somebody's.
         let is_own = |place: &PathBuf| !place.exists() || fsutil::area::is_place(place);
-        paths.extend(self.storage.areas().into_iter().filter(is_own));
+        paths.extend(self.areas().into_iter().filter(is_own));
         paths
     }
 
@@ -330,19 +305,23 @@ impl Repository {
         })
     }
 
-    /// Opens the file that [`hold_shared`] takes; `None` where the storage has none.
+    /// Waits up to `patience` for a shared hold, which every writer but the sweep of prune needs; `None` where the storage has no locks.
     ///
     /// # Errors
-    /// It cannot be opened.
-    pub fn lock_file(&self) -> Result<Option<LockFile>> {
-        self.locked("lock")
+    /// [`Error::Busy`] if another process needs it alone all that time, or there is no getting it.
+    pub fn hold(&self, patience: Duration) -> Result<Option<Hold>> {
+        self.locked(LOCK, Sharing::Shared, patience)
     }
 
-    fn locked(&self, name: &str) -> Result<Option<LockFile>> {
-        match self.storage.lock(name) {
-            Ok(file) => Ok(file.map(fd_lock::RwLock::new)),
-            Err(error) => Err(Error::io("lock", self.location.join(name), error)),
-        }
+    fn locked(&self, name: &str, sharing: Sharing, patience: Duration) -> Result<Option<Hold>> {
+        let held = self.storage.lock(name, sharing, patience);
+        held.map_err(|error| match error.kind() {
+            std::io::ErrorKind::WouldBlock => Error::Busy {
+                holder: String::new(),
+            },
+            // Not "busy": file systems without locks say so in other ways.
+            _ => Error::io("lock", self.location.join(name), error),
+        })
     }
 
     /// Returns the file names of all snapshots, oldest first.
@@ -647,7 +626,7 @@ impl Repository {
     /// There is none yet and the cache cannot be written.
     pub fn merge_key(&self) -> Result<crate::model::merge::Key> {
         let path = self.cache.join("merge-key");
-        if let Some(key) = std::fs::read(&path).ok().and_then(|k| k.try_into().ok()) {
+        if let Some(key) = fsutil::read_derived(&path).and_then(|k| k.try_into().ok()) {
             return Ok(key);
         }
         let mut key = [0; 32];
@@ -694,40 +673,20 @@ impl Repository {
     /// # Errors
     /// The repository cannot be listed.
     pub fn sweep_temporaries(&self, now: DateTime<Utc>) -> Result<u64> {
-        let listed = self
-            .storage
-            .list("tmp")
-            .map_err(|e| Error::storage("list", "tmp", e))?;
-        if listed.is_empty() {
+        let before = now - LEFT_AFTER;
+        let before = Time(before.timestamp(), before.timestamp_subsec_nanos());
+        let left = self.storage.abandoned(before);
+        let left = left.map_err(|e| Error::storage("list", "tmp", e))?;
+        if left.is_empty() {
             return Ok(0);
         }
         // Whoever writes for longer holds the lock shared.
-        let Ok(Some(file)) = self.storage.lock("lock") else {
+        let Ok(Some(_alone)) = self.storage.lock(LOCK, Sharing::Alone, Duration::ZERO) else {
             return Ok(0);
         };
-        let mut lock = fd_lock::RwLock::new(file);
-        let Ok(_guard) = lock.try_write() else {
-            return Ok(0);
-        };
-        let mut removed = 0;
-        for file in listed {
-            let name = format!("tmp/{}", file.name);
-            let is_own = file.name.starts_with(fsutil::TEMPORARY_PREFIX);
-            let found = self.storage.look(&name).ok().flatten();
-            let written = found.and_then(|found| found.time);
-            let is_left = written.is_some_and(|time| {
-                let time = DateTime::from_timestamp_nanos(time.nanos());
-                now.signed_duration_since(time) > LEFT_AFTER
-            });
-            if !is_own || !is_left {
-                continue;
-            }
-            self.storage
-                .remove(&name)
-                .map_err(|e| Error::storage("remove", name, e))?;
-            removed += 1;
-        }
-        Ok(removed)
+        let removed = self.storage.remove_all(&left);
+        removed.map_err(|e| Error::storage("remove", "tmp", e))?;
+        Ok(left.len() as u64)
     }
 }
 
@@ -735,10 +694,8 @@ impl Repository {
 const LEFT_AFTER: TimeDelta = TimeDelta::minutes(10);
 
 fn location_of(storage: &dyn Storage) -> PathBuf {
-    storage
-        .directory()
-        .map(Path::to_path_buf)
-        .unwrap_or_default()
+    let local = storage.local();
+    local.map_or_else(PathBuf::new, |local| local.directory().to_path_buf())
 }
 
 fn parse_snapshot_name(name: &str) -> Option<(u64, SnapshotId)> {

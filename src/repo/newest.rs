@@ -39,7 +39,7 @@ impl Repository {
 
     /// What is known, by where the repository lies: copies of one have the same cache, and may be older.
     fn all_newest(&self) -> BTreeMap<String, Newest> {
-        let json = std::fs::read(self.newest_path()).unwrap_or_default();
+        let json = fsutil::read_derived(&self.newest_path()).unwrap_or_default();
         serde_json::from_slice(&json).unwrap_or_default()
     }
 

@@ -172,8 +172,7 @@ impl Repository {
 
     /// Returns blobs that were found damaged: the next backup stores them again.
     pub fn damaged_blobs(&self) -> DigestSet {
-        std::fs::read(self.damaged_path())
-            .ok()
+        fsutil::read_derived(&self.damaged_path())
             .and_then(|json| serde_json::from_slice::<Vec<Digest>>(&json).ok())
             .map(|list| list.into_iter().collect())
             .unwrap_or_default()

@@ -78,7 +78,7 @@ impl Repository {
     }
 
     fn known_keyframes(&self) -> HashMap<Digest, Look> {
-        let json = std::fs::read(self.keyframes_path()).unwrap_or_default();
+        let json = fsutil::read_derived(&self.keyframes_path()).unwrap_or_default();
         let list: Vec<(Digest, Look)> = serde_json::from_slice(&json).unwrap_or_default();
         list.into_iter().collect()
     }

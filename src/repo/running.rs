@@ -57,9 +57,14 @@ impl Repository {
         process_runs(begin.pid) || call.background || now - begin.time < LONGEST_CALL
     }
 
+    fn running_text(&self, id: OperationId) -> String {
+        let bytes = fsutil::read_derived(&self.running_note(id)).unwrap_or_default();
+        String::from_utf8(bytes).unwrap_or_default()
+    }
+
     /// Returns true if a process was noted to go on with an operation.
     pub fn has_noted(&self, id: OperationId, pid: u32) -> bool {
-        let text = std::fs::read_to_string(self.running_note(id)).unwrap_or_default();
+        let text = self.running_text(id);
         let numbers = text.lines().filter_map(|line| line.split(' ').next());
         numbers
             .filter_map(|number| number.parse().ok())
@@ -68,7 +73,7 @@ impl Repository {
 
     /// Returns true if a process still runs that was noted to go on with an operation.
     pub fn noted_run(&self, id: OperationId) -> bool {
-        let text = std::fs::read_to_string(self.running_note(id)).unwrap_or_default();
+        let text = self.running_text(id);
         text.lines().any(|line| {
             let (pid, start) = line.split_once(' ').unwrap_or((line, "0"));
             let (Ok(pid), Ok(start)) = (pid.parse::<u32>(), start.parse::<i64>()) else {

@@ -124,7 +124,7 @@ impl State {
 
     /// Reads the state of a root; `None` if there is none that can be used.
     pub fn load(path: &Path, repository: Id) -> Option<Self> {
-        let bytes = std::fs::read(path).ok()?;
+        let bytes = fsutil::read_derived(path)?;
         if bytes.len() < HEADER
             || &bytes[..8] != MAGIC
             || crc32fast::hash(&bytes[12..HEADER]) != u32_at(&bytes, 8)
@@ -153,7 +153,7 @@ impl State {
     pub fn mirrored_by(path: &Path, repository: Id) -> Option<Mirrors> {
         use std::io::Read as _;
         let mut bytes = Vec::with_capacity(HEADER);
-        let file = std::fs::File::open(path).ok()?;
+        let file = fsutil::open_derived(path)?;
         file.take(HEADER as u64).read_to_end(&mut bytes).ok()?;
         let whole = bytes.len() == HEADER
             && &bytes[..8] == MAGIC

@@ -126,7 +126,7 @@ impl Repository {
     pub fn summaries(&self) -> Result<Vec<Summary>> {
         let ids = self.snapshot_order()?;
         let file = self.cache().join("summaries.jsonl");
-        let text = std::fs::read(&file).unwrap_or_default();
+        let text = fsutil::read_derived(&file).unwrap_or_default();
         let mut known: HashMap<SnapshotId, Summary> = HashMap::with_capacity(ids.len());
         let mut lines = 0;
         for line in text

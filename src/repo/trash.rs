@@ -4,17 +4,17 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 use super::index::DigestSet;
 use super::packs::pack_id;
-use super::{LockFile, RESERVE_BYTES, Repository, VERSION, parse_snapshot_name};
+use super::{LOCK, RESERVE_BYTES, Repository, VERSION, parse_snapshot_name};
 use crate::base::error::{Error, Result};
 use crate::base::id::{Digest, OperationId, SnapshotId};
-use crate::disk::fsutil;
-use crate::disk::storage;
+use crate::disk::fsutil::{self, Sharing};
+use crate::disk::storage::{self, Hold};
 use crate::repo::layout;
 
 /// A file that can be thrown away.
@@ -83,32 +83,16 @@ impl Repository {
     /// # Errors
     /// [`Error::Busy`] if others do not stop, or what `act` returns.
     pub fn alone<T>(&self, patience: Duration, act: impl FnOnce() -> Result<T>) -> Result<T> {
-        let Some(mut lock) = self.lock_file()? else {
-            return act();
-        };
-        let started = Instant::now();
-        loop {
-            match lock.try_write() {
-                Ok(_guard) => return act(),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if started.elapsed() >= patience {
-                        return Err(Error::Busy {
-                            holder: String::new(),
-                        });
-                    }
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-                Err(error) => return Err(Error::storage("lock", "lock", error)),
-            }
-        }
+        let _alone = self.locked(LOCK, Sharing::Alone, patience)?;
+        act()
     }
 
-    /// Opens the file by which one prune keeps out another; `None` where the storage has none.
+    /// Takes the lock by which one prune keeps out another; `None` where the storage has none.
     ///
     /// # Errors
-    /// It cannot be opened.
-    pub fn prune_lock_file(&self) -> Result<Option<LockFile>> {
-        self.locked("lock-prune")
+    /// [`Error::Busy`] if another prune has it, or there is no getting it.
+    pub fn prune_alone(&self) -> Result<Option<Hold>> {
+        self.locked("lock-prune", Sharing::Alone, Duration::ZERO)
     }
 
     /// Returns true if a snapshot is there.

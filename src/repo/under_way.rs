@@ -58,7 +58,7 @@ pub(crate) fn sweep(repo: &Repository) {
     }
     for entry in fsutil::read_dir(&notes).into_iter().flatten().flatten() {
         let path = entry.path();
-        let note = std::fs::read(&path).ok();
+        let note = fsutil::read_derived(&path);
         let note: Option<Note> = note.and_then(|json| serde_json::from_slice(&json).ok());
         let is_gone = note
             .as_ref()

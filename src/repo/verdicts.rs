@@ -26,7 +26,7 @@ impl Verdicts {
     pub(crate) fn load(repo: &Repository) -> Self {
         let rules = Digest::of(repo.privacy_rules().identity().as_bytes()).to_hex() + "\n";
         let path = repo.cache().join("clear");
-        let bytes = std::fs::read(&path).unwrap_or_default();
+        let bytes = fsutil::read_derived(&path).unwrap_or_default();
         let keys = bytes.strip_prefix(rules.as_bytes()).unwrap_or_default();
         let known = keys.chunks_exact(16).filter_map(|k| k.try_into().ok());
         Self {

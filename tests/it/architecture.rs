@@ -337,6 +337,23 @@ fn only_fsutil_and_the_local_storage_write() {
     }
 }
 
+/// What a repository is kept in is behind `disk/storage`, locks too; what it derives for itself goes through `disk/fsutil`.
+#[test]
+fn the_repository_knows_no_files() {
+    let mut checked = 0;
+    for (path, text) in sources() {
+        if !path.starts_with("repo") {
+            continue;
+        }
+        checked += 1;
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for word in ["fd_lock", "std::fs", "try_lock", ".directory()?"] {
+            assert!(!code(text).contains(word), "{}: {word}", path.display());
+        }
+    }
+    assert!(checked > 20, "only {checked} files");
+}
+
 #[test]
 fn names_in_a_repository_are_made_in_one_place() {
     let names = [

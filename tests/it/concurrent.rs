@@ -64,8 +64,7 @@ fn a_writer_is_not_stopped_by_readers_and_waits_for_a_sweep() {
         .write(true)
         .open(place.path("repo/lock"))
         .unwrap();
-    let mut lock = fd_lock::RwLock::new(file);
-    let hold = lock.write().unwrap();
+    file.lock().unwrap();
     // A guard does not wait: what it writes refers to nothing older.
     let guard = bdr::protect::backup::BackupOptions::new(
         bdr::repo::snapshot::Trigger::Guard,
@@ -78,7 +77,7 @@ fn a_writer_is_not_stopped_by_readers_and_waits_for_a_sweep() {
         report.snapshot.kind,
         bdr::repo::snapshot::SnapshotKind::Full
     );
-    drop(hold);
+    drop(file);
     place.backup(&repo);
 }
 

@@ -827,6 +827,9 @@ fn a_store_that_says_what_cannot_be_is_counted_all_the_same() {
 
 #[test]
 fn a_repository_that_is_swapped_for_a_link_meanwhile_stays_where_it_was() {
+    use std::time::Duration;
+
+    use bdr::disk::fsutil::Sharing;
     use bdr::disk::storage::{LocalStorage, Storage as _, put};
     let place = Place::new();
     let (store, canary) = (place.path("store"), place.path("home/Documents"));
@@ -848,13 +851,18 @@ fn a_repository_that_is_swapped_for_a_link_meanwhile_stays_where_it_was() {
                 put(&storage, &name, b"own").unwrap();
                 storage.rename(&name, &to).unwrap();
                 assert_eq!(storage.read(&to).unwrap(), b"own");
-                assert!(storage.lock("lock").unwrap().is_some());
+                assert!(
+                    storage
+                        .lock("lock", Sharing::Shared, Duration::ZERO)
+                        .unwrap()
+                        .is_some()
+                );
             } else {
                 // Whatever they answer: it is looked for each time.
                 storage.let_go();
                 let _ = put(&storage, &name, b"own");
                 storage.let_go();
-                let _ = storage.lock("lock");
+                let _ = storage.lock("lock", Sharing::Shared, Duration::ZERO);
                 storage.let_go();
                 let _ = storage.rename(&name, &to);
                 assert_ne!(storage.names("trash").unwrap_or_default(), ["thesis"]);

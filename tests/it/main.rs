@@ -47,6 +47,7 @@ mod schedule;
 mod sealed;
 mod sources;
 mod staging;
+mod storage;
 mod words;
 mod worlds;
 mod year;

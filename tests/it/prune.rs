@@ -266,11 +266,10 @@ fn another_prune_or_a_long_backup_is_waited_for_and_then_named() {
             .write(true)
             .open(work.place.path("repo").join(name))
             .unwrap();
-        let lock = fd_lock::RwLock::new(file);
-        let hold = lock.read().unwrap();
+        file.lock_shared().unwrap();
         let busy = run(&repo, &options).unwrap_err();
         assert!(matches!(busy, bdr::Error::Busy { .. }), "{name}: {busy}");
-        drop(hold);
+        drop(file);
     }
     assert_eq!(repo.snapshot_ids().unwrap().len(), 4);
     run(&repo, &options).unwrap();

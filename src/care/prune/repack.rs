@@ -12,10 +12,10 @@ use crate::base::error::{Error, Result};
 use crate::base::id::Digest;
 use crate::base::monitor::Monitor;
 use crate::model::manifest::{Content, Time};
+use crate::repo::Repository;
 use crate::repo::index::{DigestSet, Index, Location};
 use crate::repo::pack::{Level, PackWriter, TarKind, TarMeta};
 use crate::repo::reader::Reader;
-use crate::repo::{Repository, hold_shared};
 
 /// A pack smaller than this is tiny.
 const TINY_BYTES: u64 = 128 * 1024;
@@ -47,8 +47,7 @@ pub(super) fn repack(
     if worn.packs.is_empty() {
         return Ok(worn.packs);
     }
-    let lock = repo.lock_file()?;
-    let hold = hold_shared(lock.as_ref(), options.patience)?;
+    let hold = repo.hold(options.patience)?;
     let written = copy(repo, &index, &worn, monitor);
     drop(hold);
     match written {

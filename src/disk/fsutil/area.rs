@@ -10,7 +10,9 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use super::{Lock, Sharing};
 use crate::base::id::Id;
 
 #[cfg(unix)]
@@ -95,12 +97,12 @@ impl OwnArea {
         )
     }
 
-    /// Opens the file that whoever packs or removes the area holds.
+    /// Takes the lock that whoever packs or removes the area holds; does not wait for it.
     ///
     /// # Errors
-    /// It cannot be made.
-    pub fn lock(&self) -> io::Result<File> {
-        super::open_lock(&self.dir.join("lock"))
+    /// Somebody else holds it, or it cannot be made.
+    pub fn lock(&self) -> io::Result<Lock> {
+        Lock::on(&self.dir.join("lock"), Sharing::Alone, Duration::ZERO)
     }
 
     /// Returns the right to remove it.

@@ -8,7 +8,7 @@
     reason = "this is the one place that writes"
 )]
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -25,9 +25,11 @@ pub use windows::*;
 
 pub mod area;
 pub mod dir;
+mod lock;
 mod opened;
 mod own;
 pub use dir::{Dir, Found, Identity};
+pub use lock::{Lock, Sharing};
 pub use opened::Opened;
 pub use own::{OwnTree, remove_empty_dir};
 #[cfg(unix)]
@@ -36,6 +38,7 @@ pub mod attributes;
 mod listed;
 #[cfg(unix)]
 pub use listed::{DirEntry, ReadDir, read_dir};
+pub use std::fs::File;
 #[cfg(windows)]
 pub use std::fs::{DirEntry, ReadDir, read_dir};
 pub mod target;
@@ -159,11 +162,21 @@ pub fn append_derived(path: &Path, bytes: &[u8]) -> Result<()> {
         .context("write", path)
 }
 
+/// Reads a derived file. One that cannot be read is as good as none: what it said is found out again.
+pub fn read_derived(path: &Path) -> Option<Vec<u8>> {
+    fs::read(path).ok()
+}
+
+/// Opens a derived file for reading; `None` as with [`read_derived`].
+pub fn open_derived(path: &Path) -> Option<File> {
+    File::open(path).ok()
+}
+
 /// Opens (and creates if need be) the file that locks are taken on.
 ///
 /// # Errors
 /// The directory cannot be written, or something else is there.
-pub fn open_lock(path: &Path) -> io::Result<File> {
+pub(super) fn open_lock(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     private_options(&mut options, 0o600);

@@ -7,9 +7,12 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use super::{Lifeboat, Listed, Look, Staged, Storage};
-use crate::disk::fsutil::{self, Dir, Found, Identity};
+use super::{Hold, Lifeboat, Listed, Look, Staged, Storage};
+use crate::base::error::Result;
+use crate::disk::fsutil::{self, Dir, Found, Identity, Lock, Sharing};
+use crate::model::manifest::Time;
 
 /// A repository in a directory of this machine.
 pub struct LocalStorage {
@@ -310,6 +313,44 @@ impl LocalStorage {
         name.push("-staging");
         Some(self.dir.with_file_name(name))
     }
+
+    /// Returns the directory.
+    pub fn directory(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Returns where files can be kept that do not go through the storage, best first: places that survive what the repository may not.
+    pub fn areas(&self) -> Vec<PathBuf> {
+        let lifeboat = self.lifeboat.as_ref().and_then(Lifeboat::area);
+        lifeboat.into_iter().chain(self.beside()).collect()
+    }
+
+    /// Brings back files that were deleted from outside, if there are second names of them. Returns how many.
+    ///
+    /// # Errors
+    /// There are none, or they cannot be brought back.
+    pub fn rescue(&self) -> io::Result<u64> {
+        let lifeboat = self.lifeboat.as_ref();
+        let back = lifeboat.ok_or(io::ErrorKind::NotFound)?.rescue()?;
+        // It is another directory now, with the same in it.
+        self.let_go();
+        let mut held = self.held();
+        held.known.take_if(|known| known.format.is_none());
+        drop(held);
+        Ok(back)
+    }
+
+    fn lock_file(&self, name: &str) -> io::Result<File> {
+        let (place, own) = parts(name)?;
+        match self.dir_at(place)?.lock(own) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // As in `dir_at`.
+                self.held().dir = None;
+                self.dir_at(place)?.lock(own)
+            }
+            other => other,
+        }
+    }
 }
 
 impl Storage for LocalStorage {
@@ -442,17 +483,6 @@ impl Storage for LocalStorage {
         Ok(())
     }
 
-    fn rescue(&self) -> io::Result<u64> {
-        let lifeboat = self.lifeboat.as_ref();
-        let back = lifeboat.ok_or(io::ErrorKind::NotFound)?.rescue()?;
-        // It is another directory now, with the same in it.
-        self.let_go();
-        let mut held = self.held();
-        held.known.take_if(|known| known.format.is_none());
-        drop(held);
-        Ok(back)
-    }
-
     fn heal(&self, name: &str, is_whole: &dyn Fn(&mut dyn io::Read) -> bool) -> io::Result<bool> {
         let Some(second) = self.lifeboat.as_ref().and_then(|boat| boat.second(name)) else {
             return Ok(false);
@@ -493,21 +523,26 @@ impl Storage for LocalStorage {
         names
     }
 
-    fn areas(&self) -> Vec<PathBuf> {
-        let lifeboat = self.lifeboat.as_ref().and_then(Lifeboat::area);
-        lifeboat.into_iter().chain(self.beside()).collect()
+    fn lock(&self, name: &str, sharing: Sharing, patience: Duration) -> io::Result<Option<Hold>> {
+        let lock = Lock::take(self.lock_file(name)?, sharing, patience)?;
+        Ok(Some(Hold::new(lock)))
     }
 
-    fn lock(&self, name: &str) -> io::Result<Option<File>> {
-        let (place, own) = parts(name)?;
-        match self.dir_at(place)?.lock(own) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // As in `dir_at`.
-                self.held().dir = None;
-                self.dir_at(place)?.lock(own).map(Some)
-            }
-            other => other.map(Some),
-        }
+    fn abandoned(&self, before: Time) -> io::Result<Vec<String>> {
+        let Some(dir) = self.listed_dir("tmp")? else {
+            return Ok(Vec::new());
+        };
+        let mut names = dir.names()?;
+        names.retain(|name| {
+            let is_old = |found: Found| found.is_file && found.mtime < before;
+            name.starts_with(fsutil::TEMPORARY_PREFIX)
+                && dir.look(name).ok().flatten().is_some_and(is_old)
+        });
+        Ok(names.iter().map(|name| format!("tmp/{name}")).collect())
+    }
+
+    fn prepare(&self) -> Result<()> {
+        fsutil::create_dir_private(&self.dir)
     }
 
     fn let_go(&self) {
@@ -517,7 +552,7 @@ impl Storage for LocalStorage {
         }
     }
 
-    fn directory(&self) -> Option<&Path> {
-        Some(&self.dir)
+    fn local(&self) -> Option<&LocalStorage> {
+        Some(self)
     }
 }

@@ -6,10 +6,11 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
-use super::{Listed, Staged, Storage};
+use super::{Hold, Listed, Staged, Storage};
+use crate::disk::fsutil::Sharing;
 
 /// What survives of steps that were not fsynced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,7 @@ struct Inner {
     full_at: Option<u64>,
     bytes: u64,
     log: Vec<String>,
+    holders: BTreeMap<String, Holders>,
 }
 
 /// An in-memory storage with a power switch.
@@ -250,7 +252,59 @@ impl Storage for MemoryStorage {
         Ok(())
     }
 
-    fn directory(&self) -> Option<&Path> {
-        None
+    fn lock(&self, name: &str, sharing: Sharing, patience: Duration) -> io::Result<Option<Hold>> {
+        let started = Instant::now();
+        loop {
+            if let Some(held) = Held::take(&self.0, name, sharing) {
+                return Ok(Some(Hold::new(held)));
+            }
+            if started.elapsed() >= patience {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// A lock that somebody holds: how many share it, or that one has it alone.
+#[derive(Clone, Copy)]
+enum Holders {
+    Sharing(usize),
+    One,
+}
+
+struct Held {
+    inner: Arc<Mutex<Inner>>,
+    name: String,
+}
+
+impl Held {
+    fn take(inner: &Arc<Mutex<Inner>>, name: &str, sharing: Sharing) -> Option<Self> {
+        let mut locked = lock(inner);
+        let now = match (sharing, locked.holders.get(name)) {
+            (Sharing::Shared, None) => Holders::Sharing(1),
+            (Sharing::Shared, Some(Holders::Sharing(others))) => Holders::Sharing(others + 1),
+            (Sharing::Alone, None) => Holders::One,
+            _ => return None,
+        };
+        locked.holders.insert(name.to_owned(), now);
+        drop(locked);
+        Some(Self {
+            inner: Arc::clone(inner),
+            name: name.to_owned(),
+        })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut locked = lock(&self.inner);
+        match locked.holders.get(&self.name).copied() {
+            Some(Holders::Sharing(count)) if count > 1 => {
+                let left = Holders::Sharing(count - 1);
+                locked.holders.insert(self.name.clone(), left);
+            }
+            _ => drop(locked.holders.remove(&self.name)),
+        }
     }
 }

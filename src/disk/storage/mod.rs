@@ -1,12 +1,19 @@
 //! Where repository files live: bounded files, written once, named by `/`-separated paths.
 //!
 //! The seam for remote storage and for tests that lose power. Names are bdr's own (ASCII, no `..`).
+//!
+//! Another storage is a file beside [`local`] that implements [`Storage`], and a line in [`choose`]. What only a directory of this machine
+//! has (a path, staging areas, a lifeboat) is no part of the trait: [`Storage::local`] leads to it.
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::error::{Error, Result};
+use crate::disk::fsutil::Sharing;
 use crate::model::manifest::Time;
 
 mod lifeboat;
@@ -179,14 +186,6 @@ pub trait Storage: Send + Sync {
         Ok(())
     }
 
-    /// Brings back files that were deleted from outside, if there are second names of them. Returns how many.
-    ///
-    /// # Errors
-    /// There are none, or they cannot be brought back.
-    fn rescue(&self) -> io::Result<u64> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
     /// Puts another copy of a file in place of one that is missing or damaged, if there is one that `is_whole`; durable when it returns true.
     ///
     /// # Errors
@@ -202,25 +201,85 @@ pub trait Storage: Send + Sync {
         Vec::new()
     }
 
-    /// Returns where files can be kept that do not go through the storage, best first: places that survive what the repository may not.
-    fn areas(&self) -> Vec<std::path::PathBuf> {
-        Vec::new()
-    }
-
-    /// Opens a file that is there to be locked, which is made if it is not there; `None` where there are no locks.
+    /// Takes a lock between all who use the storage, trying for up to `patience`; `None` where there are no locks.
     ///
     /// # Errors
-    /// It cannot be opened.
-    fn lock(&self, name: &str) -> io::Result<Option<std::fs::File>> {
-        let _ = name;
+    /// `WouldBlock` if others hold it all that time; anything else if there is no getting it.
+    fn lock(&self, name: &str, sharing: Sharing, patience: Duration) -> io::Result<Option<Hold>> {
+        let _ = (name, sharing, patience);
         Ok(None)
+    }
+
+    /// Returns the names of files that were staged, never published, and last written to before `before`: a crash left them.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    fn abandoned(&self, before: Time) -> io::Result<Vec<String>> {
+        let _ = before;
+        Ok(Vec::new())
+    }
+
+    /// Makes the place that a new repository is put into, if there has to be one.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    fn prepare(&self) -> Result<()> {
+        Ok(())
     }
 
     /// Holds nothing open any more, for as long as nothing is asked of it: a file system that it lies on can be unmounted then.
     fn let_go(&self) {}
 
-    /// Returns the directory of a local storage.
-    fn directory(&self) -> Option<&Path>;
+    /// Returns it as what it is if it is a directory of this machine; no other storage has anything to say here.
+    fn local(&self) -> Option<&LocalStorage> {
+        None
+    }
+}
+
+/// A lock of a storage, held until this is dropped.
+pub struct Hold {
+    _lock: Box<dyn Send + Sync>,
+}
+
+impl Hold {
+    /// Wraps whatever releases the lock when it is dropped.
+    pub fn new(lock: impl Send + Sync + 'static) -> Self {
+        Self {
+            _lock: Box::new(lock),
+        }
+    }
+}
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hold")
+    }
+}
+
+/// Returns the scheme of a place that is written as a URL, `scheme://…`. One letter is a Windows drive, not a scheme.
+pub fn scheme(place: &Path) -> Option<&str> {
+    let (scheme, _) = place.to_str()?.split_once("://")?;
+    let is_scheme = scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_alphanumeric());
+    is_scheme.then_some(scheme)
+}
+
+/// Returns the storage for a place, chosen by its scheme: without one it is a directory, which may have a lifeboat.
+///
+/// # Errors
+/// There is no storage for such URLs.
+pub fn choose(place: &Path, lifeboat: Option<Lifeboat>) -> Result<Arc<dyn Storage>> {
+    match scheme(place) {
+        None => Ok(Arc::new(match lifeboat {
+            Some(lifeboat) => LocalStorage::new(place).with_lifeboat(lifeboat),
+            None => LocalStorage::new(place),
+        })),
+        #[cfg(feature = "test-support")]
+        Some("memory") => Ok(Arc::new(MemoryStorage::new())),
+        Some(scheme) => Err(Error::invalid(
+            format!("bdr cannot keep a repository at `{scheme}://`"),
+            Some("name a directory: --repository DIR"),
+        )),
+    }
 }
 
 /// A file being written.

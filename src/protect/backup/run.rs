@@ -11,6 +11,7 @@ use super::{BackupOptions, BackupReport, Counts, RootRun};
 use crate::base::error::{Error, Result, reason};
 use crate::base::monitor::{Monitor, Phase};
 use crate::base::path::{AbsolutePath, RawName, RepoPath, os_to_bytes, tar_name};
+use crate::disk::storage::Hold;
 use crate::model::manifest::{Flag, Kind};
 use crate::model::rules::{Origin, Root};
 use crate::protect::capture::{Capture, CapturedList, Shared};
@@ -26,17 +27,17 @@ use crate::repo::snapshot::{
     LeftOut, PathNote, RootRecord, Snapshot, SnapshotKind, Stats, Trigger,
 };
 use crate::repo::state::{KEPT, Mirrors, SEALED, State};
-use crate::repo::{Hold, LockFile, Repository, hold_shared, layout};
+use crate::repo::{Repository, layout};
 
 /// Keeps prune from sweeping while a snapshot is made. A person does not wait for it: what refers to nothing older needs no lock, so the
 /// snapshot becomes a full one instead.
-pub(super) fn hold<'a>(
-    lock: Option<&'a LockFile>,
+pub(super) fn hold(
+    repo: &Repository,
     options: &mut BackupOptions,
     scheduled: bool,
-) -> Result<Option<Hold<'a>>> {
+) -> Result<Option<Hold>> {
     let patience = Duration::from_millis(if scheduled { 10_000 } else { 50 });
-    match hold_shared(lock, patience) {
+    match repo.hold(patience) {
         Err(Error::Busy { .. }) if !scheduled => {
             options.full = true;
             Ok(None)
