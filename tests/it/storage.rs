@@ -13,6 +13,7 @@ use bdr::care::verify::{VerifyLevel, verify};
 use bdr::disk::fsutil::Sharing;
 use bdr::disk::storage::{Hold, Listed, Staged, Storage, choose};
 use bdr::model::retention::Policy;
+use bdr::protect::backup::BackupOptions;
 use bdr::repo::Repository;
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -162,7 +163,12 @@ fn a_storage_is_one_file_and_everything_works_on_it() {
     place.backup_with(&repo, &options());
     place.write("notes.txt", &b"one line\n".repeat(6_000));
     std::fs::remove_file(place.tree().join("src/a.rs")).unwrap();
-    let last = place.backup_with(&repo, &later(60));
+    // A full one, of later the same day: the first is needed by nothing.
+    let full = BackupOptions {
+        full: true,
+        ..later(3600)
+    };
+    let last = place.backup_with(&repo, &full);
 
     // Another process knows what the storage holds, and nothing else.
     let cache = place.path("another");
