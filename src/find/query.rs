@@ -12,8 +12,8 @@ use crate::base::id::{Digest, SnapshotId};
 use crate::base::monitor::Monitor;
 use crate::base::path::{RepoPath, show};
 use crate::find::select::candidates;
-use crate::model::manifest::{Body, Change, Content, Entry, Kind, Listing, diff as diff_listings};
-use crate::protect::backup::present;
+use crate::model::manifest::{Body, Change, Content, Entry, Kind, diff as diff_listings};
+use crate::protect::compare::{Compared, Differing, Standing};
 use crate::protect::walk::RootHandle;
 use crate::repo::Repository;
 use crate::repo::kept::digest_of;
@@ -229,11 +229,10 @@ pub fn diff(
         if monitor.stopped() {
             return Err(Error::Interrupted);
         }
-        let before = repo.listing(old)?;
-        let after = match b {
-            None => standing(repo, old, never, &before)?,
+        let changes = match b {
+            None => changes_on_disk(repo, old, never)?,
             Some(b) => match b.roots.iter().find(|r| r.path == old.path) {
-                Some(new) => repo.listing(new)?,
+                Some(new) => diff_listings(&repo.listing(old)?, &repo.listing(new)?),
                 // The other does not cover it: nothing can be said.
                 None => continue,
             },
@@ -241,7 +240,7 @@ pub fn diff(
         result.push((
             old.name.to_string(),
             old.path.as_path().to_path_buf(),
-            diff_listings(&before, &after),
+            changes,
         ));
     }
     if let Some(b) = b {
@@ -261,34 +260,38 @@ pub fn diff(
     Ok(result)
 }
 
-/// Returns a root as it stands now. What a state knows of untouched files is not read again.
-fn standing(
+/// Compares what a snapshot has of a root with what is there. What is left out now counts as gone: it is not what the snapshot would be.
+fn changes_on_disk(
     repo: &Repository,
     record: &RootRecord,
     never: &[PathBuf],
-    before: &[Entry],
-) -> Result<Listing> {
+) -> Result<Vec<Change>> {
     let mut all = repo.own_paths();
     all.extend(never.iter().cloned());
-    let there = present(repo, record, &all)?;
-    let Some(handle) = &there.handle else {
-        return Ok(Listing::new());
+    let compared = Compared::of(repo, record, &all)?;
+    let now = |path: &RepoPath, standing: &Standing, old: Option<&Entry>| {
+        let handle = compared.present.handle.as_ref()?;
+        let known = standing.body.clone();
+        let body = known.or_else(|| read(repo, handle, path, &standing.stat, old))?;
+        let entry = entry_of(path.clone(), &standing.stat, body);
+        repo.resolve_all(vec![entry]).pop()
     };
-    let mut listing = Vec::with_capacity(there.objects.len());
-    for (path, object) in there.objects {
-        let body = object.body.or_else(|| {
-            let old = before.binary_search_by(|entry| entry.path.cmp(&path));
-            read(
-                repo,
-                handle,
-                &path,
-                &object.stat,
-                old.ok().map(|i| &before[i]),
-            )
-        });
-        listing.extend(body.map(|body| entry_of(path, &object.stat, body)));
-    }
-    Ok(repo.resolve_all(listing))
+    let differences = compared.differences(repo, &|_| false);
+    let mut changes: Vec<Change> = differences
+        .filter_map(|differing| match differing {
+            Differing::New(path, standing) => now(path, standing, None).map(Change::Added),
+            Differing::Gone(entry) => Some(Change::Removed(entry.clone())),
+            Differing::Altered(entry, standing) => {
+                match now(&entry.path, standing, Some(entry)) {
+                    Some(new) => Change::between(entry, &new),
+                    // Gone since it was listed.
+                    None => Some(Change::Removed(entry.clone())),
+                }
+            }
+        })
+        .collect();
+    changes.sort_by(|a, b| a.path().cmp(b.path()));
+    Ok(changes)
 }
 
 /// Reads an object that stands; `None` if that cannot be done.

@@ -635,6 +635,18 @@ pub enum Change {
 }
 
 impl Change {
+    /// Returns how an object differs from itself earlier; `None` if it does not. A directory's mtime alone is no difference.
+    pub fn between(old: &Entry, new: &Entry) -> Option<Self> {
+        let pair = || Box::new((old.clone(), new.clone()));
+        if !old.same_content(new) {
+            Some(Self::Modified(pair()))
+        } else if !old.same_object(new, false) {
+            Some(Self::Metadata(pair()))
+        } else {
+            None
+        }
+    }
+
     /// Returns the path concerned.
     pub fn path(&self) -> &RepoPath {
         match self {
@@ -674,12 +686,7 @@ pub fn diff(old: &[Entry], new: &[Entry]) -> Vec<Change> {
                 j += 1;
             }
             std::cmp::Ordering::Equal => {
-                let pair = (&old[i], &new[j]);
-                if !pair.0.same_content(pair.1) {
-                    changes.push(Change::Modified(Box::new((pair.0.clone(), pair.1.clone()))));
-                } else if !pair.0.same_object(pair.1, false) {
-                    changes.push(Change::Metadata(Box::new((pair.0.clone(), pair.1.clone()))));
-                }
+                changes.extend(Change::between(&old[i], &new[j]));
                 i += 1;
                 j += 1;
             }

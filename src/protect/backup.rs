@@ -27,10 +27,8 @@ pub use crate::repo::pack::Level;
 
 mod merge;
 mod read;
-mod reopen;
 mod run;
 
-pub(crate) use reopen::{Present, present};
 use run::Run;
 pub(crate) use run::UNREADABLE;
 

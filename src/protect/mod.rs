@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub(crate) mod capture;
+pub(crate) mod compare;
 pub mod guard;
 pub(crate) mod options;
 pub mod staging;

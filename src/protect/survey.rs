@@ -9,9 +9,11 @@ use crate::protect::walk::Dirty;
 use crate::repo::Repository;
 
 pub(crate) mod links;
+mod reopen;
 mod roots;
 mod sealed;
 
+pub(crate) use reopen::root_of;
 pub(crate) use roots::{
     RootRun, apply_budget, is_damaged, is_kept_in, look_around, lost_sets, mark_all, mark_lost,
     paths_of, roots_of, state_path,

@@ -10,6 +10,7 @@ use crate::disk::fsutil::Opened;
 use crate::disk::fsutil::target::{Fidelity, Target, existing_base};
 use crate::model::compare::{self, Differences};
 use crate::model::manifest::{Entry, Kind, Stat};
+use crate::protect::compare::has_content;
 use crate::protect::work::{Act, Job, Work};
 use crate::repo::Repository;
 
@@ -122,21 +123,11 @@ impl<'a> Site<'a> {
 
     /// Returns true if what is at a place has the content of an entry.
     pub(super) fn has_at(&mut self, place: &RepoPath, entry: &Entry, seen: &Stat) -> bool {
-        if seen.kind != entry.kind {
-            return false;
-        }
-        match entry.kind {
-            Kind::Symlink => {
-                let target = self.target.read_link(place);
-                target.is_ok_and(|target| target == entry.body.target)
-            }
-            Kind::File if seen.size == entry.size => {
-                let file = self.target.open_file(place);
-                file.is_ok_and(|mut file| self.repo.has_content(&entry.body, &mut file))
-            }
-            Kind::Fifo => true,
-            _ => false,
-        }
+        let target = std::cell::RefCell::new(&mut self.target);
+        let open = || target.borrow_mut().open_file(place).ok();
+        let read_link = || target.borrow_mut().read_link(place).ok();
+        // Of what is not stored nothing is known that could be the same.
+        entry.kind.is_stored() && has_content(self.repo, entry, seen, open, read_link)
     }
 
     /// Returns what else than its content differs between an entry and what is at its path.

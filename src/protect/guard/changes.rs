@@ -1,4 +1,4 @@
-//! What an operation changed in a root: the one place that compares what stands after it with what was captured before it.
+//! What an operation changed in a root: what differs from what was captured before it (`compare`), and whose doing that is.
 //!
 //! By the state files as long as they mirror the snapshot ([`of_run`]), else by the snapshot's listing and by content ([`since`]). What cannot be
 //! looked at is not taken for unchanged: such a root has no changes on record, and is compared when an undo is asked for. What was not captured
@@ -10,15 +10,16 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::id::Digest;
 use crate::base::path::RepoPath;
 use crate::disk::vcs;
-use crate::model::manifest::{Entry, Kind, Stat, Time, by_path};
+use crate::model::manifest::{Entry, Kind, Stat, Time};
 use crate::model::merge;
 use crate::model::reason::Reason;
 use crate::model::rules::{Origin, Root};
-use crate::protect::backup::{Present, RootRun, UNREADABLE, present};
+use crate::protect::backup::{RootRun, UNREADABLE};
+use crate::protect::compare::{Compared, Differing, Present, stamp};
 use crate::protect::walk::{Dirty, RootHandle, WalkOptions, walk};
 use crate::repo::Repository;
 use crate::repo::oplog::{Inside, Meaning, RootChanges, Stamp};
@@ -99,6 +100,16 @@ impl<'a> Origins<'a> {
     /// Tells which places are looked at by themselves, or never.
     pub(crate) fn beside(self, covered: Vec<PathBuf>) -> Self {
         Self { covered, ..self }
+    }
+
+    /// Gives directories that were opened for the look the modes that they have while nobody looks: else each of them would differ.
+    fn close_again(&self, record: &RootRecord, present: &mut Present) {
+        for (dir, mode) in &self.modes {
+            let below = RepoPath::below(record.path.as_path(), dir);
+            if let Some(standing) = below.and_then(|path| present.objects.get_mut(&path)) {
+                standing.stat.mode = *mode;
+            }
+        }
     }
 
     /// Returns true if something happened after the operation.
@@ -241,9 +252,7 @@ impl<'a> Origins<'a> {
 pub(crate) fn of_run(repo: &Repository, run: &RootRun, origins: &Origins<'_>) -> Result<Look> {
     let (scan, handle) = match run.look_again(repo, origins.never) {
         Ok(seen) => seen,
-        Err(error @ crate::base::error::Error::Io { .. }) => {
-            return Ok(Look::Partial(error.to_string()));
-        }
+        Err(error @ Error::Io { .. }) => return Ok(Look::Partial(error.to_string())),
         Err(error) => return Err(error),
     };
     if let Some((_, error)) = scan.problems.first() {
@@ -275,86 +284,81 @@ pub(crate) fn of_run(repo: &Repository, run: &RootRun, origins: &Origins<'_>) ->
 /// # Errors
 /// The listing cannot be read, or the rules of the root do not compile.
 pub(crate) fn since(repo: &Repository, record: &RootRecord, origins: &Origins<'_>) -> Result<Look> {
+    let mut compared = match Compared::of(repo, record, origins.never) {
+        Ok(compared) => compared,
+        Err(error @ Error::Io { .. }) => return Ok(Look::Partial(error.to_string())),
+        Err(error) => return Err(error),
+    };
+    let unknown_before =
+        |path: &RepoPath| record.left_out.iter().any(|l| path.starts_with(&l.path));
+    let mut problems = compared.present.problems.iter();
+    if let Some((_, error)) = problems.find(|(path, _)| !unknown_before(path)) {
+        return Ok(Look::Partial(error.to_string()));
+    }
+    origins.close_again(record, &mut compared.present);
+    let left_out = compared.present.left_out.iter().map(|left| &left.path);
+    let left_out: Vec<&RepoPath> = left_out.collect();
+    // What is left out, then or now, says nothing.
+    let is_out = |path: &RepoPath| {
+        unknown_before(path) || left_out.iter().any(|left| path.starts_with(left))
+    };
+    let mut found = Sorted::default();
     let mut changes = RootChanges {
         name: record.name.clone(),
         ..RootChanges::default()
     };
-    // What is left out, then or now, says nothing.
-    let unknown_before =
-        |path: &RepoPath| record.left_out.iter().any(|l| path.starts_with(&l.path));
-    let mut present = match present(repo, record, origins.never) {
-        Ok(present) => present,
-        Err(error @ crate::base::error::Error::Io { .. }) => {
-            return Ok(Look::Partial(error.to_string()));
-        }
-        Err(error) => return Err(error),
-    };
-    let unseen = present
-        .problems
-        .iter()
-        .find(|(path, _)| !unknown_before(path));
-    if let Some((_, error)) = unseen {
-        return Ok(Look::Partial(error.to_string()));
+    for differing in compared.differences(repo, &is_out) {
+        found.sort(differing, origins, &mut changes);
     }
-    for (dir, mode) in &origins.modes {
-        let below = RepoPath::below(record.path.as_path(), dir);
-        if let Some(standing) = below.and_then(|path| present.objects.get_mut(&path)) {
-            standing.stat.mode = *mode;
-        }
-    }
-    let listing = by_path(repo.listing(record)?);
-    let left_out: Vec<&RepoPath> = present.left_out.iter().map(|left| &left.path).collect();
-    let is_out = |path: &RepoPath| {
-        unknown_before(path) || left_out.iter().any(|left| path.starts_with(left))
+    // Listings have no numbers of files: what is gone from one place and turns up in another was moved.
+    let is_captured = |stat: &Stat| {
+        found.moved.contains(&(stat.kind, stat.size, stat.mtime)) || origins.has_captured(stat)
     };
-    let mut altered = Vec::new();
-    let mut new = Vec::new();
-    for (path, standing) in present.objects.iter().filter(|(path, _)| !is_out(path)) {
-        let entry = listing.get(path);
-        if entry.is_some_and(|entry| present.is_as(repo, entry, standing)) {
-            continue;
-        }
-        match entry {
-            None => new.push((path.clone(), standing.stat)),
-            Some(entry) => {
-                altered.push((entry, standing.stat.size));
-                let mut stamp = stamp(path.clone(), &standing.stat);
+    let handle = compared.present.handle.as_ref();
+    origins.sort_new(handle, found.new, &is_captured, &mut changes);
+    origins.find_uncaptured(handle, record.left_out.iter(), &mut changes);
+    changes.merges = inside(repo, handle, &found.altered);
+    Ok(Look::Whole(Box::new(changes)))
+}
+
+/// What differs from a listing, by what has to be asked of it next.
+#[derive(Default)]
+struct Sorted<'a> {
+    /// Made, or moved here.
+    new: Vec<(RepoPath, Stat)>,
+    /// What was there, and the size of what is there now.
+    altered: Vec<(&'a Entry, u64)>,
+    /// What tells an object that is gone where it turns up again.
+    moved: HashSet<(Kind, u64, Time)>,
+}
+
+impl<'a> Sorted<'a> {
+    fn sort(&mut self, differing: Differing<'a>, origins: &Origins<'_>, changes: &mut RootChanges) {
+        match differing {
+            Differing::New(path, standing) => self.new.push((path.clone(), standing.stat)),
+            Differing::Altered(entry, standing) => {
+                self.altered.push((entry, standing.stat.size));
+                let mut stamp = stamp(entry.path.clone(), &standing.stat);
                 if stamp.kind != Kind::Dir && origins.is_later(stamp.ctime) {
                     // How the operation left it is not known any more: nothing is as it left it.
                     stamp.inode = 0;
                 }
                 changes.modified.push(stamp);
             }
+            Differing::Gone(entry) => {
+                if entry.kind == Kind::File {
+                    changes.deleted_files += 1;
+                    changes.deleted_bytes += entry.size;
+                }
+                self.moved.insert((entry.kind, entry.size, entry.mtime));
+                // What is below a directory that is gone goes without saying.
+                let top = changes.removed.last();
+                if !top.is_some_and(|top| entry.path.starts_with(top)) {
+                    changes.removed.push(entry.path.clone());
+                }
+            }
         }
     }
-    let mut top: Option<&RepoPath> = None;
-    let missing = listing
-        .iter()
-        .filter(|(path, _)| !present.objects.contains_key(path));
-    let mut moved: HashSet<(Kind, u64, Time)> = HashSet::new();
-    for (path, entry) in missing.filter(|(path, _)| !is_out(path)) {
-        if entry.kind == Kind::File {
-            changes.deleted_files += 1;
-            changes.deleted_bytes += entry.size;
-        }
-        moved.insert((entry.kind, entry.size, entry.mtime));
-        if !top.is_some_and(|top| path.starts_with(top)) {
-            top = Some(path);
-            changes.removed.push(path.clone());
-        }
-    }
-    // Listings have no numbers of files: what is gone from one place and turns up in another was moved.
-    let is_captured = |stat: &Stat| {
-        moved.contains(&(stat.kind, stat.size, stat.mtime)) || origins.has_captured(stat)
-    };
-    origins.sort_new(present.handle.as_ref(), new, &is_captured, &mut changes);
-    origins.find_uncaptured(
-        present.handle.as_ref(),
-        record.left_out.iter(),
-        &mut changes,
-    );
-    changes.merges = inside(repo, &present, &altered);
-    Ok(Look::Whole(Box::new(changes)))
 }
 
 /// Returns the directories of a root that could not be looked into when it was captured, and that are gone or hold something by now that changed since.
@@ -398,52 +402,51 @@ fn indexes(repo: &Repository, handle: Option<&RootHandle>, changes: &RootChanges
     named.filter_map(meaning).collect()
 }
 
-fn stamp(path: RepoPath, stat: &Stat) -> Stamp {
-    Stamp {
-        path,
-        kind: stat.kind,
-        mode: stat.mode,
-        mtime: stat.mtime,
-        size: stat.size,
-        ctime: stat.ctime,
-        inode: stat.inode,
-        owner: Some((stat.uid, stat.gid)),
-    }
-}
-
-/// A budget for looking into files.
-struct Glances {
+/// Looks into files that can be merged, within a budget: an end record is not to take longer than its command.
+struct Glances<'a> {
+    repo: &'a Repository,
+    handle: &'a RootHandle,
+    reader: Reader<'a>,
     left: u64,
     found: Vec<Inside>,
 }
 
-impl Glances {
-    fn new() -> Self {
+impl<'a> Glances<'a> {
+    fn new(repo: &'a Repository, handle: &'a RootHandle) -> Self {
         Self {
+            repo,
+            handle,
+            reader: Reader::new(repo),
             left: MAX_LOOKED_INTO_BYTES,
             found: Vec::new(),
         }
     }
 
-    /// Adds what changed inside of a file that can be merged; what cannot be told is left out: then there is a conflict instead.
+    /// Adds what changed inside of a file, of which `before` returns the old content for the new one. What cannot be told is left out: then there
+    /// is a conflict instead.
     fn look(
         &mut self,
         path: &RepoPath,
         sizes: (u64, u64),
-        told: impl FnOnce() -> Option<merge::Changes>,
+        before: impl FnOnce(&mut Reader<'_>, &[u8]) -> Option<Vec<u8>>,
     ) {
         let bytes = sizes.0 + sizes.1;
         let fits = merge::is_mergeable(path.name())
             && sizes.0.max(sizes.1) <= merge::MAX_BYTES
             && bytes <= self.left
             && self.found.len() < MAX_LOOKED_INTO;
-        if fits {
-            self.left -= bytes;
-            self.found.extend(told().map(|changes| Inside {
-                path: path.clone(),
-                changes,
-            }));
+        if !fits {
+            return;
         }
+        self.left -= bytes;
+        let told = read(self.handle, path).and_then(|after| {
+            let before = before(&mut self.reader, &after)?;
+            describe(self.repo, path, &before, &after)
+        });
+        self.found.extend(told.map(|changes| Inside {
+            path: path.clone(),
+            changes,
+        }));
     }
 }
 
@@ -455,6 +458,7 @@ fn read(handle: &RootHandle, path: &RepoPath) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// Returns what changed inside of files, by the state.
 fn inside_of_run(
     repo: &Repository,
     run: &RootRun,
@@ -464,8 +468,7 @@ fn inside_of_run(
     let (Some(state), Some(handle)) = (&run.state, handle) else {
         return Vec::new();
     };
-    let mut reader = Reader::new(repo);
-    let mut glances = Glances::new();
+    let mut glances = Glances::new(repo, handle);
     for changed in dirty {
         let Some(known) = changed.prior.map(|number| state.entry(number as usize)) else {
             continue;
@@ -473,31 +476,32 @@ fn inside_of_run(
         if known.stat.kind != Kind::File || changed.stat.kind != Kind::File {
             continue;
         }
-        glances.look(&changed.path, (known.stat.size, changed.stat.size), || {
-            let after = read(handle, &changed.path)?;
+        let sizes = (known.stat.size, changed.stat.size);
+        glances.look(&changed.path, sizes, |reader, after| {
             let body = known.body()?;
-            let before = match &body.content {
+            match &body.content {
                 // Only its times are new: the old content need not be read.
-                Some(content) if content.digest == Digest::of(&after) => after.clone(),
-                _ => reader.original_to_vec(&body).ok()?,
-            };
-            describe(repo, &changed.path, &before, &after)
+                Some(content) if content.digest == Digest::of(after) => Some(after.to_vec()),
+                _ => reader.original_to_vec(&body).ok(),
+            }
         });
     }
     glances.found
 }
 
-fn inside(repo: &Repository, present: &Present, altered: &[(&Entry, u64)]) -> Vec<Inside> {
-    let Some(handle) = &present.handle else {
+/// Returns what changed inside of files, by the listing.
+fn inside(
+    repo: &Repository,
+    handle: Option<&RootHandle>,
+    altered: &[(&Entry, u64)],
+) -> Vec<Inside> {
+    let Some(handle) = handle else {
         return Vec::new();
     };
-    let mut reader = Reader::new(repo);
-    let mut glances = Glances::new();
+    let mut glances = Glances::new(repo, handle);
     for (entry, size) in altered.iter().filter(|(entry, _)| entry.kind == Kind::File) {
-        glances.look(&entry.path, (entry.size, *size), || {
-            let after = read(handle, &entry.path)?;
-            let before = reader.original_to_vec(&entry.body).ok()?;
-            describe(repo, &entry.path, &before, &after)
+        glances.look(&entry.path, (entry.size, *size), |reader, _| {
+            reader.original_to_vec(&entry.body).ok()
         });
     }
     glances.found

@@ -9,6 +9,7 @@ use crate::base::monitor::Monitor;
 use crate::base::path::RawName;
 use crate::model::compare;
 use crate::model::manifest::{Entry, Kind};
+use crate::protect::compare::has_content;
 use crate::protect::walk::RootHandle;
 use crate::recover::apply::{self, Licence};
 use crate::recover::unseal::SecretOptions;
@@ -73,6 +74,8 @@ pub(crate) fn rehearse(
     Ok(problems)
 }
 
+/// Returns what of a restored object is not as its entry says. A question of its own: whoever restores into a scratch directory owns what comes
+/// back, so owners and powers are not compared.
 fn difference(
     repo: &Repository,
     handle: &RootHandle,
@@ -85,7 +88,7 @@ fn difference(
     if stat.kind != entry.kind {
         return Some(format!("it is a {}", stat.kind.word()));
     }
-    // Who restores elsewhere owns what comes back, and files get no powers there.
+    // Files get no powers there.
     let powers = if entry.kind == Kind::File { 0o6000 } else { 0 };
     if entry.kind != Kind::Symlink {
         if stat.mode & !powers != entry.mode & !powers {
@@ -100,14 +103,8 @@ fn difference(
     {
         return Some("it is not the same file as its other name".to_owned());
     }
-    let good = match entry.kind {
-        Kind::File => handle
-            .open_file(&entry.path)
-            .is_ok_and(|mut file| repo.has_content(&entry.body, &mut file)),
-        Kind::Symlink => handle
-            .read_link(&entry.path)
-            .is_ok_and(|t| t == entry.body.target),
-        _ => true,
-    };
-    (!good).then(|| "its content differs".to_owned())
+    let open = || handle.open_file(&entry.path).ok();
+    let read_link = || handle.read_link(&entry.path).ok();
+    let is_good = has_content(repo, entry, &stat, open, read_link);
+    (!is_good).then(|| "its content differs".to_owned())
 }

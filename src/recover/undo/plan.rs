@@ -16,6 +16,7 @@ use crate::disk::fsutil::{Opened, is_temporary_name};
 use crate::model::compare::{Differences, Groups};
 use crate::model::manifest::{Entry, Kind, Stat, Time, by_path};
 use crate::model::merge;
+use crate::protect::compare::is_stamped;
 use crate::protect::work::{Act, Job};
 use crate::recover::apart::{self, APART};
 use crate::recover::site::{Site, locate};
@@ -39,18 +40,6 @@ fn shorten(name: &mut Vec<u8>, most: usize) {
         end -= 1;
     }
     name.truncate(end);
-}
-
-fn is_as(stamp: &Stamp, stat: &Stat) -> bool {
-    if stamp.kind == Kind::Dir {
-        return stat.kind == Kind::Dir && stamp.inode == stat.inode;
-    }
-    stamp.kind == stat.kind
-        && stamp.size == stat.size
-        && stamp.mtime == stat.mtime
-        && stamp.ctime == stat.ctime
-        && stamp.inode == stat.inode
-        && stamp.mode == stat.mode
 }
 
 /// What bdr itself did in a root since the operation.
@@ -94,15 +83,15 @@ impl Planner<'_> {
         };
         let put = self.put_back.get(&stamp.path);
         self.force
-            || is_as(stamp, now)
-            || put.is_some_and(|put| same(put) && is_as(put, now))
+            || is_stamped(stamp, now)
+            || put.is_some_and(|put| same(put) && is_stamped(put, now))
             || repositories::means_the_same(self, stamp, now)
     }
 
     /// Returns true if an object stands as bdr put it back.
     fn is_put_back(&self, path: &RepoPath, now: &Stat) -> bool {
         let put = self.put_back.get(path);
-        put.is_some_and(|put| is_as(put, now))
+        put.is_some_and(|put| is_stamped(put, now))
     }
 
     /// Finishes what an undo put back that has the right bytes: it may be another file than it should be, or lack something else.

@@ -1,49 +1,17 @@
-//! A root as a snapshot left it, looked at again by another process than the one that took the snapshot.
+//! What stands below a root now: looked at, and read only where nothing else tells.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::base::error::{Error, Result};
-use crate::base::id::SnapshotId;
 use crate::base::path::RepoPath;
 use crate::model::compare;
 use crate::model::manifest::{Body, Entry, Kind};
-use crate::model::rules::Root;
-use crate::protect::survey::{RootRun, paths_of, roots_of, state_path};
-use crate::protect::walk::{RootHandle, Scan, WalkOptions, walk};
+use crate::protect::survey::{paths_of, root_of, state_path};
+use crate::protect::walk::{RootHandle, WalkOptions, walk};
 use crate::repo::Repository;
 use crate::repo::snapshot::{LeftOut, RootRecord};
 use crate::repo::state::{Stat, State};
-
-impl RootRun {
-    /// Returns the root of a snapshot as it was right after it was captured; `None` if its state mirrors another snapshot by now.
-    pub(crate) fn of_snapshot(
-        repo: &Repository,
-        record: &RootRecord,
-        snapshot: SnapshotId,
-    ) -> Option<Self> {
-        let root = root_of(record);
-        let state_path = state_path(repo, &root);
-        // What was not there has no state.
-        let state = match record.base {
-            None => None,
-            Some(_) => Some(
-                State::load(&state_path, repo.id())
-                    .filter(|state| state.mirrors().snapshot == snapshot)?,
-            ),
-        };
-        Some(Self {
-            root,
-            state,
-            left_out: record.left_out.clone(),
-            unread: Vec::new(),
-            withheld: Vec::new(),
-            state_path,
-            handle: None,
-            scan: Scan::default(),
-        })
-    }
-}
 
 /// An object as it stands, and what a state says of it: `None` if it has to be read to be known.
 pub(crate) struct Standing {
@@ -58,10 +26,6 @@ pub(crate) struct Present {
     /// What could not be looked at.
     pub(crate) problems: Vec<(RepoPath, Error)>,
     pub(crate) handle: Option<RootHandle>,
-}
-
-fn root_of(record: &RootRecord) -> Root {
-    roots_of(std::slice::from_ref(record), &[]).remove(0)
 }
 
 /// Looks at what stands below a root of a snapshot. A state that mirrors another snapshot saves reading what it has seen.
@@ -153,18 +117,16 @@ impl Present {
         if !same {
             return false;
         }
-        match entry.kind {
-            Kind::File if stat.size != entry.size => false,
-            Kind::File if known.is_some_and(|body| is_same(body, &entry.body)) => true,
-            Kind::File => handle
-                .and_then(|handle| handle.open_file(&entry.path).ok())
-                .is_some_and(|mut file| repo.has_content(&entry.body, &mut file)),
-            Kind::Symlink => {
-                let read = || handle?.read_link(&entry.path).ok();
-                let now = known.map_or_else(read, |body| Some(body.target.clone()));
-                now.is_some_and(|target| target == entry.body.target)
-            }
-            _ => true,
+        // What a state knows of a file need not be read again; where it says another thing, it may be the same stored otherwise.
+        let is_known = known.is_some_and(|body| is_same(body, &entry.body));
+        if entry.kind == Kind::File && stat.size == entry.size && is_known {
+            return true;
         }
+        let open = || handle?.open_file(&entry.path).ok();
+        let read_link = || match known {
+            Some(body) => Some(body.target.clone()),
+            None => handle?.read_link(&entry.path).ok(),
+        };
+        super::has_content(repo, entry, stat, open, read_link)
     }
 }
