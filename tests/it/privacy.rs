@@ -566,6 +566,23 @@ fn without_a_vault_a_guard_says_before_what_would_not_come_back() {
     place.run(&["drill"], 0);
 }
 
+#[test]
+fn a_file_that_is_a_root_of_its_own_is_written_beside_too() {
+    let mut chance = Chance::new(83);
+    let place = Place::with_repository();
+    place.init();
+    place.configure("[privacy]\nvault = \"off\"\n");
+    let alone = place.path("alone");
+    std::fs::create_dir(&alone).unwrap();
+    let file = alone.join(".env");
+    std::fs::write(&file, format!("API_KEY={}\n", chance.text(32))).unwrap();
+    place.run(&["guard", "--", "rm", file.to_str().unwrap()], 0);
+    place.run(&["undo", "--yes"], 3);
+    assert!(!file.exists(), "something else was put in its place");
+    let aside = std::fs::read_to_string(alone.join(".env.bdr-restored")).unwrap();
+    assert!(aside.contains("bdr:sealed:v1:"), "{aside}");
+}
+
 /// A stand-in for libsecret's program that keeps what it is given in a file, or never answers.
 #[cfg(target_os = "linux")]
 fn keychain(place: &Place, answers: bool) {
