@@ -13,13 +13,13 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::base::error::{Error, Result};
-use crate::base::id::{Digest, OperationId, SnapshotId};
+use crate::base::id::{Digest, OperationId};
 use crate::base::monitor::Monitor;
-use crate::base::path::{RawName, RepoPath, RootName};
+use crate::base::path::{RawName, RootName};
 use crate::disk::fsutil::Opened;
 use crate::model::agent::AgentCall;
 use crate::model::compare::Differences;
-use crate::model::manifest::{Kind, Time};
+use crate::model::manifest::Kind;
 use crate::model::rules::{Origin, Root};
 use crate::protect::backup::{BackupOptions, roots_of};
 use crate::protect::guard::changes::{self, Look, Origins};
@@ -28,12 +28,23 @@ use crate::protect::work::Work;
 use crate::recover::apply::{self, Licence};
 use crate::repo::Repository;
 use crate::repo::layout;
-use crate::repo::oplog::{End, Operation, OperationKind, RootChanges, Stamp};
+use crate::repo::oplog::{Operation, OperationKind, RootChanges};
 use crate::repo::snapshot::{PathNote, RootRecord, Snapshot, Trigger};
-use plan::{Past, plan_root};
+use plan::plan_root;
+use planner::{Done, Past};
 
+mod around;
+mod back;
+mod choose;
+mod conflict;
+mod found;
+mod past;
 mod plan;
+mod planner;
 mod repositories;
+mod uncaptured;
+
+pub use choose::{choose, choose_redo, effective, has_worked_in, is_about, newest_first};
 
 /// What to take back, and how.
 #[derive(Debug, Clone)]
@@ -165,108 +176,10 @@ pub struct UndoReport {
     pub elapsed: Duration,
 }
 
-/// Returns true if an operation ran in `workspace`, or somewhere above it.
-pub fn is_about(operation: &Operation, workspace: &Path) -> bool {
-    let there = operation.begin.cwd.as_path();
-    there.starts_with(workspace) || workspace.starts_with(there)
-}
-
-/// Returns true if an operation changed something in `workspace`, wherever it ran: in another work tree of its repository, or by a path.
-pub fn has_worked_in(repo: &Repository, operation: &Operation, workspace: &Path) -> bool {
-    let snapshot = operation.begin.before.and_then(|id| repo.snapshot(id).ok());
-    let end = operation.end.as_ref();
-    let touched = |name: &RootName| {
-        let changed = |end: &End| end.roots.iter().any(|root| root.name == *name);
-        !operation.begin.elsewhere.contains(name)
-            && end.is_none_or(|end| changed(end) || end.unseen.contains(name))
-    };
-    let mut roots = snapshot.iter().flat_map(|snapshot| &snapshot.roots);
-    roots.any(|root| {
-        let path = root.path.as_path();
-        touched(&root.name) && (path.starts_with(workspace) || workspace.starts_with(path))
-    })
-}
-
-/// Returns the operation that a plain `bdr undo` takes back: the newest that can be, about `workspace` if there is one. With `all` one counts as well that
-/// changed nothing but what it neither named nor ran in. One that this machine did not record has to be named: who writes to the repository may have made it up.
-///
-/// # Errors
-/// There is none.
-pub fn choose<'a>(
-    operations: &'a [Operation],
-    workspace: &Path,
-    all: bool,
-) -> Result<&'a Operation> {
-    // A redo did it again: taking that back is what undo means then.
-    let changed = |o: &Operation| o.is_undoable() || all && o.saw_changes_elsewhere();
-    let can_be = |o: &&Operation| changed(o) && o.is_ours && o.begin.kind != OperationKind::Undo;
-    let newest = |near: bool| {
-        operations
-            .iter()
-            .rev()
-            .filter(can_be)
-            .find(|o| !near || is_about(o, workspace))
-    };
-    newest(true)
-        .or_else(|| newest(false))
-        .ok_or(Error::NothingTo { verb: "undo" })
-}
-
-/// Returns the operations about `workspace` that can be taken back, the newest first.
-pub fn newest_first<'a>(
-    operations: &'a [Operation],
-    workspace: &'a Path,
-) -> impl Iterator<Item = &'a Operation> {
-    operations.iter().rev().filter(move |operation| {
-        operation.is_undoable()
-            && operation.is_ours
-            && !matches!(
-                operation.begin.kind,
-                OperationKind::Undo | OperationKind::Redo
-            )
-            && is_about(operation, workspace)
-    })
-}
-
-/// Returns the undo that a plain `bdr redo` takes back: the newest, if no other operation came after it.
-///
-/// # Errors
-/// There is none.
-pub fn choose_redo<'a>(operations: &'a [Operation], workspace: &Path) -> Result<&'a Operation> {
-    operations
-        .iter()
-        .rev()
-        .filter(|o| is_about(o, workspace) && o.is_ours)
-        .take_while(|o| matches!(o.begin.kind, OperationKind::Undo | OperationKind::Redo))
-        .find(|o| o.begin.kind == OperationKind::Undo && o.is_undoable())
-        .ok_or(Error::NothingTo { verb: "redo" })
-}
-
-/// Returns what has to be taken back to take back `operation`: itself, or the redo that did it again after it was undone.
-pub fn effective<'a>(operations: &'a [Operation], operation: &'a Operation) -> &'a Operation {
-    let mut current = operation;
-    // What somebody else wrote down leads nowhere from what this machine did.
-    let counts = |o: &&Operation| o.is_ours || !operation.is_ours;
-    loop {
-        let undo = operations
-            .iter()
-            .rev()
-            .filter(counts)
-            .find(|o| o.begin.undoes == Some(current.begin.id));
-        let redo = undo.and_then(|undo| {
-            operations
-                .iter()
-                .filter(counts)
-                .find(|o| undo.undone_by == Some(o.begin.id))
-        });
-        match redo {
-            Some(redo) => current = redo,
-            None => return current,
-        }
-    }
-}
-
 /// Plans an undo. Reads only.
+///
+/// What the operation changed is on its end record, or is found by comparing what is there with the snapshot. Both need directories that
+/// it closed to its owner to be open, which is why that comes first; they are closed again when the plan is made.
 ///
 /// # Errors
 /// The operation has no snapshot, or its snapshot is damaged.
@@ -276,23 +189,7 @@ pub fn plan(
     options: &UndoOptions,
     monitor: &dyn Monitor,
 ) -> Result<UndoPlan> {
-    let before = operation.begin.before.ok_or_else(|| {
-        Error::invalid(
-            "this operation changed no protected file: there is nothing to take back",
-            Some("bdr history PATH finds older versions of a file"),
-        )
-    })?;
-    let snapshot = repo.snapshot(before).map_err(|error| match error {
-        Error::NoSuchSnapshot { .. } if !repo.is_forgotten(before) => Error::Unreadable {
-            name: layout::some_snapshot(before),
-            reason: "it is missing, and nobody forgot it".to_owned(),
-        },
-        Error::NoSuchSnapshot { .. } => Error::invalid(
-            "what was there before is not kept any more: the operation is older than [retention] promises",
-            Some("bdr history PATH finds older versions of a file; bdr pin keeps a snapshot"),
-        ),
-        other => other,
-    })?;
+    let snapshot = snapshot_before(repo, operation)?;
     let mut plan = UndoPlan {
         operation: operation.begin.id,
         steps: Vec::new(),
@@ -313,71 +210,21 @@ pub fn plan(
         false => Opened::default(),
     };
     open_ways(operation, &snapshot, &mut opened);
-    // One that was cut off is compared as it stands now; so is a checkpoint, of which all that came after is meant.
-    let ended = operation.end.as_ref();
-    let ended = ended.filter(|_| operation.begin.kind != OperationKind::Call);
-    let mut changes = ended.map_or_else(Vec::new, |end| end.roots.clone());
-    let names = ended.map_or(&operation.begin.roots, |end| &end.unseen);
-    if ended.is_none() || !names.is_empty() {
-        let modes = opened.modes();
-        changes.extend(compare_with_now(
-            repo, &snapshot, operation, names, options, modes, &mut plan,
-        )?);
-    }
+    let mut changes = changes_of(repo, operation, &snapshot, options, &opened, &mut plan)?;
     if !options.all {
-        // What changed where the operation neither worked nor was told to is most likely somebody else's.
-        let (elsewhere, own): (Vec<_>, Vec<_>) = changes
-            .into_iter()
-            .partition(|change| operation.begin.elsewhere.contains(&change.name));
-        changes = own;
-        for change in elsewhere {
-            if let Some(record) = snapshot.root(&change.name) {
-                plan.meanwhile.push(Meanwhile {
-                    path: record.path.as_path().to_path_buf(),
-                    deleted: change.deleted_files,
-                    altered: (change.created.len() + change.modified.len()) as u64,
-                });
-            }
-        }
-        plan.roots
-            .retain(|root| !operation.begin.elsewhere.contains(&root.name));
+        changes = without_elsewhere(operation, &snapshot, changes, &mut plan);
     }
-    let mut later = repo.operations_after(operation.begin.id)?;
-    later.retain(|later| later.is_ours || !operation.is_ours);
-    let cut_off = cut_off(&later, operation).and_then(|id| repo.snapshot(id).ok());
-    plan.is_again = later.iter().any(|later| {
-        let partial = later.end.as_ref().is_some_and(|end| end.partial);
-        partial && later.begin.undoes == Some(operation.begin.id)
-    });
-    let mut put_back = put_back_since(later);
-    let mut seen: HashSet<PathBuf> = HashSet::new();
-    unread(
+    uncaptured::unread(
         operation, &snapshot, &changes, options, &opened, repo, &mut plan,
     );
-    for change in &changes {
-        let Some(record) = snapshot.root(&change.name) else {
-            continue;
-        };
-        if monitor.stopped() {
-            return Err(Error::Interrupted);
-        }
-        not_captured(record, change, &mut plan);
-        let put_back = put_back.remove(&change.name).unwrap_or_default();
-        let since = cut_off
-            .as_ref()
-            .and_then(|snapshot| snapshot.root(&change.name));
-        let past = Past {
-            put_back,
-            since: since.filter(|since| since.path == record.path),
-        };
-        plan_root(
-            repo, record, change, options, past, &opened, &mut plan, &mut seen,
-        )?;
-    }
-    plan.missing.extend(uncaptured_roots(operation, &snapshot));
+    plan_roots(
+        repo, operation, &snapshot, &changes, options, &opened, &mut plan, monitor,
+    )?;
+    let missing = uncaptured::uncaptured_roots(operation, &snapshot);
+    plan.missing.extend(missing);
     let mut named: HashSet<RawName> = HashSet::new();
     plan.missing.retain(|note| named.insert(note.path.clone()));
-    plan.work.times = times_around(operation, &snapshot, &plan);
+    plan.work.times = past::times_around(operation, &snapshot, &plan);
     plan.closed = opened.paths();
     plan.unseen = apply::not_looked_at(opened.left(), "an undo opens it", &mut plan.problems);
     drop(opened);
@@ -393,6 +240,121 @@ pub fn plan(
         plan.work.partial = plan.rest > 0;
     }
     Ok(plan)
+}
+
+/// Returns the snapshot before an operation, or says why there is none: each reason has another way out.
+fn snapshot_before(repo: &Repository, operation: &Operation) -> Result<Snapshot> {
+    let before = operation.begin.before.ok_or_else(|| {
+        Error::invalid(
+            "this operation changed no protected file: there is nothing to take back",
+            Some("bdr history PATH finds older versions of a file"),
+        )
+    })?;
+    repo.snapshot(before).map_err(|error| match error {
+        Error::NoSuchSnapshot { .. } if !repo.is_forgotten(before) => Error::Unreadable {
+            name: layout::some_snapshot(before),
+            reason: "it is missing, and nobody forgot it".to_owned(),
+        },
+        Error::NoSuchSnapshot { .. } => Error::invalid(
+            "what was there before is not kept any more: the operation is older than [retention] promises",
+            Some("bdr history PATH finds older versions of a file; bdr pin keeps a snapshot"),
+        ),
+        other => other,
+    })
+}
+
+/// Returns what an operation changed: by its end record, and by looking where that does not tell.
+fn changes_of(
+    repo: &Repository,
+    operation: &Operation,
+    snapshot: &Snapshot,
+    options: &UndoOptions,
+    opened: &Opened,
+    plan: &mut UndoPlan,
+) -> Result<Vec<RootChanges>> {
+    // One that was cut off is compared as it is now; so is a checkpoint, of which all that came after is meant.
+    let ended = operation.end.as_ref();
+    let ended = ended.filter(|_| operation.begin.kind != OperationKind::Call);
+    let mut changes = ended.map_or_else(Vec::new, |end| end.roots.clone());
+    let names = ended.map_or(&operation.begin.roots, |end| &end.unseen);
+    if ended.is_none() || !names.is_empty() {
+        let modes = opened.modes();
+        changes.extend(compare_with_now(
+            repo, snapshot, operation, names, options, modes, plan,
+        )?);
+    }
+    Ok(changes)
+}
+
+/// Sets apart what changed where the operation neither worked nor was told to: that is most likely somebody else's.
+fn without_elsewhere(
+    operation: &Operation,
+    snapshot: &Snapshot,
+    changes: Vec<RootChanges>,
+    plan: &mut UndoPlan,
+) -> Vec<RootChanges> {
+    let is_elsewhere = |name: &RootName| operation.begin.elsewhere.contains(name);
+    let (elsewhere, own): (Vec<_>, Vec<_>) = changes
+        .into_iter()
+        .partition(|change| is_elsewhere(&change.name));
+    for change in elsewhere {
+        if let Some(record) = snapshot.root(&change.name) {
+            plan.meanwhile.push(Meanwhile {
+                path: record.path.as_path().to_path_buf(),
+                deleted: change.deleted_files,
+                altered: (change.created.len() + change.modified.len()) as u64,
+            });
+        }
+    }
+    plan.roots.retain(|root| !is_elsewhere(&root.name));
+    own
+}
+
+/// Plans root by root. What bdr itself put back since counts as left by the operation: without that a redo would be all conflicts.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what is known of an operation, and what becomes of it"
+)]
+fn plan_roots(
+    repo: &Repository,
+    operation: &Operation,
+    snapshot: &Snapshot,
+    changes: &[RootChanges],
+    options: &UndoOptions,
+    opened: &Opened,
+    plan: &mut UndoPlan,
+    monitor: &dyn Monitor,
+) -> Result<()> {
+    let mut later = repo.operations_after(operation.begin.id)?;
+    later.retain(|later| later.is_ours || !operation.is_ours);
+    let cut_off = past::cut_off(&later, operation).and_then(|id| repo.snapshot(id).ok());
+    plan.is_again = later.iter().any(|later| {
+        let partial = later.end.as_ref().is_some_and(|end| end.partial);
+        partial && later.begin.undoes == Some(operation.begin.id)
+    });
+    let mut put_back = past::put_back_since(later);
+    let mut seen: HashSet<PathBuf> = HashSet::new();
+    for change in changes {
+        let Some(record) = snapshot.root(&change.name) else {
+            continue;
+        };
+        if monitor.stopped() {
+            return Err(Error::Interrupted);
+        }
+        uncaptured::not_captured(record, change, plan);
+        let since = cut_off.as_ref();
+        let since = since.and_then(|snapshot| snapshot.root(&change.name));
+        let done = Done {
+            record,
+            changes: change,
+            past: Past {
+                put_back: put_back.remove(&change.name).unwrap_or_default(),
+                since: since.filter(|since| since.path == record.path),
+            },
+        };
+        plan_root(repo, &done, options, opened, plan, &mut seen)?;
+    }
+    Ok(())
 }
 
 /// Opens what an operation has closed to its owner, as far as it is needed to look at what it changed.
@@ -435,192 +397,6 @@ fn open_ways(operation: &Operation, snapshot: &Snapshot, opened: &mut Opened) {
     }
 }
 
-/// Notes what a command named, could not be captured at all, and is another now or gone: what became of it is not known.
-fn uncaptured_roots(operation: &Operation, snapshot: &Snapshot) -> Vec<PathNote> {
-    let began = operation.begin.time.timestamp_nanos_opt().unwrap_or(0);
-    let is_unknown = |note: &&PathNote| {
-        let path = note.path.as_path();
-        // What lies below a root is compared with it; what the command names below this has roots of its own.
-        let is_told = snapshot.roots.iter().any(|record| {
-            let root = record.path.as_path();
-            let is_out = record.left_out.iter().any(|left| left.path.is_root());
-            path.starts_with(root) && !is_out || root.starts_with(path) && root != path
-        });
-        let changed = crate::disk::fsutil::changed_at(path);
-        !is_told && changed.is_none_or(|time| time.nanos() >= began)
-    };
-    let unknown = operation.begin.not_captured.iter().filter(is_unknown);
-    let why = |note: &PathNote| {
-        let reason = &note.reason;
-        format!("it was not captured ({reason}): what became of it is not known")
-    };
-    unknown
-        .map(|note| PathNote {
-            path: note.path.clone(),
-            reason: why(note),
-        })
-        .collect()
-}
-
-/// Returns the times that directories around roots are to have again: where nothing happened in them since.
-fn times_around(
-    operation: &Operation,
-    snapshot: &Snapshot,
-    plan: &UndoPlan,
-) -> Vec<(PathBuf, Time)> {
-    let Some(end) = &operation.end else {
-        return Vec::new();
-    };
-    let stays = |step: &&UndoStep| matches!(step.action, UndoAction::Keep | UndoAction::Conflict);
-    let kept: HashSet<&Path> = plan
-        .steps
-        .iter()
-        .filter(stays)
-        .filter_map(|step| step.path.parent())
-        .collect();
-    // A record is to reach no directory but these.
-    let around: HashSet<&Path> = snapshot
-        .roots
-        .iter()
-        .filter_map(|record| record.path.as_path().parent())
-        .collect();
-    let as_left = end.parents.iter().filter(|after| {
-        let now = crate::disk::fsutil::changed_at(after.path.as_path());
-        now == Some(after.mtime)
-            && around.contains(after.path.as_path())
-            && !kept.contains(after.path.as_path())
-    });
-    as_left
-        .filter_map(|after| {
-            let mut before = operation.begin.parents.iter();
-            let before = before.find(|before| before.path == after.path)?;
-            Some((before.path.as_path().to_path_buf(), before.mtime))
-        })
-        .collect()
-}
-
-/// Notes directories that could not be looked into before an operation, and in which something changed since: what names it had elsewhere, the operation may
-/// have changed here as well.
-fn unread(
-    operation: &Operation,
-    snapshot: &Snapshot,
-    changes: &[RootChanges],
-    options: &UndoOptions,
-    opened: &Opened,
-    repo: &Repository,
-    plan: &mut UndoPlan,
-) {
-    let Some(end) = &operation.end else { return };
-    let mut never = repo.own_paths();
-    never.extend(options.never.iter().cloned());
-    let roots = snapshot.roots.iter().map(|record| record.path.as_path());
-    let covered = roots.map(Path::to_path_buf).chain(never.clone()).collect();
-    let origins = Origins::new(operation.begin.time, std::iter::empty(), &[], &never)
-        .later(end.file_time, opened.modes())
-        .beside(covered);
-    let own = |record: &&RootRecord| {
-        let names = &operation.begin.roots;
-        let is_own = names.is_empty() || names.contains(&record.name);
-        is_own
-            && !end.unseen.contains(&record.name)
-            && !operation.begin.elsewhere.contains(&record.name)
-    };
-    for record in snapshot.roots.iter().filter(own) {
-        let told = |path: &RepoPath| {
-            let mut own = changes.iter().filter(|change| change.name == record.name);
-            own.any(|change| change.lost.contains(path) || change.altered.contains(path))
-        };
-        for path in changes::unread_and_altered(record, &origins) {
-            if !told(&path) {
-                let reason = "it could not be looked into before, and something in it changed: what became of it is not known";
-                plan.missing.push(PathNote {
-                    path: RawName(path.to_path(record.path.as_path()).into_os_string()),
-                    reason: reason.to_owned(),
-                });
-            }
-        }
-    }
-}
-
-/// Notes what an operation did to things that the snapshot does not hold.
-fn not_captured(record: &RootRecord, change: &RootChanges, plan: &mut UndoPlan) {
-    let note = |path: &RepoPath, reason: String| PathNote {
-        path: RawName(path.to_path(record.path.as_path()).into_os_string()),
-        reason,
-    };
-    let reason_of = |path: &RepoPath| {
-        let left = record.left_out.iter().find(|left| left.path == *path);
-        left.map_or_else(String::new, |left| format!(" ({})", left.reason))
-    };
-    for path in &change.lost {
-        let why = reason_of(path);
-        plan.missing
-            .push(note(path, format!("it is gone, and was not captured{why}")));
-    }
-    for path in &change.altered {
-        let why = reason_of(path);
-        let reason = format!("it changed, and was not captured{why}: it stays as it is");
-        plan.missing.push(note(path, reason));
-    }
-    for path in &change.unknown {
-        let reason = "it was there before under another name, and was not captured: it stays";
-        plan.missing.push(note(path, reason.to_owned()));
-    }
-}
-
-/// Returns what stood before the first undo of `operation` that was cut off, if none got through since.
-fn cut_off(later: &[Operation], operation: &Operation) -> Option<SnapshotId> {
-    let attempts = later
-        .iter()
-        .filter(|later| later.begin.undoes == Some(operation.begin.id));
-    let mut first = None;
-    for attempt in attempts {
-        first = match &attempt.end {
-            Some(end) if !end.partial => None,
-            _ => first.or(attempt.begin.before),
-        };
-    }
-    first
-}
-
-/// Returns what undos and redos after an operation wrote, by root: they put back what it left, under another inode.
-fn put_back_since(later: Vec<Operation>) -> HashMap<RootName, HashMap<RepoPath, Stamp>> {
-    let mut found: HashMap<RootName, HashMap<RepoPath, Stamp>> = HashMap::new();
-    let later = later
-        .into_iter()
-        .filter(|later| matches!(later.begin.kind, OperationKind::Undo | OperationKind::Redo));
-    for root in later
-        .filter_map(|later| later.end)
-        .flat_map(|end| end.roots)
-    {
-        let stamps = root.created.into_iter().chain(root.modified);
-        let known = found.entry(root.name).or_default();
-        known.extend(stamps.map(|stamp| (stamp.path.clone(), stamp)));
-    }
-    found
-}
-
-/// Sorts steps, and makes one of a directory that comes back or goes with everything below it.
-fn collapsed(mut steps: Vec<UndoStep>) -> Vec<UndoStep> {
-    steps.sort_by(|a, b| a.path.cmp(&b.path));
-    let mut result: Vec<UndoStep> = Vec::with_capacity(steps.len().min(1024));
-    for step in steps {
-        let simple = matches!(step.action, UndoAction::Restore | UndoAction::Remove);
-        if let Some(last) = result.last_mut()
-            && simple
-            && last.kind == Kind::Dir
-            && last.action == step.action
-            && step.path.starts_with(&last.path)
-        {
-            last.files += step.files;
-            last.bytes += step.bytes;
-        } else {
-            result.push(step);
-        }
-    }
-    result
-}
-
 /// Returns what differs from the snapshot now, in roots of which no end record tells. What cannot be looked at is a problem of the plan.
 fn compare_with_now(
     repo: &Repository,
@@ -652,6 +428,27 @@ fn compare_with_now(
         }
     }
     Ok(result)
+}
+
+/// Sorts steps, and makes one of a directory that comes back or goes with everything below it.
+fn collapsed(mut steps: Vec<UndoStep>) -> Vec<UndoStep> {
+    steps.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut result: Vec<UndoStep> = Vec::with_capacity(steps.len().min(1024));
+    for step in steps {
+        let simple = matches!(step.action, UndoAction::Restore | UndoAction::Remove);
+        if let Some(last) = result.last_mut()
+            && simple
+            && last.kind == Kind::Dir
+            && last.action == step.action
+            && step.path.starts_with(&last.path)
+        {
+            last.files += step.files;
+            last.bytes += step.bytes;
+        } else {
+            result.push(step);
+        }
+    }
+    result
 }
 
 /// Saves the present, then applies the plan.

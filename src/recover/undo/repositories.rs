@@ -4,37 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::UndoAction;
-use super::plan::Planner;
+use super::found::Found;
+use super::planner::Planner;
 use crate::base::error::Result;
 use crate::base::path::{RepoPath, os_to_bytes};
 use crate::disk::vcs::{self, Part, Repositories};
-use crate::model::manifest::{Entry, Kind, Stat};
+use crate::model::manifest::{Entry, Kind};
 use crate::protect::work::Act;
 use crate::repo::oplog::{RootChanges, Stamp};
-
-/// What is known of the repositories in a root.
-#[derive(Default)]
-pub(super) struct Found {
-    repositories: Repositories,
-    /// What goes back as one or not at all, and moved on since: nothing of it is touched.
-    held: Vec<RepoPath>,
-    /// Repositories that the operation made and nothing touched since: they go, content and all.
-    whole: Vec<RepoPath>,
-    /// By git directory: its packed refs are not as the operation left them.
-    packed_moved: HashMap<PathBuf, bool>,
-}
-
-impl Found {
-    /// Returns true if nothing at a path is to be touched.
-    pub(super) fn holds(&self, path: &RepoPath) -> bool {
-        self.held.iter().any(|top| path.starts_with(top))
-    }
-
-    /// Returns true if a path lies in a repository: nothing is written beside it.
-    pub(super) fn is_inside(&self, path: &Path) -> bool {
-        self.repositories.around(path).is_some()
-    }
-}
 
 /// Looks at the repositories that an operation changed, and says of those that moved on that they stay.
 pub(super) fn find(planner: &mut Planner<'_>, changes: &RootChanges) {
@@ -364,16 +341,4 @@ fn bring_content_of(planner: &mut Planner<'_>, top: &Path, tips: &[git2::Oid]) -
         planner.restore(entry, None);
     }
     Ok(())
-}
-
-/// Returns true if an index lists what it listed when the operation ended, whatever it remembers of the files' times.
-pub(super) fn means_the_same(planner: &Planner<'_>, stamp: &Stamp, now: &Stat) -> bool {
-    let Some(left) = planner.meanings.get(&stamp.path) else {
-        return false;
-    };
-    let path = planner.site.absolute(&stamp.path);
-    now.kind == Kind::File
-        && planner
-            .key
-            .is_some_and(|key| vcs::index_meaning(&path, &key).as_ref() == Some(left))
 }

@@ -1,0 +1,107 @@
+//! What no path of an undo can say alone, planned after all of them: names of one file, and directories around what came back.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Bound;
+use std::path::Path;
+
+use super::planner::Planner;
+use crate::base::error::Result;
+use crate::base::path::{RawName, RepoPath, os_to_bytes};
+use crate::disk::fsutil::is_temporary_name;
+use crate::model::manifest::{Entry, Kind, by_path};
+use crate::protect::work::Act;
+use crate::recover::apart::{self, APART};
+use crate::repo::snapshot::{PathNote, RootRecord};
+
+/// Finds names that are still there of files whose other names come back: those are to join them, or one file would become two.
+pub(super) fn anchors(planner: &mut Planner<'_>) -> Result<()> {
+    let restored = planner.site.written_groups(&planner.plan.work);
+    if restored.is_empty() {
+        return Ok(());
+    }
+    let written = planner.planned(|job| job.act != Act::Metadata);
+    let candidates: Vec<Entry> = planner
+        .listing
+        .values()
+        .filter(|e| restored.contains(&e.body.link))
+        .cloned()
+        .collect();
+    for entry in candidates {
+        let place = planner.site.place(&entry.path);
+        if written.contains(&place) {
+            continue;
+        }
+        if let Some(now) = planner.stat(&entry.path)?
+            && planner.site.has(&entry, &now)
+        {
+            let group = (planner.site.number, entry.body.link.clone());
+            planner.plan.work.anchors.insert(group, place);
+        }
+    }
+    Ok(())
+}
+
+/// Names files that come back without names that they had where nothing was captured.
+pub(super) fn apart(planner: &mut Planner<'_>) {
+    let listing = std::mem::take(&mut planner.listing);
+    let names = apart::elsewhere(listing.values());
+    let found = apart::brought_back(&names, &planner.plan.work, &mut planner.site);
+    for path in found {
+        let path = RawName(planner.site.absolute(path).into_os_string());
+        let reason = APART.to_owned();
+        planner.plan.missing.push(PathNote { path, reason });
+    }
+    planner.listing = listing;
+}
+
+/// Puts back the times of directories in which an undo that was cut off replaced files: to everybody else nothing happened to them.
+pub(super) fn directories(planner: &mut Planner<'_>, since: &RootRecord) -> Result<()> {
+    let listing = by_path(planner.repo.listing(since)?);
+    let planned = planner.planned(|_| true);
+    for entry in listing.values().filter(|entry| entry.kind == Kind::Dir) {
+        if planned.contains(&planner.site.place(&entry.path)) {
+            continue;
+        }
+        let Some(now) = planner.stat(&entry.path)? else {
+            continue;
+        };
+        if now.kind == Kind::Dir
+            // It may have been opened to be written to.
+            && (now.mode == entry.mode || now.mode == entry.mode | 0o700)
+            && (now.mode, now.mtime) != (entry.mode, entry.mtime)
+            && has_the_names(&planner.site.absolute(&entry.path), since, &listing, &entry.path)
+        {
+            planner.job(&entry.path, Act::Metadata, Some(entry.clone()), Some(now));
+        }
+    }
+    Ok(())
+}
+
+/// Returns true if a directory holds what it held before, by name: nobody but bdr had a reason to touch it.
+fn has_the_names(
+    dir: &Path,
+    since: &RootRecord,
+    listing: &BTreeMap<RepoPath, Entry>,
+    path: &RepoPath,
+) -> bool {
+    let Ok(present) = crate::disk::fsutil::read_dir(dir) else {
+        return false;
+    };
+    let mut missing: HashSet<&[u8]> = listing
+        .range((Bound::Excluded(path.clone()), Bound::Unbounded))
+        .take_while(|(below, _)| below.starts_with(path))
+        .filter(|(below, _)| below.parent().as_ref() == Some(path))
+        .map(|(below, _)| below.name())
+        .collect();
+    let left_out: HashSet<&[u8]> = since.left_out.iter().map(|l| l.path.name()).collect();
+    for entry in present {
+        let Ok(entry) = entry else { return false };
+        let name = entry.file_name();
+        let name = os_to_bytes(&name);
+        let ours = is_temporary_name(&name);
+        if !missing.remove(&name[..]) && !left_out.contains(&name[..]) && !ours {
+            return false;
+        }
+    }
+    missing.is_empty()
+}

@@ -1,0 +1,107 @@
+//! Brings one object back as it was.
+
+use std::sync::Arc;
+
+use super::planner::Planner;
+use super::{UndoAction, UndoStep};
+use crate::base::path::RawName;
+use crate::model::manifest::{Entry, Kind, Stat};
+use crate::protect::work::{Act, Job};
+use crate::recover::unseal::{self, Recovery, SecretOptions, recover};
+use crate::repo::snapshot::PathNote;
+
+impl Planner<'_> {
+    /// Finishes what an undo put back that has the right bytes: it may be another file than it should be, or lack something else.
+    pub(super) fn finish(&mut self, entry: &Entry, now: &Stat) {
+        match self.groups.fits(entry, now) {
+            true => self.metadata(entry, now),
+            false => self.restore(entry, Some(*now)),
+        }
+    }
+
+    pub(super) fn restore(&mut self, entry: &Entry, seen: Option<Stat>) {
+        if !entry.kind.is_stored() {
+            let path = RawName(self.site.absolute(&entry.path).into_os_string());
+            let reason = format!("a {} is not stored", entry.kind.word());
+            self.plan.missing.push(PathNote { path, reason });
+            return;
+        }
+        if entry.body.sealed.is_some() {
+            let is_whole = self.repo.is_whole_here(&entry.body);
+            let unproven = self.repo.vault().unproven();
+            if !is_whole || unproven.is_some() {
+                self.restore_sealed(entry, seen, is_whole, unproven);
+                return;
+            }
+        }
+        self.step(&entry.path, UndoAction::Restore, entry.kind, entry.size);
+        self.job(&entry.path, Act::Write, Some(entry.clone()), seen);
+    }
+
+    /// A file of which values were sealed that are not in the vault, or that cannot be compared with what it was: it is put together from the vault where all
+    /// values are there, else merged with what stands there, or written beside.
+    fn restore_sealed(
+        &mut self,
+        entry: &Entry,
+        seen: Option<Stat>,
+        is_whole: bool,
+        unproven: Option<String>,
+    ) {
+        let place = self.site.place(&entry.path);
+        let mut live = match seen {
+            Some(seen) if seen.kind == Kind::File => self.site.target.open_file(&place).ok(),
+            _ => None,
+        };
+        let options = SecretOptions {
+            from_vault: is_whole,
+            ..SecretOptions::default()
+        };
+        let found = recover(self.repo, &mut self.reader, entry, live.as_mut(), &options);
+        let (place, bytes, mode, seen, why) = match found {
+            Ok(Recovery::Merged(bytes, _)) => {
+                let why = unproven.map(|why| format!("{}: {why}", unseal::UNPROVEN));
+                (place, bytes, entry.mode, seen, why)
+            }
+            Ok(Recovery::Aside(bytes, merged)) => {
+                let name = unseal::aside(place.name());
+                let aside = self.site.beside(&entry.path, &name);
+                let there = self.site.target.stat(&aside).ok().flatten();
+                let why = unseal::unresolved(&merged);
+                (aside, bytes, 0o600, there, Some(why))
+            }
+            _ if let Some(reason) = unproven => {
+                // Once the key is mended it can be taken back again, with this.
+                let path = RawName(self.site.absolute(&entry.path).into_os_string());
+                self.plan.problems.push(PathNote { path, reason });
+                return;
+            }
+            _ => return self.not_whole(entry, unseal::NOTHING.to_owned()),
+        };
+        if let Some(why) = why {
+            self.not_whole(entry, why);
+        }
+        let mut new = Entry {
+            mode,
+            size: bytes.len() as u64,
+            ..entry.clone()
+        };
+        new.body.link.clear();
+        self.plan.steps.push(UndoStep {
+            path: self.site.absolute_place(&place),
+            ..self.step_of(&entry.path, UndoAction::Restore, Kind::File, new.size)
+        });
+        self.plan.work.jobs.push(Job {
+            site: self.site.number,
+            path: place,
+            act: Act::Write,
+            entry: Some(Arc::new(new)),
+            seen,
+            bytes: Some(Arc::new(bytes)),
+        });
+    }
+
+    fn not_whole(&mut self, entry: &Entry, reason: String) {
+        let path = RawName(self.site.absolute(&entry.path).into_os_string());
+        self.plan.sealed.push(PathNote { path, reason });
+    }
+}

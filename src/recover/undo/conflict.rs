@@ -1,0 +1,152 @@
+//! What changed again since the operation: it stays, and what was there before is merged into it or written beside it.
+
+use std::io::Read as _;
+use std::sync::Arc;
+
+use super::planner::Planner;
+use super::{UndoAction, UndoStep};
+use crate::base::error::Result;
+use crate::base::path::RepoPath;
+use crate::model::manifest::{Entry, Kind, Stat, Time};
+use crate::model::merge;
+use crate::protect::work::{Act, Job};
+
+/// Bytes of a name that file systems take.
+const NAME_MAX: usize = 255;
+
+impl Planner<'_> {
+    /// The path is not as the operation left it: what is there stays, what was is merged into it or written beside it.
+    pub(super) fn conflict(&mut self, entry: &Entry, gone: bool) -> Result<()> {
+        if entry.kind == Kind::Dir {
+            return Ok(());
+        }
+        if self.found.is_inside(&self.site.absolute(&entry.path)) {
+            // A copy beside would be taken for a branch, a log or an index of its own.
+            self.step(&entry.path, UndoAction::Keep, entry.kind, entry.size);
+            return Ok(());
+        }
+        if self.merge(entry, gone)? {
+            return Ok(());
+        }
+        let (there, seen) = self.room_beside(entry)?;
+        self.plan.steps.push(UndoStep {
+            files: 1,
+            beside: Some(self.site.absolute_place(&there)),
+            ..self.step_of(&entry.path, UndoAction::Conflict, entry.kind, entry.size)
+        });
+        let mut copy = entry.clone();
+        copy.body.link.clear();
+        let job = Job {
+            site: self.site.number,
+            path: there,
+            act: Act::Write,
+            entry: Some(Arc::new(copy)),
+            seen,
+            bytes: None,
+        };
+        self.plan.work.jobs.push(job);
+        Ok(())
+    }
+
+    /// Takes back what the operation changed inside of a file that changed again since. Returns false if that cannot be.
+    fn merge(&mut self, entry: &Entry, gone: bool) -> Result<bool> {
+        let place = self.site.place(&entry.path);
+        let name = place.name();
+        let Some(seen) = self.site.target.stat(&place)? else {
+            return Ok(false);
+        };
+        let fits = entry.kind == Kind::File
+            && seen.kind == Kind::File
+            && merge::is_mergeable(name)
+            && entry.size.max(seen.size) <= merge::MAX_BYTES;
+        let (true, Some(key)) = (fits, self.key) else {
+            return Ok(false);
+        };
+        let bytes = match self.reversed(entry, &place, gone, &key) {
+            None => return Ok(false),
+            Some(None) => return Ok(true),
+            Some(Some(bytes)) => bytes,
+        };
+        self.step(
+            &entry.path,
+            UndoAction::Merge,
+            Kind::File,
+            bytes.len() as u64,
+        );
+        let now = self.now;
+        let mut new = Entry {
+            mode: seen.mode,
+            mtime: Time(now.timestamp(), now.timestamp_subsec_nanos()),
+            size: bytes.len() as u64,
+            ..entry.clone()
+        };
+        new.body.content = None;
+        new.body.sealed = None;
+        new.body.link.clear();
+        self.job(&entry.path, Act::Write, Some(new), Some(seen));
+        if let Some(job) = self.plan.work.jobs.last_mut() {
+            job.bytes = Some(Arc::new(bytes));
+        }
+        Ok(true)
+    }
+
+    /// Returns the bytes of a file without what the operation changed inside of it; `None` in them if they are the same, and for all if that
+    /// cannot be told.
+    fn reversed(
+        &mut self,
+        entry: &Entry,
+        place: &RepoPath,
+        gone: bool,
+        key: &merge::Key,
+    ) -> Option<Option<Vec<u8>>> {
+        let before = self.reader.original_to_vec(&entry.body).ok()?;
+        let mut present = Vec::new();
+        let file = self.site.target.open_file(place).ok()?;
+        file.take(merge::MAX_BYTES).read_to_end(&mut present).ok()?;
+        let all;
+        let changes = match gone {
+            true => {
+                all = merge::describe(place.name(), &before, b"", key)?;
+                &all
+            }
+            false => self.inside.get(&entry.path)?,
+        };
+        let merged = merge::reverse(&before, &present, changes, key)?;
+        Some((merged != present).then_some(merged))
+    }
+
+    /// Returns the place where an old one is written beside what is there, and what is there already: under the first name that is free, or has
+    /// it from an earlier undo that met the same conflict.
+    fn room_beside(&mut self, entry: &Entry) -> Result<(RepoPath, Option<Stat>)> {
+        let mut name = self.site.place(&entry.path).name().to_vec();
+        // Room for the suffix and a number.
+        shorten(&mut name, NAME_MAX - self.suffix.len() - 4);
+        name.extend_from_slice(self.suffix.as_bytes());
+        let mut there = self.site.beside(&entry.path, &name);
+        let mut number = 1;
+        loop {
+            let seen = self.site.target.stat(&there)?;
+            match seen {
+                Some(seen) if !self.site.has_at(&there, entry, &seen) => {
+                    number += 1;
+                    let numbered = [&name, format!("-{number}").as_bytes()].concat();
+                    there = self.site.beside(&entry.path, &numbered);
+                }
+                seen => return Ok((there, seen)),
+            }
+        }
+    }
+}
+
+/// Cuts a name to so many bytes, between two characters.
+fn shorten(name: &mut Vec<u8>, most: usize) {
+    if name.len() <= most {
+        return;
+    }
+    let is_inside = |byte: u8| byte & 0xc0 == 0x80;
+    let mut end = most;
+    while end > 0 && is_inside(name[end]) {
+        end -= 1;
+    }
+    name.truncate(end);
+}

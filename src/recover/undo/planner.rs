@@ -1,0 +1,228 @@
+//! What an undo knows of a root while it plans it, and what it has planned so far.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::found::Found;
+use super::{UndoAction, UndoOptions, UndoPlan, UndoStep};
+use crate::base::error::{Error, Result};
+use crate::base::id::Digest;
+use crate::base::path::{RawName, RepoPath};
+use crate::disk::fsutil::Opened;
+use crate::disk::vcs;
+use crate::model::compare::{Differences, Groups};
+use crate::model::manifest::{Entry, Kind, Stat, by_path};
+use crate::model::merge;
+use crate::protect::compare::is_stamped;
+use crate::protect::work::{Act, Job};
+use crate::recover::site::{Site, locate};
+use crate::repo::Repository;
+use crate::repo::oplog::{RootChanges, Stamp};
+use crate::repo::reader::Reader;
+use crate::repo::snapshot::{PathNote, RootRecord};
+
+/// What bdr itself did in a root since the operation.
+pub(super) struct Past<'a> {
+    /// How it left objects when it took later operations back.
+    pub(super) put_back: HashMap<RepoPath, Stamp>,
+    /// The root before an undo of this same operation that was cut off.
+    pub(super) since: Option<&'a RootRecord>,
+}
+
+/// What an operation did to a root.
+pub(super) struct Done<'a> {
+    pub(super) record: &'a RootRecord,
+    pub(super) changes: &'a RootChanges,
+    pub(super) past: Past<'a>,
+}
+
+pub(super) struct Planner<'a> {
+    pub(super) repo: &'a Repository,
+    pub(super) plan: &'a mut UndoPlan,
+    pub(super) site: Site<'a>,
+    pub(super) listing: BTreeMap<RepoPath, Entry>,
+    /// Paths whose present object is cleared away first.
+    pub(super) cleared: HashSet<RepoPath>,
+    /// What is added to the name of what is written beside.
+    pub(super) suffix: String,
+    pub(super) reader: Reader<'a>,
+    pub(super) key: Option<merge::Key>,
+    /// What the operation changed inside of files.
+    pub(super) inside: HashMap<RepoPath, merge::Changes>,
+    pub(super) now: DateTime<Utc>,
+    put_back: &'a HashMap<RepoPath, Stamp>,
+    /// What changed since is put back all the same.
+    pub(super) force: bool,
+    /// What the operation left indexes of git to mean.
+    meanings: HashMap<RepoPath, Digest>,
+    pub(super) found: Found,
+    pub(super) groups: Groups,
+    /// Only at or below these; empty: all.
+    paths: &'a [PathBuf],
+    /// What has been decided on: two roots may cover the same path.
+    seen: &'a mut HashSet<PathBuf>,
+}
+
+impl<'a> Planner<'a> {
+    pub(super) fn new(
+        repo: &'a Repository,
+        done: &'a Done<'a>,
+        options: &'a UndoOptions,
+        opened: &'a Opened,
+        plan: &'a mut UndoPlan,
+        seen: &'a mut HashSet<PathBuf>,
+    ) -> Result<Self> {
+        let place = locate(done.record.path.as_path(), None)?;
+        let merges = done.changes.merges.iter();
+        let indexes = done.changes.indexes.iter();
+        Ok(Self {
+            repo,
+            site: Site::open(repo, place, opened, &mut plan.work)?,
+            listing: by_path(repo.listing(done.record)?),
+            cleared: HashSet::new(),
+            suffix: format!(".bdr-{}", plan.operation.prefix(&[])),
+            reader: Reader::new(repo),
+            key: repo.merge_key().ok(),
+            inside: merges
+                .map(|inside| (inside.path.clone(), inside.changes.clone()))
+                .collect(),
+            now: options.now,
+            put_back: &done.past.put_back,
+            force: options.force,
+            meanings: indexes
+                .map(|index| (index.path.clone(), index.digest))
+                .collect(),
+            found: Found::default(),
+            groups: Groups::default(),
+            paths: &options.paths,
+            seen,
+            plan,
+        })
+    }
+
+    /// Returns true for a path that is to be decided on, and was not yet.
+    pub(super) fn takes(&mut self, path: &RepoPath) -> bool {
+        let absolute = self.site.absolute(path);
+        let is_chosen =
+            self.paths.is_empty() || self.paths.iter().any(|chosen| absolute.starts_with(chosen));
+        is_chosen && !self.found.holds(path) && self.seen.insert(absolute)
+    }
+
+    /// Returns true if an object stands as the operation left it: never touched since, or put back so by bdr.
+    pub(super) fn is_left(&self, stamp: &Stamp, now: &Stat) -> bool {
+        let same = |put: &Stamp| {
+            put.kind == stamp.kind
+                && (put.kind == Kind::Dir
+                    || (put.size, put.mtime, put.mode) == (stamp.size, stamp.mtime, stamp.mode))
+        };
+        let put = self.put_back.get(&stamp.path);
+        self.force
+            || is_stamped(stamp, now)
+            || put.is_some_and(|put| same(put) && is_stamped(put, now))
+            || self.means_the_same(stamp, now)
+    }
+
+    /// Returns true if an object stands as bdr put it back.
+    pub(super) fn is_put_back(&self, path: &RepoPath, now: &Stat) -> bool {
+        let put = self.put_back.get(path);
+        put.is_some_and(|put| is_stamped(put, now))
+    }
+
+    /// Returns true if an index lists what it listed when the operation ended, whatever it remembers of the files' times: to look at a work tree
+    /// writes it anew.
+    fn means_the_same(&self, stamp: &Stamp, now: &Stat) -> bool {
+        let Some(left) = self.meanings.get(&stamp.path) else {
+            return false;
+        };
+        let path = self.site.absolute(&stamp.path);
+        now.kind == Kind::File
+            && self
+                .key
+                .is_some_and(|key| vcs::index_meaning(&path, &key).as_ref() == Some(left))
+    }
+
+    /// Takes note of a path that cannot be looked at: it stays as it is.
+    pub(super) fn unseen(&mut self, path: &RepoPath, looked: Result<()>) -> Result<()> {
+        match looked {
+            Err(error @ Error::Io { .. }) => {
+                let path = RawName(self.site.absolute(path).into_os_string());
+                let why = crate::base::error::reason(&error);
+                let reason = format!("it cannot be looked at: {why}");
+                self.plan.problems.push(PathNote { path, reason });
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    pub(super) fn stat(&mut self, path: &RepoPath) -> Result<Option<Stat>> {
+        if self.cleared.iter().any(|c| path.starts_with(c)) {
+            return Ok(None);
+        }
+        match self.site.stat(path) {
+            // Something else stands where a directory was: below it there is nothing.
+            Err(Error::Unsafe { .. }) => Ok(None),
+            other => other,
+        }
+    }
+
+    /// Returns the places in this root that something is planned for which `fits`.
+    pub(super) fn planned(&self, fits: impl Fn(&Job) -> bool) -> HashSet<RepoPath> {
+        let own = self.site.jobs(&self.plan.work).filter(|job| fits(job));
+        own.map(|job| job.path.clone()).collect()
+    }
+
+    pub(super) fn job(
+        &mut self,
+        path: &RepoPath,
+        act: Act,
+        entry: Option<Entry>,
+        seen: Option<Stat>,
+    ) {
+        let job = self.site.job(path, act, entry.map(Arc::new), seen);
+        self.plan.work.jobs.push(job);
+    }
+
+    pub(super) fn step(&mut self, path: &RepoPath, action: UndoAction, kind: Kind, bytes: u64) {
+        let step = self.step_of(path, action, kind, bytes);
+        self.plan.steps.push(step);
+    }
+
+    pub(super) fn step_of(
+        &self,
+        path: &RepoPath,
+        action: UndoAction,
+        kind: Kind,
+        bytes: u64,
+    ) -> UndoStep {
+        UndoStep {
+            path: self.site.absolute(path),
+            action,
+            kind,
+            bytes,
+            files: u64::from(kind == Kind::File),
+            beside: None,
+            differs: Differences::default(),
+        }
+    }
+
+    /// Gives an object back what is not its content. In any case: what is done below a directory changes its time.
+    pub(super) fn metadata(&mut self, entry: &Entry, now: &Stat) {
+        let differs = self.site.differs(entry, now);
+        // The time of a directory goes along with what is in it: not worth a line.
+        let shown = Differences {
+            time: differs.time && entry.kind != Kind::Dir,
+            ..differs
+        };
+        if shown.any() {
+            self.step(&entry.path, UndoAction::Metadata, entry.kind, 0);
+            if let Some(step) = self.plan.steps.last_mut() {
+                step.differs = shown;
+            }
+        }
+        self.job(&entry.path, Act::Metadata, Some(entry.clone()), Some(*now));
+    }
+}
