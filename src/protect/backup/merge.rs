@@ -161,55 +161,100 @@ fn as_it_was(state: &State) -> Pending {
     }
 }
 
-#[expect(
-    clippy::too_many_lines,
-    reason = "one merge of two sorted lists, then what follows from it"
-)]
+/// Merges two sorted lists, what the state has and what was captured, and draws the conclusions.
 fn merge(
     run: &RootRun,
     state: Option<&State>,
     captured: CapturedList,
     counts: &mut Counts,
 ) -> Pending {
-    let is_file = |stat: &Stat| u64::from(stat.kind == Kind::File);
-    let mut is_news = !run.scan.removed.is_empty() || state.is_none();
-    // Decide for one captured object: its flags, and whether it is news.
-    let mut judge = |one: &Captured, prior: Option<Known<'_>>| -> u8 {
+    let removed = &run.scan.removed;
+    let judge = Judge {
+        counts,
+        is_news: !removed.is_empty() || state.is_none(),
+    };
+    let mut captured = captured.into_iter().peekable();
+    let root = captured.next_if(|one| one.path.is_root());
+    let mut merger = Merger::begin(state, root, judge);
+    let mut new: CapturedList = captured.collect();
+    new.sort_unstable_by(|a, b| state_order(split(&a.path), split(&b.path)));
+    merger.walk(removed, new);
+    let gone = merger.gone(removed);
+    merger.finish(gone)
+}
+
+/// Decides what is news.
+struct Judge<'c> {
+    counts: &'c mut Counts,
+    is_news: bool,
+}
+
+impl Judge<'_> {
+    /// Returns the flags of a captured object. What is as the state has it keeps what it was to the base: else every touch of a file would make
+    /// each later record one entry longer.
+    fn flags(&mut self, one: &Captured, prior: Option<Known<'_>>) -> u8 {
+        let files = u64::from(one.stat.kind == Kind::File);
         let Some(prior) = prior else {
-            counts.added += is_file(&one.stat);
-            is_news = true;
+            self.counts.added += files;
+            self.is_news = true;
             return one.flags | IN_DELTA | NOT_IN_BASE;
         };
         let inherited = prior.flags & (IN_DELTA | NOT_IN_BASE);
         if is_same(one, prior) {
             return one.flags | inherited;
         }
-        counts.changed += is_file(&one.stat);
-        is_news = true;
+        self.counts.changed += files;
+        self.is_news = true;
         one.flags | inherited | IN_DELTA
-    };
-    let mut captured = captured.into_iter().peekable();
-    let root_prior = state.map(|s| s.entry(0));
-    let root_known = root_prior.and_then(|k| k.to_entry(RepoPath::root()));
-    let mut root_entry: Option<Entry> = None;
-    let mut builder = match captured.next_if(|one| one.path.is_root()) {
-        Some(one) => {
-            let flags = judge(&one, root_prior);
-            let builder = StateBuilder::new(&one.stat, flags, &body_json(&one.body));
-            if flags & IN_DELTA != 0 {
-                root_entry = Some(entry_of(RepoPath::root(), &one.stat, one.body));
-            }
-            builder
-        }
-        None => match root_prior {
-            Some(known) => {
-                if known.flags & IN_DELTA != 0 {
-                    root_entry.clone_from(&root_known);
+    }
+}
+
+/// The new state while it is made, and what the record of the root says.
+struct Merger<'a, 'c> {
+    state: Option<&'a State>,
+    judge: Judge<'c>,
+    builder: StateBuilder,
+    /// The directory whose children are being added.
+    dir: Option<Vec<u8>>,
+    /// Objects, the root among them.
+    total: usize,
+    /// Entries that differ from the base.
+    changed: Vec<Entry>,
+    /// The root as the base has it, if it has not changed.
+    root: Option<Entry>,
+    /// What is as the base has it, by numbers in the old state: entries are made of it only for a new base.
+    kept: Vec<(u32, u32)>,
+    /// What turned out to be gone while it was captured.
+    vanished: Vec<RepoPath>,
+}
+
+impl<'a, 'c> Merger<'a, 'c> {
+    /// Begins with the root: a state has it first, and it has no name to be sorted by.
+    fn begin(
+        state: Option<&'a State>,
+        captured: Option<Box<Captured>>,
+        mut judge: Judge<'c>,
+    ) -> Self {
+        let prior = state.map(|state| state.entry(0));
+        let known = prior.and_then(|known| known.to_entry(RepoPath::root()));
+        let mut changed = Vec::new();
+        let builder = match (captured, prior) {
+            (Some(one), prior) => {
+                let flags = judge.flags(&one, prior);
+                let builder = StateBuilder::new(&one.stat, flags, &body_json(&one.body));
+                if flags & IN_DELTA != 0 {
+                    changed.push(entry_of(RepoPath::root(), &one.stat, one.body));
                 }
-                let body = known.body().unwrap_or_default();
-                StateBuilder::new(&known.stat, known.flags, &body_json(&body))
+                builder
             }
-            None => {
+            (None, Some(prior)) => {
+                if prior.flags & IN_DELTA != 0 {
+                    changed.extend(known.clone());
+                }
+                let body = prior.body().unwrap_or_default();
+                StateBuilder::new(&prior.stat, prior.flags, &body_json(&body))
+            }
+            (None, None) => {
                 let unknown = Stat {
                     kind: Kind::Dir,
                     mode: 0o700,
@@ -217,127 +262,146 @@ fn merge(
                 };
                 StateBuilder::new(&unknown, DIRTY, b"")
             }
-        },
-    };
-    let has_root_entry = root_entry.is_some();
-    let mut changed: Vec<Entry> = root_entry.into_iter().collect();
-    let mut new: CapturedList = captured.collect();
-    new.sort_unstable_by(|a, b| state_order(split(&a.path), split(&b.path)));
-    let old = state.map_or_else(Vec::new, |s| still_there(s, &run.scan.removed));
-    builder.reserve(old.len() + new.len());
+        };
+        Self {
+            state,
+            judge,
+            builder,
+            dir: None,
+            total: 1,
+            root: known.filter(|_| changed.is_empty()),
+            changed,
+            kept: Vec::new(),
+            vanished: Vec::new(),
+        }
+    }
 
-    let mut vanished: Vec<RepoPath> = Vec::new();
-    let mut total = 1;
-    let mut kept: Vec<(u32, u32)> = Vec::new();
-    let mut dir: Option<Vec<u8>> = None;
-    let mut old = old.into_iter().peekable();
-    let mut new = new.into_iter().peekable();
-    loop {
-        let (place, one) = match (state, old.peek().copied(), new.peek()) {
-            (_, None, None) => break,
-            (Some(state), Some((dir, child)), one) => {
-                let there = (state.dir_path(dir as usize), state.name(child as usize));
-                match one.map(|one| state_order(there, split(&one.path))) {
-                    None | Some(Ordering::Less) => (old.next(), None),
-                    Some(Ordering::Equal) => (old.next(), new.next()),
-                    Some(Ordering::Greater) => (None, new.next()),
+    /// Walks both lists in the order of the state: its builder takes children directory by directory and cannot go back.
+    fn walk(&mut self, removed: &[RepoPath], new: CapturedList) {
+        let state = self.state;
+        let old = state.map_or_else(Vec::new, |state| still_there(state, removed));
+        self.builder.reserve(old.len() + new.len());
+        let mut old = old.into_iter().peekable();
+        let mut new = new.into_iter().peekable();
+        loop {
+            let (place, one) = match (state, old.peek().copied(), new.peek()) {
+                (_, None, None) => break,
+                (Some(state), Some((dir, child)), one) => {
+                    let there = (state.dir_path(dir as usize), state.name(child as usize));
+                    match one.map(|one| state_order(there, split(&one.path))) {
+                        None | Some(Ordering::Less) => (old.next(), None),
+                        Some(Ordering::Equal) => (old.next(), new.next()),
+                        Some(Ordering::Greater) => (None, new.next()),
+                    }
                 }
+                _ => (None, new.next()),
+            };
+            match (one, place, state) {
+                (Some(one), place, _) => self.captured(*one, place),
+                (None, Some(place), Some(state)) => self.untouched(state, place),
+                (None, ..) => {}
             }
-            _ => (None, new.next()),
-        };
-        let prior = place.and_then(|(_, child)| Some(state?.entry(child as usize)));
-        let mut enter = |builder: &mut StateBuilder, parent: &[u8]| {
-            if dir.as_deref() != Some(parent) {
-                builder.dir(parent);
-                dir = Some(parent.to_vec());
-            }
-        };
-        match (one, prior) {
-            (Some(one), prior) if one.gone => {
-                if prior.is_some_and(|prior| prior.flags & NOT_IN_BASE == 0) {
-                    vanished.push(one.path);
-                }
-            }
-            (Some(one), prior) => {
-                let flags = judge(&one, prior);
-                enter(&mut builder, split(&one.path).0);
-                builder.child(one.path.name(), &one.stat, flags, &body_json(&one.body));
-                total += 1;
-                if flags & IN_DELTA != 0 {
-                    changed.push(entry_of(one.path, &one.stat, one.body));
-                } else {
-                    kept.extend(place);
-                }
-            }
-            (None, Some(prior)) => {
-                let (Some((dir, child)), Some(state)) = (place, state) else {
-                    continue;
-                };
-                enter(&mut builder, state.dir_path(dir as usize));
-                builder.copy(&prior, prior.flags);
-                total += 1;
-                if prior.flags & IN_DELTA != 0 {
-                    changed.extend(prior.to_entry(path_of(state, dir, child)));
-                } else {
-                    kept.push((dir, child));
-                }
-            }
-            (None, None) => {}
         }
     }
-    is_news |= !vanished.is_empty();
-    let mut gone: Vec<RepoPath> = state.map(State::removed).unwrap_or_default();
-    for path in &run.scan.removed {
-        let in_base = state.is_none_or(|s| {
-            let (parent, name) = split(path);
-            child_named(s, parent, name).is_none_or(|n| s.flags(n) & NOT_IN_BASE == 0)
-        });
-        if in_base {
-            gone.push(path.clone());
+
+    fn enter(&mut self, parent: &[u8]) {
+        if self.dir.as_deref() != Some(parent) {
+            self.builder.dir(parent);
+            self.dir = Some(parent.to_vec());
         }
     }
-    gone.extend(vanished);
-    gone.sort();
-    gone.dedup();
-    changed.sort_by(|a, b| a.path.cmp(&b.path));
-    let mirrors = state.map_or(
-        Mirrors {
+
+    /// Adds what was captured; `place` is where the old state has it.
+    fn captured(&mut self, one: Captured, place: Option<(u32, u32)>) {
+        let prior = place.and_then(|(_, child)| Some(self.state?.entry(child as usize)));
+        if one.gone {
+            if prior.is_some_and(|prior| prior.flags & NOT_IN_BASE == 0) {
+                self.vanished.push(one.path);
+            }
+            return;
+        }
+        let flags = self.judge.flags(&one, prior);
+        self.enter(split(&one.path).0);
+        let body = body_json(&one.body);
+        self.builder.child(one.path.name(), &one.stat, flags, &body);
+        self.total += 1;
+        if flags & IN_DELTA != 0 {
+            self.changed.push(entry_of(one.path, &one.stat, one.body));
+        } else {
+            self.kept.extend(place);
+        }
+    }
+
+    /// Adds what is as the old state has it.
+    fn untouched(&mut self, state: &State, (dir, child): (u32, u32)) {
+        let prior = state.entry(child as usize);
+        self.enter(state.dir_path(dir as usize));
+        self.builder.copy(&prior, prior.flags);
+        self.total += 1;
+        if prior.flags & IN_DELTA != 0 {
+            self.changed
+                .extend(prior.to_entry(path_of(state, dir, child)));
+        } else {
+            self.kept.push((dir, child));
+        }
+    }
+
+    /// Returns the paths of the base that are gone. What came and went since the base was never in it, and is not named.
+    fn gone(&mut self, removed: &[RepoPath]) -> Vec<RepoPath> {
+        self.judge.is_news |= !self.vanished.is_empty();
+        let state = self.state;
+        let mut gone: Vec<RepoPath> = state.map(State::removed).unwrap_or_default();
+        let in_base = |path: &&RepoPath| {
+            state.is_none_or(|state| {
+                let (parent, name) = split(path);
+                let number = child_named(state, parent, name);
+                number.is_none_or(|number| state.flags(number) & NOT_IN_BASE == 0)
+            })
+        };
+        gone.extend(removed.iter().filter(in_base).cloned());
+        gone.append(&mut self.vanished);
+        gone.sort();
+        gone.dedup();
+        gone
+    }
+
+    /// Keeps the base, or gives it up for a new one: a delta that has grown makes every record long, a key frame is long once. The square root
+    /// balances the two.
+    fn finish(mut self, removed: Vec<RepoPath>) -> Pending {
+        self.changed.sort_by(|a, b| a.path.cmp(&b.path));
+        let unknown = Mirrors {
             snapshot: Id::from_u128(0),
             seq: 0,
             started: 0,
             base: None,
             rules: 0,
-        },
-        State::mirrors,
-    );
-    // A delta that has grown makes every record long; a key frame is long once. The square root balances the two.
-    let limit = (total / 4).min(2 * usize::isqrt(total)).max(32);
-    let base_kept = mirrors.base.is_some() && changed.len() + gone.len() <= limit;
-    let mut listing = Vec::new();
-    let mut base = mirrors.base;
-    if !base_kept {
-        base = None;
-        listing = std::mem::take(&mut changed);
-        if let Some(state) = state {
-            listing.extend(kept.into_iter().filter_map(|(dir, child)| {
-                let known = state.entry(child as usize);
-                known.to_entry(path_of(state, dir, child))
-            }));
-            if !has_root_entry {
-                listing.extend(root_known);
+        };
+        let mut mirrors = self.state.map_or(unknown, State::mirrors);
+        let limit = (self.total / 4).min(2 * usize::isqrt(self.total)).max(32);
+        let base_kept = mirrors.base.is_some() && self.changed.len() + removed.len() <= limit;
+        let mut listing = Vec::new();
+        if !base_kept {
+            mirrors.base = None;
+            listing = std::mem::take(&mut self.changed);
+            if let Some(state) = self.state {
+                listing.extend(self.kept.into_iter().filter_map(|(dir, child)| {
+                    let known = state.entry(child as usize);
+                    known.to_entry(path_of(state, dir, child))
+                }));
             }
+            listing.extend(self.root);
+            listing.sort_by(|a, b| a.path.cmp(&b.path));
+            self.builder.forget_delta();
         }
-        listing.sort_by(|a, b| a.path.cmp(&b.path));
-        builder.forget_delta();
-    }
-    Pending {
-        builder: Some(builder),
-        changed,
-        removed: gone,
-        listing,
-        mirrors: Mirrors { base, ..mirrors },
-        base_kept,
-        is_news,
+        Pending {
+            builder: Some(self.builder),
+            changed: self.changed,
+            removed,
+            listing,
+            mirrors,
+            base_kept,
+            is_news: self.judge.is_news,
+        }
     }
 }
 

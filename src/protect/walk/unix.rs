@@ -1,258 +1,30 @@
 //! The walk on Unix: directory handles, `fstatat`, several threads.
 
-use std::ffi::{CStr, CString};
-use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::ffi::CStr;
+use std::iter::Peekable;
+use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
-use super::{Dirty, Scan, WalkOptions, Xattrs, never_below, unchanged};
+use super::{Dirty, Scan, WalkOptions, never_below, unchanged};
 use crate::base::error::{Error, Result};
 use crate::base::path::RepoPath;
 use crate::base::threads;
-use crate::disk::fsutil::area::Source;
-use crate::disk::fsutil::attributes;
-use crate::disk::fsutil::{DIR_FLAGS, c_path, is_own_object, may_be_own, open_unlinked, stat_of};
-use crate::model::manifest::{Kind, Time};
+use crate::disk::fsutil::{DIR_FLAGS, open_unlinked, stat_of};
+use crate::model::manifest::Kind;
 use crate::model::reason::Reason;
 use crate::model::rules::{Matcher, Root, Verdict};
 use crate::repo::snapshot::LeftOut;
 use crate::repo::state::{Stat, State};
 
-/// A root held open: what is below it is reached through the handle, never through a symlink at its end.
-pub struct RootHandle {
-    path: PathBuf,
-    /// `None` for a root that is not a directory.
-    dir: Option<OwnedFd>,
-    /// No symlink is followed on the way to the root either.
-    resolved: bool,
-}
+mod handle;
+mod names;
 
-impl RootHandle {
-    /// Opens a root; `None` if it is not there.
-    ///
-    /// # Errors
-    /// It is there but cannot be opened; its path was resolved, and leads through a symlink by now.
-    pub fn of(root: &Root) -> Result<Option<Self>> {
-        Self::open_at(&root.path, root.resolved)
-    }
-
-    /// Opens a place as a root; `None` if it is not there.
-    ///
-    /// # Errors
-    /// It is there but cannot be opened.
-    pub fn open(path: &Path) -> Result<Option<Self>> {
-        Self::open_at(path, false)
-    }
-
-    fn open_at(path: &Path, resolved: bool) -> Result<Option<Self>> {
-        let opened = match resolved {
-            true => c_path(path.as_os_str().as_bytes())
-                .map_err(|_| Errno::INVAL)
-                .and_then(|name| open_unlinked(CWD, &name, DIR_FLAGS)),
-            // /home often is a symlink.
-            false => rustix::fs::open(path, DIR_FLAGS, Mode::empty()),
-        };
-        match opened {
-            Ok(dir) => Ok(Some(Self {
-                path: path.to_path_buf(),
-                dir: Some(dir),
-                resolved,
-            })),
-            Err(Errno::LOOP) if resolved => Err(Error::Unsafe {
-                path: crate::base::path::show(path.as_os_str()),
-                reason: "a symlink was put in its way".to_owned(),
-            }),
-            // A symlink, a file, a FIFO: there, but no directory.
-            Err(Errno::NOTDIR | Errno::LOOP | Errno::MLINK) => {
-                match std::fs::symlink_metadata(path) {
-                    Ok(_) => Ok(Some(Self {
-                        path: path.to_path_buf(),
-                        dir: None,
-                        resolved,
-                    })),
-                    Err(e)
-                        if matches!(
-                            e.kind(),
-                            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-                        ) =>
-                    {
-                        Ok(None)
-                    }
-                    Err(e) => Err(Error::io("read", path, e)),
-                }
-            }
-            Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(Error::io("open", path, errno.into())),
-        }
-    }
-
-    /// Returns the absolute path of what lies at `path`.
-    pub fn absolute(&self, path: &RepoPath) -> PathBuf {
-        path.to_path(&self.path)
-    }
-
-    /// Returns how the object at `path` stands; a symlink is not followed.
-    ///
-    /// # Errors
-    /// It is not there any more, or cannot be looked at.
-    pub fn stat(&self, path: &RepoPath) -> std::io::Result<Stat> {
-        let stat = match (&self.dir, path.is_root()) {
-            (Some(dir), true) => rustix::fs::fstat(dir)?,
-            (Some(dir), false) => {
-                rustix::fs::statat(dir, c_path(path.as_bytes())?, AtFlags::SYMLINK_NOFOLLOW)?
-            }
-            (None, _) => rustix::fs::lstat(&self.path)?,
-        };
-        Ok(stat_of(&stat))
-    }
-
-    /// Returns when the object at `path` was made, where the system tells.
-    pub fn born(&self, path: &RepoPath) -> Option<Time> {
-        #[cfg(target_os = "linux")]
-        {
-            use rustix::fs::StatxFlags;
-            let flags = AtFlags::SYMLINK_NOFOLLOW;
-            let stat = match &self.dir {
-                Some(dir) if path.is_root() => {
-                    let flags = flags | AtFlags::EMPTY_PATH;
-                    rustix::fs::statx(dir, c"", flags, StatxFlags::BTIME)
-                }
-                Some(dir) => {
-                    let name = c_path(path.as_bytes()).ok()?;
-                    rustix::fs::statx(dir, name, flags, StatxFlags::BTIME)
-                }
-                None => rustix::fs::statx(CWD, &self.path, flags, StatxFlags::BTIME),
-            };
-            let stat = stat.ok()?;
-            let told = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
-            told.then_some(Time(stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec))
-        }
-        #[cfg(not(target_os = "linux"))]
-        {
-            let _ = path;
-            None
-        }
-    }
-
-    /// Opens a regular file; a symlink is not followed, a FIFO does not block.
-    ///
-    /// # Errors
-    /// It is gone, unreadable, or something else by now.
-    pub fn open_file(&self, path: &RepoPath) -> std::io::Result<File> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match &self.dir {
-            Some(dir) => open_unlinked(dir.as_fd(), &c_path(path.as_bytes())?, flags)?,
-            None if self.resolved => {
-                open_unlinked(CWD, &c_path(self.path.as_os_str().as_bytes())?, flags)?
-            }
-            None => rustix::fs::open(&self.path, flags, Mode::empty())?,
-        };
-        Ok(File::from(file))
-    }
-
-    /// Returns where a file is, for a staging area.
-    pub fn source<'a>(&'a self, path: &'a RepoPath) -> Source<'a> {
-        match &self.dir {
-            Some(dir) => Source {
-                dir: Some(dir.as_fd()),
-                path: path.as_bytes(),
-            },
-            None => Source {
-                dir: None,
-                path: self.path.as_os_str().as_bytes(),
-            },
-        }
-    }
-
-    /// Returns how an open file stands.
-    ///
-    /// # Errors
-    /// The system refuses.
-    pub fn stat_file(file: &File) -> std::io::Result<Stat> {
-        Ok(stat_of(&rustix::fs::fstat(file)?))
-    }
-
-    /// Returns true if an open file has holes.
-    pub fn has_holes(file: &File) -> bool {
-        use std::os::unix::fs::MetadataExt as _;
-        file.metadata()
-            .is_ok_and(|found| found.blocks().saturating_mul(512) < found.len())
-    }
-
-    /// Returns the target of a symlink.
-    ///
-    /// # Errors
-    /// It is gone, or no symlink any more.
-    pub fn read_link(&self, path: &RepoPath) -> std::io::Result<Vec<u8>> {
-        let target = match &self.dir {
-            Some(dir) => rustix::fs::readlinkat(dir, c_path(path.as_bytes())?, Vec::new())?,
-            None => rustix::fs::readlink(&self.path, Vec::new())?,
-        };
-        Ok(target.into_bytes())
-    }
-
-    /// Returns the extended attributes that a restore could bring back, sorted by name.
-    ///
-    /// # Errors
-    /// They cannot be read though there may be some.
-    pub fn xattrs(file: &File) -> std::io::Result<Vec<(String, Vec<u8>)>> {
-        attributes::of_file(file)
-    }
-
-    /// The same, and whether some are withheld for a secret in them.
-    ///
-    /// # Errors
-    /// As [`RootHandle::xattrs`].
-    pub fn all_xattrs(file: &File) -> std::io::Result<(Xattrs, bool)> {
-        let all = attributes::all_of_file(file)?;
-        Ok((all.kept, all.withheld))
-    }
-
-    /// Returns the extended attributes of a directory or symlink; only root can give any to the latter.
-    ///
-    /// # Errors
-    /// They cannot be read though there may be some.
-    pub fn xattrs_at(
-        &self,
-        path: &RepoPath,
-        kind: Kind,
-    ) -> std::io::Result<Vec<(String, Vec<u8>)>> {
-        Ok(self.all_xattrs_at(path, kind)?.0)
-    }
-
-    /// The same, and whether some are withheld for a secret in them.
-    ///
-    /// # Errors
-    /// As [`RootHandle::xattrs_at`].
-    pub fn all_xattrs_at(&self, path: &RepoPath, kind: Kind) -> std::io::Result<(Xattrs, bool)> {
-        let is_dir = kind == Kind::Dir;
-        if !is_dir && (kind != Kind::Symlink || !crate::disk::fsutil::is_root()) {
-            return Ok(Default::default());
-        }
-        let flags = if is_dir {
-            DIR_FLAGS
-        } else {
-            crate::disk::fsutil::LINK_FLAGS
-        };
-        let fd = match &self.dir {
-            Some(dir) if path.is_root() => rustix::io::dup(dir)?,
-            // A symlink at the end is what is to be opened, on the way none is followed.
-            Some(dir) if is_dir => open_unlinked(dir.as_fd(), &c_path(path.as_bytes())?, flags)?,
-            Some(dir) => rustix::fs::openat(dir, c_path(path.as_bytes())?, flags, Mode::empty())?,
-            None => rustix::fs::open(&self.path, flags, Mode::empty())?,
-        };
-        let all = match is_dir {
-            true => attributes::all_of_file(&File::from(fd)),
-            false => attributes::all_of_link(&fd),
-        }?;
-        Ok((all.kept, all.withheld))
-    }
-}
+pub use handle::RootHandle;
+use names::{Buffers, Names};
 
 struct Job {
     path: RepoPath,
@@ -438,246 +210,253 @@ impl Walk<'_> {
 
     /// Reads one directory; returns those below it.
     fn directory(&self, job: &Job, scan: &mut Scan, buffers: &mut Buffers) -> Vec<Job> {
-        let path = &job.path;
-        if let Err(errno) = buffers.read(self.handle, path) {
+        if let Err(errno) = buffers.read(self.handle, &job.path) {
             // Gone since it was listed: its parent will be looked at again next time. Else it counts as it was.
             if errno != Errno::NOENT {
-                scan.problems.push((
-                    path.clone(),
-                    Error::io("read", self.handle.absolute(path), errno.into()),
-                ));
+                let error = Error::io("read", self.handle.absolute(&job.path), errno.into());
+                scan.problems.push((job.path.clone(), error));
             }
             return Vec::new();
         }
-        let Buffers {
-            dir: Some(dir),
-            heap,
-            names,
-            ..
-        } = buffers
-        else {
+        let Some((dir, names)) = buffers.last() else {
             return Vec::new();
         };
-        let name_of = |range: &(u32, u32)| &heap[range.0 as usize..range.1 as usize];
-        let known = self.state.and_then(|s| s.children(path.as_bytes()));
-        let mut known = known.map(|range| range.peekable());
-        let mut subdirs = Vec::new();
-        for range in names.iter() {
-            let name = name_of(range);
-            let text = &name[..name.len() - 1];
-            // What the state has before this name is gone.
-            let mut prior = None;
-            if let (Some(known), Some(state)) = (&mut known, self.state) {
-                while let Some(number) = known.peek().copied() {
-                    match state.name(number).cmp(text) {
-                        std::cmp::Ordering::Less => {
-                            scan.removed.push(path.join(state.name(number)));
-                            known.next();
-                        }
-                        std::cmp::Ordering::Equal => {
-                            prior = Some(number);
-                            known.next();
-                            break;
-                        }
-                        std::cmp::Ordering::Greater => break,
-                    }
-                }
-            }
-            let Ok(c_name) = CStr::from_bytes_with_nul(name) else {
-                continue;
-            };
-            let stat = match rustix::fs::statat(dir.as_fd(), c_name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => stat_of(&stat),
-                Err(Errno::NOENT) => {
-                    if prior.is_some() {
-                        scan.removed.push(path.join(text));
-                    }
-                    continue;
-                }
-                Err(errno) => {
-                    let child = path.join(text);
-                    let error = Error::io("read", self.handle.absolute(&child), errno.into());
-                    scan.problems.push((child, error));
-                    continue;
-                }
-            };
-            let is_dir = stat.kind == Kind::Dir;
-            let mut on_the_way = false;
-            if job.on_the_way {
-                match self.matcher.include(path.join(text).as_bytes()) {
-                    Verdict::Take => scan.found = true,
-                    Verdict::OnTheWay if is_dir => on_the_way = true,
-                    _ => {
-                        if prior.is_some() {
-                            scan.removed.push(path.join(text));
-                        }
-                        continue;
-                    }
-                }
-            }
-            if crate::privacy::is_secret_name(text) {
-                // Not even its name is written down.
-                scan.left_out.push(LeftOut {
-                    path: path.join(crate::privacy::SECRET_NAME),
-                    reason: "a secret in its name".to_owned(),
-                    inode: stat.inode,
-                });
-                if prior.is_some() {
-                    scan.removed.push(path.join(text));
-                }
-                continue;
-            }
-            let mounted = is_dir && stat.device != job.device;
-            if is_dir || !self.plain {
-                let siblings = |sibling: &[u8]| {
-                    names
-                        .binary_search_by(|r| {
-                            let n = name_of(r);
-                            n[..n.len() - 1].cmp(sibling)
-                        })
-                        .is_ok()
-                };
-                let mut reason = self
-                    .matcher
-                    .left_out(path.as_bytes(), text, is_dir, &siblings);
-                if reason == Some(Reason::Rebuildable)
-                    && (self.keep_known && prior.is_some()
-                        || crate::model::rules::is_small(&self.handle.absolute(&path.join(text))))
-                {
-                    reason = None;
-                }
-                if is_dir && reason.is_none() && !self.never.is_empty() {
-                    let child = path.join(text);
-                    reason = self.never.contains(&child).then_some(Reason::Own);
-                }
-                if reason.is_none() && !self.without.is_empty() {
-                    let child = path.join(text);
-                    reason = self.without.contains(&child).then_some(Reason::Elsewhere);
-                }
-                if mounted && reason.is_none() {
-                    reason = match self.one_file_system {
-                        true => Some(Reason::OtherFileSystem),
-                        false => is_made_up(dir.as_fd(), c_name).then_some(Reason::Kernel),
-                    };
-                }
-                if let Some(reason) = reason {
-                    scan.left_out.push(LeftOut {
-                        path: path.join(text),
-                        reason: reason.words().to_owned(),
-                        // A root of its own is captured there.
-                        inode: if reason == Reason::Elsewhere {
-                            0
-                        } else {
-                            stat.inode
-                        },
-                    });
-                    if prior.is_some() {
-                        scan.removed.push(path.join(text));
-                    }
-                    continue;
-                }
-            }
-            let same = match (self.state, prior) {
-                (Some(state), Some(number)) => unchanged(state, number, &stat, self.started),
-                _ => false,
-            };
-            if !same && stat.kind == Kind::Symlink {
-                let target = rustix::fs::readlinkat(dir.as_fd(), c_name, Vec::new());
-                if target.is_ok_and(|to| crate::privacy::is_secret_text(to.as_bytes())) {
-                    scan.left_out.push(LeftOut {
-                        path: path.join(text),
-                        reason: crate::privacy::IN_TARGET.to_owned(),
-                        inode: stat.inode,
-                    });
-                    if prior.is_some() {
-                        scan.removed.push(path.join(text));
-                    }
-                    continue;
-                }
-            }
-            count(scan, &stat);
-            if !same {
-                let prior = prior.map(|n| n as u32);
-                // A directory that became something else takes what was below it along.
-                if let (Some(number), Some(state)) = (prior, self.state)
-                    && !is_dir
-                    && state.entry(number as usize).stat.kind == Kind::Dir
-                {
-                    scan.removed.push(path.join(text));
-                }
-                scan.dirty.push(Dirty {
-                    path: path.join(text),
-                    stat,
-                    prior,
-                });
-            }
-            if is_dir {
-                if mounted {
-                    scan.mounts.push(path.join(text));
-                }
-                subdirs.push(Job {
-                    path: path.join(text),
-                    device: stat.device,
-                    on_the_way,
-                });
-            }
+        let known = self.state.and_then(|s| s.children(job.path.as_bytes()));
+        let mut reading = Reading {
+            walk: self,
+            job,
+            dir,
+            names,
+            known: known.map(|range| range.peekable()),
+            scan,
+            subdirs: Vec::new(),
+        };
+        for name in names.iter() {
+            reading.child(name);
         }
-        if let (Some(known), Some(state)) = (known, self.state) {
-            scan.removed
-                .extend(known.map(|number| path.join(state.name(number))));
-        }
-        subdirs
+        reading.rest_is_gone();
+        reading.subdirs
     }
 }
 
-/// What reading a directory needs, kept from one to the next.
-#[derive(Default)]
-struct Buffers {
-    dir: Option<OwnedFd>,
-    /// Names, each with its NUL.
-    heap: Vec<u8>,
-    names: Vec<(u32, u32)>,
-    #[cfg(target_os = "linux")]
-    raw: Vec<std::mem::MaybeUninit<u8>>,
+/// A directory that is being read, beside what the state has of it: both are sorted, so one pass tells what is new and what is gone.
+struct Reading<'w> {
+    walk: &'w Walk<'w>,
+    job: &'w Job,
+    dir: BorrowedFd<'w>,
+    names: Names<'w>,
+    /// Numbers of what the state has, from here on.
+    known: Option<Peekable<Range<usize>>>,
+    scan: &'w mut Scan,
+    subdirs: Vec<Job>,
 }
 
-impl Buffers {
-    fn read(&mut self, handle: &RootHandle, path: &RepoPath) -> std::result::Result<(), Errno> {
-        let Some(root) = &handle.dir else {
-            return Err(Errno::NOTDIR);
+/// An object in a directory that is being read.
+struct Child<'w> {
+    name: &'w [u8],
+    c_name: &'w CStr,
+    stat: Stat,
+    /// Its number in the state.
+    prior: Option<usize>,
+}
+
+impl Child<'_> {
+    fn is_dir(&self) -> bool {
+        self.stat.kind == Kind::Dir
+    }
+}
+
+impl<'w> Reading<'w> {
+    fn path(&self, name: &[u8]) -> RepoPath {
+        self.job.path.join(name)
+    }
+
+    /// Decides on one name: left out, as it was, or to be captured. The path of what is as it was is never put together: there may be
+    /// hundreds of thousands.
+    fn child(&mut self, with_nul: &'w [u8]) {
+        let name = &with_nul[..with_nul.len() - 1];
+        let prior = self.number_of(name);
+        let Ok(c_name) = CStr::from_bytes_with_nul(with_nul) else {
+            return;
         };
-        self.heap.clear();
-        self.names.clear();
-        let name = if path.is_root() {
-            c".".to_owned()
-        } else {
-            CString::new(path.as_bytes()).map_err(|_| Errno::INVAL)?
+        let Some(stat) = self.look(name, c_name, prior) else {
+            return;
         };
-        let dir = open_unlinked(root.as_fd(), &name, DIR_FLAGS)?;
-        #[cfg(target_os = "linux")]
-        {
-            self.raw.resize(32 * 1024, std::mem::MaybeUninit::uninit());
-            let mut entries = rustix::fs::RawDir::new(&dir, &mut self.raw);
-            while let Some(entry) = entries.next() {
-                let entry = entry?;
-                push_name(&mut self.heap, &mut self.names, entry.file_name());
+        let child = Child {
+            name,
+            c_name,
+            stat,
+            prior,
+        };
+        let Some(on_the_way) = self.is_chosen(&child) else {
+            return self.forget(&child);
+        };
+        if crate::privacy::is_secret_name(name) {
+            // Not even its name is written down.
+            let path = self.path(crate::privacy::SECRET_NAME);
+            return self.leave_out(&child, path, "a secret in its name", child.stat.inode);
+        }
+        let is_mounted = child.is_dir() && child.stat.device != self.job.device;
+        if let Some(reason) = self.reason(&child, is_mounted) {
+            // A root of its own is captured there.
+            let is_told = reason == Reason::Elsewhere;
+            let inode = if is_told { 0 } else { child.stat.inode };
+            return self.leave_out(&child, self.path(name), reason.words(), inode);
+        }
+        let same = match (self.walk.state, prior) {
+            (Some(state), Some(number)) => unchanged(state, number, &child.stat, self.walk.started),
+            _ => false,
+        };
+        if !same && self.leads_to_a_secret(&child) {
+            let reason = crate::privacy::IN_TARGET;
+            return self.leave_out(&child, self.path(name), reason, child.stat.inode);
+        }
+        count(self.scan, &child.stat);
+        if !same {
+            self.dirty(&child);
+        }
+        if child.is_dir() {
+            if is_mounted {
+                self.scan.mounts.push(self.path(name));
+            }
+            self.subdirs.push(Job {
+                path: self.path(name),
+                device: child.stat.device,
+                on_the_way,
+            });
+        }
+    }
+
+    /// Finds a name in the state. What the state has before it is gone.
+    fn number_of(&mut self, name: &[u8]) -> Option<usize> {
+        let (known, state) = (self.known.as_mut()?, self.walk.state?);
+        while let Some(number) = known.peek().copied() {
+            match state.name(number).cmp(name) {
+                std::cmp::Ordering::Less => {
+                    let path = self.job.path.join(state.name(number));
+                    self.scan.removed.push(path);
+                    known.next();
+                }
+                std::cmp::Ordering::Equal => {
+                    known.next();
+                    return Some(number);
+                }
+                std::cmp::Ordering::Greater => break,
             }
         }
-        #[cfg(not(target_os = "linux"))]
-        for entry in rustix::fs::Dir::read_from(&dir)? {
-            push_name(&mut self.heap, &mut self.names, entry?.file_name());
+        None
+    }
+
+    /// What the state has after the last name is gone.
+    fn rest_is_gone(&mut self) {
+        if let (Some(known), Some(state)) = (self.known.take(), self.walk.state) {
+            let paths = known.map(|number| self.job.path.join(state.name(number)));
+            self.scan.removed.extend(paths);
         }
-        let heap = &self.heap;
-        let name_of = |(start, end): (u32, u32)| &heap[start as usize..end as usize - 1];
-        let is_own =
-            |name: &[u8]| may_be_own(name) && is_own_object(&handle.absolute(&path.join(name)));
-        self.names.retain(|name| !is_own(name_of(*name)));
-        // Without the NUL, so that the order is that of the state.
-        self.names.sort_unstable_by(|a, b| {
-            heap[a.0 as usize..a.1 as usize - 1].cmp(&heap[b.0 as usize..b.1 as usize - 1])
+    }
+
+    fn look(&mut self, name: &[u8], c_name: &CStr, prior: Option<usize>) -> Option<Stat> {
+        match rustix::fs::statat(self.dir, c_name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => return Some(stat_of(&stat)),
+            Err(Errno::NOENT) => {
+                if prior.is_some() {
+                    self.scan.removed.push(self.path(name));
+                }
+            }
+            Err(errno) => {
+                let child = self.path(name);
+                let error = Error::io("read", self.walk.handle.absolute(&child), errno.into());
+                self.scan.problems.push((child, error));
+            }
+        }
+        None
+    }
+
+    /// Returns true for a directory that only leads to what is chosen, false for what is, and `None` for all else.
+    fn is_chosen(&mut self, child: &Child<'_>) -> Option<bool> {
+        if !self.job.on_the_way {
+            return Some(false);
+        }
+        match self.walk.matcher.include(self.path(child.name).as_bytes()) {
+            Verdict::Take => {
+                self.scan.found = true;
+                Some(false)
+            }
+            Verdict::OnTheWay if child.is_dir() => Some(true),
+            _ => None,
+        }
+    }
+
+    /// Returns why something is left out. Files are not even asked about where no rule is about them.
+    fn reason(&self, child: &Child<'_>, is_mounted: bool) -> Option<Reason> {
+        let walk = self.walk;
+        let is_dir = child.is_dir();
+        if !is_dir && walk.plain {
+            return None;
+        }
+        let path = || self.path(child.name);
+        let siblings = |sibling: &[u8]| self.names.contains(sibling);
+        let dir = self.job.path.as_bytes();
+        match walk.matcher.left_out(dir, child.name, is_dir, &siblings) {
+            // What is small, or was captured already, is no burden: it is kept rather than rebuilt.
+            Some(Reason::Rebuildable)
+                if walk.keep_known && child.prior.is_some()
+                    || crate::model::rules::is_small(&walk.handle.absolute(&path())) => {}
+            Some(reason) => return Some(reason),
+            None => {}
+        }
+        if is_dir && !walk.never.is_empty() && walk.never.contains(&path()) {
+            return Some(Reason::Own);
+        }
+        if !walk.without.is_empty() && walk.without.contains(&path()) {
+            return Some(Reason::Elsewhere);
+        }
+        match (is_mounted, walk.one_file_system) {
+            (true, true) => Some(Reason::OtherFileSystem),
+            (true, false) => is_made_up(self.dir, child.c_name).then_some(Reason::Kernel),
+            (false, _) => None,
+        }
+    }
+
+    /// Returns true for a symlink whose target has a secret in it, as one that was pasted where a path was to be.
+    fn leads_to_a_secret(&self, child: &Child<'_>) -> bool {
+        if child.stat.kind != Kind::Symlink {
+            return false;
+        }
+        let target = rustix::fs::readlinkat(self.dir, child.c_name, Vec::new());
+        target.is_ok_and(|to| crate::privacy::is_secret_text(to.as_bytes()))
+    }
+
+    fn leave_out(&mut self, child: &Child<'_>, path: RepoPath, reason: &str, inode: u64) {
+        self.scan.left_out.push(LeftOut {
+            path,
+            reason: reason.to_owned(),
+            inode,
         });
-        self.dir = Some(dir);
-        Ok(())
+        self.forget(child);
+    }
+
+    /// What is left out now goes from the state: it would count as captured.
+    fn forget(&mut self, child: &Child<'_>) {
+        if child.prior.is_some() {
+            self.scan.removed.push(self.path(child.name));
+        }
+    }
+
+    fn dirty(&mut self, child: &Child<'_>) {
+        let prior = child.prior.map(|number| number as u32);
+        // A directory that became something else takes what was below it along.
+        if let (Some(number), Some(state)) = (child.prior, self.walk.state)
+            && !child.is_dir()
+            && state.entry(number).stat.kind == Kind::Dir
+        {
+            self.scan.removed.push(self.path(child.name));
+        }
+        self.scan.dirty.push(Dirty {
+            path: self.path(child.name),
+            stat: child.stat,
+            prior,
+        });
     }
 }
 
@@ -714,14 +493,4 @@ fn is_made_up(dir: BorrowedFd<'_>, name: &CStr) -> bool {
 #[cfg(not(target_os = "linux"))]
 fn is_made_up(_dir: BorrowedFd<'_>, _name: &CStr) -> bool {
     false
-}
-
-fn push_name(heap: &mut Vec<u8>, names: &mut Vec<(u32, u32)>, name: &CStr) {
-    let bytes = name.to_bytes_with_nul();
-    if bytes == b".\0" || bytes == b"..\0" {
-        return;
-    }
-    let start = heap.len() as u32;
-    heap.extend_from_slice(bytes);
-    names.push((start, heap.len() as u32));
 }
