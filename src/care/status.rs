@@ -385,122 +385,152 @@ pub struct Inputs<'a> {
 /// The repository cannot be listed, or a source not be looked at.
 pub fn status<Z: TimeZone>(inputs: Inputs<'_>, zone: &Z) -> Result<(Status, Vec<Summary>)> {
     let Inputs { config, now, .. } = inputs;
-    let max = config.retention.max_bytes;
-    let sized = |repo: &Repository| {
-        // Without a budget it is still of interest how much it is.
-        let found = budget(repo, if max == 0 { u64::MAX } else { max })?;
-        Ok(found.map(|storage| Budget { max, ..storage }))
-    };
-    // Sizing asks for the size of each file, everything else reads: beside each other.
-    let (summaries, sources, storage) = std::thread::scope(|scope| {
-        let sizing = inputs.repo.map(|repo| scope.spawn(move || sized(repo)));
-        let summaries = inputs.repo.map(Repository::summaries).transpose()?;
-        let summaries = summaries.unwrap_or_default();
-        let walked = inputs.repo.filter(|_| inputs.walk);
-        let sources = sources(&config.sources, walked, &summaries, now)?;
-        let storage = match sizing.map(std::thread::ScopedJoinHandle::join) {
-            Some(Ok(sized)) => sized?,
-            Some(Err(_)) | None => None,
-        };
-        Ok::<_, crate::Error>((summaries, sources, storage))
-    })?;
+    let Looked {
+        summaries,
+        sources,
+        storage,
+    } = look(&inputs)?;
     let backups = || summaries.iter().filter(|s| s.is_backup());
     let last = backups().next_back().cloned();
-    let mut memory = inputs.memory;
+    let mut memory = inputs.memory.clone();
     if let Some(storage) = storage {
         memory.repository_bytes = storage.used;
-    }
-    let mut schedule = config.schedule.clone();
-    if let Some(max_age) = inputs.max_age {
-        schedule.get_or_insert_default().max_age = max_age;
-    }
-    let last_time = last.as_ref().map(|last| last.time);
-    let mut found = Vec::new();
-    if config.sources.is_empty() {
-        found.push(Trouble::NoSource);
-    } else if inputs.repo.is_none() {
-        found.push(match inputs.away {
-            true => Trouble::Away,
-            false => Trouble::NoRepository,
-        });
     }
     let operations = match inputs.repo {
         Some(repo) => operations(repo)?,
         None => Vec::new(),
     };
-    let damaged = inputs
-        .repo
-        .map_or(0, |repo| unreadable(repo, last.as_ref()));
-    if damaged > 0 {
-        found.push(Trouble::Damaged { files: damaged });
-    }
-    let lost = inputs.repo.map_or(0, |repo| lost(repo, last.as_ref()));
-    if lost > 0 {
-        found.push(Trouble::Lost { files: lost });
-    }
-    if !config.sources.is_empty() {
-        let max = config.retention.max_bytes;
-        found.extend(troubles(schedule.as_ref(), &memory, max, last_time, now));
-        let missing = sources.iter().filter(|source| !source.exists);
-        found.extend(missing.map(|s| Trouble::SourceMissing {
-            name: s.name.clone(),
-        }));
-        found.extend(scheduler_troubles(config, &memory, &inputs.scheduler, now));
-    }
-    if inputs.no_lifeboat && inputs.repo.is_some() && last.is_some() {
-        found.push(Trouble::NoLifeboat);
-    }
-    // Nobody need be told of it for a day; but protected is nothing.
-    let nothing = last.is_none() && inputs.repo.is_some() && !config.sources.is_empty();
-    if nothing && !found.contains(&Trouble::NoBackup) {
-        found.push(Trouble::NoBackup);
-    }
-    // The worst first; as found within a level.
-    found.sort_by_key(|trouble| std::cmp::Reverse(trouble.level()));
+    let troubles = all_troubles(&inputs, &memory, &sources, last.as_ref());
     let recent = |time: DateTime<Utc>| now - time < TimeDelta::days(RATE_DAYS);
-    let tried = inputs.runs.iter().filter(|run| {
-        recent(run.time)
-            && matches!(run.job, Job::Backup | Job::Full)
-            && run.outcome != Outcome::Skipped
-    });
-    let rate = tried.fold(Rate::default(), |rate, run| Rate {
-        succeeded: rate.succeeded + u64::from(run.succeeded()),
-        tried: rate.tried + 1,
-    });
-    let full = backups()
-        .rev()
-        .find(|s| s.kind == SnapshotKind::Full && s.stats.bytes > 0);
+    let schedule = config.schedule.as_ref();
+    let worst = troubles.iter().map(Trouble::level).max();
     let status = Status {
         now,
-        level: found
-            .iter()
-            .map(Trouble::level)
-            .max()
-            .unwrap_or(Level::Good),
-        troubles: found,
-        next: config
-            .schedule
-            .as_ref()
-            .and_then(|schedule| schedule.next(Job::Backup, &memory.pasts, now, zone)),
+        level: worst.unwrap_or(Level::Good),
+        troubles,
+        next: schedule.and_then(|schedule| schedule.next(Job::Backup, &memory.pasts, now, zone)),
         sources,
         uncovered: inputs.uncovered,
         storage,
         snapshots: (summaries.len() as u64, backups().count() as u64),
-        saved_percent: full.map(|full| {
-            let stored = full.stats.stored_bytes.min(full.stats.bytes);
-            100 - stored.saturating_mul(100) / full.stats.bytes
-        }),
+        saved_percent: saved_percent(&summaries),
         added_bytes: backups()
             .filter(|s| recent(s.time))
             .map(|s| s.stats.stored_bytes)
             .fold(0, u64::saturating_add),
         operations,
-        rate,
+        rate: rate(inputs.runs.iter().filter(|run| recent(run.time))),
         scheduler: inputs.scheduler,
         memory,
         last,
     };
     Ok((status, summaries))
+}
+
+/// What a look at the repository and the sources found.
+struct Looked {
+    summaries: Vec<Summary>,
+    sources: Vec<SourceStatus>,
+    storage: Option<Budget>,
+}
+
+/// Looks at the repository and at the sources, beside each other: sizing asks for the size of each file, everything else reads.
+fn look(inputs: &Inputs<'_>) -> Result<Looked> {
+    let max = inputs.config.retention.max_bytes;
+    let sized = |repo: &Repository| {
+        // Without a budget it is still of interest how much it is.
+        let found = budget(repo, if max == 0 { u64::MAX } else { max })?;
+        Ok::<_, crate::Error>(found.map(|storage| Budget { max, ..storage }))
+    };
+    std::thread::scope(|scope| {
+        let sizing = inputs.repo.map(|repo| scope.spawn(move || sized(repo)));
+        let summaries = inputs.repo.map(Repository::summaries).transpose()?;
+        let summaries = summaries.unwrap_or_default();
+        let walked = inputs.repo.filter(|_| inputs.walk);
+        let sources = sources(&inputs.config.sources, walked, &summaries, inputs.now)?;
+        let storage = match sizing.map(std::thread::ScopedJoinHandle::join) {
+            Some(Ok(sized)) => sized?,
+            Some(Err(_)) | None => None,
+        };
+        Ok(Looked {
+            summaries,
+            sources,
+            storage,
+        })
+    })
+}
+
+/// Returns all that is wrong, the worst first; as found within a level. Where there are no sources nothing is asked of the schedule: who only
+/// uses guards has none.
+fn all_troubles(
+    inputs: &Inputs<'_>,
+    memory: &Memory,
+    sources: &[SourceStatus],
+    last: Option<&Summary>,
+) -> Vec<Trouble> {
+    let (config, repo, now) = (inputs.config, inputs.repo, inputs.now);
+    let mut found = Vec::new();
+    if config.sources.is_empty() {
+        found.push(Trouble::NoSource);
+    } else if repo.is_none() {
+        found.push(match inputs.away {
+            true => Trouble::Away,
+            false => Trouble::NoRepository,
+        });
+    }
+    let damaged = repo.map_or(0, |repo| unreadable(repo, last));
+    if damaged > 0 {
+        found.push(Trouble::Damaged { files: damaged });
+    }
+    let lost = repo.map_or(0, |repo| lost(repo, last));
+    if lost > 0 {
+        found.push(Trouble::Lost { files: lost });
+    }
+    if !config.sources.is_empty() {
+        let mut schedule = config.schedule.clone();
+        if let Some(max_age) = inputs.max_age {
+            schedule.get_or_insert_default().max_age = max_age;
+        }
+        let max = config.retention.max_bytes;
+        let last_time = last.map(|last| last.time);
+        found.extend(troubles(schedule.as_ref(), memory, max, last_time, now));
+        let missing = sources.iter().filter(|source| !source.exists);
+        found.extend(missing.map(|s| Trouble::SourceMissing {
+            name: s.name.clone(),
+        }));
+        found.extend(scheduler_troubles(config, memory, &inputs.scheduler, now));
+    }
+    if inputs.no_lifeboat && repo.is_some() && last.is_some() {
+        found.push(Trouble::NoLifeboat);
+    }
+    // Nobody need be told of it for a day; but protected is nothing.
+    let nothing = last.is_none() && repo.is_some() && !config.sources.is_empty();
+    if nothing && !found.contains(&Trouble::NoBackup) {
+        found.push(Trouble::NoBackup);
+    }
+    found.sort_by_key(|trouble| std::cmp::Reverse(trouble.level()));
+    found
+}
+
+/// Counts how many backups succeeded, of those that were tried.
+fn rate<'a>(runs: impl Iterator<Item = &'a Run>) -> Rate {
+    let tried = runs.filter(|run| {
+        matches!(run.job, Job::Backup | Job::Full) && run.outcome != Outcome::Skipped
+    });
+    tried.fold(Rate::default(), |rate, run| Rate {
+        succeeded: rate.succeeded + u64::from(run.succeeded()),
+        tried: rate.tried + 1,
+    })
+}
+
+/// Returns how much smaller the last full backup is than what it holds: others store only what is new.
+fn saved_percent(summaries: &[Summary]) -> Option<u64> {
+    let backups = summaries.iter().rev().filter(|s| s.is_backup());
+    let mut full = backups.filter(|s| s.kind == SnapshotKind::Full && s.stats.bytes > 0);
+    full.next().map(|full| {
+        let stored = full.stats.stored_bytes.min(full.stats.bytes);
+        100 - stored.saturating_mul(100) / full.stats.bytes
+    })
 }
 
 /// Judges what wakes bdr up.

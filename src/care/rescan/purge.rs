@@ -1,0 +1,248 @@
+//! Seals what the rules of today would, and deletes what held it.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Fate, Work, key_of};
+use crate::base::error::{Error, Result};
+use crate::base::id::Digest;
+use crate::base::monitor::{Monitor, Phase};
+use crate::base::path::tar_name;
+use crate::disk::fsutil::OwnTree;
+use crate::disk::storage;
+use crate::model::manifest::{Content, Entry, Time};
+use crate::repo::Repository;
+use crate::repo::index::DigestSet;
+use crate::repo::layout;
+use crate::repo::pack::{Level, PackWriter, TarKind, TarMeta};
+use crate::repo::reader::Reader;
+use crate::repo::snapshot::{RootRecord, Snapshot, SnapshotKind};
+
+/// Names the packs that are to be deleted, from before the first record is written anew until they are gone.
+const JOURNAL: &str = "purging.json";
+
+/// Writes what takes the place of what was found, then the records, then deletes. In this order everything can be restored wherever it is cut
+/// off; what was to be deleted is in the journal before the first record forgets it.
+pub(super) fn purge(work: &mut Work, repo: &Repository, monitor: &dyn Monitor) -> Result<()> {
+    // What a run that was cut off had yet to delete.
+    let unfinished: DigestSet = match repo.storage().read(JOURNAL) {
+        Ok(json) => serde_json::from_slice(&json).unwrap_or_default(),
+        Err(_) => DigestSet::default(),
+    };
+    if work.bad.is_empty() && unfinished.is_empty() {
+        return Ok(());
+    }
+    monitor.phase(Phase::Storing, work.snapshots.len() as u64, 0);
+    let mut purge = Purge {
+        repo,
+        work,
+        writer: PackWriter::new(repo.storage(), repo.id(), Level::Best),
+        reader: Reader::new(repo),
+        written: DigestSet::default(),
+        listings: HashMap::new(),
+        names: HashMap::new(),
+        needed: DigestSet::default(),
+    };
+    let changed = purge.snapshots(monitor)?;
+    let going = purge.save_from(&unfinished)?;
+    let old = purge.old_listings();
+    let rewritten = purge.commit(changed, &going)?;
+    work.report.rewritten += rewritten;
+    delete(repo, &going, old)?;
+    work.report.removed_packs = going.len() as u64;
+    // States say where content was; the next run reads everything again.
+    match OwnTree::left_in(repo.cache(), "state".as_ref()) {
+        Some(states) => states.remove(),
+        None => Ok(()),
+    }
+}
+
+struct Purge<'a> {
+    repo: &'a Repository,
+    work: &'a Work,
+    writer: PackWriter<'a>,
+    reader: Reader<'a>,
+    /// What has been stored again.
+    written: DigestSet,
+    /// Key frames, by what they were.
+    listings: HashMap<Digest, Digest>,
+    /// What a content is called in its pack.
+    names: HashMap<Digest, String>,
+    /// Blobs that some snapshot has.
+    needed: DigestSet,
+}
+
+impl Purge<'_> {
+    /// Returns the records that have to be written again: those of which something changed, and those that name their packs.
+    fn snapshots(&mut self, monitor: &dyn Monitor) -> Result<Vec<Snapshot>> {
+        let mut changed = Vec::new();
+        for mut snapshot in self.work.snapshots.clone() {
+            let mut touched = false;
+            for root in &mut snapshot.roots {
+                for entry in &mut root.changed {
+                    touched |= self.replace(&root.name, entry)?;
+                    let content = entry.body.content.iter();
+                    self.needed.extend(content.flat_map(Content::blobs));
+                }
+                let Some(base) = root.base else { continue };
+                let new = self.listing(root, base)?;
+                touched |= new != base;
+                root.base = Some(new);
+            }
+            if touched || snapshot.kind == SnapshotKind::Full {
+                changed.push(snapshot);
+            }
+            monitor.advance(1, 0);
+        }
+        Ok(changed)
+    }
+
+    /// Returns the key frame that takes the place of one, the same if nothing in it changes. Many snapshots share one: it is looked at once.
+    fn listing(&mut self, root: &RootRecord, base: Digest) -> Result<Digest> {
+        if let Some(new) = self.listings.get(&base) {
+            return Ok(*new);
+        }
+        let mut listing = self.repo.keyframe(base)?;
+        let mut any = false;
+        for entry in &mut listing {
+            any |= self.replace(&root.name, entry)?;
+            if let Some(content) = entry.body.content.as_ref().filter(|c| c.is_whole()) {
+                let name = name_of(&root.name, entry);
+                self.names.insert(content.digest, name);
+            }
+        }
+        let path = root.path.as_path();
+        let new = match any {
+            true => self.repo.put_keyframe(&root.name, path, &listing)?.0,
+            false => base,
+        };
+        self.listings.insert(base, new);
+        Ok(new)
+    }
+
+    /// Puts what was sealed in the place of an entry's content; content that shares a blob with it is stored anew, whole.
+    fn replace(&mut self, root: &str, entry: &mut Entry) -> Result<bool> {
+        let (Some(key), Some(content)) = (key_of(entry), entry.body.content.clone()) else {
+            return Ok(false);
+        };
+        if let Some(Fate::Becomes(new)) = self.work.fates.get(&key) {
+            entry.body.content = None;
+            if let Some(bytes) = &new.bytes {
+                let digest = Digest::of(bytes);
+                if self.written.insert(digest) {
+                    self.writer
+                        .add(&meta(&name_of(root, entry)), bytes, Some(digest))?;
+                }
+                entry.body.content = Some(Content::whole(digest, bytes.len() as u64));
+            }
+            entry.body.sealed = Some(new.sealed.clone());
+            return Ok(true);
+        }
+        if !content
+            .blobs()
+            .iter()
+            .any(|blob| self.work.bad.contains(blob))
+        {
+            return Ok(false);
+        }
+        let bytes = self.reader.to_vec(&content, content.size())?;
+        if self.written.insert(content.digest) {
+            self.writer
+                .add(&meta(&name_of(root, entry)), &bytes, Some(content.digest))?;
+        }
+        entry.body.content = Some(Content::whole(content.digest, bytes.len() as u64));
+        Ok(true)
+    }
+
+    /// Stores again what else is in the packs that go, and returns those: a pack is deleted whole.
+    fn save_from(&mut self, unfinished: &DigestSet) -> Result<DigestSet> {
+        let (index, _) = self.repo.refreshed_index()?;
+        let mut numbers: HashSet<u32> = HashSet::new();
+        let mut going = DigestSet::default();
+        for (number, pack) in (0..).zip(index.packs()) {
+            let mut bad = self.work.bad.iter();
+            let holds = bad.any(|blob| index.copies(*blob).any(|l| l.pack == number));
+            if holds || unfinished.contains(&pack.pack.id) {
+                numbers.insert(number);
+                going.insert(pack.pack.id);
+            }
+        }
+        for set in self.repo.kept_sets()? {
+            if let Some((digests, _)) = self.repo.kept_digests(set.id)? {
+                self.needed.extend(digests);
+            }
+        }
+        for blob in index.digests() {
+            let elsewhere = index.copies(blob).any(|l| !numbers.contains(&l.pack));
+            if !self.needed.contains(&blob) || self.written.contains(&blob) || elsewhere {
+                continue;
+            }
+            let Some(location) = index.copies(blob).next() else {
+                continue;
+            };
+            let content = Content::whole(blob, location.size);
+            // One that cannot be read was lost before.
+            if let Ok(bytes) = self.reader.to_vec(&content, location.size) {
+                let name = self.names.get(&blob).cloned();
+                let name = name.unwrap_or_else(|| format!("blobs/{blob}"));
+                self.writer.add(&meta(&name), &bytes, Some(blob))?;
+            }
+        }
+        Ok(going)
+    }
+
+    /// Returns the names of the key frames that others take the place of.
+    fn old_listings(&self) -> Vec<String> {
+        let replaced = self.listings.iter().filter(|(old, new)| old != new);
+        replaced.map(|(old, _)| layout::key_frame(*old)).collect()
+    }
+
+    /// Publishes what was stored, writes the journal, then the records; returns how many.
+    fn commit(self, changed: Vec<Snapshot>, going: &DigestSet) -> Result<u64> {
+        let packs = self.writer.finish()?;
+        self.repo.vault().flush()?;
+        self.repo.remember_packs(&packs);
+        let journal = serde_json::to_vec(going).unwrap_or_default();
+        storage::put(self.repo.storage(), JOURNAL, &journal)
+            .map_err(|e| Error::storage("write", JOURNAL, e))?;
+        let count = changed.len() as u64;
+        for mut snapshot in changed {
+            let before = snapshot.packs.len();
+            snapshot.packs.retain(|pack| !going.contains(&pack.id));
+            if snapshot.packs.len() < before {
+                snapshot.packs.extend(packs.iter().map(|p| p.pack));
+            }
+            self.repo.commit_again(&snapshot)?;
+        }
+        Ok(count)
+    }
+}
+
+/// Deletes what no record names any more, and what lies in the trash: it may have been there before. The journal goes last.
+fn delete(repo: &Repository, going: &DigestSet, old: Vec<String>) -> Result<()> {
+    let packs = going.iter().map(|id| layout::pack(*id));
+    let dead: Vec<String> = packs.chain(old).collect();
+    let trash: Vec<String> = repo.trash()?.iter().map(|t| t.name.clone()).collect();
+    for list in [dead, trash, vec![JOURNAL.to_owned()]] {
+        repo.storage()
+            .remove_all(&list)
+            .map_err(|e| Error::storage("remove", "packs", e))?;
+    }
+    repo.forget_packs(going);
+    Ok(())
+}
+
+fn name_of(root: &str, entry: &Entry) -> String {
+    match entry.path.is_root() {
+        true => format!("files/{root}"),
+        false => format!("files/{root}/{}", tar_name(entry.path.as_bytes())),
+    }
+}
+
+fn meta(name: &str) -> TarMeta<'_> {
+    TarMeta {
+        name,
+        kind: TarKind::File,
+        mode: 0o600,
+        mtime: Time(0, 0),
+    }
+}
