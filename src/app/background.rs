@@ -1,4 +1,4 @@
-//! Work that need not be waited for: a process of its own.
+//! Work that nobody needs to wait for, in a process of its own.
 
 use std::ffi::OsStr;
 use std::path::Path;

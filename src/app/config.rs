@@ -1,4 +1,4 @@
-//! The configuration as an application reads, checks and writes it.
+//! Reads, checks and writes the configuration for the application.
 
 use bdr::model::config::Config;
 use bdr::model::schedule::day_word;

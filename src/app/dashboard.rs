@@ -1,4 +1,4 @@
-//! The page that shows how things stand.
+//! The page that shows the status.
 
 use std::path::{Path, PathBuf};
 

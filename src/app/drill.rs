@@ -30,7 +30,7 @@ pub(crate) fn perform(
             // From before its key was lost, say: better than none.
             backups = summaries.iter().filter(|s| s.is_backup()).collect();
         }
-        // What cannot be read may be newer than all that can.
+        // A record that cannot be read may be newer than all others.
         let newest = backups.last().map(|newest| newest.file_name());
         let unreadable = repo.unreadable().into_iter().rev();
         let mut newer = unreadable.filter(|(name, _)| {
@@ -40,7 +40,7 @@ pub(crate) fn perform(
             return Err(Error::Unreadable { name, reason }.into());
         }
         let mut dice = [0; 8];
-        // Without chance it is always the same one: still a drill.
+        // Without randomness it is always the same one, which is still a drill.
         let _ = getrandom::fill(&mut dice);
         chosen = drill::choose(&backups, u64::from_le_bytes(dice));
     }
@@ -49,7 +49,7 @@ pub(crate) fn perform(
     }
     // Beside the cache rather than in /tmp, which is often small and in memory.
     let scratch = match scratch.as_deref() {
-        // What is left over elsewhere may be anybody's.
+        // Leftovers elsewhere may belong to anybody.
         Some(elsewhere) => verify::scratch_in(elsewhere)?,
         None => verify::scratch(repo.cache())?,
     };

@@ -1,4 +1,4 @@
-//! What went wrong, for people and for machines.
+//! Errors, for people and for machines.
 
 use bdr::{Error, ErrorKind};
 use serde::Serialize;

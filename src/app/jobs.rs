@@ -1,4 +1,5 @@
-//! Runs what runs by itself, and remembers what came of it; the same whether a scheduler, a guard or a person starts it.
+//! Runs scheduled jobs and remembers how they ended. It is the same whether a scheduler, a guard or
+//! a person starts one.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -46,7 +47,7 @@ impl From<&BackupRun> for Came {
             partial: !report.problems.is_empty()
                 || report.snapshot.partial
                 || !report.unstable.is_empty(),
-            // Something is missing, and nothing is there: nobody would call that a backup.
+            // A source is missing and there is no file at all: nobody would call that a backup.
             failed: stats.files == 0 && !report.problems.is_empty(),
             snapshot: Some(report.snapshot.id),
             files: stats.files,
@@ -148,7 +149,7 @@ where
         problems: came.problems,
         torn: came.torn,
     };
-    // Who cannot be told of it now sees it in `status`.
+    // If the message fails, `status` still shows it.
     let excluded = came.excluded.as_deref().unwrap_or_default();
     let newly_excluded = match came.excluded.is_some() {
         true => journal.newly_excluded(excluded).unwrap_or(0),
@@ -159,7 +160,7 @@ where
         memory.newly_excluded += newly_excluded;
     });
     let _ = journal.add(&run);
-    // A tick sees to it by itself, once, when it has done everything.
+    // A tick does this itself, once, at its end.
     let concerned = cx.config.notify != bdr::model::config::NotifyConfig::default()
         || dashboard::default_file(cx).exists();
     if by == "user" && concerned {

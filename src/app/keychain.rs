@@ -1,7 +1,8 @@
 //! Where the key of the vault is kept.
 //!
-//! What is there decides, not what could be: a vault whose key went into the keychain (`vault.keychain` says so) never gets a second key
-//! because the keychain is locked, and one that has its key in a file keeps it until somebody wants it elsewhere.
+//! The place where the key is decides, not the place where it could be. A vault whose key was moved
+//! to the keychain (`vault.keychain` says so) never gets a second key because the keychain is
+//! locked. One that has its key in a file keeps it until the user wants it elsewhere.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -85,7 +86,7 @@ impl Place {
         }
         let key = FileKey(self.file()).key()?;
         system::set(&id, &key)?;
-        // What was not read back is not relied upon: the file stays.
+        // Do not rely on a key that was not read back: the file stays.
         if system::get(&id)?.as_deref() != Some(&key[..]) {
             return Err("the keychain did not keep the key".to_owned());
         }
@@ -106,7 +107,7 @@ impl Place {
         let key = self.fetch()?;
         fsutil::write_atomic(&self.file(), &key, 0o600).map_err(|e| e.to_string())?;
         fsutil::remove_file(&self.marker()).map_err(|e| e.to_string())?;
-        // One that stays there opens what it opened before.
+        // A key left behind opens no more than it did before.
         let _ = system::remove(&self.id());
         Ok(key)
     }

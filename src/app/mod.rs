@@ -1,4 +1,5 @@
-//! What the command line, the MCP server and the hooks share: the world around a call, jobs, and how results are said.
+//! Shared by the command line, the MCP server and the hooks: the surroundings of a call, jobs, and
+//! how results are said.
 
 pub(crate) mod background;
 pub(crate) mod backup;

@@ -1,4 +1,4 @@
-//! Tells people how backups are, when that changes.
+//! Notifies people when the state of their backups changes.
 
 use bdr::care::alerts::{Alert, decide, state};
 use bdr::care::runs::{Memory, Said};
@@ -45,7 +45,7 @@ pub(crate) fn tell(cx: &Context) -> Vec<Sent> {
         return Vec::new();
     };
     let sent = channels::send(cx, config, &message(cx, &alert));
-    // Where it reached nobody, the next run tries again.
+    // If it reached nobody, the next run tries again.
     if sent.is_empty() || sent.iter().any(|sent| sent.error.is_none()) {
         let said = Said {
             trouble: state(&troubles),

@@ -1,4 +1,4 @@
-//! Which snapshot, which paths: what `[SNAPSHOT|--at T] [PATH…]` means.
+//! Chooses a snapshot and paths: the meaning of `[SNAPSHOT|--at T] [PATH…]`.
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
@@ -59,7 +59,7 @@ pub(crate) fn at_or_before<'a>(
 ) -> Result<&'a Snapshot, Failure> {
     select::snapshot(snapshots, &SnapshotSpec::At { time, now: cx.now }).map_err(
         |error| match error {
-            // Said again in local time: that is what was typed.
+            // Repeat it in local time, as the user typed it.
             Error::NoSnapshotBefore { .. } => {
                 let oldest = snapshots.iter().min_by_key(|s| s.time).map(|s| {
                     format!(

@@ -261,11 +261,11 @@ pub(crate) fn register(cx: &Context, backend: &str) -> Result<Backend, Failure> 
     cx.journal().update(|memory| {
         memory.since.get_or_insert(cx.now);
     })?;
-    // From here on guards start a backup that is due, whatever becomes of the rest.
+    // From here on guards start a backup that is due, even if the rest fails.
     let chosen = chosen(backend, &around)?;
     schedule::install(chosen, &entry, &around)
         .map_err(|error| Failure::from(error).hinted(|error| refused(chosen, error)))?;
-    // Only now: an entry that works stays until another one does.
+    // Only now, so that a working entry stays until the new one works.
     for other in possible().iter().filter(|other| **other != chosen) {
         let _ = schedule::uninstall(*other, &around);
     }

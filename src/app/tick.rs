@@ -1,4 +1,4 @@
-//! What is due, and making up for what was missed.
+//! Finds the jobs that are due, and catches up on missed ones.
 
 use bdr::care::runs::Memory;
 use bdr::model::schedule::{Job, Schedule};
@@ -28,7 +28,7 @@ pub(crate) fn catch_up(cx: &Context, by: &str) -> Option<String> {
         && !cx.config.sources.is_empty()
         && background::start(cx, &["tick", "--scheduler", by]);
     let last = memory.pasts.backup.success;
-    // Nothing is remembered: that says nothing about the backups there are.
+    // Without a history we know nothing about the existing backups.
     memory.since?;
     if !schedule.is_overdue(last, memory.since, cx.now) {
         return None;

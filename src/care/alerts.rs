@@ -1,6 +1,7 @@
-//! When somebody is to be told: pure. On a change for the worse or the better, and once a day while what is there could be lost.
+//! Decides when somebody is notified: on a change for the worse or the better, and once a day while
+//! current files could be lost. Pure.
 //!
-//! Nothing in a message is a path, a name of a file or a value: it leaves the machine.
+//! No message contains a path, a file name or a value, because it leaves the machine.
 
 use std::fmt::Write as _;
 
@@ -57,12 +58,12 @@ pub fn decide(
     worth.sort_by_key(|trouble| std::cmp::Reverse(trouble.level()));
     let level = worth.first().map_or(Level::Good, Trouble::level);
     let changed = state(troubles) != said.trouble;
-    // A clock that was ahead when it was said is no reason to be silent for long.
+    // A clock that was ahead at the last message must not keep us silent for long.
     let long_ago = said
         .at
         .is_none_or(|at| now - at >= AGAIN || at > now + AGAIN);
     (changed || newly_excluded > 0 || level == Level::Critical && long_ago).then_some(Alert {
-        // It is no trouble that goes away again, but somebody should look.
+        // This trouble does not go away by itself: somebody should check.
         level: match newly_excluded {
             0 => level,
             _ => level.max(Level::Warning),

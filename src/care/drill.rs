@@ -1,8 +1,9 @@
-//! Proves that what is backed up is of use: restores a snapshot into a scratch directory, compares every file with what was stored, and
-//! opens what has a format of its own.
+//! Proves that a backup is usable: restores a snapshot into a scratch directory, compares every
+//! file with what was stored, and opens files that have a format of their own.
 //!
-//! Two things are told apart. *Damage*: what comes back is not what was stored, or a database that bdr copied does not open. *Remarks*: a file
-//! that says it is JSON and is not; it came back exactly as it was, so it was so when it was backed up.
+//! There are two kinds of results. *Damage*: a file did not come back as it was stored, or a
+//! database that bdr copied does not open. *Remarks*: a file claims to be JSON and is not valid. It
+//! came back exactly, so it was like that when it was backed up.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -154,7 +155,7 @@ fn look(
                 Use::Database(None) => drilled.databases += 1,
                 Use::Database(Some(reason)) => {
                     drilled.databases += 1;
-                    // One that still stands there just so, with nothing beside it, is not the backup's fault.
+                    // If the original is broken in the same way, with nothing beside it, the backup is not to blame.
                     let live = entry.path.to_path(record.path.as_path());
                     if is_alone(&file) && is_same_file(&live, repo, entry) {
                         drilled.remarks.push(note(reason));

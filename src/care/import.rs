@@ -1,11 +1,13 @@
-//! Brings the backups of backup-dr, the server that was here before, into a repository.
+//! Imports the backups of backup-dr, the server that people used before bdr.
 //!
-//! Its store is `<dir>/backups/<id>/` with `backup-metadata.json` and the files below `data/`, each as gzip or as it was. Two files can have one
-//! place there (every source that is a file is `data.gz`, and directories share what they call by one name), of which the last written is what is
-//! left. So nothing is believed: a file is imported under a name only if its content has the checksum that the metadata gives for that name.
+//! Its store is `<dir>/backups/<id>/` with `backup-metadata.json` and the files below `data/`, each
+//! as gzip or unchanged. Two files can share one place there: every source that is a file is
+//! `data.gz`, and directories share files of the same name. Only the last one written is left. So
+//! nothing is trusted: a file is imported under a name only if its content has the checksum that
+//! the metadata gives for that name.
 //!
-//! An incremental backup of it has the files that changed, and nothing of those that were deleted. What it looked like then is the backup before it
-//! of the same sources, and these files over it.
+//! One of its incremental backups has the files that changed, and nothing about those that were
+//! deleted. Such a snapshot is the backup before it of the same sources, with these files on top.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
@@ -94,7 +96,7 @@ impl Found {
 
     /// Returns their size.
     pub fn bytes(&self) -> u64 {
-        // Whoever made the store may say what cannot be.
+        // The store may claim impossible things.
         let sizes = self.metadata.files.iter().map(|file| file.size);
         sizes.fold(0, u64::saturating_add)
     }
@@ -156,7 +158,7 @@ pub fn look(dir: &Path, repo: Option<&Repository>) -> Result<Store> {
             }),
         }
     }
-    // Two of one second are told apart by their names.
+    // Two of the same second differ in their names.
     store.backups.sort_by(|a, b| {
         let key = |found: &Found| (found.metadata.created, found.metadata.backup_id.clone());
         key(a).cmp(&key(b))
@@ -249,7 +251,7 @@ impl<'a> Importer<'a> {
         let mut roots = Vec::new();
         let mut moved = Vec::new();
         monitor.phase(Phase::Scanning, 0, 0);
-        // Nothing is laid out but below this.
+        // Everything is written below this directory.
         let laid = OwnTree::create(&self.scratch.join("tree"))?;
         let mut files = by_source(&tree, &found.metadata.sources);
         for (number, (name, source)) in names(&found.metadata.sources).into_iter().enumerate() {
@@ -408,7 +410,7 @@ fn lay_out(version: &Version, target: &Path) -> Result<std::result::Result<(), S
         .permissions
         .as_deref()
         .and_then(|text| u32::from_str_radix(text, 8).ok());
-    // Whatever it was, it is to be read once more.
+    // Whatever the reason, the file has to be read again.
     let mode = mode.unwrap_or(0o644) & 0o777 | 0o400;
     fsutil::set_mode(target, mode).map_err(|e| Error::io("change", target, e))?;
     if let Some(modified) = version.file.modified {
@@ -435,7 +437,7 @@ fn copy(
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(_) => return Ok(Err("it is damaged in the store".to_owned())),
         };
-        // No more is written than there is to be, however much it becomes.
+        // Never write more than the metadata promises, however much it unpacks to.
         match left.checked_sub(read as u64) {
             Some(rest) => left = rest,
             None => return Ok(Err(other.to_owned())),

@@ -1,4 +1,4 @@
-//! What keeps a repository healthy over years: retention, verification, drills, import, status.
+//! Keeps a repository healthy over years: retention, verification, drills, import, status.
 
 pub mod alerts;
 pub mod drill;

@@ -1,7 +1,8 @@
-//! What ran, when, and what came of it: the memory behind schedule, status and alerts.
+//! What ran, when, and how it ended: the memory behind schedule, status and alerts.
 //!
-//! It lies in the state directory, by the path of the repository, not inside it: a repository that is away has to be missed. Losing it
-//! costs the history and one early run, nothing else; what cannot be read counts as not there.
+//! It is in the state directory, by the path of the repository, and not inside it, because bdr has
+//! to notice when a repository is away. Losing it costs the history and one early run, nothing
+//! else. A part that cannot be read counts as missing.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};

@@ -1,4 +1,5 @@
-//! Looks for secrets and PHI in files where they lie. Reads only; says where, never what.
+//! Looks for secrets and PHI in files where they are. It only reads, and says where a secret is,
+//! never what it is.
 
 use std::fs::File;
 use std::io::Read as _;

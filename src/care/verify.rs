@@ -1,4 +1,4 @@
-//! Proves that what is stored can be read: by names and sizes, by every byte, or by a restore.
+//! Proves that stored data can be read: by names and sizes, by every byte, or by a restore.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -136,7 +136,7 @@ pub fn verify(
         let (index, damage) = (&packs.index, &mut report.damage);
         check_content(repo, index, &snapshots, &listings, &lost, damage, monitor)?;
     }
-    // What is damaged is stored again by the next backup. A look at a part says nothing of the rest.
+    // The next backup stores damaged files again. Checking a part says nothing about the rest.
     if level != VerifyLevel::Quick && only.is_none() || !lost.is_empty() {
         let mut damaged: DigestSet = lost.keys().copied().collect();
         if only.is_some() || level == VerifyLevel::Quick {
@@ -251,7 +251,7 @@ fn tell_origins(
     report: &mut VerifyReport,
 ) -> Result<()> {
     let looked_at = snapshots.iter().map(Summary::from);
-    // When this machine began to bind what it makes is told by all of them.
+    // Only all of them show when this machine began to bind its records.
     let all: Vec<Summary> = match only {
         Some(_) => repo.summaries()?,
         None => looked_at.clone().collect(),
@@ -305,7 +305,7 @@ fn check_operations(
         let checked = if file.name.ends_with(".begin.json") {
             repo.read_record::<Begin>(&name).map(|begin| {
                 let before = begin.before.filter(|id| !there.contains(id));
-                // What was forgotten on purpose is noted.
+                // A snapshot that was forgotten on purpose has a note.
                 missing.extend(before.filter(|id| !repo.is_forgotten(*id)));
             })
         } else if file.name.ends_with(".end.json") {
@@ -339,7 +339,7 @@ fn check_operations(
     }
     let mut missing: Vec<SnapshotId> = missing.into_iter().collect();
     missing.sort();
-    // Taken while this one looked: not missing.
+    // Taken while this verify ran: not missing.
     let newest = snapshots.last().map(|s| s.id);
     for id in missing
         .iter()

@@ -1,9 +1,12 @@
-//! Sealed values, on this machine only: what a repository must not have, a restore here can put back.
+//! Sealed values, on this machine only: a repository must not have them, but a restore here can put
+//! them back.
 //!
-//! Lies outside of the repository, and is never exported. A directory of files `<16 hex digits>.vault`, each written once: a line that says
-//! what it is, then records of fingerprint (8 bytes), flags (1), length (4, little-endian), nonce (24) and text: XChaCha20-Poly1305
-//! of the value, with the fingerprint as associated data. Fingerprints are the first bytes of HMAC-SHA-256 with a key of this machine, which
-//! lies beside the values and never in a repository: without it a placeholder says nothing, with it only what can be guessed.
+//! The vault is outside the repository and never exported. It is a directory of files `<16 hex
+//! digits>.vault`, each written once: a line that says what it is, then records of fingerprint (8
+//! bytes), flags (1), length (4, little-endian), nonce (24) and text: XChaCha20-Poly1305 of the
+//! value, with the fingerprint as associated data. Fingerprints are the first bytes of HMAC-SHA-256
+//! with a key of this machine. It is beside the values and never in a repository: without it a
+//! placeholder reveals nothing, and with it only values that can be guessed.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -265,7 +268,7 @@ impl Vault {
         if fsutil::create_dir_private(&self.dir).is_err() {
             return;
         }
-        // What cannot be brought back counts as missing, and is reported as that.
+        // A value that cannot be restored counts as missing and is reported.
         for entry in fsutil::read_dir(second).into_iter().flatten().flatten() {
             let _ = fsutil::link_or_copy(&entry.path(), &self.dir.join(entry.file_name()));
         }
@@ -486,7 +489,7 @@ impl Vault {
             if !kept.is_empty() {
                 self.publish(&of(&kept))?;
             }
-            // Its name says since when: nothing else on a disk does for certain.
+            // Its name says since when; nothing else on a disk is certain to.
             let since = now
                 .duration_since(SystemTime::UNIX_EPOCH)
                 .unwrap_or_default();

@@ -1,10 +1,14 @@
-//! Repositories of version control, as an undo has to see them: not as files that happen to lie side by side.
+//! Repositories of version control, as an undo has to see them: not as unrelated files in one
+//! directory.
 //!
-//! Two rules follow from how they work. What is named by its content, or only ever appended to, is never removed: something that was made since
-//! may need it, and garbage costs nothing. And what refers to it (refs, HEAD, reflogs, the index) goes back only where it stands as the operation
-//! left it; nothing is ever written beside it, where the tool would take it for one of its own.
+//! Two rules follow from how they work. Objects that are named by their content, or only ever
+//! appended to, are never removed: something that was made since may need them, and garbage costs
+//! nothing. Files that refer to them (refs, HEAD, reflogs, the index) go back only if they are as
+//! the operation left them. Nothing is ever written beside them, because the tool would take it for
+//! one of its own.
 //!
-//! Sources: gitrepository-layout(5), git-worktree(1); the layouts of jj, Mercurial, git-annex, git-lfs and DVC.
+//! Sources: gitrepository-layout(5), git-worktree(1); the layouts of jj, Mercurial, git-annex,
+//! git-lfs and DVC.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -1,7 +1,8 @@
-//! A line of PowerShell, taken apart far enough to know which commands it runs on what.
+//! Parses a line of PowerShell far enough to know which commands it runs on which files.
 //!
-//! What is in parentheses, subexpressions and script blocks counts as if it ran. Values known only when it runs are dynamic words; methods of .NET
-//! and anything that is not understood is unknown.
+//! Everything in parentheses, subexpressions and script blocks counts as if it ran. Values known
+//! only at run time are dynamic words. Methods of .NET, and anything else that is not understood,
+//! are unknown.
 
 use super::{Assessment, Effect, MAX_DEPTH, MAX_LINE, Operand, Place, Surroundings, Word, command};
 
@@ -344,7 +345,7 @@ impl Reader<'_> {
             self.result.join(unknown);
         }
         if expression && !assigns {
-            // What it takes to know the value was looked into.
+            // The expression for the value was checked already.
             return;
         }
         let found = statement(&words, self.place, self.around, self.depth);
@@ -577,7 +578,7 @@ fn statement(
     }
     let Some(text) = first.text() else {
         if words.len() == 1 && first.bytes.is_empty() {
-            // A value: what it takes to know it was looked into.
+            // A value: its expression was checked already.
             return Assessment::nothing();
         }
         return with_paths("a command is known only when it runs", words, place);
@@ -702,7 +703,7 @@ fn sorted(words: &[Word]) -> Sorted {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
             None => (option, None),
         };
-        // Any beginning of a name stands for it.
+        // Any prefix of a name means it.
         let is = |names: &[&str]| names.iter().any(|full| full.starts_with(&name));
         if SWITCHES.contains(&name.as_str()) || value.is_some() || is(SWITCHES) && !is(PATHS) {
             let off = value.as_deref() == Some("$false");
@@ -781,7 +782,7 @@ fn cmdlet(name: &str, shown: &str, rest: &[Word], place: &Place) -> Option<Asses
         .collect();
     let unclear = named.is_empty() || named.iter().any(|word| word.dynamic);
     if unclear {
-        // From the pipeline, or a variable: what is around is covered.
+        // From the pipeline, or a variable: the directory around is covered.
         operands.extend(place.here());
     }
     Some(Assessment {

@@ -1,6 +1,8 @@
-//! A line of a POSIX shell, taken apart by brush-parser: every simple command in it, with its redirections, where it runs.
+//! Parses a line of a POSIX shell with brush-parser: every simple command in it, with its
+//! redirections and the directory where it runs.
 //!
-//! All branches are joined, whether or not they would run. Here-documents are data, unless a shell reads them.
+//! All branches are joined, whether or not they would run. Here-documents are data, unless a shell
+//! reads them.
 
 use brush_parser::ast;
 use brush_parser::word::{Parameter, ParameterExpr, TildeExpr, WordPiece, WordPieceWithSource};
@@ -133,7 +135,7 @@ impl Line<'_> {
         let before = self.result.untold.len();
         let mut literal = false;
         for (at, command) in pipeline.seq.iter().enumerate() {
-            // What is piped is what the text says: its words are looked at.
+            // The text says what is piped, so check its words.
             literal |= at == 0 && self.prints_literals(command, place);
             self.command(command, &mut place.clone());
         }
@@ -173,7 +175,7 @@ impl Line<'_> {
                 self.redirects(redirects.as_ref(), place);
                 self.compound(compound, place);
             }
-            // It may be called later: as if it were called here.
+            // It may be called later, so treat it as called here.
             ast::Command::Function(function) => {
                 let ast::FunctionBody(body, redirects) = &function.body;
                 self.redirects(redirects.as_ref(), place);
@@ -479,7 +481,7 @@ impl Line<'_> {
 
     fn word(&mut self, word: &ast::Word, place: &Place) -> Word {
         let mut result = self.one(&word.value, place);
-        // What is expanded to several words, or cannot be told: the one word stands for all.
+        // It expands to several words, or we cannot tell: this one word represents them all.
         if braces::may_expand(&word.value) {
             result.dynamic = true;
         }

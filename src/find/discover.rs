@@ -1,8 +1,8 @@
-//! Finds what is worth keeping on this machine, for `bdr init`.
+//! Finds files worth keeping on this machine, for `bdr init`.
 //!
-//! Looks at names and sizes below two directories that come in as arguments, the home and the workspace; reads no file.
-//! Rebuildable trees are never descended into. The result is sources with include patterns, so that a known file which
-//! appears later is covered without another look.
+//! It checks names and sizes below two directories that come in as arguments, the home and the
+//! workspace, and reads no file. It never enters rebuildable trees. The result is sources with
+//! include patterns, so a known file that appears later is covered without another search.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -283,7 +283,7 @@ fn measure(source: &Source, never: &[PathBuf]) -> Result<Tree> {
         .sort_by_file_name()
         .into_iter();
     while let Some(entry) = walk.next() {
-        // What cannot be read now is the backup's to report.
+        // The backup reports what cannot be read.
         let Ok(entry) = entry else { continue };
         let is_dir = entry.file_type().is_dir();
         let skip = |walk: &mut walkdir::IntoIter| {
@@ -369,7 +369,7 @@ fn largest(tree: &Tree, budget: u64) -> Vec<(PathBuf, (u64, u64))> {
             .collect();
         dirs.sort_by_key(|(_, (_, bytes))| std::cmp::Reverse(*bytes));
         for (path, sum) in dirs {
-            // Small ones are kept: to leave out a hundred of them would save little and lose much.
+            // Keep small ones: leaving out a hundred of them would save little and lose much.
             if over == 0 || (depth == 3 && sum.1 < budget / 64) {
                 break;
             }

@@ -127,7 +127,7 @@ pub fn at_or_before<'a>(
     now: DateTime<Utc>,
 ) -> impl Iterator<Item = Result<&'a Snapshot>> {
     let ids = snapshots.ids();
-    // Ids never go backwards: unless a clock was ahead once, they say what the times of those before do.
+    // Ids never go backwards: unless a clock was once ahead, their times are in order.
     let ahead = ids
         .last()
         .is_some_and(|id| id.millis() > now.timestamp_millis());
@@ -157,7 +157,7 @@ pub fn at_or_before<'a>(
             match snapshots.read(id) {
                 Ok(Some(snapshot)) if taken(snapshot) <= time => return Some(Ok(snapshot)),
                 Ok(_) => {}
-                // What is newer than was asked for need not be read.
+                // Snapshots newer than the requested time need not be read.
                 Err(_) if !ahead && id.millis() > time.timestamp_millis() => {}
                 Err(error) => return Some(Err(error)),
             }

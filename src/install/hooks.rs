@@ -1,7 +1,10 @@
-//! Has other programs call bdr: shells, git, coding agents, deployment. Edits their files, remembers each edit, and takes it back.
+//! Makes other programs call bdr: shells, git, coding agents, deployment. Edits their files,
+//! remembers each edit, and can undo it.
 //!
-//! What is wanted ([`Wanted`]) and what stands there make a [`Step`], which can be shown; [`apply`] does it. The manifest keeps what a file
-//! was before: where only bdr touched it, taking out restores it byte for byte; where the user edited around, exactly bdr's part goes.
+//! The wish ([`Wanted`]) and the current content make a [`Step`], which can be shown; [`apply`]
+//! carries it out. The ledger keeps the file as it was before. If only bdr changed a file,
+//! uninstalling restores it byte for byte. If the user edited around bdr's part, exactly that part
+//! is removed.
 
 use std::path::{Path, PathBuf};
 
@@ -291,7 +294,7 @@ fn look(file: &Path, fresh: u32) -> Result<Stands> {
             mode: fresh,
         });
     }
-    // What a link of a dotfile manager leads to is edited, not the link.
+    // Dotfile managers use links: edit the target, not the link.
     let Ok(real) = canonicalize(file) else {
         return refuse("is a link that leads nowhere");
     };
@@ -412,7 +415,7 @@ impl Ledger {
             Form::Shim { script, aside: at } => {
                 let foreign = stands.bytes.is_some() && !is_own(old);
                 if foreign && git::moved_to(file).is_some_and(|(_, runs)| runs) {
-                    // Whoever replaced it runs it first: nothing is to be done.
+                    // Its replacement runs it first, so there is nothing to do.
                     old.to_vec()
                 } else if foreign && at.symlink_metadata().is_ok() {
                     let message = format!(
@@ -456,7 +459,7 @@ impl Ledger {
         let original = known
             .filter(|edit| hex_of(old) == edit.after)
             .and_then(|edit| self.kept(edit));
-        // Edited around since: what it would be without bdr is the best that is known.
+        // Edited around since: the best we know is the file without bdr's part.
         let original = match (original, known, &wanted.form) {
             (None, Some(_), form) => self
                 .without(form.kind(), word, &stands.real, old)
@@ -540,7 +543,7 @@ impl Ledger {
             version: VERSION.to_owned(),
             time: now,
         };
-        // Remembered first: what is remembered and not there is nothing to take out.
+        // Remember it first: an entry for a missing edit does no harm when uninstalling.
         self.forget(&step.target, &step.key);
         self.manifest.edits.push(edit);
         self.save()?;
@@ -639,13 +642,13 @@ impl Ledger {
         match &step.after {
             Some(after) => fsutil::write_atomic(&step.file, after, step.mode)?,
             None => match &step.aside {
-                // In one step: there is a hook at all times.
+                // In one step, so that there is a hook at all times.
                 Some(aside) => fsutil::rename(aside, &step.file).context("rename", aside)?,
                 None => fsutil::remove_file(&step.file).context("remove", &step.file)?,
             },
         }
         for dir in known.iter().flat_map(|edit| &edit.made) {
-            // One that somebody else uses by now stays.
+            // Keep it if somebody else uses it by now.
             fsutil::remove_empty_dir(dir.as_path());
         }
         self.forget(&step.target, &step.key);
@@ -705,7 +708,7 @@ impl Ledger {
         };
         for entry in fsutil::read_dir(&self.dir).into_iter().flatten().flatten() {
             if !entry.file_name().to_str().is_some_and(needed) {
-                // Left behind it costs space only.
+                // If it stays behind, it only costs space.
                 let _ = fsutil::remove_file(&entry.path());
             }
         }

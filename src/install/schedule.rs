@@ -1,8 +1,9 @@
-//! Has the system's scheduler wake bdr up every hour. What is due then, `schedule` decides: a scheduler that sleeps, is late or comes twice
-//! changes nothing.
+//! Makes the system's scheduler wake bdr every hour. `schedule` decides what is due then, so a
+//! scheduler that sleeps, is late or comes twice makes no difference.
 //!
-//! Each backend renders an [`Entry`] as text, on every platform, and takes the program out of what is installed. One step writes files and
-//! runs the system's tools, which are looked for in the directories that the caller names.
+//! Each backend renders an [`Entry`] as text, on every platform, and finds the program in an
+//! installed entry. One step writes files and runs the system's tools, which are looked for in the
+//! directories that the caller names.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
@@ -250,7 +251,7 @@ pub fn files(
 /// # Errors
 /// A file cannot be written, or the scheduler's tool refuses.
 pub fn install(backend: Backend, entry: &Entry, around: &Surroundings) -> Result<()> {
-    // What is asked for has to make sense before anything is touched.
+    // Check the request before changing anything.
     let files = files(backend, entry, around)?;
     if backend == Backend::Cron {
         return change_crontab(around, Some(&files[0].1));
@@ -267,7 +268,7 @@ pub fn install(backend: Backend, entry: &Entry, around: &Surroundings) -> Result
     }
     let done = enlist(backend, entry, around, &files[0].0);
     if done.is_err() {
-        // Files that no scheduler has taken would pass for an entry.
+        // Files that no scheduler has accepted would look like an entry.
         for path in new {
             let _ = fsutil::remove_file(path);
         }
@@ -305,7 +306,7 @@ fn enlist(backend: Backend, entry: &Entry, around: &Surroundings, file: &Path) -
                 OsStr::new("/f"),
             ];
             if around.must("schtasks", &create, None).is_err() {
-                // Where a user may not have tasks that start at logon.
+                // Some users are not allowed to have tasks that start at logon.
                 let plain = schtasks::task_without_logon(entry, &around.user)?;
                 fsutil::write_atomic(file, &plain, 0o644)?;
                 around.must("schtasks", &create, None)?;
@@ -462,7 +463,7 @@ fn change_crontab(around: &Surroundings, block: Option<&[u8]>) -> Result<()> {
     if new == old {
         return Ok(());
     }
-    // What is not ours, as it was last: whatever happens to it, here it is.
+    // The lines that are not ours, as a copy in case anything happens to them.
     let others = cron::edit(&old, None)?;
     if !others.is_empty() {
         fsutil::create_dir_private(&around.state)?;

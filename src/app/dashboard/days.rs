@@ -1,4 +1,4 @@
-//! The last 53 weeks, a square for each day.
+//! The last 53 weeks, with a square for each day.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The page: from the one sentence down to the details.
+//! The page: first one sentence, then the details.
 
 use bdr::base::units::size;
 use bdr::care::runs::{Outcome, Run};

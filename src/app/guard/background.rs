@@ -1,4 +1,4 @@
-//! Work that need not be waited for: packing what a guard kept.
+//! Packs the files that a guard kept, in the background.
 
 use std::path::{Path, PathBuf};
 

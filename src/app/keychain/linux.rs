@@ -1,8 +1,10 @@
-//! The Secret Service of a desktop (GNOME Keyring, KWallet, KeePassXC), by `secret-tool` of libsecret, with the kernel's keyring before it.
+//! The Secret Service of a desktop (GNOME Keyring, KWallet, KeePassXC), through `secret-tool` of
+//! libsecret, with the kernel's keyring before it.
 //!
-//! Not taken without being asked: cron, an SSH session and a container have none, and a vault whose key is out of reach there would not
-//! be a vault. A client of D-Bus would make the program a third larger, for each guarded command; `secret-tool` is asked once in half a
-//! day, the kernel in between. <https://specifications.freedesktop.org/secret-service/>, keyrings(7).
+//! It is used only on request: cron, an SSH session and a container have none, and a vault whose
+//! key is out of reach there would be useless. A client of D-Bus would make the program a third
+//! larger, for each guarded command. `secret-tool` is asked once in half a day, and the kernel in
+//! between. <https://specifications.freedesktop.org/secret-service/>, keyrings(7).
 
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
@@ -92,7 +94,7 @@ fn secret_tool(
             _ => format!("secret-tool: {e}"),
         })?;
     if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
-        // One that does not read says why when it ends.
+        // If it does not read, its exit says why.
         let _ = stdin.write_all(input.as_bytes());
     }
     let started = Instant::now();

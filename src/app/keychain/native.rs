@@ -1,4 +1,5 @@
-//! The Keychain of macOS and the Credential Manager of Windows: there with every session of a user, and opened with it.
+//! The Keychain of macOS and the Credential Manager of Windows. Each session of a user has them,
+//! and opens them.
 
 use std::collections::HashMap;
 use std::sync::Arc;

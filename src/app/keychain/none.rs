@@ -1,4 +1,4 @@
-//! No keychain is known here.
+//! Systems without a keychain that bdr knows.
 
 /// A new key goes there without being asked.
 pub(crate) const ALWAYS: bool = false;

@@ -1,4 +1,4 @@
-//! Ways to reach somebody. Each has a time limit; all are tried at once.
+//! The ways to notify somebody. Each has a time limit; all are tried at once.
 
 use std::io::Write as _;
 use std::process::{Command as Process, Stdio};
@@ -99,7 +99,7 @@ fn ntfy(url: &str, message: &Message) -> Result<(), String> {
 fn request(url: &str, kind: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<(), String> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_global(Some(PATIENCE))
-        // Where it leads to is not what was configured, and a POST would not survive it.
+        // The target is not the configured address, and a POST would become a GET.
         .max_redirects(0)
         .max_redirects_will_error(false)
         .http_status_as_error(false)
@@ -135,7 +135,7 @@ fn request(url: &str, kind: &str, headers: &[(&str, &str)], body: &[u8]) -> Resu
     };
     let started = Instant::now();
     match once() {
-        // Once more, unless that took all the patience there was.
+        // Try once more, unless the time limit has passed.
         Err((true, _)) if started.elapsed() < PATIENCE / 2 => {
             std::thread::sleep(Duration::from_millis(500));
             once().map_err(|(_, error)| error)

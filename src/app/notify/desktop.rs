@@ -1,4 +1,4 @@
-//! A note on the desktop, through the program that the system has for it.
+//! A desktop notification, through the program that the system has for it.
 
 use std::process::{Command as Process, Stdio};
 
@@ -96,7 +96,7 @@ fn commands(message: &Message) -> Vec<Process> {
         "-1",
     ]);
     let mut commands = vec![send, call];
-    // A job of cron is not told where the session's bus is.
+    // A cron job does not know where the session's bus is.
     if crate::app::context::variable("DBUS_SESSION_BUS_ADDRESS").is_none() {
         let bus = format!("/run/user/{}/bus", bdr::disk::fsutil::user_number());
         for command in &mut commands {

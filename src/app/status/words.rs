@@ -1,4 +1,4 @@
-//! What `bdr status` says; the sentences are those of the dashboard and of alerts, too.
+//! The words of `bdr status`, which the dashboard and alerts share.
 
 use bdr::base::units::size;
 use bdr::care::runs::Run;

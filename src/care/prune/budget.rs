@@ -1,6 +1,8 @@
-//! Keeps the repository within the bytes it may take: the oldest guard snapshots go first, then the oldest backups.
+//! Keeps the repository within its budget: removes the oldest guard snapshots first, then the
+//! oldest backups.
 //!
-//! Never what the policy holds on to in any case. If that alone takes more, nothing goes for the budget: it would only cost history.
+//! Snapshots that the policy always keeps stay. If those alone need more than the budget, nothing
+//! is removed for it: it would only cost history.
 
 use crate::base::error::{Error, Result};
 use crate::base::monitor::Monitor;
@@ -71,7 +73,7 @@ pub(super) fn fit(
         found.map_or(0, |at| listed[at].bytes)
     };
     let listings: u64 = listed.iter().map(|file| file.bytes).sum();
-    // Records and the like: not worth being told apart.
+    // Records and the like: too small to count separately.
     let mut live = budget.used.saturating_sub(packs).saturating_sub(listings);
     let order = |item: &Item, fixed: bool| (!fixed, item.guard, std::cmp::Reverse(item.seq));
     let mut kept: Vec<usize> = (0..decisions.len())

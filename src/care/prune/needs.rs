@@ -1,4 +1,5 @@
-//! What the snapshots that are there need: read from the records and listings themselves, one key frame in memory at a time.
+//! Finds what the existing snapshots need: read from the records and listings themselves, one key
+//! frame in memory at a time.
 
 use std::collections::{HashMap, HashSet};
 
@@ -208,7 +209,7 @@ pub(super) fn spare_packs(
             _ => {}
         }
     }
-    // Of several copies the one in the pack that is the most use otherwise.
+    // Of several copies choose the one in the pack that is most needed anyway.
     let worth = |pack: usize| {
         let known = &index.packs()[pack].pack;
         let share = wanted_bytes[pack] as f64 / known.bytes.max(1) as f64;
@@ -228,7 +229,7 @@ pub(super) fn spare_packs(
         }
     }
     for (number, pack) in index.packs().iter().enumerate() {
-        // What is damaged may hold what is missing.
+        // The damaged record may need what seems to be missing.
         let hope = unreadable.contains(&pack.pack.id) && !spare.missing.is_empty();
         if chosen[number] || hope {
             continue;

@@ -1,7 +1,9 @@
-//! Writes what is still needed of packs that are mostly dead, or tiny, into new ones; the old ones go the way of all packs.
+//! Copies what is still needed from packs that are mostly dead, or tiny, into new ones. The old
+//! packs are then removed like any other.
 //!
-//! A guard writes a pack of a few kilobytes, quickly compressed. What of them is still needed later lies together, compressed as well as the rest.
-//! Packs of fulls stay as they are: `tar` reads them.
+//! A guard writes a pack of a few kilobytes and compresses it quickly. Repacked, the parts still
+//! needed are in one place, compressed as well as the rest. Packs of full backups stay as they are,
+//! because `tar` reads them.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Into the trash, out of it, and back.
+//! Moves files to the trash, deletes them from it, and moves back those that are needed again.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -69,7 +69,7 @@ pub(super) fn collect(
         packs: spare,
         index,
     } = spare_parts(repo, needs, &worn)?;
-    // Blobs that were taken for damaged because their pack is gone, and that nothing needs.
+    // Blobs that count as damaged because their pack is gone, and that nothing needs.
     let mut damaged = repo.damaged_blobs();
     let before = damaged.len();
     damaged.retain(|blob| needs.blobs.contains(blob));
@@ -106,7 +106,7 @@ pub(super) fn collect(
     repo.forget_packs(&moving.gone);
     sweep(repo, needs, options, report, monitor)?;
     if !repo.kept_sets()?.is_empty() {
-        // Alone: a guard that is under way may be about to name a set that its state remembers.
+        // Alone, because a running guard may be about to name a set that its state remembers.
         repo.alone(options.patience, || {
             needs.look(repo, &HashSet::new(), monitor)?;
             match needs.unknown.pop() {
@@ -120,7 +120,7 @@ pub(super) fn collect(
         needs.look(repo, &HashSet::new(), monitor)?;
         match needs.unknown.pop() {
             Some(error) => Err(error),
-            // What was sealed for a snapshot that is not written yet is younger than the vault's grace.
+            // Values sealed for a snapshot that is not written yet are younger than the grace period.
             None => repo
                 .vault()
                 .sweep(&needs.values, options.now.into())
@@ -197,7 +197,7 @@ fn bad_copies(
             pack.is_some_and(|pack| !going.contains(&pack.pack.id))
         })
     };
-    // In the order in which they lie: each member is decompressed once.
+    // In the order of the pack, so that each member is decompressed once.
     let mut checks = Vec::new();
     let mut bad = DigestSet::default();
     for (pack, blobs) in &spare.copies {

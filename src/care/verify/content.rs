@@ -1,4 +1,5 @@
-//! Whether files come out as they went in: that every part of one is there, whole, does not say that the parts are those of the file.
+//! Checks that files come out as they went in. That every part of a file exists and is whole does
+//! not prove that the parts are those of the file.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

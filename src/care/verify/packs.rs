@@ -1,4 +1,4 @@
-//! Whether packs are there and whole, and which blobs have no good copy left.
+//! Checks that packs exist and are whole, and finds the blobs that have no good copy left.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -168,7 +168,7 @@ impl Packs {
 
     /// Returns the copies of blobs that lie in packs, in the order in which they lie there.
     fn blobs_in(&self, wanted: &[PackRef]) -> Vec<(Digest, Location)> {
-        // One that is empty may claim any number of parts of any length: none is looked for.
+        // An empty one may claim any number of parts of any length, so do not search for them.
         let is_empty = |pack: &&PackRef| self.bad.get(&pack.id).is_some_and(|why| why == EMPTY);
         let wanted = wanted.iter().filter(|pack| !is_empty(pack));
         let ids: DigestSet = wanted.map(|pack| pack.id).collect();

@@ -1,7 +1,8 @@
-//! Extended attributes: which are kept, and how they are read, given back and named in records.
+//! Extended attributes: which are kept, and how they are read, restored and named in records.
 //!
-//! Kept is what somebody set: `user.*`, access lists, and labels of `security.*` and `trusted.*` (which only root sees). Not kept is what the kernel
-//! computes from content (`security.evm`, `security.ima`), and what file systems show of themselves.
+//! Attributes that somebody set are kept: `user.*`, access lists, and labels of `security.*` and
+//! `trusted.*` (which only root sees). Those that the kernel computes from content (`security.evm`,
+//! `security.ima`), and those that file systems show of themselves, are not kept.
 
 use std::fs::File;
 use std::io;
@@ -127,7 +128,7 @@ fn read(names: Names, get: &Get<'_>) -> io::Result<Attributes> {
     let mut withheld = false;
     for name in names.iter().filter(|name| is_kept(&os_to_bytes(name))) {
         match get(name) {
-            // For all of bdr it is not there: not stored, not compared, not removed.
+            // All of bdr treats it as absent: not stored, not compared, not removed.
             Ok(Some(value)) if is_secret(&os_to_bytes(name), &value) => withheld = true,
             Ok(Some(value)) => found.push((escaped(&os_to_bytes(name)), value)),
             Ok(None) => {}

@@ -1,4 +1,5 @@
-//! Directories held open: what is done in one is done there, whatever its name leads to by then. A name in one is never followed where it is a link.
+//! Directories held open. Work in one happens there, whatever its name refers to by then. A name in
+//! one is never followed if it is a link.
 
 use std::fs::File;
 use std::io;

@@ -1,4 +1,5 @@
-//! Reads directories. As std does, but for the end: std ends the process where a handle cannot be closed, which a file system may say of any.
+//! Reads directories. It works like std, except at the end: std ends the process if a handle cannot
+//! be closed, which a file system may report for any handle.
 
 use std::ffi::OsString;
 use std::fs::Metadata;

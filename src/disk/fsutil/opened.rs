@@ -1,6 +1,7 @@
-//! Directories that their owner has closed, opened to them for a while.
+//! Opens directories that their owner has closed, for a while.
 //!
-//! `chmod 000 d` hides from its owner what an undo has to look at and bring back. Root sees it anyway, and nothing is opened for it.
+//! `chmod 000 d` hides from its owner what an undo has to read and restore. Root sees it anyway, so
+//! nothing is opened for root.
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -96,7 +97,7 @@ impl Opened {
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        // What lies in another goes first: it could not be reached after.
+        // Inner directories first: they could not be reached afterwards.
         for (dir, mode) in self.dirs.iter().rev() {
             if !super::set_dir_mode(dir, *mode) {
                 below_closed(dir, *mode);

@@ -1,7 +1,9 @@
-//! Writes files back: below a directory held open, never through a symlink, each under its final name only when it is whole.
+//! Writes files back: below a directory held open, never through a symlink, each under its final
+//! name only when it is complete.
 //!
-//! Content is written to a temporary file in the same directory, metadata is set on the open file, then it is renamed into place. A symlink or
-//! hard link that stands at the name is replaced, not written through.
+//! Content is written to a temporary file in the same directory, metadata is set on the open file,
+//! then it is renamed into place. A symlink or hard link at the name is replaced, not written
+//! through.
 
 use std::path::Path;
 

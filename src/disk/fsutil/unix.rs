@@ -1,4 +1,4 @@
-//! What is different on Unix.
+//! The differences on Unix.
 #![expect(
     clippy::disallowed_methods,
     reason = "part of the one place that writes"
@@ -348,7 +348,7 @@ pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
 /// The system refuses.
 pub fn keep_owner_mode(file: &File, mode: u32) -> io::Result<()> {
     let has = rustix::fs::fstat(file)?.st_mode as u32 & 0o7777;
-    // Others are kept out by the mode itself: only what is missing for the owner is made good.
+    // The mode itself keeps others out. Only restore the rights that the owner lacks.
     if has & 0o700 != mode & 0o700 {
         rustix::fs::fchmod(
             file,

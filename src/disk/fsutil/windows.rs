@@ -1,4 +1,4 @@
-//! What is different on Windows.
+//! The differences on Windows.
 #![expect(
     clippy::disallowed_methods,
     reason = "part of the one place that writes"

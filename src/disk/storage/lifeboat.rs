@@ -1,8 +1,10 @@
-//! The lifeboat: further names of a repository's files, in a place that a command which deletes the repository does not reach.
+//! The lifeboat: more hard links to a repository's files, in a place that a command which deletes
+//! the repository does not reach.
 //!
-//! Hard links on the same file system: no space, no time worth a word. Where links cannot be made, copies up to [`COPY_BUDGET`]. A repository that
-//! is gone is brought back by linking everything to where it was. Names that a power failure took from the lifeboat are made again by
-//! [`Lifeboat::catch_up`].
+//! Hard links are on the same file system: they take no space and hardly any time. Where links
+//! cannot be made, files are copied up to [`COPY_BUDGET`]. A repository that is gone is restored by
+//! linking everything to where it was. Names that a power failure took from the lifeboat are made
+//! again by [`Lifeboat::catch_up`].
 #![expect(
     clippy::disallowed_methods,
     reason = "writes beside the repository what the storage has written into it"
@@ -197,7 +199,7 @@ impl Lifeboat {
             && let Some(parent) = there.parent()
             && fsutil::create_dir_private(parent).is_ok()
         {
-            // What is not kept now is made good by the next catch-up.
+            // The next catch-up adds what was missed here.
             self.note_kept(&self.link_or_copy(dir, own, &there));
         } else {
             self.note_kept(&done);
@@ -208,7 +210,7 @@ impl Lifeboat {
     fn note_kept(&self, done: &io::Result<()>) {
         let failed = |e: &io::Error| e.kind() != io::ErrorKind::NotFound;
         if done.as_ref().is_err_and(failed) {
-            // Without the note a rescue looks at what there is.
+            // Without the note a rescue goes by the files it finds.
             let _ = fsutil::write_derived(&self.dir.join(INCOMPLETE), b"");
         }
     }
@@ -400,7 +402,7 @@ impl Lifeboat {
         };
         for entry in entries {
             let name = entry?.file_name();
-            // What systems put at the top of a disk is nobody's.
+            // Ignore what systems put at the top of a disk.
             let is_hidden = name.as_encoded_bytes().starts_with(b".") || name == "lost+found";
             if !is_hidden && !PARTS.iter().any(|part| name == *part) {
                 let name = crate::base::path::show(&name);
@@ -459,7 +461,7 @@ pub fn lifeboats_in(dir: &Path, name: &str) -> PathBuf {
         return second;
     }
     let mut random = [0; 8];
-    // Free, or there is nothing to do about it: `status` says so.
+    // It is free, or nothing can be done about it: `status` says so.
     if first.symlink_metadata().is_err() || getrandom::fill(&mut random).is_err() {
         return first;
     }

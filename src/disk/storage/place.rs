@@ -1,4 +1,5 @@
-//! Which file system a repository lies on, and where that is mounted: what tells a repository that was deleted from one whose disk is away.
+//! Which file system a repository is on, and where that is mounted. This distinguishes a repository
+//! that was deleted from one whose disk is away.
 
 use std::path::Path;
 

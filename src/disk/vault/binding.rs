@@ -1,7 +1,8 @@
-//! What this machine made: its records carry a keyed digest of themselves.
+//! Binds the records that this machine makes: each carries a keyed digest of itself.
 //!
-//! The key lies beside the values, never in a repository, and has a second name in the lifeboat. It is made when the first record is written; whoever
-//! only looks makes none. Lost, nothing is lost with it: what it bound counts as made by a key that is not here, not as forged.
+//! The key is beside the values, never in a repository, and has a hard link in the lifeboat. It is
+//! made when the first record is written, and never by a reader. If it is lost, nothing is lost
+//! with it: its records then count as made by a key that is not here, not as forged.
 
 use std::fmt;
 

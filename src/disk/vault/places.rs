@@ -1,8 +1,9 @@
 //! Which repositories the values of a vault are for.
 //!
-//! A copy of a repository has its id, and so its vault; what the copy does not need the original may. Whoever adds values is noted with its
-//! place; values are swept for the one place that is left, and for nobody where there are several. A place where nothing is any more counts
-//! for more than a year: a disk that lies in a drawer looks the same.
+//! A copy of a repository has its id, and so its vault. The original may need values that the copy
+//! does not. So every repository that adds values is noted with its place. Values are swept if only
+//! one place is left, and never while there are several. A place where nothing exists any more
+//! counts for more than a year, because a disk in a drawer looks the same.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -58,7 +59,7 @@ pub(super) fn note(vault: &Path, location: &Path) -> Result<()> {
     if all.contains(&own) {
         return Ok(());
     }
-    // Moved: the same directory, and nothing is where it was.
+    // Moved: the same directory, and its old place is empty.
     let inode = own.split(' ').next().unwrap_or_default();
     all.retain(|line| match line.split_once(' ') {
         Some((number, path)) => number != inode || number == "0" || Path::new(path).exists(),

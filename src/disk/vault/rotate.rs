@@ -1,7 +1,9 @@
-//! A new key for all values.
+//! Gives all values a new key.
 //!
-//! Order: the new key lies beside the old (`vault.key.next`), durably; each file of values is written anew in place of the old; the new key takes
-//! the place of the old; the old is overwritten. Cut off anywhere, values are read by whichever of the two fits, and the next call goes on.
+//! Order: the new key is written beside the old one (`vault.key.next`), durably. Each file of
+//! values is rewritten in place of the old. The new key replaces the old one, and the old one is
+//! overwritten. If this is interrupted, values are read with whichever of the two matches, and the
+//! next call continues.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -110,7 +112,7 @@ impl Vault {
                 }
             }
             if changed {
-                // Its writer may have written it anew meanwhile, with the same key: either will do.
+                // Its writer may have rewritten it meanwhile, with the same key: either version is fine.
                 fsutil::write_atomic(&path, &out, 0o600)?;
                 if !swept {
                     self.link_anew(&path)?;

@@ -1,4 +1,4 @@
-//! `{a,b}` and `{1..3}`: one word that stands for several (bash manual, "Brace Expansion").
+//! Expands `{a,b}` and `{1..3}`: one word that means several (bash manual, "Brace Expansion").
 
 use brush_parser::ParserOptions;
 use brush_parser::word::{BraceExpressionMember, BraceExpressionOrText, parse_brace_expansions};

@@ -1,4 +1,4 @@
-//! The places that are known by name.
+//! The places that bdr knows by name.
 
 /// State of a workspace that git usually does not have.
 pub(super) const WORKSPACE: &[&str] = &[

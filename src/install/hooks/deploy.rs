@@ -1,4 +1,5 @@
-//! A snapshot before a project deploys: scripts of a `package.json`, and lines for what is better written by hand.
+//! Takes a snapshot before a project deploys: scripts of a `package.json`, and lines to add by hand
+//! elsewhere.
 
 use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstInputValue, CstObject, CstRootNode};
@@ -184,7 +185,7 @@ mod tests {
         let only_test = "{\n  \"scripts\": {\n    \"test\": \"x\"\n  }\n}\n";
         assert!(add(only_test, "npm", false).is_err());
         assert!(add("{}", "npm", true).is_err());
-        // Where another program deploys, its first check is the moment.
+        // If another program deploys, hook into its first check.
         let checked = add(only_test, "npm", true).unwrap();
         assert!(checked.contains("\"pretest\": \"(bdr backup"), "{checked}");
         assert_eq!(remove(&checked).unwrap(), only_test);

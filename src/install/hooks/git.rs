@@ -1,5 +1,6 @@
-//! Hooks of git: a script in the directory of hooks, with what stood there put aside; or, from git 2.54 on, entries in the user's
-//! configuration, which git runs beside the hooks of a repository (<https://git-scm.com/docs/git-hook>).
+//! git's hooks: a script in the directory of hooks, with an existing hook put aside; or, from git
+//! 2.54 on, entries in the user's configuration, which git runs beside the hooks of a repository
+//! (<https://git-scm.com/docs/git-hook>).
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,5 @@
-//! Entries in the settings of coding agents: added and taken out of the text as it stands, with its comments, order and spacing.
+//! Entries in the settings of coding agents. They are added to and removed from the text itself, so
+//! its comments, order and spacing stay.
 
 use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstInputValue, CstNode, CstObject, CstRootNode};

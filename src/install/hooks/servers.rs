@@ -141,7 +141,7 @@ impl Client {
             Self::Codex => add_toml(text, self.table(), entry)?,
             _ => add_json(text, self.table(), entry)?,
         };
-        // New lines end as the others do.
+        // New lines get the line ending of the others.
         Ok(match text.contains("\r\n") {
             true => added.replace("\r\n", "\n").replace('\n', "\r\n"),
             false => added,
@@ -203,7 +203,7 @@ fn renewed(there: &Value, entry: &Value) -> Value {
         }
     }
     let theirs = there["env"].as_object().into_iter().flatten();
-    // Those are bdr's: what is not said now holds no longer.
+    // Those are bdr's options: the ones not given now no longer apply.
     let theirs = theirs.filter(|(name, _)| !name.starts_with("BDR_") && !name.starts_with("XDG_"));
     let own = entry["env"].as_object().into_iter().flatten();
     let env: Map<String, Value> = theirs

@@ -1,7 +1,8 @@
-//! A block in the user's crontab (crontab(5)). Everything is bytes: the lines of others may be in any encoding.
+//! A block in the user's crontab (crontab(5)). Everything is bytes, because other lines may be in
+//! any encoding.
 //!
-//! The block comes first: then nothing that the user assigns (`SHELL`, `MAILTO`, `PATH`) holds for it, it assigns nothing itself, and all that
-//! was there stands after it byte for byte.
+//! The block comes first. So no assignment of the user (`SHELL`, `MAILTO`, `PATH`) applies to it,
+//! it makes none itself, and all existing lines follow it byte for byte.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;

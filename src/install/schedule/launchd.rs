@@ -32,7 +32,7 @@ pub fn agent(entry: &Entry, home: &Path) -> Result<String> {
             format!("\t<key>EnvironmentVariables</key>\n\t<dict>\n{environment}\t</dict>\n");
     }
     let log = text(home.join("Library/Logs/bdr.log").as_os_str())?;
-    // RunAtLoad: what a machine that was off has missed. A missed time while it slept launchd makes up for itself.
+    // RunAtLoad catches up after the machine was off. After sleep launchd catches up by itself.
     Ok(format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
          <!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" \"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">\n\

@@ -1,4 +1,4 @@
-//! A task of Windows' Task Scheduler, as XML: flags of `schtasks` cannot say half of it
+//! A task of Windows' Task Scheduler, as XML, because flags of `schtasks` cannot express half of it
 //! (<https://learn.microsoft.com/windows/win32/taskschd/task-scheduler-schema>).
 
 use std::ffi::OsStr;
@@ -74,7 +74,7 @@ pub fn program_in(xml: &[u8]) -> Option<PathBuf> {
     let (arguments, _) = rest.split_once("</Arguments>")?;
     let arguments = plain(arguments);
     let arguments = arguments.strip_prefix("--headless ")?;
-    // A console's own character set: it cannot be told what it was.
+    // A console has a character set of its own, and we cannot know which.
     if arguments.contains('\u{fffd}') {
         return None;
     }

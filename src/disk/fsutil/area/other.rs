@@ -1,4 +1,5 @@
-//! Where files cannot be held by a handle to their directory nothing is staged: they are read instead.
+//! On systems where a handle to its directory cannot hold a file, nothing is staged: files are read
+//! instead.
 
 use std::fs::File;
 use std::io;

@@ -1,4 +1,4 @@
-//! Where there are no handles to work from: by paths, looked at each time.
+//! On systems without directory handles: by paths, checked each time.
 #![expect(
     clippy::disallowed_methods,
     reason = "part of the one place that writes"

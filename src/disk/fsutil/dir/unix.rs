@@ -180,7 +180,7 @@ impl Dir {
 
     /// Removes everything in it.
     fn empty(&self) -> io::Result<()> {
-        // What was restored there may be closed: directories without the right to write, or even to look.
+        // Restored directories may be closed: without the right to write, or even to list.
         let stat = rustix::fs::fstat(&self.0)?;
         if stat.st_mode & 0o700 != 0o700 && stat.st_uid == user_number() {
             self.set_mode(0o700)?;

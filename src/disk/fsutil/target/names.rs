@@ -1,6 +1,7 @@
-//! Names that Windows takes for something else than the file they seem to name.
+//! Names that mean something else on Windows than the file they seem to name.
 //!
-//! A snapshot may come from another system, or from somebody else: `a\..\b` is one name on Unix and a way out of the directory on Windows.
+//! A snapshot may come from another system, or from somebody else: `a\..\b` is one name on Unix,
+//! and a way out of the directory on Windows.
 
 /// Returns why a component cannot be the name of a file on Windows.
 ///

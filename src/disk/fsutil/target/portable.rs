@@ -1,6 +1,8 @@
-//! The target where there are no directory handles (Windows): by path, each component looked at right before each step.
+//! The target on systems without directory handles (Windows): it works by path, and checks each
+//! component right before each step.
 //!
-//! Between the look and the step somebody could still put a junction in the way; that much is weaker than on Unix.
+//! Between the check and the step somebody could still put a junction in the way. That is weaker
+//! than on Unix.
 #![expect(
     clippy::disallowed_methods,
     reason = "part of the one place that writes"
@@ -348,7 +350,7 @@ impl Target {
             }
             let owner = rest.split('-').next().and_then(|pid| pid.parse().ok());
             let gone = owner.is_some_and(|pid: u32| !fsutil::process_runs(pid));
-            // Where that cannot be told, by age. The time of change tells nothing: it is already that of the entry.
+            // If that is unknown, decide by age. The time of change is no help: it is already the entry's.
             let created = entry.metadata().and_then(|m| m.created());
             let stale = created.is_ok_and(|t| t.elapsed().is_ok_and(|age| age > STALE));
             if gone || stale {

@@ -1,4 +1,5 @@
-//! Replaces and removes by path where links to directories and a read-only attribute are in the way (Windows).
+//! Replaces and removes by path, where links to directories and a read-only attribute are in the
+//! way (Windows).
 #![expect(
     clippy::disallowed_methods,
     reason = "part of the one place that writes"
