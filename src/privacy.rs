@@ -200,9 +200,9 @@ impl Rules {
 /// What a backup does about a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Treatment {
-    /// It is stored as it is.
+    /// It is stored as is.
     Clear,
-    /// Values are sealed, the rest is stored as it is.
+    /// Values are sealed, the rest is stored as is.
     Seal,
     /// Nothing but metadata is stored; for this reason.
     Whole(&'static str),

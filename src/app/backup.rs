@@ -72,7 +72,7 @@ pub(crate) fn perform(
         Ok(report) => crate::app::guard::tell_settled(cx, &report),
         Err(error) => cx
             .ui
-            .warn(&format!("bdr: what guards kept is not packed yet: {error}")),
+            .warn(&format!("bdr: could not pack what guards kept: {error}")),
     }
     let mut options = BackupOptions::new(Trigger::Backup, cx.now);
     options.full = wanted.full;

@@ -138,10 +138,10 @@ pub(crate) fn check_patterns(cx: &Context, config: &Config) -> Result<(), Failur
             {
                 return Err(Failure::usage(
                     format!(
-                        "source `{}`: the pattern `{pattern}` is a place that is not below it",
+                        "source `{}`: the pattern `{pattern}` names a place outside it",
                         source.name
                     ),
-                    "patterns begin at the source, as `/cache` or `a/b`: take it out, or write what it is below the source",
+                    "patterns start at the source, like `/cache` or `a/b`: remove it, or write its path below the source",
                 ));
             }
         }

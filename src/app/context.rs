@@ -155,7 +155,7 @@ impl Context {
         {
             let config = show(config.as_os_str());
             ui.warn(&format!(
-                "bdr: the configuration {config} was gone; brought it back"
+                "bdr: the configuration {config} was missing; restored it"
             ));
         }
         let config = match (read_config(&places.config, home.as_deref()), needs.config) {
@@ -165,7 +165,7 @@ impl Context {
         let config = followed(config);
         places.named |= repository.is_some() || config.repository.is_some();
         match (repository, &config.repository) {
-            // A URL is no path, and is as it was written.
+            // A URL is not a path, and stays as written.
             (Some(url), _) if storage::scheme(url).is_some() => {
                 places.repository = url.to_path_buf();
             }
@@ -263,7 +263,7 @@ impl Context {
             self.ui.warn(&format!("bdr: and {more}"));
         }
         if !bad.is_empty() {
-            self.ui.warn("bdr: what that costs: bdr verify");
+            self.ui.warn("bdr: to see what is affected: bdr verify");
         }
     }
 
@@ -315,7 +315,7 @@ impl Context {
         let reason = match place.look() {
             Stands::Same => return Ok(()),
             Stands::Another if anew => return Ok(()),
-            Stands::Another => format!("another one is mounted at `{mount}`"),
+            Stands::Another => format!("another disk is mounted at `{mount}`"),
             Stands::None => format!("nothing is mounted at `{mount}`"),
         };
         let location = show(repository.as_os_str());
@@ -340,7 +340,7 @@ impl Context {
             let n = crate::ui::plural(back, "file");
             let dir = show(lifeboat.dir().as_os_str());
             self.ui.warn(&format!(
-                "bdr: the repository {place} was gone; brought {n} back from {dir}"
+                "bdr: the repository {place} was missing; restored {n} from {dir}"
             ));
         }
     }
@@ -573,10 +573,10 @@ fn check_owner(what: &str, path: &Path, metadata: &std::fs::Metadata) -> Result<
         None => Ok(()),
         Some(owner) => Err(Failure::usage(
             format!(
-                "the {what} `{}` belongs to another user (number {owner})",
+                "the {what} `{}` belongs to another user (uid {owner})",
                 show(path.as_os_str())
             ),
-            "run bdr as that user (with sudo: sudo -H), or name what is meant: --repository DIR, BDR_CONFIG=FILE",
+            "run bdr as that user (with sudo: sudo -H), or name it yourself: --repository DIR, BDR_CONFIG=FILE",
         )),
     }
 }
@@ -618,7 +618,7 @@ fn clock() -> Result<DateTime<Utc>, Failure> {
     })
 }
 
-/// Returns the name of this machine, or nothing where it cannot be had without a process.
+/// Returns the name of this machine, or nothing where it is not available without a process.
 fn host_name() -> String {
     let from_kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let from_environment = || variable("COMPUTERNAME").or_else(|| variable("HOSTNAME"));

@@ -29,7 +29,7 @@ pub(crate) fn write(file: &Path, html: &str, own: bool) -> Result<(), Failure> {
     if own && let Some(dir) = file.parent() {
         fsutil::create_dir_private(dir)?;
     }
-    const HINT: &str = "bdr dashboard --output FILE, in a directory that can be written";
+    const HINT: &str = "bdr dashboard --output FILE, in a directory that you can write to";
     let written = fsutil::write_atomic(file, html.as_bytes(), 0o600);
     written.map_err(|error| Failure::from(error).hinted(|_| Some(HINT.to_owned())))
 }

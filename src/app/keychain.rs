@@ -70,7 +70,7 @@ impl Place {
 
     fn fetch(&self) -> Result<Key, String> {
         let key = system::get(&self.id())?.ok_or("the keychain has no key of this vault")?;
-        Key::try_from(&key[..]).map_err(|_| "what the keychain has is not a key".to_owned())
+        Key::try_from(&key[..]).map_err(|_| "the keychain's entry is not a key".to_owned())
     }
 
     /// Moves the key of the file, or a new one, into the keychain.
@@ -88,7 +88,7 @@ impl Place {
         system::set(&id, &key)?;
         // Do not rely on a key that was not read back: the file stays.
         if system::get(&id)?.as_deref() != Some(&key[..]) {
-            return Err("the keychain did not keep the key".to_owned());
+            return Err("the keychain did not store the key".to_owned());
         }
         self.mark()?;
         fsutil::remove_file(&self.file()).map_err(|e| e.to_string())?;

@@ -58,8 +58,10 @@ pub(crate) fn tell(cx: &Context) -> Vec<Sent> {
     }
     for failed in &sent {
         if let Some(error) = &failed.error {
-            cx.ui
-                .say(&format!("bdr: could not tell {}: {error}", failed.channel));
+            cx.ui.say(&format!(
+                "bdr: could not notify {}: {error}",
+                failed.channel
+            ));
         }
     }
     sent
@@ -72,7 +74,7 @@ pub(crate) fn ping(cx: &Context, job: Job, ended: Option<bool>) {
         && let Some(error) = channels::ping(url, ended).error
     {
         cx.ui
-            .say(&format!("bdr: could not tell healthchecks: {error}"));
+            .say(&format!("bdr: could not notify healthchecks: {error}"));
     }
 }
 
@@ -95,7 +97,7 @@ pub(crate) fn message(cx: &Context, alert: &Alert) -> Message {
             "All is well.".to_owned(),
         ),
         Level::Warning => (
-            "bdr: look at your backups".to_owned(),
+            "bdr: your backups need attention".to_owned(),
             format!("{}.", says.join("; ")),
         ),
         Level::Critical => (
@@ -105,7 +107,7 @@ pub(crate) fn message(cx: &Context, alert: &Alert) -> Message {
     };
     match alert.troubles.first() {
         Some(worst) => body.push_str(&format!(" Fix: {}", worst.fix())),
-        None if excluded > 0 => body.push_str(" Which they are: bdr status"),
+        None if excluded > 0 => body.push_str(" To list them: bdr status"),
         None => {}
     }
     let mut troubles: Vec<Value> = alert

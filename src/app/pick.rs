@@ -26,7 +26,7 @@ pub(crate) struct Picked<'a> {
 }
 
 /// Where there are snapshots of guards at most.
-const NO_BACKUP: &str = "bdr backup takes one; what guards took: latest:any, or bdr list";
+const NO_BACKUP: &str = "bdr backup takes one; for snapshots of guards: latest:any, or bdr list";
 
 /// Returns the snapshot that a word names: an id prefix, `latest`, `latest~2`, `latest:full`, `latest:any`, or a time.
 pub(crate) fn one<'a>(

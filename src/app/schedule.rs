@@ -33,10 +33,7 @@ pub(crate) const PLACES: [&str; 7] = [
 
 pub(crate) fn entry(cx: &Context) -> Result<Entry, Failure> {
     let program = crate::app::context::own_program().ok_or_else(|| {
-        Failure::usage(
-            "bdr cannot tell where its own program is",
-            "start it by its full path",
-        )
+        Failure::usage("bdr cannot find its own program", "run it by its full path")
     })?;
     let home = cx.home.clone().unwrap_or_else(|| cx.cwd.clone());
     let absolute = |(name, value): (&str, std::ffi::OsString)| {
@@ -297,7 +294,7 @@ pub(crate) fn installed_words(cx: &Context, schedule: &Schedule, chosen: Backend
         Backend::Schtasks => "Task Scheduler",
     };
     format!(
-        "Backups run daily at {}{full}{next}. {who} wakes bdr up every hour.",
+        "Backups run daily at {}{full}{next}. {who} wakes bdr every hour.",
         schedule.at.format("%H:%M")
     )
 }
@@ -308,10 +305,10 @@ pub(crate) fn refused(backend: Backend, error: &Error) -> Option<String> {
     };
     let no_bus = said.contains("bus") || said.contains("DBUS") || said.contains("XDG_RUNTIME_DIR");
     Some(match backend {
-        Backend::Systemd if no_bus => "there is no session of systemd here (as under sudo or ssh without one): log in as this user, or: bdr schedule install --backend cron".to_owned(),
+        Backend::Systemd if no_bus => "no systemd user session is running here (as under sudo or some ssh logins): log in as this user, or: bdr schedule install --backend cron".to_owned(),
         Backend::Systemd => "bdr schedule install --backend cron".to_owned(),
-        Backend::Cron if said.contains("allowed") || said.contains("denied") => "cron does not take it from you (see /etc/cron.allow); guards and hooks start a backup that is due all the same".to_owned(),
-        Backend::Cron | Backend::Launchd | Backend::Schtasks => "guards and hooks start a backup that is due all the same; bdr schedule status".to_owned(),
+        Backend::Cron if said.contains("allowed") || said.contains("denied") => "cron does not accept jobs from you (see /etc/cron.allow); guards and hooks still start a backup that is due".to_owned(),
+        Backend::Cron | Backend::Launchd | Backend::Schtasks => "guards and hooks still start a backup that is due; see bdr schedule status".to_owned(),
     })
 }
 

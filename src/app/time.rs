@@ -40,7 +40,7 @@ fn understood(text: &str, time: Option<DateTime<Utc>>) -> Result<DateTime<Utc>, 
     time.ok_or_else(|| {
         let shown = bdr::base::path::show(text.as_ref());
         Failure::usage(
-            format!("`{shown}` is not a time"),
+            format!("`{shown}` is not a time that bdr understands"),
             &format!("write it like {EXAMPLES}"),
         )
     })

@@ -53,7 +53,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Values of a file are sealed, and this machine does not have them.
-    #[error("{} of it sealed, and not in the vault of this machine", if values.len() == 1 { "one value is".to_owned() } else { format!("{} values are", values.len()) })]
+    #[error("{} of it sealed, and not in this machine's vault", if values.len() == 1 { "one value is".to_owned() } else { format!("{} values are", values.len()) })]
     Sealed {
         /// Fingerprints of the values.
         values: Vec<crate::base::id::Fingerprint>,
@@ -73,7 +73,7 @@ pub enum Error {
         reason: String,
     },
     /// There is no room for a trial.
-    #[error("there is no room for it in `{place}`: {reason}")]
+    #[error("not enough space in `{place}`: {reason}")]
     NoRoom {
         /// Where it was to be.
         place: String,
@@ -217,7 +217,7 @@ pub enum Error {
         reason: String,
     },
     /// The command would delete the repository.
-    #[error("this would delete bdr's own repository (`{}`), and the way back with it", crate::base::path::show(path.as_os_str()))]
+    #[error("this would delete bdr's own repository (`{}`), so it could not be undone", crate::base::path::show(path.as_os_str()))]
     WouldDeleteRepository {
         /// Where the repository is.
         path: PathBuf,
@@ -350,27 +350,27 @@ impl Error {
         match self {
             Self::NoRepository { .. } => Some("bdr init".to_owned()),
             Self::Away { .. } => Some(
-                "plug it in or mount it, then run the same command again; if it is gone for good, name another directory: bdr config set repository DIR"
+                "plug it in or mount it, then run the same command again; if it is gone for good, choose another directory: bdr config set repository DIR"
                     .to_owned(),
             ),
             Self::NoRoom { .. } => {
-                Some("free some space, or try it elsewhere: bdr drill --scratch DIR".to_owned())
+                Some("free some space, or use another disk: bdr drill --scratch DIR".to_owned())
             }
             Self::NotARepository { .. } => {
                 Some("name another directory with --repository, or empty this one".to_owned())
             }
             Self::NewerFormat { .. } => Some(
-                "install the newer bdr; `python3 recover.py` in the repository restores meanwhile"
+                "install a newer bdr; until then, `python3 recover.py` in the repository can restore"
                     .to_owned(),
             ),
             Self::Damaged { .. } | Self::BlobMissing { .. } => {
                 Some("bdr verify --level full, then bdr backup --full".to_owned())
             }
             Self::Unreadable { name, .. } if name.starts_with("operations/") => {
-                Some("bdr verify; then name what is meant by its id: bdr log".to_owned())
+                Some("bdr verify; then name the operation by its id: bdr log".to_owned())
             }
             Self::Unreadable { .. } => {
-                Some("bdr verify; then name what is meant by its id: bdr list".to_owned())
+                Some("bdr verify; then name the snapshot by its id: bdr list".to_owned())
             }
             Self::NoSuchSnapshot { .. } | Self::Ambiguous { .. } => Some("bdr list".to_owned()),
             Self::NoSnapshotBefore { .. } => Some("bdr list".to_owned()),
@@ -381,7 +381,7 @@ impl Error {
                 Some(format!("bdr find {pattern}"))
             }
             Self::Config { hint, .. } | Self::Invalid { hint, .. } => hint.clone(),
-            Self::Busy { .. } => Some("try again when the other bdr has finished".to_owned()),
+            Self::Busy { .. } => Some("try again when the other bdr is done".to_owned()),
             Self::Io { path, source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some(format!(
                     "check the owner and mode: ls -ld {}",
@@ -395,11 +395,11 @@ impl Error {
             }
             Self::Storage { .. } => Some("bdr doctor".to_owned()),
             Self::NotCaptured { path, .. } => Some(format!(
-                "look at it: ls -ld {}",
+                "check it: ls -ld {}",
                 crate::base::path::shell_path(path)
             )),
             Self::WouldDeleteRepository { .. } => Some(
-                "name what is to go, or move the repository first: bdr config path --repository"
+                "name only what should be deleted, or move the repository first: bdr config path --repository"
                     .to_owned(),
             ),
             _ => None,

@@ -46,7 +46,7 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut bytes = [0; 32];
         if text.bytes().any(|b| b.is_ascii_uppercase()) {
-            return Err("a digest has lower-case digits".to_owned());
+            return Err("a digest must be in lower case".to_owned());
         }
         hex::decode_to_slice(text, &mut bytes)
             .map_err(|_| "a digest has 64 hexadecimal digits".to_owned())?;

@@ -286,7 +286,7 @@ impl RootName {
     pub fn new(name: impl Into<String>) -> Result<Self, &'static str> {
         let name = name.into();
         if name.is_empty() || name == "." || name == ".." {
-            return Err("the name of a root names nothing of its own");
+            return Err("the name of a root is `.` or `..`");
         }
         if name.len() > 255 {
             return Err("the name of a root is longer than 255 bytes");

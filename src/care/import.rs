@@ -274,7 +274,7 @@ impl<'a> Importer<'a> {
                     .all(|part| matches!(part, std::path::Component::Normal(_)));
                 let laid_out = match inside {
                     true => lay_out(version, &target)?,
-                    false => Err("its path leaves its source".to_owned()),
+                    false => Err("its path points outside its source".to_owned()),
                 };
                 if let Err(reason) = laid_out {
                     lost.push(PathNote {
@@ -429,7 +429,7 @@ fn copy(
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 256 * 1024];
     let mut left = version.file.size.min(MAX_BYTES);
-    let other = "the store has the content of another file under its name";
+    let other = "the store has another file's content under its name";
     loop {
         let read = match content.read(&mut buffer) {
             Ok(0) => break,
@@ -452,7 +452,7 @@ fn copy(
 /// Opens the content of a file.
 fn content_of(version: &Version) -> std::result::Result<Box<dyn Read>, String> {
     let below = RepoPath::new(version.file.path.replace('\\', "/").as_bytes());
-    let below = below.map_err(|_| "its path in the store leaves the store".to_owned())?;
+    let below = below.map_err(|_| "its path in the store points outside the store".to_owned())?;
     let mut place = version.dir.join("data");
     if !below.is_root() {
         place = place.join(os_from_bytes(below.as_bytes()));

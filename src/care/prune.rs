@@ -332,8 +332,8 @@ impl Found {
         }
         if !all.iter().any(|decision| decision.keep) {
             return Err(Error::invalid(
-                "these are all snapshots there are",
-                Some("bdr backup --full, then forget the others"),
+                "these are all the snapshots",
+                Some("run bdr backup --full, then forget the others"),
             ));
         }
         Ok(crate::model::retention::Decisions { all, clock: None })

@@ -40,7 +40,7 @@ pub struct ScanReport {
 /// Scans files and directories.
 ///
 /// # Errors
-/// A path that was named cannot be looked at, or the user stopped it.
+/// A path that was named cannot be read, or the user stopped it.
 pub fn scan(paths: &[PathBuf], rules: &Rules, monitor: &dyn Monitor) -> Result<ScanReport> {
     let mut report = ScanReport::default();
     let mut files: Vec<(PathBuf, u64)> = Vec::new();

@@ -58,7 +58,7 @@ pub enum Trouble {
     NoSource,
     /// The repository is not there.
     NoRepository,
-    /// The disk with the repository is not there.
+    /// The disk with the repository is missing.
     Away,
     /// Records of the repository, or listings of the last backup, are missing or cannot be read.
     Damaged {
@@ -112,7 +112,7 @@ pub enum Trouble {
     Moved,
     /// The scheduler stops when the user logs out.
     NotLingering,
-    /// A deleted repository would stay deleted: its second place cannot be had.
+    /// A deleted repository would stay deleted: its second place is not available.
     NoLifeboat,
     /// The last prunes failed.
     PruneFailing {

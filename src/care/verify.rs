@@ -234,7 +234,7 @@ fn check_recovery(repo: &Repository, report: &mut VerifyReport) {
             Ok(()) => report.healed.push(name.to_owned()),
             Err(error) => report.damage.push(Damage {
                 reason: format!(
-                    "it is not as bdr wrote it, and cannot be written: {}",
+                    "it is not as bdr wrote it, and cannot be rewritten: {}",
                     reason_of(&error)
                 ),
                 ..damage(name.to_owned(), &error)
@@ -333,7 +333,7 @@ fn check_operations(
         missing.remove(&one.id);
         found.push(Damage {
             name: one.file_name(),
-            reason: "it is missing, and nobody forgot it".to_owned(),
+            reason: "it is missing, though nobody removed it".to_owned(),
             lost: Vec::new(),
         });
     }
@@ -347,7 +347,7 @@ fn check_operations(
     {
         found.push(Damage {
             name: layout::some_snapshot(*id),
-            reason: "it is missing, and an operation needs it for its undo".to_owned(),
+            reason: "it is missing, and an operation needs it to be undone".to_owned(),
             lost: Vec::new(),
         });
     }

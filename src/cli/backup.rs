@@ -12,8 +12,8 @@ use crate::app::jobs;
 
 /// Back up the configured sources
 ///
-/// Takes a snapshot of every source: incremental, unless --full asks for one that needs nothing older. A file that cannot be
-/// read is named and left out; the rest is backed up and the exit code is 3.
+/// Takes a snapshot of every source: incremental, or with --full one that needs nothing older. If a file cannot be read, bdr
+/// names it, backs up the rest and exits with 3.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -21,7 +21,7 @@ Examples:
   bdr backup --full --label \"before the move\"
   bdr backup --source brain --source agents")]
 pub(crate) struct BackupArgs {
-    /// Read and store every byte again; the result needs nothing older
+    /// Read and store everything again; the result needs no older snapshot
     #[arg(long)]
     full: bool,
     /// Back up this source only; may be repeated

@@ -17,10 +17,10 @@ mod change;
 
 /// Show, check or change the configuration
 ///
-/// It is a TOML file with a [source.NAME] for each thing to keep: path, include, exclude, criticality. A pattern is a path
-/// below the source, as in .gitignore, for include as for exclude: `*`, `?` and `[a-z]` stay within a name, `**` is any number
-/// of directories, `{a,b}` is either, and one without a `/` matches a name at any depth. In include, a name without any of
-/// these is a path from the source. There is no `!`.
+/// The configuration is a TOML file with a [source.NAME] for each place to back up: path, include, exclude, criticality. Patterns
+/// of include and exclude are paths below the source, as in .gitignore: `*`, `?` and `[a-z]` match within a name, `**` any number
+/// of directories, `{a,b}` either one, and a pattern without `/` matches at any depth. In include, a name without wildcards is a
+/// path below the source. There is no `!`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -37,25 +37,25 @@ pub(crate) struct ConfigArgs {
 enum What {
     /// Print the configuration in effect
     Show,
-    /// Print where the configuration is, or the repository
+    /// Print the path of the configuration or the repository
     Path(PathArgs),
     /// Check the configuration
     Check,
     /// Set a value; comments and everything else stay
     Set(SetArgs),
-    /// Take a value out, or a whole table: the default holds again
+    /// Remove a value or a whole table, so that its default applies again
     Unset(UnsetArgs),
-    /// Open the configuration in $VISUAL or $EDITOR; it is checked before it holds
+    /// Open the configuration in $VISUAL or $EDITOR; it is checked before it is saved
     Edit,
-    /// Print what holds, for others to read
+    /// Print the configuration in effect, for sharing
     Export(ExportArgs),
 }
 
 #[derive(Debug, Args)]
 struct SetArgs {
-    /// Which value: retention.keep_daily, source.NAME.path
+    /// The key: retention.keep_daily, source.NAME.path
     key: String,
-    /// What it is to be; several make a list
+    /// The new value; several make a list
     #[arg(required = true)]
     value: Vec<String>,
     /// Print the new configuration; change nothing
@@ -65,7 +65,7 @@ struct SetArgs {
 
 #[derive(Debug, Args)]
 struct UnsetArgs {
-    /// Which value or table
+    /// The key or table
     key: String,
     /// Print the new configuration; change nothing
     #[arg(long)]
@@ -83,10 +83,10 @@ struct ExportArgs {
         hide_possible_values = true
     )]
     format: Format,
-    /// With [schedule], and when the next runs are
+    /// Include [schedule] and the next runs
     #[arg(long)]
     include_schedules: bool,
-    /// With the addresses and the command of [notify], which may have secrets in them
+    /// Include the addresses and the command of [notify], which may contain secrets
     #[arg(long)]
     include_secrets: bool,
     /// Write to this file instead of standard output
@@ -102,7 +102,7 @@ enum Format {
 
 #[derive(Debug, Args)]
 struct PathArgs {
-    /// Print where the repository is
+    /// Print the path of the repository
     // Hides the global option of this name, so its value may be left out here.
     #[arg(long, num_args = 0..=1, value_name = "DIR")]
     repository: Option<Option<PathBuf>>,
@@ -177,7 +177,7 @@ fn export(cx: &Context, args: &ExportArgs) -> Result<u8, Failure> {
     };
     if left_out {
         cx.ui.say(
-            "Addresses and the command of [notify] are left out: they may have secrets in them (--include-secrets)",
+            "The addresses and the command of [notify] are left out, as they may contain secrets (--include-secrets)",
         );
     }
     match &args.output {
@@ -241,7 +241,7 @@ fn check(cx: &Context) -> Result<u8, Failure> {
     for source in &missing {
         let path = cx.shown_absolute(&source.path);
         let says = match source.path.symlink_metadata() {
-            Ok(_) => format!("{path} is a symlink that leads nowhere"),
+            Ok(_) => format!("{path} is a dangling symlink"),
             Err(_) => format!("there is no {path}"),
         };
         cx.ui.warn(&format!("source `{}`: {says}", source.name));
@@ -249,8 +249,8 @@ fn check(cx: &Context) -> Result<u8, Failure> {
     let sources = ui::plural(config.sources.len() as u64, "source");
     let tail = match (missing.is_empty(), nothing) {
         (true, false) => "",
-        (true, true) => ", one of them without anything (exit 3)",
-        (false, _) => ", not all of them there (exit 3)",
+        (true, true) => ", one of them empty (exit 3)",
+        (false, _) => ", some of them missing (exit 3)",
     };
     cx.ui
         .report(&format!("{shown} is valid: {sources}{tail}.\n"))?;

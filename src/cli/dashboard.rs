@@ -14,10 +14,10 @@ use crate::app::status;
 use crate::app::status::look;
 use crate::ui;
 
-/// Write how things stand into one HTML file
+/// Write the status to an HTML file
 ///
-/// The file needs no network, no server and no script, and is made anew after each scheduled run. It names sources and guarded commands; paths
-/// only with --show-paths.
+/// The file needs no network, server or scripts, and is rewritten after each scheduled run. It names sources and guarded
+/// commands, but paths only with --show-paths.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -25,13 +25,13 @@ Examples:
   bdr dashboard --output status.html
   bdr dashboard --output - | ssh host 'cat > status.html'")]
 pub(crate) struct DashboardArgs {
-    /// Show it in the browser
+    /// Open it in the browser
     #[arg(long)]
     open: bool,
     /// Write to this file, `-` for standard output, instead of the state directory
     #[arg(long, short, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     output: Option<PathBuf>,
-    /// Name paths as well
+    /// Include paths
     #[arg(long)]
     show_paths: bool,
 }

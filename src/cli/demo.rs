@@ -17,9 +17,9 @@ use crate::ui::{self, count};
 
 mod tree;
 
-/// Show the main job on a scratch workspace
+/// Show guard and undo on a scratch workspace
 ///
-/// Makes some hundred files in a temporary directory, backs them up, deletes them under guard, takes that back, and compares
+/// Creates a few hundred files in a temporary directory, backs them up, deletes them under guard, undoes that, and compares
 /// bytes, modes and times. Your own files and repository are not touched.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -106,7 +106,7 @@ pub(crate) fn run(cx: &Context, _: &DemoArgs) -> Result<u8, Failure> {
             "All {} files were gone and are back after {undo}",
             count(files)
         );
-        let same = "every byte, mode and time as before, by a comparison of its own.";
+        let same = "every byte, mode and time as before, checked by an independent comparison.";
         say(cx, &format!("{}: {same}", cx.ui.out.green(&all)))?;
         say(cx, "Now yours: bdr init")?;
     } else {

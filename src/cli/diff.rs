@@ -16,9 +16,9 @@ use crate::app::pick;
 use crate::app::time;
 use crate::ui;
 
-/// Compare a snapshot with another, or with the files as they are now
+/// Compare a snapshot with another one or with the current files
 ///
-/// `+` is new, `-` is gone, `M` has other content, `m` only other metadata. Exit code 0 whether or not there are differences.
+/// `+` added, `-` removed, `M` content changed, `m` only metadata changed. The exit code is 0 whether or not there are differences.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -29,7 +29,7 @@ pub(crate) struct DiffArgs {
     /// Older snapshot (id, `latest`, `latest~2`, `latest:full`)
     #[arg(value_name = "A", required_unless_present = "at")]
     a: Option<OsString>,
-    /// Newer snapshot; left out: the files as they are now
+    /// Newer snapshot; without it, the current files
     #[arg(value_name = "B")]
     b: Option<OsString>,
     /// Compare from the last snapshot at or before a time, instead of A
@@ -43,7 +43,7 @@ pub(crate) fn run(cx: &Context, args: &DiffArgs) -> Result<u8, Failure> {
     let (a, b) = match (&args.at, &args.a, &args.b) {
         (Some(_), Some(_), Some(_)) => {
             return Err(Failure::usage(
-                "--at stands for A: name one snapshot more at most",
+                "--at is snapshot A; give at most one more",
                 "bdr diff --at yesterday latest",
             ));
         }
@@ -55,7 +55,7 @@ pub(crate) fn run(cx: &Context, args: &DiffArgs) -> Result<u8, Failure> {
             (pick::newest_of_each(cx, &snapshots)?.snapshot, &None)
         }
         (None, Some(a), b) => (Cow::Borrowed(pick::one(cx, &snapshots, a)?), b),
-        (_, None, _) => return Err(Failure::usage("no snapshot is named", "bdr diff latest")),
+        (_, None, _) => return Err(Failure::usage("no snapshot given", "bdr diff latest")),
     };
     let b = b
         .as_ref()

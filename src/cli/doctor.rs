@@ -18,10 +18,10 @@ use crate::ui::{plural, when};
 /// Free space below this is a warning, and a tenth of it a failure.
 const LOW_BYTES: u64 = 1 << 30;
 
-/// Check everything that protection depends on
+/// Check everything that bdr depends on
 ///
-/// Repository, permissions, free space, clock, cache, configuration. Each line that is not well names the command that
-/// mends it. Exit code 1 if something is broken; warnings alone are 0.
+/// Checks repository, permissions, free space, clock, cache, hooks and configuration. Each problem comes with the command that
+/// fixes it. The exit code is 1 if something is broken, and 0 for warnings.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -170,7 +170,7 @@ fn hooks(cx: &Context) -> Vec<Finding> {
     } else if findings.is_empty() {
         findings.push(Finding::good(
             CHECK,
-            "none: `bdr hooks install all` has shells, git and agents call bdr",
+            "none: `bdr hooks install all` connects shells, git and agents",
         ));
     }
     findings
@@ -204,7 +204,7 @@ fn configuration(cx: &Context) -> Finding {
         }
         Ok(config) if config.sources.is_empty() => {
             let says =
-                "no source: guards cover the place around them only, and `bdr backup` nothing";
+                "no source: guards cover only the project around them, and `bdr backup` nothing";
             Finding::warning("configuration", says, "bdr init")
         }
         Ok(config) if !config.useless.is_empty() => {
@@ -239,7 +239,8 @@ fn binding(repo: &Repository) -> Finding {
     match repo.vault().binding_key() {
         Ok(Some(key)) => Finding::good(CHECK, format!("bound by key {key}")),
         Ok(None) => {
-            let says = "there is no key: nothing tells what this machine made from what others wrote into the repository";
+            let says =
+                "no key: bdr cannot tell which records this machine wrote and which others did";
             Finding::warning(CHECK, says, "bdr backup makes one")
         }
         Err(error) => {
@@ -262,12 +263,15 @@ fn lifeboat(cx: &Context, repository: &Path) -> Finding {
                 place.symlink_metadata().is_ok() && !bdr::disk::fsutil::is_private_dir(place);
             let (why, fix) = match taken {
                 true => (
-                    ", and what stands there is somebody else's, or open to others",
-                    "BDR_LIFEBOAT=DIR for another place",
+                    ", as it belongs to somebody else or others can write to it",
+                    "set BDR_LIFEBOAT=DIR to use another place",
                 ),
-                false => ("", "bdr backup, or BDR_LIFEBOAT=DIR for another place"),
+                false => (
+                    "",
+                    "bdr backup, or set BDR_LIFEBOAT=DIR to use another place",
+                ),
             };
-            let says = format!("nothing in {dir}{why}: a deleted repository stays deleted");
+            let says = format!("nothing in {dir}{why}: a deleted repository could not be restored");
             Finding::warning(CHECK, says, fix)
         }
         None => Finding::good(CHECK, "none: it is turned off"),
@@ -285,15 +289,15 @@ fn writable(cx: &Context, repo: &Repository) -> Finding {
     }
     let dir = repo.location();
     match tempfile::tempfile_in(dir.join("tmp")).or_else(|_| tempfile::tempfile_in(dir)) {
-        Ok(_) => Finding::good("writing", "the repository can be written"),
+        Ok(_) => Finding::good("writing", "the repository is writable"),
         Err(error) => {
             let fix = format!(
-                "give it back to yourself: chown -R \"$USER\" {}",
+                "make it yours again: chown -R \"$USER\" {}",
                 cx.shown_absolute(dir)
             );
             Finding::bad(
                 "writing",
-                format!("the repository cannot be written: {error}"),
+                format!("the repository is not writable: {error}"),
                 &fix,
             )
         }
@@ -307,13 +311,13 @@ fn permissions(cx: &Context, dir: &Path) -> Option<Finding> {
     if mode & 0o077 == 0 {
         return Some(Finding::good(
             "permissions",
-            "nobody else can read the repository",
+            "only you can read the repository",
         ));
     }
     let fix = format!("chmod 700 {}", cx.shown_absolute(dir));
     Some(Finding::warning(
         "permissions",
-        format!("others can read the repository (mode {mode:03o})"),
+        format!("other users can read the repository (mode {mode:03o})"),
         &fix,
     ))
 }
@@ -335,7 +339,7 @@ fn snapshots(cx: &Context, repo: &Repository) -> Finding {
     if let Some(ahead) = snapshots.iter().rev().find(ahead) {
         let ids = repo.snapshot_ids().unwrap_or_default();
         let says = format!(
-            "snapshot {} is from the future ({}): a clock was or is wrong",
+            "snapshot {} is from the future ({}): a clock is or was wrong",
             ahead.id.prefix(&ids),
             when::local(ahead.time)
         );
@@ -436,7 +440,7 @@ fn git() -> Finding {
     } else {
         Finding::warning(
             "git",
-            "not on PATH; only its own commands need it",
+            "not on PATH; only commands that call it need it",
             "install git",
         )
     }

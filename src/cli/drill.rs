@@ -19,11 +19,10 @@ use crate::app::jobs;
 use crate::app::pick;
 use crate::ui::{self, plural};
 
-/// Restore for practice, and look whether it is of use
+/// Test a restore: bring a backup back into a scratch directory and check it
 ///
-/// Restores the newest backup and an older one, chosen by chance, into a scratch directory: every file is compared with what
-/// was stored, every SQLite database opened, every JSON document and log read. Nothing of yours is touched. Exit code 4 if
-/// something did not come back.
+/// Restores the newest backup and a random older one into a scratch directory, compares every file with its record, opens every
+/// SQLite database and parses every JSON file. Your own files are not touched. The exit code is 4 if something did not come back.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -31,10 +30,10 @@ Examples:
   bdr drill latest~3
   bdr drill --scratch /mnt/disk")]
 pub(crate) struct DrillArgs {
-    /// Snapshots (id, `latest`, `latest~2`), instead of the newest backup and an older one
+    /// Snapshots (id, `latest`, `latest~2`), instead of the newest backup and a random older one
     #[arg(value_name = "SNAPSHOT")]
     snapshots: Vec<OsString>,
-    /// Restore below this directory, instead of the cache
+    /// Restore below this directory instead of the cache
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     scratch: Option<PathBuf>,
 }
@@ -73,7 +72,7 @@ pub(crate) fn run(cx: &Context, args: &DrillArgs) -> Result<u8, Failure> {
         text.push_str(&words(cx, one, &ids));
     }
     if failed {
-        text.push_str("bdr verify says what is damaged, and where a good copy is (exit 4).\n");
+        text.push_str("bdr verify lists what is damaged and where a good copy is (exit 4).\n");
         cx.ui.data(&text)?;
     } else {
         cx.ui.report(&text)?;

@@ -14,10 +14,10 @@ use crate::app::exit;
 use crate::app::guard;
 use crate::ui::{self, plural};
 
-/// Tell what a command would do, and what a guard would cover
+/// Explain what a command would do and what a guard would cover
 ///
-/// Nothing is run. One argument is read as a line of a shell, several as a command and its arguments. What cannot be told counts as unknown, and
-/// unknown is covered as if it destroyed.
+/// Runs nothing. A single argument is read as a shell line, several as a command and its arguments. Where bdr cannot tell what a
+/// command does, it says `unknown`, and a guard covers it as if it were destructive.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -134,7 +134,7 @@ fn refused(cx: &Context, found: &Assessment, error: &Error) -> Result<u8, Failur
     } else {
         let text = heading(cx, found);
         cx.ui
-            .data(&format!("{text}A guard would not run it: {error}\n"))?;
+            .data(&format!("{text}A guard would refuse it: {error}\n"))?;
     }
     Ok(exit::OK)
 }
@@ -160,7 +160,7 @@ fn heading(cx: &Context, found: &Assessment) -> String {
     };
     let mut text = format!("{}{rule}: {}\n", found.effect.word(), found.reason);
     if found.effect == Effect::Read {
-        text.push_str("A guard would run it at once, without a snapshot.\n");
+        text.push_str("A guard would run it right away, without a snapshot.\n");
     }
     for part in &found.untold {
         text.push_str(&format!("Known only when it runs: {part}\n"));

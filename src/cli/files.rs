@@ -25,15 +25,15 @@ Examples:
   bdr history brain/2026/plan.md
   bdr cat 3f2a notes.md          print one of them")]
 pub(crate) struct HistoryArgs {
-    /// Original path, path from here, or SOURCE/relative
+    /// Original path, relative path, or SOURCE/relative
     #[arg(value_hint = clap::ValueHint::AnyPath)]
     path: OsString,
 }
 
 /// Find files in all snapshots
 ///
-/// A pattern without `/` matches a name in any directory. The newest version of each path is listed. Exit code 1 if
-/// there is none.
+/// A pattern without `/` matches a name in any directory. Lists the newest version of each path. The exit code is 1 if nothing
+/// matches.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -45,7 +45,7 @@ pub(crate) struct FindArgs {
     glob: String,
 }
 
-/// Print a file as it was
+/// Print an earlier version of a file
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -186,9 +186,9 @@ fn print(cx: &Context, args: &CatArgs, repo: &Repository) -> Result<u8, Failure>
     let picked = pick::pick(cx, &snapshots, args.at.as_deref(), &args.words)?;
     let [wanted] = &picked.paths[..] else {
         let what = if picked.paths.is_empty() {
-            "no file is named"
+            "no file given"
         } else {
-            "more than one file is named"
+            "more than one file given"
         };
         return Err(Failure::usage(what, "bdr cat latest PATH"));
     };
@@ -235,7 +235,7 @@ fn print(cx: &Context, args: &CatArgs, repo: &Repository) -> Result<u8, Failure>
     let is_sure = read?;
     sink.out.flush().map_err(OutputError)?;
     if !is_sure {
-        cx.ui.warn("another program wrote to it after it was deleted: this is its beginning, which may not be as it was");
+        cx.ui.warn("another program wrote to it after it was deleted: only its beginning was saved, and even that may have changed");
         return Ok(exit::PARTIAL);
     }
     Ok(exit::OK)

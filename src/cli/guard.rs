@@ -33,9 +33,9 @@ use crate::ui::{self, Ui, plural, prompt};
 
 /// Take a snapshot, then run a command
 ///
-/// Nothing is blocked: the snapshot is durable before the command starts, and `bdr undo` takes back what it changed.
-/// What the command names, the directory around you and your configured sources are covered. A command that only reads is
-/// run at once. The exit status is the command's own; 125 means that bdr failed and nothing was run.
+/// Nothing is blocked: bdr saves a snapshot, then runs the command, and `bdr undo` reverses whatever it changed. The snapshot
+/// covers the paths that the command names, the project around you and your configured sources. A command that only reads runs
+/// right away. The exit status is the command's; 125 means that bdr failed and the command did not run.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -45,7 +45,7 @@ Examples:
   bdr guard --max-bytes 250G -- rm -rf ~/videos
   bdr guard --dry-run -- git clean -fdx")]
 pub(crate) struct GuardArgs {
-    /// Name the operation in the log
+    /// Label the operation in the log
     #[arg(long, value_name = "TEXT")]
     label: Option<String>,
     /// Cover this path too
@@ -59,13 +59,13 @@ pub(crate) struct GuardArgs {
         hide_possible_values = true
     )]
     on_fail: Option<OnFailArg>,
-    /// How many new bytes the snapshot may store, like 512M or 250G
+    /// Most new bytes that the snapshot may store, like 512M or 250G
     #[arg(long, value_name = "SIZE", value_parser = bdr::model::config::parse_size)]
     max_bytes: Option<u64>,
     /// Run it even if it names bdr's own repository or configuration
     #[arg(long)]
     accept_repository_loss: bool,
-    /// What to say on stderr after the command
+    /// What to print on stderr afterwards
     #[arg(
         long,
         value_enum,
@@ -194,7 +194,7 @@ fn roots(
         .collect();
     if let Some(missing) = extra.iter().find(|path| path.symlink_metadata().is_err()) {
         let message = format!("there is no `{}`", cx.shown(missing));
-        return Err(Failure::usage(message, "leave out --path, or correct it"));
+        return Err(Failure::usage(message, "correct --path, or leave it out"));
     }
     covered(cx, repo, assessment, &extra, args.accept_repository_loss)
 }
@@ -317,19 +317,19 @@ fn tell(
     let undo = undo_command(repo, &outcome.operation);
     if let (Some(error), Some(undo)) = (&outcome.after_error, &undo) {
         cx.ui.warn(&format!(
-            "bdr: what it changed could not be recorded: {error} · undo: {undo}"
+            "bdr: could not record what it changed: {error} · undo: {undo}"
         ));
     }
     let unseen = outcome.operation.end.as_ref();
     if let (Some(end), Some(undo)) = (unseen.filter(|end| !end.unseen.is_empty()), &undo) {
         cx.ui.warn(&format!(
-            "bdr: what it changed could not be looked at in {}; an undo compares then · undo: {undo}",
+            "bdr: could not check what it changed in {}; undo will compare · undo: {undo}",
             plural(end.unseen.len() as u64, "place")
         ));
     }
     if let (Some(running), Some(undo)) = (still_running(&outcome.running), &undo) {
         cx.ui.say(&format!(
-            "bdr: {running} · undo, also of what it does until then: {}",
+            "bdr: {running} · undo, including what it still does: {}",
             cx.ui.err.bold(undo)
         ));
     }
@@ -354,7 +354,7 @@ fn tell(
                 // Who deletes to make room wants to know.
                 let bytes = size(lasting);
                 cx.ui.say(&format!(
-                    "bdr: {bytes} stay on the disk until this can no longer be undone"
+                    "bdr: {bytes} stay on disk while this can be undone"
                 ));
             }
         }
@@ -384,9 +384,9 @@ fn dry_run(
         return Ok(());
     }
     let mut text = if read_only {
-        "This command only reads: it would be run at once, without a snapshot.\n".to_owned()
+        "This command only reads: it would run right away, without a snapshot.\n".to_owned()
     } else {
-        "Before the command, a snapshot of (nothing was run):\n".to_owned()
+        "Nothing was run. The snapshot before the command would cover:\n".to_owned()
     };
     let rows: Vec<Vec<String>> = plan
         .roots

@@ -91,7 +91,7 @@ pub(crate) fn run(args: &HookArgs, global: &Global) -> i32 {
         Caller::Agent(_) => {
             // Not 2: hosts take that for a refusal.
             let reply = Reply {
-                stderr: "bdr: hooks of agents take no further arguments\n".to_owned(),
+                stderr: "bdr: agent hooks take no more arguments\n".to_owned(),
                 status: exit::FAILURE,
                 ..Reply::default()
             };
@@ -105,7 +105,7 @@ pub(crate) fn run(args: &HookArgs, global: &Global) -> i32 {
     let reply = match read {
         Ok(_) => answer(host, &bytes, global),
         Err(error) => {
-            let text = format!("the event cannot be read: {error}");
+            let text = format!("cannot read the event: {error}");
             agent::reply(host, "", Answer::Failed(&text))
         }
     };
@@ -448,10 +448,10 @@ impl Hook<'_> {
             return self.say(Answer::Deny(&format!("not run: {why}")));
         }
         if self.runs_anyway(policy, found) {
-            let text = format!("no snapshot, what this changes cannot be undone: {why}");
+            let text = format!("no snapshot, so these changes cannot be undone: {why}");
             return self.say(Answer::Unprotected(&text));
         }
-        let hint = failure.hint().map(|hint| format!(" (to mend it: {hint})"));
+        let hint = failure.hint().map(|hint| format!(" (fix: {hint})"));
         let why = format!(
             "no snapshot could be taken: {why}{}",
             hint.unwrap_or_default()
@@ -472,7 +472,7 @@ impl Hook<'_> {
             Ok(None) => self.say(Answer::Silence),
             Err(failure) => {
                 let text = format!(
-                    "what the tool changed could not be recorded ({}); bdr undo works all the same",
+                    "could not record what the tool changed ({}); bdr undo still works",
                     failure.message()
                 );
                 self.say(Answer::Failed(&text))
@@ -503,7 +503,7 @@ impl Hook<'_> {
             if let Some(running) = guarding::still_running(&left) {
                 let short = begin.id.prefix(&repo.operation_ids()?);
                 lost = Some(format!(
-                    "{running}; undo, also of what it does until then, with `bdr undo {short}`"
+                    "{running}; undo, including what it still does, with `bdr undo {short}`"
                 ));
                 guarding::close_later(&cx, &repo, begin.id, &left, self.event.exit);
                 continue;

@@ -22,10 +22,11 @@ use crate::ui::{json as ui_json, plural};
 
 mod places;
 
-/// Have shells, git, coding agents and deployment call bdr
+/// Connect bdr to shells, git, coding agents and deployment
 ///
-/// `install` writes what each of them reads, and nothing else: a file keeps its order, its comments and its line ends, links are followed,
-/// and what was there is kept. `uninstall` takes exactly that out again. `status` says what stands, and whether it still works.
+/// `install` adds bdr's lines to the settings of each program and changes nothing else: order, comments, line endings and
+/// symlinks stay as they are. `uninstall` removes exactly those lines. `status` lists the installed hooks and whether they still
+/// work.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -42,22 +43,22 @@ pub(crate) struct HooksArgs {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Write what they read
+    /// Install hooks
     Install(InstallArgs),
-    /// Take it out again
+    /// Remove hooks
     Uninstall(UninstallArgs),
-    /// Say what stands, and whether it works
+    /// Show installed hooks and whether they work
     Status,
-    /// Print what belongs there; change nothing
+    /// Print what would be installed; change nothing
     Print(PrintArgs),
 }
 
 #[derive(Debug, Args)]
 struct Which {
-    /// git, shell (bash, zsh, fish, powershell), claude, codex, gemini, cursor, copilot, deploy, or all that are used here
+    /// git, shell (bash, zsh, fish, powershell), claude, codex, gemini, cursor, copilot, deploy, or `all` in use here
     #[arg(value_name = "TARGET", required = true)]
     targets: Vec<String>,
-    /// A project, instead of the user's own settings
+    /// Use this project's settings instead of the user's
     #[arg(long, value_name = "DIR")]
     project: Option<PathBuf>,
 }
@@ -69,13 +70,13 @@ struct InstallArgs {
     /// Print what would be written; change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Write into a directory of hooks that core.hooksPath names
+    /// Also write into the directory that core.hooksPath names
     #[arg(long)]
     force: bool,
-    /// Commands that shells guard wherever they are called: rm, mv, git, find, dd, truncate
+    /// Commands to guard wherever the shell calls them: rm, mv, git, find, dd, truncate
     #[arg(long, value_name = "COMMANDS")]
     wrap: Option<String>,
-    /// Shells do not run lines that destroy and cannot be protected
+    /// Refuse destructive lines that cannot be protected
     #[arg(long)]
     veto: bool,
 }
@@ -84,7 +85,7 @@ struct InstallArgs {
 struct UninstallArgs {
     #[command(flatten)]
     which: Which,
-    /// Print what would be taken out; change nothing
+    /// Print what would be removed; change nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -408,8 +409,8 @@ fn report(
             ));
             if all().any(|step| step.aside.is_some()) {
                 text.push_str(match step.action {
-                    Action::Delete => "   what was there comes back",
-                    _ => "   what was there is run after it",
+                    Action::Delete => "   the previous one comes back",
+                    _ => "   the previous one runs after it",
                 });
             }
             text.push('\n');
@@ -440,14 +441,13 @@ fn report(
         .count();
     text.push_str(&match (verb, changes, dry_run) {
         (_, 0, _) if failed => String::new(),
-        ("install", 0, _) => "All is installed already.\n".to_owned(),
-        (_, 0, _) => "Nothing of bdr's is there.\n".to_owned(),
+        ("install", 0, _) => "Everything is installed already.\n".to_owned(),
+        (_, 0, _) => "No hooks of bdr are installed.\n".to_owned(),
         (_, n, true) => format!("{} would be written.\n", plural(n as u64, "file")),
         ("install", _, _) => {
-            "New shells and sessions are protected. Take it out: bdr hooks uninstall all\n"
-                .to_owned()
+            "New shells and sessions are protected. To remove: bdr hooks uninstall all\n".to_owned()
         }
-        _ => "Taken out. Shells that run keep it until they end.\n".to_owned(),
+        _ => "Removed. Running shells keep the hook until they exit.\n".to_owned(),
     });
     cx.ui.report(&text)?;
     Ok(code)
@@ -470,18 +470,18 @@ pub(crate) fn health(cx: &Context) -> Result<Vec<Health>, Failure> {
             .as_ref()
             .is_some_and(|own| canonicalize(own).ok() != canonicalize(&seen.program).ok());
         let trouble = match &seen.standing {
-            Standing::Gone => Some(("bdr's part is not there any more".to_owned(), again)),
+            Standing::Gone => Some(("bdr's part is gone".to_owned(), again)),
             Standing::Torn(why) => Some((why.clone(), "correct it by hand".to_owned())),
             _ if moved => {
                 let program = cx.shown_absolute(&seen.program);
-                Some((format!("it calls {program}, which is not there"), again))
+                Some((format!("it calls {program}, which does not exist"), again))
             }
             _ if other => {
                 let program = cx.shown_absolute(&seen.program);
-                Some((format!("it calls another bdr, {program}"), again))
+                Some((format!("it calls a different bdr, {program}"), again))
             }
             _ if seen.version != env!("CARGO_PKG_VERSION") => {
-                Some((format!("it is of bdr {}", seen.version), again))
+                Some((format!("it was written by bdr {}", seen.version), again))
             }
             _ => places::disabled(&seen).map(|why| {
                 (
@@ -574,7 +574,7 @@ fn status(cx: &Context) -> Result<u8, Failure> {
         }
     }
     if all.is_empty() {
-        text = "Nothing calls bdr. To have shells, git and agents do so: bdr hooks install all\n"
+        text = "No hooks are installed. To protect shells, git and agents: bdr hooks install all\n"
             .to_owned();
     }
     cx.ui.report(&text)?;

@@ -23,11 +23,11 @@ use crate::app::jobs;
 use crate::app::verify;
 use crate::ui::{self, plural, prompt, when};
 
-/// Take over configuration, schedules and backups of backup-dr
+/// Import configuration, schedules and backups from backup-dr
 ///
-/// What bdr is configured to do already stays; what is missing is added: sources, excludes, retention, schedule. Backups become snapshots of
-/// their own time with the tag `backup-dr`. Each file is checked first: what that server stored under a wrong name, or damaged, is named and left out
-/// (exit 3). Nothing of the old store is changed; importing twice imports once.
+/// Existing settings of bdr stay; missing ones are added: sources, excludes, retention, schedule. Backups become snapshots with
+/// their original time and the tag `backup-dr`. Each file is checked first: those that the old server stored under a wrong name
+/// or damaged are listed and left out (exit 3). The old store is not changed, and importing twice does no harm.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -38,13 +38,13 @@ pub(crate) struct ImportArgs {
     /// The old store [default: ~/.backup-dr]
     #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     dir: Option<PathBuf>,
-    /// Take over the configuration only
+    /// Import the configuration only
     #[arg(long)]
     no_backups: bool,
     /// Print what would be done; change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Do it without asking
+    /// Do not ask
     #[arg(long, short)]
     yes: bool,
 }
@@ -95,7 +95,7 @@ pub(crate) fn run(cx: &Context, args: &ImportArgs) -> Result<u8, Failure> {
             let mut page = plan(cx, &store, &settings);
             page.push_str("Nothing was changed.");
             if !args.dry_run {
-                page.push_str(" Without a terminal it takes --yes: bdr import --yes");
+                page.push_str(" Without a terminal, add --yes: bdr import --yes");
             }
             cx.ui.data(&format!("{page}\n"))?;
         }
@@ -103,7 +103,7 @@ pub(crate) fn run(cx: &Context, args: &ImportArgs) -> Result<u8, Failure> {
     }
     if !args.yes {
         cx.ui.report(&plan(cx, &store, &settings))?;
-        if !prompt::confirm("Take this over?", true)? {
+        if !prompt::confirm("Import this?", true)? {
             cx.ui.report("Nothing was changed.\n")?;
             return Ok(exit::INTERRUPTED);
         }
@@ -202,7 +202,7 @@ fn settings(cx: &Context, dir: &std::path::Path, store: &Store) -> Result<Settin
     };
     if paths.iter().any(is_whole) {
         settings.remarks.push(
-            "the store has backups of the whole file system: it is imported, and not made a source"
+            "the store has backups of the whole file system: they are imported, but it does not become a source"
                 .to_owned(),
         );
         paths.retain(|path| !is_whole(path));
@@ -295,7 +295,7 @@ fn excludes(old: &Value, remarks: &mut Vec<String>) -> Vec<String> {
         let fits = !plain.is_empty() && !plain.contains(['!', '{']) && Matcher::new(&rules).is_ok();
         if !fits {
             remarks.push(format!(
-                "the exclude `{}` cannot be said here",
+                "the exclude `{}` has no equivalent in bdr",
                 show(pattern.as_ref())
             ));
         // Left out without being told; history is not.
@@ -348,7 +348,7 @@ fn schedule(old: &Value, settings: &mut Settings) {
             _ => {
                 let name = entry["scheduleId"].as_str().unwrap_or("?");
                 settings.remarks.push(format!(
-                    "the schedule `{}` ({}) is not one of a day or a week: backups are daily here",
+                    "the schedule `{}` ({}) is neither daily nor weekly: bdr backs up daily",
                     show(name.as_ref()),
                     show(expression.as_ref())
                 ));
@@ -417,7 +417,7 @@ fn plan(cx: &Context, store: &Store, settings: &Settings) -> String {
     }
     text.push_str(&left_over(cx, store, settings));
     if text.is_empty() {
-        text.push_str("There is nothing to take over.\n");
+        text.push_str("There is nothing to import.\n");
     }
     text
 }
@@ -473,7 +473,7 @@ fn ending(
         .collect();
     if !lost.is_empty() {
         text.push_str(&format!(
-            "Left out, because the store does not have them ({}, exit 3):\n",
+            "Left out, as the store does not have them ({}, exit 3):\n",
             plural(lost.len() as u64, "file")
         ));
         let rows: Vec<Vec<String>> = lost
@@ -493,12 +493,14 @@ fn ending(
     }
     text.push_str(&left_over(cx, store, settings));
     text.push_str(match renewed {
-        true => "A backup of today was made, too.",
+        true => "Also made a backup of today.",
         false => "Next: bdr backup.",
     });
-    text.push_str(" When you have seen that all is there, the old store can go.\n");
+    text.push_str(
+        " Once you have checked that everything is there, you can delete the old store.\n",
+    );
     if settings.values.iter().any(|(key, _)| key[0] == "schedule") {
-        text.push_str("Backups do not run by themselves yet: bdr schedule install\n");
+        text.push_str("Backups do not run automatically yet: bdr schedule install\n");
     }
     text
 }

@@ -30,9 +30,8 @@ const AGENTS_BUDGET: u64 = 256 << 20;
 
 /// Choose what to back up, and make the first backup
 ///
-/// Looks for your workspace's state, coding agents' configuration and dotfiles, shows what it found, writes a commented
-/// configuration and makes the first backup. A configuration that is there is kept unless --yes; a repository that is there
-/// is used.
+/// Looks for workspace state, configuration of coding agents and dotfiles, shows what it found, writes a commented configuration
+/// and makes the first backup. An existing configuration is kept unless --yes; an existing repository is used.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -44,23 +43,26 @@ pub(crate) struct InitArgs {
     /// Do not ask; replace an existing configuration (the old one is kept beside it)
     #[arg(long, short)]
     yes: bool,
-    /// Keep this directory or file, instead of what is found; may be repeated
+    /// Back up this directory or file instead of those found; may be repeated
     #[arg(long, value_name = "NAME=PATH")]
     source: Vec<OsString>,
     /// Back up every day at this time, by the system's scheduler
     #[arg(long, value_name = "HH:MM", value_parser = crate::app::schedule::clock)]
     schedule: Option<String>,
-    /// Have these call bdr, as `bdr hooks install` does: shell, git, claude, …, all
+    /// Install these hooks, as `bdr hooks install` does: shell, git, claude, …, all
     #[arg(long, value_name = "TARGETS", value_delimiter = ',')]
     hooks: Vec<String>,
-    /// Make no backup now
+    /// Do not make a backup now
     #[arg(long)]
     no_backup: bool,
 }
 
 pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
     if !args.yes && !cx.ui.can_ask {
-        return Err(Failure::usage("there is nobody to ask", "bdr init --yes"));
+        return Err(Failure::usage(
+            "there is no terminal to ask on",
+            "bdr init --yes",
+        ));
     }
     let (sources, discovery) = if args.source.is_empty() {
         let discovery = look_around(cx)?;
@@ -72,7 +74,7 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
         (typed_sources(cx, &args.source)?, None)
     };
     if sources.is_empty() {
-        let message = "nothing was found that looks worth keeping";
+        let message = "found nothing that looks worth backing up";
         return Err(Failure::usage(
             message,
             "name it: bdr init --source NAME=PATH",
@@ -256,7 +258,7 @@ fn choose(cx: &Context, args: &InitArgs, old: &Old) -> Result<Option<PathBuf>, F
     }
     if !matches!(old, Old::None) {
         let shown = cx.shown_absolute(&cx.places.config);
-        if !prompt::confirm(&format!("{shown} is there already. Replace it?"), false)? {
+        if !prompt::confirm(&format!("{shown} exists already. Replace it?"), false)? {
             return Ok(None);
         }
     }
@@ -295,7 +297,7 @@ fn ask_hooks(cx: &Context, args: &InitArgs) -> Result<Vec<String>, Failure> {
     if found.is_empty() {
         return Ok(Vec::new());
     }
-    let question = format!("Protect what is done by {}?", found.join(", "));
+    let question = format!("Protect what {} do?", found.join(", "));
     Ok(match prompt::confirm(&question, true)? {
         true => found,
         false => Vec::new(),

@@ -21,20 +21,21 @@ use crate::ui::{self, count, when};
 
 /// List operations, newest first
 ///
-/// Each line: id, age, command, files deleted (−), created (+) and changed (~), and what else there is to say: undone, running,
-/// interrupted, how it ended, what was not captured, what changed inside of the one configuration that it changed.
+/// Each line shows the id, age, command, and the number of files deleted (−), created (+) and changed (~), then notes: undone,
+/// running, interrupted, a failed exit status, files that were not captured, or the keys that changed in a single configuration
+/// file.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   bdr log
   bdr log -n 0               all of them
-  bdr log --path notes.md    those that changed it, or something in it
+  bdr log --path notes.md    those that changed this file
   bdr log --json | jq '.data.operations[0]'")]
 pub(crate) struct LogArgs {
-    /// How many to list; 0 for all
+    /// List at most N; 0 for all
     #[arg(long, short = 'n', value_name = "N", default_value_t = 40)]
     limit: usize,
-    /// Only operations that changed this path, or something in it
+    /// Only operations that changed this path or something below it
     #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
     path: Option<PathBuf>,
 }
@@ -49,7 +50,7 @@ Examples:
   bdr show 7f3a
   bdr show 7f3a --json")]
 pub(crate) struct ShowArgs {
-    /// Operation, as in `bdr log`
+    /// Operation, from `bdr log`
     #[arg(value_name = "OP")]
     operation: Option<String>,
 }
@@ -84,7 +85,7 @@ pub(crate) fn log(cx: &Context, args: &LogArgs) -> Result<u8, Failure> {
     if operations.is_empty() {
         if code == exit::OK {
             cx.ui
-                .say("No operations yet. Try it: bdr guard -- rm -rf <something you like>");
+                .say("No operations yet. Try it: bdr guard -- rm -rf <a file you can spare>");
         }
         return Ok(code);
     }

@@ -13,7 +13,7 @@ use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::pick;
 
-/// Give a snapshot tags, or take them away
+/// Add tags to a snapshot, or remove them
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -27,12 +27,12 @@ pub(crate) struct TagArgs {
     /// Tags
     #[arg(value_name = "TAG", required = true, value_parser = clap::builder::NonEmptyStringValueParser::new())]
     tags: Vec<String>,
-    /// Take them away
+    /// Remove these tags
     #[arg(long)]
     remove: bool,
 }
 
-/// Keep a snapshot whatever the retention policy says
+/// Keep a snapshot, whatever the retention policy says
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -44,7 +44,7 @@ pub(crate) struct PinArgs {
     snapshot: OsString,
 }
 
-/// Let the retention policy decide about a snapshot again
+/// Let the retention policy expire a snapshot again
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

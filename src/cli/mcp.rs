@@ -14,18 +14,19 @@ use crate::mcp::{self, Listen};
 
 mod clients;
 
-/// Answer agents and other programs through the Model Context Protocol
+/// Serve agents and other programs through the Model Context Protocol
 ///
-/// Speaks MCP on standard input and output until its client goes away; `install` has clients start it. Calls act in your sources, in the project that
-/// it was started in, and where --root says; whatever they replace or take away is saved first, and no call runs a command.
+/// Speaks MCP on standard input and output until the client disconnects; `install` adds it to a client's settings. Calls may act
+/// in your sources, in the project where it was started, and below --root; whatever they replace or remove is saved first, and no
+/// call runs a command.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\
 Examples:
-  bdr mcp                              as a client starts it
+  bdr mcp                              what a client runs
   bdr mcp --tools guard,core
   bdr mcp --read-only --root ~/work
-  bdr mcp install --client claude      have a client start it
+  bdr mcp install --client claude      add it to a client's settings
   bdr mcp install --client vscode --project . --read-only
   bdr mcp uninstall --client all
   bdr mcp status")]
@@ -38,18 +39,18 @@ pub(crate) struct McpArgs {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Have a client start it
+    /// Add bdr to a client's settings
     Install(clients::InstallArgs),
     /// Take the entry out again
     Uninstall(clients::Which),
-    /// Say which clients start it, and whether it answers
+    /// Show which clients start it and whether it answers
     Status(clients::StatusArgs),
 }
 
 /// What the server offers, and where it may act.
 #[derive(Debug, Args)]
 struct OfferArgs {
-    /// Offer these tools only: guard, core, admin
+    /// Offer only these tools: guard, core, admin
     #[arg(
         long,
         value_enum,
@@ -58,10 +59,10 @@ struct OfferArgs {
         hide_possible_values = true
     )]
     tools: Vec<Set>,
-    /// Offer no tool that changes anything (also: BDR_MCP_READ_ONLY=true)
+    /// Offer only tools that change nothing (also: BDR_MCP_READ_ONLY=true)
     #[arg(long)]
     read_only: bool,
-    /// Let calls act below these directories too
+    /// Also let calls act below these directories
     #[arg(long, value_name = "DIR", num_args = 1.., value_hint = clap::ValueHint::DirPath)]
     root: Vec<PathBuf>,
 }
@@ -70,7 +71,7 @@ struct OfferArgs {
 struct ServeArgs {
     #[command(flatten)]
     offer: OfferArgs,
-    /// Listen on this address of this machine instead of standard input, like 127.0.0.1:8765
+    /// Listen on this local address instead of standard input, like 127.0.0.1:8765
     #[cfg(feature = "http")]
     #[arg(long, value_name = "ADDRESS", value_parser = mcp::http::Address::parse)]
     http: Option<mcp::http::Address>,
@@ -82,7 +83,7 @@ struct ServeArgs {
     #[cfg(feature = "conformance")]
     #[arg(long, hide = true, requires = "http")]
     fixture: bool,
-    /// How results are put as text: brief for guard's tools and JSON for the others, unless given
+    /// Text form of results [default: brief for guard's tools, JSON for the others]
     #[arg(
         long,
         value_enum,
@@ -119,7 +120,7 @@ fn serve(cx: &Context, args: &ServeArgs, repository: Option<&PathBuf>) -> Result
         text: args.text,
     };
     if std::io::stdin().is_terminal() && matches!(listen(args), Listen::Stdio) {
-        cx.ui.say("bdr: waiting for a client of MCP on standard input. To have one start it: bdr mcp install --client all");
+        cx.ui.say("bdr: waiting for an MCP client on standard input. To add bdr to your clients: bdr mcp install --client all");
     }
     let mut cx = cx.clone();
     // Nothing of what verbs say is for the client.

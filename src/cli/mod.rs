@@ -52,13 +52,13 @@ pub(crate) mod verify;
 #[command(after_help = "\
 Examples:
   bdr guard -- rm -rf build data     take a snapshot, then run the command
-  bdr undo                           take back what it changed
+  bdr undo                           undo what it changed
   bdr init                           choose what to back up
   bdr restore latest notes.md        bring a file back
 
 Exit codes: 0 ok, 1 failure, 2 usage, 3 partial, 4 damage found, 10 no repository, 11 busy, 130 interrupted;
-`bdr guard` ends as its command does (125: not run, 126: cannot be executed, 127: not found).
-Environment: BDR_HOME puts everything of bdr below one directory, BDR_CONFIG names the configuration, BDR=0 turns guards off.")]
+`bdr guard` exits with its command's status (125: not run, 126: cannot be executed, 127: not found).
+Environment: BDR_HOME keeps all of bdr's files below one directory, BDR_CONFIG names the configuration, BDR=0 turns guards off.")]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

@@ -12,11 +12,11 @@ use crate::app::exit;
 use crate::app::notify::channels::Sent;
 use crate::app::notify::{Message, assemble, message, remembered, tell};
 
-/// Tell somebody how backups are, if that has changed
+/// Send a message if the state of the backups has changed
 ///
-/// Who is told is in [notify] of the configuration: desktop, healthchecks, ntfy, webhook, command, prometheus. Runs by itself after each
-/// backup and each wake-up; by hand it is for trying out. A message says what is wrong and the command that mends it, never a path or a
-/// value.
+/// The recipients are in [notify] of the configuration: desktop, healthchecks, ntfy, webhook, command, prometheus. Runs
+/// automatically after each backup and each wake-up; run it yourself to try it out. A message says what is wrong and which
+/// command fixes it, and never contains a path or a value.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -26,7 +26,7 @@ Examples:
 bdr config set notify.desktop true
 bdr config set notify.webhook https://example.com/hook")]
 pub(crate) struct NotifyArgs {
-    /// Send a message to everybody now
+    /// Send a message to all recipients now
     #[arg(long)]
     test: bool,
     /// Print what would be sent; send nothing
@@ -38,7 +38,7 @@ pub(crate) fn run(cx: &Context, args: &NotifyArgs) -> Result<u8, Failure> {
     let config = &cx.config.notify;
     if args.test {
         if *config == NotifyConfig::default() {
-            let message = "nobody is to be told: [notify] in the configuration is empty";
+            let message = "there are no recipients: [notify] in the configuration is empty";
             return Err(Failure::usage(
                 message,
                 "bdr config set notify.desktop true",
@@ -69,7 +69,7 @@ pub(crate) fn run(cx: &Context, args: &NotifyArgs) -> Result<u8, Failure> {
 }
 
 fn test_message(cx: &Context) -> Message {
-    let body = "This is a test. You will hear when backups fail or stop, and when they work again.";
+    let body = "This is a test. You will get a message when backups fail or stop, and when they work again.";
     assemble(
         cx,
         Level::Good,

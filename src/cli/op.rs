@@ -12,7 +12,7 @@ use crate::app::exit;
 use crate::app::log;
 use crate::ui::{plural, prompt, when};
 
-/// Keep operations, or forget them
+/// Keep or forget operations
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -26,33 +26,33 @@ pub(crate) struct OpArgs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Exempt operations from expiry: their undo stays possible
+    /// Keep operations from expiring, so that they can always be undone
     Pin(PinArgs),
-    /// Let operations expire as others do
+    /// Let operations expire as usual again
     Unpin(PinArgs),
     /// Remove operations from the log
     ///
-    /// They can no longer be undone. Their snapshots stay: `bdr restore` finds what was in them. An undo or redo is forgotten only together
-    /// with, or after, what it reversed.
+    /// They can no longer be undone, but their snapshots stay and `bdr restore` can use them. An undo or redo can only be
+    /// forgotten together with, or after, the operation that it reversed.
     Forget(ForgetArgs),
 }
 
 #[derive(Debug, Args)]
 struct PinArgs {
-    /// Operations, as in `bdr log`
+    /// Operations, from `bdr log`
     #[arg(required = true, value_name = "OP")]
     operations: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 struct ForgetArgs {
-    /// Operations, as in `bdr log`
+    /// Operations, from `bdr log`
     #[arg(required = true, value_name = "OP")]
     operations: Vec<String>,
     /// Print what would be forgotten; change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Do it without asking
+    /// Do not ask
     #[arg(long, short)]
     yes: bool,
 }
@@ -139,7 +139,7 @@ fn forget(
     let lost = unreadable(repo, &args.operations);
     if !lost.is_empty() {
         if args.dry_run || !args.yes {
-            cx.ui.report("Nothing was changed. It takes --yes.\n")?;
+            cx.ui.report("Nothing was changed. Add --yes to do it.\n")?;
             return Ok(if args.dry_run {
                 exit::OK
             } else {
@@ -177,7 +177,7 @@ fn forget(
     }
     if !done && !args.dry_run && cx.ui.can_ask {
         let what = plural(chosen.len() as u64, "operation");
-        let question = format!("Forget {what}? What they changed can then no longer be undone.");
+        let question = format!("Forget {what}? Their changes can then no longer be undone.");
         done = prompt::confirm(&question, false)?;
     }
     for operation in chosen.iter().filter(|_| done) {
@@ -201,7 +201,7 @@ fn forget(
         let names: Vec<String> = chosen.iter().map(|o| o.begin.id.prefix(&ids)).collect();
         let again = format!("bdr op forget --yes {}", names.join(" "));
         cx.ui.report(&format!(
-            "Nothing was changed. Without a terminal it takes --yes: {again}\n"
+            "Nothing was changed. Without a terminal, add --yes: {again}\n"
         ))?;
     }
     Ok(code)

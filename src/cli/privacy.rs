@@ -19,7 +19,7 @@ use crate::app::error::Failure;
 use crate::app::exit;
 use crate::ui::{self, plural, prompt};
 
-/// Say why something is sealed, let it through, or look at old snapshots again
+/// See why something is sealed, allow it, or rescan old snapshots
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -34,14 +34,14 @@ pub(crate) struct PrivacyArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Say what was found in a file, under which key, and what a backup does about it; never a value
+    /// Show what was found in a file, under which key, and how a backup treats it; never a value
     #[command(after_help = "Examples:\n  bdr privacy why .env")]
     Why {
         /// A file
         #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
         file: PathBuf,
     },
-    /// Store a value, or a file, as it is from now on
+    /// Store a value or a file unsealed from now on
     #[command(
         after_help = "Examples:\n  bdr privacy allow 4f1d2c3b4a596877 --reason 'a test key'\n  bdr privacy allow docs/example.env --reason 'made up'"
     )]
@@ -49,21 +49,21 @@ enum Command {
         /// The fingerprint of a value (`bdr privacy why` shows it), or a path; `*` stands for anything
         #[arg(value_name = "FINGERPRINT|PATH")]
         what: String,
-        /// Why, for whoever reads the configuration
+        /// Why, for readers of the configuration
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
-    /// Seal again what was let through
+    /// Seal again what was allowed
     #[command(after_help = "Examples:\n  bdr privacy revoke 4f1d2c3b4a596877")]
     Revoke {
         /// As it was given to `allow`
         #[arg(value_name = "FINGERPRINT|PATH")]
         what: String,
     },
-    /// Look at everything that is stored with the rules of today
+    /// Check everything that is stored against the current rules
     #[command(after_help = "Examples:\n  bdr privacy rescan\n  bdr privacy rescan --purge --yes")]
     Rescan {
-        /// Seal what is found, in every snapshot, and delete what held it
+        /// Seal what is found in every snapshot, and delete the unsealed copies
         #[arg(long)]
         purge: bool,
         /// Do not ask
@@ -154,7 +154,7 @@ fn allow(cx: &Context, what: &str, reason: Option<&str>) -> Result<u8, Failure> 
             path.to_str()
                 .ok_or_else(|| {
                     Failure::usage(
-                        "a path has to be UTF-8 here",
+                        "the path must be UTF-8",
                         "name the directory above it, with `*`",
                     )
                 })?
@@ -172,8 +172,8 @@ fn allow(cx: &Context, what: &str, reason: Option<&str>) -> Result<u8, Failure> 
         None if there => entries.retain(|entry| !is_it(entry)),
         None => {
             return Err(Failure::usage(
-                format!("`{what}` was not let through"),
-                "bdr config show lists what is",
+                format!("`{what}` is not allowed now, so there is nothing to revoke"),
+                "bdr config show lists what is allowed",
             ));
         }
     }
@@ -181,9 +181,9 @@ fn allow(cx: &Context, what: &str, reason: Option<&str>) -> Result<u8, Failure> 
     config::check_text(cx, &text)?;
     config::write(cx, &text)?;
     let says = match reason {
-        Some(_) => "is stored as it is from the next backup on",
+        Some(_) => "will be stored unsealed from the next backup on",
         None => {
-            "is sealed again from the next backup on; older snapshots: bdr privacy rescan --purge"
+            "will be sealed again from the next backup on; for older snapshots: bdr privacy rescan --purge"
         }
     };
     if cx.ui.json {
@@ -200,12 +200,12 @@ fn look_again(cx: &Context, purge: bool, yes: bool) -> Result<u8, Failure> {
     if purge && !yes {
         if !cx.ui.can_ask {
             return Err(Failure::usage(
-                "this would write snapshots anew and there is nobody to ask",
-                "bdr privacy rescan shows what it would do; add --yes to do it",
+                "this would rewrite snapshots, and there is no terminal to ask on",
+                "bdr privacy rescan shows what would change; add --yes to do it",
             ));
         }
         if !prompt::confirm(
-            "Seal what is found in every snapshot, and delete what held it?",
+            "Seal what is found in every snapshot, and delete the unsealed copies?",
             false,
         )? {
             cx.ui.warn("Nothing was changed.");
@@ -257,7 +257,7 @@ fn look_again(cx: &Context, purge: bool, yes: bool) -> Result<u8, Failure> {
             format!("{n} would be sealed today, of {looked}: bdr privacy rescan --purge\n")
         }
         (false, true) => format!(
-            "Sealed {n} in {}; {} of packs were written anew ({} before).\n",
+            "Sealed {n} in {}; rewrote {} of packs ({} before).\n",
             plural(report.rewritten, "snapshot"),
             report.removed_packs,
             size(before)
@@ -265,7 +265,7 @@ fn look_again(cx: &Context, purge: bool, yes: bool) -> Result<u8, Failure> {
     });
     if report.skipped > 0 {
         text.push_str(&format!(
-            "{} could not be looked at (exit 3).\n",
+            "{} could not be checked (exit 3).\n",
             plural(report.skipped, "content")
         ));
     }

@@ -22,19 +22,19 @@ use crate::app::pick;
 use crate::app::prune::local;
 use crate::ui::{self, plural, prompt, when};
 
-/// Remove snapshots that the retention policy does not keep, and give their space back
+/// Remove snapshots that the retention policy does not keep, and free their space
 ///
-/// Without --keep options: the policy of the configuration. Guard snapshots stay for as long as their command can be undone. What is
-/// thrown away lies in the trash for a day first.
+/// Without --keep options, the configured policy applies. Guard snapshots stay as long as their command can be undone. Removed
+/// data stays in the trash for a day.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  bdr prune --dry-run                  each snapshot, whether it stays, and why
+  bdr prune --dry-run                  which snapshots would stay, and why
   bdr prune --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --dry-run
   bdr prune --keep-within 30d --yes
   bdr prune --now --yes                empty the trash too
 
-Exit codes: 3 if a script left out --yes, or if damage keeps packs from being given back; 11 if bdr is busy elsewhere.")]
+Exit codes: 3 if --yes is missing in a script, or if damage keeps space from being freed; 11 if another bdr is busy.")]
 pub(crate) struct PruneArgs {
     /// Keep the last N backups
     #[arg(long, value_name = "N", help_heading = "Policy")]
@@ -57,19 +57,19 @@ pub(crate) struct PruneArgs {
     /// Keep everything of the last 7d, 36h, 2w, 6m or 1y
     #[arg(long, value_name = "SPAN", value_parser = parse_span, help_heading = "Policy")]
     keep_within: Option<TimeDelta>,
-    /// Keep whatever has this tag
+    /// Keep snapshots with this tag
     #[arg(long, value_name = "TAG", help_heading = "Policy")]
     keep_tag: Vec<String>,
-    /// Delete for good at once, what lies in the trash too
+    /// Delete for good right away, and empty the trash
     #[arg(long)]
     now: bool,
     #[command(flatten)]
     how: How,
 }
 
-/// Remove snapshots that you name
+/// Remove the named snapshots
 ///
-/// Commands that they protected can no longer be undone. What other snapshots need of them stays.
+/// Commands that they protected can no longer be undone. Data that other snapshots need stays.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -88,7 +88,7 @@ struct How {
     /// Print what would be done; change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Do it without asking
+    /// Do not ask
     #[arg(long, short)]
     yes: bool,
 }
@@ -150,8 +150,10 @@ pub(crate) fn forget(cx: &Context, args: &ForgetArgs) -> Result<u8, Failure> {
                 // One that is not even there, and that an operation misses.
                 Error::NoSuchSnapshot { .. } if let Some(id) = missing(&repo, word)? => {
                     repo.put_forgotten(id)?;
-                    cx.ui
-                        .report(&format!("Snapshot {} is missed no more.\n", id.prefix(&[])))?;
+                    cx.ui.report(&format!(
+                        "Snapshot {} is no longer reported as missing.\n",
+                        id.prefix(&[])
+                    ))?;
                 }
                 other => return Err(other.into()),
             },
@@ -166,7 +168,7 @@ pub(crate) fn forget(cx: &Context, args: &ForgetArgs) -> Result<u8, Failure> {
         if args.how.dry_run
             || !args.how.yes && (!cx.ui.can_ask || !prompt::confirm(&question, false)?)
         {
-            cx.ui.report("Nothing was changed. It takes --yes.\n")?;
+            cx.ui.report("Nothing was changed. Add --yes to do it.\n")?;
             return Ok(if args.how.dry_run {
                 exit::OK
             } else {
@@ -229,9 +231,7 @@ fn carry_out(
             size(report.trashed_bytes + report.staged_bytes + report.swept_bytes)
         ));
         if !how.dry_run {
-            text.push_str(&format!(
-                " Without a terminal it takes --yes: bdr {verb} --yes"
-            ));
+            text.push_str(&format!(" Without a terminal, add --yes: bdr {verb} --yes"));
         }
         text.push('\n');
         cx.ui.data(&text)?;
@@ -315,7 +315,7 @@ fn storage(plan: &PrunePlan) -> String {
     let mut text = format!("Storage: {used} of {max} ({} %).", budget.percent());
     if budget.unreachable {
         text.push_str(
-            " What has to stay takes more: raise max_size in [retention], or exclude more",
+            " What must stay is larger than that: raise max_size in [retention], or exclude more",
         );
     }
     text.push('\n');
@@ -330,14 +330,14 @@ fn clock(plan: &PrunePlan, ids: &[Id]) -> String {
             time,
             is_newest,
         }) => format!(
-            "Snapshot {} is from the future ({}): nothing expires. Is the clock right? If it is: {}bdr forget {0}\n",
+            "Snapshot {} is from the future ({}), so nothing expires. Is the clock right? If so: {}bdr forget {0}\n",
             snapshot.prefix(ids),
             when::local(time),
             // What it holds may be nowhere else.
             if is_newest { "bdr backup, then " } else { "" },
         ),
         Some(ClockTrouble::Jump { from, to }) => format!(
-            "Nothing was stored from {} to {}: nothing expires for a day. Is the clock right?\n",
+            "Nothing was stored from {} to {}, so nothing expires for a day. Is the clock right?\n",
             when::local(from),
             when::local(to)
         ),
@@ -364,15 +364,15 @@ fn ending(plan: &PrunePlan, report: &PruneReport, ids: &[Id]) -> String {
     text.push('\n');
     if report.spared > 0 {
         text.push_str(&format!(
-            "{} came to be needed in the meantime.\n",
+            "{} are needed again meanwhile.\n",
             plural(report.spared, "snapshot")
         ));
     }
     for reason in report.blocked.iter().take(3) {
-        text.push_str(&format!("No space was given back: {reason}\n"));
+        text.push_str(&format!("No space was freed: {reason}\n"));
     }
     if !report.blocked.is_empty() {
-        text.push_str("Nobody knows what it needs (exit 3): bdr verify\n");
+        text.push_str("Cannot tell what it needs (exit 3): bdr verify\n");
     }
     text
 }

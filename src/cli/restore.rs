@@ -26,9 +26,9 @@ mod words;
 
 /// Bring files back
 ///
-/// In place, or below --target. Without PATH everything in the snapshot is restored. What is there now is in a safety
-/// snapshot first, so `bdr undo` takes a restore back; each file is checked against its hash and put in place whole. Files
-/// that the snapshot does not have stay, unless --delete.
+/// Restores to the original place, or below --target. Without PATH the whole snapshot is restored. Current files are saved in a
+/// safety snapshot first, so `bdr undo` reverses a restore. Each file is checked against its hash and replaced in one step. Files
+/// that are not in the snapshot stay, unless --delete.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -38,9 +38,9 @@ Examples:
   bdr restore latest:full brain --delete --yes
   bdr restore --resume
 
-TIME is a date or a time of day here: \"2026-11-20 14:00\", 2026-11-20, \"yesterday 14:00\", \"2 hours ago\", \"1 Jan\".")]
+TIME is a date or time in your time zone: \"2026-11-20 14:00\", 2026-11-20, \"yesterday 14:00\", \"2 hours ago\", \"1 Jan\".")]
 pub(crate) struct RestoreArgs {
-    /// Snapshot (id, `latest`, `latest~2`, `latest:full`), then paths: original, from here, or SOURCE/relative
+    /// Snapshot (id, `latest`, `latest~2`, `latest:full`), then paths: original, relative, or SOURCE/relative
     #[arg(value_name = "SNAPSHOT] [PATH", value_hint = clap::ValueHint::AnyPath)]
     words: Vec<OsString>,
     /// Use the last snapshot at or before a time, instead of naming one
@@ -61,25 +61,25 @@ pub(crate) struct RestoreArgs {
         hide_possible_values = true
     )]
     overwrite: OverwriteArg,
-    /// Remove what the snapshot does not have
+    /// Remove files that the snapshot does not have
     #[arg(long)]
     delete: bool,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
-    /// Secrets of a file that stands there: keep them, or put back those of the snapshot
+    /// For files that exist: keep their current secrets, or put back the snapshot's
     #[arg(long, value_enum, value_name = "WHICH", default_value_t = SecretsArg::Keep)]
     secrets: SecretsArg,
     /// Remove secrets that the snapshot does not have
     #[arg(long)]
     exact: bool,
-    /// Leave secrets that cannot be had blank, instead of writing the file beside
+    /// Leave unavailable secrets blank, instead of writing the file beside the current one
     #[arg(long)]
     leave_blank: bool,
     /// Finish a restore that was interrupted
     #[arg(long, conflicts_with_all = ["words", "at", "target", "delete", "abort"])]
     resume: bool,
-    /// Take back a restore that was interrupted
+    /// Reverse a restore that was interrupted
     #[arg(long, conflicts_with_all = ["words", "at", "target", "delete"])]
     abort: bool,
 }
@@ -133,7 +133,7 @@ pub(crate) fn run(cx: &Context, args: &RestoreArgs) -> Result<u8, Failure> {
         return restore(cx, args, &repo, &snapshot, &options);
     }
     if restore::interrupted(&repo)?.is_some() {
-        cx.ui.say("an earlier restore was interrupted: bdr restore --resume finishes it, --abort takes it back");
+        cx.ui.say("an earlier restore was interrupted: bdr restore --resume finishes it, --abort reverses it");
     }
     let snapshots = repo.all_snapshots()?;
     let picked = pick::pick(cx, &snapshots, args.at.as_deref(), &args.words)?;
@@ -195,7 +195,7 @@ fn restore(
     let summary = Summary::from(snapshot);
     if !origins.counts(&summary) {
         cx.ui.warn(&format!(
-            "bdr: snapshot {id} was not made by this machine; which were: bdr verify --level quick"
+            "bdr: snapshot {id} was not made by this machine; to see which were: bdr verify --level quick"
         ));
     }
     let plan = restore::plan(repo, snapshot, options, &cx.progress()).map_err(|error| {
@@ -232,8 +232,8 @@ fn restore(
         if !cx.ui.can_ask {
             let n = plural(plan.steps.len() as u64, "path");
             return Err(Failure::usage(
-                format!("this would change {n} and there is nobody to ask"),
-                "add --yes to do it, or --dry-run to see it",
+                format!("this would change {n}, and there is no terminal to ask on"),
+                "add --yes to do it, or --dry-run to preview it",
             ));
         }
         cx.ui.warn(&format!(
@@ -301,10 +301,10 @@ fn abort(cx: &Context, repo: &Repository) -> Result<u8, Failure> {
         let tail = if clean {
             ""
         } else {
-            " Something is left (exit 3): bdr log"
+            " Some of it remains (exit 3): bdr log"
         };
         cx.ui.report(&format!(
-            "Took the interrupted restore back in {elapsed}.{tail}\n"
+            "Reversed the interrupted restore in {elapsed}.{tail}\n"
         ))?;
     }
     Ok(code)

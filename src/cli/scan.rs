@@ -16,7 +16,7 @@ use crate::ui::{self, plural};
 
 /// Look for secrets and patient data in files
 ///
-/// Says where something was found, of which kind, and what a backup does about it; never the value. Nothing is changed.
+/// Prints where something was found, what kind it is and how a backup treats it, never the value. Changes nothing.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -27,10 +27,10 @@ pub(crate) struct ScanArgs {
     /// Files and directories, instead of the current directory
     #[arg(value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
     paths: Vec<PathBuf>,
-    /// How much to look for, instead of what the configuration says
+    /// How much to look for, instead of the configured profile
     #[arg(long, value_enum, value_name = "PROFILE")]
     profile: Option<ProfileArg>,
-    /// End with exit code 1 if something is found
+    /// Exit with 1 if something is found
     #[arg(long)]
     check: bool,
 }
@@ -103,7 +103,7 @@ pub(crate) fn run(cx: &Context, args: &ScanArgs) -> Result<u8, Failure> {
 /// Says what a backup does about a file.
 pub(crate) fn treatment(treatment: &Treatment) -> &'static str {
     match treatment {
-        Treatment::Clear => "stored as it is",
+        Treatment::Clear => "stored as is",
         Treatment::Seal => "values are sealed",
         Treatment::Whole(_) => "only its metadata is stored",
     }

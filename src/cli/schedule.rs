@@ -19,10 +19,11 @@ use crate::app::status::words;
 use crate::app::tick;
 use crate::ui::{self, when};
 
-/// Have backups run by themselves
+/// Run backups automatically
 ///
-/// `install` writes [schedule] into the configuration and has the system's scheduler wake bdr up every hour; what is due then, bdr decides, so
-/// that a night asleep is made up for. `status` says whether that works. Without any scheduler, guards and hooks start a backup that is due.
+/// `install` writes [schedule] to the configuration and registers an hourly wake-up with the system's scheduler. bdr then runs
+/// whatever is due, so a backup missed overnight runs in the morning. `status` shows whether that works. Without a scheduler,
+/// guards and hooks start a backup that is due.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -40,9 +41,9 @@ pub(crate) struct ScheduleArgs {
 enum What {
     /// Register with the system's scheduler
     Install(InstallArgs),
-    /// Take the entry out, and [schedule] of the configuration
+    /// Remove the entry, and [schedule] from the configuration
     Uninstall(UninstallArgs),
-    /// Say whether it works
+    /// Show whether it works
     Status,
     /// Print what would be registered; change nothing
     Print(BackendArg),
@@ -122,7 +123,7 @@ fn install(cx: &Context, args: &InstallArgs) -> Result<u8, Failure> {
         .report(&format!("{}\n", installed_words(cx, &schedule, chosen)))?;
     if chosen == Backend::Systemd && lingers(&around) == Some(false) {
         cx.ui
-            .say("It stops when you log out. To go on without you: loginctl enable-linger");
+            .say("It stops when you log out. To keep it running: loginctl enable-linger");
     }
     Ok(exit::OK)
 }
@@ -131,7 +132,7 @@ fn uninstall(cx: &Context, args: &UninstallArgs) -> Result<u8, Failure> {
     let removed = scheduling::remove(cx, args.dry_run)?;
     if let Some((backend, error)) = &removed.refusal {
         cx.ui
-            .warn(&format!("bdr: could not look into {backend}: {error}"));
+            .warn(&format!("bdr: could not read {backend}: {error}"));
     }
     let (gone, configured) = (removed.gone, removed.configured);
     if cx.ui.json {
@@ -142,9 +143,9 @@ fn uninstall(cx: &Context, args: &UninstallArgs) -> Result<u8, Failure> {
     }
     let text = match (gone.is_empty(), configured, args.dry_run) {
         (true, false, _) => "Nothing was installed.".to_owned(),
-        (true, true, false) => "Backups no longer run by themselves.".to_owned(),
+        (true, true, false) => "Backups no longer run automatically.".to_owned(),
         (false, _, false) => format!(
-            "Removed from {}. Backups no longer run by themselves.",
+            "Removed from {}. Backups no longer run automatically.",
             gone.join(", ")
         ),
         (_, _, true) => format!(
@@ -223,7 +224,7 @@ fn status(cx: &Context) -> Result<u8, Failure> {
             )?;
         } else {
             cx.ui.report(
-                "Backups run only when you run them. To change that: bdr schedule install\n",
+                "Backups run only when you start them. To run them automatically: bdr schedule install\n",
             )?;
         }
         return Ok(exit::FAILURE);

@@ -21,7 +21,7 @@ use crate::app::guard::tell_settled;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  bdr settle     before a disk is taken away, for example")]
+  bdr settle     before you unplug a disk, for example")]
 pub(crate) struct SettleArgs {
     /// Leave the processor to others
     #[arg(long)]

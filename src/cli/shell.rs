@@ -7,10 +7,10 @@ use crate::app::context::Context;
 use crate::app::error::Failure;
 use crate::app::exit;
 
-/// Print what a shell runs to be protected
+/// Print the code that protects a shell
 ///
-/// A snapshot before each typed line that may change something, and after it a line that says what is gone and how it comes back. Lines that
-/// only look start nothing. `bdr hooks install shell` writes it into the file that the shell reads.
+/// The code takes a snapshot before each line you type that may change something, and afterwards prints what was deleted and how
+/// to get it back. Lines that only read cost nothing. `bdr hooks install shell` adds it to your shell's startup file.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -33,10 +33,10 @@ struct InitArgs {
     /// bash, zsh, fish or powershell
     #[arg(value_name = "SHELL", value_parser = shell)]
     shell: Shell,
-    /// Commands that are guarded wherever the shell calls them, and not run if they cannot be: rm, mv, git, find, dd, truncate
+    /// Commands to guard wherever the shell calls them, and to refuse if they cannot be: rm, mv, git, find, dd, truncate
     #[arg(long, value_name = "COMMANDS", value_delimiter = ',', value_parser = WRAPPABLE, hide_possible_values = true)]
     wrap: Vec<String>,
-    /// Do not run lines that destroy and cannot be protected (not in PowerShell)
+    /// Refuse destructive lines that cannot be protected (not in PowerShell)
     #[arg(long)]
     veto: bool,
 }

@@ -31,7 +31,7 @@ pub(crate) struct ListArgs {}
 
 /// List the files of a snapshot
 ///
-/// Names are printed as SOURCE/relative, which other commands take as a PATH.
+/// Names are printed as SOURCE/relative, which every command accepts as a PATH.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -12,10 +12,10 @@ use crate::app::status::look;
 
 mod history;
 
-/// Say whether all is well, and what to do if not
+/// Show whether everything is protected, and what to do if not
 ///
-/// One sentence first, then the sources and how much of them is backed up, storage, scheduler and guards. --check is for monitoring: one
-/// line, exit code 0 if all is well, 1 for a warning, 2 if what is there now could be lost.
+/// Starts with one sentence, then shows sources and how much of them is backed up, storage, scheduler and guards. --check is for
+/// monitoring: one line, and exit code 0 if all is well, 1 for a warning, 2 if current files could be lost.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -30,7 +30,7 @@ pub(crate) struct StatusArgs {
     /// How old the last backup may be: 26h, 3d
     #[arg(long, value_name = "SPAN", value_parser = parse_span)]
     max_age: Option<TimeDelta>,
-    /// Print how backups went, week by week
+    /// Print the backup history, week by week
     #[arg(long, conflicts_with = "check")]
     history: bool,
 }

@@ -87,7 +87,8 @@ pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {
     }
     let journal = cx.journal();
     let Some(_alone) = journal.tick_lock()? else {
-        cx.ui.say("bdr: another one is at work");
+        cx.ui
+            .say("bdr: another bdr is running the jobs that are due");
         return tell(cx, &[]);
     };
     let by: String = args
@@ -142,12 +143,11 @@ pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {
             Ok(true) => {}
             Ok(false) if job == Job::Drill => {
                 code = exit::DAMAGED;
-                cx.ui
-                    .warn("bdr: what is backed up did not come back in a drill: bdr drill");
+                cx.ui.warn("bdr: a test restore failed: bdr drill");
             }
             Ok(false) => {
                 code = exit::FAILURE;
-                cx.ui.warn("bdr: the backup has nothing in it: bdr status");
+                cx.ui.warn("bdr: the backup is empty: bdr status");
             }
             Err(failure) if failure.code() == exit::INTERRUPTED => return Err(failure),
             // Busy, or the disk is not plugged in: later. Whoever should know is told when it has been too long.

@@ -25,45 +25,46 @@ use crate::app::time;
 use crate::ui::steps::{Line, View, collapse, listing};
 use crate::ui::{self, plural, prompt, when};
 
-/// Take back what an operation changed
+/// Undo what an operation changed
 ///
-/// Without OP: the last operation here that can be taken back. Only what the operation changed is reversed; a path that
-/// changed again since is a conflict: yours is kept and the old one is written beside it. Undo is itself undoable: `bdr redo`.
+/// Without OP: the last operation here that can be undone. Only what the operation changed is reversed. A path that has changed
+/// again since is a conflict: bdr keeps your version and writes the old one beside it. An undo can be undone too, with `bdr
+/// redo`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  bdr undo                     take back the last operation here
+  bdr undo                     undo the last operation here
   bdr undo --dry-run           show what that would do
-  bdr undo 7f3a                take back this one (see `bdr log`)
+  bdr undo 7f3a                undo this one (see `bdr log`)
   bdr undo 7f3a src/main.rs    only this path
-  bdr undo --last 3            take back the last three here, one after the other
+  bdr undo --last 3            undo the last three here, newest first
   bdr undo --since \"1 hour ago\"
-  bdr undo --force 7f3a        also what changed again since (it is saved first: bdr redo)
-  bdr undo --all 7f3a          also what changed elsewhere meanwhile, most likely by others
+  bdr undo --force 7f3a        also paths that changed again since (they are saved first)
+  bdr undo --all 7f3a          also changes elsewhere, most likely by other programs
   bdr undo --yes               without a terminal, as in a script
 
-Exit codes: 3 if a conflict is left, if something cannot come back, or if a script left out --yes.")]
+Exit codes: 3 if a conflict remains, if something cannot be undone, or if --yes is missing in a script.")]
 pub(crate) struct UndoArgs {
-    /// Operation (as in `bdr log`), then paths; without an operation the last one is meant
+    /// Operation (from `bdr log`), then paths; without an operation, the last one
     #[arg(value_name = "OP] [PATH", value_hint = clap::ValueHint::AnyPath)]
     words: Vec<OsString>,
-    /// Take back so many operations, the last first
+    /// Undo the last N operations, newest first
     #[arg(long, value_name = "N", conflicts_with = "words", value_parser = clap::value_parser!(u16).range(1..))]
     last: Option<u16>,
-    /// Take back every operation since then, the last first
+    /// Undo every operation since this time, newest first
     #[arg(long, value_name = "TIME", conflicts_with_all = ["words", "last"])]
     since: Option<String>,
-    /// Put back what changed again since, too; what stands there now is saved first
+    /// Also put back paths that changed again since; their current content is saved first
     #[arg(long)]
     force: bool,
-    /// Also what changed while the operation ran in places that it neither named nor ran in
+    /// Also undo changes in places that the operation neither named nor ran in
     #[arg(long)]
     all: bool,
     #[command(flatten)]
     how: How,
 }
 
-/// Take back an undo
+/// Reverse an undo
 ///
 /// Without OP: the last undo here.
 #[derive(Debug, Args)]
@@ -73,7 +74,7 @@ Examples:
   bdr redo --dry-run
   bdr redo 9c1e")]
 pub(crate) struct RedoArgs {
-    /// Undo to take back, as in `bdr log`
+    /// The undo to reverse, from `bdr log`
     #[arg(value_name = "OP")]
     operation: Option<String>,
     #[command(flatten)]
@@ -85,7 +86,7 @@ struct How {
     /// Print the plan; change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Do it without a terminal
+    /// Do not ask (needed where there is no terminal)
     #[arg(long, short)]
     yes: bool,
 }
@@ -162,7 +163,7 @@ fn instead(error: Error, operations: &[Operation]) -> Failure {
         (error @ Error::NothingTo { .. }, Some(operation)) if !operation.is_ours => {
             let id = operation.begin.id.prefix(&ids);
             let hint =
-                format!("this machine did not record {id}: bdr show {id}, then bdr undo {id}");
+                format!("{id} was not recorded by this machine: bdr show {id}, then bdr undo {id}");
             let error = Box::new(error);
             Failure::Hinted { error, hint }
         }
@@ -325,7 +326,7 @@ fn reverse(
         };
         return Err(Failure::Hinted {
             error: Box::new(Error::NothingTo { verb }),
-            hint: format!("`{own}` is {done} already; take that back: bdr {back} {by}"),
+            hint: format!("`{own}` is {done} already; to reverse that: bdr {back} {by}"),
         });
     }
     let silent = plan.steps.is_empty()
@@ -358,7 +359,7 @@ fn reverse(
         text.push('\n');
     }
     if !operation.is_ours {
-        text.push_str("  this machine did not record it: who can write to the repository may have made it up\n");
+        text.push_str("  it was not recorded by this machine: anybody who can write to the repository may have made it up\n");
     }
     text.push_str(&steps(cx, &plan));
     for root in &plan.meanwhile {
@@ -404,9 +405,7 @@ fn reverse(
         }
         text.push_str("Nothing was changed.");
         if !how.dry_run {
-            text.push_str(&format!(
-                " Without a terminal it takes --yes: bdr {verb} --yes"
-            ));
+            text.push_str(&format!(" Without a terminal, add --yes: bdr {verb} --yes"));
         }
         text.push('\n');
         cx.ui.data(&text)?;
@@ -418,16 +417,16 @@ fn reverse(
     // What somebody did in another project is not what `bdr undo` is typed for.
     if reversal.elsewhere
         && !how.yes
-        && !prompt::confirm("Nothing to undo here. Take this back?", false)?
+        && !prompt::confirm("Nothing to undo here. Undo this one?", false)?
     {
         cx.ui.report("Nothing was changed.\n")?;
         return Ok(exit::OK);
     }
-    if reversal.set_up && !how.yes && !prompt::confirm("Take back bdr's own set-up?", false)? {
+    if reversal.set_up && !how.yes && !prompt::confirm("Undo bdr's own set-up?", false)? {
         cx.ui.report("Nothing was changed.\n")?;
         return Ok(exit::OK);
     }
-    if !operation.is_ours && !how.yes && !prompt::confirm("Take it back all the same?", false)? {
+    if !operation.is_ours && !how.yes && !prompt::confirm("Undo it anyway?", false)? {
         cx.ui.report("Nothing was changed.\n")?;
         return Ok(exit::OK);
     }
@@ -444,7 +443,7 @@ fn reverse(
         if rest > 0 {
             let own = operation.begin.id.prefix(&ids);
             text.push_str(&format!(
-                "The rest of {own} stays as it is: bdr {verb} {own}\n"
+                "The rest of {own} is not undone: bdr {verb} {own}\n"
             ));
         }
         cx.ui.report(&text)?;
@@ -461,7 +460,7 @@ fn heading(cx: &Context, operation: &Operation, ids: &[Id], verb: &str) -> Strin
     let id = cx.ui.out.yellow(&operation.begin.id.prefix(ids));
     let title = log::title(operation, ids);
     let verb = if verb == "redo" {
-        "Redo: take back"
+        "Redo: reverse"
     } else {
         "Undo"
     };
@@ -491,7 +490,7 @@ fn steps(cx: &Context, plan: &UndoPlan) -> String {
     }
     for note in &plan.unseen {
         let path = cx.shown(note.path.as_path());
-        text.push_str(&format!("  not looked at: {path}  {}\n", note.reason));
+        text.push_str(&format!("  not checked: {path}  {}\n", note.reason));
     }
     let said = |note: &&PathNote| !plan.missing.iter().any(|m| m.path == note.path);
     let not_captured: Vec<&PathNote> = plan.not_captured.iter().filter(said).collect();
@@ -531,14 +530,14 @@ fn line(cx: &Context, step: &UndoStep, joined: &Line) -> String {
             "{}    {path}   changed since: only what the operation changed",
             style.green("merge")
         ),
-        UndoAction::Keep => format!("keep     {path}   changed since it was made"),
+        UndoAction::Keep => format!("keep     {path}   changed since it was created"),
         UndoAction::Conflict => {
             let beside = step.beside.as_deref().and_then(|path| path.file_name());
             let beside = beside.map_or_else(String::new, |name| {
                 format!(", the old one is {}", bdr::base::path::show(name))
             });
             format!(
-                "{} {path}   changed since; yours is kept{beside}",
+                "{} {path}   changed since; keeping your version{beside}",
                 style.yellow("conflict")
             )
         }

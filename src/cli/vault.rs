@@ -10,7 +10,7 @@ use crate::app::error::Failure;
 use crate::app::exit;
 use crate::ui::plural;
 
-/// Look after the vault of sealed values
+/// Manage the vault of sealed values
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -22,9 +22,9 @@ pub(crate) struct VaultArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Give all values a new key, and wipe the old one
+    /// Re-encrypt all values with a new key, and erase the old one
     ///
-    /// Cut off anywhere nothing is lost: another call goes on.
+    /// If this is interrupted, nothing is lost: run it again to continue.
     #[command(after_help = "Examples:\n  bdr vault rotate")]
     Rotate,
 }

@@ -17,9 +17,9 @@ use crate::app::pick;
 use crate::app::verify::{data, scratch};
 use crate::ui::{self, count, plural};
 
-/// Check that what is stored can be restored
+/// Check that stored data can be restored
 ///
-/// Damage is named per file, with the snapshot that still has a good copy. Exit code 4 if there is any.
+/// Lists each damaged file, with the snapshot that still has a good copy. The exit code is 4 if there is damage.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -143,7 +143,7 @@ fn origins(report: &VerifyReport, ids: &[Id]) -> String {
     let mut text = String::new();
     if let Some(why) = &report.key_refused {
         text.push_str(&format!(
-            "Which snapshots this machine made cannot be told, and new ones are not bound to it: {why}\n"
+            "Cannot tell which snapshots this machine made, and new ones are not bound to it: {why}\n"
         ));
         return text;
     }
@@ -156,7 +156,7 @@ fn origins(report: &VerifyReport, ids: &[Id]) -> String {
             count(here as u64),
             plural(report.origins.len() as u64, "snapshot")
         ),
-        false => "This machine has no key that tells which snapshots it made: none was made here yet, or the key was lost.\n".to_owned(),
+        false => "This machine has no key to tell which snapshots it made: it made none yet, or the key was lost.\n".to_owned(),
     });
     for (origin, what) in [
         (
@@ -169,7 +169,7 @@ fn origins(report: &VerifyReport, ids: &[Id]) -> String {
         ),
         (
             Origin::Unbound,
-            "not bound, though older ones are: an older bdr made them, or somebody forged them",
+            "not bound, though older ones are: made by an older bdr, or forged",
         ),
     ] {
         let which = of(origin);
@@ -226,10 +226,10 @@ fn bad(cx: &Context, report: &VerifyReport, ids: &[Id]) -> String {
     ));
     let of = |dir: &str| report.damage.iter().any(|d| d.name.starts_with(dir));
     if of("packs/") || of("blob ") || of("kept/") {
-        text.push_str("Store again what is still there: bdr backup\n");
+        text.push_str("To store what still exists again: bdr backup\n");
     }
     if of("manifests/") || of("snapshots/") {
-        text.push_str("Store all that is still there, needing nothing older: bdr backup --full\n");
+        text.push_str("To store all that still exists, needing nothing older: bdr backup --full\n");
     }
     let records = |dir: &str| {
         let names = report
@@ -243,12 +243,12 @@ fn bad(cx: &Context, report: &VerifyReport, ids: &[Id]) -> String {
     let (snapshots, operations) = (records("snapshots/"), records("operations/"));
     if !snapshots.is_empty() {
         text.push_str(&format!(
-            "Then let go of what cannot be read: bdr forget {snapshots}\n"
+            "Then remove what cannot be read: bdr forget {snapshots}\n"
         ));
     }
     if !operations.is_empty() {
         text.push_str(&format!(
-            "Let go of what cannot be read: bdr op forget {operations}\n"
+            "To remove what cannot be read: bdr op forget {operations}\n"
         ));
     }
     text

@@ -45,7 +45,7 @@ pub fn copy_online(database: &Path, scratch: &Path) -> Result<tempfile::NamedTem
         Error::io("copy", database, std::io::Error::other(error.to_string()))
     };
     if !is_alone_with_its_own(database) {
-        let strange = std::io::Error::other("what lies beside it is not SQLite's own");
+        let strange = std::io::Error::other("the files beside it are not SQLite's");
         return Err(Error::io("copy", database, strange));
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -130,13 +130,13 @@ pub fn check(copy: &Path) -> std::result::Result<(), String> {
     match answer {
         Ok(answer) if answer == "ok" => Ok(()),
         // The rest of the answer may name what is in it.
-        Ok(_) => Err("its pages do not fit together".to_owned()),
+        Ok(_) => Err("its pages are inconsistent".to_owned()),
         // A collation or module that only its own program has: as whole as can be told from outside.
         Err(rusqlite::Error::SqliteFailure(error, _))
             if error.code == rusqlite::ErrorCode::Unknown =>
         {
             Ok(())
         }
-        Err(error) => Err(format!("it does not open as a database: {error}")),
+        Err(error) => Err(format!("it cannot be opened as a database: {error}")),
     }
 }

@@ -41,7 +41,7 @@ pub trait KeyStore: Send + Sync {
     /// Returns the key; makes one if there is none.
     ///
     /// # Errors
-    /// Says why it cannot be had.
+    /// Says why it is not available.
     fn key(&self) -> std::result::Result<Key, String>;
 
     /// Returns what it is called: "keychain", "file", "off".
@@ -418,7 +418,7 @@ impl Vault {
         Ok(path)
     }
 
-    /// Returns a value; `None` if it is not there, damaged, or its key cannot be had.
+    /// Returns a value; `None` if it is not there, damaged, or its key is not available.
     pub fn get(&self, fingerprint: Fingerprint) -> Option<Vec<u8>> {
         let (path, offset) = {
             let inner = self.inner();
@@ -657,7 +657,7 @@ fn read_key(path: &Path) -> Result<Option<Key>> {
     match std::fs::read(path) {
         Ok(_) if let Some(command) = fsutil::closes(path) => {
             let message = format!(
-                "the key `{}` is open to others by its mode or owner, and is not used: {command}",
+                "other users can read the key `{}`, so it is not used: {command}",
                 crate::base::path::show(path.as_os_str())
             );
             Err(Error::invalid(message, Some(&command)))

@@ -11,10 +11,10 @@ pub(super) fn line(
     depth: usize,
 ) -> Assessment {
     if text.len() > MAX_LINE {
-        return Assessment::unknown("the line is too long to look into");
+        return Assessment::unknown("the line is too long to read");
     }
     if depth > MAX_DEPTH {
-        return Assessment::unknown("commands within commands go too deep");
+        return Assessment::unknown("commands are nested too deeply to read");
     }
     let mut result = Assessment::nothing();
     let mut words: Vec<Word> = Vec::new();

@@ -85,7 +85,7 @@ pub(super) fn simple(
     };
     if depth > MAX_DEPTH {
         return with_paths(
-            Assessment::unknown("commands within commands go too deep"),
+            Assessment::unknown("commands are nested too deeply to read"),
             words,
             place,
         );

@@ -1,7 +1,7 @@
 //! What a line mentions: every word, quoted text and literal of it that could be a path.
 //!
 //! Operands are told from what a command is; this is for all that cannot be: the list that `xargs` gets, the text that a shell or another language
-//! runs, the values of variables and options. Most of it is no path at all: whoever takes it looks whether it is there.
+//! runs, the values of variables and options. Most of it is not a path at all: whoever takes it looks whether it is there.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

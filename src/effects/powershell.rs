@@ -14,10 +14,10 @@ pub(super) fn line(
     depth: usize,
 ) -> Assessment {
     if text.len() > MAX_LINE {
-        return Assessment::unknown("the line is too long to look into");
+        return Assessment::unknown("the line is too long to read");
     }
     if depth > MAX_DEPTH {
-        return Assessment::unknown("commands within commands go too deep");
+        return Assessment::unknown("commands are nested too deeply to read");
     }
     let mut reader = Reader {
         chars: text.char_indices().peekable(),
@@ -720,7 +720,7 @@ fn sorted(words: &[Word]) -> Sorted {
                 sorted.paths.push(value.clone());
             }
         } else {
-            // A value that is no path.
+            // A value that is not a path.
             words.next_if(|next| !next.bytes.starts_with(b"-"));
         }
         sorted.options.push(name);

@@ -20,18 +20,18 @@ pub(super) fn line(
     depth: usize,
 ) -> Assessment {
     if text.len() > MAX_LINE {
-        return Assessment::unknown("the line is too long to look into");
+        return Assessment::unknown("the line is too long to read");
     }
     if depth > MAX_DEPTH {
-        return Assessment::unknown("commands within commands go too deep");
+        return Assessment::unknown("commands are nested too deeply to read");
     }
     // The parser recurses: what nests deeper than its stack would hold is not given to it.
     if nesting(text) > 64 {
-        return Assessment::unknown("the line nests too deep to look into");
+        return Assessment::unknown("the line is nested too deeply to read");
     }
     // The parser (0.4.0) never comes to the end of some whose delimiter is empty or a substitution: it makes tokens until there is no memory left.
     if has_odd_here_document(text) {
-        return Assessment::unknown("a here-document without a plain name cannot be looked into");
+        return Assessment::unknown("a here-document without a plain delimiter cannot be read");
     }
     let options = ParserOptions::default();
     let mut parser = Parser::new(std::io::Cursor::new(text), &options);

@@ -216,7 +216,7 @@ pub type RootDiff = (String, PathBuf, Vec<Change>);
 /// Compares two snapshots, or a snapshot with the files as they are now.
 ///
 /// # Errors
-/// A listing is damaged, or a root cannot be looked at.
+/// A listing is damaged, or a root cannot be read.
 pub fn diff(
     repo: &Repository,
     a: &Snapshot,

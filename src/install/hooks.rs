@@ -234,7 +234,7 @@ pub enum Standing {
     Good,
     /// The file was edited around it; bdr's part is there.
     Edited,
-    /// bdr's part is not there any more.
+    /// bdr's part is gone.
     Gone,
     /// It cannot be told what of the file is bdr's.
     Torn(String),
@@ -284,7 +284,7 @@ fn look(file: &Path, fresh: u32) -> Result<Stands> {
         let message = format!("`{}` {why}; nothing was changed", show(file.as_os_str()));
         Err(Error::invalid(
             message,
-            Some("edit it yourself: bdr hooks print says what belongs there"),
+            Some("edit it yourself: bdr hooks print shows what to add"),
         ))
     };
     if file.symlink_metadata().is_err() {
@@ -296,7 +296,7 @@ fn look(file: &Path, fresh: u32) -> Result<Stands> {
     }
     // Dotfile managers use links: edit the target, not the link.
     let Ok(real) = canonicalize(file) else {
-        return refuse("is a link that leads nowhere");
+        return refuse("is a dangling symlink");
     };
     let metadata = std::fs::metadata(&real).context("read", &real)?;
     if !metadata.is_file() {
@@ -348,7 +348,7 @@ impl Ledger {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
                 Error::invalid(
                     format!("`{}` is damaged: {error}", show(file.as_os_str())),
-                    Some("move it away; then bdr hooks install finds again what is there"),
+                    Some("move it away; then bdr hooks install starts fresh"),
                 )
             })?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Manifest::default(),
@@ -405,7 +405,7 @@ impl Ledger {
                 if stands.bytes.is_some() && self.edit(word, &stands.real).is_none() && !is_own(old)
                 {
                     let message = format!(
-                        "`{}` is there already, and not bdr's",
+                        "`{}` exists already and is not bdr's",
                         show(file.as_os_str())
                     );
                     return Err(Error::invalid(message, Some("move it away first")));
@@ -426,13 +426,13 @@ impl Ledger {
                     return Err(Error::invalid(
                         message,
                         Some(
-                            "bdr hooks uninstall git; then, if the second one is not needed any more, remove it",
+                            "bdr hooks uninstall git; then remove the second one if you no longer need it",
                         ),
                     ));
                 } else if let Some(why) = foreign.then(|| git::cannot_move(file, old)).flatten() {
                     return Err(Error::invalid(
                         format!(
-                            "a hook stands at `{}` that bdr cannot run as git does: {why}",
+                            "there is a hook at `{}` that bdr cannot run as git does: {why}",
                             show(file.as_os_str())
                         ),
                         Some(
@@ -751,7 +751,7 @@ impl Ledger {
 fn torn(file: &Path) -> Error {
     Error::invalid(
         format!(
-            "`{}`: the lines of bdr were altered, and it cannot be told which they are",
+            "`{}`: bdr's lines were altered, and bdr cannot tell which they are",
             show(file.as_os_str())
         ),
         Some("remove them by hand, from `# >>> bdr >>>` to `# <<< bdr <<<`"),
@@ -784,7 +784,7 @@ fn look_at_hook(file: &Path) -> Result<Stands> {
                     "`{}` is a directory; nothing was changed",
                     show(file.as_os_str())
                 ),
-                Some("git takes no hook from it either: move it away"),
+                Some("git cannot use it as a hook either: move it away"),
             ));
         }
         return Ok(Stands {

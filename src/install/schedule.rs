@@ -136,7 +136,7 @@ impl Surroundings {
     /// Runs a tool and waits for it; its words are not translated.
     fn run(&self, name: &str, args: &[&OsStr], input: Option<&[u8]>) -> Result<Output> {
         let Some(program) = self.tool(name) else {
-            return Err(Error::tool(name, "there is no such program"));
+            return Err(Error::tool(name, "the program does not exist"));
         };
         let failed = |error: std::io::Error| Error::tool(name, &error.to_string());
         let mut child = Command::new(program)
@@ -207,9 +207,9 @@ pub fn choose(around: &Surroundings) -> Result<Backend> {
         return Ok(Backend::Cron);
     }
     Err(Error::invalid(
-        "there is no scheduler here: neither a systemd of your own nor crontab",
+        "found no scheduler: neither systemd user units nor crontab",
         Some(
-            "guards and agents' hooks start a backup that is due, or run `bdr tick` every hour by other means",
+            "guards and agent hooks start a backup that is due; or run `bdr tick` every hour by other means",
         ),
     ))
 }
@@ -488,6 +488,6 @@ fn change_crontab(around: &Surroundings, block: Option<&[u8]>) -> Result<()> {
     put(&old)?;
     Err(Error::tool(
         "crontab",
-        "it did not keep what it was given; the old one is back",
+        "it did not store the new entry; the old one is back",
     ))
 }

@@ -52,8 +52,8 @@ impl Args {
             }
             let shown = bdr::base::path::show(name.as_ref());
             let next = match closest(name, known) {
-                Some(near) => format!("the same call with `{near}`"),
-                None => format!("leave it out; known are {}", known.join(", ")),
+                Some(near) => format!("make the same call with `{near}`"),
+                None => format!("leave it out; known parameters: {}", known.join(", ")),
             };
             let message = format!("there is no parameter `{shown}`; nothing was done");
             return Err(Fault::argument(message, &next));
@@ -63,8 +63,8 @@ impl Args {
 
     fn wrong(name: &str, wanted: &str) -> Fault {
         Fault::argument(
-            format!("`{name}` has to be {wanted}"),
-            &format!("the same call with {name} as {wanted}"),
+            format!("`{name}` must be {wanted}"),
+            &format!("make the same call with {name} as {wanted}"),
         )
     }
 

@@ -292,8 +292,8 @@ impl Call<'_> {
             if !self.session.spend(agreed) {
                 return Err(Fault::new(
                     "PLAN_STALE",
-                    "this consent was used already",
-                    "the same call once more",
+                    "this consent has already been used",
+                    "make the same call once more",
                 ));
             }
             return Ok(None);
@@ -314,8 +314,8 @@ impl Call<'_> {
                     Some(_) => Err(stale()),
                     None => Err(Fault::new(
                         "CONFIRMATION_REQUIRED",
-                        "[mcp] unattended = \"plan\": only what a dry run has shown is carried out",
-                        "the same call with dryRun: true, then with the planId that it returns",
+                        "[mcp] unattended = \"plan\": a dry run must come first",
+                        "make the same call with dryRun: true, then with the planId that it returns",
                     )),
                 }
             }
@@ -355,8 +355,8 @@ impl Call<'_> {
                 let id = checkpoint_id(operation.begin.id, operation.begin.time);
                 Fault::new(
                     "CANCELLED",
-                    "stopped in between: some files are back, others are not; each is whole",
-                    &format!("the same call finishes it; undo_changes {{\"checkpointId\":\"{id}\"}} takes it back"),
+                    "stopped halfway: some files are back, others are not; none is partly written",
+                    &format!("make the same call to finish it; undo_changes {{\"checkpointId\":\"{id}\"}} reverses it"),
                 )
                 .with(json!({"safetyCheckpointId": id}))
             }
@@ -376,8 +376,8 @@ impl Call<'_> {
                 let id = operation.begin.id.to_string().to_lowercase();
                 return Err(Fault::new(
                     "CHECKPOINT_EXPIRED",
-                    "this machine did not record that: who can write to the repository may have made it up",
-                    &format!("ask the user to look at it: bdr show {id}"),
+                    "it was not recorded by this machine: anybody who can write to the repository may have made it up",
+                    &format!("ask the user to check it: bdr show {id}"),
                 ));
             }
             return Ok(operation);
@@ -411,8 +411,8 @@ impl Call<'_> {
 fn stale() -> Fault {
     Fault::new(
         "PLAN_STALE",
-        "the files are no longer as they were when this was planned; nothing was changed",
-        "the same call once more",
+        "the files have changed since this was planned; nothing was done",
+        "make the same call once more",
     )
 }
 
@@ -443,7 +443,7 @@ pub(crate) fn snapshot<'s>(
         return before.ok_or_else(|| {
             Fault::new(
                 "CHECKPOINT_EXPIRED",
-                format!("the snapshot of `{name}` is not kept any more"),
+                format!("the snapshot of `{name}` has expired"),
                 "list_backups",
             )
         });
@@ -482,7 +482,7 @@ impl Globs {
                         bdr::base::path::show(pattern.as_ref()),
                         error.kind()
                     ),
-                    "the same call with another pattern, like **/*.json",
+                    "make the same call with another pattern, like **/*.json",
                 )
             };
             let pattern = slashes(pattern);
@@ -566,8 +566,8 @@ impl Page {
                 let from = parts.and_then(|(_, from)| from.parse().ok());
                 from.ok_or_else(|| {
                     Fault::argument(
-                        "this cursor is of another call",
-                        "the same call without cursor",
+                        "this cursor belongs to another call",
+                        "make the same call without cursor",
                     )
                 })?
             }

@@ -96,7 +96,7 @@ fn of_error(error: &Error) -> (&'static str, Option<&'static str>) {
             ErrorKind::StorageFull => (
                 "DISK_FULL",
                 Some(
-                    "cleanup_old_backups {\"dryRun\":true}, or ask the user to free space; then the same call again",
+                    "cleanup_old_backups {\"dryRun\":true}, or ask the user to free space, then make the same call again",
                 ),
             ),
             ErrorKind::NotFound => ("SOURCE_NOT_FOUND", None),
@@ -122,27 +122,30 @@ fn of_error(error: &Error) -> (&'static str, Option<&'static str>) {
         Error::Damaged { .. } | Error::BlobMissing { .. } => (
             "BACKUP_CORRUPTED",
             Some(
-                "verify_backup says what is lost; create_backup {\"type\":\"full\"} stores anew what still stands",
+                "verify_backup lists what is lost; create_backup {\"type\":\"full\"} stores what still exists again",
             ),
         ),
         Error::Unreadable { .. } => (
             "BACKUP_CORRUPTED",
             Some(
-                "verify_backup says what is damaged; list_backups, then name the backup that is meant by its id",
+                "verify_backup lists what is damaged; list_backups, then name the backup by its id",
             ),
         ),
         Error::Away { .. } => (
             "BACKUP_NOT_FOUND",
             Some(
-                "ask the user to plug in or mount the disk with the backups, then the same call again",
+                "ask the user to plug in or mount the disk with the backups, then make the same call again",
             ),
         ),
         Error::NoRoom { .. } => (
             "DISK_FULL",
-            Some("ask the user to free space; then the same call again"),
+            Some("ask the user to free space, then make the same call again"),
         ),
         Error::Sealed { .. } => ("PHI_DETECTED", None),
-        Error::Busy { .. } => ("REPO_LOCKED", Some("the same call again in a few seconds")),
+        Error::Busy { .. } => (
+            "REPO_LOCKED",
+            Some("make the same call again in a few seconds"),
+        ),
         Error::Unsafe { .. } => ("PATH_NOT_ALLOWED", None),
         Error::OverBudget { .. } => (
             "TOO_LARGE",

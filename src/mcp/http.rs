@@ -31,12 +31,10 @@ impl Address {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let address: SocketAddr = text
             .parse()
-            .map_err(|_| format!("`{text}` is no address: write it like 127.0.0.1:8765"))?;
+            .map_err(|_| format!("`{text}` is not an address: write it like 127.0.0.1:8765"))?;
         match address.ip().is_loopback() {
             true => Ok(Self(address)),
-            false => Err(
-                "only addresses of this machine are listened on, like 127.0.0.1:8765".to_owned(),
-            ),
+            false => Err("bdr listens on local addresses only, like 127.0.0.1:8765".to_owned()),
         }
     }
 }
@@ -75,7 +73,7 @@ pub(super) async fn serve<H: ServerHandler + Clone>(
         .context("listen on", address.to_string())?;
     let place = cx.shown_absolute(&cx.places.state.join("mcp.token"));
     let how = match open {
-        true => "no token is asked for".to_owned(),
+        true => "no token needed".to_owned(),
         false => format!("the token is in {place}"),
     };
     cx.ui
@@ -115,7 +113,7 @@ async fn admit(State(Token(token)): State<Token>, request: Request, next: Next) 
     match given.is_some_and(|given| is_same(given.trim().as_bytes(), token.as_bytes())) {
         true => next.run(request).await,
         false => {
-            let why = "this takes the token of bdr: Authorization: Bearer TOKEN";
+            let why = "this needs bdr's token: Authorization: Bearer TOKEN";
             let mut response = (StatusCode::UNAUTHORIZED, why).into_response();
             response.headers_mut().insert(
                 header::WWW_AUTHENTICATE,

@@ -58,7 +58,7 @@ pub(crate) fn masked(repo: &Repository, path: &Path, bytes: &[u8]) -> Shown {
                 }
             });
             if failed {
-                Err("it holds secrets, and the vault cannot be opened")
+                Err("it contains secrets, and the vault cannot be opened")
             } else {
                 Ok(numbered(&sealed))
             }
@@ -69,7 +69,7 @@ pub(crate) fn masked(repo: &Repository, path: &Path, bytes: &[u8]) -> Shown {
 /// Returns what a snapshot has of a file.
 pub(crate) fn stored(repo: &Repository, path: &Path, entry: &Entry) -> Result<Shown, Fault> {
     if entry.kind != Kind::File {
-        return Ok(Err("it is no file"));
+        return Ok(Err("it is not a file"));
     }
     if entry.size > MAX_BYTES {
         return Ok(Err("it is larger than 1 MiB"));
@@ -86,11 +86,11 @@ pub(crate) fn stored(repo: &Repository, path: &Path, entry: &Entry) -> Result<Sh
 /// Returns what stands below a root now, unless the way there leads out of where calls may act by now.
 pub(crate) fn standing(repo: &Repository, roots: &Roots, root: &Path, entry: &Entry) -> Shown {
     if entry.kind != Kind::File {
-        return Err("it is no file");
+        return Err("it is not a file");
     }
     let real = canonicalize(root).map_err(|_| "it is gone")?;
     if !roots.has(&real) {
-        return Err("it is outside of the protected roots");
+        return Err("it is outside the protected roots");
     }
     let handle = RootHandle::of(&Root::resolved(real, Origin::Operand))
         .ok()
@@ -115,7 +115,9 @@ struct Bounded(Vec<u8>);
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.0.len() + bytes.len() > 4 * MAX_BYTES as usize {
-            return Err(io::Error::other("more content than the listing says"));
+            return Err(io::Error::other(
+                "it has more content than the listing says",
+            ));
         }
         self.0.extend_from_slice(bytes);
         Ok(bytes.len())

@@ -17,9 +17,9 @@ pub(crate) const GUIDE: &str = "\
 | before a deployment | `create_backup` with a label like `pre-deploy:prod`, or `checkpoint` |
 | is everything backed up? | `get_backup_status` |
 
-- `undo_changes` takes back everything since the checkpoint, other programs' changes too: narrow it by `paths` if others work in the same folders.
-- Whatever is replaced or taken away is saved first: `safetyCheckpointId` and `preBackupId` lead back.
-- `success: false` with `PARTIAL` means that a part was done; the error says which part was not.
+- `undo_changes` undoes everything since the checkpoint, including other programs' changes: use `paths` if others work in the same folders.
+- Whatever is replaced or removed is saved first: `safetyCheckpointId` and `preBackupId` lead back.
+- `success: false` with `PARTIAL` means that part of it was done; the error says which part was not.
 - Secrets are stored sealed and restored exactly on this machine; they are never shown.
 - Only the user can widen what may be touched, keep fewer backups, or end a schedule.
 ";
@@ -30,7 +30,7 @@ pub(crate) fn told() -> Value {
         {"name": "recover", "title": "Get lost work back", "description": "Find what was lost and bring it back, with a preview first",
          "arguments": [{"name": "what_happened", "description": "What is gone or wrong", "required": true}, {"name": "when", "description": "About when it was still right", "required": false}]},
         {"name": "safe-change", "title": "Do something risky safely", "description": "Checkpoint, act, look at the difference, undo if it is wrong",
-         "arguments": [{"name": "plan", "description": "What is to be done", "required": true}]},
+         "arguments": [{"name": "plan", "description": "What to do", "required": true}]},
         {"name": "backup-review", "title": "Review the backups", "description": "Check health, coverage, schedule and retention", "arguments": []},
     ])
 }

@@ -153,7 +153,7 @@ fn file(cx: &Context, options: &Options, id: &str, path: &str) -> Result<Option<
         let place = entry.path.to_path(record.path.as_path());
         if !roots.has(&place) {
             let message = format!(
-                "`{}` is outside of the protected roots",
+                "`{}` is outside the protected roots",
                 cx.shown_absolute(&place)
             );
             return Err(Fault::new("PATH_NOT_ALLOWED", message, "ask the user"));
@@ -162,7 +162,7 @@ fn file(cx: &Context, options: &Options, id: &str, path: &str) -> Result<Option<
             Fault::new(
                 "PHI_DETECTED",
                 format!("`{}` is not shown: {why}", cx.shown_absolute(&place)),
-                "restore_backup brings it back without showing it",
+                "restore_backup restores it without showing it",
             )
         })?;
         let ttl_ms = if id == backup_id(found.id, found.time) {

@@ -108,7 +108,7 @@ impl Roots {
             fault.with(json!({"path": shown, "allowedRoots": roots}))
         };
         if text.is_empty() || text.contains('\0') {
-            return Err(refused("is no path"));
+            return Err(refused("is not a path"));
         }
         if cfg!(windows)
             && (text.starts_with("\\\\") || text.get(2..).is_some_and(|rest| rest.contains(':')))
@@ -125,20 +125,20 @@ impl Roots {
         };
         let plain = absolute(&cx.cwd, &expanded);
         let Some(real) = real(&plain) else {
-            return Err(refused("cannot be looked at"));
+            return Err(refused("cannot be read"));
         };
         if !self.allowed.iter().any(|root| real.starts_with(root)) {
-            return Err(refused("is outside of the protected roots"));
+            return Err(refused("is outside the protected roots"));
         }
         if self.denied.iter().any(|own| real.starts_with(own)) {
-            return Err(refused("is bdr's own, or holds keys"));
+            return Err(refused("belongs to bdr, or contains keys"));
         }
         if usage == Use::Read && real.symlink_metadata().is_err() {
             let shown = show(text.as_ref());
             return Err(Fault::new(
                 "SOURCE_NOT_FOUND",
                 format!("there is no `{shown}`"),
-                "correct the path; find_versions finds what was there before",
+                "correct the path; find_versions lists what was there before",
             ));
         }
         Ok(real)

@@ -146,7 +146,7 @@ impl Shared {
             tokio::select! {
                 done = &mut work => {
                     // A panic has said what it is on stderr.
-                    return done.unwrap_or_else(|_| Err(Fault::new("FAILED", "bdr has a defect: the call broke off", "get_backup_status; and tell the user")));
+                    return done.unwrap_or_else(|_| Err(Fault::new("FAILED", "internal error in bdr: the call failed", "get_backup_status; and tell the user")));
                 }
                 () = context.ct.cancelled(), if !cancelled => {
                     cancelled = true;
@@ -202,7 +202,7 @@ impl Shared {
         let broken = |_| {
             Err(Fault::new(
                 "FAILED",
-                "bdr has a defect: the call broke off",
+                "internal error in bdr: the call failed",
                 "",
             ))
         };

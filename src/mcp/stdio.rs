@@ -99,7 +99,7 @@ pub(super) async fn serve(server: Server, stdout: File) -> Result<u8, Failure> {
             let messages = sorter.sort(&line);
             if messages.is_none() && whole {
                 // Nobody can tell what it asked, but who asked may be waiting.
-                let error = json!({"code": -32700, "message": "a line that is no JSON, or nested too deep"});
+                let error = json!({"code": -32700, "message": "a line that is not JSON, or is nested too deeply"});
                 let answer = json!({"jsonrpc": "2.0", "id": null, "error": error});
                 if answers.write_all(format!("{answer}\n").as_bytes()).is_err() {
                     return;

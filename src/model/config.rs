@@ -364,7 +364,7 @@ impl Config {
                 None if names.is_empty() => "bdr init".to_owned(),
                 None => format!("the sources are {}", names.join(", ")),
             };
-            Error::invalid(format!("no source is called `{name}`"), Some(&hint))
+            Error::invalid(format!("there is no source `{name}`"), Some(&hint))
         })
     }
 

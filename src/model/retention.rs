@@ -92,7 +92,7 @@ impl Policy {
 /// # Errors
 /// Says that it is no span.
 pub fn parse_span(text: &str) -> Result<TimeDelta, String> {
-    let wrong = || format!("`{text}` is not a span of time: write it like 7d, 36h, 2w, 6m or 1y");
+    let wrong = || format!("`{text}` is not a duration: write it like 7d, 36h, 2w, 6m or 1y");
     let text = text.trim();
     let unit = text.chars().last().ok_or_else(wrong)?;
     let number: i64 = text[..text.len() - unit.len_utf8()]

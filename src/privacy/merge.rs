@@ -1,6 +1,6 @@
 //! Puts values back into a file that was sealed, where another version of it stands.
 //!
-//! The restore is a merge: what stands keeps its secrets, what it lacks comes from where it can be had, and what cannot be had leaves the
+//! The restore is a merge: what stands keeps its secrets, what it lacks comes from where it can be had, and what is not available leaves the
 //! file that stands alone. A placeholder is never part of the result.
 
 use std::collections::HashMap;
@@ -22,7 +22,7 @@ pub struct Sources<'a> {
     pub prefer_live: bool,
     /// Secrets that only stand there go.
     pub exact: bool,
-    /// What cannot be had is left blank, where the format can say that.
+    /// What is not available is left blank, where the format can say that.
     pub blank: bool,
 }
 
@@ -35,7 +35,7 @@ pub struct Merged {
     pub kept: Vec<String>,
     /// Keys whose value came from the vault or the environment.
     pub restored: Vec<String>,
-    /// Keys whose value cannot be had.
+    /// Keys whose value is not available.
     pub unresolved: Vec<String>,
     /// Secrets that only stand there, and stay.
     pub live_only: Vec<String>,

@@ -70,7 +70,7 @@ pub struct BackupReport {
 /// Takes a snapshot of `roots`.
 ///
 /// # Errors
-/// A root cannot be looked at, an operand is over the budget, the repository cannot be written or is held by prune, or
+/// A root cannot be read, an operand is over the budget, the repository cannot be written or is held by prune, or
 /// the user stopped it. Single files that cannot be read are problems, not errors.
 pub fn backup(
     repo: &Repository,

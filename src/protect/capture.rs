@@ -247,7 +247,7 @@ impl<'a> Capture<'a> {
                 return Err(Error::io(
                     "read",
                     absolute,
-                    std::io::Error::other("it was replaced while it was read"),
+                    std::io::Error::other("it was replaced while being read"),
                 ));
             }
             let place = Place {
@@ -307,7 +307,7 @@ impl<'a> Capture<'a> {
         Err(Error::io(
             "read",
             absolute,
-            std::io::Error::other("it keeps shrinking while it is read"),
+            std::io::Error::other("it keeps shrinking while being read"),
         ))
     }
 

@@ -229,7 +229,7 @@ fn redacted_texts(repo: &Repository, texts: Vec<String>) -> Vec<String> {
 }
 
 /// How the reason begins for files that come back without their secret values.
-pub const NOT_KEPT: &str = "its secret values are sealed and not kept here";
+pub const NOT_KEPT: &str = "its secret values are sealed, and their vault is not on this machine";
 
 /// Returns the files that were sealed while their values cannot be kept: an undo here has to rely on what stands there.
 fn not_kept(repo: &Repository, runs: &[RootRun]) -> Vec<PathNote> {
@@ -507,7 +507,7 @@ impl Protected {
     /// Looks at what changed and closes the operation.
     ///
     /// # Errors
-    /// The roots cannot be looked at, or the record cannot be written: the operation stays open.
+    /// The roots cannot be read, or the record cannot be written: the operation stays open.
     fn finish(
         self,
         exit: Option<i32>,

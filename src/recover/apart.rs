@@ -9,7 +9,7 @@ use crate::recover::site::Site;
 
 /// Why such a file is named.
 pub(super) const APART: &str =
-    "it had other names outside of what was captured: it is a file of its own now";
+    "it had hard links outside of what was captured: it is now a separate file";
 
 /// Names that one file has in a listing.
 type Names<'e> = HashMap<&'e str, Vec<&'e Entry>>;

@@ -49,7 +49,7 @@ pub(crate) fn not_looked_at(
     });
     let note = |dir: &PathBuf| PathNote {
         path: RawName::from(dir.as_path()),
-        reason: format!("it is closed to its owner; {who} for the time that it takes"),
+        reason: format!("its mode keeps its owner out; {who} while it works"),
     };
     closed.iter().map(note).collect()
 }
@@ -108,7 +108,7 @@ impl Progress<'_> {
 }
 
 /// What is said of content that came back and may not be what was there.
-const UNSURE: &str = "another program wrote to it after it was deleted: its beginning came back, which may not be as it was";
+const UNSURE: &str = "another program wrote to it after it was deleted: only its beginning came back, and even that may have changed";
 
 /// Files whose content is synced one by one; beyond, the file system is synced once at the end.
 const SYNC_EACH: usize = 32;
@@ -307,7 +307,7 @@ impl<'a> Applying<'a> {
                     _ => write_one(&mut reader, target, job, entry, self.sync_each)?,
                 }
                 let reason =
-                    format!("it is a file of its own now, not another name of `{first}`: {error}");
+                    format!("it is now a separate file, not a hard link to `{first}`: {error}");
                 let reason = Error::invalid(reason, None);
                 self.progress.problem(absolute(self.work, job), &reason);
                 Ok(())
@@ -403,7 +403,7 @@ fn without_unsaved(work: &Work, protected: &Protected) -> (Vec<PathNote>, Option
             .filter(|_| stands && job.act != Act::Metadata)?;
         Some(PathNote {
             path: RawName(path.into_os_string()),
-            reason: format!("what stands there could not be saved first, so it stays: {why}"),
+            reason: format!("the current one could not be saved first, so it stays: {why}"),
         })
     };
     let mut jobs = Vec::with_capacity(work.jobs.len());

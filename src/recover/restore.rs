@@ -72,7 +72,7 @@ pub struct RestoreOptions {
     pub paths: Vec<RootPath>,
     /// What to do with files that are there.
     pub overwrite: Overwrite,
-    /// Remove what the snapshot does not have.
+    /// Remove files that the snapshot does not have.
     pub delete: bool,
     /// Only look: not even the times of directories change. What is closed to its owner stays closed, and is named as not looked at.
     pub look_only: bool,
@@ -99,7 +99,7 @@ pub struct SecretStep {
     pub path: PathBuf,
     /// Key by key.
     pub merged: Merged,
-    /// It is written beside, because something cannot be had.
+    /// It is written beside, because something is not available.
     pub aside: Option<PathBuf>,
 }
 
@@ -145,7 +145,7 @@ pub struct RestorePlan {
     pub unchanged_dirs: u64,
     /// What cannot or will not be restored.
     pub skipped: Vec<PathNote>,
-    /// Files of which something cannot be had.
+    /// Files with values that are not available.
     pub problems: Vec<PathNote>,
     /// What was not looked at because nothing was to be opened for it.
     pub unseen: Vec<PathNote>,
@@ -189,7 +189,7 @@ pub struct RestoreReport {
 }
 
 /// How the reason begins for files that were to be left because something is there.
-const THERE: &str = "it is there already";
+const THERE: &str = "it exists already";
 
 impl RestoreReport {
     /// Returns true if not all that was asked for stands now as it was.
@@ -208,7 +208,7 @@ impl RestorePlan {
 /// Plans a restore. Reads only.
 ///
 /// # Errors
-/// A path is not in the snapshot, its listing is damaged, or the target cannot be looked at.
+/// A path is not in the snapshot, its listing is damaged, or the target cannot be read.
 pub fn plan(
     repo: &Repository,
     snapshot: &Snapshot,
@@ -329,14 +329,14 @@ fn check_target(repo: &Repository, options: &RestoreOptions) -> Result<()> {
     let shown = crate::base::path::show(target.as_os_str());
     if repo.own_paths().iter().any(own) {
         return Err(Error::invalid(
-            format!("`{shown}` lies among bdr's own files"),
-            Some("name another directory with --target"),
+            format!("`{shown}` is among bdr's own files"),
+            Some("choose another directory with --target"),
         ));
     }
     if target.exists() && !target.is_dir() {
         return Err(Error::invalid(
             format!("`{shown}` is not a directory"),
-            Some("name a directory with --target; it is made if it is not there"),
+            Some("choose a directory with --target; it is created if needed"),
         ));
     }
     Ok(())

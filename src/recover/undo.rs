@@ -130,7 +130,7 @@ pub struct UndoPlan {
     pub not_captured: Vec<PathNote>,
     /// What it changed without its having been captured: it is not as it was, and this undo cannot bring it back.
     pub missing: Vec<PathNote>,
-    /// What cannot be looked at, or not be put back.
+    /// What cannot be read, or not be put back.
     pub problems: Vec<PathNote>,
     /// What was not looked at because nothing was to be opened for it.
     pub unseen: Vec<PathNote>,
@@ -138,7 +138,7 @@ pub struct UndoPlan {
     pub rest: u64,
     /// Where something changed while the operation ran, most likely by others: left as it is.
     pub meanwhile: Vec<Meanwhile>,
-    /// Files of which something was sealed and cannot be had.
+    /// Files of which something was sealed and not available.
     pub sealed: Vec<PathNote>,
     work: Work,
     roots: Vec<Root>,
@@ -246,18 +246,18 @@ pub fn plan(
 fn snapshot_before(repo: &Repository, operation: &Operation) -> Result<Snapshot> {
     let before = operation.begin.before.ok_or_else(|| {
         Error::invalid(
-            "this operation changed no protected file: there is nothing to take back",
-            Some("bdr history PATH finds older versions of a file"),
+            "this operation changed no protected file: there is nothing to undo",
+            Some("bdr history PATH lists older versions of a file"),
         )
     })?;
     repo.snapshot(before).map_err(|error| match error {
         Error::NoSuchSnapshot { .. } if !repo.is_forgotten(before) => Error::Unreadable {
             name: layout::some_snapshot(before),
-            reason: "it is missing, and nobody forgot it".to_owned(),
+            reason: "it is missing, though nobody removed it".to_owned(),
         },
         Error::NoSuchSnapshot { .. } => Error::invalid(
-            "what was there before is not kept any more: the operation is older than [retention] promises",
-            Some("bdr history PATH finds older versions of a file; bdr pin keeps a snapshot"),
+            "the snapshot before this operation has expired (see [retention])",
+            Some("bdr history PATH lists the versions that are left; bdr pin keeps a snapshot from expiring"),
         ),
         other => other,
     })
@@ -397,7 +397,7 @@ fn open_ways(operation: &Operation, snapshot: &Snapshot, opened: &mut Opened) {
     }
 }
 
-/// Returns what differs from the snapshot now, in roots of which no end record tells. What cannot be looked at is a problem of the plan.
+/// Returns what differs from the snapshot now, in roots of which no end record tells. What cannot be read is a problem of the plan.
 fn compare_with_now(
     repo: &Repository,
     snapshot: &Snapshot,
@@ -423,7 +423,7 @@ fn compare_with_now(
             Look::Whole(changes) => result.push(*changes),
             Look::Partial(reason) => plan.problems.push(PathNote {
                 path: record.path.clone().into(),
-                reason: format!("it cannot be looked at: {reason}"),
+                reason: format!("it cannot be checked: {reason}"),
             }),
         }
     }

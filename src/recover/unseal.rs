@@ -19,9 +19,9 @@ pub(crate) fn aside(name: &[u8]) -> Vec<u8> {
     [name, ASIDE.as_bytes()].concat()
 }
 
-/// How the reason begins where the keyed digest of a file cannot be had.
+/// How the reason begins where the keyed digest of a file is not available.
 pub(crate) const UNPROVEN: &str =
-    "its values are from the vault, and whether it is as it was cannot be told";
+    "its values are from the vault, and bdr cannot tell whether it is unchanged";
 
 /// The reason where nothing of a file can be had.
 pub(crate) const NOTHING: &str =
@@ -34,7 +34,7 @@ pub struct SecretOptions {
     pub from_vault: bool,
     /// Secrets that only stand there go.
     pub exact: bool,
-    /// What cannot be had is left blank.
+    /// What is not available is left blank.
     pub leave_blank: bool,
     /// Names and values of environment variables: a value is taken if its fingerprint fits.
     pub environment: Vec<(String, Vec<u8>)>,
@@ -141,7 +141,7 @@ fn escaped(value: &[u8]) -> Vec<u8> {
         .to_vec()
 }
 
-/// Says which keys of a file cannot be had.
+/// Says which keys of a file are not available.
 pub(crate) fn unresolved(merged: &Merged) -> String {
     let n = merged.unresolved.len();
     let shown: Vec<&str> = merged
@@ -157,7 +157,7 @@ pub(crate) fn unresolved(merged: &Merged) -> String {
         "sealed values are"
     };
     format!(
-        "{values} not in the vault of this machine ({}{more}); it was written beside, as *{ASIDE}",
+        "{values} not in this machine's vault ({}{more}); it was written beside, as *{ASIDE}",
         shown.join(", ")
     )
 }

@@ -63,7 +63,7 @@ impl Record for KeptSet {
         check_sum("files", self.files.iter().map(|(size, _)| *size))?;
         let name = self.area.as_path().file_name();
         if name != Some(self.id.to_string().as_ref()) {
-            return Err("its area is not called as it is".to_owned());
+            return Err("its area has the wrong name".to_owned());
         }
         Ok(())
     }
@@ -107,7 +107,7 @@ impl KeptSet {
         let Some((size, mtime)) = self.files.get(number as usize).copied() else {
             return Err(Error::damaged(
                 layout::kept_set(self.id),
-                "it has no such file",
+                "the file is not in it",
             ));
         };
         let file = area.file(number).map_err(failed)?;
@@ -333,7 +333,7 @@ impl Repository {
         match is_foreign {
             true => Err(Error::damaged(
                 name,
-                "it was forged: this machine made that set, and did not write this of it",
+                "it was forged: this machine made that set but did not write this record",
             )),
             false => Ok(()),
         }

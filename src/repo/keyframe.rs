@@ -62,7 +62,7 @@ pub fn encode(
     let packed = compressed(repository, root, path, entries, 4)?;
     let (packed, bytes) = packed;
     let is_fine = is_proportionate(packed.len() as u64, bytes, entries.len() as u64);
-    // What shrinks as nothing honest should is stored as it is, so that it can be told from what wants to fill the memory.
+    // What shrinks as nothing honest should is stored as is, so that it can be told from what wants to fill the memory.
     let packed = match is_fine {
         true => packed,
         false => compressed(repository, root, path, entries, 0)?.0,

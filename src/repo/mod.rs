@@ -574,7 +574,7 @@ impl Repository {
         })
     }
 
-    /// Writes a key frame unless it is there already; returns its name and how many bytes were written.
+    /// Writes a key frame unless it exists already; returns its name and how many bytes were written.
     ///
     /// # Errors
     /// The storage cannot be written.

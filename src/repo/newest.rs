@@ -30,7 +30,7 @@ struct Newest {
 const MOST_PLACES: usize = 16;
 
 /// What is said of a record that is not there.
-pub(super) const MISSING: &str = "it is missing, and nobody forgot it";
+pub(super) const MISSING: &str = "it is missing, though nobody removed it";
 
 impl Repository {
     fn newest_path(&self) -> PathBuf {

@@ -140,7 +140,7 @@ pub struct RestoreJournal {
     /// Which paths: `ROOT/relative`; empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<RootPath>,
-    /// Remove what the snapshot does not have.
+    /// Remove files that the snapshot does not have.
     #[serde(default)]
     pub delete: bool,
     /// `if-changed`, `never` or `always`.
@@ -542,7 +542,8 @@ pub fn check_forgettable(operations: &[Operation], operation: &Operation) -> Res
     }
     if let Some(target) = operation.begin.undoes.filter(|id| ids.contains(id)) {
         let target = target.prefix(&ids);
-        let message = format!("`{own}` reverses `{target}`, which would look as if it stood");
+        let message =
+            format!("`{own}` reverses `{target}`, which would then look as if it were not undone");
         let hint = format!("bdr op forget {target} {own}");
         return Err(Error::invalid(message, Some(&hint)));
     }

@@ -188,7 +188,7 @@ impl Repository {
             true => Ok(()),
             false => Err(Error::damaged(
                 name,
-                "it was forged or altered: this machine did not write it so",
+                "it was forged or altered: this is not what this machine wrote",
             )),
         }
     }

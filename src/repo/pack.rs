@@ -175,7 +175,7 @@ impl Compress {
         if !matches!(decompressed, Ok(n) if n == raw.len()) || self.check != raw {
             return Err(Error::damaged(
                 "compressed data",
-                "it does not decompress to what was compressed: check this machine's memory",
+                "it does not decompress to the original: check this machine's memory",
             ));
         }
         Ok(())
@@ -344,7 +344,7 @@ impl<'a> PackWriter<'a> {
         if Digest::finish(long.check) != digest || long.written != long.size {
             return Err(Error::damaged(
                 digest.to_hex(),
-                "what was packed has another digest",
+                "the packed data has a different digest",
             ));
         }
         self.blobs
@@ -404,7 +404,7 @@ impl<'a> PackWriter<'a> {
             if Digest::of(&self.compress.check[*start..start + length]) != *digest {
                 return Err(Error::damaged(
                     digest.to_hex(),
-                    "what was packed has another digest",
+                    "the packed data has a different digest",
                 ));
             }
         }
@@ -544,7 +544,7 @@ pub fn read_contents(
     }
     let total: u64 = contents.members.iter().map(|m| u64::from(m.0)).sum();
     if total != offset {
-        return Err(damaged("its table of contents does not fit its size"));
+        return Err(damaged("its table of contents does not match its size"));
     }
     let is_member = |member: &Member| {
         member.0 as usize <= 2 * MEMBER_BYTES && member.1 as usize <= MEMBER_BYTES

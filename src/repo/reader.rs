@@ -121,7 +121,7 @@ impl<'a> Reader<'a> {
             self.lost.extend(content.blobs().iter().copied());
             return Err(Error::damaged(
                 content.digest.to_hex(),
-                "the stored bytes have another checksum",
+                "the stored bytes have a different checksum",
             ));
         }
         Ok(())
@@ -285,7 +285,7 @@ impl<'a> Reader<'a> {
         }
         Err(Error::damaged(
             blob.to_hex(),
-            "its bytes have another checksum",
+            "its bytes have a different checksum",
         ))
     }
 

@@ -84,7 +84,7 @@ pub fn check_moment(time: DateTime<Utc>) -> std::result::Result<(), String> {
 pub fn check_id(id: crate::base::id::Id) -> std::result::Result<(), String> {
     match id.is_dated() {
         true => Ok(()),
-        false => Err(format!("its number {id} is of a time that cannot be")),
+        false => Err(format!("its id {id} has an impossible time")),
     }
 }
 

@@ -518,7 +518,7 @@ class Repository:
                 if out:
                     out.write(piece)
         if found.hexdigest() != entry.hash:
-            raise Damaged("the stored bytes have another checksum")
+            raise Damaged("the stored bytes have a different checksum")
 
 
     def kept_set(self, name):

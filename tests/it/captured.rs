@@ -132,7 +132,7 @@ fn what_the_command_made_readable_is_not_what_it_made() {
     place.run_as_user(&["guard", "--", "chmod", "644", "f"], 0);
     // Its mode is another now, and what it was before is not known.
     let said = place.run_as_user(&["undo", "--yes"], 3);
-    assert!(said.contains("it changed, and was not captured"), "{said}");
+    assert!(said.contains("it changed and was not captured"), "{said}");
     assert!(place.tree().join("f").exists());
 }
 
@@ -344,7 +344,7 @@ fn a_dry_run_opens_nothing_and_says_what_it_did_not_look_at() {
         let said = place.run_as_user(args, 0);
         assert_eq!(times(), before, "{args:?} changed a directory: {said}");
         assert!(said.contains("open/f"), "{args:?}: {said}");
-        let closed = "not looked at: closed/sub";
+        let closed = "not checked: closed/sub";
         // Root sees it anyway.
         assert!(said.contains(closed), "{args:?}: {said}");
         assert!(!said.contains("Permission denied"), "{args:?}: {said}");
@@ -443,7 +443,7 @@ fn names_of_one_file_that_could_not_be_joined_are_joined_by_asking_again() {
     let mut broken = place.bdr(&["undo", "--yes"]);
     let output = broken.env("BDR_TEST_FAIL_AT", "link").output().unwrap();
     assert_eq!(output.status.code(), Some(3), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stdout).contains("file of its own"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("separate file"));
     place.run(&["undo", "--yes"], 0);
     assert_same(&before, &picture(&place.tree()), "asked again");
 }
@@ -481,7 +481,7 @@ fn what_was_not_captured_and_changed_is_named_and_what_did_not_change_is_not() {
         place.run(&["guard", "--max-bytes", "1M", "--", "sh", script], 0);
         let said = place.run(&["undo", "--yes"], code);
         let said = String::from_utf8_lossy(&said.stdout).into_owned();
-        let named = said.contains("big  it changed, and was not captured");
+        let named = said.contains("big  it changed and was not captured");
         assert_eq!(named, code == 3, "{script}: {said}");
         assert!(place.tree().join("other").exists());
     }
@@ -514,7 +514,7 @@ fn one_path_that_cannot_be_looked_at_does_not_keep_the_others_from_coming_back()
     std::os::unix::fs::chown(&w, Some(0), Some(0)).unwrap();
     std::fs::set_permissions(&w, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let said = place.run_as_user(&["undo", "--yes"], 3);
-    assert!(said.contains("it cannot be looked at"), "{said}");
+    assert!(said.contains("it cannot be checked"), "{said}");
     assert!(place.tree().join("other/c").exists());
     assert!(!w.join("a").exists());
 }

@@ -522,7 +522,7 @@ fn status_for_monitoring_has_three_exit_codes() {
     std::fs::rename(place.store(), place.path("away")).unwrap();
     let (code, line) = check(&place, "2026-11-02T06:00:00Z", &[]);
     assert!(
-        code == 2 && line.contains("the repository is not there"),
+        code == 2 && line.contains("the repository is missing"),
         "{line}"
     );
     // Neither is one that has nothing to protect.
@@ -734,7 +734,7 @@ fn a_lifeboat_that_cannot_be_had_is_said_by_status() {
     with(&["backup"], &boat);
     let (_, page) = with(&["status"], &boat);
     assert!(
-        page.contains("a deleted repository stays deleted"),
+        page.contains("a deleted repository could not be restored"),
         "{page}"
     );
     let (code, line) = with(&["status", "--check"], &boat);
@@ -750,7 +750,7 @@ fn a_lifeboat_that_cannot_be_had_is_said_by_status() {
         "{json}"
     );
     let (_, doctor) = with(&["doctor"], &boat);
-    assert!(doctor.contains("somebody else's"), "{doctor}");
+    assert!(doctor.contains("belongs to somebody else"), "{doctor}");
     std::fs::remove_file(&boat).unwrap();
     with(&["backup"], &boat);
     let (_, page) = with(&["status"], &boat);

@@ -118,7 +118,7 @@ fn an_edit_holds_when_it_is_a_configuration() {
     // Wrong: it is kept for the next try, and the old one holds.
     let said = edit("f() { echo 'zebra = 1' >> \"$1\"; }; f", 2);
     assert!(
-        said.contains("unknown key `zebra`") && said.contains("goes on with it"),
+        said.contains("unknown key `zebra`") && said.contains("continue with"),
         "{said}"
     );
     assert_eq!(text(&place), before);

@@ -94,7 +94,10 @@ fn an_operation_that_this_machine_did_not_record_is_taken_back_only_by_name() {
         // Who names it is told, and without a word to the contrary not obeyed.
         let shown = place.run(&["undo", &id], 3);
         let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
-        assert!(shown.contains("this machine did not record it"), "{shown}");
+        assert!(
+            shown.contains("it was not recorded by this machine"),
+            "{shown}"
+        );
         assert_eq!(notes(&place), "a week of work\n");
         place.run(&["undo", &id, "--yes"], 0);
         assert_eq!(notes(&place), "as it was\n");
@@ -111,7 +114,7 @@ fn where_all_that_was_recorded_here_is_gone_nothing_else_takes_its_place() {
         }
     }
     let said = stderr(&place.run(&["undo", "--yes"], NOTHING));
-    assert!(said.contains("did not record"), "{said}");
+    assert!(said.contains("not recorded by this machine"), "{said}");
     assert_eq!(notes(&place), "a week of work\n");
 }
 

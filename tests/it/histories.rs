@@ -220,7 +220,7 @@ fn what_moved_on_in_a_repository_stays_and_is_named() {
     assert_eq!(history.git("git branch --list '*bdr*'"), "");
 }
 
-/// The branch that is checked out has no file of its own after `git gc`: what an operation gave it one for goes back all the same.
+/// The branch that is checked out has no separate file after `git gc`: what an operation gave it one for goes back all the same.
 #[test]
 fn a_branch_whose_value_was_packed_goes_back_to_it() {
     for (pack, what) in [

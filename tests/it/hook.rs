@@ -876,19 +876,19 @@ fn an_agent_hears_before_a_command_that_what_it_destroys_cannot_be_told() {
     for host in ["claude", "codex", "gemini", "cursor", "copilot"] {
         let call = format!("of {host}");
         let said = before(host, &call, "rm -f $(cat list)");
-        assert!(said.contains("known only when it runs"), "{host}: {said}");
+        assert!(said.contains("until it runs"), "{host}: {said}");
         assert!(!said.contains("\"deny\""), "{host}: {said}");
         // The same hook may stand in two settings.
         let again = before(host, &call, "rm -f $(cat list)");
-        assert!(!again.contains("known only"), "{host}: {again}");
+        assert!(!again.contains("until it runs"), "{host}: {again}");
         let plain = before(host, &format!("other of {host}"), "cat $(cat list)");
-        assert!(!plain.contains("known only"), "{host}: {plain}");
+        assert!(!plain.contains("until it runs"), "{host}: {plain}");
     }
     // A shell's line goes on as protected.
     let mut shell = place.bdr(&["hook", "shell", "before", "--shell", "bash", "--session"]);
     shell.args([&std::process::id().to_string(), "--", "rm -rf $(cat list)"]);
     let output = shell.output().unwrap();
     assert_eq!(output.status.code(), Some(0));
-    assert!(stderr(&output).contains("known only when it runs"));
+    assert!(stderr(&output).contains("until it runs"));
     assert_eq!(stderr(&output).lines().count(), 1);
 }

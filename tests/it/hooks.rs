@@ -209,7 +209,7 @@ fn a_plain_undo_asks_before_it_takes_back_bdrs_own_set_up() {
     let bashrc = place.path("home/.bashrc");
     let installed = std::fs::read(&bashrc).unwrap();
     let mut terminal = Terminal::start(&place, &["bdr", "undo"]);
-    let said = terminal.expect("Take back bdr's own set-up?");
+    let said = terminal.expect("Undo bdr's own set-up?");
     assert!(said.contains("before it: rm notes, bdr undo "), "{said}");
     terminal.type_in("n");
     terminal.expect("Nothing was changed.");
@@ -232,11 +232,14 @@ fn files_that_are_not_bdrs_to_edit_are_left_alone() {
     };
     for (text, why) in [
         ("{\"hooks\": {", "it is not JSON"),
-        ("[1]", "is not what the host documents"),
-        ("{\"hooks\": []}", "is not what the host documents"),
+        ("[1]", "is not in the form that the host documents"),
+        (
+            "{\"hooks\": []}",
+            "is not in the form that the host documents",
+        ),
         (
             "{\"hooks\": {\"PreToolUse\": {}}}",
-            "is not what the host documents",
+            "is not in the form that the host documents",
         ),
     ] {
         home_file(&place, ".claude/settings.json", text);
@@ -249,7 +252,7 @@ fn files_that_are_not_bdrs_to_edit_are_left_alone() {
     refused("is read-only");
     std::fs::remove_file(&file).unwrap();
     symlink("nowhere", &file).unwrap();
-    refused("leads nowhere");
+    refused("dangling symlink");
     std::fs::remove_file(&file).unwrap();
     std::fs::create_dir(&file).unwrap();
     refused("is not a file");
@@ -287,9 +290,9 @@ fn drift_is_said_and_mended() {
             .unwrap_or_default()
             .to_owned()
     };
-    assert!(trouble().contains("another bdr"), "{}", trouble());
+    assert!(trouble().contains("a different bdr"), "{}", trouble());
     std::fs::remove_file(&old).unwrap();
-    assert!(trouble().contains("is not there"), "{}", trouble());
+    assert!(trouble().contains("does not exist"), "{}", trouble());
     let doctor = place.run(&["doctor"], 0);
     let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
     assert!(said.contains("fix: bdr hooks install claude"), "{said}");
@@ -305,7 +308,11 @@ fn drift_is_said_and_mended() {
     let version = format!("\"version\": \"{}\"", env!("CARGO_PKG_VERSION"));
     assert!(good.contains(&version), "{good}");
     std::fs::write(&manifest, good.replace(&version, "\"version\": \"0.0.1\"")).unwrap();
-    assert!(trouble().contains("it is of bdr 0.0.1"), "{}", trouble());
+    assert!(
+        trouble().contains("it was written by bdr 0.0.1"),
+        "{}",
+        trouble()
+    );
     place.run(&["hooks", "install", "claude"], 0);
     assert_eq!(trouble(), "");
     // What was edited cannot be read: nothing is taken for nobody's.

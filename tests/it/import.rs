@@ -235,8 +235,11 @@ fn damage_in_the_store_is_named_and_the_rest_is_imported() {
     for (path, reason) in [
         ("~/brain/a", "it is damaged in the store"),
         ("~/brain/b", "it is not in the store"),
-        ("tmp/escaped", "its path leaves its source"),
-        ("/srv/x/passwd", "its path in the store leaves the store"),
+        ("tmp/escaped", "its path points outside its source"),
+        (
+            "/srv/x/passwd",
+            "its path in the store points outside the store",
+        ),
         (
             "unreadable ~/.backup-dr/backups/2026-01-04-000000",
             "backup-metadata.json",
@@ -282,7 +285,7 @@ fn configuration_and_schedule_are_taken_over_where_there_is_none() {
     let output = old.place.run(&["import", "--yes"], 0);
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(
-        said.contains("`!keep` cannot be said")
+        said.contains("`!keep` has no equivalent")
             && said.contains("the schedule `often`")
             && said.contains("bdr schedule install"),
         "{said}"

@@ -263,7 +263,11 @@ fn the_lifeboat_brings_repository_and_configuration_back() {
     assert!(!place.tree().join("a").exists());
     let _ = std::fs::remove_dir_all(&own);
     let undone = run(&["undo", "--yes"], 0);
-    assert!(stderr(&undone).contains("brought"), "{}", stderr(&undone));
+    assert!(
+        stderr(&undone).contains("was missing; restored"),
+        "{}",
+        stderr(&undone)
+    );
     assert_same(
         &before,
         &picture(&place.tree()),

@@ -567,7 +567,7 @@ fn names_where_nothing_was_captured_are_missed() {
         let mut names: Vec<String> = notes
             .map(|note| {
                 assert!(
-                    note["reason"].as_str().unwrap().contains("other names"),
+                    note["reason"].as_str().unwrap().contains("hard links"),
                     "{note}"
                 );
                 let path = Path::new(note["path"].as_str().unwrap());

@@ -851,7 +851,7 @@ fn what_was_let_through_is_purged_from_every_snapshot() {
         ],
         0,
     );
-    // Now it is stored as it is, by a full backup, an incremental one, and a guard.
+    // Now it is stored as is, by a full backup, an incremental one, and a guard.
     place.run(&["backup", "--full"], 0);
     place.write(".env", second.as_bytes());
     place.run(&["backup"], 0);
@@ -923,7 +923,7 @@ fn new_rules_are_for_what_did_not_change_as_well() {
         place.run(&["privacy", "allow", file, "--reason", "a test"], 0);
     }
     let seals = || place.json(&["backup"])["sealed"]["files"].as_u64();
-    assert_eq!(seals(), Some(0), "what is let through is stored as it is");
+    assert_eq!(seals(), Some(0), "what is let through is stored as is");
     log.push_str("and one line more\n");
     place.write("run.jsonl", log.as_bytes());
     assert_eq!(seals(), Some(0));

@@ -126,7 +126,7 @@ fn what_is_inside_of_archives_and_documents_is_looked_at() {
             }
         }
     }
-    // What has nothing in it is stored as it is.
+    // What has nothing in it is stored as is.
     for clear in [
         zip("notes.txt", b"nothing"),
         gzip(b"nothing"),

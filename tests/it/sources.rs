@@ -498,7 +498,7 @@ fn a_source_that_was_emptied_is_partial_until_it_has_files() {
         let (code, out, err) = cli.run(args);
         assert_eq!(code, PARTIAL, "{out}{err}");
         assert!(
-            out.contains("source `s` is empty, and had 2 files before"),
+            out.contains("source `s` is empty, but had 2 files before"),
             "{out}{err}"
         );
     }

@@ -534,7 +534,7 @@ fn what_is_kept_for_a_forgotten_snapshot_is_freed_without_being_packed() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert_eq!(kept(&place), (0, Vec::new()));
     let said = run(&place, &["undo", "--yes"], 2);
-    assert!(said.contains("not kept any more"), "{said}");
+    assert!(said.contains("has expired"), "{said}");
     run(&place, &["verify"], 0);
 }
 

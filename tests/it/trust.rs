@@ -822,7 +822,7 @@ mkdir small
 mount -t tmpfs -o size=20m,nr_inodes=20 none small
 bdr init --yes --source s=$PWD/tree
 code=0; bdr drill --scratch $PWD/small > said 2>&1 || code=$?
-grep -q "no room" said || { echo "$code: $(cat said)"; exit 9; }
+grep -q "not enough space" said || { echo "$code: $(cat said)"; exit 9; }
 [ $code = 1 ] || { echo "$code: $(cat said)"; exit 9; }
 [ -z "$(ls -A small)" ]
 "#,
@@ -887,7 +887,7 @@ fn what_was_found_damaged_is_said_until_it_is_stored_again() {
         let said = place.run(&["status"], 4);
         let said = String::from_utf8_lossy(&said.stdout).into_owned();
         assert!(
-            said.contains("of the last backup cannot be read back"),
+            said.contains("of the last backup are damaged"),
             "{what}: {said}"
         );
         assert!(!said.starts_with("Protected"), "{what}: {said}");
@@ -917,10 +917,7 @@ fn what_was_found_damaged_is_said_until_it_is_stored_again() {
     files(&place, "packs").iter().for_each(|pack| delete(pack));
     let said = place.run(&["status"], 4);
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
-    assert!(
-        said.contains("of the last backup cannot be read back"),
-        "{said}"
-    );
+    assert!(said.contains("of the last backup are damaged"), "{said}");
 }
 
 /// Runs bdr with every N-th call of one kind failing once, until there are no more; returns how many there were. `None`, and a line, where that cannot be done.

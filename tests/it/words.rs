@@ -354,7 +354,7 @@ fn what_only_shows_when_it_runs_is_said_once_before_it_runs() {
         let lines: Vec<&str> = said.lines().collect();
         assert_eq!(lines.len(), 2, "{line}: {said}");
         assert!(
-            lines[0].starts_with("bdr: what `") && lines[0].contains("known only when it runs"),
+            lines[0].starts_with("bdr: cannot tell what `") && lines[0].contains("until it runs"),
             "{line}: {said}"
         );
         assert_eq!(lines[1], "ran", "{line}");
@@ -368,7 +368,7 @@ fn what_only_shows_when_it_runs_is_said_once_before_it_runs() {
     ] {
         place.write("ws/own", b"own");
         let said = said(&["guard", "--summary", "never", "--", "bash", "-c", line]);
-        assert!(!said.contains("known only"), "{line}: {said}");
+        assert!(!said.contains("until it runs"), "{line}: {said}");
     }
 }
 

@@ -97,7 +97,7 @@ fn class(
             ..
         } => "failed",
         _ if missed => {
-            parts.push("a backup was due, and there was none".to_owned());
+            parts.push("a backup was due but did not run".to_owned());
             "missed"
         }
         Day { partial: 1.., .. } => "partial",

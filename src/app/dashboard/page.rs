@@ -101,7 +101,7 @@ fn sources(cx: &Context, seen: &Seen, show_paths: bool) -> Markup {
         section {
             h2 id="sources" { "What is protected" }
             @if status.sources.is_empty() {
-                p { "Nothing yet. " code { "bdr init" } " looks for what is worth it." }
+                p { "Nothing yet. " code { "bdr init" } " looks for what is worth backing up." }
             } @else {
                 table class="wide" aria-labelledby="sources" {
                     thead { tr {

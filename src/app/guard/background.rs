@@ -54,13 +54,13 @@ pub(crate) fn tell(cx: &Context, report: &SettleReport) {
     if report.lost > 0 {
         let files = plural(report.lost, "file");
         cx.ui.warn(&format!(
-            "bdr: {files} had been written to or deleted before bdr could pack what it kept; undo will not bring these back"
+            "bdr: {files} were written to or deleted before bdr could pack them; undo cannot bring these back"
         ));
     }
     if let Some(reason) = &report.reason {
         let files = plural(report.waiting, "kept file");
         cx.ui.warn(&format!(
-            "bdr: {files} could not be packed yet, and stay where they are until the next backup: {reason}"
+            "bdr: {files} could not be packed yet and stay in the staging area until the next backup: {reason}"
         ));
     }
 }

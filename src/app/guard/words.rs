@@ -207,7 +207,7 @@ pub(crate) fn untold(assessment: &Assessment) -> Option<String> {
         more => format!(" and {more} more"),
     };
     Some(format!(
-        "what `{short}{dots}`{more} works on is known only when it runs; outside of here and of your sources, undo will not bring it back"
+        "cannot tell what `{short}{dots}`{more} works on until it runs; outside this project and your sources, undo will not bring it back"
     ))
 }
 
@@ -275,7 +275,7 @@ pub(crate) fn name_missed(cx: &Context, missed: &[&PathNote]) {
             n => format!(" and {} more", n - 1),
         };
         cx.ui.say(&format!(
-            "bdr: not captured: the secret values of {path}{others}; undo can bring back the rest only (bdr status says why)"
+            "bdr: not captured: the secret values of {path}{others}; undo can bring back only the rest (see bdr status)"
         ));
     }
     for note in missed.iter().take(3) {
@@ -337,7 +337,7 @@ pub(crate) fn explain(
             "  protect it anyway:   bdr guard --max-bytes {enough} -- {command}"
         ));
     } else if let Some(hint) = failure.hint() {
-        ui.warn(&format!("  mend it:             {hint}"));
+        ui.warn(&format!("  fix:                 {hint}"));
     }
     ui.warn(&format!(
         "  run it unprotected:  bdr guard --on-fail run -- {command}"
@@ -364,7 +364,7 @@ fn in_short(error: &Error, cx: &Context) -> String {
         }
         Error::WouldDeleteRepository { path } => {
             let path = cx.shown_absolute(path);
-            format!("this would delete bdr's own repository ({path}), and the way back with it")
+            format!("this would delete bdr's own repository ({path}), so it could not be undone")
         }
         other => other.to_string(),
     }

@@ -43,7 +43,7 @@ pub(crate) fn get(id: &str) -> Result<Option<Vec<u8>>, String> {
     if !found {
         return Ok(None);
     }
-    let secret = hex::decode(text.trim()).map_err(|_| "what the keychain has is not a key")?;
+    let secret = hex::decode(text.trim()).map_err(|_| "the keychain's entry is not a key")?;
     if let Some(ring) = kernel()
         && let Ok(key) = ring.add_key(&name_of(id), &secret)
     {
@@ -60,7 +60,7 @@ pub(crate) fn set(id: &str, secret: &[u8]) -> Result<(), String> {
     let (kept, _) = secret_tool(&args, Some(&hex::encode(secret)), PATIENCE_TO_STORE)?;
     match kept {
         true => Ok(()),
-        false => Err("the keychain did not take the key".to_owned()),
+        false => Err("the keychain did not accept the key".to_owned()),
     }
 }
 
@@ -89,7 +89,7 @@ fn secret_tool(
         .spawn()
         .map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => {
-                "secret-tool is not there (Debian: libsecret-tools)".to_owned()
+                "secret-tool is not installed (Debian: libsecret-tools)".to_owned()
             }
             _ => format!("secret-tool: {e}"),
         })?;
@@ -107,7 +107,7 @@ fn secret_tool(
             _ => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err("the keychain is locked, or does not answer".to_owned());
+                return Err("the keychain is locked or does not answer".to_owned());
             }
         }
     };

@@ -3,7 +3,7 @@
 /// A new key goes there without being asked.
 pub(crate) const ALWAYS: bool = false;
 
-const NONE: &str = "no keychain is known on this system: set privacy.vault to file";
+const NONE: &str = "this system has no keychain that bdr knows: set privacy.vault to file";
 
 /// Returns what is kept under a name.
 pub(crate) fn get(_: &str) -> Result<Option<Vec<u8>>, String> {

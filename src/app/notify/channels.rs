@@ -120,13 +120,13 @@ fn request(url: &str, kind: &str, headers: &[(&str, &str)], body: &[u8]) -> Resu
             Err(ureq::Error::HostNotFound) => Err((true, "there is no such host".to_owned())),
             Err(_) => Err((
                 false,
-                "the request could not be made: is the address right?".to_owned(),
+                "the request failed: is the address right?".to_owned(),
             )),
             Ok(response) => match response.status().as_u16() {
                 200..=299 => Ok(()),
                 code @ 300..=399 => Err((
                     false,
-                    format!("it answered {code}: write the address that it leads to"),
+                    format!("it answered {code} (moved): use the new address"),
                 )),
                 code @ 500..=599 => Err((true, format!("it answered {code}"))),
                 code => Err((false, format!("it answered {code}"))),
@@ -155,7 +155,7 @@ fn program(cx: &Context, argv: &[String], json: &str) -> Result<(), String> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .map_err(|error| format!("it cannot be started: {error}"))?;
+        .map_err(|error| format!("it could not be started: {error}"))?;
     if let Some(mut stdin) = child.stdin.take() {
         // One that does not read has its reasons; a document is smaller than a pipe.
         let _ = stdin
@@ -166,7 +166,7 @@ fn program(cx: &Context, argv: &[String], json: &str) -> Result<(), String> {
     loop {
         match child.try_wait() {
             Ok(Some(status)) if status.success() => return Ok(()),
-            Ok(Some(status)) => return Err(format!("it ended with {status}")),
+            Ok(Some(status)) => return Err(format!("it exited with {status}")),
             Ok(None) if started.elapsed() < PROGRAM_PATIENCE => {
                 std::thread::sleep(Duration::from_millis(20));
             }

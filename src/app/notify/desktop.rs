@@ -16,8 +16,8 @@ pub(crate) fn show(message: &Message) -> Result<(), String> {
             .status();
         match ended {
             Ok(status) if status.success() => return Ok(()),
-            Ok(status) => tried.push(format!("{name} ended with {status}")),
-            Err(_) => tried.push(format!("there is no {name}")),
+            Ok(status) => tried.push(format!("{name} exited with {status}")),
+            Err(_) => tried.push(format!("{name} is not installed")),
         }
     }
     Err(tried.join(", "))

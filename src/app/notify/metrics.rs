@@ -47,7 +47,7 @@ fn render(memory: &Memory, runs: &[Run]) -> String {
     let last = |job: Job| runs.iter().rev().find(|run| run.job == job);
     family(
         "bdr_last_success_timestamp_seconds",
-        "When the last run began that succeeded.",
+        "Start of the last successful run.",
         &of(&|job| Some(pasts.of(job).success?.timestamp() as f64)),
     );
     family(

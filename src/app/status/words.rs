@@ -49,7 +49,7 @@ pub(crate) fn sentence(status: &Status) -> String {
 pub(crate) fn trouble(trouble: &Trouble, now: DateTime<Utc>) -> String {
     match trouble {
         Trouble::NoSource => "nothing is configured to be backed up".to_owned(),
-        Trouble::NoRepository => "the repository is not there".to_owned(),
+        Trouble::NoRepository => "the repository is missing".to_owned(),
         Trouble::Away => "the disk with the repository is away".to_owned(),
         Trouble::Damaged { files } => {
             format!(
@@ -57,16 +57,15 @@ pub(crate) fn trouble(trouble: &Trouble, now: DateTime<Utc>) -> String {
                 plural(*files, "file")
             )
         }
-        Trouble::Lost { files } => format!(
-            "{} of the last backup cannot be read back",
-            plural(*files, "file")
-        ),
+        Trouble::Lost { files } => {
+            format!("{} of the last backup are damaged", plural(*files, "file"))
+        }
         Trouble::NoBackup => "there is no backup".to_owned(),
         Trouble::Overdue { last } => format!("last backup {}", when::ago(now, *last)),
         Trouble::BackupFailing { failures: 1 } => "the last backup failed".to_owned(),
         Trouble::BackupFailing { failures } => format!("the last {failures} backups failed"),
         Trouble::DrillFailed => "the last restore drill failed".to_owned(),
-        Trouble::SourceMissing { name } => format!("source `{name}` is not there"),
+        Trouble::SourceMissing { name } => format!("source `{name}` is missing"),
         Trouble::Unread { problems } => {
             format!("the last backup skipped {}", plural(*problems, "path"))
         }
@@ -75,19 +74,19 @@ pub(crate) fn trouble(trouble: &Trouble, now: DateTime<Utc>) -> String {
             plural(*files, "file"),
             if *files == 1 { "it" } else { "them" }
         ),
-        Trouble::NoSchedule => "backups run only when you run them".to_owned(),
+        Trouble::NoSchedule => "backups run only when you start them".to_owned(),
         Trouble::NotInstalled => "no scheduler is installed".to_owned(),
         Trouble::NotWoken { last } => {
             let day = last.with_timezone(&Local).date_naive();
             format!("the scheduler has not run since {day}")
         }
-        Trouble::Moved => "the scheduler starts another bdr than this one".to_owned(),
+        Trouble::Moved => "the scheduler starts a different bdr".to_owned(),
         Trouble::NotLingering => "the scheduler stops when you log out".to_owned(),
-        Trouble::NoLifeboat => "a deleted repository would stay deleted".to_owned(),
+        Trouble::NoLifeboat => "a deleted repository could not be restored".to_owned(),
         Trouble::PruneFailing { failures: 1 } => "the last prune failed".to_owned(),
         Trouble::PruneFailing { failures } => format!("the last {failures} prunes failed"),
         Trouble::Full { percent } => format!("{percent} % of the storage budget is used"),
-        Trouble::DrillOld { last: None } => "no restore was ever tried".to_owned(),
+        Trouble::DrillOld { last: None } => "no restore has been tested yet".to_owned(),
         Trouble::DrillOld { last: Some(last) } => {
             format!("the last restore drill was {}", when::ago(now, *last))
         }
@@ -165,7 +164,7 @@ pub(crate) fn page(cx: &Context, seen: &Seen) -> String {
     }
     for path in &status.uncovered {
         let says = format!(
-            "{} is there, and no source covers it: bdr init",
+            "{} exists but no source covers it: bdr init",
             cx.shown_absolute(path)
         );
         rows.push((Level::Warning, vec!["not covered".to_owned(), says]));
@@ -176,7 +175,8 @@ pub(crate) fn page(cx: &Context, seen: &Seen) -> String {
         && status.troubles.contains(&Trouble::NoLifeboat)
     {
         let dir = cx.shown_absolute(dir);
-        let says = format!("nothing in {dir}: a deleted repository stays deleted: bdr doctor");
+        let says =
+            format!("nothing in {dir}: a deleted repository could not be restored: bdr doctor");
         rows.push((Level::Warning, vec!["lifeboat".to_owned(), says]));
     }
     if status.memory.pasts.backup.attempt.is_some() || status.scheduler.backend.is_some() {
@@ -204,7 +204,7 @@ fn vault(vault: &super::VaultSeen) -> (Level, Vec<String>) {
     let (level, says) = match (&vault.trouble, &vault.unproven) {
         (Some(why), _) => (
             Level::Warning,
-            format!("sealed values are not kept: {why}; restores keep what stands there"),
+            format!("sealed values are not kept: {why}; restores keep the current values"),
         ),
         (None, Some(why)) => (Level::Warning, why.clone()),
         (None, None) => {

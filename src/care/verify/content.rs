@@ -55,7 +55,7 @@ pub(super) fn check_content(
             None => {
                 found.push(Damage {
                     name: format!("content {}", content.digest),
-                    reason: "its parts are there, and do not come to what it was".to_owned(),
+                    reason: "its parts exist but do not add up to the original".to_owned(),
                     lost: Vec::new(),
                 });
                 bad.insert(key, found.len() - 1);

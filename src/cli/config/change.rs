@@ -108,7 +108,9 @@ pub(super) fn edit(cx: &Context) -> Result<u8, Failure> {
 
 fn kept(cx: &Context, failure: Failure) -> Failure {
     let draft = cx.shown_absolute(&draft(cx));
-    cx.ui.warn(&format!("The configuration is what it was. What you wrote is in {draft}; `bdr config edit` goes on with it."));
+    cx.ui.warn(&format!(
+        "The configuration is unchanged. Your draft is in {draft}; continue with `bdr config edit`."
+    ));
     failure
 }
 
@@ -146,10 +148,10 @@ fn run_editor(file: &std::path::Path) -> Result<(), Failure> {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(Failure::usage(
             format!(
-                "the editor `{}` ended with {status}: nothing was changed",
+                "the editor `{}` exited with {status}: nothing was changed",
                 editor.to_string_lossy()
             ),
-            "set EDITOR to one that works, then: bdr config edit",
+            "set EDITOR to another editor, then: bdr config edit",
         )),
         Err(error) => Err(bdr::Error::tool(&editor.to_string_lossy(), &error.to_string()).into()),
     }

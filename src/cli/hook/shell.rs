@@ -70,7 +70,7 @@ fn parse(rest: &[OsString]) -> Option<Said> {
 pub(super) fn run(rest: &[OsString], global: &Global) -> i32 {
     let Some(said) = parse(rest) else {
         let ui = crate::ui::Ui::new(false, false, global.color, true);
-        ui.warn("bdr: the hook of this shell calls bdr in a way that it does not know: this line is not protected; a new shell may be");
+        ui.warn("bdr: this shell's hook is from another version of bdr, so this line is not protected; open a new shell");
         return exit::USAGE.into();
     };
     if guard_is_off() {

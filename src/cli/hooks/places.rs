@@ -34,13 +34,10 @@ impl<'a> Around<'a> {
         let project = project.map(|dir| bdr::base::path::absolute(&cx.cwd, dir));
         if let Some(project) = project.as_ref().filter(|dir| !dir.is_dir()) {
             let message = format!("there is no directory `{}`", project.display());
-            return Err(Failure::usage(message, "name a project that is there"));
+            return Err(Failure::usage(message, "name an existing project"));
         }
         let program = own_program().ok_or_else(|| {
-            Failure::usage(
-                "bdr cannot tell where its own program is",
-                "start it by its full path",
-            )
+            Failure::usage("bdr cannot find its own program", "run it by its full path")
         })?;
         let known = |name: &&str| shells::WRAPPABLE.contains(name);
         if let Some(wrap) = wrap
@@ -198,7 +195,7 @@ impl<'a> Around<'a> {
                 let dir = self.project.as_deref().unwrap_or(&self.cx.cwd);
                 let file = dir.join("package.json");
                 if !file.is_file() {
-                    let message = format!("there is no package.json in `{}`", dir.display());
+                    let message = format!("`{}` has no package.json", dir.display());
                     return Err(Failure::usage(
                         message,
                         "bdr hooks print deploy shows what to write for make, just and others",
@@ -266,10 +263,10 @@ impl<'a> Around<'a> {
         let Some(top) = self.work_tree() else {
             let said = self
                 .run_git(&["--version"])
-                .unwrap_or_else(|| "git is not there".to_owned());
+                .unwrap_or_else(|| "git is not installed".to_owned());
             return Err(Failure::usage(
                 format!(
-                    "this is no repository of git ({said}; from 2.54 on hooks can be installed for all of them)"
+                    "this is not a git repository ({said}; git 2.54 and later can have hooks for all repositories)"
                 ),
                 "bdr hooks install git --project DIR",
             ));
@@ -295,12 +292,12 @@ impl<'a> Around<'a> {
         if hooks.exists() && !hooks.is_dir() {
             return Err(Failure::usage(
                 format!("`{}` is not a directory", hooks.display()),
-                "git runs no hooks there: move it away",
+                "git would run no hooks from there: move it away",
             ));
         }
         if let Some(manager) = manager.filter(|manager| *manager != "husky") {
             notes.push(format!(
-                "{manager} manages hooks here: when it installs its own again, run this again"
+                "{manager} manages hooks here: run this again after it reinstalls its own"
             ));
         }
         Ok(git::shims(&hooks, program))
@@ -309,7 +306,7 @@ impl<'a> Around<'a> {
 
 fn unknown(word: &str) -> Failure {
     Failure::usage(
-        format!("there is nothing called `{word}` that could call bdr"),
+        format!("there is no hook for `{word}`"),
         "git, shell, bash, zsh, fish, powershell, claude, codex, gemini, cursor, copilot, deploy, all",
     )
 }

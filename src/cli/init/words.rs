@@ -111,7 +111,7 @@ pub(super) fn ending(
 ) -> Result<String, Failure> {
     let mut text = format!("Configuration: {}\n", cx.shown_absolute(&cx.places.config));
     if let Some(kept) = kept {
-        text.push_str(&format!("The one before: {}\n", cx.shown_absolute(kept)));
+        text.push_str(&format!("The previous one: {}\n", cx.shown_absolute(kept)));
     }
     match done {
         Some(done) => {
@@ -131,7 +131,7 @@ pub(super) fn ending(
         "Same without questions: {}\n",
         equivalent(cx, args, repo, config, also)
     ));
-    text.push_str("Try it: bdr guard -- rm -rf <something you like>\n");
+    text.push_str("Try it: bdr guard -- rm -rf <a file you can spare>\n");
     Ok(text)
 }
 

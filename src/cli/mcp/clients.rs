@@ -23,10 +23,10 @@ use crate::ui::{json as ui_json, plural};
 
 #[derive(Debug, Args)]
 pub(super) struct Which {
-    /// claude, claude-desktop, cursor, vscode, codex, gemini, windsurf, or all that are used here; several: a,b
+    /// claude, claude-desktop, cursor, vscode, codex, gemini, windsurf, or `all` in use here; several: a,b
     #[arg(long, value_name = "CLIENT", required = true, value_delimiter = ',')]
     client: Vec<String>,
-    /// A project, instead of the user's own settings
+    /// Use this project's settings instead of the user's
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     project: Option<PathBuf>,
     /// Print what would be written; change nothing
@@ -44,10 +44,10 @@ pub(super) struct InstallArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
-    /// Look at these only: claude, cursor, …; several: a,b
+    /// Check only these: claude, cursor, …; several: a,b
     #[arg(long, value_name = "CLIENT", value_delimiter = ',')]
     client: Vec<String>,
-    /// Look at a project only
+    /// Check only this project
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     project: Option<PathBuf>,
 }
@@ -98,8 +98,8 @@ fn clients(homes: Homes<'_>, words: &[String], project: bool) -> Result<Vec<Clie
             (_, None) => {
                 let shown = bdr::base::path::show(word.as_ref());
                 return Err(Failure::usage(
-                    format!("no client is called `{shown}`"),
-                    &format!("known are {}, all", known()),
+                    format!("there is no client `{shown}`"),
+                    &format!("use one of {}, all", known()),
                 ));
             }
         }
@@ -107,7 +107,7 @@ fn clients(homes: Homes<'_>, words: &[String], project: bool) -> Result<Vec<Clie
     found.dedup();
     if found.is_empty() {
         return Err(Failure::usage(
-            "none of the clients that bdr knows is used here",
+            "found no MCP client on this machine",
             &format!("name one: {}", known()),
         ));
     }
@@ -133,10 +133,7 @@ fn arguments(cx: &Context, offer: &OfferArgs) -> Vec<String> {
 
 pub(super) fn install(cx: &Context, args: &InstallArgs) -> Result<u8, Failure> {
     let program = own_program().ok_or_else(|| {
-        Failure::usage(
-            "bdr cannot tell where its own program is",
-            "start it by its full path",
-        )
+        Failure::usage("bdr cannot find its own program", "run it by its full path")
     })?;
     let config = config_home(cx);
     let homes = homes(cx, &config);
@@ -150,7 +147,7 @@ pub(super) fn install(cx: &Context, args: &InstallArgs) -> Result<u8, Failure> {
     let mut outcomes = Vec::new();
     for client in clients(homes, &args.which.client, project.is_some())? {
         let Some(file) = client.file(homes, project.as_deref()) else {
-            let failure = Failure::usage("it has no settings of projects", "leave out --project");
+            let failure = Failure::usage("it has no project settings", "leave out --project");
             outcomes.push(Outcome::refused(client.word(), None, &failure));
             continue;
         };
@@ -279,14 +276,13 @@ fn report(cx: &Context, verb: &str, outcomes: &[Outcome], dry_run: bool) -> Resu
     let changes = changes.filter(|step| step.action != Action::Keep).count();
     text.push_str(&match (verb, changes, dry_run) {
         (_, 0, _) if failed => String::new(),
-        ("install", 0, _) => "All is there already.\n".to_owned(),
-        (_, 0, _) => "Nothing of bdr's is there.\n".to_owned(),
+        ("install", 0, _) => "Everything is installed already.\n".to_owned(),
+        (_, 0, _) => "No hooks of bdr are installed.\n".to_owned(),
         (_, number, true) => format!("{} would be written.\n", plural(number as u64, "file")),
         ("install", _, _) => {
-            "Clients start it from their next session on. Whether it answers: bdr mcp status\n"
-                .to_owned()
+            "Clients start it with their next session. To check: bdr mcp status\n".to_owned()
         }
-        _ => "Taken out. Sessions that run keep it until they end.\n".to_owned(),
+        _ => "Removed. Running sessions keep it until they end.\n".to_owned(),
     });
     cx.ui.report(&text)?;
     Ok(code)
@@ -306,7 +302,7 @@ struct Health {
 impl Health {
     fn of(seen: Seen, project: Option<&Path>) -> Self {
         let answer = match &seen.standing {
-            Standing::Gone => Err("the entry is not there any more".to_owned()),
+            Standing::Gone => Err("the entry is gone".to_owned()),
             Standing::Torn(why) => Err(why.clone()),
             Standing::Good | Standing::Edited => answers(&seen, project),
         };
@@ -360,7 +356,7 @@ pub(super) fn status(cx: &Context, args: &StatusArgs) -> Result<u8, Failure> {
                 client: client.word().to_owned(),
                 file,
                 seen: None,
-                answer: Err("it does not start bdr: nothing of bdr's is in its settings".to_owned()),
+                answer: Err("it does not start bdr: its settings have no entry for it".to_owned()),
             });
         }
     }
@@ -391,7 +387,7 @@ pub(super) fn status(cx: &Context, args: &StatusArgs) -> Result<u8, Failure> {
         }
     }
     if all.is_empty() {
-        text = "No client starts bdr. To have one do so: bdr mcp install --client all\n".to_owned();
+        text = "No client starts bdr. To add it: bdr mcp install --client all\n".to_owned();
     }
     cx.ui.report(&text)?;
     Ok(code)
@@ -401,7 +397,7 @@ pub(super) fn status(cx: &Context, args: &StatusArgs) -> Result<u8, Failure> {
 fn answers(seen: &Seen, project: Option<&Path>) -> Result<Duration, String> {
     let text = std::fs::read_to_string(&seen.file).map_err(|error| error.to_string())?;
     let entry = Client::parse(&seen.target).and_then(|client| client.entry_in(&text));
-    let entry = entry.ok_or_else(|| "the entry is not there any more".to_owned())?;
+    let entry = entry.ok_or_else(|| "the entry is gone".to_owned())?;
     let texts = |list: &Value| -> Vec<String> {
         let list = list.as_array().into_iter().flatten();
         list.filter_map(|text| text.as_str().map(str::to_owned))
@@ -450,6 +446,6 @@ fn answers(seen: &Seen, project: Option<&Path>) -> Result<Duration, String> {
     let said: Value = serde_json::from_str(&line).unwrap_or_default();
     match said["result"]["serverInfo"]["name"] == "bdr" {
         true => Ok(elapsed),
-        false => Err("it answers with something else".to_owned()),
+        false => Err("its answer is not MCP".to_owned()),
     }
 }

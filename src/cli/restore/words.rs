@@ -45,7 +45,7 @@ pub(super) fn steps(cx: &Context, plan: &RestorePlan) -> String {
     }
     for note in &plan.unseen {
         let path = cx.shown(note.path.as_path());
-        text.push_str(&format!("  not looked at: {path}   {}\n", note.reason));
+        text.push_str(&format!("  not checked: {path}   {}\n", note.reason));
     }
     for note in &plan.problems {
         let path = cx.shown(note.path.as_path());
@@ -66,10 +66,13 @@ fn secret_lines(cx: &Context, step: &SecretStep) -> String {
     let merged = &step.merged;
     let path = cx.shown(&step.path);
     [
-        ("keeps what stands there, newer than sealed", &merged.kept),
+        (
+            "current value kept, newer than the sealed one",
+            &merged.kept,
+        ),
         ("from the vault or the environment", &merged.restored),
-        ("cannot be had", &merged.unresolved),
-        ("only stands there, stays", &merged.live_only),
+        ("not available", &merged.unresolved),
+        ("only in your file, kept", &merged.live_only),
         ("left blank", &merged.blank),
     ]
     .iter()

@@ -65,17 +65,17 @@ impl OwnArea {
     pub fn open(dir: &Path, owner: &str, places: &[PathBuf]) -> io::Result<Self> {
         let strange = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why);
         let (Some(place), Some(_)) = (dir.parent(), dir.file_name()) else {
-            return Err(strange("no staging area has such a path"));
+            return Err(strange("a staging area cannot have such a path"));
         };
         let held = platform::Held::open(dir)?;
         match held.read(OWNER) {
             Ok(text) if text == owner.as_bytes() => {}
-            Ok(_) => return Err(strange("the staging area there belongs to something else")),
+            Ok(_) => return Err(strange("the staging area there belongs to another set")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let known = places.iter().any(|known| known == place)
                     || place.file_name() == Some(super::AREA_NAME.as_ref());
                 if !known {
-                    return Err(strange("no staging area of bdr is there"));
+                    return Err(strange("there is no staging area of bdr"));
                 }
             }
             Err(error) => return Err(error),

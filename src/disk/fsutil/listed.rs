@@ -73,7 +73,7 @@ impl DirEntry {
     /// Returns what it is; a symlink is a symlink.
     ///
     /// # Errors
-    /// The file system does not say with the name, and it cannot be looked at.
+    /// The file system does not say with the name, and it cannot be read.
     pub fn file_type(&self) -> io::Result<FileType> {
         match self.kind {
             FileType::Unknown => Ok(FileType::from_raw_mode(self.metadata()?.mode())),
@@ -84,7 +84,7 @@ impl DirEntry {
     /// Looks at it, without following a symlink.
     ///
     /// # Errors
-    /// It cannot be looked at.
+    /// It cannot be read.
     pub fn metadata(&self) -> io::Result<Metadata> {
         std::fs::symlink_metadata(&self.path)
     }

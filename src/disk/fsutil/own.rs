@@ -1,4 +1,4 @@
-//! What bdr may remove with everything in it: directories that it made for itself, shown by a proof that cannot be had otherwise.
+//! What bdr may remove with everything in it: directories that it made for itself, shown by a proof that cannot be obtained otherwise.
 #![expect(
     clippy::disallowed_methods,
     reason = "part of the one place that writes"

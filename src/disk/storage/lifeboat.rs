@@ -136,7 +136,7 @@ impl Lifeboat {
             if !fsutil::is_private_dir(dir) {
                 return Err(io::Error::new(
                     io::ErrorKind::PermissionDenied,
-                    format!("`{}` is not this user's alone", dir.display()),
+                    format!("other users can write to `{}`", dir.display()),
                 ));
             }
         }
@@ -294,7 +294,7 @@ impl Lifeboat {
             true => Ok(()),
             false => Err(io::Error::new(
                 io::ErrorKind::NotFound,
-                "the file system of the repository is not there",
+                "the file system of the repository is not mounted",
             )),
         }
     }
@@ -302,7 +302,7 @@ impl Lifeboat {
     /// Makes sure that everything that the snapshots in it need is in it.
     fn check_whole(&self) -> io::Result<()> {
         let files = self.dir.join(FILES);
-        let partial = || io::Error::other("the lifeboat does not have all of the repository");
+        let partial = || io::Error::other("the lifeboat has only part of the repository");
         if self.dir.join(INCOMPLETE).exists() {
             return Err(partial());
         }
@@ -406,7 +406,7 @@ impl Lifeboat {
             let is_hidden = name.as_encoded_bytes().starts_with(b".") || name == "lost+found";
             if !is_hidden && !PARTS.iter().any(|part| name == *part) {
                 let name = crate::base::path::show(&name);
-                let what = format!("`{name}` stands where the repository was");
+                let what = format!("`{name}` is where the repository was");
                 return Err(io::Error::new(io::ErrorKind::InvalidData, what));
             }
         }

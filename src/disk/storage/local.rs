@@ -89,7 +89,7 @@ impl LocalStorage {
         let dir = Dir::open(&self.dir)?;
         match &held.known {
             Some(known) if !known.is_in(&dir)? => {
-                let what = "another directory took the place of the repository";
+                let what = "the repository was replaced by another directory";
                 return Err(io::Error::new(io::ErrorKind::InvalidData, what));
             }
             Some(_) => {}
@@ -122,7 +122,7 @@ impl LocalStorage {
         self.dir_at(parts(name)?.0)
     }
 
-    /// Opens a directory to be listed; `None` if that part of the repository is not there (yet).
+    /// Opens a directory to be listed; `None` if that part of the repository is missing (yet).
     fn listed_dir(&self, name: &str) -> io::Result<Option<Arc<Dir>>> {
         if name.is_empty() {
             // One that was deleted looks empty to whoever holds it.

@@ -34,7 +34,7 @@ pub const MAX_READ_BYTES: u64 = 64 << 20;
 /// Says that a file is too large to be what its name says.
 pub fn too_large(bytes: u64) -> io::Error {
     let bytes = crate::base::units::size(bytes);
-    let what = format!("it holds {bytes}, more than anything of its kind");
+    let what = format!("it has {bytes}, more than any file of its kind");
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 

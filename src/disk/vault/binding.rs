@@ -81,7 +81,7 @@ impl<'de> Deserialize<'de> for KeyName {
         let mut bytes = [0; 8];
         match hex::decode_to_slice(&*text, &mut bytes) {
             Ok(()) => Ok(Self(bytes)),
-            Err(_) => Err(serde::de::Error::custom("a key is named by 16 digits")),
+            Err(_) => Err(serde::de::Error::custom("a key name has 16 digits")),
         }
     }
 }
@@ -185,7 +185,7 @@ impl Vault {
         Some(self.binding(false).ok()??.since)
     }
 
-    /// Returns a name for a set of kept content by which this machine knows later that it made it; any name where there is no key to be had.
+    /// Returns a name for a set of kept content by which this machine knows later that it made it; any name where there is no key.
     pub fn own_name(&self, id: Id) -> Id {
         let binding = self.binding(true).ok().flatten();
         binding

@@ -79,7 +79,7 @@ impl Vault {
         let (key, next) = (self.dir.join("vault.key"), self.next_key());
         if !key.exists() {
             return Err(Error::invalid(
-                "the key of the vault is not in a file here",
+                "the vault's key is not in a file on this machine",
                 Some("bdr config set privacy.vault file"),
             ));
         }

@@ -51,7 +51,7 @@ pub fn add(text: &str, manager: &str, checks: bool) -> Result<String> {
     let root = parse(text)?;
     let none = || {
         Error::invalid(
-            "no script is called `deploy` or `deploy:…`",
+            "there is no script `deploy` or `deploy:…`",
             Some("bdr hooks print deploy shows what to add by hand"),
         )
     };

@@ -60,7 +60,7 @@ pub fn config_block(program: &str) -> String {
             "[hook \"bdr-{event}\"]\n\tevent = {event}\n\tcommand = \"{value}\"\n"
         ));
     }
-    block::render("`bdr hooks uninstall git` takes it out", &lines)
+    block::render("`bdr hooks uninstall git` removes it", &lines)
 }
 
 /// Returns why a hook that stands there would not be what it was if bdr ran it from beside; `None`: it is.
@@ -71,7 +71,7 @@ pub(super) fn cannot_move(file: &Path, bytes: &[u8]) -> Option<&'static str> {
         return None;
     }
     if bytes[..bytes.len().min(4096)].contains(&0) {
-        return Some("it is a program, and may go by its name");
+        return Some("it is a program, and may depend on its name");
     }
     let text = String::from_utf8_lossy(bytes);
     let first = text.lines().next().unwrap_or_default();
@@ -89,7 +89,7 @@ pub(super) fn cannot_move(file: &Path, bytes: &[u8]) -> Option<&'static str> {
             .symlink_metadata()
             .is_ok_and(|found| found.is_symlink());
         if is_link && says(&["readlink", "realpath", "pwd -P", "cd -P"]) {
-            return Some("it is a symlink, and asks what it leads to");
+            return Some("it is a symlink, and may resolve itself");
         }
         return None;
     }
@@ -111,7 +111,7 @@ pub(super) fn cannot_move(file: &Path, bytes: &[u8]) -> Option<&'static str> {
         "Path(sys.argv",
     ];
     (says(&own) || first.strip_prefix("#!").is_none())
-        .then_some("it may go by its own name or place")
+        .then_some("it may depend on its own name or place")
 }
 
 /// Returns true if git takes hooks from its configuration. `said` is what `git --version` prints.

@@ -129,7 +129,7 @@ pub fn add(text: &str, word: &str, entries: &[Entry], first: &[(&str, Value)]) -
     }
     let wrong = |what: &str| {
         Error::invalid(
-            format!("{what} is not what the host documents"),
+            format!("{what} is not in the form that the host documents"),
             Some("correct it by hand; nothing was changed"),
         )
     };

@@ -221,14 +221,14 @@ fn renewed(there: &Value, entry: &Value) -> Value {
 
 fn taken() -> Error {
     Error::invalid(
-        format!("there is a server called `{NAME}` already, and it is not this one"),
+        format!("another server is called `{NAME}` already"),
         Some("rename or remove it; nothing was changed"),
     )
 }
 
 fn wrong(what: &str) -> Error {
     Error::invalid(
-        format!("{what} is not what the client documents"),
+        format!("{what} is not in the form that the client documents"),
         Some("correct it by hand; nothing was changed"),
     )
 }

@@ -78,7 +78,7 @@ impl Shell {
 
     /// Returns what is to stand in that file.
     pub fn form(self, program: &str, options: &[String]) -> Form {
-        let how = "`bdr hooks uninstall shell` takes it out";
+        let how = "`bdr hooks uninstall shell` removes it";
         let program = self.quoted(program);
         let mut line = format!("{program} shell init {}", self.word());
         for option in options {

@@ -55,8 +55,8 @@ fn quote(out: &mut Vec<u8>, word: &OsStr) -> Result<()> {
     let bytes = os_to_bytes(word);
     if bytes.contains(&b'\n') || bytes.contains(&0) {
         return Err(Error::invalid(
-            "cron cannot start a program whose path has a line end",
-            Some("put bdr into another directory"),
+            "cron cannot start a program whose path contains a line break",
+            Some("move bdr to another directory"),
         ));
     }
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-_./=:,+@".contains(b);
@@ -110,10 +110,10 @@ fn find(text: &[u8]) -> Result<Option<(usize, usize)>> {
             let lines: Vec<String> = lines.iter().map(usize::to_string).collect();
             Err(Error::invalid(
                 format!(
-                    "the crontab's lines that mark what is bdr's do not fit together (line {})",
+                    "the crontab's markers around bdr's lines do not match (line {})",
                     lines.join(", ")
                 ),
-                Some("take these lines out with `crontab -e`, then run this again"),
+                Some("remove these lines with `crontab -e`, then run this again"),
             ))
         }
     }

@@ -67,8 +67,8 @@ pub(super) fn text(text: &std::ffi::OsStr) -> Result<String> {
     });
     let text = text.ok_or_else(|| {
         Error::invalid(
-            "a path that is not plain text cannot be given to the scheduler",
-            Some("put bdr into another directory"),
+            "the scheduler cannot take a path that is not plain text",
+            Some("move bdr to another directory"),
         )
     })?;
     let mut out = String::with_capacity(text.len());

@@ -43,7 +43,7 @@ fn render(entry: &Entry, user: &str, logon: &str) -> Result<Vec<u8>> {
     let xml = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-16\"?>\n\
          <Task version=\"1.2\" xmlns=\"http://schemas.microsoft.com/windows/2004/02/mit/task\">\n\
-         \x20 <RegistrationInfo>\n    <Author>bdr</Author>\n    <Description>Wakes bdr up every hour: backups that are due</Description>\n    <URI>{NAME}</URI>\n  </RegistrationInfo>\n\
+         \x20 <RegistrationInfo>\n    <Author>bdr</Author>\n    <Description>Wakes bdr every hour to run backups that are due</Description>\n    <URI>{NAME}</URI>\n  </RegistrationInfo>\n\
          \x20 <Triggers>\n    <CalendarTrigger>\n      <Repetition>\n        <Interval>PT1H</Interval>\n        <Duration>P1D</Duration>\n        <StopAtDurationEnd>false</StopAtDurationEnd>\n      </Repetition>\n\
          \x20     <StartBoundary>2026-01-01T00:{minute:02}:00</StartBoundary>\n      <Enabled>true</Enabled>\n      <ScheduleByDay>\n        <DaysInterval>1</DaysInterval>\n      </ScheduleByDay>\n    </CalendarTrigger>\n{logon}  </Triggers>\n\
          \x20 <Principals>\n    <Principal id=\"Author\">\n      <UserId>{user}</UserId>\n      <LogonType>InteractiveToken</LogonType>\n      <RunLevel>LeastPrivilege</RunLevel>\n    </Principal>\n  </Principals>\n\

@@ -39,7 +39,7 @@ pub fn service(entry: &Entry) -> Result<String> {
 /// Returns the timer: when it is started.
 pub fn timer(entry: &Entry) -> String {
     format!(
-        "{HEAD}[Unit]\nDescription=Wakes bdr up every hour\n\n\
+        "{HEAD}[Unit]\nDescription=Wakes bdr every hour\n\n\
          [Timer]\nOnCalendar=*-*-* *:{:02}:00\nOnStartupSec=3min\nPersistent=true\nAccuracySec=1min\n\n\
          [Install]\nWantedBy=timers.target\n",
         entry.minute
@@ -54,7 +54,7 @@ fn quoted(text: &OsStr, command: bool) -> Result<String> {
     let text = text.ok_or_else(|| {
         Error::invalid(
             "systemd cannot start a program whose path is not plain text",
-            Some("put bdr into another directory, or: bdr schedule install --backend cron"),
+            Some("move bdr to another directory, or: bdr schedule install --backend cron"),
         )
     })?;
     let mut out = String::from("\"");

@@ -27,7 +27,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     if captured.is_empty() {
         return Err(Fault::new(
             "SOURCE_NOT_FOUND",
-            "there is nothing to protect: no source is configured, and the server runs in no project",
+            "there is nothing to protect: no source is configured, and the server does not run in a project",
             "ask the user to run `bdr init`, or call checkpoint with paths",
         ));
     }
@@ -101,7 +101,7 @@ fn answer(call: &Call<'_>, id: &str, report: &BackupReport, overdue: Option<Stri
         ));
     }
     brief.push_str(&format!(
-        "\nTo take back whatever happens from here on: undo_changes {{\"checkpointId\":\"{id}\"}}"
+        "\nTo undo whatever happens from here on: undo_changes {{\"checkpointId\":\"{id}\"}}"
     ));
     Answer::new(data, brief)
 }

@@ -114,12 +114,12 @@ fn policy(call: &Call<'_>, warnings: &mut Vec<String>) -> Result<Policy, Fault> 
             .and_then(|number| u32::try_from(number).ok())
             .ok_or_else(|| {
                 Fault::argument(
-                    format!("`{name}` has to be a whole number"),
-                    "the same call with {\"retentionPolicy\":{\"dailyRetention\":7}}",
+                    format!("`{name}` must be a whole number"),
+                    "make the same call with {\"retentionPolicy\":{\"dailyRetention\":7}}",
                 )
             })?;
         if asked < own {
-            warnings.push(format!("{name}: {asked} is less than the user's {own}, which holds; fewer only by hand: bdr prune"));
+            warnings.push(format!("{name}: {asked} is less than the user's {own}, which applies; only the user can keep fewer: bdr prune"));
         }
         *place = own.max(asked);
     }

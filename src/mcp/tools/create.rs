@@ -196,8 +196,7 @@ fn answer(
         ));
     }
     if report.reused {
-        warnings
-            .push("nothing has changed since this backup: it stands for now as well".to_owned());
+        warnings.push("nothing has changed since this backup; no new one was needed".to_owned());
     }
     let saved = stats.bytes.saturating_sub(report.stored_bytes);
     let mut data = json!({
@@ -232,10 +231,10 @@ fn answer(
             .map(|note| json!({"path": cx.shown_absolute(note.path.as_path()), "reason": note.reason}))
             .collect();
         data["error"] = json!({"code": "PARTIAL", "message": format!("{} could not be read; the rest is backed up", plural(report.problems.len() as u64, "path")),
-            "details": details, "recovery": "correct what the reasons say, then the same call again"});
+            "details": details, "recovery": "fix the reasons given, then make the same call again"});
     }
     if damaged {
-        data["error"] = json!({"code": "BACKUP_CORRUPTED", "message": "what was written does not read back as it should", "recovery": "verify_backup, then create_backup {\"type\":\"full\"}"});
+        data["error"] = json!({"code": "BACKUP_CORRUPTED", "message": "the new backup does not read back correctly", "recovery": "verify_backup, then create_backup {\"type\":\"full\"}"});
     }
     Answer {
         failed: partial || damaged,

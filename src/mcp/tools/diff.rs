@@ -45,8 +45,8 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
             let gone = || {
                 Fault::new(
                     "CHECKPOINT_EXPIRED",
-                    "the snapshot of the last checkpoint is not kept any more",
-                    "the same call with from: \"latest\"",
+                    "the snapshot of the last checkpoint has expired",
+                    "make the same call with from: \"latest\"",
                 )
             };
             (
@@ -118,7 +118,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         }
         if b.is_none() && from.starts_with("cp-") {
             brief.push_str(&format!(
-                "\nTo take it back: undo_changes {{\"checkpointId\":\"{from}\"}}"
+                "\nTo undo this: undo_changes {{\"checkpointId\":\"{from}\"}}"
             ));
         }
         if with_patches {

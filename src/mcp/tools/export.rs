@@ -36,7 +36,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     let mut warnings: Vec<&str> = Vec::new();
     if left_out {
         warnings.push(
-            "addresses and the command of [notify] are left out: they may have secrets in them",
+            "the addresses and the command of [notify] are left out, as they may contain secrets",
         );
     }
     if call.args.flag("includeSecrets")? == Some(true) {
@@ -55,8 +55,8 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
             let shown = cx.shown_absolute(&place);
             return Err(Fault::new(
                 "FILE_EXISTS",
-                format!("`{shown}` is there already; nothing was written"),
-                "the same call with another outputPath",
+                format!("`{shown}` exists already; nothing was written"),
+                "make the same call with another outputPath",
             ));
         }
         let Some((above, below)) = roots
@@ -65,8 +65,8 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         else {
             return Err(Fault::new(
                 "PATH_NOT_ALLOWED",
-                "there is no protected directory above it",
-                "the same call with another outputPath",
+                "it is not below a protected directory",
+                "make the same call with another outputPath",
             ));
         };
         let now = Time(cx.now.timestamp(), cx.now.timestamp_subsec_nanos());

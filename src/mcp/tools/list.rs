@@ -141,7 +141,7 @@ fn moment(cx: &Context, value: Option<&Value>) -> Result<Option<DateTime<Utc>>, 
         Some(Value::String(text)) => Ok(Some(time::parse(text, cx.now)?)),
         Some(_) => Err(Fault::argument(
             "`dateRange` holds start and end as strings",
-            "the same call with {\"dateRange\":{\"start\":\"2026-11-20\"}}",
+            "make the same call with {\"dateRange\":{\"start\":\"2026-11-20\"}}",
         )),
     }
 }

@@ -75,14 +75,15 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         let shown = cx.shown_absolute(&step.path);
         return Err(Fault::new(
             "PATH_NOT_ALLOWED",
-            format!("this would write `{shown}`, which is outside of the protected roots"),
-            "the same call with selective, or with a destination",
+            format!("this would write `{shown}`, which is outside the protected roots"),
+            "make the same call with selective, or with a destination",
         ));
     }
     let mut warnings: Vec<String> = Vec::new();
     if call.args.flag("preBackup")? == Some(false) {
         warnings.push(
-            "preBackup: false was ignored: what is replaced is always saved first".to_owned(),
+            "preBackup: false was ignored: files that are replaced are always saved first"
+                .to_owned(),
         );
     }
     let id = plan_id([plan.digest().to_hex()]);
@@ -132,7 +133,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
             .map(|note| json!({"path": cx.shown_absolute(note.path.as_path()), "reason": note.reason}))
             .collect();
         answer["error"] = json!({"code": "PARTIAL", "message": format!("{} could not be restored", plural(report.problems.len() as u64, "path")), "details": details,
-            "recovery": "correct what the reasons say, then the same call again"});
+            "recovery": "fix the reasons given, then make the same call again"});
     }
     Ok(Outcome::Done(Answer {
         failed,
@@ -197,12 +198,12 @@ fn chosen(
     if paths.is_empty() {
         let message = match globs.is_empty() {
             true => "nothing of this backup lies within the protected roots".to_owned(),
-            false => "no file of this backup fits `selective`".to_owned(),
+            false => "no file of this backup matches `selective`".to_owned(),
         };
         return Err(Fault::new(
             "SOURCE_NOT_FOUND",
             message,
-            "find_versions {\"path\":\"**/NAME\"} says which backups have it",
+            "find_versions {\"path\":\"**/NAME\"} lists the backups that have it",
         ));
     }
     // Everything is said by naming nothing.
@@ -223,7 +224,7 @@ fn question(call: &Call<'_>, name: &str, plan: &RestorePlan, replaced: u64) -> S
         more => format!(" and {more} more"),
     };
     format!(
-        "Restore from backup {name}: replace {} ({}{more}) and create {}? What stands there now is saved first.",
+        "Restore from backup {name}: replace {} ({}{more}) and create {}? The current files are saved first.",
         plural(replaced, "file"),
         names.join(", "),
         plural(plan.steps.len() as u64 - replaced, "path"),
@@ -292,7 +293,7 @@ fn data(
         .skipped
         .iter()
         .chain(&plan.problems)
-        .filter(|note| note.reason != "it is there already");
+        .filter(|note| note.reason != "it exists already");
     let others: Vec<Value> = others
         .take(SHOWN)
         .map(|note| json!({"path": call.cx.shown_absolute(note.path.as_path()), "reason": note.reason}))

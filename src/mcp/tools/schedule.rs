@@ -102,7 +102,7 @@ fn parse_cron(text: &str) -> Result<(String, Option<String>), Fault> {
         |field: &str, below: u32| field.parse::<u32>().ok().filter(|number| *number < below);
     let (Some(minute), Some(hour)) = (number(minute, 60), number(hour, 24)) else {
         return Err(invalid(
-            "minute and hour have to be one number each".to_owned(),
+            "minute and hour must be one number each".to_owned(),
         ));
     };
     let at = format!("{hour:02}:{minute:02}");
@@ -133,7 +133,7 @@ fn parse_cron(text: &str) -> Result<(String, Option<String>), Fault> {
                 found
                     .ok_or_else(|| {
                         invalid(format!(
-                            "`{}` is no single day of the week",
+                            "`{}` is not a single day of the week",
                             bdr::base::path::show(day.as_ref())
                         ))
                     })?
@@ -156,7 +156,8 @@ fn start(call: &Call<'_>) -> Result<String, Fault> {
     if !sources.iter().all(known) || !sources.is_empty() && sources.len() < cx.config.sources.len()
     {
         return Err(invalid(
-            "a schedule backs up all configured sources; for others use create_backup".to_owned(),
+            "a schedule backs up all configured sources; for a single one use create_backup"
+                .to_owned(),
         ));
     }
     let weekly = which(call)? == WEEKLY;
@@ -191,7 +192,7 @@ fn start(call: &Call<'_>) -> Result<String, Fault> {
             match (&daily, &at) {
                 (Some(daily), Some(at)) if daily != at => {
                     message = format!(
-                        "the full backup runs at {daily}, as the daily one: change that by the schedule `{DAILY}`. "
+                        "the full backup runs at {daily}, like the daily one: change that in the schedule `{DAILY}`. "
                     );
                     change(cx, None, Some(day))?;
                 }
@@ -212,22 +213,24 @@ fn stop(call: &Call<'_>, action: &str) -> Result<Result<String, Outcome>, Fault>
         .as_ref()
         .is_some_and(|schedule| !weekly || schedule.full.is_some());
     if !there {
-        return Ok(Ok("There is no such schedule: nothing was done.".to_owned()));
+        return Ok(Ok("There is no such schedule; nothing was done.".to_owned()));
     }
     if !call.client.can_ask {
         return Err(Fault::new(
             "CONFIRMATION_REQUIRED",
             format!(
-                "to {action} a schedule takes protection away, and this client cannot ask its user"
+                "to {action} a schedule reduces protection, and this client cannot ask its user"
             ),
             "ask the user to run: bdr schedule uninstall",
         ));
     }
     let plan = plan_id(["schedule".to_owned(), action.to_owned(), weekly.to_string()]);
     let question = match weekly {
-        true => "No more full backups once a week? The daily ones go on.".to_owned(),
-        false => "No more scheduled backups? What is there stays; nothing new is added by itself."
-            .to_owned(),
+        true => "Stop the weekly full backups? The daily ones continue.".to_owned(),
+        false => {
+            "Stop scheduled backups? Existing backups stay; no new ones are made automatically."
+                .to_owned()
+        }
     };
     if let Some(ask) = call.consent(&plan, || question)? {
         return Ok(Err(ask));
@@ -237,7 +240,7 @@ fn stop(call: &Call<'_>, action: &str) -> Result<Result<String, Outcome>, Fault>
         false => drop(scheduling::remove(cx, false)?),
     }
     Ok(Ok(
-        "Done. To have it back: schedule_backup {\"action\":\"create\"}".to_owned(),
+        "Done. To reverse this: schedule_backup {\"action\":\"create\"}".to_owned(),
     ))
 }
 
@@ -251,7 +254,7 @@ fn trigger(call: &Call<'_>) -> Result<String, Fault> {
         true => Ok("The backup ran.".to_owned()),
         false => Err(Fault::new(
             "PARTIAL",
-            "the backup has nothing in it",
+            "the backup is empty",
             "get_backup_status",
         )),
     }

@@ -26,7 +26,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     if operation.begin.before.is_none() {
         return Err(Fault::new(
             "CHECKPOINT_EXPIRED",
-            "that is no checkpoint: nothing was saved for it",
+            "that is not a checkpoint: nothing was saved for it",
             "list_backups, then restore_backup",
         ));
     }
@@ -80,7 +80,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     let mut warnings: Vec<String> = Vec::new();
     if not_captured > 0 {
         warnings.push(format!(
-            "{} had not been captured and stay as they are",
+            "{} were not captured and stay as they are",
             plural(not_captured as u64, "path")
         ));
     }
@@ -103,13 +103,13 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         "warnings": warnings,
     });
     if partial {
-        data["error"] = json!({"code": "PARTIAL", "message": format!("{} could not be put back", plural(report.problems.len() as u64, "path")), "details": failed,
-            "recovery": "correct what the reasons say, then the same call again"});
+        data["error"] = json!({"code": "PARTIAL", "message": format!("{} could not be restored", plural(report.problems.len() as u64, "path")), "details": failed,
+            "recovery": "fix the reasons given, then make the same call again"});
     }
     let brief = format!(
-        "{}Put back {}, took away {} created since (kept in the safety checkpoint).\nTo take this undo back: undo_changes {{\"checkpointId\":\"{safety}\"}}",
+        "{}Restored {}, removed {} created since (kept in the safety checkpoint).\nTo reverse this undo: undo_changes {{\"checkpointId\":\"{safety}\"}}",
         if partial {
-            "PARTIAL: not everything could be put back; see error. "
+            "PARTIAL: not everything could be restored; see error. "
         } else {
             ""
         },
@@ -137,7 +137,7 @@ fn nothing(name: &str) -> Answer {
     let data = json!({"success": true, "operation": "undo", "checkpointId": name, "restored": 0, "recreated": 0, "movedAside": 0, "conflicts": [], "warnings": []});
     Answer::new(
         data,
-        "Nothing has changed since that checkpoint: nothing was done.",
+        "Nothing has changed since that checkpoint; nothing was done.",
     )
 }
 
@@ -152,7 +152,7 @@ fn changed_paths(
     let snapshot = repo.snapshot(before).map_err(|_| {
         Fault::new(
             "CHECKPOINT_EXPIRED",
-            "the snapshot of that checkpoint is not kept any more",
+            "the snapshot of that checkpoint has expired",
             "list_backups, then restore_backup",
         )
     })?;
@@ -175,12 +175,12 @@ fn check(call: &Call<'_>, roots: &Roots, plan: &UndoPlan) -> Result<(), Fault> {
         Some(step) => {
             let shown = call.cx.shown_absolute(&step.path);
             let message = format!(
-                "this would change `{shown}`, which is outside of the protected roots; nothing was changed"
+                "this would change `{shown}`, which is outside the protected roots; nothing was changed"
             );
             Err(Fault::new(
                 "PATH_NOT_ALLOWED",
                 message,
-                "the same call with paths, or ask the user to run `bdr undo`",
+                "make the same call with paths, or ask the user to run `bdr undo`",
             ))
         }
     }
@@ -229,7 +229,7 @@ fn question(call: &Call<'_>, operation: &Operation, plan: &UndoPlan, counts: &Co
         more => format!(" and {more} more"),
     };
     format!(
-        "Take back everything since the checkpoint of {age}? {} come back, {} are replaced, {} created since are taken away: {}{more}. What stands there now is saved first.",
+        "Undo everything since the checkpoint of {age}? {} come back, {} are replaced, {} created since are removed: {}{more}. The current files are saved first.",
         plural(counts.recreated, "file"),
         plural(counts.replaced, "file"),
         plural(counts.removed, "file"),
@@ -267,7 +267,7 @@ fn preview(call: &Call<'_>, name: &str, plan: &UndoPlan, id: &str) -> Answer {
         "warnings": [],
     });
     let brief = format!(
-        "Would bring back {}, replace {} and take away {}; nothing was changed.\nTo do it: undo_changes {{\"checkpointId\":\"{name}\"}}",
+        "Would bring back {}, replace {} and remove {}; nothing was changed.\nTo do it: undo_changes {{\"checkpointId\":\"{name}\"}}",
         plural(counts.recreated, "file"),
         plural(counts.replaced, "file"),
         plural(counts.removed, "file"),

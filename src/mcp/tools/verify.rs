@@ -63,7 +63,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     let errors: Vec<Value> = issues.iter().map(|issue| json!({"file": issue["file"], "expected": "content by its SHA-256", "actual": issue["reason"]})).collect();
     let mut warnings: Vec<&str> = Vec::new();
     if call.args.flag("repair")? == Some(true) {
-        warnings.push("repair: true was ignored; create_backup {\"type\":\"full\"} stores anew what still stands");
+        warnings.push("repair: true was ignored; create_backup {\"type\":\"full\"} stores what still exists again");
     }
     let mut data = json!({
         "success": valid,
@@ -87,7 +87,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     });
     if !valid {
         data["error"] = json!({"code": "BACKUP_CORRUPTED", "message": format!("{} damaged", plural(report.damage.len() as u64, "object")),
-            "recovery": "restore other files as usual; create_backup {\"type\":\"full\"} stores anew what still stands"});
+            "recovery": "other files restore as usual; create_backup {\"type\":\"full\"} stores what still exists again"});
     }
     Ok(Outcome::Done(Answer {
         failed: !valid,

@@ -69,7 +69,7 @@ impl<'a> Wanted<'a> {
         let text = call.args.text("text")?.filter(|text| !text.is_empty());
         if path.is_none() && text.is_none() {
             return Err(Fault::argument(
-                "neither `path` nor `text` says what to look for",
+                "give `path` or `text` to search for",
                 "find_versions {\"path\":\"**/checklist-registry.json\"}",
             ));
         }
@@ -176,7 +176,7 @@ fn warnings(paths: usize, searched: usize) -> Vec<String> {
     let mut warnings = Vec::new();
     if paths > MAX_PATHS {
         warnings.push(format!(
-            "{} paths fit; the versions of the {MAX_PATHS} newest are listed: narrow path",
+            "{} paths match; the versions of the newest {MAX_PATHS} are listed: narrow path",
             count(paths as u64)
         ));
     }
@@ -194,7 +194,7 @@ fn brief(call: &Call<'_>, shown: &[&Version], total: usize) -> String {
     // What stands already need not be brought back.
     let wanted = shown.iter().find(|version| !stands(version));
     let Some(wanted) = wanted.or(shown.first()) else {
-        return "No version fits. Try a wider path, like **/NAME, or list_backups.".to_owned();
+        return "No version matches. Try a wider path, like **/NAME, or list_backups.".to_owned();
     };
     let line = |version: &&Version| {
         let entry = version.entry.as_ref()?;

@@ -92,7 +92,7 @@ pub fn parts(key: &str) -> Result<Vec<String>> {
 
 fn no_key() -> Error {
     Error::invalid(
-        "there is no key",
+        "the key is empty",
         Some("write it like retention.keep_daily"),
     )
 }
@@ -100,7 +100,7 @@ fn no_key() -> Error {
 fn parse(text: &str) -> Result<DocumentMut> {
     text.parse().map_err(|_| {
         Error::invalid(
-            "the configuration is not TOML as it stands",
+            "the configuration is not valid TOML",
             Some("bdr config check"),
         )
     })

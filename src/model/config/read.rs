@@ -171,7 +171,7 @@ impl Reader<'_> {
                     both.then(|| {
                         (
                             format!("the pattern `{pattern}` is included and excluded"),
-                            "nothing of it is taken: remove one of the two".to_owned(),
+                            "it would match nothing: remove one of the two".to_owned(),
                         )
                     })
                 });
@@ -239,7 +239,7 @@ impl Reader<'_> {
                 let rule = item.get_ref().as_str();
                 let rule = rule.ok_or_else(|| self.wrong_type(item, "rules", wanted))?;
                 if let Err(error) = Table::builtin().with(rule) {
-                    let hint = "docs/guard.md says how a rule is written".to_owned();
+                    let hint = "see docs/guard.md for the form of a rule".to_owned();
                     return Err(self.error(item.span(), error.reason, Some(hint)));
                 }
                 guard.rules.push(rule.to_owned());
@@ -260,7 +260,7 @@ impl Reader<'_> {
                 let word = item.get_ref().as_str();
                 let word = word.ok_or_else(|| self.wrong_type(item, "mcp_tools", wanted))?;
                 if word.is_empty() {
-                    let hint = "remove it; an empty list watches no MCP tool".to_owned();
+                    let hint = "remove it; an empty list watches no MCP tools".to_owned();
                     let message = "`mcp_tools` has an empty word".to_owned();
                     return Err(self.error(item.span(), message, Some(hint)));
                 }
@@ -494,7 +494,7 @@ impl Reader<'_> {
         };
         self.error(
             value.span(),
-            format!("`{word}` is not a choice here"),
+            format!("`{word}` is not one of the choices"),
             Some(hint),
         )
     }
@@ -546,9 +546,15 @@ impl Reader<'_> {
             (Some(rest), Some(home)) if rest.is_empty() || rest.starts_with('/') => {
                 home.join(rest.trim_start_matches('/'))
             }
-            (Some(""), None) => return Err(wrong("there is no home directory for `~`".to_owned())),
+            (Some(""), None) => {
+                return Err(wrong(
+                    "there is no home directory to replace `~`".to_owned(),
+                ));
+            }
             (Some(rest), None) if rest.starts_with('/') => {
-                return Err(wrong("there is no home directory for `~`".to_owned()));
+                return Err(wrong(
+                    "there is no home directory to replace `~`".to_owned(),
+                ));
             }
             _ => PathBuf::from(text),
         };

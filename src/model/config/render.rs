@@ -51,7 +51,7 @@ pub(super) fn render(config: &Config, home: Option<&Path>) -> Result<String> {
     }
     guard(&mut out, &config.guard);
     if config.hooks != HooksConfig::default() {
-        out.push_str("\n# What hooks of coding agents watch: MCP tools with one of these in their names.\n[hooks]\n");
+        out.push_str("\n# Agent hooks also snapshot before MCP tools whose names contain one of these.\n[hooks]\n");
         line(&mut out, format_args!("mcp_tools = ["));
         for word in &config.hooks.mcp_tools {
             line(&mut out, format_args!("    {},", quoted(word)));
@@ -59,7 +59,7 @@ pub(super) fn render(config: &Config, home: Option<&Path>) -> Result<String> {
         out.push_str("]\n");
     }
     if config.mcp != McpConfig::default() {
-        out.push_str("\n# Calls by MCP that replace files where nobody can be asked: \"snapshot\" (save them first), \"plan\" (only what a dry run showed), \"deny\".\n[mcp]\n");
+        out.push_str("\n# MCP calls that replace files when the user cannot be asked: \"snapshot\" (save them first), \"plan\" (only after a dry run), \"deny\".\n[mcp]\n");
         line(
             &mut out,
             format_args!("unattended = \"{}\"", config.mcp.unattended.word()),
@@ -74,12 +74,14 @@ pub(super) fn render(config: &Config, home: Option<&Path>) -> Result<String> {
 
 fn schedule(out: &mut String, schedule: Option<&Schedule>) {
     let Some(schedule) = schedule else {
-        out.push_str("\n# Backups that run by themselves: bdr schedule install\n");
+        out.push_str("\n# Automatic backups: bdr schedule install\n");
         return;
     };
     let default = Schedule::default();
     let mark = |changed: bool| if changed { "" } else { "# " };
-    out.push_str("\n# Backups that run by themselves, by local time; bdr schedule install wakes bdr up.\n[schedule]\n");
+    out.push_str(
+        "\n# Automatic backups, in local time; bdr schedule install registers them.\n[schedule]\n",
+    );
     line(
         out,
         format_args!("at = \"{}\"", schedule.at.format("%H:%M")),
@@ -113,7 +115,7 @@ fn notify(out: &mut String, notify: &NotifyConfig, home: Option<&Path>) -> Resul
     if *notify == NotifyConfig::default() {
         return Ok(());
     }
-    out.push_str("\n# Who is told when backups fail or stop, and when they work again: bdr notify --test\n[notify]\n");
+    out.push_str("\n# Who gets a message when backups fail or stop, and when they work again: bdr notify --test\n[notify]\n");
     if notify.desktop {
         out.push_str("desktop = true\n");
     }
@@ -137,7 +139,7 @@ fn privacy(out: &mut String, privacy: &PrivacyConfig) {
     if *privacy == PrivacyConfig::default() {
         return;
     }
-    out.push_str("\n# What is not stored in the clear: bdr scan, docs/privacy.md\n[privacy]\n");
+    out.push_str("\n# Secrets and patient data that are never stored in the clear: bdr scan, docs/privacy.md\n[privacy]\n");
     line(
         out,
         format_args!("profile = {}", quoted(privacy.profile.word())),
@@ -183,7 +185,7 @@ fn guard(out: &mut String, guard: &GuardConfig) {
     line(
         out,
         format_args!(
-            "{}max_kept = {}     # bytes that one guard may keep by a second name instead of storing them",
+            "{}max_kept = {}     # bytes that one guard may keep as hard links instead of storing them",
             mark(guard.max_kept != default.max_kept),
             size_text(guard.max_kept)
         ),
@@ -191,7 +193,7 @@ fn guard(out: &mut String, guard: &GuardConfig) {
     line(
         out,
         format_args!(
-            "{}summary = \"{}\"    # what is said after the command: auto, always, never, json",
+            "{}summary = \"{}\"    # printed after the command: auto, always, never, json",
             mark(guard.summary != default.summary),
             guard.summary.word()
         ),
@@ -317,7 +319,7 @@ fn size_text(bytes: u64) -> String {
 fn path_text(path: &Path, home: Option<&Path>) -> Result<String> {
     let text = path.to_str().ok_or_else(|| {
         let shown = crate::base::path::show(path.as_os_str());
-        let hint = "name a directory above it: what is in it may have any name";
+        let hint = "name a directory above it: names inside a source can be anything";
         Error::invalid(
             format!("`{shown}` is not UTF-8 and cannot be in the configuration"),
             Some(hint),

@@ -197,7 +197,7 @@ fn mistakes_have_a_line_and_a_way_out() {
         (
             "[source.a]\npath=\"/x\"\ncriticality=\"tedius\"\n",
             3,
-            "`tedius` is not a choice here",
+            "`tedius` is not one of the choices",
             "did you mean `tedious`?",
         ),
         (
@@ -216,7 +216,7 @@ fn mistakes_have_a_line_and_a_way_out() {
             "[hooks]\nmcp_tools=[\"\"]\n",
             2,
             "`mcp_tools` has an empty word",
-            "remove it; an empty list watches no MCP tool",
+            "remove it; an empty list watches no MCP tools",
         ),
         (
             "[guard]\nrules=[\"x | harmless | y | | \"]\n",

@@ -230,7 +230,9 @@ fn first_brace(text: &str) -> std::result::Result<Option<Brace>, &'static str> {
                 depth += 1;
             }
             b',' if depth == 1 => commas.push(at),
-            b'}' if depth == 0 => return Err("`}` closes nothing; `\\}` is the character"),
+            b'}' if depth == 0 => {
+                return Err("`}` has no `{`; for the character itself write `\\}`");
+            }
             b'}' => {
                 depth -= 1;
                 if depth == 0 {
@@ -243,7 +245,7 @@ fn first_brace(text: &str) -> std::result::Result<Option<Brace>, &'static str> {
     }
     match depth {
         0 => Ok(None),
-        _ => Err("`{` is not closed; `\\{` is the character"),
+        _ => Err("`{` is not closed; for the character itself write `\\{`"),
     }
 }
 
@@ -437,9 +439,9 @@ fn fits(tokens: &[Token], name: &[u8]) -> bool {
 pub(crate) fn never_matches(pattern: &str, source: Option<&str>) -> Option<(String, String)> {
     if let Some(rest) = pattern.strip_prefix('!') {
         return Some((
-            format!("the pattern `{pattern}` would be an exception, and there are none"),
+            format!("the pattern `{pattern}` would be an exception, which patterns cannot express"),
             format!(
-                "leave out less instead of taking `{rest}` back in; `\\{pattern}` is a name that begins with `!`"
+                "exclude less instead of including `{rest}` again; for a name that starts with `!` write `\\{pattern}`"
             ),
         ));
     }
@@ -455,14 +457,14 @@ pub(crate) fn never_matches(pattern: &str, source: Option<&str>) -> Option<(Stri
         ));
     }
     if pattern.contains('\0') {
-        let hint = "no name has one: remove it".to_owned();
+        let hint = "names cannot contain one: remove it".to_owned();
         return Some((format!("the pattern `{pattern}` has a NUL in it"), hint));
     }
     if pattern.split('/').any(|name| {
         let plain = !name.contains(['*', '?', '[', '{', '\\']);
         plain && name.len() > 255
     }) {
-        let hint = "no name has more than 255 bytes".to_owned();
+        let hint = "names have at most 255 bytes".to_owned();
         return Some((format!("the pattern `{pattern}` can match nothing"), hint));
     }
     None

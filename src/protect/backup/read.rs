@@ -260,7 +260,7 @@ fn add_aliases(runs: &[RootRun], aliases: &[(usize, usize, usize)], results: &mu
             let error = Error::io(
                 "read",
                 dirty.path.to_path(&runs[*number].root.path),
-                std::io::Error::other("another name of the same file could not be read"),
+                std::io::Error::other("a hard link to the same file could not be read"),
             );
             let failed = Err(Box::new((dirty.path.clone(), error)));
             results.objects.push((*number, failed));

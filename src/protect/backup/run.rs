@@ -470,12 +470,12 @@ fn emptied(repo: &Repository, runs: &[RootRun], known: &[PathNote]) -> Result<Ve
         });
         let reason = match had {
             Some(had) => format!(
-                "source `{name}` is empty, and had {} file{} before: is its disk mounted? Older snapshots have what was there",
+                "source `{name}` is empty, but had {} file{} before: is its disk mounted? Older snapshots still have them",
                 had.files,
                 if had.files == 1 { "" } else { "s" }
             ),
             None if !run.root.rules.include.is_empty() && !run.scan.found => {
-                format!("nothing there matches what source `{name}` includes")
+                format!("nothing matches the include patterns of source `{name}`")
             }
             None => continue,
         };

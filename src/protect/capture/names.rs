@@ -28,7 +28,7 @@ impl OwnNames {
 
 fn kept(repo: &Repository) -> HashSet<(u64, u64)> {
     let mut found = HashSet::new();
-    // One that cannot be looked at counts as a name of somebody else's, which is said.
+    // One that cannot be read counts as a name of somebody else's, which is said.
     for set in repo.kept_sets().unwrap_or_default() {
         let Ok(area) = set.open_area(&repo.areas()) else {
             continue;

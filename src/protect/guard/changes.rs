@@ -1,7 +1,6 @@
 //! What an operation changed in a root: what differs from what was captured before it (`compare`), and whose doing that is.
 //!
-//! By the state files as long as they mirror the snapshot ([`of_run`]), else by the snapshot's listing and by content ([`since`]). What cannot be
-//! looked at is not taken for unchanged: such a root has no changes on record, and is compared when an undo is asked for. What was not captured
+//! By the state files as long as they mirror the snapshot ([`of_run`]), else by the snapshot's listing and by content ([`since`]). What cannot be read is not taken for unchanged: such a root has no changes on record, and is compared when an undo is asked for. What was not captured
 //! is unknown: never absent before, so it is never created after, whatever name it has by then.
 
 use std::cell::OnceCell;

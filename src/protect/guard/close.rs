@@ -78,7 +78,7 @@ pub fn left_by_call(
 /// Looks at what changed since an operation began, and closes it; `None` if somebody else did meanwhile.
 ///
 /// # Errors
-/// Its snapshot cannot be read, a root cannot be looked at, or the record cannot be written: the operation stays open.
+/// Its snapshot cannot be read, a root cannot be read, or the record cannot be written: the operation stays open.
 pub fn close(repo: &Repository, begin: Begin, options: &CloseOptions) -> Result<Option<Operation>> {
     let mut never = repo.own_paths();
     never.extend(options.never.iter().cloned());

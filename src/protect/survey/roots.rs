@@ -99,7 +99,7 @@ pub(crate) fn look_at(
                 root.path.display(),
                 max_files.unwrap_or(0)
             ),
-            Some("name a smaller part with --path, or raise guard.max_files in the configuration"),
+            Some("cover a smaller part with --path, or raise guard.max_files in the configuration"),
         ));
     }
     if scan.too_many {

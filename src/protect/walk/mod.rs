@@ -75,7 +75,7 @@ pub struct WalkOptions<'a> {
 /// Walks a root.
 ///
 /// # Errors
-/// Its rules do not compile, or it is there but cannot be looked at.
+/// Its rules do not compile, or it is there but cannot be read.
 pub fn walk(root: &Root, state: Option<&State>, options: &WalkOptions<'_>) -> Result<Scan> {
     let matcher = Matcher::new(&root.rules)?;
     #[cfg(unix)]

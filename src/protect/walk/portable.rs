@@ -33,7 +33,7 @@ impl RootHandle {
     /// Opens a root; `None` if it is not there.
     ///
     /// # Errors
-    /// It is there but cannot be looked at.
+    /// It is there but cannot be read.
     pub fn of(root: &Root) -> Result<Option<Self>> {
         Self::open(&root.path)
     }
@@ -41,7 +41,7 @@ impl RootHandle {
     /// Opens a place as a root; `None` if it is not there.
     ///
     /// # Errors
-    /// It is there but cannot be looked at.
+    /// It is there but cannot be read.
     pub fn open(path: &Path) -> Result<Option<Self>> {
         match std::fs::symlink_metadata(path) {
             Ok(_) => Ok(Some(Self {
@@ -67,7 +67,7 @@ impl RootHandle {
     /// Returns how the object at `path` stands; a symlink or junction is not followed.
     ///
     /// # Errors
-    /// It is not there any more, or cannot be looked at.
+    /// It is not there any more, or cannot be read.
     pub fn stat(&self, path: &RepoPath) -> io::Result<Stat> {
         Ok(stat_of(&std::fs::symlink_metadata(self.absolute(path))?))
     }

@@ -101,7 +101,7 @@ fn difference(
     if !entry.body.link.is_empty()
         && *links.entry(entry.body.link.clone()).or_insert(stat.inode) != stat.inode
     {
-        return Some("it is not the same file as its other name".to_owned());
+        return Some("it is no longer hard-linked to its other name".to_owned());
     }
     let open = || handle.open_file(&entry.path).ok();
     let read_link = || handle.read_link(&entry.path).ok();

@@ -191,7 +191,7 @@ impl Planner<'_> {
     }
 
     /// Looks at what is there now. Nothing is below what is not there: without that, each of the thousands of files of a lost directory
-    /// would be asked for, and one where a symlink took its place would be a problem each. `Err`: it was noted that it cannot be looked at.
+    /// would be asked for, and one where a symlink took its place would be a problem each. `Err`: it was noted that it cannot be read.
     fn look(&mut self, entry: &Entry) -> std::result::Result<Option<Stat>, ()> {
         let absent = self.absent.as_ref();
         if absent.is_some_and(|absent| entry.path.starts_with(absent)) {
@@ -262,7 +262,7 @@ impl Planner<'_> {
         if !self.options.delete {
             return self.skip(
                 entry,
-                "a directory stands there; move it away to restore the file",
+                "there is a directory in its place; move it away to restore the file",
             );
         }
         // All that is in it goes first, as everything goes that the snapshot does not have.

@@ -84,7 +84,7 @@ impl Place {
         let report = backup(repo, &[self.root()], options, &RecordingMonitor::default()).unwrap();
         // Trees may be emptied, which is told.
         let emptied =
-            |note: &bdr::repo::snapshot::PathNote| note.reason.contains("is empty, and had");
+            |note: &bdr::repo::snapshot::PathNote| note.reason.contains("is empty, but had");
         let others: Vec<_> = report
             .problems
             .iter()

@@ -90,7 +90,7 @@ fn open_private(at: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
     let stat = rustix::fs::fstat(&dir)?;
     let is_private = stat.st_uid == user_number() && stat.st_mode & 0o077 == 0;
     if !is_private {
-        let why = "a directory on the way to what was kept is not this user's alone";
+        let why = "another user can write to a directory above the staging area";
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     }
     Ok(dir)
@@ -154,6 +154,6 @@ fn open_regular(dir: &OwnedFd, name: &str) -> io::Result<File> {
 }
 
 fn no_file() -> io::Error {
-    let why = "what stands there is no file that bdr kept";
+    let why = "the file there is not one that bdr kept";
     io::Error::new(io::ErrorKind::InvalidData, why)
 }

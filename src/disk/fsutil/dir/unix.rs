@@ -168,7 +168,7 @@ impl Dir {
             other => Self(other?),
         };
         if identity(&rustix::fs::fstat(&dir.0)?) != meant {
-            let why = "another directory took its place";
+            let why = "it was replaced by another directory";
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
         dir.empty()?;

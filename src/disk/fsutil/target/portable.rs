@@ -112,7 +112,7 @@ impl Target {
     /// Returns how the object at `path` stands, `None` if there is none.
     ///
     /// # Errors
-    /// It cannot be looked at; a symlink stands in the way.
+    /// It cannot be read; a symlink stands in the way.
     pub fn stat(&mut self, path: &RepoPath) -> Result<Option<Stat>> {
         if path.is_root() {
             let metadata = std::fs::metadata(&self.path).context("read", &self.path)?;
@@ -373,7 +373,7 @@ fn refuse(path: &RepoPath, component: &[u8]) -> Result<()> {
 fn something_else(path: &RepoPath) -> Error {
     Error::Unsafe {
         path: path.to_string(),
-        reason: "it was replaced by something else".to_owned(),
+        reason: "it was replaced meanwhile".to_owned(),
     }
 }
 
@@ -387,7 +387,7 @@ fn only_directory(dir: &Path) -> Result<()> {
     }
     Err(Error::Unsafe {
         path: show(dir.as_os_str()),
-        reason: "a symlink or file stands where a directory should be".to_owned(),
+        reason: "there is a symlink or file where a directory should be".to_owned(),
     })
 }
 

@@ -85,7 +85,7 @@ impl Target {
             Err(Errno::LOOP | Errno::NOTDIR | Errno::MLINK) => {
                 return Err(Error::Unsafe {
                     path: crate::base::path::show(self.absolute(path).as_os_str()),
-                    reason: "a symlink or file stands where a directory should be".to_owned(),
+                    reason: "there is a symlink or file where a directory should be".to_owned(),
                 });
             }
             Err(errno) => return Err(Error::io("open", self.absolute(path), errno.into())),
@@ -104,7 +104,7 @@ impl Target {
     /// Returns how the object at `path` stands, `None` if there is none.
     ///
     /// # Errors
-    /// It cannot be looked at; a symlink stands in the way.
+    /// It cannot be read; a symlink stands in the way.
     pub fn stat(&mut self, path: &RepoPath) -> Result<Option<Stat>> {
         let parent = match self.parent(path, false) {
             Ok(parent) => parent,
@@ -321,7 +321,7 @@ impl Target {
             for name in attributes::set_on_link(&link, &wanted) {
                 self.lacks(
                     path,
-                    format!("its attribute `{name}` could not be given back"),
+                    format!("its attribute `{name}` could not be restored"),
                 );
             }
         }
@@ -348,10 +348,7 @@ impl Target {
         let group_given = !given && gid.is_some() && chown(None, gid).is_ok();
         if !given && expected && (uid.is_some() || !group_given) {
             let (uid, gid) = (entry.uid, entry.gid);
-            self.lacks(
-                path,
-                format!("its owner {uid}:{gid} could not be given back"),
-            );
+            self.lacks(path, format!("its owner {uid}:{gid} could not be restored"));
         }
     }
 
@@ -442,7 +439,7 @@ impl Target {
     /// Lets the owner write to a directory that is closed; returns how it stood if that was needed and could be done.
     ///
     /// # Errors
-    /// It cannot be looked at.
+    /// It cannot be read.
     pub fn open_up(&mut self, path: &RepoPath) -> Result<Option<Stat>> {
         let closed = self
             .stat(path)?
@@ -478,14 +475,14 @@ impl Target {
         for name in attributes::set_on_file(file, &self.wanted(entry)) {
             self.lacks(
                 path,
-                format!("its attribute `{name}` could not be given back"),
+                format!("its attribute `{name}` could not be restored"),
             );
         }
         let mode = mode_of(entry, self.fidelity);
         if mode != entry.mode & 0o7777 {
             self.lacks(
                 path,
-                "set-user-id and set-group-id are given back only where it was".to_owned(),
+                "set-user-id and set-group-id are restored only in the original place".to_owned(),
             );
         }
         rustix::fs::fchmod(file, Mode::from_raw_mode(mode as _))?;
