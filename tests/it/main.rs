@@ -22,6 +22,7 @@ mod crash;
 mod damage;
 mod deploy;
 mod detect;
+mod documents;
 mod durable;
 mod forged;
 mod format;
