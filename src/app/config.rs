@@ -82,7 +82,7 @@ pub(crate) fn values(config: &Config) -> serde_json::Map<String, Value> {
     data
 }
 
-/// Takes out what may have secrets in it: who is told, and how. Returns true if there was any.
+/// Removes the values that may have secrets in them: who is notified, and how. Returns true if there were any.
 pub(crate) fn leave_out_addresses(config: &mut Config) -> bool {
     let notify = &mut config.notify;
     let mut left_out = !std::mem::take(&mut notify.command).is_empty();

@@ -63,7 +63,7 @@ pub(crate) enum NeedsConfig {
     Now,
     /// Each call says what is wrong with it: a server that does not start tells its client nothing.
     Later,
-    /// The caller mends it, or does not need it.
+    /// The caller fixes it, or does not need it.
     Never,
 }
 
@@ -79,7 +79,7 @@ pub(crate) struct Places {
     pub(crate) state: PathBuf,
     /// Where the repository would be without `--repository` and configuration.
     pub(crate) default_repository: PathBuf,
-    /// Where second names of repositories are, outside of HOME; `None`: there are none.
+    /// Where hard links of repositories are, outside HOME; `None`: there are none.
     pub(crate) lifeboats: Option<PathBuf>,
 }
 
@@ -374,7 +374,7 @@ impl Context {
         Ok(self.private(repo))
     }
 
-    /// Gives a second name to whatever of the repository has none.
+    /// Makes hard links to all files of the repository that have none.
     pub(crate) fn catch_up_lifeboat(&self, repository: &Path) {
         if let Some(lifeboat) = self.places.lifeboat(repository) {
             // Without one bdr works all the same.
@@ -551,7 +551,7 @@ fn lifeboats() -> Option<PathBuf> {
     Some(PathBuf::from(variable("ProgramData")?).join(name))
 }
 
-/// Returns a configuration whose sources are what they lead to: a symlink stands for its end, if it has one.
+/// Returns a configuration in which each source that is a symlink is replaced by its target, if it has one.
 pub(crate) fn followed(mut config: Config) -> Config {
     for source in &mut config.sources {
         let link = source.path.symlink_metadata();

@@ -13,14 +13,14 @@ mod growth;
 pub(crate) mod page;
 mod style;
 
-/// Makes the file anew after a run. Nobody waits for it, so not being able to is no failure.
+/// Renews the file after a run. Nobody waits for it, so failing to is no failure of the run.
 pub(crate) fn renew(cx: &Context) {
     if let Ok(seen) = look(cx, None, true) {
         let _ = write(&default_file(cx), &page::render(cx, &seen, false), true);
     }
 }
 
-/// Returns where the file is that is made anew after each run.
+/// Returns the path of the file that is renewed after each run.
 pub(crate) fn default_file(cx: &Context) -> PathBuf {
     cx.places.state.join("dashboard.html")
 }

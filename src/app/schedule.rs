@@ -138,7 +138,7 @@ pub(crate) fn scheduler(cx: &Context, thorough: bool) -> Scheduler {
     }
 }
 
-/// Whether the user's systemd goes on after logout (loginctl(1)); `None` where that cannot be told.
+/// Whether the user's systemd keeps running after logout (loginctl(1)); `None` if unknown.
 pub(crate) fn lingers(around: &Surroundings) -> Option<bool> {
     let marks = std::path::Path::new("/var/lib/systemd/linger");
     // Where logind never ran there is no such question.

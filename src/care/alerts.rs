@@ -13,7 +13,7 @@ use crate::care::status::{Level, Trouble};
 /// After so long a critical state is said again.
 const AGAIN: TimeDelta = TimeDelta::hours(24);
 
-/// What is to be told.
+/// A message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alert {
     /// How bad it is; [`Level::Good`]: all is well again.
@@ -24,7 +24,7 @@ pub struct Alert {
     pub newly_excluded: u64,
 }
 
-/// Returns what stands for a state of things: the words of the troubles that are worth a message.
+/// Returns a text that represents a state: the words of the troubles that are worth a message.
 pub fn state(troubles: &[Trouble]) -> String {
     let mut words: Vec<&str> = worth(troubles).map(Trouble::word).collect();
     words.sort_unstable();
@@ -47,7 +47,7 @@ fn worth(troubles: &[Trouble]) -> impl Iterator<Item = &Trouble> {
     })
 }
 
-/// Returns what is to be told, given what was told last, and how many files were left out since.
+/// Returns the message to send, given the last one, and how many files were left out since.
 pub fn decide(
     said: &Said,
     troubles: &[Trouble],

@@ -24,7 +24,7 @@ use crate::repo::Repository;
 use crate::repo::snapshot::{PathNote, Snapshot};
 use crate::repo::summaries::Summary;
 
-/// The largest JSON document that is looked at as a whole; logs are read line by line, whatever their size.
+/// The largest JSON document that is read as a whole; logs are read line by line, whatever their size.
 const MAX_DOCUMENT: u64 = 256 << 20;
 /// What has to be free beside the content: directories, and what a file system takes for each file.
 const MARGIN_BYTES: u64 = 256 << 10;
@@ -205,7 +205,7 @@ fn original(snapshot: &Snapshot, place: &Path, restored: &Path) -> RawName {
     )
 }
 
-/// Returns true if a regular file stands at a path, and no link is on the way: one that came back could lead to what is in use.
+/// Returns true if there is a regular file at a path and no link on the way: a restored link could lead to files in use.
 fn is_below(root: &Path, path: &crate::base::path::RepoPath) -> bool {
     let kind = |path: &crate::base::path::RepoPath| {
         let found = std::fs::symlink_metadata(path.to_path(root));
@@ -302,7 +302,7 @@ fn is_alone(database: &Path) -> bool {
     })
 }
 
-/// Returns true if a file that stands there has the content of an entry.
+/// Returns true if the existing file has the content of an entry.
 fn is_same_file(live: &Path, repo: &Repository, entry: &Entry) -> bool {
     let opened = fsutil::open_own(live).ok();
     let plain = opened.filter(|file| file.metadata().is_ok_and(|found| found.is_file()));

@@ -36,7 +36,7 @@ const MAX_BYTES: u64 = 1 << 40;
 /// The largest metadata that is read.
 const MAX_METADATA: u64 = 128 << 20;
 
-/// What stands in `backup-metadata.json`, as far as it matters.
+/// The part of `backup-metadata.json` that matters.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metadata {

@@ -43,7 +43,7 @@ pub struct PruneOptions<'a> {
     pub zone: &'a dyn Fn(DateTime<Utc>) -> NaiveDateTime,
     /// How long what was thrown away can be brought back.
     pub grace: TimeDelta,
-    /// Bytes of packs that may be written anew.
+    /// Bytes of packs that may be rewritten.
     pub repack_bytes: u64,
     /// How long to wait for other processes.
     pub patience: Duration,
@@ -131,7 +131,7 @@ pub struct PruneReport {
     pub swept: u64,
     /// Their size: free now.
     pub swept_bytes: u64,
-    /// Packs that were written anew.
+    /// Packs that were rewritten.
     pub repacked: u64,
     /// Bytes written for that.
     pub repacked_bytes: u64,

@@ -66,7 +66,7 @@ pub struct Run {
     /// Code of the error, as in `--json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// The snapshot made, or looked at.
+    /// The snapshot made, or checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<SnapshotId>,
     /// Files backed up, or restored by a drill.

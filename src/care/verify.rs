@@ -40,9 +40,9 @@ pub enum VerifyLevel {
 /// What was found.
 #[derive(Debug, Clone)]
 pub struct VerifyReport {
-    /// Snapshots looked at.
+    /// Snapshots checked.
     pub snapshots: u64,
-    /// Packs looked at.
+    /// Packs checked.
     pub packs: u64,
     /// Different blobs in them.
     pub blobs: u64,
@@ -50,13 +50,13 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// What is wrong; empty: nothing.
     pub damage: Vec<Damage>,
-    /// Files that were missing or damaged, and are whole again: taken from the lifeboat, or written anew.
+    /// Files that were missing or damaged and are whole again: from the lifeboat, or rewritten.
     pub healed: Vec<String>,
     /// Who made each of the snapshots, oldest first. One that was forged or altered is among the damage.
     pub origins: Vec<(SnapshotId, Origin)>,
     /// There is a key that tells what this machine made.
     pub has_key: bool,
-    /// Why that key is not used: nothing can be told to be of this machine, and what it makes is not bound.
+    /// Why that key is not used: then no record counts as this machine's, and new ones are not bound.
     pub key_refused: Option<String>,
     /// Wall time.
     pub elapsed: Duration,
@@ -227,7 +227,7 @@ fn bring_back_records(repo: &Repository, report: &mut VerifyReport) {
     }
 }
 
-/// Looks at the way back without bdr, and writes it anew where it is damaged.
+/// Checks the files that restore without bdr, and rewrites them where they are damaged.
 fn check_recovery(repo: &Repository, report: &mut VerifyReport) {
     for name in repo.outdated_recovery() {
         match repo.renew_recovery(name) {
@@ -428,7 +428,7 @@ fn blobs_of(entry: &Entry) -> impl Iterator<Item = Digest> + '_ {
 
 fn needed_blobs(snapshots: &[Snapshot], listings: &Listings) -> HashMap<Digest, ()> {
     let mut needed = HashMap::new();
-    // By key frame, what no snapshot so far needs of it: the next has only that to look at.
+    // By key frame, the entries that no snapshot so far needs: the next one checks only those.
     let mut hidden: HashMap<Digest, Vec<&Entry>> = HashMap::new();
     for root in snapshots.iter().flat_map(|s| &s.roots) {
         let changed = root.changed.iter().flat_map(blobs_of);

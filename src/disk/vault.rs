@@ -274,7 +274,7 @@ impl Vault {
         }
     }
 
-    /// Gives the file with the key, or the one that says where it is, its second name. One that is gone here goes there as well.
+    /// Makes a hard link to the file with the key, or to the one that says where it is. If it is gone here, its link is removed too.
     fn second_names_of_the_key(&self) {
         let Some(second) = &self.second else { return };
         for name in ["vault.key", "vault.keychain"] {
@@ -287,7 +287,7 @@ impl Vault {
         }
     }
 
-    /// Gives a file its second name. Without one the vault works all the same.
+    /// Makes the hard link to a file. The vault works without it too.
     fn link(&self, path: &Path) {
         if let Some(second) = &self.second
             && let Some(name) = path.file_name()
@@ -324,7 +324,7 @@ impl Vault {
         inner
     }
 
-    /// Returns true if a value is there (whether its key can be had or not).
+    /// Returns true if there is a value, whether its key is available or not.
     pub fn has(&self, fingerprint: Fingerprint) -> bool {
         self.stays(fingerprint) || self.in_swept(fingerprint).is_some()
     }

@@ -10,7 +10,7 @@ use crate::base::path::{absolute, os_from_bytes};
 
 /// Candidates of one line.
 const MAX_FOUND: usize = 256;
-/// Text that is looked at.
+/// The text to search.
 const MAX_TEXT: usize = 64 * 1024;
 /// Longest candidate.
 const MAX_WORD: usize = 4096;

@@ -388,7 +388,7 @@ pub(super) fn written(word: &Word, effect: Effect, place: &Place) -> Assessment 
     }
 }
 
-/// Names that stand for others: what `Get-Alias` lists of those that matter here.
+/// Aliases: those that matter here of the list of `Get-Alias`.
 const ALIASES: &[(&str, &str)] = &[
     ("rm", "remove-item"),
     ("del", "remove-item"),

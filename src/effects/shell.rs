@@ -104,7 +104,7 @@ struct Line<'a> {
     options: ParserOptions,
     depth: usize,
     result: Assessment,
-    /// Which value of each variable stands for it, while probable words are made.
+    /// Which value each variable has, while probable words are made.
     choice: Option<usize>,
 }
 
@@ -471,7 +471,7 @@ impl Line<'_> {
         place.set(name, values);
     }
 
-    /// Returns the words that a word stands for: several if it has `{a,b}` or `{1..3}`.
+    /// Returns the words that a word expands to: several if it has `{a,b}` or `{1..3}`.
     fn expanded(&mut self, word: &ast::Word, place: &Place) -> Vec<Word> {
         match braces::expand(&word.value, &self.options) {
             Some(texts) => texts.iter().map(|text| self.one(text, place)).collect(),
@@ -623,7 +623,7 @@ fn plain(expr: &ParameterExpr) -> Option<&str> {
     }
 }
 
-/// Returns what `$'…'` stands for, if all of it is understood.
+/// Returns the value of `$'…'`, if all of it is understood.
 fn ansi_c(text: &str) -> Option<String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

@@ -22,7 +22,7 @@ use known::{
 
 mod known;
 
-/// What to look at.
+/// Where to search.
 #[derive(Debug, Clone, Copy)]
 pub struct Places<'a> {
     /// The home directory.

@@ -294,7 +294,7 @@ fn changes_on_disk(
     Ok(changes)
 }
 
-/// Reads an object that stands; `None` if that cannot be done.
+/// Reads an existing object; `None` if that is impossible.
 fn read(
     repo: &Repository,
     handle: &RootHandle,

@@ -65,7 +65,7 @@ impl Target {
     }
 }
 
-/// How bdr's part stands in a file.
+/// The form that bdr's part has in a file.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Form {
     /// Handlers in a JSON file of settings.
@@ -122,7 +122,7 @@ impl Form {
     }
 }
 
-/// What is to stand where.
+/// Which content is wanted in which file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wanted {
     /// For whom.
@@ -175,11 +175,11 @@ pub struct Step {
     pub file: PathBuf,
     /// What is done.
     pub action: Action,
-    /// What stands there; `None`: nothing.
+    /// The current content; `None`: no file.
     pub before: Option<Vec<u8>>,
-    /// What is to stand there; `None`: nothing.
+    /// The wanted content; `None`: no file.
     pub after: Option<Vec<u8>>,
-    /// What stands there is put aside here, or comes back from here.
+    /// An existing hook is put aside here, or comes back from here.
     pub aside: Option<PathBuf>,
     /// The file as the manifest has it: another program may have moved bdr's hook.
     key: PathBuf,
@@ -227,7 +227,7 @@ struct Manifest {
     edits: Vec<Edit>,
 }
 
-/// How an edit stands.
+/// The state of an edit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     /// As it was made.
@@ -236,7 +236,7 @@ pub enum Standing {
     Edited,
     /// bdr's part is gone.
     Gone,
-    /// It cannot be told what of the file is bdr's.
+    /// We cannot tell which part of the file is bdr's.
     Torn(String),
 }
 
@@ -249,7 +249,7 @@ pub struct Seen {
     pub file: PathBuf,
     /// The program that it calls.
     pub program: PathBuf,
-    /// How it stands.
+    /// Its state.
     pub standing: Standing,
     /// When it was made.
     pub time: DateTime<Utc>,
@@ -271,7 +271,7 @@ fn hex_of(bytes: &[u8]) -> String {
     Digest::of(bytes).to_hex()
 }
 
-/// A file as it stands.
+/// The current file.
 struct Stands {
     real: PathBuf,
     bytes: Option<Vec<u8>>,
@@ -376,7 +376,7 @@ impl Ledger {
         }
     }
 
-    /// Says what has to be done for something to stand where it is wanted.
+    /// Plans the step that puts the wanted content into place.
     ///
     /// # Errors
     /// The file is not one that bdr may edit, or is not what the host documents.
@@ -715,7 +715,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Returns every edit, and how it stands.
+    /// Returns every edit and its state.
     pub fn seen(&self) -> Vec<Seen> {
         let standing = |edit: &Edit| {
             let file = edit.file.as_path();

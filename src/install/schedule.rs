@@ -23,7 +23,7 @@ pub mod systemd;
 /// A scheduler that can wake bdr up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
-    /// A timer of the user's systemd.
+    /// A systemd user timer.
     Systemd,
     /// An agent of launchd.
     Launchd,
@@ -110,7 +110,7 @@ pub struct Surroundings {
     pub user_number: u32,
 }
 
-/// A scheduler's entry, as it stands.
+/// The current entry of a scheduler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installed {
     /// Whose.
@@ -214,7 +214,7 @@ pub fn choose(around: &Surroundings) -> Result<Backend> {
     ))
 }
 
-/// Returns the files that a backend would have: for people to look at.
+/// Returns the files that a backend would have, to show them.
 ///
 /// # Errors
 /// The path of the program cannot be said in the backend's language.
@@ -246,7 +246,7 @@ pub fn files(
     })
 }
 
-/// Registers the entry, or registers it anew.
+/// Registers the entry, or replaces it.
 ///
 /// # Errors
 /// A file cannot be written, or the scheduler's tool refuses.

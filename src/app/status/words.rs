@@ -45,7 +45,7 @@ pub(crate) fn sentence(status: &Status) -> String {
     format!("Protected. {text}.")
 }
 
-/// Returns what is wrong, to stand in a sentence.
+/// Returns what is wrong, as part of a sentence.
 pub(crate) fn trouble(trouble: &Trouble, now: DateTime<Utc>) -> String {
     match trouble {
         Trouble::NoSource => "nothing is configured to be backed up".to_owned(),
@@ -219,7 +219,7 @@ fn vault(vault: &super::VaultSeen) -> (Level, Vec<String>) {
     (level, vec!["vault".to_owned(), says])
 }
 
-/// Returns the command that mends it: where nothing woke bdr up, another backup by hand mends little.
+/// Returns the command that fixes it: if nothing woke bdr, another manual backup fixes little.
 pub(crate) fn fix(status: &Status, one: &Trouble) -> &'static str {
     let silent = |t: &Trouble| matches!(t, Trouble::NotWoken { .. } | Trouble::NotInstalled);
     match (one, status.troubles.iter().find(|t| silent(t))) {
@@ -384,7 +384,7 @@ fn guards(status: &Status) -> String {
         all += 1;
         undone += u64::from(operation.undone_by.is_some());
     }
-    // Only so many are looked at.
+    // Only so many are checked.
     let more =
         if status.operations.len() > 20 && status.operations.iter().all(|op| week(op.begin.time)) {
             "+"

@@ -30,7 +30,7 @@ pub(super) struct Needs {
     pub(super) sets: HashSet<Id>,
     /// Of values in the vault.
     pub(super) values: HashSet<Fingerprint>,
-    /// Sets whose files were not packed when they were looked at.
+    /// Sets whose files were not packed when they were read.
     unpacked: HashSet<Id>,
     seen: HashSet<(u64, SnapshotId)>,
     /// By key frame, what no snapshot so far needs of it, because all say something else of these paths.

@@ -26,7 +26,7 @@ const MANY_TINY: usize = 64;
 /// Blobs up to this size are read whole.
 const MEMORY_BYTES: u64 = 8 << 20;
 
-/// What is to be written anew.
+/// The packs to rewrite.
 #[derive(Default)]
 struct Worn {
     /// Packs whose content is copied.

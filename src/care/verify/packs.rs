@@ -61,7 +61,7 @@ impl Packs {
             .collect();
         let (index, unreadable) = repo.refreshed_index()?;
         let mut bad: BTreeMap<Digest, String> = BTreeMap::new();
-        // An incremental also stands when prune threw a pack of it away, because what is needed has copies elsewhere.
+        // An incremental is also whole if prune removed a pack of it, because all that is needed has copies elsewhere.
         let is_lost = |blob: &Digest| index.copies(*blob).next().is_none();
         let any_lost = needed.keys().any(is_lost);
         let named = snapshots
@@ -88,7 +88,7 @@ impl Packs {
         })
     }
 
-    /// Returns the packs to be looked at: those that hold something of `needed`, or all.
+    /// Returns the packs to check: those that hold something of `needed`, or all.
     pub(super) fn wanted(&self, needed: Option<&Needed>) -> Vec<PackRef> {
         let index = &self.index;
         let holds = |pack: &PackRef, blob: Digest| {

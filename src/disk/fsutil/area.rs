@@ -160,7 +160,7 @@ impl Area {
         }
     }
 
-    /// Gives a file a second name here, which is not durable yet.
+    /// Makes a hard link to a file here, which is not durable yet.
     ///
     /// # Errors
     /// It lies on another file system, or links to it are not allowed.

@@ -17,11 +17,11 @@ mod other;
 #[cfg(not(unix))]
 use other as platform;
 
-/// A directory held open; on Windows its path, which is looked at each time.
+/// A directory held open; on Windows its path, which is checked each time.
 #[derive(Debug)]
 pub struct Dir(platform::Dir);
 
-/// What stands under a name.
+/// The object under a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
     /// It is a directory.
@@ -67,7 +67,7 @@ impl Dir {
     /// Makes a directory in it for this user alone.
     ///
     /// # Errors
-    /// It cannot be written, or something stands there.
+    /// It cannot be written, or the name is taken.
     pub fn make_dir(&self, name: &str) -> io::Result<()> {
         point("mkdir")?;
         self.0.make_dir(name)
@@ -93,7 +93,7 @@ impl Dir {
     pub fn lock(&self, name: &str) -> io::Result<File> {
         match self.0.writable(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            // On read-only media a shared lock can be had on a file that is only readable.
+            // On read-only media a shared lock works on a file that is only readable.
             Err(_) => return self.0.file(name),
             opened => return opened,
         }
@@ -112,7 +112,7 @@ impl Dir {
     /// Looks at a name; `None`: nothing is there.
     ///
     /// # Errors
-    /// It cannot be told.
+    /// It cannot be determined.
     pub fn look(&self, name: &str) -> io::Result<Option<Found>> {
         match self.0.look(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -170,7 +170,7 @@ impl Dir {
         Err(io::ErrorKind::AlreadyExists.into())
     }
 
-    /// Gives a file a second name in it that cannot be guessed; returns that.
+    /// Makes a hard link in it with a name that cannot be guessed, and returns the name.
     ///
     /// # Errors
     /// It lies on another file system, or there are no such names.
@@ -180,7 +180,7 @@ impl Dir {
         Ok(name)
     }
 
-    /// Gives a file in it a second name elsewhere.
+    /// Makes a hard link elsewhere to a file in it.
     ///
     /// # Errors
     /// Something has that name, it lies on another file system, or there are no such names.

@@ -101,7 +101,7 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     written.context("write", path)
 }
 
-/// Gives a file of bdr's own a second name, or makes a copy where that cannot be. One that is there stays.
+/// Makes a hard link to one of bdr's own files, or a copy where that is impossible. An existing one stays.
 ///
 /// # Errors
 /// Neither can be done.
@@ -188,7 +188,7 @@ pub(super) fn open_lock(path: &Path) -> io::Result<File> {
         Ok(file)
     });
     opened.or_else(|error| {
-        // On read-only media a shared lock can be had on a file that is only readable.
+        // On read-only media a shared lock works on a file that is only readable.
         if path.exists() {
             open_own(path)
         } else {
@@ -302,7 +302,7 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Returns when what stands at a path was last changed, without following a symlink.
+/// Returns when the object at a path last changed, without following a symlink.
 pub fn changed_at(path: &Path) -> Option<crate::model::manifest::Time> {
     Some(mtime_of(&std::fs::symlink_metadata(path).ok()?))
 }

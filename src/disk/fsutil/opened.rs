@@ -89,7 +89,7 @@ impl Opened {
         found.map(|(_, mode)| *mode)
     }
 
-    /// Leaves directories as they stand by now.
+    /// Leaves directories as they are now.
     pub fn release(&mut self, is_done: impl Fn(&Path) -> bool) {
         self.dirs.retain(|(dir, _)| !is_done(dir));
     }

@@ -39,7 +39,7 @@ pub type Fill<'a> = dyn FnMut(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>
 /// Writes a file that is not there yet, reached from `above` without following a symlink; missing directories are made.
 ///
 /// # Errors
-/// Something is there already, a symlink stands in the way, or the system refused.
+/// The name is taken, a symlink is in the way, or the system refused.
 pub fn write_beneath(above: &Path, path: &RepoPath, bytes: &[u8], now: Time) -> Result<()> {
     let mut target = Target::open(above, Fidelity::Elsewhere)?;
     if target.stat(path)?.is_some() {

@@ -281,14 +281,14 @@ pub fn file_system_of(path: &Path) -> Option<u64> {
     (number != 0).then_some(number)
 }
 
-/// Returns true if others than the owner may take names away in a directory, or it cannot be told. Where it is sticky, they may not.
+/// Returns true if others than the owner may remove names in a directory, or if that is unknown. In a sticky one they may not.
 pub fn is_open_to_writers(dir: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     let is_open = |mode: u32| mode & 0o022 != 0 && mode & 0o1000 == 0;
     std::fs::symlink_metadata(dir).map_or(true, |found| is_open(found.mode()))
 }
 
-/// Returns true if what stands at a path, be it a symlink, belongs to this user.
+/// Returns true if the object at a path, even a symlink, belongs to this user.
 pub fn is_own_link(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::symlink_metadata(path).is_ok_and(|found| found.uid() == user_number())
@@ -404,7 +404,7 @@ pub fn process_runs(pid: u32) -> bool {
     )
 }
 
-/// Returns what stands at a path, without following a symlink.
+/// Returns the object at a path, without following a symlink.
 pub fn kind_of(path: &Path) -> Option<Kind> {
     Some(stat_of(&rustix::fs::lstat(path).ok()?).kind)
 }
@@ -431,7 +431,7 @@ pub fn process_start(pid: u32) -> Option<chrono::DateTime<chrono::Utc>> {
     Some(chrono::DateTime::from_timestamp_nanos(start))
 }
 
-/// Returns nothing: it cannot be told here.
+/// Returns nothing: it is unknown here.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub fn process_start(_pid: u32) -> Option<chrono::DateTime<chrono::Utc>> {
     None

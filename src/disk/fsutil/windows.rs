@@ -53,7 +53,7 @@ pub fn is_root() -> bool {
     false
 }
 
-/// Owners are not looked at here: nothing is taken for this user's.
+/// Owners are not checked here: nothing counts as this user's.
 pub fn is_own(_stat: &Stat) -> bool {
     false
 }
@@ -96,17 +96,17 @@ pub fn stat_of(metadata: &Metadata) -> Stat {
 /// Lets other processes go first: left to the system here.
 pub fn lower_priority() {}
 
-/// Returns the number of the process that started this one: not told here.
+/// Returns the number of the process that started this one: unknown here.
 pub fn parent_process() -> Option<u32> {
     None
 }
 
-/// Returns true if a file belongs to another user: not told here.
+/// Returns true if a file belongs to another user: unknown here.
 pub fn is_of_another(_path: &Path) -> bool {
     false
 }
 
-/// Returns whose a file is, if it is another user's: not told here.
+/// Returns the owner of a file, if it is another user: unknown here.
 pub fn foreign_owner(_metadata: &std::fs::Metadata) -> Option<u32> {
     None
 }
@@ -126,7 +126,7 @@ pub fn closes(_path: &Path) -> Option<String> {
     None
 }
 
-/// Not told.
+/// Unknown here.
 pub fn device_of(_path: &Path) -> Option<u64> {
     None
 }
@@ -271,7 +271,7 @@ pub fn user_and_group() -> (u32, u32) {
     (0, 0)
 }
 
-/// Returns what stands at a path, without following a symlink.
+/// Returns the object at a path, without following a symlink.
 pub fn kind_of(path: &Path) -> Option<Kind> {
     Some(stat_of(&std::fs::symlink_metadata(path).ok()?).kind)
 }
@@ -281,7 +281,7 @@ pub fn process_runs(_pid: u32) -> bool {
     true
 }
 
-/// Not told without further libraries.
+/// Unknown without further libraries.
 pub fn process_start(_pid: u32) -> Option<chrono::DateTime<chrono::Utc>> {
     None
 }
@@ -294,12 +294,12 @@ pub fn sync_file_system(_path: &Path) -> io::Result<()> {
     super::point("syncfs")
 }
 
-/// Who may write here is said by access lists, which are not looked at: nothing is staged.
+/// Access lists say who may write here, and bdr does not read them: nothing is staged.
 pub fn is_open_to_writers(_dir: &Path) -> bool {
     true
 }
 
-/// Owners are not looked at.
+/// Owners are not checked.
 pub fn is_own_link(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok()
 }

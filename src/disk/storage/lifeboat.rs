@@ -28,7 +28,7 @@ const COPY_BUDGET: u64 = 512 << 20;
 const ABOUT: &str = "about.json";
 const CONFIG: &str = "config.toml";
 const FILES: &str = "repository";
-/// Says that a file has no second name here.
+/// Notes that a file has no hard link here.
 const INCOMPLETE: &str = "incomplete";
 
 /// What a lifeboat belongs to.
@@ -90,7 +90,7 @@ impl Lifeboat {
         self.private().then(|| self.dir.join("staging"))
     }
 
-    /// Returns where the second name of a file or directory is; `None` if there can be none.
+    /// Returns the path of the hard link of a file, or the place of a directory; `None` if there can be none.
     pub(super) fn second(&self, name: &str) -> Option<PathBuf> {
         self.private().then(|| self.dir.join(FILES).join(name))
     }
@@ -183,7 +183,7 @@ impl Lifeboat {
         Ok(())
     }
 
-    /// Gives a file of the repository, which lies in `dir`, its second name. Failing to costs this safety only, so it is not an error.
+    /// Makes the hard link to a file of the repository in `dir`. Failing costs only this safety, so it is no error.
     pub(super) fn keep(&self, name: &str, dir: &Dir) {
         if !self.private() {
             return;
@@ -252,7 +252,7 @@ impl Lifeboat {
         let _ = fs::remove_file(self.dir.join(FILES).join(name));
     }
 
-    /// Makes up for files that have no second name. Returns how many.
+    /// Makes hard links to files that have none. Returns how many.
     ///
     /// # Errors
     /// The repository cannot be listed.

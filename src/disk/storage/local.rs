@@ -61,7 +61,7 @@ impl LocalStorage {
         }
     }
 
-    /// Gives every file that is published from now on a second name.
+    /// Makes a hard link to every file that is published from now on.
     #[must_use]
     pub fn with_lifeboat(mut self, lifeboat: Lifeboat) -> Self {
         self.lifeboat = Some(lifeboat);
@@ -261,7 +261,7 @@ fn close(dir: &Dir) {
     }
 }
 
-/// Opens a file and returns its size; whatever else stands there is an error, a link too.
+/// Opens a file and returns its size; anything else there is an error, even a link.
 fn open_regular(path: &Path) -> io::Result<(File, u64)> {
     let file = fsutil::open_own(path)?;
     let metadata = file.metadata()?;

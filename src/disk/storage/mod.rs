@@ -122,13 +122,13 @@ pub trait Storage: Send + Sync {
     /// Returns the size of a file, `None` if there is none.
     ///
     /// # Errors
-    /// It cannot be told.
+    /// It cannot be determined.
     fn size(&self, name: &str) -> io::Result<Option<u64>>;
 
     /// Returns how a file looks from outside, `None` if there is none.
     ///
     /// # Errors
-    /// It cannot be told.
+    /// It cannot be determined.
     fn look(&self, name: &str) -> io::Result<Option<Look>> {
         let bytes = self.size(name)?;
         Ok(bytes.map(|bytes| Look { bytes, time: None }))

@@ -18,7 +18,7 @@ pub struct Place {
     pub number: Option<u64>,
 }
 
-/// What stands where a file system was.
+/// The state of the place where a file system was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stands {
     /// It.
@@ -42,7 +42,7 @@ impl Place {
         })
     }
 
-    /// Looks at what stands there now.
+    /// Checks what is there now.
     pub fn look(&self) -> Stands {
         let mount = self.mount.as_path();
         // There is always one at the top.

@@ -36,7 +36,7 @@ fn write(vault: &Path, lines: &[String]) -> Result<()> {
     fsutil::write_atomic(&vault.join(FILE), text.as_bytes(), 0o600)
 }
 
-/// Returns true if nothing of a place is there, as far as can be told.
+/// Returns true if nothing is left of a place, as far as we can tell.
 fn is_gone(line: &str) -> bool {
     let Some((number, path)) = line.split_once(' ') else {
         return false;

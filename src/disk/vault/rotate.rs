@@ -124,7 +124,7 @@ impl Vault {
         Ok(values)
     }
 
-    /// The second name leads to what a file was before it was written anew.
+    /// The hard link leads to the file as it was before it was rewritten.
     fn link_anew(&self, path: &Path) -> Result<()> {
         if let Some((second, name)) = self.second.as_ref().zip(path.file_name()) {
             let there = second.join(name);

@@ -9,7 +9,7 @@ const MAX_WORDS: usize = 1024;
 const MAX_BRACES: usize = 8;
 const MAX_BYTES: usize = 4096;
 
-/// Returns true if a word may stand for several.
+/// Returns true if a word may expand to several.
 pub(super) fn may_expand(text: &str) -> bool {
     let open = text.find('{');
     is_beyond(text)
@@ -21,7 +21,7 @@ pub(super) fn may_expand(text: &str) -> bool {
         })
 }
 
-/// Returns the words that a word stands for, as they would have been written; `None` if it is one word, or that cannot be told.
+/// Returns the words that a word expands to, as they would have been written; `None` if it is one word, or unknown.
 pub(super) fn expand(text: &str, options: &ParserOptions) -> Option<Vec<String>> {
     let candidate = text.contains('{') && text.contains('}');
     if !candidate || !(text.contains(',') || text.contains("..")) {

@@ -5,14 +5,14 @@ const FIRST: &str = "# >>> bdr >>>";
 /// The last line.
 const LAST: &str = "# <<< bdr <<<";
 
-/// A block as it stands in a text.
+/// A block in a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// There is none.
     Nothing,
     /// From byte to byte, with both markers and the last one's line end.
     Block(std::ops::Range<usize>),
-    /// A marker is missing: what belongs to bdr cannot be told.
+    /// A marker is missing, so we cannot tell which lines are bdr's.
     Torn,
 }
 

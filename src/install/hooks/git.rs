@@ -32,7 +32,7 @@ pub fn script(event: &str, program: &str) -> String {
         .replacen("'@EVENT@'", event, 1)
 }
 
-/// Returns what is to stand in a directory of hooks.
+/// Returns the files wanted in a directory of hooks.
 pub fn shims(dir: &Path, program: &str) -> Vec<(PathBuf, Form)> {
     EVENTS
         .iter()
@@ -63,7 +63,7 @@ pub fn config_block(program: &str) -> String {
     block::render("`bdr hooks uninstall git` removes it", &lines)
 }
 
-/// Returns why a hook that stands there would not be what it was if bdr ran it from beside; `None`: it is.
+/// Returns why an existing hook would not work as before if bdr ran it from beside; `None`: it would.
 ///
 /// Scripts of a shell are read in under their own name. Of others the name is another than before, and of all of them the file.
 pub(super) fn cannot_move(file: &Path, bytes: &[u8]) -> Option<&'static str> {

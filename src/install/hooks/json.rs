@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::base::error::{Error, Result};
 
-/// What is to stand in an event's list.
+/// The entry wanted in an event's list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// The event.

@@ -76,7 +76,7 @@ fn quote(out: &mut Vec<u8>, word: &OsStr) -> Result<()> {
     Ok(())
 }
 
-/// Returns a crontab with the block put in, put in anew, or taken out.
+/// Returns a crontab with the block added, replaced or removed.
 ///
 /// # Errors
 /// The lines that mark the block are not there in a pair: somebody has changed them.

@@ -109,7 +109,7 @@ impl Target {
         beside.with_file_name(format!("{TEMPORARY_PREFIX}{}-{}", self.token, self.counter))
     }
 
-    /// Returns how the object at `path` stands, `None` if there is none.
+    /// Returns the state of the object at `path`, `None` if there is none.
     ///
     /// # Errors
     /// It cannot be read; a symlink stands in the way.
@@ -128,7 +128,7 @@ impl Target {
     /// Opens a regular file for reading.
     ///
     /// # Errors
-    /// There is none, or a symlink stands in the way.
+    /// There is none, or a symlink is in the way.
     pub fn open_file(&mut self, path: &RepoPath) -> Result<File> {
         let absolute = self.place(path, false)?;
         let metadata = std::fs::symlink_metadata(&absolute).context("read", &absolute)?;

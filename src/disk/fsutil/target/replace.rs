@@ -19,7 +19,7 @@ pub(super) fn settle(temporary: &Path, absolute: &Path, made: Result<()>) -> Res
     settled
 }
 
-/// Renames over whatever stands at `absolute`, unless it is a directory.
+/// Renames over any object at `absolute`, unless it is a directory.
 fn replace(temporary: &Path, absolute: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(absolute) {
         Ok(old) if old.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),

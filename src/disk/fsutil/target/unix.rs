@@ -101,7 +101,7 @@ impl Target {
         self.directory(&path.parent().unwrap_or_default(), create)
     }
 
-    /// Returns how the object at `path` stands, `None` if there is none.
+    /// Returns the state of the object at `path`, `None` if there is none.
     ///
     /// # Errors
     /// It cannot be read; a symlink stands in the way.
@@ -129,7 +129,7 @@ impl Target {
     /// Opens a regular file for reading.
     ///
     /// # Errors
-    /// There is none, or a symlink stands in the way.
+    /// There is none, or a symlink is in the way.
     pub fn open_file(&mut self, path: &RepoPath) -> Result<File> {
         let parent = self.parent(path, false)?;
         let name = c_path(path.name()).context("read", self.absolute(path))?;
@@ -151,7 +151,7 @@ impl Target {
             .into_bytes())
     }
 
-    /// Returns the extended attributes of what stands at a path.
+    /// Returns the extended attributes of the object at a path.
     ///
     /// # Errors
     /// It is not there, or they cannot be read.
