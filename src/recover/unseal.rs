@@ -25,7 +25,7 @@ pub(crate) const UNPROVEN: &str =
 
 /// The reason where nothing of a file can be had.
 pub(crate) const NOTHING: &str =
-    "only its metadata is stored, and its content is not in the vault of this machine";
+    "only its metadata is stored, and its content is not in this machine's vault";
 
 /// What is wanted of sealed values.
 #[derive(Debug, Clone, Default)]

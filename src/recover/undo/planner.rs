@@ -144,13 +144,13 @@ impl<'a> Planner<'a> {
                 .is_some_and(|key| vcs::index_meaning(&path, &key).as_ref() == Some(left))
     }
 
-    /// Takes note of a path that cannot be looked at: it stays as it is.
+    /// Takes note of a path that cannot be read: it stays as it is.
     pub(super) fn unseen(&mut self, path: &RepoPath, looked: Result<()>) -> Result<()> {
         match looked {
             Err(error @ Error::Io { .. }) => {
                 let path = RawName(self.site.absolute(path).into_os_string());
                 let why = crate::base::error::reason(&error);
-                let reason = format!("it cannot be looked at: {why}");
+                let reason = format!("it cannot be checked: {why}");
                 self.plan.problems.push(PathNote { path, reason });
                 Ok(())
             }

@@ -27,7 +27,7 @@ pub(super) fn uncaptured_roots(operation: &Operation, snapshot: &Snapshot) -> Ve
     let unknown = operation.begin.not_captured.iter().filter(is_unknown);
     let why = |note: &PathNote| {
         let reason = &note.reason;
-        format!("it was not captured ({reason}): what became of it is not known")
+        format!("it was not captured ({reason}), so bdr cannot tell what happened to it")
     };
     unknown
         .map(|note| PathNote {
@@ -70,7 +70,7 @@ pub(super) fn unread(
         };
         for path in changes::unread_and_altered(record, &origins) {
             if !told(&path) {
-                let reason = "it could not be looked into before, and something in it changed: what became of it is not known";
+                let reason = "it could not be read before and something in it changed, so bdr cannot tell what happened to it";
                 plan.missing.push(PathNote {
                     path: RawName(path.to_path(record.path.as_path()).into_os_string()),
                     reason: reason.to_owned(),
@@ -93,15 +93,15 @@ pub(super) fn not_captured(record: &RootRecord, change: &RootChanges, plan: &mut
     for path in &change.lost {
         let why = reason_of(path);
         plan.missing
-            .push(note(path, format!("it is gone, and was not captured{why}")));
+            .push(note(path, format!("it is gone and was not captured{why}")));
     }
     for path in &change.altered {
         let why = reason_of(path);
-        let reason = format!("it changed, and was not captured{why}: it stays as it is");
+        let reason = format!("it changed and was not captured{why}: it stays as it is");
         plan.missing.push(note(path, reason));
     }
     for path in &change.unknown {
-        let reason = "it was there before under another name, and was not captured: it stays";
+        let reason = "it existed before under another name and was not captured: it stays";
         plan.missing.push(note(path, reason.to_owned()));
     }
 }
