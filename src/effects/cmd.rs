@@ -119,6 +119,7 @@ fn is_construct(words: &[Word]) -> bool {
     is_for(words) && !words.is_empty()
 }
 
+/// Assesses one statement: a word of the language first, because what it governs is a statement of its own.
 fn statement(
     words: &[Word],
     place: &mut Place,
@@ -136,44 +137,8 @@ fn statement(
         .iter()
         .find_map(|end| name.strip_suffix(end)?.strip_suffix('.'))
         .unwrap_or(&name);
-    let rest = &words[1..];
-    let is = |word: &Word, text: &str| word.bytes.eq_ignore_ascii_case(text.as_bytes());
-    match name {
-        "rem" | "::" => return Assessment::nothing(),
-        "for" => {
-            let body = words.iter().position(|word| is(word, "do"));
-            return match body {
-                Some(at) => statement(&words[at + 1..], &mut place.clone(), around, depth),
-                None => Assessment::unknown("what a loop does cannot be told"),
-            };
-        }
-        "if" => {
-            // `if [not] exist X …`, `errorlevel N`, `defined V`, `a==b`: `=` ends words.
-            let mut at = usize::from(rest.first().is_some_and(|w| is(w, "/i")));
-            at += usize::from(rest.get(at).is_some_and(|w| is(w, "not")));
-            return statement(rest.get(at + 2..).unwrap_or_default(), place, around, depth);
-        }
-        "else" | "call" | "cmd" if name != "cmd" => return statement(rest, place, around, depth),
-        "start" => {
-            let program = rest
-                .iter()
-                .position(|w| !w.bytes.starts_with(b"/") && !w.bytes.is_empty());
-            let rest = program.map_or(&[][..], |at| &rest[at..]);
-            return statement(rest, place, around, depth);
-        }
-        "cd" | "chdir" | "pushd" => {
-            let to = rest.iter().find(|word| !word.bytes.starts_with(b"/"));
-            if let Some(word) = to {
-                place.cwd = as_path(word).and_then(|word| place.path(&word));
-            }
-            return Assessment::nothing();
-        }
-        "popd" => {
-            place.cwd = None;
-            return Assessment::nothing();
-        }
-        "cmd" => return program(rest, place, around, depth),
-        _ => {}
+    if let Some(found) = keyword(name, words, place, around, depth) {
+        return found;
     }
     if READERS.contains(&name) {
         return Assessment {
@@ -182,41 +147,10 @@ fn statement(
             ..Assessment::nothing()
         };
     }
-    let args: Vec<&Word> = rest
-        .iter()
-        .filter(|word| !word.bytes.starts_with(b"/"))
-        .collect();
-    let has = |option: &str| rest.iter().any(|word| is(word, option));
-    let (rule, effect, named): (_, _, Vec<&Word>) = match name {
-        "del" | "erase" | "rd" | "rmdir" => ("cmd.del", Effect::Destructive, args),
-        "move" | "ren" | "rename" => ("cmd.move", Effect::Destructive, args),
-        "copy" | "xcopy" | "replace" => {
-            let last = args.iter().skip(1).last().copied();
-            ("cmd.copy", Effect::Destructive, last.into_iter().collect())
-        }
-        "sort" => {
-            let to = rest.iter().skip_while(|word| !is(word, "/o")).nth(1);
-            match to {
-                None if !has("/o") => ("cmd.read", Effect::Read, Vec::new()),
-                to => ("cmd.write", Effect::Destructive, to.into_iter().collect()),
-            }
-        }
-        "robocopy" => {
-            let moved = has("/mov") || has("/move");
-            let named = args.iter().skip(usize::from(!moved)).take(2).copied();
-            (
-                "cmd.copy",
-                Effect::Destructive,
-                named.take(1 + usize::from(moved)).collect(),
-            )
-        }
-        "mkdir" | "md" | "attrib" | "icacls" | "mklink" => ("cmd.write", Effect::Write, args),
-        "format" | "diskpart" | "cipher" => ("cmd.disk", Effect::Remote, Vec::new()),
-        _ => {
-            let mut plain = words.to_vec();
-            plain[0].bytes = name.as_bytes().to_vec();
-            return command::simple(&plain, place, around, depth);
-        }
+    let Some((rule, effect, named)) = built_in(name, &words[1..]) else {
+        let mut plain = words.to_vec();
+        plain[0].bytes = name.as_bytes().to_vec();
+        return command::simple(&plain, place, around, depth);
     };
     let operands = named
         .iter()
@@ -243,6 +177,85 @@ fn statement(
         remote: (effect == Effect::Remote).then(line).into_iter().collect(),
         ..Assessment::nothing()
     }
+}
+
+fn is(word: &Word, text: &str) -> bool {
+    word.bytes.eq_ignore_ascii_case(text.as_bytes())
+}
+
+/// Assesses what a word of the language governs; `None` for the name of a program.
+fn keyword(
+    name: &str,
+    words: &[Word],
+    place: &mut Place,
+    around: &Surroundings<'_>,
+    depth: usize,
+) -> Option<Assessment> {
+    let rest = &words[1..];
+    Some(match name {
+        "rem" | "::" => Assessment::nothing(),
+        "for" => match words.iter().position(|word| is(word, "do")) {
+            Some(at) => statement(&words[at + 1..], &mut place.clone(), around, depth),
+            None => Assessment::unknown("what a loop does cannot be told"),
+        },
+        "if" => {
+            // `if [not] exist X …`, `errorlevel N`, `defined V`, `a==b`: `=` ends words.
+            let mut at = usize::from(rest.first().is_some_and(|w| is(w, "/i")));
+            at += usize::from(rest.get(at).is_some_and(|w| is(w, "not")));
+            statement(rest.get(at + 2..).unwrap_or_default(), place, around, depth)
+        }
+        "else" | "call" => statement(rest, place, around, depth),
+        "start" => {
+            let is_program = |word: &Word| !word.bytes.starts_with(b"/") && !word.bytes.is_empty();
+            let program = rest.iter().position(is_program);
+            let rest = program.map_or(&[][..], |at| &rest[at..]);
+            statement(rest, place, around, depth)
+        }
+        "cd" | "chdir" | "pushd" => {
+            let to = rest.iter().find(|word| !word.bytes.starts_with(b"/"));
+            if let Some(word) = to {
+                place.cwd = as_path(word).and_then(|word| place.path(&word));
+            }
+            Assessment::nothing()
+        }
+        "popd" => {
+            place.cwd = None;
+            Assessment::nothing()
+        }
+        "cmd" => program(rest, place, around, depth),
+        _ => return None,
+    })
+}
+
+/// Returns the rule, the effect and the operands of what the shell brings along; `None` for programs, which have the rules of all shells.
+fn built_in<'w>(name: &str, rest: &'w [Word]) -> Option<(&'static str, Effect, Vec<&'w Word>)> {
+    let is_operand = |word: &&Word| !word.bytes.starts_with(b"/");
+    let args: Vec<&Word> = rest.iter().filter(is_operand).collect();
+    let has = |option: &str| rest.iter().any(|word| is(word, option));
+    Some(match name {
+        "del" | "erase" | "rd" | "rmdir" => ("cmd.del", Effect::Destructive, args),
+        "move" | "ren" | "rename" => ("cmd.move", Effect::Destructive, args),
+        "copy" | "xcopy" | "replace" => {
+            let last = args.iter().skip(1).last().copied();
+            ("cmd.copy", Effect::Destructive, last.into_iter().collect())
+        }
+        "sort" => {
+            let to = rest.iter().skip_while(|word| !is(word, "/o")).nth(1);
+            match to {
+                None if !has("/o") => ("cmd.read", Effect::Read, Vec::new()),
+                to => ("cmd.write", Effect::Destructive, to.into_iter().collect()),
+            }
+        }
+        "robocopy" => {
+            let moved = has("/mov") || has("/move");
+            let named = args.iter().skip(usize::from(!moved)).take(2).copied();
+            let named = named.take(1 + usize::from(moved)).collect();
+            ("cmd.copy", Effect::Destructive, named)
+        }
+        "mkdir" | "md" | "attrib" | "icacls" | "mklink" => ("cmd.write", Effect::Write, args),
+        "format" | "diskpart" | "cipher" => ("cmd.disk", Effect::Remote, Vec::new()),
+        _ => return None,
+    })
 }
 
 const READERS: &[&str] = &[

@@ -510,69 +510,21 @@ fn judged(
         return result;
     }
     let positional = args.positional.get(used..).unwrap_or_default();
-    let itself = WHOLE.contains(&rule.id.as_str());
-    let mut untold = false;
-    let mut add = |word: &Word, follow: bool| match place.operand(word, follow) {
-        Some(operand) => {
-            result.unlinks_only &= !operand.glob;
-            result.operands.push(super::Operand { itself, ..operand });
-        }
-        None => {
-            result.unlinks_only = false;
-            untold |= word.likely.is_empty();
-            let likely = word.likely.iter().filter_map(|w| place.operand(w, follow));
-            let named = likely.map(|operand| super::Operand { itself, ..operand });
-            result.operands.extend(named);
-        }
+    let mut operands = Operands {
+        place,
+        itself: WHOLE.contains(&rule.id.as_str()),
+        found: Vec::new(),
+        places: Vec::new(),
+        plain: true,
+        untold: false,
     };
-    let mut places = Vec::new();
     for source in &rule.operands {
-        match source {
-            Source::Args(follow) => positional.iter().for_each(|word| add(word, *follow)),
-            Source::First(follow) => positional
-                .iter()
-                .take(1)
-                .for_each(|word| add(word, *follow)),
-            Source::Last(follow) => positional.last().iter().for_each(|word| add(word, *follow)),
-            Source::Rest(follow) => positional
-                .iter()
-                .skip(1)
-                .for_each(|word| add(word, *follow)),
-            Source::Option(options, follow) => {
-                args.values_of(options)
-                    .iter()
-                    .for_each(|word| add(word, *follow));
-            }
-            Source::Value(key, follow) => {
-                for word in positional {
-                    let value = word.bytes.strip_prefix(key.as_bytes());
-                    if let Some(value) = value.and_then(|v| v.strip_prefix(b"=")) {
-                        let word = Word {
-                            bytes: value.to_vec(),
-                            ..(*word).clone()
-                        };
-                        add(&word, *follow);
-                    }
-                }
-            }
-            Source::Directory => places.extend(place.here()),
-            Source::Here(file) => add(
-                &Word {
-                    bytes: file.clone().into_bytes(),
-                    ..Word::default()
-                },
-                true,
-            ),
-            Source::Home(file) => {
-                if let Some(home) = around.home {
-                    let file = Word::exact(home.join(file).as_os_str());
-                    places.extend(place.operand(&file, true));
-                }
-            }
-        }
+        operands.from(source, args, positional, around);
     }
-    result.operands.extend(places);
-    if untold && rule.effect == Effect::Destructive {
+    result.unlinks_only &= operands.plain;
+    result.operands = operands.found;
+    result.operands.extend(operands.places);
+    if operands.untold && rule.effect == Effect::Destructive {
         result.untold.push(line());
     }
     // What gets another name is written to and removed by that from then on.
@@ -583,6 +535,90 @@ fn judged(
     }
     made_beside(rule, name, positional, place, &mut result);
     result
+}
+
+/// Operands while they are collected.
+struct Operands<'a> {
+    place: &'a Place,
+    itself: bool,
+    found: Vec<super::Operand>,
+    /// Places that no word names; last, as they are the widest.
+    places: Vec<super::Operand>,
+    /// Each is one path, written out.
+    plain: bool,
+    /// Of a word nothing is known.
+    untold: bool,
+}
+
+impl Operands<'_> {
+    /// Adds what comes from one source of a rule.
+    fn from(
+        &mut self,
+        source: &Source,
+        args: &Args<'_>,
+        positional: &[&Word],
+        around: &Surroundings<'_>,
+    ) {
+        match source {
+            Source::Args(follow) => self.all(positional.iter(), *follow),
+            Source::First(follow) => self.all(positional.iter().take(1), *follow),
+            Source::Last(follow) => self.all(positional.last().into_iter(), *follow),
+            Source::Rest(follow) => self.all(positional.iter().skip(1), *follow),
+            Source::Option(options, follow) => {
+                let values = args.values_of(options);
+                values.iter().for_each(|word| self.add(word, *follow));
+            }
+            Source::Value(key, follow) => {
+                for word in positional {
+                    let value = word.bytes.strip_prefix(key.as_bytes());
+                    if let Some(value) = value.and_then(|v| v.strip_prefix(b"=")) {
+                        let word = Word {
+                            bytes: value.to_vec(),
+                            ..(*word).clone()
+                        };
+                        self.add(&word, *follow);
+                    }
+                }
+            }
+            Source::Directory => self.places.extend(self.place.here()),
+            Source::Here(file) => {
+                let word = Word {
+                    bytes: file.clone().into_bytes(),
+                    ..Word::default()
+                };
+                self.add(&word, true);
+            }
+            Source::Home(file) => {
+                if let Some(home) = around.home {
+                    let file = Word::exact(home.join(file).as_os_str());
+                    self.places.extend(self.place.operand(&file, true));
+                }
+            }
+        }
+    }
+
+    fn all<'w>(&mut self, words: impl Iterator<Item = &'w &'w Word>, follow: bool) {
+        words.for_each(|word| self.add(word, follow));
+    }
+
+    /// Adds a word; of one that is known only when it runs, what it is likely to be.
+    fn add(&mut self, word: &Word, follow: bool) {
+        let itself = self.itself;
+        match self.place.operand(word, follow) {
+            Some(operand) => {
+                self.plain &= !operand.glob;
+                self.found.push(super::Operand { itself, ..operand });
+            }
+            None => {
+                self.plain = false;
+                self.untold |= word.likely.is_empty();
+                let likely = word.likely.iter();
+                let named = likely.filter_map(|word| self.place.operand(word, follow));
+                self.found
+                    .extend(named.map(|operand| super::Operand { itself, ..operand }));
+            }
+        }
+    }
 }
 
 /// Files that a program makes beside what it is given: what is there is overwritten, what is not is taken back.

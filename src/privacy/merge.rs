@@ -46,45 +46,75 @@ pub struct Merged {
 /// An edit of the sealed text.
 type Edit = (Range<usize>, Vec<u8>);
 
-/// Merges what was sealed with what stands there.
+/// Merges what was sealed with what is there.
 pub fn merge(path: &[u8], sealed: &[u8], live: Option<&[u8]>, sources: &mut Sources<'_>) -> Merged {
-    let name = path
-        .rsplit(|b| matches!(b, b'/' | b'\\'))
-        .next()
-        .unwrap_or_default();
-    let format = format_of(name);
-    let sealed_leaves = format.and_then(|f| leaves(f, sealed)).unwrap_or_default();
-    let live_leaves = match (format, live) {
-        (Some(format), Some(live)) => leaves(format, live).unwrap_or_default(),
-        _ => Vec::new(),
-    };
+    let mut parts = path.rsplit(|b| matches!(b, b'/' | b'\\'));
+    let format = format_of(parts.next().unwrap_or_default());
+    let leaves_of = |text: &[u8]| format.and_then(|format| leaves(format, text));
+    let sealed_leaves = leaves_of(sealed).unwrap_or_default();
+    let live_leaves = live.and_then(leaves_of).unwrap_or_default();
     let mut by_path: HashMap<&[String], &Leaf> = HashMap::new();
     for leaf in &live_leaves {
         by_path.entry(&leaf.path).or_insert(leaf);
     }
-    let found = placeholders(sealed);
-    let mut live_values = LiveValues {
-        live,
+    let mut merging = Merging {
+        format,
         path,
-        map: None,
+        sealed,
+        sealed_leaves: &sealed_leaves,
+        live,
+        by_path,
+        live_values: LiveValues {
+            live,
+            path,
+            map: None,
+        },
+        merged: Merged::default(),
+        edits: Vec::new(),
     };
-    let mut merged = Merged::default();
-    let mut edits: Vec<Edit> = Vec::new();
-    for (i, one) in found.iter().enumerate() {
-        // One leaf was replaced as a whole by what stands there.
-        if edits
-            .last()
-            .is_some_and(|(range, _)| one.range.start < range.end)
-        {
-            continue;
+    let found = placeholders(sealed);
+    for (at, one) in found.iter().enumerate() {
+        merging.fill(one, &found[at + 1..], sources);
+    }
+    if !sources.exact
+        && let (Some(format), Some(live)) = (format, live)
+    {
+        merging.only_there(format, live, &live_leaves, sources);
+    }
+    merging.finish()
+}
+
+/// A merge under way.
+struct Merging<'a> {
+    format: Option<Format>,
+    path: &'a [u8],
+    sealed: &'a [u8],
+    sealed_leaves: &'a [Leaf],
+    live: Option<&'a [u8]>,
+    /// Leaves of what is there.
+    by_path: HashMap<&'a [String], &'a Leaf>,
+    live_values: LiveValues<'a>,
+    merged: Merged,
+    edits: Vec<Edit>,
+}
+
+impl Merging<'_> {
+    /// Decides what comes in the place of a placeholder; `others` come after it. What is there first, if it is wanted: it may have been rotated
+    /// since. Then what has the fingerprint, wherever it is had from. Only then is it given up.
+    fn fill(&mut self, one: &Placeholder, others: &[Placeholder], sources: &mut Sources<'_>) {
+        let last = self.edits.last();
+        // One leaf was replaced as a whole by what is there.
+        if last.is_some_and(|(range, _)| one.range.start < range.end) {
+            return;
         }
         if one.kind == LITERAL {
-            edits.push((one.range.clone(), PREFIX.to_vec()));
-            continue;
+            self.edits.push((one.range.clone(), PREFIX.to_vec()));
+            return;
         }
-        let leaf = sealed_leaves
-            .iter()
-            .find(|l| l.outer.start <= one.range.start && one.range.end <= l.outer.end);
+        let sealed = self.sealed;
+        let mut leaves = self.sealed_leaves.iter();
+        let leaf =
+            leaves.find(|l| l.outer.start <= one.range.start && one.range.end <= l.outer.end);
         let key = match leaf {
             Some(leaf) => leaf.name(),
             None => {
@@ -92,63 +122,82 @@ pub fn merge(path: &[u8], sealed: &[u8], live: Option<&[u8]>, sources: &mut Sour
                 format!("line {line}")
             }
         };
-        let there = leaf.and_then(|leaf| Some((leaf, *by_path.get(&leaf.path[..])?)));
+        let there = leaf.and_then(|leaf| Some((leaf, *self.by_path.get(&leaf.path[..])?)));
         if sources.prefer_live
-            && let (Some((leaf, there)), Some(live)) = (there, live)
-            && let Some((edit, same)) =
-                from_live(sealed, leaf, one, &found[i + 1..], live, there, sources)
+            && let (Some((leaf, there)), Some(live)) = (there, self.live)
+            && let Some((edit, same)) = from_live(sealed, leaf, one, others, live, there, sources)
         {
             if !same {
-                merged.kept.push(key);
+                self.merged.kept.push(key);
             }
-            edits.push(edit);
-            continue;
+            self.edits.push(edit);
+            return;
         }
         let last = leaf.and_then(|l| l.path.last()).map_or("", String::as_str);
         if let Some(value) = (sources.value)(last, one.fingerprint) {
-            edits.push((one.range.clone(), value));
-            merged.restored.push(key);
-        } else if let Some(value) = live_values.get(one.fingerprint, sources) {
-            edits.push((one.range.clone(), value));
+            self.edits.push((one.range.clone(), value));
+            self.merged.restored.push(key);
+        } else if let Some(value) = self.live_values.get(one.fingerprint, sources) {
+            self.edits.push((one.range.clone(), value));
         } else if one.kind == RECORD {
             // A record of a log: its stub stays, and is a valid line.
-            merged.blank.push(key);
+            self.merged.blank.push(key);
         } else if sources.blank
-            && let Some(edit) = leaf.and_then(|leaf| blanked(format, sealed, leaf))
+            && let Some(edit) = leaf.and_then(|leaf| blanked(self.format, sealed, leaf))
         {
-            edits.push(edit);
-            merged.blank.push(key);
+            self.edits.push(edit);
+            self.merged.blank.push(key);
         } else {
-            merged.unresolved.push(key);
+            self.merged.unresolved.push(key);
         }
     }
-    if !sources.exact
-        && let (Some(format), Some(live)) = (format, live)
-    {
-        only_there(
-            format,
-            path,
-            sealed,
-            &sealed_leaves,
-            live,
-            &live_leaves,
-            sources,
-            &mut edits,
-            &mut merged,
-        );
-    }
-    edits.sort_by_key(|(range, _)| (range.start, range.end));
-    let mut at = 0;
-    for (range, bytes) in edits {
-        if range.start < at {
-            continue;
+
+    /// Adds the secrets that are only there, beside what is beside them: who restores an older file has not asked for newer keys to go.
+    fn only_there(
+        &mut self,
+        format: Format,
+        live: &[u8],
+        live_leaves: &[Leaf],
+        sources: &Sources<'_>,
+    ) {
+        let secrets = examine(self.path, live, sources.rules).findings;
+        let is_secret = |leaf: &&Leaf| {
+            secrets.iter().any(|f| {
+                f.group == Group::Secret
+                    && f.range.start < leaf.outer.end
+                    && leaf.outer.start < f.range.end
+            })
+        };
+        for leaf in live_leaves.iter().filter(is_secret) {
+            if self.sealed_leaves.iter().any(|l| l.path == leaf.path) {
+                continue;
+            }
+            if let Some(edit) = added(format, self.sealed, self.sealed_leaves, live, leaf) {
+                self.edits.push(edit);
+                self.merged.live_only.push(leaf.name());
+            }
         }
-        merged.bytes.extend_from_slice(&sealed[at..range.start]);
-        merged.bytes.extend_from_slice(&bytes);
-        at = range.end;
     }
-    merged.bytes.extend_from_slice(&sealed[at..]);
-    merged
+
+    /// Carries out the edits.
+    fn finish(mut self) -> Merged {
+        self.edits
+            .sort_by_key(|(range, _)| (range.start, range.end));
+        let mut merged = self.merged;
+        let mut at = 0;
+        for (range, bytes) in self.edits {
+            if range.start < at {
+                continue;
+            }
+            merged
+                .bytes
+                .extend_from_slice(&self.sealed[at..range.start]);
+            merged.bytes.extend_from_slice(&bytes);
+            at = range.end;
+        }
+        merged.bytes.extend_from_slice(&self.sealed[at..]);
+        merged
+    }
 }
 
 /// Takes the value that stands there; returns the edit, and whether it is the one that was sealed.
@@ -230,108 +279,80 @@ fn blanked(format: Option<Format>, sealed: &[u8], leaf: &Leaf) -> Option<Edit> {
     }
 }
 
-/// Adds the secrets that only stand there, beside what stands beside them.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the last step of a merge, split for reading"
-)]
-fn only_there(
+/// Returns the edit that adds a leaf of what is there to the sealed text, as its format and its siblings are written.
+fn added(
     format: Format,
-    path: &[u8],
     sealed: &[u8],
     sealed_leaves: &[Leaf],
     live: &[u8],
-    live_leaves: &[Leaf],
-    sources: &Sources<'_>,
-    edits: &mut Vec<Edit>,
-    merged: &mut Merged,
-) {
-    let secrets = examine(path, live, sources.rules).findings;
-    let is_secret = |leaf: &Leaf| {
-        secrets.iter().any(|f| {
-            f.group == Group::Secret
-                && f.range.start < leaf.outer.end
-                && leaf.outer.start < f.range.end
-        })
+    leaf: &Leaf,
+) -> Option<Edit> {
+    let (key, parent) = leaf.path.split_last()?;
+    let value = &live[leaf.outer.clone()];
+    let newline: &[u8] = match memchr::memmem::find(sealed, b"\r\n") {
+        Some(_) => b"\r\n",
+        None => b"\n",
     };
-    let newline: &[u8] = if memchr::memmem::find(sealed, b"\r\n").is_some() {
-        b"\r\n"
-    } else {
-        b"\n"
-    };
-    for leaf in live_leaves.iter().filter(|leaf| is_secret(leaf)) {
-        if sealed_leaves.iter().any(|l| l.path == leaf.path) {
-            continue;
-        }
-        let Some((key, parent)) = leaf.path.split_last() else {
-            continue;
-        };
-        let value = &live[leaf.outer.clone()];
-        let sibling = sealed_leaves
-            .iter()
-            .rev()
-            .find(|l| l.path.len() == leaf.path.len() && l.path.starts_with(parent));
-        let edit = match (format, sibling) {
-            (Format::Env, _) => {
-                let start = memchr::memrchr(b'\n', &live[..leaf.outer.start]).map_or(0, |p| p + 1);
-                let mut line = Vec::new();
-                if !sealed.is_empty() && !sealed.ends_with(b"\n") {
-                    line.extend_from_slice(newline);
-                }
-                line.extend_from_slice(&live[start..leaf.outer.end]);
+    let mut siblings = sealed_leaves.iter().rev();
+    let sibling = siblings.find(|l| l.path.len() == leaf.path.len() && l.path.starts_with(parent));
+    match (format, sibling) {
+        (Format::Env, _) => {
+            let start = line_of(live, leaf.outer.start);
+            let mut line = Vec::new();
+            if !sealed.is_empty() && !sealed.ends_with(b"\n") {
                 line.extend_from_slice(newline);
-                Some((sealed.len()..sealed.len(), line))
             }
-            (Format::Json, Some(sibling)) => {
-                // As its sibling stands: on a line of its own, or on the same.
-                let line =
-                    memchr::memrchr(b'\n', &sealed[..sibling.outer.start]).map_or(0, |p| p + 1);
-                let indent = sealed[line..]
-                    .iter()
-                    .take_while(|b| matches!(b, b' ' | b'\t'))
-                    .count();
-                let own_line = line > 0 && sealed.get(line + indent) == Some(&b'"');
-                let mut text = b",".to_vec();
-                if own_line {
-                    text.extend_from_slice(newline);
-                    text.extend_from_slice(&sealed[line..line + indent]);
-                } else {
-                    text.push(b' ');
-                }
-                text.extend_from_slice(&serde_json::to_vec(key).unwrap_or_default());
-                text.extend_from_slice(b": ");
-                text.extend_from_slice(value);
-                Some((sibling.outer.end..sibling.outer.end, text))
-            }
-            (Format::Toml | Format::Yaml | Format::Ini, Some(sibling)) => {
-                let line =
-                    memchr::memrchr(b'\n', &sealed[..sibling.outer.start]).map_or(0, |p| p + 1);
-                let end = memchr::memchr(b'\n', &sealed[sibling.outer.end..])
-                    .map_or(sealed.len(), |p| sibling.outer.end + p + 1);
-                let indent = sealed[line..]
-                    .iter()
-                    .take_while(|b| matches!(b, b' ' | b'\t'))
-                    .count();
-                let mut text = Vec::new();
-                if end == sealed.len() && !sealed.ends_with(b"\n") {
-                    text.extend_from_slice(newline);
-                }
-                text.extend_from_slice(&sealed[line..line + indent]);
-                text.extend_from_slice(key.as_bytes());
-                text.extend_from_slice(if format == Format::Yaml {
-                    b": "
-                } else {
-                    b" = "
-                });
-                text.extend_from_slice(value);
-                text.extend_from_slice(newline);
-                Some((end..end, text))
-            }
-            _ => None,
-        };
-        if let Some(edit) = edit {
-            edits.push(edit);
-            merged.live_only.push(leaf.name());
+            line.extend_from_slice(&live[start..leaf.outer.end]);
+            line.extend_from_slice(newline);
+            Some((sealed.len()..sealed.len(), line))
         }
+        (Format::Json, Some(sibling)) => {
+            let (line, indent) = indent_of(sealed, sibling.outer.start);
+            // As its sibling is written: on a line of its own, or on the same.
+            let own_line = line > 0 && sealed.get(line + indent.len()) == Some(&b'"');
+            let mut text = b",".to_vec();
+            if own_line {
+                text.extend_from_slice(newline);
+                text.extend_from_slice(indent);
+            } else {
+                text.push(b' ');
+            }
+            text.extend_from_slice(&serde_json::to_vec(key).unwrap_or_default());
+            text.extend_from_slice(b": ");
+            text.extend_from_slice(value);
+            Some((sibling.outer.end..sibling.outer.end, text))
+        }
+        (Format::Toml | Format::Yaml | Format::Ini, Some(sibling)) => {
+            let (_, indent) = indent_of(sealed, sibling.outer.start);
+            let end = memchr::memchr(b'\n', &sealed[sibling.outer.end..])
+                .map_or(sealed.len(), |p| sibling.outer.end + p + 1);
+            let mut text = Vec::new();
+            if end == sealed.len() && !sealed.ends_with(b"\n") {
+                text.extend_from_slice(newline);
+            }
+            text.extend_from_slice(indent);
+            text.extend_from_slice(key.as_bytes());
+            text.extend_from_slice(match format {
+                Format::Yaml => b": ",
+                _ => b" = ",
+            });
+            text.extend_from_slice(value);
+            text.extend_from_slice(newline);
+            Some((end..end, text))
+        }
+        _ => None,
     }
+}
+
+/// Returns where the line begins that `at` is on.
+fn line_of(text: &[u8], at: usize) -> usize {
+    memchr::memrchr(b'\n', &text[..at]).map_or(0, |p| p + 1)
+}
+
+/// Returns where the line begins that `at` is on, and its indent.
+fn indent_of(text: &[u8], at: usize) -> (usize, &[u8]) {
+    let line = line_of(text, at);
+    let rest = text[line..].iter();
+    let count = rest.take_while(|b| matches!(b, b' ' | b'\t')).count();
+    (line, &text[line..line + count])
 }

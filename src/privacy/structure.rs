@@ -323,129 +323,147 @@ fn toml(text: &str) -> Option<Vec<Leaf>> {
 
 /// Mappings and lists in block style. Flow style, anchors and tags are text.
 fn yaml(text: &[u8]) -> Vec<Leaf> {
-    let mut found = Vec::new();
-    // Indent and key; for elements of lists, the number.
-    let mut stack: Vec<(usize, String)> = Vec::new();
-    let mut counts: Vec<(usize, usize)> = Vec::new();
-    let mut done = 0;
     let all: Vec<(usize, &[u8])> = lines(text).collect();
+    let mut yaml = Yaml {
+        text,
+        found: Vec::new(),
+        stack: Vec::new(),
+        counts: Vec::new(),
+        done: 0,
+    };
     for (number, (start, line)) in all.iter().copied().enumerate() {
-        if start < done || line.trim_ascii().is_empty() || line.trim_ascii_start().starts_with(b"#")
-        {
+        let trimmed = line.trim_ascii_start();
+        if start < yaml.done || trimmed.is_empty() || trimmed.starts_with(b"#") {
             continue;
         }
         if line.starts_with(b"---") {
-            stack.clear();
-            counts.clear();
+            yaml.stack.clear();
+            yaml.counts.clear();
             continue;
         }
-        let mut at = line
-            .iter()
-            .take_while(|b| matches!(b, b' ' | b'\t'))
-            .count();
+        yaml.line(start, line, &all[number + 1..]);
+    }
+    yaml.found
+}
+
+/// Where a reader of YAML is.
+struct Yaml<'t> {
+    text: &'t [u8],
+    found: Vec<Leaf>,
+    /// Indent and key; for elements of lists, the number.
+    stack: Vec<(usize, String)>,
+    /// Indent of lists, and how far they have been counted.
+    counts: Vec<(usize, usize)>,
+    /// Up to here it was read: values may take several lines.
+    done: usize,
+}
+
+impl Yaml<'_> {
+    /// Reads a line that begins at `start`; `rest` comes after it.
+    fn line(&mut self, start: usize, line: &[u8], rest: &[(usize, &[u8])]) {
+        let (at, indent) = self.elements(line);
+        let (value_at, key) = match key_of(&line[at..]) {
+            Some((end, key)) => (at + end, Some(key)),
+            // An element that is a value itself.
+            None if self.stack.last().is_some_and(|(i, _)| *i < indent)
+                && indent > 0
+                && line.trim_ascii_start().starts_with(b"-") =>
+            {
+                (at, None)
+            }
+            None => return,
+        };
+        let is_element = key.is_none();
+        self.stack.extend(key.map(|key| (indent, key)));
+        let line_end = start + line.len();
+        let (outer, inner) = quoted_or_bare(self.text, start + value_at, line_end, true);
+        if outer.is_empty() {
+            return;
+        }
+        let first = self.text[outer.start];
+        if matches!(first, b'|' | b'>') && outer.len() <= 3 {
+            self.block(line_end, rest);
+        } else if !matches!(first, b'&' | b'*' | b'!' | b'{' | b'[') {
+            self.done = outer.end;
+            self.leaf(outer, inner);
+        }
+        if is_element {
+            self.stack.pop();
+        }
+    }
+
+    /// Counts the elements of lists that begin on a line; returns where what is in them begins, and its indent.
+    fn elements(&mut self, line: &[u8]) -> (usize, usize) {
+        let is_space = |b: &&u8| matches!(b, b' ' | b'\t');
+        let mut at = line.iter().take_while(is_space).count();
         let mut indent = at;
-        stack.retain(|(i, _)| *i < indent);
+        self.stack.retain(|(i, _)| *i < indent);
         while line[at..].starts_with(b"- ") {
-            counts.retain(|(i, _)| *i <= indent);
-            let n = match counts.last_mut().filter(|(i, _)| *i == indent) {
-                Some((_, n)) => {
-                    *n += 1;
-                    *n
+            self.counts.retain(|(i, _)| *i <= indent);
+            let number = match self.counts.last_mut().filter(|(i, _)| *i == indent) {
+                Some((_, number)) => {
+                    *number += 1;
+                    *number
                 }
                 None => {
-                    counts.push((indent, 0));
+                    self.counts.push((indent, 0));
                     0
                 }
             };
-            stack.push((indent, n.to_string()));
+            self.stack.push((indent, number.to_string()));
             at += 2;
             at += line[at..].iter().take_while(|b| **b == b' ').count();
             indent = at;
         }
-        counts.retain(|(i, _)| *i <= indent);
-        let rest = &line[at..];
-        let key_end = match rest.first() {
-            Some(quote @ (b'"' | b'\'')) => {
-                rest[1..].iter().position(|b| b == quote).map(|p| p + 2)
+        self.counts.retain(|(i, _)| *i <= indent);
+        (at, indent)
+    }
+
+    /// Reads a block: all that is indented deeper.
+    fn block(&mut self, line_end: usize, rest: &[(usize, &[u8])]) {
+        let own = self.stack.last().map_or(0, |(i, _)| *i);
+        let mut end = line_end;
+        let mut first = None;
+        for (next, line) in rest {
+            let indent = line.iter().take_while(|b| **b == b' ').count();
+            let deeper = indent > own;
+            if !line.trim_ascii().is_empty() && !deeper {
+                break;
             }
-            _ => rest
-                .windows(2)
-                .position(|w| w == b": ")
-                .or_else(|| rest.ends_with(b":").then(|| rest.len() - 1)),
-        };
-        let is_key = key_end.is_some_and(|end| rest.get(end) == Some(&b':') && end > 0);
-        let (value_at, path_key) = match key_end.filter(|_| is_key) {
-            Some(end) => {
-                let key = rest[..end]
-                    .iter()
-                    .copied()
-                    .filter(|b| !matches!(b, b'"' | b'\''))
-                    .collect::<Vec<u8>>();
-                (
-                    start + at + end + 1,
-                    Some(String::from_utf8_lossy(&key).into_owned()),
-                )
+            first.get_or_insert(*next + indent);
+            if deeper {
+                end = next + line.len();
             }
-            None if stack.last().is_some_and(|(i, _)| *i < indent)
-                && indent > 0
-                && line.trim_ascii_start().starts_with(b"-") =>
-            {
-                (start + at, None)
-            }
-            None => continue,
-        };
-        if let Some(key) = &path_key {
-            stack.push((indent, key.clone()));
         }
-        let line_end = start + line.len();
-        let (outer, inner) = quoted_or_bare(text, value_at, line_end, true);
-        let path = || {
-            stack
-                .iter()
-                .map(|(_, k)| k.clone())
-                .collect::<Vec<String>>()
-        };
-        if outer.is_empty() {
-            continue;
-        }
-        if matches!(text[outer.start], b'|' | b'>') && outer.len() <= 3 {
-            // A block: all that is indented deeper.
-            let mut end = line_end;
-            let mut first = None;
-            for (next, line) in &all[number + 1..] {
-                let deeper = line.iter().take_while(|b| **b == b' ').count()
-                    > stack.last().map_or(0, |(i, _)| *i);
-                if !line.trim_ascii().is_empty() && !deeper {
-                    break;
-                }
-                first.get_or_insert(*next + line.iter().take_while(|b| **b == b' ').count());
-                if deeper {
-                    end = next + line.len();
-                }
-            }
-            done = end;
-            if let Some(first) = first.filter(|f| *f < end) {
-                found.push(Leaf {
-                    path: path(),
-                    inner: first..end,
-                    outer: first..end,
-                    is_text: true,
-                });
-            }
-        } else if !matches!(text[outer.start], b'&' | b'*' | b'!' | b'{' | b'[') {
-            done = outer.end;
-            found.push(Leaf {
-                path: path(),
-                inner,
-                outer,
-                is_text: true,
-            });
-        }
-        if path_key.is_none() {
-            stack.pop();
+        self.done = end;
+        if let Some(first) = first.filter(|f| *f < end) {
+            self.leaf(first..end, first..end);
         }
     }
-    found
+
+    fn leaf(&mut self, outer: Range<usize>, inner: Range<usize>) {
+        self.found.push(Leaf {
+            path: self.stack.iter().map(|(_, key)| key.clone()).collect(),
+            inner,
+            outer,
+            is_text: true,
+        });
+    }
+}
+
+/// Returns the key that a line begins with, and where what is after its colon begins.
+fn key_of(rest: &[u8]) -> Option<(usize, String)> {
+    let end = match rest.first() {
+        Some(quote @ (b'"' | b'\'')) => rest[1..].iter().position(|b| b == quote).map(|p| p + 2),
+        _ => rest
+            .windows(2)
+            .position(|w| w == b": ")
+            .or_else(|| rest.ends_with(b":").then(|| rest.len() - 1)),
+    };
+    let end = end.filter(|end| rest.get(*end) == Some(&b':') && *end > 0)?;
+    let bytes = rest[..end].iter().copied();
+    let key: Vec<u8> = bytes.filter(|b| !matches!(b, b'"' | b'\'')).collect();
+    Some((end + 1, String::from_utf8_lossy(&key).into_owned()))
 }
 
 /// Headers whose values are secrets, in lower case.
@@ -527,115 +545,146 @@ pub(super) fn secrets(name: &[u8], text: &[u8], found: &mut Vec<Finding>) {
     let Some(format) = format_of(name).or_else(|| named_json(name)) else {
         return;
     };
-    // Without these words there is nothing that the scan has not seen.
-    let worth = format == Format::Env
-        || [
-            &b"env"[..],
-            b"headers",
-            b"auths",
-            b"args",
-            b"Secret",
-            b"secret",
-            b"\"kty\"",
-            b"random_password",
-            b"sensitive",
-        ]
-        .iter()
-        .any(|w| memchr::memmem::find(text, w).is_some());
-    if !worth || text.len() > 8 << 20 {
+    if !is_worth_reading(format, text) {
         return;
     }
     let Some(leaves) = leaves(format, text) else {
         return;
     };
-    let is_kubernetes = format == Format::Yaml
-        && leaves.iter().any(|l| {
-            l.path.last().is_some_and(|k| k == "kind")
-                && text[l.inner.clone()].eq_ignore_ascii_case(b"secret")
-        });
-    let mut before: Option<&Leaf> = None;
-    let has = |what: &[u8]| memchr::memmem::find(text, what).is_some();
-    let (has_keys, has_state) = (
-        has(b"\"kty\""),
-        has(b"random_password") || has(b"\"sensitive\""),
-    );
+    let document = Document::of(format, text, &leaves);
     for (at, leaf) in leaves.iter().enumerate() {
-        // What belongs together stands together.
-        let near = &leaves[at.saturating_sub(NEAR)..(at + NEAR).min(leaves.len())];
-        let value = &text[leaf.inner.clone()];
-        let keys: Vec<&str> = leaf.path.iter().map(String::as_str).collect();
-        let last = keys.last().copied().unwrap_or_default();
-        let parent = keys.len().checked_sub(2).map_or("", |i| keys[i]);
-        let strong = strength(last.as_bytes());
-        let secret = leaf.is_text
-            && !value.is_empty()
-            && !is_placeholder(value)
-            && match format {
-                Format::Env => strong >= Strength::Token && value.len() >= 4,
-                // Servers of MCP are given what they need there, under names of their own.
-                _ if matches!(parent, "env" | "headers")
-                    && keys.iter().any(|key| SERVERS.contains(key))
-                    && looks_made(value) =>
-                {
-                    true
-                }
-                Format::Json if has_keys && is_key_part(&keys, last, text, near) => {
-                    value.len() >= 16
-                }
-                Format::Json if has_state && is_generated(&keys, last, text, near) => true,
-                _ if matches!(parent, "env" | "environment") => {
-                    strong >= Strength::Token && value.len() >= 4
-                        || strong != Strength::Benign
-                            && value.len() >= 20
-                            && matches!(look(value), Look::Random)
-                }
-                _ if parent == "headers" => {
-                    let lower = last.to_ascii_lowercase();
-                    HEADERS.contains(&lower.as_str())
-                        || strong >= Strength::Token
-                        || matches!(look(value), Look::Random) && value.len() >= 20
-                }
-                _ if keys.contains(&"auths") => {
-                    matches!(last, "auth" | "identitytoken" | "password")
-                }
-                _ if keys.contains(&"args") => {
-                    // `--api-key`, then the value.
-                    let flag = before.map(|b| &text[b.inner.clone()]).unwrap_or_default();
-                    flag.starts_with(b"-")
-                        && !flag.contains(&b'=')
-                        && strength(flag) >= Strength::Token
-                        && !value.starts_with(b"-")
-                        && value.len() >= 6
-                }
-                Format::Yaml if is_kubernetes => {
-                    keys.contains(&"stringData") && value.len() >= 4
-                        // In base64; shorter ones are switches.
-                        || keys.contains(&"data") && value.len() > 8
-                }
-                _ => last == "_auth",
-            };
-        if secret
-            && !found.iter().any(|f| {
-                f.group == Group::Secret
-                    && f.range.start < leaf.inner.end
-                    && leaf.inner.start < f.range.end
-                    && f.range.len() * 2 > leaf.inner.len()
-            })
-        {
+        let inner = &leaf.inner;
+        // What the scan has found already, but for a small part of the value: that was something else.
+        let is_known = |f: &Finding| {
+            f.group == Group::Secret
+                && f.range.start < inner.end
+                && inner.start < f.range.end
+                && f.range.len() * 2 > inner.len()
+        };
+        if document.is_secret(at) && !found.iter().any(is_known) {
             // `Bearer …`: the scheme is no secret.
+            let value = &text[inner.clone()];
             let scheme = [&b"Bearer "[..], b"Basic ", b"Token "]
                 .iter()
                 .find(|s| value.starts_with(s))
                 .map_or(0, |s| s.len());
             found.push(Finding {
-                range: leaf.inner.start + scheme..leaf.inner.end,
+                range: inner.start + scheme..inner.end,
                 group: Group::Secret,
                 kind: "configured",
             });
         }
-        before = Some(leaf);
     }
     found.sort_by_key(|f| (f.range.start, f.range.end));
+}
+
+/// Returns false where there is nothing that the scan has not seen: most files have none of these words, and parsing is dear.
+fn is_worth_reading(format: Format, text: &[u8]) -> bool {
+    let words = [
+        &b"env"[..],
+        b"headers",
+        b"auths",
+        b"args",
+        b"Secret",
+        b"secret",
+        b"\"kty\"",
+        b"random_password",
+        b"sensitive",
+    ];
+    let has = |word: &&[u8]| memchr::memmem::find(text, word).is_some();
+    (format == Format::Env || words.iter().any(has)) && text.len() <= 8 << 20
+}
+
+/// A configuration file, and what it says as a whole.
+struct Document<'t> {
+    format: Format,
+    text: &'t [u8],
+    leaves: &'t [Leaf],
+    /// It is a Secret of Kubernetes.
+    is_kubernetes: bool,
+    /// It has JSON web keys.
+    has_keys: bool,
+    /// It is a state of Terraform.
+    has_state: bool,
+}
+
+impl<'t> Document<'t> {
+    fn of(format: Format, text: &'t [u8], leaves: &'t [Leaf]) -> Self {
+        let has = |what: &[u8]| memchr::memmem::find(text, what).is_some();
+        let is_kind = |leaf: &Leaf| {
+            leaf.path.last().is_some_and(|key| key == "kind")
+                && text[leaf.inner.clone()].eq_ignore_ascii_case(b"secret")
+        };
+        Self {
+            format,
+            text,
+            leaves,
+            is_kubernetes: format == Format::Yaml && leaves.iter().any(is_kind),
+            has_keys: has(b"\"kty\""),
+            has_state: has(b"random_password") || has(b"\"sensitive\""),
+        }
+    }
+
+    /// Judges a leaf by where it is: the first place that is known decides.
+    fn is_secret(&self, at: usize) -> bool {
+        let leaf = &self.leaves[at];
+        let value = &self.text[leaf.inner.clone()];
+        if !leaf.is_text || value.is_empty() || is_placeholder(value) {
+            return false;
+        }
+        // What belongs together is written together.
+        let near = &self.leaves[at.saturating_sub(NEAR)..(at + NEAR).min(self.leaves.len())];
+        let keys: Vec<&str> = leaf.path.iter().map(String::as_str).collect();
+        let last = keys.last().copied().unwrap_or_default();
+        let parent = keys.len().checked_sub(2).map_or("", |i| keys[i]);
+        let strong = strength(last.as_bytes());
+        match self.format {
+            Format::Env => strong >= Strength::Token && value.len() >= 4,
+            // Servers of MCP are given what they need there, under names of their own.
+            _ if matches!(parent, "env" | "headers")
+                && keys.iter().any(|key| SERVERS.contains(key))
+                && looks_made(value) =>
+            {
+                true
+            }
+            Format::Json if self.has_keys && is_key_part(&keys, last, self.text, near) => {
+                value.len() >= 16
+            }
+            Format::Json if self.has_state && is_generated(&keys, last, self.text, near) => true,
+            _ if matches!(parent, "env" | "environment") => is_in_environment(strong, value),
+            _ if parent == "headers" => is_header(last, strong, value),
+            _ if keys.contains(&"auths") => matches!(last, "auth" | "identitytoken" | "password"),
+            _ if keys.contains(&"args") => self.is_argument(at, value),
+            Format::Yaml if self.is_kubernetes => {
+                keys.contains(&"stringData") && value.len() >= 4
+                    // In base64; shorter ones are switches.
+                    || keys.contains(&"data") && value.len() > 8
+            }
+            _ => last == "_auth",
+        }
+    }
+
+    /// `--api-key`, then the value.
+    fn is_argument(&self, at: usize, value: &[u8]) -> bool {
+        let before = at.checked_sub(1).map(|before| &self.leaves[before].inner);
+        let flag = before.map_or(&b""[..], |inner| &self.text[inner.clone()]);
+        flag.starts_with(b"-")
+            && !flag.contains(&b'=')
+            && strength(flag) >= Strength::Token
+            && !value.starts_with(b"-")
+            && value.len() >= 6
+    }
+}
+
+fn is_in_environment(strong: Strength, value: &[u8]) -> bool {
+    strong >= Strength::Token && value.len() >= 4
+        || strong != Strength::Benign && value.len() >= 20 && matches!(look(value), Look::Random)
+}
+
+fn is_header(name: &str, strong: Strength, value: &[u8]) -> bool {
+    HEADERS.contains(&name.to_ascii_lowercase().as_str())
+        || strong >= Strength::Token
+        || matches!(look(value), Look::Random) && value.len() >= 20
 }
 
 /// Files of JSON that do not say so.

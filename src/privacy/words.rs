@@ -403,6 +403,8 @@ pub(super) fn strength(name: &[u8]) -> Strength {
     judged(name).0
 }
 
+/// Judges a name by its last word, and by those before it. The order of the questions decides: a name that ends in a password is one whatever
+/// comes before it, and only what no other list knows is asked about in one word.
 fn judge(name: &[u8]) -> Strength {
     if name.len() >= 15 && name.to_ascii_lowercase().ends_with(b"client-key-data") {
         return Strength::Token;
@@ -416,86 +418,119 @@ fn judge(name: &[u8]) -> Strength {
     if last.iter().all(u8::is_ascii_digit) && !rest.is_empty() {
         (last, rest) = (&rest[rest.len() - 1], &rest[..rest.len() - 1]);
     }
-    let trimmed: &[u8] = {
-        let digits = last.iter().rev().take_while(|b| b.is_ascii_digit()).count();
-        &last[..last.len() - digits]
-    };
-    let before = rest.last();
-    let qualified = |list: &[&str]| before.is_some_and(|w| is_in(w, list));
-    if is_in(trimmed, PASSWORDS)
-        || ends_in(trimmed, PASSWORDS, 6)
-        || ends_in(trimmed, &["pwd", "pass"], 3) && trimmed.len() <= 12
+    let digits = last.iter().rev().take_while(|b| b.is_ascii_digit()).count();
+    let end = &last[..last.len() - digits];
+    let before = rest.last().map(|word| &word[..]);
+    if let Some(found) = as_password(end, before)
+        .or_else(|| as_key(end, rest))
+        .or_else(|| as_token(end, before))
+        .or_else(|| about_a_secret(end, last, rest))
+        .or_else(|| in_one_word(end))
+        .or_else(|| in_front(end, before))
     {
-        if matches!(
-            trimmed,
-            b"bypass"
-                | b"compass"
-                | b"encompass"
-                | b"surpass"
-                | b"trespass"
-                | b"overpass"
-                | b"underpass"
-                | b"byepass"
-        ) {
-            return Strength::None;
-        }
-        // `allow_pass`, `first pass` are not passwords; `db_pass` is.
-        if trimmed == b"pass" && before.is_none() {
-            return Strength::Token;
-        }
-        return Strength::Password;
+        return found;
     }
-    if trimmed == b"key" || trimmed == b"keys" {
-        return if qualified(BENIGN_QUALIFIERS) {
-            Strength::Benign
-        } else if qualified(KEY_QUALIFIERS) || rest.iter().any(|w| is_in(w, TOKENS)) {
-            Strength::Token
-        } else {
-            Strength::Weak
-        };
+    if is_in(end, WEAK) || ends_in(end, &["access", "private", "secret", "token"], 6) {
+        return Strength::Weak;
     }
-    if is_in(trimmed, TOKENS) {
-        return if qualified(BENIGN_QUALIFIERS) || trimmed == b"tokens" {
-            Strength::Benign
-        } else {
-            Strength::Token
-        };
-    }
-    if is_in(trimmed, BENIGN_ENDS)
-        && rest
-            .iter()
-            .chain([last])
-            .any(|w| is_in(w, TOKENS) || is_in(w, PASSWORDS) || w == b"key")
-    {
+    if is_in(end, BENIGN_ENDS) {
         return Strength::Benign;
     }
-    // In one word: `awssecretkey`, `fbconnectkey`, `nobleKey`.
-    if ends_in(trimmed, TOKENS, 5) {
-        return Strength::Token;
+    match words.iter().any(|w| is_service(w)) {
+        true => Strength::Weak,
+        false => Strength::None,
     }
-    if ends_in(trimmed, &["key"], 3) && trimmed.len() > 4 {
-        return if ends_in(
-            trimmed,
-            &[
-                "monkey",
-                "turkey",
-                "donkey",
-                "hockey",
-                "jockey",
-                "whiskey",
-                "publickey",
-                "hotkey",
-                "primarykey",
-            ],
-            3,
-        ) {
-            Strength::Benign
-        } else {
-            Strength::Weak
-        };
+}
+
+fn as_password(end: &[u8], before: Option<&[u8]>) -> Option<Strength> {
+    let is_one = is_in(end, PASSWORDS)
+        || ends_in(end, PASSWORDS, 6)
+        || ends_in(end, &["pwd", "pass"], 3) && end.len() <= 12;
+    if !is_one {
+        return None;
     }
-    // The word stands further to the front: `my_password_secure`, `token_value`.
-    let secure = [
+    let words = [
+        &b"bypass"[..],
+        b"compass",
+        b"encompass",
+        b"surpass",
+        b"trespass",
+        b"overpass",
+        b"underpass",
+        b"byepass",
+    ];
+    if words.contains(&end) {
+        return Some(Strength::None);
+    }
+    // `allow_pass`, `first pass` are not passwords; `db_pass` is.
+    Some(match end == b"pass" && before.is_none() {
+        true => Strength::Token,
+        false => Strength::Password,
+    })
+}
+
+/// `api_key`: what kind of key it is is said before.
+fn as_key(end: &[u8], rest: &[Vec<u8>]) -> Option<Strength> {
+    if end != b"key" && end != b"keys" {
+        return None;
+    }
+    let qualified = |list: &[&str]| rest.last().is_some_and(|w| is_in(w, list));
+    Some(if qualified(BENIGN_QUALIFIERS) {
+        Strength::Benign
+    } else if qualified(KEY_QUALIFIERS) || rest.iter().any(|w| is_in(w, TOKENS)) {
+        Strength::Token
+    } else {
+        Strength::Weak
+    })
+}
+
+fn as_token(end: &[u8], before: Option<&[u8]>) -> Option<Strength> {
+    if !is_in(end, TOKENS) {
+        return None;
+    }
+    let is_benign = before.is_some_and(|w| is_in(w, BENIGN_QUALIFIERS)) || end == b"tokens";
+    Some(match is_benign {
+        true => Strength::Benign,
+        false => Strength::Token,
+    })
+}
+
+/// `token_count`, `key_file`: it says something about a secret.
+fn about_a_secret(end: &[u8], last: &Vec<u8>, rest: &[Vec<u8>]) -> Option<Strength> {
+    let mut words = rest.iter().chain([last]);
+    let is_about = is_in(end, BENIGN_ENDS)
+        && words.any(|w| is_in(w, TOKENS) || is_in(w, PASSWORDS) || w == b"key");
+    is_about.then_some(Strength::Benign)
+}
+
+/// `awssecretkey`, `fbconnectkey`, `nobleKey`.
+fn in_one_word(end: &[u8]) -> Option<Strength> {
+    if ends_in(end, TOKENS, 5) {
+        return Some(Strength::Token);
+    }
+    if !ends_in(end, &["key"], 3) || end.len() <= 4 {
+        return None;
+    }
+    let words = [
+        "monkey",
+        "turkey",
+        "donkey",
+        "hockey",
+        "jockey",
+        "whiskey",
+        "publickey",
+        "hotkey",
+        "primarykey",
+    ];
+    Some(match ends_in(end, &words, 3) {
+        true => Strength::Benign,
+        false => Strength::Weak,
+    })
+}
+
+/// The word is further to the front: `my_password_secure`, `token_value`.
+fn in_front(end: &[u8], before: Option<&[u8]>) -> Option<Strength> {
+    let says_nothing = [
         &b"secure"[..],
         b"value",
         b"val",
@@ -512,26 +547,14 @@ fn judge(name: &[u8]) -> Strength {
         b"old",
         b"prefix_",
     ];
-    if secure.contains(&trimmed)
-        && let Some(word) = before
-    {
-        if is_in(word, PASSWORDS) {
-            return Strength::Password;
-        }
-        if is_in(word, TOKENS) {
-            return Strength::Token;
-        }
+    let word = before.filter(|_| says_nothing.contains(&end))?;
+    if is_in(word, PASSWORDS) {
+        Some(Strength::Password)
+    } else if is_in(word, TOKENS) {
+        Some(Strength::Token)
+    } else {
+        None
     }
-    if is_in(trimmed, WEAK) || ends_in(trimmed, &["access", "private", "secret", "token"], 6) {
-        return Strength::Weak;
-    }
-    if is_in(trimmed, BENIGN_ENDS) {
-        return Strength::Benign;
-    }
-    if words.iter().any(|w| is_service(w)) {
-        return Strength::Weak;
-    }
-    Strength::None
 }
 
 /// Names of services whose keys are plain random text, as they stand in the names of variables.

@@ -74,6 +74,8 @@ fn is_defined(text: &[u8], name: usize) -> bool {
     })
 }
 
+/// Decides whether the value of a name is a secret. First what costs nothing and settles most of any text, then what the value is by itself,
+/// last how much the name says: the more it does, the less the value has to.
 pub(super) fn judge(
     text: &[u8],
     name: &[u8],
@@ -82,165 +84,208 @@ pub(super) fn judge(
     style: Style,
 ) -> bool {
     let raw = &text[value.range.clone()];
-    // What the most common text is, without a closer look: prose, numbers, short words.
+    if is_nothing(raw, strong, value) {
+        return false;
+    }
+    let kind = look(raw);
+    let seen = Seen::of(raw, value);
+    if is_something_else(name, &seen, kind) {
+        return false;
+    }
+    if matches!(kind, Look::Hex | Look::Random) && !seen.spaced {
+        return is_made_up(&seen, strong, value, style, kind);
+    }
+    if !seen.has_letter
+        || seen.says_itself()
+        || seen.calls
+        || seen.is_member
+        || value.joint == Joint::Comma && !value.quoted
+    {
+        return false;
+    }
+    // A word or a number says nothing.
+    match strong {
+        Strength::Password if value.quoted => is_quoted_password(text, &seen, value),
+        Strength::Password if is_flag(text, name, value) => {
+            seen.len() >= 6
+                && (seen.has_digit || seen.symbols > 0)
+                && !raw.starts_with(b"$")
+                && !raw.starts_with(b"-")
+        }
+        Strength::Password => !style.code && is_bare_password(&seen, value, style),
+        Strength::Token => is_token(&seen, value, style),
+        _ => false,
+    }
+}
+
+/// Returns true for what the most common text is, without a closer look: prose, numbers, short words.
+fn is_nothing(raw: &[u8], strong: Strength, value: &Value) -> bool {
     let plain_word = !value.quoted && raw.iter().all(u8::is_ascii_lowercase);
-    if raw.len() < 3
+    raw.len() < 3
         || value.joint == Joint::Space && plain_word
         || strong == Strength::Weak && raw.len() < 16
         || ends_in_version(raw)
         || raw.iter().all(|b| b.is_ascii_digit() || *b == b'.') && raw.len() < 20
-    {
-        return false;
-    }
-    let kind = look(raw);
-    let has_letter = raw.iter().any(|b| b.is_ascii_alphabetic());
-    let has_digit = raw.iter().any(u8::is_ascii_digit);
-    let symbols = raw
-        .iter()
-        .filter(|b| {
+}
+
+/// What a value consists of.
+struct Seen<'t> {
+    raw: &'t [u8],
+    lower: String,
+    has_letter: bool,
+    has_digit: bool,
+    /// Signs that are rare in names and paths.
+    symbols: usize,
+    spaced: bool,
+    /// It is code that is called: `getPassword()`, `Config::get`.
+    calls: bool,
+    /// It is code that is looked up: `user.password`.
+    is_member: bool,
+}
+
+impl<'t> Seen<'t> {
+    fn of(raw: &'t [u8], value: &Value) -> Self {
+        let is_symbol = |b: &&u8| {
             !b.is_ascii_alphanumeric() && !matches!(b, b'_' | b'-' | b'.' | b' ' | b'/' | b':')
-        })
-        .count();
-    let spaced = raw.contains(&b' ');
+        };
+        let symbols = raw.iter().filter(is_symbol).count();
+        let has_digit = raw.iter().any(u8::is_ascii_digit);
+        let in_member =
+            |b: &u8| is_word(*b) || matches!(b, b'.' | b'[' | b']' | b'(' | b')' | b'?' | b'!');
+        Self {
+            raw,
+            lower: crate::privacy::values::lower(raw),
+            has_letter: raw.iter().any(|b| b.is_ascii_alphabetic()),
+            has_digit,
+            symbols,
+            spaced: raw.contains(&b' '),
+            calls: !value.quoted
+                && (raw.contains(&b'(') && raw.contains(&b')') && symbols <= 4
+                    || raw.windows(2).any(|w| w == b"::" || w == b"->")),
+            is_member: !value.quoted
+                && !has_digit
+                && raw.contains(&b'.')
+                && raw.iter().all(in_member),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.raw.len()
+    }
+
+    /// `user_password`, `newPassword` are names of fields; `thisismypassword` is one.
+    fn says_itself(&self) -> bool {
+        let joined = self.raw.iter().any(|b| !b.is_ascii_lowercase());
+        ["password", "passwd", "passphrase"]
+            .iter()
+            .any(|w| self.lower.contains(w))
+            && !self.has_digit
+            && self.symbols <= 1
+            && (joined || self.len() < 14)
+    }
+
+    fn is_path(&self) -> bool {
+        let raw = self.raw;
+        raw.starts_with(b"/") && raw.iter().filter(|b| **b == b'/').count() >= 2 && !self.has_digit
+            || raw.starts_with(b"./")
+            || raw.starts_with(b"../")
+            || raw.starts_with(b"~/")
+            || raw.starts_with(b"http://")
+            || raw.starts_with(b"https://")
+    }
+}
+
+/// Returns true for what a value is instead of a secret, whatever its name says.
+fn is_something_else(name: &[u8], seen: &Seen<'_>, kind: Look) -> bool {
+    let raw = seen.raw;
     if kind == Look::Placeholder
         || is_no_token_of(name, raw)
         || is_encoded_host(raw)
         || is_typed_in_order(raw)
     {
-        return false;
+        return true;
     }
     // `Credential=AKIA…/20210618/us-east-1/…` is a scope, not a secret.
-    if raw.contains(&b'/') && name.to_ascii_lowercase().ends_with(b"credential") {
-        return false;
-    }
+    let is_scope = raw.contains(&b'/') && name.to_ascii_lowercase().ends_with(b"credential");
     // The name again: `password: user_password`.
-    let lower = crate::privacy::values::lower(raw);
-    let own = crate::privacy::values::lower(name);
-    if lower == own {
+    is_scope || seen.lower == crate::privacy::values::lower(name) || seen.is_path()
+}
+
+/// Judges what nobody typed: its look says most, the name the rest.
+fn is_made_up(seen: &Seen<'_>, strong: Strength, value: &Value, style: Style, kind: Look) -> bool {
+    if !value.quoted && (seen.calls || seen.is_member) {
         return false;
     }
-    // `user_password`, `newPassword` are names of fields; `thisismypassword` is one.
-    let joined = raw.iter().any(|b| !b.is_ascii_lowercase());
-    let says_itself = ["password", "passwd", "passphrase"]
-        .iter()
-        .any(|w| lower.contains(w))
-        && !has_digit
-        && symbols <= 1
-        && (joined || raw.len() < 14);
-    let is_path =
-        raw.starts_with(b"/") && raw.iter().filter(|b| **b == b'/').count() >= 2 && !has_digit
-            || raw.starts_with(b"./")
-            || raw.starts_with(b"../")
-            || raw.starts_with(b"~/")
-            || raw.starts_with(b"http://")
-            || raw.starts_with(b"https://");
-    if is_path {
+    match strong {
+        Strength::Password | Strength::Token => {
+            seen.len() >= 8 && value.joint != Joint::Comma || seen.len() >= 16
+        }
+        Strength::Weak => {
+            seen.len() >= if kind == Look::Hex { 100 } else { 20 }
+                && value.joint != Joint::Comma
+                && value.joint != Joint::Space
+                || style.strict && seen.len() >= 16
+        }
+        _ => false,
+    }
+}
+
+/// `password = "…"`: quotes say that it is a value, so hardly more is asked than that it is no selector and no sentence.
+fn is_quoted_password(text: &[u8], seen: &Seen<'_>, value: &Value) -> bool {
+    let raw = seen.raw;
+    if raw.len() < 4 || seen.spaced && (raw.len() > 24 || seen.symbols == 0 || is_wordy(raw)) {
         return false;
     }
-    let calls = !value.quoted
-        && (raw.contains(&b'(') && raw.contains(&b')') && symbols <= 4
-            || raw.windows(2).any(|w| w == b"::" || w == b"->"));
-    let member = !value.quoted
-        && !has_digit
-        && raw.contains(&b'.')
-        && raw
-            .iter()
-            .all(|b| is_word(*b) || matches!(b, b'.' | b'[' | b']' | b'(' | b')' | b'?' | b'!'));
-    match kind {
-        Look::Hex | Look::Random if !spaced => {
-            if !value.quoted && (calls || member) {
-                return false;
-            }
-            match strong {
-                Strength::Password | Strength::Token => {
-                    raw.len() >= 8 && value.joint != Joint::Comma || raw.len() >= 16
-                }
-                Strength::Weak => {
-                    raw.len() >= if kind == Look::Hex { 100 } else { 20 }
-                        && value.joint != Joint::Comma
-                        && value.joint != Joint::Space
-                        || style.strict && raw.len() >= 16
-                }
-                _ => false,
-            }
-        }
-        _ => {
-            if !has_letter
-                || says_itself
-                || calls
-                || member
-                || value.joint == Joint::Comma && !value.quoted
-            {
-                return false;
-            }
-            // A word or a number says nothing.
-            match strong {
-                Strength::Password => {
-                    if value.quoted {
-                        if raw.len() < 4
-                            || spaced && (raw.len() > 24 || symbols == 0 || is_wordy(raw))
-                        {
-                            return false;
-                        }
-                        if matches!(value.joint, Joint::Comma | Joint::Space) {
-                            let odd = has_digit || symbols >= 2 && raw.len() >= 8;
-                            return odd && !spaced && raw.len() >= 6 && value.joint == Joint::Space
-                                || is_said(text, value, raw);
-                        }
-                        let selector = matches!(
-                            raw[0],
-                            b'#' | b'.' | b'/' | b'@' | b'%' | b'[' | b'<' | b'^' | b'('
-                        );
-                        !(selector && is_wordy(raw)) && (raw.len() >= 5)
-                    } else if is_flag(text, name, value) {
-                        raw.len() >= 6
-                            && (has_digit || symbols > 0)
-                            && !raw.starts_with(b"$")
-                            && !raw.starts_with(b"-")
-                    } else if style.code {
-                        false
-                    } else if value.tight && value.joint == Joint::Assign {
-                        raw.len() >= 5 && (symbols > 0 || has_digit || raw.len() >= 6)
-                    } else {
-                        raw.len() >= 6
-                            && matches!(value.joint, Joint::Assign | Joint::Colon | Joint::Space)
-                            && (value.joint != Joint::Space || has_digit && symbols > 0)
-                            && ((has_digit || symbols > 0) && !is_wordy(raw)
-                                || symbols > 0 && has_letter && raw.len() >= 8
-                                || style.env
-                                || style.strict && value.joint == Joint::Assign)
-                    }
-                }
-                Strength::Token => {
-                    let odd = symbols >= 1 && (has_digit || symbols >= 2);
-                    if spaced
-                        && (is_wordy(raw)
-                            || raw.len() > 64
-                            || raw.windows(2).any(|w| w == b", " || w == b". "))
-                    {
-                        return false;
-                    }
-                    if value.quoted {
-                        raw.len() >= 8
-                            && matches!(value.joint, Joint::Assign | Joint::Colon | Joint::Compare)
-                            && (odd && !spaced
-                                || has_digit && !is_wordy(raw)
-                                || raw.len() >= 20 && !is_wordy(raw) && !spaced)
-                    } else if style.code {
-                        false
-                    } else {
-                        raw.len() >= 10
-                            && matches!(value.joint, Joint::Assign | Joint::Colon)
-                            && (odd
-                                || has_digit && !is_wordy(raw)
-                                || raw.len() >= 20 && !is_wordy(raw)
-                                || style.env && raw.len() >= 8)
-                    }
-                }
-                _ => false,
-            }
-        }
+    if matches!(value.joint, Joint::Comma | Joint::Space) {
+        let odd = seen.has_digit || seen.symbols >= 2 && raw.len() >= 8;
+        return odd && !seen.spaced && raw.len() >= 6 && value.joint == Joint::Space
+            || is_said(text, value, raw);
     }
+    let selector = matches!(
+        raw[0],
+        b'#' | b'.' | b'/' | b'@' | b'%' | b'[' | b'<' | b'^' | b'('
+    );
+    !(selector && is_wordy(raw)) && (raw.len() >= 5)
+}
+
+/// `password = …` outside of code: without quotes it may be a word of a sentence, so it has to be odd, or the place one for settings.
+fn is_bare_password(seen: &Seen<'_>, value: &Value, style: Style) -> bool {
+    let raw = seen.raw;
+    let is_odd = seen.has_digit || seen.symbols > 0;
+    if value.tight && value.joint == Joint::Assign {
+        return raw.len() >= 5 && (is_odd || raw.len() >= 6);
+    }
+    raw.len() >= 6
+        && matches!(value.joint, Joint::Assign | Joint::Colon | Joint::Space)
+        && (value.joint != Joint::Space || seen.has_digit && seen.symbols > 0)
+        && (is_odd && !is_wordy(raw)
+            || seen.symbols > 0 && seen.has_letter && raw.len() >= 8
+            || style.env
+            || style.strict && value.joint == Joint::Assign)
+}
+
+/// `token = …`: programs make tokens, so one that reads like words is none.
+fn is_token(seen: &Seen<'_>, value: &Value, style: Style) -> bool {
+    let raw = seen.raw;
+    let odd = seen.symbols >= 1 && (seen.has_digit || seen.symbols >= 2);
+    let has_clauses = || raw.windows(2).any(|w| w == b", " || w == b". ");
+    if seen.spaced && (is_wordy(raw) || raw.len() > 64 || has_clauses()) {
+        return false;
+    }
+    if value.quoted {
+        return raw.len() >= 8
+            && matches!(value.joint, Joint::Assign | Joint::Colon | Joint::Compare)
+            && (odd && !seen.spaced
+                || seen.has_digit && !is_wordy(raw)
+                || raw.len() >= 20 && !is_wordy(raw) && !seen.spaced);
+    }
+    !style.code
+        && raw.len() >= 10
+        && matches!(value.joint, Joint::Assign | Joint::Colon)
+        && (odd
+            || seen.has_digit && !is_wordy(raw)
+            || raw.len() >= 20 && !is_wordy(raw)
+            || style.env && raw.len() >= 8)
 }
 
 /// `--password value`
@@ -257,82 +302,15 @@ pub(super) fn is_said(text: &[u8], value: &Value, raw: &[u8]) -> bool {
 
 /// Judges random text by the name right before it.
 pub(super) fn explained(text: &[u8], start: usize, end: usize, style: Style) -> Option<Finding> {
-    // The whole value.
-    let mut from = start;
-    while from > 0
-        && start - from < 200
-        && (is_word(text[from - 1]) || matches!(text[from - 1], b'-' | b'+' | b'/' | b'.' | b'~'))
-    {
-        from -= 1;
-    }
-    let mut to = end;
-    while to < text.len()
-        && to - end < 400
-        && (is_word(text[to]) || matches!(text[to], b'-' | b'+' | b'/' | b'=' | b'.' | b'~'))
-    {
-        to += 1;
-    }
-    while to > end && matches!(text[to - 1], b'.' | b'/') {
-        to -= 1;
-    }
-    // Cut short: `AbC…..[redacted]`
-    if text[to..].starts_with(b"..") {
-        return None;
-    }
-    // An escape's letter.
-    if from > 0 && text[from - 1] == b'\\' {
-        from += 1;
-    }
-    // `datadog-secrettoken-0024…`: the name is in front of the value itself.
-    let mut name: Option<Range<usize>> = None;
-    if from < start {
-        let head = &text[from..start];
-        if let Some(cut) = head.iter().rposition(|b| matches!(b, b'-' | b'.'))
-            && !head.contains(&b'/')
-            && head[..cut].iter().any(u8::is_ascii_alphabetic)
-            && !head.iter().any(u8::is_ascii_digit)
-        {
-            name = Some(from..from + cut);
-            from = from + cut + 1;
-        }
-    }
-    let value = &text[from..to];
+    let whole = whole_value(text, start, end)?;
+    let (inner, from) = name_in_front(text, whole.start, start);
+    let value = &text[from..whole.end];
     if value.len() < 16 {
         return None;
     }
-    let quoted = from > 0 && matches!(text[from - 1], b'"' | b'\'' | b'`');
-    let name = match name {
+    let name = match inner {
         Some(name) => name,
-        None => {
-            let mut i = from;
-            let mut gap = 0;
-            while i > 0 && gap < 12 && !is_word(text[i - 1]) {
-                if matches!(
-                    text[i - 1],
-                    b'\n'
-                        | b';'
-                        | b','
-                        | b'{'
-                        | b'}'
-                        | b'&'
-                        | b'?'
-                        | b'\\'
-                        | b')'
-                        | b'/'
-                        | b'#'
-                        | b'@'
-                ) && !(text[i - 1] == b'\\' && quoted)
-                {
-                    return None;
-                }
-                i -= 1;
-                gap += 1;
-            }
-            if i == 0 || gap == 0 || gap >= 12 {
-                return None;
-            }
-            whole_name(text, i.saturating_sub(1), i)
-        }
+        None => name_before(text, from)?,
     };
     let (mut strong, of_service) = judged(&text[name.clone()]);
     if strong == Strength::Benign {
@@ -344,8 +322,6 @@ pub(super) fn explained(text: &[u8], start: usize, end: usize, style: Style) -> 
         return None;
     }
     // `api key 123…`, `blitapp SECRET key=…`: the word before decides with it.
-    let joined_by_space =
-        from.saturating_sub(name.end) <= 2 && text[name.end..from].iter().all(|b| *b == b' ');
     if strong == Strength::Weak
         && !service
         && let Some(before) = before
@@ -363,6 +339,8 @@ pub(super) fn explained(text: &[u8], start: usize, end: usize, style: Style) -> 
     {
         return None;
     }
+    let joined_by_space =
+        from.saturating_sub(name.end) <= 2 && text[name.end..from].iter().all(|b| *b == b' ');
     let accepted = match strong {
         Strength::Password | Strength::Token => {
             !joined_by_space
@@ -374,11 +352,78 @@ pub(super) fn explained(text: &[u8], start: usize, end: usize, style: Style) -> 
                 || kind == Look::Random
                     && value.len() >= 28
                     && !joined_by_space
-                    && text[name.clone()].to_ascii_lowercase().ends_with(b"key")
+                    && text[name].to_ascii_lowercase().ends_with(b"key")
         }
         _ => false,
     };
-    accepted.then(|| secret(from..to, "generic"))
+    accepted.then(|| secret(from..whole.end, "generic"))
+}
+
+/// Returns all of the value that random text is a part of; `None` for one that was cut short.
+fn whole_value(text: &[u8], start: usize, end: usize) -> Option<Range<usize>> {
+    let mut from = start;
+    while from > 0
+        && start - from < 200
+        && (is_word(text[from - 1]) || matches!(text[from - 1], b'-' | b'+' | b'/' | b'.' | b'~'))
+    {
+        from -= 1;
+    }
+    let mut to = end;
+    while to < text.len()
+        && to - end < 400
+        && (is_word(text[to]) || matches!(text[to], b'-' | b'+' | b'/' | b'=' | b'.' | b'~'))
+    {
+        to += 1;
+    }
+    while to > end && matches!(text[to - 1], b'.' | b'/') {
+        to -= 1;
+    }
+    // `AbC…..[redacted]`
+    if text[to..].starts_with(b"..") {
+        return None;
+    }
+    // An escape's letter.
+    if from > 0 && text[from - 1] == b'\\' {
+        from += 1;
+    }
+    Some(from..to)
+}
+
+/// `datadog-secrettoken-0024…`: the name is in front of the value itself. Returns it, and where the rest begins.
+fn name_in_front(text: &[u8], from: usize, start: usize) -> (Option<Range<usize>>, usize) {
+    if from < start {
+        let head = &text[from..start];
+        if let Some(cut) = head.iter().rposition(|b| matches!(b, b'-' | b'.'))
+            && !head.contains(&b'/')
+            && head[..cut].iter().any(u8::is_ascii_alphabetic)
+            && !head.iter().any(u8::is_ascii_digit)
+        {
+            return (Some(from..from + cut), from + cut + 1);
+        }
+    }
+    (None, from)
+}
+
+/// Returns the name before a value, over what joins the two: a few signs, of which none ends a sentence or begins another member.
+fn name_before(text: &[u8], from: usize) -> Option<Range<usize>> {
+    let quoted = from > 0 && matches!(text[from - 1], b'"' | b'\'' | b'`');
+    let mut i = from;
+    let mut gap = 0;
+    while i > 0 && gap < 12 && !is_word(text[i - 1]) {
+        let parts = matches!(
+            text[i - 1],
+            b'\n' | b';' | b',' | b'{' | b'}' | b'&' | b'?' | b'\\' | b')' | b'/' | b'#' | b'@'
+        );
+        if parts && !(text[i - 1] == b'\\' && quoted) {
+            return None;
+        }
+        i -= 1;
+        gap += 1;
+    }
+    if i == 0 || gap == 0 || gap >= 12 {
+        return None;
+    }
+    Some(whole_name(text, i.saturating_sub(1), i))
 }
 
 /// Returns the word before a name on the same line.
