@@ -376,40 +376,11 @@ pub fn apply(
         let durable = Licence::NothingThere { durable: true };
         apply::apply(repo, &plan.work, &durable, monitor)?
     } else {
-        let roots = match &options.target {
-            Some(target) => vec![Root::ad_hoc(target.clone(), Origin::Source)],
-            None => {
-                let names: Vec<RootName> = snapshot
-                    .roots
-                    .iter()
-                    .filter(|r| {
-                        options.paths.is_empty() || options.paths.iter().any(|p| p.root == r.name)
-                    })
-                    .map(|r| r.name.clone())
-                    .collect();
-                roots_of(&snapshot.roots, &names)
-            }
-        };
         let mut backup = BackupOptions::new(Trigger::Restore, options.now);
         backup.never.clone_from(&options.never);
         backup.host.clone_from(&options.host);
-        let intent = Intent {
-            restore: Some(RestoreJournal {
-                snapshot: snapshot.id,
-                target: options
-                    .target
-                    .as_deref()
-                    .map(AbsolutePath::new)
-                    .transpose()
-                    .map_err(|reason| Error::invalid(reason, None))?,
-                paths: options.paths.clone(),
-                delete: options.delete,
-                overwrite: options.overwrite.word().to_owned(),
-            }),
-            agent: options.agent.clone(),
-            in_place: options.target.is_none(),
-            ..Intent::new(OperationKind::Restore, &options.argv, &options.cwd)
-        };
+        let intent = intent_of(snapshot, options)?;
+        let roots = roots_written(snapshot, options);
         backup.modes = opened.modes();
         let protected = guard::open(repo, &roots, &backup, intent, monitor)?;
         report.operation = Some(protected.operation());
@@ -431,6 +402,36 @@ pub fn apply(
     report.problems.extend(applied.lacking);
     report.elapsed = started.elapsed();
     Ok(report)
+}
+
+/// Returns what is saved before anything is written: the target, or the roots of which something comes back.
+fn roots_written(snapshot: &Snapshot, options: &RestoreOptions) -> Vec<Root> {
+    if let Some(target) = &options.target {
+        return vec![Root::ad_hoc(target.clone(), Origin::Source)];
+    }
+    let is_wanted = |record: &&RootRecord| {
+        options.paths.is_empty() || options.paths.iter().any(|path| path.root == record.name)
+    };
+    let wanted = snapshot.roots.iter().filter(is_wanted);
+    let names: Vec<RootName> = wanted.map(|record| record.name.clone()).collect();
+    roots_of(&snapshot.roots, &names)
+}
+
+/// Returns the begin record of a restore. It says all that was asked for, so that it can be asked for again where the restore is cut off.
+fn intent_of(snapshot: &Snapshot, options: &RestoreOptions) -> Result<Intent> {
+    let target = options.target.as_deref().map(AbsolutePath::new).transpose();
+    Ok(Intent {
+        restore: Some(RestoreJournal {
+            snapshot: snapshot.id,
+            target: target.map_err(|reason| Error::invalid(reason, None))?,
+            paths: options.paths.clone(),
+            delete: options.delete,
+            overwrite: options.overwrite.word().to_owned(),
+        }),
+        agent: options.agent.clone(),
+        in_place: options.target.is_none(),
+        ..Intent::new(OperationKind::Restore, &options.argv, &options.cwd)
+    })
 }
 
 /// Returns the newest restore that was begun and never ended, if its process is gone and nothing newer touched the same files.

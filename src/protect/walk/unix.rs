@@ -67,13 +67,8 @@ pub(super) fn walk(
     options: &WalkOptions<'_>,
 ) -> Result<Scan> {
     let Some(handle) = RootHandle::of(root)? else {
-        let removed = if state.is_some() {
-            vec![RepoPath::root()]
-        } else {
-            Vec::new()
-        };
         return Ok(Scan {
-            removed,
+            removed: state.map(|_| RepoPath::root()).into_iter().collect(),
             ..Scan::default()
         });
     };
@@ -125,34 +120,22 @@ pub(super) fn walk(
         }),
         wake: Condvar::new(),
     };
-    let threads = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .clamp(1, 8);
-    // Few directories are read before a second thread would have started.
-    walk.run(&mut scan, if threads > 1 { 12 } else { usize::MAX });
-    let more = !lock(&walk.queue).jobs.is_empty();
-    if more {
-        let scans = threads::share(threads, &|| {
-            let mut scan = Scan::default();
-            walk.run(&mut scan, usize::MAX);
-            scan
-        });
-        for other in scans {
-            // What a thread saw that failed is not known: that is no walk.
-            let other = other.ok_or_else(|| Error::invalid("a worker thread failed", None))?;
-            scan.dirty.extend(other.dirty);
-            scan.removed.extend(other.removed);
-            scan.left_out.extend(other.left_out);
-            scan.problems.extend(other.problems);
-            scan.files += other.files;
-            scan.bytes += other.bytes;
-            scan.not_stored += other.not_stored;
-            scan.mounts.extend(other.mounts);
-            scan.found |= other.found;
-            scan.too_many |= other.too_many;
-        }
-    }
+    walk.all(&mut scan)?;
     Ok(scan)
+}
+
+/// Adds what another thread found.
+fn absorb(scan: &mut Scan, other: Scan) {
+    scan.dirty.extend(other.dirty);
+    scan.removed.extend(other.removed);
+    scan.left_out.extend(other.left_out);
+    scan.problems.extend(other.problems);
+    scan.files += other.files;
+    scan.bytes += other.bytes;
+    scan.not_stored += other.not_stored;
+    scan.mounts.extend(other.mounts);
+    scan.found |= other.found;
+    scan.too_many |= other.too_many;
 }
 
 fn count(scan: &mut Scan, stat: &Stat) {
@@ -167,6 +150,28 @@ fn count(scan: &mut Scan, stat: &Stat) {
 }
 
 impl Walk<'_> {
+    /// Reads everything. Alone at first: few directories are read before a second thread would have started.
+    fn all(&self, scan: &mut Scan) -> Result<()> {
+        let threads = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .clamp(1, 8);
+        self.run(scan, if threads > 1 { 12 } else { usize::MAX });
+        if lock(&self.queue).jobs.is_empty() {
+            return Ok(());
+        }
+        let scans = threads::share(threads, &|| {
+            let mut scan = Scan::default();
+            self.run(&mut scan, usize::MAX);
+            scan
+        });
+        for other in scans {
+            // What a thread saw that failed is not known: that is no walk.
+            let other = other.ok_or_else(|| Error::invalid("a worker thread failed", None))?;
+            absorb(scan, other);
+        }
+        Ok(())
+    }
+
     /// Reads up to `limit` directories.
     fn run(&self, scan: &mut Scan, limit: usize) {
         let mut buffers = Buffers::default();
