@@ -393,7 +393,7 @@ fn what_is_sent_to_the_guard_reaches_the_command() {
                 "" => String::new(),
                 trap => format!("trap '{trap}' {name};"),
             };
-            let script = format!("{trap} rm f; touch begun; while :; do sleep 0.02; done");
+            let script = format!("{trap} rm f; : > begun; while :; do sleep 0.02; done");
             let mut guard = place.bdr(&["guard", "--", "sh", "-c", &script]);
             let mut guard = guard.stderr(Stdio::null()).spawn().unwrap();
             wait_for("the command to begin", || {
