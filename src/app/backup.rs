@@ -8,7 +8,6 @@ use bdr::protect::backup::{BackupOptions, BackupReport, Level, SealedSummary, ba
 use bdr::protect::staging::settle;
 use bdr::repo::Repository;
 use bdr::repo::snapshot::{PathNote, SnapshotKind, Trigger};
-use serde_json::{Value, json};
 
 use crate::app::context::Context;
 use crate::app::error::Failure;
@@ -216,38 +215,4 @@ pub(crate) fn sealed_words(cx: &Context, sealed: &SealedSummary) -> String {
         });
     }
     parts.join(", ")
-}
-
-/// Returns what was sealed as JSON.
-pub(crate) fn sealed_data(sealed: &SealedSummary) -> Value {
-    json!({
-        "files": sealed.files,
-        "values": sealed.values,
-        "records": sealed.records,
-        "whole": sealed.whole.iter().map(|path| ui::json::with_path(path, json!({}))).collect::<Vec<_>>(),
-        "kinds": sealed.kinds,
-    })
-}
-
-/// Returns the data of `--json`.
-pub(crate) fn data(report: &BackupReport) -> Value {
-    json!({
-        "snapshot": report.snapshot.id.to_string(),
-        "kind": report.snapshot.kind,
-        "reused": report.reused,
-        "files": report.snapshot.stats.files,
-        "bytes": report.snapshot.stats.bytes,
-        "added": report.added,
-        "changed": report.changed,
-        "removed": report.removed,
-        "read_bytes": report.read_bytes,
-        "stored_bytes": report.stored_bytes,
-        "not_stored": report.not_stored,
-        "problems": ui::json::notes(&report.problems),
-        "unstable": ui::json::notes(&report.unstable),
-        "left_out": ui::json::notes(&report.left_out),
-        "mounts": report.mounts.iter().map(|path| ui::json::with_path(path, json!({}))).collect::<Vec<_>>(),
-        "sealed": sealed_data(&report.sealed),
-        "elapsed_ms": u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
-    })
 }

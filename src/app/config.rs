@@ -1,6 +1,7 @@
 //! Reads, checks and writes the configuration for the application.
 
 use bdr::model::config::Config;
+use bdr::model::retention::COUNTS;
 use bdr::model::schedule::day_word;
 use serde_json::{Value, json};
 
@@ -41,19 +42,16 @@ pub(crate) fn values(config: &Config) -> serde_json::Map<String, Value> {
     let mcp = json!({"unattended": config.mcp.unattended.word()});
     data.insert("mcp".into(), mcp);
     let policy = &config.retention;
-    let retention = json!({
-        "keep_last": policy.last,
-        "keep_hourly": policy.hourly,
-        "keep_daily": policy.daily,
-        "keep_weekly": policy.weekly,
-        "keep_monthly": policy.monthly,
-        "keep_yearly": policy.yearly,
+    let mut retention = json!({
         "keep_within_hours": policy.within.map(|within| within.num_hours()),
         "keep_tags": policy.tags,
         "guard_within_hours": policy.guard_within.num_hours(),
         "guard_bytes": policy.guard_bytes,
         "max_size": policy.max_bytes,
     });
+    for rule in &COUNTS {
+        retention[rule.key] = (rule.of)(policy).into();
+    }
     data.insert("retention".into(), retention);
     let schedule = config.schedule.as_ref().map(|schedule| {
         json!({

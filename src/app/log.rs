@@ -4,20 +4,15 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use bdr::base::id::{Id, SnapshotId};
+use bdr::model::agent::MCP_HOST;
 use bdr::model::merge::Changes;
 use bdr::repo::Repository;
 use bdr::repo::oplog::{Operation, OperationKind, RootChanges};
 use bdr::repo::origin::Origin;
 use bdr::repo::snapshot::Snapshot;
-use serde_json::{Value, json};
 
 use crate::app::context::Context;
-use crate::ui::{self, count, when};
-
-/// The host of operations by which bdr changes its own set-up.
-pub(crate) const OWN_HOST: &str = "bdr";
-/// The host of operations that came by MCP.
-pub(crate) const MCP_HOST: &str = "mcp";
+use crate::ui::count;
 
 /// Returns what an operation was, in a line.
 pub(crate) fn title(operation: &Operation, ids: &[Id]) -> String {
@@ -209,43 +204,6 @@ pub(crate) fn root_path(root: &RootChanges, snapshot: Option<&Snapshot>) -> Path
         || root.name.to_string().into(),
         |record| record.path.as_path().to_owned(),
     )
-}
-
-pub(crate) fn summary(cx: &Context, repo: &Repository, operation: &Operation, ids: &[Id]) -> Value {
-    let begin = &operation.begin;
-    let (deleted, created, modified) = operation.counts();
-    let end = operation.end.as_ref();
-    let mut map = serde_json::Map::new();
-    ui::json::put_name(&mut map, "cwd", &begin.cwd.0);
-    let rest = json!({
-        "id": begin.id.to_string(),
-        "short": begin.id.prefix(ids),
-        "kind": begin.kind.word(),
-        "time": when::utc(begin.time),
-        "argv": ui::json::argv(&begin.argv),
-        "label": begin.label,
-        "agent": begin.agent,
-        "snapshot": begin.before.map(|id| id.to_string()),
-        "undoes": begin.undoes.map(|id| id.to_string()),
-        "undone_by": operation.undone_by.map(|id| id.to_string()),
-        "undoable": operation.is_undoable(),
-        "finished": end.is_some(),
-        "state": unfinished(cx, repo, operation).unwrap_or("finished"),
-        "pinned": operation.pinned,
-        "origin": operation.origin.word(),
-        "exit": end.and_then(|end| end.exit),
-        "signal": end.and_then(|end| end.signal),
-        "elapsed_ms": end.map(|end| end.elapsed_ms),
-        "deleted": deleted,
-        "created": created,
-        "modified": modified,
-        "remote": begin.remote,
-        "not_captured_count": begin.not_captured.len(),
-    });
-    if let Value::Object(rest) = rest {
-        map.extend(rest);
-    }
-    Value::Object(map)
 }
 
 pub(crate) fn shorten(text: &str, width: usize, more: char) -> String {

@@ -6,6 +6,7 @@ pub(crate) mod backup;
 pub(crate) mod config;
 pub(crate) mod context;
 pub(crate) mod dashboard;
+pub(crate) mod documents;
 pub(crate) mod drill;
 pub(crate) mod error;
 pub(crate) mod exit;

@@ -10,7 +10,6 @@ use chrono::{Local, TimeDelta};
 use crate::app::context::Context;
 use crate::app::error::Failure;
 
-pub(crate) mod data;
 pub(crate) mod words;
 
 /// Everything that is to be known.

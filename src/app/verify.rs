@@ -1,12 +1,8 @@
 //! Verification as a job, and its scratch directories.
 
 use bdr::base::error::IoContext as _;
-use bdr::care::verify::{Damage, LostFile, VerifyReport};
-use bdr::repo::origin::Origin;
-use serde_json::{Value, json};
 
 use crate::app::error::Failure;
-use crate::ui::{self};
 
 /// Makes a scratch directory in a place of bdr's own, where what earlier ones left is removed; it goes away with the value.
 pub(crate) fn scratch(own: &std::path::Path) -> Result<tempfile::TempDir, Failure> {
@@ -45,41 +41,4 @@ pub(crate) fn sweep(parent: &std::path::Path) {
             let _ = left.remove();
         }
     }
-}
-
-pub(crate) fn data(report: &VerifyReport, level: &str) -> Value {
-    let lost = |lost: &LostFile| {
-        let rest = json!({
-            "snapshot": lost.snapshot.to_string(),
-            "good_in": lost.other.map(|id| id.to_string()),
-        });
-        ui::json::with_path(lost.path.as_path(), rest)
-    };
-    let damage = |damage: &Damage| {
-        json!({
-            "name": damage.name,
-            "reason": damage.reason,
-            "lost": damage.lost.iter().map(lost).collect::<Vec<_>>(),
-        })
-    };
-    json!({
-        "level": level,
-        "snapshots": report.snapshots,
-        "packs": report.packs,
-        "blobs": report.blobs,
-        "bytes": report.bytes,
-        "damage": report.damage.iter().map(damage).collect::<Vec<_>>(),
-        "healed": report.healed,
-        "made_here": {
-            "key": match (&report.key_refused, report.has_key) {
-                (Some(_), _) => "refused",
-                (None, true) => "here",
-                (None, false) => "none",
-            },
-            "key_refused": report.key_refused,
-            "snapshots": report.origins.iter().filter(|(_, o)| *o == Origin::Here).map(|(id, _)| id.to_string()).collect::<Vec<_>>(),
-            "others": report.origins.iter().filter(|(_, o)| *o != Origin::Here).map(|(id, o)| json!({"id": id.to_string(), "origin": o.word()})).collect::<Vec<_>>(),
-        },
-        "elapsed_ms": u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
-    })
 }

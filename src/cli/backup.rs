@@ -5,8 +5,9 @@ use bdr::care::prune::Budget;
 use bdr::model::schedule::Job;
 use clap::Args;
 
-use crate::app::backup::{BackupRun, Wanted, code, data, perform, text};
+use crate::app::backup::{BackupRun, Wanted, code, perform, text};
 use crate::app::context::Context;
+use crate::app::documents::BackupDocument;
 use crate::app::error::Failure;
 use crate::app::jobs;
 
@@ -53,7 +54,8 @@ pub(crate) fn run(cx: &Context, args: &BackupArgs) -> Result<u8, Failure> {
     };
     let code = code(&report);
     if cx.ui.json {
-        cx.ui.document("backup", code, &data(&report))?;
+        cx.ui
+            .document("backup", code, &BackupDocument::new(&report))?;
     } else {
         let id = report.snapshot.id.prefix(&repo.snapshot_ids()?);
         let id = cx.ui.out.yellow(&id);

@@ -7,14 +7,13 @@ use bdr::base::units::size;
 use bdr::find::query;
 use bdr::model::manifest::{Change, Entry, Kind};
 use clap::Args;
-use serde_json::{Value, json};
 
 use crate::app::context::Context;
+use crate::app::documents::DiffDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::pick;
 use crate::app::time;
-use crate::ui;
 
 /// Compare a snapshot with another one or with the current files
 ///
@@ -63,15 +62,10 @@ pub(crate) fn run(cx: &Context, args: &DiffArgs) -> Result<u8, Failure> {
         .transpose()?;
     let differences = query::diff(&repo, &a, b, &repo.own_paths(), &cx.progress())?;
     if cx.ui.json {
-        let changes: Vec<Value> = differences
+        let changes = differences
             .iter()
-            .flat_map(|(root, path, changes)| changes.iter().map(move |c| data(root, path, c)))
-            .collect();
-        let data = json!({
-            "a": a.id.to_string(),
-            "b": b.map(|b| b.id.to_string()),
-            "changes": changes,
-        });
+            .flat_map(|(root, path, changes)| changes.iter().map(|c| (&**root, &**path, c)));
+        let data = DiffDocument::new(a.id, b.map(|b| b.id), changes);
         cx.ui.document("diff", exit::OK, &data)?;
         return Ok(exit::OK);
     }
@@ -130,27 +124,4 @@ fn tail(entry: &Entry) -> String {
         Kind::Dir => "/".to_owned(),
         other => format!("  {}", other.word()),
     }
-}
-
-fn data(root: &str, root_path: &std::path::Path, change: &Change) -> Value {
-    let path = change.path().to_path(root_path);
-    let (word, before, after) = match change {
-        Change::Added(entry) => ("added", None, Some(entry)),
-        Change::Removed(entry) => ("removed", Some(entry), None),
-        Change::Modified(pair) => ("modified", Some(&pair.0), Some(&pair.1)),
-        Change::Metadata(pair) => ("metadata", Some(&pair.0), Some(&pair.1)),
-    };
-    let side = |entry: Option<&Entry>| {
-        entry.map(|entry| {
-            let mut value = ui::json::entry(&path, entry);
-            if let Value::Object(map) = &mut value {
-                map.remove("path");
-                map.remove("path_hex");
-            }
-            value
-        })
-    };
-    let rest =
-        json!({"source": root, "change": word, "before": side(before), "after": side(after)});
-    ui::json::with_path(&path, rest)
 }

@@ -8,9 +8,9 @@ use bdr::repo::Repository;
 use bdr::repo::oplog::OperationKind;
 use chrono::TimeDelta;
 use clap::Args;
-use serde_json::{Value, json};
 
 use crate::app::context::{Context, read_config, variable};
+use crate::app::documents::{DoctorDocument, FindingDocument};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::ui::{plural, when};
@@ -99,7 +99,7 @@ pub(crate) fn run(cx: &Context, _: &DoctorArgs) -> Result<u8, Failure> {
     let bad = findings.iter().any(|f| f.health == Health::Bad);
     let code = if bad { exit::FAILURE } else { exit::OK };
     if cx.ui.json {
-        cx.ui.document("doctor", code, &data(&findings))?;
+        cx.ui.document("doctor", code, &document(findings))?;
         return Ok(code);
     }
     let width = findings.iter().map(|f| f.check.len()).max().unwrap_or(0);
@@ -446,17 +446,18 @@ fn git() -> Finding {
     }
 }
 
-fn data(findings: &[Finding]) -> Value {
-    let list: Vec<Value> = findings
-        .iter()
-        .map(|f| {
-            let health = match f.health {
-                Health::Good => "good",
-                Health::Warning => "warning",
-                Health::Bad => "bad",
-            };
-            json!({"check": f.check, "health": health, "message": f.says, "fix": f.fix})
-        })
-        .collect();
-    json!({"findings": list})
+fn document(findings: Vec<Finding>) -> DoctorDocument {
+    let one = |finding: Finding| FindingDocument {
+        check: finding.check,
+        health: match finding.health {
+            Health::Good => "good",
+            Health::Warning => "warning",
+            Health::Bad => "bad",
+        },
+        message: finding.says,
+        fix: finding.fix,
+    };
+    DoctorDocument {
+        findings: findings.into_iter().map(one).collect(),
+    }
 }

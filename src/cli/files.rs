@@ -9,9 +9,9 @@ use bdr::find::query;
 use bdr::model::manifest::{Entry, Kind};
 use bdr::repo::Repository;
 use clap::Args;
-use serde_json::{Value, json};
 
 use crate::app::context::Context;
+use crate::app::documents::{CatDocument, EntryDocument, FindDocument, HistoryDocument};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::pick;
@@ -67,22 +67,8 @@ pub(crate) fn history(cx: &Context, args: &HistoryArgs) -> Result<u8, Failure> {
     let ids = repo.snapshot_ids()?;
     let versions = query::history(&repo, &snapshots, &cx.cwd, &args.path)?;
     if cx.ui.json {
-        let list: Vec<Value> = versions
-            .iter()
-            .map(|v| {
-                let mut value = match &v.entry {
-                    Some(entry) => ui::json::entry(&v.path, entry),
-                    None => ui::json::with_path(&v.path, json!({"kind": null})),
-                };
-                value["snapshot"] = v.snapshot.to_string().into();
-                value["short"] = v.snapshot.prefix(&ids).into();
-                value["seq"] = v.seq.into();
-                value["time"] = when::utc(v.time).into();
-                value
-            })
-            .collect();
-        cx.ui
-            .document("history", exit::OK, &json!({"versions": list}))?;
+        let data = HistoryDocument::new(&versions, &ids);
+        cx.ui.document("history", exit::OK, &data)?;
         return Ok(exit::OK);
     }
     let rows: Vec<Vec<String>> = versions
@@ -127,24 +113,12 @@ pub(crate) fn find(cx: &Context, args: &FindArgs) -> Result<u8, Failure> {
     let ids = repo.snapshot_ids()?;
     let found = query::find(&repo, &snapshots, &args.glob)?;
     if cx.ui.json {
-        let list: Vec<Value> = found
-            .iter()
-            .map(|f| {
-                let mut value = ui::json::entry(&f.path, &f.entry);
-                value["source"] = f.root.clone().into();
-                value["snapshot"] = f.snapshot.to_string().into();
-                value["short"] = f.snapshot.prefix(&ids).into();
-                value["time"] = when::utc(f.time).into();
-                value["current"] = f.current.into();
-                value
-            })
-            .collect();
-        let code = if list.is_empty() {
-            exit::FAILURE
-        } else {
-            exit::OK
+        let code = match found.is_empty() {
+            true => exit::FAILURE,
+            false => exit::OK,
         };
-        cx.ui.document("find", code, &json!({"found": list}))?;
+        cx.ui
+            .document("find", code, &FindDocument::new(&found, &ids))?;
         return Ok(code);
     }
     if found.is_empty() {
@@ -218,8 +192,10 @@ fn print(cx: &Context, args: &CatArgs, repo: &Repository) -> Result<u8, Failure>
     }
     if cx.ui.json {
         // Bytes do not fit into a document; what they are does.
-        let mut data = ui::json::entry(&entry.path.to_path(root.path.as_path()), entry);
-        data["snapshot"] = picked.snapshot.id.to_string().into();
+        let data = CatDocument {
+            entry: EntryDocument::new(&entry.path.to_path(root.path.as_path()), entry),
+            snapshot: picked.snapshot.id.to_string(),
+        };
         cx.ui.document("cat", exit::OK, &data)?;
         return Ok(exit::OK);
     }

@@ -123,6 +123,13 @@ mod tests {
             let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
             let help = help.replace('\n', " ");
             let value = arg.to_string();
+            // `--help` lists these by itself.
+            let words = arg.get_possible_values();
+            let words: Vec<&str> = words.iter().map(|word| word.get_name()).collect();
+            let help = match words.is_empty() || !arg.is_positional() {
+                true => help,
+                false => format!("{help}: {}", words.join(", ")),
+            };
             text.push_str(&format!("- `{}`: {help}\n", value.trim()));
             listed = true;
         }

@@ -16,16 +16,16 @@ use bdr::repo::Repository;
 use bdr::repo::oplog::Begin;
 use bdr::repo::snapshot::PathNote;
 use clap::Args;
-use serde_json::json;
 
 use super::Cli;
 use crate::app::context::{
     Context, Needs, NeedsConfig, OPERATION_VARIABLE, guard_is_off, may_have_rules, variable,
 };
+use crate::app::documents::{GuardDocument, GuardPlanDocument};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::guard::{
-    backup_options, close_later, covered, explain, is_system_rm, name_missed, open, outcome_data,
+    backup_options, close_later, covered, explain, is_system_rm, name_missed, open,
     settle_in_background, still_running, summary, undo_command, unstored, untold, worth_a_word,
 };
 use crate::app::tick;
@@ -340,7 +340,7 @@ fn tell(
     };
     if wanted == Summary::Json {
         // Not on stdout: that is the command's.
-        let data = outcome_data(outcome, undo.as_deref());
+        let data = GuardDocument::new(outcome, undo.as_deref());
         let document = ui::document("guard", exit::OK, &data);
         cx.ui.warn(document.trim_end());
     } else if wanted != Summary::Never && outcome.after_error.is_none() {
@@ -372,14 +372,7 @@ fn dry_run(
     let plan = guard::plan(repo, &roots, &options.backup)?;
     let read_only = assessment.effect == Effect::Read;
     if cx.ui.json {
-        let data = json!({
-            "read_only": read_only,
-            "roots": plan.roots.iter().map(|r| ui::json::with_path(&r.path, json!({
-                "name": r.name, "origin": format!("{:?}", r.origin).to_lowercase(),
-                "files": r.files, "bytes": r.bytes, "new_bytes": r.new_bytes,
-            }))).collect::<Vec<_>>(),
-            "left_out": ui::json::notes(&plan.left_out),
-        });
+        let data = GuardPlanDocument::new(read_only, &plan);
         cx.ui.document("guard", exit::OK, &data)?;
         return Ok(());
     }

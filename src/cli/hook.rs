@@ -22,6 +22,7 @@ use bdr::repo::Repository;
 use bdr::repo::oplog::{Begin, Operation};
 use chrono::TimeDelta;
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::Global;
 use crate::app::context::{Context, Needs, NeedsConfig, guard_is_off, may_have_rules, variable};
@@ -43,13 +44,10 @@ mod shell;
 #[command(after_help = "\
 Examples:
   bdr hook claude         as a command hook of PreToolUse, PostToolUse, PostToolUseFailure and SessionEnd
-  bdr hook codex
-  bdr hook gemini
-  bdr hook cursor
-  bdr hook copilot")]
+  bdr hook cursor")]
 pub(crate) struct HookArgs {
-    /// Who calls: claude, codex, gemini, cursor, copilot; shell and git by what `bdr hooks install` puts there
-    #[arg(value_name = "HOST", value_parser = caller)]
+    /// Who calls; shell and git by what `bdr hooks install` puts there
+    #[arg(value_name = "HOST", value_parser = callers())]
     caller: Caller,
     /// What shells and git say on the command line
     #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -64,15 +62,15 @@ enum Caller {
     Git,
 }
 
-fn caller(word: &str) -> Result<Caller, String> {
-    let words = Host::ALL.map(Host::word);
-    match word {
-        "shell" => Ok(Caller::Shell),
-        "git" => Ok(Caller::Git),
-        _ => Host::parse(word)
-            .map(Caller::Agent)
-            .ok_or_else(|| format!("known hosts: {}, shell, git", words.join(", "))),
-    }
+/// Reads who calls, and lists who can.
+fn callers() -> impl TypedValueParser<Value = Caller> {
+    let hosts = Host::ALL.map(Host::word);
+    let words = hosts.into_iter().chain(["shell", "git"]);
+    PossibleValuesParser::new(words).map(|word| match &*word {
+        "shell" => Caller::Shell,
+        // Nothing else but the words above arrives here.
+        word => Host::parse(word).map_or(Caller::Git, Caller::Agent),
+    })
 }
 
 /// Events larger than this are not looked into.

@@ -9,7 +9,7 @@ use bdr::effects::Assessment;
 use bdr::install::hooks::{
     Action, Form, Ledger, Seen, Standing, Step, Target, Wanted, agents, deploy, git, json,
 };
-use bdr::model::agent::{AgentCall, Host};
+use bdr::model::agent::{AgentCall, Host, OWN_HOST};
 use bdr::protect::guard::{self, CloseOptions, GuardOptions};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json as document};
@@ -55,7 +55,7 @@ enum What {
 
 #[derive(Debug, Args)]
 struct Which {
-    /// git, shell (bash, zsh, fish, powershell), claude, codex, gemini, cursor, copilot, deploy, or `all` in use here
+    /// git, shell (or one of them, like zsh), a coding agent (like claude), deploy, or `all` in use here
     #[arg(value_name = "TARGET", required = true)]
     targets: Vec<String>,
     /// Use this project's settings instead of the user's
@@ -294,7 +294,7 @@ pub(super) fn carry_out(
         argv.extend(targets.iter().map(Into::into));
         let options = GuardOptions::new(guarding::backup_options(cx, None), argv, &cx.cwd);
         let call = AgentCall {
-            host: crate::app::log::OWN_HOST.to_owned(),
+            host: OWN_HOST.to_owned(),
             session: Some(std::process::id().to_string()),
             call: None,
             tool: command.to_owned(),

@@ -10,13 +10,13 @@ use bdr::model::manifest::Kind;
 use bdr::repo::oplog::{Operation, RootChanges, resolve};
 use bdr::repo::snapshot::Snapshot;
 use clap::Args;
-use serde_json::{Value, json};
 
 use crate::app::context::Context;
+use crate::app::documents::{LogDocument, OperationDocument, ShowDocument, unreadable};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::guard::deleted_words;
-use crate::app::log::{ByPath, counts, detail, remarks, root_path, shorten, summary, title};
+use crate::app::log::{ByPath, counts, detail, remarks, root_path, shorten, title};
 use crate::ui::{self, count, when};
 
 /// List operations, newest first
@@ -76,9 +76,13 @@ pub(crate) fn log(cx: &Context, args: &LogArgs) -> Result<u8, Failure> {
     }
     let shown = || found.iter().take(limit).copied();
     if cx.ui.json {
-        let list: Vec<Value> = shown().map(|o| summary(cx, &repo, o, &ids)).collect();
-        let unreadable = ui::json::unreadable(&repo);
-        let data = json!({"operations": list, "total": found.len(), "unreadable": unreadable});
+        let data = LogDocument {
+            operations: shown()
+                .map(|o| OperationDocument::new(cx, &repo, o, &ids))
+                .collect(),
+            total: found.len(),
+            unreadable: unreadable(&repo),
+        };
         cx.ui.document("log", code, &data)?;
         return Ok(code);
     }
@@ -149,9 +153,8 @@ pub(crate) fn show(cx: &Context, args: &ShowArgs) -> Result<u8, Failure> {
     // Roots have their paths in the snapshot; without it the changes still have names.
     let snapshot = operation.begin.before.and_then(|id| repo.snapshot(id).ok());
     if cx.ui.json {
-        let mut data = summary(cx, &repo, operation, &ids);
-        data["not_captured"] = ui::json::notes(&operation.begin.not_captured);
-        data["changes"] = changes_data(operation, snapshot.as_ref());
+        let own = OperationDocument::new(cx, &repo, operation, &ids);
+        let data = ShowDocument::new(own, operation, snapshot.as_ref());
         cx.ui.document("show", exit::OK, &data)?;
         return Ok(exit::OK);
     }
@@ -231,26 +234,4 @@ fn changes(cx: &Context, root: &RootChanges, snapshot: Option<&Snapshot>) -> Str
         }
     }
     text
-}
-
-fn changes_data(operation: &Operation, snapshot: Option<&Snapshot>) -> Value {
-    let mut list = Vec::new();
-    for root in operation.end.iter().flat_map(|end| &end.roots) {
-        let base = root_path(root, snapshot);
-        for path in &root.removed {
-            list.push(ui::json::with_path(
-                &path.to_path(&base),
-                json!({"change": "deleted"}),
-            ));
-        }
-        for (change, stamps) in [("created", &root.created), ("modified", &root.modified)] {
-            for stamp in stamps {
-                let rest = json!({
-                    "change": change, "kind": ui::json::kind(stamp.kind), "bytes": stamp.size,
-                });
-                list.push(ui::json::with_path(&stamp.path.to_path(&base), rest));
-            }
-        }
-    }
-    Value::Array(list)
 }

@@ -5,16 +5,16 @@ use std::ffi::OsString;
 use bdr::Error;
 use bdr::base::id::{Id, SnapshotId};
 use bdr::base::units::size;
-use bdr::care::prune::{self, Budget, PlannedSnapshot, PruneOptions, PrunePlan, PruneReport};
-use bdr::model::retention::{ClockTrouble, Policy, parse_span};
+use bdr::care::prune::{self, Budget, PruneOptions, PrunePlan, PruneReport};
+use bdr::model::retention::{COUNTS, ClockTrouble, Count, Policy, parse_span};
 use bdr::model::schedule::Job;
 use bdr::repo::Repository;
 use bdr::repo::snapshot::SnapshotKind;
 use chrono::TimeDelta;
 use clap::Args;
-use serde_json::{Value, json};
 
 use crate::app::context::Context;
+use crate::app::documents::PruneDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::jobs;
@@ -36,24 +36,8 @@ Examples:
 
 Exit codes: 3 if --yes is missing in a script, or if damage keeps space from being freed; 11 if another bdr is busy.")]
 pub(crate) struct PruneArgs {
-    /// Keep the last N backups
-    #[arg(long, value_name = "N", help_heading = "Policy")]
-    keep_last: Option<u32>,
-    /// Keep a backup for each of N hours
-    #[arg(long, value_name = "N", help_heading = "Policy")]
-    keep_hourly: Option<u32>,
-    /// Keep a backup for each of N days
-    #[arg(long, value_name = "N", help_heading = "Policy")]
-    keep_daily: Option<u32>,
-    /// Keep a backup for each of N weeks
-    #[arg(long, value_name = "N", help_heading = "Policy")]
-    keep_weekly: Option<u32>,
-    /// Keep a backup for each of N months
-    #[arg(long, value_name = "N", help_heading = "Policy")]
-    keep_monthly: Option<u32>,
-    /// Keep a backup for each of N years
-    #[arg(long, value_name = "N", help_heading = "Policy")]
-    keep_yearly: Option<u32>,
+    #[command(flatten)]
+    counts: KeepCounts,
     /// Keep everything of the last 7d, 36h, 2w, 6m or 1y
     #[arg(long, value_name = "SPAN", value_parser = parse_span, help_heading = "Policy")]
     keep_within: Option<TimeDelta>,
@@ -93,31 +77,51 @@ struct How {
     yes: bool,
 }
 
+/// `--keep-last N` and the others that count, one for each rule of [`COUNTS`].
+#[derive(Debug)]
+struct KeepCounts([Option<u32>; COUNTS.len()]);
+
+impl clap::FromArgMatches for KeepCounts {
+    fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
+        let count = |rule: &Count| matches.get_one::<u32>(rule.flag).copied();
+        Ok(Self(COUNTS.each_ref().map(count)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for KeepCounts {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let arg = |rule: &'static Count| {
+            clap::Arg::new(rule.flag)
+                .long(rule.flag)
+                .value_name("N")
+                .help(rule.help)
+                .help_heading("Policy")
+                .value_parser(clap::value_parser!(u32))
+        };
+        // A list that is made anew each time lives too short for clap.
+        static RULES: [Count; COUNTS.len()] = COUNTS;
+        command.args(RULES.iter().map(arg))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
 impl PruneArgs {
     /// Returns the policy that was typed, or that of the configuration.
     fn policy(&self, configured: &Policy) -> Policy {
-        let counts = [
-            self.keep_last,
-            self.keep_hourly,
-            self.keep_daily,
-            self.keep_weekly,
-            self.keep_monthly,
-            self.keep_yearly,
-        ];
         let mut policy = configured.clone();
-        if counts.iter().any(Option::is_some) || self.keep_within.is_some() {
-            let [last, hourly, daily, weekly, monthly, yearly] =
-                counts.map(|count| count.unwrap_or(0));
-            policy = Policy {
-                last,
-                hourly,
-                daily,
-                weekly,
-                monthly,
-                yearly,
-                within: self.keep_within,
-                ..policy
-            };
+        if self.counts.0.iter().any(Option::is_some) || self.keep_within.is_some() {
+            for (rule, count) in COUNTS.iter().zip(&self.counts.0) {
+                *(rule.place)(&mut policy) = count.unwrap_or(0);
+            }
+            policy.within = self.keep_within;
         }
         policy.tags.extend(self.keep_tag.iter().cloned());
         policy
@@ -218,7 +222,7 @@ fn carry_out(
         let code = if how.dry_run { exit::OK } else { exit::PARTIAL };
         if cx.ui.json {
             cx.ui
-                .document(verb, code, &data(&plan, &report, &ids, false))?;
+                .document(verb, code, &PruneDocument::new(&plan, &report, &ids, false))?;
             return Ok(code);
         }
         let mut text = table(cx, &plan, &ids, verb);
@@ -257,7 +261,7 @@ fn carry_out(
     };
     if cx.ui.json {
         cx.ui
-            .document(verb, code, &data(&plan, &report, &ids, true))?;
+            .document(verb, code, &PruneDocument::new(&plan, &report, &ids, true))?;
     } else {
         cx.ui.report(&ending(&plan, &report, &ids))?;
     }
@@ -375,44 +379,4 @@ fn ending(plan: &PrunePlan, report: &PruneReport, ids: &[Id]) -> String {
         text.push_str("Cannot tell what it needs (exit 3): bdr verify\n");
     }
     text
-}
-
-fn data(plan: &PrunePlan, report: &PruneReport, ids: &[Id], applied: bool) -> Value {
-    let snapshot = |s: &PlannedSnapshot| {
-        let reasons: Vec<String> = s.decision.reasons.iter().map(ToString::to_string).collect();
-        json!({
-            "id": s.decision.id.to_string(),
-            "short": s.decision.id.prefix(ids),
-            "seq": s.seq,
-            "time": when::utc(s.time),
-            "kind": s.kind,
-            "trigger": s.trigger.word(),
-            "label": s.label,
-            "tags": s.tags,
-            "stored_bytes": s.stored_bytes,
-            "keep": s.decision.keep,
-            "reasons": reasons,
-        })
-    };
-    json!({
-        "applied": applied,
-        "clock_trusted": plan.clock.is_none(),
-        "budget": plan.budget.map(|b| json!({"used": b.used, "max": b.max, "unreachable": b.unreachable})),
-        "snapshots": plan.snapshots.iter().map(snapshot).collect::<Vec<_>>(),
-        "result": {
-            "snapshots": report.snapshots,
-            "spared": report.spared,
-            "operations": report.operations,
-            "packs": report.packs,
-            "keyframes": report.keyframes,
-            "trashed_bytes": report.trashed_bytes,
-            "staged_bytes": report.staged_bytes,
-            "swept": report.swept,
-            "swept_bytes": report.swept_bytes,
-            "repacked": report.repacked,
-            "repacked_bytes": report.repacked_bytes,
-            "taken_back": report.taken_back,
-            "blocked": report.blocked,
-        },
-    })
 }

@@ -14,9 +14,9 @@ use bdr::repo::oplog::RootPath;
 use bdr::repo::snapshot::Snapshot;
 use bdr::repo::summaries::Summary;
 use clap::Args;
-use serde_json::{Value, json};
 
 use crate::app::context::Context;
+use crate::app::documents::{AbortDocument, RestoreDocument};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::pick;
@@ -203,16 +203,13 @@ fn restore(
         pick::newest_instead(cx, repo, word, "restore", error.into())
     })?;
     // Only for those who asked: at 50,000 steps it is many times the size of the plan.
-    let mut data = match cx.ui.json {
-        true => words::plan_data(&plan, snapshot, args.dry_run),
-        false => Value::Null,
-    };
-    if cx.ui.json {
-        data["origin"] = origins.of(&summary).word().into();
-    }
+    let document = cx.ui.json.then(|| {
+        let origin = origins.of(&summary);
+        RestoreDocument::new(&plan, snapshot, origin, args.dry_run)
+    });
     if args.dry_run {
-        if cx.ui.json {
-            cx.ui.document("restore", exit::OK, &data)?;
+        if let Some(document) = document {
+            cx.ui.document("restore", exit::OK, &document)?;
         } else {
             let mut text = words::heading(cx, snapshot, &id, true);
             text.push_str(&words::steps(cx, &plan));
@@ -251,9 +248,8 @@ fn restore(
         false => exit::OK,
         true => exit::PARTIAL,
     };
-    if cx.ui.json {
-        data["result"] = words::report_data(&report);
-        cx.ui.document("restore", code, &data)?;
+    if let Some(document) = document {
+        cx.ui.document("restore", code, &document.done(&report))?;
     } else {
         cx.ui
             .report(&words::ending(cx, &report, &id, options.target.is_some()))?;
@@ -288,13 +284,7 @@ fn abort(cx: &Context, repo: &Repository) -> Result<u8, Failure> {
     let clean = report.conflicts == 0 && report.problems.is_empty();
     let code = if clean { exit::OK } else { exit::PARTIAL };
     if cx.ui.json {
-        let data = json!({
-            "aborted": operation.begin.id.to_string(),
-            "restored": report.restored,
-            "removed": report.removed,
-            "conflicts": report.conflicts,
-            "problems": ui::json::notes(&report.problems),
-        });
+        let data = AbortDocument::new(&operation, &report);
         cx.ui.document("restore", code, &data)?;
     } else {
         let elapsed = ui::elapsed(report.elapsed);

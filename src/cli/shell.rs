@@ -1,6 +1,7 @@
 //! `bdr shell init`: what a shell runs when it starts.
 
 use bdr::install::hooks::shells::{Shell, WRAPPABLE};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 
 use crate::app::context::Context;
@@ -30,8 +31,8 @@ enum What {
 
 #[derive(Debug, Args)]
 struct InitArgs {
-    /// bash, zsh, fish or powershell
-    #[arg(value_name = "SHELL", value_parser = shell)]
+    /// Which shell
+    #[arg(value_name = "SHELL", value_parser = shells())]
     shell: Shell,
     /// Commands to guard wherever the shell calls them, and to refuse if they cannot be: rm, mv, git, find, dd, truncate
     #[arg(long, value_name = "COMMANDS", value_delimiter = ',', value_parser = WRAPPABLE, hide_possible_values = true)]
@@ -41,10 +42,12 @@ struct InitArgs {
     veto: bool,
 }
 
-/// Returns the shell of a word.
-pub(crate) fn shell(word: &str) -> Result<Shell, String> {
-    let words = Shell::ALL.map(Shell::word);
-    Shell::parse(word).ok_or_else(|| format!("known shells: {}", words.join(", ")))
+/// Reads a shell's word, and lists them.
+fn shells() -> impl TypedValueParser<Value = Shell> {
+    let value = |shell: Shell| PossibleValue::new(shell.word()).aliases(shell.also());
+    // Nothing but these words arrives at the end.
+    PossibleValuesParser::new(Shell::ALL.map(value))
+        .map(|word| Shell::parse(&word).unwrap_or(Shell::Bash))
 }
 
 pub(crate) fn run(cx: &Context, args: &ShellArgs) -> Result<u8, Failure> {

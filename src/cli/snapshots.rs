@@ -13,9 +13,11 @@ use bdr::repo::origin::Origin;
 use bdr::repo::snapshot::{RootRecord, SnapshotKind};
 use bdr::repo::summaries::Summary;
 use clap::Args;
-use serde_json::{Value, json};
 
 use crate::app::context::Context;
+use crate::app::documents::{
+    EntryDocument, ListDocument, LsDocument, SnapshotDocument, SourceEntry, unreadable,
+};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::pick;
@@ -64,19 +66,14 @@ pub(crate) fn list(cx: &Context, _: &ListArgs) -> Result<u8, Failure> {
     let pinned = mark_all(&repo, &mut snapshots)?;
     let code = exit::of_listing(&repo);
     if cx.ui.json {
-        let list: Vec<Value> = snapshots
-            .iter()
-            .map(|s| {
-                let mut value = ui::json::snapshot(s, &shorts.of(s.id));
-                value["pinned"] = pinned.contains(&s.id).into();
-                value["origin"] = origins.of(s).word().into();
-                value
-            })
-            .collect();
-        let unreadable = ui::json::unreadable(&repo);
-        let data = json!({
-            "snapshots": list, "repository_bytes": repository_bytes, "unreadable": unreadable,
-        });
+        let line = |s: &Summary| {
+            SnapshotDocument::new(s, shorts.of(s.id), pinned.contains(&s.id), origins.of(s))
+        };
+        let data = ListDocument {
+            snapshots: snapshots.iter().map(line).collect(),
+            repository_bytes,
+            unreadable: unreadable(&repo),
+        };
         cx.ui.document("list", code, &data)?;
         return Ok(code);
     }
@@ -195,9 +192,11 @@ pub(crate) fn ls(cx: &Context, args: &LsArgs) -> Result<u8, Failure> {
         for entry in &listing {
             found = true;
             if cx.ui.json {
-                let mut value = ui::json::entry(&entry.path.to_path(root.path.as_path()), entry);
-                value["source"] = root.name.to_string().into();
-                data.push(value);
+                let path = entry.path.to_path(root.path.as_path());
+                data.push(SourceEntry {
+                    entry: EntryDocument::new(&path, entry),
+                    source: root.name.to_string(),
+                });
             } else {
                 rows.push(line(root, entry));
             }
@@ -212,7 +211,10 @@ pub(crate) fn ls(cx: &Context, args: &LsArgs) -> Result<u8, Failure> {
         }
     }
     if cx.ui.json {
-        let data = json!({"snapshot": snapshot.id.to_string(), "entries": data});
+        let data = LsDocument {
+            snapshot: snapshot.id.to_string(),
+            entries: data,
+        };
         cx.ui.document("ls", exit::OK, &data)?;
         return Ok(exit::OK);
     }

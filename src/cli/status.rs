@@ -6,6 +6,7 @@ use chrono::TimeDelta;
 use clap::Args;
 
 use crate::app::context::Context;
+use crate::app::documents::StatusDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::status::look;
@@ -49,7 +50,7 @@ pub(crate) fn run(cx: &Context, args: &StatusArgs) -> Result<u8, Failure> {
         };
         if cx.ui.json {
             cx.ui
-                .document("status", code, &crate::app::status::data::status(&seen))?;
+                .document("status", code, &StatusDocument::new(&seen))?;
         } else {
             cx.ui.data(&format!(
                 "{}\n",
@@ -66,7 +67,7 @@ pub(crate) fn run(cx: &Context, args: &StatusArgs) -> Result<u8, Failure> {
     let code = codes.max().unwrap_or(exit::OK);
     if cx.ui.json {
         cx.ui
-            .document("status", code, &crate::app::status::data::status(&seen))?;
+            .document("status", code, &StatusDocument::new(&seen))?;
     } else {
         cx.ui.data(&crate::app::status::words::page(cx, &seen))?;
     }

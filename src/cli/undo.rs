@@ -7,20 +7,19 @@ use bdr::Error;
 use bdr::base::id::Id;
 use bdr::base::path::absolute;
 use bdr::base::units::size;
+use bdr::model::agent::OWN_HOST;
 use bdr::model::manifest::Kind;
-use bdr::recover::undo::{
-    self, Meanwhile, UndoAction, UndoOptions, UndoPlan, UndoReport, UndoStep,
-};
+use bdr::recover::undo::{self, UndoAction, UndoOptions, UndoPlan, UndoReport, UndoStep};
 use bdr::repo::Repository;
 use bdr::repo::oplog::{Operation, resolve};
 use bdr::repo::snapshot::PathNote;
 use clap::Args;
-use serde_json::{Value, json};
 
 use crate::app::context::Context;
+use crate::app::documents::UndoDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
-use crate::app::log::{self, OWN_HOST};
+use crate::app::log;
 use crate::app::time;
 use crate::ui::steps::{Line, View, collapse, listing};
 use crate::ui::{self, plural, prompt, when};
@@ -298,17 +297,13 @@ fn reverse(
     operation: &Operation,
     reversal: &Reversal<'_>,
 ) -> Result<u8, Failure> {
-    let (words, how, verb) = (reversal.words, reversal.how, reversal.verb);
+    let (how, verb) = (reversal.how, reversal.verb);
     let ids: Vec<Id> = operations.iter().map(|o| o.begin.id).collect();
-    let paths: Vec<PathBuf> = words
-        .iter()
-        .map(|w| absolute(&cx.cwd, w.as_ref()))
-        .collect();
     let options = UndoOptions {
         now: cx.now,
         cwd: cx.cwd.clone(),
         argv: cx.argv(),
-        paths,
+        paths: reversal.paths(cx),
         force: reversal.force,
         all: reversal.all,
         look_only: how.dry_run,
@@ -317,9 +312,61 @@ fn reverse(
         agent: None,
     };
     let plan = undo::plan(repo, operation, &options, &cx.progress())?;
+    check_something_to_do(&plan, operation, &ids, reversal)?;
+    let text = announcement(cx, operations, operation, &plan, reversal);
+    // Only for those who asked: at 50,000 steps it is many times the size of the plan.
+    let document = cx
+        .ui
+        .json
+        .then(|| UndoDocument::new(operation, &plan, how.dry_run));
+    if how.dry_run || !(how.yes || cx.ui.can_ask) {
+        return leave(cx, how, verb, text, document.as_ref());
+    }
+    if document.is_none() {
+        cx.ui.report(&text)?;
+    }
+    if !is_meant(operation, reversal)? {
+        cx.ui.report("Nothing was changed.\n")?;
+        return Ok(exit::OK);
+    }
+    let rest = plan.rest;
+    let report = undo::apply(repo, operation, plan, &options, &cx.progress())?;
+    let whole = report.conflicts == 0 && report.problems.is_empty() && report.missing.is_empty();
+    let code = if whole { exit::OK } else { exit::PARTIAL };
+    match document {
+        Some(document) => cx.ui.document(verb, code, &document.done(&report))?,
+        None => {
+            let mut text = ending(cx, &report, verb);
+            if rest > 0 {
+                let own = operation.begin.id.prefix(&ids);
+                text.push_str(&format!(
+                    "The rest of {own} is not undone: bdr {verb} {own}\n"
+                ));
+            }
+            cx.ui.report(&text)?;
+        }
+    }
+    Ok(code)
+}
+
+impl Reversal<'_> {
+    fn paths(&self, cx: &Context) -> Vec<PathBuf> {
+        let words = self.words.iter();
+        words.map(|word| absolute(&cx.cwd, word.as_ref())).collect()
+    }
+}
+
+/// An empty plan has three reasons, and only one of them is "it is all as it was": whoever asked hears which.
+fn check_something_to_do(
+    plan: &UndoPlan,
+    operation: &Operation,
+    ids: &[Id],
+    reversal: &Reversal<'_>,
+) -> Result<(), Failure> {
+    let verb = reversal.verb;
     let nothing = plan.steps.is_empty() && plan.unseen.is_empty();
     if let (true, Some(by)) = (nothing, operation.undone_by) {
-        let (own, by) = (operation.begin.id.prefix(&ids), by.prefix(&ids));
+        let (own, by) = (operation.begin.id.prefix(ids), by.prefix(ids));
         let (back, done) = match verb {
             "undo" => ("redo", "undone"),
             _ => ("undo", "done again"),
@@ -329,12 +376,9 @@ fn reverse(
             hint: format!("`{own}` is {done} already; to reverse that: bdr {back} {by}"),
         });
     }
-    let silent = plan.steps.is_empty()
-        && plan.problems.is_empty()
-        && plan.missing.is_empty()
-        && plan.unseen.is_empty();
-    if let (true, Some(word)) = (silent, words.first()) {
-        let place = format!("what operation {} changed", operation.begin.id.prefix(&ids));
+    let silent = nothing && plan.problems.is_empty() && plan.missing.is_empty();
+    if let (true, Some(word)) = (silent, reversal.words.first()) {
+        let place = format!("what operation {} changed", operation.begin.id.prefix(ids));
         let error = Error::NoSuchPath {
             path: bdr::base::path::show(word),
             place,
@@ -344,7 +388,19 @@ fn reverse(
             hint: "bdr log".to_owned(),
         });
     }
-    let ready = how.yes || cx.ui.can_ask;
+    Ok(())
+}
+
+/// Returns what is about to happen, and all that it does not do.
+fn announcement(
+    cx: &Context,
+    operations: &[Operation],
+    operation: &Operation,
+    plan: &UndoPlan,
+    reversal: &Reversal<'_>,
+) -> String {
+    let verb = reversal.verb;
+    let ids: Vec<Id> = operations.iter().map(|o| o.begin.id).collect();
     let mut text = heading(cx, operation, &ids, verb);
     if reversal.elsewhere {
         let place = cx.shown_absolute(operation.begin.cwd.as_path());
@@ -361,16 +417,14 @@ fn reverse(
     if !operation.is_ours {
         text.push_str("  it was not recorded by this machine: anybody who can write to the repository may have made it up\n");
     }
-    text.push_str(&steps(cx, &plan));
+    text.push_str(&steps(cx, plan));
     for root in &plan.meanwhile {
         let what = match (root.deleted, root.altered) {
             (0, altered) => format!("{} changed", plural(altered, "path")),
             (deleted, _) => format!("{} deleted", plural(deleted, "file")),
         };
-        let (place, own) = (
-            cx.shown_absolute(&root.path),
-            operation.begin.id.prefix(&ids),
-        );
+        let place = cx.shown_absolute(&root.path);
+        let own = operation.begin.id.prefix(&ids);
         text.push_str(&format!(
             "  meanwhile, not touched: {what} in {place}: bdr {verb} {own} --all\n"
         ));
@@ -379,81 +433,45 @@ fn reverse(
         let part = bdr::base::path::show(part.as_ref());
         text.push_str(&format!("  not undone: {part}  it acted elsewhere\n"));
     }
-    // Only for those who asked: at 50,000 steps it is many times the size of the plan.
-    let mut data = match cx.ui.json {
-        true => json!({
-            "operation": operation.begin.id.to_string(),
-            "origin": operation.origin.word(),
-            "dry_run": how.dry_run,
-            "applied": false,
-            "steps": plan.steps.iter().map(step_data).collect::<Vec<_>>(),
-            "not_captured": ui::json::notes(&plan.not_captured),
-            "missing": ui::json::notes(&plan.missing),
-            "problems": ui::json::notes(&plan.problems),
-            "meanwhile": plan.meanwhile.iter().map(meanwhile_data).collect::<Vec<_>>(),
-            "unseen": ui::json::notes(&plan.unseen),
-            "rest": plan.rest,
-            "remote": operation.begin.remote,
-        }),
-        false => Value::Null,
-    };
-    if how.dry_run || !ready {
-        let code = if how.dry_run { exit::OK } else { exit::PARTIAL };
-        if cx.ui.json {
-            cx.ui.document(verb, code, &data)?;
-            return Ok(code);
-        }
-        text.push_str("Nothing was changed.");
-        if !how.dry_run {
-            text.push_str(&format!(" Without a terminal, add --yes: bdr {verb} --yes"));
-        }
-        text.push('\n');
-        cx.ui.data(&text)?;
+    text
+}
+
+/// Shows the plan and changes nothing: that was asked for, or nobody is there to say yes.
+fn leave(
+    cx: &Context,
+    how: &How,
+    verb: &str,
+    mut text: String,
+    document: Option<&UndoDocument>,
+) -> Result<u8, Failure> {
+    let code = if how.dry_run { exit::OK } else { exit::PARTIAL };
+    if let Some(document) = document {
+        cx.ui.document(verb, code, document)?;
         return Ok(code);
     }
-    if !cx.ui.json {
-        cx.ui.report(&text)?;
+    text.push_str("Nothing was changed.");
+    if !how.dry_run {
+        text.push_str(&format!(" Without a terminal, add --yes: bdr {verb} --yes"));
     }
-    // What somebody did in another project is not what `bdr undo` is typed for.
-    if reversal.elsewhere
-        && !how.yes
-        && !prompt::confirm("Nothing to undo here. Undo this one?", false)?
-    {
-        cx.ui.report("Nothing was changed.\n")?;
-        return Ok(exit::OK);
-    }
-    if reversal.set_up && !how.yes && !prompt::confirm("Undo bdr's own set-up?", false)? {
-        cx.ui.report("Nothing was changed.\n")?;
-        return Ok(exit::OK);
-    }
-    if !operation.is_ours && !how.yes && !prompt::confirm("Undo it anyway?", false)? {
-        cx.ui.report("Nothing was changed.\n")?;
-        return Ok(exit::OK);
-    }
-    let rest = plan.rest;
-    let report = undo::apply(repo, operation, plan, &options, &cx.progress())?;
-    let whole = report.conflicts == 0 && report.problems.is_empty() && report.missing.is_empty();
-    let code = if !whole { exit::PARTIAL } else { exit::OK };
-    if cx.ui.json {
-        data["applied"] = true.into();
-        data["result"] = report_data(&report);
-        cx.ui.document(verb, code, &data)?;
-    } else {
-        let mut text = ending(cx, &report, verb);
-        if rest > 0 {
-            let own = operation.begin.id.prefix(&ids);
-            text.push_str(&format!(
-                "The rest of {own} is not undone: bdr {verb} {own}\n"
-            ));
-        }
-        cx.ui.report(&text)?;
-    }
+    text.push('\n');
+    cx.ui.data(&text)?;
     Ok(code)
 }
 
-fn meanwhile_data(root: &Meanwhile) -> Value {
-    let counts = json!({"deleted": root.deleted, "altered": root.altered});
-    ui::json::with_path(&root.path, counts)
+/// Asks where a plain `bdr undo` would take back something else than what was typed here last.
+fn is_meant(operation: &Operation, reversal: &Reversal<'_>) -> Result<bool, Failure> {
+    // What somebody did in another project is not what `bdr undo` is typed for.
+    let questions = [
+        (reversal.elsewhere, "Nothing to undo here. Undo this one?"),
+        (reversal.set_up, "Undo bdr's own set-up?"),
+        (!operation.is_ours, "Undo it anyway?"),
+    ];
+    for (is_asked, question) in questions {
+        if is_asked && !reversal.how.yes && !prompt::confirm(question, false)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn heading(cx: &Context, operation: &Operation, ids: &[Id], verb: &str) -> String {
@@ -542,30 +560,6 @@ fn line(cx: &Context, step: &UndoStep, joined: &Line) -> String {
             )
         }
     }
-}
-
-fn step_data(step: &UndoStep) -> Value {
-    let mut map = serde_json::Map::new();
-    map.insert("action".into(), json!(step.action));
-    map.insert("kind".into(), ui::json::kind(step.kind).into());
-    map.insert("bytes".into(), step.bytes.into());
-    map.insert("files".into(), step.files.into());
-    if let Some(beside) = &step.beside {
-        ui::json::put_name(&mut map, "beside", beside.as_os_str());
-    }
-    ui::json::with_path(&step.path, Value::Object(map))
-}
-
-fn report_data(report: &UndoReport) -> Value {
-    json!({
-        "operation": report.operation.to_string(),
-        "restored": report.restored,
-        "removed": report.removed,
-        "conflicts": report.conflicts,
-        "problems": ui::json::notes(&report.problems),
-        "missing": ui::json::notes(&report.missing),
-        "elapsed_ms": u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
-    })
 }
 
 fn ending(cx: &Context, report: &UndoReport, verb: &str) -> String {

@@ -10,11 +10,12 @@ use bdr::repo::origin::Origin;
 use clap::Args;
 
 use crate::app::context::Context;
+use crate::app::documents::VerifyDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::jobs;
 use crate::app::pick;
-use crate::app::verify::{data, scratch};
+use crate::app::verify::scratch;
 use crate::ui::{self, count, plural};
 
 /// Check that stored data can be restored
@@ -82,7 +83,8 @@ pub(crate) fn run(cx: &Context, args: &VerifyArgs) -> Result<u8, Failure> {
     };
     let ids = snapshots.ids();
     if cx.ui.json {
-        cx.ui.document("verify", code, &data(&report, word))?;
+        cx.ui
+            .document("verify", code, &VerifyDocument::new(&report, word))?;
     } else if report.damage.is_empty() {
         cx.ui.report(&format!(
             "{}{}\n{}",

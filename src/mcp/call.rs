@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bdr::Error;
 use bdr::base::id::{Id, OperationId};
-use bdr::model::agent::AgentCall;
+use bdr::model::agent::{AgentCall, MCP_HOST};
 use bdr::protect::guard;
 use bdr::protect::guard::CloseOptions;
 use bdr::repo::oplog::{self, Operation, OperationKind};
@@ -26,7 +26,6 @@ use super::fault::Fault;
 use super::roots::{Roots, Use};
 use crate::app::context::Context;
 use crate::app::guard as guarding;
-use crate::app::log::MCP_HOST;
 use crate::app::pick;
 
 /// Who calls.

@@ -13,6 +13,7 @@ mod args;
 pub(crate) mod call;
 mod fault;
 #[cfg(feature = "conformance")]
+#[path = "../../tests/mcp/fixture.rs"]
 mod fixture;
 #[cfg(feature = "http")]
 pub(crate) mod http;

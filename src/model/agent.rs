@@ -10,6 +10,11 @@ use serde_json::{Map, Value, json};
 
 use crate::base::path::absolute;
 
+/// The host in records of operations by which bdr changes its own set-up.
+pub const OWN_HOST: &str = "bdr";
+/// The host in records of operations that came by MCP.
+pub const MCP_HOST: &str = "mcp";
+
 /// A program that runs hooks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Host {
@@ -39,19 +44,130 @@ impl Host {
 
     /// Returns the word used on the command line, in records and for people.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Claude => "claude",
-            Self::Codex => "codex",
-            Self::Gemini => "gemini",
-            Self::Cursor => "cursor",
-            Self::Copilot => "copilot",
-            Self::Shell => "shell",
-        }
+        self.manner().word
     }
 
     /// Returns what a word means.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|host| host.word() == word)
+    }
+}
+
+/// How a host is spoken to: all that differs from one to the next, but for the files that it reads (`install/hooks/agents`).
+struct Manner {
+    word: &'static str,
+    /// What it takes for silence: hosts that ask for JSON take an empty output for a mistake.
+    silence: &'static str,
+    /// How it hears that a tool runs and cannot be undone, or not all of it.
+    warning: Way,
+    /// How it hears that something is gone, and how it comes back.
+    loss: Way,
+    /// How a tool is kept from running.
+    refusal: Refusal,
+    /// It knows the question whether a tool may run. The others know no question, or take it for a mistake and go on.
+    asks: bool,
+    /// How a hook ends that let a tool run without a way back, and one that failed.
+    unprotected: u8,
+    failed: u8,
+}
+
+/// How something is said to a host.
+#[derive(Clone, Copy)]
+enum Way {
+    /// To the user.
+    Message,
+    /// To the agent.
+    Context,
+    /// To both.
+    Both,
+    /// To the agent after a tool in general, which takes a document; after anything else on stderr.
+    AfterTools,
+    /// To the agent, in the form of the event's own name: VS Code calls the events of Copilot as Claude does.
+    AsCalled,
+    /// On stderr.
+    Aloud,
+}
+
+/// How a tool is kept from running. Versions that do not read the document go by the status.
+#[derive(Clone, Copy)]
+enum Refusal {
+    /// `hookSpecificOutput`, and the status.
+    Specific,
+    /// `decision`, and the status.
+    Decision,
+    /// `permission`, and the status.
+    Permission,
+    /// As [`Way::AsCalled`]; the status would be taken for a failure.
+    AsCalled,
+    /// Nothing but this status.
+    Status(u8),
+}
+
+impl Host {
+    /// Returns the record of a host. Another one is a variant, a record here and one in `install/hooks/agents`.
+    fn manner(self) -> &'static Manner {
+        match self {
+            Self::Claude => &Manner {
+                word: "claude",
+                silence: "",
+                warning: Way::Message,
+                loss: Way::Both,
+                refusal: Refusal::Specific,
+                asks: true,
+                unprotected: 0,
+                failed: FAILED,
+            },
+            Self::Codex => &Manner {
+                word: "codex",
+                silence: "",
+                warning: Way::Context,
+                loss: Way::Context,
+                refusal: Refusal::Specific,
+                asks: false,
+                unprotected: 0,
+                failed: FAILED,
+            },
+            Self::Gemini => &Manner {
+                word: "gemini",
+                silence: "",
+                warning: Way::Message,
+                loss: Way::Context,
+                refusal: Refusal::Decision,
+                asks: false,
+                unprotected: 0,
+                failed: FAILED,
+            },
+            Self::Cursor => &Manner {
+                word: "cursor",
+                silence: "{}\n",
+                warning: Way::Aloud,
+                loss: Way::AfterTools,
+                refusal: Refusal::Permission,
+                asks: true,
+                unprotected: 0,
+                failed: 0,
+            },
+            Self::Copilot => &Manner {
+                word: "copilot",
+                silence: "",
+                warning: Way::Aloud,
+                loss: Way::AsCalled,
+                refusal: Refusal::AsCalled,
+                asks: false,
+                unprotected: 0,
+                failed: 0,
+            },
+            Self::Shell => &Manner {
+                word: "shell",
+                silence: "",
+                warning: Way::Aloud,
+                loss: Way::Aloud,
+                refusal: Refusal::Status(NOT_PROTECTED),
+                asks: false,
+                unprotected: FAILED,
+                failed: 0,
+            },
+        }
     }
 }
 
@@ -594,89 +710,78 @@ const NOT_PROTECTED: u8 = 125;
 
 /// Says something to a host in its own protocol. `name` is the event, as the host calls it.
 pub fn reply(host: Host, name: &str, answer: Answer<'_>) -> Reply {
-    // Hosts that ask for JSON take an empty output for a mistake.
-    let nothing = if host == Host::Cursor { "{}\n" } else { "" };
-    let silent = Reply {
-        stdout: nothing.to_owned(),
-        ..Reply::default()
-    };
-    let spoken = |document: Value| Reply {
-        stdout: format!("{document}\n"),
-        ..Reply::default()
-    };
+    let manner = host.manner();
     let aloud = |text: &str, status| Reply {
+        stdout: manner.silence.to_owned(),
         stderr: format!("bdr: {}\n", one_line(text)),
         status,
-        ..silent.clone()
     };
-    let context = |text: &str| {
-        let event = match (name, answer) {
-            ("", Answer::Lost(_)) => "PostToolUse",
-            ("", _) => "PreToolUse",
-            (name, _) => name,
-        };
-        json!({"hookEventName": event, "additionalContext": format!("bdr: {text}")})
+    let told = |way: Way, text: &str, status| match document(way, name, answer, text) {
+        Some(document) => Reply {
+            stdout: format!("{document}\n"),
+            ..Reply::default()
+        },
+        None => aloud(text, status),
     };
-    match (answer, host) {
-        (Answer::Silence, _) => silent,
-        (Answer::Unprotected(text) | Answer::Partly(text), Host::Claude | Host::Gemini) => {
-            spoken(json!({"systemMessage": format!("bdr: {text}")}))
+    match answer {
+        Answer::Silence => Reply {
+            stdout: manner.silence.to_owned(),
+            ..Reply::default()
+        },
+        Answer::Unprotected(text) => told(manner.warning, text, manner.unprotected),
+        Answer::Partly(text) => told(manner.warning, text, 0),
+        Answer::Lost(text) => told(manner.loss, text, 0),
+        Answer::Failed(text) => aloud(text, manner.failed),
+        Answer::Deny(text) | Answer::Ask(text) => {
+            let asks = manner.asks && matches!(answer, Answer::Ask(_));
+            let decision = if asks { "ask" } else { "deny" };
+            match manner.refusal {
+                Refusal::Status(status) => aloud(text, status),
+                refusal => refuse(refusal, name, decision, text),
+            }
         }
-        (Answer::Unprotected(text) | Answer::Partly(text), Host::Codex) => {
-            spoken(json!({"hookSpecificOutput": context(text)}))
-        }
-        (Answer::Unprotected(text) | Answer::Partly(text), Host::Cursor | Host::Copilot) => {
-            aloud(text, 0)
-        }
-        (Answer::Lost(text), Host::Claude) => spoken(json!({
-            "systemMessage": format!("bdr: {text}"), "hookSpecificOutput": context(text),
-        })),
-        (Answer::Lost(text), Host::Codex | Host::Gemini) => {
-            spoken(json!({"hookSpecificOutput": context(text)}))
-        }
-        (Answer::Lost(text), Host::Cursor) if folded(name) == "posttooluse" => {
-            spoken(json!({"additional_context": format!("bdr: {text}")}))
-        }
-        (Answer::Lost(text), Host::Cursor) => aloud(text, 0),
-        (Answer::Lost(text), Host::Copilot) if is_pascal(name) => {
-            spoken(json!({"hookSpecificOutput": context(text)}))
-        }
-        (Answer::Lost(text), Host::Copilot) => {
-            spoken(json!({"additionalContext": format!("bdr: {text}")}))
-        }
-        (Answer::Lost(text) | Answer::Failed(text) | Answer::Partly(text), Host::Shell) => {
-            aloud(text, 0)
-        }
-        (Answer::Unprotected(text), Host::Shell) => aloud(text, FAILED),
-        (Answer::Deny(text) | Answer::Ask(text), Host::Shell) => aloud(text, NOT_PROTECTED),
-        (Answer::Deny(text), _) => refuse(host, name, "deny", text),
-        (Answer::Ask(text), Host::Claude | Host::Cursor) => refuse(host, name, "ask", text),
-        // The others know no question, or take it for a mistake and go on.
-        (Answer::Ask(text), _) => refuse(host, name, "deny", text),
-        (Answer::Failed(text), Host::Cursor | Host::Copilot) => aloud(text, 0),
-        (Answer::Failed(text), _) => aloud(text, FAILED),
     }
 }
 
-fn refuse(host: Host, name: &str, decision: &str, reason: &str) -> Reply {
+/// Returns the document that says something in a way; `None`: it is said on stderr.
+fn document(way: Way, name: &str, answer: Answer<'_>, text: &str) -> Option<Value> {
+    let event = match (name, answer) {
+        ("", Answer::Lost(_)) => "PostToolUse",
+        ("", _) => "PreToolUse",
+        (name, _) => name,
+    };
+    let text = format!("bdr: {text}");
+    let context = || json!({"hookEventName": event, "additionalContext": text});
+    Some(match way {
+        Way::Message => json!({"systemMessage": text}),
+        Way::Context => json!({"hookSpecificOutput": context()}),
+        Way::Both => json!({"systemMessage": text, "hookSpecificOutput": context()}),
+        Way::AfterTools if folded(name) == "posttooluse" => json!({"additional_context": text}),
+        Way::AsCalled if is_pascal(name) => json!({"hookSpecificOutput": context()}),
+        Way::AsCalled => json!({"additionalContext": text}),
+        Way::AfterTools | Way::Aloud => return None,
+    })
+}
+
+fn refuse(refusal: Refusal, name: &str, decision: &str, reason: &str) -> Reply {
     let reason = format!("bdr: {reason}");
     let event = if name.is_empty() { "PreToolUse" } else { name };
-    let specific = json!({
-        "hookEventName": event, "permissionDecision": decision, "permissionDecisionReason": reason,
-    });
-    let document = match host {
-        Host::Claude | Host::Codex => json!({"hookSpecificOutput": specific}),
-        Host::Gemini => json!({"decision": decision, "reason": reason}),
-        Host::Cursor => {
+    let plain = json!({"permissionDecision": decision, "permissionDecisionReason": reason});
+    let specific = || {
+        json!({"hookSpecificOutput": {
+            "hookEventName": event, "permissionDecision": decision, "permissionDecisionReason": reason,
+        }})
+    };
+    let document = match refusal {
+        Refusal::Specific => specific(),
+        Refusal::AsCalled if is_pascal(name) => specific(),
+        Refusal::Decision => json!({"decision": decision, "reason": reason}),
+        Refusal::Permission => {
             json!({"permission": decision, "user_message": reason, "agent_message": reason})
         }
-        Host::Copilot if is_pascal(name) => json!({"hookSpecificOutput": specific}),
-        Host::Copilot | Host::Shell => {
-            json!({"permissionDecision": decision, "permissionDecisionReason": reason})
-        }
+        Refusal::AsCalled | Refusal::Status(_) => plain,
     };
-    // Versions that do not read the document go by the status and stderr.
-    let by_status = decision == "deny" && host != Host::Copilot;
+    let by_status = decision == "deny" && !matches!(refusal, Refusal::AsCalled);
     Reply {
         stdout: format!("{document}\n"),
         stderr: format!("{}\n", one_line(&reason)),

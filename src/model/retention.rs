@@ -87,6 +87,74 @@ impl Policy {
     }
 }
 
+/// A rule that keeps a number of backups. Another one is a field of [`Policy`] and a record in [`COUNTS`]: configuration and command line go by the list.
+pub struct Count {
+    /// Its name in the configuration.
+    pub key: &'static str,
+    /// Its option of `bdr prune`.
+    pub flag: &'static str,
+    /// What the option does.
+    pub help: &'static str,
+    /// What is counted.
+    pub about: &'static str,
+    /// Returns where the number is.
+    pub place: fn(&mut Policy) -> &mut u32,
+    /// Returns the number.
+    pub of: fn(&Policy) -> u32,
+}
+
+/// The rules that count.
+pub const COUNTS: [Count; 6] = [
+    Count {
+        key: "keep_last",
+        flag: "keep-last",
+        help: "Keep the last N backups",
+        about: "newest backups",
+        place: |policy| &mut policy.last,
+        of: |policy| policy.last,
+    },
+    Count {
+        key: "keep_hourly",
+        flag: "keep-hourly",
+        help: "Keep a backup for each of N hours",
+        about: "hours with a backup",
+        place: |policy| &mut policy.hourly,
+        of: |policy| policy.hourly,
+    },
+    Count {
+        key: "keep_daily",
+        flag: "keep-daily",
+        help: "Keep a backup for each of N days",
+        about: "days with a backup",
+        place: |policy| &mut policy.daily,
+        of: |policy| policy.daily,
+    },
+    Count {
+        key: "keep_weekly",
+        flag: "keep-weekly",
+        help: "Keep a backup for each of N weeks",
+        about: "weeks with a backup",
+        place: |policy| &mut policy.weekly,
+        of: |policy| policy.weekly,
+    },
+    Count {
+        key: "keep_monthly",
+        flag: "keep-monthly",
+        help: "Keep a backup for each of N months",
+        about: "months with a backup",
+        place: |policy| &mut policy.monthly,
+        of: |policy| policy.monthly,
+    },
+    Count {
+        key: "keep_yearly",
+        flag: "keep-yearly",
+        help: "Keep a backup for each of N years",
+        about: "years with a backup",
+        place: |policy| &mut policy.yearly,
+        of: |policy| policy.yearly,
+    },
+];
+
 /// Returns the span that a text like `7d`, `36h`, `2w`, `6m` or `1y` means; months have 30 days, years 365.
 ///
 /// # Errors
@@ -181,6 +249,17 @@ impl Period {
             Self::Week => format!("{}-W{:02}", week.year(), week.week()),
             Self::Month => format!("{}-{:02}", local.year(), local.month()),
             Self::Year => local.year().to_string(),
+        }
+    }
+
+    /// Returns the word for how often it is.
+    pub fn every(self) -> &'static str {
+        match self {
+            Self::Hour => "hourly",
+            Self::Day => "daily",
+            Self::Week => "weekly",
+            Self::Month => "monthly",
+            Self::Year => "yearly",
         }
     }
 

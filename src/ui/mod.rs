@@ -106,7 +106,7 @@ impl Ui {
         &self,
         command: &str,
         exit: u8,
-        data: &Value,
+        data: &impl Serialize,
     ) -> Result<(), OutputError> {
         self.data(&document(command, exit, data))
     }
@@ -126,13 +126,14 @@ impl Ui {
 }
 
 /// Returns the line that `--json` prints for a command.
-pub(crate) fn document(command: &str, exit: u8, data: &Value) -> String {
+pub(crate) fn document(command: &str, exit: u8, data: &impl Serialize) -> String {
+    // Strings, numbers and maps with string keys: cannot fail. By way of a value, members are in the same order everywhere.
+    let data = serde_json::to_value(data).unwrap_or_default();
     let document = Document {
         schema: format!("bdr.{command}/1"),
         ok: exit == 0,
-        data,
+        data: &data,
     };
-    // Strings, numbers and maps with string keys: cannot fail.
     let mut line = serde_json::to_string(&document).unwrap_or_default();
     line.push('\n');
     line

@@ -8,15 +8,13 @@ use bdr::base::path::{absolute, os_to_bytes, shell_word, show};
 use bdr::base::units::size;
 use bdr::effects::Assessment;
 use bdr::model::reason::Reason;
-use bdr::protect::guard::GuardOutcome;
 use bdr::repo::Repository;
 use bdr::repo::oplog::Operation;
 use bdr::repo::snapshot::PathNote;
-use serde_json::{Value, json};
 
 use crate::app::context::Context;
 use crate::app::error::Failure;
-use crate::ui::{self, Ui, plural};
+use crate::ui::{Ui, plural};
 
 /// Returns what the command did, or nothing if nothing was lost and nothing `always` has to be said.
 pub(crate) fn summary(operation: &Operation, missed: u64, always: bool) -> Option<String> {
@@ -143,27 +141,6 @@ pub(crate) fn undo_command(repo: &Repository, operation: &Operation) -> Option<S
     Some(match ids.last() {
         Some(last) if *last != id => format!("bdr undo {}", id.prefix(&ids)),
         _ => "bdr undo".to_owned(),
-    })
-}
-
-/// Returns the data of `--json` and `--summary json`.
-pub(crate) fn outcome_data(outcome: &GuardOutcome, undo: Option<&str>) -> Value {
-    let operation = &outcome.operation;
-    let (deleted, created, modified) = operation.counts();
-    let end = operation.end.as_ref();
-    json!({
-        "operation": operation.begin.id.to_string(),
-        "snapshot": operation.begin.before.map(|id| id.to_string()),
-        "exit": end.and_then(|end| end.exit),
-        "signal": end.and_then(|end| end.signal),
-        "deleted": deleted,
-        "created": created,
-        "modified": modified,
-        "deleted_bytes": end.map(|end| end.roots.iter().map(|r| r.deleted_bytes).sum::<u64>()),
-        "not_captured": ui::json::notes(&operation.begin.not_captured),
-        "remote": operation.begin.remote,
-        "undo": undo,
-        "recorded": outcome.after_error.is_none(),
     })
 }
 

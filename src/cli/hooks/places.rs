@@ -115,13 +115,7 @@ impl<'a> Around<'a> {
         let login = Path::new(&login).file_stem().unwrap_or_default().to_owned();
         let around = self.around_shells();
         let used = |shell: &Shell| {
-            let file = shell.file(&around);
-            // fish's is a file of bdr's own: its directory tells.
-            let there = match shell {
-                Shell::Fish => self.config_home.join("fish").is_dir(),
-                _ => file.exists(),
-            };
-            there || has(shell.word()) || login == shell.word()
+            shell.sign(&around).exists() || has(shell.word()) || login == shell.word()
         };
         Shell::ALL
             .into_iter()
@@ -158,7 +152,7 @@ impl<'a> Around<'a> {
                     .iter()
                     .flat_map(|wrap| ["--wrap".to_owned(), wrap.clone()]);
                 let mut options: Vec<String> = options.collect();
-                if self.veto && shell != Shell::PowerShell {
+                if self.veto && shell.can_veto() {
                     options.push("--veto".to_owned());
                 }
                 vec![one(
@@ -167,10 +161,9 @@ impl<'a> Around<'a> {
                 )]
             }
             Target::Agent(host) => {
-                let project = match host {
-                    // It reads hooks of projects only.
-                    Host::Copilot => self.project.as_deref().or(Some(&self.cx.cwd)),
-                    _ => self.project.as_deref(),
+                let project = match agents::is_of_projects_only(host) {
+                    true => self.project.as_deref().or(Some(&self.cx.cwd)),
+                    false => self.project.as_deref(),
                 };
                 let Some(file) = agents::file(host, &self.home, project) else {
                     return Err(Failure::usage(
@@ -178,9 +171,7 @@ impl<'a> Around<'a> {
                         "leave out --project",
                     ));
                 };
-                if host == Host::Codex {
-                    notes.push("Codex asks once whether to trust the hook: /hooks".to_owned());
-                }
+                notes.extend(agents::note(host).map(str::to_owned));
                 let entries = agents::entries(host, &program);
                 vec![one(file, Form::Settings { host, entries })]
             }
@@ -304,11 +295,21 @@ impl<'a> Around<'a> {
     }
 }
 
+/// Returns all words that mean something that can call bdr.
+fn known_words() -> String {
+    let shells = Shell::ALL.into_iter().map(Shell::word);
+    let hosts = Host::ALL.into_iter().map(Host::word);
+    let words: Vec<&str> = ["git", "shell"]
+        .into_iter()
+        .chain(shells)
+        .chain(hosts)
+        .chain(["deploy", "all"])
+        .collect();
+    words.join(", ")
+}
+
 fn unknown(word: &str) -> Failure {
-    Failure::usage(
-        format!("there is no hook for `{word}`"),
-        "git, shell, bash, zsh, fish, powershell, claude, codex, gemini, cursor, copilot, deploy, all",
-    )
+    Failure::usage(format!("there is no hook for `{word}`"), &known_words())
 }
 
 /// Returns who runs the scripts of a project: npm runs `pre…` by itself.
@@ -336,13 +337,6 @@ pub(super) fn disabled(seen: &Seen) -> Option<&'static str> {
         return None;
     };
     let read = |file: &Path| json::value(&std::fs::read_to_string(file).ok()?);
-    let managed = match () {
-        () if cfg!(windows) => "C:/Program Files/ClaudeCode/managed-settings.json",
-        () if cfg!(target_os = "macos") => {
-            "/Library/Application Support/ClaudeCode/managed-settings.json"
-        }
-        () => "/etc/claude-code/managed-settings.json",
-    };
-    let managed = read(Path::new(managed));
+    let managed = agents::managed(host).and_then(|file| read(Path::new(file)));
     agents::disabled(host, &read(&seen.file)?, managed.as_ref())
 }

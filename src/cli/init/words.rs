@@ -15,6 +15,7 @@ use super::Done;
 use super::InitArgs;
 use crate::app::backup as backups;
 use crate::app::context::Context;
+use crate::app::documents::BackupDocument;
 use crate::app::error::Failure;
 use crate::ui::{self, count, plural};
 
@@ -199,7 +200,7 @@ pub(super) fn data(
     data.insert("sources".into(), sources.into());
     data.insert(
         "backup".into(),
-        done.map(|done| backups::data(&done.report)).into(),
+        json!(done.map(|done| BackupDocument::new(&done.report))),
     );
     data.insert(
         "drill_passed".into(),

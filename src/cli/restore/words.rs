@@ -6,9 +6,9 @@ use bdr::base::units::size;
 use bdr::model::manifest::Kind;
 use bdr::recover::restore::{Action, RestorePlan, RestoreReport, SecretStep, Step};
 use bdr::repo::snapshot::Snapshot;
-use serde_json::{Value, json};
 
 use crate::app::context::Context;
+use crate::app::documents::action_word;
 use crate::ui::steps::{Line, View, collapse, listing};
 use crate::ui::{self, count, plural, when};
 
@@ -86,12 +86,6 @@ fn secret_lines(cx: &Context, step: &SecretStep) -> String {
     .collect()
 }
 
-fn word(action: Action) -> String {
-    // The JSON name is the word.
-    let value = serde_json::to_value(action).unwrap_or_default();
-    value.as_str().unwrap_or_default().to_owned()
-}
-
 fn line(cx: &Context, step: &Step, joined: &Line) -> String {
     let path = cx.shown(&step.path);
     let what = match (step.kind, step.old_bytes) {
@@ -109,7 +103,7 @@ fn line(cx: &Context, step: &Step, joined: &Line) -> String {
         (Kind::Dir, _) => format!("{path}/"),
         (other, _) => format!("{path}   {}", other.word()),
     };
-    format!("{:<8} {what}", word(step.action))
+    format!("{:<8} {what}", action_word(step.action))
 }
 
 /// The command that was typed, without `--dry-run`.
@@ -120,59 +114,6 @@ pub(super) fn same_without_dry_run(cx: &Context) -> String {
         .filter(|arg| arg != "--dry-run")
         .collect();
     crate::app::guard::shell_words(&argv)
-}
-
-pub(super) fn plan_data(plan: &RestorePlan, snapshot: &Snapshot, dry_run: bool) -> Value {
-    let steps: Vec<Value> = plan
-        .steps
-        .iter()
-        .map(|step| {
-            let rest = json!({
-                "action": word(step.action),
-                "kind": ui::json::kind(step.kind),
-                "bytes": step.bytes,
-                "old_bytes": step.old_bytes,
-            });
-            ui::json::with_path(&step.path, rest)
-        })
-        .collect();
-    json!({
-        "snapshot": plan.snapshot.to_string(),
-        "time": when::utc(snapshot.time),
-        "steps": steps,
-        "unchanged": plan.unchanged,
-        "skipped": ui::json::notes(&plan.skipped),
-        "secrets": plan.secrets.iter().map(secret_data).collect::<Vec<_>>(),
-        "problems": ui::json::notes(&plan.problems),
-        "unseen": ui::json::notes(&plan.unseen),
-        "dry_run": dry_run,
-    })
-}
-
-fn secret_data(step: &SecretStep) -> Value {
-    let merged = &step.merged;
-    let aside = step
-        .aside
-        .as_ref()
-        .map(|path| bdr::base::path::show(path.as_os_str()));
-    let rest = json!({
-        "kept": merged.kept, "restored": merged.restored, "unresolved": merged.unresolved,
-        "live_only": merged.live_only, "blank": merged.blank, "aside": aside,
-    });
-    ui::json::with_path(&step.path, rest)
-}
-
-pub(super) fn report_data(report: &RestoreReport) -> Value {
-    json!({
-        "operation": report.operation.map(|id| id.to_string()),
-        "restored": report.restored,
-        "removed": report.removed,
-        "unchanged": report.unchanged,
-        "bytes": report.bytes,
-        "problems": ui::json::notes(&report.problems),
-        "skipped": ui::json::notes(&report.skipped),
-        "elapsed_ms": u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
-    })
 }
 
 pub(super) fn ending(cx: &Context, report: &RestoreReport, id: &str, elsewhere: bool) -> String {

@@ -15,106 +15,187 @@ use crate::model::agent::Host;
 /// Seconds that a host waits for a hook.
 const PATIENCE: u32 = 30;
 
+/// What a host reads, and where: all that differs from one to the next. How it is answered is in `model/agent`.
+struct Settings {
+    /// Its file below HOME; `None`: it reads hooks of projects only.
+    user: Option<&'static str>,
+    /// Its file in a project.
+    project: &'static str,
+    /// The directory below HOME that says that it is used here.
+    home: Option<&'static str>,
+    /// Members that it wants beside `hooks`.
+    beside: &'static [(&'static str, u32)],
+    /// The entries, by what is to be started.
+    entries: fn(&Start<'_>) -> Vec<Entry>,
+    /// What its user has to know.
+    note: Option<&'static str>,
+}
+
+/// What a host is to start.
+struct Start<'a> {
+    program: &'a str,
+    /// The same as a line for a shell, with its arguments.
+    line: String,
+}
+
+/// Returns the record of a host; a shell has none.
+fn settings(host: Host) -> Option<&'static Settings> {
+    Some(match host {
+        Host::Claude => &Settings {
+            user: Some(".claude/settings.json"),
+            // The one that is not shared with others: it names a program of this machine.
+            project: ".claude/settings.local.json",
+            home: Some(".claude"),
+            beside: &[],
+            entries: claude,
+            note: None,
+        },
+        Host::Codex => &Settings {
+            user: Some(".codex/hooks.json"),
+            project: ".codex/hooks.json",
+            home: Some(".codex"),
+            beside: &[],
+            entries: codex,
+            note: Some("Codex asks once whether to trust the hook: /hooks"),
+        },
+        Host::Gemini => &Settings {
+            user: Some(".gemini/settings.json"),
+            project: ".gemini/settings.json",
+            home: Some(".gemini"),
+            beside: &[],
+            entries: gemini,
+            note: None,
+        },
+        Host::Cursor => &Settings {
+            user: Some(".cursor/hooks.json"),
+            project: ".cursor/hooks.json",
+            home: Some(".cursor"),
+            beside: &[("version", 1)],
+            entries: cursor,
+            note: None,
+        },
+        Host::Copilot => &Settings {
+            user: None,
+            project: ".github/hooks/bdr.json",
+            home: None,
+            beside: &[("version", 1)],
+            entries: copilot,
+            note: None,
+        },
+        Host::Shell => return None,
+    })
+}
+
+fn entry(event: &str, value: Value) -> Entry {
+    Entry {
+        event: event.to_owned(),
+        value,
+    }
+}
+
+fn claude(start: &Start<'_>) -> Vec<Entry> {
+    // The arguments apart: no shell is started, and nothing has to be quoted.
+    let handler = json!({"type": "command", "command": start.program, "args": ["hook", "claude"], "timeout": PATIENCE});
+    let tools = "^(Bash|PowerShell|Write|Edit|MultiEdit|NotebookEdit|mcp__.*)$";
+    // A command that fails arrives as PostToolUseFailure.
+    let mut all: Vec<Entry> = ["PreToolUse", "PostToolUse", "PostToolUseFailure"]
+        .map(|event| entry(event, json!({"matcher": tools, "hooks": [handler]})))
+        .into();
+    all.push(entry("SessionEnd", json!({"hooks": [handler]})));
+    all
+}
+
+fn codex(start: &Start<'_>) -> Vec<Entry> {
+    let handler = json!({"type": "command", "command": start.line, "timeout": PATIENCE});
+    let tools = "Bash|apply_patch|mcp__.*";
+    ["PreToolUse", "PostToolUse"]
+        .map(|event| entry(event, json!({"matcher": tools, "hooks": [handler]})))
+        .into()
+}
+
+fn gemini(start: &Start<'_>) -> Vec<Entry> {
+    // Milliseconds, here.
+    let handler = json!({"type": "command", "name": "bdr", "command": start.line, "timeout": PATIENCE * 1000});
+    let tools = "run_shell_command|write_file|replace|mcp_.*";
+    ["BeforeTool", "AfterTool"]
+        .map(|event| entry(event, json!({"matcher": tools, "hooks": [handler]})))
+        .into()
+}
+
+fn cursor(start: &Start<'_>) -> Vec<Entry> {
+    let mut all: Vec<Entry> = [
+        "beforeShellExecution",
+        "afterShellExecution",
+        "beforeMCPExecution",
+        "afterMCPExecution",
+        "afterFileEdit",
+    ]
+    .map(|event| entry(event, json!({"command": start.line})))
+    .into();
+    let tools = "Write|Edit|StrReplace|Delete";
+    all.push(entry(
+        "preToolUse",
+        json!({"command": start.line, "matcher": tools}),
+    ));
+    all
+}
+
+fn copilot(start: &Start<'_>) -> Vec<Entry> {
+    let handler = json!({"type": "command", "bash": start.line, "timeoutSec": PATIENCE});
+    ["preToolUse", "postToolUse"]
+        .map(|event| entry(event, handler.clone()))
+        .into()
+}
+
 /// Returns the file that a host reads, for a project or for the user; `None` if it has none there.
 pub fn file(host: Host, home: &Path, project: Option<&Path>) -> Option<PathBuf> {
-    Some(match (host, project) {
-        (Host::Claude, None) => home.join(".claude/settings.json"),
-        // The one that is not shared with others: it names a program of this machine.
-        (Host::Claude, Some(project)) => project.join(".claude/settings.local.json"),
-        (Host::Codex, None) => home.join(".codex/hooks.json"),
-        (Host::Codex, Some(project)) => project.join(".codex/hooks.json"),
-        (Host::Gemini, None) => home.join(".gemini/settings.json"),
-        (Host::Gemini, Some(project)) => project.join(".gemini/settings.json"),
-        (Host::Cursor, None) => home.join(".cursor/hooks.json"),
-        (Host::Cursor, Some(project)) => project.join(".cursor/hooks.json"),
-        (Host::Copilot, Some(project)) => project.join(".github/hooks/bdr.json"),
-        (Host::Copilot, None) | (Host::Shell, _) => return None,
-    })
+    let settings = settings(host)?;
+    match project {
+        Some(project) => Some(project.join(settings.project)),
+        None => Some(home.join(settings.user?)),
+    }
+}
+
+/// Returns true if a host has no settings but those of projects.
+pub fn is_of_projects_only(host: Host) -> bool {
+    settings(host).is_some_and(|settings| settings.user.is_none())
 }
 
 /// Returns the directory that says that a host is used here.
 pub fn home_of(host: Host, home: &Path) -> Option<PathBuf> {
-    Some(home.join(match host {
-        Host::Claude => ".claude",
-        Host::Codex => ".codex",
-        Host::Gemini => ".gemini",
-        Host::Cursor => ".cursor",
-        Host::Copilot | Host::Shell => return None,
-    }))
+    Some(home.join(settings(host)?.home?))
 }
 
 /// Returns the members that a host wants beside `hooks`.
 pub fn beside(host: Host) -> Vec<(&'static str, Value)> {
-    match host {
-        Host::Cursor | Host::Copilot => vec![("version", json!(1))],
-        Host::Claude | Host::Codex | Host::Gemini | Host::Shell => Vec::new(),
-    }
+    let beside = settings(host).map_or(&[][..], |settings| settings.beside);
+    beside
+        .iter()
+        .map(|(name, value)| (*name, json!(value)))
+        .collect()
 }
 
 /// Returns the entries for a host.
 pub fn entries(host: Host, program: &str) -> Vec<Entry> {
     let line = format!("{} hook {}", shell_word(program), host.word());
-    let entry = |event: &str, value: Value| Entry {
-        event: event.to_owned(),
-        value,
-    };
-    match host {
-        Host::Claude => {
-            // The arguments apart: no shell is started, and nothing has to be quoted.
-            let handler = json!({"type": "command", "command": program, "args": ["hook", "claude"], "timeout": PATIENCE});
-            let tools = "^(Bash|PowerShell|Write|Edit|MultiEdit|NotebookEdit|mcp__.*)$";
-            // A command that fails arrives as PostToolUseFailure.
-            let mut all: Vec<Entry> = ["PreToolUse", "PostToolUse", "PostToolUseFailure"]
-                .map(|event| entry(event, json!({"matcher": tools, "hooks": [handler]})))
-                .into();
-            all.push(entry("SessionEnd", json!({"hooks": [handler]})));
-            all
+    let start = Start { program, line };
+    settings(host).map_or_else(Vec::new, |settings| (settings.entries)(&start))
+}
+
+/// Returns what the user of a host has to know when bdr is installed there.
+pub fn note(host: Host) -> Option<&'static str> {
+    settings(host)?.note
+}
+
+/// Returns the settings that an administrator may have made for a host, which hold before its own.
+pub fn managed(host: Host) -> Option<&'static str> {
+    (host == Host::Claude).then_some(match () {
+        () if cfg!(windows) => "C:/Program Files/ClaudeCode/managed-settings.json",
+        () if cfg!(target_os = "macos") => {
+            "/Library/Application Support/ClaudeCode/managed-settings.json"
         }
-        Host::Codex => {
-            let handler = json!({"type": "command", "command": line, "timeout": PATIENCE});
-            ["PreToolUse", "PostToolUse"]
-                .map(|event| {
-                    entry(
-                        event,
-                        json!({"matcher": "Bash|apply_patch|mcp__.*", "hooks": [handler]}),
-                    )
-                })
-                .into()
-        }
-        Host::Gemini => {
-            // Milliseconds, here.
-            let handler = json!({"type": "command", "name": "bdr", "command": line, "timeout": PATIENCE * 1000});
-            let tools = "run_shell_command|write_file|replace|mcp_.*";
-            ["BeforeTool", "AfterTool"]
-                .map(|event| entry(event, json!({"matcher": tools, "hooks": [handler]})))
-                .into()
-        }
-        Host::Cursor => {
-            let mut all: Vec<Entry> = [
-                "beforeShellExecution",
-                "afterShellExecution",
-                "beforeMCPExecution",
-                "afterMCPExecution",
-                "afterFileEdit",
-            ]
-            .map(|event| entry(event, json!({"command": line})))
-            .into();
-            all.push(entry(
-                "preToolUse",
-                json!({"command": line, "matcher": "Write|Edit|StrReplace|Delete"}),
-            ));
-            all
-        }
-        Host::Copilot => ["preToolUse", "postToolUse"]
-            .map(|event| {
-                entry(
-                    event,
-                    json!({"type": "command", "bash": line, "timeoutSec": PATIENCE}),
-                )
-            })
-            .into(),
-        Host::Shell => Vec::new(),
-    }
+        () => "/etc/claude-code/managed-settings.json",
+    })
 }
 
 /// Returns why a host will not run what stands in its settings, as far as its settings say so.

@@ -27,118 +27,182 @@ impl Shell {
 
     /// Returns its word.
     pub fn word(self) -> &'static str {
-        match self {
-            Self::Bash => "bash",
-            Self::Zsh => "zsh",
-            Self::Fish => "fish",
-            Self::PowerShell => "powershell",
-        }
+        self.manner().word
+    }
+
+    /// Returns further words that mean it.
+    pub fn also(self) -> &'static [&'static str] {
+        self.manner().also
     }
 
     /// Returns what a word means.
     pub fn parse(word: &str) -> Option<Self> {
-        match word {
-            "pwsh" => Some(Self::PowerShell),
-            word => Self::ALL.into_iter().find(|shell| shell.word() == word),
-        }
-    }
-
-    fn script(self) -> &'static str {
-        match self {
-            Self::Bash => include_str!("../../../shell/bdr.bash"),
-            Self::Zsh => include_str!("../../../shell/bdr.zsh"),
-            Self::Fish => include_str!("../../../shell/bdr.fish"),
-            Self::PowerShell => include_str!("../../../shell/bdr.ps1"),
-        }
-    }
-
-    fn quoted(self, word: &str) -> String {
-        match self {
-            Self::Bash | Self::Zsh => shell_word(word),
-            Self::Fish => format!("'{}'", word.replace('\\', "\\\\").replace('\'', "\\'")),
-            Self::PowerShell => format!("'{}'", word.replace('\'', "''")),
-        }
+        let is_it = |shell: &Self| shell.word() == word || shell.also().contains(&word);
+        Self::ALL.into_iter().find(is_it)
     }
 
     /// Returns the file that it reads in every interactive session, as the environment has it.
     pub fn file(self, around: &Around<'_>) -> PathBuf {
-        match self {
-            Self::Bash => around.home.join(".bashrc"),
-            Self::Zsh => around.zdotdir.unwrap_or(around.home).join(".zshrc"),
-            // A directory of such files: nobody else's is edited.
-            Self::Fish => around.config_home.join("fish/conf.d/bdr.fish"),
-            Self::PowerShell if cfg!(windows) => around
-                .home
-                .join("Documents/PowerShell/Microsoft.PowerShell_profile.ps1"),
-            Self::PowerShell => around
-                .config_home
-                .join("powershell/Microsoft.PowerShell_profile.ps1"),
-        }
+        (self.manner().file)(around)
+    }
+
+    /// Returns the file or directory that says that it is used here.
+    pub fn sign(self, around: &Around<'_>) -> PathBuf {
+        (self.manner().sign)(around)
+    }
+
+    /// Returns true if it can keep a typed line from running.
+    pub fn can_veto(self) -> bool {
+        self.manner().veto.is_some()
     }
 
     /// Returns what is to stand in that file.
     pub fn form(self, program: &str, options: &[String]) -> Form {
-        let how = "`bdr hooks uninstall shell` removes it";
-        let program = self.quoted(program);
-        let mut line = format!("{program} shell init {}", self.word());
+        let manner = self.manner();
+        let program = (manner.quote)(program);
+        let mut line = format!("{program} shell init {}", manner.word);
         for option in options {
             line.push(' ');
             line.push_str(option);
         }
-        match self {
-            Self::Bash | Self::Zsh => Form::Block(block::render(
-                how,
-                // Only where somebody types, and without a status of its own.
-                &format!(
-                    "case $- in *i*) if [ -x {program} ]; then eval \"$({line})\"; fi ;; esac"
-                ),
-            )),
-            Self::Fish => Form::Own(format!(
-                "# bdr: {how}\nif status is-interactive; and test -x {program}\n    {line} | source\nend\n"
-            )),
-            Self::PowerShell => Form::Block(block::render(
-                how,
-                &format!(
-                    "if (Test-Path -LiteralPath {program}) {{ & {line} | Out-String | Invoke-Expression }}"
-                ),
-            )),
-        }
+        (manner.form)(&program, &line)
     }
 
     /// Returns the text that a shell is to run: its hooks, with functions in place of the commands in `wrap`; with `veto` it does not run lines
     /// that destroy and cannot be protected.
     pub fn init(self, program: &str, wrap: &[String], veto: bool) -> String {
-        let mut functions = match (self, veto) {
-            (_, false) | (Self::PowerShell, _) => String::new(),
-            (Self::Bash | Self::Zsh, true) => {
-                "[[ -z ${__bdr_loaded-} ]] || __bdr_veto\n".to_owned()
-            }
-            (Self::Fish, true) => "status is-interactive; and __bdr_veto\n".to_owned(),
-        };
-        for name in wrap {
-            // An agent's hook or the line's own snapshot covers it: one operation for one command.
-            functions.push_str(&match self {
-                Self::Bash | Self::Zsh => {
-                    let covered = match self {
-                        Self::Bash => "${__bdr_number:-0} -gt 0",
-                        _ => "-n ${__bdr_open-}",
-                    };
-                    format!(
-                        "\\builtin unalias {name} &>/dev/null || \\builtin true\nfunction {name}() {{\n    if [[ -n ${{CLAUDECODE-}} || ${{BDR-}} == 0 || {covered} ]]; then \\command {name} \"$@\"; else \\command \"$__bdr_bin\" guard -- {name} \"$@\"; fi\n}}\n"
-                    )
-                }
-                Self::Fish => format!(
-                    "function {name} --wraps {name}\n    if test -n \"$CLAUDECODE\"; or test \"$BDR\" = 0; or test -n \"$__bdr_open\"\n        command {name} $argv\n    else\n        command $__bdr_bin guard -- {name} $argv\n    end\nend\n"
-                ),
-                Self::PowerShell => format!(
-                    "function global:{name} {{ if ($env:CLAUDECODE -or $env:BDR -eq '0' -or $global:__bdrOpen) {{ & (Get-Command {name} -CommandType Application | Select-Object -First 1).Source @args }} else {{ & $global:__bdrBin guard '--' {name} @args }} }}\n"
-                ),
-            });
+        let manner = self.manner();
+        let mut functions = String::new();
+        if veto {
+            functions.push_str(manner.veto.unwrap_or_default());
         }
-        self.script()
-            .replacen("'@BDR@'", &self.quoted(program), 1)
+        // An agent's hook or the line's own snapshot covers it: one operation for one command.
+        functions.extend(wrap.iter().map(|name| (manner.wrap)(name)));
+        manner
+            .script
+            .replacen("'@BDR@'", &(manner.quote)(program), 1)
             .replacen("# @OPTIONS@\n", &functions, 1)
     }
+
+    /// Returns the record of a shell. Another one is a variant, a record here and a script in `shell/`.
+    fn manner(self) -> &'static Manner {
+        match self {
+            Self::Bash => &Manner {
+                word: "bash",
+                also: &[],
+                script: include_str!("../../../shell/bdr.bash"),
+                quote: shell_word,
+                file: |around| around.home.join(".bashrc"),
+                sign: |around| around.home.join(".bashrc"),
+                form: posix_form,
+                veto: Some(POSIX_VETO),
+                wrap: |name| posix_wrap(name, "${__bdr_number:-0} -gt 0"),
+            },
+            Self::Zsh => &Manner {
+                word: "zsh",
+                also: &[],
+                script: include_str!("../../../shell/bdr.zsh"),
+                quote: shell_word,
+                file: zshrc,
+                sign: zshrc,
+                form: posix_form,
+                veto: Some(POSIX_VETO),
+                wrap: |name| posix_wrap(name, "-n ${__bdr_open-}"),
+            },
+            Self::Fish => &Manner {
+                word: "fish",
+                also: &[],
+                script: include_str!("../../../shell/bdr.fish"),
+                quote: |word| format!("'{}'", word.replace('\\', "\\\\").replace('\'', "\\'")),
+                // A directory of such files: nobody else's is edited.
+                file: |around| around.config_home.join("fish/conf.d/bdr.fish"),
+                // The file is bdr's own: the directory tells.
+                sign: |around| around.config_home.join("fish"),
+                form: fish_form,
+                veto: Some("status is-interactive; and __bdr_veto\n"),
+                wrap: fish_wrap,
+            },
+            Self::PowerShell => &Manner {
+                word: "powershell",
+                also: &["pwsh"],
+                script: include_str!("../../../shell/bdr.ps1"),
+                quote: |word| format!("'{}'", word.replace('\'', "''")),
+                file: powershell_profile,
+                sign: powershell_profile,
+                form: powershell_form,
+                veto: None,
+                wrap: powershell_wrap,
+            },
+        }
+    }
+}
+
+/// All that differs from one shell to the next.
+struct Manner {
+    word: &'static str,
+    also: &'static [&'static str],
+    script: &'static str,
+    quote: fn(&str) -> String,
+    file: fn(&Around<'_>) -> PathBuf,
+    sign: fn(&Around<'_>) -> PathBuf,
+    /// What stands in its file, by the quoted program and the line that prints the script.
+    form: fn(&str, &str) -> Form,
+    /// What makes it ask before it runs a line; `None`: it cannot.
+    veto: Option<&'static str>,
+    /// The function in place of a command.
+    wrap: fn(&str) -> String,
+}
+
+const HOW: &str = "`bdr hooks uninstall shell` removes it";
+const POSIX_VETO: &str = "[[ -z ${__bdr_loaded-} ]] || __bdr_veto\n";
+
+fn zshrc(around: &Around<'_>) -> PathBuf {
+    around.zdotdir.unwrap_or(around.home).join(".zshrc")
+}
+
+fn powershell_profile(around: &Around<'_>) -> PathBuf {
+    const PROFILE: &str = "Microsoft.PowerShell_profile.ps1";
+    match cfg!(windows) {
+        true => around.home.join("Documents/PowerShell").join(PROFILE),
+        false => around.config_home.join("powershell").join(PROFILE),
+    }
+}
+
+fn posix_form(program: &str, line: &str) -> Form {
+    // Only where somebody types, and without a status of its own.
+    let text = format!("case $- in *i*) if [ -x {program} ]; then eval \"$({line})\"; fi ;; esac");
+    Form::Block(block::render(HOW, &text))
+}
+
+fn fish_form(program: &str, line: &str) -> Form {
+    Form::Own(format!(
+        "# bdr: {HOW}\nif status is-interactive; and test -x {program}\n    {line} | source\nend\n"
+    ))
+}
+
+fn powershell_form(program: &str, line: &str) -> Form {
+    let text = format!(
+        "if (Test-Path -LiteralPath {program}) {{ & {line} | Out-String | Invoke-Expression }}"
+    );
+    Form::Block(block::render(HOW, &text))
+}
+
+fn posix_wrap(name: &str, covered: &str) -> String {
+    format!(
+        "\\builtin unalias {name} &>/dev/null || \\builtin true\nfunction {name}() {{\n    if [[ -n ${{CLAUDECODE-}} || ${{BDR-}} == 0 || {covered} ]]; then \\command {name} \"$@\"; else \\command \"$__bdr_bin\" guard -- {name} \"$@\"; fi\n}}\n"
+    )
+}
+
+fn fish_wrap(name: &str) -> String {
+    format!(
+        "function {name} --wraps {name}\n    if test -n \"$CLAUDECODE\"; or test \"$BDR\" = 0; or test -n \"$__bdr_open\"\n        command {name} $argv\n    else\n        command $__bdr_bin guard -- {name} $argv\n    end\nend\n"
+    )
+}
+
+fn powershell_wrap(name: &str) -> String {
+    format!(
+        "function global:{name} {{ if ($env:CLAUDECODE -or $env:BDR -eq '0' -or $global:__bdrOpen) {{ & (Get-Command {name} -CommandType Application | Select-Object -First 1).Source @args }} else {{ & $global:__bdrBin guard '--' {name} @args }} }}\n"
+    )
 }
 
 /// Where shells look for their files.

@@ -1,7 +1,7 @@
 //! `cleanup_old_backups`: retention, never below what the user has configured.
 
 use bdr::care::prune::{self, PlannedSnapshot, PruneOptions, PrunePlan};
-use bdr::model::retention::{Period, Policy, Reason};
+use bdr::model::retention::{Policy, Reason};
 use bdr::model::schedule::Job;
 use serde_json::{Value, json};
 
@@ -151,20 +151,10 @@ fn category(planned: &PlannedSnapshot) -> String {
         .reasons
         .iter()
         .find_map(|reason| match reason {
-            Reason::Slot(period, _) => Some(every(*period).to_owned()),
+            Reason::Slot(period, _) => Some(period.every().to_owned()),
             _ => None,
         });
     slot.unwrap_or_else(|| reasons(planned))
-}
-
-fn every(period: Period) -> &'static str {
-    match period {
-        Period::Hour => "hourly",
-        Period::Day => "daily",
-        Period::Week => "weekly",
-        Period::Month => "monthly",
-        Period::Year => "yearly",
-    }
 }
 
 /// Returns what retention would do now.
@@ -182,7 +172,7 @@ pub(super) fn overview(call: &Call<'_>) -> Result<Value, Fault> {
         keeps
             .filter(|planned| {
                 planned.decision.reasons.iter().any(
-                    |reason| matches!(reason, Reason::Slot(period, _) if every(*period) == word),
+                    |reason| matches!(reason, Reason::Slot(period, _) if period.every() == word),
                 )
             })
             .count()

@@ -206,4 +206,120 @@ mod tests {
         }
         assert!(visible <= 6500, "{visible} bytes visible to a model");
     }
+
+    /// Where each tool is.
+    const FILES: [(&str, &str); 12] = [
+        ("checkpoint", include_str!("checkpoint.rs")),
+        ("diff_changes", include_str!("diff.rs")),
+        ("undo_changes", include_str!("undo.rs")),
+        ("find_versions", include_str!("versions.rs")),
+        ("create_backup", include_str!("create.rs")),
+        ("list_backups", include_str!("list.rs")),
+        ("verify_backup", include_str!("verify.rs")),
+        ("restore_backup", include_str!("restore.rs")),
+        ("get_backup_status", include_str!("status.rs")),
+        ("schedule_backup", include_str!("schedule.rs")),
+        ("cleanup_old_backups", include_str!("cleanup.rs")),
+        ("export_backup_config", include_str!("export.rs")),
+    ];
+    /// What callers of the earlier server send, and what means nothing here: a schedule's backups have no label.
+    const IGNORED: [(&str, &str); 1] = [("schedule_backup", "label")];
+    /// What several tools read by the same code.
+    const SHARED: &str = include_str!("../call.rs");
+
+    /// What is read of the arguments: the name, the type that a client has to be told, and the words that are taken.
+    #[derive(Debug)]
+    struct Read {
+        name: String,
+        kind: &'static str,
+        words: Vec<String>,
+    }
+
+    fn reads(source: &str) -> Vec<Read> {
+        const KINDS: [(&str, &str); 6] = [
+            ("text", "string"),
+            ("word", "string"),
+            ("texts", "array"),
+            ("flag", "boolean"),
+            ("number", "integer"),
+            ("member", "object"),
+        ];
+        let source: String = source.split_whitespace().collect();
+        let mut all = Vec::new();
+        for (method, kind) in KINDS {
+            for call in source.split(&format!("args.{method}(\"")).skip(1) {
+                let (name, rest) = call.split_once('"').unwrap();
+                let words = match rest.strip_prefix(",&[") {
+                    Some(list) if method == "word" => {
+                        let list = list.split_once(']').unwrap().0;
+                        list.split('"')
+                            .skip(1)
+                            .step_by(2)
+                            .map(str::to_owned)
+                            .collect()
+                    }
+                    _ => Vec::new(),
+                };
+                let name = name.to_owned();
+                all.push(Read { name, kind, words });
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn what_clients_are_told_of_parameters_is_what_the_tools_read() {
+        assert_eq!(FILES.map(|(name, _)| name), ALL.map(|tool| tool.name));
+        let told = told(|_| true);
+        let mut checked = 0;
+        for ((name, source), (told, tool)) in FILES.iter().zip(told.iter().zip(&ALL)) {
+            let source = source.split("#[cfg(test)]").next().unwrap();
+            let properties = told["inputSchema"]["properties"].as_object().unwrap();
+            let own = reads(source);
+            for read in &own {
+                let known =
+                    properties.contains_key(&read.name) || tool.also.contains(&read.name.as_str());
+                assert!(
+                    known,
+                    "{name} reads `{}`, of which nobody is told",
+                    read.name
+                );
+            }
+            let shared = reads(SHARED);
+            for (parameter, schema) in properties {
+                let reading: Vec<&Read> = own
+                    .iter()
+                    .chain(&shared)
+                    .filter(|read| read.name == *parameter)
+                    .collect();
+                for read in &reading {
+                    assert_eq!(schema["type"], read.kind, "{name}: `{parameter}`");
+                    let words = schema["enum"].as_array().into_iter().flatten();
+                    let words: Vec<&str> = words.filter_map(Value::as_str).collect();
+                    assert!(
+                        read.words.is_empty() || read.words == words,
+                        "{name}: `{parameter}` takes {:?}, and clients are told {words:?}",
+                        read.words
+                    );
+                    checked += 1;
+                }
+                // Some names are handed to the code that reads them.
+                assert!(
+                    !reading.is_empty() || source.contains(&format!("\"{parameter}\"")),
+                    "clients are told of `{parameter}`, which {name} does not read"
+                );
+            }
+            for parameter in tool.also {
+                if IGNORED.contains(&(name, parameter)) {
+                    continue;
+                }
+                let named = format!("\"{parameter}\"");
+                assert!(
+                    source.contains(&named) || SHARED.contains(&named),
+                    "{name} takes `{parameter}` and does not read it"
+                );
+            }
+        }
+        assert!(checked > 30, "only {checked} were checked");
+    }
 }

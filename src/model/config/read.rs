@@ -12,7 +12,7 @@ use super::{
 };
 use crate::base::error::{Error, Result};
 use crate::effects::Table;
-use crate::model::retention::{Policy, parse_span};
+use crate::model::retention::{COUNTS, Policy, parse_span};
 use crate::model::rules::{Matcher, Rules, check_source_name, never_matches};
 use crate::model::schedule::{Schedule, parse_clock, parse_day};
 use crate::privacy::Profile;
@@ -282,36 +282,22 @@ impl Reader<'_> {
     }
 
     fn retention(&self, table: &DeTable<'_>, section: &Value<'_>) -> Result<Policy> {
-        let counts = [
-            "keep_last",
-            "keep_hourly",
-            "keep_daily",
-            "keep_weekly",
-            "keep_monthly",
-            "keep_yearly",
-        ];
-        let mut keys = counts.to_vec();
-        keys.extend([
+        let counts = COUNTS.iter().map(|rule| rule.key);
+        let others = [
             "keep_within",
             "keep_tags",
             "guard_within",
             "guard_bytes",
             "max_size",
-        ]);
+        ];
+        let keys: Vec<&str> = counts.chain(others).collect();
         self.known(table, "retention", &keys)?;
         let mut policy = Policy::default();
-        let places = [
-            &mut policy.last,
-            &mut policy.hourly,
-            &mut policy.daily,
-            &mut policy.weekly,
-            &mut policy.monthly,
-            &mut policy.yearly,
-        ];
-        for (key, place) in counts.into_iter().zip(places) {
-            if let Some(value) = table.get(key) {
+        for rule in &COUNTS {
+            if let Some(value) = table.get(rule.key) {
                 let number = self.integer(value).and_then(|n| u32::try_from(n).ok());
-                *place = number.ok_or_else(|| self.wrong_type(value, key, "a whole number"))?;
+                *(rule.place)(&mut policy) =
+                    number.ok_or_else(|| self.wrong_type(value, rule.key, "a whole number"))?;
             }
         }
         if let Some(value) = table.get("keep_within") {

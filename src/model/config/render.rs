@@ -7,7 +7,7 @@ use super::{
     Config, GuardConfig, HooksConfig, McpConfig, NotifyConfig, OnFail, PrivacyConfig, VaultKey,
 };
 use crate::base::error::{Error, Result};
-use crate::model::retention::Policy;
+use crate::model::retention::{COUNTS, Policy};
 use crate::model::schedule::{Schedule, day_word};
 
 pub(super) fn render(config: &Config, home: Option<&Path>) -> Result<String> {
@@ -205,41 +205,13 @@ fn retention(out: &mut String, policy: &Policy) {
     let default = Policy::default();
     let mark = |changed: bool| if changed { "" } else { "# " };
     out.push_str("\n[retention]\n");
-    for (key, value, usual, about) in [
-        ("keep_last", policy.last, default.last, "newest backups"),
-        (
-            "keep_hourly",
-            policy.hourly,
-            default.hourly,
-            "hours with a backup",
-        ),
-        (
-            "keep_daily",
-            policy.daily,
-            default.daily,
-            "days with a backup",
-        ),
-        (
-            "keep_weekly",
-            policy.weekly,
-            default.weekly,
-            "weeks with a backup",
-        ),
-        (
-            "keep_monthly",
-            policy.monthly,
-            default.monthly,
-            "months with a backup",
-        ),
-        (
-            "keep_yearly",
-            policy.yearly,
-            default.yearly,
-            "years with a backup",
-        ),
-    ] {
-        let mark = mark(value != usual);
-        line(out, format_args!("{mark}{key} = {value}    # {about}"));
+    for rule in &COUNTS {
+        let (value, about) = ((rule.of)(policy), rule.about);
+        let mark = mark(value != (rule.of)(&default));
+        line(
+            out,
+            format_args!("{mark}{} = {value}    # {about}", rule.key),
+        );
     }
     if let Some(within) = policy.within {
         line(out, format_args!("keep_within = \"{}\"", span_text(within)));

@@ -141,6 +141,60 @@ fn ask_roots() -> Value {
     json!({"method": "roots/list"})
 }
 
+fn argument(params: &CallToolRequestParams, name: &str) -> Option<String> {
+    let given = params.arguments.as_ref()?.get(name)?;
+    given.as_str().map(str::to_owned)
+}
+
+/// Tools that always say the same.
+fn said(name: &str) -> Option<Called> {
+    Some(match name {
+        "test_simple_text" => text("This is a simple text response for testing."),
+        "test_image_content" => {
+            content(json!([{"type": "image", "data": PNG, "mimeType": "image/png"}]))
+        }
+        "test_audio_content" => {
+            content(json!([{"type": "audio", "data": WAV, "mimeType": "audio/wav"}]))
+        }
+        "test_embedded_resource" => content(json!([{"type": "resource", "resource":
+                {"uri": "test://embedded-resource", "mimeType": "text/plain", "text": "This is an embedded resource content."}}])),
+        "test_multiple_content_types" => content(json!([
+                {"type": "text", "text": "Multiple content types test:"},
+                {"type": "image", "data": PNG, "mimeType": "image/png"},
+                {"type": "resource", "resource": {"uri": "test://mixed-content-resource", "mimeType": "application/json", "text": "{\"test\":\"data\",\"value\":123}"}}])),
+        "test_error_handling" => Ok(CallToolResult::error(vec![ContentBlock::text(
+            "This tool intentionally returns an error for testing",
+        )])
+        .into()),
+        _ => return None,
+    })
+}
+
+/// Tools that say what they were given, or what is missing.
+fn checked(params: &CallToolRequestParams, context: &RequestContext<RoleServer>) -> Option<Called> {
+    let argument = |name: &str| argument(params, name);
+    Some(match params.name.as_ref() {
+        "json_schema_2020_12_tool" => text(argument("name").unwrap_or_default()),
+        "test_custom_header" => match argument("value") {
+            Some(value) => text(value),
+            None => Err(ErrorData::invalid_params("value is missing", None)),
+        },
+        "test_missing_capability" => {
+            let can = context
+                .meta
+                .client_capabilities()
+                .is_some_and(|capabilities| capabilities.sampling.is_some());
+            match can {
+                true => text("done"),
+                false => Err(ErrorData::missing_required_client_capability(
+                    ClientCapabilities::builder().enable_sampling().build(),
+                )),
+            }
+        }
+        _ => return None,
+    })
+}
+
 impl Fixture {
     pub(super) fn new(server: Server) -> Result<Self, String> {
         let codec = RequestStateCodec::try_new(vec![7; 32]).map_err(|error| error.to_string())?;
@@ -187,33 +241,29 @@ impl Fixture {
         params: &CallToolRequestParams,
         context: &RequestContext<RoleServer>,
     ) -> Called {
-        let argument = |name: &str| {
-            params
-                .arguments
-                .as_ref()?
-                .get(name)?
-                .as_str()
-                .map(str::to_owned)
-        };
+        let name = params.name.as_ref();
+        if let Some(said) = said(name) {
+            return said;
+        }
+        if let Some(checked) = checked(params, context) {
+            return checked;
+        }
+        if self.notify(name, context).await {
+            return text("done");
+        }
+        match name {
+            "test_reconnection" => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                text("Reconnection test completed successfully")
+            }
+            _ => self.call_user(params, context).await,
+        }
+    }
+
+    /// Tools that say something while they run, and nothing of note at their end.
+    async fn notify(&self, name: &str, context: &RequestContext<RoleServer>) -> bool {
         let peer = &context.peer;
-        match params.name.as_ref() {
-            "test_simple_text" => text("This is a simple text response for testing."),
-            "test_image_content" => {
-                content(json!([{"type": "image", "data": PNG, "mimeType": "image/png"}]))
-            }
-            "test_audio_content" => {
-                content(json!([{"type": "audio", "data": WAV, "mimeType": "audio/wav"}]))
-            }
-            "test_embedded_resource" => content(json!([{"type": "resource", "resource":
-                {"uri": "test://embedded-resource", "mimeType": "text/plain", "text": "This is an embedded resource content."}}])),
-            "test_multiple_content_types" => content(json!([
-                {"type": "text", "text": "Multiple content types test:"},
-                {"type": "image", "data": PNG, "mimeType": "image/png"},
-                {"type": "resource", "resource": {"uri": "test://mixed-content-resource", "mimeType": "application/json", "text": "{\"test\":\"data\",\"value\":123}"}}])),
-            "test_error_handling" => Ok(CallToolResult::error(vec![ContentBlock::text(
-                "This tool intentionally returns an error for testing",
-            )])
-            .into()),
+        match name {
             "test_tool_with_logging" => {
                 for line in [
                     "Tool execution started",
@@ -228,7 +278,6 @@ impl Fixture {
                         .await;
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
-                text("done")
             }
             "test_logging_tool" => {
                 if let Some(level) = context.meta.log_level() {
@@ -239,7 +288,6 @@ impl Fixture {
                         ))
                         .await;
                 }
-                text("done")
             }
             "test_tool_with_progress" => {
                 if let Some(token) = context.meta.get_progress_token() {
@@ -253,41 +301,31 @@ impl Fixture {
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                 }
-                text("done")
-            }
-            "test_reconnection" => {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                text("Reconnection test completed successfully")
-            }
-            "json_schema_2020_12_tool" => text(argument("name").unwrap_or_default()),
-            "test_custom_header" => match argument("value") {
-                Some(value) => text(value),
-                None => Err(ErrorData::invalid_params("value is missing", None)),
-            },
-            "test_missing_capability" => {
-                let can = context
-                    .meta
-                    .client_capabilities()
-                    .is_some_and(|capabilities| capabilities.sampling.is_some());
-                match can {
-                    true => text("done"),
-                    false => Err(ErrorData::missing_required_client_capability(
-                        ClientCapabilities::builder().enable_sampling().build(),
-                    )),
-                }
             }
             "test_trigger_tool_change" => {
                 for sink in self.sinks() {
                     let _ = sink.notify_tool_list_changed().await;
                 }
-                text("done")
             }
             "test_trigger_prompt_change" => {
                 for sink in self.sinks() {
                     let _ = sink.notify_prompt_list_changed().await;
                 }
-                text("done")
             }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Tools that ask by a request of their own.
+    async fn call_user(
+        &self,
+        params: &CallToolRequestParams,
+        context: &RequestContext<RoleServer>,
+    ) -> Called {
+        let argument = |name: &str| argument(params, name);
+        let peer = &context.peer;
+        match params.name.as_ref() {
             "test_sampling" => {
                 let prompt = argument("prompt").unwrap_or_default();
                 let asked =

@@ -1,0 +1,49 @@
+//! What `--json` prints, as types: one definition of each document, from which `docs/json.schema.json` is made.
+//!
+//! `docs/json.md` describes them. A member may be added at any time; one that changes its meaning or goes away makes another document.
+
+use serde::Serialize;
+
+mod backup;
+mod care;
+mod files;
+mod operations;
+mod paths;
+mod restore;
+mod status;
+
+pub(crate) use backup::BackupDocument;
+use backup::SealedDocument;
+pub(crate) use care::{DoctorDocument, FindingDocument, PruneDocument, VerifyDocument};
+pub(crate) use files::{
+    CatDocument, DiffDocument, EntryDocument, FindDocument, HistoryDocument, ListDocument,
+    LsDocument, SnapshotDocument, SourceEntry,
+};
+pub(crate) use operations::{
+    GuardDocument, GuardPlanDocument, LogDocument, OperationDocument, ShowDocument, UndoDocument,
+};
+pub(crate) use restore::{AbortDocument, RestoreDocument, action_word};
+pub(crate) use status::StatusDocument;
+
+/// A record that was listed and cannot be read.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct Unreadable {
+    name: String,
+    reason: String,
+}
+
+/// Returns the records of a repository that were listed and could not be read.
+pub(crate) fn unreadable(repo: &bdr::repo::Repository) -> Vec<Unreadable> {
+    let list = repo.unreadable().into_iter();
+    list.map(|(name, reason)| Unreadable { name, reason })
+        .collect()
+}
+
+/// Returns a duration as the documents have it.
+fn millis(elapsed: std::time::Duration) -> u64 {
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

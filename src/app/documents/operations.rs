@@ -1,0 +1,360 @@
+//! Operations: `log`, `show`, `guard`, `undo`, `redo`.
+
+use bdr::base::id::Id;
+use bdr::model::agent::AgentCall;
+use bdr::protect::guard::{GuardOutcome, GuardPlan};
+use bdr::recover::undo::{Meanwhile, UndoAction, UndoPlan, UndoReport, UndoStep};
+use bdr::repo::Repository;
+use bdr::repo::oplog::Operation;
+use bdr::repo::snapshot::Snapshot;
+use serde::Serialize;
+
+use super::paths::{At, Beside, Cwd, Note, notes};
+use super::{Unreadable, millis};
+use crate::app::context::Context;
+use crate::app::log::{root_path, unfinished};
+use crate::ui::json::kind as kind_word;
+use crate::ui::when;
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct LogDocument {
+    pub(crate) operations: Vec<OperationDocument>,
+    pub(crate) total: usize,
+    pub(crate) unreadable: Vec<Unreadable>,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct OperationDocument {
+    id: String,
+    short: String,
+    kind: &'static str,
+    time: String,
+    argv: Vec<String>,
+    #[serde(flatten)]
+    cwd: Cwd,
+    label: Option<String>,
+    agent: Option<AgentDocument>,
+    snapshot: Option<String>,
+    undoes: Option<String>,
+    undone_by: Option<String>,
+    undoable: bool,
+    finished: bool,
+    state: &'static str,
+    pinned: bool,
+    origin: &'static str,
+    exit: Option<i32>,
+    signal: Option<i32>,
+    elapsed_ms: Option<u64>,
+    deleted: u64,
+    created: u64,
+    modified: u64,
+    remote: Vec<String>,
+    not_captured_count: usize,
+}
+
+/// The call of a tool that an operation belongs to.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct AgentDocument {
+    host: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    call: Option<String>,
+    tool: String,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    background: bool,
+}
+
+impl AgentDocument {
+    fn new(call: &AgentCall) -> Self {
+        Self {
+            host: call.host.clone(),
+            session: call.session.clone(),
+            call: call.call.clone(),
+            tool: call.tool.clone(),
+            background: call.background,
+        }
+    }
+}
+
+impl OperationDocument {
+    pub(crate) fn new(cx: &Context, repo: &Repository, operation: &Operation, ids: &[Id]) -> Self {
+        let begin = &operation.begin;
+        let (deleted, created, modified) = operation.counts();
+        let end = operation.end.as_ref();
+        Self {
+            id: begin.id.to_string(),
+            short: begin.id.prefix(ids),
+            kind: begin.kind.word(),
+            time: when::utc(begin.time),
+            argv: begin.argv.iter().map(ToString::to_string).collect(),
+            cwd: Cwd::new(&begin.cwd.0),
+            label: begin.label.clone(),
+            agent: begin.agent.as_ref().map(AgentDocument::new),
+            snapshot: begin.before.map(|id| id.to_string()),
+            undoes: begin.undoes.map(|id| id.to_string()),
+            undone_by: operation.undone_by.map(|id| id.to_string()),
+            undoable: operation.is_undoable(),
+            finished: end.is_some(),
+            state: unfinished(cx, repo, operation).unwrap_or("finished"),
+            pinned: operation.pinned,
+            origin: operation.origin.word(),
+            exit: end.and_then(|end| end.exit),
+            signal: end.and_then(|end| end.signal),
+            elapsed_ms: end.map(|end| end.elapsed_ms),
+            deleted,
+            created,
+            modified,
+            remote: begin.remote.clone(),
+            not_captured_count: begin.not_captured.len(),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct ShowDocument {
+    #[serde(flatten)]
+    operation: OperationDocument,
+    not_captured: Vec<Note>,
+    changes: Vec<ChangeDocument>,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct ChangeDocument {
+    #[serde(flatten)]
+    at: At,
+    change: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+}
+
+impl ShowDocument {
+    /// `snapshot` is the one before the operation: the paths of its roots are there.
+    pub(crate) fn new(
+        operation_document: OperationDocument,
+        operation: &Operation,
+        snapshot: Option<&Snapshot>,
+    ) -> Self {
+        let mut changes = Vec::new();
+        for root in operation.end.iter().flat_map(|end| &end.roots) {
+            let base = root_path(root, snapshot);
+            changes.extend(root.removed.iter().map(|path| ChangeDocument {
+                at: At::new(&path.to_path(&base)),
+                change: "deleted",
+                kind: None,
+                bytes: None,
+            }));
+            for (change, stamps) in [("created", &root.created), ("modified", &root.modified)] {
+                changes.extend(stamps.iter().map(|stamp| ChangeDocument {
+                    at: At::new(&stamp.path.to_path(&base)),
+                    change,
+                    kind: Some(kind_word(stamp.kind)),
+                    bytes: Some(stamp.size),
+                }));
+            }
+        }
+        Self {
+            operation: operation_document,
+            not_captured: notes(&operation.begin.not_captured),
+            changes,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct GuardDocument {
+    operation: String,
+    snapshot: Option<String>,
+    exit: Option<i32>,
+    signal: Option<i32>,
+    deleted: u64,
+    created: u64,
+    modified: u64,
+    deleted_bytes: Option<u64>,
+    not_captured: Vec<Note>,
+    remote: Vec<String>,
+    undo: Option<String>,
+    recorded: bool,
+}
+
+impl GuardDocument {
+    pub(crate) fn new(outcome: &GuardOutcome, undo: Option<&str>) -> Self {
+        let operation = &outcome.operation;
+        let (deleted, created, modified) = operation.counts();
+        let end = operation.end.as_ref();
+        Self {
+            operation: operation.begin.id.to_string(),
+            snapshot: operation.begin.before.map(|id| id.to_string()),
+            exit: end.and_then(|end| end.exit),
+            signal: end.and_then(|end| end.signal),
+            deleted,
+            created,
+            modified,
+            deleted_bytes: end.map(|end| end.roots.iter().map(|root| root.deleted_bytes).sum()),
+            not_captured: notes(&operation.begin.not_captured),
+            remote: operation.begin.remote.clone(),
+            undo: undo.map(str::to_owned),
+            recorded: outcome.after_error.is_none(),
+        }
+    }
+}
+
+/// What a guard would cover (`--dry-run`).
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct GuardPlanDocument {
+    read_only: bool,
+    roots: Vec<PlannedRootDocument>,
+    left_out: Vec<Note>,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct PlannedRootDocument {
+    #[serde(flatten)]
+    at: At,
+    name: String,
+    origin: String,
+    files: u64,
+    bytes: u64,
+    new_bytes: u64,
+}
+
+impl GuardPlanDocument {
+    pub(crate) fn new(read_only: bool, plan: &GuardPlan) -> Self {
+        let roots = plan.roots.iter().map(|root| PlannedRootDocument {
+            at: At::new(&root.path),
+            name: root.name.clone(),
+            origin: format!("{:?}", root.origin).to_lowercase(),
+            files: root.files,
+            bytes: root.bytes,
+            new_bytes: root.new_bytes,
+        });
+        Self {
+            read_only,
+            roots: roots.collect(),
+            left_out: notes(&plan.left_out),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct UndoDocument {
+    operation: String,
+    origin: &'static str,
+    dry_run: bool,
+    applied: bool,
+    steps: Vec<UndoStepDocument>,
+    not_captured: Vec<Note>,
+    missing: Vec<Note>,
+    problems: Vec<Note>,
+    meanwhile: Vec<MeanwhileDocument>,
+    unseen: Vec<Note>,
+    rest: u64,
+    remote: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<UndoResult>,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct UndoStepDocument {
+    #[serde(flatten)]
+    at: At,
+    action: &'static str,
+    kind: &'static str,
+    bytes: u64,
+    files: u64,
+    #[serde(flatten)]
+    beside: Option<Beside>,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct MeanwhileDocument {
+    #[serde(flatten)]
+    at: At,
+    deleted: u64,
+    altered: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct UndoResult {
+    operation: String,
+    restored: u64,
+    removed: u64,
+    conflicts: u64,
+    problems: Vec<Note>,
+    missing: Vec<Note>,
+    elapsed_ms: u64,
+}
+
+fn undo_action(action: UndoAction) -> &'static str {
+    match action {
+        UndoAction::Restore => "restore",
+        UndoAction::Remove => "remove",
+        UndoAction::Metadata => "metadata",
+        UndoAction::Merge => "merge",
+        UndoAction::Conflict => "conflict",
+        UndoAction::Keep => "keep",
+    }
+}
+
+impl UndoDocument {
+    /// Says what is planned; nothing is applied yet.
+    pub(crate) fn new(operation: &Operation, plan: &UndoPlan, dry_run: bool) -> Self {
+        let step = |step: &UndoStep| UndoStepDocument {
+            at: At::new(&step.path),
+            action: undo_action(step.action),
+            kind: kind_word(step.kind),
+            bytes: step.bytes,
+            files: step.files,
+            beside: step.beside.as_deref().map(Beside::new),
+        };
+        let meanwhile = |root: &Meanwhile| MeanwhileDocument {
+            at: At::new(&root.path),
+            deleted: root.deleted,
+            altered: root.altered,
+        };
+        Self {
+            operation: operation.begin.id.to_string(),
+            origin: operation.origin.word(),
+            dry_run,
+            applied: false,
+            steps: plan.steps.iter().map(step).collect(),
+            not_captured: notes(&plan.not_captured),
+            missing: notes(&plan.missing),
+            problems: notes(&plan.problems),
+            meanwhile: plan.meanwhile.iter().map(meanwhile).collect(),
+            unseen: notes(&plan.unseen),
+            rest: plan.rest,
+            remote: operation.begin.remote.clone(),
+            result: None,
+        }
+    }
+
+    /// Says what came of it.
+    pub(crate) fn done(mut self, report: &UndoReport) -> Self {
+        self.applied = true;
+        self.result = Some(UndoResult {
+            operation: report.operation.to_string(),
+            restored: report.restored,
+            removed: report.removed,
+            conflicts: report.conflicts,
+            problems: notes(&report.problems),
+            missing: notes(&report.missing),
+            elapsed_ms: millis(report.elapsed),
+        });
+        self
+    }
+}

@@ -1,0 +1,167 @@
+//! The schema in the docs is what the types say, and the manual knows every member.
+
+use std::collections::BTreeSet;
+
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use super::*;
+
+/// The documents that have types, by the number of their `schema`.
+fn schemas() -> Map<String, Value> {
+    fn of<T: JsonSchema>() -> Value {
+        SchemaGenerator::default()
+            .into_root_schema_for::<T>()
+            .to_value()
+    }
+    let all = [
+        ("bdr.backup/1", of::<BackupDocument>()),
+        ("bdr.cat/1", of::<CatDocument>()),
+        ("bdr.diff/1", of::<DiffDocument>()),
+        ("bdr.doctor/1", of::<DoctorDocument>()),
+        ("bdr.find/1", of::<FindDocument>()),
+        ("bdr.forget/1", of::<PruneDocument>()),
+        ("bdr.guard/1", of::<GuardDocument>()),
+        ("bdr.history/1", of::<HistoryDocument>()),
+        ("bdr.list/1", of::<ListDocument>()),
+        ("bdr.log/1", of::<LogDocument>()),
+        ("bdr.ls/1", of::<LsDocument>()),
+        ("bdr.prune/1", of::<PruneDocument>()),
+        ("bdr.redo/1", of::<UndoDocument>()),
+        ("bdr.restore/1", of::<RestoreDocument>()),
+        ("bdr.show/1", of::<ShowDocument>()),
+        ("bdr.status/1", of::<StatusDocument>()),
+        ("bdr.undo/1", of::<UndoDocument>()),
+        ("bdr.verify/1", of::<VerifyDocument>()),
+    ];
+    all.into_iter()
+        .map(|(name, schema)| (name.to_owned(), schema))
+        .collect()
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the schema is written when that is asked for"
+)]
+fn docs_json_schema_is_what_the_types_say() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/json.schema.json");
+    let about = "The data of each document of --json, by its schema. Made from the program: BDR_WRITE_DOCS=1 cargo test docs_json_schema";
+    let document = json!({"description": about, "documents": schemas()});
+    let wanted = serde_json::to_string_pretty(&document).unwrap() + "\n";
+    if std::env::var_os("BDR_WRITE_DOCS").is_some() {
+        std::fs::write(&path, &wanted).unwrap();
+    }
+    let is = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        is == wanted,
+        "docs/json.schema.json is not what the types say: BDR_WRITE_DOCS=1 cargo test docs_json_schema"
+    );
+}
+
+/// Adds the names of all members below a schema.
+fn members(schema: &Value, names: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(map) => {
+            if let Some(Value::Object(properties)) = map.get("properties") {
+                names.extend(properties.keys().cloned());
+            }
+            map.values().for_each(|value| members(value, names));
+        }
+        Value::Array(list) => list.iter().for_each(|value| members(value, names)),
+        _ => {}
+    }
+}
+
+/// Returns the part of the manual that is about a document, and what it refers to.
+fn section<'m>(manual: &'m str, name: &str) -> Vec<&'m str> {
+    let parts = manual.split("\n## ");
+    parts
+        .filter(|part| {
+            let title = part.lines().next().unwrap_or_default();
+            let names = title.split(", ").any(|one| one == name);
+            // Said once for all: how paths and notes are written, what a file looks like, what an operation and a trouble are.
+            let refers = match name {
+                "bdr.show/1" => title == "bdr.log/1",
+                "bdr.status/1" => title == "bdr.schedule/1" || title == "bdr.backup/1",
+                _ => false,
+            };
+            names || refers || !title.contains("bdr.")
+        })
+        .collect()
+}
+
+#[test]
+fn docs_json_md_names_every_member_of_a_document() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/json.md");
+    let manual = std::fs::read_to_string(path).unwrap();
+    let mut missing = Vec::new();
+    for (name, schema) in schemas() {
+        let text = section(&manual, &name).join("\n");
+        let mut names = BTreeSet::new();
+        members(&schema, &mut names);
+        assert!(!names.is_empty(), "{name}");
+        names.retain(|member| {
+            !text.contains(&format!("\"{member}\"")) && !text.contains(&format!("`{member}`"))
+        });
+        // Paths that are not UTF-8 are described once.
+        names.retain(|member| !member.ends_with("_hex"));
+        missing.extend(names.into_iter().map(|member| format!("{name}: {member}")));
+    }
+    assert!(
+        missing.is_empty(),
+        "docs/json.md does not say what these are: {missing:#?}"
+    );
+}
+
+/// Returns the words that an example of the manual uses as names of members.
+fn named(text: &str) -> BTreeSet<String> {
+    let blocks = text.split("```json").skip(1);
+    let mut names = BTreeSet::new();
+    for block in blocks.filter_map(|block| block.split("```").next()) {
+        let parts: Vec<&str> = block.split('"').collect();
+        for pair in parts.windows(2).skip(1).step_by(2) {
+            if pair[1].trim_start().starts_with(':') {
+                names.insert(pair[0].to_owned());
+            }
+        }
+    }
+    names
+}
+
+#[test]
+fn docs_json_md_names_no_member_that_is_not_there() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/json.md");
+    let manual = std::fs::read_to_string(path).unwrap();
+    let schemas = schemas();
+    let mut wrong = Vec::new();
+    for part in manual.split("\n## ") {
+        let title = part.lines().next().unwrap_or_default();
+        let mut known = BTreeSet::new();
+        for name in title.split(", ") {
+            if let Some(schema) = schemas.get(name) {
+                members(schema, &mut known);
+            }
+        }
+        if known.is_empty() {
+            continue;
+        }
+        if title == "bdr.guard/1" {
+            // With `--dry-run` it is another.
+            let plan = SchemaGenerator::default().into_root_schema_for::<GuardPlanDocument>();
+            members(plan.as_value(), &mut known);
+        }
+        // What is by the name of a job, of a reason or of a kind is no member.
+        let free = [
+            "backup", "full", "prune", "drill", "verify", "excluded", "generic",
+        ];
+        let unknown = named(part)
+            .into_iter()
+            .filter(|name| !known.contains(name) && !free.contains(&name.as_str()));
+        wrong.extend(unknown.map(|name| format!("{title}: {name}")));
+    }
+    assert!(
+        wrong.is_empty(),
+        "docs/json.md names what no document has: {wrong:#?}"
+    );
+}
