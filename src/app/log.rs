@@ -13,6 +13,7 @@ use bdr::repo::snapshot::Snapshot;
 
 use crate::app::context::Context;
 use crate::ui::count;
+use crate::ui::table::shorten;
 
 /// Returns what an operation was, in a line.
 pub(crate) fn title(operation: &Operation, ids: &[Id]) -> String {
@@ -204,13 +205,4 @@ pub(crate) fn root_path(root: &RootChanges, snapshot: Option<&Snapshot>) -> Path
         || root.name.to_string().into(),
         |record| record.path.as_path().to_owned(),
     )
-}
-
-pub(crate) fn shorten(text: &str, width: usize, more: char) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    let mut short: String = text.chars().take(width - 1).collect();
-    short.push(more);
-    short
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod background;
 pub(crate) mod backup;
+pub(crate) mod changes;
 pub(crate) mod config;
 pub(crate) mod context;
 pub(crate) mod dashboard;
@@ -14,9 +15,13 @@ pub(crate) mod guard;
 pub(crate) mod jobs;
 pub(crate) mod keychain;
 pub(crate) mod log;
+pub(crate) mod mask;
 pub(crate) mod notify;
+pub(crate) mod pager;
+pub(crate) mod patch;
 pub(crate) mod pick;
 pub(crate) mod prune;
+pub(crate) mod refs;
 pub(crate) mod schedule;
 pub(crate) mod status;
 pub(crate) mod tick;

@@ -136,6 +136,7 @@ pub(crate) fn run_unasked() -> Option<i32> {
         quiet: true,
         repository: None,
         color: ColorChoice::Never,
+        no_pager: true,
     };
     Some(speak(&answer(Host::Claude, &bytes, &global)))
 }

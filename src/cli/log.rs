@@ -1,22 +1,23 @@
-//! `bdr log`, `bdr show`.
+//! `bdr log`.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 
 use bdr::base::id::Id;
 use bdr::base::path::absolute;
-use bdr::base::units::size;
-use bdr::model::manifest::Kind;
-use bdr::repo::oplog::{Operation, RootChanges, resolve};
-use bdr::repo::snapshot::Snapshot;
+use bdr::model::agent::{MCP_HOST, OWN_HOST};
+use bdr::repo::Repository;
+use bdr::repo::oplog::{Operation, OperationKind};
 use clap::Args;
 
 use crate::app::context::Context;
-use crate::app::documents::{LogDocument, OperationDocument, ShowDocument, unreadable};
+use crate::app::documents::{LogDocument, OperationDocument, unreadable};
 use crate::app::error::Failure;
 use crate::app::exit;
-use crate::app::guard::deleted_words;
-use crate::app::log::{ByPath, counts, detail, remarks, root_path, shorten, title};
+use crate::app::log::{ByPath, counts, detail, remarks, title};
+use crate::app::pager;
+use crate::app::time;
+use crate::ui::table::{Columns, shorten};
 use crate::ui::{self, count, when};
 
 /// List operations, newest first
@@ -30,30 +31,111 @@ Examples:
   bdr log
   bdr log -n 0               all of them
   bdr log --path notes.md    those that changed this file
+  bdr log --since yesterday --kind hook
+  bdr log --grep 'git reset'
   bdr log --json | jq '.data.operations[0]'")]
 pub(crate) struct LogArgs {
     /// List at most N; 0 for all
     #[arg(long, short = 'n', value_name = "N", default_value_t = 40)]
     limit: usize,
+    /// Only operations since a time
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only operations until a time
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Only operations of a kind: guard, undo, redo, restore, call, hook (by a shell, git or an agent), mcp
+    #[arg(long, value_enum, value_name = "KIND", hide_possible_values = true)]
+    kind: Option<Kind>,
     /// Only operations that changed this path or something below it
     #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
     path: Option<PathBuf>,
+    /// Only operations whose command or label contains a text
+    #[arg(long, value_name = "TEXT")]
+    grep: Option<String>,
 }
 
-/// Show what an operation changed
-///
-/// Without OP: the last operation.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  bdr show
-  bdr show 7f3a
-  bdr show 7f3a --json")]
-pub(crate) struct ShowArgs {
-    /// Operation, from `bdr log`
-    #[arg(value_name = "OP")]
-    operation: Option<String>,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Kind {
+    Guard,
+    Undo,
+    Redo,
+    Restore,
+    Call,
+    Hook,
+    Mcp,
 }
+
+impl Kind {
+    fn fits(self, operation: &Operation) -> bool {
+        let begin = &operation.begin;
+        let host = begin.agent.as_ref().map(|agent| &*agent.host);
+        match self {
+            Self::Guard => begin.kind == OperationKind::Guard,
+            Self::Undo => begin.kind == OperationKind::Undo,
+            Self::Redo => begin.kind == OperationKind::Redo,
+            Self::Restore => begin.kind == OperationKind::Restore,
+            Self::Call => begin.kind == OperationKind::Call,
+            Self::Hook => host.is_some_and(|host| host != MCP_HOST && host != OWN_HOST),
+            Self::Mcp => host == Some(MCP_HOST),
+        }
+    }
+}
+
+impl LogArgs {
+    /// Returns the operations that were asked for, newest first.
+    fn chosen<'o>(
+        &self,
+        cx: &Context,
+        repo: &Repository,
+        operations: &'o [Operation],
+        ids: &[Id],
+    ) -> Result<Vec<&'o Operation>, Failure> {
+        let since = self.since.as_deref();
+        let since = since.map(|text| time::parse(text, cx.now)).transpose()?;
+        let until = self.until.as_deref();
+        let until = until.map(|text| time::parse_until(text, cx.now));
+        let until = until.transpose()?;
+        let grep = self.grep.as_ref().map(|text| text.to_lowercase());
+        let mut found: Vec<&Operation> = operations.iter().rev().collect();
+        found.retain(|operation| {
+            let time = operation.begin.time;
+            since.is_none_or(|since| time >= since)
+                && until.is_none_or(|until| time <= until)
+                && self.kind.is_none_or(|kind| kind.fits(operation))
+                && grep
+                    .as_ref()
+                    .is_none_or(|text| title(operation, ids).to_lowercase().contains(text))
+        });
+        if let Some(path) = &self.path {
+            let mut by_path = ByPath {
+                repo,
+                wanted: absolute(&cx.cwd, path),
+                snapshots: HashMap::new(),
+            };
+            found.retain(|operation| by_path.changed(operation));
+        }
+        Ok(found)
+    }
+
+    fn is_plain(&self) -> bool {
+        self.since.is_none()
+            && self.until.is_none()
+            && self.kind.is_none()
+            && self.path.is_none()
+            && self.grep.is_none()
+    }
+}
+
+/// Characters of a command that a line shows.
+const MOST: usize = 60;
+
+const COLUMNS: Columns<'_> = Columns {
+    names: &["id", "age", "command", "files", "notes"],
+    align: "lllll",
+    dropped: &[4],
+    cut: 2,
+};
 
 pub(crate) fn log(cx: &Context, args: &LogArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
@@ -65,15 +147,7 @@ pub(crate) fn log(cx: &Context, args: &LogArgs) -> Result<u8, Failure> {
     } else {
         args.limit
     };
-    let mut found: Vec<&Operation> = operations.iter().rev().collect();
-    if let Some(path) = &args.path {
-        let mut by_path = ByPath {
-            repo: &repo,
-            wanted: absolute(&cx.cwd, path),
-            snapshots: HashMap::new(),
-        };
-        found.retain(|operation| by_path.changed(operation));
-    }
+    let found = args.chosen(cx, &repo, &operations, &ids)?;
     let shown = || found.iter().take(limit).copied();
     if cx.ui.json {
         let data = LogDocument {
@@ -93,9 +167,16 @@ pub(crate) fn log(cx: &Context, args: &LogArgs) -> Result<u8, Failure> {
         }
         return Ok(code);
     }
-    if let (true, Some(path)) = (found.is_empty(), &args.path) {
-        let path = cx.shown(&absolute(&cx.cwd, path));
-        cx.ui.say(&format!("No operation changed {path}."));
+    if found.is_empty() {
+        match (&args.path, args.is_plain()) {
+            (Some(path), _) => {
+                let path = cx.shown(&absolute(&cx.cwd, path));
+                cx.ui.say(&format!("No operation changed {path}."));
+            }
+            (None, false) => cx.ui.say("No operation is like that."),
+            (None, true) => {}
+        }
+        return Ok(code);
     }
     let (minus, line, more) = match cx.ui.unicode {
         true => ('−', '│', '…'),
@@ -104,7 +185,7 @@ pub(crate) fn log(cx: &Context, args: &LogArgs) -> Result<u8, Failure> {
     let rows: Vec<Vec<String>> = shown()
         .map(|o| {
             let id = o.begin.id.prefix(&ids);
-            let title: String = shorten(&title(o, &ids), 60, more);
+            let title: String = shorten(&title(o, &ids), MOST, more);
             let mut remarks = remarks(cx, &repo, o);
             remarks.extend(detail(cx, &repo, o, minus));
             vec![
@@ -118,12 +199,19 @@ pub(crate) fn log(cx: &Context, args: &LogArgs) -> Result<u8, Failure> {
         .collect();
     let mut text = String::new();
     let newest = operations.last().map(|o| o.begin.id);
-    let mut drawn = shown();
-    for row in ui::table::table(&rows, "lllll") {
-        let operation = drawn.next();
-        let undone = operation.is_some_and(|o| o.undone_by.is_some());
-        let row = if undone { cx.ui.out.dim(&row) } else { row };
-        let is_newest = operation.map(|o| o.begin.id) == newest;
+    // The sign in front takes two columns.
+    let width = cx.ui.width().map(|width| width.saturating_sub(2));
+    let mut lines = ui::table::fitted(&rows, &COLUMNS, width, more).into_iter();
+    if width.is_some() {
+        let names = lines.next().unwrap_or_default();
+        text.push_str(&format!("  {}\n", cx.ui.out.dim(&names)));
+    }
+    for (row, operation) in lines.zip(shown()) {
+        let row = match operation.undone_by {
+            Some(_) => cx.ui.out.dim(&row),
+            None => row,
+        };
+        let is_newest = Some(operation.begin.id) == newest;
         text.push_str(&format!("{} {row}\n", if is_newest { '@' } else { line }));
     }
     let hidden = found.len().saturating_sub(limit);
@@ -133,105 +221,6 @@ pub(crate) fn log(cx: &Context, args: &LogArgs) -> Result<u8, Failure> {
             count(hidden as u64)
         ));
     }
-    cx.ui.data(&text)?;
+    pager::show(cx, &text)?;
     Ok(code)
-}
-
-pub(crate) fn show(cx: &Context, args: &ShowArgs) -> Result<u8, Failure> {
-    let repo = cx.repository()?;
-    let operations = repo.operations()?;
-    let operation = match &args.operation {
-        Some(name) => resolve(&operations, name)?,
-        None => {
-            let newest = operations.last();
-            // One that cannot be read may be the newest.
-            repo.check_log(newest.map(|operation| operation.begin.id))?;
-            newest.ok_or(bdr::Error::NothingTo { verb: "show" })?
-        }
-    };
-    let ids: Vec<Id> = operations.iter().map(|o| o.begin.id).collect();
-    // Roots have their paths in the snapshot; without it the changes still have names.
-    let snapshot = operation.begin.before.and_then(|id| repo.snapshot(id).ok());
-    if cx.ui.json {
-        let own = OperationDocument::new(cx, &repo, operation, &ids);
-        let data = ShowDocument::new(own, operation, snapshot.as_ref());
-        cx.ui.document("show", exit::OK, &data)?;
-        return Ok(exit::OK);
-    }
-    let begin = &operation.begin;
-    let mut text = format!(
-        "{}  {}\n",
-        cx.ui.out.yellow(&begin.id.prefix(&ids)),
-        title(operation, &ids)
-    );
-    let time = format!(
-        "{}, {}",
-        when::local(begin.time),
-        when::ago(cx.now, begin.time)
-    );
-    text.push_str(&format!("  when      {time}\n"));
-    text.push_str(&format!(
-        "  where     {}\n",
-        cx.shown_absolute(begin.cwd.as_path())
-    ));
-    // A call that changes no protected file, like a backup, has none.
-    if let Some(id) = begin.before {
-        let all = repo.snapshot_ids();
-        let before = all.map_or_else(|_| id.to_string(), |all| id.prefix(&all));
-        text.push_str(&format!("  snapshot  {before}\n"));
-    }
-    let remarks = remarks(cx, &repo, operation).join(", ");
-    if !remarks.is_empty() {
-        text.push_str(&format!("  note      {remarks}\n"));
-    }
-    for part in &begin.remote {
-        let part = bdr::base::path::show(part.as_ref());
-        text.push_str(&format!("  elsewhere {part}   not undone\n"));
-    }
-    for note in &begin.not_captured {
-        let path = cx.shown_absolute(note.path.as_path());
-        text.push_str(&format!("  not captured: {path}  {}\n", note.reason));
-    }
-    for root in operation.end.iter().flat_map(|end| &end.roots) {
-        text.push_str(&changes(cx, root, snapshot.as_ref()));
-    }
-    if operation.is_undoable() {
-        let undo = format!("bdr undo {}", begin.id.prefix(&ids));
-        text.push_str(&format!("Take it back: {}\n", cx.ui.out.bold(&undo)));
-    }
-    cx.ui.data(&text)?;
-    Ok(exit::OK)
-}
-
-fn changes(cx: &Context, root: &RootChanges, snapshot: Option<&Snapshot>) -> String {
-    let base = root_path(root, snapshot);
-    let shown = |path: &bdr::base::path::RepoPath| cx.shown_absolute(&path.to_path(&base));
-    let mut text = format!("{}\n", cx.shown_absolute(&base));
-    if root.deleted_files > 0 {
-        let words = deleted_words(root.deleted_files, root.deleted_bytes);
-        text = format!("{}  {words}\n", cx.shown_absolute(&base));
-    }
-    for path in &root.removed {
-        text.push_str(&format!(
-            "  {}\n",
-            cx.ui.out.red(&format!("- {}", shown(path)))
-        ));
-    }
-    for (sign, stamps) in [('+', &root.created), ('~', &root.modified)] {
-        // A directory is modified whenever something in it comes or goes: that is said already.
-        for stamp in stamps.iter().filter(|s| sign == '+' || s.kind != Kind::Dir) {
-            let path = shown(&stamp.path);
-            let line = match stamp.kind {
-                Kind::File => format!("{sign} {path}  {}", size(stamp.size)),
-                _ => format!("{sign} {path}  {}", stamp.kind.word()),
-            };
-            let line = if sign == '+' {
-                cx.ui.out.green(&line)
-            } else {
-                cx.ui.out.yellow(&line)
-            };
-            text.push_str(&format!("  {line}\n"));
-        }
-    }
-    text
 }

@@ -24,7 +24,9 @@ mod hook;
 pub(crate) mod hooks;
 mod import;
 mod init;
+mod list;
 mod log;
+mod ls;
 mod mark;
 mod mcp;
 mod notify;
@@ -36,7 +38,7 @@ mod scan;
 pub(crate) mod schedule;
 pub(crate) mod settle;
 mod shell;
-mod snapshots;
+mod show;
 pub(crate) mod status;
 pub(crate) mod tick;
 mod undo;
@@ -89,6 +91,9 @@ pub(crate) struct Global {
         hide_possible_values = true
     )]
     pub(crate) color: ColorChoice,
+    /// Do not use a pager for long lists
+    #[arg(long, global = true)]
+    pub(crate) no_pager: bool,
 }
 
 /// Everything bdr does.
@@ -104,12 +109,12 @@ pub(crate) enum Command {
     Undo(undo::UndoArgs),
     Redo(undo::RedoArgs),
     Log(log::LogArgs),
-    Show(log::ShowArgs),
+    Show(show::ShowArgs),
     Op(op::OpArgs),
     Init(init::InitArgs),
     Backup(backup::BackupArgs),
-    List(snapshots::ListArgs),
-    Ls(snapshots::LsArgs),
+    List(list::ListArgs),
+    Ls(ls::LsArgs),
     Diff(diff::DiffArgs),
     History(files::HistoryArgs),
     Find(files::FindArgs),
@@ -175,7 +180,8 @@ pub(crate) fn main() -> i32 {
         global.color,
         context::wants_plain(),
     )
-    .with_unicode(context::shows_unicode());
+    .with_unicode(context::shows_unicode())
+    .with_pager(!global.no_pager);
     if let Command::Guard(args) = &cli.command {
         return guard::run(args, &cli, ui);
     }
@@ -209,15 +215,15 @@ fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Undo(args) => undo::undo(cx, args),
         Command::Redo(args) => undo::redo(cx, args),
         Command::Log(args) => log::log(cx, args),
-        Command::Show(args) => log::show(cx, args),
+        Command::Show(args) => show::run(cx, args),
         Command::Op(args) => op::run(cx, args),
         Command::Explain(args) => explain::run(cx, args),
         Command::Hooks(args) => hooks::run(cx, args),
         Command::Shell(args) => shell::run(cx, args),
         Command::Init(args) => init::run(cx, args),
         Command::Backup(args) => backup::run(cx, args),
-        Command::List(args) => snapshots::list(cx, args),
-        Command::Ls(args) => snapshots::ls(cx, args),
+        Command::List(args) => list::run(cx, args),
+        Command::Ls(args) => ls::run(cx, args),
         Command::Diff(args) => diff::run(cx, args),
         Command::History(args) => files::history(cx, args),
         Command::Find(args) => files::find(cx, args),

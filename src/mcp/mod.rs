@@ -17,7 +17,6 @@ mod fault;
 mod fixture;
 #[cfg(feature = "http")]
 pub(crate) mod http;
-mod mask;
 mod prompts;
 mod resources;
 mod roots;

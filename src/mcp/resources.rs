@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::call::{Options, backup_id, snapshot};
 use super::fault::Fault;
-use super::mask;
 use super::roots::Roots;
 use super::tools::{diff_document, list_document, status_document};
 use crate::app::context::Context;
+use crate::app::mask;
 use crate::ui::when;
 
 /// Snapshots never change: their manifests may be kept for a day.

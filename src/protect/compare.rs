@@ -25,7 +25,8 @@ mod present;
 mod stamp;
 
 pub(crate) use present::{Present, Standing};
-pub(crate) use stamp::{is_stamped, stamp};
+pub use stamp::is_stamped;
+pub(crate) use stamp::stamp;
 
 /// Returns true if an object has the content of an entry, or the target of a symlink: by reading it, not by its times. It is opened only if its
 /// kind and size fit.

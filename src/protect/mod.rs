@@ -9,3 +9,5 @@ pub mod staging;
 pub(crate) mod survey;
 pub mod walk;
 pub(crate) mod work;
+
+pub use compare::is_stamped;

@@ -36,6 +36,10 @@ pub(crate) struct Ui {
     pub(crate) bars: bool,
     /// Lines and signs beyond ASCII can be shown.
     pub(crate) unicode: bool,
+    /// A text that is longer than the screen may be shown by a pager.
+    pub(crate) pages: bool,
+    /// Columns and lines of the terminal that stdout is; `None`: it is a file or a pipe.
+    pub(crate) screen: Option<(usize, usize)>,
 }
 
 /// When to colour.
@@ -74,7 +78,22 @@ impl Ui {
             can_ask: !json && io::stdin().is_terminal() && stderr_is_terminal,
             bars: !json && !quiet && stderr_is_terminal,
             unicode: true,
+            pages: !json && !plain,
+            screen: io::stdout().is_terminal().then(screen),
         }
+    }
+
+    /// Says whether a pager may be used.
+    pub(crate) fn with_pager(self, pages: bool) -> Self {
+        Self {
+            pages: self.pages && pages,
+            ..self
+        }
+    }
+
+    /// Returns the columns of the terminal that stdout is, if it is one.
+    pub(crate) fn width(&self) -> Option<usize> {
+        self.screen.map(|(width, _)| width)
     }
 
     /// Says whether lines and signs beyond ASCII can be shown.
@@ -122,6 +141,14 @@ impl Ui {
     pub(crate) fn warn(&self, line: &str) {
         // A closed stderr is nobody listening.
         let _ = writeln!(io::stderr(), "{line}");
+    }
+}
+
+/// Returns the size of the terminal. One that does not say has the size that all once had.
+fn screen() -> (usize, usize) {
+    match terminal_size::terminal_size_of(io::stdout()) {
+        Some((width, height)) if width.0 > 0 && height.0 > 0 => (width.0.into(), height.0.into()),
+        _ => (80, 24),
     }
 }
 

@@ -42,4 +42,19 @@ impl Style {
     pub(crate) fn cyan(self, text: &str) -> String {
         self.paint("36", text)
     }
+
+    /// Colours a unified diff.
+    pub(crate) fn patch(self, text: &str) -> String {
+        let lines = text.lines().map(|line| {
+            let line = match line.as_bytes().first() {
+                _ if line.starts_with("--- ") || line.starts_with("+++ ") => self.bold(line),
+                Some(b'-') => self.red(line),
+                Some(b'+') => self.green(line),
+                Some(b'@') => self.cyan(line),
+                _ => line.to_owned(),
+            };
+            line + "\n"
+        });
+        lines.collect()
+    }
 }

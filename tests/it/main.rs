@@ -46,6 +46,7 @@ mod property;
 mod prune;
 mod schedule;
 mod sealed;
+mod seeing;
 mod sources;
 mod staging;
 mod storage;

@@ -27,6 +27,7 @@ pub(super) fn snapshot_kind(kind: SnapshotKind) -> &'static str {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct ListDocument {
     pub(crate) snapshots: Vec<SnapshotDocument>,
+    pub(crate) total: usize,
     pub(crate) repository_bytes: u64,
     pub(crate) unreadable: Vec<Unreadable>,
 }

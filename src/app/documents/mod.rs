@@ -6,6 +6,7 @@ use serde::Serialize;
 
 mod backup;
 mod care;
+mod changed;
 mod files;
 mod operations;
 mod paths;
@@ -15,6 +16,7 @@ mod status;
 pub(crate) use backup::BackupDocument;
 use backup::SealedDocument;
 pub(crate) use care::{DoctorDocument, FindingDocument, PruneDocument, VerifyDocument};
+pub(crate) use changed::{FileDocument, GitDocument};
 pub(crate) use files::{
     CatDocument, DiffDocument, EntryDocument, FindDocument, HistoryDocument, ListDocument,
     LsDocument, SnapshotDocument, SourceEntry,

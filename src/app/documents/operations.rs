@@ -9,6 +9,7 @@ use bdr::repo::oplog::Operation;
 use bdr::repo::snapshot::Snapshot;
 use serde::Serialize;
 
+use super::changed::{FileDocument, GitDocument};
 use super::paths::{At, Beside, Cwd, Note, notes};
 use super::{Unreadable, millis};
 use crate::app::context::Context;
@@ -121,6 +122,9 @@ pub(crate) struct ShowDocument {
     operation: OperationDocument,
     not_captured: Vec<Note>,
     changes: Vec<ChangeDocument>,
+    pub(crate) git: Vec<GitDocument>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) files: Option<Vec<FileDocument>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -164,6 +168,8 @@ impl ShowDocument {
             operation: operation_document,
             not_captured: notes(&operation.begin.not_captured),
             changes,
+            git: Vec::new(),
+            files: None,
         }
     }
 }

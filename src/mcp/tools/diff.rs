@@ -7,13 +7,12 @@ use bdr::model::manifest::{Change, Entry, Kind};
 use bdr::repo::Repository;
 use bdr::repo::snapshot::Snapshot;
 use serde_json::{Value, json};
-use similar::TextDiff;
 
 use super::super::call::{Answer, Call, Globs, Outcome, Page, backup_id, checkpoint_id, snapshot};
 use super::super::fault::Fault;
-use super::super::mask;
 use super::super::roots::Roots;
 use crate::app::context::Context;
+use crate::app::{mask, patch};
 use crate::ui::{count, plural};
 
 /// Files of one page.
@@ -81,7 +80,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
             match left {
                 0 => one["patch"] = "(left out: narrow it by paths)".into(),
                 _ => {
-                    let text = patch(&repo, changed, b.is_none().then_some(&roots))?;
+                    let text = patch_of(&repo, changed, b.is_none().then_some(&roots))?;
                     let text = cut(&text, left);
                     left = left.saturating_sub(text.len());
                     one["patch"] = text.into();
@@ -255,47 +254,22 @@ fn summary(from: &str, to: &str, changes: &[Changed]) -> Value {
 }
 
 /// Returns the difference of a text file as a patch, or one line that says why there is none. `now`: the newer side is what stands, within these roots.
-fn patch(repo: &Repository, changed: &Changed, now: Option<&Roots>) -> Result<String, Fault> {
+fn patch_of(repo: &Repository, changed: &Changed, now: Option<&Roots>) -> Result<String, Fault> {
     let (old, new) = changed.sides();
     let old = match old {
         Some(entry) => mask::stored(repo, &changed.path, entry)?,
         None => Ok(Vec::new()),
     };
     let new = match (new, now) {
-        (Some(entry), Some(roots)) => mask::standing(repo, roots, &changed.root, entry),
+        (Some(entry), Some(roots)) => {
+            let may_see = |path: &std::path::Path| roots.has(path);
+            mask::standing(repo, &may_see, &changed.root, &entry.path, entry.kind)
+        }
         (Some(entry), None) => mask::stored(repo, &changed.path, entry)?,
         (None, _) => Ok(Vec::new()),
     };
     let name = bdr::base::path::show(changed.path.file_name().unwrap_or_default());
-    let (old, new) = match (old, new) {
-        (Ok(old), Ok(new)) => (old, new),
-        (Err(why), _) | (_, Err(why)) => return Ok(format!("({name}: not shown, {why})")),
-    };
-    let (Ok(old), Ok(new)) = (String::from_utf8(old), String::from_utf8(new)) else {
-        return Ok(format!("({name}: binary)"));
-    };
-    let diff = TextDiff::configure()
-        .timeout(std::time::Duration::from_secs(2))
-        .diff_lines(&old, &new);
-    let text = diff
-        .unified_diff()
-        .context_radius(2)
-        .header(&format!("a/{name}"), &format!("b/{name}"))
-        .to_string();
-    Ok(escaped(&text))
-}
-
-/// Returns text without characters that steer a terminal; lines and tabs stay.
-fn escaped(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() && !matches!(c, '\n' | '\t') {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
+    Ok(patch::of(&name, old, new))
 }
 
 fn cut(text: &str, most: usize) -> String {

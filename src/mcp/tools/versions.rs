@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::super::call::{Answer, Call, Outcome, Page, backup_id, slashes};
 use super::super::fault::Fault;
-use super::super::mask;
 use crate::app::context::Context;
+use crate::app::mask;
 use crate::app::time;
 use crate::ui::{count, plural, when};
 

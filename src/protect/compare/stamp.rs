@@ -19,7 +19,7 @@ pub(crate) fn stamp(path: RepoPath, stat: &Stat) -> Stamp {
 }
 
 /// Returns true if an object is as a stamp says, untouched since. Whatever is done in a directory changes its times: it only has to be the same one.
-pub(crate) fn is_stamped(stamp: &Stamp, stat: &Stat) -> bool {
+pub fn is_stamped(stamp: &Stamp, stat: &Stat) -> bool {
     if stamp.kind == Kind::Dir {
         return stat.kind == Kind::Dir && stamp.inode == stat.inode;
     }

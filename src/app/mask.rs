@@ -1,18 +1,15 @@
-//! What a model may see of contents: never a secret value, never a record of a patient, and not more than it can use.
+//! Contents as they may be shown, to a person or a model: never a secret value, never a record of a patient, and not more than is of use.
 
 use std::io::{self, Read as _, Write};
 use std::path::Path;
 
-use bdr::base::path::os_to_bytes;
+use bdr::base::path::{RepoPath, os_to_bytes};
 use bdr::disk::fsutil::canonicalize;
 use bdr::model::manifest::{Entry, Kind};
 use bdr::model::rules::{Origin, Root};
 use bdr::privacy::{self, Treatment, seal};
 use bdr::protect::walk::RootHandle;
 use bdr::repo::Repository;
-
-use super::fault::Fault;
-use super::roots::Roots;
 
 /// Contents larger than this are not shown.
 pub(crate) const MAX_BYTES: u64 = 1 << 20;
@@ -67,7 +64,7 @@ pub(crate) fn masked(repo: &Repository, path: &Path, bytes: &[u8]) -> Shown {
 }
 
 /// Returns what a snapshot has of a file.
-pub(crate) fn stored(repo: &Repository, path: &Path, entry: &Entry) -> Result<Shown, Fault> {
+pub(crate) fn stored(repo: &Repository, path: &Path, entry: &Entry) -> bdr::Result<Shown> {
     if entry.kind != Kind::File {
         return Ok(Err("it is not a file"));
     }
@@ -83,22 +80,26 @@ pub(crate) fn stored(repo: &Repository, path: &Path, entry: &Entry) -> Result<Sh
     }
 }
 
-/// Returns what stands below a root now, unless the way there leads out of where calls may act by now.
-pub(crate) fn standing(repo: &Repository, roots: &Roots, root: &Path, entry: &Entry) -> Shown {
-    if entry.kind != Kind::File {
+/// Returns what is on disk below a root now, if `may_see` allows the directory that the root really is.
+pub(crate) fn standing(
+    repo: &Repository,
+    may_see: &dyn Fn(&Path) -> bool,
+    root: &Path,
+    path: &RepoPath,
+    kind: Kind,
+) -> Shown {
+    if kind != Kind::File {
         return Err("it is not a file");
     }
     let real = canonicalize(root).map_err(|_| "it is gone")?;
-    if !roots.has(&real) {
+    if !may_see(&real) {
         return Err("it is outside the protected roots");
     }
     let handle = RootHandle::of(&Root::resolved(real, Origin::Operand))
         .ok()
         .flatten()
         .ok_or("it is gone")?;
-    let file = handle
-        .open_file(&entry.path)
-        .map_err(|_| "it cannot be read")?;
+    let file = handle.open_file(path).map_err(|_| "it cannot be read")?;
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1)
         .read_to_end(&mut bytes)
@@ -106,7 +107,7 @@ pub(crate) fn standing(repo: &Repository, roots: &Roots, root: &Path, entry: &En
     if bytes.len() as u64 > MAX_BYTES {
         return Err("it is larger than 1 MiB");
     }
-    masked(repo, &entry.path.to_path(root), &bytes)
+    masked(repo, &path.to_path(root), &bytes)
 }
 
 /// Takes no more than may be shown.

@@ -1,0 +1,278 @@
+//! What people see of operations and snapshots: `show`, `log`, `list`, the pager.
+
+use std::process::{Command, Output};
+
+use crate::support::Place;
+use crate::support::terminal::Terminal;
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn guard(place: &Place, script: &str) {
+    place.run(&["guard", "--", "sh", "-c", script], 0);
+}
+
+fn git(place: &Place, script: &str) {
+    let mut command = Command::new("sh");
+    command
+        .args(["-ec", script])
+        .current_dir(place.tree())
+        .env("HOME", place.path("home"))
+        .env("GIT_CONFIG_GLOBAL", "/dev/null");
+    for who in ["AUTHOR", "COMMITTER"] {
+        command.env(format!("GIT_{who}_NAME"), "a");
+        command.env(format!("GIT_{who}_EMAIL"), "a@b");
+    }
+    assert!(command.status().unwrap().success(), "{script}");
+}
+
+/// Runs a command on a terminal of a size and returns what it showed.
+fn on_terminal(place: &Place, columns: u32, rows: u32, command: &str) -> String {
+    let script = format!("stty cols {columns} rows {rows}; {command}");
+    let (status, shown) = Terminal::start(place, &["sh", "-c", &script]).end();
+    assert!(status.success(), "{shown}");
+    shown.replace('\r', "")
+}
+
+#[test]
+fn show_names_the_files_and_sums_them_up_by_directory_where_there_are_many() {
+    let place = Place::with_repository();
+    for number in 0..60 {
+        place.write(&format!("data/{}/f{number}", number % 3), b"twelve bytes");
+    }
+    place.write("notes.md", b"old\n");
+    place.init();
+    guard(&place, "rm -rf data; echo new > notes.md; echo x > made");
+    let shown = stdout(&place.run(&["show"], 0));
+    assert!(
+        shown.contains("changes   60 files deleted (720 B), 1 file created, 1 file changed"),
+        "{shown}"
+    );
+    assert!(shown.contains("data/0/  20 files  240 B"), "{shown}");
+    assert!(
+        shown.contains("/made  2 B") && shown.contains("/notes.md  4 B"),
+        "{shown}"
+    );
+    assert!(shown.lines().count() < 20, "{shown}");
+    let id = place.json(&["log"])["operations"][0]["short"].clone();
+    let all = format!("bdr show {} --files", id.as_str().unwrap());
+    assert!(shown.contains(&all), "{shown}");
+    let shown = stdout(&place.run(&["show", "--files"], 0));
+    assert!(
+        (0..60).all(|n| shown.contains(&format!("/f{n}  12 B"))),
+        "{shown}"
+    );
+    let data = place.json(&["show", "--files"]);
+    assert_eq!(data["files"].as_array().unwrap().len(), 62);
+    assert_eq!(place.json(&["show"]).get("files"), None);
+}
+
+#[test]
+fn a_patch_shows_what_changed_and_no_secret_and_says_where_a_file_changed_again() {
+    let place = Place::with_repository();
+    let secret = "ghp_0123456789abcdefghijABCDEFGHIJ012345";
+    place.write("notes.md", b"one\ntwo\nthree\n");
+    place.write(
+        "conf.env",
+        format!("A=1\nGITHUB_TOKEN={secret}\n").as_bytes(),
+    );
+    place.write("gone.txt", b"farewell\n");
+    place.init();
+    guard(
+        &place,
+        "sed -i s/two/TWO/ notes.md; sed -i s/A=1/A=2/ conf.env; rm gone.txt",
+    );
+    let shown = stdout(&place.run(&["show", "-p"], 0));
+    for line in ["-two\n+TWO\n", "-A=1\n+A=2\n", "-farewell\n"] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    assert!(!shown.contains(secret), "{shown}");
+    place.write("notes.md", b"yet another\n");
+    let shown = stdout(&place.run(&["show", "-p"], 0));
+    assert!(
+        shown.contains("notes.md: not shown, it has changed again since"),
+        "{shown}"
+    );
+    assert!(!shown.contains("yet another"), "{shown}");
+    let data = place.json(&["show", "--patch"]);
+    assert!(data["files"].to_string().contains("farewell"), "{data}");
+}
+
+#[test]
+fn what_an_operation_did_to_branches_is_said_in_the_words_of_git() {
+    let place = Place::with_repository();
+    place.write("f", b"1");
+    git(
+        &place,
+        "git init -q -b main .; git add f; git commit -qm one; git branch old; git pack-refs --all",
+    );
+    place.init();
+    git(&place, "echo 2 > f; git commit -qam two");
+    let head = |name: &str| {
+        let mut command = Command::new("git");
+        command.args(["rev-parse", name]).current_dir(place.tree());
+        stdout(&command.output().unwrap())[..7].to_owned()
+    };
+    let (one, two) = (head("main~1"), head("main"));
+    guard(
+        &place,
+        "git reset -q --hard HEAD~1; git branch -q -D old; git checkout -q -b other",
+    );
+    let shown = stdout(
+        &place
+            .bdr(&["show"])
+            .env("LC_ALL", "C.UTF-8")
+            .output()
+            .unwrap(),
+    );
+    for words in [
+        format!("main {two} → {one}"),
+        format!("old {one} deleted"),
+        format!("other created at {one}"),
+        "HEAD main → other".to_owned(),
+    ] {
+        assert!(shown.contains(&words), "{words}: {shown}");
+    }
+    assert!(!shown.contains("objects/"), "{shown}");
+    let data = place.json(&["show"]);
+    let refs = data["git"][0]["refs"].as_array().unwrap();
+    let main = refs
+        .iter()
+        .find(|r| r["name"] == "refs/heads/main")
+        .unwrap();
+    assert!(main["after"].as_str().unwrap().starts_with(&one), "{data}");
+    git(
+        &place,
+        "git checkout -q main; echo 3 > f; git commit -qam three",
+    );
+    let shown = stdout(&place.run(&["show"], 0));
+    assert!(
+        shown.contains(&format!("main was {two}, moved again since")),
+        "{shown}"
+    );
+}
+
+#[test]
+fn log_is_asked_by_kind_time_and_text() {
+    let place = Place::with_repository();
+    place.write("f", b"1");
+    place.init_at("2026-11-20T10:00:00Z");
+    let at = |now: &str, script: &str| {
+        place.run_at(now, &["guard", "--", "sh", "-c", script], 0);
+    };
+    at("2026-11-20T11:00:00Z", "echo Alpha > f");
+    at("2026-11-21T11:00:00Z", "echo beta > f");
+    let now = "2026-11-22T11:00:00Z";
+    place.run_at(now, &["undo", "--yes"], 0);
+    let number = |args: &[&str]| {
+        let mut all = vec!["log"];
+        all.extend_from_slice(args);
+        place.json_at(now, &all, 0)["total"].as_u64().unwrap()
+    };
+    assert_eq!(number(&[]), 3);
+    assert_eq!(number(&["--kind", "guard"]), 2);
+    assert_eq!(number(&["--kind", "undo"]), 1);
+    assert_eq!(number(&["--kind", "hook"]), 0);
+    assert_eq!(number(&["--grep", "alpha"]), 1);
+    assert_eq!(number(&["--since", "2026-11-21 00:00"]), 2);
+    assert_eq!(number(&["--until", "2026-11-20 12:00"]), 1);
+    assert_eq!(
+        number(&["--since", "2026-11-21 00:00", "--kind", "guard"]),
+        1
+    );
+}
+
+#[test]
+fn list_shows_backups_and_the_rest_if_asked() {
+    let place = Place::with_repository();
+    place.write("f", b"1");
+    place.init();
+    guard(&place, "echo 2 > f; rm -f nothing");
+    guard(&place, "echo 3 > f");
+    place.run(&["backup", "--tag", "release"], 0);
+    let lines = |args: &[&str]| {
+        let mut all = vec!["list"];
+        all.extend_from_slice(args);
+        let output = place.bdr(&all).output().unwrap();
+        let text = stdout(&output);
+        (text.lines().count().saturating_sub(1), text)
+    };
+    let (number, text) = lines(&[]);
+    assert_eq!(number, 2, "{text}");
+    assert!(text.contains("2 snapshots, 1 more with --all"), "{text}");
+    assert_eq!(lines(&["--all"]).0, 3);
+    assert_eq!(lines(&["--kind", "guard"]).0, 1);
+    assert_eq!(lines(&["--tag", "release"]).0, 1);
+    assert_eq!(lines(&["--source", "tree"]).0, 2);
+    assert_eq!(lines(&["--source", "other"]).0, 0);
+    assert_eq!(lines(&["-n", "1"]).0, 1);
+    assert_eq!(lines(&["--path", "/nowhere"]).0, 0);
+    assert_eq!(lines(&["--path", "f"]).0, 2);
+    // A guard snapshot that somebody keeps is shown.
+    let list = place.json(&["list", "--kind", "guard"]);
+    let id = list["snapshots"][0]["id"].as_str().unwrap();
+    place.run(&["pin", id], 0);
+    assert_eq!(lines(&[]).0, 3);
+    // Programs get all of them, and filter themselves.
+    assert_eq!(place.json(&["list"])["total"], 3);
+}
+
+#[test]
+fn no_line_of_a_list_is_wider_than_the_screen() {
+    let place = Place::with_repository();
+    place.write("f", b"1");
+    place.init();
+    guard(&place, &format!("echo {} > f", "long words ".repeat(20)));
+    place.run(
+        &["backup", "--label", &"a label that is long ".repeat(5)],
+        0,
+    );
+    for columns in [60, 80, 140] {
+        for command in ["bdr list --all", "bdr log"] {
+            let shown = on_terminal(&place, columns, 40, command);
+            let lines: Vec<&str> = shown.lines().filter(|line| !line.is_empty()).collect();
+            assert!(lines[0].contains("id  "), "{shown}");
+            for line in &lines {
+                let width = line.chars().count();
+                assert!(width <= columns as usize, "{columns} {command}: {line}");
+            }
+        }
+    }
+    // Another program gets one line for each, and no names.
+    let piped = stdout(&place.run(&["log"], 0));
+    assert_eq!(piped.lines().count(), 1, "{piped}");
+}
+
+#[test]
+fn a_pager_is_used_on_a_terminal_and_nowhere_else() {
+    let place = Place::with_repository();
+    place.write("f", b"0");
+    place.init();
+    for number in 1..12 {
+        guard(&place, &format!("echo {number} > f"));
+    }
+    let pager = place.path("pager");
+    std::fs::write(&pager, "#!/bin/sh\necho paged; cat\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&pager, mode).unwrap();
+    let with = |rows: u32, args: &str| {
+        let command = format!(
+            "TERM=xterm BDR_PAGER={} bdr {args}",
+            pager.to_str().unwrap()
+        );
+        on_terminal(&place, 80, rows, &command)
+    };
+    assert!(with(10, "log").contains("paged"));
+    assert!(!with(40, "log").contains("paged"));
+    for args in ["log --no-pager", "--json log", "log | cat"] {
+        let shown = with(10, args);
+        assert!(
+            !shown.contains("paged") && shown.contains("echo 3"),
+            "{args}: {shown}"
+        );
+    }
+    // One that is not there is no reason to show nothing.
+    let shown = on_terminal(&place, 80, 10, "TERM=xterm BDR_PAGER=no-such-pager bdr log");
+    assert!(shown.contains("echo 3 "), "{shown}");
+}
