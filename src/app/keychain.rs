@@ -31,6 +31,17 @@ pub(crate) fn store(wanted: VaultKey, dir: &Path) -> Arc<dyn KeyStore> {
     }
 }
 
+/// Takes the key of a vault that is deleted out of the keychain; one that stays behind opens nothing any more.
+pub(crate) fn forget(dir: &Path) {
+    let place = Place {
+        wanted: VaultKey::Auto,
+        dir: dir.to_path_buf(),
+    };
+    if place.marker().exists() {
+        let _ = system::remove(&place.id());
+    }
+}
+
 /// After so long it is tried again to move a key.
 const AGAIN: Duration = Duration::from_secs(24 * 3600);
 

@@ -4,6 +4,7 @@ pub mod alerts;
 pub mod drill;
 pub mod import;
 pub mod prune;
+pub mod removal;
 pub mod rescan;
 pub mod runs;
 pub mod scan;

@@ -34,7 +34,14 @@ const GROUPS: [(&str, &[&str]); 6] = [
     (
         "Set up",
         &[
-            "init", "config", "schedule", "notify", "vault", "import", "demo",
+            "init",
+            "config",
+            "schedule",
+            "notify",
+            "vault",
+            "import",
+            "demo",
+            "uninstall",
         ],
     ),
     ("For programs", &["mcp", "shell"]),

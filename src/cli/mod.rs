@@ -42,6 +42,7 @@ mod show;
 pub(crate) mod status;
 pub(crate) mod tick;
 mod undo;
+mod uninstall;
 mod vault;
 pub(crate) mod verify;
 
@@ -142,15 +143,19 @@ pub(crate) enum Command {
     #[command(hide = true)]
     Settle(settle::SettleArgs),
     Demo(demo::DemoArgs),
+    Uninstall(uninstall::UninstallArgs),
 }
 
 impl Command {
     /// Returns what a command needs of the world around it.
     fn needs(&self) -> Needs {
         let config = match self {
-            Self::Config(_) | Self::Doctor(_) | Self::Demo(_) | Self::Init(_) | Self::Shell(_) => {
-                NeedsConfig::Never
-            }
+            Self::Config(_)
+            | Self::Doctor(_)
+            | Self::Demo(_)
+            | Self::Init(_)
+            | Self::Shell(_)
+            | Self::Uninstall(_) => NeedsConfig::Never,
             Self::Mcp(_) => NeedsConfig::Later,
             _ => NeedsConfig::Now,
         };
@@ -249,6 +254,7 @@ fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Doctor(args) => doctor::run(cx, args),
         Command::Settle(args) => settle::run(cx, args),
         Command::Demo(args) => demo::run(cx, args),
+        Command::Uninstall(args) => uninstall::run(cx, args),
     }
 }
 

@@ -220,6 +220,13 @@ struct Edit {
     time: DateTime<Utc>,
 }
 
+impl Edit {
+    /// Returns false for what is left of a file that bdr made, if that is nothing.
+    fn keeps(&self, kind: Kind, left: &[u8]) -> bool {
+        self.before.is_some() || !is_nothing(kind, left)
+    }
+}
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Manifest {
@@ -459,13 +466,16 @@ impl Ledger {
         let original = known
             .filter(|edit| hex_of(old) == edit.after)
             .and_then(|edit| self.kept(edit));
-        // Edited around since: the best we know is the file without bdr's part.
-        let original = match (original, known, &wanted.form) {
-            (None, Some(_), form) => self
-                .without(form.kind(), word, &stands.real, old)
-                .ok()
-                .map(Original),
-            (original, ..) => original,
+        let original = match (original, known) {
+            // Gone since, as after an undo: a file that is not there is not an empty one.
+            _ if stands.bytes.is_none() => Some(Original(None)),
+            // Edited around since: the best we know is the file without bdr's part.
+            (None, Some(edit)) => {
+                let kind = wanted.form.kind();
+                let left = self.without(kind, word, &stands.real, old).ok();
+                left.map(|left| Original(left.filter(|left| edit.keeps(kind, left))))
+            }
+            (original, _) => original,
         };
         Ok(Step {
             target: word.to_owned(),
@@ -602,11 +612,10 @@ impl Ledger {
                 Some(Original(original)) => original,
                 None => self.without(edit.kind, &edit.target, file, bytes)?,
             },
-            Some(bytes) => match self.without(edit.kind, &edit.target, file, bytes)? {
-                // What is left of a file that bdr made.
-                Some(left) if edit.before.is_none() && is_nothing(edit.kind, &left) => None,
-                left => left,
-            },
+            Some(bytes) => {
+                let left = self.without(edit.kind, &edit.target, file, bytes)?;
+                left.filter(|left| edit.keeps(edit.kind, left))
+            }
         };
         let aside = aside.filter(|_| after.is_none());
         Ok(Step {

@@ -1363,3 +1363,18 @@ fn a_line_that_nobody_closed_does_not_stand_for_the_next_one() {
     // The shell that the last one was typed in is there.
     assert_eq!(states()[..2], ["running", "finished"]);
 }
+
+#[test]
+fn a_file_that_bdr_made_is_gone_afterwards_even_if_an_undo_came_between() {
+    let place = place();
+    std::fs::create_dir_all(place.path("home/.config/fish")).unwrap();
+    let before = picture(&place.path("home"));
+    for target in ["claude", "fish"] {
+        place.run(&["hooks", "install", target], 0);
+        let last = operations(&place).remove(0);
+        place.run(&["undo", "--yes", last["id"].as_str().unwrap()], 0);
+        place.run(&["hooks", "install", target], 0);
+        place.run(&["hooks", "uninstall", target], 0);
+        assert_eq!(picture(&place.path("home")), before, "{target}");
+    }
+}

@@ -50,6 +50,7 @@ mod seeing;
 mod sources;
 mod staging;
 mod storage;
+mod uninstall;
 mod words;
 mod worlds;
 mod year;

@@ -31,7 +31,7 @@ mod own;
 pub use dir::{Dir, Found, Identity};
 pub use lock::{Lock, Sharing};
 pub use opened::Opened;
-pub use own::{OwnTree, remove_empty_dir};
+pub use own::{OwnTree, clear, remove_empty_dir};
 #[cfg(unix)]
 pub mod attributes;
 #[cfg(unix)]

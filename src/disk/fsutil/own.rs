@@ -97,3 +97,42 @@ impl OwnTree {
 pub fn remove_empty_dir(dir: &Path) {
     let _ = fs::remove_dir(dir);
 }
+
+/// Removes what bdr has made in a directory of its own: every name that `owns` knows, `last` at the end, and the directory
+/// itself if nothing else is in it. Links are removed, never followed. Returns the names that stay.
+///
+/// Whoever calls this has made sure that the directory is bdr's. `last` is what shows that: after a crash the rest can be removed.
+///
+/// # Errors
+/// The directory or something in it cannot be read or removed.
+pub fn clear(dir: &Path, owns: &dyn Fn(&str) -> bool, last: &str) -> Result<Vec<String>> {
+    let held = match Dir::open(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        held => held.context("read", dir)?,
+    };
+    // It may have been closed against a stray `rm -r`; where modes mean nothing the removal says what is wrong.
+    let _ = held.set_mode(0o700);
+    let (mut own, stays): (Vec<String>, Vec<String>) = held
+        .names()
+        .context("read", dir)?
+        .into_iter()
+        .partition(|name| owns(name) || super::is_temporary_name(name.as_bytes()));
+    own.sort_by_key(|name| name == last);
+    for name in own {
+        let path = dir.join(&name);
+        match held.child(OsStr::new(&name)) {
+            Ok(child) => {
+                let id = child.identity().context("read", &path)?;
+                drop(child);
+                held.remove_tree(OsStr::new(&name), id)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            // A file, or a link.
+            Err(_) => held.remove_file(&name),
+        }
+        .context("remove", &path)?;
+    }
+    drop(held);
+    remove_empty_dir(dir);
+    Ok(stays)
+}

@@ -18,9 +18,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::{Place, Stands};
+use crate::base::error::{Error, Result};
 use crate::base::id::Digest;
 use crate::base::path::{RawName, os_to_bytes};
-use crate::disk::fsutil::{self, Dir};
+use crate::disk::fsutil::{self, Dir, OwnTree};
 
 /// Bytes of files that are copied because they cannot be linked.
 const COPY_BUDGET: u64 = 512 << 20;
@@ -109,6 +110,25 @@ impl Lifeboat {
     /// Returns true if it has a repository to bring back.
     pub fn is_manned(&self) -> bool {
         self.private() && self.dir.join(FILES).join("format.json").is_file()
+    }
+
+    /// Removes it for good: a repository that is deleted on purpose must not come back at the next call.
+    ///
+    /// # Errors
+    /// It is not this user's alone, or something in it cannot be removed.
+    pub fn remove(&self) -> Result<()> {
+        let (Some(place), Some(name)) = (self.dir.parent(), self.dir.file_name()) else {
+            return Ok(());
+        };
+        match OwnTree::left_in(place, name) {
+            Some(tree) => tree.remove(),
+            None if !self.dir.exists() => Ok(()),
+            None => Err(Error::io(
+                "remove",
+                &self.dir,
+                io::ErrorKind::PermissionDenied.into(),
+            )),
+        }
     }
 
     /// Nobody else may have made it, or may look into it.
@@ -392,6 +412,11 @@ const PARTS: [&str; 15] = [
     "tmp",
     "trash",
 ];
+
+/// Returns true for a name that bdr gives to something at the top of a repository.
+pub fn is_part(name: &str) -> bool {
+    PARTS.contains(&name)
+}
 
 impl Lifeboat {
     /// Makes sure that nothing else stands where the repository was: a link to a directory of the user's would have it laid out among their files.

@@ -22,7 +22,7 @@ mod local;
 mod memory;
 mod place;
 
-pub use lifeboat::{About, Lifeboat, lifeboats_in};
+pub use lifeboat::{About, Lifeboat, is_part, lifeboats_in};
 pub use local::LocalStorage;
 #[cfg(feature = "test-support")]
 pub use memory::{CrashMode, MemoryStorage};
