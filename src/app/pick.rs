@@ -1,10 +1,11 @@
-//! Chooses a snapshot and paths: the meaning of `[SNAPSHOT|--at T] [PATH…]`.
+//! Chooses a snapshot and paths: the meaning of `[SNAPSHOT|--at T] [PATH…]`, and of `SNAPSHOT:PATH`.
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 use bdr::Error;
-use bdr::base::path::{shell_path, show};
+use bdr::base::path::{absolute, shell_path, show};
 use bdr::find::query;
 use bdr::find::select::{self, Older, SnapshotSpec};
 use bdr::repo::oplog::RootPath;
@@ -45,10 +46,87 @@ pub(crate) fn one<'a>(
             Err(_) if matches!(spec, SnapshotSpec::Latest(_)) => {
                 Err(Failure::from(error).hinted(|_| Some(NO_BACKUP.to_owned())))
             }
-            Err(_) => Err(error.into()),
+            Err(_) => Err(Failure::from(error).hinted(|_| file_instead(cx, word))),
         },
         Err(error) => Err(error.into()),
     }
+}
+
+/// Somebody who gave a file where only a snapshot can be meant hears which snapshots have it.
+fn file_instead(cx: &Context, word: &OsStr) -> Option<String> {
+    let path = absolute(&cx.cwd, Path::new(word));
+    path.symlink_metadata().ok()?;
+    let word = shell_path(word.as_ref());
+    Some(format!(
+        "{word} is a file here; to see which snapshots have it: bdr history {word}"
+    ))
+}
+
+/// Returns true if nothing is wrong but that no snapshot has the name that was given.
+pub(crate) fn is_unknown(failure: &Failure) -> bool {
+    match failure {
+        Failure::Engine(error) | Failure::Hinted { error, .. } => {
+            matches!(**error, Error::NoSuchSnapshot { .. })
+        }
+        _ => false,
+    }
+}
+
+/// Splits `SNAPSHOT:PATH`, if the whole names no snapshot and what is left of a colon does. `latest:full` is a name, and so is a drive of one letter.
+pub(crate) fn split(
+    cx: &Context,
+    snapshots: &Snapshots<'_>,
+    word: &OsStr,
+) -> Option<(OsString, OsString)> {
+    let text = word.to_str()?;
+    let names = |text: &str| {
+        let found = select::snapshot(snapshots, &SnapshotSpec::parse(text));
+        !matches!(found, Err(Error::NoSuchSnapshot { .. }))
+    };
+    if !text.contains(':') || names(text) {
+        return None;
+    }
+    // The longest name first: `latest:full:notes.md`.
+    text.rmatch_indices(':').find_map(|(at, _)| {
+        let (left, right) = (&text[..at], &text[at + 1..]);
+        // No shell expands this within a word.
+        let path = match (right.strip_prefix("~/"), &cx.home) {
+            (Some(rest), Some(home)) => home.join(rest).into_os_string(),
+            _ => right.into(),
+        };
+        (left.len() > 1 && names(left)).then(|| (left.into(), path))
+    })
+}
+
+/// Returns words with each `SNAPSHOT:PATH` as a snapshot, which comes first, and a path.
+fn spread(
+    cx: &Context,
+    snapshots: &Snapshots<'_>,
+    words: &[OsString],
+) -> Result<Vec<OsString>, Failure> {
+    let mut named: Option<OsString> = None;
+    let mut rest = Vec::with_capacity(words.len());
+    for (at, word) in words.iter().enumerate() {
+        let Some((snapshot, path)) = split(cx, snapshots, word) else {
+            rest.push(word.clone());
+            continue;
+        };
+        let first = match at {
+            0 => named.insert(snapshot.clone()),
+            _ => named.as_ref().unwrap_or(&words[0]),
+        };
+        if *first != snapshot {
+            return Err(Failure::usage(
+                "the paths are of more than one snapshot",
+                "name one snapshot, then its paths: bdr restore latest PATH PATH",
+            ));
+        }
+        if !path.is_empty() {
+            rest.push(path);
+        }
+    }
+    rest.splice(0..0, named);
+    Ok(rest)
 }
 
 /// Returns the last snapshot at or before a moment.
@@ -90,6 +168,7 @@ pub(crate) fn pick<'a>(
     words: &[OsString],
 ) -> Result<Picked<'a>, Failure> {
     let latest = OsString::from("latest");
+    let words = &spread(cx, snapshots, words)?[..];
     let (first, paths, until) = match (at, words) {
         (Some(at), words) => {
             // `restore latest notes.md --at T` says the same twice.
@@ -102,8 +181,13 @@ pub(crate) fn pick<'a>(
         (None, []) => return newest_of_each(cx, snapshots),
         (None, [word]) if *word == latest => return newest_of_each(cx, snapshots),
         (None, [word, paths @ ..]) => {
-            let snapshot =
-                one(cx, snapshots, word).map_err(|failure| path_instead(failure, word))?;
+            let snapshot = match one(cx, snapshots, word) {
+                Ok(snapshot) => snapshot,
+                Err(failure) if is_unknown(&failure) => {
+                    return by_paths(cx, snapshots, words, failure);
+                }
+                Err(failure) => return Err(failure),
+            };
             if *word != latest {
                 return Ok(Picked {
                     paths: covered(cx, snapshots, snapshot, paths)?,
@@ -150,15 +234,50 @@ pub(crate) fn pick<'a>(
     }
 }
 
+/// Returns what is meant where no snapshot is named but paths that the latest backup has; `unknown` is the answer if it has not.
+fn by_paths<'a>(
+    cx: &Context,
+    snapshots: &'a Snapshots<'_>,
+    words: &[OsString],
+    unknown: Failure,
+) -> Result<Picked<'a>, Failure> {
+    let mut all = vec![OsString::from("latest")];
+    all.extend_from_slice(words);
+    let picked = pick(cx, snapshots, None, &all).ok();
+    let repo = snapshots.repository();
+    let is_there = |picked: &Picked<'_>| {
+        picked.paths.iter().all(|one| {
+            let root = picked.snapshot.root(&one.root);
+            let found = root.and_then(|root| repo.listing_of(root, &|p| *p == one.path).ok());
+            found.is_some_and(|found| !found.is_empty())
+        })
+    };
+    match picked.filter(is_there) {
+        Some(picked) => Ok(picked),
+        None => Err(path_instead(cx, repo, unknown, &words[0])),
+    }
+}
+
+/// Returns the paths that words name in a snapshot; a pattern names all that it fits.
 fn covered(
     cx: &Context,
     snapshots: &Snapshots<'_>,
     snapshot: &Snapshot,
     paths: &[OsString],
 ) -> Result<Vec<RootPath>, Error> {
-    let each = paths.iter();
-    each.map(|path| select::path(snapshots.repository(), snapshot, &cx.cwd, path))
-        .collect()
+    let repo = snapshots.repository();
+    let mut all = Vec::with_capacity(paths.len());
+    for path in paths {
+        if let (true, Some(pattern)) = (select::is_pattern(path), path.to_str()) {
+            let found = select::matching(repo, snapshot, &cx.cwd, pattern)?;
+            if !found.is_empty() {
+                all.extend(found);
+                continue;
+            }
+        }
+        all.push(select::path(repo, snapshot, &cx.cwd, path)?);
+    }
+    Ok(all)
 }
 
 /// Returns the latest snapshot, with every configured source.
@@ -191,17 +310,28 @@ pub(crate) fn newest_of_each<'a>(
     })
 }
 
-/// Somebody who typed a path where the snapshot belongs gets the right command.
-fn path_instead(failure: Failure, word: &OsStr) -> Failure {
-    failure.hinted(|error| {
-        let unknown = matches!(error, Error::NoSuchSnapshot { .. });
-        unknown.then(|| {
-            format!(
-                "`bdr list` shows them; for a path: latest {}",
-                shell_path(word.as_ref())
-            )
-        })
-    })
+/// Somebody who typed a path that the latest backup does not have gets the snapshot that has it.
+fn path_instead(cx: &Context, repo: &Repository, failure: Failure, word: &OsStr) -> Failure {
+    let known = newest_with(cx, repo, word);
+    let word = shell_path(word.as_ref());
+    let hint = match known {
+        Some(id) => format!("the newest version of {word} is in {id}: bdr ls {id} {word}"),
+        None => "bdr list shows the snapshots; bdr find finds files in them".to_owned(),
+    };
+    match failure {
+        Failure::Engine(error) | Failure::Hinted { error, .. } => Failure::Hinted { error, hint },
+        other => other,
+    }
+}
+
+/// Returns the newest snapshot that has a path.
+fn newest_with(cx: &Context, repo: &Repository, word: &OsStr) -> Option<String> {
+    let snapshots = repo.snapshots().ok()?;
+    let versions = query::history(repo, &snapshots, &cx.cwd, word).ok()?;
+    let newest = versions
+        .iter()
+        .rposition(|version| version.entry.is_some())?;
+    Some(versions[newest].snapshot.prefix(&repo.snapshot_ids().ok()?))
 }
 
 /// Where a path is not in the snapshot that was asked, names the newest one that has it.
@@ -214,13 +344,11 @@ pub(crate) fn newest_instead(
 ) -> Failure {
     failure.hinted(|error| {
         let word = word.filter(|_| matches!(error, Error::NoSuchPath { .. }))?;
-        let snapshots = repo.snapshots().ok()?;
-        let versions = query::history(repo, &snapshots, &cx.cwd, word).ok()?;
-        let newest = versions
-            .iter()
-            .rposition(|version| version.entry.is_some())?;
-        let id = versions[newest].snapshot.prefix(&repo.snapshot_ids().ok()?);
-        let word = crate::app::guard::shell_words(std::slice::from_ref(word));
+        let snapshots = repo.all_snapshots().ok()?;
+        let split = split(cx, &snapshots, word).map(|(_, path)| path);
+        let word = split.unwrap_or_else(|| word.clone());
+        let id = newest_with(cx, repo, &word)?;
+        let word = crate::app::guard::shell_words(std::slice::from_ref(&word));
         Some(format!("bdr {command} {id} {word}"))
     })
 }

@@ -377,7 +377,11 @@ impl Error {
             Self::NoSuchOperation { .. } | Self::NothingTo { .. } => Some("bdr log".to_owned()),
             Self::NoSuchPath { path, .. } => {
                 let name = path.rsplit('/').next().unwrap_or(path.as_str());
-                let pattern = crate::base::path::shell_word(&format!("*{name}*"));
+                let pattern = match name.contains(['*', '?', '[']) {
+                    true => name.to_owned(),
+                    false => format!("*{name}*"),
+                };
+                let pattern = crate::base::path::shell_word(&pattern);
                 Some(format!("bdr find {pattern}"))
             }
             Self::Config { hint, .. } | Self::Invalid { hint, .. } => hint.clone(),

@@ -2,10 +2,15 @@
 
 use std::borrow::Cow;
 use std::ffi::OsString;
+use std::path::Path;
 
+use bdr::base::path::{RepoPath, absolute};
 use bdr::base::units::size;
-use bdr::find::query;
+use bdr::find::{query, select};
 use bdr::model::manifest::{Change, Entry, Kind};
+use bdr::repo::oplog::RootPath;
+use bdr::repo::snapshot::{RootRecord, Snapshot};
+use bdr::repo::{Repository, Snapshots};
 use clap::Args;
 
 use crate::app::context::Context;
@@ -14,79 +19,205 @@ use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::pick;
 use crate::app::time;
+use crate::app::{mask, pager, patch};
 
 /// Compare a snapshot with another one or with the current files
 ///
-/// `+` added, `-` removed, `M` content changed, `m` only metadata changed. The exit code is 0 whether or not there are differences.
+/// Without A: the last backup. With PATH: only what is there or below. `+` added, `-` removed, `M` content changed, `m` only
+/// metadata changed. The exit code is 0 whether or not there are differences.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  bdr diff latest              what changed since the last snapshot
+  bdr diff                     what changed since the last backup
+  bdr diff -p notes.md         what changed in a file
   bdr diff latest~1 latest
-  bdr diff --at yesterday")]
+  bdr diff 3f2a:notes.md
+  bdr diff --at yesterday docs")]
 pub(crate) struct DiffArgs {
-    /// Older snapshot (id, `latest`, `latest~2`, `latest:full`)
-    #[arg(value_name = "A", required_unless_present = "at")]
-    a: Option<OsString>,
-    /// Newer snapshot; without it, the current files
-    #[arg(value_name = "B")]
-    b: Option<OsString>,
+    /// Older snapshot (id, `latest`, `latest~2`, `latest:full`), newer snapshot (without it, the current files), then paths
+    #[arg(value_name = "A] [B] [PATH", value_hint = clap::ValueHint::AnyPath)]
+    words: Vec<OsString>,
     /// Compare from the last snapshot at or before a time, instead of A
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
+    /// Show text differences; secret values are masked
+    #[arg(long, short)]
+    patch: bool,
+}
+
+/// What is compared.
+struct Sides<'a> {
+    a: Cow<'a, Snapshot>,
+    b: Option<&'a Snapshot>,
+    paths: Vec<OsString>,
+}
+
+impl DiffArgs {
+    /// Reads the words: up to two that name snapshots, then paths.
+    fn sides<'a>(&self, cx: &Context, snapshots: &'a Snapshots<'_>) -> Result<Sides<'a>, Failure> {
+        let mut named: Vec<OsString> = Vec::new();
+        let mut paths: Vec<OsString> = Vec::new();
+        let mut words = self.words.iter();
+        for word in words.by_ref() {
+            if let Some((snapshot, path)) = pick::split(cx, snapshots, word) {
+                named.push(snapshot);
+                paths.extend((!path.is_empty()).then_some(path));
+            } else {
+                match pick::one(cx, snapshots, word) {
+                    Ok(_) => named.push(word.clone()),
+                    Err(failure) if pick::is_unknown(&failure) && word != "latest" => {
+                        paths.push(word.clone());
+                        break;
+                    }
+                    Err(failure) => return Err(failure),
+                }
+            }
+            if named.len() == 2 {
+                break;
+            }
+        }
+        paths.extend(words.cloned());
+        let latest = OsString::from("latest");
+        let (a, b) = match (&self.at, &named[..]) {
+            (Some(_), [_, _, ..]) => {
+                return Err(Failure::usage(
+                    "--at is snapshot A; give at most one more",
+                    "bdr diff --at yesterday latest",
+                ));
+            }
+            (Some(at), b) => {
+                let time = time::parse_until(at, cx.now)?;
+                let a = pick::at_or_before(cx, snapshots, time)?;
+                (Cow::Borrowed(a), b.first())
+            }
+            (None, []) => (pick::newest_of_each(cx, snapshots)?.snapshot, None),
+            (None, [a]) if *a == latest => (pick::newest_of_each(cx, snapshots)?.snapshot, None),
+            (None, [a, b @ ..]) => (Cow::Borrowed(pick::one(cx, snapshots, a)?), b.first()),
+        };
+        let b = b.map(|b| pick::one(cx, snapshots, b)).transpose()?;
+        Ok(Sides { a, b, paths })
+    }
+}
+
+/// Returns the places that a path names in the snapshots that are compared.
+///
+/// # Errors
+/// It is neither in them nor on disk: most likely it was to name a snapshot.
+fn places(cx: &Context, repo: &Repository, sides: &Sides<'_>) -> Result<Vec<RootPath>, Failure> {
+    let mut all = Vec::new();
+    for path in &sides.paths {
+        let mut is_there = absolute(&cx.cwd, Path::new(path))
+            .symlink_metadata()
+            .is_ok();
+        let mut known = Vec::new();
+        for snapshot in std::iter::once(&*sides.a).chain(sides.b) {
+            let found = select::candidates(snapshot, &cx.cwd, path);
+            is_there |= found.iter().any(|one| {
+                let root = snapshot.root(&one.root);
+                let listing = root.and_then(|root| repo.listing_of(root, &|p| *p == one.path).ok());
+                listing.is_some_and(|listing| !listing.is_empty())
+            });
+            known.extend(found);
+        }
+        if !is_there || known.is_empty() {
+            let text = bdr::base::path::show(path);
+            let message = format!("`{text}` names no snapshot, and no file in what is compared");
+            return Err(Failure::usage(message, "bdr list shows the snapshots"));
+        }
+        all.extend(known);
+    }
+    Ok(all)
 }
 
 pub(crate) fn run(cx: &Context, args: &DiffArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
     let snapshots = repo.all_snapshots()?;
-    let (a, b) = match (&args.at, &args.a, &args.b) {
-        (Some(_), Some(_), Some(_)) => {
-            return Err(Failure::usage(
-                "--at is snapshot A; give at most one more",
-                "bdr diff --at yesterday latest",
-            ));
-        }
-        (Some(at), b, None) => {
-            let time = time::parse_until(at, cx.now)?;
-            (Cow::Borrowed(pick::at_or_before(cx, &snapshots, time)?), b)
-        }
-        (None, Some(a), None) if a == "latest" => {
-            (pick::newest_of_each(cx, &snapshots)?.snapshot, &None)
-        }
-        (None, Some(a), b) => (Cow::Borrowed(pick::one(cx, &snapshots, a)?), b),
-        (_, None, _) => return Err(Failure::usage("no snapshot given", "bdr diff latest")),
+    let mut sides = args.sides(cx, &snapshots)?;
+    let places = places(cx, &repo, &sides)?;
+    let wanted = |root: &str, path: &RepoPath| {
+        let mut places = places.iter();
+        sides.paths.is_empty() || places.any(|one| one.root == *root && path.starts_with(&one.path))
     };
-    let b = b
-        .as_ref()
-        .map(|b| pick::one(cx, &snapshots, b))
-        .transpose()?;
-    let differences = query::diff(&repo, &a, b, &repo.own_paths(), &cx.progress())?;
+    if !sides.paths.is_empty() {
+        // What is not asked about is not looked at.
+        let asked = |root: &RootRecord| places.iter().any(|one| one.root == root.name);
+        sides.a.to_mut().roots.retain(asked);
+    }
+    let (a, b) = (&*sides.a, sides.b);
+    let own = repo.own_paths();
+    let mut differences = query::diff(&repo, a, b, &own, &cx.progress())?;
+    for (root, _, changes) in &mut differences {
+        changes.retain(|change| wanted(root, change.path()));
+    }
+    let mut shown = Vec::new();
+    for (root, base, changes) in &differences {
+        for change in changes {
+            let patch = match args.patch {
+                true => patch_of(cx, &repo, base, change, b.is_none())?,
+                false => None,
+            };
+            shown.push((root.as_str(), base.as_path(), change, patch));
+        }
+    }
     if cx.ui.json {
-        let changes = differences
-            .iter()
-            .flat_map(|(root, path, changes)| changes.iter().map(|c| (&**root, &**path, c)));
-        let data = DiffDocument::new(a.id, b.map(|b| b.id), changes);
+        let data = DiffDocument::new(a.id, b.map(|b| b.id), shown.into_iter());
         cx.ui.document("diff", exit::OK, &data)?;
         return Ok(exit::OK);
     }
     let mut text = String::new();
-    for (_, path, changes) in &differences {
-        for change in changes {
-            let line = line(&cx.shown(&change.path().to_path(path)), change);
-            let line = match change {
-                Change::Added(_) => cx.ui.out.green(&line),
-                Change::Removed(_) => cx.ui.out.red(&line),
-                Change::Modified(_) => cx.ui.out.yellow(&line),
-                Change::Metadata(_) => line,
-            };
-            text.push_str(&format!("{line}\n"));
+    for (_, base, change, patch) in &shown {
+        let line = line(&cx.shown(&change.path().to_path(base)), change);
+        let line = match change {
+            Change::Added(_) => cx.ui.out.green(&line),
+            Change::Removed(_) => cx.ui.out.red(&line),
+            Change::Modified(_) => cx.ui.out.yellow(&line),
+            Change::Metadata(_) => line,
+        };
+        text.push_str(&format!("{line}\n"));
+        if let Some(patch) = patch {
+            text.push_str(&cx.ui.out.patch(patch));
         }
     }
-    cx.ui.data(&text)?;
+    pager::show(cx, &text)?;
     if text.is_empty() {
         cx.ui.say("No differences.");
     }
     Ok(exit::OK)
+}
+
+/// Returns what differs in the text of a file; `now`: the newer side is what is on disk.
+fn patch_of(
+    cx: &Context,
+    repo: &Repository,
+    base: &Path,
+    change: &Change,
+    now: bool,
+) -> Result<Option<String>, Failure> {
+    let (old, new) = match change {
+        Change::Added(entry) => (None, Some(entry)),
+        Change::Removed(entry) => (Some(entry), None),
+        Change::Modified(pair) => (Some(&pair.0), Some(&pair.1)),
+        Change::Metadata(_) => return Ok(None),
+    };
+    if [old, new]
+        .iter()
+        .flatten()
+        .all(|entry| entry.kind != Kind::File)
+    {
+        return Ok(None);
+    }
+    let path = change.path().to_path(base);
+    let stored = |entry: Option<&Entry>| match entry {
+        Some(entry) => mask::stored(repo, &path, entry),
+        None => Ok(Ok(Vec::new())),
+    };
+    let before = stored(old)?;
+    let after = match new {
+        // Only what this user can read anyway is shown to them.
+        Some(entry) if now => mask::standing(repo, &|_| true, base, &entry.path, entry.kind),
+        entry => stored(entry)?,
+    };
+    Ok(Some(patch::of(&cx.shown(&path), before, after)))
 }
 
 fn line(path: &str, change: &Change) -> String {

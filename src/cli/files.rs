@@ -14,6 +14,7 @@ use crate::app::context::Context;
 use crate::app::documents::{CatDocument, EntryDocument, FindDocument, HistoryDocument};
 use crate::app::error::Failure;
 use crate::app::exit;
+use crate::app::pager;
 use crate::app::pick;
 use crate::ui::{self, OutputError, when};
 
@@ -32,24 +33,28 @@ pub(crate) struct HistoryArgs {
 
 /// Find files in all snapshots
 ///
-/// A pattern without `/` matches a name in any directory. Lists the newest version of each path. The exit code is 1 if nothing
-/// matches.
+/// A pattern without `/` matches a name in any directory. Lists the newest version of each path, as SNAPSHOT:PATH, which other
+/// commands accept. The exit code is 1 if nothing matches.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   bdr find '*.sqlite'
   bdr find 'docs/**/*.md'
-  bdr find plan.md")]
+  bdr find plan.md --all         every version")]
 pub(crate) struct FindArgs {
     /// Pattern: `*`, `?`, `[a-z]`, `**`
     glob: String,
+    /// List every version
+    #[arg(long, short)]
+    all: bool,
 }
 
 /// Print an earlier version of a file
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  bdr cat latest notes.md
+  bdr cat notes.md               from the latest backup
+  bdr cat 3f2a:notes.md
   bdr cat --at yesterday notes.md > notes.old
   bdr cat 3f2a brain/plan.md | diff - plan.md")]
 pub(crate) struct CatArgs {
@@ -111,7 +116,10 @@ pub(crate) fn find(cx: &Context, args: &FindArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
     let snapshots = repo.snapshots()?;
     let ids = repo.snapshot_ids()?;
-    let found = query::find(&repo, &snapshots, &args.glob)?;
+    let mut found = query::find(&repo, &snapshots, &args.glob)?;
+    if args.all {
+        found = query::versions(&repo, &snapshots, &found)?;
+    }
     if cx.ui.json {
         let code = match found.is_empty() {
             true => exit::FAILURE,
@@ -131,21 +139,22 @@ pub(crate) fn find(cx: &Context, args: &FindArgs) -> Result<u8, Failure> {
     let rows: Vec<Vec<String>> = found
         .iter()
         .map(|f| {
-            let gone = if f.current { "" } else { "gone since" };
+            let gone = match f.current || args.all {
+                true => "",
+                false => "gone since",
+            };
             let path = cx.shown_absolute(&f.path);
-            let when = when::ago(cx.now, f.time);
             vec![
-                f.snapshot.prefix(&ids),
-                when,
+                format!("{}:{path}", f.snapshot.prefix(&ids)),
                 describe(&f.entry),
-                path,
+                when::ago(cx.now, f.time),
                 gone.to_owned(),
             ]
         })
         .collect();
-    let mut text = ui::table::table(&rows, "llrll").join("\n");
+    let mut text = ui::table::table(&rows, "lrll").join("\n");
     text.push('\n');
-    cx.ui.data(&text)?;
+    pager::show(cx, &text)?;
     Ok(exit::OK)
 }
 

@@ -26,13 +26,16 @@ mod words;
 
 /// Bring files back
 ///
-/// Restores to the original place, or below --target. Without PATH the whole snapshot is restored. Current files are saved in a
+/// Restores to the original place, or below --target. Without PATH the whole snapshot is restored; without SNAPSHOT it is the
+/// latest backup. A pattern in quotes is matched against the files of the snapshot. Current files are saved in a
 /// safety snapshot first, so `bdr undo` reverses a restore. Each file is checked against its hash and replaced in one step. Files
 /// that are not in the snapshot stay, unless --delete.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  bdr restore latest notes.md
+  bdr restore notes.md
+  bdr restore 3f2a:notes.md
+  bdr restore latest 'docs/*.md'
   bdr restore --at \"yesterday 14:00\" checklist-registry.json --dry-run
   bdr restore 3f2a --target /tmp/look
   bdr restore latest:full brain --delete --yes

@@ -210,6 +210,44 @@ pub fn find(repo: &Repository, snapshots: &[Snapshot], glob: &str) -> Result<Vec
     Ok(found.into_values().collect())
 }
 
+/// Returns every version of paths that were found, the newest first, each with the newest snapshot that has it.
+///
+/// # Errors
+/// A listing is damaged.
+pub fn versions(repo: &Repository, snapshots: &[Snapshot], found: &[Found]) -> Result<Vec<Found>> {
+    let mut lookup = Lookup {
+        repo,
+        found: HashMap::new(),
+    };
+    let mut all: Vec<Found> = Vec::new();
+    for one in found {
+        let from = all.len();
+        for snapshot in snapshots.iter().rev() {
+            let Some(root) = snapshot.roots.iter().find(|root| root.name == one.root) else {
+                continue;
+            };
+            let Some(path) = RepoPath::below(root.path.as_path(), &one.path) else {
+                continue;
+            };
+            let Some(entry) = lookup.entry(root, &path)? else {
+                continue;
+            };
+            let known = all[from..].last();
+            if known.is_some_and(|newer| newer.entry.same_object(&entry, true)) {
+                continue;
+            }
+            all.push(Found {
+                entry,
+                snapshot: snapshot.id,
+                time: snapshot.time,
+                current: one.current && all.len() == from,
+                ..one.clone()
+            });
+        }
+    }
+    Ok(all)
+}
+
 /// What differs in one root: its name, its path, the changes.
 pub type RootDiff = (String, PathBuf, Vec<Change>);
 
@@ -231,7 +269,7 @@ pub fn diff(
         }
         let changes = match b {
             None => changes_on_disk(repo, old, never)?,
-            Some(b) => match b.roots.iter().find(|r| r.path == old.path) {
+            Some(b) => match partner(old, &a.roots, &b.roots) {
                 Some(new) => diff_listings(&repo.listing(old)?, &repo.listing(new)?),
                 // The other does not cover it: nothing can be said.
                 None => continue,
@@ -247,7 +285,7 @@ pub fn diff(
         for new in b
             .roots
             .iter()
-            .filter(|n| !a.roots.iter().any(|o| o.path == n.path))
+            .filter(|new| partner(new, &b.roots, &a.roots).is_none())
         {
             let added = repo.listing(new)?.into_iter().map(Change::Added).collect();
             result.push((
@@ -258,6 +296,31 @@ pub fn diff(
         }
     }
     Ok(result)
+}
+
+/// Returns the root among `others` that is the same source as one of `own`: of the same place and name. Several sources may share a place, so by the
+/// place alone only those are one of which nobody else there can be meant: a source that was renamed.
+fn partner<'s>(
+    root: &RootRecord,
+    own: &[RootRecord],
+    others: &'s [RootRecord],
+) -> Option<&'s RootRecord> {
+    let same = |a: &RootRecord, b: &RootRecord| a.path == b.path && a.name == b.name;
+    if let Some(found) = others.iter().find(|other| same(other, root)) {
+        return Some(found);
+    }
+    let renamed = |list: &'s [RootRecord], among: &[RootRecord]| -> Vec<&'s RootRecord> {
+        let there = list.iter().filter(|one| one.path == root.path);
+        there
+            .filter(|one| !among.iter().any(|other| same(one, other)))
+            .collect()
+    };
+    let mut there = own.iter().filter(|one| one.path == root.path);
+    let alone = there.all(|one| one.name == root.name || others.iter().any(|o| same(o, one)));
+    match renamed(others, own)[..] {
+        [one] if alone => Some(one),
+        _ => None,
+    }
 }
 
 /// Compares what a snapshot has of a root with what is there. What is left out now counts as gone: it is not what the snapshot would be.

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
+use globset::GlobBuilder;
 
 use crate::base::error::{Error, Result};
 use crate::base::id::SnapshotId;
@@ -305,6 +306,60 @@ pub fn path(repo: &Repository, snapshot: &Snapshot, cwd: &Path, text: &OsStr) ->
         path: show(text),
         place: format!("snapshot {}", snapshot.id.prefix(&[])),
     })
+}
+
+/// Returns true if a text has signs that stand for others in a pattern.
+pub fn is_pattern(text: &OsStr) -> bool {
+    os_to_bytes(text)
+        .iter()
+        .any(|byte| matches!(byte, b'*' | b'?' | b'['))
+}
+
+/// Returns the topmost paths of a snapshot that a pattern fits, read as a shell does: below `cwd` unless it is absolute, or as `SOURCE/pattern`, and `*`
+/// stays within a directory.
+///
+/// # Errors
+/// It is no pattern, or a listing is damaged.
+pub fn matching(
+    repo: &Repository,
+    snapshot: &Snapshot,
+    cwd: &Path,
+    pattern: &str,
+) -> Result<Vec<RootPath>> {
+    let compiled = |pattern: &str| {
+        let glob = GlobBuilder::new(pattern).literal_separator(true).build();
+        let glob = glob.map_err(|error| {
+            let message = format!("the pattern `{pattern}` is wrong: {}", error.kind());
+            Error::invalid(message, None)
+        })?;
+        Ok::<_, Error>(glob.compile_matcher())
+    };
+    let is_absolute = Path::new(pattern).is_absolute();
+    let place = globset::escape(&cwd.to_string_lossy());
+    let by_place = compiled(&match is_absolute {
+        true => pattern.to_owned(),
+        false => format!("{}/{pattern}", place.trim_end_matches('/')),
+    })?;
+    let by_source = compiled(pattern)?;
+    let mut found: Vec<RootPath> = Vec::new();
+    for root in &snapshot.roots {
+        let from = found.len();
+        let base = root.path.as_path();
+        let fits = |path: &RepoPath| {
+            let named = Path::new(&root.name.to_string()).join(path.to_path(Path::new("")));
+            by_place.is_match(path.to_path(base)) || by_source.is_match(named)
+        };
+        for entry in repo.listing_of(root, &fits)? {
+            let above = found[from..].last();
+            if !above.is_some_and(|above| entry.path.starts_with(&above.path)) {
+                found.push(RootPath {
+                    root: root.name.clone(),
+                    path: entry.path,
+                });
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Returns all readings of `text` in a snapshot, the deepest root first.

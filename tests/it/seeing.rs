@@ -276,3 +276,146 @@ fn a_pager_is_used_on_a_terminal_and_nowhere_else() {
     let shown = on_terminal(&place, 80, 10, "TERM=xterm BDR_PAGER=no-such-pager bdr log");
     assert!(shown.contains("echo 3 "), "{shown}");
 }
+
+#[test]
+fn diff_compares_the_last_backup_with_now_and_takes_paths() {
+    let place = Place::with_repository();
+    place.write("docs/a.md", b"one\n");
+    place.write("docs/b.md", b"two\n");
+    place.write("c.md", b"three\n");
+    place.init();
+    place.write("docs/a.md", b"ONE\n");
+    place.write("c.md", b"THREE\n");
+    let shown = |args: &[&str]| stdout(&place.run(args, 0));
+    let files = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| line.starts_with("M "));
+        lines
+            .map(|line| line.split_whitespace().nth(1).unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(files(&shown(&["diff"])), ["c.md", "docs/a.md"]);
+    assert_eq!(files(&shown(&["diff", "docs"])), ["docs/a.md"]);
+    assert_eq!(files(&shown(&["diff", "latest", "c.md"])), ["c.md"]);
+    assert_eq!(files(&shown(&["diff", "latest:c.md"])), ["c.md"]);
+    assert_eq!(files(&shown(&["diff", "docs/b.md"])), [""; 0]);
+    let patch = shown(&["diff", "-p", "c.md"]);
+    assert!(patch.contains("-three\n+THREE\n"), "{patch}");
+    let data = place.json(&["diff", "-p", "docs"]);
+    assert!(data["changes"].to_string().contains("+ONE"), "{data}");
+    place.run(&["backup"], 0);
+    assert_eq!(files(&shown(&["diff"])), [""; 0]);
+    assert_eq!(
+        files(&shown(&["diff", "latest~1", "latest", "docs"])),
+        ["docs/a.md"]
+    );
+    // What is neither is said, not taken for a path without differences.
+    let output = place.bdr(&["diff", "3f2q"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("`3f2q` names no snapshot"), "{said}");
+}
+
+#[test]
+fn sources_of_one_directory_are_compared_each_with_itself() {
+    let place = Place::with_repository();
+    place.write(".zshrc", b"z\n");
+    place.write(".claude.json", b"{}\n");
+    place.init();
+    // Beside the source of the whole tree.
+    let tree = place.tree().display().to_string();
+    for (name, file) in [("dotfiles", ".zshrc"), ("agents", ".claude.json")] {
+        place.configure(&format!(
+            "[source.{name}]\npath = \"{tree}\"\ninclude = [\"{file}\"]\n"
+        ));
+    }
+    place.run(&["backup"], 0);
+    place.run(&["backup"], 0);
+    let data = place.json(&["diff", "latest~1", "latest"]);
+    assert_eq!(data["changes"].as_array().unwrap().len(), 0, "{data}");
+    place.write(".zshrc", b"zz\n");
+    place.run(&["backup"], 0);
+    let data = place.json(&["diff", "latest~1", "latest"]);
+    let changes = data["changes"].as_array().unwrap();
+    let mut names: Vec<_> = changes
+        .iter()
+        .filter(|c| c["before"]["kind"] == "file" || c["after"]["kind"] == "file")
+        .map(|c| (c["source"].as_str().unwrap(), c["change"].as_str().unwrap()))
+        .collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        [("dotfiles", "modified"), ("tree", "modified")],
+        "{data}"
+    );
+}
+
+#[test]
+fn a_snapshot_and_a_path_are_named_in_one_word_and_a_path_alone_means_the_latest() {
+    let place = Place::with_repository();
+    place.write("notes.md", b"one");
+    place.write("docs/plan.md", b"plan");
+    place.write("odd:name", b"odd");
+    place.init();
+    place.write("notes.md", b"two");
+    place.run(&["backup"], 0);
+    let cat = |word: &str| stdout(&place.run(&["cat", word], 0));
+    assert_eq!(cat("notes.md"), "two");
+    assert_eq!(cat("latest~1:notes.md"), "one");
+    assert_eq!(cat("latest:full:notes.md"), "one");
+    assert_eq!(cat("odd:name"), "odd");
+    assert_eq!(cat("latest:odd:name"), "odd");
+    assert_eq!(cat("tree/docs/plan.md"), "plan");
+    let listed = stdout(&place.run(&["ls", "latest:docs"], 0));
+    assert!(
+        listed.contains("docs/plan.md") && !listed.contains("notes"),
+        "{listed}"
+    );
+    let listed = stdout(&place.run(&["ls", "docs"], 0));
+    assert!(listed.contains("docs/plan.md"), "{listed}");
+    // What find prints is taken as it is.
+    let found = stdout(&place.run(&["find", "notes.md"], 0));
+    assert_eq!(cat(found.split_whitespace().next().unwrap()), "two");
+    let found = stdout(&place.run(&["find", "notes.md", "--all"], 0));
+    let all: Vec<String> = found
+        .lines()
+        .map(|line| cat(line.split_whitespace().next().unwrap()))
+        .collect();
+    assert_eq!(all, ["two", "one"]);
+}
+
+#[test]
+fn restore_takes_a_path_alone_and_patterns() {
+    let place = Place::with_repository();
+    for name in ["a.md", "b.md", "c.txt", "docs/d.md", "docs/deep/e.md"] {
+        place.write(name, b"as it was");
+    }
+    place.init();
+    let read = |name: &str| std::fs::read(place.tree().join(name)).ok();
+    let restored = |args: &[&str]| {
+        for name in ["a.md", "b.md", "c.txt", "docs/d.md", "docs/deep/e.md"] {
+            place.write(name, b"changed");
+        }
+        let mut all = vec!["restore", "--yes"];
+        all.extend_from_slice(args);
+        place.run(&all, 0);
+        let names = ["a.md", "b.md", "c.txt", "docs/d.md", "docs/deep/e.md"];
+        let back = names
+            .iter()
+            .filter(|name| read(name).unwrap() == b"as it was");
+        back.map(|name| (*name).to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(restored(&["a.md"]), ["a.md"]);
+    assert_eq!(restored(&["latest", "*.md"]), ["a.md", "b.md"]);
+    assert_eq!(restored(&["latest:docs/*.md"]), ["docs/d.md"]);
+    assert_eq!(restored(&["docs/**/*.md"]), ["docs/d.md", "docs/deep/e.md"]);
+    assert_eq!(restored(&["tree/*.txt"]), ["c.txt"]);
+    // Without a terminal the plan is not carried out unasked, however it was named.
+    place.run(&["restore", "a.md"], 2);
+    let said = place.run(&["restore", "nowhere.md", "--yes"], 1);
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("bdr list"), "{said}");
+    // A file where only a snapshot can be meant.
+    let said = place.run(&["pin", "a.md"], 1);
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("bdr history a.md"), "{said}");
+}

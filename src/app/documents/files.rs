@@ -271,15 +271,17 @@ struct DifferenceDocument {
     change: &'static str,
     before: Option<Facts>,
     after: Option<Facts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<String>,
 }
 
 impl DiffDocument {
     pub(crate) fn new<'c>(
         a: SnapshotId,
         b: Option<SnapshotId>,
-        changes: impl Iterator<Item = (&'c str, &'c Path, &'c Change)>,
+        changes: impl Iterator<Item = (&'c str, &'c Path, &'c Change, Option<String>)>,
     ) -> Self {
-        let one = |(source, root, change): (&str, &Path, &Change)| {
+        let one = |(source, root, change, patch): (&str, &Path, &Change, Option<String>)| {
             let (word, before, after) = match change {
                 Change::Added(entry) => ("added", None, Some(entry)),
                 Change::Removed(entry) => ("removed", Some(entry), None),
@@ -292,6 +294,7 @@ impl DiffDocument {
                 change: word,
                 before: before.map(Facts::new),
                 after: after.map(Facts::new),
+                patch,
             }
         };
         Self {
