@@ -35,7 +35,7 @@ pub struct Policy {
     pub tags: Vec<String>,
     /// How long guarded commands can be undone.
     pub guard_within: TimeDelta,
-    /// Bytes that guard snapshots may have stored, newest first.
+    /// Bytes that guard snapshots may have stored, newest first; what does not fit goes.
     pub guard_bytes: u64,
     /// Bytes that everything may take; 0: any number.
     pub max_bytes: u64,
@@ -310,7 +310,7 @@ pub enum Reason {
     Expired,
     /// What it protected can no longer be undone.
     GuardExpired,
-    /// Newer guard snapshots use up the bytes for them.
+    /// It does not fit into the bytes for guard snapshots, beside the newer ones.
     GuardBytes,
     /// The storage budget is used up.
     Budget,
@@ -598,17 +598,22 @@ fn keep_guards(
         reasons[last].push(Reason::Newest);
     }
     guards.sort_unstable();
-    let mut bytes: u64 = 0;
+    let mut left = policy.guard_bytes;
     for (place, (last_use, number, undo)) in guards.into_iter().rev().enumerate() {
-        bytes = bytes.saturating_add(items[number].bytes);
         let young = is_young(last_use);
         if !young && !is_of_use(&items[number]) {
             continue;
         }
-        // The last one stays however large it is: it is what the next undo needs.
-        if place > 0 && bytes > policy.guard_bytes {
-            over.insert(items[number].id);
-            continue;
+        // What does not fit goes alone: one giant must not drive out what all the small ones protect. The last one stays however large it is, for it is
+        // what the next undo needs; then it takes no room from the others.
+        let bytes = items[number].bytes;
+        match left.checked_sub(bytes) {
+            Some(less) => left = less,
+            None if place == 0 => {}
+            None => {
+                over.insert(items[number].id);
+                continue;
+            }
         }
         reasons[number].push(match (undo, young) {
             (true, _) => Reason::Undo,

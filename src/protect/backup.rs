@@ -121,6 +121,7 @@ pub(crate) fn capture(
         present: Mutex::default(),
         verdicts: (options.full || anew).then(|| Verdicts::load(repo)),
         own_names: OwnNames::default(),
+        monitor,
     };
     let mut counts = Counts::default();
     let (captured, packs) = run.read(&shared, kept, &mut counts)?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::base::error::{Error, IoContext as _, Result};
 use crate::base::id::{Digest, Id};
+use crate::base::monitor::Monitor;
 use crate::base::path::RepoPath;
 use crate::model::manifest::{Body, Content, Flag, Kind, Sealed};
 use crate::privacy;
@@ -56,6 +57,8 @@ pub(crate) struct Shared<'a> {
     /// What was found to be clear, for runs that read everything.
     pub(crate) verdicts: Option<Verdicts>,
     pub(crate) own_names: OwnNames,
+    /// Hears how far a large file is: it alone may take minutes.
+    pub(crate) monitor: &'a dyn Monitor,
 }
 
 /// An object as it was captured.
@@ -82,6 +85,8 @@ pub(crate) struct Capture<'a> {
     reader: Reader<'a>,
     buffer: Vec<u8>,
     pub(crate) read_bytes: u64,
+    /// Bytes of the current file that the monitor has heard of.
+    told_bytes: u64,
 }
 
 /// What became of the content of a file.
@@ -121,6 +126,11 @@ struct Place<'a> {
 pub(crate) type Prior<'a> = Option<Known<'a>>;
 
 impl<'a> Capture<'a> {
+    /// Returns the bytes that the monitor has heard of since this was asked last.
+    pub(crate) fn take_told(&mut self) -> u64 {
+        std::mem::take(&mut self.told_bytes)
+    }
+
     pub(crate) fn new(shared: &'a Shared<'a>) -> Self {
         Self {
             shared,
@@ -128,6 +138,7 @@ impl<'a> Capture<'a> {
             reader: Reader::new(shared.repo),
             buffer: Vec::new(),
             read_bytes: 0,
+            told_bytes: 0,
         }
     }
 

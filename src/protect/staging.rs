@@ -434,6 +434,7 @@ fn pack_set(
         anew: false,
         verdicts: None,
         own_names: OwnNames::default(),
+        monitor,
     };
     let mut capture = Capture::new(&shared);
     let mut files: Vec<Option<KeptContent>> = Vec::with_capacity(set.files.len());
@@ -452,7 +453,7 @@ fn pack_set(
             Some(Err(error)) => return Err(error),
         };
         files.push(digest);
-        monitor.advance(1, *size);
+        monitor.advance(1, size.saturating_sub(capture.take_told()));
     }
     let lost = files.iter().filter(|file| file.is_none()).count() as u64;
     let packs = capture.finish()?;

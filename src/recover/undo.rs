@@ -256,8 +256,9 @@ fn snapshot_before(repo: &Repository, operation: &Operation) -> Result<Snapshot>
             reason: "it is missing, though nobody removed it".to_owned(),
         },
         Error::NoSuchSnapshot { .. } => Error::invalid(
-            "the snapshot before this operation has expired (see [retention])",
-            Some("bdr history PATH lists the versions that are left; bdr pin keeps a snapshot from expiring"),
+            // One that is too old goes together with its operation.
+            "the snapshot before this operation has expired: `guard_bytes` or `max_size` of [retention] had no room for it, or it was forgotten",
+            Some("bdr history PATH lists the versions that are left; bdr op pin keeps what an undo needs"),
         ),
         other => other,
     })

@@ -87,16 +87,15 @@ impl Monitor for Progress {
         };
         let template = match (files, bytes) {
             (0, 0) => "{msg} {human_pos} files",
-            (0, _) => "{msg} {bar:20} {percent:>3} %  {bytes} of {total_bytes}  {eta} left",
+            (_, 1..) => "{msg} {bar:20} {percent:>3} %  {bytes} of {total_bytes}  {eta} left",
             _ => "{msg} {bar:20} {percent:>3} %  {human_pos} of {human_len} files  {eta} left",
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
             self.bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
         }
-        self.total_bytes
-            .store(if files == 0 { bytes } else { 0 }, Ordering::Relaxed);
+        self.total_bytes.store(bytes, Ordering::Relaxed);
         self.bar.reset();
-        self.bar.set_length(if files == 0 { bytes } else { files });
+        self.bar.set_length(if bytes > 0 { bytes } else { files });
         self.bar.set_message(word);
         if let Ok(mut phase) = self.phase.lock() {
             *phase = word;

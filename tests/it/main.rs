@@ -13,6 +13,7 @@ mod trust;
 mod architecture;
 mod backup;
 mod bound;
+mod budget;
 mod captured;
 mod care;
 mod claims;

@@ -239,6 +239,27 @@ fn guard_snapshots_stay_for_their_window_and_within_their_bytes() {
 }
 
 #[test]
+fn a_guard_snapshot_that_stored_a_giant_drives_out_nothing_else() {
+    let start = at("2026-03-01T08:00:00Z");
+    let mut items: Vec<Item> = (0..10)
+        .map(|n| guard(n + 1, start + TimeDelta::hours(n as i64)))
+        .collect();
+    let policy = Policy {
+        guard_bytes: 10_000,
+        ..daily(1)
+    };
+    let now = items[9].time;
+    items[5].bytes = 5_000_000;
+    assert_eq!(kept(&items, &policy, now), [1, 2, 3, 4, 5, 7, 8, 9, 10]);
+    let decisions = decide(&items, &policy, now, &utc).unwrap();
+    assert_eq!(decisions.all[5].reasons, [Reason::GuardBytes]);
+    // The newest stays, and the others beside it.
+    items[5].bytes = 1000;
+    items[9].bytes = 5_000_000;
+    assert_eq!(kept(&items, &policy, now).len(), 10);
+}
+
+#[test]
 fn a_backup_that_an_undo_needs_stays() {
     let start = at("2026-03-01T08:00:00Z");
     let mut items: Vec<Item> = (0..4)
@@ -329,14 +350,20 @@ fn model_keeps(items: &[Item], policy: &Policy, one: &Item) -> bool {
             Some(undo) => (undo.max(i.time), i.seq),
             None => (i.time, i.seq),
         };
-        let newer: Vec<&Item> = items
-            .iter()
-            .filter(|i| i.guard && used(i) > used(one))
-            .collect();
-        let bytes: u64 = newer.iter().map(|i| i.bytes).sum::<u64>() + one.bytes;
-        let builds_on = one.mirrored && newest - one.time < policy.guard_within * 4;
-        return (young(used(one).0) || builds_on)
-            && (newer.is_empty() || bytes <= policy.guard_bytes);
+        let builds_on = |i: &Item| i.mirrored && newest - i.time < policy.guard_within * 4;
+        let mut guards: Vec<&Item> = items.iter().filter(|i| i.guard).collect();
+        guards.sort_by_key(|i| std::cmp::Reverse(used(i)));
+        let mut taken = 0;
+        for (place, guard) in guards.into_iter().enumerate() {
+            let in_time = young(used(guard).0) || builds_on(guard);
+            let fits = in_time && taken + guard.bytes <= policy.guard_bytes;
+            if fits {
+                taken += guard.bytes;
+            }
+            if guard.seq == one.seq {
+                return fits || in_time && place == 0;
+            }
+        }
     }
     if one.undo.is_some_and(young) {
         return true;

@@ -110,7 +110,7 @@ pub(super) fn read_dirty<'a>(
                     Task::One(number, i) => runs[*number].scan.dirty[*i].stat.size,
                     Task::Database(..) => 0,
                 };
-                monitor.advance(1, bytes);
+                monitor.advance(1, bytes.saturating_sub(capture.take_told()));
             }
         }
         let read_bytes = capture.read_bytes;

@@ -313,6 +313,8 @@ impl Capture<'_> {
                 return Ok(None);
             }
             self.read_bytes += n as u64;
+            self.told_bytes += n as u64;
+            self.shared.monitor.advance(0, n as u64);
             hasher.update(&self.buffer[..n]);
             self.pack.write_long(&self.buffer[..n])?;
             left -= n as u64;

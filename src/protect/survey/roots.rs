@@ -286,17 +286,23 @@ pub(crate) fn apply_budget(run: &mut RootRun, options: &BackupOptions) -> Result
     let Some(budget) = options.max_bytes else {
         return Ok(());
     };
-    if run.root.origin == Origin::Source {
-        return Ok(());
-    }
+    // Of a source the next backup takes what does not fit, but what the command names is needed now.
+    let is_source = run.root.origin == Origin::Source;
+    let is_needed = |run: &RootRun, dirty: &Dirty| {
+        let path = dirty.path.to_path(&run.root.path);
+        is_source && run.root.named.iter().any(|named| path.starts_with(named))
+    };
     let budget = match run.root.origin {
         Origin::Mentioned => budget.min(MENTIONED_BYTES),
         _ => budget,
     };
+    // Most of the time all of it fits, and nobody has to be asked what is named.
     let mut total: u64 = run.scan.dirty.iter().map(|d| d.stat.size).sum();
     if total <= budget {
         return Ok(());
     }
+    let needed = run.scan.dirty.iter().filter(|dirty| is_needed(run, dirty));
+    total -= needed.map(|dirty| dirty.stat.size).sum::<u64>();
     if run.root.origin == Origin::Operand {
         return Err(Error::OverBudget {
             path: run.root.path.clone(),
@@ -304,7 +310,9 @@ pub(crate) fn apply_budget(run: &mut RootRun, options: &BackupOptions) -> Result
             budget,
         });
     }
-    let mut by_size: Vec<usize> = (0..run.scan.dirty.len()).collect();
+    let mut by_size: Vec<usize> = (0..run.scan.dirty.len())
+        .filter(|number| !is_needed(run, &run.scan.dirty[*number]))
+        .collect();
     by_size.sort_by_key(|i| std::cmp::Reverse(run.scan.dirty[*i].stat.size));
     let mut dropped = HashSet::new();
     for i in by_size {
