@@ -30,29 +30,32 @@ pub(crate) struct BackupRun {
     pub(crate) report: BackupReport,
 }
 
+/// Returns the roots of the sources with these names; of all without any.
+pub(crate) fn wanted_roots(cx: &Context, names: &[String]) -> Result<Vec<Root>, Failure> {
+    let roots = match names {
+        [] => cx.roots(),
+        names => {
+            let sources: Result<Vec<_>, Error> = names
+                .iter()
+                .map(|name| Ok(cx.config.source(name)?.root()))
+                .collect();
+            sources?
+        }
+    };
+    if roots.is_empty() {
+        let message = "there is nothing to back up: no source is configured";
+        return Err(Failure::usage(message, "bdr add PATH, or bdr init"));
+    }
+    Ok(roots)
+}
+
 /// Makes a backup.
 pub(crate) fn perform(
     cx: &Context,
     repo: &Repository,
     wanted: &Wanted,
 ) -> Result<BackupRun, Failure> {
-    let roots = if wanted.sources.is_empty() {
-        cx.roots()
-    } else {
-        let sources: Result<Vec<_>, Error> = wanted
-            .sources
-            .iter()
-            .map(|name| Ok(cx.config.source(name)?.root()))
-            .collect();
-        sources?
-    };
-    if roots.is_empty() {
-        let message = "there is nothing to back up: no source is configured";
-        return Err(Failure::usage(
-            message,
-            "bdr init, or add a [source.NAME] to the configuration",
-        ));
-    }
+    let roots = wanted_roots(cx, &wanted.sources)?;
     let missing = missing(&roots);
     if roots
         .iter()

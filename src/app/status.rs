@@ -2,7 +2,8 @@
 
 use bdr::care::runs::Run;
 use bdr::care::status::{Inputs, Status, status};
-use bdr::find::discover;
+use bdr::find::discover::{self, Elsewhere};
+use bdr::model::config::Source;
 use bdr::repo::summaries::Summary;
 use bdr::{Error, ErrorKind, repo::Repository};
 use chrono::{Local, TimeDelta};
@@ -18,6 +19,8 @@ pub(crate) struct Seen {
     /// Where the second place of the repository is, and whether it has one there; `None`: none is wanted.
     pub(crate) lifeboat: Option<(std::path::PathBuf, bool)>,
     pub(crate) status: Status,
+    /// Directories of HOME that no source has.
+    pub(crate) elsewhere: Vec<Elsewhere>,
     pub(crate) summaries: Vec<Summary>,
     pub(crate) runs: Vec<Run>,
 }
@@ -45,6 +48,10 @@ pub(crate) fn look_at(
 ) -> Result<Seen, Failure> {
     let journal = cx.journal();
     let runs = journal.runs();
+    let elsewhere = match walk {
+        true => not_covered(cx, &cx.config.sources),
+        false => Vec::new(),
+    };
     let uncovered = if walk {
         let workspace = cx.workspace();
         let never = [cx.places.repository.clone(), cx.places.cache.clone()];
@@ -78,9 +85,24 @@ pub(crate) fn look_at(
         vault: repo.and_then(|repo| vault(repo, &status)),
         lifeboat,
         status,
+        elsewhere,
         summaries,
         runs,
     })
+}
+
+/// Returns the directories of HOME that none of the sources has.
+pub(crate) fn not_covered(cx: &Context, sources: &[Source]) -> Vec<Elsewhere> {
+    let mut never = vec![
+        cx.places.repository.clone(),
+        cx.places.cache.clone(),
+        cx.places.state.clone(),
+    ];
+    never.extend(cx.places.lifeboats.clone());
+    match &cx.home {
+        Some(home) => discover::elsewhere(home, sources, &never),
+        None => Vec::new(),
+    }
 }
 
 /// What there is to say of the vault.

@@ -3,6 +3,7 @@
 pub mod alerts;
 pub mod drill;
 pub mod import;
+pub mod preview;
 pub mod prune;
 pub mod removal;
 pub mod rescan;

@@ -1,15 +1,23 @@
 //! `bdr backup`.
 
+use bdr::base::path::show;
 use bdr::base::units::size;
+use bdr::care::preview::{Preview, preview};
 use bdr::care::prune::Budget;
 use bdr::model::schedule::Job;
+use bdr::protect::backup::BackupOptions;
+use bdr::repo::Repository;
+use bdr::repo::snapshot::Trigger;
 use clap::Args;
+use serde_json::{Value, json};
 
 use crate::app::backup::{BackupRun, Wanted, code, perform, text};
 use crate::app::context::Context;
 use crate::app::documents::BackupDocument;
 use crate::app::error::Failure;
+use crate::app::exit;
 use crate::app::jobs;
+use crate::ui::{count, plural};
 
 /// Back up the configured sources
 ///
@@ -20,7 +28,8 @@ use crate::app::jobs;
 Examples:
   bdr backup
   bdr backup --full --label \"before the move\"
-  bdr backup --source brain --source agents")]
+  bdr backup --source brain --source agents
+  bdr backup --dry-run                       show what it would store")]
 pub(crate) struct BackupArgs {
     /// Read and store everything again; the result needs no older snapshot
     #[arg(long)]
@@ -34,6 +43,12 @@ pub(crate) struct BackupArgs {
     /// Name the snapshot
     #[arg(long, value_name = "TEXT")]
     label: Option<String>,
+    /// Print what would be backed up; store nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// With --dry-run: list every new or changed file
+    #[arg(long, requires = "dry_run")]
+    files: bool,
 }
 
 pub(crate) fn run(cx: &Context, args: &BackupArgs) -> Result<u8, Failure> {
@@ -45,6 +60,9 @@ pub(crate) fn run(cx: &Context, args: &BackupArgs) -> Result<u8, Failure> {
         tags: args.tag.clone(),
         label: args.label.clone(),
     };
+    if args.dry_run {
+        return dry_run(cx, &repo, args);
+    }
     let BackupRun { report } = if wanted.sources.is_empty() {
         let job = if args.full { Job::Full } else { Job::Backup };
         jobs::remember(cx, job, "user", || perform(cx, &repo, &wanted))?.0
@@ -76,4 +94,100 @@ pub(crate) fn run(cx: &Context, args: &BackupArgs) -> Result<u8, Failure> {
         ));
     }
     Ok(code)
+}
+
+/// Says what a backup would do. Whether a file is unchanged is told by `stat`; how much it takes after compression, only by storing it.
+fn dry_run(cx: &Context, repo: &Repository, args: &BackupArgs) -> Result<u8, Failure> {
+    let roots = crate::app::backup::wanted_roots(cx, &args.source)?;
+    let mut options = BackupOptions::new(Trigger::Backup, cx.now);
+    options.full = args.full;
+    let found = preview(repo, &roots, &options)?;
+    let missing: Vec<_> = roots
+        .iter()
+        .filter(|root| root.path.symlink_metadata().is_err())
+        .collect();
+    let partial = !missing.is_empty() || found.iter().any(|one| !one.problems.is_empty());
+    let code = if partial { exit::PARTIAL } else { exit::OK };
+    if cx.ui.json {
+        let sources: Vec<Value> = found.iter().map(described).collect();
+        let data = json!({"dry_run": true, "full": args.full, "sources": sources});
+        cx.ui.document("backup", code, &data)?;
+        return Ok(code);
+    }
+    let width = found.iter().map(|one| one.name.len()).max().unwrap_or(0);
+    let mut says = String::new();
+    for one in &found {
+        let new: u64 = one.changed.iter().map(|(_, bytes)| bytes).sum();
+        let changes = match (one.changed.len() as u64, one.removed.len() as u64) {
+            (0, 0) => "nothing new".to_owned(),
+            (files, 0) => format!("{} new or changed, {}", plural(files, "file"), size(new)),
+            (files, gone) => format!(
+                "{} new or changed, {}; {} removed",
+                plural(files, "file"),
+                size(new),
+                count(gone)
+            ),
+        };
+        let left_out = match one.left_out.len() as u64 {
+            0 => String::new(),
+            n => format!("; {} left out", count(n)),
+        };
+        says.push_str(&format!(
+            "  {:<width$}  {}, {}: {changes}{left_out}\n",
+            one.name,
+            plural(one.files, "file"),
+            size(one.bytes)
+        ));
+        if args.files {
+            for (path, bytes) in &one.changed {
+                says.push_str(&format!(
+                    "    + {}  {}\n",
+                    cx.shown_absolute(path),
+                    size(*bytes)
+                ));
+            }
+            for path in &one.removed {
+                says.push_str(&format!("    - {}\n", cx.shown_absolute(path)));
+            }
+        }
+        for (path, why) in &one.problems {
+            says.push_str(&format!(
+                "    cannot read {}  {why}\n",
+                cx.shown_absolute(path)
+            ));
+        }
+    }
+    for root in missing {
+        says.push_str(&format!(
+            "  {}  missing: {}\n",
+            root.name,
+            cx.shown_absolute(&root.path)
+        ));
+    }
+    says.push_str("Nothing was stored.\n");
+    cx.ui.report(&says)?;
+    Ok(code)
+}
+
+fn described(one: &Preview) -> Value {
+    let files = one
+        .changed
+        .iter()
+        .map(|(path, bytes)| json!({"path": show(path.as_os_str()), "bytes": bytes}));
+    let notes = |notes: &[(std::path::PathBuf, String)]| -> Vec<Value> {
+        notes
+            .iter()
+            .map(|(path, reason)| json!({"path": show(path.as_os_str()), "reason": reason}))
+            .collect()
+    };
+    json!({
+        "name": one.name,
+        "path": show(one.path.as_os_str()),
+        "files": one.files,
+        "bytes": one.bytes,
+        "changed": files.collect::<Vec<_>>(),
+        "removed": one.removed.iter().map(|path| show(path.as_os_str())).collect::<Vec<_>>(),
+        "left_out": notes(&one.left_out),
+        "problems": notes(&one.problems),
+    })
 }

@@ -35,6 +35,9 @@ const GROUPS: [(&str, &[&str]); 6] = [
         "Set up",
         &[
             "init",
+            "add",
+            "remove",
+            "exclude",
             "config",
             "schedule",
             "notify",
@@ -44,7 +47,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
             "uninstall",
         ],
     ),
-    ("For programs", &["mcp", "shell"]),
+    ("For programs", &["mcp", "shell", "completions"]),
 ];
 
 /// Returns the command line. clap knows one list of commands only, so the groups are text in its help.

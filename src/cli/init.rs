@@ -1,13 +1,12 @@
 //! `bdr init`: finds what is worth keeping, asks, writes the configuration, makes the first backup.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use bdr::base::path::{absolute, os_from_bytes, os_to_bytes, show};
+use bdr::base::path::{os_from_bytes, os_to_bytes, show};
 use bdr::care::runs::Outcome;
-use bdr::disk::fsutil;
 use bdr::find::discover::{Discovery, Places, discover};
-use bdr::model::config::{Config, Criticality, Source};
+use bdr::model::config::{Config, Criticality, Source, edit, path_text};
 use bdr::model::rules::{Rules, check_source_name};
 use bdr::model::schedule::{Job, Schedule, parse_clock};
 use bdr::protect::backup::{BackupOptions, BackupReport, backup};
@@ -23,6 +22,8 @@ use crate::app::exit;
 use crate::app::jobs;
 use crate::ui::prompt;
 
+use super::sources::{covering, expanded, free_name, free_name_of};
+
 mod words;
 
 /// What the agents' state may have: transcripts grow without end.
@@ -31,7 +32,7 @@ const AGENTS_BUDGET: u64 = 256 << 20;
 /// Choose what to back up, and make the first backup
 ///
 /// Looks for workspace state, configuration of coding agents and dotfiles, shows what it found, writes a commented configuration
-/// and makes the first backup. An existing configuration is kept unless --yes; an existing repository is used.
+/// and makes the first backup. Run again, it adds what is new and changes nothing that is configured; an existing repository is used.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -40,7 +41,7 @@ Examples:
   bdr init --yes --schedule 02:30 --hooks shell,git,claude
   bdr init --yes --repository /mnt/disk/bdr --source notes=~/notes --source key=~/.ssh/config")]
 pub(crate) struct InitArgs {
-    /// Do not ask; replace an existing configuration (the old one is kept beside it)
+    /// Do not ask
     #[arg(long, short)]
     yes: bool,
     /// Back up this directory or file instead of those found; may be repeated
@@ -64,41 +65,49 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
             "bdr init --yes",
         ));
     }
-    let (sources, discovery) = if args.source.is_empty() {
+    let old = old_config(cx)?;
+    let configured = old
+        .as_ref()
+        .map(|old| &old.config.sources[..])
+        .unwrap_or_default();
+    let (mut sources, discovery) = if args.source.is_empty() {
         let discovery = look_around(cx)?;
-        (
-            discovery.found.iter().map(|f| f.source.clone()).collect(),
-            Some(discovery),
-        )
+        let found = discovery.found.iter().map(|f| f.source.clone());
+        (new_sources(configured, found)?, Some(discovery))
     } else {
-        (typed_sources(cx, &args.source)?, None)
+        (typed_sources(cx, &args.source, configured)?, None)
     };
-    if sources.is_empty() {
+    if let (Some(discovery), false) = (&discovery, cx.ui.json) {
+        cx.ui.report(&words::found_text(cx, discovery))?;
+    }
+    let mut all = joined(configured, &sources);
+    if args.source.is_empty() {
+        let more = more_places(cx, args, &all)?;
+        all.extend(more.iter().cloned());
+        sources.extend(more);
+    }
+    if all.is_empty() {
         let message = "found nothing that looks worth backing up";
         return Err(Failure::usage(
             message,
             "name it: bdr init --source NAME=PATH",
         ));
     }
-    if let (Some(discovery), false) = (&discovery, cx.ui.json) {
-        cx.ui.report(&words::found_text(cx, discovery))?;
-    }
-    let old = old_config(cx)?;
-    let Some(dir) = choose(cx, args, &old)? else {
+    let Some(dir) = choose(cx, args, old.is_some())? else {
         cx.ui.warn("Nothing was written.");
         return Ok(exit::PARTIAL);
     };
     // The repository first: if it cannot be there, no configuration says it is.
     let repo = cx.create_repository(&dir, true)?;
-    let kept = match &old {
-        Old::Readable(config, _) => (**config).clone(),
-        _ => Config::default(),
-    };
+    let kept = old
+        .as_ref()
+        .map(|old| old.config.clone())
+        .unwrap_or_default();
     let at = ask_schedule(args, kept.schedule.as_ref())?;
     let hooks = ask_hooks(cx, args)?;
     let config = Config {
         repository: (dir != cx.places.default_repository).then_some(dir),
-        sources,
+        sources: all,
         schedule: match &at {
             Some(at) => Some(Schedule {
                 at: *at,
@@ -108,7 +117,7 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
         },
         ..kept
     };
-    let kept = write_config(cx, &config, &old)?;
+    let kept = write_config(cx, &config, &sources, old.as_ref())?;
     cx.launch_lifeboat(repo.location());
     let done = if args.no_backup {
         None
@@ -181,7 +190,12 @@ fn look_around(cx: &Context) -> Result<Discovery, Failure> {
     Ok(discover(&places)?)
 }
 
-fn typed_sources(cx: &Context, typed: &[OsString]) -> Result<Vec<Source>, Failure> {
+/// Returns the sources that were named with `--source` and are not configured yet.
+fn typed_sources(
+    cx: &Context,
+    typed: &[OsString],
+    configured: &[Source],
+) -> Result<Vec<Source>, Failure> {
     let mut sources: Vec<Source> = Vec::new();
     for text in typed {
         let bytes = os_to_bytes(text);
@@ -193,13 +207,17 @@ fn typed_sources(cx: &Context, typed: &[OsString]) -> Result<Vec<Source>, Failur
         })?;
         let name = String::from_utf8_lossy(&bytes[..at]).into_owned();
         check_source_name(&name)?;
-        if sources.iter().any(|s| s.name == name) {
+        let path = expanded(cx, &os_from_bytes(&bytes[at + 1..]));
+        let known = configured.iter().find(|source| source.name == name);
+        if known.is_some_and(|known| known.path == path) {
+            continue;
+        }
+        if known.is_some() || sources.iter().any(|s| s.name == name) {
             return Err(Failure::usage(
                 format!("two sources are called `{name}`"),
-                "rename one",
+                &format!("rename one, or: bdr remove {name}"),
             ));
         }
-        let path = expanded(cx, &os_from_bytes(&bytes[at + 1..]));
         if path.symlink_metadata().is_err() {
             let message = format!(
                 "there is no `{}` to be source `{name}`",
@@ -210,57 +228,130 @@ fn typed_sources(cx: &Context, typed: &[OsString]) -> Result<Vec<Source>, Failur
                 "correct the path, or make it first",
             ));
         }
-        let (rules, criticality) = (Rules::default(), Criticality::Irreplaceable);
-        sources.push(Source {
-            name,
-            path,
-            rules,
-            criticality,
-        });
+        sources.push(plain_source(name, path));
     }
     sources.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(sources)
 }
 
-/// A shell leaves the `~` of `NAME=~/x` alone.
-fn expanded(cx: &Context, path: &OsStr) -> PathBuf {
-    match (Path::new(path).strip_prefix("~"), &cx.home) {
-        (Ok(rest), Some(home)) => absolute(&cx.cwd, &home.join(rest)),
-        _ => absolute(&cx.cwd, Path::new(path)),
+fn plain_source(name: String, path: PathBuf) -> Source {
+    Source {
+        name,
+        path,
+        rules: Rules::default(),
+        criticality: Criticality::Irreplaceable,
+    }
+}
+
+/// Returns of what was found what no configured source has: running `init` again adds, and replaces nothing.
+fn new_sources(
+    configured: &[Source],
+    found: impl Iterator<Item = Source>,
+) -> Result<Vec<Source>, Failure> {
+    let mut sources = Vec::new();
+    for mut source in found {
+        let whole = source.rules.include.is_empty();
+        let is_new = |path: &Path| Ok::<_, Failure>(covering(configured, path)?.is_none());
+        if whole && !is_new(&source.path)? {
+            continue;
+        }
+        let mut left = Vec::new();
+        for pattern in std::mem::take(&mut source.rules.include) {
+            if is_new(&source.path.join(pattern.trim_start_matches('/')))? {
+                left.push(pattern);
+            }
+        }
+        source.rules.include = left;
+        if !whole && source.rules.include.is_empty() {
+            continue;
+        }
+        if !configured.iter().any(|known| is_same(known, &source)) {
+            source.name = free_name_of(configured, &source.name);
+        }
+        sources.push(source);
+    }
+    Ok(sources)
+}
+
+/// Returns true if one is the other, perhaps with more in it.
+fn is_same(known: &Source, found: &Source) -> bool {
+    known.name == found.name && known.path == found.path
+}
+
+/// Returns the sources that are configured with the new ones, or with what of them is new.
+fn joined(configured: &[Source], new: &[Source]) -> Vec<Source> {
+    let mut all = configured.to_vec();
+    for source in new {
+        match all.iter_mut().find(|known| is_same(known, source)) {
+            Some(known) => known.rules.include.extend_from_slice(&source.rules.include),
+            None => all.push(source.clone()),
+        }
+    }
+    all
+}
+
+/// Shows what of HOME is in no source, and asks which of it, or what else, to back up.
+fn more_places(cx: &Context, args: &InitArgs, sources: &[Source]) -> Result<Vec<Source>, Failure> {
+    let left = crate::app::status::not_covered(cx, sources);
+    if args.yes || cx.ui.json {
+        return Ok(Vec::new());
+    }
+    if !left.is_empty() {
+        let places: Vec<String> = left
+            .iter()
+            .map(|one| crate::app::status::words::elsewhere(cx, one))
+            .collect();
+        cx.ui
+            .report(&format!("Not covered: {}.\n", places.join(", ")))?;
+    }
+    let mut more: Vec<Source> = Vec::new();
+    loop {
+        let typed = prompt::line("Another directory or file to back up (empty: no more)", "")?;
+        let typed = typed.trim();
+        if typed.is_empty() {
+            return Ok(more);
+        }
+        let path = expanded(cx, typed.as_ref());
+        let known = [sources, &more].concat();
+        if path.symlink_metadata().is_err() {
+            cx.ui
+                .warn(&format!("There is no {}.", show(path.as_os_str())));
+        } else if let Some(source) = covering(&known, &path)? {
+            cx.ui
+                .warn(&format!("It is in source `{}` already.", source.name));
+        } else {
+            let name = free_name(&known, &path);
+            more.push(plain_source(name, path));
+        }
     }
 }
 
 /// The configuration that is there.
-enum Old {
-    None,
-    Readable(Box<Config>, Vec<u8>),
-    Broken(Vec<u8>),
+struct Old {
+    config: Config,
+    text: String,
 }
 
-fn old_config(cx: &Context) -> Result<Old, Failure> {
+/// Reads the configuration that is there; one that is wrong is not for `init` to replace.
+fn old_config(cx: &Context) -> Result<Option<Old>, Failure> {
     let path = &cx.places.config;
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Old::None),
-        Err(error) => return Err(bdr::Error::io("read", path, error).into()),
-    };
-    Ok(match read_config(path, cx.home.as_deref()) {
-        Ok(config) => Old::Readable(Box::new(config), bytes),
-        Err(_) => Old::Broken(bytes),
-    })
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        _ => {}
+    }
+    let config = read_config(path, cx.home.as_deref()).map_err(|failure| {
+        failure.hinted(|_| Some("bdr config edit, or move it away; then bdr init again".to_owned()))
+    })?;
+    let text = crate::app::config::text(cx)?;
+    Ok(Some(Old { config, text }))
 }
 
 /// Asks what the flags leave open; returns where the repository goes, or nothing if the user wants none of it.
-fn choose(cx: &Context, args: &InitArgs, old: &Old) -> Result<Option<PathBuf>, Failure> {
+fn choose(cx: &Context, args: &InitArgs, configured: bool) -> Result<Option<PathBuf>, Failure> {
     let dir = cx.places.repository.clone();
-    if args.yes {
+    // Where it is was chosen before, or just now.
+    if args.yes || configured || cx.places.named {
         return Ok(Some(dir));
-    }
-    if !matches!(old, Old::None) {
-        let shown = cx.shown_absolute(&cx.places.config);
-        if !prompt::confirm(&format!("{shown} exists already. Replace it?"), false)? {
-            return Ok(None);
-        }
     }
     if prompt::confirm(
         &format!("Keep backups in {}?", cx.shown_absolute(&dir)),
@@ -297,30 +388,87 @@ fn ask_hooks(cx: &Context, args: &InitArgs) -> Result<Vec<String>, Failure> {
     if found.is_empty() {
         return Ok(Vec::new());
     }
-    let question = format!("Protect what {} do?", found.join(", "));
-    Ok(match prompt::confirm(&question, true)? {
+    // These are other programs' files: nobody has them edited by an Enter too many.
+    let question = format!(
+        "Protect what {} do, by adding bdr to their settings?",
+        found.join(", ")
+    );
+    Ok(match prompt::confirm(&question, false)? {
         true => found,
         false => Vec::new(),
     })
 }
 
-/// Writes it; returns where the one that was there is now.
-fn write_config(cx: &Context, config: &Config, old: &Old) -> Result<Option<PathBuf>, Failure> {
+/// Writes it, or adds to the one that is there; returns where that is kept as it was.
+fn write_config(
+    cx: &Context,
+    config: &Config,
+    new: &[Source],
+    old: Option<&Old>,
+) -> Result<Option<PathBuf>, Failure> {
     let path = &cx.places.config;
-    let text = config.to_toml(cx.home.as_deref())?;
-    if let Some(parent) = path.parent() {
-        fsutil::create_dir_private(parent)?;
-    }
-    let kept = match old {
-        Old::Readable(_, bytes) | Old::Broken(bytes) if *bytes != text.as_bytes() => {
-            let kept = path.with_extension("toml.old");
-            fsutil::write_atomic(&kept, bytes, 0o600)?;
-            Some(kept)
-        }
-        _ => None,
+    let Some(old) = old else {
+        let text = config.to_toml(cx.home.as_deref())?;
+        crate::app::config::write(cx, &text)?;
+        return Ok(None);
     };
-    fsutil::write_atomic(path, text.as_bytes(), 0o600)?;
-    Ok(kept)
+    let mut text = old.text.clone();
+    for source in new {
+        text = match old
+            .config
+            .sources
+            .iter()
+            .any(|known| is_same(known, source))
+        {
+            true => edit::append(
+                &text,
+                &["source", &source.name, "include"],
+                &source.rules.include,
+            )?,
+            false => with_source(cx, &text, source)?,
+        };
+    }
+    if let Some(schedule) = &config.schedule
+        && old.config.schedule.as_ref() != Some(schedule)
+    {
+        let at = schedule.at.format("%H:%M").to_string();
+        text = edit::set(&text, &["schedule", "at"], &[at])?;
+    }
+    if let Some(repository) = &config.repository
+        && old.config.repository != config.repository
+    {
+        let value = path_text(repository, cx.home.as_deref())?;
+        text = edit::set(&text, &["repository"], &[value])?;
+    }
+    crate::app::config::check_text(cx, &text)?;
+    if text == old.text {
+        return Ok(None);
+    }
+    crate::app::config::write(cx, &text)?;
+    Ok(Some(path.with_extension("toml.old")))
+}
+
+/// Returns the text of a configuration with one source more.
+fn with_source(cx: &Context, text: &str, source: &Source) -> Result<String, Failure> {
+    let path = path_text(&source.path, cx.home.as_deref())?;
+    let set = |text: &str, key: &str, values: &[String]| -> Result<String, Failure> {
+        Ok(edit::set(text, &["source", &source.name, key], values)?)
+    };
+    let mut text = set(text, "path", &[path])?;
+    if !source.rules.include.is_empty() {
+        text = set(&text, "include", &source.rules.include)?;
+    }
+    if !source.rules.exclude.is_empty() {
+        text = set(&text, "exclude", &source.rules.exclude)?;
+    }
+    if source.criticality != Criticality::default() {
+        text = set(
+            &text,
+            "criticality",
+            &[source.criticality.word().to_owned()],
+        )?;
+    }
+    Ok(text)
 }
 
 struct Done {

@@ -10,6 +10,7 @@ use crate::app::exit;
 use crate::ui::{ColorChoice, Ui};
 
 pub(crate) mod backup;
+pub(crate) mod completions;
 pub(crate) mod config;
 mod dashboard;
 mod demo;
@@ -39,12 +40,14 @@ pub(crate) mod schedule;
 pub(crate) mod settle;
 mod shell;
 mod show;
+mod sources;
 pub(crate) mod status;
 pub(crate) mod tick;
 mod undo;
 mod uninstall;
 mod vault;
 pub(crate) mod verify;
+mod version;
 
 /// Snapshot, then allow: make destructive commands undoable and keep backups
 ///
@@ -107,13 +110,21 @@ pub(crate) enum Command {
     Hooks(hooks::HooksArgs),
     Mcp(mcp::McpArgs),
     Shell(shell::ShellArgs),
+    Completions(completions::CompletionsArgs),
+    #[command(hide = true)]
+    Version(version::VersionArgs),
     Undo(undo::UndoArgs),
     Redo(undo::RedoArgs),
     Log(log::LogArgs),
     Show(show::ShowArgs),
     Op(op::OpArgs),
     Init(init::InitArgs),
+    Add(sources::AddArgs),
+    #[command(visible_alias = "rm")]
+    Remove(sources::RemoveArgs),
+    Exclude(sources::ExcludeArgs),
     Backup(backup::BackupArgs),
+    #[command(visible_alias = "snapshots")]
     List(list::ListArgs),
     Ls(ls::LsArgs),
     Diff(diff::DiffArgs),
@@ -155,6 +166,8 @@ impl Command {
             | Self::Demo(_)
             | Self::Init(_)
             | Self::Shell(_)
+            | Self::Completions(_)
+            | Self::Version(_)
             | Self::Uninstall(_) => NeedsConfig::Never,
             Self::Mcp(_) => NeedsConfig::Later,
             _ => NeedsConfig::Now,
@@ -168,6 +181,9 @@ impl Command {
 
 /// Runs what was typed and returns the exit code.
 pub(crate) fn main() -> i32 {
+    if completions::answer() {
+        return exit::OK.into();
+    }
     if std::env::args_os().len() == 1
         && let Some(code) = hook::run_unasked()
     {
@@ -225,7 +241,12 @@ fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Explain(args) => explain::run(cx, args),
         Command::Hooks(args) => hooks::run(cx, args),
         Command::Shell(args) => shell::run(cx, args),
+        Command::Completions(args) => completions::run(cx, args),
+        Command::Version(args) => version::run(cx, args),
         Command::Init(args) => init::run(cx, args),
+        Command::Add(args) => sources::add(cx, args),
+        Command::Remove(args) => sources::remove(cx, args),
+        Command::Exclude(args) => sources::exclude(cx, args),
         Command::Backup(args) => backup::run(cx, args),
         Command::List(args) => list::run(cx, args),
         Command::Ls(args) => ls::run(cx, args),

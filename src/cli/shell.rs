@@ -53,9 +53,9 @@ fn shells() -> impl TypedValueParser<Value = Shell> {
 pub(crate) fn run(cx: &Context, args: &ShellArgs) -> Result<u8, Failure> {
     let What::Init(args) = &args.what;
     let program = crate::app::context::own_program().unwrap_or_else(|| "bdr".into());
-    let text = args
-        .shell
-        .init(&program.to_string_lossy(), &args.wrap, args.veto);
+    let program = program.to_string_lossy();
+    let mut text = args.shell.init(&program, &args.wrap, args.veto);
+    text.push_str(&completions(args.shell, &program));
     if cx.ui.json {
         let data = serde_json::json!({"shell": args.shell.word(), "text": text});
         cx.ui.document("shell", exit::OK, &data)?;
@@ -63,4 +63,14 @@ pub(crate) fn run(cx: &Context, args: &ShellArgs) -> Result<u8, Failure> {
         cx.ui.data(&text)?;
     }
     Ok(exit::OK)
+}
+
+/// Returns what completes bdr's own lines in a shell that runs its hooks.
+fn completions(shell: Shell, program: &str) -> String {
+    let text = super::completions::for_shell(shell.word(), program).unwrap_or_default();
+    match shell {
+        // Without `compinit` before it, zsh knows no `compdef`, and would say so at each start.
+        Shell::Zsh => format!("if (( $+functions[compdef] )); then\n{text}fi\n"),
+        _ => text,
+    }
 }

@@ -20,7 +20,10 @@ use known::{
     TOOL_FILES, TOOLS_BYTES, WORKSPACE,
 };
 
+mod elsewhere;
 mod known;
+
+pub use elsewhere::{Elsewhere, elsewhere};
 
 /// Where to search.
 #[derive(Debug, Clone, Copy)]

@@ -17,6 +17,8 @@ pub mod edit;
 mod read;
 mod render;
 
+pub use render::path_text;
+
 /// The largest configuration that is read.
 pub const MAX_BYTES: usize = 1024 * 1024;
 

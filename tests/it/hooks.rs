@@ -211,7 +211,7 @@ fn a_plain_undo_asks_before_it_takes_back_bdrs_own_set_up() {
     let mut terminal = Terminal::start(&place, &["bdr", "undo"]);
     let said = terminal.expect("Undo bdr's own set-up?");
     assert!(said.contains("before it: rm notes, bdr undo "), "{said}");
-    terminal.type_in("n");
+    terminal.type_in("n\n");
     terminal.expect("Nothing was changed.");
     assert_eq!(std::fs::read(&bashrc).unwrap(), installed);
     // Named, or agreed to before, it is what was asked for.

@@ -30,6 +30,7 @@ mod format;
 mod fuzzed;
 mod gates;
 mod guard;
+mod hand;
 mod histories;
 mod hook;
 mod hooks;

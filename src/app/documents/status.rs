@@ -23,6 +23,7 @@ pub(crate) struct StatusDocument {
     jobs: BTreeMap<&'static str, JobDocument>,
     sources: Vec<SourceDocument>,
     uncovered: Vec<At>,
+    elsewhere: Vec<ElsewhereDocument>,
     storage: Option<StorageDocument>,
     vault: Option<VaultDocument>,
     lifeboat: Option<LifeboatDocument>,
@@ -40,6 +41,15 @@ struct TroubleDocument {
     level: &'static str,
     message: String,
     fix: String,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct ElsewhereDocument {
+    #[serde(flatten)]
+    at: At,
+    repositories: u32,
+    uncommitted: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -161,6 +171,15 @@ impl StatusDocument {
             jobs: jobs(status),
             sources: status.sources.iter().map(SourceDocument::new).collect(),
             uncovered: status.uncovered.iter().map(|path| At::new(path)).collect(),
+            elsewhere: seen
+                .elsewhere
+                .iter()
+                .map(|one| ElsewhereDocument {
+                    at: At::new(&one.path),
+                    repositories: one.repositories,
+                    uncommitted: one.uncommitted,
+                })
+                .collect(),
             storage: storage(seen),
             vault: vault(seen),
             lifeboat: seen

@@ -3,6 +3,7 @@
 use bdr::base::units::size;
 use bdr::care::runs::Run;
 use bdr::care::status::{Level, SourceStatus, Status, Trouble};
+use bdr::find::discover::Elsewhere;
 use bdr::model::schedule::Job;
 use chrono::{DateTime, Local, TimeDelta, Utc};
 
@@ -128,6 +129,53 @@ pub(crate) fn check_line(status: &Status) -> String {
     }
 }
 
+/// Returns the sentence where directories of HOME are in no source: "Protected" alone would be taken for all of it.
+fn covering(cx: &Context, status: &Status, left: &[Elsewhere]) -> String {
+    let places: Vec<String> = left.iter().map(|one| elsewhere(cx, one)).collect();
+    let says = sentence(status);
+    let says = match says.strip_prefix("Protected. ") {
+        Some(rest) => {
+            let covered = ui::plural(status.sources.len() as u64, "place");
+            format!("Protected: {covered}. {rest}")
+        }
+        None => says,
+    };
+    format!("{says}\n  Not covered: {}", places.join(", "))
+}
+
+/// Returns "~/code (3 repositories, 2 with uncommitted work)".
+pub(crate) fn elsewhere(cx: &Context, one: &Elsewhere) -> String {
+    let path = cx.shown_absolute(&one.path);
+    let repositories = match one.repositories {
+        1 => "1 repository".to_owned(),
+        n => format!("{n} repositories"),
+    };
+    match (one.repositories, one.uncommitted) {
+        (0, _) => path,
+        (_, 0) => format!("{path} ({repositories})"),
+        (_, n) => format!("{path} ({repositories}, {n} with uncommitted work)"),
+    }
+}
+
+/// Returns the command that covers what is not.
+pub(crate) fn add_command(cx: &Context, left: &[Elsewhere]) -> String {
+    let paths: Vec<String> = left
+        .iter()
+        .map(|one| {
+            let shown = cx.shown_absolute(&one.path);
+            // `~` in quotes would be a name.
+            match shown
+                .chars()
+                .all(|c| c.is_alphanumeric() || "~/._-".contains(c))
+            {
+                true => shown,
+                false => bdr::base::path::shell_word(&bdr::base::path::show(one.path.as_os_str())),
+            }
+        })
+        .collect();
+    format!("bdr add {}", paths.join(" "))
+}
+
 /// Returns the whole page.
 pub(crate) fn page(cx: &Context, seen: &Seen) -> String {
     let status = &seen.status;
@@ -137,7 +185,10 @@ pub(crate) fn page(cx: &Context, seen: &Seen) -> String {
     } else {
         ("+", "x")
     };
-    let painted = sentence(status);
+    let painted = match &seen.elsewhere[..] {
+        [] => sentence(status),
+        left => covering(cx, status, left),
+    };
     let mut text = match status.level {
         Level::Good | Level::Warning => {
             let (head, rest) = painted.split_once(' ').unwrap_or((&painted, ""));
@@ -145,6 +196,12 @@ pub(crate) fn page(cx: &Context, seen: &Seen) -> String {
         }
         Level::Critical => format!("{}\n", style.red(&painted)),
     };
+    if let [_, ..] = &seen.elsewhere[..] {
+        text.push_str(&format!(
+            "  cover them: {}\n",
+            add_command(cx, &seen.elsewhere)
+        ));
+    }
     for one in &status.troubles {
         if one.level() == Level::Warning && !text.contains(&trouble(one, status.now)) {
             text.push_str(&format!(

@@ -151,7 +151,11 @@ fn equivalent(
     }
     if !args.source.is_empty() {
         // Absolute: it may be typed elsewhere.
-        for source in &config.sources {
+        let typed = |name: &str| {
+            let begins = |text: &OsString| text.to_string_lossy().starts_with(&format!("{name}="));
+            args.source.iter().any(begins)
+        };
+        for source in config.sources.iter().filter(|source| typed(&source.name)) {
             argv.push("--source".into());
             let mut pair = OsString::from(format!("{}=", source.name));
             pair.push(&source.path);

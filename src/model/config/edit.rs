@@ -54,6 +54,31 @@ pub fn set(text: &str, key: &[&str], values: &[String]) -> Result<String> {
     Ok(document.to_string())
 }
 
+/// Returns the text with values added to a list, which is made if it is not there. A value that the list has already is not added again.
+///
+/// # Errors
+/// The text is not TOML, or the key is something else than a list.
+pub fn append(text: &str, key: &[&str], values: &[String]) -> Result<String> {
+    let mut document = parse(text)?;
+    let Some((last, tables)) = key.split_last() else {
+        return Err(no_key());
+    };
+    let table = descend(&mut document, tables, true)?.ok_or_else(no_key)?;
+    let item = table
+        .entry(last)
+        .or_insert(Item::Value(Array::new().into()));
+    let list = item.as_array_mut().ok_or_else(|| {
+        let shown = key.join(".");
+        Error::invalid(format!("`{shown}` is not a list"), Some("bdr config edit"))
+    })?;
+    for value in values {
+        if !list.iter().any(|known| known.as_str() == Some(value)) {
+            list.push(value.as_str());
+        }
+    }
+    Ok(document.to_string())
+}
+
 /// Returns the text without a value, or a whole table.
 ///
 /// # Errors
@@ -185,6 +210,25 @@ mod tests {
         assert!(set_one("source.a.include", &["x"]).contains("include = [\"x\"]"));
         assert!(set_one("notify.desktop", &["true"]).contains("desktop = true"));
         assert!(set_one("schedule.at", &["07:32:00"]).contains("at = \"07:32:00\""));
+    }
+
+    #[test]
+    fn a_list_grows_and_keeps_its_comments() {
+        let more = |key: &str, values: &[&str]| {
+            let parts = parts(key).unwrap();
+            let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+            let values: Vec<String> = values.iter().map(|v| (*v).to_owned()).collect();
+            append(TEXT, &parts, &values)
+        };
+        let text = more("source.a.exclude", &["y", "x"]).unwrap();
+        assert!(text.contains("# first"), "{text}");
+        let read: toml::Table = text.parse().unwrap();
+        let list = read["source"]["a"]["exclude"].as_array().unwrap();
+        let words: Vec<_> = list.iter().filter_map(|v| v.as_str()).collect();
+        assert_eq!(words, ["x", "y"]);
+        let text = more("source.a.include", &["z"]).unwrap();
+        assert!(text.contains("include = [\"z\"]"), "{text}");
+        assert!(more("source.a.path", &["z"]).is_err());
     }
 
     #[test]

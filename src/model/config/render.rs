@@ -288,7 +288,11 @@ fn size_text(bytes: u64) -> String {
     bytes.to_string()
 }
 
-fn path_text(path: &Path, home: Option<&Path>) -> Result<String> {
+/// Returns a path as a TOML string, with `~` for `home`.
+///
+/// # Errors
+/// It is not UTF-8.
+pub fn path_text(path: &Path, home: Option<&Path>) -> Result<String> {
     let text = path.to_str().ok_or_else(|| {
         let shown = crate::base::path::show(path.as_os_str());
         let hint = "name a directory above it: names inside a source can be anything";

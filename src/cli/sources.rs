@@ -1,0 +1,532 @@
+//! `bdr add`, `bdr remove`, `bdr exclude`: what is backed up, changed in the configuration without an editor.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use bdr::base::path::{RepoPath, absolute, show};
+use bdr::base::units::size;
+use bdr::disk::fsutil::canonicalize;
+use bdr::find::discover::pattern_of;
+use bdr::model::config::{Config, Source, edit, path_text};
+use bdr::model::rules::{Matcher, Root, check_source_name};
+use bdr::protect::walk::{Scan, WalkOptions, walk};
+use clap::Args;
+use serde_json::json;
+
+use crate::app::config::{check_patterns, check_text, text, write};
+use crate::app::context::Context;
+use crate::app::error::Failure;
+use crate::app::exit;
+use crate::ui::{count, plural};
+
+/// Back up more directories or files
+///
+/// Shows how much each one is and adds it to the configuration. The next backup has it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr add ~/notes
+  bdr add ~/code ~/letters --dry-run     show what that would add
+  bdr add ~/work/plan.md --as plan")]
+pub(crate) struct AddArgs {
+    /// Directory or file
+    #[arg(value_name = "PATH", required = true, value_hint = clap::ValueHint::AnyPath)]
+    paths: Vec<OsString>,
+    /// Name of the source (only with one path) [default: the name of the directory]
+    #[arg(long = "as", value_name = "NAME")]
+    name: Option<String>,
+    /// Print what would be added; change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Stop backing up a source
+///
+/// Snapshots that have it keep it until they expire. The configuration as it was is kept beside the new one.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr remove notes
+  bdr remove ~/notes --dry-run")]
+pub(crate) struct RemoveArgs {
+    /// Name of a source (from `bdr status`), or its path
+    #[arg(value_name = "SOURCE", required = true)]
+    sources: Vec<OsString>,
+    /// Print what would be removed; change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Leave files out of backups
+///
+/// A PATTERN is a path that exists, or a pattern as in .gitignore: `*.log`, `/cache`, `docs/**/*.tmp`. Shows how much is left out from
+/// now on. Snapshots that have it keep it until they expire.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bdr exclude ~/notes/videos
+  bdr exclude '*.iso'                   in the source around you, or in all of them
+  bdr exclude '*.log' --source brain --dry-run")]
+pub(crate) struct ExcludeArgs {
+    /// Path or pattern
+    #[arg(value_name = "PATTERN", required = true, value_hint = clap::ValueHint::AnyPath)]
+    patterns: Vec<OsString>,
+    /// Only for this source
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// Print what would be left out; change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// What a walk by the rules of a source found.
+struct Measured {
+    source: Source,
+    files: u64,
+    bytes: u64,
+    left_out: usize,
+}
+
+pub(crate) fn add(cx: &Context, args: &AddArgs) -> Result<u8, Failure> {
+    if args.name.is_some() && args.paths.len() > 1 {
+        return Err(Failure::usage(
+            "--as names one source, and there are several paths",
+            "add them one by one",
+        ));
+    }
+    let mut new = text(cx)?;
+    let mut config = check_text(cx, &new)?;
+    let mut added = Vec::new();
+    let mut covered = Vec::new();
+    for typed in &args.paths {
+        let path = existing(cx, typed)?;
+        if let Some(source) = covering(&config.sources, &path)? {
+            covered.push((path, source.name.clone()));
+            continue;
+        }
+        let name = match &args.name {
+            Some(name) => unused(&config, name)?,
+            None => free_name(&config.sources, &path),
+        };
+        let value = path_text(&path, cx.home.as_deref())?;
+        new = edit::set(&new, &["source", &name, "path"], &[value])?;
+        config = check_text(cx, &new)?;
+        added.push(measured(cx, config.source(&name)?)?);
+    }
+    if !args.dry_run && !added.is_empty() {
+        write(cx, &new)?;
+    }
+    if cx.ui.json {
+        let sources: Vec<_> = added.iter().map(described).collect();
+        let covered = covered
+            .iter()
+            .map(|(path, name)| json!({"path": show(path.as_os_str()), "source": name}));
+        let data = json!({
+            "added": sources,
+            "covered": covered.collect::<Vec<_>>(),
+            "changed": !args.dry_run && !added.is_empty(),
+        });
+        cx.ui.document("add", exit::OK, &data)?;
+        return Ok(exit::OK);
+    }
+    let mut says = String::new();
+    for (path, name) in &covered {
+        let path = cx.shown_absolute(path);
+        says.push_str(&format!("{path} is in source `{name}` already.\n"));
+    }
+    let width = added
+        .iter()
+        .map(|one| one.source.name.len())
+        .max()
+        .unwrap_or(0);
+    for one in &added {
+        says.push_str(&line(cx, one, width));
+    }
+    if !added.is_empty() {
+        let config = cx.shown_absolute(&cx.places.config);
+        says.push_str(&match args.dry_run {
+            true => "Nothing was changed.\n".to_owned(),
+            false => format!("Added to {config}. Next: bdr backup\n"),
+        });
+    }
+    cx.ui.report(&says)?;
+    Ok(exit::OK)
+}
+
+pub(crate) fn remove(cx: &Context, args: &RemoveArgs) -> Result<u8, Failure> {
+    let mut new = text(cx)?;
+    let config = check_text(cx, &new)?;
+    let mut removed: Vec<&Source> = Vec::new();
+    for typed in &args.sources {
+        let source = named(cx, &config, typed)?;
+        if !removed.iter().any(|known| known.name == source.name) {
+            new = edit::remove(&new, &["source", &source.name])?;
+            removed.push(source);
+        }
+    }
+    check_text(cx, &new)?;
+    if !args.dry_run {
+        write(cx, &new)?;
+    }
+    if cx.ui.json {
+        let sources = removed
+            .iter()
+            .map(|source| json!({"name": source.name, "path": show(source.path.as_os_str())}));
+        let data = json!({"removed": sources.collect::<Vec<_>>(), "changed": !args.dry_run});
+        cx.ui.document("remove", exit::OK, &data)?;
+        return Ok(exit::OK);
+    }
+    let mut says = String::new();
+    for source in &removed {
+        let path = cx.shown_absolute(&source.path);
+        says.push_str(&format!("  {}  {path}\n", source.name));
+    }
+    says.push_str(&match args.dry_run {
+        true => "Would no longer be backed up. Nothing was changed.\n".to_owned(),
+        false => format!(
+            "No longer backed up; snapshots keep it until they expire. The configuration before: {}\n",
+            cx.shown_absolute(&cx.places.config.with_extension("toml.old"))
+        ),
+    });
+    cx.ui.report(&says)?;
+    Ok(exit::OK)
+}
+
+pub(crate) fn exclude(cx: &Context, args: &ExcludeArgs) -> Result<u8, Failure> {
+    let mut new = text(cx)?;
+    let before = check_text(cx, &new)?;
+    if before.sources.is_empty() {
+        return Err(Failure::usage("there is no source", "bdr add PATH"));
+    }
+    for typed in &args.patterns {
+        for (name, pattern) in excluded(cx, &before, typed, args.source.as_deref())? {
+            new = edit::append(&new, &["source", &name, "exclude"], &[pattern])?;
+        }
+    }
+    let after = check_text(cx, &new)?;
+    check_patterns(cx, &after)?;
+    let mut changes = Vec::new();
+    for source in &after.sources {
+        let old = before.source(&source.name)?;
+        if old.rules != source.rules {
+            changes.push((measured(cx, old)?, measured(cx, source)?));
+        }
+    }
+    if !args.dry_run && !changes.is_empty() {
+        write(cx, &new)?;
+    }
+    let gone = |(old, new): &(Measured, Measured)| {
+        (
+            old.files.saturating_sub(new.files),
+            old.bytes.saturating_sub(new.bytes),
+        )
+    };
+    if cx.ui.json {
+        let sources = changes.iter().map(|change| {
+            let (files, bytes) = gone(change);
+            json!({
+                "source": change.1.source.name,
+                "exclude": change.1.source.rules.exclude,
+                "files": files,
+                "bytes": bytes,
+            })
+        });
+        let data = json!({
+            "excluded": sources.collect::<Vec<_>>(),
+            "changed": !args.dry_run && !changes.is_empty(),
+        });
+        cx.ui.document("exclude", exit::OK, &data)?;
+        return Ok(exit::OK);
+    }
+    let mut says = String::new();
+    for change in &changes {
+        let name = &change.1.source.name;
+        says.push_str(&match gone(change) {
+            (0, _) => format!("  {name}  matches nothing there yet\n"),
+            (files, bytes) => {
+                let stay = count(change.1.files);
+                format!(
+                    "  {name}  {}, {} left out; {stay} stay\n",
+                    plural(files, "file"),
+                    size(bytes)
+                )
+            }
+        });
+    }
+    says.push_str(match (changes.is_empty(), args.dry_run) {
+        (true, _) => "Left out already. Nothing was changed.\n",
+        (false, true) => "Nothing was changed.\n",
+        (false, false) => "Left out of backups from now on; snapshots keep it until they expire.\n",
+    });
+    cx.ui.report(&says)?;
+    Ok(exit::OK)
+}
+
+/// Returns the absolute path of what was typed; a shell leaves `~` alone in `NAME=~/x`, and quotes do too.
+pub(super) fn expanded(cx: &Context, typed: &OsStr) -> PathBuf {
+    match (Path::new(typed).strip_prefix("~"), &cx.home) {
+        (Ok(rest), Some(home)) => absolute(&cx.cwd, &home.join(rest)),
+        _ => absolute(&cx.cwd, Path::new(typed)),
+    }
+}
+
+fn existing(cx: &Context, typed: &OsString) -> Result<PathBuf, Failure> {
+    let path = expanded(cx, typed);
+    if path.symlink_metadata().is_err() {
+        return Err(Failure::usage(
+            format!("there is no `{}`", show(path.as_os_str())),
+            "check the path",
+        ));
+    }
+    let own = [&cx.places.repository, &cx.places.cache, &cx.places.state];
+    if own.iter().any(|own| path.starts_with(own)) {
+        return Err(Failure::usage(
+            format!("`{}` belongs to bdr itself", show(path.as_os_str())),
+            "choose another directory",
+        ));
+    }
+    Ok(path)
+}
+
+/// Returns the source that has all of a path already, its rules included.
+pub(super) fn covering<'c>(
+    sources: &'c [Source],
+    path: &Path,
+) -> Result<Option<&'c Source>, Failure> {
+    let real = canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    for source in sources {
+        let root = canonicalize(&source.path).unwrap_or_else(|_| source.path.clone());
+        let Some(below) = RepoPath::below(&root, &real) else {
+            continue;
+        };
+        if Matcher::new(&source.rules)?.covers(&below) {
+            return Ok(Some(source));
+        }
+    }
+    Ok(None)
+}
+
+fn unused(config: &Config, name: &str) -> Result<String, Failure> {
+    check_source_name(name)?;
+    match config.sources.iter().find(|source| source.name == name) {
+        None => Ok(name.to_owned()),
+        Some(source) => Err(Failure::usage(
+            format!(
+                "there is a source `{name}` already: {}",
+                source.path.display()
+            ),
+            "choose another name with --as",
+        )),
+    }
+}
+
+/// Returns a name after the directory that no source has yet.
+pub(super) fn free_name(sources: &[Source], path: &Path) -> String {
+    let base = path
+        .file_name()
+        .map(|name| name.to_string_lossy().to_lowercase());
+    let mut base: String = base
+        .unwrap_or_default()
+        .trim_start_matches('.')
+        .chars()
+        .map(|c| match c {
+            c if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') => c,
+            _ => '-',
+        })
+        .collect();
+    if check_source_name(&base).is_err() {
+        "files".clone_into(&mut base);
+    }
+    free_name_of(sources, &base)
+}
+
+/// Returns a name that no source has yet.
+pub(super) fn free_name_of(sources: &[Source], base: &str) -> String {
+    let taken = |name: &str| sources.iter().any(|source| source.name == name);
+    let numbered = (2..).map(|number| format!("{base}-{number}"));
+    std::iter::once(base.to_owned())
+        .chain(numbered)
+        .find(|name| !taken(name))
+        .unwrap_or_default()
+}
+
+/// Returns the source that was meant, by its name or by its path.
+fn named<'c>(cx: &Context, config: &'c Config, typed: &OsString) -> Result<&'c Source, Failure> {
+    let path = expanded(cx, typed);
+    let found = config
+        .sources
+        .iter()
+        .find(|source| Some(source.name.as_str()) == typed.to_str())
+        .or_else(|| config.sources.iter().find(|source| source.path == path));
+    found.ok_or_else(|| {
+        let shown = show(typed);
+        let names: Vec<&str> = config.sources.iter().map(|s| s.name.as_str()).collect();
+        let hint = match path.symlink_metadata() {
+            // `bdr rm FILE`: somebody takes it for a guarded `rm`, or wants a part of a source left out.
+            Ok(_) => format!(
+                "to leave it out of backups: bdr exclude {shown}; to delete it so that it can be undone: bdr guard -- rm {shown}"
+            ),
+            Err(_) => format!("the sources are {}", names.join(", ")),
+        };
+        Failure::usage(format!("there is no source `{shown}`"), &hint)
+    })
+}
+
+/// Returns what a word excludes: the names of sources, each with the pattern for it.
+fn excluded(
+    cx: &Context,
+    config: &Config,
+    typed: &OsString,
+    only: Option<&str>,
+) -> Result<Vec<(String, String)>, Failure> {
+    let text = typed.to_str().ok_or_else(|| {
+        Failure::usage(
+            format!("`{}` is not UTF-8", show(typed)),
+            "use a pattern like `?` for such characters",
+        )
+    })?;
+    let path = expanded(cx, typed);
+    let is_path = text.contains('/') || text.contains(std::path::MAIN_SEPARATOR) || text == ".";
+    if is_path && path.symlink_metadata().is_ok() {
+        let below = |source: &&Source| only.is_none_or(|name| source.name == name);
+        let mut found = Vec::new();
+        for source in config.sources.iter().filter(below) {
+            let Some(rest) = RepoPath::below(&source.path, &path) else {
+                continue;
+            };
+            if rest.as_bytes().is_empty() {
+                return Err(Failure::usage(
+                    format!("this is all of source `{}`", source.name),
+                    &format!("bdr remove {}", source.name),
+                ));
+            }
+            let pattern = pattern_of(rest.to_path(Path::new("")).as_os_str());
+            found.push((
+                source.name.clone(),
+                format!("/{}", pattern.trim_start_matches('/')),
+            ));
+        }
+        let found = those_with_it(cx, config, found)?;
+        if found.is_empty() {
+            return Err(Failure::usage(
+                format!("no source has `{}`", show(path.as_os_str())),
+                "nothing backs it up, so there is nothing to leave out",
+            ));
+        }
+        return Ok(found);
+    }
+    let here = |source: &&Source| cx.cwd.starts_with(&source.path);
+    let mut sources: Vec<&Source> = match only {
+        Some(name) => vec![config.source(name)?],
+        None => config.sources.iter().filter(here).collect(),
+    };
+    if sources.is_empty() {
+        sources = config.sources.iter().collect();
+    }
+    let all: Vec<_> = sources
+        .into_iter()
+        .map(|source| (source.name.clone(), text.to_owned()))
+        .collect();
+    let found = those_with_it(cx, config, all.clone())?;
+    // It may match later: then in all that were meant.
+    Ok(if found.is_empty() { all } else { found })
+}
+
+/// Keeps the sources in which a pattern leaves something out: several lie in HOME, and most of them never had the file.
+fn those_with_it(
+    cx: &Context,
+    config: &Config,
+    candidates: Vec<(String, String)>,
+) -> Result<Vec<(String, String)>, Failure> {
+    let mut found = Vec::new();
+    for (name, pattern) in candidates {
+        let old = config.source(&name)?;
+        let mut new = old.clone();
+        new.rules.exclude.push(pattern.clone());
+        let known = old.rules.exclude.contains(&pattern);
+        // A pattern that is wrong is refused with the whole configuration.
+        if known
+            || Matcher::new(&new.rules).is_err()
+            || measured(cx, old)?.files > measured(cx, &new)?.files
+        {
+            found.push((name, pattern));
+        }
+    }
+    Ok(found)
+}
+
+/// Walks a source by its rules; reads no content.
+fn measured(cx: &Context, source: &Source) -> Result<Measured, Failure> {
+    let never = [
+        cx.places.repository.clone(),
+        cx.places.cache.clone(),
+        cx.places.state.clone(),
+    ];
+    let root: Root = source.root();
+    let options = WalkOptions {
+        never: &never,
+        max_files: None,
+        keep_known: false,
+    };
+    let scan: Scan = walk(&root, None, &options)?;
+    Ok(Measured {
+        source: source.clone(),
+        files: scan.files,
+        bytes: scan.bytes,
+        left_out: scan.left_out.len(),
+    })
+}
+
+fn described(one: &Measured) -> serde_json::Value {
+    json!({
+        "name": one.source.name,
+        "path": show(one.source.path.as_os_str()),
+        "files": one.files,
+        "bytes": one.bytes,
+        "left_out": one.left_out,
+    })
+}
+
+fn line(cx: &Context, one: &Measured, width: usize) -> String {
+    let left_out = match one.left_out {
+        0 => String::new(),
+        n => format!(
+            "   {} left out: can be rebuilt, or bdr's own",
+            count(n as u64)
+        ),
+    };
+    format!(
+        "  {:<width$}  {}   {}, {}{left_out}\n",
+        one.source.name,
+        cx.shown_absolute(&one.source.path),
+        plural(one.files, "file"),
+        size(one.bytes)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use bdr::model::rules::Rules;
+
+    use super::*;
+
+    #[test]
+    fn a_source_is_named_after_its_directory_and_never_twice() {
+        let source = |name: &str| Source {
+            name: name.to_owned(),
+            path: PathBuf::from("/x"),
+            rules: Rules::default(),
+            criticality: bdr::model::config::Criticality::default(),
+        };
+        let sources = [source("notes"), source("notes-2")];
+        for (path, name) in [
+            ("/home/u/notes", "notes-3"),
+            ("/home/u/My Letters", "my-letters"),
+            ("/home/u/.ssh", "ssh"),
+            ("/", "files"),
+            ("/home/u/日本", "files"),
+        ] {
+            assert_eq!(free_name(&sources, Path::new(path)), name);
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! How bdr feels in the hand: choosing what is backed up, completions, questions on a terminal.
+
+use crate::support::Place;
+
+fn stderr(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn said(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn config(place: &Place) -> String {
+    std::fs::read_to_string(place.path("bdr/config.toml")).unwrap()
+}
+
+/// A HOME with something to back up, and some things that nothing finds by itself.
+fn home() -> Place {
+    let place = Place::new();
+    for (path, text) in [
+        ("home/workspace-brain/a.md", "brain"),
+        ("home/notes/n.md", "note"),
+        ("home/notes/big/film.mp4", "a film"),
+        ("home/code/shop/main.rs", "fn main() {}"),
+    ] {
+        let path = place.path(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let run = |args: &[&str]| {
+        let done = std::process::Command::new("git")
+            .args(args)
+            .current_dir(place.path("home/code/shop"))
+            .status();
+        assert!(done.unwrap().success());
+    };
+    run(&["init", "-q"]);
+    place
+}
+
+fn at_home(place: &Place, args: &[&str], code: i32) -> std::process::Output {
+    let output = place
+        .bdr(args)
+        .env("HOME", place.path("home"))
+        .current_dir(place.path("home"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+    output
+}
+
+#[test]
+fn what_no_source_has_is_said_and_can_be_added_in_one_command() {
+    let place = home();
+    at_home(&place, &["init", "--yes"], 0);
+    let page = said(&at_home(&place, &["status"], 0));
+    assert!(
+        page.contains("Not covered: ~/code (1 repository, 1 with uncommitted work), ~/notes"),
+        "{page}"
+    );
+    let add = page.split("cover them: bdr ").nth(1).unwrap();
+    let add: Vec<String> = add
+        .lines()
+        .next()
+        .unwrap()
+        .split(' ')
+        .map(|word| word.replace('~', &place.path("home").to_string_lossy()))
+        .collect();
+    let add: Vec<&str> = add.iter().map(String::as_str).collect();
+    let before = config(&place);
+    at_home(&place, &[&add[..], &["--dry-run"]].concat(), 0);
+    assert_eq!(config(&place), before);
+    at_home(&place, &add, 0);
+    let page = said(&at_home(&place, &["status"], 0));
+    assert!(!page.contains("Not covered"), "{page}");
+    // It is a source like others: the next backup has it, and a second `add` has nothing to add.
+    at_home(&place, &["backup"], 0);
+    let listed = said(&at_home(&place, &["ls", "latest"], 0));
+    assert!(
+        listed.contains("notes/n.md") && listed.contains("code/shop/main.rs"),
+        "{listed}"
+    );
+    let now = config(&place);
+    let again = said(&at_home(&place, &add, 0));
+    assert!(again.contains("already"), "{again}");
+    assert_eq!(config(&place), now);
+}
+
+#[test]
+fn what_is_excluded_is_shown_and_left_out_of_the_source_that_has_it_only() {
+    let place = home();
+    at_home(&place, &["init", "--yes"], 0);
+    at_home(&place, &["add", "notes", "code"], 0);
+    at_home(&place, &["backup"], 0);
+    let before = config(&place);
+    let shown = said(&at_home(&place, &["exclude", "notes/big", "--dry-run"], 0));
+    assert!(shown.contains("notes  1 file"), "{shown}");
+    assert_eq!(config(&place), before);
+    at_home(&place, &["exclude", "notes/big"], 0);
+    let after = config(&place);
+    assert_eq!(after.matches("/big").count(), 1, "{after}");
+    let plan = said(&at_home(&place, &["backup", "--dry-run", "--files"], 0));
+    assert!(
+        !plan.contains("film.mp4") && plan.contains("1 left out"),
+        "{plan}"
+    );
+    at_home(&place, &["backup"], 0);
+    let listed = said(&at_home(&place, &["ls", "latest"], 0));
+    assert!(
+        !listed.contains("film.mp4") && listed.contains("notes/n.md"),
+        "{listed}"
+    );
+    // The whole of a source, what nobody has, and a wrong pattern are no exclusions.
+    for (what, hint) in [
+        ("notes", "bdr remove notes"),
+        ("/etc/passwd", "nothing backs it up"),
+        ("!x", "exclude less"),
+    ] {
+        let what = if what == "notes" { "./notes" } else { what };
+        let output = at_home(&place, &["exclude", what], 2);
+        assert!(
+            stderr(&output).contains(hint),
+            "{what}: {}",
+            stderr(&output)
+        );
+        assert_eq!(config(&place), after);
+    }
+}
+
+#[test]
+fn a_dry_backup_says_what_the_next_one_does_and_stores_nothing() {
+    let place = home();
+    at_home(&place, &["init", "--yes"], 0);
+    at_home(&place, &["add", "notes"], 0);
+    at_home(&place, &["backup"], 0);
+    std::fs::write(place.path("home/notes/n.md"), "changed since").unwrap();
+    std::fs::remove_file(place.path("home/notes/big/film.mp4")).unwrap();
+    let list = || said(&at_home(&place, &["--json", "list"], 0));
+    let before = list();
+    let plan = said(&at_home(&place, &["backup", "--dry-run", "--files"], 0));
+    assert!(plan.contains("+ ~/notes/n.md  13 B"), "{plan}");
+    assert!(plan.contains("- ~/notes/big/film.mp4"), "{plan}");
+    assert_eq!(list(), before);
+    at_home(&place, &["backup"], 0);
+    let plan = said(&at_home(&place, &["backup", "--dry-run"], 0));
+    assert!(!plan.contains("new or changed"), "{plan}");
+}
+
+#[test]
+fn init_again_adds_and_replaces_nothing() {
+    let place = home();
+    at_home(&place, &["init", "--yes"], 0);
+    let own = config(&place).replace("[source.brain]", "# mine\n[source.brain]");
+    std::fs::write(place.path("bdr/config.toml"), &own).unwrap();
+    at_home(&place, &["init", "--yes", "--no-backup"], 0);
+    assert_eq!(config(&place), own, "there is nothing new");
+    std::fs::write(place.path("home/.claude.json"), "{}").unwrap();
+    at_home(
+        &place,
+        &["init", "--yes", "--no-backup", "--source", "notes=~/notes"],
+        0,
+    );
+    let text = config(&place);
+    assert!(
+        text.contains("# mine\n[source.brain]") && text.contains("[source.notes]"),
+        "{text}"
+    );
+    at_home(&place, &["init", "--yes", "--no-backup"], 0);
+    let text = config(&place);
+    assert!(
+        text.contains("# mine\n[source.brain]") && text.contains(".claude.json"),
+        "{text}"
+    );
+    // A name that is taken by another place, and a configuration that is wrong, are nothing to write over.
+    at_home(&place, &["init", "--yes", "--source", "notes=~/code"], 2);
+    std::fs::write(place.path("bdr/config.toml"), "[").unwrap();
+    at_home(&place, &["init", "--yes"], 2);
+    assert_eq!(config(&place), "[");
+}
+
+#[test]
+fn a_source_is_removed_by_its_name_and_keeps_what_was_stored() {
+    let place = home();
+    at_home(&place, &["init", "--yes"], 0);
+    at_home(&place, &["add", "notes", "--as", "letters"], 0);
+    at_home(&place, &["backup"], 0);
+    let output = at_home(&place, &["rm", "notes/n.md"], 2);
+    assert!(
+        stderr(&output).contains("bdr guard -- rm"),
+        "{}",
+        stderr(&output)
+    );
+    at_home(&place, &["remove", "letters", "--dry-run"], 0);
+    assert!(config(&place).contains("[source.letters]"));
+    at_home(&place, &["remove", "letters"], 0);
+    assert!(!config(&place).contains("[source.letters]"));
+    let old = said(&at_home(&place, &["cat", "latest", "letters/n.md"], 0));
+    assert_eq!(old, "note");
+}
+
+/// What a shell is offered for the last of some words.
+fn offered(place: &Place, words: &[&str]) -> Vec<String> {
+    let output = place
+        .bdr(&[&["--", "bdr"], words].concat())
+        .env("BDR_COMPLETE", "bash")
+        .env("_CLAP_IFS", "\n")
+        .env("_CLAP_COMPLETE_INDEX", words.len().to_string())
+        .env("_CLAP_COMPLETE_COMP_TYPE", "9")
+        .env("_CLAP_COMPLETE_SPACE", "true")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    said(&output).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn shells_are_offered_commands_operations_snapshots_sources_and_paths() {
+    let place = Place::new();
+    place.write("notes.md", b"n");
+    place.init();
+    place.run(&["guard", "--", "rm", "notes.md"], 0);
+    let log: serde_json::Value =
+        serde_json::from_slice(&place.run(&["--json", "log"], 0).stdout).unwrap();
+    let id = log["data"]["operations"][0]["id"].as_str().unwrap();
+    assert!(offered(&place, &["un"]).contains(&"undo".to_owned()));
+    let operations = offered(&place, &["undo", ""]);
+    let id = id.to_lowercase();
+    assert!(
+        operations
+            .iter()
+            .any(|word| word.len() >= 4 && id.contains(&word[..])),
+        "{operations:?}"
+    );
+    let snapshots = offered(&place, &["restore", "lat"]);
+    assert!(snapshots.contains(&"latest".to_owned()), "{snapshots:?}");
+    let sources = offered(&place, &["backup", "--source", ""]);
+    assert!(
+        sources.contains(&"tree".to_owned()) || !sources.is_empty(),
+        "{sources:?}"
+    );
+    // Where there is no repository there is nothing to offer, and nothing to say.
+    let empty = Place::new();
+    assert!(offered(&empty, &["undo", "zz"]).is_empty());
+    for shell in ["bash", "zsh", "fish", "powershell", "man"] {
+        let text = said(&place.run(&["completions", shell], 0));
+        assert!(text.contains("bdr"), "{shell}");
+    }
+}
+
+#[test]
+fn keys_before_a_question_answer_nothing_and_enter_answers_one() {
+    use crate::support::terminal::Terminal;
+    let place = home();
+    std::fs::write(place.path("home/.bashrc"), "# mine\n").unwrap();
+    let home = place.path("home");
+    let bin = env!("CARGO_BIN_EXE_bdr");
+    let line = format!("cd '{0}' && HOME='{0}' exec '{bin}' init", home.display());
+    let mut terminal = Terminal::start(&place, &["sh", "-c", &line]);
+    terminal.expect("Another directory");
+    // One Enter too many, as after any question.
+    terminal.type_in("\n\n\n\n");
+    terminal.expect("Back up every day");
+    terminal.type_in("n\n");
+    terminal.expect("by adding bdr to their settings?");
+    terminal.type_in("\n");
+    let (status, seen) = terminal.end();
+    assert!(status.success(), "{seen}");
+    let kept = std::fs::read_to_string(home.join(".bashrc")).unwrap();
+    assert_eq!(kept, "# mine\n", "nobody asked for hooks: {seen}");
+    assert!(
+        !config(&place).contains("\n[schedule]"),
+        "{}",
+        config(&place)
+    );
+}
