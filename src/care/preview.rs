@@ -43,8 +43,7 @@ pub fn preview(repo: &Repository, roots: &[Root], options: &BackupOptions) -> Re
             files,
             bytes,
             changed: run
-                .dirty()
-                .iter()
+                .changed()
                 .filter(|dirty| dirty.stat.kind == crate::model::manifest::Kind::File)
                 .map(|dirty| (dirty.path.to_path(path), dirty.stat.size))
                 .collect(),

@@ -527,29 +527,27 @@ impl RootRun {
         (files, bytes)
     }
 
-    /// Returns how many objects differ from what was captured last, by stat alone, and the newest time of change among them.
-    pub(crate) fn waiting(&self) -> (u64, Option<crate::model::manifest::Time>) {
-        let differs = |dirty: &&Dirty| {
+    /// Returns what differs from what was captured last, by stat alone, directories apart. A file that was written just before it was captured
+    /// is read again by the next backup, but as far as can be told it is the same.
+    pub(crate) fn changed(&self) -> impl Iterator<Item = &Dirty> {
+        self.scan.dirty.iter().filter(|dirty| {
             let known = |number: u32| {
                 self.state
                     .as_ref()
                     .map(|state| state.entry(number as usize).stat)
             };
-            // Written just before it was captured: as far as can be told it is the same.
             dirty.stat.kind != Kind::Dir
                 && dirty
                     .prior
                     .and_then(known)
                     .is_none_or(|known| !same_stat(&known, &dirty.stat))
-        };
-        let newest = self
-            .scan
-            .dirty
-            .iter()
-            .filter(differs)
-            .map(|dirty| dirty.stat.mtime)
-            .max();
-        let count = self.scan.dirty.iter().filter(differs).count() + self.scan.removed.len();
+        })
+    }
+
+    /// Returns how many objects differ from what was captured last, and the newest time of change among them.
+    pub(crate) fn waiting(&self) -> (u64, Option<crate::model::manifest::Time>) {
+        let newest = self.changed().map(|dirty| dirty.stat.mtime).max();
+        let count = self.changed().count() + self.scan.removed.len();
         (count as u64, newest)
     }
 
