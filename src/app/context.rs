@@ -462,6 +462,12 @@ impl Context {
 }
 
 impl Places {
+    /// Returns the directories of bdr's own, which no source takes.
+    pub(crate) fn own(&self) -> Vec<PathBuf> {
+        let own = [&self.repository, &self.cache, &self.state];
+        own.into_iter().chain(&self.lifeboats).cloned().collect()
+    }
+
     /// Returns the lifeboat of a repository.
     pub(crate) fn lifeboat(&self, repository: &Path) -> Option<Lifeboat> {
         Some(Lifeboat::new(self.lifeboats.as_ref()?, repository))

@@ -93,14 +93,8 @@ pub(crate) fn look_at(
 
 /// Returns the directories of HOME that none of the sources has.
 pub(crate) fn not_covered(cx: &Context, sources: &[Source]) -> Vec<Elsewhere> {
-    let mut never = vec![
-        cx.places.repository.clone(),
-        cx.places.cache.clone(),
-        cx.places.state.clone(),
-    ];
-    never.extend(cx.places.lifeboats.clone());
     match &cx.home {
-        Some(home) => discover::elsewhere(home, sources, &never),
+        Some(home) => discover::elsewhere(home, sources, &cx.places.own()),
         None => Vec::new(),
     }
 }

@@ -21,6 +21,19 @@ pub(crate) fn parse_until(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc
     understood(text, until(text, &now.with_timezone(&Local)))
 }
 
+/// Returns what tells whether a moment lies between two that were typed; one that was not is no bound.
+pub(crate) fn within(
+    since: Option<&str>,
+    until: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<impl Fn(DateTime<Utc>) -> bool, Failure> {
+    let since = since.map(|text| parse(text, now)).transpose()?;
+    let until = until.map(|text| parse_until(text, now)).transpose()?;
+    Ok(move |time| {
+        since.is_none_or(|since| time >= since) && until.is_none_or(|until| time <= until)
+    })
+}
+
 fn until<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Option<DateTime<Utc>> {
     let time = moment(text, now)?;
     let clock = text.rsplit([' ', 't', 'T']).next().unwrap_or_default();

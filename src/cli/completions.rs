@@ -146,6 +146,10 @@ fn write_pages(cx: &Context, dir: &Path) -> Result<u8, Failure> {
 
 /// Answers a shell that asks what could come next. Returns true if one did.
 pub(super) fn answer() -> bool {
+    // Every command passes here, a guard's start too: without the variable nothing is looked up.
+    if crate::app::context::variable(ASKED).is_none() {
+        return false;
+    }
     let args = std::env::args_os();
     let here = crate::app::context::current_dir().ok();
     let asked = CompleteEnv::with_factory(command)

@@ -435,6 +435,13 @@ fn not_protected(
 fn cannot_run(command: &[OsString], error: &std::io::Error, ui: Ui) -> i32 {
     let name = bdr::base::path::show(&command[0]);
     ui.warn(&format!("bdr: cannot run `{name}`: {error}"));
+    let is_line = command.len() == 1 && name.contains(char::is_whitespace);
+    if is_line && error.kind() == std::io::ErrorKind::NotFound {
+        let word = crate::app::guard::shell_words(command);
+        ui.warn(&format!(
+            "hint: that is a whole line in one word: bdr guard -- {name}   (or with a shell: bdr guard -- sh -c {word})"
+        ));
+    }
     match error.kind() {
         std::io::ErrorKind::NotFound => exit::NOT_FOUND.into(),
         // No further process or thread can be had: nothing is wrong with the command.

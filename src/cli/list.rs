@@ -8,7 +8,7 @@ use bdr::base::path::absolute;
 use bdr::base::units::size;
 use bdr::repo::Repository;
 use bdr::repo::origin::Origin;
-use bdr::repo::snapshot::SnapshotKind;
+use bdr::repo::snapshot::{SnapshotKind, Trigger};
 use bdr::repo::summaries::Summary;
 use clap::Args;
 
@@ -46,8 +46,8 @@ pub(crate) struct ListArgs {
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
     /// Only what was taken by: backup, init, guard, undo, redo, restore
-    #[arg(long, value_enum, value_name = "KIND", hide_possible_values = true)]
-    kind: Option<Kind>,
+    #[arg(long, value_parser = Trigger::ALL.map(Trigger::word), value_name = "KIND", hide_possible_values = true)]
+    kind: Option<String>,
     /// Only snapshots with a tag
     #[arg(long, value_name = "TAG")]
     tag: Option<String>,
@@ -59,29 +59,6 @@ pub(crate) struct ListArgs {
     path: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Kind {
-    Backup,
-    Init,
-    Guard,
-    Undo,
-    Redo,
-    Restore,
-}
-
-impl Kind {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Backup => "backup",
-            Self::Init => "init",
-            Self::Guard => "guard",
-            Self::Undo => "undo",
-            Self::Redo => "redo",
-            Self::Restore => "restore",
-        }
-    }
-}
-
 impl ListArgs {
     /// Returns which snapshots were asked for, without regard to --all and the number.
     fn chosen<'s>(
@@ -89,19 +66,15 @@ impl ListArgs {
         cx: &Context,
         snapshots: &'s [Summary],
     ) -> Result<Vec<&'s Summary>, Failure> {
-        let since = self.since.as_deref();
-        let since = since.map(|text| time::parse(text, cx.now)).transpose()?;
-        let until = self.until.as_deref();
-        let until = until.map(|text| time::parse_until(text, cx.now));
-        let until = until.transpose()?;
+        let within = time::within(self.since.as_deref(), self.until.as_deref(), cx.now)?;
         let path = self.path.as_ref().map(|path| absolute(&cx.cwd, path));
         let fits = |snapshot: &&Summary| {
             let roots = || snapshot.roots.iter();
-            since.is_none_or(|since| snapshot.time >= since)
-                && until.is_none_or(|until| snapshot.time <= until)
+            within(snapshot.time)
                 && self
                     .kind
-                    .is_none_or(|kind| snapshot.trigger.word() == kind.word())
+                    .as_ref()
+                    .is_none_or(|kind| snapshot.trigger.word() == kind)
                 && self
                     .tag
                     .as_ref()

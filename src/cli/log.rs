@@ -91,17 +91,11 @@ impl LogArgs {
         operations: &'o [Operation],
         ids: &[Id],
     ) -> Result<Vec<&'o Operation>, Failure> {
-        let since = self.since.as_deref();
-        let since = since.map(|text| time::parse(text, cx.now)).transpose()?;
-        let until = self.until.as_deref();
-        let until = until.map(|text| time::parse_until(text, cx.now));
-        let until = until.transpose()?;
+        let within = time::within(self.since.as_deref(), self.until.as_deref(), cx.now)?;
         let grep = self.grep.as_ref().map(|text| text.to_lowercase());
         let mut found: Vec<&Operation> = operations.iter().rev().collect();
         found.retain(|operation| {
-            let time = operation.begin.time;
-            since.is_none_or(|since| time >= since)
-                && until.is_none_or(|until| time <= until)
+            within(operation.begin.time)
                 && self.kind.is_none_or(|kind| kind.fits(operation))
                 && grep
                     .as_ref()

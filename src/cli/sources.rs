@@ -278,8 +278,7 @@ fn existing(cx: &Context, typed: &OsString) -> Result<PathBuf, Failure> {
             "check the path",
         ));
     }
-    let own = [&cx.places.repository, &cx.places.cache, &cx.places.state];
-    if own.iter().any(|own| path.starts_with(own)) {
+    if cx.places.own().iter().any(|own| path.starts_with(own)) {
         return Err(Failure::usage(
             format!("`{}` belongs to bdr itself", show(path.as_os_str())),
             "choose another directory",
@@ -457,11 +456,7 @@ fn those_with_it(
 
 /// Walks a source by its rules; reads no content.
 fn measured(cx: &Context, source: &Source) -> Result<Measured, Failure> {
-    let never = [
-        cx.places.repository.clone(),
-        cx.places.cache.clone(),
-        cx.places.state.clone(),
-    ];
+    let never = cx.places.own();
     let root: Root = source.root();
     let options = WalkOptions {
         never: &never,

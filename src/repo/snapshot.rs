@@ -47,6 +47,16 @@ pub enum Trigger {
 }
 
 impl Trigger {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Backup,
+        Self::Init,
+        Self::Guard,
+        Self::Undo,
+        Self::Redo,
+        Self::Restore,
+    ];
+
     /// Returns the word used in records and for people.
     pub fn word(self) -> &'static str {
         match self {

@@ -273,3 +273,16 @@ fn keys_before_a_question_answer_nothing_and_enter_answers_one() {
         config(&place)
     );
 }
+
+#[test]
+fn a_line_in_one_word_is_recognised_and_the_way_to_run_it_is_said() {
+    let place = Place::new();
+    place.write("src/a", b"a");
+    place.init();
+    let said = stderr(&place.run(&["guard", "--", "rm -rf src"], 127));
+    assert!(said.contains("bdr guard -- rm -rf src"), "{said}");
+    assert!(place.tree().join("src/a").exists());
+    // A program that is not there is only that.
+    let said = stderr(&place.run(&["guard", "--", "no-such-program"], 127));
+    assert!(!said.contains("hint"), "{said}");
+}

@@ -93,11 +93,10 @@ fn is_touched(source: &Source, dir: &Path) -> bool {
         let pattern = pattern.trim_start_matches('/');
         source.path.join(pattern).starts_with(dir)
     });
-    // What it leaves out was chosen as well.
-    let excluded = !source.rules.exclude.is_empty()
-        && Matcher::new(&source.rules).is_ok_and(|matcher| !matcher.covers(&below))
-        && source.rules.include.is_empty();
-    includes_in_it || excluded || Matcher::new(&source.rules).is_ok_and(|m| m.covers(&below))
+    // Below a source without `include`, what it does not cover was left out by somebody.
+    source.rules.include.is_empty()
+        || includes_in_it
+        || Matcher::new(&source.rules).is_ok_and(|matcher| matcher.covers(&below))
 }
 
 fn look(path: PathBuf) -> Elsewhere {
