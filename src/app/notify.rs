@@ -6,11 +6,11 @@ use bdr::care::status::{Level, Trouble, troubles};
 use bdr::model::config::NotifyConfig;
 use bdr::model::schedule::Job;
 use channels::Sent;
-use serde_json::{Value, json};
 
 use crate::app::context::Context;
+use crate::app::documents::{AlertDocument, AlertTrouble};
 use crate::app::status::words;
-use crate::ui::{plural, when};
+use crate::ui::plural;
 
 pub(crate) mod channels;
 mod desktop;
@@ -19,9 +19,7 @@ mod metrics;
 /// What is sent.
 pub(crate) struct Message {
     pub(crate) level: Level,
-    pub(crate) title: String,
-    pub(crate) body: String,
-    pub(crate) json: Value,
+    pub(crate) alert: AlertDocument,
 }
 
 pub(crate) fn remembered(cx: &Context, memory: &Memory) -> Vec<Trouble> {
@@ -110,48 +108,29 @@ pub(crate) fn message(cx: &Context, alert: &Alert) -> Message {
         None if excluded > 0 => body.push_str(" To list them: bdr status"),
         None => {}
     }
-    let mut troubles: Vec<Value> = alert
-        .troubles
-        .iter()
-        .zip(&says)
-        .map(|(t, says)| json!({"code": t.word(), "level": t.level().word(), "message": says, "fix": t.fix()}))
+    let said = alert.troubles.iter().zip(&says);
+    let mut troubles: Vec<AlertTrouble> = said
+        .map(|(trouble, says)| AlertTrouble::new(trouble, says))
         .collect();
-    if let Some(message) = says.get(alert.troubles.len()) {
-        let level = Level::Warning.word();
-        troubles.push(
-            json!({"code": "newly-excluded", "level": level, "message": message, "fix": "bdr status", "files": excluded}),
-        );
+    if let Some(says) = says.get(alert.troubles.len()) {
+        troubles.push(AlertTrouble::newly_excluded(excluded, says));
     }
-    assemble(cx, alert.level, title, body, troubles.into(), false)
+    Message::new(cx, alert.level, (title, body), troubles)
 }
 
-pub(crate) fn assemble(
-    cx: &Context,
-    level: Level,
-    title: String,
-    body: String,
-    troubles: Value,
-    test: bool,
-) -> Message {
-    let host = cx.host.clone();
-    let title = match host.is_empty() {
-        true => title,
-        false => format!("{title} ({host})"),
-    };
-    let json = json!({
-        "schema": "bdr.alert/1",
-        "time": when::utc(cx.now),
-        "host": host,
-        "level": level.word(),
-        "test": test,
-        "title": title,
-        "message": body,
-        "troubles": troubles,
-    });
-    Message {
-        level,
-        title,
-        body,
-        json,
+impl Message {
+    pub(crate) fn new(
+        cx: &Context,
+        level: Level,
+        (title, body): (String, String),
+        troubles: Vec<AlertTrouble>,
+    ) -> Self {
+        // Several machines may write to one channel.
+        let title = match cx.host.as_str() {
+            "" => title,
+            host => format!("{title} ({host})"),
+        };
+        let alert = AlertDocument::new((cx.now, &cx.host), level, (title, body), troubles);
+        Self { level, alert }
     }
 }

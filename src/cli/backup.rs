@@ -1,19 +1,17 @@
 //! `bdr backup`.
 
-use bdr::base::path::show;
 use bdr::base::units::size;
-use bdr::care::preview::{Preview, preview};
+use bdr::care::preview::preview;
 use bdr::care::prune::Budget;
 use bdr::model::schedule::Job;
 use bdr::protect::backup::BackupOptions;
 use bdr::repo::Repository;
 use bdr::repo::snapshot::Trigger;
 use clap::Args;
-use serde_json::{Value, json};
 
 use crate::app::backup::{BackupRun, Wanted, code, perform, text};
 use crate::app::context::Context;
-use crate::app::documents::BackupDocument;
+use crate::app::documents::{BackupDocument, BackupPlanDocument};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::jobs;
@@ -109,8 +107,7 @@ fn dry_run(cx: &Context, repo: &Repository, args: &BackupArgs) -> Result<u8, Fai
     let partial = !missing.is_empty() || found.iter().any(|one| !one.problems.is_empty());
     let code = if partial { exit::PARTIAL } else { exit::OK };
     if cx.ui.json {
-        let sources: Vec<Value> = found.iter().map(described).collect();
-        let data = json!({"dry_run": true, "full": args.full, "sources": sources});
+        let data = BackupPlanDocument::new(args.full, &found);
         cx.ui.document("backup", code, &data)?;
         return Ok(code);
     }
@@ -167,27 +164,4 @@ fn dry_run(cx: &Context, repo: &Repository, args: &BackupArgs) -> Result<u8, Fai
     says.push_str("Nothing was stored.\n");
     cx.ui.report(&says)?;
     Ok(code)
-}
-
-fn described(one: &Preview) -> Value {
-    let files = one
-        .changed
-        .iter()
-        .map(|(path, bytes)| json!({"path": show(path.as_os_str()), "bytes": bytes}));
-    let notes = |notes: &[(std::path::PathBuf, String)]| -> Vec<Value> {
-        notes
-            .iter()
-            .map(|(path, reason)| json!({"path": show(path.as_os_str()), "reason": reason}))
-            .collect()
-    };
-    json!({
-        "name": one.name,
-        "path": show(one.path.as_os_str()),
-        "files": one.files,
-        "bytes": one.bytes,
-        "changed": files.collect::<Vec<_>>(),
-        "removed": one.removed.iter().map(|path| show(path.as_os_str())).collect::<Vec<_>>(),
-        "left_out": notes(&one.left_out),
-        "problems": notes(&one.problems),
-    })
 }

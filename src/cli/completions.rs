@@ -13,6 +13,7 @@ use clap_complete::env::{Bash, CompleteEnv, EnvCompleter, Fish, Powershell, Zsh}
 
 use super::groups;
 use crate::app::context::{Context, Needs, NeedsConfig};
+use crate::app::documents::{PagesDocument, ShellDocument};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::log::title;
@@ -70,7 +71,10 @@ pub(crate) fn run(cx: &Context, args: &CompletionsArgs) -> Result<u8, Failure> {
     if cx.ui.json {
         let what = args.what.to_possible_value();
         let what = what.as_ref().map(clap::builder::PossibleValue::get_name);
-        let data = serde_json::json!({"shell": what, "text": text});
+        let data = ShellDocument {
+            shell: what.unwrap_or_default().to_owned(),
+            text,
+        };
         cx.ui.document("completions", exit::OK, &data)?;
     } else {
         cx.ui.data(&text)?;
@@ -133,8 +137,10 @@ fn write_pages(cx: &Context, dir: &Path) -> Result<u8, Failure> {
     }
     names.sort();
     if cx.ui.json {
-        let data =
-            serde_json::json!({"dir": bdr::base::path::show(dir.as_os_str()), "pages": names});
+        let data = PagesDocument {
+            dir: bdr::base::path::show(dir.as_os_str()),
+            pages: names,
+        };
         cx.ui.document("completions", exit::OK, &data)?;
     } else {
         let pages = crate::ui::plural(names.len() as u64, "page");

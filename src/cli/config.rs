@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::app::config::{check_patterns, leave_out_addresses, say_unmatched, values};
 use crate::app::context::{Context, read_config};
+use crate::app::documents::{At, ConfigCheckDocument, NamedSource};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::ui;
@@ -197,8 +198,7 @@ fn path(cx: &Context, args: &PathArgs) -> Result<u8, Failure> {
         Some(_) => &cx.places.repository,
     };
     if cx.ui.json {
-        cx.ui
-            .document("config", exit::OK, &ui::json::with_path(path, json!({})))?;
+        cx.ui.document("config", exit::OK, &At::new(path))?;
     } else {
         // For "$(bdr config path)": the bytes as they are.
         let mut line = os_to_bytes(path.as_os_str()).into_owned();
@@ -230,11 +230,13 @@ fn check(cx: &Context) -> Result<u8, Failure> {
         exit::PARTIAL
     };
     if cx.ui.json {
-        let missing: Vec<Value> = missing
-            .iter()
-            .map(|s| ui::json::with_path(&s.path, json!({"name": s.name})))
-            .collect();
-        let data = json!({"sources": config.sources.len(), "missing": missing});
+        let missing = missing.iter();
+        let data = ConfigCheckDocument {
+            sources: config.sources.len(),
+            missing: missing
+                .map(|source| NamedSource::new(&source.name, &source.path))
+                .collect(),
+        };
         cx.ui.document("config", code, &data)?;
         return Ok(code);
     }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use bdr::base::error::IoContext as _;
 use bdr::base::units::size;
 use clap::Args;
-use serde_json::{Value, json};
 
 use crate::app::context::{Context, OPERATION_VARIABLE};
+use crate::app::documents::{DemoDocument, DemoOutcome, DemoStep};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::ui::{self, count};
@@ -90,13 +90,15 @@ pub(crate) fn run(cx: &Context, _: &DemoArgs) -> Result<u8, Failure> {
     let good = different.is_empty() && gone == files;
     let code = if good { exit::OK } else { exit::FAILURE };
     if cx.ui.json {
-        let data = json!({
-            "files": files,
-            "bytes": bytes,
-            "deleted": gone,
-            "steps": steps.iter().map(step_data).collect::<Vec<_>>(),
-            "different": different,
-        });
+        let data = DemoDocument {
+            outcome: Some(DemoOutcome {
+                files,
+                bytes,
+                deleted: gone,
+                different,
+            }),
+            steps: steps.iter().map(step_data).collect(),
+        };
         cx.ui.document("demo", code, &data)?;
         return Ok(code);
     }
@@ -176,7 +178,10 @@ fn tell(cx: &Context, step: &Step) -> Result<(), Failure> {
 
 fn failed_at(cx: &Context, steps: &[Step]) -> Result<u8, Failure> {
     if cx.ui.json {
-        let data = json!({"steps": steps.iter().map(step_data).collect::<Vec<_>>()});
+        let data = DemoDocument {
+            outcome: None,
+            steps: steps.iter().map(step_data).collect(),
+        };
         cx.ui.document("demo", exit::FAILURE, &data)?;
     } else if let Some(step) = steps.last() {
         cx.ui
@@ -187,10 +192,10 @@ fn failed_at(cx: &Context, steps: &[Step]) -> Result<u8, Failure> {
     Ok(exit::FAILURE)
 }
 
-fn step_data(step: &Step) -> Value {
-    json!({
-        "command": step.typed,
-        "exit": step.output.status.code(),
-        "elapsed_ms": u64::try_from(step.elapsed.as_millis()).unwrap_or(u64::MAX),
-    })
+fn step_data(step: &Step) -> DemoStep {
+    DemoStep {
+        command: step.typed.to_owned(),
+        exit: step.output.status.code(),
+        elapsed_ms: u64::try_from(step.elapsed.as_millis()).unwrap_or(u64::MAX),
+    }
 }

@@ -9,9 +9,9 @@ use bdr::care::drill::Drilled;
 use bdr::model::schedule::Job;
 use bdr::repo::snapshot::PathNote;
 use clap::Args;
-use serde_json::{Value, json};
 
 use crate::app::context::Context;
+use crate::app::documents::DrillDocument;
 use crate::app::drill::perform;
 use crate::app::error::Failure;
 use crate::app::exit;
@@ -59,12 +59,8 @@ pub(crate) fn run(cx: &Context, args: &DrillArgs) -> Result<u8, Failure> {
     let code = if failed { exit::DAMAGED } else { exit::OK };
     let ids = snapshots.ids();
     if cx.ui.json {
-        let list: Vec<Value> = drilled.iter().map(data).collect();
-        cx.ui.document(
-            "drill",
-            code,
-            &json!({"passed": !failed, "snapshots": list}),
-        )?;
+        let data = DrillDocument::new(&drilled);
+        cx.ui.document("drill", code, &data)?;
         return Ok(code);
     }
     let mut text = String::new();
@@ -126,17 +122,4 @@ fn list(cx: &Context, text: &mut String, title: &str, notes: &[PathNote]) {
     for line in cx.note_lines(notes.iter(), 10) {
         text.push_str(&format!("    {line}\n"));
     }
-}
-
-fn data(drilled: &Drilled) -> Value {
-    json!({
-        "snapshot": drilled.snapshot.to_string(),
-        "files": drilled.files,
-        "bytes": drilled.bytes,
-        "databases": drilled.databases,
-        "documents": drilled.documents,
-        "damage": ui::json::notes(&drilled.damage),
-        "remarks": ui::json::notes(&drilled.remarks),
-        "elapsed_ms": u64::try_from(drilled.elapsed.as_millis()).unwrap_or(u64::MAX),
-    })
 }

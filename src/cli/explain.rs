@@ -6,9 +6,9 @@ use bdr::Error;
 use bdr::base::units::size;
 use bdr::effects::{self, Assessment, Dialect, Effect, Surroundings};
 use clap::Args;
-use serde_json::json;
 
 use crate::app::context::Context;
+use crate::app::documents::ExplainDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::guard;
@@ -86,19 +86,11 @@ pub(crate) fn run(cx: &Context, args: &ExplainArgs) -> Result<u8, Failure> {
         _ => None,
     };
     if cx.ui.json {
-        let mut data = data(cx, &found);
-        if let Some(plan) = &covered {
-            data["roots"] = plan
-                .roots
-                .iter()
-                .map(|r| {
-                    let rest =
-                        json!({"files": r.files, "bytes": r.bytes, "new_bytes": r.new_bytes});
-                    ui::json::with_path(&r.path, rest)
-                })
-                .collect();
-            data["left_out"] = ui::json::notes(&plan.left_out);
-        }
+        let data = ExplainDocument::new(&cx.cwd, &found);
+        let data = match &covered {
+            Some(plan) => data.covered(plan),
+            None => data,
+        };
         cx.ui.document("explain", exit::OK, &data)?;
         return Ok(exit::OK);
     }
@@ -128,8 +120,7 @@ pub(crate) fn run(cx: &Context, args: &ExplainArgs) -> Result<u8, Failure> {
 
 fn refused(cx: &Context, found: &Assessment, error: &Error) -> Result<u8, Failure> {
     if cx.ui.json {
-        let mut data = data(cx, found);
-        data["refused"] = error.to_string().into();
+        let data = ExplainDocument::new(&cx.cwd, found).refused(error.to_string());
         cx.ui.document("explain", exit::OK, &data)?;
     } else {
         let text = heading(cx, found);
@@ -137,20 +128,6 @@ fn refused(cx: &Context, found: &Assessment, error: &Error) -> Result<u8, Failur
             .data(&format!("{text}A guard would refuse it: {error}\n"))?;
     }
     Ok(exit::OK)
-}
-
-fn data(cx: &Context, found: &Assessment) -> serde_json::Value {
-    json!({
-        "effect": found.effect.word(),
-        "rule": (!found.rule.is_empty()).then_some(&found.rule),
-        "reason": found.reason,
-        "operands": found.operands.iter().map(|o| ui::json::with_path(&o.path, json!({
-            "pattern": o.glob, "place": o.place,
-        }))).collect::<Vec<_>>(),
-        "remote": found.remote,
-        "untold": found.untold,
-        "cwd": bdr::base::path::show(cx.cwd.as_os_str()),
-    })
 }
 
 fn heading(cx: &Context, found: &Assessment) -> String {

@@ -12,13 +12,15 @@ use bdr::install::hooks::{
 use bdr::model::agent::{AgentCall, Host, OWN_HOST};
 use bdr::protect::guard::{self, CloseOptions, GuardOptions};
 use clap::{Args, Subcommand};
-use serde_json::{Value, json as document};
 
 use crate::app::context::{Context, own_program, variable};
+use crate::app::documents::{
+    At, HookFile, HooksDocument, HooksStatusDocument, HooksTextDocument, InstalledHook, Refused,
+};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::guard as guarding;
-use crate::ui::{json as ui_json, plural};
+use crate::ui::plural;
 
 mod places;
 
@@ -354,24 +356,12 @@ fn report(
     let failed = outcomes.iter().any(|outcome| outcome.refused.is_some());
     let code = if failed { exit::FAILURE } else { exit::OK };
     if cx.ui.json {
-        let list: Vec<Value> = outcomes
-            .iter()
-            .map(|outcome| {
-                let mut one = document!({"target": outcome.target});
-                if let Some(step) = &outcome.step {
-                    one["action"] = step.action.word().into();
-                }
-                if let Some((why, fix)) = &outcome.refused {
-                    one["error"] = why.clone().into();
-                    one["fix"] = fix.clone().into();
-                }
-                match &outcome.file {
-                    Some(file) => ui_json::with_path(file, one),
-                    None => one,
-                }
-            })
-            .collect();
-        let data = document!({"verb": verb, "dry_run": dry_run, "files": list, "notes": notes});
+        let data = HooksDocument {
+            verb: verb.to_owned(),
+            dry_run,
+            files: outcomes.iter().map(file_document).collect(),
+            notes: notes.to_vec(),
+        };
         cx.ui.document("hooks", code, &data)?;
         return Ok(code);
     }
@@ -451,6 +441,37 @@ fn report(
     });
     cx.ui.report(&text)?;
     Ok(code)
+}
+
+fn file_document(outcome: &Outcome) -> HookFile {
+    HookFile {
+        file: outcome.file.as_deref().map(At::new),
+        target: outcome.target.clone(),
+        action: outcome.step.as_ref().map(|step| step.action.word()),
+        refused: outcome.refused.as_ref().map(|(why, fix)| Refused {
+            error: why.clone(),
+            fix: fix.clone(),
+        }),
+    }
+}
+
+fn installed_document(one: &Health) -> InstalledHook {
+    let seen = &one.seen;
+    InstalledHook {
+        file: At::new(&seen.file),
+        target: seen.target.clone(),
+        standing: match &seen.standing {
+            Standing::Good => "good",
+            Standing::Edited => "edited",
+            Standing::Gone => "gone",
+            Standing::Torn(_) => "torn",
+        },
+        program: seen.program.to_string_lossy().into_owned(),
+        version: seen.version.clone(),
+        time: crate::ui::when::utc(seen.time),
+        trouble: one.trouble.as_ref().map(|(why, _)| why.clone()),
+        fix: one.trouble.as_ref().map(|(_, fix)| fix.clone()),
+    }
 }
 
 /// One thing that calls bdr, and whether it works.
@@ -539,26 +560,9 @@ fn status(cx: &Context) -> Result<u8, Failure> {
     let bad = all.iter().any(|one| one.trouble.is_some());
     let code = if bad { exit::FAILURE } else { exit::OK };
     if cx.ui.json {
-        let list: Vec<Value> = all
-            .iter()
-            .map(|one| {
-                let seen = &one.seen;
-                let standing = match &seen.standing {
-                    Standing::Good => "good",
-                    Standing::Edited => "edited",
-                    Standing::Gone => "gone",
-                    Standing::Torn(_) => "torn",
-                };
-                let value = document!({
-                    "target": seen.target, "standing": standing, "program": seen.program.to_string_lossy(),
-                    "version": seen.version, "time": crate::ui::when::utc(seen.time),
-                    "trouble": one.trouble.as_ref().map(|t| &t.0), "fix": one.trouble.as_ref().map(|t| &t.1),
-                });
-                ui_json::with_path(&seen.file, value)
-            })
-            .collect();
-        cx.ui
-            .document("hooks", code, &document!({"verb": "status", "files": list}))?;
+        let files = all.iter().map(installed_document);
+        let data = HooksStatusDocument::new(files.collect());
+        cx.ui.document("hooks", code, &data)?;
         return Ok(code);
     }
     let mut text = String::new();
@@ -606,17 +610,8 @@ fn print(cx: &Context, args: &PrintArgs) -> Result<u8, Failure> {
         }
     }
     if cx.ui.json {
-        let list: Vec<Value> = shown
-            .iter()
-            .map(
-                |(target, place, text)| document!({"target": target, "place": place, "text": text}),
-            )
-            .collect();
-        cx.ui.document(
-            "hooks",
-            exit::OK,
-            &document!({"verb": "print", "texts": list}),
-        )?;
+        let data = HooksTextDocument::new(shown);
+        cx.ui.document("hooks", exit::OK, &data)?;
         return Ok(exit::OK);
     }
     let mut text = String::new();

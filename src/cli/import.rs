@@ -12,11 +12,12 @@ use bdr::model::schedule::Job;
 use bdr::repo::Repository;
 use bdr::repo::snapshot::PathNote;
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::app::backup;
 use crate::app::config;
 use crate::app::context::Context;
+use crate::app::documents::{ImportDocument, ImportedDocument, NamedSource, StoredBackup, notes};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::jobs;
@@ -505,36 +506,34 @@ fn ending(
     text
 }
 
-fn data(store: &Store, settings: &Settings, imported: &[Imported], applied: bool) -> Value {
-    let backups: Vec<Value> = store
-        .backups
-        .iter()
-        .map(|found| {
-            json!({
-                "id": found.metadata.backup_id,
-                "time": when::utc(found.metadata.created),
-                "kind": found.metadata.kind,
-                "files": found.files(),
-                "bytes": found.bytes(),
-                "imported_before": found.imported,
-            })
-        })
-        .collect();
-    let sources: Vec<Value> = settings
-        .sources
-        .iter()
-        .map(|s| ui::json::with_path(&s.path, json!({"name": s.name})))
-        .collect();
-    let snapshots: Vec<Value> = imported
-        .iter()
-        .map(|imported| json!({"snapshot": imported.report.snapshot.id.to_string(), "files": imported.report.snapshot.stats.files, "left_out": ui::json::notes(&imported.lost)}))
-        .collect();
-    json!({
-        "applied": applied,
-        "sources": sources,
-        "backups": backups,
-        "unreadable": ui::json::notes(&store.unreadable),
-        "remarks": settings.remarks,
-        "imported": snapshots,
-    })
+fn data(
+    store: &Store,
+    settings: &Settings,
+    imported: &[Imported],
+    applied: bool,
+) -> ImportDocument {
+    let backups = store.backups.iter().map(|found| StoredBackup {
+        id: found.metadata.backup_id.clone(),
+        time: when::utc(found.metadata.created),
+        kind: found.metadata.kind.clone(),
+        files: found.files(),
+        bytes: found.bytes(),
+        imported_before: found.imported,
+    });
+    let sources = settings.sources.iter();
+    let imported = imported.iter().map(|imported| ImportedDocument {
+        snapshot: imported.report.snapshot.id.to_string(),
+        files: imported.report.snapshot.stats.files,
+        left_out: notes(&imported.lost),
+    });
+    ImportDocument {
+        applied,
+        sources: sources
+            .map(|source| NamedSource::new(&source.name, &source.path))
+            .collect(),
+        backups: backups.collect(),
+        unreadable: notes(&store.unreadable),
+        remarks: settings.remarks.clone(),
+        imported: imported.collect(),
+    }
 }

@@ -6,9 +6,9 @@ use bdr::base::id::SnapshotId;
 use bdr::repo::Repository;
 use bdr::repo::marks::Mark;
 use clap::Args;
-use serde_json::json;
 
 use crate::app::context::Context;
+use crate::app::documents::MarkDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::pick;
@@ -102,12 +102,7 @@ fn put(cx: &Context, repo: &Repository, mark: &Mark, verb: &str) -> Result<u8, F
     let ids: Vec<SnapshotId> = repo.snapshot_ids()?;
     let short = mark.id.prefix(&ids);
     if cx.ui.json {
-        let data = json!({
-            "id": mark.id.to_string(),
-            "short": short,
-            "tags": mark.tags,
-            "pinned": mark.pinned,
-        });
+        let data = MarkDocument::new(mark, &short);
         cx.ui.document(verb, exit::OK, &data)?;
         return Ok(exit::OK);
     }

@@ -4,13 +4,13 @@ use bdr::care::alerts::decide;
 use bdr::care::status::Level;
 use bdr::model::config::NotifyConfig;
 use clap::Args;
-use serde_json::{Value, json};
 
 use crate::app::context::Context;
+use crate::app::documents::{MessageDocument, NotifyDocument, SentDocument};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::notify::channels::Sent;
-use crate::app::notify::{Message, assemble, message, remembered, tell};
+use crate::app::notify::{Message, message, remembered, tell};
 
 /// Send a message if the state of the backups has changed
 ///
@@ -70,24 +70,22 @@ pub(crate) fn run(cx: &Context, args: &NotifyArgs) -> Result<u8, Failure> {
 
 fn test_message(cx: &Context) -> Message {
     let body = "This is a test. You will get a message when backups fail or stop, and when they work again.";
-    assemble(
-        cx,
-        Level::Good,
-        "bdr: test".to_owned(),
-        body.to_owned(),
-        json!([]),
-        true,
-    )
+    let title = "bdr: test".to_owned();
+    let mut message = Message::new(cx, Level::Good, (title, body.to_owned()), Vec::new());
+    message.alert.test = true;
+    message
 }
 
 fn show(cx: &Context, message: Option<&Message>) -> Result<u8, Failure> {
     if cx.ui.json {
-        let data = json!({"message": message.map(|m| &m.json)});
+        let data = MessageDocument {
+            message: message.map(|message| &message.alert),
+        };
         cx.ui.document("notify", exit::OK, &data)?;
         return Ok(exit::OK);
     }
     cx.ui.data(&match message {
-        Some(message) => format!("{}\n{}\n", message.title, message.body),
+        Some(message) => format!("{}\n{}\n", message.alert.title, message.alert.message),
         None => "Nothing has changed: nothing would be sent.\n".to_owned(),
     })?;
     Ok(exit::OK)
@@ -97,11 +95,12 @@ fn report(cx: &Context, sent: &[Sent]) -> Result<u8, Failure> {
     let failed = sent.iter().filter(|sent| sent.error.is_some()).count();
     let code = if failed > 0 { exit::FAILURE } else { exit::OK };
     if cx.ui.json {
-        let list: Vec<Value> = sent
-            .iter()
-            .map(|sent| json!({"channel": sent.channel, "error": sent.error}))
-            .collect();
-        cx.ui.document("notify", code, &json!({"sent": list}))?;
+        let sent = sent.iter().map(|sent| SentDocument {
+            channel: sent.channel,
+            error: sent.error.clone(),
+        });
+        let data = NotifyDocument::new(sent.collect());
+        cx.ui.document("notify", code, &data)?;
         return Ok(code);
     }
     let mut text = String::new();

@@ -4,9 +4,9 @@ use bdr::base::id::Id;
 use bdr::repo::Repository;
 use bdr::repo::oplog::{Operation, check_forgettable, resolve};
 use clap::{Args, Subcommand};
-use serde_json::json;
 
 use crate::app::context::Context;
+use crate::app::documents::{ForgetDocument, PinDocument};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::log;
@@ -99,8 +99,8 @@ fn pin(
         }
     }
     if cx.ui.json {
-        let list: Vec<String> = named.iter().map(|o| o.begin.id.to_string()).collect();
-        let data = json!({"pinned": pinned, "operations": list});
+        let operations = named.iter().map(|o| o.begin.id.to_string()).collect();
+        let data = PinDocument { pinned, operations };
         cx.ui.document("op", exit::OK, &data)?;
         return Ok(exit::OK);
     }
@@ -190,8 +190,11 @@ fn forget(
         exit::PARTIAL
     };
     if cx.ui.json {
-        let list: Vec<String> = chosen.iter().map(|o| o.begin.id.to_string()).collect();
-        let data = json!({"dry_run": args.dry_run, "forgotten": done, "operations": list});
+        let data = ForgetDocument {
+            dry_run: args.dry_run,
+            forgotten: done,
+            operations: chosen.iter().map(|o| o.begin.id.to_string()).collect(),
+        };
         cx.ui.document("op", code, &data)?;
     } else if done {
         cx.ui.report("Their snapshots stay: bdr list\n")?;

@@ -10,11 +10,11 @@ use bdr::privacy::{self, Treatment, structure};
 use bdr::protect::backup::Level;
 use bdr::protect::staging::settle;
 use clap::{Args, Subcommand};
-use serde_json::json;
 
 use super::scan;
 use crate::app::config;
 use crate::app::context::Context;
+use crate::app::documents::{AllowDocument, RescanDocument, WhyDocument, WhyFinding};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::ui::{self, plural, prompt};
@@ -110,10 +110,15 @@ fn why(cx: &Context, file: &std::path::Path) -> Result<u8, Failure> {
             (privacy::Group::Secret, _, false) => "to be sealed",
             _ => "seen",
         };
-        list.push(json!({
-            "line": line, "kind": finding.kind, "group": finding.group.as_str(), "key": key,
-            "fingerprint": fingerprint.to_string(), "allowed": allowed, "in_vault": kept,
-        }));
+        list.push(WhyFinding {
+            line,
+            kind: finding.kind,
+            group: finding.group.as_str(),
+            key: key.clone(),
+            fingerprint: fingerprint.to_string(),
+            allowed,
+            in_vault: kept,
+        });
         rows.push(vec![
             format!("line {line}"),
             finding.kind.to_owned(),
@@ -123,8 +128,7 @@ fn why(cx: &Context, file: &std::path::Path) -> Result<u8, Failure> {
         ]);
     }
     if cx.ui.json {
-        let treatment = scan::treatment_word(&found.treatment);
-        let data = ui::json::with_path(&path, json!({"treatment": treatment, "findings": list}));
+        let data = WhyDocument::new(&path, &found.treatment, list);
         cx.ui.document("privacy-why", exit::OK, &data)?;
         return Ok(exit::OK);
     }
@@ -187,8 +191,8 @@ fn allow(cx: &Context, what: &str, reason: Option<&str>) -> Result<u8, Failure> 
         }
     };
     if cx.ui.json {
-        cx.ui
-            .document("privacy", exit::OK, &json!({"allow": entries}))?;
+        let data = AllowDocument { allow: entries };
+        cx.ui.document("privacy", exit::OK, &data)?;
     } else {
         cx.ui.report(&format!("{what} {says}.\n"))?;
     }
@@ -224,19 +228,8 @@ fn look_again(cx: &Context, purge: bool, yes: bool) -> Result<u8, Failure> {
         exit::OK
     };
     if cx.ui.json {
-        let exposed: Vec<_> = report
-            .exposed
-            .iter()
-            .map(|e| json!({"path": e.path, "snapshots": e.snapshots, "kinds": e.kinds}))
-            .collect();
-        cx.ui.document(
-            "privacy-rescan",
-            code,
-            &json!({
-                "checked": report.checked, "exposed": exposed, "skipped": report.skipped, "purged": purge,
-                "rewritten": report.rewritten, "removed_packs": report.removed_packs, "operations": report.operations,
-            }),
-        )?;
+        let data = RescanDocument::new(&report, purge);
+        cx.ui.document("privacy-rescan", code, &data)?;
         return Ok(code);
     }
     let mut text = String::new();

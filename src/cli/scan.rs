@@ -7,9 +7,9 @@ use bdr::base::units::size;
 use bdr::care::scan::{self, Scanned};
 use bdr::privacy::{Profile, Treatment};
 use clap::Args;
-use serde_json::{Value, json};
 
 use crate::app::context::Context;
+use crate::app::documents::ScanDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::ui::{self, plural};
@@ -77,10 +77,7 @@ pub(crate) fn run(cx: &Context, args: &ScanArgs) -> Result<u8, Failure> {
         exit::OK
     };
     if cx.ui.json {
-        let files: Vec<Value> = report.files.iter().map(data).collect();
-        let data = json!({
-            "files": files, "scanned": report.scanned, "bytes": report.bytes, "problems": ui::json::notes(&report.problems),
-        });
+        let data = ScanDocument::new(&report);
         cx.ui.document("scan", code, &data)?;
         return Ok(code);
     }
@@ -107,30 +104,6 @@ pub(crate) fn treatment(treatment: &Treatment) -> &'static str {
         Treatment::Seal => "values are sealed",
         Treatment::Whole(_) => "only its metadata is stored",
     }
-}
-
-/// Returns the word for machines.
-pub(crate) fn treatment_word(treatment: &Treatment) -> &'static str {
-    match treatment {
-        Treatment::Clear => "clear",
-        Treatment::Seal => "seal",
-        Treatment::Whole(_) => "whole",
-    }
-}
-
-fn data(file: &Scanned) -> Value {
-    let findings: Vec<Value> = file
-        .examined
-        .findings
-        .iter()
-        .zip(&file.lines)
-        .map(|(f, line)| json!({"group": f.group.as_str(), "kind": f.kind, "line": line, "bytes": f.range.len()}))
-        .collect();
-    let treatment = treatment_word(&file.examined.treatment);
-    ui::json::with_path(
-        &file.path,
-        json!({"treatment": treatment, "findings": findings}),
-    )
 }
 
 fn words(cx: &Context, file: &Scanned) -> String {

@@ -8,9 +8,9 @@ use bdr::protect::guard::{self, CloseOptions};
 use bdr::protect::staging::settle;
 use bdr::repo::Repository;
 use clap::Args;
-use serde_json::json;
 
 use crate::app::context::Context;
+use crate::app::documents::SettleDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::guard::tell_settled;
@@ -104,10 +104,7 @@ pub(crate) fn run(cx: &Context, args: &SettleArgs) -> Result<u8, Failure> {
     }
     let report = settle(&repo, Level::Fast, cx.now, &cx.progress())?;
     if cx.ui.json {
-        let data = json!({
-            "sets": report.sets, "bytes": report.bytes, "lost": report.lost,
-            "waiting": report.waiting, "reason": report.reason,
-        });
+        let data = SettleDocument::new(&report);
         let code = match report.lost + report.waiting {
             0 => exit::OK,
             _ => exit::PARTIAL,

@@ -5,6 +5,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 
 use crate::app::context::Context;
+use crate::app::documents::ShellDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
 
@@ -57,7 +58,10 @@ pub(crate) fn run(cx: &Context, args: &ShellArgs) -> Result<u8, Failure> {
     let mut text = args.shell.init(&program, &args.wrap, args.veto);
     text.push_str(&completions(args.shell, &program));
     if cx.ui.json {
-        let data = serde_json::json!({"shell": args.shell.word(), "text": text});
+        let data = ShellDocument {
+            shell: args.shell.word().to_owned(),
+            text,
+        };
         cx.ui.document("shell", exit::OK, &data)?;
     } else {
         cx.ui.data(&text)?;

@@ -11,10 +11,13 @@ use bdr::model::config::{Config, Source, edit, path_text};
 use bdr::model::rules::{Matcher, Root, check_source_name};
 use bdr::protect::walk::{Scan, WalkOptions, walk};
 use clap::Args;
-use serde_json::json;
 
 use crate::app::config::{check_patterns, check_text, text, write};
 use crate::app::context::Context;
+use crate::app::documents::{
+    AddDocument, CoveredPath, ExcludeDocument, ExcludedDocument, MeasuredSource, NamedSource,
+    RemoveDocument,
+};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::ui::{count, plural};
@@ -117,15 +120,14 @@ pub(crate) fn add(cx: &Context, args: &AddArgs) -> Result<u8, Failure> {
         write(cx, &new)?;
     }
     if cx.ui.json {
-        let sources: Vec<_> = added.iter().map(described).collect();
-        let covered = covered
-            .iter()
-            .map(|(path, name)| json!({"path": show(path.as_os_str()), "source": name}));
-        let data = json!({
-            "added": sources,
-            "covered": covered.collect::<Vec<_>>(),
-            "changed": !args.dry_run && !added.is_empty(),
-        });
+        let covered = covered.iter();
+        let data = AddDocument {
+            added: added.iter().map(described).collect(),
+            covered: covered
+                .map(|(path, name)| CoveredPath::new(path, name))
+                .collect(),
+            changed: !args.dry_run && !added.is_empty(),
+        };
         cx.ui.document("add", exit::OK, &data)?;
         return Ok(exit::OK);
     }
@@ -169,10 +171,13 @@ pub(crate) fn remove(cx: &Context, args: &RemoveArgs) -> Result<u8, Failure> {
         write(cx, &new)?;
     }
     if cx.ui.json {
-        let sources = removed
-            .iter()
-            .map(|source| json!({"name": source.name, "path": show(source.path.as_os_str())}));
-        let data = json!({"removed": sources.collect::<Vec<_>>(), "changed": !args.dry_run});
+        let removed = removed.iter();
+        let data = RemoveDocument {
+            removed: removed
+                .map(|source| NamedSource::new(&source.name, &source.path))
+                .collect(),
+            changed: !args.dry_run,
+        };
         cx.ui.document("remove", exit::OK, &data)?;
         return Ok(exit::OK);
     }
@@ -222,19 +227,20 @@ pub(crate) fn exclude(cx: &Context, args: &ExcludeArgs) -> Result<u8, Failure> {
         )
     };
     if cx.ui.json {
-        let sources = changes.iter().map(|change| {
+        let excluded = changes.iter().map(|change| {
             let (files, bytes) = gone(change);
-            json!({
-                "source": change.1.source.name,
-                "exclude": change.1.source.rules.exclude,
-                "files": files,
-                "bytes": bytes,
-            })
+            let source = &change.1.source;
+            ExcludedDocument {
+                source: source.name.clone(),
+                exclude: source.rules.exclude.clone(),
+                files,
+                bytes,
+            }
         });
-        let data = json!({
-            "excluded": sources.collect::<Vec<_>>(),
-            "changed": !args.dry_run && !changes.is_empty(),
-        });
+        let data = ExcludeDocument {
+            excluded: excluded.collect(),
+            changed: !args.dry_run && !changes.is_empty(),
+        };
         cx.ui.document("exclude", exit::OK, &data)?;
         return Ok(exit::OK);
     }
@@ -472,14 +478,14 @@ fn measured(cx: &Context, source: &Source) -> Result<Measured, Failure> {
     })
 }
 
-fn described(one: &Measured) -> serde_json::Value {
-    json!({
-        "name": one.source.name,
-        "path": show(one.source.path.as_os_str()),
-        "files": one.files,
-        "bytes": one.bytes,
-        "left_out": one.left_out,
-    })
+fn described(one: &Measured) -> MeasuredSource {
+    MeasuredSource {
+        name: one.source.name.clone(),
+        path: show(one.source.path.as_os_str()),
+        files: one.files,
+        bytes: one.bytes,
+        left_out: one.left_out,
+    }
 }
 
 fn line(cx: &Context, one: &Measured, width: usize) -> String {

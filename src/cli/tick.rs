@@ -6,10 +6,10 @@ use bdr::care::runs::Tick;
 use bdr::model::schedule::{Job, Schedule};
 use chrono::Local;
 use clap::Args;
-use serde_json::json;
 
 use crate::app::context::Context;
 use crate::app::dashboard;
+use crate::app::documents::{DueDocument, TickDocument};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::jobs;
@@ -165,11 +165,8 @@ pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {
 
 fn tell(cx: &Context, done: &[(Job, bool)]) -> Result<u8, Failure> {
     if cx.ui.json {
-        let ran: Vec<_> = done
-            .iter()
-            .map(|(job, well)| json!({"job": job.word(), "succeeded": well}))
-            .collect();
-        cx.ui.document("tick", exit::OK, &json!({"ran": ran}))?;
+        let data = TickDocument::new(done);
+        cx.ui.document("tick", exit::OK, &data)?;
     }
     Ok(exit::OK)
 }
@@ -179,8 +176,7 @@ fn dry_run(cx: &Context, schedule: &Schedule) -> Result<u8, Failure> {
     let due = schedule.due(&memory.pasts, cx.now, &Local);
     let next = next(schedule, &memory, cx.now);
     if cx.ui.json {
-        let words: Vec<&str> = due.iter().map(|job| job.word()).collect();
-        let data = json!({"due": words, "next": next.map(when::utc)});
+        let data = DueDocument::new(&due, next);
         cx.ui.document("tick", exit::OK, &data)?;
         return Ok(exit::OK);
     }

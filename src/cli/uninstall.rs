@@ -14,14 +14,14 @@ use bdr::disk::storage::{self, Lifeboat};
 use bdr::install::hooks::{Action, Ledger};
 use bdr::repo::Repository;
 use clap::Args;
-use serde_json::{Value, json};
 
 use crate::app::context::{Context, own_program, read_config};
+use crate::app::documents::{At, DeletedPart, Note, RemovedEntry, UninstallDocument};
 use crate::app::error::Failure;
 use crate::app::schedule as scheduling;
 use crate::app::{exit, keychain};
 use crate::cli::hooks::{Outcome, carry_out};
-use crate::ui::{json as ui_json, prompt, table};
+use crate::ui::{prompt, table};
 
 /// Take bdr out of other programs, and delete what it keeps
 ///
@@ -501,36 +501,31 @@ fn tell_json(
 ) -> Result<(), Failure> {
     let entry = |outcome: &Outcome| {
         let refused = outcome.refused.as_ref();
-        let value = json!({
-            "target": outcome.target,
-            "action": outcome.step.as_ref().map(|step| step.action.word()),
-            "error": refused.map(|(why, _)| why),
-            "fix": refused.and_then(|(_, fix)| fix.as_ref()),
-        });
-        match &outcome.file {
-            Some(file) => ui_json::with_path(file, value),
-            None => value,
+        RemovedEntry {
+            file: outcome.file.as_deref().map(At::new),
+            target: outcome.target.clone(),
+            action: outcome.step.as_ref().map(|step| step.action.word()),
+            error: refused.map(|(why, _)| why.clone()),
+            fix: refused.and_then(|(_, fix)| fix.clone()),
         }
     };
-    let piece = |piece: &Piece| {
-        let value = json!({
-            "part": piece.word(),
-            "bytes": piece.bytes,
-            "deleted": piece.deleted,
-            "stays": piece.stays,
-        });
-        ui_json::with_path(&piece.path, value)
+    let piece = |piece: &Piece| DeletedPart {
+        at: At::new(&piece.path),
+        part: piece.word(),
+        bytes: piece.bytes,
+        deleted: piece.deleted,
+        stays: piece.stays.clone(),
     };
     let kept = all.kept.iter();
-    let data = json!({
-        "done": done,
-        "everything": args.everything,
-        "entries": entries.outcomes.iter().map(entry).collect::<Vec<Value>>(),
-        "schedulers": entries.schedulers,
-        "deletes": all.pieces.iter().map(piece).collect::<Vec<Value>>(),
-        "kept": kept.map(|(path, why)| ui_json::with_path(path, json!({"reason": why}))).collect::<Vec<Value>>(),
-        "command": (!done).then(|| command(cx, args)),
-    });
+    let data = UninstallDocument {
+        done,
+        everything: args.everything,
+        entries: entries.outcomes.iter().map(entry).collect(),
+        schedulers: entries.schedulers.clone(),
+        deletes: all.pieces.iter().map(piece).collect(),
+        kept: kept.map(|(path, why)| Note::new(path, why)).collect(),
+        command: (!done).then(|| command(cx, args)),
+    };
     cx.ui.document("uninstall", code, &data)?;
     Ok(())
 }

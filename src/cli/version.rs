@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::app::context::Context;
+use crate::app::documents::VersionDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
 
@@ -17,7 +18,7 @@ pub(crate) struct VersionArgs {}
 pub(crate) fn run(cx: &Context, _: &VersionArgs) -> Result<u8, Failure> {
     let version = env!("CARGO_PKG_VERSION");
     if cx.ui.json {
-        let data = serde_json::json!({"version": version});
+        let data = VersionDocument { version };
         cx.ui.document("version", exit::OK, &data)?;
     } else {
         cx.ui.data(&format!("bdr {version}\n"))?;

@@ -186,9 +186,11 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn new(data: Value, brief: impl Into<String>) -> Self {
+    /// Takes what a tool returns, and a few lines for a model; empty: the model reads the data.
+    pub(crate) fn new(data: impl Serialize, brief: impl Into<String>) -> Self {
         Self {
-            data,
+            // Results are structs with names for members: there is nothing in them that JSON could not hold.
+            data: serde_json::to_value(data).unwrap_or_default(),
             brief: brief.into(),
             ..Self::default()
         }
@@ -574,12 +576,10 @@ impl Page {
         Ok(Self { from, list: stamp })
     }
 
-    /// Puts where the next page begins into `data`, if there is one.
-    pub(crate) fn next(&self, data: &mut Value, shown: usize, all: usize) {
+    /// Returns where the next page begins, if there is one.
+    pub(crate) fn next(&self, shown: usize, all: usize) -> Option<String> {
         let end = self.from + shown;
-        if end < all {
-            data["nextCursor"] = json!(format!("{}.{end}", self.list));
-        }
+        (end < all).then(|| format!("{}.{end}", self.list))
     }
 }
 

@@ -1,7 +1,8 @@
 //! What goes wrong with a call, said so that a model knows what to call next.
 
 use bdr::Error;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::app::error::Failure;
 
@@ -47,15 +48,36 @@ impl Fault {
 
     /// Returns the structured form.
     pub(crate) fn data(&self) -> Value {
-        let mut error = json!({"code": self.code, "message": self.message});
-        if !self.details.is_null() {
-            error["details"] = self.details.clone();
-        }
-        if !self.next.is_empty() {
-            error["recovery"] = self.next.clone().into();
-        }
-        json!({"success": false, "error": error})
+        let result = FaultResult {
+            success: false,
+            error: FaultError {
+                code: self.code,
+                message: &self.message,
+                details: (!self.details.is_null()).then_some(&self.details),
+                recovery: Some(self.next.as_str()).filter(|next| !next.is_empty()),
+            },
+        };
+        serde_json::to_value(result).unwrap_or_default()
     }
+}
+
+/// What a call returns that did nothing.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct FaultResult<'a> {
+    success: bool,
+    error: FaultError<'a>,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct FaultError<'a> {
+    code: &'static str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovery: Option<&'a str>,
 }
 
 impl From<Error> for Fault {

@@ -19,6 +19,7 @@ mod fixture;
 pub(crate) mod http;
 mod prompts;
 mod resources;
+mod result;
 mod roots;
 mod server;
 pub(crate) mod sets;

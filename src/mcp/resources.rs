@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use bdr::base::path::RepoPath;
 use bdr::model::manifest::{Entry, Kind};
 use bdr::repo::snapshot::RootRecord;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::call::{Options, backup_id, snapshot};
@@ -38,6 +39,29 @@ pub(crate) fn templates() -> Value {
     ])
 }
 
+/// `bdr://snapshots/ID`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ManifestDocument {
+    backup_id: String,
+    created: String,
+    file_count: usize,
+    files: Vec<FileDocument>,
+    /// The next page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct FileDocument {
+    path: String,
+    size: u64,
+    modified: String,
+}
+
 /// A resource that was read.
 pub(crate) struct Read {
     pub(crate) text: Option<String>,
@@ -49,9 +73,9 @@ pub(crate) struct Read {
 }
 
 impl Read {
-    fn json(value: &Value, ttl_ms: u64) -> Self {
+    fn json(document: &impl Serialize, ttl_ms: u64) -> Self {
         Self {
-            text: Some(value.to_string()),
+            text: serde_json::to_string(document).ok(),
             blob: None,
             mime: "application/json",
             ttl_ms,
@@ -110,21 +134,25 @@ fn manifest(cx: &Context, options: &Options, id: &str, from: usize) -> Result<Re
                 continue;
             }
             if (from..from + PAGE).contains(&number) {
-                files.push(json!({"path": cx.shown_absolute(&path), "size": entry.size,
-                    "modified": when::utc(chrono::DateTime::from_timestamp_nanos(entry.mtime.nanos()))}));
+                let modified = chrono::DateTime::from_timestamp_nanos(entry.mtime.nanos());
+                files.push(FileDocument {
+                    path: cx.shown_absolute(&path),
+                    size: entry.size,
+                    modified: when::utc(modified),
+                });
             }
             number += 1;
         }
     }
-    let mut data = json!({"backupId": backup_id(found.id, found.time), "created": when::utc(found.time), "fileCount": number, "files": files});
-    if from + PAGE < number {
-        data["next"] = format!(
-            "bdr://snapshots/{}?from={}",
-            backup_id(found.id, found.time),
-            from + PAGE
-        )
-        .into();
-    }
+    let name = backup_id(found.id, found.time);
+    let data = ManifestDocument {
+        created: when::utc(found.time),
+        file_count: number,
+        files,
+        next: (from + PAGE < number)
+            .then(|| format!("bdr://snapshots/{name}?from={}", from + PAGE)),
+        backup_id: name,
+    };
     // A name like `latest` means another one tomorrow.
     let ttl_ms = if id == backup_id(found.id, found.time) {
         FOREVER_MS

@@ -132,6 +132,15 @@ pub struct Step {
     pub old_bytes: Option<u64>,
 }
 
+/// Something that is there already, and that a restore was told to leave.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Where, absolute.
+    pub path: PathBuf,
+    /// It is not what the snapshot has.
+    pub differs: bool,
+}
+
 /// What a restore would do. Inert.
 #[derive(Debug, Clone)]
 pub struct RestorePlan {
@@ -143,8 +152,10 @@ pub struct RestorePlan {
     pub unchanged: u64,
     /// How many of these are directories.
     pub unchanged_dirs: u64,
-    /// What cannot or will not be restored.
+    /// What cannot be restored.
     pub skipped: Vec<PathNote>,
+    /// What stays because something is there already ([`Overwrite::Never`]).
+    pub kept: Vec<Kept>,
     /// Files with values that are not available.
     pub problems: Vec<PathNote>,
     /// What was not looked at because nothing was to be opened for it.
@@ -182,26 +193,25 @@ pub struct RestoreReport {
     pub bytes: u64,
     /// What failed.
     pub problems: Vec<PathNote>,
-    /// What was not tried.
+    /// What cannot be restored.
     pub skipped: Vec<PathNote>,
+    /// What was left because something is there already.
+    pub kept: Vec<Kept>,
     /// Wall time.
     pub elapsed: Duration,
 }
 
-/// How the reason begins for files that were to be left because something is there.
-const THERE: &str = "it exists already";
-
 impl RestoreReport {
     /// Returns true if not all that was asked for stands now as it was.
     pub fn is_partial(&self) -> bool {
-        !self.problems.is_empty() || self.skipped.iter().any(|note| note.reason != THERE)
+        !self.problems.is_empty() || !self.skipped.is_empty()
     }
 }
 
 impl RestorePlan {
     /// Returns true if a restore by this plan will not bring all that is asked for.
     pub fn is_partial(&self) -> bool {
-        !self.problems.is_empty() || self.skipped.iter().any(|note| note.reason != THERE)
+        !self.problems.is_empty() || !self.skipped.is_empty()
     }
 }
 
@@ -232,6 +242,7 @@ fn plan_anywhere(
         unchanged: 0,
         unchanged_dirs: 0,
         skipped: Vec::new(),
+        kept: Vec::new(),
         problems: Vec::new(),
         unseen: Vec::new(),
         secrets: Vec::new(),
@@ -364,6 +375,7 @@ pub fn apply(
         bytes: 0,
         problems: plan.problems.clone(),
         skipped: plan.skipped.clone(),
+        kept: plan.kept.clone(),
         elapsed: Duration::ZERO,
     };
     crate::repo::under_way::sweep(repo);

@@ -5,8 +5,7 @@ use std::path::Path;
 
 use bdr::base::path::{os_to_bytes, show};
 use bdr::model::manifest::Kind;
-use bdr::repo::snapshot::PathNote;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// Puts a name under `key`; where it is not UTF-8, its bytes under `<key>_hex` too.
 pub(crate) fn put_name(map: &mut Map<String, Value>, key: &str, name: &OsStr) {
@@ -27,14 +26,6 @@ pub(crate) fn with_path(path: &Path, rest: Value) -> Value {
     };
     put_name(&mut map, "path", path.as_os_str());
     Value::Object(map)
-}
-
-/// Returns notes as `[{"path","reason"}]`.
-pub(crate) fn notes(notes: &[PathNote]) -> Value {
-    notes
-        .iter()
-        .map(|n| with_path(n.path.as_path(), json!({"reason": n.reason})))
-        .collect()
 }
 
 /// Returns the word for a kind.

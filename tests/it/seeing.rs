@@ -419,3 +419,54 @@ fn restore_takes_a_path_alone_and_patterns() {
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(said.contains("bdr history a.md"), "{said}");
 }
+
+#[test]
+fn what_a_restore_was_told_to_keep_is_named_where_it_differs() {
+    let place = Place::with_repository();
+    place.write("same.md", b"same\n");
+    place.write("edited.md", b"old\n");
+    place.write("gone.md", b"gone\n");
+    place.init();
+    place.run(&["backup"], 0);
+    place.write("edited.md", b"new\n");
+    std::fs::remove_file(place.tree().join("gone.md")).unwrap();
+
+    let restore = ["restore", "latest", "--overwrite", "never", "--yes"];
+    let plan = place.json(&[&restore[..], &["--dry-run"]].concat());
+    let kept = |data: &serde_json::Value| -> Vec<(String, bool)> {
+        let kept = data["kept"].as_array().unwrap().iter();
+        let name = |path: &serde_json::Value| {
+            let path = path.as_str().unwrap();
+            path.rsplit('/').next().unwrap().to_owned()
+        };
+        kept.map(|one| (name(&one["path"]), one["differs"].as_bool().unwrap()))
+            .collect()
+    };
+    let expected = [
+        ("edited.md".to_owned(), true),
+        ("same.md".to_owned(), false),
+    ];
+    assert_eq!(kept(&plan), expected);
+    let shown = stdout(&place.run(&[&restore[..], &["--dry-run"]].concat(), 0));
+    assert!(
+        shown.contains("edited.md   it exists already, and differs"),
+        "{shown}"
+    );
+    assert!(!shown.contains("same.md"), "{shown}");
+
+    let said = place.run(&restore, 0);
+    let said = format!("{}{}", stdout(&said), String::from_utf8_lossy(&said.stderr));
+    assert!(said.contains("kept 1 path as it is now"), "{said}");
+    assert_eq!(
+        std::fs::read(place.tree().join("edited.md")).unwrap(),
+        b"new\n"
+    );
+    assert_eq!(
+        std::fs::read(place.tree().join("gone.md")).unwrap(),
+        b"gone\n"
+    );
+    // Nothing is left to do, and it is not true that everything is as in the snapshot.
+    let said = place.run(&restore, 0);
+    let said = format!("{}{}", stdout(&said), String::from_utf8_lossy(&said.stderr));
+    assert!(!said.contains("everything is as in"), "{said}");
+}

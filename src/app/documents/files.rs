@@ -5,6 +5,7 @@ use std::path::Path;
 use bdr::base::id::SnapshotId;
 use bdr::find::query::{Found, Version};
 use bdr::model::manifest::{Change, Entry, Kind};
+use bdr::repo::marks::Mark;
 use bdr::repo::origin::Origin;
 use bdr::repo::snapshot::SnapshotKind;
 use bdr::repo::summaries::Summary;
@@ -301,6 +302,27 @@ impl DiffDocument {
             a: a.to_string(),
             b: b.map(|id| id.to_string()),
             changes: changes.map(one).collect(),
+        }
+    }
+}
+
+/// `tag`, `pin`, `unpin`: how a snapshot is marked now.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct MarkDocument {
+    id: String,
+    short: String,
+    tags: Vec<String>,
+    pinned: bool,
+}
+
+impl MarkDocument {
+    pub(crate) fn new(mark: &Mark, short: &str) -> Self {
+        Self {
+            id: mark.id.to_string(),
+            short: short.to_owned(),
+            tags: mark.tags.clone(),
+            pinned: mark.pinned,
         }
     }
 }

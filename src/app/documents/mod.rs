@@ -7,24 +7,39 @@ use serde::Serialize;
 mod backup;
 mod care;
 mod changed;
+mod explain;
 mod files;
+mod hooks;
+mod jobs;
 mod operations;
 mod paths;
+mod privacy;
 mod restore;
+mod setup;
 mod status;
 
 pub(crate) use backup::BackupDocument;
 use backup::SealedDocument;
 pub(crate) use care::{DoctorDocument, FindingDocument, PruneDocument, VerifyDocument};
 pub(crate) use changed::{FileDocument, GitDocument};
+pub(crate) use explain::ExplainDocument;
 pub(crate) use files::{
     CatDocument, DiffDocument, EntryDocument, FindDocument, HistoryDocument, ListDocument,
-    LsDocument, SnapshotDocument, SourceEntry,
+    LsDocument, MarkDocument, SnapshotDocument, SourceEntry,
+};
+pub(crate) use hooks::*;
+pub(crate) use jobs::{
+    AlertDocument, AlertTrouble, DrillDocument, DueDocument, MessageDocument, NotifyDocument,
+    RunsDocument, SentDocument, SettleDocument, TickDocument,
 };
 pub(crate) use operations::{
-    GuardDocument, GuardPlanDocument, LogDocument, OperationDocument, ShowDocument, UndoDocument,
+    ForgetDocument, GuardDocument, GuardPlanDocument, LogDocument, OperationDocument, PinDocument,
+    ShowDocument, UndoDocument,
 };
+pub(crate) use paths::{At, Note, notes};
+pub(crate) use privacy::{AllowDocument, RescanDocument, ScanDocument, WhyDocument, WhyFinding};
 pub(crate) use restore::{AbortDocument, RestoreDocument, action_word};
+pub(crate) use setup::*;
 pub(crate) use status::StatusDocument;
 
 /// A record that was listed and cannot be read.

@@ -364,3 +364,20 @@ impl UndoDocument {
         self
     }
 }
+
+/// `op pin`, `op unpin`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct PinDocument {
+    pub(crate) pinned: bool,
+    pub(crate) operations: Vec<String>,
+}
+
+/// `op forget`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct ForgetDocument {
+    pub(crate) dry_run: bool,
+    pub(crate) forgotten: bool,
+    pub(crate) operations: Vec<String>,
+}

@@ -46,6 +46,41 @@ impl Cwd {
     }
 }
 
+/// `config`, the file.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct ConfigAt {
+    config: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config_hex: Option<String>,
+}
+
+impl ConfigAt {
+    pub(super) fn new(path: &Path) -> Self {
+        let (config, config_hex) = text_and_hex(path.as_os_str());
+        Self { config, config_hex }
+    }
+}
+
+/// `repository`, where it is.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct RepositoryAt {
+    repository: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repository_hex: Option<String>,
+}
+
+impl RepositoryAt {
+    pub(super) fn new(path: &Path) -> Self {
+        let (repository, repository_hex) = text_and_hex(path.as_os_str());
+        Self {
+            repository,
+            repository_hex,
+        }
+    }
+}
+
 /// `target`, of a symlink.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -87,10 +122,16 @@ pub(crate) struct Note {
     reason: String,
 }
 
+impl Note {
+    pub(crate) fn new(path: &Path, reason: &str) -> Self {
+        Self {
+            at: At::new(path),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
 pub(crate) fn notes(notes: &[PathNote]) -> Vec<Note> {
-    let note = |note: &PathNote| Note {
-        at: At::new(note.path.as_path()),
-        reason: note.reason.clone(),
-    };
+    let note = |note: &PathNote| Note::new(note.path.as_path(), &note.reason);
     notes.iter().map(note).collect()
 }

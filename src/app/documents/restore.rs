@@ -1,6 +1,6 @@
 //! `restore`.
 
-use bdr::recover::restore::{Action, RestorePlan, RestoreReport, SecretStep, Step};
+use bdr::recover::restore::{Action, Kept, RestorePlan, RestoreReport, SecretStep, Step};
 use bdr::recover::undo::UndoReport;
 use bdr::repo::oplog::Operation;
 use bdr::repo::origin::Origin;
@@ -21,6 +21,7 @@ pub(crate) struct RestoreDocument {
     steps: Vec<StepDocument>,
     unchanged: u64,
     skipped: Vec<Note>,
+    kept: Vec<KeptDocument>,
     secrets: Vec<SecretDocument>,
     problems: Vec<Note>,
     unseen: Vec<Note>,
@@ -38,6 +39,24 @@ struct StepDocument {
     kind: &'static str,
     bytes: u64,
     old_bytes: Option<u64>,
+}
+
+/// What stays because it is there already (`--overwrite never`).
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct KeptDocument {
+    #[serde(flatten)]
+    at: At,
+    differs: bool,
+}
+
+impl KeptDocument {
+    fn new(kept: &Kept) -> Self {
+        Self {
+            at: At::new(&kept.path),
+            differs: kept.differs,
+        }
+    }
 }
 
 /// What becomes of the sealed values of a file, by keys.
@@ -115,6 +134,7 @@ impl RestoreDocument {
             steps: plan.steps.iter().map(step).collect(),
             unchanged: plan.unchanged,
             skipped: notes(&plan.skipped),
+            kept: plan.kept.iter().map(KeptDocument::new).collect(),
             secrets: plan.secrets.iter().map(SecretDocument::new).collect(),
             problems: notes(&plan.problems),
             unseen: notes(&plan.unseen),

@@ -34,7 +34,8 @@ impl Sent {
 
 /// Sends a message on all ways that are configured.
 pub(crate) fn send(cx: &Context, config: &NotifyConfig, message: &Message) -> Vec<Sent> {
-    let json = message.json.to_string();
+    // Strings, numbers and lists: cannot fail.
+    let json = serde_json::to_string(&message.alert).unwrap_or_default();
     std::thread::scope(|scope| {
         let mut ways = Vec::new();
         if config.desktop {
@@ -48,7 +49,7 @@ pub(crate) fn send(cx: &Context, config: &NotifyConfig, message: &Message) -> Ve
             ways.push(scope.spawn(move || Sent::new("webhook", post())));
         }
         if let Some(url) = &config.healthchecks
-            && message.json["test"] == true
+            && message.alert.test
         {
             ways.push(scope.spawn(|| ping(url, Some(true))));
         }
@@ -79,6 +80,7 @@ fn ntfy(url: &str, message: &Message) -> Result<(), String> {
     };
     // A header takes ASCII only.
     let title: String = message
+        .alert
         .title
         .chars()
         .filter(|c| (' '..='~').contains(c))
@@ -92,7 +94,7 @@ fn ntfy(url: &str, message: &Message) -> Result<(), String> {
         url,
         "text/plain; charset=utf-8",
         &headers,
-        message.body.as_bytes(),
+        message.alert.message.as_bytes(),
     )
 }
 

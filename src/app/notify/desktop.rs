@@ -29,7 +29,7 @@ fn commands(message: &Message) -> Vec<Process> {
     let script =
         "on run argv\ndisplay notification (item 2 of argv) with title (item 1 of argv)\nend run";
     let mut command = Process::new("osascript");
-    command.args(["-e", script, &message.title, &message.body]);
+    command.args(["-e", script, &message.alert.title, &message.alert.message]);
     vec![command]
 }
 
@@ -51,8 +51,8 @@ fn commands(message: &Message) -> Vec<Process> {
             "-Command",
             script,
         ])
-        .env("BDR_NOTE_TITLE", &message.title)
-        .env("BDR_NOTE_BODY", &message.body);
+        .env("BDR_NOTE_TITLE", &message.alert.title)
+        .env("BDR_NOTE_BODY", &message.alert.message);
     vec![command]
 }
 
@@ -72,8 +72,8 @@ fn commands(message: &Message) -> Vec<Process> {
         "--urgency",
         urgency,
         "--",
-        &message.title,
-        &message.body,
+        &message.alert.title,
+        &message.alert.message,
     ]);
     let mut call = Process::new("busctl");
     call.args([
@@ -89,8 +89,8 @@ fn commands(message: &Message) -> Vec<Process> {
         "bdr",
         "0",
         "",
-        &message.title,
-        &message.body,
+        &message.alert.title,
+        &message.alert.message,
         "0",
         "0",
         "-1",

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::process::Command as Process;
 
 use bdr::model::config::edit as text_edit;
-use serde_json::json;
 
 use super::check_patterns;
 use super::say_unmatched;
@@ -13,6 +12,7 @@ use crate::app::config::check_text;
 use crate::app::config::text;
 use crate::app::config::write;
 use crate::app::context::{Context, variable};
+use crate::app::documents::ConfigChangeDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::ui::prompt;
@@ -49,12 +49,11 @@ fn finish(cx: &Context, new: &str, dry_run: bool, says: &str) -> Result<u8, Fail
         write(cx, new)?;
     }
     if cx.ui.json {
-        let text = dry_run.then_some(new);
-        cx.ui.document(
-            "config",
-            exit::OK,
-            &json!({"changed": !dry_run, "text": text}),
-        )?;
+        let data = ConfigChangeDocument {
+            changed: !dry_run,
+            text: dry_run.then(|| new.to_owned()),
+        };
+        cx.ui.document("config", exit::OK, &data)?;
     } else if dry_run {
         cx.ui.data(new)?;
     } else {

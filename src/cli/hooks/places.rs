@@ -315,7 +315,7 @@ fn unknown(word: &str) -> Failure {
 /// Returns who runs the scripts of a project: npm runs `pre…` by itself.
 fn package_manager(dir: &Path) -> &'static str {
     let text = std::fs::read_to_string(dir.join("package.json")).unwrap_or_default();
-    let named = serde_json::from_str::<Value>(&text).ok();
+    let named = serde_json::from_str::<serde_json::Value>(&text).ok();
     let named = named
         .as_ref()
         .and_then(|value| value.get("packageManager")?.as_str());

@@ -6,16 +6,15 @@ use std::path::Path;
 use bdr::base::path::show;
 use bdr::base::units::size;
 use bdr::find::discover::{Discovery, Found};
-use bdr::model::config::{Config, Criticality};
+use bdr::model::config::{Config, Criticality, Source};
 use bdr::repo::Repository;
-use serde_json::{Value, json};
 
 use super::AGENTS_BUDGET;
 use super::Done;
 use super::InitArgs;
 use crate::app::backup as backups;
 use crate::app::context::Context;
-use crate::app::documents::BackupDocument;
+use crate::app::documents::{BackupDocument, InitDocument, InitSource, NamedSource};
 use crate::app::error::Failure;
 use crate::ui::{self, count, plural};
 
@@ -182,33 +181,20 @@ pub(super) fn data(
     config: &Config,
     discovery: Option<&Discovery>,
     done: Option<&Done>,
-) -> Value {
-    let mut data = serde_json::Map::new();
-    ui::json::put_name(&mut data, "config", cx.places.config.as_os_str());
-    ui::json::put_name(&mut data, "repository", repo.location().as_os_str());
-    let sources: Vec<Value> = config
-        .sources
-        .iter()
-        .map(|source| {
-            let found =
-                discovery.and_then(|d| d.found.iter().find(|f| f.source.name == source.name));
-            let rest = json!({
-                "name": source.name,
-                "criticality": source.criticality.word(),
-                "files": found.map(|f| f.files),
-                "bytes": found.map(|f| f.bytes),
-            });
-            ui::json::with_path(&source.path, rest)
-        })
-        .collect();
-    data.insert("sources".into(), sources.into());
-    data.insert(
-        "backup".into(),
-        json!(done.map(|done| BackupDocument::new(&done.report))),
-    );
-    data.insert(
-        "drill_passed".into(),
-        done.map(|done| done.drill_passed).into(),
-    );
-    Value::Object(data)
+) -> InitDocument {
+    let source = |source: &Source| {
+        let found = discovery.and_then(|d| d.found.iter().find(|f| f.source.name == source.name));
+        InitSource {
+            source: NamedSource::new(&source.name, &source.path),
+            criticality: source.criticality.word(),
+            files: found.map(|f| f.files),
+            bytes: found.map(|f| f.bytes),
+        }
+    };
+    InitDocument::new(
+        &cx.places.config,
+        repo.location(),
+        config.sources.iter().map(source).collect(),
+        done.map(|done| (BackupDocument::new(&done.report), done.drill_passed)),
+    )
 }

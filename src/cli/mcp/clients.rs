@@ -15,11 +15,12 @@ use serde_json::{Value, json};
 
 use super::OfferArgs;
 use crate::app::context::{Context, own_program, variable};
+use crate::app::documents::{At, ClientFile, ClientStatus, ClientsDocument, ClientsStatusDocument};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::schedule::PLACES;
 use crate::cli::hooks::{Outcome, carry_out, only_in};
-use crate::ui::{json as ui_json, plural};
+use crate::ui::plural;
 
 #[derive(Debug, Args)]
 pub(super) struct Which {
@@ -219,23 +220,22 @@ fn report(cx: &Context, verb: &str, outcomes: &[Outcome], dry_run: bool) -> Resu
     let code = if failed { exit::FAILURE } else { exit::OK };
     if cx.ui.json {
         let one = |outcome: &Outcome| {
-            let value = json!({
-                "client": outcome.target,
-                "action": outcome.step.as_ref().filter(|_| outcome.refused.is_none()).map(|step| step.action.word()),
-                "error": outcome.refused.as_ref().map(|(why, _)| why),
-                "fix": outcome.refused.as_ref().map(|(_, fix)| fix),
-            });
-            match &outcome.file {
-                Some(file) => ui_json::with_path(file, value),
-                None => value,
+            let refused = outcome.refused.as_ref();
+            let step = outcome.step.as_ref().filter(|_| refused.is_none());
+            ClientFile {
+                file: outcome.file.as_deref().map(At::new),
+                client: outcome.target.clone(),
+                action: step.map(|step| step.action.word()),
+                error: refused.map(|(why, _)| why.clone()),
+                fix: refused.and_then(|(_, fix)| fix.clone()),
             }
         };
-        let list: Vec<Value> = outcomes.iter().map(one).collect();
-        cx.ui.document(
-            "mcp",
-            code,
-            &json!({"verb": verb, "dry_run": dry_run, "files": list}),
-        )?;
+        let data = ClientsDocument {
+            verb: verb.to_owned(),
+            dry_run,
+            files: outcomes.iter().map(one).collect(),
+        };
+        cx.ui.document("mcp", code, &data)?;
         return Ok(code);
     }
     let mut text = String::new();
@@ -314,16 +314,14 @@ impl Health {
         }
     }
 
-    fn to_json(&self) -> Value {
-        let seen = self.seen.as_ref();
-        let value = json!({
-            "client": self.client,
-            "program": seen.map(|seen| seen.program.to_string_lossy()),
-            "version": seen.map(|seen| &seen.version),
-            "answers_ms": self.answer.as_ref().ok().map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
-            "trouble": self.answer.as_ref().err(),
+    fn document(&self) -> ClientStatus {
+        let program = self.seen.as_ref().map(|seen| {
+            let program = seen.program.to_string_lossy().into_owned();
+            (program, seen.version.clone())
         });
-        ui_json::with_path(&self.file, value)
+        let answer = self.answer.as_ref().map_err(Clone::clone);
+        let millis = |time: &Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        ClientStatus::new(&self.client, &self.file, program, answer.map(millis))
     }
 }
 
@@ -363,9 +361,9 @@ pub(super) fn status(cx: &Context, args: &StatusArgs) -> Result<u8, Failure> {
     let bad = all.iter().any(|health| health.answer.is_err());
     let code = if bad { exit::FAILURE } else { exit::OK };
     if cx.ui.json {
-        let list: Vec<Value> = all.iter().map(Health::to_json).collect();
-        cx.ui
-            .document("mcp", code, &json!({"verb": "status", "files": list}))?;
+        let files = all.iter().map(Health::document);
+        let data = ClientsStatusDocument::new(files.collect());
+        cx.ui.document("mcp", code, &data)?;
         return Ok(code);
     }
     let mut text = String::new();

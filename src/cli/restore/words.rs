@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use bdr::base::units::size;
 use bdr::model::manifest::Kind;
-use bdr::recover::restore::{Action, RestorePlan, RestoreReport, SecretStep, Step};
+use bdr::recover::restore::{Action, Kept, RestorePlan, RestoreReport, SecretStep, Step};
 use bdr::repo::snapshot::Snapshot;
 
 use crate::app::context::Context;
@@ -51,12 +51,28 @@ pub(super) fn steps(cx: &Context, plan: &RestorePlan) -> String {
         let path = cx.shown(note.path.as_path());
         text.push_str(&format!("  partial  {path}   {}\n", note.reason));
     }
+    text.push_str(&kept(cx, &plan.kept));
     for note in &plan.skipped {
         text.push_str(&format!(
             "  skip     {}   {}\n",
             cx.shown(note.path.as_path()),
             note.reason
         ));
+    }
+    text
+}
+
+/// What stays because it is there already: by name where it differs, which is what somebody may be missing.
+fn kept(cx: &Context, kept: &[Kept]) -> String {
+    let (differing, same): (Vec<&Kept>, Vec<&Kept>) = kept.iter().partition(|kept| kept.differs);
+    let line = |kept: &&Kept| {
+        let path = cx.shown(&kept.path);
+        format!("  keep     {path}   it exists already, and differs\n")
+    };
+    let mut text: String = differing.iter().map(line).collect();
+    if !same.is_empty() {
+        let paths = plural(same.len() as u64, "path");
+        text.push_str(&format!("  keep     {paths} that are as in the snapshot\n"));
     }
     text
 }
@@ -120,6 +136,8 @@ pub(super) fn ending(cx: &Context, report: &RestoreReport, id: &str, elsewhere: 
     let elapsed = ui::elapsed(report.elapsed);
     let mut text = if report.restored + report.removed == 0 && report.is_partial() {
         format!("Nothing restored from {id}")
+    } else if report.restored + report.removed == 0 && report.kept.iter().any(|kept| kept.differs) {
+        format!("Nothing restored from {id}: what differs exists already, and was to be kept")
     } else if report.restored + report.removed == 0 {
         format!("Nothing to restore: everything is as in {id}")
     } else {
@@ -131,6 +149,14 @@ pub(super) fn ending(cx: &Context, report: &RestoreReport, id: &str, elsewhere: 
     };
     if report.removed > 0 {
         text.push_str(&format!(", removed {}", count(report.removed)));
+    }
+    let kept = report.kept.iter().filter(|kept| kept.differs).count() as u64;
+    if kept > 0 && report.restored + report.removed > 0 {
+        text.push_str(&format!(
+            ", kept {} as {} now",
+            plural(kept, "path"),
+            if kept == 1 { "it is" } else { "they are" }
+        ));
     }
     if report.unchanged > 0 {
         text.push_str(&format!(", {} unchanged", count(report.unchanged)));

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use bdr::base::units::size;
-use bdr::care::runs::{Outcome, Run};
+use bdr::care::runs::Outcome;
 use bdr::model::schedule::Job;
 use chrono::{DateTime, Datelike as _, Days, Local, NaiveDate, Utc};
-use serde_json::{Value, json};
 
 use crate::app::context::Context;
+use crate::app::documents::RunsDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
-use crate::ui::{self, when};
+use crate::ui;
 
 /// What came of a week.
 #[derive(Default)]
@@ -27,9 +27,8 @@ struct Week {
 pub(super) fn run(cx: &Context) -> Result<u8, Failure> {
     let runs = cx.journal().runs();
     if cx.ui.json {
-        let list: Vec<Value> = runs.iter().map(data).collect();
-        cx.ui
-            .document("status.history", exit::OK, &json!({"runs": list}))?;
+        let data = RunsDocument::new(&runs);
+        cx.ui.document("status.history", exit::OK, &data)?;
         return Ok(exit::OK);
     }
     if runs.is_empty() {
@@ -95,22 +94,4 @@ fn monday(time: DateTime<Utc>) -> NaiveDate {
     let day = time.with_timezone(&Local).date_naive();
     let back = Days::new(day.weekday().num_days_from_monday().into());
     day.checked_sub_days(back).unwrap_or(day)
-}
-
-fn data(run: &Run) -> Value {
-    json!({
-        "time": when::utc(run.time),
-        "job": run.job.word(),
-        "by": run.by,
-        "outcome": run.outcome.word(),
-        "elapsed_ms": run.elapsed_ms,
-        "error": run.error,
-        "snapshot": run.snapshot.map(|id| id.to_string()),
-        "files": run.files,
-        "bytes": run.bytes,
-        "stored_bytes": run.stored_bytes,
-        "repository_bytes": run.repository_bytes,
-        "problems": run.problems,
-        "torn": run.torn,
-    })
 }

@@ -7,7 +7,7 @@ use bdr::model::rules::{Origin, Root};
 use bdr::protect::backup::BackupReport;
 use bdr::protect::guard::{self, GuardOptions};
 use bdr::protect::staging::StagingOptions;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::super::call::{Answer, Call, Outcome, checkpoint_id, first};
 use super::super::fault::Fault;
@@ -15,6 +15,44 @@ use super::super::roots::Use;
 use crate::app::guard as guarding;
 use crate::app::tick;
 use crate::ui::{self, count, plural, when};
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CheckpointResult {
+    success: bool,
+    checkpoint_id: String,
+    created: String,
+    file_count: u64,
+    changed_since_last: u64,
+    excluded: Excluded,
+    /// Until when it can be undone.
+    expires: String,
+    duration_ms: u64,
+    warnings: Vec<String>,
+}
+
+/// What is stored without its values, or not at all.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Excluded {
+    phi: u64,
+    secret: u64,
+    whole: usize,
+    too_large: u64,
+}
+
+impl Excluded {
+    pub(super) fn of(report: &BackupReport, too_large: u64) -> Self {
+        Self {
+            phi: report.sealed.records,
+            secret: report.sealed.values,
+            whole: report.sealed.whole.len(),
+            too_large,
+        }
+    }
+}
 
 pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     let cx = call.cx;
@@ -78,17 +116,6 @@ fn answer(call: &Call<'_>, id: &str, report: &BackupReport, overdue: Option<Stri
         .filter(|note| note.why() == Reason::OverBudget)
         .count();
     let elapsed = u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX);
-    let data = json!({
-        "success": true,
-        "checkpointId": id,
-        "created": when::utc(cx.now),
-        "fileCount": stats.files,
-        "changedSinceLast": if report.reused { 0 } else { changed },
-        "excluded": excluded(report, too_large as u64),
-        "expires": when::utc(cx.now + cx.config.retention.guard_within),
-        "durationMs": elapsed,
-        "warnings": warnings,
-    });
     let mut brief = format!(
         "Saved {} in {}.",
         plural(stats.files, "file"),
@@ -103,15 +130,16 @@ fn answer(call: &Call<'_>, id: &str, report: &BackupReport, overdue: Option<Stri
     brief.push_str(&format!(
         "\nTo undo whatever happens from here on: undo_changes {{\"checkpointId\":\"{id}\"}}"
     ));
-    Answer::new(data, brief)
-}
-
-/// Says what is stored without its values, or not at all.
-pub(super) fn excluded(report: &BackupReport, too_large: u64) -> Value {
-    json!({
-        "phi": report.sealed.records,
-        "secret": report.sealed.values,
-        "whole": report.sealed.whole.len(),
-        "tooLarge": too_large,
-    })
+    let result = CheckpointResult {
+        success: true,
+        checkpoint_id: id.to_owned(),
+        created: when::utc(cx.now),
+        file_count: stats.files,
+        changed_since_last: if report.reused { 0 } else { changed },
+        excluded: Excluded::of(report, too_large as u64),
+        expires: when::utc(cx.now + cx.config.retention.guard_within),
+        duration_ms: elapsed,
+        warnings,
+    };
+    Answer::new(result, brief)
 }

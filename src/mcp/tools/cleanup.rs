@@ -1,12 +1,13 @@
 //! `cleanup_old_backups`: retention, never below what the user has configured.
 
-use bdr::care::prune::{self, PlannedSnapshot, PruneOptions, PrunePlan};
+use bdr::care::prune::{self, PlannedSnapshot, PruneOptions, PrunePlan, PruneReport};
 use bdr::model::retention::{Policy, Reason};
 use bdr::model::schedule::Job;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::super::call::{Answer, Call, Outcome, backup_id};
 use super::super::fault::Fault;
+use super::super::result::Problem;
 use super::figures::kind;
 use crate::app::jobs;
 use crate::app::prune as pruning;
@@ -14,6 +15,160 @@ use crate::ui::when;
 
 /// Backups that a preview names.
 const SHOWN: usize = 100;
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CleanupResult {
+    success: bool,
+    operation: &'static str,
+    dry_run: bool,
+    backups_deleted: u64,
+    backups_kept: u64,
+    space_reclaimed: u64,
+    analysis: Analysis,
+    policy: KeptCounts,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preview: Option<Preview>,
+    #[serde(flatten)]
+    deleted: Option<Deleted>,
+    duration: u64,
+    warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Problem>,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct Analysis {
+    total_backups: usize,
+    backups_to_keep: usize,
+    backups_to_delete: usize,
+    space_to_reclaim: u64,
+}
+
+/// What a dry run shows.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct Preview {
+    to_delete: Vec<Expired>,
+    to_keep: Vec<Staying>,
+    estimated_space_reclaimed: u64,
+}
+
+/// What is gone.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct Deleted {
+    deleted_backup_ids: Vec<String>,
+    deleted_backups: Vec<Expired>,
+}
+
+impl Deleted {
+    fn new(deleted: Vec<Expired>) -> Self {
+        let ids = deleted.iter().map(|one| one.backup.backup_id.clone());
+        Self {
+            deleted_backup_ids: ids.collect(),
+            deleted_backups: deleted,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct PlannedBackup {
+    backup_id: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    created: String,
+    size: u64,
+}
+
+impl PlannedBackup {
+    fn new(planned: &PlannedSnapshot) -> Self {
+        Self {
+            backup_id: backup_id(planned.decision.id, planned.time),
+            kind: kind(planned.kind),
+            created: when::utc(planned.time),
+            size: planned.stored_bytes,
+        }
+    }
+}
+
+/// A backup that goes, and why.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct Expired {
+    #[serde(flatten)]
+    backup: PlannedBackup,
+    reason: String,
+}
+
+impl Expired {
+    fn new(planned: &PlannedSnapshot) -> Self {
+        Self {
+            backup: PlannedBackup::new(planned),
+            reason: reasons(planned),
+        }
+    }
+}
+
+/// A backup that stays, and for which period.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct Staying {
+    #[serde(flatten)]
+    backup: PlannedBackup,
+    category: String,
+}
+
+impl Staying {
+    fn new(planned: &PlannedSnapshot) -> Self {
+        Self {
+            backup: PlannedBackup::new(planned),
+            category: category(planned),
+        }
+    }
+}
+
+/// How many backups are kept for each period.
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(super) struct KeptCounts {
+    daily_retention: u32,
+    weekly_retention: u32,
+    monthly_retention: u32,
+}
+
+impl KeptCounts {
+    pub(super) fn of(policy: &Policy) -> Self {
+        Self {
+            daily_retention: policy.daily,
+            weekly_retention: policy.weekly,
+            monthly_retention: policy.monthly,
+        }
+    }
+}
+
+/// What retention would do now.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RetentionOverview {
+    pub(super) daily: usize,
+    pub(super) weekly: usize,
+    pub(super) monthly: usize,
+    pub(super) expired: usize,
+    estimated_space_reclaimed: u64,
+    policy: KeptCounts,
+}
 
 pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     let cx = call.cx;
@@ -41,58 +196,68 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     if applied {
         call.note(&repo)?;
     }
-    let space = report.trashed_bytes + report.staged_bytes + report.swept_bytes;
-    let blocked = !report.blocked.is_empty();
-    let deleted: Vec<Value> = going
-        .iter()
-        .take(SHOWN)
-        .map(|planned| {
-            let mut one = one(planned);
-            one["reason"] = reasons(planned).into();
-            one
-        })
-        .collect();
-    let kept: Vec<Value> = staying
-        .iter()
-        .rev()
-        .take(SHOWN)
-        .map(|planned| {
-            let mut one = one(planned);
-            one["category"] = category(planned).into();
-            one
-        })
-        .collect();
     if let Some(trouble) = &plan.clock {
         warnings.push(format!(
             "nothing expires, the clock cannot be trusted: {trouble:?}"
         ));
     }
-    let mut data = json!({
-        "success": !blocked,
-        "operation": if dry_run { "dry-run" } else { "cleanup" },
-        "dryRun": dry_run,
-        "backupsDeleted": if applied { report.snapshots } else { 0 },
-        "backupsKept": plan.snapshots.len() as u64 - if applied { report.snapshots } else { going.len() as u64 },
-        "spaceReclaimed": if applied { space } else { 0 },
-        "analysis": {"totalBackups": plan.snapshots.len(), "backupsToKeep": staying.len(), "backupsToDelete": going.len(), "spaceToReclaim": space},
-        "policy": told(&options.policy),
-        "duration": call.elapsed_ms(),
-        "warnings": warnings,
-    });
-    if dry_run {
-        data["preview"] =
-            json!({"toDelete": deleted, "toKeep": kept, "estimatedSpaceReclaimed": space});
+    let deleted = going
+        .iter()
+        .take(SHOWN)
+        .map(|planned| Expired::new(planned))
+        .collect();
+    let kept = || staying.iter().rev().take(SHOWN);
+    let space = reclaimed(&report);
+    let gone = if applied {
+        report.snapshots
     } else {
-        data["deletedBackupIds"] = deleted.iter().map(|one| one["backupId"].clone()).collect();
-        data["deletedBackups"] = deleted.into();
-    }
-    if blocked {
-        data["error"] = json!({"code": "PARTIAL", "message": report.blocked.join("; "), "recovery": "verify_backup {\"backupId\":\"latest\"}"});
+        going.len() as u64
+    };
+    let mut result = CleanupResult {
+        success: report.blocked.is_empty(),
+        operation: if dry_run { "dry-run" } else { "cleanup" },
+        dry_run,
+        backups_deleted: if applied { report.snapshots } else { 0 },
+        backups_kept: plan.snapshots.len() as u64 - gone,
+        space_reclaimed: if applied { space } else { 0 },
+        analysis: Analysis {
+            total_backups: plan.snapshots.len(),
+            backups_to_keep: staying.len(),
+            backups_to_delete: going.len(),
+            space_to_reclaim: space,
+        },
+        policy: KeptCounts::of(&options.policy),
+        preview: None,
+        deleted: None,
+        duration: call.elapsed_ms(),
+        warnings,
+        error: blocked(&report),
+    };
+    match dry_run {
+        true => {
+            result.preview = Some(Preview {
+                to_delete: deleted,
+                to_keep: kept().map(|planned| Staying::new(planned)).collect(),
+                estimated_space_reclaimed: space,
+            });
+        }
+        false => result.deleted = Some(Deleted::new(deleted)),
     }
     Ok(Outcome::Done(Answer {
-        failed: blocked,
-        ..Answer::new(data, "")
+        failed: !result.success,
+        ..Answer::new(result, "")
     }))
+}
+
+/// Returns the bytes that a clean-up gives back.
+fn reclaimed(report: &PruneReport) -> u64 {
+    report.trashed_bytes + report.staged_bytes + report.swept_bytes
+}
+
+fn blocked(report: &PruneReport) -> Option<Problem> {
+    let next = "verify_backup {\"backupId\":\"latest\"}";
+    let why = || report.blocked.join("; ");
+    (!report.blocked.is_empty()).then(|| Problem::new("PARTIAL", why(), next))
 }
 
 /// Returns the policy of the configuration, raised by what the call asks for; never lowered.
@@ -126,14 +291,6 @@ fn policy(call: &Call<'_>, warnings: &mut Vec<String>) -> Result<Policy, Fault> 
     Ok(policy)
 }
 
-pub(super) fn told(policy: &Policy) -> Value {
-    json!({"dailyRetention": policy.daily, "weeklyRetention": policy.weekly, "monthlyRetention": policy.monthly})
-}
-
-fn one(planned: &PlannedSnapshot) -> Value {
-    json!({"backupId": backup_id(planned.decision.id, planned.time), "type": kind(planned.kind), "created": when::utc(planned.time), "size": planned.stored_bytes})
-}
-
 fn reasons(planned: &PlannedSnapshot) -> String {
     let words: Vec<String> = planned
         .decision
@@ -158,27 +315,26 @@ fn category(planned: &PlannedSnapshot) -> String {
 }
 
 /// Returns what retention would do now.
-pub(super) fn overview(call: &Call<'_>) -> Result<Value, Fault> {
+pub(super) fn overview(call: &Call<'_>) -> Result<RetentionOverview, Fault> {
     let repo = call.repository()?;
     let mut options = PruneOptions::new(call.cx.now, &pruning::local);
     options.policy = call.cx.config.retention.clone();
     let plan: PrunePlan = prune::plan(&repo, &options, &call.cx.progress())?;
     let report = prune::estimate(&repo, &plan, &options, &call.cx.progress())?;
     let by = |word: &str| {
-        let keeps = plan
-            .snapshots
-            .iter()
-            .filter(|planned| planned.decision.keep);
-        keeps
-            .filter(|planned| {
-                planned.decision.reasons.iter().any(
-                    |reason| matches!(reason, Reason::Slot(period, _) if period.every() == word),
-                )
-            })
+        let stands_for =
+            |reason: &Reason| matches!(reason, Reason::Slot(period, _) if period.every() == word);
+        let decisions = plan.snapshots.iter().map(|planned| &planned.decision);
+        decisions
+            .filter(|decision| decision.keep && decision.reasons.iter().any(stands_for))
             .count()
     };
-    Ok(json!({
-        "daily": by("daily"), "weekly": by("weekly"), "monthly": by("monthly"), "expired": plan.going().count(),
-        "estimatedSpaceReclaimed": report.trashed_bytes + report.staged_bytes + report.swept_bytes, "policy": told(&options.policy),
-    }))
+    Ok(RetentionOverview {
+        daily: by("daily"),
+        weekly: by("weekly"),
+        monthly: by("monthly"),
+        expired: plan.going().count(),
+        estimated_space_reclaimed: reclaimed(&report),
+        policy: KeptCounts::of(&options.policy),
+    })
 }

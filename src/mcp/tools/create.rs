@@ -10,16 +10,55 @@ use bdr::protect::backup::{BackupOptions, BackupReport, Level, backup};
 use bdr::protect::staging::settle;
 use bdr::repo::Repository;
 use bdr::repo::snapshot::Trigger;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::super::call::{Answer, Call, Outcome, backup_id};
 use super::super::fault::Fault;
+use super::super::result::Problem;
 use super::super::roots::{Roots, Use};
-use super::checkpoint::excluded;
-use super::figures;
+use super::checkpoint::Excluded;
+use super::figures::Metadata;
 use crate::app::backup::{self as backing, Wanted};
 use crate::app::jobs;
 use crate::ui::plural;
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CreateResult {
+    success: bool,
+    backup_id: String,
+    backup_path: String,
+    metadata: Metadata,
+    stats: CreateStats,
+    excluded: Excluded,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phi_scan_results: Option<PhiScan>,
+    duration: u64,
+    warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Problem>,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct CreateStats {
+    files_backed_up: u64,
+    files_skipped: usize,
+    bytes_processed: u64,
+    compression_savings: u64,
+}
+
+/// For callers that ask for it; patient data is looked for in any case.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct PhiScan {
+    files_scanned: u64,
+    phi_detected: bool,
+    warnings: Vec<String>,
+}
 
 pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     let cx = call.cx;
@@ -198,46 +237,44 @@ fn answer(
     if report.reused {
         warnings.push("nothing has changed since this backup; no new one was needed".to_owned());
     }
-    let saved = stats.bytes.saturating_sub(report.stored_bytes);
-    let mut data = json!({
-        "success": !partial && !damaged,
-        "backupId": backup_id(snapshot.id, snapshot.time),
-        "backupPath": cx.shown_absolute(&repo.location().join(snapshot.file_name())),
-        "metadata": figures::metadata(cx, repo, snapshot, report.stored_bytes),
-        "stats": {
-            "filesBackedUp": stats.files,
-            "filesSkipped": report.problems.len() + report.left_out.len(),
-            "bytesProcessed": report.read_bytes,
-            "compressionSavings": saved,
+    let error = match (damaged, partial) {
+        (true, _) => Some(Problem::new(
+            "BACKUP_CORRUPTED",
+            "the new backup does not read back correctly",
+            "verify_backup, then create_backup {\"type\":\"full\"}",
+        )),
+        (_, true) => {
+            let paths = plural(report.problems.len() as u64, "path");
+            let message = format!("{paths} could not be read; the rest is backed up");
+            Some(Problem::partial(cx, message, &report.problems))
+        }
+        _ => None,
+    };
+    let asked = call.args.flag("scanPHI");
+    let asked = asked.is_ok_and(|asked| asked == Some(true));
+    let result = CreateResult {
+        success: error.is_none(),
+        backup_id: backup_id(snapshot.id, snapshot.time),
+        backup_path: cx.shown_absolute(&repo.location().join(snapshot.file_name())),
+        metadata: Metadata::new(cx, repo, snapshot, report.stored_bytes),
+        stats: CreateStats {
+            files_backed_up: stats.files,
+            files_skipped: report.problems.len() + report.left_out.len(),
+            bytes_processed: report.read_bytes,
+            compression_savings: stats.bytes.saturating_sub(report.stored_bytes),
         },
-        "excluded": excluded(report, 0),
-        "duration": call.elapsed_ms(),
-        "warnings": warnings,
-    });
-    if call
-        .args
-        .flag("scanPHI")
-        .is_ok_and(|asked| asked == Some(true))
-    {
-        let found = report.sealed.records > 0 || !report.sealed.whole.is_empty();
-        data["phiScanResults"] =
-            json!({"filesScanned": stats.files, "phiDetected": found, "warnings": []});
-    }
-    if partial {
-        let details: Vec<Value> = report
-            .problems
-            .iter()
-            .take(50)
-            .map(|note| json!({"path": cx.shown_absolute(note.path.as_path()), "reason": note.reason}))
-            .collect();
-        data["error"] = json!({"code": "PARTIAL", "message": format!("{} could not be read; the rest is backed up", plural(report.problems.len() as u64, "path")),
-            "details": details, "recovery": "fix the reasons given, then make the same call again"});
-    }
-    if damaged {
-        data["error"] = json!({"code": "BACKUP_CORRUPTED", "message": "the new backup does not read back correctly", "recovery": "verify_backup, then create_backup {\"type\":\"full\"}"});
-    }
+        excluded: Excluded::of(report, 0),
+        phi_scan_results: asked.then(|| PhiScan {
+            files_scanned: stats.files,
+            phi_detected: report.sealed.records > 0 || !report.sealed.whole.is_empty(),
+            warnings: Vec::new(),
+        }),
+        duration: call.elapsed_ms(),
+        warnings,
+        error,
+    };
     Answer {
-        failed: partial || damaged,
-        ..Answer::new(data, "")
+        failed: !result.success,
+        ..Answer::new(result, "")
     }
 }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use bdr::find::query;
 use bdr::model::manifest::{Change, Entry, Kind};
-use bdr::repo::Repository;
 use bdr::repo::snapshot::Snapshot;
-use serde_json::{Value, json};
+use bdr::repo::{Repository, Snapshots};
+use serde::Serialize;
 
 use super::super::call::{Answer, Call, Globs, Outcome, Page, backup_id, checkpoint_id, snapshot};
 use super::super::fault::Fault;
@@ -19,45 +19,71 @@ use crate::ui::{count, plural};
 const PAGE: usize = 100;
 /// Bytes of text diffs in one answer.
 const MAX_PATCHES: usize = 24 << 10;
+/// Files that the resource names.
+const MAX_DOCUMENT: usize = 1000;
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DiffResult {
+    #[serde(flatten)]
+    summary: Summary,
+    files: Vec<FileChange>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+/// `bdr://diff/FROM/TO`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct DiffDocument {
+    #[serde(flatten)]
+    summary: Summary,
+    files: Vec<FileChange>,
+    /// How many more there are.
+    more: usize,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct Summary {
+    from: String,
+    to: String,
+    #[serde(rename = "summary")]
+    counts: Counts,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct Counts {
+    added: usize,
+    changed: usize,
+    deleted: usize,
+    /// Of the newer side.
+    bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct FileChange {
+    path: String,
+    change: &'static str,
+    size: Option<u64>,
+    size_was: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<String>,
+}
 
 pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     let cx = call.cx;
     let repo = call.repository()?;
     let roots = call.roots()?;
     let snapshots = repo.all_snapshots()?;
-    let named = match call.args.text("from")? {
-        Some(name) => Some(name),
-        None => call.args.text("checkpointId")?,
-    };
-    let operations = repo.operations()?;
-    let (a, from) = match (named, call.checkpoint(&operations, None)) {
-        (Some(name), _) => {
-            let found = snapshot(cx, &repo, &snapshots, name)?;
-            let shown = match name.starts_with("cp-") {
-                true => name.to_owned(),
-                false => backup_id(found.id, found.time),
-            };
-            (found, shown)
-        }
-        (None, Ok(operation)) => {
-            let found = operation.begin.before.and_then(|id| snapshots.get(id));
-            let gone = || {
-                Fault::new(
-                    "CHECKPOINT_EXPIRED",
-                    "the snapshot of the last checkpoint has expired",
-                    "make the same call with from: \"latest\"",
-                )
-            };
-            (
-                found.ok_or_else(gone)?,
-                checkpoint_id(operation.begin.id, operation.begin.time),
-            )
-        }
-        (None, Err(_)) => {
-            let found = snapshot(cx, &repo, &snapshots, "latest")?;
-            (found, backup_id(found.id, found.time))
-        }
-    };
+    let (a, from) = older(call, &repo, &snapshots)?;
     let to = call.args.text("to")?.filter(|to| *to != "now");
     let b = match to {
         Some(name) => Some(snapshot(cx, &repo, &snapshots, name)?),
@@ -70,64 +96,108 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         &call.args,
         &format!("diff_changes {from} {to:?} {patterns:?}"),
     )?;
-    let with_patches = call.args.flag("patch")? == Some(true);
     let shown: Vec<&Changed> = changes.iter().skip(page.from).take(PAGE).collect();
-    let mut left = MAX_PATCHES;
-    let mut files = Vec::with_capacity(shown.len());
-    for changed in &shown {
-        let mut one = changed.to_json(cx);
-        if with_patches {
-            match left {
-                0 => one["patch"] = "(left out: narrow it by paths)".into(),
-                _ => {
-                    let text = patch_of(&repo, changed, b.is_none().then_some(&roots))?;
-                    let text = cut(&text, left);
-                    left = left.saturating_sub(text.len());
-                    one["patch"] = text.into();
-                }
-            }
-        }
-        files.push(one);
+    let mut files: Vec<FileChange> = shown.iter().map(|changed| changed.document(cx)).collect();
+    if call.args.flag("patch")? == Some(true) {
+        let now = b.is_none().then_some(&roots);
+        put_patches(&repo, &shown, &mut files, now)?;
     }
     let until = b.map_or_else(|| "now".to_owned(), |b| backup_id(b.id, b.time));
-    let mut data = summary(&from, &until, &changes);
-    let mut lines: Vec<String> = shown
-        .iter()
-        .take(20)
-        .map(|changed| changed.line(cx))
-        .collect();
-    if changes.len() > page.from + lines.len() {
+    let result = DiffResult {
+        summary: summary(&from, &until, &changes),
+        files,
+        next_cursor: page.next(shown.len(), changes.len()),
+    };
+    let brief = brief(cx, &result, &shown, changes.len() - page.from);
+    Ok(Answer::new(result, brief).into())
+}
+
+/// Returns the older side and what clients call it: the one that was named, the last checkpoint, else the last backup.
+fn older<'s>(
+    call: &Call<'_>,
+    repo: &Repository,
+    snapshots: &'s Snapshots<'_>,
+) -> Result<(&'s Snapshot, String), Fault> {
+    let cx = call.cx;
+    let named = match call.args.text("from")? {
+        Some(name) => Some(name),
+        None => call.args.text("checkpointId")?,
+    };
+    if let Some(name) = named {
+        let found = snapshot(cx, repo, snapshots, name)?;
+        let shown = match name.starts_with("cp-") {
+            true => name.to_owned(),
+            false => backup_id(found.id, found.time),
+        };
+        return Ok((found, shown));
+    }
+    let operations = repo.operations()?;
+    let Ok(operation) = call.checkpoint(&operations, None) else {
+        let found = snapshot(cx, repo, snapshots, "latest")?;
+        return Ok((found, backup_id(found.id, found.time)));
+    };
+    let before = operation.begin.before.and_then(|id| snapshots.get(id));
+    let before = before.ok_or_else(|| {
+        Fault::new(
+            "CHECKPOINT_EXPIRED",
+            "the snapshot of the last checkpoint has expired",
+            "make the same call with from: \"latest\"",
+        )
+    })?;
+    let name = checkpoint_id(operation.begin.id, operation.begin.time);
+    Ok((before, name))
+}
+
+/// Adds the differences in the text, as far as the answer has room for them.
+fn put_patches(
+    repo: &Repository,
+    shown: &[&Changed],
+    files: &mut [FileChange],
+    now: Option<&Roots>,
+) -> Result<(), Fault> {
+    let mut left = MAX_PATCHES;
+    for (changed, file) in shown.iter().zip(files) {
+        if left == 0 {
+            file.patch = Some("(left out: narrow it by paths)".to_owned());
+            continue;
+        }
+        let text = cut(&patch_of(repo, changed, now)?, left);
+        left = left.saturating_sub(text.len());
+        file.patch = Some(text);
+    }
+    Ok(())
+}
+
+/// Returns the answer as text. `left`: how many files differ from this page on.
+fn brief(cx: &Context, result: &DiffResult, shown: &[&Changed], left: usize) -> String {
+    let (counts, from, to) = (
+        &result.summary.counts,
+        &result.summary.from,
+        &result.summary.to,
+    );
+    let is_same = counts.added + counts.changed + counts.deleted == 0;
+    if is_same {
+        return format!("No differences from {from} to {to}.");
+    }
+    let mut lines = vec![format!(
+        "{} added, {} changed, {} deleted from {from} to {to}.",
+        counts.added, counts.changed, counts.deleted
+    )];
+    lines.extend(shown.iter().take(20).map(|changed| changed.line(cx)));
+    let told = lines.len() - 1;
+    if left > told {
+        lines.push(format!("… {} more in all", count((left - told) as u64)));
+    }
+    // The newer side of a checkpoint's undo is what there is now.
+    if to == "now" && from.starts_with("cp-") {
         lines.push(format!(
-            "… {} more in all",
-            count((changes.len() - page.from - lines.len()) as u64)
+            "To undo this: undo_changes {{\"checkpointId\":\"{from}\"}}"
         ));
     }
-    data["files"] = files.into();
-    page.next(&mut data, shown.len(), changes.len());
-    let counts = &data["summary"];
-    let mut brief = format!(
-        "{} added, {} changed, {} deleted from {from} to {until}.",
-        counts["added"], counts["changed"], counts["deleted"]
-    );
-    if changes.is_empty() {
-        brief = format!("No differences from {from} to {until}.");
-    } else {
-        if !lines.is_empty() {
-            brief.push_str(&format!("\n{}", lines.join("\n")));
-        }
-        if b.is_none() && from.starts_with("cp-") {
-            brief.push_str(&format!(
-                "\nTo undo this: undo_changes {{\"checkpointId\":\"{from}\"}}"
-            ));
-        }
-        if with_patches {
-            // A model reads the text; the structured form has it file by file.
-            for file in data["files"].as_array().into_iter().flatten() {
-                brief.push_str(&format!("\n{}", file["patch"].as_str().unwrap_or_default()));
-            }
-        }
-    }
-    Ok(Answer::new(data, brief).into())
+    // A model reads the text; the structured form has it file by file.
+    let patches = result.files.iter().filter_map(|file| file.patch.clone());
+    lines.extend(patches);
+    lines.join("\n")
 }
 
 /// Returns what `bdr://diff/FROM/TO` shows, and whether it will always be that: names like `latest` mean others tomorrow.
@@ -136,7 +206,7 @@ pub(crate) fn document(
     roots: &Roots,
     from: &str,
     to: &str,
-) -> Result<(Value, bool), Fault> {
+) -> Result<(DiffDocument, bool), Fault> {
     let repo = cx.repository()?;
     let snapshots = repo.all_snapshots()?;
     let a = snapshot(cx, &repo, &snapshots, from)?;
@@ -145,16 +215,18 @@ pub(crate) fn document(
         name => Some(snapshot(cx, &repo, &snapshots, name)?),
     };
     let changes = changes(cx, &repo, roots, a, b, &Globs::new(cx, &[])?)?;
-    let mut data = summary(from, to, &changes);
-    data["files"] = changes
-        .iter()
-        .take(1000)
-        .map(|changed| changed.to_json(cx))
-        .collect();
-    data["more"] = changes.len().saturating_sub(1000).into();
+    let document = DiffDocument {
+        summary: summary(from, to, &changes),
+        files: changes
+            .iter()
+            .take(MAX_DOCUMENT)
+            .map(|changed| changed.document(cx))
+            .collect(),
+        more: changes.len().saturating_sub(MAX_DOCUMENT),
+    };
     let fixed = |name: &str, of: &Snapshot| name == backup_id(of.id, of.time);
     let stays = fixed(from, a) && b.is_some_and(|b| fixed(to, b));
-    Ok((data, stays))
+    Ok((document, stays))
 }
 
 /// A file that differs.
@@ -182,9 +254,15 @@ impl Changed {
         }
     }
 
-    fn to_json(&self, cx: &Context) -> Value {
+    fn document(&self, cx: &Context) -> FileChange {
         let (old, new) = self.sides();
-        json!({"path": cx.shown_absolute(&self.path), "change": self.word(), "size": new.map(|entry| entry.size), "sizeWas": old.map(|entry| entry.size)})
+        FileChange {
+            path: cx.shown_absolute(&self.path),
+            change: self.word(),
+            size: new.map(|entry| entry.size),
+            size_was: old.map(|entry| entry.size),
+            patch: None,
+        }
     }
 
     fn line(&self, cx: &Context) -> String {
@@ -238,7 +316,7 @@ fn changes(
     Ok(listed)
 }
 
-fn summary(from: &str, to: &str, changes: &[Changed]) -> Value {
+fn summary(from: &str, to: &str, changes: &[Changed]) -> Summary {
     let by = |word: &str| {
         changes
             .iter()
@@ -250,7 +328,16 @@ fn summary(from: &str, to: &str, changes: &[Changed]) -> Value {
         .filter_map(|changed| changed.sides().1)
         .map(|entry| entry.size)
         .sum();
-    json!({"from": from, "to": to, "summary": {"added": by("added"), "changed": by("changed") + by("metadata"), "deleted": by("deleted"), "bytes": bytes}})
+    Summary {
+        from: from.to_owned(),
+        to: to.to_owned(),
+        counts: Counts {
+            added: by("added"),
+            changed: by("changed") + by("metadata"),
+            deleted: by("deleted"),
+            bytes,
+        },
+    }
 }
 
 /// Returns the difference of a text file as a patch, or one line that says why there is none. `now`: the newer side is what stands, within these roots.

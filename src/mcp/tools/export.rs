@@ -8,6 +8,7 @@ use bdr::model::config::Config;
 use bdr::model::manifest::Time;
 use bdr::protect::backup::Level;
 use bdr::repo::summaries::Summary;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::super::call::{Answer, Call, Outcome, is_listed};
@@ -18,6 +19,19 @@ use crate::app::config;
 
 /// Backups that an export names.
 const HISTORY: usize = 50;
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ExportResult {
+    success: bool,
+    format: &'static str,
+    /// An object, or the text in the format that was asked for.
+    config: Value,
+    warnings: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exported_to: Option<String>,
+}
 
 pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     let cx = call.cx;
@@ -42,12 +56,16 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     if call.args.flag("includeSecrets")? == Some(true) {
         warnings.push("includeSecrets: true was ignored: secrets are never exported");
     }
-    let mut data = json!({
-        "success": true,
-        "format": format,
-        "config": if format == "json" { config } else { text.clone().into() },
-        "warnings": warnings,
-    });
+    let mut result = ExportResult {
+        success: true,
+        format,
+        config: match format {
+            "json" => config,
+            _ => text.clone().into(),
+        },
+        warnings,
+        exported_to: None,
+    };
     if let Some(path) = call.args.text("outputPath")? {
         let roots = call.roots()?;
         let place = roots.path(cx, path, Use::Write)?;
@@ -71,12 +89,12 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         };
         let now = Time(cx.now.timestamp(), cx.now.timestamp_subsec_nanos());
         write_beneath(above, &below, text.as_bytes(), now)?;
-        data["exportedTo"] = cx.shown_absolute(&place).into();
+        result.exported_to = Some(cx.shown_absolute(&place));
         if let Ok(repo) = cx.repository() {
             call.note(&repo)?;
         }
     }
-    Ok(Answer::new(data, "").into())
+    Ok(Answer::new(result, "").into())
 }
 
 /// Returns what bdr's configuration says, and beside it what older servers called the same.
@@ -94,7 +112,7 @@ fn exported(call: &Call<'_>, known: &Config) -> Result<Value, Fault> {
         .iter()
         .flat_map(|source| &source.rules.exclude)
         .collect();
-    let policy = cleanup::told(&known.retention);
+    let policy = json!(cleanup::KeptCounts::of(&known.retention));
     config["version"] = env!("CARGO_PKG_VERSION").into();
     config["repository"] = repository.clone().into();
     config["backupDirectory"] = repository.into();
@@ -107,7 +125,7 @@ fn exported(call: &Call<'_>, known: &Config) -> Result<Value, Fault> {
     }
     config["retentionPolicy"] = policy;
     if call.args.flag("includeSchedules")? != Some(false) {
-        config["schedules"] = schedule::schedules(cx).into();
+        config["schedules"] = json!(schedule::schedules(cx));
     }
     let statistics = call.args.flag("includeStatistics")? == Some(true);
     let history = call.args.flag("includeHistory")? == Some(true);
@@ -115,11 +133,12 @@ fn exported(call: &Call<'_>, known: &Config) -> Result<Value, Fault> {
         let all = call.repository()?.summaries()?;
         let backups: Vec<&Summary> = all.iter().filter(|summary| is_listed(summary)).collect();
         if statistics {
-            config["statistics"] = figures::statistics(&backups);
+            config["statistics"] = json!(figures::Statistics::of(&backups));
         }
         if history {
             let latest = backups.iter().rev().take(HISTORY);
-            config["history"] = latest.map(|summary| figures::backup(cx, summary)).collect();
+            let latest = latest.map(|summary| json!(figures::Backup::new(cx, summary)));
+            config["history"] = latest.collect();
         }
     }
     Ok(config)

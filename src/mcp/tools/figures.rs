@@ -3,7 +3,7 @@
 use bdr::repo::Repository;
 use bdr::repo::snapshot::{Snapshot, SnapshotKind};
 use bdr::repo::summaries::Summary;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::super::call::backup_id;
 use crate::app::context::Context;
@@ -24,47 +24,88 @@ pub(super) fn ratio(bytes: u64, stored: u64) -> u64 {
     }
 }
 
-/// Returns what was backed up and into how many bytes. `stored` are those that were added.
-fn contents(cx: &Context, summary: &Summary, stored: u64) -> Value {
-    let sources: Vec<String> = summary
-        .roots
-        .iter()
-        .map(|root| cx.shown_absolute(root.path.as_path()))
-        .collect();
-    let mut contents = json!({
-        "type": kind(summary.kind),
-        "created": when::utc(summary.time),
-        "sources": sources,
-        "fileCount": summary.stats.files,
-        "totalSize": summary.stats.bytes,
-        "compressedSize": stored,
-        "compressionRatio": ratio(summary.stats.bytes, stored),
-    });
-    if let Some(label) = &summary.label {
-        contents["label"] = label.clone().into();
-    }
-    contents
+/// What was backed up and into how many bytes.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Contents {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    created: String,
+    sources: Vec<String>,
+    file_count: u64,
+    total_size: u64,
+    /// The bytes that were added.
+    compressed_size: u64,
+    /// How much smaller it is, in percent.
+    compression_ratio: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<String>,
 }
 
-/// Returns a backup as a list shows it.
-pub(super) fn backup(cx: &Context, summary: &Summary) -> Value {
-    let mut one = contents(cx, summary, summary.stats.stored_bytes);
-    one["backupId"] = backup_id(summary.id, summary.time).into();
-    one["status"] = match summary.partial || summary.problems > 0 {
-        true => "partial".into(),
-        false => "completed".into(),
-    };
-    one
+impl Contents {
+    fn new(cx: &Context, summary: &Summary, stored: u64) -> Self {
+        let roots = summary.roots.iter();
+        Self {
+            kind: kind(summary.kind),
+            created: when::utc(summary.time),
+            sources: roots
+                .map(|root| cx.shown_absolute(root.path.as_path()))
+                .collect(),
+            file_count: summary.stats.files,
+            total_size: summary.stats.bytes,
+            compressed_size: stored,
+            compression_ratio: ratio(summary.stats.bytes, stored),
+            label: summary.label.clone(),
+        }
+    }
 }
 
-/// Returns all that is known of a backup. The checksum is that of its record: that has the digests of its packs and listings, and they those of the
-/// files.
-pub(super) fn metadata(cx: &Context, repo: &Repository, snapshot: &Snapshot, stored: u64) -> Value {
-    let mut metadata = contents(cx, &Summary::from(snapshot), stored);
-    if let Ok(digest) = repo.record_digest(&snapshot.file_name()) {
-        metadata["checksum"] = digest.to_string().into();
+/// A backup as a list shows it.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Backup {
+    #[serde(flatten)]
+    contents: Contents,
+    backup_id: String,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) metadata: Option<Metadata>,
+}
+
+impl Backup {
+    pub(super) fn new(cx: &Context, summary: &Summary) -> Self {
+        let is_partial = summary.partial || summary.problems > 0;
+        Self {
+            contents: Contents::new(cx, summary, summary.stats.stored_bytes),
+            backup_id: backup_id(summary.id, summary.time),
+            status: if is_partial { "partial" } else { "completed" },
+            metadata: None,
+        }
     }
-    metadata
+}
+
+/// All that is known of a backup.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Metadata {
+    #[serde(flatten)]
+    contents: Contents,
+    /// Of its record: that has the digests of its packs and listings, and they those of the files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checksum: Option<String>,
+}
+
+impl Metadata {
+    pub(super) fn new(cx: &Context, repo: &Repository, snapshot: &Snapshot, stored: u64) -> Self {
+        let digest = repo.record_digest(&snapshot.file_name()).ok();
+        Self {
+            contents: Contents::new(cx, &Summary::from(snapshot), stored),
+            checksum: digest.map(|digest| digest.to_string()),
+        }
+    }
 }
 
 /// What all backups hold and take.
@@ -88,28 +129,56 @@ fn totals(backups: &[&Summary]) -> Totals {
     }
 }
 
-/// Returns the figures of the server that was shipped.
-pub(super) fn statistics(backups: &[&Summary]) -> Value {
-    let totals = totals(backups);
-    json!({
-        "totalBackups": backups.len(),
-        "totalSize": totals.bytes,
-        "totalCompressedSize": totals.stored,
-        "fullBackups": totals.full,
-        "incrementalBackups": backups.len() - totals.full,
-        "compressionRatio": ratio(totals.bytes, totals.stored),
-        "oldestBackup": backups.first().map(|summary| when::utc(summary.time)),
-        "newestBackup": backups.last().map(|summary| when::utc(summary.time)),
-    })
+/// The figures of the server that was shipped.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Statistics {
+    total_backups: usize,
+    pub(super) total_size: u64,
+    pub(super) total_compressed_size: u64,
+    full_backups: usize,
+    incremental_backups: usize,
+    pub(super) compression_ratio: u64,
+    pub(super) oldest_backup: Option<String>,
+    pub(super) newest_backup: Option<String>,
 }
 
-/// Returns the figures that the specification wants of a list.
-pub(super) fn storage_stats(backups: &[&Summary]) -> Value {
-    let totals = totals(backups);
-    json!({
-        "totalBackups": backups.len(),
-        "totalStorageUsed": totals.stored,
-        "totalStorageUncompressed": totals.bytes,
-        "averageCompressionRatio": ratio(totals.bytes, totals.stored),
-    })
+impl Statistics {
+    pub(super) fn of(backups: &[&Summary]) -> Self {
+        let totals = totals(backups);
+        Self {
+            total_backups: backups.len(),
+            total_size: totals.bytes,
+            total_compressed_size: totals.stored,
+            full_backups: totals.full,
+            incremental_backups: backups.len() - totals.full,
+            compression_ratio: ratio(totals.bytes, totals.stored),
+            oldest_backup: backups.first().map(|summary| when::utc(summary.time)),
+            newest_backup: backups.last().map(|summary| when::utc(summary.time)),
+        }
+    }
+}
+
+/// The figures that the specification wants of a list.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(super) struct StorageStats {
+    total_backups: usize,
+    total_storage_used: u64,
+    total_storage_uncompressed: u64,
+    average_compression_ratio: u64,
+}
+
+impl StorageStats {
+    pub(super) fn of(backups: &[&Summary]) -> Self {
+        let totals = totals(backups);
+        Self {
+            total_backups: backups.len(),
+            total_storage_used: totals.stored,
+            total_storage_uncompressed: totals.bytes,
+            average_compression_ratio: ratio(totals.bytes, totals.stored),
+        }
+    }
 }

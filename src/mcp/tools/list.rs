@@ -2,14 +2,41 @@
 
 use bdr::repo::summaries::Summary;
 use chrono::{DateTime, Utc};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::super::call::{Answer, Call, Outcome, Page, is_listed};
 use super::super::fault::Fault;
 use super::super::roots::{Roots, Use};
-use super::figures::{self, backup, kind, statistics};
+use super::figures::{Backup, Metadata, Statistics, StorageStats, kind};
 use crate::app::context::Context;
 use crate::app::time;
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ListResult {
+    success: bool,
+    backups: Vec<Backup>,
+    total: usize,
+    total_backups: usize,
+    /// How many fit what was asked for, on all pages.
+    filtered: usize,
+    statistics: Statistics,
+    storage_stats: StorageStats,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+/// `bdr://snapshots`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SnapshotsDocument {
+    backups: Vec<Backup>,
+    total: usize,
+    statistics: Statistics,
+}
 
 pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     let cx = call.cx;
@@ -63,46 +90,40 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         args,
         &format!("list_backups {sort} {wanted:?} {label:?} {since:?} {until:?}"),
     )?;
-    let shown: Vec<Value> = fitting
-        .iter()
-        .skip(page.from)
-        .take(limit)
-        .map(|summary| {
-            let mut one = backup(cx, summary);
-            if let (true, Some(repo)) = (whole, &repo)
-                && let Ok(snapshot) = repo.snapshot(summary.id)
-            {
-                one["metadata"] =
-                    figures::metadata(cx, repo, &snapshot, snapshot.stats.stored_bytes);
-            }
-            one
-        })
-        .collect();
-    let number = shown.len();
-    let mut data = json!({
-        "success": true,
-        "backups": shown,
-        "total": backups.len(),
-        "totalBackups": backups.len(),
-        "filtered": fitting.len(),
-        "statistics": statistics(&backups),
-        "storageStats": figures::storage_stats(&backups),
-    });
-    page.next(&mut data, number, fitting.len());
-    Ok(Answer::new(data, "").into())
+    let mut shown: Vec<Backup> = Vec::new();
+    for summary in fitting.iter().skip(page.from).take(limit) {
+        let mut one = Backup::new(cx, summary);
+        if let (true, Some(repo)) = (whole, &repo)
+            && let Ok(snapshot) = repo.snapshot(summary.id)
+        {
+            let stored = snapshot.stats.stored_bytes;
+            one.metadata = Some(Metadata::new(cx, repo, &snapshot, stored));
+        }
+        shown.push(one);
+    }
+    let result = ListResult {
+        success: true,
+        next_cursor: page.next(shown.len(), fitting.len()),
+        backups: shown,
+        total: backups.len(),
+        total_backups: backups.len(),
+        filtered: fitting.len(),
+        statistics: Statistics::of(&backups),
+        storage_stats: StorageStats::of(&backups),
+    };
+    Ok(Answer::new(result, "").into())
 }
 
 /// Returns the latest backups as `bdr://snapshots` shows them.
-pub(crate) fn document(cx: &Context, most: usize) -> Result<Value, Fault> {
+pub(crate) fn document(cx: &Context, most: usize) -> Result<SnapshotsDocument, Fault> {
     let all = cx.repository()?.summaries()?;
     let backups: Vec<&Summary> = all.iter().filter(|summary| is_listed(summary)).collect();
-    let latest: Vec<Value> = backups
-        .iter()
-        .rev()
-        .take(most)
-        .map(|summary| backup(cx, summary))
-        .collect();
-    Ok(json!({"backups": latest, "total": backups.len(), "statistics": statistics(&backups)}))
+    let latest = backups.iter().rev().take(most);
+    Ok(SnapshotsDocument {
+        backups: latest.map(|summary| Backup::new(cx, summary)).collect(),
+        total: backups.len(),
+        statistics: Statistics::of(&backups),
+    })
 }
 
 /// A place that a backup has to hold: a source's name, or a path.

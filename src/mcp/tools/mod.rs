@@ -207,6 +207,68 @@ mod tests {
         assert!(visible <= 6500, "{visible} bytes visible to a model");
     }
 
+    /// What each tool and each resource with data returns.
+    fn schemas() -> Map<String, Value> {
+        use schemars::{JsonSchema, SchemaGenerator};
+        fn of<T: JsonSchema>() -> Value {
+            let made = SchemaGenerator::default().into_root_schema_for::<T>();
+            made.to_value()
+        }
+        let all = [
+            ("checkpoint", of::<checkpoint::CheckpointResult>()),
+            ("diff_changes", of::<diff::DiffResult>()),
+            ("undo_changes", of::<undo::UndoResult>()),
+            ("find_versions", of::<versions::VersionsResult>()),
+            ("create_backup", of::<create::CreateResult>()),
+            ("list_backups", of::<list::ListResult>()),
+            ("verify_backup", of::<verify::VerifyResult>()),
+            ("restore_backup", of::<restore::RestoreResult>()),
+            ("get_backup_status", of::<status::StatusResult>()),
+            ("schedule_backup", of::<schedule::ScheduleResult>()),
+            ("cleanup_old_backups", of::<cleanup::CleanupResult>()),
+            ("export_backup_config", of::<export::ExportResult>()),
+            (
+                "an error of any tool",
+                of::<super::super::fault::FaultResult<'_>>(),
+            ),
+            ("bdr://status", of::<status::StatusResult>()),
+            ("bdr://snapshots", of::<list::SnapshotsDocument>()),
+            (
+                "bdr://snapshots/{id}",
+                of::<super::super::resources::ManifestDocument>(),
+            ),
+            ("bdr://diff/{from}/{to}", of::<diff::DiffDocument>()),
+        ];
+        let named = all.into_iter();
+        named
+            .map(|(name, schema)| (name.to_owned(), schema))
+            .collect()
+    }
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the schema is written when that is asked for"
+    )]
+    fn docs_mcp_schema_is_what_the_types_say() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/mcp.schema.json");
+        let schemas = schemas();
+        for tool in &ALL {
+            assert!(schemas.contains_key(tool.name), "{}", tool.name);
+        }
+        let about = "What each tool and resource returns. Made from the program: BDR_WRITE_DOCS=1 cargo test docs_mcp_schema";
+        let document = serde_json::json!({"description": about, "results": schemas});
+        let wanted = serde_json::to_string_pretty(&document).unwrap() + "\n";
+        if std::env::var_os("BDR_WRITE_DOCS").is_some() {
+            std::fs::write(&path, &wanted).unwrap();
+        }
+        let is = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            is == wanted,
+            "docs/mcp.schema.json is not what the types say: BDR_WRITE_DOCS=1 cargo test docs_mcp_schema"
+        );
+    }
+
     /// Where each tool is.
     const FILES: [(&str, &str); 12] = [
         ("checkpoint", include_str!("checkpoint.rs")),
@@ -222,9 +284,8 @@ mod tests {
         ("cleanup_old_backups", include_str!("cleanup.rs")),
         ("export_backup_config", include_str!("export.rs")),
     ];
-    /// What callers of the earlier server send, and what means nothing here: a schedule's backups have no label.
-    const IGNORED: [(&str, &str); 2] = [
-        ("schedule_backup", "label"),
+    /// What callers of the earlier server send, and what means nothing here.
+    const IGNORED: [(&str, &str); 1] = [
         // The earlier server did without a question then; here the user is asked all the same.
         ("cleanup_old_backups", "force"),
     ];

@@ -4,23 +4,79 @@ use std::path::{Path, PathBuf};
 
 use bdr::base::path::{RepoPath, absolute};
 use bdr::model::manifest::Kind;
-use bdr::recover::restore::{self, Action, Overwrite, RestoreOptions, RestorePlan};
+use bdr::recover::restore::{
+    self, Action, Overwrite, RestoreOptions, RestorePlan, RestoreReport, Step,
+};
 use bdr::recover::unseal::SecretOptions;
 use bdr::repo::Repository;
 use bdr::repo::oplog::RootPath;
 use bdr::repo::snapshot::Snapshot;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::super::call::{
-    Answer, Call, Globs, Outcome, backup_id, checkpoint_id, first, plan_id, snapshot,
+    Answer, Call, Globs, Outcome, backup_id, checkpoint_id, plan_id, snapshot,
 };
 use super::super::fault::Fault;
+use super::super::result::{PathReason, Problem, reasons, shown};
 use super::super::roots::{Roots, Use};
-use crate::app::context::Context;
-use crate::ui::plural;
+use crate::ui::{plural, when};
 
-/// Conflicts and problems that are named.
-const SHOWN: usize = 50;
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RestoreResult {
+    success: bool,
+    backup_id: String,
+    operation: &'static str,
+    changes: Changes,
+    plan: PlanCounts,
+    not_restored: Vec<PathReason>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan_id: Option<String>,
+    /// What the files were before, as a backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pre_backup_id: Option<String>,
+    /// What takes this restore back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    safety_checkpoint_id: Option<String>,
+    duration: u64,
+    warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Problem>,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct Changes {
+    files_restored: u64,
+    files_skipped: u64,
+    bytes_restored: u64,
+    conflicts: Vec<Conflict>,
+    more_conflicts: usize,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct PlanCounts {
+    create: usize,
+    replace: usize,
+    delete: usize,
+}
+
+/// A file that is there and differs.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct Conflict {
+    path: String,
+    action: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    existing_modified: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backup_modified: Option<String>,
+}
 
 pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     let cx = call.cx;
@@ -35,15 +91,59 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     let snapshots = repo.all_snapshots()?;
     let from = snapshot(cx, &repo, &snapshots, wanted)?;
     let name = backup_id(from.id, from.time);
+    let options = options(call, &repo, from, &roots)?;
+    let plan = restore::plan(&repo, from, &options, &cx.progress())?;
+    if let Some(step) = plan.steps.iter().find(|step| !roots.has(&step.path)) {
+        let shown = cx.shown_absolute(&step.path);
+        return Err(Fault::new(
+            "PATH_NOT_ALLOWED",
+            format!("this would write `{shown}`, which is outside the protected roots"),
+            "make the same call with selective, or with a destination",
+        ));
+    }
+    let mut warnings: Vec<String> = Vec::new();
+    if call.args.flag("preBackup")? == Some(false) {
+        warnings.push(
+            "preBackup: false was ignored: files that are replaced are always saved first"
+                .to_owned(),
+        );
+    }
+    let id = plan_id([plan.digest().to_hex()]);
+    let mut result = RestoreResult::new(call, &repo, from, &plan);
+    result.warnings = warnings;
+    if call.args.flag("dryRun")? == Some(true) {
+        call.shown(&id);
+        result.plan_id = Some(id);
+        return Ok(Answer::new(result, "").into());
+    }
+    let replaced = result.plan.replace;
+    if replaced > 0
+        && let Some(ask) = call.consent(&id, || question(call, &name, &plan, replaced as u64))?
+    {
+        return Ok(ask);
+    }
+    let report = restore::apply(&repo, from, plan, &options, &cx.progress())
+        .map_err(|error| call.broken_off(&repo, error))?;
+    done(call, &repo, result, &report)
+}
+
+/// Returns what a call asks for, within the places that it may act in.
+fn options(
+    call: &Call<'_>,
+    repo: &Repository,
+    from: &Snapshot,
+    roots: &Roots,
+) -> Result<RestoreOptions, Fault> {
+    let cx = call.cx;
     let target = match call.args.text("destination")? {
         Some(text) => Some(roots.path(cx, text, Use::Write)?),
         None => None,
     };
     let overwrite = call.args.flag("overwrite")? == Some(true);
-    let paths = chosen(call, &repo, from, &roots)?;
+    let paths = chosen(call, repo, from, roots)?;
     let mut never = repo.own_paths();
     never.extend([cx.places.config.clone(), cx.places.state.clone()]);
-    let options = RestoreOptions {
+    Ok(RestoreOptions {
         beneath: target
             .as_deref()
             .and_then(|target| roots.above(target))
@@ -64,80 +164,38 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         host: cx.host.clone(),
         secrets: SecretOptions::default(),
         agent: Some(call.agent()),
-    };
-    let plan = restore::plan(&repo, from, &options, &cx.progress())?;
-    // Where nothing is replaced, what differs is worth knowing all the same.
-    let kept = match overwrite {
-        true => Vec::new(),
-        false => differing(&repo, from, &options, cx)?,
-    };
-    if let Some(step) = plan.steps.iter().find(|step| !roots.has(&step.path)) {
-        let shown = cx.shown_absolute(&step.path);
-        return Err(Fault::new(
-            "PATH_NOT_ALLOWED",
-            format!("this would write `{shown}`, which is outside the protected roots"),
-            "make the same call with selective, or with a destination",
-        ));
-    }
-    let mut warnings: Vec<String> = Vec::new();
-    if call.args.flag("preBackup")? == Some(false) {
-        warnings.push(
-            "preBackup: false was ignored: files that are replaced are always saved first"
-                .to_owned(),
-        );
-    }
-    let id = plan_id([plan.digest().to_hex()]);
-    let replaced = plan
-        .steps
-        .iter()
-        .filter(|step| step.action != Action::Create)
-        .count() as u64;
-    if call.args.flag("dryRun")? == Some(true) {
-        call.shown(&id);
-        let mut answer = data(call, &repo, from, &name, &plan, &kept);
-        answer["planId"] = id.into();
-        answer["warnings"] = warnings.into();
-        return Ok(Answer::new(answer, "").into());
-    }
-    if replaced > 0
-        && let Some(ask) = call.consent(&id, || question(call, &name, &plan, replaced))?
-    {
-        return Ok(ask);
-    }
-    let mut answer = data(call, &repo, from, &name, &plan, &kept);
-    answer["operation"] = "restore".into();
-    let report = restore::apply(&repo, from, plan, &options, &cx.progress())
-        .map_err(|error| call.broken_off(&repo, error))?;
-    answer["changes"]["filesRestored"] = report.files.into();
-    answer["changes"]["bytesRestored"] = report.bytes.into();
-    answer["duration"] = call.elapsed_ms().into();
+    })
+}
+
+/// Says what was done, and how to take that back.
+fn done(
+    call: &Call<'_>,
+    repo: &Repository,
+    mut result: RestoreResult,
+    report: &RestoreReport,
+) -> Result<Outcome, Fault> {
+    result.operation = "restore";
+    result.changes.files_restored = report.files;
+    result.changes.bytes_restored = report.bytes;
+    result.duration = call.elapsed_ms();
     if let Some(operation) = report.operation {
-        let before = repo
-            .operations()?
-            .into_iter()
+        let mut operations = repo.operations()?.into_iter();
+        let before = operations
             .find(|o| o.begin.id == operation)
-            .and_then(|o| o.begin.before);
-        if let Some(before) = before.and_then(|id| repo.snapshot(id).ok()) {
-            answer["preBackupId"] = backup_id(before.id, before.time).into();
-        }
-        answer["safetyCheckpointId"] = checkpoint_id(operation, cx.now).into();
+            .and_then(|o| o.begin.before)
+            .and_then(|id| repo.snapshot(id).ok());
+        result.pre_backup_id = before.map(|before| backup_id(before.id, before.time));
+        result.safety_checkpoint_id = Some(checkpoint_id(operation, call.cx.now));
     }
-    answer["warnings"] = warnings.into();
-    let failed = !report.problems.is_empty();
-    if failed {
-        answer["success"] = false.into();
-        let details: Vec<Value> = report
-            .problems
-            .iter()
-            .take(SHOWN)
-            .map(|note| json!({"path": cx.shown_absolute(note.path.as_path()), "reason": note.reason}))
-            .collect();
-        answer["error"] = json!({"code": "PARTIAL", "message": format!("{} could not be restored", plural(report.problems.len() as u64, "path")), "details": details,
-            "recovery": "fix the reasons given, then make the same call again"});
+    if !report.problems.is_empty() {
+        let paths = plural(report.problems.len() as u64, "path");
+        let message = format!("{paths} could not be restored");
+        result.success = false;
+        result.error = Some(Problem::partial(call.cx, message, &report.problems));
     }
     Ok(Outcome::Done(Answer {
-        failed,
-        ..Answer::new(answer, "")
+        failed: !result.success,
+        ..Answer::new(result, "")
     }))
 }
 
@@ -231,89 +289,65 @@ fn question(call: &Call<'_>, name: &str, plan: &RestorePlan, replaced: u64) -> S
     )
 }
 
-/// Returns the files that stand there and are not as in the snapshot.
-fn differing(
-    repo: &Repository,
-    from: &Snapshot,
-    options: &RestoreOptions,
-    cx: &Context,
-) -> Result<Vec<PathBuf>, Fault> {
-    let options = RestoreOptions {
-        overwrite: Overwrite::IfChanged,
-        ..options.clone()
-    };
-    let plan = restore::plan(repo, from, &options, &cx.progress())?;
-    let steps = plan.steps.into_iter();
-    Ok(steps
-        .filter(|step| step.action == Action::Replace && step.kind != Kind::Dir)
-        .map(|step| step.path)
-        .collect())
+impl RestoreResult {
+    /// Says what is planned; nothing is written yet.
+    fn new(call: &Call<'_>, repo: &Repository, from: &Snapshot, plan: &RestorePlan) -> Self {
+        let is_new = |step: &&Step| step.action == Action::Create;
+        let create = plan.steps.iter().filter(is_new).count();
+        let (conflicts, more) = conflicts(call, repo, from, plan);
+        let kept = plan.kept.len() + plan.skipped.len();
+        Self {
+            success: true,
+            backup_id: backup_id(from.id, from.time),
+            operation: "dry-run",
+            changes: Changes {
+                files_restored: 0,
+                files_skipped: plan.unchanged - plan.unchanged_dirs + kept as u64,
+                bytes_restored: 0,
+                conflicts,
+                more_conflicts: more,
+            },
+            plan: PlanCounts {
+                create,
+                replace: plan.steps.len() - create,
+                delete: 0,
+            },
+            not_restored: reasons(call.cx, plan.skipped.iter().chain(&plan.problems)),
+            plan_id: None,
+            pre_backup_id: None,
+            safety_checkpoint_id: None,
+            duration: call.elapsed_ms(),
+            warnings: Vec::new(),
+            error: None,
+        }
+    }
 }
 
-fn data(
+/// Returns what is there and differs, and what becomes of it: replaced, or kept where nothing was to be overwritten.
+fn conflicts(
     call: &Call<'_>,
     repo: &Repository,
     from: &Snapshot,
-    name: &str,
     plan: &RestorePlan,
-    kept: &[PathBuf],
-) -> Value {
-    let created = plan
-        .steps
-        .iter()
-        .filter(|step| step.action == Action::Create)
-        .count();
-    let replaced = plan
-        .steps
-        .iter()
-        .filter(|step| step.action == Action::Replace && step.kind != Kind::Dir);
+) -> (Vec<Conflict>, usize) {
+    let replaces = |step: &&Step| step.action == Action::Replace && step.kind != Kind::Dir;
+    let replaced = plan.steps.iter().filter(replaces);
     let replaced = replaced.map(|step| (step.path.as_path(), "overwrite"));
-    let all: Vec<(&Path, &str)> = replaced
-        .chain(kept.iter().map(|path| (path.as_path(), "skip")))
-        .collect();
-    let (shown, more) = first(&all, SHOWN);
-    let conflicts: Vec<Value> = shown
-        .iter()
-        .map(|(path, action)| {
-            let mut one = json!({"path": call.cx.shown_absolute(path), "action": action});
-            let standing = path
-                .symlink_metadata()
-                .ok()
-                .and_then(|metadata| metadata.modified().ok());
-            if let Some(time) = standing {
-                one["existingModified"] = crate::ui::when::utc(time.into()).into();
-            }
-            if let Some(time) = stored_time(repo, from, path) {
-                one["backupModified"] = time.into();
-            }
-            one
-        })
-        .collect();
-    let others = plan
-        .skipped
-        .iter()
-        .chain(&plan.problems)
-        .filter(|note| note.reason != "it exists already");
-    let others: Vec<Value> = others
-        .take(SHOWN)
-        .map(|note| json!({"path": call.cx.shown_absolute(note.path.as_path()), "reason": note.reason}))
-        .collect();
-    json!({
-        "success": true,
-        "backupId": name,
-        "operation": "dry-run",
-        "changes": {
-            "filesRestored": 0,
-            "filesSkipped": plan.unchanged - plan.unchanged_dirs + plan.skipped.len() as u64,
-            "bytesRestored": 0,
-            "conflicts": conflicts,
-            "moreConflicts": more,
-        },
-        "plan": {"create": created, "replace": plan.steps.len() - created, "delete": 0},
-        "notRestored": others,
-        "duration": call.elapsed_ms(),
-        "warnings": [],
-    })
+    let kept = plan.kept.iter().filter(|kept| kept.differs);
+    let kept = kept.map(|kept| (kept.path.as_path(), "skip"));
+    let all: Vec<(&Path, &'static str)> = replaced.chain(kept).collect();
+    let (named, more) = shown(&all);
+    let conflict = |(path, action): &(&Path, &'static str)| {
+        let metadata = path.symlink_metadata().ok();
+        let standing = metadata.and_then(|metadata| metadata.modified().ok());
+        Conflict {
+            path: call.cx.shown_absolute(path),
+            action,
+            existing_modified: standing.map(|time| when::utc(time.into())),
+            backup_modified: stored_time(repo, from, path),
+        }
+    };
+    (named.iter().map(conflict).collect(), more)
 }
 
 /// Returns when a file was changed last, as the snapshot has it.
@@ -328,5 +362,5 @@ fn stored_time(repo: &Repository, from: &Snapshot, path: &Path) -> Option<String
         .ok()?
         .pop()?;
     let time = chrono::DateTime::from_timestamp_nanos(entry.mtime.nanos());
-    Some(crate::ui::when::utc(time))
+    Some(when::utc(time))
 }

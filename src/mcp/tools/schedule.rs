@@ -2,7 +2,7 @@
 
 use bdr::model::schedule::{Job, Schedule, day_word};
 use chrono::{Local, Timelike as _};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::super::call::{Answer, Call, Outcome, plan_id};
 use super::super::fault::Fault;
@@ -13,6 +13,80 @@ use crate::ui::when;
 
 const DAILY: &str = "daily";
 const WEEKLY: &str = "weekly-full";
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ScheduleResult {
+    success: bool,
+    action: String,
+    schedule_id: Option<&'static str>,
+    schedule: Option<ScheduleOf>,
+    schedules: Vec<ScheduleOf>,
+    message: String,
+    warnings: Vec<String>,
+}
+
+/// One of the two schedules.
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ScheduleOf {
+    schedule_id: &'static str,
+    name: &'static str,
+    cron_expression: String,
+    sources: Vec<String>,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    compression: bool,
+    verify: bool,
+    exclude_patterns: Vec<String>,
+    backup_config: BackupConfig,
+    enabled: bool,
+    next_run: Option<String>,
+    #[serde(flatten)]
+    last: Option<LastRun>,
+}
+
+/// What the specification has in a member of its own.
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct BackupConfig {
+    sources: Vec<String>,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    compression: bool,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct LastRun {
+    last_run: String,
+    last_status: &'static str,
+}
+
+/// What runs by itself, and when next.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SchedulesOverview {
+    total_schedules: usize,
+    enabled_schedules: usize,
+    disabled_schedules: usize,
+    active_jobs: usize,
+    next_scheduled_backup: Option<NextRun>,
+    schedules: Vec<ScheduleOf>,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(super) struct NextRun {
+    pub(super) schedule_id: String,
+    pub(super) next_run: String,
+}
 
 pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     let words = [
@@ -50,19 +124,42 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         .afresh(Some(&call.cx.places.repository), call.cx.stop.clone(), None)?;
     let schedules = schedules(&cx);
     let id = which(call)?;
-    let one = schedules
-        .iter()
-        .find(|schedule| schedule["scheduleId"] == id)
-        .cloned();
-    let data = json!({
-        "success": true,
-        "action": action,
-        "scheduleId": one.as_ref().map(|one| one["scheduleId"].clone()),
-        "schedule": if action == "list" { None } else { one },
-        "schedules": schedules,
-        "message": message,
-    });
-    Ok(Answer::new(data, "").into())
+    let one = schedules.iter().find(|schedule| schedule.schedule_id == id);
+    let result = ScheduleResult {
+        success: true,
+        action: action.to_owned(),
+        schedule_id: one.map(|one| one.schedule_id),
+        schedule: one.filter(|_| action != "list").cloned(),
+        schedules,
+        message,
+        warnings: ignored(call)?,
+    };
+    Ok(Answer::new(result, "").into())
+}
+
+/// Says what a caller of the earlier server asks for and does not get: all scheduled backups are made by the configuration.
+fn ignored(call: &Call<'_>) -> Result<Vec<String>, Fault> {
+    let args = &call.args;
+    let asked = [
+        (
+            args.flag("compression")? == Some(false),
+            "compression: false was ignored: content is always compressed",
+        ),
+        (
+            args.flag("verify")? == Some(true),
+            "verify: true was ignored: scheduled drills restore and compare backups",
+        ),
+        (
+            !args.texts("excludePatterns")?.is_empty(),
+            "excludePatterns was ignored, and nothing is left out for it: ask the user to run `bdr exclude PATTERN`",
+        ),
+        (
+            args.text("label")?.is_some(),
+            "label was ignored: scheduled backups have none",
+        ),
+    ];
+    let ignored = asked.into_iter().filter(|(is_asked, _)| *is_asked);
+    Ok(ignored.map(|(_, says)| says.to_owned()).collect())
 }
 
 /// Returns which of the two schedules a call is about.
@@ -261,35 +358,43 @@ fn trigger(call: &Call<'_>) -> Result<String, Fault> {
 }
 
 /// Returns the schedules there are.
-pub(super) fn schedules(cx: &Context) -> Vec<Value> {
+pub(super) fn schedules(cx: &Context) -> Vec<ScheduleOf> {
     let Some(schedule) = &cx.config.schedule else {
         return Vec::new();
     };
     let pasts = cx.journal().memory().pasts;
-    let sources: Vec<&str> = cx
+    let names = cx
         .config
         .sources
         .iter()
-        .map(|source| source.name.as_str())
-        .collect();
+        .map(|source| source.name.to_string());
+    let sources: Vec<String> = names.collect();
     let (minute, hour) = (schedule.at.minute(), schedule.at.hour());
-    let one = |id: &str, kind: &str, day: String, job: Job| {
+    let one = |id: &'static str, kind: &'static str, day: String, job: Job| {
         let past = pasts.of(job);
-        let mut one = json!({
-            "scheduleId": id, "name": id, "cronExpression": format!("{minute} {hour} * * {day}"), "sources": sources, "type": kind, "compression": true,
-            "verify": false, "excludePatterns": [], "backupConfig": {"sources": sources, "type": kind, "compression": true}, "enabled": true,
-            "nextRun": schedule.next(job, &pasts, cx.now, &Local).map(when::utc),
-        });
-        if let Some(time) = past.attempt.or(past.success) {
-            one["lastRun"] = when::utc(time).into();
-            one["lastStatus"] = if past.failures == 0 {
-                "success"
-            } else {
-                "failure"
-            }
-            .into();
+        let last = past.attempt.or(past.success);
+        let succeeded = past.failures == 0;
+        ScheduleOf {
+            schedule_id: id,
+            name: id,
+            cron_expression: format!("{minute} {hour} * * {day}"),
+            sources: sources.clone(),
+            kind,
+            compression: true,
+            verify: false,
+            exclude_patterns: Vec::new(),
+            backup_config: BackupConfig {
+                sources: sources.clone(),
+                kind,
+                compression: true,
+            },
+            enabled: true,
+            next_run: schedule.next(job, &pasts, cx.now, &Local).map(when::utc),
+            last: last.map(|time| LastRun {
+                last_run: when::utc(time),
+                last_status: if succeeded { "success" } else { "failure" },
+            }),
         }
-        one
     };
     let mut all = vec![one(DAILY, "incremental", "*".to_owned(), Job::Backup)];
     if let Some(day) = schedule.full {
@@ -304,21 +409,27 @@ pub(super) fn schedules(cx: &Context) -> Vec<Value> {
 }
 
 /// Returns which schedule is due next, and when.
-pub(super) fn next(cx: &Context) -> Option<(String, String)> {
-    let all = schedules(cx);
-    let due = all.iter().filter_map(|schedule| {
-        let time = schedule["nextRun"].as_str()?;
-        Some((time, schedule["scheduleId"].as_str()?))
+pub(super) fn next(cx: &Context) -> Option<NextRun> {
+    let due = schedules(cx).into_iter().filter_map(|schedule| {
+        Some(NextRun {
+            schedule_id: schedule.schedule_id.to_owned(),
+            next_run: schedule.next_run?,
+        })
     });
-    due.min().map(|(time, id)| (id.to_owned(), time.to_owned()))
+    due.min_by(|a, b| a.next_run.cmp(&b.next_run))
 }
 
 /// Returns what runs by itself, and when next.
-pub(super) fn overview(cx: &Context) -> Value {
+pub(super) fn overview(cx: &Context) -> SchedulesOverview {
     let schedules = schedules(cx);
-    let next = next(cx).map(|(id, time)| json!({"scheduleId": id, "nextRun": time}));
-    json!({"totalSchedules": schedules.len(), "enabledSchedules": schedules.len(), "disabledSchedules": 0, "activeJobs": schedules.len(),
-        "nextScheduledBackup": next, "schedules": schedules})
+    SchedulesOverview {
+        total_schedules: schedules.len(),
+        enabled_schedules: schedules.len(),
+        disabled_schedules: 0,
+        active_jobs: schedules.len(),
+        next_scheduled_backup: next(cx),
+        schedules,
+    }
 }
 
 /// Installs with another time or day.

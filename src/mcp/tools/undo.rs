@@ -4,18 +4,90 @@ use std::path::PathBuf;
 
 use bdr::find::query;
 use bdr::model::manifest::Change;
-use bdr::recover::undo::{self, UndoAction, UndoOptions, UndoPlan};
+use bdr::recover::undo::{self, UndoAction, UndoOptions, UndoPlan, UndoReport};
 use bdr::repo::Repository;
 use bdr::repo::oplog::Operation;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::super::call::{Answer, Call, Globs, Outcome, checkpoint_id, first, plan_id};
 use super::super::fault::Fault;
+use super::super::result::Problem;
 use super::super::roots::Roots;
 use crate::ui::plural;
 
 /// Steps that a preview names.
 const SHOWN: usize = 50;
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(super) struct UndoResult {
+    success: bool,
+    operation: &'static str,
+    checkpoint_id: String,
+    restored: u64,
+    recreated: u64,
+    moved_aside: u64,
+    /// What takes this undo back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    safety_checkpoint_id: Option<String>,
+    #[serde(flatten)]
+    preview: Option<Preview>,
+    conflicts: Vec<StepOf>,
+    warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Problem>,
+}
+
+impl UndoResult {
+    /// An undo that has nothing to do.
+    fn nothing(checkpoint: &str) -> Self {
+        Self {
+            success: true,
+            operation: "undo",
+            checkpoint_id: checkpoint.to_owned(),
+            restored: 0,
+            recreated: 0,
+            moved_aside: 0,
+            safety_checkpoint_id: None,
+            preview: None,
+            conflicts: Vec::new(),
+            warnings: Vec::new(),
+            error: None,
+        }
+    }
+}
+
+/// What a dry run shows.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct Preview {
+    plan: PlanCounts,
+    steps: Vec<StepOf>,
+    more_steps: usize,
+    plan_id: String,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct PlanCounts {
+    recreate: u64,
+    replace: u64,
+    move_aside: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct StepOf {
+    path: String,
+    #[cfg_attr(test, schemars(with = "String"))]
+    action: UndoAction,
+    size: u64,
+    files: u64,
+}
 
 pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     let cx = call.cx;
@@ -72,54 +144,53 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     if let Some(ask) = call.consent(&id, || question(call, operation, &plan, &counts))? {
         return Ok(ask);
     }
-    let not_captured = plan.not_captured.len();
+    let warnings = warnings(&plan);
     let conflicts = conflicts(call, &plan);
     let report = undo::apply(&repo, &since, plan, &options, &cx.progress())
         .map_err(|error| call.broken_off(&repo, error))?;
-    let safety = checkpoint_id(report.operation, cx.now);
-    let mut warnings: Vec<String> = Vec::new();
-    if not_captured > 0 {
-        warnings.push(format!(
+    let result = UndoResult {
+        restored: report.files,
+        recreated: counts.recreated,
+        moved_aside: report.removed,
+        conflicts,
+        warnings,
+        ..UndoResult::nothing(&name)
+    };
+    Ok(done(call, result, &report))
+}
+
+/// Returns what is not part of the plan and worth a word.
+fn warnings(plan: &UndoPlan) -> Vec<String> {
+    let number = plan.not_captured.len() as u64;
+    let told = || {
+        format!(
             "{} were not captured and stay as they are",
-            plural(not_captured as u64, "path")
-        ));
-    }
-    let failed: Vec<Value> = report
-        .problems
-        .iter()
-        .take(SHOWN)
-        .map(|note| json!({"path": cx.shown_absolute(note.path.as_path()), "reason": note.reason}))
-        .collect();
-    let partial = !report.problems.is_empty();
-    let mut data = json!({
-        "success": !partial,
-        "operation": "undo",
-        "checkpointId": name,
-        "restored": report.files,
-        "recreated": counts.recreated,
-        "movedAside": report.removed,
-        "safetyCheckpointId": safety,
-        "conflicts": conflicts,
-        "warnings": warnings,
-    });
-    if partial {
-        data["error"] = json!({"code": "PARTIAL", "message": format!("{} could not be restored", plural(report.problems.len() as u64, "path")), "details": failed,
-            "recovery": "fix the reasons given, then make the same call again"});
-    }
-    let brief = format!(
-        "{}Restored {}, removed {} created since (kept in the safety checkpoint).\nTo reverse this undo: undo_changes {{\"checkpointId\":\"{safety}\"}}",
-        if partial {
-            "PARTIAL: not everything could be restored; see error. "
-        } else {
-            ""
-        },
+            plural(number, "path")
+        )
+    };
+    (number > 0).then(told).into_iter().collect()
+}
+
+/// Says what was done, and how to take that back.
+fn done(call: &Call<'_>, mut result: UndoResult, report: &UndoReport) -> Outcome {
+    let safety = checkpoint_id(report.operation, call.cx.now);
+    let mut brief = format!(
+        "Restored {}, removed {} created since (kept in the safety checkpoint).\nTo reverse this undo: undo_changes {{\"checkpointId\":\"{safety}\"}}",
         plural(report.files, "file"),
         plural(report.removed, "path"),
     );
-    Ok(Outcome::Done(Answer {
-        failed: partial,
-        ..Answer::new(data, brief)
-    }))
+    result.safety_checkpoint_id = Some(safety);
+    if !report.problems.is_empty() {
+        let paths = plural(report.problems.len() as u64, "path");
+        let message = format!("{paths} could not be restored");
+        result.success = false;
+        result.error = Some(Problem::partial(call.cx, message, &report.problems));
+        brief.insert_str(0, "PARTIAL: not everything could be restored; see error. ");
+    }
+    Outcome::Done(Answer {
+        failed: !result.success,
+        ..Answer::new(result, brief)
+    })
 }
 
 fn expired(error: bdr::Error) -> Fault {
@@ -134,9 +205,8 @@ fn expired(error: bdr::Error) -> Fault {
 }
 
 fn nothing(name: &str) -> Answer {
-    let data = json!({"success": true, "operation": "undo", "checkpointId": name, "restored": 0, "recreated": 0, "movedAside": 0, "conflicts": [], "warnings": []});
     Answer::new(
-        data,
+        UndoResult::nothing(name),
         "Nothing has changed since that checkpoint; nothing was done.",
     )
 }
@@ -237,11 +307,16 @@ fn question(call: &Call<'_>, operation: &Operation, plan: &UndoPlan, counts: &Co
     )
 }
 
-fn step_of(call: &Call<'_>, step: &undo::UndoStep) -> Value {
-    json!({"path": call.cx.shown_absolute(&step.path), "action": step.action, "size": step.bytes, "files": step.files})
+fn step_of(call: &Call<'_>, step: &undo::UndoStep) -> StepOf {
+    StepOf {
+        path: call.cx.shown_absolute(&step.path),
+        action: step.action,
+        size: step.bytes,
+        files: step.files,
+    }
 }
 
-fn conflicts(call: &Call<'_>, plan: &UndoPlan) -> Vec<Value> {
+fn conflicts(call: &Call<'_>, plan: &UndoPlan) -> Vec<StepOf> {
     let left = plan
         .steps
         .iter()
@@ -252,25 +327,26 @@ fn conflicts(call: &Call<'_>, plan: &UndoPlan) -> Vec<Value> {
 fn preview(call: &Call<'_>, name: &str, plan: &UndoPlan, id: &str) -> Answer {
     let (steps, more) = first(&plan.steps, SHOWN);
     let counts = Counts::of(plan);
-    let data = json!({
-        "success": true,
-        "operation": "dry-run",
-        "checkpointId": name,
-        "restored": 0,
-        "recreated": 0,
-        "movedAside": 0,
-        "plan": {"recreate": counts.recreated, "replace": counts.replaced, "moveAside": counts.removed},
-        "steps": steps.iter().map(|step| step_of(call, step)).collect::<Vec<_>>(),
-        "moreSteps": more,
-        "planId": id,
-        "conflicts": conflicts(call, plan),
-        "warnings": [],
-    });
+    let result = UndoResult {
+        operation: "dry-run",
+        preview: Some(Preview {
+            plan: PlanCounts {
+                recreate: counts.recreated,
+                replace: counts.replaced,
+                move_aside: counts.removed,
+            },
+            steps: steps.iter().map(|step| step_of(call, step)).collect(),
+            more_steps: more,
+            plan_id: id.to_owned(),
+        }),
+        conflicts: conflicts(call, plan),
+        ..UndoResult::nothing(name)
+    };
     let brief = format!(
         "Would bring back {}, replace {} and remove {}; nothing was changed.\nTo do it: undo_changes {{\"checkpointId\":\"{name}\"}}",
         plural(counts.recreated, "file"),
         plural(counts.replaced, "file"),
         plural(counts.removed, "file"),
     );
-    Answer::new(data, brief)
+    Answer::new(result, brief)
 }

@@ -1,12 +1,84 @@
 //! `verify_backup`.
 
-use bdr::care::verify::{VerifyLevel, verify};
-use serde_json::{Value, json};
+use bdr::care::verify::{Damage, LostFile, VerifyLevel, verify};
+use bdr::repo::Snapshots;
+use serde::Serialize;
 
 use super::super::call::{Answer, Call, Outcome, backup_id, snapshot};
 use super::super::fault::Fault;
+use super::super::result::Problem;
 use crate::app::verify as verifying;
 use crate::ui::plural;
+
+/// Issues that a result names.
+const SHOWN: usize = 100;
+/// What an issue is where no file is known to be lost.
+const METADATA: &str = "corrupt-metadata";
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(super) struct VerifyResult {
+    success: bool,
+    backup_id: String,
+    valid: bool,
+    checksum_valid: bool,
+    files_verified: u64,
+    files_invalid: usize,
+    verification: Verification,
+    bytes: u64,
+    issues: Vec<Issue>,
+    errors: Vec<Mismatch>,
+    duration: u64,
+    warnings: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Problem>,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct Verification {
+    manifest_valid: bool,
+    checksum_valid: bool,
+    file_count_match: bool,
+    deep_verification: bool,
+    level: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct Issue {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    file: String,
+    reason: String,
+    severity: &'static str,
+    /// A backup that still has the same content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    good_in: Option<String>,
+}
+
+/// An issue as the specification has it.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct Mismatch {
+    file: String,
+    expected: &'static str,
+    actual: String,
+}
+
+impl Mismatch {
+    fn new(issue: &Issue) -> Self {
+        Self {
+            file: issue.file.clone(),
+            expected: "content by its SHA-256",
+            actual: issue.reason.clone(),
+        }
+    }
+}
 
 pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     let cx = call.cx;
@@ -37,60 +109,88 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         scratch.as_ref().map(tempfile::TempDir::path),
         &cx.progress(),
     )?;
-    let mut issues: Vec<Value> = Vec::new();
+    let mut issues = Vec::new();
     for damage in &report.damage {
-        let kind = match damage.reason.contains("missing") {
-            true => "missing-file",
-            false => "checksum-mismatch",
-        };
-        if damage.lost.is_empty() {
-            issues.push(json!({"type": "corrupt-metadata", "file": damage.name, "reason": damage.reason, "severity": "error"}));
-        }
-        issues.extend(damage.lost.iter().map(|lost| {
-            let mut issue = json!({"type": kind, "file": cx.shown_absolute(lost.path.as_path()), "reason": damage.reason,
-                "severity": if lost.other.is_some() { "warning" } else { "error" }});
-            let other = lost.other.and_then(|id| snapshots.get(id));
-            if let Some(other) = other {
-                issue["goodIn"] = backup_id(other.id, other.time).into();
-            }
-            issue
-        }));
+        issues.extend(issues_of(call, &snapshots, damage));
     }
     let found = issues.len();
-    issues.truncate(100);
+    issues.truncate(SHOWN);
     let valid = report.damage.is_empty();
-    let files = one.stats.files;
-    let errors: Vec<Value> = issues.iter().map(|issue| json!({"file": issue["file"], "expected": "content by its SHA-256", "actual": issue["reason"]})).collect();
-    let mut warnings: Vec<&str> = Vec::new();
+    let checked = match level {
+        VerifyLevel::Quick => 0,
+        _ => one.stats.files.saturating_sub(found as u64),
+    };
+    let mut warnings = Vec::new();
     if call.args.flag("repair")? == Some(true) {
         warnings.push("repair: true was ignored; create_backup {\"type\":\"full\"} stores what still exists again");
     }
-    let mut data = json!({
-        "success": valid,
-        "backupId": backup_id(one.id, one.time),
-        "valid": valid,
-        "checksumValid": valid,
-        "filesVerified": if quick { 0 } else { files.saturating_sub(found as u64) },
-        "filesInvalid": found,
-        "verification": {
-            "manifestValid": !issues.iter().any(|issue| issue["type"] == "corrupt-metadata"),
-            "checksumValid": valid,
-            "fileCountMatch": valid,
-            "deepVerification": deep,
-            "level": match level { VerifyLevel::Quick => "quick", VerifyLevel::Full => "full", VerifyLevel::Restore => "deep" },
+    let damaged = plural(report.damage.len() as u64, "object");
+    let result = VerifyResult {
+        success: valid,
+        backup_id: backup_id(one.id, one.time),
+        valid,
+        checksum_valid: valid,
+        files_verified: checked,
+        files_invalid: found,
+        verification: Verification {
+            manifest_valid: !issues.iter().any(|issue| issue.kind == METADATA),
+            checksum_valid: valid,
+            file_count_match: valid,
+            deep_verification: deep,
+            level: match level {
+                VerifyLevel::Quick => "quick",
+                VerifyLevel::Full => "full",
+                VerifyLevel::Restore => "deep",
+            },
         },
-        "bytes": report.bytes,
-        "issues": issues,
-        "errors": errors,
-        "duration": call.elapsed_ms(),
-        "warnings": warnings,
-    });
-    if !valid {
-        data["error"] = json!({"code": "BACKUP_CORRUPTED", "message": format!("{} damaged", plural(report.damage.len() as u64, "object")),
-            "recovery": "other files restore as usual; create_backup {\"type\":\"full\"} stores what still exists again"});
-    }
+        bytes: report.bytes,
+        errors: issues.iter().map(Mismatch::new).collect(),
+        issues,
+        duration: call.elapsed_ms(),
+        warnings,
+        error: (!valid).then(|| {
+            Problem::new(
+                "BACKUP_CORRUPTED",
+                format!("{damaged} damaged"),
+                "other files restore as usual; create_backup {\"type\":\"full\"} stores what still exists again",
+            )
+        }),
+    };
     Ok(Outcome::Done(Answer {
         failed: !valid,
-        ..Answer::new(data, "")
+        ..Answer::new(result, "")
     }))
+}
+
+/// Returns what damage of one object means: a file that is lost each, or that no file is known to be.
+fn issues_of(call: &Call<'_>, snapshots: &Snapshots<'_>, damage: &Damage) -> Vec<Issue> {
+    let reason = &damage.reason;
+    if damage.lost.is_empty() {
+        return vec![Issue {
+            kind: METADATA,
+            file: damage.name.clone(),
+            reason: reason.clone(),
+            severity: "error",
+            good_in: None,
+        }];
+    }
+    let kind = match reason.contains("missing") {
+        true => "missing-file",
+        false => "checksum-mismatch",
+    };
+    let issue = |lost: &LostFile| Issue {
+        kind,
+        file: call.cx.shown_absolute(lost.path.as_path()),
+        reason: reason.clone(),
+        severity: if lost.other.is_some() {
+            "warning"
+        } else {
+            "error"
+        },
+        good_in: lost
+            .other
+            .and_then(|id| snapshots.get(id))
+            .map(|other| backup_id(other.id, other.time)),
+    };
+    damage.lost.iter().map(issue).collect()
 }

@@ -7,7 +7,8 @@ use bdr::model::manifest::Kind;
 use bdr::repo::Repository;
 use bdr::repo::snapshot::Snapshot;
 use chrono::{DateTime, Utc};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::super::call::{Answer, Call, Outcome, Page, backup_id, slashes};
 use super::super::fault::Fault;
@@ -20,6 +21,30 @@ use crate::ui::{count, plural, when};
 const MAX_PATHS: usize = 200;
 /// Versions that are searched for a text.
 const MAX_SEARCHED: usize = 2000;
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(super) struct VersionsResult {
+    versions: Vec<VersionOf>,
+    total: usize,
+    warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<String>,
+}
+
+/// A file as one backup has it.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct VersionOf {
+    path: String,
+    backup_id: String,
+    modified: String,
+    size: u64,
+    /// The beginning of its digest; of a file with sealed values there is none.
+    sha256: Option<String>,
+}
 
 pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     let wanted = Wanted::read(call)?;
@@ -38,13 +63,13 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     let shown = versions.iter().skip(page.from).take(wanted.limit);
     let shown: Vec<&Version> = shown.collect();
     let list = shown.iter().filter_map(|version| one(call, version));
-    let mut data = json!({
-        "versions": list.collect::<Vec<Value>>(),
-        "total": versions.len(),
-        "warnings": warnings(paths, searched),
-    });
-    page.next(&mut data, shown.len(), versions.len());
-    let mut answer = Answer::new(data, brief(call, &shown, versions.len()));
+    let result = VersionsResult {
+        versions: list.collect(),
+        total: versions.len(),
+        warnings: warnings(paths, searched),
+        next_cursor: page.next(shown.len(), versions.len()),
+    };
+    let mut answer = Answer::new(result, brief(call, &shown, versions.len()));
     let link = |version: &&Version| {
         let id = backup_id(version.snapshot, version.time);
         let path = call.cx.shown_absolute(&version.path);
@@ -230,7 +255,7 @@ fn stands(version: &Version) -> bool {
     standing.is_file() && standing.len() == entry.size && times
 }
 
-fn one(call: &Call<'_>, version: &Version) -> Option<Value> {
+fn one(call: &Call<'_>, version: &Version) -> Option<VersionOf> {
     let entry = version.entry.as_ref()?;
     let modified = DateTime::from_timestamp_nanos(entry.mtime.nanos());
     // That of a sealed file would tell who guesses its values.
@@ -238,11 +263,11 @@ fn one(call: &Call<'_>, version: &Version) -> Option<Value> {
     let digest = plain
         .and_then(|entry| entry.digest())
         .map(|digest| digest.to_hex()[..12].to_owned());
-    Some(json!({
-        "path": call.cx.shown_absolute(&version.path),
-        "backupId": backup_id(version.snapshot, version.time),
-        "modified": when::utc(modified),
-        "size": entry.size,
-        "sha256": digest,
-    }))
+    Some(VersionOf {
+        path: call.cx.shown_absolute(&version.path),
+        backup_id: backup_id(version.snapshot, version.time),
+        modified: when::utc(modified),
+        size: entry.size,
+        sha256: digest,
+    })
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Action, Overwrite, RestoreOptions, RestorePlan, SecretStep, Step, THERE, sealed};
+use super::{Action, Kept, Overwrite, RestoreOptions, RestorePlan, SecretStep, Step, sealed};
 use crate::base::error::{self, Result};
 use crate::base::path::{RawName, RepoPath};
 use crate::disk::fsutil::Opened;
@@ -183,7 +183,7 @@ impl Planner<'_> {
                 true => self.dirs.push((Arc::clone(entry), seen)),
                 false => self.leave_dir(),
             },
-            Some(_) if self.options.overwrite == Overwrite::Never => self.skip(entry, THERE),
+            Some(seen) if self.options.overwrite == Overwrite::Never => self.keep(entry, seen),
             Some(seen) if seen.kind == Kind::Dir => self.dir_in_the_way(entry, seen),
             Some(seen) => self.other(entry, seen)?,
         }
@@ -489,6 +489,16 @@ impl Planner<'_> {
     fn skip(&mut self, entry: &Entry, reason: &str) {
         let note = note(self.site.absolute(&entry.path), reason.to_owned());
         self.plan.skipped.push(note);
+    }
+
+    /// Leaves what is there. Whether it is what the snapshot has is worth a look: who asked not to overwrite anything wants to know what
+    /// they did not get.
+    fn keep(&mut self, entry: &Entry, seen: Stat) {
+        let kept = Kept {
+            path: self.site.absolute(&entry.path),
+            differs: !self.site.has(entry, &seen),
+        };
+        self.plan.kept.push(kept);
     }
 
     fn leave_dir(&mut self) {

@@ -1,0 +1,156 @@
+//! `scan`, `privacy`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bdr::care::rescan::{Exposed, RescanReport};
+use bdr::care::scan::{ScanReport, Scanned};
+use bdr::privacy::Treatment;
+use serde::Serialize;
+
+use super::paths::{At, Note, notes};
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct ScanDocument {
+    files: Vec<ScannedDocument>,
+    scanned: u64,
+    bytes: u64,
+    problems: Vec<Note>,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct ScannedDocument {
+    #[serde(flatten)]
+    at: At,
+    treatment: &'static str,
+    findings: Vec<ScanFinding>,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct ScanFinding {
+    group: &'static str,
+    kind: &'static str,
+    line: u64,
+    bytes: usize,
+}
+
+impl ScanDocument {
+    pub(crate) fn new(report: &ScanReport) -> Self {
+        Self {
+            files: report.files.iter().map(ScannedDocument::new).collect(),
+            scanned: report.scanned,
+            bytes: report.bytes,
+            problems: notes(&report.problems),
+        }
+    }
+}
+
+impl ScannedDocument {
+    fn new(file: &Scanned) -> Self {
+        let findings = file.examined.findings.iter().zip(&file.lines);
+        Self {
+            at: At::new(&file.path),
+            treatment: treatment_word(&file.examined.treatment),
+            findings: findings
+                .map(|(finding, line)| ScanFinding {
+                    group: finding.group.as_str(),
+                    kind: finding.kind,
+                    line: *line,
+                    bytes: finding.range.len(),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Returns the word for what a backup does about a file.
+fn treatment_word(treatment: &Treatment) -> &'static str {
+    match treatment {
+        Treatment::Clear => "clear",
+        Treatment::Seal => "seal",
+        Treatment::Whole(_) => "whole",
+    }
+}
+
+/// `privacy why`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct WhyDocument {
+    #[serde(flatten)]
+    at: At,
+    treatment: &'static str,
+    findings: Vec<WhyFinding>,
+}
+
+/// A value that was found, by its fingerprint only.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct WhyFinding {
+    pub(crate) line: usize,
+    pub(crate) kind: &'static str,
+    pub(crate) group: &'static str,
+    pub(crate) key: String,
+    pub(crate) fingerprint: String,
+    pub(crate) allowed: bool,
+    pub(crate) in_vault: bool,
+}
+
+impl WhyDocument {
+    pub(crate) fn new(path: &Path, treatment: &Treatment, findings: Vec<WhyFinding>) -> Self {
+        Self {
+            at: At::new(path),
+            treatment: treatment_word(treatment),
+            findings,
+        }
+    }
+}
+
+/// `privacy allow`, `privacy revoke`: the list as it is now.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct AllowDocument {
+    pub(crate) allow: Vec<String>,
+}
+
+/// `privacy rescan`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RescanDocument {
+    checked: u64,
+    exposed: Vec<ExposedDocument>,
+    skipped: u64,
+    purged: bool,
+    rewritten: u64,
+    removed_packs: u64,
+    operations: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct ExposedDocument {
+    path: String,
+    snapshots: u64,
+    kinds: BTreeMap<String, u64>,
+}
+
+impl RescanDocument {
+    pub(crate) fn new(report: &RescanReport, purged: bool) -> Self {
+        let exposed = |exposed: &Exposed| ExposedDocument {
+            path: exposed.path.clone(),
+            snapshots: exposed.snapshots,
+            kinds: exposed.kinds.clone(),
+        };
+        Self {
+            checked: report.checked,
+            exposed: report.exposed.iter().map(exposed).collect(),
+            skipped: report.skipped,
+            purged,
+            rewritten: report.rewritten,
+            removed_packs: report.removed_packs,
+            operations: report.operations,
+        }
+    }
+}
