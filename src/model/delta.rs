@@ -180,56 +180,13 @@ pub fn patched(
     digest: Digest,
     mut patch_digest: impl FnMut(&[Range<u64>]) -> Digest,
 ) -> Option<Patched> {
-    let size: u64 = pieces
-        .iter()
-        .map(|p| match p {
-            Piece::Old(r) | Piece::New(r) => length(r),
-        })
-        .sum();
-    /// Where a run of the new content comes from: an old blob and offset, or the patch.
-    type Run = (Option<(u32, u64)>, Range<u64>);
-    let mut runs: Vec<Run> = Vec::new();
-    let mut at = 0;
-    for piece in pieces {
-        match piece {
-            Piece::New(range) => {
-                runs.push((None, at..at + length(range)));
-                at += length(range);
-            }
-            Piece::Old(range) => {
-                for Extent(blob, offset, length) in slice(old, range) {
-                    runs.push((Some((blob, offset)), at..at + length));
-                    at += length;
-                }
-            }
-        }
-    }
-    let used = |runs: &[Run]| {
-        let mut blobs: Vec<u32> = runs
-            .iter()
-            .filter_map(|(from, _)| Some((*from)?.0))
-            .collect();
-        blobs.sort_unstable();
-        blobs.dedup();
-        blobs
-    };
+    let lengths = pieces.iter().map(|piece| match piece {
+        Piece::Old(range) | Piece::New(range) => length(range),
+    });
+    let size: u64 = lengths.sum();
+    let mut runs = runs_of(old, pieces);
     if runs.len() > MAX_EXTENTS || used(&runs).len() + 1 > MAX_BLOBS {
-        let mut given = vec![0; old.blobs().len()];
-        for (from, range) in &runs {
-            if let Some((blob, _)) = from {
-                given[*blob as usize] += length(range);
-            }
-        }
-        let largest = given
-            .iter()
-            .enumerate()
-            .max_by_key(|(_, n)| **n)
-            .map(|(i, _)| i as u32);
-        for (from, _) in &mut runs {
-            if from.is_some_and(|(blob, _)| Some(blob) != largest) {
-                *from = None;
-            }
-        }
+        fold(old, &mut runs);
     }
     let patch: Vec<Range<u64>> = runs
         .iter()
@@ -269,6 +226,55 @@ pub fn patched(
         content: Content::new(digest, blobs, extents),
         patch,
     })
+}
+
+/// Where a run of the new content comes from, an old blob and offset, or the patch; and where it is.
+type Run = (Option<(u32, u64)>, Range<u64>);
+
+fn runs_of(old: &Content, pieces: &[Piece]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    let mut at = 0;
+    for piece in pieces {
+        match piece {
+            Piece::New(range) => {
+                runs.push((None, at..at + length(range)));
+                at += length(range);
+            }
+            Piece::Old(range) => {
+                for Extent(blob, offset, length) in slice(old, range) {
+                    runs.push((Some((blob, offset)), at..at + length));
+                    at += length;
+                }
+            }
+        }
+    }
+    runs
+}
+
+/// Returns the old blobs that runs come from, each once.
+fn used(runs: &[Run]) -> Vec<u32> {
+    let from = runs.iter().filter_map(|(from, _)| Some((*from)?.0));
+    let mut blobs: Vec<u32> = from.collect();
+    blobs.sort_unstable();
+    blobs.dedup();
+    blobs
+}
+
+/// Makes everything part of the patch but what comes from the blob that gives most: to read a file must not take ever more blobs.
+fn fold(old: &Content, runs: &mut [Run]) {
+    let mut given = vec![0; old.blobs().len()];
+    for (from, range) in runs.iter() {
+        if let Some((blob, _)) = from {
+            given[*blob as usize] += length(range);
+        }
+    }
+    let given = given.iter().enumerate();
+    let largest = given.max_by_key(|(_, n)| **n).map(|(i, _)| i as u32);
+    for (from, _) in runs {
+        if from.is_some_and(|(blob, _)| Some(blob) != largest) {
+            *from = None;
+        }
+    }
 }
 
 #[cfg(test)]

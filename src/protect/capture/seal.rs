@@ -218,32 +218,46 @@ pub(super) fn large(
     let mut ledger = Ledger::new(repo);
     if all.is_some() {
         ledger.kinds = kinds;
-        let mut mac = ledger.vault.mac()?;
-        let mut left = size;
-        let mut reader = file;
-        reader
-            .seek(SeekFrom::Start(0))
-            .map_err(|e| Error::io("read", "a file", e))?;
-        while left > 0 {
-            let mut piece = Vec::with_capacity(PIECE);
-            let want = left.min(PIECE as u64);
-            let n = (&mut reader)
-                .take(want)
-                .read_to_end(&mut piece)
-                .map_err(|e| Error::io("read", "a file", e))? as u64;
-            if n < want {
-                return Ok(LargeStored::Short);
-            }
-            mac.update(&piece);
-            keep_piece(&mut ledger, &piece)?;
-            left -= n;
+        return kept_whole(ledger, file, size);
+    }
+    match found {
+        true => written_sealed(repo, ledger, path, file, size),
+        false => Ok(LargeStored::Clear),
+    }
+}
+
+/// Keeps all of a file in the vault, piece by piece: what it is says that nothing of it may be stored.
+fn kept_whole(mut ledger: Ledger<'_>, mut file: &File, size: u64) -> Result<LargeStored> {
+    let failed = |error| Error::io("read", "a file", error);
+    let mut mac = ledger.vault.mac()?;
+    let mut left = size;
+    file.seek(SeekFrom::Start(0)).map_err(failed)?;
+    while left > 0 {
+        let mut piece = Vec::with_capacity(PIECE);
+        let want = left.min(PIECE as u64);
+        let read = (&mut file).take(want).read_to_end(&mut piece);
+        let n = read.map_err(failed)? as u64;
+        if n < want {
+            return Ok(LargeStored::Short);
         }
-        let mac = mac.finish();
-        return Ok(LargeStored::Whole(ledger.finish(mac, 0, true)));
+        mac.update(&piece);
+        keep_piece(&mut ledger, &piece)?;
+        left -= n;
     }
-    if !found {
-        return Ok(LargeStored::Clear);
-    }
+    let mac = mac.finish();
+    Ok(LargeStored::Whole(ledger.finish(mac, 0, true)))
+}
+
+/// Writes a file anew with what was found in it sealed. It is looked at once more: to remember where everything is would take more memory
+/// than the file may have.
+fn written_sealed(
+    repo: &Repository,
+    mut ledger: Ledger<'_>,
+    path: &[u8],
+    file: &File,
+    size: u64,
+) -> Result<LargeStored> {
+    let rules = repo.privacy_rules();
     let mut spool = new_spool(&repo.cache().join("scratch"))?;
     let mut mac = ledger.vault.mac()?;
     let mut written = 0;
