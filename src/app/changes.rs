@@ -9,10 +9,10 @@ use bdr::model::rules::{Origin, Root};
 use bdr::protect::is_stamped;
 use bdr::protect::walk::RootHandle;
 use bdr::repo::Repository;
+use bdr::repo::by_path::root_path;
 use bdr::repo::oplog::{Operation, RootChanges, Stamp};
 use bdr::repo::snapshot::Snapshot;
 
-use super::log::root_path;
 use super::mask::{self, Shown};
 use super::patch;
 

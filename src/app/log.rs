@@ -1,15 +1,12 @@
 //! Operations, in words and as documents.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
-
-use bdr::base::id::{Id, SnapshotId};
+use bdr::base::id::Id;
 use bdr::model::agent::MCP_HOST;
 use bdr::model::merge::Changes;
 use bdr::repo::Repository;
-use bdr::repo::oplog::{Operation, OperationKind, RootChanges};
+use bdr::repo::by_path::root_path;
+use bdr::repo::oplog::{Operation, OperationKind};
 use bdr::repo::origin::Origin;
-use bdr::repo::snapshot::Snapshot;
 
 use crate::app::context::Context;
 use crate::ui::count;
@@ -45,6 +42,20 @@ pub(crate) fn title(operation: &Operation, ids: &[Id]) -> String {
         };
     }
     title
+}
+
+/// Returns the command at the beginning of a chain of undos and redos.
+pub(crate) fn reversed<'a>(
+    operation: &Operation,
+    operations: &'a [Operation],
+) -> Option<&'a Operation> {
+    let find = |id| operations.iter().find(|o| o.begin.id == id);
+    let mut found = find(operation.begin.undoes?)?;
+    // Each reverses an earlier one: without that a record that names itself would have no end.
+    while let Some(id) = found.begin.undoes.filter(|id| *id < found.begin.id) {
+        found = find(id)?;
+    }
+    Some(found)
 }
 
 /// Returns "−313 +2 ~14".
@@ -87,6 +98,9 @@ pub(crate) fn remarks(cx: &Context, repo: &Repository, operation: &Operation) ->
     }
     if operation.undone_by.is_some() {
         remarks.push("undone".to_owned());
+    } else if let Some(part) = operation.partly {
+        let (done, of) = (count(part.done), count(part.of));
+        remarks.push(format!("partly undone ({done} of {of})"));
     }
     match operation.origin {
         Origin::Here | Origin::Before => {}
@@ -159,50 +173,4 @@ pub(crate) fn detail(
     let snapshot = operation.begin.before.and_then(|id| repo.snapshot(id).ok());
     let path = inside.path.to_path(&root_path(root, snapshot.as_ref()));
     Some(format!("{}: {what}", cx.shown_absolute(&path)))
-}
-
-/// Finds operations by the paths that they changed.
-pub(crate) struct ByPath<'a> {
-    pub(crate) repo: &'a Repository,
-    pub(crate) wanted: PathBuf,
-    pub(crate) snapshots: HashMap<SnapshotId, Option<Snapshot>>,
-}
-
-impl ByPath<'_> {
-    pub(crate) fn changed(&mut self, operation: &Operation) -> bool {
-        let before = operation.begin.before;
-        let snapshot = before.and_then(|id| {
-            let known = self.snapshots.entry(id);
-            known
-                .or_insert_with(|| self.repo.snapshot(id).ok())
-                .as_ref()
-        });
-        let wanted = &self.wanted;
-        let Some(end) = &operation.end else {
-            // It may have changed whatever it covers.
-            return snapshot.is_some_and(|snapshot| {
-                let mut roots = snapshot.roots.iter().map(|root| root.path.as_path());
-                roots.any(|root| root.starts_with(wanted) || wanted.starts_with(root))
-            });
-        };
-        end.roots.iter().any(|root| {
-            let base = root_path(root, snapshot);
-            let gone = root.removed.iter().map(|path| path.to_path(&base));
-            let stamps = root.created.iter().chain(&root.modified);
-            // The time of a directory changes with what is in it: that is not about something else in it.
-            gone.into_iter()
-                .any(|gone| gone.starts_with(wanted) || wanted.starts_with(&gone))
-                || stamps
-                    .map(|stamp| stamp.path.to_path(&base))
-                    .any(|path: PathBuf| path.starts_with(wanted))
-        })
-    }
-}
-
-pub(crate) fn root_path(root: &RootChanges, snapshot: Option<&Snapshot>) -> PathBuf {
-    let record = snapshot.and_then(|snapshot| snapshot.root(&root.name));
-    record.map_or_else(
-        || root.name.to_string().into(),
-        |record| record.path.as_path().to_owned(),
-    )
 }

@@ -1,19 +1,25 @@
 //! What an operation means for git: which branches and tags were moved, made or deleted. The files that say it are noise to everybody else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
 use bdr::base::path::RepoPath;
+use bdr::model::manifest::Kind;
+use bdr::recover::undo::{UndoAction, UndoStep};
 use bdr::repo::Repository;
-use bdr::repo::snapshot::RootRecord;
+use bdr::repo::snapshot::{RootRecord, Snapshot};
 
 use super::changes::{Changed, Now};
+use super::context::Context;
+use crate::ui::plural;
 
 /// A repository of git in which something changed.
 pub(crate) struct Touched {
-    /// Its git directory, below the root.
-    pub(crate) dir: RepoPath,
+    /// Its git directory.
+    pub(crate) dir: PathBuf,
     /// Files in it that changed.
-    pub(crate) files: usize,
+    pub(crate) files: u64,
     pub(crate) moves: Vec<Move>,
 }
 
@@ -49,13 +55,14 @@ pub(crate) fn git_dir(path: &RepoPath) -> Option<RepoPath> {
     found
 }
 
-/// Returns what changed in repositories of git below a root.
+/// Returns what changed in repositories of git below a root, which is at `base`.
 ///
 /// # Errors
 /// What the snapshot has is damaged.
 pub(crate) fn touched(
     repo: &Repository,
     record: Option<&RootRecord>,
+    base: &Path,
     paths: &[Changed],
     now: &Now<'_>,
 ) -> bdr::Result<Vec<Touched>> {
@@ -72,12 +79,60 @@ pub(crate) fn touched(
             None => Vec::new(),
         };
         all.push(Touched {
-            dir,
-            files: inside.len(),
+            dir: dir.to_path(base),
+            files: inside.len() as u64,
             moves,
         });
     }
     Ok(all)
+}
+
+/// Returns what an undo means for the repositories of git that it writes in: how refs move from what they name now.
+///
+/// # Errors
+/// What the snapshot has is damaged.
+pub(crate) fn taken_back(
+    repo: &Repository,
+    snapshot: &Snapshot,
+    steps: &[UndoStep],
+) -> bdr::Result<Vec<Touched>> {
+    let mut dirs: BTreeMap<PathBuf, Vec<&UndoStep>> = BTreeMap::new();
+    for step in steps.iter().filter(|step| is_inside(step)) {
+        let dir = git_dir_of(&step.path);
+        dirs.entry(dir.to_path_buf()).or_default().push(step);
+    }
+    let mut all = Vec::new();
+    for (dir, inside) in dirs {
+        let roots = snapshot.roots.iter();
+        let around = roots.filter(|root| dir.starts_with(root.path.as_path()));
+        let record = around.max_by_key(|root| root.path.as_path().as_os_str().len());
+        let moves = match record {
+            Some(record) => moves_back(repo, record, &dir, &inside)?,
+            None => Vec::new(),
+        };
+        all.push(Touched {
+            dir,
+            files: inside.iter().map(|step| step.files).sum(),
+            moves,
+        });
+    }
+    Ok(all)
+}
+
+/// Returns true for a step that is about the inside of a repository of git: what it means is said by [`taken_back`]. What is in doubt is named.
+pub(crate) fn is_inside(step: &UndoStep) -> bool {
+    let is_plain = matches!(
+        step.action,
+        UndoAction::Restore | UndoAction::Remove | UndoAction::Metadata
+    );
+    is_plain && git_dir_of(&step.path) != step.path
+}
+
+/// Returns the git directory that an absolute path lies in, or the path itself.
+fn git_dir_of(path: &Path) -> &Path {
+    let above = path.ancestors().skip(1);
+    let dirs = above.filter(|dir| dir.file_name().is_some_and(|name| name == ".git"));
+    dirs.last().unwrap_or(path)
 }
 
 fn below(dir: &RepoPath, name: &str) -> Option<RepoPath> {
@@ -91,8 +146,80 @@ fn below(dir: &RepoPath, name: &str) -> Option<RepoPath> {
 fn name_in<'a>(dir: &RepoPath, path: &'a RepoPath) -> Option<&'a str> {
     let rest = path.as_bytes().strip_prefix(dir.as_bytes())?;
     let name = std::str::from_utf8(rest.strip_prefix(b"/")?).ok()?;
-    let is_ref = name.starts_with("refs/") || matches!(name, "HEAD" | "packed-refs");
+    let is_ref = name.starts_with("refs/") || matches!(name, "HEAD" | PACKED);
     (is_ref && !name.ends_with(".lock")).then_some(name)
+}
+
+/// The file that has refs which have no file of their own.
+const PACKED: &str = "packed-refs";
+/// A longer file is none of refs.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// What refs name: those with a file of their own, and those in the file of all others.
+#[derive(Default)]
+struct Refs {
+    loose: BTreeMap<String, String>,
+    packed: BTreeMap<String, String>,
+}
+
+impl Refs {
+    fn add(&mut self, name: &str, bytes: &[u8]) {
+        match name {
+            PACKED => self.packed = packed_refs(bytes),
+            name => drop(self.loose.insert(name.to_owned(), value(bytes))),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&String> {
+        self.loose.get(name).or_else(|| self.packed.get(name))
+    }
+
+    /// Returns those that the snapshot has in the git directory `dir` where `is_wanted`, and all packed ones.
+    fn stored(
+        repo: &Repository,
+        record: &RootRecord,
+        dir: &RepoPath,
+        is_wanted: &dyn Fn(&RepoPath) -> bool,
+    ) -> bdr::Result<Self> {
+        let mut refs = Self::default();
+        let is_read = |path: &RepoPath| {
+            let name = name_in(dir, path);
+            name.is_some_and(|name| name == PACKED || is_wanted(path))
+        };
+        for entry in repo.listing_of(record, &is_read)? {
+            let (Some(name), true) = (name_in(dir, &entry.path), entry.size < MOST_BYTES) else {
+                continue;
+            };
+            if entry.kind == Kind::File {
+                let mut bytes = Vec::new();
+                repo.read_content(&entry, &mut bytes)?;
+                refs.add(name, &bytes);
+            }
+        }
+        Ok(refs)
+    }
+
+    /// Returns those that `read` finds, and all packed ones.
+    fn present<'n>(
+        names: impl Iterator<Item = &'n str>,
+        read: impl Fn(&str) -> Option<Vec<u8>>,
+    ) -> Self {
+        let mut refs = Self::default();
+        for name in names.chain([PACKED]) {
+            if let Some(bytes) = read(name) {
+                refs.add(name, &bytes);
+            }
+        }
+        refs
+    }
+}
+
+/// Adds the names of refs that may have moved because the file of packed ones did.
+fn with_packed<'n>(names: &mut BTreeSet<&'n str>, one: &'n Refs, other: &'n Refs) {
+    if names.remove(PACKED) {
+        let packed = one.packed.keys().chain(other.packed.keys());
+        names.extend(packed.map(String::as_str));
+    }
 }
 
 fn moves(
@@ -109,43 +236,23 @@ fn moves(
     if files.is_empty() {
         return Ok(Vec::new());
     }
-    let packed = below(dir, "packed-refs");
     let wanted: BTreeSet<&RepoPath> = files.values().map(|changed| &changed.path).collect();
-    let mut before = BTreeMap::new();
-    let mut loose = BTreeMap::new();
-    let is_wanted = |path: &RepoPath| wanted.contains(path) || Some(path) == packed.as_ref();
-    for entry in repo.listing_of(record, &is_wanted)? {
-        let (Some(name), true) = (name_in(dir, &entry.path), entry.size < 1 << 20) else {
-            continue;
-        };
-        let mut bytes = Vec::new();
-        repo.read_content(&entry, &mut bytes)?;
-        match name {
-            "packed-refs" => before = packed_refs(&bytes),
-            name => drop(loose.insert(name.to_owned(), value(&bytes))),
-        }
-    }
-    before.extend(loose);
-    let packed_now = packed.and_then(|path| now.read(&path));
-    let packed_now = packed_now
-        .map(|bytes| packed_refs(&bytes))
-        .unwrap_or_default();
+    let before = Refs::stored(repo, record, dir, &|path| wanted.contains(path))?;
+    let read = |name: &str| now.read(&below(dir, name)?);
+    let packed = Refs::present(std::iter::empty(), read);
     let mut names: BTreeSet<&str> = files.keys().copied().collect();
-    if names.remove("packed-refs") {
-        names.extend(before.keys().chain(packed_now.keys()).map(String::as_str));
-    }
+    with_packed(&mut names, &before, &packed);
+    let after = Refs::present(names.iter().copied(), read);
     let as_left = |name: &str| {
         files
             .get(name)
             .is_none_or(|changed| now.is_as_left(changed))
     };
-    let packed_as_left = as_left("packed-refs");
+    let packed_as_left = as_left(PACKED);
     let mut found = Vec::new();
     for name in names {
         let before = before.get(name).cloned();
-        let standing = below(dir, name).and_then(|path| now.read(&path));
-        let standing = standing.map(|bytes| value(&bytes));
-        let after = match standing.or_else(|| packed_now.get(name).cloned()) {
+        let after = match after.get(name).cloned() {
             _ if !as_left(name) || !packed_as_left => After::Unknown,
             Some(names) => After::Names(names),
             None => After::Gone,
@@ -164,6 +271,91 @@ fn moves(
         }
     }
     Ok(found)
+}
+
+/// Returns how the refs of one git directory move when `steps` are done.
+fn moves_back(
+    repo: &Repository,
+    record: &RootRecord,
+    dir: &Path,
+    steps: &[&UndoStep],
+) -> bdr::Result<Vec<Move>> {
+    let Some(below_root) = RepoPath::below(record.path.as_path(), dir) else {
+        return Ok(Vec::new());
+    };
+    let written: HashSet<&Path> = steps.iter().map(|step| step.path.as_path()).collect();
+    let is_written = |path: &Path| path.ancestors().any(|above| written.contains(above));
+    let is_wanted = |path: &RepoPath| is_written(&path.to_path(record.path.as_path()));
+    let stored = Refs::stored(repo, record, &below_root, &is_wanted)?;
+    // What goes is one step for a directory and all in it.
+    let mut files = BTreeSet::new();
+    for step in steps {
+        files_below(dir, &step.path, &mut files);
+    }
+    files.extend(stored.loose.keys().cloned());
+    let mut names: BTreeSet<&str> = files.iter().map(String::as_str).collect();
+    let read = |name: &str| {
+        let file = std::fs::File::open(dir.join(name)).ok()?;
+        let mut bytes = Vec::new();
+        file.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    };
+    let present = Refs::present(files.iter().map(String::as_str), read);
+    let mut after = stored;
+    if !is_written(&dir.join(PACKED)) {
+        after.packed.clone_from(&present.packed);
+    }
+    with_packed(&mut names, &present, &after);
+    let back = |name: &str| {
+        let (from, to) = (present.get(name), after.get(name));
+        (from != to).then(|| Move {
+            name: name.to_owned(),
+            before: from.cloned(),
+            after: to.cloned().map_or(After::Gone, After::Names),
+        })
+    };
+    Ok(names.into_iter().filter_map(back).collect())
+}
+
+/// Adds the names of the files at or below a path that say what a ref names.
+fn files_below(dir: &Path, path: &Path, files: &mut BTreeSet<String>) {
+    let Some(name) = path.strip_prefix(dir).ok().and_then(Path::to_str) else {
+        return;
+    };
+    let is_ref = name.starts_with("refs") || matches!(name, "HEAD" | PACKED);
+    if !is_ref || name.ends_with(".lock") {
+        return;
+    }
+    match path.symlink_metadata() {
+        Ok(stat) if stat.is_dir() => {
+            let inside = bdr::disk::fsutil::read_dir(path).into_iter().flatten();
+            for entry in inside.flatten() {
+                files_below(dir, &path.join(entry.file_name()), files);
+            }
+        }
+        Ok(stat) if stat.is_file() => drop(files.insert(name.replace('\\', "/"))),
+        _ => {}
+    }
+}
+
+/// Refs that a line names.
+const NAMED: usize = 6;
+
+impl Touched {
+    /// Returns "main 503b6e5 → 461d899   (12 files in ~/shop/.git)".
+    pub(crate) fn words(&self, cx: &Context) -> String {
+        let arrow = if cx.ui.unicode { "→" } else { "->" };
+        let moves = self.moves.iter().take(NAMED);
+        let mut words: Vec<String> = moves.map(|one| one.words(arrow)).collect();
+        if self.moves.len() > NAMED {
+            words.push(format!("and {} more", self.moves.len() - NAMED));
+        }
+        if words.is_empty() {
+            words.push("no branch or tag moved".to_owned());
+        }
+        let (files, place) = (plural(self.files, "file"), cx.shown(&self.dir));
+        format!("{}   ({files} in {place})", words.join(", "))
+    }
 }
 
 /// Returns what a file of a ref says.

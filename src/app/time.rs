@@ -1,19 +1,19 @@
-//! Times as people type them after `--at`.
+//! Times as people type them after `--at` and `--since`.
 
 use chrono::{
     DateTime, Datelike as _, Days, Local, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta,
-    TimeZone, Utc,
+    TimeZone, Utc, Weekday,
 };
 
 use crate::app::error::Failure;
 
 /// What the error and the help show.
 pub(crate) const EXAMPLES: &str =
-    "\"2026-11-20 14:00\", 2026-11-20, \"yesterday 14:00\", \"2 hours ago\", \"1 Jan\"";
+    "\"2026-11-20 14:00\", 2026-11-20, \"yesterday 14:00\", monday, 2h, \"2 weeks ago\", \"1 Jan\"";
 
-/// Returns the moment that `text` means here and now.
+/// Returns the first moment that `text` means here and now: what happened "since yesterday" includes that day's morning.
 pub(crate) fn parse(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, Failure> {
-    understood(text, moment(text, &now.with_timezone(&Local)))
+    understood(text, since(text, &now.with_timezone(&Local)))
 }
 
 /// Returns the last moment that `text` means here and now: a minute is over when the next begins, and what was taken in it is meant by it.
@@ -32,6 +32,13 @@ pub(crate) fn within(
     Ok(move |time| {
         since.is_none_or(|since| time >= since) && until.is_none_or(|until| time <= until)
     })
+}
+
+fn since<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Option<DateTime<Utc>> {
+    match day_by_name(text, now.naive_local().date()) {
+        Some(day) => resolve(day.and_time(NaiveTime::MIN), &now.timezone()),
+        None => moment(text, now),
+    }
 }
 
 fn until<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Option<DateTime<Utc>> {
@@ -59,7 +66,26 @@ fn understood(text: &str, time: Option<DateTime<Utc>>) -> Result<DateTime<Utc>, 
     })
 }
 
-/// A date alone is its first minute; `yesterday` alone is 24 hours ago on the clock.
+/// Returns the day that "yesterday", "monday" or "last monday" is. A weekday is the latest there was, today included; "last" leaves today out.
+fn day_by_name(text: &str, today: NaiveDate) -> Option<NaiveDate> {
+    let lower = text.trim().to_lowercase();
+    let (name, is_last) = match lower.strip_prefix("last ") {
+        Some(name) => (name.trim_start(), true),
+        None => (lower.as_str(), false),
+    };
+    match (name, is_last) {
+        ("today", false) => return Some(today),
+        ("yesterday", false) => return today.checked_sub_days(Days::new(1)),
+        _ => {}
+    }
+    // "mon" and "sat" are understood as well; "may" is a month.
+    let weekday: Weekday = name.parse().ok()?;
+    let back = today.weekday().days_since(weekday);
+    let back = if back == 0 && is_last { 7 } else { back };
+    today.checked_sub_days(Days::new(back.into()))
+}
+
+/// A date alone is its first minute; a day by name, like `yesterday`, is the time of day that it is now.
 fn moment<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Option<DateTime<Utc>> {
     let text = text.trim();
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
@@ -78,8 +104,15 @@ fn moment<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Option<DateTime<Utc>> {
     if words == ["now"] {
         return Some(now.to_utc());
     }
-    if let [rest @ .., "ago"] = &words[..] {
-        return ago(rest, now);
+    match &words[..] {
+        [rest @ .., "ago"] => return ago(rest, now),
+        ["last", unit @ ("week" | "month" | "year")] => return ago(&["1", unit], now),
+        // "2h" and "3 days": what else would be meant?
+        short => {
+            if let Some(time) = ago(short, now) {
+                return Some(time);
+            }
+        }
     }
     let (words, clock) = match words.split_last() {
         Some((last, rest)) => match clock_time(last) {
@@ -90,12 +123,11 @@ fn moment<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Option<DateTime<Utc>> {
     };
     let today = now.naive_local().date();
     let midnight = NaiveTime::MIN;
+    let named = day_by_name(&words.join(" "), today);
     let local = match words {
         [] => today.and_time(clock?),
         ["today"] => today.and_time(clock.unwrap_or(midnight)),
-        ["yesterday"] => today
-            .checked_sub_days(Days::new(1))?
-            .and_time(clock.unwrap_or(now.time())),
+        _ if named.is_some() => named?.and_time(clock.unwrap_or(now.time())),
         [date] => date
             .parse::<NaiveDate>()
             .ok()?
@@ -192,7 +224,7 @@ fn ago<Z: TimeZone>(words: &[&str], now: &DateTime<Z>) -> Option<DateTime<Utc>> 
     let by_date = |date: Option<NaiveDateTime>| resolve(date?, &now.timezone());
     match singular {
         "s" | "sec" | "second" => exact(TimeDelta::try_seconds(number.into())),
-        "min" | "minute" => exact(TimeDelta::try_minutes(number.into())),
+        "m" | "min" | "minute" => exact(TimeDelta::try_minutes(number.into())),
         "h" | "hr" | "hour" => exact(TimeDelta::try_hours(number.into())),
         "d" | "day" => by_date(local.checked_sub_days(Days::new(number.into()))),
         "w" | "week" => by_date(local.checked_sub_days(Days::new(u64::from(number) * 7))),
@@ -285,6 +317,16 @@ mod tests {
             ("an hour ago", "2026-11-22T10:30:00Z"),
             ("3 days ago", "2026-11-19T11:30:00Z"),
             ("1 week ago", "2026-11-15T11:30:00Z"),
+            ("last week", "2026-11-15T11:30:00Z"),
+            ("1h", "2026-11-22T10:30:00Z"),
+            ("90m", "2026-11-22T10:00:00Z"),
+            ("2d", "2026-11-20T11:30:00Z"),
+            ("2 days", "2026-11-20T11:30:00Z"),
+            ("monday", "2026-11-16T11:30:00Z"),
+            ("Monday 08:00", "2026-11-16T07:00:00Z"),
+            ("last monday", "2026-11-16T11:30:00Z"),
+            ("sunday 08:00", "2026-11-22T07:00:00Z"),
+            ("last sunday 08:00", "2026-11-15T07:00:00Z"),
             ("2 months ago", "2026-09-22T10:30:00Z"),
             ("1 Jan", "2025-12-31T23:00:00Z"),
             ("Jan 1", "2025-12-31T23:00:00Z"),
@@ -297,6 +339,28 @@ mod tests {
                 Some(expected),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn since_a_day_includes_all_of_it() {
+        let now = DateTime::parse_from_rfc3339("2026-11-22T11:30:00Z")
+            .unwrap()
+            .with_timezone(&Berlin);
+        for (text, expected) in [
+            ("yesterday", "2026-11-20T23:00:00Z"),
+            ("today", "2026-11-21T23:00:00Z"),
+            ("monday", "2026-11-15T23:00:00Z"),
+            ("last Friday", "2026-11-19T23:00:00Z"),
+            ("sunday", "2026-11-21T23:00:00Z"),
+            ("last sunday", "2026-11-14T23:00:00Z"),
+            ("yesterday 14:00", "2026-11-21T13:00:00Z"),
+            ("2026-11-20", "2026-11-19T23:00:00Z"),
+            ("1h", "2026-11-22T10:30:00Z"),
+        ] {
+            let found = since(text, &now).unwrap();
+            let expected = DateTime::parse_from_rfc3339(expected).unwrap();
+            assert_eq!(found, expected, "{text}");
         }
     }
 
@@ -357,6 +421,11 @@ mod tests {
             "99999999999 days ago",
             "4000000000 years ago",
             "5 fortnights ago",
+            "last",
+            "last yesterday",
+            "moonday",
+            "5x",
+            "5",
             "1 Jan 2026 2026",
             "latest",
             "1 Jan 99999",

@@ -1,12 +1,12 @@
 //! `bdr log`.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 
 use bdr::base::id::Id;
 use bdr::base::path::absolute;
 use bdr::model::agent::{MCP_HOST, OWN_HOST};
 use bdr::repo::Repository;
+use bdr::repo::by_path::ByPath;
 use bdr::repo::oplog::{Operation, OperationKind};
 use clap::Args;
 
@@ -14,7 +14,7 @@ use crate::app::context::Context;
 use crate::app::documents::{LogDocument, OperationDocument, unreadable};
 use crate::app::error::Failure;
 use crate::app::exit;
-use crate::app::log::{ByPath, counts, detail, remarks, title};
+use crate::app::log::{counts, detail, remarks, title};
 use crate::app::pager;
 use crate::app::time;
 use crate::ui::table::{Columns, shorten};
@@ -102,12 +102,9 @@ impl LogArgs {
                     .is_none_or(|text| title(operation, ids).to_lowercase().contains(text))
         });
         if let Some(path) = &self.path {
-            let mut by_path = ByPath {
-                repo,
-                wanted: absolute(&cx.cwd, path),
-                snapshots: HashMap::new(),
-            };
-            found.retain(|operation| by_path.changed(operation));
+            let place = absolute(&cx.cwd, path);
+            let mut by_path = ByPath::new(repo);
+            found.retain(|operation| by_path.saw_changes(operation, &place));
         }
         Ok(found)
     }

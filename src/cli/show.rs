@@ -43,8 +43,6 @@ pub(crate) struct ShowArgs {
 
 /// More lines than this are joined by directory.
 const LINES: usize = 20;
-/// Refs named for each repository.
-const REFS: usize = 6;
 
 /// An operation with all that there is to say of it.
 struct Told<'a> {
@@ -192,7 +190,7 @@ impl Told<'_> {
         let now = Now::of(self.repo, &root.base);
         let repositories = self.repositories(root, &now)?;
         for one in &repositories {
-            text.push_str(&git_line(cx, one, &shown(&one.dir)));
+            text.push_str(&format!("  git       {}\n", one.words(cx)));
         }
         let outside = |changed: &&Changed| args.files || refs::git_dir(&changed.path).is_none();
         let paths: Vec<&Changed> = root.paths.iter().filter(outside).collect();
@@ -210,13 +208,19 @@ impl Told<'_> {
                 text.push_str(&cx.ui.out.patch(&patch));
             }
         }
-        let inside: usize = repositories.iter().map(|one| one.files).sum();
+        let inside: u64 = repositories.iter().map(|one| one.files).sum();
         Ok(!args.files && (lines.len() < paths.len() || inside > 0))
     }
 
     fn repositories(&self, root: &ChangedRoot, now: &Now<'_>) -> Result<Vec<Touched>, Failure> {
         let record = self.snapshot.as_ref().and_then(|s| s.root(&root.name));
-        Ok(refs::touched(self.repo, record, &root.paths, now)?)
+        Ok(refs::touched(
+            self.repo,
+            record,
+            &root.base,
+            &root.paths,
+            now,
+        )?)
     }
 
     fn document(&self, cx: &Context, args: &ShowArgs) -> Result<ShowDocument, Failure> {
@@ -226,7 +230,7 @@ impl Told<'_> {
         for root in &self.roots {
             let now = Now::of(self.repo, &root.base);
             let repositories = self.repositories(root, &now)?;
-            let git = repositories.iter().map(|one| GitDocument::new(root, one));
+            let git = repositories.iter().map(GitDocument::new);
             document.git.extend(git);
             let Some(files) = &mut files else { continue };
             for changed in &root.paths {
@@ -241,24 +245,6 @@ impl Told<'_> {
         document.files = files;
         Ok(document)
     }
-}
-
-fn git_line(cx: &Context, one: &Touched, place: &str) -> String {
-    let arrow = if cx.ui.unicode { "→" } else { "->" };
-    let mut words: Vec<String> = one
-        .moves
-        .iter()
-        .take(REFS)
-        .map(|one| one.words(arrow))
-        .collect();
-    if one.moves.len() > REFS {
-        words.push(format!("and {} more", one.moves.len() - REFS));
-    }
-    if words.is_empty() {
-        words.push("no branch or tag moved".to_owned());
-    }
-    let files = plural(one.files as u64, "file");
-    format!("  git       {}   ({files} in {place})\n", words.join(", "))
 }
 
 fn file_line(cx: &Context, line: &Line, path: &str) -> String {

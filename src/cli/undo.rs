@@ -1,28 +1,27 @@
 //! `bdr undo`, `bdr redo`.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::ffi::{OsStr, OsString};
 
 use bdr::Error;
 use bdr::base::id::Id;
 use bdr::base::path::absolute;
-use bdr::base::units::size;
-use bdr::model::agent::OWN_HOST;
-use bdr::model::manifest::Kind;
-use bdr::recover::undo::{self, UndoAction, UndoOptions, UndoPlan, UndoReport, UndoStep};
+use bdr::recover::undo::{self, Here};
 use bdr::repo::Repository;
-use bdr::repo::oplog::{Operation, resolve};
-use bdr::repo::snapshot::PathNote;
+use bdr::repo::by_path::ByPath;
+use bdr::repo::oplog::{Operation, OperationKind, resolve};
 use clap::Args;
+use reverse::{Found, How, Reversal, reverse};
+use several::several;
 
 use crate::app::context::Context;
-use crate::app::documents::UndoDocument;
 use crate::app::error::Failure;
-use crate::app::exit;
 use crate::app::log;
-use crate::app::time;
-use crate::ui::steps::{Line, View, collapse, listing};
-use crate::ui::{self, plural, prompt, when};
+use crate::ui::when;
+
+mod pick;
+mod reverse;
+mod several;
+mod words;
 
 /// Undo what an operation changed
 ///
@@ -37,7 +36,8 @@ Examples:
   bdr undo 7f3a                undo this one (see `bdr log`)
   bdr undo 7f3a src/main.rs    only this path
   bdr undo --last 3            undo the last three here, newest first
-  bdr undo --since \"1 hour ago\"
+  bdr undo --since 1h          every one of the last hour; also yesterday, monday, \"2 weeks ago\"
+  bdr undo -i                  choose from lists
   bdr undo --force 7f3a        also paths that changed again since (they are saved first)
   bdr undo --all 7f3a          also changes elsewhere, most likely by other programs
   bdr undo --yes               without a terminal, as in a script
@@ -53,6 +53,9 @@ pub(crate) struct UndoArgs {
     /// Undo every operation since this time, newest first
     #[arg(long, value_name = "TIME", conflicts_with_all = ["words", "last"])]
     since: Option<String>,
+    /// Choose an operation and what of it to undo, from lists
+    #[arg(long, short, conflicts_with_all = ["words", "last", "since", "yes", "dry_run"])]
+    interactive: bool,
     /// Also put back paths that changed again since; their current content is saved first
     #[arg(long)]
     force: bool,
@@ -80,44 +83,47 @@ pub(crate) struct RedoArgs {
     how: How,
 }
 
-#[derive(Debug, Args)]
-struct How {
-    /// Print the plan; change nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// Do not ask (needed where there is no terminal)
-    #[arg(long, short)]
-    yes: bool,
-}
-
 pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
     let operations = operations(&repo)?;
+    if args.interactive {
+        return pick::interactive(cx, &args.how, (args.force, args.all), &repo, &operations);
+    }
     if args.last.is_some() || args.since.is_some() {
-        return several(cx, args, &repo, &operations);
+        let range = (args.last, args.since.as_deref());
+        return several(
+            cx,
+            range,
+            &args.how,
+            (args.force, args.all),
+            &repo,
+            &operations,
+        );
     }
     let named = match args.words.split_first() {
         None => None,
         Some((word, rest)) => match word.to_str().map(|text| resolve(&operations, text)) {
-            Some(Ok(operation)) => Some((undo::effective(&operations, operation), rest)),
+            Some(Ok(operation)) => {
+                Some((done_again(cx, &repo, &operations, operation, rest), rest))
+            }
             Some(Err(error @ Error::Ambiguous { .. })) => return Err(error.into()),
             _ => None,
         },
     };
     let workspace = cx.workspace();
+    let here = Here::new(&repo, &workspace);
     let (operation, paths) = match named {
         Some(named) => named,
         None => {
-            let chosen = undo::choose(&operations, &workspace, args.all);
+            let chosen = undo::choose(&operations, &here, args.all);
             // One that cannot be read may be the newest.
             repo.check_log(chosen.as_ref().ok().map(|o| o.begin.id))?;
             let chosen = chosen.map_err(|error| instead(error, &operations))?;
+            check_words(cx, &repo, &operations, chosen, &args.words)?;
             (chosen, &args.words[..])
         }
     };
-    let elsewhere = named.is_none()
-        && !undo::is_about(operation, &workspace)
-        && !undo::has_worked_in(&repo, operation, &workspace);
+    let elsewhere = named.is_none() && !here.has(operation);
     let asks = args.how.dry_run || cx.ui.can_ask && !args.how.yes;
     if elsewhere && !asks {
         // `--yes` says yes to what was done here: a script in one project is not to revert another.
@@ -126,7 +132,7 @@ pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
         let id = operation.begin.id.prefix(&ids);
         return Err(Failure::Hinted {
             error: Box::new(Error::NothingTo { verb: "undo here" }),
-            hint: format!("the last operation ran in {place}: bdr undo {id}"),
+            hint: format!("the last operation ran in {place}: bdr undo {id} --yes"),
         });
     }
     let done = Reversal {
@@ -135,21 +141,33 @@ pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
         force: args.force,
         all: args.all,
         verb: "undo",
-        elsewhere,
-        set_up: named.is_none() && is_set_up(operation),
+        found: match named {
+            Some(_) => Found::Named,
+            None => Found::Plain { elsewhere },
+        },
     };
     reverse(cx, &repo, &operations, operation, &done)
 }
 
-/// Returns true if bdr changed its own set-up, as `bdr hooks install` does.
-fn is_set_up(operation: &Operation) -> bool {
-    let caller = operation.begin.agent.as_ref();
-    caller.is_some_and(|caller| caller.host == OWN_HOST)
-}
-
-/// Returns what a plain undo would take back if bdr's own set-up were not the last operation.
-fn before_set_up<'a>(operations: &'a [Operation], workspace: &'a Path) -> Option<&'a Operation> {
-    undo::newest_first(operations, workspace).find(|operation| !is_set_up(operation))
+/// Returns what has to be taken back to take back `operation`: the redo that did it again, unless that left alone what is asked for. A redo does
+/// nothing to a file that the undo before it left because it had changed again.
+fn done_again<'a>(
+    cx: &Context,
+    repo: &Repository,
+    operations: &'a [Operation],
+    operation: &'a Operation,
+    words: &[OsString],
+) -> &'a Operation {
+    let effective = undo::effective(operations, operation);
+    let mut by_path = ByPath::new(repo);
+    let mut changed = |word: &OsString| {
+        let place = absolute(&cx.cwd, word.as_ref());
+        by_path.saw_changes(effective, &place)
+    };
+    match words.is_empty() || words.iter().any(&mut changed) {
+        true => effective,
+        false => operation,
+    }
 }
 
 /// Names the operation to look at where all that changed meanwhile was in other places, or nothing that this machine recorded is left.
@@ -175,6 +193,65 @@ fn instead(error: Error, operations: &[Operation]) -> Failure {
         }
         (error, _) => error.into(),
     }
+}
+
+/// Makes sure that words which name no operation name paths that `chosen`, the one that is meant, changed: else the one that changed them is
+/// named, or it is said that there is none. A mistyped id would look like a path otherwise.
+fn check_words(
+    cx: &Context,
+    repo: &Repository,
+    operations: &[Operation],
+    chosen: &Operation,
+    words: &[OsString],
+) -> Result<(), Failure> {
+    let ids: Vec<Id> = operations.iter().map(|o| o.begin.id).collect();
+    for word in words {
+        let wanted = absolute(&cx.cwd, word.as_ref());
+        let mut by_path = ByPath::new(repo);
+        // One that was cut off is compared with what is there.
+        if chosen.end.is_none()
+            || by_path.saw_changes(chosen, &wanted)
+            || !chosen.begin.not_captured.is_empty()
+        {
+            continue;
+        }
+        let unseen = chosen
+            .end
+            .as_ref()
+            .is_some_and(|end| !end.unseen.is_empty());
+        let shown = bdr::base::path::show(word);
+        let mut others = operations.iter().rev().filter(|o| {
+            o.is_ours && o.is_undoable() && o.end.is_some() && o.begin.kind != OperationKind::Undo
+        });
+        let other = others.find(|other| by_path.saw_changes(other, &wanted));
+        let (place, hint) = match other {
+            _ if unseen => continue,
+            Some(other) => {
+                let (id, title) = (other.begin.id.prefix(&ids), log::title(other, &ids));
+                let ago = when::ago(cx.now, other.begin.time);
+                let last = chosen.begin.id.prefix(&ids);
+                let word = crate::app::guard::shell_words(std::slice::from_ref(word));
+                let place = format!(
+                    "what the last operation here, {last}, changed, but in {id}: {title}, {ago}"
+                );
+                (place, format!("bdr undo {id} {word}"))
+            }
+            None if words.len() == 1 && !wanted.exists() && is_like_an_id(word) => {
+                let place = "what the last operation changed, and no operation matches it";
+                (place.to_owned(), "bdr log".to_owned())
+            }
+            None => continue,
+        };
+        let error = Box::new(Error::NoSuchPath { path: shown, place });
+        return Err(Failure::Hinted { error, hint });
+    }
+    Ok(())
+}
+
+/// Returns true for what could be meant as the name of an operation.
+fn is_like_an_id(word: &OsStr) -> bool {
+    let text = word.to_str().unwrap_or_default();
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// Returns all operations but the one that the shell has open for the line that this call is in. One that the shell opened because it did not
@@ -203,62 +280,13 @@ fn operations(repo: &Repository) -> Result<Vec<Operation>, Failure> {
     Ok(operations)
 }
 
-/// Takes back several operations, each by an undo of its own. A conflict stops it: what comes before may build on it.
-fn several(
-    cx: &Context,
-    args: &UndoArgs,
-    repo: &Repository,
-    operations: &[Operation],
-) -> Result<u8, Failure> {
-    let since = match &args.since {
-        Some(text) => Some(time::parse(text, cx.now)?),
-        None => None,
-    };
-    let most = args.last.map_or(usize::MAX, usize::from);
-    let workspace = cx.workspace();
-    let chosen: Vec<&Operation> = undo::newest_first(operations, &workspace)
-        .filter(|operation| since.is_none_or(|since| operation.begin.time >= since))
-        .take(most)
-        .collect();
-    repo.check_log(chosen.last().map(|o| o.begin.id))?;
-    if chosen.is_empty() {
-        return Err(Error::NothingTo { verb: "undo" }.into());
-    }
-    if args.how.dry_run && !cx.ui.json {
-        // What each would do depends on those before it: it is not said as if it was known.
-        let ids: Vec<Id> = operations.iter().map(|o| o.begin.id).collect();
-        let lines: String = chosen
-            .iter()
-            .map(|operation| heading(cx, operation, &ids, "undo"))
-            .collect();
-        cx.ui.data(&format!("{lines}Nothing was changed.\n"))?;
-        return Ok(exit::OK);
-    }
-    for operation in chosen {
-        let done = Reversal {
-            words: &[],
-            how: &args.how,
-            force: args.force,
-            all: args.all,
-            verb: "undo",
-            elsewhere: false,
-            set_up: false,
-        };
-        let code = reverse(cx, repo, operations, operation, &done)?;
-        if code != exit::OK {
-            return Ok(code);
-        }
-    }
-    Ok(exit::OK)
-}
-
 pub(crate) fn redo(cx: &Context, args: &RedoArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
     let operations = operations(&repo)?;
     let operation = match &args.operation {
         Some(name) => resolve(&operations, name)?,
         None => {
-            let chosen = undo::choose_redo(&operations, &cx.workspace());
+            let chosen = undo::choose_redo(&operations, &Here::new(&repo, &cx.workspace()));
             repo.check_log(chosen.as_ref().ok().map(|o| o.begin.id))?;
             chosen?
         }
@@ -269,334 +297,7 @@ pub(crate) fn redo(cx: &Context, args: &RedoArgs) -> Result<u8, Failure> {
         force: false,
         all: false,
         verb: "redo",
-        elsewhere: false,
-        set_up: false,
+        found: Found::Named,
     };
     reverse(cx, &repo, &operations, operation, &done)
-}
-
-/// How an operation is taken back.
-struct Reversal<'a> {
-    /// Only these paths; empty: all.
-    words: &'a [OsString],
-    how: &'a How,
-    force: bool,
-    all: bool,
-    verb: &'static str,
-    /// Nobody named it, and it is not of this workspace.
-    elsewhere: bool,
-    /// Nobody named it, and it is a change of bdr's own set-up.
-    set_up: bool,
-}
-
-/// Plans, shows, and applies.
-fn reverse(
-    cx: &Context,
-    repo: &Repository,
-    operations: &[Operation],
-    operation: &Operation,
-    reversal: &Reversal<'_>,
-) -> Result<u8, Failure> {
-    let (how, verb) = (reversal.how, reversal.verb);
-    let ids: Vec<Id> = operations.iter().map(|o| o.begin.id).collect();
-    let options = UndoOptions {
-        now: cx.now,
-        cwd: cx.cwd.clone(),
-        argv: cx.argv(),
-        paths: reversal.paths(cx),
-        force: reversal.force,
-        all: reversal.all,
-        look_only: how.dry_run,
-        never: repo.own_paths(),
-        host: cx.host.clone(),
-        agent: None,
-    };
-    let plan = undo::plan(repo, operation, &options, &cx.progress())?;
-    check_something_to_do(&plan, operation, &ids, reversal)?;
-    let text = announcement(cx, operations, operation, &plan, reversal);
-    // Only for those who asked: at 50,000 steps it is many times the size of the plan.
-    let document = cx
-        .ui
-        .json
-        .then(|| UndoDocument::new(operation, &plan, how.dry_run));
-    if how.dry_run || !(how.yes || cx.ui.can_ask) {
-        return leave(cx, how, verb, text, document.as_ref());
-    }
-    if document.is_none() {
-        cx.ui.report(&text)?;
-    }
-    if !is_meant(operation, reversal)? {
-        cx.ui.report("Nothing was changed.\n")?;
-        return Ok(exit::OK);
-    }
-    let rest = plan.rest;
-    let report = undo::apply(repo, operation, plan, &options, &cx.progress())?;
-    let whole = report.conflicts == 0 && report.problems.is_empty() && report.missing.is_empty();
-    let code = if whole { exit::OK } else { exit::PARTIAL };
-    match document {
-        Some(document) => cx.ui.document(verb, code, &document.done(&report))?,
-        None => {
-            let mut text = ending(cx, &report, verb);
-            if rest > 0 {
-                let own = operation.begin.id.prefix(&ids);
-                text.push_str(&format!(
-                    "The rest of {own} is not undone: bdr {verb} {own}\n"
-                ));
-            }
-            cx.ui.report(&text)?;
-        }
-    }
-    Ok(code)
-}
-
-impl Reversal<'_> {
-    fn paths(&self, cx: &Context) -> Vec<PathBuf> {
-        let words = self.words.iter();
-        words.map(|word| absolute(&cx.cwd, word.as_ref())).collect()
-    }
-}
-
-/// An empty plan has three reasons, and only one of them is "it is all as it was": whoever asked hears which.
-fn check_something_to_do(
-    plan: &UndoPlan,
-    operation: &Operation,
-    ids: &[Id],
-    reversal: &Reversal<'_>,
-) -> Result<(), Failure> {
-    let verb = reversal.verb;
-    let nothing = plan.steps.is_empty() && plan.unseen.is_empty();
-    if let (true, Some(by)) = (nothing, operation.undone_by) {
-        let (own, by) = (operation.begin.id.prefix(ids), by.prefix(ids));
-        let (back, done) = match verb {
-            "undo" => ("redo", "undone"),
-            _ => ("undo", "done again"),
-        };
-        return Err(Failure::Hinted {
-            error: Box::new(Error::NothingTo { verb }),
-            hint: format!("`{own}` is {done} already; to reverse that: bdr {back} {by}"),
-        });
-    }
-    let silent = nothing && plan.problems.is_empty() && plan.missing.is_empty();
-    if let (true, Some(word)) = (silent, reversal.words.first()) {
-        let place = format!("what operation {} changed", operation.begin.id.prefix(ids));
-        let error = Error::NoSuchPath {
-            path: bdr::base::path::show(word),
-            place,
-        };
-        return Err(Failure::Hinted {
-            error: Box::new(error),
-            hint: "bdr log".to_owned(),
-        });
-    }
-    Ok(())
-}
-
-/// Returns what is about to happen, and all that it does not do.
-fn announcement(
-    cx: &Context,
-    operations: &[Operation],
-    operation: &Operation,
-    plan: &UndoPlan,
-    reversal: &Reversal<'_>,
-) -> String {
-    let verb = reversal.verb;
-    let ids: Vec<Id> = operations.iter().map(|o| o.begin.id).collect();
-    let mut text = heading(cx, operation, &ids, verb);
-    if reversal.elsewhere {
-        let place = cx.shown_absolute(operation.begin.cwd.as_path());
-        text.push_str(&format!("  it ran elsewhere: {place}\n"));
-    }
-    if reversal.set_up {
-        text.push_str("  it is bdr's own set-up");
-        if let Some(other) = before_set_up(operations, &cx.workspace()) {
-            let (id, title) = (other.begin.id.prefix(&ids), log::title(other, &ids));
-            text.push_str(&format!("; before it: {title}, bdr undo {id}"));
-        }
-        text.push('\n');
-    }
-    if !operation.is_ours {
-        text.push_str("  it was not recorded by this machine: anybody who can write to the repository may have made it up\n");
-    }
-    text.push_str(&steps(cx, plan));
-    for root in &plan.meanwhile {
-        let what = match (root.deleted, root.altered) {
-            (0, altered) => format!("{} changed", plural(altered, "path")),
-            (deleted, _) => format!("{} deleted", plural(deleted, "file")),
-        };
-        let place = cx.shown_absolute(&root.path);
-        let own = operation.begin.id.prefix(&ids);
-        text.push_str(&format!(
-            "  meanwhile, not touched: {what} in {place}: bdr {verb} {own} --all\n"
-        ));
-    }
-    for part in &operation.begin.remote {
-        let part = bdr::base::path::show(part.as_ref());
-        text.push_str(&format!("  not undone: {part}  it acted elsewhere\n"));
-    }
-    text
-}
-
-/// Shows the plan and changes nothing: that was asked for, or nobody is there to say yes.
-fn leave(
-    cx: &Context,
-    how: &How,
-    verb: &str,
-    mut text: String,
-    document: Option<&UndoDocument>,
-) -> Result<u8, Failure> {
-    let code = if how.dry_run { exit::OK } else { exit::PARTIAL };
-    if let Some(document) = document {
-        cx.ui.document(verb, code, document)?;
-        return Ok(code);
-    }
-    text.push_str("Nothing was changed.");
-    if !how.dry_run {
-        text.push_str(&format!(" Without a terminal, add --yes: bdr {verb} --yes"));
-    }
-    text.push('\n');
-    cx.ui.data(&text)?;
-    Ok(code)
-}
-
-/// Asks where a plain `bdr undo` would take back something else than what was typed here last.
-fn is_meant(operation: &Operation, reversal: &Reversal<'_>) -> Result<bool, Failure> {
-    // What somebody did in another project is not what `bdr undo` is typed for.
-    let questions = [
-        (reversal.elsewhere, "Nothing to undo here. Undo this one?"),
-        (reversal.set_up, "Undo bdr's own set-up?"),
-        (!operation.is_ours, "Undo it anyway?"),
-    ];
-    for (is_asked, question) in questions {
-        if is_asked && !reversal.how.yes && !prompt::confirm(question, false)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn heading(cx: &Context, operation: &Operation, ids: &[Id], verb: &str) -> String {
-    let id = cx.ui.out.yellow(&operation.begin.id.prefix(ids));
-    let title = log::title(operation, ids);
-    let verb = if verb == "redo" {
-        "Redo: reverse"
-    } else {
-        "Undo"
-    };
-    format!(
-        "{verb} {id}  {title}   {}\n",
-        when::ago(cx.now, operation.begin.time)
-    )
-}
-
-fn steps(cx: &Context, plan: &UndoPlan) -> String {
-    let lines = collapse(&plan.steps, |step| View {
-        path: &step.path,
-        action: step.action,
-        is_dir: step.kind == Kind::Dir,
-        files: step.files,
-        bytes: step.bytes,
-    });
-    let told = !plan.missing.is_empty() || !plan.problems.is_empty() || !plan.unseen.is_empty();
-    let nothing = plan.steps.is_empty() && told;
-    let mut text = match nothing {
-        true => String::new(),
-        false => listing(&lines, |joined| line(cx, &plan.steps[joined.first], joined)),
-    };
-    for note in plan.missing.iter().chain(&plan.problems) {
-        let path = cx.shown(note.path.as_path());
-        text.push_str(&format!("  cannot be undone: {path}  {}\n", note.reason));
-    }
-    for note in &plan.unseen {
-        let path = cx.shown(note.path.as_path());
-        text.push_str(&format!("  not checked: {path}  {}\n", note.reason));
-    }
-    let said = |note: &&PathNote| !plan.missing.iter().any(|m| m.path == note.path);
-    let not_captured: Vec<&PathNote> = plan.not_captured.iter().filter(said).collect();
-    for note in not_captured.iter().take(3) {
-        let path = cx.shown(note.path.as_path());
-        text.push_str(&format!("  not captured: {path}  {}\n", note.reason));
-    }
-    if not_captured.len() > 3 {
-        text.push_str(&format!(
-            "  not captured: and {} more\n",
-            not_captured.len() - 3
-        ));
-    }
-    text
-}
-
-fn line(cx: &Context, step: &UndoStep, joined: &Line) -> String {
-    let path = cx.shown(&step.path);
-    let what = match (joined.files, step.kind) {
-        (1.., Kind::Dir) => {
-            format!(
-                "{} in {path}  {}",
-                plural(joined.files, "file"),
-                size(joined.bytes)
-            )
-        }
-        (_, Kind::File) => format!("{path}  {}", size(step.bytes)),
-        (_, Kind::Dir) => format!("{path}/"),
-        _ => format!("{path}  {}", step.kind.word()),
-    };
-    let style = cx.ui.out;
-    match step.action {
-        UndoAction::Restore => format!("{}  {what}", style.green("restore")),
-        UndoAction::Remove => format!("{}   {what}", style.red("remove")),
-        UndoAction::Metadata => format!("{:<8} {path}", step.differs.words()),
-        UndoAction::Merge => format!(
-            "{}    {path}   changed since: only what the operation changed",
-            style.green("merge")
-        ),
-        UndoAction::Keep => format!("keep     {path}   changed since it was created"),
-        UndoAction::Conflict => {
-            let beside = step.beside.as_deref().and_then(|path| path.file_name());
-            let beside = beside.map_or_else(String::new, |name| {
-                format!(", the old one is {}", bdr::base::path::show(name))
-            });
-            format!(
-                "{} {path}   changed since; keeping your version{beside}",
-                style.yellow("conflict")
-            )
-        }
-    }
-}
-
-fn ending(cx: &Context, report: &UndoReport, verb: &str) -> String {
-    let mut text = String::new();
-    for note in &report.problems {
-        text.push_str(&format!(
-            "  {}   {}\n",
-            cx.shown(note.path.as_path()),
-            note.reason
-        ));
-    }
-    let back = if verb == "undo" {
-        "bdr redo"
-    } else {
-        "bdr undo"
-    };
-    let back = cx.ui.out.bold(back);
-    let elapsed = ui::elapsed(report.elapsed);
-    if !report.missing.is_empty() {
-        let missing = plural(report.missing.len() as u64, "path");
-        text.push_str(&format!(
-            "{missing} cannot be undone in full: not captured (exit 3).\n"
-        ));
-    }
-    if report.problems.is_empty() {
-        text.push_str(&format!("Done in {elapsed}. Take it back: {back}\n"));
-    } else {
-        let problems = plural(report.problems.len() as u64, "problem");
-        text.push_str(&format!(
-            "{problems} (exit 3), {elapsed}. Take it back: {back}\n"
-        ));
-    }
-    if report.conflicts > 0 {
-        text.push_str(&format!(
-            "{} left (exit 3).\n",
-            plural(report.conflicts, "conflict")
-        ));
-    }
-    text
 }

@@ -17,6 +17,8 @@ pub enum Reason {
     Kernel,
     /// More new bytes than the snapshot may store; its size follows in brackets.
     OverBudget,
+    /// New, large, and nothing that the undo does concerns it.
+    Untouched,
     /// More files than the snapshot may have.
     TooMany,
     /// The value of an extended attribute is a secret; the file itself is stored.
@@ -26,7 +28,7 @@ pub enum Reason {
 }
 
 /// All that have words of their own.
-const WORDS: [(Reason, &str); 9] = [
+const WORDS: [(Reason, &str); 10] = [
     (Reason::Rebuildable, "rebuildable"),
     (Reason::Excluded, "excluded"),
     (Reason::Own, "bdr's own"),
@@ -34,6 +36,7 @@ const WORDS: [(Reason, &str); 9] = [
     (Reason::OtherFileSystem, "another file system"),
     (Reason::Kernel, "a file system of the kernel"),
     (Reason::OverBudget, "over the budget"),
+    (Reason::Untouched, "not touched by the undo"),
     (Reason::TooMany, "too many files"),
     (Reason::SecretAttribute, crate::privacy::IN_ATTRIBUTE),
 ];

@@ -352,7 +352,10 @@ pub(crate) fn open(
         report
             .left_out
             .iter()
-            .filter(|left| !matches!(left.why(), Reason::Own | Reason::Elsewhere))
+            .filter(|left| {
+                let why = left.why();
+                !matches!(why, Reason::Own | Reason::Elsewhere | Reason::Untouched)
+            })
             .cloned(),
     );
     not_captured.extend(not_kept(repo, &runs));
@@ -524,7 +527,7 @@ impl Protected {
             match changes::of_run(&self.repo, run, &origins)? {
                 Look::Whole(mut changes) => {
                     if let Some(own) = &touched {
-                        changes.keep(&|path| own(&path.to_path(&run.root.path)));
+                        changes.keep(&|path| own.contains(&path.to_path(&run.root.path)));
                     }
                     self.count_once(run, &roots, &mut changes);
                     if !changes.is_empty() {
@@ -550,6 +553,7 @@ impl Protected {
             unseen,
             parents: close::parents_now(&self.begin.parents),
             partial: own.is_some_and(|work| work.partial),
+            part: own.and_then(|work| work.part),
             bound: None,
         };
         let storage = self.repo.storage();

@@ -1,7 +1,8 @@
 //! How a snapshot is taken.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
@@ -42,6 +43,9 @@ pub struct BackupOptions {
     pub modes: HashMap<PathBuf, u32>,
     /// What is known to be missing: it makes the snapshot partial.
     pub problems: Vec<PathNote>,
+    /// What is written to or removed next, and the directories above it; `None`: anything may be. Of other files that no snapshot had yet, only
+    /// little is taken.
+    pub touched: Option<Arc<HashSet<PathBuf>>>,
 }
 
 impl BackupOptions {
@@ -64,6 +68,7 @@ impl BackupOptions {
             moved: Vec::new(),
             modes: HashMap::new(),
             problems: Vec::new(),
+            touched: None,
         }
     }
 

@@ -16,7 +16,7 @@ mod sealed;
 pub(crate) use reopen::root_of;
 pub(crate) use roots::{
     RootRun, apply_budget, is_damaged, is_kept_in, look_around, lost_sets, mark_all, mark_lost,
-    paths_of, roots_of, state_path,
+    paths_of, roots_of, spare_untouched, state_path,
 };
 pub use sealed::SealedSummary;
 

@@ -8,6 +8,7 @@ use crate::base::id::Digest;
 use crate::base::path::{RepoPath, os_to_bytes};
 use crate::disk::fsutil::target::standing;
 use crate::model::manifest::{Entry, Kind, Stat, Time};
+use crate::repo::oplog::Portion;
 
 /// What happens to one path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,11 +50,33 @@ pub(crate) struct Work {
     pub(crate) times: Vec<(PathBuf, Time)>,
     /// Not all that was to be done is in it, or was done.
     pub(crate) partial: bool,
+    /// How much of all it is, where only some paths were asked for.
+    pub(crate) part: Option<Portion>,
+}
+
+impl Job {
+    /// Returns true if it is about a directory.
+    pub(crate) fn is_dir(&self) -> bool {
+        let kind = self.entry.as_ref().map(|entry| entry.kind);
+        kind.or(self.seen.map(|seen| seen.kind)) == Some(Kind::Dir)
+    }
 }
 
 impl Work {
-    /// Returns a test for paths that the work writes or removes, and the directories above them.
-    pub(crate) fn touched(&self) -> impl Fn(&Path) -> bool {
+    /// Returns how many steps there are, without those that only give a directory its time again: these come with whatever is done in it.
+    pub(crate) fn steps(&self) -> u64 {
+        let jobs = self.jobs.iter();
+        jobs.filter(|job| job.act != Act::Metadata || !job.is_dir())
+            .count() as u64
+    }
+
+    /// Returns how many of the steps are about something that is no directory.
+    pub(crate) fn files(&self) -> u64 {
+        self.jobs.iter().filter(|job| !job.is_dir()).count() as u64
+    }
+
+    /// Returns the paths that the work writes or removes, and the directories above them.
+    pub(crate) fn touched(&self) -> HashSet<PathBuf> {
         let mut paths: HashSet<PathBuf> = HashSet::new();
         for job in &self.jobs {
             for path in absolute(self, job).ancestors() {
@@ -62,16 +85,12 @@ impl Work {
                 }
             }
         }
-        move |path| paths.contains(path)
+        paths
     }
 
     /// Returns a test for directories that the work gives their modes, or takes away.
     pub(crate) fn sets_modes(&self) -> impl Fn(&Path) -> bool {
-        let is_dir = |job: &&Job| {
-            let entry = job.entry.as_ref().map(|entry| entry.kind);
-            entry.or(job.seen.map(|seen| seen.kind)) == Some(Kind::Dir)
-        };
-        let dirs = self.jobs.iter().filter(is_dir);
+        let dirs = self.jobs.iter().filter(|job| job.is_dir());
         let dirs: HashSet<PathBuf> = dirs.map(|job| absolute(self, job)).collect();
         move |path| dirs.contains(path)
     }

@@ -422,6 +422,7 @@ fn without_unsaved(work: &Work, protected: &Protected) -> (Vec<PathNote>, Option
         anchors: work.anchors.clone(),
         times: work.times.clone(),
         partial: true,
+        part: work.part,
     };
     (problems, Some(narrowed))
 }

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -24,11 +25,12 @@ use crate::model::rules::{Origin, Root};
 use crate::protect::backup::{BackupOptions, roots_of};
 use crate::protect::guard::changes::{self, Look, Origins};
 use crate::protect::guard::{self, Intent};
+use crate::protect::survey::RootRun;
 use crate::protect::work::Work;
 use crate::recover::apply::{self, Licence};
 use crate::repo::Repository;
 use crate::repo::layout;
-use crate::repo::oplog::{Operation, OperationKind, RootChanges};
+use crate::repo::oplog::{Operation, OperationKind, Portion, RootChanges};
 use crate::repo::snapshot::{PathNote, RootRecord, Snapshot, Trigger};
 use plan::plan_root;
 use planner::{Done, Past};
@@ -44,7 +46,7 @@ mod planner;
 mod repositories;
 mod uncaptured;
 
-pub use choose::{choose, choose_redo, effective, has_worked_in, is_about, newest_first};
+pub use choose::{Here, choose, choose_redo, effective, newest_first};
 
 /// What to take back, and how.
 #[derive(Debug, Clone)]
@@ -149,6 +151,16 @@ pub struct UndoPlan {
 }
 
 impl UndoPlan {
+    /// Returns how much of the operation it is, if paths were given and there is more.
+    pub fn part(&self) -> Option<Portion> {
+        self.work.part
+    }
+
+    /// Returns true if nothing would be done, though there may be conflicts left from an undo before this one.
+    pub fn does_nothing(&self) -> bool {
+        self.work.steps() == 0
+    }
+
     /// Returns what names this plan: another one for other steps, and for the same steps where something else stands by now.
     pub fn digest(&self) -> Digest {
         Digest::of(format!("{} {}", self.operation, self.work.digest()).as_bytes())
@@ -236,8 +248,10 @@ pub fn plan(
         };
         let whole = self::plan(repo, operation, &all, monitor)?;
         // The rest can be taken back later: the operation is not undone by this.
-        plan.rest = whole.work.jobs.len().saturating_sub(plan.work.jobs.len()) as u64;
+        plan.rest = whole.work.steps().saturating_sub(plan.work.steps());
         plan.work.partial = plan.rest > 0;
+        let (done, of) = (plan.work.files(), whole.work.files());
+        plan.work.part = (done < of).then_some(Portion { done, of });
     }
     Ok(plan)
 }
@@ -416,7 +430,11 @@ fn compare_with_now(
     let chosen = |record: &&RootRecord| names.is_empty() || names.contains(&record.name);
     let left_out = snapshot.roots.iter().flat_map(|record| &record.left_out);
     let ended = operation.end.as_ref().and_then(|end| end.file_time);
-    let origins = Origins::new(operation.begin.time, left_out, &[], &never).later(ended, modes);
+    // Their states tell what was captured from what was only moved or linked, as long as no other snapshot was taken.
+    let runs = snapshot.roots.iter();
+    let runs = runs.filter_map(|record| RootRun::of_snapshot(repo, record, snapshot.id));
+    let runs: Vec<RootRun> = runs.collect();
+    let origins = Origins::new(operation.begin.time, left_out, &runs, &never).later(ended, modes);
     let mut result = Vec::new();
     for record in snapshot.roots.iter().filter(chosen) {
         match changes::since(repo, record, &origins)? {
@@ -486,6 +504,7 @@ pub fn apply(
     let mut opened = Opened::again(&plan.closed);
     // A redo closes them again.
     backup.modes = opened.modes();
+    backup.touched = Some(Arc::new(plan.work.touched()));
     let protected = guard::open(repo, &roots, &backup, intent, monitor)?;
     let id = protected.operation();
     let applied = apply::apply(repo, &plan.work, &Licence::Saved(&protected), monitor)?;

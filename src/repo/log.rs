@@ -112,6 +112,7 @@ impl Repository {
                     begin,
                     end,
                     undone_by: None,
+                    partly: None,
                     pinned: false,
                     origin,
                     is_ours,

@@ -20,6 +20,7 @@ use crate::disk::vault::{FileKey, Vault};
 use crate::model::manifest::{Listing, Time, overlay};
 use crate::privacy::Rules;
 
+pub mod by_path;
 pub mod index;
 pub mod kept;
 pub mod keyframe;

@@ -219,9 +219,28 @@ pub struct End {
     /// Of an undo: not all that it was to bring back came back, so what it reverses does not count as reversed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
+    /// Of an undo of some paths only: how much of the operation it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Portion>,
     /// Who recorded it; the last member, written by the repository.
     #[serde(default, skip_serializing)]
     pub bound: Option<Bound>,
+}
+
+/// How much of something was done, in paths that are no directories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Portion {
+    /// So many.
+    pub done: u64,
+    /// Of so many.
+    pub of: u64,
+}
+
+impl Portion {
+    /// Returns how many are left.
+    pub fn left(self) -> u64 {
+        self.of.saturating_sub(self.done)
+    }
 }
 
 impl End {
@@ -247,6 +266,9 @@ impl Record for End {
         check_id(self.id)?;
         check_moment(self.time)?;
         check_counts(&[("elapsed_ms", self.elapsed_ms)])?;
+        if let Some(part) = self.part {
+            check_counts(&[("done", part.done), ("of", part.of)])?;
+        }
         for root in &self.roots {
             check_counts(&[
                 ("deleted_files", root.deleted_files),
@@ -374,6 +396,8 @@ pub struct Operation {
     pub end: Option<End>,
     /// The undo that reversed it and was not itself undone.
     pub undone_by: Option<OperationId>,
+    /// How much of it undos of single paths have reversed, if it is not undone as a whole.
+    pub partly: Option<Portion>,
     /// It never expires, and is not forgotten.
     pub pinned: bool,
     /// Who recorded it.
@@ -389,6 +413,7 @@ impl Operation {
             begin,
             end,
             undone_by: None,
+            partly: None,
             pinned: false,
             origin: Origin::Here,
             is_ours: true,
@@ -435,9 +460,10 @@ impl Operation {
     }
 }
 
-/// Fills in which operations are undone: the newest decides.
+/// Fills in which operations are undone, and which in part: the newest decides.
 pub fn mark_undone(operations: &mut [Operation]) {
     for i in (0..operations.len()).rev() {
+        mark_partly(operations, i);
         let (reversed, ours) = (operations[i].undone_by.is_some(), operations[i].is_ours);
         let finished = operations[i].end.as_ref().is_some_and(|end| !end.partial);
         if let (Some(target), true, false) = (operations[i].begin.undoes, finished, reversed) {
@@ -448,6 +474,25 @@ pub fn mark_undone(operations: &mut [Operation]) {
                 target.undone_by = Some(by);
             }
         }
+    }
+}
+
+/// Adds what an undo of single paths reversed. What it left is less than all that an earlier one had before it.
+fn mark_partly(operations: &mut [Operation], number: usize) {
+    let (earlier, later) = operations.split_at_mut(number);
+    let Some(undo) = later.first().filter(|undo| undo.undone_by.is_none()) else {
+        return;
+    };
+    let part = undo.end.as_ref().and_then(|end| end.part);
+    let (Some(part), Some(target)) = (part, undo.begin.undoes) else {
+        return;
+    };
+    let target = earlier.iter_mut().find(|o| o.begin.id == target);
+    if let Some(target) = target.filter(|target| undo.is_ours || !target.is_ours) {
+        let left = target.partly.map_or(part.left(), Portion::left);
+        let of = target.partly.map_or(part.of, |known| known.of.max(part.of));
+        let done = of.saturating_sub(left);
+        target.partly = Some(Portion { done, of });
     }
 }
 

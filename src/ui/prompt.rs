@@ -14,6 +14,35 @@ pub(crate) fn confirm(question: &str, default: bool) -> Result<bool, OutputError
         .map_err(failed)
 }
 
+/// Lines of a list that are shown at a time.
+const LIST: usize = 15;
+
+/// Has one of several lines chosen on stderr: arrows and Enter. Escape is none.
+pub(crate) fn choose(question: &str, items: &[String]) -> Result<Option<usize>, OutputError> {
+    forget_what_was_typed();
+    dialoguer::Select::new()
+        .with_prompt(question)
+        .items(items)
+        .default(0)
+        .max_length(LIST)
+        .interact_opt()
+        .map_err(failed)
+}
+
+/// Has some of several lines chosen on stderr, all of which are at first: arrows, Space and Enter. Escape is `None`.
+pub(crate) fn choose_some(
+    question: &str,
+    items: &[String],
+) -> Result<Option<Vec<usize>>, OutputError> {
+    forget_what_was_typed();
+    dialoguer::MultiSelect::new()
+        .with_prompt(question)
+        .items_checked(items.iter().map(|item| (item, true)))
+        .max_length(LIST)
+        .interact_opt()
+        .map_err(failed)
+}
+
 /// Asks for a line of text on stderr.
 pub(crate) fn line(question: &str, default: &str) -> Result<String, OutputError> {
     forget_what_was_typed();

@@ -1,5 +1,7 @@
 //! Plans for people: a directory that comes or goes whole is one line.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::path::Path;
 
 /// What a line needs to know of a step.
@@ -13,7 +15,7 @@ pub(crate) struct View<'a, A> {
 }
 
 /// Steps that make one line: the first, and what follows below it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Line {
     /// Index of the step that gives the line its path.
     pub(crate) first: usize,
@@ -23,6 +25,17 @@ pub(crate) struct Line {
     pub(crate) files: u64,
     /// Their size.
     pub(crate) bytes: u64,
+}
+
+impl Line {
+    fn empty(first: usize) -> Self {
+        Self {
+            first,
+            steps: 0,
+            files: 0,
+            bytes: 0,
+        }
+    }
 }
 
 /// Joins steps: a directory and everything below it that has the same action and follows it.
@@ -56,21 +69,70 @@ pub(crate) fn collapse<'a, T, A: PartialEq>(
 /// Steps listed at most; `--json` has all.
 const SHOWN: usize = 40;
 
-/// Returns the lines of a plan for people, each made by `show`.
-pub(crate) fn listing(lines: &[Line], show: impl Fn(&Line) -> String) -> String {
-    if lines.is_empty() {
+/// Lines of one kind in a directory from which on they are one.
+const MANY: usize = 13;
+
+/// What one line of a page stands for.
+pub(crate) enum Shown<'a, K> {
+    /// A line by itself.
+    One(&'a Line),
+    /// All lines of one kind in a directory, added up.
+    Many(&'a K, Line),
+}
+
+/// Returns the lines of a plan for people, each made by `show`: where more than a dozen have the same `key`, a directory and what happens in it,
+/// one line stands for them, unless `all` are asked for.
+pub(crate) fn gathered<K: Eq + Hash>(
+    lines: Vec<Line>,
+    all: bool,
+    key: impl Fn(&Line) -> Option<K>,
+    show: impl Fn(Shown<'_, K>) -> String,
+) -> String {
+    let keys: Vec<Option<K>> = lines.iter().map(key).collect();
+    let mut sums: HashMap<&K, (usize, Line)> = HashMap::new();
+    for (line, key) in lines.iter().zip(&keys).filter(|_| !all) {
+        let Some(key) = key else { continue };
+        let first = line.first;
+        let (number, sum) = sums.entry(key).or_insert((0, Line::empty(first)));
+        *number += 1;
+        sum.steps += line.steps;
+        sum.files += line.files;
+        sum.bytes += line.bytes;
+    }
+    sums.retain(|_, (number, _)| *number >= MANY);
+    let mut rows = Vec::new();
+    for (line, key) in lines.iter().zip(&keys) {
+        match key.as_ref().and_then(|key| sums.get_key_value(key)) {
+            None => rows.push(show(Shown::One(line))),
+            Some((key, (_, sum))) if sum.first == line.first => {
+                rows.push(show(Shown::Many(key, sum.clone())));
+            }
+            Some(_) => {}
+        }
+    }
+    let shown = if all { usize::MAX } else { SHOWN };
+    page(&rows, shown, "--files")
+}
+
+fn page(rows: &[String], most: usize, option: &str) -> String {
+    if rows.is_empty() {
         return "  nothing to do: everything is as it was\n".to_owned();
     }
-    let mut text: String = lines
-        .iter()
-        .take(SHOWN)
-        .map(|line| format!("  {}\n", show(line)))
-        .collect();
-    if lines.len() > SHOWN {
-        let more = super::count((lines.len() - SHOWN) as u64);
-        text.push_str(&format!("  … and {more} more (all of them: --json)\n"));
+    let shown = rows.iter().take(most);
+    let mut text: String = shown.map(|row| format!("  {row}\n")).collect();
+    if rows.len() > most {
+        let more = super::count((rows.len() - most) as u64);
+        text.push_str(&format!("  … and {more} more (all of them: {option})\n"));
     }
     text
+}
+
+/// Returns the lines of a plan for people, each made by `show`.
+pub(crate) fn listing(lines: &[Line], show: impl Fn(&Line) -> String) -> String {
+    let shown = lines.iter().take(SHOWN + 1).map(show);
+    let mut rows: Vec<String> = shown.collect();
+    rows.resize(lines.len(), String::new());
+    page(&rows, SHOWN, "--json")
 }
 
 #[cfg(test)]

@@ -52,6 +52,7 @@ mod seeing;
 mod sources;
 mod staging;
 mod storage;
+mod undoing;
 mod uninstall;
 mod words;
 mod worlds;

@@ -376,7 +376,10 @@ fn a_plain_undo_is_about_the_workspace() {
     assert!(!elsewhere.join("h").exists(), "another project was touched");
     // With nothing left here, the last elsewhere is offered, and said to be there.
     let plan = stdout(&place.run(&["undo", "--dry-run"], 0));
-    assert!(plan.contains("it ran elsewhere"), "{plan}");
+    assert!(
+        plan.contains("The last operation elsewhere ran in"),
+        "{plan}"
+    );
     // Nobody is there to be asked, and `--yes` is no answer to that.
     for args in [&["undo"][..], &["undo", "--yes"]] {
         let said = stderr(&place.run(args, 1));

@@ -180,15 +180,16 @@ fn undo_takes_any_edits_back() {
     let rounds = (
         prop::collection::vec(edit(), 1..10),
         prop::collection::vec(edit(), 1..10),
+        any::<bool>(),
     );
     let config = Config {
-        cases: 40,
+        cases: 60,
         failure_persistence: None,
         ..Config::default()
     };
     TestRunner::new(config)
-        .run(&rounds, |(before, during)| {
-            edits_are_undone(&before, &during);
+        .run(&rounds, |(before, during, is_cut_off)| {
+            edits_are_undone(&before, &during, is_cut_off);
             Ok(())
         })
         .unwrap();
@@ -199,15 +200,47 @@ fn undo_of_a_new_name_and_a_new_mode_of_one_file() {
     edits_are_undone(
         &[Edit::Write(0, 0, 0)],
         &[Edit::Link(0, 1), Edit::Chmod(0, 0o600)],
+        false,
     );
 }
 
-fn edits_are_undone(before: &[Edit], during: &[Edit]) {
+#[test]
+fn undo_of_a_new_name_and_something_else_new_of_one_file() {
+    let with_link: [&[Edit]; 9] = [
+        &[Edit::Link(0, 1)],
+        &[Edit::Link(0, 1), Edit::Chmod(0, 0o600)],
+        &[Edit::Link(0, 1), Edit::Append(0, 7)],
+        &[Edit::Link(0, 1), Edit::Touch(0, 1000)],
+        &[Edit::Link(0, 1), Edit::Rename(0, 9)],
+        &[Edit::Rename(0, 1), Edit::Append(1, 7)],
+        &[Edit::Mkdir(2), Edit::Link(0, 3), Edit::Chmod(0, 0o600)],
+        &[Edit::Link(7, 1), Edit::Rename(8, 2), Edit::Append(1, 7)],
+        &[
+            Edit::Rename(8, 2),
+            Edit::Append(3, 7),
+            Edit::Chmod(3, 0o600),
+        ],
+    ];
+    for during in with_link {
+        for is_cut_off in [false, true] {
+            edits_are_undone(
+                &[Edit::Write(0, 0, 0), Edit::Write(7, 9, 0)],
+                during,
+                is_cut_off,
+            );
+        }
+    }
+}
+
+/// `is_cut_off`: nobody has looked at what the command did when it is undone.
+fn edits_are_undone(before: &[Edit], during: &[Edit], is_cut_off: bool) {
     use bdr::protect::guard::{GuardOptions, protect};
     let place = Place::new();
     place.write("a", b"always something");
     before.iter().for_each(|edit| apply(&place, edit));
     let repo = place.repository();
+    // What is older than the operation must be so by any clock: else it counts as made by it.
+    std::thread::sleep(std::time::Duration::from_millis(25));
     let now = options().now;
     let expected = picture(&place.tree());
     let backup = bdr::protect::backup::BackupOptions::new(bdr::repo::snapshot::Trigger::Guard, now);
@@ -244,9 +277,12 @@ fn edits_are_undone(before: &[Edit], during: &[Edit]) {
         host: String::new(),
         agent: None,
     };
-    let plan = bdr::recover::undo::plan(&repo, &outcome.operation, &options, &monitor).unwrap();
-    let report =
-        bdr::recover::undo::apply(&repo, &outcome.operation, plan, &options, &monitor).unwrap();
+    let mut operation = outcome.operation;
+    if is_cut_off {
+        operation.end = None;
+    }
+    let plan = bdr::recover::undo::plan(&repo, &operation, &options, &monitor).unwrap();
+    let report = bdr::recover::undo::apply(&repo, &operation, plan, &options, &monitor).unwrap();
     assert_eq!((report.conflicts, report.problems), (0, vec![]));
     assert_same(&expected, &picture(&place.tree()), "undone");
 }

@@ -40,7 +40,7 @@ impl FileDocument {
 pub(crate) struct GitDocument {
     #[serde(flatten)]
     at: At,
-    changed_files: usize,
+    changed_files: u64,
     refs: Vec<RefDocument>,
 }
 
@@ -54,7 +54,7 @@ struct RefDocument {
 }
 
 impl GitDocument {
-    pub(crate) fn new(root: &ChangedRoot, one: &Touched) -> Self {
+    pub(crate) fn new(one: &Touched) -> Self {
         let of = |one: &Move| RefDocument {
             name: one.name.clone(),
             before: one.before.clone(),
@@ -65,7 +65,7 @@ impl GitDocument {
             moved_again: one.after == After::Unknown,
         };
         Self {
-            at: At::new(&one.dir.to_path(&root.base)),
+            at: At::new(&one.dir),
             changed_files: one.files,
             refs: one.moves.iter().map(of).collect(),
         }

@@ -34,7 +34,7 @@ pub(crate) use jobs::{
 };
 pub(crate) use operations::{
     ForgetDocument, GuardDocument, GuardPlanDocument, LogDocument, OperationDocument, PinDocument,
-    ShowDocument, UndoDocument,
+    ShowDocument, UndoAsked, UndoDocument,
 };
 pub(crate) use paths::{At, Note, notes};
 pub(crate) use privacy::{AllowDocument, RescanDocument, ScanDocument, WhyDocument, WhyFinding};

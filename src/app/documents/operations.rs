@@ -5,7 +5,8 @@ use bdr::model::agent::AgentCall;
 use bdr::protect::guard::{GuardOutcome, GuardPlan};
 use bdr::recover::undo::{Meanwhile, UndoAction, UndoPlan, UndoReport, UndoStep};
 use bdr::repo::Repository;
-use bdr::repo::oplog::Operation;
+use bdr::repo::by_path::root_path;
+use bdr::repo::oplog::{Operation, Portion};
 use bdr::repo::snapshot::Snapshot;
 use serde::Serialize;
 
@@ -13,7 +14,8 @@ use super::changed::{FileDocument, GitDocument};
 use super::paths::{At, Beside, Cwd, Note, notes};
 use super::{Unreadable, millis};
 use crate::app::context::Context;
-use crate::app::log::{root_path, unfinished};
+use crate::app::log::unfinished;
+use crate::app::refs::Touched;
 use crate::ui::json::kind as kind_word;
 use crate::ui::when;
 
@@ -40,6 +42,7 @@ pub(crate) struct OperationDocument {
     snapshot: Option<String>,
     undoes: Option<String>,
     undone_by: Option<String>,
+    partly_undone: Option<PortionDocument>,
     undoable: bool,
     finished: bool,
     state: &'static str,
@@ -53,6 +56,23 @@ pub(crate) struct OperationDocument {
     modified: u64,
     remote: Vec<String>,
     not_captured_count: usize,
+}
+
+/// How much of an operation.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct PortionDocument {
+    done: u64,
+    of: u64,
+}
+
+impl PortionDocument {
+    fn new(portion: Portion) -> Self {
+        Self {
+            done: portion.done,
+            of: portion.of,
+        }
+    }
 }
 
 /// The call of a tool that an operation belongs to.
@@ -98,6 +118,10 @@ impl OperationDocument {
             snapshot: begin.before.map(|id| id.to_string()),
             undoes: begin.undoes.map(|id| id.to_string()),
             undone_by: operation.undone_by.map(|id| id.to_string()),
+            partly_undone: operation
+                .partly
+                .filter(|_| operation.undone_by.is_none())
+                .map(PortionDocument::new),
             undoable: operation.is_undoable(),
             finished: end.is_some(),
             state: unfinished(cx, repo, operation).unwrap_or("finished"),
@@ -257,15 +281,23 @@ impl GuardPlanDocument {
 pub(crate) struct UndoDocument {
     operation: String,
     origin: &'static str,
+    time: String,
+    #[serde(flatten)]
+    cwd: Cwd,
+    here: bool,
+    set_up: bool,
+    command: String,
     dry_run: bool,
     applied: bool,
     steps: Vec<UndoStepDocument>,
+    git: Vec<GitDocument>,
     not_captured: Vec<Note>,
     missing: Vec<Note>,
     problems: Vec<Note>,
     meanwhile: Vec<MeanwhileDocument>,
     unseen: Vec<Note>,
     rest: u64,
+    part: Option<PortionDocument>,
     remote: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<UndoResult>,
@@ -316,9 +348,25 @@ fn undo_action(action: UndoAction) -> &'static str {
     }
 }
 
+/// What was asked for, and how the operation was found.
+pub(crate) struct UndoAsked {
+    pub(crate) dry_run: bool,
+    /// It is of this workspace, or was named.
+    pub(crate) here: bool,
+    /// It changed bdr's own set-up.
+    pub(crate) set_up: bool,
+    /// Does the same without asking, whatever happened meanwhile.
+    pub(crate) command: String,
+}
+
 impl UndoDocument {
     /// Says what is planned; nothing is applied yet.
-    pub(crate) fn new(operation: &Operation, plan: &UndoPlan, dry_run: bool) -> Self {
+    pub(crate) fn new(
+        operation: &Operation,
+        plan: &UndoPlan,
+        git: &[Touched],
+        asked: UndoAsked,
+    ) -> Self {
         let step = |step: &UndoStep| UndoStepDocument {
             at: At::new(&step.path),
             action: undo_action(step.action),
@@ -335,15 +383,22 @@ impl UndoDocument {
         Self {
             operation: operation.begin.id.to_string(),
             origin: operation.origin.word(),
-            dry_run,
+            time: when::utc(operation.begin.time),
+            cwd: Cwd::new(&operation.begin.cwd.0),
+            here: asked.here,
+            set_up: asked.set_up,
+            command: asked.command,
+            dry_run: asked.dry_run,
             applied: false,
             steps: plan.steps.iter().map(step).collect(),
+            git: git.iter().map(GitDocument::new).collect(),
             not_captured: notes(&plan.not_captured),
             missing: notes(&plan.missing),
             problems: notes(&plan.problems),
             meanwhile: plan.meanwhile.iter().map(meanwhile).collect(),
             unseen: notes(&plan.unseen),
             rest: plan.rest,
+            part: plan.part().map(PortionDocument::new),
             remote: operation.begin.remote.clone(),
             result: None,
         }

@@ -19,7 +19,7 @@ use crate::protect::staging::{self, KeptReport};
 use crate::protect::survey::links::{follow, follow_included};
 use crate::protect::survey::{
     SealedSummary, apply_budget, is_damaged, is_kept_in, look_around, lost_sets, mark_all,
-    mark_lost,
+    mark_lost, spare_untouched,
 };
 use crate::repo::index::DigestSet;
 use crate::repo::pack::{Finished, TarKind, TarMeta};
@@ -157,6 +157,9 @@ impl<'a> Run<'a> {
             (kept, self.kept) = staging::keep(self.repo, &mut self.runs, staging, now)?;
         }
         for run in &mut self.runs {
+            if let Some(touched) = &self.options.touched {
+                spare_untouched(run, touched);
+            }
             apply_budget(run, self.options)?;
         }
         Ok(kept)

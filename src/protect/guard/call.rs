@@ -60,6 +60,7 @@ fn end_at_once(
         file_time: None,
         parents: Vec::new(),
         partial: false,
+        part: None,
         bound: None,
     })
 }

@@ -309,9 +309,16 @@ pub(crate) fn since(repo: &Repository, record: &RootRecord, origins: &Origins<'_
     for differing in compared.differences(repo, &is_out) {
         found.sort(differing, origins, &mut changes);
     }
-    // Listings have no numbers of files: what is gone from one place and turns up in another was moved.
+    // Listings have no numbers of files: what is gone from one place and turns up in another was moved, and what is one file with something that
+    // is as it was has only been given another name.
+    let names = match found.new.is_empty() {
+        true => HashSet::new(),
+        false => found.still_there(&compared),
+    };
     let is_captured = |stat: &Stat| {
-        found.moved.contains(&(stat.kind, stat.size, stat.mtime)) || origins.has_captured(stat)
+        found.moved.contains(&(stat.kind, stat.size, stat.mtime))
+            || names.contains(&(stat.device, stat.inode))
+            || origins.has_captured(stat)
     };
     let handle = compared.present.handle.as_ref();
     origins.sort_new(handle, found.new, &is_captured, &mut changes);
@@ -357,6 +364,25 @@ impl<'a> Sorted<'a> {
                 }
             }
         }
+    }
+}
+
+impl Sorted<'_> {
+    /// Returns the files, by device and number, that are where they were and have the content that they had.
+    fn still_there(&self, compared: &Compared) -> HashSet<(u64, u64)> {
+        let written = self.altered.iter().filter(|(entry, _)| {
+            let now = compared.present.objects.get(&entry.path);
+            now.is_none_or(|now| {
+                let now = now.stat;
+                (now.kind, now.size, now.mtime) != (entry.kind, entry.size, entry.mtime)
+            })
+        });
+        let written: HashSet<&RepoPath> = written.map(|(entry, _)| &entry.path).collect();
+        let there = compared.present.objects.iter();
+        there
+            .filter(|(path, _)| compared.listing.contains_key(*path) && !written.contains(path))
+            .map(|(_, standing)| (standing.stat.device, standing.stat.inode))
+            .collect()
     }
 }
 

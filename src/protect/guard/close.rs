@@ -101,6 +101,7 @@ pub fn close(repo: &Repository, begin: Begin, options: &CloseOptions) -> Result<
         unseen,
         parents: parents_now(&begin.parents),
         partial: false,
+        part: None,
         bound: None,
     };
     // Records are written once.

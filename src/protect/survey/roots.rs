@@ -9,6 +9,7 @@ use super::sealed::SealedSummary;
 use crate::base::error::{Error, Result};
 use crate::base::id::{Digest, Id};
 use crate::base::path::{RepoPath, RootName, os_to_bytes};
+use crate::disk::sqlite;
 use crate::model::manifest::{Content, Flag, Kept, Kind};
 use crate::model::reason::Reason;
 use crate::model::rules::{Origin, Root, Rules};
@@ -323,6 +324,48 @@ pub(crate) fn apply_budget(run: &mut RootRun, options: &BackupOptions) -> Result
         total -= run.scan.dirty[i].stat.size;
         dropped.insert(i);
     }
+    leave_out(run, &dropped, Reason::OverBudget);
+    Ok(())
+}
+
+/// New content beside what an undo touches that is taken all the same: it is read in a moment, and the snapshot holds the set as it is.
+const SPARE_BYTES: u64 = 32 << 20;
+
+/// Leaves out large files that are new and that nothing is about to be done to: without this, taking back a file of a few bytes would first
+/// read and store all that was too large to be captured so far. What a snapshot had before is taken: it costs what changed of it.
+pub(crate) fn spare_untouched(run: &mut RootRun, touched: &HashSet<PathBuf>) {
+    let is_named = |path: &RepoPath| touched.contains(&path.to_path(&run.root.path));
+    // A database and its log go together.
+    let is_touched = |path: &RepoPath| {
+        let dir = path.parent().unwrap_or_default();
+        let database = sqlite::database_of(path.name()).map(|name| dir.join(name));
+        let mut companions = sqlite::COMPANIONS.iter();
+        is_named(path)
+            || database.is_some_and(|database| is_named(&database))
+            || companions.any(|tail| is_named(&sqlite::companion(path, tail)))
+    };
+    let dirty = &run.scan.dirty;
+    let mut spare: Vec<usize> = (0..dirty.len())
+        .filter(|i| dirty[*i].prior.is_none() && dirty[*i].stat.kind == Kind::File)
+        .filter(|i| !is_touched(&dirty[*i].path))
+        .collect();
+    let mut total: u64 = spare.iter().map(|i| dirty[*i].stat.size).sum();
+    spare.sort_by_key(|i| std::cmp::Reverse(dirty[*i].stat.size));
+    let mut dropped = HashSet::new();
+    for i in spare {
+        if total <= SPARE_BYTES {
+            break;
+        }
+        total -= dirty[i].stat.size;
+        dropped.insert(i);
+    }
+    if !dropped.is_empty() {
+        leave_out(run, &dropped, Reason::Untouched);
+    }
+}
+
+/// Takes dirty files, by number, out of what is captured, and notes why.
+fn leave_out(run: &mut RootRun, dropped: &HashSet<usize>, reason: Reason) {
     let mut i = 0;
     let (left_out, removed) = (&mut run.left_out, &mut run.scan.removed);
     run.scan.dirty.retain(|dirty| {
@@ -333,7 +376,7 @@ pub(crate) fn apply_budget(run: &mut RootRun, options: &BackupOptions) -> Result
                 path: dirty.path.clone(),
                 reason: format!(
                     "{} ({})",
-                    Reason::OverBudget.words(),
+                    reason.words(),
                     crate::base::units::size(dirty.stat.size)
                 ),
                 inode: dirty.stat.inode,
@@ -348,7 +391,6 @@ pub(crate) fn apply_budget(run: &mut RootRun, options: &BackupOptions) -> Result
     });
     removed.sort();
     left_out.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(())
 }
 
 /// Returns the roots of a snapshot as they were captured, for another capture of the same set.

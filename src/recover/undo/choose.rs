@@ -1,42 +1,44 @@
 //! Which operation is meant: the newest that can be taken back, where nobody named one.
 
+use std::cell::RefCell;
 use std::path::Path;
 
 use crate::base::error::{Error, Result};
-use crate::base::path::RootName;
 use crate::repo::Repository;
-use crate::repo::oplog::{End, Operation, OperationKind};
+use crate::repo::by_path::ByPath;
+use crate::repo::oplog::{Operation, OperationKind};
 
-/// Returns true if an operation ran in `workspace`, or somewhere above it.
-pub fn is_about(operation: &Operation, workspace: &Path) -> bool {
-    let there = operation.begin.cwd.as_path();
-    there.starts_with(workspace) || workspace.starts_with(there)
+/// Tells which operations are of a workspace: those that ran in it, and those that changed something in it, wherever they ran. One that ran in a
+/// directory above it is not, as long as it left it alone.
+pub struct Here<'a> {
+    workspace: &'a Path,
+    by_path: RefCell<ByPath<'a>>,
 }
 
-/// Returns true if an operation changed something in `workspace`, wherever it ran: in another work tree of its repository, or by a path.
-pub fn has_worked_in(repo: &Repository, operation: &Operation, workspace: &Path) -> bool {
-    let snapshot = operation.begin.before.and_then(|id| repo.snapshot(id).ok());
-    let end = operation.end.as_ref();
-    let touched = |name: &RootName| {
-        let changed = |end: &End| end.roots.iter().any(|root| root.name == *name);
-        !operation.begin.elsewhere.contains(name)
-            && end.is_none_or(|end| changed(end) || end.unseen.contains(name))
-    };
-    let mut roots = snapshot.iter().flat_map(|snapshot| &snapshot.roots);
-    roots.any(|root| {
-        let path = root.path.as_path();
-        touched(&root.name) && (path.starts_with(workspace) || workspace.starts_with(path))
-    })
+impl<'a> Here<'a> {
+    /// Has looked at nothing yet.
+    pub fn new(repo: &'a Repository, workspace: &'a Path) -> Self {
+        Self {
+            workspace,
+            by_path: RefCell::new(ByPath::new(repo)),
+        }
+    }
+
+    /// Returns true for an operation of this workspace.
+    pub fn has(&self, operation: &Operation) -> bool {
+        operation.begin.cwd.as_path().starts_with(self.workspace)
+            || self.by_path.borrow_mut().changed(operation, self.workspace)
+    }
 }
 
-/// Returns the operation that a plain `bdr undo` takes back: the newest that can be, about `workspace` if there is one. With `all` one counts as well that
+/// Returns the operation that a plain `bdr undo` takes back: the newest that can be, of this workspace if there is one. With `all` one counts as well that
 /// changed nothing but what it neither named nor ran in. One that this machine did not record has to be named: who writes to the repository may have made it up.
 ///
 /// # Errors
 /// There is none.
 pub fn choose<'a>(
     operations: &'a [Operation],
-    workspace: &Path,
+    here: &Here<'_>,
     all: bool,
 ) -> Result<&'a Operation> {
     // A redo did it again: taking that back is what undo means then.
@@ -47,17 +49,17 @@ pub fn choose<'a>(
             .iter()
             .rev()
             .filter(can_be)
-            .find(|o| !near || is_about(o, workspace))
+            .find(|o| !near || here.has(o))
     };
     newest(true)
         .or_else(|| newest(false))
         .ok_or(Error::NothingTo { verb: "undo" })
 }
 
-/// Returns the operations about `workspace` that can be taken back, the newest first.
+/// Returns the operations of this workspace that can be taken back, the newest first.
 pub fn newest_first<'a>(
     operations: &'a [Operation],
-    workspace: &'a Path,
+    here: &Here<'_>,
 ) -> impl Iterator<Item = &'a Operation> {
     operations.iter().rev().filter(move |operation| {
         operation.is_undoable()
@@ -66,7 +68,7 @@ pub fn newest_first<'a>(
                 operation.begin.kind,
                 OperationKind::Undo | OperationKind::Redo
             )
-            && is_about(operation, workspace)
+            && here.has(operation)
     })
 }
 
@@ -74,11 +76,11 @@ pub fn newest_first<'a>(
 ///
 /// # Errors
 /// There is none.
-pub fn choose_redo<'a>(operations: &'a [Operation], workspace: &Path) -> Result<&'a Operation> {
+pub fn choose_redo<'a>(operations: &'a [Operation], here: &Here<'_>) -> Result<&'a Operation> {
     operations
         .iter()
         .rev()
-        .filter(|o| is_about(o, workspace) && o.is_ours)
+        .filter(|o| o.is_ours && here.has(o))
         .take_while(|o| matches!(o.begin.kind, OperationKind::Undo | OperationKind::Redo))
         .find(|o| o.begin.kind == OperationKind::Undo && o.is_undoable())
         .ok_or(Error::NothingTo { verb: "redo" })

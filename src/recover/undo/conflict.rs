@@ -34,6 +34,10 @@ impl Planner<'_> {
             beside: Some(self.site.absolute_place(&there)),
             ..self.step_of(&entry.path, UndoAction::Conflict, entry.kind, entry.size)
         });
+        if seen.is_some() {
+            // An undo before this one has put it there. That one takes it away when it is reversed.
+            return Ok(());
+        }
         let mut copy = entry.clone();
         copy.body.link.clear();
         let job = Job {

@@ -209,7 +209,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Gives an object back what is not its content. In any case: what is done below a directory changes its time.
+    /// Gives an object back what is not its content. A directory in any case: what is done below it changes its time.
     pub(super) fn metadata(&mut self, entry: &Entry, now: &Stat) {
         let differs = self.site.differs(entry, now);
         // The time of a directory goes along with what is in it: not worth a line.
@@ -223,6 +223,8 @@ impl<'a> Planner<'a> {
                 step.differs = shown;
             }
         }
-        self.job(&entry.path, Act::Metadata, Some(entry.clone()), Some(*now));
+        if differs.any() || entry.kind == Kind::Dir {
+            self.job(&entry.path, Act::Metadata, Some(entry.clone()), Some(*now));
+        }
     }
 }

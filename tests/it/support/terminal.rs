@@ -45,6 +45,11 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// Starts a program as the leader of a session; its typing is not echoed.
     pub(crate) fn start(place: &Place, program: &[&str]) -> Self {
+        Self::start_in(place, &place.tree(), program)
+    }
+
+    /// The same in another directory.
+    pub(crate) fn start_in(place: &Place, dir: &std::path::Path, program: &[&str]) -> Self {
         use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
         use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC);
@@ -59,6 +64,7 @@ impl Terminal {
         let mut command = Command::new("setsid");
         command.arg("-c").args(program);
         in_place(place, &mut command);
+        command.current_dir(dir);
         let session = command
             .stdin(slave.try_clone().unwrap())
             .stdout(slave.try_clone().unwrap())

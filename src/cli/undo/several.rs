@@ -1,0 +1,140 @@
+//! Several operations taken back, the newest first, each by an undo of its own.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use bdr::Error;
+use bdr::recover::undo::{self, Here, UndoStep};
+use bdr::repo::Repository;
+use bdr::repo::oplog::Operation;
+
+use super::reverse::{Found, How, Reversal, is_old, is_set_up, reverse};
+use super::words::{git_of, heading, listed, steps};
+use crate::app::context::Context;
+use crate::app::error::Failure;
+use crate::app::exit;
+use crate::app::time;
+use crate::ui::{plural, prompt};
+
+/// Takes back the last `range.0` operations, or all since `range.1`. A conflict stops it: what comes before may build on it.
+pub(super) fn several(
+    cx: &Context,
+    range: (Option<u16>, Option<&str>),
+    how: &How,
+    (force, all): (bool, bool),
+    repo: &Repository,
+    operations: &[Operation],
+) -> Result<u8, Failure> {
+    let since = range.1.map(|text| time::parse(text, cx.now)).transpose()?;
+    let most = range.0.map_or(usize::MAX, usize::from);
+    let workspace = cx.workspace();
+    let here = Here::new(repo, &workspace);
+    let chosen: Vec<&Operation> = undo::newest_first(operations, &here)
+        .filter(|operation| since.is_none_or(|since| operation.begin.time >= since))
+        .take(most)
+        .collect();
+    repo.check_log(chosen.last().map(|o| o.begin.id))?;
+    if chosen.is_empty() {
+        return Err(Error::NothingTo { verb: "undo" }.into());
+    }
+    let done = Reversal {
+        words: &[],
+        how,
+        force,
+        all,
+        verb: "undo",
+        found: Found::Shown,
+    };
+    let ready = how.yes || cx.ui.can_ask;
+    if cx.ui.json && (how.dry_run || !ready) {
+        let mut code = exit::OK;
+        for operation in chosen {
+            code = code.max(reverse(cx, repo, operations, operation, &done)?);
+        }
+        return Ok(code);
+    }
+    if !cx.ui.json {
+        let mut text = plans(cx, repo, operations, &chosen, &done)?;
+        if how.dry_run || !ready {
+            text.push_str("Nothing was changed.");
+            if !ready && !how.dry_run {
+                let command = command(range, &done);
+                text.push_str(&format!(" Without a terminal, say so: {command}"));
+            }
+            cx.ui.data(&format!("{text}\n"))?;
+            let code = if how.dry_run { exit::OK } else { exit::PARTIAL };
+            return Ok(code);
+        }
+        cx.ui.report(&text)?;
+    }
+    // More may be in a range of time than whoever typed it had in mind.
+    let in_doubt = |operation: &&Operation| is_old(cx, operation) || is_set_up(operation);
+    if !how.yes && chosen.iter().any(in_doubt) {
+        let operations = plural(chosen.len() as u64, "operation");
+        if !prompt::confirm(&format!("Undo {operations}?"), false)? {
+            cx.ui.report("Nothing was changed.\n")?;
+            return Ok(exit::OK);
+        }
+    }
+    for operation in chosen {
+        let code = reverse(cx, repo, operations, operation, &done)?;
+        if code != exit::OK {
+            return Ok(code);
+        }
+    }
+    Ok(exit::OK)
+}
+
+/// Returns the command that does the same without asking.
+fn command(range: (Option<u16>, Option<&str>), done: &Reversal<'_>) -> String {
+    let which = match range {
+        (Some(last), _) => format!("--last {last}"),
+        (None, since) => {
+            let since = since.unwrap_or_default().into();
+            format!("--since {}", crate::app::guard::shell_words(&[since]))
+        }
+    };
+    let mut command = format!("bdr undo {which}");
+    for (given, flag) in [(done.force, " --force"), (done.all, " --all")] {
+        command.push_str(if given { flag } else { "" });
+    }
+    command + " --yes"
+}
+
+/// Returns the plan of each operation. What a later one changed too can only be planned when that one is undone: it is named as such.
+fn plans(
+    cx: &Context,
+    repo: &Repository,
+    operations: &[Operation],
+    chosen: &[&Operation],
+    done: &Reversal<'_>,
+) -> Result<String, Failure> {
+    let mut options = done.options(cx, repo);
+    options.look_only = true;
+    let mut text = String::new();
+    let mut before: HashSet<PathBuf> = HashSet::new();
+    for operation in chosen {
+        let mut plan = undo::plan(repo, operation, &options, &cx.progress())?;
+        text.push_str(&heading(cx, operation, operations, "undo", None));
+        let is_shared = |path: &Path| {
+            let mut above = path.ancestors();
+            above.any(|above| before.contains(above))
+        };
+        let (shared, own): (Vec<UndoStep>, Vec<UndoStep>) = std::mem::take(&mut plan.steps)
+            .into_iter()
+            .partition(|step| is_shared(&step.path));
+        plan.steps = own;
+        if !plan.steps.is_empty() || shared.is_empty() {
+            let git = git_of(repo, operation, &plan.steps)?;
+            text.push_str(&steps(cx, &plan, &git, done.how.files));
+        }
+        if !shared.is_empty() {
+            text.push_str("  and what is undone above as well, as it is by then:\n");
+            let git = git_of(repo, operation, &shared)?;
+            text.push_str(&listed(cx, &shared, &git, done.how.files));
+        }
+        before.extend(plan.steps.into_iter().map(|step| step.path));
+        before.extend(shared.into_iter().map(|step| step.path));
+    }
+    Ok(text)
+}
