@@ -170,44 +170,52 @@ fn settings(cx: &Context, dir: &std::path::Path, store: &Store) -> Result<Settin
     let old = read("config.json").unwrap_or_default();
     let schedules = read("schedules.json").unwrap_or_default();
     let excludes = excludes(&old["defaults"]["excludePatterns"], &mut settings.remarks);
-    // Configured, scheduled, or at least backed up once.
-    let mut paths: Vec<PathBuf> = Vec::new();
-    let named = old["sources"].as_array().into_iter().flatten();
-    let scheduled = schedules["schedules"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .flat_map(|s| s["sources"].as_array().into_iter().flatten());
-    paths.extend(
-        named
-            .chain(scheduled)
-            .filter_map(Value::as_str)
-            .map(|path| expanded(cx, path)),
-    );
-    paths.extend(
-        store
-            .backups
-            .iter()
-            .flat_map(|found| found.metadata.sources.iter().cloned()),
-    );
-    let covered = |path: &PathBuf| {
-        cx.config
-            .sources
-            .iter()
-            .any(|source| path.starts_with(&source.path))
-    };
+    let paths = backed_up(cx, store, &old, &schedules, &mut settings.remarks);
+    take_over_sources(cx, &paths, &excludes, &mut settings);
+    if cx.config.retention == Policy::default() {
+        take_over_retention(&old["retention"], &mut settings);
+    }
+    if cx.config.schedule.is_none() {
+        schedule(&schedules, &mut settings);
+    }
+    Ok(settings)
+}
+
+/// Returns what was configured, scheduled, or at least backed up once, and is in no source of bdr.
+fn backed_up(
+    cx: &Context,
+    store: &Store,
+    old: &Value,
+    schedules: &Value,
+    remarks: &mut Vec<String>,
+) -> Vec<PathBuf> {
+    fn list(value: &Value) -> impl Iterator<Item = &Value> {
+        value.as_array().into_iter().flatten()
+    }
+    let scheduled = list(&schedules["schedules"]).flat_map(|schedule| list(&schedule["sources"]));
+    let named = list(&old["sources"]).chain(scheduled);
+    let mut paths: Vec<PathBuf> = named
+        .filter_map(Value::as_str)
+        .map(|path| expanded(cx, path))
+        .collect();
+    let backups = store.backups.iter();
+    paths.extend(backups.flat_map(|found| found.metadata.sources.iter().cloned()));
     // The whole of a system is nothing that somebody chose to back up every day here.
     let is_whole = |path: &PathBuf| {
         bdr::base::path::absolute(&cx.cwd, path).parent().is_none()
             || bdr::disk::fsutil::canonicalize(path).is_ok_and(|real| real.parent().is_none())
     };
     if paths.iter().any(is_whole) {
-        settings.remarks.push(
+        remarks.push(
             "the store has backups of the whole file system: they are imported, but it does not become a source"
                 .to_owned(),
         );
         paths.retain(|path| !is_whole(path));
     }
+    let covered = |path: &PathBuf| {
+        let mut sources = cx.config.sources.iter();
+        sources.any(|source| path.starts_with(&source.path))
+    };
     let mut seen = Vec::new();
     paths.retain(|path| {
         path.is_absolute() && !covered(path) && !seen.contains(path) && {
@@ -215,7 +223,16 @@ fn settings(cx: &Context, dir: &std::path::Path, store: &Store) -> Result<Settin
             true
         }
     });
-    for (name, path) in names(&paths) {
+    paths
+}
+
+fn take_over_sources(
+    cx: &Context,
+    paths: &[PathBuf],
+    excludes: &[String],
+    settings: &mut Settings,
+) {
+    for (name, path) in names(paths) {
         let mut unique = name.clone();
         let mut number = 2;
         while cx.config.sources.iter().any(|source| source.name == unique) {
@@ -223,18 +240,19 @@ fn settings(cx: &Context, dir: &std::path::Path, store: &Store) -> Result<Settin
             number += 1;
         }
         let Some(text) = path.to_str() else {
+            let shown = show(path.as_os_str());
             settings
                 .remarks
-                .push(format!("source {} is not UTF-8", show(path.as_os_str())));
+                .push(format!("source {shown} is not UTF-8"));
             continue;
         };
         let key = |last: &str| vec!["source".to_owned(), unique.clone(), last.to_owned()];
         settings.values.push((key("path"), vec![text.to_owned()]));
         if !excludes.is_empty() {
-            settings.values.push((key("exclude"), excludes.clone()));
+            settings.values.push((key("exclude"), excludes.to_vec()));
         }
         let rules = Rules {
-            exclude: excludes.clone(),
+            exclude: excludes.to_vec(),
             ..Rules::default()
         };
         settings.sources.push(Source {
@@ -244,32 +262,34 @@ fn settings(cx: &Context, dir: &std::path::Path, store: &Store) -> Result<Settin
             criticality: bdr::model::config::Criticality::default(),
         });
     }
-    if cx.config.retention == Policy::default() {
-        for (names, key) in [
-            (["dailyRetention", "dailyBackups"], "keep_daily"),
-            (["weeklyRetention", "weeklyBackups"], "keep_weekly"),
-            (["monthlyRetention", "monthlyBackups"], "keep_monthly"),
-        ] {
-            let number = names
-                .iter()
-                .find_map(|name| old["retention"][name].as_u64());
-            let usual = match key {
-                "keep_daily" => Policy::default().daily,
-                "keep_weekly" => Policy::default().weekly,
-                _ => Policy::default().monthly,
-            };
-            if let Some(number) = number.filter(|number| *number != u64::from(usual)) {
-                settings.values.push((
-                    vec!["retention".to_owned(), key.to_owned()],
-                    vec![number.to_string()],
-                ));
-            }
+}
+
+/// Takes the numbers that are not the usual ones.
+fn take_over_retention(old: &Value, settings: &mut Settings) {
+    let usual = Policy::default();
+    for (names, key, usual) in [
+        (
+            ["dailyRetention", "dailyBackups"],
+            "keep_daily",
+            usual.daily,
+        ),
+        (
+            ["weeklyRetention", "weeklyBackups"],
+            "keep_weekly",
+            usual.weekly,
+        ),
+        (
+            ["monthlyRetention", "monthlyBackups"],
+            "keep_monthly",
+            usual.monthly,
+        ),
+    ] {
+        let number = names.iter().find_map(|name| old[*name].as_u64());
+        if let Some(number) = number.filter(|number| *number != u64::from(usual)) {
+            let key = vec!["retention".to_owned(), key.to_owned()];
+            settings.values.push((key, vec![number.to_string()]));
         }
     }
-    if cx.config.schedule.is_none() {
-        schedule(&schedules, &mut settings);
-    }
-    Ok(settings)
 }
 
 fn expanded(cx: &Context, path: &str) -> PathBuf {

@@ -20,6 +20,7 @@ use crate::model::agent::Host;
 
 pub mod agents;
 pub mod block;
+mod content;
 pub mod deploy;
 pub mod git;
 pub mod json;
@@ -400,83 +401,11 @@ impl Ledger {
             _ => look(file, fresh)?,
         };
         let old = stands.bytes.as_deref().unwrap_or_default();
-        let mut aside = None;
-        let after = match &wanted.form {
-            Form::Settings { host, entries } => {
-                let text = text_of(old, file)?;
-                let beside = agents::beside(*host);
-                at_file(file, json::add(&text, host.word(), entries, &beside))?.into_bytes()
-            }
-            Form::Block(block) => block::add(old, block).ok_or_else(|| torn(file))?,
-            Form::Own(text) => {
-                if stands.bytes.is_some() && self.edit(word, &stands.real).is_none() && !is_own(old)
-                {
-                    let message = format!(
-                        "`{}` exists already and is not bdr's",
-                        show(file.as_os_str())
-                    );
-                    return Err(Error::invalid(message, Some("move it away first")));
-                }
-                text.clone().into_bytes()
-            }
-            Form::Shim { script, aside: at } => {
-                let foreign = stands.bytes.is_some() && !is_own(old);
-                if foreign && git::moved_to(file).is_some_and(|(_, runs)| runs) {
-                    // Its replacement runs it first, so there is nothing to do.
-                    old.to_vec()
-                } else if foreign && at.symlink_metadata().is_ok() {
-                    let message = format!(
-                        "`{}` is there, and so is `{}`: another program has replaced bdr's hook",
-                        show(file.as_os_str()),
-                        show(at.as_os_str())
-                    );
-                    return Err(Error::invalid(
-                        message,
-                        Some(
-                            "bdr hooks uninstall git; then remove the second one if you no longer need it",
-                        ),
-                    ));
-                } else if let Some(why) = foreign.then(|| git::cannot_move(file, old)).flatten() {
-                    return Err(Error::invalid(
-                        format!(
-                            "there is a hook at `{}` that bdr cannot run as git does: {why}",
-                            show(file.as_os_str())
-                        ),
-                        Some(
-                            "it stays as it is; add `bdr hook git EVENT </dev/null || true` to it by hand",
-                        ),
-                    ));
-                } else {
-                    aside = foreign.then(|| at.clone());
-                    script.clone().into_bytes()
-                }
-            }
-            Form::Scripts { manager, checks } => {
-                let text = text_of(old, file)?;
-                at_file(file, deploy::add(&text, manager, *checks))?.into_bytes()
-            }
-            Form::Server(client, entry) => {
-                let text = text_of(old, file)?;
-                at_file(file, client.add(&text, entry))?.into_bytes()
-            }
-        };
+        let (after, aside) = self.content(wanted, &stands, old)?;
         let known = self.edit(word, &stands.real);
         let unchanged = stands.bytes.as_deref() == Some(&after[..]) && aside.is_none();
         let has_part = known.is_some() || is_own(old);
-        let original = known
-            .filter(|edit| hex_of(old) == edit.after)
-            .and_then(|edit| self.kept(edit));
-        let original = match (original, known) {
-            // Gone since, as after an undo: a file that is not there is not an empty one.
-            _ if stands.bytes.is_none() => Some(Original(None)),
-            // Edited around since: the best we know is the file without bdr's part.
-            (None, Some(edit)) => {
-                let kind = wanted.form.kind();
-                let left = self.without(kind, word, &stands.real, old).ok();
-                left.map(|left| Original(left.filter(|left| edit.keeps(kind, left))))
-            }
-            (original, _) => original,
-        };
+        let original = self.original(wanted, &stands, old);
         Ok(Step {
             target: word.to_owned(),
             key: stands.real.clone(),
