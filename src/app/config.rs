@@ -2,7 +2,7 @@
 
 use bdr::model::config::Config;
 use bdr::model::retention::COUNTS;
-use bdr::model::schedule::day_word;
+use bdr::model::schedule::{day_word, every_word};
 use serde_json::{Value, json};
 
 use crate::app::context::{Context, followed};
@@ -56,6 +56,7 @@ pub(crate) fn values(config: &Config) -> serde_json::Map<String, Value> {
     let schedule = config.schedule.as_ref().map(|schedule| {
         json!({
             "at": schedule.at.format("%H:%M").to_string(),
+            "every": every_word(schedule.every),
             "full": day_word(schedule.full),
             "drill": day_word(schedule.drill),
             "max_age_hours": schedule.max_age.num_hours(),

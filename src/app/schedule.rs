@@ -135,6 +135,7 @@ pub(crate) fn scheduler(cx: &Context, thorough: bool) -> Scheduler {
         lingers: (installed.backend == Backend::Systemd)
             .then(|| lingers(&around))
             .flatten(),
+        daemon: schedule::daemon_runs(installed.backend),
     }
 }
 
@@ -151,6 +152,8 @@ pub(crate) fn lingers(around: &Surroundings) -> Option<bool> {
 pub(crate) struct Wanted {
     /// Time of day, `HH:MM`.
     pub(crate) at: Option<String>,
+    /// Hours from one backup to the next, like `6h`, or `daily`.
+    pub(crate) every: Option<String>,
     /// Day of the full backup, or `never`.
     pub(crate) full: Option<String>,
     /// Day of the drill, or `never`.
@@ -172,6 +175,7 @@ pub(crate) fn configured(cx: &Context, wanted: &Wanted) -> Result<String, Failur
         .unwrap_or_else(|| current.at.format("%H:%M").to_string());
     for (key, value) in [
         ("at", Some(at)),
+        ("every", wanted.every.clone()),
         ("full", wanted.full.clone()),
         ("drill", wanted.drill.clone()),
     ] {
@@ -293,11 +297,21 @@ pub(crate) fn installed_words(cx: &Context, schedule: &Schedule, chosen: Backend
         Backend::Cron => "cron",
         Backend::Schtasks => "Task Scheduler",
     };
-    format!(
-        "Backups run daily at {}{full}{next}. {who} wakes bdr every hour.",
-        schedule.at.format("%H:%M")
-    )
+    let at = schedule.at.format("%H:%M");
+    let often = match schedule.every {
+        None => format!("daily at {at}"),
+        Some(1) => "every hour".to_owned(),
+        Some(hours) => format!("every {hours} hours, from {at} on"),
+    };
+    let mut text = format!("Backups run {often}{full}{next}. {who} wakes bdr every hour.");
+    if chosen == Backend::Cron && schedule::daemon_runs(chosen) == Some(false) {
+        text.push_str(&format!("\nBut {NO_DAEMON}"));
+    }
+    text
 }
+
+/// What is said where nobody reads the crontab.
+const NO_DAEMON: &str = "no cron daemon is running, so nothing happens yet. Start it: sudo service cron start (or crond)";
 
 pub(crate) fn refused(backend: Backend, error: &Error) -> Option<String> {
     let Error::Tool { said, .. } = error else {

@@ -22,6 +22,8 @@ use crate::repo::summaries::Summary;
 
 /// A scheduler wakes bdr up every hour; silent for longer than this, it does not. A night with the lid closed is no fault.
 const SILENCE: TimeDelta = TimeDelta::hours(26);
+/// A scheduler that woke bdr so lately works: it does so every hour.
+const LATELY: TimeDelta = TimeDelta::hours(2);
 /// From this age on a drill should be repeated.
 const DRILL_AGE: TimeDelta = TimeDelta::days(15);
 /// Runs that count for the rate of success.
@@ -108,6 +110,8 @@ pub enum Trouble {
         /// When it last did.
         last: DateTime<Utc>,
     },
+    /// There is an entry, and the daemon that would read it does not run.
+    NoDaemon,
     /// The scheduler starts another program than this one.
     Moved,
     /// The scheduler stops when the user logs out.
@@ -151,6 +155,7 @@ impl Trouble {
             | Self::NoSchedule
             | Self::NotInstalled
             | Self::NotWoken { .. }
+            | Self::NoDaemon
             | Self::Moved
             | Self::NotLingering
             | Self::NoLifeboat
@@ -178,6 +183,7 @@ impl Trouble {
             Self::NoSchedule => "no-schedule",
             Self::NotInstalled => "not-installed",
             Self::NotWoken { .. } => "not-woken",
+            Self::NoDaemon => "no-daemon",
             Self::Moved => "moved",
             Self::NotLingering => "not-lingering",
             Self::NoLifeboat => "no-lifeboat",
@@ -201,6 +207,7 @@ impl Trouble {
             Self::NoSchedule | Self::NotInstalled | Self::NotWoken { .. } | Self::Moved => {
                 "bdr schedule install"
             }
+            Self::NoDaemon => "sudo service cron start",
             Self::NotLingering => "loginctl enable-linger",
             Self::PruneFailing { .. } | Self::Full { .. } => "bdr prune --dry-run",
             Self::DrillOld { .. } => "bdr drill",
@@ -217,6 +224,8 @@ pub struct Scheduler {
     pub starts_other: Option<PathBuf>,
     /// Whether it goes on after logout; `None`: not a question here, or not known.
     pub lingers: Option<bool>,
+    /// Whether the daemon runs that it needs; `None`: it needs none, or that is not known.
+    pub daemon: Option<bool>,
 }
 
 /// Judges by what is remembered. `last` is when the last backup was, if somebody knows better than the memory.
@@ -550,6 +559,11 @@ pub fn scheduler_troubles(
         return Some(Trouble::Moved);
     }
     let woken = memory.tick.as_ref().map(|tick| tick.time);
+    // Woken all the same: the daemon is one that is called otherwise, or that this user does not see.
+    let lately = trusted(woken, now).is_some_and(|woken| now - woken < LATELY);
+    if scheduler.daemon == Some(false) && !lately {
+        return Some(Trouble::NoDaemon);
+    }
     if let Some(last) = trusted(woken, now).or(memory.since)
         && now - last > SILENCE
     {

@@ -3,7 +3,7 @@
 use bdr::base::path::{show, show_bytes};
 use bdr::care::status::Trouble;
 use bdr::install::schedule::{self, Backend, Entry, Surroundings};
-use bdr::model::schedule::{Job, day_word, parse_day};
+use bdr::model::schedule::{Job, day_word, every_word, parse_day, parse_every};
 use chrono::Local;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -29,6 +29,7 @@ use crate::ui::{self, when};
 Examples:
   bdr schedule install
   bdr schedule install --at 12:30 --full friday
+  bdr schedule install --every 2h
   bdr schedule print --backend cron
   bdr schedule status
   bdr schedule uninstall")]
@@ -51,9 +52,12 @@ enum What {
 
 #[derive(Debug, Args)]
 struct InstallArgs {
-    /// Time of the daily backup
+    /// Time of the daily backup, and of the weekly ones
     #[arg(long, value_name = "HH:MM", value_parser = clock)]
     at: Option<String>,
+    /// Hours from one backup to the next, 1h to 12h, counted from --at; or daily
+    #[arg(long, value_name = "HOURS", value_parser = every)]
+    every: Option<String>,
     /// Day of the weekly full backup, or never
     #[arg(long, value_name = "DAY", value_parser = day)]
     full: Option<String>,
@@ -85,6 +89,10 @@ fn day(text: &str) -> Result<String, String> {
     parse_day(text).map(|day| day_word(day).to_owned())
 }
 
+fn every(text: &str) -> Result<String, String> {
+    parse_every(text).map(every_word)
+}
+
 pub(crate) fn run(cx: &Context, args: &ScheduleArgs) -> Result<u8, Failure> {
     match &args.what {
         What::Install(args) => install(cx, args),
@@ -98,6 +106,7 @@ fn install(cx: &Context, args: &InstallArgs) -> Result<u8, Failure> {
     let around = surroundings(cx);
     let wanted = Wanted {
         at: args.at.clone(),
+        every: args.every.clone(),
         full: args.full.clone(),
         drill: args.drill.clone(),
     };
@@ -112,6 +121,7 @@ fn install(cx: &Context, args: &InstallArgs) -> Result<u8, Failure> {
         let data = json!({
             "backend": chosen.word(),
             "at": schedule.at.format("%H:%M").to_string(),
+            "every": every_word(schedule.every),
             "full": day_word(schedule.full),
             "drill": day_word(schedule.drill),
             "next_backup": tick::next(&schedule, &cx.journal().memory(), cx.now).map(when::utc),
@@ -246,6 +256,8 @@ fn status(cx: &Context) -> Result<u8, Failure> {
             "backend": scheduler.backend,
             "starts_other": scheduler.starts_other.as_ref().map(|path| show(path.as_os_str())),
             "lingers": scheduler.lingers,
+            "daemon_runs": scheduler.daemon,
+            "every": every_word(schedule.every),
             "last_woke": woke.map(|tick| when::utc(tick.time)),
             "last_success": memory.pasts.backup.success.map(when::utc),
             "next_backup": next(Job::Backup).map(when::utc),
@@ -281,6 +293,10 @@ fn status(cx: &Context) -> Result<u8, Failure> {
                 .map_or_else(|| "never".to_owned(), |time| when::ago(cx.now, time)),
         ],
     ];
+    if let Some(hours) = schedule.every {
+        let often = ui::plural(hours.into(), "hour");
+        rows.push(["backups".to_owned(), format!("every {often}")]);
+    }
     for (name, job) in [
         ("next backup", Job::Backup),
         ("next full", Job::Full),

@@ -365,6 +365,14 @@ pub fn uninstall(backend: Backend, around: &Surroundings) -> Result<bool> {
     Ok(true)
 }
 
+/// Returns whether the daemon runs that a scheduler needs; `None`: it needs none, or the system does not tell.
+pub fn daemon_runs(backend: Backend) -> Option<bool> {
+    match backend {
+        Backend::Cron => cron::daemon_runs(),
+        Backend::Systemd | Backend::Launchd | Backend::Schtasks => None,
+    }
+}
+
 /// Returns what is installed. Reads a file; for cron and Windows it asks their tool.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! When something is due. Pure: the past, the moment and the zone come in.
 //!
-//! A *slot* is a moment at which a job should run: daily or weekly, on the clock on the wall. A job is due if a slot lies after its last
+//! A *slot* is a moment at which a job should run: daily or weekly on the clock on the wall, or each few hours from there on. A job is due if a slot lies after its last
 //! success and is not in the future; however many were missed, one run makes up for them. What failed is tried again at growing
 //! distances. So whoever wakes bdr up needs to know nothing: hourly, late, twice or after a week asleep, the answer is the same.
 
@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 pub struct Schedule {
     /// Local time of the daily slot, and of the weekly ones.
     pub at: NaiveTime,
+    /// Hours from one backup to the next, counted from `at` each day; `None`: one a day.
+    pub every: Option<u32>,
     /// The day of the weekly full; `None`: never.
     pub full: Option<Weekday>,
     /// The day of the weekly drill; `None`: never.
@@ -27,6 +29,7 @@ impl Default for Schedule {
     fn default() -> Self {
         Self {
             at: NaiveTime::from_hms_opt(2, 30, 0).unwrap_or_default(),
+            every: None,
             full: Some(Weekday::Sun),
             drill: Some(Weekday::Sun),
             max_age: TimeDelta::hours(26),
@@ -210,9 +213,11 @@ impl Schedule {
     ) -> Option<DateTime<Utc>> {
         let today = now.with_timezone(zone).date_naive();
         // A night longer than usual at either end of the week.
-        (0..=8)
-            .filter_map(|back| self.slot_on(job, today.checked_sub_days(Days::new(back))?, zone))
-            .find(|slot| *slot <= now)
+        (0..=8).find_map(|back| {
+            let day = today.checked_sub_days(Days::new(back))?;
+            let mut slots = self.slots_of(job, day, zone).into_iter().rev();
+            slots.find(|slot| *slot <= now)
+        })
     }
 
     /// Returns the next slot of a job.
@@ -223,9 +228,34 @@ impl Schedule {
         zone: &Z,
     ) -> Option<DateTime<Utc>> {
         let today = now.with_timezone(zone).date_naive();
-        (0..=8)
-            .filter_map(|ahead| self.slot_on(job, today.checked_add_days(Days::new(ahead))?, zone))
-            .find(|slot| *slot > now)
+        // Yesterday has slots until the first one of today.
+        let first = today.checked_sub_days(Days::new(1))?;
+        (0..=9).find_map(|ahead| {
+            let day = first.checked_add_days(Days::new(ahead))?;
+            let mut slots = self.slots_of(job, day, zone).into_iter();
+            slots.find(|slot| *slot > now)
+        })
+    }
+
+    /// Returns the slots that begin with that of a day and end before that of the next, in order. Hours between are hours that
+    /// pass, so that a clock that is changed makes no gap.
+    fn slots_of<Z: TimeZone>(&self, job: Job, day: NaiveDate, zone: &Z) -> Vec<DateTime<Utc>> {
+        let Some(first) = self.slot_on(job, day, zone) else {
+            return Vec::new();
+        };
+        let mut slots = vec![first];
+        let next = day
+            .checked_add_days(Days::new(1))
+            .and_then(|day| self.slot_on(job, day, zone));
+        let every = self.every.filter(|_| job == Job::Backup);
+        if let (Some(hours), Some(next)) = (every, next) {
+            let step = TimeDelta::hours(hours.max(1).into());
+            let later = std::iter::successors(first.checked_add_signed(step), |slot| {
+                slot.checked_add_signed(step)
+            });
+            slots.extend(later.take_while(|slot| *slot < next));
+        }
+        slots
     }
 
     fn slot_on<Z: TimeZone>(&self, job: Job, day: NaiveDate, zone: &Z) -> Option<DateTime<Utc>> {
@@ -322,6 +352,32 @@ pub fn parse_clock(text: &str) -> Result<NaiveTime, String> {
             crate::base::path::show(text.as_ref())
         )
     })
+}
+
+/// Returns the hours that `6h` means; `daily` is none.
+///
+/// # Errors
+/// Says that it is no such number.
+pub fn parse_every(text: &str) -> Result<Option<u32>, String> {
+    let word = text.trim().to_ascii_lowercase();
+    if word == "daily" {
+        return Ok(None);
+    }
+    let hours = word.strip_suffix('h').and_then(|hours| hours.parse().ok());
+    hours
+        .filter(|hours| (1..=12).contains(hours))
+        .map(Some)
+        .ok_or_else(|| {
+            format!(
+                "`{}` is not a number of hours from 1h to 12h: write it like 6h, or daily",
+                crate::base::path::show(text.as_ref())
+            )
+        })
+}
+
+/// Returns what [`parse_every`] reads.
+pub fn every_word(every: Option<u32>) -> String {
+    every.map_or_else(|| "daily".to_owned(), |hours| format!("{hours}h"))
 }
 
 const DAYS: [(Weekday, &str); 7] = [

@@ -264,7 +264,11 @@ fn an_entry_that_works_outlives_one_that_is_refused() {
     world.put("systemctl.says", b"Failed to connect to bus\n");
     world.run(&["schedule", "install", "--backend", "systemd"], 1);
     assert_eq!(world.crontab().unwrap(), block);
-    let status = world.out(&["schedule", "status", "--json"], 0);
+    let status = world
+        .bdr(&["schedule", "status", "--json"])
+        .output()
+        .unwrap();
+    let status = String::from_utf8(status.stdout).unwrap();
     assert!(status.contains("\"backend\":\"cron\""), "{status}");
     std::fs::remove_file(world.tools.join("systemctl.says")).unwrap();
     world.run(&["schedule", "install", "--backend", "systemd"], 0);
@@ -493,4 +497,57 @@ fn init_can_set_it_up() {
     );
     assert!(bare.config().contains("at = \"05:45\""));
     bare.run(&["init", "--yes", "--schedule", "5 o'clock"], 2);
+}
+
+/// Runs as a cron daemon is called, so that it is one to whoever looks.
+fn daemon(world: &World) -> Option<std::process::Child> {
+    let program = world.place.path("crond");
+    std::fs::copy("/bin/sleep", &program).ok()?;
+    Command::new(program).arg("600").spawn().ok()
+}
+
+#[test]
+fn a_cron_without_its_daemon_does_not_count_as_one_that_works() {
+    let world = World::new(&[("crontab", CRONTAB)]);
+    let said = world.out(
+        &["schedule", "install", "--backend", "cron", "--every", "2h"],
+        0,
+    );
+    assert!(said.contains("every 2 hours, from 02:30 on"), "{said}");
+    if !said.contains("no cron daemon is running") {
+        println!("SKIPPED in part: a cron daemon runs here");
+        return;
+    }
+    let status = world.out(&["schedule", "status"], 1);
+    assert!(status.contains("! no cron daemon is running"), "{status}");
+    assert!(status.contains("every 2 hours"), "{status}");
+    let mut crond = daemon(&world).unwrap();
+    let status = world.out(&["schedule", "status"], 0);
+    assert!(!status.contains("daemon"), "{status}");
+    crond.kill().unwrap();
+    crond.wait().unwrap();
+    // Who is woken needs no daemon that bdr knows.
+    world.run(&["tick", "--scheduler", "cron"], 0);
+    world.run(&["schedule", "status"], 0);
+    let data = world.out(&["--json", "schedule", "status"], 0);
+    assert!(
+        data.contains("\"daemon_runs\":false") && data.contains("\"every\":\"2h\""),
+        "{data}"
+    );
+    world.run(
+        &[
+            "schedule",
+            "install",
+            "--backend",
+            "cron",
+            "--every",
+            "daily",
+        ],
+        0,
+    );
+    assert!(
+        world
+            .out(&["config", "export", "--include-schedules"], 0)
+            .contains("at = \"02:30\"")
+    );
 }

@@ -186,7 +186,11 @@ fn trust(seen: &Seen) -> Markup {
     let unwell = status.troubles.iter().any(|t| {
         matches!(
             t,
-            Trouble::NotInstalled | Trouble::NotWoken { .. } | Trouble::Moved | Trouble::NoSchedule
+            Trouble::NotInstalled
+                | Trouble::NotWoken { .. }
+                | Trouble::NoDaemon
+                | Trouble::Moved
+                | Trouble::NoSchedule
         )
     });
     html! {

@@ -129,6 +129,7 @@ struct SchedulerDocument {
     installed: bool,
     starts_other: Option<String>,
     lingers: Option<bool>,
+    daemon_runs: Option<bool>,
     last_woke: Option<String>,
 }
 
@@ -272,6 +273,7 @@ impl SchedulerDocument {
             installed: scheduler.backend.is_some(),
             starts_other: other.map(|path| bdr::base::path::show(path.as_os_str())),
             lingers: scheduler.lingers,
+            daemon_runs: scheduler.daemon,
             last_woke: status.memory.tick.as_ref().map(|tick| when::utc(tick.time)),
         }
     }

@@ -21,11 +21,11 @@ pub(crate) fn sentence(status: &Status) -> String {
         .collect();
     if !critical.is_empty() {
         let mut parts: Vec<String> = critical.iter().map(|t| trouble(t, now)).collect();
-        // Why it is so belongs to it.
-        let silent = status
-            .troubles
+        // Why it is so belongs to it. A first backup is made by hand, whatever wakes bdr.
+        let is_overdue = critical
             .iter()
-            .find(|t| matches!(t, Trouble::NotWoken { .. } | Trouble::NotInstalled));
+            .any(|one| matches!(one, Trouble::Overdue { .. }));
+        let silent = status.troubles.iter().find(|t| is_overdue && is_silent(t));
         parts.extend(silent.map(|t| trouble(t, now)));
         return format!("Not protected: {}.", parts.join("; "));
     }
@@ -81,6 +81,7 @@ pub(crate) fn trouble(trouble: &Trouble, now: DateTime<Utc>) -> String {
             let day = last.with_timezone(&Local).date_naive();
             format!("the scheduler has not run since {day}")
         }
+        Trouble::NoDaemon => "no cron daemon is running".to_owned(),
         Trouble::Moved => "the scheduler starts a different bdr".to_owned(),
         Trouble::NotLingering => "the scheduler stops when you log out".to_owned(),
         Trouble::NoLifeboat => "a deleted repository could not be restored".to_owned(),
@@ -278,11 +279,18 @@ fn vault(vault: &super::VaultSeen) -> (Level, Vec<String>) {
 
 /// Returns the command that fixes it: if nothing woke bdr, another manual backup fixes little.
 pub(crate) fn fix(status: &Status, one: &Trouble) -> &'static str {
-    let silent = |t: &Trouble| matches!(t, Trouble::NotWoken { .. } | Trouble::NotInstalled);
-    match (one, status.troubles.iter().find(|t| silent(t))) {
-        (Trouble::Overdue { .. } | Trouble::NoBackup, Some(silent)) => silent.fix(),
+    match (one, status.troubles.iter().find(|t| is_silent(t))) {
+        (Trouble::Overdue { .. }, Some(silent)) => silent.fix(),
         _ => one.fix(),
     }
+}
+
+/// Returns true if nothing wakes bdr up.
+fn is_silent(one: &Trouble) -> bool {
+    matches!(
+        one,
+        Trouble::NotWoken { .. } | Trouble::NotInstalled | Trouble::NoDaemon
+    )
 }
 
 fn source_words(cx: &Context, source: &SourceStatus) -> (Level, String) {
@@ -407,6 +415,7 @@ fn scheduler(status: &Status) -> (Level, Vec<String>) {
             Trouble::NoSchedule
                 | Trouble::NotInstalled
                 | Trouble::NotWoken { .. }
+                | Trouble::NoDaemon
                 | Trouble::Moved
                 | Trouble::NotLingering
         ) {

@@ -10,11 +10,43 @@ use std::path::PathBuf;
 use super::{Backend, Entry};
 use crate::base::error::{Error, Result};
 use crate::base::path::{os_from_bytes, os_to_bytes};
+use crate::disk::fsutil;
 
 const BEGIN: &[u8] = b"# >>> bdr schedule >>> made by bdr; changes between these lines are lost";
 const END: &[u8] = b"# <<< bdr schedule <<<";
 /// What marks the two lines, whatever else they say.
 const BEGIN_MARK: &[u8] = b"# >>> bdr schedule >>>";
+
+/// What daemons that read crontabs are called, as the kernel has their names.
+const DAEMONS: [&str; 6] = [
+    "cron",
+    "crond",
+    "fcron",
+    "dcron",
+    "bcron-start",
+    "busybox-crond",
+];
+
+/// Returns whether a daemon runs that reads crontabs; `None`: the system does not tell.
+pub fn daemon_runs() -> Option<bool> {
+    // Where this user does not even see the first process, it sees no daemon either.
+    std::fs::read_to_string("/proc/1/comm").ok()?;
+    let processes = fsutil::read_dir("/proc").ok()?.flatten();
+    let names = processes.filter_map(|entry| {
+        let is_process = entry
+            .file_name()
+            .as_encoded_bytes()
+            .iter()
+            .all(u8::is_ascii_digit);
+        let comm = entry.path().join("comm");
+        is_process.then(|| std::fs::read_to_string(comm).ok())?
+    });
+    Some(
+        names
+            .into_iter()
+            .any(|name| DAEMONS.contains(&name.trim_end())),
+    )
+}
 
 /// Returns the block.
 ///

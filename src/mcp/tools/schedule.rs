@@ -1,6 +1,7 @@
-//! `schedule_backup`. bdr has one daily time and one day for the full backup: what a cron expression can say of these is taken.
+//! `schedule_backup`. bdr has one daily time, hours from one backup to the next, and one day for the full backup: what a cron
+//! expression can say of these is taken.
 
-use bdr::model::schedule::{Job, Schedule, day_word};
+use bdr::model::schedule::{Job, Schedule, day_word, every_word, parse_every};
 use chrono::{Local, Timelike as _};
 use serde::Serialize;
 
@@ -186,8 +187,19 @@ fn invalid(message: String) -> Fault {
     )
 }
 
-/// What a cron expression says: a time of day, and a day of the week if it names one.
-fn parse_cron(text: &str) -> Result<(String, Option<String>), Fault> {
+/// What a cron expression says.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Cron {
+    /// The time of day.
+    at: String,
+    /// Hours from one backup to the next, as the configuration has them.
+    every: Option<String>,
+    /// The day of the week, if one is named.
+    day: Option<String>,
+}
+
+/// Reads "30 2 * * *", "30 2 * * 0", "0 */6 * * *" and "30 2-23/6 * * *".
+fn parse_cron(text: &str) -> Result<Cron, Fault> {
     let fields: Vec<&str> = text.split_whitespace().collect();
     let [minute, hour, "*", "*", day] = fields[..] else {
         return Err(invalid(format!(
@@ -197,9 +209,18 @@ fn parse_cron(text: &str) -> Result<(String, Option<String>), Fault> {
     };
     let number =
         |field: &str, below: u32| field.parse::<u32>().ok().filter(|number| *number < below);
+    let (hour, every) = match hour.split_once('/') {
+        None => (hour, None),
+        Some((from, hours)) => {
+            let every = parse_every(&format!("{hours}h")).map_err(invalid)?;
+            let from = from.strip_suffix("-23").unwrap_or(from);
+            let from = if from == "*" { "0" } else { from };
+            (from, every.map(|_| every_word(every)))
+        }
+    };
     let (Some(minute), Some(hour)) = (number(minute, 60), number(hour, 24)) else {
         return Err(invalid(
-            "minute and hour must be one number each".to_owned(),
+            "minute and hour must be one number each, or the hour a step like */6".to_owned(),
         ));
     };
     let at = format!("{hour:02}:{minute:02}");
@@ -238,7 +259,7 @@ fn parse_cron(text: &str) -> Result<(String, Option<String>), Fault> {
             )
         }
     };
-    Ok((at, day))
+    Ok(Cron { at, every, day })
 }
 
 fn start(call: &Call<'_>) -> Result<String, Fault> {
@@ -265,19 +286,24 @@ fn start(call: &Call<'_>) -> Result<String, Fault> {
         .transpose()?;
     let mut message = String::new();
     match (weekly, cron) {
-        (false, Some((_, Some(_)))) => {
+        (false, Some(Cron { day: Some(_), .. })) => {
             return Err(invalid(
-                "backups are daily; only the full one has a day of the week".to_owned(),
+                "backups run every day; only the full one has a day of the week".to_owned(),
             ));
         }
-        (false, cron) => change(cx, cron.map(|(at, _)| at), None)?,
-        (true, Some((_, None))) => {
+        (false, cron) => {
+            // An expression says all of it: without a step it is one backup a day.
+            let every = cron.as_ref().map(|cron| cron.every.clone());
+            let every = every.map(|every| every.unwrap_or_else(|| every_word(None)));
+            change(cx, cron.map(|cron| cron.at), every, None)?;
+        }
+        (true, Some(Cron { every: Some(_), .. } | Cron { day: None, .. })) => {
             return Err(invalid(
                 "a full backup is made on one day of the week".to_owned(),
             ));
         }
         (true, cron) => {
-            let (at, day) = cron.unwrap_or_else(|| (String::new(), None));
+            let Cron { at, day, .. } = cron.unwrap_or_default();
             let day = day.unwrap_or_else(|| day_word(Schedule::default().full).to_owned());
             let daily = cx
                 .config
@@ -291,9 +317,9 @@ fn start(call: &Call<'_>) -> Result<String, Fault> {
                     message = format!(
                         "the full backup runs at {daily}, like the daily one: change that in the schedule `{DAILY}`. "
                     );
-                    change(cx, None, Some(day))?;
+                    change(cx, None, None, Some(day))?;
                 }
-                _ => change(cx, at, Some(day))?,
+                _ => change(cx, at, None, Some(day))?,
             }
         }
     }
@@ -333,7 +359,7 @@ fn stop(call: &Call<'_>, action: &str) -> Result<Result<String, Outcome>, Fault>
         return Ok(Err(ask));
     }
     match weekly {
-        true => change(cx, None, Some("never".to_owned()))?,
+        true => change(cx, None, None, Some("never".to_owned()))?,
         false => drop(scheduling::remove(cx, false)?),
     }
     Ok(Ok(
@@ -372,12 +398,16 @@ pub(super) fn schedules(cx: &Context) -> Vec<ScheduleOf> {
     let (minute, hour) = (schedule.at.minute(), schedule.at.hour());
     let one = |id: &'static str, kind: &'static str, day: String, job: Job| {
         let past = pasts.of(job);
+        let hours = match schedule.every.filter(|_| job == Job::Backup) {
+            None => hour.to_string(),
+            Some(every) => format!("{}-23/{every}", hour % every),
+        };
         let last = past.attempt.or(past.success);
         let succeeded = past.failures == 0;
         ScheduleOf {
             schedule_id: id,
             name: id,
-            cron_expression: format!("{minute} {hour} * * {day}"),
+            cron_expression: format!("{minute} {hours} * * {day}"),
             sources: sources.clone(),
             kind,
             compression: true,
@@ -432,10 +462,16 @@ pub(super) fn overview(cx: &Context) -> SchedulesOverview {
     }
 }
 
-/// Installs with another time or day.
-fn change(cx: &Context, at: Option<String>, full: Option<String>) -> Result<(), Fault> {
+/// Installs with another time, distance or day.
+fn change(
+    cx: &Context,
+    at: Option<String>,
+    every: Option<String>,
+    full: Option<String>,
+) -> Result<(), Fault> {
     let wanted = scheduling::Wanted {
         at,
+        every,
         full,
         drill: None,
     };
@@ -449,22 +485,29 @@ mod tests {
 
     #[test]
     fn cron_expressions_that_mean_a_daily_time_or_one_day_are_read() {
-        for (text, at, day) in [
-            ("30 2 * * *", "02:30", None),
-            ("0 0 * * 0", "00:00", Some("sunday")),
-            ("5 23 * * 7", "23:05", Some("sunday")),
-            ("5 23 * * fri", "23:05", Some("friday")),
+        for (text, at, every, day) in [
+            ("30 2 * * *", "02:30", None, None),
+            ("0 0 * * 0", "00:00", None, Some("sunday")),
+            ("5 23 * * 7", "23:05", None, Some("sunday")),
+            ("5 23 * * fri", "23:05", None, Some("friday")),
+            ("0 */6 * * *", "00:00", Some("6h"), None),
+            ("30 2-23/4 * * *", "02:30", Some("4h"), None),
+            ("30 2/12 * * *", "02:30", Some("12h"), None),
         ] {
-            assert_eq!(
-                parse_cron(text).unwrap(),
-                (at.to_owned(), day.map(str::to_owned)),
-                "{text}"
-            );
+            let expected = Cron {
+                at: at.to_owned(),
+                every: every.map(str::to_owned),
+                day: day.map(str::to_owned),
+            };
+            assert_eq!(parse_cron(text).unwrap(), expected, "{text}");
         }
         for text in [
             "",
             "* * * * *",
             "*/5 2 * * *",
+            "0 */13 * * *",
+            "0 */0 * * *",
+            "0 1-5/2 * * *",
             "30 24 * * *",
             "30 2 1 * *",
             "30 2 * * 1-5",

@@ -14,7 +14,7 @@ use crate::base::error::{Error, Result};
 use crate::effects::Table;
 use crate::model::retention::{COUNTS, Policy, parse_span};
 use crate::model::rules::{Matcher, Rules, check_source_name, never_matches};
-use crate::model::schedule::{Schedule, parse_clock, parse_day};
+use crate::model::schedule::{Schedule, parse_clock, parse_day, parse_every};
 use crate::privacy::Profile;
 
 pub(super) fn read(text: &str, file: &str, home: Option<&Path>) -> Result<Config> {
@@ -359,11 +359,19 @@ impl Reader<'_> {
     }
 
     fn schedule(&self, table: &DeTable<'_>) -> Result<Schedule> {
-        self.known(table, "schedule", &["at", "full", "drill", "max_age"])?;
+        self.known(
+            table,
+            "schedule",
+            &["at", "every", "full", "drill", "max_age"],
+        )?;
         let mut schedule = Schedule::default();
         if let Some(value) = table.get("at") {
             let text = self.string(value, "at")?;
             schedule.at = parse_clock(text).map_err(|e| self.error(value.span(), e, None))?;
+        }
+        if let Some(value) = table.get("every") {
+            let text = self.string(value, "every")?;
+            schedule.every = parse_every(text).map_err(|e| self.error(value.span(), e, None))?;
         }
         for (key, place) in [("full", &mut schedule.full), ("drill", &mut schedule.drill)] {
             if let Some(value) = table.get(key) {
@@ -375,7 +383,7 @@ impl Reader<'_> {
             schedule.max_age = self.span(value, "max_age")?;
             if schedule.max_age < chrono::TimeDelta::hours(1) {
                 let message = "`max_age` is less than an hour".to_owned();
-                let hint = Some("backups are daily: write \"26h\" or more".to_owned());
+                let hint = Some("write \"26h\", which is a day and a little, or more".to_owned());
                 return Err(self.error(value.span(), message, hint));
             }
         }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::base::error::{Error, Result};
 use crate::model::retention::{COUNTS, Policy};
-use crate::model::schedule::{Schedule, day_word};
+use crate::model::schedule::{Schedule, day_word, every_word};
 
 pub(super) fn render(config: &Config, home: Option<&Path>) -> Result<String> {
     let mut out = String::from(
@@ -86,6 +86,13 @@ fn schedule(out: &mut String, schedule: Option<&Schedule>) {
         out,
         format_args!("at = \"{}\"", schedule.at.format("%H:%M")),
     );
+    if schedule.every.is_some() {
+        let word = every_word(schedule.every);
+        line(
+            out,
+            format_args!("every = \"{word}\"    # from one backup to the next; or \"daily\""),
+        );
+    }
     for (key, day, usual, about) in [
         ("full", schedule.full, default.full, "a full backup, weekly"),
         (

@@ -126,7 +126,7 @@ fn mistakes_have_a_line_and_a_way_out() {
             "[schedule]\nmax_age=\"0h\"\n",
             2,
             "`max_age` is less than an hour",
-            "backups are daily",
+            "a day and a little",
         ),
         (
             "[notify]\nwebhook=\"ftp://x\"\n",

@@ -376,3 +376,48 @@ proptest! {
         prop_assert_eq!(ran, expected);
     }
 }
+
+#[test]
+fn every_few_hours_counts_from_the_daily_slot_and_passes_a_change_of_the_clock() {
+    let every = |hours| Schedule {
+        every: Some(hours),
+        ..daily()
+    };
+    let wakes = hourly("2026-11-02T00:17:00Z", "2026-11-03T00:00:00Z");
+    let mut pasts = Pasts::default();
+    pasts.succeed(Job::Backup, at("2026-11-02T00:00:00Z"));
+    // 02:30 in Berlin is 01:30 UTC: each slot is met by the wake-up after it.
+    let ran = backups(&every(6), &mut pasts, &wakes, |_| true);
+    let expected = ["02", "08", "14", "20"].map(|h| at(&format!("2026-11-02T{h}:17:00Z")));
+    assert_eq!(ran, expected);
+    // Each hour: also on the day that has 25 of them, none left out and none twice.
+    let mut pasts = Pasts::default();
+    pasts.succeed(Job::Backup, at("2026-10-25T00:05:00Z"));
+    let wakes = hourly("2026-10-25T00:17:00Z", "2026-10-26T00:00:00Z");
+    let ran = backups(&every(1), &mut pasts, &wakes, |_| true);
+    assert_eq!(ran, wakes[1..]);
+    // 5 does not divide a day: the next day begins at its own time again.
+    let next = |now: &str| every(5).slot_after(Job::Backup, at(now), &Berlin);
+    assert_eq!(
+        next("2026-11-02T20:00:00Z"),
+        Some(at("2026-11-02T21:30:00Z"))
+    );
+    assert_eq!(
+        next("2026-11-02T21:30:00Z"),
+        Some(at("2026-11-03T01:30:00Z"))
+    );
+    // Prunes and drills stay daily and weekly.
+    let prune = every(1).slot_after(Job::Prune, at("2026-11-02T02:00:00Z"), &Berlin);
+    assert_eq!(prune, Some(at("2026-11-03T01:30:00Z")));
+}
+
+#[test]
+fn hours_are_read_as_they_are_written() {
+    assert_eq!(parse_every("1h"), Ok(Some(1)));
+    assert_eq!(parse_every(" 12H "), Ok(Some(12)));
+    assert_eq!(parse_every("daily"), Ok(None));
+    for bad in ["0h", "13h", "24h", "h", "90m", "2", "-1h"] {
+        assert!(parse_every(bad).is_err(), "{bad}");
+    }
+    assert_eq!(every_word(parse_every("6h").unwrap()), "6h");
+}
