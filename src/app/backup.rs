@@ -3,6 +3,7 @@
 use bdr::Error;
 use bdr::base::path::RawName;
 use bdr::base::units::size;
+use bdr::care::prune::Budget;
 use bdr::model::rules::Root;
 use bdr::protect::backup::{BackupOptions, BackupReport, Level, SealedSummary, backup};
 use bdr::protect::staging::settle;
@@ -87,6 +88,22 @@ pub(crate) fn perform(
         cx.catch_up_lifeboat(repo.location());
     }
     Ok(BackupRun { report })
+}
+
+/// Returns how full the repository was found to be a moment ago, at the end of a backup.
+pub(crate) fn remembered_budget(cx: &Context, report: &BackupReport) -> Budget {
+    let memory = cx.journal().memory();
+    let configured = cx.config.retention.max_bytes;
+    Budget {
+        used: memory.repository_bytes,
+        max: configured.unwrap_or(memory.max_bytes),
+        by_disk: configured.is_none(),
+        full: match report.snapshot.kind {
+            SnapshotKind::Full => report.stored_bytes,
+            SnapshotKind::Incremental => 0,
+        },
+        unreachable: false,
+    }
 }
 
 /// A configured source that is not there makes a backup partial: what was in it is unknown, not gone.

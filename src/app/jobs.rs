@@ -7,7 +7,7 @@ use std::time::Instant;
 use bdr::ErrorKind;
 use bdr::base::id::SnapshotId;
 use bdr::care::drill::Drilled;
-use bdr::care::prune::PruneReport;
+use bdr::care::prune::{PruneReport, budget};
 use bdr::care::runs::{Journal, Memory, Outcome, Run, Running};
 use bdr::care::verify::VerifyReport;
 use bdr::model::schedule::Job;
@@ -123,14 +123,14 @@ where
         Ok(_) if came.partial => Outcome::Partial,
         Ok(_) => Outcome::Done,
     };
-    let repository_bytes = match outcome {
-        Outcome::Skipped => 0,
+    let budget = match outcome {
+        Outcome::Skipped => None,
         _ => cx
             .repository()
             .ok()
-            .and_then(|repo| bdr::care::prune::budget(&repo, u64::MAX).ok().flatten())
-            .map_or(0, |budget| budget.used),
+            .and_then(|repo| budget(&repo, cx.config.retention.max_bytes).ok()),
     };
+    let repository_bytes = budget.map_or(0, |budget| budget.used);
     let run = Run {
         time: cx.now,
         job,
@@ -157,6 +157,7 @@ where
     };
     let _ = journal.update(|memory| {
         note(memory, &run);
+        memory.max_bytes = budget.map_or(memory.max_bytes, |budget| budget.max);
         memory.newly_excluded += newly_excluded;
     });
     let _ = journal.add(&run);

@@ -23,7 +23,7 @@ pub(crate) struct Message {
 }
 
 pub(crate) fn remembered(cx: &Context, memory: &Memory) -> Vec<Trouble> {
-    let max = cx.config.retention.max_bytes;
+    let max = cx.config.retention.max_bytes.unwrap_or(memory.max_bytes);
     troubles(cx.config.schedule.as_ref(), memory, max, None, cx.now)
 }
 

@@ -1,6 +1,7 @@
 //! Looks at everything that protection depends on.
 
 use bdr::care::runs::Run;
+use bdr::care::space::{Space, space};
 use bdr::care::status::{Inputs, Status, status};
 use bdr::find::discover::{self, Elsewhere};
 use bdr::model::config::Source;
@@ -19,6 +20,8 @@ pub(crate) struct Seen {
     /// Where the second place of the repository is, and whether it has one there; `None`: none is wanted.
     pub(crate) lifeboat: Option<(std::path::PathBuf, bool)>,
     pub(crate) status: Status,
+    /// What bdr takes beside the repository; `None`: nobody looked.
+    pub(crate) space: Option<Space>,
     /// Directories of HOME that no source has.
     pub(crate) elsewhere: Vec<Elsewhere>,
     pub(crate) summaries: Vec<Summary>,
@@ -81,10 +84,15 @@ pub(crate) fn look_at(
         walk,
     };
     let (status, summaries) = status(inputs, &Local)?;
+    let space = match repo.filter(|_| walk) {
+        Some(repo) => Some(space(repo, cx.places.lifeboats.as_deref())?),
+        None => None,
+    };
     Ok(Seen {
         vault: repo.and_then(|repo| vault(repo, &status)),
         lifeboat,
         status,
+        space,
         elsewhere,
         summaries,
         runs,

@@ -9,5 +9,6 @@ pub mod removal;
 pub mod rescan;
 pub mod runs;
 pub mod scan;
+pub mod space;
 pub mod status;
 pub mod verify;

@@ -156,7 +156,8 @@ pub fn plan(
         .last()
         .map_or(OperationId::from_u128(0), |o| o.begin.id);
     let mut found = Found::look(repo, &operations, monitor)?;
-    let mut budget = budget(repo, options.policy.max_bytes)?;
+    let budget = budget(repo, options.policy.max_bytes)?;
+    let mut budget = (budget.max > 0).then_some(budget);
     let mut decided = if options.forget.is_empty() {
         found.deciding(repo, options)?
     } else {

@@ -142,6 +142,8 @@ pub struct Memory {
     pub torn: u64,
     /// Bytes of the repository after the last run; 0: not known.
     pub repository_bytes: u64,
+    /// Bytes that the repository may take, as of then, where that follows the disk; 0: any number.
+    pub max_bytes: u64,
     /// The last run that began and has not come back.
     pub running: Option<Running>,
     /// What was said of it.

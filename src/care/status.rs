@@ -282,9 +282,11 @@ pub fn troubles(
     let used = Budget {
         used: memory.repository_bytes,
         max: max_bytes,
+        by_disk: false,
+        full: 0,
         unreachable: false,
     };
-    if max_bytes > 0 && used.is_tight() {
+    if used.is_tight() {
         let percent = used.percent();
         found.push(Trouble::Full { percent });
     }
@@ -404,6 +406,7 @@ pub fn status<Z: TimeZone>(inputs: Inputs<'_>, zone: &Z) -> Result<(Status, Vec<
     let mut memory = inputs.memory.clone();
     if let Some(storage) = storage {
         memory.repository_bytes = storage.used;
+        memory.max_bytes = storage.max;
     }
     let operations = match inputs.repo {
         Some(repo) => operations(repo)?,
@@ -446,11 +449,7 @@ struct Looked {
 /// Looks at the repository and at the sources, beside each other: sizing asks for the size of each file, everything else reads.
 fn look(inputs: &Inputs<'_>) -> Result<Looked> {
     let max = inputs.config.retention.max_bytes;
-    let sized = |repo: &Repository| {
-        // Without a budget it is still of interest how much it is.
-        let found = budget(repo, if max == 0 { u64::MAX } else { max })?;
-        Ok::<_, crate::Error>(found.map(|storage| Budget { max, ..storage }))
-    };
+    let sized = |repo: &Repository| budget(repo, max);
     std::thread::scope(|scope| {
         let sizing = inputs.repo.map(|repo| scope.spawn(move || sized(repo)));
         let summaries = inputs.repo.map(Repository::summaries).transpose()?;
@@ -458,7 +457,7 @@ fn look(inputs: &Inputs<'_>) -> Result<Looked> {
         let walked = inputs.repo.filter(|_| inputs.walk);
         let sources = sources(&inputs.config.sources, walked, &summaries, inputs.now)?;
         let storage = match sizing.map(std::thread::ScopedJoinHandle::join) {
-            Some(Ok(sized)) => sized?,
+            Some(Ok(sized)) => Some(sized?),
             Some(Err(_)) | None => None,
         };
         Ok(Looked {
@@ -500,7 +499,7 @@ fn all_troubles(
         if let Some(max_age) = inputs.max_age {
             schedule.get_or_insert_default().max_age = max_age;
         }
-        let max = config.retention.max_bytes;
+        let max = config.retention.max_bytes.unwrap_or(memory.max_bytes);
         let last_time = last.map(|last| last.time);
         found.extend(troubles(schedule.as_ref(), memory, max, last_time, now));
         let missing = sources.iter().filter(|source| !source.exists);

@@ -2,19 +2,20 @@
 
 use bdr::base::units::size;
 use bdr::care::preview::preview;
-use bdr::care::prune::Budget;
+use bdr::disk::fsutil::process_runs;
 use bdr::model::schedule::Job;
 use bdr::protect::backup::BackupOptions;
 use bdr::repo::Repository;
 use bdr::repo::snapshot::Trigger;
 use clap::Args;
 
-use crate::app::backup::{BackupRun, Wanted, code, perform, text};
+use crate::app::backup::{BackupRun, Wanted, code, perform, remembered_budget, text};
 use crate::app::context::Context;
 use crate::app::documents::{BackupDocument, BackupPlanDocument};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::jobs;
+use crate::app::prune::tight_words;
 use crate::ui::{count, plural};
 
 /// Back up the configured sources
@@ -61,6 +62,7 @@ pub(crate) fn run(cx: &Context, args: &BackupArgs) -> Result<u8, Failure> {
     if args.dry_run {
         return dry_run(cx, &repo, args);
     }
+    say_if_another_runs(cx);
     let BackupRun { report } = if wanted.sources.is_empty() {
         let job = if args.full { Job::Full } else { Job::Backup };
         jobs::remember(cx, job, "user", || perform(cx, &repo, &wanted))?.0
@@ -78,20 +80,24 @@ pub(crate) fn run(cx: &Context, args: &BackupArgs) -> Result<u8, Failure> {
         cx.ui
             .report(&format!("{}\n", text(cx, &report, Some(&id))))?;
     }
-    // As large as it was found to be a moment ago.
-    let budget = Budget {
-        used: cx.journal().memory().repository_bytes,
-        max: cx.config.retention.max_bytes,
-        unreachable: false,
-    };
-    if budget.max > 0 && budget.is_tight() {
-        let (used, max) = (size(budget.used), size(budget.max));
-        let percent = budget.percent();
-        cx.ui.say(&format!(
-            "Storage: {used} of {max} ({percent} %): bdr prune --dry-run"
-        ));
+    if let Some(says) = tight_words(&remembered_budget(cx, &report)) {
+        cx.ui.say(&says);
     }
     Ok(code)
+}
+
+/// Two at once read the same files, and each takes as long as if it were alone.
+fn say_if_another_runs(cx: &Context) {
+    let running = cx.journal().memory().running;
+    if let Some(other) = running
+        && matches!(other.job, Job::Backup | Job::Full)
+        && process_runs(other.pid)
+    {
+        cx.ui.say(&format!(
+            "Another backup is running (process {}); this one reads what that has not stored yet as well.",
+            other.pid
+        ));
+    }
 }
 
 /// Says what a backup would do. Whether a file is unchanged is told by `stat`; how much it takes after compression, only by storing it.

@@ -20,6 +20,7 @@ use crate::app::context::{Context, followed, read_config};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::jobs;
+use crate::app::prune::tight_words;
 use crate::ui::prompt;
 
 use super::sources::{covering, expanded, free_name, free_name_of};
@@ -153,6 +154,17 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
                 hooks: &hooks,
             },
         )?)?;
+    }
+    if let Some(done) = &done
+        && let Some(says) = tight_words(&backups::remembered_budget(
+            &Context {
+                config: config.clone(),
+                ..cx.with_repository(repo.location())
+            },
+            &done.report,
+        ))
+    {
+        cx.ui.say(&says);
     }
     if !hooks.is_empty() {
         let cx = Context {

@@ -19,8 +19,10 @@ use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::jobs;
 use crate::app::pick;
-use crate::app::prune::local;
+use crate::app::prune::{local, more_room};
 use crate::ui::{self, plural, prompt, when};
+
+mod lifeboats;
 
 /// Remove snapshots that the retention policy does not keep, and free their space
 ///
@@ -33,6 +35,7 @@ Examples:
   bdr prune --keep-daily 7 --keep-weekly 4 --keep-monthly 12 --dry-run
   bdr prune --keep-within 30d --yes
   bdr prune --now --yes                empty the trash too
+  bdr prune --lifeboats                delete what is left of repositories that are gone
 
 Exit codes: 3 if --yes is missing in a script, or if damage keeps space from being freed; 11 if another bdr is busy.")]
 pub(crate) struct PruneArgs {
@@ -47,6 +50,9 @@ pub(crate) struct PruneArgs {
     /// Delete for good right away, and empty the trash
     #[arg(long)]
     now: bool,
+    /// Delete the lifeboats of repositories that were deleted or moved, and nothing else
+    #[arg(long, conflicts_with_all = ["now", "keep_within", "keep_tag"])]
+    lifeboats: bool,
     #[command(flatten)]
     how: How,
 }
@@ -129,6 +135,9 @@ impl PruneArgs {
 }
 
 pub(crate) fn prune(cx: &Context, args: &PruneArgs) -> Result<u8, Failure> {
+    if args.lifeboats {
+        return lifeboats::run(cx, args.how.dry_run, args.how.yes);
+    }
     let repo = cx.repository()?;
     let mut options = PruneOptions::new(cx.now, &local);
     options.policy = args.policy(&cx.config.retention);
@@ -318,9 +327,8 @@ fn storage(plan: &PrunePlan) -> String {
     let (used, max) = (size(budget.used), size(budget.max));
     let mut text = format!("Storage: {used} of {max} ({} %).", budget.percent());
     if budget.unreachable {
-        text.push_str(
-            " What must stay is larger than that: raise max_size in [retention], or exclude more",
-        );
+        text.push_str(" What must stay is larger than that. ");
+        text.push_str(&more_room(&budget));
     }
     text.push('\n');
     text

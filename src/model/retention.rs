@@ -37,8 +37,20 @@ pub struct Policy {
     pub guard_within: TimeDelta,
     /// Bytes that guard snapshots may have stored, newest first; what does not fit goes.
     pub guard_bytes: u64,
-    /// Bytes that everything may take; 0: any number.
-    pub max_bytes: u64,
+    /// Bytes that everything may take; 0: any number, `None`: as many as [`usual_max_bytes`] says.
+    pub max_bytes: Option<u64>,
+}
+
+/// Returns how many bytes a repository may take if nobody says: a quarter of what the disk has for it, and room for the
+/// history of a large first backup, but never the last tenth of the disk. `used` is what the repository takes now, `free`
+/// what the disk has left, `full` what the last full backup stored.
+pub fn usual_max_bytes(used: u64, free: u64, full: u64) -> u64 {
+    const LEAST: u64 = 500_000_000;
+    let room = used.saturating_add(free);
+    (room / 4)
+        .max(full.saturating_mul(3))
+        .max(LEAST)
+        .min(room / 10 * 9)
 }
 
 impl Default for Policy {
@@ -66,7 +78,7 @@ impl Policy {
             tags: Vec::new(),
             guard_within: TimeDelta::days(7),
             guard_bytes: 1_000_000_000,
-            max_bytes: 500_000_000,
+            max_bytes: None,
         }
     }
 

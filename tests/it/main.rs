@@ -50,6 +50,7 @@ mod schedule;
 mod sealed;
 mod seeing;
 mod sources;
+mod space;
 mod staging;
 mod storage;
 mod undoing;

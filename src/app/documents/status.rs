@@ -96,6 +96,11 @@ struct StorageDocument {
     saved_percent: Option<u64>,
     added_bytes_30_days: u64,
     months_left: Option<u64>,
+    by_disk: bool,
+    trash_bytes: Option<u64>,
+    staging_bytes: Option<u64>,
+    lifeboat_bytes: Option<u64>,
+    left_lifeboat_bytes: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -234,6 +239,11 @@ fn storage(seen: &Seen) -> Option<StorageDocument> {
         saved_percent: status.saved_percent,
         added_bytes_30_days: status.added_bytes,
         months_left: words::months_left(seen),
+        by_disk: storage.by_disk,
+        trash_bytes: seen.space.map(|space| space.trash),
+        staging_bytes: seen.space.map(|space| space.staging + space.kept),
+        lifeboat_bytes: seen.space.map(|space| space.lifeboat),
+        left_lifeboat_bytes: seen.space.map(|space| space.left),
     })
 }
 

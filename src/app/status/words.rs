@@ -2,6 +2,7 @@
 
 use bdr::base::units::size;
 use bdr::care::runs::Run;
+use bdr::care::space::Space;
 use bdr::care::status::{Level, SourceStatus, Status, Trouble};
 use bdr::find::discover::Elsewhere;
 use bdr::model::schedule::Job;
@@ -228,6 +229,7 @@ pub(crate) fn page(cx: &Context, seen: &Seen) -> String {
         rows.push((Level::Warning, vec!["not covered".to_owned(), says]));
     }
     rows.extend(storage(cx, seen));
+    rows.extend(seen.space.iter().flat_map(space));
     rows.extend(seen.vault.as_ref().map(vault));
     if let Some((dir, false)) = &seen.lifeboat
         && status.troubles.contains(&Trouble::NoLifeboat)
@@ -348,9 +350,50 @@ fn storage(cx: &Context, seen: &Seen) -> Option<(Level, Vec<String>)> {
     if let Some(months) = months_left(seen) {
         says.push_str(&format!("; enough for {}", plural(months, "month")));
     }
-    let tight = storage.max > 0 && storage.is_tight();
-    let level = if tight { Level::Warning } else { Level::Good };
+    let level = if storage.is_tight() {
+        Level::Warning
+    } else {
+        Level::Good
+    };
     Some((level, vec!["storage".to_owned(), says]))
+}
+
+/// Returns what bdr takes beside the repository, each with the command that gives it back.
+fn space(space: &Space) -> Vec<(Level, Vec<String>)> {
+    let rows = [
+        (
+            "trash",
+            space.trash,
+            "for a day; free it now: bdr prune --now",
+        ),
+        (
+            "staging",
+            space.staging,
+            "kept by guards; pack it: bdr settle",
+        ),
+        (
+            "staging",
+            space.kept,
+            "kept by guards; what goes when: bdr prune --dry-run",
+        ),
+        (
+            "lifeboat",
+            space.lifeboat,
+            "of copies, as the repository is on another disk",
+        ),
+        (
+            "lifeboat",
+            space.left,
+            "of repositories that are gone: bdr prune --lifeboats",
+        ),
+    ];
+    rows.into_iter()
+        .filter(|(_, bytes, _)| *bytes > 0)
+        .map(|(name, bytes, says)| {
+            let says = format!("{} {says}", size(bytes));
+            (Level::Good, vec![name.to_owned(), says])
+        })
+        .collect()
 }
 
 /// Returns sizes of the repository over time, oldest first, at most `points` of them.

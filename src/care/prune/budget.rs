@@ -1,24 +1,35 @@
 //! Keeps the repository within its budget: removes the oldest guard snapshots first, then the
 //! oldest backups.
 //!
-//! Snapshots that the policy always keeps stay. If those alone need more than the budget, nothing
-//! is removed for it: it would only cost history.
+//! Snapshots that the policy always keeps stay, and so do those of the last day: a budget that is
+//! too small must not cost the way back from what was done today. If those that always stay need
+//! more than the budget by themselves, nothing is removed for it: it would only cost history.
 
 use crate::base::error::{Error, Result};
 use crate::base::monitor::Monitor;
-use crate::model::retention::{Decision, Item, Reason};
+use crate::disk::fsutil;
+use crate::model::retention::{Decision, Item, Reason, usual_max_bytes};
 use crate::repo::Repository;
+use crate::repo::snapshot::SnapshotKind;
+use chrono::TimeDelta;
 
 use super::needs::Needs;
 use super::repack::weights;
+
+/// How long snapshots stay, however full it is.
+const DAY: TimeDelta = TimeDelta::days(1);
 
 /// How much of its budget a repository takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
     /// Bytes that it takes, without the trash.
     pub used: u64,
-    /// Bytes that it may take.
+    /// Bytes that it may take; 0: any number.
     pub max: u64,
+    /// Nobody said how many: they follow the disk.
+    pub by_disk: bool,
+    /// What the last full backup stored; 0: there is none.
+    pub full: u64,
     /// What has to stay takes more than it may.
     pub unreachable: bool,
 }
@@ -26,7 +37,7 @@ pub struct Budget {
 impl Budget {
     /// Returns true if a person should know: four fifths are used.
     pub fn is_tight(&self) -> bool {
-        self.used / 4 >= self.max / 5
+        self.max > 0 && self.used / 4 >= self.max / 5
     }
 
     /// Returns the share that is used, in percent.
@@ -35,20 +46,31 @@ impl Budget {
     }
 }
 
-/// Returns how much of `max` bytes a repository takes; `None` without a budget.
+/// Returns how much of its budget a repository takes; without a number in the configuration the budget follows the disk.
 ///
 /// # Errors
 /// The repository cannot be listed.
-pub fn budget(repo: &Repository, max: u64) -> Result<Option<Budget>> {
-    if max == 0 {
-        return Ok(None);
-    }
+pub fn budget(repo: &Repository, configured: Option<u64>) -> Result<Budget> {
     let trash: u64 = repo.trash()?.iter().map(|trashed| trashed.bytes).sum();
-    Ok(Some(Budget {
-        used: repo.stored_bytes()?.saturating_sub(trash),
-        max,
+    let used = repo.stored_bytes()?.saturating_sub(trash);
+    let summaries = repo.summaries()?;
+    let full = summaries
+        .iter()
+        .rev()
+        .find(|one| one.is_backup() && one.kind == SnapshotKind::Full);
+    let full = full.map_or(0, |one| one.stats.stored_bytes);
+    // Where nobody knows how much room there is, there is no budget.
+    let by_disk = || {
+        let free = fsutil::free_bytes(repo.location());
+        free.map_or(0, |free| usual_max_bytes(used, free, full))
+    };
+    Ok(Budget {
+        used,
+        max: configured.unwrap_or_else(by_disk),
+        by_disk: configured.is_none(),
+        full,
         unreachable: false,
-    }))
+    })
 }
 
 /// Lets go what does not fit; says so in the budget if that is of no use.
@@ -59,7 +81,7 @@ pub(super) fn fit(
     decisions: &mut [Decision],
     monitor: &dyn Monitor,
 ) -> Result<()> {
-    if budget.used <= budget.max {
+    if budget.max == 0 || budget.used <= budget.max {
         return Ok(());
     }
     let (index, _) = repo.refreshed_index()?;
@@ -75,7 +97,12 @@ pub(super) fn fit(
     let listings: u64 = listed.iter().map(|file| file.bytes).sum();
     // Records and the like: too small to count separately.
     let mut live = budget.used.saturating_sub(packs).saturating_sub(listings);
-    let order = |item: &Item, fixed: bool| (!fixed, item.guard, std::cmp::Reverse(item.seq));
+    let newest = items.iter().map(|item| item.time).max();
+    let is_young = |item: &Item| newest.is_some_and(|newest| newest - item.time < DAY);
+    let order = |item: &Item, fixed: bool| {
+        let last = std::cmp::Reverse(item.seq);
+        (!fixed, !is_young(item), item.guard, last)
+    };
     let mut kept: Vec<usize> = (0..decisions.len())
         .filter(|at| decisions[*at].keep)
         .collect();
@@ -87,7 +114,8 @@ pub(super) fn fit(
             return Err(Error::Interrupted);
         }
         let fixed = decisions[at].is_fixed();
-        if !full || fixed {
+        let young = is_young(&items[at]);
+        if !full || fixed || young {
             let news = needs.add(repo, items[at].seq, items[at].id);
             if !needs.unknown.is_empty() {
                 return Ok(());
@@ -102,6 +130,10 @@ pub(super) fn fit(
             return Ok(());
         }
         full = true;
+        if young {
+            budget.unreachable = true;
+            continue;
+        }
         decisions[at].keep = false;
         decisions[at].reasons = vec![Reason::Budget];
     }

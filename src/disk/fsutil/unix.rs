@@ -275,6 +275,13 @@ pub fn is_same_file(a: &Path, b: &Path) -> bool {
     number(a).is_some_and(|one| number(b) == Some(one))
 }
 
+/// Returns true if removing `path` frees no space, because the file has another name. `other` is where that would be, for
+/// systems that do not count names.
+pub fn has_another_name(path: &Path, _other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.nlink() > 1)
+}
+
 /// Returns the number of the file system that a path is on, where it has one that it keeps.
 pub fn file_system_of(path: &Path) -> Option<u64> {
     let number = rustix::fs::statvfs(path).ok()?.f_fsid;

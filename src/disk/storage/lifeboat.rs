@@ -112,6 +112,58 @@ impl Lifeboat {
         self.private() && self.dir.join(FILES).join("format.json").is_file()
     }
 
+    /// Returns the bytes that only it takes: copies, and files that the repository has no more.
+    pub fn own_bytes(&self) -> u64 {
+        self.bytes_of(FILES)
+    }
+
+    fn bytes_of(&self, part: &str) -> u64 {
+        let (files, mut bytes) = (self.dir.join(part), 0);
+        // What cannot be listed is not counted: this is for people to read.
+        let _ = each_file(&files, Path::new(""), &mut |name| {
+            let path = files.join(name);
+            if !fsutil::has_another_name(&path, &self.repository.join(name)) {
+                bytes += path.symlink_metadata()?.len();
+            }
+            Ok(())
+        });
+        bytes
+    }
+
+    /// Returns what it keeps of repositories that were at the same place before, by name, with the bytes that only it takes.
+    pub fn earlier(&self) -> Vec<(String, u64)> {
+        let begin = format!("{FILES}.");
+        let entries = fsutil::read_dir(&self.dir).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names
+            .filter(|name| name.starts_with(&begin))
+            .map(|name| {
+                let bytes = self.bytes_of(&name);
+                (name, bytes)
+            })
+            .collect()
+    }
+
+    /// Removes one of those that [`Lifeboat::earlier`] names.
+    ///
+    /// # Errors
+    /// It is not this user's alone, or something in it cannot be removed.
+    pub fn remove_earlier(&self, name: &str) -> Result<()> {
+        match OwnTree::left_in(&self.dir, name.as_ref()) {
+            Some(tree) => tree.remove(),
+            None => Err(Error::io(
+                "remove",
+                self.dir.join(name),
+                io::ErrorKind::PermissionDenied.into(),
+            )),
+        }
+    }
+
+    /// Returns true if its repository was deleted or moved; false if it is there, or its disk is away.
+    pub fn is_left(&self) -> bool {
+        !self.repository.join("format.json").exists() && self.check_place().is_ok()
+    }
+
     /// Removes it for good: a repository that is deleted on purpose must not come back at the next call.
     ///
     /// # Errors

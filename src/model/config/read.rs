@@ -322,7 +322,10 @@ impl Reader<'_> {
             policy.guard_bytes = self.size(value, "guard_bytes")?;
         }
         if let Some(value) = table.get("max_size") {
-            policy.max_bytes = self.size(value, "max_size")?;
+            policy.max_bytes = match value.get_ref().as_str() {
+                Some("auto") => None,
+                _ => Some(self.size(value, "max_size")?),
+            };
         }
         policy
             .check()

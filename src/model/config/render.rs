@@ -243,9 +243,11 @@ fn retention(out: &mut String, policy: &Policy) {
     line(
         out,
         format_args!(
-            "{}max_size = {}    # bytes that the repository may take; 0: any number",
+            "{}max_size = {}    # bytes that the repository may take; 0: any number, \"auto\": by the disk's free space",
             mark(policy.max_bytes != default.max_bytes),
-            size_text(policy.max_bytes)
+            policy
+                .max_bytes
+                .map_or_else(|| "\"auto\"".to_owned(), size_text)
         ),
     );
 }

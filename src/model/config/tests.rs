@@ -53,7 +53,7 @@ max_size = "500M"
         tags: vec!["release".to_owned()],
         guard_within: chrono::TimeDelta::days(14),
         guard_bytes: 2 << 30,
-        max_bytes: 500 << 20,
+        max_bytes: Some(500 << 20),
         ..Policy::default()
     };
     assert_eq!(config.retention, retention);
@@ -305,7 +305,7 @@ fn what_is_written_is_read_back() {
             within: Some(chrono::TimeDelta::days(3)),
             tags: vec!["release".to_owned()],
             guard_within: chrono::TimeDelta::hours(12),
-            max_bytes: 5 << 30,
+            max_bytes: Some(5 << 30),
             ..Policy::default()
         },
         schedule: Some(Schedule {

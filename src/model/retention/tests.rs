@@ -481,7 +481,7 @@ fn policies() -> impl Strategy<Value = Policy> {
             },
             guard_within: TimeDelta::days(days),
             guard_bytes: bytes,
-            max_bytes: 0,
+            max_bytes: Some(0),
         },
     )
 }
@@ -516,4 +516,28 @@ proptest! {
         let gone: Vec<_> = second.all.iter().filter(|d| !d.keep).collect();
         prop_assert!(gone.is_empty(), "{:?}", gone);
     }
+}
+
+#[test]
+fn without_a_number_the_budget_follows_the_disk_and_the_first_backup() {
+    const GB: u64 = 1_000_000_000;
+    let cases = [
+        // A large disk: a quarter of it.
+        ((GB, 399 * GB, GB), 100 * GB),
+        // A small one: a first backup that is large for it still gets a history.
+        ((2 * GB, 10 * GB, 2 * GB), 6 * GB),
+        // A little disk keeps a tenth for itself, whatever the backup takes.
+        ((4 * GB, GB, 4 * GB), 4_500_000_000),
+        ((0, 100 * GB, 0), 25 * GB),
+        ((0, GB, 0), 500_000_000),
+        ((0, 0, 0), 0),
+    ];
+    for ((used, free, full), max) in cases {
+        assert_eq!(
+            usual_max_bytes(used, free, full),
+            max,
+            "{used} {free} {full}"
+        );
+    }
+    assert!(usual_max_bytes(u64::MAX, u64::MAX, u64::MAX) > u64::MAX / 2);
 }
