@@ -28,6 +28,12 @@ pub(crate) fn values(config: &Config) -> serde_json::Map<String, Value> {
         })
         .collect();
     data.insert("sources".into(), sources.into());
+    let not_covered: Vec<Value> = config
+        .not_covered
+        .iter()
+        .map(|path| bdr::base::path::show(path.as_os_str()).into())
+        .collect();
+    data.insert("not_covered".into(), not_covered.into());
     let guard = json!({
         "on_fail": config.guard.on_fail.word(),
         "max_bytes": config.guard.max_bytes,

@@ -103,6 +103,29 @@ pub(crate) fn own_program() -> Option<PathBuf> {
     typed.or_else(in_path).or(Some(real))
 }
 
+/// Returns true if this program is the `bdr` that a shell finds.
+pub(crate) fn is_on_path() -> bool {
+    let real = std::env::current_exe().and_then(canonicalize).ok();
+    let first = variable("PATH").and_then(|dirs| {
+        std::env::split_paths(&dirs)
+            .map(|dir| dir.join("bdr"))
+            .find(|file| file.is_file())
+    });
+    real.is_some() && first.and_then(|file| canonicalize(file).ok()) == real
+}
+
+/// Returns the name of the program that called this one, where the system has it in a file.
+pub(crate) fn parent_name() -> Option<String> {
+    #[cfg(unix)]
+    let name = std::fs::read_to_string(format!(
+        "/proc/{}/comm",
+        std::os::unix::process::parent_id()
+    ));
+    #[cfg(not(unix))]
+    let name = Err::<String, _>(std::io::ErrorKind::Unsupported);
+    name.ok()
+}
+
 /// Returns true if the environment turns guards off.
 pub(crate) fn guard_is_off() -> bool {
     std::env::var_os("BDR").is_some_and(|v| v == "0")

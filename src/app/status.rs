@@ -64,7 +64,10 @@ pub(crate) fn look_at(
             never: &never,
             budget: 0,
         };
-        discover::uncovered(&places, &cx.config.sources)?
+        let mut found = discover::uncovered(&places, &cx.config.sources)?;
+        let chosen = &cx.config.not_covered;
+        found.retain(|path| !chosen.iter().any(|one| path.starts_with(one)));
+        found
     } else {
         Vec::new()
     };
@@ -102,7 +105,7 @@ pub(crate) fn look_at(
 /// Returns the directories of HOME that none of the sources has.
 pub(crate) fn not_covered(cx: &Context, sources: &[Source]) -> Vec<Elsewhere> {
     match &cx.home {
-        Some(home) => discover::elsewhere(home, sources, &cx.places.own()),
+        Some(home) => discover::elsewhere(home, sources, &cx.places.own(), &cx.config.not_covered),
         None => Vec::new(),
     }
 }

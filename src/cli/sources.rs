@@ -15,7 +15,7 @@ use clap::Args;
 use crate::app::config::{check_patterns, check_text, text, write};
 use crate::app::context::Context;
 use crate::app::documents::{
-    AddDocument, CoveredPath, ExcludeDocument, ExcludedDocument, MeasuredSource, NamedSource,
+    AddDocument, At, CoveredPath, ExcludeDocument, ExcludedDocument, MeasuredSource, NamedSource,
     RemoveDocument,
 };
 use crate::app::error::Failure;
@@ -63,11 +63,12 @@ pub(crate) struct RemoveArgs {
 /// Leave files out of backups
 ///
 /// A PATTERN is a path that exists, or a pattern as in .gitignore: `*.log`, `/cache`, `docs/**/*.tmp`. Shows how much is left out from
-/// now on. Snapshots that have it keep it until they expire.
+/// now on. Snapshots that have it keep it until they expire. A path that no source has is no longer named as not covered.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   bdr exclude ~/notes/videos
+  bdr exclude ~/games                   in no source, and that is all right
   bdr exclude '*.iso'                   in the source around you, or in all of them
   bdr exclude '*.log' --source brain --dry-run")]
 pub(crate) struct ExcludeArgs {
@@ -113,6 +114,7 @@ pub(crate) fn add(cx: &Context, args: &AddArgs) -> Result<u8, Failure> {
         };
         let value = path_text(&path, cx.home.as_deref())?;
         new = edit::set(&new, &["source", &name, "path"], &[value])?;
+        new = without_choice(cx, &config, new, &path)?;
         config = check_text(cx, &new)?;
         added.push(measured(cx, config.source(&name)?)?);
     }
@@ -203,9 +205,29 @@ pub(crate) fn exclude(cx: &Context, args: &ExcludeArgs) -> Result<u8, Failure> {
     if before.sources.is_empty() {
         return Err(Failure::usage("there is no source", "bdr add PATH"));
     }
+    let mut chosen = Vec::new();
     for typed in &args.patterns {
-        for (name, pattern) in excluded(cx, &before, typed, args.source.as_deref())? {
-            new = edit::append(&new, &["source", &name, "exclude"], &[pattern])?;
+        match excluded(cx, &before, typed, args.source.as_deref())? {
+            Excluded::Patterns(found) => {
+                for (name, pattern) in found {
+                    new = edit::append(&new, &["source", &name, "exclude"], &[pattern])?;
+                }
+            }
+            Excluded::InNoSource(path) => {
+                let home = cx.home.as_deref();
+                if !chosen.contains(&path) {
+                    chosen.push(path);
+                }
+                let known = before.not_covered.iter();
+                let new_ones = chosen
+                    .iter()
+                    .filter(|one| !before.not_covered.contains(one));
+                let all: Result<Vec<String>, _> = known
+                    .chain(new_ones)
+                    .map(|one| path_text(one, home))
+                    .collect();
+                new = edit::set(&new, &["not_covered"], &all?)?;
+            }
         }
     }
     let after = check_text(cx, &new)?;
@@ -217,7 +239,8 @@ pub(crate) fn exclude(cx: &Context, args: &ExcludeArgs) -> Result<u8, Failure> {
             changes.push((measured(cx, old)?, measured(cx, source)?));
         }
     }
-    if !args.dry_run && !changes.is_empty() {
+    let changed = !changes.is_empty() || after.not_covered != before.not_covered;
+    if !args.dry_run && changed {
         write(cx, &new)?;
     }
     let gone = |(old, new): &(Measured, Measured)| {
@@ -239,12 +262,19 @@ pub(crate) fn exclude(cx: &Context, args: &ExcludeArgs) -> Result<u8, Failure> {
         });
         let data = ExcludeDocument {
             excluded: excluded.collect(),
-            changed: !args.dry_run && !changes.is_empty(),
+            not_covered: chosen.iter().map(|path| At::new(path)).collect(),
+            changed: !args.dry_run && changed,
         };
         cx.ui.document("exclude", exit::OK, &data)?;
         return Ok(exit::OK);
     }
     let mut says = String::new();
+    for path in &chosen {
+        let path = cx.shown_absolute(path);
+        says.push_str(&format!(
+            "  {path} is in no source; `bdr status` does not name it any more\n"
+        ));
+    }
     for change in &changes {
         let name = &change.1.source.name;
         says.push_str(&match gone(change) {
@@ -259,10 +289,11 @@ pub(crate) fn exclude(cx: &Context, args: &ExcludeArgs) -> Result<u8, Failure> {
             }
         });
     }
-    says.push_str(match (changes.is_empty(), args.dry_run) {
-        (true, _) => "Left out already. Nothing was changed.\n",
-        (false, true) => "Nothing was changed.\n",
-        (false, false) => "Left out of backups from now on; snapshots keep it until they expire.\n",
+    says.push_str(match (changed, args.dry_run) {
+        (false, _) => "Left out already. Nothing was changed.\n",
+        (true, true) => "Nothing was changed.\n",
+        (true, false) if changes.is_empty() => "",
+        (true, false) => "Left out of backups from now on; snapshots keep it until they expire.\n",
     });
     cx.ui.report(&says)?;
     Ok(exit::OK)
@@ -377,13 +408,41 @@ fn named<'c>(cx: &Context, config: &'c Config, typed: &OsString) -> Result<&'c S
     })
 }
 
-/// Returns what a word excludes: the names of sources, each with the pattern for it.
+/// Returns the text without the note that a place is in no source on purpose, or that one in it is: now it is in one.
+fn without_choice(
+    cx: &Context,
+    config: &Config,
+    text: String,
+    path: &Path,
+) -> Result<String, Failure> {
+    let is_other = |chosen: &&PathBuf| !chosen.starts_with(path) && !path.starts_with(chosen);
+    let others: Vec<&PathBuf> = config.not_covered.iter().filter(is_other).collect();
+    if others.len() == config.not_covered.len() {
+        return Ok(text);
+    }
+    let home = cx.home.as_deref();
+    let others: Result<Vec<String>, _> = others.iter().map(|p| path_text(p, home)).collect();
+    Ok(match &others?[..] {
+        [] => edit::remove(&text, &["not_covered"])?,
+        others => edit::set(&text, &["not_covered"], others)?,
+    })
+}
+
+/// What a word means to `bdr exclude`.
+enum Excluded {
+    /// The names of sources, each with the pattern for it.
+    Patterns(Vec<(String, String)>),
+    /// A place of HOME that is in no source, and is to stay so.
+    InNoSource(PathBuf),
+}
+
+/// Returns what a word excludes.
 fn excluded(
     cx: &Context,
     config: &Config,
     typed: &OsString,
     only: Option<&str>,
-) -> Result<Vec<(String, String)>, Failure> {
+) -> Result<Excluded, Failure> {
     let text = typed.to_str().ok_or_else(|| {
         Failure::usage(
             format!("`{}` is not UTF-8", show(typed)),
@@ -391,6 +450,10 @@ fn excluded(
         )
     })?;
     let path = expanded(cx, typed);
+    let is_in_home = cx
+        .home
+        .as_ref()
+        .is_some_and(|home| path.starts_with(home) && path != *home);
     let is_path = text.contains('/') || text.contains(std::path::MAIN_SEPARATOR) || text == ".";
     if is_path && path.symlink_metadata().is_ok() {
         let below = |source: &&Source| only.is_none_or(|name| source.name == name);
@@ -412,13 +475,16 @@ fn excluded(
             ));
         }
         let found = those_with_it(cx, config, found)?;
+        if found.is_empty() && is_in_home && only.is_none() {
+            return Ok(Excluded::InNoSource(path));
+        }
         if found.is_empty() {
             return Err(Failure::usage(
                 format!("no source has `{}`", show(path.as_os_str())),
                 "nothing backs it up, so there is nothing to leave out",
             ));
         }
-        return Ok(found);
+        return Ok(Excluded::Patterns(found));
     }
     let here = |source: &&Source| cx.cwd.starts_with(&source.path);
     let mut sources: Vec<&Source> = match only {
@@ -433,8 +499,15 @@ fn excluded(
         .map(|source| (source.name.clone(), text.to_owned()))
         .collect();
     let found = those_with_it(cx, config, all.clone())?;
+    let exists = path.symlink_metadata().is_ok_and(|seen| seen.is_dir());
+    if found.is_empty() && exists && is_in_home && only.is_none() {
+        return Ok(Excluded::InNoSource(path));
+    }
     // It may match later: then in all that were meant.
-    Ok(if found.is_empty() { all } else { found })
+    Ok(Excluded::Patterns(match found.is_empty() {
+        true => all,
+        false => found,
+    }))
 }
 
 /// Keeps the sources in which a pattern leaves something out: several lie in HOME, and most of them never had the file.

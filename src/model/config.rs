@@ -29,6 +29,8 @@ pub struct Config {
     pub repository: Option<PathBuf>,
     /// Sorted by name.
     pub sources: Vec<Source>,
+    /// Places that are in no source on purpose: `bdr status` does not name them.
+    pub not_covered: Vec<PathBuf>,
     /// Defaults of `bdr guard`.
     pub guard: GuardConfig,
     /// What the hooks of coding agents watch.

@@ -128,6 +128,74 @@ fn what_is_excluded_is_shown_and_left_out_of_the_source_that_has_it_only() {
 }
 
 #[test]
+fn a_place_that_is_in_no_source_on_purpose_is_named_no_more() {
+    let place = home();
+    at_home(&place, &["init", "--yes"], 0);
+    at_home(&place, &["backup"], 0);
+    let status = said(&at_home(&place, &["status"], 0));
+    assert!(
+        status.contains("or leave them out: bdr exclude ~/code ~/notes"),
+        "{status}"
+    );
+    let dry = said(&at_home(&place, &["exclude", "code", "--dry-run"], 0));
+    assert!(dry.contains("Nothing was changed"), "{dry}");
+    let said_then = said(&at_home(&place, &["exclude", "code"], 0));
+    assert!(said_then.contains("code is in no source"), "{said_then}");
+    assert!(config(&place).contains("not_covered = [\"~/code\"]"));
+    let status = said(&at_home(&place, &["status"], 0));
+    assert!(
+        !status.contains("~/code") && status.contains("cover it: bdr add ~/notes"),
+        "{status}"
+    );
+    at_home(&place, &["exclude", "notes"], 0);
+    let status = said(&at_home(&place, &["status"], 0));
+    assert!(!status.contains("ot covered: ~"), "{status}");
+    // Whoever adds it, or something in it, has thought better of it.
+    at_home(&place, &["add", "code/shop"], 0);
+    let now = config(&place);
+    assert!(now.contains("not_covered = [\"~/notes\"]"), "{now}");
+    at_home(&place, &["add", "notes"], 0);
+    assert!(!config(&place).contains("not_covered"));
+    at_home(&place, &["config", "check"], 0);
+}
+
+#[test]
+fn the_shell_that_ran_init_is_protected_by_the_line_that_it_prints() {
+    let place = home();
+    let script = r#"
+        said=$("$BDR" init --yes)
+        line=$(printf '%s\n' "$said" | sed -n 's/^Protect what you type in this shell: //p')
+        [ -n "$line" ] || { echo "no line: $said"; exit 1; }
+        eval "$line"
+        type guard >/dev/null && echo protected
+    "#;
+    for shell in ["bash", "zsh"] {
+        let output = std::process::Command::new(shell)
+            .args(["-c", script])
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", place.path("home"))
+            .env("BDR_HOME", place.path("bdr"))
+            .env("BDR", env!("CARGO_BIN_EXE_bdr"))
+            .current_dir(place.path("home"))
+            .output();
+        let Ok(output) = output else {
+            println!("SKIPPED for {shell}: it is not installed");
+            continue;
+        };
+        let said = said(&output);
+        assert!(
+            said.contains("protected"),
+            "{shell}: {said} {}",
+            stderr(&output)
+        );
+    }
+    // A program that is no shell gets no line for one.
+    let plain = said(&at_home(&place, &["init", "--yes"], 0));
+    assert!(!plain.contains("this shell"), "{plain}");
+}
+
+#[test]
 fn a_dry_backup_says_what_the_next_one_does_and_stores_nothing() {
     let place = home();
     at_home(&place, &["init", "--yes"], 0);

@@ -2,6 +2,7 @@
 
 use bdr::base::id::{Id, SnapshotId};
 use bdr::care::prune::{PlannedSnapshot, PrunePlan, PruneReport};
+use bdr::care::space::Left;
 use bdr::care::verify::{Damage, LostFile, VerifyReport};
 use bdr::repo::origin::Origin;
 use serde::Serialize;
@@ -202,6 +203,38 @@ impl PruneDocument {
                 taken_back: report.taken_back,
                 blocked: report.blocked.clone(),
             },
+        }
+    }
+}
+
+/// `prune --lifeboats`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct LifeboatsDocument {
+    applied: bool,
+    bytes: u64,
+    lifeboats: Vec<LeftDocument>,
+}
+
+/// What is left of a repository.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct LeftDocument {
+    #[serde(flatten)]
+    at: At,
+    bytes: u64,
+}
+
+impl LifeboatsDocument {
+    pub(crate) fn new(left: &[Left], applied: bool) -> Self {
+        let one = |left: &Left| LeftDocument {
+            at: At::new(&left.repository),
+            bytes: left.bytes,
+        };
+        Self {
+            applied,
+            bytes: left.iter().map(|left| left.bytes).sum(),
+            lifeboats: left.iter().map(one).collect(),
         }
     }
 }

@@ -20,7 +20,9 @@ mod status;
 
 pub(crate) use backup::BackupDocument;
 use backup::SealedDocument;
-pub(crate) use care::{DoctorDocument, FindingDocument, PruneDocument, VerifyDocument};
+pub(crate) use care::{
+    DoctorDocument, FindingDocument, LifeboatsDocument, PruneDocument, VerifyDocument,
+};
 pub(crate) use changed::{FileDocument, GitDocument};
 pub(crate) use explain::ExplainDocument;
 pub(crate) use files::{

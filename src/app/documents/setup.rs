@@ -114,6 +114,7 @@ pub(crate) struct RemoveDocument {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct ExcludeDocument {
     pub(crate) excluded: Vec<ExcludedDocument>,
+    pub(crate) not_covered: Vec<At>,
     pub(crate) changed: bool,
 }
 

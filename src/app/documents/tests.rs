@@ -55,6 +55,7 @@ fn schemas() -> Map<String, Value> {
         ("bdr.privacy-why/1", of::<WhyDocument>()),
         ("bdr.privacy/1", of::<AllowDocument>()),
         ("bdr.prune/1", of::<PruneDocument>()),
+        ("bdr.prune.lifeboats/1", of::<LifeboatsDocument>()),
         ("bdr.redo/1", of::<UndoDocument>()),
         ("bdr.remove/1", of::<RemoveDocument>()),
         ("bdr.restore/1", of::<RestoreDocument>()),

@@ -159,8 +159,8 @@ pub(crate) fn elsewhere(cx: &Context, one: &Elsewhere) -> String {
     }
 }
 
-/// Returns the command that covers what is not.
-pub(crate) fn add_command(cx: &Context, left: &[Elsewhere]) -> String {
+/// Returns the paths as they are typed.
+fn shell_paths(cx: &Context, left: &[Elsewhere]) -> String {
     let paths: Vec<String> = left
         .iter()
         .map(|one| {
@@ -175,7 +175,7 @@ pub(crate) fn add_command(cx: &Context, left: &[Elsewhere]) -> String {
             }
         })
         .collect();
-    format!("bdr add {}", paths.join(" "))
+    paths.join(" ")
 }
 
 /// Returns the whole page.
@@ -199,10 +199,14 @@ pub(crate) fn page(cx: &Context, seen: &Seen) -> String {
         Level::Critical => format!("{}\n", style.red(&painted)),
     };
     if let [_, ..] = &seen.elsewhere[..] {
-        text.push_str(&format!(
-            "  cover them: {}\n",
-            add_command(cx, &seen.elsewhere)
-        ));
+        let paths = shell_paths(cx, &seen.elsewhere);
+        let them = if seen.elsewhere.len() == 1 {
+            "it"
+        } else {
+            "them"
+        };
+        text.push_str(&format!("  cover {them}: bdr add {paths}\n"));
+        text.push_str(&format!("  or leave {them} out: bdr exclude {paths}\n"));
     }
     for one in &status.troubles {
         if one.level() == Level::Warning && !text.contains(&trouble(one, status.now)) {

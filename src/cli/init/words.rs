@@ -6,6 +6,7 @@ use std::path::Path;
 use bdr::base::path::show;
 use bdr::base::units::size;
 use bdr::find::discover::{Discovery, Found};
+use bdr::install::hooks::shells::Shell;
 use bdr::model::config::{Config, Criticality, Source};
 use bdr::repo::Repository;
 
@@ -131,8 +132,45 @@ pub(super) fn ending(
         "Same without questions: {}\n",
         equivalent(cx, args, repo, config, also)
     ));
+    text.push_str(&shell_line(cx, also.hooks));
     text.push_str("Try it: bdr guard -- rm -rf <a file you can spare>\n");
     Ok(text)
+}
+
+/// Returns the line that protects the shell that ran this: hooks that were just installed are read by new shells only.
+fn shell_line(cx: &Context, hooks: &[String]) -> String {
+    let Some(shell) = calling_shell().filter(|_| !cx.ui.json) else {
+        return String::new();
+    };
+    let program = crate::app::context::own_program();
+    // What is on PATH under its name is called by it.
+    let program = match program.filter(|_| !crate::app::context::is_on_path()) {
+        Some(path) => bdr::base::path::shell_word(&path.to_string_lossy()),
+        None => "bdr".to_owned(),
+    };
+    let line = shell.line_for_now(&program);
+    let installed = hooks
+        .iter()
+        .any(|hook| hook == "all" || hook == "shell" || Shell::parse(hook) == Some(shell));
+    match installed {
+        true => format!("Protect this shell too: {line}\n"),
+        false => format!("Protect what you type in this shell: {line}\n"),
+    }
+}
+
+/// Returns the shell that bdr was called from: its parent, where the system says which that is, or the user's own.
+fn calling_shell() -> Option<Shell> {
+    let named = |name: &str| Shell::parse(name.trim().trim_start_matches('-'));
+    let parent = crate::app::context::parent_name();
+    let login = || {
+        let shell = crate::app::context::variable("SHELL")?;
+        named(Path::new(&shell).file_stem()?.to_str()?)
+    };
+    match parent {
+        // A script, or another program, is not a shell that somebody types in.
+        Some(name) => named(&name),
+        None => login(),
+    }
 }
 
 /// Returns the command that does the same without asking.

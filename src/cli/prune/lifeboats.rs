@@ -5,12 +5,12 @@
 
 use bdr::base::units::size;
 use bdr::care::space::left;
-use serde_json::json;
 
 use crate::app::context::Context;
+use crate::app::documents::LifeboatsDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
-use crate::ui::{json::with_path, plural, prompt, table};
+use crate::ui::{plural, prompt, table};
 
 pub(super) fn run(cx: &Context, dry_run: bool, yes: bool) -> Result<u8, Failure> {
     let lifeboats = cx.places.lifeboats.as_deref();
@@ -52,11 +52,7 @@ pub(super) fn run(cx: &Context, dry_run: bool, yes: bool) -> Result<u8, Failure>
         false => exit::PARTIAL,
     };
     if cx.ui.json {
-        let all: Vec<_> = left
-            .iter()
-            .map(|one| with_path(&one.repository, json!({"bytes": one.bytes})))
-            .collect();
-        let data = json!({"applied": apply, "bytes": bytes, "lifeboats": all});
+        let data = LifeboatsDocument::new(&left, apply);
         cx.ui.document("prune.lifeboats", code, &data)?;
     } else if apply {
         let freed = size(bytes);

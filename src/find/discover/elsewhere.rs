@@ -53,9 +53,14 @@ const REPOSITORIES: u32 = 10;
 const LARGE_INDEX: u64 = 4 << 20;
 
 /// Returns the directories right below `home` that no source covers, none in part, with what is in them. Hidden ones are settings, which
-/// [`super::uncovered`] knows; empty ones and those that tools make do not count.
+/// [`super::uncovered`] knows; empty ones and those that tools make do not count. `chosen` are in no source on purpose.
 #[must_use]
-pub fn elsewhere(home: &Path, sources: &[Source], never: &[PathBuf]) -> Vec<Elsewhere> {
+pub fn elsewhere(
+    home: &Path,
+    sources: &[Source],
+    never: &[PathBuf],
+    chosen: &[PathBuf],
+) -> Vec<Elsewhere> {
     let Ok(list) = fsutil::read_dir(home) else {
         return Vec::new();
     };
@@ -73,6 +78,7 @@ pub fn elsewhere(home: &Path, sources: &[Source], never: &[PathBuf]) -> Vec<Else
                 .iter()
                 .any(|own| own.starts_with(dir) || dir.starts_with(own))
         })
+        .filter(|dir| !chosen.iter().any(|one| dir.starts_with(one)))
         .filter(|dir| !sources.iter().any(|source| is_touched(source, dir)))
         .filter(|dir| fsutil::read_dir(dir).is_ok_and(|mut list| list.next().is_some()))
         .collect();

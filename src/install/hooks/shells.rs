@@ -41,6 +41,18 @@ impl Shell {
         Self::ALL.into_iter().find(is_it)
     }
 
+    /// Returns the line that protects a session that runs already.
+    pub fn line_for_now(self, program: &str) -> String {
+        let word = self.word();
+        match self {
+            Self::Bash | Self::Zsh => format!("eval \"$({program} shell init {word})\""),
+            Self::Fish => format!("{program} shell init fish | source"),
+            Self::PowerShell => {
+                format!("{program} shell init {word} | Out-String | Invoke-Expression")
+            }
+        }
+    }
+
     /// Returns the file that it reads in every interactive session, as the environment has it.
     pub fn file(self, around: &Around<'_>) -> PathBuf {
         (self.manner().file)(around)

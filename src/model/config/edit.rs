@@ -5,7 +5,8 @@ use toml_edit::{Array, DocumentMut, Item, Table, Value};
 use crate::base::error::{Error, Result};
 
 /// Keys whose values are lists.
-const LISTS: [&str; 8] = [
+const LISTS: [&str; 9] = [
+    "not_covered",
     "allow",
     "include",
     "exclude",

@@ -61,6 +61,7 @@ impl Reader<'_> {
             "",
             &[
                 "repository",
+                "not_covered",
                 "source",
                 "guard",
                 "hooks",
@@ -74,6 +75,14 @@ impl Reader<'_> {
         let mut config = Config::default();
         if let Some(value) = table.get("repository") {
             config.repository = Some(self.path(value, "repository")?);
+        }
+        if let Some(value) = table.get("not_covered") {
+            let wanted = "a list of paths, like [\"~/games\"]";
+            let list = value.get_ref().as_array();
+            let list = list.ok_or_else(|| self.wrong_type(value, "not_covered", wanted))?;
+            for item in list.iter() {
+                config.not_covered.push(self.path(item, "not_covered")?);
+            }
         }
         if let Some(value) = table.get("source") {
             for (name, value) in self.table(value, "source")?.iter() {

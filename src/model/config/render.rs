@@ -22,6 +22,20 @@ pub(super) fn render(config: &Config, home: Option<&Path>) -> Result<String> {
         ),
         None => out.push_str("# repository = \"~/.local/share/bdr\"   # where backups are kept\n"),
     }
+    if !config.not_covered.is_empty() {
+        let paths: Result<Vec<String>> = config
+            .not_covered
+            .iter()
+            .map(|path| path_text(path, home))
+            .collect();
+        let paths = paths?.join(", ");
+        line(
+            &mut out,
+            format_args!(
+                "not_covered = [{paths}]   # not backed up on purpose; bdr exclude PATH adds"
+            ),
+        );
+    }
     out.push_str(
         "\n# Each source is a directory or a file.\n\
          #   include      only these paths below it, each with everything in it; patterns: docs/**/*.md\n\

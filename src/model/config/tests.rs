@@ -96,7 +96,7 @@ fn mistakes_have_a_line_and_a_way_out() {
             "zebra=1\n",
             1,
             "unknown key `zebra`",
-            "known here: repository, source, guard",
+            "known here: repository, not_covered, source, guard",
         ),
         (
             "[sources.a]\n",
@@ -267,6 +267,7 @@ fn a_byte_order_mark_and_windows_line_ends_are_no_mistake() {
 fn what_is_written_is_read_back() {
     let config = Config {
         repository: Some("/home/u/.local/share/bdr".into()),
+        not_covered: vec!["/home/u/games".into(), "/srv/\"x\"".into()],
         sources: vec![
             Source {
                 name: "a.b".into(),
