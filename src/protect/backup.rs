@@ -1,7 +1,8 @@
-//! Takes a snapshot: walk, compare with the state, read what is dirty, pack it, commit.
+//! Takes a snapshot: walk, compare with the state, read what changed, pack it, commit.
 //!
-//! Order on disk: packs (each fsynced by the thread that wrote it) → key frames → snapshot record, the commit point → index and state, which
-//! are derived. An error or a crash before the record leaves at most unreferenced files.
+//! Order on disk: packs (each fsynced by the thread that wrote it) → key frames → snapshot record,
+//! the commit point → index and state, which are derived. An error or a crash before the record
+//! leaves at most unreferenced files.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -32,38 +33,37 @@ mod run;
 use run::Run;
 pub(crate) use run::UNREADABLE;
 
-/// What taking a snapshot came to.
+/// The result of a backup.
 #[derive(Debug, Clone)]
 pub struct BackupReport {
-    /// The snapshot; an older one if `reused`.
+    /// The new snapshot, or an older one if `reused`.
     pub snapshot: Snapshot,
-    /// Nothing had changed: nothing was written.
+    /// Nothing changed, so nothing was written.
     pub reused: bool,
     /// Regular files that are new since the state.
     pub added: u64,
     /// Regular files whose content or metadata changed.
     pub changed: u64,
-    /// Paths that are gone, topmost.
+    /// Paths that are gone; only the topmost of each tree.
     pub removed: u64,
-    /// Bytes read from files.
     pub read_bytes: u64,
     /// Bytes of packs and key frames written.
     pub stored_bytes: u64,
-    /// What could not be read.
+    /// Files that could not be read.
     pub problems: Vec<PathNote>,
-    /// What changed whenever it was read, and is stored as it was read last: parts of it may not fit together.
+    /// Files that changed during every attempt to read them. The last reading is stored; its parts
+    /// may not fit together.
     pub unstable: Vec<PathNote>,
-    /// What the rules or the budget left out.
+    /// Paths left out by the rules or the budget.
     pub left_out: Vec<PathNote>,
-    /// Directories of sources on which another file system is mounted, and that were taken.
+    /// Directories of sources on which another file system is mounted, and that were captured.
     pub mounts: Vec<PathBuf>,
     /// FIFOs, sockets, devices.
     pub not_stored: u64,
-    /// What was kept instead of being read.
+    /// Content that was kept in a staging area instead of being read.
     pub kept: KeptReport,
-    /// What was sealed; for backups only, not for what guards take.
+    /// What was sealed; only for backups, not for snapshots of guards.
     pub sealed: SealedSummary,
-    /// Wall time.
     pub elapsed: Duration,
 }
 
@@ -81,7 +81,7 @@ pub fn backup(
     capture(repo, roots, options, monitor).map(|(report, _)| report)
 }
 
-/// [`backup`], with what it learned of the roots.
+/// [`backup`], which also returns what it learned about the roots.
 pub(crate) fn capture(
     repo: &Repository,
     roots: &[Root],
@@ -96,6 +96,7 @@ pub(crate) fn capture(
     }
     let mut options = options.clone();
     let hold = run::hold(repo, &mut options, scheduled)?;
+    // A full snapshot refers to no older packs, so it does not matter whether any are lost.
     if !options.full {
         repo.notice_lost_packs()?;
     }
@@ -126,6 +127,7 @@ pub(crate) fn capture(
     let mut counts = Counts::default();
     let (captured, packs) = run.read(&shared, kept, &mut counts)?;
     let mut pending = run.rebuild(captured, &mut counts);
+    // Everything dirty turned out to be unchanged, so another record would say nothing new.
     if pending.iter().all(|new| !new.is_news)
         && let Some(snapshot) = run.reusable()?
     {
@@ -144,19 +146,20 @@ pub(crate) fn capture(
     Ok(run.finish(snapshot, false, counts))
 }
 
-/// Removes what a crash left. Not being able to is no reason not to back up.
+/// Removes leftovers of a crash. A failure here must not stop the backup.
 fn tidy_up(repo: &Repository, now: DateTime<Utc>) {
     let _ = repo.sweep_temporaries(now);
     let hour_ago = std::time::SystemTime::from(now) - Duration::from_secs(3600);
     crate::disk::fsutil::sweep_temporaries(repo.cache(), 2, hour_ago);
     crate::repo::under_way::sweep(repo);
-    // The way back without bdr, where it was damaged or written by an older one; verify says if it cannot be mended.
+    // Rewrites the tools that restore without bdr, if they are damaged or an older bdr wrote them;
+    // `verify` reports it if that fails.
     for name in repo.outdated_recovery() {
         let _ = repo.renew_recovery(name);
     }
 }
 
-/// The damaged blobs that this run stored again are whole now.
+/// Records that this run stored damaged blobs again, so they are whole now.
 fn note_mended(shared: &Shared<'_>) -> Result<()> {
     if !shared.damaged.is_empty()
         && let Ok(stored) = shared.stored.lock()
@@ -167,7 +170,6 @@ fn note_mended(shared: &Shared<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Counts that a report needs.
 #[derive(Default)]
 struct Counts {
     added: u64,
@@ -176,10 +178,11 @@ struct Counts {
     stored_bytes: u64,
 }
 
-/// What was written without the lock, prune may have thrown away before the snapshot named it. From the lock on it does not.
+/// Prune may have removed packs that were written without the lock, before the snapshot named them.
+/// From the lock on it cannot.
 fn reclaim(repo: &Repository, snapshot: &Snapshot) -> Result<()> {
     let Ok(_hold) = repo.hold(Duration::from_secs(1)) else {
-        // Whoever holds it for so long is not prune; if it is, the next one takes back what is needed.
+        // Prune never holds the lock this long. If it did, the next one restores what is needed.
         return Ok(());
     };
     let bases = snapshot.roots.iter().filter_map(|root| root.base);
@@ -190,13 +193,12 @@ fn reclaim(repo: &Repository, snapshot: &Snapshot) -> Result<()> {
     Ok(())
 }
 
-/// Forgets what is derived of a root that will not be captured again.
+/// Forgets the derived data of a root that will not be captured again.
 pub(crate) fn forget_state(repo: &Repository, root: &Root) {
-    // One that stays costs space only.
+    // If it stays, it only costs space.
     let _ = crate::disk::fsutil::remove_file(&crate::protect::survey::state_path(repo, root));
 }
 
-/// Returns the default scratch directory of a repository.
 pub fn scratch_dir(repo: &Repository) -> PathBuf {
     Path::new(repo.cache()).join("scratch")
 }

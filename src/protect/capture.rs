@@ -1,6 +1,8 @@
 //! The one path by which content gets from files into packs.
 //!
-//! Every byte that is stored passes `Capture::content`: what is scanned, sealed (`seal`), hashed and stored are the same bytes. A file that changes while it is read is read again, then stored as it was read and flagged.
+//! Every stored byte passes `Capture::content`: the bytes scanned are the bytes sealed (`seal`),
+//! hashed and stored. A file that changes while it is read is read again; the last reading is
+//! stored as it is and flagged.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -36,46 +38,44 @@ pub(crate) use seal::{Sealing, seal_bytes};
 
 /// Files up to this size are read whole; larger ones are streamed.
 const MEMORY_BYTES: u64 = 8 << 20;
-/// A buffer that had to grow beyond this is given back.
+/// A buffer larger than this, in bytes, is freed after use.
 const KEPT_BYTES: usize = 1 << 20;
-/// Times to read a file that changes while it is read.
+/// How often a file is read that changes while it is read.
 const ATTEMPTS: u32 = 4;
 
-/// What the threads of one backup share.
 pub(crate) struct Shared<'a> {
     pub(crate) repo: &'a Repository,
-    /// Store every file whole, whatever is there already.
+    /// Store every file whole, whatever is stored already.
     pub(crate) full: bool,
-    /// Look at all of every file, and build upon nothing that was looked at by other rules.
+    /// Examine all of every file, and do not build on content that was examined by other rules.
     pub(crate) anew: bool,
     pub(crate) level: Level,
     pub(crate) damaged: DigestSet,
-    /// Blobs stored by this run.
     pub(crate) stored: Mutex<DigestSet>,
-    /// Packs looked for by this run.
+    /// Packs that this run has checked for.
     pub(crate) present: Mutex<HashMap<Digest, bool>>,
-    /// What was found to be clear, for runs that read everything.
+    /// Verdicts "no secret in it", for runs that read everything.
     pub(crate) verdicts: Option<Verdicts>,
     pub(crate) own_names: OwnNames,
-    /// Hears how far a large file is: it alone may take minutes.
+    /// Receives progress within a large file, which alone may take minutes.
     pub(crate) monitor: &'a dyn Monitor,
 }
 
-/// An object as it was captured.
 #[derive(Debug)]
 pub(crate) struct Captured {
     pub(crate) path: RepoPath,
     pub(crate) stat: Stat,
     pub(crate) body: Body,
-    /// State flags.
     pub(crate) flags: u8,
-    /// It turned out to be gone; or, beside a database copied online, not needed.
+    /// It vanished meanwhile; or it belongs to a database that was copied online, so it is not
+    /// needed.
     pub(crate) gone: bool,
-    /// It has an extended attribute with a secret in it, which is not stored.
+    /// It has an extended attribute with a secret, which is not stored.
     pub(crate) withheld: bool,
 }
 
-/// What was captured of a root, sorted by path. Boxed: hundreds of thousands are sorted, moved and freed one by one.
+/// The captured objects of a root, sorted by path. Boxed, because hundreds of thousands are sorted,
+/// moved and freed one by one.
 pub(crate) type CapturedList = Vec<Box<Captured>>;
 
 /// Captures objects; one per thread.
@@ -85,14 +85,14 @@ pub(crate) struct Capture<'a> {
     reader: Reader<'a>,
     buffer: Vec<u8>,
     pub(crate) read_bytes: u64,
-    /// Bytes of the current file that the monitor has heard of.
+    /// Bytes of the current file already reported to the monitor.
     told_bytes: u64,
 }
 
-/// What became of the content of a file.
+/// How the content of a file was stored.
 struct Stored {
     content: Option<Content>,
-    /// Bytes that the file had.
+    /// Size of the file, in bytes.
     size: u64,
     sealed: Option<Box<Sealed>>,
 }
@@ -102,7 +102,8 @@ fn xattrs_at(handle: &RootHandle, path: &RepoPath, kind: Kind) -> Result<(Xattrs
     found.context("read", handle.absolute(path))
 }
 
-/// The target of a symlink; one with a secret in it is not stored, whenever it came there.
+/// Returns the target of a symlink. A target with a secret in it is not stored, even if it appeared
+/// only now.
 fn target_of(handle: &RootHandle, path: &RepoPath) -> Result<Vec<u8>> {
     let target = handle.read_link(path);
     let target = target.context("read", handle.absolute(path))?;
@@ -115,18 +116,18 @@ fn target_of(handle: &RootHandle, path: &RepoPath) -> Result<Vec<u8>> {
     }
 }
 
-/// Where a file lies: the name in its pack, and its real path, which says what kind of file it is.
+/// Where a file is: its name in the pack, and its real path, which decides what kind of file it is.
 struct Place<'a> {
     root: &'a str,
     path: &'a RepoPath,
     absolute: &'a Path,
 }
 
-/// What is known of an object from before.
+/// What was known about an object before.
 pub(crate) type Prior<'a> = Option<Known<'a>>;
 
 impl<'a> Capture<'a> {
-    /// Returns the bytes that the monitor has heard of since this was asked last.
+    /// Returns the bytes reported to the monitor since the last call.
     pub(crate) fn take_told(&mut self) -> u64 {
         std::mem::take(&mut self.told_bytes)
     }
@@ -142,17 +143,15 @@ impl<'a> Capture<'a> {
         }
     }
 
-    /// Returns how a file stands but for a name that bdr gave it.
+    /// Returns the stat of a file without the hard link that bdr itself made.
     fn of_user(&self, stat: &Stat) -> Stat {
         self.shared.own_names.without(self.shared.repo, stat)
     }
 
-    /// Publishes the packs.
     pub(crate) fn finish(self) -> Result<Vec<Finished>> {
         self.pack.finish()
     }
 
-    /// Captures one object.
     pub(crate) fn object(
         &mut self,
         root: &str,
@@ -191,7 +190,7 @@ impl<'a> Capture<'a> {
         })
     }
 
-    /// Stores a file that was kept; `None` if it does not have `size` bytes.
+    /// Stores a file that was kept; `None` if it is not `size` bytes long.
     pub(crate) fn kept_file(
         &mut self,
         set: Id,
@@ -216,7 +215,8 @@ impl<'a> Capture<'a> {
         }))
     }
 
-    /// Captures a file. One that changes while it is read is read again, after a while that grows; the last time it is taken as it was read.
+    /// Captures a file. If it changes during the reading, waits a little longer each time and reads
+    /// again; the last reading is stored as it is.
     fn file(
         &mut self,
         root: &str,
@@ -248,7 +248,7 @@ impl<'a> Capture<'a> {
         Err(Error::io("read", absolute, shrinks))
     }
 
-    /// Captures a file that cannot be opened: that is no matter where there is nothing in it.
+    /// Captures a file that cannot be opened. If it is empty, nothing is lost.
     fn closed(
         &self,
         handle: &RootHandle,
@@ -270,7 +270,7 @@ impl<'a> Capture<'a> {
         })
     }
 
-    /// Reads an open file once; `None` if it changed meanwhile and this is not the `last` time.
+    /// Reads an open file once; `None` if it changed meanwhile and this is not the `last` attempt.
     fn opened(
         &mut self,
         place: &Place<'_>,
@@ -284,9 +284,10 @@ impl<'a> Capture<'a> {
             return Err(Error::io("read", place.absolute, replaced));
         }
         let read = self.content(place, file, &before, prior, last)?;
+        // A different stat after the reading means that somebody wrote meanwhile.
         let after = RootHandle::stat_file(file).context("read", place.absolute)?;
         let steady = same_stat(&before, &after);
-        // Shorter than it was: it is being rewritten right now.
+        // Shorter than its stat said: somebody is rewriting it right now.
         let Some(stored) = read.filter(|_| steady || last) else {
             return Ok(None);
         };
@@ -306,7 +307,7 @@ impl<'a> Capture<'a> {
         if !steady {
             body.flags.push(Flag::Unstable);
         }
-        // What is withheld is named every time, so it is looked at every time.
+        // A withheld attribute is reported by every backup, so the file has to stay dirty.
         let mut flags = if steady && !withheld { 0 } else { DIRTY };
         if body.sealed.is_some() {
             flags |= SEALED;
@@ -324,7 +325,8 @@ impl<'a> Capture<'a> {
         }))
     }
 
-    /// Adds what has no data of its own to a full backup's packs: directories, symlinks, hard links, empty files.
+    /// Adds objects without data to the packs of a full backup: directories, symlinks, hard links,
+    /// empty files.
     pub(crate) fn tree_entry(&mut self, meta: &TarMeta<'_>) -> Result<()> {
         self.pack.add(meta, b"", None)
     }

@@ -1,13 +1,15 @@
-//! The one place that answers whether what is on disk is what is on record.
+//! The one place that decides whether a file on disk equals its record.
 //!
-//! There are three questions, because there are three records of an object, and each answer is as dear as its record is short:
+//! There are three questions, because there are three kinds of records, and the shorter the record,
+//! the more expensive the answer:
 //!
-//! * a *state* has the whole `stat` and belongs to one snapshot: the walk compares with it and reads nothing ([`RootRun::look_again`]);
-//! * a *stamp* is what an operation left of an object that it changed: [`is_stamped`], nothing is read either;
-//! * a *listing* has no inodes and no times of change, so an object that nothing else vouches for is read: [`has_content`] asks of one
-//!   object, [`Compared`] of all in a root.
+//! * a *state* has the whole `stat` and belongs to one snapshot: the walk compares with it and
+//!   reads nothing ([`RootRun::look_again`]);
+//! * a *stamp* records how an operation left an object: [`is_stamped`] reads nothing either;
+//! * a *listing* has neither inodes nor times of change, so an object that nothing else vouches for
+//!   is read: [`has_content`] checks one object, [`Compared`] all of a root.
 //!
-//! What else than the content of an object differs is said by [`crate::model::compare`], for all of them.
+//! Differences other than in content are found by [`crate::model::compare`], for all three.
 //!
 //! [`RootRun::look_again`]: crate::protect::survey::RootRun::look_again
 
@@ -28,8 +30,8 @@ pub(crate) use present::{Present, Standing};
 pub use stamp::is_stamped;
 pub(crate) use stamp::stamp;
 
-/// Returns true if an object has the content of an entry, or the target of a symlink: by reading it, not by its times. It is opened only if its
-/// kind and size fit.
+/// Returns true if an object has the content of an entry, or the target of a symlink. It reads the
+/// object instead of trusting its times, but opens it only if kind and size fit.
 pub(crate) fn has_content(
     repo: &Repository,
     entry: &Entry,
@@ -48,27 +50,26 @@ pub(crate) fn has_content(
     }
 }
 
-/// One way in which a root is not as its listing says.
+/// One way in which a root differs from its listing.
 pub(crate) enum Differing<'a> {
     /// The listing does not have it.
     New(&'a RepoPath, &'a Standing),
-    /// It is another, or something of it differs.
+    /// It is another object, or differs in some attribute.
     Altered(&'a Entry, &'a Standing),
-    /// It is not there any more.
     Gone(&'a Entry),
 }
 
-/// A root of a snapshot, and what is there now.
+/// A root of a snapshot, compared with what is there now.
 pub(crate) struct Compared {
     pub(crate) listing: BTreeMap<RepoPath, Entry>,
     pub(crate) present: Present,
 }
 
 impl Compared {
-    /// Lists a root and looks at it; nothing is read yet.
+    /// Lists a root and walks it; nothing is read yet.
     ///
     /// # Errors
-    /// The listing cannot be read, the rules of the root do not compile, or it cannot be looked at.
+    /// The listing cannot be read, the rules of the root do not compile, or the walk fails.
     pub(crate) fn of(repo: &Repository, record: &RootRecord, never: &[PathBuf]) -> Result<Self> {
         Ok(Self {
             present: present::present(repo, record, never)?,
@@ -76,7 +77,8 @@ impl Compared {
         })
     }
 
-    /// Returns what differs, but where `is_out` says so. First what is there, then what is gone, each by path.
+    /// Returns the differences, except where `is_out` says so. First what exists, then what is
+    /// gone, each by path.
     pub(crate) fn differences<'a>(
         &'a self,
         repo: &'a Repository,

@@ -1,7 +1,7 @@
 //! Snapshot before, run, record after: the one way to do something destructive.
 //!
-//! A [`Protected`] can only be made by taking a durable snapshot and writing a durable begin record; whatever destroys takes one. No lock is held
-//! while a command runs.
+//! A [`Protected`] can only be made by taking a durable snapshot and writing a durable begin
+//! record; everything that destroys requires one. No lock is held while a command runs.
 
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsString;
@@ -43,25 +43,22 @@ pub use close::{CloseOptions, begin_call, close, left_by_call};
 pub use remote::{lost_by_push, with_what_was};
 pub use set::{CaptureSet, canonical_parent, capture_roots};
 
-/// How to guard a command.
 #[derive(Debug, Clone)]
 pub struct GuardOptions {
     /// How to take the snapshot.
     pub backup: BackupOptions,
-    /// The command.
     pub argv: Vec<OsString>,
-    /// Where it runs.
     pub cwd: PathBuf,
-    /// Given by the user.
     pub label: Option<String>,
-    /// The command is not to run unless all that it names was captured.
+    /// Refuse to run the command unless everything that it names was captured.
     pub all_named: bool,
     /// Parts of the command that cannot be undone.
     pub remote: Vec<String>,
 }
 
 impl GuardOptions {
-    /// Returns the options for a command that is not to run unless all that it names was captured.
+    /// Returns the options for a command that must not run unless everything that it names was
+    /// captured.
     pub fn new(backup: BackupOptions, argv: Vec<OsString>, cwd: &Path) -> Self {
         Self {
             backup,
@@ -77,24 +74,19 @@ impl GuardOptions {
 /// What a guard would capture.
 #[derive(Debug, Clone)]
 pub struct GuardPlan {
-    /// Roots, with what they hold.
     pub roots: Vec<PlannedRoot>,
     /// What would not be captured.
     pub left_out: Vec<PathNote>,
 }
 
-/// One root of a plan.
 #[derive(Debug, Clone)]
 pub struct PlannedRoot {
     /// Name in the snapshot.
     pub name: String,
-    /// Absolute path.
     pub path: PathBuf,
     /// Why it is captured.
     pub origin: Origin,
-    /// Regular files.
     pub files: u64,
-    /// Their size.
     pub bytes: u64,
     /// Bytes that would have to be read.
     pub new_bytes: u64,
@@ -103,7 +95,7 @@ pub struct PlannedRoot {
 /// Returns what [`protect`] would capture.
 ///
 /// # Errors
-/// As [`protect`], as far as it can be told without reading files.
+/// Those of [`protect`], as far as they show without reading files.
 pub fn plan(repo: &Repository, roots: &[Root], options: &BackupOptions) -> Result<GuardPlan> {
     let runs = survey(repo, roots, options)?;
     let left_out = runs
@@ -132,7 +124,7 @@ pub fn plan(repo: &Repository, roots: &[Root], options: &BackupOptions) -> Resul
     Ok(GuardPlan { roots, left_out })
 }
 
-/// What an operation is, for its begin record.
+/// The fields of an operation's begin record.
 pub(crate) struct Intent {
     pub(crate) kind: OperationKind,
     pub(crate) argv: Vec<OsString>,
@@ -142,14 +134,14 @@ pub(crate) struct Intent {
     pub(crate) undoes: Option<OperationId>,
     pub(crate) restore: Option<RestoreJournal>,
     pub(crate) agent: Option<AgentCall>,
-    /// It writes back to where things were, not somewhere else.
+    /// It writes to the original places.
     pub(crate) in_place: bool,
-    /// It is not to run unless all that it names was captured.
+    /// It must not run unless everything that it names was captured.
     pub(crate) all_named: bool,
 }
 
 impl Intent {
-    /// Returns the intent of an operation of bdr's own, or of another program that has bdr do something.
+    /// Returns the intent of bdr's own operation, or of one that another program asks bdr for.
     pub(crate) fn new(kind: OperationKind, argv: &[OsString], cwd: &Path) -> Self {
         Self {
             kind,
@@ -165,7 +157,6 @@ impl Intent {
         }
     }
 
-    /// Returns the intent of a command.
     fn of(options: &GuardOptions) -> Self {
         Self {
             label: options.label.clone(),
@@ -176,7 +167,7 @@ impl Intent {
     }
 }
 
-/// The state before is saved, durably, and an operation is open.
+/// Proof that the state before is saved durably and an operation is open.
 #[must_use = "an operation that is not finished stays in the log as interrupted"]
 pub struct Protected {
     repo: Repository,
@@ -188,22 +179,22 @@ pub struct Protected {
     in_place: bool,
 }
 
-/// What became of a guarded command.
+/// The outcome of a guarded command.
 pub struct GuardOutcome {
-    /// How it ended.
     pub status: ExitStatus,
-    /// The operation, with what it changed.
+    /// The operation, with its changes.
     pub operation: Operation,
-    /// Why what it changed could not be recorded; it can be undone all the same.
+    /// Why its changes could not be recorded; it can be undone all the same.
     pub after_error: Option<Error>,
-    /// What it left running, by number and name: then the operation is open, for [`close`] to end it.
+    /// Processes that it left running, by number and name. If there are any, the operation stays
+    /// open until [`close`] ends it.
     pub running: Vec<(u32, String)>,
 }
 
 /// Saves the state of `roots` and opens an operation for the command of `options`.
 ///
 /// # Errors
-/// There can be no snapshot: the command is not to be run.
+/// No snapshot could be taken: the command must not run.
 pub fn protect(
     repo: &Repository,
     roots: &[Root],
@@ -216,7 +207,7 @@ pub fn protect(
 /// How long a guard waits for prune before it takes a snapshot that needs nothing older.
 const LONGEST_SWEEP: Duration = Duration::from_secs(2);
 
-/// Returns a command as it may be written down: no secret of it gets into the log.
+/// Returns a command without its secrets, fit for the log.
 pub fn redacted(repo: &Repository, argv: Vec<OsString>) -> Vec<RawName> {
     repo.redacted(argv)
 }
@@ -231,9 +222,11 @@ fn redacted_texts(repo: &Repository, texts: Vec<String>) -> Vec<String> {
 /// How the reason begins for files that come back without their secret values.
 pub const NOT_KEPT: &str = "its secret values are sealed, and their vault is not on this machine";
 
-/// Returns the files that were sealed while their values cannot be kept: an undo here has to rely on what stands there.
+/// Returns sealed files whose values cannot be kept: an undo has to use the values that the files
+/// have then.
 fn not_kept(repo: &Repository, runs: &[RootRun]) -> Vec<PathNote> {
-    // Asked last: the key may be far away, and where nothing is sealed there is none.
+    // The last check, because fetching the key may be slow; without sealed files there is no key to
+    // fetch.
     if !runs.iter().any(RootRun::has_sealed) {
         return Vec::new();
     }
@@ -250,7 +243,7 @@ fn not_kept(repo: &Repository, runs: &[RootRun]) -> Vec<PathNote> {
         .collect()
 }
 
-/// Makes sure that what the command takes away or changes is in the snapshot.
+/// Makes sure that the snapshot has everything the command removes or changes.
 fn check_named(runs: &[RootRun]) -> Result<()> {
     let must: Vec<&PathBuf> = runs.iter().flat_map(|run| &run.root.must).collect();
     if must.is_empty() {
@@ -259,7 +252,7 @@ fn check_named(runs: &[RootRun]) -> Result<()> {
     for run in runs {
         for unread in &run.unread {
             let path = unread.path.to_path(&run.root.path);
-            // What is named below a directory that cannot be listed has a root of its own.
+            // Operands below a directory that cannot be listed have a root of their own.
             if must.iter().any(|named| path.starts_with(named)) {
                 let reason = unread.reason.trim_start_matches(UNREADABLE).to_owned();
                 return Err(Error::NotCaptured { path, reason });
@@ -269,7 +262,8 @@ fn check_named(runs: &[RootRun]) -> Result<()> {
     Ok(())
 }
 
-/// Returns the names of roots that a command has nothing to do with, as far as can be told: sources that it neither names nor runs in.
+/// Returns the sources that a command has nothing to do with, as far as we can tell: it neither
+/// names them nor runs in them.
 fn elsewhere(roots: &[Root], intent: &Intent) -> Vec<RootName> {
     if intent.kind != OperationKind::Guard {
         return Vec::new();
@@ -295,7 +289,7 @@ fn elsewhere(roots: &[Root], intent: &Intent) -> Vec<RootName> {
     names.collect()
 }
 
-/// Returns how the directories stand that roots lie in.
+/// Returns the stats of the directories that contain the roots.
 fn parents_of(runs: &[RootRun]) -> Vec<Parent> {
     let holds = |path: &Path| {
         let is_unread = |run: &RootRun| {
@@ -330,7 +324,8 @@ pub(crate) fn open(
 ) -> Result<Protected> {
     let started = Instant::now();
     let (mut report, mut runs) = capture(repo, roots, options, monitor)?;
-    // Prune looks for begin records while nobody else holds the repository: one that names an older snapshot is written under the lock.
+    // Prune looks for begin records while nobody else holds the repository, so one that names an
+    // older snapshot is written under the lock.
     let hold = match report.reused {
         true => repo.hold(LONGEST_SWEEP),
         false => Ok(None),
@@ -338,6 +333,7 @@ pub(crate) fn open(
     if report.reused
         && (hold.is_err() || !repo.has_snapshot(report.snapshot.seq, report.snapshot.id)?)
     {
+        // Prune removed the reused snapshot, or may be about to: take one that needs nothing older.
         let full = BackupOptions {
             full: true,
             ..options.clone()
@@ -397,17 +393,15 @@ pub(crate) fn open(
 }
 
 impl Protected {
-    /// Returns what taking the snapshot came to.
     pub fn report(&self) -> &BackupReport {
         &self.report
     }
 
-    /// Returns the id of the operation.
     pub fn operation(&self) -> OperationId {
         self.begin.id
     }
 
-    /// Returns what the command may change without its having been captured.
+    /// Returns what the command may change although it was not captured.
     pub fn not_captured(&self) -> &[PathNote] {
         &self.begin.not_captured
     }
@@ -416,16 +410,17 @@ impl Protected {
         self.in_place
     }
 
-    /// Runs the command: same process group, terminal, streams; signals that reach bdr alone are passed on.
+    /// Runs the command in the same process group, terminal and streams; passes on signals that
+    /// reach only bdr.
     ///
     /// # Errors
-    /// The command cannot be started. What it does once it runs is in the outcome.
+    /// The command cannot be started. Everything later is in the outcome.
     pub fn run(self, mut command: Command) -> Result<GuardOutcome> {
         let program = PathBuf::from(command.get_program());
         let status = match child::run(&mut command) {
             Ok(status) => status,
             Err(error) => {
-                // Nothing was run: the log says so.
+                // Nothing ran, and the log has to say so.
                 let _ = self.finish(None, None, None);
                 return Err(Error::io("run", program, error));
             }
@@ -433,13 +428,14 @@ impl Protected {
         let begin = self.begin.clone();
         let (exit, signal) = (status.code(), child::signal_of(&status));
         let places: Vec<&Path> = self.runs.iter().map(|run| &*run.root.path).collect();
-        // A command that was ended by a signal means nothing to go on.
+        // A command that a signal ended did not leave anything running on purpose.
         let running = match signal {
             Some(_) => Vec::new(),
             None => left::by_child(&places),
         };
         if !running.is_empty() {
-            // What they do belongs to it as well: it stays open, and can be undone as far as it came.
+            // Their changes belong to the operation too: it stays open, and an undo reverts as much
+            // as they have done.
             return Ok(GuardOutcome {
                 status,
                 operation: Operation::recorded(begin, None),
@@ -459,7 +455,8 @@ impl Protected {
         })
     }
 
-    /// Closes an operation in which bdr itself did `work`: what others changed at the same time is not its change.
+    /// Closes an operation in which bdr itself did `work`: changes that others made meanwhile do
+    /// not belong to it.
     ///
     /// # Errors
     /// As for a command.
@@ -467,27 +464,27 @@ impl Protected {
         self.finish(None, None, Some(work))
     }
 
-    /// Returns true if the snapshot lacks nothing of what it covers.
+    /// Returns true if the snapshot lacks nothing that it should cover.
     pub(crate) fn holds_all(&self) -> bool {
         self.runs.iter().all(|run| run.unknown().next().is_none())
     }
 
-    /// Returns why what stands at a path is not in the snapshot, if it is not.
+    /// Returns why the object at a path is not in the snapshot, or `None` if it is.
     pub(crate) fn lacks(&self, path: &Path) -> Option<&str> {
         let mut why = None;
         for run in &self.runs {
             let Some(below) = RepoPath::below(&run.root.path, path) else {
                 continue;
             };
-            // What one root leaves out another may have.
+            // Another root may have what this one leaves out.
             let unknown = run.unknown().find(|left| below.starts_with(&left.path))?;
             why = Some(unknown.reason.as_str());
         }
         why
     }
 
-    /// Drops what a root before this one, of the same directory, tells already: many names of one directory are one root, and a link to the
-    /// directory another.
+    /// Drops changes that an earlier root of the same directory already lists: operands in one
+    /// directory share a root, and a link to that directory makes another one.
     fn count_once(&self, run: &RootRun, before: &[RootChanges], changes: &mut RootChanges) {
         let same = |other: &&RootChanges| {
             let mut runs = self.runs.iter();
@@ -507,7 +504,7 @@ impl Protected {
         (changes.deleted_files, changes.deleted_bytes) = run.weigh(&changes.removed);
     }
 
-    /// Looks at what changed and closes the operation.
+    /// Finds the changes and closes the operation.
     ///
     /// # Errors
     /// The roots cannot be read, or the record cannot be written: the operation stays open.
@@ -558,7 +555,8 @@ impl Protected {
         };
         let storage = self.repo.storage();
         if matches!(storage.size("format.json"), Ok(None)) {
-            // The command took the repository along. Without second names of it there is nothing to be done here.
+            // The command deleted the repository. Unless the lifeboat can restore it, the end
+            // cannot be recorded.
             let _ = storage.local().map(LocalStorage::rescue);
         }
         self.repo.end(&end)?;

@@ -1,4 +1,4 @@
-//! Before something is destroyed: finding what changed, capturing it, running a command.
+//! Before something is destroyed: finding changes, capturing them, running a command.
 
 pub mod backup;
 pub(crate) mod capture;

@@ -1,4 +1,4 @@
-//! How a snapshot is taken.
+//! Options of a snapshot.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -10,46 +10,40 @@ use crate::model::rules::Root;
 use crate::repo::pack::Level;
 use crate::repo::snapshot::{PathNote, Trigger};
 
-/// How to take a snapshot.
 #[derive(Debug, Clone)]
 pub struct BackupOptions {
-    /// Re-read and store every byte, trust no cache.
+    /// Read and store every byte; trust no cache.
     pub full: bool,
-    /// What takes it.
     pub trigger: Trigger,
-    /// Given by the user.
     pub label: Option<String>,
-    /// Given by the user.
     pub tags: Vec<String>,
-    /// Name of the machine.
     pub host: String,
-    /// The time of the snapshot, and of the walk.
+    /// Time of the snapshot, and of the walk.
     pub now: DateTime<Utc>,
-    /// How hard to compress.
     pub level: Level,
-    /// New bytes that an operand or workspace may bring; `None`: any number.
+    /// New bytes that an operand or a workspace may add; `None` for no limit.
     pub max_bytes: Option<u64>,
-    /// Files that a workspace may have; `None`: any number.
+    /// Files that a workspace may have; `None` for no limit.
     pub max_files: Option<u64>,
-    /// Absolute paths that are never captured, beside the repository's own.
+    /// Absolute paths that are never captured, in addition to the repository's own.
     pub never: Vec<PathBuf>,
-    /// Cover what symlinks lead to as well.
+    /// Also cover the targets of symlinks.
     pub follow_links: bool,
-    /// Keep large content instead of reading it; `None`: read everything.
+    /// Keep large content instead of reading it; `None` reads everything.
     pub staging: Option<StagingOptions>,
-    /// Roots that stand somewhere else than the snapshot is to say: where they stand, and what it says.
+    /// Roots that are recorded under another path: where they are, and the recorded path.
     pub moved: Vec<(PathBuf, PathBuf)>,
-    /// Directories that were opened for this snapshot and will be closed again: the modes that they are to have in it.
+    /// Directories that bdr opened for this snapshot and will close again, with the modes to
+    /// record.
     pub modes: HashMap<PathBuf, u32>,
-    /// What is known to be missing: it makes the snapshot partial.
+    /// Known problems from before; they make the snapshot partial.
     pub problems: Vec<PathNote>,
-    /// What is written to or removed next, and the directories above it; `None`: anything may be. Of other files that no snapshot had yet, only
-    /// little is taken.
+    /// What will be written or removed next, and the directories above it; `None` if anything may
+    /// be. Of other files that no snapshot has yet, only a little is captured.
     pub touched: Option<Arc<HashSet<PathBuf>>>,
 }
 
 impl BackupOptions {
-    /// Returns the defaults for a trigger.
     pub fn new(trigger: Trigger, now: DateTime<Utc>) -> Self {
         let scheduled = matches!(trigger, Trigger::Backup | Trigger::Init);
         Self {
@@ -72,13 +66,13 @@ impl BackupOptions {
         }
     }
 
-    /// Returns the path that the snapshot is to have for a root.
+    /// Returns the path to record for a root.
     pub(crate) fn recorded<'a>(&'a self, root: &'a Root) -> &'a Path {
         let moved = self.moved.iter().find(|(stands, _)| *stands == root.path);
         moved.map_or(&root.path, |(_, says)| says)
     }
 
-    /// Returns true if a snapshot that says nothing new may be left out.
+    /// Returns true if a snapshot without news may be skipped.
     pub(crate) fn may_reuse(&self) -> bool {
         !self.full && !matches!(self.trigger, Trigger::Backup | Trigger::Init)
     }
@@ -87,20 +81,20 @@ impl BackupOptions {
 /// When files are kept instead of being read.
 #[derive(Debug, Clone)]
 pub struct StagingOptions {
-    /// Paths of which the command does nothing but remove names.
+    /// Paths of which the command only removes names.
     pub unlinked: Vec<PathBuf>,
-    /// New bytes, or files, below which reading them is quick enough.
+    /// With fewer new bytes than this, reading is fast enough.
     pub from_bytes: u64,
-    /// See `from_bytes`.
+    /// With fewer new files than this, reading is fast enough.
     pub from_files: usize,
-    /// Bytes that may be kept.
     pub max_bytes: u64,
-    /// Sets up to this size are packed afterwards; larger ones stay where they are until no snapshot needs them.
+    /// Sets up to this size are packed afterwards; larger ones stay until no snapshot needs them.
     pub pack_bytes: u64,
 }
 
 impl StagingOptions {
-    /// Returns the defaults: 32 MiB or 4,096 files are read quickly enough, 16 GiB may be kept, 512 MiB are packed.
+    /// Returns the defaults: reading is fast enough up to 32 MiB or 4,096 files; up to 16 GiB are
+    /// kept, up to 512 MiB are packed.
     pub fn new() -> Self {
         Self {
             unlinked: Vec::new(),

@@ -1,11 +1,14 @@
-//! Large content before a command: kept by a second name or a clone instead of being read, and packed afterwards.
+//! Large content before a command: kept by a hard link or a clone instead of being read, and packed
+//! afterwards.
 //!
-//! A snapshot is durable before the command starts. Of a gigabyte that is about to be deleted it is enough for that if every file has one more
-//! name in a staging area: a command that only removes names cannot touch what is in them. Where the file system has clones, they do the same for
-//! any command. git's own objects are never written to again, so a second name is as good as a copy of them.
+//! A snapshot has to be durable before the command starts. For a gigabyte that is about to be
+//! deleted, one more hard link per file in a staging area is enough: a command that only removes
+//! names cannot touch the content. Where the file system has clones, they do the same for any
+//! command. git never writes to its objects again, so a hard link to one is as good as a copy.
 //!
-//! Order: files into the area, durable → record of the set → the snapshot that names it. A crash before the last leaves a set that no snapshot names.
-//! Packing: packs → digests of the set → the area is deleted.
+//! Order: files into the area, durable → record of the set → the snapshot that names it. A crash
+//! before the last leaves a set that no snapshot names. Packing: packs → digests of the set → the
+//! area is deleted.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -33,30 +36,28 @@ pub use crate::protect::options::StagingOptions;
 /// What a snapshot kept instead of reading it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KeptReport {
-    /// Files.
     pub files: u64,
-    /// Their size.
     pub bytes: u64,
-    /// Of these, bytes that will not be packed: they take space until no snapshot needs them.
+    /// Bytes of these that will not be packed: they take space until no snapshot needs them.
     pub lasting_bytes: u64,
 }
 
-/// Smaller files are not worth a clone of their own.
+/// Smaller files are not worth a clone, in bytes.
 const MIN_CLONE: u64 = 1 << 20;
 
 /// How a file is kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum How {
-    /// By a second name, until it is packed.
+    /// By a hard link, until it is packed.
     Unlinked,
-    /// The same, however small, because it is this user's and closed to them: it could not be read.
+    /// By a hard link whatever its size: the user's own file, but unreadable by its mode.
     Closed,
-    /// By a second name for as long as it is needed: it never changes.
+    /// By a hard link for as long as it is needed: it never changes.
     Immutable,
     Clone,
 }
 
-/// Keeps what need not be read: takes it out of what is dirty, and returns it as captured, per root.
+/// Keeps what need not be read: moves it from the dirty list to the captured objects, per root.
 ///
 /// What cannot be kept stays dirty.
 ///
@@ -88,7 +89,8 @@ pub(crate) fn keep(
     Ok((kept, report))
 }
 
-/// Makes one set of what can be kept of a root in one way; `None` if it is not worth it, or not possible.
+/// Makes one set of what can be kept of a root in one way; `None` if it is not worth it, or
+/// impossible.
 fn keep_in(
     repo: &Repository,
     run: &mut RootRun,
@@ -107,7 +109,7 @@ fn keep_in(
     };
     let fits = |dirty: &Dirty| {
         let stat = &dirty.stat;
-        // Settings and keys are small, and are sealed before anything else is done with them.
+        // Settings and keys are small, and have to be sealed first.
         let plain = stat.kind == Kind::File
             && stat.size > 0
             && stat.links == 1
@@ -124,7 +126,7 @@ fn keep_in(
                 }
                 How::Immutable => is_git_object(&dirty.path),
                 How::Clone => {
-                    // A database is captured together with what belongs to it.
+                    // A database is captured together with its companions.
                     stat.size >= MIN_CLONE
                         && !is_racy(stat, started)
                         && database_for(run, dirty).is_none()
@@ -150,7 +152,7 @@ fn keep_in(
     for dirty in chosen {
         let number = list.len() as u32;
         let Some(one) = keep_one(handle, dirty, how, &mut area, id, number) else {
-            // Where clones cannot be made there is no use in trying each file.
+            // If clones fail here, do not try each file.
             if how == How::Clone && list.is_empty() {
                 break;
             }
@@ -183,7 +185,7 @@ fn keep_in(
     Ok(Some(list))
 }
 
-/// Keeps one file; `None` if it cannot be.
+/// Keeps one file; `None` if that is impossible.
 fn keep_one(
     handle: &RootHandle,
     dirty: &Dirty,
@@ -209,7 +211,8 @@ fn keep_one(
         _ => area.link(&handle.source(&dirty.path), number),
     };
     made.ok()?;
-    // A new name changes the file's ctime, and nothing else; what was kept has to be what was looked at.
+    // A new hard link changes the file's ctime and nothing else; otherwise we kept something other
+    // than what the walk saw.
     let after = look();
     let same = after.as_ref().is_some_and(|after| {
         same_identity(
@@ -267,17 +270,19 @@ fn existing(path: &Path) -> Option<&Path> {
     path.ancestors().find(|dir| dir.is_dir())
 }
 
-/// Returns a place in the topmost directory above a root that is this user's and on the same file system.
+/// Returns a place in the topmost directory above a root that belongs to this user and is on the
+/// same file system.
 fn topmost_own(root: &Path, device: u64) -> Option<PathBuf> {
     let own = |dir: &&Path| fsutil::device_of(dir) == Some(device) && fsutil::is_own_dir(dir);
-    // Where others may write they take a name away, and put something else in its place.
+    // Where others may write, they could remove the area and put something else in its place.
     let closed = |dir: &&Path| !fsutil::is_open_to_writers(dir);
     let above = root.ancestors().skip(1).take_while(own);
     let top = above.filter(closed).last()?;
     Some(top.join(fsutil::AREA_NAME))
 }
 
-/// Returns true for git's loose objects and packs: named by their content, never written to again.
+/// Returns true for git's loose objects and packs: their content gives the name, so they are never
+/// rewritten.
 fn is_git_object(path: &RepoPath) -> bool {
     let bytes = path.as_bytes();
     let mut parts = bytes.rsplit(|b| *b == b'/');
@@ -297,24 +302,23 @@ fn is_git_object(path: &RepoPath) -> bool {
     objects == b"objects" && (loose || packed)
 }
 
-/// What packing came to.
+/// The result of packing.
 #[derive(Debug, Clone, Default)]
 pub struct SettleReport {
-    /// Sets that were packed.
     pub sets: u64,
-    /// Their size.
     pub bytes: u64,
-    /// Files that were written to, or were gone, before they could be packed.
+    /// Files that were changed or removed before they could be packed.
     pub lost: u64,
-    /// Files of sets that could not be packed now, and stay where they are.
+    /// Files of sets that could not be packed now and stay where they are.
     pub waiting: u64,
-    /// Why.
+    /// Why they are `waiting`.
     pub reason: Option<String>,
 }
 
-/// Packs what was kept, and frees the staging areas. Another process that does the same is not waited for.
+/// Packs what was kept, and frees the staging areas. Does not wait for another process that does
+/// the same.
 ///
-/// A set of which something cannot be read for now stays as it is, and is tried again by the next call.
+/// A set that cannot be read completely for now stays as it is; the next call tries again.
 ///
 /// # Errors
 /// The repository cannot be written, or the user stopped it; what is not packed stays kept.
@@ -342,9 +346,9 @@ pub fn settle(
         };
         let area = match set.open_area(&repo.areas()) {
             Ok(area) => Some(area),
-            // It lies on the machine that kept it, and is packed there.
+            // It is on the machine that kept it, which packs it.
             Err(error) if is_lost(&error) && repo.is_kept_elsewhere(&set) => continue,
-            // All of it is lost, and said to be.
+            // All of it is lost, and reported as lost.
             Err(error) if is_lost(&error) => None,
             Err(error) => {
                 wait(&error);
@@ -356,7 +360,7 @@ pub fn settle(
         };
         match pack_set(repo, &set, area.as_ref(), level, monitor) {
             Ok(lost) => report.lost += lost,
-            // Of the file, not of the repository.
+            // An error of the file, not of the repository.
             Err(error @ Error::Io { .. }) => {
                 wait(&error);
                 continue;
@@ -365,7 +369,7 @@ pub fn settle(
         }
         report.sets += 1;
         report.bytes = report.bytes.saturating_add(set.bytes());
-        // What is left of it is only space.
+        // The rest of it only takes space.
         if let Some(area) = area {
             let _ = area.into_tree().remove();
             leave_place(&set);
@@ -374,19 +378,19 @@ pub fn settle(
     Ok(report)
 }
 
-/// Adds up what records say: each is within limits, all together need not be.
+/// Adds up sizes from records: each is within limits, but the sum may overflow.
 fn sum_of(sizes: impl Iterator<Item = u64>) -> u64 {
     sizes.fold(0, u64::saturating_add)
 }
 
-/// An area that is being filled is younger than this.
+/// An area that is still being filled is younger than this, in milliseconds.
 const MAX_FILLING_MS: i64 = 3_600_000;
 
 /// Removes areas that a crash left before their set was recorded: no snapshot names them.
 fn sweep_areas(repo: &Repository, now: DateTime<Utc>) {
     let old = |id: &Id| id.millis() + MAX_FILLING_MS < now.timestamp_millis();
     let mut places = repo.areas();
-    // A link in the place of one leads to what is somebody's.
+    // A symlink in the place of an area leads to somebody else's files.
     places.retain(|place| fsutil::is_private_dir(place));
     for place in places {
         for entry in fsutil::read_dir(&place).into_iter().flatten().flatten() {
@@ -398,7 +402,7 @@ fn sweep_areas(repo: &Repository, now: DateTime<Utc>) {
                 let dir = place.join(&name);
                 match OwnArea::open(&dir, &KeptSet::owner(repo.id(), id), &[]) {
                     Ok(area) => drop(area.into_tree().remove()),
-                    // It was cut off before it said whose it is: then there is nothing in it.
+                    // The crash came before the area said whose it is, so it is empty.
                     Err(_) => fsutil::remove_empty_dir(&dir),
                 }
             }
@@ -406,7 +410,7 @@ fn sweep_areas(repo: &Repository, now: DateTime<Utc>) {
     }
 }
 
-/// Removes the directory of an area that is gone, if it was made for areas and has none any more.
+/// Removes the directory that held an area, if bdr made it for areas and none is left.
 pub(crate) fn leave_place(set: &KeptSet) {
     if let Some(place) = set.area.as_path().parent()
         && place.file_name() == Some(fsutil::AREA_NAME.as_ref())

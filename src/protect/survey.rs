@@ -1,4 +1,5 @@
-//! Finds out what of the roots is new, before anything is read: the walk against the states, symlinks followed, budgets applied.
+//! Finds out what is new in the roots before anything is read: walks them against the states,
+//! follows symlinks, applies budgets.
 
 use crate::base::error::Result;
 use crate::base::path::RepoPath;
@@ -20,7 +21,7 @@ pub(crate) use roots::{
 };
 pub use sealed::SealedSummary;
 
-/// Looks at roots as a guard would, without capturing anything.
+/// Walks roots as a guard would, without capturing anything.
 pub(crate) fn survey(
     repo: &Repository,
     roots: &[Root],
@@ -41,7 +42,7 @@ pub(crate) fn survey(
     Ok(runs)
 }
 
-/// Returns the SQLite database that a dirty file is, or belongs to.
+/// Returns the SQLite database that a dirty file is or belongs to.
 pub(crate) fn database_for(run: &RootRun, dirty: &Dirty) -> Option<RepoPath> {
     let handle = run.handle.as_ref()?;
     let is_database = |path: &RepoPath| {
@@ -55,7 +56,8 @@ pub(crate) fn database_for(run: &RootRun, dirty: &Dirty) -> Option<RepoPath> {
         let base = parent.join(base);
         return is_database(&base).then_some(base);
     }
-    // Databases consist of pages of at least 512 bytes: all other files need no look inside.
+    // Databases consist of pages of at least 512 bytes, so no other file has to be opened to find
+    // out.
     (dirty.stat.size >= 512 && dirty.stat.size.is_multiple_of(512) && is_database(&dirty.path))
         .then(|| dirty.path.clone())
 }

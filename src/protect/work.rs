@@ -1,4 +1,4 @@
-//! Steps that bdr itself takes in the user's directories: what a restore or an undo has planned.
+//! Steps that bdr itself takes in the user's directories, as planned by a restore or an undo.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -10,52 +10,47 @@ use crate::disk::fsutil::target::standing;
 use crate::model::manifest::{Entry, Kind, Stat, Time};
 use crate::repo::oplog::Portion;
 
-/// What happens to one path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Act {
     /// It is created or replaced.
     Write,
-    /// It keeps its content.
     Metadata,
-    /// It is removed.
     Remove,
-    /// It is removed because something else is to stand at its path or above it.
+    /// It is removed because something else will be at its path or above it.
     Clear,
 }
 
-/// One step.
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
-    /// Which base directory, by number.
+    /// Number of the base directory.
     pub(crate) site: usize,
-    /// Below the base.
+    /// Path below the base.
     pub(crate) path: RepoPath,
     pub(crate) act: Act,
-    /// What is to be there; `None` for removals.
+    /// What will be there; `None` for removals.
     pub(crate) entry: Option<Arc<Entry>>,
-    /// What the plan saw there.
+    /// What the plan found there.
     pub(crate) seen: Option<Stat>,
-    /// What is written instead of the content of `entry`: a merge.
+    /// A merge result to write instead of the content of `entry`.
     pub(crate) bytes: Option<Arc<Vec<u8>>>,
 }
 
-/// Steps and the directories that they are below.
+/// Steps, and the directories that they are below.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Work {
     pub(crate) sites: Vec<PathBuf>,
     pub(crate) jobs: Vec<Job>,
-    /// Hard-link groups: site and group to a name that stands already.
+    /// Hard-link groups: site and group to a name that exists already.
     pub(crate) anchors: HashMap<(usize, String), RepoPath>,
-    /// Times that directories around the work are to have once it is done.
+    /// Times to set on the surrounding directories once the work is done.
     pub(crate) times: Vec<(PathBuf, Time)>,
-    /// Not all that was to be done is in it, or was done.
+    /// Some of the planned steps are missing, or failed.
     pub(crate) partial: bool,
-    /// How much of all it is, where only some paths were asked for.
+    /// How much of everything it is, if only some paths were requested.
     pub(crate) part: Option<Portion>,
 }
 
 impl Job {
-    /// Returns true if it is about a directory.
     pub(crate) fn is_dir(&self) -> bool {
         let kind = self.entry.as_ref().map(|entry| entry.kind);
         kind.or(self.seen.map(|seen| seen.kind)) == Some(Kind::Dir)
@@ -63,14 +58,15 @@ impl Job {
 }
 
 impl Work {
-    /// Returns how many steps there are, without those that only give a directory its time again: these come with whatever is done in it.
+    /// Returns the number of steps, without those that only restore the time of a directory: these
+    /// follow from other steps in it.
     pub(crate) fn steps(&self) -> u64 {
         let jobs = self.jobs.iter();
         jobs.filter(|job| job.act != Act::Metadata || !job.is_dir())
             .count() as u64
     }
 
-    /// Returns how many of the steps are about something that is no directory.
+    /// Returns how many steps are about something other than directories.
     pub(crate) fn files(&self) -> u64 {
         self.jobs.iter().filter(|job| !job.is_dir()).count() as u64
     }
@@ -88,14 +84,15 @@ impl Work {
         paths
     }
 
-    /// Returns a test for directories that the work gives their modes, or takes away.
+    /// Returns a test for directories whose modes the work sets, or that it removes.
     pub(crate) fn sets_modes(&self) -> impl Fn(&Path) -> bool {
         let dirs = self.jobs.iter().filter(|job| job.is_dir());
         let dirs: HashSet<PathBuf> = dirs.map(|job| absolute(self, job)).collect();
         move |path| dirs.contains(path)
     }
 
-    /// Returns what names this work: another one for other steps, and for the same steps where something else stands by now.
+    /// Returns a digest of this work. It differs for other steps, and for the same steps if the
+    /// paths have changed meanwhile.
     pub(crate) fn digest(&self) -> Digest {
         let mut jobs: Vec<Vec<u8>> = self
             .jobs
@@ -113,7 +110,7 @@ impl Work {
                 bytes
             })
             .collect();
-        // Planned in any order.
+        // Steps may have been planned in any order.
         jobs.sort();
         let mut all = Vec::new();
         let sites = self
@@ -128,7 +125,6 @@ impl Work {
     }
 }
 
-/// Returns the path of a step.
 pub(crate) fn absolute(work: &Work, job: &Job) -> PathBuf {
     job.path.to_path(&work.sites[job.site])
 }

@@ -1,4 +1,4 @@
-//! Merges a state with what was captured: the new state, and what the record of the root says.
+//! Merges a state with what was captured, into the new state and the record of the root.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -13,9 +13,9 @@ use crate::repo::state::{
     DIRTY, IN_DELTA, Known, Mirrors, NOT_IN_BASE, Stat, State, StateBuilder, entry_of,
 };
 
-/// What a root looks like now, ready to be committed.
+/// A root as it is now, ready to be committed.
 pub(super) struct Pending {
-    /// The new state; `None`: the old one holds.
+    /// The new state; `None` if the old one still holds.
     builder: Option<StateBuilder>,
     /// Entries that differ from the base; empty if there is a new base.
     pub(super) changed: Vec<Entry>,
@@ -26,12 +26,12 @@ pub(super) struct Pending {
     pub(super) mirrors: Mirrors,
     /// The old base is kept.
     base_kept: bool,
-    /// Something is not as the last snapshot has it.
+    /// Something differs from the last snapshot.
     pub(super) is_news: bool,
 }
 
 impl Pending {
-    /// Makes the state mirror a snapshot, on disk as well.
+    /// Makes the state mirror a snapshot, on disk too.
     pub(super) fn save(
         self,
         old: Option<State>,
@@ -54,7 +54,7 @@ impl Pending {
     }
 }
 
-/// Splits a path as a state orders: by directory, then by name.
+/// Splits a path by the sort order of a state: directory, then name.
 fn split(path: &RepoPath) -> (&[u8], &[u8]) {
     let bytes = path.as_bytes();
     match bytes.iter().rposition(|b| *b == b'/') {
@@ -67,8 +67,8 @@ fn state_order((dir_a, name_a): (&[u8], &[u8]), (dir_b, name_b): (&[u8], &[u8]))
     compare(dir_a, dir_b).then_with(|| name_a.cmp(name_b))
 }
 
-/// What of a state is still there: numbers of directories and of entries, in its order. Paths are built only where needed:
-/// there may be hundreds of thousands.
+/// Returns what of a state is still there, as numbers of directories and entries in its order.
+/// Paths are built only where needed: there may be hundreds of thousands.
 fn still_there(state: &State, removed: &[RepoPath]) -> Vec<(u32, u32)> {
     let removed: HashSet<&RepoPath> = removed.iter().collect();
     let parents: HashSet<RepoPath> = removed.iter().filter_map(|path| path.parent()).collect();
@@ -106,7 +106,8 @@ fn path_of(state: &State, dir: u32, child: u32) -> RepoPath {
     dir.join(state.name(child as usize))
 }
 
-/// Finds a name in a directory of the state, whose children are sorted: thousands may be looked for.
+/// Finds a name in a directory of the state by binary search, because a caller may look for
+/// thousands.
 fn child_named(state: &State, dir: &[u8], name: &[u8]) -> Option<usize> {
     let children = state.children(dir)?;
     let (mut low, mut high) = (children.start, children.end);
@@ -135,7 +136,7 @@ pub(super) fn rebuild(
     }
 }
 
-/// Nothing was captured and nothing is gone: the state holds.
+/// Nothing was captured and nothing is gone, so the old state holds.
 fn as_it_was(state: &State) -> Pending {
     let mut changed: Vec<Entry> = Vec::new();
     let root = state.entry(0);
@@ -161,7 +162,7 @@ fn as_it_was(state: &State) -> Pending {
     }
 }
 
-/// Merges two sorted lists, what the state has and what was captured, and draws the conclusions.
+/// Merges two sorted lists, the state and what was captured, and decides whether the base is kept.
 fn merge(
     run: &RootRun,
     state: Option<&State>,
@@ -183,15 +184,16 @@ fn merge(
     merger.finish(gone)
 }
 
-/// Decides what is news.
+/// Decides what counts as news.
 struct Judge<'c> {
     counts: &'c mut Counts,
     is_news: bool,
 }
 
 impl Judge<'_> {
-    /// Returns the flags of a captured object. What is as the state has it keeps what it was to the base: else every touch of a file would make
-    /// each later record one entry longer.
+    /// Returns the flags of a captured object. An object that equals its entry in the state keeps
+    /// that entry's relation to the base; otherwise every touch of a file would make each later
+    /// record one entry longer.
     fn flags(&mut self, one: &Captured, prior: Option<Known<'_>>) -> u8 {
         let files = u64::from(one.stat.kind == Kind::File);
         let Some(prior) = prior else {
@@ -209,27 +211,27 @@ impl Judge<'_> {
     }
 }
 
-/// The new state while it is made, and what the record of the root says.
+/// The new state and the record of the root, while they are being built.
 struct Merger<'a, 'c> {
     state: Option<&'a State>,
     judge: Judge<'c>,
     builder: StateBuilder,
-    /// The directory whose children are being added.
     dir: Option<Vec<u8>>,
-    /// Objects, the root among them.
+    /// Number of objects, with the root.
     total: usize,
     /// Entries that differ from the base.
     changed: Vec<Entry>,
     /// The root as the base has it, if it has not changed.
     root: Option<Entry>,
-    /// What is as the base has it, by numbers in the old state: entries are made of it only for a new base.
+    /// Objects that equal the base, by their numbers in the old state. They become entries only for
+    /// a new base.
     kept: Vec<(u32, u32)>,
-    /// What turned out to be gone while it was captured.
+    /// Paths that turned out to be gone while they were captured.
     vanished: Vec<RepoPath>,
 }
 
 impl<'a, 'c> Merger<'a, 'c> {
-    /// Begins with the root: a state has it first, and it has no name to be sorted by.
+    /// Starts with the root: it comes first in a state, and it has no name to sort by.
     fn begin(
         state: Option<&'a State>,
         captured: Option<Box<Captured>>,
@@ -276,7 +278,8 @@ impl<'a, 'c> Merger<'a, 'c> {
         }
     }
 
-    /// Walks both lists in the order of the state: its builder takes children directory by directory and cannot go back.
+    /// Walks both lists in the order of the state: its builder takes children directory by
+    /// directory and cannot go back.
     fn walk(&mut self, removed: &[RepoPath], new: CapturedList) {
         let state = self.state;
         let old = state.map_or_else(Vec::new, |state| still_there(state, removed));
@@ -311,7 +314,7 @@ impl<'a, 'c> Merger<'a, 'c> {
         }
     }
 
-    /// Adds what was captured; `place` is where the old state has it.
+    /// Adds a captured object; `place` is its position in the old state.
     fn captured(&mut self, one: Captured, place: Option<(u32, u32)>) {
         let prior = place.and_then(|(_, child)| Some(self.state?.entry(child as usize)));
         if one.gone {
@@ -332,7 +335,7 @@ impl<'a, 'c> Merger<'a, 'c> {
         }
     }
 
-    /// Adds what is as the old state has it.
+    /// Adds an object that is unchanged since the old state.
     fn untouched(&mut self, state: &State, (dir, child): (u32, u32)) {
         let prior = state.entry(child as usize);
         self.enter(state.dir_path(dir as usize));
@@ -346,7 +349,8 @@ impl<'a, 'c> Merger<'a, 'c> {
         }
     }
 
-    /// Returns the paths of the base that are gone. What came and went since the base was never in it, and is not named.
+    /// Returns the paths of the base that are gone. Paths that came and went since the base were
+    /// never in it and are not listed.
     fn gone(&mut self, removed: &[RepoPath]) -> Vec<RepoPath> {
         self.judge.is_news |= !self.vanished.is_empty();
         let state = self.state;
@@ -365,8 +369,8 @@ impl<'a, 'c> Merger<'a, 'c> {
         gone
     }
 
-    /// Keeps the base, or gives it up for a new one: a delta that has grown makes every record long, a key frame is long once. The square root
-    /// balances the two.
+    /// Keeps the base or replaces it. A delta that has grown makes every later record long, while a
+    /// key frame is long only once; the square root balances the two.
     fn finish(mut self, removed: Vec<RepoPath>) -> Pending {
         self.changed.sort_by(|a, b| a.path.cmp(&b.path));
         let unknown = Mirrors {
@@ -377,6 +381,7 @@ impl<'a, 'c> Merger<'a, 'c> {
             rules: 0,
         };
         let mut mirrors = self.state.map_or(unknown, State::mirrors);
+        // At least 32, so that a small root does not get a new base for every few changes.
         let limit = (self.total / 4).min(2 * usize::isqrt(self.total)).max(32);
         let base_kept = mirrors.base.is_some() && self.changed.len() + removed.len() <= limit;
         let mut listing = Vec::new();
@@ -405,7 +410,7 @@ impl<'a, 'c> Merger<'a, 'c> {
     }
 }
 
-/// Returns true if an object is what the state has of it, as far as an entry tells.
+/// Returns true if an object equals its entry in the state, as far as an entry tells.
 fn is_same(one: &Captured, prior: Known<'_>) -> bool {
     let (a, b) = (&one.stat, &prior.stat);
     a.kind == b.kind

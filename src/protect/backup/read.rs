@@ -1,4 +1,5 @@
-//! Reads what is dirty: several threads, each with a pack of its own; databases as one unit; a file with several names once.
+//! Reads changed files in several threads, each with a pack of its own. A database is read as one
+//! unit, a file with several names only once.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,9 +13,8 @@ use crate::protect::capture::{Capture, Captured, Shared};
 use crate::repo::pack::Finished;
 use crate::repo::state::{Known, Stat};
 
-/// An object, or where it is and why there is none.
+/// A captured object, or its path and the error.
 type Object = std::result::Result<Box<Captured>, Box<(RepoPath, Error)>>;
-/// Number of the root, and an object of it.
 pub(super) type Outcome = (usize, Object);
 
 pub(super) struct Results {
@@ -24,13 +24,13 @@ pub(super) struct Results {
 }
 
 enum Task {
-    /// Number of the root and of the dirty object.
+    /// Root number and index of the dirty object.
     One(usize, usize),
-    /// Number of the root, path of the database.
+    /// Root number and path of the database.
     Database(usize, RepoPath),
 }
 
-/// Returns what is to be read: databases as one unit, further names of one file not at all.
+/// Returns what has to be read: databases as one unit, further names of a file not at all.
 fn tasks(runs: &[RootRun]) -> (Vec<Task>, Vec<(usize, usize, usize)>) {
     let mut tasks = Vec::new();
     let mut aliases = Vec::new();
@@ -63,7 +63,8 @@ fn tasks(runs: &[RootRun]) -> (Vec<Task>, Vec<(usize, usize, usize)>) {
             }
         }
     }
-    // Large ones first, so that no thread is left with one at the end; small ones in order, so that neighbours share members.
+    // Large files first, so that no thread ends up alone with one. Small ones in order, so that
+    // neighbours share members.
     let size = |task: &Task| match task {
         Task::One(number, i) => runs[*number].scan.dirty[*i].stat.size,
         Task::Database(..) => u64::MAX,
@@ -129,7 +130,8 @@ pub(super) fn read_dirty<'a>(
     let threads = std::thread::available_parallelism()
         .map_or(1, usize::from)
         .clamp(1, 8);
-    // Little to do is done before another thread has started, and makes one pack instead of two.
+    // Little work is done before a second thread has started, and this way it makes one pack
+    // instead of two.
     let threads = if total < 1 << 20 && tasks.len() < 256 {
         1
     } else {
@@ -192,7 +194,7 @@ fn one_task<'a>(
                 return Ok(());
             };
             let prior = |path: &RepoPath| -> Option<(Known<'a>, bool)> {
-                // Dirty ones carry their number; others are looked up, and trusted.
+                // Changed objects carry their number; the others are looked up, and trusted.
                 let dirty = &run.scan.dirty;
                 if let Ok(i) = dirty.binary_search_by(|d| d.path.cmp(path)) {
                     return known(run, dirty[i].prior).map(|k| (k, false));
@@ -219,7 +221,7 @@ fn known(run: &RootRun, prior: Option<u32>) -> Option<Known<'_>> {
     Some(run.state.as_ref()?.entry(prior? as usize))
 }
 
-/// Gives further names of a file the content of the first.
+/// Gives the further names of a file the content of the first.
 fn add_aliases(runs: &[RootRun], aliases: &[(usize, usize, usize)], results: &mut Results) {
     if aliases.is_empty() {
         return;

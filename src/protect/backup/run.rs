@@ -1,4 +1,4 @@
-//! One snapshot in the making, phase by phase.
+//! One snapshot while it is made, phase by phase.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -29,8 +29,8 @@ use crate::repo::snapshot::{
 use crate::repo::state::{KEPT, Mirrors, SEALED, State};
 use crate::repo::{Repository, layout};
 
-/// Keeps prune from sweeping while a snapshot is made. A person does not wait for it: what refers to nothing older needs no lock, so the
-/// snapshot becomes a full one instead.
+/// Keeps prune from sweeping while a snapshot is made. A person must not wait for prune, so if the
+/// lock is taken this becomes a full snapshot: it refers to nothing older and needs no lock.
 pub(super) fn hold(
     repo: &Repository,
     options: &mut BackupOptions,
@@ -46,19 +46,19 @@ pub(super) fn hold(
     }
 }
 
-/// What is known so far.
 pub(super) struct Run<'a> {
     repo: &'a Repository,
     options: &'a BackupOptions,
     monitor: &'a dyn Monitor,
     started: Instant,
-    /// A backup, not what a guard or an undo takes: there is time to look at everything, and nobody to be told later.
+    /// A scheduled backup, not a snapshot of a guard or an undo: it has time to examine everything,
+    /// and nobody is watching.
     scheduled: bool,
     runs: Vec<RootRun>,
     problems: Vec<PathNote>,
-    /// Included symlinks that lead nowhere.
+    /// Included symlinks whose target does not exist.
     nowhere: Vec<PathNote>,
-    /// Symlinks that were too many to be followed.
+    /// Symlinks that were not followed because there were too many.
     not_followed: Vec<PathNote>,
     unstable: Vec<PathNote>,
     kept: KeptReport,
@@ -86,7 +86,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Walks the roots against their states, and what symlinks there lead to.
+    /// Walks the roots and the targets of their symlinks against the states.
     pub(super) fn look(&mut self, roots: &[Root]) -> Result<()> {
         let options = self.options;
         self.monitor.phase(Phase::Scanning, 0, 0);
@@ -107,10 +107,11 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Marks as dirty what looks untouched and cannot be relied on; returns true if all of it is looked at by new rules.
+    /// Marks files as dirty that look unchanged but cannot be relied on; returns true if new rules
+    /// require examining everything.
     ///
-    /// Without this a snapshot would go on naming content that is damaged, that only a guard keeps, or whose secrets the vault has lost:
-    /// the file would still be there to be stored again, and nobody would.
+    /// Otherwise a snapshot would keep naming content that is damaged, that only a guard keeps, or
+    /// whose secrets the vault has lost, although the file still exists and could be stored again.
     pub(super) fn distrust(&mut self, damaged: &DigestSet) -> bool {
         let vault = self.repo.vault();
         for run in &mut self.runs {
@@ -125,7 +126,7 @@ impl<'a> Run<'a> {
                 });
             }
         }
-        // New rules: what did not change since is looked at again. A guard has no time for that.
+        // With new rules, unchanged files are examined again too. A guard has no time for that.
         let rules = self.repo.privacy_rules().number();
         let by_others = |state: &State| state.mirrors().rules != rules;
         let mut states = self.runs.iter().filter_map(|run| run.state.as_ref());
@@ -141,7 +142,7 @@ impl<'a> Run<'a> {
             }
             let lost = lost_sets(self.repo, run);
             mark_lost(run, &|known| {
-                // What is only kept belongs to the guard that kept it: a backup stands without.
+                // Kept content belongs to the guard that kept it; a backup must not depend on it.
                 let kept = known.flags & KEPT != 0;
                 kept && (scheduled || is_kept_in(known, &lost)) || is_damaged(known, damaged)
             });
@@ -149,7 +150,7 @@ impl<'a> Run<'a> {
         anew
     }
 
-    /// Keeps what need not be read, then applies the budget to what is left.
+    /// Keeps what need not be read, then applies the budget to the rest.
     pub(super) fn keep(&mut self) -> Result<Vec<CapturedList>> {
         let mut kept: Vec<CapturedList> = self.runs.iter().map(|_| Vec::new()).collect();
         if let Some(staging) = &self.options.staging {
@@ -165,7 +166,7 @@ impl<'a> Run<'a> {
         Ok(kept)
     }
 
-    /// Names what could not be looked at, and sources that are empty and were not.
+    /// Notes what could not be read, and sources that have become empty.
     pub(super) fn note_unread(&mut self) -> Result<()> {
         let nowhere = std::mem::take(&mut self.nowhere);
         if self.scheduled {
@@ -201,7 +202,7 @@ impl<'a> Run<'a> {
                 .all(|run| run.scan.dirty.is_empty() && run.scan.removed.is_empty())
     }
 
-    /// Returns the snapshot that says all that this one would, where it may stand for it.
+    /// Returns the last snapshot if it says all that this one would and may be reused.
     pub(super) fn reusable(&self) -> Result<Option<Snapshot>> {
         if !self.options.may_reuse() || !self.problems.is_empty() {
             return Ok(None);
@@ -209,7 +210,7 @@ impl<'a> Run<'a> {
         reusable(self.repo, &self.runs)
     }
 
-    /// Reads what is dirty, and packs it.
+    /// Reads and packs what changed.
     pub(super) fn read(
         &mut self,
         shared: &Shared<'_>,
@@ -217,7 +218,7 @@ impl<'a> Run<'a> {
         counts: &mut Counts,
     ) -> Result<(Vec<CapturedList>, Vec<Finished>)> {
         let results = read_dirty(shared, &self.runs, counts, self.monitor)?;
-        // What was sealed is safe before anything says that it was.
+        // Sealed values must be durable before anything says that they were sealed.
         self.repo.vault().flush()?;
         let mut captured = kept;
         for (number, result) in results.objects {
@@ -237,7 +238,8 @@ impl<'a> Run<'a> {
                 Err(failed) => {
                     let (path, error) = *failed;
                     let run = &self.runs[number];
-                    // A directory that cannot be listed has no attributes to be read either: one word is enough.
+                    // A directory that cannot be listed fails here again for its attributes; one
+                    // message is enough.
                     if run.unread.iter().any(|known| known.path == path) {
                         continue;
                     }
@@ -262,7 +264,7 @@ impl<'a> Run<'a> {
         Ok((captured, packs))
     }
 
-    /// Returns what each root looks like now.
+    /// Returns each root as it is now.
     pub(super) fn rebuild(&self, captured: Vec<CapturedList>, counts: &mut Counts) -> Vec<Pending> {
         let full = self.options.full;
         let both = self.runs.iter().zip(captured);
@@ -270,7 +272,7 @@ impl<'a> Run<'a> {
             .collect()
     }
 
-    /// Racy files turned out to be as they were: from now on they can be trusted.
+    /// Racy files turned out to be unchanged: from now on the state trusts them.
     pub(super) fn trust_racy(&mut self, pending: Vec<Pending>) {
         for (run, new) in self.runs.iter_mut().zip(pending) {
             let mirrors = Mirrors {
@@ -282,7 +284,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Writes key frames, then the snapshot's record: from its rename on the snapshot is there.
+    /// Writes key frames, then the snapshot record: the snapshot exists from that rename on.
     pub(super) fn commit(
         &mut self,
         pending: &mut [Pending],
@@ -296,6 +298,7 @@ impl<'a> Run<'a> {
             roots.push(self.record(run, new, counts)?);
         }
         counts.stored_bytes += packs.iter().map(|p| p.pack.bytes).sum::<u64>();
+        // The last chance to stop: once the record is written, the snapshot exists.
         if self.monitor.stopped() {
             return Err(Error::Interrupted);
         }
@@ -328,11 +331,12 @@ impl<'a> Run<'a> {
             last_backup: repo.last_backup(),
         };
         repo.commit(&snapshot)?;
+        // After the commit point, because the index is derived.
         repo.remember_packs(packs);
         Ok(snapshot)
     }
 
-    /// Returns what the snapshot says of a root: a key frame and all that differs from it.
+    /// Returns the snapshot's record of a root: a key frame and everything that differs from it.
     fn record(&self, run: &RootRun, new: &mut Pending, counts: &mut Counts) -> Result<RootRecord> {
         let path = self.options.recorded(&run.root);
         let mut record = RootRecord {
@@ -363,11 +367,12 @@ impl<'a> Run<'a> {
         Ok(record)
     }
 
-    /// Writes the states that mirror the snapshot. They are derived: after a crash before this the next run reads more, nothing else.
+    /// Writes the states that mirror the snapshot. They are derived: after a crash before this, the
+    /// next run only has to read more.
     pub(super) fn renew_states(&mut self, pending: Vec<Pending>, snapshot: &Snapshot) {
         let rules = self.repo.privacy_rules().number();
         for (run, new) in self.runs.iter_mut().zip(pending) {
-            // A root that is not there has no state: nothing to compare with.
+            // A root that does not exist has no state to compare with.
             let old = run.state.take();
             if !run.scan.exists {
                 let _ = crate::disk::fsutil::remove_file(&run.state_path);
@@ -387,7 +392,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Returns what came of it.
     pub(super) fn finish(
         self,
         snapshot: Snapshot,
@@ -416,7 +420,7 @@ impl<'a> Run<'a> {
             read_bytes: counts.read_bytes,
             stored_bytes: counts.stored_bytes,
             problems: self.problems,
-            // Where nothing was written there is nothing that could be torn.
+            // If nothing was written, nothing can be torn.
             unstable: if reused { Vec::new() } else { self.unstable },
             left_out: runs
                 .iter()
@@ -438,7 +442,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Sorts what was captured; of what is there twice, what was read counts, not what was kept before.
+/// Sorts what was captured. If a path appears twice, the reading counts, not the earlier keeping.
 fn in_order(captured: &mut CapturedList) {
     captured.sort_by(|a, b| a.path.cmp(&b.path));
     captured.dedup_by(|later, earlier| {
@@ -450,7 +454,8 @@ fn in_order(captured: &mut CapturedList) {
     });
 }
 
-/// Returns the sources of which nothing is there any more, or ever was what their rules choose: a disk that is not mounted looks just like it.
+/// Returns the sources that are empty but had files before, or whose include patterns match
+/// nothing: an unmounted disk looks just like that.
 fn emptied(repo: &Repository, runs: &[RootRun], known: &[PathNote]) -> Result<Vec<PathNote>> {
     let is_empty = |run: &&RootRun| {
         let told = known
@@ -495,7 +500,7 @@ fn reusable(repo: &Repository, runs: &[RootRun]) -> Result<Option<Snapshot>> {
     let mut last = None;
     for run in runs {
         let Some(state) = &run.state else {
-            // Not there, before or now.
+            // It did not exist before and does not now.
             if run.scan.exists || run.scan.too_many {
                 return Ok(None);
             }
@@ -525,7 +530,8 @@ fn reusable(repo: &Repository, runs: &[RootRun]) -> Result<Option<Snapshot>> {
     Ok(same.then_some(snapshot))
 }
 
-/// Writes the pack of what has no data of its own: extracted last, it gives directories their modes and times.
+/// Writes the pack of objects without data. It is extracted last, so that directories get their
+/// modes and times.
 fn write_tree(
     shared: &Shared<'_>,
     runs: &[RootRun],
@@ -573,7 +579,7 @@ fn write_tree(
     capture.finish()
 }
 
-/// What is said of a file that never stood still.
+/// Note on a file that changed during every reading.
 const UNSTABLE: &str = "it changed while it was read";
 
 fn sealed_of(runs: &[RootRun], wanted: bool) -> SealedSummary {
@@ -588,7 +594,7 @@ fn nanos(time: DateTime<Utc>) -> i64 {
     time.timestamp_nanos_opt().unwrap_or(i64::MAX)
 }
 
-/// How the reason begins for what could not be read.
+/// How the reason begins for a file that could not be read.
 pub(crate) const UNREADABLE: &str = "unreadable: ";
 
 fn unread(path: RepoPath, error: &Error, inode: u64) -> LeftOut {

@@ -1,4 +1,4 @@
-//! From an open file to stored content: read once, looked at, and stored in the shortest way.
+//! From an open file to stored content: read once, examined, and stored in the shortest form.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -18,7 +18,8 @@ use crate::repo::pack::{TarKind, TarMeta};
 use crate::repo::state::{Known, Stat};
 
 impl Capture<'_> {
-    /// Reads and stores the content of an open file; returns it and its size, or `None` if the file was shorter than it said.
+    /// Reads and stores the content of an open file. Returns it with its size, or `None` if the
+    /// file was shorter than its stat said.
     ///
     /// Leaves the end of the content in `self.buffer`.
     pub(super) fn content(
@@ -60,7 +61,8 @@ impl Capture<'_> {
         stored.map(Some)
     }
 
-    /// Returns the content that a file had, where it may be built upon, and what of a log was looked at already.
+    /// Returns the file's previous content if it may serve as a base, and how much of a log was
+    /// examined before.
     fn before(
         &self,
         place: &Place<'_>,
@@ -76,6 +78,7 @@ impl Capture<'_> {
             true => Head::of(&body, known.stat.size),
             false => None,
         };
+        // A delta depends on its old blobs, so none may be damaged; kept content has no blobs yet.
         let is_good = |blob: &Digest| !self.shared.damaged.contains(blob);
         let old = body
             .content
@@ -83,7 +86,7 @@ impl Capture<'_> {
         (old, head)
     }
 
-    /// Reads a file into `self.buffer`; false if it was shorter than it said.
+    /// Reads a file into `self.buffer`; false if it was shorter than its stat said.
     fn read_whole(&mut self, file: &File, size: u64, name: &str) -> Result<bool> {
         let mut bytes = std::mem::take(&mut self.buffer);
         if bytes.capacity() > KEPT_BYTES {
@@ -91,7 +94,7 @@ impl Capture<'_> {
         }
         bytes.clear();
         bytes.reserve_exact(usize::try_from(size).unwrap_or(0) + 1);
-        // Not more than it said: growth shows in the stat afterwards.
+        // At most `size` bytes: growth shows in the stat afterwards.
         let read = file.take(size).read_to_end(&mut bytes);
         self.buffer = bytes;
         read.map_err(|e| Error::io("read", name.to_owned(), e))?;
@@ -100,7 +103,7 @@ impl Capture<'_> {
         Ok(read >= size)
     }
 
-    /// Looks for secrets in content that is in memory, and stores what may be stored of it.
+    /// Examines content in memory, and stores it as far as it may be stored.
     fn look_and_store(
         &mut self,
         place: &Place<'_>,
@@ -123,7 +126,7 @@ impl Capture<'_> {
         })
     }
 
-    /// Stores a file that is too large for memory, after a look at what is in it.
+    /// Examines a file that is too large for memory, then stores it.
     fn large_sealed(
         &mut self,
         place: &Place<'_>,
@@ -181,7 +184,8 @@ impl Capture<'_> {
             (content, size)
         });
         let mut hasher = Sha256::new();
-        // The digest of the old length comes for free on the way: an appended file is found without reading the old one.
+        // Hashing yields the digest at the old length for free, so an append is recognised without
+        // reading the old file.
         let mut appended = false;
         match &old {
             Some((content, old_size)) if *old_size < size && *old_size > 0 => {
@@ -193,6 +197,7 @@ impl Capture<'_> {
             _ => hasher.update(bytes),
         }
         let digest = Digest::finish(hasher);
+        // A full backup stores everything again, so that its own packs are enough to restore it.
         if self.shared.full {
             self.admit(meta, bytes, digest)?;
             return Ok(Some(Content::whole(digest, size)));
@@ -205,6 +210,8 @@ impl Capture<'_> {
         if self.is_stored(digest)? {
             return Ok(Some(Content::whole(digest, size)));
         }
+        // A delta keeps old blobs, so after a change of rules it must not build on what the old
+        // rules let through.
         if let Some((content, old_size)) = old
             && !self.shared.anew
             && size >= delta::MIN_BYTES
@@ -216,7 +223,7 @@ impl Capture<'_> {
         Ok(Some(Content::whole(digest, size)))
     }
 
-    /// Says content in terms of what the file had before, if that pays.
+    /// Expresses content as a delta against the old content, if that pays.
     fn delta(
         &mut self,
         meta: &TarMeta<'_>,
@@ -230,7 +237,8 @@ impl Capture<'_> {
         let pieces = if appended {
             Some(delta::append(old_size, size))
         } else if (delta::MIN_BYTES..=MEMORY_BYTES).contains(&old_size) {
-            // An old copy that cannot be read any more is no reason to fail: the new one is stored whole.
+            // If the old content cannot be read any more, store the new one whole instead of
+            // failing.
             let old_bytes = self.reader.to_vec(old, old_size).ok();
             old_bytes.and_then(|old_bytes| delta::compare(&old_bytes, bytes))
         } else {
@@ -290,6 +298,8 @@ impl Capture<'_> {
         let mut file = file;
         std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(0))
             .map_err(|e| Error::io("read", meta.name, e))?;
+        // The digest is known only after the last byte, so pack the file meanwhile, and take it out
+        // again if it turns out to be stored already.
         self.pack.begin_long(meta, size)?;
         let mut hasher = Sha256::new();
         let mut left = size;
@@ -308,6 +318,7 @@ impl Capture<'_> {
                     return Err(Error::io("read", meta.name, error));
                 }
             };
+            // Somebody is truncating the file: drop the incomplete entry.
             if n == 0 {
                 self.pack.abort_long()?;
                 return Ok(None);

@@ -1,4 +1,4 @@
-//! SQLite databases: a file and what is beside it, of one moment.
+//! SQLite databases: the file and its companions, all of one moment.
 
 use std::fs::File;
 use std::path::Path;
@@ -15,8 +15,8 @@ use crate::repo::state::{DIRTY, Known, Stat, same_stat};
 impl<'a> Capture<'a> {
     /// Captures a SQLite database with its `-wal`, `-shm` and `-journal` as one unit.
     ///
-    /// If none of them changes while all are read, the copy is of one moment and byte-exact. Otherwise the
-    /// database is copied through SQLite's backup interface, and the copy needs no companions.
+    /// If none of them changes while all are read, the copy is byte-exact and of one moment.
+    /// Otherwise SQLite's backup interface makes the copy, which needs no companions.
     pub(crate) fn database(
         &mut self,
         root: &str,
@@ -41,7 +41,7 @@ impl<'a> Capture<'a> {
             for (path, stat) in members.iter().zip(&before) {
                 let Some(stat) = stat else { continue };
                 let known = prior(path);
-                // Unchanged members stay as they are known.
+                // Unchanged members keep what is known about them.
                 if let Some((known, trusted)) = &known
                     && *trusted
                     && same_stat(&known.stat, stat)
@@ -74,7 +74,7 @@ impl<'a> Capture<'a> {
     ) -> Result<Vec<Captured>> {
         let absolute = handle.absolute(base);
         let Ok(copy) = sqlite::copy_online(&absolute, scratch) else {
-            // Not a database SQLite can read (encrypted, damaged): as it was read, flagged.
+            // SQLite cannot read it (encrypted, damaged): store it as it was read, flagged.
             let mut captured = Vec::new();
             for path in members {
                 let known = prior(path).map(|(known, _)| known);

@@ -1,4 +1,5 @@
-//! A large file in terms of its old content: one pass over both, so that neither has to fit into memory.
+//! Expresses a large file as a delta against its old content, in one pass over both, so that
+//! neither has to fit into memory.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -13,11 +14,12 @@ use crate::model::manifest::Content;
 use crate::repo::pack::TarMeta;
 use crate::repo::reader::Reader;
 
-/// What is compared at once, bytes.
+/// Bytes compared at once.
 const STEP: usize = 64 * delta::PAGE;
 
 impl Capture<'_> {
-    /// Says a large file in terms of its old content, if what is new fits into memory; else it is stored whole.
+    /// Expresses a large file as a delta against its old content if the new part fits into memory;
+    /// otherwise it is stored whole.
     pub(super) fn large_delta(
         &mut self,
         file: &File,
@@ -49,7 +51,7 @@ impl Capture<'_> {
         if !delta::is_worth(&pieces, size) {
             return Ok(None);
         }
-        // Folding would need bytes that are not at hand: then the file is stored whole.
+        // Folding would need bytes that are no longer in memory, so the file is stored whole.
         let new_bytes = delta::new_bytes(&pieces);
         let mut exact = true;
         let patched = delta::patched(old, &pieces, digest, |ranges| {
@@ -64,17 +66,17 @@ impl Capture<'_> {
     }
 }
 
-/// What a comparison has found so far.
+/// Findings of a comparison so far.
 #[derive(Default)]
 struct Found {
     hasher: Sha256,
     pieces: Vec<Piece>,
-    /// The bytes that the old content does not have.
+    /// Bytes that the old content does not have.
     fresh: Vec<u8>,
 }
 
 impl Found {
-    /// Compares what both have at an offset; false once there is too much that is new.
+    /// Compares both at an offset; false once there is too much new content.
     fn compare(&mut self, old: &[u8], new: &[u8], at: u64) -> bool {
         self.hasher.update(new);
         let mut here = Vec::new();
@@ -98,7 +100,7 @@ struct Both<'f> {
     at: u64,
     /// Old content that has not been compared yet.
     pending: Vec<u8>,
-    /// What was read of the file last.
+    /// The part of the file read last.
     window: Vec<u8>,
 }
 
@@ -119,7 +121,8 @@ impl<'f> Both<'f> {
         file.read_to_end(&mut self.window).map(|n| n as u64)
     }
 
-    /// Goes along the old content as it is unpacked; false if that cannot be read, or there is too much that is new.
+    /// Follows the old content while it is unpacked; false if it cannot be read, or too much is
+    /// new.
     fn along(&mut self, reader: &mut Reader<'_>, old: &Content) -> std::io::Result<bool> {
         let mut failed = None;
         let walked = reader.content(old, &mut |piece| {
@@ -150,7 +153,8 @@ impl<'f> Both<'f> {
         }
     }
 
-    /// Goes along what the file has beyond the old content; false if it is not as long as it said, or there is too much that is new.
+    /// Compares the part of the file beyond the old content; false if the file is shorter than its
+    /// stat said, or too much is new.
     fn rest(&mut self, size: u64) -> std::io::Result<bool> {
         while self.at < size {
             let n = self.fill((STEP as u64).min(size - self.at))?;

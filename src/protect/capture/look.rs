@@ -1,4 +1,5 @@
-//! A look at content before it is stored: none where it was looked at before, at the end only where a log has grown.
+//! Examines content before it is stored: not at all if it was examined before, only the end if a
+//! log has grown.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -10,14 +11,14 @@ use crate::base::error::Result;
 use crate::base::id::Digest;
 use crate::model::manifest::{Body, Content, Sealed};
 
-/// A log as it was stored last: if it was only appended to, what comes after is all there is to look at.
+/// A log as it was stored last: if it was only appended to, only the rest has to be examined.
 pub(super) struct Head {
     pub(super) size: u64,
     pub(super) content: Content,
     pub(super) sealed: Option<Box<Sealed>>,
 }
 
-/// Smaller logs are looked at as a whole, bytes.
+/// Smaller logs are examined as a whole, in bytes.
 const MIN_HEAD: u64 = 16 * 1024;
 
 impl Head {
@@ -33,7 +34,7 @@ impl Head {
 }
 
 impl Capture<'_> {
-    /// Looks at content, unless it was looked at before.
+    /// Examines content, unless that was done before.
     pub(super) fn look_at(
         &mut self,
         path: &[u8],
@@ -59,7 +60,8 @@ impl Capture<'_> {
         Ok(found)
     }
 
-    /// Looks at what was appended to a log, from its last line on; `None` if it is not what it was, and more.
+    /// Examines what was appended to a log, from its last line on; `None` if the log was not only
+    /// appended to.
     fn appended(&mut self, path: &[u8], bytes: &[u8], head: &Head) -> Result<Option<seal::Stored>> {
         let repo = self.shared.repo;
         let cut = usize::try_from(head.size).unwrap_or(usize::MAX);
@@ -73,7 +75,7 @@ impl Capture<'_> {
                 return Ok(None);
             }
             let found = seal::whole(repo, path, &bytes[from..])?;
-            // Nearly always; what is found is sealed with all of the file in view.
+            // The usual case. If there is a finding, it is sealed with the whole file in view.
             return Ok(matches!(found, seal::Stored::Clear).then_some(found));
         };
         if !before.ends_with(b"\n") || repo.vault().digest(before)? != sealed.mac {
@@ -103,7 +105,8 @@ impl Capture<'_> {
         Ok(Some(seal::Stored::Sealed(text, all)))
     }
 
-    /// Returns where a look at a large log can begin: what comes before was looked at when it was stored.
+    /// Returns the offset from which a large log has to be examined: all before it was examined
+    /// when it was stored.
     pub(super) fn seen_of(file: &File, head: Option<&Head>) -> Option<u64> {
         let head = head.filter(|head| head.sealed.is_none())?;
         let mut file = file;

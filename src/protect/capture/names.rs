@@ -1,4 +1,4 @@
-//! Names that bdr itself has given to files, in its staging areas: they are none of the user's.
+//! Hard links that bdr itself made in its staging areas: they do not count as the user's.
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -7,12 +7,13 @@ use crate::model::manifest::{Kind, Stat};
 use crate::protect::walk::RootHandle;
 use crate::repo::Repository;
 
-/// The files in staging areas, by device and number; looked for once, and only where a file has more names than one.
+/// The files in staging areas, by device and inode; listed once, and only if a file has several
+/// hard links.
 #[derive(Default)]
 pub(crate) struct OwnNames(OnceLock<HashSet<(u64, u64)>>);
 
 impl OwnNames {
-    /// Returns how a file stands without the name that it has in a staging area.
+    /// Returns the stat of a file without the hard link that it has in a staging area.
     pub(super) fn without(&self, repo: &Repository, stat: &Stat) -> Stat {
         let has_more = stat.kind == Kind::File && stat.links > 1;
         let is_kept = has_more && {
@@ -28,7 +29,7 @@ impl OwnNames {
 
 fn kept(repo: &Repository) -> HashSet<(u64, u64)> {
     let mut found = HashSet::new();
-    // One that cannot be read counts as a name of somebody else's, which is said.
+    // If a set cannot be read, its links count as somebody else's and are reported.
     for set in repo.kept_sets().unwrap_or_default() {
         let Ok(area) = set.open_area(&repo.areas()) else {
             continue;

@@ -1,4 +1,5 @@
-//! What is done to content before it is stored: values are sealed, what cannot be stored at all goes into the vault.
+//! Seals content before it is stored: values are replaced, and a file that must not be stored at
+//! all goes into the vault.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,24 +14,23 @@ use crate::model::manifest::Sealed;
 use crate::privacy::{self, Examined, Fingerprint, Rules, Treatment, seal};
 use crate::repo::Repository;
 
-/// Pieces of a file that is all in the vault, bytes: what is appended to it brings new pieces only.
+/// Piece size of a file that is all in the vault, in bytes: an append adds only new pieces.
 const PIECE: usize = 1 << 20;
-/// Large files are looked at by windows of this size, bytes.
+/// Large files are examined in windows of this size, in bytes.
 const WINDOW: usize = 4 << 20;
-/// What follows a window and is looked at with it, bytes: longer than any value.
+/// Bytes after a window that are examined with it: longer than any value.
 const AHEAD: usize = 64 << 10;
 
-/// What is stored of a file.
 pub(super) enum Stored {
-    /// It, as it is.
+    /// The bytes as they are.
     Clear,
     /// These bytes instead.
     Sealed(Vec<u8>, Box<Sealed>),
-    /// Nothing.
+    /// Nothing: all of it is in the vault.
     Whole(Box<Sealed>),
 }
 
-/// Collects what is sealed of one file.
+/// Collects what is sealed in one file.
 struct Ledger<'a> {
     vault: &'a Vault,
     rules: &'a Rules,
@@ -50,7 +50,8 @@ impl<'a> Ledger<'a> {
         }
     }
 
-    /// Takes a value; returns what stands for it, `None` if it is let through.
+    /// Takes a value and returns the fingerprint that replaces it, or `None` if the value may be
+    /// stored.
     fn take(&mut self, value: &[u8], kind: &str) -> Option<Fingerprint> {
         let done = self.vault.fingerprint(value).and_then(|fingerprint| {
             if self.rules.allows_value(&fingerprint) {
@@ -93,7 +94,7 @@ impl<'a> Ledger<'a> {
     }
 }
 
-/// What stands for bytes that are not to be stored as they are.
+/// The replacement of bytes that must not be stored as they are.
 pub(crate) struct Sealing {
     /// `None`: nothing is stored.
     pub(crate) bytes: Option<Vec<u8>>,
@@ -156,7 +157,8 @@ fn note_kinds(examined: &Examined, kinds: &mut BTreeMap<String, u64>) {
     }
 }
 
-/// Keeps a piece of a file that is all in the vault. Pieces are listed in order, each time they occur.
+/// Adds a piece of a file that is all in the vault. Pieces are listed in order, once for each
+/// occurrence.
 fn keep_piece(ledger: &mut Ledger<'_>, piece: &[u8]) -> Result<()> {
     let fingerprint = ledger.vault.fingerprint(piece)?;
     ledger.vault.put(fingerprint, piece)?;
@@ -164,17 +166,17 @@ fn keep_piece(ledger: &mut Ledger<'_>, piece: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// What is stored of a file that is too large for memory.
+/// How a file is stored that is too large for memory.
 pub(super) enum LargeStored {
     Clear,
-    /// What lies in this file instead, from its beginning.
+    /// The content of this spool file, from its beginning.
     Sealed(Spool, Box<Sealed>),
     Whole(Box<Sealed>),
-    /// The file was shorter than it said.
+    /// The file was shorter than its stat said.
     Short,
 }
 
-/// A temporary file that goes with its handle.
+/// A temporary file that is deleted with its handle.
 pub(super) struct Spool {
     pub(super) file: File,
     path: std::path::PathBuf,
@@ -182,12 +184,13 @@ pub(super) struct Spool {
 
 impl Drop for Spool {
     fn drop(&mut self) {
-        // Left behind it costs space only, and holds nothing that is secret.
+        // If it stays, it only costs space, and no secret is in it.
         let _ = fsutil::remove_file(&self.path);
     }
 }
 
-/// Seals a file that is too large for memory, of which `seen` bytes were looked at before: looked at once by windows; written anew, sealed, only if something was found.
+/// Seals a file that is too large for memory; its first `seen` bytes were examined before. Examines
+/// it once in windows; writes a sealed copy only if something was found.
 pub(super) fn large(
     repo: &Repository,
     path: &[u8],
@@ -198,7 +201,7 @@ pub(super) fn large(
     let rules = repo.privacy_rules();
     let mut kinds = BTreeMap::new();
     let (mut found, mut all) = (false, None);
-    // With something of what was seen: a value may reach over.
+    // Goes back a little before the end: a value may reach across.
     let from = seen.saturating_sub(AHEAD as u64);
     let complete = windows(path, file, from..size, rules, &mut |_, _, examined| {
         match examined.treatment {
@@ -209,7 +212,8 @@ pub(super) fn large(
                 all = Some(why);
             }
         }
-        // The first thing found says that it has to be written anew; only patient data outside of a log say more.
+        // One finding is enough to know that a sealed copy is needed; only patient data outside of
+        // a log needs more.
         Ok(all.is_none())
     })?;
     if !complete && all.is_none() {
@@ -226,7 +230,8 @@ pub(super) fn large(
     }
 }
 
-/// Keeps all of a file in the vault, piece by piece: what it is says that nothing of it may be stored.
+/// Stores all of a file in the vault, piece by piece, because nothing of such a file may be in the
+/// repository.
 fn kept_whole(mut ledger: Ledger<'_>, mut file: &File, size: u64) -> Result<LargeStored> {
     let failed = |error| Error::io("read", "a file", error);
     let mut mac = ledger.vault.mac()?;
@@ -248,8 +253,8 @@ fn kept_whole(mut ledger: Ledger<'_>, mut file: &File, size: u64) -> Result<Larg
     Ok(LargeStored::Whole(ledger.finish(mac, 0, true)))
 }
 
-/// Writes a file anew with what was found in it sealed. It is looked at once more: to remember where everything is would take more memory
-/// than the file may have.
+/// Writes a copy of a file with the findings sealed. Examines it a second time, because remembering
+/// every place would take too much memory.
 fn written_sealed(
     repo: &Repository,
     mut ledger: Ledger<'_>,
@@ -296,11 +301,13 @@ fn new_spool(dir: &Path) -> Result<Spool> {
     Ok(Spool { file, path })
 }
 
-/// Sees the bytes of a window, how many of them belong to it, and what was found; returns false if it wants no more.
+/// Gets the bytes of a window, how many of them belong to it, and the findings; returns false to
+/// stop.
 type EachWindow<'a> = dyn FnMut(&[u8], usize, &Examined) -> Result<bool> + 'a;
 
-/// Hands a file to `each` by windows: the bytes, how many of them belong to the window, and what was found in them. A window ends
-/// where no finding is cut and no name is parted from its value. Returns false if the file was shorter than `size`, or `each` did not want more.
+/// Passes a file to `each` in windows: the bytes, how many of them belong to the window, and the
+/// findings in them. A window ends where it cuts no finding and separates no name from its value.
+/// Returns false if the file was shorter than `size`, or if `each` stopped.
 fn windows(
     path: &[u8],
     file: &File,
@@ -343,12 +350,12 @@ fn windows(
     }
 }
 
-/// Names are no longer, with what joins them to their values, bytes.
+/// Longest name with the text that joins it to its value, in bytes.
 const NAME: usize = 512;
 
 /// Returns where a window ends.
 fn cut_of(buffer: &[u8], examined: &Examined) -> usize {
-    // After the last line, or in the middle of one that never ends.
+    // After the last line break, or in the middle of a line that never ends.
     let mut cut = memchr::memrchr(b'\n', &buffer[..WINDOW])
         .map_or(WINDOW, |p| p + 1)
         .max(WINDOW / 2);

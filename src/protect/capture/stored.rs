@@ -1,4 +1,4 @@
-//! What is in the repository already, and what this run has put there.
+//! What is in the repository already, and what this run has added.
 
 use super::Capture;
 use crate::base::error::Result;
@@ -7,7 +7,7 @@ use crate::repo::layout;
 use crate::repo::pack::TarMeta;
 
 impl Capture<'_> {
-    /// Takes bytes into the repository: what was sealed, or found to be clear.
+    /// Takes bytes into the repository that were sealed, or examined and found clear.
     pub(super) fn admit(&mut self, meta: &TarMeta<'_>, bytes: &[u8], digest: Digest) -> Result<()> {
         self.pack.add(meta, bytes, Some(digest))?;
         self.note_stored(digest);
@@ -20,7 +20,7 @@ impl Capture<'_> {
         }
     }
 
-    /// Returns true if a good copy of a blob is in a pack that is still there, or was stored by this run.
+    /// Returns true if an existing pack holds a good copy of a blob, or if this run stored it.
     pub(super) fn is_stored(&self, digest: Digest) -> Result<bool> {
         if self.shared.damaged.contains(&digest) {
             let stored = self.shared.stored.lock();

@@ -1,4 +1,4 @@
-//! What stands below a root now: looked at, and read only where nothing else tells.
+//! What is below a root now: walked, and read only if no record tells.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,22 +13,23 @@ use crate::repo::Repository;
 use crate::repo::snapshot::{LeftOut, RootRecord};
 use crate::repo::state::{Stat, State};
 
-/// An object as it stands, and what a state says of it: `None` if it has to be read to be known.
+/// An object as it is now, with its content by the state; `None` if it has to be read.
 pub(crate) struct Standing {
     pub(crate) stat: Stat,
     pub(crate) body: Option<Body>,
 }
 
-/// What stands below a root now.
+/// What is below a root now.
 pub(crate) struct Present {
     pub(crate) objects: BTreeMap<RepoPath, Standing>,
     pub(crate) left_out: Vec<LeftOut>,
-    /// What could not be looked at.
+    /// Paths that the walk could not read.
     pub(crate) problems: Vec<(RepoPath, Error)>,
     pub(crate) handle: Option<RootHandle>,
 }
 
-/// Looks at what stands below a root of a snapshot. A state that mirrors another snapshot saves reading what it has seen.
+/// Walks a root of a snapshot. Even a state that mirrors another snapshot saves reading the files
+/// it knows.
 pub(crate) fn present(
     repo: &Repository,
     record: &RootRecord,
@@ -66,7 +67,7 @@ pub(crate) fn present(
         .iter()
         .chain(scan.left_out.iter().map(|l| &l.path))
     {
-        // A directory comes right before what it holds.
+        // A directory comes right before its content.
         let below = objects
             .range(top..)
             .take_while(|(path, _)| path.starts_with(top));
@@ -89,7 +90,7 @@ pub(crate) fn present(
     })
 }
 
-/// Returns true if two bodies say that the content is the same; false says nothing.
+/// Returns true if two bodies prove equal content; false proves nothing.
 fn is_same(a: &Body, b: &Body) -> bool {
     match (&a.sealed, &b.sealed) {
         (Some(a), Some(b)) => a.mac == b.mac,
@@ -99,7 +100,7 @@ fn is_same(a: &Body, b: &Body) -> bool {
 }
 
 impl Present {
-    /// Returns true if an object stands as an entry says; reads it if nothing else tells.
+    /// Returns true if an object equals an entry; reads it if nothing else tells.
     pub(crate) fn is_as(&self, repo: &Repository, entry: &Entry, standing: &Standing) -> bool {
         let stat = &standing.stat;
         let (handle, known) = (self.handle.as_ref(), standing.body.as_ref());
@@ -117,7 +118,8 @@ impl Present {
         if !same {
             return false;
         }
-        // What a state knows of a file need not be read again; where it says another thing, it may be the same stored otherwise.
+        // A file that the state knows need not be read again. If the two differ, it may be the same
+        // content stored differently.
         let is_known = known.is_some_and(|body| is_same(body, &entry.body));
         if entry.kind == Kind::File && stat.size == entry.size && is_known {
             return true;

@@ -1,10 +1,9 @@
-//! How an operation left an object, written down so that nothing has to be read to see whether it was touched since.
+//! Records how an operation left an object, so that a later touch is recognised without reading.
 
 use crate::base::path::RepoPath;
 use crate::model::manifest::{Kind, Stat};
 use crate::repo::oplog::Stamp;
 
-/// Returns the stamp of an object.
 pub(crate) fn stamp(path: RepoPath, stat: &Stat) -> Stamp {
     Stamp {
         path,
@@ -18,7 +17,8 @@ pub(crate) fn stamp(path: RepoPath, stat: &Stat) -> Stamp {
     }
 }
 
-/// Returns true if an object is as a stamp says, untouched since. Whatever is done in a directory changes its times: it only has to be the same one.
+/// Returns true if an object is untouched since its stamp. Any change inside a directory changes
+/// its times, so a directory only has to be the same one.
 pub fn is_stamped(stamp: &Stamp, stat: &Stat) -> bool {
     if stamp.kind == Kind::Dir {
         return stat.kind == Kind::Dir && stamp.inode == stat.inode;

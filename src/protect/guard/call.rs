@@ -1,7 +1,7 @@
-//! What other programs ask bdr for: checkpoints, and the record of everything else.
+//! Requests of other programs: checkpoints, and notes about everything else.
 //!
-//! A checkpoint is an operation that is over at once: nothing is open while its caller goes on, and an undo of it compares what
-//! stands with its snapshot.
+//! A checkpoint is an operation that ends at once: nothing stays open while the caller continues,
+//! and an undo compares the present with its snapshot.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -19,10 +19,10 @@ use crate::protect::backup::BackupReport;
 use crate::repo::Repository;
 use crate::repo::oplog::{Begin, End, OperationKind};
 
-/// Saves the state of `roots`, for an undo of whatever comes after.
+/// Saves the state of `roots`, so that whatever comes after can be undone.
 ///
 /// # Errors
-/// There can be no snapshot, or the records cannot be written.
+/// No snapshot could be taken, or the records cannot be written.
 pub fn checkpoint(
     repo: &Repository,
     roots: &[Root],
@@ -65,7 +65,7 @@ fn end_at_once(
     })
 }
 
-/// Writes down what another program had bdr do that changes no protected file; nothing of it can be undone.
+/// Records a request of another program that changes no protected file; there is nothing to undo.
 ///
 /// # Errors
 /// The records cannot be written.

@@ -1,7 +1,10 @@
-//! What an operation changed in a root: what differs from what was captured before it (`compare`), and whose doing that is.
+//! What an operation changed in a root: the differences from its snapshot (`compare`), and which of
+//! them are its own.
 //!
-//! By the state files as long as they mirror the snapshot ([`of_run`]), else by the snapshot's listing and by content ([`since`]). What cannot be read is not taken for unchanged: such a root has no changes on record, and is compared when an undo is asked for. What was not captured
-//! is unknown: never absent before, so it is never created after, whatever name it has by then.
+//! Uses the state files while they mirror the snapshot ([`of_run`]), else the snapshot's listing
+//! and content ([`since`]). A root that cannot be read has no changes on record and is compared
+//! when an undo is requested, because unreadable does not mean unchanged. Whatever was not captured
+//! is unknown: it never counts as absent before, so never as created after, under any name.
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
@@ -26,43 +29,45 @@ use crate::repo::reader::Reader;
 use crate::repo::snapshot::{LeftOut, RootRecord};
 use crate::repo::state::State;
 
-/// Files that are looked into after an operation, at most, and their size before and after.
+/// How many files are read after an operation to find changes inside them, and their total size
+/// before and after, in bytes.
 const MAX_LOOKED_INTO: usize = 32;
 const MAX_LOOKED_INTO_BYTES: u64 = 16 << 20;
 
-/// How much earlier than the clock says the system may date what is made now: times of files come from a coarser clock.
+/// How far the time stamp of a new file may be before the clock, because file times come from a
+/// coarser clock.
 const CLOCK_SLACK_NANOS: i64 = 20_000_000;
 
-/// What a look at a root came to.
+/// The result of walking a root after an operation.
 pub(crate) enum Look {
-    /// All of it was looked at.
+    /// All of it was walked.
     Whole(Box<RootChanges>),
-    /// Something could not be looked at: why.
+    /// Part of it could not be read; says why.
     Partial(String),
 }
 
-/// What is known from before an operation, to tell what it made from what it only moved.
+/// What was known before an operation, to tell what it made from what it only moved.
 pub(crate) struct Origins<'a> {
-    /// When the operation began.
     began: i64,
-    /// Numbers of files that were left out.
+    /// Inodes of files that were left out.
     left_out: HashSet<u64>,
     /// Roots whose states tell which files were captured.
     runs: &'a [RootRun],
     captured: OnceCell<HashSet<u64>>,
     never: &'a [PathBuf],
-    /// When the operation ended, if the look comes later: what is newer is not its own.
+    /// When the operation ended, if we look later: newer changes are not its own.
     ended: Option<i64>,
-    /// Modes that directories have while nobody looks into them.
+    /// The original modes of directories that bdr opened for the walk.
     modes: HashMap<PathBuf, u32>,
-    /// The look comes when bdr may have opened and closed directories since.
+    /// bdr may have opened and closed directories since the operation.
     is_late: bool,
-    /// Roots of their own, which are compared by themselves, and what is never looked at.
+    /// Roots that are compared by themselves, and paths that are never read.
     covered: Vec<PathBuf>,
 }
 
 impl<'a> Origins<'a> {
-    /// Collects what was left out of all roots of an operation: it may have been moved from one into another.
+    /// Collects what all roots of an operation left out: it may have moved from one root to
+    /// another.
     pub(crate) fn new<'b>(
         began: DateTime<Utc>,
         left_out: impl Iterator<Item = &'b LeftOut>,
@@ -86,7 +91,7 @@ impl<'a> Origins<'a> {
         }
     }
 
-    /// Tells that the look comes when the operation has been over for a while, and that directories were opened for it.
+    /// Says that the operation ended a while ago, and that directories were opened for the walk.
     pub(crate) fn later(self, ended: Option<Time>, modes: HashMap<PathBuf, u32>) -> Self {
         Self {
             ended: ended.map(Time::nanos),
@@ -96,12 +101,13 @@ impl<'a> Origins<'a> {
         }
     }
 
-    /// Tells which places are looked at by themselves, or never.
+    /// Says which places are compared by themselves, or never.
     pub(crate) fn beside(self, covered: Vec<PathBuf>) -> Self {
         Self { covered, ..self }
     }
 
-    /// Gives directories that were opened for the look the modes that they have while nobody looks: else each of them would differ.
+    /// Gives directories that were opened for the walk their original modes; otherwise each of them
+    /// would differ.
     fn close_again(&self, record: &RootRecord, present: &mut Present) {
         for (dir, mode) in &self.modes {
             let below = RepoPath::below(record.path.as_path(), dir);
@@ -116,14 +122,15 @@ impl<'a> Origins<'a> {
         self.ended.is_some_and(|ended| time.nanos() > ended)
     }
 
-    /// Returns true if a file with this number was captured, in whichever root: it was only moved, and comes back where it was.
+    /// Returns true if a file with this inode was captured in any root: then it was only moved, and
+    /// an undo brings it back.
     fn has_captured(&self, stat: &Stat) -> bool {
         let states = || self.runs.iter().filter_map(|run| run.state.as_ref());
         let collect = || states().flat_map(State::inodes).collect();
         self.captured.get_or_init(collect).contains(&stat.inode)
     }
 
-    /// Returns true if an object under a new name was there before, without having been captured.
+    /// Returns true if an object under a new name existed before without having been captured.
     fn is_older(
         &self,
         stat: &Stat,
@@ -131,7 +138,7 @@ impl<'a> Origins<'a> {
         is_captured: impl FnOnce() -> bool,
     ) -> bool {
         match born {
-            // A number is given again once its file is gone: the time of birth tells the two apart.
+            // An inode is reused once its file is gone; the birth time tells the two files apart.
             Some(born) if self.left_out.contains(&stat.inode) => {
                 born.nanos() <= self.began.saturating_add(CLOCK_SLACK_NANOS)
             }
@@ -142,7 +149,7 @@ impl<'a> Origins<'a> {
         }
     }
 
-    /// Sorts what turned up under new names into what was made and what was there before.
+    /// Sorts new names into what was made and what existed before.
     fn sort_new(
         &self,
         handle: Option<&RootHandle>,
@@ -167,7 +174,7 @@ impl<'a> Origins<'a> {
         }
     }
 
-    /// Finds what was left out and is not there any more, or is not as it was: it cannot come back.
+    /// Finds left-out objects that are gone or have changed: they cannot be brought back.
     fn find_uncaptured<'b>(
         &self,
         handle: Option<&RootHandle>,
@@ -198,10 +205,11 @@ impl<'a> Origins<'a> {
                 }
             };
             let is_altered = match now.kind {
-                // What is left out by a rule is not looked into: it may be large, and was named before.
+                // A directory left out by a rule is not walked: it may be large, and it was
+                // reported before.
                 Kind::Dir if !is_unread(left) => false,
                 Kind::Dir => self.is_altered_dir(handle, &left.path, &now),
-                // Who has rules of his own for what is left out does not want to hear of it.
+                // Users who exclude paths by rules of their own do not want to hear about them.
                 _ => left.why() != Reason::Excluded && self.is_new(now.ctime),
             };
             if is_altered && !changes.altered.contains(&left.path) {
@@ -215,10 +223,10 @@ impl<'a> Origins<'a> {
         time.nanos() >= self.began
     }
 
-    /// Returns true if a directory that could not be looked into is not as it was, as far as that can be told.
+    /// Returns true if a directory that could not be read has changed, as far as we can tell.
     fn is_altered_dir(&self, handle: Option<&RootHandle>, path: &RepoPath, now: &Stat) -> bool {
         if !self.is_late {
-            // Its mode or owner. What is in it is looked at when an undo is asked for, which opens it.
+            // Only its mode or owner. Its content is compared when an undo opens it.
             return self.is_new(now.ctime) && !self.is_new(now.mtime);
         }
         let Some(handle) = handle else { return false };
@@ -234,7 +242,7 @@ impl<'a> Origins<'a> {
             keep_known: true,
         };
         let is_newer = |found: &Dirty| match found.stat.kind {
-            // To open a directory and close it again changes the other time.
+            // bdr opening and closing a directory changes only the ctime, so mtime decides.
             Kind::Dir => !found.path.is_root() && self.is_new(found.stat.mtime),
             _ => !self.covered.contains(&found.path.to_path(&top)) && self.is_new(found.stat.ctime),
         };
@@ -244,7 +252,8 @@ impl<'a> Origins<'a> {
     }
 }
 
-/// Returns what changed in a root since it was captured by this process, or by one whose state still stands.
+/// Returns what changed in a root since this process captured it, or another one whose state is
+/// still current.
 ///
 /// # Errors
 /// The rules of the root do not compile.
@@ -278,7 +287,7 @@ pub(crate) fn of_run(repo: &Repository, run: &RootRun, origins: &Origins<'_>) ->
     Ok(Look::Whole(Box::new(changes)))
 }
 
-/// Returns how a root differs from what a snapshot has of it, by content where no state tells.
+/// Returns how a root differs from its snapshot, by content where no state tells.
 ///
 /// # Errors
 /// The listing cannot be read, or the rules of the root do not compile.
@@ -297,7 +306,7 @@ pub(crate) fn since(repo: &Repository, record: &RootRecord, origins: &Origins<'_
     origins.close_again(record, &mut compared.present);
     let left_out = compared.present.left_out.iter().map(|left| &left.path);
     let left_out: Vec<&RepoPath> = left_out.collect();
-    // What is left out, then or now, says nothing.
+    // Paths left out then or now prove nothing.
     let is_out = |path: &RepoPath| {
         unknown_before(path) || left_out.iter().any(|left| path.starts_with(left))
     };
@@ -309,8 +318,8 @@ pub(crate) fn since(repo: &Repository, record: &RootRecord, origins: &Origins<'_
     for differing in compared.differences(repo, &is_out) {
         found.sort(differing, origins, &mut changes);
     }
-    // Listings have no numbers of files: what is gone from one place and turns up in another was moved, and what is one file with something that
-    // is as it was has only been given another name.
+    // Listings have no inodes: an object that is gone in one place and appears in another was
+    // moved, and a new name of a file that is otherwise unchanged is only another hard link.
     let names = match found.new.is_empty() {
         true => HashSet::new(),
         false => found.still_there(&compared),
@@ -327,14 +336,13 @@ pub(crate) fn since(repo: &Repository, record: &RootRecord, origins: &Origins<'_
     Ok(Look::Whole(Box::new(changes)))
 }
 
-/// What differs from a listing, by what has to be asked of it next.
+/// Differences from a listing, sorted by what has to be checked next.
 #[derive(Default)]
 struct Sorted<'a> {
-    /// Made, or moved here.
     new: Vec<(RepoPath, Stat)>,
-    /// What was there, and the size of what is there now.
+    /// What existed before, and its size now.
     altered: Vec<(&'a Entry, u64)>,
-    /// What tells an object that is gone where it turns up again.
+    /// Identifies an object that is gone, in case it appears elsewhere.
     moved: HashSet<(Kind, u64, Time)>,
 }
 
@@ -346,7 +354,7 @@ impl<'a> Sorted<'a> {
                 self.altered.push((entry, standing.stat.size));
                 let mut stamp = stamp(entry.path.clone(), &standing.stat);
                 if stamp.kind != Kind::Dir && origins.is_later(stamp.ctime) {
-                    // How the operation left it is not known any more: nothing is as it left it.
+                    // Nobody knows any more how the operation left it, so no stamp may match.
                     stamp.inode = 0;
                 }
                 changes.modified.push(stamp);
@@ -357,7 +365,7 @@ impl<'a> Sorted<'a> {
                     changes.deleted_bytes += entry.size;
                 }
                 self.moved.insert((entry.kind, entry.size, entry.mtime));
-                // What is below a directory that is gone goes without saying.
+                // Everything below a directory that is gone is gone too.
                 let top = changes.removed.last();
                 if !top.is_some_and(|top| entry.path.starts_with(top)) {
                     changes.removed.push(entry.path.clone());
@@ -368,7 +376,7 @@ impl<'a> Sorted<'a> {
 }
 
 impl Sorted<'_> {
-    /// Returns the files, by device and number, that are where they were and have the content that they had.
+    /// Returns the files, by device and inode, that are in their old place with their old content.
     fn still_there(&self, compared: &Compared) -> HashSet<(u64, u64)> {
         let written = self.altered.iter().filter(|(entry, _)| {
             let now = compared.present.objects.get(&entry.path);
@@ -386,7 +394,8 @@ impl Sorted<'_> {
     }
 }
 
-/// Returns the directories of a root that could not be looked into when it was captured, and that are gone or hold something by now that changed since.
+/// Returns the directories of a root that could not be read when it was captured, and that are gone
+/// or contain something that changed since.
 pub(crate) fn unread_and_altered(record: &RootRecord, origins: &Origins<'_>) -> Vec<RepoPath> {
     let mut unread = record
         .left_out
@@ -397,7 +406,7 @@ pub(crate) fn unread_and_altered(record: &RootRecord, origins: &Origins<'_>) -> 
         return Vec::new();
     }
     let root = Root::ad_hoc(record.path.as_path().to_path_buf(), Origin::Operand);
-    // One that is there and cannot be opened even now is somebody else's.
+    // It exists and cannot be opened even now, so it is somebody else's.
     let Ok(handle) = RootHandle::of(&root) else {
         return Vec::new();
     };
@@ -407,12 +416,12 @@ pub(crate) fn unread_and_altered(record: &RootRecord, origins: &Origins<'_>) -> 
     changes.lost
 }
 
-/// Returns true if nothing but its name is known of a directory.
+/// Returns true if only the name of a directory is known.
 pub(crate) fn is_unread_dir(left: &LeftOut) -> bool {
     left.inode == 0 && left.reason.starts_with(UNREADABLE)
 }
 
-/// Returns what the indexes of git mean that an operation left.
+/// Returns the meaning of the git indexes that an operation left.
 fn indexes(repo: &Repository, handle: Option<&RootHandle>, changes: &RootChanges) -> Vec<Meaning> {
     let stamps = changes.created.iter().chain(&changes.modified);
     let named = stamps.filter(|stamp| stamp.path.name() == b"index" && stamp.kind == Kind::File);
@@ -427,7 +436,8 @@ fn indexes(repo: &Repository, handle: Option<&RootHandle>, changes: &RootChanges
     named.filter_map(meaning).collect()
 }
 
-/// Looks into files that can be merged, within a budget: an end record is not to take longer than its command.
+/// Reads files that can be merged, within a budget: writing an end record must not take longer than
+/// its command.
 struct Glances<'a> {
     repo: &'a Repository,
     handle: &'a RootHandle,
@@ -447,8 +457,8 @@ impl<'a> Glances<'a> {
         }
     }
 
-    /// Adds what changed inside of a file, of which `before` returns the old content for the new one. What cannot be told is left out: then there
-    /// is a conflict instead.
+    /// Adds the changes inside a file; `before` returns the old content for the new one. If they
+    /// cannot be determined they are left out, and an undo then sees a conflict.
     fn look(
         &mut self,
         path: &RepoPath,
@@ -483,7 +493,7 @@ fn read(handle: &RootHandle, path: &RepoPath) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Returns what changed inside of files, by the state.
+/// Returns the changes inside files, by the state.
 fn inside_of_run(
     repo: &Repository,
     run: &RootRun,
@@ -505,7 +515,7 @@ fn inside_of_run(
         glances.look(&changed.path, sizes, |reader, after| {
             let body = known.body()?;
             match &body.content {
-                // Only its times are new: the old content need not be read.
+                // Only its times changed: no need to read the old content.
                 Some(content) if content.digest == Digest::of(after) => Some(after.to_vec()),
                 _ => reader.original_to_vec(&body).ok(),
             }
@@ -514,7 +524,7 @@ fn inside_of_run(
     glances.found
 }
 
-/// Returns what changed inside of files, by the listing.
+/// Returns the changes inside files, by the listing.
 fn inside(
     repo: &Repository,
     handle: Option<&RootHandle>,

@@ -5,9 +5,10 @@ use std::process::{Command, ExitStatus};
 
 /// Spawns and waits.
 ///
-/// The terminal signals the whole foreground group, the child included: those signals only must not end bdr before it has recorded what
-/// happened. Signals sent to bdr alone are passed on. Handlers, unlike ignored signals, are reset in the child by exec: what `nohup` or the shell of a
-/// background job has set to be ignored stays untouched. With SIGCHLD ignored there would be no status to wait for.
+/// The terminal sends its signals to the whole foreground group, the child included: they only must
+/// not end bdr before it has recorded what happened. Signals sent to bdr alone are passed on. Exec
+/// resets handlers in the child but keeps ignored signals ignored, so `nohup` and background jobs
+/// of a shell keep working. With SIGCHLD ignored there would be no status to wait for.
 #[cfg(unix)]
 pub(super) fn run(command: &mut Command) -> io::Result<ExitStatus> {
     use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
@@ -25,7 +26,7 @@ pub(super) fn run(command: &mut Command) -> io::Result<ExitStatus> {
         SignalDelivery::with_pipe(wakes, woken, SignalOnly, handled.chain([SIGCHLD]))?;
     let handle = signals.handle();
     adopt();
-    // The thread before the command: where none can be had, nothing was run.
+    // Start the thread before the command: if that fails, nothing has run.
     let started = std::sync::Arc::new(std::sync::atomic::AtomicI32::new(0));
     let pid = std::sync::Arc::clone(&started);
     std::thread::Builder::new().spawn(move || {
@@ -45,7 +46,7 @@ pub(super) fn run(command: &mut Command) -> io::Result<ExitStatus> {
         };
         let mut wait = |wakes: &mut UnixStream| wakes.read(&mut [0]).map(|read| read > 0);
         let mut failures = 0;
-        // What cannot be waited for is not passed on any more; that the command runs does not depend on it.
+        // If waiting for signals fails, they are no longer passed on; the command runs regardless.
         while failures < 100 && !signals.handle().is_closed() {
             match signals.poll_pending(&mut wait) {
                 Ok(found) => found.into_iter().flatten().for_each(pass_on),
@@ -58,12 +59,13 @@ pub(super) fn run(command: &mut Command) -> io::Result<ExitStatus> {
         started.store(pid, std::sync::atomic::Ordering::Release);
         child.wait()
     });
-    // The thread is not waited for: it has nothing left to pass on, and may not hear of this.
+    // Do not join the thread: it has nothing left to pass on, and may never notice the close.
     handle.close();
     status
 }
 
-/// Returns the number of the command, which may just be about to start: a signal that comes then is meant for it, too.
+/// Returns the command's process id, waiting a moment if it is about to start: a signal that
+/// arrives then is meant for it too.
 #[cfg(unix)]
 fn number_of(started: &std::sync::atomic::AtomicI32) -> Option<i32> {
     for _ in 0..100 {
@@ -75,17 +77,19 @@ fn number_of(started: &std::sync::atomic::AtomicI32) -> Option<i32> {
     None
 }
 
-/// Has what the command leaves behind become bdr's own when its parent ends: else nobody could tell that it still runs.
+/// Makes processes that the command leaves behind children of bdr when their parent ends; otherwise
+/// we could not tell that they still run.
 #[cfg(target_os = "linux")]
 fn adopt() {
-    // A kernel that refuses leaves everything as it was.
+    // If the kernel refuses, nothing changes.
     let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
 }
 
 #[cfg(all(unix, not(target_os = "linux")))]
 fn adopt() {}
 
-/// Returns the signals that bdr was started to ignore, one bit each. Without `/proc` they cannot be told, and count as not ignored.
+/// Returns the signals that bdr was started with as ignored, one bit each. Without `/proc` we
+/// cannot know, and none counts as ignored.
 #[cfg(unix)]
 fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -1,8 +1,9 @@
-//! Operations whose begin and end are seen by two processes: an agent's hook runs once before a tool and once after it.
+//! Operations that one process begins and another ends: an agent's hook runs once before a tool and
+//! once after it.
 //!
-//! Nothing is kept in memory in between. Afterwards the state files tell what the snapshot holds, as long as they mirror it; once another snapshot
-//! was taken, by a call that ran at the same time, what stands is compared with the snapshot itself. A call that nobody closes stays
-//! undoable without an end.
+//! Nothing stays in memory in between. Afterwards the state files tell what the snapshot has, as
+//! long as they mirror it; once another snapshot was taken, by a call at the same time, the present
+//! is compared with the snapshot itself. A call that nobody closes can be undone without an end.
 
 use std::path::{Path, PathBuf};
 
@@ -24,22 +25,21 @@ use crate::repo::layout;
 use crate::repo::oplog::{Begin, End, Operation, Parent, RootChanges};
 use crate::repo::snapshot::{PathNote, RootRecord};
 
-/// How to close an operation.
 #[derive(Debug, Clone)]
 pub struct CloseOptions {
-    /// The time of its end.
+    /// When it ended.
     pub now: DateTime<Utc>,
-    /// How the command ended, if that is known.
+    /// The exit code, if known.
     pub exit: Option<i32>,
-    /// Absolute paths that are never looked at, beside the repository's own.
+    /// Absolute paths that are never read, in addition to the repository's own.
     pub never: Vec<PathBuf>,
 }
 
-/// Saves the state of `roots` and opens an operation for a tool that somebody else runs; [`close`] ends it. Returns it with what the tool may
-/// change without its having been captured.
+/// Saves the state of `roots` and opens an operation for a tool that somebody else runs; [`close`]
+/// ends it. Also returns what the tool may change although it was not captured.
 ///
 /// # Errors
-/// There can be no snapshot.
+/// No snapshot could be taken.
 pub fn begin_call(
     repo: &Repository,
     roots: &[Root],
@@ -55,8 +55,9 @@ pub fn begin_call(
     Ok((protected.operation(), protected.not_captured().to_vec()))
 }
 
-/// Returns the processes, by number and name, that a call of an agent has left running, as far as the system tells. Only to be asked
-/// by the hook that the agent's program calls when it says that the call is over. `detached`: its line sends something to the background.
+/// Returns the processes that an agent's call left running, by number and name, as far as the
+/// system tells. Only for the hook that the agent's program calls after a call. `detached`: the
+/// command line sends something to the background.
 pub fn left_by_call(
     repo: &Repository,
     begin: &Begin,
@@ -75,10 +76,12 @@ pub fn left_by_call(
     left::by_call(age, &places, detached)
 }
 
-/// Looks at what changed since an operation began, and closes it; `None` if somebody else did meanwhile.
+/// Finds what changed since an operation began, and closes it; `None` if somebody else did
+/// meanwhile.
 ///
 /// # Errors
-/// Its snapshot cannot be read, a root cannot be read, or the record cannot be written: the operation stays open.
+/// Its snapshot or a root cannot be read, or the record cannot be written: the operation stays
+/// open.
 pub fn close(repo: &Repository, begin: Begin, options: &CloseOptions) -> Result<Option<Operation>> {
     let mut never = repo.own_paths();
     never.extend(options.never.iter().cloned());
@@ -104,7 +107,7 @@ pub fn close(repo: &Repository, begin: Begin, options: &CloseOptions) -> Result<
         part: None,
         bound: None,
     };
-    // Records are written once.
+    // Records are written only once.
     let name = layout::end(begin.id);
     if matches!(repo.storage().size(&name), Ok(Some(_))) {
         return Ok(None);
@@ -114,7 +117,7 @@ pub fn close(repo: &Repository, begin: Begin, options: &CloseOptions) -> Result<
     Ok(Some(Operation::recorded(begin, Some(end))))
 }
 
-/// Returns what the clock of the file system says, if some roots could not be looked at.
+/// Returns the clock of the file system, if some roots could not be read.
 pub(super) fn file_time(repo: &Repository, unseen: &[RootName]) -> Option<Time> {
     if unseen.is_empty() {
         return None;
@@ -124,7 +127,7 @@ pub(super) fn file_time(repo: &Repository, unseen: &[RootName]) -> Option<Time> 
     fsutil::changed_at(&probe)
 }
 
-/// Returns those of some directories whose time is another now.
+/// Returns the directories whose times have changed.
 pub(super) fn parents_now(before: &[Parent]) -> Vec<Parent> {
     let now = |one: &Parent| {
         let mtime = fsutil::changed_at(one.path.as_path())?;
@@ -134,7 +137,7 @@ pub(super) fn parents_now(before: &[Parent]) -> Vec<Parent> {
     before.iter().filter_map(now).collect()
 }
 
-/// Returns what changed since an operation began, and the names of roots that could not be looked at.
+/// Returns what changed since an operation began, and the names of roots that could not be read.
 fn looked_at(
     repo: &Repository,
     begin: &Begin,

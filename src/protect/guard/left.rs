@@ -1,17 +1,17 @@
-//! Which processes a command has left running: what they do belongs to its operation.
+//! Which processes a command left running: their changes belong to its operation.
 //!
-//! Told from `/proc`, see proc(5); on other systems nothing is known of them.
+//! Read from `/proc`, see proc(5); on other systems nothing is known about them.
 
 #[cfg(target_os = "linux")]
 pub(super) use linux::{by_call, by_child};
 
-/// Returns nothing: it cannot be told here.
+/// Returns nothing: this system does not tell.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn by_child(_roots: &[&std::path::Path]) -> Vec<(u32, String)> {
     Vec::new()
 }
 
-/// Returns nothing: it cannot be told here.
+/// Returns nothing: this system does not tell.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn by_call(
     _age: std::time::Duration,
@@ -29,21 +29,23 @@ mod linux {
 
     use rustix::process::{WaitOptions, wait};
 
-    /// What proc(5) counts starts in: hundredths of a second on every Linux.
+    /// The unit of start times in proc(5): hundredths of a second on every Linux.
     const TICK_MS: u64 = 10;
-    /// Processes above a process that are followed, at most.
+    /// How many ancestors of a process are followed.
     const MAX_DEPTH: usize = 64;
 
-    /// Returns the processes that the command has left behind and that still run, with their names; not those that went away on purpose: in a session
-    /// of their own, and at work outside of `roots`. Takes the end of all children that are over.
+    /// Returns the processes that the command left behind and that still run, with their names.
+    /// Leaves out those that detached on purpose: in a session of their own, and working outside of
+    /// `roots`. Reaps all children that have ended.
     pub(in crate::protect::guard) fn by_child(roots: &[&Path]) -> Vec<(u32, String)> {
         lasting(&|| left_by_child(roots))
     }
 
-    /// Returns the processes that began at most `age` before this one, work in one of `roots` and still run: those whose parent is gone, and with
-    /// `detached` (the line itself sent something to the background) all that the agent's program has started since.
+    /// Returns the processes that started at most `age` before this one, work in one of `roots` and
+    /// still run: those whose parent is gone, and with `detached` (the line itself sent something
+    /// to the background) all that the agent's program has started since.
     ///
-    /// The caller is a hook: the agent's program is the nearest process above it that was there before.
+    /// The caller is a hook: the agent's program is the nearest ancestor that existed before.
     pub(in crate::protect::guard) fn by_call(
         age: Duration,
         roots: &[&Path],
@@ -52,7 +54,7 @@ mod linux {
         lasting(&|| left_by_call(age, roots, detached))
     }
 
-    /// Waits a moment for what only takes that long to end.
+    /// Waits a moment, so that processes that are just ending do not count.
     fn lasting(look: &dyn Fn() -> Vec<(u32, String)>) -> Vec<(u32, String)> {
         for _ in 0..10 {
             if look().is_empty() {
@@ -65,9 +67,9 @@ mod linux {
 
     fn left_by_child(roots: &[&Path]) -> Vec<(u32, String)> {
         loop {
-            // Of whatever process group: one that nobody waits for has often one of its own.
+            // Any process group: orphans often have one of their own.
             match wait(WaitOptions::NOHANG) {
-                // One that is over.
+                // One has ended.
                 Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
                 Ok(None) => break,
                 Err(_) => return Vec::new(),
@@ -88,7 +90,7 @@ mod linux {
             return Vec::new();
         };
         let ticks = u64::try_from(age.as_millis()).unwrap_or(u64::MAX) / TICK_MS;
-        // Some more for what lies between the start of a process and its first look at the clock.
+        // Some margin for the time between the start of a process and its first look at the clock.
         let since = own.start.saturating_sub(ticks).saturating_sub(2);
         let above = |pid: u32| {
             let parent = |pid: &u32| all.get(pid).map(|stat| stat.parent);
@@ -109,7 +111,7 @@ mod linux {
             if stat.start < since || hooks.contains(&pid) || !works_in(pid, roots) {
                 return false;
             }
-            // The first that was there before: who has started it, or who has adopted it.
+            // The first ancestor that existed before: it started this one, or adopted it.
             let from = above(pid).find(older);
             let adopted = from.is_none_or(|from| from != host && hosts.contains(&from));
             let started = from.is_some_and(|from| above(from).any(|pid| pid == host));
@@ -124,7 +126,8 @@ mod linux {
         named
     }
 
-    /// Returns true if a process works below one of some directories. Of others' processes that is not told.
+    /// Returns true if a process works below one of some directories. The system does not tell this
+    /// about other users' processes.
     fn works_in(pid: u32, roots: &[&Path]) -> bool {
         let cwd = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
         roots.iter().any(|root| cwd.starts_with(root))
@@ -138,7 +141,7 @@ mod linux {
         start: u64,
     }
 
-    /// Returns all processes that are not over.
+    /// Returns all processes that have not ended.
     fn processes() -> HashMap<u32, Process> {
         let entries = crate::disk::fsutil::read_dir("/proc")
             .into_iter()
@@ -152,10 +155,10 @@ mod linux {
 
     fn stat_of(pid: u32) -> Option<Process> {
         let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name, in brackets, may hold anything.
+        // The name, in brackets, may contain anything.
         let (name, rest) = (text.find('(')?, text.rfind(')')?);
         let fields: Vec<&str> = text[rest + 1..].split_whitespace().collect();
-        // Over, and nobody has asked about it.
+        // A zombie: ended, but not reaped yet.
         if *fields.first()? == "Z" {
             return None;
         }

@@ -1,8 +1,12 @@
-//! Which of the changes that were seen while an operation ran belong to another one, that ran at the same time and is over.
+//! Which changes seen during an operation belong to another one that ran at the same time and has
+//! ended.
 //!
-//! Who wrote a file is not known. But an operation that names a path, found it as this one had found it, and left it as it stands now, has
-//! changed it, unless this one names it as well: an undo of this one is not to take that back. The same goes for whatever another one is known to have made: it is never removed on
-//! a suspicion. What nobody named and both saw go stays on both records: to bring it back harms nobody. So does what an operation did whose record is very long.
+//! Nobody knows who wrote a file. But if an operation names a path, found it as this one found it,
+//! and left it as it is now, then it made the change, unless this one names the path too: an undo
+//! of this one must not revert that. The same holds for whatever another one is known to have made:
+//! it is never removed on a suspicion. What nobody named and both saw vanish stays on both records,
+//! because bringing it back harms nobody. So do the changes of an operation whose record is very
+//! long.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
@@ -18,13 +22,14 @@ use crate::repo::layout;
 use crate::repo::oplog::{Begin, Operation, OperationKind, RootChanges, Stamp};
 use crate::repo::snapshot::{RootRecord, Snapshot};
 
-/// So many operations that began before this one are looked at: one of them may have ended since.
+/// How many operations that began before this one are checked: one of them may have ended since.
 const EARLIER: usize = 16;
 
-/// Ends on record that are longer are not read: every command would pay for what a large one did before it.
+/// Longer end records are not read: every command would pay for what a large one did before it, in
+/// bytes.
 const MAX_END: u64 = 1 << 20;
 
-/// Drops from what changed while an operation ran what others did that ran at the same time and are over.
+/// Drops the changes that other operations made, which ran at the same time and have ended.
 ///
 /// # Errors
 /// The log or a listing cannot be read.
@@ -42,7 +47,7 @@ pub(super) fn leave_out(
         let end = repo.storage().size(&layout::end(*id));
         end.ok().flatten()
     };
-    // A long one that came later may be what took another one back: then nothing is certain.
+    // A later operation with a long record may have undone another one, so nothing is certain.
     if ids[at..]
         .iter()
         .filter_map(end_bytes)
@@ -67,14 +72,14 @@ pub(super) fn leave_out(
     let own_names = named(begin);
     let names_itself = |place: &Path| names(own_names.as_deref(), place);
     let mut own = Found::new(repo, snapshot);
-    // What was taken back does not stand as it was left.
+    // An operation that was undone no longer vouches for what is there.
     let undoes = |other: &Operation| other.begin.undoes;
     let undone: HashSet<OperationId> = others.iter().filter_map(undoes).collect();
     let others = others
         .iter()
         .filter(|other| !undone.contains(&other.begin.id));
     for other in others {
-        // One whose snapshot is gone proves nothing.
+        // An operation whose snapshot is gone proves nothing.
         let Some(theirs) = other.begin.before.and_then(|id| repo.snapshot(id).ok()) else {
             continue;
         };
@@ -94,7 +99,7 @@ pub(super) fn leave_out(
     Ok(())
 }
 
-/// Drops from what changed in one root what another operation did.
+/// Drops another operation's changes from those of one root.
 fn leave_to(
     other: &Theirs,
     names_itself: &dyn Fn(&Path) -> bool,
@@ -144,7 +149,8 @@ fn leave_to(
     if dropped.is_empty() {
         return Ok(());
     }
-    // A directory changed with what is in it: it is this operation's only where something of its own is left in it.
+    // A directory changes with its content: it is this operation's only if it still contains
+    // changes of its own.
     let names = |change: &RootChanges| -> Vec<RepoPath> {
         let stamps = change.created.iter().chain(&change.modified);
         let stamps = stamps.map(|stamp| stamp.path.clone());
@@ -152,7 +158,7 @@ fn leave_to(
     };
     let mut all = names(change);
     all.sort_by(|a, b| b.cmp(a));
-    // From the bottom: what becomes empty of own changes takes the one above along.
+    // From the bottom up: a directory left without own changes may empty its parent too.
     for path in &all {
         let stamps = || change.created.iter().chain(&change.modified);
         let is_dir = stamps().any(|stamp| stamp.path == *path && stamp.kind == Kind::Dir);
@@ -201,7 +207,7 @@ struct Theirs {
     removed: HashSet<PathBuf>,
     created: HashSet<PathBuf>,
     left: HashMap<PathBuf, Stamp>,
-    /// What it names; `None`: it did nothing but what is on its record.
+    /// What it names; `None` if it did nothing beyond its record.
     named: Option<Vec<Operand>>,
 }
 
@@ -235,7 +241,7 @@ impl Theirs {
     }
 }
 
-/// Returns true if a path is among what an operation names; `None`: it names whatever it did.
+/// Returns true if an operation names a path; `None` means that it names everything it did.
 fn names(named: Option<&[Operand]>, place: &Path) -> bool {
     let is_it = |operand: &Operand| match operand.glob {
         false => place.starts_with(&operand.path),
@@ -244,7 +250,7 @@ fn names(named: Option<&[Operand]>, place: &Path) -> bool {
     named.is_none_or(|named| named.iter().any(is_it))
 }
 
-/// Returns true if a path is one that a pattern stands for, as a shell expands it.
+/// Returns true if a pattern matches a path, as a shell expands it.
 fn fits(pattern: &Path, path: &Path) -> bool {
     let (pattern, path) = (pattern.components(), path.components());
     pattern.clone().count() == path.clone().count()
@@ -256,7 +262,7 @@ fn fits(pattern: &Path, path: &Path) -> bool {
         })
 }
 
-/// Returns what an operation names, where that is not all that it is known to have done.
+/// Returns what an operation names, unless its record is known to be complete.
 fn named(begin: &Begin) -> Option<Vec<Operand>> {
     if !matches!(begin.kind, OperationKind::Guard) {
         return None;
@@ -285,7 +291,7 @@ fn named(begin: &Begin) -> Option<Vec<Operand>> {
         .chain(found.mentioned.into_iter().map(whole))
         .collect();
     if begin.agent.is_some() {
-        // Tools that write files are on record with their paths.
+        // Records of tools that write files have their paths.
         let paths = words.iter().map(|word| absolute(cwd, Path::new(word)));
         named.extend(paths.map(whole));
     }
@@ -295,7 +301,7 @@ fn named(begin: &Begin) -> Option<Vec<Operand>> {
     Some(named)
 }
 
-/// A snapshot, with the listings that were asked for.
+/// A snapshot, with the listings read so far.
 struct Found<'a> {
     repo: &'a Repository,
     snapshot: Snapshot,
@@ -311,7 +317,7 @@ impl<'a> Found<'a> {
         }
     }
 
-    /// Returns the root that holds a path, and where in it.
+    /// Returns the root that contains a path, and the path in it.
     fn locate(&self, place: &Path) -> Option<(RootRecord, RepoPath)> {
         let roots = self.snapshot.roots.iter();
         let holding = roots.filter(|root| place.starts_with(root.path.as_path()));
@@ -329,7 +335,7 @@ impl<'a> Found<'a> {
         Ok(&self.listings[&name])
     }
 
-    /// Returns the number and size of the files at and below a path.
+    /// Returns number and size of the files at and below a path.
     fn weight(&mut self, place: &Path) -> Result<(u64, u64)> {
         let Some((root, path)) = self.locate(place) else {
             return Ok((0, 0));

@@ -1,16 +1,18 @@
-//! What can be saved of a part of a command that acts elsewhere.
+//! What can be saved when part of a command acts elsewhere.
 //!
-//! A forced push takes commits from a branch of another repository. Where that branch was is known here as far as the remote-tracking branch tells;
-//! the operation records it, so that it can be pushed again.
+//! A forced push removes commits from a branch of another repository. The remote-tracking branch
+//! tells where that branch was; the operation records it, so that the commits can be pushed again.
 
 use std::path::Path;
 
-/// Branches that are named, at most.
+/// How many branches are named.
 const MAX_NAMED: usize = 16;
 
-/// Returns the parts of a command that cannot be undone, each with what is known of how it was at the other end.
+/// Returns the parts of a command that cannot be undone, each with what is known about the state at
+/// the other end.
 ///
-/// Looks into the repository around `cwd`, as files: no network, no hooks, nothing of the caller's environment.
+/// Reads the repository around `cwd` as files: no network, no hooks, nothing of the caller's
+/// environment.
 pub fn with_what_was(parts: &[String], cwd: &Path) -> Vec<String> {
     let told = |part: &String| match lost_by(part, cwd) {
         Some(was) if !was.is_empty() => format!("{part} ({})", was.join(", ")),
@@ -19,7 +21,8 @@ pub fn with_what_was(parts: &[String], cwd: &Path) -> Vec<String> {
     parts.iter().map(told).collect()
 }
 
-/// Returns what a push takes away at the other end, from what git tells its hook: lines of local name and id, remote name and id.
+/// Returns what a push removes at the other end, from the lines that git passes to its hook: local
+/// name and id, remote name and id.
 ///
 /// Source: githooks(5), pre-push.
 pub fn lost_by_push(input: &str, remote: &str, cwd: &Path) -> Vec<String> {
@@ -27,7 +30,7 @@ pub fn lost_by_push(input: &str, remote: &str, cwd: &Path) -> Vec<String> {
         return Vec::new();
     };
     let is_lost = |(new, old): (git2::Oid, git2::Oid)| {
-        // What is not known here cannot be an ancestor either.
+        // A commit that is unknown here cannot be an ancestor either.
         !old.is_zero()
             && new != old
             && (new.is_zero() || !repository.graph_descendant_of(new, old).unwrap_or(false))
@@ -101,7 +104,7 @@ fn lost_by(part: &str, cwd: &Path) -> Option<Vec<String>> {
     Some(found)
 }
 
-/// Returns the branch at the other end that a refspec names.
+/// Returns the remote branch that a refspec names.
 fn destination(refspec: &str) -> Option<String> {
     let refspec = refspec.strip_prefix('+').unwrap_or(refspec);
     let (_, to) = refspec.split_once(':').unwrap_or(("", refspec));

@@ -1,6 +1,7 @@
 //! The captured set: which roots a guard's snapshot covers.
 //!
-//! The sources and the workspace are watched before every command that does not provably only read; what the command names comes on top.
+//! The sources and the workspace are covered before every command that does not provably only read;
+//! what the command names is added.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -13,30 +14,29 @@ use crate::model::rules::{
     Matcher, Origin, Root, grouped, is_rebuildable, is_system, is_virtual, normalise,
 };
 
-/// Paths that one pattern may stand for; beyond, the directory that it is in is captured.
+/// How many paths one pattern may match; beyond this, its directory is captured.
 const MAX_MATCHES: usize = 4096;
 
-/// What decides on the captured set beside the command.
+/// What decides on the captured set besides the command.
 #[derive(Debug, Clone)]
 pub struct CaptureSet<'a> {
-    /// The configured sources.
     pub sources: Vec<Root>,
-    /// Where the command runs.
     pub cwd: &'a Path,
-    /// The user's home.
     pub home: Option<&'a Path>,
-    /// Absolute paths to cover as well.
+    /// More absolute paths to cover.
     pub extra: &'a [PathBuf],
-    /// bdr's own files: no command is to delete them by naming them.
+    /// bdr's own files: a command that names them must not delete them.
     pub own: &'a [PathBuf],
-    /// What repositories say lies elsewhere is covered as well: other work trees, a repository outside of its work tree. What a repository says is written
-    /// by whoever writes in the project, so it is no licence to write there.
+    /// Also cover what repositories say lies elsewhere: other work trees, a repository outside of
+    /// its work tree. Anyone who can write in the project can write that, so it is no licence to
+    /// write there.
     pub linked: bool,
-    /// The command may delete them all the same.
+    /// The command may delete bdr's own files all the same.
     pub accept_loss: bool,
 }
 
-/// Returns what is to be captured before a command runs: the sources, the workspaces around where it runs and works, and what it names.
+/// Returns what to capture before a command runs: the sources, the workspaces around where it runs
+/// and works, and what it names.
 ///
 /// # Errors
 /// It would delete bdr's own files, or rules do not compile.
@@ -47,7 +47,7 @@ pub fn capture_roots(assessment: &Assessment, set: CaptureSet<'_>) -> Result<Vec
             .any(|own| own.starts_with(path) || path.starts_with(own))
     };
     let mut named: BTreeMap<PathBuf, bool> = BTreeMap::new();
-    // A command that packs or sends what it names does nothing to it.
+    // A command that packs or sends its operands does not change them.
     let destroys = matches!(assessment.effect, Effect::Destructive | Effect::GitDiscard)
         && assessment.rule != "fs.tar";
     let mut must: HashSet<PathBuf> = HashSet::new();
@@ -88,7 +88,7 @@ pub fn capture_roots(assessment: &Assessment, set: CaptureSet<'_>) -> Result<Vec
     }
     named.retain(|path, itself| {
         let within_own = own.iter().any(|own| path.starts_with(own));
-        // A program is named without meaning to change it, unless it is to be removed or replaced.
+        // Naming a program does not mean changing it, unless it would be removed or replaced.
         let system = is_virtual(path) || !*itself && is_system(path);
         path.parent().is_some() && !system && !within_own
     });
@@ -96,7 +96,7 @@ pub fn capture_roots(assessment: &Assessment, set: CaptureSet<'_>) -> Result<Vec
     roots.extend(many);
     for path in few {
         let mut root = Root::ad_hoc(path, Origin::Operand);
-        // `rm -rf node_modules` means it.
+        // `rm -rf node_modules` means exactly that directory.
         let name = root.path.file_name().unwrap_or_default().to_owned();
         root.rules.rebuildable = is_rebuildable(&os_to_bytes(&name), &|_| true);
         roots.push(root);
@@ -116,7 +116,8 @@ pub fn capture_roots(assessment: &Assessment, set: CaptureSet<'_>) -> Result<Vec
     with_mentioned(roots, &assessment.mentioned, &fits)
 }
 
-/// Returns true for directories that hold everybody's files, or all of somebody's: a word that names one says nothing.
+/// Returns true for directories with everybody's files, or all of one user's: a word that names one
+/// says nothing.
 fn is_wide(path: &Path, home: Option<&Path>) -> bool {
     let top = path.parent().is_none_or(|parent| parent.parent().is_none());
     let home = home.and_then(|home| canonicalize(home).ok());
@@ -127,7 +128,8 @@ fn is_wide(path: &Path, home: Option<&Path>) -> bool {
         || path == Path::new("/var/tmp")
 }
 
-/// Adds roots for what the words of the line name, as far as it is there and no root has it. What lies above another root is taken without that.
+/// Adds roots for paths that the words of the line mention, if they exist and no root covers them.
+/// One that contains another root leaves that out.
 fn with_mentioned(
     mut roots: Vec<Root>,
     mentioned: &[PathBuf],
@@ -142,7 +144,7 @@ fn with_mentioned(
         let path = canonical_parent(path);
         let is_link = match path.symlink_metadata() {
             Ok(metadata) => metadata.is_symlink(),
-            // What is made there is taken back by removing it.
+            // An undo removes what is made there.
             Err(_) if path.parent().is_some_and(Path::is_dir) => false,
             Err(_) => continue,
         };
@@ -159,7 +161,7 @@ fn with_mentioned(
     }
     let (mut many, few) = grouped(there.into_iter().collect(), Origin::Mentioned);
     for path in few {
-        // Sorted: what is above comes first.
+        // Sorted, so a parent comes before its children.
         if many
             .iter()
             .any(|root| root.rules.include.is_empty() && path.starts_with(&root.path))
@@ -188,8 +190,8 @@ fn with_mentioned(
     Ok(roots)
 }
 
-/// Returns the paths that an operand stands for and that are there: with its directory free of symlinks, and with what a symlink at its end leads to if
-/// the command follows it.
+/// Returns the existing paths that an operand stands for, with directories free of symlinks, and
+/// the target of a final symlink if the command follows it.
 fn paths_of(operand: &Operand) -> Vec<PathBuf> {
     let found = match operand.glob {
         true => expand(&operand.path),
@@ -199,7 +201,7 @@ fn paths_of(operand: &Operand) -> Vec<PathBuf> {
     for path in found {
         let path = canonical_parent(&path);
         let Ok(metadata) = path.symlink_metadata() else {
-            // What is made there is taken back by removing it.
+            // An undo removes what is made there.
             if path.parent().is_some_and(Path::is_dir) {
                 paths.push(path);
             }
@@ -216,7 +218,8 @@ fn paths_of(operand: &Operand) -> Vec<PathBuf> {
     paths
 }
 
-/// Expands a pattern as a shell does, hidden names included: too much is captured rather than too little.
+/// Expands a pattern as a shell does, but with hidden names: rather capture too much than too
+/// little.
 fn expand(pattern: &Path) -> Vec<PathBuf> {
     let mut found = vec![PathBuf::from("/")];
     for component in pattern.components().skip(1) {
@@ -252,7 +255,8 @@ fn expand(pattern: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Returns the path with its directory free of symlinks; the last component is not followed, as `rm` and `mv` do not.
+/// Returns the path with its directory free of symlinks; like `rm` and `mv`, it does not follow the
+/// last component.
 pub fn canonical_parent(path: &Path) -> PathBuf {
     match (
         path.parent().and_then(|p| canonicalize(p).ok()),
@@ -263,8 +267,8 @@ pub fn canonical_parent(path: &Path) -> PathBuf {
     }
 }
 
-/// Returns what is around a directory: the work tree, its other work trees and the repository they share; or the directory itself. Nothing that is
-/// HOME or more.
+/// Returns what surrounds a directory: the work tree, its other work trees and the repository they
+/// share; or the directory itself. Never HOME or anything above it.
 fn workspaces(dir: &Path, home: Option<&Path>, linked: bool) -> Vec<PathBuf> {
     let Ok(dir) = canonicalize(dir) else {
         return Vec::new();
@@ -292,8 +296,9 @@ fn workspaces(dir: &Path, home: Option<&Path>, linked: bool) -> Vec<PathBuf> {
     found
 }
 
-/// Returns the directories of a repository that hold user data: the work tree around `dir`, and where `linked` is set other work trees and what they
-/// share, as far as both ends say that they belong together: a file in a project can name any directory.
+/// Returns the directories of a repository with user data: the work tree around `dir` and, with
+/// `linked`, other work trees and what they share, if both ends confirm that they belong together:
+/// a file in a project can name any directory.
 fn of_repository(repository: &git2::Repository, dir: &Path, linked: bool) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = repository
         .workdir()
@@ -314,7 +319,7 @@ fn of_repository(repository: &git2::Repository, dir: &Path, linked: bool) -> Vec
             return found;
         }
     }
-    // The main work tree is where the shared directory is its `.git`.
+    // The main work tree is where the shared directory is named `.git`.
     let main = Some(&shared).filter(|path| path.ends_with(".git"));
     found.extend(main.and_then(|path| path.parent()).map(Path::to_path_buf));
     let trees = repository.worktrees().ok();
@@ -336,7 +341,7 @@ fn of_repository(repository: &git2::Repository, dir: &Path, linked: bool) -> Vec
     found
 }
 
-/// Returns what a short file of git says after `prefix`, as a path free of symlinks.
+/// Returns the path that a short file of git gives after `prefix`, free of symlinks.
 fn said_in(file: &Path, prefix: &str) -> Option<PathBuf> {
     use std::io::Read as _;
     let mut text = Vec::new();

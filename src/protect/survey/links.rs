@@ -1,4 +1,4 @@
-//! Symlinks that lead out of what is captured: a command that follows one destroys what it leads to.
+//! Symlinks that lead out of the captured roots: a command that follows one destroys its target.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -15,10 +15,11 @@ use crate::protect::options::BackupOptions;
 use crate::repo::Repository;
 use crate::repo::snapshot::PathNote;
 
-/// Roots that links may add.
+/// How many roots links may add.
 const MAX_ADDED: usize = 512;
 
-/// Adds roots for what symlinks below the roots lead to, and for what symlinks there lead to. Returns what is too much.
+/// Adds roots for the targets of symlinks below the roots, and for those of symlinks below these.
+/// Returns what exceeds the limit.
 pub(crate) fn follow(
     repo: &Repository,
     runs: &mut Vec<RootRun>,
@@ -51,13 +52,13 @@ pub(crate) fn follow(
                 && target.parent().is_some()
                 && !is_system(target)
                 && !covered()
-                // bdr's own places inside of it are left out by the walk.
+                // The walk leaves out bdr's own places inside.
                 && !never.iter().any(|never| target.starts_with(never))
         });
         found.sort();
         let (mut roots, few) = grouped(found, Origin::Workspace);
         for path in few {
-            // Sorted: what is above comes first.
+            // Sorted, so a parent comes before its children.
             let above = |root: &Root| root.rules.include.is_empty() && path.starts_with(&root.path);
             if !roots.iter().any(above) {
                 roots.push(Root::ad_hoc(path, Origin::Workspace));
@@ -74,7 +75,7 @@ pub(crate) fn follow(
                 .cloned()
                 .collect();
             if !root.without.is_empty() {
-                // What lies above a root may be very much: it is not to make every guard slow.
+                // A place above a root may be very large; it must not slow down every guard.
                 root.origin = Origin::Mentioned;
             }
             while runs.iter().any(|run| run.root.name == root.name) {
@@ -90,7 +91,8 @@ pub(crate) fn follow(
     Ok(over)
 }
 
-/// Adds roots for what included symlinks lead to: whoever includes `notes` means what is in it, also where it is a link. Returns those that lead nowhere, or around the source.
+/// Adds roots for the targets of included symlinks: including `notes` means its content, even if it
+/// is a link. Returns links that lead nowhere, or to a place around the source.
 pub(crate) fn follow_included(
     repo: &Repository,
     runs: &mut Vec<RootRun>,
@@ -119,7 +121,7 @@ pub(crate) fn follow_included(
         let mut found: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
         for (link, rest) in links {
             let why = match canonicalize(&link) {
-                // All of a home, say, is not what somebody means by one name in it.
+                // A single name that links to, say, all of HOME does not mean all of it.
                 Ok(target) if place.as_ref().is_ok_and(|place| place.starts_with(&target)) => {
                     "to a directory around the source"
                 }
@@ -165,7 +167,8 @@ pub(crate) fn follow_included(
     Ok(nowhere)
 }
 
-/// Returns the symlinks that the includes of a root name or lead through, each with the rest of its pattern.
+/// Returns the symlinks that the includes of a root name or pass through, each with the rest of its
+/// pattern.
 fn included_links(root: &Root) -> Vec<(PathBuf, String)> {
     let through = |pattern: &String| {
         let names: Vec<&str> = pattern.split('/').collect();
@@ -195,7 +198,7 @@ fn note(root: &Root, reason: &str) -> PathNote {
     }
 }
 
-/// Returns what the symlinks below a root lead to, as far as it is there.
+/// Returns the existing targets of symlinks below a root.
 fn targets(run: &RootRun) -> Vec<PathBuf> {
     let mut links = Vec::new();
     if let Some(state) = &run.state {

@@ -1,4 +1,4 @@
-//! A root as a snapshot left it, taken up again by another process than the one that took the snapshot.
+//! Reopens a root as a snapshot left it, in another process than the one that took the snapshot.
 
 use super::{RootRun, roots_of, state_path};
 use crate::base::id::SnapshotId;
@@ -9,7 +9,8 @@ use crate::repo::snapshot::RootRecord;
 use crate::repo::state::State;
 
 impl RootRun {
-    /// Returns the root of a snapshot as it was right after it was captured; `None` if its state mirrors another snapshot by now.
+    /// Returns the root of a snapshot as it was right after it was captured; `None` if its state
+    /// mirrors another snapshot by now.
     pub(crate) fn of_snapshot(
         repo: &Repository,
         record: &RootRecord,
@@ -17,7 +18,7 @@ impl RootRun {
     ) -> Option<Self> {
         let root = root_of(record);
         let state_path = state_path(repo, &root);
-        // What was not there has no state.
+        // A root that did not exist has no state.
         let state = match record.base {
             None => None,
             Some(_) => Some(
@@ -38,7 +39,7 @@ impl RootRun {
     }
 }
 
-/// Returns the root that a record is of.
+/// Returns the root that a record describes.
 pub(crate) fn root_of(record: &RootRecord) -> Root {
     roots_of(std::slice::from_ref(record), &[]).remove(0)
 }

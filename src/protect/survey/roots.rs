@@ -1,4 +1,4 @@
-//! Looks at roots: what is new, what is gone, what the budget allows.
+//! Walks roots: what is new, what is gone, what the budget allows.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -21,25 +21,26 @@ use crate::repo::layout;
 use crate::repo::snapshot::{LeftOut, RootRecord, Trigger};
 use crate::repo::state::{KEPT, Known, SEALED, State, same_stat};
 
-/// One root while it is captured, and after: what the snapshot knows of it.
+/// One root during and after its capture: what the snapshot knows about it.
 pub(crate) struct RootRun {
     pub(crate) root: Root,
     pub(crate) state: Option<State>,
     pub(crate) left_out: Vec<LeftOut>,
     /// What could not be read: as unknown as what was left out.
     pub(crate) unread: Vec<LeftOut>,
-    /// What has an extended attribute with a secret in it, which is not stored.
+    /// Paths with a secret in an extended attribute, which is not stored.
     pub(crate) withheld: Vec<RepoPath>,
     pub(crate) state_path: PathBuf,
     pub(crate) handle: Option<RootHandle>,
     pub(crate) scan: Scan,
 }
 
-/// What a word of the line may bring that the command perhaps does not mean: it is not to make a guard slow.
+/// Files that a mentioned path may add: the command may not mean it, and it must not slow down the
+/// guard.
 const MENTIONED_FILES: u64 = 10_000;
 const MENTIONED_BYTES: u64 = 64 << 20;
 
-/// Returns where the state of a root is kept.
+/// Returns the path of a root's state file.
 pub(crate) fn state_path(repo: &Repository, root: &Root) -> PathBuf {
     let mut hasher = Sha256::new();
     hasher.update(os_to_bytes(root.path.as_os_str()));
@@ -66,7 +67,7 @@ pub(crate) fn look_at(
     } else {
         State::load(&state_path, repo.id())
     };
-    // A state mirrors a snapshot; without it, nothing says that the contents are still there.
+    // A state mirrors a snapshot; without that snapshot nothing says that the contents still exist.
     let state = state.filter(|state| {
         let mirrors = state.mirrors();
         let name = layout::snapshot(mirrors.seq, mirrors.snapshot);
@@ -86,7 +87,8 @@ pub(crate) fn look_at(
         &WalkOptions {
             never,
             max_files,
-            // What is replaced or removed next is saved, however large it has grown.
+            // An operand is about to be replaced or removed, so it is saved however large it has
+            // grown.
             keep_known: matches!(
                 options.trigger,
                 Trigger::Undo | Trigger::Redo | Trigger::Restore
@@ -141,7 +143,8 @@ pub(crate) fn is_damaged(known: &Known<'_>, damaged: &DigestSet) -> bool {
             .is_none_or(|body| body.content.as_ref().is_some_and(lost))
 }
 
-/// Looks at a root; of one with too many files, or with directories that cannot be listed, at what the command names below it as well.
+/// Walks a root. If it has too many files, or directories that cannot be listed, also walks what
+/// the command names below it.
 pub(crate) fn look_around(
     repo: &Repository,
     root: &Root,
@@ -150,7 +153,7 @@ pub(crate) fn look_around(
     runs: &mut Vec<RootRun>,
 ) -> Result<()> {
     let run = match look_at(repo, root, options, never) {
-        // Nobody said that the command means it.
+        // A mention does not say that the command means it.
         Err(error) if root.origin == Origin::Mentioned => {
             let reason = crate::base::error::reason(&error);
             runs.push(RootRun {
@@ -172,7 +175,7 @@ pub(crate) fn look_around(
         other => other?,
     };
     let too_many = run.scan.too_many;
-    // A directory that cannot be listed may still lead to what is named in it.
+    // A directory that cannot be listed may still lead to an operand inside.
     let closed: Vec<PathBuf> = run
         .scan
         .problems
@@ -193,7 +196,8 @@ pub(crate) fn look_around(
     Ok(())
 }
 
-/// Returns the sets of kept content that a state names and that are not where they were kept, nor packed.
+/// Returns the sets of kept content that a state names and that are neither in their area nor
+/// packed.
 pub(crate) fn lost_sets(repo: &Repository, run: &RootRun) -> HashSet<Id> {
     let Some(state) = run.state.as_ref().filter(|s| s.has_flag(KEPT)) else {
         return HashSet::new();
@@ -215,13 +219,13 @@ pub(crate) fn is_kept_in(known: &Known<'_>, sets: &HashSet<Id>) -> bool {
     !sets.is_empty() && kept_of(known).is_some_and(|kept| sets.contains(&kept.set))
 }
 
-/// Marks files whose content is lost as dirty: they are stored again.
+/// Marks files whose content is lost as dirty, so that they are stored again.
 pub(crate) fn mark_lost(run: &mut RootRun, is_lost: &dyn Fn(&Known<'_>) -> bool) {
-    // No prior: the old content is not to be built upon.
+    // No prior: the old content must not serve as a base.
     mark(run, is_lost, &|_| None);
 }
 
-/// Marks all files as dirty: they are looked at again.
+/// Marks all files as dirty, so that they are examined again.
 pub(crate) fn mark_all(run: &mut RootRun) {
     mark(run, &|_| true, &|number| u32::try_from(number).ok());
 }
@@ -262,7 +266,7 @@ pub(crate) fn paths_of(state: &State) -> impl Iterator<Item = (RepoPath, usize)>
     ))
 }
 
-/// What the command names is not left out: then it is not run.
+/// Fails if an operand is over the budget: it must not be left out, so the command must not run.
 fn refuse_named(run: &RootRun, number: usize, budget: u64) -> Result<()> {
     let absolute = |dirty: &Dirty| dirty.path.to_path(&run.root.path);
     let over = absolute(&run.scan.dirty[number]);
@@ -282,12 +286,12 @@ fn refuse_named(run: &RootRun, number: usize, budget: u64) -> Result<()> {
     })
 }
 
-/// Keeps new content within the budget.
+/// Leaves out new content that is over the budget.
 pub(crate) fn apply_budget(run: &mut RootRun, options: &BackupOptions) -> Result<()> {
     let Some(budget) = options.max_bytes else {
         return Ok(());
     };
-    // Of a source the next backup takes what does not fit, but what the command names is needed now.
+    // The next backup takes what does not fit of a source, but operands are needed now.
     let is_source = run.root.origin == Origin::Source;
     let is_needed = |run: &RootRun, dirty: &Dirty| {
         let path = dirty.path.to_path(&run.root.path);
@@ -297,7 +301,7 @@ pub(crate) fn apply_budget(run: &mut RootRun, options: &BackupOptions) -> Result
         Origin::Mentioned => budget.min(MENTIONED_BYTES),
         _ => budget,
     };
-    // Most of the time all of it fits, and nobody has to be asked what is named.
+    // Usually everything fits, and the operands need not be determined.
     let mut total: u64 = run.scan.dirty.iter().map(|d| d.stat.size).sum();
     if total <= budget {
         return Ok(());
@@ -328,14 +332,16 @@ pub(crate) fn apply_budget(run: &mut RootRun, options: &BackupOptions) -> Result
     Ok(())
 }
 
-/// New content beside what an undo touches that is taken all the same: it is read in a moment, and the snapshot holds the set as it is.
+/// New content that an undo does not touch is captured up to this size, in bytes: reading it takes
+/// a moment, and the snapshot is more complete.
 const SPARE_BYTES: u64 = 32 << 20;
 
-/// Leaves out large files that are new and that nothing is about to be done to: without this, taking back a file of a few bytes would first
-/// read and store all that was too large to be captured so far. What a snapshot had before is taken: it costs what changed of it.
+/// Leaves out large new files to which nothing is about to happen: otherwise undoing a few bytes
+/// would first read and store everything that was too large to be captured so far. What a snapshot
+/// had before is captured, because it only costs its changes.
 pub(crate) fn spare_untouched(run: &mut RootRun, touched: &HashSet<PathBuf>) {
     let is_named = |path: &RepoPath| touched.contains(&path.to_path(&run.root.path));
-    // A database and its log go together.
+    // A database and its log belong together.
     let is_touched = |path: &RepoPath| {
         let dir = path.parent().unwrap_or_default();
         let database = sqlite::database_of(path.name()).map(|name| dir.join(name));
@@ -364,7 +370,7 @@ pub(crate) fn spare_untouched(run: &mut RootRun, touched: &HashSet<PathBuf>) {
     }
 }
 
-/// Takes dirty files, by number, out of what is captured, and notes why.
+/// Leaves out dirty files, by number, and notes the reason.
 fn leave_out(run: &mut RootRun, dropped: &HashSet<usize>, reason: Reason) {
     let mut i = 0;
     let (left_out, removed) = (&mut run.left_out, &mut run.scan.removed);
@@ -393,7 +399,7 @@ fn leave_out(run: &mut RootRun, dropped: &HashSet<usize>, reason: Reason) {
     left_out.sort_by(|a, b| a.path.cmp(&b.path));
 }
 
-/// Returns the roots of a snapshot as they were captured, for another capture of the same set.
+/// Returns the roots of a snapshot as they were captured, to capture the same set again.
 pub(crate) fn roots_of(records: &[RootRecord], names: &[RootName]) -> Vec<Root> {
     records
         .iter()
@@ -411,7 +417,7 @@ pub(crate) fn roots_of(records: &[RootRecord], names: &[RootName]) -> Vec<Root> 
         .collect()
 }
 
-/// Returns true if what the state says of a file that looks untouched still holds, by reading it.
+/// Reads a file that looks unchanged and returns true if its content still equals the state.
 pub(crate) fn is_same_content(
     repo: &Repository,
     handle: &RootHandle,
@@ -432,7 +438,7 @@ pub(crate) fn is_same_content(
             let Ok(mut file) = handle.open_file(path) else {
                 return false;
             };
-            // What was kept by a second name cannot differ from it.
+            // A hard link cannot differ from the file.
             let kept = body.content.as_ref().is_some_and(|c| c.as_kept().is_some());
             kept || repo.has_content(&body, &mut file)
         }
@@ -445,7 +451,7 @@ impl RootRun {
         self.handle.as_ref()
     }
 
-    /// Returns true if something of the root was sealed.
+    /// Returns true if anything in the root was sealed.
     pub(crate) fn has_sealed(&self) -> bool {
         self.state.as_ref().is_some_and(|s| s.has_flag(SEALED))
     }
@@ -466,7 +472,7 @@ impl RootRun {
         }
     }
 
-    /// Returns the files of which something was sealed.
+    /// Returns the files in which something was sealed.
     pub(crate) fn sealed_paths(&self) -> Vec<PathBuf> {
         let Some(state) = self.state.as_ref().filter(|s| s.has_flag(SEALED)) else {
             return Vec::new();
@@ -482,12 +488,12 @@ impl RootRun {
         &self.scan.dirty
     }
 
-    /// Takes paths out of what is dirty: they are captured.
+    /// Removes captured paths from the dirty list.
     pub(crate) fn take_dirty(&mut self, paths: &HashSet<RepoPath>) {
         self.scan.dirty.retain(|dirty| !paths.contains(&dirty.path));
     }
 
-    /// Walks again and returns what differs from the snapshot.
+    /// Walks again and returns the differences from the snapshot.
     pub(crate) fn look_again(
         &self,
         repo: &Repository,
@@ -504,7 +510,7 @@ impl RootRun {
         } else {
             None
         };
-        // Objects that only may have changed, because they were written just before the snapshot.
+        // These were written just before the snapshot, so they only may have changed.
         if let (Some(state), Some(handle)) = (&self.state, &handle) {
             scan.dirty.retain(|dirty| {
                 let Some(number) = dirty.prior else {
@@ -523,12 +529,14 @@ impl RootRun {
         Ok((scan, handle))
     }
 
-    /// Returns what the snapshot does not hold, for whatever reason: nothing can be said of it afterwards.
+    /// Returns what the snapshot does not have, for whatever reason: nothing can be said about it
+    /// afterwards.
     pub(crate) fn unknown(&self) -> impl Iterator<Item = &LeftOut> {
         self.left_out.iter().chain(&self.unread)
     }
 
-    /// Returns how many files and bytes of the snapshot lie at or below some paths, none below another.
+    /// Returns how many files and bytes of the snapshot are at or below some paths, of which none
+    /// is below another.
     pub(crate) fn weigh(&self, paths: &[RepoPath]) -> (u64, u64) {
         let (Some(state), false) = (&self.state, paths.is_empty()) else {
             return (0, 0);
@@ -542,7 +550,7 @@ impl RootRun {
         };
         let whole = paths.iter().any(RepoPath::is_root);
         if whole {
-            // A root that is a file is the one entry that no directory has.
+            // A root that is a file has its entry in no directory.
             add(&state.entry(0).stat);
         }
         let paths: HashSet<&[u8]> = paths.iter().map(RepoPath::as_bytes).collect();
@@ -569,8 +577,9 @@ impl RootRun {
         (files, bytes)
     }
 
-    /// Returns what differs from what was captured last, by stat alone, directories apart. A file that was written just before it was captured
-    /// is read again by the next backup, but as far as can be told it is the same.
+    /// Returns what differs from the last capture by stat alone, without directories. A file that
+    /// was written just before its capture is read again by the next backup, but as far as we can
+    /// tell it is the same.
     pub(crate) fn changed(&self) -> impl Iterator<Item = &Dirty> {
         self.scan.dirty.iter().filter(|dirty| {
             let known = |number: u32| {
@@ -586,14 +595,14 @@ impl RootRun {
         })
     }
 
-    /// Returns how many objects differ from what was captured last, and the newest time of change among them.
+    /// Returns how many objects differ from the last capture, and the newest ctime among them.
     pub(crate) fn waiting(&self) -> (u64, Option<crate::model::manifest::Time>) {
         let newest = self.changed().map(|dirty| dirty.stat.mtime).max();
         let count = self.changed().count() + self.scan.removed.len();
         (count as u64, newest)
     }
 
-    /// Returns what is new and its size, and totals: for a dry run.
+    /// Returns number and size of what is new, and the total size, for a dry run.
     pub(crate) fn totals(&self) -> (u64, u64, u64) {
         let new = self.scan.dirty.iter().map(|d| d.stat.size).sum();
         (self.scan.files, self.scan.bytes, new)

@@ -1,4 +1,4 @@
-//! What of a backup was sealed, in numbers and kinds: never a value.
+//! What was sealed in a backup, in numbers and kinds: never a value.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,20 +6,21 @@ use std::path::{Path, PathBuf};
 use crate::model::manifest::Sealed;
 use crate::privacy::RECORD;
 
-/// What of the files of a snapshot was sealed.
+/// What was sealed in the files of a snapshot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SealedSummary {
     /// Files that are stored with placeholders for some values.
     pub files: u64,
-    /// Places that were sealed in them, records aside.
+    /// Places sealed in them, without records of logs.
     pub values: u64,
     /// Records of logs that were left out.
     pub records: u64,
-    /// Files of which only metadata is stored.
+    /// Files stored as metadata only.
     pub whole: Vec<PathBuf>,
-    /// Kinds of what was found, and how often.
+    /// Kinds of findings, with their counts.
     pub kinds: BTreeMap<String, u64>,
-    /// What the repository does not have, not even in part: file and kind, for each file without content and each log without some record.
+    /// What the repository lacks entirely: file and kind, for each file without content and each
+    /// log without some records.
     pub excluded: Vec<(PathBuf, String)>,
 }
 
@@ -43,7 +44,6 @@ impl SealedSummary {
         self.values += sealed.kinds.values().sum::<u64>() - records;
     }
 
-    /// Returns true if nothing was sealed.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

@@ -1,7 +1,7 @@
-//! Finds what is below a root and how it differs from the state, as fast as the system lets.
+//! Finds what is below a root and how it differs from the state, as fast as the system allows.
 //!
-//! The walk compares while it walks: what is as the state knows it costs no memory. On Unix directories are read through handles by
-//! several threads (`unix.rs`); elsewhere `walkdir` serves (`portable.rs`).
+//! It compares during the walk, so unchanged objects cost no memory. On Unix several threads read
+//! directories through handles (`unix.rs`); elsewhere `walkdir` is used (`portable.rs`).
 
 use std::path::{Path, PathBuf};
 
@@ -24,58 +24,52 @@ pub use unix::RootHandle;
 /// Extended attributes: names and values, sorted.
 pub type Xattrs = Vec<(String, Vec<u8>)>;
 
-/// An object that is new, has changed, or may have.
+/// An object that is new, has changed, or may have changed.
 #[derive(Debug, Clone)]
 pub struct Dirty {
-    /// Where.
     pub path: RepoPath,
-    /// How it stands.
     pub stat: Stat,
     /// Its number in the state.
     pub prior: Option<u32>,
 }
 
-/// What a walk found.
 #[derive(Default)]
 pub struct Scan {
-    /// The root is there.
+    /// The root exists.
     pub exists: bool,
-    /// New, changed or racy, sorted by path.
+    /// New, changed or racy objects, sorted by path.
     pub dirty: Vec<Dirty>,
-    /// Topmost paths of the state that are gone, sorted.
+    /// Paths of the state that are gone, sorted; only the topmost of each tree.
     pub removed: Vec<RepoPath>,
     /// What the rules left out, sorted.
     pub left_out: Vec<LeftOut>,
-    /// What could not be looked at; it counts as it was.
+    /// What could not be read; it counts as unchanged.
     pub problems: Vec<(RepoPath, Error)>,
-    /// Regular files.
     pub files: u64,
-    /// Their total size.
     pub bytes: u64,
     /// Sockets and devices.
     pub not_stored: u64,
-    /// Directories on which another file system is mounted, and that were looked at.
+    /// Directories on which another file system is mounted, and that were walked.
     pub mounts: Vec<RepoPath>,
-    /// Something of what the rules choose is there.
+    /// The rules choose something that exists.
     pub found: bool,
-    /// There were more files than allowed: the walk was given up.
+    /// There were more files than allowed, so the walk stopped.
     pub too_many: bool,
 }
 
-/// What a walk needs to know beside the root.
 pub struct WalkOptions<'a> {
-    /// Absolute paths that are never looked at.
+    /// Absolute paths that are never read.
     pub never: &'a [PathBuf],
-    /// Give up beyond so many files.
+    /// Stop after this many files.
     pub max_files: Option<u64>,
-    /// A rebuildable tree that the state has is looked at even if it has grown since.
+    /// Walk a rebuildable tree that the state has, even if it has grown since.
     pub keep_known: bool,
 }
 
 /// Walks a root.
 ///
 /// # Errors
-/// Its rules do not compile, or it is there but cannot be read.
+/// Its rules do not compile, or it exists but cannot be read.
 pub fn walk(root: &Root, state: Option<&State>, options: &WalkOptions<'_>) -> Result<Scan> {
     let matcher = Matcher::new(&root.rules)?;
     #[cfg(unix)]
@@ -88,7 +82,7 @@ pub fn walk(root: &Root, state: Option<&State>, options: &WalkOptions<'_>) -> Re
     Ok(scan)
 }
 
-/// Returns true if an object stands as the state knows it, and can be trusted to.
+/// Returns true if an object equals the state and that can be trusted.
 fn unchanged(state: &State, number: usize, stat: &Stat, started: i64) -> bool {
     let known = state.entry(number);
     if known.flags & DIRTY != 0 || !same_stat(&known.stat, stat) {
@@ -97,7 +91,7 @@ fn unchanged(state: &State, number: usize, stat: &Stat, started: i64) -> bool {
     stat.kind == crate::model::manifest::Kind::Dir || !is_racy(stat, started)
 }
 
-/// Returns those of `never` that lie below `root`, as paths below it.
+/// Returns the paths of `never` below `root`, relative to it.
 fn never_below(root: &Path, never: &[PathBuf]) -> Vec<RepoPath> {
     never
         .iter()

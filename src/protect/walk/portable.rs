@@ -1,9 +1,10 @@
-//! The walk where there are no directory handles (Windows): `walkdir`, one thread, by path.
+//! The walk without directory handles (Windows): `walkdir`, one thread, by path.
 //!
-//! Two things are weaker than on Unix. There is no inode or ctime: size, mtime, time of creation and attributes decide. And what a directory
-//! lists of a file (size, times) is stale while a writer keeps the file open; for how long cannot be told from the listing. So not only files
-//! written lately but all are looked at through a handle of their own, which is what `symlink_metadata` opens on Windows; `DirEntry::metadata`
-//! does not. A write in place that leaves the size is seen when the writer closes the file at the latest.
+//! Two things are weaker than on Unix. There is no inode or ctime: size, mtime, creation time and
+//! attributes decide. And while a writer keeps a file open, its directory lists stale sizes and
+//! times, for how long is unknown. So every file, not only a recent one, is checked through a
+//! handle of its own; `symlink_metadata` opens one on Windows, `DirEntry::metadata` does not. A
+//! write in place that keeps the size is noticed at the latest when the writer closes the file.
 
 use std::fs::File;
 use std::io;
@@ -24,24 +25,24 @@ use crate::model::rules::{Matcher, Root, Verdict};
 use crate::repo::snapshot::LeftOut;
 use crate::repo::state::State;
 
-/// A root and how to reach what is below it.
+/// A root, and how to reach what is below it.
 pub struct RootHandle {
     path: PathBuf,
 }
 
 impl RootHandle {
-    /// Opens a root; `None` if it is not there.
+    /// Opens a root; `None` if it does not exist.
     ///
     /// # Errors
-    /// It is there but cannot be read.
+    /// It exists but cannot be read.
     pub fn of(root: &Root) -> Result<Option<Self>> {
         Self::open(&root.path)
     }
 
-    /// Opens a place as a root; `None` if it is not there.
+    /// Opens a place as a root; `None` if it does not exist.
     ///
     /// # Errors
-    /// It is there but cannot be read.
+    /// It exists but cannot be read.
     pub fn open(path: &Path) -> Result<Option<Self>> {
         match std::fs::symlink_metadata(path) {
             Ok(_) => Ok(Some(Self {
@@ -59,31 +60,32 @@ impl RootHandle {
         }
     }
 
-    /// Returns the absolute path of what lies at `path`.
+    /// Returns the absolute path of `path`.
     pub fn absolute(&self, path: &RepoPath) -> PathBuf {
         path.to_path(&self.path)
     }
 
-    /// Returns how the object at `path` stands; a symlink or junction is not followed.
+    /// Returns the stat of the object at `path`, without following a symlink or junction.
     ///
     /// # Errors
-    /// It is not there any more, or cannot be read.
+    /// It is gone, or cannot be read.
     pub fn stat(&self, path: &RepoPath) -> io::Result<Stat> {
         Ok(stat_of(&std::fs::symlink_metadata(self.absolute(path))?))
     }
 
-    /// Returns when the object at `path` was made, where the system tells.
+    /// Returns when the object at `path` was created, if the system tells.
     pub fn born(&self, _path: &RepoPath) -> Option<crate::model::manifest::Time> {
         None
     }
 
-    /// Opens a regular file; a symlink is not followed.
+    /// Opens a regular file without following a symlink.
     ///
     /// # Errors
     /// It is gone, unreadable, or something else by now.
     pub fn open_file(&self, path: &RepoPath) -> io::Result<File> {
         let path = self.absolute(path);
-        // Not by a flag on opening: that would also open what stands for a deduplicated file instead of its content.
+        // Not by a flag when opening: that would open the stub of a deduplicated file instead of
+        // its content.
         if !std::fs::symlink_metadata(&path)?.is_file() {
             return Err(invalid("it is not a regular file"));
         }
@@ -95,7 +97,7 @@ impl RootHandle {
         Source(std::marker::PhantomData)
     }
 
-    /// Returns how an open file stands.
+    /// Returns the stat of an open file.
     ///
     /// # Errors
     /// The system refuses.
@@ -106,7 +108,7 @@ impl RootHandle {
     /// Returns the target of a symlink or junction.
     ///
     /// # Errors
-    /// It is gone, no symlink any more, or leads where no path can name.
+    /// It is gone, not a symlink any more, or its target has no valid path.
     pub fn read_link(&self, path: &RepoPath) -> io::Result<Vec<u8>> {
         let target = std::fs::read_link(self.absolute(path))?;
         if target.to_str().is_none() {
@@ -115,12 +117,12 @@ impl RootHandle {
         Ok(os_to_bytes(target.as_os_str()).into_owned())
     }
 
-    /// Holes are not looked for here.
+    /// Returns false: this walk does not look for holes.
     pub fn has_holes(_file: &File) -> bool {
         false
     }
 
-    /// Extended attributes are not kept here.
+    /// Returns nothing: extended attributes are not stored here.
     ///
     /// # Errors
     /// None.
@@ -128,7 +130,7 @@ impl RootHandle {
         Ok(Vec::new())
     }
 
-    /// The same, and whether some are withheld.
+    /// As [`RootHandle::xattrs`], and whether some are withheld.
     ///
     /// # Errors
     /// None.
@@ -136,7 +138,7 @@ impl RootHandle {
         Ok(Default::default())
     }
 
-    /// The same, by path.
+    /// As [`RootHandle::all_xattrs`], by path.
     ///
     /// # Errors
     /// None.
@@ -144,7 +146,7 @@ impl RootHandle {
         Ok(Default::default())
     }
 
-    /// Extended attributes are not kept here.
+    /// Returns nothing: extended attributes are not stored here.
     ///
     /// # Errors
     /// None.
@@ -187,14 +189,14 @@ pub(super) fn walk(
     walk.note(RepoPath::root(), stat, state.map(|_| 0));
     walk.enter(RepoPath::root(), matcher.include(b"") != Verdict::Take);
     if stat.kind != Kind::Dir {
-        // What was a directory is none any more: everything below it is gone.
+        // It is no directory any more, so everything below it is gone.
         walk.leave(0);
         return Ok(walk.scan);
     }
     let mut entries = WalkDir::new(&root.path)
         .min_depth(1)
         .follow_root_links(false)
-        // The order of the state, which has them as bytes.
+        // Sort as the state does, which has names as bytes.
         .sort_by(|a, b| os_to_bytes(a.file_name()).cmp(&os_to_bytes(b.file_name())))
         .into_iter();
     while let Some(entry) = entries.next() {
@@ -204,7 +206,8 @@ pub(super) fn walk(
                     entries.skip_current_dir();
                 }
             }
-            // The first of a directory's entries is the error of listing it; like an unreadable one it is given up as a whole.
+            // A failure to list a directory comes as its first entry; then all of the directory
+            // counts as unchanged.
             Err(error) => {
                 walk.unreadable(error);
                 entries.skip_current_dir();
@@ -222,9 +225,9 @@ pub(super) fn walk(
 /// A directory being walked.
 struct Dir {
     path: RepoPath,
-    /// Not all of the directory is taken.
+    /// Only part of the directory is captured.
     on_the_way: bool,
-    /// What the state has in it, from the first name not yet met.
+    /// The state's entries in it, from the first name not yet met.
     known: Option<Peekable<Range<usize>>>,
 }
 
@@ -237,7 +240,7 @@ struct Walk<'a> {
     without: Vec<RepoPath>,
     never: Vec<RepoPath>,
     keep_known: bool,
-    /// From the root to where the walk is.
+    /// From the root to the current directory.
     dirs: Vec<Dir>,
     scan: Scan,
 }
@@ -252,7 +255,7 @@ impl Walk<'_> {
         });
     }
 
-    /// Leaves all directories but the first `depth`; what the state still has in them is gone.
+    /// Leaves all directories but the first `depth`; whatever the state still has in them is gone.
     fn leave(&mut self, depth: usize) {
         while self.dirs.len() > depth {
             let dir = self.dirs.pop();
@@ -265,7 +268,7 @@ impl Walk<'_> {
         }
     }
 
-    /// The directory entered last cannot be listed: what is in it counts as it was.
+    /// The directory entered last cannot be listed: its content counts as unchanged.
     fn unreadable(&mut self, error: walkdir::Error) {
         let Some(dir) = self.dirs.last_mut() else {
             return;
@@ -274,7 +277,7 @@ impl Walk<'_> {
         let source = error
             .into_io_error()
             .unwrap_or_else(|| invalid("it cannot be listed"));
-        // Gone since it was listed: its parent will be looked at again next time.
+        // It vanished since it was listed; its parent will be dirty next time.
         if source.kind() != io::ErrorKind::NotFound {
             let path = dir.path.clone();
             self.problem(path, source);
@@ -286,7 +289,7 @@ impl Walk<'_> {
         self.scan.problems.push((path, error));
     }
 
-    /// Takes note of one object; returns true if it is a directory to be walked.
+    /// Notes one object; returns true if it is a directory to be walked.
     fn object(&mut self, entry: &DirEntry) -> bool {
         self.leave(entry.depth());
         let name = os_to_bytes(entry.file_name());
@@ -302,7 +305,8 @@ impl Walk<'_> {
             .state
             .and_then(|state| advance(state, dir, &name, &mut self.scan.removed));
         if entry.file_name().to_str().is_none() {
-            // Its path would name another file: better said than stored under a wrong name.
+            // Its path would name another file: better to report it than to store it under a wrong
+            // name.
             self.problem(path, invalid("its name is not Unicode"));
             return false;
         }
@@ -330,7 +334,7 @@ impl Walk<'_> {
             }
         }
         if crate::privacy::is_secret_name(&name) {
-            // Not even its name is written down.
+            // Do not even record its name.
             let parent = path.parent().unwrap_or_default();
             self.scan.left_out.push(LeftOut {
                 path: parent.join(crate::privacy::SECRET_NAME),
@@ -350,7 +354,8 @@ impl Walk<'_> {
             return false;
         }
         self.note(path.clone(), stat, prior);
-        // Both: what became a directory since it was listed is not walked, and nothing known of it is gone.
+        // Both: an object that became a directory since the listing is not walked, and nothing
+        // known below it is gone.
         let walked = is_dir && entry.file_type().is_dir();
         if walked {
             self.enter(path, on_the_way);
@@ -379,7 +384,8 @@ impl Walk<'_> {
                     || !(self.keep_known && is_known
                         || crate::model::rules::is_small(&self.handle.absolute(path)))
             });
-        // As the file system compares names: the repository must not end up in itself because it was typed in another case.
+        // As the file system compares names: the repository must not capture itself because
+        // somebody typed it in another case.
         let never = |n: &RepoPath| n.as_bytes().eq_ignore_ascii_case(path.as_bytes());
         let never = is_dir && self.never.iter().any(never);
         let apart = self.without.contains(path);
@@ -388,7 +394,7 @@ impl Walk<'_> {
             .or(apart.then_some(Reason::Elsewhere))
     }
 
-    /// Counts an object, and takes note of it unless it stands as the state knows it.
+    /// Counts an object, and notes it unless it equals the state.
     fn note(&mut self, path: RepoPath, stat: Stat, prior: Option<usize>) {
         if stat.kind == Kind::File {
             self.scan.files += 1;
@@ -398,7 +404,8 @@ impl Walk<'_> {
             if unchanged(state, number, &stat, self.started) {
                 return;
             }
-            // A directory that became something else takes what was below it along. Of the root only that is gone.
+            // When a directory becomes something else, everything below it is gone; for the root,
+            // only that counts as gone.
             let was_dir = state.entry(number).stat.kind == Kind::Dir;
             if was_dir && stat.kind != Kind::Dir && !path.is_root() {
                 self.scan.removed.push(path.clone());
@@ -412,7 +419,7 @@ impl Walk<'_> {
     }
 }
 
-/// Returns the number that the state has for a name; what it has before that name is gone.
+/// Returns the state's number for a name; names that the state has before it are gone.
 fn advance(
     state: &State,
     dir: &mut Dir,

@@ -29,14 +29,14 @@ use names::{Buffers, Names};
 struct Job {
     path: RepoPath,
     device: u64,
-    /// Not all of the directory is taken.
+    /// Only part of the directory is captured.
     on_the_way: bool,
 }
 
 #[derive(Default)]
 struct Queue {
     jobs: Vec<Job>,
-    /// Directories being read.
+    /// Number of directories being read.
     busy: usize,
     closed: bool,
 }
@@ -90,7 +90,7 @@ pub(super) fn walk(
         });
     }
     if handle.dir.is_none() {
-        // What was a directory is none any more: everything below it is gone.
+        // It is no directory any more, so everything below it is gone.
         if let Some(state) = state
             && let Some(children) = state.children(b"")
         {
@@ -124,7 +124,7 @@ pub(super) fn walk(
     Ok(scan)
 }
 
-/// Adds what another thread found.
+/// Adds the results of another thread.
 fn absorb(scan: &mut Scan, other: Scan) {
     scan.dirty.extend(other.dirty);
     scan.removed.extend(other.removed);
@@ -150,7 +150,8 @@ fn count(scan: &mut Scan, stat: &Stat) {
 }
 
 impl Walk<'_> {
-    /// Reads everything. Alone at first: few directories are read before a second thread would have started.
+    /// Reads everything. One thread first: it reads a few directories before a second one would
+    /// have started.
     fn all(&self, scan: &mut Scan) -> Result<()> {
         let threads = std::thread::available_parallelism()
             .map_or(1, usize::from)
@@ -165,7 +166,7 @@ impl Walk<'_> {
             scan
         });
         for other in scans {
-            // What a thread saw that failed is not known: that is no walk.
+            // If a thread failed, what it saw is lost, so the walk is incomplete.
             let other = other.ok_or_else(|| Error::invalid("a worker thread failed", None))?;
             absorb(scan, other);
         }
@@ -213,10 +214,11 @@ impl Walk<'_> {
         }
     }
 
-    /// Reads one directory; returns those below it.
+    /// Reads one directory; returns its subdirectories.
     fn directory(&self, job: &Job, scan: &mut Scan, buffers: &mut Buffers) -> Vec<Job> {
         if let Err(errno) = buffers.read(self.handle, &job.path) {
-            // Gone since it was listed: its parent will be looked at again next time. Else it counts as it was.
+            // It vanished since it was listed: its parent will be dirty next time. Otherwise it
+            // counts as unchanged.
             if errno != Errno::NOENT {
                 let error = Error::io("read", self.handle.absolute(&job.path), errno.into());
                 scan.problems.push((job.path.clone(), error));
@@ -244,19 +246,20 @@ impl Walk<'_> {
     }
 }
 
-/// A directory that is being read, beside what the state has of it: both are sorted, so one pass tells what is new and what is gone.
+/// A directory being read, side by side with its entries in the state: both are sorted, so one pass
+/// tells what is new and what is gone.
 struct Reading<'w> {
     walk: &'w Walk<'w>,
     job: &'w Job,
     dir: BorrowedFd<'w>,
     names: Names<'w>,
-    /// Numbers of what the state has, from here on.
+    /// Numbers of the state's entries from here on.
     known: Option<Peekable<Range<usize>>>,
     scan: &'w mut Scan,
     subdirs: Vec<Job>,
 }
 
-/// An object in a directory that is being read.
+/// An object in a directory being read.
 struct Child<'w> {
     name: &'w [u8],
     c_name: &'w CStr,
@@ -276,8 +279,8 @@ impl<'w> Reading<'w> {
         self.job.path.join(name)
     }
 
-    /// Decides on one name: left out, as it was, or to be captured. The path of what is as it was is never put together: there may be
-    /// hundreds of thousands.
+    /// Decides on one name: left out, unchanged, or to be captured. The path of an unchanged object
+    /// is never built: there may be hundreds of thousands.
     fn child(&mut self, with_nul: &'w [u8]) {
         let name = &with_nul[..with_nul.len() - 1];
         let prior = self.number_of(name);
@@ -297,13 +300,13 @@ impl<'w> Reading<'w> {
             return self.forget(&child);
         };
         if crate::privacy::is_secret_name(name) {
-            // Not even its name is written down.
+            // Do not even record its name.
             let path = self.path(crate::privacy::SECRET_NAME);
             return self.leave_out(&child, path, "a secret in its name", child.stat.inode);
         }
         let is_mounted = child.is_dir() && child.stat.device != self.job.device;
         if let Some(reason) = self.reason(&child, is_mounted) {
-            // A root of its own is captured there.
+            // It is a root of its own, captured as that.
             let is_told = reason == Reason::Elsewhere;
             let inode = if is_told { 0 } else { child.stat.inode };
             return self.leave_out(&child, self.path(name), reason.words(), inode);
@@ -332,7 +335,7 @@ impl<'w> Reading<'w> {
         }
     }
 
-    /// Finds a name in the state. What the state has before it is gone.
+    /// Finds a name in the state. Names that the state has before it are gone.
     fn number_of(&mut self, name: &[u8]) -> Option<usize> {
         let (known, state) = (self.known.as_mut()?, self.walk.state?);
         while let Some(number) = known.peek().copied() {
@@ -352,7 +355,7 @@ impl<'w> Reading<'w> {
         None
     }
 
-    /// What the state has after the last name is gone.
+    /// Whatever the state has after the last name is gone.
     fn rest_is_gone(&mut self) {
         if let (Some(known), Some(state)) = (self.known.take(), self.walk.state) {
             let paths = known.map(|number| self.job.path.join(state.name(number)));
@@ -377,7 +380,8 @@ impl<'w> Reading<'w> {
         None
     }
 
-    /// Returns true for a directory that only leads to what is chosen, false for what is, and `None` for all else.
+    /// Returns true for a directory that only leads to chosen paths, false for a chosen path, and
+    /// `None` for everything else.
     fn is_chosen(&mut self, child: &Child<'_>) -> Option<bool> {
         if !self.job.on_the_way {
             return Some(false);
@@ -392,7 +396,7 @@ impl<'w> Reading<'w> {
         }
     }
 
-    /// Returns why something is left out. Files are not even asked about where no rule is about them.
+    /// Returns why something is left out. Files are not even checked if no rule is about them.
     fn reason(&self, child: &Child<'_>, is_mounted: bool) -> Option<Reason> {
         let walk = self.walk;
         let is_dir = child.is_dir();
@@ -403,7 +407,8 @@ impl<'w> Reading<'w> {
         let siblings = |sibling: &[u8]| self.names.contains(sibling);
         let dir = self.job.path.as_bytes();
         match walk.matcher.left_out(dir, child.name, is_dir, &siblings) {
-            // What is small, or was captured already, is no burden: it is kept rather than rebuilt.
+            // A tree that is small, or was captured already, costs little: keep it rather than have
+            // it rebuilt.
             Some(Reason::Rebuildable)
                 if walk.keep_known && child.prior.is_some()
                     || crate::model::rules::is_small(&walk.handle.absolute(&path())) => {}
@@ -423,7 +428,8 @@ impl<'w> Reading<'w> {
         }
     }
 
-    /// Returns true for a symlink whose target has a secret in it, as one that was pasted where a path was to be.
+    /// Returns true for a symlink with a secret in its target, for example a token pasted instead
+    /// of a path.
     fn leads_to_a_secret(&self, child: &Child<'_>) -> bool {
         if child.stat.kind != Kind::Symlink {
             return false;
@@ -441,7 +447,7 @@ impl<'w> Reading<'w> {
         self.forget(child);
     }
 
-    /// What is left out now goes from the state: it would count as captured.
+    /// Removes from the state what is left out now: otherwise it would count as captured.
     fn forget(&mut self, child: &Child<'_>) {
         if child.prior.is_some() {
             self.scan.removed.push(self.path(child.name));
@@ -450,7 +456,7 @@ impl<'w> Reading<'w> {
 
     fn dirty(&mut self, child: &Child<'_>) {
         let prior = child.prior.map(|number| number as u32);
-        // A directory that became something else takes what was below it along.
+        // When a directory becomes something else, everything below it is gone.
         if let (Some(number), Some(state)) = (child.prior, self.walk.state)
             && !child.is_dir()
             && state.entry(number).stat.kind == Kind::Dir
@@ -465,7 +471,7 @@ impl<'w> Reading<'w> {
     }
 }
 
-/// Returns true for what is mounted and that no disk holds: `/proc`, `/sys` and the like.
+/// Returns true for a mounted file system without a disk: `/proc`, `/sys` and the like.
 #[cfg(target_os = "linux")]
 fn is_made_up(dir: BorrowedFd<'_>, name: &CStr) -> bool {
     const MADE_UP: [u32; 14] = [

@@ -18,7 +18,8 @@ use crate::model::rules::Root;
 use crate::protect::walk::Xattrs;
 use crate::repo::state::Stat;
 
-/// A root held open: what is below it is reached through the handle, never through a symlink at its end.
+/// A root held open: everything below it is reached through the handle, never through a symlink at
+/// its end.
 pub struct RootHandle {
     path: PathBuf,
     /// `None` for a root that is not a directory.
@@ -28,18 +29,18 @@ pub struct RootHandle {
 }
 
 impl RootHandle {
-    /// Opens a root; `None` if it is not there.
+    /// Opens a root; `None` if it does not exist.
     ///
     /// # Errors
-    /// It is there but cannot be opened; its path was resolved, and leads through a symlink by now.
+    /// It exists but cannot be opened; or its path was resolved and leads through a symlink by now.
     pub fn of(root: &Root) -> Result<Option<Self>> {
         Self::open_at(&root.path, root.resolved)
     }
 
-    /// Opens a place as a root; `None` if it is not there.
+    /// Opens a place as a root; `None` if it does not exist.
     ///
     /// # Errors
-    /// It is there but cannot be opened.
+    /// It exists but cannot be opened.
     pub fn open(path: &Path) -> Result<Option<Self>> {
         Self::open_at(path, false)
     }
@@ -62,7 +63,7 @@ impl RootHandle {
                 path: crate::base::path::show(path.as_os_str()),
                 reason: "a symlink was put in its way".to_owned(),
             }),
-            // A symlink, a file, a FIFO: there, but no directory.
+            // A symlink, a file, a FIFO: it exists, but is no directory.
             Err(Errno::NOTDIR | Errno::LOOP | Errno::MLINK) => {
                 match std::fs::symlink_metadata(path) {
                     Ok(_) => Ok(Some(Self {
@@ -86,15 +87,15 @@ impl RootHandle {
         }
     }
 
-    /// Returns the absolute path of what lies at `path`.
+    /// Returns the absolute path of `path`.
     pub fn absolute(&self, path: &RepoPath) -> PathBuf {
         path.to_path(&self.path)
     }
 
-    /// Returns how the object at `path` stands; a symlink is not followed.
+    /// Returns the stat of the object at `path`, without following a symlink.
     ///
     /// # Errors
-    /// It is not there any more, or cannot be looked at.
+    /// It is gone, or cannot be read.
     pub fn stat(&self, path: &RepoPath) -> std::io::Result<Stat> {
         let stat = match (&self.dir, path.is_root()) {
             (Some(dir), true) => rustix::fs::fstat(dir)?,
@@ -106,7 +107,7 @@ impl RootHandle {
         Ok(stat_of(&stat))
     }
 
-    /// Returns when the object at `path` was made, where the system tells.
+    /// Returns when the object at `path` was created, if the system tells.
     pub fn born(&self, path: &RepoPath) -> Option<Time> {
         #[cfg(target_os = "linux")]
         {
@@ -134,7 +135,7 @@ impl RootHandle {
         }
     }
 
-    /// Opens a regular file; a symlink is not followed, a FIFO does not block.
+    /// Opens a regular file without following a symlink or blocking on a FIFO.
     ///
     /// # Errors
     /// It is gone, unreadable, or something else by now.
@@ -164,7 +165,7 @@ impl RootHandle {
         }
     }
 
-    /// Returns how an open file stands.
+    /// Returns the stat of an open file.
     ///
     /// # Errors
     /// The system refuses.
@@ -172,7 +173,6 @@ impl RootHandle {
         Ok(stat_of(&rustix::fs::fstat(file)?))
     }
 
-    /// Returns true if an open file has holes.
     pub fn has_holes(file: &File) -> bool {
         use std::os::unix::fs::MetadataExt as _;
         file.metadata()
@@ -182,7 +182,7 @@ impl RootHandle {
     /// Returns the target of a symlink.
     ///
     /// # Errors
-    /// It is gone, or no symlink any more.
+    /// It is gone, or not a symlink any more.
     pub fn read_link(&self, path: &RepoPath) -> std::io::Result<Vec<u8>> {
         let target = match &self.dir {
             Some(dir) => rustix::fs::readlinkat(dir, c_path(path.as_bytes())?, Vec::new())?,
@@ -191,15 +191,15 @@ impl RootHandle {
         Ok(target.into_bytes())
     }
 
-    /// Returns the extended attributes that a restore could bring back, sorted by name.
+    /// Returns the extended attributes that a restore could set, sorted by name.
     ///
     /// # Errors
-    /// They cannot be read though there may be some.
+    /// They cannot be read although there may be some.
     pub fn xattrs(file: &File) -> std::io::Result<Vec<(String, Vec<u8>)>> {
         attributes::of_file(file)
     }
 
-    /// The same, and whether some are withheld for a secret in them.
+    /// As [`RootHandle::xattrs`], and whether some are withheld because of a secret.
     ///
     /// # Errors
     /// As [`RootHandle::xattrs`].
@@ -208,10 +208,11 @@ impl RootHandle {
         Ok((all.kept, all.withheld))
     }
 
-    /// Returns the extended attributes of a directory or symlink; only root can give any to the latter.
+    /// Returns the extended attributes of a directory or symlink; only root can set any on the
+    /// latter.
     ///
     /// # Errors
-    /// They cannot be read though there may be some.
+    /// They cannot be read although there may be some.
     pub fn xattrs_at(
         &self,
         path: &RepoPath,
@@ -220,7 +221,7 @@ impl RootHandle {
         Ok(self.all_xattrs_at(path, kind)?.0)
     }
 
-    /// The same, and whether some are withheld for a secret in them.
+    /// As [`RootHandle::xattrs_at`], and whether some are withheld because of a secret.
     ///
     /// # Errors
     /// As [`RootHandle::xattrs_at`].
@@ -236,7 +237,7 @@ impl RootHandle {
         };
         let fd = match &self.dir {
             Some(dir) if path.is_root() => rustix::io::dup(dir)?,
-            // A symlink at the end is what is to be opened, on the way none is followed.
+            // A final symlink is itself what we open, but none is followed on the way.
             Some(dir) if is_dir => open_unlinked(dir.as_fd(), &c_path(path.as_bytes())?, flags)?,
             Some(dir) => rustix::fs::openat(dir, c_path(path.as_bytes())?, flags, Mode::empty())?,
             None => rustix::fs::open(&self.path, flags, Mode::empty())?,

@@ -9,7 +9,6 @@ use super::RootHandle;
 use crate::base::path::RepoPath;
 use crate::disk::fsutil::{DIR_FLAGS, is_own_object, may_be_own, open_unlinked};
 
-/// The names in a directory.
 #[derive(Clone, Copy)]
 pub(super) struct Names<'b> {
     heap: &'b [u8],
@@ -35,7 +34,7 @@ impl<'b> Names<'b> {
     }
 }
 
-/// What reading a directory needs, kept from one to the next.
+/// Buffers for reading directories, reused for each.
 #[derive(Default)]
 pub(super) struct Buffers {
     dir: Option<OwnedFd>,
@@ -47,7 +46,7 @@ pub(super) struct Buffers {
 }
 
 impl Buffers {
-    /// Returns the directory read last, and what is in it.
+    /// Returns the directory read last, with its names.
     pub(super) fn last(&self) -> Option<(BorrowedFd<'_>, Names<'_>)> {
         let names = Names {
             heap: &self.heap,
@@ -56,7 +55,6 @@ impl Buffers {
         Some((self.dir.as_ref()?.as_fd(), names))
     }
 
-    /// Reads a directory.
     pub(super) fn read(
         &mut self,
         handle: &RootHandle,
@@ -91,7 +89,7 @@ impl Buffers {
         let is_own =
             |name: &[u8]| may_be_own(name) && is_own_object(&handle.absolute(&path.join(name)));
         self.names.retain(|name| !is_own(name_of(*name)));
-        // Without the NUL, so that the order is that of the state.
+        // Without the NUL, to sort as the state does.
         self.names.sort_unstable_by(|a, b| {
             heap[a.0 as usize..a.1 as usize - 1].cmp(&heap[b.0 as usize..b.1 as usize - 1])
         });
