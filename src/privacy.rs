@@ -1,7 +1,8 @@
-//! What must not get into a repository in the clear: secrets, and records of patients.
+//! What must not get into a repository in the clear: secrets, and patients' records.
 //!
-//! Pure: bytes in, findings out. A [`Finding`] is a range of the bytes, never a value. How good the detectors are is measured in
-//! `docs/privacy.md`; what to do about a finding is decided in [`examine`].
+//! Pure: bytes in, findings out. A [`Finding`] is a range of the bytes, never a value.
+//! `docs/privacy.md` says how good the detectors are; [`examine`] decides what to do about a
+//! finding.
 
 use std::ops::Range;
 
@@ -23,11 +24,10 @@ mod words;
 /// What a finding is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Group {
-    /// A password, key or token.
     Secret,
     /// An identifier of a patient, or health information.
     Phi,
-    /// An identifier of a person without anything of health care.
+    /// An identifier of a person that has nothing to do with health care.
     Pii,
 }
 
@@ -42,18 +42,16 @@ impl Group {
     }
 }
 
-/// Something found in a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Where, in bytes.
+    /// In bytes.
     pub range: Range<usize>,
-    /// What it is about.
     pub group: Group,
-    /// Which detector found it; a name of lower-case letters, digits and `-`.
+    /// Which detector found it: a name of lower-case letters, digits and `-`.
     pub kind: &'static str,
 }
 
-/// How much is looked for.
+/// How much to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
@@ -67,10 +65,8 @@ pub enum Profile {
 }
 
 impl Profile {
-    /// Returns all words for it.
     pub const WORDS: [&'static str; 3] = ["off", "hipaa", "strict"];
 
-    /// Returns the word for it.
     pub fn word(self) -> &'static str {
         match self {
             Self::Off => "off",
@@ -79,7 +75,6 @@ impl Profile {
         }
     }
 
-    /// Returns the profile of a word.
     pub fn from_word(word: &str) -> Option<Self> {
         [Self::Off, Self::Hipaa, Self::Strict]
             .into_iter()
@@ -87,14 +82,14 @@ impl Profile {
     }
 }
 
-/// Program text, by the ends of names: there, what is not quoted is code.
+/// Suffixes of program text, in which everything unquoted is code.
 const CODE: &[&str] = &[
     "c", "h", "cc", "cpp", "hpp", "cs", "java", "js", "jsx", "mjs", "ts", "tsx", "py", "pyi", "rb",
     "go", "rs", "swift", "m", "mm", "cls", "php", "kt", "scala", "vue", "svelte", "lua", "pl",
     "dart", "ex", "hs", "md", "markdown", "rst", "html",
 ];
 
-/// What a name says of how a file says things.
+/// Returns how a file is written, by its name.
 fn style_of(name: &[u8], profile: Profile) -> secrets::Style {
     let name = name.to_ascii_lowercase();
     let ext = name.rsplit(|b| *b == b'.').next().unwrap_or_default();
@@ -119,7 +114,7 @@ fn style_of(name: &[u8], profile: Profile) -> secrets::Style {
     }
 }
 
-/// Finds everything in a text. `name` is that of the file: it says how the text is to be read.
+/// Finds everything in a text. `name` is that of the file and says how to read the text.
 ///
 /// Findings are sorted; those of secrets do not overlap.
 pub fn scan(name: &[u8], text: &[u8], profile: Profile) -> Vec<Finding> {
@@ -142,20 +137,19 @@ pub fn scan(name: &[u8], text: &[u8], profile: Profile) -> Vec<Finding> {
     secrets
 }
 
-/// What is looked for, and what is let through.
+/// What to look for, and what may be stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// How much is looked for.
     pub profile: Profile,
-    /// Fingerprints of values that are let through, and paths (`~` expanded, `*` stands for anything) of files that are.
+    /// Fingerprints of values that may be stored, and paths (`~` expanded, `*` matches anything) of
+    /// files that may.
     pub allow: Vec<String>,
 }
 
-/// Changes when the detectors do: what was judged before is judged again then.
+/// Incremented when the detectors change, so that everything is examined again.
 pub const DETECTORS: u32 = 2;
 
 impl Rules {
-    /// Returns the rules of a profile.
     pub fn new(profile: Profile) -> Self {
         Self {
             profile,
@@ -163,23 +157,23 @@ impl Rules {
         }
     }
 
-    /// Returns a text that is the same for the same rules only.
+    /// Returns a text that is equal only for equal rules.
     pub fn identity(&self) -> String {
         format!("{DETECTORS} {:?} {}", self.profile, self.allow.join("\n"))
     }
 
-    /// Returns [`Rules::identity`] as a number, for where there is little space.
+    /// Returns [`Rules::identity`] as a number, where space is short.
     pub fn number(&self) -> u64 {
         let digest = crate::base::id::Digest::of(self.identity().as_bytes());
         digest.0[..8].iter().fold(0, |n, b| n << 8 | u64::from(*b))
     }
 
-    /// Returns what an entry of the list lets through, without the reason behind ` # `.
+    /// Returns the value or path of an entry of the list, without the comment after ` # `.
     pub fn allowed(entry: &str) -> &str {
         entry.split(" # ").next().unwrap_or(entry).trim()
     }
 
-    /// Returns true if a file is let through as it is.
+    /// Returns true if a file may be stored as it is.
     pub fn allows_path(&self, path: &[u8]) -> bool {
         self.allow.iter().map(|e| Self::allowed(e)).any(|pattern| {
             pattern.contains(['/', '\\'])
@@ -190,7 +184,7 @@ impl Rules {
         })
     }
 
-    /// Returns true if a value is let through.
+    /// Returns true if a value may be stored.
     pub fn allows_value(&self, fingerprint: &Fingerprint) -> bool {
         let name = fingerprint.to_string();
         self.allow.iter().any(|e| Self::allowed(e) == name)
@@ -200,22 +194,20 @@ impl Rules {
 /// What a backup does about a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Treatment {
-    /// It is stored as is.
     Clear,
-    /// Values are sealed, the rest is stored as is.
+    /// Values are sealed, the rest is stored as it is.
     Seal,
-    /// Nothing but metadata is stored; for this reason.
+    /// Only metadata is stored, for this reason.
     Whole(&'static str),
 }
 
-/// What is known of the content of a file.
+/// The result of examining the content of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Examined {
-    /// Everything that was found, in order.
+    /// All findings, in order.
     pub findings: Vec<Finding>,
-    /// What is done about it.
     pub treatment: Treatment,
-    /// What is cut out: ranges in order that do not overlap, each with the name of its kind.
+    /// What to cut out: ranges in order that do not overlap, each with the name of its kind.
     pub seals: Vec<(Range<usize>, &'static str)>,
 }
 
@@ -229,10 +221,10 @@ impl Examined {
     }
 }
 
-/// Looks at the content of a file. `path` says by its names what kind of file it is.
+/// Examines the content of a file. The names in `path` say what kind of file it is.
 ///
-/// `bytes` may be a part of the file, if it is cut between lines. A detector or a decoder that fails is no reason to store, or to show, what it did not
-/// look at.
+/// `bytes` may be a part of the file, if it is cut between lines. If a detector or decoder fails,
+/// what it did not examine is neither stored nor shown.
 pub fn examine(path: &[u8], bytes: &[u8], rules: &Rules) -> Examined {
     let looked =
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look_at(path, bytes, rules)));
@@ -326,7 +318,7 @@ fn examine_text(name: &[u8], bytes: &[u8], rules: &Rules) -> Examined {
     } else {
         Vec::new()
     };
-    // Health information about nobody is none.
+    // Health information that identifies nobody does not count.
     findings.retain(|f| {
         f.kind != "health-text"
             || records
@@ -343,7 +335,7 @@ fn examine_text(name: &[u8], bytes: &[u8], rules: &Rules) -> Examined {
     for finding in findings.iter().filter(|f| f.group == Group::Secret) {
         seals.push((finding.range.clone(), finding.kind));
     }
-    // What looks like a placeholder of ours already must come back as it is, too.
+    // Text that looks like one of our placeholders already has to be restored unchanged too.
     for at in memchr::memmem::find_iter(bytes, seal::PREFIX) {
         seals.push((at..at + seal::PREFIX.len(), seal::LITERAL));
     }
@@ -367,23 +359,24 @@ fn examine_text(name: &[u8], bytes: &[u8], rules: &Rules) -> Examined {
     }
 }
 
-/// Returns true if the name of a file says that it is a log: what is written in it stays.
+/// Returns true if a file's name says that it is a log, which only ever grows.
 pub fn is_log_name(name: &[u8]) -> bool {
     class::is_log_name(name)
 }
 
-/// What stands for a name that holds a secret.
+/// Replaces a name that contains a secret.
 pub const SECRET_NAME: &[u8] = b"(a name with a secret)";
 
 /// Why a symlink is not captured.
 pub const IN_TARGET: &str = "a secret in its target";
 
-/// Returns true if the name of a file is, or has, a token that says so by its form, or says that it is a password.
+/// Returns true if a file's name is or contains a token recognisable by its form, or says that it
+/// is a password.
 pub fn is_secret_name(name: &[u8]) -> bool {
     if memchr::memchr(b'=', name).is_some() && is_secret_text(name) {
         return true;
     }
-    // Shorter ones are none, and nearly all names are shorter.
+    // None is shorter, but nearly all names are.
     if name.len() < 24 {
         return false;
     }
@@ -392,9 +385,10 @@ pub fn is_secret_name(name: &[u8]) -> bool {
     !found.is_empty()
 }
 
-/// Returns true if there is a secret in a short text that cannot be stored in part: the target of a symlink.
+/// Returns true if a short text contains a secret and so cannot be stored in part: the target of a
+/// symlink.
 pub fn is_secret_text(text: &[u8]) -> bool {
-    // Shorter ones hold none.
+    // None is shorter.
     if text.len() < 12 {
         return false;
     }
@@ -402,10 +396,11 @@ pub fn is_secret_text(text: &[u8]) -> bool {
     found.iter().any(|f| f.group == Group::Secret)
 }
 
-/// Why not all of a file is stored that has one.
+/// Why a file with such an attribute is not stored completely.
 pub const IN_ATTRIBUTE: &str = "a secret in an extended attribute, which is not stored";
 
-/// Returns true if there is a secret in an extended attribute: in its name, or in its value by that name.
+/// Returns true if an extended attribute contains a secret, in its name, or in its value by that
+/// name.
 pub fn is_secret_attribute(name: &[u8], value: &[u8]) -> bool {
     if is_secret_name(name) {
         return true;
@@ -421,7 +416,8 @@ pub fn is_secret_attribute(name: &[u8], value: &[u8]) -> bool {
     !found.is_empty()
 }
 
-/// Returns true if the name of a file says that it holds settings or keys: such a file is looked at before anything else is done with it.
+/// Returns true if a file's name says that it contains settings or keys: such a file is examined
+/// before anything else happens to it.
 pub fn is_sensitive_name(path: &[u8]) -> bool {
     let name = path
         .rsplit(|b| matches!(b, b'/' | b'\\'))
@@ -430,13 +426,13 @@ pub fn is_sensitive_name(path: &[u8]) -> bool {
     structure::format_of(name).is_some() || class::is_container(path)
 }
 
-/// Replaces what is secret in the words of a command. Returns true if anything was.
+/// Replaces secrets in the words of a command. Returns true if there were any.
 pub fn redact(
     words: &mut [Vec<u8>],
     rules: &Rules,
     fingerprint: &dyn Fn(&[u8]) -> Option<Fingerprint>,
 ) -> bool {
-    // As one line: `--token` and its value are two words.
+    // As one line, because `--token` and its value are two words.
     let line = words.join(&b' ');
     let rules = Rules {
         allow: Vec::new(),
@@ -444,7 +440,7 @@ pub fn redact(
     };
     let examined = examine_text(b"", &line, &rules);
     let mut seals: Vec<(Range<usize>, &'static str)> = match examined.treatment {
-        // Nothing is left out as a whole here.
+        // Here nothing is left out as a whole.
         Treatment::Whole(_) => {
             let all = examined.findings.iter();
             all.map(|finding| (finding.range.clone(), finding.kind))
@@ -460,7 +456,7 @@ pub fn redact(
     }
     seals.sort_by_key(|(range, _)| range.start);
     seals.dedup_by(|next, last| {
-        // What overlaps is one: the whole of a word whose end is known.
+        // Overlapping findings are one: the whole word, if its end is known.
         let over = next.0.start < last.0.end;
         if over {
             last.0.end = last.0.end.max(next.0.end);
@@ -488,7 +484,7 @@ pub fn redact(
     changed
 }
 
-/// The kind of what stands for a record of a log.
+/// The kind of a placeholder for a record of a log.
 pub const RECORD: &str = "record";
 
 fn relevant(found: &[Finding]) -> bool {
@@ -536,5 +532,5 @@ fn phi_records(bytes: &[u8], findings: &[Finding], logs: bool) -> Vec<Range<usiz
     records
 }
 
-/// Outside of logs, what stands this near belongs together, bytes.
+/// Outside of logs, findings this near belong together, in bytes.
 const REACH: usize = 500;

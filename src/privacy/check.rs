@@ -1,4 +1,4 @@
-//! Checks of numbers that carry their own: what passes is not proof, what fails is none.
+//! Checks of numbers with check digits. To pass is no proof, but to fail is one.
 
 /// Returns the digits of a text, 0 to 9 each.
 pub(super) fn digits(text: &[u8]) -> Vec<u32> {
@@ -39,7 +39,8 @@ pub(super) fn luhn(digits: &[u32]) -> bool {
     !digits.is_empty() && sum.is_multiple_of(10)
 }
 
-/// US social security number: no area 000, 666 or 9xx, no group 00, no serial 0000, not the one that was printed on a specimen.
+/// US social security number: no area 000, 666 or 9xx, no group 00, no serial 0000, not the one
+/// that was printed on a specimen.
 pub(super) fn ssn(text: &[u8]) -> bool {
     let d = digits(text);
     if d.len() != 9 || is_flat(&d) {
@@ -214,7 +215,8 @@ const IBANS: &[(&[u8; 2], usize)] = &[
     (b"XK", 20),
 ];
 
-/// IBAN: length of its country and ISO 7064 mod 97. Text after it may have been taken along: the length decides.
+/// IBAN: the length for its country, and ISO 7064 mod 97. The match may include text after it, so
+/// the length decides.
 pub(super) fn iban(text: &[u8]) -> bool {
     let t = compact(text);
     let Some((_, length)) = IBANS.iter().find(|(country, _)| t.starts_with(*country)) else {
@@ -239,7 +241,7 @@ pub(super) fn aba(text: &[u8]) -> bool {
     d.len() == 9 && !is_flat(&d) && weighted(&d, &[3, 7, 1, 3, 7, 1, 3, 7, 1]).is_multiple_of(10)
 }
 
-/// A day that exists, year 1880 to 2099 where it has four digits.
+/// An existing date; with a year of four digits, between 1880 and 2099.
 pub(super) fn date(text: &[u8]) -> bool {
     let parts: Vec<u32> = text
         .split(|b| !b.is_ascii_digit())
@@ -262,7 +264,7 @@ pub(super) fn date(text: &[u8]) -> bool {
     }
 }
 
-/// An IPv4 address that is not a version: four numbers up to 255.
+/// An IPv4 address rather than a version: four numbers up to 255.
 pub(super) fn ipv4(text: &[u8]) -> bool {
     let text = text.split(|b| *b == b'/').next().unwrap_or_default();
     let parts: Vec<&[u8]> = text.split(|b| *b == b'.').collect();
@@ -359,7 +361,7 @@ pub(super) fn personnummer(text: &[u8]) -> bool {
         && (1..=91).contains(&(d[4] * 10 + d[5]))
 }
 
-/// UK national insurance number: prefixes that are not given out (HMRC, NIM39110).
+/// UK national insurance number: no prefix that is never issued (HMRC, NIM39110).
 pub(super) fn nino(text: &[u8]) -> bool {
     let t = compact(text);
     !matches!(
@@ -368,13 +370,13 @@ pub(super) fn nino(text: &[u8]) -> bool {
     )
 }
 
-/// A hardware address that is somebody's: not all zeros, not the broadcast address.
+/// A hardware address of a device: not all zeros, not the broadcast address.
 pub(super) fn mac(text: &[u8]) -> bool {
     let t = compact(text);
     t.len() == 12 && !t.windows(2).all(|w| w[0] == w[1])
 }
 
-/// A day, or a month and a day.
+/// A date, or a month and a day.
 pub(super) fn day(text: &[u8]) -> bool {
     let parts = text
         .split(|b| !b.is_ascii_digit())
@@ -451,7 +453,7 @@ pub(super) fn za_id(text: &[u8]) -> bool {
         && d[10] <= 2
 }
 
-/// Bitcoin address by its form: base 58 of 25 to 34, or bech32.
+/// Bitcoin address by its form: base 58 of 25 to 34 characters, or bech32.
 pub(super) fn bitcoin(text: &[u8]) -> bool {
     let mixed = text.iter().any(u8::is_ascii_digit) && text.iter().any(u8::is_ascii_alphabetic);
     mixed
@@ -459,7 +461,7 @@ pub(super) fn bitcoin(text: &[u8]) -> bool {
             || text.iter().any(u8::is_ascii_uppercase) && text.iter().any(u8::is_ascii_lowercase))
 }
 
-/// A number in a national form that is not a date, a version or one digit repeated.
+/// A number in a national form that is not a date, a version or one repeated digit.
 pub(super) fn phone(text: &[u8]) -> bool {
     let d = digits(text);
     (7..=15).contains(&d.len()) && !is_flat(&d) && !(d.len() == 8 && date(text))

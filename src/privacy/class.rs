@@ -1,23 +1,21 @@
-//! What kind of file it is, by its name and its first bytes.
+//! Determines what kind of file it is, from its name and first bytes.
 
 use std::io::Read as _;
 
-/// How a file is looked at.
+/// How a file is examined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
-    /// It is all secret: keys, stores of passwords.
+    /// All of it is secret: keys, password stores.
     Container,
     /// A configuration file that is not text.
     Unreadable,
-    /// UTF-16.
     Wide,
     /// Anything else that is not text.
     Binary,
-    /// Text.
     Text,
 }
 
-/// Names of files that hold keys or passwords and nothing else.
+/// Names of files that contain keys or passwords and nothing else.
 const CONTAINERS: &[&str] = &[
     "id_rsa",
     "id_dsa",
@@ -42,7 +40,7 @@ const CONTAINERS: &[&str] = &[
     ".vault_pass",
     "master.key",
 ];
-/// Ends of names of the same.
+/// Suffixes of such names.
 const CONTAINER_ENDS: &[&str] = &[
     ".p12",
     ".pfx",
@@ -58,7 +56,7 @@ const CONTAINER_ENDS: &[&str] = &[
     ".gpg-key",
     ".ovpn-auth",
 ];
-/// Ends of paths of the same.
+/// Suffixes of such paths.
 const CONTAINER_PATHS: &[&str] = &[
     "/.aws/credentials",
     "/.config/gcloud/credentials.db",
@@ -67,7 +65,7 @@ const CONTAINER_PATHS: &[&str] = &[
     "/.gnupg/secring.gpg",
 ];
 
-/// Returns true for a file that says settings: there, what cannot be read may be a secret.
+/// Returns true for a file named like settings: whatever cannot be read there may be a secret.
 fn is_configuration(name: &[u8]) -> bool {
     let ext = name.rsplit(|b| *b == b'.').next().unwrap_or_default();
     name.starts_with(b".env")
@@ -89,7 +87,7 @@ fn is_configuration(name: &[u8]) -> bool {
         .contains(&ext)
 }
 
-/// Returns true for files that are all secret, by their names.
+/// Returns true for a file that is all secret, by its name.
 pub(super) fn is_container(path: &[u8]) -> bool {
     let lower = path.to_ascii_lowercase();
     let name = name_of(&lower);
@@ -131,7 +129,8 @@ pub(super) fn of(path: &[u8], bytes: &[u8]) -> Class {
     Class::Text
 }
 
-/// Returns true if every other byte is zero, nearly, and those between are not: where all are, there are no characters.
+/// Returns true if nearly every other byte is zero and those between are not; all zeros are no
+/// characters.
 fn is_wide(head: &[u8]) -> bool {
     let zeros = |from: usize| {
         head.iter()
@@ -146,7 +145,7 @@ fn is_wide(head: &[u8]) -> bool {
     half > 8 && (even * 10 >= many && odd * 10 < few || odd * 10 >= many && even * 10 < few)
 }
 
-/// Returns UTF-16 as bytes of one character each; what is not ASCII becomes `?`.
+/// Returns UTF-16 as one byte per character, with `?` for everything outside ASCII.
 pub(super) fn narrow(bytes: &[u8]) -> Vec<u8> {
     let swapped = bytes.starts_with(&[0xfe, 0xff])
         || !bytes.starts_with(&[0xff, 0xfe]) && bytes.first() == Some(&0);
@@ -163,12 +162,12 @@ pub(super) fn narrow(bytes: &[u8]) -> Vec<u8> {
         .collect()
 }
 
-/// Returns true for bytes with which zlib data may begin. So may text: `x `.
+/// Returns true if zlib data may begin with these bytes. Text may begin like that too: `x `.
 pub(super) fn is_zlib_head(head: &[u8]) -> bool {
     matches!(head, [0x78, second, ..] if (0x7800 + u16::from(*second)).is_multiple_of(31))
 }
 
-/// Returns true for data of zlib (objects of git): what is text is none, and the decoder has to give something.
+/// Returns true for zlib data (git objects): not text, and the decoder has to produce something.
 pub(super) fn is_zlib(bytes: &[u8]) -> bool {
     let head = &bytes[..bytes.len().min(8192)];
     if !is_zlib_head(head) {
@@ -176,7 +175,7 @@ pub(super) fn is_zlib(bytes: &[u8]) -> bool {
     }
     let is_text = match std::str::from_utf8(head) {
         Ok(_) => true,
-        // A character may be cut by the end of the head.
+        // The end of the head may cut a character.
         Err(error) => error.valid_up_to() + 4 > head.len() && error.error_len().is_none(),
     };
     let mut first = [0; 32];
@@ -186,7 +185,6 @@ pub(super) fn is_zlib(bytes: &[u8]) -> bool {
             .is_ok_and(|n| n > 0)
 }
 
-/// Returns true for the names of logs.
 pub(super) fn is_log_name(name: &[u8]) -> bool {
     let lower = name.to_ascii_lowercase();
     [&b".jsonl"[..], b".ndjson", b".log", b".csv", b".tsv"]
@@ -194,7 +192,7 @@ pub(super) fn is_log_name(name: &[u8]) -> bool {
         .any(|e| lower.ends_with(e))
 }
 
-/// Returns true for a log: a record on every line.
+/// Returns true for a log: one record per line.
 pub(super) fn is_log(name: &[u8], bytes: &[u8]) -> bool {
     if is_log_name(name) {
         return true;
@@ -203,7 +201,7 @@ pub(super) fn is_log(name: &[u8], bytes: &[u8]) -> bool {
     if lower.ends_with(b".json") {
         return false;
     }
-    // Without a name that says so: the first lines are JSON objects.
+    // Its name does not say so, but the first lines are JSON objects.
     let mut lines = bytes
         .split(|b| *b == b'\n')
         .filter(|l| !l.is_empty())
@@ -216,7 +214,7 @@ pub(super) fn is_log(name: &[u8], bytes: &[u8]) -> bool {
     }) && number >= 2
 }
 
-/// Returns true for documents of health care: FHIR, HL7 version 2, C-CDA, X12 claims.
+/// Returns true for health care documents: FHIR, HL7 version 2, C-CDA, X12 claims.
 pub(super) fn is_health_document(bytes: &[u8]) -> bool {
     let head = &bytes[..bytes.len().min(16 * 1024)];
     let has = |what: &[u8]| memchr::memmem::find(head, what).is_some();
@@ -261,7 +259,7 @@ fn resource(head: &[u8], kind: &str) -> bool {
         let is_kind = rest
             .strip_prefix(b"\"")
             .is_some_and(|r| r.starts_with(kind.as_bytes()) && r.get(kind.len()) == Some(&b'"'));
-        // A bundle of definitions says nothing of anybody.
+        // A bundle of definitions says nothing about any person.
         is_kind
             && (kind != "Bundle"
                 || memchr::memmem::find(head, b"\"Patient\"").is_some()

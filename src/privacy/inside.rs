@@ -1,21 +1,21 @@
-//! What lies inside of archives, compressed files and documents: one level of it, within bounds.
+//! Examines the inside of archives, compressed files and documents: one level deep, within bounds.
 //!
-//! Whatever is damaged or not understood says what it says up to there. Nothing here is trusted: sizes that a file claims are not allocated, and
-//! a bomb ends at [`TOTAL`].
+//! A damaged or unknown part counts as far as it can be read. Nothing is trusted: sizes that a file
+//! claims are not allocated, and a bomb ends at [`TOTAL`].
 
 use std::io::Read;
 
 use super::{Finding, class, secrets, structure};
 
-/// Most that is unpacked of one file, bytes.
+/// Limit of unpacked bytes per file.
 const TOTAL: usize = 16 << 20;
-/// Most that is looked at of one member, bytes.
+/// Limit of examined bytes per member.
 const MEMBER: usize = 4 << 20;
-/// Members that are looked at.
+/// Limit of examined members.
 const MEMBERS: usize = 2000;
-/// What an `.xz` may ask for, KiB.
+/// Memory limit for an `.xz`, in KiB.
 const XZ_MEMORY: u32 = 32 << 10;
-/// Names in archives are no longer.
+/// Limit of a name in an archive, in bytes.
 const NAME: usize = 1024;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,12 +43,12 @@ fn kind_of(bytes: &[u8]) -> Option<Kind> {
     }
 }
 
-/// Returns true for what is not looked at as text only: it holds something else.
+/// Returns true for a file that is more than text, because it contains something else.
 pub(super) fn is_wrapped(bytes: &[u8]) -> bool {
     kind_of(bytes).is_some()
 }
 
-/// Reads at most `most` bytes, and as far as it goes.
+/// Reads at most `most` bytes, and stops at an error.
 fn taken(reader: impl Read, most: usize) -> Vec<u8> {
     let mut out = Vec::new();
     let _ = reader.take(most as u64).read_to_end(&mut out);
@@ -57,12 +57,13 @@ fn taken(reader: impl Read, most: usize) -> Vec<u8> {
 
 struct Search<'a> {
     found: &'a mut Vec<Finding>,
-    /// What may be unpacked yet.
+    /// Bytes that may still be unpacked.
     left: usize,
     members: usize,
 }
 
-/// Finds secrets in what a file holds; `name` is the file's. Ranges are those of the whole file: nothing of it can be cut out.
+/// Finds secrets inside a file called `name`. Ranges cover the whole file, because nothing can be
+/// cut out of it.
 pub(super) fn secrets_in(name: &[u8], bytes: &[u8], found: &mut Vec<Finding>) {
     let Some(kind) = kind_of(bytes) else { return };
     let mut inner = Vec::new();
@@ -94,7 +95,7 @@ impl Search<'_> {
         self.left == 0 || self.members == 0 || !self.found.is_empty()
     }
 
-    /// One file, compressed: its name is that of the whole without the last end.
+    /// A single compressed file: its name is that of the whole without the last suffix.
     fn single(&mut self, name: &[u8], reader: impl Read) {
         let content = taken(reader, self.left);
         if kind_of(&content) == Some(Kind::Tar) {
@@ -121,8 +122,8 @@ impl Search<'_> {
         let binary = memchr::memchr(0, content).is_some();
         secrets::scan_certain(content, binary, self.found);
         let base = name.rsplit(|b| *b == b'/').next().unwrap_or_default();
-        // Settings are read as they are outside, but that only counts what looks made up, and anywhere else what is certain: an archive is kept or
-        // left out as a whole.
+        // Settings are examined as outside an archive, but only values that look made up count, and
+        // elsewhere only what is certain: an archive is kept or left out as a whole.
         let Some(format) = structure::format_of(base).filter(|_| !binary) else {
             return;
         };
@@ -140,7 +141,8 @@ impl Search<'_> {
         self.found.extend(found);
     }
 
-    /// By the headers of its members, in the order in which they lie: the directory at the end may say something else, or be cut off.
+    /// Follows the headers of the members in the order in which they lie: the directory at the end
+    /// may say something else, or be cut off.
     fn zip(&mut self, bytes: &[u8]) {
         let mut at = 0;
         while let Some(next) = memchr::memmem::find(&bytes[at..], b"PK\x03\x04") {

@@ -1,7 +1,8 @@
-//! Puts values back into a file that was sealed, where another version of it stands.
+//! Puts values back into a sealed file, with the help of the version that exists now.
 //!
-//! The restore is a merge: what stands keeps its secrets, what it lacks comes from where it can be had, and what is not available leaves the
-//! file that stands alone. A placeholder is never part of the result.
+//! This restore is a merge: the existing file keeps its secrets, missing ones come from the vault
+//! or the environment, and if one is unavailable the existing file is left alone. The result never
+//! contains a placeholder.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -10,34 +11,33 @@ use super::seal::{LITERAL, PREFIX, Placeholder, placeholders};
 use super::structure::{Format, Leaf, format_of, leaves};
 use super::{Fingerprint, Group, RECORD, Rules, examine};
 
-/// Where values come from, and what is wanted.
+/// Where values come from, and which are preferred.
 pub struct Sources<'a> {
-    /// Returns the value of a fingerprint; the name is that of its key, for the environment.
+    /// Returns the value of a fingerprint; the name of its key is for the environment.
     pub value: &'a mut dyn FnMut(&str, Fingerprint) -> Option<Vec<u8>>,
-    /// Returns the fingerprint of a value.
     pub fingerprint: &'a dyn Fn(&[u8]) -> Option<Fingerprint>,
-    /// The rules by which secrets are told in what stands there.
+    /// The rules for finding secrets in the existing file.
     pub rules: &'a Rules,
-    /// What stands there decides; else what was sealed.
+    /// Values of the existing file win; otherwise the sealed ones.
     pub prefer_live: bool,
-    /// Secrets that only stand there go.
+    /// Remove secrets that only the existing file has.
     pub exact: bool,
-    /// What is not available is left blank, where the format can say that.
+    /// Leave unavailable values blank, if the format can express that.
     pub blank: bool,
 }
 
-/// What a merge came to. Names are those of keys, never values.
+/// The result of a merge. Names are those of keys, never values.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Merged {
-    /// The file; to be used only if nothing is `unresolved`.
+    /// The file; only to be used if `unresolved` is empty.
     pub bytes: Vec<u8>,
-    /// Keys whose value there is another than the one that was sealed, and stays.
+    /// Keys that keep their existing value, which differs from the sealed one.
     pub kept: Vec<String>,
     /// Keys whose value came from the vault or the environment.
     pub restored: Vec<String>,
     /// Keys whose value is not available.
     pub unresolved: Vec<String>,
-    /// Secrets that only stand there, and stay.
+    /// Secrets that only the existing file has, and that stay.
     pub live_only: Vec<String>,
     /// Keys that were left blank.
     pub blank: Vec<String>,
@@ -46,7 +46,7 @@ pub struct Merged {
 /// An edit of the sealed text.
 type Edit = (Range<usize>, Vec<u8>);
 
-/// Merges what was sealed with what is there.
+/// Merges a sealed file with the existing one.
 pub fn merge(path: &[u8], sealed: &[u8], live: Option<&[u8]>, sources: &mut Sources<'_>) -> Merged {
     let mut parts = path.rsplit(|b| matches!(b, b'/' | b'\\'));
     let format = format_of(parts.next().unwrap_or_default());
@@ -84,14 +84,13 @@ pub fn merge(path: &[u8], sealed: &[u8], live: Option<&[u8]>, sources: &mut Sour
     merging.finish()
 }
 
-/// A merge under way.
 struct Merging<'a> {
     format: Option<Format>,
     path: &'a [u8],
     sealed: &'a [u8],
     sealed_leaves: &'a [Leaf],
     live: Option<&'a [u8]>,
-    /// Leaves of what is there.
+    /// Leaves of the existing file.
     by_path: HashMap<&'a [String], &'a Leaf>,
     live_values: LiveValues<'a>,
     merged: Merged,
@@ -99,11 +98,12 @@ struct Merging<'a> {
 }
 
 impl Merging<'_> {
-    /// Decides what comes in the place of a placeholder; `others` come after it. What is there first, if it is wanted: it may have been rotated
-    /// since. Then what has the fingerprint, wherever it is had from. Only then is it given up.
+    /// Decides what replaces a placeholder; `others` come after it. The existing value first, if
+    /// preferred: it may have been rotated since. Then any value with the fingerprint, whatever its
+    /// source. Only then is it unresolved.
     fn fill(&mut self, one: &Placeholder, others: &[Placeholder], sources: &mut Sources<'_>) {
         let last = self.edits.last();
-        // One leaf was replaced as a whole by what is there.
+        // The existing file replaced the whole leaf before.
         if last.is_some_and(|(range, _)| one.range.start < range.end) {
             return;
         }
@@ -152,7 +152,8 @@ impl Merging<'_> {
         }
     }
 
-    /// Adds the secrets that are only there, beside what is beside them: who restores an older file has not asked for newer keys to go.
+    /// Adds secrets that only the existing file has, next to their siblings: restoring an older
+    /// file does not mean that newer keys should go.
     fn only_there(
         &mut self,
         format: Format,
@@ -200,7 +201,7 @@ impl Merging<'_> {
     }
 }
 
-/// Takes the value that stands there; returns the edit, and whether it is the one that was sealed.
+/// Takes the existing value; returns the edit, and whether the value equals the sealed one.
 fn from_live(
     sealed: &[u8],
     leaf: &Leaf,
@@ -218,7 +219,7 @@ fn from_live(
     let alone = !others.iter().any(|o| o.range.start < leaf.inner.end);
     let before = &sealed[leaf.inner.start..one.range.start];
     let after = &sealed[one.range.end..leaf.inner.end];
-    // The value is a part of the leaf: `postgres://user:…@host`.
+    // The value is part of the leaf: `postgres://user:…@host`.
     if alone
         && value.len() >= before.len() + after.len()
         && value.starts_with(before)
@@ -240,7 +241,7 @@ fn from_live(
     ))
 }
 
-/// Values in what stands there by their fingerprints; looked up when the first is asked for.
+/// Values of the existing file by fingerprint; collected when the first is requested.
 struct LiveValues<'a> {
     live: Option<&'a [u8]>,
     path: &'a [u8],
@@ -262,7 +263,7 @@ impl LiveValues<'_> {
     }
 }
 
-/// Says in the format that a value is missing.
+/// Expresses in the format that a value is missing.
 fn blanked(format: Option<Format>, sealed: &[u8], leaf: &Leaf) -> Option<Edit> {
     match format? {
         Format::Env => {
@@ -279,7 +280,8 @@ fn blanked(format: Option<Format>, sealed: &[u8], leaf: &Leaf) -> Option<Edit> {
     }
 }
 
-/// Returns the edit that adds a leaf of what is there to the sealed text, as its format and its siblings are written.
+/// Returns the edit that adds a leaf of the existing file to the sealed text, in the style of its
+/// format and siblings.
 fn added(
     format: Format,
     sealed: &[u8],
@@ -308,7 +310,7 @@ fn added(
         }
         (Format::Json, Some(sibling)) => {
             let (line, indent) = indent_of(sealed, sibling.outer.start);
-            // As its sibling is written: on a line of its own, or on the same.
+            // Like its sibling: on a line of its own, or on the same one.
             let own_line = line > 0 && sealed.get(line + indent.len()) == Some(&b'"');
             let mut text = b",".to_vec();
             if own_line {
@@ -344,12 +346,12 @@ fn added(
     }
 }
 
-/// Returns where the line begins that `at` is on.
+/// Returns the start of the line of `at`.
 fn line_of(text: &[u8], at: usize) -> usize {
     memchr::memrchr(b'\n', &text[..at]).map_or(0, |p| p + 1)
 }
 
-/// Returns where the line begins that `at` is on, and its indent.
+/// Returns the start of the line of `at`, and its indent.
 fn indent_of(text: &[u8], at: usize) -> (usize, &[u8]) {
     let line = line_of(text, at);
     let rest = text[line..].iter();

@@ -1,7 +1,8 @@
 //! Identifiers of people and health information, by form, check digits and the words around them.
 //!
-//! Numbers alone say little in a developer's files: bare nine-digit numbers are timestamps. So all but a few kinds need context, a
-//! word of their own within reach on the same line (or the key of the same member). What counts as PHI is decided per record, in [`verdict`].
+//! Numbers alone say little in a developer's files: bare nine-digit numbers are timestamps. So all
+//! but a few kinds need context, a fitting word within reach on the same line (or the key of the
+//! same member). [`verdict`] decides per record whether it is PHI.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -29,7 +30,7 @@ fn compiled(strict: bool) -> &'static Compiled {
             .filter(|i| strict || !RULES[*i].strict)
             .collect();
         Compiled {
-            // The forms are constants, and a test compiles them: an empty set is what cannot happen.
+            // The forms are constants and a test compiles them, so the empty set never happens.
             set: regex::bytes::RegexSetBuilder::new(numbers.iter().map(|i| RULES[*i].form))
                 .unicode(false)
                 .build()
@@ -45,7 +46,8 @@ fn compiled(strict: bool) -> &'static Compiled {
     }
 }
 
-/// What makes a line worth a look without the strict profile, in lower case, by their first three letters.
+/// What makes a line worth examining without the strict profile, in lower case, by the first three
+/// letters.
 const TRIGGERS: &[&str] = &[
     "ssn",
     "social",
@@ -89,7 +91,8 @@ const TRIGGERS: &[&str] = &[
     "hic",
 ];
 
-/// Returns true if a line has a word that makes it worth a look, or a number of the form 123-45-6789.
+/// Returns true if a line has a word that makes it worth examining, or a number of the form
+/// 123-45-6789.
 fn is_worth(line: &[u8]) -> bool {
     static FIND: OnceLock<Option<aho_corasick::AhoCorasick>> = OnceLock::new();
     let find = FIND.get_or_init(|| {
@@ -104,7 +107,8 @@ fn is_worth(line: &[u8]) -> bool {
     find.as_ref().is_some_and(has) || has_dashed(line)
 }
 
-/// Returns true for what is long enough to stand within words; short ones are words of their own: not `which` for `hic`, not `3dea5` for `dea`.
+/// Returns true for a word long enough to match inside others; a short one must be whole: not
+/// `which` for `hic`, not `3dea5` for `dea`.
 fn is_whole_word(text: &[u8], at: usize, length: usize) -> bool {
     let before = at.checked_sub(1).and_then(|i| text.get(i));
     let after = text.get(at + length);
@@ -113,7 +117,7 @@ fn is_whole_word(text: &[u8], at: usize, length: usize) -> bool {
             && !after.is_some_and(u8::is_ascii_alphabetic)
 }
 
-/// Returns true if `ddd-dd-dddd`, or an identifier of Medicare with its dashes, may stand in a line.
+/// Returns true if a line may contain `ddd-dd-dddd`, or a Medicare identifier with its dashes.
 fn has_dashed(line: &[u8]) -> bool {
     let digit = |at: usize| line.get(at).is_some_and(u8::is_ascii_digit);
     let inside = |at: Option<usize>| {
@@ -121,7 +125,7 @@ fn has_dashed(line: &[u8]) -> bool {
             .is_some_and(u8::is_ascii_alphanumeric)
     };
     memchr::memchr_iter(b'-', line).any(|at| {
-        // Three digits and no fourth, as a date has; two; a dash.
+        // Three digits and not a fourth, as in a date; two; a dash.
         let social = at >= 3
             && digit(at - 1)
             && digit(at - 2)
@@ -140,11 +144,11 @@ fn has_dashed(line: &[u8]) -> bool {
     })
 }
 
-/// Longest piece of a line that is looked at at once, bytes. Pieces overlap.
+/// Longest piece of a line that is examined at once, in bytes. Pieces overlap.
 const PIECE: usize = 64 * 1024;
 const OVERLAP: usize = 512;
 
-/// Finds everything; `line` by `line`, long ones by pieces.
+/// Finds everything, line by line, and in pieces where a line is long.
 pub(super) fn scan(text: &[u8], strict: bool, found: &mut Vec<Finding>) {
     let mut at = 0;
     while at < text.len() {
@@ -186,7 +190,7 @@ fn line(text: &[u8], range: Range<usize>, strict: bool, found: &mut Vec<Finding>
             let Some(all) = captures.get(0) else { continue };
             let mut span = captures.get(1).unwrap_or(all).range();
             if rule.kind == "iban" {
-                // Words that follow may have been taken along.
+                // The match may include the words that follow.
                 let Some(end) = iban_end(&piece[span.clone()]) else {
                     continue;
                 };
@@ -216,7 +220,7 @@ fn line(text: &[u8], range: Range<usize>, strict: bool, found: &mut Vec<Finding>
     }
 }
 
-/// Returns true for what is part of something longer that is none: decimals, UUIDs, versions.
+/// Returns true for a part of something longer that is none of these: decimals, UUIDs, versions.
 fn is_part(piece: &[u8], span: &Range<usize>, rule: &Rule) -> bool {
     if matches!(
         rule.kind,
@@ -247,7 +251,7 @@ fn is_part(piece: &[u8], span: &Range<usize>, rule: &Rule) -> bool {
         || matches!(before, b'_' | b'/' | b'$')
 }
 
-/// Returns what has the form of an IBAN, right or wrong: its digits are nothing else.
+/// Returns everything with the form of an IBAN, right or wrong: its digits are nothing else.
 fn iban_like(piece: &[u8]) -> Vec<Range<usize>> {
     static FORM: OnceLock<Option<Regex>> = OnceLock::new();
     let form = FORM.get_or_init(|| {
@@ -269,7 +273,8 @@ fn iban_end(text: &[u8]) -> Option<usize> {
     })
 }
 
-/// Returns true if one of the words stands within reach: 80 bytes before on the line and the line above, 40 after.
+/// Returns true if one of the words is within reach: 80 bytes before, on the line and the one
+/// above, or 40 bytes after.
 fn has_context(
     text: &[u8],
     range: &Range<usize>,
@@ -289,7 +294,7 @@ fn has_context(
     if has(near) {
         return true;
     }
-    // The line above says what this one is: `Phone:` and the number below.
+    // The line above explains this one: `Phone:` and the number below.
     if from == 0 && range.start > 1 {
         let above_from = text[..range.start - 1]
             .iter()
@@ -301,16 +306,15 @@ fn has_context(
     false
 }
 
-/// What a record is, by what was found in it.
+/// What the findings say about a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Verdict {
-    /// Nothing of health care.
+    /// Nothing about health care.
     None,
-    /// PHI: an identifier that says it all, or one with health information beside it.
+    /// PHI: an identifier that is enough by itself, or one together with health information.
     Phi,
 }
 
-/// Judges the findings of one record.
 pub(super) fn verdict<'a>(kinds: impl Iterator<Item = &'a str>) -> Verdict {
     let (mut identifier, mut health) = (false, false);
     for kind in kinds {

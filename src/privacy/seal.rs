@@ -1,23 +1,24 @@
-//! What stands in a repository for a value: `bdr:sealed:v1:<kind>:<fingerprint>`.
+//! Placeholders, which replace values in a repository: `bdr:sealed:v1:<kind>:<fingerprint>`.
 //!
-//! The bytes around a value stay as they are. A record of a log becomes `{"bdr:sealed":"bdr:sealed:v1:record:<fingerprint>"}`. The
-//! fingerprint is keyed: without the key of the machine it says nothing of the value.
+//! The bytes around a value stay as they are. A record of a log becomes
+//! `{"bdr:sealed":"bdr:sealed:v1:record:<fingerprint>"}`. The fingerprint is keyed: without the
+//! machine's key it says nothing about the value.
 
 use std::ops::Range;
 
 use super::RECORD;
 use crate::base::id::Fingerprint;
 
-/// What every placeholder begins with.
+/// The beginning of every placeholder.
 pub const PREFIX: &[u8] = b"bdr:sealed:v1:";
-/// The kind of what stands for [`PREFIX`] itself, where a file had it. No secret: it needs no vault.
+/// The kind of a placeholder that replaces [`PREFIX`] itself, where a file contained it. Not a
+/// secret, so it needs no vault.
 pub const LITERAL: &str = "literal";
 const BEFORE_RECORD: &[u8] = b"{\"bdr:sealed\":\"";
 const AFTER_RECORD: &[u8] = b"\"}";
-/// No placeholder is longer, with what surrounds a record's, bytes.
+/// Limit of a placeholder with the text around that of a record, in bytes.
 pub const LONGEST: usize = 128;
 
-/// Returns what stands for a value.
 pub fn placeholder(kind: &str, fingerprint: Fingerprint) -> String {
     if kind == RECORD {
         format!("{{\"bdr:sealed\":\"bdr:sealed:v1:{kind}:{fingerprint}\"}}")
@@ -36,7 +37,7 @@ pub fn seal(
     let mut at = 0;
     for (range, kind) in seals {
         let value = &text[range.clone()];
-        // Let through by the user.
+        // The user allowed it.
         let Some(fingerprint) = fingerprint(value, kind) else {
             continue;
         };
@@ -48,14 +49,11 @@ pub fn seal(
     out
 }
 
-/// A placeholder in a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placeholder {
-    /// Where it stands; of a record, with what surrounds it.
+    /// Its place; for a record, with the text around it.
     pub range: Range<usize>,
-    /// The kind of its value.
     pub kind: String,
-    /// Of its value.
     pub fingerprint: Fingerprint,
 }
 
@@ -93,15 +91,13 @@ pub fn placeholders(text: &[u8]) -> Vec<Placeholder> {
 
 /// Puts values back, piece by piece: text that was sealed goes in, the original comes out.
 pub struct Unsealer<'a> {
-    /// Returns the value of a fingerprint.
     value: &'a mut dyn FnMut(Fingerprint) -> Option<Vec<u8>>,
     pending: Vec<u8>,
-    /// Fingerprints without a value.
     pub missing: Vec<Fingerprint>,
 }
 
 impl<'a> Unsealer<'a> {
-    /// Begins; `value` is asked for each placeholder.
+    /// Creates an unsealer that calls `value` for each placeholder.
     pub fn new(value: &'a mut dyn FnMut(Fingerprint) -> Option<Vec<u8>>) -> Self {
         Self {
             value,
@@ -110,7 +106,7 @@ impl<'a> Unsealer<'a> {
         }
     }
 
-    /// Takes the next piece; returns what is certain by now.
+    /// Takes the next piece; returns what is certain so far.
     pub fn push(&mut self, piece: &[u8]) -> Vec<u8> {
         self.pending.extend_from_slice(piece);
         let hold = self.pending.len().saturating_sub(2 * LONGEST);
@@ -123,7 +119,7 @@ impl<'a> Unsealer<'a> {
         self.replace(all)
     }
 
-    /// Replaces in what comes before `limit`; a placeholder that reaches beyond it waits.
+    /// Replaces placeholders before `limit`; one that reaches beyond it waits.
     fn replace(&mut self, limit: usize) -> Vec<u8> {
         if limit == 0 {
             return Vec::new();
@@ -152,7 +148,7 @@ impl<'a> Unsealer<'a> {
             at = found.range.end;
         }
         let end = limit.max(at);
-        // A beginning of one may stand right at the limit: what is held back is longer than any.
+        // One may begin right at the limit, so hold back more than the longest.
         out.extend_from_slice(&self.pending[at..end]);
         self.pending.drain(..end);
         out

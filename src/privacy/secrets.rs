@@ -1,7 +1,9 @@
-//! Secrets in text of any kind: by the form of a token, by the name beside a value, by where a value stands.
+//! Finds secrets in text of any kind: by the form of a token, by the name next to a value, by the
+//! place of a value.
 //!
-//! One pass over the bytes finds words. A word may begin a known token; it may be a name whose value follows; it may be random text that a
-//! name before it explains. Works on the bytes as they stand, escapes of JSON strings included, so that what is found can be cut out.
+//! One pass over the bytes finds words. A word may begin a known token, be a name whose value
+//! follows, or be random text that the name before it explains. It works on the raw bytes,
+//! including escapes of JSON strings, so that findings can be cut out.
 
 use std::ops::Range;
 
@@ -18,19 +20,19 @@ pub(super) use commands::in_argv;
 use judge::{explained, named};
 use places::{after_word, pem, url_password};
 
-/// Longest value that is looked at, bytes.
+/// Longest value that is examined, in bytes.
 const LONGEST: usize = 4096;
 
-/// How a file says things.
+/// How a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Style {
-    /// Program text: what is not quoted is code.
+    /// Program text: whatever is not quoted is code.
     pub(super) code: bool,
     /// `NAME=value` lines, values unquoted.
     pub(super) env: bool,
-    /// Findings that are only probable count, too.
+    /// Count findings that are only probable, too.
     pub(super) strict: bool,
-    /// It was decoded from base64: it is not decoded again.
+    /// Decoded from base64, so it is not decoded again.
     pub(super) decoded: bool,
 }
 
@@ -55,7 +57,7 @@ const CLASSES: [u8; 256] = {
     classes
 };
 
-/// Beginnings of what makes a name sensitive: three letters, one bit each.
+/// The first letters of sensitive words: three letters, one bit each.
 struct Hints(Box<[u64; 512]>);
 
 impl Hints {
@@ -77,7 +79,6 @@ impl Hints {
         usize::from(a & 31) << 10 | usize::from(b & 31) << 5 | usize::from(c & 31)
     }
 
-    /// Returns true if a word may be a sensitive name.
     #[inline]
     fn has(&self, word: &[u8]) -> bool {
         if word.len() == 2 {
@@ -95,9 +96,9 @@ pub(super) fn scan(text: &[u8], style: Style, found: &mut Vec<Finding>) {
     let hints = Hints::new();
     let n = text.len();
     let mut at = 0;
-    // Up to here everything is part of a finding.
+    // Everything up to here is part of a finding.
     let mut done = 0;
-    // Up to here base64 was decoded.
+    // Base64 up to here is decoded.
     let mut decoded = 0;
     while at < n {
         let b = text[at];
@@ -179,12 +180,12 @@ pub(super) fn scan(text: &[u8], style: Style, found: &mut Vec<Finding>) {
     }
 }
 
-/// Longest base64 that is decoded, bytes.
+/// Longest base64 that is decoded, in bytes.
 const MAX_ENCODED: usize = 256 * 1024;
-/// Shortest base64 that is: 18 readable bytes are no accident.
+/// Shortest base64 that is decoded, in bytes: 18 readable bytes are no accident.
 const SHORTEST_ENCODED: usize = 24;
 
-/// Looks into base64: text with a secret in it is one.
+/// Decodes base64: if the text contains a secret, all of it is one.
 fn encoded(
     text: &[u8],
     start: usize,
@@ -208,7 +209,7 @@ fn encoded(
     if run.len() < SHORTEST_ENCODED {
         return None;
     }
-    // Nearly all of it is no text: the beginning tells.
+    // Nearly all of it is not text, and its beginning tells.
     let head = engine.decode(&run[..run.len().min(48) / 4 * 4]).ok()?;
     let readable = |b: &&u8| b.is_ascii_graphic() || matches!(b, b' ' | b'\n' | b'\r' | b'\t');
     if head.iter().filter(readable).count() < head.len() {
@@ -231,7 +232,8 @@ fn encoded(
     (!inner.is_empty()).then(|| secret(from..to + padding, "base64"))
 }
 
-/// What is certain by its form alone. `glued`: in bytes that are not text one text may follow another without anything between them.
+/// Finds what is certain by its form alone. `glued`: in bytes that are not text, two texts may
+/// follow each other with nothing between.
 pub(super) fn scan_certain(bytes: &[u8], glued: bool, found: &mut Vec<Finding>) {
     let tokens = Tokens::new();
     let mut at = 0;
@@ -272,7 +274,7 @@ fn push(found: &mut Vec<Finding>, finding: Finding, done: &mut usize) {
     found.push(finding);
 }
 
-/// Returns the token that a word begins, or has after a `_` or an escape's letter.
+/// Returns the token that a word begins with, or contains after a `_` or the letter of an escape.
 fn token_in(tokens: &Tokens, text: &[u8], start: usize, end: usize, kinds: u8) -> Option<Token> {
     if tokens.may_start(&text[start..])
         && let Some(found) = tokens.at(text, start)
@@ -294,7 +296,7 @@ fn token_in(tokens: &Tokens, text: &[u8], start: usize, end: usize, kinds: u8) -
     None
 }
 
-/// Returns false for examples: one character repeated, words, a known stand-in.
+/// Returns false for examples: one repeated character, words, a known stand-in.
 fn is_real(text: &[u8], found: &Token) -> bool {
     let token = &text[found.range.clone()];
     let rest = &token[found.head..];
@@ -310,11 +312,12 @@ fn is_real(text: &[u8], found: &Token) -> bool {
                     .unwrap_or_default(),
             );
         }
-        // Google's keys stand in public pages by the thousand; one that nothing names is as likely one of those.
+        // Public pages contain Google's keys by the thousand; one without a name is as likely one
+        // of those.
         "gcp-api-key" if !is_named(text, found.range.start) => return false,
         _ => {}
     }
-    // Cut short, or masked from here on.
+    // Cut off, or masked from here on.
     let after = &text[found.range.end..(found.range.end + 3).min(text.len())];
     if after.starts_with(b"..") || after.starts_with(b"##") || after.starts_with(b"**") {
         return false;
@@ -328,14 +331,14 @@ fn is_real(text: &[u8], found: &Token) -> bool {
             .any(|w| w.eq_ignore_ascii_case(b"tokenhere"))
         || rest.windows(8).any(|w| w.eq_ignore_ascii_case(b"redacted"));
     if stand_in {
-        // An example's word in long random text is there by chance.
+        // In long random text an example's word appears by chance.
         return entropy(rest) >= 4.3 || rest.iter().filter(|b| b.is_ascii_digit()).count() >= 8;
     }
     let least = if rest.len() < 24 { 2.0 } else { 2.6 };
     rest.len() < 12 || entropy(rest) >= least
 }
 
-/// Returns true if a name, an operator, a quote or a tag stands right before `at`.
+/// Returns true if a name, an operator, a quote or a tag is right before `at`.
 fn is_named(text: &[u8], at: usize) -> bool {
     at > 0
         && matches!(

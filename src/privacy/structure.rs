@@ -1,7 +1,8 @@
-//! The leaves of configuration files: which value stands under which key, and where.
+//! The leaves of configuration files: which value has which key, and where.
 //!
-//! Finds what only the structure tells (a value in `mcpServers.*.env`, a Kubernetes secret), and lets a restore bring the values of two
-//! versions of a file together. Formats are told by name; a file that does not parse has no leaves.
+//! This finds secrets that only the structure reveals (a value in `mcpServers.*.env`, a Kubernetes
+//! secret), and lets a restore match the values of two versions of a file. The name decides on the
+//! format; a file that does not parse has no leaves.
 
 use std::ops::Range;
 
@@ -9,14 +10,12 @@ use super::values::{Look, is_placeholder, look};
 use super::words::{Strength, strength};
 use super::{Finding, Group};
 
-/// A way of writing settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// `NAME=value` lines, `export` and quotes allowed.
+    /// `NAME=value` lines, with `export` and quotes.
     Env,
-    /// JSON, comments and trailing commas allowed.
+    /// JSON, with comments and trailing commas.
     Json,
-    /// TOML.
     Toml,
     /// YAML in block style.
     Yaml,
@@ -40,21 +39,20 @@ pub fn format_of(name: &[u8]) -> Option<Format> {
     }
 }
 
-/// A value and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leaf {
-    /// Keys from the top; elements of a list by their number.
+    /// Keys from the top; list elements by their number.
     pub path: Vec<String>,
-    /// The value itself, as it is written, without quotes.
+    /// The value as written, without quotes.
     pub inner: Range<usize>,
     /// The value with its quotes.
     pub outer: Range<usize>,
-    /// It is text, not a number or a word of the format.
+    /// It is text, not a number or a keyword of the format.
     pub is_text: bool,
 }
 
 impl Leaf {
-    /// Returns the path for people.
+    /// Returns the path in readable form.
     pub fn name(&self) -> String {
         self.path.join(".")
     }
@@ -71,7 +69,7 @@ pub fn leaves(format: Format, text: &[u8]) -> Option<Vec<Leaf>> {
     }
 }
 
-/// Returns lines with where they begin, without their ends.
+/// Returns lines without their ends, with their offsets.
 fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let mut at = 0;
     text.split_inclusive(|b| *b == b'\n').map(move |line| {
@@ -82,7 +80,7 @@ fn lines(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     })
 }
 
-/// Returns the value that begins at `at` of a line: with and without its quotes. Quoted ones may go on over lines.
+/// Returns the value at `at` of a line, with and without its quotes. A quoted value may span lines.
 fn quoted_or_bare(
     text: &[u8],
     at: usize,
@@ -126,7 +124,7 @@ fn env(text: &[u8]) -> Vec<Leaf> {
     let mut found: Vec<Leaf> = Vec::new();
     let mut done = 0;
     for (start, line) in lines(text) {
-        // Part of a value over several lines.
+        // Part of a multi-line value.
         if start < done {
             continue;
         }
@@ -321,7 +319,7 @@ fn toml(text: &str) -> Option<Vec<Leaf>> {
     Some(found)
 }
 
-/// Mappings and lists in block style. Flow style, anchors and tags are text.
+/// Mappings and lists in block style. Flow style, anchors and tags count as text.
 fn yaml(text: &[u8]) -> Vec<Leaf> {
     let all: Vec<(usize, &[u8])> = lines(text).collect();
     let mut yaml = Yaml {
@@ -346,25 +344,24 @@ fn yaml(text: &[u8]) -> Vec<Leaf> {
     yaml.found
 }
 
-/// Where a reader of YAML is.
 struct Yaml<'t> {
     text: &'t [u8],
     found: Vec<Leaf>,
-    /// Indent and key; for elements of lists, the number.
+    /// Indent and key; for list elements, the number.
     stack: Vec<(usize, String)>,
-    /// Indent of lists, and how far they have been counted.
+    /// Indents of lists, with the number of elements so far.
     counts: Vec<(usize, usize)>,
-    /// Up to here it was read: values may take several lines.
+    /// Everything up to here is read: values may span lines.
     done: usize,
 }
 
 impl Yaml<'_> {
-    /// Reads a line that begins at `start`; `rest` comes after it.
+    /// Reads a line at offset `start`; `rest` comes after it.
     fn line(&mut self, start: usize, line: &[u8], rest: &[(usize, &[u8])]) {
         let (at, indent) = self.elements(line);
         let (value_at, key) = match key_of(&line[at..]) {
             Some((end, key)) => (at + end, Some(key)),
-            // An element that is a value itself.
+            // A list element that is a value itself.
             None if self.stack.last().is_some_and(|(i, _)| *i < indent)
                 && indent > 0
                 && line.trim_ascii_start().starts_with(b"-") =>
@@ -392,7 +389,8 @@ impl Yaml<'_> {
         }
     }
 
-    /// Counts the elements of lists that begin on a line; returns where what is in them begins, and its indent.
+    /// Counts the list elements that begin on a line; returns where their content begins, and its
+    /// indent.
     fn elements(&mut self, line: &[u8]) -> (usize, usize) {
         let is_space = |b: &&u8| matches!(b, b' ' | b'\t');
         let mut at = line.iter().take_while(is_space).count();
@@ -419,7 +417,7 @@ impl Yaml<'_> {
         (at, indent)
     }
 
-    /// Reads a block: all that is indented deeper.
+    /// Reads a block: everything indented deeper.
     fn block(&mut self, line_end: usize, rest: &[(usize, &[u8])]) {
         let own = self.stack.last().map_or(0, |(i, _)| *i);
         let mut end = line_end;
@@ -451,7 +449,7 @@ impl Yaml<'_> {
     }
 }
 
-/// Returns the key that a line begins with, and where what is after its colon begins.
+/// Returns the key at the beginning of a line, and where the text after its colon begins.
 fn key_of(rest: &[u8]) -> Option<(usize, String)> {
     let end = match rest.first() {
         Some(quote @ (b'"' | b'\'')) => rest[1..].iter().position(|b| b == quote).map(|p| p + 2),
@@ -466,7 +464,7 @@ fn key_of(rest: &[u8]) -> Option<(usize, String)> {
     Some((end + 1, String::from_utf8_lossy(&key).into_owned()))
 }
 
-/// Headers whose values are secrets, in lower case.
+/// Headers with secret values, in lower case.
 const HEADERS: &[&str] = &[
     "authorization",
     "proxy-authorization",
@@ -480,7 +478,7 @@ const HEADERS: &[&str] = &[
     "x-functions-key",
 ];
 
-/// Keys under which clients of MCP list servers.
+/// Keys under which MCP clients list servers.
 const SERVERS: &[&str] = &[
     "mcpServers",
     "mcp_servers",
@@ -489,7 +487,8 @@ const SERVERS: &[&str] = &[
     "mcp",
 ];
 
-/// Returns true for what a program made up, or a person who was asked for a password: no word, place, number, model or version.
+/// Returns true for a value that a program generated, or a person who was asked for a password: not
+/// a word, place, number, model or version.
 pub(super) fn looks_made(value: &[u8]) -> bool {
     let has = |is: fn(&u8) -> bool| value.iter().any(is);
     let is_place = value.starts_with(b"/")
@@ -507,10 +506,10 @@ pub(super) fn looks_made(value: &[u8]) -> bool {
         && !super::values::is_wordy(value)
 }
 
-/// Leaves before and after one among which those beside it are.
+/// How many leaves before and after one count as its neighbours.
 const NEAR: usize = 256;
 
-/// Returns the text of the leaf beside another, of the same parent.
+/// Returns the text of another leaf with the same parent.
 fn sibling<'t>(keys: &[&str], name: &str, text: &'t [u8], leaves: &[Leaf]) -> Option<&'t [u8]> {
     let parent = &keys[..keys.len() - 1];
     let leaf = leaves.iter().find(|leaf| {
@@ -527,7 +526,7 @@ fn is_key_part(keys: &[&str], last: &str, text: &[u8], leaves: &[Leaf]) -> bool 
         && sibling(keys, "kty", text, leaves).is_some()
 }
 
-/// Returns true for what Terraform generated, or calls sensitive, in a state.
+/// Returns true for values in a Terraform state that Terraform generated or calls sensitive.
 fn is_generated(keys: &[&str], last: &str, text: &[u8], leaves: &[Leaf]) -> bool {
     match keys {
         ["resources", number, "instances", _, "attributes", _] => {
@@ -540,7 +539,7 @@ fn is_generated(keys: &[&str], last: &str, text: &[u8], leaves: &[Leaf]) -> bool
     }
 }
 
-/// Adds the secrets that the structure tells.
+/// Adds the secrets that the structure reveals.
 pub(super) fn secrets(name: &[u8], text: &[u8], found: &mut Vec<Finding>) {
     let Some(format) = format_of(name).or_else(|| named_json(name)) else {
         return;
@@ -554,7 +553,8 @@ pub(super) fn secrets(name: &[u8], text: &[u8], found: &mut Vec<Finding>) {
     let document = Document::of(format, text, &leaves);
     for (at, leaf) in leaves.iter().enumerate() {
         let inner = &leaf.inner;
-        // What the scan has found already, but for a small part of the value: that was something else.
+        // The scan has found it already; if it found only a small part of the value, that was
+        // something else.
         let is_known = |f: &Finding| {
             f.group == Group::Secret
                 && f.range.start < inner.end
@@ -578,7 +578,8 @@ pub(super) fn secrets(name: &[u8], text: &[u8], found: &mut Vec<Finding>) {
     found.sort_by_key(|f| (f.range.start, f.range.end));
 }
 
-/// Returns false where there is nothing that the scan has not seen: most files have none of these words, and parsing is dear.
+/// Returns false if the structure reveals nothing that the scan has not seen: parsing is slow, and
+/// most files contain none of these words.
 fn is_worth_reading(format: Format, text: &[u8]) -> bool {
     let words = [
         &b"env"[..],
@@ -595,16 +596,16 @@ fn is_worth_reading(format: Format, text: &[u8]) -> bool {
     (format == Format::Env || words.iter().any(has)) && text.len() <= 8 << 20
 }
 
-/// A configuration file, and what it says as a whole.
+/// A configuration file, with facts about the whole.
 struct Document<'t> {
     format: Format,
     text: &'t [u8],
     leaves: &'t [Leaf],
-    /// It is a Secret of Kubernetes.
+    /// A Kubernetes Secret.
     is_kubernetes: bool,
-    /// It has JSON web keys.
+    /// It contains JSON web keys.
     has_keys: bool,
-    /// It is a state of Terraform.
+    /// A Terraform state.
     has_state: bool,
 }
 
@@ -625,14 +626,14 @@ impl<'t> Document<'t> {
         }
     }
 
-    /// Judges a leaf by where it is: the first place that is known decides.
+    /// Judges a leaf by its place: the first known place decides.
     fn is_secret(&self, at: usize) -> bool {
         let leaf = &self.leaves[at];
         let value = &self.text[leaf.inner.clone()];
         if !leaf.is_text || value.is_empty() || is_placeholder(value) {
             return false;
         }
-        // What belongs together is written together.
+        // Related leaves are close together.
         let near = &self.leaves[at.saturating_sub(NEAR)..(at + NEAR).min(self.leaves.len())];
         let keys: Vec<&str> = leaf.path.iter().map(String::as_str).collect();
         let last = keys.last().copied().unwrap_or_default();
@@ -640,7 +641,7 @@ impl<'t> Document<'t> {
         let strong = strength(last.as_bytes());
         match self.format {
             Format::Env => strong >= Strength::Token && value.len() >= 4,
-            // Servers of MCP are given what they need there, under names of their own.
+            // MCP servers get their secrets here, under names of their own.
             _ if matches!(parent, "env" | "headers")
                 && keys.iter().any(|key| SERVERS.contains(key))
                 && looks_made(value) =>
@@ -657,7 +658,7 @@ impl<'t> Document<'t> {
             _ if keys.contains(&"args") => self.is_argument(at, value),
             Format::Yaml if self.is_kubernetes => {
                 keys.contains(&"stringData") && value.len() >= 4
-                    // In base64; shorter ones are switches.
+                    // In base64; shorter values are switches.
                     || keys.contains(&"data") && value.len() > 8
             }
             _ => last == "_auth",
@@ -687,7 +688,7 @@ fn is_header(name: &str, strong: Strength, value: &[u8]) -> bool {
         || matches!(look(value), Look::Random) && value.len() >= 20
 }
 
-/// Files of JSON that do not say so.
+/// JSON files whose names do not say so.
 fn named_json(name: &[u8]) -> Option<Format> {
     let ends = [&b".tfstate"[..], b".tfstate.backup", b".jwk", b".jwks"];
     (name == b".dockercfg" || ends.iter().any(|end| name.ends_with(end))).then_some(Format::Json)

@@ -1,16 +1,15 @@
-//! Tokens that say by their form what they are.
+//! Tokens that can be recognised by their form.
 //!
-//! The forms are lines of `tokens.txt`, read on first use. There is no backtracking: every run of characters is as long as it can be, so
-//! the time is linear whatever the input.
+//! The forms are the lines of `tokens.txt`, read on first use. There is no backtracking: every run
+//! of characters is as long as possible, so the time is linear for any input.
 
 use foldhash::{HashMap, HashMapExt as _};
 use std::ops::Range;
 use std::sync::OnceLock;
 
-/// The forms, one a line.
+/// The forms, one per line.
 pub(super) const TEXT: &str = include_str!("tokens.txt");
 
-/// A set of characters.
 type Class = fn(u8) -> bool;
 
 enum Part {
@@ -25,20 +24,20 @@ enum Part {
 struct Form {
     kind: &'static str,
     parts: Vec<Part>,
-    /// May stand right after other characters of a word.
+    /// It may come right after other characters of a word.
     anywhere: bool,
 }
 
 struct Forms {
-    /// By their first two bytes.
+    /// Forms by their first two bytes.
     by_start: HashMap<[u8; 2], Vec<Form>>,
-    /// Those that begin with any characters, with how many these are.
+    /// Forms that begin with arbitrary characters, with how many of them.
     open: Vec<(Range<usize>, Form)>,
-    /// One bit for each three bytes that a form begins with, hashed.
+    /// One bit for the hash of each three bytes that a form begins with.
     starts: Box<[u64; 1024]>,
 }
 
-/// Returns the bit of three bytes; of two, whatever follows them.
+/// Returns the bit of three bytes; with two, of any that begin so.
 fn bit_of(a: u8, b: u8, c: u8) -> usize {
     (usize::from(a) << 8 ^ usize::from(b) << 4 ^ usize::from(c).wrapping_mul(0x9e5)) & 0xffff
 }
@@ -66,7 +65,7 @@ fn is_word_or_digit(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b == b'_'
 }
 
-/// Reads a form; `None` if it is none.
+/// Parses a form; `None` if it is invalid.
 fn parse(line: &'static str) -> Option<Form> {
     let (kind, form) = line.trim().split_once(char::is_whitespace)?;
     let form = form.trim();
@@ -129,7 +128,7 @@ fn forms() -> &'static Forms {
                     let lengths = *min..max + 1;
                     forms.open.push((lengths, form));
                 }
-                // One letter, and then any.
+                // One letter, then any characters.
                 _ => forms.open.push((23..29, form)),
             }
         }
@@ -137,11 +136,10 @@ fn forms() -> &'static Forms {
     })
 }
 
-/// A token that was found.
 pub(super) struct Token {
     pub(super) range: Range<usize>,
     pub(super) kind: &'static str,
-    /// Length of the beginning that all of its kind have.
+    /// Length of the part with which all tokens of its kind begin.
     pub(super) head: usize,
 }
 
@@ -159,7 +157,7 @@ impl Token {
     }
 }
 
-/// Looks for tokens; borrowed once for a whole text.
+/// Looks for tokens; borrowed once per text.
 pub(super) struct Tokens(&'static Forms);
 
 impl Tokens {
@@ -167,7 +165,8 @@ impl Tokens {
         Self(forms())
     }
 
-    /// Returns true if a form may begin with the first bytes of `text`; all but a few texts that begin none are told.
+    /// Returns true if a form may begin with the first bytes of `text`; rules out all but a few
+    /// others.
     #[inline]
     pub(super) fn may_start(&self, text: &[u8]) -> bool {
         let [a, b, c, ..] = *text else { return false };
@@ -175,7 +174,7 @@ impl Tokens {
         self.0.starts[bit / 64] >> (bit % 64) & 1 == 1
     }
 
-    /// Returns the longest token that begins at `at` with a known beginning.
+    /// Returns the longest token at `at` with a known beginning.
     pub(super) fn at(&self, text: &[u8], at: usize) -> Option<Token> {
         let pair = [*text.get(at)?, *text.get(at + 1)?];
         let inside = |b: u8| is_word(b) || b == b'.' && at >= 2 && is_word(text[at - 2]);
@@ -189,7 +188,8 @@ impl Tokens {
             .max_by_key(|token| token.range.end)
     }
 
-    /// Returns the token that begins at `at`, also where text stands right before and after it, if it begins with enough to be certain.
+    /// Returns the token at `at` even if text is right before and after it, provided that its
+    /// beginning is long enough to be certain.
     pub(super) fn glued_at(&self, text: &[u8], at: usize) -> Option<Token> {
         if let Some(found) = self.at(text, at) {
             return Some(found);
@@ -204,9 +204,10 @@ impl Tokens {
             .max_by_key(|token| token.range.end)
     }
 
-    /// Returns the token that a word of `length` bytes at `at` begins, of those that begin with any characters.
+    /// Returns the token at `at` in a word of `length` bytes, among the forms that begin with
+    /// arbitrary characters.
     pub(super) fn open_at(&self, text: &[u8], at: usize, length: usize) -> Option<Token> {
-        // What joins the first part and the next; parts of one word are told by its length.
+        // The character that joins the first part and the next; the length rules out most words.
         let next = text.get(at + length).copied().unwrap_or(0);
         if !matches!(next, b'.' | b'~' | b'-' | b':' | b'|') && length < 36 {
             return None;
@@ -219,7 +220,7 @@ impl Tokens {
     }
 }
 
-/// Returns true if what stands before `at` is the letter of an escape: `\nghp_…` in a JSON string.
+/// Returns true if the letter of an escape is before `at`: `\nghp_…` in a JSON string.
 fn follows_escape(text: &[u8], at: usize) -> bool {
     at >= 2 && text[at - 2] == b'\\' && matches!(text[at - 1], b'n' | b't' | b'r')
 }
@@ -255,7 +256,7 @@ fn matched(form: &Form, text: &[u8], at: usize, glued: bool) -> Option<usize> {
             }
         }
     }
-    // A token of fixed length is not the beginning of a longer word.
+    // A token of fixed length must not be the beginning of a longer word.
     match text.get(end) {
         Some(b) if b.is_ascii_alphanumeric() && !glued => None,
         _ => Some(end),

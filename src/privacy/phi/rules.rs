@@ -1,30 +1,30 @@
-//! The kinds that are looked for: a form, a check, and the words that have to stand near.
+//! The kinds to look for: a form, a check, and words that have to be near.
 
 use crate::privacy::check;
 
-/// How much a kind says.
+/// How much a kind proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     /// Identifies a patient by itself.
     Strong,
     /// Identifies a patient together with health information in the same record.
     Identifier,
-    /// Says something of somebody's health, identifies nobody.
+    /// Tells something about somebody's health, but identifies nobody.
     Health,
-    /// Identifies a person; none of health care.
+    /// Identifies a person, but has nothing to do with health care.
     Person,
 }
 
-/// One kind of number or text.
 pub(super) struct Rule {
     pub(super) kind: &'static str,
     pub(super) role: Role,
-    /// The first group, or the whole, is what is found.
+    /// The finding is the first group, or the whole match.
     pub(super) form: &'static str,
     pub(super) check: fn(&[u8]) -> bool,
-    /// Words of which one must stand within reach, in lower case; none: the form is enough.
+    /// One of these words has to be within reach, in lower case; if there are none, the form is
+    /// enough.
     pub(super) context: &'static [&'static str],
-    /// Looked for in the strict profile only.
+    /// Only in the strict profile.
     pub(super) strict: bool,
 }
 
@@ -239,7 +239,7 @@ pub(super) const RULES: &[Rule] = &[
         context: &["vin", "vehicle", "chassis"],
         strict: false,
     },
-    // Of persons, not of patients.
+    // About persons, not patients.
     Rule {
         kind: "us-npi",
         role: Role::Person,

@@ -1,6 +1,7 @@
 //! Values on command lines: which option of which program takes one.
 //!
-//! One table for the words of guarded commands, for the histories of shells and for any other text in which a command stands.
+//! One table for guarded commands, for shell histories, and for any other text with a command in
+//! it.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -9,24 +10,24 @@ use super::{Finding, secret};
 use crate::privacy::values::{is_placeholder, is_wordy};
 use crate::privacy::words::{Strength, strength};
 
-/// How a program is given a value.
+/// How a program gets a value.
 #[derive(Clone, Copy)]
 enum Takes {
     /// `-p VALUE`, `-pVALUE`, `--pass=VALUE`.
     Value(&'static [&'static str]),
-    /// `-pVALUE` only: alone it asks.
+    /// `-pVALUE` only: `-p` alone makes it prompt.
     Glued(&'static [&'static str]),
-    /// `-u NAME:VALUE`; the byte stands between the two.
+    /// `-u NAME:VALUE`; the byte is the separator.
     Pair(&'static [&'static str], u8),
     /// `-pass pass:VALUE`.
     Source(&'static [&'static str]),
-    /// The argument of this number that is no option, from 0.
+    /// The argument with this number, from 0, not counting options.
     Argument(usize),
 }
 
 use Takes::{Argument, Glued, Pair, Source, Value};
 
-/// Programs, a word that has to be among the arguments (or none), and what they take.
+/// Programs, a word that has to be among the arguments (empty for none), and what they take.
 const TABLE: &[(&[&str], &str, &[Takes])] = &[
     (
         &[
@@ -157,7 +158,7 @@ const TABLE: &[(&[&str], &str, &[Takes])] = &[
     (&["set", "setenv"], "", &[]),
 ];
 
-/// Lengths of the names of programs, one bit each, by their first letter.
+/// Lengths of program names, one bit each, by their first letter.
 const NAMES: [u32; 256] = {
     let mut lengths = [0; 256];
     let mut row = 0;
@@ -170,14 +171,15 @@ const NAMES: [u32; 256] = {
         }
         row += 1;
     }
-    // What is piped into these is looked for before them.
+    // These receive values by a pipe, from the words before them.
     lengths[b's' as usize] |= 1 << 4;
     lengths[b'p' as usize] |= 1 << 6;
     lengths[b'c' as usize] |= 1 << 8;
     lengths
 };
 
-/// Returns true for the name of a program of the table, or of one that is piped into. Most words are told by their length: those are asked first.
+/// Returns true for the name of a program in the table, or of one that is piped into. The length
+/// rules out most words, so it is checked first.
 fn is_program(name: &[u8]) -> bool {
     static BY_LETTER: LazyLock<Vec<Vec<&[u8]>>> = LazyLock::new(|| {
         let mut by_letter = vec![Vec::new(); 256];
@@ -193,7 +195,7 @@ fn is_program(name: &[u8]) -> bool {
     name.len() < 32 && NAMES[first] >> name.len() & 1 == 1 && BY_LETTER[first].contains(&name)
 }
 
-/// Returns what of the arguments of a program is secret: which argument, and where in it.
+/// Returns the secret parts of a program's arguments: which argument, and where in it.
 pub(super) fn of_program(program: &[u8], args: &[&[u8]]) -> Vec<(usize, Range<usize>)> {
     let mut found = Vec::new();
     if matches!(program, b"set" | b"setenv") {
@@ -214,7 +216,7 @@ pub(super) fn of_program(program: &[u8], args: &[&[u8]]) -> Vec<(usize, Range<us
         }
         let short = needs.strip_prefix('-');
         let has = |arg: &&[u8]| match short {
-            // `-b` among others: `-Bb`.
+            // `-b` among other letters: `-Bb`.
             Some(letters) => {
                 arg.starts_with(b"-")
                     && !arg.starts_with(b"--")
@@ -285,7 +287,7 @@ fn of_option(takes: Takes, args: &[&[u8]], found: &mut Vec<(usize, Range<usize>)
     }
 }
 
-/// Returns true for a value that is no name, number or path.
+/// Returns true for a value that is neither a name, a number nor a path.
 fn is_made(value: &[u8]) -> bool {
     let has = |is: fn(&u8) -> bool| value.iter().any(is);
     value.len() >= 8
@@ -295,7 +297,7 @@ fn is_made(value: &[u8]) -> bool {
         && !value.contains(&b'/')
 }
 
-/// Returns false for what only stands for a value: a variable, an example, another option.
+/// Returns false for a stand-in: a variable, an example, another option.
 fn is_value(value: &[u8]) -> bool {
     let lower = value.to_ascii_lowercase();
     let says_itself = [
@@ -318,7 +320,7 @@ fn is_value(value: &[u8]) -> bool {
         && !(value.iter().all(plain) && (says_itself || is_wordy(value)))
 }
 
-/// Looks at the arguments of a program whose name ends at `end` in a text.
+/// Examines the arguments of a program whose name ends at `end` in a text.
 pub(super) fn after_program(text: &[u8], start: usize, end: usize, found: &mut Vec<Finding>) {
     let mut name_end = end;
     while text.get(name_end) == Some(&b'-')
@@ -333,7 +335,7 @@ pub(super) fn after_program(text: &[u8], start: usize, end: usize, found: &mut V
     if text.get(name_end) != Some(&b' ') || !is_program(name) {
         return;
     }
-    // A part of a longer word.
+    // Part of a longer word.
     if start > 0 && matches!(text[start - 1], b'-' | b'.' | b'=' | b'$' | b'@') {
         return;
     }
@@ -348,7 +350,7 @@ pub(super) fn after_program(text: &[u8], start: usize, end: usize, found: &mut V
     }
 }
 
-/// `echo VALUE | sudo -S`, `passwd --stdin`, `chpasswd`: what is piped there is a password.
+/// `echo VALUE | sudo -S`, `passwd --stdin`, `chpasswd`: what is piped in is a password.
 fn piped(text: &[u8], start: usize, end: usize, found: &mut Vec<Finding>) {
     let before = &text[start.saturating_sub(300)..start];
     let from = start - before.len();
@@ -392,7 +394,7 @@ fn piped(text: &[u8], start: usize, end: usize, found: &mut Vec<Finding>) {
     }
 }
 
-/// Longest command that is taken apart, bytes.
+/// Longest command that is parsed, in bytes.
 const LONGEST: usize = 2048;
 
 /// Returns the words of a command from `at` on, without their quotes.
@@ -405,7 +407,7 @@ fn words(text: &[u8], at: usize) -> Vec<Range<usize>> {
             b' ' | b'\t' => at += 1,
             b'\n' | b'\r' | b';' | b'|' | b'&' | b')' | b'`' => break,
             _ => {
-                // Quotes may be escaped: the command stands in a string.
+                // Quotes may be escaped if the command is in a string.
                 let escaped = text[at] == b'\\' && matches!(text.get(at + 1), Some(b'"' | b'\''));
                 let open = at + usize::from(escaped);
                 if let quote @ (b'"' | b'\'') = text[open] {
@@ -416,7 +418,7 @@ fn words(text: &[u8], at: usize) -> Vec<Range<usize>> {
                     let end = end.min(limit);
                     let inner =
                         end - usize::from(escaped && end > open + 1 && text[end - 1] == b'\\');
-                    // The string that the command stands in is over.
+                    // The string with the command ends here.
                     if text.get(end) != Some(&quote) {
                         break;
                     }
@@ -424,7 +426,7 @@ fn words(text: &[u8], at: usize) -> Vec<Range<usize>> {
                     at = end + 1;
                 } else {
                     let mut end = at;
-                    // Quotes may begin within: `-p'VALUE'`.
+                    // A quote may begin inside a word: `-p'VALUE'`.
                     let mut quote = None;
                     while end < limit {
                         let b = text[end];
@@ -468,7 +470,8 @@ fn words(text: &[u8], at: usize) -> Vec<Range<usize>> {
     words
 }
 
-/// Returns what of the words of a command is secret: which word, and where in it. Their ends are known, unlike in a text.
+/// Returns the secret parts of a command's words: which word, and where in it. Unlike in a text,
+/// the ends of words are known.
 pub(in crate::privacy) fn in_argv(argv: &[&[u8]]) -> Vec<(usize, Range<usize>)> {
     let mut found = Vec::new();
     for (at, word) in argv.iter().enumerate() {
@@ -484,7 +487,7 @@ pub(in crate::privacy) fn in_argv(argv: &[&[u8]]) -> Vec<(usize, Range<usize>)> 
                     .map(|(arg, range)| (at + 1 + arg, range)),
             );
         }
-        // `-u NAME:VALUE`, whatever the program is: what looks made up.
+        // `-u NAME:VALUE` of any program, if the value looks made up.
         if matches!(*word, b"-u" | b"--user")
             && let Some(pair) = rest.first()
             && let Some(colon) = pair.iter().position(|b| *b == b':')
@@ -492,7 +495,7 @@ pub(in crate::privacy) fn in_argv(argv: &[&[u8]]) -> Vec<(usize, Range<usize>)> 
         {
             found.push((at + 1, colon + 1..pair.len()));
         }
-        // `--passphrase "two words"`, `--token=VALUE`: whatever the program is.
+        // `--passphrase "two words"`, `--token=VALUE` of any program.
         let Some(option) = word.strip_prefix(b"--") else {
             continue;
         };

@@ -1,4 +1,4 @@
-//! Whether a value is a secret, by its name and its look.
+//! Decides whether a value is a secret, by its name and its look.
 
 use std::ops::Range;
 
@@ -13,21 +13,21 @@ use crate::privacy::words::{Strength, judged, strength};
 
 /// Judges the value of a name.
 pub(super) fn named(text: &[u8], start: usize, end: usize, style: Style) -> Option<Finding> {
-    // `-` may go on: `api-key`, but not `key--`.
+    // The name may continue after `-`: `api-key`, but not `key--`.
     let mut end = end;
     while text.get(end) == Some(&b'-')
         && text.get(end + 1).is_some_and(u8::is_ascii_alphabetic)
         && end - start < 64
     {
         let more = text[end + 1..].iter().take_while(|b| is_word(**b)).count();
-        // `datadog-secrettoken-0024…`: the value itself.
+        // `datadog-secrettoken-0024…`: this is the value itself.
         if text[end + 1..end + 1 + more].iter().any(u8::is_ascii_digit) && more >= 12 {
             break;
         }
         end += 1 + more;
     }
     let name = whole_name(text, start, end);
-    // `key="ClearTextPassword" value="…"`: the name is a value of its own.
+    // `key="ClearTextPassword" value="…"`: here the name is a value itself.
     let strong = strength(&text[name.clone()]);
     if strong <= Strength::None {
         return None;
@@ -74,8 +74,9 @@ fn is_defined(text: &[u8], name: usize) -> bool {
     })
 }
 
-/// Decides whether the value of a name is a secret. First what costs nothing and settles most of any text, then what the value is by itself,
-/// last how much the name says: the more it does, the less the value has to.
+/// Decides whether the value of a name is a secret. First the cheap checks that settle most text,
+/// then what the value looks like by itself, last how strong the name is: the stronger, the less
+/// the value has to prove.
 pub(super) fn judge(
     text: &[u8],
     name: &[u8],
@@ -103,7 +104,7 @@ pub(super) fn judge(
     {
         return false;
     }
-    // A word or a number says nothing.
+    // A word or a number proves nothing.
     match strong {
         Strength::Password if value.quoted => is_quoted_password(text, &seen, value),
         Strength::Password if is_flag(text, name, value) => {
@@ -118,7 +119,7 @@ pub(super) fn judge(
     }
 }
 
-/// Returns true for what the most common text is, without a closer look: prose, numbers, short words.
+/// Returns true for the most common text without a closer look: prose, numbers, short words.
 fn is_nothing(raw: &[u8], strong: Strength, value: &Value) -> bool {
     let plain_word = !value.quoted && raw.iter().all(u8::is_ascii_lowercase);
     raw.len() < 3
@@ -134,12 +135,12 @@ struct Seen<'t> {
     lower: String,
     has_letter: bool,
     has_digit: bool,
-    /// Signs that are rare in names and paths.
+    /// Characters that are rare in names and paths.
     symbols: usize,
     spaced: bool,
-    /// It is code that is called: `getPassword()`, `Config::get`.
+    /// A call in code: `getPassword()`, `Config::get`.
     calls: bool,
-    /// It is code that is looked up: `user.password`.
+    /// A lookup in code: `user.password`.
     is_member: bool,
 }
 
@@ -173,7 +174,7 @@ impl<'t> Seen<'t> {
         self.raw.len()
     }
 
-    /// `user_password`, `newPassword` are names of fields; `thisismypassword` is one.
+    /// `user_password` and `newPassword` are field names; `thisismypassword` is a password.
     fn says_itself(&self) -> bool {
         let joined = self.raw.iter().any(|b| !b.is_ascii_lowercase());
         ["password", "passwd", "passphrase"]
@@ -195,7 +196,7 @@ impl<'t> Seen<'t> {
     }
 }
 
-/// Returns true for what a value is instead of a secret, whatever its name says.
+/// Returns true for a value that is certainly something else, whatever its name says.
 fn is_something_else(name: &[u8], seen: &Seen<'_>, kind: Look) -> bool {
     let raw = seen.raw;
     if kind == Look::Placeholder
@@ -207,11 +208,11 @@ fn is_something_else(name: &[u8], seen: &Seen<'_>, kind: Look) -> bool {
     }
     // `Credential=AKIA…/20210618/us-east-1/…` is a scope, not a secret.
     let is_scope = raw.contains(&b'/') && name.to_ascii_lowercase().ends_with(b"credential");
-    // The name again: `password: user_password`.
+    // It repeats the name: `password: user_password`.
     is_scope || seen.lower == crate::privacy::values::lower(name) || seen.is_path()
 }
 
-/// Judges what nobody typed: its look says most, the name the rest.
+/// Judges a value that nobody typed: mostly by its look, then by the name.
 fn is_made_up(seen: &Seen<'_>, strong: Strength, value: &Value, style: Style, kind: Look) -> bool {
     if !value.quoted && (seen.calls || seen.is_member) {
         return false;
@@ -230,7 +231,8 @@ fn is_made_up(seen: &Seen<'_>, strong: Strength, value: &Value, style: Style, ki
     }
 }
 
-/// `password = "…"`: quotes say that it is a value, so hardly more is asked than that it is no selector and no sentence.
+/// `password = "…"`: the quotes say that it is a value, so it only must not be a selector or a
+/// sentence.
 fn is_quoted_password(text: &[u8], seen: &Seen<'_>, value: &Value) -> bool {
     let raw = seen.raw;
     if raw.len() < 4 || seen.spaced && (raw.len() > 24 || seen.symbols == 0 || is_wordy(raw)) {
@@ -248,7 +250,8 @@ fn is_quoted_password(text: &[u8], seen: &Seen<'_>, value: &Value) -> bool {
     !(selector && is_wordy(raw)) && (raw.len() >= 5)
 }
 
-/// `password = …` outside of code: without quotes it may be a word of a sentence, so it has to be odd, or the place one for settings.
+/// `password = …` outside of code: without quotes it may be a word of a sentence, so it has to look
+/// odd, or the file has to be one for settings.
 fn is_bare_password(seen: &Seen<'_>, value: &Value, style: Style) -> bool {
     let raw = seen.raw;
     let is_odd = seen.has_digit || seen.symbols > 0;
@@ -264,7 +267,7 @@ fn is_bare_password(seen: &Seen<'_>, value: &Value, style: Style) -> bool {
             || style.strict && value.joint == Joint::Assign)
 }
 
-/// `token = …`: programs make tokens, so one that reads like words is none.
+/// `token = …`: programs make tokens, so a value that reads like words is none.
 fn is_token(seen: &Seen<'_>, value: &Value, style: Style) -> bool {
     let raw = seen.raw;
     let odd = seen.symbols >= 1 && (seen.has_digit || seen.symbols >= 2);
@@ -321,7 +324,7 @@ pub(super) fn explained(text: &[u8], start: usize, end: usize, style: Style) -> 
     if strong == Strength::None && !service {
         return None;
     }
-    // `api key 123…`, `blitapp SECRET key=…`: the word before decides with it.
+    // `api key 123…`, `blitapp SECRET key=…`: the word before counts too.
     if strong == Strength::Weak
         && !service
         && let Some(before) = before
@@ -330,7 +333,7 @@ pub(super) fn explained(text: &[u8], start: usize, end: usize, style: Style) -> 
         let both: Vec<u8> = [&text[before], b"_", &text[name.clone()]].concat();
         strong = strong.max(strength(&both));
     }
-    // Last, because it takes longest.
+    // Last, because it is the slowest check.
     let kind = look(value);
     if !matches!(kind, Look::Hex | Look::Random)
         || is_encoded_host(value)
@@ -359,7 +362,7 @@ pub(super) fn explained(text: &[u8], start: usize, end: usize, style: Style) -> 
     accepted.then(|| secret(from..whole.end, "generic"))
 }
 
-/// Returns all of the value that random text is a part of; `None` for one that was cut short.
+/// Returns the whole value that contains random text; `None` if it was cut off.
 fn whole_value(text: &[u8], start: usize, end: usize) -> Option<Range<usize>> {
     let mut from = start;
     while from > 0
@@ -389,7 +392,8 @@ fn whole_value(text: &[u8], start: usize, end: usize) -> Option<Range<usize>> {
     Some(from..to)
 }
 
-/// `datadog-secrettoken-0024…`: the name is in front of the value itself. Returns it, and where the rest begins.
+/// `datadog-secrettoken-0024…`: the name is at the front of the value itself. Returns it, and where
+/// the rest begins.
 fn name_in_front(text: &[u8], from: usize, start: usize) -> (Option<Range<usize>>, usize) {
     if from < start {
         let head = &text[from..start];
@@ -404,7 +408,8 @@ fn name_in_front(text: &[u8], from: usize, start: usize) -> (Option<Range<usize>
     (None, from)
 }
 
-/// Returns the name before a value, over what joins the two: a few signs, of which none ends a sentence or begins another member.
+/// Returns the name before a value, across the characters that join them: a few, of which none ends
+/// a sentence or begins another member.
 fn name_before(text: &[u8], from: usize) -> Option<Range<usize>> {
     let quoted = from > 0 && matches!(text[from - 1], b'"' | b'\'' | b'`');
     let mut i = from;

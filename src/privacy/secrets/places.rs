@@ -1,11 +1,11 @@
-//! Secrets by where they stand: in an address, between armour lines, in a header, behind an option.
+//! Finds secrets by their place: in a URL, between armour lines, in a header, after an option.
 
 use super::value::{after_name, is_bare, skip_space};
 use super::{LONGEST, secret};
 use crate::privacy::Finding;
 use crate::privacy::values::{Look, entropy, is_placeholder, is_wordy, look};
 
-/// `scheme://user:password@host`, from behind the slashes; also passwords in the parameters of a connection.
+/// `scheme://user:password@host`, from after the slashes; also passwords in connection parameters.
 pub(super) fn url_password(text: &[u8], at: usize) -> Option<Finding> {
     let limit = (at + 512).min(text.len());
     let part = &text[at..limit];
@@ -42,7 +42,7 @@ pub(super) fn url_password(text: &[u8], at: usize) -> Option<Finding> {
     Some(secret(at + colon + 1..at + authority_end, "url-password"))
 }
 
-/// A private key between its armour lines; the whole of it.
+/// A private key between its armour lines, as a whole.
 pub(super) fn pem(text: &[u8], at: usize) -> Option<Finding> {
     let head = &text[at + 11..(at + 80).min(text.len())];
     let label_end = head.windows(5).position(|w| w == b"-----")?;
@@ -51,7 +51,7 @@ pub(super) fn pem(text: &[u8], at: usize) -> Option<Finding> {
         return None;
     }
     let body = at + 11 + label_end + 5;
-    // A key of 16,384 bits is 13 KB of text.
+    // A 16,384-bit key is 13 KB of text.
     let limit = (body + 32 * 1024).min(text.len());
     let close = [b"-----END ", label].concat();
     let end = text[body..limit]
@@ -59,7 +59,7 @@ pub(super) fn pem(text: &[u8], at: usize) -> Option<Finding> {
         .position(|w| w == close);
     let (body_end, whole_end) = match end {
         Some(end) => (body + end, (body + end + close.len() + 5).min(text.len())),
-        // Cut off: to the end of the base64.
+        // Cut off: take all of the base64.
         None => {
             let n = text[body..limit]
                 .iter()
@@ -79,7 +79,8 @@ pub(super) fn pem(text: &[u8], at: usize) -> Option<Finding> {
     Some(secret(at..whole_end, "private-key"))
 }
 
-/// `Authorization: Bearer …`, `curl -u user:password`, and the like: looks at what follows such a word.
+/// `Authorization: Bearer …`, `curl -u user:password`, and the like: examines what follows such a
+/// word.
 pub(super) fn after_word(text: &[u8], start: usize, end: usize, found: &mut Vec<Finding>) {
     let word = &text[start..end];
     let is = |what: &[u8]| word.eq_ignore_ascii_case(what);
@@ -105,7 +106,7 @@ pub(super) fn after_word(text: &[u8], start: usize, end: usize, found: &mut Vec<
     }
 }
 
-/// Schemes that stand before the value of an `Authorization`.
+/// Schemes before the value of an `Authorization` header.
 const SCHEMES: [&[u8]; 11] = [
     b"bearer",
     b"basic",
@@ -197,7 +198,7 @@ fn curl(text: &[u8], end: usize, found: &mut Vec<Finding>) {
         found.push(secret(password, "basic-auth"));
     } else if value.is_empty() && user.len() >= 8 && matches!(look(user), Look::Hex | Look::Random)
     {
-        // A key alone, with nothing for a password.
+        // A key alone, without a password.
         found.push(secret(i..i + colon, "basic-auth"));
     }
 }

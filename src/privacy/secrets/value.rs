@@ -1,11 +1,11 @@
-//! Where the value of a name begins and ends.
+//! Finds where the value of a name begins and ends.
 
 use std::ops::Range;
 
 use super::LONGEST;
 use crate::privacy::tokens::is_word;
 
-/// Bytes that a value without quotes may have.
+/// Bytes allowed in a value without quotes.
 pub(super) fn is_bare(b: u8) -> bool {
     b > b' '
         && !matches!(
@@ -14,7 +14,7 @@ pub(super) fn is_bare(b: u8) -> bool {
         )
 }
 
-/// What joins a name and a value.
+/// What joins a name to its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Joint {
     /// `=`, `:=`, `=>` …
@@ -37,7 +37,7 @@ pub(super) struct Value {
     pub(super) tight: bool,
 }
 
-/// Skips the quotes, backslashes and brackets that close a name.
+/// Skips quotes, backslashes and brackets that close a name.
 pub(super) fn after_name(text: &[u8], mut at: usize) -> usize {
     let limit = (at + 12).min(text.len());
     while at < limit {
@@ -60,7 +60,7 @@ pub(super) fn skip_space(text: &[u8], mut at: usize, most: usize) -> usize {
     at
 }
 
-/// Finds the value that follows a name which ends at `at`.
+/// Finds the value after a name that ends at `at`.
 pub(super) fn value_after(text: &[u8], at: usize) -> Option<Value> {
     let closed = after_name(text, at);
     let spaced = skip_space(text, closed, 40);
@@ -100,7 +100,7 @@ fn count_while(text: &[u8], most: usize, is: impl Fn(u8) -> bool) -> usize {
     text.iter().take(most).take_while(|b| is(**b)).count()
 }
 
-/// Skips what declares the type of a name, or says that it is: `var token string = "…"`, `password is '…'`.
+/// Skips a type or a verb after a name: `var token string = "…"`, `password is '…'`.
 fn after_type(text: &[u8], mut i: usize) -> usize {
     const TYPES: [&[u8]; 7] = [
         b"string",
@@ -124,7 +124,7 @@ fn after_type(text: &[u8], mut i: usize) -> usize {
     i
 }
 
-/// Takes the value of a `<token>` that is alone on its line.
+/// Takes the value of a `<token>` alone on its line.
 fn on_next_line(text: &[u8], at: usize) -> Option<Value> {
     let i = skip_space(text, at, 40);
     let end = i + count_while(&text[i..], LONGEST, is_bare);
@@ -136,7 +136,8 @@ fn on_next_line(text: &[u8], at: usize) -> Option<Value> {
     })
 }
 
-/// Tells what joins a name that ends at `at` and its value, and where that ends. `i` is where it begins.
+/// Returns what joins the name that ends at `at` to its value, and where that ends; it begins at
+/// `i`.
 fn joint_at(text: &[u8], at: usize, spaced: usize, i: usize) -> Option<(Joint, usize)> {
     const ESCAPED: [&[u8]; 7] = [
         b"\\u003d", b"\\u003D", b"%3D", b"%3d", b"%3A", b"&#61;", b"\\u003a",
@@ -160,10 +161,10 @@ fn joint_at(text: &[u8], at: usize, spaced: usize, i: usize) -> Option<(Joint, u
         [] => (i > at).then_some((Joint::Space, i)),
         b"==" | b"===" | b"!=" | b"!==" => Some((Joint::Compare, i + length)),
         _ if ASSIGN.contains(&operator) => Some((Joint::Assign, i + length)),
-        // A path in a program: `token::new`.
+        // A path in code: `token::new`.
         [b':', b':', rest @ ..] if rest.first() != Some(&b'=') => None,
         [b':', ..] => Some((Joint::Colon, i + 1)),
-        // The value begins with the rest: `=-abc`.
+        // The rest begins the value: `=-abc`.
         [b'=', ..] => Some((Joint::Assign, i + 1)),
         _ if operator.iter().all(|b| *b == b'-') && spaced > at => Some((Joint::Space, i)),
         [b'-', ..] if spaced == at => Some((Joint::Space, i + 1)),
@@ -171,11 +172,11 @@ fn joint_at(text: &[u8], at: usize, spaced: usize, i: usize) -> Option<(Joint, u
     }
 }
 
-/// Skips what a value is wrapped in: `new String("`, `str("`, `@"`, `b'`, brackets of a list, a YAML tag.
+/// Skips what wraps a value: `new String("`, `str("`, `@"`, `b'`, brackets of a list, a YAML tag.
 fn after_wrapping(text: &[u8], mut i: usize, joint: Joint) -> usize {
     let is_call = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'@' | b'.' | b' ');
     let open = count_while(&text[i..], 16, is_call);
-    // What is looked up somewhere is the name of a value, not a value.
+    // The argument of a lookup is the name of a value, not the value.
     let looks_up = || {
         let mut words = text[i..i + open].windows(3);
         words.any(|w| w == b"get" || w == b"env" || w == b"Get" || w == b"Env")
@@ -203,15 +204,15 @@ fn after_wrapping(text: &[u8], mut i: usize, joint: Joint) -> usize {
     i
 }
 
-/// What stands where a quoted value may begin.
+/// What is at the place where a quoted value may begin.
 enum Quoted {
     Value(Range<usize>),
-    /// It is empty, too long, or its line ends before it does.
+    /// It is empty, too long, or not closed on its line.
     Broken,
     No,
 }
 
-/// Takes a value in quotes, which are escaped as often as those of the string that they stand in.
+/// Takes a quoted value; its quotes are escaped as often as those of the string around it.
 fn quoted_at(text: &[u8], i: usize) -> Quoted {
     let backslashes = count_while(&text[i..], 7, |b| b == b'\\');
     let quote = match text.get(i + backslashes) {
@@ -220,7 +221,7 @@ fn quoted_at(text: &[u8], i: usize) -> Quoted {
         _ => return Quoted::No,
     };
     let mut from = i + backslashes + 1;
-    // Three of them.
+    // Triple quotes.
     if backslashes == 0 && text[from..].starts_with(&[quote, quote]) {
         from += 2;
     }
@@ -250,28 +251,28 @@ fn quoted_at(text: &[u8], i: usize) -> Quoted {
     }
 }
 
-/// Takes a value that stands without quotes.
+/// Takes a value without quotes.
 fn bare_at(text: &[u8], i: usize, joint: Joint) -> Option<Range<usize>> {
     let limit = (i + LONGEST).min(text.len());
     let mut end = i;
     while end < limit && (is_bare(text[end]) || text[end] >= 0x80) {
         end += 1;
     }
-    // A value that opens brackets may have them closed.
+    // A value that opens brackets may also close them.
     if text[i..end].iter().any(|b| matches!(b, b'(' | b'[' | b'{')) {
         while end < limit && (is_bare(text[end]) || matches!(text[end], b')' | b']' | b'}' | b'>'))
         {
             end += 1;
         }
     }
-    // Parameters of an URL end at `&`; a sentence's dot is not part of it.
+    // Parameters of a URL end at `&`; the period of a sentence is not part of the value.
     if let Some(amp) = text[i..end].iter().position(|b| *b == b'&') {
         end = i + amp;
     }
     while end > i && matches!(text[end - 1], b'.' | b':' | b'?' | b'!') {
         end -= 1;
     }
-    // Cut short: `AbC…..[redacted]`; an option is no value.
+    // Cut off: `AbC…..[redacted]`; an option is no value.
     if text[end..].starts_with(b"..") || joint == Joint::Space && text.get(i) == Some(&b'-') {
         return None;
     }
@@ -314,7 +315,7 @@ pub(super) fn value_before(text: &[u8], at: usize) -> Option<Value> {
     })
 }
 
-/// Widens a word to the whole name: `-` and `.` join words of a name.
+/// Widens a word to the whole name: `-` and `.` join words of one.
 pub(super) fn whole_name(text: &[u8], start: usize, end: usize) -> Range<usize> {
     let mut from = start;
     while from > 0 && start - from < 64 {
