@@ -1,4 +1,4 @@
-//! Which operations changed something at a path, by what is on their records.
+//! Which operations changed something at a path, according to their records.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -8,14 +8,14 @@ use super::oplog::{Operation, RootChanges};
 use super::snapshot::Snapshot;
 use crate::base::id::SnapshotId;
 
-/// Finds operations by the paths that they changed. Operations share snapshots, so each is read once.
+/// Finds operations by the paths that they changed. Operations share snapshots, so each is read
+/// only once.
 pub struct ByPath<'a> {
     repo: &'a Repository,
     snapshots: HashMap<SnapshotId, Option<Snapshot>>,
 }
 
 impl<'a> ByPath<'a> {
-    /// Has looked at nothing yet.
     pub fn new(repo: &'a Repository) -> Self {
         Self {
             repo,
@@ -23,13 +23,13 @@ impl<'a> ByPath<'a> {
         }
     }
 
-    /// Returns true if something at or below `place` changed while the operation ran, whoever did it.
+    /// Returns true if something at or below `place` changed during the operation, whoever did it.
     pub fn saw_changes(&mut self, operation: &Operation, place: &Path) -> bool {
         self.any(operation, place, false)
     }
 
-    /// Returns true if the operation changed something at or below `place`: what changed where it neither ran nor was sent is most likely not
-    /// its doing.
+    /// Returns true if the operation changed something at or below `place`. Changes in roots that
+    /// it neither named nor ran in are most likely not its own.
     pub fn changed(&mut self, operation: &Operation, place: &Path) -> bool {
         self.any(operation, place, true)
     }
@@ -44,7 +44,7 @@ impl<'a> ByPath<'a> {
         });
         let is_left_out = |name| only_own && begin.elsewhere.contains(name);
         let end = operation.end.as_ref();
-        // It may have changed whatever it covers, where nobody looked afterwards.
+        // If nobody looked afterwards, it may have changed anything that it covers.
         let mut covered = snapshot.iter().flat_map(|snapshot| &snapshot.roots);
         let is_covered = covered.any(|root| {
             let path = root.path.as_path();
@@ -63,12 +63,13 @@ impl<'a> ByPath<'a> {
 fn has_changed(root: &RootChanges, base: &Path, place: &Path) -> bool {
     let mut gone = root.removed.iter().map(|path| path.to_path(base));
     let mut stamps = root.created.iter().chain(&root.modified);
-    // The time of a directory changes with what is in it: that is not about something else in it.
+    // The time of a directory changes with its content, which proves nothing about other paths in
+    // it.
     gone.any(|gone| gone.starts_with(place) || place.starts_with(&gone))
         || stamps.any(|stamp| stamp.path.to_path(base).starts_with(place))
 }
 
-/// Returns where a root is; without its snapshot, its name has to do.
+/// Returns the path of a root, or its name if the snapshot is gone.
 pub fn root_path(root: &RootChanges, snapshot: Option<&Snapshot>) -> PathBuf {
     let record = snapshot.and_then(|snapshot| snapshot.root(&root.name));
     record.map_or_else(

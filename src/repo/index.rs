@@ -1,7 +1,7 @@
 //! Where blobs are: derived from the packs' tables of contents, kept in the cache, safe to delete.
 //!
-//! The file is a log of sections, one per pack, each with its own checksum; what follows a damaged section is ignored and read
-//! from the packs again.
+//! The file is a log of sections, one per pack, each with its own checksum. Everything after a
+//! damaged section is ignored and read from the packs again.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -13,7 +13,7 @@ use crate::disk::fsutil;
 use crate::repo::pack::{Contents, Finished, Member, PackedBlob};
 use crate::repo::snapshot::PackRef;
 
-/// A digest is as random as a hash of it.
+/// A digest is random already, so it serves as its own hash.
 #[derive(Default)]
 pub struct DigestHasher(u64);
 
@@ -29,20 +29,17 @@ impl Hasher for DigestHasher {
     fn write_usize(&mut self, _: usize) {}
 }
 
-/// A set of digests.
 pub type DigestSet = HashSet<Digest, BuildHasherDefault<DigestHasher>>;
 type DigestMap<V> = HashMap<Digest, V, BuildHasherDefault<DigestHasher>>;
 
-/// A pack that the index knows.
+/// A pack in the index.
 #[derive(Debug, Clone)]
 pub struct IndexedPack {
-    /// Id and size.
     pub pack: PackRef,
     /// Offset in the pack, compressed length, decompressed length.
     pub members: Vec<(u64, Member)>,
 }
 
-/// One copy of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Location {
     /// Number of the pack in the index.
@@ -51,7 +48,6 @@ pub struct Location {
     pub member: u32,
     /// Offset in the decompressed member.
     pub offset: u32,
-    /// Size of the blob.
     pub size: u64,
     next: u32,
 }
@@ -68,22 +64,18 @@ pub struct Index {
 }
 
 impl Index {
-    /// Returns a pack by number.
     pub fn pack(&self, number: u32) -> Option<&IndexedPack> {
         self.packs.get(number as usize)
     }
 
-    /// Returns all packs.
     pub fn packs(&self) -> &[IndexedPack] {
         &self.packs
     }
 
-    /// Returns true if a pack is known.
     pub fn knows(&self, pack: Digest) -> bool {
         self.known.contains(&pack)
     }
 
-    /// Returns the copies of a blob.
     pub fn copies(&self, blob: Digest) -> impl Iterator<Item = Location> + '_ {
         let mut next = self.first.get(&blob).copied().unwrap_or(NONE);
         std::iter::from_fn(move || {
@@ -93,17 +85,15 @@ impl Index {
         })
     }
 
-    /// Returns how many different blobs there are.
+    /// Returns the number of distinct blobs.
     pub fn blobs(&self) -> usize {
         self.first.len()
     }
 
-    /// Returns all digests.
     pub fn digests(&self) -> impl Iterator<Item = Digest> + '_ {
         self.first.keys().copied()
     }
 
-    /// Adds a pack.
     pub fn add(&mut self, pack: PackRef, members: Vec<(u64, Member)>, blobs: &[PackedBlob]) {
         if !self.known.insert(pack.id) {
             return;
@@ -132,7 +122,6 @@ impl Index {
         self.add(pack, offsets(&contents.members), &contents.blobs);
     }
 
-    /// Returns this index without some packs.
     pub fn without(&self, gone: &DigestSet) -> Self {
         let mut result = Self::default();
         let mut by_pack: Vec<Vec<PackedBlob>> = vec![Vec::new(); self.packs.len()];
@@ -154,7 +143,7 @@ impl Index {
         result
     }
 
-    /// Reads the cached index; whatever cannot be read is as if it were not there.
+    /// Reads the cached index; whatever cannot be read counts as missing.
     pub fn load(path: &Path) -> Self {
         let mut index = Self::default();
         let Some(bytes) = fsutil::read_derived(path) else {
@@ -190,15 +179,15 @@ impl Index {
     }
 }
 
-/// Returns the packs that the cached index knows, without reading what is in them. Of a damaged one it may say anything: whoever finds a
-/// difference reads the packs.
+/// Returns the packs in the cached index without reading their contents. A damaged index may claim
+/// anything, so a caller that finds a difference has to read the packs.
 pub fn heads(path: &Path) -> Vec<PackRef> {
     let mut packs = Vec::new();
     let Some(file) = fsutil::open_derived(path) else {
         return packs;
     };
     let (mut at, mut head) = (0_u64, [0; 48]);
-    // Length, checksum, then the body: digest and size of the pack first.
+    // Length, checksum, then the body, which begins with digest and size of the pack.
     while fsutil::read_exact_at(&file, &mut head, at).is_ok() {
         let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
         let (Ok(id), Ok(bytes)) = (head[8..40].try_into(), head[40..48].try_into()) else {
@@ -213,7 +202,7 @@ pub fn heads(path: &Path) -> Vec<PackRef> {
     packs
 }
 
-/// Appends packs just published to the cached index.
+/// Appends newly published packs to the cached index.
 ///
 /// # Errors
 /// The cache cannot be written.

@@ -1,7 +1,9 @@
-//! Content that was kept in a staging area instead of being read (`docs/format.md` §2.4): where it is, and what it turned out to be.
+//! Content that was kept in a staging area instead of being read (`docs/format.md` §2.4): where it
+//! is, and its digest once it is packed.
 //!
-//! An entry names such content by its set and a number. The record of the set says where the files lie; it is durable before any snapshot that
-//! names it. When they have been packed, a list of their digests takes their place, and the files are deleted.
+//! An entry refers to such content by a set and a number. The record of the set says where the
+//! files are; it is durable before any snapshot that refers to it. Once the files are packed, a
+//! list of their digests replaces them, and they are deleted.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -25,25 +27,22 @@ use crate::model::manifest::{Body, Content, Kept, Listing, Sealed, Time};
 use crate::privacy::Fingerprint;
 use crate::repo::layout;
 
-/// A list of digests larger than this, decompressed, is refused.
+/// A longer list of digests (decompressed, in bytes) is refused.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// Files kept together for one snapshot.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct KeptSet {
-    /// 1.
+    /// Always 1.
     pub version: u32,
-    /// The repository that it belongs to.
     pub repository: Id,
-    /// Its name.
     pub id: Id,
-    /// When it was made.
     pub time: DateTime<Utc>,
-    /// The directory that holds the files by number.
+    /// The directory with the files, which are named by number.
     pub area: AbsolutePath,
-    /// Size of each file by number, and its time when it was kept; without a time if that says nothing, because the file never changes.
+    /// Size of each file by number, and its time when it was kept; without a time if the file never
+    /// changes.
     pub files: Vec<(u64, Option<Time>)>,
-    /// They are to be packed; else they stay where they are until no snapshot needs them.
+    /// Pack the files; otherwise they stay where they are until no snapshot needs them.
     pub pack: bool,
     /// Who made it; the last member, written by the repository.
     #[serde(default, skip_serializing)]
@@ -71,24 +70,25 @@ impl Record for KeptSet {
 
 /// A kept file, opened.
 pub struct KeptFile {
-    /// Its first bytes are what it held, as many as it had.
+    /// Its first bytes, as many as it had when it was kept, are the kept content.
     pub file: File,
-    /// Nobody wrote to it since: else it may have been appended to, which leaves what it held, or written anew, which does not.
+    /// Nobody has written to it since. Otherwise it was appended to, which preserves the kept
+    /// content, or rewritten, which does not.
     pub is_sure: bool,
 }
 
 impl KeptSet {
-    /// Returns the size of all files.
+    /// Returns the total size of the files.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|(size, _)| size).sum()
     }
 
-    /// Returns what an area says that holds this set.
+    /// Returns the owner mark of the area for this set.
     pub fn owner(repository: Id, set: Id) -> String {
         format!("bdr {repository} {set}\n")
     }
 
-    /// Opens the area that holds the files.
+    /// Opens the area with the files.
     ///
     /// # Errors
     /// It is gone, or not bdr's own.
@@ -101,7 +101,7 @@ impl KeptSet {
     /// Opens a file of the set.
     ///
     /// # Errors
-    /// It is gone, or somebody wrote over it.
+    /// It is gone, or was overwritten.
     pub fn open(&self, area: &OwnArea, number: u32) -> Result<KeptFile> {
         let failed = |e| Error::io("read", self.area.as_path().join(number.to_string()), e);
         let Some((size, mtime)) = self.files.get(number as usize).copied() else {
@@ -127,8 +127,8 @@ impl KeptSet {
     }
 }
 
-/// Returns true if an error of [`KeptSet::open`] says that the content is lost: it was written to, or it is gone. Whatever else keeps a file from being
-/// read (a device, a limit, a permission) may pass.
+/// Returns true if an error of [`KeptSet::open`] means that the content is lost: overwritten, or
+/// gone. Any other obstacle (a device, a limit, a permission) may pass.
 pub fn is_lost(error: &Error) -> bool {
     match error {
         Error::Damaged { .. } => true,
@@ -137,18 +137,17 @@ pub fn is_lost(error: &Error) -> bool {
     }
 }
 
-/// What the files of a set turned out to be.
+/// The digests of the files of a set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct KeptContents {
-    /// 1.
+    /// Always 1.
     pub version: u32,
-    /// The repository that it belongs to.
     pub repository: Id,
-    /// The set.
     pub id: Id,
-    /// By number; `None`: the file was written to, or was gone, before it could be read.
+    /// By number; `None` if the file was overwritten or gone before it could be read.
     pub files: Vec<Option<KeptContent>>,
-    /// Numbers, in order, of files that had become longer: what they held before may be what was read, or not.
+    /// Numbers, in order, of files that had grown: their first bytes may or may not be the kept
+    /// content.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unsure: Vec<u32>,
     /// Who packed it; the last member, written by the repository.
@@ -163,7 +162,7 @@ impl Record for KeptContents {
         self.bound.as_ref()
     }
 
-    // Digests of very many files.
+    // Room for the digests of very many files.
     const MAX_BYTES: u64 = MAX_BYTES;
 
     fn check(&self) -> std::result::Result<(), String> {
@@ -177,13 +176,12 @@ impl Record for KeptContents {
     }
 }
 
-/// What a kept file turned out to be.
+/// The digest of a kept file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(from = "KeptWire", into = "KeptWire")]
 pub struct KeptContent {
-    /// Of what is stored; `None` if nothing is.
+    /// Of the stored bytes; `None` if nothing is stored.
     pub digest: Option<Digest>,
-    /// Something of it was sealed.
     pub sealed: Option<Box<Sealed>>,
 }
 
@@ -225,23 +223,20 @@ impl From<KeptContent> for KeptWire {
     }
 }
 
-/// Content that was kept, as it is known now.
+/// Kept content, as far as it is known now.
 #[derive(Debug, Clone)]
 pub struct Resolved {
-    /// Where its bytes are.
     pub content: Option<Content>,
-    /// What was sealed.
     pub sealed: Option<Box<Sealed>>,
-    /// It may not be what was there: see [`KeptFile`].
+    /// It may not be the kept content: see [`KeptFile`].
     pub is_unsure: bool,
 }
 
-/// What is known of a set.
 #[derive(Debug)]
 pub(super) struct Known {
     set: KeptSet,
     contents: Option<KeptContents>,
-    /// Opened when it is first needed.
+    /// Opened on first use.
     area: OnceLock<Arc<OwnArea>>,
 }
 
@@ -255,11 +250,11 @@ impl Known {
     }
 }
 
-/// Sets that were looked up, by name.
+/// Sets that were looked up, by id.
 pub(super) type Cache = Arc<RwLock<HashMap<Id, Arc<Known>>>>;
 
 impl Repository {
-    /// Returns the sets, oldest first; [`Repository::unreadable`] has those that cannot be read.
+    /// Returns the sets, oldest first; unreadable ones are in [`Repository::unreadable`].
     ///
     /// # Errors
     /// The repository cannot be listed.
@@ -278,7 +273,7 @@ impl Repository {
         Ok(sets)
     }
 
-    /// Returns the sets that are to be packed and are not yet, oldest first.
+    /// Returns the sets that still have to be packed, oldest first.
     ///
     /// # Errors
     /// The repository cannot be listed.
@@ -296,7 +291,7 @@ impl Repository {
     /// Returns true if a set is recorded.
     ///
     /// # Errors
-    /// It cannot be told.
+    /// The storage cannot be read.
     pub fn has_kept_set(&self, id: Id) -> Result<bool> {
         let name = layout::kept_set(id);
         let size = self.storage().size(&name);
@@ -311,7 +306,6 @@ impl Repository {
         self.put_bound(&layout::kept_set(set.id), set)
     }
 
-    /// Reads the record of a set.
     fn read_set(&self, id: Id) -> Result<KeptSet> {
         let name = layout::kept_set(id);
         let set: KeptSet = self.read_record(&name)?;
@@ -325,7 +319,8 @@ impl Repository {
         Ok(set)
     }
 
-    /// Makes sure that what is said of a set that this machine made is what it said: a snapshot names the content of its files by it.
+    /// Makes sure that the record of a set made by this machine is unchanged: through it a snapshot
+    /// names the content of its files.
     fn check_own(&self, name: &str, id: Id, bound: Option<&Bound>) -> Result<()> {
         let vault = self.vault();
         let is_foreign =
@@ -339,13 +334,13 @@ impl Repository {
         }
     }
 
-    /// Returns true for a set that another machine made, with a key of its own: its area is there.
+    /// Returns true for a set that another machine made with its own key: the area is there.
     pub fn is_kept_elsewhere(&self, set: &KeptSet) -> bool {
         let key = set.bound.map(|bound| bound.key);
         self.origin_of(set.id, key) == Origin::Elsewhere
     }
 
-    /// Writes what the files of a set turned out to be: from now on they are not needed.
+    /// Writes the digests of the files of a set: from now on the files are not needed.
     ///
     /// # Errors
     /// The storage cannot be written.
@@ -366,7 +361,7 @@ impl Repository {
         Ok(())
     }
 
-    /// Removes the records of a set that nothing needs any more; its files are to be gone before.
+    /// Removes the records of a set that nothing needs any more; its files must be gone already.
     ///
     /// # Errors
     /// The storage cannot be written.
@@ -383,7 +378,7 @@ impl Repository {
         Ok(())
     }
 
-    /// Forgets what was looked up of a set: another process may have packed it.
+    /// Forgets what was looked up about a set, because another process may have packed it.
     pub(super) fn forget_kept(&self, id: Id) {
         let mut cache = self.kept.write().unwrap_or_else(PoisonError::into_inner);
         cache.remove(&id);
@@ -427,7 +422,8 @@ impl Repository {
         Ok(Some(contents))
     }
 
-    /// Returns the blobs and sealed values of the files of a set, as it is now; `None` while it is not packed.
+    /// Returns the blobs and sealed values of the files of a set as it is now; `None` while it is
+    /// not packed.
     ///
     /// # Errors
     /// The set is missing or damaged.
@@ -443,10 +439,10 @@ impl Repository {
         }))
     }
 
-    /// Returns what kept content turned out to be; `None` while it is not packed.
+    /// Returns the stored form of kept content; `None` while it is not packed.
     ///
     /// # Errors
-    /// The set is missing or damaged, or the file was written to before it could be packed.
+    /// The set is missing or damaged, or the file was overwritten before it could be packed.
     pub fn resolve_kept(&self, kept: Kept) -> Result<Option<Resolved>> {
         let known = self.kept_set(kept.set)?;
         let Some(contents) = &known.contents else {
@@ -468,7 +464,7 @@ impl Repository {
         }
     }
 
-    /// Puts what kept content turned out to be into a listing, as far as that is known.
+    /// Replaces kept content in a listing by its stored form, as far as it is known.
     pub(crate) fn resolve_all(&self, mut listing: Listing) -> Listing {
         for entry in &mut listing {
             if let Some(kept) = entry.body.content.as_ref().and_then(Content::as_kept)
@@ -482,17 +478,17 @@ impl Repository {
         listing
     }
 
-    /// Opens kept content that is not packed: what counts are its first `size` bytes.
+    /// Opens kept content that is not packed; only its first `size` bytes count.
     ///
     /// # Errors
-    /// It is gone, or somebody wrote to it.
+    /// It is gone, or was overwritten.
     pub fn open_kept(&self, kept: Kept) -> Result<KeptFile> {
         let known = self.kept_set(kept.set)?;
         let area = known.area(&self.areas())?;
         known.set.open(&area, kept.number)
     }
 
-    /// Returns true if a set is packed, or its files are where they were kept, as far as a look at the directory tells.
+    /// Returns true if a set is packed, or its area seems to be in place; reads none of the files.
     pub fn has_kept_files(&self, set: Id) -> bool {
         self.kept_set(set).is_ok_and(|known| {
             known.contents.is_some()
@@ -502,7 +498,7 @@ impl Repository {
         })
     }
 
-    /// Returns true if an open file has the content of an entry, by reading it from where it stands.
+    /// Returns true if the rest of an open file equals the content of an entry.
     pub fn has_content(&self, body: &Body, file: &mut File) -> bool {
         if let Some(sealed) = &body.sealed {
             return self.mac_of(file).is_some_and(|mac| mac == sealed.mac);
@@ -533,7 +529,7 @@ impl Repository {
         }
     }
 
-    /// Returns the keyed digest of a file from where it stands; `None` if it cannot be read.
+    /// Returns the keyed digest of the rest of a file; `None` if it cannot be read.
     fn mac_of(&self, file: &mut File) -> Option<Digest> {
         let mut mac = self.vault().mac().ok()?;
         read_all(file, &mut |piece| mac.update(piece))?;
@@ -541,7 +537,7 @@ impl Repository {
     }
 }
 
-/// Hands a file to `sink` from where it stands; `None` if it cannot be read.
+/// Passes the rest of a file to `sink`; `None` if it cannot be read.
 fn read_all(file: &mut File, sink: &mut dyn FnMut(&[u8])) -> Option<()> {
     let mut buffer = vec![0; 128 * 1024];
     loop {
@@ -554,7 +550,7 @@ fn read_all(file: &mut File, sink: &mut dyn FnMut(&[u8])) -> Option<()> {
     }
 }
 
-/// Returns the digest of a file from where it stands; `None` if it cannot be read.
+/// Returns the digest of the rest of a file; `None` if it cannot be read.
 pub(crate) fn digest_of(file: &mut File) -> Option<Digest> {
     use sha2::Digest as _;
     let mut hasher = sha2::Sha256::new();
@@ -562,7 +558,7 @@ pub(crate) fn digest_of(file: &mut File) -> Option<Digest> {
     Some(Digest::finish(hasher))
 }
 
-/// Returns the digest of the bytes that count; `None` if they cannot be read.
+/// Returns the digest of the kept bytes; `None` if they cannot be read.
 pub fn digest_of_kept(file: &File, kept: Kept) -> Option<Digest> {
     use sha2::Digest as _;
     let mut hasher = sha2::Sha256::new();

@@ -12,7 +12,7 @@ use crate::model::manifest::{Entry, Listing};
 use crate::repo::layout;
 use crate::repo::record::check_sum;
 
-/// Checks entries that follow one another: their order, and what they add up to.
+/// Checks consecutive entries: their order, and their sums.
 ///
 /// # Errors
 /// Says what is wrong.
@@ -23,25 +23,27 @@ pub fn check_entries(entries: &[Entry]) -> std::result::Result<(), String> {
     check_sum("entries", entries.iter().map(|entry| entry.size))
 }
 
-/// The largest file of a listing: of some ten million files.
+/// The largest file of a listing, in bytes: some ten million files.
 pub const MAX_PACKED: u64 = 1 << 30;
-/// What a listing may be, decompressed, beyond [`MAX_RATIO`] times its file.
+/// Decompressed bytes that any listing may have, beyond [`MAX_RATIO`] times its file.
 const FREE_BYTES: u64 = 16 << 20;
-/// How much longer than its file a listing may be: listings are full of digests, which do not shrink.
+/// How many times longer than its file a listing may be: it is full of digests, which do not
+/// compress.
 const MAX_RATIO: u64 = 200;
-/// What an entry takes at least of the file, on the average, where there are more than [`FREE_ENTRIES`].
+/// Bytes of the file per entry, at least, on average, if there are more than [`FREE_ENTRIES`].
 const MIN_ENTRY_BYTES: u64 = 8;
 const FREE_ENTRIES: u64 = 100_000;
-/// The longest line. A path of 64 KiB in hexadecimal, attributes of as much.
+/// The longest line, in bytes: a path of 64 KiB in hexadecimal, and as many attributes.
 const MAX_LINE: u64 = 8 << 20;
 
-/// Returns true if a file of `packed` bytes may hold so much. It could be a few bytes that become all the memory there is.
+/// Returns true if a file of `packed` bytes may plausibly contain this much. Otherwise a few bytes
+/// could expand to fill all memory.
 fn is_proportionate(packed: u64, bytes: u64, entries: u64) -> bool {
     bytes <= packed.saturating_mul(MAX_RATIO).saturating_add(FREE_BYTES)
         && entries <= packed / MIN_ENTRY_BYTES + FREE_ENTRIES
 }
 
-/// The first line, closed.
+/// The first line; unknown members are refused.
 #[derive(Deserialize)]
 struct Head {
     format: String,
@@ -49,7 +51,7 @@ struct Head {
     repository: Id,
 }
 
-/// Returns the file of a key frame: its bytes and its name.
+/// Returns the bytes and the name of a key frame's file.
 ///
 /// # Errors
 /// An entry has no JSON form.
@@ -62,7 +64,8 @@ pub fn encode(
     let packed = compressed(repository, root, path, entries, 4)?;
     let (packed, bytes) = packed;
     let is_fine = is_proportionate(packed.len() as u64, bytes, entries.len() as u64);
-    // What shrinks as nothing honest should is stored as is, so that it can be told from what wants to fill the memory.
+    // What compresses better than anything honest should is stored as is, so that it is not
+    // mistaken for a bomb.
     let packed = match is_fine {
         true => packed,
         false => compressed(repository, root, path, entries, 0)?.0,
@@ -70,7 +73,7 @@ pub fn encode(
     Ok((Digest::of(&packed), packed))
 }
 
-/// Returns the file, and how long it is decompressed.
+/// Returns the file, and its decompressed length.
 fn compressed(
     repository: Id,
     root: &str,
@@ -103,7 +106,7 @@ fn compressed(
     Ok((packed, bytes))
 }
 
-/// Hands on what it reads, and takes its digest.
+/// Passes on what it reads, and computes the digest.
 struct Digesting<R> {
     from: R,
     hasher: Sha256,
@@ -119,10 +122,11 @@ impl<R: Read> Read for Digesting<R> {
 
 /// Reads the entries of a key frame of `packed` bytes whose path is `wanted`.
 ///
-/// All of it is decompressed and checked against its name, line by line; of the other entries only the paths are looked at.
+/// All of it is decompressed and checked against its name, line by line; the other entries are
+/// parsed only up to their paths.
 ///
 /// # Errors
-/// It is not what its name says, or not a listing of this repository.
+/// Its content does not match its name, or is not a listing of this repository.
 pub fn decode(
     repository: Id,
     id: Digest,
@@ -143,7 +147,7 @@ pub fn decode(
     let read = lines(repository, packed, &mut text, wanted);
     let is_over = text.get_ref().limit() == 0;
     drop(text);
-    // Whatever is wrong with it otherwise: the digest tells whether it was damaged, or made so.
+    // Whatever else is wrong with it: the digest tells whether it was damaged, or made like that.
     let mut rest = (&mut file).take(MAX_REST);
     let at_end = std::io::copy(&mut rest, &mut std::io::sink()).is_ok() && rest.limit() > 0;
     let is_whole = at_end && Digest::finish(file.hasher) == id;
@@ -157,7 +161,7 @@ pub fn decode(
     }
 }
 
-/// Bytes after what can be read of a key frame of which the digest is still taken.
+/// Bytes that are still hashed after the readable part of a key frame.
 const MAX_REST: u64 = 64 << 20;
 
 fn lines(
@@ -233,7 +237,7 @@ fn parse(line: &[u8]) -> std::result::Result<Entry, String> {
     serde_json::from_slice(line).map_err(|e| e.to_string())
 }
 
-/// Returns the path at the beginning of an entry, if it can be told without parsing JSON.
+/// Returns the path at the beginning of an entry, if that works without parsing JSON.
 fn plain_path(line: &[u8]) -> Option<RepoPath> {
     let rest = line.strip_prefix(b"{\"p\":\"")?;
     let path = &rest[..rest.iter().position(|byte| *byte == b'"')?];

@@ -1,54 +1,50 @@
-//! Names of everything in a repository, as `docs/format.md` has them. Nobody else puts one together.
+//! Names of everything in a repository, as in `docs/format.md`. No other module makes one.
 
 use crate::base::id::{Digest, Id, OperationId, SnapshotId};
 
-/// Returns the name of a snapshot's record. Sorted by name they are in the order in which they were taken.
+/// Returns the name of a snapshot record. Sorting by name gives the order in which snapshots were
+/// taken.
 pub fn snapshot(seq: u64, id: SnapshotId) -> String {
     format!("snapshots/{seq:010}-{id}.json")
 }
 
-/// Returns what a snapshot's record is called in messages where its number is not known.
+/// Returns what messages call a snapshot record if its number is unknown.
 pub fn some_snapshot(id: SnapshotId) -> String {
     format!("snapshots/{id}.json")
 }
 
-/// Returns the name of the record that an operation began.
 pub fn begin(id: OperationId) -> String {
     operation(id, "begin")
 }
 
-/// Returns the name of the record that an operation ended.
 pub fn end(id: OperationId) -> String {
     operation(id, "end")
 }
 
-/// Returns the name of one of an operation's records.
 pub fn operation(id: OperationId, part: &str) -> String {
     format!("operations/{id}.{part}.json")
 }
 
-/// Returns the operation whose record has a name.
+/// Returns the operation to which a record of this name belongs.
 pub fn operation_of(name: &str) -> Option<OperationId> {
     let file = name.strip_prefix("operations/")?;
     file.split('.').next()?.parse().ok()
 }
 
-/// Returns the name of the record of a set of kept content.
 pub fn kept_set(id: Id) -> String {
     format!("kept/{id}.json")
 }
 
-/// Returns the name of the digests of a set, once it is packed.
 pub fn kept_contents(id: Id) -> String {
     format!("kept/{id}.contents.json.gz")
 }
 
-/// Returns what a file of a set is called in messages.
+/// Returns what messages call a file of a set.
 pub fn kept_file(set: Id, number: u32) -> String {
     format!("kept/{set}/{number}")
 }
 
-/// Returns the name of what a user said of a snapshot: pins, tags.
+/// Returns the name of the user's marks on a snapshot: pins, tags.
 pub fn mark(id: Id) -> String {
     format!("marks/{id}.json")
 }
@@ -58,13 +54,11 @@ pub fn forgotten(id: Id) -> String {
     format!("marks/{id}.forgotten.json")
 }
 
-/// Returns the name of a pack.
 pub fn pack(id: Digest) -> String {
     let hex = id.to_hex();
     format!("packs/{}/{hex}.tar.gz", &hex[..2])
 }
 
-/// Returns the name of a key frame.
 pub fn key_frame(id: Digest) -> String {
     format!("manifests/{}.json.gz", id.to_hex())
 }

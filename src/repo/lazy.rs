@@ -1,4 +1,4 @@
-//! The snapshots of a repository, each read when it is first looked at: naming one of a thousand reads one.
+//! The snapshots of a repository, each read on first use: finding one among a thousand reads one.
 
 use std::cell::OnceCell;
 
@@ -14,10 +14,9 @@ pub struct Snapshots<'a> {
     all: Vec<(SnapshotId, String, OnceCell<Read>)>,
 }
 
-/// What came of reading a record.
 enum Read {
     Good(Box<Snapshot>),
-    /// Removed by another process since it was listed.
+    /// Another process removed it since the listing.
     Gone,
     /// Why it cannot be read.
     Bad(String),
@@ -25,7 +24,7 @@ enum Read {
 
 impl<'a> Snapshots<'a> {
     pub(super) fn new(repo: &'a Repository) -> Result<Self> {
-        // File names sort as sequence number and id do.
+        // File names sort by sequence number and id.
         let all = repo.snapshot_names()?.into_iter().filter_map(|name| {
             let (_, id) = parse_snapshot_name(name.strip_prefix("snapshots/")?)?;
             Some((id, name, OnceCell::new()))
@@ -36,22 +35,21 @@ impl<'a> Snapshots<'a> {
         })
     }
 
-    /// Returns the repository that they are of.
     pub fn repository(&self) -> &'a Repository {
         self.repo
     }
 
-    /// Returns their ids, without reading them.
+    /// Returns the ids without reading the records.
     pub fn ids(&self) -> Vec<SnapshotId> {
         self.all.iter().map(|(id, ..)| *id).collect()
     }
 
-    /// Returns the one with an id, if it can be read.
+    /// Returns the snapshot with an id, if it can be read.
     pub fn get(&self, id: SnapshotId) -> Option<&Snapshot> {
         self.read(id).ok().flatten()
     }
 
-    /// Returns the one with an id; `None` if there is none.
+    /// Returns the snapshot with an id; `None` if there is none.
     ///
     /// # Errors
     /// [`Error::Unreadable`].
@@ -60,18 +58,20 @@ impl<'a> Snapshots<'a> {
         at.map_or(Ok(None), |at| self.at(at))
     }
 
-    /// Returns those that can be read, oldest first.
+    /// Returns the readable snapshots, oldest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Snapshot> {
         self.each().filter_map(Result::ok)
     }
 
-    /// Returns them, oldest first; [`Error::Unreadable`] in place of one that cannot be read.
+    /// Returns all snapshots, oldest first, with [`Error::Unreadable`] for those that cannot be
+    /// read.
     pub fn each(&self) -> impl DoubleEndedIterator<Item = Result<&Snapshot>> {
         (0..self.all.len()).filter_map(|at| self.at(at).transpose())
     }
 
-    /// Returns those of which something tells that they were written, newer than the newest backup that is there, and that are gone without having been
-    /// forgotten; from then on they count as unreadable.
+    /// Returns snapshots that are known to have been written, newer than the newest existing
+    /// backup, and that are gone without having been forgotten. From then on they count as
+    /// unreadable.
     pub fn missing(&self) -> Vec<Named> {
         let mut named = Vec::new();
         let mut last_backup = None;
@@ -90,7 +90,7 @@ impl<'a> Snapshots<'a> {
         self.repo.notice_missing(last, last_backup, named)
     }
 
-    /// Makes sure that none is missing that would be taken before `found`, if it `fits`.
+    /// Makes sure that no missing snapshot would be chosen before `found`, provided that it `fits`.
     ///
     /// # Errors
     /// [`Error::Unreadable`].

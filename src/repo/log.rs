@@ -22,14 +22,15 @@ impl Repository {
     /// The storage cannot be written.
     pub fn end(&self, end: &End) -> Result<()> {
         let name = layout::end(end.id);
-        // Of more changes than a record holds it says that there are some; which they are is found by comparing.
+        // If there are more changes than a record can hold, it only says that something changed; an
+        // undo finds them by comparing.
         match self.put_bound(&name, end) {
             Err(Error::Invalid { .. }) => self.put_bound(&name, &end.in_short()),
             other => other,
         }
     }
 
-    /// Returns a new operation id, after all others even if the clock went backwards.
+    /// Returns a new operation id that sorts after all others, even if the clock went backwards.
     ///
     /// # Errors
     /// The repository cannot be listed.
@@ -39,7 +40,8 @@ impl Repository {
         Ok(Id::after(last, now))
     }
 
-    /// Returns begin records that have no end record, oldest first; [`Repository::unreadable`] has those that cannot be read.
+    /// Returns begin records without an end record, oldest first; unreadable ones are in
+    /// [`Repository::unreadable`].
     ///
     /// # Errors
     /// The repository cannot be listed.
@@ -70,7 +72,8 @@ impl Repository {
         Ok(ids)
     }
 
-    /// Returns the operation log, oldest first; [`Repository::unreadable`] has the records that cannot be read.
+    /// Returns the operation log, oldest first; unreadable records are in
+    /// [`Repository::unreadable`].
     ///
     /// # Errors
     /// The repository cannot be listed.
@@ -84,7 +87,7 @@ impl Repository {
         Ok(operations)
     }
 
-    /// Returns the operations after one, oldest first, without saying which are undone.
+    /// Returns the operations after one, oldest first, without determining which are undone.
     ///
     /// # Errors
     /// The repository cannot be listed.
@@ -101,7 +104,8 @@ impl Repository {
             let Ok(Some(begin)) = self.listed(&name, self.read_record::<Begin>(&name)) else {
                 continue;
             };
-            // One without an end was interrupted; one whose end cannot be read looks so, and is noted.
+            // An operation without an end was interrupted. One with an unreadable end looks the
+            // same, so it is noted.
             let name = layout::end(id);
             let end = self.listed(&name, self.read_record::<End>(&name));
             let end = end.ok().flatten();

@@ -1,6 +1,7 @@
-//! What the user says of a snapshot after it was taken: tags, and whether it is to stay (`docs/format.md` §2.5).
+//! What the user adds to a snapshot after it was taken: tags, and whether to keep it
+//! (`docs/format.md` §2.5).
 //!
-//! A snapshot's own record is never edited. Readers that know nothing of marks restore as well without.
+//! The record of a snapshot is never edited. Readers that do not know marks restore just as well.
 
 use std::collections::HashSet;
 
@@ -13,16 +14,14 @@ use crate::base::id::{Id, SnapshotId};
 use crate::disk::storage;
 use crate::repo::layout;
 
-/// What was said of a snapshot.
+/// Tags and pin of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
-    /// 1.
+    /// Always 1.
     pub version: u32,
-    /// The repository that it belongs to.
     pub repository: Id,
-    /// The snapshot.
     pub id: SnapshotId,
-    /// Its tags, in place of those of its record.
+    /// Its tags, which replace those of its record.
     #[serde(default)]
     pub tags: Vec<String>,
     /// Prune never removes it.
@@ -37,7 +36,7 @@ impl Record for Mark {
 }
 
 impl Repository {
-    /// Returns what was said of a snapshot; `None`: nothing.
+    /// Returns the mark of a snapshot; `None` if it has none.
     ///
     /// # Errors
     /// It cannot be read.
@@ -60,7 +59,7 @@ impl Repository {
         matches!(self.storage.size(&layout::forgotten(id)), Ok(Some(_)))
     }
 
-    /// Notes of a snapshot that it is removed on purpose while an operation still names it.
+    /// Notes that a snapshot is removed on purpose while an operation still names it.
     ///
     /// # Errors
     /// The storage cannot be written.
@@ -77,7 +76,8 @@ impl Repository {
             .map_err(|e| Error::storage("write", name, e))
     }
 
-    /// Removes the notes of forgotten snapshots that no operation of `named` names any more, and that are older than the newest backup.
+    /// Removes the notes about forgotten snapshots that are not in `named` (no operation names them
+    /// any more) and are older than the newest backup.
     ///
     /// # Errors
     /// The storage cannot be written.
@@ -96,7 +96,7 @@ impl Repository {
         Ok(())
     }
 
-    /// Returns the snapshots that something was said of.
+    /// Returns the snapshots with marks.
     ///
     /// # Errors
     /// The repository cannot be listed.
@@ -106,7 +106,7 @@ impl Repository {
         Ok(ids.filter_map(|id| id.parse().ok()).collect())
     }
 
-    /// Says something of a snapshot, in place of what was said before.
+    /// Writes a mark in place of the previous one.
     ///
     /// # Errors
     /// The storage cannot be written.

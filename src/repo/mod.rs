@@ -1,7 +1,7 @@
 //! The repository: everything below its directory, in the format of `docs/format.md`.
 //!
-//! Invariant: a snapshot record is written last, and everything it refers to is durable before it. Files are written once
-//! and never edited.
+//! Invariant: a snapshot record is written last, and everything it refers to is durable before it.
+//! Files are written once and never edited.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -53,7 +53,7 @@ use recovery::{RECOVER_MD, RECOVER_PY};
 use snapshot::{PackRef, RootRecord, Snapshot};
 
 const VERSION: u64 = 1;
-/// Space that can be given back when the disk is full.
+/// Space that is freed when the disk is full, in bytes.
 const RESERVE_BYTES: usize = 128 * 1024;
 
 #[derive(Serialize, Deserialize)]
@@ -75,48 +75,46 @@ struct Features {
     prune: Vec<String>,
 }
 
-/// Where values are kept if nobody says otherwise: beside what is derived.
+/// Returns the default place of sealed values: next to the derived files.
 fn default_vault(cache: &Path) -> Vault {
     let dir = cache.join("vault");
     let key = FileKey(dir.join("vault.key"));
     Vault::new(&dir, None, Arc::new(key))
 }
 
-/// Snapshots, their content, and the operation log. A handle: clones share what was read.
+/// Snapshots, their content, and the operation log. A cheap handle: clones share what was read.
 #[derive(Clone)]
 pub struct Repository {
     storage: Arc<dyn Storage>,
     id: Id,
     cache: PathBuf,
     location: PathBuf,
-    /// Features that a writer must know and this one does not.
+    /// Features that a writer must know and this program does not.
     write_features: Vec<String>,
-    /// Features that prune must know and this one does not.
+    /// Features that prune must know and this program does not.
     prune_features: Vec<String>,
     index: Arc<RwLock<Option<Arc<Index>>>>,
     kept: kept::Cache,
-    /// Records that were listed and could not be read, and why.
+    /// Records that were listed but could not be read, with the reason.
     unreadable: Arc<Mutex<BTreeMap<String, String>>>,
-    /// What must not be stored in the clear.
     privacy_rules: Arc<Rules>,
-    /// Where it is instead.
     vault: Arc<Vault>,
 }
 
-/// Packs whose table of contents cannot be read, and why.
+/// Packs whose table of contents cannot be read, with the reason.
 pub type Unreadable = Vec<(PackRef, Error)>;
 
-/// What may stand in a directory that is not a repository yet.
+/// What a directory may contain that is not a repository yet.
 const UNFINISHED: [&str; 5] = ["tmp", "RECOVER.md", "recover.py", "reserve", "lock"];
 
-/// The file whose lock every writer shares but the sweep of prune, which needs it alone.
+/// The file that all writers lock shared, and the sweep of prune alone.
 const LOCK: &str = "lock";
 
 impl Repository {
-    /// Makes a new repository, or finishes one whose making was interrupted.
+    /// Creates a repository, or finishes one whose creation was interrupted.
     ///
     /// # Errors
-    /// Something else is there, or it cannot be written.
+    /// The directory contains something else, or cannot be written.
     pub fn create(storage: Arc<dyn Storage>, cache: &Path, now: DateTime<Utc>) -> Result<Self> {
         let location = location_of(&*storage);
         storage.prepare()?;
@@ -129,7 +127,7 @@ impl Repository {
             }
             match listed.iter().find(|l| !UNFINISHED.contains(&&*l.name)) {
                 None => Ok(false),
-                // Another process made it while this one listed.
+                // Another process created it during the listing.
                 Some(_) if matches!(storage.size("format.json"), Ok(Some(_))) => Ok(true),
                 Some(foreign) => Err(Error::NotARepository {
                     location: location.display().to_string(),
@@ -140,7 +138,8 @@ impl Repository {
         if is_made()? {
             return Self::open(storage, cache);
         }
-        // Several first calls at once: one makes it, the others find it made. Where there are no locks they have to be lucky.
+        // If several first calls run at once, one creates the repository and the others find it.
+        // Without locks this takes luck.
         let _alone = storage.lock(LOCK, Sharing::Alone, Duration::MAX).ok();
         if is_made()? {
             return Self::open(storage, cache);
@@ -154,7 +153,7 @@ impl Repository {
         };
         let json = serde_json::to_vec(&format)
             .map_err(|e| Error::invalid(format!("format.json: {e}"), None))?;
-        // format.json last: it is what makes the directory a repository.
+        // format.json comes last: it makes the directory a repository.
         for (name, bytes) in [
             ("RECOVER.md", RECOVER_MD),
             ("recover.py", RECOVER_PY),
@@ -166,7 +165,7 @@ impl Repository {
         Self::open(storage, cache)
     }
 
-    /// Opens a repository. `cache` is the directory that holds `<repository id>/` of derived files.
+    /// Opens a repository. `cache` is the directory with `<repository id>/`, the derived files.
     ///
     /// # Errors
     /// There is none, it is something else, or it needs a newer program.
@@ -180,12 +179,13 @@ impl Repository {
         let json = match storage.read("format.json") {
             Ok(json) => json,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                // One whose making was interrupted, or is under way, is none yet.
+                // A repository that is being created, or whose creation was interrupted, is none
+                // yet.
                 let is_foreign = |name: &str| !UNFINISHED.contains(&name);
                 let foreign = storage
                     .list("")
                     .is_ok_and(|listed| listed.iter().any(|l| is_foreign(&l.name)));
-                // Another process made it in between.
+                // Another process created it meanwhile.
                 if foreign && matches!(storage.size("format.json"), Ok(Some(_))) {
                     return Self::open(storage, cache);
                 }
@@ -235,7 +235,7 @@ impl Repository {
         })
     }
 
-    /// Returns the repository with rules for what is sealed, and a place for what was.
+    /// Sets the rules for what is sealed, and the vault for sealed values.
     #[must_use]
     pub fn with_privacy(mut self, rules: Rules, vault: Vault) -> Self {
         self.privacy_rules = Arc::new(rules);
@@ -243,17 +243,14 @@ impl Repository {
         self
     }
 
-    /// Returns the rules for what is sealed.
     pub fn privacy_rules(&self) -> &Rules {
         &self.privacy_rules
     }
 
-    /// Returns the place of what was sealed on this machine.
     pub fn vault(&self) -> &Vault {
         &self.vault
     }
 
-    /// Returns its identity.
     pub fn id(&self) -> Id {
         self.id
     }
@@ -263,38 +260,37 @@ impl Repository {
         &self.location
     }
 
-    /// Returns the directory of its derived files.
     pub fn cache(&self) -> &Path {
         &self.cache
     }
 
-    /// Returns where this machine can keep files for it that do not go through the storage, best first.
+    /// Returns the places where this machine can keep files without going through the storage, best
+    /// first.
     pub fn areas(&self) -> Vec<PathBuf> {
         let local = self.storage.local();
         local.map(LocalStorage::areas).unwrap_or_default()
     }
 
-    /// Returns its storage.
     pub fn storage(&self) -> &dyn Storage {
         &*self.storage
     }
 
-    /// Returns what no snapshot may hold: the repository and its cache.
+    /// Returns paths that no snapshot may contain: the repository and its cache.
     pub fn own_paths(&self) -> Vec<PathBuf> {
         let mut paths = vec![self.cache.clone(), self.vault.dir().to_path_buf()];
         if let Some(local) = self.storage.local() {
             paths.push(local.directory().to_path_buf());
         }
-        // What is called so beside the repository may be somebody's.
+        // A directory of that name next to the repository may be somebody else's.
         let is_own = |place: &PathBuf| !place.exists() || fsutil::area::is_place(place);
         paths.extend(self.areas().into_iter().filter(is_own));
         paths
     }
 
-    /// Makes sure that this program may write here.
+    /// Makes sure that this program may write to the repository.
     ///
     /// # Errors
-    /// The repository has a feature that a writer must know.
+    /// It has a feature that a writer must know.
     pub fn check_writable(&self) -> Result<()> {
         if self.write_features.is_empty() {
             return Ok(());
@@ -306,10 +302,11 @@ impl Repository {
         })
     }
 
-    /// Waits up to `patience` for a shared hold, which every writer but the sweep of prune needs; `None` where the storage has no locks.
+    /// Waits up to `patience` for a shared hold, which every writer but the sweep of prune needs;
+    /// `None` if the storage has no locks.
     ///
     /// # Errors
-    /// [`Error::Busy`] if another process needs it alone all that time, or there is no getting it.
+    /// [`Error::Busy`] if another process has it alone all that time, or if locking fails.
     pub fn hold(&self, patience: Duration) -> Result<Option<Hold>> {
         self.locked(LOCK, Sharing::Shared, patience)
     }
@@ -320,7 +317,7 @@ impl Repository {
             std::io::ErrorKind::WouldBlock => Error::Busy {
                 holder: String::new(),
             },
-            // Not "busy": file systems without locks say so in other ways.
+            // Not "busy": file systems without locks report that in other ways.
             _ => Error::io("lock", self.location.join(name), error),
         })
     }
@@ -371,7 +368,7 @@ impl Repository {
         })
     }
 
-    /// Returns the SHA-256 of a snapshot's record, which names everything that is in it by digests.
+    /// Returns the SHA-256 of a snapshot record, which names everything in the snapshot by digests.
     ///
     /// # Errors
     /// It cannot be read.
@@ -383,15 +380,15 @@ impl Repository {
         Ok(Digest::of(&bytes))
     }
 
-    /// Reads a snapshot record that was listed; `None` if another process removed it since.
+    /// Reads a snapshot record from a listing; `None` if another process removed it since.
     ///
     /// # Errors
-    /// Why it cannot be read; [`Repository::unreadable`] has it from then on.
+    /// Why it cannot be read, which is also added to [`Repository::unreadable`].
     fn read_listed(&self, name: &str) -> std::result::Result<Option<Snapshot>, String> {
         self.listed(name, self.read_snapshot(name))
     }
 
-    /// Takes note of a record that was listed and cannot be read; one that another process removed since is `None`.
+    /// Notes a listed record that cannot be read; `None` if another process removed it since.
     fn listed<T>(&self, name: &str, read: Result<T>) -> std::result::Result<Option<T>, String> {
         let reason = match read {
             Ok(record) => return Ok(Some(record)),
@@ -410,7 +407,8 @@ impl Repository {
         Err(reason)
     }
 
-    /// Returns the records that this handle and its clones listed and could not read, by name, each with the reason.
+    /// Returns the records that this handle and its clones listed but could not read, by name, with
+    /// the reason.
     pub fn unreadable(&self) -> Vec<(String, String)> {
         let unreadable = self
             .unreadable
@@ -422,7 +420,7 @@ impl Repository {
             .collect()
     }
 
-    /// Removes a record that cannot be read; an operation with both of its records.
+    /// Removes an unreadable record, and for an operation both of its records.
     ///
     /// # Errors
     /// It can be read, or the storage cannot be written.
@@ -452,8 +450,8 @@ impl Repository {
         Ok(())
     }
 
-    /// Makes sure that no record of an operation that is as new as `id`, or of any operation, could not be read: what is the newest, and what is undone,
-    /// depends on all of them.
+    /// Makes sure that every record as new as `id`, or every one at all, could be read: which
+    /// operation is the newest, and which are undone, depends on all of them.
     ///
     /// # Errors
     /// [`Error::Unreadable`].
@@ -468,7 +466,7 @@ impl Repository {
         }
     }
 
-    /// Returns all snapshots that can be read, oldest first; [`Repository::unreadable`] has the others.
+    /// Returns all readable snapshots, oldest first; the others are in [`Repository::unreadable`].
     ///
     /// # Errors
     /// The repository cannot be listed.
@@ -482,7 +480,7 @@ impl Repository {
         Ok(snapshots)
     }
 
-    /// Returns all snapshots, to be read as they are looked at.
+    /// Returns all snapshots, each to be read on first use.
     ///
     /// # Errors
     /// The repository cannot be listed.
@@ -504,7 +502,7 @@ impl Repository {
         self.read_snapshot(&name)
     }
 
-    /// Returns the number and id that a new snapshot gets.
+    /// Returns number and id for a new snapshot.
     ///
     /// # Errors
     /// The repository cannot be listed.
@@ -513,7 +511,7 @@ impl Repository {
         let named = names
             .iter()
             .filter_map(|name| parse_snapshot_name(name.strip_prefix("snapshots/")?));
-        // One that no record can have, or the last there could be, is nobody's to go on from.
+        // Skip impossible numbers, and the last possible one, which has no successor.
         let last = named.filter(|(seq, _)| *seq < record::MAX_COUNT).max();
         Ok((
             last.map_or(1, |(seq, _)| seq + 1),
@@ -529,7 +527,8 @@ impl Repository {
         self.listing_of(root, &|_| true)
     }
 
-    /// Returns the entries of a root whose path is `wanted`: of a large listing, a few cost much less than all.
+    /// Returns the entries of a root whose path is `wanted`: a few of a large listing cost much
+    /// less than all.
     ///
     /// # Errors
     /// Its key frame is missing or damaged.
@@ -575,7 +574,7 @@ impl Repository {
         })
     }
 
-    /// Writes a key frame unless it exists already; returns its name and how many bytes were written.
+    /// Writes a key frame unless it exists; returns its name and the bytes written.
     ///
     /// # Errors
     /// The storage cannot be written.
@@ -591,7 +590,7 @@ impl Repository {
             .storage
             .size(&name)
             .map_err(|e| Error::storage("read", &name, e))?;
-        // One that is there may be damaged: it counts only if it reads back the same.
+        // An existing one may be damaged, so it only counts if it reads back equal.
         let is_whole = || {
             let file = Pieces::of(&*self.storage, &name);
             file.is_ok_and(|mut file| {
@@ -621,7 +620,8 @@ impl Repository {
         })
     }
 
-    /// Returns the key of the digests in end records, of this machine's cache: lost, changed files are conflicts instead of merged.
+    /// Returns the key for digests in end records, from this machine's cache. If the key is lost,
+    /// changed files become conflicts instead of being merged.
     ///
     /// # Errors
     /// There is none yet and the cache cannot be written.
@@ -638,7 +638,7 @@ impl Repository {
         Ok(key)
     }
 
-    /// Returns the size of everything in the repository.
+    /// Returns the total size of the repository.
     ///
     /// # Errors
     /// It cannot be listed.
@@ -646,7 +646,7 @@ impl Repository {
         fn sum(storage: &dyn Storage, dir: &str) -> std::io::Result<u64> {
             let mut total = 0;
             for listed in storage.list(dir)? {
-                // Not a part of the repository, and mostly further names of files that are elsewhere.
+                // Not part of the repository, and mostly hard links to files elsewhere.
                 if dir.is_empty() && listed.name == "staging" {
                     continue;
                 }
@@ -666,8 +666,9 @@ impl Repository {
         sum(&*self.storage, "").map_err(|e| Error::storage("list", ".", e))
     }
 
-    /// Removes temporary files that a crash left, unless a living writer may own them: not all of them hold the lock. Records of
-    /// operations are written without it, and so is the snapshot of a guard that could not wait for prune; both take seconds.
+    /// Removes temporary files that a crash left, unless a living writer may own them. Not every
+    /// writer holds the lock: operation records are written without it, and so is the snapshot of a
+    /// guard that could not wait for prune; both take seconds.
     ///
     /// Returns how many were removed.
     ///
@@ -681,7 +682,7 @@ impl Repository {
         if left.is_empty() {
             return Ok(0);
         }
-        // Whoever writes for longer holds the lock shared.
+        // Every writer that takes longer holds the lock shared.
         let Ok(Some(_alone)) = self.storage.lock(LOCK, Sharing::Alone, Duration::ZERO) else {
             return Ok(0);
         };
@@ -691,7 +692,7 @@ impl Repository {
     }
 }
 
-/// A temporary file that nobody wrote to for so long is what a crash left.
+/// A temporary file that has not been written for this long is left from a crash.
 const LEFT_AFTER: TimeDelta = TimeDelta::minutes(10);
 
 fn location_of(storage: &dyn Storage) -> PathBuf {

@@ -1,7 +1,9 @@
-//! Which snapshots were the newest: the record of one that was deleted would not be missed otherwise.
+//! Which snapshots were the newest, so that a deleted record is missed.
 //!
-//! Three things tell. A derived file in the cache says what was committed last; each record names the backup before it, and the last operation the snapshot
-//! that it needs, so what came since tells of one that is gone even where the cache is gone too. What is removed on purpose is noted (`marks/ID.forgotten.json`) as long as anything could miss it.
+//! There are three clues. A derived file in the cache says what was committed last; each record
+//! names the backup before it; and the last operation names the snapshot that it needs. So later
+//! records reveal a missing one even without the cache. A removal on purpose is noted
+//! (`marks/ID.forgotten.json`) for as long as anything could miss the snapshot.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,19 +19,18 @@ use crate::base::path::os_to_bytes;
 use crate::disk::fsutil;
 use crate::repo::layout;
 
-/// The last that were committed by whoever uses this cache.
+/// The last snapshots committed by the users of this cache.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Newest {
-    /// Of any kind.
     any: Option<Named>,
-    /// Of those that somebody took to keep.
+    /// The last backup, as opposed to a guard's snapshot.
     backup: Option<Named>,
 }
 
-/// Copies of a repository that are remembered.
+/// How many copies of a repository are remembered.
 const MOST_PLACES: usize = 16;
 
-/// What is said of a record that is not there.
+/// Reason for a record that is missing.
 pub(super) const MISSING: &str = "it is missing, though nobody removed it";
 
 impl Repository {
@@ -37,7 +38,7 @@ impl Repository {
         self.cache().join("newest.json")
     }
 
-    /// What is known, by where the repository lies: copies of one have the same cache, and may be older.
+    /// Returns what is known by the repository's location: copies share a cache, but may be older.
     fn all_newest(&self) -> BTreeMap<String, Newest> {
         let json = fsutil::read_derived(&self.newest_path()).unwrap_or_default();
         serde_json::from_slice(&json).unwrap_or_default()
@@ -54,12 +55,11 @@ impl Repository {
             .unwrap_or_default()
     }
 
-    /// Returns the newest backup that is known of without looking.
+    /// Returns the newest backup according to the cache, without listing the repository.
     pub(crate) fn last_backup(&self) -> Option<Named> {
         self.newest().backup
     }
 
-    /// Remembers what was committed.
     pub(super) fn remember_newest(&self, snapshot: &Snapshot) {
         let own = Some(snapshot.named());
         let mut all = self.all_newest();
@@ -72,12 +72,13 @@ impl Repository {
             newest.backup = newest.backup.max(own);
         }
         let json = serde_json::to_vec(&all).unwrap_or_default();
-        // Derived: without it less is missed.
+        // Derived: without it, fewer losses are noticed.
         let _ = fsutil::create_dir_private(self.cache())
             .and_then(|()| fsutil::write_derived(&self.newest_path(), &json));
     }
 
-    /// Returns the snapshot that the last operation needs, if that is newer than the newest that is there. Its number is the one that follows.
+    /// Returns the snapshot that the last operation needs, if it is newer than the newest existing
+    /// one. Its number is the next.
     fn before_last_operation(&self, last: Option<Named>) -> Option<Named> {
         let operation = self.operation_ids().ok()?.pop()?;
         let name = layout::begin(operation);
@@ -86,8 +87,9 @@ impl Repository {
         (last.is_none_or(|last| id > last.id)).then_some(Named { seq, id })
     }
 
-    /// Takes note of records newer than `last` and `last_backup`, the newest that are there, of which something tells that they were written: the cache, or
-    /// one of `named`, what newer records name as the backup before them. [`Repository::unreadable`] has them from then on.
+    /// Notes missing records newer than `last` and `last_backup`, the newest existing ones, if the
+    /// cache says that they were written, or `named` does: the backups that newer records name as
+    /// their predecessor. From then on they are in [`Repository::unreadable`].
     pub(crate) fn notice_missing(
         &self,
         last: Option<Named>,
@@ -99,7 +101,7 @@ impl Repository {
         let any = any.or_else(|| self.before_last_operation(last));
         let backups = newest.backup.into_iter().chain(named);
         let backups = backups.filter(|backup| Some(*backup) > last_backup);
-        // Another process may have written it since these were listed.
+        // Another process may have written it since the listing.
         let mut missing: Vec<Named> = any.into_iter().chain(backups).collect();
         if missing.is_empty() {
             return missing;

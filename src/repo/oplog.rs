@@ -1,6 +1,7 @@
 //! The operation log: a begin record before anything destructive, an end record after it.
 //!
-//! Members are those of `docs/format.md` §2.3. A begin without an end was interrupted, and can be undone all the same.
+//! The members are those of `docs/format.md` §2.3. An operation without an end was interrupted, and
+//! can be undone all the same.
 
 use std::collections::HashSet;
 
@@ -20,24 +21,20 @@ use crate::repo::layout;
 use crate::repo::origin::Origin;
 use crate::repo::snapshot::PathNote;
 
-/// What an operation did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OperationKind {
-    /// A guarded command.
     Guard,
-    /// An undo.
     Undo,
-    /// A redo.
     Redo,
-    /// A restore.
     Restore,
-    /// What another program had bdr do that changes no protected file: a backup, a change of the schedule.
+    /// A request by another program that changes no protected file: a backup, a change of the
+    /// schedule.
     Call,
 }
 
 impl OperationKind {
-    /// Returns the word used in records and for people.
+    /// Returns the word for records and for people.
     pub fn word(self) -> &'static str {
         match self {
             Self::Guard => "guard",
@@ -52,52 +49,46 @@ impl OperationKind {
 /// Written before an operation acts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Begin {
-    /// 1.
+    /// Always 1.
     pub version: u32,
-    /// The repository that it belongs to.
     pub repository: Id,
-    /// Its name.
     pub id: OperationId,
-    /// What it does.
     pub kind: OperationKind,
-    /// When it began.
     pub time: DateTime<Utc>,
-    /// The command.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub argv: Vec<RawName>,
-    /// Where it was run.
     pub cwd: RawName,
-    /// Given by the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// The snapshot that holds the state before it; `None` where no protected file was to be changed.
+    /// The snapshot of the state before; `None` if no protected file was to be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<SnapshotId>,
-    /// The captured set, names of roots of `before`; empty: all of them.
+    /// The captured set, as names of roots of `before`; empty means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roots: Vec<RootName>,
-    /// Roots that the command neither named nor ran in: what changes there meanwhile is taken back only if that is asked for.
+    /// Roots that the command neither named nor ran in: an undo reverts changes there only on
+    /// request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub elsewhere: Vec<RootName>,
-    /// Directories that roots lie in, and that no root holds.
+    /// Directories that contain roots and are in no root.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<Parent>,
     /// What was not captured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_captured: Vec<PathNote>,
-    /// Parts of the command that act on something that is not a file here: they are not undone.
+    /// Parts of the command that act on something other than local files: they are not undone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remote: Vec<String>,
     /// The operation that this one reverses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undoes: Option<OperationId>,
-    /// Of the process.
+    /// The process id.
     #[serde(default)]
     pub pid: u32,
-    /// What a restore needs to be resumed.
+    /// What is needed to resume a restore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<RestoreJournal>,
-    /// The call of a coding agent that it belongs to.
+    /// The call of a coding agent to which it belongs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentCall>,
     /// Who recorded it; the last member, written by the repository.
@@ -118,26 +109,25 @@ impl Record for Begin {
     }
 }
 
-/// A directory that a root lies in: to make or remove the root changes its time, which is all that is known of it.
+/// A directory that contains a root. Making or removing the root changes its time, and only that is
+/// recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parent {
-    /// Where, absolute.
+    /// Its absolute path.
     #[serde(rename = "p")]
     pub path: RawName,
-    /// Last change of the names in it.
+    /// Last change of its names.
     #[serde(rename = "t")]
     pub mtime: Time,
 }
 
-/// What a restore was asked to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreJournal {
-    /// From which snapshot.
     pub snapshot: SnapshotId,
-    /// Where to; `None`: in place.
+    /// Target directory; `None` for in place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<AbsolutePath>,
-    /// Which paths: `ROOT/relative`; empty: all.
+    /// Restored paths, as `ROOT/relative`; empty means all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<RootPath>,
     /// Remove files that the snapshot does not have.
@@ -147,79 +137,64 @@ pub struct RestoreJournal {
     pub overwrite: String,
 }
 
-/// A path in a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootPath {
-    /// Name of the root.
     pub root: RootName,
-    /// Path below it.
     pub path: RepoPath,
 }
 
-/// How an object stood when the operation ended.
+/// An object as it was when the operation ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamp {
-    /// Where.
     #[serde(rename = "p")]
     pub path: RepoPath,
-    /// What.
     #[serde(rename = "k", default)]
     pub kind: Kind,
-    /// Permission bits.
     #[serde(rename = "m")]
     pub mode: u32,
-    /// Last change of content.
     #[serde(rename = "t")]
     pub mtime: Time,
-    /// Bytes.
     #[serde(rename = "s", default)]
     pub size: u64,
-    /// Last change of anything.
     #[serde(rename = "c")]
     pub ctime: Time,
-    /// Number of the file.
     #[serde(rename = "n")]
     pub inode: u64,
-    /// User and group; `None` in records of before they were written down.
+    /// User and group; `None` in older records, which do not have them.
     #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<(u32, u32)>,
 }
 
-/// Written when an operation is over.
+/// Written when an operation ends.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct End {
-    /// 1.
+    /// Always 1.
     pub version: u32,
-    /// The repository that it belongs to.
     pub repository: Id,
-    /// Its name.
     pub id: OperationId,
-    /// When it ended.
     pub time: DateTime<Utc>,
-    /// Exit status of the command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<i32>,
-    /// Signal that ended the command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
-    /// How long it took.
     pub elapsed_ms: u64,
-    /// What changed, per root; roots without a change are left out.
+    /// The changes per root; roots without changes are omitted.
     #[serde(default)]
     pub roots: Vec<RootChanges>,
-    /// Roots that could not be looked at afterwards: what changed there is found by comparing once it is asked for.
+    /// Roots that could not be read afterwards: an undo finds their changes by comparing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unseen: Vec<RootName>,
-    /// When it ended by the clock that dates files, if there are roots of which it will have to be told what came later.
+    /// When it ended by the clock of the file system, if there are roots whose later changes have
+    /// to be told apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_time: Option<Time>,
-    /// Those of [`Begin::parents`] whose time is another now.
+    /// Those of [`Begin::parents`] whose time has changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<Parent>,
-    /// Of an undo: not all that it was to bring back came back, so what it reverses does not count as reversed.
+    /// For an undo: part of it failed, so the operation that it reverses does not count as undone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
-    /// Of an undo of some paths only: how much of the operation it was.
+    /// For an undo of only some paths: how much of the operation it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<Portion>,
     /// Who recorded it; the last member, written by the repository.
@@ -227,24 +202,21 @@ pub struct End {
     pub bound: Option<Bound>,
 }
 
-/// How much of something was done, in paths that are no directories.
+/// A part of a whole, counted in paths that are not directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Portion {
-    /// So many.
     pub done: u64,
-    /// Of so many.
     pub of: u64,
 }
 
 impl Portion {
-    /// Returns how many are left.
     pub fn left(self) -> u64 {
         self.of.saturating_sub(self.done)
     }
 }
 
 impl End {
-    /// Returns the same without what changed: as if nobody could have looked.
+    /// Returns the record without the changes, as if nobody had been able to look.
     pub(super) fn in_short(&self) -> Self {
         let changed = self.roots.iter().map(|root| root.name.clone());
         Self {
@@ -284,47 +256,47 @@ impl Record for End {
     }
 }
 
-/// What an operation changed in one root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct RootChanges {
     /// Name of the root in the snapshot before.
     pub name: RootName,
-    /// Topmost paths that are gone.
+    /// Paths that are gone; only the topmost of each tree.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<RepoPath>,
-    /// Objects that were not there before.
+    /// Objects that did not exist before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub created: Vec<Stamp>,
-    /// Objects that are not as before.
+    /// Objects that have changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modified: Vec<Stamp>,
-    /// Regular files among and below the removed.
+    /// Regular files among and below the removed paths.
     #[serde(default)]
     pub deleted_files: u64,
-    /// Their size.
     #[serde(default)]
     pub deleted_bytes: u64,
-    /// What changed inside of modified JSON objects and JSONL logs.
+    /// Changes inside modified JSON objects and JSONL logs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub merges: Vec<Inside>,
-    /// What indexes of git that it changed list since: they are rewritten without meaning anything else whenever somebody looks.
+    /// The meaning of changed git indexes: git rewrites them without changing their meaning
+    /// whenever somebody runs `git status`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub indexes: Vec<Meaning>,
-    /// Topmost objects under names that were not there before, which the operation did not make and the snapshot does not hold: they stay.
+    /// Topmost objects under new names that the operation did not make and the snapshot does not
+    /// have: they stay.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<RepoPath>,
-    /// What was not captured and is gone.
+    /// Objects that were not captured and are gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<RepoPath>,
-    /// What was not captured and is not as it was: a file, or a directory that could not be looked into.
+    /// Objects that were not captured and have changed: a file, or a directory that could not be
+    /// read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub altered: Vec<RepoPath>,
 }
 
-/// What a file means, as a keyed digest: it may be written anew and mean the same.
+/// The meaning of a file as a keyed digest: the file may be rewritten and mean the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meaning {
-    /// Which file.
     #[serde(rename = "p")]
     pub path: RepoPath,
     /// HMAC-SHA-256 with a key that is not in the repository.
@@ -332,19 +304,17 @@ pub struct Meaning {
     pub digest: Digest,
 }
 
-/// What an operation changed inside of a file.
+/// What an operation changed inside a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inside {
-    /// Which file.
     #[serde(rename = "p")]
     pub path: RepoPath,
-    /// Keys or lines.
     #[serde(flatten)]
     pub changes: crate::model::merge::Changes,
 }
 
 impl RootChanges {
-    /// Drops what is not at paths that `own` tells.
+    /// Drops everything except the paths for which `own` returns true.
     pub(crate) fn keep(&mut self, own: &dyn Fn(&RepoPath) -> bool) {
         self.removed.retain(own);
         self.created.retain(|stamp| own(&stamp.path));
@@ -356,7 +326,6 @@ impl RootChanges {
         self.altered.retain(own);
     }
 
-    /// Returns true if nothing changed.
     pub fn is_empty(&self) -> bool {
         self.removed.is_empty()
             && self.created.is_empty()
@@ -367,16 +336,13 @@ impl RootChanges {
     }
 }
 
-/// Says that an operation is to be kept, with what its undo needs.
+/// A record that an operation is pinned, with what its undo needs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Pin {
-    /// 1.
+    /// Always 1.
     pub version: u32,
-    /// The repository that it belongs to.
     pub repository: Id,
-    /// The operation.
     pub id: OperationId,
-    /// When it was pinned.
     pub time: DateTime<Utc>,
 }
 
@@ -387,27 +353,25 @@ impl Record for Pin {
     }
 }
 
-/// One line of the operation log.
 #[derive(Debug, Clone)]
 pub struct Operation {
-    /// How it began.
     pub begin: Begin,
-    /// How it ended; `None`: interrupted, or still running.
+    /// How it ended; `None` if it was interrupted or still runs.
     pub end: Option<End>,
-    /// The undo that reversed it and was not itself undone.
+    /// The undo that reversed it and was not undone itself.
     pub undone_by: Option<OperationId>,
-    /// How much of it undos of single paths have reversed, if it is not undone as a whole.
+    /// How much of it was reversed by undos of single paths, if it is not undone as a whole.
     pub partly: Option<Portion>,
-    /// It never expires, and is not forgotten.
+    /// It never expires and cannot be forgotten.
     pub pinned: bool,
-    /// Who recorded it.
     pub origin: Origin,
-    /// This machine recorded it, or nothing tells: no other is taken back without being named, or says what another one did.
+    /// This machine recorded it, or no clue says otherwise. Any other operation is undone only if
+    /// the user names it, and proves nothing about others.
     pub is_ours: bool,
 }
 
 impl Operation {
-    /// Returns one that was recorded just now.
+    /// Returns an operation that was recorded just now.
     pub(crate) fn recorded(begin: Begin, end: Option<End>) -> Self {
         Self {
             begin,
@@ -420,7 +384,7 @@ impl Operation {
         }
     }
 
-    /// Returns counts of regular files (deleted, created, modified).
+    /// Returns counts of regular files: deleted, created, modified.
     pub fn counts(&self) -> (u64, u64, u64) {
         let Some(end) = &self.end else {
             return (0, 0, 0);
@@ -439,7 +403,7 @@ impl Operation {
             })
     }
 
-    /// Returns true if it changed something that an undo would reverse, or may have.
+    /// Returns true if it changed, or may have changed, something that an undo would reverse.
     pub fn is_undoable(&self) -> bool {
         let own = |name: &RootName| !self.begin.elsewhere.contains(name);
         let changed =
@@ -449,7 +413,8 @@ impl Operation {
             && self.end.as_ref().is_none_or(changed)
     }
 
-    /// Returns true if something changed while it ran in roots that it neither named nor ran in, and nothing has been taken back.
+    /// Returns true if something changed during it in roots that it neither named nor ran in, and
+    /// nothing is undone yet.
     pub fn saw_changes_elsewhere(&self) -> bool {
         let roots = self.end.iter().flat_map(|end| &end.roots);
         self.begin.before.is_some()
@@ -460,7 +425,7 @@ impl Operation {
     }
 }
 
-/// Fills in which operations are undone, and which in part: the newest decides.
+/// Sets which operations are undone, completely or in part: the newest undo decides.
 pub fn mark_undone(operations: &mut [Operation]) {
     for i in (0..operations.len()).rev() {
         mark_partly(operations, i);
@@ -477,7 +442,7 @@ pub fn mark_undone(operations: &mut [Operation]) {
     }
 }
 
-/// Adds what an undo of single paths reversed. What it left is less than all that an earlier one had before it.
+/// Adds what an undo of single paths reversed. Each leaves less than the one before had.
 fn mark_partly(operations: &mut [Operation], number: usize) {
     let (earlier, later) = operations.split_at_mut(number);
     let Some(undo) = later.first().filter(|undo| undo.undone_by.is_none()) else {
@@ -497,12 +462,13 @@ fn mark_partly(operations: &mut [Operation], number: usize) {
 }
 
 impl Repository {
-    /// Returns an operation, without saying whether it is undone; `None` if there is none of that name, or it cannot be read.
+    /// Returns an operation, without determining whether it is undone; `None` if it does not exist
+    /// or cannot be read.
     pub(crate) fn operation(&self, id: OperationId) -> Option<Operation> {
         self.read_operations(vec![id]).pop()
     }
 
-    /// Returns the ids of pinned operations. A record of a pin counts even if it is damaged.
+    /// Returns the ids of pinned operations. A pin counts even if its record is damaged.
     ///
     /// # Errors
     /// The repository cannot be listed.
@@ -531,7 +497,7 @@ impl Repository {
             .map_err(|e| Error::storage("write", name, e))
     }
 
-    /// Lets an operation expire as others do.
+    /// Lets an operation expire like any other.
     ///
     /// # Errors
     /// The storage cannot be written.
@@ -542,18 +508,20 @@ impl Repository {
 
     /// Removes an operation from the log; its snapshot stays.
     ///
-    /// The begin record goes first: without it there is no operation, whatever else is left. The other way round an undo would take it for
-    /// interrupted, and take back what others did since.
+    /// The begin record goes first: without it there is no operation, whatever else is left. The
+    /// other way round, the operation would look interrupted, and its undo would revert later
+    /// changes of others.
     ///
     /// # Errors
-    /// It is pinned, or an undo of another that is still in the log; or the storage cannot be written.
+    /// It is pinned, or it undoes another one that is still in the log; or the storage cannot be
+    /// written.
     pub fn forget(&self, operations: &[Operation], operation: &Operation) -> Result<()> {
         self.check_writable()?;
         let id = operation.begin.id;
         check_forgettable(operations, operation)?;
         self.remove_if_there(&layout::operation(id, "begin"))?;
         self.remove_if_there(&layout::operation(id, "end"))?;
-        // What a crash in between left of others.
+        // Leftovers of other removals that a crash interrupted.
         for name in self.names("operations")? {
             let id = name
                 .strip_suffix(".end.json")
@@ -574,10 +542,10 @@ impl Repository {
     }
 }
 
-/// Makes sure that an operation can be forgotten.
+/// Makes sure that an operation may be forgotten.
 ///
 /// # Errors
-/// It is pinned, or it reverses one that is still in the log: that one would look as if it stood.
+/// It is pinned, or it undoes an operation in the log, which would no longer look undone.
 pub fn check_forgettable(operations: &[Operation], operation: &Operation) -> Result<()> {
     let ids: Vec<Id> = operations.iter().map(|o| o.begin.id).collect();
     let own = operation.begin.id.prefix(&ids);
@@ -595,10 +563,10 @@ pub fn check_forgettable(operations: &[Operation], operation: &Operation) -> Res
     Ok(())
 }
 
-/// Finds the operation that `spec` names: an id, or the beginning of its random part.
+/// Finds an operation by `spec`: an id, or the beginning of its random part.
 ///
 /// # Errors
-/// None, or more than one.
+/// None matches, or more than one.
 pub fn resolve<'a>(operations: &'a [Operation], spec: &str) -> Result<&'a Operation> {
     let found: Vec<&Operation> = operations
         .iter()

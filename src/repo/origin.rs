@@ -1,7 +1,9 @@
-//! Who made a snapshot, or recorded an operation: bound to the key of this machine, or to another, or to none.
+//! Who made a snapshot or recorded an operation: bound to this machine's key, to another key, or to
+//! none.
 //!
-//! A record that says that this machine bound it, and is not as it was bound, is damaged: whoever can write to the repository changed it, checksum and all.
-//! It is healed from the lifeboat like any other, and is used for nothing.
+//! If a record claims to be bound by this machine but does not verify, it is damaged: somebody with
+//! write access changed it, checksum included. Like any damaged record it is healed from the
+//! lifeboat, and is never used.
 
 use serde::Serialize;
 
@@ -14,21 +16,22 @@ use crate::disk::vault::{Bound, BoundKind, KeyName};
 use crate::repo::snapshot::Snapshot;
 use crate::repo::summaries::Summary;
 
-/// Who made a snapshot, or recorded an operation, as far as it can be told.
+/// Who made a snapshot or recorded an operation, as far as we can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// This machine: its record is as it was written here.
+    /// This machine, and the record is unchanged.
     Here,
-    /// Nobody says: from before this machine bound what it makes.
+    /// Unknown: from before this machine bound its records.
     Before,
-    /// Somebody with another key: another machine, or this one before it lost its own.
+    /// Another key: another machine, or this one before it lost its key.
     Elsewhere,
-    /// Nobody says, though this machine had its key by then: an older bdr, a key that could not be had, or somebody who wrote it by hand.
+    /// Unknown, although this machine had its key by then: an older bdr, an unavailable key, or a
+    /// record made by hand.
     Unbound,
 }
 
 impl Origin {
-    /// Returns the word for it in documents.
+    /// Returns the word for documents.
     pub fn word(self) -> &'static str {
         match self {
             Self::Here => "here",
@@ -39,14 +42,14 @@ impl Origin {
     }
 }
 
-/// Tells who made the snapshots of a repository.
+/// Determines who made the snapshots of a repository.
 #[derive(Debug, Clone)]
 pub struct Origins {
-    /// The key of this machine; `None`: there is none.
+    /// The key of this machine, if it has one.
     pub own: Option<KeyName>,
-    /// Why it is not used.
+    /// Why the key is not used.
     pub refused: Option<String>,
-    /// The first that it bound.
+    /// The first snapshot that it bound.
     since: Option<u64>,
 }
 
@@ -68,7 +71,6 @@ impl Origins {
         }
     }
 
-    /// Returns who made a snapshot.
     pub fn of(&self, summary: &Summary) -> Origin {
         self.by_key(summary.seq, summary.key)
     }
@@ -83,24 +85,25 @@ impl Origins {
         }
     }
 
-    /// Returns true if a snapshot may count in place of what this machine made: it made it itself, or nothing tells what it made.
+    /// Returns true if a snapshot may be used in place of this machine's own: this machine made it,
+    /// or no clue says otherwise.
     pub fn counts(&self, summary: &Summary) -> bool {
         self.since.is_none() || matches!(self.of(summary), Origin::Here | Origin::Before)
     }
 
-    /// The same, of its number and the key that it was bound with.
+    /// As `counts`, by the number and the key that bound the snapshot.
     pub(crate) fn counts_by_key(&self, seq: u64, key: Option<KeyName>) -> bool {
         self.since.is_none() || matches!(self.by_key(seq, key), Origin::Here | Origin::Before)
     }
 }
 
 impl Repository {
-    /// Returns what tells who made `snapshots`, all of the repository.
+    /// Returns the origins of `snapshots`, which must be all of the repository.
     pub fn origins(&self, snapshots: &[Summary]) -> Origins {
         self.origins_by_key(snapshots.iter().map(|s| (s.seq, s.key)))
     }
 
-    /// The same, of numbers and keys.
+    /// As `origins`, by numbers and keys.
     pub(crate) fn origins_by_key(
         &self,
         keys: impl Iterator<Item = (u64, Option<KeyName>)>,
@@ -108,25 +111,26 @@ impl Repository {
         Origins::new(self.vault().binding_key(), keys)
     }
 
-    /// Writes a snapshot record: the commit point. It is bound to this machine.
+    /// Writes a snapshot record, bound to this machine: the commit point.
     ///
     /// # Errors
     /// The storage cannot be written.
     pub fn commit(&self, snapshot: &Snapshot) -> Result<()> {
-        // A snapshot without it is worth more than none; `verify` says which those are, and why the key is refused.
+        // An unbound snapshot is better than none; `verify` lists them, and says why the key is
+        // refused.
         self.put_bound(&snapshot.file_name(), snapshot)?;
         self.remember_newest(snapshot);
         Ok(())
     }
 
-    /// Writes a record that is bound to this machine, if that can be.
+    /// Writes a record, bound to this machine if possible.
     pub(super) fn put_bound<T: Serialize + Record>(&self, name: &str, value: &T) -> Result<()> {
         self.put_record(name, value, |kind, record| {
             self.vault().bind(kind, record).ok()
         })
     }
 
-    /// Writes a record in place of what it was before. One that this machine did not make does not become its own.
+    /// Rewrites a record. One that another machine made stays bound to that machine.
     ///
     /// # Errors
     /// The storage cannot be written.
@@ -149,10 +153,11 @@ impl Repository {
         storage::put(self.storage(), name, &bytes).map_err(|e| Error::storage("write", name, e))
     }
 
-    /// Returns who recorded something of a name that tells when that was, by the key that bound it.
+    /// Returns who recorded something, by the time in its id and the key that bound it.
     pub(super) fn origin_of(&self, id: Id, key: Option<KeyName>) -> Origin {
         let own = self.vault().binding_key().ok().flatten();
-        // Not by the oldest that is there: whoever takes all of them away could say then that theirs are from before.
+        // The oldest existing record does not count: removing all of them would make forged ones
+        // look as if from before.
         let since = self.vault().bound_since().unwrap_or(i64::MAX);
         match key {
             Some(key) if Some(key) == own => Origin::Here,
@@ -162,7 +167,8 @@ impl Repository {
         }
     }
 
-    /// Returns who recorded an operation, and whether it may be taken back without being named: this machine recorded it, or nothing tells what it did.
+    /// Returns who recorded an operation, and whether it may be undone without being named: this
+    /// machine recorded it, or no clue says otherwise.
     pub(super) fn recorded_by(
         &self,
         id: Id,
@@ -171,14 +177,14 @@ impl Repository {
     ) -> (Origin, bool) {
         let of = |bound: Option<&Bound>| self.origin_of(id, bound.map(|bound| bound.key));
         let origins = std::iter::once(of(begin)).chain(end.map(of));
-        // What is least certain of the two.
+        // The less certain of the two counts.
         let origin = origins.max().unwrap_or(Origin::Unbound);
         let is_ours = matches!(origin, Origin::Here | Origin::Before)
             || !matches!(self.vault().binding_key(), Ok(Some(_)));
         (origin, is_ours)
     }
 
-    /// Makes sure that a record that this machine is said to have made is as it made it.
+    /// Makes sure that a record bound by this machine is unchanged.
     pub(super) fn check_bound<T: Record>(&self, name: &str, value: &T, bytes: &[u8]) -> Result<()> {
         let (Some(kind), Some(bound)) = (T::KIND, value.bound()) else {
             return Ok(());

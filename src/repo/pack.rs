@@ -1,7 +1,9 @@
-//! Packs: gzip members that are one tar archive, a table of contents and a footer (`docs/format.md` §4).
+//! Packs: gzip members that form one tar archive, a table of contents and a footer
+//! (`docs/format.md` §4).
 //!
-//! A [`PackWriter`] streams to a staged file and holds one member in memory. Before a member is written it is decompressed
-//! again and the blobs in it re-hashed: a fault of compressor or memory stops the backup, not the restore.
+//! A [`PackWriter`] streams to a staged file and keeps one member in memory. Before it writes a
+//! member it decompresses it again and re-hashes the blobs in it: a fault of compressor or memory
+//! stops the backup, not the restore.
 
 use std::io::{self, Read};
 
@@ -16,25 +18,24 @@ use crate::model::manifest::Time;
 use crate::repo::layout;
 use crate::repo::snapshot::PackRef;
 
-/// Input of one member, at most.
+/// Input of one member, at most, in bytes.
 pub const MEMBER_BYTES: usize = 256 * 1024;
-/// A pack is closed once it is this long.
+/// A pack is closed once it has this many bytes.
 pub const PACK_BYTES: u64 = 32 << 20;
 const BLOCK: usize = 512;
 const FOOTER_BYTES: usize = 42;
 const TOC_NAME: &str = ".bdr/toc.json";
 
-/// How hard to compress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// For guards: a person waits.
+    /// For guards: a person is waiting.
     Fast,
     /// For scheduled backups: gzip level 6.
     Best,
 }
 
 impl Level {
-    /// Returns gzip's number for it, from 1 to 9.
+    /// Returns gzip's level, from 1 to 9.
     pub fn number(self) -> i32 {
         match self {
             Self::Fast => 1,
@@ -47,11 +48,10 @@ impl Level {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member(pub u32, pub u32);
 
-/// Where a blob lies in a pack: digest, size, member, offset in the decompressed member.
+/// Place of a blob in a pack: digest, size, member, offset in the decompressed member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackedBlob(pub Digest, pub u64, pub u32, pub u32);
 
-/// Table of contents of a pack.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contents {
     format: String,
@@ -59,41 +59,33 @@ pub struct Contents {
     repository: Id,
     /// Content members in file order from offset 0.
     pub members: Vec<Member>,
-    /// What they hold.
     pub blobs: Vec<PackedBlob>,
 }
 
-/// A pack that was published.
+/// A published pack.
 #[derive(Debug, Clone)]
 pub struct Finished {
-    /// Its id and size.
     pub pack: PackRef,
-    /// What it holds.
     pub contents: Contents,
 }
 
-/// What the tar header of an entry says.
+/// The tar header of an entry.
 pub struct TarMeta<'a> {
     /// Escaped name below `files/` or `blobs/`.
     pub name: &'a str,
-    /// What it is.
     pub kind: TarKind<'a>,
-    /// Permission bits.
     pub mode: u32,
-    /// Whole seconds are kept.
+    /// Only whole seconds are stored.
     pub mtime: Time,
 }
 
-/// Type of a tar entry.
 #[derive(Clone, Copy)]
 pub enum TarKind<'a> {
-    /// With data.
     File,
-    /// Directory.
     Dir,
     /// With its target.
     Symlink(&'a [u8]),
-    /// With the name of the entry it is another name of.
+    /// With the name of the entry to which it links.
     Hardlink(&'a str),
 }
 
@@ -191,18 +183,18 @@ struct Mark {
 
 struct Long {
     mark: Mark,
-    /// Member and offset where the data begins.
+    /// Member and offset at which the data begins.
     start: (u32, u32),
     size: u64,
     written: u64,
-    /// Re-hashes the data as it comes back from the compressor.
+    /// Re-hashes the data as the decompressor returns it.
     check: Sha256,
-    /// Bytes of header or padding still to skip in the next member that comes back.
+    /// Bytes of header or padding to skip in the next decompressed member.
     skip: usize,
     checked: u64,
 }
 
-/// Writes packs: opens a new one whenever the last is full.
+/// Writes packs, and opens a new one whenever the last is full.
 pub struct PackWriter<'a> {
     storage: &'a dyn Storage,
     repository: Id,
@@ -212,16 +204,14 @@ pub struct PackWriter<'a> {
     length: u64,
     members: Vec<Member>,
     blobs: Vec<PackedBlob>,
-    /// The member being filled.
     buffer: Vec<u8>,
-    /// Blobs in it: digest, range.
     pending: Vec<(Digest, usize, usize)>,
     long: Option<Long>,
     finished: Vec<Finished>,
 }
 
 impl<'a> PackWriter<'a> {
-    /// Begins; nothing is written before there is something to write.
+    /// Creates a writer; it writes nothing until there is data.
     pub fn new(storage: &'a dyn Storage, repository: Id, level: Level) -> Self {
         let level = CompressionLvl::new(level.number()).unwrap_or_default();
         Self {
@@ -273,12 +263,15 @@ impl<'a> PackWriter<'a> {
         Ok(())
     }
 
-    /// Begins an entry of exactly `size` bytes whose data follows with [`PackWriter::write_long`].
+    /// Begins an entry of exactly `size` bytes, whose data follows by [`PackWriter::write_long`].
     ///
     /// # Errors
     /// The storage cannot be written.
     pub fn begin_long(&mut self, meta: &TarMeta<'_>, size: u64) -> Result<()> {
+        // A long entry begins a member of its own, so that it can be cut off again (`abort_long`).
         self.flush()?;
+        // Data is guessed to compress to a quarter. A pack that is still small is not closed for
+        // it.
         if self.length + size / 4 > PACK_BYTES && self.length > PACK_BYTES / 4 {
             self.close()?;
         }
@@ -306,10 +299,10 @@ impl<'a> PackWriter<'a> {
         Ok(())
     }
 
-    /// Adds data to the entry begun.
+    /// Adds data to the open entry.
     ///
     /// # Errors
-    /// The storage cannot be written, or it is more than was announced.
+    /// The storage cannot be written, or there is more data than announced.
     pub fn write_long(&mut self, mut data: &[u8]) -> Result<()> {
         let long = self
             .long
@@ -331,10 +324,11 @@ impl<'a> PackWriter<'a> {
         Ok(())
     }
 
-    /// Ends the entry begun; its data must have this digest.
+    /// Ends the open entry, whose data must have this digest.
     ///
     /// # Errors
-    /// The storage cannot be written, or the data that came back from the compressor has another digest.
+    /// The storage cannot be written, or the data that came back from the compressor has another
+    /// digest.
     pub fn end_long(&mut self, digest: Digest) -> Result<()> {
         pad(&mut self.buffer);
         self.flush()?;
@@ -355,7 +349,7 @@ impl<'a> PackWriter<'a> {
         Ok(())
     }
 
-    /// Takes back the entry begun, as if it had never been.
+    /// Drops the open entry as if it had never been begun.
     ///
     /// # Errors
     /// The storage cannot be written.
@@ -450,6 +444,7 @@ impl<'a> PackWriter<'a> {
             mode: 0o644,
             mtime: Time(0, 0),
         };
+        // An entry of the tar archive like any other, so that `tar` reads the pack to its end.
         let mut archive = tar_header(&meta, json.len() as u64);
         archive.extend_from_slice(&json);
         pad(&mut archive);
@@ -479,7 +474,7 @@ impl<'a> PackWriter<'a> {
         Ok(())
     }
 
-    /// Publishes what is left and returns all packs written, in order.
+    /// Publishes the last pack and returns all packs written, in order.
     ///
     /// # Errors
     /// The storage cannot be written.
@@ -509,7 +504,7 @@ fn le64(bytes: &[u8]) -> u64 {
 /// Reads the table of contents of a pack of `bytes` bytes.
 ///
 /// # Errors
-/// The pack is missing, cut or damaged.
+/// The pack is missing, cut off or damaged.
 pub fn read_contents(
     storage: &dyn Storage,
     id: Digest,
@@ -554,7 +549,8 @@ pub fn read_contents(
             "its table of contents has a member that is too large",
         ));
     }
-    // What is in a pack is in its members: sizes are added up by whoever reads them.
+    // Blobs are inside members, so none can be longer than all of them; readers rely on that when
+    // they add up sizes.
     let raw: u64 = contents.members.iter().map(|m| u64::from(m.1)).sum();
     if contents.blobs.iter().any(|blob| blob.1 > raw) {
         return Err(damaged(
@@ -564,10 +560,12 @@ pub fn read_contents(
     Ok(contents)
 }
 
-/// The longest table of contents, and the same compressed: that of a pack full of the smallest files.
+/// The longest table of contents, in bytes, also compressed: that of a pack full of the smallest
+/// files.
 const MAX_TABLE: u64 = 128 << 20;
 const MAX_TABLE_PACKED: u64 = 64 << 20;
-/// How much longer a table of contents may be than it is compressed: most of it are digests, which do not shrink.
+/// How many times longer than its compressed form a table of contents may be: it is mostly digests,
+/// which do not compress.
 const MAX_TABLE_RATIO: u64 = 64;
 
 fn parse_contents(archive: &mut impl Read) -> Option<Contents> {
@@ -579,7 +577,7 @@ fn parse_contents(archive: &mut impl Read) -> Option<Contents> {
     (contents.format == "bdr-pack" && contents.version == 1).then_some(contents)
 }
 
-/// What of a pack is looked at: at least a member from wherever it is asked for.
+/// A sliding view of a pack: at least one member from any requested place.
 struct Window<'a> {
     storage: &'a dyn Storage,
     name: &'a str,
@@ -588,14 +586,14 @@ struct Window<'a> {
     bytes: Vec<u8>,
 }
 
-/// Bytes without a single member after which nothing more is looked for.
+/// Bytes without a single member after which the search stops.
 const MAX_BARREN: u64 = 512 << 20;
 
-/// Bytes that are read at once.
+/// Bytes read at once.
 const WINDOW: u64 = 1 << 20;
 
 impl Window<'_> {
-    /// Returns what follows a place; `None` where no member fits any more, or nothing can be read.
+    /// Returns what follows a place; `None` if no member fits any more, or reading fails.
     fn from(&mut self, at: u64) -> Option<&[u8]> {
         if self.end.saturating_sub(at) < 18 {
             return None;
@@ -611,10 +609,10 @@ impl Window<'_> {
     }
 }
 
-/// Finds what is still readable in a damaged pack, member by member, and where.
+/// Finds what is still readable in a damaged pack, member by member, with the places.
 ///
-/// Members lie where the returned offsets say; entries are identified by hashing their data. What turns out to be no member costs time only up to a
-/// few times the length of the pack.
+/// Members are at the returned offsets; entries are identified by hashing their data. False
+/// candidates cost time only up to a few times the length of the pack.
 pub fn salvage(
     storage: &dyn Storage,
     name: &str,
@@ -627,19 +625,20 @@ pub fn salvage(
         start: 0,
         bytes: Vec::new(),
     };
+    // Each failed attempt to decompress costs patience, or a crafted file could take for ever.
     let mut patience = bytes.saturating_mul(8).saturating_add(64 << 20);
     let mut members = Vec::new();
     let mut blobs = Vec::new();
-    // An entry that goes on over several members: where it began, its size, what was seen of it.
+    // An entry that spans members: where it began, its size, and what has been seen of it.
     let mut open: Option<(u32, u32, u64, u64, Sha256)> = None;
     let mut at: u64 = 0;
     let mut found_at: u64 = 0;
     while let Some(ahead) = window.from(at) {
-        // A file can claim any length, and be empty.
+        // A file can claim any length and be empty.
         if at - found_at > MAX_BARREN {
             break;
         }
-        // Members of bdr have no name and no other field in front.
+        // bdr's gzip members have no name and no optional fields.
         let Some(skip) = memchr::memmem::find(ahead, &[0x1f, 0x8b, 8, 0]) else {
             at += (ahead.len() - 3) as u64;
             continue;
@@ -653,6 +652,7 @@ pub fn salvage(
             .read_to_end(&mut raw);
         let used = cursor.position();
         if read.is_err() || raw.len() > MEMBER_BYTES || used == 0 {
+            // Not a member: an entry that spans members cannot continue after the gap.
             open = None;
             at += 1;
             let Some(left) = patience.checked_sub(raw.len() as u64 + 64) else {
@@ -681,7 +681,7 @@ pub fn salvage(
         }
         while let Some(block) = raw.get(position..position + BLOCK) {
             let header = tar::Header::from_byte_slice(block);
-            // Data that is itself a tar has headers too, but other names.
+            // Data that is itself a tar has headers too, but with other names.
             let ours = [&b"files/"[..], b"blobs/", b".bdr/", b"././@LongLink"];
             let valid = ours.iter().any(|name| block.starts_with(name))
                 && header.cksum().is_ok_and(|sum| sum == checksum(block));

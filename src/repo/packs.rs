@@ -1,5 +1,5 @@
-//! Which packs there are, and the index of the cache that says what is in them. The index is derived: what it does not know is found again by
-//! reading packs, and what it knows of packs that are gone is forgotten.
+//! Which packs exist, and the cached index that says what is in them. The index is derived: what it
+//! lacks is found by reading packs, and packs that are gone are dropped from it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +18,6 @@ impl Repository {
         self.cache.join("index")
     }
 
-    /// Returns where blobs are, as far as the cache knows.
     pub fn index(&self) -> Arc<Index> {
         if let Ok(index) = self.index.read()
             && let Some(index) = &*index
@@ -32,13 +31,13 @@ impl Repository {
         index
     }
 
-    /// Returns the ids of the packs that are there, without asking for their sizes.
+    /// Returns the ids of the existing packs, without asking for their sizes.
     ///
     /// # Errors
     /// The repository cannot be listed.
     pub fn pack_ids(&self) -> Result<DigestSet> {
         let mut ids = DigestSet::default();
-        // Whatever else somebody put there is no directory of packs.
+        // Anything else that somebody put there is not a directory of packs.
         for dir in self.names("packs")?.iter().filter(|name| name.len() == 2) {
             let names = self.names(&format!("packs/{dir}"))?;
             ids.extend(names.iter().filter_map(|name| pack_id(name)));
@@ -46,7 +45,7 @@ impl Repository {
         Ok(ids)
     }
 
-    /// Returns the packs that are there, whatever the index says.
+    /// Returns the existing packs, whatever the index says.
     ///
     /// # Errors
     /// The repository cannot be listed.
@@ -76,7 +75,7 @@ impl Repository {
         Ok(packs)
     }
 
-    /// Brings the index up to date with the packs that are there; returns it and the packs that could not be read.
+    /// Updates the index to the existing packs; returns it with the packs that could not be read.
     ///
     /// # Errors
     /// The repository cannot be listed.
@@ -110,7 +109,7 @@ impl Repository {
             match pack::read_contents(&*self.storage, pack.id, pack.bytes, self.id) {
                 Ok(contents) => index.add_contents(pack, &contents),
                 Err(error) => {
-                    // What can be identified by its hash is as good as before.
+                    // What its hash identifies is as good as before.
                     let (members, blobs) =
                         pack::salvage(&*self.storage, &layout::pack(pack.id), pack.bytes);
                     index.add(pack, members, &blobs);
@@ -118,13 +117,13 @@ impl Repository {
                 }
             }
         }
-        // What went with a pack is to be stored again by the next backup of the file.
+        // The next backup of the file has to store again what was lost with a pack.
         orphans.retain(|digest| index.copies(*digest).next().is_none());
         let _ = self.note_damaged_blobs(&orphans.into_iter().collect());
         let index = Arc::new(index);
         if changed {
             if unreadable.is_empty() && fsutil::create_dir_private(&self.cache).is_ok() {
-                // Derived: not being able to keep it costs time only.
+                // Derived: a failure only costs time.
                 let _ = index.save(&self.index_path());
             }
             if let Ok(mut place) = self.index.write() {
@@ -134,7 +133,7 @@ impl Repository {
         Ok((index, unreadable))
     }
 
-    /// Tells the index of packs just published.
+    /// Adds newly published packs to the index.
     pub fn remember_packs(&self, packs: &[pack::Finished]) {
         if packs.is_empty() {
             return;
@@ -157,7 +156,7 @@ impl Repository {
         self.cache.join("damaged.json")
     }
 
-    /// Adds to the blobs that are known to be damaged.
+    /// Adds to the known damaged blobs.
     ///
     /// # Errors
     /// The cache cannot be written.
@@ -170,7 +169,7 @@ impl Repository {
         self.set_damaged_blobs(&damaged)
     }
 
-    /// Returns blobs that were found damaged: the next backup stores them again.
+    /// Returns the known damaged blobs: the next backup stores them again.
     pub fn damaged_blobs(&self) -> DigestSet {
         fsutil::read_derived(&self.damaged_path())
             .and_then(|json| serde_json::from_slice::<Vec<Digest>>(&json).ok())
@@ -178,7 +177,7 @@ impl Repository {
             .unwrap_or_default()
     }
 
-    /// Remembers (or, with an empty set, forgets) damaged blobs.
+    /// Replaces the known damaged blobs; an empty set forgets them.
     ///
     /// # Errors
     /// The cache cannot be written.

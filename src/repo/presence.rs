@@ -1,7 +1,9 @@
-//! Whether what a snapshot needs is there: asked before anything relies on it.
+//! Whether everything that a snapshot needs exists: checked before anything relies on it.
 //!
-//! By a listing, not by reading: a key frame was read whole once, and counts as whole while its size and time stay as they were then; a pack while it is
-//! there and has its size. What is not there, or changed, is taken from the lifeboat if that has a good copy; else whoever asked reads its files again.
+//! The check lists instead of reading. A key frame was read completely once and counts as whole
+//! while its size and time stay the same; a pack counts while it exists with its size. What is
+//! missing or changed is taken from the lifeboat if that has a good copy; otherwise the caller
+//! reads its files again.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -19,12 +21,12 @@ use crate::disk::fsutil;
 use crate::disk::storage::{Look, MAX_READ_BYTES, Pieces};
 use crate::repo::layout;
 
-/// With more packs than this, sizes are not asked for: a listing of names alone has to be quick enough.
+/// With more packs than this, sizes are not requested: a listing of names has to be fast enough.
 const MANY_PACKS: usize = 256;
-/// Key frames that are remembered as whole.
+/// How many key frames are remembered as whole.
 const REMEMBERED: usize = 256;
 
-/// Returns true if what is read has this digest.
+/// Returns true if the content of `file` has this digest.
 pub(super) fn has_digest(id: Digest, file: &mut dyn Read) -> bool {
     let mut hasher = sha2::Sha256::new();
     let mut buffer = vec![0; 128 * 1024];
@@ -39,7 +41,7 @@ pub(super) fn has_digest(id: Digest, file: &mut dyn Read) -> bool {
 }
 
 impl Repository {
-    /// Returns true if a key frame is there, whole.
+    /// Returns true if a key frame exists and is whole.
     pub(crate) fn has_whole_keyframe(&self, id: Digest) -> bool {
         let name = layout::key_frame(id);
         let look = || self.storage.look(&name).ok().flatten();
@@ -83,7 +85,7 @@ impl Repository {
         list.into_iter().collect()
     }
 
-    /// Takes a file from the lifeboat in place of one that is missing or damaged; returns true if it is whole now.
+    /// Replaces a missing or damaged file from the lifeboat; returns true if it is whole now.
     pub fn heal_part(&self, part: Part) -> bool {
         let id = match part {
             Part::Pack(id) | Part::Keyframe(id) => id,
@@ -92,8 +94,8 @@ impl Repository {
         self.storage.heal(&part.name(), &whole).unwrap_or(false)
     }
 
-    /// Makes the index forget packs that are not there any more, or not with the size that they had; what only they held counts as damaged, and is
-    /// stored again by whoever finds it standing.
+    /// Drops packs from the index that are gone or have another size. What only they contained
+    /// counts as damaged, and is stored again when a backup finds the file.
     ///
     /// # Errors
     /// The repository cannot be listed.
@@ -117,7 +119,7 @@ impl Repository {
             Some(bytes) => bytes.is_some_and(|bytes| bytes != pack.bytes),
         };
         let mut lost: Vec<PackRef> = known.iter().filter(is_lost).copied().collect();
-        // One that prune took while this one looked is in the trash, and is read there.
+        // A pack that prune removed meanwhile is in the trash, and is read there.
         lost.retain(|pack| !self.heal_part(Part::Pack(pack.id)));
         if lost.is_empty() && known.len() >= present.len() {
             return Ok(());
@@ -135,7 +137,7 @@ impl Repository {
         self.note_damaged_blobs(&index.digests().filter(gone).collect())
     }
 
-    /// Reads a record; one that is missing or damaged is taken from the lifeboat, if that has a good copy.
+    /// Reads a record; replaces a missing or damaged one from the lifeboat if that has a good copy.
     pub(super) fn read_checked<T>(
         &self,
         name: &str,

@@ -1,4 +1,4 @@
-//! Reads content back: extents of blobs, members of packs, every copy tried before giving up.
+//! Reads content back: extents of blobs, members of packs. It tries every copy before it gives up.
 
 use std::collections::{HashSet, VecDeque};
 use std::io::{Read as _, Write};
@@ -19,38 +19,39 @@ use crate::privacy::Fingerprint;
 use crate::privacy::seal::Unsealer;
 use crate::repo::layout;
 
-/// Decompressed members kept: files of one directory share a member, and in-place changes alternate between a few.
+/// Decompressed members kept in memory: files of one directory share a member, and in-place changes
+/// alternate between a few.
 const KEPT_MEMBERS: usize = 6;
 
 /// Reads blobs; one per thread.
 pub struct Reader<'a> {
     repo: &'a Repository,
-    /// Read when it is first needed: a full backup never does.
+    /// Read on first use: a full backup never needs it.
     index: Option<Arc<Index>>,
-    /// The index was brought up to date with the packs.
+    /// The index is up to date with the packs.
     fresh: bool,
     decompressor: Decompressor,
     kept: VecDeque<((u32, u32), Vec<u8>)>,
     packed: Vec<u8>,
-    /// Something that was handed over may not be what was there.
+    /// Something that was returned may not be the original content.
     unsure: bool,
-    /// Blobs of which no good copy is left.
+    /// Blobs without a good copy.
     lost: DigestSet,
-    /// The member that was found damaged last, and those whose blobs are among the lost.
+    /// The member found damaged last, and the members whose blobs are already among the lost.
     damaged: Option<(u32, u32)>,
     accounted: HashSet<(u32, u32)>,
 }
 
-/// What cannot be read back is remembered: a backup stores it again where it still stands, and until then nobody says that it is safe.
+/// Remembers what cannot be read: a backup stores it again from the file if it still exists, and
+/// until then nothing claims that it is safe.
 impl Drop for Reader<'_> {
     fn drop(&mut self) {
-        // Derived: where it cannot be noted, the next reader finds it again.
+        // Derived: if noting fails, the next reader finds it again.
         let _ = self.repo.note_damaged_blobs(&self.lost);
     }
 }
 
 impl<'a> Reader<'a> {
-    /// Begins reading.
     pub fn new(repo: &'a Repository) -> Self {
         Self {
             repo,
@@ -66,7 +67,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Begins reading with an index known to be complete.
+    /// Creates a reader with an index known to be complete.
     pub fn with_index(repo: &'a Repository, index: Arc<Index>) -> Self {
         let mut reader = Self::new(repo);
         reader.fresh = true;
@@ -74,15 +75,16 @@ impl<'a> Reader<'a> {
         reader
     }
 
-    /// Returns true if something that was handed over since this was last asked may not be what was there: it was written to after it was kept.
+    /// Returns true if something returned since the last call may not be the original content,
+    /// because the file was written to after it was kept.
     pub fn take_unsure(&mut self) -> bool {
         std::mem::take(&mut self.unsure)
     }
 
-    /// Hands the bytes of an entry to `sink` piece by piece, and checks their digest.
+    /// Passes the bytes of an entry to `sink` piece by piece, and checks their digest.
     ///
     /// # Errors
-    /// No good copy of a part can be found (what `sink` got so far is to be thrown away), or `sink` failed.
+    /// There is no good copy of a part (discard what `sink` got), or `sink` failed.
     pub fn entry(
         &mut self,
         entry: &Entry,
@@ -95,7 +97,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Hands content to `sink` piece by piece, and checks its digest.
+    /// Passes content to `sink` piece by piece, and checks its digest.
     ///
     /// # Errors
     /// As [`Reader::entry`].
@@ -127,7 +129,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Hands content to `sink` that was kept instead of being read.
+    /// Passes kept content to `sink`.
     fn kept(&mut self, kept: Kept, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
         if let Some(resolved) = self.repo.resolve_kept(kept)? {
             return self.resolved(resolved, sink);
@@ -137,7 +139,7 @@ impl<'a> Reader<'a> {
                 self.unsure |= !opened.is_sure;
                 opened.file
             }
-            // Packed just now?
+            // Maybe another process packed it just now.
             Err(error) => {
                 self.repo.forget_kept(kept.set);
                 let Some(resolved) = self.repo.resolve_kept(kept)? else {
@@ -167,7 +169,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Hands over what kept content turned out to be; what was sealed comes back as it was.
+    /// Passes the stored form of kept content to `sink`, with sealed values put back.
     fn resolved(
         &mut self,
         resolved: Resolved,
@@ -181,10 +183,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Hands the bytes that a file had to `sink`, whatever of it was sealed.
+    /// Passes the original bytes of a file to `sink`, with sealed values put back.
     ///
     /// # Errors
-    /// As [`Reader::entry`]; [`Error::Sealed`] if values are not in the vault of this machine. What `sink` got is to be thrown away then.
+    /// As [`Reader::entry`]; [`Error::Sealed`] if values are not in this machine's vault. Discard
+    /// what `sink` got then.
     pub fn original(
         &mut self,
         body: &Body,
@@ -198,7 +201,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Returns the bytes that a file had.
+    /// Returns the original bytes of a file.
     ///
     /// # Errors
     /// As [`Reader::original`].
@@ -253,11 +256,11 @@ impl<'a> Reader<'a> {
         if mac.finish() == sealed.mac {
             return Ok(());
         }
-        // From another machine, or with another key: what came out is not what went in.
+        // From another machine or another key: the result is not the original.
         Err(missing(sealed.values.clone()))
     }
 
-    /// Returns content of a file of `size` bytes as one piece.
+    /// Returns the content of a file of `size` bytes.
     ///
     /// # Errors
     /// As [`Reader::entry`].
@@ -306,7 +309,7 @@ impl<'a> Reader<'a> {
         length: u64,
         sink: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        // How much `sink` has got: another copy goes on from there.
+        // Bytes that `sink` already has: another copy continues from there.
         let mut done = 0;
         let mut last = Error::BlobMissing { id: blob };
         loop {
@@ -342,7 +345,7 @@ impl<'a> Reader<'a> {
                 }
             }
             if !self.refresh()? {
-                // What only could not be read just now is not lost.
+                // A read that only failed just now does not mean that the blob is lost.
                 if matches!(last, Error::BlobMissing { .. } | Error::Damaged { .. }) {
                     self.lost.insert(blob);
                     self.account();
@@ -352,7 +355,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What begins in the damaged member and lies nowhere else is lost along with what was asked for.
+    /// Counts as lost everything that begins in the damaged member and has no other copy, not only
+    /// the requested blob.
     fn account(&mut self) {
         let (Some(damaged), Some(index)) = (self.damaged.take(), &self.index) else {
             return;
@@ -465,10 +469,11 @@ impl<'a> Reader<'a> {
 }
 
 impl Repository {
-    /// Writes the bytes of an entry to `sink`, checked; returns false if they may not be what was there: see [`Reader::take_unsure`].
+    /// Writes the bytes of an entry to `sink`, checked; returns false if they may not be the
+    /// original: see [`Reader::take_unsure`].
     ///
     /// # Errors
-    /// No good copy can be found (what was written is to be thrown away), or `sink` failed.
+    /// There is no good copy (discard what was written), or `sink` failed.
     pub fn read_content(&self, entry: &Entry, sink: &mut dyn Write) -> Result<bool> {
         let mut reader = Reader::new(self);
         reader.entry(entry, &mut |bytes| {

@@ -1,4 +1,4 @@
-//! Checked records: one line of JSON that carries the digest of itself (`docs/format.md` §2).
+//! Checked records: one line of JSON with a digest of itself (`docs/format.md` §2).
 
 use chrono::{DateTime, Datelike as _, Utc};
 use serde::Serialize;
@@ -13,22 +13,23 @@ const MIDDLE: &[u8] = b"\",\"record\":";
 const TAIL: &[u8] = b"}\n";
 const BODY_AT: usize = HEAD.len() + 64 + MIDDLE.len();
 
-/// The largest number that a record may tell: sums of what is in one stay far below what a `u64` holds, and JSON in other languages keeps it exactly.
+/// The largest number in a record: sums stay far below the limit of a `u64`, and other languages
+/// read it from JSON exactly.
 pub const MAX_COUNT: u64 = 1 << 53;
 
-/// The largest record: what is larger was not written by bdr, and is not read into memory.
+/// The largest record: anything larger was not written by bdr, and is not read into memory.
 pub const MAX_RECORD_BYTES: u64 = 64 << 20;
 
-/// What can be a record. Nothing is decoded into one that does not say what makes sense in it: names and paths are types that cannot be made otherwise,
-/// numbers and moments are checked here. What is written passes the same gate, so whatever was acknowledged can be read.
+/// A record type. Only valid values can be decoded: names and paths have types that refuse anything
+/// else, and `check` covers numbers and times. Writing passes the same gate, so whatever was
+/// acknowledged can be read.
 pub trait Record {
-    /// The largest file of this kind.
+    /// The largest file of this kind, in bytes.
     const MAX_BYTES: u64 = MAX_RECORD_BYTES;
 
-    /// What the key of this machine binds it as; `None`: it does not.
+    /// What this machine's key binds it as; `None` if it is not bound.
     const KIND: Option<BoundKind> = None;
 
-    /// Returns what it carries of the key that bound it.
     fn bound(&self) -> Option<&Bound> {
         None
     }
@@ -40,7 +41,7 @@ pub trait Record {
     fn check(&self) -> std::result::Result<(), String>;
 }
 
-/// Checks numbers, each by the name of its member.
+/// Checks numbers, each with the name of its member.
 ///
 /// # Errors
 /// Says which is too large.
@@ -51,10 +52,10 @@ pub fn check_counts(counts: &[(&str, u64)]) -> std::result::Result<(), String> {
     }
 }
 
-/// Checks numbers that are added up.
+/// Checks numbers that will be added up.
 ///
 /// # Errors
-/// They come to too much.
+/// Their sum is too large.
 pub fn check_sum(
     name: &str,
     mut counts: impl Iterator<Item = u64>,
@@ -66,7 +67,7 @@ pub fn check_sum(
     }
 }
 
-/// Checks a moment: of years that calendars have.
+/// Checks that a calendar has the year of a time.
 ///
 /// # Errors
 /// Says which year it names.
@@ -77,10 +78,10 @@ pub fn check_moment(time: DateTime<Utc>) -> std::result::Result<(), String> {
     }
 }
 
-/// Checks a number of an object: those are dated.
+/// Checks an id, which contains a time.
 ///
 /// # Errors
-/// Says that the date cannot be.
+/// Says that the date is impossible.
 pub fn check_id(id: crate::base::id::Id) -> std::result::Result<(), String> {
     match id.is_dated() {
         true => Ok(()),
@@ -91,7 +92,7 @@ pub fn check_id(id: crate::base::id::Id) -> std::result::Result<(), String> {
 /// Returns the bytes of a record file.
 ///
 /// # Errors
-/// The value has no JSON form, or says what no record may say.
+/// The value has no JSON form, or fails its check.
 pub fn encode<T: Serialize + Record>(value: &T) -> Result<Vec<u8>> {
     frame::<T>(&body_of(value)?)
 }
@@ -118,13 +119,13 @@ fn frame<T: Record>(body: &[u8]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What begins the last member of a bound record.
+/// The beginning of the last member of a bound record.
 const BOUND: &[u8] = b",\"bound\":";
-/// Its length with what comes after it: the key's name, the digest, and the end of the record.
+/// Its length with everything after it: name of the key, digest, and the end of the record.
 const BOUND_BYTES: usize =
     BOUND.len() + b"{\"key\":\"\",\"mac\":\"\"}".len() + 16 + 64 + b"}".len();
 
-/// Returns the bytes of a record file that carries what `bind` says of its record, as its last member.
+/// Returns the bytes of a record file whose last member is what `bind` returns for the rest.
 ///
 /// # Errors
 /// As [`encode`].
@@ -143,7 +144,8 @@ pub fn encode_bound<T: Serialize + Record>(
     frame::<T>(&body)
 }
 
-/// Returns the record of a file without its last member, which says who bound it; `None` if that is not what stands there. In two parts.
+/// Returns a record file, in two parts, without its last member, which says who bound it; `None` if
+/// it has no such member.
 pub fn without_bound(bytes: &[u8]) -> Option<[&[u8]; 2]> {
     let body = bytes.get(BODY_AT..bytes.len().checked_sub(TAIL.len())?)?;
     let cut = body.len().checked_sub(BOUND_BYTES)?;
@@ -162,7 +164,7 @@ pub fn decode<T: DeserializeOwned + Record>(name: &str, bytes: &[u8]) -> Result<
     Ok(value)
 }
 
-/// Reads a record file, whatever it says.
+/// Reads a record file without its check.
 fn parse<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> {
     let framed = bytes.len() > BODY_AT + TAIL.len()
         && bytes.starts_with(HEAD)
@@ -179,7 +181,7 @@ fn parse<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(body).map_err(|e| Error::damaged(name, e.to_string()))
 }
 
-/// Returns true if a record file says of itself that it is whole.
+/// Returns true if a record file matches its own digest.
 pub fn is_whole(bytes: &[u8]) -> bool {
     parse::<serde::de::IgnoredAny>("record", bytes).is_ok()
 }

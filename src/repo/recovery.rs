@@ -1,4 +1,4 @@
-//! The way back without bdr: two files in every repository, as this program writes them.
+//! Recovery without bdr: two files in every repository, as this program writes them.
 
 use super::Repository;
 use crate::base::error::{Error, Result};
@@ -8,7 +8,8 @@ pub(super) const RECOVER_MD: &[u8] = include_bytes!("RECOVER.md");
 pub(super) const RECOVER_PY: &[u8] = include_bytes!("recover.py");
 
 impl Repository {
-    /// Returns the files of the way back without bdr that are not as this program would write them, unless a newer one did.
+    /// Returns the recovery files that differ from what this program would write, unless a newer
+    /// one wrote them.
     pub fn outdated_recovery(&self) -> Vec<&'static str> {
         let revision = |bytes: &[u8]| -> u32 {
             let text = String::from_utf8_lossy(bytes);
@@ -25,7 +26,7 @@ impl Repository {
         differs.map(|(name, _)| *name).collect()
     }
 
-    /// Writes a file of the way back without bdr anew.
+    /// Rewrites a recovery file.
     ///
     /// # Errors
     /// The storage cannot be written.
@@ -34,7 +35,7 @@ impl Repository {
             "recover.py" => RECOVER_PY,
             _ => RECOVER_MD,
         };
-        // A second name of it may be left that has the old content.
+        // A hard link to the old content may be left.
         let _ = self.storage.remove(name);
         storage::put(&*self.storage, name, bytes).map_err(|e| Error::storage("write", name, e))
     }

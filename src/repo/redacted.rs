@@ -1,4 +1,4 @@
-//! Words as they may be written down: commands, labels, tags.
+//! Commands, labels and tags in a form that may be written down.
 
 use std::ffi::OsString;
 
@@ -6,7 +6,7 @@ use super::Repository;
 use crate::base::path::{RawName, os_from_bytes, os_to_bytes};
 
 impl Repository {
-    /// Returns the words of a command without the secrets in them: fingerprints stand in their place.
+    /// Returns the words of a command with fingerprints in place of secrets.
     pub fn redacted(&self, argv: Vec<OsString>) -> Vec<RawName> {
         let mut bytes: Vec<Vec<u8>> = argv
             .iter()

@@ -1,5 +1,6 @@
-//! Which processes an operation that has no end waits for, as far as somebody noted them. Derived: without it an operation counts as interrupted
-//! that still runs, and can be undone all the same.
+//! Which processes an operation without an end waits for, as far as that is noted. Derived: without
+//! a note, an operation counts as interrupted although it still runs; it can be undone all the
+//! same.
 
 use std::path::PathBuf;
 
@@ -12,7 +13,7 @@ use crate::base::id::OperationId;
 use crate::disk::fsutil::{self, process_runs, process_start};
 use crate::model::agent::Host;
 
-/// For so long a call of an agent may run without a word: none lets a tool in the foreground run longer.
+/// How long an agent's call may run without a sign: no agent lets a foreground tool run longer.
 const LONGEST_CALL: TimeDelta = TimeDelta::minutes(15);
 
 impl Repository {
@@ -20,7 +21,7 @@ impl Repository {
         self.cache.join("running").join(id.to_string())
     }
 
-    /// Notes which processes go on with an operation.
+    /// Notes which processes continue an operation.
     ///
     /// # Errors
     /// The cache cannot be written.
@@ -34,12 +35,13 @@ impl Repository {
         fsutil::write_derived(&note, pids.iter().map(line).collect::<String>().as_bytes())
     }
 
-    /// Forgets who goes on with an operation: it is over.
+    /// Forgets the processes of an operation that has ended.
     pub fn forget_running(&self, id: OperationId) {
         let _ = fsutil::remove_file(&self.running_note(id));
     }
 
-    /// Returns true if an operation without an end is still under way at `now`, as far as that can be told.
+    /// Returns true if an operation without an end is still running at `now`, as far as we can
+    /// tell.
     pub fn is_running(&self, begin: &Begin, now: DateTime<Utc>) -> bool {
         let Some(call) = &begin.agent else {
             return process_runs(begin.pid) || self.noted_run(begin.id);
@@ -48,12 +50,12 @@ impl Repository {
             return true;
         }
         if call.host == Host::Shell.word() {
-            // The line is over when its shell is; the next line closes it.
+            // A shell's line ends with the shell; otherwise the next line closes it.
             let session = call.session.as_deref().unwrap_or_default();
             let shell = session.rsplit(' ').next().unwrap_or_default();
             return shell.parse().is_ok_and(process_runs);
         }
-        // Their process does not say which it is.
+        // A call of another host has no process of its own to check, so allow it the longest time.
         process_runs(begin.pid) || call.background || now - begin.time < LONGEST_CALL
     }
 
@@ -62,7 +64,7 @@ impl Repository {
         String::from_utf8(bytes).unwrap_or_default()
     }
 
-    /// Returns true if a process was noted to go on with an operation.
+    /// Returns true if a process is noted for an operation.
     pub fn has_noted(&self, id: OperationId, pid: u32) -> bool {
         let text = self.running_text(id);
         let numbers = text.lines().filter_map(|line| line.split(' ').next());
@@ -71,7 +73,7 @@ impl Repository {
             .any(|noted: u32| noted == pid)
     }
 
-    /// Returns true if a process still runs that was noted to go on with an operation.
+    /// Returns true if a process noted for an operation still runs.
     pub fn noted_run(&self, id: OperationId) -> bool {
         let text = self.running_text(id);
         text.lines().any(|line| {
@@ -79,7 +81,7 @@ impl Repository {
             let (Ok(pid), Ok(start)) = (pid.parse::<u32>(), start.parse::<i64>()) else {
                 return false;
             };
-            // Numbers are used again; starts are told to the second.
+            // Process ids are reused, and start times are known only to the second.
             let same = |now: DateTime<Utc>| (now.timestamp_millis() - start).abs() <= 2000;
             process_runs(pid) && (start == 0 || process_start(pid).is_none_or(same))
         })

@@ -1,11 +1,14 @@
-//! What a root looked like when it was last captured: path → stat → content. Derived, checksummed, safe to delete.
+//! What a root looked like when it was last captured: path → stat → content. Derived, checksummed,
+//! safe to delete.
 //!
-//! A flat file that is read as it stands, so that opening it costs little more than reading it. It mirrors one snapshot; whoever
-//! uses it makes sure that the snapshot is still there.
+//! A flat file that is used in place, so that opening it costs little more than reading it. It
+//! mirrors one snapshot; users have to make sure that the snapshot still exists.
 //!
-//! Layout, little-endian: header (magic, CRC-32 of the header, repository, snapshot, run start, base, rules, counts, CRC-32 of what follows), directories
-//! sorted by path, entries (a directory's children side by side, sorted by name; entry 0 is the root itself), heap of names and bodies.
-//! When nothing changed, only the header is written again, in place: it is smaller than a sector, and torn it is not taken.
+//! Layout, little-endian: header (magic, CRC-32 of the header, repository, snapshot, run start,
+//! base, rules, counts, CRC-32 of what follows), directories sorted by path, entries (the children
+//! of a directory are adjacent, sorted by name; entry 0 is the root itself), heap of names and
+//! bodies. If nothing changed, only the header is rewritten in place: it is smaller than a sector,
+//! and a torn one is rejected.
 
 use std::cmp::Ordering;
 use std::path::Path;
@@ -18,22 +21,22 @@ use crate::model::manifest::{Body, Entry, Kind, Time};
 
 const MAGIC: &[u8; 8] = b"BDRSTA03";
 const HEADER: usize = 8 + 4 + 16 + 16 + 8 + 8 + 32 + 1 + 8 + 4 + 4 + 4 + 4 + 8;
-/// Where the header has the CRC-32 of what follows it, and the number of bytes of removed paths.
+/// Offsets in the header: the CRC-32 of what follows it, and the number of bytes of removed paths.
 const REST_CRC: usize = HEADER - 12;
 const TAIL: usize = HEADER - 8;
 const DIR: usize = 16;
 const ENTRY: usize = 96;
 
-/// A state entry belongs to the snapshot's `changed` list.
+/// The entry is in the snapshot's `changed` list.
 pub const IN_DELTA: u8 = 1;
-/// Do not trust the stat: look at the content again next time.
+/// Do not trust the stat: read the content again next time.
 pub const DIRTY: u8 = 2;
-/// The base does not have it: nothing is to be said when it goes.
+/// The base does not have it: when it goes, nothing has to be recorded.
 pub const NOT_IN_BASE: u8 = 4;
 
 /// Its content was kept in a staging area, not read.
 pub const KEPT: u8 = 8;
-/// Something of the file was sealed.
+/// Something in the file was sealed.
 pub const SEALED: u8 = 16;
 
 /// The state of one root, read-only.
@@ -45,27 +48,22 @@ pub struct State {
     heap: usize,
 }
 
-/// What a state mirrors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mirrors {
-    /// The snapshot that it mirrors.
     pub snapshot: SnapshotId,
-    /// Its sequence number.
     pub seq: u64,
-    /// When the run that made it began, nanoseconds since 1970.
+    /// When the run that made it began, in nanoseconds since 1970.
     pub started: i64,
     /// The key frame of the root in that snapshot.
     pub base: Option<Digest>,
-    /// The rules by which all of it was looked at, as [`crate::privacy::Rules::number`] has them; some may have been looked at by newer ones.
+    /// The rules by which all of it was examined, by [`crate::privacy::Rules::number`]; newer ones
+    /// may have examined some of it.
     pub rules: u64,
 }
 
-/// One entry of a state.
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
-    /// Last component.
     pub name: &'a [u8],
-    /// How it stood.
     pub stat: Stat,
     /// [`IN_DELTA`], [`DIRTY`].
     pub flags: u8,
@@ -111,13 +109,13 @@ fn seal_header(bytes: &mut [u8]) {
 }
 
 impl State {
-    /// Makes it mirror another snapshot that has the same entries.
+    /// Makes it mirror another snapshot with the same entries.
     #[must_use]
     pub fn renew(mut self, path: &Path, mirrors: &Mirrors) -> Self {
         let new = mirrors.to_bytes();
         self.bytes[28..28 + new.len()].copy_from_slice(&new);
         seal_header(&mut self.bytes);
-        // Derived: one that could not be renewed mirrors the snapshot before, or is not taken.
+        // Derived: if this fails, the file mirrors the snapshot before, or is rejected.
         let _ = fsutil::overwrite_derived(path, &self.bytes[..HEADER]);
         self
     }
@@ -149,7 +147,7 @@ impl State {
         })
     }
 
-    /// Returns what the state in a file mirrors, by reading no more than its header.
+    /// Returns what a state file mirrors, reading only its header.
     pub fn mirrored_by(path: &Path, repository: Id) -> Option<Mirrors> {
         use std::io::Read as _;
         let mut bytes = Vec::with_capacity(HEADER);
@@ -169,7 +167,6 @@ impl State {
         whole.then(|| header.mirrors())
     }
 
-    /// Returns what it mirrors.
     pub fn mirrors(&self) -> Mirrors {
         let b = &self.bytes;
         let mut base = [0; 32];
@@ -190,19 +187,19 @@ impl State {
             .unwrap_or_default()
     }
 
-    /// Returns how many entries there are, the root itself included.
+    /// Returns the number of entries, with the root itself.
     pub fn len(&self) -> usize {
         self.entries
     }
 
-    /// Returns true if there is nothing but the root.
+    /// Returns true if there is only the root.
     pub fn is_empty(&self) -> bool {
         self.entries <= 1
     }
 
-    /// Returns paths of the base that are gone.
+    /// Returns the paths of the base that are gone.
     pub fn removed(&self) -> Vec<RepoPath> {
-        // They lie at the end of the heap as lines of (length, bytes).
+        // They are at the end of the heap, as pairs of length and bytes.
         let mut at = self.bytes.len() - (u64_at(&self.bytes, TAIL) as usize).min(self.bytes.len());
         let mut result = Vec::with_capacity(self.removed.min(1 << 16));
         for _ in 0..self.removed {
@@ -218,7 +215,6 @@ impl State {
         result
     }
 
-    /// Returns the path of a directory by number.
     pub fn dir_path(&self, dir: usize) -> &[u8] {
         let at = HEADER + dir * DIR;
         self.heap(u32_at(&self.bytes, at), u32_at(&self.bytes, at + 4))
@@ -233,7 +229,6 @@ impl State {
         first.min(end)..end
     }
 
-    /// Returns the children of a directory.
     pub fn children(&self, path: &[u8]) -> Option<std::ops::Range<usize>> {
         let (mut low, mut high) = (0, self.dirs);
         while low < high {
@@ -252,7 +247,6 @@ impl State {
         (0..self.dirs).map(|dir| (self.dir_path(dir), self.dir_children(dir)))
     }
 
-    /// Returns an entry by number.
     pub fn entry(&self, number: usize) -> Known<'_> {
         let at = HEADER + self.dirs * DIR + number.min(self.entries - 1) * ENTRY;
         let b = &self.bytes;
@@ -275,23 +269,22 @@ impl State {
         }
     }
 
-    /// Returns the numbers of the files that it knows.
+    /// Returns the inodes of all entries.
     pub fn inodes(&self) -> impl Iterator<Item = u64> + '_ {
         (0..self.len()).map(|number| self.entry(number).stat.inode)
     }
 
-    /// Returns the flags of an entry.
     pub fn flags(&self, number: usize) -> u8 {
         let at = HEADER + self.dirs * DIR + number.min(self.entries - 1) * ENTRY;
         self.bytes[at + 17]
     }
 
-    /// Returns true if some entry has one of these flags.
+    /// Returns true if any entry has one of these flags.
     pub fn has_flag(&self, flags: u8) -> bool {
         (0..self.entries).any(|number| self.flags(number) & flags != 0)
     }
 
-    /// Returns the name of an entry: all that finding it among others needs.
+    /// Returns the name of an entry, which is all that a search needs.
     pub fn name(&self, number: usize) -> &[u8] {
         let at = HEADER + self.dirs * DIR + number.min(self.entries - 1) * ENTRY;
         self.heap(u32_at(&self.bytes, at), u32_at(&self.bytes, at + 4))
@@ -307,7 +300,6 @@ impl Known<'_> {
         Body::from_json(self.body, self.stat.size).ok()
     }
 
-    /// Returns the whole entry.
     pub fn to_entry(&self, path: RepoPath) -> Option<Entry> {
         Some(entry_of(path, &self.stat, self.body()?))
     }
@@ -333,19 +325,19 @@ pub fn entry_of(path: RepoPath, stat: &Stat, body: Body) -> Entry {
 
 pub use crate::model::manifest::same_identity as same_stat;
 
-/// Returns true if an edit after `stat` was taken could have left it as it is.
+/// Returns true if an edit after `stat` was taken could have left it unchanged.
 ///
-/// git's racy-index rule (its `Documentation/technical/racy-git.txt`): a file whose newest time is not older than the start of the run that
-/// looked at it, by the granularity of the file system's clock, may have changed again within the same tick.
+/// git's racy-index rule (its `Documentation/technical/racy-git.txt`): if the newest time of a file
+/// is not older than the start of the run that read it, by the granularity of the file system's
+/// clock, the file may have changed again within the same tick.
 pub fn is_racy(stat: &Stat, started: i64) -> bool {
     let newest = stat.mtime.nanos().max(stat.ctime.nanos());
-    // Whole seconds mean a coarse clock: FAT has 2 s. Else the kernel's tick, at most 10 ms.
+    // Whole seconds mean a coarse clock: FAT has 2 s. Otherwise the kernel's tick, at most 10 ms.
     let coarse = stat.mtime.1 == 0 && stat.ctime.1 == 0;
     let granularity: i64 = if coarse { 2_000_000_000 } else { 20_000_000 };
     newest >= started.saturating_sub(granularity)
 }
 
-/// Collects a new state.
 pub struct StateBuilder {
     dirs: Vec<(u32, u32, u32, u32)>,
     entries: Vec<u8>,
@@ -354,7 +346,7 @@ pub struct StateBuilder {
 }
 
 impl StateBuilder {
-    /// Begins with the root itself.
+    /// Starts with the root itself.
     pub fn new(stat: &Stat, flags: u8, body: &[u8]) -> Self {
         let mut builder = Self {
             dirs: Vec::new(),
@@ -366,13 +358,13 @@ impl StateBuilder {
         builder
     }
 
-    /// Begins the children of a directory; directories come sorted by path.
+    /// Starts the children of a directory; directories must come sorted by path.
     pub fn dir(&mut self, path: &[u8]) {
         let at = self.put(path);
         self.dirs.push((at, path.len() as u32, self.count, 0));
     }
 
-    /// Adds a child of the directory begun last; children come sorted by name.
+    /// Adds a child of the directory started last; children must come sorted by name.
     pub fn child(&mut self, name: &[u8], stat: &Stat, flags: u8, body: &[u8]) {
         self.push(name, stat, flags, body);
         if let Some(dir) = self.dirs.last_mut() {
@@ -380,17 +372,16 @@ impl StateBuilder {
         }
     }
 
-    /// Adds a child as it was.
+    /// Adds a child unchanged.
     pub fn copy(&mut self, known: &Known<'_>, flags: u8) {
         self.child(known.name, &known.stat, flags, known.body);
     }
 
-    /// Makes room for so many children.
     pub fn reserve(&mut self, children: usize) {
         self.entries.reserve_exact(children * ENTRY);
     }
 
-    /// Everything collected so far is what the new base has.
+    /// Marks everything collected so far as part of a new base.
     pub fn forget_delta(&mut self) {
         for entry in self.entries.chunks_exact_mut(ENTRY) {
             entry[17] &= !(IN_DELTA | NOT_IN_BASE);
@@ -427,7 +418,8 @@ impl StateBuilder {
         self.count += 1;
     }
 
-    /// Writes the state and returns it. The cache need not be writable: then the state lasts as long as the process.
+    /// Writes the state and returns it. If the cache cannot be written, the state lasts as long as
+    /// the process.
     pub fn save(
         mut self,
         path: &Path,
@@ -465,7 +457,7 @@ impl StateBuilder {
         let crc = crc32fast::hash(&bytes[HEADER..]);
         bytes[REST_CRC..REST_CRC + 4].copy_from_slice(&crc.to_le_bytes());
         seal_header(&mut bytes);
-        // Derived: not being able to keep it costs the next run time, nothing else.
+        // Derived: a failure only costs the next run time.
         if path
             .parent()
             .is_some_and(|dir| fsutil::create_dir_private(dir).is_ok())

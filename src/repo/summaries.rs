@@ -1,7 +1,8 @@
-//! What a list of snapshots shows, without reading each record: those have every change since their base in them.
+//! What a list of snapshots shows, without reading each record, which has every change since its
+//! base.
 //!
-//! Derived: one file in the cache, a line per snapshot, completed by whoever misses one. Records are never edited, so a line is true for as
-//! long as its record stands there as it was (size and time tell).
+//! Derived: one file in the cache with a line per snapshot, completed when one is missing. Records
+//! are never edited, so a line holds as long as its record keeps size and time.
 
 use std::collections::HashMap;
 
@@ -21,42 +22,36 @@ use crate::repo::snapshot::{Named, Snapshot, SnapshotKind, Stats, Trigger};
 /// A snapshot without its listings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Its name.
     pub id: SnapshotId,
-    /// Orders snapshots, with the id.
+    /// Orders snapshots, together with the id.
     pub seq: u64,
-    /// When it was begun.
+    /// When it began.
     pub time: DateTime<Utc>,
-    /// Whether it stands alone.
     pub kind: SnapshotKind,
-    /// What took it.
     pub trigger: Trigger,
-    /// Given by the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// As they were when it was taken; marks may say otherwise.
+    /// As they were when it was taken; a mark may replace them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// Name of the machine.
     #[serde(default)]
     pub host: String,
     /// Something could not be read.
     #[serde(default)]
     pub partial: bool,
-    /// How much that was.
+    /// How many paths could not be read.
     #[serde(default)]
     pub problems: u64,
-    /// Counts and sizes.
     pub stats: Stats,
-    /// What it covers.
     pub roots: Vec<RootSummary>,
-    /// The key that it was bound with. A line without this member is of an older bdr, and its record is read again.
+    /// The key that bound it. A line without this member is from an older bdr, and its record is
+    /// read again.
     #[serde(deserialize_with = "Option::deserialize")]
     pub key: Option<KeyName>,
-    /// How the record looked when it was read: one that was replaced since is read again.
+    /// Size and time of the record when it was read: a replaced record is read again.
     #[serde(default)]
     look: Option<Look>,
-    /// The backup before it, where that is known.
+    /// The backup before it, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_backup: Option<Named>,
 }
@@ -64,21 +59,17 @@ pub struct Summary {
 /// A root of a snapshot, without its listing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootSummary {
-    /// Unique in the snapshot.
     pub name: RootName,
     /// Absolute original path.
     pub path: AbsolutePath,
-    /// Regular files.
     pub files: u64,
-    /// Their size.
     pub bytes: u64,
-    /// Paths that rules or budget left out.
+    /// Number of paths that rules or budget left out.
     #[serde(default)]
     pub left_out: u64,
 }
 
 impl Summary {
-    /// Returns the name of its snapshot's file in the repository.
     pub fn file_name(&self) -> String {
         layout::snapshot(self.seq, self.id)
     }
@@ -119,7 +110,8 @@ impl From<&Snapshot> for Summary {
 }
 
 impl Repository {
-    /// Returns what there is to say of all snapshots, oldest first; [`Repository::unreadable`] has the records that cannot be read.
+    /// Returns the summaries of all snapshots, oldest first; unreadable records are in
+    /// [`Repository::unreadable`].
     ///
     /// # Errors
     /// The repository cannot be listed.
@@ -146,7 +138,7 @@ impl Repository {
             let found = known.remove(id).filter(|summary| summary.seq == *seq);
             let found = found.filter(|summary| summary.look.is_none_or(|was| look() == Some(was)));
             let summary = found.or_else(|| {
-                // Before it is read: what is replaced in between is read again next time.
+                // Before the reading, so that a record replaced meanwhile is read again next time.
                 let look = look().filter(|look| look.time.is_some());
                 let mut summary = Summary::from(&self.read_listed(&name).ok()??);
                 summary.look = look;
@@ -163,7 +155,7 @@ impl Repository {
         let last_backup = summaries.iter().rev().find(|s| s.is_backup()).map(named);
         let before = summaries.iter().filter_map(|summary| summary.last_backup);
         self.notice_missing(last, last_backup, before);
-        // Not being able to keep it costs time only.
+        // Derived: a failure only costs time.
         if lines > 2 * ids.len() + 100 {
             let mut all = Vec::new();
             summaries
@@ -178,7 +170,7 @@ impl Repository {
 }
 
 fn line_of(out: &mut Vec<u8>, summary: &Summary) {
-    // The line end comes first as well: what a crash cut off does not take this one along.
+    // A line break first as well: a line that a crash cut off must not spoil this one.
     out.push(b'\n');
     out.extend(serde_json::to_vec(summary).unwrap_or_default());
     out.push(b'\n');

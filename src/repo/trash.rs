@@ -1,6 +1,8 @@
-//! What prune takes out of the repository: records at once, packs and key frames by way of `trash/`.
+//! What prune removes from the repository: records at once, packs and key frames by way of
+//! `trash/`.
 //!
-//! A name in the trash says since when it lies there. Until it is swept, whatever turns out to be needed is moved back.
+//! A name in the trash says when it was moved there. Until it is swept, anything that turns out to
+//! be needed is moved back.
 
 use std::collections::HashSet;
 use std::io;
@@ -17,17 +19,14 @@ use crate::disk::fsutil::{self, Sharing};
 use crate::disk::storage::{self, Hold};
 use crate::repo::layout;
 
-/// A file that can be thrown away.
+/// A file that can be moved to the trash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Part {
-    /// A pack.
     Pack(Digest),
-    /// A key frame.
     Keyframe(Digest),
 }
 
 impl Part {
-    /// Returns its name in the repository.
     pub fn name(self) -> String {
         match self {
             Self::Pack(id) => layout::pack(id),
@@ -48,24 +47,20 @@ impl Part {
     }
 }
 
-/// A file in the trash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trashed {
-    /// What it was.
     pub part: Part,
-    /// Its name in the repository.
     pub name: String,
-    /// Its size.
     pub bytes: u64,
-    /// When it was thrown away, milliseconds since 1970.
+    /// When it was moved to the trash, in milliseconds since 1970.
     pub since: i64,
 }
 
 impl Repository {
-    /// Makes sure that this program may prune here.
+    /// Makes sure that this program may prune the repository.
     ///
     /// # Errors
-    /// The repository has a feature that a writer or prune must know.
+    /// It has a feature that a writer or prune must know.
     pub fn check_prunable(&self) -> Result<()> {
         self.check_writable()?;
         if self.prune_features.is_empty() {
@@ -78,7 +73,8 @@ impl Repository {
         })
     }
 
-    /// Runs `act` while nobody else writes: for the short steps of prune. Waits up to `patience` for that.
+    /// Runs `act`, a short step of prune, while nobody else writes. Waits up to `patience` for
+    /// that.
     ///
     /// # Errors
     /// [`Error::Busy`] if others do not stop, or what `act` returns.
@@ -87,18 +83,18 @@ impl Repository {
         act()
     }
 
-    /// Takes the lock by which one prune keeps out another; `None` where the storage has none.
+    /// Takes the lock by which one prune keeps out another; `None` if the storage has no locks.
     ///
     /// # Errors
-    /// [`Error::Busy`] if another prune has it, or there is no getting it.
+    /// [`Error::Busy`] if another prune has it, or if locking fails.
     pub fn prune_alone(&self) -> Result<Option<Hold>> {
         self.locked("lock-prune", Sharing::Alone, Duration::ZERO)
     }
 
-    /// Returns true if a snapshot is there.
+    /// Returns true if a snapshot exists.
     ///
     /// # Errors
-    /// It cannot be told.
+    /// The storage cannot be read.
     pub fn has_snapshot(&self, seq: u64, id: SnapshotId) -> Result<bool> {
         let name = layout::snapshot(seq, id);
         let size = self.storage.size(&name);
@@ -117,7 +113,7 @@ impl Repository {
             .collect())
     }
 
-    /// Removes the records of snapshots, and what was said of them: from now on they do not exist.
+    /// Removes the records of snapshots and their marks: from now on they do not exist.
     ///
     /// # Errors
     /// The storage cannot be written.
@@ -133,7 +129,8 @@ impl Repository {
     /// # Errors
     /// The storage cannot be written.
     pub fn remove_operations(&self, ids: &[OperationId]) -> Result<()> {
-        // The beginnings go first: an end alone is no operation, a beginning alone would be an interrupted one.
+        // Begin records go first: an end alone is no operation, but a begin alone would look
+        // interrupted.
         for part in ["begin", "end"] {
             let names = ids.iter().map(|id| layout::operation(*id, part));
             self.remove_all(&names.collect::<Vec<_>>(), "operations")?;
@@ -146,7 +143,7 @@ impl Repository {
         done.map_err(|e| Error::storage("remove", what, e))
     }
 
-    /// Returns operations of which only the end is left: their removal was interrupted.
+    /// Returns operations of which only the end is left, because their removal was interrupted.
     ///
     /// # Errors
     /// The repository cannot be listed.
@@ -170,7 +167,7 @@ impl Repository {
         }
     }
 
-    /// Moves a file to the trash. One that is gone already is fine.
+    /// Moves a file to the trash. If it is gone already, that is fine.
     ///
     /// # Errors
     /// The storage cannot be written.
@@ -206,7 +203,8 @@ impl Repository {
         Ok(found)
     }
 
-    /// Returns where a file lies in the trash. Whoever still reads what was thrown away a moment ago finds it there.
+    /// Returns the place of a file in the trash, so that a reader still finds what was removed a
+    /// moment ago.
     pub(super) fn in_trash(&self, part: Part) -> Option<String> {
         let file_name = part.file_name();
         let names = self.storage.names("trash").ok()?;
@@ -217,7 +215,7 @@ impl Repository {
         Some(format!("trash/{found}"))
     }
 
-    /// Returns the name under which a file is to be found: its own, or the one that it has in the trash.
+    /// Returns the current name of a file: its own, or that in the trash.
     pub(super) fn part_name(&self, part: Part) -> String {
         let name = part.name();
         match self.storage.size(&name) {
@@ -226,7 +224,7 @@ impl Repository {
         }
     }
 
-    /// Moves a file from the trash back to where it was.
+    /// Moves a file from the trash back to its place.
     ///
     /// # Errors
     /// The storage cannot be written.
@@ -235,7 +233,7 @@ impl Repository {
         done.map_err(|e| Error::storage("move", &trashed.name, e))
     }
 
-    /// Makes sure that a file is where it belongs, if need be by moving it back from the trash.
+    /// Makes sure that a file is in its place, if necessary by moving it back from the trash.
     ///
     /// # Errors
     /// [`Error::Busy`] if it was swept already, or the storage cannot be written.
@@ -266,7 +264,7 @@ impl Repository {
         self.remove_all(&names, "trash")
     }
 
-    /// Makes the index forget packs that were thrown away: what they held is not missing, it is not needed.
+    /// Removes packs in the trash from the index: what they contained is not missing, but unneeded.
     pub fn forget_packs(&self, gone: &DigestSet) {
         let index = self.index();
         if gone.is_empty() || !gone.iter().any(|id| index.knows(*id)) {
@@ -274,7 +272,7 @@ impl Repository {
         }
         let index = std::sync::Arc::new(index.without(gone));
         if fsutil::create_dir_private(&self.cache).is_ok() {
-            // Derived: not being able to keep it costs time only.
+            // Derived: a failure only costs time.
             let _ = index.save(&self.index_path());
         }
         if let Ok(mut place) = self.index.write() {
@@ -282,7 +280,7 @@ impl Repository {
         }
     }
 
-    /// Gives the space of the reserve to a disk that is full.
+    /// Deletes the reserve to make room on a full disk.
     ///
     /// # Errors
     /// The storage cannot be written.
@@ -290,10 +288,10 @@ impl Repository {
         self.remove_if_there("reserve")
     }
 
-    /// Sets space aside again, if there is none and there is enough.
+    /// Restores the reserve if it is gone and there is space.
     pub fn restock_reserve(&self) {
         if matches!(self.storage.size("reserve"), Ok(None)) {
-            // Only an advantage: without it the next full disk is a little fuller.
+            // Optional: without it, the next full disk has a little less room.
             let _ = storage::put(&*self.storage, "reserve", &[0; RESERVE_BYTES]);
         }
     }

@@ -1,6 +1,8 @@
-//! What a restore that is cut off leaves in the user's directories: temporary files, found again by a note of where it was about to write.
+//! What an interrupted restore leaves in the user's directories: temporary files, found by a note
+//! of where it was going to write.
 //!
-//! The note lies in the cache from before the first write to after the last. Whoever restores next reads the notes of those that are gone.
+//! The note is in the cache from before the first write until after the last. The next restore
+//! reads the notes of processes that are gone.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -13,25 +15,25 @@ use crate::base::path::{RawName, RepoPath};
 use crate::disk::fsutil::target::{Fidelity, Target};
 use crate::disk::fsutil::{self, OwnTree};
 
-/// Where somebody is writing.
 #[derive(Serialize, Deserialize)]
 struct Note {
     pid: u32,
     dirs: BTreeSet<RawName>,
 }
 
-/// A note that is there as long as its work is under way.
+/// A note that exists while its work is in progress.
 pub(crate) struct UnderWay(Option<PathBuf>);
 
 impl UnderWay {
-    /// Notes the directories where work is about to write. Not being able to keeps nobody from restoring.
+    /// Notes the directories that the work is going to write to. A failure must not prevent a
+    /// restore.
     pub(crate) fn begin(repo: &Repository, dirs: BTreeSet<RawName>) -> Self {
         let dir = notes_of(repo.cache());
         let pid = std::process::id();
         let note = Note { pid, dirs };
         let path = dir.join(format!("{pid}.json"));
         let json = serde_json::to_vec(&note).unwrap_or_default();
-        // On the disk before the first file that it is about: power may fail.
+        // Durable before the first file that it is about, in case of a power failure.
         let written = fsutil::create_dir_private(&dir)
             .and_then(|()| fsutil::write_atomic(&path, &json, 0o600));
         Self(written.is_ok().then_some(path))
@@ -50,7 +52,7 @@ fn notes_of(cache: &Path) -> PathBuf {
     cache.join("under-way")
 }
 
-/// Removes what those left that are gone.
+/// Removes temporary files of processes that are gone.
 pub(crate) fn sweep(repo: &Repository) {
     let notes = notes_of(repo.cache());
     if OwnTree::left_in(repo.cache(), OsStr::new("under-way")).is_none() {

@@ -1,7 +1,9 @@
-//! Which content was looked at and found to be clear: a full backup reads everything again, but need not look at it again.
+//! Which content was examined and found clear: a full backup reads everything again, but need not
+//! examine it again.
 //!
-//! Derived, in the cache: one line that says by which rules, then 16 bytes for each content and name of a file. Only what is clear is
-//! remembered; content that is sealed has no digest outside of the vault's key.
+//! Derived, in the cache: a line with the number of the rules, then 16 bytes for each content and
+//! file name. Only clear content is remembered; sealed content has no digest outside of the vault's
+//! key.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -13,7 +15,7 @@ use crate::disk::fsutil;
 
 type Key = [u8; 16];
 
-/// What is known to be clear, and what was found to be in this run.
+/// Content known to be clear, from earlier runs and from this one.
 pub(crate) struct Verdicts {
     rules: String,
     path: PathBuf,
@@ -22,7 +24,7 @@ pub(crate) struct Verdicts {
 }
 
 impl Verdicts {
-    /// Reads what earlier runs found by the same rules.
+    /// Reads the verdicts of earlier runs with the same rules.
     pub(crate) fn load(repo: &Repository) -> Self {
         let rules = Digest::of(repo.privacy_rules().identity().as_bytes()).to_hex() + "\n";
         let path = repo.cache().join("clear");
@@ -37,7 +39,7 @@ impl Verdicts {
         }
     }
 
-    /// Returns the key of content under a name: what a file is called decides how it is looked at.
+    /// Returns the key of content under a name: the name decides how content is examined.
     pub(crate) fn key(&self, content: &[u8], path: &[u8]) -> Key {
         let digest = Digest::of(&[&Digest::of(content).0[..], path].concat());
         let mut key = Key::default();
@@ -45,19 +47,17 @@ impl Verdicts {
         key
     }
 
-    /// Returns true if it was found to be clear before.
     pub(crate) fn is_clear(&self, key: Key) -> bool {
         self.known.contains(&key)
     }
 
-    /// Remembers that it is clear.
     pub(crate) fn note(&self, key: Key) {
         if let Ok(mut seen) = self.seen.lock() {
             seen.insert(key);
         }
     }
 
-    /// Writes what this run found, and nothing that is gone by now. Losing it costs time only.
+    /// Writes the verdicts that this run used or added; others are dropped. A loss only costs time.
     pub(crate) fn save(&self) {
         let Ok(seen) = self.seen.lock() else { return };
         if *seen == self.known {
