@@ -1,4 +1,5 @@
-//! Files that had names outside of what was captured, too: such a file comes back as one of its own, and that is said.
+//! Files that also had names outside of what was captured: such a file comes back as a separate
+//! file, and the user is told.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,21 +8,21 @@ use crate::model::manifest::Entry;
 use crate::protect::work::{Act, Job, Work};
 use crate::recover::site::Site;
 
-/// Why such a file is named.
+/// The reason given for such a file.
 pub(super) const APART: &str =
     "it had hard links outside of what was captured: it is now a separate file";
 
-/// Names that one file has in a listing.
+/// The names of one file in a listing.
 type Names<'e> = HashMap<&'e str, Vec<&'e Entry>>;
 
-/// Returns true for the object store of a repository: nobody writes to its files, so it does not matter which of them are one. A clone on the same
-/// file system shares all of them.
+/// Returns true for a git object: nobody writes to these, so it does not matter which of them are
+/// one file. A clone on the same file system shares all of them.
 fn is_object_of_git(path: &RepoPath) -> bool {
     let mut parts = path.as_bytes().split(|byte| *byte == b'/');
     parts.any(|part| part.ends_with(b".git")) && parts.any(|part| part == b"objects")
 }
 
-/// Returns the files of a listing that had more names than it has of them.
+/// Returns the files that had more names than the listing has.
 pub(super) fn elsewhere<'e>(listing: impl Iterator<Item = &'e Entry>) -> Names<'e> {
     let mut names = Names::new();
     for entry in listing.filter(|entry| !entry.body.link.is_empty()) {
@@ -34,7 +35,7 @@ pub(super) fn elsewhere<'e>(listing: impl Iterator<Item = &'e Entry>) -> Names<'
     names
 }
 
-/// Returns the paths, of those that `work` brings back into a root, of which the file will have fewer names than it had.
+/// Returns the paths that `work` brings back into a root as files with fewer names than they had.
 pub(super) fn brought_back<'e>(
     names: &Names<'e>,
     work: &Work,

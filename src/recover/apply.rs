@@ -1,8 +1,9 @@
 //! Carries out what a restore or an undo has planned.
 //!
-//! Order: what blocks the way is removed → directories, from the top → files (by several threads) → symlinks → further names of files →
-//! metadata → other removals, from the bottom → metadata of directories, from the bottom. Each object is looked at once more before it is
-//! touched: what is not as the plan saw it is left alone and reported.
+//! Order: remove what is in the way → directories, from the top → files (in several threads) →
+//! symlinks → further names of files → metadata → other removals, from the bottom → metadata of
+//! directories, from the bottom. Each object is checked once more before it is touched: one that
+//! has changed since the plan is left alone and reported.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
@@ -25,18 +26,19 @@ use crate::repo::reader::Reader;
 use crate::repo::snapshot::PathNote;
 use crate::repo::under_way::UnderWay;
 
-/// Proof that applying may destroy: what is overwritten is saved, or there is nothing to overwrite.
+/// Proof that applying may destroy: what it overwrites is saved, or there is nothing to overwrite.
 pub(crate) enum Licence<'a> {
     /// The state before is in a snapshot.
     Saved(&'a Protected),
-    /// Only new names below a directory that was empty or not there; `durable` unless it is a scratch directory.
+    /// Only new names below a directory that was empty or missing; `durable` unless it is a scratch
+    /// directory.
     NothingThere {
-        /// What was written is on the disk when it is said to be done.
+        /// Sync what was written before reporting success.
         durable: bool,
     },
 }
 
-/// Returns notes of directories that were left closed, in place of the problems that come of that.
+/// Returns notes about directories that stayed closed, in place of the problems they caused.
 pub(crate) fn not_looked_at(
     closed: &[PathBuf],
     who: &str,
@@ -54,16 +56,16 @@ pub(crate) fn not_looked_at(
     closed.iter().map(note).collect()
 }
 
-/// What came of it.
+/// The result of applying.
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
     pub(crate) restored: u64,
-    /// Of these, those that are no directories.
+    /// Of these, how many are not directories.
     pub(crate) files: u64,
     pub(crate) removed: u64,
     pub(crate) bytes: u64,
     pub(crate) problems: Vec<PathNote>,
-    /// What of metadata could not be given back.
+    /// Metadata that could not be restored.
     pub(crate) lacking: Vec<PathNote>,
 }
 
@@ -88,7 +90,7 @@ impl Progress<'_> {
         }
     }
 
-    /// Names what of metadata could not be given back.
+    /// Adds the metadata that could not be restored.
     fn lacking(&self, target: &mut Target) {
         let lacking = target.take_lacking();
         if let Ok(mut all) = self.lacking.lock() {
@@ -107,13 +109,14 @@ impl Progress<'_> {
     }
 }
 
-/// What is said of content that came back and may not be what was there.
+/// Note on restored content that may not be the original.
 const UNSURE: &str = "another program wrote to it after it was deleted: only its beginning came back, and even that may have changed";
 
-/// Files whose content is synced one by one; beyond, the file system is synced once at the end.
+/// Up to this many files are synced one by one; for more, the file system is synced once at the
+/// end.
 const SYNC_EACH: usize = 32;
 
-/// Returns the directories in which work is about to write.
+/// Returns the directories into which the work will write.
 fn parents(work: &Work) -> BTreeSet<RawName> {
     let paths = work.jobs.iter().map(|job| absolute(work, job));
     paths
@@ -163,6 +166,7 @@ pub(crate) fn apply(
         },
         removed: 0,
     };
+    // Before the first change, because this reads the times to restore.
     let neutral = neutral_dirs(work, &mut run.targets);
     let opened = open_dirs(work, &mut run.targets);
     let _under_way = durable.then(|| UnderWay::begin(repo, parents(work)));
@@ -177,7 +181,7 @@ pub(crate) fn apply(
     run.finish_dirs(dirs);
     run.put_times_back(neutral);
     for (site, path, stat) in opened {
-        // One that comes back as another, or goes, has been seen to.
+        // Directories that were replaced or removed are handled above.
         let _ = run.targets[site].set_mode(&path, &stat);
     }
     run.finish(made)
@@ -188,13 +192,14 @@ fn open_sites(work: &Work, fidelity: Fidelity) -> Result<Vec<Target>> {
     sites.map(|site| Target::open(site, fidelity)).collect()
 }
 
-/// What is written under which name: a file of several names is written once, the others are joined to it.
+/// Decides which name gets the content: a file with several names is written once, and the others
+/// are linked to it.
 struct Names<'a> {
     files: Vec<&'a Job>,
     symlinks: Vec<&'a Job>,
-    /// Names of files and symlinks that have another one already.
+    /// Names of files and symlinks of which another name is written already.
     further: Vec<&'a Job>,
-    /// The name that others are joined to, by site and group.
+    /// The name to which others are linked, by site and group.
     firsts: HashMap<(usize, String), RepoPath>,
 }
 
@@ -225,14 +230,15 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Work that is being applied. The order of its steps is that of the head of this file, and each relies on those before it.
+/// Work being applied. The steps follow the order at the top of this file, and each relies on those
+/// before it.
 struct Applying<'a> {
     repo: &'a Repository,
     work: &'a Work,
     fidelity: Fidelity,
-    /// What was written is on the disk when it is said to be done.
+    /// Sync what was written before reporting success.
     durable: bool,
-    /// Few enough files to sync each; else the file systems are synced once.
+    /// Few enough files to sync each; otherwise the file systems are synced once.
     sync_each: bool,
     targets: Vec<Target>,
     progress: Progress<'a>,
@@ -245,7 +251,8 @@ impl<'a> Applying<'a> {
         self.removed += remove(work, act, &mut self.targets, changed, progress);
     }
 
-    /// Makes directories from the top; their metadata waits for what comes into them, which changes their times.
+    /// Creates directories from the top. Their metadata comes last, because writing into them
+    /// changes their times.
     fn make_dirs(&mut self) -> Vec<&'a Job> {
         let mut dirs: Vec<&Job> = writes(self.work, Kind::Dir).collect();
         dirs.sort_by(|a, b| a.path.cmp(&b.path));
@@ -264,7 +271,7 @@ impl<'a> Applying<'a> {
 
     fn write_files(&self, files: &[&Job]) -> Result<()> {
         let (work, fidelity) = (self.work, self.fidelity);
-        // Each thread has its own handles.
+        // Each thread has handles of its own.
         let open = || open_sites(work, fidelity);
         write_files(
             self.repo,
@@ -276,7 +283,7 @@ impl<'a> Applying<'a> {
         )
     }
 
-    /// Makes symlinks and FIFOs.
+    /// Creates symlinks and FIFOs.
     fn make_others(&mut self, names: &Names<'_>) {
         let fifos = writes(self.work, Kind::Fifo);
         for job in names.symlinks.iter().copied().chain(fifos) {
@@ -301,7 +308,8 @@ impl<'a> Applying<'a> {
                 let Err(error) = target.hard_link(&job.path, first) else {
                     return Ok(());
                 };
-                // The first could not be restored, or links are not possible here: a copy is better than nothing.
+                // The first name could not be restored, or hard links are impossible here: a copy
+                // is better than nothing.
                 match entry.kind {
                     Kind::Symlink => target.symlink(&job.path, entry)?,
                     _ => write_one(&mut reader, target, job, entry, self.sync_each)?,
@@ -316,11 +324,14 @@ impl<'a> Applying<'a> {
         }
     }
 
-    /// Sets metadata of what is no directory; returns the files, by device and number, whose names were changed together with the first.
+    /// Sets the metadata of everything but directories. Returns the files, by device and inode,
+    /// whose other names changed along with the first.
     fn set_metadata(&mut self) -> HashSet<(u64, u64)> {
         let mut changed = HashSet::new();
         for job in of(self.work, Act::Metadata).filter(|j| !is_dir(j)) {
             let target = &mut self.targets[job.site];
+            // Setting one name changes the ctime of the others, so only the first is compared with
+            // the plan.
             let again = job
                 .seen
                 .is_some_and(|s| s.links > 1 && !changed.insert((s.device, s.inode)));
@@ -334,7 +345,8 @@ impl<'a> Applying<'a> {
         changed
     }
 
-    /// Gives directories their metadata, from the bottom: one that is closed must not keep the others from theirs.
+    /// Sets the metadata of directories from the bottom up, because a parent without permissions
+    /// would block access to its children.
     fn finish_dirs(&mut self, mut dirs: Vec<&'a Job>) {
         dirs.extend(of(self.work, Act::Metadata).filter(|j| is_dir(j)));
         dirs.sort_by(|a, b| b.path.cmp(&a.path));
@@ -347,7 +359,8 @@ impl<'a> Applying<'a> {
         }
     }
 
-    /// Puts back the times of directories that were only touched by what was replaced in them: not worth a word where that fails.
+    /// Restores the times of directories in which files were only replaced; a failure is not worth
+    /// reporting.
     fn put_times_back(&mut self, neutral: Vec<(usize, RepoPath, Stat)>) {
         for (site, path, stat) in neutral {
             let body = crate::model::manifest::Body::default();
@@ -365,7 +378,7 @@ impl<'a> Applying<'a> {
         }
     }
 
-    /// Syncs, and says what came of it; `made` are directories.
+    /// Syncs and reports; `made` are directories.
     fn finish(mut self, made: u64) -> Result<Applied> {
         for target in &mut self.targets {
             self.progress.lacking(target);
@@ -389,7 +402,8 @@ impl<'a> Applying<'a> {
     }
 }
 
-/// Takes steps out that would replace or remove what the snapshot before could not hold; returns them as problems.
+/// Removes steps that would replace or delete what the snapshot before could not hold; returns them
+/// as problems.
 fn without_unsaved(work: &Work, protected: &Protected) -> (Vec<PathNote>, Option<Work>) {
     if protected.holds_all() {
         return (Vec::new(), None);
@@ -427,7 +441,8 @@ fn without_unsaved(work: &Work, protected: &Protected) -> (Vec<PathNote>, Option
     (problems, Some(narrowed))
 }
 
-/// Returns directories in which files are only replaced: to anybody else nothing has happened to them.
+/// Returns directories in which files are only replaced: for everyone else nothing happens to
+/// these.
 fn neutral_dirs(work: &Work, targets: &mut [Target]) -> Vec<(usize, RepoPath, Stat)> {
     let mut dirs: HashMap<(usize, RepoPath), bool> = HashMap::new();
     for job in &work.jobs {
@@ -448,7 +463,8 @@ fn neutral_dirs(work: &Work, targets: &mut [Target]) -> Vec<(usize, RepoPath, St
         .collect()
 }
 
-/// Opens directories that are closed to their owner and have to be written to; returns those that are to be closed again.
+/// Opens directories that are closed to their owner and have to be written to; returns those to
+/// close again.
 fn open_dirs(work: &Work, targets: &mut [Target]) -> Vec<(usize, RepoPath, Stat)> {
     let mut dirs: Vec<(usize, RepoPath)> = work
         .jobs
@@ -516,7 +532,7 @@ fn changed_since(job: &Job) -> Error {
     }
 }
 
-/// Removes; `changed` are files whose metadata was put back under another of their names.
+/// Removes an object; `changed` are files whose metadata was restored under another name.
 fn remove(
     work: &Work,
     act: Act,
@@ -548,7 +564,7 @@ fn remove(
         };
         let done = checked.and_then(|()| {
             match job.seen.as_ref().map(|s| s.kind) {
-                // A directory that still holds something is not ours to remove.
+                // A directory that is not empty is not ours to remove.
                 Some(Kind::Dir) => target.remove_dir(&job.path),
                 _ => target.remove(&job.path).map(|()| true),
             }
@@ -572,7 +588,7 @@ fn write_one(
     entry: &Entry,
     sync: bool,
 ) -> Result<()> {
-    // The last gate: a placeholder never gets into a file that is in use.
+    // The last gate: a placeholder never gets into a file in use.
     if let (Some(bytes), Some(sealed)) = (&job.bytes, &entry.body.sealed)
         && memchr::memmem::find(job.path.name(), b".bdr-").is_none()
         && let left = placeholders(bytes)
@@ -658,7 +674,7 @@ fn sync(work: &Work, each: bool, targets: &mut [Target]) -> Result<()> {
     dirs.dedup();
     for (site, dir) in dirs {
         match targets[site].sync_dir(&dir) {
-            // Removed together with what was in it, or a file by now.
+            // Removed along with its content, or a file by now.
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
             Err(Error::Unsafe { .. }) => {}
             other => other?,

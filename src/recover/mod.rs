@@ -1,4 +1,4 @@
-//! The way back: restore and undo plan, `apply` carries out.
+//! The way back: restore and undo plan, `apply` carries it out.
 
 mod apart;
 pub(crate) mod apply;

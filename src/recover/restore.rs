@@ -1,7 +1,8 @@
-//! Brings files back from a snapshot: plan, save what stands there, apply.
+//! Brings files back from a snapshot: plan, save what is there now, apply.
 //!
-//! The begin record of the operation is the journal: it says what was asked, and applying it again continues where it stopped, because what is
-//! already as it should be is left alone. Taking it back is an undo of the operation.
+//! The begin record of the operation is the journal: it says what was requested, and applying it
+//! again continues where it stopped, because everything already restored is left alone. To reverse
+//! a restore, undo its operation.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -38,20 +39,18 @@ mod sealed;
 pub(crate) use rehearse::rehearse;
 use root::{Once, Wanted, is_beside, place_of, plan_root};
 
-/// What to do with files that are there already.
+/// What to do with existing files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Overwrite {
     /// Replace those that differ.
     IfChanged,
-    /// Leave them.
     Never,
-    /// Replace all.
     Always,
 }
 
 impl Overwrite {
-    /// Returns the word used in flags and records.
+    /// Returns the word for flags and records.
     pub fn word(self) -> &'static str {
         match self {
             Self::IfChanged => "if-changed",
@@ -61,55 +60,49 @@ impl Overwrite {
     }
 }
 
-/// What to restore, and how.
 #[derive(Debug, Clone)]
 pub struct RestoreOptions {
-    /// Where to; `None`: where the files were.
+    /// Target directory; `None` for the original places.
     pub target: Option<PathBuf>,
-    /// A directory above `target` from which it is reached without following a symlink: for callers that are not to get out of it.
+    /// A directory above `target` from which it is reached without following a symlink, for callers
+    /// that must stay inside.
     pub beneath: Option<PathBuf>,
-    /// What; empty: everything.
+    /// Empty means everything.
     pub paths: Vec<RootPath>,
-    /// What to do with files that are there.
     pub overwrite: Overwrite,
     /// Remove files that the snapshot does not have.
     pub delete: bool,
-    /// Only look: not even the times of directories change. What is closed to its owner stays closed, and is named as not looked at.
+    /// Only read: not even the times of directories change. Directories that are closed to their
+    /// owner stay closed and are reported as unread.
     pub look_only: bool,
-    /// The time of the operation.
     pub now: DateTime<Utc>,
-    /// Where it was asked for.
     pub cwd: PathBuf,
-    /// How it was asked for.
     pub argv: Vec<OsString>,
-    /// Absolute paths that are never touched, beside the repository's own.
+    /// Absolute paths that are never touched, in addition to the repository's own.
     pub never: Vec<PathBuf>,
-    /// Name of the machine.
     pub host: String,
-    /// What is wanted of sealed values.
+    /// How to treat sealed values.
     pub secrets: SecretOptions,
-    /// The call of another program that asked for it.
+    /// The call of another program that requested it.
     pub agent: Option<AgentCall>,
 }
 
 /// What a restore does about the sealed values of a file. Names are those of keys.
 #[derive(Debug, Clone)]
 pub struct SecretStep {
-    /// The file.
     pub path: PathBuf,
-    /// Key by key.
+    /// The result, key by key.
     pub merged: Merged,
-    /// It is written beside, because something is not available.
+    /// Set if a value is unavailable: the file is written here, next to the original.
     pub aside: Option<PathBuf>,
 }
 
-/// What happens to one path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// It is not there.
+    /// Nothing is there.
     Create,
-    /// It differs.
+    /// What is there differs.
     Replace,
     /// Only mode, times or attributes differ.
     Metadata,
@@ -117,105 +110,89 @@ pub enum Action {
     Remove,
 }
 
-/// One step of a plan.
 #[derive(Debug, Clone)]
 pub struct Step {
-    /// Where, absolute.
     pub path: PathBuf,
-    /// What happens.
     pub action: Action,
-    /// What is to be there, or is removed.
+    /// The kind of object restored or removed.
     pub kind: Kind,
-    /// Its size.
     pub bytes: u64,
-    /// Size of what is there.
     pub old_bytes: Option<u64>,
 }
 
-/// Something that is there already, and that a restore was told to leave.
+/// An existing object that a restore was told to keep.
 #[derive(Debug, Clone)]
 pub struct Kept {
-    /// Where, absolute.
     pub path: PathBuf,
-    /// It is not what the snapshot has.
+    /// It differs from the snapshot.
     pub differs: bool,
 }
 
-/// What a restore would do. Inert.
+/// What a restore would do: inert data.
 #[derive(Debug, Clone)]
 pub struct RestorePlan {
-    /// From which snapshot.
     pub snapshot: SnapshotId,
-    /// Steps, sorted by path.
+    /// Sorted by path.
     pub steps: Vec<Step>,
-    /// Objects that are as they should be.
+    /// Objects that are as they should be already.
     pub unchanged: u64,
-    /// How many of these are directories.
+    /// Of these, how many are directories.
     pub unchanged_dirs: u64,
-    /// What cannot be restored.
     pub skipped: Vec<PathNote>,
-    /// What stays because something is there already ([`Overwrite::Never`]).
+    /// Existing objects that stay ([`Overwrite::Never`]).
     pub kept: Vec<Kept>,
-    /// Files with values that are not available.
+    /// Files with unavailable values.
     pub problems: Vec<PathNote>,
-    /// What was not looked at because nothing was to be opened for it.
+    /// What was not read because no directory may be opened for it.
     pub unseen: Vec<PathNote>,
-    /// What happens to sealed values.
     pub secrets: Vec<SecretStep>,
     work: Work,
-    /// Directories that are closed to their owner and have to be opened for it.
+    /// Directories that are closed to their owner and have to be opened.
     closed: Vec<PathBuf>,
-    /// Something stands where files are written.
+    /// Something exists where files are written.
     needs_snapshot: bool,
 }
 
 impl RestorePlan {
-    /// Returns what names this plan: another one for other steps, and for the same steps where something else stands by now.
+    /// Returns a digest of this plan. It differs for other steps, and for the same steps if the
+    /// paths have changed meanwhile.
     pub fn digest(&self) -> Digest {
         Digest::of(format!("{} {}", self.snapshot, self.work.digest()).as_bytes())
     }
 }
 
-/// What a restore did.
 #[derive(Debug, Clone)]
 pub struct RestoreReport {
-    /// The operation; `None`: nothing to do, or into a place where nothing was.
+    /// `None` if there was nothing to do, or nothing existed at the target.
     pub operation: Option<OperationId>,
-    /// Objects written.
     pub restored: u64,
-    /// Of these, those that are no directories.
+    /// Of these, how many are not directories.
     pub files: u64,
-    /// Objects removed.
     pub removed: u64,
-    /// Objects left as they were.
     pub unchanged: u64,
-    /// Bytes written.
     pub bytes: u64,
-    /// What failed.
     pub problems: Vec<PathNote>,
-    /// What cannot be restored.
     pub skipped: Vec<PathNote>,
-    /// What was left because something is there already.
+    /// Existing objects that stayed.
     pub kept: Vec<Kept>,
-    /// Wall time.
     pub elapsed: Duration,
 }
 
 impl RestoreReport {
-    /// Returns true if not all that was asked for stands now as it was.
+    /// Returns true if something that was requested is not restored.
     pub fn is_partial(&self) -> bool {
         !self.problems.is_empty() || !self.skipped.is_empty()
     }
 }
 
 impl RestorePlan {
-    /// Returns true if a restore by this plan will not bring all that is asked for.
+    /// Returns true if a restore by this plan will leave something requested out.
     pub fn is_partial(&self) -> bool {
         !self.problems.is_empty() || !self.skipped.is_empty()
     }
 }
 
-/// Plans a restore. Reads only.
+/// Plans a restore; only reads.
 ///
 /// # Errors
 /// A path is not in the snapshot, its listing is damaged, or the target cannot be read.
@@ -229,7 +206,7 @@ pub fn plan(
     plan_anywhere(repo, snapshot, options, monitor)
 }
 
-/// [`plan`], for targets among bdr's own files as well: scratch directories are.
+/// [`plan`] for targets that may be bdr's own: scratch directories are.
 fn plan_anywhere(
     repo: &Repository,
     snapshot: &Snapshot,
@@ -254,7 +231,7 @@ fn plan_anywhere(
         true => Opened::only_looking(),
         false => Opened::default(),
     };
-    // Roots may lie in one another: what two of them have is restored once.
+    // Roots may be nested: what two of them have is restored once.
     let mut once = match options.target {
         None => Once::of(&snapshot.roots),
         Some(_) => Once::default(),
@@ -279,7 +256,8 @@ fn plan_anywhere(
             return Err(Error::Interrupted);
         }
         let listing = repo.listing_of(record, &|path| {
-            // What is wanted, the directories on the way to it, and what may stand beside a database.
+            // The wanted paths, the directories that lead to them, and the companions that a
+            // database may have.
             wanted.is_empty()
                 || wanted
                     .iter()
@@ -294,7 +272,7 @@ fn plan_anywhere(
                 });
             }
         }
-        // Shared with the jobs: there may be hundreds of thousands.
+        // Shared with the jobs, because there may be hundreds of thousands.
         let listing: Vec<Arc<Entry>> = listing.into_iter().map(Arc::new).collect();
         open_ways(record, &listing, options, &mut opened)?;
         let wanted = Wanted {
@@ -311,7 +289,7 @@ fn plan_anywhere(
     Ok(plan)
 }
 
-/// Opens directories that their owner has closed, and that are to be looked into.
+/// Opens directories that are closed to their owner and have to be read.
 fn open_ways(
     record: &RootRecord,
     listing: &[Arc<Entry>],
@@ -353,11 +331,11 @@ fn check_target(repo: &Repository, options: &RestoreOptions) -> Result<()> {
     Ok(())
 }
 
-/// Saves what stands where files are written, then applies the plan.
+/// Saves what exists where files are written, then applies the plan.
 ///
 /// # Errors
-/// What stands there cannot be saved (nothing is written then), or a target cannot be opened. Files that cannot be restored are
-/// problems, not errors.
+/// It cannot be saved (then nothing is written), or a target cannot be opened. Files that cannot be
+/// restored are problems, not errors.
 pub fn apply(
     repo: &Repository,
     snapshot: &Snapshot,
@@ -416,7 +394,8 @@ pub fn apply(
     Ok(report)
 }
 
-/// Returns what is saved before anything is written: the target, or the roots of which something comes back.
+/// Returns what is saved before anything is written: the target, or the roots to which something is
+/// restored.
 fn roots_written(snapshot: &Snapshot, options: &RestoreOptions) -> Vec<Root> {
     if let Some(target) = &options.target {
         return vec![Root::ad_hoc(target.clone(), Origin::Source)];
@@ -429,7 +408,8 @@ fn roots_written(snapshot: &Snapshot, options: &RestoreOptions) -> Vec<Root> {
     roots_of(&snapshot.roots, &names)
 }
 
-/// Returns the begin record of a restore. It says all that was asked for, so that it can be asked for again where the restore is cut off.
+/// Returns the begin record of a restore. It has the whole request, so that an interrupted restore
+/// can be continued.
 fn intent_of(snapshot: &Snapshot, options: &RestoreOptions) -> Result<Intent> {
     let target = options.target.as_deref().map(AbsolutePath::new).transpose();
     Ok(Intent {
@@ -446,12 +426,13 @@ fn intent_of(snapshot: &Snapshot, options: &RestoreOptions) -> Result<Intent> {
     })
 }
 
-/// Returns the newest restore that was begun and never ended, if its process is gone and nothing newer touched the same files.
+/// Returns the newest restore that began and never ended, if its process is gone and no newer
+/// operation touched the same files.
 ///
 /// # Errors
 /// The log cannot be read.
 pub fn interrupted(repo: &Repository) -> Result<Option<Operation>> {
-    // The whole log is read only if there is something to find.
+    // Read the whole log only if there is something to find.
     let open =
         |begin: &Begin| begin.kind == OperationKind::Restore && !fsutil::process_runs(begin.pid);
     if !repo.unfinished_operations()?.iter().any(open) {

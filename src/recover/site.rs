@@ -1,4 +1,4 @@
-//! Where a root lies on disk, for those who plan what comes back into it: restore and undo.
+//! Where a root is on disk, for the planners of restore and undo.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use crate::protect::compare::has_content;
 use crate::protect::work::{Act, Job, Work};
 use crate::repo::Repository;
 
-/// Finds a directory that is there, from which `place` is reached, and the path of `place` below it. Links are followed down to the
-/// directory, as for everybody else; below it none is.
+/// Finds an existing directory from which `place` is reached, and the path of `place` below it.
+/// Symlinks are followed down to that directory, as usual, but not below it.
 pub(super) fn locate(place: &Path, beneath: Option<&Path>) -> Result<(PathBuf, RepoPath)> {
-    // The root itself may be a file: its directory is the base.
+    // The root itself may be a file: then its directory is the base.
     let (parent, name) = match (place.parent(), place.file_name()) {
         (Some(parent), Some(name)) => (parent, Some(name)),
         _ => (place, None),
@@ -35,7 +35,7 @@ pub(super) fn locate(place: &Path, beneath: Option<&Path>) -> Result<(PathBuf, R
     Ok((base, prefix))
 }
 
-/// Returns the place of a path of a root that lies at `prefix`.
+/// Returns the place of a path in a root at `prefix`.
 pub(super) fn below(prefix: &RepoPath, path: &RepoPath) -> RepoPath {
     if path.is_root() {
         prefix.clone()
@@ -44,7 +44,7 @@ pub(super) fn below(prefix: &RepoPath, path: &RepoPath) -> RepoPath {
     }
 }
 
-/// A root on disk. *Paths* are those of its listing, *places* are below the base, as jobs have them.
+/// A root on disk. *Paths* are those of its listing; *places* are below the base, as in jobs.
 pub(super) struct Site<'a> {
     repo: &'a Repository,
     /// Its number in the work.
@@ -56,7 +56,7 @@ pub(super) struct Site<'a> {
 }
 
 impl<'a> Site<'a> {
-    /// Opens a site and adds it to those of the work.
+    /// Opens a site and adds it to the sites of the work.
     pub(super) fn open(
         repo: &'a Repository,
         (base, prefix): (PathBuf, RepoPath),
@@ -75,17 +75,17 @@ impl<'a> Site<'a> {
         })
     }
 
-    /// Returns the directory that everything here is reached from.
+    /// Returns the directory from which everything here is reached.
     pub(super) fn base(&self) -> &Path {
         &self.base
     }
 
-    /// Returns the place of a path.
     pub(super) fn place(&self, path: &RepoPath) -> RepoPath {
         below(&self.prefix, path)
     }
 
-    /// Returns the place that a path would have under another name. The root has neighbours as well, which no path names.
+    /// Returns the place of a path under another name. The root has neighbours too, which no path
+    /// names.
     pub(super) fn beside(&self, path: &RepoPath, name: &[u8]) -> RepoPath {
         self.place(path).parent().unwrap_or_default().join(name)
     }
@@ -98,8 +98,8 @@ impl<'a> Site<'a> {
         place.to_path(&self.base)
     }
 
-    /// Returns what is at a path. A directory that was opened for the plan has the mode that its owner gave it: as it was is how it
-    /// is to be compared, and left.
+    /// Returns the stat of a path. A directory that was opened for the plan gets its owner's mode,
+    /// because that is to be compared and kept.
     pub(super) fn stat(&mut self, path: &RepoPath) -> Result<Option<Stat>> {
         let place = self.place(path);
         let seen = self.target.stat(&place)?;
@@ -115,27 +115,28 @@ impl<'a> Site<'a> {
         }))
     }
 
-    /// Returns true if what is at the path of an entry has its content: by reading it, not by its times.
+    /// Returns true if the object at the path of an entry has its content; reads it instead of
+    /// trusting its times.
     pub(super) fn has(&mut self, entry: &Entry, seen: &Stat) -> bool {
         let place = self.place(&entry.path);
         self.has_at(&place, entry, seen)
     }
 
-    /// Returns true if what is at a place has the content of an entry.
+    /// Returns true if the object at a place has the content of an entry.
     pub(super) fn has_at(&mut self, place: &RepoPath, entry: &Entry, seen: &Stat) -> bool {
         let target = std::cell::RefCell::new(&mut self.target);
         let open = || target.borrow_mut().open_file(place).ok();
         let read_link = || target.borrow_mut().read_link(place).ok();
-        // Of what is not stored nothing is known that could be the same.
+        // Nothing is known about objects that are not stored, so they never count as equal.
         entry.kind.is_stored() && has_content(self.repo, entry, seen, open, read_link)
     }
 
-    /// Returns what else than its content differs between an entry and what is at its path.
+    /// Returns how an entry differs from the object at its path, other than in content.
     pub(super) fn differs(&mut self, entry: &Entry, seen: &Stat) -> Differences {
         let place = self.place(&entry.path);
         match self.target.xattrs(&place, entry.kind) {
             Ok(found) => compare::whole(entry, seen, &found),
-            // Attributes that cannot be read cannot be given back either.
+            // Attributes that cannot be read cannot be restored either.
             Err(_) => compare::by_stat(entry, seen),
         }
     }
@@ -157,13 +158,14 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// Returns the jobs of a work that are done here.
+    /// Returns the jobs of a work at this site.
     pub(super) fn jobs<'w>(&self, work: &'w Work) -> impl Iterator<Item = &'w Job> + use<'w> {
         let number = self.number;
         work.jobs.iter().filter(move |job| job.site == number)
     }
 
-    /// Returns the groups of names of one file of which a work writes some: names that are there already may be ones to join.
+    /// Returns the hard-link groups of which a work writes some names: existing names may be ones
+    /// to link to.
     pub(super) fn written_groups(&self, work: &Work) -> HashSet<String> {
         let written = self.jobs(work).filter(|job| job.act == Act::Write);
         written

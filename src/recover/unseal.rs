@@ -1,4 +1,5 @@
-//! Brings back a file of which something was sealed: exactly, from the vault of this machine, or by a merge with what stands there.
+//! Restores a file with sealed values: exactly, from this machine's vault, or by a merge with the
+//! existing file.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -9,52 +10,52 @@ use crate::privacy::merge::{Merged, Sources, merge};
 use crate::repo::Repository;
 use crate::repo::reader::Reader;
 
-/// Larger files are brought back exactly or not at all, bytes.
+/// Larger files, in bytes, are restored exactly or not at all.
 const MAX_BYTES: u64 = 64 << 20;
-/// What is added to the name of a file that cannot be brought back whole.
+/// The suffix for the name of a file that cannot be restored completely.
 const ASIDE: &str = ".bdr-restored";
 
-/// Returns the name under which a file is written that cannot be brought back whole.
+/// Returns the name under which an incompletely restored file is written.
 pub(crate) fn aside(name: &[u8]) -> Vec<u8> {
     [name, ASIDE.as_bytes()].concat()
 }
 
-/// How the reason begins where the keyed digest of a file is not available.
+/// How the reason begins if the keyed digest of a file is not available.
 pub(crate) const UNPROVEN: &str =
     "its values are from the vault, and bdr cannot tell whether it is unchanged";
 
-/// The reason where nothing of a file can be had.
+/// The reason if no value of a file is available.
 pub(crate) const NOTHING: &str =
     "only its metadata is stored, and its content is not in this machine's vault";
 
-/// What is wanted of sealed values.
+/// How to treat sealed values.
 #[derive(Debug, Clone, Default)]
 pub struct SecretOptions {
-    /// Values as they were sealed, also where another stands.
+    /// Use the sealed values even if the existing file has others.
     pub from_vault: bool,
-    /// Secrets that only stand there go.
+    /// Remove secrets that only the existing file has.
     pub exact: bool,
-    /// What is not available is left blank.
+    /// Leave unavailable values blank.
     pub leave_blank: bool,
-    /// Names and values of environment variables: a value is taken if its fingerprint fits.
+    /// Names and values of environment variables: a value is used if its fingerprint matches.
     pub environment: Vec<(String, Vec<u8>)>,
 }
 
-/// How a file can be brought back.
+/// How a file can be restored.
 #[derive(Debug)]
 pub(crate) enum Recovery {
     /// As it was: its values are in the vault.
     Exact,
-    /// As these bytes: nothing is missing.
+    /// As these bytes, which lack nothing.
     Merged(Vec<u8>, Merged),
-    /// Not in place: these bytes have placeholders.
+    /// Not in place, because these bytes have placeholders.
     Aside(Vec<u8>, Merged),
-    /// Nothing of it is stored here.
+    /// Not at all: nothing of it is stored here.
     Nothing,
 }
 
 impl Repository {
-    /// Returns true if a file can be brought back as it was, by doing so where it is small.
+    /// Returns true if a file can be restored as it was; tries it if the file is small.
     pub fn is_whole_here(&self, body: &Body) -> bool {
         let Some(sealed) = &body.sealed else {
             return true;
@@ -64,7 +65,7 @@ impl Repository {
     }
 }
 
-/// Finds out how an entry of which something was sealed can be brought back, where `live` stands now.
+/// Determines how an entry with sealed values can be restored; `live` is the existing file.
 pub(crate) fn recover(
     repo: &Repository,
     reader: &mut Reader<'_>,
@@ -96,7 +97,7 @@ pub(crate) fn recover(
     let mut standing = None;
     if let Some(file) = live {
         let mut bytes = Vec::new();
-        // What cannot be read cannot be merged with.
+        // An unreadable file cannot be merged.
         if file.take(MAX_BYTES).read_to_end(&mut bytes).is_ok() {
             standing = Some(bytes);
         }
@@ -133,7 +134,7 @@ pub(crate) fn recover(
     })
 }
 
-/// Returns a value as it stands in a JSON string.
+/// Escapes a value for a JSON string.
 fn escaped(value: &[u8]) -> Vec<u8> {
     let text = serde_json::to_vec(&String::from_utf8_lossy(value)).unwrap_or_default();
     text.get(1..text.len().saturating_sub(1))
@@ -141,7 +142,7 @@ fn escaped(value: &[u8]) -> Vec<u8> {
         .to_vec()
 }
 
-/// Says which keys of a file are not available.
+/// Returns the sentence about keys whose values are unavailable.
 pub(crate) fn unresolved(merged: &Merged) -> String {
     let n = merged.unresolved.len();
     let shown: Vec<&str> = merged

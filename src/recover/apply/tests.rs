@@ -6,7 +6,7 @@ use crate::disk::storage::MemoryStorage;
 use crate::model::manifest::{Body, Content, Sealed};
 use crate::privacy::Fingerprint;
 
-/// Whatever planned it, and whatever it got wrong: what stands for a value does not get into a file that is in use.
+/// Whatever planned it, and whatever mistake it made: a placeholder never gets into a file in use.
 #[test]
 fn a_placeholder_of_the_file_never_gets_into_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -59,7 +59,8 @@ fn a_placeholder_of_the_file_never_gets_into_it() {
     ));
     let live = std::fs::read_to_string(dir.path().join("live.env")).unwrap();
     assert_eq!(live, "key = the live one\n");
-    // A copy beside it may have it, and text that is not of this file's values is only text.
+    // A copy next to it may have one, and text that does not stand for a value of this file is only
+    // text.
     write("live.env.bdr-restored", &text(&fingerprint)).unwrap();
     write("notes.txt", &text(&other)).unwrap();
 }

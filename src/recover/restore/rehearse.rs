@@ -1,4 +1,4 @@
-//! Tries a restore in a scratch directory: what a drill and a thorough verify rest on.
+//! Tries a restore in a scratch directory: the basis of a drill and of a thorough verify.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,8 @@ use crate::recover::unseal::SecretOptions;
 use crate::repo::Repository;
 use crate::repo::snapshot::{PathNote, Snapshot};
 
-/// Restores every file of a snapshot into a scratch directory and compares it with the listing; returns what differs.
+/// Restores every file of a snapshot into a scratch directory and compares it with the listing;
+/// returns the differences.
 ///
 /// # Errors
 /// The scratch directory cannot be written, or a listing is damaged.
@@ -44,9 +45,9 @@ pub(crate) fn rehearse(
     let plan = plan_anywhere(repo, snapshot, &options, monitor)?;
     let scratch_only = Licence::NothingThere { durable: false };
     let applied = apply::apply(repo, &plan.work, &scratch_only, monitor)?;
-    // Special bits and labels are not given to copies; who runs a drill owns them.
+    // Copies do not get special bits and labels; they belong to whoever runs the drill.
     let mut problems = applied.problems;
-    // What is sealed and not here is no damage: nothing was promised of it.
+    // A sealed value that is not on this machine is no damage: nothing else was promised.
     let failed: HashSet<PathBuf> = problems
         .iter()
         .chain(&plan.problems)
@@ -74,8 +75,8 @@ pub(crate) fn rehearse(
     Ok(problems)
 }
 
-/// Returns what of a restored object is not as its entry says. A question of its own: whoever restores into a scratch directory owns what comes
-/// back, so owners and powers are not compared.
+/// Returns how a restored object differs from its entry. Not the common comparison: the files in a
+/// scratch directory belong to whoever runs this, so owners and special bits are not compared.
 fn difference(
     repo: &Repository,
     handle: &RootHandle,
@@ -88,7 +89,7 @@ fn difference(
     if stat.kind != entry.kind {
         return Some(format!("it is a {}", stat.kind.word()));
     }
-    // Files get no powers there.
+    // Files get no special bits there.
     let powers = if entry.kind == Kind::File { 0o6000 } else { 0 };
     if entry.kind != Kind::Symlink {
         if stat.mode & !powers != entry.mode & !powers {

@@ -1,4 +1,4 @@
-//! Plans a restore of one root: what comes back, what goes, what is as it should be.
+//! Plans a restore of one root: what comes back, what goes, what stays.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::recover::site::{Site, locate};
 use crate::repo::Repository;
 use crate::repo::snapshot::{PathNote, RootRecord};
 
-/// Where roots lie in one another: which places have been planned, and which any of them lists.
+/// For nested roots: the places planned so far, and those that any root lists.
 #[derive(Default)]
 pub(super) struct Once {
     pub(super) overlaps: bool,
@@ -37,20 +37,20 @@ impl Once {
         }
     }
 
-    /// Takes note of what a root lists: none of it is deleted for not being in another.
+    /// Notes what a root lists, so that none of it is deleted because another root lacks it.
     pub(super) fn note_listed(&mut self, record: &RootRecord, listing: &[Entry]) {
         let root = record.path.as_path();
         let paths = listing.iter().map(|entry| entry.path.to_path(root));
         self.listed.extend(paths);
     }
 
-    /// Returns true for a place that is planned for the first time.
+    /// Returns true if this place is planned for the first time.
     fn is_first(&mut self, place: &Path) -> bool {
         !self.overlaps || self.planned.insert(place.to_path_buf())
     }
 }
 
-/// Returns where a root is written: the directory below which, and the path of the root below it.
+/// Returns where a root is written: a base directory, and the path of the root below it.
 pub(super) fn place_of(
     record: &RootRecord,
     options: &RestoreOptions,
@@ -61,12 +61,12 @@ pub(super) fn place_of(
     }
 }
 
-/// What is wanted of a root.
+/// The part of a root to restore.
 pub(super) struct Wanted<'a> {
     pub(super) record: &'a RootRecord,
-    /// What the snapshot has of it, as far as it matters here.
+    /// What the snapshot has of it, as far as needed here.
     pub(super) listing: &'a [Arc<Entry>],
-    /// Paths; empty: everything.
+    /// Empty means everything.
     pub(super) paths: &'a [&'a RepoPath],
 }
 
@@ -75,16 +75,17 @@ impl Wanted<'_> {
         self.paths.is_empty() || self.paths.iter().any(|wanted| path.starts_with(wanted))
     }
 
-    /// Returns true for what is above something wanted.
+    /// Returns true if `path` is above something wanted.
     fn leads_to(&self, path: &RepoPath) -> bool {
         self.paths.iter().any(|wanted| wanted.starts_with(path))
     }
 }
 
-/// Plans what is to be done in one root.
+/// Plans the restore of one root.
 ///
-/// First each entry of the listing by itself, from the top: what is not there is known before what is below it. Then what no entry can
-/// say alone: which names are one file, what the snapshot does not have. Directories come last, because all of that changes their times.
+/// First each entry of the listing by itself, from the top, so that a missing directory is known
+/// before its content. Then what no single entry decides: which names are one file, what the
+/// snapshot does not have. Directories come last, because all of that changes their times.
 pub(super) fn plan_root(
     repo: &Repository,
     wanted: &Wanted<'_>,
@@ -131,17 +132,18 @@ struct Planner<'a> {
     once: &'a mut Once,
     plan: &'a mut RestorePlan,
     site: Site<'a>,
-    /// Absolute paths that nothing is written to.
+    /// Absolute paths that are never written to.
     never: Vec<PathBuf>,
     listed: HashSet<&'a RepoPath>,
-    /// Directories in which something comes back or goes: their times have to be set afterwards.
+    /// Directories in which something is restored or removed: their times have to be set
+    /// afterwards.
     touched: HashSet<RepoPath>,
-    /// Directories that are there and stay, with what they are now.
+    /// Directories that exist and stay, with their current stat.
     dirs: Vec<(Arc<Entry>, Stat)>,
-    /// The directory that is not there, while what is below it goes by.
+    /// A missing directory, while the entries below it are planned.
     absent: Option<RepoPath>,
     groups: Groups,
-    /// Directories that are in the way of something else.
+    /// Directories in the way of something else.
     blocking: Vec<RepoPath>,
 }
 
@@ -149,7 +151,7 @@ impl Planner<'_> {
     /// Decides on one entry of the listing.
     fn entry(&mut self, entry: &Arc<Entry>) -> Result<()> {
         let chosen = self.wanted.selects(&entry.path);
-        // Directories on the way to what is wanted are made if they are missing, with their metadata.
+        // A missing directory that leads to something wanted is created, with its metadata.
         let needed = chosen || entry.kind == Kind::Dir && self.wanted.leads_to(&entry.path);
         let absolute = self.site.absolute(&entry.path);
         if !needed || self.never.contains(&absolute) || !self.once.is_first(&absolute) {
@@ -164,7 +166,7 @@ impl Planner<'_> {
             }
             return Ok(());
         }
-        // A snapshot costs time: none is taken where nothing could be lost, as in an empty directory.
+        // A snapshot costs time, so take none if nothing could be lost, as in an empty directory.
         self.plan.needs_snapshot |= seen.is_some_and(|seen| {
             let replaced = seen.kind != Kind::Dir || entry.kind != Kind::Dir;
             replaced || chosen && self.options.target.is_none()
@@ -190,8 +192,9 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Looks at what is there now. Nothing is below what is not there: without that, each of the thousands of files of a lost directory
-    /// would be asked for, and one where a symlink took its place would be a problem each. `Err`: it was noted that it cannot be read.
+    /// Returns the stat of what is there now. Nothing is below a missing directory: without this
+    /// shortcut, each of the thousands of files of a lost directory would be checked, and each
+    /// below a symlink in its place would be a problem. `Err` means that a problem was noted.
     fn look(&mut self, entry: &Entry) -> std::result::Result<Option<Stat>, ()> {
         let absent = self.absent.as_ref();
         if absent.is_some_and(|absent| entry.path.starts_with(absent)) {
@@ -208,8 +211,8 @@ impl Planner<'_> {
         Ok(seen)
     }
 
-    /// Plans a file of which something was sealed: its bytes are not those of the snapshot alone. Returns false for all others, and where it
-    /// can come back like them.
+    /// Plans a file with sealed values, whose bytes do not come from the snapshot alone. Returns
+    /// false for all others, and if it can be restored like these.
     fn sealed(&mut self, entry: &Arc<Entry>, seen: Option<Stat>) -> Result<bool> {
         let overwrite = self.options.overwrite;
         let is_left =
@@ -257,7 +260,8 @@ impl Planner<'_> {
         Ok(true)
     }
 
-    /// A directory is where a file was. Whatever is in it is nobody's of ours to throw away, unless that was asked for.
+    /// A directory is where a file was. Its content is not ours to delete unless that was
+    /// requested.
     fn dir_in_the_way(&mut self, entry: &Arc<Entry>, seen: Stat) {
         if !self.options.delete {
             return self.skip(
@@ -265,7 +269,7 @@ impl Planner<'_> {
                 "there is a directory in its place; move it away to restore the file",
             );
         }
-        // All that is in it goes first, as everything goes that the snapshot does not have.
+        // Its whole content goes first, like everything that the snapshot does not have.
         self.blocking.push(entry.path.clone());
         self.clear(entry, seen);
         self.job(Act::Write, entry, None);
@@ -273,7 +277,8 @@ impl Planner<'_> {
         self.touched.extend(entry.path.parent());
     }
 
-    /// Something that is no directory is there: what is as it should be stays, so that a restore that was cut off goes on where it stopped.
+    /// Something other than a directory is there. If it is as it should be it stays, so that an
+    /// interrupted restore continues where it stopped.
     fn other(&mut self, entry: &Arc<Entry>, seen: Stat) -> Result<()> {
         let same = self.options.overwrite == Overwrite::IfChanged && self.site.has(entry, &seen);
         if same {
@@ -294,7 +299,7 @@ impl Planner<'_> {
     fn replace(&mut self, entry: &Arc<Entry>, seen: Stat) {
         match entry.kind {
             Kind::Dir => {
-                // A file is where a directory was: it goes before anything is made below it.
+                // A file is where a directory was: remove it before creating anything below.
                 self.job(Act::Write, entry, None);
                 self.clear(entry, seen);
                 self.absent = Some(entry.path.clone());
@@ -305,7 +310,8 @@ impl Planner<'_> {
         self.touched.extend(entry.path.parent());
     }
 
-    /// Of a database that is written, what is beside it has to go: a `-wal` of another time would be played into it.
+    /// When a database is written, remove its companions: SQLite would apply a `-wal` from another
+    /// time to it.
     fn companions(&mut self, entry: &Entry) -> Result<()> {
         let is_whole = entry.body.flags.contains(&Flag::Online);
         let is_dir = entry.kind == Kind::Dir;
@@ -340,8 +346,8 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Has names of one file stay one: what comes back joins names that are there and were not asked for. Where a file had names outside of
-    /// what was captured, it cannot, and that is said.
+    /// Keeps names of one file together: restored names are linked to existing ones that were not
+    /// requested. This is impossible for names outside of what was captured, which is reported.
     fn names(&mut self) -> Result<()> {
         let written = self.site.written_groups(&self.plan.work);
         if written.is_empty() {
@@ -349,7 +355,7 @@ impl Planner<'_> {
         }
         let wanted = self.wanted;
         let selects = |entry: &Arc<Entry>| wanted.selects(&entry.path);
-        // Where a part was asked for, the listing may not have all of their names.
+        // If only a part was requested, the listing may lack some of their names.
         let all: Vec<Arc<Entry>> = match wanted.listing.iter().all(selects) {
             true => wanted.listing.to_vec(),
             false => {
@@ -373,8 +379,8 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Removes what the snapshot does not have, if that was asked for. A listing that lacks its root is that of a root that was not there, and
-    /// says nothing of what is.
+    /// Removes what the snapshot does not have, if requested. A listing without its root means that
+    /// the root did not exist, and says nothing about what is there now.
     fn deletions(&mut self) -> Result<()> {
         let is_told = self.listed.contains(&RepoPath::root()) || !self.options.paths.is_empty();
         if !self.options.delete || self.options.overwrite == Overwrite::Never || !is_told {
@@ -402,10 +408,10 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Decides on something that is there, whether the snapshot has it or not.
+    /// Decides on an existing object, whether the snapshot has it or not.
     fn deletion(&mut self, path: &RepoPath, seen: Stat) {
         let record = self.wanted.record;
-        // What was left out was there, and is no less dear for that.
+        // What was left out of the snapshot existed then, and must not be deleted.
         let mut left_out = record.left_out.iter().map(|left| &left.path);
         let is_unknown = left_out.any(|left| path.starts_with(left) || left.starts_with(path));
         let is_kept = self.listed.contains(path) || !self.wanted.selects(path) || path.is_root();
@@ -433,12 +439,12 @@ impl Planner<'_> {
         self.plan.work.jobs.push(job);
     }
 
-    /// Gives directories their metadata. Last, because only now is it known in which of them something comes back or goes: to those the
-    /// time has to be given again, and that is not worth a line.
+    /// Sets the metadata of directories. Last, because only now is it known in which of them
+    /// something changes; setting their time again is not worth a line.
     fn directories(&mut self) {
         for (entry, seen) in std::mem::take(&mut self.dirs) {
             let differs = match self.options.overwrite {
-                // What is there is left as it is.
+                // Existing objects stay as they are.
                 Overwrite::Never => Differences::default(),
                 _ => self.site.differs(&entry, &seen),
             };
@@ -491,8 +497,8 @@ impl Planner<'_> {
         self.plan.skipped.push(note);
     }
 
-    /// Leaves what is there. Whether it is what the snapshot has is worth a look: who asked not to overwrite anything wants to know what
-    /// they did not get.
+    /// Keeps an existing object. Reports whether it differs from the snapshot, because users who do
+    /// not overwrite want to know what they did not get.
     fn keep(&mut self, entry: &Entry, seen: Stat) {
         let kept = Kept {
             path: self.site.absolute(&entry.path),
@@ -506,7 +512,7 @@ impl Planner<'_> {
         self.plan.unchanged_dirs += 1;
     }
 
-    /// Notes a name that is there, for others of the same file to join.
+    /// Notes an existing name, so that others of the same file can be linked to it.
     fn anchor(&mut self, entry: &Entry) {
         if !entry.body.link.is_empty() {
             let group = (self.site.number, entry.body.link.clone());
@@ -531,7 +537,7 @@ fn is_database_alone(entry: &Entry, listed: &HashSet<&RepoPath>) -> bool {
     database && !listed.contains(&sqlite::companion(&entry.path, "-wal"))
 }
 
-/// Returns true if `path` is `wanted` with a suffix, as `-wal`.
+/// Returns true if `path` is `wanted` with a suffix like `-wal`.
 pub(super) fn is_beside(path: &RepoPath, wanted: &RepoPath) -> bool {
     path.as_bytes().starts_with(wanted.as_bytes())
 }

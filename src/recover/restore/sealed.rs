@@ -1,4 +1,4 @@
-//! The part of a plan that is about files of which something was sealed.
+//! The part of a plan about files with sealed values.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -14,7 +14,7 @@ use crate::recover::unseal::{self, Recovery, recover};
 use crate::repo::Repository;
 use crate::repo::reader::Reader;
 
-/// A file that is put together from what is stored and what can be had of its values.
+/// A file composed of the stored bytes and the available values.
 pub(super) struct Written {
     /// Below the base of the site.
     pub(super) place: RepoPath,
@@ -24,19 +24,19 @@ pub(super) struct Written {
     pub(super) seen: Option<Stat>,
 }
 
-/// What becomes of a file of which something was sealed.
+/// The outcome for a file with sealed values.
 pub(super) struct Outcome {
-    /// What is written; `None` if nothing is.
+    /// `None` if nothing is written.
     pub(super) written: Option<Written>,
-    /// Key by key; `None` if nothing of it can be had.
+    /// The result, key by key; `None` if no value is available.
     pub(super) merged: Option<Merged>,
-    /// Where it is written, if that is beside it.
+    /// Where it is written, if next to the original.
     pub(super) aside: Option<RepoPath>,
-    /// What of it is not as it should be.
+    /// What will not be as it should be.
     pub(super) problem: Option<String>,
 }
 
-/// Decides on a file of which something was sealed; `None` if it can be restored like any other.
+/// Decides on a file with sealed values; `None` if it can be restored like any other.
 pub(super) fn decide(
     repo: &Repository,
     site: &mut Site<'_>,
@@ -49,7 +49,7 @@ pub(super) fn decide(
         Some(seen) if seen.kind == Kind::File => site.target.open_file(&place).ok(),
         _ => None,
     };
-    // What is there as it was needs none of its values.
+    // A file that is unchanged needs none of its values.
     let is_as_it_was = |mut file: File| repo.has_content(&entry.body, &mut file);
     if options.overwrite == Overwrite::IfChanged && open().is_some_and(is_as_it_was) {
         return Ok(None);
@@ -103,7 +103,7 @@ pub(super) fn decide(
     })
 }
 
-/// Returns the entry of a file that is put together: it is new, and no name of another.
+/// Returns the entry of a composed file: it is new, and not another name of a file.
 fn entry_of(entry: &Entry, bytes: &[u8], mode: u32, options: &RestoreOptions) -> Arc<Entry> {
     let now = options.now;
     let mut new = Entry {
