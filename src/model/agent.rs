@@ -1,8 +1,10 @@
-//! What coding agents send to a hook, and how they are answered: bytes in, an event out; an answer in, bytes and a status out.
+//! What coding agents send to a hook, and how to answer them: bytes in, an event out; an answer in,
+//! bytes and a status out.
 //!
-//! Hosts name the members of an event differently and change them between versions: every known spelling is read from every host, and what is not
-//! known is ignored. Only the answer depends on the host. Where nothing is to be said the answer is silence, never "allow", which would skip the
-//! questions that the host itself asks.
+//! Hosts name the members of an event differently and change them between versions, so every known
+//! spelling is read from every host, and unknown members are ignored. Only the answer depends on
+//! the host. If there is nothing to say, the answer is silence, never "allow", which would skip the
+//! host's own questions.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::base::path::absolute;
 
-/// The host in records of operations by which bdr changes its own set-up.
+/// The host in records of operations in which bdr changes its own set-up.
 pub const OWN_HOST: &str = "bdr";
 /// The host in records of operations that came by MCP.
 pub const MCP_HOST: &str = "mcp";
@@ -18,22 +20,18 @@ pub const MCP_HOST: &str = "mcp";
 /// A program that runs hooks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Host {
-    /// Claude Code.
     Claude,
-    /// Codex CLI.
     Codex,
-    /// Gemini CLI.
     Gemini,
-    /// Cursor.
     Cursor,
     /// Copilot CLI, the Copilot coding agent, VS Code.
     Copilot,
-    /// An interactive shell: no agent, but it says before a line and after it as they do.
+    /// An interactive shell: not an agent, but it reports before and after a line as agents do.
     Shell,
 }
 
 impl Host {
-    /// All that are coding agents.
+    /// All coding agents.
     pub const ALL: [Self; 5] = [
         Self::Claude,
         Self::Codex,
@@ -42,53 +40,52 @@ impl Host {
         Self::Copilot,
     ];
 
-    /// Returns the word used on the command line, in records and for people.
+    /// Returns the word for the command line, for records and for people.
     pub fn word(self) -> &'static str {
         self.manner().word
     }
 
-    /// Returns what a word means.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|host| host.word() == word)
     }
 }
 
-/// How a host is spoken to: all that differs from one to the next, but for the files that it reads (`install/hooks/agents`).
+/// How to talk to a host: every difference between hosts except the files that they read
+/// (`install/hooks/agents`).
 struct Manner {
     word: &'static str,
-    /// What it takes for silence: hosts that ask for JSON take an empty output for a mistake.
+    /// What counts as silence: hosts that expect JSON take empty output for an error.
     silence: &'static str,
-    /// How it hears that a tool runs and cannot be undone, or not all of it.
+    /// How to say that a tool runs and cannot be undone, or only in part.
     warning: Way,
-    /// How it hears that something is gone, and how it comes back.
+    /// How to say that something is gone, and how to get it back.
     loss: Way,
-    /// How a tool is kept from running.
+    /// How to keep a tool from running.
     refusal: Refusal,
-    /// It knows the question whether a tool may run. The others know no question, or take it for a mistake and go on.
+    /// It supports asking the user whether a tool may run. Other hosts ignore the question, or take
+    /// it for an error and continue.
     asks: bool,
-    /// How a hook ends that let a tool run without a way back, and one that failed.
+    /// Exit status of a hook that let a tool run without a way back, or that failed.
     unprotected: u8,
     failed: u8,
 }
 
-/// How something is said to a host.
+/// How to say something to a host.
 #[derive(Clone, Copy)]
 enum Way {
-    /// To the user.
     Message,
-    /// To the agent.
     Context,
-    /// To both.
     Both,
-    /// To the agent after a tool in general, which takes a document; after anything else on stderr.
+    /// To the agent after tools in general, as a document; after anything else on stderr.
     AfterTools,
-    /// To the agent, in the form of the event's own name: VS Code calls the events of Copilot as Claude does.
+    /// To the agent, in the form of the event's own name: VS Code names Copilot's events as Claude
+    /// does.
     AsCalled,
     /// On stderr.
     Aloud,
 }
 
-/// How a tool is kept from running. Versions that do not read the document go by the status.
+/// How to keep a tool from running. Versions that do not read the document go by the status.
 #[derive(Clone, Copy)]
 enum Refusal {
     /// `hookSpecificOutput`, and the status.
@@ -97,14 +94,15 @@ enum Refusal {
     Decision,
     /// `permission`, and the status.
     Permission,
-    /// As [`Way::AsCalled`]; the status would be taken for a failure.
+    /// As [`Way::AsCalled`], without the status, which would be taken for a failure.
     AsCalled,
-    /// Nothing but this status.
+    /// Only this status.
     Status(u8),
 }
 
 impl Host {
-    /// Returns the record of a host. Another one is a variant, a record here and one in `install/hooks/agents`.
+    /// Returns the record of a host. A new host is a variant, a record here and one in
+    /// `install/hooks/agents`.
     fn manner(self) -> &'static Manner {
         match self {
             Self::Claude => &Manner {
@@ -178,85 +176,76 @@ pub enum Moment {
     Before,
     /// It ran, failed, or was not allowed to run.
     After,
-    /// The user said something.
+    /// The user sent a prompt.
     Prompt,
-    /// The session is over.
     SessionEnd,
-    /// Anything else.
     Other,
 }
 
-/// What the tool is, and what it is to do.
+/// What the tool is, and what it is going to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tool {
-    /// A shell, with a line.
+    /// A shell with a command line.
     Line {
         /// As the agent wrote it.
         text: String,
-        /// It is PowerShell.
         powershell: bool,
-        /// What words of it stand for, where somebody knows: lines that come before it.
+        /// What words in it stand for, if known: lines to put before it.
         means: String,
     },
     /// A program with its arguments.
     Argv(Vec<String>),
-    /// It writes files: absolute, or relative to where the session is.
+    /// It writes files: absolute paths, or relative to the session's directory.
     Files(Vec<PathBuf>),
     /// A tool of an MCP server.
     Mcp {
         /// The absolute paths among its arguments.
         paths: Vec<PathBuf>,
-        /// An argument is a statement for a database that changes something, whatever the tool is called.
+        /// An argument is a database statement that changes something, whatever the tool is called.
         writes: bool,
     },
-    /// It only looks, or is not known.
+    /// It only reads, or is unknown.
     Unguarded,
 }
 
 /// What a host tells a hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// When.
     pub moment: Moment,
-    /// The event as the host calls it; empty if it does not.
+    /// The host's name for the event; empty if there is none.
     pub name: String,
-    /// The session.
     pub session: Option<String>,
-    /// The call of the tool, the same before and after.
+    /// The id of the tool call, the same before and after.
     pub call: Option<String>,
-    /// Where the tool runs.
     pub cwd: Option<PathBuf>,
-    /// The tool as the host calls it.
+    /// The host's name for the tool.
     pub tool_name: String,
-    /// The tool.
     pub tool: Tool,
-    /// It goes on running after the event that says it is over.
+    /// It keeps running after the event that says it is over.
     pub background: bool,
-    /// Exit status, where it is told.
+    /// Exit status, if known.
     pub exit: Option<i32>,
-    /// Processes that a shell has in the background.
+    /// A shell's background processes.
     pub jobs: Vec<u32>,
 }
 
-/// A call of a tool, as the operation log keeps it: what happens after it finds the operation that began before it.
+/// A tool call in the operation log: the event after it uses this to find the operation that began
+/// before it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AgentCall {
-    /// Which program ([`Host::word`]).
+    /// Its program ([`Host::word`]).
     pub host: String,
-    /// Its session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
-    /// The call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<String>,
-    /// The tool.
     pub tool: String,
-    /// It goes on running after the host has said that it is over.
+    /// It keeps running after the host said that it is over.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub background: bool,
 }
 
-/// Words in the names of MCP tools that destroy, unless the configuration has others.
+/// Words in names of destructive MCP tools, unless the configuration has others.
 pub const TOOL_WORDS: [&str; 24] = [
     "delete",
     "remove",
@@ -284,12 +273,13 @@ pub const TOOL_WORDS: [&str; 24] = [
     "execute",
 ];
 
-/// Names are kept up to so many bytes in records.
+/// Names in records are cut to this many bytes.
 const MAX_NAME: usize = 256;
-/// Paths that are looked for among the arguments of an MCP tool.
+/// How many paths to look for among the arguments of an MCP tool.
 const MAX_PATHS: usize = 64;
 
-/// Returns true if one of `words` is in the name of an MCP tool; the name of its server does not count.
+/// Returns true if the name of an MCP tool contains one of `words`; the name of its server does not
+/// count.
 pub fn destroys<'w>(tool_name: &str, words: impl IntoIterator<Item = &'w str>) -> bool {
     let name = tool_name.to_ascii_lowercase();
     let own = match name.strip_prefix("mcp__") {
@@ -302,7 +292,7 @@ pub fn destroys<'w>(tool_name: &str, words: impl IntoIterator<Item = &'w str>) -
 }
 
 impl Event {
-    /// Reads an event; `None` if there is nothing at all.
+    /// Reads an event; `None` if the input is empty.
     ///
     /// # Errors
     /// It is not a JSON object; says why.
@@ -311,7 +301,7 @@ impl Event {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(None);
         }
-        // What is not UTF-8 stands in a command or a path; the rest of the event counts all the same.
+        // Invalid UTF-8 comes from a command or a path; the rest of the event still counts.
         let text = String::from_utf8_lossy(bytes);
         let value: Value = serde_json::from_str(&text)
             .map_err(|error| format!("the event is not JSON ({error})"))?;
@@ -351,12 +341,12 @@ impl Event {
                 Moment::Prompt
             }
             "sessionend" => Moment::SessionEnd,
-            // Some hosts leave it to the configuration which event a hook is for.
+            // Some hosts leave it to the configuration to say for which event a hook is.
             "" if is_tool && response.is_some() => Moment::After,
             "" if is_tool => Moment::Before,
             _ => Moment::Other,
         };
-        // Arguments may be JSON within a string.
+        // Arguments may be JSON in a string.
         let parsed = given
             .and_then(Value::as_str)
             .and_then(|text| serde_json::from_str::<Value>(text).ok())
@@ -377,7 +367,7 @@ impl Event {
             .or_else(|| event.first(&["workspace_roots"])?.get(0)?.as_str())
             .map(PathBuf::from)
             .filter(|cwd| cwd.is_absolute());
-        // Some shells are told where to run.
+        // Some shells take a directory as an argument.
         let at = input.text(&["workdir", "dir_path", "directory", "working_directory"]);
         let cwd = match (cwd, at.filter(|at| !at.is_empty())) {
             (Some(cwd), Some(at)) => Some(absolute(&cwd, Path::new(at))),
@@ -411,7 +401,7 @@ impl Event {
         }
     }
 
-    /// Returns what the operation log keeps of the call.
+    /// Returns what the operation log stores about the call.
     pub fn to_call(&self, host: Host) -> AgentCall {
         AgentCall {
             host: host.word().to_owned(),
@@ -423,7 +413,7 @@ impl Event {
     }
 }
 
-/// Members of an object under any of their names.
+/// Members of an object by any of their spellings.
 struct Members<'a>(&'a Map<String, Value>);
 
 impl<'a> Members<'a> {
@@ -443,7 +433,7 @@ impl<'a> Members<'a> {
     }
 }
 
-/// Returns a name without case and separators: `run_shell_command` and `runShellCommand` are the same.
+/// Returns a name without case and separators: `run_shell_command` equals `runShellCommand`.
 fn folded(name: &str) -> String {
     name.chars()
         .filter(char::is_ascii_alphanumeric)
@@ -501,7 +491,7 @@ fn tool(name: &str, given: Option<&Value>, input: &Members<'_>) -> Tool {
     }
 }
 
-/// Members that hold a line for a shell.
+/// Members with a command line for a shell.
 const COMMANDS: [&str; 6] = [
     "command",
     "cmd",
@@ -510,17 +500,17 @@ const COMMANDS: [&str; 6] = [
     "command_line",
     "shell_command",
 ];
-/// Members that hold a statement for a database.
+/// Members with a database statement.
 const STATEMENTS: [&str; 4] = ["sql", "query", "statement", "queries"];
-/// What statements begin with that change something.
+/// First words of statements that change something.
 const WRITES: [&str; 16] = [
     "alter", "attach", "copy", "create", "delete", "detach", "drop", "grant", "insert", "merge",
     "reindex", "replace", "revoke", "truncate", "update", "vacuum",
 ];
 
-/// Returns what a tool of an MCP server is: a shell if it is given a command.
+/// Returns the kind of an MCP tool: it is a shell if it takes a command.
 fn mcp(given: Option<&Value>, input: &Members<'_>) -> Tool {
-    // The event itself may name the command that starts the server.
+    // The event itself may contain the command that starts the server.
     if given.is_some_and(Value::is_object) && input.first(&COMMANDS).is_some() {
         return shell("mcp", given, input);
     }
@@ -548,7 +538,7 @@ fn statement_writes(text: &str) -> bool {
         .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
         .filter(|word| !word.is_empty());
     match words.next() {
-        // Common table expressions come before what is done with them; a plan may be carried out.
+        // Common table expressions come before the verb, and `explain` may execute its statement.
         Some("with" | "explain") => words.any(|word| WRITES.contains(&word)),
         Some("pragma") => plain.contains('='),
         Some(first) => WRITES.contains(&first),
@@ -577,12 +567,12 @@ fn shell(name: &str, given: Option<&Value>, input: &Members<'_>) -> Tool {
             powershell,
             means: String::new(),
         },
-        // A shell that is told to do something that cannot be read does something all the same.
+        // A shell whose command cannot be read still does something.
         _ => Tool::Argv(Vec::new()),
     }
 }
 
-/// Returns the files that a tool names which writes files.
+/// Returns the files named by a tool that writes files.
 fn files(name: &str, given: Option<&Value>, input: &Members<'_>) -> Vec<PathBuf> {
     const ONE: [&str; 13] = [
         "file_path",
@@ -631,7 +621,7 @@ fn files(name: &str, given: Option<&Value>, input: &Members<'_>) -> Vec<PathBuf>
     paths.map(PathBuf::from).collect()
 }
 
-/// Returns the files that a patch in the form of `apply_patch` names.
+/// Returns the files named in a patch in the form of `apply_patch`.
 fn patched(text: &str) -> impl Iterator<Item = &str> {
     const HEADS: [&str; 4] = [
         "*** Update File: ",
@@ -671,44 +661,42 @@ fn exit_of(event: &Members<'_>, response: Option<&Value>) -> Option<i32> {
     told.or_else(from_error)
 }
 
-/// What is said to a host.
+/// What to tell a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer<'a> {
     /// All is well.
     Silence,
     /// The tool runs without a way back.
     Unprotected(&'a str),
-    /// The tool runs, and not all of what it may do can be undone.
+    /// The tool runs, and part of what it may do cannot be undone.
     Partly(&'a str),
-    /// Something is gone, and how it comes back.
+    /// Something is gone; says how to get it back.
     Lost(&'a str),
-    /// The tool is not to run.
+    /// The tool must not run.
     Deny(&'a str),
-    /// The user is to decide whether it runs.
+    /// The user decides whether it runs.
     Ask(&'a str),
-    /// bdr failed; the host goes on.
+    /// bdr failed; the host continues.
     Failed(&'a str),
 }
 
-/// What a hook writes, and how it ends.
+/// The output and status of a hook.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reply {
-    /// For the host.
     pub stdout: String,
     /// For people, and for hosts that read it.
     pub stderr: String,
-    /// Exit status.
     pub status: u8,
 }
 
-/// Ends a hook such that every host goes on, and some show why.
+/// Status with which every host continues, and some show why.
 const FAILED: u8 = 1;
-/// Ends a hook such that the tool does not run.
+/// Status that keeps the tool from running.
 const BLOCKED: u8 = 2;
-/// Tells a shell not to run a line; the same as `bdr guard` ends with then.
+/// Status that tells a shell not to run a line; `bdr guard` ends with the same.
 const NOT_PROTECTED: u8 = 125;
 
-/// Says something to a host in its own protocol. `name` is the event, as the host calls it.
+/// Says something to a host in its own protocol. `name` is the host's name for the event.
 pub fn reply(host: Host, name: &str, answer: Answer<'_>) -> Reply {
     let manner = host.manner();
     let aloud = |text: &str, status| Reply {
@@ -743,7 +731,7 @@ pub fn reply(host: Host, name: &str, answer: Answer<'_>) -> Reply {
     }
 }
 
-/// Returns the document that says something in a way; `None`: it is said on stderr.
+/// Returns the document for a way; `None` means stderr.
 fn document(way: Way, name: &str, answer: Answer<'_>, text: &str) -> Option<Value> {
     let event = match (name, answer) {
         ("", Answer::Lost(_)) => "PostToolUse",
@@ -789,7 +777,7 @@ fn refuse(refusal: Refusal, name: &str, decision: &str, reason: &str) -> Reply {
     }
 }
 
-/// VS Code calls the events of Copilot as Claude does, and reads the same answer.
+/// VS Code names Copilot's events as Claude does, and reads the same answers.
 fn is_pascal(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_uppercase())
 }

@@ -1,6 +1,8 @@
-//! The one comparison of an object that stands with what a listing says of it, but for its bytes: kind, mode, owner, time, attributes.
+//! The one comparison between an existing object and its entry in a listing, except for its bytes:
+//! kind, mode, owner, time, attributes.
 //!
-//! Backup, guard, undo, restore, diff and drill all ask here, so that none of them takes for equal what another brings back.
+//! Backup, guard, undo, restore, diff and drill all use it, so that none of them treats as equal
+//! what another would restore.
 
 use std::collections::HashMap;
 
@@ -11,26 +13,24 @@ use crate::model::manifest::{Entry, Kind, Stat};
 /// Extended attributes, sorted by escaped name.
 pub type Attributes = [(String, Vec<u8>)];
 
-/// What of an object is not as an entry says.
+/// How an object differs from an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Differences {
     /// Permission and special bits.
     pub mode: bool,
-    /// User or group.
     pub owner: bool,
     /// Time of the last change of content.
     pub time: bool,
-    /// Extended attributes, access lists among them.
+    /// Extended attributes, including access control lists.
     pub attributes: bool,
 }
 
 impl Differences {
-    /// Returns true if anything differs.
     pub fn any(self) -> bool {
         self != Self::default()
     }
 
-    /// Returns what differs, for people: "mode and owner".
+    /// Returns the differences for people: "mode and owner".
     pub fn words(self) -> String {
         let words: Vec<&str> = [
             (self.mode, "mode"),
@@ -45,7 +45,7 @@ impl Differences {
     }
 }
 
-/// Returns what differs in what `stat` tells. A symlink has no mode of its own.
+/// Returns the differences that `stat` shows. A symlink has no mode of its own.
 pub fn by_stat(entry: &Entry, stat: &Stat) -> Differences {
     Differences {
         mode: stat.mode != entry.mode && entry.kind != Kind::Symlink,
@@ -55,7 +55,7 @@ pub fn by_stat(entry: &Entry, stat: &Stat) -> Differences {
     }
 }
 
-/// Returns what differs, attributes included.
+/// Returns the differences, including attributes.
 pub fn whole(entry: &Entry, stat: &Stat, attributes: &Attributes) -> Differences {
     Differences {
         attributes: attributes != entry.body.xattrs,
@@ -63,18 +63,18 @@ pub fn whole(entry: &Entry, stat: &Stat, attributes: &Attributes) -> Differences
     }
 }
 
-/// Which names are to be one file, and which of those that stand are.
+/// Which names should be one file, and which of the existing ones are.
 #[derive(Debug, Default)]
 pub struct Groups {
-    /// By device and number of what stands: the group it is to be in.
+    /// The group of each existing file, by device and inode.
     standing: HashMap<(u64, u64), String>,
-    /// By group: the file that its first name is.
+    /// The file of each group's first name.
     files: HashMap<String, (u64, u64)>,
 }
 
 impl Groups {
-    /// Takes note of a name that stands with the right bytes; returns false if it has to be made anew to be one with the names that it is to be one
-    /// with, and with no other.
+    /// Notes an existing name with the right bytes. Returns false if it has to be made anew, to be
+    /// one file with exactly the names of its group.
     pub fn fits(&mut self, entry: &Entry, stat: &Stat) -> bool {
         let has_names = matches!(entry.kind, Kind::File | Kind::Symlink);
         if !has_names || entry.body.link.is_empty() && stat.links <= 1 {

@@ -1,7 +1,7 @@
 //! The configuration: bytes in, value out.
 //!
-//! TOML with a line for every mistake. Nothing here reads a file, the environment or the clock: the home directory that
-//! `~` stands for comes in as an argument.
+//! TOML, with a line number for every mistake. Nothing here reads a file, the environment or the
+//! clock; the home directory for `~` is an argument.
 
 use std::path::{Path, PathBuf};
 
@@ -19,67 +19,59 @@ mod render;
 
 pub use render::path_text;
 
-/// The largest configuration that is read.
+/// The largest accepted configuration, in bytes.
 pub const MAX_BYTES: usize = 1024 * 1024;
 
 /// What the user wants protected, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Config {
-    /// Directory of the repository; `None`: the default place.
+    /// Directory of the repository; `None` for the default place.
     pub repository: Option<PathBuf>,
     /// Sorted by name.
     pub sources: Vec<Source>,
-    /// Places that are in no source on purpose: `bdr status` does not name them.
+    /// Places that are in no source on purpose: `bdr status` does not list them.
     pub not_covered: Vec<PathBuf>,
-    /// Defaults of `bdr guard`.
     pub guard: GuardConfig,
-    /// What the hooks of coding agents watch.
+    /// Which calls the agents' hooks guard.
     pub hooks: HooksConfig,
-    /// What callers by MCP may do.
+    /// What MCP callers may do.
     pub mcp: McpConfig,
-    /// Which snapshots stay.
     pub retention: Policy,
-    /// When backups run by themselves; `None`: they do not.
+    /// When backups run automatically; `None` for never.
     pub schedule: Option<Schedule>,
-    /// Who is told when something is wrong.
+    /// Who is told about problems.
     pub notify: NotifyConfig,
     /// What must not be stored in the clear.
     pub privacy: PrivacyConfig,
-    /// Patterns that can never match, and what to write instead: they are read all the same, but not set.
+    /// Patterns that can never match, and what to write instead. They are accepted in a file, but
+    /// not from `bdr config set`.
     pub useless: Vec<Useless>,
 }
 
 /// A pattern that can never match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Useless {
-    /// The source that has it.
     pub source: String,
-    /// The line that it stands in.
     pub line: usize,
-    /// What is wrong with it.
     pub message: String,
-    /// What to do about it.
     pub hint: String,
 }
 
-/// What must not be stored in the clear, and where it is instead.
+/// What must not be stored in the clear, and where it is stored instead.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PrivacyConfig {
-    /// How much is looked for.
+    /// How much to look for.
     pub profile: Profile,
-    /// Fingerprints of values that are let through, and paths of files that are.
+    /// Fingerprints of values that may be stored, and paths of files that may.
     pub allow: Vec<String>,
-    /// Where the key of the vault is.
     pub vault: VaultKey,
 }
 
-/// Where the key of the vault is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum VaultKey {
-    /// In the keychain of the system if there is one, else in a file.
+    /// In the system's keychain if there is one, otherwise in a file.
     #[default]
     Auto,
-    /// In the keychain of the system.
     Keychain,
     /// In a file that only its owner can read.
     File,
@@ -88,10 +80,8 @@ pub enum VaultKey {
 }
 
 impl VaultKey {
-    /// Returns all words for it.
     pub const WORDS: [&'static str; 4] = ["auto", "keychain", "file", "off"];
 
-    /// Returns the word for it.
     pub fn word(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -108,16 +98,13 @@ impl VaultKey {
     }
 }
 
-/// A named root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// Unique; the first part of `SOURCE/relative`.
     pub name: String,
     /// Absolute path of a directory or file.
     pub path: PathBuf,
-    /// What belongs to it.
     pub rules: Rules,
-    /// What its loss would mean.
     pub criticality: Criticality,
 }
 
@@ -127,31 +114,33 @@ pub enum Criticality {
     /// It exists nowhere else.
     #[default]
     Irreplaceable,
-    /// It could be made again, with work.
+    /// It could be recreated, with work.
     Tedious,
 }
 
 /// Defaults of `bdr guard`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GuardConfig {
-    /// What to do when the snapshot fails.
+    /// What to do if the snapshot fails.
     pub on_fail: OnFail,
     /// New bytes that one guard may store.
     pub max_bytes: u64,
     /// Files that a workspace may have.
     pub max_files: u64,
-    /// Bytes that one guard may keep by a second name or a clone, instead of reading and storing them.
+    /// Bytes that one guard may keep by a hard link or a clone, instead of reading and storing
+    /// them.
     pub max_kept: u64,
-    /// What is said after the command.
+    /// What to print after the command.
     pub summary: Summary,
-    /// Rules for commands, before those that come with bdr: `id | effect | programs | conditions | operands`.
+    /// Rules for commands, applied before the built-in ones:
+    /// `id | effect | programs | conditions | operands`.
     pub rules: Vec<String>,
 }
 
-/// What the hooks of coding agents watch.
+/// Which calls the agents' hooks guard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HooksConfig {
-    /// A tool of an MCP server with one of these in its name is guarded.
+    /// MCP tools with one of these words in their names are guarded.
     pub mcp_tools: Vec<String>,
 }
 
@@ -166,27 +155,24 @@ impl Default for HooksConfig {
 /// What programs may do that call bdr by MCP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct McpConfig {
-    /// What becomes of calls that replace or take away files, where the client cannot ask anybody.
+    /// What happens to calls that replace or remove files if the client cannot ask anybody.
     pub unattended: Unattended,
 }
 
-/// Whether files are replaced where nobody can be asked.
+/// Whether files may be replaced if nobody can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unattended {
-    /// Yes: what stands there is in a snapshot first.
+    /// Yes: the existing ones are in a snapshot first.
     #[default]
     Snapshot,
-    /// Only what a dry run has shown a moment ago.
+    /// Only what a dry run has just shown.
     Plan,
-    /// No.
     Deny,
 }
 
 impl Unattended {
-    /// All words, as in the configuration.
     pub const WORDS: [&'static str; 3] = ["snapshot", "plan", "deny"];
 
-    /// Returns the word of the configuration.
     pub fn word(self) -> &'static str {
         match self {
             Self::Snapshot => "snapshot",
@@ -195,7 +181,6 @@ impl Unattended {
         }
     }
 
-    /// Returns what a word means.
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Snapshot, Self::Plan, Self::Deny]
             .into_iter()
@@ -203,51 +188,44 @@ impl Unattended {
     }
 }
 
-/// Who is told when something is wrong.
+/// Who is told about problems.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NotifyConfig {
-    /// A note on the desktop.
     pub desktop: bool,
-    /// A URL of healthchecks.io or the like: pinged at `/start`, at itself and at `/fail`.
+    /// A URL of healthchecks.io or the like: pinged as it is, with `/start` and with `/fail`.
     pub healthchecks: Option<String>,
-    /// A topic of ntfy: its URL.
+    /// The URL of an ntfy topic.
     pub ntfy: Option<String>,
     /// A URL that gets a JSON document by POST.
     pub webhook: Option<String>,
-    /// A program with its arguments that gets the same document on stdin; empty: none.
+    /// A program with arguments that gets the same document on stdin; empty for none.
     pub command: Vec<String>,
     /// A file for the text file collector of Prometheus, written after each run.
     pub prometheus: Option<PathBuf>,
 }
 
-/// What to do when a guard's snapshot fails.
+/// What to do if a guard's snapshot fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnFail {
-    /// Do not run the command.
     #[default]
     Block,
-    /// Ask on a terminal; elsewhere do not run it.
+    /// Ask on a terminal; without one, do not run it.
     Ask,
-    /// Run it unprotected.
     Run,
 }
 
-/// What a guard says when the command is over.
+/// What a guard prints after the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Summary {
     /// A line if something was lost.
     #[default]
     Auto,
-    /// A line in any case.
     Always,
-    /// Nothing.
     Never,
-    /// One JSON document.
     Json,
 }
 
 impl Summary {
-    /// Returns the word of the configuration.
     pub fn word(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -257,7 +235,6 @@ impl Summary {
         }
     }
 
-    /// Returns what a word means.
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Auto, Self::Always, Self::Never, Self::Json]
             .into_iter()
@@ -266,13 +243,13 @@ impl Summary {
 }
 
 impl GuardConfig {
-    /// Returns the rules for commands: the user's, then those that come with bdr.
+    /// Returns the rules for commands: the user's, then the built-in ones.
     pub fn table(&self) -> std::borrow::Cow<'static, Table> {
         use std::borrow::Cow;
         if self.rules.is_empty() {
             return Cow::Borrowed(Table::builtin());
         }
-        // They were checked when they were read.
+        // They were checked when the configuration was read.
         let table = Table::builtin().with(&self.rules.join("\n"));
         table.map_or_else(|_| Cow::Borrowed(Table::builtin()), Cow::Owned)
     }
@@ -292,7 +269,6 @@ impl Default for GuardConfig {
 }
 
 impl Criticality {
-    /// Returns the word of the configuration.
     pub fn word(self) -> &'static str {
         match self {
             Self::Irreplaceable => "irreplaceable",
@@ -302,7 +278,6 @@ impl Criticality {
 }
 
 impl OnFail {
-    /// Returns the word of the configuration.
     pub fn word(self) -> &'static str {
         match self {
             Self::Block => "block",
@@ -311,7 +286,6 @@ impl OnFail {
         }
     }
 
-    /// Returns what a word means.
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Block, Self::Ask, Self::Run]
             .into_iter()
@@ -320,14 +294,13 @@ impl OnFail {
 }
 
 impl Source {
-    /// Returns the root that it names.
     pub fn root(&self) -> Root {
         Root::source(&self.name, &self.path, self.rules.clone())
     }
 }
 
 impl Config {
-    /// Reads a configuration. `file` names it in errors; `home` is what `~` stands for.
+    /// Reads a configuration. `file` names it in errors; `home` replaces `~`.
     ///
     /// # Errors
     /// [`Error::Config`] with the line of the first mistake.
@@ -359,7 +332,7 @@ impl Config {
     /// Returns the source with a name.
     ///
     /// # Errors
-    /// There is none; the hint names those there are.
+    /// There is none; the hint lists the existing ones.
     pub fn source(&self, name: &str) -> Result<&Source> {
         self.sources.iter().find(|s| s.name == name).ok_or_else(|| {
             let names: Vec<&str> = self.sources.iter().map(|s| s.name.as_str()).collect();
@@ -372,16 +345,17 @@ impl Config {
         })
     }
 
-    /// Returns a commented file that [`Config::parse`] reads as this. Paths below `home` begin with `~`.
+    /// Returns a commented file that [`Config::parse`] reads back as this value. Paths below `home`
+    /// begin with `~`.
     ///
     /// # Errors
-    /// A path is not UTF-8: TOML cannot hold it.
+    /// A path is not UTF-8, which TOML requires.
     pub fn to_toml(&self, home: Option<&Path>) -> Result<String> {
         render::render(self, home)
     }
 }
 
-/// Returns the bytes that a size like `512M`, `1.5G` or `4096` means; units are powers of 1024.
+/// Parses a size like `512M`, `1.5G` or `4096` into bytes; units are powers of 1024.
 ///
 /// # Errors
 /// Says that it is no size.
@@ -415,7 +389,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     Ok((value * (1_u64 << shift) as f64) as u64)
 }
 
-/// Returns the one of `words` that `word` is probably a misspelling of.
+/// Returns the word of which `word` is probably a misspelling.
 pub fn closest<'w>(word: &str, words: &[&'w str]) -> Option<&'w str> {
     let limit = (word.chars().count() / 3).clamp(1, 3);
     let best = words.iter().map(|w| (distance(word, w), *w)).min()?;

@@ -1,17 +1,18 @@
-//! How a changed file is said in terms of its old bytes: append, 4 KiB pages in place, or a changed middle.
+//! Expresses a changed file by its old bytes: append, 4 KiB pages in place, or a changed middle.
 //!
-//! Pure: two byte strings in, pieces out. Storing whole is always possible; a delta has to be worth it.
+//! Pure: two byte strings in, pieces out. Storing the whole file is always possible, so a delta has
+//! to pay.
 
 use std::ops::Range;
 
 use crate::base::id::Digest;
 use crate::model::manifest::{Content, Extent};
 
-/// Pages of SQLite and of most in-place formats.
+/// Page size of SQLite and most in-place formats, in bytes.
 pub const PAGE: usize = 4096;
-/// Smaller files are stored whole: the description of a delta would cost as much.
+/// Smaller files are stored whole, in bytes: describing a delta would cost as much.
 pub const MIN_BYTES: u64 = 2048;
-/// More extents or blobs than this are folded.
+/// Beyond this many extents or blobs, a chain is folded.
 const MAX_EXTENTS: usize = 256;
 const MAX_BLOBS: usize = 12;
 
@@ -54,7 +55,8 @@ pub fn append(old_size: u64, new_size: u64) -> Vec<Piece> {
 
 /// Compares page by page; `at` is the offset of both slices.
 ///
-/// Of a page that differs only the part between its common head and tail is new: a row of a database is much smaller than its page.
+/// In a page that differs, only the part between the common head and tail is new: a row of a
+/// database is much smaller than its page.
 pub fn pages(old: &[u8], new: &[u8], at: u64, pieces: &mut Vec<Piece>) {
     let mut offset = 0;
     while offset < new.len() {
@@ -75,7 +77,7 @@ pub fn pages(old: &[u8], new: &[u8], at: u64, pieces: &mut Vec<Piece>) {
     }
 }
 
-/// Adds a piece, as one with the last where they meet.
+/// Adds a piece, merged with the last one if they are adjacent.
 pub fn push(pieces: &mut Vec<Piece>, piece: Piece) {
     match (pieces.last_mut(), piece) {
         (_, Piece::Old(range) | Piece::New(range)) if range.is_empty() => {}
@@ -100,7 +102,7 @@ fn ends(old: &[u8], new: &[u8]) -> (usize, usize) {
     (head, tail)
 }
 
-/// Returns the pieces of a file whose middle changed.
+/// Returns the pieces of a file with a changed middle.
 pub fn middle(old: &[u8], new: &[u8]) -> Vec<Piece> {
     let (prefix, suffix) = ends(old, new);
     let (prefix, suffix) = (prefix as u64, suffix as u64);
@@ -130,7 +132,7 @@ fn common(a: &[u8], b: &[u8], most: usize) -> usize {
         .count()
 }
 
-/// Returns the better of the two ways to say `new` in terms of `old`, if one is worth it.
+/// Returns the better of the two ways to express `new` by `old`, if one pays.
 pub fn compare(old: &[u8], new: &[u8]) -> Option<Vec<Piece>> {
     let middle = middle(old, new);
     let mut by_page = Vec::new();
@@ -161,19 +163,21 @@ fn slice(content: &Content, range: &Range<u64>) -> Vec<Extent> {
     result
 }
 
-/// What a delta amounts to.
+/// The result of applying a delta.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Patched {
-    /// The new content; its blob with the number `patch` is still to be stored.
+    /// The new content; its blob number `patch` still has to be stored.
     pub content: Content,
     /// Ranges of the new content whose concatenation is the blob to store.
     pub patch: Vec<Range<u64>>,
 }
 
-/// Returns the content that `pieces` make of `old`, with one new blob for all that is new; `None` if it should rather be stored whole.
+/// Returns the content that `pieces` make of `old`, with one new blob for everything new; `None` if
+/// it is better stored whole.
 ///
-/// `patch_digest` computes the digest of the concatenated ranges. Chains that have grown long are folded: of the old blobs only the one that
-/// gives most stays, all else becomes part of the new blob.
+/// `patch_digest` computes the digest of the concatenated ranges. Long chains are folded: of the
+/// old blobs only the one that contributes most stays, everything else becomes part of the new
+/// blob.
 pub fn patched(
     old: &Content,
     pieces: &[Piece],
@@ -228,7 +232,7 @@ pub fn patched(
     })
 }
 
-/// Where a run of the new content comes from, an old blob and offset, or the patch; and where it is.
+/// A run of the new content: its source (an old blob and offset, or the patch), and its range.
 type Run = (Option<(u32, u64)>, Range<u64>);
 
 fn runs_of(old: &Content, pieces: &[Piece]) -> Vec<Run> {
@@ -251,7 +255,7 @@ fn runs_of(old: &Content, pieces: &[Piece]) -> Vec<Run> {
     runs
 }
 
-/// Returns the old blobs that runs come from, each once.
+/// Returns the old blobs that runs use, each once.
 fn used(runs: &[Run]) -> Vec<u32> {
     let from = runs.iter().filter_map(|(from, _)| Some((*from)?.0));
     let mut blobs: Vec<u32> = from.collect();
@@ -260,7 +264,8 @@ fn used(runs: &[Run]) -> Vec<u32> {
     blobs
 }
 
-/// Makes everything part of the patch but what comes from the blob that gives most: to read a file must not take ever more blobs.
+/// Moves everything into the patch except the runs of the blob that contributes most: reading a
+/// file must not need ever more blobs.
 fn fold(old: &Content, runs: &mut [Run]) {
     let mut given = vec![0; old.blobs().len()];
     for (from, range) in runs.iter() {
@@ -281,7 +286,7 @@ fn fold(old: &Content, runs: &mut [Run]) {
 mod tests {
     use super::*;
 
-    /// A store of blobs, and files written to it by delta only.
+    /// A store of blobs, with files written to it only as deltas.
     fn rebuild(content: &Content, blobs: &std::collections::HashMap<Digest, Vec<u8>>) -> Vec<u8> {
         content
             .extents()

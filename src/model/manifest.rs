@@ -1,4 +1,5 @@
-//! What a snapshot knows of files: entries, the content of a file, listings and their differences.
+//! What a snapshot records about files: entries, the content of a file, listings and their
+//! differences.
 //!
 //! Member names are those of `docs/format.md` §2.1; a change here needs a new format version.
 
@@ -26,48 +27,43 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 /// One file, directory, symlink or other object of a root.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Entry {
-    /// Where it lies below the root.
+    /// Its path below the root.
     pub path: RepoPath,
-    /// What it is.
     pub kind: Kind,
-    /// Permission bits, `0o7777`.
+    /// Permission and special bits, `0o7777`.
     pub mode: u32,
-    /// When its content last changed.
     pub mtime: Time,
-    /// Numeric owner.
     pub uid: u32,
-    /// Numeric group.
     pub gid: u32,
-    /// Bytes of a file.
+    /// Size of a file, in bytes.
     pub size: u64,
-    /// What cannot be derived from `stat`.
+    /// What `stat` does not tell.
     pub body: Body,
 }
 
-/// The part of an entry that has to be read, not only stat'ed.
+/// The part of an entry that has to be read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Body {
-    /// Content of a file; `None` if it is empty or not a file.
+    /// `None` if it is empty or not a file.
     pub content: Option<Content>,
-    /// Target of a symlink.
     pub target: Vec<u8>,
-    /// Hard-link group: entries of one snapshot and root with the same are one file. Empty if it has one name.
+    /// Hard-link group: entries of one snapshot and root with the same group are one file. Empty if
+    /// it has only one name.
     pub link: String,
-    /// Names that it had, if these were more than two: fewer in its hard-link group are others elsewhere.
+    /// How many names it had, if more than two: if its group has fewer, the others are elsewhere.
     pub names: u32,
     /// Extended attributes, sorted by name.
     pub xattrs: Vec<(String, Vec<u8>)>,
-    /// What is special about it.
     pub flags: Vec<Flag>,
-    /// Something of it was sealed.
     pub sealed: Option<Box<Sealed>>,
-    /// It was written to after it was kept, and may not be what was there. Known of content that was kept only; in no record.
+    /// It was written to after it was kept, and may not be the original. Only known for kept
+    /// content; not in any record.
     pub unsure: bool,
-    /// It has holes: what is zero in it takes no space, and is not to.
+    /// It has holes: its zeros take no space, and a restore must keep it so.
     pub sparse: bool,
 }
 
-/// What is known of a file of which values, or all, were sealed: it is not stored as it was.
+/// A file with sealed values, or sealed as a whole: it is not stored as it was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sealed {
     /// HMAC-SHA-256 of the original, with a key that is not in the repository.
@@ -76,13 +72,13 @@ pub struct Sealed {
     /// Bytes of what is stored instead; 0 if nothing is.
     #[serde(rename = "s")]
     pub size: u64,
-    /// Nothing but metadata is stored: `values` are the pieces of the whole, in order.
+    /// Only metadata is stored: `values` are the pieces of the whole file, in order.
     #[serde(rename = "w", default, skip_serializing_if = "is_default")]
     pub whole: bool,
     /// Fingerprints of the sealed values, each once.
     #[serde(rename = "v")]
     pub values: Vec<Fingerprint>,
-    /// What was found: kinds and how often.
+    /// Kinds of findings, with their counts.
     #[serde(rename = "k", default, skip_serializing_if = "is_default")]
     pub kinds: BTreeMap<String, u64>,
 }
@@ -93,19 +89,19 @@ pub struct Sealed {
 pub enum Flag {
     /// It changed while it was read.
     Unstable,
-    /// A JSONL whose last line is incomplete.
+    /// A JSONL file whose last line is incomplete.
     Torn,
     /// A SQLite database copied through its backup interface; it needs no `-wal`.
     Online,
 }
 
 impl Body {
-    /// Takes note of the names that a file or symlink has.
+    /// Records the names that a file or symlink has.
     #[must_use]
     pub fn named(mut self, stat: &Stat) -> Self {
         if stat.links > 1 {
             self.link = format!("{}:{}", stat.device, stat.inode);
-            // One of a group has two at least: that is not worth a word.
+            // A group implies two, so two need not be recorded.
             self.names = if stat.links > 2 { stat.links } else { 0 };
         }
         self
@@ -121,7 +117,7 @@ impl Body {
 }
 
 impl Entry {
-    /// Returns the digest of the content; that of no bytes for an empty file.
+    /// Returns the digest of the content; for an empty file, that of no bytes.
     pub fn digest(&self) -> Option<Digest> {
         match (&self.body.content, self.kind) {
             (Some(content), _) => Some(content.digest),
@@ -130,7 +126,7 @@ impl Entry {
         }
     }
 
-    /// Returns true if both hold the same bytes (or target), whatever their metadata.
+    /// Returns true if both have the same bytes (or target), whatever their metadata.
     pub fn same_content(&self, other: &Self) -> bool {
         self.kind == other.kind
             && self.size == other.size
@@ -139,7 +135,7 @@ impl Entry {
                 == other.body.content.as_ref().map(|c| c.digest)
     }
 
-    /// Returns true if a restore of one or the other leaves the same object.
+    /// Returns true if restoring one or the other gives the same object.
     ///
     /// How the bytes are stored does not count, nor does a directory's mtime unless `dir_times`.
     pub fn same_object(&self, other: &Self, dir_times: bool) -> bool {

@@ -1,8 +1,10 @@
-//! Takes back what an operation changed in a JSON object or a JSONL log that changed again since.
+//! Undoes what an operation changed in a JSON object or a JSONL log that changed again since.
 //!
-//! Three-way, without keeping what the operation left: its end record says which keys it changed and a keyed digest of what it left there, or which lines it
-//! removed and keyed digests of those it added. The values to bring back are in the snapshot before it. What is not as the operation left it is a
-//! conflict, and then nothing is merged. Formatting and comments of what stands there are kept.
+//! A three-way merge without storing what the operation left: its end record says which keys it
+//! changed, with keyed digests of the values it left, or which lines it removed, with keyed digests
+//! of those it added. The old values are in the snapshot before it. Anything that is not as the
+//! operation left it is a conflict, and then nothing is merged. Formatting and comments of the
+//! current file stay.
 
 use std::collections::HashMap;
 
@@ -13,46 +15,45 @@ use jsonc_parser::{CollectOptions, CommentCollectionStrategy, ParseOptions, pars
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-/// Larger files are not merged.
+/// Larger files are not merged, in bytes.
 pub const MAX_BYTES: u64 = 4 << 20;
-/// More changes than this are a rewrite: not merged.
+/// More changes than this are a rewrite and are not merged.
 const MAX_CHANGES: usize = 1_000;
 const MAX_DEPTH: usize = 64;
 
-/// Makes digests of values: without it they say nothing of what they stand for.
+/// Key for digests of values: without it they say nothing about the values.
 pub type Key = [u8; 32];
 
-/// What an operation changed in a file, in terms of the file's own structure.
+/// What an operation changed in a file, by the file's own structure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Changes {
-    /// Of a JSON object.
+    /// In a JSON object.
     Keys {
         /// Innermost keys that changed.
         keys: Vec<KeyChange>,
     },
-    /// Of a JSONL log.
+    /// In a JSONL log.
     Lines {
-        /// Ranges of lines that it removed: first, and number.
+        /// Ranges of lines that it removed: first line, and number of lines.
         gone: Vec<(u32, u32)>,
         /// Digests of lines that it added.
         new: Vec<String>,
     },
 }
 
-/// A key that changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyChange {
-    /// From the top.
+    /// Keys from the top.
     #[serde(rename = "k")]
     pub path: Vec<String>,
-    /// Digest of the value that the operation left; none if it removed the key.
+    /// Digest of the value that the operation left; `None` if it removed the key.
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
 
 impl Changes {
-    /// Nothing, in a file of this name.
+    /// Returns empty changes for a file of this name.
     pub fn none(name: &[u8]) -> Self {
         match shape(name) {
             Some(Shape::Lines) => Self::Lines {
@@ -77,18 +78,17 @@ fn shape(name: &[u8]) -> Option<Shape> {
     ends(&[b".json", b".jsonc", b".json5", b".code-workspace"]).then_some(Shape::Object)
 }
 
-/// Returns true if a file of this name can be merged.
 pub fn is_mergeable(name: &[u8]) -> bool {
     shape(name).is_some()
 }
 
-/// Says what changed from `before` to `after`; `None` if it cannot be said, or is too much.
+/// Describes what changed from `before` to `after`; `None` if that is impossible, or too much.
 pub fn describe(name: &[u8], before: &[u8], after: &[u8], key: &Key) -> Option<Changes> {
     match shape(name)? {
         Shape::Lines => lines_changed(before, after, key),
         Shape::Object => {
             let before = tree(before)?;
-            // Truncated, or written half: as if every key was removed.
+            // Truncated or half written: treat it as if every key was removed.
             let after = tree(after).or_else(|| tree(b"{}"))?;
             let mut keys = Vec::new();
             compare(&before, &after, &mut Vec::new(), key, &mut keys)?;
@@ -97,7 +97,7 @@ pub fn describe(name: &[u8], before: &[u8], after: &[u8], key: &Key) -> Option<C
     }
 }
 
-/// Returns `now` with the changes taken back; `None` if something is not as they left it.
+/// Returns `now` without the changes; `None` if something is not as they left it.
 pub fn reverse(before: &[u8], now: &[u8], changes: &Changes, key: &Key) -> Option<Vec<u8>> {
     match changes {
         Changes::Keys { keys } => keys_back(before, now, keys, key),
@@ -106,7 +106,7 @@ pub fn reverse(before: &[u8], now: &[u8], changes: &Changes, key: &Key) -> Optio
 }
 
 fn digest(text: &[u8], key: &Key) -> String {
-    // A key of any length will do: it cannot fail.
+    // A key of any length is valid: cannot fail.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else {
         return String::new();
     };
@@ -129,7 +129,7 @@ fn object(bytes: &[u8]) -> Option<CstObject> {
     parse(bytes)?.object_value()
 }
 
-/// Returns a value without whitespace and comments, strings decoded and written one way.
+/// Returns a value without whitespace and comments, with strings in one canonical form.
 fn plain(node: &CstNode, depth: usize) -> Option<String> {
     if depth > MAX_DEPTH {
         return None;
@@ -156,7 +156,7 @@ fn plain(node: &CstNode, depth: usize) -> Option<String> {
     Some(node.to_string())
 }
 
-/// Returns a value as it is written into another document.
+/// Returns a value in a form that can be inserted into another document.
 fn input(node: &CstNode, depth: usize) -> Option<CstInputValue> {
     if depth > MAX_DEPTH {
         return None;
@@ -194,12 +194,12 @@ fn names(object: &CstObject) -> Option<Vec<String>> {
     let properties = object.properties();
     let names: Option<Vec<String>> = properties.iter().map(|p| p.decoded_name()).collect();
     let names = names?;
-    // Said twice, a key has no one value.
+    // A duplicate key has no single value.
     let distinct: std::collections::HashSet<&String> = names.iter().collect();
     (distinct.len() == names.len()).then_some(names)
 }
 
-/// A document to look at: reading it is several times quicker than into a tree that can be edited.
+/// Parses a document for reading, which is several times faster than into an editable tree.
 fn tree(bytes: &[u8]) -> Option<Object<'_>> {
     let text = std::str::from_utf8(bytes).ok()?;
     let collect = CollectOptions {
@@ -219,7 +219,7 @@ fn name_of<'a>(name: &'a ObjectPropName<'_>) -> &'a str {
     }
 }
 
-/// What [`plain`] returns for the same value.
+/// As [`plain`], for a value of the other parser.
 fn write_plain(value: &Value<'_>, depth: usize, out: &mut String) -> Option<()> {
     if depth > MAX_DEPTH {
         return None;
@@ -261,7 +261,7 @@ fn plain_value(value: &Value<'_>) -> Option<String> {
     Some(out)
 }
 
-/// Properties by name; `None` if one is said twice: then it has no one value.
+/// Properties by name; `None` if one is duplicated, because it has no single value.
 fn by_name<'a, 'b>(object: &'a Object<'b>) -> Option<HashMap<&'a str, &'a Value<'b>>> {
     let properties = object.properties.iter();
     let found: HashMap<_, _> = properties.map(|p| (name_of(&p.name), &p.value)).collect();
@@ -353,7 +353,7 @@ fn keys_back(before: &[u8], now: &[u8], changes: &[KeyChange], key: &Key) -> Opt
     Some(root.to_string().into_bytes())
 }
 
-/// Returns where a key goes: after the nearest one before it that is there.
+/// Returns where a key belongs: after the nearest preceding key that exists.
 fn place_of(name: &str, old: &CstObject, now: &CstObject) -> Option<usize> {
     let (old, now) = (names(old)?, names(now)?);
     let before = old.iter().take_while(|other| *other != name);
@@ -458,7 +458,7 @@ mod tests {
 
     fn undo(name: &str, before: &str, after: &str, now: &str) -> Option<String> {
         let changes = describe(name.as_bytes(), before.as_bytes(), after.as_bytes(), &KEY)?;
-        // As it is stored.
+        // In its stored form.
         let json = serde_json::to_string(&changes).unwrap();
         let changes: Changes = serde_json::from_str(&json).unwrap();
         let back = reverse(before.as_bytes(), now.as_bytes(), &changes, &KEY)?;
@@ -511,7 +511,7 @@ mod tests {
         let merged = undo("x.json", r#"{"a":1,"b":2}"#, "", r#"{"c":3}"#).unwrap();
         let value: serde_json::Value = serde_json::from_str(&merged).unwrap();
         assert_eq!(value, serde_json::json!({"a": 1, "b": 2, "c": 3}));
-        // A key that is there again with another value is a conflict.
+        // A key that exists again with another value is a conflict.
         assert_eq!(undo("x.json", r#"{"a":1}"#, "", r#"{"a":3}"#), None);
     }
 
@@ -525,7 +525,7 @@ mod tests {
             undo("l.jsonl", "1\n2\n3\n", "1\n3\n9\n", "1\n3\n9\n4\n").unwrap(),
             "1\n2\n3\n4\n"
         );
-        // A line that somebody removed since stays away.
+        // A line that somebody removed since stays removed.
         assert_eq!(
             undo("l.jsonl", "1\n2\n3\n", "1\n3\n", "3\n").unwrap(),
             "2\n3\n"

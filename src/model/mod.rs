@@ -1,4 +1,5 @@
-//! What things are and what follows from it: entries, rules, policies, configuration, calls of agents. Pure: no file is read here.
+//! What things are and what follows from it: entries, rules, policies, configuration, agents'
+//! calls. Pure: nothing here reads a file.
 
 pub mod agent;
 pub mod compare;

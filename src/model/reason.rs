@@ -1,11 +1,11 @@
-//! Why something was left out of a snapshot. Records and documents have the words; the program tells the reasons apart by this.
+//! Why something was left out of a snapshot. Records and documents have the words; the program
+//! compares these variants.
 
-/// Why a path was left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// Tools make it again, like `node_modules`.
+    /// Tools can recreate it, like `node_modules`.
     Rebuildable,
-    /// A rule of the user's.
+    /// A rule of the user.
     Excluded,
     /// It is bdr's repository, configuration or vault.
     Own,
@@ -13,21 +13,21 @@ pub enum Reason {
     Elsewhere,
     /// Another file system is mounted there, and `one_file_system` is set.
     OtherFileSystem,
-    /// Like `/proc`: nothing in it is a file.
+    /// Like `/proc`: it contains no real files.
     Kernel,
-    /// More new bytes than the snapshot may store; its size follows in brackets.
+    /// More new bytes than the snapshot may store; the text continues with the size in brackets.
     OverBudget,
-    /// New, large, and nothing that the undo does concerns it.
+    /// New and large, and the undo does nothing to it.
     Untouched,
     /// More files than the snapshot may have.
     TooMany,
-    /// The value of an extended attribute is a secret; the file itself is stored.
+    /// An extended attribute contains a secret; the file itself is stored.
     SecretAttribute,
-    /// It could not be read, or something that this version does not know.
+    /// It could not be read, or a reason that this version does not know.
     Other,
 }
 
-/// All that have words of their own.
+/// All with words of their own.
 const WORDS: [(Reason, &str); 10] = [
     (Reason::Rebuildable, "rebuildable"),
     (Reason::Excluded, "excluded"),
@@ -42,13 +42,13 @@ const WORDS: [(Reason, &str); 10] = [
 ];
 
 impl Reason {
-    /// Returns the words in records and for people; they are part of the format.
+    /// Returns the words for records and for people; they are part of the format.
     pub fn words(self) -> &'static str {
         let known = WORDS.iter().find(|(reason, _)| *reason == self);
         known.map_or("", |(_, words)| words)
     }
 
-    /// Returns the reason that words say.
+    /// Returns the reason for its words.
     pub fn of(text: &str) -> Self {
         let known = WORDS.iter().find(|(_, words)| {
             let rest = text.strip_prefix(words);
@@ -57,7 +57,8 @@ impl Reason {
         known.map_or(Self::Other, |(reason, _)| *reason)
     }
 
-    /// Returns true for what the user may want to hear of: the others are what was asked for, or is captured elsewhere.
+    /// Returns true for reasons that the user may want to know about; the others were requested, or
+    /// the path is captured elsewhere.
     pub fn is_worth_a_line(self) -> bool {
         matches!(
             self,

@@ -1,10 +1,13 @@
-//! Which snapshots stay: pure, from what they are, a policy and a moment to one decision each, with its reasons.
+//! Which snapshots stay. Pure: from snapshots, a policy and a time to a decision about each, with
+//! its reasons.
 //!
-//! *Backups* (typed, scheduled, the first one) fill slots: the newest of a day, of an ISO week, of a month. Slots are counted per root, and only
-//! those that have a backup: a machine that was off for a year keeps as many as one that was not. *Guard snapshots* (guard, undo, redo,
-//! restore) stay for as long as what they protect is to be undone, within a number of bytes.
+//! *Backups* (typed, scheduled, the first one) fill slots: the newest of a day, of an ISO week, of
+//! a month. Slots are counted per root, and only those with a backup: a machine that was off for a
+//! year keeps as many as one that was not. *Guard snapshots* (guard, undo, redo, restore) stay for
+//! as long as what they protect should be undoable, within a number of bytes.
 //!
-//! Ages are measured at the newest snapshot, not at the clock: where nothing new is stored, nothing old expires.
+//! Ages are measured from the newest snapshot, not from the clock: if nothing new is stored,
+//! nothing old expires.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -17,33 +20,35 @@ use crate::base::id::SnapshotId;
 /// What to keep.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// Newest backups.
+    /// Number of newest backups.
     pub last: u32,
-    /// Hours with a backup.
+    /// Number of hours with a backup.
     pub hourly: u32,
-    /// Days with a backup.
+    /// Number of days with a backup.
     pub daily: u32,
-    /// ISO weeks with a backup.
+    /// Number of ISO weeks with a backup.
     pub weekly: u32,
-    /// Months with a backup.
+    /// Number of months with a backup.
     pub monthly: u32,
-    /// Years with a backup.
+    /// Number of years with a backup.
     pub yearly: u32,
     /// Everything at most this much older than the newest snapshot.
     pub within: Option<TimeDelta>,
-    /// Whatever has one of these tags.
+    /// Everything with one of these tags.
     pub tags: Vec<String>,
     /// How long guarded commands can be undone.
     pub guard_within: TimeDelta,
-    /// Bytes that guard snapshots may have stored, newest first; what does not fit goes.
+    /// Bytes that guard snapshots may have stored, newest first; what does not fit is removed.
     pub guard_bytes: u64,
-    /// Bytes that everything may take; 0: any number, `None`: as many as [`usual_max_bytes`] says.
+    /// Bytes that everything may take; 0 for no limit, `None` for as many as [`usual_max_bytes`]
+    /// returns.
     pub max_bytes: Option<u64>,
 }
 
-/// Returns how many bytes a repository may take if nobody says: a quarter of what the disk has for it, and room for the
-/// history of a large first backup, but never the last tenth of the disk. `used` is what the repository takes now, `free`
-/// what the disk has left, `full` what the last full backup stored.
+/// Returns how many bytes a repository may take by default: a quarter of what the disk has for it,
+/// and room for the history of a large first backup, but never the last tenth of the disk. `used`
+/// is what the repository takes now, `free` what the disk has left, `full` what the last full
+/// backup stored.
 pub fn usual_max_bytes(used: u64, free: u64, full: u64) -> u64 {
     const LEAST: u64 = 500_000_000;
     let room = used.saturating_add(free);
@@ -65,7 +70,8 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Returns a policy that keeps no backup, and guard snapshots for 7 days and 1 GB: to be filled in.
+    /// Returns a policy that keeps no backup, and guard snapshots for 7 days and 1 GB: a starting
+    /// point.
     pub fn nothing() -> Self {
         Self {
             last: 0,
@@ -99,23 +105,18 @@ impl Policy {
     }
 }
 
-/// A rule that keeps a number of backups. Another one is a field of [`Policy`] and a record in [`COUNTS`]: configuration and command line go by the list.
+/// A rule that keeps a number of backups. A new one is a field of [`Policy`] and a record in
+/// [`COUNTS`]: configuration and command line use the list.
 pub struct Count {
-    /// Its name in the configuration.
     pub key: &'static str,
-    /// Its option of `bdr prune`.
     pub flag: &'static str,
-    /// What the option does.
     pub help: &'static str,
-    /// What is counted.
     pub about: &'static str,
-    /// Returns where the number is.
+    /// Returns a reference to the number.
     pub place: fn(&mut Policy) -> &mut u32,
-    /// Returns the number.
     pub of: fn(&Policy) -> u32,
 }
 
-/// The rules that count.
 pub const COUNTS: [Count; 6] = [
     Count {
         key: "keep_last",
@@ -167,7 +168,7 @@ pub const COUNTS: [Count; 6] = [
     },
 ];
 
-/// Returns the span that a text like `7d`, `36h`, `2w`, `6m` or `1y` means; months have 30 days, years 365.
+/// Parses a span like `7d`, `36h`, `2w`, `6m` or `1y`; months have 30 days, years 365.
 ///
 /// # Errors
 /// Says that it is no span.
@@ -190,30 +191,25 @@ pub fn parse_span(text: &str) -> Result<TimeDelta, String> {
     hours.and_then(TimeDelta::try_hours).ok_or_else(wrong)
 }
 
-/// What is to be known of a snapshot.
+/// What a decision needs to know about a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// Its name.
     pub id: SnapshotId,
-    /// Orders snapshots, with the id.
+    /// Orders snapshots, together with the id.
     pub seq: u64,
-    /// When it says it was begun.
+    /// When it began, by its own record.
     pub time: DateTime<Utc>,
-    /// It stands alone.
     pub full: bool,
     /// Something could not be read.
     pub partial: bool,
     /// Taken before something destructive, not as a backup.
     pub guard: bool,
-    /// Names of its roots.
     pub roots: Vec<String>,
-    /// Given by the user.
     pub tags: Vec<String>,
-    /// The user said that it stays.
     pub pinned: bool,
     /// Bytes written for it.
     pub bytes: u64,
-    /// The newest operation that is undone from it.
+    /// The newest operation whose undo needs it.
     pub undo: Option<DateTime<Utc>>,
     /// The next guard of the same place compares with it.
     pub mirrored: bool,
@@ -222,15 +218,13 @@ pub struct Item {
 /// A span of the calendar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Period {
-    /// By the clock of the zone.
+    /// By the local clock.
     Hour,
-    /// From midnight to midnight there.
+    /// From midnight to midnight, local time.
     Day,
-    /// From Monday, as ISO 8601 counts.
+    /// From Monday, as in ISO 8601.
     Week,
-    /// Of the calendar.
     Month,
-    /// Of the calendar.
     Year,
 }
 
@@ -247,12 +241,12 @@ impl Period {
         }
     }
 
-    /// Fulls need nothing older: of what is kept for long, they let old packs die whole.
+    /// Full backups need nothing older: keeping these for long lets old packs go as a whole.
     fn prefers_full(self) -> bool {
         matches!(self, Self::Week | Self::Month | Self::Year)
     }
 
-    /// Returns the span that a local time falls in.
+    /// Returns the span to which a local time belongs.
     fn slot(self, local: NaiveDateTime) -> String {
         let week = local.iso_week();
         match self {
@@ -264,7 +258,7 @@ impl Period {
         }
     }
 
-    /// Returns the word for how often it is.
+    /// Returns the adverb, like "daily".
     pub fn every(self) -> &'static str {
         match self {
             Self::Hour => "hourly",
@@ -275,7 +269,6 @@ impl Period {
         }
     }
 
-    /// Returns the word for people.
     pub fn word(self) -> &'static str {
         match self {
             Self::Hour => "hour",
@@ -292,37 +285,33 @@ impl Period {
 pub enum Reason {
     /// The newest of all, or of the backups of a root.
     Newest,
-    /// The newest full of a root.
+    /// The newest full backup of a root.
     LastFull,
-    /// The user said so.
     Pinned,
-    /// It has a tag that stays.
     Tag(String),
     /// One of the newest backups.
     Last,
-    /// It stands for a span of time.
+    /// It represents a span of time.
     Slot(Period, String),
-    /// Taken minutes ago: what it is for may not be written down yet.
+    /// Taken minutes ago: the record of its operation may not be written yet.
     New,
-    /// It is young.
     Within,
-    /// It is a guard snapshot, and young.
     Guard,
-    /// An operation is undone from it.
+    /// The undo of an operation needs it.
     Undo,
     /// The next guard builds on it.
     Mirrored,
     /// The clock cannot be trusted.
     Clock,
-    /// Only what the user names goes.
+    /// The user named others to remove.
     NotNamed,
-    /// Named by the user to go.
+    /// The user named it to be removed.
     Forgotten,
     /// No rule keeps it.
     Expired,
     /// What it protected can no longer be undone.
     GuardExpired,
-    /// It does not fit into the bytes for guard snapshots, beside the newer ones.
+    /// It does not fit into the bytes for guard snapshots, next to the newer ones.
     GuardBytes,
     /// The storage budget is used up.
     Budget,
@@ -353,58 +342,53 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What becomes of one snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// Which.
     pub id: SnapshotId,
-    /// It stays.
     pub keep: bool,
-    /// All reasons for that.
     pub reasons: Vec<Reason>,
 }
 
 /// Why nothing expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClockTrouble {
-    /// A snapshot is from later than now.
+    /// A snapshot is from the future.
     Future {
-        /// Which.
         snapshot: SnapshotId,
-        /// What it says.
+        /// The time in its record.
         time: DateTime<Utc>,
-        /// None was taken after it.
+        /// No snapshot was taken after it.
         is_newest: bool,
     },
-    /// The last snapshots are much later than those before them, since less than a day.
+    /// The last snapshots are much later than those before, and less than a day old.
     Jump {
-        /// The last before.
+        /// The last before the jump.
         from: DateTime<Utc>,
-        /// The first after.
+        /// The first after it.
         to: DateTime<Utc>,
     },
 }
 
-/// What becomes of all.
+/// The decisions about all snapshots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decisions {
     /// In the order of snapshots, oldest first.
     pub all: Vec<Decision>,
-    /// Set if the clock cannot be trusted: then nothing goes.
+    /// Set if the clock cannot be trusted: then nothing is removed.
     pub clock: Option<ClockTrouble>,
 }
 
-/// Clocks of this machine may differ by this much from one snapshot to the next.
+/// How much the clock of one machine may differ between two snapshots.
 const TOLERANCE: TimeDelta = TimeDelta::minutes(10);
-/// Nobody waits this long between two snapshots, but on holiday, and after a clock jumped.
+/// Nobody leaves this much time between two snapshots, except on holiday or after the clock jumped.
 const JUMP: TimeDelta = TimeDelta::days(31);
-/// After a jump nothing expires for this long.
+/// How long nothing expires after a jump.
 const SETTLED: TimeDelta = TimeDelta::days(1);
 
-/// The record of an operation follows its snapshot by less than this.
+/// The record of an operation follows its snapshot sooner than this.
 const JUST_TAKEN: TimeDelta = TimeDelta::minutes(10);
 
-/// Decides what becomes of each snapshot. `zone` says what a clock on the wall shows.
+/// Decides about each snapshot. `zone` converts to local time.
 ///
 /// # Errors
 /// The policy would keep nothing.
@@ -452,7 +436,7 @@ pub fn decide(
 }
 
 impl Decision {
-    /// Returns true if not even a full storage makes it go.
+    /// Returns true if not even a full storage removes it.
     pub fn is_fixed(&self) -> bool {
         let fixed = |reason: &Reason| {
             use Reason::{Clock, LastFull, Newest, NotNamed, Pinned, Tag};
@@ -465,7 +449,8 @@ impl Decision {
     }
 }
 
-/// Says why the clock cannot be trusted; `items` are in order, and so are their times. `ahead` is the one that itself says that it is from the future.
+/// Returns why the clock cannot be trusted; `items` are in order, and so are their times. `ahead`
+/// is the snapshot whose own record is from the future.
 fn clock_trouble(
     items: &[Item],
     ahead: Option<(SnapshotId, DateTime<Utc>)>,
@@ -530,7 +515,8 @@ fn keep_backups(
         }
     }
     for mut backups in roots.into_values() {
-        // Newest first. What is partial fills what complete ones leave, and takes no place from them.
+        // Newest first. Partial backups fill what complete ones leave free, and take no place from
+        // them.
         backups.reverse();
         let complete: Vec<usize> = backups
             .iter()
@@ -557,7 +543,8 @@ fn keep_backups(
     }
 }
 
-/// Returns the newest `count` spans that have a backup, and the backup that stands for each. `list` is newest first.
+/// Returns the newest `count` spans with a backup, and the backup that represents each. `list` is
+/// newest first.
 fn slots(
     items: &[Item],
     list: &[usize],
@@ -572,7 +559,7 @@ fn slots(
     let rank = |item: &Item| (!item.partial, item.full && period.prefers_full());
     for &number in list {
         let slot = period.slot(zone(items[number].time));
-        // Clocks are put back: an hour that comes twice is one.
+        // When the clock is set back, an hour that occurs twice counts once.
         match found.iter().position(|(other, _)| *other == slot) {
             Some(at) if rank(&items[number]) > rank(&items[found[at].1]) => found[at].1 = number,
             Some(_) => {}
@@ -583,7 +570,7 @@ fn slots(
     found
 }
 
-/// Keeps what can be undone; returns guard snapshots that go because of the bytes of others.
+/// Keeps what can be undone; returns guard snapshots that go because others use up the bytes.
 fn keep_guards(
     items: &[Item],
     policy: &Policy,
@@ -591,7 +578,8 @@ fn keep_guards(
 ) -> HashSet<SnapshotId> {
     let newest = items.last().map(|item| item.time).unwrap_or_default();
     let is_young = |time: DateTime<Utc>| newest - time < policy.guard_within;
-    // Without it the next guard of a place that was not worked in for a while reads everything there again.
+    // Without it, the next guard of a place that was not used for a while would read everything
+    // there again.
     let is_of_use = |item: &Item| item.mirrored && newest - item.time < policy.guard_within * 4;
     let mut over = HashSet::new();
     let mut guards = Vec::new();
@@ -606,7 +594,7 @@ fn keep_guards(
     }
     let last = (0..items.len()).max_by_key(|number| items[*number].undo);
     if let Some(last) = last.filter(|last| items[*last].undo.is_some_and(is_young)) {
-        // The last command can be undone, whatever else.
+        // The last command can be undone in any case.
         reasons[last].push(Reason::Newest);
     }
     guards.sort_unstable();
@@ -616,8 +604,9 @@ fn keep_guards(
         if !young && !is_of_use(&items[number]) {
             continue;
         }
-        // What does not fit goes alone: one giant must not drive out what all the small ones protect. The last one stays however large it is, for it is
-        // what the next undo needs; then it takes no room from the others.
+        // A snapshot that does not fit goes alone: one giant must not drive out what all the small
+        // ones protect. The last one stays however large it is, because the next undo needs it; it
+        // then takes no room from the others.
         let bytes = items[number].bytes;
         match left.checked_sub(bytes) {
             Some(less) => left = less,

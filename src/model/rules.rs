@@ -1,7 +1,8 @@
-//! Roots and what belongs to them.
+//! Roots and their rules.
 //!
-//! A [`Root`] is a directory or file that a snapshot covers; its [`Rules`] say which paths below it count.
-//! Rebuildable trees (`node_modules`, `target`, caches, …) are left out and never descended into.
+//! A [`Root`] is a directory or file that a snapshot covers; its [`Rules`] say which paths below it
+//! count. Rebuildable trees (`node_modules`, `target`, caches, …) are left out and never descended
+//! into.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -18,27 +19,28 @@ mod pattern;
 use pattern::Pattern;
 pub(crate) use pattern::never_matches;
 
-/// Which paths below a root belong to it.
+/// Which paths below a root are captured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 pub struct Rules {
-    /// Paths and patterns below the root (`temp/workflows`, `docs/**/*.md`); each with everything below it. Empty: everything.
-    /// A pattern without `/` matches a name at any depth, a name without a wildcard is a path from the root.
+    /// Paths and patterns below the root (`temp/workflows`, `docs/**/*.md`), each including
+    /// everything below it. Empty means everything. A pattern without `/` matches a name at any
+    /// depth; a name without a wildcard is a path from the root.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<String>,
-    /// Patterns that are left out: one without `/` matches a name at any depth, else the path from the root.
+    /// Patterns to leave out: without `/` they match a name at any depth, otherwise a path from the
+    /// root.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
-    /// Take rebuildable trees too.
+    /// Capture rebuildable trees too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rebuildable: bool,
-    /// Stay on the file system of the root: what is mounted below it is left out.
+    /// Stay on the root's file system: leave out what is mounted below it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub one_file_system: bool,
 }
 
 impl Rules {
-    /// Returns true if these are the defaults.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
@@ -51,36 +53,33 @@ pub struct Root {
     pub name: RootName,
     /// Absolute path; need not exist.
     pub path: PathBuf,
-    /// What belongs to it.
     pub rules: Rules,
-    /// How important: operands are captured within a budget or the command is not run; of others, what is over the
-    /// budget is left out and said.
+    /// How important it is: an operand has to be captured within a budget or the command does not
+    /// run; of other roots, what is over the budget is left out and reported.
     pub origin: Origin,
-    /// What the command names below it: as an operand is it captured, or the command is not run.
+    /// What the command names below it: captured like an operand, or the command does not run.
     pub named: Vec<PathBuf>,
-    /// What of it the command may take away or change: if it cannot be captured, for whatever reason, the command is not run.
+    /// What the command may remove or change in it: if that cannot be captured, for whatever
+    /// reason, the command does not run.
     pub must: Vec<PathBuf>,
-    /// Other roots below it: they stand for themselves.
+    /// Other roots below it, which are captured by themselves.
     pub without: Vec<PathBuf>,
-    /// The path had no symlink on it when it was allowed: one that is there by now is not followed.
+    /// The path had no symlink when it was allowed: one that has appeared since is not followed.
     pub resolved: bool,
 }
 
-/// Why a root is in a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// A configured source.
     Source,
-    /// Named by the command or the user.
     Operand,
-    /// Around the current directory.
+    /// The work tree around the current directory.
     Workspace,
-    /// A word of the line that names something, and that the command may or may not mean: kept within a budget of its own, named if it is not.
+    /// A word of the line is its path, and the command may or may not mean it: captured within a
+    /// budget of its own, and reported if it is not.
     Mentioned,
 }
 
 impl Root {
-    /// Returns the root of a configured source.
     pub fn source(name: &str, path: impl Into<PathBuf>, rules: Rules) -> Self {
         Self {
             name: RootName::tame(name),
@@ -94,7 +93,7 @@ impl Root {
         }
     }
 
-    /// Returns a root for a path that no source names.
+    /// Returns a root for a path outside all sources.
     pub fn ad_hoc(path: impl Into<PathBuf>, origin: Origin) -> Self {
         let path = path.into();
         let bytes = os_to_bytes(path.as_os_str());
@@ -115,7 +114,7 @@ impl Root {
         }
     }
 
-    /// The same for a path that was just resolved and found to lie where it may.
+    /// As `ad_hoc`, for a path that was just resolved and found to be allowed.
     pub fn resolved(path: impl Into<PathBuf>, origin: Origin) -> Self {
         Self {
             resolved: true,
@@ -124,10 +123,11 @@ impl Root {
     }
 }
 
-/// Checks the name of a source: it becomes a directory name and the first part of `SOURCE/relative`.
+/// Checks the name of a source, which becomes a directory name and the first part of
+/// `SOURCE/relative`.
 ///
 /// # Errors
-/// Says what a name may hold.
+/// Says what a name may contain.
 pub fn check_source_name(name: &str) -> Result<()> {
     let fits = !name.is_empty()
         && name.len() <= 64
@@ -145,35 +145,34 @@ pub fn check_source_name(name: &str) -> Result<()> {
     ))
 }
 
-/// What the rules say of one path.
+/// What the rules say about one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It belongs to the root.
     Take,
-    /// A directory on the way to an included path: listed, only matching children looked at.
+    /// A directory that leads to an included path: listed, but only matching children are captured.
     OnTheWay,
-    /// It does not belong, and is not worth a word: beside the included paths.
+    /// It is outside the included paths, which is not worth reporting.
     Outside,
     /// It is left out; the reason is recorded.
     LeaveOut(&'static str),
 }
 
-/// Rules ready to be asked.
+/// Compiled rules.
 pub struct Matcher {
-    /// Nothing is included by default.
+    /// There are include patterns, so nothing else is captured.
     chooses: bool,
     include: Vec<Pattern>,
-    /// Included paths without a wildcard, and the directories on the way to them: there may be many.
+    /// Included paths without a wildcard, and the directories that lead to them; a set because
+    /// there may be many.
     literal: HashSet<Vec<u8>>,
     leading: HashSet<Vec<u8>>,
-    /// The root itself is included.
     all: bool,
     exclude_names: Vec<Pattern>,
     exclude_paths: Vec<Pattern>,
     rebuildable: bool,
 }
 
-/// Returns true if a pattern stands for itself only.
+/// Returns true if a pattern has no wildcards.
 pub fn is_plain(pattern: &str) -> bool {
     !pattern.contains(['*', '?', '[', ']', '{', '}', '\\', '!'])
 }
@@ -182,7 +181,7 @@ impl Matcher {
     /// Compiles rules.
     ///
     /// # Errors
-    /// A pattern that is none.
+    /// A pattern is invalid.
     pub fn new(rules: &Rules) -> Result<Self> {
         let mut include = Vec::new();
         let (mut literal, mut leading) = (HashSet::new(), HashSet::new());
@@ -221,18 +220,17 @@ impl Matcher {
         })
     }
 
-    /// Returns true if nothing but rebuildable trees can be left out.
+    /// Returns true if only rebuildable trees can be left out.
     pub fn takes_everything(&self) -> bool {
         !self.chooses && self.exclude_names.is_empty() && self.exclude_paths.is_empty()
     }
 
-    /// Returns true if no pattern leaves anything out.
     fn excludes_nothing(&self) -> bool {
         self.exclude_names.is_empty() && self.exclude_paths.is_empty()
     }
 
-    /// Returns what the include patterns say of the directory `dir` itself: [`Verdict::Take`], [`Verdict::OnTheWay`] or
-    /// [`Verdict::Outside`].
+    /// Returns what the include patterns say about the directory `dir` itself: [`Verdict::Take`],
+    /// [`Verdict::OnTheWay`] or [`Verdict::Outside`].
     pub fn include(&self, path: &[u8]) -> Verdict {
         if !self.chooses || self.all {
             return Verdict::Take;
@@ -266,7 +264,8 @@ impl Matcher {
         best
     }
 
-    /// Returns why `name` in the directory `dir` is left out, if it is. `siblings` tells whether the directory also holds a name.
+    /// Returns why `name` in the directory `dir` is left out, if it is. `siblings` returns whether
+    /// the directory also contains a name.
     pub fn left_out(
         &self,
         dir: &[u8],
@@ -283,7 +282,7 @@ impl Matcher {
             path
         };
         if is_dir && !self.rebuildable && is_rebuildable(name, siblings) {
-            // What the user included by its very name is wanted.
+            // The user wants what they included by its exact name.
             let named = !self.literal.is_empty() && {
                 let path = path();
                 self.literal.contains(&path) || self.leading.contains(&path)
@@ -310,7 +309,7 @@ impl Matcher {
             .then_some(Reason::Excluded)
     }
 
-    /// Returns true if `path` below the root is taken, judged by names alone.
+    /// Returns true if `path` below the root is captured, judging only by names.
     pub fn covers(&self, path: &RepoPath) -> bool {
         if self.include(path.as_bytes()) != Verdict::Take {
             return false;
@@ -329,9 +328,10 @@ impl Matcher {
     }
 }
 
-/// Returns true for a directory that its tools can make again.
+/// Returns true for a directory that its tools can recreate.
 ///
-/// Names that people also use for their own work (`target`, `venv`, `build`) count only beside what proves the tool.
+/// Names that people also use for their own work (`target`, `venv`, `build`) only count next to
+/// proof of the tool.
 pub fn is_rebuildable(name: &[u8], siblings: &dyn Fn(&[u8]) -> bool) -> bool {
     match name {
         b"node_modules" | b".venv" | b"__pycache__" | b".mypy_cache" | b".pytest_cache"
@@ -348,11 +348,12 @@ pub fn is_rebuildable(name: &[u8], siblings: &dyn Fn(&[u8]) -> bool) -> bool {
     }
 }
 
-/// Entries and bytes up to which a rebuildable tree is taken all the same: somebody's own work in it costs next to nothing to keep.
+/// Up to this many entries and bytes, a rebuildable tree is captured anyway: it costs next to
+/// nothing, and may contain somebody's own work.
 const SMALL_ENTRIES: usize = 256;
 const SMALL_BYTES: u64 = 4 << 20;
 
-/// Returns true if a directory is so small that it is taken even if its tools could make it again.
+/// Returns true if a directory is so small that it is captured even if its tools could recreate it.
 pub fn is_small(dir: &Path) -> bool {
     let entries: Vec<_> = walkdir::WalkDir::new(dir)
         .into_iter()
@@ -368,7 +369,8 @@ pub fn is_small(dir: &Path) -> bool {
     entries.len() <= SMALL_ENTRIES && bytes() <= SMALL_BYTES
 }
 
-/// Returns true for what no disk holds. The shared memory of `/dev` is a place for files like others.
+/// Returns true for virtual file systems. The shared memory in `/dev` is a place for files like any
+/// other.
 pub fn is_virtual(path: &Path) -> bool {
     ["/dev", "/proc", "/sys"]
         .iter()
@@ -388,10 +390,10 @@ pub fn is_system(path: &Path) -> bool {
     .any(|system| path.starts_with(system))
 }
 
-/// Paths of one directory that get roots of their own; of more, their directory is the root.
+/// How many paths of one directory get roots of their own; beyond this, the directory is the root.
 const MAX_SIBLINGS: usize = 64;
 
-/// Returns roots for directories of which many children are named, one for all of them, and the other paths.
+/// Groups paths: returns one root for each directory with many named children, and the other paths.
 pub(crate) fn grouped(named: Vec<PathBuf>, origin: Origin) -> (Vec<Root>, Vec<PathBuf>) {
     let plain = |path: &Path| {
         let name = path.file_name()?.to_str()?;
@@ -415,7 +417,7 @@ pub(crate) fn grouped(named: Vec<PathBuf>, origin: Origin) -> (Vec<Root>, Vec<Pa
     (many.collect(), few)
 }
 
-/// Drops roots that another root covers, and duplicates; keeps the order of the rest.
+/// Drops duplicates and roots that another root covers; keeps the order of the rest.
 ///
 /// # Errors
 /// A root's rules do not compile.
@@ -431,7 +433,7 @@ pub fn normalise(roots: Vec<Root>) -> Result<Vec<Root>> {
                 return false;
             };
             if below.is_root() {
-                // The same path twice: the one that takes more stays, else the first.
+                // The same path twice: keep the root that captures more, or else the first.
                 let wider = matchers[outer].takes_everything() as u8 * 2
                     + u8::from(roots[outer].rules.rebuildable);
                 let own = matchers[inner].takes_everything() as u8 * 2
@@ -440,7 +442,7 @@ pub fn normalise(roots: Vec<Root>) -> Result<Vec<Root>> {
                     && (wider, std::cmp::Reverse(outer)) > (own, std::cmp::Reverse(inner));
             }
             let rules = &roots[inner].rules;
-            // What a command names is captured whatever a source leaves out.
+            // What a command names is captured even if a source leaves it out.
             if roots[inner].origin == Origin::Operand && !matchers[outer].excludes_nothing() {
                 return false;
             }
@@ -475,7 +477,7 @@ pub fn normalise(roots: Vec<Root>) -> Result<Vec<Root>> {
     }
     let mut seen = std::collections::HashSet::new();
     for root in &mut result {
-        // Two roots of one name (the same path under different rules) get different names.
+        // Two roots with one name (the same path under different rules) get different names.
         while !seen.insert(root.name.clone()) {
             root.name = root.name.again();
         }

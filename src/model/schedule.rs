@@ -1,8 +1,10 @@
-//! When something is due. Pure: the past, the moment and the zone come in.
+//! When something is due. Pure: the past, the time and the zone are arguments.
 //!
-//! A *slot* is a moment at which a job should run: daily or weekly on the clock on the wall, or each few hours from there on. A job is due if a slot lies after its last
-//! success and is not in the future; however many were missed, one run makes up for them. What failed is tried again at growing
-//! distances. So whoever wakes bdr up needs to know nothing: hourly, late, twice or after a week asleep, the answer is the same.
+//! A *slot* is a time at which a job should run: daily or weekly by the local clock, or every few
+//! hours from there on. A job is due if there is a slot after its last success that is not in the
+//! future; one run makes up for any number of missed slots. Failed jobs are retried at growing
+//! intervals. So whatever wakes bdr needs to know nothing: hourly, late, twice or after a week
+//! asleep, the answer is the same.
 
 use chrono::{
     DateTime, Datelike as _, Days, NaiveDate, NaiveDateTime, NaiveTime, Offset as _, TimeDelta,
@@ -10,18 +12,18 @@ use chrono::{
 };
 use serde::{Deserialize, Serialize};
 
-/// When backups run by themselves.
+/// When backups run automatically.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
-    /// Local time of the daily slot, and of the weekly ones.
+    /// Local time of the daily and weekly slots.
     pub at: NaiveTime,
-    /// Hours from one backup to the next, counted from `at` each day; `None`: one a day.
+    /// Hours from one backup to the next, counted from `at` each day; `None` for one a day.
     pub every: Option<u32>,
-    /// The day of the weekly full; `None`: never.
+    /// The day of the weekly full backup; `None` for never.
     pub full: Option<Weekday>,
-    /// The day of the weekly drill; `None`: never.
+    /// The day of the weekly drill; `None` for never.
     pub drill: Option<Weekday>,
-    /// Age of the last backup from which on somebody is told.
+    /// Age of the last backup above which somebody is notified.
     pub max_age: TimeDelta,
 }
 
@@ -37,19 +39,19 @@ impl Default for Schedule {
     }
 }
 
-/// What runs by itself.
+/// A job that runs automatically.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Job {
     /// A snapshot of every source.
     Backup,
-    /// One that needs nothing older; it is a backup as well.
+    /// A backup that needs nothing older; it counts as a backup too.
     Full,
     /// Retention.
     Prune,
-    /// The proof that it can be restored.
+    /// Proof that the data can be restored.
     Drill,
-    /// A look at what is stored; only by hand.
+    /// A check of the stored data; only on request.
     Verify,
 }
 
@@ -63,7 +65,7 @@ impl Job {
         Self::Verify,
     ];
 
-    /// Returns its word in files and JSON.
+    /// Returns the word for files and JSON.
     pub fn word(self) -> &'static str {
         match self {
             Self::Backup => "backup",
@@ -75,38 +77,32 @@ impl Job {
     }
 }
 
-/// What is known of a job's past.
+/// What is known about a job's past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Past {
-    /// When the last run began that did what it should.
+    /// When the last successful run began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub success: Option<DateTime<Utc>>,
-    /// When the last run began, whatever came of it.
+    /// When the last run began, whatever its result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<DateTime<Utc>>,
-    /// How many failed since the last success.
+    /// Number of failures since the last success.
     #[serde(default)]
     pub failures: u32,
 }
 
-/// The past of all jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Pasts {
     /// Of backups of either kind.
     pub backup: Past,
-    /// Of fulls.
     pub full: Past,
-    /// Of prunes.
     pub prune: Past,
-    /// Of drills.
     pub drill: Past,
-    /// Of looks at what is stored.
     pub verify: Past,
 }
 
 impl Pasts {
-    /// Returns the past of a job.
     pub fn of(&self, job: Job) -> Past {
         match job {
             Job::Backup => self.backup,
@@ -127,7 +123,7 @@ impl Pasts {
         }
     }
 
-    /// Notes that a run begins: one that never comes back has failed.
+    /// Notes that a run begins: if nothing more is heard of it, it has failed.
     pub fn begin(&mut self, job: Job, at: DateTime<Utc>) {
         for job in covered(job) {
             let past = self.of_mut(*job);
@@ -136,7 +132,7 @@ impl Pasts {
         }
     }
 
-    /// Notes that the run that began at `at` did what it should.
+    /// Notes that the run that began at `at` succeeded.
     pub fn succeed(&mut self, job: Job, at: DateTime<Utc>) {
         for job in covered(job) {
             *self.of_mut(*job) = Past {
@@ -147,7 +143,8 @@ impl Pasts {
         }
     }
 
-    /// Notes that the run could not be tried, so that it says nothing: another was under way, the destination is not there.
+    /// Notes that a run could not be attempted and so proves nothing: another one was active, or
+    /// the destination is missing.
     pub fn skip(&mut self, job: Job) {
         for job in covered(job) {
             let past = self.of_mut(*job);
@@ -156,7 +153,7 @@ impl Pasts {
     }
 }
 
-/// A full is a backup as well.
+/// A full backup counts as a backup too.
 fn covered(job: Job) -> &'static [Job] {
     match job {
         Job::Backup => &[Job::Backup],
@@ -167,15 +164,15 @@ fn covered(job: Job) -> &'static [Job] {
     }
 }
 
-/// A success that lies further in the future than this was noted by a clock that was wrong.
+/// A success further in the future than this was noted by a wrong clock.
 const SKEW: TimeDelta = TimeDelta::minutes(10);
-/// After the first failure; doubles with each.
+/// Wait after the first failure; doubles with each.
 const RETRY: TimeDelta = TimeDelta::minutes(5);
-/// At most.
+/// The longest wait.
 const RETRY_MAX: TimeDelta = TimeDelta::hours(6);
 
 impl Schedule {
-    /// Returns the jobs that are due, in the order in which they are to run: at most one of backup and full.
+    /// Returns the due jobs in the order in which to run them, with at most one of backup and full.
     pub fn due<Z: TimeZone>(&self, pasts: &Pasts, now: DateTime<Utc>, zone: &Z) -> Vec<Job> {
         let mut due = Vec::new();
         if self.is_due(Job::Full, pasts, now, zone) {
@@ -183,7 +180,8 @@ impl Schedule {
         } else if self.is_due(Job::Backup, pasts, now, zone) {
             due.push(Job::Backup);
         }
-        // Nothing is taken away while nothing new comes: not before the backup of the same slot is there, or about to be made.
+        // Remove nothing while nothing new arrives: only once the backup of the same slot exists or
+        // is about to be made.
         let slot = self.slot_before(Job::Backup, now, zone);
         let backed_up = trusted(pasts.backup.success, now) >= slot;
         if (backed_up || !due.is_empty()) && self.is_due(Job::Prune, pasts, now, zone) {
@@ -212,7 +210,7 @@ impl Schedule {
         zone: &Z,
     ) -> Option<DateTime<Utc>> {
         let today = now.with_timezone(zone).date_naive();
-        // A night longer than usual at either end of the week.
+        // A week, and a day more for a change of the clock at either end.
         (0..=8).find_map(|back| {
             let day = today.checked_sub_days(Days::new(back))?;
             let mut slots = self.slots_of(job, day, zone).into_iter().rev();
@@ -228,7 +226,7 @@ impl Schedule {
         zone: &Z,
     ) -> Option<DateTime<Utc>> {
         let today = now.with_timezone(zone).date_naive();
-        // Yesterday has slots until the first one of today.
+        // Yesterday's slots last until the first one of today.
         let first = today.checked_sub_days(Days::new(1))?;
         (0..=9).find_map(|ahead| {
             let day = first.checked_add_days(Days::new(ahead))?;
@@ -237,8 +235,8 @@ impl Schedule {
         })
     }
 
-    /// Returns the slots that begin with that of a day and end before that of the next, in order. Hours between are hours that
-    /// pass, so that a clock that is changed makes no gap.
+    /// Returns the slots from that of a day until before that of the next, in order. The hours
+    /// between are elapsed hours, so that a clock change leaves no gap.
     fn slots_of<Z: TimeZone>(&self, job: Job, day: NaiveDate, zone: &Z) -> Vec<DateTime<Utc>> {
         let Some(first) = self.slot_on(job, day, zone) else {
             return Vec::new();
@@ -268,7 +266,8 @@ impl Schedule {
         if weekday.is_some_and(|weekday| weekday != day.weekday()) {
             return None;
         }
-        // An hour that the clock skips: the first minute after it. One that comes twice: the first time.
+        // If the clock skips the time, the first minute after the gap. If it occurs twice, the
+        // first.
         (0..=180).find_map(|minutes| {
             let at = day
                 .and_time(self.at)
@@ -277,7 +276,8 @@ impl Schedule {
         })
     }
 
-    /// Returns when the next run of a job is to be expected: the next slot, or the next attempt where one is owed. Never before `now`.
+    /// Returns when to expect the next run of a job: the next slot, or the next attempt if one is
+    /// owed. Never before `now`.
     pub fn next<Z: TimeZone>(
         &self,
         job: Job,
@@ -294,7 +294,8 @@ impl Schedule {
         self.slot_after(job, now, zone)
     }
 
-    /// Returns true if the last backup is older than it may be. `since` is from when on there were to be backups.
+    /// Returns true if the last backup is older than allowed. `since` is when backups should have
+    /// started.
     pub fn is_overdue(
         &self,
         last: Option<DateTime<Utc>>,
@@ -306,14 +307,16 @@ impl Schedule {
     }
 }
 
-/// A time of success that can be true.
+/// Returns a time of success if it can be true.
 pub fn trusted(success: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     success.filter(|success| *success <= now + SKEW)
 }
 
-/// Returns the moments at which the clock on the wall shows `local`, the earlier first: none where it is set forward over it, two where it is set back.
+/// Returns the times at which the local clock shows `local`, the earlier first: none if the clock
+/// skips it, two if it is set back over it.
 ///
-/// By the offsets of the days around, and back again: libraries and systems do not agree on which of two comes first, nor on the minute in which one ends.
+/// Computed with the offsets of the days around and verified by converting back: libraries and
+/// systems disagree on which of two times comes first, and on the minute in which one ends.
 pub fn moments_of<Z: TimeZone>(local: NaiveDateTime, zone: &Z) -> Vec<DateTime<Utc>> {
     let offset = |utc: NaiveDateTime| zone.offset_from_utc_datetime(&utc).fix();
     let around = [-26, 26].map(TimeDelta::hours);
@@ -331,17 +334,17 @@ pub fn moments_of<Z: TimeZone>(local: NaiveDateTime, zone: &Z) -> Vec<DateTime<U
     found
 }
 
-/// Returns when what failed may be tried again.
+/// Returns when a failed job may be retried.
 fn retry_at(past: &Past, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let attempt = past
         .attempt
         .filter(|attempt| past.failures > 0 && *attempt <= now + SKEW)?;
-    // Seven doublings are more than the maximum.
+    // Seven doublings exceed the maximum.
     let wait = RETRY * (1 << past.failures.min(7));
     attempt.checked_add_signed(wait.min(RETRY_MAX))
 }
 
-/// Returns the time of day that `02:30` means.
+/// Parses a time of day like `02:30`.
 ///
 /// # Errors
 /// Says that it is none.
@@ -354,7 +357,7 @@ pub fn parse_clock(text: &str) -> Result<NaiveTime, String> {
     })
 }
 
-/// Returns the hours that `6h` means; `daily` is none.
+/// Parses a number of hours like `6h`; `daily` is `None`.
 ///
 /// # Errors
 /// Says that it is no such number.
@@ -375,7 +378,7 @@ pub fn parse_every(text: &str) -> Result<Option<u32>, String> {
         })
 }
 
-/// Returns what [`parse_every`] reads.
+/// Inverse of [`parse_every`].
 pub fn every_word(every: Option<u32>) -> String {
     every.map_or_else(|| "daily".to_owned(), |hours| format!("{hours}h"))
 }
@@ -390,7 +393,7 @@ const DAYS: [(Weekday, &str); 7] = [
     (Weekday::Sun, "sunday"),
 ];
 
-/// Returns the day of the week that `sunday` or `sun` means; `never` is none.
+/// Parses a day of the week like `sunday` or `sun`; `never` is `None`.
 ///
 /// # Errors
 /// Says that it is none.
@@ -409,7 +412,7 @@ pub fn parse_day(text: &str) -> Result<Option<Weekday>, String> {
     })
 }
 
-/// Returns what [`parse_day`] reads.
+/// Inverse of [`parse_day`].
 pub fn day_word(day: Option<Weekday>) -> &'static str {
     day.and_then(|day| DAYS.iter().find(|(other, _)| *other == day))
         .map_or("never", |(_, name)| name)

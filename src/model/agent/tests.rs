@@ -298,7 +298,7 @@ fn odd_bytes() {
     let deep = format!("{}{}", "{\"a\":".repeat(5000), "}".repeat(5000));
     assert!(Event::parse(deep.as_bytes()).is_err());
     assert_eq!(event("{}").moment, Moment::Other);
-    // Wrong types are as if the member were not there.
+    // A member of the wrong type counts as missing.
     let wrong = event(
         r#"{"hook_event_name":"PreToolUse","session_id":7,"tool_use_id":[],"cwd":{},"tool_name":"Bash","tool_input":null}"#,
     );
@@ -440,7 +440,7 @@ fn a_loss_reaches_the_agent() {
     assert_eq!(said(Host::Gemini, "AfterTool").0, context("AfterTool"));
     let cursor = "{\"additional_context\":\"bdr: 312 files deleted\"}\n";
     assert_eq!(said(Host::Cursor, "postToolUse").0, cursor);
-    // Nobody reads what this event answers.
+    // Nobody reads the answer to this event.
     let shell = said(Host::Cursor, "afterShellExecution");
     assert_eq!(
         shell,

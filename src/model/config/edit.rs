@@ -1,10 +1,10 @@
-//! Changes single values of a configuration's text, and nothing around them: comments, order and spelling stay.
+//! Changes single values in a configuration's text, and nothing around them: comments, order and
+//! spelling stay.
 
 use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
 use crate::base::error::{Error, Result};
 
-/// Keys whose values are lists.
 const LISTS: [&str; 9] = [
     "not_covered",
     "allow",
@@ -17,11 +17,12 @@ const LISTS: [&str; 9] = [
     "tags",
 ];
 
-/// Returns the text with a value set. `values` are TOML where they read as such, else bare strings; more than one, or a key that takes a list,
-/// makes a list. What comes out is for [`super::Config::parse`] to judge.
+/// Returns the text with a value set. `values` are TOML if they parse as such, otherwise bare
+/// strings; several values, or a key that takes a list, make a list. [`super::Config::parse`]
+/// judges the result.
 ///
 /// # Errors
-/// The text is not TOML, or a part of the key stands for something else than a table.
+/// The text is not TOML, or a part of the key is not a table.
 pub fn set(text: &str, key: &[&str], values: &[String]) -> Result<String> {
     let mut document = parse(text)?;
     let Some((last, tables)) = key.split_last() else {
@@ -35,7 +36,7 @@ pub fn set(text: &str, key: &[&str], values: &[String]) -> Result<String> {
             let mut list = Array::new();
             for one in values {
                 match value(one) {
-                    // A list that is written out is the list.
+                    // A single value that is a list is the list.
                     Value::Array(inner) if values.len() == 1 => list = inner,
                     one => list.push(one),
                 }
@@ -45,7 +46,7 @@ pub fn set(text: &str, key: &[&str], values: &[String]) -> Result<String> {
     };
     match table.get_mut(last) {
         Some(Item::Value(old)) => {
-            // What stands behind it is about the key, not about the value.
+            // A comment after it is about the key, not about the value.
             let decor = old.decor().clone();
             *old = value;
             *old.decor_mut() = decor;
@@ -55,10 +56,11 @@ pub fn set(text: &str, key: &[&str], values: &[String]) -> Result<String> {
     Ok(document.to_string())
 }
 
-/// Returns the text with values added to a list, which is made if it is not there. A value that the list has already is not added again.
+/// Returns the text with values added to a list, which is created if it is missing. Values that the
+/// list has are not added again.
 ///
 /// # Errors
-/// The text is not TOML, or the key is something else than a list.
+/// The text is not TOML, or the key is not a list.
 pub fn append(text: &str, key: &[&str], values: &[String]) -> Result<String> {
     let mut document = parse(text)?;
     let Some((last, tables)) = key.split_last() else {
@@ -80,7 +82,7 @@ pub fn append(text: &str, key: &[&str], values: &[String]) -> Result<String> {
     Ok(document.to_string())
 }
 
-/// Returns the text without a value, or a whole table.
+/// Returns the text without a value or a whole table.
 ///
 /// # Errors
 /// The text is not TOML, or has nothing of that name.
@@ -100,10 +102,10 @@ pub fn remove(text: &str, key: &[&str]) -> Result<String> {
     Ok(document.to_string())
 }
 
-/// Returns the parts of a key: `source."a.b".path` has three.
+/// Splits a key into its parts: `source."a.b".path` has three.
 ///
 /// # Errors
-/// It is none.
+/// It is not a valid key.
 pub fn parts(key: &str) -> Result<Vec<String>> {
     let parsed = toml_edit::Key::parse(key);
     let parts = parsed.map_err(|_| {
@@ -159,7 +161,7 @@ fn descend<'d>(
 }
 
 fn value(text: &str) -> Value {
-    // A date is TOML as well, and never meant here.
+    // A date is valid TOML too, but never meant here.
     match text.trim().parse::<Value>() {
         Ok(mut value) if !value.is_datetime() => {
             value.decor_mut().clear();

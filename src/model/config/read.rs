@@ -1,4 +1,4 @@
-//! Reads TOML with a line for every mistake.
+//! Reads TOML, with a line number for every mistake.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -458,7 +458,7 @@ impl Reader<'_> {
         parse_span(text).map_err(|message| self.error(value.span(), message, None))
     }
 
-    /// Refuses a key that nothing reads: most are typing mistakes that would leave something unprotected.
+    /// Refuses unknown keys: most are typing mistakes that would leave something unprotected.
     fn known(&self, table: &DeTable<'_>, title: &str, keys: &[&str]) -> Result<()> {
         let mut unknown: Vec<_> = table
             .keys()

@@ -176,7 +176,7 @@ fn privacy(out: &mut String, privacy: &PrivacyConfig) {
 
 fn guard(out: &mut String, guard: &GuardConfig) {
     let default = GuardConfig::default();
-    // A value that is the default stays a comment, so that a better default reaches everybody.
+    // A value that equals the default stays a comment, so that everybody gets a better default.
     let mark = |changed: bool| if changed { "" } else { "# " };
     out.push_str("\n[guard]\n");
     line(
@@ -294,7 +294,7 @@ fn quoted(text: &str) -> String {
 }
 
 fn key(name: &str) -> String {
-    // Names of sources have no character but `.` that a bare key has not.
+    // `.` is the only character in names of sources that a bare key cannot have.
     if name.contains('.') {
         quoted(name)
     } else {

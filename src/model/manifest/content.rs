@@ -1,10 +1,10 @@
-//! Where the bytes of a file are.
+//! Where the bytes of a file are stored.
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::id::{Digest, Id};
 
-/// Where the bytes of a file are: a list of ranges of blobs, and the digest of the whole.
+/// The stored bytes of a file: a list of ranges of blobs, and the digest of the whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Content {
     /// SHA-256 of the whole.
@@ -12,24 +12,21 @@ pub struct Content {
     parts: Parts,
 }
 
-/// Nearly all files are one blob: that takes no memory of its own.
+/// Nearly all files are one blob, which takes no memory of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Parts {
-    /// The blob is named by the digest of the whole.
+    /// The digest of the whole is that of the blob.
     Whole([Extent; 1]),
     Pieces(Box<(Vec<Digest>, Vec<Extent>)>),
     /// Not read yet: a file in a staging area.
     Kept(Kept),
 }
 
-/// A file that was kept in a staging area instead of being read: content that has no digest yet.
+/// A file that was kept in a staging area instead of being read, so its content has no digest yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kept {
-    /// The set that it belongs to.
     pub set: Id,
-    /// Its number in the set.
     pub number: u32,
-    /// Bytes.
     pub size: u64,
 }
 
@@ -45,7 +42,6 @@ pub struct Extent(
 );
 
 impl Content {
-    /// Returns the content of a file that is one whole blob.
     pub fn whole(digest: Digest, size: u64) -> Self {
         Self {
             digest,
@@ -53,7 +49,6 @@ impl Content {
         }
     }
 
-    /// Returns the content that consists of ranges of blobs.
     pub fn new(digest: Digest, blobs: Vec<Digest>, extents: Vec<Extent>) -> Self {
         let parts = match (&blobs[..], &extents[..]) {
             ([blob], [extent]) if *blob == digest => Parts::Whole([*extent]),
@@ -62,7 +57,8 @@ impl Content {
         Self { digest, parts }
     }
 
-    /// Returns the content of a file in a staging area. Its digest is a name made up for it, never that of bytes.
+    /// Returns the content of a file in a staging area. Its digest is a made-up name, never that of
+    /// bytes.
     pub fn kept(kept: Kept) -> Self {
         let name = format!("kept {} {}", kept.set, kept.number);
         Self {
@@ -71,7 +67,7 @@ impl Content {
         }
     }
 
-    /// Returns where the content is kept if it was not read.
+    /// Returns where the content is kept, if it was not read.
     pub fn as_kept(&self) -> Option<Kept> {
         match self.parts {
             Parts::Kept(kept) => Some(kept),
@@ -79,7 +75,6 @@ impl Content {
         }
     }
 
-    /// Returns the blobs that the extents refer to.
     pub fn blobs(&self) -> &[Digest] {
         match &self.parts {
             Parts::Kept(_) => &[],
@@ -88,7 +83,7 @@ impl Content {
         }
     }
 
-    /// Returns the ranges of blobs whose concatenation is the content.
+    /// Returns the ranges of blobs that form the content, in order.
     pub fn extents(&self) -> &[Extent] {
         match &self.parts {
             Parts::Kept(_) => &[],
@@ -97,7 +92,7 @@ impl Content {
         }
     }
 
-    /// Returns the number of bytes stored: the size of the file, unless something of it was sealed.
+    /// Returns the number of bytes stored: the size of the file, unless it has sealed values.
     pub fn size(&self) -> u64 {
         match &self.parts {
             Parts::Kept(kept) => kept.size,
@@ -105,7 +100,6 @@ impl Content {
         }
     }
 
-    /// Returns true if the file is one whole blob.
     pub fn is_whole(&self) -> bool {
         matches!(self.parts, Parts::Whole(_))
     }

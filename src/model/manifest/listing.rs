@@ -8,7 +8,7 @@ use crate::base::path::RepoPath;
 /// All entries of a root at one moment, sorted by path.
 pub type Listing = Vec<Entry>;
 
-/// Returns the listing that a base with removals and changes amounts to. `base` and `changed` are sorted.
+/// Applies removals and changes to a base. `base` and `changed` are sorted.
 pub fn overlay(base: Listing, removed: &[RepoPath], changed: Listing) -> Listing {
     if removed.is_empty() && changed.is_empty() {
         return base;
@@ -21,7 +21,7 @@ pub fn overlay(base: Listing, removed: &[RepoPath], changed: Listing) -> Listing
     let mut changed = changed.into_iter().peekable();
     for entry in base {
         while let Some(next) = removed.next_if(|r| **r <= entry.path) {
-            // A removal below one that already covers it says nothing new.
+            // A removal below another one adds nothing.
             if gone.is_none_or(|g| !next.starts_with(g)) {
                 gone = Some(next);
             }
@@ -53,7 +53,8 @@ pub enum Change {
 }
 
 impl Change {
-    /// Returns how an object differs from itself earlier; `None` if it does not. A directory's mtime alone is no difference.
+    /// Returns how an object differs from its earlier version; `None` if it does not. A directory's
+    /// mtime alone is no difference.
     pub fn between(old: &Entry, new: &Entry) -> Option<Self> {
         let pair = || Box::new((old.clone(), new.clone()));
         if !old.same_content(new) {
@@ -65,7 +66,6 @@ impl Change {
         }
     }
 
-    /// Returns the path concerned.
     pub fn path(&self) -> &RepoPath {
         match self {
             Self::Added(entry) | Self::Removed(entry) => &entry.path,
@@ -84,7 +84,8 @@ impl Change {
     }
 }
 
-/// Returns what differs from `old` to `new`, sorted by path. A directory's mtime alone is no difference.
+/// Returns the differences from `old` to `new`, sorted by path. A directory's mtime alone is no
+/// difference.
 pub fn diff(old: &[Entry], new: &[Entry]) -> Vec<Change> {
     let mut changes = Vec::new();
     let (mut i, mut j) = (0, 0);
@@ -113,7 +114,6 @@ pub fn diff(old: &[Entry], new: &[Entry]) -> Vec<Change> {
     changes
 }
 
-/// Returns a listing as a map by path.
 pub fn by_path(listing: Listing) -> BTreeMap<RepoPath, Entry> {
     listing
         .into_iter()

@@ -1,21 +1,17 @@
-//! What `stat` says of an object.
+//! What `stat` tells about an object.
 
 use serde::{Deserialize, Serialize};
 
-/// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 pub enum Kind {
-    /// A regular file.
     #[default]
     #[serde(rename = "f")]
     File,
-    /// A directory.
     #[serde(rename = "d")]
     Dir,
-    /// A symbolic link.
     #[serde(rename = "l")]
     Symlink,
-    /// A FIFO: it has a name and metadata, and no content.
+    /// A FIFO: it has a name and metadata, but no content.
     #[serde(rename = "fifo")]
     Fifo,
     /// Listed, never stored.
@@ -32,12 +28,11 @@ pub enum Kind {
 impl Kind {
     /// Returns true if the kind can be stored and restored.
     ///
-    /// A socket is nothing without the process that listens on it, and devices are made by the system.
+    /// A socket is useless without the process that listens on it, and the system makes devices.
     pub fn is_stored(self) -> bool {
         matches!(self, Self::File | Self::Dir | Self::Symlink | Self::Fifo)
     }
 
-    /// Returns the word for people.
     pub fn word(self) -> &'static str {
         match self {
             Self::File => "file",
@@ -63,7 +58,7 @@ impl Kind {
         }
     }
 
-    /// Returns the kind of a number that [`Kind::to_u8`] gave.
+    /// Inverse of [`Kind::to_u8`].
     pub fn from_u8(number: u8) -> Option<Self> {
         [
             Self::File,
@@ -86,7 +81,7 @@ impl Kind {
 pub struct Time(pub i64, pub u32);
 
 impl Time {
-    /// Returns nanoseconds since 1970, saturated to what an `i64` holds (the years 1678 to 2262).
+    /// Returns nanoseconds since 1970, saturated to the range of an `i64` (the years 1678 to 2262).
     pub fn nanos(self) -> i64 {
         self.0
             .saturating_mul(1_000_000_000)
@@ -94,32 +89,26 @@ impl Time {
     }
 }
 
-/// What `stat` says of an object.
+/// What `stat` tells about an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stat {
-    /// What it is.
     pub kind: Kind,
-    /// Permission bits.
+    /// Permission and special bits.
     pub mode: u32,
-    /// Owner.
     pub uid: u32,
-    /// Group.
     pub gid: u32,
     /// Bytes of a file or symlink; 0 for directories.
     pub size: u64,
     /// Last change of content.
     pub mtime: Time,
-    /// Last change of anything.
     pub ctime: Time,
-    /// Number of the file.
     pub inode: u64,
-    /// Device.
     pub device: u64,
-    /// Names it has.
+    /// Number of hard links.
     pub links: u32,
 }
 
-/// Returns true if nothing that `stat` tells has changed.
+/// Returns true if `stat` shows no change.
 pub fn same_identity(a: &Stat, b: &Stat) -> bool {
     a.size == b.size
         && a.mtime == b.mtime

@@ -1,4 +1,5 @@
-//! The JSON of entries, `docs/format.md` §2.1. What is read is checked here: whoever can write to a repository may have made it up.
+//! The JSON of entries, `docs/format.md` §2.1. Everything read is checked here, because anyone who
+//! can write to a repository may have made it up.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +28,7 @@ struct Wire {
     body: WireBody,
 }
 
-/// The JSON shape of a [`Body`]; also what the state keeps of it.
+/// The JSON shape of a [`Body`], also used by the state.
 #[derive(Serialize, Deserialize, Default)]
 struct WireBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -109,7 +110,7 @@ impl From<&Body> for WireBody {
 
 impl WireBody {
     fn into_body(self, size: u64) -> Result<Body, String> {
-        // What is stored of a sealed file has another size.
+        // The stored form of a sealed file has another size.
         let size = self.z.as_ref().map_or(size, |z| z.size);
         let kept = self.y.map(|(set, number)| Kept { set, number, size });
         let content = match self.h {
@@ -151,9 +152,9 @@ impl WireBody {
 }
 
 impl Body {
-    /// Returns the JSON of the members that a body has.
+    /// Returns the members of a body as JSON.
     pub fn to_json(&self) -> Vec<u8> {
-        // Maps and strings only: cannot fail.
+        // Only maps and strings: cannot fail.
         serde_json::to_vec(&WireBody::from(self)).unwrap_or_default()
     }
 

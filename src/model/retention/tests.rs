@@ -1,4 +1,4 @@
-//! Tables for what was agreed, and a model that was written from the documentation, not from the code.
+//! Tables for the agreed rules, and a model written from the documentation, not from the code.
 
 use std::collections::BTreeSet;
 
@@ -80,7 +80,7 @@ fn the_newest_of_a_day_stands_for_it_and_empty_days_do_not_count() {
     assert_eq!(kept(&items, &daily(1), now), [5]);
     assert_eq!(kept(&items, &daily(2), now), [4, 5]);
     assert_eq!(kept(&items, &daily(3), now), [2, 4, 5]);
-    // A year later, with nothing new, it is the same: ages are measured at the newest.
+    // A year later, with nothing new, nothing changes: ages are measured from the newest.
     assert_eq!(
         kept(&items, &daily(3), now + TimeDelta::days(365)),
         [2, 4, 5]
@@ -148,7 +148,8 @@ fn days_are_those_of_the_zone_also_when_clocks_change() {
     };
     assert_eq!(count(&items, &daily(9)), 2);
     assert_eq!(kept(&items, &daily(9), items[1].time), [2]);
-    // 25 October 2026: 02:30 comes twice. One hour on the wall, one day; the newer of the two stands for it.
+    // 25 October 2026: 02:30 occurs twice. One local hour, one day; the newer of the two represents
+    // it.
     let night = [
         item(1, at("2026-10-25T00:30:00Z")),
         item(2, at("2026-10-25T01:30:00Z")),
@@ -178,9 +179,9 @@ fn what_is_partial_takes_no_place_from_what_is_complete() {
     for partial in [3, 4, 5] {
         items[partial].partial = true;
     }
-    // Two complete days, and besides the two newest of all.
+    // Two complete days, and the two newest of all.
     assert_eq!(kept(&items, &daily(2), items[5].time), [2, 3, 5, 6]);
-    // Within a day the complete one stands for it, though it is older.
+    // A complete backup represents its day even if it is older than a partial one.
     items[4].partial = false;
     items[5].time = items[4].time + TimeDelta::hours(1);
     let decisions = decide(&items, &daily(1), items[5].time, &utc).unwrap();
@@ -215,7 +216,7 @@ fn guard_snapshots_stay_for_their_window_and_within_their_bytes() {
     // A reused snapshot is as young as the last command that it protects, whatever took it.
     items[0].undo = Some(now);
     assert_eq!(kept(&items, &daily(1), now), [1, 4, 5, 6, 7, 8, 9, 10, 11]);
-    // What the next guard compares with is kept four times as long.
+    // The next guard's base is kept four times as long.
     items[1].mirrored = true;
     assert_eq!(kept(&items, &daily(1), now)[..3], [1, 2, 4]);
     let mut later = items.clone();
@@ -253,7 +254,7 @@ fn a_guard_snapshot_that_stored_a_giant_drives_out_nothing_else() {
     assert_eq!(kept(&items, &policy, now), [1, 2, 3, 4, 5, 7, 8, 9, 10]);
     let decisions = decide(&items, &policy, now, &utc).unwrap();
     assert_eq!(decisions.all[5].reasons, [Reason::GuardBytes]);
-    // The newest stays, and the others beside it.
+    // The newest stays, and the others with it.
     items[5].bytes = 1000;
     items[9].bytes = 5_000_000;
     assert_eq!(kept(&items, &policy, now).len(), 10);
@@ -289,7 +290,8 @@ fn nothing_expires_while_the_clock_is_wrong() {
     // One snapshot of a year ahead, now right again.
     items.push(item(10, newest + TimeDelta::days(365)));
     assert_eq!(kept(&items, &daily(1), newest).len(), 10);
-    // The clock jumped ahead: guards of an hour ago look a year old. So they would after a holiday, but a day later.
+    // The clock jumped ahead: guards of an hour ago look a year old. After a holiday they would
+    // too, but only until a day later.
     let mut items: Vec<Item> = (0..9)
         .map(|n| guard(n + 1, start + TimeDelta::hours(n as i64)))
         .collect();
@@ -326,7 +328,7 @@ fn a_policy_that_keeps_nothing_is_refused() {
     Policy::default().check().unwrap();
 }
 
-/// What `docs/operations.md` says, snapshot by snapshot and without any cleverness.
+/// What `docs/operations.md` says, snapshot by snapshot, without any cleverness.
 fn model_keeps(items: &[Item], policy: &Policy, one: &Item) -> bool {
     let newest = items.iter().map(|i| i.time).max().unwrap();
     let after = |a: &Item, b: &Item| a.seq > b.seq;
@@ -421,7 +423,7 @@ fn model_keeps(items: &[Item], policy: &Policy, one: &Item) -> bool {
     })
 }
 
-/// Snapshots minutes to weeks apart: plain enough that the clock is never in doubt.
+/// Snapshots minutes to weeks apart: regular enough that the clock is never in doubt.
 fn histories() -> impl Strategy<Value = Vec<Item>> {
     let gap = prop_oneof![1i64..180, 60i64..3000, 1000i64..40_000];
     let bits = any::<(bool, bool, bool, u8, bool)>();
@@ -511,7 +513,7 @@ proptest! {
             .filter(|(_, d)| d.keep)
             .map(|(i, _)| i.clone())
             .collect();
-        // Without the guards that bytes took, bytes may suffice for no others: all that is left stays.
+        // Without the guards that the byte limit removed, the rest fits: all of it stays.
         let second = decide(&left, &policy, now, &berlin).unwrap();
         let gone: Vec<_> = second.all.iter().filter(|d| !d.keep).collect();
         prop_assert!(gone.is_empty(), "{:?}", gone);
@@ -524,9 +526,9 @@ fn without_a_number_the_budget_follows_the_disk_and_the_first_backup() {
     let cases = [
         // A large disk: a quarter of it.
         ((GB, 399 * GB, GB), 100 * GB),
-        // A small one: a first backup that is large for it still gets a history.
+        // A small disk: a first backup that is large for it still gets a history.
         ((2 * GB, 10 * GB, 2 * GB), 6 * GB),
-        // A little disk keeps a tenth for itself, whatever the backup takes.
+        // A tiny disk keeps a tenth free, whatever the backup takes.
         ((4 * GB, GB, 4 * GB), 4_500_000_000),
         ((0, 100 * GB, 0), 25 * GB),
         ((0, GB, 0), 500_000_000),

@@ -1,30 +1,31 @@
-//! What a pattern means: the one matcher of include and exclude.
+//! What a pattern means: the one matcher for include and exclude.
 //!
-//! The language is that of `.gitignore`, with braces: `*` and `?` stay inside of one name, `[a-z]`, `[!a]` and `[[:alpha:]]` are one character,
-//! `**` as a whole component is any number of directories (at the end: everything inside), `{a,b}` is either, and a backslash takes the meaning
-//! from what follows. Paths are compared as bytes, component by component.
+//! The language is that of `.gitignore`, with braces: `*` and `?` stay inside one name, `[a-z]`,
+//! `[!a]` and `[[:alpha:]]` are one character, `**` as a whole component is any number of
+//! directories (at the end: everything inside), `{a,b}` is either, and a backslash makes the next
+//! character literal. Paths are compared as bytes, component by component.
 
 use crate::base::error::{Error, Result};
 
-/// Longest pattern, most components of one, most patterns that the braces of one make.
+/// Limits: bytes of a pattern, its components, and the patterns that its braces make.
 const MAX_BYTES: usize = 4096;
 const MAX_PARTS: usize = 120;
 const MAX_ALTERNATIVES: usize = 256;
 const MAX_ANY: usize = 8;
 
-/// A pattern ready to be asked.
+/// A compiled pattern.
 #[derive(Debug, Clone)]
 pub(super) struct Pattern {
     alternatives: Vec<Vec<Part>>,
-    /// It has a `/` other than at its end: it goes from the root.
+    /// It has a `/` other than at its end, so it starts at the root.
     pub(super) anchored: bool,
-    /// It ends with `/`: it means directories.
+    /// It ends with `/`, so it matches directories.
     pub(super) directories: bool,
 }
 
 #[derive(Debug, Clone)]
 enum Part {
-    /// `**`: any number of directories, none as well.
+    /// `**`: any number of directories, including none.
     Any,
     Name(Vec<Token>),
 }
@@ -44,14 +45,14 @@ struct Class {
     named: Vec<fn(char) -> bool>,
 }
 
-/// How far a pattern has come along a path, one bit for each place in it.
+/// The state of a match along a path: one bit for each position in the pattern.
 pub(super) struct Progress(Vec<u128>);
 
 impl Pattern {
     /// Compiles a pattern.
     ///
     /// # Errors
-    /// It is too complex, or something in it is not closed.
+    /// It is too complex, or a bracket is not closed.
     pub(super) fn new(pattern: &str) -> Result<Self> {
         let wrong =
             |why: &str| Error::invalid(format!("the pattern `{pattern}` is wrong: {why}"), None);
@@ -75,7 +76,7 @@ impl Pattern {
                         parts.push(Part::Any);
                     }
                     if number + 1 == names.len() {
-                        // What is inside, not the directory itself.
+                        // Matches the content, not the directory itself.
                         parts.push(Part::Name(vec![Token::Many]));
                     }
                 } else {
@@ -94,7 +95,7 @@ impl Pattern {
         })
     }
 
-    /// Returns true if it means the root itself.
+    /// Returns true if it matches the root itself.
     pub(super) fn is_root(&self) -> bool {
         self.alternatives.iter().any(Vec::is_empty)
     }
@@ -107,7 +108,7 @@ impl Pattern {
         self
     }
 
-    /// Returns the path that the pattern stands for, if it can be only one.
+    /// Returns the path that the pattern matches, if it is only one.
     pub(super) fn path(&self) -> Option<Vec<u8>> {
         let [parts] = &self.alternatives[..] else {
             return None;
@@ -128,7 +129,7 @@ impl Pattern {
         Some(path)
     }
 
-    /// Returns true if a single name fits, for patterns without a `/`.
+    /// Returns true if a single name matches, for patterns without a `/`.
     pub(super) fn fits_name(&self, name: &[u8]) -> bool {
         self.alternatives.iter().any(|parts| match &parts[..] {
             [Part::Name(tokens)] => fits(tokens, name),
@@ -136,7 +137,7 @@ impl Pattern {
         })
     }
 
-    /// Returns true if a whole path fits.
+    /// Returns true if a whole path matches.
     pub(super) fn fits(&self, path: &[u8]) -> bool {
         let mut progress = self.begin();
         let mut done = false;
@@ -146,13 +147,13 @@ impl Pattern {
         done
     }
 
-    /// Returns where the pattern stands before the first name.
+    /// Returns the state before the first name.
     pub(super) fn begin(&self) -> Progress {
         let start = |parts: &Vec<Part>| closure(parts, 1);
         Progress(self.alternatives.iter().map(start).collect())
     }
 
-    /// Takes one name further; returns true if the path up to here fits.
+    /// Advances by one name; returns true if the path so far matches.
     pub(super) fn step(&self, progress: &mut Progress, name: &[u8]) -> bool {
         let mut done = false;
         for (parts, places) in self.alternatives.iter().zip(&mut progress.0) {
@@ -173,14 +174,14 @@ impl Pattern {
         done
     }
 
-    /// Returns true if something below could fit.
+    /// Returns true if something below could match.
     pub(super) fn may_go_on(&self, progress: &Progress) -> bool {
         let mut each = self.alternatives.iter().zip(&progress.0);
         each.any(|(parts, places)| *places & !(1_u128 << parts.len()) != 0)
     }
 }
 
-/// `**` may be nothing: who stands before it stands behind it, too.
+/// `**` may match nothing, so a position before it is also one after it.
 fn closure(parts: &[Part], mut places: u128) -> u128 {
     for (number, part) in parts.iter().enumerate() {
         if matches!(part, Part::Any) && places & (1 << number) != 0 {
@@ -190,7 +191,7 @@ fn closure(parts: &[Part], mut places: u128) -> u128 {
     places
 }
 
-/// Returns the patterns that one with braces stands for.
+/// Expands the braces of a pattern.
 fn braces(pattern: &str) -> std::result::Result<Vec<String>, &'static str> {
     let mut todo = vec![pattern.to_owned()];
     let mut done = Vec::new();
@@ -249,7 +250,7 @@ fn first_brace(text: &str) -> std::result::Result<Option<Brace>, &'static str> {
     }
 }
 
-/// Returns where the `]` of a class that opens at `start` is; a `/` is never inside.
+/// Returns the position of the `]` of a class that opens at `start`; a `/` is never inside.
 fn class_end(bytes: &[u8], start: usize) -> Option<usize> {
     let mut at = start + 1;
     if matches!(bytes.get(at), Some(b'!' | b'^')) {
@@ -382,7 +383,7 @@ impl Class {
     }
 }
 
-/// Takes one character off: of what is not UTF-8, one byte.
+/// Takes the first character; where the name is not UTF-8, one byte.
 fn first_char(name: &[u8]) -> Option<(char, usize)> {
     let length = match name.first()? {
         0..=0x7f => return Some((char::from(name[0]), 1)),
@@ -400,7 +401,7 @@ fn first_char(name: &[u8]) -> Option<(char, usize)> {
 
 fn fits(tokens: &[Token], name: &[u8]) -> bool {
     let (mut token, mut at) = (0, 0);
-    // Where to go on if what follows the last star does not fit.
+    // Where to continue if the part after the last star does not match.
     let mut retry: Option<(usize, usize)> = None;
     loop {
         let step = match tokens.get(token) {
@@ -435,7 +436,7 @@ fn fits(tokens: &[Token], name: &[u8]) -> bool {
     }
 }
 
-/// Returns what keeps a pattern from ever matching below a source, and what to write instead.
+/// Returns why a pattern can never match below a source, and what to write instead.
 pub(crate) fn never_matches(pattern: &str, source: Option<&str>) -> Option<(String, String)> {
     if let Some(rest) = pattern.strip_prefix('!') {
         return Some((

@@ -60,7 +60,8 @@ fn daily() -> Schedule {
     }
 }
 
-/// Wakes up at each of `wakes`; returns those at which a backup ran. `works` says whether it comes to something.
+/// Wakes up at each of `wakes`; returns those at which a backup ran. `works` says whether it
+/// succeeds.
 fn backups(
     schedule: &Schedule,
     pasts: &mut Pasts,
@@ -98,7 +99,8 @@ fn a_machine_that_is_on_backs_up_once_a_day_after_the_slot() {
         &hourly("2026-11-01T00:17:00Z", "2026-11-05T00:00:00Z"),
         |_| true,
     );
-    // The first at once: there is none yet. 02:30 in Berlin is 01:30 UTC, so the wake-up after it.
+    // The first at once, because there is none yet. 02:30 in Berlin is 01:30 UTC, so at the wake-up
+    // after it.
     let expected = [
         "2026-11-01T00:17:00Z",
         "2026-11-01T02:17:00Z",
@@ -141,7 +143,7 @@ fn what_fails_is_tried_again_at_growing_distances_and_success_is_not_claimed() {
     assert_eq!(waits, [10, 20, 40, 80, 160, 320, 360]);
     assert_eq!(pasts.backup.success, Some(at("2026-11-10T02:00:00Z")));
     assert_eq!(pasts.backup.failures, 8);
-    // One that works ends it.
+    // A success ends the failures.
     let ran = backups(
         &daily(),
         &mut pasts,
@@ -216,7 +218,7 @@ fn nothing_is_pruned_while_no_backup_succeeds() {
         schedule.due(&pasts, first, &Berlin),
         [Job::Backup, Job::Prune]
     );
-    // It failed: until it is tried again, and when it is not, nothing.
+    // It failed: nothing until it is retried.
     pasts.begin(Job::Backup, first);
     assert_eq!(
         schedule.due(&pasts, first + TimeDelta::minutes(5), &Berlin),
@@ -240,7 +242,7 @@ fn nights_when_the_clock_changes_have_one_slot() {
     for (day, slot) in [
         // 02:30 is skipped: the first minute after the gap, 03:00 summer time.
         ("2026-03-29T12:00:00Z", "2026-03-29T01:00:00Z"),
-        // 02:30 comes twice: the first.
+        // 02:30 occurs twice: the first one.
         ("2026-10-25T12:00:00Z", "2026-10-25T00:30:00Z"),
         ("2026-07-01T12:00:00Z", "2026-07-01T00:30:00Z"),
     ] {
@@ -268,7 +270,7 @@ fn a_clock_that_jumps_a_year_does_not_stop_backups_for_a_year() {
     let schedule = daily();
     let mut pasts = Pasts::default();
     pasts.succeed(Job::Backup, at("2026-11-10T02:00:00Z"));
-    // A year ahead: one run, then one a day as ever.
+    // The clock is a year ahead: one run, then one a day as usual.
     let ran = backups(
         &schedule,
         &mut pasts,
@@ -276,7 +278,7 @@ fn a_clock_that_jumps_a_year_does_not_stop_backups_for_a_year() {
         |_| true,
     );
     assert_eq!(ran.len(), 1);
-    // Back again: what was done in the future was not done.
+    // The clock is right again: what was done in the future does not count.
     let ran = backups(
         &schedule,
         &mut pasts,
@@ -349,7 +351,8 @@ fn words_of_the_configuration() {
 }
 
 proptest! {
-    /// However irregularly a machine wakes, each day on which it was awake after the slot has exactly one backup, and no slot has two.
+    /// However irregularly a machine wakes, each day on which it was awake after the slot has
+    /// exactly one backup, and no slot has two.
     #[test]
     fn every_slot_that_was_seen_has_one_run(gaps in prop::collection::vec(1_i64..4000, 1..80), hour in 0_u32..24, minute in 0_u32..60) {
         let schedule = Schedule { at: NaiveTime::from_hms_opt(hour, minute, 0).unwrap(), ..daily() };
@@ -386,17 +389,17 @@ fn every_few_hours_counts_from_the_daily_slot_and_passes_a_change_of_the_clock()
     let wakes = hourly("2026-11-02T00:17:00Z", "2026-11-03T00:00:00Z");
     let mut pasts = Pasts::default();
     pasts.succeed(Job::Backup, at("2026-11-02T00:00:00Z"));
-    // 02:30 in Berlin is 01:30 UTC: each slot is met by the wake-up after it.
+    // 02:30 in Berlin is 01:30 UTC: each slot is served by the wake-up after it.
     let ran = backups(&every(6), &mut pasts, &wakes, |_| true);
     let expected = ["02", "08", "14", "20"].map(|h| at(&format!("2026-11-02T{h}:17:00Z")));
     assert_eq!(ran, expected);
-    // Each hour: also on the day that has 25 of them, none left out and none twice.
+    // Every hour, also on the day with 25 hours: none left out and none twice.
     let mut pasts = Pasts::default();
     pasts.succeed(Job::Backup, at("2026-10-25T00:05:00Z"));
     let wakes = hourly("2026-10-25T00:17:00Z", "2026-10-26T00:00:00Z");
     let ran = backups(&every(1), &mut pasts, &wakes, |_| true);
     assert_eq!(ran, wakes[1..]);
-    // 5 does not divide a day: the next day begins at its own time again.
+    // 5 does not divide 24: the next day begins at its own time again.
     let next = |now: &str| every(5).slot_after(Job::Backup, at(now), &Berlin);
     assert_eq!(
         next("2026-11-02T20:00:00Z"),
