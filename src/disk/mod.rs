@@ -1,5 +1,5 @@
-//! Files, and what is in them: writing safely, storage of a repository, SQLite, the vault of sealed
-//! values.
+//! Files and what is in them: writing safely, the storage of a repository, SQLite, the vault of
+//! sealed values.
 
 pub mod fsutil;
 pub mod sqlite;

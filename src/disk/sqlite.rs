@@ -1,4 +1,4 @@
-//! Consistent copies of SQLite databases that are in use.
+//! Consistent copies of SQLite databases in use.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use rusqlite::{Connection, OpenFlags};
 use crate::base::error::{Error, IoContext as _, Result};
 use crate::base::path::RepoPath;
 
-/// How every SQLite database begins (<https://www.sqlite.org/fileformat2.html>).
+/// The first bytes of every SQLite database (<https://www.sqlite.org/fileformat2.html>).
 pub const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// What SQLite keeps beside a database, by suffix.
+/// Suffixes of the files that SQLite keeps next to a database.
 pub const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-/// Returns the name of the database that a companion file belongs to.
+/// Returns the name of the database to which a companion file belongs.
 pub fn database_of(name: &[u8]) -> Option<&[u8]> {
     COMPANIONS
         .iter()
@@ -23,7 +23,7 @@ pub fn database_of(name: &[u8]) -> Option<&[u8]> {
         .filter(|base| !base.is_empty())
 }
 
-/// Returns the path of what SQLite keeps beside a database.
+/// Returns the path of a companion of a database.
 pub fn companion(database: &RepoPath, suffix: &str) -> RepoPath {
     let name = [database.name(), suffix.as_bytes()].concat();
     database.parent().unwrap_or_default().join(&name)
@@ -31,10 +31,10 @@ pub fn companion(database: &RepoPath, suffix: &str) -> RepoPath {
 
 /// Copies a database through SQLite's backup interface into a private file below `scratch`.
 ///
-/// In one step: stepwise copies start over whenever another process writes.
+/// In one step, because stepwise copies start over whenever another process writes.
 ///
 /// # Errors
-/// It is no database, encrypted, locked for good, or the copy does not pass its integrity check.
+/// It is no database, encrypted, locked for good, or the copy fails its integrity check.
 pub fn copy_online(database: &Path, scratch: &Path) -> Result<tempfile::NamedTempFile> {
     crate::disk::fsutil::create_dir_private(scratch)?;
     let copy = tempfile::Builder::new()
@@ -82,11 +82,12 @@ pub fn copy_online(database: &Path, scratch: &Path) -> Result<tempfile::NamedTem
     Ok(copy)
 }
 
-/// How a rollback journal ends that names another file, which SQLite reads, and removes when it is done.
+/// The end of a rollback journal that names another file, which SQLite reads and finally removes.
 const SUPER_JOURNAL: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 
-/// Returns true if opening a database touches nothing but it and regular files beside it. SQLite follows links in the place of those, and makes what they
-/// lead to; a journal can name any file of the system.
+/// Returns true if opening a database touches only it and regular files next to it. SQLite follows
+/// symlinks in their place and creates what they lead to, and a journal can name any file of the
+/// system.
 fn is_alone_with_its_own(database: &Path) -> bool {
     use std::io::{Read as _, Seek as _, SeekFrom};
     COMPANIONS.iter().all(|suffix| {
@@ -110,12 +111,13 @@ fn is_alone_with_its_own(database: &Path) -> bool {
     })
 }
 
-/// Opens a copy of a database, with the `-wal` that lies beside it, and looks through it. Not for one that is in use: this may write to it.
+/// Opens a copy of a database, with the `-wal` next to it, and checks it. Not for one in use,
+/// because this may write to it.
 ///
 /// # Errors
-/// Says in which way it is broken.
+/// Says how it is damaged.
 pub fn check(copy: &Path) -> std::result::Result<(), String> {
-    // As whole as can be told without opening it.
+    // It cannot be opened safely, so it counts as sound.
     if !is_alone_with_its_own(copy) {
         return Ok(());
     }
@@ -123,15 +125,16 @@ pub fn check(copy: &Path) -> std::result::Result<(), String> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let answer = Connection::open_with_flags(copy, flags).and_then(|connection| {
-        // What its schema calls is whoever wrote it.
+        // Its schema may call functions, and anyone may have written it.
         connection.pragma_update(None, "trusted_schema", false)?;
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
     });
     match answer {
         Ok(answer) if answer == "ok" => Ok(()),
-        // The rest of the answer may name what is in it.
+        // The rest of the answer may contain data.
         Ok(_) => Err("its pages are inconsistent".to_owned()),
-        // A collation or module that only its own program has: as whole as can be told from outside.
+        // A collation or module that only its own program has: nothing more can be checked from
+        // outside.
         Err(rusqlite::Error::SqliteFailure(error, _))
             if error.code == rusqlite::ErrorCode::Unknown =>
         {

@@ -1,12 +1,13 @@
 //! Sealed values, on this machine only: a repository must not have them, but a restore here can put
 //! them back.
 //!
-//! The vault is outside the repository and never exported. It is a directory of files `<16 hex
-//! digits>.vault`, each written once: a line that says what it is, then records of fingerprint (8
-//! bytes), flags (1), length (4, little-endian), nonce (24) and text: XChaCha20-Poly1305 of the
-//! value, with the fingerprint as associated data. Fingerprints are the first bytes of HMAC-SHA-256
-//! with a key of this machine. It is beside the values and never in a repository: without it a
-//! placeholder reveals nothing, and with it only values that can be guessed.
+//! The vault is outside the repository and never exported. It is a directory of files
+//! `<16 hex digits>.vault`, each written once: a line that says what it is, then records of
+//! fingerprint (8 bytes), flags (1), length (4, little-endian), nonce (24) and text:
+//! XChaCha20-Poly1305 of the value, with the fingerprint as associated data. Fingerprints are the
+//! first bytes of HMAC-SHA-256 with a key of this machine, which is next to the values and never in
+//! a repository: without it a placeholder reveals nothing, and with it only values that can be
+//! guessed.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -33,18 +34,17 @@ mod rotate;
 
 pub use binding::{Bound, KeyName, Kind as BoundKind};
 
-/// A key of 256 bits.
 pub type Key = [u8; 32];
 
-/// Where the key of the values is kept.
+/// Where the key of the values is stored.
 pub trait KeyStore: Send + Sync {
-    /// Returns the key; makes one if there is none.
+    /// Returns the key; creates one if there is none.
     ///
     /// # Errors
     /// Says why it is not available.
     fn key(&self) -> std::result::Result<Key, String>;
 
-    /// Returns what it is called: "keychain", "file", "off".
+    /// Returns its name: "keychain", "file", "off".
     fn name(&self) -> String;
 }
 
@@ -62,7 +62,7 @@ impl KeyStore for FileKey {
     }
 }
 
-/// No key: nothing is kept.
+/// No key, so no values are kept.
 #[derive(Debug, Clone, Copy)]
 pub struct NoKey;
 
@@ -79,22 +79,21 @@ impl KeyStore for NoKey {
 const HEADER: &[u8] = b"{\"format\":\"bdr-vault\",\"version\":1}\n";
 /// Fingerprint, flags, length, nonce.
 const RECORD: usize = 8 + 1 + 4 + 24;
-/// The value was deflated.
 const DEFLATED: u8 = 1;
-/// Values from here on are deflated, bytes.
+/// Values from this size on are deflated, in bytes.
 const WORTH_DEFLATING: usize = 512;
-/// Values that wait for [`Vault::flush`] are written early from here on, bytes.
+/// Values waiting for [`Vault::flush`] are written early beyond this many bytes.
 const PENDING: usize = 8 << 20;
-/// Files younger than this are not swept: the snapshot that needs them may not be written yet.
+/// Younger files are not swept: the snapshot that needs them may not be written yet.
 const GRACE: Duration = Duration::from_secs(24 * 3600);
-/// So long what was swept can still be had.
+/// How long swept values stay available.
 const SWEPT: Duration = Duration::from_secs(30 * 24 * 3600);
-/// The end of the names of what was swept.
+/// The suffix of swept files.
 const SWEPT_END: &str = "swept";
 
 #[derive(Default)]
 struct Inner {
-    /// Where each value is: file, offset of its record. Read on first use.
+    /// Where each value is: file, and offset of its record. Read on first use.
     index: Option<HashMap<Fingerprint, (usize, u64)>>,
     files: Vec<PathBuf>,
     pending: HashMap<Fingerprint, Vec<u8>>,
@@ -104,10 +103,10 @@ struct Inner {
 /// The sealed values of one repository on this machine.
 pub struct Vault {
     dir: PathBuf,
-    /// Second names of the same files, where a deleted home directory does not take them along.
+    /// Hard links to the same files, in a place that survives if the home directory is deleted.
     second: Option<PathBuf>,
     keys: Arc<dyn KeyStore>,
-    /// Where the repository is whose values these are; `None`: nobody shares them.
+    /// Location of the repository with these values; `None` if nobody shares them.
     owner: Option<PathBuf>,
     fingerprints: OnceLock<Zeroizing<Key>>,
     cipher: OnceLock<std::result::Result<Opened, String>>,
@@ -115,10 +114,10 @@ pub struct Vault {
     inner: Mutex<Inner>,
 }
 
-/// What seals, and of which key it is.
+/// A cipher, and the identity of its key.
 struct Opened {
     cipher: XChaCha20Poly1305,
-    /// Digest of the key: whether another took its place is seen without keeping it.
+    /// Digest of the key: shows that the key was replaced, without keeping it.
     key: Digest,
 }
 
@@ -142,23 +141,21 @@ impl std::fmt::Debug for Vault {
     }
 }
 
-/// Computes the fingerprint of something that comes in pieces.
+/// Computes the fingerprint of data that comes in pieces.
 pub struct Mac(Hmac<Sha256>);
 
 impl Mac {
-    /// Takes the next piece.
     pub fn update(&mut self, piece: &[u8]) {
         self.0.update(piece);
     }
 
-    /// Returns the whole of it.
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into_bytes().into())
     }
 }
 
 impl Vault {
-    /// Returns the vault in `dir`. Nothing is read or made before it is needed.
+    /// Returns the vault in `dir`. Reads and creates nothing until needed.
     pub fn new(dir: &Path, second: Option<&Path>, keys: Arc<dyn KeyStore>) -> Self {
         Self {
             dir: dir.to_path_buf(),
@@ -172,18 +169,17 @@ impl Vault {
         }
     }
 
-    /// Says for which repository it is opened: copies of a repository have the same vault.
+    /// Sets the repository for which it is opened: copies of a repository share a vault.
     pub fn for_repository(mut self, location: &Path) -> Self {
         self.owner = Some(location.to_path_buf());
         self
     }
 
-    /// Returns where it lies.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Returns where its key is kept: "keychain", "file", "off".
+    /// Returns where its key is stored: "keychain", "file", "off".
     pub fn key_name(&self) -> String {
         self.keys.name()
     }
@@ -193,8 +189,8 @@ impl Vault {
         self.cipher().err()
     }
 
-    /// Returns why what comes back cannot be compared with what it was, if it cannot: the key of the fingerprints is refused. Values are still sound, by
-    /// the other key.
+    /// Returns why restored values cannot be compared with the originals, if they cannot: the key
+    /// of the fingerprints is refused. The values themselves are verified by the other key.
     pub fn unproven(&self) -> Option<String> {
         let refused = read_key(&self.dir.join("fingerprint.key"));
         refused.err().map(|error| error.to_string())
@@ -214,7 +210,7 @@ impl Vault {
         opened.as_ref().map_err(Clone::clone)
     }
 
-    /// Returns the key of the fingerprints; makes one if there is none.
+    /// Returns the key of the fingerprints; creates one if there is none.
     fn fingerprint_key(&self) -> Result<&Key> {
         if let Some(key) = self.fingerprints.get() {
             return Ok(key);
@@ -229,13 +225,13 @@ impl Vault {
         Ok(self.fingerprints.get_or_init(|| key))
     }
 
-    /// Begins the keyed digest of a value.
+    /// Starts the keyed digest of a value.
     ///
     /// # Errors
-    /// The key cannot be read or made.
+    /// The key cannot be read or created.
     pub fn mac(&self) -> Result<Mac> {
         let key = self.fingerprint_key()?;
-        // A key of any length will do: it cannot fail.
+        // A key of any length is valid: cannot fail.
         Hmac::<Sha256>::new_from_slice(key)
             .map(Mac)
             .map_err(|e| Error::invalid(e.to_string(), None))
@@ -259,7 +255,7 @@ impl Vault {
         Ok(fingerprint_of(self.digest(value)?))
     }
 
-    /// Brings back from the second place what the first lost.
+    /// Restores from the second place what the first one lost.
     fn bring_back(&self) {
         let Some(second) = &self.second else { return };
         if self.dir.join("fingerprint.key").exists() || !second.join("fingerprint.key").exists() {
@@ -274,7 +270,8 @@ impl Vault {
         }
     }
 
-    /// Makes a hard link to the file with the key, or to the one that says where it is. If it is gone here, its link is removed too.
+    /// Hard-links the key file, or the file that says where the key is. If that file is gone here,
+    /// its link is removed too.
     fn second_names_of_the_key(&self) {
         let Some(second) = &self.second else { return };
         for name in ["vault.key", "vault.keychain"] {
@@ -287,7 +284,7 @@ impl Vault {
         }
     }
 
-    /// Makes the hard link to a file. The vault works without it too.
+    /// Hard-links a file to the second place. The vault works without it too.
     fn link(&self, path: &Path) {
         if let Some(second) = &self.second
             && let Some(name) = path.file_name()
@@ -309,7 +306,7 @@ impl Vault {
             for entry in fsutil::read_dir(&self.dir).into_iter().flatten().flatten() {
                 let path = entry.path();
                 if path.extension().is_some_and(|e| e == "vault") {
-                    // One that cannot be read has nothing; what needs it says so.
+                    // An unreadable file contributes no values; whatever needs them reports that.
                     if let Ok(bytes) = std::fs::read(&path) {
                         for (fingerprint, offset, _) in records(&bytes) {
                             index.insert(fingerprint, (files.len(), offset as u64));
@@ -324,12 +321,11 @@ impl Vault {
         inner
     }
 
-    /// Returns true if there is a value, whether its key is available or not.
+    /// Returns true if there is a value, whether or not its key is available.
     pub fn has(&self, fingerprint: Fingerprint) -> bool {
         self.stays(fingerprint) || self.in_swept(fingerprint).is_some()
     }
 
-    /// Returns the files of what was swept.
     fn swept_files(&self) -> Vec<PathBuf> {
         let entries = fsutil::read_dir(&self.dir).into_iter().flatten().flatten();
         let paths = entries.map(|entry| entry.path());
@@ -346,13 +342,13 @@ impl Vault {
         })
     }
 
-    /// Returns a value that was swept and is not thrown away yet.
+    /// Returns a swept value that has not been deleted yet.
     fn swept(&self, fingerprint: Fingerprint) -> Option<Vec<u8>> {
         let (path, offset) = self.in_swept(fingerprint)?;
         self.read(&path, offset)
     }
 
-    /// Returns true if a value is there and nobody has swept it.
+    /// Returns true if a value exists and is not swept.
     fn stays(&self, fingerprint: Fingerprint) -> bool {
         let inner = self.inner();
         inner.pending.contains_key(&fingerprint)
@@ -362,7 +358,7 @@ impl Vault {
                 .is_some_and(|i| i.contains_key(&fingerprint))
     }
 
-    /// Takes a value; durable after [`Vault::flush`]. Does nothing where values cannot be kept.
+    /// Adds a value; durable after [`Vault::flush`]. Does nothing if values cannot be kept.
     ///
     /// # Errors
     /// It cannot be written.
@@ -379,10 +375,10 @@ impl Vault {
         if full { self.flush() } else { Ok(()) }
     }
 
-    /// Writes what waits, durably.
+    /// Writes the waiting values, durably.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// They cannot be written.
     pub fn flush(&self) -> Result<()> {
         let mut inner = self.inner();
         if inner.pending.is_empty() {
@@ -418,7 +414,7 @@ impl Vault {
         Ok(path)
     }
 
-    /// Returns a value; `None` if it is not there, damaged, or its key is not available.
+    /// Returns a value; `None` if it is missing, damaged, or its key is unavailable.
     pub fn get(&self, fingerprint: Fingerprint) -> Option<Vec<u8>> {
         let (path, offset) = {
             let inner = self.inner();
@@ -445,17 +441,18 @@ impl Vault {
         file.read_exact(&mut text).ok()?;
         open_record(cipher, &head, &text)
             .or_else(|| open_record(&self.next_cipher()?, &head, &text))
-            // The key was changed since it was read here.
+            // The key was changed after it was read here.
             .or_else(|| open_record(&self.cipher_in_file()?, &head, &text))
     }
 
-    /// Puts aside what nobody needs any more, and throws away what was put aside long ago. Returns the number of values put aside. `now` is the
-    /// time, for the age of files.
+    /// Sets unneeded values aside, and deletes those set aside long ago. Returns how many were set
+    /// aside. `now` is for the age of files.
     ///
-    /// Does nothing where another repository has values here as well: what this one does not need that one may.
+    /// Does nothing if another repository has values here too, because it may need what this one
+    /// does not.
     ///
     /// # Errors
-    /// What stays cannot be written.
+    /// The remaining values cannot be written.
     pub fn sweep(&self, needed: &HashSet<Fingerprint>, now: SystemTime) -> Result<u64> {
         self.flush()?;
         if let Some(owner) = &self.owner
@@ -486,10 +483,12 @@ impl Vault {
                 }
                 text
             };
+            // First what stays, then what is set aside, then the old file goes: a crash in between
+            // loses no value.
             if !kept.is_empty() {
                 self.publish(&of(&kept))?;
             }
-            // Its name says since when; nothing else on a disk is certain to.
+            // Its name says when; no other time on a disk is reliable.
             let since = now
                 .duration_since(SystemTime::UNIX_EPOCH)
                 .unwrap_or_default();
@@ -510,7 +509,7 @@ impl Vault {
         Ok(removed)
     }
 
-    /// Takes back what was put aside and is needed again; throws away the rest when its time is over.
+    /// Takes back values that are needed again; deletes the rest when their time is over.
     fn empty_swept(&self, needed: &HashSet<Fingerprint>, now: SystemTime) -> Result<()> {
         for path in self.swept_files() {
             let Ok(bytes) = std::fs::read(&path) else {
@@ -538,7 +537,7 @@ impl Vault {
         Ok(())
     }
 
-    /// Returns how many values are there, and their bytes on disk.
+    /// Returns the number of values, and their bytes on disk.
     pub fn usage(&self) -> (u64, u64) {
         let inner = self.inner();
         let bytes = inner
@@ -554,7 +553,8 @@ impl Vault {
 /// Where the record of each value begins.
 type Offsets = Vec<(Fingerprint, u64)>;
 
-/// Returns a file of values, and where the record of each begins: at the same place whatever the key is.
+/// Returns a file of values, and where the record of each begins: the offsets do not depend on the
+/// key.
 fn sealed_file(
     cipher: &XChaCha20Poly1305,
     values: &HashMap<Fingerprint, Vec<u8>>,
@@ -568,14 +568,14 @@ fn sealed_file(
     Ok((bytes, places))
 }
 
-/// Returns the fingerprint that begins a keyed digest.
+/// Returns the first bytes of a keyed digest, which are the fingerprint.
 pub fn fingerprint_of(digest: Digest) -> Fingerprint {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&digest.0[..8]);
     Fingerprint(bytes)
 }
 
-/// Returns the records of a file: fingerprint, where it begins, where it ends. A torn end has none.
+/// Returns the records of a file: fingerprint, beginning, end. A torn end yields none.
 fn records(bytes: &[u8]) -> impl Iterator<Item = (Fingerprint, usize, usize)> {
     let mut at = if bytes.starts_with(HEADER) {
         HEADER.len()
@@ -652,7 +652,6 @@ fn open_record(cipher: &XChaCha20Poly1305, head: &[u8; RECORD], text: &[u8]) -> 
     Some(out)
 }
 
-/// Reads a key; `None` if there is none.
 fn read_key(path: &Path) -> Result<Option<Key>> {
     match std::fs::read(path) {
         Ok(_) if let Some(command) = fsutil::closes(path) => {
@@ -674,7 +673,7 @@ fn read_key(path: &Path) -> Result<Option<Key>> {
     }
 }
 
-/// Reads a key, or makes one. Two processes at once get the same.
+/// Reads a key, or creates one. Two processes at the same time get the same one.
 fn read_or_make(path: &Path) -> Result<Key> {
     if let Some(key) = read_key(path)? {
         return Ok(key);
@@ -686,7 +685,7 @@ fn read_or_make(path: &Path) -> Result<Key> {
     }
     match fsutil::write_new(path, &key, 0o600) {
         Ok(()) => Ok(key),
-        // Another process was faster: its key it is.
+        // Another process was faster: use its key.
         Err(error) => read_key(path)?.ok_or(error),
     }
 }

@@ -1,11 +1,11 @@
-//! Repositories of version control, as an undo has to see them: not as unrelated files in one
+//! Version control repositories as an undo has to treat them: not as unrelated files in one
 //! directory.
 //!
-//! Two rules follow from how they work. Objects that are named by their content, or only ever
-//! appended to, are never removed: something that was made since may need them, and garbage costs
-//! nothing. Files that refer to them (refs, HEAD, reflogs, the index) go back only if they are as
-//! the operation left them. Nothing is ever written beside them, because the tool would take it for
-//! one of its own.
+//! Two rules follow from how they work. Objects named by their content, or only ever appended to,
+//! are never removed: something made since may need them, and garbage costs nothing. Files that
+//! refer to them (refs, HEAD, reflogs, the index) are restored only if they are as the operation
+//! left them. Nothing is ever written next to them, because the tool would take it for one of its
+//! own files.
 //!
 //! Sources: gitrepository-layout(5), git-worktree(1); the layouts of jj, Mercurial, git-annex,
 //! git-lfs and DVC.
@@ -21,13 +21,14 @@ use crate::base::id::Digest;
 use crate::base::path::os_to_bytes;
 use crate::model::merge::Key;
 
-/// Directories of tools whose files only mean something together: they go back as one, or not at all.
+/// Directories of tools whose files only make sense together: they are restored as a whole or not
+/// at all.
 const UNITS: [&str; 6] = [".hg", ".jj", ".svn", ".bzr", ".pijul", "_darcs"];
 
-/// Below a git directory: content that is named by its digest, and tables that are only ever added.
+/// Below a git directory: content named by its digest, and tables that only grow.
 const GIT_STORES: [&str; 4] = ["objects", "lfs/objects", "annex/objects", "reftable"];
 
-/// The same, of other tools, wherever they lie.
+/// The same for other tools, anywhere.
 const OTHER_STORES: [&str; 5] = [
     ".jj/repo/store",
     ".jj/repo/op_store",
@@ -36,25 +37,23 @@ const OTHER_STORES: [&str; 5] = [
     ".pijul/changes",
 ];
 
-/// What a path is to the repository around it.
+/// The role of a path in the repository around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// Content: never removed.
     Store,
     /// A name for a commit, in a file of its own.
     Ref,
-    /// All else: HEAD, logs, index, configuration, state of what is under way.
+    /// Everything else: HEAD, logs, index, configuration, state of a merge or rebase in progress.
     Other,
 }
 
-/// A path inside of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inside {
-    /// The git directory, or the directory of a tool whose files go together.
+    /// The git directory, or the directory of a tool whose files belong together.
     pub top: PathBuf,
-    /// What it is there.
     pub part: Part,
-    /// All of `top` goes back, or nothing.
+    /// All of `top` is restored, or nothing.
     pub is_unit: bool,
 }
 
@@ -65,7 +64,7 @@ pub struct Repositories {
 }
 
 impl Repositories {
-    /// Makes one to which directories are known that are no repositories any more, or were not yet.
+    /// Also treats these directories as repositories although they no longer are, or were not yet.
     pub fn knowing(git_dirs: impl IntoIterator<Item = PathBuf>) -> Self {
         let known = git_dirs.into_iter().map(|dir| (dir, true)).collect();
         Self {
@@ -82,7 +81,8 @@ impl Repositories {
         is_one
     }
 
-    /// Returns the repository that a path lies in, if it does; the directory of a repository is not in it.
+    /// Returns the repository around a path, if there is one; the repository's own directory is not
+    /// in it.
     pub fn around(&self, path: &Path) -> Option<Inside> {
         for above in path.ancestors().skip(1) {
             let name = above.file_name().and_then(|name| name.to_str());
@@ -121,13 +121,14 @@ impl Repositories {
     }
 }
 
-/// Returns true if a directory has what git looks for in one: a HEAD, and objects of its own or a word of where they are.
+/// Returns true if git would accept a directory: a HEAD, and objects of its own or a reference to
+/// them.
 fn looks_like_git_dir(dir: &Path) -> bool {
     let is_there = |name: &str| dir.join(name).symlink_metadata().is_ok();
     is_there("HEAD") && (is_there("objects") || is_there("commondir"))
 }
 
-/// Returns the store of a tool that has no directory of its kind above it here.
+/// Returns the store of a tool that has no recognisable directory above it here.
 fn is_other_store(path: &Path) -> Option<PathBuf> {
     let dvc = Path::new(".dvc/cache");
     let above = path.ancestors().skip(1);
@@ -137,7 +138,8 @@ fn is_other_store(path: &Path) -> Option<PathBuf> {
         .map(Path::to_path_buf)
 }
 
-/// Returns which directories a set of paths makes git directories: those that have a HEAD and objects, or a word of where they are.
+/// Returns the directories that a set of paths makes git directories: those with a HEAD and
+/// objects, or a reference to them.
 pub fn git_dirs_of<'a>(paths: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
     let mut found: HashMap<&Path, u8> = HashMap::new();
     for path in paths {
@@ -154,7 +156,7 @@ pub fn git_dirs_of<'a>(paths: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
     dirs.map(|(dir, _)| dir.to_path_buf()).collect()
 }
 
-/// Returns what a HEAD says: the ref that is checked out, if it names one.
+/// Returns the ref that a HEAD checks out, if it names one.
 pub fn checked_out(head: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(head).ok()?;
     let name = text.trim_end().strip_prefix("ref:")?.trim();
@@ -175,8 +177,9 @@ pub fn heads(git_dir: &Path) -> Vec<PathBuf> {
     heads
 }
 
-/// Returns a keyed digest of what an index of git lists: which content and mode under which name. What it remembers of the files' times does not
-/// count; git renews that whenever somebody looks. `None` if it is no index that can be read.
+/// Returns a keyed digest of what a git index lists: content and mode by name. The recorded file
+/// times do not count, because git refreshes these whenever somebody looks. `None` if it is no
+/// readable index.
 pub fn index_meaning(path: &Path, key: &Key) -> Option<Digest> {
     let index = git2::Index::open(path).ok()?;
     let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
@@ -192,7 +195,7 @@ pub fn index_meaning(path: &Path, key: &Key) -> Option<Digest> {
     Some(Digest(mac.finalize().into_bytes().into()))
 }
 
-/// Returns the object that a loose file below `objects` holds.
+/// Returns the id of the object in a loose file below `objects`.
 pub fn loose_object(path: &Path) -> Option<git2::Oid> {
     let name = path.file_name().map(os_to_bytes)?;
     let dir = path.parent()?.file_name().map(os_to_bytes)?;

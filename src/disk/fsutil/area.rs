@@ -1,7 +1,8 @@
-//! Staging areas: directories that hold files as they were, by number, without their bytes having been read.
+//! Staging areas: directories that keep files by number without reading their bytes.
 //!
-//! A file gets there by a second name (its bytes cannot be deleted then, only written to), or as a clone that shares its blocks until
-//! one of the two is written (btrfs, XFS, APFS). Both need the same file system and no space of their own.
+//! A file gets there by a hard link (then its bytes cannot be deleted, only written to), or as a
+//! clone that shares its blocks until one of the two is written (btrfs, XFS, APFS). Both work only
+//! within one file system and take no space of their own.
 #![expect(
     clippy::disallowed_methods,
     reason = "part of the one place that writes"
@@ -28,13 +29,13 @@ use other as platform;
 #[cfg(not(unix))]
 pub use other::Source;
 
-/// Files to a subdirectory: some file systems are slow in larger ones.
+/// Files per subdirectory: some file systems are slow with larger ones.
 const PER_SHARD: u32 = 1024;
 
-/// The file of an area that says which set of which repository it holds.
+/// The file in an area that says which set of which repository it contains.
 const OWNER: &str = "owner";
 
-/// A staging area that is being filled.
+/// A staging area being filled.
 pub struct Area {
     dir: PathBuf,
     shard: Option<(u32, platform::Dir)>,
@@ -48,8 +49,9 @@ fn file_in(dir: &Path, number: u32) -> PathBuf {
     shard_of(dir, number).join((number % PER_SHARD).to_string())
 }
 
-/// An area that is bdr's own: it and the directory that it lies in belong to this user and are closed to all others, neither is reached by a link, and
-/// it says that it holds the set that it is opened for. Nothing is read from, or removed with, any other.
+/// An area that is bdr's own: it and the directory above belong to this user and are closed to
+/// everyone else, no symlink leads there, and it names the set for which it is opened. Nothing is
+/// read from, or removed with, any other.
 #[derive(Debug)]
 pub struct OwnArea {
     dir: PathBuf,
@@ -57,11 +59,11 @@ pub struct OwnArea {
 }
 
 impl OwnArea {
-    /// Opens an area for the set that `owner` names. Areas of before they said whose they are count in `places`, and where every user's areas are
-    /// ([`super::AREA_NAME`]).
+    /// Opens an area for the set that `owner` names. Areas from before the owner file existed count
+    /// if they are in `places`, or where every user's areas are ([`super::AREA_NAME`]).
     ///
     /// # Errors
-    /// `NotFound`: it is not there. Else it is not bdr's own, or not for this set.
+    /// `NotFound` if it does not exist. Otherwise it is not bdr's own, or not for this set.
     pub fn open(dir: &Path, owner: &str, places: &[PathBuf]) -> io::Result<Self> {
         let strange = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why);
         let (Some(place), Some(_)) = (dir.parent(), dir.file_name()) else {
@@ -86,10 +88,10 @@ impl OwnArea {
         })
     }
 
-    /// Opens a file for reading; never through a link, and never anything but a regular file.
+    /// Opens a file for reading, but never through a symlink, and only a regular file.
     ///
     /// # Errors
-    /// It is not there, is something else, or may not be read.
+    /// It does not exist, is something else, or may not be read.
     pub fn file(&self, number: u32) -> io::Result<File> {
         self.held.file(
             &(number / PER_SHARD).to_string(),
@@ -97,10 +99,10 @@ impl OwnArea {
         )
     }
 
-    /// Takes the lock that whoever packs or removes the area holds; does not wait for it.
+    /// Takes the lock for packing or removing the area, without waiting.
     ///
     /// # Errors
-    /// Somebody else holds it, or it cannot be made.
+    /// Somebody else holds it, or it cannot be created.
     pub fn lock(&self) -> io::Result<Lock> {
         Lock::on(&self.dir.join("lock"), Sharing::Alone, Duration::ZERO)
     }
@@ -112,7 +114,8 @@ impl OwnArea {
     }
 }
 
-/// Returns true if a directory that is called as those are in which areas lie is one: this user's alone, and with nothing in it but areas.
+/// Returns true if a directory with the name of areas' parents is one: this user's alone, and with
+/// only areas in it.
 pub fn is_place(dir: &Path) -> bool {
     let is_area = |entry: io::Result<super::DirEntry>| {
         entry.is_ok_and(|entry| {
@@ -125,7 +128,7 @@ pub fn is_place(dir: &Path) -> bool {
 }
 
 impl Area {
-    /// Makes a new one in a place that is this user's alone, for the set that `owner` names.
+    /// Creates an area in a place that is this user's alone, for the set that `owner` names.
     ///
     /// # Errors
     /// Its parent cannot be written, or is open to others.
@@ -160,20 +163,20 @@ impl Area {
         }
     }
 
-    /// Makes a hard link to a file here, which is not durable yet.
+    /// Hard-links a file into the area; not durable yet.
     ///
     /// # Errors
-    /// It lies on another file system, or links to it are not allowed.
+    /// It is on another file system, or may not be linked.
     pub fn link(&mut self, source: &Source<'_>, number: u32) -> io::Result<()> {
         super::point("link")?;
         let name = (number % PER_SHARD).to_string();
         self.shard(number)?.link(source, &name)
     }
 
-    /// Makes a clone of a file, which is not durable yet.
+    /// Clones a file into the area; not durable yet.
     ///
     /// # Errors
-    /// The file system has no clones, or the file lies on another.
+    /// The file system has no clones, or the file is on another one.
     pub fn clone_file(&mut self, file: &File, number: u32) -> io::Result<()> {
         super::point("clone")?;
         let name = (number % PER_SHARD).to_string();
@@ -184,19 +187,19 @@ impl Area {
         made
     }
 
-    /// Returns the right to remove it: it was made just now.
+    /// Returns the right to remove it, because it was just made.
     pub fn into_tree(self) -> super::OwnTree {
         let held = platform::Held::open(&self.dir);
         let held = held.ok().and_then(platform::Held::place);
         super::OwnTree::area(&self.dir, held)
     }
 
-    /// Takes a file out again.
+    /// Removes a file from the area again.
     pub fn forget(&self, number: u32) {
         let _ = fs::remove_file(file_in(&self.dir, number));
     }
 
-    /// Makes the names of the first `count` files durable; the clones too.
+    /// Makes the names of the first `count` files durable, and with `clones` also their content.
     ///
     /// # Errors
     /// The device failed.

@@ -1,8 +1,8 @@
-//! Extended attributes: which are kept, and how they are read, restored and named in records.
+//! Extended attributes: which are stored, and how they are read, restored and named in records.
 //!
-//! Attributes that somebody set are kept: `user.*`, access lists, and labels of `security.*` and
-//! `trusted.*` (which only root sees). Those that the kernel computes from content (`security.evm`,
-//! `security.ima`), and those that file systems show of themselves, are not kept.
+//! Attributes that somebody set are stored: `user.*`, access control lists, and labels of
+//! `security.*` and `trusted.*` (which only root sees). Those that the kernel computes from content
+//! (`security.evm`, `security.ima`), and those that file systems generate, are not.
 
 use std::fs::File;
 use std::io;
@@ -13,7 +13,7 @@ use xattr::FileExt as _;
 
 use crate::base::path::{os_from_bytes, os_to_bytes};
 
-/// Returns true if an attribute belongs to what a snapshot keeps.
+/// Returns true if snapshots store an attribute.
 fn is_kept(name: &[u8]) -> bool {
     if cfg!(target_os = "macos") {
         return true;
@@ -23,19 +23,21 @@ fn is_kept(name: &[u8]) -> bool {
     !computed && kept.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Returns true for what must not get into a repository; labels and access lists are none.
+/// Returns true for a secret, which must not get into a repository; labels and access control lists
+/// never are.
 fn is_secret(name: &[u8], value: &[u8]) -> bool {
     let told = [&b"system."[..], b"security."];
     !told.iter().any(|prefix| name.starts_with(prefix))
         && crate::privacy::is_secret_attribute(name, value)
 }
 
-/// Returns true for attributes that belong to a place, or give powers: they go back to where they were, and nowhere else.
+/// Returns true for attributes that belong to a place or give privileges: they are only restored in
+/// place.
 pub fn is_of_the_place(escaped: &str) -> bool {
     escaped.starts_with("security.") || escaped.starts_with("trusted.")
 }
 
-/// Returns true if an error says that there is no such thing here, or not for this user.
+/// Returns true if an error means that there is no such attribute, or not for this user.
 fn is_absent(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let absent = [
@@ -53,21 +55,20 @@ fn is_absent(error: &io::Error) -> bool {
         .any(|errno| code == Some(errno.raw_os_error()))
 }
 
-/// Attributes as they are kept, sorted by escaped name.
+/// Attributes to store, sorted by escaped name.
 #[derive(Debug, Default)]
 pub struct Attributes {
-    /// Names and values.
     pub kept: Vec<(String, Vec<u8>)>,
-    /// There are some with a secret in them, which are not.
+    /// Some contain a secret and are not in `kept`.
     pub withheld: bool,
 }
 
-/// Returns true if an error says that this user may not.
+/// Returns true if an error means that this user may not.
 fn is_refused(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied
 }
 
-/// Returns true for attributes that whoever may read a file may read.
+/// Returns true for attributes that every reader of a file may read.
 fn is_own(name: &std::ffi::OsStr) -> bool {
     os_to_bytes(name).starts_with(b"user.")
 }
@@ -75,12 +76,12 @@ fn is_own(name: &std::ffi::OsStr) -> bool {
 /// Returns the attributes of an open file or directory, sorted by escaped name.
 ///
 /// # Errors
-/// They cannot be read though there may be some.
+/// They cannot be read although there may be some.
 pub fn of_file(file: &File) -> io::Result<Vec<(String, Vec<u8>)>> {
     Ok(all_of_file(file)?.kept)
 }
 
-/// The same, and whether some are withheld.
+/// As [`of_file`], and whether some are withheld.
 ///
 /// # Errors
 /// As [`of_file`].
@@ -89,12 +90,13 @@ pub fn all_of_file(file: &File) -> io::Result<Attributes> {
     read(names, &|name| file.get_xattr(name))
 }
 
-/// Where a symlink held open can be reached by name: attributes of symlinks have no calls by handle.
+/// Returns a path to an open symlink, because no system call takes the attributes of a symlink by
+/// handle.
 fn by_name(link: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", link.as_raw_fd()))
 }
 
-/// Returns the attributes of a symlink that is held open (`O_PATH`). Only root can set any.
+/// Returns the attributes of an open symlink (`O_PATH`). Only root can set any.
 ///
 /// # Errors
 /// As [`of_file`].
@@ -102,7 +104,7 @@ pub fn of_link(link: &OwnedFd) -> io::Result<Vec<(String, Vec<u8>)>> {
     Ok(all_of_link(link)?.kept)
 }
 
-/// The same, and whether some are withheld.
+/// As [`of_link`], and whether some are withheld.
 ///
 /// # Errors
 /// As [`of_file`].
@@ -132,7 +134,8 @@ fn read(names: Names, get: &Get<'_>) -> io::Result<Attributes> {
             Ok(Some(value)) if is_secret(&os_to_bytes(name), &value) => withheld = true,
             Ok(Some(value)) => found.push((escaped(&os_to_bytes(name)), value)),
             Ok(None) => {}
-            // What only root may read is not the user's to lose; of others it is not known what they are.
+            // What only root may read is not the user's to lose; of other attributes we do not know
+            // what they are.
             Err(error) if is_absent(&error) && !(is_refused(&error) && is_own(name)) => {}
             Err(error) => return Err(error),
         }
@@ -144,7 +147,8 @@ fn read(names: Names, get: &Get<'_>) -> io::Result<Attributes> {
     })
 }
 
-/// Gives an open file or directory the attributes wanted, and takes others away; returns the names of those for which that failed.
+/// Sets the wanted attributes on an open file or directory, and removes others; returns the names
+/// for which that failed.
 pub fn set_on_file(file: &File, wanted: &[(String, Vec<u8>)]) -> Vec<String> {
     let present = of_file(file).unwrap_or_default();
     set(
@@ -155,7 +159,7 @@ pub fn set_on_file(file: &File, wanted: &[(String, Vec<u8>)]) -> Vec<String> {
     )
 }
 
-/// The same for a symlink that is held open.
+/// As `set_on_file`, for an open symlink.
 pub fn set_on_link(link: &OwnedFd, wanted: &[(String, Vec<u8>)]) -> Vec<String> {
     let path = by_name(link);
     let present = of_link(link).unwrap_or_default();
@@ -180,7 +184,7 @@ fn set(
         }
     }
     for one in wanted {
-        // What is as it should be may be something that this user could not set.
+        // A correct one may be something that this user could not set.
         if !present.contains(one) && give(&unescaped(&one.0), &one.1).is_err() {
             failed.push(one.0.clone());
         }
@@ -188,7 +192,7 @@ fn set(
     failed
 }
 
-/// Names are written with `%XX` for what is no printable ASCII.
+/// Returns the name with `%XX` for everything but printable ASCII.
 fn escaped(name: &[u8]) -> String {
     let mut out = String::with_capacity(name.len());
     for byte in name {

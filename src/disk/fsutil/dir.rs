@@ -1,5 +1,5 @@
-//! Directories held open. Work in one happens there, whatever its name refers to by then. A name in
-//! one is never followed if it is a link.
+//! Directories held open. Work in one happens there, whatever its name refers to by then, and names
+//! in it are never followed if they are symlinks.
 
 use std::fs::File;
 use std::io;
@@ -21,20 +21,15 @@ use other as platform;
 #[derive(Debug)]
 pub struct Dir(platform::Dir);
 
-/// The object under a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
-    /// It is a directory.
     pub is_dir: bool,
-    /// It is a regular file.
     pub is_file: bool,
-    /// Size of a file.
     pub bytes: u64,
-    /// When it was last written to.
     pub mtime: Time,
 }
 
-/// Tells one directory from another, under whatever name.
+/// Identifies a directory under any name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity(u64, u64);
 
@@ -48,35 +43,35 @@ fn not_regular() -> io::Error {
 }
 
 impl Dir {
-    /// Opens a directory; a link to one is followed, for whoever names it has made it so.
+    /// Opens a directory. A symlink to one is followed, because the caller named it.
     ///
     /// # Errors
-    /// It is not there, is none, or cannot be reached.
+    /// It does not exist, is something else, or cannot be reached.
     pub fn open(path: &Path) -> io::Result<Self> {
         platform::Dir::open(path).map(Self)
     }
 
-    /// Opens a directory in it.
+    /// Opens a subdirectory.
     ///
     /// # Errors
-    /// It is not there, or something else is, be it a link to a directory.
+    /// It does not exist, or is something else, even a symlink to a directory.
     pub fn dir(&self, name: &str) -> io::Result<Self> {
         self.0.dir(name).map(Self)
     }
 
-    /// Makes a directory in it for this user alone.
+    /// Creates a subdirectory for this user alone.
     ///
     /// # Errors
-    /// It cannot be written, or the name is taken.
+    /// The directory cannot be written, or the name is taken.
     pub fn make_dir(&self, name: &str) -> io::Result<()> {
         point("mkdir")?;
         self.0.make_dir(name)
     }
 
-    /// Opens a file for reading, and returns its size.
+    /// Opens a file for reading; also returns its size.
     ///
     /// # Errors
-    /// It is not there, or is not a regular file.
+    /// It does not exist, or is not a regular file.
     pub fn file(&self, name: &str) -> io::Result<(File, u64)> {
         let file = self.0.file(name)?;
         let metadata = file.metadata()?;
@@ -86,14 +81,14 @@ impl Dir {
         }
     }
 
-    /// Opens a file that is there to be locked, which is made if it is not there.
+    /// Opens a lock file, and creates it if it is missing.
     ///
     /// # Errors
-    /// It cannot be made, or not even be read.
+    /// It can neither be created nor read.
     pub fn lock(&self, name: &str) -> io::Result<File> {
         match self.0.writable(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            // On read-only media a shared lock works on a file that is only readable.
+            // On read-only media, a shared lock works on a file that can only be read.
             Err(_) => return self.0.file(name),
             opened => return opened,
         }
@@ -102,14 +97,14 @@ impl Dir {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.0.writable(name),
             made => {
                 let file = made?;
-                // A umask may have taken rights from the owner.
+                // A umask may have removed rights of the owner.
                 super::keep_owner_mode(&file, 0o600)?;
                 Ok(file)
             }
         }
     }
 
-    /// Looks at a name; `None`: nothing is there.
+    /// Returns what is at a name; `None` if nothing is.
     ///
     /// # Errors
     /// It cannot be determined.
@@ -120,7 +115,7 @@ impl Dir {
         }
     }
 
-    /// Returns the names in it that are text, in no order.
+    /// Returns the names in it that are valid text, in no order.
     ///
     /// # Errors
     /// It cannot be read.
@@ -128,7 +123,7 @@ impl Dir {
         self.0.names()
     }
 
-    /// Removes a name that is no directory; one that is not there is as good as removed.
+    /// Removes a name that is not a directory; a missing one counts as removed.
     ///
     /// # Errors
     /// It cannot be removed.
@@ -140,7 +135,7 @@ impl Dir {
         }
     }
 
-    /// Gives what is called `name` another name, in `to`: whatever had that is replaced.
+    /// Renames `name` to `new` in `to`, replacing whatever has that name.
     ///
     /// # Errors
     /// The system refuses.
@@ -149,7 +144,7 @@ impl Dir {
         self.0.rename(name, &to.0, new)
     }
 
-    /// Makes a new file with a name that cannot be guessed; returns it and the name.
+    /// Creates a file with an unguessable name; returns both.
     ///
     /// # Errors
     /// It cannot be written.
@@ -161,7 +156,7 @@ impl Dir {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 made => {
                     let file = made?;
-                    // A umask may have taken rights from the owner.
+                    // A umask may have removed rights of the owner.
                     super::keep_owner_mode(&file, mode)?;
                     return Ok((file, name));
                 }
@@ -170,28 +165,24 @@ impl Dir {
         Err(io::ErrorKind::AlreadyExists.into())
     }
 
-    /// Makes a hard link in it with a name that cannot be guessed, and returns the name.
+    /// Creates a hard link with an unguessable name in it; returns the name.
     ///
     /// # Errors
-    /// It lies on another file system, or there are no such names.
+    /// The file is on another file system, or hard links are impossible.
     pub fn second_name(&self, file: &Path) -> io::Result<String> {
         let name = temporary_name()?;
         self.0.link(file, &name)?;
         Ok(name)
     }
 
-    /// Makes a hard link elsewhere to a file in it.
+    /// Hard-links a file of this directory elsewhere.
     ///
     /// # Errors
-    /// Something has that name, it lies on another file system, or there are no such names.
+    /// The name is taken, is on another file system, or hard links are impossible.
     pub fn link_to(&self, name: &str, to: &Path) -> io::Result<()> {
         self.0.link_to(name, to)
     }
 
-    /// Sets its permission bits.
-    ///
-    /// # Errors
-    /// The system refuses.
     pub fn set_mode(&self, mode: u32) -> io::Result<()> {
         self.0.set_mode(mode)
     }
@@ -199,7 +190,8 @@ impl Dir {
     /// Makes the names in it durable.
     ///
     /// # Errors
-    /// The device failed. File systems that cannot sync a directory (some network ones) are taken at their word.
+    /// The device failed. File systems that cannot sync a directory (some network ones) are
+    /// trusted.
     pub fn sync(&self) -> io::Result<()> {
         point("fsync-dir")?;
         match self.0.sync() {
@@ -216,7 +208,7 @@ impl Dir {
         }
     }
 
-    /// Returns which one it is.
+    /// Returns its identity.
     ///
     /// # Errors
     /// The system does not tell.
@@ -224,23 +216,24 @@ impl Dir {
         self.0.identity()
     }
 
-    /// Returns which one it is, if it is this user's and open to nobody else.
+    /// Returns its identity if it is this user's and open to nobody else.
     pub fn private(&self) -> Option<Identity> {
         self.0.private().ok().flatten()
     }
 
-    /// Removes a directory in it with everything below, if it is the one that is meant. Links are removed, never followed.
+    /// Removes a subdirectory with everything below, if it is `meant`. Symlinks are removed, never
+    /// followed.
     ///
     /// # Errors
-    /// It is another by now, or something in it cannot be removed.
+    /// It is another one by now, or something in it cannot be removed.
     pub fn remove_tree(&self, name: &std::ffi::OsStr, meant: Identity) -> io::Result<()> {
         self.0.remove_tree(name, meant)
     }
 
-    /// Opens a directory in it as [`Dir::dir`], by any name.
+    /// As [`Dir::dir`], for a name that need not be text.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Dir::dir`].
     pub fn child(&self, name: &std::ffi::OsStr) -> io::Result<Self> {
         self.0.child(name).map(Self)
     }

@@ -1,5 +1,5 @@
-//! Reads directories. It works like std, except at the end: std ends the process if a handle cannot
-//! be closed, which a file system may report for any handle.
+//! Reads directories. Works like std, except at the end: std ends the process if a handle cannot be
+//! closed, which a file system may report for any handle.
 
 use std::ffi::OsString;
 use std::fs::Metadata;
@@ -10,23 +10,22 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
 
-/// What a directory holds, one after the other; nothing comes after an error.
+/// The entries of a directory, one after the other; nothing comes after an error.
 pub struct ReadDir {
     dir: rustix::fs::Dir,
     path: PathBuf,
 }
 
-/// Something in a directory.
 pub struct DirEntry {
     path: PathBuf,
     name: OsString,
     kind: FileType,
 }
 
-/// Begins to read a directory.
+/// Starts reading a directory.
 ///
 /// # Errors
-/// It is not there, is none, or may not be read.
+/// It does not exist, is something else, or may not be read.
 pub fn read_dir(path: impl AsRef<Path>) -> io::Result<ReadDir> {
     let path = path.as_ref().to_path_buf();
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -60,20 +59,19 @@ impl Iterator for ReadDir {
 }
 
 impl DirEntry {
-    /// Returns its path: that of the directory, with its name.
+    /// Returns the path of the directory joined with the name.
     pub fn path(&self) -> PathBuf {
         self.path.clone()
     }
 
-    /// Returns its name.
     pub fn file_name(&self) -> OsString {
         self.name.clone()
     }
 
-    /// Returns what it is; a symlink is a symlink.
+    /// Returns its type; a symlink is not followed.
     ///
     /// # Errors
-    /// The file system does not say with the name, and it cannot be read.
+    /// The file system does not list the type, and it cannot be read.
     pub fn file_type(&self) -> io::Result<FileType> {
         match self.kind {
             FileType::Unknown => Ok(FileType::from_raw_mode(self.metadata()?.mode())),
@@ -81,7 +79,7 @@ impl DirEntry {
         }
     }
 
-    /// Looks at it, without following a symlink.
+    /// Returns its metadata, without following a symlink.
     ///
     /// # Errors
     /// It cannot be read.

@@ -1,6 +1,7 @@
 //! Locks on files, between processes.
 //!
-//! The system releases them with the process, whatever happens to it; so a lock file that is left over means nothing.
+//! The system releases them when a process ends, however it ends; so a leftover lock file means
+//! nothing.
 
 use std::fs::File;
 use std::io;
@@ -22,19 +23,21 @@ pub enum Sharing {
 #[derive(Debug)]
 pub struct Lock(RwLock<File>);
 
-/// How long to wait between two tries.
+/// The wait between two attempts.
 const PAUSE: Duration = Duration::from_millis(5);
 
 impl Lock {
-    /// Takes the lock on an open file; tries for up to `patience`, at least once.
+    /// Locks an open file; tries for up to `patience`, at least once.
     ///
     /// # Errors
-    /// `WouldBlock` if others hold it all that time; anything else says that the file system has no locks, each in its own words.
+    /// `WouldBlock` if others hold it all that time. Any other error means that the file system has
+    /// no locks; each reports that differently.
     pub fn take(file: File, sharing: Sharing, patience: Duration) -> io::Result<Self> {
         let started = Instant::now();
         let mut lock = RwLock::new(file);
         loop {
-            // The guards of the library borrow the lock, and a lock is handed around here: it is held by the open file, and given back below.
+            // The library's guards borrow the lock, but we pass locks around: so the open file
+            // holds it, and it is released below.
             let tried = match sharing {
                 Sharing::Shared => lock.try_read().map(std::mem::forget),
                 Sharing::Alone => lock.try_write().map(std::mem::forget),
@@ -50,10 +53,10 @@ impl Lock {
         }
     }
 
-    /// Takes the lock on a file, which is made if it is not there.
+    /// Locks a file, and creates it if it is missing.
     ///
     /// # Errors
-    /// As [`Lock::take`], and if the file cannot be made.
+    /// As [`Lock::take`], or the file cannot be created.
     pub fn on(path: &Path, sharing: Sharing, patience: Duration) -> io::Result<Self> {
         Self::take(super::open_lock(path)?, sharing, patience)
     }
@@ -61,8 +64,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing would do, if no child that is just being started had the file open as well. Who holds a lock can share it with itself, and
-        // the end of that guard unlocks the file.
+        // Closing the file is not enough if a child that is just starting has inherited it. A
+        // holder can always share its own lock, and dropping that guard unlocks the file.
         drop(self.0.try_read());
     }
 }

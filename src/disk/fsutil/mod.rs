@@ -1,8 +1,9 @@
 //! The only module that writes files.
 //!
-//! Whatever must survive is written to a temporary file in the same directory, fsynced, renamed into place, and the
-//! directory fsynced, in that order. After a failed fsync the file is given up, never synced again: the kernel may have
-//! marked its pages clean. Platform differences are in `unix.rs` and `windows.rs` behind the same functions.
+//! Whatever must survive is written to a temporary file in the same directory, fsynced, renamed
+//! into place, and the directory fsynced, in that order. After a failed fsync the file is
+//! abandoned, never synced again, because the kernel may have marked its pages clean. Platform
+//! differences are in `unix.rs` and `windows.rs` behind the same functions.
 #![expect(
     clippy::disallowed_methods,
     reason = "this is the one place that writes"
@@ -43,21 +44,23 @@ pub use std::fs::File;
 pub use std::fs::{DirEntry, ReadDir, read_dir};
 pub mod target;
 
-/// Returns a path free of symlinks, absolute, in the form that paths have everywhere: on Windows `C:\x`, not `\\?\C:\x`, which names the same and compares as
-/// another. (std's function gives the second, and is denied by clippy.toml.)
+/// Returns an absolute path without symlinks, in the one form that all paths have: on Windows
+/// `C:\x`, not `\\?\C:\x`, which names the same file but compares as different. (std's function
+/// returns the latter, so clippy.toml denies it.)
 ///
 /// # Errors
-/// There is nothing at `path`, or the way there cannot be read.
+/// Nothing is at `path`, or the way there cannot be read.
 pub fn canonicalize(path: impl AsRef<Path>) -> io::Result<PathBuf> {
     dunce::canonicalize(path)
 }
 
-/// Writes a file so that it has either its old or its new content, whatever happens; durable when it returns.
+/// Writes a file so that it has either its old or its new content, whatever happens; durable when
+/// it returns.
 ///
 /// A symlink at `path` is followed: its target is replaced, not the link.
 ///
 /// # Errors
-/// The directory cannot be written, or the disk is full; the old content is kept then.
+/// The directory cannot be written, or the disk is full; then the old content stays.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let path = canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let dir = path.parent().unwrap_or(Path::new("."));
@@ -72,23 +75,24 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         sync_dir(dir)
     })();
     if written.is_err() {
-        // The error that matters is the first one.
+        // The first error is the one that matters.
         let _ = fs::remove_file(&temporary);
     }
     written.context("write", &path)
 }
 
-/// Writes a file that is not there yet; durable when it returns.
+/// Writes a file that does not exist yet; durable when it returns.
 ///
 /// # Errors
-/// Something is there already, or the directory cannot be written.
+/// It exists, or the directory cannot be written.
 pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let (mut file, temporary) = create_temporary(dir, mode).context("write", path)?;
     let written = (|| {
         file.write_all(bytes)?;
         file.sync_all()?;
-        // A link replaces nothing; where there are none, nearly as good.
+        // A hard link never replaces anything; without hard links, a check before the rename is
+        // nearly as good.
         match fs::hard_link(&temporary, path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.exists() => {
                 fs::rename(&temporary, path)?;
@@ -101,10 +105,10 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     written.context("write", path)
 }
 
-/// Makes a hard link to one of bdr's own files, or a copy where that is impossible. An existing one stays.
+/// Hard-links one of bdr's own files, or copies it if that is impossible. An existing target stays.
 ///
 /// # Errors
-/// Neither can be done.
+/// Neither works.
 pub fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -114,7 +118,7 @@ pub fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes a derived file atomically but not durably: losing it costs time only.
+/// Writes a derived file atomically but not durably: losing it only costs time.
 ///
 /// # Errors
 /// The directory cannot be written.
@@ -130,10 +134,10 @@ pub fn write_derived(path: &Path, bytes: &[u8]) -> Result<()> {
     written.context("write", path)
 }
 
-/// Overwrites the beginning of a derived file that is there, in place.
+/// Overwrites the beginning of an existing derived file in place.
 ///
 /// # Errors
-/// There is none, or it cannot be written.
+/// It does not exist, or cannot be written.
 pub fn overwrite_derived(path: &Path, bytes: &[u8]) -> Result<()> {
     OpenOptions::new()
         .write(true)
@@ -162,17 +166,18 @@ pub fn append_derived(path: &Path, bytes: &[u8]) -> Result<()> {
         .context("write", path)
 }
 
-/// Reads a derived file. One that cannot be read is as good as none: what it said is found out again.
+/// Reads a derived file. An unreadable one counts as missing, because its content can be derived
+/// again.
 pub fn read_derived(path: &Path) -> Option<Vec<u8>> {
     fs::read(path).ok()
 }
 
-/// Opens a derived file for reading; `None` as with [`read_derived`].
+/// Opens a derived file for reading; `None` as in [`read_derived`].
 pub fn open_derived(path: &Path) -> Option<File> {
     File::open(path).ok()
 }
 
-/// Opens (and creates if need be) the file that locks are taken on.
+/// Opens the file on which locks are taken, and creates it if it is missing.
 ///
 /// # Errors
 /// The directory cannot be written, or something else is there.
@@ -188,7 +193,7 @@ pub(super) fn open_lock(path: &Path) -> io::Result<File> {
         Ok(file)
     });
     opened.or_else(|error| {
-        // On read-only media a shared lock works on a file that is only readable.
+        // On read-only media, a shared lock works on a file that can only be read.
         if path.exists() {
             open_own(path)
         } else {
@@ -197,7 +202,8 @@ pub(super) fn open_lock(path: &Path) -> io::Result<File> {
     })
 }
 
-/// Creates a directory and its parents, each 0700; durable when it returns. One that exists is left as it is.
+/// Creates a directory and its parents, each 0700; durable when it returns. An existing one is left
+/// as it is.
 ///
 /// # Errors
 /// A parent cannot be written, or something else is there.
@@ -217,7 +223,7 @@ pub fn create_dir_private(path: &Path) -> Result<()> {
     sync_dir(path.parent().unwrap_or(Path::new("."))).context("create", path)
 }
 
-/// Creates a new file with an unguessable name; returns it and its path.
+/// Creates a file with an unguessable name; returns it and its path.
 ///
 /// # Errors
 /// The directory cannot be written.
@@ -233,7 +239,7 @@ pub fn create_temporary(dir: &Path, mode: u32) -> io::Result<(File, PathBuf)> {
         point("create")?;
         match options.open(&path) {
             Ok(file) => {
-                // A umask may have taken rights from the owner.
+                // A umask may have removed rights of the owner.
                 keep_owner_mode(&file, mode)?;
                 return Ok((file, path));
             }
@@ -244,15 +250,16 @@ pub fn create_temporary(dir: &Path, mode: u32) -> io::Result<(File, PathBuf)> {
     Err(last)
 }
 
-/// How staging areas outside of the repository are called.
+/// The name of staging areas outside of the repository.
 pub const AREA_NAME: &str = ".bdr-staging";
 
-/// Returns true for names that bdr may have given: whether it did, [`is_own_object`] says.
+/// Returns true for names that bdr may have given; [`is_own_object`] determines whether it did.
 pub fn may_be_own(name: &[u8]) -> bool {
     name.starts_with(b".bdr-")
 }
 
-/// Returns true for what only bdr makes, wherever it is found: it belongs to no snapshot. What is called so and is not bdr's is somebody's file.
+/// Returns true for objects that only bdr makes, wherever they are: they belong to no snapshot.
+/// Something with such a name that bdr did not make is a user's file.
 pub fn is_own_object(path: &Path) -> bool {
     let Some(name) = path.file_name() else {
         return false;
@@ -266,7 +273,8 @@ pub fn is_own_object(path: &Path) -> bool {
         && is_own_link(path)
 }
 
-/// Returns true for names that bdr gives to temporary files: 16 hexadecimal digits, or a process, 12 digits and a number.
+/// Returns true for bdr's names of temporary files: 16 hexadecimal digits, or a process, 12 digits
+/// and a number.
 pub fn is_temporary_name(name: &[u8]) -> bool {
     let Some(rest) = name.strip_prefix(TEMPORARY_PREFIX.as_bytes()) else {
         return false;
@@ -287,10 +295,10 @@ pub fn is_temporary_name(name: &[u8]) -> bool {
     }
 }
 
-/// How the names of temporary files begin; what is left of a crash is found by it.
+/// The beginning of names of temporary files, by which leftovers of a crash are found.
 pub const TEMPORARY_PREFIX: &str = ".bdr-tmp-";
 
-/// Removes a file; one that is not there is as good as removed.
+/// Removes a file; a missing one counts as removed.
 ///
 /// # Errors
 /// It cannot be removed.
@@ -302,12 +310,13 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Returns when the object at a path last changed, without following a symlink.
+/// Returns the ctime of the object at a path, without following a symlink.
 pub fn changed_at(path: &Path) -> Option<crate::model::manifest::Time> {
     Some(mtime_of(&std::fs::symlink_metadata(path).ok()?))
 }
 
-/// Removes temporary files below `dir`, a directory of bdr's own, down to `depth` directories, that nobody wrote to since `before`: what a crash left. Returns how many.
+/// Removes temporary files that a crash left below `dir`, one of bdr's own directories, down to
+/// `depth` levels: those not written since `before`. Returns how many.
 pub fn sweep_temporaries(dir: &Path, depth: u32, before: std::time::SystemTime) -> u64 {
     let mut removed = 0;
     for entry in read_dir(dir).into_iter().flatten().flatten() {
@@ -341,10 +350,11 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)
 }
 
-/// Puts `new` in the place of `old`, and overwrites what `old` held, under whatever other names. As far as a file system writes in place.
+/// Replaces `old` by `new`, and overwrites the previous content of `old`, which may have other
+/// names. Effective only on file systems that write in place.
 ///
 /// # Errors
-/// It cannot be renamed or written: `old` stays as it is until it is replaced.
+/// Renaming or writing failed; `old` stays until it is replaced.
 pub fn replace_and_wipe(new: &Path, old: &Path) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(old)?;
     let length = usize::try_from(file.metadata()?.len()).unwrap_or(0);
@@ -357,7 +367,7 @@ pub fn replace_and_wipe(new: &Path, old: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Counts a step that changes something on disk; a test build can be told to die at the n-th.
+/// Counts a step that changes the disk; a test build can be told to die at the n-th.
 ///
 /// # Errors
 /// Never in a release build.
@@ -377,8 +387,8 @@ mod crash {
 
     static LEFT: OnceLock<Option<AtomicI64>> = OnceLock::new();
 
-    /// `BDR_TEST_CRASH_AT=n` kills the process right before its n-th step, as a power cut would. `BDR_TEST_FAIL_AT=link` has every step of that name
-    /// fail, as a broken disk would.
+    /// `BDR_TEST_CRASH_AT=n` kills the process right before its n-th step, like a power cut.
+    /// `BDR_TEST_FAIL_AT=link` makes every step of that name fail, like a broken disk.
     pub(super) fn point(step: &'static str) -> io::Result<()> {
         if std::env::var_os("BDR_TEST_FAIL_AT").is_some_and(|name| name == step) {
             return Err(io::Error::other("the disk is broken"));

@@ -1,21 +1,22 @@
-//! Opens directories that their owner has closed, for a while.
+//! Temporarily opens directories that are closed to their owner.
 //!
-//! `chmod 000 d` hides from its owner what an undo has to read and restore. Root sees it anyway, so
-//! nothing is opened for root.
+//! `chmod 000 d` hides from its owner what an undo has to read and restore. Root can read it
+//! anyway, so nothing is opened for root.
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// Closes again what it opened once it goes; a crash before that leaves directories open to their owner, and to nobody else.
+/// Closes the opened directories again when dropped; after a crash they stay open to their owner,
+/// and to nobody else.
 #[derive(Debug, Default)]
 pub struct Opened {
-    /// Where, and the mode before; in the order in which they were opened.
+    /// The directories and their original modes, in the order in which they were opened.
     dirs: Vec<(PathBuf, u32)>,
-    /// Nothing is opened: what would be.
+    /// If set, nothing is opened; collects what would have been.
     left: Option<Vec<PathBuf>>,
 }
 
 impl Opened {
-    /// Returns one that opens nothing: to look is to change nothing, not even a time.
+    /// Creates one that opens nothing: a mere look must not change anything, not even a time.
     pub fn only_looking() -> Self {
         Self {
             dirs: Vec::new(),
@@ -28,7 +29,7 @@ impl Opened {
         self.left.as_deref().unwrap_or_default()
     }
 
-    /// Opens directories at and above `path`, from `root` down.
+    /// Opens closed directories at and above `path`, from `root` down.
     pub fn way(&mut self, root: &Path, path: &Path) {
         let ways: Vec<&Path> = path
             .ancestors()
@@ -37,7 +38,7 @@ impl Opened {
         ways.into_iter().rev().for_each(|dir| self.open(dir));
     }
 
-    /// Opens every directory at or below `root`.
+    /// Opens every closed directory at or below `root`.
     pub fn tree(&mut self, root: &Path) {
         if super::is_root() {
             return;
@@ -51,7 +52,7 @@ impl Opened {
         }
     }
 
-    /// Opens the same directories as another did.
+    /// Opens the directories that another one had opened.
     pub fn again(dirs: &[PathBuf]) -> Self {
         let mut opened = Self::default();
         dirs.iter().for_each(|dir| opened.open(dir));
@@ -73,17 +74,16 @@ impl Opened {
         }
     }
 
-    /// Returns what was opened.
     pub fn paths(&self) -> Vec<PathBuf> {
         self.dirs.iter().map(|(dir, _)| dir.clone()).collect()
     }
 
-    /// Returns what was opened, with the modes before.
+    /// Returns the opened directories with their original modes.
     pub fn modes(&self) -> HashMap<PathBuf, u32> {
         self.dirs.iter().cloned().collect()
     }
 
-    /// Returns the mode that a directory had before it was opened.
+    /// Returns the original mode of an opened directory.
     pub fn mode_of(&self, path: &Path) -> Option<u32> {
         let found = self.dirs.iter().find(|(dir, _)| dir == path);
         found.map(|(_, mode)| *mode)
@@ -106,7 +106,7 @@ impl Drop for Opened {
     }
 }
 
-/// Gives a directory its mode that lies below others that were closed in the meantime; those stay as they are.
+/// Sets the mode of a directory below others that were closed meanwhile, which stay closed.
 fn below_closed(dir: &Path, mode: u32) {
     let mut way = Opened::default();
     let above: Vec<&Path> = dir.ancestors().skip(1).collect();

@@ -1,4 +1,5 @@
-//! What bdr may remove with everything in it: directories that it made for itself, shown by a proof that cannot be obtained otherwise.
+//! Directories that bdr may remove with everything in them because it made them itself; the type is
+//! the proof.
 #![expect(
     clippy::disallowed_methods,
     reason = "part of the one place that writes"
@@ -13,19 +14,21 @@ use super::dir::{Dir, Identity};
 use super::is_private_dir;
 use crate::base::error::{IoContext as _, Result};
 
-/// Proof that a directory is bdr's own, with everything in it. No path that a record tells makes one.
+/// Proof that a directory and everything in it is bdr's own. A path from a record is not enough to
+/// get one.
 #[derive(Debug)]
 pub struct OwnTree {
     path: PathBuf,
-    /// The directory that it lies in, and which it is: what stands there by the time of its removal may be another.
+    /// The directory above, and the identity of this one: by the time of the removal, something
+    /// else may be there.
     held: Option<(Dir, Identity)>,
 }
 
 impl OwnTree {
-    /// Makes a new directory for this user alone.
+    /// Creates a directory for this user alone.
     ///
     /// # Errors
-    /// Something is there already, or it cannot be made.
+    /// Something exists there, or it cannot be created.
     pub fn create(path: &Path) -> Result<Self> {
         super::point("mkdir").context("create", path)?;
         super::make_dir(path, 0o700).context("create", path)?;
@@ -33,12 +36,13 @@ impl OwnTree {
         Ok(Self::at(path))
     }
 
-    /// Takes a directory that was just made under a name of its own.
+    /// Takes a directory that was just created under a unique name.
     pub fn made(dir: &tempfile::TempDir) -> Self {
         Self::at(dir.path())
     }
 
-    /// Takes what an earlier run made as `name` in a place of bdr's own; `None` if it, or the place, is a link, somebody else's, or open to others.
+    /// Takes what an earlier run made as `name` in one of bdr's own places; `None` if it, or the
+    /// place, is a symlink, somebody else's, or open to others.
     pub fn left_in(place: &Path, name: &OsStr) -> Option<Self> {
         let path = place.join(name);
         let is_child = path.parent() == Some(place) && path.file_name() == Some(name);
@@ -65,21 +69,20 @@ impl OwnTree {
         }
     }
 
-    /// Takes an area that says of itself which set it holds ([`super::area::OwnArea`]).
+    /// Takes an area that names the set it contains ([`super::area::OwnArea`]).
     pub(super) fn area(dir: &Path, held: Option<(Dir, Identity)>) -> Self {
         let path = dir.to_path_buf();
         Self { path, held }
     }
 
-    /// Returns where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Removes it, with everything in it. Links in it are removed, never followed.
+    /// Removes it with everything in it. Symlinks are removed, never followed.
     ///
     /// # Errors
-    /// It is not to be found any more, or something in it cannot be removed.
+    /// It cannot be found any more, or something in it cannot be removed.
     pub fn remove(self) -> Result<()> {
         match (&self.held, self.path.file_name()) {
             (Some((place, id)), Some(name)) => place.remove_tree(name, *id),
@@ -93,15 +96,17 @@ impl OwnTree {
     }
 }
 
-/// Removes a directory that holds nothing; one that does stays.
+/// Removes a directory if it is empty.
 pub fn remove_empty_dir(dir: &Path) {
     let _ = fs::remove_dir(dir);
 }
 
-/// Removes what bdr has made in a directory of its own: every name that `owns` knows, `last` at the end, and the directory
-/// itself if nothing else is in it. Links are removed, never followed. Returns the names that stay.
+/// Removes what bdr has made in its own directory: every name that `owns` knows, `last` at the end,
+/// and the directory itself if nothing else is in it. Symlinks are removed, never followed. Returns
+/// the names that stay.
 ///
-/// Whoever calls this has made sure that the directory is bdr's. `last` is what shows that: after a crash the rest can be removed.
+/// The caller has made sure that the directory is bdr's. `last` is what proves that, so that the
+/// rest can still be removed after a crash.
 ///
 /// # Errors
 /// The directory or something in it cannot be read or removed.
@@ -110,7 +115,8 @@ pub fn clear(dir: &Path, owns: &dyn Fn(&str) -> bool, last: &str) -> Result<Vec<
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         held => held.context("read", dir)?,
     };
-    // It may have been closed against a stray `rm -r`; where modes mean nothing the removal says what is wrong.
+    // It may be closed against a stray `rm -r`. If changing the mode fails, the removal reports
+    // what is wrong.
     let _ = held.set_mode(0o700);
     let (mut own, stays): (Vec<String>, Vec<String>) = held
         .names()
@@ -127,7 +133,7 @@ pub fn clear(dir: &Path, owns: &dyn Fn(&str) -> bool, last: &str) -> Result<Vec<
                 held.remove_tree(OsStr::new(&name), id)
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            // A file, or a link.
+            // A file, or a symlink.
             Err(_) => held.remove_file(&name),
         }
         .context("remove", &path)?;

@@ -1,9 +1,8 @@
-//! Writes files back: below a directory held open, never through a symlink, each under its final
-//! name only when it is complete.
+//! Writes files back: below an open directory, never through a symlink, each under its final name
+//! only when it is complete.
 //!
-//! Content is written to a temporary file in the same directory, metadata is set on the open file,
-//! then it is renamed into place. A symlink or hard link at the name is replaced, not written
-//! through.
+//! Content goes to a temporary file in the same directory, metadata is set on the open file, then
+//! it is renamed into place. A symlink or hard link at the name is replaced, not written through.
 
 use std::path::Path;
 
@@ -24,19 +23,21 @@ pub use portable::Target;
 #[cfg(not(unix))]
 mod replace;
 
-/// How much of an entry's metadata to bring back.
+/// How much of an entry's metadata to restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fidelity {
-    /// All: it goes back to where it was.
+    /// All of it: the object returns to its place.
     InPlace,
-    /// Somewhere else: files without set-user-id and set-group-id, nothing with labels of `security.*` and `trusted.*`.
+    /// Another place: no set-user-id and set-group-id on files, no labels of `security.*` and
+    /// `trusted.*`.
     Elsewhere,
 }
 
-/// Fills a file: calls the sink with piece after piece.
+/// Fills a file by passing pieces to the sink.
 pub type Fill<'a> = dyn FnMut(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> + 'a;
 
-/// Writes a file that is not there yet, reached from `above` without following a symlink; missing directories are made.
+/// Writes a file that does not exist yet, reached from `above` without following a symlink; creates
+/// missing directories.
 ///
 /// # Errors
 /// The name is taken, a symlink is in the way, or the system refused.
@@ -72,13 +73,13 @@ pub fn existing_base(path: &Path) -> Option<(std::path::PathBuf, RepoPath)> {
     }
 }
 
-/// What a plan saw at a path, and finds again when it is applied.
+/// Returns true if a path is still as a plan saw it.
 pub fn still_stands(seen: Option<&Stat>, now: Option<&Stat>) -> bool {
     match (seen, now) {
         (None, None) => true,
-        // Directories change under a plan's own hands.
+        // The work itself changes directories.
         (Some(a), Some(b)) if a.kind == crate::model::manifest::Kind::Dir => b.kind == a.kind,
-        // Removing or restoring one name of a file changes the ctime and the count of the others.
+        // Removing or restoring one name of a file changes ctime and link count of the others.
         (Some(a), Some(b)) if a.links > 1 || b.links > 1 => {
             (a.kind, a.mode, a.size, a.mtime) == (b.kind, b.mode, b.size, b.mtime)
                 && (a.inode, a.device) == (b.inode, b.device)
@@ -88,7 +89,7 @@ pub fn still_stands(seen: Option<&Stat>, now: Option<&Stat>) -> bool {
     }
 }
 
-/// Returns what of an object [`still_stands`] compares, as bytes for a digest.
+/// Returns what [`still_stands`] compares, as bytes for a digest.
 pub fn standing(seen: &Stat) -> Vec<u8> {
     let kept = match (seen.kind, seen.links) {
         (crate::model::manifest::Kind::Dir, _) => None,
@@ -107,11 +108,11 @@ pub fn standing(seen: &Stat) -> Vec<u8> {
     format!("{:?} {kept:?}", seen.kind).into_bytes()
 }
 
-/// Returns the mode to set.
 fn mode_of(entry: &Entry, fidelity: Fidelity) -> u32 {
     match fidelity {
         Fidelity::InPlace => entry.mode & 0o7777,
-        // On a directory they decide who shares what is made in it; they give nobody powers.
+        // On a directory these bits decide who shares what is created in it; they give nobody
+        // privileges.
         Fidelity::Elsewhere if entry.kind == Kind::Dir => entry.mode & 0o7777,
         Fidelity::Elsewhere => entry.mode & 0o1777,
     }

@@ -21,28 +21,29 @@ use rustix::io::Errno;
 
 use crate::model::manifest::{Kind, Stat, Time};
 
-/// How directories are opened: never through a symlink.
+/// Flags for opening directories: never through a symlink.
 pub const DIR_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// How symlinks are opened: as themselves, for nothing but to be named by the handle.
+/// Flags for opening a symlink itself, only to name it by its handle.
 #[cfg(target_os = "linux")]
 pub const LINK_FLAGS: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-/// The same where there is no `O_PATH`: it opens no symlink, whose attributes are not kept then.
+/// The same without `O_PATH`: opens no symlinks, so their attributes are not stored.
 #[cfg(not(target_os = "linux"))]
 pub const LINK_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// Opens a directory of this user that is closed to them; returns the mode that it had, `None` if there was nothing to do, or it is somebody else's.
+/// Opens a directory of this user that is closed to them; returns its previous mode, or `None` if
+/// there was nothing to do or it is somebody else's.
 pub fn open_to_owner(dir: &Path) -> Option<u32> {
     let mode = closed_mode(dir)?;
     set_dir_mode(dir, mode | 0o700).then_some(mode)
 }
 
-/// Returns true for a directory of this user's that its owner cannot look into.
+/// Returns true for a directory of this user that its owner cannot read.
 pub fn is_closed_to_owner(dir: &Path) -> bool {
     closed_mode(dir).is_some_and(|mode| mode & 0o500 != 0o500)
 }
@@ -55,12 +56,12 @@ fn closed_mode(dir: &Path) -> Option<u32> {
     closed.then_some(mode)
 }
 
-/// Gives a directory a mode, a symlink never; returns false if that cannot be.
+/// Sets the mode of a directory, but never through a symlink; returns false on failure.
 pub fn set_dir_mode(dir: &Path, mode: u32) -> bool {
     let mode = std::fs::Permissions::from_mode(mode);
     #[cfg(target_os = "linux")]
     {
-        // By a handle that needs no right to read, and follows no link.
+        // By a handle that needs no read permission and follows no symlink.
         let flags = LINK_FLAGS | OFlags::DIRECTORY;
         let Ok(held) = rustix::fs::open(dir, flags, Mode::empty()) else {
             return false;
@@ -75,18 +76,19 @@ pub fn set_dir_mode(dir: &Path, mode: u32) -> bool {
     }
 }
 
-/// Returns true if this process acts for root.
+/// Returns true if this process acts as root.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Opens what lies at a path below a directory held open, or at an absolute one. A symlink on the way is followed nowhere: a directory that was looked
-/// at a moment ago may be one by now, and lead anywhere.
+/// Opens a path below an open directory, or an absolute one, without following a symlink anywhere
+/// on the way: a directory that was just checked may be a symlink by now, and lead anywhere.
 ///
-/// Linux has `openat2` for this from 5.6 on, macOS `O_NOFOLLOW_ANY` from 11 on; elsewhere only the end of the path is protected.
+/// Linux has `openat2` for this since 5.6, macOS `O_NOFOLLOW_ANY` since 11; elsewhere only the end
+/// of the path is protected.
 ///
 /// # Errors
-/// `LOOP` for a symlink; else as `openat`.
+/// `LOOP` for a symlink; otherwise as `openat`.
 pub fn open_unlinked(
     dir: BorrowedFd<'_>,
     path: &CStr,
@@ -94,7 +96,7 @@ pub fn open_unlinked(
 ) -> rustix::io::Result<OwnedFd> {
     #[cfg(target_os = "linux")]
     match rustix::fs::openat2(dir, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
-        // Of an old kernel, or of a sandbox that has not heard of it.
+        // From an old kernel, or a sandbox that does not know the call.
         Err(Errno::NOSYS | Errno::PERM) => {}
         other => return other,
     }
@@ -103,7 +105,7 @@ pub fn open_unlinked(
     rustix::fs::openat(dir, path, flags, Mode::empty())
 }
 
-/// Returns a path as the system wants it.
+/// Returns a path as a C string.
 ///
 /// # Errors
 /// It contains a NUL.
@@ -114,7 +116,7 @@ pub fn c_path(bytes: &[u8]) -> io::Result<CString> {
 /// Opens a file for reading; a FIFO in its place does not block.
 ///
 /// # Errors
-/// It is not there or may not be read.
+/// It does not exist or may not be read.
 pub fn open_reading(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -122,10 +124,10 @@ pub fn open_reading(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Opens a file of bdr's own for reading: as [`open_reading`], and never through a link.
+/// Opens one of bdr's own files for reading, like [`open_reading`] but never through a symlink.
 ///
 /// # Errors
-/// It is not there, is a link, or may not be read.
+/// It does not exist, is a symlink, or may not be read.
 pub fn open_own(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
     OpenOptions::new()
@@ -134,7 +136,6 @@ pub fn open_own(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Returns what bdr needs of a `stat`.
 pub fn stat_of(stat: &rustix::fs::Stat) -> Stat {
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => Kind::Dir,
@@ -154,7 +155,7 @@ pub fn stat_of(stat: &rustix::fs::Stat) -> Stat {
         mode: stat.st_mode as u32 & 0o7777,
         uid: stat.st_uid,
         gid: stat.st_gid,
-        // A directory's size and a symlink's say nothing that a restore could bring back.
+        // The size of a directory or symlink is nothing that a restore could bring back.
         size: if kind == Kind::File {
             stat.st_size as u64
         } else {
@@ -168,7 +169,6 @@ pub fn stat_of(stat: &rustix::fs::Stat) -> Stat {
     }
 }
 
-/// Returns the time of the last change of content.
 pub fn mtime_of(metadata: &std::fs::Metadata) -> Time {
     use std::os::unix::fs::MetadataExt as _;
     Time(
@@ -191,23 +191,23 @@ pub fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
     std::fs::DirBuilder::new().mode(mode).create(path)
 }
 
-/// Returns the number of this user.
+/// Returns this user's id.
 pub fn user_number() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// Returns true if an object belongs to this user.
 pub fn is_own(stat: &Stat) -> bool {
     stat.uid == user_number()
 }
 
-/// Returns the numbers of the user and the group that this process acts for.
+/// Returns the ids of user and group for whom this process acts.
 pub fn user_and_group() -> (u32, u32) {
     let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
     (user.as_raw(), group.as_raw())
 }
 
-/// Returns true if `path` is a directory, no symlink, that belongs to this user and is open to nobody else.
+/// Returns true if `path` is a directory, not a symlink, that belongs to this user and is open to
+/// nobody else.
 pub fn is_private_dir(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::symlink_metadata(path).is_ok_and(|found| {
@@ -215,13 +215,12 @@ pub fn is_private_dir(path: &Path) -> bool {
     })
 }
 
-/// Returns the number of what is at a path.
 pub fn inode_of(path: &Path) -> Option<u64> {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata(path).ok().map(|found| found.ino())
 }
 
-/// Returns the command that makes a file one that only this user reads, if it is not: `path` is one that is there.
+/// Returns the command that makes an existing file private to this user, if it is not.
 pub fn closes(path: &Path) -> Option<String> {
     use std::os::unix::fs::MetadataExt as _;
     let found = std::fs::symlink_metadata(path).ok()?;
@@ -235,37 +234,33 @@ pub fn closes(path: &Path) -> Option<String> {
     (found.mode() & 0o077 != 0).then(|| format!("chmod 600 {shown}"))
 }
 
-/// Returns the number of the process that started this one.
 pub fn parent_process() -> Option<u32> {
     Some(std::os::unix::process::parent_id())
 }
 
-/// Returns true if a file belongs to another user.
 pub fn is_of_another(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata(path).is_ok_and(|found| found.uid() != user_number())
 }
 
-/// Returns whose a file is, if it is neither this user's nor root's.
+/// Returns the owner of a file, if it is neither this user nor root.
 pub fn foreign_owner(metadata: &std::fs::Metadata) -> Option<u32> {
     use std::os::unix::fs::MetadataExt as _;
     let owner = metadata.uid();
     (owner != user_number() && owner != 0).then_some(owner)
 }
 
-/// Returns the permission bits of a file.
 pub fn mode_of(metadata: &std::fs::Metadata) -> u32 {
     use std::os::unix::fs::MetadataExt as _;
     metadata.mode() & 0o7777
 }
 
-/// Returns the number of the device that a path is on.
 pub fn device_of(path: &Path) -> Option<u64> {
     use std::os::unix::fs::MetadataExt as _;
     Some(std::fs::symlink_metadata(path).ok()?.dev())
 }
 
-/// Returns true if two paths are names of one file; neither is followed where it is a link.
+/// Returns true if two paths are names of one file; symlinks are not followed.
 pub fn is_same_file(a: &Path, b: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     let number = |path: &Path| {
@@ -275,33 +270,34 @@ pub fn is_same_file(a: &Path, b: &Path) -> bool {
     number(a).is_some_and(|one| number(b) == Some(one))
 }
 
-/// Returns true if removing `path` frees no space, because the file has another name. `other` is where that would be, for
-/// systems that do not count names.
+/// Returns true if removing `path` frees no space, because the file has another name. `other` is
+/// that name, for systems that do not count hard links.
 pub fn has_another_name(path: &Path, _other: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::symlink_metadata(path).is_ok_and(|found| found.nlink() > 1)
 }
 
-/// Returns the number of the file system that a path is on, where it has one that it keeps.
+/// Returns the persistent id of a path's file system, if it has one.
 pub fn file_system_of(path: &Path) -> Option<u64> {
     let number = rustix::fs::statvfs(path).ok()?.f_fsid;
     (number != 0).then_some(number)
 }
 
-/// Returns true if others than the owner may remove names in a directory, or if that is unknown. In a sticky one they may not.
+/// Returns true if others than the owner may remove names in a directory, or if that is unknown. In
+/// a sticky one they may not.
 pub fn is_open_to_writers(dir: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     let is_open = |mode: u32| mode & 0o022 != 0 && mode & 0o1000 == 0;
     std::fs::symlink_metadata(dir).map_or(true, |found| is_open(found.mode()))
 }
 
-/// Returns true if the object at a path, even a symlink, belongs to this user.
+/// Returns true if the object at a path, without following a symlink, belongs to this user.
 pub fn is_own_link(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::symlink_metadata(path).is_ok_and(|found| found.uid() == user_number())
 }
 
-/// Returns true if `path` is a directory of this user, no symlink.
+/// Returns true if `path` is a directory of this user, not a symlink.
 pub fn is_own_dir(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::symlink_metadata(path)
@@ -311,7 +307,7 @@ pub fn is_own_dir(path: &Path) -> bool {
 /// Makes the names in a directory durable.
 ///
 /// # Errors
-/// The device failed. File systems that cannot sync a directory (some network ones) are taken at their word.
+/// The device failed. File systems that cannot sync a directory (some network ones) are trusted.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
     super::point("fsync-dir")?;
     let path = if path.as_os_str().is_empty() {
@@ -341,15 +337,12 @@ pub fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<
     file.read_exact_at(buffer, offset)
 }
 
-/// Sets permission bits.
-///
-/// # Errors
-/// The system refuses.
 pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
-/// Makes sure that a file just made has the mode that it was made with: a umask can keep even the owner out.
+/// Makes sure that a new file has the mode with which it was created: a umask can lock out even the
+/// owner.
 ///
 /// # Errors
 /// The system refuses.
@@ -365,7 +358,7 @@ pub fn keep_owner_mode(file: &File, mode: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// The same for a directory.
+/// As `keep_owner_mode`, for a directory.
 ///
 /// # Errors
 /// The system refuses.
@@ -377,7 +370,7 @@ pub fn ensure_mode(path: &Path, mode: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns bytes free for this user on the file system of `path`, if the system tells.
+/// Returns the bytes available to this user on the file system of `path`, if the system tells.
 pub fn free_bytes(path: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(path).ok()?;
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
@@ -388,7 +381,6 @@ pub fn lower_priority() {
     let _ = rustix::process::nice(10);
 }
 
-/// Returns true if a process with this number runs.
 pub fn process_runs(pid: u32) -> bool {
     let Some(pid) = i32::try_from(pid)
         .ok()
@@ -396,7 +388,7 @@ pub fn process_runs(pid: u32) -> bool {
     else {
         return false;
     };
-    // One that is over and that nobody has asked about.
+    // A zombie: it has ended, but nobody has reaped it.
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
     if stat.is_ok_and(|stat| {
         stat.rsplit(')')
@@ -411,22 +403,22 @@ pub fn process_runs(pid: u32) -> bool {
     )
 }
 
-/// Returns the object at a path, without following a symlink.
+/// Returns the kind of the object at a path, without following a symlink.
 pub fn kind_of(path: &Path) -> Option<Kind> {
     Some(stat_of(&rustix::fs::lstat(path).ok()?).kind)
 }
 
-/// Returns when a process began, to some hundredths of a second, where the system tells.
+/// Returns when a process started, to some hundredths of a second, if the system tells.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub fn process_start(pid: u32) -> Option<chrono::DateTime<chrono::Utc>> {
     use rustix::time::{ClockId, clock_gettime};
     // Ticks are hundredths of a second on every Linux; see proc(5).
     const TICK_NANOS: i64 = 10_000_000;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name of the program, in brackets, may hold anything.
+    // The name of the program, in brackets, may contain anything.
     let rest = &stat[stat.rfind(')')? + 1..];
     let ticks: i64 = rest.split_whitespace().nth(19)?.parse().ok()?;
-    // What /proc/stat says of the start of the system is to the second.
+    // The boot time in /proc/stat is precise only to the second.
     let nanos = |id| {
         let time = clock_gettime(id);
         time.tv_sec
@@ -444,7 +436,7 @@ pub fn process_start(_pid: u32) -> Option<chrono::DateTime<chrono::Utc>> {
     None
 }
 
-/// Flushes everything of the file system that holds `path`.
+/// Flushes the whole file system of `path`.
 ///
 /// # Errors
 /// The device failed.

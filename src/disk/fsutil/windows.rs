@@ -17,15 +17,15 @@ use crate::model::manifest::{Kind, Stat, Time};
 /// Opens a file for reading.
 ///
 /// # Errors
-/// It is not there or may not be read.
+/// It does not exist or may not be read.
 pub fn open_reading(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// Opens a file of bdr's own for reading: as [`open_reading`], and never through a link.
+/// Opens one of bdr's own files for reading, like [`open_reading`] but never through a symlink.
 ///
 /// # Errors
-/// It is not there, is a link, or may not be read.
+/// It does not exist, is a symlink, or may not be read.
 pub fn open_own(path: &Path) -> io::Result<File> {
     if std::fs::symlink_metadata(path)?.is_symlink() {
         return Err(io::ErrorKind::InvalidData.into());
@@ -33,22 +33,18 @@ pub fn open_own(path: &Path) -> io::Result<File> {
     open_reading(path)
 }
 
-/// Modes close nothing here.
 pub fn open_to_owner(_dir: &Path) -> Option<u32> {
     None
 }
 
-/// Modes close nothing here.
 pub fn is_closed_to_owner(_dir: &Path) -> bool {
     false
 }
 
-/// Modes close nothing here.
 pub fn set_dir_mode(_dir: &Path, _mode: u32) -> bool {
     false
 }
 
-/// Nobody is root here.
 pub fn is_root() -> bool {
     false
 }
@@ -58,14 +54,16 @@ pub fn is_own(_stat: &Stat) -> bool {
     false
 }
 
-/// Returns what bdr needs of an object's metadata.
+/// Returns the stat of an object's metadata.
 ///
-/// File number, device and number of names are not stable in the standard library (`windows_by_handle`): each file counts as
-/// having one name, and the time of creation stands in for the ctime, so that a file that was replaced does not look the same.
+/// File id, device and link count are not stable in the standard library (`windows_by_handle`):
+/// each file counts as having one name, and the creation time replaces the ctime, so that a
+/// replaced file does not look the same.
 pub fn stat_of(metadata: &Metadata) -> Stat {
     const READ_ONLY: u32 = 0x1;
-    // Junctions count as symlinks (std: whatever reparse point stands for another name). Reparse points that only store the file
-    // elsewhere (deduplicated, OneDrive) are files and directories as any.
+    // Junctions count as symlinks (in std, every reparse point that stands for another name does).
+    // Reparse points that only store the file elsewhere (deduplicated, OneDrive) are ordinary files
+    // and directories.
     let (kind, mode) = if metadata.is_symlink() {
         (Kind::Symlink, 0o777)
     } else if metadata.is_dir() {
@@ -93,56 +91,51 @@ pub fn stat_of(metadata: &Metadata) -> Stat {
     }
 }
 
-/// Lets other processes go first: left to the system here.
+/// Does nothing: priorities are left to the system here.
 pub fn lower_priority() {}
 
-/// Returns the number of the process that started this one: unknown here.
 pub fn parent_process() -> Option<u32> {
     None
 }
 
-/// Returns true if a file belongs to another user: unknown here.
 pub fn is_of_another(_path: &Path) -> bool {
     false
 }
 
-/// Returns the owner of a file, if it is another user: unknown here.
 pub fn foreign_owner(_metadata: &std::fs::Metadata) -> Option<u32> {
     None
 }
 
-/// Returns the permission bits of a file: there are none here.
+/// There are no permission bits here.
 pub fn mode_of(_metadata: &std::fs::Metadata) -> u32 {
     0o644
 }
 
-/// Returns the number of the device that a path is on: not known here.
 pub fn inode_of(_path: &Path) -> Option<u64> {
     None
 }
 
-/// Files below a profile are closed to others as they are.
+/// Returns nothing: the profile closes files to others already.
 pub fn closes(_path: &Path) -> Option<String> {
     None
 }
 
-/// Unknown here.
 pub fn device_of(_path: &Path) -> Option<u64> {
     None
 }
 
-/// Returns true if two paths are known to be names of one file: it is not asked for here.
+/// Returns false: not determined here.
 pub fn is_same_file(_a: &Path, _b: &Path) -> bool {
     false
 }
 
-/// Returns true if removing `path` frees no space, because the file has another name. `other` is where that would be, for
-/// systems that do not count names.
+/// Returns true if removing `path` frees no space, because the file has another name. `other` is
+/// that name, for systems that do not count hard links.
 pub fn has_another_name(_path: &Path, other: &Path) -> bool {
     other.exists()
 }
 
-/// Makes sure that a file just made has the mode that it was made with: there are no modes here.
+/// Does nothing: there are no modes here.
 ///
 /// # Errors
 /// Never.
@@ -150,7 +143,7 @@ pub fn keep_owner_mode(_file: &File, _mode: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// The same for a directory.
+/// Does nothing: there are no modes here.
 ///
 /// # Errors
 /// Never.
@@ -158,17 +151,15 @@ pub fn ensure_mode(_path: &Path, _mode: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the number of the file system that a path is on: not known here.
 pub fn file_system_of(_path: &Path) -> Option<u64> {
     None
 }
 
-/// Returns true if `path` is a directory of this user, no symlink.
+/// Returns true if `path` is a directory, not a symlink; owners are not checked.
 pub fn is_own_dir(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
 }
 
-/// Returns the time of the last change of content.
 pub fn mtime_of(metadata: &Metadata) -> Time {
     time_of(metadata.last_write_time())
 }
@@ -183,10 +174,11 @@ fn time_of(ticks: u64) -> Time {
     )
 }
 
-/// Opens whatever is at `path`, a directory or link too, to see and set its times; a link is not followed.
+/// Opens the object at `path`, even a directory or link, to read and set its times; a link is not
+/// followed.
 ///
 /// # Errors
-/// It is not there, or belongs to somebody else.
+/// It does not exist, or belongs to somebody else.
 pub fn open_attributes(path: &Path) -> io::Result<File> {
     const FILE_READ_ATTRIBUTES: u32 = 0x80;
     const FILE_WRITE_ATTRIBUTES: u32 = 0x100;
@@ -199,7 +191,7 @@ pub fn open_attributes(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Makes a symlink of one of the two sorts that there are.
+/// Creates a symlink of one of the two kinds.
 ///
 /// # Errors
 /// The user has neither the privilege nor developer mode.
@@ -211,12 +203,12 @@ pub fn symlink(target: &Path, link: &Path, is_dir: bool) -> io::Result<()> {
     }
 }
 
-/// Returns true for a junction or a symlink to a directory: it is removed as a directory is.
+/// Returns true for a junction or a symlink to a directory: both are removed like a directory.
 pub fn is_dir_link(metadata: &Metadata) -> bool {
     metadata.file_type().is_symlink_dir()
 }
 
-/// The profile directory is private by its access list; files inherit it.
+/// Does nothing: the access control list of the profile makes it private, and files inherit it.
 pub fn private_options(_options: &mut OpenOptions, _mode: u32) {}
 
 /// Creates one directory.
@@ -227,12 +219,12 @@ pub fn make_dir(path: &Path, _mode: u32) -> io::Result<()> {
     std::fs::create_dir(path)
 }
 
-/// Returns true if `path` is a directory and no symlink. Who may look into it is inherited from where it lies.
+/// Returns true if `path` is a directory and not a symlink. Its access control list is inherited.
 pub fn is_private_dir(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
 }
 
-/// NTFS journals names itself; there is nothing to sync a directory with.
+/// Does nothing: NTFS journals names itself, and directories cannot be synced.
 ///
 /// # Errors
 /// Never.
@@ -257,7 +249,7 @@ pub fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io:
     Ok(())
 }
 
-/// Windows knows only the read-only attribute.
+/// Windows only has the read-only attribute.
 ///
 /// # Errors
 /// The system refuses.
@@ -272,17 +264,17 @@ pub fn free_bytes(_path: &Path) -> Option<u64> {
     None
 }
 
-/// There are no such numbers here.
+/// There are no such ids here.
 pub fn user_and_group() -> (u32, u32) {
     (0, 0)
 }
 
-/// Returns the object at a path, without following a symlink.
+/// Returns the kind of the object at a path, without following a symlink.
 pub fn kind_of(path: &Path) -> Option<Kind> {
     Some(stat_of(&std::fs::symlink_metadata(path).ok()?).kind)
 }
 
-/// Unknown without further libraries: a process that may run is taken to run.
+/// Unknown without further libraries: any process counts as running.
 pub fn process_runs(_pid: u32) -> bool {
     true
 }
@@ -292,7 +284,7 @@ pub fn process_start(_pid: u32) -> Option<chrono::DateTime<chrono::Utc>> {
     None
 }
 
-/// Files are synced one by one here.
+/// Does nothing: files are synced one by one here.
 ///
 /// # Errors
 /// Never.
@@ -300,12 +292,12 @@ pub fn sync_file_system(_path: &Path) -> io::Result<()> {
     super::point("syncfs")
 }
 
-/// Access lists say who may write here, and bdr does not read them: nothing is staged.
+/// Returns true: bdr does not read access control lists, so it stages nothing here.
 pub fn is_open_to_writers(_dir: &Path) -> bool {
     true
 }
 
-/// Owners are not checked.
+/// Owners are not checked here.
 pub fn is_own_link(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok()
 }

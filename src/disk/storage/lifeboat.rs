@@ -1,10 +1,10 @@
-//! The lifeboat: more hard links to a repository's files, in a place that a command which deletes
-//! the repository does not reach.
+//! The lifeboat: hard links to a repository's files, in a place that a command which deletes the
+//! repository does not reach.
 //!
-//! Hard links are on the same file system: they take no space and hardly any time. Where links
-//! cannot be made, files are copied up to [`COPY_BUDGET`]. A repository that is gone is restored by
-//! linking everything to where it was. Names that a power failure took from the lifeboat are made
-//! again by [`Lifeboat::catch_up`].
+//! Hard links are on the same file system, take no space and hardly any time. Where linking fails,
+//! files are copied up to [`COPY_BUDGET`]. A deleted repository is restored by linking everything
+//! back. Names that a power failure took from the lifeboat are added again by
+//! [`Lifeboat::catch_up`].
 #![expect(
     clippy::disallowed_methods,
     reason = "writes beside the repository what the storage has written into it"
@@ -23,7 +23,7 @@ use crate::base::id::Digest;
 use crate::base::path::{RawName, os_to_bytes};
 use crate::disk::fsutil::{self, Dir, OwnTree};
 
-/// Bytes of files that are copied because they cannot be linked.
+/// Bytes of files that may be copied because they cannot be linked.
 const COPY_BUDGET: u64 = 512 << 20;
 
 const ABOUT: &str = "about.json";
@@ -35,26 +35,23 @@ const INCOMPLETE: &str = "incomplete";
 /// What a lifeboat belongs to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct About {
-    /// Directory of the repository.
     pub repository: RawName,
-    /// File of the configuration.
     pub config: RawName,
-    /// The file system that the repository lies on, if it is known.
+    /// The file system of the repository, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
 }
 
-/// The lifeboat of one repository.
 #[derive(Debug, Clone)]
 pub struct Lifeboat {
     dir: PathBuf,
     repository: PathBuf,
-    /// Bytes in it; counted when the first file has to be copied.
+    /// Bytes copied; counted when the first file has to be copied.
     copied: Arc<Mutex<Option<u64>>>,
 }
 
 impl Lifeboat {
-    /// Names the lifeboat that a repository has in `place`; nothing is touched yet.
+    /// Names the lifeboat of a repository in `place`; touches nothing yet.
     pub fn new(place: &Path, repository: &Path) -> Self {
         let key = Digest::of(&os_to_bytes(repository.as_os_str())).to_hex();
         Self {
@@ -64,7 +61,7 @@ impl Lifeboat {
         }
     }
 
-    /// Returns the lifeboats in `place` that can be read, with what they say of themselves.
+    /// Returns the readable lifeboats in `place`, with what they belong to.
     pub fn all(place: &Path) -> Vec<(Self, About)> {
         if !fsutil::is_private_dir(place) {
             return Vec::new();
@@ -81,45 +78,44 @@ impl Lifeboat {
         found.collect()
     }
 
-    /// Returns its directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Returns where large files can be kept beside it; `None` if it was not launched.
+    /// Returns where large files can be kept next to it; `None` if it was not launched.
     pub(super) fn area(&self) -> Option<PathBuf> {
         self.private().then(|| self.dir.join("staging"))
     }
 
-    /// Returns the path of the hard link of a file, or the place of a directory; `None` if there can be none.
+    /// Returns the path of a file's hard link, or of a directory; `None` if there can be none.
     pub(super) fn second(&self, name: &str) -> Option<PathBuf> {
         self.private().then(|| self.dir.join(FILES).join(name))
     }
 
-    /// Returns what it says of itself.
+    /// Returns what it belongs to.
     pub fn about(&self) -> Option<About> {
         let about = fs::read(self.dir.join(ABOUT)).ok()?;
         serde_json::from_slice(&about).ok()
     }
 
-    /// Returns the configuration that was kept.
+    /// Returns the saved configuration.
     pub fn config(&self) -> Option<Vec<u8>> {
         fs::read(self.dir.join(CONFIG)).ok()
     }
 
-    /// Returns true if it has a repository to bring back.
+    /// Returns true if it has a repository to restore.
     pub fn is_manned(&self) -> bool {
         self.private() && self.dir.join(FILES).join("format.json").is_file()
     }
 
-    /// Returns the bytes that only it takes: copies, and files that the repository has no more.
+    /// Returns the bytes that only it takes: copies, and files that the repository no longer has.
     pub fn own_bytes(&self) -> u64 {
         self.bytes_of(FILES)
     }
 
     fn bytes_of(&self, part: &str) -> u64 {
         let (files, mut bytes) = (self.dir.join(part), 0);
-        // What cannot be listed is not counted: this is for people to read.
+        // Unreadable directories are not counted, because this is only shown to people.
         let _ = each_file(&files, Path::new(""), &mut |name| {
             let path = files.join(name);
             if !fsutil::has_another_name(&path, &self.repository.join(name)) {
@@ -130,7 +126,8 @@ impl Lifeboat {
         bytes
     }
 
-    /// Returns what it keeps of repositories that were at the same place before, by name, with the bytes that only it takes.
+    /// Returns what it has of earlier repositories at the same place, by name, with the bytes that
+    /// only it takes.
     pub fn earlier(&self) -> Vec<(String, u64)> {
         let begin = format!("{FILES}.");
         let entries = fsutil::read_dir(&self.dir).into_iter().flatten().flatten();
@@ -144,7 +141,7 @@ impl Lifeboat {
             .collect()
     }
 
-    /// Removes one of those that [`Lifeboat::earlier`] names.
+    /// Removes one of those from [`Lifeboat::earlier`].
     ///
     /// # Errors
     /// It is not this user's alone, or something in it cannot be removed.
@@ -159,12 +156,14 @@ impl Lifeboat {
         }
     }
 
-    /// Returns true if its repository was deleted or moved; false if it is there, or its disk is away.
+    /// Returns true if its repository was deleted or moved; false if it exists, or its disk is
+    /// away.
     pub fn is_left(&self) -> bool {
         !self.repository.join("format.json").exists() && self.check_place().is_ok()
     }
 
-    /// Removes it for good: a repository that is deleted on purpose must not come back at the next call.
+    /// Removes it for good: a repository that was deleted on purpose must not come back at the next
+    /// call.
     ///
     /// # Errors
     /// It is not this user's alone, or something in it cannot be removed.
@@ -183,7 +182,7 @@ impl Lifeboat {
         }
     }
 
-    /// Nobody else may have made it, or may look into it.
+    /// Returns true if nobody else made it or may read it.
     fn private(&self) -> bool {
         let place = self.dir.parent();
         place.is_some_and(fsutil::is_private_dir)
@@ -191,12 +190,13 @@ impl Lifeboat {
             && fsutil::is_private_dir(&self.dir.join(FILES))
     }
 
-    /// Makes it, and keeps what it belongs to and the configuration. `place` is where the repository lies, if that is known by now.
+    /// Creates it, and saves what it belongs to and the configuration. `place` is where the
+    /// repository is, if known.
     ///
     /// # Errors
     /// The place cannot be written, or is not this user's alone.
     pub fn launch(&self, config: &Path, place: Option<Place>) -> io::Result<()> {
-        // From the top: nothing is made in a place that is somebody else's.
+        // From the top: nothing is created in somebody else's place.
         let files = self.dir.join(FILES);
         for dir in [self.dir.parent().unwrap_or(&self.dir), &self.dir, &files] {
             if fsutil::is_private_dir(dir) {
@@ -223,7 +223,7 @@ impl Lifeboat {
         let config = fs::read(config).unwrap_or_default();
         for (name, bytes) in [(ABOUT, about), (CONFIG, config)] {
             let path = self.dir.join(name);
-            // An empty configuration is none: one that was kept before is worth more.
+            // An empty configuration counts as none: an earlier saved one is worth more.
             let same = fs::read(&path).is_ok_and(|old| old == bytes);
             if !same && !bytes.is_empty() {
                 fsutil::write_derived(&path, &bytes).map_err(io::Error::other)?;
@@ -232,7 +232,8 @@ impl Lifeboat {
         Ok(())
     }
 
-    /// Where another repository was made in place of the one kept here, that one goes aside: names must not mix.
+    /// Moves the saved repository aside if another one was made in its place, because their names
+    /// must not mix.
     fn part_from_another(&self) -> io::Result<()> {
         let files = self.dir.join(FILES);
         let (ours, theirs) = (
@@ -255,7 +256,8 @@ impl Lifeboat {
         Ok(())
     }
 
-    /// Makes the hard link to a file of the repository in `dir`. Failing costs only this safety, so it is no error.
+    /// Creates the hard link to a file in `dir`. A failure only costs this extra safety, so it is
+    /// not an error.
     pub(super) fn keep(&self, name: &str, dir: &Dir) {
         if !self.private() {
             return;
@@ -278,11 +280,11 @@ impl Lifeboat {
         }
     }
 
-    /// Takes note of a file that cannot be kept: what is left is not the whole repository.
+    /// Notes that a file could not be kept, so that the rest is not taken for the whole repository.
     fn note_kept(&self, done: &io::Result<()>) {
         let failed = |e: &io::Error| e.kind() != io::ErrorKind::NotFound;
         if done.as_ref().is_err_and(failed) {
-            // Without the note a rescue goes by the files it finds.
+            // Without the note, a rescue trusts the files it finds.
             let _ = fsutil::write_derived(&self.dir.join(INCOMPLETE), b"");
         }
     }
@@ -319,12 +321,12 @@ impl Lifeboat {
         Ok(())
     }
 
-    /// Forgets a file that the repository does not have any more.
+    /// Forgets a file that is no longer in the repository.
     pub(super) fn forget(&self, name: &str) {
         let _ = fs::remove_file(self.dir.join(FILES).join(name));
     }
 
-    /// Makes hard links to files that have none. Returns how many.
+    /// Adds missing hard links. Returns how many.
     ///
     /// # Errors
     /// The repository cannot be listed.
@@ -351,7 +353,8 @@ impl Lifeboat {
         Ok(made)
     }
 
-    /// Makes sure that the repository was deleted from the file system that it was on: what is away comes back by itself.
+    /// Makes sure that the repository was deleted from its file system, rather than its disk
+    /// removed: then it comes back by itself.
     fn check_place(&self) -> io::Result<()> {
         let there = self.repository.ancestors().find(|dir| dir.is_dir());
         let device = there.and_then(fsutil::device_of);
@@ -359,7 +362,7 @@ impl Lifeboat {
             Some(place) => {
                 place.look() == Stands::Same && fsutil::device_of(place.mount.as_path()) == device
             }
-            // Nobody noted it: where it can be linked it was.
+            // Nobody noted it: what can be linked was on the same file system.
             None => fsutil::device_of(&self.dir) == device,
         };
         match same {
@@ -371,7 +374,7 @@ impl Lifeboat {
         }
     }
 
-    /// Makes sure that everything that the snapshots in it need is in it.
+    /// Makes sure that everything its snapshots need is in it.
     fn check_whole(&self) -> io::Result<()> {
         let files = self.dir.join(FILES);
         let partial = || io::Error::other("the lifeboat has only part of the repository");
@@ -392,7 +395,7 @@ impl Lifeboat {
             let listed = bases.all(|base| has(format!("manifests/{base}.json.gz")));
             let packs = list(&record["packs"]);
             let mut packs = packs.iter().filter_map(|pack| pack["id"].as_str());
-            // Prune may have thrown packs of others away.
+            // Prune may have removed packs that others wrote.
             let packed = record["kind"] != "full"
                 || packs.all(|id| {
                     let dir = id.get(..2).unwrap_or_default();
@@ -405,11 +408,11 @@ impl Lifeboat {
         Ok(())
     }
 
-    /// Brings the repository back to where it was, on the file system where it was, whole or not at all. Files that are there are left alone. Returns how many
-    /// came back.
+    /// Restores the repository in its place, on the same file system, completely or not at all.
+    /// Existing files are left alone. Returns how many files came back.
     ///
     /// # Errors
-    /// It was not deleted but its file system is away, not all of it is here, or it cannot be written.
+    /// Its file system is away, the lifeboat is incomplete, or the place cannot be written.
     pub fn rescue(&self) -> io::Result<u64> {
         if !self.is_manned() {
             return Err(io::ErrorKind::NotFound.into());
@@ -422,7 +425,7 @@ impl Lifeboat {
             names.push(name.to_path_buf());
             Ok(())
         })?;
-        // format.json last: it is what makes the directory a repository.
+        // format.json comes last: it makes the directory a repository.
         names.sort_by_key(|name| name == Path::new("format.json"));
         self.check_alone()?;
         fsutil::create_dir_private(&self.repository).map_err(io::Error::other)?;
@@ -446,7 +449,7 @@ impl Lifeboat {
     }
 }
 
-/// What a repository has at its top.
+/// The top-level names of a repository.
 const PARTS: [&str; 15] = [
     "RECOVER.md",
     "format.json",
@@ -465,13 +468,14 @@ const PARTS: [&str; 15] = [
     "trash",
 ];
 
-/// Returns true for a name that bdr gives to something at the top of a repository.
+/// Returns true for bdr's top-level names of a repository.
 pub fn is_part(name: &str) -> bool {
     PARTS.contains(&name)
 }
 
 impl Lifeboat {
-    /// Makes sure that nothing else stands where the repository was: a link to a directory of the user's would have it laid out among their files.
+    /// Makes sure that nothing else is in the repository's place: through a symlink to a user's
+    /// directory, it would be restored among their files.
     fn check_alone(&self) -> io::Result<()> {
         let entries = match fsutil::read_dir(&self.repository) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -491,14 +495,15 @@ impl Lifeboat {
     }
 }
 
-/// Opens a directory below `top`; `None` is the top itself, or one that is reached by a link.
+/// Opens a directory below `top`, never through a symlink.
 fn below(top: &Dir, path: &Path) -> io::Result<Dir> {
     let mut parts = path.iter();
     let first = parts.next().ok_or(io::ErrorKind::InvalidInput)?;
     parts.try_fold(top.child(first)?, |dir, part| dir.child(part))
 }
 
-/// Opens a directory of a repository, which is made if it is not there; `None`: its top. Links in the place of one are not followed.
+/// Opens a directory of a repository, and creates it if it is missing; `None` is the top. Symlinks
+/// are not followed.
 fn made_in(top: &Dir, path: &Path) -> io::Result<Option<Dir>> {
     let mut found: Option<Dir> = None;
     for part in path.iter() {
@@ -506,7 +511,7 @@ fn made_in(top: &Dir, path: &Path) -> io::Result<Option<Dir>> {
         let dir = found.as_ref().unwrap_or(top);
         let next = match dir.dir(part) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // It may have been closed against a stray `rm -r`.
+                // It may be closed against a stray `rm -r`.
                 if dir.make_dir(part).is_err() {
                     dir.set_mode(0o700)?;
                     dir.make_dir(part)?;
@@ -520,8 +525,9 @@ fn made_in(top: &Dir, path: &Path) -> io::Result<Option<Dir>> {
     Ok(found)
 }
 
-/// Returns where lifeboats are in a directory that everybody may write to: the directory `name`, or `name.<random>` where somebody else made that one
-/// first. Nobody can make such a directory for another user, so the one that is this user's alone is found again without a note.
+/// Returns where lifeboats are in a directory to which everybody may write: the directory `name`,
+/// or `name.<random>` if somebody else made that first. Nobody can make such a directory for
+/// another user, so the one that is this user's alone can be found without a note.
 pub fn lifeboats_in(dir: &Path, name: &str) -> PathBuf {
     let first = dir.join(name);
     if fsutil::is_private_dir(&first) {
@@ -538,14 +544,15 @@ pub fn lifeboats_in(dir: &Path, name: &str) -> PathBuf {
         return second;
     }
     let mut random = [0; 8];
-    // It is free, or nothing can be done about it: `status` says so.
+    // The name is free, or we can do nothing about it: `status` reports that.
     if first.symlink_metadata().is_err() || getrandom::fill(&mut random).is_err() {
         return first;
     }
     dir.join(format!("{begin}{}", hex::encode(random)))
 }
 
-/// Gives a file a name of its own in `dir`, as a link or, where that cannot be, as a copy that is durable; returns it.
+/// Creates an unguessable name for a file in `dir`, by a hard link or, if that fails, a durable
+/// copy; returns the name.
 pub(super) fn name_in(from: &Path, dir: &Dir) -> io::Result<String> {
     if let Ok(name) = dir.second_name(from) {
         return Ok(name);
@@ -563,7 +570,7 @@ pub(super) fn name_in(from: &Path, dir: &Dir) -> io::Result<String> {
     }
 }
 
-/// Copies under another name first: half a file never has the right one.
+/// Copies under a temporary name first, so that a partial file never has the final one.
 fn copy(mut from: fs::File, to: &Path) -> io::Result<()> {
     let dir = to.parent().unwrap_or(Path::new("."));
     let (mut file, temporary) = fsutil::create_temporary(dir, 0o400)?;

@@ -1,7 +1,7 @@
 //! A repository in a directory.
 //!
-//! Staged files live in `tmp/` of the same file system. Published files are 0400; the directories that hold them are
-//! 0500 between writes where modes mean something, so that a stray `rm -r` fails.
+//! Staged files are in `tmp/` of the same file system. Published files are 0400; between writes
+//! their directories are 0500 where modes mean something, so that a stray `rm -r` fails.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -14,7 +14,7 @@ use crate::base::error::Result;
 use crate::disk::fsutil::{self, Dir, Found, Identity, Lock, Sharing};
 use crate::model::manifest::Time;
 
-/// A repository in a directory of this machine.
+/// A repository in a local directory.
 pub struct LocalStorage {
     dir: PathBuf,
     held: Mutex<Held>,
@@ -23,35 +23,35 @@ pub struct LocalStorage {
     lifeboat: Option<Lifeboat>,
 }
 
-/// The directory of the repository as it was found first: its path may lead elsewhere by the next step.
+/// The repository's directory as it was first found: its path may lead elsewhere by the next step.
 #[derive(Default)]
 struct Held {
     dir: Option<Arc<Dir>>,
     known: Option<Known>,
 }
 
-/// What tells a repository that is reached again.
+/// Identifies the repository when its directory is opened again.
 struct Known {
     directory: Identity,
-    /// Its `format.json`: on a file system that was mounted again the directory is another.
+    /// Its `format.json`: after a remount, the same directory has another identity.
     format: Option<Vec<u8>>,
 }
 
 impl Known {
-    /// Returns true if it is in `dir`.
+    /// Returns true if the repository is in `dir`.
     fn is_in(&self, dir: &Dir) -> io::Result<bool> {
         Ok(dir.identity()? == self.directory
             || self.format.is_some() && self.format == read_in(dir, FORMAT).ok())
     }
 }
 
-/// The file that makes a directory a repository, and says which.
+/// The file that makes a directory a repository and identifies it.
 const FORMAT: &str = "format.json";
 
 const OPEN_FILES: usize = 32;
 
 impl LocalStorage {
-    /// Names a directory; nothing is touched yet.
+    /// Names a directory; touches nothing yet.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
@@ -61,7 +61,7 @@ impl LocalStorage {
         }
     }
 
-    /// Makes a hard link to every file that is published from now on.
+    /// Hard-links every file that is published from now on.
     #[must_use]
     pub fn with_lifeboat(mut self, lifeboat: Lifeboat) -> Self {
         self.lifeboat = Some(lifeboat);
@@ -72,15 +72,15 @@ impl LocalStorage {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of which repository it is, as soon as that is known.
+    /// Notes which repository it is, as soon as that is known.
     fn note_format(&self, format: &[u8]) {
         if let Some(known) = &mut self.held().known {
             known.format.get_or_insert_with(|| format.to_vec());
         }
     }
 
-    /// Returns the directory of the repository: the one that was found first, for as long as it is held. Where it is looked for again, nothing else is taken
-    /// for it.
+    /// Returns the repository's directory: the one found first, for as long as it is open. When it
+    /// is opened again, only the same repository is accepted.
     fn top(&self) -> io::Result<Arc<Dir>> {
         let mut held = self.held();
         if let Some(dir) = &held.dir {
@@ -104,12 +104,12 @@ impl LocalStorage {
         Ok(dir)
     }
 
-    /// Opens a directory of the repository, step by step: a link in the place of one leads to something else, which is neither listed, read, written nor
-    /// closed, whenever it was put there.
+    /// Opens a directory of the repository step by step. A symlink in place of one leads elsewhere,
+    /// and nothing there is listed, read, written or closed, whenever the link appeared.
     fn dir_at(&self, name: &str) -> io::Result<Arc<Dir>> {
         match below(self.top()?, name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // It may have been deleted, and brought back.
+                // It may have been deleted and restored.
                 self.held().dir = None;
                 below(self.top()?, name)
             }
@@ -117,25 +117,25 @@ impl LocalStorage {
         }
     }
 
-    /// Opens the directory that a file lies in.
+    /// Opens the directory of a file.
     fn dir_of(&self, name: &str) -> io::Result<Arc<Dir>> {
         self.dir_at(parts(name)?.0)
     }
 
-    /// Opens a directory to be listed; `None` if that part of the repository is missing (yet).
+    /// Opens a directory for listing; `None` if that part of the repository is missing (yet).
     fn listed_dir(&self, name: &str) -> io::Result<Option<Arc<Dir>>> {
         if name.is_empty() {
-            // One that was deleted looks empty to whoever holds it.
+            // A deleted directory looks empty through an open handle.
             self.held().dir = None;
         }
         match self.dir_at(name) {
-            // A repository that is gone altogether is an error, a missing part of it is empty.
+            // If the whole repository is gone, that is an error; a missing part is just empty.
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.top().is_ok() => Ok(None),
             other => other.map(Some),
         }
     }
 
-    /// Looks at a file; `None` if it, or the directory that it would lie in, is not there.
+    /// Returns what is at a name; `None` if it or its directory does not exist.
     fn found(&self, name: &str) -> io::Result<Option<Found>> {
         match self.dir_of(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -159,7 +159,7 @@ impl LocalStorage {
         Ok(file)
     }
 
-    /// Makes sure that a directory of the repository is there, and opens it.
+    /// Opens a directory of the repository, and creates it if it is missing.
     fn make_dir(&self, name: &str) -> io::Result<Arc<Dir>> {
         let mut dir = self.top()?;
         let mut is_top = true;
@@ -184,7 +184,7 @@ impl LocalStorage {
         Ok(dir)
     }
 
-    /// Removes a name, not durably yet; returns the directory that it was in.
+    /// Removes a name, not durably yet; returns its directory.
     fn unlink(&self, name: &str) -> io::Result<Arc<Dir>> {
         self.forget_open(name);
         let (_, file) = parts(name)?;
@@ -215,19 +215,19 @@ fn below(top: Arc<Dir>, name: &str) -> io::Result<Arc<Dir>> {
     Ok(dir)
 }
 
-/// Reads a file as a whole.
 fn read_in(dir: &Dir, name: &str) -> io::Result<Vec<u8>> {
     let (mut file, bytes) = dir.file(name)?;
     if bytes > super::MAX_READ_BYTES {
         return Err(super::too_large(bytes));
     }
     let mut content = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
-    // A byte more than there should be: what grows is noticed, and the end costs no further look.
+    // One byte more than expected: this notices a growing file, and saves another read to find the
+    // end.
     (&mut file).take(bytes + 1).read_to_end(&mut content)?;
     Ok(content)
 }
 
-/// Returns the directory that a file lies in, and what it is called there.
+/// Splits a name into the directory and the name in it.
 fn parts(name: &str) -> io::Result<(&str, &str)> {
     let (dir, file) = name.rsplit_once('/').unwrap_or(("", name));
     match file {
@@ -236,7 +236,7 @@ fn parts(name: &str) -> io::Result<(&str, &str)> {
     }
 }
 
-/// Runs a change in `dir`, which is made writable for it if it has to be.
+/// Runs a change in `dir`, making it writable if necessary.
 fn in_writable(dir: &Dir, mut change: impl FnMut() -> io::Result<()>) -> io::Result<()> {
     for attempt in 0.. {
         match change() {
@@ -256,12 +256,12 @@ fn in_writable(dir: &Dir, mut change: impl FnMut() -> io::Result<()>) -> io::Res
 /// Closes a directory against a stray `rm -r`.
 fn close(dir: &Dir) {
     if cfg!(unix) {
-        // A convenience, not a promise: failing to close changes nothing that matters.
+        // A convenience, not a promise: if it fails, nothing that matters changes.
         let _ = dir.set_mode(0o500);
     }
 }
 
-/// Opens a file and returns its size; anything else there is an error, even a link.
+/// Opens a regular file and returns its size; anything else is an error, even a symlink.
 fn open_regular(path: &Path) -> io::Result<(File, u64)> {
     let file = fsutil::open_own(path)?;
     let metadata = file.metadata()?;
@@ -307,32 +307,33 @@ impl Staged for LocalStaged {
 }
 
 impl LocalStorage {
-    /// Returns a place beside the repository, on its file system. Not in it: what lies there is not sealed yet.
+    /// Returns a place next to the repository on its file system. Not inside, because what is kept
+    /// there is not sealed yet.
     fn beside(&self) -> Option<PathBuf> {
         let mut name = self.dir.file_name()?.to_owned();
         name.push("-staging");
         Some(self.dir.with_file_name(name))
     }
 
-    /// Returns the directory.
     pub fn directory(&self) -> &Path {
         &self.dir
     }
 
-    /// Returns where files can be kept that do not go through the storage, best first: places that survive what the repository may not.
+    /// Returns places for files that do not go through the storage, best first: places that may
+    /// survive the repository.
     pub fn areas(&self) -> Vec<PathBuf> {
         let lifeboat = self.lifeboat.as_ref().and_then(Lifeboat::area);
         lifeboat.into_iter().chain(self.beside()).collect()
     }
 
-    /// Brings back files that were deleted from outside, if there are second names of them. Returns how many.
+    /// Restores files that were deleted from outside, from their hard links. Returns how many.
     ///
     /// # Errors
-    /// There are none, or they cannot be brought back.
+    /// There are no hard links, or the files cannot be restored.
     pub fn rescue(&self) -> io::Result<u64> {
         let lifeboat = self.lifeboat.as_ref();
         let back = lifeboat.ok_or(io::ErrorKind::NotFound)?.rescue()?;
-        // It is another directory now, with the same in it.
+        // It is a new directory now, with the same content.
         self.let_go();
         let mut held = self.held();
         held.known.take_if(|known| known.format.is_none());
@@ -445,11 +446,11 @@ impl Storage for LocalStorage {
     }
 
     fn remove_all(&self, names: &[String]) -> io::Result<()> {
-        // One fsync for many names: a thousand of them take seconds.
+        // One fsync for many names: a thousand of them would take seconds.
         let mut dirs = std::collections::BTreeMap::new();
         for name in names {
             match self.unlink(name) {
-                // A directory that is not there holds no name.
+                // A missing directory contains no name.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 dir => drop(dirs.insert(parts(name)?.0, dir?)),
             }
@@ -464,11 +465,11 @@ impl Storage for LocalStorage {
         let old_dir = self.dir_at(old_place)?;
         let new_dir = self.make_dir(new_place)?;
         in_writable(&new_dir, || {
-            // Who is not allowed to take a name away is not told which of the two directories is meant.
+            // The error does not say which of the two directories forbids the rename.
             old_dir.set_mode(0o700)?;
             old_dir.rename(old, &new_dir, new)
         })?;
-        // The new name first: after a crash there are two rather than none.
+        // The new name first: after a crash there are two names rather than none.
         new_dir.sync()?;
         old_dir.sync()?;
         for (place, dir) in [(old_place, &old_dir), (new_place, &new_dir)] {

@@ -1,7 +1,7 @@
-//! A storage that loses power: for tests that cut a verb after every single step.
+//! A storage that loses power, for tests that interrupt a verb after every single step.
 //!
-//! It keeps what a disk would hold after a power cut apart from what a running program sees: content counts as written
-//! only after its fsync, a name only after the fsync of its directory.
+//! It separates what survives a power cut from what a running program sees: content counts as
+//! written only after its fsync, a name only after the fsync of its directory.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use crate::disk::fsutil::Sharing;
 pub enum CrashMode {
     /// Nothing.
     LoseUnsynced,
-    /// Everything: the process died, the machine did not.
+    /// Everything: the process died, but not the machine.
     KeepAll,
 }
 
@@ -25,11 +25,10 @@ pub enum CrashMode {
 struct Inner {
     /// What a running program sees.
     live: BTreeMap<String, Arc<Vec<u8>>>,
-    /// What a disk holds.
+    /// What is on the disk.
     durable: BTreeMap<String, Arc<Vec<u8>>>,
-    /// Steps done.
     steps: u64,
-    /// The step before which power is lost.
+    /// The step before which power fails.
     cut: Option<u64>,
     full_at: Option<u64>,
     bytes: u64,
@@ -37,7 +36,6 @@ struct Inner {
     holders: BTreeMap<String, Holders>,
 }
 
-/// An in-memory storage with a power switch.
 #[derive(Clone, Default)]
 pub struct MemoryStorage(Arc<Mutex<Inner>>);
 
@@ -66,18 +64,17 @@ fn step(inner: &mut Inner, what: String) -> io::Result<()> {
 }
 
 impl MemoryStorage {
-    /// Returns an empty storage.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Returns how many steps were done, and what they were.
+    /// Returns how many steps were done, and which.
     pub fn steps(&self) -> (u64, Vec<String>) {
         let inner = lock(&self.0);
         (inner.steps, inner.log.clone())
     }
 
-    /// Cuts the power before the step with this number (counted from now).
+    /// Cuts the power before the step with this number, counted from now.
     pub fn cut_after(&self, steps: u64) {
         let mut inner = lock(&self.0);
         inner.steps = 0;
@@ -85,7 +82,7 @@ impl MemoryStorage {
         inner.cut = Some(steps);
     }
 
-    /// Lets writes fail as on a full disk once this many more bytes were written.
+    /// Makes writes fail as on a full disk after this many more bytes.
     pub fn full_after(&self, bytes: u64) {
         let mut inner = lock(&self.0);
         inner.bytes = 0;
@@ -112,7 +109,7 @@ impl MemoryStorage {
         self.after_crash(CrashMode::KeepAll)
     }
 
-    /// Changes a stored file behind everybody's back.
+    /// Changes a stored file behind the program's back.
     pub fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut inner = lock(&self.0);
         if let Some(bytes) = inner.live.get(name) {
@@ -124,7 +121,6 @@ impl MemoryStorage {
         }
     }
 
-    /// Returns the names of all files.
     pub fn names(&self) -> Vec<String> {
         lock(&self.0).live.keys().cloned().collect()
     }
@@ -266,7 +262,7 @@ impl Storage for MemoryStorage {
     }
 }
 
-/// A lock that somebody holds: how many share it, or that one has it alone.
+/// A lock that is held, by a number of sharers or by one alone.
 #[derive(Clone, Copy)]
 enum Holders {
     Sharing(usize),

@@ -1,9 +1,10 @@
-//! Where repository files live: bounded files, written once, named by `/`-separated paths.
+//! Where repository files are: of bounded size, written once, named by `/`-separated paths.
 //!
 //! The seam for remote storage and for tests that lose power. Names are bdr's own (ASCII, no `..`).
 //!
-//! Another storage is a file beside [`local`] that implements [`Storage`], and a line in [`choose`]. What only a directory of this machine
-//! has (a path, staging areas, a lifeboat) is no part of the trait: [`Storage::local`] leads to it.
+//! A new storage is a file next to [`local`] that implements [`Storage`], and a line in [`choose`].
+//! What only a local directory has (a path, staging areas, a lifeboat) is not part of the trait;
+//! [`Storage::local`] leads to it.
 
 use std::io;
 use std::path::Path;
@@ -28,10 +29,11 @@ pub use local::LocalStorage;
 pub use memory::{CrashMode, MemoryStorage};
 pub use place::{Place, Stands};
 
-/// The largest file that is read into memory as a whole: what is larger is read in pieces, or is none of bdr's.
+/// The largest file that is read into memory as a whole, in bytes: larger ones are read in pieces,
+/// or are not bdr's.
 pub const MAX_READ_BYTES: u64 = 64 << 20;
 
-/// Says that a file is too large to be what its name says.
+/// Returns the error for a file that is too large for its name.
 pub fn too_large(bytes: u64) -> io::Error {
     let bytes = crate::base::units::size(bytes);
     let what = format!("it has {bytes}, more than any file of its kind");
@@ -47,7 +49,7 @@ pub struct Pieces<'a> {
 }
 
 impl<'a> Pieces<'a> {
-    /// Begins with a range of a file.
+    /// Starts with a range of a file.
     pub fn range(storage: &'a dyn Storage, name: &'a str, at: u64, bytes: u64) -> Self {
         let end = at.saturating_add(bytes);
         Self {
@@ -58,7 +60,7 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    /// Begins with the whole of a file, as it is now.
+    /// Starts with a whole file at its present size.
     ///
     /// # Errors
     /// It is missing.
@@ -67,7 +69,6 @@ impl<'a> Pieces<'a> {
         Ok(Self::range(storage, name, 0, bytes))
     }
 
-    /// Returns how many bytes are left.
     pub fn left(&self) -> u64 {
         self.end - self.at
     }
@@ -85,38 +86,35 @@ impl io::Read for Pieces<'_> {
     }
 }
 
-/// A name found in a directory of the storage.
+/// An entry in a directory of the storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
     /// Last component.
     pub name: String,
     /// Size in bytes; 0 for a directory.
     pub bytes: u64,
-    /// It is a directory.
     pub is_dir: bool,
 }
 
-/// How a file looks from outside: it stays so while nobody writes to it.
+/// Size and time of a file: they stay the same while nobody writes to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Look {
-    /// Size in bytes.
     pub bytes: u64,
-    /// When it was last written to; `None` where that is not known.
+    /// When it was last written to; `None` if unknown.
     pub time: Option<Time>,
 }
 
-/// Keeps repository files.
 pub trait Storage: Send + Sync {
     /// Reads a whole file.
     ///
     /// # Errors
-    /// It is missing, no regular file, or cannot be read.
+    /// It is missing, not a regular file, or cannot be read.
     fn read(&self, name: &str) -> io::Result<Vec<u8>>;
 
     /// Fills `buffer` from `offset`.
     ///
     /// # Errors
-    /// It is missing, shorter, or cannot be read.
+    /// It is missing, too short, or cannot be read.
     fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 
     /// Returns the size of a file, `None` if there is none.
@@ -125,7 +123,7 @@ pub trait Storage: Send + Sync {
     /// It cannot be determined.
     fn size(&self, name: &str) -> io::Result<Option<u64>>;
 
-    /// Returns how a file looks from outside, `None` if there is none.
+    /// Returns size and time of a file, `None` if there is none.
     ///
     /// # Errors
     /// It cannot be determined.
@@ -134,13 +132,13 @@ pub trait Storage: Send + Sync {
         Ok(bytes.map(|bytes| Look { bytes, time: None }))
     }
 
-    /// Lists a directory; one that does not exist is empty.
+    /// Lists a directory; a missing one is empty.
     ///
     /// # Errors
-    /// It cannot be read: never to be taken for empty.
+    /// It cannot be read, which must never pass for empty.
     fn list(&self, dir: &str) -> io::Result<Vec<Listed>>;
 
-    /// Returns the names in a directory, sorted: what [`Storage::list`] finds, without asking for sizes.
+    /// Returns the names in a directory, sorted: like [`Storage::list`] without asking for sizes.
     ///
     /// # Errors
     /// As [`Storage::list`].
@@ -148,16 +146,16 @@ pub trait Storage: Send + Sync {
         Ok(self.list(dir)?.into_iter().map(|l| l.name).collect())
     }
 
-    /// Begins a new file that is not visible yet.
+    /// Starts a new file that is not visible yet.
     ///
     /// # Errors
     /// The storage cannot be written.
     fn stage(&self) -> io::Result<Box<dyn Staged>>;
 
-    /// Makes a staged file visible under `name`; content and name are durable when it returns.
+    /// Makes a staged file visible as `name`; content and name are durable when it returns.
     ///
     /// # Errors
-    /// The device failed; the file may or may not be visible then.
+    /// The device failed; then the file may or may not be visible.
     fn publish(&self, staged: Box<dyn Staged>, name: &str) -> io::Result<()>;
 
     /// Removes a file.
@@ -166,16 +164,17 @@ pub trait Storage: Send + Sync {
     /// It cannot be removed.
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// Gives a file another name; whatever had that name is replaced. After a crash it has one of the two.
+    /// Renames a file, replacing whatever has the new name. After a crash it has one of the two
+    /// names.
     ///
     /// # Errors
     /// It is missing, or cannot be renamed.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
-    /// Removes files, durably when it returns; those that are not there are fine.
+    /// Removes files, durably when it returns; missing ones are fine.
     ///
     /// # Errors
-    /// One cannot be removed; some may be gone then.
+    /// One cannot be removed; then some may be gone.
     fn remove_all(&self, names: &[String]) -> io::Result<()> {
         for name in names {
             match self.remove(name) {
@@ -186,7 +185,8 @@ pub trait Storage: Send + Sync {
         Ok(())
     }
 
-    /// Puts another copy of a file in place of one that is missing or damaged, if there is one that `is_whole`; durable when it returns true.
+    /// Replaces a missing or damaged file by another copy, if there is one that `is_whole`; durable
+    /// when it returns true.
     ///
     /// # Errors
     /// The copy cannot be read, or the file cannot be written.
@@ -195,22 +195,25 @@ pub trait Storage: Send + Sync {
         Ok(false)
     }
 
-    /// Returns the names of files in a directory that other copies are kept of, whether or not the files are there.
+    /// Returns the names in a directory of which other copies exist, whether or not the files
+    /// themselves do.
     fn copies(&self, dir: &str) -> Vec<String> {
         let _ = dir;
         Vec::new()
     }
 
-    /// Takes a lock between all who use the storage, trying for up to `patience`; `None` where there are no locks.
+    /// Takes a lock among all users of the storage, trying for up to `patience`; `None` if there
+    /// are no locks.
     ///
     /// # Errors
-    /// `WouldBlock` if others hold it all that time; anything else if there is no getting it.
+    /// `WouldBlock` if others hold it all that time; anything else if locking fails.
     fn lock(&self, name: &str, sharing: Sharing, patience: Duration) -> io::Result<Option<Hold>> {
         let _ = (name, sharing, patience);
         Ok(None)
     }
 
-    /// Returns the names of files that were staged, never published, and last written to before `before`: a crash left them.
+    /// Returns the names of staged files that were never published and not written since `before`:
+    /// a crash left them.
     ///
     /// # Errors
     /// They cannot be listed.
@@ -219,18 +222,18 @@ pub trait Storage: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Makes the place that a new repository is put into, if there has to be one.
+    /// Creates the place for a new repository, if it needs one.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// It cannot be created.
     fn prepare(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Holds nothing open any more, for as long as nothing is asked of it: a file system that it lies on can be unmounted then.
+    /// Closes everything until the next request, so that the file system can be unmounted.
     fn let_go(&self) {}
 
-    /// Returns it as what it is if it is a directory of this machine; no other storage has anything to say here.
+    /// Returns the local directory, if it is one; `None` for every other storage.
     fn local(&self) -> Option<&LocalStorage> {
         None
     }
@@ -242,7 +245,7 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Wraps whatever releases the lock when it is dropped.
+    /// Wraps anything that releases the lock when dropped.
     pub fn new(lock: impl Send + Sync + 'static) -> Self {
         Self {
             _lock: Box::new(lock),
@@ -256,14 +259,16 @@ impl std::fmt::Debug for Hold {
     }
 }
 
-/// Returns the scheme of a place that is written as a URL, `scheme://…`. One letter is a Windows drive, not a scheme.
+/// Returns the scheme of a place that is a URL, `scheme://…`. A single letter is a Windows drive,
+/// not a scheme.
 pub fn scheme(place: &Path) -> Option<&str> {
     let (scheme, _) = place.to_str()?.split_once("://")?;
     let is_scheme = scheme.len() > 1 && scheme.bytes().all(|b| b.is_ascii_alphanumeric());
     is_scheme.then_some(scheme)
 }
 
-/// Returns the storage for a place, chosen by its scheme: without one it is a directory, which may have a lifeboat.
+/// Returns the storage for a place, chosen by its scheme; without one it is a directory, which may
+/// have a lifeboat.
 ///
 /// # Errors
 /// There is no storage for such URLs.
@@ -290,13 +295,13 @@ pub trait Staged: Send {
     /// The disk is full or the device failed.
     fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
 
-    /// Cuts it back to `length` bytes.
+    /// Truncates it to `length` bytes.
     ///
     /// # Errors
     /// The device failed.
     fn truncate(&mut self, length: u64) -> io::Result<()>;
 
-    /// For the storage that made it.
+    /// For the storage that created it.
     fn as_any(self: Box<Self>) -> Box<dyn std::any::Any>;
 }
 

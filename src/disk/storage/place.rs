@@ -1,5 +1,5 @@
-//! Which file system a repository is on, and where that is mounted. This distinguishes a repository
-//! that was deleted from one whose disk is away.
+//! Which file system a repository is on, and where it is mounted. This distinguishes a deleted
+//! repository from one whose disk is away.
 
 use std::path::Path;
 
@@ -13,24 +13,22 @@ use crate::disk::fsutil;
 pub struct Place {
     /// The topmost directory on it.
     pub mount: RawName,
-    /// Its number, where it has one.
+    /// Its persistent id, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<u64>,
 }
 
-/// The state of the place where a file system was.
+/// What is mounted now at the place of a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stands {
-    /// It.
     Same,
-    /// Another one.
     Another,
-    /// None: an empty mount point, or not even that.
+    /// Nothing: an empty mount point, or not even that.
     None,
 }
 
 impl Place {
-    /// Returns the place of something that is there; `None` where the system does not tell.
+    /// Returns the place of an existing path; `None` if the system does not tell.
     pub fn of(path: &Path) -> Option<Self> {
         let path = fsutil::canonicalize(path).ok()?;
         let device = fsutil::device_of(&path)?;

@@ -1,8 +1,8 @@
-//! Binds the records that this machine makes: each carries a keyed digest of itself.
+//! Binds the records that this machine makes: each has a keyed digest of itself.
 //!
-//! The key is beside the values, never in a repository, and has a hard link in the lifeboat. It is
-//! made when the first record is written, and never by a reader. If it is lost, nothing is lost
-//! with it: its records then count as made by a key that is not here, not as forged.
+//! The key is next to the values, never in a repository, and has a hard link in the lifeboat. The
+//! first record creates it, a reader never does. If it is lost, nothing else is: its records then
+//! count as made by a key that is not here, not as forged.
 
 use std::fmt;
 
@@ -18,30 +18,25 @@ use crate::disk::fsutil;
 
 /// The name of the key in a vault.
 const FILE: &str = "snapshots.key";
-/// What is digested to name the key: tells nothing of it.
+/// Input of the digest that names the key without revealing it.
 const NAMES: &[u8] = b"bdr: the name of this key";
-/// Begins what is digested of the name of a set.
+/// Prefix of the digest input for the name of a set.
 const SETS: &[u8] = b"bdr: the name of a set\n";
-/// Bits of a name that tell whether this machine gave it.
+/// Bits of a name that show whether this machine gave it.
 const NAME_BITS: u32 = 40;
 
-/// What a record is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A snapshot.
     Snapshot,
-    /// The beginning of an operation.
     Begin,
-    /// The end of an operation.
     End,
-    /// A set of kept content.
     Set,
-    /// What that turned out to be.
+    /// The digests of a set of kept content.
     Contents,
 }
 
 impl Kind {
-    /// Begins what is digested of a record: the same bytes of another kind have another digest.
+    /// Prefix of a record's digest input, so that equal bytes of another kind have another digest.
     fn head(self) -> &'static [u8] {
         match self {
             Self::Snapshot => b"bdr: a snapshot\n",
@@ -53,7 +48,7 @@ impl Kind {
     }
 }
 
-/// Names a key without telling it.
+/// Names a key without revealing it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyName([u8; 8]);
 
@@ -86,10 +81,9 @@ impl<'de> Deserialize<'de> for KeyName {
     }
 }
 
-/// What a record carries of the key that bound it.
+/// The part of a record about the key that bound it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bound {
-    /// Which key that was.
     pub key: KeyName,
     /// HMAC-SHA-256 of the record without this member.
     pub mac: Digest,
@@ -99,7 +93,7 @@ pub struct Bound {
 pub(super) struct Binding {
     key: Zeroizing<Key>,
     name: KeyName,
-    /// When it was made, milliseconds since 1970.
+    /// When it was created, in milliseconds since 1970.
     since: i64,
 }
 
@@ -114,7 +108,7 @@ impl Binding {
         })
     }
 
-    /// Returns a name of the same moment that tells who gave it.
+    /// Returns an id with the same time that shows who gave it.
     fn own(&self, id: Id) -> Result<Id> {
         let tail = (1_u128 << NAME_BITS) - 1;
         let head = id.to_u128() & !tail;
@@ -126,7 +120,7 @@ impl Binding {
 }
 
 fn mac(key: &Key, parts: &[&[u8]]) -> Result<Digest> {
-    // A key of any length will do: it cannot fail.
+    // A key of any length is valid: cannot fail.
     let mut mac = Hmac::<Sha256>::new_from_slice(key)
         .map_err(|error| Error::invalid(error.to_string(), None))?;
     parts.iter().for_each(|part| mac.update(part));
@@ -134,7 +128,7 @@ fn mac(key: &Key, parts: &[&[u8]]) -> Result<Digest> {
 }
 
 impl Vault {
-    /// Returns the key, if there is one; `make` sees to that.
+    /// Returns the key, if there is one; with `make` it is created if missing.
     fn binding(&self, make: bool) -> Result<Option<&Binding>> {
         if let Some(binding) = self.binding.get() {
             return Ok(Some(binding));
@@ -162,7 +156,7 @@ impl Vault {
     /// Binds a record to this machine.
     ///
     /// # Errors
-    /// The key is refused, or cannot be read or made.
+    /// The key is refused, or cannot be read or created.
     pub fn bind(&self, kind: Kind, record: &[u8]) -> Result<Bound> {
         let binding = self.binding(true)?;
         let binding = binding.ok_or_else(|| Error::invalid("there is no key", None))?;
@@ -172,7 +166,7 @@ impl Vault {
         })
     }
 
-    /// Returns the name of the key that binds what this machine makes; `None` while there is none.
+    /// Returns the name of the key that binds this machine's records; `None` if there is none yet.
     ///
     /// # Errors
     /// The key is refused or cannot be read.
@@ -180,12 +174,14 @@ impl Vault {
         Ok(self.binding(false)?.map(|binding| binding.name))
     }
 
-    /// Returns when that key was made, milliseconds since 1970; `None` while there is none, or it is refused. What is older was bound by nobody.
+    /// Returns when that key was created, in milliseconds since 1970; `None` if there is none, or
+    /// it is refused. Older records were bound by nobody.
     pub fn bound_since(&self) -> Option<i64> {
         Some(self.binding(false).ok()??.since)
     }
 
-    /// Returns a name for a set of kept content by which this machine knows later that it made it; any name where there is no key.
+    /// Returns an id for a set of kept content by which this machine later recognises its own; any
+    /// id if there is no key.
     pub fn own_name(&self, id: Id) -> Id {
         let binding = self.binding(true).ok().flatten();
         binding
@@ -193,13 +189,14 @@ impl Vault {
             .unwrap_or(id)
     }
 
-    /// Returns true for the name of a set that this machine made.
+    /// Returns true for the id of a set that this machine made.
     pub fn has_named(&self, id: Id) -> bool {
         let binding = self.binding(false).ok().flatten();
         binding.is_some_and(|binding| binding.own(id).is_ok_and(|own| own == id))
     }
 
-    /// Returns true unless the key of this machine is said to have bound a record, and did not: `parts` are the record without what it says of that.
+    /// Returns false only if a record claims to be bound by this machine's key and is not: `parts`
+    /// are the record without that claim.
     pub fn may_have_bound(&self, kind: Kind, bound: &Bound, parts: Option<[&[u8]; 2]>) -> bool {
         let Ok(Some(binding)) = self.binding(false) else {
             return true;

@@ -1,4 +1,4 @@
-//! Which repositories the values of a vault are for.
+//! Which repositories use the values of a vault.
 //!
 //! A copy of a repository has its id, and so its vault. The original may need values that the copy
 //! does not. So every repository that adds values is noted with its place. Values are swept if only
@@ -14,12 +14,14 @@ use crate::disk::fsutil;
 
 /// The name of the list in a vault.
 const FILE: &str = "places";
-/// Begins the line of a place where nothing is: `gone:<seconds since 1970> <inode> <path>`. Earlier versions take it for another place.
+/// Prefix for the line of an empty place: `gone:<seconds since 1970> <inode> <path>`. Earlier
+/// versions take it for another place.
 const GONE: &str = "gone:";
-/// So long a place has to be gone until it counts no more.
+/// How long a place has to be gone before it no longer counts.
 const FORGOTTEN: Duration = Duration::from_secs(400 * 24 * 3600);
 
-/// Returns what says which directory a repository is: one at the same path need not be the same.
+/// Returns a line that identifies a repository's directory: another one at the same path is
+/// different.
 fn line_of(location: &Path) -> String {
     let path = show_bytes(&os_to_bytes(location.as_os_str()));
     format!("{} {path}", fsutil::inode_of(location).unwrap_or(0))
@@ -41,7 +43,7 @@ fn is_gone(line: &str) -> bool {
     let Some((number, path)) = line.split_once(' ') else {
         return false;
     };
-    // A name that is shown otherwise than it is cannot be looked for.
+    // An escaped name cannot be looked up.
     if path.contains('\\') {
         return false;
     }
@@ -59,7 +61,7 @@ pub(super) fn note(vault: &Path, location: &Path) -> Result<()> {
     if all.contains(&own) {
         return Ok(());
     }
-    // Moved: the same directory, and its old place is empty.
+    // It moved: the same directory, and its old place is empty.
     let inode = own.split(' ').next().unwrap_or_default();
     all.retain(|line| match line.split_once(' ') {
         Some((number, path)) => number != inode || number == "0" || Path::new(path).exists(),
@@ -69,7 +71,8 @@ pub(super) fn note(vault: &Path, location: &Path) -> Result<()> {
     write(vault, &all)
 }
 
-/// Returns true if the values are those of the repository at `location`, and of no other. Notes since when others are gone.
+/// Returns true if only the repository at `location` uses the values. Notes since when others are
+/// gone.
 ///
 /// # Errors
 /// The list cannot be written.
@@ -92,7 +95,7 @@ pub(super) fn is_alone(vault: &Path, location: &Path, now: SystemTime) -> Result
             all.push(place.to_owned());
             continue;
         }
-        // A clock that was ahead says nothing.
+        // Ignore a time from a clock that was ahead.
         let since = since.filter(|since| *since <= now).unwrap_or(now);
         if now - since < FORGOTTEN {
             all.push(format!("{GONE}{} {place}", since.as_secs()));

@@ -1,9 +1,9 @@
 //! Gives all values a new key.
 //!
-//! Order: the new key is written beside the old one (`vault.key.next`), durably. Each file of
-//! values is rewritten in place of the old. The new key replaces the old one, and the old one is
-//! overwritten. If this is interrupted, values are read with whichever of the two matches, and the
-//! next call continues.
+//! Order: the new key is written next to the old one (`vault.key.next`), durably. Each file of
+//! values is rewritten in place of the old. The new key replaces the old one, which is overwritten.
+//! If this is interrupted, values are read with whichever of the two matches, and the next call
+//! continues.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ impl Vault {
         self.dir.join("vault.key.next")
     }
 
-    /// Returns the cipher of a key that is about to become the key.
+    /// Returns the cipher of the key that is about to become current.
     pub(super) fn next_cipher(&self) -> Option<XChaCha20Poly1305> {
         let path = self.next_key();
         if !path.exists() {
@@ -35,16 +35,16 @@ impl Vault {
         Some(XChaCha20Poly1305::new((&*key).into()))
     }
 
-    /// Returns the cipher of the key as it lies there now.
+    /// Returns the cipher of the key in the file now.
     pub(super) fn cipher_in_file(&self) -> Option<XChaCha20Poly1305> {
         let key = read_key(&self.dir.join("vault.key")).ok()??;
         Some(Opened::new(key).cipher)
     }
 
-    /// Sees to it that a file of values that was just published can be read with the key that there will be: who gives the vault a new one may have
-    /// listed the files before this one was there.
+    /// Makes sure that a newly published file of values can be read with the future key: a rotation
+    /// may have listed the files before this one existed.
     ///
-    /// A next key that is not there now comes after the file, and finds it.
+    /// If there is no next key now, any later rotation will find the file.
     pub(super) fn follow_rotation(
         &self,
         path: &Path,
@@ -52,13 +52,13 @@ impl Vault {
         values: &HashMap<Fingerprint, Vec<u8>>,
     ) -> Result<()> {
         loop {
-            // In this order: the next becomes the key, and is gone then.
+            // In this order, because the next key becomes the current one and is gone then.
             let next = read_key(&self.next_key())?;
             let key = match next {
                 Some(key) => Some(key),
                 None => read_key(&self.dir.join("vault.key"))?,
             };
-            // None: it is in a keychain, and stays what it is.
+            // `None` if the key is in a keychain, where it stays the same.
             let Some(opened) = key.map(Opened::new).filter(|opened| opened.key != used) else {
                 return Ok(());
             };
@@ -69,11 +69,12 @@ impl Vault {
         }
     }
 
-    /// Gives all values a new key, and wipes the old one. Returns how many there are. Who writes meanwhile looks afterwards whether the key is still
-    /// what it was.
+    /// Gives all values a new key, and wipes the old one. Returns their number. Concurrent writers
+    /// check afterwards whether the key is still the same.
     ///
     /// # Errors
-    /// The key is not in a file, or something cannot be written: what was begun is finished by another call.
+    /// The key is not in a file, or something cannot be written; another call finishes what was
+    /// begun.
     pub fn rotate(&self) -> Result<u64> {
         self.flush()?;
         let (key, next) = (self.dir.join("vault.key"), self.next_key());
@@ -107,7 +108,7 @@ impl Vault {
                         write_record(&new, fingerprint, &value, &mut out)?;
                         changed = true;
                     }
-                    // Done before, or damaged: it stays as it is.
+                    // Done before, or damaged: leave it.
                     None => out.extend_from_slice(&bytes[at..end]),
                 }
             }
@@ -124,7 +125,7 @@ impl Vault {
         Ok(values)
     }
 
-    /// The hard link leads to the file as it was before it was rewritten.
+    /// Replaces the hard link, which leads to the file before it was rewritten.
     fn link_anew(&self, path: &Path) -> Result<()> {
         if let Some((second, name)) = self.second.as_ref().zip(path.file_name()) {
             let there = second.join(name);

@@ -1,5 +1,4 @@
-//! On systems where a handle to its directory cannot hold a file, nothing is staged: files are read
-//! instead.
+//! Systems without directory handles stage nothing: files are read instead.
 
 use std::fs::File;
 use std::io;
@@ -9,7 +8,6 @@ use std::path::Path;
 /// Where a file is.
 pub struct Source<'a>(pub PhantomData<&'a ()>);
 
-/// A subdirectory of an area.
 pub(super) struct Dir;
 
 impl Dir {
@@ -26,7 +24,6 @@ impl Dir {
     }
 }
 
-/// An area held open.
 #[derive(Debug)]
 pub(super) struct Held;
 

@@ -1,4 +1,4 @@
-//! Links and clones through directory handles.
+//! Hard links and clones by directory handles.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -11,15 +11,12 @@ use crate::base::path::os_to_bytes;
 use crate::disk::fsutil::dir::Identity;
 use crate::disk::fsutil::{DIR_FLAGS, c_path, is_root, user_number};
 
-/// Where a file is: below a directory held open, or at an absolute path.
+/// Where a file is: below an open directory, or at an absolute path.
 pub struct Source<'a> {
-    /// The directory.
     pub dir: Option<BorrowedFd<'a>>,
-    /// The path below it.
     pub path: &'a [u8],
 }
 
-/// A subdirectory of an area.
 pub(super) struct Dir(OwnedFd);
 
 impl Dir {
@@ -30,7 +27,7 @@ impl Dir {
 
     pub(super) fn link(&self, source: &Source<'_>, name: &str) -> io::Result<()> {
         let from = source.dir.unwrap_or(CWD);
-        // Without a flag a symlink at the end is not followed.
+        // Without flags, a final symlink is not followed.
         let flags = AtFlags::empty();
         rustix::fs::linkat(from, c_path(source.path)?, &self.0, name, flags)?;
         Ok(())
@@ -42,7 +39,7 @@ impl Dir {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let new = rustix::fs::openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?;
         rustix::fs::ioctl_ficlone(&new, file)?;
-        // Its time tells later whether somebody wrote to it.
+        // Its time shows later whether somebody wrote to it.
         let stat = rustix::fs::fstat(file)?;
         let times = rustix::fs::Timestamps {
             last_access: rustix::fs::Timespec {
@@ -70,15 +67,15 @@ impl Dir {
     }
 }
 
-/// An area held open.
 #[derive(Debug)]
 pub(super) struct Held {
     dir: OwnedFd,
-    /// What it lies in.
+    /// The directory above it.
     place: OwnedFd,
 }
 
-/// How files of an area are opened: never through a link, never waiting for whoever writes into a FIFO.
+/// Flags for opening files of an area: never through a symlink, and never waiting for the writer of
+/// a FIFO.
 const FILE_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
@@ -106,7 +103,7 @@ impl Held {
         Ok(Self { dir, place })
     }
 
-    /// Returns what it lies in, and which directory it is.
+    /// Returns the directory above it, and its own identity.
     pub(super) fn place(self) -> Option<(crate::disk::fsutil::Dir, Identity)> {
         let id = Identity::of(&self.dir).ok()?;
         Some((self.place.into(), id))
@@ -125,8 +122,8 @@ impl Held {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => error,
             other => return other,
         };
-        // One that was closed to its owner is opened to them once it has no other name: then its mode means nothing to anybody but bdr, which has
-        // noted it.
+        // A file that was closed to its owner is opened once it has no other name: then only bdr
+        // uses its mode, and bdr has recorded it.
         let stat = rustix::fs::statat(&shard, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let is_ours = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
             && stat.st_nlink == 1
@@ -145,7 +142,8 @@ fn open_regular(dir: &OwnedFd, name: &str) -> io::Result<File> {
         other => other?,
     };
     let stat = rustix::fs::fstat(&file)?;
-    // Nobody else can have put it into a directory that is this user's alone; a disk that was elsewhere may have been written to there.
+    // In a directory that is this user's alone, nobody else can have made it; but a disk that was
+    // elsewhere may have been written to there.
     let is_own = stat.st_uid == user_number() || is_root() || stat.st_nlink > 1;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || !is_own {
         return Err(no_file());

@@ -1,4 +1,4 @@
-//! By handles: `openat` and its like.
+//! By handles, with `openat` and the like.
 #![expect(
     clippy::disallowed_methods,
     reason = "part of the one place that writes"
@@ -18,7 +18,8 @@ use crate::base::path::os_to_bytes;
 use crate::disk::fsutil::{DIR_FLAGS, LINK_FLAGS, c_path, stat_of, user_number};
 use crate::model::manifest::Kind;
 
-/// Where it can be, a handle that needs no right to read: a directory that was closed can still be opened.
+/// Where possible a handle that needs no read permission, so that a closed directory can still be
+/// opened.
 const FLAGS: OFlags = LINK_FLAGS.union(OFlags::DIRECTORY);
 
 #[derive(Debug)]
@@ -52,7 +53,7 @@ impl Dir {
         )?))
     }
 
-    /// The same, to be read.
+    /// The same directory, open for reading.
     fn readable(&self) -> io::Result<OwnedFd> {
         Ok(rustix::fs::openat(&self.0, c".", DIR_FLAGS, Mode::empty())?)
     }
@@ -60,7 +61,7 @@ impl Dir {
     pub(super) fn make_dir(&self, name: &str) -> io::Result<()> {
         rustix::fs::mkdirat(&self.0, name, Mode::RWXU)?;
         let made = self.dir(name)?;
-        // A umask may have taken rights from the owner.
+        // A umask may have removed rights of the owner.
         match rustix::fs::fstat(&made.0)?.st_mode as u32 & 0o700 {
             0o700 => Ok(()),
             _ => made.set_mode(0o700),
@@ -73,7 +74,7 @@ impl Dir {
         Ok(File::from(file))
     }
 
-    /// Opens a file that is there for reading and writing.
+    /// Opens an existing file for reading and writing.
     pub(super) fn writable(&self, name: &str) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.0, name, flags, Mode::empty())?;
@@ -178,9 +179,8 @@ impl Dir {
         }
     }
 
-    /// Removes everything in it.
     fn empty(&self) -> io::Result<()> {
-        // Restored directories may be closed: without the right to write, or even to list.
+        // A restored directory may be closed: without write or even read permission.
         let stat = rustix::fs::fstat(&self.0)?;
         if stat.st_mode & 0o700 != 0o700 && stat.st_uid == user_number() {
             self.set_mode(0o700)?;
@@ -197,7 +197,7 @@ impl Dir {
             if kind != FileType::Directory {
                 match rustix::fs::unlinkat(&self.0, &name, AtFlags::empty()) {
                     Ok(()) | Err(Errno::NOENT) => continue,
-                    // Of a file system that does not say what is what.
+                    // On a file system that does not tell directories from files in its listing.
                     Err(Errno::ISDIR | Errno::PERM) => {}
                     Err(error) => return Err(error.into()),
                 }
@@ -218,7 +218,7 @@ impl Dir {
 }
 
 impl Identity {
-    /// Tells which directory is held.
+    /// Returns the identity of an open directory.
     pub(in crate::disk::fsutil) fn of(dir: &OwnedFd) -> io::Result<Self> {
         Ok(identity(&rustix::fs::fstat(dir)?))
     }
@@ -235,7 +235,7 @@ fn identity(stat: &rustix::fs::Stat) -> Identity {
     Identity(stat.device, stat.inode)
 }
 
-/// Opens or closes a directory that may not even be read, by its handle.
+/// Opens or closes a directory without read permission, by its handle.
 #[cfg(target_os = "linux")]
 fn closed_set_mode(dir: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
     use std::os::fd::AsRawFd as _;
@@ -244,7 +244,7 @@ fn closed_set_mode(dir: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
-/// Without `O_PATH` such a handle is one that could be read.
+/// Without `O_PATH`, a handle implies read permission.
 #[cfg(not(target_os = "linux"))]
 fn closed_set_mode(dir: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
     Ok(rustix::fs::fchmod(dir, Mode::from_raw_mode(mode as _))?)

@@ -1,9 +1,9 @@
-//! Names that mean something else on Windows than the file they seem to name.
+//! Names that mean something else on Windows than they seem to.
 //!
 //! A snapshot may come from another system, or from somebody else: `a\..\b` is one name on Unix,
-//! and a way out of the directory on Windows.
+//! but leads out of the directory on Windows.
 
-/// Returns why a component cannot be the name of a file on Windows.
+/// Returns why a component is not a valid file name on Windows.
 ///
 /// See <https://learn.microsoft.com/en-us/windows/win32/fileio/naming-a-file>.
 pub(super) fn refusal(component: &[u8]) -> Option<&'static str> {
@@ -25,7 +25,7 @@ pub(super) fn refusal(component: &[u8]) -> Option<&'static str> {
     is_device(name).then_some("Windows reserves the name for a device")
 }
 
-/// `NUL`, `nul.txt` and `NUL .txt` all are the device.
+/// `NUL`, `nul.txt` and `NUL .txt` all mean the device.
 fn is_device(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or_default().trim_end();
     let stem = stem.to_ascii_uppercase();

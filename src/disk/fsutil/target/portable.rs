@@ -1,8 +1,8 @@
-//! The target on systems without directory handles (Windows): it works by path, and checks each
+//! The target on systems without directory handles (Windows): works by path, and checks each
 //! component right before each step.
 //!
-//! Between the check and the step somebody could still put a junction in the way. That is weaker
-//! than on Unix.
+//! Between check and step somebody could still put a junction in the way, so this is weaker than on
+//! Unix.
 #![expect(
     clippy::disallowed_methods,
     reason = "part of the one place that writes"
@@ -20,7 +20,8 @@ use crate::base::path::{RepoPath, os_from_bytes, os_to_bytes, show};
 use crate::disk::fsutil::{self, TEMPORARY_PREFIX, open_attributes, point, stat_of};
 use crate::model::manifest::{Entry, Kind, Stat, Time};
 
-/// No restore writes one file for so long: a temporary file this old was left by one that was interrupted.
+/// No restore takes this long to write one file, so an older temporary file was left by an
+/// interrupted one.
 const STALE: Duration = Duration::from_secs(24 * 3600);
 
 /// A directory below which files are written.
@@ -32,12 +33,13 @@ pub struct Target {
 }
 
 impl Target {
-    /// Opens a directory that exists.
+    /// Opens an existing directory.
     ///
     /// # Errors
     /// It cannot be opened.
     pub fn open(path: &Path, fidelity: Fidelity) -> Result<Self> {
-        // The base itself may be reached through symlinks and junctions: profiles are moved with them.
+        // The base itself may be reached through symlinks and junctions: profiles are moved by
+        // them.
         if !std::fs::metadata(path).context("open", path)?.is_dir() {
             return Err(Error::io("open", path, io::ErrorKind::NotADirectory.into()));
         }
@@ -51,7 +53,7 @@ impl Target {
         })
     }
 
-    /// Returns the path of a directory after looking at each component below the base.
+    /// Returns the path of a directory after checking each component below the base.
     fn directory(&self, path: &RepoPath, create: bool) -> Result<PathBuf> {
         path.components().try_for_each(|c| refuse(path, c))?;
         let mut dir = self.path.clone();
@@ -74,7 +76,7 @@ impl Target {
         Ok(dir)
     }
 
-    /// Returns where an object lies after looking at each directory above it.
+    /// Returns the path of an object after checking each directory above it.
     fn place(&self, path: &RepoPath, create: bool) -> Result<PathBuf> {
         let Some(parent) = path.parent() else {
             return Err(Error::Unsafe {
@@ -88,7 +90,7 @@ impl Target {
             .join(os_from_bytes(path.name())))
     }
 
-    /// Extended attributes are not kept here.
+    /// Returns nothing: extended attributes are not stored here.
     ///
     /// # Errors
     /// None.
@@ -96,10 +98,10 @@ impl Target {
         Ok(Vec::new())
     }
 
-    /// Nothing is kept here that anything could be said of.
+    /// Ignores the note: nothing is stored here about which there could be one.
     pub fn note(&mut self, _path: &RepoPath, _what: &str) {}
 
-    /// Nothing is given back here beyond what an error tells of.
+    /// Returns nothing: everything that cannot be restored here is an error.
     pub fn take_lacking(&mut self) -> Vec<(PathBuf, String)> {
         Vec::new()
     }
@@ -109,10 +111,10 @@ impl Target {
         beside.with_file_name(format!("{TEMPORARY_PREFIX}{}-{}", self.token, self.counter))
     }
 
-    /// Returns the state of the object at `path`, `None` if there is none.
+    /// Returns the stat of the object at `path`, `None` if there is none.
     ///
     /// # Errors
-    /// It cannot be read; a symlink stands in the way.
+    /// It cannot be read; a symlink is in the way.
     pub fn stat(&mut self, path: &RepoPath) -> Result<Option<Stat>> {
         if path.is_root() {
             let metadata = std::fs::metadata(&self.path).context("read", &self.path)?;
@@ -151,7 +153,7 @@ impl Target {
     /// Writes a regular file: content from `fill`, metadata of `entry`, then its name.
     ///
     /// # Errors
-    /// `fill` failed, or the system refused; what stood at the name is kept then.
+    /// `fill` failed, or the system refused; then the existing object stays.
     pub fn write(
         &mut self,
         path: &RepoPath,
@@ -177,7 +179,7 @@ impl Target {
         settle(&temporary, &absolute, written)
     }
 
-    /// There are no FIFOs here.
+    /// Fails: there are no FIFOs here.
     ///
     /// # Errors
     /// Always.
@@ -186,10 +188,11 @@ impl Target {
         Err(Error::io("write", self.place(path, true)?, kind.into()))
     }
 
-    /// Makes a symlink; its target is kept as it is, never followed.
+    /// Creates a symlink with its target as it is, which is never followed.
     ///
     /// # Errors
-    /// The system refused: Windows wants a privilege or developer mode for it. What stood at the name is kept then.
+    /// The system refused: Windows requires a privilege or developer mode. The existing object
+    /// stays.
     pub fn symlink(&mut self, path: &RepoPath, entry: &Entry) -> Result<()> {
         let absolute = self.place(path, true)?;
         let Ok(target) = std::str::from_utf8(&entry.body.target) else {
@@ -198,9 +201,10 @@ impl Target {
                 reason: "its target is not Unicode".to_owned(),
             });
         };
-        // Links with the other separator are made, but lead nowhere.
+        // Links with the other separator can be created, but lead nowhere.
         let native = PathBuf::from(target.replace('/', std::path::MAIN_SEPARATOR_STR));
-        // Windows has two sorts of links. To look at a share would hand the user's credentials to whoever named it in the snapshot.
+        // Windows has two kinds of symlinks. Looking at a share would send the user's credentials
+        // to a server that the snapshot names.
         let is_dir = target.ends_with('/')
             || (!target.starts_with("//") && absolute.with_file_name(&native).is_dir());
         let temporary = self.temporary(&absolute);
@@ -208,16 +212,16 @@ impl Target {
             .and_then(|()| fsutil::symlink(&native, &temporary, is_dir))
             .context("write", &absolute);
         if made.is_ok() {
-            // Not every file system keeps the times of a symlink.
+            // Not every file system stores the times of a symlink.
             let _ = open_attributes(&temporary).and_then(|link| link.set_times(times(entry)));
         }
         settle(&temporary, &absolute, made)
     }
 
-    /// Makes `path` another name of the file at `first`, below the same target.
+    /// Creates `path` as a hard link to the file at `first`, below the same target.
     ///
     /// # Errors
-    /// The system refused; what stood at the name is kept then.
+    /// The system refused; then the existing object stays.
     pub fn hard_link(&mut self, path: &RepoPath, first: &RepoPath) -> Result<()> {
         let from = self.place(first, false)?;
         let absolute = self.place(path, true)?;
@@ -228,7 +232,7 @@ impl Target {
         settle(&temporary, &absolute, made)
     }
 
-    /// Makes a directory; one that is there is kept.
+    /// Creates a directory; an existing one stays.
     ///
     /// # Errors
     /// The system refused, or something else is there.
@@ -236,10 +240,11 @@ impl Target {
         self.directory(path, true).map(|_| ())
     }
 
-    /// Gives the object at `path` the metadata of `entry`: times, and to a file the read-only attribute.
+    /// Sets the metadata of `entry` on the object at `path`: times, and on a file the read-only
+    /// attribute.
     ///
     /// # Errors
-    /// It is not there, or the system refused.
+    /// It does not exist, or the system refused.
     pub fn set_metadata(&mut self, path: &RepoPath, entry: &Entry) -> Result<()> {
         let absolute = match entry.kind {
             Kind::Dir => self.directory(path, false)?,
@@ -248,14 +253,15 @@ impl Target {
         point("metadata").context("change", &absolute)?;
         let object = open_attributes(&absolute).context("change", &absolute)?;
         let stat = stat_of(&object.metadata().context("change", &absolute)?);
-        // The base may be a link, and was followed.
+        // The base may be a symlink, which was followed.
         if stat.kind != entry.kind && !path.is_root() {
             return Err(something_else(path));
         }
         object
             .set_times(times(entry))
             .context("change", &absolute)?;
-        // On a directory the attribute does not protect anything: the shell marks folders with an icon so.
+        // On a directory the attribute protects nothing: the shell uses it to mark folders with an
+        // icon.
         if entry.kind == Kind::File {
             let mode = mode_of(entry, self.fidelity);
             fsutil::set_mode(&absolute, mode).context("change", absolute)?;
@@ -263,10 +269,10 @@ impl Target {
         Ok(())
     }
 
-    /// Gives a directory the time of `entry`, and nothing else.
+    /// Sets only the time of `entry` on a directory.
     ///
     /// # Errors
-    /// It is not there, or the system refused.
+    /// It does not exist, or the system refused.
     pub fn set_times(&mut self, path: &RepoPath, entry: &Entry) -> Result<()> {
         let dir = self.directory(path, false)?;
         open_attributes(&dir)
@@ -274,7 +280,7 @@ impl Target {
             .context("change", dir)
     }
 
-    /// Directories are never closed here.
+    /// Does nothing: directories are never closed here.
     ///
     /// # Errors
     /// None.
@@ -282,7 +288,7 @@ impl Target {
         Ok(None)
     }
 
-    /// Directories have no mode here.
+    /// Does nothing: directories have no mode here.
     ///
     /// # Errors
     /// None.
@@ -290,7 +296,7 @@ impl Target {
         Ok(())
     }
 
-    /// Removes a file or symlink; one that is not there is as good as removed.
+    /// Removes a file or symlink; a missing one counts as removed.
     ///
     /// # Errors
     /// The system refused.
@@ -310,7 +316,7 @@ impl Target {
         let Some(absolute) = if_there(self.place(path, false))? else {
             return Ok(true);
         };
-        // Else a junction would be removed as if it were the directory.
+        // Otherwise a junction would be removed as if it were the directory.
         if if_there(only_directory(&absolute))?.is_none() {
             return Ok(true);
         }
@@ -326,7 +332,7 @@ impl Target {
     /// Makes the names in a directory durable.
     ///
     /// # Errors
-    /// The directory is not there.
+    /// The directory does not exist.
     pub fn sync_dir(&mut self, path: &RepoPath) -> Result<()> {
         let dir = self.directory(path, false)?;
         fsutil::sync_dir(&dir).context("write", dir)
@@ -350,7 +356,8 @@ impl Target {
             }
             let owner = rest.split('-').next().and_then(|pid| pid.parse().ok());
             let gone = owner.is_some_and(|pid: u32| !fsutil::process_runs(pid));
-            // If that is unknown, decide by age. The time of change is no help: it is already the entry's.
+            // If that is unknown, decide by age. The time of change does not help: it is already
+            // the entry's.
             let created = entry.metadata().and_then(|m| m.created());
             let stale = created.is_ok_and(|t| t.elapsed().is_ok_and(|age| age > STALE));
             if gone || stale {
@@ -377,7 +384,7 @@ fn something_else(path: &RepoPath) -> Error {
     }
 }
 
-/// Makes sure that a directory is one, and no symlink or junction to one.
+/// Makes sure that a directory is one, not a symlink or junction.
 fn only_directory(dir: &Path) -> Result<()> {
     if std::fs::symlink_metadata(dir)
         .context("open", dir)?

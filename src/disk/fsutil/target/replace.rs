@@ -1,4 +1,4 @@
-//! Replaces and removes by path, where links to directories and a read-only attribute are in the
+//! Replaces and removes by path, where symlinks to directories and a read-only attribute are in the
 //! way (Windows).
 #![expect(
     clippy::disallowed_methods,
@@ -11,10 +11,10 @@ use std::path::Path;
 use crate::base::error::{IoContext as _, Result};
 use crate::disk::fsutil::{self, is_dir_link};
 
-/// Gives what was made under a temporary name its own, or takes it away if it could not be made.
+/// Gives a temporary file its final name, or removes it if it could not be made.
 pub(super) fn settle(temporary: &Path, absolute: &Path, made: Result<()>) -> Result<()> {
     let settled = made.and_then(|()| replace(temporary, absolute).context("write", absolute));
-    // Also after success: renaming one name of a file over another of the same file may do nothing.
+    // Also after success: renaming one name of a file over another name of it may do nothing.
     let _ = remove_object(temporary);
     settled
 }
@@ -24,7 +24,8 @@ fn replace(temporary: &Path, absolute: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(absolute) {
         Ok(old) if old.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
         Ok(old) => {
-            // The system does not rename a link to a directory over anything, nor anything over one.
+            // The system renames neither a symlink to a directory over anything, nor anything over
+            // one.
             let new = std::fs::symlink_metadata(temporary)?;
             if is_dir_link(&old) || is_dir_link(&new) {
                 remove_object(absolute)?;
@@ -36,7 +37,7 @@ fn replace(temporary: &Path, absolute: &Path) -> io::Result<()> {
     insist(absolute, || fsutil::rename(temporary, absolute))
 }
 
-/// Removes a file or link, whatever it links to.
+/// Removes a file or link, whatever its target.
 pub(super) fn remove_object(path: &Path) -> io::Result<()> {
     let metadata = std::fs::symlink_metadata(path)?;
     insist(path, || {
@@ -48,9 +49,10 @@ pub(super) fn remove_object(path: &Path) -> io::Result<()> {
     })
 }
 
-/// Does it again without the read-only attribute of `path` if that is in the way; a restore may replace what is read-only.
+/// Retries without the read-only attribute of `path` if that was in the way; a restore may replace
+/// read-only files.
 ///
-/// Not at once: all names of a file share the attribute, and the others should keep it.
+/// Not at once, because all names of a file share the attribute, and the others should keep it.
 pub(super) fn insist(path: &Path, step: impl Fn() -> io::Result<()>) -> io::Result<()> {
     let denied = match step() {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => error,

@@ -18,7 +18,7 @@ use crate::disk::fsutil::{
 };
 use crate::model::manifest::{Entry, Kind, Stat};
 
-/// Directory handles kept; the rest is opened again.
+/// How many directory handles stay open; others are opened again.
 const KEPT_DIRS: usize = 64;
 
 /// A directory below which files are written.
@@ -27,16 +27,16 @@ pub struct Target {
     dir: Arc<OwnedFd>,
     dirs: HashMap<RepoPath, Arc<OwnedFd>>,
     fidelity: Fidelity,
-    /// Owners can be given back.
+    /// Owners can be restored.
     privileged: bool,
     counter: u64,
     token: String,
-    /// What of metadata could not be given back since it was last asked for.
+    /// Metadata that could not be restored since the last `take_lacking`.
     lacking: Vec<(PathBuf, String)>,
 }
 
 impl Target {
-    /// Opens a directory that exists.
+    /// Opens an existing directory.
     ///
     /// # Errors
     /// It cannot be opened.
@@ -101,10 +101,10 @@ impl Target {
         self.directory(&path.parent().unwrap_or_default(), create)
     }
 
-    /// Returns the state of the object at `path`, `None` if there is none.
+    /// Returns the stat of the object at `path`, `None` if there is none.
     ///
     /// # Errors
-    /// It cannot be read; a symlink stands in the way.
+    /// It cannot be read; a symlink is in the way.
     pub fn stat(&mut self, path: &RepoPath) -> Result<Option<Stat>> {
         let parent = match self.parent(path, false) {
             Ok(parent) => parent,
@@ -154,7 +154,7 @@ impl Target {
     /// Returns the extended attributes of the object at a path.
     ///
     /// # Errors
-    /// It is not there, or they cannot be read.
+    /// It does not exist, or they cannot be read.
     pub fn xattrs(&mut self, path: &RepoPath, kind: Kind) -> Result<Vec<(String, Vec<u8>)>> {
         let absolute = self.absolute(path);
         match kind {
@@ -176,12 +176,12 @@ impl Target {
             .context("read", self.absolute(path))
     }
 
-    /// Takes note of something about what was written to a path.
+    /// Adds a remark about what was written to a path.
     pub fn note(&mut self, path: &RepoPath, what: &str) {
         self.lacking.push((self.absolute(path), what.to_owned()));
     }
 
-    /// Returns what of metadata could not be given back since this was last asked.
+    /// Returns metadata that could not be restored since the last call.
     pub fn take_lacking(&mut self) -> Vec<(PathBuf, String)> {
         std::mem::take(&mut self.lacking)
     }
@@ -198,7 +198,7 @@ impl Target {
     /// Writes a regular file: content from `fill`, metadata of `entry`, then its name.
     ///
     /// # Errors
-    /// `fill` failed, or the system refused; what stood at the name is kept then.
+    /// `fill` failed, or the system refused; then the existing object stays.
     pub fn write(
         &mut self,
         path: &RepoPath,
@@ -212,6 +212,7 @@ impl Target {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         point("create").context("write", &absolute)?;
+        // Private until it has its metadata: its temporary name must not let others read it.
         let file = rustix::fs::openat(&parent, &temporary, flags, Mode::from_raw_mode(0o600))
             .context("write", &absolute)?;
         let file = File::from(file);
@@ -238,12 +239,14 @@ impl Target {
         let name = c_path(path.name()).context("write", &absolute)?;
         point("rename").context("write", &absolute)?;
         let renamed = rustix::fs::renameat(parent, temporary, parent, &name);
-        // Also where it failed: nothing of bdr is to stay there. Renaming one name of a file over another of the same file does nothing (POSIX): the temporary name is left.
+        // Also after a failure, so that nothing of bdr stays there; and after success, because
+        // renaming one name of a file over another name of it does nothing (POSIX) and leaves the
+        // temporary name.
         let _ = rustix::fs::unlinkat(parent, temporary, AtFlags::empty());
         renamed.context("write", absolute)
     }
 
-    /// Makes a symlink; its target is kept as it is, never followed.
+    /// Creates a symlink with its target as it is, which is never followed.
     ///
     /// # Errors
     /// The system refused.
@@ -258,7 +261,7 @@ impl Target {
         self.rename(&parent, &temporary, path)
     }
 
-    /// Makes a FIFO.
+    /// Creates a FIFO.
     ///
     /// # Errors
     /// The system refused.
@@ -278,7 +281,8 @@ impl Target {
         result
     }
 
-    /// Sets owner, mode and times of `name`, which is no symlink, without opening it: to open a FIFO means something to who waits at its other end.
+    /// Sets owner, mode and times of `name`, which is not a symlink, without opening it: opening a
+    /// FIFO would wake the process at its other end.
     fn set_on_name(
         &mut self,
         path: &RepoPath,
@@ -299,7 +303,8 @@ impl Target {
         rustix::fs::utimensat(parent, name, &times(entry), flags)
     }
 
-    /// Sets owner, attributes and times of the symlink `name`; `path` is what it is, or will be, called.
+    /// Sets owner, attributes and times of the symlink `name`; `path` is its current or future
+    /// name.
     fn set_on_link(
         &mut self,
         path: &RepoPath,
@@ -325,11 +330,12 @@ impl Target {
                 );
             }
         }
-        // Not every file system keeps the times of a symlink.
+        // Not every file system stores the times of a symlink.
         let _ = rustix::fs::utimensat(parent, name, &times(entry), flags);
     }
 
-    /// Gives the owner back where it differs. Elsewhere, and not as root, who restores owns what comes back.
+    /// Restores the owner if it differs. Elsewhere, and without root, restored files belong to
+    /// whoever restores.
     fn give_owner(
         &mut self,
         path: &RepoPath,
@@ -343,7 +349,8 @@ impl Target {
             return;
         }
         let expected = self.privileged || self.fidelity == Fidelity::InPlace;
-        // A group of one's own may be given back even where the user cannot.
+        // The group may be one of the user's own, which they can set even if they cannot set the
+        // user.
         let given = chown(uid, gid).is_ok();
         let group_given = !given && gid.is_some() && chown(None, gid).is_ok();
         if !given && expected && (uid.is_some() || !group_given) {
@@ -352,7 +359,7 @@ impl Target {
         }
     }
 
-    /// Returns the attributes that an object is to have here.
+    /// Returns the attributes that an object should have here.
     fn wanted(&self, entry: &Entry) -> Vec<(String, Vec<u8>)> {
         let all = entry.body.xattrs.iter();
         let elsewhere = self.fidelity == Fidelity::Elsewhere;
@@ -361,7 +368,7 @@ impl Target {
             .collect()
     }
 
-    /// Makes `path` another name of the file at `first`, below the same target.
+    /// Creates `path` as a hard link to the file at `first`, below the same target.
     ///
     /// # Errors
     /// The system refused.
@@ -377,7 +384,7 @@ impl Target {
         self.rename(&parent, &temporary, path)
     }
 
-    /// Makes a directory that its owner can fill; one that is there is kept.
+    /// Creates a directory that its owner can fill; an existing one stays.
     ///
     /// # Errors
     /// The system refused, or something else is there.
@@ -387,7 +394,8 @@ impl Target {
             if stat.is_some_and(|s| s.mode & 0o700 != 0o700) {
                 let dir = self.directory(path, false)?;
                 let mode = stat.map_or(0o700, |s| s.mode | 0o700);
-                // A directory of somebody else stays as it is; writing into it will tell.
+                // Somebody else's directory stays as it is; writing into it will report the
+                // problem.
                 let _ = rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode));
             }
             return Ok(());
@@ -395,10 +403,10 @@ impl Target {
         self.directory(path, true).map(|_| ())
     }
 
-    /// Gives the object at `path` the metadata of `entry`.
+    /// Sets the metadata of `entry` on the object at `path`.
     ///
     /// # Errors
-    /// It is not there, or the system refused.
+    /// It does not exist, or the system refused.
     pub fn set_metadata(&mut self, path: &RepoPath, entry: &Entry) -> Result<()> {
         let absolute = self.absolute(path);
         point("metadata").context("change", &absolute)?;
@@ -427,16 +435,17 @@ impl Target {
         }
     }
 
-    /// Gives a directory the time of `entry`, and nothing else.
+    /// Sets only the time of `entry` on a directory.
     ///
     /// # Errors
-    /// It is not there, or the system refused.
+    /// It does not exist, or the system refused.
     pub fn set_times(&mut self, path: &RepoPath, entry: &Entry) -> Result<()> {
         let dir = self.directory(path, false)?;
         rustix::fs::futimens(&dir, &times(entry)).context("change", self.absolute(path))
     }
 
-    /// Lets the owner write to a directory that is closed; returns how it stood if that was needed and could be done.
+    /// Opens a closed directory to its owner for writing; returns its previous stat if that was
+    /// needed and worked.
     ///
     /// # Errors
     /// It cannot be read.
@@ -444,29 +453,29 @@ impl Target {
         let closed = self
             .stat(path)?
             .filter(|stat| stat.kind == Kind::Dir && stat.mode & 0o700 != 0o700);
-        // Modes stop root from nothing.
+        // Modes do not stop root.
         let Some(stat) = closed.filter(|_| !self.privileged) else {
             return Ok(None);
         };
         point("chmod").context("change", self.absolute(path))?;
         let dir = self.directory(path, false)?;
         let done = rustix::fs::fchmod(&dir, Mode::from_raw_mode((stat.mode | 0o700) as _));
-        // Of somebody else: writing into it will tell.
+        // If it is somebody else's, writing into it will report the problem.
         Ok(done.is_ok().then_some(stat))
     }
 
-    /// Gives a directory the mode of `stat`, and nothing else.
+    /// Sets only the mode of `stat` on a directory.
     ///
     /// # Errors
-    /// It is not there, or the system refused.
+    /// It does not exist, or the system refused.
     pub fn set_mode(&mut self, path: &RepoPath, stat: &Stat) -> Result<()> {
         let dir = self.directory(path, false)?;
         rustix::fs::fchmod(&dir, Mode::from_raw_mode(stat.mode as _))
             .context("change", self.absolute(path))
     }
 
-    /// Sets owner, attributes, mode and times through the open file, in this order: a new owner takes special bits and capabilities away, an access list
-    /// changes the mode.
+    /// Sets owner, attributes, mode and times through the open file, in this order: a new owner
+    /// clears special bits and capabilities, and an access control list changes the mode.
     fn set_on(&mut self, path: &RepoPath, file: &File, entry: &Entry) -> io::Result<()> {
         let stat = stat_of(&rustix::fs::fstat(file)?);
         self.give_owner(path, &stat, entry, &|uid, gid| {
@@ -489,7 +498,7 @@ impl Target {
         Ok(rustix::fs::futimens(file.as_fd(), &times(entry))?)
     }
 
-    /// Removes a file or symlink; one that is not there is as good as removed.
+    /// Removes a file or symlink; a missing one counts as removed.
     ///
     /// # Errors
     /// The system refused.
@@ -527,7 +536,8 @@ impl Target {
         point("unlink").context("remove", &absolute)?;
         let mut result = rustix::fs::unlinkat(&parent, &name, flags);
         if result == Err(Errno::ACCESS) {
-            // A read-only directory of our own: open it for a moment, its mode is set again with its metadata.
+            // A read-only directory of our own: open it for a moment; its mode is set again with
+            // its metadata.
             let stat = rustix::fs::fstat(&parent).context("remove", &absolute)?;
             let mode = Mode::from_raw_mode(stat.st_mode);
             if rustix::fs::fchmod(&parent, mode | Mode::RWXU).is_ok() {
@@ -555,7 +565,8 @@ impl Target {
         }
     }
 
-    /// Removes temporary files that an interrupted restore left in a directory: those of processes that are gone.
+    /// Removes temporary files that interrupted restores left in a directory, if their processes
+    /// are gone.
     pub fn sweep(&mut self, path: &RepoPath) {
         let Ok(dir) = self.directory(path, false) else {
             return;
@@ -584,10 +595,10 @@ impl Target {
     }
 }
 
-/// Bytes in which file systems keep holes.
+/// Granularity of holes in file systems, in bytes.
 const BLOCK: usize = 4096;
 
-/// Writes a file from its beginning; of one that had holes, what is zero is left out.
+/// Writes a file from its beginning; skips zeros if the original had holes.
 struct Sink<'a> {
     file: &'a File,
     sparse: bool,
@@ -635,6 +646,7 @@ impl<'a> Sink<'a> {
 
     fn finish(self) -> io::Result<()> {
         match self.sparse {
+            // A hole at the end has no write that would extend the file.
             true => self.file.set_len(self.at),
             false => Ok(()),
         }
@@ -658,7 +670,7 @@ fn make_fifo(parent: &OwnedFd, name: &std::ffi::CStr) -> rustix::io::Result<()> 
     rustix::fs::mknodat(parent, name, kind, Mode::from_raw_mode(0o600), 0)
 }
 
-/// There is no `mknodat` there that an ordinary user may call.
+/// There, no `mknodat` works for ordinary users.
 #[cfg(target_vendor = "apple")]
 fn make_fifo(_: &OwnedFd, _: &std::ffi::CStr) -> rustix::io::Result<()> {
     Err(Errno::NOTSUP)
