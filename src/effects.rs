@@ -1,7 +1,8 @@
-//! What a command may do, told from its words before it runs.
+//! What a command may do, determined from its words before it runs.
 //!
-//! The text of a command only ever *adds* to what is captured, with one exception: a command that provably only reads needs no snapshot. Hence the
-//! direction of every doubt: what cannot be told is [`Effect::Unknown`], and unknown is captured. Nothing here looks at files.
+//! The text of a command only ever *adds* to what is captured, with one exception: a command that
+//! provably only reads needs no snapshot. So every doubt goes one way: what cannot be determined is
+//! [`Effect::Unknown`], and unknown is captured. Nothing here reads files.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -19,26 +20,25 @@ mod table;
 
 pub use table::{Table, TableError};
 
-/// What a command may do, from harmless to lasting.
+/// What a command may do, from harmless to permanent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Effect {
     /// It only reads.
     Read,
-    /// It writes what it names, without discarding content.
+    /// It writes its operands without discarding content.
     Write,
-    /// It cannot be told.
     Unknown,
-    /// It deletes or overwrites what it names.
+    /// It deletes or overwrites its operands.
     Destructive,
-    /// It discards what git does not hold, or holds only by a name.
+    /// It discards what git does not store, or stores only by a name.
     GitDiscard,
-    /// It acts on something that is not a file here: that part cannot be undone.
+    /// It acts on something other than local files: that part cannot be undone.
     Remote,
 }
 
 impl Effect {
-    /// Returns the word used in rules, records and for people.
+    /// Returns the word for rules, for records and for people.
     pub fn word(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -54,42 +54,41 @@ impl Effect {
 /// A path that a command names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Operand {
-    /// Absolute.
     pub path: PathBuf,
-    /// A symlink at its end is followed, as the command does.
+    /// The command follows a symlink at its end.
     pub follow: bool,
-    /// Its components are patterns: the shell would expand them.
+    /// Its components are patterns that the shell would expand.
     pub glob: bool,
-    /// The command does something to it as a whole: removes, moves, overwrites it.
+    /// The command acts on the whole object: removes, moves or overwrites it.
     pub itself: bool,
-    /// It is where the command works, not what it names.
+    /// The command works there, rather than naming it.
     pub place: bool,
 }
 
-/// What was found out about a command.
+/// What is known about a command.
 #[derive(Debug, Clone)]
 pub struct Assessment {
     /// The gravest effect of its parts.
     pub effect: Effect,
-    /// What it names, as far as it can be told.
+    /// What it names, as far as we can tell.
     pub operands: Vec<Operand>,
     /// The rule that decided; empty if none fits.
     pub rule: String,
     /// Why, for people.
     pub reason: String,
-    /// Parts that act elsewhere, as they were written.
+    /// Parts that act elsewhere, as written.
     pub remote: Vec<String>,
     /// Every part only removes names, and all of them are known.
     pub unlinks_only: bool,
-    /// What its words and texts could mean as paths, whether or not it is there.
+    /// Everything in its words and texts that could be a path, whether or not it exists.
     pub mentioned: Vec<PathBuf>,
-    /// Destructive parts of which it cannot be told what they are given, as they were written.
+    /// Destructive parts with unknown operands, as written.
     pub untold: Vec<String>,
-    /// Something of it is sent to the background by the line itself: it may run on when the line is over.
+    /// The line itself sends something to the background, which may continue after the line.
     pub detaches: bool,
     /// Files that it provably only reads.
     inputs: Vec<PathBuf>,
-    /// Where it goes.
+    /// Directories to which it changes.
     dirs: Vec<PathBuf>,
 }
 
@@ -110,7 +109,7 @@ impl Assessment {
         }
     }
 
-    /// Returns what a program does that is only known to write these files, absolute: it makes or overwrites them.
+    /// Returns the assessment of a program that creates or overwrites exactly these absolute paths.
     pub fn of_files(paths: impl IntoIterator<Item = PathBuf>) -> Self {
         let operand = |path| Operand {
             path,
@@ -128,7 +127,6 @@ impl Assessment {
         .finished()
     }
 
-    /// Returns what is said of a command that cannot be told.
     pub fn unknown(reason: impl Into<String>) -> Self {
         Self {
             effect: Effect::Unknown,
@@ -157,7 +155,7 @@ impl Assessment {
         self.dirs.extend(other.dirs);
     }
 
-    /// Adds what the text of the command mentions, unless all of it only reads.
+    /// Adds the paths that the text of the command mentions, unless all of it only reads.
     fn mentioning<'t>(
         mut self,
         texts: impl Iterator<Item = &'t str>,
@@ -185,33 +183,30 @@ impl Assessment {
     }
 }
 
-/// What a command's words are read against.
+/// The context for reading a command's words.
 #[derive(Clone, Copy)]
 pub struct Surroundings<'a> {
-    /// Where it would run.
     pub cwd: &'a Path,
-    /// What `~` stands for.
     pub home: Option<&'a Path>,
-    /// The rules.
     pub table: &'a Table,
 }
 
-/// Longer lines are not looked into.
+/// Longer lines are not parsed, in bytes.
 pub const MAX_LINE: usize = 64 * 1024;
-/// Values of a variable that are followed.
+/// How many values of a variable are followed.
 const MAX_VALUES: usize = 64;
-/// Directories from which words are looked at, at most.
+/// From how many directories words are resolved.
 const MAX_DIRS: usize = 4;
-/// Commands within commands, at most.
+/// How deeply commands within commands are followed.
 const MAX_DEPTH: usize = 8;
 
-/// Assesses a command whose words are known, as a guard gets it.
+/// Assesses a command with known words, as a guard gets it.
 pub fn assess(argv: &[OsString], around: &Surroundings<'_>) -> Assessment {
     let words: Vec<Word> = argv.iter().map(|arg| Word::exact(arg)).collect();
     let place = Place::new(around);
     let mut found = command::simple(&words, &place, around, 0);
     found.detaches |= command::detaches(&words);
-    // Not the program itself.
+    // The program itself is not an operand.
     let texts = argv.iter().skip(1).filter_map(|arg| arg.to_str());
     found.finished().mentioning(texts, around)
 }
@@ -219,11 +214,8 @@ pub fn assess(argv: &[OsString], around: &Surroundings<'_>) -> Assessment {
 /// The language of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
-    /// sh, bash, zsh and their like.
     Posix,
-    /// PowerShell.
     PowerShell,
-    /// The Windows command processor.
     Cmd,
 }
 
@@ -244,11 +236,12 @@ pub fn assess_line(line: &str, around: &Surroundings<'_>) -> Assessment {
     assess_line_in(Dialect::Posix, line, around)
 }
 
-/// Where a part of a command runs; `None` after a `cd` to somewhere that cannot be told.
+/// Where a part of a command runs; `None` after a `cd` to an unknown directory.
 #[derive(Debug, Clone)]
 struct Place {
     cwd: Option<PathBuf>,
-    /// What variables were set to in this line, each with all values that a loop gives it. It may be out of date: it only ever adds.
+    /// Values of variables in this line, each with all values that a loop gives it. They may be out
+    /// of date, because they only ever add.
     vars: Vec<(String, Vec<Word>)>,
 }
 
@@ -260,7 +253,6 @@ impl Place {
         }
     }
 
-    /// Returns what a variable was set to.
     fn values(&self, name: &str) -> &[Word] {
         let mut vars = self.vars.iter();
         vars.find(|(n, _)| n == name)
@@ -273,7 +265,7 @@ impl Place {
         self.vars.push((name.to_owned(), values));
     }
 
-    /// Returns the absolute path of a word, if it can be told.
+    /// Returns the absolute path of a word, if it is known.
     fn path(&self, word: &Word) -> Option<PathBuf> {
         if word.dynamic || word.bytes.is_empty() || word.bytes.contains(&0) {
             return None;
@@ -311,13 +303,13 @@ impl Place {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Word {
     bytes: Vec<u8>,
-    /// Something in it is known only when it runs: a variable, the output of a command.
+    /// Part of it is known only at run time: a variable, the output of a command.
     dynamic: bool,
-    /// It has an unquoted `*`, `?` or `[`; in `bytes` what was quoted is escaped by `\`.
+    /// It has an unquoted `*`, `?` or `[`; in `bytes`, quoted ones are escaped by `\`.
     glob: bool,
-    /// What it probably is, if it is known only when it runs.
+    /// Its probable values, if it is known only at run time.
     likely: Vec<Self>,
-    /// How it was written, if it is known only when it runs.
+    /// How it was written, if it is known only at run time.
     written: String,
 }
 
@@ -336,7 +328,6 @@ impl Word {
         std::str::from_utf8(&self.bytes).ok()
     }
 
-    /// Returns what is there for people.
     fn shown(&self) -> String {
         match self.dynamic && !self.written.is_empty() {
             true => crate::base::path::show_bytes(self.written.as_bytes()),

@@ -1,9 +1,10 @@
-//! A line of the Windows command processor, taken apart far enough to know which commands it runs on what.
+//! Parses a line of the Windows command processor far enough to know which commands it runs on
+//! which files.
 
 use super::powershell::{as_path, written};
 use super::{Assessment, Effect, MAX_DEPTH, MAX_LINE, Operand, Place, Surroundings, Word, command};
 
-/// Assesses a line. `place` follows its `cd`s.
+/// Assesses a line and applies its `cd`s to `place`.
 pub(super) fn line(
     text: &str,
     place: &mut Place,
@@ -22,7 +23,7 @@ pub(super) fn line(
     let mut redirect: Option<Effect> = None;
     let mut quoted = false;
     let mut chars = text.chars().peekable();
-    // A word is over; so is what the output goes to.
+    // Ends a word, and with it the target of a redirection.
     fn end_word(
         word: &mut Option<Word>,
         words: &mut Vec<Word>,
@@ -50,7 +51,7 @@ pub(super) fn line(
             }
             '%' | '!' => {
                 word.get_or_insert_with(Word::default).dynamic = true;
-                // It is replaced before the line is read: what it says may be a command.
+                // It is replaced before the line is parsed, so its value may be a command.
                 result.join(Assessment::unknown("a variable is replaced as text"));
             }
             '>' if !quoted => {
@@ -74,7 +75,7 @@ pub(super) fn line(
             }
             '&' | '|' | '(' | ')' | '\n' | '\r' if !quoted => {
                 end_word(&mut word, &mut words, &mut redirect, place, &mut result);
-                // `for %f in (a b) do …`, `if x (…)`: the words go on.
+                // `for %f in (a b) do …`, `if x (…)`: the words continue.
                 let opens = c == '(' && is_construct(&words) || c == ')' && is_for(&words);
                 if !opens {
                     redirect = None;
@@ -119,7 +120,7 @@ fn is_construct(words: &[Word]) -> bool {
     is_for(words) && !words.is_empty()
 }
 
-/// Assesses one statement: a word of the language first, because what it governs is a statement of its own.
+/// Assesses one statement: keywords first, because each governs another statement.
 fn statement(
     words: &[Word],
     place: &mut Place,
@@ -183,7 +184,7 @@ fn is(word: &Word, text: &str) -> bool {
     word.bytes.eq_ignore_ascii_case(text.as_bytes())
 }
 
-/// Assesses what a word of the language governs; `None` for the name of a program.
+/// Assesses a statement with a keyword; `None` if the word is the name of a program.
 fn keyword(
     name: &str,
     words: &[Word],
@@ -227,7 +228,8 @@ fn keyword(
     })
 }
 
-/// Returns the rule, the effect and the operands of what the shell brings along; `None` for programs, which have the rules of all shells.
+/// Returns the rule, the effect and the operands of a built-in command; `None` for programs, which
+/// have the same rules in all shells.
 fn built_in<'w>(name: &str, rest: &'w [Word]) -> Option<(&'static str, Effect, Vec<&'w Word>)> {
     let is_operand = |word: &&Word| !word.bytes.starts_with(b"/");
     let args: Vec<&Word> = rest.iter().filter(is_operand).collect();
@@ -301,7 +303,7 @@ fn with_paths(reason: &str, words: &[Word], place: &Place) -> Assessment {
     found
 }
 
-/// `cmd /c …`, as a program's arguments.
+/// `cmd /c …`, as the arguments of a program.
 pub(super) fn program(
     rest: &[Word],
     place: &Place,

@@ -1,11 +1,11 @@
-//! One simple command: wrappers taken off, the rule found, operands collected.
+//! One simple command: removes wrappers, finds the rule, collects operands.
 
 use super::table::{Condition, Rule, Source};
 use super::{Assessment, Effect, MAX_DEPTH, Place, Surroundings, Word, shell};
 
-/// Shells whose `-c` is looked into.
+/// Shells whose `-c` is parsed.
 const SHELLS: [&str; 8] = ["sh", "bash", "zsh", "dash", "ksh", "ash", "mksh", "fish"];
-/// Programs that run what they are given as text.
+/// Programs that run text from their arguments.
 const INTERPRETERS: [&str; 12] = [
     "python",
     "python3",
@@ -20,7 +20,7 @@ const INTERPRETERS: [&str; 12] = [
     "osascript",
     "lua",
 ];
-/// Where programs of the system are: elsewhere a name says nothing.
+/// Directories of the system's programs: elsewhere a name proves nothing.
 const SYSTEM_DIRS: [&str; 6] = [
     "/bin/",
     "/usr/bin/",
@@ -29,7 +29,7 @@ const SYSTEM_DIRS: [&str; 6] = [
     "/usr/sbin/",
     "/opt/homebrew/bin/",
 ];
-/// Rules whose operands are removed, moved or overwritten as a whole.
+/// Rules that remove, move or overwrite their operands as a whole.
 const WHOLE: [&str; 9] = [
     "fs.rm",
     "fs.mv",
@@ -41,7 +41,7 @@ const WHOLE: [&str; 9] = [
     "fs.disk",
     "bak.delete",
 ];
-/// Variables that change how a program speaks, not what it does.
+/// Variables that change how a program reports, not what it does.
 const HARMLESS: [&str; 8] = [
     "LANG",
     "TZ",
@@ -53,7 +53,7 @@ const HARMLESS: [&str; 8] = [
     "FORCE_COLOR",
 ];
 
-/// Programs that run another one on its own, or by which a shell lets one go.
+/// Programs that detach another one, or with which a shell does.
 const DETACHERS: [&str; 10] = [
     "nohup",
     "setsid",
@@ -67,13 +67,13 @@ const DETACHERS: [&str; 10] = [
     "pm2",
 ];
 
-/// Returns true if what a command starts may run on when it is over.
+/// Returns true if something that a command starts may outlive it.
 pub(super) fn detaches(words: &[Word]) -> bool {
     let mut names = words.iter().filter_map(Word::text).filter_map(program);
     names.any(|name| DETACHERS.contains(&name))
 }
 
-/// Assesses a command. Redirections and assignments were dealt with before.
+/// Assesses a command. Redirections and assignments were handled before.
 pub(super) fn simple(
     words: &[Word],
     place: &Place,
@@ -113,7 +113,7 @@ pub(super) fn simple(
         return wrapped(name, &wrap, rest, place, around, depth);
     }
     let args = Args::new(name, rest, around);
-    // Where git works is where its operands are.
+    // git's operands are relative to where it works.
     let directory = match args
         .value_of("-C")
         .filter(|_| matches!(name, "git" | "make" | "tar"))
@@ -140,7 +140,7 @@ fn shown(words: &[Word]) -> String {
     words.iter().map(Word::shown).collect::<Vec<_>>().join(" ")
 }
 
-/// Returns the name by which rules know a program; `None` if it is somebody's own.
+/// Returns the name by which rules know a program; `None` if it may be somebody's own.
 fn program(text: &str) -> Option<&str> {
     let text = text.strip_prefix('\\').unwrap_or(text);
     let name = SYSTEM_DIRS
@@ -151,7 +151,7 @@ fn program(text: &str) -> Option<&str> {
     (!name.is_empty() && !name.contains(['/', '\\'])).then_some(name)
 }
 
-/// What is not understood may touch whatever it names.
+/// A command that we do not understand may touch everything it names.
 fn with_paths(mut assessment: Assessment, words: &[Word], place: &Place) -> Assessment {
     for word in words.iter().skip(1) {
         assessment.operands.extend(place.operand(word, true));
@@ -197,7 +197,7 @@ fn assigned(words: &[Word], place: &Place, around: &Surroundings<'_>, depth: usi
     result
 }
 
-/// The words are a line of a shell once more.
+/// Joins the words into a line and parses it as a shell does.
 fn joined(words: &[Word], place: &Place, around: &Surroundings<'_>, depth: usize) -> Assessment {
     let texts: Option<Vec<&str>> = words.iter().map(Word::text).collect();
     match texts {
@@ -282,7 +282,7 @@ fn wrapped(
     let place = elsewhere.as_ref().unwrap_or(place);
     let inner = rest.get(at..).unwrap_or_default();
     if inner.is_empty() {
-        // `env`, `time`: nothing is run. `xargs` alone echoes.
+        // `env` and `time` alone run nothing; `xargs` alone echoes.
         return match name {
             "env" | "xargs" | "time" | "command" | "nice" => Assessment::nothing(),
             _ => Assessment::unknown(format!("`{name}` runs something")),
@@ -299,7 +299,7 @@ fn wrapped(
     if matches!(name, "xargs" | "parallel") && result.effect != Effect::Read {
         result.unlinks_only = false;
         result.operands.extend(place.here());
-        // Words come from its input, whatever else it is given.
+        // Its input supplies words too, whatever its arguments are.
         let listed = rest.iter().any(|w| w.bytes.starts_with(b":::"));
         if result.effect == Effect::Destructive && !listed {
             result.untold = vec![format!("{name} {}", shown(rest))];
@@ -312,7 +312,7 @@ fn wrapped(
     result
 }
 
-/// Returns where `env -C DIR` and `sudo -D DIR` run a command.
+/// Returns the directory in which `env -C DIR` and `sudo -D DIR` run a command.
 fn changed_dir(name: &str, options: &[Word], place: &Place) -> Option<Place> {
     let (short, long) = match name {
         "env" => ("-C", "--chdir"),
@@ -348,7 +348,7 @@ fn changed_dir(name: &str, options: &[Word], place: &Place) -> Option<Place> {
 struct Args<'a> {
     name: &'a str,
     words: &'a [Word],
-    /// Options as written, with the value that follows them.
+    /// Options as written, with the value after them.
     options: Vec<(&'a Word, Option<&'a Word>)>,
     positional: Vec<&'a Word>,
 }
@@ -381,7 +381,8 @@ impl<'a> Args<'a> {
         args
     }
 
-    /// Returns true if one of the options is given: as it is, with `=value`, or among short ones.
+    /// Returns true if one of the options is present: as it is, with `=value`, or among combined
+    /// short ones.
     fn has(&self, wanted: &[String]) -> bool {
         self.options.iter().any(|(word, _)| {
             let bytes = &word.bytes[..];
@@ -401,7 +402,7 @@ impl<'a> Args<'a> {
         })
     }
 
-    /// Returns the value of an option, written after it or into it.
+    /// Returns the values of an option, written after it or attached.
     fn values_of(&self, wanted: &[String]) -> Vec<Word> {
         let mut found = Vec::new();
         for (word, value) in &self.options {
@@ -430,7 +431,7 @@ impl<'a> Args<'a> {
     }
 }
 
-/// Returns how many leading arguments a rule has used up, if it fits.
+/// Returns how many leading arguments a rule consumes, if it fits.
 fn fits(
     rule: &Rule,
     args: &Args<'_>,
@@ -438,7 +439,8 @@ fn fits(
     around: &Surroundings<'_>,
     depth: usize,
 ) -> Option<usize> {
-    // Configuration given on the line can make git run programs: pagers, monitors, external diffs.
+    // Configuration on the command line can make git run programs: pagers, monitors, external
+    // diffs.
     let configures = ["-c", "--config-env", "--exec-path"].map(str::to_owned);
     if args.name == "git" && rule.effect == Effect::Read && args.has(&configures) {
         return None;
@@ -471,7 +473,8 @@ fn fits(
     Some(used)
 }
 
-/// Returns true if the shell may make an option of a word: of a variable, or of a pattern, by a file of that name.
+/// Returns true if expansion may turn a word into an option: a variable, or a pattern that matches
+/// a file of that name.
 fn may_be_option(word: &Word) -> bool {
     word.dynamic || word.glob && matches!(word.bytes.first(), Some(b'*' | b'?' | b'[' | b'-'))
 }
@@ -527,7 +530,7 @@ fn judged(
     if operands.untold && rule.effect == Effect::Destructive {
         result.untold.push(line());
     }
-    // What gets another name is written to and removed by that from then on.
+    // A file that gets another name is written and removed under that from then on.
     if matches!(rule.id.as_str(), "fs.cp" | "fs.rsync") {
         let read = positional.iter().filter_map(|word| place.path(word));
         let written = |path: &std::path::PathBuf| result.operands.iter().any(|o| o.path == *path);
@@ -537,21 +540,21 @@ fn judged(
     result
 }
 
-/// Operands while they are collected.
+/// Operands collected so far.
 struct Operands<'a> {
     place: &'a Place,
     itself: bool,
     found: Vec<super::Operand>,
-    /// Places that no word names; last, as they are the widest.
+    /// Places that no word names; last, because they are the widest.
     places: Vec<super::Operand>,
-    /// Each is one path, written out.
+    /// Each is one literal path.
     plain: bool,
-    /// Of a word nothing is known.
+    /// Nothing is known about some word.
     untold: bool,
 }
 
 impl Operands<'_> {
-    /// Adds what comes from one source of a rule.
+    /// Adds the operands of one source of a rule.
     fn from(
         &mut self,
         source: &Source,
@@ -601,7 +604,7 @@ impl Operands<'_> {
         words.for_each(|word| self.add(word, follow));
     }
 
-    /// Adds a word; of one that is known only when it runs, what it is likely to be.
+    /// Adds a word; if it is known only at run time, its probable values.
     fn add(&mut self, word: &Word, follow: bool) {
         let itself = self.itself;
         match self.place.operand(word, follow) {
@@ -621,7 +624,8 @@ impl Operands<'_> {
     }
 }
 
-/// Files that a program makes beside what it is given: what is there is overwritten, what is not is taken back.
+/// Files that a program creates next to its operands: existing ones are overwritten, new ones are
+/// removed by an undo.
 fn made_beside(
     rule: &Rule,
     name: &str,
@@ -660,7 +664,7 @@ fn made_beside(
         }
     }
     if rule.id == "fs.split" {
-        // Named after a prefix, in the directory of the prefix.
+        // Named after a prefix, in the prefix's directory.
         for word in positional.iter().skip(1) {
             for count in [2, 3] {
                 let made = [&word.bytes[..], b"[0-9a-z]".repeat(count).as_slice()].concat();
@@ -680,7 +684,7 @@ fn only_prints(args: &Args<'_>) -> bool {
             .iter()
             .any(|t| text.contains(t))
     };
-    // awk programs have braces or conditions; sed scripts are read command by command.
+    // awk programs have braces or conditions; sed scripts are parsed command by command.
     if script.contains('{') {
         return quiet(script);
     }

@@ -1,18 +1,19 @@
-//! What a line mentions: every word, quoted text and literal of it that could be a path.
+//! The paths that a line mentions: every word, quoted text and literal that could be one.
 //!
-//! Operands are told from what a command is; this is for all that cannot be: the list that `xargs` gets, the text that a shell or another language
-//! runs, the values of variables and options. Most of it is not a path at all: whoever takes it looks whether it is there.
+//! Operands follow from what a command is; this covers everything else: the list for `xargs`, text
+//! that a shell or another language runs, values of variables and options. Most of it is no path at
+//! all, so the caller checks what exists.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::base::path::{absolute, os_from_bytes};
 
-/// Candidates of one line.
+/// Most candidates of one line.
 const MAX_FOUND: usize = 256;
-/// The text to search.
+/// Most bytes of text that are searched.
 const MAX_TEXT: usize = 64 * 1024;
-/// Longest candidate.
+/// Longest candidate, in bytes.
 const MAX_WORD: usize = 4096;
 
 /// Returns the paths that words of a text could be, seen from each of the directories.
@@ -57,7 +58,7 @@ pub(super) fn paths<'t>(
 }
 
 fn collect(text: &str, words: &mut BTreeSet<String>) {
-    // What an escaped blank stands for while the text is taken apart.
+    // Stands for an escaped blank while the text is split.
     const BLANK: &str = "\u{1}";
     let text = text
         .replace("\\ ", BLANK)
@@ -84,7 +85,7 @@ fn collect(text: &str, words: &mut BTreeSet<String>) {
         if word.is_empty() {
             continue;
         }
-        // Where a line goes on is followed: it is no reason to take all that is there.
+        // The target of a `cd` is followed, so it is no reason to capture everything there.
         let is_place = std::mem::replace(&mut changes_dir, matches!(word, "cd" | "pushd"));
         if is_place && !word.contains(['$', '{']) {
             continue;

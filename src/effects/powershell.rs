@@ -1,12 +1,12 @@
 //! Parses a line of PowerShell far enough to know which commands it runs on which files.
 //!
 //! Everything in parentheses, subexpressions and script blocks counts as if it ran. Values known
-//! only at run time are dynamic words. Methods of .NET, and anything else that is not understood,
-//! are unknown.
+//! only at run time are dynamic words. Methods of .NET, and anything else that we do not
+//! understand, are unknown.
 
 use super::{Assessment, Effect, MAX_DEPTH, MAX_LINE, Operand, Place, Surroundings, Word, command};
 
-/// Assesses a line. `place` follows its `cd`s.
+/// Assesses a line and applies its `cd`s to `place`.
 pub(super) fn line(
     text: &str,
     place: &mut Place,
@@ -45,16 +45,16 @@ struct Reader<'a> {
     around: &'a Surroundings<'a>,
     depth: usize,
     result: Assessment,
-    /// Of the statement that is being read.
+    /// Words of the statement being read.
     words: Vec<Word>,
     word: Option<Word>,
-    /// The next word is where output goes.
+    /// The next word is the target of a redirection.
     redirect: Option<Effect>,
-    /// The statement begins with `&`: a variable names what is run.
+    /// The statement begins with `&`, so a variable names the program.
     called: bool,
     /// The statement begins with a value, not with a command.
     expression: bool,
-    /// It calls a method of it.
+    /// It calls a method of that value.
     method: bool,
     /// It has a variable that others see: `$env:PATH`.
     outward: bool,
@@ -102,7 +102,7 @@ impl Reader<'_> {
                 ('{', _) => {
                     self.end_word();
                     self.nested(at, '}');
-                    // What follows the block of a construct is a statement of its own.
+                    // Whatever follows the block of a construct is a statement of its own.
                     let first = self
                         .words
                         .first()
@@ -187,7 +187,7 @@ impl Reader<'_> {
             .join(Assessment::unknown("a quote is not closed"));
     }
 
-    /// `@'…'@`: from the next line to a line that begins with the end.
+    /// `@'…'@`: from the next line to a line that begins with the terminator.
     fn here_string(&mut self, quote: char) {
         let end = format!("\n{quote}@");
         let from = self.chars.peek().map_or(self.text.len(), |(at, _)| *at);
@@ -236,7 +236,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Assesses what is between brackets; `at` is where the opening one stands, which has been read.
+    /// Assesses what is between brackets; `at` is the position of the opening one, which was read
+    /// already.
     fn nested(&mut self, at: usize, close: char) {
         let open = if close == ')' { '(' } else { '{' };
         let mut level = 1;
@@ -277,7 +278,7 @@ impl Reader<'_> {
         self.result.join(found);
     }
 
-    /// `>`, `>>`; what stood before it as a number or `*` is which stream.
+    /// `>`, `>>`; a number or `*` before it selects the stream.
     fn redirected(&mut self) {
         let stream = |word: &Word| {
             matches!(
@@ -353,12 +354,12 @@ impl Reader<'_> {
     }
 }
 
-/// Returns a word as a path where this system has such paths.
+/// Returns a word as a path, if this system has such paths.
 pub(super) fn as_path(word: &Word) -> Option<Word> {
     if cfg!(windows) {
         return Some(word.clone());
     }
-    // A drive is nothing here: `C:`, `HKLM:`.
+    // Drives do not exist here: `C:`, `HKLM:`.
     let letters = word.bytes.iter().take_while(|b| b.is_ascii_alphabetic());
     let drive = word.bytes.get(letters.count().max(1)) == Some(&b':');
     let mut word = word.clone();
@@ -388,7 +389,7 @@ pub(super) fn written(word: &Word, effect: Effect, place: &Place) -> Assessment 
     }
 }
 
-/// Aliases: those that matter here of the list of `Get-Alias`.
+/// The aliases of `Get-Alias` that matter here.
 const ALIASES: &[(&str, &str)] = &[
     ("rm", "remove-item"),
     ("del", "remove-item"),
@@ -435,7 +436,7 @@ const ALIASES: &[(&str, &str)] = &[
     ("measure", "measure-object"),
 ];
 
-/// Aliases of what only reads.
+/// Aliases of commands that only read.
 const READERS: &[&str] = &[
     "ls",
     "dir",
@@ -474,7 +475,7 @@ const READERS: &[&str] = &[
     "out-default",
 ];
 
-/// What only reads, by verb. Blocks of theirs were looked into.
+/// Verbs of commands that only read. Their blocks were checked.
 const READING_VERBS: &[&str] = &[
     "get",
     "test",
@@ -495,7 +496,7 @@ const READING_VERBS: &[&str] = &[
     "wait",
 ];
 
-/// What only reads, though others of the same verb do not.
+/// Commands that only read, although others with the same verb do not.
 const READING: &[&str] = &[
     "foreach-object",
     "format-table",
@@ -556,7 +557,7 @@ const PATHS: &[&str] = &[
     "-lp",
 ];
 
-/// Words that begin a construct: what they hold was looked into, or follows.
+/// Keywords of constructs, whose content was checked or follows.
 const KEYWORDS: &[&str] = &[
     "if", "else", "elseif", "while", "for", "do", "until", "try", "catch", "finally", "switch",
     "function", "filter", "begin", "process", "end", "param", "return", "throw", "trap", "break",
@@ -604,7 +605,7 @@ fn statement(
     }
     let is_output = |word: &Word| word.bytes.starts_with(b"-o");
     if lower == "sort" && rest.iter().any(is_output) {
-        // Where that is no alias but the program.
+        // Where this is not an alias but the program.
         return command::simple(words, place, around, depth);
     }
     match name {
@@ -638,7 +639,7 @@ fn statement(
     if verb.is_some() && !text.contains(['.', '/', '\\']) {
         return with_paths("nothing is known about this cmdlet", words, place);
     }
-    // A program as anywhere.
+    // A program like in any shell.
     let mut plain = words.to_vec();
     plain[0].bytes = lower.into_bytes();
     command::simple(&plain, place, around, depth)
@@ -672,14 +673,14 @@ fn with_paths(reason: &str, words: &[Word], place: &Place) -> Assessment {
 struct Sorted {
     /// Paths by name, then by position.
     paths: Vec<Word>,
-    /// Of these, given by name as where something goes.
+    /// The one of these that is a named destination.
     destination: Option<Word>,
-    /// Names of the options, in small letters.
+    /// Names of the options, in lower case.
     options: Vec<String>,
 }
 
 impl Sorted {
-    /// `| % Delete`, `ForEach-Object -MemberName Delete`; blocks are no words.
+    /// `| % Delete`, `ForEach-Object -MemberName Delete`; blocks are not words.
     fn calls_a_member(&self) -> bool {
         let mut options = self.options.iter();
         !self.paths.is_empty() || options.any(|o| o.starts_with("-m") || o.starts_with("-a"))
@@ -703,7 +704,7 @@ fn sorted(words: &[Word]) -> Sorted {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
             None => (option, None),
         };
-        // Any prefix of a name means it.
+        // PowerShell accepts any prefix of a name.
         let is = |names: &[&str]| names.iter().any(|full| full.starts_with(&name));
         if SWITCHES.contains(&name.as_str()) || value.is_some() || is(SWITCHES) && !is(PATHS) {
             let off = value.as_deref() == Some("$false");
@@ -729,7 +730,7 @@ fn sorted(words: &[Word]) -> Sorted {
     sorted
 }
 
-/// Returns what a cmdlet does that is known to write; `None` for others.
+/// Assesses a cmdlet that is known to write; `None` for others.
 fn cmdlet(name: &str, shown: &str, rest: &[Word], place: &Place) -> Option<Assessment> {
     let args = sorted(rest);
     let has = |option: &str| {
@@ -762,12 +763,12 @@ fn cmdlet(name: &str, shown: &str, rest: &[Word], place: &Place) -> Option<Asses
         return Some(read(shown));
     }
     let named: Vec<&Word> = match name {
-        // The target; what is copied stays.
+        // The target; the source stays.
         "copy-item" | "expand-archive" => match &args.destination {
             Some(word) => vec![word],
             None => args.paths.iter().skip(1).last().into_iter().collect(),
         },
-        // The first is the file, the second what goes into it.
+        // The first is the file, the second its content.
         "set-content" | "add-content" | "set-item" => args.paths.iter().take(1).collect(),
         _ => args.paths.iter().collect(),
     };
@@ -782,7 +783,7 @@ fn cmdlet(name: &str, shown: &str, rest: &[Word], place: &Place) -> Option<Asses
         .collect();
     let unclear = named.is_empty() || named.iter().any(|word| word.dynamic);
     if unclear {
-        // From the pipeline, or a variable: the directory around is covered.
+        // From the pipeline or a variable: cover the current directory.
         operands.extend(place.here());
     }
     Some(Assessment {
@@ -812,7 +813,7 @@ fn started(rest: &[Word], place: &Place, around: &Surroundings<'_>, depth: usize
     command::simple(&words, place, around, depth + 1)
 }
 
-/// `powershell -Command …`, as a program's arguments.
+/// `powershell -Command …`, as the arguments of a program.
 pub(super) fn program(
     rest: &[Word],
     place: &Place,

@@ -12,7 +12,7 @@ use super::{Assessment, Effect, MAX_DEPTH, MAX_LINE, Place, Surroundings, Word, 
 
 mod braces;
 
-/// Assesses a line. `place` follows its `cd`s.
+/// Assesses a line and applies its `cd`s to `place`.
 pub(super) fn line(
     text: &str,
     place: &mut Place,
@@ -25,11 +25,12 @@ pub(super) fn line(
     if depth > MAX_DEPTH {
         return Assessment::unknown("commands are nested too deeply to read");
     }
-    // The parser recurses: what nests deeper than its stack would hold is not given to it.
+    // The parser recurses: do not pass it nesting that would overflow its stack.
     if nesting(text) > 64 {
         return Assessment::unknown("the line is nested too deeply to read");
     }
-    // The parser (0.4.0) never comes to the end of some whose delimiter is empty or a substitution: it makes tokens until there is no memory left.
+    // The parser (0.4.0) never finishes with a here-document whose delimiter is empty or a
+    // substitution: it makes tokens until memory runs out.
     if has_odd_here_document(text) {
         return Assessment::unknown("a here-document without a plain delimiter cannot be read");
     }
@@ -51,7 +52,8 @@ pub(super) fn line(
     line.result
 }
 
-/// Returns true if some `<<` is not followed by a plain word, wherever it stands: what is taken for a here-document by mistake is covered all the same.
+/// Returns true if any `<<` is not followed by a plain word. Something mistaken for a here-document
+/// is covered all the same.
 fn has_odd_here_document(text: &str) -> bool {
     let mut rest = text;
     while let Some(at) = rest.find("<<") {
@@ -104,14 +106,14 @@ struct Line<'a> {
     options: ParserOptions,
     depth: usize,
     result: Assessment,
-    /// Which value each variable has, while probable words are made.
+    /// Which value each variable has while probable words are computed.
     choice: Option<usize>,
 }
 
 impl Line<'_> {
     fn list(&mut self, list: &ast::CompoundList, place: &mut Place) {
         for ast::CompoundListItem(and_or, separator) in &list.0 {
-            // What runs in the background has a directory of its own.
+            // A background job has a directory of its own.
             let mut own = place.clone();
             let here = match separator {
                 ast::SeparatorOperator::Async => {
@@ -153,7 +155,7 @@ impl Line<'_> {
         }
     }
 
-    /// Returns true for `echo` and `printf` of words that are known.
+    /// Returns true for `echo` and `printf` with known words.
     fn prints_literals(&mut self, command: &ast::Command, place: &Place) -> bool {
         use ast::CommandPrefixOrSuffixItem as Item;
         let ast::Command::Simple(simple) = command else {
@@ -180,7 +182,7 @@ impl Line<'_> {
                 let ast::FunctionBody(body, redirects) = &function.body;
                 self.redirects(redirects.as_ref(), place);
                 self.compound(body, &mut place.clone());
-                // By its name it hides a program.
+                // Its name hides a program.
                 self.result
                     .join(Assessment::unknown("a function is defined"));
             }
@@ -284,7 +286,7 @@ impl Line<'_> {
         if !harmless && part.effect == Effect::Read && !words.is_empty() {
             part.join(Assessment::unknown("a variable may change what it does"));
         }
-        // A shell that is given a document runs it.
+        // A shell runs the document that it reads.
         if let Some(text) = document
             && part.effect == Effect::Unknown
         {
@@ -335,7 +337,7 @@ impl Line<'_> {
             _ => None,
         };
         self.result.dirs.extend(place.cwd.clone());
-        // One of the values of a variable: words may be seen from there.
+        // One of a variable's values: words may be relative to it.
         self.result.dirs.extend(likely);
     }
 
@@ -457,7 +459,7 @@ impl Line<'_> {
         }
     }
 
-    /// Remembers what a variable is set to, if no command follows for which alone it is.
+    /// Records the value of a variable, unless the assignment is only for one command.
     fn assign(&mut self, assignment: &ast::Assignment, alone: bool, place: &mut Place) {
         let ast::AssignmentName::VariableName(name) = &assignment.name else {
             return;
@@ -471,7 +473,7 @@ impl Line<'_> {
         place.set(name, values);
     }
 
-    /// Returns the words that a word expands to: several if it has `{a,b}` or `{1..3}`.
+    /// Expands a word: several if it has `{a,b}` or `{1..3}`.
     fn expanded(&mut self, word: &ast::Word, place: &Place) -> Vec<Word> {
         match braces::expand(&word.value, &self.options) {
             Some(texts) => texts.iter().map(|text| self.one(text, place)).collect(),
@@ -566,7 +568,7 @@ impl Line<'_> {
                     },
                     None => {
                         word.dynamic = true;
-                        // `${a:-$(rm x)}` runs commands too; what it says is not looked at further.
+                        // `${a:-$(rm x)}` runs commands too; its value is not examined further.
                         if format!("{expr:?}").contains(['$', '`']) {
                             self.result
                                 .join(Assessment::unknown("an expansion may run commands"));
@@ -587,7 +589,7 @@ impl Line<'_> {
         }
     }
 
-    /// Returns one of the values of a variable while probable words are made.
+    /// Returns one of the values of a variable while probable words are computed.
     fn chosen<'a>(&self, name: &str, place: &'a Place) -> Option<&'a Word> {
         let values = place.values(name);
         values.get(self.choice? % values.len().max(1))
@@ -604,7 +606,7 @@ impl Line<'_> {
     }
 }
 
-/// Returns what a word is, or probably is.
+/// Returns a word, or its probable values.
 fn known(word: Word) -> Vec<Word> {
     match word.dynamic {
         true => word.likely,
@@ -623,7 +625,7 @@ fn plain(expr: &ParameterExpr) -> Option<&str> {
     }
 }
 
-/// Returns the value of `$'…'`, if all of it is understood.
+/// Returns the value of `$'…'`, if we understand all of it.
 fn ansi_c(text: &str) -> Option<String> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -658,7 +660,7 @@ fn ansi_c(text: &str) -> Option<String> {
                     _ => digits.to_owned(),
                 };
                 let value = u32::from_str_radix(&digits, radix).ok()?;
-                // A byte of something longer, or the end of the text.
+                // A byte of a longer character, or the end of the text.
                 let single = value < 0x80 || matches!(kind, 'u' | 'U');
                 char::from_u32(value).filter(|c| single && *c != '\0')?
             }

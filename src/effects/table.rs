@@ -7,36 +7,36 @@ use super::Effect;
 
 const BUILTIN: &str = include_str!("rules.txt");
 
-/// A line of a rule table that cannot be understood.
+/// A line of a rule table that cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("rule {line}: {reason}")]
 pub struct TableError {
     /// Number of the line, from 1.
     pub line: usize,
-    /// What is wrong with it.
     pub reason: String,
 }
 
-/// What programs do: the user's rules, then those that come with bdr.
+/// What programs do: the user's rules, then the built-in ones.
 ///
-/// A table is split into columns when it is made; a rule is read when a command needs it: most commands need a few of many.
+/// A table is split into columns when it is created, but a rule is parsed only when a command needs
+/// it: most commands need a few of many.
 #[derive(Debug, Clone, Default)]
 pub struct Table {
     layers: Vec<Arc<Layer>>,
 }
 
-/// The rules of one text.
 #[derive(Debug, Default)]
 struct Layer {
     text: Cow<'static, str>,
     rules: Vec<Line>,
-    /// Programs, and options of theirs that take a value.
+    /// Programs, and their options that take a value.
     values: Vec<[Span; 2]>,
-    /// Programs that run another, options of theirs that take a value, arguments before the command.
+    /// Programs that run another, their options that take a value, and the number of arguments
+    /// before the command.
     wraps: Vec<[Span; 3]>,
 }
 
-/// A rule that was not looked into yet.
+/// A rule that is not parsed yet.
 #[derive(Debug)]
 struct Line {
     /// Id, effect, programs, conditions, operands.
@@ -48,7 +48,6 @@ struct Line {
 #[derive(Debug, Clone, Copy)]
 struct Span(u32, u32);
 
-/// One line.
 #[derive(Debug, Clone)]
 pub(super) struct Rule {
     pub(super) id: String,
@@ -59,7 +58,7 @@ pub(super) struct Rule {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Condition {
-    /// The next argument that is no option.
+    /// The next argument that is not an option.
     Word(Vec<String>),
     /// One of these options.
     Any(Vec<String>),
@@ -69,13 +68,13 @@ pub(super) enum Condition {
     More(bool),
     /// An argument begins with `+` or `:`: a ref that is rewritten or deleted at the other end.
     Rewrites,
-    /// The script given only prints.
+    /// The script only prints.
     Prints,
     /// The commands that it runs only read.
     RunsReaders,
 }
 
-/// Where operands come from; a symlink at the end is followed if the flag is set.
+/// Where operands come from; with the flag, a final symlink is followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Source {
     Args(bool),
@@ -96,16 +95,15 @@ pub(super) enum Source {
 pub(super) struct Wrap {
     /// Options that take a value.
     pub(super) values: Vec<String>,
-    /// Arguments before the command.
+    /// Number of arguments before the command.
     pub(super) skip: usize,
 }
 
 impl Table {
-    /// Returns the rules that come with bdr.
     pub fn builtin() -> &'static Self {
         static TABLE: OnceLock<Table> = OnceLock::new();
         TABLE.get_or_init(|| {
-            // A test reads every line: what is built in has no wrong ones.
+            // A test parses every line: the built-in ones are valid.
             let layer = Layer::new(Cow::Borrowed(BUILTIN)).unwrap_or_default();
             Self {
                 layers: vec![Arc::new(layer)],
@@ -116,7 +114,7 @@ impl Table {
     /// Returns these rules with others before them.
     ///
     /// # Errors
-    /// A line cannot be understood.
+    /// A line cannot be parsed.
     pub fn with(&self, text: &str) -> Result<Self, TableError> {
         let layer = Layer::new(Cow::Owned(text.to_owned()))?;
         layer.check()?;
@@ -131,7 +129,6 @@ impl Table {
             .flat_map(move |layer| layer.rules_of(program))
     }
 
-    /// Returns true if the option takes the next argument as its value.
     pub(super) fn takes_value(&self, program: &str, option: &str) -> bool {
         let named = |layer: &Layer| {
             let mut values = layer.values.iter();
@@ -157,7 +154,7 @@ impl Table {
         })
     }
 
-    /// Returns how many rules there are, all of which can be read.
+    /// Returns the number of rules; parses all of them.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.layers
@@ -171,7 +168,6 @@ impl Table {
 }
 
 impl Layer {
-    /// Splits a text into columns.
     fn new(text: Cow<'static, str>) -> Result<Self, TableError> {
         let mut layer = Self::default();
         let start = text.as_ptr() as usize;
@@ -234,7 +230,6 @@ impl Layer {
         })
     }
 
-    /// Makes sure that every line can be understood.
     fn check(&self) -> Result<(), TableError> {
         let wrong = |at: Span, reason: String| {
             let before = self.text.get(..at.0 as usize).unwrap_or_default();
@@ -263,7 +258,6 @@ impl Span {
     }
 }
 
-/// Returns the parts of a list.
 fn names(text: &str) -> impl Iterator<Item = &str> {
     text.split(',')
         .map(str::trim)

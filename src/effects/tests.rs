@@ -67,7 +67,7 @@ fn commands_have_the_effect_they_have() {
     };
     let mut wrong: Vec<String> = Vec::new();
     for (line, effect) in [
-        // What only reads.
+        // Reading.
         ("ls -la; cat x | grep y && pwd", R),
         ("echo 'rm -rf /'", R),
         ("grep -rn 'git clean -f' src", R),
@@ -105,7 +105,7 @@ fn commands_have_the_effect_they_have() {
         ("bdr guard -- rm x", R),
         ("true", R),
         ("", R),
-        // What removes and overwrites.
+        // Removing and overwriting.
         ("rm -rf a b", D),
         ("FOO=1 sudo -u x rm -rf \"my dir\"/a*", D),
         ("cat <<EOF > /etc/passwd; rm -rf ~\nx\nEOF", D),
@@ -162,7 +162,7 @@ fn commands_have_the_effect_they_have() {
         ),
         ("git commit -m 'git reset --hard'", W),
         ("git commit -F - <<'EOF'\ngit reset --hard\nEOF", W),
-        // What is elsewhere.
+        // Acting elsewhere.
         ("git push --force", X),
         ("git push", W),
         ("docker volume rm x", X),
@@ -170,7 +170,7 @@ fn commands_have_the_effect_they_have() {
         ("kubectl delete ns x", X),
         ("psql -c 'drop table x'", X),
         ("aws s3 rm s3://x --recursive", X),
-        // What cannot be told.
+        // Unknown.
         ("npm run clean", U),
         ("make clean", U),
         ("./ls", U),
@@ -179,7 +179,7 @@ fn commands_have_the_effect_they_have() {
         ("git -c core.pager=rm log", U),
         ("tar -tf a --checkpoint-action=exec=rm", D),
         ("rg --pre rm x", U),
-        // A file may be called `--output=a`, a variable may hold it.
+        // A file may be called `--output=a`, or a variable may contain it.
         ("git log *", U),
         ("git log -- src/*.c", R),
         ("git diff $X", U),
@@ -286,7 +286,7 @@ fn braces_are_expanded_as_bash_does() {
         found.sort();
         assert_eq!(found, wanted, "{line}");
     }
-    // What goes too far is not guessed.
+    // Beyond the limits nothing is guessed.
     for line in [
         "rm {1..99999999999999999999}",
         "rm {1..5000}",
@@ -326,7 +326,7 @@ fn what_a_variable_was_set_to_is_captured_as_well() {
             .map(|operand| operand.path.display().to_string())
             .collect();
         assert_eq!(named.join(" "), wanted, "{line}");
-        // It is a guess: nothing relies on it.
+        // It is a guess, so nothing relies on it.
         assert!(!found.unlinks_only, "{line}");
     }
 }
@@ -355,7 +355,7 @@ fn remote_parts_are_named() {
     );
 }
 
-/// Effect, rule and paths of a line, `-` where there is none.
+/// Effect, rule and paths of a line, with `-` for none.
 fn told(dialect: Dialect, line: &str) -> (Effect, String, String) {
     let found = assess_line_in(dialect, line, &around());
     let paths = found.operands.iter().map(|o| match o.place {
@@ -680,7 +680,7 @@ fn lines_of_the_command_processor_are_understood() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    // From a POSIX shell, too.
+    // From a POSIX shell too.
     assert_eq!(told(Dialect::Posix, "pwsh -c 'rm -r x'").1, "ps.remove");
     assert_eq!(told(Dialect::Posix, "cmd.exe /c 'del x'").1, "cmd.del");
 }
@@ -700,7 +700,7 @@ fn a_here_document_without_a_plain_name_does_not_keep_it_for_ever() {
     ] {
         assert_eq!(of(line).effect, Effect::Unknown, "{line:?}");
     }
-    // With a name it is read as ever.
+    // With a name it is parsed as usual.
     for line in [
         "cat <<'E'\nrm x\nE\n",
         "cat <<-E\nrm x\n\tE\n",

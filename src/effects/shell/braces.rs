@@ -3,9 +3,10 @@
 use brush_parser::ParserOptions;
 use brush_parser::word::{BraceExpressionMember, BraceExpressionOrText, parse_brace_expansions};
 
-/// Words that one word is expanded to, at most.
+/// Most words from one.
 const MAX_WORDS: usize = 1024;
-/// The parser tries every way to read unbalanced braces: with more of them it is not asked.
+/// The parser tries every way to read unbalanced braces, so it does not get a word with more than
+/// this.
 const MAX_BRACES: usize = 8;
 const MAX_BYTES: usize = 4096;
 
@@ -38,7 +39,8 @@ pub(super) fn expand(text: &str, options: &ParserOptions) -> Option<Vec<String>>
     product(&pieces)
 }
 
-/// Returns true for what is not given to the parser: too much of it, numbers that it cannot hold, or padded ones (`{01..10}`).
+/// Returns true for a word that the parser must not get: too much of it, numbers that it cannot
+/// represent, or padded ones (`{01..10}`).
 fn is_beyond(text: &str) -> bool {
     let braces = text.bytes().filter(|byte| *byte == b'{').count();
     let odd = |digits: &str| digits.len() > 9 || digits.len() > 1 && digits.starts_with('0');
@@ -47,7 +49,7 @@ fn is_beyond(text: &str) -> bool {
         || text.contains("..") && braces > 0 && text.split(|c: char| !c.is_ascii_digit()).any(odd)
 }
 
-/// Returns every way to choose one of each piece, the first piece changing slowest.
+/// Returns every way to choose one of each piece; the first piece changes slowest.
 fn product(pieces: &[BraceExpressionOrText]) -> Option<Vec<String>> {
     let mut words = vec![String::new()];
     for piece in pieces {
