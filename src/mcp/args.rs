@@ -1,21 +1,22 @@
-//! What a call brings. Every known spelling is taken; a name that is not known is refused, because a misspelled limit is no limit.
+//! The arguments of a call. Every known spelling is accepted; an unknown name is refused, because a
+//! misspelled limit would be no limit.
 
 use bdr::model::config::closest;
 use serde_json::{Map, Value};
 
 use super::fault::Fault;
 
-/// Texts longer than this are no names, labels or patterns.
+/// Longer texts, in bytes, are not names, labels or patterns.
 const MAX_TEXT: usize = 4096;
-/// Entries of a list, at most.
+/// Most entries of a list.
 const MAX_LIST: usize = 1000;
 
-/// The arguments of one call.
 #[derive(Debug, Default)]
 pub(crate) struct Args(Map<String, Value>);
 
 impl Args {
-    /// Reads them. `nested` are objects whose members count as arguments, as older callers have them; what stands outside wins.
+    /// Reads them. The members of `nested` objects count as arguments too, as older callers send
+    /// them; an argument outside wins.
     pub(crate) fn read(
         given: Map<String, Value>,
         known: &[&str],
@@ -32,7 +33,7 @@ impl Args {
                 }
             }
         }
-        // `schedule` may hold `backupConfig`.
+        // `schedule` may contain `backupConfig`.
         while let Some(members) = inner.pop() {
             for (name, value) in members {
                 match value {
@@ -68,7 +69,6 @@ impl Args {
         )
     }
 
-    /// Returns a text.
     pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, Fault> {
         match self.0.get(name) {
             None => Ok(None),
@@ -78,7 +78,7 @@ impl Args {
         }
     }
 
-    /// Returns a text of several, in lower case.
+    /// Returns one of several words, in lower case.
     pub(crate) fn word(
         &self,
         name: &str,
@@ -92,7 +92,7 @@ impl Args {
         found.map(|word| Some(*word)).ok_or_else(wanted)
     }
 
-    /// Returns a list of texts; one text is a list of one.
+    /// Returns a list of texts; a single text is a list of one.
     pub(crate) fn texts(&self, name: &str) -> Result<Vec<String>, Fault> {
         let wanted = "a list of strings";
         match self.0.get(name) {
@@ -109,7 +109,6 @@ impl Args {
         }
     }
 
-    /// Returns a truth value.
     pub(crate) fn flag(&self, name: &str) -> Result<Option<bool>, Fault> {
         match self.0.get(name) {
             None => Ok(None),
@@ -141,7 +140,6 @@ impl Args {
             .ok_or_else(|| Self::wrong(name, &wanted))
     }
 
-    /// Returns a member of an object.
     pub(crate) fn member(&self, name: &str, member: &str) -> Result<Option<&Value>, Fault> {
         match self.0.get(name) {
             None => Ok(None),
@@ -150,12 +148,11 @@ impl Args {
         }
     }
 
-    /// Returns whether it was given.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    /// Returns everything as one line, for the log and to recognize the same call again.
+    /// Returns everything as one line, for the log and to recognise an equal call.
     pub(crate) fn line(&self) -> String {
         Value::Object(self.0.clone()).to_string()
     }

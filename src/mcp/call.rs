@@ -28,27 +28,25 @@ use crate::app::context::Context;
 use crate::app::guard as guarding;
 use crate::app::pick;
 
-/// Who calls.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Client {
-    /// Name and version, as it says.
+    /// Name and version, as the client states them.
     pub(crate) name: String,
-    /// The number of the call.
     pub(crate) call: String,
     /// It can ask its user.
     pub(crate) can_ask: bool,
 }
 
-/// What the user decided when the server was started.
+/// What the user decided when starting the server.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Options {
-    /// Where calls may act beside sources and workspace.
+    /// Where calls may act in addition to sources and workspace.
     pub(crate) roots: Vec<PathBuf>,
-    /// No tool that changes anything.
+    /// Offer no tool that changes anything.
     pub(crate) read_only: bool,
-    /// Sets of tools; empty: all.
+    /// Sets of tools; empty means all.
     pub(crate) sets: Vec<super::sets::Set>,
-    /// Results as text: JSON for all tools, or brief for all.
+    /// The text of results: JSON for all tools, or brief for all; `None` leaves it to each tool.
     pub(crate) text: Option<Text>,
 }
 
@@ -61,28 +59,28 @@ pub(crate) enum Text {
     Json,
 }
 
-/// What calls of one server share.
+/// What the calls of one server share.
 #[derive(Debug, Default)]
 pub(crate) struct Session {
-    /// The last checkpoint that was made here.
+    /// The last checkpoint made by this server.
     checkpoint: Mutex<Option<OperationId>>,
-    /// When calls that change something began.
+    /// The start times of recent changing calls.
     recent: Mutex<VecDeque<Instant>>,
-    /// How often users were asked.
+    /// Number of questions asked so far.
     asked: AtomicU64,
-    /// Which of these times their consent was used.
+    /// The questions whose consent was used.
     spent: Mutex<HashSet<u64>>,
-    /// Plans that a dry run showed: when.
+    /// Plans shown by a dry run, with the time.
     shown: Mutex<HashMap<String, Instant>>,
 }
 
-/// Calls that change something, in a minute.
+/// Most changing calls per minute.
 const MOST_A_MINUTE: usize = 120;
-/// How long what a dry run has shown stands for the user's consent.
+/// How long a dry run counts as the user's consent.
 const SHOWN_FOR: Duration = Duration::from_secs(600);
 
 impl Session {
-    /// Counts a call that changes something.
+    /// Counts a changing call.
     pub(crate) fn admit(&self) -> Result<(), Fault> {
         let Ok(mut recent) = self.recent.lock() else {
             return Ok(());
@@ -113,7 +111,7 @@ impl Session {
         }
     }
 
-    /// Uses a consent; false if it was used already.
+    /// Uses a consent; false if it was used before.
     fn spend(&self, consent: &Consent) -> bool {
         self.spent
             .lock()
@@ -127,7 +125,8 @@ impl Session {
         }
     }
 
-    /// Uses what a dry run has shown; false if it showed nothing like it, or too long ago, or was used already.
+    /// Uses a plan that a dry run has shown; false if there is none, or it is too old or was used
+    /// before.
     fn spend_shown(&self, plan: &str) -> bool {
         let shown = self.shown.lock();
         shown.is_ok_and(|mut shown| {
@@ -148,48 +147,43 @@ impl Session {
     }
 }
 
-/// One call of a tool.
 pub(crate) struct Call<'a> {
-    /// The world, looked up for this call.
+    /// The surroundings, looked up for this call.
     pub(crate) cx: &'a Context,
     pub(crate) session: &'a Session,
     pub(crate) client: &'a Client,
     pub(crate) options: &'a Options,
     pub(crate) tool: &'static str,
     pub(crate) args: Args,
-    /// What the user has agreed to.
     pub(crate) agreed: Option<Consent>,
-    /// When it began.
     pub(crate) began: Instant,
 }
 
-/// What comes of a call.
+/// The outcome of a call.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// It is done.
     Done(Answer),
     /// The user has to be asked first.
     Ask(Question),
 }
 
-/// The result of a call.
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
-    /// All of it.
     pub(crate) data: Value,
     /// A few lines for a model, which name the next call.
     pub(crate) brief: String,
-    /// It is not what was asked for.
+    /// It is not what was requested.
     pub(crate) failed: bool,
-    /// Resources with more: URI, name.
+    /// Resources with more, as URI and name.
     pub(crate) links: Vec<(String, String)>,
 }
 
 impl Answer {
-    /// Takes what a tool returns, and a few lines for a model; empty: the model reads the data.
+    /// Takes a tool's result, and a few lines for a model; if these are empty, the model reads the
+    /// data.
     pub(crate) fn new(data: impl Serialize, brief: impl Into<String>) -> Self {
         Self {
-            // Results are structs with names for members: there is nothing in them that JSON could not hold.
+            // Results are structs with named members, which JSON can always represent.
             data: serde_json::to_value(data).unwrap_or_default(),
             brief: brief.into(),
             ..Self::default()
@@ -203,21 +197,21 @@ impl From<Answer> for Outcome {
     }
 }
 
-/// What the user is asked.
+/// A question for the user.
 #[derive(Debug)]
 pub(crate) struct Question {
     /// What would be done.
     pub(crate) message: String,
-    /// What a yes means.
+    /// What a yes would mean.
     pub(crate) consent: Consent,
 }
 
-/// One answer to one question.
+/// The answer to one question.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Consent {
-    /// Names the plan: another one needs another consent.
+    /// Identifies the plan: another plan needs another consent.
     plan: String,
-    /// Which question it was: the same plan once more needs another consent as well.
+    /// Which question it was: the same plan a second time needs another consent too.
     asked: u64,
 }
 
@@ -226,7 +220,7 @@ impl Call<'_> {
         Ok(self.cx.repository()?)
     }
 
-    /// Opens the repository, or makes it: protection does not depend on set-up.
+    /// Opens the repository, or creates it: protection must not depend on set-up.
     pub(crate) fn repository_or_new(&self) -> Result<Repository, Fault> {
         Ok(guarding::open(self.cx, false)?)
     }
@@ -235,7 +229,6 @@ impl Call<'_> {
         Roots::of(self.cx, &self.options.roots)
     }
 
-    /// Returns the paths of an argument.
     pub(crate) fn paths(
         &self,
         roots: &Roots,
@@ -249,12 +242,12 @@ impl Call<'_> {
             .collect()
     }
 
-    /// Returns how long it has taken until now, in milliseconds.
+    /// Returns the time it has taken so far, in milliseconds.
     pub(crate) fn elapsed_ms(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Returns what records keep of this call.
+    /// Returns what records say about this call.
     pub(crate) fn agent(&self) -> AgentCall {
         AgentCall {
             host: MCP_HOST.to_owned(),
@@ -265,21 +258,22 @@ impl Call<'_> {
         }
     }
 
-    /// Returns the call as records have it.
+    /// Returns the call as records store it.
     pub(crate) fn argv(&self) -> Vec<OsString> {
         let line = self.args.line();
         let short = bdr::model::agent::start_of(&line, 1024);
         vec![self.tool.into(), short.into()]
     }
 
-    /// Writes the call down.
+    /// Records the call.
     pub(crate) fn note(&self, repo: &Repository) -> Result<(), Fault> {
         let times = (self.cx.now, self.cx.now);
         guard::note_call(repo, &self.cx.cwd, self.argv(), self.agent(), times)?;
         Ok(())
     }
 
-    /// Returns whether a plan may be carried out now: consent, the policy for where nobody can be asked, or a question.
+    /// Decides whether a plan may be applied now: by consent, by the policy for when nobody can be
+    /// asked, or after a question.
     pub(crate) fn consent(
         &self,
         plan: &str,
@@ -328,13 +322,13 @@ impl Call<'_> {
         }
     }
 
-    /// Remembers a plan that a dry run shows.
+    /// Remembers a plan shown by a dry run.
     pub(crate) fn shown(&self, plan: &str) {
         self.session.show(plan);
     }
 
-    /// Returns what to say of an undo or a restore that broke off: where it was stopped in between, its operation is closed with what it did, and can be
-    /// taken back.
+    /// Returns the fault for an interrupted undo or restore: its operation is closed with what it
+    /// did, and can be undone.
     pub(crate) fn broken_off(&self, repo: &Repository, error: Error) -> Fault {
         if !matches!(error, Error::Interrupted) {
             return error.into();
@@ -365,7 +359,7 @@ impl Call<'_> {
         }
     }
 
-    /// Returns the checkpoint that is meant, the last one without a name.
+    /// Returns the named checkpoint, or the last one.
     pub(crate) fn checkpoint<'o>(
         &self,
         operations: &'o [Operation],
@@ -417,12 +411,12 @@ fn stale() -> Fault {
     )
 }
 
-/// Returns the name of a snapshot for clients: when, and enough of its id.
+/// Returns the name of a snapshot for clients: its time, and enough of its id.
 pub(crate) fn backup_id(id: Id, time: DateTime<Utc>) -> String {
     id.dated(time)
 }
 
-/// Returns the name of a checkpoint, or of an undo, for clients.
+/// Returns the name of a checkpoint or an undo for clients.
 pub(crate) fn checkpoint_id(id: Id, time: DateTime<Utc>) -> String {
     format!("cp-{}", id.dated(time))
 }
@@ -450,17 +444,17 @@ pub(crate) fn snapshot<'s>(
         });
     }
     if name == "latest" {
-        // The first that list_backups shows.
+        // The first one that list_backups shows.
         let backups = repo.summaries()?;
         let last = backups.iter().rev().find(|summary| is_listed(summary));
         let last = last.and_then(|summary| snapshots.get(summary.id));
-        // What a guard or an undo saved for itself is no backup: it has an id.
+        // A snapshot of a guard or an undo is not a backup, but it has an id.
         return last.ok_or_else(|| missing().into());
     }
     Ok(pick::one(cx, snapshots, name.as_ref())?)
 }
 
-/// Returns true for snapshots that clients are shown as backups: guards and undos take theirs for themselves.
+/// Returns true for snapshots that clients see as backups: those of guards and undos are internal.
 pub(crate) fn is_listed(summary: &Summary) -> bool {
     summary.is_backup()
 }
@@ -472,7 +466,8 @@ pub(crate) struct Globs {
 }
 
 impl Globs {
-    /// Compiles them. One without `/` is a name at any depth; a plain path means all below it; `~/` is HOME.
+    /// Compiles them. A pattern without `/` is a name at any depth; a plain path means everything
+    /// below it; `~/` is HOME.
     pub(crate) fn new(cx: &Context, patterns: &[String]) -> Result<Self, Fault> {
         let mut set = GlobSetBuilder::new();
         for pattern in patterns {
@@ -516,7 +511,7 @@ impl Globs {
         })
     }
 
-    /// Returns true if an absolute path fits, or there are no patterns.
+    /// Returns true if an absolute path matches, or there are no patterns.
     pub(crate) fn fit(&self, path: &Path) -> bool {
         self.empty || self.set.is_match(path)
     }
@@ -526,7 +521,7 @@ impl Globs {
     }
 }
 
-/// Returns a pattern as patterns are written everywhere: on Windows models write `sub\*.json` as well.
+/// Returns a pattern with slashes: on Windows, models also write `sub\*.json`.
 pub(crate) fn slashes(pattern: &str) -> String {
     if cfg!(windows) {
         pattern.replace('\\', "/")
@@ -535,7 +530,7 @@ pub(crate) fn slashes(pattern: &str) -> String {
     }
 }
 
-/// Returns a digest that names what is planned.
+/// Returns a digest that identifies a plan.
 pub(crate) fn plan_id(parts: impl IntoIterator<Item = String>) -> String {
     let mut text = String::new();
     for part in parts {
@@ -545,13 +540,13 @@ pub(crate) fn plan_id(parts: impl IntoIterator<Item = String>) -> String {
     bdr::base::id::Digest::of(text.as_bytes()).to_hex()[..32].to_owned()
 }
 
-/// Returns the first `most` of a list and how many there are more.
+/// Returns the first `most` of a list, and the number of the others.
 pub(crate) fn first<T>(list: &[T], most: usize) -> (&[T], usize) {
     let shown = &list[..list.len().min(most)];
     (shown, list.len() - shown.len())
 }
 
-/// Returns a page of a list: where it begins is in the cursor, which says of which list it is.
+/// A page of a list. The cursor says where it begins, and to which list it belongs.
 pub(crate) struct Page {
     pub(crate) from: usize,
     list: String,
@@ -583,7 +578,7 @@ impl Page {
     }
 }
 
-/// Returns a path for a URI: all but what may stand there as it is, by percent signs.
+/// Returns a path for a URI, with percent signs for everything that is not allowed as it is.
 pub(crate) fn encoded(path: &str) -> String {
     let mut text = String::new();
     for byte in path.bytes() {

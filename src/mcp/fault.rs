@@ -1,4 +1,4 @@
-//! What goes wrong with a call, said so that a model knows what to call next.
+//! Errors of calls, worded so that a model knows what to call next.
 
 use bdr::Error;
 use serde::Serialize;
@@ -6,16 +6,16 @@ use serde_json::Value;
 
 use crate::app::error::Failure;
 
-/// Why a call failed. Everything that its caller can do something about is one; the protocol has errors of its own.
+/// Why a call failed. Everything that its caller can fix is a fault; the protocol has errors of its
+/// own.
 #[derive(Debug)]
 pub(crate) struct Fault {
-    /// A stable word.
+    /// A stable code.
     pub(crate) code: &'static str,
-    /// What happened.
     pub(crate) message: String,
     /// What to call or do next.
     pub(crate) next: String,
-    /// What is known beside it; `Null`: nothing.
+    /// More facts; `Null` for none.
     pub(crate) details: Value,
 }
 
@@ -38,7 +38,7 @@ impl Fault {
         self
     }
 
-    /// Returns the line that a model reads.
+    /// Returns the line for a model.
     pub(crate) fn text(&self) -> String {
         match self.next.is_empty() {
             true => format!("{}: {}", self.code, self.message),
@@ -46,7 +46,6 @@ impl Fault {
         }
     }
 
-    /// Returns the structured form.
     pub(crate) fn data(&self) -> Value {
         let result = FaultResult {
             success: false,

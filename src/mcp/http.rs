@@ -1,5 +1,6 @@
-//! The server over HTTP (Streamable HTTP of the protocol), for clients that cannot start a program. On the loopback interface only, for who knows
-//! the token: any program of any user, and any page in a browser, can reach a port.
+//! The server over HTTP (the protocol's Streamable HTTP), for clients that cannot start a program.
+//! Only on the loopback interface, and only with the token: any program of any user, and any page
+//! in a browser, can reach a port.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -27,7 +28,7 @@ impl Address {
     /// Reads an address.
     ///
     /// # Errors
-    /// It is none, or others than this machine reach it.
+    /// It is invalid, or reachable from other machines.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let address: SocketAddr = text
             .parse()
@@ -39,11 +40,11 @@ impl Address {
     }
 }
 
-/// What a request has to bring.
+/// What a request has to present; `None` accepts any.
 #[derive(Clone)]
 struct Token(Option<Arc<str>>);
 
-/// Answers until the process is ended.
+/// Answers requests until the process ends.
 pub(super) async fn serve<H: ServerHandler + Clone>(
     cx: &Context,
     server: H,
@@ -84,7 +85,7 @@ pub(super) async fn serve<H: ServerHandler + Clone>(
     Ok(exit::OK)
 }
 
-/// Returns the token of this user; the first server makes it.
+/// Returns the token of this user; the first server creates it.
 fn token(file: &Path) -> Result<Arc<str>, Failure> {
     if let Ok(text) = std::fs::read_to_string(file)
         && text.trim().len() >= 32
@@ -124,9 +125,9 @@ async fn admit(State(Token(token)): State<Token>, request: Request, next: Next) 
     }
 }
 
-/// Compares without telling by its time how much fits.
+/// Compares in a time that does not reveal how much matches.
 fn is_same(a: &[u8], b: &[u8]) -> bool {
-    // Digests: whoever guesses does not know what is compared.
+    // Compare digests: an attacker cannot predict them.
     bdr::base::id::Digest::of(a) == bdr::base::id::Digest::of(b)
 }
 

@@ -1,8 +1,9 @@
-//! The MCP server: the engine for agents and other programs, through the Model Context Protocol (<https://modelcontextprotocol.io>, versions
-//! 2024-11-05 to 2026-07-28).
+//! The MCP server: the engine for agents and other programs, through the Model Context Protocol
+//! (<https://modelcontextprotocol.io>, versions 2024-11-05 to 2026-07-28).
 //!
-//! `server` is the only module that knows the protocol's types; the others take JSON and give JSON. A call becomes a [`call::Call`], runs on a thread
-//! where it may block, and uses the same code as the command line. No call runs a command.
+//! `server` is the only module that knows the protocol's types; the others take and return JSON. A
+//! call becomes a [`call::Call`], runs on a thread where it may block, and uses the same code as
+//! the command line. No call runs a command.
 
 use std::path::PathBuf;
 
@@ -29,23 +30,22 @@ pub(crate) mod tools;
 use call::Options;
 use server::Server;
 
-/// Threads that calls run on, with those that read stdin and write stdout.
+/// Threads for calls, including those that read stdin and write stdout.
 const THREADS: usize = 8;
 
-/// Where the server listens.
 #[derive(Debug)]
 pub(crate) enum Listen {
-    /// Standard input and output.
     Stdio,
     /// The loopback interface.
     #[cfg(feature = "http")]
     Http(http::Address),
-    /// The same, for anybody: the suite that tests conformance brings no token. With what it asks for, or the server as it is.
+    /// The loopback interface without a token, because the conformance suite brings none; the flag
+    /// adds that suite's tools.
     #[cfg(feature = "conformance")]
     Open(http::Address, bool),
 }
 
-/// Answers until the client goes away.
+/// Answers until the client disconnects.
 pub(crate) fn serve(
     cx: &Context,
     repository: Option<PathBuf>,
@@ -56,7 +56,7 @@ pub(crate) fn serve(
     builder
         .enable_time()
         .max_blocking_threads(THREADS)
-        // Threads that wait for the next call cost memory.
+        // Idle threads cost memory.
         .thread_keep_alive(std::time::Duration::from_secs(1));
     #[cfg(feature = "http")]
     builder.enable_io();
@@ -81,7 +81,7 @@ pub(crate) fn serve(
             runtime.block_on(http::serve(cx, fixture, address, true))
         }
     };
-    // A read of stdin cannot be cancelled; calls that run are safe to be cut off at any instruction.
+    // A read of stdin cannot be cancelled; running calls may be interrupted at any instruction.
     runtime.shutdown_background();
     result
 }

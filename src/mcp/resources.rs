@@ -1,4 +1,5 @@
-//! Resources: status, snapshots, single files of them, differences. All read-only, all bounded, all behind the privacy gate.
+//! Resources: status, snapshots, single files of them, differences. All read-only, all bounded, all
+//! behind the privacy gate.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,12 +17,12 @@ use crate::app::context::Context;
 use crate::app::mask;
 use crate::ui::when;
 
-/// Snapshots never change: their manifests may be kept for a day.
+/// Snapshots never change, so their manifests may be cached for a day, in milliseconds.
 pub(crate) const FOREVER_MS: u64 = 86_400_000;
-/// Entries of a manifest page.
+/// Entries per page of a manifest.
 const PAGE: usize = 500;
 
-/// What clients are told of the resources that have fixed addresses.
+/// Returns the resources with fixed addresses, as advertised to clients.
 pub(crate) fn told() -> Value {
     json!([
         {"uri": "bdr://status", "name": "status", "title": "Backup health", "description": "Health, last and next backup, problems", "mimeType": "application/json"},
@@ -30,7 +31,7 @@ pub(crate) fn told() -> Value {
     ])
 }
 
-/// What clients are told of the resources that have parameters.
+/// Returns the resource templates, as advertised to clients.
 pub(crate) fn templates() -> Value {
     json!([
         {"uriTemplate": "bdr://snapshots/{id}", "name": "manifest", "title": "Files of a snapshot", "description": "Its files, 500 a page: ?from=500", "mimeType": "application/json"},
@@ -62,13 +63,12 @@ struct FileDocument {
     modified: String,
 }
 
-/// A resource that was read.
 pub(crate) struct Read {
     pub(crate) text: Option<String>,
-    /// Base64, of what is no text.
+    /// Base64, for content that is not text.
     pub(crate) blob: Option<String>,
     pub(crate) mime: &'static str,
-    /// How long it may be kept, in milliseconds.
+    /// How long it may be cached, in milliseconds.
     pub(crate) ttl_ms: u64,
 }
 
@@ -83,7 +83,7 @@ impl Read {
     }
 }
 
-/// Reads a resource; `None`: there is none of this address.
+/// Reads a resource; `None` if there is none at this address.
 pub(crate) fn read(cx: &Context, options: &Options, uri: &str) -> Result<Option<Read>, Fault> {
     let Some(rest) = uri.strip_prefix("bdr://") else {
         return Ok(None);
@@ -153,7 +153,7 @@ fn manifest(cx: &Context, options: &Options, id: &str, from: usize) -> Result<Re
             .then(|| format!("bdr://snapshots/{name}?from={}", from + PAGE)),
         backup_id: name,
     };
-    // A name like `latest` means another one tomorrow.
+    // A name like `latest` means another snapshot tomorrow.
     let ttl_ms = if id == backup_id(found.id, found.time) {
         FOREVER_MS
     } else {
@@ -246,7 +246,7 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Returns values that complete what was typed of a template's parameter.
+/// Returns completions for a parameter of a template.
 pub(crate) fn complete(
     cx: &Context,
     options: &Options,

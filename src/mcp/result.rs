@@ -1,6 +1,7 @@
-//! What tools return, as types. Those of one tool are beside it; these are shared. `docs/mcp.schema.json` is made from them.
+//! What tools return, as types. Those of a single tool are next to it; these are shared.
+//! `docs/mcp.schema.json` is made from them.
 //!
-//! The names are those of the brief's specification and of the server that was shipped before.
+//! The names are those of the brief's specification and of the earlier server.
 
 use bdr::repo::snapshot::PathNote;
 use serde::Serialize;
@@ -8,7 +9,7 @@ use serde::Serialize;
 use super::call::first;
 use crate::app::context::Context;
 
-/// Paths that a result names, at most.
+/// How many paths a result names.
 const SHOWN: usize = 50;
 
 /// Why not everything was done that was asked for.
@@ -36,7 +37,7 @@ impl Problem {
         }
     }
 
-    /// Says that a part was done, and which paths were not.
+    /// Returns the answer for a partly done request, with the paths that were left.
     pub(super) fn partial(cx: &Context, message: String, left: &[PathNote]) -> Self {
         Self {
             details: reasons(cx, left),
@@ -57,7 +58,7 @@ pub(super) struct PathReason {
     reason: String,
 }
 
-/// Returns the first of some notes.
+/// Returns the first few notes.
 pub(super) fn reasons<'n>(
     cx: &Context,
     notes: impl IntoIterator<Item = &'n PathNote>,
@@ -69,7 +70,7 @@ pub(super) fn reasons<'n>(
     notes.into_iter().take(SHOWN).map(reason).collect()
 }
 
-/// The first entries of a list, and how many there are more.
+/// Returns the first entries of a list, and the number of the others.
 pub(super) fn shown<T>(list: &[T]) -> (&[T], usize) {
     first(list, SHOWN)
 }

@@ -1,4 +1,5 @@
-//! Where calls may act: the user's sources, the workspace that the server was started in, and what `--root` names. Never what a model says.
+//! Where calls may act: the user's sources, the workspace in which the server was started, and what
+//! `--root` names. Never what a model says.
 
 use std::path::{Path, PathBuf};
 
@@ -12,10 +13,9 @@ use serde_json::json;
 use super::fault::Fault;
 use crate::app::context::Context;
 
-/// The places that calls may name.
 #[derive(Debug)]
 pub(crate) struct Roots {
-    /// What a checkpoint covers.
+    /// The roots that a checkpoint covers.
     pub(crate) captured: Vec<Root>,
     /// Where calls may act: as configured, and free of symlinks.
     allowed: Vec<PathBuf>,
@@ -23,17 +23,18 @@ pub(crate) struct Roots {
     denied: Vec<PathBuf>,
 }
 
-/// What a path is wanted for.
+/// What a path is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Use {
-    /// It is read, and has to be there.
+    /// It is read, and must exist.
     Read,
     /// Something is written there, or below it.
     Write,
 }
 
 impl Roots {
-    /// Looks at where calls may act now. Configured sources and the workspace around the server count, and `extra`.
+    /// Determines where calls may act now: the configured sources, the workspace around the server,
+    /// and `extra`.
     pub(crate) fn of(cx: &Context, extra: &[PathBuf]) -> Result<Self, Fault> {
         let own = [cx.places.repository.clone(), cx.places.config.clone()];
         let set = CaptureSet {
@@ -45,7 +46,8 @@ impl Roots {
             linked: false,
             accept_loss: false,
         };
-        // What tools that manage agents edit is part of every agent's workspace: ~/.claude.json, .mcp.json.
+        // Every agent's workspace includes the files that management tools edit: ~/.claude.json,
+        // .mcp.json.
         let around = Surroundings {
             cwd: &cx.cwd,
             home: cx.home.as_deref(),
@@ -53,12 +55,12 @@ impl Roots {
         };
         let managing = effects::assess(&["mcp".into(), "uninstall".into()], &around);
         let mut captured = guard::capture_roots(&managing, set)?;
-        // Words of that line are nobody's places.
+        // Words in that line are not places of the user.
         captured.retain(|root| root.origin != Origin::Mentioned);
         captured
             .retain(|root| root.origin != Origin::Source || root.path.symlink_metadata().is_ok());
         let mut allowed: Vec<PathBuf> = captured.iter().map(|root| root.path.clone()).collect();
-        // One that is gone comes back there.
+        // A source that is gone is restored there.
         allowed.extend(cx.config.sources.iter().map(|source| source.path.clone()));
         allowed.extend(extra.iter().map(|path| absolute(&cx.cwd, path)));
         let real: Vec<PathBuf> = allowed
@@ -75,13 +77,13 @@ impl Roots {
         })
     }
 
-    /// Returns true if a path, as a snapshot has it, is one that calls may see.
+    /// Returns true if calls may see a path as recorded in a snapshot.
     pub(crate) fn has(&self, path: &Path) -> bool {
         self.allowed.iter().any(|root| path.starts_with(root))
             && !self.denied.iter().any(|own| path.starts_with(own))
     }
 
-    /// Returns the allowed directory that holds `path`, the nearest one.
+    /// Returns the nearest allowed directory around `path`.
     pub(crate) fn above(&self, path: &Path) -> Option<&Path> {
         let above = self
             .allowed
@@ -92,7 +94,7 @@ impl Roots {
             .map(PathBuf::as_path)
     }
 
-    /// Returns the path that a model means, free of symlinks and within an allowed place.
+    /// Resolves a model's path: free of symlinks, and within an allowed place.
     pub(crate) fn path(&self, cx: &Context, text: &str, usage: Use) -> Result<PathBuf, Fault> {
         let refused = |why: &str| {
             let shown = show(text.as_ref());
@@ -157,7 +159,7 @@ impl Roots {
     }
 }
 
-/// Returns the path with what is there of it free of symlinks.
+/// Returns the path with its existing part free of symlinks.
 fn real(path: &Path) -> Option<PathBuf> {
     let mut base = path;
     loop {
@@ -165,7 +167,7 @@ fn real(path: &Path) -> Option<PathBuf> {
             let rest = RepoPath::below(base, path)?;
             return Some(rest.to_path(&real));
         }
-        // A link that leads nowhere would be followed by whoever makes what it leads to.
+        // Creating the target of a dangling link would follow it.
         if base
             .symlink_metadata()
             .is_ok_and(|metadata| metadata.is_symlink())

@@ -1,4 +1,4 @@
-//! The protocol: requests in, results out. The one place that knows rmcp's types.
+//! The protocol: requests in, results out. The only module that knows rmcp's types.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,16 +32,16 @@ use super::{prompts, resources};
 use crate::app::context::Context;
 use crate::ui::progress::{Relay, Told as Progress};
 
-/// Calls that only read and run at the same time.
+/// How many reading calls run at the same time.
 const READERS: usize = 4;
 /// How long a user may think about a question.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// Notes on progress are this far apart.
+/// The interval between progress notes.
 const NOTE_EVERY: Duration = Duration::from_millis(250);
-/// Text of one result; a model's client takes about this much.
+/// Limit of the text of one result, in bytes; a model's client accepts about this much.
 const MAX_TEXT: usize = 32 << 10;
 
-/// Answers one client, or several one after the other.
+/// Answers one client, or several in turn.
 #[derive(Clone)]
 pub(crate) struct Server {
     shared: Arc<Shared>,
@@ -53,17 +53,17 @@ struct Shared {
     repository: Option<PathBuf>,
     options: Options,
     session: Session,
-    /// What clients are told of the tools.
+    /// The tools as advertised to clients.
     told: Vec<Told>,
     codec: RequestStateCodec,
     readers: Semaphore,
-    /// One call at a time that changes something.
+    /// Held by a changing call: one at a time.
     turn: tokio::sync::Mutex<()>,
 }
 
 impl Server {
     /// # Errors
-    /// There are no random numbers: consent that nobody can forge needs them.
+    /// There are no random numbers, which unforgeable consent needs.
     pub(crate) fn new(
         cx: Context,
         repository: Option<PathBuf>,
@@ -94,12 +94,12 @@ fn is_offered(tool: &Tool, options: &Options) -> bool {
     wanted && !(options.read_only && tool.changes)
 }
 
-/// Makes one of the protocol's types of JSON that this program holds; a test sees that it fits.
+/// Converts this program's own JSON to a protocol type; a test checks that it fits.
 fn read<T: DeserializeOwned + Default>(value: Value) -> T {
     serde_json::from_value(value).unwrap_or_default()
 }
 
-/// What one call needs of its request.
+/// The parts of a request that a call needs.
 struct Request {
     tool: &'static Tool,
     arguments: JsonObject,
@@ -107,7 +107,7 @@ struct Request {
 }
 
 impl Shared {
-    /// Runs a tool on a thread where it may block. The client hears how far it is, and may cancel.
+    /// Runs a tool on a thread where it may block. The client gets progress, and may cancel.
     async fn run(
         self: &Arc<Self>,
         request: &Request,
@@ -121,7 +121,7 @@ impl Shared {
                 false => (None, self.readers.acquire().await.ok()),
             }
         };
-        // One that is cancelled while it waits does nothing.
+        // A call that is cancelled while it waits does nothing.
         let _turn = tokio::select! {
             turn = turn => turn,
             () = context.ct.cancelled() => return Err(bdr::Error::Interrupted.into()),
@@ -145,7 +145,7 @@ impl Shared {
         loop {
             tokio::select! {
                 done = &mut work => {
-                    // A panic has said what it is on stderr.
+                    // The panic has printed its message on stderr.
                     return done.unwrap_or_else(|_| Err(Fault::new("FAILED", "internal error in bdr: the call failed", "get_backup_status; and tell the user")));
                 }
                 () = context.ct.cancelled(), if !cancelled => {
@@ -214,7 +214,7 @@ impl Shared {
     fn result(&self, tool: &Tool, result: Result<Answer, Fault>) -> CallToolResult {
         let brief = match self.options.text {
             Some(text) => text == Text::Brief,
-            // Callers of the tools that there were before read JSON from the text.
+            // Callers of the older tools parse JSON from the text.
             None => tool.set == Set::Guard,
         };
         let (data, text, failed, links) = match result {
@@ -256,7 +256,7 @@ impl Shared {
         result
     }
 
-    /// What a sealed consent belongs to: another tool, or other arguments, make another call.
+    /// Returns what a sealed consent is bound to: another tool or other arguments are another call.
     fn binding(request: &Request) -> String {
         plan_id([
             request.tool.name.to_owned(),
@@ -264,7 +264,7 @@ impl Shared {
         ])
     }
 
-    /// Asks by a request of its own, as the protocol had it before 2026-07-28.
+    /// Asks by a request of its own, as in the protocol before 2026-07-28.
     async fn ask(&self, question: &Question, context: &RequestContext<RoleServer>) -> bool {
         let Ok(params) = serde_json::from_value::<ElicitRequestParams>(form(question)) else {
             return false;
@@ -330,7 +330,7 @@ fn declined() -> Fault {
     )
 }
 
-/// Notes on progress, if anybody wants them: no more than a few a second.
+/// Relays progress, if anybody wants it: at most a few notes a second.
 fn notes(wanted: bool) -> (Option<Relay>, mpsc::UnboundedReceiver<Progress>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     if !wanted {
@@ -350,7 +350,7 @@ fn notes(wanted: bool) -> (Option<Relay>, mpsc::UnboundedReceiver<Progress>) {
 
 async fn tell(context: &RequestContext<RoleServer>, token: Option<ProgressToken>, note: Progress) {
     let Some(token) = token else { return };
-    // Phases count from zero again; what is told has to grow.
+    // Each phase counts from zero, but reported progress must grow.
     let phases = ["Scanning", "Storing", "Verifying", "Restoring"];
     let phase = phases
         .iter()
@@ -363,7 +363,7 @@ async fn tell(context: &RequestContext<RoleServer>, token: Option<ProgressToken>
     let param = ProgressNotificationParam::new(token, phase as f64 + part)
         .with_total(phases.len() as f64)
         .with_message(format!("{} {}", note.phase, crate::ui::count(note.done)));
-    // A client that does not listen is not waited for.
+    // Do not wait for a client that does not listen.
     let _ = context.peer.notify_progress(param).await;
 }
 
@@ -379,7 +379,7 @@ fn client_of(context: &RequestContext<RoleServer>) -> (Client, bool) {
     let elicitation = context
         .client_capabilities()
         .and_then(|capabilities| capabilities.elicitation);
-    // One that names no mode means forms: there was nothing else.
+    // A client that names no mode means forms: they were the only one.
     let can_ask = elicitation.is_some_and(|modes| modes.form.is_some() || modes.url.is_none());
     let client = Client {
         name: bdr::base::path::show(bdr::model::agent::start_of(&name, 80).as_ref()),
@@ -425,7 +425,7 @@ impl ServerHandler for Server {
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let told = self.shared.told.clone();
-        // The same for every client and for as long as the server runs.
+        // The same for every client for as long as the server runs.
         Ok(ListToolsResult::with_all_items(told)
             .with_ttl_ms(resources::FOREVER_MS)
             .with_cache_scope(CacheScope::Private))

@@ -1,4 +1,4 @@
-//! Tools that belong together, and are offered together.
+//! Sets of tools that are offered together.
 
 /// Tools that belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -12,7 +12,7 @@ pub(crate) enum Set {
 }
 
 impl Set {
-    /// Returns its word on the command line.
+    /// Returns the word for the command line.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Guard => "guard",

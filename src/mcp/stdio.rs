@@ -1,4 +1,5 @@
-//! Standard input and output as a transport. Nothing but messages gets to standard output, whatever else the process prints.
+//! Standard input and output as a transport. Only messages reach standard output, whatever else the
+//! process prints.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -12,7 +13,8 @@ use super::server::Server;
 use crate::app::error::Failure;
 use crate::app::exit;
 
-/// Returns standard output for messages, and has everything else that is printed go to standard error.
+/// Returns standard output for messages, and redirects everything else that is printed to standard
+/// error.
 #[cfg(unix)]
 pub(super) fn take_stdout() -> io::Result<File> {
     use std::os::fd::AsFd as _;
@@ -29,25 +31,26 @@ pub(super) fn take_stdout() -> io::Result<File> {
     Ok(File::from(own))
 }
 
-/// Bytes on the way from stdin to the server.
+/// Size of the buffer between stdin and the server, in bytes.
 const PIPE: usize = 64 * 1024;
 
-/// Bytes of one message, at most: what no client sends is not kept in memory.
+/// Limit of one message, in bytes: no client sends more, so do not keep it in memory.
 const LONGEST: u64 = 16 << 20;
 
 /// Versions in which a message may be a list of messages.
 const WITH_BATCHES: [&str; 2] = ["2024-11-05", "2025-03-26"];
 
-/// Puts what a client writes into the form that the server takes.
+/// Converts a client's messages to the form that the server accepts.
 #[derive(Default)]
 struct Sorter {
-    /// Something was asked: from here on notifications have a meaning.
+    /// There was a request: from here on notifications have a meaning.
     asked: bool,
     batches: bool,
 }
 
 impl Sorter {
-    /// Returns the messages of a line, each on a line of its own; `None` if it is no message: whoever waits for an answer to it would wait for ever.
+    /// Returns the messages of a line, one per line; `None` if it is not valid: the sender would
+    /// wait for an answer for ever.
     fn sort(&mut self, line: &[u8]) -> Option<Vec<u8>> {
         if line.trim_ascii().is_empty() {
             return Some(Vec::new());
@@ -58,7 +61,7 @@ impl Sorter {
         }
         Some(match message {
             Value::Array(all) if self.batches && !all.is_empty() => {
-                // Each is answered for itself.
+                // Each is answered separately.
                 let each = all.iter().map(|one| format!("{one}\n"));
                 each.collect::<String>().into_bytes()
             }
@@ -80,7 +83,7 @@ impl Sorter {
 
 /// Answers until stdin ends.
 pub(super) async fn serve(server: Server, stdout: File) -> Result<u8, Failure> {
-    // What the library cannot take is taken off before it: a notification before anything was asked would end it.
+    // Filter out what the library cannot handle: a notification before any request would end it.
     let (messages, mut sorted) = tokio::io::duplex(PIPE);
     let mut answers = stdout.try_clone().context("write", "stdout")?;
     tokio::spawn(async move {
@@ -92,13 +95,13 @@ pub(super) async fn serve(server: Server, stdout: File) -> Result<u8, Failure> {
             let mut within = (&mut lines).take(LONGEST);
             match within.read_until(b'\n', &mut line).await {
                 Ok(read) if read > 0 => {}
-                // The other end is told by the pipe that closes.
+                // The closing pipe tells the other end.
                 _ => return,
             }
             let whole = line.ends_with(b"\n") || (line.len() as u64) < LONGEST;
             let messages = sorter.sort(&line);
             if messages.is_none() && whole {
-                // Nobody can tell what it asked, but who asked may be waiting.
+                // We cannot know what the line was, but its sender may be waiting.
                 let error = json!({"code": -32700, "message": "a line that is not JSON, or is nested too deeply"});
                 let answer = json!({"jsonrpc": "2.0", "id": null, "error": error});
                 if answers.write_all(format!("{answer}\n").as_bytes()).is_err() {
@@ -122,7 +125,7 @@ pub(super) async fn serve(server: Server, stdout: File) -> Result<u8, Failure> {
     let failed = |why: String| Failure::from(bdr::Error::invalid(why, None));
     let running = match server.serve(transport).await {
         Ok(running) => running,
-        // A client that goes away before it has said anything.
+        // The client disconnected before its first message.
         Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => return Ok(exit::OK),
         Err(error) => return Err(failed(format!("the client does not speak MCP: {error}"))),
     };
