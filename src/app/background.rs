@@ -1,4 +1,4 @@
-//! Work that nobody needs to wait for, in a process of its own.
+//! Work for which nobody has to wait, in a process of its own.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -6,8 +6,8 @@ use std::process::{Command as Process, Stdio};
 
 use crate::app::context::{Context, variable};
 
-/// Starts bdr with `args` on the same repository, and does not wait for it. Returns false if it was not started; whatever it is, the next
-/// call does it.
+/// Starts bdr with `args` on the same repository without waiting for it. Returns false if it did
+/// not start; then the next call does the work.
 pub(crate) fn start(cx: &Context, args: &[&str]) -> bool {
     let off = variable("BDR_BACKGROUND").is_some_and(|v| v == "0");
     let Some(program) = std::env::current_exe().ok().filter(|_| !off) else {
@@ -18,7 +18,7 @@ pub(crate) fn start(cx: &Context, args: &[&str]) -> bool {
         .args(args)
         .args([OsStr::new("--quiet"), OsStr::new("--repository")])
         .arg(&cx.places.repository)
-        // A directory that is in use cannot be unmounted.
+        // A current directory on a disk would keep that from being unmounted.
         .current_dir(cx.places.cache.parent().unwrap_or(Path::new("/")))
         .stdin(Stdio::null())
         .stdout(Stdio::null())

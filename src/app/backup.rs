@@ -1,4 +1,4 @@
-//! Takes a backup and says what came of it.
+//! Takes a backup and reports the result.
 
 use bdr::Error;
 use bdr::base::path::RawName;
@@ -15,23 +15,21 @@ use crate::app::error::Failure;
 use crate::app::exit;
 use crate::ui::{self, count, plural};
 
-/// What to back up, and how.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted {
     /// Read and store every byte again.
     pub(crate) full: bool,
-    /// Names of sources; empty: all.
+    /// Names of sources; empty means all.
     pub(crate) sources: Vec<String>,
     pub(crate) tags: Vec<String>,
     pub(crate) label: Option<String>,
 }
 
-/// A backup that was made.
 pub(crate) struct BackupRun {
     pub(crate) report: BackupReport,
 }
 
-/// Returns the roots of the sources with these names; of all without any.
+/// Returns the roots of the sources with these names; of all if there are none.
 pub(crate) fn wanted_roots(cx: &Context, names: &[String]) -> Result<Vec<Root>, Failure> {
     let roots = match names {
         [] => cx.roots(),
@@ -50,7 +48,6 @@ pub(crate) fn wanted_roots(cx: &Context, names: &[String]) -> Result<Vec<Root>, 
     Ok(roots)
 }
 
-/// Makes a backup.
 pub(crate) fn perform(
     cx: &Context,
     repo: &Repository,
@@ -62,7 +59,7 @@ pub(crate) fn perform(
         .iter()
         .all(|root| root.path.symlink_metadata().is_err())
     {
-        // A snapshot of nothing would take the place of one that has something.
+        // An empty snapshot would replace one with files as the latest.
         let gone = std::io::ErrorKind::NotFound.into();
         let error = Error::io("find", roots[0].path.clone(), gone);
         return Err(Failure::from(error).hinted(|_| Some("bdr config check".to_owned())));
@@ -70,7 +67,7 @@ pub(crate) fn perform(
     cx.launch_lifeboat(repo.location());
     let hour_ago = std::time::SystemTime::from(cx.now) - std::time::Duration::from_secs(3600);
     bdr::disk::fsutil::sweep_temporaries(&cx.places.state, 3, hour_ago);
-    // What guards left to be packed. Not being able to is no reason not to back up.
+    // Pack what guards have kept. A failure must not stop the backup.
     match settle(repo, Level::Best, cx.now, &cx.progress()) {
         Ok(report) => crate::app::guard::tell_settled(cx, &report),
         Err(error) => cx
@@ -90,7 +87,7 @@ pub(crate) fn perform(
     Ok(BackupRun { report })
 }
 
-/// Returns how full the repository was found to be a moment ago, at the end of a backup.
+/// Returns the use of the budget that was just measured at the end of a backup.
 pub(crate) fn remembered_budget(cx: &Context, report: &BackupReport) -> Budget {
     let memory = cx.journal().memory();
     let configured = cx.config.retention.max_bytes;
@@ -106,12 +103,12 @@ pub(crate) fn remembered_budget(cx: &Context, report: &BackupReport) -> Budget {
     }
 }
 
-/// A configured source that is not there makes a backup partial: what was in it is unknown, not gone.
+/// A missing source makes a backup partial: its content is unknown, not gone.
 pub(crate) fn missing(roots: &[Root]) -> Vec<PathNote> {
     let gone = roots.iter().filter_map(|root| {
         let found = root.path.symlink_metadata();
         let why = match found.is_ok_and(|found| found.file_type().is_symlink()) {
-            // One that leads somewhere was followed before.
+            // A link with a target was followed before.
             true => "is a symlink that leads nowhere",
             false if root.path.symlink_metadata().is_err() => "is missing",
             false => return None,
@@ -124,7 +121,7 @@ pub(crate) fn missing(roots: &[Root]) -> Vec<PathNote> {
     gone.collect()
 }
 
-/// Returns the exit code that a report calls for.
+/// Returns the exit code for a report.
 pub(crate) fn code(report: &BackupReport) -> u8 {
     if report.problems.is_empty() && !report.snapshot.partial && report.unstable.is_empty() {
         exit::OK
@@ -216,7 +213,7 @@ pub(crate) fn text(cx: &Context, report: &BackupReport, id: Option<&str>) -> Str
     text
 }
 
-/// Says what was sealed; empty if nothing was.
+/// Returns what was sealed; empty if nothing was.
 pub(crate) fn sealed_words(cx: &Context, sealed: &SealedSummary) -> String {
     let mut parts = Vec::new();
     if sealed.values > 0 {

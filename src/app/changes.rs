@@ -1,4 +1,5 @@
-//! What an operation changed, file by file: the end record has the topmost of what is gone, and the snapshot says what was in it.
+//! What an operation changed, file by file: the end record has the topmost paths that are gone, and
+//! the snapshot says what was in them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -16,14 +17,11 @@ use bdr::repo::snapshot::Snapshot;
 use super::mask::{self, Shown};
 use super::patch;
 
-/// What became of a file.
+/// What happened to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fate {
-    /// It is gone.
     Deleted,
-    /// It was not there before.
     Created,
-    /// It is not as before.
     Modified,
 }
 
@@ -36,7 +34,7 @@ impl Fate {
         }
     }
 
-    /// Returns the word of JSON documents.
+    /// Returns the word for JSON documents.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Deleted => "deleted",
@@ -46,30 +44,24 @@ impl Fate {
     }
 }
 
-/// One path that an operation changed.
 #[derive(Debug, Clone)]
 pub(crate) struct Changed {
-    /// Below the root.
     pub(crate) path: RepoPath,
     pub(crate) fate: Fate,
     pub(crate) kind: Kind,
     pub(crate) bytes: u64,
-    /// Regular files that it stands for.
+    /// Number of regular files that it represents.
     pub(crate) files: u64,
-    /// What the snapshot has of it.
     pub(crate) before: Option<Entry>,
-    /// How the operation left it.
     pub(crate) after: Option<Stamp>,
 }
 
-/// What an operation changed in one root.
 pub(crate) struct ChangedRoot {
     pub(crate) name: RootName,
-    /// Where it is.
     pub(crate) base: PathBuf,
-    /// The operation neither named it nor ran in it: another program did this meanwhile.
+    /// The operation neither named it nor ran in it: another program made these changes meanwhile.
     pub(crate) elsewhere: bool,
-    /// By path.
+    /// Sorted by path.
     pub(crate) paths: Vec<Changed>,
 }
 
@@ -95,7 +87,7 @@ pub(crate) fn of(
         .collect()
 }
 
-/// Returns what the snapshot has at and below the paths that changed.
+/// Returns what the snapshot has at and below the changed paths.
 fn listed(
     repo: &Repository,
     root: &RootChanges,
@@ -148,7 +140,7 @@ fn paths(root: &RootChanges, listing: &[Entry]) -> Vec<Changed> {
     };
     found.extend(stamps(Fate::Created, &root.created));
     found.extend(stamps(Fate::Modified, &root.modified));
-    // Without the snapshot nobody can say what was in them.
+    // Without the snapshot we cannot say what was in them.
     let gone = root.removed.iter().filter(|path| !known.contains(path));
     found.extend(gone.map(|path| Changed {
         path: path.clone(),
@@ -175,7 +167,8 @@ fn of_stamp(fate: Fate, stamp: &Stamp) -> Changed {
     }
 }
 
-/// Drops directories of which what is in them says it all: they come and go with it, and change whenever something in them does.
+/// Drops directories that say nothing beyond their content: they come and go with it, and change
+/// whenever it does.
 fn without_said(paths: Vec<Changed>) -> Vec<Changed> {
     let mut kept: Vec<Changed> = Vec::with_capacity(paths.len());
     for changed in paths.into_iter().rev() {
@@ -196,7 +189,7 @@ fn without_said(paths: Vec<Changed>) -> Vec<Changed> {
 pub(crate) struct Line {
     pub(crate) fate: Fate,
     pub(crate) path: RepoPath,
-    /// It is a directory: what is said is about the files in it.
+    /// It is a directory, and the line is about the files in it.
     pub(crate) is_dir: bool,
     pub(crate) kind: Kind,
     pub(crate) files: u64,
@@ -216,7 +209,8 @@ impl Line {
     }
 }
 
-/// Joins changed paths to at most `most` lines: what lies deepest becomes a line about its directory, and so on upwards.
+/// Joins changed paths to at most `most` lines: the deepest ones become a line about their
+/// directory, and so on upwards.
 pub(crate) fn joined(paths: &[&Changed], most: usize) -> Vec<Line> {
     let mut lines: BTreeMap<(RepoPath, Fate), Line> = paths
         .iter()
@@ -233,7 +227,8 @@ pub(crate) fn joined(paths: &[&Changed], most: usize) -> Vec<Line> {
         let mut moved = false;
         for ((path, fate), line) in lines {
             let above = path.parent().unwrap_or_default();
-            // A directory with one line says less than that line, unless there is no other way.
+            // A directory says less than the single line in it, so it replaces one only if there is
+            // no other way.
             let is_joined = depth(&path) == deepest && full.contains(&(above.clone(), fate));
             if !is_joined {
                 add(&mut next, path, line);
@@ -256,7 +251,8 @@ pub(crate) fn joined(paths: &[&Changed], most: usize) -> Vec<Line> {
     lines.into_values().collect()
 }
 
-/// Returns the directories right above the deepest lines that have more than one of them; where none has, all of them.
+/// Returns the directories right above the deepest lines that have several of them; if none has,
+/// all of them.
 fn crowded(lines: &BTreeMap<(RepoPath, Fate), Line>, deepest: usize) -> BTreeSet<(RepoPath, Fate)> {
     let mut inside: BTreeMap<(RepoPath, Fate), usize> = BTreeMap::new();
     for (path, fate) in lines.keys() {
@@ -283,7 +279,7 @@ fn add(lines: &mut BTreeMap<(RepoPath, Fate), Line>, path: RepoPath, line: Line)
     }
 }
 
-/// Looks at what is there now, and whether it is what an operation left.
+/// Compares what is there now with what an operation left.
 pub(crate) struct Now<'a> {
     repo: &'a Repository,
     base: &'a Path,
@@ -300,7 +296,6 @@ impl<'a> Now<'a> {
         }
     }
 
-    /// Returns true if a path is as the operation left it.
     pub(crate) fn is_as_left(&self, changed: &Changed) -> bool {
         let stat = self.stat(&changed.path);
         match (&changed.after, stat) {
@@ -314,7 +309,7 @@ impl<'a> Now<'a> {
         self.handle.as_ref()?.stat(path).ok()
     }
 
-    /// Returns a small file that is there.
+    /// Returns the content of an existing small file.
     pub(crate) fn read(&self, path: &RepoPath) -> Option<Vec<u8>> {
         use std::io::Read as _;
         let file = self.handle.as_ref()?.open_file(path).ok()?;
@@ -323,10 +318,10 @@ impl<'a> Now<'a> {
         Some(bytes)
     }
 
-    /// Returns what the operation changed in a text, or one line that says why that cannot be shown.
+    /// Returns an operation's changes to a text, or one line that says why they cannot be shown.
     ///
     /// # Errors
-    /// What the snapshot has is damaged.
+    /// The content in the snapshot is damaged.
     pub(crate) fn patch(&self, name: &str, changed: &Changed) -> bdr::Result<String> {
         let path = changed.path.to_path(self.base);
         let before = match (&changed.before, changed.fate) {
@@ -344,7 +339,7 @@ impl<'a> Now<'a> {
         if !self.is_as_left(changed) {
             return Err("it has changed again since");
         }
-        // Only what this user can read anyway is shown to them.
+        // Shows only what this user can read anyway.
         let may_see = |_: &Path| true;
         mask::standing(self.repo, &may_see, self.base, &changed.path, changed.kind)
     }

@@ -9,7 +9,7 @@ use crate::app::context::{Context, followed};
 use crate::app::error::Failure;
 use crate::ui;
 
-/// Returns what a configuration says, but for the repository.
+/// Returns the values of a configuration, without the repository.
 pub(crate) fn values(config: &Config) -> serde_json::Map<String, Value> {
     let mut data = serde_json::Map::new();
     let sources: Vec<Value> = config
@@ -87,7 +87,8 @@ pub(crate) fn values(config: &Config) -> serde_json::Map<String, Value> {
     data
 }
 
-/// Removes the values that may have secrets in them: who is notified, and how. Returns true if there were any.
+/// Removes values that may contain secrets: who is notified, and how. Returns true if there were
+/// any.
 pub(crate) fn leave_out_addresses(config: &mut Config) -> bool {
     let notify = &mut config.notify;
     let mut left_out = !std::mem::take(&mut notify.command).is_empty();
@@ -101,7 +102,7 @@ pub(crate) fn leave_out_addresses(config: &mut Config) -> bool {
     left_out
 }
 
-/// Returns the text of the configuration; of one that is not there, what it would be.
+/// Returns the text of the configuration, or the default text if there is none.
 pub(crate) fn text(cx: &Context) -> Result<String, Failure> {
     match std::fs::read_to_string(&cx.places.config) {
         Ok(text) => Ok(text),
@@ -112,13 +113,13 @@ pub(crate) fn text(cx: &Context) -> Result<String, Failure> {
     }
 }
 
-/// Makes sure that a text is a configuration.
+/// Parses a text as a configuration.
 pub(crate) fn check_text(cx: &Context, text: &str) -> Result<Config, Failure> {
     let name = bdr::base::path::show(cx.places.config.as_os_str());
     Ok(Config::parse(text.as_bytes(), &name, cx.home.as_deref())?)
 }
 
-/// Makes sure that a text is a configuration in which every pattern can match, and says of what matches nothing yet.
+/// Makes sure that every pattern can match, and reports those that match nothing yet.
 pub(crate) fn check_patterns(cx: &Context, config: &Config) -> Result<(), Failure> {
     if let Some(useless) = config.useless.first() {
         return Err(bdr::Error::Config {
@@ -154,7 +155,7 @@ pub(crate) fn check_patterns(cx: &Context, config: &Config) -> Result<(), Failur
     Ok(())
 }
 
-/// Says which of the patterns that are included match nothing. Returns true if there is a source that has nothing else.
+/// Reports include patterns that match nothing. Returns true if a source has only such patterns.
 pub(crate) fn say_unmatched(cx: &Context, config: &Config) -> Result<bool, Failure> {
     let mut nothing = false;
     for source in followed(config.clone()).sources {
@@ -175,7 +176,7 @@ pub(crate) fn say_unmatched(cx: &Context, config: &Config) -> Result<bool, Failu
     Ok(nothing)
 }
 
-/// Says which patterns can never match.
+/// Warns about patterns that can never match.
 pub(crate) fn warn_useless(cx: &Context) {
     for useless in &cx.config.useless {
         cx.ui.warn(&format!(
@@ -185,7 +186,7 @@ pub(crate) fn warn_useless(cx: &Context) {
     }
 }
 
-/// Puts a text in the place of the configuration; the one before is kept beside it.
+/// Replaces the configuration; the previous one is kept next to it.
 pub(crate) fn write(cx: &Context, text: &str) -> Result<(), Failure> {
     let path = &cx.places.config;
     if let Some(dir) = path.parent() {

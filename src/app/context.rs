@@ -1,4 +1,5 @@
-//! Everything a command needs of the world around it, looked up once: environment, clock, places, configuration.
+//! Everything a command needs to know about its surroundings, looked up once: environment, clock,
+//! places, configuration.
 #![expect(
     clippy::disallowed_methods,
     reason = "the one place that reads the environment and the clock"
@@ -26,10 +27,10 @@ use crate::app::error::Failure;
 use crate::ui::Ui;
 use crate::ui::progress::{Progress, Relay};
 
-/// Set for the child of a guard: the operation that it belongs to.
+/// Set for the child of a guard, to the id of the operation.
 pub(crate) const OPERATION_VARIABLE: &str = "BDR_OP";
 
-/// The world around a command.
+/// The surroundings of a command.
 #[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) ui: Ui,
@@ -41,45 +42,44 @@ pub(crate) struct Context {
     pub(crate) host: String,
     /// Set by the first SIGINT or SIGTERM.
     pub(crate) stop: Arc<AtomicBool>,
-    /// The repositories that were opened, to tell at the end what of them could not be read.
+    /// All opened repositories, to report at the end which of their records could not be read.
     pub(crate) opened: Arc<Mutex<Vec<Repository>>>,
-    /// Who hears how far a verb is, beside the bar.
+    /// Receives a verb's progress in addition to the bar.
     pub(crate) relay: Option<Relay>,
 }
 
-/// What a caller needs of the world.
+/// What a caller needs from its surroundings.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Needs {
     pub(crate) config: NeedsConfig,
-    /// The first signal asks the verb to stop between two files. A guard leaves signals to its command; a server ends at once, which is
-    /// safe at any instruction.
+    /// The first signal asks the verb to stop between two files. A guard leaves signals to its
+    /// command; a server ends at once, which is safe at any instruction.
     pub(crate) stops_on_signals: bool,
 }
 
-/// What happens where the configuration is wrong.
+/// What to do if the configuration is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NeedsConfig {
-    /// The caller fails.
     Now,
-    /// Each call says what is wrong with it: a server that does not start tells its client nothing.
+    /// Each call reports what is wrong: a server that does not start tells its client nothing.
     Later,
     /// The caller fixes it, or does not need it.
     Never,
 }
 
-/// Where bdr's own files are.
+/// The places of bdr's own files.
 #[derive(Debug, Clone)]
 pub(crate) struct Places {
     pub(crate) config: PathBuf,
     pub(crate) repository: PathBuf,
-    /// Somebody named it: an option, or the configuration.
+    /// Somebody named it: by an option, or in the configuration.
     pub(crate) named: bool,
     pub(crate) cache: PathBuf,
-    /// When what ran, and what came of it; the dashboard.
+    /// The directory for the history of runs and the dashboard.
     pub(crate) state: PathBuf,
     /// Where the repository would be without `--repository` and configuration.
     pub(crate) default_repository: PathBuf,
-    /// Where hard links of repositories are, outside HOME; `None`: there are none.
+    /// Where hard links of repositories are, outside HOME; `None` if there are none.
     pub(crate) lifeboats: Option<PathBuf>,
 }
 
@@ -88,7 +88,8 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// Returns where bdr is: the name it was installed under, not the file of this version that it may be a link to.
+/// Returns the path of bdr: the name under which it was installed, not the versioned file to which
+/// that may link.
 pub(crate) fn own_program() -> Option<PathBuf> {
     let real = std::env::current_exe().ok()?;
     let called = std::env::args_os().next().map(PathBuf::from)?;
@@ -114,7 +115,7 @@ pub(crate) fn is_on_path() -> bool {
     real.is_some() && first.and_then(|file| canonicalize(file).ok()) == real
 }
 
-/// Returns the name of the program that called this one, where the system has it in a file.
+/// Returns the name of the parent program, if the system has it in a file.
 pub(crate) fn parent_name() -> Option<String> {
     #[cfg(unix)]
     let name = std::fs::read_to_string(format!(
@@ -126,18 +127,15 @@ pub(crate) fn parent_name() -> Option<String> {
     name.ok()
 }
 
-/// Returns true if the environment turns guards off.
 pub(crate) fn guard_is_off() -> bool {
     std::env::var_os("BDR").is_some_and(|v| v == "0")
         || variable("BDR_SKIP").is_some_and(|v| v != "0")
 }
 
-/// Returns true if the environment wants plain text.
 pub(crate) fn wants_plain() -> bool {
     variable("NO_COLOR").is_some() || variable("TERM").is_some_and(|term| term == "dumb")
 }
 
-/// Returns true if the locale can show more than ASCII.
 #[cfg(unix)]
 pub(crate) fn shows_unicode() -> bool {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
@@ -154,7 +152,7 @@ pub(crate) fn shows_unicode() -> bool {
     true
 }
 
-/// Returns the current directory; of one that was deleted, where it was: an undo brings it back.
+/// Returns the current directory, or where it was if it was deleted: an undo restores it.
 pub(crate) fn current_dir() -> Result<PathBuf, Failure> {
     let found = std::env::current_dir();
     if found.is_err()
@@ -167,8 +165,8 @@ pub(crate) fn current_dir() -> Result<PathBuf, Failure> {
 }
 
 impl Context {
-    /// Looks everything up; `repository` was named on the command line. A configuration that is wrong fails here, unless the caller
-    /// can do without.
+    /// Looks everything up; `repository` is from the command line. Fails if the configuration is
+    /// invalid, unless the caller can do without.
     pub(crate) fn new(repository: Option<&Path>, ui: Ui, needs: Needs) -> Result<Self, Failure> {
         let cwd = current_dir()?;
         let home = etcetera::home_dir().ok().filter(|home| home.is_absolute());
@@ -216,8 +214,8 @@ impl Context {
         })
     }
 
-    /// Returns the world as it is now, for one more call of a process that answers many: configuration and clock are looked up again. The repository
-    /// that `--repository` named stays.
+    /// Returns the surroundings as they are now, for one more call of a process that answers many:
+    /// configuration and clock are read again, but `--repository` stays.
     pub(crate) fn afresh(
         &self,
         named: Option<&Path>,
@@ -238,12 +236,11 @@ impl Context {
         Ok(cx)
     }
 
-    /// Returns true if the caller wants to stop.
+    /// Returns true if the user wants to stop.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stop.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// Returns the same world with another repository.
     pub(crate) fn with_repository(&self, dir: &Path) -> Self {
         let mut other = self.clone();
         other.places.repository = dir.to_path_buf();
@@ -251,7 +248,7 @@ impl Context {
         other
     }
 
-    /// Opens the repository. One that was deleted is brought back from its lifeboat.
+    /// Opens the repository, and restores a deleted one from its lifeboat.
     pub(crate) fn repository(&self) -> Result<Repository, Failure> {
         let dir = &self.places.repository;
         if !self.places.named
@@ -269,7 +266,8 @@ impl Context {
         Ok(repo)
     }
 
-    /// Says which records could not be read, whatever the command made of it: what it answered was answered without them.
+    /// Reports which records could not be read, whatever the command made of it: its answer came
+    /// without them.
     pub(crate) fn tell_unreadable(&self) {
         const SHOWN: usize = 5;
         let Ok(opened) = self.opened.lock() else {
@@ -290,7 +288,7 @@ impl Context {
         }
     }
 
-    /// Gives a repository the rules for what is sealed, and the vault of this machine.
+    /// Sets the rules for what is sealed, and this machine's vault.
     fn private(&self, repo: Repository) -> Repository {
         let privacy = &self.config.privacy;
         let home = self.home.as_ref().and_then(|home| home.to_str());
@@ -304,7 +302,7 @@ impl Context {
         };
         let vaults = self.places.state.join("vault");
         let dir = vaults.join(repo.id().to_string());
-        // Keys lie there: not where somebody else could have made the directory.
+        // Keys are in there, so the directory must not be one that somebody else could have made.
         let own = |dir: &&PathBuf| bdr::disk::fsutil::is_private_dir(dir) || !dir.exists();
         let second = self.places.lifeboats.as_ref().filter(own);
         let second = second.map(|dir| dir.join("vault").join(repo.id().to_string()));
@@ -313,7 +311,7 @@ impl Context {
         repo.with_privacy(rules, vault)
     }
 
-    /// Returns the rules for what is sealed, with another profile if one is given.
+    /// Returns the rules for what is sealed, with another profile if given.
     pub(crate) fn privacy_rules(
         &self,
         profile: Option<bdr::privacy::Profile>,
@@ -324,7 +322,8 @@ impl Context {
         }
     }
 
-    /// Makes sure that a repository that is not there is not on a disk that is away: nothing is made in its stead. `anew` allows another disk in its place.
+    /// Makes sure that a missing repository is not on a disk that is away: then none is made in its
+    /// place. `anew` allows another disk there.
     fn check_place(&self, repository: &Path, anew: bool) -> Result<(), Failure> {
         if repository.join("format.json").exists() {
             return Ok(());
@@ -348,7 +347,7 @@ impl Context {
     /// Remembers which file system the repository is on, and returns it.
     fn remember_place(&self, repository: &Path) -> Option<Place> {
         let place = Place::of(repository)?;
-        // What is not remembered is looked for in the lifeboat.
+        // If this fails, the lifeboat still has it.
         let _ = Journal::new(&self.places.state, repository).remember_place(&place);
         Some(place)
     }
@@ -372,7 +371,8 @@ impl Context {
         storage::choose(dir, self.places.lifeboat(dir))
     }
 
-    /// Mans the lifeboat, for what is about to be written. Without one bdr works all the same: `bdr doctor` says so.
+    /// Creates the lifeboat directory before the first write. bdr also works without one, and
+    /// `bdr doctor` reports that.
     pub(crate) fn launch_lifeboat(&self, repository: &Path) {
         let is_there = repository.join("format.json").is_file();
         let place = is_there.then(|| self.remember_place(repository)).flatten();
@@ -385,32 +385,32 @@ impl Context {
         }
     }
 
-    /// Makes the repository, or opens the one that is there. `anew` allows it where another disk stands than that which it was on.
+    /// Creates the repository, or opens the existing one. `anew` allows it even if another disk is
+    /// mounted there now.
     pub(crate) fn create_repository(&self, dir: &Path, anew: bool) -> Result<Repository, Failure> {
         let storage = self.storage(dir)?;
         self.check_place(dir, anew)?;
         self.rescue(dir);
         self.launch_lifeboat(dir);
         let repo = Repository::create(storage, &self.places.cache, self.now)?;
-        // Once more: only now it is known where it lies.
+        // Again, because only now its file system is known.
         self.launch_lifeboat(dir);
         Ok(self.private(repo))
     }
 
-    /// Makes hard links to all files of the repository that have none.
+    /// Adds missing hard links to all files of the repository.
     pub(crate) fn catch_up_lifeboat(&self, repository: &Path) {
         if let Some(lifeboat) = self.places.lifeboat(repository) {
-            // Without one bdr works all the same.
+            // bdr works without one too.
             let _ = lifeboat.catch_up();
         }
     }
 
-    /// Returns the memory of what ran for this repository.
+    /// Returns the history of runs for this repository.
     pub(crate) fn journal(&self) -> Journal {
         Journal::new(&self.places.state, &self.places.repository)
     }
 
-    /// Returns the configured sources as roots.
     pub(crate) fn roots(&self) -> Vec<Root> {
         self.config
             .sources
@@ -419,26 +419,26 @@ impl Context {
             .collect()
     }
 
-    /// Returns an observer that draws a bar and stops on Ctrl-C.
+    /// Returns a monitor that draws a bar and stops on Ctrl-C.
     pub(crate) fn progress(&self) -> Progress {
         Progress::new(self.ui.bars, Arc::clone(&self.stop), self.relay.clone())
     }
 
-    /// Returns what an operation record says was run.
+    /// Returns the command line for operation records.
     pub(crate) fn argv(&self) -> Vec<OsString> {
         std::iter::once("bdr".into())
             .chain(std::env::args_os().skip(1))
             .collect()
     }
 
-    /// Returns the git top level around the current directory, or the directory itself.
+    /// Returns the git work tree around the current directory, or the directory itself.
     pub(crate) fn workspace(&self) -> PathBuf {
         let found = git2::Repository::discover(&self.cwd).ok();
         let top = found.as_ref().and_then(git2::Repository::workdir);
         top.map_or_else(|| self.cwd.clone(), |top| absolute(&self.cwd, top))
     }
 
-    /// Returns a path for people: below the current directory relative, below HOME with `~`.
+    /// Returns a path for people: relative below the current directory, with `~` below HOME.
     pub(crate) fn shown(&self, path: &Path) -> String {
         if let Ok(rest) = path.strip_prefix(&self.cwd)
             && !rest.as_os_str().is_empty()
@@ -448,7 +448,7 @@ impl Context {
         self.shown_absolute(path)
     }
 
-    /// Returns lines that name paths and what is to be said of each, at most `most` of them.
+    /// Returns at most `most` lines with paths and their notes.
     pub(crate) fn note_lines<'n>(
         &self,
         notes: impl ExactSizeIterator<Item = &'n PathNote>,
@@ -467,13 +467,13 @@ impl Context {
         lines
     }
 
-    /// Returns a directory that is named, free of symlinks if it is there.
+    /// Returns a named directory as an absolute path, free of symlinks if it exists.
     pub(crate) fn directory(&self, named: Option<&Path>) -> Option<PathBuf> {
         let dir = absolute(&self.cwd, named?);
         Some(canonicalize(&dir).unwrap_or(dir))
     }
 
-    /// Returns an absolute path for people, below HOME with `~`.
+    /// Returns an absolute path for people, with `~` below HOME.
     pub(crate) fn shown_absolute(&self, path: &Path) -> String {
         let home = self.home.as_deref().filter(|home| home.parent().is_some());
         match home.and_then(|home| path.strip_prefix(home).ok()) {
@@ -485,18 +485,16 @@ impl Context {
 }
 
 impl Places {
-    /// Returns the directories of bdr's own, which no source takes.
+    /// Returns bdr's own directories, which no source captures.
     pub(crate) fn own(&self) -> Vec<PathBuf> {
         let own = [&self.repository, &self.cache, &self.state];
         own.into_iter().chain(&self.lifeboats).cloned().collect()
     }
 
-    /// Returns the lifeboat of a repository.
     pub(crate) fn lifeboat(&self, repository: &Path) -> Option<Lifeboat> {
         Some(Lifeboat::new(self.lifeboats.as_ref()?, repository))
     }
 
-    /// Brings back a configuration that was deleted.
     fn rescue_config(&self) -> Option<PathBuf> {
         if self.config.exists() {
             return None;
@@ -542,7 +540,7 @@ impl Places {
             }
         };
         if let Some(dir) = std::env::var_os("BDR_LIFEBOAT") {
-            // Empty: none.
+            // Empty means none.
             places.lifeboats = (!dir.is_empty()).then(|| absolute(cwd, Path::new(&dir)));
         }
         if let Some(file) = variable("BDR_CONFIG") {
@@ -552,7 +550,8 @@ impl Places {
     }
 }
 
-/// Returns true if the configuration may have rules for commands, without reading what it says: a command that only reads is not to wait for that.
+/// Returns true if the configuration may have rules for commands, without reading it: a command
+/// that only reads must not wait for that.
 pub(crate) fn may_have_rules() -> bool {
     let places = current_dir().and_then(|cwd| Places::find(&cwd));
     let text = places
@@ -562,7 +561,8 @@ pub(crate) fn may_have_rules() -> bool {
     text.is_some_and(|text| text.split(|byte| *byte == b'\n').any(is_rules))
 }
 
-/// Returns where lifeboats are: a place of this user that is not below HOME and outlives a restart.
+/// Returns the directory of lifeboats: a place of this user that is not below HOME and survives a
+/// reboot.
 #[cfg(unix)]
 fn lifeboats() -> Option<PathBuf> {
     let user = bdr::disk::fsutil::user_number();
@@ -580,7 +580,7 @@ fn lifeboats() -> Option<PathBuf> {
     Some(PathBuf::from(variable("ProgramData")?).join(name))
 }
 
-/// Returns a configuration in which each source that is a symlink is replaced by its target, if it has one.
+/// Replaces each source that is a symlink by its target, if it exists.
 pub(crate) fn followed(mut config: Config) -> Config {
     for source in &mut config.sources {
         let link = source.path.symlink_metadata();
@@ -593,7 +593,8 @@ pub(crate) fn followed(mut config: Config) -> Config {
     config
 }
 
-/// Refuses what belongs to another user where nobody named it: `sudo` that keeps HOME would have root run what that user wrote there, as git does.
+/// Refuses another user's file that nobody named: with `sudo` keeping HOME, root would run what
+/// that user wrote there. git does the same.
 fn check_owner(what: &str, path: &Path, metadata: &std::fs::Metadata) -> Result<(), Failure> {
     let named = ["BDR_HOME", "BDR_CONFIG"]
         .into_iter()
@@ -610,7 +611,7 @@ fn check_owner(what: &str, path: &Path, metadata: &std::fs::Metadata) -> Result<
     }
 }
 
-/// Reads the configuration; there need not be one.
+/// Reads the configuration; it need not exist.
 pub(crate) fn read_config(path: &Path, home: Option<&Path>) -> Result<Config, Failure> {
     use std::io::Read as _;
     let file = match std::fs::File::open(path) {
@@ -631,7 +632,7 @@ pub(crate) fn read_config(path: &Path, home: Option<&Path>) -> Result<Config, Fa
     Ok(Config::parse(&bytes, &show(path.as_os_str()), home)?)
 }
 
-/// Returns the time, or what `BDR_TEST_NOW` says it is.
+/// Returns the time, or that of `BDR_TEST_NOW`.
 fn clock() -> Result<DateTime<Utc>, Failure> {
     let Some(text) = variable("BDR_TEST_NOW") else {
         return Ok(Utc::now());
@@ -647,7 +648,7 @@ fn clock() -> Result<DateTime<Utc>, Failure> {
     })
 }
 
-/// Returns the name of this machine, or nothing where it is not available without a process.
+/// Returns the name of this machine, or nothing if that would take a process.
 fn host_name() -> String {
     let from_kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let from_environment = || variable("COMPUTERNAME").or_else(|| variable("HOSTNAME"));
@@ -655,7 +656,8 @@ fn host_name() -> String {
     name.unwrap_or_default().trim().chars().take(255).collect()
 }
 
-/// A limit on the size of files (`ulimit -f`) is an error that is said, not a signal that kills. Children have it as it was.
+/// Turns the limit on file sizes (`ulimit -f`) into an error instead of a fatal signal. Children
+/// get it unchanged.
 #[cfg(unix)]
 fn survive_file_limit() {
     let flag = Arc::new(AtomicBool::new(false));
@@ -672,10 +674,11 @@ fn stop_on_signals(stop: &Arc<AtomicBool>) {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         let code = crate::app::exit::INTERRUPTED.into();
-        // Order matters: the conditional one must not see the flag that this same signal sets.
+        // The order matters: the conditional one must not see the flag that this same signal sets.
         let ends = signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(stop));
         if ends.is_ok() {
-            // Without a handler the signal ends the process at once: safe at any instruction too.
+            // Without a handler the signal ends the process at once, which is safe at any
+            // instruction too.
             let _ = signal_hook::flag::register(signal, Arc::clone(stop));
         }
     }

@@ -13,14 +13,13 @@ mod growth;
 pub(crate) mod page;
 mod style;
 
-/// Renews the file after a run. Nobody waits for it, so failing to is no failure of the run.
+/// Updates the file after a run. Nobody is waiting for it, so a failure does not fail the run.
 pub(crate) fn renew(cx: &Context) {
     if let Ok(seen) = look(cx, None, true) {
         let _ = write(&default_file(cx), &page::render(cx, &seen, false), true);
     }
 }
 
-/// Returns the path of the file that is renewed after each run.
 pub(crate) fn default_file(cx: &Context) -> PathBuf {
     cx.places.state.join("dashboard.html")
 }

@@ -12,7 +12,7 @@ use crate::app::context::Context;
 use crate::app::error::Failure;
 use crate::app::verify;
 
-/// Drills `named`, or the newest backup and an older one.
+/// Drills the `named` snapshots, or the newest backup and an older one.
 pub(crate) fn perform(
     cx: &Context,
     repo: &Repository,
@@ -22,15 +22,16 @@ pub(crate) fn perform(
     let mut chosen = named.to_vec();
     if chosen.is_empty() {
         let summaries = repo.summaries()?;
-        // What somebody else wrote into the repository takes no turn of what this machine made.
+        // Backups that somebody else wrote into the repository must not use up the turns of this
+        // machine's.
         let origins = repo.origins(&summaries);
         let own = |s: &&Summary| s.is_backup() && origins.counts(s);
         let mut backups: Vec<&Summary> = summaries.iter().filter(own).collect();
         if backups.is_empty() {
-            // From before its key was lost, say: better than none.
+            // From before the key was lost, for example: better than none.
             backups = summaries.iter().filter(|s| s.is_backup()).collect();
         }
-        // A record that cannot be read may be newer than all others.
+        // An unreadable record may be newer than all others.
         let newest = backups.last().map(|newest| newest.file_name());
         let unreadable = repo.unreadable().into_iter().rev();
         let mut newer = unreadable.filter(|(name, _)| {
@@ -47,7 +48,7 @@ pub(crate) fn perform(
     if chosen.is_empty() {
         return Err(Failure::usage("there is no backup to try", "bdr backup"));
     }
-    // Beside the cache rather than in /tmp, which is often small and in memory.
+    // Next to the cache rather than in /tmp, which is often small and in memory.
     let scratch = match scratch.as_deref() {
         // Leftovers elsewhere may belong to anybody.
         Some(elsewhere) => verify::scratch_in(elsewhere)?,

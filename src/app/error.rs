@@ -10,20 +10,13 @@ use crate::ui::{OutputError, Ui};
 /// Why a command ends early.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The engine says so.
+    /// An error of the engine.
     Engine(Box<Error>),
-    /// The engine says so, and here the next command is known better.
-    Hinted {
-        /// What the engine says.
-        error: Box<Error>,
-        /// The next command.
-        hint: String,
-    },
-    /// What was typed makes no sense, or lacks a flag.
+    /// An error of the engine, for which the command knows a better hint.
+    Hinted { error: Box<Error>, hint: String },
+    /// The command line makes no sense, or lacks a flag.
     Usage {
-        /// What is wrong.
         message: String,
-        /// The next command.
         hint: Option<String>,
     },
     /// Standard output cannot be written, or a question cannot be asked.
@@ -50,7 +43,7 @@ impl Failure {
         }
     }
 
-    /// Returns the same with another hint, if it is an error for which `hint` knows one.
+    /// Replaces the hint, if `hint` knows one for this error.
     pub(crate) fn hinted(self, hint: impl FnOnce(&Error) -> Option<String>) -> Self {
         match self {
             Self::Engine(error) => match hint(&error) {
@@ -61,7 +54,6 @@ impl Failure {
         }
     }
 
-    /// Returns the exit code.
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Engine(error) | Self::Hinted { error, .. } => match (&**error, error.kind()) {
@@ -81,7 +73,8 @@ impl Failure {
         }
     }
 
-    /// Returns true if nobody needs to hear of it: whoever read stdout has had enough, or pressed Ctrl-C at a question.
+    /// Returns true if nobody needs to hear of it: the reader of stdout has closed it, or the user
+    /// pressed Ctrl-C at a question.
     pub(crate) fn is_silent(&self) -> bool {
         matches!(self, Self::Output(error) if error.is_closed_pipe() || error.is_interrupted())
     }
@@ -95,7 +88,7 @@ impl Failure {
         }
     }
 
-    /// Returns the next command.
+    /// Returns the next command to try.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Engine(error) => error.hint(),
@@ -105,7 +98,7 @@ impl Failure {
         }
     }
 
-    /// Returns what caused it, outermost first.
+    /// Returns its causes, outermost first.
     pub(crate) fn causes(&self) -> Vec<String> {
         let mut next: Option<&dyn std::error::Error> = match self {
             Self::Engine(error) | Self::Hinted { error, .. } => std::error::Error::source(&**error),
@@ -120,7 +113,7 @@ impl Failure {
         causes
     }
 
-    /// Returns its code, as in `--json`.
+    /// Returns its code for `--json`.
     pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::Engine(error) | Self::Hinted { error, .. } => error.code(),
@@ -129,7 +122,6 @@ impl Failure {
         }
     }
 
-    /// Returns the text for stderr.
     pub(crate) fn text(&self, style: Style) -> String {
         let mut text = format!("{} {}", style.red("error:"), self.message());
         for cause in self.causes() {
@@ -141,7 +133,7 @@ impl Failure {
         text
     }
 
-    /// Returns the document that `--json` prints; `exit` is the code that the process will end with.
+    /// Returns the document for `--json`; `exit` is the code with which the process will end.
     pub(crate) fn document(&self, exit: u8) -> String {
         error_document(
             self.word(),
@@ -152,13 +144,13 @@ impl Failure {
         )
     }
 
-    /// Tells it, and returns the exit code.
+    /// Prints it, and returns the exit code.
     pub(crate) fn tell(&self, ui: &Ui) -> u8 {
         if self.is_silent() {
             return self.code();
         }
         if ui.json {
-            // If this cannot be written either, the exit code has to say it.
+            // If this cannot be written either, the exit code has to be enough.
             let _ = ui.data(&self.document(self.code()));
         } else {
             ui.warn(&self.text(ui.err));
@@ -167,7 +159,7 @@ impl Failure {
     }
 }
 
-/// Returns the line that `--json` prints when a command failed.
+/// Returns the line that `--json` prints when a command fails.
 pub(crate) fn error_document(
     code: &str,
     message: &str,
@@ -186,7 +178,7 @@ pub(crate) fn error_document(
             exit,
         },
     };
-    // Strings and numbers: cannot fail.
+    // Only strings and numbers: cannot fail.
     let mut line = serde_json::to_string(&document).unwrap_or_default();
     line.push('\n');
     line

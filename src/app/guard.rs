@@ -1,4 +1,4 @@
-//! What every guard does, whoever asks for it.
+//! What every guard does, whoever asked for it.
 
 use std::path::PathBuf;
 
@@ -26,7 +26,8 @@ pub(crate) use words::{
 mod background;
 mod words;
 
-/// Protection must not depend on set-up: the first guard on a machine makes the repository.
+/// Opens the repository. Protection must not depend on set-up, so the first guard on a machine
+/// creates it.
 pub(crate) fn open(cx: &Context, dry_run: bool) -> Result<Repository, Failure> {
     match cx.repository() {
         Err(Failure::Engine(error)) if matches!(*error, Error::NoRepository { .. }) && !dry_run => {

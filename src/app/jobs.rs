@@ -1,5 +1,5 @@
-//! Runs scheduled jobs and remembers how they ended. It is the same whether a scheduler, a guard or
-//! a person starts one.
+//! Runs scheduled jobs and records how they ended, in the same way whether a scheduler, a guard or
+//! a person starts them.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -21,21 +21,21 @@ use crate::app::drill;
 use crate::app::error::Failure;
 use crate::app::prune;
 
-/// What a run has to say of itself for the list of runs.
+/// What a run reports for the history.
 #[derive(Debug, Default)]
 pub(crate) struct Came {
-    /// Something was not right, though the job was done.
+    /// The job was done, but something was not right.
     pub(crate) partial: bool,
-    /// The job was not done, although it ran to its end.
+    /// The job ran to its end, but failed.
     pub(crate) failed: bool,
     pub(crate) snapshot: Option<SnapshotId>,
     pub(crate) files: u64,
     pub(crate) bytes: u64,
     pub(crate) stored_bytes: u64,
     pub(crate) problems: u64,
-    /// What changed whenever a backup read it.
+    /// Number of files that changed during every reading.
     pub(crate) torn: u64,
-    /// What a backup left out of the repository, as file and kind; `None`: it was no backup.
+    /// What a backup kept out of the repository, as file and kind; `None` if it was no backup.
     pub(crate) excluded: Option<Vec<(PathBuf, String)>>,
 }
 
@@ -96,7 +96,7 @@ impl From<&VerifyReport> for Came {
     }
 }
 
-/// Does a job and remembers it. Not being able to remember is no reason not to do it.
+/// Runs a job and records it. A failure to record must not stop the job.
 pub(crate) fn remember<T>(
     cx: &Context,
     job: Job,
@@ -175,7 +175,7 @@ fn note(memory: &mut Memory, run: &Run) {
     match run.outcome {
         Outcome::Done | Outcome::Partial => memory.pasts.succeed(run.job, run.time),
         Outcome::Skipped => memory.pasts.skip(run.job),
-        // As it was when it began.
+        // As before it began.
         Outcome::Failed => {}
     }
     if run.repository_bytes > 0 {
@@ -187,14 +187,15 @@ fn note(memory: &mut Memory, run: &Run) {
     }
 }
 
-/// Busy, or the destination is away, or somebody pressed Ctrl-C: that says nothing about whether it would work.
+/// Busy, or the destination is away, or somebody pressed Ctrl-C: that does not say whether the job
+/// would work.
 fn was_not_tried(failure: &Failure) -> bool {
     matches!(failure, Failure::Engine(error) | Failure::Hinted { error, .. }
         if matches!(error.kind(), ErrorKind::Busy | ErrorKind::NoRepository | ErrorKind::Interrupted)
             || matches!(**error, bdr::Error::NoRoom { .. }))
 }
 
-/// Does a job as the configuration says. Returns false if it ran to its end, and did not do what it is there for.
+/// Runs a job as configured. Returns false if it ran to its end but failed.
 pub(crate) fn run(cx: &Context, job: Job, by: &str) -> Result<bool, Failure> {
     let outcome = match job {
         Job::Backup | Job::Full => {
@@ -210,13 +211,13 @@ pub(crate) fn run(cx: &Context, job: Job, by: &str) -> Result<bool, Failure> {
             let work = || drill::perform(cx, &cx.repository()?, &[], None);
             remember(cx, job, by, work)?.1
         }
-        // Only by hand.
+        // Only on request.
         Job::Verify => Outcome::Skipped,
     };
     Ok(outcome != Outcome::Failed)
 }
 
-/// Returns when the last backup succeeded, for a memory that does not know: the repository does.
+/// Fills in when the last backup succeeded from the repository, if the history does not know.
 pub(crate) fn adopt(journal: &Journal, memory: Memory, repo: &Repository) -> Memory {
     if memory.pasts.backup.success.is_some() {
         return memory;

@@ -1,8 +1,8 @@
-//! Where the key of the vault is kept.
+//! Where the key of the vault is stored.
 //!
 //! The place where the key is decides, not the place where it could be. A vault whose key was moved
-//! to the keychain (`vault.keychain` says so) never gets a second key because the keychain is
-//! locked. One that has its key in a file keeps it until the user wants it elsewhere.
+//! to the keychain (`vault.keychain` says so) never gets a second key just because the keychain is
+//! locked. A vault with its key in a file keeps it there until the user wants it elsewhere.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use bdr::model::config::VaultKey;
 )]
 mod system;
 
-/// Returns the place that the configuration wants. Nothing is opened yet.
+/// Returns the key store that the configuration wants. Opens nothing yet.
 pub(crate) fn store(wanted: VaultKey, dir: &Path) -> Arc<dyn KeyStore> {
     match wanted {
         VaultKey::Off => Arc::new(NoKey),
@@ -31,7 +31,7 @@ pub(crate) fn store(wanted: VaultKey, dir: &Path) -> Arc<dyn KeyStore> {
     }
 }
 
-/// Takes the key of a vault that is deleted out of the keychain; one that stays behind opens nothing any more.
+/// Removes the key of a deleted vault from the keychain; a key that stays opens nothing any more.
 pub(crate) fn forget(dir: &Path) {
     let place = Place {
         wanted: VaultKey::Auto,
@@ -42,13 +42,12 @@ pub(crate) fn forget(dir: &Path) {
     }
 }
 
-/// After so long it is tried again to move a key.
+/// How long to wait before trying again to move a key.
 const AGAIN: Duration = Duration::from_secs(24 * 3600);
 
-/// A key in the keychain or in a file.
 struct Place {
     wanted: VaultKey,
-    /// Of the vault.
+    /// The directory of the vault.
     dir: PathBuf,
 }
 
@@ -57,18 +56,19 @@ impl Place {
         self.dir.join("vault.key")
     }
 
-    /// It is there if the key is in the keychain.
+    /// Exists if the key is in the keychain.
     fn marker(&self) -> PathBuf {
         self.dir.join("vault.keychain")
     }
 
-    /// What the key is called in the keychain: the directory has the name of the repository.
+    /// The name of the key in the keychain: the directory has the name of the repository.
     fn id(&self) -> String {
         let name = self.dir.file_name().unwrap_or_default();
         name.to_string_lossy().into_owned()
     }
 
-    /// Returns true once in [`AGAIN`]: each guard would wait for a keychain that does not answer.
+    /// Returns true once per [`AGAIN`]: otherwise each guard would wait for a keychain that does
+    /// not answer.
     fn may_try(&self) -> bool {
         let file = self.dir.join("keychain.tried");
         let modified = file.metadata().and_then(|meta| meta.modified());
@@ -87,7 +87,8 @@ impl Place {
     /// Moves the key of the file, or a new one, into the keychain.
     fn move_in(&self) -> Result<Key, String> {
         let id = self.id();
-        // A vault that was lost may have left its key there; and one that does not answer is noticed before it is to store anything.
+        // A lost vault may have left its key there; and this notices a keychain that does not
+        // answer before it has to store anything.
         let there = system::get(&id)?;
         if !self.file().exists()
             && let Some(key) = there.and_then(|key| Key::try_from(&key[..]).ok())
@@ -118,7 +119,7 @@ impl Place {
         let key = self.fetch()?;
         fsutil::write_atomic(&self.file(), &key, 0o600).map_err(|e| e.to_string())?;
         fsutil::remove_file(&self.marker()).map_err(|e| e.to_string())?;
-        // A key left behind opens no more than it did before.
+        // A key left behind opens no more than before.
         let _ = system::remove(&self.id());
         Ok(key)
     }
@@ -136,7 +137,7 @@ impl KeyStore for Place {
                 self.move_in().or_else(|_| FileKey(self.file()).key())
             }
             (VaultKey::Auto, false) if system::ALWAYS && !file => {
-                // A machine without a user's session has none: then it is the file.
+                // A machine without a user session has no keychain: then use the file.
                 self.move_in().or_else(|_| FileKey(self.file()).key())
             }
             _ => FileKey(self.file()).key(),

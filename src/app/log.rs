@@ -12,7 +12,7 @@ use crate::app::context::Context;
 use crate::ui::count;
 use crate::ui::table::shorten;
 
-/// Returns what an operation was, in a line.
+/// Returns a one-line description of an operation.
 pub(crate) fn title(operation: &Operation, ids: &[Id]) -> String {
     let begin = &operation.begin;
     let target = begin.undoes.map(|id| id.prefix(ids));
@@ -51,7 +51,8 @@ pub(crate) fn reversed<'a>(
 ) -> Option<&'a Operation> {
     let find = |id| operations.iter().find(|o| o.begin.id == id);
     let mut found = find(operation.begin.undoes?)?;
-    // Each reverses an earlier one: without that a record that names itself would have no end.
+    // Each reverses an earlier one; without this check, a record that names itself would never end
+    // the loop.
     while let Some(id) = found.begin.undoes.filter(|id| *id < found.begin.id) {
         found = find(id)?;
     }
@@ -76,7 +77,7 @@ pub(crate) fn counts(operation: &Operation, minus: char) -> String {
     }
 }
 
-/// Returns what became of an operation that has no end: what it began may still run.
+/// Returns the state of an operation without an end: its processes may still run.
 pub(crate) fn unfinished(
     cx: &Context,
     repo: &Repository,
@@ -127,10 +128,11 @@ pub(crate) fn remarks(cx: &Context, repo: &Repository, operation: &Operation) ->
     remarks
 }
 
-/// Most keys that a line of the log names.
+/// Most keys named in a line of the log.
 pub(crate) const KEYS: usize = 3;
 
-/// Returns what changed inside of the one file that an operation changed: `~/.claude.json: −mcpServers.foo`.
+/// Returns what changed inside the only file that an operation changed:
+/// `~/.claude.json: −mcpServers.foo`.
 pub(crate) fn detail(
     cx: &Context,
     repo: &Repository,

@@ -1,4 +1,5 @@
-//! Contents as they may be shown, to a person or a model: never a secret value, never a record of a patient, and not more than is of use.
+//! Contents fit to be shown to a person or a model: never a secret value, never a patient's record,
+//! and not more than is useful.
 
 use std::io::{self, Read as _, Write};
 use std::path::Path;
@@ -11,10 +12,11 @@ use bdr::privacy::{self, Treatment, seal};
 use bdr::protect::walk::RootHandle;
 use bdr::repo::Repository;
 
-/// Contents larger than this are not shown.
+/// Larger contents are not shown.
 pub(crate) const MAX_BYTES: u64 = 1 << 20;
 
-/// Numbers what is sealed in the order in which it stands there. A fingerprint would tell who can write to a file whether a guess is right.
+/// Numbers the sealed values in their order. A fingerprint would tell anyone who can write to a
+/// file whether a guess is right.
 fn numbered(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut done = 0;
@@ -29,11 +31,11 @@ fn numbered(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Content as it may be shown, or why not.
+/// Content that may be shown, or why not.
 pub(crate) type Shown = Result<Vec<u8>, &'static str>;
 
-/// Returns content with secrets and patients' records replaced, as a backup would store it; whatever the storage has was looked at before, but not
-/// what waits in a staging area, nor what stands.
+/// Returns content with secrets and patients' records replaced, as a backup would store it. Stored
+/// content was examined already, but not what waits in a staging area or is on disk.
 pub(crate) fn masked(repo: &Repository, path: &Path, bytes: &[u8]) -> Shown {
     let rules = repo.privacy_rules();
     let name = os_to_bytes(path.as_os_str());
@@ -63,7 +65,7 @@ pub(crate) fn masked(repo: &Repository, path: &Path, bytes: &[u8]) -> Shown {
     }
 }
 
-/// Returns what a snapshot has of a file.
+/// Returns a snapshot's content of a file.
 pub(crate) fn stored(repo: &Repository, path: &Path, entry: &Entry) -> bdr::Result<Shown> {
     if entry.kind != Kind::File {
         return Ok(Err("it is not a file"));
@@ -73,14 +75,15 @@ pub(crate) fn stored(repo: &Repository, path: &Path, entry: &Entry) -> bdr::Resu
     }
     let mut sink = Bounded(Vec::new());
     repo.read_content(entry, &mut sink)?;
-    // What is sealed was looked at, and its placeholders look like values.
+    // Sealed content was examined, and its placeholders look like values.
     match entry.body.sealed {
         Some(_) => Ok(Ok(numbered(&sink.0))),
         None => Ok(masked(repo, path, &sink.0)),
     }
 }
 
-/// Returns what is on disk below a root now, if `may_see` allows the directory that the root really is.
+/// Returns the current content below a root, if `may_see` allows the directory that the root really
+/// is.
 pub(crate) fn standing(
     repo: &Repository,
     may_see: &dyn Fn(&Path) -> bool,
@@ -110,7 +113,7 @@ pub(crate) fn standing(
     masked(repo, &path.to_path(root), &bytes)
 }
 
-/// Takes no more than may be shown.
+/// Accepts no more than may be shown.
 struct Bounded(Vec<u8>);
 
 impl Write for Bounded {

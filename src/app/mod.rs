@@ -1,5 +1,5 @@
 //! Shared by the command line, the MCP server and the hooks: the surroundings of a call, jobs, and
-//! how results are said.
+//! the wording of results.
 
 pub(crate) mod background;
 pub(crate) mod backup;

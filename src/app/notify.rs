@@ -16,7 +16,6 @@ pub(crate) mod channels;
 mod desktop;
 mod metrics;
 
-/// What is sent.
 pub(crate) struct Message {
     pub(crate) level: Level,
     pub(crate) alert: AlertDocument,
@@ -27,7 +26,7 @@ pub(crate) fn remembered(cx: &Context, memory: &Memory) -> Vec<Trouble> {
     troubles(cx.config.schedule.as_ref(), memory, max, None, cx.now)
 }
 
-/// Tells of a change, if there is one. Nothing that goes wrong here is a reason for anything else to fail.
+/// Notifies people of a change, if there is one. A failure here must not fail anything else.
 pub(crate) fn tell(cx: &Context) -> Vec<Sent> {
     let config = &cx.config.notify;
     if *config == NotifyConfig::default() {
@@ -65,7 +64,7 @@ pub(crate) fn tell(cx: &Context) -> Vec<Sent> {
     sent
 }
 
-/// Tells the service that counts on it that a job begins, or how it ended.
+/// Tells the configured monitoring service that a job begins, or how it ended.
 pub(crate) fn ping(cx: &Context, job: Job, ended: Option<bool>) {
     if let Some(url) = cx.config.notify.healthchecks.as_deref()
         && matches!(job, Job::Backup | Job::Full)

@@ -1,4 +1,4 @@
-//! Shows what is longer than the screen by a program for that.
+//! Shows text that is longer than the screen in a pager.
 
 use std::io::{self, Write as _};
 use std::process::{Command, Stdio};
@@ -6,15 +6,15 @@ use std::process::{Command, Stdio};
 use crate::app::context::{Context, variable};
 use crate::ui::OutputError;
 
-/// Used where nobody named one.
+/// Used if nobody named one.
 const USUAL: &str = "less -FRX";
 
-/// Writes data that was asked for; on a terminal, what is longer than the screen goes to the pager.
+/// Prints requested data; on a terminal, anything longer than the screen goes to the pager.
 pub(crate) fn show(cx: &Context, text: &str) -> Result<(), OutputError> {
     match cx.ui.screen {
         Some((width, height)) if cx.ui.pages && rows(text, width) >= height => {
             let command = named();
-            // A pager that is not there is no reason to show nothing.
+            // A missing pager is no reason to show nothing.
             match command.map(|command| feed(&command, text)) {
                 Some(Ok(())) => Ok(()),
                 Some(Err(_)) | None => cx.ui.data(text),
@@ -24,14 +24,15 @@ pub(crate) fn show(cx: &Context, text: &str) -> Result<(), OutputError> {
     }
 }
 
-/// Returns the pager that the environment names; `None`: nobody wants one.
+/// Returns the pager from the environment; `None` if nobody wants one.
 fn named() -> Option<String> {
     let named = variable("BDR_PAGER").or_else(|| variable("PAGER"));
     let named = named.map_or_else(|| Some(USUAL.to_owned()), |name| name.into_string().ok())?;
     (named.trim() != "cat").then_some(named)
 }
 
-/// Returns how many lines of a screen a text fills. Colour codes count as width: a text is rather shown by a pager than cut.
+/// Returns how many lines of a screen a text fills. Colour codes count as width: better to page a
+/// text than to cut it.
 fn rows(text: &str, width: usize) -> usize {
     let lines = text.lines();
     lines
@@ -47,9 +48,9 @@ fn feed(command: &str, text: &str) -> io::Result<()> {
         .stdin(Stdio::piped())
         .spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
-        // Whoever has seen enough closes it.
+        // A user who has seen enough closes it.
         let _ = stdin.write_all(text.as_bytes());
     }
-    // It has shown what it was to show, whatever its status says.
+    // It has shown the text, whatever its status.
     child.wait().map(drop)
 }

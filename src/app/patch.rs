@@ -24,7 +24,7 @@ pub(crate) fn of(name: &str, old: Shown, new: Shown) -> String {
     escaped(&text)
 }
 
-/// Returns text without characters that steer a terminal; lines and tabs stay.
+/// Returns text without terminal control characters; line breaks and tabs stay.
 fn escaped(text: &str) -> String {
     text.chars()
         .map(|c| {

@@ -18,18 +18,19 @@ use crate::app::error::Failure;
 use crate::app::time;
 use crate::ui::when;
 
-/// What was named: a moment or a snapshot, and the words that are left for paths.
+/// The chosen snapshot, and the remaining words, which are paths.
 pub(crate) struct Picked<'a> {
     pub(crate) snapshot: Cow<'a, Snapshot>,
     pub(crate) paths: Vec<RootPath>,
-    /// Sources that the snapshot itself does not have, and where they were taken from.
+    /// Sources that the snapshot itself lacks, and the snapshots from which they come.
     pub(crate) older: Vec<Older>,
 }
 
-/// Where there are snapshots of guards at most.
+/// For when there are at most snapshots of guards.
 const NO_BACKUP: &str = "bdr backup takes one; for snapshots of guards: latest:any, or bdr list";
 
-/// Returns the snapshot that a word names: an id prefix, `latest`, `latest~2`, `latest:full`, `latest:any`, or a time.
+/// Returns the snapshot for a word: an id prefix, `latest`, `latest~2`, `latest:full`,
+/// `latest:any`, or a time.
 pub(crate) fn one<'a>(
     cx: &Context,
     snapshots: &'a Snapshots<'_>,
@@ -52,7 +53,7 @@ pub(crate) fn one<'a>(
     }
 }
 
-/// Somebody who gave a file where only a snapshot can be meant hears which snapshots have it.
+/// Returns which snapshots have a file, for a user who gave it where only a snapshot is possible.
 fn file_instead(cx: &Context, word: &OsStr) -> Option<String> {
     let path = absolute(&cx.cwd, Path::new(word));
     path.symlink_metadata().ok()?;
@@ -62,7 +63,7 @@ fn file_instead(cx: &Context, word: &OsStr) -> Option<String> {
     ))
 }
 
-/// Returns true if nothing is wrong but that no snapshot has the name that was given.
+/// Returns true if the only problem is that no snapshot has the given name.
 pub(crate) fn is_unknown(failure: &Failure) -> bool {
     match failure {
         Failure::Engine(error) | Failure::Hinted { error, .. } => {
@@ -72,7 +73,8 @@ pub(crate) fn is_unknown(failure: &Failure) -> bool {
     }
 }
 
-/// Splits `SNAPSHOT:PATH`, if the whole names no snapshot and what is left of a colon does. `latest:full` is a name, and so is a drive of one letter.
+/// Splits `SNAPSHOT:PATH`, if the whole names no snapshot and the part before a colon does.
+/// `latest:full` is a name, and so is a single drive letter.
 pub(crate) fn split(
     cx: &Context,
     snapshots: &Snapshots<'_>,
@@ -89,7 +91,7 @@ pub(crate) fn split(
     // The longest name first: `latest:full:notes.md`.
     text.rmatch_indices(':').find_map(|(at, _)| {
         let (left, right) = (&text[..at], &text[at + 1..]);
-        // No shell expands this within a word.
+        // No shell expands this inside a word.
         let path = match (right.strip_prefix("~/"), &cx.home) {
             (Some(rest), Some(home)) => home.join(rest).into_os_string(),
             _ => right.into(),
@@ -98,7 +100,7 @@ pub(crate) fn split(
     })
 }
 
-/// Returns words with each `SNAPSHOT:PATH` as a snapshot, which comes first, and a path.
+/// Replaces each `SNAPSHOT:PATH` by a snapshot, which comes first, and a path.
 fn spread(
     cx: &Context,
     snapshots: &Snapshots<'_>,
@@ -129,7 +131,7 @@ fn spread(
     Ok(rest)
 }
 
-/// Returns the last snapshot at or before a moment.
+/// Returns the last snapshot at or before a time.
 pub(crate) fn at_or_before<'a>(
     cx: &Context,
     snapshots: &'a Snapshots<'_>,
@@ -157,10 +159,11 @@ pub(crate) fn at_or_before<'a>(
     )
 }
 
-/// Returns what `[SNAPSHOT|--at T] [PATH…]` names. Without either it is the latest snapshot.
+/// Resolves `[SNAPSHOT|--at T] [PATH…]`. Without either it is the latest snapshot.
 ///
-/// Snapshots cover different places. Where a moment or `latest` is asked for, and the last snapshot does not cover the paths, the last one that does is meant;
-/// `latest` without a path is every source, each from the newest backup that has it.
+/// Snapshots cover different places. For a time or `latest`, if the last snapshot does not cover
+/// the paths, the last one that does is chosen; `latest` without a path means every source, each
+/// from the newest backup that has it.
 pub(crate) fn pick<'a>(
     cx: &Context,
     snapshots: &'a Snapshots<'_>,
@@ -171,7 +174,7 @@ pub(crate) fn pick<'a>(
     let words = &spread(cx, snapshots, words)?[..];
     let (first, paths, until) = match (at, words) {
         (Some(at), words) => {
-            // `restore latest notes.md --at T` says the same twice.
+            // `restore latest notes.md --at T` says the same thing twice.
             let words = words
                 .strip_prefix(std::slice::from_ref(&latest))
                 .unwrap_or(words);
@@ -234,7 +237,7 @@ pub(crate) fn pick<'a>(
     }
 }
 
-/// Returns what is meant where no snapshot is named but paths that the latest backup has; `unknown` is the answer if it has not.
+/// Chooses by paths alone, if the latest backup has them; `unknown` is the error if it has not.
 fn by_paths<'a>(
     cx: &Context,
     snapshots: &'a Snapshots<'_>,
@@ -258,7 +261,7 @@ fn by_paths<'a>(
     }
 }
 
-/// Returns the paths that words name in a snapshot; a pattern names all that it fits.
+/// Returns the paths that words name in a snapshot; a pattern names everything it matches.
 fn covered(
     cx: &Context,
     snapshots: &Snapshots<'_>,
@@ -310,7 +313,7 @@ pub(crate) fn newest_of_each<'a>(
     })
 }
 
-/// Somebody who typed a path that the latest backup does not have gets the snapshot that has it.
+/// Returns the snapshot that has a path, for a user who typed one that the latest backup lacks.
 fn path_instead(cx: &Context, repo: &Repository, failure: Failure, word: &OsStr) -> Failure {
     let known = newest_with(cx, repo, word);
     let word = shell_path(word.as_ref());
@@ -334,7 +337,7 @@ fn newest_with(cx: &Context, repo: &Repository, word: &OsStr) -> Option<String> 
     Some(versions[newest].snapshot.prefix(&repo.snapshot_ids().ok()?))
 }
 
-/// Where a path is not in the snapshot that was asked, names the newest one that has it.
+/// Names the newest snapshot that has a path, if the chosen one does not.
 pub(crate) fn newest_instead(
     cx: &Context,
     repo: &Repository,

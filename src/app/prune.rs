@@ -8,23 +8,23 @@ use chrono::{DateTime, Local, NaiveDateTime, Utc};
 use crate::app::context::Context;
 use crate::app::error::Failure;
 
-/// Returns what the clock on the wall shows.
+/// Returns local time.
 pub(crate) fn local(time: DateTime<Utc>) -> NaiveDateTime {
     time.with_timezone(&Local).naive_local()
 }
 
-/// Returns what to do where the budget is too small for what has to stay.
+/// Returns what to do if the budget is too small for what has to stay.
 pub(crate) fn more_room(budget: &Budget) -> String {
     if budget.by_disk {
         return "The disk has no more room: bdr exclude PATTERN, or move the repository to a larger one".to_owned();
     }
-    // Room for a history of what one backup takes, in whole gigabytes.
+    // Returns room for a history of what one backup takes, in whole gigabytes.
     let wanted = budget.full.saturating_mul(3).max(budget.used / 4 * 5);
     let wanted = (wanted >> 30) + 1;
     format!("Raise it: bdr config set retention.max_size {wanted}G (or auto)")
 }
 
-/// Returns the line about a storage that is nearly, or more than, full; `None`: there is room.
+/// Returns the line about a storage that is nearly full or overfull; `None` if there is room.
 pub(crate) fn tight_words(budget: &Budget) -> Option<String> {
     if !budget.is_tight() {
         return None;
@@ -43,7 +43,7 @@ pub(crate) fn tight_words(budget: &Budget) -> Option<String> {
     })
 }
 
-/// Prunes by the configuration's policy, unasked.
+/// Prunes by the configured policy, automatically.
 pub(crate) fn by_policy(cx: &Context, repo: &Repository) -> Result<PruneReport, Failure> {
     let mut options = PruneOptions::new(cx.now, &local);
     options.policy = cx.config.retention.clone();

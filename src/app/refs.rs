@@ -1,4 +1,5 @@
-//! What an operation means for git: which branches and tags were moved, made or deleted. The files that say it are noise to everybody else.
+//! What an operation means for git: which branches and tags were moved, created or deleted. To
+//! everybody else, the files that say so are noise.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Read as _;
@@ -14,11 +15,9 @@ use super::changes::{Changed, Now};
 use super::context::Context;
 use crate::ui::plural;
 
-/// A repository of git in which something changed.
+/// A git repository in which something changed.
 pub(crate) struct Touched {
-    /// Its git directory.
     pub(crate) dir: PathBuf,
-    /// Files in it that changed.
     pub(crate) files: u64,
     pub(crate) moves: Vec<Move>,
 }
@@ -28,21 +27,21 @@ pub(crate) struct Touched {
 pub(crate) struct Move {
     /// `refs/heads/main`, `HEAD`.
     pub(crate) name: String,
-    /// What it named; `None`: it was not there.
+    /// What it named; `None` if it did not exist.
     pub(crate) before: Option<String>,
     pub(crate) after: After,
 }
 
-/// What a ref named when the operation was over.
+/// What a ref named at the end of the operation.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum After {
     Gone,
     Names(String),
-    /// It has been moved again, so that nobody can say.
+    /// It has been moved again, so nobody can say.
     Unknown,
 }
 
-/// Returns the git directory that a path lies in.
+/// Returns the git directory around a path.
 pub(crate) fn git_dir(path: &RepoPath) -> Option<RepoPath> {
     let mut found = None;
     let mut above = path.parent();
@@ -55,10 +54,10 @@ pub(crate) fn git_dir(path: &RepoPath) -> Option<RepoPath> {
     found
 }
 
-/// Returns what changed in repositories of git below a root, which is at `base`.
+/// Returns the changes in git repositories below a root, which is at `base`.
 ///
 /// # Errors
-/// What the snapshot has is damaged.
+/// The content in the snapshot is damaged.
 pub(crate) fn touched(
     repo: &Repository,
     record: Option<&RootRecord>,
@@ -87,10 +86,11 @@ pub(crate) fn touched(
     Ok(all)
 }
 
-/// Returns what an undo means for the repositories of git that it writes in: how refs move from what they name now.
+/// Returns what an undo means for the git repositories in which it writes: how refs move from their
+/// current values.
 ///
 /// # Errors
-/// What the snapshot has is damaged.
+/// The content in the snapshot is damaged.
 pub(crate) fn taken_back(
     repo: &Repository,
     snapshot: &Snapshot,
@@ -119,7 +119,8 @@ pub(crate) fn taken_back(
     Ok(all)
 }
 
-/// Returns true for a step that is about the inside of a repository of git: what it means is said by [`taken_back`]. What is in doubt is named.
+/// Returns true for a step inside a git repository, which [`taken_back`] explains. Doubtful steps
+/// are still named.
 pub(crate) fn is_inside(step: &UndoStep) -> bool {
     let is_plain = matches!(
         step.action,
@@ -128,7 +129,7 @@ pub(crate) fn is_inside(step: &UndoStep) -> bool {
     is_plain && git_dir_of(&step.path) != step.path
 }
 
-/// Returns the git directory that an absolute path lies in, or the path itself.
+/// Returns the git directory around an absolute path, or the path itself.
 fn git_dir_of(path: &Path) -> &Path {
     let above = path.ancestors().skip(1);
     let dirs = above.filter(|dir| dir.file_name().is_some_and(|name| name == ".git"));
@@ -142,7 +143,7 @@ fn below(dir: &RepoPath, name: &str) -> Option<RepoPath> {
     RepoPath::new(bytes).ok()
 }
 
-/// Returns the name of a file in a git directory, if it says what a ref names.
+/// Returns the ref whose value a file in a git directory has, if it is such a file.
 fn name_in<'a>(dir: &RepoPath, path: &'a RepoPath) -> Option<&'a str> {
     let rest = path.as_bytes().strip_prefix(dir.as_bytes())?;
     let name = std::str::from_utf8(rest.strip_prefix(b"/")?).ok()?;
@@ -150,12 +151,12 @@ fn name_in<'a>(dir: &RepoPath, path: &'a RepoPath) -> Option<&'a str> {
     (is_ref && !name.ends_with(".lock")).then_some(name)
 }
 
-/// The file that has refs which have no file of their own.
+/// The file with all refs that have no file of their own.
 const PACKED: &str = "packed-refs";
-/// A longer file is none of refs.
+/// A longer file does not contain refs.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// What refs name: those with a file of their own, and those in the file of all others.
+/// The values of refs: those with a file of their own, and the packed ones.
 #[derive(Default)]
 struct Refs {
     loose: BTreeMap<String, String>,
@@ -174,7 +175,8 @@ impl Refs {
         self.loose.get(name).or_else(|| self.packed.get(name))
     }
 
-    /// Returns those that the snapshot has in the git directory `dir` where `is_wanted`, and all packed ones.
+    /// Returns the refs in a snapshot's git directory `dir` for which `is_wanted` is true, and all
+    /// packed ones.
     fn stored(
         repo: &Repository,
         record: &RootRecord,
@@ -199,7 +201,7 @@ impl Refs {
         Ok(refs)
     }
 
-    /// Returns those that `read` finds, and all packed ones.
+    /// Returns the refs that `read` finds, and all packed ones.
     fn present<'n>(
         names: impl Iterator<Item = &'n str>,
         read: impl Fn(&str) -> Option<Vec<u8>>,
@@ -214,7 +216,7 @@ impl Refs {
     }
 }
 
-/// Adds the names of refs that may have moved because the file of packed ones did.
+/// Adds the names of refs that may have moved because the packed file changed.
 fn with_packed<'n>(names: &mut BTreeSet<&'n str>, one: &'n Refs, other: &'n Refs) {
     if names.remove(PACKED) {
         let packed = one.packed.keys().chain(other.packed.keys());
@@ -273,7 +275,7 @@ fn moves(
     Ok(found)
 }
 
-/// Returns how the refs of one git directory move when `steps` are done.
+/// Returns how the refs of one git directory move if `steps` are applied.
 fn moves_back(
     repo: &Repository,
     record: &RootRecord,
@@ -287,7 +289,7 @@ fn moves_back(
     let is_written = |path: &Path| path.ancestors().any(|above| written.contains(above));
     let is_wanted = |path: &RepoPath| is_written(&path.to_path(record.path.as_path()));
     let stored = Refs::stored(repo, record, &below_root, &is_wanted)?;
-    // What goes is one step for a directory and all in it.
+    // One step removes a directory with everything in it.
     let mut files = BTreeSet::new();
     for step in steps {
         files_below(dir, &step.path, &mut files);
@@ -317,7 +319,7 @@ fn moves_back(
     Ok(names.into_iter().filter_map(back).collect())
 }
 
-/// Adds the names of the files at or below a path that say what a ref names.
+/// Adds the names of the ref files at or below a path.
 fn files_below(dir: &Path, path: &Path, files: &mut BTreeSet<String>) {
     let Some(name) = path.strip_prefix(dir).ok().and_then(Path::to_str) else {
         return;
@@ -338,7 +340,7 @@ fn files_below(dir: &Path, path: &Path, files: &mut BTreeSet<String>) {
     }
 }
 
-/// Refs that a line names.
+/// How many refs a line names.
 const NAMED: usize = 6;
 
 impl Touched {
@@ -358,7 +360,7 @@ impl Touched {
     }
 }
 
-/// Returns what a file of a ref says.
+/// Returns the value in a file of a ref.
 fn value(bytes: &[u8]) -> String {
     bdr::base::path::show_bytes(bytes.trim_ascii())
 }
@@ -375,7 +377,7 @@ fn packed_refs(bytes: &[u8]) -> BTreeMap<String, String> {
 }
 
 impl Move {
-    /// Returns "main 503b6e5 → 461d899"; `arrow` is what the terminal can show.
+    /// Returns "main 503b6e5 → 461d899"; `arrow` is one that the terminal can show.
     pub(crate) fn words(&self, arrow: &str) -> String {
         let name = match self.name.strip_prefix("refs/") {
             Some(rest) => match rest.split_once('/') {

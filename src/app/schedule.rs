@@ -1,4 +1,4 @@
-//! The scheduler that wakes bdr up, and the hours in the configuration.
+//! The scheduler that wakes bdr, and the times in the configuration.
 
 use std::path::PathBuf;
 
@@ -15,12 +15,12 @@ use crate::app::error::Failure;
 use crate::app::tick;
 use crate::ui::when;
 
-/// Returns a time of day as the configuration has it.
+/// Returns a time of day in the form of the configuration.
 pub(crate) fn clock(text: &str) -> Result<String, String> {
     parse_clock(text).map(|time| time.format("%H:%M").to_string())
 }
 
-/// Variables that decide where bdr's things are, and that neither schedulers nor clients of the MCP server hand on.
+/// Variables that determine bdr's places, and that neither schedulers nor MCP clients pass on.
 pub(crate) const PLACES: [&str; 7] = [
     "BDR_HOME",
     "BDR_CONFIG",
@@ -99,7 +99,8 @@ pub(crate) fn user_number() -> u32 {
     0
 }
 
-/// Returns what is installed. Asking the tool of cron or Windows takes a process: `bdr status` does so only where they were chosen.
+/// Returns what is installed. Asking cron or Windows takes a process, so `bdr status` does it only
+/// if they were chosen.
 pub(crate) fn find(
     around: &Surroundings,
     remembered: Option<&str>,
@@ -112,7 +113,7 @@ pub(crate) fn find(
     backends.find_map(|backend| schedule::installed(*backend, around).ok().flatten())
 }
 
-/// Returns what wakes bdr up, as `bdr status` needs it.
+/// Returns what wakes bdr, for `bdr status`.
 pub(crate) fn scheduler(cx: &Context, thorough: bool) -> Scheduler {
     // Without a schedule nobody asks.
     if cx.config.schedule.is_none() {
@@ -142,15 +143,14 @@ pub(crate) fn scheduler(cx: &Context, thorough: bool) -> Scheduler {
 /// Whether the user's systemd keeps running after logout (loginctl(1)); `None` if unknown.
 pub(crate) fn lingers(around: &Surroundings) -> Option<bool> {
     let marks = std::path::Path::new("/var/lib/systemd/linger");
-    // Where logind never ran there is no such question.
+    // If logind never ran, the question does not arise.
     let logind = marks.parent().is_some_and(std::path::Path::is_dir) && !around.user.is_empty();
     logind.then(|| marks.join(&around.user).exists())
 }
 
-/// What of a schedule is asked for; `None` leaves what is configured.
+/// Requested changes to a schedule; `None` keeps what is configured.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wanted {
-    /// Time of day, `HH:MM`.
     pub(crate) at: Option<String>,
     /// Hours from one backup to the next, like `6h`, or `daily`.
     pub(crate) every: Option<String>,
@@ -160,7 +160,7 @@ pub(crate) struct Wanted {
     pub(crate) drill: Option<String>,
 }
 
-/// Returns the text of the configuration with the schedule that is asked for.
+/// Returns the text of the configuration with the requested schedule.
 pub(crate) fn configured(cx: &Context, wanted: &Wanted) -> Result<String, Failure> {
     if cx.config.sources.is_empty() {
         let message = "there is nothing to back up: no source is configured";
@@ -168,7 +168,7 @@ pub(crate) fn configured(cx: &Context, wanted: &Wanted) -> Result<String, Failur
     }
     let mut text = config::text(cx)?;
     let current = cx.config.schedule.clone().unwrap_or_default();
-    // `at` in any case: it is what makes the table one.
+    // `at` in any case: without it the table would not be a schedule.
     let at = wanted
         .at
         .clone()
@@ -187,7 +187,7 @@ pub(crate) fn configured(cx: &Context, wanted: &Wanted) -> Result<String, Failur
     Ok(text)
 }
 
-/// Writes the schedule that is asked for and registers it; returns both.
+/// Writes and registers the requested schedule; returns both.
 pub(crate) fn install(
     cx: &Context,
     wanted: &Wanted,
@@ -202,18 +202,18 @@ pub(crate) fn install(
     Ok((schedule, chosen))
 }
 
-/// What taking the schedule out came to.
+/// The result of removing the schedule.
 #[derive(Debug, Default)]
 pub(crate) struct Removed {
     /// Schedulers that had an entry.
     pub(crate) gone: Vec<&'static str>,
     /// The configuration had a schedule.
     pub(crate) configured: bool,
-    /// A scheduler that lets nobody look, where another one was chosen.
+    /// A scheduler that could not be checked, although another one was chosen.
     pub(crate) refusal: Option<(&'static str, Error)>,
 }
 
-/// Takes the schedule out of the configuration and of every scheduler.
+/// Removes the schedule from the configuration and from every scheduler.
 pub(crate) fn remove(cx: &Context, dry_run: bool) -> Result<Removed, Failure> {
     let around = surroundings(cx);
     let mut removed = Removed {
@@ -228,7 +228,8 @@ pub(crate) fn remove(cx: &Context, dry_run: bool) -> Result<Removed, Failure> {
         match there {
             Ok(true) => removed.gone.push(backend.word()),
             Ok(false) => {}
-            // A scheduler that lets nobody look must not keep the entry of another, nor [schedule].
+            // A scheduler that cannot be checked must not protect the entry of another, nor
+            // [schedule].
             Err(error) => {
                 removed.refusal = removed.refusal.or(Some((backend.word(), error)));
             }
@@ -244,7 +245,8 @@ pub(crate) fn remove(cx: &Context, dry_run: bool) -> Result<Removed, Failure> {
         })?;
     }
     match removed.refusal {
-        // Where it was not the one that was chosen, there is hardly anything to be found; and a tick without [schedule] does nothing.
+        // If it was not the chosen one, there is hardly an entry; and a tick without [schedule]
+        // does nothing.
         Some((backend, error))
             if chosen.as_deref() == Some(backend)
                 || chosen.is_none() && removed.gone.is_empty() =>
@@ -255,7 +257,7 @@ pub(crate) fn remove(cx: &Context, dry_run: bool) -> Result<Removed, Failure> {
     }
 }
 
-/// Registers with a scheduler; another one's entry goes.
+/// Registers with a scheduler, and removes the entry of another one.
 pub(crate) fn register(cx: &Context, backend: &str) -> Result<Backend, Failure> {
     let around = surroundings(cx);
     let entry = entry(cx)?;
@@ -275,7 +277,7 @@ pub(crate) fn register(cx: &Context, backend: &str) -> Result<Backend, Failure> 
     Ok(chosen)
 }
 
-/// Registers what the configuration says already, for `bdr init`; returns what to say of it.
+/// Registers the configured schedule, for `bdr init`; returns the message about it.
 pub(crate) fn set_up(cx: &Context) -> Result<String, Failure> {
     let chosen = register(cx, AUTO)?;
     let schedule = cx.config.schedule.clone().unwrap_or_default();
@@ -310,7 +312,7 @@ pub(crate) fn installed_words(cx: &Context, schedule: &Schedule, chosen: Backend
     text
 }
 
-/// What is said where nobody reads the crontab.
+/// The message if no daemon reads the crontab.
 const NO_DAEMON: &str = "no cron daemon is running, so nothing happens yet. Start it: sudo service cron start (or crond)";
 
 pub(crate) fn refused(backend: Backend, error: &Error) -> Option<String> {
@@ -326,10 +328,9 @@ pub(crate) fn refused(backend: Backend, error: &Error) -> Option<String> {
     })
 }
 
-/// Lets bdr choose the scheduler.
 pub(crate) const AUTO: &str = "auto";
 
-/// Returns the scheduler of a name, or the one that fits this machine.
+/// Returns the scheduler of a name, or the one that suits this machine.
 pub(crate) fn chosen(name: &str, around: &Surroundings) -> Result<Backend, Failure> {
     match Backend::parse(name) {
         Some(backend) => Ok(backend),
@@ -337,7 +338,7 @@ pub(crate) fn chosen(name: &str, around: &Surroundings) -> Result<Backend, Failu
     }
 }
 
-/// Schedulers that can have an entry here; asking for one that cannot be there would start a program for nothing.
+/// Schedulers that are possible here; checking another would start a program in vain.
 pub(crate) fn possible() -> &'static [Backend] {
     match (cfg!(windows), cfg!(target_os = "macos")) {
         (true, _) => &[Backend::Schtasks],

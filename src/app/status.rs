@@ -1,4 +1,4 @@
-//! Looks at everything that protection depends on.
+//! Checks everything on which protection depends.
 
 use bdr::care::runs::Run;
 use bdr::care::space::{Space, space};
@@ -14,21 +14,21 @@ use crate::app::error::Failure;
 
 pub(crate) mod words;
 
-/// Everything that is to be known.
+/// Everything there is to know.
 pub(crate) struct Seen {
     pub(crate) vault: Option<VaultSeen>,
-    /// Where the second place of the repository is, and whether it has one there; `None`: none is wanted.
+    /// The directory of the lifeboat, and whether it exists; `None` if none is wanted.
     pub(crate) lifeboat: Option<(std::path::PathBuf, bool)>,
     pub(crate) status: Status,
-    /// What bdr takes beside the repository; `None`: nobody looked.
+    /// What bdr takes besides the repository; `None` if nobody looked.
     pub(crate) space: Option<Space>,
-    /// Directories of HOME that no source has.
+    /// Directories of HOME that are in no source.
     pub(crate) elsewhere: Vec<Elsewhere>,
     pub(crate) summaries: Vec<Summary>,
     pub(crate) runs: Vec<Run>,
 }
 
-/// Looks at everything. A repository that is not there is an answer, not an error.
+/// Checks everything. A missing repository is an answer, not an error.
 pub(crate) fn look(cx: &Context, max_age: Option<TimeDelta>, walk: bool) -> Result<Seen, Failure> {
     let mut away = false;
     let repo = match cx.repository() {
@@ -102,7 +102,7 @@ pub(crate) fn look_at(
     })
 }
 
-/// Returns the directories of HOME that none of the sources has.
+/// Returns the directories of HOME that are in no source.
 pub(crate) fn not_covered(cx: &Context, sources: &[Source]) -> Vec<Elsewhere> {
     match &cx.home {
         Some(home) => discover::elsewhere(home, sources, &cx.places.own(), &cx.config.not_covered),
@@ -110,19 +110,17 @@ pub(crate) fn not_covered(cx: &Context, sources: &[Source]) -> Vec<Elsewhere> {
     }
 }
 
-/// What there is to say of the vault.
 pub(crate) struct VaultSeen {
-    /// Values in it, and their bytes on disk.
+    /// Number of values, and their bytes on disk.
     pub(crate) usage: (u64, u64),
-    /// Where its key is.
     pub(crate) key: String,
     /// Why values cannot be kept.
     pub(crate) trouble: Option<String>,
-    /// Why what comes back cannot be compared with what it was.
+    /// Why restored values cannot be compared with the originals.
     pub(crate) unproven: Option<String>,
 }
 
-/// Looks at the vault, if anything is sealed: looking would make a key where there is none.
+/// Checks the vault, but only if anything is sealed: otherwise the check would create a key.
 pub(crate) fn vault(repo: &Repository, status: &Status) -> Option<VaultSeen> {
     let vault = repo.vault();
     let usage = vault.usage();

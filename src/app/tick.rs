@@ -8,7 +8,7 @@ use crate::app::background;
 use crate::app::context::Context;
 use crate::ui::when;
 
-/// Returns when the next backup is to be expected.
+/// Returns when to expect the next backup.
 pub(crate) fn next(
     schedule: &Schedule,
     memory: &Memory,
@@ -17,8 +17,9 @@ pub(crate) fn next(
     schedule.next(Job::Backup, &memory.pasts, now, &Local)
 }
 
-/// Starts what is due, in the background, where a scheduler should have and did not: called by guards, hooks and the MCP server. Returns a
-/// line to be said if backups are too old. Costs the reading of one small file.
+/// Starts due jobs in the background if a scheduler should have but did not: called by guards,
+/// hooks and the MCP server. Returns a line to print if backups are too old. Costs the reading of
+/// one small file.
 pub(crate) fn catch_up(cx: &Context, by: &str) -> Option<String> {
     let schedule = cx.config.schedule.as_ref()?;
     let memory = cx.journal().memory();

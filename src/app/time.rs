@@ -7,21 +7,23 @@ use chrono::{
 
 use crate::app::error::Failure;
 
-/// What the error and the help show.
+/// Shown in the error and the help.
 pub(crate) const EXAMPLES: &str =
     "\"2026-11-20 14:00\", 2026-11-20, \"yesterday 14:00\", monday, 2h, \"2 weeks ago\", \"1 Jan\"";
 
-/// Returns the first moment that `text` means here and now: what happened "since yesterday" includes that day's morning.
+/// Returns the first moment of what `text` means here and now: "since yesterday" includes that
+/// day's morning.
 pub(crate) fn parse(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, Failure> {
     understood(text, since(text, &now.with_timezone(&Local)))
 }
 
-/// Returns the last moment that `text` means here and now: a minute is over when the next begins, and what was taken in it is meant by it.
+/// Returns the last moment of what `text` means here and now: a minute lasts until the next begins,
+/// and includes snapshots taken in it.
 pub(crate) fn parse_until(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, Failure> {
     understood(text, until(text, &now.with_timezone(&Local)))
 }
 
-/// Returns what tells whether a moment lies between two that were typed; one that was not is no bound.
+/// Returns a test for times between two that were typed; a missing one is no bound.
 pub(crate) fn within(
     since: Option<&str>,
     until: Option<&str>,
@@ -66,7 +68,8 @@ fn understood(text: &str, time: Option<DateTime<Utc>>) -> Result<DateTime<Utc>, 
     })
 }
 
-/// Returns the day that "yesterday", "monday" or "last monday" is. A weekday is the latest there was, today included; "last" leaves today out.
+/// Returns the date of "yesterday", "monday" or "last monday". A weekday is the most recent one,
+/// including today; "last" excludes today.
 fn day_by_name(text: &str, today: NaiveDate) -> Option<NaiveDate> {
     let lower = text.trim().to_lowercase();
     let (name, is_last) = match lower.strip_prefix("last ") {
@@ -78,14 +81,15 @@ fn day_by_name(text: &str, today: NaiveDate) -> Option<NaiveDate> {
         ("yesterday", false) => return today.checked_sub_days(Days::new(1)),
         _ => {}
     }
-    // "mon" and "sat" are understood as well; "may" is a month.
+    // "mon" and "sat" are accepted too; "may" is a month.
     let weekday: Weekday = name.parse().ok()?;
     let back = today.weekday().days_since(weekday);
     let back = if back == 0 && is_last { 7 } else { back };
     today.checked_sub_days(Days::new(back.into()))
 }
 
-/// A date alone is its first minute; a day by name, like `yesterday`, is the time of day that it is now.
+/// A date alone is its first minute; a day by name, like `yesterday`, is at the present time of
+/// day.
 fn moment<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Option<DateTime<Utc>> {
     let text = text.trim();
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
@@ -107,7 +111,7 @@ fn moment<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Option<DateTime<Utc>> {
     match &words[..] {
         [rest @ .., "ago"] => return ago(rest, now),
         ["last", unit @ ("week" | "month" | "year")] => return ago(&["1", unit], now),
-        // "2h" and "3 days": what else would be meant?
+        // "2h" and "3 days" can only mean the past.
         short => {
             if let Some(time) = ago(short, now) {
                 return Some(time);
@@ -133,7 +137,7 @@ fn moment<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Option<DateTime<Utc>> {
             .ok()?
             .and_time(clock.unwrap_or(midnight)),
         [a, b] => {
-            // The last one there was: "24 Dec" in November is last year's.
+            // The most recent one: "24 Dec" in November is last year's.
             let (day, month) = day_and_month(a, b)?;
             let (year, before) = (today.year(), today.year() - 1);
             let this = NaiveDate::from_ymd_opt(year, month, day).filter(|date| *date <= today);
@@ -153,8 +157,8 @@ fn moment<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Option<DateTime<Utc>> {
     resolve(local, &now.timezone())
 }
 
-/// Where the clock is set forward, a time that does not exist is the first one after the gap; where it is set back, the
-/// later of the two: a snapshot between them is meant to be found.
+/// If the clock skips a time, the first one after the gap; if it occurs twice, the later one, so
+/// that a snapshot between the two is found.
 fn resolve<Z: TimeZone>(local: NaiveDateTime, zone: &Z) -> Option<DateTime<Utc>> {
     for minutes in 0..=24 * 60 {
         let at = local.checked_add_signed(TimeDelta::minutes(minutes))?;

@@ -4,16 +4,17 @@ use bdr::base::error::IoContext as _;
 
 use crate::app::error::Failure;
 
-/// Makes a scratch directory in a place of bdr's own, where what earlier ones left is removed; it goes away with the value.
+/// Creates a scratch directory in one of bdr's own places, after removing earlier leftovers; it is
+/// deleted with the value.
 pub(crate) fn scratch(own: &std::path::Path) -> Result<tempfile::TempDir, Failure> {
     sweep(own);
     scratch_in(own)
 }
 
-/// Makes a scratch directory that goes away with the value.
+/// Creates a scratch directory that is deleted with the value.
 pub(crate) fn scratch_in(parent: &std::path::Path) -> Result<tempfile::TempDir, Failure> {
     bdr::disk::fsutil::create_dir_private(parent)?;
-    // Whose it is: one of a process that is gone is left over.
+    // Its name has the process id, so that leftovers of dead processes can be found.
     let made = tempfile::Builder::new()
         .prefix(&format!("verify-{}-", std::process::id()))
         .tempdir_in(parent);
@@ -22,7 +23,7 @@ pub(crate) fn scratch_in(parent: &std::path::Path) -> Result<tempfile::TempDir, 
     Ok(made)
 }
 
-/// Removes scratch directories of processes that did not come to their end.
+/// Removes scratch directories of processes that did not finish.
 pub(crate) fn sweep(parent: &std::path::Path) {
     for entry in bdr::disk::fsutil::read_dir(parent)
         .into_iter()
@@ -33,11 +34,11 @@ pub(crate) fn sweep(parent: &std::path::Path) {
         let Some(rest) = name.to_str().and_then(|name| name.strip_prefix("verify-")) else {
             continue;
         };
-        // Without a number they are of an earlier version, which nobody runs any more.
+        // Names without a process id are of an earlier version, which nobody runs any more.
         let process = rest.split_once('-').and_then(|(pid, _)| pid.parse().ok());
         let runs = process.is_some_and(bdr::disk::fsutil::process_runs);
         if !runs && let Some(left) = bdr::disk::fsutil::OwnTree::left_in(parent, &name) {
-            // What cannot be removed is in nobody's way.
+            // One that cannot be removed is in nobody's way.
             let _ = left.remove();
         }
     }

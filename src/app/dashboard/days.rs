@@ -12,14 +12,13 @@ use crate::app::status::Seen;
 use crate::ui::plural;
 
 const WEEKS: i64 = 53;
-/// Width and height of a day, and what is between two.
+/// Width and height of a day, and the space between two.
 const SIZE: i64 = 10;
 const STEP: i64 = 12;
-/// Where the first day is.
 const LEFT: i64 = 28;
 const TOP: i64 = 16;
 
-/// What came of a day.
+/// The result of a day.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Day {
     backups: u64,
@@ -47,7 +46,7 @@ fn gather(summaries: &[Summary], runs: &[Run]) -> BTreeMap<NaiveDate, Day> {
             Outcome::Skipped => {}
         }
     }
-    // Backups that nobody remembers a run of: retention has thinned them out, but there they are.
+    // Backups whose runs are not in the history: retention has thinned them out, but they exist.
     let mut stored: BTreeMap<NaiveDate, u64> = BTreeMap::new();
     for summary in summaries {
         let date = day_of(summary.time);
@@ -64,7 +63,7 @@ fn gather(summaries: &[Summary], runs: &[Run]) -> BTreeMap<NaiveDate, Day> {
     days
 }
 
-/// Returns the class of a day, and what it is called.
+/// Returns the CSS class of a day, and its name.
 fn class(
     day: Day,
     date: NaiveDate,
@@ -194,7 +193,7 @@ mod tests {
         assert_eq!(class(none, 4), "before");
         assert_eq!(class(none, 7), "none");
         assert_eq!(class(none, 9), "missed");
-        // Today is not over, and guards do not make up for a backup.
+        // Today is not over, and guards do not replace a backup.
         assert_eq!(class(none, 20), "none");
         assert_eq!(class(Day { guards: 3, ..none }, 9), "missed");
         assert_eq!(class(Day { backups: 1, ..none }, 9), "s1");
@@ -221,7 +220,7 @@ mod tests {
             "partial"
         );
         assert_eq!(class(Day { failed: 2, ..none }, 9), "failed");
-        // It worked in the end.
+        // It succeeded in the end.
         assert_eq!(
             class(
                 Day {

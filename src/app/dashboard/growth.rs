@@ -9,7 +9,6 @@ use crate::ui::{plural, when};
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 120.0;
-/// Points of the line.
 const POINTS: usize = 200;
 
 pub(crate) fn render(seen: &Seen) -> Markup {
@@ -33,7 +32,7 @@ pub(crate) fn render(seen: &Seen) -> Markup {
         .max()
         .unwrap_or(1)
         .max(1);
-    // The budget is in the picture when it is near enough to matter.
+    // The budget is drawn if it is near enough to matter.
     let budget = (storage.max > 0 && storage.max / 4 <= most).then_some(storage.max);
     let top = budget.unwrap_or(most).max(most) as f64 * 1.05;
     let from = points.first().map_or(status.now, |(time, _)| *time);

@@ -1,4 +1,4 @@
-//! The page: first one sentence, then the details.
+//! The page: one sentence first, then the details.
 
 use bdr::base::units::size;
 use bdr::care::runs::{Outcome, Run};
@@ -18,9 +18,7 @@ use crate::app::log;
 use crate::app::status::{Seen, words};
 use crate::ui::{self, count, plural, when};
 
-/// Snapshots on the timeline.
 const TIMELINE: usize = 20;
-/// Characters of a command on the timeline.
 const COMMAND: usize = 100;
 
 pub(crate) fn render(cx: &Context, seen: &Seen, show_paths: bool) -> String {
@@ -31,7 +29,7 @@ pub(crate) fn render(cx: &Context, seen: &Seen, show_paths: bool) -> String {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                // Nothing is fetched, whatever a name of a file looks like.
+                // The page fetches nothing, even if a file name looks like HTML.
                 meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
                 meta name="generator" content=(concat!("bdr ", env!("CARGO_PKG_VERSION")));
                 link rel="icon" href="data:,";
@@ -69,7 +67,7 @@ fn sign(level: Level) -> &'static str {
     }
 }
 
-/// A sign with the word for it: colour and shape are not for everybody.
+/// A sign with its word, because not everybody sees colours and shapes.
 fn signed(level: Level) -> Markup {
     let word = match level {
         Level::Good => "well",
@@ -198,7 +196,7 @@ fn trust(seen: &Seen) -> Markup {
             h2 { "Can it be trusted?" }
             div class="trust" {
                 (card("Restore drill", last(&[Job::Drill]), status.now, |run| format!("{}, {}, in {}", plural(run.files, "file"), size(run.bytes), elapsed(run)), "bdr drill"))
-                // A drill reads what it restores; who looks further is shown that he did.
+                // A drill reads what it restores, so verification appears only if somebody ran it.
                 @if last(&[Job::Verify]).is_some() { (card("Verified", last(&[Job::Verify]), status.now, |run| format!("{} read and checked, in {}", size(run.bytes), elapsed(run)), "bdr verify")) }
                 (card("Last backup", last(&[Job::Backup, Job::Full]), status.now, |run| format!("{}, +{}, in {}", plural(run.files, "file"), size(run.stored_bytes), elapsed(run)), "bdr backup"))
                 div {
@@ -282,7 +280,7 @@ fn why(summary: &Summary, operations: &[Operation], ids: &[bdr::base::id::Id]) -
     } else {
         "backup"
     };
-    // The one that it was taken for; others may have used it again.
+    // The operation for which it was taken; others may have reused it.
     let before = operations
         .iter()
         .rev()

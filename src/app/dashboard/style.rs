@@ -1,6 +1,6 @@
 //! The look of the dashboard: light and dark, wide and narrow, on paper too.
 
-/// Contrasts are at least 4.5 to 1 for text, in both schemes.
+/// Contrast of text is at least 4.5 to 1 in both colour schemes.
 pub(crate) const CSS: &str = r#"
 :root{color-scheme:light dark;--bg:#f6f7f9;--card:#fff;--ink:#1b1f24;--soft:#57606a;--line:#d8dee4;
 --good:#1a7f37;--goodbg:#e6f4ea;--warn:#8a5a00;--warnbg:#fff4d6;--bad:#b3261e;--badbg:#fde8e6;

@@ -1,4 +1,4 @@
-//! What `show --json` says of files and of git.
+//! Files and git refs in `show --json`.
 
 use serde::Serialize;
 

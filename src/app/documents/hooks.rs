@@ -84,7 +84,7 @@ struct HookText {
 }
 
 impl HooksTextDocument {
-    /// Takes targets, places and texts.
+    /// Takes target, place and text of each.
     pub(crate) fn new(texts: Vec<(String, String, String)>) -> Self {
         let text = |(target, place, text)| HookText {
             target,
@@ -139,7 +139,8 @@ pub(crate) struct ClientStatus {
 }
 
 impl ClientStatus {
-    /// `program`: what is installed, and its version. `answer`: how long it takes to answer, or what is wrong.
+    /// `program`: the installed program and its version. `answer`: how long it takes to answer, or
+    /// what is wrong.
     pub(crate) fn new(
         client: &str,
         file: &Path,

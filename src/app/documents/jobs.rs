@@ -200,7 +200,7 @@ impl AlertTrouble {
         }
     }
 
-    /// Says that the content of more files than before is left out, because of what is in them.
+    /// Says that backups now leave out the content of more files, because of what is in them.
     pub(crate) fn newly_excluded(files: u64, message: &str) -> Self {
         Self {
             code: "newly-excluded",

@@ -1,6 +1,8 @@
-//! What `--json` prints, as types: one definition of each document, from which `docs/json.schema.json` is made.
+//! What `--json` prints, as types: one definition of each document, from which
+//! `docs/json.schema.json` is made.
 //!
-//! `docs/json.md` describes them. A member may be added at any time; one that changes its meaning or goes away makes another document.
+//! `docs/json.md` describes them. A member may be added at any time; changing or removing one needs
+//! a new document version.
 
 use serde::Serialize;
 
@@ -52,14 +54,13 @@ pub(crate) struct Unreadable {
     reason: String,
 }
 
-/// Returns the records of a repository that were listed and could not be read.
+/// Returns the records of a repository that were listed but could not be read.
 pub(crate) fn unreadable(repo: &bdr::repo::Repository) -> Vec<Unreadable> {
     let list = repo.unreadable().into_iter();
     list.map(|(name, reason)| Unreadable { name, reason })
         .collect()
 }
 
-/// Returns a duration as the documents have it.
 fn millis(elapsed: std::time::Duration) -> u64 {
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }

@@ -164,7 +164,7 @@ struct ChangeDocument {
 }
 
 impl ShowDocument {
-    /// `snapshot` is the one before the operation: the paths of its roots are there.
+    /// `snapshot` is the one before the operation, which has the paths of its roots.
     pub(crate) fn new(
         operation_document: OperationDocument,
         operation: &Operation,
@@ -348,19 +348,19 @@ fn undo_action(action: UndoAction) -> &'static str {
     }
 }
 
-/// What was asked for, and how the operation was found.
+/// What was requested, and how the operation was found.
 pub(crate) struct UndoAsked {
     pub(crate) dry_run: bool,
-    /// It is of this workspace, or was named.
+    /// It belongs to this workspace, or was named.
     pub(crate) here: bool,
     /// It changed bdr's own set-up.
     pub(crate) set_up: bool,
-    /// Does the same without asking, whatever happened meanwhile.
+    /// The command that does the same without asking, whatever happened meanwhile.
     pub(crate) command: String,
 }
 
 impl UndoDocument {
-    /// Says what is planned; nothing is applied yet.
+    /// Describes the plan, before it is applied.
     pub(crate) fn new(
         operation: &Operation,
         plan: &UndoPlan,
@@ -404,7 +404,7 @@ impl UndoDocument {
         }
     }
 
-    /// Says what came of it.
+    /// Adds the result.
     pub(crate) fn done(mut self, report: &UndoReport) -> Self {
         self.applied = true;
         self.result = Some(UndoResult {

@@ -1,4 +1,5 @@
-//! Paths, under the name that a document gives them. Where one is not UTF-8, the name is for display, and `…_hex` has its bytes.
+//! Paths, under the member name of a document. If a path is not UTF-8, that member is for display,
+//! and `…_hex` has its bytes.
 
 use std::ffi::OsStr;
 use std::path::Path;

@@ -66,7 +66,7 @@ impl ScannedDocument {
     }
 }
 
-/// Returns the word for what a backup does about a file.
+/// Returns the word for what a backup does with a file.
 fn treatment_word(treatment: &Treatment) -> &'static str {
     match treatment {
         Treatment::Clear => "clear",

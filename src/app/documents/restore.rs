@@ -86,7 +86,6 @@ struct RestoreResult {
     elapsed_ms: u64,
 }
 
-/// Returns the word for an action.
 pub(crate) fn action_word(action: Action) -> &'static str {
     match action {
         Action::Create => "create",
@@ -113,7 +112,7 @@ impl SecretDocument {
 }
 
 impl RestoreDocument {
-    /// Says what is planned; nothing is written yet.
+    /// Describes the plan, before it is applied.
     pub(crate) fn new(
         plan: &RestorePlan,
         snapshot: &Snapshot,
@@ -143,7 +142,7 @@ impl RestoreDocument {
         }
     }
 
-    /// Says what came of it.
+    /// Adds the result.
     pub(crate) fn done(mut self, report: &RestoreReport) -> Self {
         self.result = Some(RestoreResult {
             operation: report.operation.map(|id| id.to_string()),

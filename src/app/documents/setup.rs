@@ -1,4 +1,5 @@
-//! `init`, `add`, `remove`, `exclude`, `config`, `backup --dry-run`, `demo`, `import`, `uninstall`, `shell`, `completions`, `version`.
+//! `init`, `add`, `remove`, `exclude`, `config`, `backup --dry-run`, `demo`, `import`, `uninstall`,
+//! `shell`, `completions`, `version`.
 
 use std::path::{Path, PathBuf};
 
@@ -50,7 +51,7 @@ pub(crate) struct InitSource {
 }
 
 impl InitDocument {
-    /// `done`: the first backup, and whether a drill of it passed.
+    /// `done`: the first backup, and whether its drill passed.
     pub(crate) fn new(
         config: &Path,
         repository: &Path,

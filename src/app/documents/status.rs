@@ -1,4 +1,4 @@
-//! `status`: the model behind everything that shows how things stand.
+//! `status`: the model behind everything that shows the state of protection.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The schema in the docs is what the types say, and the manual knows every member.
+//! The schema in the docs matches the types, and the manual mentions every member.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 
-/// The documents that have types, by the number of their `schema`.
+/// The documents that have types, by their `schema` value.
 fn schemas() -> Map<String, Value> {
     fn of<T: JsonSchema>() -> Value {
         SchemaGenerator::default()
@@ -119,7 +119,7 @@ fn document(name: &str) -> &str {
     name.split(' ').next().unwrap_or(name)
 }
 
-/// Returns the part of the manual that is about a document, and what it refers to.
+/// Returns the part of the manual about a document, with the parts to which it refers.
 fn section<'m>(manual: &'m str, name: &str) -> Vec<&'m str> {
     let name = document(name);
     let parts = manual.split("\n## ");
@@ -127,7 +127,7 @@ fn section<'m>(manual: &'m str, name: &str) -> Vec<&'m str> {
         .filter(|part| {
             let title = part.lines().next().unwrap_or_default();
             let names = title.split(", ").any(|one| one == name);
-            // Said once for all: how paths and notes are written, what a file looks like, what an operation and a trouble are.
+            // Described once for all: the form of paths and notes, a file, an operation, a trouble.
             let refers = match name {
                 "bdr.show/1" => title == "bdr.log/1",
                 "bdr.status/1" => title == "bdr.schedule/1" || title == "bdr.backup/1",
@@ -163,7 +163,7 @@ fn docs_json_md_names_every_member_of_a_document() {
     );
 }
 
-/// Returns the words that an example of the manual uses as names of members.
+/// Returns the words that an example in the manual uses as member names.
 fn named(text: &str) -> BTreeSet<String> {
     let blocks = text.split("```json").skip(1);
     let mut names = BTreeSet::new();
@@ -192,7 +192,7 @@ fn docs_json_md_names_no_member_that_is_not_there() {
                 members(schema, &mut known);
             }
         }
-        // What `config show` prints is described by example.
+        // The output of `config show` is described by an example.
         if known.is_empty() || title == "bdr.config/1" {
             continue;
         }
@@ -200,7 +200,7 @@ fn docs_json_md_names_no_member_that_is_not_there() {
             // `--history` has a document of its own, which is described there.
             members(&schemas["bdr.status.history/1"], &mut known);
         }
-        // What is by the name of a job, of a reason or of a kind is no member.
+        // Keys that are the name of a job, a reason or a kind are not members.
         let free = [
             "backup", "full", "prune", "drill", "verify", "excluded", "generic",
         ];

@@ -11,7 +11,8 @@ use crate::app::background;
 use crate::app::context::{Context, variable};
 use crate::ui::plural;
 
-/// Starts a process that closes an operation when what it left running ends. Without one the operation stays open, which is undoable all the same.
+/// Starts a process that closes an operation when what it left running ends. Without it the
+/// operation stays open, and can be undone all the same.
 pub(crate) fn close_later(
     cx: &Context,
     repo: &Repository,
@@ -38,7 +39,7 @@ pub(crate) fn close_later(
     background::start(cx, &args);
 }
 
-/// Returns what is said of what runs on, but for its undo.
+/// Returns the sentence about processes that still run, without the undo command.
 pub(crate) fn still_running(running: &[(u32, String)]) -> Option<String> {
     let (_, first) = running.first()?;
     let more = match running.len() - 1 {
@@ -49,7 +50,7 @@ pub(crate) fn still_running(running: &[(u32, String)]) -> Option<String> {
     Some(format!("still running: `{first}`{more}"))
 }
 
-/// Says what of it could not be packed.
+/// Reports what could not be packed.
 pub(crate) fn tell(cx: &Context, report: &SettleReport) {
     if report.lost > 0 {
         let files = plural(report.lost, "file");
@@ -65,14 +66,16 @@ pub(crate) fn tell(cx: &Context, report: &SettleReport) {
     }
 }
 
-/// Starts packing what is kept, if there is something; nobody waits for it, and failing to start it costs nothing: the next call does it.
+/// Starts packing kept files, if there are any. Nobody waits for it, and if it does not start, the
+/// next call tries again.
 pub(crate) fn start(cx: &Context, repo: &Repository) {
     if repo.unpacked_sets().is_ok_and(|sets| !sets.is_empty()) {
         background::start(cx, &["settle", "--background"]);
     }
 }
 
-/// Returns true if a command's program is the system's own, not something else of that name: what it does is known.
+/// Returns true if a command's program is the system's own, whose behaviour is known, rather than
+/// something else of that name.
 pub(crate) fn is_system_rm(name: &std::ffi::OsStr) -> bool {
     let typed = Path::new(name);
     if !matches!(

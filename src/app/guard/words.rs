@@ -1,4 +1,4 @@
-//! What a guard says.
+//! The messages of a guard.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -16,12 +16,12 @@ use crate::app::context::Context;
 use crate::app::error::Failure;
 use crate::ui::{Ui, plural};
 
-/// Returns what the command did, or nothing if nothing was lost and nothing `always` has to be said.
+/// Returns what the command did; nothing if nothing was lost, unless `always`.
 pub(crate) fn summary(operation: &Operation, missed: u64, always: bool) -> Option<String> {
     let end = operation.end.as_ref()?;
     let (deleted, created, modified) = operation.counts();
     let in_git = InGit::of(end);
-    // What git keeps for itself is one repository, not files.
+    // git's own files count as one repository, not as files.
     let (deleted, created, modified) = (
         deleted.saturating_sub(in_git.removed),
         created.saturating_sub(in_git.created),
@@ -81,13 +81,12 @@ pub(crate) fn summary(operation: &Operation, missed: u64, always: bool) -> Optio
     Some(said)
 }
 
-/// Returns true for what lies below a `.git`.
 pub(crate) fn is_in_git(path: &[u8]) -> bool {
     let mut parts = path.split(|b| *b == b'/');
     parts.any(|part| part == b".git") && parts.next().is_some()
 }
 
-/// What an operation changed of what git keeps for itself.
+/// What an operation changed among git's own files.
 #[derive(Default)]
 struct InGit {
     repositories: u64,
@@ -130,24 +129,24 @@ impl InGit {
     }
 }
 
-/// Returns the command that takes this operation back; `None` if there is nothing to take back.
+/// Returns the command that undoes this operation; `None` if there is nothing to undo.
 pub(crate) fn undo_command(repo: &Repository, operation: &Operation) -> Option<String> {
     if !operation.is_undoable() {
         return None;
     }
     let id = operation.begin.id;
     let ids = repo.operation_ids().unwrap_or_default();
-    // A plain undo takes back the newest, and others may have begun since.
+    // A plain undo takes the newest operation, and others may have begun since.
     Some(match ids.last() {
         Some(last) if *last != id => format!("bdr undo {}", id.prefix(&ids)),
         _ => "bdr undo".to_owned(),
     })
 }
 
-/// Returns true if a path that is not captured should be named before the command runs.
+/// Returns true if a path that is not captured should be reported before the command runs.
 ///
-/// What is left out by rule (rebuildable, excluded, bdr's own) is named only if the command names it or something above; what can be built again, also
-/// where the command runs.
+/// A path left out by a rule (rebuildable, excluded, bdr's own) is reported only if the command
+/// names it or something above it; a rebuildable one also if the command runs there.
 pub(crate) fn worth_a_word(cx: &Context, command: &[OsString], note: &PathNote) -> bool {
     if !matches!(
         note.why(),
@@ -156,7 +155,8 @@ pub(crate) fn worth_a_word(cx: &Context, command: &[OsString], note: &PathNote) 
         return true;
     }
     let path = note.path.as_path();
-    // It may be large, and is where the command works: whoever names nothing may still take it away.
+    // It may be large, and the command works there: even without naming it, the command may remove
+    // it.
     if note.why() == Reason::Rebuildable && path.starts_with(&cx.cwd) {
         return true;
     }
@@ -170,10 +170,10 @@ pub(crate) fn worth_a_word(cx: &Context, command: &[OsString], note: &PathNote) 
         })
 }
 
-/// What is shown of a part of a command.
+/// How much of a part of a command is shown.
 const MAX_PART: usize = 80;
 
-/// Returns what has to be said of a command that destroys something that only shows when it runs.
+/// Returns the warning about a destructive command whose operands are known only at run time.
 pub(crate) fn untold(assessment: &Assessment) -> Option<String> {
     let first = assessment.untold.first()?;
     let first = first.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -188,7 +188,7 @@ pub(crate) fn untold(assessment: &Assessment) -> Option<String> {
     ))
 }
 
-/// Returns what has to be said of what a command names that could not be captured: at most one line.
+/// Returns the warning about operands that could not be captured: at most one line.
 pub(crate) fn missed_of_operands(
     cx: &Context,
     assessment: &Assessment,
@@ -215,7 +215,8 @@ pub(crate) fn missed_of_operands(
     ))
 }
 
-/// Returns what has to be said of what a command names and no snapshot can hold: sockets and devices. At most one line.
+/// Returns the warning about operands that no snapshot can contain: sockets and devices. At most
+/// one line.
 pub(crate) fn unstored(cx: &Context, assessment: &Assessment) -> Option<String> {
     use bdr::disk::fsutil::kind_of;
     let named = assessment
@@ -225,7 +226,7 @@ pub(crate) fn unstored(cx: &Context, assessment: &Assessment) -> Option<String> 
     let mut found = named.filter_map(|operand| {
         let path = bdr::protect::guard::canonical_parent(&operand.path);
         let kind = kind_of(&path).filter(|kind| !kind.is_stored())?;
-        // What is written to a device is no loss of it.
+        // Writing to a device does not lose it.
         (!path.starts_with("/dev")).then_some((path, kind))
     });
     let (path, kind) = found.next()?;
@@ -268,7 +269,7 @@ pub(crate) fn name_missed(cx: &Context, missed: &[&PathNote]) {
     }
 }
 
-/// Says why the command is not protected, and the two ways to go on where there are any.
+/// Says why the command is not protected, and the two ways to continue if there are any.
 pub(crate) fn explain(
     command: &[OsString],
     ui: Ui,
@@ -347,7 +348,7 @@ fn in_short(error: &Error, cx: &Context) -> String {
     }
 }
 
-/// Returns a round size that is somewhat more than `bytes`.
+/// Returns a round size somewhat above `bytes`.
 fn budget_for(bytes: u64) -> String {
     let roomy = bytes.saturating_add(bytes / 8);
     match roomy {

@@ -1,9 +1,9 @@
 //! The Secret Service of a desktop (GNOME Keyring, KWallet, KeePassXC), through `secret-tool` of
-//! libsecret, with the kernel's keyring before it.
+//! libsecret, with the kernel's keyring as a cache.
 //!
-//! It is used only on request: cron, an SSH session and a container have none, and a vault whose
-//! key is out of reach there would be useless. A client of D-Bus would make the program a third
-//! larger, for each guarded command. `secret-tool` is asked once in half a day, and the kernel in
+//! Used only on request: cron, an SSH session and a container have none, and a vault whose key is
+//! out of reach there would be useless. A D-Bus client would make the program a third larger, for
+//! each guarded command. `secret-tool` is called once in half a day, and the kernel's keyring in
 //! between. <https://specifications.freedesktop.org/secret-service/>, keyrings(7).
 
 use std::io::{Read as _, Write as _};
@@ -12,26 +12,26 @@ use std::time::{Duration, Instant};
 
 use linux_keyutils::{KeyRing, KeyRingIdentifier};
 
-/// A new key goes there without being asked.
+/// New keys go there only on request.
 pub(crate) const ALWAYS: bool = false;
 
 /// A locked keychain asks for a password where nobody may see it.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Somebody who turns it on is there to open it.
+/// Somebody who turns it on is there to unlock it.
 const PATIENCE_TO_STORE: Duration = Duration::from_secs(60);
-/// The kernel remembers for so long, seconds.
+/// How long the kernel remembers the key, in seconds.
 const REMEMBERED: usize = 12 * 3600;
 
 fn name_of(id: &str) -> String {
     format!("bdr:vault:{id}")
 }
 
-/// The kernel's keyring of this user; there may be none, or none that may be read.
+/// The kernel's keyring of this user; there may be none, or an unreadable one.
 fn kernel() -> Option<KeyRing> {
     KeyRing::from_special_id(KeyRingIdentifier::User, false).ok()
 }
 
-/// Returns what is kept under a name.
+/// Returns the secret under a name.
 pub(crate) fn get(id: &str) -> Result<Option<Vec<u8>>, String> {
     let remembered = kernel().and_then(|ring| ring.search(&name_of(id)).ok());
     if let Some(secret) = remembered.and_then(|key| key.read_to_vec().ok()) {
@@ -39,7 +39,8 @@ pub(crate) fn get(id: &str) -> Result<Option<Vec<u8>>, String> {
     }
     let args = ["lookup", "service", "bdr", "vault", id];
     let (found, text) = secret_tool(&args, None, PATIENCE)?;
-    // It ends with 1 both where there is none and where there is no service; only then it says something.
+    // Its status is 1 both for a missing key and a missing service; only in the latter case it
+    // prints a message.
     if !found {
         return Ok(None);
     }
@@ -47,13 +48,12 @@ pub(crate) fn get(id: &str) -> Result<Option<Vec<u8>>, String> {
     if let Some(ring) = kernel()
         && let Ok(key) = ring.add_key(&name_of(id), &secret)
     {
-        // Without an end it stays until the user's last process ends: as good.
+        // Without a timeout it stays until the user's last process ends, which is fine too.
         let _ = key.set_timeout(REMEMBERED);
     }
     Ok(Some(secret))
 }
 
-/// Keeps something under a name.
 pub(crate) fn set(id: &str, secret: &[u8]) -> Result<(), String> {
     let label = format!("bdr: vault {id}");
     let args = ["store", "--label", &label, "service", "bdr", "vault", id];
@@ -64,7 +64,6 @@ pub(crate) fn set(id: &str, secret: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Removes what is kept under a name.
 pub(crate) fn remove(id: &str) -> Result<(), String> {
     if let Some(ring) = kernel()
         && let Ok(key) = ring.search(&name_of(id))
@@ -75,7 +74,7 @@ pub(crate) fn remove(id: &str) -> Result<(), String> {
     secret_tool(&args, None, PATIENCE).map(|_| ())
 }
 
-/// Runs `secret-tool`; returns whether it succeeded, and what it printed.
+/// Runs `secret-tool`; returns whether it succeeded, and its output.
 fn secret_tool(
     args: &[&str],
     input: Option<&str>,
@@ -94,7 +93,7 @@ fn secret_tool(
             _ => format!("secret-tool: {e}"),
         })?;
     if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
-        // If it does not read, its exit says why.
+        // If it does not read, its exit status says why.
         let _ = stdin.write_all(input.as_bytes());
     }
     let started = Instant::now();
@@ -111,7 +110,7 @@ fn secret_tool(
             }
         }
     };
-    // Both are a line at most: they fit into a pipe.
+    // Both are at most a line, so they fit into a pipe.
     let text = |stream: Option<&mut dyn std::io::Read>| {
         let mut text = String::new();
         if let Some(stream) = stream {

@@ -1,5 +1,5 @@
-//! The Keychain of macOS and the Credential Manager of Windows. Each session of a user has them,
-//! and opens them.
+//! The Keychain of macOS and the Credential Manager of Windows. Every session of a user has them
+//! unlocked.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use apple_native_keyring_store::keychain::Store;
 #[cfg(windows)]
 use windows_native_keyring_store::Store;
 
-/// A new key goes there without being asked.
+/// New keys go there without being asked.
 pub(crate) const ALWAYS: bool = true;
 
 fn entry(id: &str) -> Result<Entry, String> {
     let store: Arc<Store> = Store::new().map_err(|e| e.to_string())?;
-    // Not to other machines of the same account: the values are on this one only.
+    // Not to other machines of the same account: the values are only on this one.
     let modifiers = HashMap::from([("persistence", "Local")]);
     let modifiers = cfg!(windows).then_some(&modifiers);
     store
@@ -25,7 +25,7 @@ fn entry(id: &str) -> Result<Entry, String> {
         .map_err(|e| e.to_string())
 }
 
-/// Returns what is kept under a name.
+/// Returns the secret under a name.
 pub(crate) fn get(id: &str) -> Result<Option<Vec<u8>>, String> {
     match entry(id)?.get_secret() {
         Ok(secret) => Ok(Some(secret)),
@@ -34,12 +34,10 @@ pub(crate) fn get(id: &str) -> Result<Option<Vec<u8>>, String> {
     }
 }
 
-/// Keeps something under a name.
 pub(crate) fn set(id: &str, secret: &[u8]) -> Result<(), String> {
     entry(id)?.set_secret(secret).map_err(|e| e.to_string())
 }
 
-/// Removes what is kept under a name.
 pub(crate) fn remove(id: &str) -> Result<(), String> {
     entry(id)?.delete_credential().map_err(|e| e.to_string())
 }

@@ -11,12 +11,12 @@ use super::Message;
 use super::desktop;
 use crate::app::context::Context;
 
-/// A server has so long for its answer.
+/// How long a server has to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// A program has so long.
+/// How long a program may run.
 const PROGRAM_PATIENCE: Duration = Duration::from_secs(30);
 
-/// What became of a message on one way.
+/// The result of sending a message one way.
 pub(crate) struct Sent {
     pub(crate) channel: &'static str,
     /// Why it did not arrive.
@@ -32,7 +32,7 @@ impl Sent {
     }
 }
 
-/// Sends a message on all ways that are configured.
+/// Sends a message by all configured ways.
 pub(crate) fn send(cx: &Context, config: &NotifyConfig, message: &Message) -> Vec<Sent> {
     // Strings, numbers and lists: cannot fail.
     let json = serde_json::to_string(&message.alert).unwrap_or_default();
@@ -60,7 +60,7 @@ pub(crate) fn send(cx: &Context, config: &NotifyConfig, message: &Message) -> Ve
     })
 }
 
-/// Tells healthchecks.io, or what speaks like it, that a job begins or how it ended
+/// Tells healthchecks.io, or a compatible service, that a job begins or how it ended
 /// (<https://healthchecks.io/docs/http_api/>).
 pub(crate) fn ping(url: &str, ended: Option<bool>) -> Sent {
     let url = match ended {
@@ -71,14 +71,15 @@ pub(crate) fn ping(url: &str, ended: Option<bool>) -> Sent {
     Sent::new("healthchecks", request(&url, "text/plain", &[], b""))
 }
 
-/// A message to a topic is its text, with the rest in headers (<https://docs.ntfy.sh/publish/>).
+/// A message to a topic is its text, with everything else in headers
+/// (<https://docs.ntfy.sh/publish/>).
 fn ntfy(url: &str, message: &Message) -> Result<(), String> {
     let (priority, tags) = match message.level {
         Level::Good => ("default", "white_check_mark"),
         Level::Warning => ("default", "warning"),
         Level::Critical => ("high", "rotating_light"),
     };
-    // A header takes ASCII only.
+    // Headers are ASCII only.
     let title: String = message
         .alert
         .title
@@ -114,7 +115,7 @@ fn request(url: &str, kind: &str, headers: &[(&str, &str)], body: &[u8]) -> Resu
             request = request.header(*name, *value);
         }
         match request.send(body) {
-            // The address may have a secret in it: it is not in the error.
+            // The address may contain a secret, so it is not in the error.
             Err(ureq::Error::Timeout(_)) => {
                 Err((true, format!("no answer within {} s", PATIENCE.as_secs())))
             }
@@ -159,7 +160,7 @@ fn program(cx: &Context, argv: &[String], json: &str) -> Result<(), String> {
         .spawn()
         .map_err(|error| format!("it could not be started: {error}"))?;
     if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read has its reasons; a document is smaller than a pipe.
+        // A program that does not read has its reasons; a document is smaller than a pipe.
         let _ = stdin
             .write_all(json.as_bytes())
             .and_then(|()| stdin.write_all(b"\n"));

@@ -1,10 +1,9 @@
-//! A desktop notification, through the program that the system has for it.
+//! A desktop notification, by the program that the system has for it.
 
 use std::process::{Command as Process, Stdio};
 
 use super::Message;
 
-/// Shows a message.
 pub(crate) fn show(message: &Message) -> Result<(), String> {
     let mut tried = Vec::new();
     for mut command in commands(message) {
@@ -56,8 +55,8 @@ fn commands(message: &Message) -> Vec<Process> {
     vec![command]
 }
 
-/// The interface that all desktops have (<https://specifications.freedesktop.org/notification-spec/>), by the program that is made for it, else
-/// by one that comes with systemd.
+/// The interface of all desktops (<https://specifications.freedesktop.org/notification-spec/>), by
+/// the program made for it, or else by one that comes with systemd.
 #[cfg(not(any(target_os = "macos", windows)))]
 fn commands(message: &Message) -> Vec<Process> {
     use bdr::care::status::Level;
@@ -79,7 +78,7 @@ fn commands(message: &Message) -> Vec<Process> {
     call.args([
         "--user",
         "call",
-        // The last argument, and any title, may begin with a dash.
+        // The last argument and any title may begin with a dash.
         "--",
         "org.freedesktop.Notifications",
         "/org/freedesktop/Notifications",
@@ -96,7 +95,7 @@ fn commands(message: &Message) -> Vec<Process> {
         "-1",
     ]);
     let mut commands = vec![send, call];
-    // A cron job does not know where the session's bus is.
+    // A cron job does not know the address of the session's bus.
     if crate::app::context::variable("DBUS_SESSION_BUS_ADDRESS").is_none() {
         let bus = format!("/run/user/{}/bus", bdr::disk::fsutil::user_number());
         for command in &mut commands {

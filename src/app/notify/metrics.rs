@@ -1,4 +1,5 @@
-//! A file for the text file collector of Prometheus's node exporter (<https://github.com/prometheus/node_exporter#textfile-collector>).
+//! A file for the text file collector of Prometheus's node exporter
+//! (<https://github.com/prometheus/node_exporter#textfile-collector>).
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,7 +10,7 @@ use bdr::model::schedule::Job;
 
 use crate::app::context::Context;
 
-/// Writes it. Not being able to is said, and no more.
+/// Writes it. A failure is reported, and nothing else.
 pub(crate) fn write(cx: &Context, path: &Path, memory: &Memory) {
     let text = render(memory, &cx.journal().runs());
     // Another user reads it.

@@ -1,4 +1,4 @@
-//! The words of `bdr status`, which the dashboard and alerts share.
+//! The wording of `bdr status`, shared with the dashboard and alerts.
 
 use bdr::base::units::size;
 use bdr::care::runs::Run;
@@ -12,7 +12,7 @@ use super::Seen;
 use crate::app::context::Context;
 use crate::ui::{self, count, plural, when};
 
-/// Returns the sentence that says it all.
+/// Returns the one sentence that sums up everything.
 pub(crate) fn sentence(status: &Status) -> String {
     let now = status.now;
     let critical: Vec<&Trouble> = status
@@ -22,7 +22,8 @@ pub(crate) fn sentence(status: &Status) -> String {
         .collect();
     if !critical.is_empty() {
         let mut parts: Vec<String> = critical.iter().map(|t| trouble(t, now)).collect();
-        // Why it is so belongs to it. A first backup is made by hand, whatever wakes bdr.
+        // It is incomplete without the reason. But a first backup is made by hand, whatever wakes
+        // bdr.
         let is_overdue = critical
             .iter()
             .any(|one| matches!(one, Trouble::Overdue { .. }));
@@ -47,7 +48,7 @@ pub(crate) fn sentence(status: &Status) -> String {
     format!("Protected. {text}.")
 }
 
-/// Returns what is wrong, as part of a sentence.
+/// Returns a problem as part of a sentence.
 pub(crate) fn trouble(trouble: &Trouble, now: DateTime<Utc>) -> String {
     match trouble {
         Trouble::NoSource => "nothing is configured to be backed up".to_owned(),
@@ -96,7 +97,7 @@ pub(crate) fn trouble(trouble: &Trouble, now: DateTime<Utc>) -> String {
     }
 }
 
-/// Returns the line for monitoring, with values as plug-ins of Nagios give them.
+/// Returns the line for monitoring, with values in the form of Nagios plug-ins.
 pub(crate) fn check_line(status: &Status) -> String {
     let word = match status.level {
         Level::Good => "OK",
@@ -131,7 +132,8 @@ pub(crate) fn check_line(status: &Status) -> String {
     }
 }
 
-/// Returns the sentence where directories of HOME are in no source: "Protected" alone would be taken for all of it.
+/// Returns the sentence for when directories of HOME are in no source: "Protected" alone would seem
+/// to include them.
 fn covering(cx: &Context, status: &Status, left: &[Elsewhere]) -> String {
     let places: Vec<String> = left.iter().map(|one| elsewhere(cx, one)).collect();
     let says = sentence(status);
@@ -159,13 +161,13 @@ pub(crate) fn elsewhere(cx: &Context, one: &Elsewhere) -> String {
     }
 }
 
-/// Returns the paths as they are typed.
+/// Returns the paths as a user would type them.
 fn shell_paths(cx: &Context, left: &[Elsewhere]) -> String {
     let paths: Vec<String> = left
         .iter()
         .map(|one| {
             let shown = cx.shown_absolute(&one.path);
-            // `~` in quotes would be a name.
+            // A quoted `~` would be a file name.
             match shown
                 .chars()
                 .all(|c| c.is_alphanumeric() || "~/._-".contains(c))
@@ -178,7 +180,6 @@ fn shell_paths(cx: &Context, left: &[Elsewhere]) -> String {
     paths.join(" ")
 }
 
-/// Returns the whole page.
 pub(crate) fn page(cx: &Context, seen: &Seen) -> String {
     let status = &seen.status;
     let style = cx.ui.out;
@@ -263,7 +264,7 @@ pub(crate) fn page(cx: &Context, seen: &Seen) -> String {
     text
 }
 
-/// Says where sealed values are, and where their key is.
+/// Says where sealed values and their key are.
 fn vault(vault: &super::VaultSeen) -> (Level, Vec<String>) {
     let (level, says) = match (&vault.trouble, &vault.unproven) {
         (Some(why), _) => (
@@ -283,7 +284,8 @@ fn vault(vault: &super::VaultSeen) -> (Level, Vec<String>) {
     (level, vec!["vault".to_owned(), says])
 }
 
-/// Returns the command that fixes it: if nothing woke bdr, another manual backup fixes little.
+/// Returns the command that fixes a problem: if nothing woke bdr, another manual backup fixes
+/// little.
 pub(crate) fn fix(status: &Status, one: &Trouble) -> &'static str {
     match (one, status.troubles.iter().find(|t| is_silent(t))) {
         (Trouble::Overdue { .. }, Some(silent)) => silent.fix(),
@@ -291,7 +293,6 @@ pub(crate) fn fix(status: &Status, one: &Trouble) -> &'static str {
     }
 }
 
-/// Returns true if nothing wakes bdr up.
 fn is_silent(one: &Trouble) -> bool {
     matches!(
         one,
@@ -362,7 +363,7 @@ fn storage(cx: &Context, seen: &Seen) -> Option<(Level, Vec<String>)> {
     Some((level, vec!["storage".to_owned(), says]))
 }
 
-/// Returns what bdr takes beside the repository, each with the command that gives it back.
+/// Returns what bdr takes besides the repository, each with the command that frees it.
 fn space(space: &Space) -> Vec<(Level, Vec<String>)> {
     let rows = [
         (
@@ -408,7 +409,7 @@ pub(crate) fn growth(runs: &[Run], points: usize) -> Vec<u64> {
         .filter(|b| *b > 0)
         .collect();
     let step = known.len().div_ceil(points.max(1)).max(1);
-    // From the end, so that the newest is among them.
+    // From the end, so that the newest is included.
     let mut chosen: Vec<u64> = known.iter().rev().step_by(step).copied().collect();
     chosen.reverse();
     chosen
@@ -419,12 +420,13 @@ fn sparkline(values: &[u64]) -> String {
     let (Some(max), true) = (values.iter().max(), values.len() > 2) else {
         return String::new();
     };
-    // Of what there is, not of how it differs: a line that is flat is flat.
+    // Scaled to the maximum, not to the differences: a flat curve is flat.
     let bar = |value: &u64| BARS[(value.saturating_mul(7) / max.max(&1)).min(7) as usize];
     values.iter().map(bar).collect()
 }
 
-/// Returns for how many months the budget lasts, if the repository goes on growing as it did in the last 30 days.
+/// Returns for how many months the budget lasts, if the repository keeps growing as in the last 30
+/// days.
 pub(crate) fn months_left(seen: &Seen) -> Option<u64> {
     let storage = seen.status.storage.filter(|storage| storage.max > 0)?;
     let now = seen.status.now;
@@ -475,7 +477,7 @@ fn scheduler(status: &Status) -> (Level, Vec<String>) {
     (level, vec!["scheduler".to_owned(), says.join(", ")])
 }
 
-/// Returns what a scheduler is called.
+/// Returns the name of a scheduler.
 pub(crate) fn backend_words(backend: &str) -> &str {
     match backend {
         "systemd" => "systemd user timer",
@@ -497,7 +499,7 @@ fn guards(status: &Status) -> String {
         all += 1;
         undone += u64::from(operation.undone_by.is_some());
     }
-    // Only so many are checked.
+    // Only this many are checked.
     let more =
         if status.operations.len() > 20 && status.operations.iter().all(|op| week(op.begin.time)) {
             "+"
