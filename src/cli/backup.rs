@@ -67,7 +67,7 @@ pub(crate) fn run(cx: &Context, args: &BackupArgs) -> Result<u8, Failure> {
         let job = if args.full { Job::Full } else { Job::Backup };
         jobs::remember(cx, job, "user", || perform(cx, &repo, &wanted))?.0
     } else {
-        // One of some sources is not what is due every day.
+        // A backup of only some sources is not the daily one.
         perform(cx, &repo, &wanted)?
     };
     let code = code(&report);
@@ -86,7 +86,7 @@ pub(crate) fn run(cx: &Context, args: &BackupArgs) -> Result<u8, Failure> {
     Ok(code)
 }
 
-/// Two at once read the same files, and each takes as long as if it were alone.
+/// Two at the same time would read the same files, and each would take as long as alone.
 fn say_if_another_runs(cx: &Context) {
     let running = cx.journal().memory().running;
     if let Some(other) = running
@@ -100,7 +100,8 @@ fn say_if_another_runs(cx: &Context) {
     }
 }
 
-/// Says what a backup would do. Whether a file is unchanged is told by `stat`; how much it takes after compression, only by storing it.
+/// Says what a backup would do. `stat` tells whether a file is unchanged; its compressed size is
+/// known only after storing it.
 fn dry_run(cx: &Context, repo: &Repository, args: &BackupArgs) -> Result<u8, Failure> {
     let roots = crate::app::backup::wanted_roots(cx, &args.source)?;
     let mut options = BackupOptions::new(Trigger::Backup, cx.now);

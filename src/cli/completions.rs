@@ -1,4 +1,4 @@
-//! `bdr completions`: lets shells complete bdr's command lines, and prints its manual pages.
+//! `bdr completions`: completes bdr's command lines in shells, and prints its manual pages.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::app::exit;
 use crate::app::log::title;
 use crate::ui::{ColorChoice, Ui, when};
 
-/// Set by the code that a shell runs to ask for completions.
+/// Set by the shell code that requests completions.
 const ASKED: &str = "BDR_COMPLETE";
 
 /// How many operations or snapshots are offered: more fill the screen and nobody reads them.
@@ -82,7 +82,7 @@ pub(crate) fn run(cx: &Context, args: &CompletionsArgs) -> Result<u8, Failure> {
     Ok(exit::OK)
 }
 
-/// Returns what a shell sources for completions of its own.
+/// Returns the code that a shell sources for its completions.
 pub(crate) fn for_shell(word: &str, program: &str) -> Option<String> {
     let what = What::from_str(word, true).ok()?;
     text(what, program).ok()
@@ -90,7 +90,7 @@ pub(crate) fn for_shell(word: &str, program: &str) -> Option<String> {
 
 fn text(what: What, program: &str) -> Result<String, Failure> {
     let mut out = Vec::new();
-    // In bash it stands between double quotes already, in the others it is a bare word.
+    // In bash it is between double quotes already, in the others it is a bare word.
     let program = match what {
         What::Bash => program.to_owned(),
         What::Powershell => format!("'{}'", program.replace('\'', "''")),
@@ -150,9 +150,10 @@ fn write_pages(cx: &Context, dir: &Path) -> Result<u8, Failure> {
     Ok(exit::OK)
 }
 
-/// Answers a shell that asks what could come next. Returns true if one did.
+/// Answers a shell that requests completions. Returns true if one did.
 pub(super) fn answer() -> bool {
-    // Every command passes here, a guard's start too: without the variable nothing is looked up.
+    // Every command comes through here, even the start of a guard: without the variable nothing is
+    // looked up.
     if crate::app::context::variable(ASKED).is_none() {
         return false;
     }
@@ -162,11 +163,12 @@ pub(super) fn answer() -> bool {
         .var(ASKED)
         .bin("bdr")
         .try_complete(args, here.as_deref());
-    // A shell shows what lands on stderr in the middle of the line that is typed.
+    // A shell would show stderr in the middle of the line being typed.
     asked.unwrap_or(true)
 }
 
-/// The command line, with what completes its values: known by their names, so that a new command needs nothing here.
+/// The command line with completers for its values: found by the values' names, so that a new
+/// command needs nothing here.
 fn command() -> Command {
     with_values(groups::command())
 }
@@ -209,7 +211,7 @@ fn completer(arg: &Arg) -> Option<ArgValueCompleter> {
     }))
 }
 
-/// What completes is looked up quietly: a repository that is away offers nothing.
+/// The surroundings for completions, without messages: a repository that is away offers nothing.
 fn quiet() -> Option<Context> {
     let ui = Ui::new(false, true, ColorChoice::Never, true);
     let needs = Needs {

@@ -1,4 +1,4 @@
-//! `bdr dashboard`: how things stand, as one HTML file that needs nothing else.
+//! `bdr dashboard`: the state of protection as one HTML file that needs nothing else.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
@@ -72,7 +72,7 @@ fn open(file: &Path) -> bool {
     let programs: &[&[&str]] = if cfg!(target_os = "macos") {
         &[&["open"]]
     } else if cfg!(windows) {
-        // `start` would take a title first, and the shell would look into the name.
+        // `start` would take a title first, and the shell would interpret the name.
         &[&["rundll32.exe", "url.dll,FileProtocolHandler"]]
     } else {
         &[&["xdg-open"], &["gio", "open"], &["wslview"]]

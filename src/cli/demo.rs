@@ -1,4 +1,5 @@
-//! `bdr demo`: the main job on a scratch workspace, with this very program, and a comparison that trusts nothing of it.
+//! `bdr demo`: the main job on a scratch workspace, with this very program, and a comparison that
+//! does not trust it.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -28,7 +29,6 @@ Examples:
   bdr demo --json")]
 pub(crate) struct DemoArgs {}
 
-/// One command of the demonstration.
 struct Step {
     typed: &'static str,
     elapsed: Duration,
@@ -129,7 +129,7 @@ fn say(cx: &Context, line: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs this program on a home of its own.
+/// Returns this program as a command, with a home of its own.
 fn command(
     scratch: &Path,
     workspace: &Path,
@@ -165,7 +165,7 @@ fn tell(cx: &Context, step: &Step) -> Result<(), Failure> {
     say(cx, &format!("$ {}   {elapsed}", cx.ui.out.bold(step.typed)))?;
     let said = [&step.output.stdout[..], &step.output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
-    // What the demonstration is about, not the hints that follow a first set-up.
+    // Show what the demonstration is about, not the hints after a first set-up.
     let telling = |line: &&str| {
         let noise = ["Configuration:", "Same without", "Try it:", "  "];
         !line.is_empty() && !noise.iter().any(|start| line.starts_with(start))

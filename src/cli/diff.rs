@@ -45,7 +45,6 @@ pub(crate) struct DiffArgs {
     patch: bool,
 }
 
-/// What is compared.
 struct Sides<'a> {
     a: Cow<'a, Snapshot>,
     b: Option<&'a Snapshot>,
@@ -53,7 +52,7 @@ struct Sides<'a> {
 }
 
 impl DiffArgs {
-    /// Reads the words: up to two that name snapshots, then paths.
+    /// Parses the words: up to two snapshots, then paths.
     fn sides<'a>(&self, cx: &Context, snapshots: &'a Snapshots<'_>) -> Result<Sides<'a>, Failure> {
         let mut named: Vec<OsString> = Vec::new();
         let mut paths: Vec<OsString> = Vec::new();
@@ -99,10 +98,10 @@ impl DiffArgs {
     }
 }
 
-/// Returns the places that a path names in the snapshots that are compared.
+/// Returns the places that a path names in the compared snapshots.
 ///
 /// # Errors
-/// It is neither in them nor on disk: most likely it was to name a snapshot.
+/// It is neither in them nor on disk: most likely it was meant to be a snapshot.
 fn places(cx: &Context, repo: &Repository, sides: &Sides<'_>) -> Result<Vec<RootPath>, Failure> {
     let mut all = Vec::new();
     for path in &sides.paths {
@@ -139,7 +138,7 @@ pub(crate) fn run(cx: &Context, args: &DiffArgs) -> Result<u8, Failure> {
         sides.paths.is_empty() || places.any(|one| one.root == *root && path.starts_with(&one.path))
     };
     if !sides.paths.is_empty() {
-        // What is not asked about is not looked at.
+        // Places that nobody asked about are not read.
         let asked = |root: &RootRecord| places.iter().any(|one| one.root == root.name);
         sides.a.to_mut().roots.retain(asked);
     }
@@ -185,7 +184,7 @@ pub(crate) fn run(cx: &Context, args: &DiffArgs) -> Result<u8, Failure> {
     Ok(exit::OK)
 }
 
-/// Returns what differs in the text of a file; `now`: the newer side is what is on disk.
+/// Returns the difference in the text of a file; `now`: the newer side is on disk.
 fn patch_of(
     cx: &Context,
     repo: &Repository,
@@ -213,7 +212,7 @@ fn patch_of(
     };
     let before = stored(old)?;
     let after = match new {
-        // Only what this user can read anyway is shown to them.
+        // Shows only what this user can read anyway.
         Some(entry) if now => mask::standing(repo, &|_| true, base, &entry.path, entry.kind),
         entry => stored(entry)?,
     };

@@ -1,4 +1,5 @@
-//! `bdr doctor`: looks at everything that protection depends on, and names the command that mends it.
+//! `bdr doctor`: checks everything on which protection depends, and names the command that fixes
+//! it.
 
 use std::path::Path;
 
@@ -15,7 +16,7 @@ use crate::app::error::Failure;
 use crate::app::exit;
 use crate::ui::{plural, when};
 
-/// Free space below this is a warning, and a tenth of it a failure.
+/// Less free space than this, in bytes, is a warning, and a tenth of it a failure.
 const LOW_BYTES: u64 = 1 << 30;
 
 /// Check everything that bdr depends on
@@ -124,7 +125,7 @@ pub(crate) fn run(cx: &Context, _: &DoctorArgs) -> Result<u8, Failure> {
     Ok(code)
 }
 
-/// Looks at what was installed, and has each program answer as its host would ask.
+/// Checks what is installed, and makes each program answer as its host would.
 fn hooks(cx: &Context) -> Vec<Finding> {
     use super::hooks::{health, self_test};
     const CHECK: &str = "hooks";
@@ -233,7 +234,8 @@ fn configuration(cx: &Context) -> Finding {
     }
 }
 
-/// By its key this machine knows what it made from what somebody else wrote into the repository.
+/// By its key this machine distinguishes its own records from those that somebody else wrote into
+/// the repository.
 fn binding(repo: &Repository) -> Finding {
     const CHECK: &str = "own records";
     match repo.vault().binding_key() {
@@ -278,7 +280,7 @@ fn lifeboat(cx: &Context, repository: &Path) -> Finding {
     }
 }
 
-/// The lock is opened for writing, and by that the permissions are tried rather than guessed.
+/// Opens the lock for writing, which tries the permissions instead of guessing them.
 fn writable(cx: &Context, repo: &Repository) -> Finding {
     if let Err(error) = repo.check_writable() {
         return Finding::bad(
@@ -391,7 +393,7 @@ fn operations(cx: &Context, repo: &Repository) -> Finding {
     Finding::good("operations", count)
 }
 
-/// Temporaries are swept by the next backup; many of them say that backups do not get that far.
+/// The next backup sweeps temporary files; many of them mean that backups do not get that far.
 fn leftovers(dir: &Path) -> Option<Finding> {
     let left = fsutil::read_dir(dir.join("tmp")).ok()?.count();
     (left > 8).then(|| {

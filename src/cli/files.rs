@@ -200,7 +200,7 @@ fn print(cx: &Context, args: &CatArgs, repo: &Repository) -> Result<u8, Failure>
         }
     }
     if cx.ui.json {
-        // Bytes do not fit into a document; what they are does.
+        // The content does not fit into a document, so describe it.
         let data = CatDocument {
             entry: EntryDocument::new(&entry.path.to_path(root.path.as_path()), entry),
             snapshot: picked.snapshot.id.to_string(),

@@ -1,10 +1,10 @@
-//! The list of commands that `bdr --help` shows, by what one wants to do.
+//! The list of commands in `bdr --help`, grouped by purpose.
 
 use clap::{Command, CommandFactory as _};
 
 use super::Cli;
 
-/// Every command that people type, in the order in which they are shown.
+/// Every command that people type, in the order shown.
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Protect", &["guard", "explain", "hooks"]),
     ("Take back", &["undo", "redo", "log", "show", "op"]),
@@ -50,7 +50,8 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("For programs", &["mcp", "shell", "completions"]),
 ];
 
-/// Returns the command line. clap knows one list of commands only, so the groups are text in its help.
+/// Returns the command line. clap only knows one list of commands, so the groups are text in its
+/// help.
 pub(super) fn command() -> Command {
     let command = Cli::command();
     let line = |name: &&str| {
@@ -93,7 +94,7 @@ mod tests {
         assert_eq!(distinct, typed);
     }
 
-    /// The exit codes, as `docs/commands.md` ends.
+    /// The exit codes, as at the end of `docs/commands.md`.
     const EXIT_CODES: &str = "\
 ## Exit codes
 

@@ -1,4 +1,4 @@
-//! `bdr guard`: snapshot, then run. Speaks on stderr only; stdout is the command's.
+//! `bdr guard`: snapshot, then run. Prints on stderr only; stdout is the command's.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -96,13 +96,13 @@ enum SummaryArg {
     Json,
 }
 
-/// Signals are the command's.
+/// Signals are for the command.
 const NEEDS: Needs = Needs {
     config: NeedsConfig::Now,
     stops_on_signals: false,
 };
 
-/// Runs it and returns the exit code; does not return where the process becomes the command.
+/// Runs it and returns the exit code; does not return if the process becomes the command.
 pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
     let unguarded = guard_is_off() || only_reads(&args.command) && !may_have_rules();
     if unguarded && !args.dry_run {
@@ -117,7 +117,7 @@ pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
         }
     };
     let policy = typed.unwrap_or(cx.config.guard.on_fail);
-    // A rule of the user's may say so.
+    // A rule of the user may say so.
     let assessment = assess(&cx, &args.command);
     if !args.dry_run && assessment.effect == Effect::Read {
         return become_command(&args.command, ui);
@@ -199,7 +199,8 @@ fn roots(
     covered(cx, repo, assessment, &extra, args.accept_repository_loss)
 }
 
-/// Returns true if a guard further up has captured all that this one would: then its operation is enough. What it has not, is captured here.
+/// Returns true if an outer guard has captured everything that this one would: then its operation
+/// is enough. Anything it missed is captured here.
 fn protected_above(
     cx: &Context,
     repo: &Repository,
@@ -229,7 +230,8 @@ fn protected_above(
     above().unwrap_or(false)
 }
 
-/// Returns true if a command needs no snapshot, before anything else is looked up: this has to be quick.
+/// Returns true if a command needs no snapshot, before anything else is looked up: this has to be
+/// fast.
 fn only_reads(command: &[OsString]) -> bool {
     let around = Surroundings {
         cwd: Path::new("/"),
@@ -280,13 +282,13 @@ fn execute(cx: &Context, repo: &Repository, args: &GuardArgs, protected: Protect
     command
         .args(&args.command[1..])
         .env(OPERATION_VARIABLE, operation.to_string());
-    // The command may unmount the file system that the repository is on.
+    // The command may unmount the repository's file system.
     repo.storage().let_go();
     match protected.run(command) {
         Ok(outcome) => {
             if !outcome.running.is_empty() {
                 let id = outcome.operation.begin.id;
-                // One that a signal ended is not waited for.
+                // A signal leaves `running` empty, so there is an exit code.
                 let exit = outcome.status.code();
                 close_later(cx, repo, id, &outcome.running, exit);
             }
@@ -305,7 +307,8 @@ fn execute(cx: &Context, repo: &Repository, args: &GuardArgs, protected: Protect
     }
 }
 
-/// Says what became of it; `missed` is how many paths were named as not captured, `lasting` what deleting does not free.
+/// Reports the result; `missed` is the number of paths reported as not captured, `lasting` the
+/// bytes that deleting does not free.
 fn tell(
     cx: &Context,
     repo: &Repository,
@@ -351,7 +354,7 @@ fn tell(
             });
             cx.ui.say(&format!("bdr: {said}{undo}"));
             if lasting > 0 {
-                // Who deletes to make room wants to know.
+                // Users who delete to make room want to know.
                 let bytes = size(lasting);
                 cx.ui.say(&format!(
                     "bdr: {bytes} stay on disk while this can be undone"
@@ -408,7 +411,7 @@ fn dry_run(
     Ok(())
 }
 
-/// The snapshot failed: stop, ask or go on, as the user wants it.
+/// The snapshot failed: stop, ask or continue, as the user wants it.
 fn not_protected(
     args: &GuardArgs,
     policy: OnFail,
@@ -444,7 +447,7 @@ fn cannot_run(command: &[OsString], error: &std::io::Error, ui: Ui) -> i32 {
     }
     match error.kind() {
         std::io::ErrorKind::NotFound => exit::NOT_FOUND.into(),
-        // No further process or thread can be had: nothing is wrong with the command.
+        // There are no processes or threads left: nothing is wrong with the command.
         std::io::ErrorKind::WouldBlock | std::io::ErrorKind::OutOfMemory => exit::NOT_RUN.into(),
         _ => exit::NOT_EXECUTABLE.into(),
     }
@@ -471,13 +474,13 @@ fn end_like(status: std::process::ExitStatus) -> i32 {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
         use rustix::process::{Resource, Rlimit, setrlimit};
-        // The command has left its core, if it left one: bdr adds none of its own.
+        // The command has dumped its core already; bdr must not add one of its own.
         let none = Rlimit {
             current: Some(0),
             maximum: Some(0),
         };
         let _ = setrlimit(Resource::Core, none);
-        // It comes back only if the signal could not be raised.
+        // It returns only if the signal could not be raised.
         let _ = signal_hook::low_level::emulate_default_handler(signal);
         return 128 + signal;
     }

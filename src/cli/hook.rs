@@ -1,7 +1,9 @@
-//! `bdr hook`: what coding agents call before and after they use a tool. Speaks the host's protocol on stdout, and nothing else.
+//! `bdr hook`: called by coding agents before and after they use a tool. Prints the host's protocol
+//! on stdout, and nothing else.
 //!
-//! Before a tool that does not provably only read: snapshot and begin record, then silence. After it: what changed, the end record, a word if
-//! something is gone. The host is never broken: whatever fails lets it go on, but for a destructive command that could not be protected.
+//! Before a tool that does not provably only read: snapshot and begin record, then silence. After
+//! it: what changed, the end record, and a message if something is gone. The host always continues,
+//! whatever fails, except before a destructive command that could not be protected.
 
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Read as _, Write as _};
@@ -54,7 +56,6 @@ pub(crate) struct HookArgs {
     rest: Vec<OsString>,
 }
 
-/// Who calls.
 #[derive(Debug, Clone, Copy)]
 enum Caller {
     Agent(Host),
@@ -62,24 +63,24 @@ enum Caller {
     Git,
 }
 
-/// Reads who calls, and lists who can.
+/// Parses the caller, and lists the possible ones.
 fn callers() -> impl TypedValueParser<Value = Caller> {
     let hosts = Host::ALL.map(Host::word);
     let words = hosts.into_iter().chain(["shell", "git"]);
     PossibleValuesParser::new(words).map(|word| match &*word {
         "shell" => Caller::Shell,
-        // Nothing else but the words above arrives here.
+        // Only the words above arrive here.
         word => Host::parse(word).map_or(Caller::Git, Caller::Agent),
     })
 }
 
-/// Events larger than this are not looked into.
+/// Larger events, in bytes, are not parsed.
 const MAX_EVENT: u64 = 64 << 20;
-/// What records keep of a command.
+/// How much of a command is recorded, in bytes.
 const MAX_COMMAND: usize = 4096;
-/// How long a caller without arguments has to begin with an event.
+/// How long a caller without arguments has to start sending an event.
 const FIRST_BYTES: Duration = Duration::from_secs(2);
-/// A call that is open for longer was cancelled: no host lets a tool in the foreground run that long.
+/// A call that is open for longer was cancelled: no host lets a foreground tool run that long.
 const CANCELLED_AFTER: TimeDelta = TimeDelta::minutes(15);
 
 /// Answers the event on stdin and returns the exit code.
@@ -110,7 +111,8 @@ pub(crate) fn run(args: &HookArgs, global: &Global) -> i32 {
     speak(&reply)
 }
 
-/// Answers an event given to `bdr` without arguments: hosts that know no arguments of hooks leave them out. `None` if there is none.
+/// Answers an event given to `bdr` without arguments, for hosts whose hooks cannot have any. `None`
+/// if there is none.
 pub(crate) fn run_unasked() -> Option<i32> {
     let mut stdin = std::io::stdin();
     if stdin.is_terminal() {
@@ -128,7 +130,7 @@ pub(crate) fn run_unasked() -> Option<i32> {
             let _ = sender.send(bytes);
         }
     });
-    // A pipe that nobody writes to is no event.
+    // A pipe to which nobody writes is not an event.
     let start = read.recv_timeout(FIRST_BYTES).ok()?;
     let bytes = (!start.is_empty()).then(|| read.recv().ok())??;
     let global = Global {
@@ -142,7 +144,7 @@ pub(crate) fn run_unasked() -> Option<i32> {
 }
 
 fn speak(reply: &Reply) -> i32 {
-    // A host that does not listen is not waited for.
+    // Do not wait for a host that does not listen.
     let _ = std::io::stderr().write_all(reply.stderr.as_bytes());
     let mut stdout = std::io::stdout().lock();
     let _ = stdout.write_all(reply.stdout.as_bytes());
@@ -168,7 +170,7 @@ fn answer_event(host: Host, event: &Event, global: &Global) -> Reply {
         return hook.say(Answer::Silence);
     }
     match event.moment {
-        // This has to be quick: nothing else is looked up.
+        // This has to be fast: nothing else is looked up.
         Moment::Before | Moment::After if only_looks(event) => hook.say(Answer::Silence),
         Moment::Before => hook.before(),
         Moment::After => hook.after(),
@@ -207,7 +209,7 @@ fn assess(event: &Event, around: &Surroundings<'_>) -> Assessment {
                 true => effects::assess_line_in(dialect, text, around),
                 false => {
                     let all = effects::assess_line_in(dialect, &format!("{means}\n{text}"), around);
-                    // A line that only reads is none of what stands before it.
+                    // A line that only reads has no effect of the lines before it.
                     match effects::assess_line_in(dialect, text, around) {
                         own if own.effect == Effect::Read && all.effect != Effect::Destructive => {
                             own
@@ -226,7 +228,7 @@ fn assess(event: &Event, around: &Surroundings<'_>) -> Assessment {
             Assessment::of_files(paths.iter().map(|path| absolute(around.cwd, path)))
         }
         Tool::Mcp { paths, .. } => {
-            // What such tools edit without naming it is what commands do that manage servers.
+            // What such tools edit without naming it is what commands that manage servers edit.
             let words = [OsString::from("mcp"), OsString::from(&event.tool_name)];
             let mut found = effects::assess(&words, around);
             let (dirs, files): (Vec<PathBuf>, Vec<PathBuf>) =
@@ -245,7 +247,7 @@ fn assess(event: &Event, around: &Surroundings<'_>) -> Assessment {
     }
 }
 
-/// Returns what records keep of a call.
+/// Returns what is recorded of a call.
 fn words(event: &Event) -> Vec<OsString> {
     let short = |text: &str| OsString::from(start_of(text, MAX_COMMAND));
     match &event.tool {
@@ -256,7 +258,7 @@ fn words(event: &Event) -> Vec<OsString> {
     }
 }
 
-/// A context that prints nothing: what there is to say, the hook says.
+/// Returns a context that prints nothing, because the hook itself answers.
 fn silent_context(global: &Global) -> Result<Context, Failure> {
     let ui = Ui::new(false, true, ColorChoice::Never, true);
     let needs = Needs {
@@ -266,10 +268,11 @@ fn silent_context(global: &Global) -> Result<Context, Failure> {
     Context::new(global.repository.as_deref(), ui, needs)
 }
 
-/// Returns how a hook takes its snapshots.
+/// Returns the options for a hook's snapshots.
 fn backup_options(cx: &Context) -> BackupOptions {
     let mut backup = guarding::backup_options(cx, None);
-    // No second names but where any command may run: what the host's shell makes of `rm` is not known.
+    // No hard links except where any command may run: we do not know what `rm` means in the host's
+    // shell.
     backup.staging = Some(StagingOptions {
         max_bytes: cx.config.guard.max_kept,
         pack_bytes: cx.config.guard.max_bytes,
@@ -289,7 +292,7 @@ impl Hook<'_> {
         agent::reply(self.host, &self.event.name, answer)
     }
 
-    /// The world around the tool: as around the process, but for the directory.
+    /// The surroundings of the tool: those of the process, but in the tool's directory.
     fn context(&self) -> Result<Context, Failure> {
         let mut cx = silent_context(self.global)?;
         if let Some(cwd) = &self.event.cwd {
@@ -320,7 +323,7 @@ impl Hook<'_> {
             return self.say(Answer::Silence);
         }
         let assessment = self.assess(&cx);
-        // A rule of the user's may say so.
+        // A rule of the user may say so.
         if assessment.effect == Effect::Read {
             return self.say(Answer::Silence);
         }
@@ -331,7 +334,7 @@ impl Hook<'_> {
                 let policy = from_environment.unwrap_or(cx.config.guard.on_fail);
                 let lacks = matches!(&failure, Failure::Engine(e) if matches!(**e, Error::NotCaptured { .. }));
                 if lacks && self.runs_anyway(policy, &assessment) {
-                    // The rest is worth keeping.
+                    // Save what can be saved.
                     if self.protect(&cx, &assessment, false).is_ok() {
                         let text = format!("not all of this can be undone: {}", failure.message());
                         return self.say(Answer::Unprotected(&text));
@@ -342,7 +345,7 @@ impl Hook<'_> {
         }
     }
 
-    /// Returns true if a tool is not kept from running though it is not protected.
+    /// Returns true if a tool may run although it is not protected.
     fn runs_anyway(&self, policy: OnFail, found: &Assessment) -> bool {
         let destroys = match found.effect {
             Effect::Destructive | Effect::GitDiscard => true,
@@ -350,7 +353,7 @@ impl Hook<'_> {
             Effect::Remote => found.operands.iter().any(|operand| operand.itself),
             Effect::Read | Effect::Write | Effect::Unknown => false,
         };
-        // Most shells have not asked: they run the line whatever is answered.
+        // Most shells do not wait for an answer: they run the line anyway.
         let unasked = self.host == Host::Shell && self.event.name != shell::VETO;
         !destroys || policy == OnFail::Run || unasked
     }
@@ -368,7 +371,7 @@ impl Hook<'_> {
         assess(self.event, &around)
     }
 
-    /// Takes the snapshot; returns what is to be said before the tool runs.
+    /// Takes the snapshot; returns what to say before the tool runs.
     fn protect(
         &self,
         cx: &Context,
@@ -376,7 +379,7 @@ impl Hook<'_> {
         all_named: bool,
     ) -> Result<Vec<String>, Failure> {
         let repo = guarding::open(cx, false)?;
-        // The same hook may stand in the settings of the user and of the project.
+        // The same hook may be in the settings of both user and project.
         let seen = match self.host {
             Host::Shell => {
                 shell::close_leftovers(cx, &repo, self.event.session.as_deref(), &self.event.jobs)?;
@@ -403,7 +406,8 @@ impl Hook<'_> {
         Ok(words)
     }
 
-    /// Returns true if an agent's hook has just seen a shell's line, in the same place: its shell may be interactive.
+    /// Returns true if an agent's hook has just seen a shell's line in the same place: the agent's
+    /// shell may be interactive.
     fn is_seen_by_an_agent(&self, cx: &Context, repo: &Repository) -> Result<bool, Failure> {
         let words = bdr::protect::guard::redacted(repo, words(self.event));
         let is_agent = |call: &AgentCall| Host::parse(&call.host).is_some();
@@ -416,10 +420,10 @@ impl Hook<'_> {
         Ok(repo.unfinished_operations()?.iter().any(same))
     }
 
-    /// Returns the operations of this call that are open, the newest first: more than one if several hooks saw it.
+    /// Returns the open operations of this call, newest first: several if several hooks saw it.
     fn open_operations(&self, repo: &Repository) -> Result<Vec<Begin>, Failure> {
         let call = self.event.to_call(self.host);
-        // As the log has them.
+        // In the form of the log.
         let words = bdr::protect::guard::redacted(repo, words(self.event));
         let is_own = |begin: &Begin| {
             let Some(theirs) = &begin.agent else {
@@ -428,7 +432,7 @@ impl Hook<'_> {
             let near = theirs.host == call.host && theirs.session == call.session;
             near && match (&theirs.call, &call.call) {
                 (Some(theirs), Some(own)) => theirs == own,
-                // Hosts that do not number calls: the same words.
+                // Hosts that do not number calls: compare the words.
                 _ => theirs.tool == call.tool && begin.argv == words,
             }
         };
@@ -463,7 +467,7 @@ impl Hook<'_> {
 
     fn after(&self) -> Reply {
         if self.event.background {
-            // It still runs. The end of the session closes it; it can be undone before.
+            // It still runs. The end of the session closes it; it can be undone before that.
             return self.say(Answer::Silence);
         }
         match self.close() {
@@ -516,22 +520,23 @@ impl Hook<'_> {
             }
         }
         guarding::settle_in_background(&cx, &repo);
-        // Nobody reads a hook's line who could do something about it.
+        // Nobody who could act on it reads a hook's line.
         let _ = tick::catch_up(&cx, "hook");
         Ok(lost)
     }
 
-    /// Returns what is gone for good without bdr, as far as it is worth a word to an agent: it pays for every one.
+    /// Returns what would be lost for good without bdr, if an agent should know: it pays for every
+    /// word.
     fn lost(&self, cx: &Context, operation: &Operation) -> Option<String> {
         if matches!(self.event.tool, Tool::Files(_)) {
-            // What it asked for.
+            // The agent asked for it.
             return None;
         }
         let roots = || operation.end.iter().flat_map(|end| &end.roots);
         let (deleted, created, _) = operation.counts();
         let found = self.assess(cx);
         let moved = found.rule == "fs.mv" && created >= deleted;
-        // git tidies up there.
+        // git cleans up there.
         let is_object = |path: &[u8]| path.split(|b| *b == b'/').any(|part| part == b"objects");
         let mut removed = roots().flat_map(|root| &root.removed);
         let gone = !moved
@@ -551,7 +556,7 @@ impl Hook<'_> {
             .flatten()
     }
 
-    /// Closes what was cancelled: nobody says so when a tool is.
+    /// Closes cancelled calls, because no host reports a cancellation.
     fn close_leftovers(&self) -> Reply {
         let closed = || -> Result<(), Failure> {
             let cx = self.context()?;
@@ -571,10 +576,10 @@ impl Hook<'_> {
                 let Some(call) = &begin.agent else { continue };
                 let own = call.host == self.host.word() && call.session == self.event.session;
                 let cancelled = !call.background && cx.now - begin.time > CANCELLED_AFTER;
-                // What a call has left running is waited for by another process, or by nobody.
+                // Another process waits for what a call left running, or nobody does.
                 let runs_on = repo.noted_run(begin.id);
                 if own && !runs_on && (over || cancelled) {
-                    // One that cannot be closed stays undoable as it is.
+                    // If it cannot be closed, it can still be undone as it is.
                     let _ = guard::close(&repo, begin, &options);
                 }
             }

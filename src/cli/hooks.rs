@@ -1,4 +1,4 @@
-//! `bdr hooks`: has shells, git, coding agents and deployment call bdr.
+//! `bdr hooks`: makes shells, git, coding agents and deployment call bdr.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -111,13 +111,13 @@ fn ledger(cx: &Context) -> Result<Ledger, Failure> {
     Ok(Ledger::open(&cx.places.state.join("hooks"))?)
 }
 
-/// What came of one target.
+/// The result for one target.
 pub(super) struct Outcome {
     pub(super) target: String,
     pub(super) file: Option<PathBuf>,
     /// What was or would be done.
     pub(super) step: Option<Step>,
-    /// Why it was not.
+    /// Why it was refused: message and hint.
     pub(super) refused: Option<(String, Option<String>)>,
 }
 
@@ -145,7 +145,7 @@ impl Outcome {
     }
 }
 
-/// Looks at what words mean, and plans: all files of a target, or none.
+/// Resolves the words and plans: all files of a target, or none.
 fn plan_all(
     around: &places::Around<'_>,
     words: &[String],
@@ -185,7 +185,7 @@ fn install(cx: &Context, args: &InstallArgs) -> Result<u8, Failure> {
     report(cx, "install", &outcomes, &notes, args.dry_run)
 }
 
-/// Returns the words of what is used here, of what words mean.
+/// Returns which of the targets that the words mean are used here.
 pub(crate) fn found(cx: &Context, words: &[String]) -> Result<Vec<String>, Failure> {
     if words.is_empty() {
         return Ok(Vec::new());
@@ -198,7 +198,7 @@ pub(crate) fn found(cx: &Context, words: &[String]) -> Result<Vec<String>, Failu
         .collect())
 }
 
-/// Installs what can be, and returns what there is to say of it.
+/// Installs what is possible, and returns the message about it.
 pub(crate) fn set_up(cx: &Context, words: &[String]) -> Result<String, Failure> {
     let around = places::Around::new(cx, None, false, None)?;
     let mut ledger = ledger(cx)?;
@@ -243,7 +243,7 @@ fn uninstall(cx: &Context, args: &UninstallArgs) -> Result<u8, Failure> {
         if !seen.insert(target.clone()) {
             continue;
         }
-        // As `install git` means this repository; `all` means all of them.
+        // `install git` means this repository; `all` means all of them.
         let hooks = (target == "git" && !every)
             .then(|| around.hooks_dir())
             .flatten();
@@ -273,7 +273,7 @@ fn uninstall(cx: &Context, args: &UninstallArgs) -> Result<u8, Failure> {
     report(cx, "uninstall", &outcomes, &[], args.dry_run)
 }
 
-/// Does the steps as one operation, which `bdr undo` takes back.
+/// Applies the steps as one operation, which `bdr undo` reverts.
 pub(super) fn carry_out(
     cx: &Context,
     (command, verb): (&str, &str),
@@ -287,7 +287,7 @@ pub(super) fn carry_out(
         .filter(|step| step.action != Action::Keep)
         .flat_map(|step| std::iter::once(step.file.clone()).chain(step.aside.clone()))
         .collect();
-    // Without a repository the originals are kept all the same, beside the manifest.
+    // Without a repository, the originals are still kept next to the manifest.
     let repo = cx.repository().ok().filter(|_| !files.is_empty());
     let mut session = None;
     if let Some(repo) = &repo {
@@ -377,7 +377,7 @@ fn report(
                 text.push_str(&format!("        fix: {fix}\n"));
             }
         } else if let Some(step) = outcome.step.as_ref().filter(|step| step.is_hook_of_git()) {
-            // Seven of a kind: a line for the directory.
+            // There are seven alike: one line for the directory.
             let dir = step.file.parent().unwrap_or(Path::new(""));
             let same = |other: &&Step| {
                 other.is_hook_of_git()
@@ -474,14 +474,14 @@ fn installed_document(one: &Health) -> InstalledHook {
     }
 }
 
-/// One thing that calls bdr, and whether it works.
+/// Something that calls bdr, and whether it works.
 pub(crate) struct Health {
     pub(crate) seen: Seen,
-    /// What is wrong, and what mends it.
+    /// What is wrong, and how to fix it.
     pub(crate) trouble: Option<(String, String)>,
 }
 
-/// Looks at everything that was installed.
+/// Checks everything that was installed.
 pub(crate) fn health(cx: &Context) -> Result<Vec<Health>, Failure> {
     let own = own_program();
     let judge = |seen: Seen| {
@@ -516,7 +516,7 @@ pub(crate) fn health(cx: &Context) -> Result<Vec<Health>, Failure> {
     Ok(ledger(cx)?.seen().into_iter().map(judge).collect())
 }
 
-/// Asks a program that is installed as its host would, with something harmless.
+/// Calls an installed program as its host would, with something harmless.
 pub(crate) fn self_test(seen: &Seen) -> Result<(), String> {
     use std::io::Write as _;
     use std::process::{Command, Stdio};
@@ -538,7 +538,7 @@ pub(crate) fn self_test(seen: &Seen) -> Result<(), String> {
         .spawn()
         .map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read it says why by itself.
+        // A program that does not read it says why by itself.
         let _ = stdin.write_all(input.as_bytes());
     }
     let output = child.wait_with_output().map_err(failed)?;

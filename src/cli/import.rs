@@ -1,4 +1,4 @@
-//! `bdr import`: takes over what backup-dr had.
+//! `bdr import`: takes over the backups and settings of backup-dr.
 
 use std::path::PathBuf;
 
@@ -54,9 +54,9 @@ pub(crate) struct ImportArgs {
 #[derive(Default)]
 struct Settings {
     sources: Vec<Source>,
-    /// Key and values, as `bdr config set` takes them.
+    /// Keys and values, as for `bdr config set`.
     values: Vec<(Vec<String>, Vec<String>)>,
-    /// What cannot be said here.
+    /// What has no equivalent here.
     remarks: Vec<String>,
 }
 
@@ -118,7 +118,7 @@ pub(crate) fn run(cx: &Context, args: &ImportArgs) -> Result<u8, Failure> {
         true => import(cx, &store)?,
         false => Vec::new(),
     };
-    // Snapshots are ordered as they came: the last one is to be of today again.
+    // Snapshots are ordered as they were added, so the last one has to be of today again.
     let cx = &Context {
         config,
         ..cx.clone()
@@ -139,7 +139,7 @@ pub(crate) fn run(cx: &Context, args: &ImportArgs) -> Result<u8, Failure> {
 
 fn import(cx: &Context, store: &Store) -> Result<Vec<Imported>, Failure> {
     let repo: Repository = cx.create_repository(&cx.places.repository, true)?;
-    // Beside the cache rather than in /tmp, which is often small and in memory.
+    // Next to the cache rather than in /tmp, which is often small and in memory.
     let scratch = verify::scratch(repo.cache())?;
     let place = scratch.path().join("import");
     bdr::disk::fsutil::create_dir_private(&place)?;
@@ -155,7 +155,7 @@ fn import(cx: &Context, store: &Store) -> Result<Vec<Imported>, Failure> {
     Ok(imported)
 }
 
-/// Makes a backup of what stands there now, if anything does.
+/// Makes a backup of the current files, if there are any.
 fn renew(cx: &Context) -> Result<(), Failure> {
     let work = || backup::perform(cx, &cx.repository()?, &backup::Wanted::default());
     jobs::remember(cx, Job::Backup, "user", work).map(drop)
@@ -200,7 +200,7 @@ fn backed_up(
         .collect();
     let backups = store.backups.iter();
     paths.extend(backups.flat_map(|found| found.metadata.sources.iter().cloned()));
-    // The whole of a system is nothing that somebody chose to back up every day here.
+    // Nobody chose to back up a whole system every day.
     let is_whole = |path: &PathBuf| {
         bdr::base::path::absolute(&cx.cwd, path).parent().is_none()
             || bdr::disk::fsutil::canonicalize(path).is_ok_and(|real| real.parent().is_none())
@@ -264,7 +264,7 @@ fn take_over_sources(
     }
 }
 
-/// Takes the numbers that are not the usual ones.
+/// Takes over the numbers that differ from the defaults.
 fn take_over_retention(old: &Value, settings: &mut Settings) {
     let usual = Policy::default();
     for (names, key, usual) in [
@@ -319,7 +319,7 @@ fn excludes(old: &Value, remarks: &mut Vec<String>) -> Vec<String> {
                 "the exclude `{}` has no equivalent in bdr",
                 show(pattern.as_ref())
             ));
-        // Left out without being told; history is not.
+        // bdr leaves out node_modules by itself; git's history is kept.
         } else if !matches!(plain, "node_modules" | ".git") && !patterns.iter().any(|p| p == plain)
         {
             patterns.push(plain.to_owned());
@@ -328,7 +328,7 @@ fn excludes(old: &Value, remarks: &mut Vec<String>) -> Vec<String> {
     patterns
 }
 
-/// The first daily time and the first weekly day of a full; the rest is named.
+/// Takes the first daily time and the first weekly day of a full backup; reports the rest.
 fn schedule(old: &Value, settings: &mut Settings) {
     const DAYS: [&str; 8] = [
         "sunday",
@@ -386,7 +386,7 @@ fn schedule(old: &Value, settings: &mut Settings) {
     }
 }
 
-/// Returns the text of the configuration with what is added; nothing if that is nothing.
+/// Returns the text of the configuration with the additions; nothing if there are none.
 fn new_config(cx: &Context, settings: &Settings) -> Result<Option<String>, Failure> {
     if settings.values.is_empty() {
         return Ok(None);

@@ -27,7 +27,7 @@ use super::sources::{covering, expanded, free_name, free_name_of};
 
 mod words;
 
-/// What the agents' state may have: transcripts grow without end.
+/// Limit for the agents' state, in bytes: transcripts grow without end.
 const AGENTS_BUDGET: u64 = 256 << 20;
 
 /// Choose what to back up, and make the first backup
@@ -98,7 +98,7 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
         cx.ui.warn("Nothing was written.");
         return Ok(exit::PARTIAL);
     };
-    // The repository first: if it cannot be there, no configuration says it is.
+    // The repository first: if it cannot be created, no configuration must name it.
     let repo = cx.create_repository(&dir, true)?;
     let kept = old
         .as_ref()
@@ -125,7 +125,7 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
     } else {
         Some(first_backup(cx, &repo, &config)?)
     };
-    // Everything else is done: that nothing wakes bdr up is said, and no more.
+    // Everything else is done, so a missing scheduler is only reported.
     let scheduled = at.map(|_| {
         crate::app::schedule::set_up(&Context {
             config: config.clone(),
@@ -202,7 +202,7 @@ fn look_around(cx: &Context) -> Result<Discovery, Failure> {
     Ok(discover(&places)?)
 }
 
-/// Returns the sources that were named with `--source` and are not configured yet.
+/// Returns the sources named by `--source` that are not configured yet.
 fn typed_sources(
     cx: &Context,
     typed: &[OsString],
@@ -255,7 +255,8 @@ fn plain_source(name: String, path: PathBuf) -> Source {
     }
 }
 
-/// Returns of what was found what no configured source has: running `init` again adds, and replaces nothing.
+/// Returns what was found and is in no configured source: running `init` again adds, and replaces
+/// nothing.
 fn new_sources(
     configured: &[Source],
     found: impl Iterator<Item = Source>,
@@ -290,7 +291,7 @@ fn is_same(known: &Source, found: &Source) -> bool {
     known.name == found.name && known.path == found.path
 }
 
-/// Returns the sources that are configured with the new ones, or with what of them is new.
+/// Returns the configured sources with the new ones, or with their new parts.
 fn joined(configured: &[Source], new: &[Source]) -> Vec<Source> {
     let mut all = configured.to_vec();
     for source in new {
@@ -302,7 +303,7 @@ fn joined(configured: &[Source], new: &[Source]) -> Vec<Source> {
     all
 }
 
-/// Shows what of HOME is in no source, and asks which of it, or what else, to back up.
+/// Shows which parts of HOME are in no source, and asks which of them, or what else, to back up.
 fn more_places(cx: &Context, args: &InitArgs, sources: &[Source]) -> Result<Vec<Source>, Failure> {
     let left = crate::app::status::not_covered(cx, sources);
     if args.yes || cx.ui.json {
@@ -338,13 +339,13 @@ fn more_places(cx: &Context, args: &InitArgs, sources: &[Source]) -> Result<Vec<
     }
 }
 
-/// The configuration that is there.
+/// The existing configuration.
 struct Old {
     config: Config,
     text: String,
 }
 
-/// Reads the configuration that is there; one that is wrong is not for `init` to replace.
+/// Reads the existing configuration; `init` must not replace an invalid one.
 fn old_config(cx: &Context) -> Result<Option<Old>, Failure> {
     let path = &cx.places.config;
     match path.symlink_metadata() {
@@ -358,10 +359,11 @@ fn old_config(cx: &Context) -> Result<Option<Old>, Failure> {
     Ok(Some(Old { config, text }))
 }
 
-/// Asks what the flags leave open; returns where the repository goes, or nothing if the user wants none of it.
+/// Asks what the flags leave open; returns where the repository goes, or nothing if the user
+/// declines.
 fn choose(cx: &Context, args: &InitArgs, configured: bool) -> Result<Option<PathBuf>, Failure> {
     let dir = cx.places.repository.clone();
-    // Where it is was chosen before, or just now.
+    // Its place was chosen before, or just now.
     if args.yes || configured || cx.places.named {
         return Ok(Some(dir));
     }
@@ -376,10 +378,10 @@ fn choose(cx: &Context, args: &InitArgs, configured: bool) -> Result<Option<Path
     Ok((!other.is_empty()).then(|| expanded(cx, other.as_ref())))
 }
 
-/// Returns the time of the daily backup, if there is to be one.
+/// Returns the time of the daily backup, if the user wants one.
 fn ask_schedule(args: &InitArgs, old: Option<&Schedule>) -> Result<Option<NaiveTime>, Failure> {
     if let Some(at) = &args.schedule {
-        // It was looked at when it was typed.
+        // It was validated when it was typed.
         return Ok(parse_clock(at).ok());
     }
     if args.yes {
@@ -390,7 +392,7 @@ fn ask_schedule(args: &InitArgs, old: Option<&Schedule>) -> Result<Option<NaiveT
     Ok(prompt::confirm(&question, true)?.then_some(at))
 }
 
-/// Returns what is to call bdr.
+/// Returns which programs shall call bdr.
 fn ask_hooks(cx: &Context, args: &InitArgs) -> Result<Vec<String>, Failure> {
     if !args.hooks.is_empty() || args.yes {
         super::hooks::found(cx, &args.hooks)?;
@@ -400,7 +402,7 @@ fn ask_hooks(cx: &Context, args: &InitArgs) -> Result<Vec<String>, Failure> {
     if found.is_empty() {
         return Ok(Vec::new());
     }
-    // These are other programs' files: nobody has them edited by an Enter too many.
+    // These are other programs' files: one Enter too many must not edit them.
     let question = format!(
         "Protect what {} do, by adding bdr to their settings?",
         found.join(", ")
@@ -411,7 +413,8 @@ fn ask_hooks(cx: &Context, args: &InitArgs) -> Result<Vec<String>, Failure> {
     })
 }
 
-/// Writes it, or adds to the one that is there; returns where that is kept as it was.
+/// Writes the configuration, or adds to the existing one; returns where the previous version is
+/// kept.
 fn write_config(
     cx: &Context,
     config: &Config,
@@ -460,7 +463,7 @@ fn write_config(
     Ok(Some(path.with_extension("toml.old")))
 }
 
-/// Returns the text of a configuration with one source more.
+/// Returns the text of a configuration with one more source.
 fn with_source(cx: &Context, text: &str, source: &Source) -> Result<String, Failure> {
     let path = path_text(&source.path, cx.home.as_deref())?;
     let set = |text: &str, key: &str, values: &[String]| -> Result<String, Failure> {
@@ -488,7 +491,7 @@ struct Done {
     drill_passed: bool,
 }
 
-/// The first backup, and the proof that it can be restored.
+/// Makes the first backup, and proves that it can be restored.
 fn first_backup(cx: &Context, repo: &Repository, config: &Config) -> Result<Done, Failure> {
     let cx = &cx.with_repository(repo.location());
     let config = followed(config.clone());

@@ -60,7 +60,7 @@ pub(crate) struct ListArgs {
 }
 
 impl ListArgs {
-    /// Returns which snapshots were asked for, without regard to --all and the number.
+    /// Returns the requested snapshots, without regard to --all and the number.
     fn chosen<'s>(
         &self,
         cx: &Context,
@@ -102,7 +102,7 @@ const COLUMNS: Columns<'_> = Columns {
 
 pub(crate) fn run(cx: &Context, args: &ListArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
-    // Sizing asks for the size of each file: beside the reading.
+    // Sizing asks for the size of each file, so it runs in parallel to the reading.
     let (snapshots, sized) = std::thread::scope(|scope| {
         let sizing = scope.spawn(|| repo.stored_bytes());
         (repo.summaries(), sizing.join())
@@ -118,7 +118,7 @@ pub(crate) fn run(cx: &Context, args: &ListArgs) -> Result<u8, Failure> {
     let code = exit::of_listing(&repo);
     let mut chosen = args.chosen(cx, &snapshots)?;
     let before = chosen.len();
-    // Who kept one by hand wants to see it.
+    // Users who kept one explicitly want to see it.
     let is_kept = |s: &Summary| pinned.contains(&s.id) || !s.tags.is_empty();
     if !cx.ui.json && !args.all && args.kind.is_none() {
         chosen.retain(|s| s.is_backup() || is_kept(s));
@@ -170,7 +170,7 @@ pub(crate) fn run(cx: &Context, args: &ListArgs) -> Result<u8, Failure> {
     Ok(code)
 }
 
-/// Returns what is said where no line is shown.
+/// Returns the message for an empty list.
 fn nothing(none_at_all: bool, hidden: usize) -> String {
     match (none_at_all, hidden) {
         (true, _) => "No snapshots yet: bdr backup".to_owned(),
@@ -182,12 +182,12 @@ fn nothing(none_at_all: bool, hidden: usize) -> String {
     }
 }
 
-/// Puts what was said later into the snapshots; returns which are pinned.
+/// Adds later marks to the snapshots; returns which are pinned.
 fn mark_all(repo: &Repository, snapshots: &mut [Summary]) -> Result<HashSet<SnapshotId>, Failure> {
     let mut pinned = HashSet::new();
     for id in repo.marked()? {
         let snapshot = snapshots.iter_mut().find(|s| s.id == id);
-        // One that is damaged says nothing; prune lets its snapshot stay.
+        // A damaged mark says nothing; prune keeps its snapshot.
         if let (Some(snapshot), Ok(Some(mark))) = (snapshot, repo.mark(id)) {
             snapshot.tags = mark.tags;
             if mark.pinned {

@@ -83,7 +83,7 @@ impl Kind {
 }
 
 impl LogArgs {
-    /// Returns the operations that were asked for, newest first.
+    /// Returns the requested operations, newest first.
     fn chosen<'o>(
         &self,
         cx: &Context,
@@ -118,7 +118,7 @@ impl LogArgs {
     }
 }
 
-/// Characters of a command that a line shows.
+/// How many characters of a command a line shows.
 const MOST: usize = 60;
 
 const COLUMNS: Columns<'_> = Columns {

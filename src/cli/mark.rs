@@ -81,11 +81,11 @@ pub(crate) fn unpin(cx: &Context, args: &UnpinArgs) -> Result<u8, Failure> {
     put(cx, &repo, &mark, "unpin")
 }
 
-/// Returns what is said of a snapshot so far.
+/// Returns the current mark of a snapshot.
 fn mark_of(cx: &Context, repo: &Repository, word: &OsString) -> Result<Mark, Failure> {
     let snapshots = repo.all_snapshots()?;
     let snapshot = pick::one(cx, &snapshots, word)?;
-    // One that is damaged is written anew: that is the way out.
+    // A damaged mark is replaced: that is how to repair it.
     let known = repo.mark(snapshot.id).ok().flatten();
     Ok(known.unwrap_or_else(|| Mark {
         version: 1,

@@ -123,7 +123,7 @@ fn serve(cx: &Context, args: &ServeArgs, repository: Option<&PathBuf>) -> Result
         cx.ui.say("bdr: waiting for an MCP client on standard input. To add bdr to your clients: bdr mcp install --client all");
     }
     let mut cx = cx.clone();
-    // Nothing of what verbs say is for the client.
+    // Messages of verbs are not for the client.
     cx.ui = crate::ui::Ui::new(false, true, crate::ui::ColorChoice::Never, true);
     mcp::serve(&cx, repository.cloned(), options, listen(args))
 }

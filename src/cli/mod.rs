@@ -1,4 +1,4 @@
-//! The command line: what can be typed, and who answers.
+//! The command line: what can be typed, and which module answers.
 
 use std::path::PathBuf;
 
@@ -158,7 +158,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Returns what a command needs of the world around it.
+    /// Returns what a command needs from its surroundings.
     fn needs(&self) -> Needs {
         let config = match self {
             Self::Config(_)
@@ -179,7 +179,7 @@ impl Command {
     }
 }
 
-/// Runs what was typed and returns the exit code.
+/// Runs the typed command and returns the exit code.
 pub(crate) fn main() -> i32 {
     if completions::answer() {
         return exit::OK.into();
@@ -279,7 +279,7 @@ fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
     }
 }
 
-/// Tells how the command line is wrong, or prints the help that was asked for.
+/// Reports an error in the command line, or prints the requested help.
 fn misused(error: &clap::Error) -> i32 {
     let own: Vec<_> = std::env::args_os()
         .skip(1)
@@ -295,7 +295,7 @@ fn misused(error: &clap::Error) -> i32 {
         .find(|arg| !arg.as_encoded_bytes().starts_with(b"-"));
     let code = match verb.and_then(|word| word.to_str()) {
         Some("guard") => exit::NOT_RUN,
-        // To agents 2 means that the tool must not run.
+        // To agents, 2 means that the tool must not run.
         Some("hook") => exit::FAILURE,
         _ => exit::USAGE,
     };

@@ -1,4 +1,5 @@
-//! `bdr notify`: tells somebody, when the state of things changes. Never fails what it speaks of.
+//! `bdr notify`: notifies somebody when the state of protection changes. Never fails the job about
+//! which it reports.
 
 use bdr::care::alerts::decide;
 use bdr::care::status::Level;

@@ -1,4 +1,4 @@
-//! `bdr op`: what is kept of the operation log.
+//! `bdr op`: which operations stay in the log.
 
 use bdr::base::id::Id;
 use bdr::repo::Repository;
@@ -67,7 +67,7 @@ pub(crate) fn run(cx: &Context, args: &OpArgs) -> Result<u8, Failure> {
     }
 }
 
-/// Returns the operations that are named, each once, the oldest first.
+/// Returns the named operations, each once, oldest first.
 fn named<'a>(operations: &'a [Operation], specs: &[String]) -> Result<Vec<&'a Operation>, Failure> {
     let mut found = Vec::new();
     for spec in specs {
@@ -110,7 +110,7 @@ fn pin(
     Ok(exit::OK)
 }
 
-/// Returns the records that cannot be read of operations that are named by their whole ids.
+/// Returns the unreadable records of operations named by their whole ids.
 fn unreadable(repo: &Repository, specs: &[String]) -> Vec<String> {
     let unreadable = repo.unreadable().into_iter().map(|(name, _)| name);
     let of = |name: &String| {
@@ -160,7 +160,7 @@ fn forget(
         .into_iter()
         .cloned()
         .collect();
-    // All or none: each is checked as if those before it were gone.
+    // All or none: each is checked as if the previous ones were gone.
     let mut rest = operations.clone();
     for operation in &chosen {
         check_forgettable(&rest, operation)?;

@@ -1,4 +1,5 @@
-//! `bdr privacy`: why something is sealed, what is let through, and a new look at what is stored.
+//! `bdr privacy`: why something is sealed, what may be stored in the clear, and a new scan of what
+//! is stored.
 
 use std::path::PathBuf;
 
@@ -148,7 +149,7 @@ fn why(cx: &Context, file: &std::path::Path) -> Result<u8, Failure> {
     Ok(exit::OK)
 }
 
-/// Adds to the list of what is let through, or takes out of it.
+/// Adds to the list of allowed values and files, or removes from it.
 fn allow(cx: &Context, what: &str, reason: Option<&str>) -> Result<u8, Failure> {
     let is_fingerprint = what.parse::<privacy::Fingerprint>().is_ok();
     let what = match is_fingerprint {

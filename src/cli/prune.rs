@@ -83,7 +83,7 @@ struct How {
     yes: bool,
 }
 
-/// `--keep-last N` and the others that count, one for each rule of [`COUNTS`].
+/// `--keep-last N` and the other counts, one for each rule of [`COUNTS`].
 #[derive(Debug)]
 struct KeepCounts([Option<u32>; COUNTS.len()]);
 
@@ -109,7 +109,7 @@ impl Args for KeepCounts {
                 .help_heading("Policy")
                 .value_parser(clap::value_parser!(u32))
         };
-        // A list that is made anew each time lives too short for clap.
+        // A list created each time would not live long enough for clap.
         static RULES: [Count; COUNTS.len()] = COUNTS;
         command.args(RULES.iter().map(arg))
     }
@@ -120,7 +120,7 @@ impl Args for KeepCounts {
 }
 
 impl PruneArgs {
-    /// Returns the policy that was typed, or that of the configuration.
+    /// Returns the policy from the command line, or that of the configuration.
     fn policy(&self, configured: &Policy) -> Policy {
         let mut policy = configured.clone();
         if self.counts.0.iter().any(Option::is_some) || self.keep_within.is_some() {
@@ -156,11 +156,11 @@ pub(crate) fn forget(cx: &Context, args: &ForgetArgs) -> Result<u8, Failure> {
         match pick::one(cx, &snapshots, word) {
             Ok(snapshot) => options.forget.push(snapshot.id),
             Err(Failure::Engine(error)) => match *error {
-                // Named by its id: a record that says nothing.
+                // Named by its id, because the record cannot be read.
                 Error::Unreadable { name, .. } if !word.to_string_lossy().starts_with("latest") => {
                     lost.push(name);
                 }
-                // One that is not even there, and that an operation misses.
+                // The record does not even exist, but an operation needs it.
                 Error::NoSuchSnapshot { .. } if let Some(id) = missing(&repo, word)? => {
                     repo.put_forgotten(id)?;
                     cx.ui.report(&format!(
@@ -202,7 +202,7 @@ pub(crate) fn forget(cx: &Context, args: &ForgetArgs) -> Result<u8, Failure> {
     carry_out(cx, &repo, &options, &args.how, "forget")
 }
 
-/// Returns the snapshot that a word names, which is not there while an operation needs it.
+/// Returns the missing snapshot that a word names, if an operation needs it.
 fn missing(repo: &Repository, word: &std::ffi::OsStr) -> Result<Option<SnapshotId>, Failure> {
     let there = repo.snapshot_ids()?;
     let operations = repo.operations()?;
@@ -278,7 +278,7 @@ fn carry_out(
 }
 
 fn table(cx: &Context, plan: &PrunePlan, ids: &[Id], verb: &str) -> String {
-    // Of those who forget a few, nobody wants to see what stays.
+    // After forgetting a few, nobody wants to see everything that stays.
     let shown = plan
         .snapshots
         .iter()
@@ -345,7 +345,7 @@ fn clock(plan: &PrunePlan, ids: &[Id]) -> String {
             "Snapshot {} is from the future ({}), so nothing expires. Is the clock right? If so: {}bdr forget {0}\n",
             snapshot.prefix(ids),
             when::local(time),
-            // What it holds may be nowhere else.
+            // What it contains may be nowhere else.
             if is_newest { "bdr backup, then " } else { "" },
         ),
         Some(ClockTrouble::Jump { from, to }) => format!(

@@ -127,7 +127,7 @@ pub(crate) fn run(cx: &Context, args: &RestoreArgs) -> Result<u8, Failure> {
         let id = journal.ok_or(Error::NothingTo { verb: "resume" })?;
         let first = repo.snapshot(id)?;
         let options = restore::options_of(&operation, options(cx, args, &repo, Vec::new()));
-        // What it took from older snapshots it takes from them again.
+        // What it took from older snapshots, it takes from these again.
         let mut wanted: Vec<(String, Option<PathBuf>)> = Vec::new();
         for path in options.paths.iter().filter(|path| path.path.is_root()) {
             wanted.push((path.root.to_string(), None));
@@ -142,7 +142,7 @@ pub(crate) fn run(cx: &Context, args: &RestoreArgs) -> Result<u8, Failure> {
     let picked = pick::pick(cx, &snapshots, args.at.as_deref(), &args.words)?;
     let mut paths = picked.paths;
     if !picked.older.is_empty() {
-        // Said by name: whoever resumes it has to know.
+        // By name, because whoever resumes it has to know.
         let roots = picked.snapshot.roots.iter();
         paths.extend(roots.map(|root| RootPath {
             root: root.name.clone(),
@@ -205,7 +205,7 @@ fn restore(
         let word = args.words.last();
         pick::newest_instead(cx, repo, word, "restore", error.into())
     })?;
-    // Only for those who asked: at 50,000 steps it is many times the size of the plan.
+    // Only on request: at 50,000 steps it is many times the size of the plan.
     let document = cx.ui.json.then(|| {
         let origin = origins.of(&summary);
         RestoreDocument::new(&plan, snapshot, origin, args.dry_run)
@@ -223,7 +223,7 @@ fn restore(
         }
         return Ok(exit::OK);
     }
-    // A new place takes nothing from anybody; in place, what changes is shown and asked first.
+    // A new place overwrites nothing; in place, changes are shown and confirmed first.
     let harmless = plan
         .steps
         .iter()
@@ -267,7 +267,7 @@ fn interrupted(repo: &Repository) -> Result<bdr::repo::oplog::Operation, Failure
     })
 }
 
-/// A restore that was begun is an operation like any other: what it changed is taken back.
+/// An interrupted restore is an operation like any other, so aborting it is an undo.
 fn abort(cx: &Context, repo: &Repository) -> Result<u8, Failure> {
     let operation = interrupted(repo)?;
     let options = UndoOptions {

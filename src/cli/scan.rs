@@ -97,7 +97,7 @@ pub(crate) fn run(cx: &Context, args: &ScanArgs) -> Result<u8, Failure> {
     Ok(code)
 }
 
-/// Says what a backup does about a file.
+/// Returns what a backup does with a file.
 pub(crate) fn treatment(treatment: &Treatment) -> &'static str {
     match treatment {
         Treatment::Clear => "stored as is",
@@ -112,7 +112,7 @@ fn words(cx: &Context, file: &Scanned) -> String {
         cx.shown_absolute(&file.path),
         treatment(&file.examined.treatment)
     );
-    // By kind: a log may have thousands.
+    // By kind, because a log may have thousands.
     let mut kinds: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
     for (finding, line) in file.examined.findings.iter().zip(&file.lines) {
         kinds.entry(finding.kind).or_default().push(*line);

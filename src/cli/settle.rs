@@ -1,4 +1,4 @@
-//! `bdr settle`: what guards start in the background.
+//! `bdr settle`: started by guards in the background.
 
 use std::time::{Duration, Instant};
 
@@ -37,10 +37,10 @@ pub(crate) struct SettleArgs {
     exit: Option<i32>,
 }
 
-/// How long what a command left running is waited for: a server may run for ever.
+/// How long to wait for what a command left running: a server may run for ever.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
-/// Waits until none of the processes runs any more, and closes the operation.
+/// Waits until all the processes have ended, and closes the operation.
 fn close_after(
     cx: &Context,
     repo: &Repository,
@@ -49,7 +49,7 @@ fn close_after(
 ) -> Result<(), Failure> {
     let began = Instant::now();
     if let Ok(id) = operation.parse() {
-        // This one as well: what was waited for is over before its end is written.
+        // This one as well: what it waited for is over before the end is written.
         let pids: Vec<u32> = args
             .pids
             .iter()
@@ -93,7 +93,6 @@ fn close_after(
     Ok(())
 }
 
-/// Packs what is kept.
 pub(crate) fn run(cx: &Context, args: &SettleArgs) -> Result<u8, Failure> {
     if args.background {
         bdr::disk::fsutil::lower_priority();

@@ -1,4 +1,4 @@
-//! `bdr shell init`: what a shell runs when it starts.
+//! `bdr shell init`: what a shell runs at its start.
 
 use bdr::install::hooks::shells::{Shell, WRAPPABLE};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -43,10 +43,10 @@ struct InitArgs {
     veto: bool,
 }
 
-/// Reads a shell's word, and lists them.
+/// Parses a shell's word, and lists the possible ones.
 fn shells() -> impl TypedValueParser<Value = Shell> {
     let value = |shell: Shell| PossibleValue::new(shell.word()).aliases(shell.also());
-    // Nothing but these words arrives at the end.
+    // Only these words arrive here.
     PossibleValuesParser::new(Shell::ALL.map(value))
         .map(|word| Shell::parse(&word).unwrap_or(Shell::Bash))
 }
@@ -69,11 +69,11 @@ pub(crate) fn run(cx: &Context, args: &ShellArgs) -> Result<u8, Failure> {
     Ok(exit::OK)
 }
 
-/// Returns what completes bdr's own lines in a shell that runs its hooks.
+/// Returns the code for bdr's own completions in a shell that runs its hooks.
 fn completions(shell: Shell, program: &str) -> String {
     let text = super::completions::for_shell(shell.word(), program).unwrap_or_default();
     match shell {
-        // Without `compinit` before it, zsh knows no `compdef`, and would say so at each start.
+        // Without `compinit` before it, zsh has no `compdef`, and would complain at each start.
         Shell::Zsh => format!("if (( $+functions[compdef] )); then\n{text}fi\n"),
         _ => text,
     }

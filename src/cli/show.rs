@@ -44,7 +44,7 @@ pub(crate) struct ShowArgs {
 /// More lines than this are joined by directory.
 const LINES: usize = 20;
 
-/// An operation with all that there is to say of it.
+/// An operation with everything there is to say about it.
 struct Told<'a> {
     repo: &'a Repository,
     operation: &'a Operation,
@@ -60,15 +60,15 @@ pub(crate) fn run(cx: &Context, args: &ShowArgs) -> Result<u8, Failure> {
         Some(name) => resolve(&operations, name)?,
         None => {
             let newest = operations.last();
-            // One that cannot be read may be the newest.
+            // An unreadable record may be the newest.
             repo.check_log(newest.map(|operation| operation.begin.id))?;
             newest.ok_or(bdr::Error::NothingTo { verb: "show" })?
         }
     };
     let ids: Vec<Id> = operations.iter().map(|o| o.begin.id).collect();
-    // Roots have their paths in the snapshot; without it the changes still have names.
+    // The paths of roots are in the snapshot; without it the changes still have names.
     let snapshot = operation.begin.before.and_then(|id| repo.snapshot(id).ok());
-    // Counts and names are shown even where the listing is damaged.
+    // Counts and names are shown even if the listing is damaged.
     let roots = match changes::of(&repo, operation, snapshot.as_ref()) {
         Ok(roots) => roots,
         Err(error) => {
@@ -174,7 +174,7 @@ impl Told<'_> {
         }
     }
 
-    /// Writes what changed in a root; returns true if files were joined to directories.
+    /// Writes the changes in a root; returns true if files were joined to directories.
     fn write_root(
         &self,
         cx: &Context,

@@ -1,4 +1,4 @@
-//! `bdr add`, `bdr remove`, `bdr exclude`: what is backed up, changed in the configuration without an editor.
+//! `bdr add`, `bdr remove`, `bdr exclude`: change what is backed up, without an editor.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -299,7 +299,7 @@ pub(crate) fn exclude(cx: &Context, args: &ExcludeArgs) -> Result<u8, Failure> {
     Ok(exit::OK)
 }
 
-/// Returns the absolute path of what was typed; a shell leaves `~` alone in `NAME=~/x`, and quotes do too.
+/// Returns the absolute path of a typed one; shells do not expand `~` in `NAME=~/x` or in quotes.
 pub(super) fn expanded(cx: &Context, typed: &OsStr) -> PathBuf {
     match (Path::new(typed).strip_prefix("~"), &cx.home) {
         (Ok(rest), Some(home)) => absolute(&cx.cwd, &home.join(rest)),
@@ -324,7 +324,7 @@ fn existing(cx: &Context, typed: &OsString) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
-/// Returns the source that has all of a path already, its rules included.
+/// Returns the source that has all of a path already, by its rules too.
 pub(super) fn covering<'c>(
     sources: &'c [Source],
     path: &Path,
@@ -356,7 +356,7 @@ fn unused(config: &Config, name: &str) -> Result<String, Failure> {
     }
 }
 
-/// Returns a name after the directory that no source has yet.
+/// Returns an unused source name, after the directory.
 pub(super) fn free_name(sources: &[Source], path: &Path) -> String {
     let base = path
         .file_name()
@@ -376,7 +376,7 @@ pub(super) fn free_name(sources: &[Source], path: &Path) -> String {
     free_name_of(sources, &base)
 }
 
-/// Returns a name that no source has yet.
+/// Returns an unused source name.
 pub(super) fn free_name_of(sources: &[Source], base: &str) -> String {
     let taken = |name: &str| sources.iter().any(|source| source.name == name);
     let numbered = (2..).map(|number| format!("{base}-{number}"));
@@ -398,7 +398,8 @@ fn named<'c>(cx: &Context, config: &'c Config, typed: &OsString) -> Result<&'c S
         let shown = show(typed);
         let names: Vec<&str> = config.sources.iter().map(|s| s.name.as_str()).collect();
         let hint = match path.symlink_metadata() {
-            // `bdr rm FILE`: somebody takes it for a guarded `rm`, or wants a part of a source left out.
+            // `bdr rm FILE`: the user takes it for a guarded `rm`, or wants to exclude part of a
+            // source.
             Ok(_) => format!(
                 "to leave it out of backups: bdr exclude {shown}; to delete it so that it can be undone: bdr guard -- rm {shown}"
             ),
@@ -408,7 +409,8 @@ fn named<'c>(cx: &Context, config: &'c Config, typed: &OsString) -> Result<&'c S
     })
 }
 
-/// Returns the text without the note that a place is in no source on purpose, or that one in it is: now it is in one.
+/// Returns the text without the note that a place, or one inside it, is excluded on purpose: now it
+/// is in a source.
 fn without_choice(
     cx: &Context,
     config: &Config,
@@ -430,9 +432,9 @@ fn without_choice(
 
 /// What a word means to `bdr exclude`.
 enum Excluded {
-    /// The names of sources, each with the pattern for it.
+    /// The names of sources, each with its pattern.
     Patterns(Vec<(String, String)>),
-    /// A place of HOME that is in no source, and is to stay so.
+    /// A place of HOME that is in no source and should stay so.
     InNoSource(PathBuf),
 }
 
@@ -503,14 +505,15 @@ fn excluded(
     if found.is_empty() && exists && is_in_home && only.is_none() {
         return Ok(Excluded::InNoSource(path));
     }
-    // It may match later: then in all that were meant.
+    // It may match later, so add it to all of these.
     Ok(Excluded::Patterns(match found.is_empty() {
         true => all,
         false => found,
     }))
 }
 
-/// Keeps the sources in which a pattern leaves something out: several lie in HOME, and most of them never had the file.
+/// Keeps the sources in which a pattern leaves something out: several are in HOME, and most of them
+/// never had the file.
 fn those_with_it(
     cx: &Context,
     config: &Config,
@@ -522,7 +525,7 @@ fn those_with_it(
         let mut new = old.clone();
         new.rules.exclude.push(pattern.clone());
         let known = old.rules.exclude.contains(&pattern);
-        // A pattern that is wrong is refused with the whole configuration.
+        // An invalid pattern is refused with the whole configuration.
         if known
             || Matcher::new(&new.rules).is_err()
             || measured(cx, old)?.files > measured(cx, &new)?.files
@@ -533,7 +536,7 @@ fn those_with_it(
     Ok(found)
 }
 
-/// Walks a source by its rules; reads no content.
+/// Walks a source by its rules, without reading content.
 fn measured(cx: &Context, source: &Source) -> Result<Measured, Failure> {
     let never = cx.places.own();
     let root: Root = source.root();

@@ -1,4 +1,5 @@
-//! `bdr tick`: what a scheduler runs. Does what is due, and nothing else; and the same from inside other commands, where no scheduler came.
+//! `bdr tick`: run by a scheduler. Runs the jobs that are due, and nothing else; other commands do
+//! the same if no scheduler did.
 
 use std::ffi::OsString;
 
@@ -48,7 +49,8 @@ pub(crate) struct TickArgs {
 }
 
 impl TickArgs {
-    /// Runs the same once more with the variables that came as arguments, if there are any: schedulers of Windows have no place for them.
+    /// Runs itself again with the variables that came as arguments, if there are any: Windows
+    /// schedulers cannot set variables.
     pub(crate) fn run_with_variables(&self) -> Option<i32> {
         if self.with.is_empty() {
             return None;
@@ -99,7 +101,7 @@ pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {
         .collect();
     let mut memory = journal.update(|memory| {
         memory.since.get_or_insert(cx.now);
-        // A guard that finds something overdue is no sign that the scheduler works.
+        // A guard that finds something overdue does not prove that the scheduler works.
         if !matches!(&*by, "guard" | "hook" | "mcp") {
             memory.tick = Some(Tick {
                 time: cx.now,
@@ -114,7 +116,7 @@ pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {
     }
     let due = schedule.due(&memory.pasts, cx.now, &Local);
     if due.is_empty() {
-        // Time alone can make it too old.
+        // Time alone can make the last backup too old.
         notify::tell(cx);
         return tell(cx, &[]);
     }
@@ -122,14 +124,14 @@ pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {
     let mut done = Vec::new();
     let mut code = exit::OK;
     for job in due {
-        // Nothing is taken away while nothing new comes.
+        // Remove nothing while nothing new arrives.
         let no_backup = done
             .iter()
             .any(|(job, well)| matches!(job, Job::Backup | Job::Full) && !well);
         if no_backup && job != Job::Drill {
             continue;
         }
-        // One that cannot be tried has neither begun nor failed.
+        // A job that cannot be attempted has neither begun nor failed.
         let pinged = cx.repository().is_ok();
         if pinged {
             notify::ping(cx, job, None);
@@ -150,7 +152,8 @@ pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {
                 cx.ui.warn("bdr: the backup is empty: bdr status");
             }
             Err(failure) if failure.code() == exit::INTERRUPTED => return Err(failure),
-            // Busy, or the disk is not plugged in: later. Whoever should know is told when it has been too long.
+            // Busy, or the disk is not plugged in: later. If it takes too long, people are
+            // notified.
             Err(failure) if matches!(failure.code(), exit::BUSY | exit::NO_REPOSITORY) => {}
             Err(failure) => code = failure.tell(&cx.ui),
         }

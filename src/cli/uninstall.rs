@@ -1,7 +1,7 @@
-//! `bdr uninstall`: takes bdr out of other programs, and deletes what it keeps if that is asked for.
+//! `bdr uninstall`: removes bdr from other programs, and deletes its data if requested.
 //!
-//! Hooks go first: whatever interrupts the rest, no shell and no agent calls a bdr that has lost its ground. The
-//! configuration goes last, because it says where the rest is.
+//! Hooks go first: whatever interrupts the rest, no shell or agent calls a bdr that is partly gone.
+//! The configuration goes last, because it says where everything else is.
 
 use std::path::{Path, PathBuf};
 
@@ -54,7 +54,7 @@ struct Entries {
     hooks: Ledger,
     clients: Ledger,
     outcomes: Vec<Outcome>,
-    /// How many of the outcomes with a step are of `hooks`.
+    /// How many of the outcomes with a step belong to `hooks`.
     of_hooks: usize,
     schedulers: Vec<&'static str>,
 }
@@ -75,7 +75,7 @@ impl Entries {
         })
     }
 
-    /// Takes them out. With a repository that stays this is an operation, which `bdr undo` takes back.
+    /// Removes them. If the repository stays, this is an operation that `bdr undo` reverts.
     fn remove(&mut self, cx: &Context, is_operation: bool) -> Result<(), Failure> {
         let (hooks, clients, of_hooks) = (&mut self.hooks, &mut self.clients, self.of_hooks);
         let mut number = 0;
@@ -120,7 +120,7 @@ impl Entries {
         let mut rows: Vec<Vec<String>> = Vec::new();
         for outcome in &self.outcomes {
             let file = outcome.file.as_deref().unwrap_or(Path::new(""));
-            // Hooks of a repository of git are seven of a kind.
+            // There are seven hooks alike in a git repository.
             let is_hook = outcome.step.as_ref().is_some_and(|s| s.is_hook_of_git());
             let file = match is_hook {
                 true => file.parent().unwrap_or(file),
@@ -145,7 +145,7 @@ impl Entries {
     }
 }
 
-/// Returns what taking out every edit of a ledger comes to.
+/// Returns the outcomes of removing every edit in a ledger.
 fn removals(ledger: &Ledger) -> Vec<Outcome> {
     let mut targets: Vec<String> = ledger.seen().into_iter().map(|seen| seen.target).collect();
     targets.sort();
@@ -162,7 +162,7 @@ fn removals(ledger: &Ledger) -> Vec<Outcome> {
     outcomes
 }
 
-/// What of bdr's own is deleted, in this order.
+/// bdr's own data, in the order of deletion.
 enum Part {
     Lifeboat(Lifeboat),
     Repository(Box<Repository>),
@@ -176,7 +176,7 @@ struct Piece {
     part: Part,
     path: PathBuf,
     bytes: u64,
-    /// What more there is to say.
+    /// A remark.
     note: String,
     deleted: bool,
     /// Names in it that are not bdr's.
@@ -225,7 +225,7 @@ impl Piece {
             Part::Vault => {
                 let ids = vault_ids(&self.path).filter(|id| Some(*id) != kept);
                 for id in ids {
-                    // The second copy first: it brings back the first.
+                    // The lifeboat first, because it would restore the repository.
                     if let Some(lifeboats) = &cx.places.lifeboats {
                         removal::second_vault(lifeboats, id)?;
                     }
@@ -253,11 +253,11 @@ fn vault_ids(dir: &Path) -> impl Iterator<Item = Id> + use<> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// What bdr keeps, and the repository that stays.
+/// bdr's data, and the repository that stays.
 #[derive(Default)]
 struct Belongings {
     pieces: Vec<Piece>,
-    /// A repository that somebody chose the place of, and why it stays.
+    /// A repository whose place the user chose, and why it stays.
     kept: Option<(PathBuf, String)>,
     kept_id: Option<Id>,
 }
@@ -269,7 +269,7 @@ impl Belongings {
         let boats = places.lifeboats.as_deref().map(Lifeboat::all);
         for (lifeboat, about) in boats.unwrap_or_default() {
             let repository = about.repository.as_path();
-            // Others may have a configuration of their own, and are not this one's to delete.
+            // Others may have a configuration of their own, and are not ours to delete.
             if about.config.as_path() == places.config || repository == places.repository {
                 let dir = lifeboat.dir().to_path_buf();
                 let whose = cx.shown_absolute(repository);
@@ -322,7 +322,7 @@ impl Belongings {
     }
 }
 
-/// Whether the place of the repository was chosen by somebody.
+/// Returns true if somebody chose the place of the repository.
 fn is_named(cx: &Context) -> bool {
     let real = |path: &Path| canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     real(&cx.places.repository) != real(&cx.places.default_repository)
@@ -382,7 +382,7 @@ pub(crate) fn run(cx: &Context, args: &UninstallArgs) -> Result<u8, Failure> {
     entries.remove(cx, !args.everything)?;
     let mut code = exit::OK;
     if entries.has_refusal() {
-        // The ledger knows what those files were before; it stays until they are themselves again.
+        // The ledger has the originals of those files, so it stays until they are restored.
         code = exit::FAILURE;
     } else {
         for piece in &mut all.pieces {
@@ -408,7 +408,7 @@ fn confirm(everything: bool) -> Result<bool, Failure> {
     Ok(prompt::confirm(question, false)?)
 }
 
-/// Returns the command that does without a question what was asked for.
+/// Returns the command that does the same without asking.
 fn command(cx: &Context, args: &UninstallArgs) -> String {
     let mut command = "bdr uninstall --yes".to_owned();
     if args.everything {

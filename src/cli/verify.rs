@@ -62,7 +62,7 @@ pub(crate) fn run(cx: &Context, args: &VerifyArgs) -> Result<u8, Failure> {
         LevelArg::Full => (VerifyLevel::Full, "full"),
         LevelArg::Restore => (VerifyLevel::Restore, "restore"),
     };
-    // Beside the cache rather than in /tmp, which is often small and in memory.
+    // Next to the cache rather than in /tmp, which is often small and in memory.
     let scratch = match args.level {
         LevelArg::Restore => Some(scratch(repo.cache())?),
         _ => None,
@@ -73,7 +73,7 @@ pub(crate) fn run(cx: &Context, args: &VerifyArgs) -> Result<u8, Failure> {
         (None, LevelArg::Full | LevelArg::Restore) => {
             jobs::remember(cx, Job::Verify, "user", look)?.0
         }
-        // A look at some of it is none at all of it.
+        // Checking a part does not count as checking all.
         _ => look()?,
     };
     let code = if report.damage.is_empty() {
@@ -131,7 +131,7 @@ fn good(report: &VerifyReport, level: LevelArg) -> String {
     format!("{what}, in {}.", ui::elapsed(report.elapsed))
 }
 
-/// Says which snapshots this machine made, where that is not all of them.
+/// Says which snapshots this machine made, if not all of them.
 fn origins(report: &VerifyReport, ids: &[Id]) -> String {
     const SHOWN: usize = 20;
     let of = |wanted: Origin| {

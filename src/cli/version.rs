@@ -1,4 +1,4 @@
-//! `bdr version`: what people type who do not know of `--version`.
+//! `bdr version`, for people who do not know `--version`.
 
 use clap::Args;
 

@@ -1,4 +1,4 @@
-//! `bdr config set|unset|edit`: nothing holds that does not read as a configuration.
+//! `bdr config set|unset|edit`: a text that is not a valid configuration is never written.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -65,7 +65,7 @@ fn finish(cx: &Context, new: &str, dry_run: bool, says: &str) -> Result<u8, Fail
     Ok(exit::OK)
 }
 
-/// A copy is edited: while it is half done, the configuration is what it was.
+/// Edits a copy, so that the configuration stays unchanged until the copy is valid.
 pub(super) fn edit(cx: &Context) -> Result<u8, Failure> {
     let old = text(cx)?;
     let draft = draft(cx);
@@ -126,7 +126,7 @@ fn run_editor(file: &std::path::Path) -> Result<(), Failure> {
     let editor = variable("VISUAL")
         .or_else(|| variable("EDITOR"))
         .unwrap_or(usual);
-    // With its arguments, as git takes it.
+    // It may have arguments, as in git.
     let status = if cfg!(windows) {
         Process::new("cmd")
             .arg("/c")

@@ -1,4 +1,4 @@
-//! The demonstration's scratch workspace: made, read and compared without the engine.
+//! The demonstration's scratch workspace: created, read and compared without the engine.
 #![expect(
     clippy::disallowed_methods,
     reason = "a scratch directory; the engine must not check itself"
@@ -27,7 +27,7 @@ pub(super) struct Object {
     same_as: Option<PathBuf>,
 }
 
-/// Makes the workspace; returns the names of what is in it.
+/// Creates the workspace; returns the names in it.
 pub(super) fn make(root: &Path) -> Result<Vec<OsString>, Failure> {
     for module in 0..12 {
         for file in 0..25 {
@@ -185,7 +185,7 @@ fn mode(metadata: &fs::Metadata) -> u32 {
     u32::from(metadata.permissions().readonly())
 }
 
-/// Returns how many files there are, and their size.
+/// Returns number and size of the files.
 pub(super) fn totals(tree: &BTreeMap<PathBuf, Object>) -> (u64, u64) {
     let files = tree.values().filter(|object| object.kind == "file");
     files.fold((0, 0), |(files, bytes), file| {
@@ -193,7 +193,7 @@ pub(super) fn totals(tree: &BTreeMap<PathBuf, Object>) -> (u64, u64) {
     })
 }
 
-/// Returns a line for every path that is not as it was.
+/// Returns a line for every path that has changed.
 pub(super) fn compare(
     before: &BTreeMap<PathBuf, Object>,
     after: &BTreeMap<PathBuf, Object>,

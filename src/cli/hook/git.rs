@@ -1,4 +1,5 @@
-//! `bdr hook git`: what git's hooks call. Ends with 0 whatever happens, and prints nothing but a line on stderr if there is no snapshot.
+//! `bdr hook git`: called by git's hooks. Always ends with 0, and prints nothing but a line on
+//! stderr if there is no snapshot.
 
 use std::ffi::OsString;
 use std::io::Read as _;
@@ -20,11 +21,11 @@ use crate::app::context::{Context, guard_is_off, variable};
 use crate::app::error::Failure;
 use crate::app::exit;
 
-/// Hooks are git's, as operations know their callers.
+/// The host in operations of git's hooks.
 const HOST: &str = "git";
-/// What a push may list on stdin.
+/// Limit of a push's list on stdin, in bytes.
 const MAX_INPUT: u64 = 4 << 20;
-/// An operation of somebody else's that is open for longer has nothing to do with this call of git.
+/// An operation of somebody else that is open for longer has nothing to do with this call of git.
 const SAME_COMMAND: TimeDelta = TimeDelta::minutes(15);
 
 pub(super) fn run(rest: &[OsString], global: &Global) -> i32 {
@@ -76,7 +77,7 @@ fn answer(event: &str, args: &[OsString], global: &Global) -> Result<(), Failure
             begin(&cx, &repo, event, vec!["git".into(), "push".into()], lost)?;
             close_own(&cx, &repo, false)
         }
-        // After it: there is nothing to save any more, only to say that it is over.
+        // After the command there is nothing left to save, only to record the end.
         _ => {
             let repo = match cx.repository() {
                 Err(Failure::Engine(error))
@@ -86,7 +87,7 @@ fn answer(event: &str, args: &[OsString], global: &Global) -> Result<(), Failure
                 }
                 other => other?,
             };
-            // git calls it before it clears up.
+            // git calls it before it cleans up.
             let over = event == "post-rewrite" && args.first().is_some_and(|word| word == "rebase");
             close_own(&cx, &repo, over)?;
             if event == "post-merge" {
@@ -97,7 +98,7 @@ fn answer(event: &str, args: &[OsString], global: &Global) -> Result<(), Failure
     }
 }
 
-/// Keeps how the work tree is now. It is no operation: a commit takes nothing away, but what other hooks do to it may.
+/// Saves the work tree. Not as an operation: a commit removes nothing, but other hooks may.
 fn snapshot(cx: &Context, repo: &Repository, event: &str) -> Result<(), Failure> {
     let roots = guarding::covered(cx, repo, &Assessment::unknown(event), &[], false)?;
     let mut options = backup_options(cx);
@@ -123,7 +124,7 @@ fn begin(
     argv: Vec<OsString>,
     remote: Vec<String>,
 ) -> Result<(), Failure> {
-    // A guard, an agent's hook or the shell's has seen the command: one command, one operation.
+    // A guard, or the hook of an agent or shell, has seen the command: one command, one operation.
     for begin in repo.unfinished_operations()? {
         if cx.now - begin.time < SAME_COMMAND && covers(repo, &begin, &cx.cwd) {
             return Ok(());
@@ -139,7 +140,7 @@ fn begin(
     Ok(())
 }
 
-/// Returns true if what an operation saved has this work tree in it.
+/// Returns true if an operation's snapshot includes this work tree.
 fn covers(repo: &Repository, begin: &Begin, top: &Path) -> bool {
     let snapshot = begin.before.and_then(|id| repo.snapshot(id).ok());
     let has =
@@ -172,7 +173,7 @@ fn close_own(cx: &Context, repo: &Repository, rebase_over: bool) -> Result<(), F
 
 fn is_under_way(top: &Path) -> bool {
     let dot = top.join(".git");
-    // A linked work tree has a file there that says where its own is.
+    // A linked work tree has a file there that says where its git directory is.
     let dir = match std::fs::read_to_string(&dot) {
         Ok(text) => match text.trim().strip_prefix("gitdir: ") {
             Some(dir) => bdr::base::path::absolute(top, Path::new(dir)),

@@ -1,4 +1,5 @@
-//! `bdr hook shell`: what interactive shells call before a line that may change something, and after it.
+//! `bdr hook shell`: called by interactive shells before a line that may change something, and
+//! after it.
 
 use std::ffi::OsString;
 use std::io::Read as _;
@@ -21,26 +22,26 @@ use crate::app::context::{Context, guard_is_off};
 use crate::app::error::Failure;
 use crate::app::exit;
 
-/// What an event is called whose answer decides whether the line runs.
+/// The event whose answer decides whether the line runs.
 pub(super) const VETO: &str = "veto";
 
-/// Text about the words of a line that is looked at.
+/// How much text about the words of a line is read, in bytes.
 const MAX_MEANS: u64 = 32 * 1024;
 
-/// What a shell says on the command line.
+/// What a shell passes on the command line.
 #[derive(Default)]
 struct Said {
     after: bool,
-    /// The line is not run if the answer is that there is no snapshot for what it destroys.
+    /// The answer "no snapshot for what it destroys" stops the line.
     veto: bool,
     shell: String,
     session: String,
     exit: Option<i32>,
-    /// `None`: the shell did not remember it.
+    /// `None` if the shell did not store it.
     line: Option<String>,
-    /// What aliases, functions and variables of the line stand for is on stdin, as lines before it.
+    /// Definitions of the line's aliases, functions and variables are on stdin, as lines before it.
     means: bool,
-    /// Processes that the shell has in the background.
+    /// Background processes of the shell.
     jobs: Vec<u32>,
 }
 
@@ -92,7 +93,7 @@ pub(super) fn run(rest: &[OsString], global: &Global) -> i32 {
             speak(&answer_event(Host::Shell, &event, global))
         }
         true => {
-            // Whatever fails: the line has run, and the shell goes on.
+            // Whatever fails: the line has run, and the shell continues.
             let _ = after(&said, global);
             exit::OK.into()
         }
@@ -124,13 +125,14 @@ fn event(said: &Said, moment: Moment) -> Event {
     }
 }
 
-/// Returns those of a shell's jobs that began with an operation and still run: what they do belongs to it.
+/// Returns those of a shell's jobs that began with an operation and still run: their changes belong
+/// to it.
 fn own_jobs(repo: &Repository, begin: &Begin, open: &[Begin], jobs: &[u32]) -> Vec<u32> {
-    // Starts are told in hundredths of a second, rounded down.
+    // Start times are in hundredths of a second, rounded down.
     let since = begin.time - chrono::TimeDelta::milliseconds(11);
     let is_own = |job: &u32| {
         let started = bdr::disk::fsutil::process_start(*job);
-        // The line before this one may have begun it just before.
+        // The previous line may have started it just before.
         let taken = |other: &Begin| other.id != begin.id && repo.has_noted(other.id, *job);
         bdr::disk::fsutil::process_runs(*job)
             && started.is_none_or(|started| started >= since)
@@ -139,8 +141,9 @@ fn own_jobs(repo: &Repository, begin: &Begin, open: &[Begin], jobs: &[u32]) -> V
     jobs.iter().copied().filter(is_own).collect()
 }
 
-/// Closes what no shell will close any more: of this session, whose last line is over when the next one comes, and of sessions that ended
-/// with a line. What such a line did cannot be told from what came after it, but the next one has to be told apart.
+/// Closes operations that no shell will close any more: those of this session, whose last line is
+/// over when the next one comes, and those of sessions that have ended. We cannot separate the
+/// changes of such a line from later ones, but the next line needs to be separated from it.
 pub(super) fn close_leftovers(
     cx: &Context,
     repo: &Repository,
@@ -174,7 +177,8 @@ pub(super) fn close_leftovers(
     Ok(())
 }
 
-/// Returns true for a line of git by which it loses nothing: it stops where work that is not committed would be overwritten.
+/// Returns true for a git command that loses nothing, because git refuses to overwrite uncommitted
+/// work.
 fn is_routine(line: &str, cwd: &Path) -> bool {
     if line.contains([
         ';', '|', '&', '<', '>', '`', '$', '(', '{', '\n', '\'', '"', '\\', '*', '?', '[',
@@ -214,7 +218,8 @@ fn is_routine(line: &str, cwd: &Path) -> bool {
         }
 }
 
-/// Closes what this session has open, and says what the last line did if something is gone.
+/// Closes the open operations of this session, and reports what the last line did if something is
+/// gone.
 fn after(said: &Said, global: &Global) -> Result<(), Failure> {
     let cx = silent_context(global)?;
     let repo = cx.repository()?;
@@ -234,7 +239,7 @@ fn after(said: &Said, global: &Global) -> Result<(), Failure> {
         }
         let jobs = own_jobs(&repo, &begin, &open, &said.jobs);
         if !jobs.is_empty() {
-            // Not the shell: it may be gone before they are.
+            // Not of the shell, which may end before they do.
             let jobs: Vec<_> = jobs.into_iter().map(|pid| (pid, String::new())).collect();
             guarding::close_later(&cx, &repo, begin.id, &jobs, said.exit);
             let undo = match repo.operation_ids()?.last() == Some(&begin.id) {
@@ -253,11 +258,11 @@ fn after(said: &Said, global: &Global) -> Result<(), Failure> {
             continue;
         };
         if !operation.is_undoable() && operation.begin.remote.is_empty() {
-            // People type a lot that changes nothing: the log is for what did.
+            // People type a lot that changes nothing, and the log is for what did.
             repo.forget(std::slice::from_ref(&operation), &operation)?;
             continue;
         }
-        // As it was before the line: it may have changed the directory.
+        // As before the line, which may have changed the directory.
         let mut event = event(said, Moment::After);
         event.cwd = Some(cwd.clone());
         if let Some(text) = line {
@@ -298,7 +303,7 @@ fn after(said: &Said, global: &Global) -> Result<(), Failure> {
         .with_unicode(crate::app::context::shows_unicode());
         ui.say(&format!("bdr: {what} · undo: {}", ui.err.bold(&undo)));
     }
-    // A line began it: lines that only look ask for nothing.
+    // A line started it; lines that only read ask for nothing.
     if let Some(undo) = running {
         let ui = crate::ui::Ui::new(
             false,

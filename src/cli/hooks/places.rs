@@ -1,4 +1,4 @@
-//! Where everything is that is to call bdr, on this machine.
+//! The places on this machine that should call bdr.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use bdr::install::hooks::shells::{self, Shell};
 
 use super::*;
 
-/// The world around the hooks.
+/// The surroundings of the hooks.
 pub(super) struct Around<'a> {
     cx: &'a Context,
     home: PathBuf,
@@ -63,7 +63,7 @@ impl<'a> Around<'a> {
         })
     }
 
-    /// Returns the words of all targets that words mean, whether they are here or not.
+    /// Returns the words of all targets that words mean, whether they exist here or not.
     pub(super) fn words(&self, words: &[String]) -> Result<Vec<String>, Failure> {
         let mut all = Vec::new();
         for word in words {
@@ -78,7 +78,8 @@ impl<'a> Around<'a> {
         Ok(all)
     }
 
-    /// Returns the targets that words mean; of `shell` and `all` those that are used here, or were installed.
+    /// Returns the targets that words mean; for `shell` and `all`, those used here or installed
+    /// before.
     pub(super) fn targets(
         &self,
         words: &[String],
@@ -132,7 +133,8 @@ impl<'a> Around<'a> {
         }
     }
 
-    /// Returns what is to stand where for a target. `notes`: what the user has to do, or should know.
+    /// Returns the wanted content of a target's files. `notes`: what the user has to do, or should
+    /// know.
     pub(super) fn wanted(
         &self,
         target: Target,
@@ -180,7 +182,7 @@ impl<'a> Around<'a> {
                 .into_iter()
                 .map(|(file, form)| one(file, form))
                 .collect(),
-            // `bdr mcp install` sees to these.
+            // `bdr mcp install` handles these.
             Target::Client(_) => Vec::new(),
             Target::Deploy => {
                 let dir = self.project.as_deref().unwrap_or(&self.cx.cwd);
@@ -232,7 +234,7 @@ impl<'a> Around<'a> {
             .map(PathBuf::from)
     }
 
-    /// Returns where git looks for the hooks of this repository.
+    /// Returns where git looks for this repository's hooks.
     pub(super) fn hooks_dir(&self) -> Option<PathBuf> {
         let hooks = self.run_git(&["rev-parse", "--git-path", "hooks"])?;
         let at = self.project.as_deref().unwrap_or(&self.cx.cwd);
@@ -295,7 +297,7 @@ impl<'a> Around<'a> {
     }
 }
 
-/// Returns all words that mean something that can call bdr.
+/// Returns all words for something that can call bdr.
 fn known_words() -> String {
     let shells = Shell::ALL.into_iter().map(Shell::word);
     let hosts = Host::ALL.into_iter().map(Host::word);
@@ -312,7 +314,7 @@ fn unknown(word: &str) -> Failure {
     Failure::usage(format!("there is no hook for `{word}`"), &known_words())
 }
 
-/// Returns who runs the scripts of a project: npm runs `pre…` by itself.
+/// Returns the tool that runs a project's scripts: npm runs `pre…` by itself.
 fn package_manager(dir: &Path) -> &'static str {
     let text = std::fs::read_to_string(dir.join("package.json")).unwrap_or_default();
     let named = serde_json::from_str::<serde_json::Value>(&text).ok();
@@ -331,7 +333,7 @@ fn package_manager(dir: &Path) -> &'static str {
     }
 }
 
-/// Returns why a host does not call what stands in its settings.
+/// Returns why a host ignores the hooks in its settings.
 pub(super) fn disabled(seen: &Seen) -> Option<&'static str> {
     let Some(Target::Agent(host)) = Target::parse(&seen.target) else {
         return None;

@@ -1,4 +1,4 @@
-//! What `bdr init` says.
+//! The messages of `bdr init`.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -94,10 +94,9 @@ fn where_found(cx: &Context, found: &Found) -> String {
     }
 }
 
-/// What was done beside the backup.
+/// What was done in addition to the backup.
 pub(super) struct Also<'a> {
     pub(super) scheduled: bool,
-    /// What is to call bdr.
     pub(super) hooks: &'a [String],
 }
 
@@ -137,13 +136,14 @@ pub(super) fn ending(
     Ok(text)
 }
 
-/// Returns the line that protects the shell that ran this: hooks that were just installed are read by new shells only.
+/// Returns the line that protects the calling shell, because only new shells read hooks that were
+/// just installed.
 fn shell_line(cx: &Context, hooks: &[String]) -> String {
     let Some(shell) = calling_shell().filter(|_| !cx.ui.json) else {
         return String::new();
     };
     let program = crate::app::context::own_program();
-    // What is on PATH under its name is called by it.
+    // A program that is on PATH is called by its name.
     let program = match program.filter(|_| !crate::app::context::is_on_path()) {
         Some(path) => bdr::base::path::shell_word(&path.to_string_lossy()),
         None => "bdr".to_owned(),
@@ -158,7 +158,8 @@ fn shell_line(cx: &Context, hooks: &[String]) -> String {
     }
 }
 
-/// Returns the shell that bdr was called from: its parent, where the system says which that is, or the user's own.
+/// Returns the shell from which bdr was called: its parent, if the system tells which that is, or
+/// the user's own.
 fn calling_shell() -> Option<Shell> {
     let named = |name: &str| Shell::parse(name.trim().trim_start_matches('-'));
     let parent = crate::app::context::parent_name();
@@ -167,7 +168,7 @@ fn calling_shell() -> Option<Shell> {
         named(Path::new(&shell).file_stem()?.to_str()?)
     };
     match parent {
-        // A script, or another program, is not a shell that somebody types in.
+        // Nobody types into a script or another program.
         Some(name) => named(&name),
         None => login(),
     }
@@ -187,7 +188,7 @@ fn equivalent(
         argv.push(repo.location().into());
     }
     if !args.source.is_empty() {
-        // Absolute: it may be typed elsewhere.
+        // Absolute, because it may be typed elsewhere.
         let typed = |name: &str| {
             let begins = |text: &OsString| text.to_string_lossy().starts_with(&format!("{name}="));
             args.source.iter().any(begins)

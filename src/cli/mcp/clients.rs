@@ -1,5 +1,5 @@
-//! The entry of bdr's server in the settings of clients: put in, taken out, looked at. With the care of hooks: a ledger keeps what a file was, each
-//! change is an operation.
+//! The entry of bdr's server in the settings of clients: install, uninstall, check. As with hooks,
+//! a ledger keeps the original of a file, and each change is an operation.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -60,7 +60,7 @@ fn ledger(cx: &Context) -> Result<Ledger, Failure> {
     Ok(Ledger::open(&cx.places.state.join("mcp"))?)
 }
 
-/// Returns where applications of this user keep their settings.
+/// Returns where this user's applications keep their settings.
 fn config_home(cx: &Context) -> PathBuf {
     let home = cx.home.clone().unwrap_or_else(|| cx.cwd.clone());
     if cfg!(windows) {
@@ -115,7 +115,7 @@ fn clients(homes: Homes<'_>, words: &[String], project: bool) -> Result<Vec<Clie
     Ok(found)
 }
 
-/// Returns the arguments that a client starts the server with.
+/// Returns the arguments with which a client starts the server.
 fn arguments(cx: &Context, offer: &OfferArgs) -> Vec<String> {
     let mut args = vec!["mcp".to_owned()];
     if !offer.tools.is_empty() {
@@ -288,14 +288,13 @@ fn report(cx: &Context, verb: &str, outcomes: &[Outcome], dry_run: bool) -> Resu
     Ok(code)
 }
 
-/// A client, and whether it starts the server.
+/// A client, and whether it can start the server.
 struct Health {
     client: String,
-    /// Its settings.
     file: PathBuf,
-    /// What the entry says; `None`: there is no entry.
+    /// What the entry says; `None` if there is none.
     seen: Option<Seen>,
-    /// How long it took until it answered, or what is wrong.
+    /// How long it took to answer, or what is wrong.
     answer: Result<Duration, String>,
 }
 
@@ -424,7 +423,7 @@ fn answers(seen: &Seen, project: Option<&Path>) -> Result<Duration, String> {
         {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "bdr mcp status", "version": env!("CARGO_PKG_VERSION")}}});
     let mut stdin = child.stdin.take();
     if let Some(stdin) = &mut stdin {
-        // One that does not read it does not answer either.
+        // A program that does not read it does not answer either.
         let _ = stdin.write_all(format!("{hello}\n").as_bytes());
     }
     let (sender, answer) = mpsc::channel();

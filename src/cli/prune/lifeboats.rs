@@ -1,7 +1,7 @@
-//! `bdr prune --lifeboats`: gives back the space of repositories that are gone.
+//! `bdr prune --lifeboats`: frees the space of repositories that are gone.
 //!
-//! A lifeboat is there so that a deleted repository comes back. One whose repository was deleted on purpose, or moved, goes
-//! only when somebody says so: it may be the last copy.
+//! A lifeboat exists to restore a deleted repository. If the repository was deleted on purpose, or
+//! moved, its lifeboat goes only on request: it may be the last copy.
 
 use bdr::base::units::size;
 use bdr::care::space::left;

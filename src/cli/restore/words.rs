@@ -1,4 +1,4 @@
-//! What `bdr restore` says.
+//! The messages of `bdr restore`.
 
 use std::ffi::OsString;
 
@@ -36,7 +36,7 @@ pub(super) fn steps(cx: &Context, plan: &RestorePlan) -> String {
         bytes: step.bytes,
     });
     let mut text = match lines.is_empty() && (plan.is_partial() || !plan.unseen.is_empty()) {
-        // Nothing can be done, which is not that nothing has to be.
+        // Nothing can be done, which does not mean that nothing has to be.
         true => String::new(),
         false => listing(&lines, |joined| line(cx, &plan.steps[joined.first], joined)),
     };
@@ -62,7 +62,8 @@ pub(super) fn steps(cx: &Context, plan: &RestorePlan) -> String {
     text
 }
 
-/// What stays because it is there already: by name where it differs, which is what somebody may be missing.
+/// Existing files that stay: by name if they differ, because somebody may be missing their old
+/// content.
 fn kept(cx: &Context, kept: &[Kept]) -> String {
     let (differing, same): (Vec<&Kept>, Vec<&Kept>) = kept.iter().partition(|kept| kept.differs);
     let line = |kept: &&Kept| {
@@ -77,7 +78,7 @@ fn kept(cx: &Context, kept: &[Kept]) -> String {
     text
 }
 
-/// What happens to the sealed values of a file, by keys.
+/// What happens to the sealed values of a file, key by key.
 fn secret_lines(cx: &Context, step: &SecretStep) -> String {
     let merged = &step.merged;
     let path = cx.shown(&step.path);
@@ -122,7 +123,7 @@ fn line(cx: &Context, step: &Step, joined: &Line) -> String {
     format!("{:<8} {what}", action_word(step.action))
 }
 
-/// The command that was typed, without `--dry-run`.
+/// The typed command, without `--dry-run`.
 pub(super) fn same_without_dry_run(cx: &Context) -> String {
     let argv: Vec<OsString> = cx
         .argv()
