@@ -10,17 +10,17 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::care::runs::Said;
 use crate::care::status::{Level, Trouble};
 
-/// After so long a critical state is said again.
+/// How long until a critical state is reported again.
 const AGAIN: TimeDelta = TimeDelta::hours(24);
 
 /// A message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alert {
-    /// How bad it is; [`Level::Good`]: all is well again.
+    /// How bad it is; [`Level::Good`] means that all is well again.
     pub level: Level,
-    /// What is wrong, the worst first.
+    /// What is wrong, worst first.
     pub troubles: Vec<Trouble>,
-    /// Files of which backups leave out more than they did, because of what is in them.
+    /// Files of which backups now leave out more, because of what is in them.
     pub newly_excluded: u64,
 }
 
@@ -37,7 +37,7 @@ pub fn state(troubles: &[Trouble]) -> String {
     text
 }
 
-/// What a person chose, or sees at the next call anyway, is not sent after him.
+/// Drops what a person chose, or sees at the next call anyway.
 fn worth(troubles: &[Trouble]) -> impl Iterator<Item = &Trouble> {
     troubles.iter().filter(|trouble| {
         !matches!(
@@ -81,7 +81,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Tells at each time what the troubles are; returns the levels of what was said.
+    /// Returns the levels of the messages for troubles at certain times.
     fn told(states: &[(&str, &[Trouble])]) -> Vec<(String, Level)> {
         let mut said = Said::default();
         let mut told = Vec::new();

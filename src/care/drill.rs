@@ -24,40 +24,40 @@ use crate::repo::Repository;
 use crate::repo::snapshot::{PathNote, Snapshot};
 use crate::repo::summaries::Summary;
 
-/// The largest JSON document that is read as a whole; logs are read line by line, whatever their size.
+/// The largest JSON document that is read as a whole, in bytes; logs are read line by line,
+/// whatever their size.
 const MAX_DOCUMENT: u64 = 256 << 20;
-/// What has to be free beside the content: directories, and what a file system takes for each file.
+/// Free space needed in addition to the content, in bytes: for directories, and the overhead of
+/// each file.
 const MARGIN_BYTES: u64 = 256 << 10;
 
-/// What a drill of one snapshot came to.
+/// The result of a drill of one snapshot.
 #[derive(Debug, Clone)]
 pub struct Drilled {
-    /// Which.
     pub snapshot: SnapshotId,
     /// Files restored and compared.
     pub files: u64,
-    /// Their bytes.
     pub bytes: u64,
     /// SQLite databases opened and checked.
     pub databases: u64,
     /// JSON documents and logs read.
     pub documents: u64,
-    /// What did not come back as it was stored, or is of no use; paths are the original ones.
+    /// What did not come back as it was stored, or is unusable; with the original paths.
     pub damage: Vec<PathNote>,
-    /// What came back exactly, and was not valid when it was backed up.
+    /// What came back exactly but was invalid when it was backed up.
     pub remarks: Vec<PathNote>,
-    /// Wall time.
     pub elapsed: Duration,
 }
 
-/// Returns the snapshots that a drill is to try: the newest backup, and an older one by chance. `dice` is any number.
+/// Returns the snapshots for a drill: the newest backup and a random older one. `dice` is any
+/// number.
 pub fn choose(backups: &[&Summary], dice: u64) -> Vec<SnapshotId> {
     let Some((newest, older)) = backups.split_last() else {
         return Vec::new();
     };
     let mut chosen = vec![newest.id];
     if let Some(number) = dice.checked_rem(older.len() as u64) {
-        // In range: a remainder.
+        // In range, because it is a remainder.
         chosen.extend(
             usize::try_from(number)
                 .ok()
@@ -109,7 +109,7 @@ pub fn drill(
         elapsed: Duration::ZERO,
     };
     let looked = look(repo, snapshot, place.path(), &mut drilled, monitor);
-    // What was restored may have modes that do not let it be removed in the usual way.
+    // Restored objects may have modes that prevent an ordinary removal.
     let removed = OwnTree::made(&place).remove();
     looked?;
     removed?;
@@ -155,7 +155,8 @@ fn look(
                 Use::Database(None) => drilled.databases += 1,
                 Use::Database(Some(reason)) => {
                     drilled.databases += 1;
-                    // If the original is broken in the same way, with nothing beside it, the backup is not to blame.
+                    // If the original is damaged in the same way, and has no companions, the backup
+                    // is not to blame.
                     let live = entry.path.to_path(record.path.as_path());
                     if is_alone(&file) && is_same_file(&live, repo, entry) {
                         drilled.remarks.push(note(reason));
@@ -174,10 +175,10 @@ fn look(
     Ok(())
 }
 
-/// How systems say that there is no room, or that a quota is used up.
+/// The errors for a full disk, or a used-up quota.
 const NO_ROOM: [&str; 3] = ["(os error 28)", "(os error 112)", "(os error 122)"];
 
-/// Makes sure that a trial did not fail for want of room: that says nothing of what is stored.
+/// Makes sure that a trial did not fail for lack of space, which says nothing about what is stored.
 ///
 /// # Errors
 /// [`Error::NoRoom`].
@@ -205,7 +206,8 @@ fn original(snapshot: &Snapshot, place: &Path, restored: &Path) -> RawName {
     )
 }
 
-/// Returns true if there is a regular file at a path and no link on the way: a restored link could lead to files in use.
+/// Returns true if a regular file is at a path and no symlink on the way: a restored symlink could
+/// lead to files in use.
 fn is_below(root: &Path, path: &crate::base::path::RepoPath) -> bool {
     let kind = |path: &crate::base::path::RepoPath| {
         let found = std::fs::symlink_metadata(path.to_path(root));
@@ -216,9 +218,9 @@ fn is_below(root: &Path, path: &crate::base::path::RepoPath) -> bool {
         && above.all(|dir| kind(&dir).is_some_and(|kind| kind.is_dir()))
 }
 
-/// What a file is good for.
+/// What can be checked about a file.
 enum Use {
-    /// Nothing that can be checked beyond its bytes, or they were not restored.
+    /// Nothing beyond its bytes, or these were not restored.
     Nothing,
     /// A SQLite database, and what is wrong with it.
     Database(Option<String>),
@@ -255,7 +257,7 @@ fn check(path: &Path, entry: &Entry) -> Use {
     }
 }
 
-/// JSON as the tools that write it read it: comments and trailing commas are none of our business.
+/// JSON as its usual readers accept it: comments and trailing commas are not our business.
 fn document(path: &Path) -> Option<String> {
     let bytes = std::fs::read(path).ok()?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
@@ -293,7 +295,7 @@ fn log(path: &Path, torn: bool) -> Option<String> {
     }
 }
 
-/// Returns true if nothing of a database lies beside it that has to fit it.
+/// Returns true if a database has no companions that would have to match it.
 fn is_alone(database: &Path) -> bool {
     sqlite::COMPANIONS.iter().all(|suffix| {
         let mut name = database.as_os_str().to_owned();

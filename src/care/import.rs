@@ -31,9 +31,9 @@ use crate::repo::Repository;
 use crate::repo::snapshot::{PathNote, Trigger};
 
 pub use crate::repo::snapshot::IMPORTED as TAG;
-/// The largest file that is read.
+/// The largest file that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 40;
-/// The largest metadata that is read.
+/// The largest metadata that is read, in bytes.
 const MAX_METADATA: u64 = 128 << 20;
 
 /// The part of `backup-metadata.json` that matters.
@@ -42,14 +42,12 @@ const MAX_METADATA: u64 = 128 << 20;
 pub struct Metadata {
     /// Its name, `YYYY-MM-DD-HHMMSS`.
     pub backup_id: String,
-    /// When.
     pub created: DateTime<Utc>,
     /// `full` or `incremental`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Absolute paths that it was asked to keep.
+    /// Absolute paths that it was told to back up.
     pub sources: Vec<PathBuf>,
-    /// Given by the user.
     #[serde(default)]
     pub label: Option<String>,
     #[serde(default)]
@@ -77,41 +75,36 @@ struct StoredFile {
     permissions: Option<String>,
 }
 
-/// A backup in the store.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// What it says of itself.
     pub metadata: Metadata,
-    /// Where it is.
     dir: PathBuf,
     /// It is in the repository already.
     pub imported: bool,
 }
 
 impl Found {
-    /// Returns how many files it has by itself.
+    /// Returns the number of its own files.
     pub fn files(&self) -> u64 {
         self.metadata.files.len() as u64
     }
 
-    /// Returns their size.
     pub fn bytes(&self) -> u64 {
-        // The store may claim impossible things.
+        // The store may claim impossible sizes.
         let sizes = self.metadata.files.iter().map(|file| file.size);
         sizes.fold(0, u64::saturating_add)
     }
 }
 
-/// What is in a store.
 #[derive(Debug, Clone, Default)]
 pub struct Store {
     /// Oldest first.
     pub backups: Vec<Found>,
-    /// Directories that have no metadata that can be read.
+    /// Directories without readable metadata.
     pub unreadable: Vec<PathNote>,
 }
 
-/// Returns the label that an imported backup gets.
+/// Returns the label for an imported backup.
 pub fn label_of(metadata: &Metadata) -> String {
     match &metadata.label {
         Some(label) => format!("backup-dr {}: {label}", metadata.backup_id),
@@ -119,10 +112,10 @@ pub fn label_of(metadata: &Metadata) -> String {
     }
 }
 
-/// Looks through a store; `repo` tells what of it is imported already.
+/// Lists a store; `repo` determines what is imported already.
 ///
 /// # Errors
-/// The store cannot be listed, or the repository.
+/// The store or the repository cannot be listed.
 pub fn look(dir: &Path, repo: Option<&Repository>) -> Result<Store> {
     let known: Vec<String> = match repo {
         Some(repo) => {
@@ -198,16 +191,16 @@ fn metadata_of(dir: &Path) -> std::result::Result<Metadata, String> {
     Ok(metadata)
 }
 
-/// What importing one backup came to.
+/// The result of importing one backup.
 #[derive(Debug)]
 pub struct Imported {
-    /// The snapshot.
     pub report: BackupReport,
-    /// Files that are in the store under a name that is not theirs, damaged or not at all; by their original paths.
+    /// Files that are missing from the store, damaged, or stored under another name; with their
+    /// original paths.
     pub lost: Vec<PathNote>,
 }
 
-/// A file as it was at one moment.
+/// A file as it was at one time.
 #[derive(Clone)]
 struct Version {
     dir: PathBuf,
@@ -215,7 +208,7 @@ struct Version {
     file: StoredFile,
 }
 
-/// What was there at one moment, by original path.
+/// All files at one time, by original path.
 type Tree = BTreeMap<PathBuf, Version>;
 
 /// Imports a store into a repository, one backup at a time.
@@ -227,7 +220,7 @@ pub struct Importer<'a> {
 }
 
 impl<'a> Importer<'a> {
-    /// `scratch` is an empty directory that takes one backup at a time, as it was.
+    /// `scratch` is an empty directory in which one backup at a time is laid out.
     pub fn new(repo: &'a Repository, scratch: &Path) -> Self {
         Self {
             repo,
@@ -236,12 +229,12 @@ impl<'a> Importer<'a> {
         }
     }
 
-    /// Takes note of a backup that is imported already: those after it build upon it.
+    /// Notes a backup that is imported already, because later ones build on it.
     pub fn pass(&mut self, found: &Found) {
         self.tree_of(found);
     }
 
-    /// Imports a backup. Those before it must have been imported or passed.
+    /// Imports a backup. The earlier ones must have been imported or passed.
     ///
     /// # Errors
     /// The scratch directory or the repository cannot be written, or the user stopped it.
@@ -329,7 +322,7 @@ impl<'a> Importer<'a> {
     }
 }
 
-/// Returns the files of each source: a file belongs to the innermost that it lies below.
+/// Returns the files of each source: a file belongs to the innermost source around it.
 fn by_source<'a>(
     tree: &'a Tree,
     sources: &'a [PathBuf],
@@ -347,7 +340,7 @@ fn by_source<'a>(
     files
 }
 
-/// Returns names for sources, from the last part of their paths, each once.
+/// Returns unique names for sources, from the last part of their paths.
 pub fn names(sources: &[PathBuf]) -> Vec<(String, PathBuf)> {
     let mut taken: Vec<(String, PathBuf)> = Vec::new();
     let (mut seen, mut used): (HashSet<&PathBuf>, HashSet<String>) = Default::default();
@@ -386,7 +379,7 @@ pub fn names(sources: &[PathBuf]) -> Vec<(String, PathBuf)> {
     taken
 }
 
-/// Writes a file as it was; says why not if the store has something else under its name.
+/// Writes a file as it was; returns the reason if the store has something else under its name.
 fn lay_out(version: &Version, target: &Path) -> Result<std::result::Result<(), String>> {
     let mut content = match content_of(version) {
         Ok(content) => content,
@@ -410,7 +403,7 @@ fn lay_out(version: &Version, target: &Path) -> Result<std::result::Result<(), S
         .permissions
         .as_deref()
         .and_then(|text| u32::from_str_radix(text, 8).ok());
-    // Whatever the reason, the file has to be read again.
+    // Whatever its mode was, the file has to be readable.
     let mode = mode.unwrap_or(0o644) & 0o777 | 0o400;
     fsutil::set_mode(target, mode).map_err(|e| Error::io("change", target, e))?;
     if let Some(modified) = version.file.modified {
@@ -420,7 +413,7 @@ fn lay_out(version: &Version, target: &Path) -> Result<std::result::Result<(), S
     Ok(Ok(()))
 }
 
-/// Writes content, if it is what its metadata says; else says why not.
+/// Writes content if it matches its metadata; otherwise returns the reason.
 fn copy(
     content: &mut dyn Read,
     file: &mut File,
@@ -472,7 +465,7 @@ fn content_of(version: &Version) -> std::result::Result<Box<dyn Read>, String> {
     })
 }
 
-/// Opens a regular file, through no link, without waiting for anybody.
+/// Opens a regular file, through no symlink, without waiting for the writer of a FIFO.
 fn open_in_store(path: &Path) -> std::io::Result<File> {
     let file = fsutil::open_own(path)?;
     match file.metadata()?.is_file() {

@@ -7,28 +7,24 @@ use crate::model::rules::Root;
 use crate::protect::backup::{BackupOptions, survey};
 use crate::repo::Repository;
 
-/// What a backup of one root would do.
 #[derive(Debug, Clone)]
 pub struct Preview {
-    /// The name of the source, or of what a symlink in it leads to.
+    /// The name of the source, or that of the target of a symlink in it.
     pub name: String,
-    /// Where it is.
     pub path: PathBuf,
-    /// Files that the snapshot would have.
     pub files: u64,
-    /// Their size.
     pub bytes: u64,
     /// Files that are new or changed, with their sizes; they would be read.
     pub changed: Vec<(PathBuf, u64)>,
-    /// Topmost paths that are gone since the last snapshot.
+    /// Paths that are gone since the last snapshot; only the topmost of each tree.
     pub removed: Vec<PathBuf>,
-    /// What the rules leave out, and why.
+    /// What the rules leave out, with the reason.
     pub left_out: Vec<(PathBuf, String)>,
-    /// What cannot be read, and why.
+    /// What cannot be read, with the reason.
     pub problems: Vec<(PathBuf, String)>,
 }
 
-/// Looks at roots as a backup would. Reads no content: that something is unchanged is told by `stat`.
+/// Walks roots as a backup would. Reads no content: `stat` tells what is unchanged.
 ///
 /// # Errors
 /// A root cannot be read, or its patterns do not compile.

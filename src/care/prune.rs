@@ -1,8 +1,10 @@
-//! Lets snapshots go that the policy does not keep, and gives back what only they needed.
+//! Removes snapshots that the policy does not keep, and frees what only they needed.
 //!
-//! Order: records of snapshots, of operations that cannot be undone any more → packs and key frames into the trash → what lay there long enough is
-//! deleted. The first two steps hold the repository alone, for a few milliseconds at a time, after a fresh look at what came in between; whatever
-//! is in the trash and turns out to be needed is moved back. A crash anywhere leaves files that the next prune finds again.
+//! Order: records of snapshots, and of operations that cannot be undone any more → packs and key
+//! frames into the trash → whatever was in the trash long enough is deleted. The first two steps
+//! lock the repository alone, for a few milliseconds at a time, after checking again for what came
+//! in between; anything in the trash that turns out to be needed is moved back. A crash anywhere
+//! leaves files that the next prune finds again.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -31,17 +33,14 @@ pub use budget::{Budget, budget};
 
 use needs::{Needs, spare_packs};
 
-/// How to prune.
 pub struct PruneOptions<'a> {
-    /// What to keep.
     pub policy: Policy,
-    /// Snapshots that go whatever the policy says; then nothing else does.
+    /// Snapshots to remove whatever the policy says; then nothing else is removed.
     pub forget: Vec<SnapshotId>,
-    /// The moment.
     pub now: DateTime<Utc>,
-    /// What a clock on the wall shows.
+    /// Local time.
     pub zone: &'a dyn Fn(DateTime<Utc>) -> NaiveDateTime,
-    /// How long what was thrown away can be brought back.
+    /// How long removed data stays in the trash.
     pub grace: TimeDelta,
     /// Bytes of packs that may be rewritten.
     pub repack_bytes: u64,
@@ -64,47 +63,42 @@ impl<'a> PruneOptions<'a> {
     }
 }
 
-/// What becomes of a snapshot, with what a person wants to see of it.
+/// The decision about a snapshot, with what a person wants to see of it.
 #[derive(Debug, Clone)]
 pub struct PlannedSnapshot {
-    /// Stay or go, and why.
     pub decision: Decision,
-    /// Its number.
     pub seq: u64,
-    /// When it was begun.
+    /// When it began.
     pub time: DateTime<Utc>,
-    /// Whether it stands alone.
     pub kind: SnapshotKind,
-    /// What took it.
     pub trigger: Trigger,
-    /// Given by the user.
     pub label: Option<String>,
-    /// Given by the user, then or later.
+    /// Given by the user, when it was taken or later.
     pub tags: Vec<String>,
     /// Bytes written for it.
     pub stored_bytes: u64,
 }
 
-/// What a prune would do. Inert.
+/// What a prune would do: inert data.
 #[derive(Debug, Clone)]
 pub struct PrunePlan {
     /// All snapshots, oldest first.
     pub snapshots: Vec<PlannedSnapshot>,
-    /// Operations whose records go: their snapshot is gone, and they are too old to undo.
+    /// Operations whose records are removed: their snapshot is gone, and they are too old to undo.
     pub operations: Vec<OperationId>,
-    /// Set if the clock cannot be trusted: then nothing goes.
+    /// Set if the clock cannot be trusted: then nothing is removed.
     pub clock: Option<ClockTrouble>,
     /// Snapshot records that cannot be read.
     pub damaged: Vec<String>,
-    /// How much of its budget the repository takes before that; `None`: it has none.
+    /// The budget and its use before the prune; `None` if there is no budget.
     pub budget: Option<Budget>,
     last_operation: OperationId,
-    /// The operations that there are, with the snapshots that they need.
+    /// The existing operations, with the snapshots that they need.
     needed: Vec<(OperationId, SnapshotId)>,
 }
 
 impl PrunePlan {
-    /// Returns the snapshots that go, oldest first.
+    /// Returns the snapshots to be removed, oldest first.
     pub fn going(&self) -> impl Iterator<Item = &PlannedSnapshot> {
         self.snapshots.iter().filter(|s| !s.decision.keep)
     }
@@ -115,36 +109,35 @@ impl PrunePlan {
 pub struct PruneReport {
     /// Snapshots removed.
     pub snapshots: u64,
-    /// Snapshots that were to go, and were needed in the meantime.
+    /// Snapshots that were to be removed but were needed meanwhile.
     pub spared: u64,
     /// Operations removed from the log.
     pub operations: u64,
-    /// Packs thrown away.
+    /// Packs moved to the trash.
     pub packs: u64,
-    /// Key frames thrown away.
+    /// Key frames moved to the trash.
     pub keyframes: u64,
-    /// Their size.
     pub trashed_bytes: u64,
-    /// Bytes that were kept in staging areas, and are free now.
+    /// Bytes freed in staging areas.
     pub staged_bytes: u64,
     /// Files deleted from the trash for good.
     pub swept: u64,
-    /// Their size: free now.
+    /// Their size, which is free now.
     pub swept_bytes: u64,
-    /// Packs that were rewritten.
     pub repacked: u64,
     /// Bytes written for that.
     pub repacked_bytes: u64,
-    /// Files taken back from the trash.
+    /// Files moved back from the trash.
     pub taken_back: u64,
-    /// Why no pack was thrown away.
+    /// Why no pack was removed.
     pub blocked: Vec<String>,
 }
 
-/// Decides. Reads only.
+/// Decides what to remove; only reads.
 ///
 /// # Errors
-/// The policy would keep nothing, a snapshot to forget is not there, or the repository cannot be read or pruned.
+/// The policy would keep nothing, a snapshot to forget does not exist, or the repository cannot be
+/// read or pruned.
 pub fn plan(
     repo: &Repository,
     options: &PruneOptions<'_>,
@@ -194,17 +187,18 @@ pub fn plan(
     Ok(plan)
 }
 
-/// What there is.
+/// The existing snapshots.
 struct Found {
     items: Vec<Item>,
     planned: HashMap<SnapshotId, PlannedSnapshot>,
     damaged: Vec<String>,
-    /// The key that each was bound with, by its number in the order.
+    /// The sequence number and the key that bound each snapshot.
     keys: HashMap<SnapshotId, (u64, Option<KeyName>)>,
 }
 
 impl Found {
-    /// Decides by the policy. What this machine did not make takes no place of what it made: for each of the two as if the other were not there.
+    /// Decides by the policy, separately for snapshots of this machine and of others: neither takes
+    /// a place of the other.
     fn deciding(
         &self,
         repo: &Repository,
@@ -221,7 +215,7 @@ impl Found {
         if !others.is_empty() {
             let of_others = decide(&others)?;
             decided.all.extend(of_others.all);
-            // A clock that one of them makes doubtful is doubtful for all.
+            // If either doubts the clock, it is doubtful for all.
             if decided.clock != of_others.clock {
                 decided.clock = decided.clock.or(of_others.clock);
                 for decision in decided.all.iter_mut().filter(|decision| !decision.keep) {
@@ -274,7 +268,7 @@ impl Found {
                 true => repo.mark(id),
                 false => Ok(None),
             };
-            // What was said of it cannot be read: perhaps that it is to stay.
+            // Its mark cannot be read, and may say that it is pinned.
             let unclear = mark.is_err();
             let mark = mark.ok().flatten();
             let is_pinned = unclear || mark.as_ref().is_some_and(|m| m.pinned);
@@ -300,7 +294,7 @@ impl Found {
         Ok(found)
     }
 
-    /// Decides that some go, and nothing else.
+    /// Decides to remove the given ones and nothing else.
     fn forgetting(&self, forget: &[SnapshotId]) -> Result<crate::model::retention::Decisions> {
         let missing = forget.iter().find(|id| !self.planned.contains_key(id));
         if let Some(id) = missing {
@@ -341,7 +335,7 @@ impl Found {
     }
 }
 
-/// Returns the snapshots that states in the cache mirror: what a guard compares with.
+/// Returns the snapshots that states in the cache mirror: a guard compares with these.
 fn mirrored(repo: &Repository) -> HashSet<SnapshotId> {
     let listed = crate::disk::fsutil::read_dir(repo.cache().join("state"));
     let states = listed.into_iter().flatten().flatten();
@@ -368,7 +362,7 @@ fn planned(snapshot: Snapshot, tags: Vec<String>) -> PlannedSnapshot {
     }
 }
 
-/// Returns the snapshots that an operation needs: to be undone, or to be resumed.
+/// Returns the snapshots that an operation needs to be undone or resumed.
 fn needed_by(operation: &Operation) -> impl Iterator<Item = SnapshotId> {
     let resumed = operation.begin.restore.as_ref();
     let resumed = resumed.filter(|_| operation.end.is_none());
@@ -394,7 +388,7 @@ fn past(
     let Some(newest) = newest else {
         return Ok(Vec::new());
     };
-    // A snapshot whose record is damaged may come back from another copy: its operations wait for it.
+    // A damaged record may come back from another copy, so keep its snapshot's operations.
     let unclear = !plan.damaged.is_empty();
     Ok(operations
         .iter()
@@ -410,7 +404,7 @@ fn past(
         .collect())
 }
 
-/// Returns what would be freed if the plan was carried out now. Reads every listing that stays.
+/// Returns what applying the plan now would free. Reads every listing that stays.
 ///
 /// # Errors
 /// The repository cannot be read, or the user stopped it.
@@ -434,13 +428,14 @@ pub fn estimate(
     Ok(report)
 }
 
-/// Records removed while the repository is held.
+/// How many records are removed per lock.
 const RECORDS_AT_ONCE: usize = 64;
 
-/// Carries a plan out.
+/// Applies a plan.
 ///
 /// # Errors
-/// Another process prunes or does not let go, the storage cannot be written, or the user stopped it. What was done is done, the next prune goes on.
+/// Another process prunes or does not let go, the storage cannot be written, or the user stopped
+/// it. Whatever is done stays done; the next prune continues.
 pub fn apply(
     repo: &Repository,
     plan: &PrunePlan,
@@ -449,7 +444,7 @@ pub fn apply(
 ) -> Result<PruneReport> {
     repo.check_prunable()?;
     let alone = match repo.prune_alone() {
-        // Even an empty file takes space, the first time.
+        // Even an empty file may take space the first time.
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {
             repo.release_reserve()?;
             repo.prune_alone()
@@ -466,6 +461,7 @@ pub fn apply(
     remove_records(repo, plan, options, &mut report, monitor)?;
     let mut needs = Needs::of(repo, &HashSet::new(), monitor)?;
     report.blocked = needs.unknown.iter().map(ToString::to_string).collect();
+    // If a record cannot be read, nobody knows what it needs, so no file is removed.
     if report.blocked.is_empty() {
         sweep::collect(repo, &mut needs, options, &mut report, monitor)?;
     }
@@ -489,7 +485,7 @@ fn remove_records(
             return Err(Error::Interrupted);
         }
         repo.alone(options.patience, || {
-            // Guards that began since the plan may have reused one of these.
+            // Guards that began since the plan may have reused one of these snapshots.
             let since = repo.operations_after(plan.last_operation)?;
             let needed: HashSet<SnapshotId> = since.iter().flat_map(needed_by).collect();
             let mut gone = Vec::new();
@@ -502,7 +498,7 @@ fn remove_records(
                 }
                 gone.push((snapshot.seq, id));
             }
-            // Operations that stay name them, or what is newer: whoever looks for them is to know that they are not missing.
+            // Remaining operations, or newer records, name these: note that they are not missing.
             let named = |id: &SnapshotId| {
                 let operations = plan.needed.iter();
                 let mut needed = operations.map(|(_, needed)| needed);
@@ -536,14 +532,14 @@ fn is_pinned(repo: &Repository, id: SnapshotId) -> bool {
         .map_or(true, |mark| mark.is_some_and(|mark| mark.pinned))
 }
 
-/// Removes files that were kept for snapshots which are gone.
+/// Removes files that were kept for snapshots that are gone.
 fn free_areas(
     repo: &Repository,
     needs: &Needs,
     options: &PruneOptions<'_>,
     report: &mut PruneReport,
 ) -> Result<()> {
-    /// A guard records a set before the snapshot that names it.
+    /// A guard records a set before the snapshot that names it, by less than this.
     const UNNAMED_FOR: TimeDelta = TimeDelta::hours(1);
     for set in repo.kept_sets()? {
         let age = options.now - set.time;
@@ -552,7 +548,7 @@ fn free_areas(
         }
         match set.open_area(&repo.areas()) {
             Ok(area) => {
-                // Whoever packs it right now has it.
+                // Another process is packing it right now.
                 let Ok(_alone) = area.lock() else {
                     continue;
                 };
@@ -562,7 +558,7 @@ fn free_areas(
                 report.staged_bytes = report.staged_bytes.saturating_add(set.bytes());
                 crate::protect::staging::leave_place(&set);
             }
-            // Gone, or never bdr's: there is only the record of it.
+            // Gone, or never bdr's: only its record is left.
             Err(Error::Io { source, .. })
                 if matches!(
                     source.kind(),
@@ -577,9 +573,8 @@ fn free_areas(
     Ok(())
 }
 
-/// Files that nothing needs.
 struct Spare {
-    /// All, with their sizes.
+    /// With their sizes.
     parts: Vec<(Part, u64)>,
     packs: needs::SparePacks,
     index: Arc<Index>,

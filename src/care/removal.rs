@@ -1,8 +1,8 @@
-//! Deletes for good what bdr keeps on this machine.
+//! Deletes bdr's data on this machine for good.
 //!
-//! Nothing is removed because of where it is alone. A repository has a `format.json` of bdr, a lifeboat is this user's
-//! alone and says whose it is, and everywhere only names that bdr gives are removed. A file that somebody put among them
-//! stays, with its directory.
+//! Nothing is removed only because of its place. A repository has a `format.json` of bdr, a
+//! lifeboat is this user's alone and says whose it is, and everywhere only names that bdr gives are
+//! removed. A file that somebody put among them stays, with its directory.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::disk::fsutil::{self, OwnTree};
 use crate::disk::storage::is_part;
 use crate::repo::Repository;
 
-/// How long others that write are waited for.
+/// How long to wait for other writers.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Names in the state directory beside the journals of repositories and the vault.
+/// Names in the state directory, besides the journals of repositories and the vault.
 const STATE: [&str; 6] = [
     "hooks",
     "mcp",
@@ -38,10 +38,11 @@ pub fn bytes_in(path: &Path) -> u64 {
     entries.map(|entry| bytes_in(&entry.path())).sum()
 }
 
-/// Deletes a repository, with what is kept for it in staging areas. Returns names that stay, as they are not bdr's.
+/// Deletes a repository, with its content in staging areas. Returns names that stay because they
+/// are not bdr's.
 ///
-/// Its lifeboat goes before: else the next call of bdr would bring it back. `format.json` goes last, so that a deletion
-/// that was interrupted can be continued.
+/// Its lifeboat goes first; otherwise the next call of bdr would restore it. `format.json` goes
+/// last, so that an interrupted deletion can be continued.
 ///
 /// # Errors
 /// Somebody writes to it, or something in it cannot be removed.
@@ -55,7 +56,7 @@ pub fn repository(repo: &Repository) -> Result<Vec<String>> {
     let dir = local.directory().to_path_buf();
     repo.alone(PATIENCE, || {
         let places = repo.areas();
-        // A set whose record cannot be read has an area that nobody can prove to be its own: it stays.
+        // If the record of a set cannot be read, nothing proves whose its area is, so it stays.
         for set in repo.kept_sets().unwrap_or_default() {
             if let Ok(area) = set.open_area(&places) {
                 area.into_tree().remove()?;
@@ -68,7 +69,8 @@ pub fn repository(repo: &Repository) -> Result<Vec<String>> {
     })
 }
 
-/// Deletes the vaults of a directory that holds one for each repository; `kept` is that of a repository that stays.
+/// Deletes vaults from a directory with one for each repository; `kept` is that of a repository
+/// that stays.
 ///
 /// # Errors
 /// Something in it cannot be removed.
@@ -77,7 +79,7 @@ pub fn vaults(dir: &Path, kept: Option<Id>) -> Result<Vec<String>> {
     fsutil::clear(dir, &is_vault, "")
 }
 
-/// Deletes the files that are derived from repositories.
+/// Deletes the files derived from repositories.
 ///
 /// # Errors
 /// Something in it cannot be removed.
@@ -85,7 +87,7 @@ pub fn cache(dir: &Path) -> Result<Vec<String>> {
     fsutil::clear(dir, &|name| name.parse::<Id>().is_ok(), "")
 }
 
-/// Deletes what is remembered of runs and of edits in other programs; the vault goes by [`vaults`].
+/// Deletes the history of runs and of edits in other programs; [`vaults`] deletes the vault.
 ///
 /// # Errors
 /// Something in it cannot be removed.
@@ -97,7 +99,7 @@ pub fn state(dir: &Path) -> Result<Vec<String>> {
     Ok(stays)
 }
 
-/// Deletes the configuration. Of a link to it only the link goes: the file is one that somebody keeps elsewhere.
+/// Deletes the configuration. If it is a symlink, only the link: the user keeps the file elsewhere.
 ///
 /// # Errors
 /// It cannot be removed.
@@ -114,7 +116,7 @@ pub fn configuration(file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Deletes the second copy of a vault, which is beside the lifeboats.
+/// Deletes the second copy of a vault, which is next to the lifeboats.
 ///
 /// # Errors
 /// It is not this user's alone, or something in it cannot be removed.

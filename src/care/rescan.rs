@@ -1,8 +1,10 @@
-//! Looks at what is stored with the rules of today; what should not be there is sealed, and what held it is removed.
+//! Examines what is stored by today's rules; whatever should not be there is sealed, and its old
+//! form is removed.
 //!
-//! Nobody else writes meanwhile. Order: what takes its place is written (packs, vault, listings), then the records of the snapshots one by
-//! one, then what held it is deleted, not thrown into the trash. Cut off anywhere, everything that was stored can still be restored, and
-//! the next run goes on.
+//! Nobody else writes meanwhile. Order: the replacement is written (packs, vault, listings), then
+//! the records of the snapshots one by one, then the old form is deleted, not moved to the trash.
+//! Wherever this is interrupted, everything stored can still be restored, and the next run
+//! continues.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -21,43 +23,40 @@ use crate::repo::snapshot::Snapshot;
 
 mod purge;
 
-/// Larger content is not looked at again, bytes.
+/// Larger content, in bytes, is not examined again.
 const MAX_BYTES: u64 = 256 << 20;
-/// How long to wait for others who write.
+/// How long to wait for other writers.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A file of which something is stored that the rules of today would seal.
+/// A file that is stored in part or whole although today's rules would seal it.
 #[derive(Debug, Clone)]
 pub struct Exposed {
-    /// Root and path.
     pub path: String,
-    /// Snapshots that have it.
+    /// Number of snapshots that have it.
     pub snapshots: u64,
-    /// What was found.
+    /// Kinds of findings, with their counts.
     pub kinds: BTreeMap<String, u64>,
 }
 
-/// What a rescan came to.
 #[derive(Debug, Clone, Default)]
 pub struct RescanReport {
-    /// Different contents that were looked at.
+    /// Distinct contents that were examined.
     pub checked: u64,
-    /// What is exposed, by path.
+    /// Exposed files, by path.
     pub exposed: Vec<Exposed>,
     /// Contents that are too large, or cannot be read.
     pub skipped: u64,
-    /// Snapshots that were written anew.
+    /// Snapshots that were rewritten.
     pub rewritten: u64,
-    /// Packs that are gone.
     pub removed_packs: u64,
-    /// Operations whose commands were written anew.
+    /// Operations whose commands were rewritten.
     pub operations: u64,
 }
 
-/// Looks at everything that is stored; with `purge`, seals what the rules of today would.
+/// Examines everything that is stored; with `purge`, seals what today's rules would.
 ///
 /// # Errors
-/// The repository cannot be read or written, or somebody else does not let go of it.
+/// The repository cannot be read or written, or another process does not let go of it.
 pub fn rescan(repo: &Repository, purge: bool, monitor: &dyn Monitor) -> Result<RescanReport> {
     if !purge {
         return Work::default().look(repo, monitor).map(|work| work.report);
@@ -72,10 +71,10 @@ pub fn rescan(repo: &Repository, purge: bool, monitor: &dyn Monitor) -> Result<R
     })
 }
 
-/// What becomes of one content under one name.
+/// What happens to a content under one name.
 enum Fate {
     Stays,
-    /// What takes its place.
+    /// It is replaced by this.
     Becomes(Box<Sealing>),
 }
 
@@ -83,9 +82,9 @@ enum Fate {
 struct Work {
     report: RescanReport,
     snapshots: Vec<Snapshot>,
-    /// By digest and name of the file.
+    /// By digest and file name.
     fates: HashMap<(Digest, Vec<u8>), Fate>,
-    /// Blobs that hold what is to go.
+    /// Blobs with content that has to go.
     bad: DigestSet,
     exposed: BTreeMap<String, (HashSet<SnapshotId>, BTreeMap<String, u64>)>,
 }
@@ -157,7 +156,7 @@ impl Work {
             return Ok(());
         }
         self.report.checked += 1;
-        // What was sealed before is sealed anew from the original, if that is here.
+        // Values sealed before are sealed again from the original, if it is here.
         let sealed_before = entry.body.sealed.is_some();
         let whole_here = repo.is_whole_here(&entry.body);
         let bytes = if content.size() > MAX_BYTES || sealed_before && !whole_here {
@@ -186,7 +185,7 @@ impl Work {
         Ok(())
     }
 
-    /// Commands of operations that were written down with a secret in them.
+    /// Finds commands of operations that were recorded with a secret.
     fn operations(&mut self, repo: &Repository) -> Result<()> {
         for operation in repo.operations()? {
             let mut begin = operation.begin;

@@ -1,4 +1,4 @@
-//! What ran, when, and how it ended: the memory behind schedule, status and alerts.
+//! What ran, when, and how it ended: the history behind schedule, status and alerts.
 //!
 //! It is in the state directory, by the path of the repository, and not inside it, because bdr has
 //! to notice when a repository is away. Losing it costs the history and one early run, nothing
@@ -19,27 +19,26 @@ use crate::disk::fsutil::{self, Lock, Sharing};
 use crate::disk::storage::Place;
 use crate::model::schedule::{Job, Pasts};
 
-/// From this size on the list of runs is put aside; the one put aside before goes. Some 4,000 runs.
+/// From this size on, in bytes, the list of runs is put aside, replacing the previous one. About
+/// 4,000 runs.
 const ROTATE_BYTES: u64 = 1024 * 1024;
-/// For how long another process may hold the memory: it writes one small file.
+/// How long another process may hold the lock: it only writes one small file.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// It did what it should.
     Done,
-    /// It did, but something could not be read, or space not be given back.
+    /// Done, but something could not be read, or space could not be freed.
     Partial,
-    /// It did not.
     Failed,
-    /// It could not be tried: busy, or the destination is not there.
+    /// It could not be attempted: busy, or the destination is missing.
     Skipped,
 }
 
 impl Outcome {
-    /// Returns its word in files and JSON.
+    /// Returns the word for files and JSON.
     pub fn word(self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -50,77 +49,68 @@ impl Outcome {
     }
 }
 
-/// One run of a job. No paths, no values: it is shown to others.
+/// One run of a job. No paths, no values, because others may see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// When it began.
     pub time: DateTime<Utc>,
-    /// What ran.
     pub job: Job,
     /// Who started it: `user`, a scheduler, `guard`, `hook`, `mcp`.
     pub by: String,
-    /// What came of it.
     pub outcome: Outcome,
-    /// Wall time in milliseconds.
     pub elapsed_ms: u64,
     /// Code of the error, as in `--json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// The snapshot made, or checked.
+    /// The snapshot that was made or checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<SnapshotId>,
     /// Files backed up, or restored by a drill.
     #[serde(default)]
     pub files: u64,
-    /// Their bytes.
     #[serde(default)]
     pub bytes: u64,
-    /// Bytes that a backup added, or a prune gave back.
+    /// Bytes that a backup added, or a prune freed.
     #[serde(default)]
     pub stored_bytes: u64,
-    /// Bytes of the repository afterwards; 0: not known.
+    /// Bytes of the repository afterwards; 0 if unknown.
     #[serde(default)]
     pub repository_bytes: u64,
-    /// What could not be read, or was found damaged.
+    /// Paths that could not be read, or were found damaged.
     #[serde(default)]
     pub problems: u64,
-    /// What changed whenever a backup read it.
+    /// Files that changed during every reading.
     #[serde(default)]
     pub torn: u64,
 }
 
 impl Run {
-    /// Returns true if the job did what it is there for.
     pub fn succeeded(&self) -> bool {
         matches!(self.outcome, Outcome::Done | Outcome::Partial)
     }
 }
 
-/// The last time a scheduler woke bdr up.
+/// The last time a scheduler woke bdr.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tick {
-    /// When.
     pub time: DateTime<Utc>,
-    /// Which.
+    /// Which scheduler.
     pub by: String,
 }
 
-/// A run under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Running {
-    /// What runs.
     pub job: Job,
-    /// In which process.
     pub pid: u32,
 }
 
-/// What was last said about the state of things.
+/// The last message about the state of protection.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Said {
-    /// The word of what was wrong; empty: all was well.
+    /// The word for what was wrong; empty if all was well.
     pub trouble: String,
-    /// When it was said last.
+    /// When it was last sent.
     pub at: Option<DateTime<Utc>>,
 }
 
@@ -128,38 +118,36 @@ pub struct Said {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Memory {
-    /// From when on backups were to run by themselves.
+    /// When automatic backups should have started.
     pub since: Option<DateTime<Utc>>,
-    /// What was registered to wake bdr up.
+    /// The scheduler that was registered.
     pub backend: Option<String>,
-    /// The last wake-up.
     pub tick: Option<Tick>,
-    /// The past of every job.
     pub pasts: Pasts,
     /// What the last backup could not read.
     pub unread: u64,
-    /// What changed whenever the last backup read it.
+    /// Files that changed during every reading by the last backup.
     pub torn: u64,
-    /// Bytes of the repository after the last run; 0: not known.
+    /// Bytes of the repository after the last run; 0 if unknown.
     pub repository_bytes: u64,
-    /// Bytes that the repository may take, as of then, where that follows the disk; 0: any number.
+    /// Bytes that the repository was allowed to take then, if that follows the disk; 0 for no
+    /// limit.
     pub max_bytes: u64,
-    /// The last run that began and has not come back.
+    /// The last run that began and did not report its end.
     pub running: Option<Running>,
-    /// What was said of it.
     pub said: Said,
-    /// Files of which backups leave out more than they did, and nobody was told yet.
+    /// Files of which backups now leave out more, if nobody was notified yet.
     pub newly_excluded: u64,
 }
 
-/// The memory of one repository.
 #[derive(Debug, Clone)]
 pub struct Journal {
     dir: PathBuf,
 }
 
 impl Journal {
-    /// Returns that of the repository at `repository`, below the directory `state`. Nothing is made yet.
+    /// Returns the journal of the repository at `repository`, below the directory `state`. Creates
+    /// nothing yet.
     pub fn new(state: &Path, repository: &Path) -> Self {
         let name = Digest::of(&os_to_bytes(repository.as_os_str())).to_hex();
         Self {
@@ -167,7 +155,6 @@ impl Journal {
         }
     }
 
-    /// Returns its directory.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -184,13 +171,13 @@ impl Journal {
         self.dir.join("runs.old.jsonl")
     }
 
-    /// Returns the file system that the repository was on when it was last written to.
+    /// Returns the file system on which the repository was when it was last written to.
     pub fn place(&self) -> Option<Place> {
         let json = std::fs::read(self.dir.join("place.json")).ok()?;
         serde_json::from_slice(&json).ok()
     }
 
-    /// Remembers the file system that the repository is on.
+    /// Remembers the file system of the repository.
     ///
     /// # Errors
     /// The state directory cannot be written.
@@ -199,19 +186,18 @@ impl Journal {
             return Ok(());
         }
         fsutil::create_dir_private(&self.dir)?;
-        // Strings and numbers: cannot fail.
+        // Only strings and numbers: cannot fail.
         let json = serde_json::to_vec(place).unwrap_or_default();
         fsutil::write_derived(&self.dir.join("place.json"), &json)
     }
 
-    /// Returns what is remembered.
     pub fn memory(&self) -> Memory {
         let bytes = std::fs::read(self.memory_file());
         let memory = bytes.ok().and_then(|b| serde_json::from_slice(&b).ok());
         memory.unwrap_or_default()
     }
 
-    /// Returns what is remembered, as a person is to hear of it: what is under way has not failed yet.
+    /// Returns the memory for people: a run in progress has not failed yet.
     pub fn seen(&self) -> Memory {
         let mut memory = self.memory();
         if let Some(running) = memory.running
@@ -222,13 +208,14 @@ impl Journal {
         memory
     }
 
-    /// Changes what is remembered, alone, and returns it.
+    /// Changes the memory under its lock, and returns it.
     ///
     /// # Errors
     /// The state directory cannot be written.
     pub fn update(&self, change: impl FnOnce(&mut Memory)) -> Result<Memory> {
         fsutil::create_dir_private(&self.dir)?;
-        // Where there are no locks, or somebody holds it for ever, the last one wins: that costs an early run.
+        // Without locks, or if somebody holds it for ever, the last writer wins: that costs an
+        // early run.
         let _alone = Lock::on(&self.dir.join("lock"), Sharing::Alone, PATIENCE).ok();
         self.rewrite(change)
     }
@@ -236,14 +223,15 @@ impl Journal {
     fn rewrite(&self, change: impl FnOnce(&mut Memory)) -> Result<Memory> {
         let mut memory = self.memory();
         change(&mut memory);
-        // Strings, numbers and times: cannot fail.
+        // Only strings, numbers and times: cannot fail.
         let json = serde_json::to_vec(&memory).unwrap_or_default();
         fsutil::write_derived(&self.memory_file(), &json)?;
         Ok(memory)
     }
 
-    /// Takes what a backup left out of the repository, as file and kind; returns how many files are new in that, or for a new kind of
-    /// reason. Each is new once; what the first backup leaves out is what was there when backups began, and is not.
+    /// Records what a backup kept out of the repository, as file and kind; returns how many files
+    /// are new in that, or have a new kind of reason. Each is new only once; what the first backup
+    /// leaves out does not count as new.
     ///
     /// # Errors
     /// The state directory cannot be written.
@@ -281,17 +269,17 @@ impl Journal {
         fsutil::create_dir_private(&self.dir)?;
         let file = self.runs_file();
         if std::fs::metadata(&file).is_ok_and(|meta| meta.len() > ROTATE_BYTES) {
-            // Of two that do this at once one finds nothing to put aside.
+            // If two do this at once, one of them finds nothing to put aside.
             let _ = fsutil::rename(&file, &self.old_runs_file());
         }
-        // The line end comes first as well: a line that was cut off by a crash does not take this one along.
+        // A line break first as well: a line that a crash cut off must not spoil this one.
         let mut line = vec![b'\n'];
         line.extend(serde_json::to_vec(run).unwrap_or_default());
         line.push(b'\n');
         fsutil::append_derived(&file, &line)
     }
 
-    /// Returns the runs that are remembered, oldest first: at least the last 4,000.
+    /// Returns the recorded runs, oldest first: at least the last 4,000.
     pub fn runs(&self) -> Vec<Run> {
         let mut runs = Vec::new();
         for file in [self.old_runs_file(), self.runs_file()] {
@@ -306,7 +294,7 @@ impl Journal {
         runs
     }
 
-    /// Takes the lock that a wake-up holds while it works; `None`: another one is at work.
+    /// Takes the lock that a tick holds while it works; `None` if another one has it.
     ///
     /// # Errors
     /// The state directory cannot be written.

@@ -13,34 +13,29 @@ use crate::base::path::{RawName, os_to_bytes};
 use crate::privacy::{self, Examined, Rules};
 use crate::repo::snapshot::PathNote;
 
-/// A file in which something was found.
 #[derive(Debug, Clone)]
 pub struct Scanned {
-    /// Absolute.
     pub path: PathBuf,
-    /// What, and what a backup would do about it.
+    /// The findings, and what a backup would do about them.
     pub examined: Examined,
     /// Line of each finding, from 1, in the order of the findings.
     pub lines: Vec<u64>,
 }
 
-/// What a scan came to.
 #[derive(Debug, Clone, Default)]
 pub struct ScanReport {
-    /// Files in which something was found, by path.
+    /// Files with findings, by path.
     pub files: Vec<Scanned>,
-    /// Files read.
     pub scanned: u64,
-    /// Their bytes.
     pub bytes: u64,
-    /// What could not be read.
+    /// Files that could not be read.
     pub problems: Vec<PathNote>,
 }
 
 /// Scans files and directories.
 ///
 /// # Errors
-/// A path that was named cannot be read, or the user stopped it.
+/// A named path cannot be read, or the user stopped it.
 pub fn scan(paths: &[PathBuf], rules: &Rules, monitor: &dyn Monitor) -> Result<ScanReport> {
     let mut report = ScanReport::default();
     let mut files: Vec<(PathBuf, u64)> = Vec::new();

@@ -1,6 +1,8 @@
-//! What bdr takes on this machine beside the repository: its trash, what guards keep in staging areas, and lifeboats.
+//! What bdr takes on this machine besides the repository: its trash, what guards keep in staging
+//! areas, and lifeboats.
 //!
-//! A hard link takes no space while its file has another name. So what is counted here is what removing would free.
+//! A hard link takes no space while its file has another name, so what is counted here is what a
+//! removal would free.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +11,7 @@ use crate::disk::fsutil;
 use crate::disk::storage::Lifeboat;
 use crate::repo::Repository;
 
-/// Bytes, place by place.
+/// In bytes, place by place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Space {
     /// In the trash of the repository: deleted for good after a day.
@@ -18,7 +20,7 @@ pub struct Space {
     pub staging: u64,
     /// In staging areas, for as long as a snapshot needs it.
     pub kept: u64,
-    /// In the lifeboat of this repository: copies, and what the repository has no more.
+    /// In the lifeboat of this repository: copies, and files that the repository no longer has.
     pub lifeboat: u64,
     /// In lifeboats of repositories that are gone.
     pub left: u64,
@@ -27,19 +29,17 @@ pub struct Space {
 /// A lifeboat, or a part of one, whose repository is gone.
 #[derive(Debug)]
 pub struct Left {
-    /// The repository that it is of.
     pub repository: PathBuf,
-    /// Where it is.
     pub path: PathBuf,
-    /// What removing it would free.
+    /// Bytes that its removal would free.
     pub bytes: u64,
     lifeboat: Lifeboat,
-    /// The part that is of an earlier repository at the same place; `None`: all of it.
+    /// The part of an earlier repository at the same place; `None` for all of it.
     part: Option<String>,
 }
 
 impl Left {
-    /// Removes it: the repository cannot be brought back from then on.
+    /// Removes it: from then on the repository cannot be restored.
     ///
     /// # Errors
     /// It is not this user's alone, or something in it cannot be removed.
@@ -51,8 +51,8 @@ impl Left {
     }
 }
 
-/// Returns what is left in lifeboats of repositories that were deleted or moved. `current` is the repository in use: without
-/// it the next call brings it back. A repository whose disk is away is not gone.
+/// Returns the lifeboats of repositories that were deleted or moved. `current` is the repository in
+/// use: if it is missing, the next call restores it. A repository whose disk is away is not gone.
 pub fn left(lifeboats: &Path, current: &Path) -> Vec<Left> {
     let mut all = Vec::new();
     for (lifeboat, about) in Lifeboat::all(lifeboats) {
@@ -79,7 +79,7 @@ pub fn left(lifeboats: &Path, current: &Path) -> Vec<Left> {
     all
 }
 
-/// Counts.
+/// Counts all of it.
 ///
 /// # Errors
 /// The trash cannot be listed.
@@ -88,7 +88,7 @@ pub fn space(repo: &Repository, lifeboats: Option<&Path>) -> Result<Space> {
         trash: repo.trash()?.iter().map(|trashed| trashed.bytes).sum(),
         ..Space::default()
     };
-    // A set whose record cannot be read is for `verify` to name.
+    // `verify` reports sets with unreadable records.
     for set in repo.kept_sets().unwrap_or_default() {
         let bytes = only_here(set.area.as_path());
         match set.pack {
@@ -104,7 +104,7 @@ pub fn space(repo: &Repository, lifeboats: Option<&Path>) -> Result<Space> {
     Ok(space)
 }
 
-/// Returns the bytes of the files below a directory that have no name elsewhere.
+/// Returns the bytes of the files below a directory that have no hard link elsewhere.
 fn only_here(path: &Path) -> u64 {
     let Ok(found) = path.symlink_metadata() else {
         return 0;

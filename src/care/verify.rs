@@ -26,10 +26,9 @@ mod packs;
 use content::check_content;
 use packs::Packs;
 
-/// How much to prove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VerifyLevel {
-    /// Every file is there and has its size; records and listings are whole.
+    /// Every file exists with its size; records and listings are whole.
     Quick,
     /// Every byte of every pack, listing and record.
     Full,
@@ -37,37 +36,30 @@ pub enum VerifyLevel {
     Restore,
 }
 
-/// What was found.
 #[derive(Debug, Clone)]
 pub struct VerifyReport {
-    /// Snapshots checked.
     pub snapshots: u64,
-    /// Packs checked.
     pub packs: u64,
-    /// Different blobs in them.
+    /// Distinct blobs in them.
     pub blobs: u64,
-    /// Bytes of content checked.
     pub bytes: u64,
-    /// What is wrong; empty: nothing.
+    /// Empty if nothing is wrong.
     pub damage: Vec<Damage>,
     /// Files that were missing or damaged and are whole again: from the lifeboat, or rewritten.
     pub healed: Vec<String>,
-    /// Who made each of the snapshots, oldest first. One that was forged or altered is among the damage.
+    /// Who made each of the snapshots, oldest first. Forged or altered ones are in `damage`.
     pub origins: Vec<(SnapshotId, Origin)>,
-    /// There is a key that tells what this machine made.
+    /// This machine has a key that identifies its records.
     pub has_key: bool,
     /// Why that key is not used: then no record counts as this machine's, and new ones are not bound.
     pub key_refused: Option<String>,
-    /// Wall time.
     pub elapsed: Duration,
 }
 
-/// One thing that is wrong.
 #[derive(Debug, Clone)]
 pub struct Damage {
     /// Pack, listing or record, by its name in the repository; or a restored path.
     pub name: String,
-    /// How it shows.
     pub reason: String,
     /// Files that cannot be restored because of it.
     pub lost: Vec<LostFile>,
@@ -76,11 +68,10 @@ pub struct Damage {
 /// A file that cannot be restored from a snapshot.
 #[derive(Debug, Clone)]
 pub struct LostFile {
-    /// From which snapshot.
     pub snapshot: SnapshotId,
-    /// Which file, absolute.
+    /// Its absolute path.
     pub path: RawName,
-    /// Another snapshot that has a good copy of the path, the newest.
+    /// The newest other snapshot with a good copy of the path.
     pub other: Option<SnapshotId>,
 }
 
@@ -153,7 +144,6 @@ pub fn verify(
     Ok(report)
 }
 
-/// Restores a snapshot into a scratch directory, and compares.
 fn rehearse(
     repo: &Repository,
     snapshot: &Snapshot,
@@ -205,7 +195,8 @@ fn damage(name: String, error: &Error) -> Damage {
     }
 }
 
-/// Takes records from the lifeboat that were deleted from the repository: what bdr removes has no second name either.
+/// Restores records from the lifeboat that were deleted from the repository: what bdr itself
+/// removes has no hard link left either.
 fn bring_back_records(repo: &Repository, report: &mut VerifyReport) {
     for dir in ["snapshots", "operations"] {
         let Ok(names) = repo.storage().names(dir) else {
@@ -227,7 +218,7 @@ fn bring_back_records(repo: &Repository, report: &mut VerifyReport) {
     }
 }
 
-/// Checks the files that restore without bdr, and rewrites them where they are damaged.
+/// Checks the recovery files, and rewrites damaged ones.
 fn check_recovery(repo: &Repository, report: &mut VerifyReport) {
     for name in repo.outdated_recovery() {
         match repo.renew_recovery(name) {
@@ -243,7 +234,6 @@ fn check_recovery(repo: &Repository, report: &mut VerifyReport) {
     }
 }
 
-/// Says who made the snapshots.
 fn tell_origins(
     repo: &Repository,
     only: Option<SnapshotId>,
@@ -339,7 +329,7 @@ fn check_operations(
     }
     let mut missing: Vec<SnapshotId> = missing.into_iter().collect();
     missing.sort();
-    // Taken while this verify ran: not missing.
+    // Taken during this verify, so not missing.
     let newest = snapshots.last().map(|s| s.id);
     for id in missing
         .iter()
@@ -391,7 +381,7 @@ fn read_listings(repo: &Repository, snapshots: &[Snapshot], found: &mut Vec<Dama
     listings
 }
 
-/// Looks at files that were kept and are not packed: they are there, and nobody wrote to them.
+/// Checks files that were kept and are not packed: they exist, and nobody wrote to them.
 fn check_kept(
     repo: &Repository,
     snapshots: &[Snapshot],
@@ -460,7 +450,7 @@ fn files<'a>(
         .map(|(snapshot, path, entry)| (snapshot, path, blobs_of(entry).collect()))
 }
 
-/// Returns all entries of all snapshots, with where they were.
+/// Returns all entries of all snapshots with their places.
 fn entries<'a>(
     snapshots: &'a [Snapshot],
     listings: &'a Listings,

@@ -2,8 +2,8 @@
 //! oldest backups.
 //!
 //! Snapshots that the policy always keeps stay, and so do those of the last day: a budget that is
-//! too small must not cost the way back from what was done today. If those that always stay need
-//! more than the budget by themselves, nothing is removed for it: it would only cost history.
+//! too small must not make today's changes impossible to undo. If what always stays needs more than
+//! the budget, nothing is removed for it: it would only cost history.
 
 use crate::base::error::{Error, Result};
 use crate::base::monitor::Monitor;
@@ -16,21 +16,20 @@ use chrono::TimeDelta;
 use super::needs::Needs;
 use super::repack::weights;
 
-/// How long snapshots stay, however full it is.
+/// How long snapshots stay, however full the storage is.
 const DAY: TimeDelta = TimeDelta::days(1);
 
-/// How much of its budget a repository takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
     /// Bytes that it takes, without the trash.
     pub used: u64,
-    /// Bytes that it may take; 0: any number.
+    /// Bytes that it may take; 0 for no limit.
     pub max: u64,
-    /// Nobody said how many: they follow the disk.
+    /// The limit is not configured, so it follows the disk.
     pub by_disk: bool,
-    /// What the last full backup stored; 0: there is none.
+    /// Bytes that the last full backup stored; 0 if there is none.
     pub full: u64,
-    /// What has to stay takes more than it may.
+    /// What has to stay takes more than the budget.
     pub unreachable: bool,
 }
 
@@ -40,13 +39,13 @@ impl Budget {
         self.max > 0 && self.used / 4 >= self.max / 5
     }
 
-    /// Returns the share that is used, in percent.
+    /// Returns the used share, in percent.
     pub fn percent(&self) -> u64 {
         self.used.saturating_mul(100) / self.max.max(1)
     }
 }
 
-/// Returns how much of its budget a repository takes; without a number in the configuration the budget follows the disk.
+/// Returns the use of the budget; without a configured number the budget follows the disk.
 ///
 /// # Errors
 /// The repository cannot be listed.
@@ -59,7 +58,7 @@ pub fn budget(repo: &Repository, configured: Option<u64>) -> Result<Budget> {
         .rev()
         .find(|one| one.is_backup() && one.kind == SnapshotKind::Full);
     let full = full.map_or(0, |one| one.stats.stored_bytes);
-    // Where nobody knows how much room there is, there is no budget.
+    // If the free space is unknown, there is no budget.
     let by_disk = || {
         let free = fsutil::free_bytes(repo.location());
         free.map_or(0, |free| usual_max_bytes(used, free, full))
@@ -73,7 +72,7 @@ pub fn budget(repo: &Repository, configured: Option<u64>) -> Result<Budget> {
     })
 }
 
-/// Lets go what does not fit; says so in the budget if that is of no use.
+/// Marks what does not fit for removal; notes in the budget if that would be useless.
 pub(super) fn fit(
     repo: &Repository,
     budget: &mut Budget,

@@ -13,34 +13,34 @@ use crate::repo::index::{DigestSet, Index};
 use crate::repo::layout;
 use crate::repo::snapshot::{PackRef, SnapshotKind};
 
-/// What a snapshot needs that those before it did not.
+/// What a snapshot needs that earlier ones did not.
 #[derive(Default)]
 pub(super) struct News {
     pub(super) blobs: Vec<Digest>,
     pub(super) keyframes: Vec<Digest>,
 }
 
-/// What must not go.
+/// What must stay.
 #[derive(Default)]
 pub(super) struct Needs {
     pub(super) keyframes: DigestSet,
     pub(super) blobs: DigestSet,
-    /// Packs of fulls: `tar` extracts them all.
+    /// Packs of full backups: `tar` extracts them all.
     pub(super) packs: DigestSet,
     pub(super) sets: HashSet<Id>,
-    /// Of values in the vault.
+    /// Fingerprints of values in the vault.
     pub(super) values: HashSet<Fingerprint>,
     /// Sets whose files were not packed when they were read.
     unpacked: HashSet<Id>,
     seen: HashSet<(u64, SnapshotId)>,
-    /// By key frame, what no snapshot so far needs of it, because all say something else of these paths.
+    /// By key frame, the entries that no snapshot so far needs, because each replaces them.
     hidden: HashMap<Digest, Vec<Entry>>,
-    /// What cannot be read: nobody knows what it needs.
+    /// Records that cannot be read: nobody knows what they need.
     pub(super) unknown: Vec<Error>,
 }
 
 impl Needs {
-    /// Looks at all snapshots but those of `without`.
+    /// Reads all snapshots except `without`.
     pub(super) fn of(
         repo: &Repository,
         without: &HashSet<SnapshotId>,
@@ -51,7 +51,7 @@ impl Needs {
         Ok(needs)
     }
 
-    /// Looks at what came since the last look; returns the blobs that are needed by it only.
+    /// Reads the snapshots that came since the last reading; returns the blobs that only they need.
     pub(super) fn look(
         &mut self,
         repo: &Repository,
@@ -68,14 +68,13 @@ impl Needs {
             }
             self.snapshot(repo, seq, id, &mut fresh);
         }
-        // Another process may have packed what was kept.
+        // Another process may have packed kept content.
         for set in self.unpacked.clone() {
             self.set(repo, set, &mut fresh);
         }
         Ok(fresh.blobs)
     }
 
-    /// Adds one snapshot.
     pub(super) fn add(&mut self, repo: &Repository, seq: u64, id: SnapshotId) -> News {
         let mut fresh = News::default();
         if self.seen.insert((seq, id)) {
@@ -167,18 +166,19 @@ impl Needs {
     }
 }
 
-/// Packs that can go.
+/// Packs that can be removed.
 #[derive(Default)]
 pub(super) struct SparePacks {
-    /// Nothing in them is needed, or all that is has a copy in a pack that stays.
+    /// Nothing in them is needed, or every needed blob has a copy in a pack that stays.
     pub(super) packs: Vec<PackRef>,
-    /// What such a pack has a copy of: the copy that stays is to be looked at first.
+    /// The blobs of such a pack that have a copy: that one has to be checked first.
     pub(super) copies: HashMap<Digest, Vec<Digest>>,
-    /// Needed, and in no pack that is there.
+    /// Blobs that are needed and in no existing pack.
     pub(super) missing: DigestSet,
 }
 
-/// Chooses packs so that each needed blob stays in one, and returns the rest. `worn` ones stay only for want of another copy.
+/// Chooses packs so that each needed blob stays in one, and returns the others. `worn` packs stay
+/// only if there is no other copy.
 pub(super) fn spare_packs(
     index: &Index,
     needs: &Needs,
@@ -229,7 +229,7 @@ pub(super) fn spare_packs(
         }
     }
     for (number, pack) in index.packs().iter().enumerate() {
-        // The damaged record may need what seems to be missing.
+        // The unreadable pack may contain what seems to be missing.
         let hope = unreadable.contains(&pack.pack.id) && !spare.missing.is_empty();
         if chosen[number] || hope {
             continue;

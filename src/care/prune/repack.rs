@@ -19,11 +19,11 @@ use crate::repo::index::{DigestSet, Index, Location};
 use crate::repo::pack::{Level, PackWriter, TarKind, TarMeta};
 use crate::repo::reader::Reader;
 
-/// A pack smaller than this is tiny.
+/// A smaller pack is tiny, in bytes.
 const TINY_BYTES: u64 = 128 * 1024;
-/// So many tiny packs are worth being put together.
+/// This many tiny packs are worth merging.
 const MANY_TINY: usize = 64;
-/// Blobs up to this size are read whole.
+/// Blobs up to this size, in bytes, are read whole.
 const MEMORY_BYTES: u64 = 8 << 20;
 
 /// The packs to rewrite.
@@ -31,11 +31,11 @@ const MEMORY_BYTES: u64 = 8 << 20;
 struct Worn {
     /// Packs whose content is copied.
     packs: DigestSet,
-    /// Needed, and in no other pack that stays.
+    /// Blobs that are needed and in no other pack that stays.
     blobs: Vec<(Digest, Location)>,
 }
 
-/// Rewrites packs within the budget of the run; returns those that can go for it.
+/// Rewrites packs within the budget of the run; returns those that can be removed then.
 pub(super) fn repack(
     repo: &Repository,
     needs: &Needs,
@@ -55,7 +55,7 @@ pub(super) fn repack(
     match written {
         Ok((lost, bytes)) => {
             for blob in lost {
-                // What cannot be read stays where it is: some day it may.
+                // Packs with unreadable blobs stay: some day they may be readable.
                 let packs = index.copies(blob).filter_map(|l| index.pack(l.pack));
                 for pack in packs {
                     worn.packs.remove(&pack.pack.id);
@@ -65,7 +65,7 @@ pub(super) fn repack(
             report.repacked_bytes = bytes;
             Ok(worn.packs)
         }
-        // On a full disk what can be given back as it is comes first; the rest is for another day.
+        // On a full disk, free what needs no copying first; the rest has to wait.
         Err(Error::Storage { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {
             Ok(DigestSet::default())
         }
@@ -108,7 +108,7 @@ fn choose(index: &Index, needs: &Needs, unreadable: &DigestSet, budget: u64) -> 
     if tiny.len() >= MANY_TINY {
         chosen.extend(tiny);
     }
-    // What gives the most for the least copying comes first.
+    // The most freed space for the least copying first.
     chosen.sort_by_key(|number| live[*number].saturating_mul(1000) / size(*number).max(1));
     let mut worn = Worn::default();
     let mut bytes = 0;
@@ -125,7 +125,8 @@ fn choose(index: &Index, needs: &Needs, unreadable: &DigestSet, budget: u64) -> 
     worn
 }
 
-/// Copies blobs into new packs, each checked as it is read; returns those that cannot be read, and the bytes written.
+/// Copies blobs into new packs, and checks each as it is read; returns the unreadable ones, and the
+/// bytes written.
 fn copy(
     repo: &Repository,
     index: &Arc<Index>,
@@ -185,7 +186,7 @@ fn copy(
     Ok((lost, finished.iter().map(|f| f.pack.bytes).sum()))
 }
 
-/// Returns how many compressed bytes a blob takes, by the ratio of its pack.
+/// Returns a function for the compressed bytes of a blob, by the ratio of its pack.
 pub(super) fn weights(index: &Index) -> impl Fn(&[Digest]) -> u64 + '_ {
     let ratios: HashMap<u32, f64> = (0..)
         .zip(index.packs())

@@ -15,7 +15,7 @@ use crate::repo::pack;
 use crate::repo::reader::Reader;
 use crate::repo::trash::{Part, Trashed};
 
-/// Files moved while the repository is held.
+/// How many files are moved per lock.
 const MOVES_AT_ONCE: usize = 64;
 
 /// Counts what [`collect`] would move and free.
@@ -55,7 +55,8 @@ fn is_due(trashed: &Trashed, options: &PruneOptions<'_>) -> bool {
     age >= 0 && age >= options.grace.num_milliseconds()
 }
 
-/// Throws away what nothing needs, deletes what was thrown away long enough ago, takes back what is needed.
+/// Moves unneeded files to the trash, deletes those that were in it long enough, and moves back
+/// what is needed.
 pub(super) fn collect(
     repo: &Repository,
     needs: &mut Needs,
@@ -69,7 +70,7 @@ pub(super) fn collect(
         packs: spare,
         index,
     } = spare_parts(repo, needs, &worn)?;
-    // Blobs that count as damaged because their pack is gone, and that nothing needs.
+    // Blobs that count as damaged because their pack is gone, but that nothing needs.
     let mut damaged = repo.damaged_blobs();
     let before = damaged.len();
     damaged.retain(|blob| needs.blobs.contains(blob));
@@ -138,7 +139,7 @@ struct Moving<'a> {
 }
 
 impl Moving<'_> {
-    /// Looks at snapshots that came since: what they need stays.
+    /// Reads snapshots that came meanwhile: what they need stays.
     fn look_again(
         &mut self,
         repo: &Repository,
@@ -223,7 +224,7 @@ fn bad_copies(
     Ok(bad)
 }
 
-/// Deletes what lay in the trash long enough; takes back what is needed.
+/// Deletes what was in the trash long enough; moves back what is needed.
 fn sweep(
     repo: &Repository,
     needs: &mut Needs,
@@ -242,7 +243,8 @@ fn sweep(
         if monitor.stopped() {
             return Err(Error::Interrupted);
         }
-        // Alone, and after a look: a guard that could not wait names what it wrote without the lock, and then looks whether it is there.
+        // Alone, and after another check: a guard that could not wait names what it wrote without
+        // the lock, and then checks that it exists.
         repo.alone(options.patience, || {
             needs.look(repo, &HashSet::new(), monitor)?;
             if let Some(error) = needs.unknown.pop() {

@@ -1,4 +1,4 @@
-//! Seals what the rules of today would, and deletes what held it.
+//! Seals what today's rules would, and deletes the old form.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,13 +17,14 @@ use crate::repo::pack::{Level, PackWriter, TarKind, TarMeta};
 use crate::repo::reader::Reader;
 use crate::repo::snapshot::{RootRecord, Snapshot, SnapshotKind};
 
-/// Names the packs that are to be deleted, from before the first record is written anew until they are gone.
+/// Names the packs to delete, from before the first record is rewritten until they are gone.
 const JOURNAL: &str = "purging.json";
 
-/// Writes what takes the place of what was found, then the records, then deletes. In this order everything can be restored wherever it is cut
-/// off; what was to be deleted is in the journal before the first record forgets it.
+/// Writes the replacements, then the records, then deletes. In this order everything can be
+/// restored wherever it is interrupted; the journal names what to delete before the first record
+/// forgets it.
 pub(super) fn purge(work: &mut Work, repo: &Repository, monitor: &dyn Monitor) -> Result<()> {
-    // What a run that was cut off had yet to delete.
+    // What an interrupted run still had to delete.
     let unfinished: DigestSet = match repo.storage().read(JOURNAL) {
         Ok(json) => serde_json::from_slice(&json).unwrap_or_default(),
         Err(_) => DigestSet::default(),
@@ -49,7 +50,7 @@ pub(super) fn purge(work: &mut Work, repo: &Repository, monitor: &dyn Monitor) -
     work.report.rewritten += rewritten;
     delete(repo, &going, old)?;
     work.report.removed_packs = going.len() as u64;
-    // States say where content was; the next run reads everything again.
+    // States say where content was; without them, the next run reads everything again.
     match OwnTree::left_in(repo.cache(), "state".as_ref()) {
         Some(states) => states.remove(),
         None => Ok(()),
@@ -61,18 +62,17 @@ struct Purge<'a> {
     work: &'a Work,
     writer: PackWriter<'a>,
     reader: Reader<'a>,
-    /// What has been stored again.
     written: DigestSet,
-    /// Key frames, by what they were.
+    /// New key frames by the old ones.
     listings: HashMap<Digest, Digest>,
-    /// What a content is called in its pack.
+    /// The name of a content in its pack.
     names: HashMap<Digest, String>,
-    /// Blobs that some snapshot has.
+    /// Blobs that any snapshot has.
     needed: DigestSet,
 }
 
 impl Purge<'_> {
-    /// Returns the records that have to be written again: those of which something changed, and those that name their packs.
+    /// Returns the records to rewrite: those with changes, and those that name packs that go.
     fn snapshots(&mut self, monitor: &dyn Monitor) -> Result<Vec<Snapshot>> {
         let mut changed = Vec::new();
         for mut snapshot in self.work.snapshots.clone() {
@@ -96,7 +96,8 @@ impl Purge<'_> {
         Ok(changed)
     }
 
-    /// Returns the key frame that takes the place of one, the same if nothing in it changes. Many snapshots share one: it is looked at once.
+    /// Returns the replacement of a key frame, or the same one if nothing in it changes. Many
+    /// snapshots share one, so each is examined once.
     fn listing(&mut self, root: &RootRecord, base: Digest) -> Result<Digest> {
         if let Some(new) = self.listings.get(&base) {
             return Ok(*new);
@@ -119,7 +120,8 @@ impl Purge<'_> {
         Ok(new)
     }
 
-    /// Puts what was sealed in the place of an entry's content; content that shares a blob with it is stored anew, whole.
+    /// Replaces an entry's content by its sealed form; content that shares a blob with it is stored
+    /// again, whole.
     fn replace(&mut self, root: &str, entry: &mut Entry) -> Result<bool> {
         let (Some(key), Some(content)) = (key_of(entry), entry.body.content.clone()) else {
             return Ok(false);
@@ -153,7 +155,8 @@ impl Purge<'_> {
         Ok(true)
     }
 
-    /// Stores again what else is in the packs that go, and returns those: a pack is deleted whole.
+    /// Stores again everything else in the packs that go, because a pack is deleted whole; returns
+    /// these packs.
     fn save_from(&mut self, unfinished: &DigestSet) -> Result<DigestSet> {
         let (index, _) = self.repo.refreshed_index()?;
         let mut numbers: HashSet<u32> = HashSet::new();
@@ -180,7 +183,7 @@ impl Purge<'_> {
                 continue;
             };
             let content = Content::whole(blob, location.size);
-            // One that cannot be read was lost before.
+            // An unreadable one was lost before.
             if let Ok(bytes) = self.reader.to_vec(&content, location.size) {
                 let name = self.names.get(&blob).cloned();
                 let name = name.unwrap_or_else(|| format!("blobs/{blob}"));
@@ -190,13 +193,13 @@ impl Purge<'_> {
         Ok(going)
     }
 
-    /// Returns the names of the key frames that others take the place of.
+    /// Returns the names of the replaced key frames.
     fn old_listings(&self) -> Vec<String> {
         let replaced = self.listings.iter().filter(|(old, new)| old != new);
         replaced.map(|(old, _)| layout::key_frame(*old)).collect()
     }
 
-    /// Publishes what was stored, writes the journal, then the records; returns how many.
+    /// Publishes what was stored, then writes the journal, then the records; returns how many.
     fn commit(self, changed: Vec<Snapshot>, going: &DigestSet) -> Result<u64> {
         let packs = self.writer.finish()?;
         self.repo.vault().flush()?;
@@ -217,7 +220,8 @@ impl Purge<'_> {
     }
 }
 
-/// Deletes what no record names any more, and what lies in the trash: it may have been there before. The journal goes last.
+/// Deletes what no record names any more, and the trash, which may contain older copies. The
+/// journal goes last.
 fn delete(repo: &Repository, going: &DigestSet, old: Vec<String>) -> Result<()> {
     let packs = going.iter().map(|id| layout::pack(*id));
     let dead: Vec<String> = packs.chain(old).collect();

@@ -1,5 +1,5 @@
 //! Checks that files come out as they went in. That every part of a file exists and is whole does
-//! not prove that the parts are those of the file.
+//! not prove that these are the right parts.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::repo::index::Index;
 use crate::repo::reader::Reader;
 use crate::repo::snapshot::Snapshot;
 
-/// Puts together each file that consists of parts, and compares it with its digest; of others the length tells. What has lost a part is left to
-/// whoever reports that.
+/// Reassembles each file that consists of parts, and compares its digest; for others the length is
+/// enough. Files with lost parts are reported elsewhere.
 ///
 /// # Errors
 /// The user stopped it.
@@ -71,7 +71,7 @@ pub(super) fn check_content(
     Ok(())
 }
 
-/// Returns what stands for content: where it is said to be, and what it is said to come to.
+/// Returns a digest of the description of content: its parts, and its own digest.
 fn key_of(content: &Content) -> Digest {
     Digest::of(
         format!(

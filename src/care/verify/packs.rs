@@ -1,4 +1,4 @@
-//! Checks that packs exist and are whole, and finds the blobs that have no good copy left.
+//! Checks that packs exist and are whole, and finds the blobs without a good copy.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use crate::repo::snapshot::{PackRef, Snapshot, SnapshotKind};
 use crate::repo::trash::Part;
 use crate::repo::{Repository, layout};
 
-/// Takes packs from the lifeboat that are missing, or have another size than the records say.
+/// Restores packs from the lifeboat that are missing, or have another size than the records say.
 pub(super) fn bring_back(repo: &Repository, snapshots: &[Snapshot]) -> Result<Vec<String>> {
     let present: HashMap<Digest, u64> = repo
         .list_packs()?
@@ -38,21 +38,20 @@ pub(super) fn bring_back(repo: &Repository, snapshots: &[Snapshot]) -> Result<Ve
     Ok(healed)
 }
 
-/// Blobs that snapshots need.
 type Needed = HashMap<Digest, ()>;
 
-/// What is known of the packs so far.
+/// The findings about packs so far.
 pub(super) struct Packs {
     pub(super) index: Arc<Index>,
-    /// Those that are there, and their sizes.
+    /// The existing packs, with their sizes.
     present: HashMap<Digest, u64>,
     bad: BTreeMap<Digest, String>,
-    /// Copies of blobs that cannot be read, by blob, with the names of their packs.
+    /// Unreadable copies of blobs, by blob, with the names of their packs.
     bad_copies: HashMap<Digest, Vec<(Location, String)>>,
 }
 
 impl Packs {
-    /// Compares the packs that records name with those that are there.
+    /// Compares the packs in records with the existing ones.
     pub(super) fn look(repo: &Repository, snapshots: &[Snapshot], needed: &Needed) -> Result<Self> {
         let present: HashMap<Digest, u64> = repo
             .list_packs()?
@@ -61,7 +60,8 @@ impl Packs {
             .collect();
         let (index, unreadable) = repo.refreshed_index()?;
         let mut bad: BTreeMap<Digest, String> = BTreeMap::new();
-        // An incremental is also whole if prune removed a pack of it, because all that is needed has copies elsewhere.
+        // An incremental is also whole if prune removed one of its packs because everything needed
+        // has copies elsewhere.
         let is_lost = |blob: &Digest| index.copies(*blob).next().is_none();
         let any_lost = needed.keys().any(is_lost);
         let named = snapshots
@@ -88,7 +88,7 @@ impl Packs {
         })
     }
 
-    /// Returns the packs to check: those that hold something of `needed`, or all.
+    /// Returns the packs to check: those with something of `needed`, or all.
     pub(super) fn wanted(&self, needed: Option<&Needed>) -> Vec<PackRef> {
         let index = &self.index;
         let holds = |pack: &PackRef, blob: Digest| {
@@ -101,7 +101,7 @@ impl Packs {
             .collect()
     }
 
-    /// Reads every byte of packs; returns how many bytes of content were checked, and how many blobs.
+    /// Reads every byte of packs; returns the number of bytes of content checked, and of blobs.
     pub(super) fn read(
         &mut self,
         repo: &Repository,
@@ -127,7 +127,7 @@ impl Packs {
         Ok((bytes, self.index.digests().count() as u64))
     }
 
-    /// Checks the packs as files, before their blobs are looked at: what the lifeboat has is put in place.
+    /// Checks the packs as files, before their blobs: the lifeboat may replace them.
     fn read_files(
         &mut self,
         repo: &Repository,
@@ -135,7 +135,7 @@ impl Packs {
         healed: &mut Vec<String>,
         monitor: &dyn Monitor,
     ) {
-        /// Bad files, with the reason, and those that are whole again.
+        /// Bad files with the reason, and those that are whole again.
         type Found = (Vec<(PackRef, String)>, Vec<String>);
         let next = AtomicUsize::new(0);
         let found: Mutex<Found> = Mutex::default();
@@ -166,7 +166,7 @@ impl Packs {
         }
     }
 
-    /// Returns the copies of blobs that lie in packs, in the order in which they lie there.
+    /// Returns the copies of blobs in packs, in the order of the packs.
     fn blobs_in(&self, wanted: &[PackRef]) -> Vec<(Digest, Location)> {
         // An empty one may claim any number of parts of any length, so do not search for them.
         let is_empty = |pack: &&PackRef| self.bad.get(&pack.id).is_some_and(|why| why == EMPTY);
@@ -187,7 +187,7 @@ impl Packs {
         blobs
     }
 
-    /// Returns the needed blobs of which no good copy is left, with the name of the pack that had one.
+    /// Returns the needed blobs without a good copy, with the name of the pack that had one.
     pub(super) fn lost(&self, needed: &Needed, level: VerifyLevel) -> HashMap<Digest, String> {
         let is_there = |location: &Location| {
             let pack = self.index.pack(location.pack);
@@ -208,7 +208,7 @@ impl Packs {
         lost
     }
 
-    /// Says which packs are bad, and which files are lost by that.
+    /// Reports which packs are bad, and which files are lost because of that.
     pub(super) fn report(
         &self,
         snapshots: &[Snapshot],
@@ -244,7 +244,7 @@ impl Packs {
                     .last();
                 let name = match &lost[blob] {
                     name if !name.is_empty() => name.clone(),
-                    // No copy is known at all: the pack that held it is gone.
+                    // No copy is known at all: its pack is gone.
                     _ => by_pack
                         .values()
                         .find(|d| d.reason == "it is missing")
@@ -269,7 +269,7 @@ impl Packs {
     }
 }
 
-/// Reads blobs by several threads; returns the copies that cannot be read.
+/// Reads blobs in several threads; returns the unreadable copies.
 fn unreadable(
     repo: &Repository,
     index: &Arc<Index>,
@@ -301,7 +301,7 @@ fn unreadable(
     Ok(found.into_inner().unwrap_or_default())
 }
 
-/// Splits blobs into tasks. Blobs of one member stay together: it is decompressed once.
+/// Splits blobs into tasks. Blobs of one member stay together, so that it is decompressed once.
 fn by_member(blobs: Vec<(Digest, Location)>) -> Vec<Vec<(Digest, Location)>> {
     let mut tasks = Vec::new();
     let mut group: Vec<(Digest, Location)> = Vec::new();
@@ -318,16 +318,17 @@ fn by_member(blobs: Vec<(Digest, Location)>) -> Vec<Vec<(Digest, Location)>> {
     tasks
 }
 
-/// Bytes of a pack that are in memory at a time.
+/// Bytes of a pack in memory at a time.
 const PIECE: usize = 256 * 1024;
 
-/// Zeros that no pack has one after another: a member of it is at most half as long.
+/// More consecutive zeros than any pack has: a member is at most half as long.
 const MOST_NOTHING: usize = 1 << 20;
 
 /// What is wrong with a pack that has that many.
 const EMPTY: &str = "much of it is empty";
 
-/// Returns what is wrong with the file of a pack. It is read piece by piece: one that holds a large file is as large.
+/// Returns what is wrong with a pack file. Reads it piece by piece, because a pack may be as large
+/// as the largest file.
 fn bad_file(repo: &Repository, pack: &PackRef, buffer: &mut [u8]) -> Option<String> {
     let name = layout::pack(pack.id);
     let bytes = match repo.storage().size(&name) {
@@ -347,7 +348,8 @@ fn bad_file(repo: &Repository, pack: &PackRef, buffer: &mut [u8]) -> Option<Stri
         if let Err(error) = repo.storage().read_at(&name, at, piece) {
             return Some(error.to_string());
         }
-        // A member is shorter than this, and begins with something: what is empty for so long holds nothing, however long it claims to be.
+        // A member is shorter than this, and begins with something: such a long empty range
+        // contains nothing, however long it claims to be.
         nothing = match piece.iter().all(|byte| *byte == 0) {
             true => nothing + length,
             false => 0,
