@@ -30,20 +30,17 @@ pub mod shells;
 /// What calls bdr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// git's hooks.
     Git,
     /// An interactive shell.
     Shell(shells::Shell),
-    /// A coding agent.
     Agent(Host),
-    /// What a project deploys with.
+    /// The deployment of a project.
     Deploy,
     /// A client of the MCP server.
     Client(servers::Client),
 }
 
 impl Target {
-    /// Returns its word.
     pub fn word(self) -> &'static str {
         match self {
             Self::Git => "git",
@@ -54,7 +51,7 @@ impl Target {
         }
     }
 
-    /// Returns what a word means; `shell`, `all` mean several and are for the caller.
+    /// Returns the target of a word; `shell` and `all` mean several and are left to the caller.
     pub fn parse(word: &str) -> Option<Self> {
         match word {
             "git" => Some(Self::Git),
@@ -66,28 +63,25 @@ impl Target {
     }
 }
 
-/// The form that bdr's part has in a file.
+/// The form of bdr's part in a file.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Form {
-    /// Handlers in a JSON file of settings.
+    /// Handlers in a JSON settings file.
     Settings {
-        /// Whose.
         host: Host,
-        /// What is to stand there.
         entries: Vec<json::Entry>,
     },
     /// A block of lines.
     Block(String),
     /// The whole file is bdr's.
     Own(String),
-    /// A hook of git: what stood there is put aside, and run by it.
+    /// A git hook: an existing one is put aside, and run by it.
     Shim {
-        /// The script.
         script: String,
-        /// Where what stood there goes.
+        /// Where an existing hook is put.
         aside: PathBuf,
     },
-    /// Scripts of a `package.json`.
+    /// Scripts in a `package.json`.
     Scripts {
         /// What runs them: npm, yarn, …
         manager: String,
@@ -98,7 +92,7 @@ pub enum Form {
     Server(servers::Client, serde_json::Value),
 }
 
-/// The same, as the manifest has it: what is needed to take it out.
+/// The form in the manifest: what is needed to remove it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Kind {
@@ -126,35 +120,30 @@ impl Form {
 /// Which content is wanted in which file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wanted {
-    /// For whom.
     pub target: Target,
-    /// The file as the host calls it; a symlink is followed.
+    /// The file as the host names it; a symlink is followed.
     pub file: PathBuf,
-    /// What.
     pub form: Form,
-    /// The program that is called.
+    /// The program to call.
     pub program: PathBuf,
 }
 
-/// What a step does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// A new file.
     Create,
     /// Something is added to a file.
     Add,
-    /// What bdr put there is renewed.
+    /// bdr's part is updated.
     Update,
-    /// All is as it should be.
+    /// Everything is as it should be.
     Keep,
-    /// What bdr put there goes.
+    /// bdr's part is removed.
     Remove,
-    /// A file that bdr made goes.
+    /// A file that bdr made is deleted.
     Delete,
 }
 
 impl Action {
-    /// Returns its word.
     pub fn word(self) -> &'static str {
         match self {
             Self::Create => "create",
@@ -170,29 +159,27 @@ impl Action {
 /// One file, before and after.
 #[derive(Debug, Clone)]
 pub struct Step {
-    /// For whom.
     pub target: String,
-    /// The file; of a symlink what it leads to.
+    /// The file; for a symlink, its target.
     pub file: PathBuf,
-    /// What is done.
     pub action: Action,
-    /// The current content; `None`: no file.
+    /// The current content; `None` if there is no file.
     pub before: Option<Vec<u8>>,
-    /// The wanted content; `None`: no file.
+    /// The wanted content; `None` for no file.
     pub after: Option<Vec<u8>>,
     /// An existing hook is put aside here, or comes back from here.
     pub aside: Option<PathBuf>,
-    /// The file as the manifest has it: another program may have moved bdr's hook.
+    /// The file in the manifest: another program may have moved bdr's hook.
     key: PathBuf,
     mode: u32,
     kind: Kind,
     program: PathBuf,
-    /// What the file was before bdr came, where that is known better than by `before`.
+    /// The file before bdr edited it, if something better than `before` is known.
     original: Option<Original>,
 }
 
 impl Step {
-    /// Returns true for a script in a directory of git's hooks.
+    /// Returns true for a script in a directory of git hooks.
     pub fn is_hook_of_git(&self) -> bool {
         self.kind == Kind::Shim
     }
@@ -207,13 +194,13 @@ struct Edit {
     target: String,
     file: RawName,
     kind: Kind,
-    /// SHA-256 of the file before; `None`: there was none.
+    /// SHA-256 of the file before; `None` if there was none.
     before: Option<String>,
     /// SHA-256 of the file after.
     after: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     aside: Option<RawName>,
-    /// Directories that were made for it, the innermost first.
+    /// Directories created for it, innermost first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     made: Vec<RawName>,
     program: RawName,
@@ -222,7 +209,7 @@ struct Edit {
 }
 
 impl Edit {
-    /// Returns false for what is left of a file that bdr made, if that is nothing.
+    /// Returns false if nothing is left of a file that bdr made.
     fn keeps(&self, kind: Kind, left: &[u8]) -> bool {
         self.before.is_some() || !is_nothing(kind, left)
     }
@@ -240,7 +227,7 @@ struct Manifest {
 pub enum Standing {
     /// As it was made.
     Good,
-    /// The file was edited around it; bdr's part is there.
+    /// The file was edited around bdr's part, which is there.
     Edited,
     /// bdr's part is gone.
     Gone,
@@ -251,42 +238,36 @@ pub enum Standing {
 /// An edit, for people.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// For whom.
     pub target: String,
-    /// The file.
     pub file: PathBuf,
     /// The program that it calls.
     pub program: PathBuf,
-    /// Its state.
     pub standing: Standing,
-    /// When it was made.
     pub time: DateTime<Utc>,
-    /// By which version of bdr.
     pub version: String,
 }
 
-/// What was edited, and what the files were before: in a directory of its own.
+/// What was edited, and the original files, in a directory of its own.
 #[derive(Debug)]
 pub struct Ledger {
     dir: PathBuf,
     manifest: Manifest,
 }
 
-/// What an edit says that it was made by.
+/// The version recorded with an edit.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn hex_of(bytes: &[u8]) -> String {
     Digest::of(bytes).to_hex()
 }
 
-/// The current file.
 struct Stands {
     real: PathBuf,
     bytes: Option<Vec<u8>>,
     mode: u32,
 }
 
-/// Looks at a file that is to be edited.
+/// Reads a file that is going to be edited.
 fn look(file: &Path, fresh: u32) -> Result<Stands> {
     let refuse = |why: &str| {
         let message = format!("`{}` {why}; nothing was changed", show(file.as_os_str()));
@@ -349,7 +330,7 @@ impl Ledger {
     /// Reads what was edited.
     ///
     /// # Errors
-    /// What is there cannot be read: what is bdr's is not known then, and nothing is to be taken for nobody's.
+    /// It cannot be read: then we do not know what is bdr's, and nothing may count as nobody's.
     pub fn open(dir: &Path) -> Result<Self> {
         let file = dir.join("manifest.json");
         let manifest = match std::fs::read(&file) {
@@ -373,7 +354,7 @@ impl Ledger {
         self.manifest.edits.iter().find(same)
     }
 
-    /// Returns what a file was before bdr came, if it is kept.
+    /// Returns the original of a file, if it is kept.
     fn kept(&self, edit: &Edit) -> Option<Original> {
         match &edit.before {
             None => Some(Original(None)),
@@ -387,7 +368,7 @@ impl Ledger {
     /// Plans the step that puts the wanted content into place.
     ///
     /// # Errors
-    /// The file is not one that bdr may edit, or is not what the host documents.
+    /// bdr may not edit the file, or it is not what the host documents.
     pub fn plan(&self, wanted: &Wanted) -> Result<Step> {
         let word = wanted.target.word();
         let fresh = match wanted.form {
@@ -396,7 +377,7 @@ impl Ledger {
         };
         let file = &wanted.file;
         let stands = match &wanted.form {
-            // A hook that is a link is put aside as it is.
+            // A hook that is a symlink is put aside as it is.
             Form::Shim { .. } => look_at_hook(file)?,
             _ => look(file, fresh)?,
         };
@@ -429,10 +410,10 @@ impl Ledger {
         })
     }
 
-    /// Does a step, and remembers it.
+    /// Applies a step, and records it.
     ///
     /// # Errors
-    /// The file cannot be written; it is as it was.
+    /// The file cannot be written; it is unchanged.
     pub fn apply(&mut self, step: &Step, now: DateTime<Utc>) -> Result<()> {
         let known = self.edit(&step.target, &step.key).cloned();
         if matches!(step.action, Action::Remove | Action::Delete) {
@@ -442,7 +423,7 @@ impl Ledger {
             return Ok(());
         };
         if step.action == Action::Keep && known.is_some() {
-            // As it should be, and of this version: that is all there is to remember.
+            // Already as it should be, and of this version: only record it.
             let edits = self.manifest.edits.iter_mut();
             for edit in edits.filter(|e| e.target == step.target && e.file.as_path() == step.key) {
                 edit.program = RawName::from(&*step.program);
@@ -482,7 +463,7 @@ impl Ledger {
             version: VERSION.to_owned(),
             time: now,
         };
-        // Remember it first: an entry for a missing edit does no harm when uninstalling.
+        // Record it first: an entry for a missing edit does no harm when uninstalling.
         self.forget(&step.target, &step.key);
         self.manifest.edits.push(edit);
         self.save()?;
@@ -504,7 +485,8 @@ impl Ledger {
         written
     }
 
-    /// Says what has to be done to take out what was put in for `target`, in files that `wanted` is true for; or why that cannot be done.
+    /// Plans the removal of bdr's part for `target`, in files for which `wanted` is true; or says
+    /// why that is impossible.
     pub fn plan_removal(
         &self,
         target: &str,
@@ -567,7 +549,7 @@ impl Ledger {
         })
     }
 
-    /// Takes a removal that changes nothing for done: the file has nothing of bdr's any more.
+    /// Treats a removal that changes nothing as done: the file has nothing of bdr's any more.
     ///
     /// # Errors
     /// The manifest cannot be written.
@@ -593,7 +575,7 @@ impl Ledger {
         self.save()
     }
 
-    /// Returns a file without bdr's part; `None`: nothing is left.
+    /// Returns a file without bdr's part; `None` if nothing is left.
     fn without(
         &self,
         kind: Kind,
@@ -607,7 +589,7 @@ impl Ledger {
                 Some(at_file(file, json::remove(&text, target))?.into_bytes())
             }
             Kind::Block => Some(block::remove(bytes).ok_or_else(|| torn(file))?),
-            // Another program has put its own there.
+            // Another program has replaced it.
             Kind::Own | Kind::Shim => (!is_own(bytes)).then(|| bytes.to_vec()),
             Kind::Scripts => {
                 let text = text_of(bytes, file)?;
@@ -634,7 +616,7 @@ impl Ledger {
             ..self.manifest.clone()
         };
         fsutil::create_dir_private(&self.dir)?;
-        // Names, numbers and times: cannot fail.
+        // Only names, numbers and times: cannot fail.
         let json = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
         fsutil::write_atomic(&self.dir.join("manifest.json"), &json, 0o600)?;
         let needed = |name: &str| {
@@ -713,7 +695,7 @@ fn is_nothing(kind: Kind, left: &[u8]) -> bool {
     }
 }
 
-/// Looks at a hook of git: it may be a link, and is put aside, not edited.
+/// Reads a git hook: it may be a symlink, and is put aside, not edited.
 fn look_at_hook(file: &Path) -> Result<Stands> {
     if let Ok(metadata) = file.symlink_metadata() {
         if metadata.is_dir() {
@@ -738,7 +720,7 @@ fn look_at_hook(file: &Path) -> Result<Stands> {
     })
 }
 
-/// Returns the directories that are not there yet, the innermost first.
+/// Returns the missing directories, innermost first.
 fn missing(dir: &Path) -> Vec<PathBuf> {
     dir.ancestors()
         .take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists())

@@ -20,24 +20,23 @@ pub mod launchd;
 pub mod schtasks;
 pub mod systemd;
 
-/// A scheduler that can wake bdr up.
+/// A scheduler that can wake bdr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     /// A systemd user timer.
     Systemd,
-    /// An agent of launchd.
+    /// A launchd agent.
     Launchd,
     /// A block in the user's crontab.
     Cron,
-    /// A task of Windows' Task Scheduler.
+    /// A task of the Windows Task Scheduler.
     Schtasks,
 }
 
 impl Backend {
-    /// All of them.
     pub const ALL: [Self; 4] = [Self::Systemd, Self::Launchd, Self::Cron, Self::Schtasks];
 
-    /// Returns its word, which `bdr tick --scheduler` gets as well.
+    /// Returns its word, also for `bdr tick --scheduler`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Systemd => "systemd",
@@ -47,22 +46,21 @@ impl Backend {
         }
     }
 
-    /// Returns what a word means.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|backend| backend.word() == word)
     }
 }
 
-/// What is to be woken up, and how.
+/// What to run, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Absolute path of bdr.
     pub program: PathBuf,
     /// Further arguments of `bdr tick`.
     pub args: Vec<OsString>,
-    /// Variables that schedulers do not hand on.
+    /// Variables that schedulers do not pass on.
     pub environment: Vec<(String, OsString)>,
-    /// Minute of the hour: not the same for everybody, and not that of the backup's own time.
+    /// Minute of the hour: not the same for everybody, and not that of the backup time itself.
     pub minute: u8,
 }
 
@@ -75,7 +73,6 @@ impl Entry {
         Digest::of(&text).0[0] % 59 + 1
     }
 
-    /// Returns the arguments of the program.
     fn argv(&self, backend: Backend) -> Vec<OsString> {
         let mut argv: Vec<OsString> = ["tick", "--quiet", "--scheduler", backend.word()]
             .map(OsString::from)
@@ -93,34 +90,32 @@ impl Entry {
     }
 }
 
-/// The world around the schedulers.
+/// The surroundings of the schedulers.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
-    /// The user's home.
     pub home: PathBuf,
-    /// `$XDG_CONFIG_HOME`, or what it would be.
+    /// `$XDG_CONFIG_HOME`, or its default.
     pub config_home: PathBuf,
-    /// Where what is replaced is kept.
+    /// Where replaced files are kept.
     pub state: PathBuf,
-    /// Directories that programs are looked for in.
+    /// Directories in which to look for programs.
     pub path: Vec<PathBuf>,
     /// Name of the user; on Windows with the domain.
     pub user: String,
-    /// Number of the user; 0 where there is none.
+    /// Id of the user; 0 if there is none.
     pub user_number: u32,
 }
 
 /// The current entry of a scheduler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installed {
-    /// Whose.
     pub backend: Backend,
-    /// The program that it starts, as far as it can be read.
+    /// The program that it starts, if we can read that.
     pub program: Option<PathBuf>,
 }
 
 impl Surroundings {
-    /// Returns the program of a name.
+    /// Returns the path of a program.
     pub fn tool(&self, name: &str) -> Option<PathBuf> {
         let names = if cfg!(windows) {
             vec![format!("{name}.exe")]
@@ -133,7 +128,7 @@ impl Surroundings {
             .find(|file| file.is_file())
     }
 
-    /// Runs a tool and waits for it; its words are not translated.
+    /// Runs a tool and waits for it, with untranslated messages.
     fn run(&self, name: &str, args: &[&OsStr], input: Option<&[u8]>) -> Result<Output> {
         let Some(program) = self.tool(name) else {
             return Err(Error::tool(name, "the program does not exist"));
@@ -152,7 +147,7 @@ impl Surroundings {
             .spawn()
             .map_err(failed)?;
         if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
-            // One that does not read it says why by itself.
+            // A tool that does not read it says why by itself.
             let _ = stdin.write_all(input);
         }
         child.wait_with_output().map_err(failed)
@@ -168,7 +163,7 @@ impl Surroundings {
     }
 }
 
-/// Returns what a tool had to say, in one line.
+/// Returns the message of a tool, in one line.
 fn said(output: &Output) -> String {
     let text = [&output.stderr[..], &output.stdout[..]].concat();
     let text = String::from_utf8_lossy(&text);
@@ -191,7 +186,7 @@ fn os<'w>(words: &[&'w str]) -> Vec<&'w OsStr> {
 /// Returns the scheduler to use here.
 ///
 /// # Errors
-/// There is none; the hint says what happens without.
+/// There is none; the hint says what happens without one.
 pub fn choose(around: &Surroundings) -> Result<Backend> {
     if cfg!(windows) {
         return Ok(Backend::Schtasks);
@@ -217,7 +212,7 @@ pub fn choose(around: &Surroundings) -> Result<Backend> {
 /// Returns the files that a backend would have, to show them.
 ///
 /// # Errors
-/// The path of the program cannot be said in the backend's language.
+/// The backend's language cannot express the path of the program.
 pub fn files(
     backend: Backend,
     entry: &Entry,
@@ -276,7 +271,7 @@ pub fn install(backend: Backend, entry: &Entry, around: &Surroundings) -> Result
     done
 }
 
-/// Tells the scheduler of the files that are there now.
+/// Tells the scheduler about the new files.
 fn enlist(backend: Backend, entry: &Entry, around: &Surroundings, file: &Path) -> Result<()> {
     match backend {
         Backend::Systemd => {
@@ -306,7 +301,7 @@ fn enlist(backend: Backend, entry: &Entry, around: &Surroundings, file: &Path) -
                 OsStr::new("/f"),
             ];
             if around.must("schtasks", &create, None).is_err() {
-                // Some users are not allowed to have tasks that start at logon.
+                // Some users may not have tasks that start at logon.
                 let plain = schtasks::task_without_logon(entry, &around.user)?;
                 fsutil::write_atomic(file, &plain, 0o644)?;
                 around.must("schtasks", &create, None)?;
@@ -317,7 +312,7 @@ fn enlist(backend: Backend, entry: &Entry, around: &Surroundings, file: &Path) -
     Ok(())
 }
 
-/// Takes the entry out; what else is there stays as it is. Returns false if there was none.
+/// Removes the entry; everything else stays as it is. Returns false if there was none.
 ///
 /// # Errors
 /// A file cannot be removed, or the scheduler's tool refuses.
@@ -365,7 +360,8 @@ pub fn uninstall(backend: Backend, around: &Surroundings) -> Result<bool> {
     Ok(true)
 }
 
-/// Returns whether the daemon runs that a scheduler needs; `None`: it needs none, or the system does not tell.
+/// Returns whether the daemon of a scheduler is running; `None` if it needs none, or the system
+/// does not tell.
 pub fn daemon_runs(backend: Backend) -> Option<bool> {
     match backend {
         Backend::Cron => cron::daemon_runs(),
@@ -376,7 +372,7 @@ pub fn daemon_runs(backend: Backend) -> Option<bool> {
 /// Returns what is installed. Reads a file; for cron and Windows it asks their tool.
 ///
 /// # Errors
-/// It is there and cannot be read.
+/// It exists but cannot be read.
 pub fn installed(backend: Backend, around: &Surroundings) -> Result<Option<Installed>> {
     let program = match backend {
         Backend::Systemd => match read(&around.systemd(systemd::TIMER))? {
@@ -436,7 +432,7 @@ impl Surroundings {
             .join(format!("{}.plist", launchd::LABEL))
     }
 
-    /// An agent that is not there is out already: 3 and 113 say so.
+    /// Unloads the agent. Exit codes 3 and 113 mean that it was not loaded.
     fn boot_out(&self) -> Result<()> {
         let target = OsString::from(format!("gui/{}/{}", self.user_number, launchd::LABEL));
         let output = self.run("launchctl", &[OsStr::new("bootout"), &target], None)?;
@@ -447,7 +443,7 @@ impl Surroundings {
     }
 }
 
-/// Reads the user's crontab; that there is none is an empty one.
+/// Reads the user's crontab; a missing one is empty.
 fn crontab(around: &Surroundings) -> Result<Vec<u8>> {
     let output = around.run("crontab", &os(&["-l"]), None)?;
     if output.status.success() {
@@ -464,7 +460,8 @@ fn crontab(around: &Surroundings) -> Result<Vec<u8>> {
     }
 }
 
-/// Puts a block into the crontab, or takes it out. What was there is kept beside the state, and put back if it did not come out as it should.
+/// Adds a block to the crontab, or removes it. The previous crontab is kept in the state directory,
+/// and restored if the result is not as it should be.
 fn change_crontab(around: &Surroundings, block: Option<&[u8]>) -> Result<()> {
     let old = crontab(around)?;
     let mut new = cron::edit(&old, block)?;
@@ -482,7 +479,7 @@ fn change_crontab(around: &Surroundings, block: Option<&[u8]>) -> Result<()> {
         false => around.must("crontab", &os(&["-"]), Some(text)),
     };
     if let Err(error) = put(&new) {
-        // Some crons take no text without a line end, and some have given us one.
+        // Some crons reject a text without a final line end, and some have returned one.
         if new.ends_with(b"\n") {
             return Err(error);
         }

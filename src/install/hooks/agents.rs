@@ -1,8 +1,9 @@
-//! What each coding agent wants to read, and where.
+//! What each coding agent reads, and where.
 //!
-//! Claude Code: <https://code.claude.com/docs/en/hooks>. Codex: <https://developers.openai.com/codex/hooks>. Gemini CLI:
-//! <https://geminicli.com/docs/hooks/reference/>. Cursor: <https://cursor.com/docs/agent/hooks>. Copilot:
-//! <https://docs.github.com/copilot/reference/hooks-configuration>.
+//! Claude Code: <https://code.claude.com/docs/en/hooks>. Codex:
+//! <https://developers.openai.com/codex/hooks>. Gemini CLI:
+//! <https://geminicli.com/docs/hooks/reference/>. Cursor: <https://cursor.com/docs/agent/hooks>.
+//! Copilot: <https://docs.github.com/copilot/reference/hooks-configuration>.
 
 use std::path::{Path, PathBuf};
 
@@ -15,26 +16,26 @@ use crate::model::agent::Host;
 /// Seconds that a host waits for a hook.
 const PATIENCE: u32 = 30;
 
-/// What a host reads, and where: all that differs from one to the next. How it is answered is in `model/agent`.
+/// What a host reads, and where: every difference between hosts except the answers (`model/agent`).
 struct Settings {
-    /// Its file below HOME; `None`: it reads hooks of projects only.
+    /// Its file below HOME; `None` if it only reads the hooks of projects.
     user: Option<&'static str>,
     /// Its file in a project.
     project: &'static str,
-    /// The directory below HOME that says that it is used here.
+    /// The directory below HOME that shows that it is used here.
     home: Option<&'static str>,
-    /// Members that it wants beside `hooks`.
+    /// Members that it wants next to `hooks`.
     beside: &'static [(&'static str, u32)],
-    /// The entries, by what is to be started.
+    /// Returns the entries for what it should start.
     entries: fn(&Start<'_>) -> Vec<Entry>,
     /// What its user has to know.
     note: Option<&'static str>,
 }
 
-/// What a host is to start.
+/// What a host should start.
 struct Start<'a> {
     program: &'a str,
-    /// The same as a line for a shell, with its arguments.
+    /// The same as a shell line, with its arguments.
     line: String,
 }
 
@@ -43,7 +44,7 @@ fn settings(host: Host) -> Option<&'static Settings> {
     Some(match host {
         Host::Claude => &Settings {
             user: Some(".claude/settings.json"),
-            // The one that is not shared with others: it names a program of this machine.
+            // The one that is not shared with others, because it names a program of this machine.
             project: ".claude/settings.local.json",
             home: Some(".claude"),
             beside: &[],
@@ -94,10 +95,10 @@ fn entry(event: &str, value: Value) -> Entry {
 }
 
 fn claude(start: &Start<'_>) -> Vec<Entry> {
-    // The arguments apart: no shell is started, and nothing has to be quoted.
+    // Separate arguments: no shell is started, and nothing has to be quoted.
     let handler = json!({"type": "command", "command": start.program, "args": ["hook", "claude"], "timeout": PATIENCE});
     let tools = "^(Bash|PowerShell|Write|Edit|MultiEdit|NotebookEdit|mcp__.*)$";
-    // A command that fails arrives as PostToolUseFailure.
+    // A failed command arrives as PostToolUseFailure.
     let mut all: Vec<Entry> = ["PreToolUse", "PostToolUse", "PostToolUseFailure"]
         .map(|event| entry(event, json!({"matcher": tools, "hooks": [handler]})))
         .into();
@@ -114,7 +115,7 @@ fn codex(start: &Start<'_>) -> Vec<Entry> {
 }
 
 fn gemini(start: &Start<'_>) -> Vec<Entry> {
-    // Milliseconds, here.
+    // In milliseconds, here.
     let handler = json!({"type": "command", "name": "bdr", "command": start.line, "timeout": PATIENCE * 1000});
     let tools = "run_shell_command|write_file|replace|mcp_.*";
     ["BeforeTool", "AfterTool"]
@@ -156,17 +157,17 @@ pub fn file(host: Host, home: &Path, project: Option<&Path>) -> Option<PathBuf> 
     }
 }
 
-/// Returns true if a host has no settings but those of projects.
+/// Returns true if a host only has settings of projects.
 pub fn is_of_projects_only(host: Host) -> bool {
     settings(host).is_some_and(|settings| settings.user.is_none())
 }
 
-/// Returns the directory that says that a host is used here.
+/// Returns the directory that shows that a host is used here.
 pub fn home_of(host: Host, home: &Path) -> Option<PathBuf> {
     Some(home.join(settings(host)?.home?))
 }
 
-/// Returns the members that a host wants beside `hooks`.
+/// Returns the members that a host wants next to `hooks`.
 pub fn beside(host: Host) -> Vec<(&'static str, Value)> {
     let beside = settings(host).map_or(&[][..], |settings| settings.beside);
     beside
@@ -175,7 +176,6 @@ pub fn beside(host: Host) -> Vec<(&'static str, Value)> {
         .collect()
 }
 
-/// Returns the entries for a host.
 pub fn entries(host: Host, program: &str) -> Vec<Entry> {
     let line = format!("{} hook {}", shell_word(program), host.word());
     let start = Start { program, line };
@@ -187,7 +187,7 @@ pub fn note(host: Host) -> Option<&'static str> {
     settings(host)?.note
 }
 
-/// Returns the settings that an administrator may have made for a host, which hold before its own.
+/// Returns the file of an administrator's settings for a host, which override its own.
 pub fn managed(host: Host) -> Option<&'static str> {
     (host == Host::Claude).then_some(match () {
         () if cfg!(windows) => "C:/Program Files/ClaudeCode/managed-settings.json",
@@ -198,7 +198,7 @@ pub fn managed(host: Host) -> Option<&'static str> {
     })
 }
 
-/// Returns why a host will not run what stands in its settings, as far as its settings say so.
+/// Returns why a host ignores the hooks in its settings, as far as the settings say so.
 pub fn disabled(host: Host, settings: &Value, managed: Option<&Value>) -> Option<&'static str> {
     if host != Host::Claude {
         return None;

@@ -1,22 +1,19 @@
 //! A block of lines between two markers, in files of shells and of git.
 
-/// Begins the first line of a block.
+/// The beginning of a block's first line.
 const FIRST: &str = "# >>> bdr >>>";
-/// The last line.
+/// Its last line.
 const LAST: &str = "# <<< bdr <<<";
 
-/// A block in a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// There is none.
     Nothing,
-    /// From byte to byte, with both markers and the last one's line end.
+    /// Byte range, with both markers and the last one's line end.
     Block(std::ops::Range<usize>),
     /// A marker is missing, so we cannot tell which lines are bdr's.
     Torn,
 }
 
-/// Looks for the block.
 pub fn find(text: &[u8]) -> Found {
     let mut at = 0;
     let (mut from, mut to) = (None, None);
@@ -42,14 +39,15 @@ pub fn find(text: &[u8]) -> Found {
     }
 }
 
-/// Returns the lines of a block, with its markers. `how` says how it is taken out.
+/// Returns the lines of a block, with its markers. `how` says how to remove it.
 pub fn render(how: &str, lines: &str) -> String {
     format!("{FIRST} {how}\n{}\n{LAST}\n", lines.trim_end())
 }
 
-/// Returns the text with the block in place of the one that is there, or at its end; `None` if what is there cannot be told apart.
+/// Returns the text with the block in place of the existing one, or at its end; `None` if the
+/// existing one is torn.
 pub fn add(text: &[u8], block: &str) -> Option<Vec<u8>> {
-    // The lines of a file that came from Windows end like that.
+    // Use the line ends of a file that came from Windows.
     let crlf = text.windows(2).any(|w| w == b"\r\n");
     let block = match crlf {
         true => block.replace('\n', "\r\n"),
@@ -71,7 +69,7 @@ pub fn add(text: &[u8], block: &str) -> Option<Vec<u8>> {
     }
 }
 
-/// Returns the text without the block; `None` if what is there cannot be told apart.
+/// Returns the text without the block; `None` if it is torn.
 pub fn remove(text: &[u8]) -> Option<Vec<u8>> {
     match find(text) {
         Found::Torn => None,

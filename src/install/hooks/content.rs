@@ -1,4 +1,4 @@
-//! What a file is to hold once bdr's part is in it, and what it held before.
+//! The wanted content of a file with bdr's part in it, and its original content.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use crate::base::error::{Error, Result};
 use crate::base::path::show;
 
 impl Ledger {
-    /// Returns what a file is to hold, and where a hook that was there is moved to.
+    /// Returns the wanted content of a file, and where an existing hook is moved.
     pub(super) fn content(
         &self,
         wanted: &Wanted,
@@ -50,14 +50,14 @@ impl Ledger {
         Ok((after, None))
     }
 
-    /// Returns what the file was before bdr's first edit, as far as it is known.
+    /// Returns the file before bdr's first edit, as far as it is known.
     pub(super) fn original(
         &self,
         wanted: &Wanted,
         stands: &Stands,
         old: &[u8],
     ) -> Option<Original> {
-        // Gone since, as after an undo: a file that is not there is not an empty one.
+        // Gone since, as after an undo: a missing file is not an empty one.
         if stands.bytes.is_none() {
             return Some(Original(None));
         }
@@ -76,7 +76,8 @@ impl Ledger {
     }
 }
 
-/// Decides on a hook of git. One that is somebody else's is moved aside, and bdr's runs it; where that cannot be, it stays.
+/// Decides on a git hook. Somebody else's is moved aside, and bdr's hook runs it; if that is
+/// impossible, it stays.
 fn shim(
     file: &Path,
     script: &str,

@@ -6,7 +6,7 @@ use jsonc_parser::cst::{CstInputValue, CstObject, CstRootNode};
 
 use crate::base::error::{Error, Result};
 
-/// What begins a script of bdr's.
+/// The beginning of bdr's part of a script.
 const BEGINS: &str = "(bdr backup --quiet --label pre-deploy";
 const ENDS: &str = " || echo bdr: no backup before this deploy)";
 
@@ -24,7 +24,8 @@ fn text_of(scripts: &CstObject, name: &str) -> Option<String> {
     value.as_string_lit()?.decoded_value().ok()
 }
 
-/// Returns the words that take the snapshot. By name, not by path: others have the same file.
+/// Returns the command that takes the snapshot. By name, not by path, because others share the
+/// file.
 fn snapshot(script: &str) -> String {
     let label = match script.split_once(':') {
         Some((_, environment))
@@ -39,11 +40,12 @@ fn snapshot(script: &str) -> String {
     format!("{BEGINS}{label}{ENDS}")
 }
 
-/// Scripts that a program runs which deploys by itself, the first that is there: deployment-release-mcp calls `npm run lint`, then `npm test`.
+/// Scripts that a program runs which deploys by itself; the first existing one counts:
+/// deployment-release-mcp calls `npm run lint`, then `npm test`.
 const CHECKS: [&str; 2] = ["lint", "test"];
 
-/// Returns the text with a snapshot before each script that deploys; with `checks` also before the first check. `manager`: "npm" runs `pre…` scripts
-/// by itself, others do not.
+/// Returns the text with a snapshot before each script that deploys, and with `checks` also before
+/// the first check. `manager`: "npm" runs `pre…` scripts by itself, others do not.
 ///
 /// # Errors
 /// The text is not JSON, or has no script that deploys.
@@ -95,7 +97,7 @@ pub fn add(text: &str, manager: &str, checks: bool) -> Result<String> {
     Ok(root.to_string())
 }
 
-/// Returns the text without bdr's words.
+/// Returns the text without bdr's part.
 ///
 /// # Errors
 /// The text is not JSON.
@@ -124,7 +126,7 @@ pub fn remove(text: &str) -> Result<String> {
     Ok(root.to_string())
 }
 
-/// Returns what to write by hand: where, and what.
+/// What to add by hand: where, and which lines.
 pub const BY_HAND: [(&str, &str); 6] = [
     (
         "Makefile",

@@ -1,5 +1,5 @@
-//! git's hooks: a script in the directory of hooks, with an existing hook put aside; or, from git
-//! 2.54 on, entries in the user's configuration, which git runs beside the hooks of a repository
+//! git hooks: a script in the hooks directory, with an existing hook put aside; or, since git 2.54,
+//! entries in the user's configuration, which git runs in addition to the hooks of a repository
 //! (<https://git-scm.com/docs/git-hook>).
 
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{Form, block};
 use crate::base::path::shell_word;
 
-/// The events that bdr listens to.
+/// The events for which bdr installs a hook.
 pub const EVENTS: [&str; 7] = [
     "pre-commit",
     "pre-rebase",
@@ -19,20 +19,19 @@ pub const EVENTS: [&str; 7] = [
 ];
 
 const SCRIPT: &str = include_str!("../../../hooks/git-hook");
-/// Variables by which git says what is being made: bdr looks at the directory itself.
+/// Variables by which git describes its current work: bdr examines the directory itself.
 const OF_GIT: &str =
     "GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_PREFIX GIT_COMMON_DIR GIT_OBJECT_DIRECTORY";
 
-/// Returns the hook for an event.
 pub fn script(event: &str, program: &str) -> String {
-    // A shell reads it, on Windows as well: that of Git for Windows.
+    // A shell reads it, even on Windows: that of Git for Windows.
     let program = shell_word(&program.replace('\\', "/"));
     SCRIPT
         .replacen("'@BDR@'", &program, 1)
         .replacen("'@EVENT@'", event, 1)
 }
 
-/// Returns the files wanted in a directory of hooks.
+/// Returns the files wanted in a hooks directory.
 pub fn shims(dir: &Path, program: &str) -> Vec<(PathBuf, Form)> {
     EVENTS
         .iter()
@@ -46,7 +45,7 @@ pub fn shims(dir: &Path, program: &str) -> Vec<(PathBuf, Form)> {
         .collect()
 }
 
-/// Returns the block for the user's configuration of git.
+/// Returns the block for the user's git configuration.
 pub fn config_block(program: &str) -> String {
     let program = shell_word(&program.replace('\\', "/"));
     let mut lines = String::new();
@@ -54,7 +53,7 @@ pub fn config_block(program: &str) -> String {
         let shell = format!(
             "case ${{CI:-0}} in 0|false|False|FALSE|no|off) false;; *) [ \"${{BDR_CI:-0}}\" != 1 ];; esac || [ ! -x {program} ] || (unset {OF_GIT}; exec {program} hook git {event} \"$@\") >/dev/null || : #"
         );
-        // As git wants a value: in quotes, with those inside of it escaped.
+        // In git's form of a value: quoted, with inner quotes escaped.
         let value = shell.replace('\\', "\\\\").replace('"', "\\\"");
         lines.push_str(&format!(
             "[hook \"bdr-{event}\"]\n\tevent = {event}\n\tcommand = \"{value}\"\n"
@@ -63,9 +62,11 @@ pub fn config_block(program: &str) -> String {
     block::render("`bdr hooks uninstall git` removes it", &lines)
 }
 
-/// Returns why an existing hook would not work as before if bdr ran it from beside; `None`: it would.
+/// Returns why an existing hook would not work as before if bdr ran it from another place; `None`
+/// if it would.
 ///
-/// Scripts of a shell are read in under their own name. Of others the name is another than before, and of all of them the file.
+/// Shell scripts are sourced under their own name. Others see another name, and all of them another
+/// file.
 pub(super) fn cannot_move(file: &Path, bytes: &[u8]) -> Option<&'static str> {
     if bytes.is_empty() {
         return None;
@@ -114,7 +115,7 @@ pub(super) fn cannot_move(file: &Path, bytes: &[u8]) -> Option<&'static str> {
         .then_some("it may depend on its own name or place")
 }
 
-/// Returns true if git takes hooks from its configuration. `said` is what `git --version` prints.
+/// Returns true if git takes hooks from its configuration. `said` is the output of `git --version`.
 pub fn has_config_hooks(said: &str) -> bool {
     let Some(version) = said.split_whitespace().nth(2) else {
         return false;
@@ -126,15 +127,14 @@ pub fn has_config_hooks(said: &str) -> bool {
     (major, minor) >= (2, 54)
 }
 
-/// Returns true if a file has the name of a hook that bdr installs.
 pub fn is_event(file: &Path) -> bool {
     EVENTS
         .iter()
         .any(|event| file.file_name() == Some(event.as_ref()))
 }
 
-/// Returns where another manager of hooks has put bdr's hook, and whether it runs it from there: pre-commit does, lefthook does not, and
-/// a copy kept for later is not run either.
+/// Returns where another hook manager has put bdr's hook, and whether it runs it from there:
+/// pre-commit does, lefthook does not, and a mere backup copy is not run either.
 pub fn moved_to(file: &Path) -> Option<(PathBuf, bool)> {
     let name = file.file_name()?.to_str()?;
     [("legacy", true), ("old", false), ("backup", false)]
@@ -143,7 +143,7 @@ pub fn moved_to(file: &Path) -> Option<(PathBuf, bool)> {
         .find(|(moved, _)| std::fs::read(moved).is_ok_and(|bytes| super::is_own(&bytes)))
 }
 
-/// Returns which program manages the hooks of a work tree, as far as it can be seen.
+/// Returns which program manages the hooks of a work tree, as far as we can tell.
 pub fn manager(top: &Path, hooks: &Path) -> Option<&'static str> {
     let there = |name: &str| top.join(name).exists();
     if hooks.ends_with(".husky/_") || hooks.ends_with(".husky") || there(".husky") {
@@ -169,7 +169,7 @@ pub fn manager(top: &Path, hooks: &Path) -> Option<&'static str> {
         .then_some("hk")
 }
 
-/// Returns the line to add to what manages hooks, for one event.
+/// Returns the line to add to a hook manager for one event.
 pub fn line_for(event: &str) -> String {
     format!("bdr hook git {event} </dev/null || true")
 }

@@ -10,9 +10,7 @@ use crate::base::error::{Error, Result};
 /// The entry wanted in an event's list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// The event.
     pub event: String,
-    /// Its handler.
     pub value: Value,
 }
 
@@ -65,7 +63,7 @@ pub fn program_of(value: &Value, word: &str) -> Option<String> {
     }
 }
 
-/// Returns a word of a shell line as it was before [`crate::base::path::shell_word`].
+/// Inverse of [`crate::base::path::shell_word`].
 fn unquoted(word: &str) -> String {
     let inner = word
         .strip_prefix('\'')
@@ -101,8 +99,8 @@ pub fn installed(text: &str, word: &str) -> Result<Vec<(String, Value)>> {
     Ok(found)
 }
 
-/// Returns the text with the entries in it: those that are there stay or are brought up to date, others of bdr's go. `first` are members
-/// that the host wants beside them.
+/// Returns the text with the entries: existing ones stay or are updated, other entries of bdr's are
+/// removed. `first` are members that the host wants next to them.
 ///
 /// # Errors
 /// The text is not JSON, or has something else where the entries belong.
@@ -180,7 +178,7 @@ fn replace(node: &CstNode, value: &Value) {
     object.replace_with(input(value));
 }
 
-/// Returns the text without bdr's entries; lists that are empty without them go as well.
+/// Returns the text without bdr's entries, and without lists that become empty.
 ///
 /// # Errors
 /// The text is not JSON.
@@ -226,7 +224,7 @@ fn take_out_of(hooks: &CstObject, event: &str, word: &str) -> bool {
     touched
 }
 
-/// Returns what a text says; `None` if it is not JSON.
+/// Parses a text; `None` if it is not JSON.
 pub fn value(text: &str) -> Option<Value> {
     parse(text).ok()?.to_serde_value()
 }

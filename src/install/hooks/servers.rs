@@ -1,8 +1,11 @@
 //! The entry of bdr's MCP server in the settings of clients.
 //!
-//! Claude Code: <https://code.claude.com/docs/en/mcp>. Claude Desktop: <https://modelcontextprotocol.io/docs/develop/connect-local-servers>. Cursor:
-//! <https://cursor.com/docs/context/mcp>. VS Code: <https://code.visualstudio.com/docs/copilot/reference/mcp-configuration>. Codex:
-//! <https://developers.openai.com/codex/mcp>. Gemini CLI: <https://geminicli.com/docs/tools/mcp-server/>. Windsurf:
+//! Claude Code: <https://code.claude.com/docs/en/mcp>. Claude Desktop:
+//! <https://modelcontextprotocol.io/docs/develop/connect-local-servers>. Cursor:
+//! <https://cursor.com/docs/context/mcp>. VS Code:
+//! <https://code.visualstudio.com/docs/copilot/reference/mcp-configuration>. Codex:
+//! <https://developers.openai.com/codex/mcp>. Gemini CLI:
+//! <https://geminicli.com/docs/tools/mcp-server/>. Windsurf:
 //! <https://docs.windsurf.com/windsurf/cascade/mcp>.
 
 use std::path::{Path, PathBuf};
@@ -13,39 +16,29 @@ use toml_edit::{Array, DocumentMut, Item, Table, value};
 use super::json::{input, parse};
 use crate::base::error::{Error, Result};
 
-/// What starts MCP servers.
+/// A program that starts MCP servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Client {
-    /// Claude Code.
     Claude,
-    /// Claude Desktop.
     ClaudeDesktop,
-    /// Cursor.
     Cursor,
-    /// Visual Studio Code.
     Vscode,
-    /// Codex.
     Codex,
-    /// Gemini CLI.
     Gemini,
-    /// Windsurf.
     Windsurf,
 }
 
-/// How bdr's server is called everywhere.
+/// The name of bdr's server everywhere.
 pub const NAME: &str = "bdr";
 
-/// Where a user's settings are.
 #[derive(Debug, Clone, Copy)]
 pub struct Homes<'a> {
-    /// HOME.
     pub home: &'a Path,
     /// Where applications keep their settings: `~/.config`, `~/Library/Application Support`, `%APPDATA%`.
     pub config: &'a Path,
 }
 
 impl Client {
-    /// All of them.
     pub const ALL: [Self; 7] = [
         Self::Claude,
         Self::ClaudeDesktop,
@@ -56,7 +49,6 @@ impl Client {
         Self::Windsurf,
     ];
 
-    /// Returns its word.
     pub fn word(self) -> &'static str {
         match self {
             Self::Claude => "claude",
@@ -69,12 +61,11 @@ impl Client {
         }
     }
 
-    /// Returns what a word means.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|client| client.word() == word)
     }
 
-    /// Returns the file that it reads, for a project or for the user; `None`: it has none there.
+    /// Returns the file that it reads, for a project or for the user; `None` if it has none there.
     pub fn file(self, homes: Homes<'_>, project: Option<&Path>) -> Option<PathBuf> {
         Some(match (self, project) {
             (Self::Claude, None) => homes.home.join(".claude.json"),
@@ -93,7 +84,7 @@ impl Client {
         })
     }
 
-    /// Returns what says that it is used here.
+    /// Returns the path that shows that it is used here.
     pub fn sign(self, homes: Homes<'_>) -> PathBuf {
         match self {
             Self::Claude => homes.home.join(".claude"),
@@ -106,7 +97,7 @@ impl Client {
         }
     }
 
-    /// Returns the member that holds all servers.
+    /// Returns the member with all servers.
     fn table(self) -> &'static str {
         match self {
             Self::Vscode => "servers",
@@ -148,7 +139,7 @@ impl Client {
         })
     }
 
-    /// Returns the entry that a text has, if it is bdr's: `command`, `args`, `env`.
+    /// Returns the entry in a text, if it is bdr's: `command`, `args`, `env`.
     pub fn entry_in(self, text: &str) -> Option<Value> {
         let entry = match self {
             Self::Codex => {
@@ -166,7 +157,7 @@ impl Client {
         Some(entry).filter(is_own)
     }
 
-    /// Returns a text without the entry. One that is not bdr's stays.
+    /// Returns a text without the entry, which stays if it is not bdr's.
     ///
     /// # Errors
     /// The text is not what the client documents.
@@ -186,7 +177,6 @@ impl Client {
     }
 }
 
-/// Returns true for an entry that starts bdr's server.
 fn is_own(entry: &Value) -> bool {
     let command = entry["command"].as_str().unwrap_or_default();
     let name = command.rsplit(['/', '\\']).next().unwrap_or_default();
@@ -194,7 +184,8 @@ fn is_own(entry: &Value) -> bool {
     matches!(name, "bdr" | "bdr.exe") && first.is_some_and(|first| first == "mcp")
 }
 
-/// Returns an entry that is there with what it has to start now. What else the user or the client has put into it stays.
+/// Returns the existing entry with what it has to start now. Whatever else the user or the client
+/// has added stays.
 fn renewed(there: &Value, entry: &Value) -> Value {
     let mut new = there.clone();
     for name in ["type", "command", "args"] {

@@ -1,18 +1,14 @@
-//! What shells read when they start, and what they read there.
+//! What shells read at their start, and what bdr puts there.
 
 use std::path::{Path, PathBuf};
 
 use super::{Form, block};
 use crate::base::path::shell_word;
 
-/// A shell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shell {
-    /// bash.
     Bash,
-    /// zsh.
     Zsh,
-    /// fish.
     Fish,
     /// PowerShell 7 and Windows PowerShell.
     PowerShell,
@@ -22,26 +18,23 @@ pub enum Shell {
 pub const WRAPPABLE: [&str; 6] = ["rm", "mv", "git", "find", "dd", "truncate"];
 
 impl Shell {
-    /// All of them.
     pub const ALL: [Self; 4] = [Self::Bash, Self::Zsh, Self::Fish, Self::PowerShell];
 
-    /// Returns its word.
     pub fn word(self) -> &'static str {
         self.manner().word
     }
 
-    /// Returns further words that mean it.
+    /// Returns other words for it.
     pub fn also(self) -> &'static [&'static str] {
         self.manner().also
     }
 
-    /// Returns what a word means.
     pub fn parse(word: &str) -> Option<Self> {
         let is_it = |shell: &Self| shell.word() == word || shell.also().contains(&word);
         Self::ALL.into_iter().find(is_it)
     }
 
-    /// Returns the line that protects a session that runs already.
+    /// Returns the line that protects a running session.
     pub fn line_for_now(self, program: &str) -> String {
         let word = self.word();
         match self {
@@ -53,12 +46,12 @@ impl Shell {
         }
     }
 
-    /// Returns the file that it reads in every interactive session, as the environment has it.
+    /// Returns the file that it reads in every interactive session, according to the environment.
     pub fn file(self, around: &Around<'_>) -> PathBuf {
         (self.manner().file)(around)
     }
 
-    /// Returns the file or directory that says that it is used here.
+    /// Returns the file or directory that shows that it is used here.
     pub fn sign(self, around: &Around<'_>) -> PathBuf {
         (self.manner().sign)(around)
     }
@@ -68,7 +61,7 @@ impl Shell {
         self.manner().veto.is_some()
     }
 
-    /// Returns what is to stand in that file.
+    /// Returns the wanted content of that file.
     pub fn form(self, program: &str, options: &[String]) -> Form {
         let manner = self.manner();
         let program = (manner.quote)(program);
@@ -80,8 +73,8 @@ impl Shell {
         (manner.form)(&program, &line)
     }
 
-    /// Returns the text that a shell is to run: its hooks, with functions in place of the commands in `wrap`; with `veto` it does not run lines
-    /// that destroy and cannot be protected.
+    /// Returns the script for a shell: its hooks, and functions in place of the commands in `wrap`;
+    /// with `veto` it does not run destructive lines that cannot be protected.
     pub fn init(self, program: &str, wrap: &[String], veto: bool) -> String {
         let manner = self.manner();
         let mut functions = String::new();
@@ -96,7 +89,8 @@ impl Shell {
             .replacen("# @OPTIONS@\n", &functions, 1)
     }
 
-    /// Returns the record of a shell. Another one is a variant, a record here and a script in `shell/`.
+    /// Returns the record of a shell. A new one is a variant, a record here and a script in
+    /// `shell/`.
     fn manner(self) -> &'static Manner {
         match self {
             Self::Bash => &Manner {
@@ -126,9 +120,9 @@ impl Shell {
                 also: &[],
                 script: include_str!("../../../shell/bdr.fish"),
                 quote: |word| format!("'{}'", word.replace('\\', "\\\\").replace('\'', "\\'")),
-                // A directory of such files: nobody else's is edited.
+                // A directory of such files, so we edit nobody else's.
                 file: |around| around.config_home.join("fish/conf.d/bdr.fish"),
-                // The file is bdr's own: the directory tells.
+                // The file is bdr's own, so the directory shows whether fish is used.
                 sign: |around| around.config_home.join("fish"),
                 form: fish_form,
                 veto: Some("status is-interactive; and __bdr_veto\n"),
@@ -149,7 +143,7 @@ impl Shell {
     }
 }
 
-/// All that differs from one shell to the next.
+/// Every difference between shells.
 struct Manner {
     word: &'static str,
     also: &'static [&'static str],
@@ -157,11 +151,12 @@ struct Manner {
     quote: fn(&str) -> String,
     file: fn(&Around<'_>) -> PathBuf,
     sign: fn(&Around<'_>) -> PathBuf,
-    /// What stands in its file, by the quoted program and the line that prints the script.
+    /// Returns the content of its file, from the quoted program and the line that prints the
+    /// script.
     form: fn(&str, &str) -> Form,
-    /// What makes it ask before it runs a line; `None`: it cannot.
+    /// What makes it ask before it runs a line; `None` if it cannot.
     veto: Option<&'static str>,
-    /// The function in place of a command.
+    /// Returns the function in place of a command.
     wrap: fn(&str) -> String,
 }
 
@@ -181,7 +176,7 @@ fn powershell_profile(around: &Around<'_>) -> PathBuf {
 }
 
 fn posix_form(program: &str, line: &str) -> Form {
-    // Only where somebody types, and without a status of its own.
+    // Only in interactive shells, and without changing the exit status.
     let text = format!("case $- in *i*) if [ -x {program} ]; then eval \"$({line})\"; fi ;; esac");
     Form::Block(block::render(HOW, &text))
 }
@@ -220,9 +215,8 @@ fn powershell_wrap(name: &str) -> String {
 /// Where shells look for their files.
 #[derive(Debug, Clone, Copy)]
 pub struct Around<'a> {
-    /// The user's home.
     pub home: &'a Path,
-    /// `$XDG_CONFIG_HOME`, or what it would be.
+    /// `$XDG_CONFIG_HOME`, or its default.
     pub config_home: &'a Path,
     /// `$ZDOTDIR`.
     pub zdotdir: Option<&'a Path>,

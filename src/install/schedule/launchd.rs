@@ -1,17 +1,16 @@
-//! An agent of macOS's launchd (launchd.plist(5), launchctl(1)).
+//! A launchd agent on macOS (launchd.plist(5), launchctl(1)).
 
 use std::path::{Path, PathBuf};
 
 use super::{Backend, Entry};
 use crate::base::error::{Error, Result};
 
-/// Name of the agent.
 pub const LABEL: &str = "dev.bdr.tick";
 
 /// Returns the property list.
 ///
 /// # Errors
-/// A path is not UTF-8, or has what XML cannot hold.
+/// A path is not UTF-8, or cannot be written in XML.
 pub fn agent(entry: &Entry, home: &Path) -> Result<String> {
     let mut arguments = format!(
         "\t\t<string>{}</string>\n",
@@ -60,7 +59,7 @@ pub fn program_in(plist: &[u8]) -> Option<PathBuf> {
     Some(PathBuf::from(plain(program)))
 }
 
-/// Returns text as XML has it.
+/// Escapes text for XML.
 pub(super) fn text(text: &std::ffi::OsStr) -> Result<String> {
     let text = text.to_str().filter(|text| {
         !text.contains(|c: char| c.is_control() || c == '\u{fffe}' || c == '\u{ffff}')
@@ -84,7 +83,7 @@ pub(super) fn text(text: &std::ffi::OsStr) -> Result<String> {
     Ok(out)
 }
 
-/// Returns what [`text`] was made of.
+/// Inverse of [`text`].
 pub(super) fn plain(xml: &str) -> String {
     xml.replace("&lt;", "<")
         .replace("&gt;", ">")

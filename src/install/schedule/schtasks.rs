@@ -8,10 +8,9 @@ use super::launchd::{plain, text};
 use super::{Backend, Entry};
 use crate::base::error::Result;
 
-/// Name of the task.
 pub const NAME: &str = "\\bdr\\tick";
 
-/// Returns the task, as the file that `schtasks` reads: UTF-16 with a byte order mark.
+/// Returns the task as a file for `schtasks`: UTF-16 with a byte order mark.
 ///
 /// # Errors
 /// A path is not plain text.
@@ -23,7 +22,7 @@ pub fn task(entry: &Entry, user: &str) -> Result<Vec<u8>> {
     render(entry, &user, &logon)
 }
 
-/// Returns the same for users that may not have tasks start at logon.
+/// As [`task`], for users who may not have tasks that start at logon.
 ///
 /// # Errors
 /// A path is not plain text.
@@ -32,7 +31,7 @@ pub fn task_without_logon(entry: &Entry, user: &str) -> Result<Vec<u8>> {
 }
 
 fn render(entry: &Entry, user: &str, logon: &str) -> Result<Vec<u8>> {
-    // A console program in a task opens a window; this one shows none.
+    // A console program in a task opens a window; this option shows none.
     let mut arguments = String::from("--headless ");
     arguments.push_str(&quoted(&text(entry.program.as_os_str())?));
     for arg in entry.argv(Backend::Schtasks) {
@@ -57,7 +56,7 @@ fn render(entry: &Entry, user: &str, logon: &str) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// In quotes, as the C library of Windows takes arguments apart; `"` is an entity by now, and stands in no file name.
+/// Quotes an argument for the C library of Windows; `"` is an entity by now, and in no file name.
 fn quoted(word: &str) -> String {
     if !word.contains([' ', '\t']) && !word.is_empty() {
         return word.to_owned();
@@ -67,7 +66,7 @@ fn quoted(word: &str) -> String {
     format!("&quot;{word}{}&quot;", "\\".repeat(trailing))
 }
 
-/// Returns the program that a task starts, from what `schtasks /query /xml` prints.
+/// Returns the program that a task starts, from the output of `schtasks /query /xml`.
 pub fn program_in(xml: &[u8]) -> Option<PathBuf> {
     let xml = decoded(xml);
     let (_, rest) = xml.split_once("<Arguments>")?;
@@ -85,7 +84,7 @@ pub fn program_in(xml: &[u8]) -> Option<PathBuf> {
     Some(PathBuf::from(program))
 }
 
-/// UTF-16 from a file; what a console gives may be anything, of which ASCII is enough.
+/// UTF-16 from a file; the output of a console may be in any encoding, of which ASCII is enough.
 fn decoded(bytes: &[u8]) -> String {
     let Some(units) = bytes.strip_prefix(&[0xff, 0xfe]) else {
         return String::from_utf8_lossy(bytes).into_owned();

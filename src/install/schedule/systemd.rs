@@ -6,14 +6,12 @@ use std::path::PathBuf;
 use super::{Backend, Entry};
 use crate::base::error::{Error, Result};
 
-/// Name of the service.
 pub const SERVICE: &str = "bdr-tick.service";
-/// Name of the timer.
 pub const TIMER: &str = "bdr-tick.timer";
 
 const HEAD: &str = "# Made by bdr; changes are lost. To change it: bdr schedule install\n";
 
-/// Returns the service: what is started.
+/// Returns the service, which says what to start.
 ///
 /// # Errors
 /// A path is not UTF-8, or has a line end.
@@ -36,7 +34,7 @@ pub fn service(entry: &Entry) -> Result<String> {
     ))
 }
 
-/// Returns the timer: when it is started.
+/// Returns the timer, which says when to start it.
 pub fn timer(entry: &Entry) -> String {
     format!(
         "{HEAD}[Unit]\nDescription=Wakes bdr every hour\n\n\
@@ -46,7 +44,7 @@ pub fn timer(entry: &Entry) -> String {
     )
 }
 
-/// In a command `$` begins a variable as well as `%` a specifier; in an assignment only `%` does.
+/// In a command `$` begins a variable and `%` a specifier; in an assignment only `%` does.
 fn quoted(text: &OsStr, command: bool) -> Result<String> {
     let text = text
         .to_str()
@@ -73,7 +71,6 @@ fn quoted(text: &OsStr, command: bool) -> Result<String> {
     Ok(out)
 }
 
-/// Returns the program that a service starts.
 pub fn program_in(service: &[u8]) -> Option<PathBuf> {
     let text = std::str::from_utf8(service).ok()?;
     let line = text
