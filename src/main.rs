@@ -1,4 +1,4 @@
-//! `bdr`: snapshots, then allows. The program around the library of the same name.
+//! `bdr`: snapshots, then allows. The command line program on top of the library.
 
 mod app;
 mod cli;

@@ -1,24 +1,22 @@
 //! What can go wrong in the engine, and what to do about it.
 //!
 //! One enum for the library; every variant names the path or id concerned. [`Error::kind`] decides
-//! the exit code, [`Error::hint`] the next command. Text is a lowercase fragment, its cause is not repeated.
+//! the exit code, [`Error::hint`] the next command. Messages are lowercase fragments that do not
+//! repeat their cause.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Result of a library call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Groups errors by who can do something about them; the binary maps a kind to an exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The request cannot be met as given.
+    /// The request cannot be fulfilled as given.
     User,
-    /// The configuration is wrong.
     Config,
     /// The operating system refused.
     Environment,
-    /// There is no repository where one was expected.
     NoRepository,
     /// Stored data is damaged.
     Integrity,
@@ -28,62 +26,41 @@ pub enum ErrorKind {
     Interrupted,
 }
 
-/// Everything that the engine reports as failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A system call on a file failed.
     #[error("cannot {action} `{}`", crate::base::path::show(path.as_os_str()))]
     Io {
-        /// What was tried, as a verb phrase: "read", "create".
+        /// The attempted action, as a verb: "read", "create".
         action: &'static str,
-        /// On which path.
         path: PathBuf,
-        /// What the system said.
         source: io::Error,
     },
     /// A call on the repository's storage failed.
     #[error("cannot {action} `{name}` in the repository")]
     Storage {
-        /// What was tried.
         action: &'static str,
         /// Name inside the repository.
         name: String,
-        /// What the system said.
         source: io::Error,
     },
     /// Values of a file are sealed, and this machine does not have them.
     #[error("{} of it sealed, and not in this machine's vault", if values.len() == 1 { "one value is".to_owned() } else { format!("{} values are", values.len()) })]
     Sealed {
-        /// Fingerprints of the values.
         values: Vec<crate::base::id::Fingerprint>,
     },
-    /// No repository is there.
     #[error("no repository at `{location}`")]
-    NoRepository {
-        /// Where it was looked for.
-        location: String,
-    },
+    NoRepository { location: String },
     /// The file system that holds the repository is not mounted.
     #[error("the disk with the repository `{location}` is away: {reason}")]
-    Away {
-        /// Where the repository is on it.
-        location: String,
-        /// What stands in its place.
-        reason: String,
-    },
-    /// There is no room for a trial.
+    Away { location: String, reason: String },
+    /// There is not enough space for a trial restore.
     #[error("not enough space in `{place}`: {reason}")]
-    NoRoom {
-        /// Where it was to be.
-        place: String,
-        /// What is missing.
-        reason: String,
-    },
-    /// The directory holds something else, or a half-written repository.
+    NoRoom { place: String, reason: String },
+    /// The directory contains something else, or a half-written repository.
     #[error("`{location}` is not a bdr repository: {reason}")]
     NotARepository {
-        /// Where.
         location: String,
         /// What was found instead.
         reason: String,
@@ -93,19 +70,17 @@ pub enum Error {
         "the repository has format version {version}; this bdr reads version {supported}{features}"
     )]
     NewerFormat {
-        /// Its version.
         version: u64,
-        /// What this program knows.
+        /// The newest version that this program can read.
         supported: u64,
         /// Unknown features, or empty.
         features: String,
     },
-    /// A stored file or blob is not what its name or digest says.
+    /// A stored file or blob does not match its name or digest.
     #[error("`{name}` is damaged: {reason}")]
     Damaged {
         /// File or blob.
         name: String,
-        /// How it shows.
         reason: String,
     },
     /// A record cannot be read, and the answer depends on it.
@@ -113,53 +88,33 @@ pub enum Error {
     Unreadable {
         /// Its name inside the repository.
         name: String,
-        /// How it shows.
         reason: String,
     },
     /// No copy of a blob can be read.
     #[error("blob {id} cannot be read from any pack")]
-    BlobMissing {
-        /// Its digest.
-        id: crate::base::id::Digest,
-    },
-    /// Nothing matches a snapshot name.
+    BlobMissing { id: crate::base::id::Digest },
     #[error("no snapshot matches `{spec}`")]
-    NoSuchSnapshot {
-        /// As typed.
-        spec: String,
-    },
-    /// No snapshot is old enough.
+    NoSuchSnapshot { spec: String },
     #[error("no snapshot at or before {time}{oldest}")]
     NoSnapshotBefore {
-        /// The time asked for.
         time: String,
         /// `; the oldest is …`, or empty.
         oldest: String,
     },
-    /// More than one id starts so.
+    /// Several ids begin with this.
     #[error("`{spec}` is ambiguous: {candidates}")]
-    Ambiguous {
-        /// As typed.
-        spec: String,
-        /// What it could mean.
-        candidates: String,
-    },
-    /// Nothing matches an operation name.
+    Ambiguous { spec: String, candidates: String },
     #[error("no operation matches `{spec}`")]
-    NoSuchOperation {
-        /// As typed.
-        spec: String,
-    },
-    /// The log has nothing that could be taken back.
+    NoSuchOperation { spec: String },
+    /// There is nothing in the log to undo or redo.
     #[error("nothing to {verb}")]
     NothingTo {
         /// "undo" or "redo".
         verb: &'static str,
     },
-    /// No snapshot that was asked has the path.
+    /// None of the searched snapshots has the path.
     #[error("`{path}` is not in {place}")]
     NoSuchPath {
-        /// As typed.
         path: String,
         /// "snapshot 3f2a", "any snapshot".
         place: String,
@@ -167,29 +122,25 @@ pub enum Error {
     /// The configuration has an error.
     #[error("{path}:{line}: {message}")]
     Config {
-        /// The file.
         path: String,
         /// One-based line.
         line: usize,
-        /// What is wrong.
         message: String,
         /// What would be right.
         hint: Option<String>,
     },
-    /// A value that the user gave makes no sense.
+    /// A value from the user makes no sense.
     #[error("{message}")]
     Invalid {
-        /// What is wrong.
         message: String,
         /// What to do instead.
         hint: Option<String>,
     },
-    /// A program of the system refused.
+    /// A system program refused.
     #[error("`{tool}` failed: {said}")]
     Tool {
-        /// Its name.
         tool: String,
-        /// What it said.
+        /// Its message.
         said: String,
     },
     /// Another process has the repository.
@@ -201,42 +152,26 @@ pub enum Error {
     /// More bytes than the budget allows.
     #[error("`{}` holds {}; the budget is {}", crate::base::path::show(path.as_os_str()), crate::base::units::size(*bytes), crate::base::units::size(*budget))]
     OverBudget {
-        /// What is too large.
         path: PathBuf,
         /// Its size so far.
         bytes: u64,
-        /// What was allowed.
         budget: u64,
     },
-    /// What a command names cannot be captured.
+    /// An operand of the command cannot be captured.
     #[error("`{}` cannot be kept: {reason}", crate::base::path::show(path.as_os_str()))]
-    NotCaptured {
-        /// What.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
+    NotCaptured { path: PathBuf, reason: String },
     /// The command would delete the repository.
     #[error("this would delete bdr's own repository (`{}`), so it could not be undone", crate::base::path::show(path.as_os_str()))]
-    WouldDeleteRepository {
-        /// Where the repository is.
-        path: PathBuf,
-    },
+    WouldDeleteRepository { path: PathBuf },
     /// A path in a manifest or plan leaves its root.
     #[error("refusing `{path}`: {reason}")]
-    Unsafe {
-        /// The path.
-        path: String,
-        /// Why.
-        reason: String,
-    },
+    Unsafe { path: String, reason: String },
     /// Stopped on request.
     #[error("interrupted")]
     Interrupted,
 }
 
 impl Error {
-    /// Makes an [`Error::Io`].
     pub fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Io {
             action,
@@ -245,7 +180,6 @@ impl Error {
         }
     }
 
-    /// Makes an [`Error::Storage`].
     pub fn storage(action: &'static str, name: impl Into<String>, source: io::Error) -> Self {
         Self::Storage {
             action,
@@ -254,9 +188,8 @@ impl Error {
         }
     }
 
-    /// Makes an [`Error::Damaged`].
     pub fn damaged(name: impl Into<String>, reason: impl Into<String>) -> Self {
-        // What is damaged, or made so, is quoted in both.
+        // A damaged or forged text is quoted in both.
         let show = |text: String| {
             let text: String = text.chars().take(400).collect();
             crate::base::path::show_bytes(text.as_bytes())
@@ -267,7 +200,6 @@ impl Error {
         }
     }
 
-    /// Makes an [`Error::Tool`].
     pub fn tool(tool: &str, said: &str) -> Self {
         Self::Tool {
             tool: tool.to_owned(),
@@ -275,7 +207,6 @@ impl Error {
         }
     }
 
-    /// Makes an [`Error::Invalid`].
     pub fn invalid(message: impl Into<String>, hint: Option<&str>) -> Self {
         Self::Invalid {
             message: message.into(),
@@ -345,7 +276,7 @@ impl Error {
         }
     }
 
-    /// Returns the next command to run, where there is one.
+    /// Returns the next command to run, if there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoRepository { .. } => Some("bdr init".to_owned()),
@@ -419,9 +350,8 @@ pub fn reason(error: &Error) -> String {
     }
 }
 
-/// Adds what was tried, and where, to an I/O result.
+/// Adds the attempted action and its path to an I/O result.
 pub trait IoContext<T> {
-    /// Turns the error into [`Error::Io`].
     fn context(self, action: &'static str, path: impl Into<PathBuf>) -> Result<T>;
 }
 

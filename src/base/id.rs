@@ -1,4 +1,4 @@
-//! Digests and ids: what things in a repository are called.
+//! Digests and ids: the names of things in a repository.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,17 +7,15 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
-/// A SHA-256 digest: names a blob, a pack, a manifest, or checks a file's content.
+/// A SHA-256 digest: names a blob, a pack or a manifest, or checks a file's content.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
-    /// Returns the digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// Returns the digest that a hasher has arrived at.
     pub fn finish(hasher: Sha256) -> Self {
         Self(hasher.finalize().into())
     }
@@ -114,23 +112,19 @@ impl<'de> Deserialize<'de> for Fingerprint {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id(u128);
 
-/// Names a snapshot.
 pub type SnapshotId = Id;
-/// Names an operation.
 pub type OperationId = Id;
 
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 impl Id {
-    /// How many characters an id has.
     pub const LEN: usize = 26;
 
-    /// Returns a new id for the moment `now`.
     pub fn new(now: DateTime<Utc>) -> Self {
         let millis = u128::from(now.timestamp_millis().max(0).unsigned_abs()) & ((1 << 48) - 1);
         let mut random = [0; 16];
         if getrandom::fill(&mut random[6..]).is_err() {
-            // Without a random source ids are still distinct per process and moment.
+            // Without a random source, ids still differ by process and time.
             random[6..10].copy_from_slice(&std::process::id().to_le_bytes());
             random[10..]
                 .copy_from_slice(&now.timestamp_subsec_nanos().to_le_bytes()[..].repeat(2)[..6]);
@@ -138,15 +132,16 @@ impl Id {
         Self((millis << 80) | (u128::from_be_bytes(random) & ((1 << 80) - 1)))
     }
 
-    /// The last millisecond that an id may be of: the end of the year 9999.
+    /// The last millisecond that an id may have: the end of the year 9999.
     const MAX_MILLIS: u128 = 253_402_300_799_999;
 
-    /// Returns true if its time can be: an id that nobody made could be the last there is.
+    /// Returns true if its time is possible: a made-up id could be the last one there is.
     pub fn is_dated(self) -> bool {
         self.0 >> 80 <= Self::MAX_MILLIS
     }
 
-    /// Returns a new id that sorts after `last`, even if the clock went backwards; a `last` of a time that cannot be counts for nothing.
+    /// Returns a new id that sorts after `last`, even if the clock went backwards; a `last` with an
+    /// impossible time is ignored.
     pub fn after(last: Option<Self>, now: DateTime<Utc>) -> Self {
         let id = Self::new(now);
         match last.filter(|last| last.0 >> 80 < Self::MAX_MILLIS) {
@@ -158,23 +153,22 @@ impl Id {
         }
     }
 
-    /// Returns when it was made, milliseconds since 1970.
+    /// Returns when it was made, in milliseconds since 1970.
     pub fn millis(self) -> i64 {
         i64::try_from(self.0 >> 80).unwrap_or(i64::MAX)
     }
 
-    /// Returns the number behind the text.
     pub fn to_u128(self) -> u128 {
         self.0
     }
 
-    /// Returns the id of a number.
     pub fn from_u128(number: u128) -> Self {
         Self(number)
     }
 
-    /// Returns a name that says when it was made and sorts by that: `2026-11-22-120000-7f3a2c1d`, in UTC. Forty bits of the random part tell it from
-    /// others; [`Id::matches`] knows it.
+    /// Returns a name that shows when it was made and sorts by that: `2026-11-22-120000-7f3a2c1d`,
+    /// in UTC. Forty bits of the random part distinguish it from others; [`Id::matches`] accepts
+    /// it.
     pub fn dated(self, time: DateTime<Utc>) -> String {
         let full = self.to_string().to_lowercase();
         let random = full
@@ -183,7 +177,8 @@ impl Id {
         format!("{}-{random}", time.format("%Y-%m-%d-%H%M%S"))
     }
 
-    /// Returns true if `text` names this id: all of it, the beginning of its random part, or a dated name, with `cp-` before it for a checkpoint.
+    /// Returns true if `text` names this id: all of it, the beginning of its random part, or a
+    /// dated name, with `cp-` before it for a checkpoint.
     pub fn matches(self, text: &str) -> bool {
         let full = self.to_string();
         let text = without_date(text).to_uppercase();
@@ -192,9 +187,11 @@ impl Id {
 
     const RANDOM_AT: usize = 10;
 
-    /// Returns the beginning of the random part, long enough to be unlike every other of `ids`, at least four characters.
+    /// Returns the beginning of the random part, long enough to be unique among `ids`, at least
+    /// four characters.
     pub fn prefix(self, ids: &[Self]) -> String {
-        // A character is five bits; bits, not texts, are compared: lists do this for each of thousands.
+        // A character is five bits. Compare bits, not texts, because lists do this for each of
+        // thousands.
         let random_bits = 5 * (Self::LEN - Self::RANDOM_AT) as u32;
         let mut len = 4;
         for other in ids.iter().filter(|other| **other != self) {
@@ -210,7 +207,7 @@ impl Id {
     }
 }
 
-/// Returns what is left of a dated name without its date; of anything else all.
+/// Returns a dated name without its date; any other text unchanged.
 fn without_date(text: &str) -> &str {
     let plain = text.strip_prefix("cp-").unwrap_or(text);
     let fits = |(at, byte): (usize, u8)| match at {
@@ -221,12 +218,11 @@ fn without_date(text: &str) -> &str {
     if is_dated { &plain[18..] } else { plain }
 }
 
-/// Finds the short forms of many ids: what [`Id::prefix`] gives, without comparing each with each.
+/// Finds the short forms of many ids: like [`Id::prefix`], without comparing each with each.
 #[derive(Debug, Clone)]
 pub struct Shorts(Vec<u128>);
 
 impl Shorts {
-    /// Gets ready for `ids`.
     pub fn new(ids: &[Id]) -> Self {
         let mut random: Vec<u128> = ids.iter().map(|id| Self::random(*id)).collect();
         random.sort_unstable();
@@ -239,7 +235,7 @@ impl Shorts {
 
     /// Returns the short form of one of them.
     pub fn of(&self, id: Id) -> String {
-        // In order, the one most like it is its neighbour.
+        // In sorted order, the most similar one is a neighbour.
         let own = Self::random(id);
         let at = self.0.partition_point(|other| *other < own);
         let after = if self.0.get(at) == Some(&own) {
@@ -354,7 +350,7 @@ mod tests {
 
     #[test]
     fn many_short_forms_are_those_of_each() {
-        // Close together, so that many begin alike; some are alike but for the time.
+        // Close together, so that many begin alike; some differ only in the time.
         let mut ids: Vec<Id> = (0..300_u128)
             .map(|n| Id::from_u128((n % 7) << 100 | (n * n % 997) << 50 | n))
             .collect();

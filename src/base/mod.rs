@@ -1,4 +1,4 @@
-//! Words that everything uses: errors, ids, paths, sizes, who watches and who works beside. Pure.
+//! Words that everything uses: errors, ids, paths, monitors, threads, units. Pure.
 
 pub mod error;
 pub mod id;

@@ -1,4 +1,4 @@
-//! What a verb tells its observer while it works.
+//! What a verb reports to its observer while it works.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,9 +25,9 @@ pub trait Monitor: Sync {
     fn phase(&self, phase: Phase, files: u64, bytes: u64);
     /// More of the phase is done.
     fn advance(&self, files: u64, bytes: u64);
-    /// Something went wrong with one file; the work goes on and the result is partial.
+    /// Something went wrong with one file; the work continues and the result is partial.
     fn problem(&self, path: &[u8], error: &Error);
-    /// Returns true if the user wants to stop. Verbs ask between files.
+    /// Returns true if the user wants to stop. Verbs check between files.
     fn stopped(&self) -> bool {
         false
     }
@@ -42,12 +42,10 @@ impl Monitor for NullMonitor {
     fn problem(&self, _: &[u8], _: &Error) {}
 }
 
-/// Records what it is told; for tests and for clients that report afterwards.
+/// Records everything; for tests and for clients that report afterwards.
 #[derive(Default)]
 pub struct RecordingMonitor {
-    /// Problems as text.
     pub problems: Mutex<Vec<String>>,
-    /// Files advanced.
     pub files: AtomicU64,
     /// Set it to stop the verb.
     pub stop: AtomicBool,

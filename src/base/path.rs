@@ -1,4 +1,4 @@
-//! Paths as bytes: where an entry lies below its root, how names are shown and escaped.
+//! Paths as bytes: the place of an entry below its root, and how names are shown and escaped.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -7,20 +7,21 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A path below a root: components joined by `/`, none empty, `.` or `..`; the root itself is empty.
+/// A path below a root: components joined by `/`, none empty, `.` or `..`; the root itself is
+/// empty.
 ///
-/// Bytes, not text: on Unix any name, on Windows the UTF-8 of the name (lone surrogates are replaced).
-/// Ordered with `/` below every other byte, so a directory comes right before what it holds.
+/// Bytes, not text: on Unix any name, on Windows the UTF-8 of the name (lone surrogates are
+/// replaced). Sorted with `/` below every other byte, so a directory comes right before its
+/// content.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct RepoPath(Vec<u8>);
 
 impl RepoPath {
-    /// The root itself.
     pub fn root() -> Self {
         Self::default()
     }
 
-    /// Checks and takes bytes.
+    /// Checks bytes and makes them a path.
     ///
     /// # Errors
     /// Says which rule the path breaks.
@@ -56,17 +57,15 @@ impl RepoPath {
         Self(bytes)
     }
 
-    /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Returns true for the root itself.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Returns the directory that holds this, or `None` for the root.
+    /// Returns the directory around this, or `None` for the root.
     pub fn parent(&self) -> Option<Self> {
         if self.0.is_empty() {
             return None;
@@ -85,7 +84,7 @@ impl RepoPath {
         self.0.split(|b| *b == b'/').filter(|c| !c.is_empty())
     }
 
-    /// Returns true if this is `other` or lies below it.
+    /// Returns true if this is `other` or below it.
     pub fn starts_with(&self, other: &Self) -> bool {
         other.0.is_empty()
             || (self.0.starts_with(&other.0)
@@ -101,7 +100,7 @@ impl RepoPath {
         }
     }
 
-    /// Returns the path of `path` below `root`, or `None` if it is not below it or has `..` components.
+    /// Returns `path` relative to `root`, or `None` if it is not below it or has `..` components.
     pub fn below(root: &Path, path: &Path) -> Option<Self> {
         let rest = path.strip_prefix(root).ok()?;
         let mut result = Self::root();
@@ -147,14 +146,14 @@ impl std::fmt::Debug for RepoPath {
     }
 }
 
-/// Shown escaped: no name can move the cursor or forge a line.
+/// Escaped, so that no name can move the cursor or forge a line.
 impl std::fmt::Display for RepoPath {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&show_bytes(&self.0))
     }
 }
 
-/// Text where it is valid UTF-8, else `{"hex": "…"}`: an element of a list of names in a record.
+/// Text if it is valid UTF-8, otherwise `{"hex": "…"}`: an element of a list of names in a record.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Name<'a> {
@@ -162,7 +161,7 @@ enum Name<'a> {
     Hex { hex: String },
 }
 
-/// Writes bytes as a JSON string, or as `{"hex": …}` where they are not UTF-8.
+/// Writes bytes as a JSON string, or as `{"hex": …}` if they are not UTF-8.
 pub fn serialize_name<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     match std::str::from_utf8(bytes) {
         Ok(text) => serializer.serialize_str(text),
@@ -193,9 +192,11 @@ impl<'de> Deserialize<'de> for RepoPath {
     }
 }
 
-/// Returns a word as a shell reads it back, safe to be printed and to be copied: the one way in which suggestions name things.
+/// Returns a word in a form that a shell reads back and that is safe to print and copy: the only
+/// way to name things in suggestions.
 ///
-/// What a terminal would act on, or not show, is written as `$'\\ooo'`, which bash, zsh, ksh and POSIX of 2024 understand.
+/// Characters that a terminal would act on, or not show, are written as `$'\\ooo'`, which bash,
+/// zsh, ksh and POSIX of 2024 understand.
 pub fn shell_word(word: &str) -> String {
     shell_bytes(word.as_bytes())
 }
@@ -226,18 +227,17 @@ fn shell_bytes(word: &[u8]) -> String {
     out
 }
 
-/// Reads a text that is for people: whoever wrote the record, it does nothing to a terminal.
+/// Reads a text for people, escaped so that it cannot affect a terminal, whoever wrote the record.
 pub fn deserialize_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
     Ok(show_bytes(text.as_bytes()))
 }
 
-/// A name or argument of the system, kept byte for byte in records.
+/// A system name or argument, stored byte for byte in records.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
 pub struct RawName(pub OsString);
 
 impl RawName {
-    /// Returns it as a path.
     pub fn as_path(&self) -> &Path {
         Path::new(&self.0)
     }
@@ -273,13 +273,14 @@ impl<'de> Deserialize<'de> for RawName {
     }
 }
 
-/// The name of a root, as records tell it: it becomes one component of a path wherever something is laid out, and a word in every list.
+/// The name of a root in a record: it becomes one component of a path when something is laid out,
+/// and a word in every list.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct RootName(String);
 
 impl RootName {
-    /// Checks a name: one component, of characters that can be seen.
+    /// Checks a name: one component, of visible characters.
     ///
     /// # Errors
     /// Says what is wrong with it.
@@ -294,7 +295,7 @@ impl RootName {
         if name.contains(['/', '\\']) {
             return Err("the name of a root is more than one component");
         }
-        // A drive of Windows, or a stream of a file there.
+        // A Windows drive, or a stream of a file there.
         if name.contains(':') {
             return Err("the name of a root has a colon");
         }
@@ -304,7 +305,7 @@ impl RootName {
         Ok(Self(name))
     }
 
-    /// Makes a name of any text: what cannot be part of one is replaced.
+    /// Makes a valid name of any text by replacing characters.
     pub fn tame(text: &str) -> Self {
         let part = |c: char| match Self::new(c) {
             Ok(name) => name.0,
@@ -320,7 +321,7 @@ impl RootName {
 }
 
 impl RootName {
-    /// Returns another name, for a root beside one that has this.
+    /// Returns another name, for a second root of this name.
     #[must_use]
     pub fn again(&self) -> Self {
         Self(format!("{}+", &self.0))
@@ -395,13 +396,13 @@ impl<'de> Deserialize<'de> for RootName {
     }
 }
 
-/// A path that records tell: absolute on the system that wrote it, without a way up.
+/// A path in a record: absolute on the system that wrote it, without a way up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct AbsolutePath(RawName);
 
 impl AbsolutePath {
-    /// Checks a path. What it leads to is another question.
+    /// Checks a path, but not what it leads to.
     ///
     /// # Errors
     /// Says what is wrong with it.
@@ -414,7 +415,7 @@ impl AbsolutePath {
         if bytes.len() > 64 * 1024 {
             return Err("a path is longer than 64 KiB");
         }
-        // A drive, or a share, where it was written on Windows.
+        // A drive or a share, if it was written on Windows.
         let is_drive = bytes.len() >= 3
             && bytes[0].is_ascii_alphabetic()
             && bytes[1] == b':'
@@ -458,7 +459,6 @@ impl<'de> Deserialize<'de> for AbsolutePath {
     }
 }
 
-/// Returns the bytes of a system name.
 pub fn os_to_bytes(name: &OsStr) -> Cow<'_, [u8]> {
     #[cfg(unix)]
     {
@@ -471,7 +471,6 @@ pub fn os_to_bytes(name: &OsStr) -> Cow<'_, [u8]> {
     }
 }
 
-/// Returns the system name of bytes.
 pub fn os_from_bytes(bytes: &[u8]) -> OsString {
     #[cfg(unix)]
     {
@@ -548,7 +547,7 @@ fn is_windows_device(component: &[u8]) -> bool {
             && stem.ends_with(|c: char| c.is_ascii_digit()))
 }
 
-/// Returns `path` made absolute and free of `.` and `..`, by text alone: no symlink is followed.
+/// Makes `path` absolute and free of `.` and `..`, by text alone: no symlink is followed.
 pub fn absolute(cwd: &Path, path: &Path) -> PathBuf {
     let mut result = PathBuf::new();
     for component in cwd.join(path).components() {

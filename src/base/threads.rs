@@ -1,15 +1,16 @@
-//! Work shared by several threads, by as many as the system lets there be.
+//! Work shared by as many threads as the system allows.
 
-/// Returns how many threads are worth having, at most `most`.
+/// Returns how many threads are useful, at most `most`.
 pub fn worth(most: usize) -> usize {
     std::thread::available_parallelism()
         .map_or(1, usize::from)
         .clamp(1, most)
 }
 
-/// Runs `work` on this thread and on others beside it, and returns what each returned; `None` for one that panicked.
+/// Runs `work` on this thread and on others, and returns all results; `None` for one that panicked.
 ///
-/// `work` takes its share from a common counter: where no further thread can be had (a limit, a full table of processes), fewer do all of it.
+/// `work` takes its share from a common counter: if the system gives no more threads (a limit, a
+/// full process table), fewer do all of it.
 pub fn share<T: Send>(threads: usize, work: &(dyn Fn() -> T + Sync)) -> Vec<Option<T>> {
     std::thread::scope(|scope| {
         let mut workers = Vec::new();

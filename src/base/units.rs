@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Numbers for people.
 
 /// Returns a size for people, in IEC units.
 pub fn size(bytes: u64) -> String {

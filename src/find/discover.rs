@@ -1,8 +1,8 @@
 //! Finds files worth keeping on this machine, for `bdr init`.
 //!
-//! It checks names and sizes below two directories that come in as arguments, the home and the
-//! workspace, and reads no file. It never enters rebuildable trees. The result is sources with
-//! include patterns, so a known file that appears later is covered without another search.
+//! It checks names and sizes below two directories from its arguments, the home and the workspace,
+//! and reads no file. It never enters rebuildable trees. The result is sources with include
+//! patterns, so a known file that appears later is covered without another search.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -25,51 +25,46 @@ mod known;
 
 pub use elsewhere::{Elsewhere, elsewhere};
 
-/// Where to search.
 #[derive(Debug, Clone, Copy)]
 pub struct Places<'a> {
-    /// The home directory.
     pub home: Option<&'a Path>,
-    /// The git top level of the current directory, or the directory itself.
+    /// The git work tree around the current directory, or the directory itself.
     pub workspace: Option<&'a Path>,
-    /// Never part of anything: the repository, the cache.
+    /// Never part of a source: the repository, the cache.
     pub never: &'a [PathBuf],
     /// Bytes that the agents' state may have.
     pub budget: u64,
 }
 
-/// What was found.
 #[derive(Debug, Clone)]
 pub struct Discovery {
     /// Sources, the most precious first.
     pub found: Vec<Found>,
-    /// Rebuildable trees that were passed by.
+    /// Rebuildable trees that were skipped.
     pub rebuildable: Vec<PathBuf>,
 }
 
-/// A source that has something in it.
+/// A source that is not empty.
 #[derive(Debug, Clone)]
 pub struct Found {
     /// As it goes into the configuration.
     pub source: Source,
-    /// Regular files.
     pub files: u64,
-    /// Their size.
     pub bytes: u64,
-    /// The first path found, absolute, and how many more there are beside it.
+    /// The first path found, absolute.
     pub first: PathBuf,
-    /// See `first`.
+    /// How many more there are besides `first`.
     pub more: usize,
     /// Directories left out to stay within the budget.
     pub over_budget: Vec<(PathBuf, u64)>,
-    /// Symlinks among the included paths: the link is kept, not what it points to.
+    /// Symlinks among the included paths: the link is stored, not its target.
     pub links: Vec<PathBuf>,
 }
 
 /// Looks for the known places.
 ///
 /// # Errors
-/// A pattern made from a file name does not compile; a directory that cannot be read is passed by.
+/// A pattern made from a file name does not compile; unreadable directories are skipped.
 pub fn discover(places: &Places<'_>) -> Result<Discovery> {
     let mut discovery = Discovery {
         found: Vec::new(),
@@ -126,7 +121,7 @@ pub fn discover(places: &Places<'_>) -> Result<Discovery> {
     Ok(discovery)
 }
 
-/// Returns known places that are there and that no source covers; looks no further than their names.
+/// Returns existing known places that no source covers; only checks their names.
 ///
 /// # Errors
 /// A pattern does not compile.
@@ -171,7 +166,7 @@ pub fn uncovered(places: &Places<'_>, sources: &[Source]) -> Result<Vec<PathBuf>
     Ok(found)
 }
 
-/// Returns the patterns that a source includes and that nothing there matches.
+/// Returns the include patterns of a source that match nothing.
 ///
 /// # Errors
 /// A pattern does not compile.
@@ -186,7 +181,7 @@ pub fn unmatched(source: &Source) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Returns the topmost paths that a source takes, below it; of many, the first.
+/// Returns the first `most` topmost paths that a source captures, relative to it.
 fn tops(source: &Source, never: &[PathBuf], most: usize) -> Result<Vec<PathBuf>> {
     let matcher = Matcher::new(&source.rules)?;
     let mut tops = Vec::new();
@@ -225,7 +220,7 @@ fn source(name: &str, path: &Path, include: &[&str], criticality: Criticality) -
     }
 }
 
-/// Counts what a source has; adds it if that is anything.
+/// Counts what is in a source, and adds it unless it is empty.
 fn look(discovery: &mut Discovery, places: &Places<'_>, mut source: Source) -> Result<()> {
     let tree = measure(&source, places.never)?;
     discovery
@@ -265,12 +260,11 @@ fn look(discovery: &mut Discovery, places: &Places<'_>, mut source: Source) -> R
     Ok(())
 }
 
-/// What lies below a source.
 #[derive(Default)]
 struct Tree {
     files: u64,
     bytes: u64,
-    /// Topmost paths that were taken, below the source.
+    /// Topmost captured paths, relative to the source.
     tops: Vec<PathBuf>,
     links: Vec<PathBuf>,
     rebuildable: Vec<PathBuf>,
@@ -354,7 +348,8 @@ impl Tree {
     }
 }
 
-/// Returns the directories to leave out so that the rest fits: the largest first, and of those the innermost.
+/// Returns the directories to leave out so that the rest fits: the largest first, and of equal ones
+/// the innermost.
 fn largest(tree: &Tree, budget: u64) -> Vec<(PathBuf, (u64, u64))> {
     let mut over = tree.bytes.saturating_sub(budget);
     let mut left: Vec<(PathBuf, (u64, u64))> = Vec::new();
@@ -364,7 +359,7 @@ fn largest(tree: &Tree, budget: u64) -> Vec<(PathBuf, (u64, u64))> {
             .iter()
             .filter(|(path, _)| path.components().count() == depth)
             .map(|(path, sum)| {
-                // Less what was left out below it already.
+                // Without what is left out below it already.
                 let inner = left.iter().filter(|(p, _)| p.starts_with(path));
                 let inner = inner.fold((0, 0), |a, (_, s)| (a.0 + s.0, a.1 + s.1));
                 (path.clone(), (sum.0 - inner.0, sum.1 - inner.1))
@@ -421,7 +416,7 @@ fn small_dotfiles(home: &Path) -> Vec<String> {
     names
 }
 
-/// Returns directories in `home` and its `.config` that hold the state of tools and are small, as patterns.
+/// Returns small directories with the state of tools, in `home` and its `.config`, as patterns.
 fn small_tools(home: &Path, never: &[PathBuf]) -> Vec<String> {
     let mut names = Vec::new();
     let mut left = TOOLS_BYTES;
@@ -461,7 +456,8 @@ fn small_tools(home: &Path, never: &[PathBuf]) -> Vec<String> {
     names
 }
 
-/// Returns the pattern that includes a path; with a wildcard in it, it is to mean this place and no other.
+/// Returns the pattern that includes a path; if the path has wildcards, the pattern still means
+/// only this place.
 fn included(path: &OsStr) -> String {
     match path.to_str() {
         Some(_) => pattern_of(path),
@@ -469,7 +465,8 @@ fn included(path: &OsStr) -> String {
     }
 }
 
-/// Returns a pattern that matches this path: special characters escaped, what is not UTF-8 as `*`.
+/// Returns a pattern that matches this path: special characters escaped, with `*` for what is not
+/// UTF-8.
 pub fn pattern_of(path: &OsStr) -> String {
     let bytes = os_to_bytes(path);
     let mut out = String::with_capacity(bytes.len());

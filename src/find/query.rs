@@ -1,4 +1,4 @@
-//! Questions about what snapshots hold: versions of a file, files by pattern, differences.
+//! Questions about the content of snapshots: versions of a file, files by pattern, differences.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -20,22 +20,20 @@ use crate::repo::kept::digest_of;
 use crate::repo::snapshot::{RootRecord, Snapshot};
 use crate::repo::state::{Stat, entry_of};
 
-/// One state that a path had.
+/// One version of a path.
 #[derive(Debug, Clone)]
 pub struct Version {
     /// The first snapshot that has it.
     pub snapshot: SnapshotId,
-    /// Its number.
     pub seq: u64,
-    /// Its time.
     pub time: DateTime<Utc>,
-    /// What stood there; `None`: it is gone from here on.
+    /// `None` if it is gone from here on.
     pub entry: Option<Entry>,
     /// Absolute original path.
     pub path: PathBuf,
 }
 
-/// Looks entries up without building listings: a key frame is read once for each path.
+/// Looks up entries without building listings: a key frame is read once for each path.
 struct Lookup<'a> {
     repo: &'a Repository,
     found: HashMap<(Digest, RepoPath), Option<Entry>>,
@@ -133,27 +131,24 @@ pub fn history(
     Ok(versions)
 }
 
-/// A path that matches a pattern.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// Name of the root.
     pub root: String,
     /// Absolute original path.
     pub path: PathBuf,
-    /// What stood there.
     pub entry: Entry,
     /// The newest snapshot that has it.
     pub snapshot: SnapshotId,
-    /// Its time.
     pub time: DateTime<Utc>,
     /// The newest snapshot of its root has it.
     pub current: bool,
 }
 
-/// Finds paths by a glob: against the name if it has no `/`, else against the absolute path or the path below the root.
+/// Finds paths by a glob: against the name if it has no `/`, otherwise against the absolute path or
+/// the path below the root.
 ///
 /// # Errors
-/// It is no glob, or a listing is damaged.
+/// It is not a valid glob, or a listing is damaged.
 pub fn find(repo: &Repository, snapshots: &[Snapshot], glob: &str) -> Result<Vec<Found>> {
     let matcher = GlobBuilder::new(glob)
         .literal_separator(glob.contains('/'))
@@ -191,7 +186,8 @@ pub fn find(repo: &Repository, snapshots: &[Snapshot], glob: &str) -> Result<Vec
                     });
                 }
             };
-            // A base met before says nothing new, but for what was removed from it since: then its paths were found already.
+            // A base seen before adds nothing, unless entries of it were removed since, whose paths
+            // were found already.
             let known = root
                 .base
                 .is_some_and(|base| seen_frames.contains_key(&(root_path.clone(), base)));
@@ -210,7 +206,8 @@ pub fn find(repo: &Repository, snapshots: &[Snapshot], glob: &str) -> Result<Vec
     Ok(found.into_values().collect())
 }
 
-/// Returns every version of paths that were found, the newest first, each with the newest snapshot that has it.
+/// Returns every version of the found paths, newest first, each with the newest snapshot that has
+/// it.
 ///
 /// # Errors
 /// A listing is damaged.
@@ -248,7 +245,7 @@ pub fn versions(repo: &Repository, snapshots: &[Snapshot], found: &[Found]) -> R
     Ok(all)
 }
 
-/// What differs in one root: its name, its path, the changes.
+/// The differences in one root: its name, its path, the changes.
 pub type RootDiff = (String, PathBuf, Vec<Change>);
 
 /// Compares two snapshots, or a snapshot with the files as they are now.
@@ -271,7 +268,7 @@ pub fn diff(
             None => changes_on_disk(repo, old, never)?,
             Some(b) => match partner(old, &a.roots, &b.roots) {
                 Some(new) => diff_listings(&repo.listing(old)?, &repo.listing(new)?),
-                // The other does not cover it: nothing can be said.
+                // The other does not cover it, so nothing can be said.
                 None => continue,
             },
         };
@@ -298,8 +295,9 @@ pub fn diff(
     Ok(result)
 }
 
-/// Returns the root among `others` that is the same source as one of `own`: of the same place and name. Several sources may share a place, so by the
-/// place alone only those are one of which nobody else there can be meant: a source that was renamed.
+/// Returns the root among `others` that is the same source as one of `own`: same place and name.
+/// Several sources may share a place, so a match by place alone counts only if no other root there
+/// is possible: then the source was renamed.
 fn partner<'s>(
     root: &RootRecord,
     own: &[RootRecord],
@@ -323,7 +321,8 @@ fn partner<'s>(
     }
 }
 
-/// Compares what a snapshot has of a root with what is there. What is left out now counts as gone: it is not what the snapshot would be.
+/// Compares a snapshot's root with what is there now. What is left out now counts as gone, because
+/// a new snapshot would not have it.
 fn changes_on_disk(
     repo: &Repository,
     record: &RootRecord,
@@ -378,7 +377,7 @@ fn read(
             if stat.size == 0 {
                 return Some(body);
             }
-            // What is sealed, or kept and not packed, has no digest to compare.
+            // Sealed content, and kept content that is not packed, has no digest to compare.
             let alike = old.filter(|old| {
                 let kept = old.body.content.as_ref().and_then(Content::as_kept);
                 old.size == stat.size && (old.body.sealed.is_some() || kept.is_some())

@@ -15,10 +15,9 @@ use crate::repo::oplog::RootPath;
 use crate::repo::snapshot::{RootRecord, Snapshot, SnapshotKind};
 use crate::repo::{Repository, Snapshots};
 
-/// How a snapshot is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SnapshotSpec {
-    /// `latest`, `latest~2`: of those that somebody took to keep.
+    /// `latest`, `latest~2`: only backups.
     Latest(usize),
     /// `latest:any`: whatever took it.
     LatestAny,
@@ -26,17 +25,16 @@ pub enum SnapshotSpec {
     LatestFull,
     /// An id, or the beginning of its random part.
     Id(String),
-    /// The last one at or before a moment.
+    /// The last one at or before a time.
     At {
-        /// The moment.
         time: DateTime<Utc>,
-        /// What a snapshot says that is later than this is not believed.
+        /// A snapshot that claims to be later than this is not believed.
         now: DateTime<Utc>,
     },
 }
 
 impl SnapshotSpec {
-    /// Reads a name; what is no other name is taken for an id.
+    /// Parses a name; anything else is taken for an id.
     pub fn parse(text: &str) -> Self {
         match text {
             "latest" => Self::Latest(0),
@@ -66,7 +64,7 @@ impl std::fmt::Display for SnapshotSpec {
 /// Finds a snapshot.
 ///
 /// # Errors
-/// None fits, or an id is ambiguous.
+/// None matches, or an id is ambiguous.
 pub fn snapshot<'a>(snapshots: &'a Snapshots<'_>, spec: &SnapshotSpec) -> Result<&'a Snapshot> {
     let missing = || Error::NoSuchSnapshot {
         spec: spec.to_string(),
@@ -79,7 +77,7 @@ pub fn snapshot<'a>(snapshots: &'a Snapshots<'_>, spec: &SnapshotSpec) -> Result
                 _ => (0, |_| true),
             };
             let found = nth_that(snapshots.each().rev(), back, wanted)?;
-            // One that is gone could be the one.
+            // A missing one could be the right one.
             snapshots.check_missing(found, |_| true)?;
             found.ok_or_else(missing)
         }
@@ -118,17 +116,18 @@ pub fn snapshot<'a>(snapshots: &'a Snapshots<'_>, spec: &SnapshotSpec) -> Result
     }
 }
 
-/// Returns the snapshots at or before a moment, the newest first.
+/// Returns the snapshots at or before a time, newest first.
 ///
-/// A snapshot is not older than those before it, whatever the clock said when it was taken: what is asked for is never answered with what is newer. What says
-/// that it is from the future does not count for that, nor do backups of another program, which are as old as they say.
+/// A snapshot is not older than those before it, whatever the clock said when it was taken, so the
+/// answer is never newer than requested. Snapshots from the future do not count for that, nor do
+/// imported backups, which are as old as they say.
 pub fn at_or_before<'a>(
     snapshots: &'a Snapshots<'_>,
     time: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> impl Iterator<Item = Result<&'a Snapshot>> {
     let ids = snapshots.ids();
-    // Ids never go backwards: unless a clock was once ahead, their times are in order.
+    // Ids never go backwards, so their times are in order unless a clock was once ahead.
     let ahead = ids
         .last()
         .is_some_and(|id| id.millis() > now.timestamp_millis());
@@ -174,19 +173,17 @@ fn is_of_here(snapshot: &Snapshot) -> bool {
         .any(|tag| tag == crate::repo::snapshot::IMPORTED)
 }
 
-/// A root that is taken from an older snapshot than the one that was asked for.
+/// A root taken from an older snapshot than requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Older {
-    /// Its name.
     pub root: String,
-    /// The snapshot that has it.
     pub snapshot: SnapshotId,
-    /// Its time.
     pub time: DateTime<Utc>,
 }
 
-/// Returns a snapshot with the roots of `wanted` that it does not have, or that were not there when it was taken, each from the newest backup before it that
-/// has it; and says which. A root is wanted by its name and, if that is known, its place.
+/// Returns a snapshot with the roots of `wanted` that it lacks, or that did not exist when it was
+/// taken, each from the newest earlier backup that has it; and says which. A root is wanted by its
+/// name and, if known, its place.
 ///
 /// # Errors
 /// A record on the way cannot be read.
@@ -232,7 +229,8 @@ pub fn completed(
     Ok((whole, older))
 }
 
-/// Returns the n-th that is `wanted`. One that cannot be read on the way there could be the one: then there is no answer.
+/// Returns the n-th that is `wanted`. An unreadable one before it could be the right one: then
+/// there is no answer.
 fn nth_that<'a>(
     snapshots: impl Iterator<Item = Result<&'a Snapshot>>,
     n: usize,
@@ -251,7 +249,8 @@ fn nth_that<'a>(
     Ok(None)
 }
 
-/// Returns the ways in which a typed path can be meant, the likeliest first: absolute, relative to `cwd`, with its directory free of symlinks.
+/// Returns what a typed path can mean, most likely first: absolute, relative to `cwd`, with its
+/// directory free of symlinks.
 fn meanings(cwd: &Path, text: &OsStr) -> Vec<PathBuf> {
     let plain = absolute(cwd, Path::new(text));
     let mut found = vec![plain.clone()];
@@ -264,7 +263,8 @@ fn meanings(cwd: &Path, text: &OsStr) -> Vec<PathBuf> {
     found
 }
 
-/// Returns what a path leads to. Of what is gone as far as links still say: that is when somebody wants it back.
+/// Resolves the symlinks of a path. If part of it is gone, as far as existing links still lead,
+/// because that is when somebody wants it back.
 fn led_to(path: &Path) -> PathBuf {
     let mut path = path.to_path_buf();
     // As many as the kernel follows.
@@ -286,8 +286,9 @@ fn led_to(path: &Path) -> PathBuf {
     path
 }
 
-/// Finds the root, and the path below it, that `text` names in a snapshot: an absolute original path, a path relative to `cwd`, or
-/// `SOURCE/relative`: the first of them that is there, else the first that could be.
+/// Finds the root, and the path below it, that `text` names in a snapshot: an absolute original
+/// path, a path relative to `cwd`, or `SOURCE/relative`; the first of them that exists, or else the
+/// first that is possible.
 ///
 /// # Errors
 /// No root of the snapshot covers it.
@@ -308,18 +309,18 @@ pub fn path(repo: &Repository, snapshot: &Snapshot, cwd: &Path, text: &OsStr) ->
     })
 }
 
-/// Returns true if a text has signs that stand for others in a pattern.
+/// Returns true if a text contains wildcards.
 pub fn is_pattern(text: &OsStr) -> bool {
     os_to_bytes(text)
         .iter()
         .any(|byte| matches!(byte, b'*' | b'?' | b'['))
 }
 
-/// Returns the topmost paths of a snapshot that a pattern fits, read as a shell does: below `cwd` unless it is absolute, or as `SOURCE/pattern`, and `*`
-/// stays within a directory.
+/// Returns the topmost paths of a snapshot that match a pattern, read as in a shell: below `cwd`
+/// unless it is absolute, or as `SOURCE/pattern`, and `*` stays within a directory.
 ///
 /// # Errors
-/// It is no pattern, or a listing is damaged.
+/// It is not a valid pattern, or a listing is damaged.
 pub fn matching(
     repo: &Repository,
     snapshot: &Snapshot,
@@ -362,11 +363,11 @@ pub fn matching(
     Ok(found)
 }
 
-/// Returns all readings of `text` in a snapshot, the deepest root first.
+/// Returns all readings of `text` in a snapshot, deepest root first.
 pub fn candidates(snapshot: &Snapshot, cwd: &Path, text: &OsStr) -> Vec<RootPath> {
     let mut found: Vec<(usize, RootPath)> = Vec::new();
     let mut all = meanings(cwd, text);
-    // A source that is a symlink is kept as what it leads to, and so it can be named by the link.
+    // A source that is a symlink is captured at its target, and can be named by the link too.
     let covers = |path: &PathBuf| {
         let mut roots = snapshot.roots.iter();
         roots.any(|root| RepoPath::below(root.path.as_path(), path).is_some())

@@ -7,7 +7,7 @@ use bdr::base::path::{os_to_bytes, show};
 use bdr::model::manifest::Kind;
 use serde_json::{Map, Value};
 
-/// Puts a name under `key`; where it is not UTF-8, its bytes under `<key>_hex` too.
+/// Puts a name under `key`; if it is not UTF-8, its bytes under `<key>_hex` too.
 pub(crate) fn put_name(map: &mut Map<String, Value>, key: &str, name: &OsStr) {
     match name.to_str() {
         Some(text) => map.insert(key.to_owned(), text.into()),
@@ -28,7 +28,6 @@ pub(crate) fn with_path(path: &Path, rest: Value) -> Value {
     Value::Object(map)
 }
 
-/// Returns the word for a kind.
 pub(crate) fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::File => "file",

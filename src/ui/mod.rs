@@ -22,23 +22,20 @@ pub(crate) struct OutputError(pub(crate) io::Error);
 /// Where and how to talk; decided once.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ui {
-    /// One JSON document instead of text.
+    /// Print one JSON document instead of text.
     pub(crate) json: bool,
-    /// Errors only.
+    /// Print only errors.
     pub(crate) quiet: bool,
-    /// Style of stdout.
     pub(crate) out: Style,
-    /// Style of stderr.
     pub(crate) err: Style,
     /// Somebody can be asked: stdin and stderr are terminals.
     pub(crate) can_ask: bool,
-    /// A bar may be drawn.
     pub(crate) bars: bool,
     /// Lines and signs beyond ASCII can be shown.
     pub(crate) unicode: bool,
-    /// A text that is longer than the screen may be shown by a pager.
+    /// A pager may show text longer than the screen.
     pub(crate) pages: bool,
-    /// Columns and lines of the terminal that stdout is; `None`: it is a file or a pipe.
+    /// Columns and lines of stdout's terminal; `None` for a file or a pipe.
     pub(crate) screen: Option<(usize, usize)>,
 }
 
@@ -62,7 +59,7 @@ struct Document<'a> {
 }
 
 impl Ui {
-    /// `plain` is what the environment asks for: no colour, no moving lines.
+    /// `plain` if the environment asks for no colour and no moving lines.
     pub(crate) fn new(json: bool, quiet: bool, color: ColorChoice, plain: bool) -> Self {
         let stderr_is_terminal = io::stderr().is_terminal();
         let colored = |terminal: bool| match color {
@@ -83,7 +80,6 @@ impl Ui {
         }
     }
 
-    /// Says whether a pager may be used.
     pub(crate) fn with_pager(self, pages: bool) -> Self {
         Self {
             pages: self.pages && pages,
@@ -91,22 +87,20 @@ impl Ui {
         }
     }
 
-    /// Returns the columns of the terminal that stdout is, if it is one.
+    /// Returns the columns of stdout's terminal, if it is one.
     pub(crate) fn width(&self) -> Option<usize> {
         self.screen.map(|(width, _)| width)
     }
 
-    /// Says whether lines and signs beyond ASCII can be shown.
     pub(crate) fn with_unicode(self, unicode: bool) -> Self {
         Self { unicode, ..self }
     }
 
-    /// Writes data that was asked for; not even `--quiet` hides it.
+    /// Writes requested data; not even `--quiet` hides it.
     pub(crate) fn data(&self, text: &str) -> Result<(), OutputError> {
         self.data_bytes(text.as_bytes())
     }
 
-    /// Writes data that need not be text.
     pub(crate) fn data_bytes(&self, bytes: &[u8]) -> Result<(), OutputError> {
         let mut stdout = io::stdout().lock();
         stdout
@@ -115,12 +109,12 @@ impl Ui {
             .map_err(OutputError)
     }
 
-    /// Writes what a command has to say of its work; `--quiet` hides it.
+    /// Writes a command's report about its work; `--quiet` hides it.
     pub(crate) fn report(&self, text: &str) -> Result<(), OutputError> {
         if self.quiet { Ok(()) } else { self.data(text) }
     }
 
-    /// Writes the JSON document of a command; `exit` is the status it will end with.
+    /// Writes the JSON document of a command; `exit` is its future exit code.
     pub(crate) fn document(
         &self,
         command: &str,
@@ -130,21 +124,21 @@ impl Ui {
         self.data(&document(command, exit, data))
     }
 
-    /// Says a line on stderr.
+    /// Prints a line on stderr.
     pub(crate) fn say(&self, line: &str) {
         if !self.quiet {
             self.warn(line);
         }
     }
 
-    /// Says a line on stderr that `--quiet` does not hide.
+    /// Prints a line on stderr that `--quiet` does not hide.
     pub(crate) fn warn(&self, line: &str) {
-        // A closed stderr is nobody listening.
+        // If stderr is closed, nobody is listening.
         let _ = writeln!(io::stderr(), "{line}");
     }
 }
 
-/// Returns the size of the terminal. One that does not say has the size that all once had.
+/// Returns the size of the terminal; if unknown, the size that all terminals once had.
 fn screen() -> (usize, usize) {
     match terminal_size::terminal_size_of(io::stdout()) {
         Some((width, height)) if width.0 > 0 && height.0 > 0 => (width.0.into(), height.0.into()),
@@ -154,7 +148,8 @@ fn screen() -> (usize, usize) {
 
 /// Returns the line that `--json` prints for a command.
 pub(crate) fn document(command: &str, exit: u8, data: &impl Serialize) -> String {
-    // Strings, numbers and maps with string keys: cannot fail. By way of a value, members are in the same order everywhere.
+    // Only strings, numbers and maps with string keys: cannot fail. Going through a value gives
+    // members the same order everywhere.
     let data = serde_json::to_value(data).unwrap_or_default();
     let document = Document {
         schema: format!("bdr.{command}/1"),
@@ -189,7 +184,7 @@ pub(crate) fn plural(number: u64, noun: &str) -> String {
     }
 }
 
-/// Returns a length of time for people: 84 ms, 0.3 s, 2 min 5 s.
+/// Returns a duration for people: 84 ms, 0.3 s, 2 min 5 s.
 pub(crate) fn elapsed(time: std::time::Duration) -> String {
     match time.as_millis() {
         millis @ 0..100 => format!("{millis} ms"),

@@ -7,34 +7,33 @@ use std::time::{Duration, Instant};
 use bdr::base::monitor::{Monitor, Phase};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Work that takes less shows nothing.
+/// Shorter work shows nothing.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Draws what a verb tells, and passes on that the user wants to stop.
+/// Draws a verb's progress, and passes on that the user wants to stop.
 pub(crate) struct Progress {
     bar: ProgressBar,
     started: Instant,
-    /// May still be drawn; false once it is, or where it never may.
+    /// The bar may still be drawn; false once it is, or if it never may.
     waiting: AtomicBool,
-    /// What moves the bar: bytes where the phase knows them, else files.
+    /// The total of what moves the bar: bytes if the phase knows them, otherwise files.
     total_bytes: AtomicU64,
     stop: Arc<AtomicBool>,
     phase: Mutex<&'static str>,
     relay: Option<Relay>,
 }
 
-/// How far a verb is.
+/// A verb's progress.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Told {
-    /// What it does.
     pub(crate) phase: &'static str,
-    /// Files or bytes done of this phase.
+    /// Files or bytes of this phase that are done.
     pub(crate) done: u64,
-    /// Of how many; 0: not known.
+    /// Their total; 0 if unknown.
     pub(crate) total: u64,
 }
 
-/// Hears how far a verb is, often.
+/// Receives progress, often.
 pub(crate) type Relay = Arc<dyn Fn(Told) + Send + Sync>;
 
 impl Progress {

@@ -1,8 +1,8 @@
-//! Questions. Only asked where [`super::Ui::can_ask`]; elsewhere the caller names the flag to add.
+//! Questions. Only asked if [`super::Ui::can_ask`]; otherwise the caller names the flag to add.
 
 use super::OutputError;
 
-/// Asks yes or no on stderr; Enter gives the answer, as everywhere else. Ctrl-C and Escape are no.
+/// Asks yes or no on stderr; Enter gives the default. Ctrl-C and Escape mean no.
 pub(crate) fn confirm(question: &str, default: bool) -> Result<bool, OutputError> {
     forget_what_was_typed();
     dialoguer::Confirm::new()
@@ -14,10 +14,10 @@ pub(crate) fn confirm(question: &str, default: bool) -> Result<bool, OutputError
         .map_err(failed)
 }
 
-/// Lines of a list that are shown at a time.
+/// How many lines of a list are shown at a time.
 const LIST: usize = 15;
 
-/// Has one of several lines chosen on stderr: arrows and Enter. Escape is none.
+/// Lets the user choose one of several lines on stderr, with arrows and Enter. Escape means none.
 pub(crate) fn choose(question: &str, items: &[String]) -> Result<Option<usize>, OutputError> {
     forget_what_was_typed();
     dialoguer::Select::new()
@@ -29,7 +29,8 @@ pub(crate) fn choose(question: &str, items: &[String]) -> Result<Option<usize>, 
         .map_err(failed)
 }
 
-/// Has some of several lines chosen on stderr, all of which are at first: arrows, Space and Enter. Escape is `None`.
+/// Lets the user choose among several lines on stderr, all selected at first, with arrows, Space
+/// and Enter. Escape is `None`.
 pub(crate) fn choose_some(
     question: &str,
     items: &[String],
@@ -53,18 +54,19 @@ pub(crate) fn line(question: &str, default: &str) -> Result<String, OutputError>
         .map_err(failed)
 }
 
-/// Keys that were pressed before a question was there are no answer to it: an Enter too many must not agree to what nobody has read.
+/// Discards keys pressed before the question appeared: one Enter too many must not agree to what
+/// nobody has read.
 #[cfg(unix)]
 fn forget_what_was_typed() {
     use rustix::termios::{QueueSelector, tcflush};
     let _ = tcflush(std::io::stdin(), QueueSelector::IFlush);
 }
 
-/// Windows' console has no such queue that can be emptied without unsafe code.
+/// Does nothing: the queue of a Windows console cannot be emptied without unsafe code.
 #[cfg(not(unix))]
 fn forget_what_was_typed() {}
 
-/// A question hides the cursor; Ctrl-C must not leave it so.
+/// A question hides the cursor; show it again after Ctrl-C.
 fn failed(error: dialoguer::Error) -> OutputError {
     let _ = dialoguer::console::Term::stderr().show_cursor();
     let dialoguer::Error::IO(error) = error;

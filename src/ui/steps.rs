@@ -1,29 +1,28 @@
-//! Plans for people: a directory that comes or goes whole is one line.
+//! Plans for people: a directory that is created or removed as a whole is one line.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::path::Path;
 
-/// What a line needs to know of a step.
+/// What a line needs to know about a step.
 pub(crate) struct View<'a, A> {
     pub(crate) path: &'a Path,
     pub(crate) action: A,
     pub(crate) is_dir: bool,
-    /// Regular files that it stands for, and their size.
+    /// Number and size of the regular files that it represents.
     pub(crate) files: u64,
     pub(crate) bytes: u64,
 }
 
-/// Steps that make one line: the first, and what follows below it.
+/// Steps joined in one line: the first, and those that follow below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Line {
     /// Index of the step that gives the line its path.
     pub(crate) first: usize,
-    /// How many steps it stands for.
+    /// How many steps it represents.
     pub(crate) steps: usize,
-    /// Regular files among them.
+    /// Number of regular files among them.
     pub(crate) files: u64,
-    /// Their size.
     pub(crate) bytes: u64,
 }
 
@@ -38,7 +37,7 @@ impl Line {
     }
 }
 
-/// Joins steps: a directory and everything below it that has the same action and follows it.
+/// Joins a directory's step with the following ones below it that have the same action.
 pub(crate) fn collapse<'a, T, A: PartialEq>(
     steps: &'a [T],
     view: impl Fn(&'a T) -> View<'a, A>,
@@ -66,22 +65,21 @@ pub(crate) fn collapse<'a, T, A: PartialEq>(
     lines
 }
 
-/// Steps listed at most; `--json` has all.
+/// Most steps listed; `--json` has all.
 const SHOWN: usize = 40;
 
-/// Lines of one kind in a directory from which on they are one.
+/// From this many lines of one kind on, a directory gets one line for all.
 const MANY: usize = 13;
 
-/// What one line of a page stands for.
+/// What one line of a page represents.
 pub(crate) enum Shown<'a, K> {
-    /// A line by itself.
     One(&'a Line),
     /// All lines of one kind in a directory, added up.
     Many(&'a K, Line),
 }
 
-/// Returns the lines of a plan for people, each made by `show`: where more than a dozen have the same `key`, a directory and what happens in it,
-/// one line stands for them, unless `all` are asked for.
+/// Returns the lines of a plan for people, each made by `show`. If more than a dozen share a `key`
+/// (a directory and what happens in it), one line represents them, unless `all` are requested.
 pub(crate) fn gathered<K: Eq + Hash>(
     lines: Vec<Line>,
     all: bool,

@@ -1,4 +1,4 @@
-//! Colours. They help, and never carry meaning alone.
+//! Colours. They help, but never carry meaning alone.
 
 /// Colours a stream, or does not.
 #[derive(Debug, Clone, Copy)]

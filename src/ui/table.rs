@@ -1,8 +1,9 @@
 //! Columns.
 
-/// Lays out rows in columns two spaces apart. `align` has a letter per column, `l` or `r`; a last left column is not padded.
+/// Lays out rows in columns two spaces apart. `align` has a letter per column, `l` or `r`; a last
+/// left column is not padded.
 ///
-/// Cells must be plain: colour codes would count as width. Colour whole lines instead.
+/// Cells must be plain, because colour codes would count as width. Colour whole lines instead.
 pub(crate) fn table(rows: &[Vec<String>], align: &str) -> Vec<String> {
     let columns = align.len();
     let width = |text: &str| text.chars().count();
@@ -35,23 +36,24 @@ pub(crate) fn table(rows: &[Vec<String>], align: &str) -> Vec<String> {
         .collect()
 }
 
-/// What a table is called and how it gives way on a narrow screen.
+/// The columns of a table, and how they shrink on a narrow screen.
 pub(crate) struct Columns<'a> {
-    /// What stands above each column.
+    /// The heading of each column.
     pub(crate) names: &'a [&'a str],
     /// As for [`table`].
     pub(crate) align: &'a str,
-    /// Columns that go where there is no room, the first one first.
+    /// Columns to drop if there is no room, the first one first.
     pub(crate) dropped: &'a [usize],
-    /// The column that is cut once no more can go.
+    /// The column to cut once no more can be dropped.
     pub(crate) cut: usize,
 }
 
-/// A column that is cut keeps this much.
+/// A cut column keeps at least this many characters.
 const LEAST: usize = 16;
 
-/// Lays out rows for a screen of `width` columns, below a line of names: columns drop and one is cut, so that nothing wraps in the middle of a word.
-/// Without a screen nothing is left out and there are no names: another program reads it.
+/// Lays out rows for a screen of `width` columns, below the headings: columns are dropped and one
+/// is cut, so that nothing wraps in the middle of a word. Without a screen nothing is left out and
+/// there are no headings, because another program reads it.
 pub(crate) fn fitted(
     rows: &[Vec<String>],
     columns: &Columns<'_>,
@@ -70,7 +72,7 @@ pub(crate) fn fitted(
             *widest = (*widest).max(cell.chars().count());
         }
     }
-    // A column in which no row says anything needs no name.
+    // An empty column needs no heading.
     for (at, widest) in widths.iter_mut().enumerate() {
         match *widest {
             0 => all[0][at].clear(),
@@ -103,7 +105,7 @@ pub(crate) fn fitted(
     table(&all, columns.align)
 }
 
-/// Returns a text that has at most `width` characters; `more` says that it was longer.
+/// Returns a text of at most `width` characters; `more` marks a longer one.
 pub(crate) fn shorten(text: &str, width: usize, more: char) -> String {
     if text.chars().count() <= width {
         return text.to_owned();

@@ -1,4 +1,4 @@
-//! Times for people: relative when near, local always.
+//! Times for people: relative when near, always local.
 
 use chrono::{DateTime, Local, NaiveDate, TimeDelta, Utc};
 
@@ -13,7 +13,7 @@ pub(crate) fn ago(now: DateTime<Utc>, then: DateTime<Utc>) -> String {
     )
 }
 
-/// Returns the same shorter, for a column: "just now", "2 min", "1 day".
+/// Returns the same in short form, for a column: "just now", "2 min", "1 day".
 pub(crate) fn age(now: DateTime<Utc>, then: DateTime<Utc>) -> String {
     match (now - then).num_seconds() {
         i64::MIN..0 => "ahead".to_owned(),
@@ -32,7 +32,7 @@ pub(crate) fn local(time: DateTime<Utc>) -> String {
         .to_string()
 }
 
-/// Returns RFC 3339 in UTC, as all JSON has it.
+/// Returns RFC 3339 in UTC, as in all JSON.
 pub(crate) fn utc(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
 }
@@ -72,7 +72,7 @@ pub(crate) fn soon(now: DateTime<Utc>, next: DateTime<Utc>) -> String {
         next.with_timezone(&Local),
     );
     let clock = day.format("%H:%M");
-    // What is less than a day away is not mistaken for another day's.
+    // Less than a day away cannot be mistaken for another day.
     if next - now < TimeDelta::hours(24) {
         return clock.to_string();
     }

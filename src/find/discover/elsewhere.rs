@@ -1,4 +1,4 @@
-//! Directories of HOME that no source has: what a user may believe to be backed up.
+//! Directories of HOME that are in no source, although a user may believe that they are backed up.
 
 use std::path::{Path, PathBuf};
 
@@ -12,15 +12,14 @@ use crate::model::rules::Matcher;
 /// A directory of HOME that no source covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Elsewhere {
-    /// Where it is.
     pub path: PathBuf,
     /// Git repositories in it, up to three levels down.
     pub repositories: u32,
-    /// Those with work that is in no commit.
+    /// Those with uncommitted work.
     pub uncommitted: u32,
 }
 
-/// Directories that systems and tools make, and that hold what can be fetched again.
+/// Directories that systems and tools make, and whose content can be downloaded again.
 const COMMON: &[&str] = &[
     "Applications",
     "AppData",
@@ -44,16 +43,18 @@ const COMMON: &[&str] = &[
     "venv",
 ];
 
-/// How many are named: more is no help.
+/// How many are named: more would not help.
 const MOST: usize = 8;
-/// Entries that are looked at in one directory, and repositories that are asked for their work: `bdr status` is to answer at once.
+/// Entries read in one directory, and repositories checked for uncommitted work: `bdr status` must
+/// answer at once.
 const ENTRIES: usize = 2_000;
 const REPOSITORIES: u32 = 10;
-/// An index larger than this is not compared with its files, bytes.
+/// A larger index, in bytes, is not compared with its files.
 const LARGE_INDEX: u64 = 4 << 20;
 
-/// Returns the directories right below `home` that no source covers, none in part, with what is in them. Hidden ones are settings, which
-/// [`super::uncovered`] knows; empty ones and those that tools make do not count. `chosen` are in no source on purpose.
+/// Returns the directories right below `home` that no source covers, not even in part, with what is
+/// in them. Hidden ones are settings, for which [`super::uncovered`] exists; empty ones and those
+/// that tools make do not count. `chosen` are in no source on purpose.
 #[must_use]
 pub fn elsewhere(
     home: &Path,
@@ -99,7 +100,7 @@ fn is_touched(source: &Source, dir: &Path) -> bool {
         let pattern = pattern.trim_start_matches('/');
         source.path.join(pattern).starts_with(dir)
     });
-    // Below a source without `include`, what it does not cover was left out by somebody.
+    // In a source without `include`, somebody excluded what it does not cover.
     source.rules.include.is_empty()
         || includes_in_it
         || Matcher::new(&source.rules).is_ok_and(|matcher| matcher.covers(&below))
@@ -134,7 +135,8 @@ fn look(path: PathBuf) -> Elsewhere {
     found
 }
 
-/// Returns true if a work tree has changes that are in no commit. Runs nothing of the repository, and changes nothing in it.
+/// Returns true if a work tree has uncommitted changes. Runs nothing of the repository, and changes
+/// nothing in it.
 fn has_own_work(path: &Path) -> bool {
     let flags = git2::RepositoryOpenFlags::NO_SEARCH;
     let none: [&Path; 0] = [];

@@ -1,6 +1,6 @@
 //! The places that bdr knows by name.
 
-/// State of a workspace that git usually does not have.
+/// State of a workspace that git usually does not store.
 pub(super) const WORKSPACE: &[&str] = &[
     "checklist-registry.json",
     "temp/workflows",
@@ -27,7 +27,8 @@ pub(super) const AGENTS: &[&str] = &[
     ".codeium/windsurf/mcp_config.json",
 ];
 
-/// What agents can make again, or what is only a credential: signing in again is quicker than a restore.
+/// What agents can recreate, or what is only a credential: signing in again is faster than a
+/// restore.
 pub(super) const AGENTS_EXCLUDED: &[&str] = &[
     "/.claude/.credentials.json",
     "/.codex/auth.json",
@@ -41,7 +42,7 @@ pub(super) const AGENTS_EXCLUDED: &[&str] = &[
     "/.gemini/tmp",
 ];
 
-/// Configuration files of HOME that are taken wherever they are found.
+/// Configuration files that are captured wherever in HOME they are.
 pub(super) const DOTFILES: &[&str] = &[
     ".profile",
     ".bashrc",
@@ -66,7 +67,7 @@ pub(super) const DOTFILES: &[&str] = &[
     ".ssh/config",
 ];
 
-/// Directories of HOME and of `.config` that are caches, programs, or nothing but secrets.
+/// Directories of HOME and of `.config` with caches, programs, or only secrets.
 pub(super) const NOT_TOOLS: &[&str] = &[
     ".Trash",
     ".android",
@@ -141,12 +142,13 @@ pub(super) const NOT_TOOLS: &[&str] = &[
     ".config/bdr",
 ];
 
-/// A directory of HOME that no list names is taken up to this size and this number of files, and all of them together up to the last.
+/// Other directories of HOME are captured up to this size and this number of files, and up to the
+/// last limit together.
 pub(super) const TOOL_BYTES: u64 = 8 << 20;
 pub(super) const TOOL_FILES: usize = 1_000;
 pub(super) const TOOLS_BYTES: u64 = 64 << 20;
 
-/// Dotfiles that are caches, histories or nothing but a secret.
+/// Dotfiles that are caches, histories or only a secret.
 pub(super) const NOT_DOTFILES: &[&str] = &[
     ".DS_Store",
     ".ICEauthority",
@@ -166,5 +168,5 @@ pub(super) const NOT_DOTFILES: &[&str] = &[
     ".wget-hsts",
 ];
 
-/// A dotfile of HOME that no list names is taken up to this size.
+/// Other dotfiles of HOME are captured up to this size, in bytes.
 pub(super) const SMALL_BYTES: u64 = 64 * 1024;

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Makes files of a number of bytes below a temporary home.
+/// Makes files of the given sizes below a temporary home.
 fn home(files: &[(&str, usize)]) -> tempfile::TempDir {
     let home = tempfile::tempdir().unwrap();
     for (name, bytes) in files {
@@ -91,7 +91,7 @@ fn the_largest_directories_of_agents_go_when_the_budget_is_short() {
         names,
         [(OsStr::new("big"), 5000), (OsStr::new("[odd]"), 4000)]
     );
-    // The rules that come out of it mean the same when they are applied.
+    // The resulting rules mean the same when they are applied.
     let again = measure(&agents.source, &[]).unwrap();
     assert_eq!((again.files, again.bytes), (2, 50));
 }
