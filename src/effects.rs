@@ -24,7 +24,6 @@ pub use table::{Table, TableError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Effect {
-    /// It only reads.
     Read,
     /// It writes its operands without discarding content.
     Write,
@@ -211,7 +210,6 @@ pub fn assess(argv: &[OsString], around: &Surroundings<'_>) -> Assessment {
     found.finished().mentioning(texts, around)
 }
 
-/// The language of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     Posix,

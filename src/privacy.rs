@@ -21,7 +21,6 @@ mod tokens;
 mod values;
 mod words;
 
-/// What a finding is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Group {
     Secret,
@@ -51,11 +50,9 @@ pub struct Finding {
     pub kind: &'static str,
 }
 
-/// How much to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
-    /// Secrets only.
     Off,
     /// Secrets, and what makes a record PHI by 45 CFR 164.514(b)(2).
     #[default]

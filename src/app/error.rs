@@ -10,10 +10,12 @@ use crate::ui::{OutputError, Ui};
 /// Why a command ends early.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// An error of the engine.
     Engine(Box<Error>),
     /// An error of the engine, for which the command knows a better hint.
-    Hinted { error: Box<Error>, hint: String },
+    Hinted {
+        error: Box<Error>,
+        hint: String,
+    },
     /// The command line makes no sense, or lacks a flag.
     Usage {
         message: String,

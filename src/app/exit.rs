@@ -10,9 +10,7 @@ pub(crate) const USAGE: u8 = 2;
 /// Partly done: something could not be read or restored, a conflict is left, or a confirmation is
 /// missing.
 pub(crate) const PARTIAL: u8 = 3;
-/// Stored data is damaged.
 pub(crate) const DAMAGED: u8 = 4;
-/// There is no repository.
 pub(crate) const NO_REPOSITORY: u8 = 10;
 pub(crate) const BUSY: u8 = 11;
 /// Stopped by the user or a signal.

@@ -205,9 +205,7 @@ pub(crate) fn install(
 /// The result of removing the schedule.
 #[derive(Debug, Default)]
 pub(crate) struct Removed {
-    /// Schedulers that had an entry.
     pub(crate) gone: Vec<&'static str>,
-    /// The configuration had a schedule.
     pub(crate) configured: bool,
     /// A scheduler that could not be checked, although another one was chosen.
     pub(crate) refusal: Option<(&'static str, Error)>,

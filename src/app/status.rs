@@ -114,7 +114,6 @@ pub(crate) struct VaultSeen {
     /// Number of values, and their bytes on disk.
     pub(crate) usage: (u64, u64),
     pub(crate) key: String,
-    /// Why values cannot be kept.
     pub(crate) trouble: Option<String>,
     /// Why restored values cannot be compared with the originals.
     pub(crate) unproven: Option<String>,

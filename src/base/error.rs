@@ -15,10 +15,8 @@ pub enum ErrorKind {
     /// The request cannot be fulfilled as given.
     User,
     Config,
-    /// The operating system refused.
     Environment,
     NoRepository,
-    /// Stored data is damaged.
     Integrity,
     /// Another process holds what is needed.
     Busy,
@@ -78,11 +76,7 @@ pub enum Error {
     },
     /// A stored file or blob does not match its name or digest.
     #[error("`{name}` is damaged: {reason}")]
-    Damaged {
-        /// File or blob.
-        name: String,
-        reason: String,
-    },
+    Damaged { name: String, reason: String },
     /// A record cannot be read, and the answer depends on it.
     #[error("`{name}` cannot be read: {reason}")]
     Unreadable {
@@ -119,30 +113,23 @@ pub enum Error {
         /// "snapshot 3f2a", "any snapshot".
         place: String,
     },
-    /// The configuration has an error.
     #[error("{path}:{line}: {message}")]
     Config {
         path: String,
         /// One-based line.
         line: usize,
         message: String,
-        /// What would be right.
         hint: Option<String>,
     },
     /// A value from the user makes no sense.
     #[error("{message}")]
     Invalid {
         message: String,
-        /// What to do instead.
         hint: Option<String>,
     },
     /// A system program refused.
     #[error("`{tool}` failed: {said}")]
-    Tool {
-        tool: String,
-        /// Its message.
-        said: String,
-    },
+    Tool { tool: String, said: String },
     /// Another process has the repository.
     #[error("the repository is in use{holder}")]
     Busy {
@@ -153,7 +140,6 @@ pub enum Error {
     #[error("`{}` holds {}; the budget is {}", crate::base::path::show(path.as_os_str()), crate::base::units::size(*bytes), crate::base::units::size(*budget))]
     OverBudget {
         path: PathBuf,
-        /// Its size so far.
         bytes: u64,
         budget: u64,
     },
@@ -166,7 +152,6 @@ pub enum Error {
     /// A path in a manifest or plan leaves its root.
     #[error("refusing `{path}`: {reason}")]
     Unsafe { path: String, reason: String },
-    /// Stopped on request.
     #[error("interrupted")]
     Interrupted,
 }

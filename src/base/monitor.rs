@@ -13,9 +13,7 @@ pub enum Phase {
     Scanning,
     /// Reading and storing content.
     Storing,
-    /// Reading and checking stored content.
     Verifying,
-    /// Writing files back.
     Restoring,
 }
 
@@ -33,7 +31,6 @@ pub trait Monitor: Sync {
     }
 }
 
-/// Observes nothing.
 pub struct NullMonitor;
 
 impl Monitor for NullMonitor {

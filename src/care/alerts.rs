@@ -13,7 +13,6 @@ use crate::care::status::{Level, Trouble};
 /// How long until a critical state is reported again.
 const AGAIN: TimeDelta = TimeDelta::hours(24);
 
-/// A message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alert {
     /// How bad it is; [`Level::Good`] means that all is well again.

@@ -107,11 +107,9 @@ impl PrunePlan {
 /// What a prune did, or would do.
 #[derive(Debug, Clone, Default)]
 pub struct PruneReport {
-    /// Snapshots removed.
     pub snapshots: u64,
     /// Snapshots that were to be removed but were needed meanwhile.
     pub spared: u64,
-    /// Operations removed from the log.
     pub operations: u64,
     /// Packs moved to the trash.
     pub packs: u64,

@@ -46,7 +46,6 @@ pub struct RescanReport {
     pub exposed: Vec<Exposed>,
     /// Contents that are too large, or cannot be read.
     pub skipped: u64,
-    /// Snapshots that were rewritten.
     pub rewritten: u64,
     pub removed_packs: u64,
     /// Operations whose commands were rewritten.

@@ -25,7 +25,6 @@ const ROTATE_BYTES: u64 = 1024 * 1024;
 /// How long another process may hold the lock: it only writes one small file.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {

@@ -111,7 +111,6 @@ fn ledger(cx: &Context) -> Result<Ledger, Failure> {
     Ok(Ledger::open(&cx.places.state.join("hooks"))?)
 }
 
-/// The result for one target.
 pub(super) struct Outcome {
     pub(super) target: String,
     pub(super) file: Option<PathBuf>,

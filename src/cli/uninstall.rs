@@ -49,7 +49,6 @@ pub(crate) struct UninstallArgs {
     yes: bool,
 }
 
-/// Entries in other programs.
 struct Entries {
     hooks: Ledger,
     clients: Ledger,
@@ -176,7 +175,6 @@ struct Piece {
     part: Part,
     path: PathBuf,
     bytes: u64,
-    /// A remark.
     note: String,
     deleted: bool,
     /// Names in it that are not bdr's.

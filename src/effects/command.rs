@@ -540,7 +540,6 @@ fn judged(
     result
 }
 
-/// Operands collected so far.
 struct Operands<'a> {
     place: &'a Place,
     itself: bool,

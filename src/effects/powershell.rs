@@ -668,7 +668,6 @@ fn with_paths(reason: &str, words: &[Word], place: &Place) -> Assessment {
     found
 }
 
-/// The arguments of a cmdlet.
 #[derive(Default)]
 struct Sorted {
     /// Paths by name, then by position.

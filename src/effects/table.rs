@@ -44,7 +44,6 @@ struct Line {
     rule: OnceLock<Option<Rule>>,
 }
 
-/// A part of a text.
 #[derive(Debug, Clone, Copy)]
 struct Span(u32, u32);
 
@@ -68,7 +67,6 @@ pub(super) enum Condition {
     More(bool),
     /// An argument begins with `+` or `:`: a ref that is rewritten or deleted at the other end.
     Rewrites,
-    /// The script only prints.
     Prints,
     /// The commands that it runs only read.
     RunsReaders,
@@ -90,7 +88,6 @@ pub(super) enum Source {
     Here(String),
 }
 
-/// A program that runs another.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Wrap {
     /// Options that take a value.

@@ -20,7 +20,6 @@ use crate::repo::kept::digest_of;
 use crate::repo::snapshot::{RootRecord, Snapshot};
 use crate::repo::state::{Stat, entry_of};
 
-/// One version of a path.
 #[derive(Debug, Clone)]
 pub struct Version {
     /// The first snapshot that has it.

@@ -31,7 +31,6 @@ pub mod shells;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     Git,
-    /// An interactive shell.
     Shell(shells::Shell),
     Agent(Host),
     /// The deployment of a project.
@@ -156,7 +155,6 @@ impl Action {
     }
 }
 
-/// One file, before and after.
 #[derive(Debug, Clone)]
 pub struct Step {
     pub target: String,
@@ -222,14 +220,12 @@ struct Manifest {
     edits: Vec<Edit>,
 }
 
-/// The state of an edit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     /// As it was made.
     Good,
     /// The file was edited around bdr's part, which is there.
     Edited,
-    /// bdr's part is gone.
     Gone,
     /// We cannot tell which part of the file is bdr's.
     Torn(String),
@@ -240,7 +236,6 @@ pub enum Standing {
 pub struct Seen {
     pub target: String,
     pub file: PathBuf,
-    /// The program that it calls.
     pub program: PathBuf,
     pub standing: Standing,
     pub time: DateTime<Utc>,

@@ -8,7 +8,6 @@ use super::fault::Fault;
 
 /// Longer texts, in bytes, are not names, labels or patterns.
 const MAX_TEXT: usize = 4096;
-/// Most entries of a list.
 const MAX_LIST: usize = 1000;
 
 #[derive(Debug, Default)]

@@ -33,7 +33,6 @@ pub(crate) struct Client {
     /// Name and version, as the client states them.
     pub(crate) name: String,
     pub(crate) call: String,
-    /// It can ask its user.
     pub(crate) can_ask: bool,
 }
 
@@ -74,7 +73,6 @@ pub(crate) struct Session {
     shown: Mutex<HashMap<String, Instant>>,
 }
 
-/// Most changing calls per minute.
 const MOST_A_MINUTE: usize = 120;
 /// How long a dry run counts as the user's consent.
 const SHOWN_FOR: Duration = Duration::from_secs(600);
@@ -159,7 +157,6 @@ pub(crate) struct Call<'a> {
     pub(crate) began: Instant,
 }
 
-/// The outcome of a call.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Done(Answer),
@@ -197,7 +194,6 @@ impl From<Answer> for Outcome {
     }
 }
 
-/// A question for the user.
 #[derive(Debug)]
 pub(crate) struct Question {
     /// What would be done.

@@ -36,7 +36,6 @@ const THREADS: usize = 8;
 #[derive(Debug)]
 pub(crate) enum Listen {
     Stdio,
-    /// The loopback interface.
     #[cfg(feature = "http")]
     Http(http::Address),
     /// The loopback interface without a token, because the conformance suite brings none; the flag

@@ -81,7 +81,6 @@ enum Way {
     /// To the agent, in the form of the event's own name: VS Code names Copilot's events as Claude
     /// does.
     AsCalled,
-    /// On stderr.
     Aloud,
 }
 
@@ -169,7 +168,6 @@ impl Host {
     }
 }
 
-/// When a hook is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
     /// A tool is about to run.
@@ -664,7 +662,6 @@ fn exit_of(event: &Members<'_>, response: Option<&Value>) -> Option<i32> {
 /// What to tell a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer<'a> {
-    /// All is well.
     Silence,
     /// The tool runs without a way back.
     Unprotected(&'a str),

@@ -19,7 +19,6 @@ const MAX_BLOBS: usize = 12;
 /// A run of the new content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
-    /// Bytes of the old content.
     Old(Range<u64>),
     /// Bytes that only the new content has, as a range of it.
     New(Range<u64>),

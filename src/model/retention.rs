@@ -349,7 +349,6 @@ pub struct Decision {
     pub reasons: Vec<Reason>,
 }
 
-/// Why nothing expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClockTrouble {
     /// A snapshot is from the future.

@@ -157,7 +157,6 @@ pub enum Verdict {
     LeaveOut(&'static str),
 }
 
-/// Compiled rules.
 pub struct Matcher {
     /// There are include patterns, so nothing else is captured.
     chooses: bool,

@@ -12,7 +12,6 @@ use chrono::{
 };
 use serde::{Deserialize, Serialize};
 
-/// When backups run automatically.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
     /// Local time of the daily and weekly slots.
@@ -47,7 +46,6 @@ pub enum Job {
     Backup,
     /// A backup that needs nothing older; it counts as a backup too.
     Full,
-    /// Retention.
     Prune,
     /// Proof that the data can be restored.
     Drill,

@@ -277,7 +277,6 @@ pub(super) fn ipv4(text: &[u8]) -> bool {
         })
 }
 
-/// An IPv6 address.
 pub(super) fn ipv6(text: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(text) else {
         return false;

@@ -11,7 +11,6 @@ use super::{Finding, class, secrets, structure};
 const TOTAL: usize = 16 << 20;
 /// Limit of examined bytes per member.
 const MEMBER: usize = 4 << 20;
-/// Limit of examined members.
 const MEMBERS: usize = 2000;
 /// Memory limit for an `.xz`, in KiB.
 const XZ_MEMORY: u32 = 32 << 10;

@@ -39,7 +39,6 @@ pub struct Merged {
     pub unresolved: Vec<String>,
     /// Secrets that only the existing file has, and that stay.
     pub live_only: Vec<String>,
-    /// Keys that were left blank.
     pub blank: Vec<String>,
 }
 
@@ -180,7 +179,6 @@ impl Merging<'_> {
         }
     }
 
-    /// Carries out the edits.
     fn finish(mut self) -> Merged {
         self.edits
             .sort_by_key(|(range, _)| (range.start, range.end));

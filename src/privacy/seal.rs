@@ -113,7 +113,6 @@ impl<'a> Unsealer<'a> {
         self.replace(hold)
     }
 
-    /// Returns the rest.
     pub fn finish(&mut self) -> Vec<u8> {
         let all = self.pending.len();
         self.replace(all)

@@ -601,11 +601,8 @@ struct Document<'t> {
     format: Format,
     text: &'t [u8],
     leaves: &'t [Leaf],
-    /// A Kubernetes Secret.
     is_kubernetes: bool,
-    /// It contains JSON web keys.
     has_keys: bool,
-    /// A Terraform state.
     has_state: bool,
 }
 

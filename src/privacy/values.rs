@@ -13,7 +13,6 @@ pub(super) enum Look {
     Plain,
     /// Hexadecimal digits or a UUID.
     Hex,
-    /// Random characters.
     Random,
     /// Text of other kinds.
     Text,

@@ -8,7 +8,6 @@ use std::cell::RefCell;
 pub(super) enum Strength {
     /// It says that the value is not secret: `token_count`, `public_key`.
     Benign,
-    /// Nothing.
     None,
     /// The value may be something secret: `key`, `auth`, a service's name.
     Weak,

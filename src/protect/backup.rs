@@ -33,7 +33,6 @@ mod run;
 use run::Run;
 pub(crate) use run::UNREADABLE;
 
-/// The result of a backup.
 #[derive(Debug, Clone)]
 pub struct BackupReport {
     /// The new snapshot, or an older one if `reused`.

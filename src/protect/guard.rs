@@ -71,11 +71,9 @@ impl GuardOptions {
     }
 }
 
-/// What a guard would capture.
 #[derive(Debug, Clone)]
 pub struct GuardPlan {
     pub roots: Vec<PlannedRoot>,
-    /// What would not be captured.
     pub left_out: Vec<PathNote>,
 }
 

@@ -302,7 +302,6 @@ fn is_git_object(path: &RepoPath) -> bool {
     objects == b"objects" && (loose || packed)
 }
 
-/// The result of packing.
 #[derive(Debug, Clone, Default)]
 pub struct SettleReport {
     pub sets: u64,

@@ -56,7 +56,6 @@ pub(crate) fn not_looked_at(
     closed.iter().map(note).collect()
 }
 
-/// The result of applying.
 #[derive(Debug, Default)]
 pub(crate) struct Applied {
     pub(crate) restored: u64,

@@ -43,7 +43,6 @@ use root::{Once, Wanted, is_beside, place_of, plan_root};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Overwrite {
-    /// Replace those that differ.
     IfChanged,
     Never,
     Always,
@@ -81,7 +80,6 @@ pub struct RestoreOptions {
     /// Absolute paths that are never touched, in addition to the repository's own.
     pub never: Vec<PathBuf>,
     pub host: String,
-    /// How to treat sealed values.
     pub secrets: SecretOptions,
     /// The call of another program that requested it.
     pub agent: Option<AgentCall>,

@@ -47,7 +47,6 @@ pub(super) fn below(prefix: &RepoPath, path: &RepoPath) -> RepoPath {
 /// A root on disk. *Paths* are those of its listing; *places* are below the base, as in jobs.
 pub(super) struct Site<'a> {
     repo: &'a Repository,
-    /// Its number in the work.
     pub(super) number: usize,
     base: PathBuf,
     prefix: RepoPath,

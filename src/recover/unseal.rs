@@ -28,14 +28,12 @@ pub(crate) const UNPROVEN: &str =
 pub(crate) const NOTHING: &str =
     "only its metadata is stored, and its content is not in this machine's vault";
 
-/// How to treat sealed values.
 #[derive(Debug, Clone, Default)]
 pub struct SecretOptions {
     /// Use the sealed values even if the existing file has others.
     pub from_vault: bool,
     /// Remove secrets that only the existing file has.
     pub exact: bool,
-    /// Leave unavailable values blank.
     pub leave_blank: bool,
     /// Names and values of environment variables: a value is used if its fingerprint matches.
     pub environment: Vec<(String, Vec<u8>)>,

@@ -32,7 +32,6 @@ impl Hasher for DigestHasher {
 pub type DigestSet = HashSet<Digest, BuildHasherDefault<DigestHasher>>;
 type DigestMap<V> = HashMap<Digest, V, BuildHasherDefault<DigestHasher>>;
 
-/// A pack in the index.
 #[derive(Debug, Clone)]
 pub struct IndexedPack {
     pub pack: PackRef,

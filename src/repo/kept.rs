@@ -68,7 +68,6 @@ impl Record for KeptSet {
     }
 }
 
-/// A kept file, opened.
 pub struct KeptFile {
     /// Its first bytes, as many as it had when it was kept, are the kept content.
     pub file: File,

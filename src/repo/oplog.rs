@@ -73,7 +73,6 @@ pub struct Begin {
     /// Directories that contain roots and are in no root.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<Parent>,
-    /// What was not captured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_captured: Vec<PathNote>,
     /// Parts of the command that act on something other than local files: they are not undone.
@@ -82,7 +81,6 @@ pub struct Begin {
     /// The operation that this one reverses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undoes: Option<OperationId>,
-    /// The process id.
     #[serde(default)]
     pub pid: u32,
     /// What is needed to resume a restore.

@@ -62,7 +62,6 @@ pub struct Contents {
     pub blobs: Vec<PackedBlob>,
 }
 
-/// A published pack.
 #[derive(Debug, Clone)]
 pub struct Finished {
     pub pack: PackRef,

@@ -35,7 +35,6 @@ pub struct Reader<'a> {
     packed: Vec<u8>,
     /// Something that was returned may not be the original content.
     unsure: bool,
-    /// Blobs without a good copy.
     lost: DigestSet,
     /// The member found damaged last, and the members whose blobs are already among the lost.
     damaged: Option<(u32, u32)>,

@@ -15,7 +15,6 @@ pub(crate) mod when;
 
 use style::Style;
 
-/// Standard output cannot be written.
 #[derive(Debug)]
 pub(crate) struct OutputError(pub(crate) io::Error);
 

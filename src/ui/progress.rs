@@ -23,7 +23,6 @@ pub(crate) struct Progress {
     relay: Option<Relay>,
 }
 
-/// A verb's progress.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Told {
     pub(crate) phase: &'static str,

@@ -19,7 +19,6 @@ pub(crate) struct View<'a, A> {
 pub(crate) struct Line {
     /// Index of the step that gives the line its path.
     pub(crate) first: usize,
-    /// How many steps it represents.
     pub(crate) steps: usize,
     /// Number of regular files among them.
     pub(crate) files: u64,

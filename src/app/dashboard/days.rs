@@ -18,7 +18,6 @@ const STEP: i64 = 12;
 const LEFT: i64 = 28;
 const TOP: i64 = 16;
 
-/// The result of a day.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Day {
     backups: u64,

@@ -353,7 +353,6 @@ pub(crate) struct UndoAsked {
     pub(crate) dry_run: bool,
     /// It belongs to this workspace, or was named.
     pub(crate) here: bool,
-    /// It changed bdr's own set-up.
     pub(crate) set_up: bool,
     /// The command that does the same without asking, whatever happened meanwhile.
     pub(crate) command: String,

@@ -241,7 +241,6 @@ pub(crate) fn unstored(cx: &Context, assessment: &Assessment) -> Option<String> 
     ))
 }
 
-/// Names at most three.
 pub(crate) fn name_missed(cx: &Context, missed: &[&PathNote]) {
     let (sealed, missed): (Vec<&PathNote>, Vec<&PathNote>) = missed
         .iter()

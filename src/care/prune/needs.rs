@@ -166,7 +166,6 @@ impl Needs {
     }
 }
 
-/// Packs that can be removed.
 #[derive(Default)]
 pub(super) struct SparePacks {
     /// Nothing in them is needed, or every needed blob has a copy in a pack that stays.

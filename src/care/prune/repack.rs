@@ -26,7 +26,6 @@ const MANY_TINY: usize = 64;
 /// Blobs up to this size, in bytes, are read whole.
 const MEMORY_BYTES: u64 = 8 << 20;
 
-/// The packs to rewrite.
 #[derive(Default)]
 struct Worn {
     /// Packs whose content is copied.

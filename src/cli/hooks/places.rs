@@ -8,7 +8,6 @@ use bdr::install::hooks::shells::{self, Shell};
 
 use super::*;
 
-/// The surroundings of the hooks.
 pub(super) struct Around<'a> {
     cx: &'a Context,
     home: PathBuf,

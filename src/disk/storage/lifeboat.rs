@@ -98,7 +98,6 @@ impl Lifeboat {
         serde_json::from_slice(&about).ok()
     }
 
-    /// Returns the saved configuration.
     pub fn config(&self) -> Option<Vec<u8>> {
         fs::read(self.dir.join(CONFIG)).ok()
     }

@@ -15,7 +15,6 @@ use crate::disk::fsutil::Sharing;
 /// What survives of steps that were not fsynced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CrashMode {
-    /// Nothing.
     LoseUnsynced,
     /// Everything: the process died, but not the machine.
     KeepAll,

@@ -287,7 +287,6 @@ pub fn choose(place: &Path, lifeboat: Option<Lifeboat>) -> Result<Arc<dyn Storag
     }
 }
 
-/// A file being written.
 pub trait Staged: Send {
     /// Appends.
     ///

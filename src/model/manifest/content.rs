@@ -30,7 +30,6 @@ pub struct Kept {
     pub size: u64,
 }
 
-/// A range of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extent(
     /// Index into the content's blobs.

@@ -42,9 +42,7 @@ pub fn overlay(base: Listing, removed: &[RepoPath], changed: Listing) -> Listing
 /// How one path differs between two listings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Only the newer has it.
     Added(Entry),
-    /// Only the older has it.
     Removed(Entry),
     /// Content or kind differ.
     Modified(Box<(Entry, Entry)>),

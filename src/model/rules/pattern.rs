@@ -13,7 +13,6 @@ const MAX_PARTS: usize = 120;
 const MAX_ALTERNATIVES: usize = 256;
 const MAX_ANY: usize = 8;
 
-/// A compiled pattern.
 #[derive(Debug, Clone)]
 pub(super) struct Pattern {
     alternatives: Vec<Vec<Part>>,

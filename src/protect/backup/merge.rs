@@ -24,7 +24,6 @@ pub(super) struct Pending {
     /// The whole listing, if there is to be a new base.
     pub(super) listing: Listing,
     pub(super) mirrors: Mirrors,
-    /// The old base is kept.
     base_kept: bool,
     /// Something differs from the last snapshot.
     pub(super) is_news: bool,

@@ -210,7 +210,6 @@ impl<'a> Run<'a> {
         reusable(self.repo, &self.runs)
     }
 
-    /// Reads and packs what changed.
     pub(super) fn read(
         &mut self,
         shared: &Shared<'_>,

@@ -5,7 +5,6 @@
 
 use std::path::Path;
 
-/// How many branches are named.
 const MAX_NAMED: usize = 16;
 
 /// Returns the parts of a command that cannot be undone, each with what is known about the state at

@@ -456,7 +456,6 @@ impl RootRun {
         self.state.as_ref().is_some_and(|s| s.has_flag(SEALED))
     }
 
-    /// Counts what was sealed.
     pub(crate) fn add_sealed(&self, summary: &mut SealedSummary) {
         let Some(state) = self.state.as_ref().filter(|s| s.has_flag(SEALED)) else {
             return;

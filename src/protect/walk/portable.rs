@@ -222,7 +222,6 @@ pub(super) fn walk(
     Ok(walk.scan)
 }
 
-/// A directory being walked.
 struct Dir {
     path: RepoPath,
     /// Only part of the directory is captured.

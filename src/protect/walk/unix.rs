@@ -36,7 +36,6 @@ struct Job {
 #[derive(Default)]
 struct Queue {
     jobs: Vec<Job>,
-    /// Number of directories being read.
     busy: usize,
     closed: bool,
 }

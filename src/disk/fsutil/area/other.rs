@@ -5,7 +5,6 @@ use std::io;
 use std::marker::PhantomData;
 use std::path::Path;
 
-/// Where a file is.
 pub struct Source<'a>(pub PhantomData<&'a ()>);
 
 pub(super) struct Dir;
