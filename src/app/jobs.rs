@@ -7,11 +7,12 @@ use std::time::Instant;
 use bdr::ErrorKind;
 use bdr::base::id::SnapshotId;
 use bdr::care::drill::Drilled;
-use bdr::care::prune::{PruneReport, budget};
+use bdr::care::prune::{Budget, PruneReport, used_bytes};
 use bdr::care::runs::{Journal, Memory, Outcome, Run, Running};
 use bdr::care::verify::VerifyReport;
 use bdr::model::schedule::Job;
 use bdr::repo::Repository;
+use bdr::repo::snapshot::SnapshotKind;
 
 use crate::app::background;
 use crate::app::backup::{self, BackupRun};
@@ -35,6 +36,8 @@ pub(crate) struct Came {
     pub(crate) problems: u64,
     /// Number of files that changed during every reading.
     pub(crate) torn: u64,
+    /// What it stored, if it was a full backup.
+    pub(crate) full_bytes: Option<u64>,
     /// What a backup kept out of the repository, as file and kind; `None` if it was no backup.
     pub(crate) excluded: Option<Vec<(PathBuf, String)>>,
 }
@@ -55,6 +58,7 @@ impl From<&BackupRun> for Came {
             stored_bytes: report.stored_bytes,
             problems: report.problems.len() as u64,
             torn: report.unstable.len() as u64,
+            full_bytes: (report.snapshot.kind == SnapshotKind::Full).then_some(report.stored_bytes),
             excluded: Some(report.sealed.excluded.clone()),
         }
     }
@@ -108,10 +112,11 @@ where
 {
     let journal = cx.journal();
     let pid = std::process::id();
-    let _ = journal.update(|memory| {
+    let before = journal.update(|memory| {
         memory.pasts.begin(job, cx.now);
         memory.running = Some(Running { job, pid });
     });
+    let before = before.unwrap_or_default();
     let started = Instant::now();
     let result = work();
     let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -123,12 +128,18 @@ where
         Ok(_) if came.partial => Outcome::Partial,
         Ok(_) => Outcome::Done,
     };
+    let full = came.full_bytes.unwrap_or(before.full_bytes);
     let budget = match outcome {
         Outcome::Skipped => None,
-        _ => cx
-            .repository()
-            .ok()
-            .and_then(|repo| budget(&repo, cx.config.retention.max_bytes).ok()),
+        _ => cx.repository().ok().and_then(|repo| {
+            let used = used_bytes(&repo).ok()?;
+            Some(Budget::new(
+                &repo,
+                used,
+                cx.config.retention.max_bytes,
+                full,
+            ))
+        }),
     };
     let repository_bytes = budget.map_or(0, |budget| budget.used);
     let run = Run {
@@ -157,6 +168,7 @@ where
     };
     let _ = journal.update(|memory| {
         note(memory, &run);
+        memory.full_bytes = full;
         memory.max_bytes = budget.map_or(memory.max_bytes, |budget| budget.max);
         memory.newly_excluded += newly_excluded;
     });

@@ -29,7 +29,7 @@ mod needs;
 mod repack;
 mod sweep;
 
-pub use budget::{Budget, budget};
+pub use budget::{Budget, used_bytes};
 
 use needs::{Needs, spare_packs};
 
@@ -147,7 +147,18 @@ pub fn plan(
         .last()
         .map_or(OperationId::from_u128(0), |o| o.begin.id);
     let mut found = Found::look(repo, &operations, monitor)?;
-    let budget = budget(repo, options.policy.max_bytes)?;
+    let fulls = found
+        .planned
+        .values()
+        .filter(|one| one.kind == SnapshotKind::Full);
+    let full = fulls
+        .max_by_key(|one| one.seq)
+        .map_or(0, |one| one.stored_bytes);
+    let used = match options.policy.max_bytes {
+        Some(0) => 0,
+        _ => used_bytes(repo)?,
+    };
+    let budget = Budget::new(repo, used, options.policy.max_bytes, full);
     let mut budget = (budget.max > 0).then_some(budget);
     let mut decided = if options.forget.is_empty() {
         found.deciding(repo, options)?

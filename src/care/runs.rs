@@ -132,6 +132,8 @@ pub struct Memory {
     /// Bytes that the repository was allowed to take then, if that follows the disk; 0 for no
     /// limit.
     pub max_bytes: u64,
+    /// What the last full backup stored; 0 if unknown.
+    pub full_bytes: u64,
     /// The last run that began and did not report its end.
     pub running: Option<Running>,
     pub said: Said,

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, TimeDelta, TimeZone, Utc};
 
 use crate::base::error::Result;
-use crate::care::prune::{Budget, budget};
+use crate::care::prune::{Budget, used_bytes};
 use crate::care::runs::{Memory, Outcome, Run};
 use crate::model::config::{Config, Criticality};
 use crate::model::manifest::Entry;
@@ -449,16 +449,22 @@ struct Looked {
 /// Looks at the repository and at the sources, beside each other: sizing asks for the size of each file, everything else reads.
 fn look(inputs: &Inputs<'_>) -> Result<Looked> {
     let max = inputs.config.retention.max_bytes;
-    let sized = |repo: &Repository| budget(repo, max);
     std::thread::scope(|scope| {
-        let sizing = inputs.repo.map(|repo| scope.spawn(move || sized(repo)));
+        let sizing = inputs
+            .repo
+            .map(|repo| (repo, scope.spawn(move || used_bytes(repo))));
         let summaries = inputs.repo.map(Repository::summaries).transpose()?;
         let summaries = summaries.unwrap_or_default();
         let walked = inputs.repo.filter(|_| inputs.walk);
         let sources = sources(&inputs.config.sources, walked, &summaries, inputs.now)?;
-        let storage = match sizing.map(std::thread::ScopedJoinHandle::join) {
-            Some(Ok(sized)) => Some(sized?),
-            Some(Err(_)) | None => None,
+        let storage = match sizing.map(|(repo, sizing)| (repo, sizing.join())) {
+            Some((repo, Ok(used))) => {
+                let is_full = |s: &&Summary| s.is_backup() && s.kind == SnapshotKind::Full;
+                let full = summaries.iter().rev().find(is_full);
+                let full = full.map_or(0, |full| full.stats.stored_bytes);
+                Some(Budget::new(repo, used?, max, full))
+            }
+            Some((_, Err(_))) | None => None,
         };
         Ok(Looked {
             summaries,

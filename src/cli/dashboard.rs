@@ -54,7 +54,7 @@ pub(crate) fn run(cx: &Context, args: &DashboardArgs) -> Result<u8, Failure> {
             .document("dashboard", exit::OK, &ui::json::with_path(&file, level))?;
     } else {
         cx.ui
-            .report(&format!("{}\n", status::words::sentence(&seen.status)))?;
+            .report(&format!("{}\n", status::words::verdict(&seen).sentence))?;
         cx.ui
             .report(&format!("Dashboard: {}\n", cx.shown_absolute(&file)))?;
     }

@@ -475,9 +475,9 @@ fn status_says_in_one_sentence_whether_all_is_well() {
     let text = page("2026-11-02T06:00:00Z");
     assert!(
         text.starts_with(
-            "Protected. Last backup 3 h ago, last restore drill 18 h ago, next 02:30.\n"
+            "Protected, with 1 warning. Last backup 3 h ago, last restore drill 18 h ago, next 02:30.\n"
         ) || text.starts_with(
-            "Protected. Last backup 3 h ago, last restore drill yesterday 12:00, next 02:30.\n"
+            "Protected, with 1 warning. Last backup 3 h ago, last restore drill yesterday 12:00, next 02:30.\n"
         ),
         "{text}"
     );
@@ -772,7 +772,10 @@ fn the_dashboard_is_made_anew_after_each_wake_up_that_did_something() {
     place.run_at("2026-11-02T03:00:00Z", &["tick", "--scheduler", "cron"], 0);
     let file = place.path("bdr/state/dashboard.html");
     let html = std::fs::read_to_string(&file).unwrap();
-    assert!(html.contains("Protected. Last backup just now"), "{html}");
+    assert!(
+        html.contains("Protected, with 1 warning. Last backup just now"),
+        "{html}"
+    );
     assert!(
         html.contains("&lt;script&gt;") && !html.contains("<script"),
         "a name is text"

@@ -21,6 +21,7 @@ mod concurrent;
 mod config;
 mod crash;
 mod damage;
+mod dashboard;
 mod deploy;
 mod detect;
 mod documents;

@@ -121,6 +121,17 @@ fn class(
     (class, format!("{date}: {}", parts.join(", ")))
 }
 
+/// Draws a cross over a day that failed and a stroke over a partial one: colours are not for everybody.
+fn mark(x: i64, y: i64, class: &str) -> Markup {
+    let path = match class {
+        "failed" => "l6 6m0-6l-6 6",
+        "partial" => "m0 6l6-6",
+        _ => return html! {},
+    };
+    let (x, y) = (x + 2, y + 2);
+    html! { path class="mark" d=(format!("M{x} {y}{path}")) {} }
+}
+
 pub(crate) fn render(seen: &Seen, scheduled: bool) -> Markup {
     let today = day_of(seen.status.now);
     let days = gather(&seen.summaries, &seen.runs);
@@ -144,7 +155,10 @@ pub(crate) fn render(seen: &Seen, scheduled: bool) -> Markup {
         failed += u64::from(class == "failed");
         missed += u64::from(class == "missed");
         if date.day() == 1 {
-            months.push((LEFT + column * STEP, date.format("%b").to_string()));
+            // The year with the first one, and wherever it is another.
+            let with_year = months.is_empty() || date.month() == 1;
+            let name = date.format(if with_year { "%b %Y" } else { "%b" });
+            months.push((LEFT + column * STEP, name.to_string()));
         }
         squares.push((LEFT + column * STEP, TOP + row * STEP, class, title));
     }
@@ -159,7 +173,7 @@ pub(crate) fn render(seen: &Seen, scheduled: bool) -> Markup {
     html! {
         section {
             h2 { "Days" }
-            svg viewBox=(format!("0 0 {width} {height}")) role="img" aria-label=(format!("Calendar: {summary}.")) {
+            div class="scroll" { svg viewBox=(format!("0 0 {width} {height}")) role="img" aria-label=(format!("Calendar: {summary}.")) {
                 defs { pattern id="hatch" width="4" height="4" patternUnits="userSpaceOnUse" {
                     rect width="4" height="4" {}
                     path d="M0 4L4 0" {}
@@ -168,12 +182,13 @@ pub(crate) fn render(seen: &Seen, scheduled: bool) -> Markup {
                 @for (row, name) in [(0, "Mon"), (2, "Wed"), (4, "Fri")] { text x="0" y=(TOP + row * STEP + 9) { (name) } }
                 @for (x, y, class, title) in &squares {
                     rect x=(x) y=(y) width=(SIZE) height=(SIZE) rx="2" class=(class) { title { (title) } }
+                    (mark(*x, *y, class))
                 }
-            }
+            } }
             div class="legend" {
                 span { b { (summary) } }
                 @for (class, name) in [("s1", "backup"), ("s2", "with guards"), ("s3", "with many"), ("partial", "partial"), ("failed", "failed"), ("missed", "missed"), ("none", "nothing")] {
-                    span { svg viewBox="0 0 10 10" aria-hidden="true" { rect width="10" height="10" rx="2" class=(class) {} } (name) }
+                    span { svg viewBox="0 0 10 10" aria-hidden="true" { rect width="10" height="10" rx="2" class=(class) {} (mark(0, 0, class)) } (name) }
                 }
             }
         }

@@ -3,6 +3,7 @@
 use bdr::base::units::size;
 use bdr::care::runs::{Outcome, Run};
 use bdr::care::status::{Level, SourceStatus, Trouble};
+use bdr::find::discover::Elsewhere;
 use bdr::model::schedule::Job;
 use bdr::repo::oplog::Operation;
 use bdr::repo::snapshot::SnapshotKind;
@@ -15,7 +16,8 @@ use super::growth;
 use super::style;
 use crate::app::context::Context;
 use crate::app::log;
-use crate::app::status::{Seen, words};
+use crate::app::status::Seen;
+use crate::app::status::words::{self, Verdict};
 use crate::ui::{self, count, plural, when};
 
 const TIMELINE: usize = 20;
@@ -23,6 +25,7 @@ const COMMAND: usize = 100;
 
 pub(crate) fn render(cx: &Context, seen: &Seen, show_paths: bool) -> String {
     let status = &seen.status;
+    let verdict = words::verdict(seen);
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -33,13 +36,14 @@ pub(crate) fn render(cx: &Context, seen: &Seen, show_paths: bool) -> String {
                 meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
                 meta name="generator" content=(concat!("bdr ", env!("CARGO_PKG_VERSION")));
                 link rel="icon" href="data:,";
-                title { (sign(status.level)) " bdr" }
+                title { (words::sign(verdict.level, true)) " bdr: " (verdict.sentence) }
                 style { (PreEscaped(style::CSS)) }
             }
             body {
                 main {
-                    (hero(seen))
+                    (hero(seen, &verdict))
                     (sources(cx, seen, show_paths))
+                    (not_covered(cx, seen, show_paths))
                     (trust(seen))
                     (days::render(seen, cx.config.schedule.is_some()))
                     (growth::render(seen))
@@ -59,14 +63,6 @@ pub(crate) fn render(cx: &Context, seen: &Seen, show_paths: bool) -> String {
     page.into_string()
 }
 
-fn sign(level: Level) -> &'static str {
-    match level {
-        Level::Good => "✓",
-        Level::Warning => "!",
-        Level::Critical => "✗",
-    }
-}
-
 /// A sign with its word, because not everybody sees colours and shapes.
 fn signed(level: Level) -> Markup {
     let word = match level {
@@ -74,14 +70,14 @@ fn signed(level: Level) -> Markup {
         Level::Warning => "look at it",
         Level::Critical => "not protected",
     };
-    html! { span class=(format!("sign {}", level.word())) role="img" aria-label=(word) { (sign(level)) } }
+    html! { span class=(format!("sign {}", level.word())) role="img" aria-label=(word) { (words::sign(level, true)) } }
 }
 
-fn hero(seen: &Seen) -> Markup {
+fn hero(seen: &Seen, verdict: &Verdict) -> Markup {
     let status = &seen.status;
     html! {
-        header class=(status.level.word()) {
-            h1 { (signed(status.level)) span { (words::sentence(status)) } }
+        header class=(verdict.level.word()) {
+            h1 { (signed(verdict.level)) span { (verdict.sentence) } }
             @if !status.troubles.is_empty() {
                 ul class="fix" {
                     @for trouble in &status.troubles {
@@ -113,15 +109,44 @@ fn sources(cx: &Context, seen: &Seen, show_paths: bool) -> Markup {
                     tbody { @for source in &status.sources { (row(cx, seen, source, show_paths)) } }
                 }
             }
-            @if !status.uncovered.is_empty() {
+        }
+    }
+}
+
+/// What is in no source: "protected" is only about the rest.
+fn not_covered(cx: &Context, seen: &Seen, show_paths: bool) -> Markup {
+    let (known, left) = (&seen.status.uncovered, &seen.elsewhere);
+    if known.is_empty() && left.is_empty() {
+        return html! {};
+    }
+    let sum =
+        |of: fn(&Elsewhere) -> u32| -> u64 { left.iter().map(|one| u64::from(of(one))).sum() };
+    let repositories = sum(|one| one.repositories);
+    let uncommitted = sum(|one| one.uncommitted);
+    html! {
+        section {
+            h2 { "What is not protected" }
+            @if !left.is_empty() {
                 p {
-                    (signed(Level::Warning)) " " @match status.uncovered.len() {
-                        1 => "1 place that usually matters is not covered",
-                        n => { (n) " places that usually matter are not covered" }
-                    }
-                    @if show_paths {
-                        ": " @for path in &status.uncovered { code { (cx.shown_absolute(path)) } " " }
-                    }
+                    (signed(Level::Warning)) " " (match left.len() {
+                        1 => "1 directory of your home is in no source".to_owned(),
+                        n => format!("{n} directories of your home are in no source"),
+                    })
+                    @if repositories > 0 { " (" (match repositories {
+                        1 => "1 repository".to_owned(),
+                        n => format!("{n} repositories"),
+                    }) ", " (uncommitted) " with uncommitted work)" }
+                    @if show_paths { ": " @for one in left { code { (words::elsewhere(cx, one)) } " " } }
+                    " — " code { "bdr add PATH" } ", or if that is all right " code { "bdr exclude PATH" }
+                }
+            }
+            @if !known.is_empty() {
+                p {
+                    (signed(Level::Warning)) " " (match known.len() {
+                        1 => "1 place that usually matters is in no source".to_owned(),
+                        n => format!("{n} places that usually matter are in no source"),
+                    })
+                    @if show_paths { ": " @for path in known { code { (cx.shown_absolute(path)) } " " } }
                     " — " code { "bdr init" }
                 }
             }
@@ -169,25 +194,20 @@ fn ago(now: DateTime<Utc>, then: DateTime<Utc>) -> Markup {
 
 fn trust(seen: &Seen) -> Markup {
     let status = &seen.status;
-    let last = |jobs: &[Job]| {
-        seen.runs
-            .iter()
-            .rev()
-            .find(|run| jobs.contains(&run.job) && run.outcome != Outcome::Skipped)
-    };
     let rate = status.rate;
     let scheduler = status
         .scheduler
         .backend
         .as_deref()
         .map(words::backend_words);
-    let unwell = status.troubles.iter().any(|t| {
+    let of_scheduler = status.troubles.iter().find(|t| {
         matches!(
             t,
             Trouble::NotInstalled
                 | Trouble::NotWoken { .. }
                 | Trouble::NoDaemon
                 | Trouble::Moved
+                | Trouble::NotLingering
                 | Trouble::NoSchedule
         )
     });
@@ -195,18 +215,49 @@ fn trust(seen: &Seen) -> Markup {
         section {
             h2 { "Can it be trusted?" }
             div class="trust" {
-                (card("Restore drill", last(&[Job::Drill]), status.now, |run| format!("{}, {}, in {}", plural(run.files, "file"), size(run.bytes), elapsed(run)), "bdr drill"))
+                (card(seen, "Restore drill", &[Job::Drill], |run| format!("{}, {}, in {}", plural(run.files, "file"), size(run.bytes), elapsed(run)), "bdr drill"))
                 // A drill reads what it restores, so verification appears only if somebody ran it.
-                @if last(&[Job::Verify]).is_some() { (card("Verified", last(&[Job::Verify]), status.now, |run| format!("{} read and checked, in {}", size(run.bytes), elapsed(run)), "bdr verify")) }
-                (card("Last backup", last(&[Job::Backup, Job::Full]), status.now, |run| format!("{}, +{}, in {}", plural(run.files, "file"), size(run.stored_bytes), elapsed(run)), "bdr backup"))
+                @if seen.runs.iter().any(|run| run.job == Job::Verify) { (card(seen, "Verified", &[Job::Verify], |run| format!("{} read and checked, in {}", size(run.bytes), elapsed(run)), "bdr verify")) }
+                (card(seen, "Last backup", &[Job::Backup, Job::Full], |run| format!("{}, +{}, in {}", plural(run.files, "file"), size(run.stored_bytes), elapsed(run)), "bdr backup"))
+                (damage(seen))
                 div {
-                    b { (signed(if unwell { Level::Warning } else { Level::Good })) " Scheduler" }
+                    b { (signed(of_scheduler.map_or(Level::Good, Trouble::level))) " Scheduler" }
                     @match scheduler { Some(name) => (name), None => "not installed" }
                     @if let Some(tick) = &status.memory.tick { ", last woke " (ago(status.now, tick.time)) }
                     @if let Some(next) = status.next { div class="soft" { "next backup: " (when::soon(status.now, next)) } }
                     @if rate.tried > 0 { div class="soft" { (rate.succeeded) " of " (rate.tried) " backups in 30 days succeeded" } }
-                    @if unwell { div { code { "bdr schedule install" } } }
+                    @if let Some(trouble) = of_scheduler { div { (words::trouble(trouble, status.now)) " — " code { (trouble.fix()) } } }
                 }
+            }
+        }
+    }
+}
+
+/// Says what of the repository is damaged, as far as anybody looked.
+fn damage(seen: &Seen) -> Markup {
+    let status = &seen.status;
+    let found: Vec<&Trouble> = status
+        .troubles
+        .iter()
+        .filter(|one| {
+            matches!(
+                one,
+                Trouble::Damaged { .. } | Trouble::Lost { .. } | Trouble::DrillFailed
+            )
+        })
+        .collect();
+    let checked = [Job::Drill, Job::Verify].map(|job| status.memory.pasts.of(job).success);
+    let checked = checked.into_iter().flatten().max();
+    html! {
+        div {
+            b { (signed(if found.is_empty() { Level::Good } else { Level::Critical })) " Damage" }
+            @for one in &found {
+                div { (words::trouble(one, status.now)) " — " code { (words::fix(status, one)) } }
+            }
+            @if found.is_empty() { "none found" }
+            @match checked {
+                Some(time) => { div class="soft" { "last looked " (ago(status.now, time)) } }
+                None => { div class="soft" { "nobody has looked: " code { "bdr verify" } } }
             }
         }
     }
@@ -216,18 +267,32 @@ fn elapsed(run: &Run) -> String {
     ui::elapsed(std::time::Duration::from_millis(run.elapsed_ms))
 }
 
+/// One job: how its last run ended, and what is wrong with it by the same judgement as the sentence at the top.
 fn card(
+    seen: &Seen,
     title: &str,
-    run: Option<&Run>,
-    now: DateTime<Utc>,
+    jobs: &[Job],
     says: impl Fn(&Run) -> String,
     command: &str,
 ) -> Markup {
-    let level = match run.map(|run| run.outcome) {
+    let now = seen.status.now;
+    let is_it = |run: &&Run| jobs.contains(&run.job) && run.outcome != Outcome::Skipped;
+    let run = seen.runs.iter().rev().find(is_it);
+    let of_run = match run.map(|run| run.outcome) {
         Some(Outcome::Done) => Level::Good,
         Some(Outcome::Failed) => Level::Critical,
         Some(_) | None => Level::Warning,
     };
+    let concerns = |trouble: &&Trouble| match trouble {
+        Trouble::Overdue { .. } | Trouble::NoBackup | Trouble::BackupFailing { .. } => {
+            jobs.contains(&Job::Backup)
+        }
+        Trouble::DrillFailed | Trouble::DrillOld { .. } => jobs.contains(&Job::Drill),
+        _ => false,
+    };
+    let troubles = seen.status.troubles.iter().filter(concerns);
+    let level = troubles.map(Trouble::level).max().unwrap_or(Level::Good);
+    let level = level.max(of_run);
     html! {
         div {
             b { (signed(level)) " " (title) }

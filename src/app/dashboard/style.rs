@@ -13,7 +13,7 @@ body{margin:0;background:var(--bg);color:var(--ink);font:16px/1.5 system-ui,-app
 main{max-width:1000px;margin:0 auto;padding:16px}
 section,header{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:16px 20px;margin:0 0 16px}
 header{border-left:10px solid var(--good);background:var(--goodbg)}
-header.warning{border-left-color:var(--warn)}
+header.warning{border-left-color:var(--warn);background:var(--warnbg)}
 header.critical{border-left-color:var(--bad);background:var(--badbg)}
 h1{font-size:1.5rem;line-height:1.3;margin:0;display:flex;gap:.6rem}
 h1 .sign{flex:none}
@@ -32,10 +32,12 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
 .trust>div{border:1px solid var(--line);border-radius:8px;padding:10px 12px}
 .trust b{display:block}
 svg{display:block;width:100%;height:auto}
+.scroll{overflow-x:auto;direction:rtl}.scroll svg{direction:ltr;min-width:600px}
 svg text{fill:var(--soft);font:10px system-ui,sans-serif}
 .none{fill:var(--d0)}.before{fill:var(--d0);opacity:.4}.s1{fill:var(--d1)}.s2{fill:var(--d2)}.s3{fill:var(--d3)}
 .partial{fill:var(--warn)}.failed{fill:var(--bad)}.missed{fill:url(#hatch)}
 #hatch path{stroke:var(--bad)}#hatch rect{fill:var(--d0)}
+.mark{fill:none;stroke:var(--card);stroke-width:1.6}.grid{stroke:var(--line)}
 .growth{fill:none;stroke:var(--bar);stroke-width:2}.area{fill:var(--bar);opacity:.15}.budget{stroke:var(--bad);stroke-dasharray:4 3}
 .legend{display:flex;flex-wrap:wrap;gap:4px 16px;margin-top:8px;font-size:.85rem;color:var(--soft)}
 .legend span{display:flex;align-items:center;gap:6px}
@@ -43,11 +45,11 @@ svg text{fill:var(--soft);font:10px system-ui,sans-serif}
 .when{white-space:nowrap}
 td.cmd{overflow-wrap:anywhere}
 footer{color:var(--soft);font-size:.85rem;max-width:1000px;margin:0 auto;padding:0 20px 24px}
-@media(max-width:600px){main{padding:8px}section,header{padding:12px 14px}h1{font-size:1.2rem}
+@media(max-width:600px){.chart text{font-size:17px}main{padding:8px}section,header{padding:12px 14px}h1{font-size:1.2rem}
 table.wide thead{position:absolute;left:-9999px}
 table.wide tr{display:block;border-top:1px solid var(--line);padding:6px 0}
 table.wide td,table.wide th[scope=row]{display:flex;justify-content:space-between;gap:12px;border:0;padding:2px 0;text-align:right}
 table.wide td>span{min-width:0;overflow-wrap:anywhere}.when{white-space:normal}
-table.wide td::before{content:attr(data-label);color:var(--soft);text-align:left}}
+table.wide td::before{content:attr(data-label);flex:none;color:var(--soft);text-align:left}}
 @media print{body{background:#fff}section,header{break-inside:avoid}}
 "#;

@@ -170,7 +170,7 @@ impl StatusDocument {
         });
         Self {
             level: status.level.word(),
-            sentence: words::sentence(status),
+            sentence: words::verdict(seen).sentence,
             troubles: status.troubles.iter().map(trouble).collect(),
             last_backup: last_backup(status),
             next_backup: status.next.map(when::utc),

@@ -12,8 +12,35 @@ use super::Seen;
 use crate::app::context::Context;
 use crate::ui::{self, count, plural, when};
 
-/// Returns the one sentence that sums up everything.
-pub(crate) fn sentence(status: &Status) -> String {
+/// How all of it is: what the terminal, the dashboard and JSON say first, and in which colour.
+pub(crate) struct Verdict {
+    pub(crate) level: Level,
+    pub(crate) sentence: String,
+}
+
+/// Returns how all of it is.
+pub(crate) fn verdict(seen: &Seen) -> Verdict {
+    // "Protected" alone would be taken for all of HOME.
+    let places = (!seen.elsewhere.is_empty()).then_some(seen.status.sources.len());
+    Verdict {
+        level: seen.status.level,
+        sentence: sentence(&seen.status, places),
+    }
+}
+
+/// Returns the sign of a level, for those who see no colour.
+pub(crate) fn sign(level: Level, unicode: bool) -> &'static str {
+    match (level, unicode) {
+        (Level::Good, true) => "✓",
+        (Level::Good, false) => "+",
+        (Level::Warning, _) => "!",
+        (Level::Critical, true) => "✗",
+        (Level::Critical, false) => "x",
+    }
+}
+
+/// Returns the sentence that says it all; `places`: how many are covered, where others are not.
+fn sentence(status: &Status, places: Option<usize>) -> String {
     let now = status.now;
     let critical: Vec<&Trouble> = status
         .troubles
@@ -45,7 +72,12 @@ pub(crate) fn sentence(status: &Status) -> String {
     let mut letters = text.chars();
     let first = letters.next().map(|c| c.to_ascii_uppercase());
     let text: String = first.into_iter().chain(letters).collect();
-    format!("Protected. {text}.")
+    let covered = places.map_or_else(String::new, |n| format!(": {}", plural(n as u64, "place")));
+    let warnings = match status.troubles.len() as u64 {
+        0 => String::new(),
+        n => format!(", with {}", plural(n, "warning")),
+    };
+    format!("Protected{covered}{warnings}. {text}.")
 }
 
 /// Returns a problem as part of a sentence.
@@ -105,7 +137,7 @@ pub(crate) fn check_line(status: &Status) -> String {
         Level::Critical => "CRITICAL",
     };
     let says = match status.troubles.is_empty() {
-        true => sentence(status),
+        true => sentence(status, None),
         false => {
             let all: Vec<String> = status
                 .troubles
@@ -130,21 +162,6 @@ pub(crate) fn check_line(status: &Status) -> String {
         true => format!("bdr {word}: {says}"),
         false => format!("bdr {word}: {says} | {}", values.join(" ")),
     }
-}
-
-/// Returns the sentence for when directories of HOME are in no source: "Protected" alone would seem
-/// to include them.
-fn covering(cx: &Context, status: &Status, left: &[Elsewhere]) -> String {
-    let places: Vec<String> = left.iter().map(|one| elsewhere(cx, one)).collect();
-    let says = sentence(status);
-    let says = match says.strip_prefix("Protected. ") {
-        Some(rest) => {
-            let covered = ui::plural(status.sources.len() as u64, "place");
-            format!("Protected: {covered}. {rest}")
-        }
-        None => says,
-    };
-    format!("{says}\n  Not covered: {}", places.join(", "))
 }
 
 /// Returns "~/code (3 repositories, 2 with uncommitted work)".
@@ -183,22 +200,27 @@ fn shell_paths(cx: &Context, left: &[Elsewhere]) -> String {
 pub(crate) fn page(cx: &Context, seen: &Seen) -> String {
     let status = &seen.status;
     let style = cx.ui.out;
-    let (good, bad) = if cx.ui.unicode {
-        ("✓", "✗")
-    } else {
-        ("+", "x")
-    };
-    let painted = match &seen.elsewhere[..] {
-        [] => sentence(status),
-        left => covering(cx, status, left),
-    };
-    let mut text = match status.level {
-        Level::Good | Level::Warning => {
-            let (head, rest) = painted.split_once(' ').unwrap_or((&painted, ""));
-            format!("{} {rest}\n", style.green(head))
+    let verdict = verdict(seen);
+    let mut text = match verdict.level {
+        Level::Critical => format!("{}\n", style.red(&verdict.sentence)),
+        level => {
+            let (head, rest) = verdict.sentence.split_once(". ").unwrap_or_default();
+            let head = format!("{head}.");
+            let painted = match level {
+                Level::Good => style.green(&head),
+                _ => style.yellow(&head),
+            };
+            format!("{painted} {rest}\n")
         }
-        Level::Critical => format!("{}\n", style.red(&painted)),
     };
+    if let [_, ..] = &seen.elsewhere[..] {
+        let places: Vec<String> = seen
+            .elsewhere
+            .iter()
+            .map(|one| elsewhere(cx, one))
+            .collect();
+        text.push_str(&format!("  Not covered: {}\n", places.join(", ")));
+    }
     if let [_, ..] = &seen.elsewhere[..] {
         let paths = shell_paths(cx, &seen.elsewhere);
         let them = if seen.elsewhere.len() == 1 {
@@ -254,10 +276,11 @@ pub(crate) fn page(cx: &Context, seen: &Seen) -> String {
         .max()
         .unwrap_or(0);
     for (level, row) in &rows {
+        let sign = sign(*level, cx.ui.unicode);
         let sign = match level {
-            Level::Good => style.green(good),
-            Level::Warning => style.yellow("!"),
-            Level::Critical => style.red(bad),
+            Level::Good => style.green(sign),
+            Level::Warning => style.yellow(sign),
+            Level::Critical => style.red(sign),
         };
         text.push_str(&format!("  {:<width$}  {sign}  {}\n", row[0], row[1]));
     }
@@ -383,8 +406,13 @@ fn space(space: &Space) -> Vec<(Level, Vec<String>)> {
         ),
         (
             "lifeboat",
-            space.lifeboat,
-            "of copies, as the repository is on another disk",
+            // A mark that was replaced, or the like, is not worth a row.
+            if space.lifeboat < 1 << 20 {
+                0
+            } else {
+                space.lifeboat
+            },
+            "of copies, and of files that the repository has no more",
         ),
         (
             "lifeboat",

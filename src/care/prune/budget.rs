@@ -10,7 +10,6 @@ use crate::base::monitor::Monitor;
 use crate::disk::fsutil;
 use crate::model::retention::{Decision, Item, Reason, usual_max_bytes};
 use crate::repo::Repository;
-use crate::repo::snapshot::SnapshotKind;
 use chrono::TimeDelta;
 
 use super::needs::Needs;
@@ -34,6 +33,23 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// Weighs what a repository takes; without a number in the configuration the budget follows the disk. `full` is what the
+    /// last full backup stored.
+    pub fn new(repo: &Repository, used: u64, configured: Option<u64>, full: u64) -> Self {
+        // Where nobody knows how much room there is, there is no budget.
+        let by_disk = || {
+            let free = fsutil::free_bytes(repo.location());
+            free.map_or(0, |free| usual_max_bytes(used, free, full))
+        };
+        Self {
+            used,
+            max: configured.unwrap_or_else(by_disk),
+            by_disk: configured.is_none(),
+            full,
+            unreachable: false,
+        }
+    }
+
     /// Returns true if a person should know: four fifths are used.
     pub fn is_tight(&self) -> bool {
         self.max > 0 && self.used / 4 >= self.max / 5
@@ -45,31 +61,13 @@ impl Budget {
     }
 }
 
-/// Returns the use of the budget; without a configured number the budget follows the disk.
+/// Returns how much a repository takes, without its trash.
 ///
 /// # Errors
 /// The repository cannot be listed.
-pub fn budget(repo: &Repository, configured: Option<u64>) -> Result<Budget> {
+pub fn used_bytes(repo: &Repository) -> Result<u64> {
     let trash: u64 = repo.trash()?.iter().map(|trashed| trashed.bytes).sum();
-    let used = repo.stored_bytes()?.saturating_sub(trash);
-    let summaries = repo.summaries()?;
-    let full = summaries
-        .iter()
-        .rev()
-        .find(|one| one.is_backup() && one.kind == SnapshotKind::Full);
-    let full = full.map_or(0, |one| one.stats.stored_bytes);
-    // If the free space is unknown, there is no budget.
-    let by_disk = || {
-        let free = fsutil::free_bytes(repo.location());
-        free.map_or(0, |free| usual_max_bytes(used, free, full))
-    };
-    Ok(Budget {
-        used,
-        max: configured.unwrap_or_else(by_disk),
-        by_disk: configured.is_none(),
-        full,
-        unreachable: false,
-    })
+    Ok(repo.stored_bytes()?.saturating_sub(trash))
 }
 
 /// Marks what does not fit for removal; notes in the budget if that would be useless.

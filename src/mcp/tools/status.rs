@@ -212,7 +212,7 @@ fn status(cx: &Context, seen: &Seen) -> StatusResult {
         success: true,
         health: Health {
             status: health,
-            summary: words::sentence(status),
+            summary: words::verdict(seen).sentence,
             issues: issues.clone(),
         },
         status: SystemStatus {
