@@ -25,7 +25,7 @@ const ASKED: &str = "BDR_COMPLETE";
 /// How many operations or snapshots are offered: more fill the screen and nobody reads them.
 const MOST: usize = 50;
 
-/// Print the code that completes bdr's command lines in a shell, or its manual pages
+/// Print the code that completes command lines, or manual pages
 ///
 /// Completes commands, options, paths, operations and snapshots. `bdr hooks install shell` sets this up as well.
 #[derive(Debug, Args)]

@@ -19,7 +19,7 @@ use crate::app::jobs;
 use crate::app::pick;
 use crate::ui::{self, plural};
 
-/// Test a restore: bring a backup back into a scratch directory and check it
+/// Test a restore: restore a backup elsewhere and check it
 ///
 /// Restores the newest backup and a random older one into a scratch directory, compares every file with its record, opens every
 /// SQLite database and parses every JSON file. Your own files are not touched. The exit code is 4 if something did not come back.

@@ -59,7 +59,7 @@ pub(super) fn command() -> Command {
             .get_subcommands()
             .find(|sub| sub.get_name() == *name);
         let about = found.and_then(Command::get_about).map(ToString::to_string);
-        format!("  {name:<10} {}\n", about.unwrap_or_default())
+        format!("  {name:<11} {}\n", about.unwrap_or_default())
     };
     let list: String = GROUPS
         .iter()

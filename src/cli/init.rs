@@ -82,10 +82,11 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
         cx.ui.report(&words::found_text(cx, discovery))?;
     }
     let mut all = joined(configured, &sources);
+    let mut named = Vec::new();
     if args.source.is_empty() {
-        let more = more_places(cx, args, &all)?;
-        all.extend(more.iter().cloned());
-        sources.extend(more);
+        named = more_places(cx, args, &all)?;
+        all.extend(named.iter().cloned());
+        sources.extend(named.iter().cloned());
     }
     if all.is_empty() {
         let message = "found nothing that looks worth backing up";
@@ -152,6 +153,7 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
             &words::Also {
                 scheduled: at.is_some(),
                 hooks: &hooks,
+                named: &named,
             },
         )?)?;
     }
@@ -319,7 +321,8 @@ fn more_places(cx: &Context, args: &InitArgs, sources: &[Source]) -> Result<Vec<
     }
     let mut more: Vec<Source> = Vec::new();
     loop {
-        let typed = prompt::line("Another directory or file to back up (empty: no more)", "")?;
+        let typed =
+            prompt::line_or_nothing("Another directory or file to back up (Enter: no more)")?;
         let typed = typed.trim();
         if typed.is_empty() {
             return Ok(more);
@@ -327,6 +330,10 @@ fn more_places(cx: &Context, args: &InitArgs, sources: &[Source]) -> Result<Vec<
         let path = expanded(cx, typed.as_ref());
         let known = [sources, &more].concat();
         if path.symlink_metadata().is_err() {
+            // Whoever answers the question instead of naming a place means no.
+            if ["n", "no"].contains(&typed.to_ascii_lowercase().as_str()) {
+                return Ok(more);
+            }
             cx.ui
                 .warn(&format!("There is no {}.", show(path.as_os_str())));
         } else if let Some(source) = covering(&known, &path)? {

@@ -5,11 +5,11 @@ use std::ffi::OsString;
 use bdr::Error;
 use bdr::base::id::{Id, SnapshotId};
 use bdr::base::units::size;
-use bdr::care::prune::{self, Budget, PruneOptions, PrunePlan, PruneReport};
+use bdr::care::prune::{self, Budget, PlannedSnapshot, PruneOptions, PrunePlan, PruneReport};
 use bdr::model::retention::{COUNTS, ClockTrouble, Count, Policy, parse_span};
 use bdr::model::schedule::Job;
 use bdr::repo::Repository;
-use bdr::repo::snapshot::SnapshotKind;
+use bdr::repo::snapshot::{SnapshotKind, Trigger};
 use chrono::TimeDelta;
 use clap::Args;
 
@@ -24,7 +24,7 @@ use crate::ui::{self, plural, prompt, when};
 
 mod lifeboats;
 
-/// Remove snapshots that the retention policy does not keep, and free their space
+/// Remove snapshots that retention does not keep, and free space
 ///
 /// Without --keep options, the configured policy applies. Guard snapshots stay as long as their command can be undone. Removed
 /// data stays in the trash for a day.
@@ -247,7 +247,7 @@ fn carry_out(
             text.push_str(&format!(" Without a terminal, add --yes: bdr {verb} --yes"));
         }
         text.push('\n');
-        cx.ui.data(&text)?;
+        cx.ui.prose(&text)?;
         return Ok(code);
     }
     if !how.yes && going > 0 {
@@ -278,11 +278,15 @@ fn carry_out(
 }
 
 fn table(cx: &Context, plan: &PrunePlan, ids: &[Id], verb: &str) -> String {
-    // After forgetting a few, nobody wants to see everything that stays.
-    let shown = plan
+    // After forgetting a few, nobody wants to see everything that stays; and what guards and undos
+    // took for themselves stays for one reason.
+    let is_backup = |s: &PlannedSnapshot| matches!(s.trigger, Trigger::Backup | Trigger::Init);
+    let (backups, own): (Vec<&PlannedSnapshot>, Vec<&PlannedSnapshot>) = plan
         .snapshots
         .iter()
-        .filter(|s| verb == "prune" || !s.decision.keep);
+        .filter(|s| verb == "prune" || !s.decision.keep)
+        .partition(|s| is_backup(s) || !s.decision.keep);
+    let shown = backups.into_iter();
     let mut rows = Vec::new();
     let mut keeps = Vec::new();
     for snapshot in shown {
@@ -316,6 +320,14 @@ fn table(cx: &Context, plan: &PrunePlan, ids: &[Id], verb: &str) -> String {
             false => text.push_str(&cx.ui.out.red(line)),
         }
         text.push('\n');
+    }
+    if !own.is_empty() {
+        let bytes = own.iter().map(|snapshot| snapshot.stored_bytes).sum();
+        text.push_str(&format!(
+            "keep  {} of guards and undos  +{}  so that their commands can be undone\n",
+            plural(own.len() as u64, "snapshot"),
+            size(bytes)
+        ));
     }
     text
 }

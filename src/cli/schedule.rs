@@ -294,8 +294,11 @@ fn status(cx: &Context) -> Result<u8, Failure> {
         ],
     ];
     if let Some(hours) = schedule.every {
-        let often = ui::plural(hours.into(), "hour");
-        rows.push(["backups".to_owned(), format!("every {often}")]);
+        let often = match hours {
+            1 => "every hour".to_owned(),
+            hours => format!("every {hours} hours"),
+        };
+        rows.push(["backups".to_owned(), often]);
     }
     for (name, job) in [
         ("next backup", Job::Backup),

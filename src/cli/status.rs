@@ -69,7 +69,7 @@ pub(crate) fn run(cx: &Context, args: &StatusArgs) -> Result<u8, Failure> {
         cx.ui
             .document("status", code, &StatusDocument::new(&seen))?;
     } else {
-        cx.ui.data(&crate::app::status::words::page(cx, &seen))?;
+        cx.ui.prose(&crate::app::status::words::page(cx, &seen))?;
     }
     Ok(code)
 }

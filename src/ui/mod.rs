@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub(crate) mod json;
+mod lines;
 pub(crate) mod progress;
 pub(crate) mod prompt;
 pub(crate) mod steps;
@@ -108,9 +109,17 @@ impl Ui {
             .map_err(OutputError)
     }
 
+    /// Writes requested data that people read: on a terminal, no line is broken within a word.
+    pub(crate) fn prose(&self, text: &str) -> Result<(), OutputError> {
+        match self.width() {
+            Some(columns) => self.data(&lines::broken(text, columns)),
+            None => self.data(text),
+        }
+    }
+
     /// Writes a command's report about its work; `--quiet` hides it.
     pub(crate) fn report(&self, text: &str) -> Result<(), OutputError> {
-        if self.quiet { Ok(()) } else { self.data(text) }
+        if self.quiet { Ok(()) } else { self.prose(text) }
     }
 
     /// Writes the JSON document of a command; `exit` is its future exit code.
@@ -133,7 +142,12 @@ impl Ui {
     /// Prints a line on stderr that `--quiet` does not hide.
     pub(crate) fn warn(&self, line: &str) {
         // If stderr is closed, nobody is listening.
-        let _ = writeln!(io::stderr(), "{line}");
+        let size = terminal_size::terminal_size_of(io::stderr());
+        let columns = size.map(|(width, _)| usize::from(width.0));
+        let _ = match columns.filter(|columns| *columns > 0) {
+            Some(columns) => writeln!(io::stderr(), "{}", lines::broken(line, columns)),
+            None => writeln!(io::stderr(), "{line}"),
+        };
     }
 }
 

@@ -44,6 +44,16 @@ pub(crate) fn choose_some(
         .map_err(failed)
 }
 
+/// Asks for a line of text on stderr; Enter alone is an empty one.
+pub(crate) fn line_or_nothing(question: &str) -> Result<String, OutputError> {
+    forget_what_was_typed();
+    dialoguer::Input::<String>::new()
+        .with_prompt(question)
+        .allow_empty(true)
+        .interact_text()
+        .map_err(failed)
+}
+
 /// Asks for a line of text on stderr.
 pub(crate) fn line(question: &str, default: &str) -> Result<String, OutputError> {
     forget_what_was_typed();

@@ -1,6 +1,7 @@
 //! How bdr feels in the hand: choosing what is backed up, completions, questions on a terminal.
 
 use crate::support::Place;
+use crate::support::terminal::Terminal;
 
 fn stderr(output: &std::process::Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -353,4 +354,43 @@ fn a_line_in_one_word_is_recognised_and_the_way_to_run_it_is_said() {
     // A program that is not there is only that.
     let said = stderr(&place.run(&["guard", "--", "no-such-program"], 127));
     assert!(!said.contains("hint"), "{said}");
+}
+
+#[test]
+fn nothing_is_broken_within_a_word_on_a_narrow_terminal() {
+    let place = Place::with_repository();
+    for number in 0..3 {
+        place.write(&format!("file{number}.md"), b"text\n");
+    }
+    place.init();
+    place.run(&["backup"], 0);
+    place.run(&["guard", "--", "rm", "file1.md"], 0);
+    // A terminal would break the long lines of these wherever its edge is.
+    for command in [
+        "bdr",
+        "bdr status",
+        "bdr prune --dry-run",
+        "bdr log",
+        "bdr list --all",
+        "bdr undo --dry-run",
+        "bdr restore nothing-of-this-long-name-was-ever-captured-in-any-snapshot.md",
+    ] {
+        let script = format!("stty cols 60 rows 200; {command}");
+        let (_, shown) = Terminal::start(&place, &["sh", "-c", &script]).end();
+        let shown = shown.replace('\r', "");
+        let wide = |line: &&str| {
+            let line = line.trim_end();
+            // A path or a command that has to be copied is no use in pieces.
+            line.chars().count() > 60 && line.trim_start().contains(' ') && !line.contains("bdr ")
+        };
+        let wide: Vec<&str> = match command {
+            // Its lines are made for 80.
+            "bdr" => shown
+                .lines()
+                .filter(|line| line.chars().count() > 80)
+                .collect(),
+            _ => shown.lines().filter(wide).collect(),
+        };
+        assert!(wide.is_empty(), "{command}: {wide:#?}");
+    }
 }

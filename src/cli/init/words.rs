@@ -98,6 +98,8 @@ fn where_found(cx: &Context, found: &Found) -> String {
 pub(super) struct Also<'a> {
     pub(super) scheduled: bool,
     pub(super) hooks: &'a [String],
+    /// Sources that were named when asked for more.
+    pub(super) named: &'a [Source],
 }
 
 pub(super) fn ending(
@@ -208,10 +210,21 @@ fn equivalent(
         argv.push("--hooks".into());
         argv.push(also.hooks.join(",").into());
     }
-    if args.no_backup {
+    // The backup is to have the places that are added after it.
+    if args.no_backup || !also.named.is_empty() {
         argv.push("--no-backup".into());
     }
-    crate::app::guard::shell_words(&argv)
+    let line = crate::app::guard::shell_words(&argv);
+    if also.named.is_empty() {
+        return line;
+    }
+    let mut add: Vec<OsString> = ["bdr", "add"].map(OsString::from).to_vec();
+    add.extend(also.named.iter().map(|source| source.path.clone().into()));
+    let add = crate::app::guard::shell_words(&add);
+    match args.no_backup {
+        true => format!("{line} && {add}"),
+        false => format!("{line} && {add} && bdr backup"),
+    }
 }
 
 pub(super) fn data(
