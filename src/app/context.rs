@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use bdr::base::error::IoContext as _;
+use bdr::base::id::Id;
 use bdr::base::path::{absolute, show};
 use bdr::care::runs::Journal;
 use bdr::disk::fsutil::canonicalize;
@@ -300,15 +301,20 @@ impl Context {
             profile: privacy.profile,
             allow: privacy.allow.iter().map(expand).collect(),
         };
+        let vault = self.vault(repo.id()).for_repository(repo.location());
+        repo.with_privacy(rules, vault)
+    }
+
+    /// Returns the vault that this machine has for a repository, be that here or not.
+    pub(crate) fn vault(&self, repository: Id) -> Vault {
         let vaults = self.places.state.join("vault");
-        let dir = vaults.join(repo.id().to_string());
+        let dir = vaults.join(repository.to_string());
         // Keys are in there, so the directory must not be one that somebody else could have made.
         let own = |dir: &&PathBuf| bdr::disk::fsutil::is_private_dir(dir) || !dir.exists();
         let second = self.places.lifeboats.as_ref().filter(own);
-        let second = second.map(|dir| dir.join("vault").join(repo.id().to_string()));
-        let keys = crate::app::keychain::store(privacy.vault, &dir);
-        let vault = Vault::new(&dir, second.as_deref(), keys).for_repository(repo.location());
-        repo.with_privacy(rules, vault)
+        let second = second.map(|dir| dir.join("vault").join(repository.to_string()));
+        let keys = crate::app::keychain::store(self.config.privacy.vault, &dir);
+        Vault::new(&dir, second.as_deref(), keys)
     }
 
     /// Returns the rules for what is sealed, with another profile if given.

@@ -7,7 +7,7 @@ use bdr::find::discover::{self, Elsewhere};
 use bdr::model::config::Source;
 use bdr::repo::summaries::Summary;
 use bdr::{Error, ErrorKind, repo::Repository};
-use chrono::{Local, TimeDelta};
+use chrono::{DateTime, Local, TimeDelta, Utc};
 
 use crate::app::context::Context;
 use crate::app::error::Failure;
@@ -114,6 +114,10 @@ pub(crate) struct VaultSeen {
     /// Number of values, and their bytes on disk.
     pub(crate) usage: (u64, u64),
     pub(crate) key: String,
+    /// Time of the last export: without one all values are on this machine only.
+    pub(crate) exported: Option<DateTime<Utc>>,
+    /// Number of values that are in no export.
+    pub(crate) only_here: u64,
     pub(crate) trouble: Option<String>,
     /// Why restored values cannot be compared with the originals.
     pub(crate) unproven: Option<String>,
@@ -127,6 +131,8 @@ pub(crate) fn vault(repo: &Repository, status: &Status) -> Option<VaultSeen> {
     (usage.0 > 0 || sealed).then(|| VaultSeen {
         usage,
         key: vault.key_name(),
+        exported: status.memory.exported,
+        only_here: vault.only_here(),
         trouble: vault.trouble(),
         unproven: vault.unproven(),
     })

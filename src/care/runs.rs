@@ -137,6 +137,9 @@ pub struct Memory {
     /// The last run that began and did not report its end.
     pub running: Option<Running>,
     pub said: Said,
+    /// Time of the last export of the vault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exported: Option<DateTime<Utc>>,
     /// Files of which backups now leave out more, if nobody was notified yet.
     pub newly_excluded: u64,
 }

@@ -168,6 +168,7 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
     {
         cx.ui.say(&says);
     }
+    super::vault::offer_export(&cx.with_repository(repo.location()), &repo)?;
     if !hooks.is_empty() {
         let cx = Context {
             config: config.clone(),

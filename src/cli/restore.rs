@@ -205,6 +205,9 @@ fn restore(
         let word = args.words.last();
         pick::newest_instead(cx, repo, word, "restore", error.into())
     })?;
+    if let Some(says) = words::missing_values(&plan) {
+        cx.ui.say(&says);
+    }
     // Only on request: at 50,000 steps it is many times the size of the plan.
     let document = cx.ui.json.then(|| {
         let origin = origins.of(&summary);

@@ -1,8 +1,8 @@
 //! Sealed values, on this machine only: a repository must not have them, but a restore here can put
 //! them back.
 //!
-//! The vault is outside the repository and never exported. It is a directory of files
-//! `<16 hex digits>.vault`, each written once: a line that says what it is, then records of
+//! The vault is outside the repository, and leaves this machine only by [`Vault::export`], encrypted
+//! with a passphrase. It is a directory of files `<16 hex digits>.vault`, each written once: a line that says what it is, then records of
 //! fingerprint (8 bytes), flags (1), length (4, little-endian), nonce (24) and text:
 //! XChaCha20-Poly1305 of the value, with the fingerprint as associated data. Fingerprints are the
 //! first bytes of HMAC-SHA-256 with a key of this machine, which is next to the values and never in
@@ -29,10 +29,12 @@ use crate::disk::fsutil;
 use crate::privacy::Fingerprint;
 
 mod binding;
+mod carry;
 mod places;
 mod rotate;
 
 pub use binding::{Bound, KeyName, Kind as BoundKind};
+pub use carry::{Exported, Imported, Parcel};
 
 pub type Key = [u8; 32];
 

@@ -25,7 +25,7 @@ pub(crate) const UNPROVEN: &str =
     "its values are from the vault, and bdr cannot tell whether it is unchanged";
 
 /// The reason if no value of a file is available.
-pub(crate) const NOTHING: &str =
+pub const NOTHING: &str =
     "only its metadata is stored, and its content is not in this machine's vault";
 
 #[derive(Debug, Clone, Default)]

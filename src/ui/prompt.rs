@@ -76,6 +76,16 @@ fn forget_what_was_typed() {
 #[cfg(not(unix))]
 fn forget_what_was_typed() {}
 
+/// Asks for a passphrase on stderr, without showing it; `twice` for a new one.
+pub(crate) fn passphrase(twice: bool) -> Result<String, OutputError> {
+    let mut question = dialoguer::Password::new().with_prompt("Passphrase");
+    if twice {
+        question =
+            question.with_confirmation("Once more", "They differ. Once more from the beginning");
+    }
+    question.interact().map_err(failed)
+}
+
 /// A question hides the cursor; show it again after Ctrl-C.
 fn failed(error: dialoguer::Error) -> OutputError {
     let _ = dialoguer::console::Term::stderr().show_cursor();

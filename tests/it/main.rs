@@ -16,6 +16,7 @@ mod bound;
 mod budget;
 mod captured;
 mod care;
+mod carried;
 mod claims;
 mod concurrent;
 mod config;

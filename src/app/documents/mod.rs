@@ -41,7 +41,10 @@ pub(crate) use operations::{
     ShowDocument, UndoAsked, UndoDocument,
 };
 pub(crate) use paths::{At, Note, notes};
-pub(crate) use privacy::{AllowDocument, RescanDocument, ScanDocument, WhyDocument, WhyFinding};
+pub(crate) use privacy::{
+    AllowDocument, RescanDocument, ScanDocument, VaultExportDocument, VaultImportDocument,
+    WhyDocument, WhyFinding,
+};
 pub(crate) use restore::{AbortDocument, RestoreDocument, action_word};
 pub(crate) use setup::*;
 pub(crate) use status::StatusDocument;

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use bdr::base::id::Id;
 use bdr::care::rescan::{Exposed, RescanReport};
 use bdr::care::scan::{ScanReport, Scanned};
+use bdr::disk::vault::{Exported, Imported};
 use bdr::privacy::Treatment;
 use serde::Serialize;
 
@@ -151,6 +153,55 @@ impl RescanDocument {
             rewritten: report.rewritten,
             removed_packs: report.removed_packs,
             operations: report.operations,
+        }
+    }
+}
+
+/// `vault export`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct VaultExportDocument {
+    #[serde(flatten)]
+    at: At,
+    values: u64,
+    unreadable: u64,
+    bytes: usize,
+}
+
+impl VaultExportDocument {
+    pub(crate) fn new(file: &Path, made: &Exported) -> Self {
+        Self {
+            at: At::new(file),
+            values: made.values,
+            unreadable: made.unreadable,
+            bytes: made.bytes.len(),
+        }
+    }
+}
+
+/// `vault import`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct VaultImportDocument {
+    applied: bool,
+    repository: String,
+    added: u64,
+    known: u64,
+    differing: Vec<String>,
+}
+
+impl VaultImportDocument {
+    pub(crate) fn new(repository: Id, found: &Imported, applied: bool) -> Self {
+        Self {
+            applied,
+            repository: repository.to_string(),
+            added: found.added,
+            known: found.known,
+            differing: found
+                .differing
+                .iter()
+                .map(|one| hex::encode(one.0))
+                .collect(),
         }
     }
 }

@@ -109,6 +109,8 @@ struct VaultDocument {
     values: u64,
     bytes: u64,
     key: String,
+    exported: Option<String>,
+    only_here: u64,
     trouble: Option<String>,
 }
 
@@ -252,6 +254,8 @@ fn vault(seen: &Seen) -> Option<VaultDocument> {
         values: vault.usage.0,
         bytes: vault.usage.1,
         key: vault.key.clone(),
+        exported: vault.exported.map(when::utc),
+        only_here: vault.only_here,
         trouble: vault.trouble.clone().or_else(|| vault.unproven.clone()),
     })
 }

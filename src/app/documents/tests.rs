@@ -72,6 +72,8 @@ fn schemas() -> Map<String, Value> {
         ("bdr.undo/1", of::<UndoDocument>()),
         ("bdr.uninstall/1", of::<UninstallDocument>()),
         ("bdr.unpin/1", of::<MarkDocument>()),
+        ("bdr.vault.export/1", of::<VaultExportDocument>()),
+        ("bdr.vault.import/1", of::<VaultImportDocument>()),
         ("bdr.verify/1", of::<VerifyDocument>()),
         ("bdr.version/1", of::<VersionDocument>()),
     ];

@@ -298,10 +298,22 @@ fn vault(vault: &super::VaultSeen) -> (Level, Vec<String>) {
         (None, None) => {
             let values = plural(vault.usage.0, "sealed value");
             let key = &vault.key;
-            (
-                Level::Good,
-                format!("{values}, {}, key in a {key}", size(vault.usage.1)),
-            )
+            let command = "bdr vault export FILE";
+            match (vault.only_here, vault.exported) {
+                (0, _) => (
+                    Level::Good,
+                    format!("{values}, {}, key in a {key}", size(vault.usage.1)),
+                ),
+                // Who loses this machine loses these values.
+                (_, None) => (
+                    Level::Warning,
+                    format!("{values}, only on this machine: {command}"),
+                ),
+                (new, Some(_)) => (
+                    Level::Warning,
+                    format!("{values}, {} since the last export: {command}", count(new)),
+                ),
+            }
         }
     };
     (level, vec!["vault".to_owned(), says])

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use bdr::base::units::size;
 use bdr::model::manifest::Kind;
 use bdr::recover::restore::{Action, Kept, RestorePlan, RestoreReport, SecretStep, Step};
+use bdr::recover::unseal::NOTHING;
 use bdr::repo::snapshot::Snapshot;
 
 use crate::app::context::Context;
@@ -60,6 +61,20 @@ pub(super) fn steps(cx: &Context, plan: &RestorePlan) -> String {
         ));
     }
     text
+}
+
+/// The line about values that are not on this machine, which comes first: what follows is not all of
+/// the files.
+pub(super) fn missing_values(plan: &RestorePlan) -> Option<String> {
+    let beside = plan.secrets.iter().filter(|one| one.aside.is_some());
+    let nothing = plan.problems.iter().filter(|note| note.reason == NOTHING);
+    let files = beside.count() + nothing.count();
+    (files > 0).then(|| {
+        format!(
+            "{} cannot come back whole: secret values are not on this machine. If you exported them: bdr vault import FILE",
+            plural(files as u64, "file")
+        )
+    })
 }
 
 /// Existing files that stay: by name if they differ, because somebody may be missing their old

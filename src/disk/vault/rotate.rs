@@ -126,7 +126,7 @@ impl Vault {
     }
 
     /// Replaces the hard link, which leads to the file before it was rewritten.
-    fn link_anew(&self, path: &Path) -> Result<()> {
+    pub(super) fn link_anew(&self, path: &Path) -> Result<()> {
         if let Some((second, name)) = self.second.as_ref().zip(path.file_name()) {
             let there = second.join(name);
             fsutil::remove_file(&there).context("remove", &there)?;
