@@ -197,6 +197,10 @@ fn note(memory: &mut Memory, run: &Run) {
         memory.unread = run.problems;
         memory.torn = run.torn;
     }
+    // One that could not look says nothing of what is there.
+    if run.job == Job::Verify && run.error.is_none() {
+        memory.damage = run.problems;
+    }
 }
 
 /// Busy, or the destination is away, or somebody pressed Ctrl-C: that does not say whether the job

@@ -1,6 +1,11 @@
-//! Verification as a job, and its scratch directories.
+//! Verification as a job: its scratch directories, and what it found, by file.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use bdr::base::error::IoContext as _;
+use bdr::base::id::SnapshotId;
+use bdr::care::verify::LostFile;
 
 use crate::app::error::Failure;
 
@@ -42,4 +47,33 @@ pub(crate) fn sweep(parent: &std::path::Path) {
             let _ = left.remove();
         }
     }
+}
+
+/// A file that cannot be restored from some snapshots.
+pub(crate) struct Lost {
+    /// From how many.
+    pub(crate) snapshots: u64,
+    /// One of them.
+    pub(crate) last: SnapshotId,
+    /// The newest that has a good one.
+    pub(crate) good_in: Option<SnapshotId>,
+}
+
+/// Returns each file once, whatever number of snapshots lost it.
+pub(crate) fn lost_files<'a>(
+    lost: impl IntoIterator<Item = &'a LostFile>,
+) -> BTreeMap<PathBuf, Lost> {
+    let mut files: BTreeMap<PathBuf, Lost> = BTreeMap::new();
+    for one in lost {
+        let path = one.path.as_path().to_path_buf();
+        let lost = files.entry(path).or_insert(Lost {
+            snapshots: 0,
+            last: one.snapshot,
+            good_in: None,
+        });
+        lost.snapshots += 1;
+        lost.last = one.snapshot;
+        lost.good_in = lost.good_in.max(one.other);
+    }
+    files
 }

@@ -6,6 +6,7 @@ pub mod import;
 pub mod preview;
 pub mod prune;
 pub mod removal;
+pub mod repair;
 pub mod rescan;
 pub mod runs;
 pub mod scan;

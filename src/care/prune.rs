@@ -26,7 +26,7 @@ use crate::repo::trash::Part;
 
 mod budget;
 mod needs;
-mod repack;
+pub(in crate::care) mod repack;
 mod sweep;
 
 pub use budget::{Budget, used_bytes};

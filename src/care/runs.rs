@@ -127,6 +127,8 @@ pub struct Memory {
     pub unread: u64,
     /// Files that changed during every reading by the last backup.
     pub torn: u64,
+    /// Damage that the last verification of everything found.
+    pub damage: u64,
     /// Bytes of the repository after the last run; 0 if unknown.
     pub repository_bytes: u64,
     /// Bytes that the repository was allowed to take then, if that follows the disk; 0 for no

@@ -72,6 +72,11 @@ pub enum Trouble {
         /// How many.
         files: u64,
     },
+    /// The last verification found damage, and none since found it mended.
+    FoundDamaged {
+        /// How many records, packs and files.
+        objects: u64,
+    },
     /// There is no backup.
     NoBackup,
     /// The last backup is too old.
@@ -144,6 +149,7 @@ impl Trouble {
             | Self::Away
             | Self::Damaged { .. }
             | Self::Lost { .. }
+            | Self::FoundDamaged { .. }
             | Self::NoBackup
             | Self::Overdue { .. }
             | Self::DrillFailed => Level::Critical,
@@ -173,6 +179,7 @@ impl Trouble {
             Self::Away => "away",
             Self::Damaged { .. } => "damaged",
             Self::Lost { .. } => "lost",
+            Self::FoundDamaged { .. } => "found-damaged",
             Self::NoBackup => "no-backup",
             Self::Overdue { .. } => "overdue",
             Self::BackupFailing { .. } => "backup-failing",
@@ -198,9 +205,8 @@ impl Trouble {
         match self {
             Self::NoSource => "bdr init",
             Self::NoRepository | Self::Away | Self::NoLifeboat => "bdr doctor",
-            // Whatever of it still stands is stored again.
-            Self::Lost { .. } => "bdr backup",
             Self::NoBackup | Self::Overdue { .. } | Self::BackupFailing { .. } => "bdr backup",
+            Self::Lost { .. } | Self::FoundDamaged { .. } => "bdr repair",
             Self::DrillFailed | Self::Damaged { .. } => "bdr verify",
             Self::SourceMissing { .. } => "bdr config check",
             Self::Unread { .. } | Self::Torn { .. } => "bdr backup",
@@ -266,6 +272,10 @@ pub fn troubles(
         if last.is_some() && from.is_none_or(|from| now - from > DRILL_AGE) {
             found.push(Trouble::DrillOld { last: drill });
         }
+    }
+    if memory.damage > 0 {
+        let objects = memory.damage;
+        found.push(Trouble::FoundDamaged { objects });
     }
     if memory.unread > 0 {
         let problems = memory.unread;

@@ -11,9 +11,11 @@ use crate::base::path::{RawName, RepoPath};
 use crate::disk::fsutil::{self, OwnTree};
 use crate::model::manifest::{Content, Entry};
 use crate::recover::restore;
+use crate::repo::aside::Aside;
 use crate::repo::index::DigestSet;
 use crate::repo::kept::KeptSet;
 use crate::repo::layout;
+use crate::repo::marks::Mark;
 use crate::repo::oplog::{Begin, End, Pin};
 use crate::repo::origin::Origin;
 use crate::repo::snapshot::Snapshot;
@@ -254,7 +256,7 @@ fn tell_origins(
     Ok(())
 }
 
-fn read_snapshots(
+pub(super) fn read_snapshots(
     repo: &Repository,
     only: Option<SnapshotId>,
     found: &mut Vec<Damage>,
@@ -309,6 +311,7 @@ fn check_operations(
             found.push(damage(name, &error));
         }
     }
+    check_marks(repo, found)?;
     let sets = repo.storage().names("kept");
     for name in sets.map_err(|e| Error::storage("list", "kept", e))? {
         let is_record = name.strip_suffix(".json").map(str::parse::<Id>);
@@ -344,9 +347,29 @@ fn check_operations(
     Ok(())
 }
 
-type Listings = HashMap<Digest, Vec<Entry>>;
+/// Looks at what was said of snapshots: a mark that cannot be read may be what keeps one.
+fn check_marks(repo: &Repository, found: &mut Vec<Damage>) -> Result<()> {
+    let names = repo.storage().names("marks");
+    for name in names.map_err(|e| Error::storage("list", "marks", e))? {
+        let name = format!("marks/{name}");
+        let checked = match name.ends_with(".aside.json") {
+            true => repo.read_record::<Aside>(&name).map(drop),
+            false => repo.read_record::<Mark>(&name).map(drop),
+        };
+        if let Err(error) = checked {
+            found.push(damage(name, &error));
+        }
+    }
+    Ok(())
+}
 
-fn read_listings(repo: &Repository, snapshots: &[Snapshot], found: &mut Vec<Damage>) -> Listings {
+pub(super) type Listings = HashMap<Digest, Vec<Entry>>;
+
+pub(super) fn read_listings(
+    repo: &Repository,
+    snapshots: &[Snapshot],
+    found: &mut Vec<Damage>,
+) -> Listings {
     let mut listings = Listings::new();
     let mut broken: DigestSet = DigestSet::default();
     for base in snapshots
@@ -451,7 +474,7 @@ fn files<'a>(
 }
 
 /// Returns all entries of all snapshots with their places.
-fn entries<'a>(
+pub(super) fn entries<'a>(
     snapshots: &'a [Snapshot],
     listings: &'a Listings,
 ) -> impl Iterator<Item = (&'a Snapshot, std::path::PathBuf, &'a Entry)> {

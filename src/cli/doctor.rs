@@ -358,6 +358,12 @@ fn snapshots(cx: &Context, repo: &Repository) -> Finding {
             "bdr verify",
         );
     }
+    let found = cx.journal().memory().damage;
+    if found > 0 {
+        let found = plural(found, "damaged object");
+        let says = format!("the last verification found {found}, not mended since");
+        return Finding::bad("snapshots", says, "bdr repair");
+    }
     let count = plural(snapshots.len() as u64, "snapshot");
     Finding::good(
         "snapshots",

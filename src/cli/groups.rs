@@ -20,6 +20,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
             "status",
             "doctor",
             "verify",
+            "repair",
             "drill",
             "prune",
             "pin",

@@ -34,6 +34,7 @@ mod notify;
 mod op;
 mod privacy;
 pub(crate) mod prune;
+mod repair;
 mod restore;
 mod scan;
 pub(crate) mod schedule;
@@ -138,6 +139,7 @@ pub(crate) enum Command {
     Unpin(mark::UnpinArgs),
     Forget(prune::ForgetArgs),
     Verify(verify::VerifyArgs),
+    Repair(repair::RepairArgs),
     Drill(drill::DrillArgs),
     Status(status::StatusArgs),
     Scan(scan::ScanArgs),
@@ -261,6 +263,7 @@ fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Unpin(args) => mark::unpin(cx, args),
         Command::Forget(args) => prune::forget(cx, args),
         Command::Verify(args) => verify::run(cx, args),
+        Command::Repair(args) => repair::run(cx, args),
         Command::Drill(args) => drill::run(cx, args),
         Command::Status(args) => status::run(cx, args),
         Command::Scan(args) => scan::run(cx, args),

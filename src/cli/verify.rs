@@ -1,10 +1,11 @@
 //! `bdr verify`.
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use bdr::base::id::Id;
 use bdr::base::units::size;
-use bdr::care::verify::{LostFile, VerifyLevel, VerifyReport, verify};
+use bdr::care::verify::{VerifyLevel, VerifyReport, verify};
 use bdr::model::schedule::Job;
 use bdr::repo::origin::Origin;
 use clap::Args;
@@ -15,12 +16,12 @@ use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::jobs;
 use crate::app::pick;
-use crate::app::verify::scratch;
+use crate::app::verify::{Lost, lost_files, scratch};
 use crate::ui::{self, count, plural};
 
 /// Check that stored data can be restored
 ///
-/// Lists each damaged file, with the snapshot that still has a good copy. The exit code is 4 if there is damage.
+/// Lists each damaged file once, with the snapshot that still has a good copy. The exit code is 4 if there is damage; `bdr repair` mends it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -73,8 +74,14 @@ pub(crate) fn run(cx: &Context, args: &VerifyArgs) -> Result<u8, Failure> {
         (None, LevelArg::Full | LevelArg::Restore) => {
             jobs::remember(cx, Job::Verify, "user", look)?.0
         }
-        // Checking a part does not count as checking all.
-        _ => look()?,
+        // Checking a part may find damage, but does not prove that there is none elsewhere.
+        _ => {
+            let report = look()?;
+            let found = report.damage.len() as u64;
+            // If it cannot be remembered, it is said all the same.
+            let _ = (cx.journal()).update(|memory| memory.damage = memory.damage.max(found));
+            report
+        }
     };
     let code = if report.damage.is_empty() {
         exit::OK
@@ -202,37 +209,25 @@ fn bad(cx: &Context, report: &VerifyReport, ids: &[Id]) -> String {
             cx.ui.out.red("damaged"),
             damage.reason
         ));
-        for lost in damage.lost.iter().take(SHOWN) {
-            text.push_str(&format!("  {}\n", lost_line(cx, lost, ids)));
+        let files = lost_files(&damage.lost);
+        for (path, lost) in files.iter().take(SHOWN) {
+            text.push_str(&format!("  {}\n", lost_line(cx, path, lost, ids)));
         }
-        if damage.lost.len() > SHOWN {
-            text.push_str(&format!(
-                "  and {} more\n",
-                count((damage.lost.len() - SHOWN) as u64)
-            ));
+        if files.len() > SHOWN {
+            let more = count((files.len() - SHOWN) as u64);
+            text.push_str(&format!("  and {more} more\n"));
         }
     }
-    let lost: usize = report.damage.iter().map(|damage| damage.lost.len()).sum();
-    let other = report
-        .damage
-        .iter()
-        .flat_map(|d| &d.lost)
-        .filter(|l| l.other.is_some())
-        .count();
-    let damaged = report.damage.len();
+    let lost = report.damage.iter().flat_map(|damage| &damage.lost);
+    let lost = lost_files(lost);
+    let other = lost.values().filter(|lost| lost.good_in.is_some()).count();
     text.push_str(&format!(
         "{} damaged; {} affected, {} of them good in another snapshot (exit 4).\n",
-        plural(damaged as u64, "object"),
-        plural(lost as u64, "file"),
+        plural(report.damage.len() as u64, "object"),
+        plural(lost.len() as u64, "file"),
         count(other as u64),
     ));
-    let of = |dir: &str| report.damage.iter().any(|d| d.name.starts_with(dir));
-    if of("packs/") || of("blob ") || of("kept/") {
-        text.push_str("To store what still exists again: bdr backup\n");
-    }
-    if of("manifests/") || of("snapshots/") {
-        text.push_str("To store all that still exists, needing nothing older: bdr backup --full\n");
-    }
+    text.push_str("To mend what can be mended: bdr repair\n");
     let records = |dir: &str| {
         let names = report
             .damage
@@ -245,22 +240,26 @@ fn bad(cx: &Context, report: &VerifyReport, ids: &[Id]) -> String {
     let (snapshots, operations) = (records("snapshots/"), records("operations/"));
     if !snapshots.is_empty() {
         text.push_str(&format!(
-            "Then remove what cannot be read: bdr forget {snapshots}\n"
+            "Or by hand: bdr backup --full, then bdr forget {snapshots}\n"
         ));
     }
     if !operations.is_empty() {
-        text.push_str(&format!(
-            "To remove what cannot be read: bdr op forget {operations}\n"
-        ));
+        text.push_str(&format!("Or by hand: bdr op forget {operations}\n"));
     }
     text
 }
 
-fn lost_line(cx: &Context, lost: &LostFile, ids: &[Id]) -> String {
-    let path = cx.shown_absolute(lost.path.as_path());
-    let snapshot = lost.snapshot.prefix(ids);
-    match lost.other {
-        Some(other) => format!("{path}   lost in {snapshot}, good in {}", other.prefix(ids)),
-        None => format!("{path}   lost in {snapshot}"),
+fn lost_line(cx: &Context, path: &Path, lost: &Lost, ids: &[Id]) -> String {
+    let path = cx.shown_absolute(path);
+    let snapshots = match lost.snapshots {
+        1 => lost.last.prefix(ids),
+        more => plural(more, "snapshot"),
+    };
+    match lost.good_in {
+        Some(other) => format!(
+            "{path}   lost in {snapshots}, good in {}",
+            other.prefix(ids)
+        ),
+        None => format!("{path}   lost in {snapshots}"),
     }
 }

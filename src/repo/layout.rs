@@ -54,6 +54,11 @@ pub fn forgotten(id: Id) -> String {
     format!("marks/{id}.forgotten.json")
 }
 
+/// Returns the name of the note that a damaged pack was set aside.
+pub fn set_aside(pack: Digest) -> String {
+    format!("marks/{}.aside.json", pack.to_hex())
+}
+
 pub fn pack(id: Digest) -> String {
     let hex = id.to_hex();
     format!("packs/{}/{hex}.tar.gz", &hex[..2])

@@ -20,6 +20,7 @@ use crate::disk::vault::{FileKey, Vault};
 use crate::model::manifest::{Listing, Time, overlay};
 use crate::privacy::Rules;
 
+pub mod aside;
 pub mod by_path;
 pub mod index;
 pub mod kept;
@@ -425,6 +426,11 @@ impl Repository {
     /// # Errors
     /// It can be read, or the storage cannot be written.
     pub fn remove_unreadable(&self, name: &str) -> Result<()> {
+        self.take_unreadable(name, &|part| self.remove_if_there(part))
+    }
+
+    /// Takes a record away that cannot be read, by `take`. The beginning of an operation goes first: an end alone is no operation.
+    fn take_unreadable(&self, name: &str, take: &dyn Fn(&str) -> Result<()>) -> Result<()> {
         self.check_writable()?;
         let is_read = match name.rsplit_once('.').map_or(name, |(stem, _)| stem) {
             _ if name.starts_with("snapshots/") => self.read_snapshot(name).is_ok(),
@@ -438,9 +444,9 @@ impl Repository {
                 Some("bdr list"),
             ));
         }
-        self.remove_if_there(name)?;
+        take(name)?;
         if let Some(id) = name.strip_suffix(".begin.json") {
-            self.remove_if_there(&format!("{id}.end.json"))?;
+            take(&format!("{id}.end.json"))?;
         }
         let mut unreadable = self
             .unreadable

@@ -48,6 +48,7 @@ mod privacy;
 mod process;
 mod property;
 mod prune;
+mod repair;
 mod schedule;
 mod sealed;
 mod seeing;

@@ -253,3 +253,78 @@ pub(crate) struct FindingDocument {
     pub(crate) message: String,
     pub(crate) fix: Option<String>,
 }
+
+/// What `repair` mended, and what is left.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RepairDocument {
+    pub(crate) dry_run: bool,
+    pub(crate) mended: Vec<String>,
+    pub(crate) stored: Vec<FileAt>,
+    pub(crate) set_aside: Vec<String>,
+    pub(crate) forgotten: Vec<String>,
+    pub(crate) no_backup: Option<String>,
+    pub(crate) damage: Vec<FoundDocument>,
+    pub(crate) lost: Vec<LostFor>,
+}
+
+/// A file, by its path.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct FileAt {
+    #[serde(flatten)]
+    at: At,
+}
+
+/// Something damaged.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct FoundDocument {
+    name: String,
+    reason: String,
+}
+
+/// A file that cannot be restored from some snapshots.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct LostFor {
+    #[serde(flatten)]
+    at: At,
+    snapshots: u64,
+    good_in: Option<String>,
+}
+
+impl FileAt {
+    pub(crate) fn new(path: &std::path::Path) -> Self {
+        Self { at: At::new(path) }
+    }
+}
+
+impl LostFor {
+    pub(crate) fn new(path: &std::path::Path, snapshots: u64, good_in: Option<SnapshotId>) -> Self {
+        Self {
+            at: At::new(path),
+            snapshots,
+            good_in: good_in.map(|id| id.to_string()),
+        }
+    }
+}
+
+impl RepairDocument {
+    pub(crate) fn new(last: &VerifyReport) -> Self {
+        let found = |damage: &Damage| FoundDocument {
+            name: damage.name.clone(),
+            reason: damage.reason.clone(),
+        };
+        Self {
+            dry_run: false,
+            mended: Vec::new(),
+            stored: Vec::new(),
+            set_aside: Vec::new(),
+            forgotten: Vec::new(),
+            no_backup: None,
+            damage: last.damage.iter().map(found).collect(),
+            lost: Vec::new(),
+        }
+    }
+}

@@ -23,7 +23,8 @@ mod status;
 pub(crate) use backup::BackupDocument;
 use backup::SealedDocument;
 pub(crate) use care::{
-    DoctorDocument, FindingDocument, LifeboatsDocument, PruneDocument, VerifyDocument,
+    DoctorDocument, FileAt, FindingDocument, LifeboatsDocument, LostFor, PruneDocument,
+    RepairDocument, VerifyDocument,
 };
 pub(crate) use changed::{FileDocument, GitDocument};
 pub(crate) use explain::ExplainDocument;

@@ -58,6 +58,7 @@ fn schemas() -> Map<String, Value> {
         ("bdr.prune.lifeboats/1", of::<LifeboatsDocument>()),
         ("bdr.redo/1", of::<UndoDocument>()),
         ("bdr.remove/1", of::<RemoveDocument>()),
+        ("bdr.repair/1", of::<RepairDocument>()),
         ("bdr.restore/1", of::<RestoreDocument>()),
         ("bdr.restore/1 --abort", of::<AbortDocument>()),
         ("bdr.scan/1", of::<ScanDocument>()),

@@ -95,6 +95,10 @@ pub(crate) fn trouble(trouble: &Trouble, now: DateTime<Utc>) -> String {
         Trouble::Lost { files } => {
             format!("{} of the last backup are damaged", plural(*files, "file"))
         }
+        Trouble::FoundDamaged { objects } => {
+            let objects = plural(*objects, "damaged object");
+            format!("the last verification found {objects}, not mended since")
+        }
         Trouble::NoBackup => "there is no backup".to_owned(),
         Trouble::Overdue { last } => format!("last backup {}", when::ago(now, *last)),
         Trouble::BackupFailing { failures: 1 } => "the last backup failed".to_owned(),
@@ -240,7 +244,11 @@ pub(crate) fn page(cx: &Context, seen: &Seen) -> String {
             ));
             text.push_str(&format!("    fix: {}\n", one.fix()));
         } else if one.level() == Level::Critical {
-            text.push_str(&format!("  fix: {}\n", fix(status, one)));
+            let line = format!("  fix: {}\n", fix(status, one));
+            // One command may mend two things.
+            if !text.contains(&line) {
+                text.push_str(&line);
+            }
         }
     }
     let mut rows: Vec<(Level, Vec<String>)> = Vec::new();

@@ -5,8 +5,9 @@
 //! needed are in one place, compressed as well as the rest. Packs of full backups stay as they are,
 //! because `tar` reads them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::needs::Needs;
 use super::{PruneOptions, PruneReport};
@@ -23,6 +24,8 @@ use crate::repo::reader::Reader;
 const TINY_BYTES: u64 = 128 * 1024;
 /// This many tiny packs are worth merging.
 const MANY_TINY: usize = 64;
+/// How long to wait for others.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Blobs up to this size, in bytes, are read whole.
 const MEMORY_BYTES: u64 = 8 << 20;
 
@@ -70,6 +73,39 @@ pub(super) fn repack(
         }
         Err(error) => Err(error),
     }
+}
+
+/// Copies what is still needed of damaged packs, and is in no other, into new ones; returns what cannot be read, `None` if nobody knows what is
+/// needed because a record or a listing cannot be read.
+pub(in crate::care) fn evacuate(
+    repo: &Repository,
+    damaged: &DigestSet,
+    monitor: &dyn Monitor,
+) -> Result<Option<DigestSet>> {
+    let needs = Needs::of(repo, &HashSet::new(), monitor)?;
+    if !needs.unknown.is_empty() {
+        return Ok(None);
+    }
+    let (index, _) = repo.refreshed_index()?;
+    let is_damaged = |location: &Location| {
+        let pack = index.pack(location.pack);
+        pack.is_some_and(|pack| damaged.contains(&pack.pack.id))
+    };
+    let mut worn = Worn::default();
+    for blob in &needs.blobs {
+        let copies: Vec<Location> = index.copies(*blob).collect();
+        if let (Some(first), true) = (copies.first(), copies.iter().all(is_damaged)) {
+            worn.blobs.push((*blob, *first));
+        }
+    }
+    worn.blobs
+        .sort_by_key(|(_, l)| (l.pack, l.member, l.offset));
+    if worn.blobs.is_empty() {
+        return Ok(Some(DigestSet::default()));
+    }
+    let _hold = repo.hold(PATIENCE)?;
+    let (lost, _) = copy(repo, &index, &worn, monitor)?;
+    Ok(Some(lost.into_iter().collect()))
 }
 
 fn choose(index: &Index, needs: &Needs, unreadable: &DigestSet, budget: u64) -> Worn {

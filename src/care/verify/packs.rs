@@ -69,6 +69,7 @@ impl Packs {
             .filter(|s| any_lost || s.kind == SnapshotKind::Full);
         for pack in named.flat_map(|s| &s.packs) {
             match present.get(&pack.id) {
+                None if repo.is_set_aside(pack.id) => {}
                 None => drop(bad.insert(pack.id, "it is missing".to_owned())),
                 Some(bytes) if *bytes != pack.bytes => drop(bad.insert(
                     pack.id,

@@ -449,8 +449,9 @@ impl Lifeboat {
 }
 
 /// The top-level names of a repository.
-const PARTS: [&str; 15] = [
+const PARTS: [&str; 16] = [
     "RECOVER.md",
+    "aside",
     "format.json",
     "kept",
     "lock",

@@ -1,0 +1,213 @@
+//! Mends what is damaged: what is lost in a pack is stored again where its bytes are found elsewhere, and what is damaged is set aside.
+//!
+//! Order on disk: what can be found again is stored; what can be read of a damaged pack is copied, durably; the note that the pack was set aside;
+//! then it is moved. A crash in between leaves a copy too many, never one too few. Nothing is deleted.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sha2::{Digest as _, Sha256};
+
+use crate::base::error::Result;
+use crate::base::id::{Digest, SnapshotId};
+use crate::base::monitor::Monitor;
+use crate::care::prune::repack::evacuate;
+use crate::care::verify::Damage;
+use crate::repo::index::DigestSet;
+use crate::repo::{Repository, layout, record};
+
+mod remedy;
+
+use remedy::{FoundAgain, Remedy};
+
+/// How long others are waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of a pack that are in memory at a time.
+const PIECE: usize = 256 * 1024;
+
+/// What can be mended. Inert.
+pub struct RepairPlan {
+    /// Records that are not what was written.
+    torn: Vec<String>,
+    /// Snapshots whose records are gone.
+    missing: Vec<SnapshotId>,
+    /// Damaged packs, and missing ones.
+    packs: DigestSet,
+    remedies: Vec<Remedy>,
+    found: Vec<FoundAgain>,
+}
+
+impl RepairPlan {
+    /// Returns true if there is nothing to be done.
+    pub fn is_empty(&self) -> bool {
+        self.torn.is_empty()
+            && self.missing.is_empty()
+            && self.packs.is_empty()
+            && self.remedies.is_empty()
+    }
+
+    /// Returns the files of which all that is lost was found: each with the file that has it, or none if it is elsewhere in the repository.
+    pub fn found_again(&self) -> impl Iterator<Item = (&Path, Option<&Path>)> {
+        let found = self.found.iter();
+        found.map(|one| (one.path.as_path(), one.live.as_deref()))
+    }
+
+    /// Returns the names of what will be set aside, as far as nothing needs it by then.
+    pub fn set_aside(&self) -> Vec<String> {
+        let mut packs: Vec<String> = self.packs.iter().map(|id| layout::pack(*id)).collect();
+        packs.sort();
+        self.torn.iter().cloned().chain(packs).collect()
+    }
+}
+
+/// What was mended.
+#[derive(Debug, Default)]
+pub struct RepairReport {
+    /// Files of which something lost was stored again.
+    pub stored: Vec<PathBuf>,
+    /// Names of what was set aside.
+    pub set_aside: Vec<String>,
+    /// Snapshots whose records were gone: they count as forgotten now.
+    pub forgotten: Vec<SnapshotId>,
+}
+
+/// Looks for what a verification found damaged or missing: in files as they are now, and elsewhere in the repository. Reads only.
+///
+/// # Errors
+/// The repository cannot be read, or the user stopped it.
+pub fn plan(repo: &Repository, damage: &[Damage], monitor: &dyn Monitor) -> Result<RepairPlan> {
+    let ids = repo.snapshot_ids()?;
+    let names = || damage.iter().map(|damage| damage.name.as_str());
+    let missing = names().filter_map(snapshot_of);
+    let torn: Vec<String> = names()
+        .filter(|name| is_torn(repo, name))
+        .map(str::to_owned)
+        .collect();
+    let missing: Vec<SnapshotId> = missing.filter(|id| !ids.contains(id)).collect();
+    let (remedies, found) = remedy::find(repo, &repo.damaged_blobs(), monitor)?;
+    Ok(RepairPlan {
+        missing,
+        torn,
+        packs: names().filter_map(pack_of).collect(),
+        remedies,
+        found,
+    })
+}
+
+/// Carries out a plan.
+///
+/// # Errors
+/// The repository cannot be written, or the user stopped it.
+pub fn repair(
+    repo: &Repository,
+    plan: &RepairPlan,
+    now: DateTime<Utc>,
+    monitor: &dyn Monitor,
+) -> Result<RepairReport> {
+    repo.check_writable()?;
+    let mut report = RepairReport::default();
+    // First: as long as a record cannot be read, nobody knows what it needs.
+    for name in &plan.torn {
+        repo.set_record_aside(name, now)?;
+        report.set_aside.push(name.clone());
+        // Operations name it still.
+        if let Some(id) = snapshot_of(name) {
+            repo.put_forgotten(id)?;
+        }
+    }
+    for id in &plan.missing {
+        repo.put_forgotten(*id)?;
+        report.forgotten.push(*id);
+    }
+    if !plan.remedies.is_empty() {
+        let _hold = repo.hold(PATIENCE)?;
+        let stored = remedy::store(repo, &plan.remedies, monitor)?;
+        let mut lost = repo.damaged_blobs();
+        lost.retain(|blob| !stored.contains(blob));
+        repo.set_damaged_blobs(&lost)?;
+        let whole = plan.found.iter().filter(|one| one.is_in(&stored));
+        report.stored.extend(whole.map(|one| one.path.clone()));
+        report.stored.dedup();
+    }
+    set_packs_aside(repo, &plan.packs, now, &mut report, monitor)?;
+    Ok(report)
+}
+
+/// Sets damaged packs aside once all that can be read of them is elsewhere. One of which something is lost for good goes as well, but only if its
+/// bytes are provably not what was written: what cannot be read today may be readable tomorrow.
+fn set_packs_aside(
+    repo: &Repository,
+    packs: &DigestSet,
+    now: DateTime<Utc>,
+    report: &mut RepairReport,
+    monitor: &dyn Monitor,
+) -> Result<()> {
+    if packs.is_empty() {
+        return Ok(());
+    }
+    let Some(lost) = evacuate(repo, packs, monitor)? else {
+        return Ok(());
+    };
+    let (index, _) = repo.refreshed_index()?;
+    let has_lost = |id: &Digest| {
+        let mut copies = lost.iter().flat_map(|blob| index.copies(*blob));
+        copies.any(|copy| {
+            index
+                .pack(copy.pack)
+                .is_some_and(|pack| pack.pack.id == *id)
+        })
+    };
+    let mut gone: Vec<Digest> = packs.iter().copied().collect();
+    gone.retain(|id| !has_lost(id) || is_another(repo, *id));
+    gone.sort();
+    for id in &gone {
+        repo.set_pack_aside(*id, now)?;
+        report.set_aside.push(layout::pack(*id));
+    }
+    repo.forget_packs(&gone.into_iter().collect());
+    Ok(())
+}
+
+/// Returns true if all bytes of a pack can be read, and are not those that it was written with.
+fn is_another(repo: &Repository, id: Digest) -> bool {
+    let name = layout::pack(id);
+    let Ok(Some(bytes)) = repo.storage().size(&name) else {
+        return false;
+    };
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; PIECE];
+    let mut at = 0;
+    while at < bytes {
+        let length = usize::try_from(bytes - at).map_or(PIECE, |left| left.min(PIECE));
+        let piece = &mut buffer[..length];
+        if repo.storage().read_at(&name, at, piece).is_err() {
+            return false;
+        }
+        hasher.update(&*piece);
+        at += length as u64;
+    }
+    Digest::finish(hasher) != id
+}
+
+/// Returns true for a record that is there and not what was written. One that is whole and cannot be read is of a newer version, or forged: nobody
+/// but the user removes it.
+fn is_torn(repo: &Repository, name: &str) -> bool {
+    let mut dirs = ["snapshots/", "operations/", "marks/"].iter();
+    dirs.any(|dir| name.starts_with(dir))
+        && matches!(repo.storage().size(name), Ok(Some(_)))
+        && repo
+            .storage()
+            .read(name)
+            .is_ok_and(|bytes| !record::is_whole(&bytes))
+}
+
+fn snapshot_of(name: &str) -> Option<SnapshotId> {
+    let file = name.strip_prefix("snapshots/")?.strip_suffix(".json")?;
+    file.rsplit('-').next()?.parse().ok()
+}
+
+fn pack_of(name: &str) -> Option<Digest> {
+    let file = name.strip_prefix("packs/")?.strip_suffix(".tar.gz")?;
+    file.rsplit('/').next()?.parse().ok()
+}
