@@ -166,6 +166,7 @@ pub(crate) fn at_or_before<'a>(
 /// from the newest backup that has it.
 pub(crate) fn pick<'a>(
     cx: &Context,
+    verb: &str,
     snapshots: &'a Snapshots<'_>,
     at: Option<&str>,
     words: &[OsString],
@@ -187,7 +188,7 @@ pub(crate) fn pick<'a>(
             let snapshot = match one(cx, snapshots, word) {
                 Ok(snapshot) => snapshot,
                 Err(failure) if is_unknown(&failure) => {
-                    return by_paths(cx, snapshots, words, failure);
+                    return by_paths(cx, verb, snapshots, words, failure);
                 }
                 Err(failure) => return Err(failure),
             };
@@ -240,13 +241,14 @@ pub(crate) fn pick<'a>(
 /// Chooses by paths alone, if the latest backup has them; `unknown` is the error if it has not.
 fn by_paths<'a>(
     cx: &Context,
+    verb: &str,
     snapshots: &'a Snapshots<'_>,
     words: &[OsString],
     unknown: Failure,
 ) -> Result<Picked<'a>, Failure> {
     let mut all = vec![OsString::from("latest")];
     all.extend_from_slice(words);
-    let picked = pick(cx, snapshots, None, &all).ok();
+    let picked = pick(cx, verb, snapshots, None, &all).ok();
     let repo = snapshots.repository();
     let is_there = |picked: &Picked<'_>| {
         picked.paths.iter().all(|one| {
@@ -257,7 +259,7 @@ fn by_paths<'a>(
     };
     match picked.filter(is_there) {
         Some(picked) => Ok(picked),
-        None => Err(path_instead(cx, repo, unknown, &words[0])),
+        None => Err(path_instead(cx, verb, repo, unknown, &words[0])),
     }
 }
 
@@ -314,11 +316,17 @@ pub(crate) fn newest_of_each<'a>(
 }
 
 /// Returns the snapshot that has a path, for a user who typed one that the latest backup lacks.
-fn path_instead(cx: &Context, repo: &Repository, failure: Failure, word: &OsStr) -> Failure {
+fn path_instead(
+    cx: &Context,
+    verb: &str,
+    repo: &Repository,
+    failure: Failure,
+    word: &OsStr,
+) -> Failure {
     let known = newest_with(cx, repo, word);
     let word = shell_path(word.as_ref());
     let hint = match known {
-        Some(id) => format!("the newest version of {word} is in {id}: bdr ls {id} {word}"),
+        Some(id) => format!("the newest version of {word} is in {id}: bdr {verb} {id} {word}"),
         None => "bdr list shows the snapshots; bdr find finds files in them".to_owned(),
     };
     match failure {

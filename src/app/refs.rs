@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use bdr::base::path::RepoPath;
-use bdr::model::manifest::Kind;
+use bdr::model::manifest::{Change, Kind};
 use bdr::recover::undo::{UndoAction, UndoStep};
 use bdr::repo::Repository;
 use bdr::repo::snapshot::{RootRecord, Snapshot};
@@ -275,6 +275,65 @@ fn moves(
     Ok(found)
 }
 
+/// Returns the differences in git repositories between two sides of a root: a snapshot, and a
+/// newer one or the disk.
+///
+/// # Errors
+/// The content in a snapshot is damaged.
+pub(crate) fn differing<'c>(
+    repo: &Repository,
+    older: &RootRecord,
+    newer: Option<&RootRecord>,
+    changes: impl Iterator<Item = &'c Change>,
+) -> bdr::Result<Vec<Touched>> {
+    let mut dirs: BTreeMap<RepoPath, BTreeSet<&RepoPath>> = BTreeMap::new();
+    for path in changes.map(Change::path) {
+        if let Some(dir) = git_dir(path) {
+            dirs.entry(dir).or_default().insert(path);
+        }
+    }
+    let mut all = Vec::new();
+    for (dir, paths) in dirs {
+        let names = paths.iter().filter_map(|path| name_in(&dir, path));
+        let mut names: BTreeSet<&str> = names.collect();
+        let is_wanted = |path: &RepoPath| paths.contains(path);
+        let before = Refs::stored(repo, older, &dir, &is_wanted)?;
+        let place = dir.to_path(older.path.as_path());
+        let after = match newer {
+            Some(newer) => Refs::stored(repo, newer, &dir, &is_wanted)?,
+            None => Refs::present(names.iter().copied(), |name| read(&place, name)),
+        };
+        with_packed(&mut names, &before, &after);
+        all.push(Touched {
+            files: paths.len() as u64,
+            moves: moved(names, &before, &after),
+            dir: place,
+        });
+    }
+    Ok(all)
+}
+
+/// Returns the refs that name something else in `after` than in `before`.
+fn moved(names: BTreeSet<&str>, before: &Refs, after: &Refs) -> Vec<Move> {
+    let one = |name: &str| {
+        let (from, to) = (before.get(name), after.get(name));
+        (from != to).then(|| Move {
+            name: name.to_owned(),
+            before: from.cloned(),
+            after: to.cloned().map_or(After::Gone, After::Names),
+        })
+    };
+    names.into_iter().filter_map(one).collect()
+}
+
+/// Reads the file of a ref from a git directory on disk.
+fn read(dir: &Path, name: &str) -> Option<Vec<u8>> {
+    let file = std::fs::File::open(dir.join(name)).ok()?;
+    let mut bytes = Vec::new();
+    file.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
 /// Returns how the refs of one git directory move if `steps` are applied.
 fn moves_back(
     repo: &Repository,
@@ -296,27 +355,13 @@ fn moves_back(
     }
     files.extend(stored.loose.keys().cloned());
     let mut names: BTreeSet<&str> = files.iter().map(String::as_str).collect();
-    let read = |name: &str| {
-        let file = std::fs::File::open(dir.join(name)).ok()?;
-        let mut bytes = Vec::new();
-        file.take(MOST_BYTES).read_to_end(&mut bytes).ok()?;
-        Some(bytes)
-    };
-    let present = Refs::present(files.iter().map(String::as_str), read);
+    let present = Refs::present(files.iter().map(String::as_str), |name| read(dir, name));
     let mut after = stored;
     if !is_written(&dir.join(PACKED)) {
         after.packed.clone_from(&present.packed);
     }
     with_packed(&mut names, &present, &after);
-    let back = |name: &str| {
-        let (from, to) = (present.get(name), after.get(name));
-        (from != to).then(|| Move {
-            name: name.to_owned(),
-            before: from.cloned(),
-            after: to.cloned().map_or(After::Gone, After::Names),
-        })
-    };
-    Ok(names.into_iter().filter_map(back).collect())
+    Ok(moved(names, &present, &after))
 }
 
 /// Adds the names of the ref files at or below a path.

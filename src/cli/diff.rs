@@ -19,12 +19,12 @@ use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::pick;
 use crate::app::time;
-use crate::app::{mask, pager, patch};
+use crate::app::{mask, pager, patch, refs};
 
 /// Compare a snapshot with another one or with the current files
 ///
 /// Without A: the last backup. With PATH: only what is there or below. `+` added, `-` removed, `M` content changed, `m` only
-/// metadata changed. The exit code is 0 whether or not there are differences.
+/// metadata changed. Changes inside a git repository are one line. The exit code is 0 whether or not there are differences.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -43,6 +43,9 @@ pub(crate) struct DiffArgs {
     /// Show text differences; secret values are masked
     #[arg(long, short)]
     patch: bool,
+    /// List the files inside `.git` too, instead of the branches that moved
+    #[arg(long)]
+    files: bool,
 }
 
 struct Sides<'a> {
@@ -148,10 +151,18 @@ pub(crate) fn run(cx: &Context, args: &DiffArgs) -> Result<u8, Failure> {
     for (root, _, changes) in &mut differences {
         changes.retain(|change| wanted(root, change.path()));
     }
+    let mut git = Vec::new();
+    for (root, _, changes) in &differences {
+        if let Some(older) = a.root(root) {
+            let newer = b.and_then(|b| b.root(root));
+            git.extend(refs::differing(&repo, older, newer, changes.iter())?);
+        }
+    }
+    let is_listed = |change: &Change| args.files || refs::git_dir(change.path()).is_none();
     let mut shown = Vec::new();
     for (root, base, changes) in &differences {
         for change in changes {
-            let patch = match args.patch {
+            let patch = match args.patch && is_listed(change) {
                 true => patch_of(cx, &repo, base, change, b.is_none())?,
                 false => None,
             };
@@ -159,29 +170,33 @@ pub(crate) fn run(cx: &Context, args: &DiffArgs) -> Result<u8, Failure> {
         }
     }
     if cx.ui.json {
-        let data = DiffDocument::new(a.id, b.map(|b| b.id), shown.into_iter());
+        let data = DiffDocument::new(a.id, b.map(|b| b.id), &git, shown.into_iter());
         cx.ui.document("diff", exit::OK, &data)?;
         return Ok(exit::OK);
     }
-    let mut text = String::new();
+    let lines = git.iter().map(|one| format!("git {}\n", one.words(cx)));
+    let mut text: String = lines.collect();
+    shown.retain(|(_, _, change, _)| is_listed(change));
     for (_, base, change, patch) in &shown {
-        let line = line(&cx.shown(&change.path().to_path(base)), change);
-        let line = match change {
-            Change::Added(_) => cx.ui.out.green(&line),
-            Change::Removed(_) => cx.ui.out.red(&line),
-            Change::Modified(_) => cx.ui.out.yellow(&line),
-            Change::Metadata(_) => line,
-        };
-        text.push_str(&format!("{line}\n"));
-        if let Some(patch) = patch {
-            text.push_str(&cx.ui.out.patch(patch));
-        }
+        text.push_str(&change_lines(cx, base, change, patch.as_deref()));
     }
     pager::show(cx, &text)?;
     if text.is_empty() {
         cx.ui.say("No differences.");
     }
     Ok(exit::OK)
+}
+
+fn change_lines(cx: &Context, base: &Path, change: &Change, patch: Option<&str>) -> String {
+    let line = line(&cx.shown(&change.path().to_path(base)), change);
+    let line = match change {
+        Change::Added(_) => cx.ui.out.green(&line),
+        Change::Removed(_) => cx.ui.out.red(&line),
+        Change::Modified(_) => cx.ui.out.yellow(&line),
+        Change::Metadata(_) => line,
+    };
+    let patch = patch.map(|patch| cx.ui.out.patch(patch));
+    format!("{line}\n{}", patch.unwrap_or_default())
 }
 
 /// Returns the difference in the text of a file; `now`: the newer side is on disk.

@@ -166,7 +166,7 @@ pub(crate) fn cat(cx: &Context, args: &CatArgs) -> Result<u8, Failure> {
 
 fn print(cx: &Context, args: &CatArgs, repo: &Repository) -> Result<u8, Failure> {
     let snapshots = repo.all_snapshots()?;
-    let picked = pick::pick(cx, &snapshots, args.at.as_deref(), &args.words)?;
+    let picked = pick::pick(cx, "cat", &snapshots, args.at.as_deref(), &args.words)?;
     let [wanted] = &picked.paths[..] else {
         let what = if picked.paths.is_empty() {
             "no file given"

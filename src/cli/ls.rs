@@ -38,7 +38,7 @@ pub(crate) struct LsArgs {
 pub(crate) fn run(cx: &Context, args: &LsArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
     let snapshots = repo.all_snapshots()?;
-    let picked = pick::pick(cx, &snapshots, args.at.as_deref(), &args.words)?;
+    let picked = pick::pick(cx, "ls", &snapshots, args.at.as_deref(), &args.words)?;
     let snapshot = &*picked.snapshot;
     let id = snapshot.id.prefix(&snapshots.ids());
     let everything: Vec<RootPath> = snapshot

@@ -139,7 +139,7 @@ pub(crate) fn run(cx: &Context, args: &RestoreArgs) -> Result<u8, Failure> {
         cx.ui.say("an earlier restore was interrupted: bdr restore --resume finishes it, --abort reverses it");
     }
     let snapshots = repo.all_snapshots()?;
-    let picked = pick::pick(cx, &snapshots, args.at.as_deref(), &args.words)?;
+    let picked = pick::pick(cx, "restore", &snapshots, args.at.as_deref(), &args.words)?;
     let mut paths = picked.paths;
     if !picked.older.is_empty() {
         // By name, because whoever resumes it has to know.

@@ -470,3 +470,64 @@ fn what_a_restore_was_told_to_keep_is_named_where_it_differs() {
     let said = format!("{}{}", stdout(&said), String::from_utf8_lossy(&said.stderr));
     assert!(!said.contains("everything is as in"), "{said}");
 }
+
+#[test]
+fn a_file_that_only_an_older_snapshot_has_comes_with_the_command_that_restores_it() {
+    let place = Place::with_repository();
+    place.write("n1.md", b"one");
+    place.write("n2.md", b"two");
+    place.init();
+    std::fs::remove_file(place.tree().join("n1.md")).unwrap();
+    place.run(&["backup"], 0);
+    let output = place.bdr(&["restore", "n1.md"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{said}");
+    let hint = said
+        .split("bdr restore ")
+        .nth(1)
+        .unwrap_or_else(|| panic!("{said}"));
+    let mut args = vec!["restore"];
+    args.extend(hint.lines().next().unwrap().split(' '));
+    args.push("--yes");
+    place.run(&args, 0);
+    let back = std::fs::read(place.tree().join("n1.md")).unwrap();
+    assert_eq!(back, b"one");
+}
+
+#[test]
+fn a_diff_says_what_happened_to_a_git_repository_in_one_line() {
+    let place = Place::with_repository();
+    place.write("a", b"1");
+    let git = |args: &[&str]| {
+        let own = ["-c", "user.name=n", "-c", "user.email=e@e"];
+        let branch = ["-c", "init.defaultBranch=main"];
+        let mut git = std::process::Command::new("git");
+        git.args(own).args(branch).args(args);
+        let done = git.current_dir(place.tree()).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    };
+    git(&["init", "-q"]);
+    git(&["add", "."]);
+    git(&["commit", "-q", "-m", "one"]);
+    place.init();
+    let first = git(&["rev-parse", "HEAD"]);
+    place.write("a", b"22");
+    git(&["commit", "-q", "-a", "-m", "two"]);
+    let second = git(&["rev-parse", "HEAD"]);
+    let moved = format!("git main {} -> {}", &first[..7], &second[..7]);
+    let said = |args: &[&str]| {
+        let output = place.run(args, 0);
+        String::from_utf8_lossy(&output.stdout).replace('→', "->")
+    };
+    let now = said(&["diff"]);
+    assert!(now.contains(&moved), "{now}");
+    assert!(!now.contains(".git/"), "{now}");
+    assert!(now.contains("M a  1 B"), "{now}");
+    assert!(said(&["diff", "--files"]).contains(".git/refs/heads/main"));
+    place.run(&["backup"], 0);
+    let two = said(&["diff", "latest~1", "latest"]);
+    assert!(two.contains(&moved) && !two.contains(".git/"), "{two}");
+    let document = place.json(&["diff", "latest~1", "latest"]);
+    assert_eq!(document["git"][0]["refs"][0]["before"], first, "{document}");
+}

@@ -12,7 +12,9 @@ use bdr::repo::summaries::Summary;
 use serde::Serialize;
 
 use super::Unreadable;
+use super::changed::GitDocument;
 use super::paths::{At, Target};
+use crate::app::refs::Touched;
 use crate::ui::json::kind as kind_word;
 use crate::ui::when;
 
@@ -260,6 +262,7 @@ impl FindDocument {
 pub(crate) struct DiffDocument {
     a: String,
     b: Option<String>,
+    git: Vec<GitDocument>,
     changes: Vec<DifferenceDocument>,
 }
 
@@ -280,6 +283,7 @@ impl DiffDocument {
     pub(crate) fn new<'c>(
         a: SnapshotId,
         b: Option<SnapshotId>,
+        git: &[Touched],
         changes: impl Iterator<Item = (&'c str, &'c Path, &'c Change, Option<String>)>,
     ) -> Self {
         let one = |(source, root, change, patch): (&str, &Path, &Change, Option<String>)| {
@@ -301,6 +305,7 @@ impl DiffDocument {
         Self {
             a: a.to_string(),
             b: b.map(|id| id.to_string()),
+            git: git.iter().map(GitDocument::new).collect(),
             changes: changes.map(one).collect(),
         }
     }
