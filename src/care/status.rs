@@ -96,6 +96,11 @@ pub enum Trouble {
         /// Its name.
         name: String,
     },
+    /// Sources are configured, and no backup has them yet.
+    NotBackedUp {
+        /// How many.
+        sources: u64,
+    },
     /// The last backup could not read everything.
     Unread {
         /// How many files and directories.
@@ -156,6 +161,7 @@ impl Trouble {
             // The one before is still there.
             Self::BackupFailing { .. }
             | Self::SourceMissing { .. }
+            | Self::NotBackedUp { .. }
             | Self::Unread { .. }
             | Self::Torn { .. }
             | Self::NoSchedule
@@ -185,6 +191,7 @@ impl Trouble {
             Self::BackupFailing { .. } => "backup-failing",
             Self::DrillFailed => "drill-failed",
             Self::SourceMissing { .. } => "source-missing",
+            Self::NotBackedUp { .. } => "not-backed-up",
             Self::Unread { .. } => "unread",
             Self::Torn { .. } => "torn",
             Self::NoSchedule => "no-schedule",
@@ -209,7 +216,7 @@ impl Trouble {
             Self::Lost { .. } | Self::FoundDamaged { .. } => "bdr repair",
             Self::DrillFailed | Self::Damaged { .. } => "bdr verify",
             Self::SourceMissing { .. } => "bdr config check",
-            Self::Unread { .. } | Self::Torn { .. } => "bdr backup",
+            Self::NotBackedUp { .. } | Self::Unread { .. } | Self::Torn { .. } => "bdr backup",
             Self::NoSchedule | Self::NotInstalled | Self::NotWoken { .. } | Self::Moved => {
                 "bdr schedule install"
             }
@@ -522,6 +529,11 @@ fn all_troubles(
         found.extend(missing.map(|s| Trouble::SourceMissing {
             name: s.name.clone(),
         }));
+        let new = sources.iter().filter(|s| s.exists && s.backed_up.is_none());
+        let new = new.count() as u64;
+        if new > 0 && last.is_some() {
+            found.push(Trouble::NotBackedUp { sources: new });
+        }
         found.extend(scheduler_troubles(config, memory, &inputs.scheduler, now));
     }
     if inputs.no_lifeboat && repo.is_some() && last.is_some() {

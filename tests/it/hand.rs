@@ -394,3 +394,36 @@ fn nothing_is_broken_within_a_word_on_a_narrow_terminal() {
         assert!(wide.is_empty(), "{command}: {wide:#?}");
     }
 }
+
+#[test]
+fn a_source_that_no_backup_has_is_not_called_protected() {
+    let place = Place::with_repository();
+    place.write("a.md", b"a");
+    place.init();
+    place.run(&["backup"], 0);
+    let before = place.run(&["status"], 0);
+    let before = String::from_utf8_lossy(&before.stdout).into_owned();
+    assert!(before.starts_with("Protected"), "{before}");
+
+    std::fs::create_dir(place.path("more")).unwrap();
+    std::fs::write(place.path("more/b.md"), b"b").unwrap();
+    place.run(&["add", place.path("more").to_str().unwrap()], 0);
+    let shown = place.run(&["status"], 0);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(
+        shown.starts_with("Partly protected: 1 source has no backup yet."),
+        "{shown}"
+    );
+    let status = place.json(&["status"]);
+    let codes: Vec<&str> = status["troubles"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|trouble| trouble["code"].as_str())
+        .collect();
+    assert!(codes.contains(&"not-backed-up"), "{codes:?}");
+    place.run(&["backup"], 0);
+    let shown = place.run(&["status"], 0);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.starts_with("Protected"), "{shown}");
+}

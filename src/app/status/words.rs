@@ -73,6 +73,21 @@ fn sentence(status: &Status, places: Option<usize>) -> String {
     let first = letters.next().map(|c| c.to_ascii_uppercase());
     let text: String = first.into_iter().chain(letters).collect();
     let covered = places.map_or_else(String::new, |n| format!(": {}", plural(n as u64, "place")));
+    // A place of which nothing is stored is not protected, whatever else is.
+    let gaps: Vec<String> = status
+        .troubles
+        .iter()
+        .filter(|one| {
+            matches!(
+                one,
+                Trouble::NotBackedUp { .. } | Trouble::SourceMissing { .. }
+            )
+        })
+        .map(|one| trouble(one, now))
+        .collect();
+    if !gaps.is_empty() {
+        return format!("Partly protected: {}. {text}.", gaps.join("; "));
+    }
     let warnings = match status.troubles.len() as u64 {
         0 => String::new(),
         n => format!(", with {}", plural(n, "warning")),
@@ -105,6 +120,8 @@ pub(crate) fn trouble(trouble: &Trouble, now: DateTime<Utc>) -> String {
         Trouble::BackupFailing { failures } => format!("the last {failures} backups failed"),
         Trouble::DrillFailed => "the last restore drill failed".to_owned(),
         Trouble::SourceMissing { name } => format!("source `{name}` is missing"),
+        Trouble::NotBackedUp { sources: 1 } => "1 source has no backup yet".to_owned(),
+        Trouble::NotBackedUp { sources } => format!("{sources} sources have no backup yet"),
         Trouble::Unread { problems } => {
             format!("the last backup skipped {}", plural(*problems, "path"))
         }
