@@ -332,11 +332,14 @@ fn vault(vault: &super::VaultSeen) -> (Level, Vec<String>) {
                 // Who loses this machine loses these values.
                 (_, None) => (
                     Level::Warning,
-                    format!("{values}, only on this machine: {command}"),
+                    format!("{values}, key in a {key}; only on this machine: {command}"),
                 ),
                 (new, Some(_)) => (
                     Level::Warning,
-                    format!("{values}, {} since the last export: {command}", count(new)),
+                    format!(
+                        "{values}, key in a {key}; {} since the last export: {command}",
+                        count(new)
+                    ),
                 ),
             }
         }
