@@ -227,10 +227,11 @@ fn status_asks_again_when_values_came_since_the_export() {
 #[test]
 fn a_new_passphrase_is_typed_twice_and_never_shown() {
     let (place, file) = place();
-    let mut terminal = Terminal::start(&place, &["bdr", "vault", "export", &file]);
+    let mut terminal = Terminal::start_echoing(&place, &["bdr", "vault", "export", &file]);
     let mut answer = |question: &str, words: &str| {
         let seen = terminal.expect(question);
         assert!(!seen.contains("one two"), "{seen}");
+        terminal.wait_for_secret();
         terminal.type_in(words);
     };
     answer("Passphrase", "one two three\r");

@@ -45,11 +45,31 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// Starts a program as the leader of a session; its typing is not echoed.
     pub(crate) fn start(place: &Place, program: &[&str]) -> Self {
-        Self::start_in(place, &place.tree(), program)
+        Self::begin(place, &place.tree(), program, false)
     }
 
     /// The same in another directory.
     pub(crate) fn start_in(place: &Place, dir: &std::path::Path, program: &[&str]) -> Self {
+        Self::begin(place, dir, program, false)
+    }
+
+    /// The same, and typing is echoed until the program asks for a secret.
+    pub(crate) fn start_echoing(place: &Place, program: &[&str]) -> Self {
+        Self::begin(place, &place.tree(), program, true)
+    }
+
+    /// Waits until a program that was started echoing reads a secret: what is typed before that is
+    /// thrown away.
+    pub(crate) fn wait_for_secret(&self) {
+        use rustix::termios::{LocalModes, tcgetattr};
+        let master = self.master.as_ref().unwrap();
+        wait_for("a question for a secret", || {
+            let mode = tcgetattr(master).unwrap();
+            !mode.local_modes.contains(LocalModes::ECHO)
+        });
+    }
+
+    fn begin(place: &Place, dir: &std::path::Path, program: &[&str], echoes: bool) -> Self {
         use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
         use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC);
@@ -59,7 +79,9 @@ impl Terminal {
         let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
         let slave = File::options().read(true).write(true).open(name).unwrap();
         let mut mode = tcgetattr(&slave).unwrap();
-        mode.local_modes -= LocalModes::ECHO;
+        if !echoes {
+            mode.local_modes -= LocalModes::ECHO;
+        }
         tcsetattr(&slave, OptionalActions::Now, &mode).unwrap();
         let mut command = Command::new("setsid");
         command.arg("-c").args(program);
