@@ -67,34 +67,7 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
         ));
     }
     let old = old_config(cx)?;
-    let configured = old
-        .as_ref()
-        .map(|old| &old.config.sources[..])
-        .unwrap_or_default();
-    let (mut sources, discovery) = if args.source.is_empty() {
-        let discovery = look_around(cx)?;
-        let found = discovery.found.iter().map(|f| f.source.clone());
-        (new_sources(configured, found)?, Some(discovery))
-    } else {
-        (typed_sources(cx, &args.source, configured)?, None)
-    };
-    if let (Some(discovery), false) = (&discovery, cx.ui.json) {
-        cx.ui.report(&words::found_text(cx, discovery))?;
-    }
-    let mut all = joined(configured, &sources);
-    let mut named = Vec::new();
-    if args.source.is_empty() {
-        named = more_places(cx, args, &all)?;
-        all.extend(named.iter().cloned());
-        sources.extend(named.iter().cloned());
-    }
-    if all.is_empty() {
-        let message = "found nothing that looks worth backing up";
-        return Err(Failure::usage(
-            message,
-            "name it: bdr init --source NAME=PATH",
-        ));
-    }
+    let chosen = choose_sources(cx, args, old.as_ref())?;
     let Some(dir) = choose(cx, args, old.is_some())? else {
         cx.ui.warn("Nothing was written.");
         return Ok(exit::PARTIAL);
@@ -109,7 +82,7 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
     let hooks = ask_hooks(cx, args)?;
     let config = Config {
         repository: (dir != cx.places.default_repository).then_some(dir),
-        sources: all,
+        sources: chosen.all.clone(),
         schedule: match &at {
             Some(at) => Some(Schedule {
                 at: *at,
@@ -119,78 +92,114 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
         },
         ..kept
     };
-    let kept = write_config(cx, &config, &sources, old.as_ref())?;
+    let kept = write_config(cx, &config, &chosen.new, old.as_ref())?;
     cx.launch_lifeboat(repo.location());
     let done = if args.no_backup {
         None
     } else {
         Some(first_backup(cx, &repo, &config)?)
     };
+    let configured = Context {
+        config: config.clone(),
+        ..cx.with_repository(repo.location())
+    };
     // Everything else is done, so a missing scheduler is only reported.
-    let scheduled = at.map(|_| {
-        crate::app::schedule::set_up(&Context {
-            config: config.clone(),
-            ..cx.with_repository(repo.location())
-        })
-    });
-    let drill_failed = done.as_ref().is_some_and(|done| !done.drill_passed);
+    let scheduled = at.map(|_| crate::app::schedule::set_up(&configured));
     let code = match &done {
-        Some(_) if drill_failed => exit::DAMAGED,
+        Some(done) if !done.drill_passed => exit::DAMAGED,
         Some(done) => backups::code(&done.report),
         None => exit::OK,
     };
     if cx.ui.json {
-        let data = words::data(cx, &repo, &config, discovery.as_ref(), done.as_ref());
+        let discovery = chosen.discovery.as_ref();
+        let data = words::data(cx, &repo, &config, discovery, done.as_ref());
         cx.ui.document("init", code, &data)?;
     } else {
-        cx.ui.report(&words::ending(
-            cx,
-            args,
-            &repo,
-            &config,
-            kept.as_deref(),
-            done.as_ref(),
-            &words::Also {
-                scheduled: at.is_some(),
-                hooks: &hooks,
-                named: &named,
-            },
-        )?)?;
+        let also = words::Also {
+            scheduled: at.is_some(),
+            hooks: &hooks,
+            named: &chosen.named,
+        };
+        let (kept, done) = (kept.as_deref(), done.as_ref());
+        let ending = words::ending(cx, args, &repo, &config, kept, done, &also)?;
+        cx.ui.report(&ending)?;
     }
     if let Some(done) = &done
-        && let Some(says) = tight_words(&backups::remembered_budget(
-            &Context {
-                config: config.clone(),
-                ..cx.with_repository(repo.location())
-            },
-            &done.report,
-        ))
+        && let Some(says) = tight_words(&backups::remembered_budget(&configured, &done.report))
     {
         cx.ui.say(&says);
     }
     super::vault::offer_export(&cx.with_repository(repo.location()), &repo)?;
-    if !hooks.is_empty() {
-        let cx = Context {
-            config: config.clone(),
-            ..cx.with_repository(repo.location())
-        };
-        match super::hooks::set_up(&cx, &hooks) {
-            Ok(says) if !cx.ui.json => cx.ui.report(&says)?,
-            Ok(_) => {}
-            Err(failure) => {
-                cx.ui.warn(&failure.text(cx.ui.err));
-                return Ok(exit::PARTIAL);
-            }
+    let hooked = match hooks.is_empty() {
+        true => true,
+        false => tell(cx, super::hooks::set_up(&configured, &hooks))?,
+    };
+    let woken = match scheduled {
+        Some(scheduled) => tell(cx, scheduled.map(|says| format!("{says}\n")))?,
+        None => true,
+    };
+    Ok(if hooked && woken { code } else { exit::PARTIAL })
+}
+
+/// Says what came of a part of the set-up. Returns false if it failed: the rest stays all the same.
+fn tell(cx: &Context, outcome: Result<String, Failure>) -> Result<bool, Failure> {
+    match outcome {
+        Ok(says) if !cx.ui.json => cx.ui.report(&says)?,
+        Ok(_) => {}
+        Err(failure) => {
+            cx.ui.warn(&failure.text(cx.ui.err));
+            return Ok(false);
         }
     }
-    if let Some(Err(failure)) = &scheduled {
-        cx.ui.warn(&failure.text(cx.ui.err));
-        return Ok(exit::PARTIAL);
+    Ok(true)
+}
+
+/// What is to be backed up.
+struct Chosen {
+    /// The new sources.
+    new: Vec<Source>,
+    /// Those of them that were typed when asked for more.
+    named: Vec<Source>,
+    /// With those that were configured before.
+    all: Vec<Source>,
+    /// What was found; `None` if the sources were named on the command line.
+    discovery: Option<Discovery>,
+}
+
+fn choose_sources(cx: &Context, args: &InitArgs, old: Option<&Old>) -> Result<Chosen, Failure> {
+    let configured = old.map(|old| &old.config.sources[..]).unwrap_or_default();
+    let mut chosen = if args.source.is_empty() {
+        let discovery = look_around(cx)?;
+        let found = discovery.found.iter().map(|f| f.source.clone());
+        let new = new_sources(configured, found)?;
+        if !cx.ui.json {
+            cx.ui.report(&words::found_text(cx, &discovery))?;
+        }
+        let named = more_places(cx, args, &joined(configured, &new))?;
+        Chosen {
+            new,
+            named,
+            all: Vec::new(),
+            discovery: Some(discovery),
+        }
+    } else {
+        Chosen {
+            new: typed_sources(cx, &args.source, configured)?,
+            named: Vec::new(),
+            all: Vec::new(),
+            discovery: None,
+        }
+    };
+    chosen.new.extend(chosen.named.iter().cloned());
+    chosen.all = joined(configured, &chosen.new);
+    if chosen.all.is_empty() {
+        let message = "found nothing that looks worth backing up";
+        return Err(Failure::usage(
+            message,
+            "name it: bdr init --source NAME=PATH",
+        ));
     }
-    if let (Some(Ok(says)), false) = (&scheduled, cx.ui.json) {
-        cx.ui.report(&format!("{says}\n"))?;
-    }
-    Ok(code)
+    Ok(chosen)
 }
 
 fn look_around(cx: &Context) -> Result<Discovery, Failure> {

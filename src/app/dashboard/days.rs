@@ -173,7 +173,7 @@ pub(crate) fn render(seen: &Seen, scheduled: bool) -> Markup {
     html! {
         section {
             h2 { "Days" }
-            div class="scroll" { svg viewBox=(format!("0 0 {width} {height}")) role="img" aria-label=(format!("Calendar: {summary}.")) {
+            div class="scroll" tabindex="0" role="region" aria-label="Calendar of the last year" { svg viewBox=(format!("0 0 {width} {height}")) role="img" aria-label=(format!("Calendar: {summary}.")) {
                 defs { pattern id="hatch" width="4" height="4" patternUnits="userSpaceOnUse" {
                     rect width="4" height="4" {}
                     path d="M0 4L4 0" {}
