@@ -6,11 +6,10 @@
 use bdr::repo::snapshot::PathNote;
 use serde::Serialize;
 
-use super::call::first;
 use crate::app::context::Context;
 
 /// How many paths a result names.
-const SHOWN: usize = 50;
+pub(super) const SHOWN: usize = 50;
 
 /// Why not everything was done that was asked for.
 #[derive(Debug, Serialize)]
@@ -68,9 +67,4 @@ pub(super) fn reasons<'n>(
         reason: note.reason.clone(),
     };
     notes.into_iter().take(SHOWN).map(reason).collect()
-}
-
-/// Returns the first entries of a list, and the number of the others.
-pub(super) fn shown<T>(list: &[T]) -> (&[T], usize) {
-    first(list, SHOWN)
 }

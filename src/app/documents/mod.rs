@@ -70,4 +70,6 @@ fn millis(elapsed: std::time::Duration) -> u64 {
 }
 
 #[cfg(test)]
+pub(crate) mod schema;
+#[cfg(test)]
 mod tests;

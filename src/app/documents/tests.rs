@@ -2,19 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use schemars::{JsonSchema, SchemaGenerator};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+use super::schema::{self, of};
 use super::*;
 
 /// The documents that have types, by their `schema` value.
 fn schemas() -> Map<String, Value> {
-    fn of<T: JsonSchema>() -> Value {
-        SchemaGenerator::default()
-            .into_root_schema_for::<T>()
-            .to_value()
-    }
-    let all = [
+    schema::named([
         ("bdr.add/1", of::<AddDocument>()),
         ("bdr.alert/1", of::<AlertDocument>()),
         ("bdr.backup/1", of::<BackupDocument>()),
@@ -77,30 +72,13 @@ fn schemas() -> Map<String, Value> {
         ("bdr.vault.import/1", of::<VaultImportDocument>()),
         ("bdr.verify/1", of::<VerifyDocument>()),
         ("bdr.version/1", of::<VersionDocument>()),
-    ];
-    all.into_iter()
-        .map(|(name, schema)| (name.to_owned(), schema))
-        .collect()
+    ])
 }
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the schema is written when that is asked for"
-)]
 fn docs_json_schema_is_what_the_types_say() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/json.schema.json");
-    let about = "The data of each document of --json, by its schema. Made from the program: BDR_WRITE_DOCS=1 cargo test docs_json_schema";
-    let document = json!({"description": about, "documents": schemas()});
-    let wanted = serde_json::to_string_pretty(&document).unwrap() + "\n";
-    if std::env::var_os("BDR_WRITE_DOCS").is_some() {
-        std::fs::write(&path, &wanted).unwrap();
-    }
-    let is = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        is == wanted,
-        "docs/json.schema.json is not what the types say: BDR_WRITE_DOCS=1 cargo test docs_json_schema"
-    );
+    let about = "The data of each document of --json, by its schema.";
+    schema::check("docs/json.schema.json", about, "documents", &schemas());
 }
 
 /// Adds the names of all members below a schema.

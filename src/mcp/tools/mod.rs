@@ -178,6 +178,7 @@ impl Tool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::documents::schema;
 
     #[test]
     fn every_tool_is_told_of_in_order_and_in_few_bytes() {
@@ -209,12 +210,8 @@ mod tests {
 
     /// What each tool and each resource with data returns.
     fn schemas() -> Map<String, Value> {
-        use schemars::{JsonSchema, SchemaGenerator};
-        fn of<T: JsonSchema>() -> Value {
-            let made = SchemaGenerator::default().into_root_schema_for::<T>();
-            made.to_value()
-        }
-        let all = [
+        use schema::of;
+        schema::named([
             ("checkpoint", of::<checkpoint::CheckpointResult>()),
             ("diff_changes", of::<diff::DiffResult>()),
             ("undo_changes", of::<undo::UndoResult>()),
@@ -238,35 +235,17 @@ mod tests {
                 of::<super::super::resources::ManifestDocument>(),
             ),
             ("bdr://diff/{from}/{to}", of::<diff::DiffDocument>()),
-        ];
-        let named = all.into_iter();
-        named
-            .map(|(name, schema)| (name.to_owned(), schema))
-            .collect()
+        ])
     }
 
     #[test]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the schema is written when that is asked for"
-    )]
     fn docs_mcp_schema_is_what_the_types_say() {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/mcp.schema.json");
         let schemas = schemas();
         for tool in &ALL {
             assert!(schemas.contains_key(tool.name), "{}", tool.name);
         }
-        let about = "What each tool and resource returns. Made from the program: BDR_WRITE_DOCS=1 cargo test docs_mcp_schema";
-        let document = serde_json::json!({"description": about, "results": schemas});
-        let wanted = serde_json::to_string_pretty(&document).unwrap() + "\n";
-        if std::env::var_os("BDR_WRITE_DOCS").is_some() {
-            std::fs::write(&path, &wanted).unwrap();
-        }
-        let is = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            is == wanted,
-            "docs/mcp.schema.json is not what the types say: BDR_WRITE_DOCS=1 cargo test docs_mcp_schema"
-        );
+        let about = "What each tool and resource returns.";
+        schema::check("docs/mcp.schema.json", about, "results", &schemas);
     }
 
     /// Where each tool is.

@@ -14,10 +14,10 @@ use bdr::repo::snapshot::Snapshot;
 use serde::Serialize;
 
 use super::super::call::{
-    Answer, Call, Globs, Outcome, backup_id, checkpoint_id, plan_id, snapshot,
+    Answer, Call, Globs, Outcome, backup_id, checkpoint_id, first, plan_id, snapshot,
 };
 use super::super::fault::Fault;
-use super::super::result::{PathReason, Problem, reasons, shown};
+use super::super::result::{PathReason, Problem, SHOWN, reasons};
 use super::super::roots::{Roots, Use};
 use crate::ui::{plural, when};
 
@@ -336,7 +336,7 @@ fn conflicts(
     let kept = plan.kept.iter().filter(|kept| kept.differs);
     let kept = kept.map(|kept| (kept.path.as_path(), "skip"));
     let all: Vec<(&Path, &'static str)> = replaced.chain(kept).collect();
-    let (named, more) = shown(&all);
+    let (named, more) = first(&all, SHOWN);
     let conflict = |(path, action): &(&Path, &'static str)| {
         let metadata = path.symlink_metadata().ok();
         let standing = metadata.and_then(|metadata| metadata.modified().ok());
