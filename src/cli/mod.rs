@@ -191,8 +191,7 @@ pub(crate) fn main() -> i32 {
     {
         return code;
     }
-    let typed = groups::command().try_get_matches();
-    let cli = match typed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+    let cli = match typed() {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
     };
@@ -280,6 +279,42 @@ fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Demo(args) => demo::run(cx, args),
         Command::Uninstall(args) => uninstall::run(cx, args),
     }
+}
+
+/// Parses the command line.
+///
+/// The commands that run around every command of somebody's shell or agent are parsed by
+/// themselves: making the other forty takes longer than all else that a small guard does. Whatever
+/// is not understood is parsed once more with all of them, for help and errors.
+fn typed() -> Result<Cli, clap::Error> {
+    let of_root = |matches: clap::ArgMatches| Cli::from_arg_matches(&matches);
+    let name = std::env::args_os().nth(1);
+    let alone = name.and_then(|name| alone(name.to_str()?));
+    let parsed = alone.and_then(|command| command.try_get_matches().ok());
+    if let Some(Ok(cli)) = parsed.map(of_root) {
+        return Ok(cli);
+    }
+    groups::command().try_get_matches().and_then(of_root)
+}
+
+/// Adds the arguments of a command to it.
+type WithArgs = fn(clap::Command) -> clap::Command;
+
+/// The commands that are parsed by themselves.
+const ALONE: [(&str, WithArgs); 5] = [
+    ("guard", guard::GuardArgs::augment_args),
+    ("hook", hook::HookArgs::augment_args),
+    ("backup", backup::BackupArgs::augment_args),
+    ("undo", undo::UndoArgs::augment_args),
+    ("tick", tick::TickArgs::augment_args),
+];
+
+/// Returns a command line that has one command; `None` if it is not worth it.
+fn alone(name: &str) -> Option<clap::Command> {
+    let (name, with_args) = ALONE.iter().find(|(known, _)| *known == name)?;
+    let root = clap::Command::new("bdr").subcommand_required(true);
+    let command = with_args(clap::Command::new(*name));
+    Some(Global::augment_args(root).subcommand(command))
 }
 
 /// Reports an error in the command line, or prints the requested help.

@@ -173,6 +173,8 @@ pub struct Protected {
     report: BackupReport,
     runs: Vec<RootRun>,
     never: Vec<PathBuf>,
+    /// Operations that had ended before the capture, sorted.
+    ended: Vec<OperationId>,
     started: Instant,
     in_place: bool,
 }
@@ -321,6 +323,8 @@ pub(crate) fn open(
     monitor: &dyn Monitor,
 ) -> Result<Protected> {
     let started = Instant::now();
+    // Before the capture: what ends while it reads may be in the snapshot or not.
+    let ended = repo.names_of_operations()?.ended;
     let (mut report, mut runs) = capture(repo, roots, options, monitor)?;
     // Prune looks for begin records while nobody else holds the repository, so one that names an
     // older snapshot is written under the lock.
@@ -385,6 +389,7 @@ pub(crate) fn open(
         report,
         runs,
         never,
+        ended,
         started,
         in_place: intent.in_place,
     })
@@ -533,7 +538,7 @@ impl Protected {
             }
         }
         if own.is_none() {
-            others::leave_out(&self.repo, &self.begin, &mut roots)?;
+            others::leave_out(&self.repo, &self.begin, &self.ended, &mut roots)?;
         }
         let end = End {
             version: 1,

@@ -7,6 +7,13 @@ use super::{Repository, layout};
 use crate::base::error::{Error, Result};
 use crate::base::id::{Id, OperationId};
 
+/// Which operations have records, each list sorted.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    pub(crate) begun: Vec<OperationId>,
+    pub(crate) ended: Vec<OperationId>,
+}
+
 impl Repository {
     /// Writes the begin record of an operation.
     ///
@@ -40,6 +47,24 @@ impl Repository {
         Ok(Id::after(last, now))
     }
 
+    /// Lists the operation log without reading it.
+    ///
+    /// # Errors
+    /// The repository cannot be listed.
+    pub(crate) fn names_of_operations(&self) -> Result<Names> {
+        let mut found = Names::default();
+        for name in self.names("operations")? {
+            let begun = name.strip_suffix(".begin.json");
+            let ended = name.strip_suffix(".end.json");
+            let id = |text: Option<&str>| text.and_then(|text| text.parse::<OperationId>().ok());
+            found.begun.extend(id(begun));
+            found.ended.extend(id(ended));
+        }
+        found.begun.sort_unstable();
+        found.ended.sort_unstable();
+        Ok(found)
+    }
+
     /// Returns begin records without an end record, oldest first; unreadable ones are in
     /// [`Repository::unreadable`].
     ///
@@ -63,13 +88,7 @@ impl Repository {
     /// # Errors
     /// The repository cannot be listed.
     pub fn operation_ids(&self) -> Result<Vec<OperationId>> {
-        let mut ids: Vec<OperationId> = self
-            .names("operations")?
-            .iter()
-            .filter_map(|name| name.strip_suffix(".begin.json")?.parse().ok())
-            .collect();
-        ids.sort();
-        Ok(ids)
+        Ok(self.names_of_operations()?.begun)
     }
 
     /// Returns the operation log, oldest first; unreadable records are in

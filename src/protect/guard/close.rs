@@ -89,7 +89,7 @@ pub fn close(repo: &Repository, begin: Begin, options: &CloseOptions) -> Result<
         Some(before) => looked_at(repo, &begin, before, &never)?,
         None => (Vec::new(), Vec::new()),
     };
-    others::leave_out(repo, &begin, &mut roots)?;
+    others::leave_out(repo, &begin, &[], &mut roots)?;
     let elapsed = options.now.signed_duration_since(begin.time);
     let end = End {
         version: 1,

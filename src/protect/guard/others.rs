@@ -30,12 +30,15 @@ const EARLIER: usize = 16;
 const MAX_END: u64 = 1 << 20;
 
 /// Drops the changes that other operations made, which ran at the same time and have ended.
+/// `ended_before` are operations, sorted, that had ended when this one began, as far as that is
+/// known: their records need not be read.
 ///
 /// # Errors
 /// The log or a listing cannot be read.
 pub(super) fn leave_out(
     repo: &Repository,
     begin: &Begin,
+    ended_before: &[OperationId],
     changes: &mut Vec<RootChanges>,
 ) -> Result<()> {
     if changes.is_empty() {
@@ -57,7 +60,7 @@ pub(super) fn leave_out(
     }
     let first = ids[at.saturating_sub(EARLIER)..].iter().copied();
     let others: Vec<Operation> = first
-        .filter(|id| *id != begin.id)
+        .filter(|id| *id != begin.id && ended_before.binary_search(id).is_err())
         .filter(|id| end_bytes(id).is_some_and(|bytes| bytes <= MAX_END))
         .filter_map(|id| repo.operation(id).filter(|other| other.is_ours))
         .filter(|other| {
