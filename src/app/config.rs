@@ -1,91 +1,9 @@
 //! Reads, checks and writes the configuration for the application.
 
 use bdr::model::config::Config;
-use bdr::model::retention::COUNTS;
-use bdr::model::schedule::{day_word, every_word};
-use serde_json::{Value, json};
 
 use crate::app::context::{Context, followed};
 use crate::app::error::Failure;
-use crate::ui;
-
-/// Returns the values of a configuration, without the repository.
-pub(crate) fn values(config: &Config) -> serde_json::Map<String, Value> {
-    let mut data = serde_json::Map::new();
-    let sources: Vec<Value> = config
-        .sources
-        .iter()
-        .map(|s| {
-            let rest = json!({
-                "name": s.name,
-                "include": s.rules.include,
-                "exclude": s.rules.exclude,
-                "rebuildable": s.rules.rebuildable,
-                "one_file_system": s.rules.one_file_system,
-                "criticality": s.criticality.word(),
-            });
-            ui::json::with_path(&s.path, rest)
-        })
-        .collect();
-    data.insert("sources".into(), sources.into());
-    let not_covered: Vec<Value> = config
-        .not_covered
-        .iter()
-        .map(|path| bdr::base::path::show(path.as_os_str()).into())
-        .collect();
-    data.insert("not_covered".into(), not_covered.into());
-    let guard = json!({
-        "on_fail": config.guard.on_fail.word(),
-        "max_bytes": config.guard.max_bytes,
-        "max_files": config.guard.max_files,
-        "max_kept": config.guard.max_kept,
-        "summary": config.guard.summary.word(),
-        "rules": config.guard.rules,
-    });
-    data.insert("guard".into(), guard);
-    let hooks = json!({"mcp_tools": config.hooks.mcp_tools});
-    data.insert("hooks".into(), hooks);
-    let mcp = json!({"unattended": config.mcp.unattended.word()});
-    data.insert("mcp".into(), mcp);
-    let policy = &config.retention;
-    let mut retention = json!({
-        "keep_within_hours": policy.within.map(|within| within.num_hours()),
-        "keep_tags": policy.tags,
-        "guard_within_hours": policy.guard_within.num_hours(),
-        "guard_bytes": policy.guard_bytes,
-        "max_size": policy.max_bytes,
-    });
-    for rule in &COUNTS {
-        retention[rule.key] = (rule.of)(policy).into();
-    }
-    data.insert("retention".into(), retention);
-    let schedule = config.schedule.as_ref().map(|schedule| {
-        json!({
-            "at": schedule.at.format("%H:%M").to_string(),
-            "every": every_word(schedule.every),
-            "full": day_word(schedule.full),
-            "drill": day_word(schedule.drill),
-            "max_age_hours": schedule.max_age.num_hours(),
-        })
-    });
-    data.insert("schedule".into(), schedule.into());
-    let notify = json!({
-        "desktop": config.notify.desktop,
-        "healthchecks": config.notify.healthchecks,
-        "ntfy": config.notify.ntfy,
-        "webhook": config.notify.webhook,
-        "command": config.notify.command,
-        "prometheus": config.notify.prometheus.as_ref().map(|path| bdr::base::path::show(path.as_os_str())),
-    });
-    data.insert("notify".into(), notify);
-    let privacy = json!({
-        "profile": config.privacy.profile.word(),
-        "allow": config.privacy.allow,
-        "vault": config.privacy.vault.word(),
-    });
-    data.insert("privacy".into(), privacy);
-    data
-}
 
 /// Removes values that may contain secrets: who is notified, and how. Returns true if there were
 /// any.

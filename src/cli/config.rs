@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use bdr::base::path::os_to_bytes;
-use bdr::model::schedule::Job;
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
 
-use crate::app::config::{check_patterns, leave_out_addresses, say_unmatched, values};
+use crate::app::config::{check_patterns, leave_out_addresses, say_unmatched};
 use crate::app::context::{Context, read_config};
-use crate::app::documents::{At, ConfigCheckDocument, NamedSource};
+use crate::app::documents::{
+    At, ConfigCheckDocument, ConfigDocument, ConfigExportDocument, NamedSource,
+};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::ui;
@@ -125,14 +125,8 @@ fn show(cx: &Context) -> Result<u8, Failure> {
     let mut config = read_config(&cx.places.config, cx.home.as_deref())?;
     config.repository = Some(cx.places.repository.clone());
     if cx.ui.json {
-        let mut data = serde_json::Map::new();
-        ui::json::put_name(&mut data, "config", cx.places.config.as_os_str());
-        ui::json::put_name(&mut data, "repository", cx.places.repository.as_os_str());
-        ui::json::put_name(&mut data, "cache", cx.places.cache.as_os_str());
-        ui::json::put_name(&mut data, "state", cx.places.state.as_os_str());
-        data.insert("exists".into(), cx.places.config.exists().into());
-        data.extend(values(&config));
-        cx.ui.document("config", exit::OK, &Value::Object(data))?;
+        let data = ConfigDocument::new(&cx.places, &config);
+        cx.ui.document("config", exit::OK, &data)?;
     } else {
         if !cx.places.config.exists() {
             cx.ui.say(&format!(
@@ -147,29 +141,17 @@ fn show(cx: &Context) -> Result<u8, Failure> {
 
 fn export(cx: &Context, args: &ExportArgs) -> Result<u8, Failure> {
     let mut config = read_config(&cx.places.config, cx.home.as_deref())?;
-    let schedule = config.schedule.take().filter(|_| args.include_schedules);
-    config.schedule.clone_from(&schedule);
+    config.schedule = config.schedule.filter(|_| args.include_schedules);
     let left_out = !args.include_secrets && leave_out_addresses(&mut config);
     let text = if args.format == Format::Json || cx.ui.json {
-        let mut data = serde_json::Map::new();
-        ui::json::put_name(&mut data, "repository", cx.places.repository.as_os_str());
-        data.extend(values(&config));
-        if let Some(schedule) = &schedule {
-            let memory = cx.journal().memory();
-            let next = |job| {
-                schedule
-                    .next(job, &memory.pasts, cx.now, &chrono::Local)
-                    .map(ui::when::utc)
-            };
-            data.insert(
-                "next".into(),
-                json!({"backup": next(Job::Backup), "full": next(Job::Full), "drill": next(Job::Drill)}),
-            );
-        }
+        let memory = cx.journal().memory();
+        let data = ConfigExportDocument::new(&cx.places, &config, &memory, cx.now);
         if cx.ui.json {
-            ui::document("config", exit::OK, &Value::Object(data))
+            ui::document("config", exit::OK, &data)
         } else {
-            let mut text = serde_json::to_string_pretty(&Value::Object(data)).unwrap_or_default();
+            // Through a value, as all documents go: members are in the same order everywhere.
+            let data = serde_json::to_value(&data).unwrap_or_default();
+            let mut text = serde_json::to_string_pretty(&data).unwrap_or_default();
             text.push('\n');
             text
         }

@@ -4,15 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 
 use clap::Args;
-use serde_json::json;
 
 use crate::app::context::Context;
 use crate::app::dashboard::{default_file, write};
+use crate::app::documents::DashboardDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::status;
 use crate::app::status::look;
-use crate::ui;
 
 /// Write the status to an HTML file
 ///
@@ -49,9 +48,8 @@ pub(crate) fn run(cx: &Context, args: &DashboardArgs) -> Result<u8, Failure> {
     };
     write(&file, &html, args.output.is_none())?;
     if cx.ui.json {
-        let level = json!({"level": seen.status.level.word()});
-        cx.ui
-            .document("dashboard", exit::OK, &ui::json::with_path(&file, level))?;
+        let data = DashboardDocument::new(&file, &seen);
+        cx.ui.document("dashboard", exit::OK, &data)?;
     } else {
         cx.ui
             .report(&format!("{}\n", status::words::verdict(&seen).sentence))?;

@@ -1,14 +1,20 @@
 //! `bdr schedule`.
 
-use bdr::base::path::{show, show_bytes};
-use bdr::care::status::Trouble;
+use std::path::PathBuf;
+
+use bdr::base::path::show_bytes;
+use bdr::care::runs::Memory;
+use bdr::care::status::{Scheduler, Trouble, scheduler_troubles};
 use bdr::install::schedule::{self, Backend, Entry, Surroundings};
-use bdr::model::schedule::{Job, day_word, every_word, parse_day, parse_every};
+use bdr::model::schedule::{Job, Schedule, day_word, every_word, parse_day, parse_every};
 use chrono::Local;
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
 
 use crate::app::context::Context;
+use crate::app::documents::{
+    ScheduleDocument, ScheduleFile, SchedulePrintDocument, ScheduleRemovedDocument,
+    ScheduleStatusDocument,
+};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::schedule::{
@@ -118,14 +124,8 @@ fn install(cx: &Context, args: &InstallArgs) -> Result<u8, Failure> {
     }
     let (schedule, chosen) = scheduling::install(cx, &wanted, backend)?;
     if cx.ui.json {
-        let data = json!({
-            "backend": chosen.word(),
-            "at": schedule.at.format("%H:%M").to_string(),
-            "every": every_word(schedule.every),
-            "full": day_word(schedule.full),
-            "drill": day_word(schedule.drill),
-            "next_backup": tick::next(&schedule, &cx.journal().memory(), cx.now).map(when::utc),
-        });
+        let next = tick::next(&schedule, &cx.journal().memory(), cx.now);
+        let data = ScheduleDocument::new(chosen, &schedule, next);
         cx.ui.document("schedule", exit::OK, &data)?;
         return Ok(exit::OK);
     }
@@ -146,8 +146,11 @@ fn uninstall(cx: &Context, args: &UninstallArgs) -> Result<u8, Failure> {
     }
     let (gone, configured) = (removed.gone, removed.configured);
     if cx.ui.json {
-        let data =
-            json!({"removed": gone, "configuration_changed": configured, "dry_run": args.dry_run});
+        let data = ScheduleRemovedDocument {
+            removed: gone,
+            configuration_changed: configured,
+            dry_run: args.dry_run,
+        };
         cx.ui.document("schedule", exit::OK, &data)?;
         return Ok(exit::OK);
     }
@@ -196,11 +199,13 @@ fn shown(
         None => String::from_utf8(bytes.to_vec()).unwrap_or_else(|_| show_bytes(bytes)),
     };
     if cx.ui.json {
-        let list: Vec<Value> = files
-            .iter()
-            .map(|(path, bytes)| ui::json::with_path(path, json!({"text": readable(bytes)})))
-            .collect();
-        let data = json!({"backend": backend.word(), "files": list, "configuration": config});
+        let files = files.iter();
+        let file = |(path, bytes): &(PathBuf, Vec<u8>)| ScheduleFile::new(path, readable(bytes));
+        let data = SchedulePrintDocument {
+            backend: backend.word(),
+            files: files.map(file).collect(),
+            configuration: config,
+        };
         cx.ui.document("schedule", exit::OK, &data)?;
         return Ok(exit::OK);
     }
@@ -223,75 +228,75 @@ fn shown(
 }
 
 fn status(cx: &Context) -> Result<u8, Failure> {
+    let Some(schedule) = &cx.config.schedule else {
+        return not_configured(cx);
+    };
     let scheduler = scheduler(cx, true);
     let memory = cx.journal().seen();
-    let Some(schedule) = &cx.config.schedule else {
-        if cx.ui.json {
-            cx.ui.document(
-                "schedule",
-                exit::FAILURE,
-                &json!({"installed": false, "configured": false}),
-            )?;
-        } else {
-            cx.ui.report(
-                "Backups run only when you start them. To run them automatically: bdr schedule install\n",
-            )?;
-        }
-        return Ok(exit::FAILURE);
-    };
-    let troubles: Vec<Trouble> =
-        bdr::care::status::scheduler_troubles(&cx.config, &memory, &scheduler, cx.now)
-            .into_iter()
-            .collect();
+    let trouble = scheduler_troubles(&cx.config, &memory, &scheduler, cx.now);
+    let troubles: Vec<Trouble> = trouble.into_iter().collect();
+    // A schedule that stops at logout works until then: scripts that check the exit code want to
+    // know whether backups run now.
     let code = match troubles.iter().any(|t| !matches!(t, Trouble::NotLingering)) {
         true => exit::FAILURE,
         false => exit::OK,
     };
-    let next = |job| schedule.next(job, &memory.pasts, cx.now, &Local);
-    let woke = memory.tick.as_ref();
     if cx.ui.json {
-        let data = json!({
-            "configured": true,
-            "installed": scheduler.backend.is_some(),
-            "backend": scheduler.backend,
-            "starts_other": scheduler.starts_other.as_ref().map(|path| show(path.as_os_str())),
-            "lingers": scheduler.lingers,
-            "daemon_runs": scheduler.daemon,
-            "every": every_word(schedule.every),
-            "last_woke": woke.map(|tick| when::utc(tick.time)),
-            "last_success": memory.pasts.backup.success.map(when::utc),
-            "next_backup": next(Job::Backup).map(when::utc),
-            "next_full": next(Job::Full).map(when::utc),
-            "next_drill": next(Job::Drill).map(when::utc),
-            "troubles": troubles.iter().map(|t| json!({"code": t.word(), "message": words::trouble(t, cx.now), "fix": t.fix()})).collect::<Vec<_>>(),
-        });
+        let data = ScheduleStatusDocument::new(schedule, &scheduler, &memory, &troubles, cx.now);
         cx.ui.document("schedule", code, &data)?;
         return Ok(code);
     }
+    let rows = status_rows(cx, schedule, &scheduler, &memory);
+    let mut text = ui::table::table(&rows, "ll").join("\n");
+    text.push('\n');
+    for trouble in &troubles {
+        let says = words::trouble(trouble, cx.now);
+        text.push_str(&format!(
+            "{} {says}\n  fix: {}\n",
+            cx.ui.out.yellow("!"),
+            trouble.fix()
+        ));
+    }
+    cx.ui.data(&text)?;
+    Ok(code)
+}
+
+/// Says that nothing runs by itself, and fails: otherwise a script that asks whether backups run
+/// would take this for a yes.
+fn not_configured(cx: &Context) -> Result<u8, Failure> {
+    if cx.ui.json {
+        let data = ScheduleStatusDocument::not_configured();
+        cx.ui.document("schedule", exit::FAILURE, &data)?;
+    } else {
+        cx.ui.report(
+            "Backups run only when you start them. To run them automatically: bdr schedule install\n",
+        )?;
+    }
+    Ok(exit::FAILURE)
+}
+
+/// Returns the table of `status`: who wakes bdr, what it did last, and what it does next.
+fn status_rows(
+    cx: &Context,
+    schedule: &Schedule,
+    scheduler: &Scheduler,
+    memory: &Memory,
+) -> Vec<Vec<String>> {
+    let backend = scheduler.backend.as_deref();
+    let woke = memory.tick.as_ref().map_or_else(
+        || "never".to_owned(),
+        |tick| format!("{} (by {})", when::ago(cx.now, tick.time), tick.by),
+    );
+    let succeeded = memory.pasts.backup.success;
+    let last = succeeded.map_or_else(|| "never".to_owned(), |time| when::ago(cx.now, time));
     let mut rows = vec![
         [
-            "scheduler".to_owned(),
-            scheduler
-                .backend
-                .as_deref()
-                .map_or("not installed", words::backend_words)
-                .to_owned(),
-        ],
-        [
-            "last woke".to_owned(),
-            woke.map_or_else(
-                || "never".to_owned(),
-                |tick| format!("{} (by {})", when::ago(cx.now, tick.time), tick.by),
-            ),
-        ],
-        [
-            "last backup".to_owned(),
-            memory
-                .pasts
-                .backup
-                .success
-                .map_or_else(|| "never".to_owned(), |time| when::ago(cx.now, time)),
-        ],
+            "scheduler",
+            backend.map_or("not installed", words::backend_words),
+        ]
+        .map(str::to_owned),
+        ["last woke".to_owned(), woke],
+        ["last backup".to_owned(), last],
     ];
     if let Some(hours) = schedule.every {
         let often = match hours {
@@ -305,25 +310,12 @@ fn status(cx: &Context) -> Result<u8, Failure> {
         ("next full", Job::Full),
         ("next drill", Job::Drill),
     ] {
-        rows.extend(next(job).map(|time| [name.to_owned(), when::soon(cx.now, time)]));
+        let next = schedule.next(job, &memory.pasts, cx.now, &Local);
+        rows.extend(next.map(|time| [name.to_owned(), when::soon(cx.now, time)]));
     }
     if let Some(other) = &scheduler.starts_other {
-        rows.push([
-            "starts".to_owned(),
-            format!("{}, not this bdr", cx.shown_absolute(other)),
-        ]);
+        let other = format!("{}, not this bdr", cx.shown_absolute(other));
+        rows.push(["starts".to_owned(), other]);
     }
-    let rows: Vec<Vec<String>> = rows.into_iter().map(Vec::from).collect();
-    let mut text = ui::table::table(&rows, "ll").join("\n");
-    text.push('\n');
-    for trouble in &troubles {
-        let says = words::trouble(trouble, cx.now);
-        text.push_str(&format!(
-            "{} {says}\n  fix: {}\n",
-            cx.ui.out.yellow("!"),
-            trouble.fix()
-        ));
-    }
-    cx.ui.data(&text)?;
-    Ok(code)
+    rows.into_iter().map(Vec::from).collect()
 }

@@ -9,11 +9,10 @@ use bdr::disk::fsutil;
 use bdr::disk::vault::{Exported, Imported, Parcel};
 use bdr::repo::Repository;
 use clap::{Args, Subcommand};
-use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::app::context::{Context, variable};
-use crate::app::documents::{VaultExportDocument, VaultImportDocument};
+use crate::app::documents::{VaultExportDocument, VaultImportDocument, VaultRotateDocument};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::ui::{count, plural, prompt};
@@ -113,7 +112,7 @@ fn rotate(cx: &Context) -> Result<u8, Failure> {
     let values = repo.alone(PATIENCE, || repo.vault().rotate())?;
     if cx.ui.json {
         cx.ui
-            .document("vault", exit::OK, &json!({"values": values}))?;
+            .document("vault", exit::OK, &VaultRotateDocument { values })?;
     } else {
         let values = plural(values, "value");
         cx.ui

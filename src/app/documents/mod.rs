@@ -9,6 +9,7 @@ use serde::Serialize;
 mod backup;
 mod care;
 mod changed;
+mod config;
 mod explain;
 mod files;
 mod hooks;
@@ -17,6 +18,7 @@ mod operations;
 mod paths;
 mod privacy;
 mod restore;
+mod schedule;
 mod setup;
 mod status;
 
@@ -27,6 +29,7 @@ pub(crate) use care::{
     RepairDocument, VerifyDocument,
 };
 pub(crate) use changed::{FileDocument, GitDocument};
+pub(crate) use config::{ConfigDocument, ConfigExportDocument, ConfigValues};
 pub(crate) use explain::ExplainDocument;
 pub(crate) use files::{
     CatDocument, DiffDocument, EntryDocument, FindDocument, HistoryDocument, ListDocument,
@@ -44,11 +47,15 @@ pub(crate) use operations::{
 pub(crate) use paths::{At, Note, notes};
 pub(crate) use privacy::{
     AllowDocument, RescanDocument, ScanDocument, VaultExportDocument, VaultImportDocument,
-    WhyDocument, WhyFinding,
+    VaultRotateDocument, WhyDocument, WhyFinding,
 };
 pub(crate) use restore::{AbortDocument, RestoreDocument, action_word};
+pub(crate) use schedule::{
+    ScheduleDocument, ScheduleFile, SchedulePrintDocument, ScheduleRemovedDocument,
+    ScheduleStatusDocument,
+};
 pub(crate) use setup::*;
-pub(crate) use status::StatusDocument;
+pub(crate) use status::{DashboardDocument, StatusDocument};
 
 /// A record that was listed and cannot be read.
 #[derive(Debug, Serialize)]

@@ -82,6 +82,38 @@ impl RepositoryAt {
     }
 }
 
+/// `cache`, the directory.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Cache {
+    cache: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_hex: Option<String>,
+}
+
+impl Cache {
+    pub(super) fn new(path: &Path) -> Self {
+        let (cache, cache_hex) = text_and_hex(path.as_os_str());
+        Self { cache, cache_hex }
+    }
+}
+
+/// `state`, the directory.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct State {
+    state: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_hex: Option<String>,
+}
+
+impl State {
+    pub(super) fn new(path: &Path) -> Self {
+        let (state, state_hex) = text_and_hex(path.as_os_str());
+        Self { state, state_hex }
+    }
+}
+
 /// `target`, of a symlink.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

@@ -157,6 +157,13 @@ impl RescanDocument {
     }
 }
 
+/// `vault rotate`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct VaultRotateDocument {
+    pub(crate) values: u64,
+}
+
 /// `vault export`.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

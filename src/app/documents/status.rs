@@ -1,8 +1,10 @@
 //! `status`: the model behind everything that shows the state of protection.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use bdr::care::status::{SourceStatus, Status, Trouble};
+use bdr::care::runs::Memory;
+use bdr::care::status::{Scheduler, SourceStatus, Status, Trouble};
 use bdr::model::schedule::Job;
 use serde::Serialize;
 
@@ -36,7 +38,7 @@ pub(crate) struct StatusDocument {
 
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct TroubleDocument {
+pub(super) struct TroubleDocument {
     code: &'static str,
     level: &'static str,
     message: String,
@@ -131,7 +133,7 @@ struct Rate {
 
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct SchedulerDocument {
+pub(super) struct SchedulerDocument {
     backend: Option<String>,
     installed: bool,
     starts_other: Option<String>,
@@ -150,7 +152,7 @@ struct RecentOperation {
 }
 
 impl TroubleDocument {
-    fn new(trouble: &Trouble, now: chrono::DateTime<chrono::Utc>) -> Self {
+    pub(super) fn new(trouble: &Trouble, now: chrono::DateTime<chrono::Utc>) -> Self {
         Self {
             code: trouble.word(),
             level: trouble.level().word(),
@@ -203,7 +205,7 @@ impl StatusDocument {
                 succeeded: status.rate.succeeded,
                 tried: status.rate.tried,
             },
-            scheduler: SchedulerDocument::new(status),
+            scheduler: SchedulerDocument::new(&status.scheduler, &status.memory),
             operations: operations.collect(),
         }
     }
@@ -279,8 +281,7 @@ impl SourceDocument {
 }
 
 impl SchedulerDocument {
-    fn new(status: &Status) -> Self {
-        let scheduler = &status.scheduler;
+    pub(super) fn new(scheduler: &Scheduler, memory: &Memory) -> Self {
         let other = scheduler.starts_other.as_ref();
         Self {
             backend: scheduler.backend.clone(),
@@ -288,7 +289,25 @@ impl SchedulerDocument {
             starts_other: other.map(|path| bdr::base::path::show(path.as_os_str())),
             lingers: scheduler.lingers,
             daemon_runs: scheduler.daemon,
-            last_woke: status.memory.tick.as_ref().map(|tick| when::utc(tick.time)),
+            last_woke: memory.tick.as_ref().map(|tick| when::utc(tick.time)),
+        }
+    }
+}
+
+/// `dashboard`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct DashboardDocument {
+    #[serde(flatten)]
+    at: At,
+    level: &'static str,
+}
+
+impl DashboardDocument {
+    pub(crate) fn new(file: &Path, seen: &Seen) -> Self {
+        Self {
+            at: At::new(file),
+            level: seen.status.level.word(),
         }
     }
 }

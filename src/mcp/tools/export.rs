@@ -16,6 +16,7 @@ use super::super::fault::Fault;
 use super::super::roots::Use;
 use super::{cleanup, figures, schedule};
 use crate::app::config;
+use crate::app::documents::ConfigValues;
 
 /// Backups that an export names.
 const HISTORY: usize = 50;
@@ -100,7 +101,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
 /// Returns what bdr's configuration says, and beside it what older servers called the same.
 fn exported(call: &Call<'_>, known: &Config) -> Result<Value, Fault> {
     let cx = call.cx;
-    let mut config = Value::Object(config::values(known));
+    let mut config = json!(ConfigValues::new(known));
     let repository = cx.shown_absolute(&cx.places.repository);
     let sources: Vec<String> = known
         .sources
