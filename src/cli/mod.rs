@@ -363,6 +363,31 @@ mod tests {
     }
 
     #[test]
+    fn a_command_that_is_parsed_by_itself_takes_the_same_arguments() {
+        let all = super::Cli::command();
+        let arguments = |command: &clap::Command| -> Vec<String> {
+            command
+                .get_arguments()
+                .map(|arg| format!("{arg:?}"))
+                .collect()
+        };
+        let subcommands = |command: &clap::Command| -> Vec<String> {
+            command
+                .get_subcommands()
+                .map(|sub| sub.get_name().to_owned())
+                .collect()
+        };
+        for (name, _) in super::ALONE {
+            let root = super::alone(name).expect("it is listed");
+            let alone = root.find_subcommand(name).expect("it has one command");
+            let among_all = all.find_subcommand(name).expect("it is a command");
+            assert_eq!(arguments(alone), arguments(among_all), "{name}");
+            assert_eq!(subcommands(alone), subcommands(among_all), "{name}");
+            assert_eq!(arguments(&root), arguments(&all), "{name}");
+        }
+    }
+
+    #[test]
     fn every_command_has_examples_and_a_first_line_without_a_period() {
         for command in super::Cli::command().get_subcommands() {
             let name = command.get_name();
