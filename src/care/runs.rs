@@ -1,8 +1,9 @@
 //! What ran, when, and how it ended: the history behind schedule, status and alerts.
 //!
 //! It is in the state directory, by the path of the repository, and not inside it, because bdr has
-//! to notice when a repository is away. Losing it costs the history and one early run, nothing
-//! else. A part that cannot be read counts as missing.
+//! to notice when a repository is away. The memory says which repository it is about, so it follows
+//! one that was moved (`moved`). Locks and the place of the disk stay with the path. Losing it costs
+//! the history and one early run, nothing else. A part that cannot be read counts as missing.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
@@ -19,11 +20,21 @@ use crate::disk::fsutil::{self, Lock, Sharing};
 use crate::disk::storage::Place;
 use crate::model::schedule::{Job, Pasts};
 
+mod moved;
+
+pub use moved::Of;
+
 /// From this size on, in bytes, the list of runs is put aside, replacing the previous one. About
 /// 4,000 runs.
 const ROTATE_BYTES: u64 = 1024 * 1024;
 /// How long another process may hold the lock: it only writes one small file.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+const MEMORY: &str = "memory.json";
+const RUNS: &str = "runs.jsonl";
+const OLD_RUNS: &str = "runs.old.jsonl";
+/// What backups kept out of the repository.
+const EXCLUDED: &str = "excluded";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -144,37 +155,32 @@ pub struct Memory {
     pub exported: Option<DateTime<Utc>>,
     /// Files of which backups now leave out more, if nobody was notified yet.
     pub newly_excluded: u64,
+    /// The repository that this is about; `None` if an earlier version wrote it, or the repository
+    /// was away: then it is the one at its path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of: Option<Of>,
 }
 
 #[derive(Debug, Clone)]
 pub struct Journal {
     dir: PathBuf,
+    state: PathBuf,
+    repository: PathBuf,
 }
 
 impl Journal {
     /// Returns the journal of the repository at `repository`, below the directory `state`. Creates
     /// nothing yet.
     pub fn new(state: &Path, repository: &Path) -> Self {
-        let name = Digest::of(&os_to_bytes(repository.as_os_str())).to_hex();
         Self {
-            dir: state.join(&name[..16]),
+            dir: dir_of(state, &os_to_bytes(repository.as_os_str())),
+            state: state.to_path_buf(),
+            repository: repository.to_path_buf(),
         }
     }
 
     pub fn dir(&self) -> &Path {
         &self.dir
-    }
-
-    fn memory_file(&self) -> PathBuf {
-        self.dir.join("memory.json")
-    }
-
-    fn runs_file(&self) -> PathBuf {
-        self.dir.join("runs.jsonl")
-    }
-
-    fn old_runs_file(&self) -> PathBuf {
-        self.dir.join("runs.old.jsonl")
     }
 
     /// Returns the file system on which the repository was when it was last written to.
@@ -198,9 +204,7 @@ impl Journal {
     }
 
     pub fn memory(&self) -> Memory {
-        let bytes = std::fs::read(self.memory_file());
-        let memory = bytes.ok().and_then(|b| serde_json::from_slice(&b).ok());
-        memory.unwrap_or_default()
+        moved::find(self).memory
     }
 
     /// Returns the memory for people: a run in progress has not failed yet.
@@ -227,11 +231,16 @@ impl Journal {
     }
 
     fn rewrite(&self, change: impl FnOnce(&mut Memory)) -> Result<Memory> {
-        let mut memory = self.memory();
+        let found = moved::find(self);
+        moved::carry(self, &found);
+        let mut memory = found.memory;
         change(&mut memory);
+        if let Some(repository) = found.repository {
+            memory.of = Some(Of::new(repository, &self.repository));
+        }
         // Only strings, numbers and times: cannot fail.
         let json = serde_json::to_vec(&memory).unwrap_or_default();
-        fsutil::write_derived(&self.memory_file(), &json)?;
+        fsutil::write_derived(&self.dir.join(MEMORY), &json)?;
         Ok(memory)
     }
 
@@ -242,8 +251,7 @@ impl Journal {
     /// # Errors
     /// The state directory cannot be written.
     pub fn newly_excluded(&self, excluded: &[(PathBuf, String)]) -> Result<u64> {
-        let file = self.dir.join("excluded");
-        let before = std::fs::read(&file);
+        let before = std::fs::read(self.found_in().join(EXCLUDED));
         let mut known: BTreeSet<[u8; 8]> = before
             .iter()
             .flat_map(|bytes| bytes.chunks_exact(8))
@@ -261,9 +269,9 @@ impl Journal {
         if before.is_ok() && new.is_empty() {
             return Ok(0);
         }
-        fsutil::create_dir_private(&self.dir)?;
+        self.settle()?;
         let bytes: Vec<u8> = known.into_iter().flatten().collect();
-        fsutil::write_derived(&file, &bytes)?;
+        fsutil::write_derived(&self.dir.join(EXCLUDED), &bytes)?;
         Ok(before.map_or(0, |_| new.len() as u64))
     }
 
@@ -272,11 +280,11 @@ impl Journal {
     /// # Errors
     /// The state directory cannot be written.
     pub fn add(&self, run: &Run) -> Result<()> {
-        fsutil::create_dir_private(&self.dir)?;
-        let file = self.runs_file();
+        self.settle()?;
+        let file = self.dir.join(RUNS);
         if std::fs::metadata(&file).is_ok_and(|meta| meta.len() > ROTATE_BYTES) {
             // If two do this at once, one of them finds nothing to put aside.
-            let _ = fsutil::rename(&file, &self.old_runs_file());
+            let _ = fsutil::rename(&file, &self.dir.join(OLD_RUNS));
         }
         // A line break first as well: a line that a crash cut off must not spoil this one.
         let mut line = vec![b'\n'];
@@ -288,8 +296,9 @@ impl Journal {
     /// Returns the recorded runs, oldest first: at least the last 4,000.
     pub fn runs(&self) -> Vec<Run> {
         let mut runs = Vec::new();
-        for file in [self.old_runs_file(), self.runs_file()] {
-            let Ok(file) = std::fs::File::open(file) else {
+        let dir = self.found_in();
+        for file in [OLD_RUNS, RUNS] {
+            let Ok(file) = std::fs::File::open(dir.join(file)) else {
                 continue;
             };
             let lines = BufReader::new(file)
@@ -298,6 +307,18 @@ impl Journal {
             runs.extend(lines.filter_map(|line| serde_json::from_slice::<Run>(&line).ok()));
         }
         runs
+    }
+
+    /// Returns the directory in which the history is until something is written.
+    fn found_in(&self) -> PathBuf {
+        moved::find(self).dir.unwrap_or_else(|| self.dir.clone())
+    }
+
+    /// Makes the directory, and has the history in it.
+    fn settle(&self) -> Result<()> {
+        fsutil::create_dir_private(&self.dir)?;
+        moved::carry(self, &moved::find(self));
+        Ok(())
     }
 
     /// Takes the lock that a tick holds while it works; `None` if another one has it.
@@ -313,4 +334,8 @@ impl Journal {
             Err(error) => Err(crate::Error::io("lock", &path, error)),
         }
     }
+}
+
+fn dir_of(state: &Path, key: &[u8]) -> PathBuf {
+    state.join(&Digest::of(key).to_hex()[..16])
 }

@@ -16,6 +16,7 @@ use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::jobs;
 use crate::app::prune::tight_words;
+use crate::ui::prompt::NeverAsks;
 use crate::ui::{count, plural};
 
 /// Back up the configured sources
@@ -27,13 +28,16 @@ use crate::ui::{count, plural};
 Examples:
   bdr backup
   bdr backup --full --label \"before the move\"
-  bdr backup --source brain --source agents
+  bdr backup brain agents                    only these sources
   bdr backup --dry-run                       show what it would store")]
 pub(crate) struct BackupArgs {
     /// Read and store everything again; the result needs no older snapshot
     #[arg(long)]
     full: bool,
-    /// Back up this source only; may be repeated
+    /// Back up only these sources (names from `bdr status`)
+    #[arg(value_name = "SOURCE")]
+    sources: Vec<String>,
+    /// The same by an option; may be repeated
     #[arg(long, value_name = "NAME")]
     source: Vec<String>,
     /// Tag the snapshot; may be repeated
@@ -48,6 +52,14 @@ pub(crate) struct BackupArgs {
     /// With --dry-run: list every new or changed file
     #[arg(long, requires = "dry_run")]
     files: bool,
+    #[command(flatten)]
+    _never_asks: NeverAsks,
+}
+
+impl BackupArgs {
+    fn wanted(&self) -> Vec<String> {
+        [&self.sources[..], &self.source].concat()
+    }
 }
 
 pub(crate) fn run(cx: &Context, args: &BackupArgs) -> Result<u8, Failure> {
@@ -55,7 +67,7 @@ pub(crate) fn run(cx: &Context, args: &BackupArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
     let wanted = Wanted {
         full: args.full,
-        sources: args.source.clone(),
+        sources: args.wanted(),
         tags: args.tag.clone(),
         label: args.label.clone(),
     };
@@ -103,7 +115,7 @@ fn say_if_another_runs(cx: &Context) {
 /// Says what a backup would do. `stat` tells whether a file is unchanged; its compressed size is
 /// known only after storing it.
 fn dry_run(cx: &Context, repo: &Repository, args: &BackupArgs) -> Result<u8, Failure> {
-    let roots = crate::app::backup::wanted_roots(cx, &args.source)?;
+    let roots = crate::app::backup::wanted_roots(cx, &args.wanted())?;
     let mut options = BackupOptions::new(Trigger::Backup, cx.now);
     options.full = args.full;
     let found = preview(repo, &roots, &options)?;

@@ -21,6 +21,7 @@ use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::guard as guarding;
 use crate::ui::plural;
+use crate::ui::prompt::NeverAsks;
 
 mod places;
 
@@ -81,6 +82,8 @@ struct InstallArgs {
     /// Refuse destructive lines that cannot be protected
     #[arg(long)]
     veto: bool,
+    #[command(flatten)]
+    _never_asks: NeverAsks,
 }
 
 #[derive(Debug, Args)]
@@ -90,6 +93,8 @@ struct UninstallArgs {
     /// Print what would be removed; change nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    _never_asks: NeverAsks,
 }
 
 #[derive(Debug, Args)]

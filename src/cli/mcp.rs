@@ -26,9 +26,9 @@ Examples:
   bdr mcp                              what a client runs
   bdr mcp --tools guard,core
   bdr mcp --read-only --root ~/work
-  bdr mcp install --client claude      add it to a client's settings
-  bdr mcp install --client vscode --project . --read-only
-  bdr mcp uninstall --client all
+  bdr mcp install claude               add it to a client's settings
+  bdr mcp install vscode --project . --read-only
+  bdr mcp uninstall all
   bdr mcp status")]
 pub(crate) struct McpArgs {
     #[command(subcommand)]
@@ -120,7 +120,7 @@ fn serve(cx: &Context, args: &ServeArgs, repository: Option<&PathBuf>) -> Result
         text: args.text,
     };
     if std::io::stdin().is_terminal() && matches!(listen(args), Listen::Stdio) {
-        cx.ui.say("bdr: waiting for an MCP client on standard input. To add bdr to your clients: bdr mcp install --client all");
+        cx.ui.say("bdr: waiting for an MCP client on standard input. To add bdr to your clients: bdr mcp install all");
     }
     let mut cx = cx.clone();
     // Messages of verbs are not for the client.

@@ -18,6 +18,7 @@ use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::jobs;
 use crate::app::verify::{self, Lost};
+use crate::ui::prompt::NeverAsks;
 use crate::ui::{count, plural};
 
 /// Mend what is damaged
@@ -34,6 +35,8 @@ pub(crate) struct RepairArgs {
     /// Print what would be done; change nothing but what has an intact second copy
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    _never_asks: NeverAsks,
 }
 
 /// What was done.

@@ -23,6 +23,7 @@ use crate::app::schedule::{
 };
 use crate::app::status::words;
 use crate::app::tick;
+use crate::ui::prompt::NeverAsks;
 use crate::ui::{self, when};
 
 /// Run backups automatically
@@ -75,6 +76,8 @@ struct InstallArgs {
     /// Print what would be done; change nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    _never_asks: NeverAsks,
 }
 
 #[derive(Debug, Args)]
@@ -82,6 +85,8 @@ struct UninstallArgs {
     /// Print what would be done; change nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    _never_asks: NeverAsks,
 }
 
 #[derive(Debug, Args)]

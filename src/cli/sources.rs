@@ -20,6 +20,7 @@ use crate::app::documents::{
 };
 use crate::app::error::Failure;
 use crate::app::exit;
+use crate::ui::prompt::NeverAsks;
 use crate::ui::{count, plural};
 
 /// Back up more directories or files
@@ -41,6 +42,8 @@ pub(crate) struct AddArgs {
     /// Print what would be added; change nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    _never_asks: NeverAsks,
 }
 
 /// Stop backing up a source
@@ -58,6 +61,8 @@ pub(crate) struct RemoveArgs {
     /// Print what would be removed; change nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    _never_asks: NeverAsks,
 }
 
 /// Leave files out of backups
@@ -81,6 +86,8 @@ pub(crate) struct ExcludeArgs {
     /// Print what would be left out; change nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    _never_asks: NeverAsks,
 }
 
 /// What a walk by the rules of a source found.

@@ -40,9 +40,10 @@ Examples:
   bdr undo -i                  choose from lists
   bdr undo --force 7f3a        also paths that changed again since (they are saved first)
   bdr undo --all 7f3a          also changes elsewhere, most likely by other programs
-  bdr undo --yes               without a terminal, as in a script
+  bdr undo --yes               without a terminal, as in a script: what was done here in the last 10 minutes
+  bdr undo 7f3a --yes          the same for any other operation
 
-Exit codes: 3 if a conflict remains, if something cannot be undone, or if --yes is missing in a script.")]
+Exit codes: 3 if a conflict remains, if something cannot be undone, or if a script has to say --yes, or which operation.")]
 pub(crate) struct UndoArgs {
     /// Operation (from `bdr log`), then paths; without an operation, the last one
     #[arg(value_name = "OP] [PATH", value_hint = clap::ValueHint::AnyPath)]

@@ -53,6 +53,14 @@ use oplog::{Begin, End};
 use recovery::{RECOVER_MD, RECOVER_PY};
 use snapshot::{PackRef, RootRecord, Snapshot};
 
+/// Returns the id of the repository in a directory of this machine, without opening it; `None` if
+/// there is none, or it cannot be read.
+pub fn id_at(dir: &Path) -> Option<Id> {
+    let json = crate::disk::fsutil::read_derived(&dir.join("format.json"))?;
+    let format: Format = serde_json::from_slice(&json).ok()?;
+    Some(format.id)
+}
+
 const VERSION: u64 = 1;
 /// Space that is freed when the disk is full, in bytes.
 const RESERVE_BYTES: usize = 128 * 1024;

@@ -1,6 +1,17 @@
 //! Questions. Only asked if [`super::Ui::can_ask`]; otherwise the caller names the flag to add.
 
+use clap::Args;
+
 use super::OutputError;
+
+/// Takes `--yes` where nothing is asked: a script gives it to every command, and must not fail for
+/// that.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct NeverAsks {
+    /// Do not ask (this command never does)
+    #[arg(long, short, hide = true)]
+    yes: bool,
+}
 
 /// Asks yes or no on stderr; Enter gives the default. Ctrl-C and Escape mean no.
 pub(crate) fn confirm(question: &str, default: bool) -> Result<bool, OutputError> {

@@ -427,3 +427,44 @@ fn a_source_that_no_backup_has_is_not_called_protected() {
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.starts_with("Protected"), "{shown}");
 }
+
+#[test]
+fn yes_is_taken_where_nothing_is_asked() {
+    let place = home();
+    at_home(&place, &["init", "--yes"], 0);
+    let notes = place.path("home/notes");
+    let notes = notes.to_string_lossy();
+    at_home(&place, &["add", &notes, "--yes"], 0);
+    at_home(&place, &["exclude", "*.mp4", "--yes"], 0);
+    at_home(&place, &["backup", "notes", "--yes"], 0);
+    let listed = said(&at_home(&place, &["ls", "latest"], 0));
+    assert!(
+        listed.contains("n.md") || listed.contains("notes"),
+        "{listed}"
+    );
+    assert!(!listed.contains("workspace-brain"), "{listed}");
+    at_home(&place, &["remove", "notes", "-y"], 0);
+    at_home(&place, &["repair", "--yes"], 0);
+    at_home(&place, &["schedule", "uninstall", "--yes"], 0);
+    // A client is named as a hook is; the option of before means the same.
+    std::fs::create_dir_all(place.path("home/.claude")).unwrap();
+    let file = place.path("home/.claude.json");
+    for (install, uninstall) in [
+        (&["claude"][..], &["claude"][..]),
+        (&["--client", "claude"], &["--client", "claude"]),
+    ] {
+        at_home(
+            &place,
+            &[&["mcp", "install"], install, &["--yes"]].concat(),
+            0,
+        );
+        assert!(std::fs::read_to_string(&file).unwrap().contains("bdr"));
+        at_home(
+            &place,
+            &[&["mcp", "uninstall"], uninstall, &["--yes"]].concat(),
+            0,
+        );
+        assert!(!file.exists());
+    }
+    at_home(&place, &["mcp", "install"], 2);
+}

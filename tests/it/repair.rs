@@ -444,3 +444,82 @@ fn a_repair_cut_anywhere_leaves_nothing_worse() {
     );
     assert!(points > 5, "{points}");
 }
+
+/// A repository that is moved, and the configuration with it.
+fn move_to(manned: &Manned, from: &str, to: &str, config_first: bool) {
+    let to = manned.place.path(to);
+    let set = || manned.run(&["config", "set", "repository", &to.to_string_lossy()], 0);
+    if config_first {
+        set();
+    }
+    std::fs::rename(manned.place.path(from), &to).unwrap();
+    if !config_first {
+        set();
+    }
+}
+
+#[test]
+fn what_is_known_of_a_repository_moves_with_it() {
+    let manned = Manned::new(false);
+    for number in 0..8 {
+        let name = format!("f{number}");
+        manned.place.write(&name, &text(2000, number + 7));
+    }
+    manned.init();
+    manned.run(&["drill"], 0);
+    flip(&pack(&manned.place.store()));
+    manned.run(&["verify"], 4);
+    let runs = |manned: &Manned| {
+        let output = manned.place.json(&["status", "--history"]);
+        output["runs"].as_array().unwrap().len()
+    };
+    let before = runs(&manned);
+    assert!(before > 0);
+    // There and back, and the configuration before and after.
+    move_to(&manned, "bdr/repository", "elsewhere", true);
+    assert!(manned.run(&["status"], 4).contains("verification found"));
+    assert_eq!(runs(&manned), before);
+    move_to(&manned, "elsewhere", "bdr/repository", false);
+    assert!(manned.run(&["status"], 4).contains("verification found"));
+    move_to(&manned, "bdr/repository", "elsewhere", false);
+    manned.run(&["repair"], 0);
+    move_to(&manned, "elsewhere", "bdr/repository", true);
+    let page = manned.run(&["status"], 0);
+    assert!(!page.contains("verification found"), "{page}");
+    assert!(runs(&manned) > before);
+    // Another one in its place knows nothing of it, and takes nothing from it.
+    flip(&pack(&manned.place.store().join("packs")));
+    manned.run(&["verify"], 4);
+    move_to(&manned, "bdr/repository", "elsewhere", true);
+    let new = manned.place.path("bdr/repository");
+    let new = new.to_string_lossy();
+    manned.run(&["config", "set", "repository", &new], 0);
+    manned.run(&["init", "--yes"], 0);
+    assert!(!manned.run(&["status"], 0).contains("verification found"));
+    let first = manned.place.path("elsewhere");
+    manned.run(
+        &["config", "set", "repository", &first.to_string_lossy()],
+        0,
+    );
+    assert!(manned.run(&["status"], 4).contains("verification found"));
+}
+
+#[test]
+fn what_an_earlier_version_remembered_by_path_is_still_known() {
+    let manned = Manned::new(false);
+    manned.place.write("f", &text(4000, 3));
+    manned.init();
+    flip(&pack(&manned.place.store()));
+    manned.run(&["verify"], 4);
+    let memory = files(&manned.place.path("bdr/state"))
+        .into_iter()
+        .find(|file| file.ends_with("memory.json"));
+    let memory = memory.unwrap();
+    let mut known: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&memory).unwrap()).unwrap();
+    assert!(known.as_object_mut().unwrap().remove("of").is_some());
+    std::fs::write(&memory, known.to_string()).unwrap();
+    assert!(manned.run(&["status"], 4).contains("verification found"));
+    move_to(&manned, "bdr/repository", "elsewhere", true);
+    assert!(manned.run(&["status"], 4).contains("verification found"));
+}

@@ -573,3 +573,54 @@ fn a_second_try_at_a_conflict_leaves_nothing_more_behind() {
     place.run(&["redo", "--yes"], 0);
     assert_eq!(names(), 0);
 }
+
+#[test]
+fn yes_does_not_choose_an_operation_that_nobody_expects() {
+    let place = Place::with_repository();
+    place.write("a", b"1");
+    place.write("b", b"1");
+    place.init_at("2026-03-02T12:00:00Z");
+    let line = ["guard", "--", "rm", "a"];
+    place.run_at("2026-03-02T12:00:00Z", &line, 0);
+    let own = short(&logged(&place)[0]);
+    let exact = format!("bdr undo {own} --yes");
+    // From this morning: refused, with the command that means it, also as JSON.
+    let refused = |now: &str, args: &[&str]| {
+        let said = all(&place.run_at(now, args, 3));
+        assert!(said.contains(&exact), "{said}");
+        assert!(!place.tree().join("a").exists());
+    };
+    refused("2026-03-02T15:00:00Z", &["undo", "--yes"]);
+    refused("2026-03-02T15:00:00Z", &["undo"]);
+    refused("2026-03-02T15:00:00Z", &["--json", "undo", "--yes"]);
+    let words: Vec<&str> = exact.split(' ').skip(1).collect();
+    place.run_at("2026-03-02T15:00:00Z", &words, 0);
+    assert!(place.tree().join("a").exists());
+    // What was just done is what `--yes` is for, and a range was chosen by whoever names it.
+    place.run_at("2026-03-02T15:01:00Z", &["guard", "--", "rm", "b"], 0);
+    place.run_at("2026-03-02T15:05:00Z", &["undo", "--yes"], 0);
+    place.run_at("2026-03-02T15:06:00Z", &["guard", "--", "rm", "b"], 0);
+    place.run_at("2026-03-02T18:00:00Z", &["undo", "--last", "1", "--yes"], 0);
+    assert!(place.tree().join("b").exists());
+}
+
+#[test]
+fn yes_does_not_take_back_the_set_up() {
+    let place = Place::with_repository();
+    place.write("a", b"1");
+    place.init();
+    let profile = place.path("home/.bashrc");
+    std::fs::create_dir_all(profile.parent().unwrap()).unwrap();
+    std::fs::write(&profile, "# mine\n").unwrap();
+    let home = place.path("home");
+    let mut installed = place.bdr(&["hooks", "install", "bash", "--yes"]);
+    assert!(installed.current_dir(&home).status().unwrap().success());
+    let with = std::fs::read(&profile).unwrap();
+    let mut undo = place.bdr(&["undo", "--yes"]);
+    let output = undo.current_dir(&home).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let own = short(&logged(&place)[0]);
+    let said = all(&output);
+    assert!(said.contains(&format!("bdr undo {own} --yes")), "{said}");
+    assert_eq!(std::fs::read(&profile).unwrap(), with);
+}

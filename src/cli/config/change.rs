@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command as Process;
 
+use bdr::care::runs::Memory;
 use bdr::model::config::edit as text_edit;
 
 use super::check_patterns;
@@ -32,6 +33,11 @@ pub(super) fn set(
         if parts[2] == "include" {
             say_unmatched(cx, &config)?;
         }
+    }
+    if parts == ["repository"] && !dry_run && cx.journal().memory() != Memory::default() {
+        // What is known of the repository says from now on which one it is about, so it is found
+        // where that is moved to. If that cannot be written, nothing else fails.
+        let _ = cx.journal().update(|_| {});
     }
     finish(cx, &new, dry_run, &format!("{key} is set"))
 }

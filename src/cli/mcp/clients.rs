@@ -21,11 +21,19 @@ use crate::app::exit;
 use crate::app::schedule::PLACES;
 use crate::cli::hooks::{Outcome, carry_out, only_in};
 use crate::ui::plural;
+use crate::ui::prompt::NeverAsks;
 
 #[derive(Debug, Args)]
 pub(super) struct Which {
     /// claude, claude-desktop, cursor, vscode, codex, gemini, windsurf, or `all` in use here; several: a,b
-    #[arg(long, value_name = "CLIENT", required = true, value_delimiter = ',')]
+    #[arg(
+        value_name = "CLIENT",
+        required_unless_present = "client",
+        value_delimiter = ','
+    )]
+    clients: Vec<String>,
+    /// The same by an option, as it was at first
+    #[arg(long, value_name = "CLIENT", hide = true, value_delimiter = ',')]
     client: Vec<String>,
     /// Use this project's settings instead of the user's
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
@@ -33,6 +41,14 @@ pub(super) struct Which {
     /// Print what would be written; change nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    _never_asks: NeverAsks,
+}
+
+impl Which {
+    fn words(&self) -> Vec<String> {
+        [&self.clients[..], &self.client].concat()
+    }
 }
 
 #[derive(Debug, Args)]
@@ -46,7 +62,10 @@ pub(super) struct InstallArgs {
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
     /// Check only these: claude, cursor, …; several: a,b
-    #[arg(long, value_name = "CLIENT", value_delimiter = ',')]
+    #[arg(value_name = "CLIENT", value_delimiter = ',')]
+    clients: Vec<String>,
+    /// The same by an option, as it was at first
+    #[arg(long, value_name = "CLIENT", hide = true, value_delimiter = ',')]
     client: Vec<String>,
     /// Check only this project
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
@@ -146,7 +165,7 @@ pub(super) fn install(cx: &Context, args: &InstallArgs) -> Result<u8, Failure> {
     let arguments = arguments(cx, &args.offer);
     let mut ledger = ledger(cx)?;
     let mut outcomes = Vec::new();
-    for client in clients(homes, &args.which.client, project.is_some())? {
+    for client in clients(homes, &args.which.words(), project.is_some())? {
         let Some(file) = client.file(homes, project.as_deref()) else {
             let failure = Failure::usage("it has no project settings", "leave out --project");
             outcomes.push(Outcome::refused(client.word(), None, &failure));
@@ -168,7 +187,7 @@ pub(super) fn install(cx: &Context, args: &InstallArgs) -> Result<u8, Failure> {
         carry_out(
             cx,
             ("mcp", "install"),
-            &args.which.client,
+            &args.which.words(),
             &mut outcomes,
             &mut |step| ledger.apply(step, cx.now),
         )?;
@@ -181,9 +200,9 @@ pub(super) fn uninstall(cx: &Context, which: &Which) -> Result<u8, Failure> {
     let homes = homes(cx, &config);
     let mut ledger = ledger(cx)?;
     let below = cx.directory(which.project.as_deref());
-    let mut words: Vec<String> = match which.client.iter().any(|word| word == "all") {
+    let mut words: Vec<String> = match which.words().iter().any(|word| word == "all") {
         true => ledger.seen().into_iter().map(|seen| seen.target).collect(),
-        false => clients(homes, &which.client, false)?
+        false => clients(homes, &which.words(), false)?
             .iter()
             .map(|client| client.word().to_owned())
             .collect(),
@@ -204,7 +223,7 @@ pub(super) fn uninstall(cx: &Context, which: &Which) -> Result<u8, Failure> {
         carry_out(
             cx,
             ("mcp", "uninstall"),
-            &which.client,
+            &which.words(),
             &mut outcomes,
             &mut |step| match step.action {
                 Action::Keep => ledger.drop_edit(step),
@@ -328,10 +347,11 @@ pub(super) fn status(cx: &Context, args: &StatusArgs) -> Result<u8, Failure> {
     let config = config_home(cx);
     let homes = homes(cx, &config);
     let project = cx.directory(args.project.as_deref());
-    let every = args.client.is_empty() || args.client.iter().any(|word| word == "all");
+    let words = [&args.clients[..], &args.client].concat();
+    let every = words.is_empty() || words.iter().any(|word| word == "all");
     let named = match every {
         true => Vec::new(),
-        false => clients(homes, &args.client, project.is_some())?,
+        false => clients(homes, &words, project.is_some())?,
     };
     let mut seen = ledger(cx)?.seen();
     seen.retain(|seen| {
@@ -378,13 +398,13 @@ pub(super) fn status(cx: &Context, args: &StatusArgs) -> Result<u8, Failure> {
                 ));
             }
             Err(why) => text.push_str(&format!(
-                "{} {client:<15} {place}\n  {why}\n  fix: bdr mcp install --client {client}\n",
+                "{} {client:<15} {place}\n  {why}\n  fix: bdr mcp install {client}\n",
                 cx.ui.out.yellow("!")
             )),
         }
     }
     if all.is_empty() {
-        text = "No client starts bdr. To add it: bdr mcp install --client all\n".to_owned();
+        text = "No client starts bdr. To add it: bdr mcp install all\n".to_owned();
     }
     cx.ui.report(&text)?;
     Ok(code)

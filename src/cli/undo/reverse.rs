@@ -93,6 +93,19 @@ impl Reversal<'_> {
         command
     }
 
+    /// Returns what is unexpected about an operation that nobody named, where `--yes` is given:
+    /// that answers for what was just done here, and does not choose an operation.
+    fn unexpected(&self, cx: &Context, operation: &Operation) -> Option<String> {
+        let plain = self.how.yes && matches!(self.found, Found::Plain { .. });
+        let ago = || when::ago(cx.now, operation.begin.time);
+        match operation {
+            _ if !plain => None,
+            operation if is_set_up(operation) => Some("bdr's own set-up".to_owned()),
+            operation if is_old(cx, operation) => Some(format!("an operation from {}", ago())),
+            _ => None,
+        }
+    }
+
     /// Returns what to ask before it is done, if it may not be what was meant.
     fn question(&self, cx: &Context, operation: &Operation, plan: &UndoPlan) -> Option<String> {
         if self.how.yes {
@@ -161,7 +174,8 @@ pub(super) fn reverse(
         UndoDocument::new(operation, &plan, &git, asked)
     });
     let text = page(cx, repo, operations, operation, reversal, &plan, &git);
-    let ready = how.yes || cx.ui.can_ask;
+    let unexpected = reversal.unexpected(cx, operation);
+    let ready = how.yes && unexpected.is_none() || !how.yes && cx.ui.can_ask;
     if how.dry_run || !ready {
         let code = if how.dry_run { exit::OK } else { exit::PARTIAL };
         if let Some(document) = document {
@@ -171,7 +185,11 @@ pub(super) fn reverse(
         let mut text = format!("{text}Nothing was changed.");
         if !how.dry_run {
             let command = reversal.command(&own);
-            text.push_str(&format!(" Without a terminal, say so: {command}"));
+            let why = match unexpected {
+                Some(what) => format!("For {what}, --yes needs its name"),
+                None => "Without a terminal, say so".to_owned(),
+            };
+            text.push_str(&format!(" {why}: {command}"));
         }
         cx.ui.data(&format!("{text}\n"))?;
         return Ok(code);
