@@ -275,6 +275,28 @@ impl Place {
         Some(crate::base::path::absolute(self.cwd.as_deref()?, &path))
     }
 
+    /// Returns true if a word is below the current directory, although its end is known only at run
+    /// time, as in `out/$name`. A guard watches that directory.
+    fn is_below(&self, word: &Word) -> bool {
+        let (above, name) = match word.start.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => word.start.split_at(slash + 1),
+            None => (&b"./"[..], &word.start[..]),
+        };
+        let in_here = || {
+            let above = Word {
+                bytes: above.to_vec(),
+                ..Word::default()
+            };
+            let above = self.path(&above)?;
+            Some(above.starts_with(self.cwd.as_deref()?))
+        };
+        // A value alone may be an absolute path, and after dots it may lead upwards.
+        !word.start.is_empty()
+            && !word.glob
+            && !name.starts_with(b".")
+            && in_here().unwrap_or(false)
+    }
+
     /// Returns the directory itself, as a place where a command works.
     fn here(&self) -> Option<Operand> {
         Some(Operand {
@@ -309,6 +331,8 @@ struct Word {
     likely: Vec<Self>,
     /// How it was written, if it is known only at run time.
     written: String,
+    /// What comes before the first part that is known only at run time.
+    start: Vec<u8>,
 }
 
 impl Word {

@@ -411,7 +411,10 @@ impl Line<'_> {
         }
         let operand = place.operand(word, true);
         let known = operand.is_some();
-        let untold = !known && word.likely.is_empty() && effect == Effect::Destructive;
+        let untold = !known
+            && word.likely.is_empty()
+            && effect == Effect::Destructive
+            && !place.is_below(word);
         let likely = word.likely.iter().filter_map(|w| place.operand(w, true));
         self.result.join(Assessment {
             effect,
@@ -540,7 +543,7 @@ impl Line<'_> {
                 WordPiece::SingleQuotedText(text) => push_quoted(word, text),
                 WordPiece::AnsiCQuotedText(text) => match ansi_c(text) {
                     Some(text) => push_quoted(word, &text),
-                    None => word.dynamic = true,
+                    None => word.end_here(),
                 },
                 WordPiece::EscapeSequence(text) => {
                     push_quoted(word, text.strip_prefix('\\').unwrap_or(text));
@@ -550,7 +553,7 @@ impl Line<'_> {
                     self.pieces(inner, true, place, word);
                 }
                 WordPiece::TildeExpansion(TildeExpr::Home) => self.home(word),
-                WordPiece::TildeExpansion(_) => word.dynamic = true,
+                WordPiece::TildeExpansion(_) => word.end_here(),
                 WordPiece::ParameterExpansion(expr) => match plain(expr) {
                     Some("HOME") => self.home(word),
                     Some("PWD") if place.cwd.is_some() => {
@@ -564,10 +567,10 @@ impl Line<'_> {
                             word.bytes.extend_from_slice(&value.bytes);
                         }
                         Some(value) => push_quoted(word, &String::from_utf8_lossy(&value.bytes)),
-                        None => word.dynamic = true,
+                        None => word.end_here(),
                     },
                     None => {
-                        word.dynamic = true;
+                        word.end_here();
                         // `${a:-$(rm x)}` runs commands too; its value is not examined further.
                         if format!("{expr:?}").contains(['$', '`']) {
                             self.result
@@ -577,12 +580,12 @@ impl Line<'_> {
                 },
                 WordPiece::CommandSubstitution(text)
                 | WordPiece::BackquotedCommandSubstitution(text) => {
-                    word.dynamic = true;
+                    word.end_here();
                     let inner = line(text, &mut place.clone(), self.around, self.depth + 1);
                     self.result.join(inner);
                 }
                 WordPiece::ArithmeticExpression(expression) => {
-                    word.dynamic = true;
+                    word.end_here();
                     self.text(&expression.value, place);
                 }
             }
@@ -601,8 +604,18 @@ impl Line<'_> {
                 let home = crate::base::path::os_to_bytes(home.as_os_str());
                 word.bytes.extend_from_slice(&home);
             }
-            None => word.dynamic = true,
+            None => word.end_here(),
         }
+    }
+}
+
+impl Word {
+    /// Notes that the next part of it is known only at run time.
+    fn end_here(&mut self) {
+        if !self.dynamic {
+            self.start = unescaped(&self.bytes);
+        }
+        self.dynamic = true;
     }
 }
 

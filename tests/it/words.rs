@@ -349,6 +349,8 @@ fn what_only_shows_when_it_runs_is_said_once_before_it_runs() {
         "rm -rf \"$NO_SUCH_VARIABLE\"; echo ran >&2",
         "eval \"$NO_SUCH_VARIABLE\"; echo ran >&2",
         "echo x > \"${NO_SUCH_VARIABLE:-/dev/null}\"; echo ran >&2",
+        "echo x > \"../$(cat list)\"; echo ran >&2",
+        "echo x > \".$(echo ./)made\"; echo ran >&2",
     ] {
         let said = said(&["guard", "--summary", "never", "--", "bash", "-c", line]);
         let lines: Vec<&str> = said.lines().collect();
@@ -364,6 +366,9 @@ fn what_only_shows_when_it_runs_is_said_once_before_it_runs() {
         "ls \"$(pwd)\"",
         "for f in *.none; do rm -f \"$f\"; done",
         "printf '%s\\n' own | xargs rm -f",
+        // What is below the current directory is watched, whatever its name comes to.
+        "mkdir -p junk; for i in $(cat list); do echo > junk/$i; done",
+        "for i in $(cat list); do echo x > \"out-$i.txt\"; done",
         "D=own; rm -f \"$D\"",
     ] {
         place.write("ws/own", b"own");
