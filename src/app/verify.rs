@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use bdr::base::error::IoContext as _;
 use bdr::base::id::SnapshotId;
-use bdr::care::verify::LostFile;
+use bdr::care::verify::{LostFile, VerifyReport};
 
+use crate::app::context::Context;
 use crate::app::error::Failure;
 
 /// Creates a scratch directory in one of bdr's own places, after removing earlier leftovers; it is
@@ -47,6 +48,13 @@ pub(crate) fn sweep(parent: &std::path::Path) {
             let _ = left.remove();
         }
     }
+}
+
+/// Remembers what a check of a part found: that may find damage, but does not prove that there is
+/// none elsewhere. If it cannot be remembered, it is said all the same.
+pub(crate) fn remember_part(cx: &Context, report: &VerifyReport) {
+    let found = report.damage.len() as u64;
+    let _ = (cx.journal()).update(|memory| memory.damage = memory.damage.max(found));
 }
 
 /// A file that cannot be restored from some snapshots.

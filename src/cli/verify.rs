@@ -16,7 +16,7 @@ use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::jobs;
 use crate::app::pick;
-use crate::app::verify::{Lost, lost_files, scratch};
+use crate::app::verify::{Lost, lost_files, remember_part, scratch};
 use crate::ui::{self, count, plural};
 
 /// Check that stored data can be restored
@@ -74,12 +74,9 @@ pub(crate) fn run(cx: &Context, args: &VerifyArgs) -> Result<u8, Failure> {
         (None, LevelArg::Full | LevelArg::Restore) => {
             jobs::remember(cx, Job::Verify, "user", look)?.0
         }
-        // Checking a part may find damage, but does not prove that there is none elsewhere.
         _ => {
             let report = look()?;
-            let found = report.damage.len() as u64;
-            // If it cannot be remembered, it is said all the same.
-            let _ = (cx.journal()).update(|memory| memory.damage = memory.damage.max(found));
+            remember_part(cx, &report);
             report
         }
     };

@@ -29,6 +29,9 @@ pub(super) struct VerifyResult {
     bytes: u64,
     issues: Vec<Issue>,
     errors: Vec<Mismatch>,
+    /// What was damaged and is whole again: verifying takes it from its second copy.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    repair_actions: Vec<String>,
     duration: u64,
     warnings: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,6 +101,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         (_, true) => VerifyLevel::Quick,
         _ => VerifyLevel::Full,
     };
+    let repair = call.args.flag("repair")? == Some(true);
     let scratch = match deep {
         true => Some(verifying::scratch(repo.cache())?),
         false => None,
@@ -109,6 +113,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         scratch.as_ref().map(tempfile::TempDir::path),
         &cx.progress(),
     )?;
+    verifying::remember_part(cx, &report);
     let mut issues = Vec::new();
     for damage in &report.damage {
         issues.extend(issues_of(call, &snapshots, damage));
@@ -121,8 +126,8 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         _ => one.stats.files.saturating_sub(found as u64),
     };
     let mut warnings = Vec::new();
-    if call.args.flag("repair")? == Some(true) {
-        warnings.push("repair: true was ignored; create_backup {\"type\":\"full\"} stores what still exists again");
+    if repair && !valid {
+        warnings.push("repair: true was refused: this tool changes nothing. Run `bdr repair`");
     }
     let damaged = plural(report.damage.len() as u64, "object");
     let result = VerifyResult {
@@ -146,13 +151,18 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         bytes: report.bytes,
         errors: issues.iter().map(Mismatch::new).collect(),
         issues,
+        repair_actions: report
+            .healed
+            .iter()
+            .map(|name| format!("mended {name} from its second copy"))
+            .collect(),
         duration: call.elapsed_ms(),
         warnings,
         error: (!valid).then(|| {
             Problem::new(
                 "BACKUP_CORRUPTED",
                 format!("{damaged} damaged"),
-                "other files restore as usual; create_backup {\"type\":\"full\"} stores what still exists again",
+                "other files restore as usual; `bdr repair` mends what can be mended, and create_backup {\"type\":\"full\"} stores what still exists again",
             )
         }),
     };

@@ -263,3 +263,34 @@ fn two_servers_and_the_command_line_share_a_repository() {
     assert!(listed["total"].as_u64().unwrap() >= 7, "{listed}");
     place.run(&["verify"], 0);
 }
+
+#[test]
+fn damage_that_a_client_finds_is_known_to_everybody() {
+    let place = place();
+    let mut client = Mcp::start(&place, &[], LEGACY);
+    client.ok("create_backup", json!({"type": "full"}));
+    // Nothing is damaged: there is nothing to refuse.
+    let arguments = json!({"backupId": "latest", "repair": true});
+    let whole = client.ok("verify_backup", arguments.clone());
+    assert_eq!(whole["warnings"], json!([]), "{whole}");
+    for pack in walkdir::WalkDir::new(place.store().join("packs")) {
+        let pack = pack.unwrap().into_path();
+        if pack.is_file() {
+            let mut bytes = fs::read(&pack).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 0x55;
+            fs::remove_file(&pack).unwrap();
+            fs::write(&pack, bytes).unwrap();
+        }
+    }
+    place.run(&["status"], 0);
+    let fault = client.fails("verify_backup", arguments, "BACKUP_CORRUPTED");
+    let refused = fault["warnings"][0].as_str().unwrap();
+    assert!(refused.contains("bdr repair"), "{fault}");
+    assert_eq!(fault["repairActions"], json!(null), "{fault}");
+    let said = place.run(&["status"], 4);
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.contains("verification found"), "{said}");
+    let status = client.tool("get_backup_status", json!({}));
+    assert!(status.to_string().contains("damage"), "{status}");
+}
