@@ -61,9 +61,7 @@ pub(crate) fn run(cx: &Context, args: &StatusArgs) -> Result<u8, Failure> {
     }
     let codes = status.troubles.iter().map(|trouble| match trouble {
         Trouble::Away => exit::NO_REPOSITORY,
-        Trouble::Damaged { .. } | Trouble::Lost { .. } | Trouble::FoundDamaged { .. } => {
-            exit::DAMAGED
-        }
+        Trouble::Damaged { .. } | Trouble::Lost { .. } => exit::DAMAGED,
         _ => exit::OK,
     });
     let code = codes.max().unwrap_or(exit::OK);
