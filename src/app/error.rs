@@ -59,7 +59,8 @@ impl Failure {
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Engine(error) | Self::Hinted { error, .. } => match (&**error, error.kind()) {
-                (Error::Invalid { .. }, _) | (_, ErrorKind::Config) => exit::USAGE,
+                (Error::Invalid { .. } | Error::Expired { .. } | Error::Unrecordable { .. }, _)
+                | (_, ErrorKind::Config) => exit::USAGE,
                 (Error::NotARepository { .. }, _) | (_, ErrorKind::NoRepository) => {
                     exit::NO_REPOSITORY
                 }

@@ -84,6 +84,9 @@ pub enum Error {
         name: String,
         reason: String,
     },
+    /// A record would not pass its check when it is read, or be too long.
+    #[error("a record cannot be written: {reason}")]
+    Unrecordable { reason: String },
     /// No copy of a blob can be read.
     #[error("blob {id} cannot be read from any pack")]
     BlobMissing { id: crate::base::id::Digest },
@@ -100,6 +103,13 @@ pub enum Error {
     Ambiguous { spec: String, candidates: String },
     #[error("no operation matches `{spec}`")]
     NoSuchOperation { spec: String },
+    /// The snapshot before an operation is gone: too old, no room for it, or forgotten.
+    #[error(
+        "the snapshot before this operation has expired: `guard_bytes` or `max_size` of [retention] had no room for it, or it was forgotten"
+    )]
+    Expired {
+        snapshot: crate::base::id::SnapshotId,
+    },
     /// There is nothing in the log to undo or redo.
     #[error("nothing to {verb}")]
     NothingTo {
@@ -213,6 +223,8 @@ impl Error {
             | Self::NoSnapshotBefore { .. }
             | Self::Ambiguous { .. }
             | Self::NoSuchOperation { .. }
+            | Self::Expired { .. }
+            | Self::Unrecordable { .. }
             | Self::NothingTo { .. }
             | Self::NoSuchPath { .. }
             | Self::Invalid { .. }
@@ -242,11 +254,13 @@ impl Error {
             Self::NewerFormat { .. } => "newer-format",
             Self::Damaged { .. } => "damaged",
             Self::Unreadable { .. } => "unreadable-record",
+            Self::Unrecordable { .. } => "unrecordable",
             Self::BlobMissing { .. } => "blob-missing",
             Self::NoSuchSnapshot { .. } => "no-such-snapshot",
             Self::NoSnapshotBefore { .. } => "no-snapshot-before",
             Self::Ambiguous { .. } => "ambiguous",
             Self::NoSuchOperation { .. } => "no-such-operation",
+            Self::Expired { .. } => "expired",
             Self::NothingTo { .. } => "nothing-to-do",
             Self::NoSuchPath { .. } => "no-such-path",
             Self::Config { .. } => "config",
@@ -291,6 +305,10 @@ impl Error {
             Self::NoSuchSnapshot { .. } | Self::Ambiguous { .. } => Some("bdr list".to_owned()),
             Self::NoSnapshotBefore { .. } => Some("bdr list".to_owned()),
             Self::NoSuchOperation { .. } | Self::NothingTo { .. } => Some("bdr log".to_owned()),
+            Self::Expired { .. } => Some(
+                "bdr history PATH lists the versions that are left; bdr op pin keeps what an undo needs"
+                    .to_owned(),
+            ),
             Self::NoSuchPath { path, .. } => {
                 let name = path.rsplit('/').next().unwrap_or(path.as_str());
                 let pattern = match name.contains(['*', '?', '[']) {

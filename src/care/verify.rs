@@ -23,9 +23,12 @@ use crate::repo::summaries::Summary;
 use crate::repo::{Repository, record};
 
 mod content;
+mod damage;
 mod packs;
 
 use content::check_content;
+use damage::damage;
+pub use damage::{Damage, Harm, LostFile};
 use packs::Packs;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,25 +59,6 @@ pub struct VerifyReport {
     /// Why that key is not used: then no record counts as this machine's, and new ones are not bound.
     pub key_refused: Option<String>,
     pub elapsed: Duration,
-}
-
-#[derive(Debug, Clone)]
-pub struct Damage {
-    /// Pack, listing or record, by its name in the repository; or a restored path.
-    pub name: String,
-    pub reason: String,
-    /// Files that cannot be restored because of it.
-    pub lost: Vec<LostFile>,
-}
-
-/// A file that cannot be restored from a snapshot.
-#[derive(Debug, Clone)]
-pub struct LostFile {
-    pub snapshot: SnapshotId,
-    /// Its absolute path.
-    pub path: RawName,
-    /// The newest other snapshot with a good copy of the path.
-    pub other: Option<SnapshotId>,
 }
 
 /// Verifies the repository, or one snapshot of it.
@@ -174,27 +158,11 @@ fn rehearse(
         let path = path.strip_prefix(place.path()).unwrap_or(path);
         report.damage.push(Damage {
             name: crate::base::path::show(path.as_os_str()),
-            reason: problem.reason,
+            reason: Harm::Other(problem.reason),
             lost: Vec::new(),
         });
     }
     OwnTree::made(&place).remove()
-}
-
-fn reason_of(error: &Error) -> String {
-    match error {
-        Error::Damaged { reason, .. } => reason.clone(),
-        Error::Storage { source, .. } | Error::Io { source, .. } => source.to_string(),
-        other => other.to_string(),
-    }
-}
-
-fn damage(name: String, error: &Error) -> Damage {
-    Damage {
-        name,
-        reason: reason_of(error),
-        lost: Vec::new(),
-    }
 }
 
 /// Restores records from the lifeboat that were deleted from the repository: what bdr itself
@@ -226,10 +194,7 @@ fn check_recovery(repo: &Repository, report: &mut VerifyReport) {
         match repo.renew_recovery(name) {
             Ok(()) => report.healed.push(name.to_owned()),
             Err(error) => report.damage.push(Damage {
-                reason: format!(
-                    "it is not as bdr wrote it, and cannot be rewritten: {}",
-                    reason_of(&error)
-                ),
+                reason: Harm::Recovery(Box::new(Harm::of(&error))),
                 ..damage(name.to_owned(), &error)
             }),
         }
@@ -326,7 +291,7 @@ fn check_operations(
         missing.remove(&one.id);
         found.push(Damage {
             name: one.file_name(),
-            reason: "it is missing, though nobody removed it".to_owned(),
+            reason: Harm::RecordMissing,
             lost: Vec::new(),
         });
     }
@@ -340,7 +305,7 @@ fn check_operations(
     {
         found.push(Damage {
             name: layout::some_snapshot(*id),
-            reason: "it is missing, and an operation needs it to be undone".to_owned(),
+            reason: Harm::NeededByUndo,
             lost: Vec::new(),
         });
     }

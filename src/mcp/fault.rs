@@ -135,6 +135,10 @@ fn of_error(error: &Error) -> (&'static str, Option<&'static str>) {
             "CHECKPOINT_EXPIRED",
             Some("list_backups and restore_backup, or find_versions"),
         ),
+        Error::Expired { .. } => (
+            "CHECKPOINT_EXPIRED",
+            Some("list_backups, then restore_backup; or find_versions"),
+        ),
         Error::NothingTo { .. } => ("NOTHING_TO_DO", Some("checkpoint makes one")),
         Error::NoSuchPath { .. } => (
             "SOURCE_NOT_FOUND",

@@ -23,12 +23,17 @@ pub enum Reason {
     TooMany,
     /// An extended attribute contains a secret; the file itself is stored.
     SecretAttribute,
-    /// It could not be read, or a reason that this version does not know.
+    /// It could not be read; the text continues with what the system said.
+    Unreadable,
+    /// The file comes back, but not its sealed values: their vault is not on this machine. The text
+    /// continues with why.
+    ValuesAway,
+    /// A reason that this version does not know.
     Other,
 }
 
 /// All with words of their own.
-const WORDS: [(Reason, &str); 10] = [
+const WORDS: [(Reason, &str); 12] = [
     (Reason::Rebuildable, "rebuildable"),
     (Reason::Excluded, "excluded"),
     (Reason::Own, "bdr's own"),
@@ -39,6 +44,11 @@ const WORDS: [(Reason, &str); 10] = [
     (Reason::Untouched, "not touched by the undo"),
     (Reason::TooMany, "too many files"),
     (Reason::SecretAttribute, crate::privacy::IN_ATTRIBUTE),
+    (Reason::Unreadable, "unreadable"),
+    (
+        Reason::ValuesAway,
+        "its secret values are sealed, and their vault is not on this machine",
+    ),
 ];
 
 impl Reason {
@@ -52,9 +62,23 @@ impl Reason {
     pub fn of(text: &str) -> Self {
         let known = WORDS.iter().find(|(_, words)| {
             let rest = text.strip_prefix(words);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(" ("))
+            rest.is_some_and(|rest| {
+                rest.is_empty() || rest.starts_with(" (") || rest.starts_with(": ")
+            })
         });
         known.map_or(Self::Other, |(reason, _)| *reason)
+    }
+
+    /// Returns the words, continued with what an error said.
+    pub fn because(self, said: &str) -> String {
+        format!("{}: {said}", self.words())
+    }
+
+    /// Returns what an error said, without the words before it.
+    pub fn said(self, text: &str) -> &str {
+        let said = text.strip_prefix(self.words());
+        said.and_then(|rest| rest.strip_prefix(": "))
+            .unwrap_or(text)
     }
 
     /// Returns true for reasons that the user may want to know about; the others were requested, or
@@ -79,6 +103,9 @@ mod tests {
         }
         assert_eq!(Reason::of("over the budget (8.1 MiB)"), Reason::OverBudget);
         assert_eq!(Reason::of("excluded middle"), Reason::Other);
-        assert_eq!(Reason::of("unreadable: over the budget"), Reason::Other);
+        let text = Reason::Unreadable.because("over the budget");
+        assert_eq!(Reason::of(&text), Reason::Unreadable);
+        assert_eq!(Reason::Unreadable.said(&text), "over the budget");
+        assert_eq!(Reason::Unreadable.said("is a pipe"), "is a pipe");
     }
 }

@@ -31,7 +31,6 @@ mod read;
 mod run;
 
 use run::Run;
-pub(crate) use run::UNREADABLE;
 
 #[derive(Debug, Clone)]
 pub struct BackupReport {

@@ -21,7 +21,7 @@ use crate::disk::storage::LocalStorage;
 use crate::model::agent::AgentCall;
 use crate::model::reason::Reason;
 use crate::model::rules::{Matcher, Origin, Root, Verdict};
-use crate::protect::backup::{BackupOptions, BackupReport, RootRun, UNREADABLE, capture, survey};
+use crate::protect::backup::{BackupOptions, BackupReport, RootRun, capture, survey};
 use crate::protect::work::Work;
 use crate::repo::Repository;
 use crate::repo::oplog::{
@@ -219,9 +219,6 @@ fn redacted_texts(repo: &Repository, texts: Vec<String>) -> Vec<String> {
         .collect()
 }
 
-/// How the reason begins for files that come back without their secret values.
-pub const NOT_KEPT: &str = "its secret values are sealed, and their vault is not on this machine";
-
 /// Returns sealed files whose values cannot be kept: an undo has to use the values that the files
 /// have then.
 fn not_kept(repo: &Repository, runs: &[RootRun]) -> Vec<PathNote> {
@@ -233,7 +230,7 @@ fn not_kept(repo: &Repository, runs: &[RootRun]) -> Vec<PathNote> {
     let Some(why) = repo.vault().trouble() else {
         return Vec::new();
     };
-    let reason = format!("{NOT_KEPT}: {why}");
+    let reason = Reason::ValuesAway.because(&why);
     let paths = runs.iter().flat_map(RootRun::sealed_paths);
     paths
         .map(|path| PathNote {
@@ -254,7 +251,7 @@ fn check_named(runs: &[RootRun]) -> Result<()> {
             let path = unread.path.to_path(&run.root.path);
             // Operands below a directory that cannot be listed have a root of their own.
             if must.iter().any(|named| path.starts_with(named)) {
-                let reason = unread.reason.trim_start_matches(UNREADABLE).to_owned();
+                let reason = Reason::Unreadable.said(&unread.reason).to_owned();
                 return Err(Error::NotCaptured { path, reason });
             }
         }

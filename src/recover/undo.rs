@@ -11,6 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use plan::plan_root;
+use planner::{Done, Past};
 use serde::Serialize;
 
 use crate::base::error::{Error, Result};
@@ -28,12 +30,10 @@ use crate::protect::guard::{self, Intent};
 use crate::protect::survey::RootRun;
 use crate::protect::work::Work;
 use crate::recover::apply::{self, Licence};
-use crate::repo::Repository;
 use crate::repo::layout;
 use crate::repo::oplog::{Operation, OperationKind, Portion, RootChanges};
 use crate::repo::snapshot::{PathNote, RootRecord, Snapshot, Trigger};
-use plan::plan_root;
-use planner::{Done, Past};
+use crate::repo::{MISSING, Repository};
 
 mod around;
 mod back;
@@ -267,13 +267,10 @@ fn snapshot_before(repo: &Repository, operation: &Operation) -> Result<Snapshot>
     repo.snapshot(before).map_err(|error| match error {
         Error::NoSuchSnapshot { .. } if !repo.is_forgotten(before) => Error::Unreadable {
             name: layout::some_snapshot(before),
-            reason: "it is missing, though nobody removed it".to_owned(),
+            reason: MISSING.to_owned(),
         },
-        Error::NoSuchSnapshot { .. } => Error::invalid(
-            // One that is too old goes together with its operation.
-            "the snapshot before this operation has expired: `guard_bytes` or `max_size` of [retention] had no room for it, or it was forgotten",
-            Some("bdr history PATH lists the versions that are left; bdr op pin keeps what an undo needs"),
-        ),
+        // One that is too old goes together with its operation.
+        Error::NoSuchSnapshot { .. } => Error::Expired { snapshot: before },
         other => other,
     })
 }

@@ -32,7 +32,7 @@ impl Repository {
         // If there are more changes than a record can hold, it only says that something changed; an
         // undo finds them by comparing.
         match self.put_bound(&name, end) {
-            Err(Error::Invalid { .. }) => self.put_bound(&name, &end.in_short()),
+            Err(Error::Unrecordable { .. }) => self.put_bound(&name, &end.in_short()),
             other => other,
         }
     }

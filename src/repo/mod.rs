@@ -49,6 +49,7 @@ pub(crate) mod verdicts;
 
 use index::Index;
 pub use lazy::Snapshots;
+pub(crate) use newest::MISSING;
 use oplog::{Begin, End};
 use recovery::{RECOVER_MD, RECOVER_PY};
 use snapshot::{PackRef, RootRecord, Snapshot};

@@ -31,7 +31,7 @@ struct Newest {
 const MOST_PLACES: usize = 16;
 
 /// Reason for a record that is missing.
-pub(super) const MISSING: &str = "it is missing, though nobody removed it";
+pub(crate) const MISSING: &str = "it is missing, though nobody removed it";
 
 impl Repository {
     fn newest_path(&self) -> PathBuf {

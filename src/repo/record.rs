@@ -98,7 +98,9 @@ pub fn encode<T: Serialize + Record>(value: &T) -> Result<Vec<u8>> {
 }
 
 fn refused(reason: impl std::fmt::Display) -> Error {
-    Error::invalid(format!("a record cannot be written: {reason}"), None)
+    Error::Unrecordable {
+        reason: reason.to_string(),
+    }
 }
 
 fn body_of<T: Serialize + Record>(value: &T) -> Result<Vec<u8>> {

@@ -69,7 +69,7 @@ impl VerifyDocument {
         };
         let damage = |damage: &Damage| DamageDocument {
             name: damage.name.clone(),
-            reason: damage.reason.clone(),
+            reason: damage.reason.to_string(),
             lost: damage.lost.iter().map(lost).collect(),
         };
         Self {
@@ -314,7 +314,7 @@ impl RepairDocument {
     pub(crate) fn new(last: &VerifyReport) -> Self {
         let found = |damage: &Damage| FoundDocument {
             name: damage.name.clone(),
-            reason: damage.reason.clone(),
+            reason: damage.reason.to_string(),
         };
         Self {
             dry_run: false,

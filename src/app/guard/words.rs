@@ -197,7 +197,7 @@ pub(crate) fn missed_of_operands(
     let named = |note: &&PathNote| {
         let path = note.path.as_path();
         let mut operands = assessment.operands.iter().filter(|o| o.itself && !o.glob);
-        !note.reason.starts_with(bdr::protect::guard::NOT_KEPT)
+        note.why() != Reason::ValuesAway
             && operands.any(|operand| {
                 path.starts_with(bdr::protect::guard::canonical_parent(&operand.path))
             })
@@ -244,7 +244,7 @@ pub(crate) fn unstored(cx: &Context, assessment: &Assessment) -> Option<String> 
 pub(crate) fn name_missed(cx: &Context, missed: &[&PathNote]) {
     let (sealed, missed): (Vec<&PathNote>, Vec<&PathNote>) = missed
         .iter()
-        .partition(|note| note.reason.starts_with(bdr::protect::guard::NOT_KEPT));
+        .partition(|note| note.why() == Reason::ValuesAway);
     if let Some(first) = sealed.first() {
         let path = cx.shown(first.path.as_path());
         let others = match sealed.len() {

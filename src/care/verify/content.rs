@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Damage, Listings, LostFile, entries};
+use super::{Damage, Harm, Listings, LostFile, entries};
 use crate::base::error::{Error, Result};
 use crate::base::id::Digest;
 use crate::base::monitor::Monitor;
@@ -55,7 +55,7 @@ pub(super) fn check_content(
             None => {
                 found.push(Damage {
                     name: format!("content {}", content.digest),
-                    reason: "its parts exist but do not add up to the original".to_owned(),
+                    reason: Harm::DoesNotAddUp,
                     lost: Vec::new(),
                 });
                 bad.insert(key, found.len() - 1);

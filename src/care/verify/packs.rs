@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Damage, Listings, LostFile, VerifyLevel, files, reason_of};
+use super::{Damage, Harm, Listings, LostFile, VerifyLevel, files};
 use crate::base::error::{Error, Result};
 use crate::base::id::Digest;
 use crate::base::monitor::{Monitor, Phase};
@@ -45,7 +45,7 @@ pub(super) struct Packs {
     pub(super) index: Arc<Index>,
     /// The existing packs, with their sizes.
     present: HashMap<Digest, u64>,
-    bad: BTreeMap<Digest, String>,
+    bad: BTreeMap<Digest, Harm>,
     /// Unreadable copies of blobs, by blob, with the names of their packs.
     bad_copies: HashMap<Digest, Vec<(Location, String)>>,
 }
@@ -59,7 +59,7 @@ impl Packs {
             .map(|p| (p.id, p.bytes))
             .collect();
         let (index, unreadable) = repo.refreshed_index()?;
-        let mut bad: BTreeMap<Digest, String> = BTreeMap::new();
+        let mut bad: BTreeMap<Digest, Harm> = BTreeMap::new();
         // An incremental is also whole if prune removed one of its packs because everything needed
         // has copies elsewhere.
         let is_lost = |blob: &Digest| index.copies(*blob).next().is_none();
@@ -70,16 +70,15 @@ impl Packs {
         for pack in named.flat_map(|s| &s.packs) {
             match present.get(&pack.id) {
                 None if repo.is_set_aside(pack.id) => {}
-                None => drop(bad.insert(pack.id, "it is missing".to_owned())),
-                Some(bytes) if *bytes != pack.bytes => drop(bad.insert(
-                    pack.id,
-                    format!("it has {bytes} bytes instead of {}", pack.bytes),
-                )),
+                None => drop(bad.insert(pack.id, Harm::Missing)),
+                Some(bytes) if *bytes != pack.bytes => {
+                    bad.insert(pack.id, wrong_size(*bytes, pack));
+                }
                 Some(_) => {}
             }
         }
         for (pack, error) in unreadable {
-            bad.entry(pack.id).or_insert_with(|| reason_of(&error));
+            bad.entry(pack.id).or_insert_with(|| Harm::of(&error));
         }
         Ok(Self {
             index,
@@ -119,8 +118,7 @@ impl Packs {
             let mut name = String::new();
             if let Some(pack) = self.index.pack(location.pack) {
                 name = layout::pack(pack.pack.id);
-                let parts = || "parts of it cannot be read".to_owned();
-                self.bad.entry(pack.pack.id).or_insert_with(parts);
+                self.bad.entry(pack.pack.id).or_insert(Harm::Parts);
             }
             let copies = self.bad_copies.entry(digest).or_default();
             copies.push((location, name));
@@ -137,7 +135,7 @@ impl Packs {
         monitor: &dyn Monitor,
     ) {
         /// Bad files with the reason, and those that are whole again.
-        type Found = (Vec<(PackRef, String)>, Vec<String>);
+        type Found = (Vec<(PackRef, Harm)>, Vec<String>);
         let next = AtomicUsize::new(0);
         let found: Mutex<Found> = Mutex::default();
         let known = &self.bad;
@@ -170,7 +168,11 @@ impl Packs {
     /// Returns the copies of blobs in packs, in the order of the packs.
     fn blobs_in(&self, wanted: &[PackRef]) -> Vec<(Digest, Location)> {
         // An empty one may claim any number of parts of any length, so do not search for them.
-        let is_empty = |pack: &&PackRef| self.bad.get(&pack.id).is_some_and(|why| why == EMPTY);
+        let is_empty = |pack: &&PackRef| {
+            self.bad
+                .get(&pack.id)
+                .is_some_and(|why| *why == Harm::Empty)
+        };
         let wanted = wanted.iter().filter(|pack| !is_empty(pack));
         let ids: DigestSet = wanted.map(|pack| pack.id).collect();
         let index = &self.index;
@@ -194,7 +196,10 @@ impl Packs {
             let pack = self.index.pack(location.pack);
             pack.is_some_and(|p| match level {
                 VerifyLevel::Quick => self.present.get(&p.pack.id) == Some(&p.pack.bytes),
-                _ => self.bad.get(&p.pack.id).is_none_or(|why| why != EMPTY),
+                _ => self
+                    .bad
+                    .get(&p.pack.id)
+                    .is_none_or(|why| *why != Harm::Empty),
             })
         };
         let mut lost = HashMap::new();
@@ -248,14 +253,14 @@ impl Packs {
                     // No copy is known at all: its pack is gone.
                     _ => by_pack
                         .values()
-                        .find(|d| d.reason == "it is missing")
+                        .find(|d| d.reason == Harm::Missing)
                         .map_or_else(|| format!("blob {blob}"), |d| d.name.clone()),
                 };
                 by_pack
                     .entry(name.clone())
                     .or_insert_with(|| Damage {
                         name,
-                        reason: "no pack has it".to_owned(),
+                        reason: Harm::NoPack,
                         lost: Vec::new(),
                     })
                     .lost
@@ -325,20 +330,24 @@ const PIECE: usize = 256 * 1024;
 /// More consecutive zeros than any pack has: a member is at most half as long.
 const MOST_NOTHING: usize = 1 << 20;
 
-/// What is wrong with a pack that has that many.
-const EMPTY: &str = "much of it is empty";
+fn wrong_size(bytes: u64, pack: &PackRef) -> Harm {
+    Harm::Size {
+        bytes,
+        expected: pack.bytes,
+    }
+}
 
 /// Returns what is wrong with a pack file. Reads it piece by piece, because a pack may be as large
 /// as the largest file.
-fn bad_file(repo: &Repository, pack: &PackRef, buffer: &mut [u8]) -> Option<String> {
+fn bad_file(repo: &Repository, pack: &PackRef, buffer: &mut [u8]) -> Option<Harm> {
     let name = layout::pack(pack.id);
     let bytes = match repo.storage().size(&name) {
         Ok(Some(bytes)) => bytes,
-        Ok(None) => return Some("it is missing".to_owned()),
-        Err(error) => return Some(error.to_string()),
+        Ok(None) => return Some(Harm::Missing),
+        Err(error) => return Some(Harm::Other(error.to_string())),
     };
     if bytes != pack.bytes {
-        return Some(format!("it has {bytes} bytes instead of {}", pack.bytes));
+        return Some(wrong_size(bytes, pack));
     }
     let mut hasher = Sha256::new();
     let mut at = 0;
@@ -347,7 +356,7 @@ fn bad_file(repo: &Repository, pack: &PackRef, buffer: &mut [u8]) -> Option<Stri
         let length = usize::try_from(bytes - at).map_or(buffer.len(), |n| n.min(buffer.len()));
         let piece = &mut buffer[..length];
         if let Err(error) = repo.storage().read_at(&name, at, piece) {
-            return Some(error.to_string());
+            return Some(Harm::Other(error.to_string()));
         }
         // A member is shorter than this, and begins with something: such a long empty range
         // contains nothing, however long it claims to be.
@@ -356,10 +365,10 @@ fn bad_file(repo: &Repository, pack: &PackRef, buffer: &mut [u8]) -> Option<Stri
             false => 0,
         };
         if nothing >= MOST_NOTHING {
-            return Some(EMPTY.to_owned());
+            return Some(Harm::Empty);
         }
         hasher.update(&*piece);
         at += length as u64;
     }
-    (Digest::finish(hasher) != pack.id).then(|| "its checksum does not match its name".to_owned())
+    (Digest::finish(hasher) != pack.id).then_some(Harm::Checksum)
 }

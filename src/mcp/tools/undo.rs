@@ -130,7 +130,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         end: None,
         ..operation.clone()
     };
-    let plan = undo::plan(&repo, &since, &options, &cx.progress()).map_err(expired)?;
+    let plan = undo::plan(&repo, &since, &options, &cx.progress())?;
     check(call, &roots, &plan)?;
     if plan.steps.is_empty() {
         return Ok(nothing(&name).into());
@@ -191,17 +191,6 @@ fn done(call: &Call<'_>, mut result: UndoResult, report: &UndoReport) -> Outcome
         failed: !result.success,
         ..Answer::new(result, brief)
     })
-}
-
-fn expired(error: bdr::Error) -> Fault {
-    match error {
-        bdr::Error::Invalid { message, .. } => Fault::new(
-            "CHECKPOINT_EXPIRED",
-            message,
-            "list_backups, then restore_backup; or find_versions",
-        ),
-        other => other.into(),
-    }
 }
 
 fn nothing(name: &str) -> Answer {

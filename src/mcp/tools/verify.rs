@@ -174,17 +174,17 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
 
 /// Returns what damage of one object means: a file that is lost each, or that no file is known to be.
 fn issues_of(call: &Call<'_>, snapshots: &Snapshots<'_>, damage: &Damage) -> Vec<Issue> {
-    let reason = &damage.reason;
+    let reason = damage.reason.to_string();
     if damage.lost.is_empty() {
         return vec![Issue {
             kind: METADATA,
             file: damage.name.clone(),
-            reason: reason.clone(),
+            reason,
             severity: "error",
             good_in: None,
         }];
     }
-    let kind = match reason.contains("missing") {
+    let kind = match damage.reason.is_missing() {
         true => "missing-file",
         false => "checksum-mismatch",
     };

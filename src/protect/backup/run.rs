@@ -13,6 +13,7 @@ use crate::base::monitor::{Monitor, Phase};
 use crate::base::path::{AbsolutePath, RawName, RepoPath, os_to_bytes, tar_name};
 use crate::disk::storage::Hold;
 use crate::model::manifest::{Flag, Kind};
+use crate::model::reason::Reason;
 use crate::model::rules::{Origin, Root};
 use crate::protect::capture::{Capture, CapturedList, Shared};
 use crate::protect::staging::{self, KeptReport};
@@ -593,11 +594,8 @@ fn nanos(time: DateTime<Utc>) -> i64 {
     time.timestamp_nanos_opt().unwrap_or(i64::MAX)
 }
 
-/// How the reason begins for a file that could not be read.
-pub(crate) const UNREADABLE: &str = "unreadable: ";
-
 fn unread(path: RepoPath, error: &Error, inode: u64) -> LeftOut {
-    let reason = format!("{UNREADABLE}{}", reason(error));
+    let reason = Reason::Unreadable.because(&reason(error));
     LeftOut {
         path,
         reason,

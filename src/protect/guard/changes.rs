@@ -20,7 +20,7 @@ use crate::model::manifest::{Entry, Kind, Stat, Time};
 use crate::model::merge;
 use crate::model::reason::Reason;
 use crate::model::rules::{Origin, Root};
-use crate::protect::backup::{RootRun, UNREADABLE};
+use crate::protect::backup::RootRun;
 use crate::protect::compare::{Compared, Differing, Present, stamp};
 use crate::protect::walk::{Dirty, RootHandle, WalkOptions, walk};
 use crate::repo::Repository;
@@ -181,7 +181,7 @@ impl<'a> Origins<'a> {
         left_out: impl Iterator<Item = &'b LeftOut>,
         changes: &mut RootChanges,
     ) {
-        let is_unread = |left: &LeftOut| left.reason.starts_with(UNREADABLE);
+        let is_unread = |left: &LeftOut| left.why() == Reason::Unreadable;
         let known = |left: &&LeftOut| {
             (left.inode != 0 || is_unread(left))
                 && left.why() != Reason::Own
@@ -418,7 +418,7 @@ pub(crate) fn unread_and_altered(record: &RootRecord, origins: &Origins<'_>) -> 
 
 /// Returns true if only the name of a directory is known.
 pub(crate) fn is_unread_dir(left: &LeftOut) -> bool {
-    left.inode == 0 && left.reason.starts_with(UNREADABLE)
+    left.inode == 0 && left.why() == Reason::Unreadable
 }
 
 /// Returns the meaning of the git indexes that an operation left.

@@ -375,3 +375,58 @@ fn a_checkpoint_covers_what_tools_of_agents_edit() {
     client.ok("undo_changes", json!({"paths": ["~/.claude.json"]}));
     assert_eq!(fs::read_to_string(&file).unwrap(), text);
 }
+
+#[test]
+fn a_checkpoint_whose_snapshot_was_forgotten_has_expired() {
+    let place = place();
+    let mut client = Mcp::start(&place, &[], LEGACY);
+    fs::write(place.tree().join("new"), "content").unwrap();
+    let id = client.ok("checkpoint", json!({}))["checkpointId"].clone();
+    break_tree(&place);
+    let later = (crate::support::now() + chrono::TimeDelta::hours(2)).to_rfc3339();
+    place.run_at(&later, &["forget", "latest:any", "--yes"], 0);
+    let fault = client.fails(
+        "undo_changes",
+        json!({"checkpointId": id}),
+        "CHECKPOINT_EXPIRED",
+    );
+    let next = fault["error"]["recovery"].as_str().unwrap();
+    assert!(next.starts_with("list_backups"), "{fault}");
+    let args = ["undo", id.as_str().unwrap(), "--yes", "--json"];
+    let said = place.json_at(&later, &args, 2);
+    assert_eq!(said["error"]["code"], "expired", "{said}");
+}
+
+#[test]
+fn a_file_whose_pack_is_gone_is_missing_and_one_whose_pack_is_damaged_does_not_match() {
+    let place = place();
+    let mut client = Mcp::start(&place, &[], LEGACY);
+    client.ok("create_backup", json!({"type": "full"}));
+    let is_pack = |path: &std::path::Path| path.to_string_lossy().ends_with(".tar.gz");
+    // The lifeboat's as well, or it would heal the damage.
+    let packs: Vec<_> = walkdir::WalkDir::new(place.path(""))
+        .into_iter()
+        .map(|entry| entry.unwrap().into_path())
+        .filter(|path| is_pack(path))
+        .collect();
+    assert!(!packs.is_empty());
+    let kinds = |client: &mut Mcp| {
+        let found = client.tool("verify_backup", json!({"backupId": "latest"}));
+        let issues = found["issues"].as_array().cloned().unwrap_or_default();
+        let kinds: std::collections::BTreeSet<String> = issues
+            .iter()
+            .map(|issue| issue["type"].as_str().unwrap().to_owned())
+            .collect();
+        assert!(!kinds.is_empty(), "{found}");
+        kinds
+    };
+    for pack in &packs {
+        let mut bytes = fs::read(pack).unwrap();
+        fs::remove_file(pack).unwrap();
+        bytes.iter_mut().for_each(|byte| *byte ^= 1);
+        fs::write(pack, bytes).unwrap();
+    }
+    assert!(kinds(&mut client).contains("checksum-mismatch"));
+    packs.iter().for_each(|pack| fs::remove_file(pack).unwrap());
+    assert!(kinds(&mut client).contains("missing-file"));
+}
