@@ -479,6 +479,11 @@ impl Context {
         Some(canonicalize(&dir).unwrap_or(dir))
     }
 
+    /// Returns bdr's own files outside the repository: no program that calls bdr may change them.
+    pub(crate) fn own_files(&self) -> Vec<PathBuf> {
+        vec![self.places.config.clone(), self.places.state.clone()]
+    }
+
     /// Returns an absolute path for people, with `~` below HOME.
     pub(crate) fn shown_absolute(&self, path: &Path) -> String {
         let home = self.home.as_deref().filter(|home| home.parent().is_some());

@@ -146,8 +146,7 @@ pub(crate) fn run(cx: &Context, args: &DiffArgs) -> Result<u8, Failure> {
         sides.a.to_mut().roots.retain(asked);
     }
     let (a, b) = (&*sides.a, sides.b);
-    let own = repo.own_paths();
-    let mut differences = query::diff(&repo, a, b, &own, &cx.progress())?;
+    let mut differences = query::diff(&repo, a, b, &cx.progress())?;
     for (root, _, changes) in &mut differences {
         changes.retain(|change| wanted(root, change.path()));
     }

@@ -126,7 +126,7 @@ pub(crate) fn run(cx: &Context, args: &RestoreArgs) -> Result<u8, Failure> {
             .map(|journal| journal.snapshot);
         let id = journal.ok_or(Error::NothingTo { verb: "resume" })?;
         let first = repo.snapshot(id)?;
-        let options = restore::options_of(&operation, options(cx, args, &repo, Vec::new()));
+        let options = restore::options_of(&operation, options(cx, args, Vec::new()));
         // What it took from older snapshots, it takes from these again.
         let mut wanted: Vec<(String, Option<PathBuf>)> = Vec::new();
         for path in options.paths.iter().filter(|path| path.path.is_root()) {
@@ -149,16 +149,11 @@ pub(crate) fn run(cx: &Context, args: &RestoreArgs) -> Result<u8, Failure> {
             path: bdr::base::path::RepoPath::root(),
         }));
     }
-    let options = options(cx, args, &repo, paths);
+    let options = options(cx, args, paths);
     restore(cx, args, &repo, &picked.snapshot, &options)
 }
 
-fn options(
-    cx: &Context,
-    args: &RestoreArgs,
-    repo: &Repository,
-    paths: Vec<RootPath>,
-) -> RestoreOptions {
+fn options(cx: &Context, args: &RestoreArgs, paths: Vec<RootPath>) -> RestoreOptions {
     RestoreOptions {
         target: args.target.as_ref().map(|dir| absolute(&cx.cwd, dir)),
         beneath: None,
@@ -169,7 +164,7 @@ fn options(
         now: cx.now,
         cwd: cx.cwd.clone(),
         argv: cx.argv(),
-        never: repo.own_paths(),
+        never: Vec::new(),
         host: cx.host.clone(),
         secrets: SecretOptions {
             from_vault: args.secrets == SecretsArg::FromVault,
@@ -281,7 +276,7 @@ fn abort(cx: &Context, repo: &Repository) -> Result<u8, Failure> {
         cwd: cx.cwd.clone(),
         argv: cx.argv(),
         paths: Vec::new(),
-        never: repo.own_paths(),
+        never: Vec::new(),
         host: cx.host.clone(),
         agent: None,
     };

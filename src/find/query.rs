@@ -255,7 +255,6 @@ pub fn diff(
     repo: &Repository,
     a: &Snapshot,
     b: Option<&Snapshot>,
-    never: &[PathBuf],
     monitor: &dyn Monitor,
 ) -> Result<Vec<RootDiff>> {
     let mut result = Vec::new();
@@ -264,7 +263,7 @@ pub fn diff(
             return Err(Error::Interrupted);
         }
         let changes = match b {
-            None => changes_on_disk(repo, old, never)?,
+            None => changes_on_disk(repo, old)?,
             Some(b) => match partner(old, &a.roots, &b.roots) {
                 Some(new) => diff_listings(&repo.listing(old)?, &repo.listing(new)?),
                 // The other does not cover it, so nothing can be said.
@@ -322,14 +321,8 @@ fn partner<'s>(
 
 /// Compares a snapshot's root with what is there now. What is left out now counts as gone, because
 /// a new snapshot would not have it.
-fn changes_on_disk(
-    repo: &Repository,
-    record: &RootRecord,
-    never: &[PathBuf],
-) -> Result<Vec<Change>> {
-    let mut all = repo.own_paths();
-    all.extend(never.iter().cloned());
-    let compared = Compared::of(repo, record, &all)?;
+fn changes_on_disk(repo: &Repository, record: &RootRecord) -> Result<Vec<Change>> {
+    let compared = Compared::of(repo, record, &repo.own_paths())?;
     let now = |path: &RepoPath, standing: &Standing, old: Option<&Entry>| {
         let handle = compared.present.handle.as_ref()?;
         let known = standing.body.clone();

@@ -378,8 +378,7 @@ pub(crate) fn open(
     };
     repo.begin(&begin)?;
     drop(hold);
-    let mut never = repo.own_paths();
-    never.extend(options.never.iter().cloned());
+    let never = repo.untouchable(&options.never);
     Ok(Protected {
         repo: repo.clone(),
         begin,

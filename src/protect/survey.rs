@@ -27,8 +27,7 @@ pub(crate) fn survey(
     roots: &[Root],
     options: &BackupOptions,
 ) -> Result<Vec<RootRun>> {
-    let mut never = repo.own_paths();
-    never.extend(options.never.iter().cloned());
+    let never = repo.untouchable(&options.never);
     let mut runs = Vec::new();
     for root in roots {
         look_around(repo, root, options, &never, &mut runs)?;

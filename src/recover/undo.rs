@@ -419,11 +419,7 @@ fn compare_with_now(
     modes: HashMap<PathBuf, u32>,
     plan: &mut UndoPlan,
 ) -> Result<Vec<RootChanges>> {
-    let never: Vec<PathBuf> = repo
-        .own_paths()
-        .into_iter()
-        .chain(options.never.clone())
-        .collect();
+    let never = repo.untouchable(&options.never);
     let chosen = |record: &&RootRecord| names.is_empty() || names.contains(&record.name);
     let left_out = snapshot.roots.iter().flat_map(|record| &record.left_out);
     let ended = operation.end.as_ref().and_then(|end| end.file_time);

@@ -297,6 +297,14 @@ impl Repository {
         paths
     }
 
+    /// Returns all paths that are neither captured nor changed: the repository's own, then those of
+    /// the program that uses it.
+    pub fn untouchable(&self, more: &[PathBuf]) -> Vec<PathBuf> {
+        let mut paths = self.own_paths();
+        paths.extend_from_slice(more);
+        paths
+    }
+
     /// Makes sure that this program may write to the repository.
     ///
     /// # Errors

@@ -146,7 +146,7 @@ fn a_diff_says_the_same_with_and_without_what_is_remembered() {
     let repo = place.repository();
     let first = place.backup(&repo).snapshot;
     let told = |from: &Snapshot| -> Vec<String> {
-        let roots = bdr::find::query::diff(&repo, from, None, &[], &NullMonitor).unwrap();
+        let roots = bdr::find::query::diff(&repo, from, None, &NullMonitor).unwrap();
         let changes = roots.into_iter().flat_map(|(_, _, changes)| changes);
         let word = |change: &Change| match change {
             Change::Added(_) => "+",

@@ -213,7 +213,7 @@ fn of_places(
     options.full = full;
     options.label = label;
     options.host.clone_from(&cx.host);
-    options.never = vec![cx.places.config.clone(), cx.places.state.clone()];
+    options.never = cx.own_files();
     Ok(backup(repo, &places, &options, &cx.progress())?)
 }
 

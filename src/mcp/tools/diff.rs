@@ -278,7 +278,7 @@ fn changes(
     b: Option<&Snapshot>,
     globs: &Globs,
 ) -> Result<Vec<Changed>, Fault> {
-    let differences = query::diff(repo, a, b, &repo.own_paths(), &cx.progress())?;
+    let differences = query::diff(repo, a, b, &cx.progress())?;
     let mut found = Vec::new();
     for (_, root, changes) in differences {
         for change in changes {

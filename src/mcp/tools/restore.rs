@@ -141,8 +141,6 @@ fn options(
     };
     let overwrite = call.args.flag("overwrite")? == Some(true);
     let paths = chosen(call, repo, from, roots)?;
-    let mut never = repo.own_paths();
-    never.extend([cx.places.config.clone(), cx.places.state.clone()]);
     Ok(RestoreOptions {
         beneath: target
             .as_deref()
@@ -160,7 +158,7 @@ fn options(
         now: cx.now,
         cwd: cx.cwd.clone(),
         argv: call.argv(),
-        never,
+        never: cx.own_files(),
         host: cx.host.clone(),
         secrets: SecretOptions::default(),
         agent: Some(call.agent()),

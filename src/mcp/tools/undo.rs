@@ -111,8 +111,6 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     if !globs.is_empty() && paths.is_empty() {
         return Ok(nothing(&name).into());
     }
-    let mut never = repo.own_paths();
-    never.extend([cx.places.config.clone(), cx.places.state.clone()]);
     let options = UndoOptions {
         now: cx.now,
         cwd: cx.cwd.clone(),
@@ -121,7 +119,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         all: false,
         look_only: false,
         paths,
-        never,
+        never: cx.own_files(),
         host: cx.host.clone(),
         agent: Some(call.agent()),
     };
@@ -215,7 +213,7 @@ fn changed_paths(
             "list_backups, then restore_backup",
         )
     })?;
-    let differences = query::diff(repo, &snapshot, None, &[], &call.cx.progress())?;
+    let differences = query::diff(repo, &snapshot, None, &call.cx.progress())?;
     let mut paths = Vec::new();
     for (_, root, changes) in &differences {
         let all = changes

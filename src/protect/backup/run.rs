@@ -91,8 +91,7 @@ impl<'a> Run<'a> {
     pub(super) fn look(&mut self, roots: &[Root]) -> Result<()> {
         let options = self.options;
         self.monitor.phase(Phase::Scanning, 0, 0);
-        let mut never = self.repo.own_paths();
-        never.extend(options.never.iter().cloned());
+        let never = self.repo.untouchable(&options.never);
         for root in roots {
             look_around(self.repo, root, options, &never, &mut self.runs)?;
             if self.monitor.stopped() {

@@ -83,8 +83,7 @@ pub fn left_by_call(
 /// Its snapshot or a root cannot be read, or the record cannot be written: the operation stays
 /// open.
 pub fn close(repo: &Repository, begin: Begin, options: &CloseOptions) -> Result<Option<Operation>> {
-    let mut never = repo.own_paths();
-    never.extend(options.never.iter().cloned());
+    let never = repo.untouchable(&options.never);
     let (mut roots, unseen) = match begin.before {
         Some(before) => looked_at(repo, &begin, before, &never)?,
         None => (Vec::new(), Vec::new()),

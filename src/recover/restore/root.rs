@@ -98,11 +98,7 @@ pub(super) fn plan_root(
     let mut planner = Planner {
         repo,
         site: Site::open(repo, place, opened, &mut plan.work)?,
-        never: repo
-            .own_paths()
-            .into_iter()
-            .chain(options.never.clone())
-            .collect(),
+        never: repo.untouchable(&options.never),
         listed: wanted.listing.iter().map(|entry| &entry.path).collect(),
         wanted,
         options,

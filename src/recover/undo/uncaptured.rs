@@ -49,8 +49,7 @@ pub(super) fn unread(
     plan: &mut UndoPlan,
 ) {
     let Some(end) = &operation.end else { return };
-    let mut never = repo.own_paths();
-    never.extend(options.never.iter().cloned());
+    let never = repo.untouchable(&options.never);
     let roots = snapshot.roots.iter().map(|record| record.path.as_path());
     let covered = roots.map(Path::to_path_buf).chain(never.clone()).collect();
     let origins = Origins::new(operation.begin.time, std::iter::empty(), &[], &never)

@@ -393,7 +393,8 @@ fn a_checkpoint_whose_snapshot_was_forgotten_has_expired() {
     let next = fault["error"]["recovery"].as_str().unwrap();
     assert!(next.starts_with("list_backups"), "{fault}");
     let args = ["undo", id.as_str().unwrap(), "--yes", "--json"];
-    let said = place.json_at(&later, &args, 2);
+    let output = place.run_at(&later, &args, 2);
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(said["error"]["code"], "expired", "{said}");
 }
 
@@ -412,7 +413,10 @@ fn a_file_whose_pack_is_gone_is_missing_and_one_whose_pack_is_damaged_does_not_m
     assert!(!packs.is_empty());
     let kinds = |client: &mut Mcp| {
         let found = client.tool("verify_backup", json!({"backupId": "latest"}));
-        let issues = found["issues"].as_array().cloned().unwrap_or_default();
+        let issues = found["structuredContent"]["issues"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         let kinds: std::collections::BTreeSet<String> = issues
             .iter()
             .map(|issue| issue["type"].as_str().unwrap().to_owned())
