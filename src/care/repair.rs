@@ -3,6 +3,7 @@
 //! Order on disk: what can be found again is stored; what can be read of a damaged pack is copied, durably; the note that the pack was set aside;
 //! then it is moved. A crash in between leaves a copy too many, never one too few. Nothing is deleted.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,12 +11,12 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest as _, Sha256};
 
 use crate::base::error::Result;
-use crate::base::id::{Digest, SnapshotId};
+use crate::base::id::{Digest, Id, SnapshotId};
 use crate::base::monitor::Monitor;
 use crate::care::prune::repack::evacuate;
-use crate::care::verify::Damage;
+use crate::care::verify::{Damage, entries, read_listings, read_snapshots};
 use crate::repo::index::DigestSet;
-use crate::repo::{Repository, layout, record};
+use crate::repo::{Repository, kept, layout, record};
 
 mod remedy;
 
@@ -80,10 +81,11 @@ pub fn plan(repo: &Repository, damage: &[Damage], monitor: &dyn Monitor) -> Resu
     let ids = repo.snapshot_ids()?;
     let names = || damage.iter().map(|damage| damage.name.as_str());
     let missing = names().filter_map(snapshot_of);
-    let torn: Vec<String> = names()
+    let mut torn: Vec<String> = names()
         .filter(|name| is_torn(repo, name))
         .map(str::to_owned)
         .collect();
+    torn.extend(torn_sets(repo, names())?);
     let missing: Vec<SnapshotId> = missing.filter(|id| !ids.contains(id)).collect();
     let (remedies, found) = remedy::find(repo, &repo.damaged_blobs(), monitor)?;
     Ok(RepairPlan {
@@ -200,6 +202,42 @@ fn is_torn(repo: &Repository, name: &str) -> bool {
             .storage()
             .read(name)
             .is_ok_and(|bytes| !record::is_whole(&bytes))
+}
+
+/// Returns the damaged records of kept content that can go: those that no snapshot needs, and lists
+/// of digests whose files are still there, which are packed again. As long as a snapshot cannot be
+/// read, nobody knows what it needs.
+fn torn_sets<'a>(repo: &Repository, names: impl Iterator<Item = &'a str>) -> Result<Vec<String>> {
+    let is_bad = |name: &str| {
+        repo.storage()
+            .read(name)
+            .is_ok_and(|bytes| match name.ends_with(".gz") {
+                true => !kept::is_whole(&bytes),
+                false => !record::is_whole(&bytes),
+            })
+    };
+    let torn = names.filter_map(|name| Some((name, layout::set_of(name)?)));
+    let torn: Vec<(&str, Id)> = torn.filter(|(name, _)| is_bad(name)).collect();
+    if torn.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut unread = Vec::new();
+    let snapshots = read_snapshots(repo, None, &mut unread)?;
+    let listings = read_listings(repo, &snapshots, &mut unread);
+    if !unread.is_empty() {
+        return Ok(Vec::new());
+    }
+    let needed: HashSet<Id> = entries(&snapshots, &listings)
+        .filter_map(|(_, _, entry)| Some(entry.body.content.as_ref()?.as_kept()?.set))
+        .collect();
+    let is_packed_again = |name: &str, set: Id| {
+        let files = || repo.kept_sets().ok()?.into_iter().find(|one| one.id == set);
+        name == layout::kept_contents(set)
+            && files().is_some_and(|set| set.open_area(&repo.areas()).is_ok())
+    };
+    let goes = |(name, set): &(&str, Id)| !needed.contains(set) || is_packed_again(name, *set);
+    let gone = torn.into_iter().filter(goes);
+    Ok(gone.map(|(name, _)| name.to_owned()).collect())
 }
 
 fn snapshot_of(name: &str) -> Option<SnapshotId> {

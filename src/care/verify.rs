@@ -11,6 +11,7 @@ use crate::base::path::{RawName, RepoPath};
 use crate::disk::fsutil::{self, OwnTree};
 use crate::model::manifest::{Content, Entry};
 use crate::recover::restore;
+use crate::repo::Repository;
 use crate::repo::aside::Aside;
 use crate::repo::index::DigestSet;
 use crate::repo::kept::KeptSet;
@@ -20,10 +21,10 @@ use crate::repo::oplog::{Begin, End, Pin};
 use crate::repo::origin::Origin;
 use crate::repo::snapshot::Snapshot;
 use crate::repo::summaries::Summary;
-use crate::repo::{Repository, record};
 
 mod content;
 mod damage;
+mod mend;
 mod packs;
 
 use content::check_content;
@@ -86,8 +87,9 @@ pub fn verify(
         elapsed: Duration::ZERO,
     };
     if only.is_none() {
-        bring_back_records(repo, &mut report);
-        check_recovery(repo, &mut report);
+        mend::bring_back_records(repo, &mut report);
+        mend::mend_records(repo, &mut report);
+        mend::check_recovery(repo, &mut report);
     }
     let snapshots = read_snapshots(repo, only, &mut report.damage)?;
     report.snapshots = snapshots.len() as u64;
@@ -95,6 +97,7 @@ pub fn verify(
     if only.is_none() {
         check_operations(repo, &snapshots, &mut report.damage)?;
     }
+    mend::mend_listings(repo, &snapshots, &mut report);
     let listings = read_listings(repo, &snapshots, &mut report.damage);
     check_kept(repo, &snapshots, &listings, &mut report.damage);
     let needed = needed_blobs(&snapshots, &listings);
@@ -163,42 +166,6 @@ fn rehearse(
         });
     }
     OwnTree::made(&place).remove()
-}
-
-/// Restores records from the lifeboat that were deleted from the repository: what bdr itself
-/// removes has no hard link left either.
-fn bring_back_records(repo: &Repository, report: &mut VerifyReport) {
-    for dir in ["snapshots", "operations"] {
-        let Ok(names) = repo.storage().names(dir) else {
-            continue;
-        };
-        for name in repo.storage().copies(dir) {
-            if names.binary_search(&name).is_ok() {
-                continue;
-            }
-            let name = format!("{dir}/{name}");
-            let whole = |file: &mut dyn std::io::Read| {
-                let mut bytes = Vec::new();
-                file.read_to_end(&mut bytes).is_ok() && record::is_whole(&bytes)
-            };
-            if matches!(repo.storage().heal(&name, &whole), Ok(true)) {
-                report.healed.push(name);
-            }
-        }
-    }
-}
-
-/// Checks the recovery files, and rewrites damaged ones.
-fn check_recovery(repo: &Repository, report: &mut VerifyReport) {
-    for name in repo.outdated_recovery() {
-        match repo.renew_recovery(name) {
-            Ok(()) => report.healed.push(name.to_owned()),
-            Err(error) => report.damage.push(Damage {
-                reason: Harm::Recovery(Box::new(Harm::of(&error))),
-                ..damage(name.to_owned(), &error)
-            }),
-        }
-    }
 }
 
 fn tell_origins(
@@ -279,12 +246,18 @@ fn check_operations(
     check_marks(repo, found)?;
     let sets = repo.storage().names("kept");
     for name in sets.map_err(|e| Error::storage("list", "kept", e))? {
-        let is_record = name.strip_suffix(".json").map(str::parse::<Id>);
-        let name = format!("kept/{name}");
-        if matches!(is_record, Some(Ok(_)))
-            && let Err(error) = repo.read_record::<KeptSet>(&name)
-        {
-            found.push(damage(name, &error));
+        let id = |end| name.strip_suffix(end)?.parse::<Id>().ok();
+        let checked = match (id(".json"), id(".contents.json.gz")) {
+            (Some(_), _) => {
+                let name = format!("kept/{name}");
+                repo.read_record::<KeptSet>(&name).map(drop)
+            }
+            // Without the record of its set nothing is read by it.
+            (_, Some(id)) if repo.has_kept_set(id)? => repo.kept_contents(id).map(drop),
+            _ => Ok(()),
+        };
+        if let Err(error) = checked {
+            found.push(damage(format!("kept/{name}"), &error));
         }
     }
     for one in repo.all_snapshots()?.missing() {

@@ -55,7 +55,11 @@ impl Repository {
     /// # Errors
     /// It can be read, or the storage cannot be written.
     pub fn set_record_aside(&self, name: &str, now: DateTime<Utc>) -> Result<()> {
-        self.take_unreadable(name, &|part| self.move_aside(part, now))
+        self.take_unreadable(name, &|part| self.move_aside(part, now))?;
+        if let Some(set) = layout::set_of(name) {
+            self.forget_kept(set);
+        }
+        Ok(())
     }
 
     fn move_aside(&self, name: &str, now: DateTime<Utc>) -> Result<()> {

@@ -400,25 +400,29 @@ impl Repository {
         Ok(known)
     }
 
-    fn kept_contents(&self, id: Id) -> Result<Option<KeptContents>> {
+    /// Returns the digests of the files of a set; `None` while it is not packed.
+    ///
+    /// # Errors
+    /// They are damaged.
+    pub fn kept_contents(&self, id: Id) -> Result<Option<KeptContents>> {
         let name = layout::kept_contents(id);
-        let bytes = match self.storage().read(&name) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::storage("read", name, error)),
-        };
-        let mut json = Vec::new();
-        flate2::read::MultiGzDecoder::new(&bytes[..])
-            .take(MAX_BYTES)
-            .read_to_end(&mut json)
-            .map_err(|e| Error::damaged(&name, e.to_string()))?;
-        let contents: KeptContents = record::decode(&name, &json)?;
-        if contents.repository != self.id || contents.id != id {
-            return Err(Error::damaged(name, "it belongs to another set"));
+        let read = self.read_checked(&name, &|bytes| {
+            let json = unpacked(bytes).map_err(|e| Error::damaged(&name, e.to_string()))?;
+            let contents: KeptContents = record::decode(&name, &json)?;
+            if contents.repository != self.id || contents.id != id {
+                return Err(Error::damaged(&name, "it belongs to another set"));
+            }
+            self.check_bound(&name, &contents, &json)?;
+            self.check_own(&name, id, contents.bound.as_ref())?;
+            Ok(contents)
+        });
+        match read {
+            Ok(contents) => Ok(Some(contents)),
+            Err(Error::Storage { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
-        self.check_bound(&name, &contents, &json)?;
-        self.check_own(&name, id, contents.bound.as_ref())?;
-        Ok(Some(contents))
     }
 
     /// Returns the blobs and sealed values of the files of a set as it is now; `None` while it is
@@ -534,6 +538,18 @@ impl Repository {
         read_all(file, &mut |piece| mac.update(piece))?;
         Some(mac.finish())
     }
+}
+
+/// Returns true for the digests of a set as they were written.
+pub fn is_whole(packed: &[u8]) -> bool {
+    unpacked(packed).is_ok_and(|json| record::is_whole(&json))
+}
+
+fn unpacked(packed: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut json = Vec::new();
+    let mut decoder = flate2::read::MultiGzDecoder::new(packed).take(MAX_BYTES);
+    decoder.read_to_end(&mut json)?;
+    Ok(json)
 }
 
 /// Passes the rest of a file to `sink`; `None` if it cannot be read.

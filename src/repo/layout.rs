@@ -39,6 +39,12 @@ pub fn kept_contents(id: Id) -> String {
     format!("kept/{id}.contents.json.gz")
 }
 
+/// Returns the set to which a record of this name belongs.
+pub fn set_of(name: &str) -> Option<Id> {
+    let file = name.strip_prefix("kept/")?;
+    file.split('.').next()?.parse().ok()
+}
+
 /// Returns what messages call a file of a set.
 pub fn kept_file(set: Id, number: u32) -> String {
     format!("kept/{set}/{number}")

@@ -85,6 +85,16 @@ impl Repository {
         list.into_iter().collect()
     }
 
+    /// Returns true if a file exists and is what its name says. Reads all of it.
+    pub fn is_whole_part(&self, part: Part) -> bool {
+        let id = match part {
+            Part::Pack(id) | Part::Keyframe(id) => id,
+        };
+        let name = self.part_name(part);
+        let file = Pieces::of(&*self.storage, &name);
+        file.is_ok_and(|mut file| has_digest(id, &mut file))
+    }
+
     /// Replaces a missing or damaged file from the lifeboat; returns true if it is whole now.
     pub fn heal_part(&self, part: Part) -> bool {
         let id = match part {

@@ -523,3 +523,98 @@ fn what_an_earlier_version_remembered_by_path_is_still_known() {
     move_to(&manned, "bdr/repository", "elsewhere", true);
     assert!(manned.run(&["status"], 4).contains("verification found"));
 }
+
+/// A place whose last operation keeps a large file instead of storing it.
+fn kept(boat: bool) -> Manned {
+    let manned = several(boat);
+    let block: Vec<u8> = (0..1 << 20).map(|i: u32| (i / 4096) as u8).collect();
+    manned.place.write("video", &block.repeat(33));
+    manned.run(&["guard", "--", "rm", "video"], 0);
+    manned
+}
+
+/// Damages a file in the repository, and none that shares its content.
+fn damage(path: &Path) {
+    let bytes = std::fs::read(path).unwrap();
+    std::fs::remove_file(path).unwrap();
+    std::fs::write(path, bytes).unwrap();
+    flip(path);
+}
+
+#[test]
+fn listings_and_records_are_mended_from_the_second_copy_and_named() {
+    for is_gone in [false, true] {
+        let manned = kept(true);
+        manned.run(&["settle"], 0);
+        let store = manned.place.store();
+        let mut named = Vec::new();
+        for dir in ["manifests", "kept"] {
+            for file in files(&store.join(dir)) {
+                match is_gone {
+                    true => std::fs::remove_file(&file).unwrap(),
+                    false => damage(&file),
+                }
+                let name = file.strip_prefix(&store).unwrap();
+                named.push(name.to_string_lossy().into_owned());
+            }
+        }
+        assert!(named.iter().any(|name| name.ends_with(".contents.json.gz")));
+        let said = manned.run(&["repair"], 0);
+        for name in named
+            .iter()
+            .filter(|name| !is_gone || name.starts_with("manifests/"))
+        {
+            assert!(said.contains(&format!("mended {name}")), "{name}: {said}");
+        }
+        assert!(said.contains("All is well"), "{said}");
+        manned.run(&["undo", "--yes"], 0);
+        assert_eq!(
+            manned.place.tree().join("video").metadata().unwrap().len(),
+            33 << 20
+        );
+    }
+}
+
+#[test]
+fn what_was_kept_and_is_damaged_is_named_and_goes_once_nothing_needs_it() {
+    let manned = kept(false);
+    manned.run(&["settle"], 0);
+    let store = manned.place.store();
+    for file in files(&store.join("kept")) {
+        flip(&file);
+    }
+    let said = manned.run(&["verify"], 4);
+    assert!(said.contains(".contents.json.gz"), "{said}");
+    // It is needed: nothing is set aside, and the file that is lost is named.
+    let said = manned.run(&["repair"], 3);
+    assert!(
+        said.lines()
+            .any(|line| line.starts_with("lost ") && line.contains("video")),
+        "{said}"
+    );
+    assert!(!said.contains("set aside kept/"), "{said}");
+    let forget = said.split("bdr forget ").nth(1).unwrap();
+    let forget = forget.lines().next().unwrap();
+    let words = ["forget", "--yes"].into_iter().chain(forget.split(' '));
+    manned.run(&words.collect::<Vec<_>>(), 0);
+    let said = manned.run(&["repair"], 0);
+    assert!(said.contains("set aside kept/"), "{said}");
+    assert!(said.contains("All is well"), "{said}");
+}
+
+#[test]
+fn a_kept_file_that_somebody_wrote_to_is_named() {
+    let manned = kept(false);
+    let staged = files(&manned.place.path("bdr/repository-staging"));
+    let staged = staged
+        .iter()
+        .find(|file| file.metadata().unwrap().len() > 1 << 20);
+    flip(staged.unwrap());
+    let said = manned.run(&["repair"], 3);
+    assert!(
+        said.lines()
+            .any(|line| line.starts_with("lost ") && line.contains("video")),
+        "{said}"
+    );
+    assert!(said.contains("bdr forget "), "{said}");
+}
