@@ -132,8 +132,23 @@ pub(crate) fn code(report: &BackupReport) -> u8 {
 
 /// Returns the summary, without a line end.
 pub(crate) fn text(cx: &Context, report: &BackupReport, id: Option<&str>) -> String {
+    let mut text = what_was_done(report);
+    if let Some(id) = id {
+        text.push_str(&format!(" Snapshot {id}."));
+    }
+    if code(report) == exit::PARTIAL {
+        text.push_str(" Partial (exit 3):");
+        let notes: Vec<&PathNote> = report.problems.iter().chain(&report.unstable).collect();
+        for line in cx.note_lines(notes.into_iter(), 20) {
+            text.push_str(&format!("\n  {line}"));
+        }
+    }
+    text.push_str(&remarks(cx, report));
+    text
+}
+
+fn what_was_done(report: &BackupReport) -> String {
     let stats = &report.snapshot.stats;
-    let elapsed = ui::elapsed(report.elapsed);
     let mut text = format!(
         "Backed up {}, {}",
         plural(stats.files, "file"),
@@ -170,23 +185,16 @@ pub(crate) fn text(cx: &Context, report: &BackupReport, id: Option<&str>) -> Str
             count(report.problems.len() as u64)
         ));
     }
-    text.push_str(&format!(", in {elapsed}."));
-    if let Some(id) = id {
-        text.push_str(&format!(" Snapshot {id}."));
-    }
-    if code(report) == exit::PARTIAL {
-        text.push_str(" Partial (exit 3):");
-        let notes: Vec<&PathNote> = report.problems.iter().chain(&report.unstable).collect();
-        for line in cx.note_lines(notes.into_iter(), 20) {
-            text.push_str(&format!("\n  {line}"));
-        }
-    }
-    let over: Vec<_> = report
-        .left_out
-        .iter()
-        .filter(|note| note.why().is_worth_a_line())
-        .collect();
-    for note in over.iter().take(3) {
+    text + &format!(", in {}.", ui::elapsed(report.elapsed))
+}
+
+/// Returns what is not in the snapshot as it is on disk, a line each: people who believe that
+/// everything is in it must learn here that it is not.
+fn remarks(cx: &Context, report: &BackupReport) -> String {
+    let mut text = String::new();
+    let left_out = report.left_out.iter();
+    let over = left_out.filter(|note| note.why().is_worth_a_line());
+    for note in over.take(3) {
         let path = cx.shown_absolute(note.path.as_path());
         text.push_str(&format!("\nLeft out: {path}  {}", note.reason));
     }

@@ -50,7 +50,46 @@ pub(crate) fn run(cx: &Context, _: &DemoArgs) -> Result<u8, Failure> {
             size(bytes)
         ),
     )?;
+    let mut steps = Vec::new();
+    let mut deleted = 0;
+    for (typed, argv) in story(&workspace, names) {
+        let step = command(scratch.path(), &workspace, typed, argv)?;
+        tell(cx, &step)?;
+        let failed = !step.output.status.success();
+        steps.push(step);
+        if failed {
+            return failed_at(cx, &steps);
+        }
+        if typed == GUARD {
+            deleted = files - tree::totals(&tree::read(&workspace)?).0;
+        }
+    }
+    let outcome = DemoOutcome {
+        files,
+        bytes,
+        deleted,
+        different: tree::compare(&before, &tree::read(&workspace)?),
+    };
+    let good = outcome.different.is_empty() && deleted == files;
+    let code = if good { exit::OK } else { exit::FAILURE };
+    if cx.ui.json {
+        let data = DemoDocument {
+            outcome: Some(outcome),
+            steps: steps.iter().map(step_data).collect(),
+        };
+        cx.ui.document("demo", code, &data)?;
+    } else {
+        let undo = steps.last().map_or(Duration::ZERO, |step| step.elapsed);
+        conclude(cx, &outcome, good, undo)?;
+    }
+    Ok(code)
+}
 
+const GUARD: &str = "bdr guard -- rm -rf *";
+
+/// Returns the commands of the demo, as typed and as run: the ones in the README, so that what
+/// people read there is what they see here.
+fn story(workspace: &Path, names: Vec<OsString>) -> [(&'static str, Vec<OsString>); 3] {
     let source = format!("demo={}", workspace.display());
     let init = ["init", "--yes", "--source", &source]
         .map(OsString::from)
@@ -67,59 +106,41 @@ pub(crate) fn run(cx: &Context, _: &DemoArgs) -> Result<u8, Failure> {
         .chain(names)
         .collect();
     let undo = ["undo", "--yes"].map(OsString::from).to_vec();
-    let mut steps = Vec::new();
-    let mut gone = 0;
-    for (typed, argv) in [
+    [
         ("bdr init --yes --source demo=workspace", init),
-        ("bdr guard -- rm -rf *", guard),
+        (GUARD, guard),
         ("bdr undo --yes", undo),
-    ] {
-        let step = command(scratch.path(), &workspace, typed, argv)?;
-        tell(cx, &step)?;
-        let failed = !step.output.status.success();
-        steps.push(step);
-        if failed {
-            return failed_at(cx, &steps);
-        }
-        if typed.starts_with("bdr guard") {
-            gone = files - tree::totals(&tree::read(&workspace)?).0;
-        }
-    }
+    ]
+}
 
-    let different = tree::compare(&before, &tree::read(&workspace)?);
-    let good = different.is_empty() && gone == files;
-    let code = if good { exit::OK } else { exit::FAILURE };
-    if cx.ui.json {
-        let data = DemoDocument {
-            outcome: Some(DemoOutcome {
-                files,
-                bytes,
-                deleted: gone,
-                different,
-            }),
-            steps: steps.iter().map(step_data).collect(),
-        };
-        cx.ui.document("demo", code, &data)?;
-        return Ok(code);
-    }
-    let undo = ui::elapsed(steps.last().map_or(Duration::ZERO, |step| step.elapsed));
+/// Says whether everything came back. The comparison is not bdr's own, which would share its
+/// mistakes.
+fn conclude(
+    cx: &Context,
+    outcome: &DemoOutcome,
+    good: bool,
+    undo: Duration,
+) -> Result<(), Failure> {
+    let files = count(outcome.files);
     if good {
         let all = format!(
-            "All {} files were gone and are back after {undo}",
-            count(files)
+            "All {files} files were gone and are back after {}",
+            ui::elapsed(undo)
         );
         let same = "every byte, mode and time as before, checked by an independent comparison.";
         say(cx, &format!("{}: {same}", cx.ui.out.green(&all)))?;
-        say(cx, "Now yours: bdr init")?;
-    } else {
-        let mut text = format!("{} of {} files were deleted.\n", count(gone), count(files));
-        text.push_str("Not as before:\n");
-        for line in different.iter().take(20) {
-            text.push_str(&format!("  {line}\n"));
-        }
-        cx.ui.data(&text)?;
+        return say(cx, "Now yours: bdr init");
     }
-    Ok(code)
+    let mut text = format!(
+        "{} of {files} files were deleted.\n",
+        count(outcome.deleted)
+    );
+    text.push_str("Not as before:\n");
+    for line in outcome.different.iter().take(20) {
+        text.push_str(&format!("  {line}\n"));
+    }
+    cx.ui.data(&text)?;
+    Ok(())
 }
 
 fn say(cx: &Context, line: &str) -> Result<(), Failure> {

@@ -371,68 +371,20 @@ fn report(
     }
     let mut text = String::new();
     for outcome in outcomes {
-        let target = &outcome.target;
-        if let Some((why, fix)) = &outcome.refused {
-            text.push_str(&format!(
-                "{} {target:<10} {why}\n",
-                cx.ui.out.red("refused")
-            ));
-            if let Some(fix) = fix {
-                text.push_str(&format!("        fix: {fix}\n"));
+        match (&outcome.refused, &outcome.step) {
+            (Some(refused), _) => text.push_str(&refused_lines(cx, outcome, refused)),
+            (None, Some(step)) if step.is_hook_of_git() => {
+                text.push_str(&git_line(cx, outcome, step, outcomes));
             }
-        } else if let Some(step) = outcome.step.as_ref().filter(|step| step.is_hook_of_git()) {
-            // There are seven alike: one line for the directory.
-            let dir = step.file.parent().unwrap_or(Path::new(""));
-            let same = |other: &&Step| {
-                other.is_hook_of_git()
-                    && other.action == step.action
-                    && other.file.parent() == Some(dir)
-            };
-            let all = || outcomes.iter().filter_map(|o| o.step.as_ref()).filter(same);
-            if !all().next().is_some_and(|first| std::ptr::eq(first, step)) {
-                continue;
-            }
-            let names: Vec<String> = all()
-                .filter_map(|step| Some(bdr::base::path::show(step.file.file_name()?)))
-                .collect();
-            let place = cx.shown_absolute(dir);
-            text.push_str(&format!(
-                "{:<7} {target:<10} {place}: {}",
-                step.action.word(),
-                names.join(", ")
-            ));
-            if all().any(|step| step.aside.is_some()) {
-                text.push_str(match step.action {
-                    Action::Delete => "   the previous one comes back",
-                    _ => "   the previous one runs after it",
-                });
-            }
-            text.push('\n');
-        } else if let Some(step) = &outcome.step {
-            let (old, new) = (
-                step.before.as_deref().unwrap_or_default(),
-                step.after.as_deref().unwrap_or_default(),
-            );
-            let place = cx.shown_absolute(&step.file);
-            text.push_str(&format!("{:<7} {target:<10} {place}\n", step.action.word()));
-            if dry_run {
-                for line in only_in(old, new) {
-                    text.push_str(&format!("        - {}\n", show_bytes(line)));
-                }
-                for line in only_in(new, old).iter().filter(|line| !line.is_empty()) {
-                    text.push_str(&format!("        + {}\n", show_bytes(line)));
-                }
-            }
+            (None, Some(step)) => text.push_str(&step_lines(cx, outcome, step, dry_run)),
+            (None, None) => {}
         }
     }
     for note in notes {
         text.push_str(&format!("{note}\n"));
     }
-    let changes = outcomes
-        .iter()
-        .filter_map(|outcome| outcome.step.as_ref())
-        .filter(|step| step.action != Action::Keep)
-        .count();
+    let steps = outcomes.iter().filter_map(|outcome| outcome.step.as_ref());
+    let changes = steps.filter(|step| step.action != Action::Keep).count();
     text.push_str(&match (verb, changes, dry_run) {
         (_, 0, _) if failed => String::new(),
         ("install", 0, _) => "Everything is installed already.\n".to_owned(),
@@ -445,6 +397,63 @@ fn report(
     });
     cx.ui.report(&text)?;
     Ok(code)
+}
+
+fn refused_lines(cx: &Context, outcome: &Outcome, refused: &(String, Option<String>)) -> String {
+    let (why, fix) = refused;
+    let sign = cx.ui.out.red("refused");
+    let fix = fix.as_ref().map(|fix| format!("        fix: {fix}\n"));
+    format!(
+        "{sign} {:<10} {why}\n{}",
+        outcome.target,
+        fix.unwrap_or_default()
+    )
+}
+
+/// Returns one line for all hooks of git in a directory, at the first of them: there are seven
+/// alike, and seven lines would bury the rest.
+fn git_line(cx: &Context, outcome: &Outcome, step: &Step, outcomes: &[Outcome]) -> String {
+    let dir = step.file.parent().unwrap_or(Path::new(""));
+    let same = |other: &&Step| {
+        other.is_hook_of_git() && other.action == step.action && other.file.parent() == Some(dir)
+    };
+    let all = || outcomes.iter().filter_map(|o| o.step.as_ref()).filter(same);
+    if !all().next().is_some_and(|first| std::ptr::eq(first, step)) {
+        return String::new();
+    }
+    let names: Vec<String> = all()
+        .filter_map(|step| Some(bdr::base::path::show(step.file.file_name()?)))
+        .collect();
+    let previous = match (all().any(|step| step.aside.is_some()), step.action) {
+        (false, _) => "",
+        (true, Action::Delete) => "   the previous one comes back",
+        (true, _) => "   the previous one runs after it",
+    };
+    format!(
+        "{:<7} {:<10} {}: {}{previous}\n",
+        step.action.word(),
+        outcome.target,
+        cx.shown_absolute(dir),
+        names.join(", ")
+    )
+}
+
+/// Returns the line of one file; a dry run also shows what would change in it, so that people can
+/// judge it before they let bdr into their start-up files.
+fn step_lines(cx: &Context, outcome: &Outcome, step: &Step, dry_run: bool) -> String {
+    let place = cx.shown_absolute(&step.file);
+    let mut text = format!("{:<7} {:<10} {place}\n", step.action.word(), outcome.target);
+    if dry_run {
+        let old = step.before.as_deref().unwrap_or_default();
+        let new = step.after.as_deref().unwrap_or_default();
+        for line in only_in(old, new) {
+            text.push_str(&format!("        - {}\n", show_bytes(line)));
+        }
+        for line in only_in(new, old).iter().filter(|line| !line.is_empty()) {
+            text.push_str(&format!("        + {}\n", show_bytes(line)));
+        }
+    }
+    text
 }
 
 fn file_document(outcome: &Outcome) -> HookFile {

@@ -61,10 +61,8 @@ pub(crate) struct InitArgs {
 
 pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
     if !args.yes && !cx.ui.can_ask {
-        return Err(Failure::usage(
-            "there is no terminal to ask on",
-            "bdr init --yes",
-        ));
+        let message = "there is no terminal to ask on";
+        return Err(Failure::usage(message, "bdr init --yes"));
     }
     let old = old_config(cx)?;
     let chosen = choose_sources(cx, args, old.as_ref())?;
@@ -130,15 +128,27 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
         cx.ui.say(&says);
     }
     super::vault::offer_export(&cx.with_repository(repo.location()), &repo)?;
+    let all = set_up_the_rest(cx, &configured, &hooks, scheduled)?;
+    Ok(if all { code } else { exit::PARTIAL })
+}
+
+/// Installs hooks, and reports on the scheduler. Returns false if one of them failed: after all
+/// that is written by then, that is no reason to fail.
+fn set_up_the_rest(
+    cx: &Context,
+    configured: &Context,
+    hooks: &[String],
+    scheduled: Option<Result<String, Failure>>,
+) -> Result<bool, Failure> {
     let hooked = match hooks.is_empty() {
         true => true,
-        false => tell(cx, super::hooks::set_up(&configured, &hooks))?,
+        false => tell(cx, super::hooks::set_up(configured, hooks))?,
     };
     let woken = match scheduled {
         Some(scheduled) => tell(cx, scheduled.map(|says| format!("{says}\n")))?,
         None => true,
     };
-    Ok(if hooked && woken { code } else { exit::PARTIAL })
+    Ok(hooked && woken)
 }
 
 /// Says what came of a part of the set-up. Returns false if it failed: the rest stays all the same.

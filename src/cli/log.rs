@@ -139,10 +139,11 @@ pub(crate) fn log(cx: &Context, args: &LogArgs) -> Result<u8, Failure> {
         args.limit
     };
     let found = args.chosen(cx, &repo, &operations, &ids)?;
-    let shown = || found.iter().take(limit).copied();
+    let shown = &found[..found.len().min(limit)];
     if cx.ui.json {
+        let documents = shown.iter();
         let data = LogDocument {
-            operations: shown()
+            operations: documents
                 .map(|o| OperationDocument::new(cx, &repo, o, &ids))
                 .collect(),
             total: found.len(),
@@ -151,60 +152,12 @@ pub(crate) fn log(cx: &Context, args: &LogArgs) -> Result<u8, Failure> {
         cx.ui.document("log", code, &data)?;
         return Ok(code);
     }
-    if operations.is_empty() {
-        if code == exit::OK {
-            cx.ui
-                .say("No operations yet. Try it: bdr guard -- rm -rf <a file you can spare>");
-        }
-        return Ok(code);
-    }
     if found.is_empty() {
-        match (&args.path, args.is_plain()) {
-            (Some(path), _) => {
-                let path = cx.shown(&absolute(&cx.cwd, path));
-                cx.ui.say(&format!("No operation changed {path}."));
-            }
-            (None, false) => cx.ui.say("No operation is like that."),
-            (None, true) => {}
-        }
+        say_nothing_found(cx, args, operations.is_empty(), code);
         return Ok(code);
     }
-    let (minus, line, more) = match cx.ui.unicode {
-        true => ('−', '│', '…'),
-        false => ('-', '|', '~'),
-    };
-    let rows: Vec<Vec<String>> = shown()
-        .map(|o| {
-            let id = o.begin.id.prefix(&ids);
-            let title: String = shorten(&title(o, &ids), MOST, more);
-            let mut remarks = remarks(cx, &repo, o);
-            remarks.extend(detail(cx, &repo, o, minus));
-            vec![
-                id,
-                when::age(cx.now, o.begin.time),
-                title,
-                counts(o, minus),
-                remarks.join(", "),
-            ]
-        })
-        .collect();
-    let mut text = String::new();
     let newest = operations.last().map(|o| o.begin.id);
-    // The sign in front takes two columns.
-    let width = cx.ui.width().map(|width| width.saturating_sub(2));
-    let mut lines = ui::table::fitted(&rows, &COLUMNS, width, more).into_iter();
-    if width.is_some() {
-        let names = lines.next().unwrap_or_default();
-        text.push_str(&format!("  {}\n", cx.ui.out.dim(&names)));
-    }
-    for (row, operation) in lines.zip(shown()) {
-        let row = match operation.undone_by {
-            Some(_) => cx.ui.out.dim(&row),
-            None => row,
-        };
-        let is_newest = Some(operation.begin.id) == newest;
-        text.push_str(&format!("{} {row}\n", if is_newest { '@' } else { line }));
-    }
+    let mut text = lines(cx, &repo, shown, &ids, newest);
     let hidden = found.len().saturating_sub(limit);
     if hidden > 0 {
         text.push_str(&format!(
@@ -214,4 +167,67 @@ pub(crate) fn log(cx: &Context, args: &LogArgs) -> Result<u8, Failure> {
     }
     pager::show(cx, &text)?;
     Ok(code)
+}
+
+/// Says why the list is empty: an empty screen would leave open whether bdr works at all.
+fn say_nothing_found(cx: &Context, args: &LogArgs, no_operations: bool, code: u8) {
+    match (&args.path, args.is_plain()) {
+        _ if no_operations => {
+            // If records cannot be read, something may have happened.
+            if code == exit::OK {
+                cx.ui
+                    .say("No operations yet. Try it: bdr guard -- rm -rf <a file you can spare>");
+            }
+        }
+        (Some(path), _) => {
+            let path = cx.shown(&absolute(&cx.cwd, path));
+            cx.ui.say(&format!("No operation changed {path}."));
+        }
+        (None, false) => cx.ui.say("No operation is like that."),
+        (None, true) => {}
+    }
+}
+
+/// Returns a line per operation, fitted to the terminal: `@` is the newest one, the one that a
+/// plain `bdr undo` begins with.
+fn lines(
+    cx: &Context,
+    repo: &Repository,
+    shown: &[&Operation],
+    ids: &[Id],
+    newest: Option<Id>,
+) -> String {
+    let (minus, line, more) = match cx.ui.unicode {
+        true => ('−', '│', '…'),
+        false => ('-', '|', '~'),
+    };
+    let row = |o: &&Operation| {
+        let mut remarks = remarks(cx, repo, o);
+        remarks.extend(detail(cx, repo, o, minus));
+        vec![
+            o.begin.id.prefix(ids),
+            when::age(cx.now, o.begin.time),
+            shorten(&title(o, ids), MOST, more),
+            counts(o, minus),
+            remarks.join(", "),
+        ]
+    };
+    let rows: Vec<Vec<String>> = shown.iter().map(row).collect();
+    let mut text = String::new();
+    // The sign in front takes two columns.
+    let width = cx.ui.width().map(|width| width.saturating_sub(2));
+    let mut lines = ui::table::fitted(&rows, &COLUMNS, width, more).into_iter();
+    if width.is_some() {
+        let names = lines.next().unwrap_or_default();
+        text.push_str(&format!("  {}\n", cx.ui.out.dim(&names)));
+    }
+    for (row, operation) in lines.zip(shown) {
+        let row = match operation.undone_by {
+            Some(_) => cx.ui.out.dim(&row),
+            None => row,
+        };
+        let is_newest = Some(operation.begin.id) == newest;
+        text.push_str(&format!("{} {row}\n", if is_newest { '@' } else { line }));
+    }
+    text
 }

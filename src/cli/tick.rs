@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 
-use bdr::care::runs::Tick;
+use bdr::care::runs::{Memory, Tick};
 use bdr::model::schedule::{Job, Schedule};
 use chrono::Local;
 use clap::Args;
@@ -99,21 +99,7 @@ pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {
         .filter(char::is_ascii_alphanumeric)
         .take(32)
         .collect();
-    let mut memory = journal.update(|memory| {
-        memory.since.get_or_insert(cx.now);
-        // A guard that finds something overdue does not prove that the scheduler works.
-        if !matches!(&*by, "guard" | "hook" | "mcp") {
-            memory.tick = Some(Tick {
-                time: cx.now,
-                by: by.clone(),
-            });
-        }
-    })?;
-    if memory.pasts.backup.success.is_none()
-        && let Ok(repo) = cx.repository()
-    {
-        memory = jobs::adopt(&journal, memory, &repo);
-    }
+    let memory = awake(cx, &by)?;
     let due = schedule.due(&memory.pasts, cx.now, &Local);
     if due.is_empty() {
         // Time alone can make the last backup too old.
@@ -121,6 +107,40 @@ pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {
         return tell(cx, &[]);
     }
     bdr::disk::fsutil::lower_priority();
+    let (done, code) = run_due(cx, due, &by)?;
+    notify::tell(cx);
+    dashboard::renew(cx);
+    match code {
+        exit::OK => tell(cx, &done),
+        code => Ok(code),
+    }
+}
+
+/// Records that something woke bdr, and returns what each job did last. Backups that were made
+/// before there was a schedule count, otherwise the first tick would repeat them all.
+fn awake(cx: &Context, by: &str) -> Result<Memory, Failure> {
+    let journal = cx.journal();
+    let memory = journal.update(|memory| {
+        memory.since.get_or_insert(cx.now);
+        // A guard that finds something overdue does not prove that the scheduler works.
+        if !matches!(by, "guard" | "hook" | "mcp") {
+            memory.tick = Some(Tick {
+                time: cx.now,
+                by: by.to_owned(),
+            });
+        }
+    })?;
+    if memory.pasts.backup.success.is_none()
+        && let Ok(repo) = cx.repository()
+    {
+        return Ok(jobs::adopt(&journal, memory, &repo));
+    }
+    Ok(memory)
+}
+
+/// Runs jobs one after the other. Returns which of them went well, and the exit code: one that
+/// fails does not stop the next.
+fn run_due(cx: &Context, due: Vec<Job>, by: &str) -> Result<(Vec<(Job, bool)>, u8), Failure> {
     let mut done = Vec::new();
     let mut code = exit::OK;
     for job in due {
@@ -136,7 +156,7 @@ pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {
         if pinged {
             notify::ping(cx, job, None);
         }
-        let result = jobs::run(cx, job, &by);
+        let result = jobs::run(cx, job, by);
         if pinged {
             notify::ping(cx, job, Some(matches!(result, Ok(true))));
         }
@@ -158,12 +178,7 @@ pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {
             Err(failure) => code = failure.tell(&cx.ui),
         }
     }
-    notify::tell(cx);
-    dashboard::renew(cx);
-    match code {
-        exit::OK => tell(cx, &done),
-        code => Ok(code),
-    }
+    Ok((done, code))
 }
 
 fn tell(cx: &Context, done: &[(Job, bool)]) -> Result<u8, Failure> {

@@ -17,85 +17,116 @@ pub(super) fn line(
     if depth > MAX_DEPTH {
         return Assessment::unknown("commands are nested too deeply to read");
     }
-    let mut result = Assessment::nothing();
-    let mut words: Vec<Word> = Vec::new();
-    let mut word: Option<Word> = None;
-    let mut redirect: Option<Effect> = None;
-    let mut quoted = false;
-    let mut chars = text.chars().peekable();
-    // Ends a word, and with it the target of a redirection.
-    fn end_word(
-        word: &mut Option<Word>,
-        words: &mut Vec<Word>,
-        redirect: &mut Option<Effect>,
-        place: &Place,
-        result: &mut Assessment,
-    ) {
-        let Some(word) = word.take() else { return };
-        match redirect.take() {
+    let mut line = Line {
+        place,
+        around,
+        depth,
+        words: Vec::new(),
+        word: None,
+        redirect: None,
+        result: Assessment::nothing(),
+    };
+    line.read(text);
+    line.result
+}
+
+/// A line that is being read: the words of the current command, and what was found out so far.
+struct Line<'a> {
+    place: &'a mut Place,
+    around: &'a Surroundings<'a>,
+    depth: usize,
+    words: Vec<Word>,
+    /// The word that is not at its end yet.
+    word: Option<Word>,
+    /// The next word is the target of a redirection, which does this to it.
+    redirect: Option<Effect>,
+    result: Assessment,
+}
+
+impl Line<'_> {
+    fn read(&mut self, text: &str) {
+        let mut quoted = false;
+        let mut chars = text.chars().peekable();
+        while let Some(c) = chars.next() {
+            match c {
+                '"' => {
+                    quoted = !quoted;
+                    self.word.get_or_insert_with(Word::default);
+                }
+                '^' if !quoted => {
+                    if let Some(escaped) = chars.next().filter(|c| !matches!(c, '\n' | '\r')) {
+                        push(&mut self.word, escaped);
+                    }
+                }
+                '%' | '!' => {
+                    self.word.get_or_insert_with(Word::default).dynamic = true;
+                    // It is replaced before the line is parsed, so its value may be a command.
+                    let unknown = Assessment::unknown("a variable is replaced as text");
+                    self.result.join(unknown);
+                }
+                '>' if !quoted => self.redirection(&mut chars),
+                '&' | '|' | '(' | ')' | '\n' | '\r' if !quoted => self.separator(c),
+                '<' if !quoted => self.end_word(),
+                c if !quoted && (c.is_whitespace() || matches!(c, ',' | ';' | '=')) => {
+                    self.end_word();
+                }
+                c => push(&mut self.word, c),
+            }
+        }
+        if quoted {
+            let unknown = Assessment::unknown("a quote is not closed");
+            self.result.join(unknown);
+        }
+        self.end_word();
+        self.end_statement();
+    }
+
+    /// Ends a word, and with it the target of a redirection.
+    fn end_word(&mut self) {
+        let Some(word) = self.word.take() else { return };
+        match self.redirect.take() {
             Some(_) if word.bytes.eq_ignore_ascii_case(b"nul") => {}
-            Some(effect) => result.join(written(&word, effect, place)),
-            None => words.push(word),
+            Some(effect) => self.result.join(written(&word, effect, self.place)),
+            None => self.words.push(word),
         }
     }
-    while let Some(c) = chars.next() {
-        match c {
-            '"' => {
-                quoted = !quoted;
-                word.get_or_insert_with(Word::default);
-            }
-            '^' if !quoted => {
-                if let Some(escaped) = chars.next().filter(|c| !matches!(c, '\n' | '\r')) {
-                    push(&mut word, escaped);
-                }
-            }
-            '%' | '!' => {
-                word.get_or_insert_with(Word::default).dynamic = true;
-                // It is replaced before the line is parsed, so its value may be a command.
-                result.join(Assessment::unknown("a variable is replaced as text"));
-            }
-            '>' if !quoted => {
-                if word
-                    .as_ref()
-                    .is_some_and(|w| matches!(&w.bytes[..], b"1" | b"2"))
-                {
-                    word = None;
-                }
-                end_word(&mut word, &mut words, &mut redirect, place, &mut result);
-                let append = chars.next_if_eq(&'>').is_some();
-                if chars.next_if_eq(&'&').is_some() {
-                    chars.next_if(char::is_ascii_digit);
-                } else {
-                    redirect = Some(if append {
-                        Effect::Write
-                    } else {
-                        Effect::Destructive
-                    });
-                }
-            }
-            '&' | '|' | '(' | ')' | '\n' | '\r' if !quoted => {
-                end_word(&mut word, &mut words, &mut redirect, place, &mut result);
-                // `for %f in (a b) do …`, `if x (…)`: the words continue.
-                let opens = c == '(' && is_construct(&words) || c == ')' && is_for(&words);
-                if !opens {
-                    redirect = None;
-                    let found = statement(&std::mem::take(&mut words), place, around, depth);
-                    result.join(found);
-                }
-            }
-            '<' if !quoted => end_word(&mut word, &mut words, &mut redirect, place, &mut result),
-            c if !quoted && (c.is_whitespace() || matches!(c, ',' | ';' | '=')) => {
-                end_word(&mut word, &mut words, &mut redirect, place, &mut result);
-            }
-            c => push(&mut word, c),
+
+    /// Reads what follows a `>`: the number before it is no word of the command, and `>&2` has no
+    /// target that is written to.
+    fn redirection(&mut self, chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+        let is_number = |w: &Word| matches!(&w.bytes[..], b"1" | b"2");
+        if self.word.as_ref().is_some_and(is_number) {
+            self.word = None;
+        }
+        self.end_word();
+        let append = chars.next_if_eq(&'>').is_some();
+        if chars.next_if_eq(&'&').is_some() {
+            chars.next_if(char::is_ascii_digit);
+        } else {
+            self.redirect = Some(if append {
+                Effect::Write
+            } else {
+                Effect::Destructive
+            });
         }
     }
-    if quoted {
-        result.join(Assessment::unknown("a quote is not closed"));
+
+    /// Ends a command, unless the bracket belongs to `for %f in (a b) do …` or `if x (…)`: then the
+    /// words continue.
+    fn separator(&mut self, c: char) {
+        self.end_word();
+        let opens = c == '(' && is_construct(&self.words) || c == ')' && is_for(&self.words);
+        if !opens {
+            self.redirect = None;
+            self.end_statement();
+        }
     }
-    end_word(&mut word, &mut words, &mut redirect, place, &mut result);
-    result.join(statement(&words, place, around, depth));
-    result
+
+    fn end_statement(&mut self) {
+        let words = std::mem::take(&mut self.words);
+        let found = statement(&words, self.place, self.around, self.depth);
+        self.result.join(found);
+    }
 }
 
 fn push(word: &mut Option<Word>, c: char) {

@@ -107,23 +107,8 @@ impl From<Failure> for Fault {
 }
 
 fn of_error(error: &Error) -> (&'static str, Option<&'static str>) {
-    use std::io::ErrorKind;
     match error {
-        Error::Io { source, .. } | Error::Storage { source, .. } => match source.kind() {
-            ErrorKind::PermissionDenied => (
-                "PERMISSION_DENIED",
-                Some("ask the user to check owner and mode of the path"),
-            ),
-            ErrorKind::StorageFull => (
-                "DISK_FULL",
-                Some(
-                    "cleanup_old_backups {\"dryRun\":true}, or ask the user to free space, then make the same call again",
-                ),
-            ),
-            ErrorKind::NotFound => ("SOURCE_NOT_FOUND", None),
-            ErrorKind::AlreadyExists => ("FILE_EXISTS", None),
-            _ => ("FAILED", None),
-        },
+        Error::Io { source, .. } | Error::Storage { source, .. } => of_system(source.kind()),
         Error::NoRepository { .. } => (
             "BACKUP_NOT_FOUND",
             Some("create_backup makes the first one"),
@@ -187,5 +172,26 @@ fn of_error(error: &Error) -> (&'static str, Option<&'static str>) {
         }
         Error::WouldDeleteRepository { .. } => ("PATH_NOT_ALLOWED", None),
         _ => ("INVALID_ARGUMENT", None),
+    }
+}
+
+/// Returns the code for what the system said: a caller can do something about a full disk, but not
+/// about most of the others.
+fn of_system(kind: std::io::ErrorKind) -> (&'static str, Option<&'static str>) {
+    use std::io::ErrorKind;
+    match kind {
+        ErrorKind::PermissionDenied => (
+            "PERMISSION_DENIED",
+            Some("ask the user to check owner and mode of the path"),
+        ),
+        ErrorKind::StorageFull => (
+            "DISK_FULL",
+            Some(
+                "cleanup_old_backups {\"dryRun\":true}, or ask the user to free space, then make the same call again",
+            ),
+        ),
+        ErrorKind::NotFound => ("SOURCE_NOT_FOUND", None),
+        ErrorKind::AlreadyExists => ("FILE_EXISTS", None),
+        _ => ("FAILED", None),
     }
 }

@@ -180,6 +180,32 @@ pub enum Moment {
     Other,
 }
 
+impl Moment {
+    /// Returns the moment for the name of an event, in the spelling of any host.
+    fn of(name: &str, is_tool: bool, has_response: bool) -> Self {
+        match folded(name).as_str() {
+            "pretooluse" | "beforetool" | "beforeshellexecution" | "beforemcpexecution" => {
+                Self::Before
+            }
+            "posttooluse"
+            | "posttoolusefailure"
+            | "permissiondenied"
+            | "aftertool"
+            | "aftershellexecution"
+            | "aftermcpexecution"
+            | "afterfileedit" => Self::After,
+            "userpromptsubmit" | "userpromptsubmitted" | "beforeagent" | "beforesubmitprompt" => {
+                Self::Prompt
+            }
+            "sessionend" => Self::SessionEnd,
+            // Some hosts leave it to the configuration to say for which event a hook is.
+            "" if is_tool && has_response => Self::After,
+            "" if is_tool => Self::Before,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// What the tool is, and what it is going to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tool {
@@ -324,26 +350,7 @@ impl Event {
         let tool_name = event.text(&["tool_name", "toolName"]).unwrap_or_default();
         let given = event.first(&["tool_input", "toolInput", "toolArgs", "tool_args"]);
         let is_tool = given.is_some() || !tool_name.is_empty() || event.0.contains_key("command");
-        let moment = match folded(name).as_str() {
-            "pretooluse" | "beforetool" | "beforeshellexecution" | "beforemcpexecution" => {
-                Moment::Before
-            }
-            "posttooluse"
-            | "posttoolusefailure"
-            | "permissiondenied"
-            | "aftertool"
-            | "aftershellexecution"
-            | "aftermcpexecution"
-            | "afterfileedit" => Moment::After,
-            "userpromptsubmit" | "userpromptsubmitted" | "beforeagent" | "beforesubmitprompt" => {
-                Moment::Prompt
-            }
-            "sessionend" => Moment::SessionEnd,
-            // Some hosts leave it to the configuration to say for which event a hook is.
-            "" if is_tool && response.is_some() => Moment::After,
-            "" if is_tool => Moment::Before,
-            _ => Moment::Other,
-        };
+        let moment = Moment::of(name, is_tool, response.is_some());
         // Arguments may be JSON in a string.
         let parsed = given
             .and_then(Value::as_str)
@@ -359,24 +366,6 @@ impl Event {
             "afterfileedit" => Tool::Files(files("edit", given, &input)),
             _ => tool(tool_name, given, &input),
         };
-        let cwd = event
-            .text(&["cwd"])
-            .filter(|cwd| !cwd.is_empty())
-            .or_else(|| event.first(&["workspace_roots"])?.get(0)?.as_str())
-            .map(PathBuf::from)
-            .filter(|cwd| cwd.is_absolute());
-        // Some shells take a directory as an argument.
-        let at = input.text(&["workdir", "dir_path", "directory", "working_directory"]);
-        let cwd = match (cwd, at.filter(|at| !at.is_empty())) {
-            (Some(cwd), Some(at)) => Some(absolute(&cwd, Path::new(at))),
-            (cwd, _) => cwd,
-        };
-        let background = input.truth(&["run_in_background", "is_background", "isBackground"])
-            || response
-                .and_then(Value::as_object)
-                .map(Members)
-                .and_then(|response| response.text(&["backgroundTaskId", "background_task_id"]))
-                .is_some_and(|id| !id.is_empty());
         let id = |names: &[&str]| {
             let id = event.text(names).filter(|id| !id.is_empty())?;
             Some(start_of(id, MAX_NAME).to_owned())
@@ -386,14 +375,14 @@ impl Event {
             name: start_of(name, MAX_NAME).to_owned(),
             session: id(&["session_id", "sessionId", "conversation_id"]),
             call: id(&["tool_use_id", "toolUseId", "tool_call_id", "toolCallId"]),
-            cwd,
+            cwd: cwd_of(event, &input),
             tool_name: match tool_name {
                 "" if matches!(tool, Tool::Line { .. } | Tool::Argv(_)) => "Shell".to_owned(),
                 "" if matches!(tool, Tool::Files(_)) => "Edit".to_owned(),
                 name => start_of(name, MAX_NAME).to_owned(),
             },
             tool,
-            background,
+            background: is_background(&input, response),
             exit: exit_of(event, response),
             jobs: Vec::new(),
         }
@@ -644,6 +633,34 @@ fn absolute_paths(input: &Members<'_>) -> Vec<PathBuf> {
         .filter(|path| path.is_absolute())
         .take(MAX_PATHS)
         .collect()
+}
+
+/// Returns the directory in which a call works. Some shells take one as an argument, below that of
+/// the session.
+fn cwd_of(event: &Members<'_>, input: &Members<'_>) -> Option<PathBuf> {
+    let cwd = event
+        .text(&["cwd"])
+        .filter(|cwd| !cwd.is_empty())
+        .or_else(|| event.first(&["workspace_roots"])?.get(0)?.as_str())
+        .map(PathBuf::from)
+        .filter(|cwd| cwd.is_absolute())?;
+    let at = input.text(&["workdir", "dir_path", "directory", "working_directory"]);
+    Some(match at.filter(|at| !at.is_empty()) {
+        Some(at) => absolute(&cwd, Path::new(at)),
+        None => cwd,
+    })
+}
+
+/// Returns true if the command goes on after the call: the answer says so where the arguments do
+/// not, because the host may decide it while the command runs.
+fn is_background(input: &Members<'_>, response: Option<&Value>) -> bool {
+    let id = || {
+        let response = Members(response?.as_object()?);
+        response
+            .text(&["backgroundTaskId", "background_task_id"])
+            .map(|id| !id.is_empty())
+    };
+    input.truth(&["run_in_background", "is_background", "isBackground"]) || id() == Some(true)
 }
 
 fn exit_of(event: &Members<'_>, response: Option<&Value>) -> Option<i32> {

@@ -103,28 +103,18 @@ pub(super) fn scan(text: &[u8], style: Style, found: &mut Vec<Finding>) {
     while at < n {
         let b = text[at];
         if CLASSES[usize::from(b)] == 0 {
-            if b == b'/' && at + 1 < n && text[at + 1] == b'/' && at > 0 && text[at - 1] == b':' {
-                if let Some(finding) = url_password(text, at + 2) {
+            at = match between_words(text, at, &tokens) {
+                Some(Between::Block(finding)) => {
+                    let end = finding.range.end;
                     push(found, finding, &mut done);
+                    end
                 }
-            } else if b == b'-'
-                && text[at..].starts_with(b"-----BEGIN ")
-                && let Some(finding) = pem(text, at)
-            {
-                let end = finding.range.end;
-                push(found, finding, &mut done);
-                at = end;
-                continue;
-            } else if b == b'$'
-                && tokens.may_start(&text[at..])
-                && let Some(token) = tokens.at(text, at)
-            {
-                let end = token.range.end;
-                push(found, secret(token.range, token.kind), &mut done);
-                at = end;
-                continue;
-            }
-            at += 1;
+                Some(Between::Url(finding)) => {
+                    push(found, finding, &mut done);
+                    at + 1
+                }
+                None => at + 1,
+            };
             continue;
         }
         let start = at;
@@ -167,17 +157,50 @@ pub(super) fn scan(text: &[u8], style: Style, found: &mut Vec<Finding>) {
             push(found, finding, &mut done);
             continue;
         }
-        let random = kinds & DIGIT != 0 && kinds & (LOWER | UPPER) != 0 && word.len() >= 8
-            || word.len() >= 24 && kinds & (LOWER | UPPER) == LOWER | UPPER
-            || word.len() >= 24 && kinds == DIGIT
-            || word.len() >= 6
-                && matches!(next, b'-' | b'+' | b'/' | b'=' | b'.')
-                && kinds & DIGIT != 0;
-        if random && let Some(finding) = explained(text, start, at, style) {
+        if may_be_random(word, kinds, next)
+            && let Some(finding) = explained(text, start, at, style)
+        {
             at = at.max(finding.range.end.min(n));
             push(found, finding, &mut done);
         }
     }
+}
+
+/// A finding that does not begin with a word.
+enum Between {
+    /// What is in it need not be scanned.
+    Block(Finding),
+    /// What follows may have findings of its own: a host, a path with a token.
+    Url(Finding),
+}
+
+/// Returns the finding that begins with a character that is in no word: a password in a URL, a
+/// private key, a token that begins with `$`. Most text has none of these three characters in such
+/// a place, so this is cheap.
+#[inline]
+fn between_words(text: &[u8], at: usize, tokens: &Tokens) -> Option<Between> {
+    let rest = &text[at..];
+    match rest[0] {
+        b'/' if rest.get(1) == Some(&b'/') && at > 0 && text[at - 1] == b':' => {
+            url_password(text, at + 2).map(Between::Url)
+        }
+        b'-' if rest.starts_with(b"-----BEGIN ") => pem(text, at).map(Between::Block),
+        b'$' if tokens.may_start(rest) => {
+            let token = tokens.at(text, at)?;
+            Some(Between::Block(secret(token.range, token.kind)))
+        }
+        _ => None,
+    }
+}
+
+/// Returns true for a word that is worth a closer look: long enough, and mixed as words of a
+/// language seldom are. The look is expensive, and most words are ordinary.
+#[inline]
+fn may_be_random(word: &[u8], kinds: u8, next: u8) -> bool {
+    kinds & DIGIT != 0 && kinds & (LOWER | UPPER) != 0 && word.len() >= 8
+        || word.len() >= 24 && kinds & (LOWER | UPPER) == LOWER | UPPER
+        || word.len() >= 24 && kinds == DIGIT
+        || word.len() >= 6 && matches!(next, b'-' | b'+' | b'/' | b'=' | b'.') && kinds & DIGIT != 0
 }
 
 /// Longest base64 that is decoded, in bytes.

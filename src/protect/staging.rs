@@ -102,69 +102,17 @@ fn keep_in(
     let Some(handle) = run.handle() else {
         return Ok(None);
     };
-    let started = now.timestamp_nanos_opt().unwrap_or(i64::MAX);
-    let is_unlinked = |dirty: &Dirty| {
-        let path = dirty.path.to_path(&run.root.path);
-        options.unlinked.iter().any(|named| path.starts_with(named))
-    };
-    let fits = |dirty: &Dirty| {
-        let stat = &dirty.stat;
-        // Settings and keys are small, and have to be sealed first.
-        let plain = stat.kind == Kind::File
-            && stat.size > 0
-            && stat.links == 1
-            && (fsutil::is_own(stat) || fsutil::is_root())
-            && !crate::privacy::is_sensitive_name(dirty.path.as_bytes());
-        plain
-            && match how {
-                How::Unlinked => is_unlinked(dirty),
-                How::Closed => {
-                    is_unlinked(dirty)
-                        && stat.mode & 0o400 == 0
-                        && fsutil::is_own(stat)
-                        && handle.open_file(&dirty.path).is_err()
-                }
-                How::Immutable => is_git_object(&dirty.path),
-                How::Clone => {
-                    // A database is captured together with its companions.
-                    stat.size >= MIN_CLONE
-                        && !is_racy(stat, started)
-                        && database_for(run, dirty).is_none()
-                }
-            }
-    };
-    let chosen: Vec<&Dirty> = run.dirty().iter().filter(|dirty| fits(dirty)).collect();
-    let bytes: u64 = chosen.iter().map(|dirty| dirty.stat.size).sum();
-    let large =
-        how == How::Closed || bytes >= options.from_bytes || chosen.len() >= options.from_files;
-    let number_fits = u32::try_from(chosen.len()).is_ok();
-    let Some(first) = chosen
-        .first()
-        .filter(|_| large && bytes <= left && number_fits)
-    else {
+    let chosen = worth_keeping(run, handle, how, options, left, now);
+    let Some(first) = chosen.first() else {
         return Ok(None);
     };
     let id = repo.vault().own_name(Id::new(now));
-    let Some((dir, mut area)) = open_area(repo, &run.root.path, &first.stat, id) else {
+    let Some((dir, area)) = open_area(repo, &run.root.path, &first.stat, id) else {
         return Ok(None);
     };
-    let mut list: CapturedList = Vec::with_capacity(chosen.len());
-    for dirty in chosen {
-        let number = list.len() as u32;
-        let Some(one) = keep_one(handle, dirty, how, &mut area, id, number) else {
-            // If clones fail here, do not try each file.
-            if how == How::Clone && list.is_empty() {
-                break;
-            }
-            continue;
-        };
-        list.push(Box::new(one));
-    }
-    let count = list.len() as u32;
-    if count == 0 || area.sync(count, how == How::Clone).is_err() {
-        let _ = area.into_tree().remove();
+    let Some(list) = fill(area, handle, &chosen, how, id) else {
         return Ok(None);
-    }
+    };
     let bytes: u64 = list.iter().map(|one| one.stat.size).sum();
     let time_of = |one: &Captured| (how != How::Immutable).then_some(one.stat.mtime);
     repo.put_kept_set(&KeptSet {
@@ -180,9 +128,104 @@ fn keep_in(
         pack: how != How::Immutable && bytes <= options.pack_bytes,
         bound: None,
     })?;
+    // Only now: what is taken off the list before the record exists would be in no snapshot.
     let taken: HashSet<RepoPath> = list.iter().map(|one| one.path.clone()).collect();
     run.take_dirty(&taken);
     Ok(Some(list))
+}
+
+/// Chooses the files to keep in one way; empty if they are too few or too small to be worth a set
+/// (reading them takes less than making one), or more than may be kept.
+fn worth_keeping<'r>(
+    run: &'r RootRun,
+    handle: &RootHandle,
+    how: How,
+    options: &StagingOptions,
+    left: u64,
+    now: DateTime<Utc>,
+) -> Vec<&'r Dirty> {
+    let started = now.timestamp_nanos_opt().unwrap_or(i64::MAX);
+    let fits =
+        |dirty: &&Dirty| is_plain(dirty) && is_kept_so(run, handle, dirty, how, options, started);
+    let chosen: Vec<&Dirty> = run.dirty().iter().filter(fits).collect();
+    let bytes: u64 = chosen.iter().map(|dirty| dirty.stat.size).sum();
+    let large =
+        how == How::Closed || bytes >= options.from_bytes || chosen.len() >= options.from_files;
+    let number_fits = u32::try_from(chosen.len()).is_ok();
+    match large && bytes <= left && number_fits {
+        true => chosen,
+        false => Vec::new(),
+    }
+}
+
+/// Returns true for a file with content, one name and this user as owner. Settings and keys are
+/// small, and have to be sealed first: a link would keep them in the clear.
+fn is_plain(dirty: &Dirty) -> bool {
+    let stat = &dirty.stat;
+    stat.kind == Kind::File
+        && stat.size > 0
+        && stat.links == 1
+        && (fsutil::is_own(stat) || fsutil::is_root())
+        && !crate::privacy::is_sensitive_name(dirty.path.as_bytes())
+}
+
+/// Returns true if a file is to be kept in this way.
+fn is_kept_so(
+    run: &RootRun,
+    handle: &RootHandle,
+    dirty: &Dirty,
+    how: How,
+    options: &StagingOptions,
+    started: i64,
+) -> bool {
+    let stat = &dirty.stat;
+    let is_unlinked = || {
+        let path = dirty.path.to_path(&run.root.path);
+        options.unlinked.iter().any(|named| path.starts_with(named))
+    };
+    match how {
+        How::Unlinked => is_unlinked(),
+        How::Closed => {
+            is_unlinked()
+                && stat.mode & 0o400 == 0
+                && fsutil::is_own(stat)
+                && handle.open_file(&dirty.path).is_err()
+        }
+        How::Immutable => is_git_object(&dirty.path),
+        How::Clone => {
+            // A database is captured together with its companions.
+            stat.size >= MIN_CLONE && !is_racy(stat, started) && database_for(run, dirty).is_none()
+        }
+    }
+}
+
+/// Links or clones files into an area, durably. `None` if none could be kept; the area is removed
+/// then, because without a record nobody would find it again.
+fn fill(
+    mut area: Area,
+    handle: &RootHandle,
+    chosen: &[&Dirty],
+    how: How,
+    id: Id,
+) -> Option<CapturedList> {
+    let mut list: CapturedList = Vec::with_capacity(chosen.len());
+    for dirty in chosen {
+        let number = list.len() as u32;
+        let Some(one) = keep_one(handle, dirty, how, &mut area, id, number) else {
+            // If clones fail here, do not try each file.
+            if how == How::Clone && list.is_empty() {
+                break;
+            }
+            continue;
+        };
+        list.push(Box::new(one));
+    }
+    let count = list.len() as u32;
+    if count == 0 || area.sync(count, how == How::Clone).is_err() {
+        let _ = area.into_tree().remove();
+        return None;
+    }
+    Some(list)
 }
 
 /// Keeps one file; `None` if that is impossible.

@@ -152,6 +152,23 @@ pub struct RestorePlan {
 }
 
 impl RestorePlan {
+    fn new(snapshot: SnapshotId) -> Self {
+        Self {
+            snapshot,
+            steps: Vec::new(),
+            unchanged: 0,
+            unchanged_dirs: 0,
+            skipped: Vec::new(),
+            kept: Vec::new(),
+            problems: Vec::new(),
+            unseen: Vec::new(),
+            secrets: Vec::new(),
+            work: Work::default(),
+            closed: Vec::new(),
+            needs_snapshot: false,
+        }
+    }
+
     /// Returns a digest of this plan. It differs for other steps, and for the same steps if the
     /// paths have changed meanwhile.
     pub fn digest(&self) -> Digest {
@@ -211,20 +228,7 @@ fn plan_anywhere(
     options: &RestoreOptions,
     monitor: &dyn Monitor,
 ) -> Result<RestorePlan> {
-    let mut plan = RestorePlan {
-        snapshot: snapshot.id,
-        steps: Vec::new(),
-        unchanged: 0,
-        unchanged_dirs: 0,
-        skipped: Vec::new(),
-        kept: Vec::new(),
-        problems: Vec::new(),
-        unseen: Vec::new(),
-        secrets: Vec::new(),
-        work: Work::default(),
-        closed: Vec::new(),
-        needs_snapshot: false,
-    };
+    let mut plan = RestorePlan::new(snapshot.id);
     let mut opened = match options.look_only {
         true => Opened::only_looking(),
         false => Opened::default(),
@@ -253,25 +257,7 @@ fn plan_anywhere(
         if monitor.stopped() {
             return Err(Error::Interrupted);
         }
-        let listing = repo.listing_of(record, &|path| {
-            // The wanted paths, the directories that lead to them, and the companions that a
-            // database may have.
-            wanted.is_empty()
-                || wanted
-                    .iter()
-                    .any(|w| path.starts_with(w) || w.starts_with(path) || is_beside(path, w))
-        })?;
-        for path in &wanted {
-            if !listing.iter().any(|entry| entry.path.starts_with(path)) {
-                let path = path.to_path(record.path.as_path());
-                return Err(Error::NoSuchPath {
-                    path: crate::base::path::show(path.as_os_str()),
-                    place: format!("snapshot {}", snapshot.id.prefix(&[])),
-                });
-            }
-        }
-        // Shared with the jobs, because there may be hundreds of thousands.
-        let listing: Vec<Arc<Entry>> = listing.into_iter().map(Arc::new).collect();
+        let listing = wanted_listing(repo, snapshot, record, &wanted)?;
         open_ways(record, &listing, options, &mut opened)?;
         let wanted = Wanted {
             record,
@@ -285,6 +271,35 @@ fn plan_anywhere(
     drop(opened);
     plan.steps.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(plan)
+}
+
+/// Returns the part of a root's listing that a restore of these paths needs, or all if there are
+/// none: one file of a root with hundreds of thousands should not take as long as the root.
+fn wanted_listing(
+    repo: &Repository,
+    snapshot: &Snapshot,
+    record: &RootRecord,
+    wanted: &[&RepoPath],
+) -> Result<Vec<Arc<Entry>>> {
+    let listing = repo.listing_of(record, &|path| {
+        // The wanted paths, the directories that lead to them, and the companions that a
+        // database may have.
+        wanted.is_empty()
+            || wanted
+                .iter()
+                .any(|w| path.starts_with(w) || w.starts_with(path) || is_beside(path, w))
+    })?;
+    for path in wanted {
+        if !listing.iter().any(|entry| entry.path.starts_with(path)) {
+            let path = path.to_path(record.path.as_path());
+            return Err(Error::NoSuchPath {
+                path: crate::base::path::show(path.as_os_str()),
+                place: format!("snapshot {}", snapshot.id.prefix(&[])),
+            });
+        }
+    }
+    // Shared with the jobs, because there may be hundreds of thousands.
+    Ok(listing.into_iter().map(Arc::new).collect())
 }
 
 /// Opens directories that are closed to their owner and have to be read.

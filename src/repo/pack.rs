@@ -18,6 +18,10 @@ use crate::model::manifest::Time;
 use crate::repo::layout;
 use crate::repo::snapshot::PackRef;
 
+mod salvage;
+
+pub use salvage::salvage;
+
 /// Input of one member, at most, in bytes.
 pub const MEMBER_BYTES: usize = 256 * 1024;
 /// A pack is closed once it has this many bytes.
@@ -574,148 +578,4 @@ fn parse_contents(archive: &mut impl Read) -> Option<Contents> {
     let mut json = archive.take(size);
     let contents: Contents = serde_json::from_reader(io::BufReader::new(&mut json)).ok()?;
     (contents.format == "bdr-pack" && contents.version == 1).then_some(contents)
-}
-
-/// A sliding view of a pack: at least one member from any requested place.
-struct Window<'a> {
-    storage: &'a dyn Storage,
-    name: &'a str,
-    end: u64,
-    start: u64,
-    bytes: Vec<u8>,
-}
-
-/// Bytes without a single member after which the search stops.
-const MAX_BARREN: u64 = 512 << 20;
-
-/// Bytes read at once.
-const WINDOW: u64 = 1 << 20;
-
-impl Window<'_> {
-    /// Returns what follows a place; `None` if no member fits any more, or reading fails.
-    fn from(&mut self, at: u64) -> Option<&[u8]> {
-        if self.end.saturating_sub(at) < 18 {
-            return None;
-        }
-        let wanted = (at + 2 * MEMBER_BYTES as u64).min(self.end);
-        if at < self.start || wanted > self.start + self.bytes.len() as u64 {
-            let length = WINDOW.min(self.end - at);
-            self.bytes.resize(usize::try_from(length).ok()?, 0);
-            self.start = at;
-            self.storage.read_at(self.name, at, &mut self.bytes).ok()?;
-        }
-        self.bytes.get(usize::try_from(at - self.start).ok()?..)
-    }
-}
-
-/// Finds what is still readable in a damaged pack, member by member, with the places.
-///
-/// Members are at the returned offsets; entries are identified by hashing their data. False
-/// candidates cost time only up to a few times the length of the pack.
-pub fn salvage(
-    storage: &dyn Storage,
-    name: &str,
-    bytes: u64,
-) -> (Vec<(u64, Member)>, Vec<PackedBlob>) {
-    let mut window = Window {
-        storage,
-        name,
-        end: bytes,
-        start: 0,
-        bytes: Vec::new(),
-    };
-    // Each failed attempt to decompress costs patience, or a crafted file could take for ever.
-    let mut patience = bytes.saturating_mul(8).saturating_add(64 << 20);
-    let mut members = Vec::new();
-    let mut blobs = Vec::new();
-    // An entry that spans members: where it began, its size, and what has been seen of it.
-    let mut open: Option<(u32, u32, u64, u64, Sha256)> = None;
-    let mut at: u64 = 0;
-    let mut found_at: u64 = 0;
-    while let Some(ahead) = window.from(at) {
-        // A file can claim any length and be empty.
-        if at - found_at > MAX_BARREN {
-            break;
-        }
-        // bdr's gzip members have no name and no optional fields.
-        let Some(skip) = memchr::memmem::find(ahead, &[0x1f, 0x8b, 8, 0]) else {
-            at += (ahead.len() - 3) as u64;
-            continue;
-        };
-        at += skip as u64;
-        let Some(ahead) = window.from(at) else { break };
-        let mut cursor = io::Cursor::new(ahead);
-        let mut raw = Vec::new();
-        let read = flate2::bufread::GzDecoder::new(&mut cursor)
-            .take(MEMBER_BYTES as u64 + 1)
-            .read_to_end(&mut raw);
-        let used = cursor.position();
-        if read.is_err() || raw.len() > MEMBER_BYTES || used == 0 {
-            // Not a member: an entry that spans members cannot continue after the gap.
-            open = None;
-            at += 1;
-            let Some(left) = patience.checked_sub(raw.len() as u64 + 64) else {
-                break;
-            };
-            patience = left;
-            continue;
-        }
-        let number = members.len() as u32;
-        members.push((at, Member(used as u32, raw.len() as u32)));
-        at += used;
-        found_at = at;
-        let mut position = 0;
-        if let Some((member, offset, size, seen, mut hasher)) = open.take() {
-            let take = usize::try_from(size - seen)
-                .unwrap_or(usize::MAX)
-                .min(raw.len());
-            hasher.update(&raw[..take]);
-            let seen = seen + take as u64;
-            if seen == size {
-                blobs.push(PackedBlob(Digest::finish(hasher), size, member, offset));
-                continue;
-            }
-            open = Some((member, offset, size, seen, hasher));
-            continue;
-        }
-        while let Some(block) = raw.get(position..position + BLOCK) {
-            let header = tar::Header::from_byte_slice(block);
-            // Data that is itself a tar has headers too, but with other names.
-            let ours = [&b"files/"[..], b"blobs/", b".bdr/", b"././@LongLink"];
-            let valid = ours.iter().any(|name| block.starts_with(name))
-                && header.cksum().is_ok_and(|sum| sum == checksum(block));
-            let Some(size) = header.size().ok().filter(|_| valid) else {
-                break;
-            };
-            position += BLOCK;
-            let rest = raw.len() - position;
-            if size as usize <= rest {
-                let data = &raw[position..position + size as usize];
-                if header.entry_type().is_file() {
-                    blobs.push(PackedBlob(Digest::of(data), size, number, position as u32));
-                }
-                position += data.len().next_multiple_of(BLOCK);
-            } else {
-                let mut hasher = Sha256::new();
-                hasher.update(&raw[position..]);
-                open = Some((number, position as u32, size, rest as u64, hasher));
-                break;
-            }
-        }
-    }
-    (members, blobs)
-}
-
-fn checksum(block: &[u8]) -> u32 {
-    block
-        .iter()
-        .enumerate()
-        .map(|(i, b)| {
-            if (148..156).contains(&i) {
-                32
-            } else {
-                u32::from(*b)
-            }
-        })
-        .sum()
 }

@@ -21,82 +21,79 @@ pub(crate) fn write(cx: &Context, path: &Path, memory: &Memory) {
 
 fn render(memory: &Memory, runs: &[Run]) -> String {
     let mut text = String::new();
-    let mut family = |name: &str, help: &str, values: &[(Option<Job>, f64)]| {
-        if values.is_empty() {
-            return;
-        }
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
-        for (job, value) in values {
-            let _ = match job {
-                Some(job) => writeln!(text, "{name}{{job=\"{}\"}} {value}", job.word()),
-                None => writeln!(text, "{name} {value}"),
-            };
-        }
-    };
     let pasts = &memory.pasts;
-    let tried: Vec<Job> = Job::ALL
-        .into_iter()
-        .filter(|job| pasts.of(*job).attempt.is_some())
-        .collect();
+    let last = |job: Job| runs.iter().rev().find(|run| run.job == job);
+    // A job that never ran has no values: a zero would set off alarms.
     let of = |value: &dyn Fn(Job) -> Option<f64>| -> Vec<(Option<Job>, f64)> {
-        tried
-            .iter()
-            .filter_map(|job| Some((Some(*job), value(*job)?)))
+        Job::ALL
+            .into_iter()
+            .filter(|job| pasts.of(*job).attempt.is_some())
+            .filter_map(|job| Some((Some(job), value(job)?)))
             .collect()
     };
-    let last = |job: Job| runs.iter().rev().find(|run| run.job == job);
     family(
+        &mut text,
         "bdr_last_success_timestamp_seconds",
         "Start of the last successful run.",
         &of(&|job| Some(pasts.of(job).success?.timestamp() as f64)),
     );
     family(
+        &mut text,
         "bdr_last_run_success",
         "Whether the last run succeeded.",
-        &of(&|job| {
-            Some(if pasts.of(job).failures == 0 {
-                1.0
-            } else {
-                0.0
-            })
-        }),
+        &of(&|job| Some(f64::from(u8::from(pasts.of(job).failures == 0)))),
     );
     family(
+        &mut text,
         "bdr_consecutive_failures",
         "Runs that failed since the last success.",
         &of(&|job| Some(pasts.of(job).failures.into())),
     );
     family(
+        &mut text,
         "bdr_last_duration_seconds",
         "Wall time of the last run.",
         &of(&|job| Some(last(job)?.elapsed_ms as f64 / 1000.0)),
     );
-    let backup = runs
-        .iter()
-        .rev()
-        .find(|run| matches!(run.job, Job::Backup | Job::Full) && run.succeeded());
-    if let Some(backup) = backup {
-        family(
-            "bdr_protected_files",
-            "Files in the last backup.",
-            &[(None, backup.files as f64)],
-        );
-        family(
-            "bdr_protected_bytes",
-            "Their size.",
-            &[(None, backup.bytes as f64)],
-        );
-        family(
-            "bdr_unread_paths",
-            "Paths that the last backup could not read.",
-            &[(None, backup.problems as f64)],
-        );
+    let is_backup = |run: &&Run| matches!(run.job, Job::Backup | Job::Full) && run.succeeded();
+    if let Some(backup) = runs.iter().rev().find(is_backup) {
+        let values = [
+            (
+                "bdr_protected_files",
+                "Files in the last backup.",
+                backup.files,
+            ),
+            ("bdr_protected_bytes", "Their size.", backup.bytes),
+            (
+                "bdr_unread_paths",
+                "Paths that the last backup could not read.",
+                backup.problems,
+            ),
+        ];
+        for (name, help, value) in values {
+            family(&mut text, name, help, &[(None, value as f64)]);
+        }
     }
     family(
+        &mut text,
         "bdr_repository_bytes",
         "Size of the repository.",
         &[(None, memory.repository_bytes as f64)],
     );
     text
+}
+
+/// Adds a metric with its values, of a job each or of all; nothing if there is no value.
+fn family(text: &mut String, name: &str, help: &str, values: &[(Option<Job>, f64)]) {
+    if values.is_empty() {
+        return;
+    }
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
+    for (job, value) in values {
+        let _ = match job {
+            Some(job) => writeln!(text, "{name}{{job=\"{}\"}} {value}", job.word()),
+            None => writeln!(text, "{name} {value}"),
+        };
+    }
 }

@@ -219,55 +219,72 @@ fn shell_paths(cx: &Context, left: &[Elsewhere]) -> String {
 }
 
 pub(crate) fn page(cx: &Context, seen: &Seen) -> String {
-    let status = &seen.status;
+    let mut text = headline(cx, &verdict(seen));
+    text.push_str(&elsewhere_lines(cx, &seen.elsewhere));
+    trouble_lines(cx, &seen.status, &mut text);
+    let rows = rows(cx, seen);
+    let widths = rows.iter().map(|(_, row)| row[0].chars().count());
+    let width = widths.max().unwrap_or(0);
     let style = cx.ui.out;
-    let verdict = verdict(seen);
-    let mut text = match verdict.level {
-        Level::Critical => format!("{}\n", style.red(&verdict.sentence)),
-        level => {
-            let (head, rest) = verdict.sentence.split_once(". ").unwrap_or_default();
-            let head = format!("{head}.");
-            let painted = match level {
-                Level::Good => style.green(&head),
-                _ => style.yellow(&head),
-            };
-            format!("{painted} {rest}\n")
-        }
-    };
-    if let [_, ..] = &seen.elsewhere[..] {
-        let places: Vec<String> = seen
-            .elsewhere
-            .iter()
-            .map(|one| elsewhere(cx, one))
-            .collect();
-        text.push_str(&format!("  Not covered: {}\n", places.join(", ")));
-    }
-    if let [_, ..] = &seen.elsewhere[..] {
-        let paths = shell_paths(cx, &seen.elsewhere);
-        let them = if seen.elsewhere.len() == 1 {
-            "it"
-        } else {
-            "them"
+    for (level, row) in &rows {
+        let sign = sign(*level, cx.ui.unicode);
+        let sign = match level {
+            Level::Good => style.green(sign),
+            Level::Warning => style.yellow(sign),
+            Level::Critical => style.red(sign),
         };
-        text.push_str(&format!("  cover {them}: bdr add {paths}\n"));
-        text.push_str(&format!("  or leave {them} out: bdr exclude {paths}\n"));
+        text.push_str(&format!("  {:<width$}  {sign}  {}\n", row[0], row[1]));
     }
+    text
+}
+
+/// Returns the verdict with its level as colour. Of a warning only the first sentence is coloured:
+/// the rest says what works all the same.
+fn headline(cx: &Context, verdict: &Verdict) -> String {
+    let style = cx.ui.out;
+    let (head, rest) = verdict.sentence.split_once(". ").unwrap_or_default();
+    let head = format!("{head}.");
+    match verdict.level {
+        Level::Critical => format!("{}\n", style.red(&verdict.sentence)),
+        Level::Good => format!("{} {rest}\n", style.green(&head)),
+        Level::Warning => format!("{} {rest}\n", style.yellow(&head)),
+    }
+}
+
+/// Returns the places with work that no source covers, with the two commands that end the remark.
+fn elsewhere_lines(cx: &Context, left: &[Elsewhere]) -> String {
+    if left.is_empty() {
+        return String::new();
+    }
+    let places: Vec<String> = left.iter().map(|one| elsewhere(cx, one)).collect();
+    let paths = shell_paths(cx, left);
+    let them = if left.len() == 1 { "it" } else { "them" };
+    format!(
+        "  Not covered: {}\n  cover {them}: bdr add {paths}\n  or leave {them} out: bdr exclude {paths}\n",
+        places.join(", ")
+    )
+}
+
+/// Adds troubles with their fixes, each only once: the verdict may name a trouble already, and one
+/// command may fix two.
+fn trouble_lines(cx: &Context, status: &Status, text: &mut String) {
     for one in &status.troubles {
         if one.level() == Level::Warning && !text.contains(&trouble(one, status.now)) {
-            text.push_str(&format!(
-                "  {} {}\n",
-                style.yellow("!"),
-                trouble(one, status.now)
-            ));
+            let sign = cx.ui.out.yellow("!");
+            text.push_str(&format!("  {sign} {}\n", trouble(one, status.now)));
             text.push_str(&format!("    fix: {}\n", one.fix()));
         } else if one.level() == Level::Critical {
             let line = format!("  fix: {}\n", fix(status, one));
-            // One command may mend two things.
             if !text.contains(&line) {
                 text.push_str(&line);
             }
         }
     }
+}
+
+/// Returns the table of everything that was looked at, each with its level.
+fn rows(cx: &Context, seen: &Seen) -> Vec<(Level, Vec<String>)> {
+    let status = &seen.status;
     let mut rows: Vec<(Level, Vec<String>)> = Vec::new();
     for source in &status.sources {
         let (level, says) = source_words(cx, source);
@@ -295,21 +312,7 @@ pub(crate) fn page(cx: &Context, seen: &Seen) -> String {
         rows.push(scheduler(status));
     }
     rows.push((Level::Good, vec!["guards".to_owned(), guards(status)]));
-    let width = rows
-        .iter()
-        .map(|(_, row)| row[0].chars().count())
-        .max()
-        .unwrap_or(0);
-    for (level, row) in &rows {
-        let sign = sign(*level, cx.ui.unicode);
-        let sign = match level {
-            Level::Good => style.green(sign),
-            Level::Warning => style.yellow(sign),
-            Level::Critical => style.red(sign),
-        };
-        text.push_str(&format!("  {:<width$}  {sign}  {}\n", row[0], row[1]));
-    }
-    text
+    rows
 }
 
 /// Says where sealed values and their key are.

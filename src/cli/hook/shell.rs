@@ -5,11 +5,12 @@ use std::ffi::OsString;
 use std::io::Read as _;
 use std::path::Path;
 
+use bdr::base::id::Id;
 use bdr::effects::Effect;
 use bdr::model::agent::{Event, Host, Moment, Tool};
 use bdr::protect::guard::{self, CloseOptions};
 use bdr::repo::Repository;
-use bdr::repo::oplog::Begin;
+use bdr::repo::oplog::{Begin, Operation};
 
 use super::Global;
 use super::Hook;
@@ -229,32 +230,20 @@ fn after(said: &Said, global: &Global) -> Result<(), Failure> {
         exit: said.exit,
         never: Vec::new(),
     };
+    let is_ours = |begin: &&Begin| {
+        let call = begin.agent.as_ref();
+        call.is_some_and(|call| call.host == Host::Shell.word() && call.session == session)
+    };
     let mut told = None;
     let mut running = None;
     let open = repo.unfinished_operations()?;
-    for begin in open.iter().cloned() {
-        let call = begin.agent.as_ref();
-        if !call.is_some_and(|call| call.host == Host::Shell.word() && call.session == session) {
-            continue;
-        }
-        let jobs = own_jobs(&repo, &begin, &open, &said.jobs);
+    for begin in open.iter().filter(is_ours) {
+        let jobs = own_jobs(&repo, begin, &open, &said.jobs);
         if !jobs.is_empty() {
-            // Not of the shell, which may end before they do.
-            let jobs: Vec<_> = jobs.into_iter().map(|pid| (pid, String::new())).collect();
-            guarding::close_later(&cx, &repo, begin.id, &jobs, said.exit);
-            let undo = match repo.operation_ids()?.last() == Some(&begin.id) {
-                true => "bdr undo".to_owned(),
-                false => format!("bdr undo {}", begin.id.prefix(&repo.operation_ids()?)),
-            };
-            running = Some(undo);
+            running = Some(leave_to_background(&cx, &repo, begin.id, jobs, said.exit)?);
             continue;
         }
-        let line = begin
-            .argv
-            .first()
-            .map(|word| word.0.to_string_lossy().into_owned());
-        let cwd = begin.cwd.as_path().to_path_buf();
-        let Some(operation) = guard::close(&repo, begin, &options)? else {
+        let Some(operation) = guard::close(&repo, begin.clone(), &options)? else {
             continue;
         };
         if !operation.is_undoable() && operation.begin.remote.is_empty() {
@@ -262,60 +251,85 @@ fn after(said: &Said, global: &Global) -> Result<(), Failure> {
             repo.forget(std::slice::from_ref(&operation), &operation)?;
             continue;
         }
-        // As before the line, which may have changed the directory.
-        let mut event = event(said, Moment::After);
-        event.cwd = Some(cwd.clone());
-        if let Some(text) = line {
-            event.tool = Tool::Line {
-                text,
-                powershell: said.shell == "powershell",
-                means: String::new(),
-            };
-        }
-        let hook = Hook {
-            host: Host::Shell,
-            event: &event,
-            global,
-        };
-        let destroys = matches!(
-            hook.assess_at(&cx, Path::new(&cwd)).effect,
-            Effect::Destructive | Effect::GitDiscard
-        );
-        let what = match hook.lost(&cx, &operation) {
-            None if destroys => guarding::summary(&operation, 0, false),
-            what => what,
-        };
-        let what = match &event.tool {
-            // git itself refuses to lose anything by these.
-            Tool::Line { text, .. } if is_routine(text, &cwd) => None,
-            _ => what,
-        };
+        let what = worth_saying(&cx, said, global, &operation);
         let undo = guarding::undo_command(&repo, &operation);
         told = what.zip(undo).or(told);
     }
     if let Some((what, undo)) = told {
-        let ui = crate::ui::Ui::new(
-            false,
-            false,
-            global.color,
-            crate::app::context::wants_plain(),
-        )
-        .with_unicode(crate::app::context::shows_unicode());
+        let ui = prompt_ui(global).with_unicode(crate::app::context::shows_unicode());
         ui.say(&format!("bdr: {what} · undo: {}", ui.err.bold(&undo)));
     }
     // A line started it; lines that only read ask for nothing.
     if let Some(undo) = running {
-        let ui = crate::ui::Ui::new(
-            false,
-            false,
-            global.color,
-            crate::app::context::wants_plain(),
-        );
-        ui.say(&format!(
+        prompt_ui(global).say(&format!(
             "bdr: still running in the background · undo, also of what it does by then: {undo}"
         ));
     }
     guarding::settle_in_background(&cx, &repo);
     let _ = tick::catch_up(&cx, "hook");
     Ok(())
+}
+
+/// Lets another process close an operation whose jobs still run, because the shell may end before
+/// they do. Returns the command that undoes it: without the id it would undo whatever came later.
+fn leave_to_background(
+    cx: &Context,
+    repo: &Repository,
+    id: Id,
+    jobs: Vec<u32>,
+    exit: Option<i32>,
+) -> Result<String, Failure> {
+    let jobs: Vec<_> = jobs.into_iter().map(|pid| (pid, String::new())).collect();
+    guarding::close_later(cx, repo, id, &jobs, exit);
+    let ids = repo.operation_ids()?;
+    Ok(match ids.last() == Some(&id) {
+        true => "bdr undo".to_owned(),
+        false => format!("bdr undo {}", id.prefix(&ids)),
+    })
+}
+
+/// Returns what to say of an operation that changed something. Most lines create or edit files, and
+/// a remark after each would soon be ignored: only what is lost is worth one.
+fn worth_saying(
+    cx: &Context,
+    said: &Said,
+    global: &Global,
+    operation: &Operation,
+) -> Option<String> {
+    let begin = &operation.begin;
+    // As before the line, which may have changed the directory.
+    let cwd = begin.cwd.as_path().to_path_buf();
+    let mut event = event(said, Moment::After);
+    event.cwd = Some(cwd.clone());
+    if let Some(word) = begin.argv.first() {
+        event.tool = Tool::Line {
+            text: word.0.to_string_lossy().into_owned(),
+            powershell: said.shell == "powershell",
+            means: String::new(),
+        };
+    }
+    let hook = Hook {
+        host: Host::Shell,
+        event: &event,
+        global,
+    };
+    let destroys = matches!(
+        hook.assess_at(cx, &cwd).effect,
+        Effect::Destructive | Effect::GitDiscard
+    );
+    let what = match hook.lost(cx, operation) {
+        None if destroys => guarding::summary(operation, 0, false),
+        what => what,
+    };
+    match &event.tool {
+        // git itself refuses to lose anything by these.
+        Tool::Line { text, .. } if is_routine(text, &cwd) => None,
+        _ => what,
+    }
+}
+
+/// Returns a way to print although the context is silent: in a prompt, bdr speaks only here.
+fn prompt_ui(global: &Global) -> crate::ui::Ui {
+    let plain = crate::app::context::wants_plain();
+    crate::ui::Ui::new(false, false, global.color, plain)
 }

@@ -83,6 +83,22 @@ impl Mismatch {
     }
 }
 
+impl Verification {
+    fn new(level: VerifyLevel, valid: bool, issues: &[Issue]) -> Self {
+        Self {
+            manifest_valid: !issues.iter().any(|issue| issue.kind == METADATA),
+            checksum_valid: valid,
+            file_count_match: valid,
+            deep_verification: level == VerifyLevel::Restore,
+            level: match level {
+                VerifyLevel::Quick => "quick",
+                VerifyLevel::Full => "full",
+                VerifyLevel::Restore => "deep",
+            },
+        }
+    }
+}
+
 pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     let cx = call.cx;
     let wanted = call.args.text("backupId")?.ok_or_else(|| {
@@ -129,7 +145,6 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     if repair && !valid {
         warnings.push("repair: true was refused: this tool changes nothing. Run `bdr repair`");
     }
-    let damaged = plural(report.damage.len() as u64, "object");
     let result = VerifyResult {
         success: valid,
         backup_id: backup_id(one.id, one.time),
@@ -137,17 +152,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         checksum_valid: valid,
         files_verified: checked,
         files_invalid: found,
-        verification: Verification {
-            manifest_valid: !issues.iter().any(|issue| issue.kind == METADATA),
-            checksum_valid: valid,
-            file_count_match: valid,
-            deep_verification: deep,
-            level: match level {
-                VerifyLevel::Quick => "quick",
-                VerifyLevel::Full => "full",
-                VerifyLevel::Restore => "deep",
-            },
-        },
+        verification: Verification::new(level, valid, &issues),
         bytes: report.bytes,
         errors: issues.iter().map(Mismatch::new).collect(),
         issues,
@@ -158,18 +163,20 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
             .collect(),
         duration: call.elapsed_ms(),
         warnings,
-        error: (!valid).then(|| {
-            Problem::new(
-                "BACKUP_CORRUPTED",
-                format!("{damaged} damaged"),
-                "other files restore as usual; `bdr repair` mends what can be mended, and create_backup {\"type\":\"full\"} stores what still exists again",
-            )
-        }),
+        error: (!valid).then(|| corrupted(report.damage.len())),
     };
     Ok(Outcome::Done(Answer {
         failed: !valid,
         ..Answer::new(result, "")
     }))
+}
+
+fn corrupted(damaged: usize) -> Problem {
+    Problem::new(
+        "BACKUP_CORRUPTED",
+        format!("{} damaged", plural(damaged as u64, "object")),
+        "other files restore as usual; `bdr repair` mends what can be mended, and create_backup {\"type\":\"full\"} stores what still exists again",
+    )
 }
 
 /// Returns what damage of one object means: a file that is lost each, or that no file is known to be.

@@ -141,6 +141,17 @@ impl Reader<'_> {
             let hint = "add path = \"~/…\" or an absolute path".to_owned();
             return Err(self.error(name.span(), format!("[{title}] has no `path`"), Some(hint)));
         };
+        let source = Source {
+            name: name.get_ref().to_string(),
+            rules: self.rules(table)?,
+            criticality: self.criticality(table)?,
+            path: self.path(path, "path")?,
+        };
+        self.find_useless(&source, table, useless);
+        Ok(source)
+    }
+
+    fn rules(&self, table: &DeTable<'_>) -> Result<Rules> {
         let mut rules = Rules::default();
         if let Some(value) = table.get("include") {
             rules.include = self.patterns(value, "include")?;
@@ -160,23 +171,30 @@ impl Reader<'_> {
                 .as_bool()
                 .ok_or_else(|| self.wrong_type(value, "one_file_system", "true or false"))?;
         }
-        let criticality = match table.get("criticality") {
-            None => Criticality::default(),
-            Some(value) => match self.string(value, "criticality")? {
-                "irreplaceable" => Criticality::Irreplaceable,
-                "tedious" => Criticality::Tedious,
-                other => {
-                    return Err(self.no_such_word(value, other, &["irreplaceable", "tedious"]));
-                }
-            },
+        Ok(rules)
+    }
+
+    fn criticality(&self, table: &DeTable<'_>) -> Result<Criticality> {
+        let Some(value) = table.get("criticality") else {
+            return Ok(Criticality::default());
         };
-        let path = self.path(path, "path")?;
+        match self.string(value, "criticality")? {
+            "irreplaceable" => Ok(Criticality::Irreplaceable),
+            "tedious" => Ok(Criticality::Tedious),
+            other => Err(self.no_such_word(value, other, &["irreplaceable", "tedious"])),
+        }
+    }
+
+    /// Collects patterns that can never match. They are no error: a guard must work with the
+    /// configuration that is there, and a backup of too much is better than none.
+    fn find_useless(&self, source: &Source, table: &DeTable<'_>, useless: &mut Vec<Useless>) {
         for key in ["include", "exclude"] {
             let list = table.get(key).and_then(|value| value.get_ref().as_array());
             for item in list.into_iter().flat_map(|list| list.iter()) {
                 let pattern = item.get_ref().as_str().unwrap_or_default();
-                let both = key == "include" && rules.exclude.iter().any(|out| out == pattern);
-                let found = never_matches(pattern, path.to_str()).or_else(|| {
+                let mut excluded = source.rules.exclude.iter();
+                let both = key == "include" && excluded.any(|out| out == pattern);
+                let found = never_matches(pattern, source.path.to_str()).or_else(|| {
                     both.then(|| {
                         (
                             format!("the pattern `{pattern}` is included and excluded"),
@@ -186,7 +204,7 @@ impl Reader<'_> {
                 });
                 if let Some((message, hint)) = found {
                     useless.push(Useless {
-                        source: name.get_ref().to_string(),
+                        source: source.name.clone(),
                         line: self.line(item.span()),
                         message,
                         hint,
@@ -194,12 +212,6 @@ impl Reader<'_> {
                 }
             }
         }
-        Ok(Source {
-            name: name.get_ref().to_string(),
-            path,
-            rules,
-            criticality,
-        })
     }
 
     fn guard(&self, table: &DeTable<'_>) -> Result<GuardConfig> {

@@ -2,7 +2,7 @@
 //! unit, a file with several names only once.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::{Counts, RootRun};
 use crate::base::error::{Error, Result};
@@ -86,64 +86,23 @@ pub(super) fn read_dirty<'a>(
         .map(|d| d.stat.size)
         .sum();
     monitor.phase(Phase::Storing, tasks.len() as u64, total);
-    let next = AtomicUsize::new(0);
-    let failed = std::sync::atomic::AtomicBool::new(false);
-    let work = || -> Result<Results> {
-        let mut capture = Capture::new(shared);
-        let mut objects = Vec::new();
-        loop {
-            // Neighbours go to one thread, so that they share a member.
-            let first = next.fetch_add(16, Ordering::Relaxed);
-            if first >= tasks.len() || failed.load(Ordering::Relaxed) {
-                break;
-            }
-            for task in &tasks[first..(first + 16).min(tasks.len())] {
-                if monitor.stopped() {
-                    failed.store(true, Ordering::Relaxed);
-                    return Err(Error::Interrupted);
-                }
-                let done = one_task(&mut capture, shared, runs, task, &mut objects);
-                if let Err(error) = done {
-                    failed.store(true, Ordering::Relaxed);
-                    return Err(error);
-                }
-                let bytes = match task {
-                    Task::One(number, i) => runs[*number].scan.dirty[*i].stat.size,
-                    Task::Database(..) => 0,
-                };
-                monitor.advance(1, bytes.saturating_sub(capture.take_told()));
-            }
-        }
-        let read_bytes = capture.read_bytes;
-        match capture.finish() {
-            Ok(packs) => Ok(Results {
-                objects,
-                packs,
-                read_bytes,
-            }),
-            Err(error) => {
-                failed.store(true, Ordering::Relaxed);
-                Err(error)
-            }
-        }
+    let queue = Queue {
+        shared,
+        runs,
+        tasks: &tasks,
+        next: AtomicUsize::new(0),
+        failed: AtomicBool::new(false),
+        monitor,
     };
-    let threads = std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .clamp(1, 8);
     // Little work is done before a second thread has started, and this way it makes one pack
     // instead of two.
-    let threads = if total < 1 << 20 && tasks.len() < 256 {
-        1
+    let outcomes: Vec<_> = if total < 1 << 20 && tasks.len() < 256 {
+        vec![queue.work()]
     } else {
-        threads
-    };
-    let outcomes: Vec<_> = if threads == 1 {
-        vec![work()]
-    } else {
-        let outcomes = crate::base::threads::share(threads, &work);
-        let failed = || Err(Error::invalid("a worker thread failed", None));
-        let outcomes = outcomes.into_iter();
-        outcomes.map(|one| one.unwrap_or_else(failed)).collect()
+        let threads = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .clamp(1, 8);
+        share_work(threads, &queue)
     };
     let mut results = Results {
         objects: Vec::new(),
@@ -158,6 +117,68 @@ pub(super) fn read_dirty<'a>(
     }
     add_aliases(runs, &aliases, &mut results);
     Ok(results)
+}
+
+/// What the threads that read share: the tasks, and which of them is next.
+struct Queue<'a> {
+    shared: &'a Shared<'a>,
+    runs: &'a [RootRun],
+    tasks: &'a [Task],
+    next: AtomicUsize,
+    /// One of them failed, so the backup fails: the others need not go on.
+    failed: AtomicBool,
+    monitor: &'a dyn Monitor,
+}
+
+impl Queue<'_> {
+    /// Does tasks until none is left. Each thread writes its own pack, because a common one would
+    /// need a lock for every blob.
+    fn work(&self) -> Result<Results> {
+        let done = self.fill_pack();
+        if done.is_err() {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        done
+    }
+
+    fn fill_pack(&self) -> Result<Results> {
+        let mut capture = Capture::new(self.shared);
+        let mut objects = Vec::new();
+        loop {
+            // Neighbours go to one thread, so that they share a member.
+            let first = self.next.fetch_add(16, Ordering::Relaxed);
+            if first >= self.tasks.len() || self.failed.load(Ordering::Relaxed) {
+                break;
+            }
+            for task in &self.tasks[first..(first + 16).min(self.tasks.len())] {
+                if self.monitor.stopped() {
+                    return Err(Error::Interrupted);
+                }
+                one_task(&mut capture, self.shared, self.runs, task, &mut objects)?;
+                let bytes = match task {
+                    Task::One(number, i) => self.runs[*number].scan.dirty[*i].stat.size,
+                    Task::Database(..) => 0,
+                };
+                self.monitor
+                    .advance(1, bytes.saturating_sub(capture.take_told()));
+            }
+        }
+        Ok(Results {
+            objects,
+            read_bytes: capture.read_bytes,
+            packs: capture.finish()?,
+        })
+    }
+}
+
+fn share_work(threads: usize, queue: &Queue<'_>) -> Vec<Result<Results>> {
+    if threads == 1 {
+        return vec![queue.work()];
+    }
+    let failed = || Err(Error::invalid("a worker thread failed", None));
+    let outcomes = crate::base::threads::share(threads, &|| queue.work());
+    let outcomes = outcomes.into_iter();
+    outcomes.map(|one| one.unwrap_or_else(failed)).collect()
 }
 
 fn one_task<'a>(
