@@ -75,16 +75,26 @@ pub(crate) fn of(
     snapshot: Option<&Snapshot>,
 ) -> bdr::Result<Vec<ChangedRoot>> {
     let roots = operation.end.iter().flat_map(|end| &end.roots);
-    roots
-        .map(|root| {
-            Ok(ChangedRoot {
-                name: root.name.clone(),
-                base: root_path(root, snapshot),
-                elsewhere: operation.begin.elsewhere.contains(&root.name),
-                paths: paths(root, &listed(repo, root, snapshot)?),
-            })
+    let roots = roots.map(|root| {
+        Ok(ChangedRoot {
+            name: root.name.clone(),
+            base: root_path(root, snapshot),
+            elsewhere: operation.begin.elsewhere.contains(&root.name),
+            paths: paths(root, &listed(repo, root, snapshot)?),
         })
-        .collect()
+    });
+    let mut roots: Vec<ChangedRoot> = roots.collect::<bdr::Result<_>>()?;
+    // A file that the command names is in a root of its own, and may be in a source as well.
+    let own = roots.iter().filter(|root| !root.elsewhere);
+    let own = own.flat_map(|root| root.paths.iter().map(|one| one.path.to_path(&root.base)));
+    let own: HashSet<PathBuf> = own.collect();
+    for root in roots.iter_mut().filter(|root| root.elsewhere) {
+        let base = root.base.clone();
+        (root.paths).retain(|one| !own.contains(&one.path.to_path(&base)));
+    }
+    roots.retain(|root| !root.elsewhere || !root.paths.is_empty());
+    roots.sort_by_key(|root| root.elsewhere);
+    Ok(roots)
 }
 
 /// Returns what the snapshot has at and below the changed paths.

@@ -19,7 +19,7 @@ pub(crate) use background::{
     close_later, is_system_rm, start as settle_in_background, still_running, tell as tell_settled,
 };
 pub(crate) use words::{
-    explain, is_in_git, missed_of_operands, name_missed, shell_words, summary, undo_command,
+    explain, is_in_git, missed_of_operands, name_missed, shell_words, summary, typed, undo_command,
     unstored, untold, worth_a_word,
 };
 

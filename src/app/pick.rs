@@ -159,6 +159,20 @@ pub(crate) fn at_or_before<'a>(
     )
 }
 
+/// Names the versions that exist of a path, where there is none as old as asked for.
+fn with_history(failure: Failure, words: &[OsString]) -> Failure {
+    match (failure, words) {
+        (Failure::Engine(error), [path]) if matches!(*error, Error::NoSnapshotBefore { .. }) => {
+            let path = crate::app::guard::shell_words(std::slice::from_ref(path));
+            Failure::Hinted {
+                error,
+                hint: format!("bdr history {path}"),
+            }
+        }
+        (failure, _) => failure,
+    }
+}
+
 /// Resolves `[SNAPSHOT|--at T] [PATH…]`. Without either it is the latest snapshot.
 ///
 /// Snapshots cover different places. For a time or `latest`, if the last snapshot does not cover
@@ -180,7 +194,9 @@ pub(crate) fn pick<'a>(
                 .strip_prefix(std::slice::from_ref(&latest))
                 .unwrap_or(words);
             let time = time::parse_until(at, cx.now)?;
-            (at_or_before(cx, snapshots, time)?, words, Some(time))
+            let found = at_or_before(cx, snapshots, time);
+            let found = found.map_err(|failure| with_history(failure, words))?;
+            (found, words, Some(time))
         }
         (None, []) => return newest_of_each(cx, snapshots),
         (None, [word]) if *word == latest => return newest_of_each(cx, snapshots),

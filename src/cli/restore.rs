@@ -212,10 +212,11 @@ fn restore(
         if let Some(document) = document {
             cx.ui.document("restore", exit::OK, &document)?;
         } else {
-            let mut text = words::heading(cx, snapshot, &id, true);
+            let mut text = words::heading(cx, repo, snapshot, &id, true);
             text.push_str(&words::steps(cx, &plan));
             if !plan.steps.is_empty() {
-                text.push_str(&format!("Restore: {}\n", words::same_without_dry_run(cx)));
+                let command = words::same_without_dry_run(cx, &id, args.at.is_some());
+                text.push_str(&format!("Restore: {command}\n"));
             }
             cx.ui.data(&text)?;
         }
@@ -236,7 +237,7 @@ fn restore(
         }
         cx.ui.warn(&format!(
             "{}{}",
-            words::heading(cx, snapshot, &id, false),
+            words::heading(cx, repo, snapshot, &id, false),
             words::steps(cx, &plan).trim_end()
         ));
         if !prompt::confirm("Restore?", true)? {

@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::base::error::{Error, Result};
 use crate::base::id::{Digest, OperationId};
 use crate::base::monitor::Monitor;
-use crate::base::path::{RawName, RootName};
+use crate::base::path::{RawName, RepoPath, RootName};
 use crate::disk::fsutil::Opened;
 use crate::model::agent::AgentCall;
 use crate::model::compare::Differences;
@@ -309,12 +309,36 @@ fn without_elsewhere(
     let (elsewhere, own): (Vec<_>, Vec<_>) = changes
         .into_iter()
         .partition(|change| is_elsewhere(&change.name));
+    // A file that the command names is in a root of its own, and may be in a source as well.
+    let place_of = |change: &RootChanges| {
+        let record = snapshot.root(&change.name);
+        record.map(|record| record.path.as_path().to_path_buf())
+    };
+    let mut named: HashSet<PathBuf> = HashSet::new();
+    for change in &own {
+        if let Some(place) = place_of(change) {
+            let stamps = change.created.iter().chain(&change.modified);
+            let paths = stamps.map(|stamp| &stamp.path).chain(&change.removed);
+            named.extend(paths.map(|path| path.to_path(&place)));
+        }
+    }
     for change in elsewhere {
-        if let Some(record) = snapshot.root(&change.name) {
+        let Some(place) = place_of(&change) else {
+            continue;
+        };
+        let is_own = |path: &RepoPath| named.contains(&path.to_path(&place));
+        let mut removed = change.removed.clone();
+        removed.retain(|path| !is_own(path));
+        // The time of a directory changes with what is in it, and that may be of this operation.
+        let altered = change.modified.iter();
+        let altered =
+            altered.filter(|stamp| stamp.kind != Kind::Dir).count() + change.created.len();
+        let is_silent = altered == 0 && change.removed.is_empty();
+        if let Some(record) = snapshot.root(&change.name).filter(|_| !is_silent) {
             plan.meanwhile.push(Meanwhile {
                 path: record.path.as_path().to_path_buf(),
                 deleted: change.deleted_files,
-                altered: (change.created.len() + change.modified.len()) as u64,
+                altered: altered as u64,
             });
         }
     }

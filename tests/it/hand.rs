@@ -468,3 +468,72 @@ fn yes_is_taken_where_nothing_is_asked() {
     }
     at_home(&place, &["mcp", "install"], 2);
 }
+
+#[test]
+fn a_preview_of_a_restore_names_the_snapshot_and_what_came_after_it() {
+    let place = Place::with_repository();
+    place.write("registry.json", b"{\"a\": 1}");
+    place.init_at("2026-03-02T12:00:00Z");
+    place.write("registry.json", b"{\"a\": 2, \"b\": 3}");
+    place.run_at(
+        "2026-03-02T13:00:00Z",
+        &["guard", "--", "rm", "registry.json"],
+        0,
+    );
+    let now = "2026-03-02T13:30:00Z";
+    let preview = [
+        "restore",
+        "latest",
+        "--at",
+        "10 minutes ago",
+        "registry.json",
+        "--dry-run",
+    ];
+    let text = said(&place.run_at(now, &preview, 0));
+    assert!(
+        text.contains("30 min ago, before `rm registry.json`"),
+        "{text}"
+    );
+    let command = text.split("Restore: bdr ").nth(1).unwrap();
+    let command: Vec<&str> = command.lines().next().unwrap().split(' ').collect();
+    assert_eq!((command[0], command.len()), ("restore", 3), "{text}");
+    // Hours later the command still means the same.
+    place.run_at(
+        "2026-03-02T20:00:00Z",
+        &[&command[..], &["--yes"]].concat(),
+        0,
+    );
+    let back = std::fs::read(place.tree().join("registry.json")).unwrap();
+    assert_eq!(back, b"{\"a\": 2, \"b\": 3}");
+    // Nothing is as old: the versions that there are.
+    let early = ["restore", "latest", "registry.json", "--at", "1 Jan"];
+    let text = stderr(&place.run_at(now, &early, 1));
+    assert!(text.contains("hint: bdr history registry.json"), "{text}");
+}
+
+#[test]
+fn the_time_of_a_directory_elsewhere_is_no_change_elsewhere() {
+    let place = Place::with_repository();
+    place.write("shop/src/a.ts", b"1");
+    place.write("shop/b", b"1");
+    place.write("here/c", b"1");
+    place.init();
+    let here = place.tree().join("here");
+    let line = "rm c; (cd ../shop && rm -r src)";
+    let guard = place
+        .bdr(&["guard", "--", "sh", "-c", line])
+        .current_dir(&here)
+        .status();
+    assert!(guard.unwrap().success());
+    let output = place
+        .bdr(&["undo", "--yes"])
+        .current_dir(&here)
+        .output()
+        .unwrap();
+    let text = said(&output) + &stderr(&output);
+    assert!(
+        output.status.success() && !text.contains("meanwhile"),
+        "{text}"
+    );
+    assert!(place.tree().join("shop/src/a.ts").exists());
+}

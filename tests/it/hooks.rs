@@ -187,7 +187,7 @@ fn an_installation_is_an_operation_that_undo_takes_back() {
     let settings = home_file(&place, ".claude/settings.json", SETTINGS[4]);
     place.run(&["hooks", "install", "claude"], 0);
     assert_ne!(std::fs::read_to_string(&settings).unwrap(), SETTINGS[4]);
-    place.run(&["undo", "--yes"], 0);
+    place.undo_by_name();
     assert_eq!(std::fs::read_to_string(&settings).unwrap(), SETTINGS[4]);
     // What was undone is said, and installed again.
     let status = place.bdr(&["--json", "hooks", "status"]).output().unwrap();
@@ -214,8 +214,8 @@ fn a_plain_undo_asks_before_it_takes_back_bdrs_own_set_up() {
     terminal.type_in("n\n");
     terminal.expect("Nothing was changed.");
     assert_eq!(std::fs::read(&bashrc).unwrap(), installed);
-    // Named, or agreed to before, it is what was asked for.
-    place.run(&["undo", "--yes"], 0);
+    // Named, it is what was asked for.
+    place.undo_by_name();
     assert_eq!(std::fs::read(&bashrc).unwrap(), b"alias ll='ls -l'\n");
 }
 
@@ -1006,7 +1006,11 @@ fn shells_tell_what_runs_on_and_what_words_stand_for() {
         let mut typed = Shell::start(&place, shell, &[], "");
         typed.line("cd ws");
         let said = typed.line("sh -c 'while ! [ -e ../go ]; do sleep 0.02; done; rm -rf docs' &");
-        assert!(said.contains("still running"), "{shell}: {said}");
+        let line = "still running: sh -c 'while ! [ -e ../go ]; ";
+        assert!(
+            said.contains(line) && said.contains("· undo so far: bdr undo"),
+            "{shell}: {said}"
+        );
         let said = typed.line("rm notes");
         assert!(said.contains("1 file deleted"), "{shell}: {said}");
         place.write("go", b"");

@@ -164,7 +164,7 @@ fn log_is_asked_by_kind_time_and_text() {
     at("2026-11-20T11:00:00Z", "echo Alpha > f");
     at("2026-11-21T11:00:00Z", "echo beta > f");
     let now = "2026-11-22T11:00:00Z";
-    place.run_at(now, &["undo", "--yes"], 0);
+    place.run_at(now, &["undo", "--last", "1", "--yes"], 0);
     let number = |args: &[&str]| {
         let mut all = vec!["log"];
         all.extend_from_slice(args);

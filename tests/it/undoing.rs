@@ -624,3 +624,57 @@ fn yes_does_not_take_back_the_set_up() {
     assert!(said.contains(&format!("bdr undo {own} --yes")), "{said}");
     assert_eq!(std::fs::read(&profile).unwrap(), with);
 }
+
+#[test]
+fn a_named_file_of_a_source_is_merged_and_no_change_of_others() {
+    let place = Place::with_repository();
+    place.write("home/settings.json", b"{\"projects\": {}}\n");
+    place.write("shop/a", b"1");
+    place.init();
+    let shop = place.tree().join("shop");
+    let settings = place.tree().join("home/settings.json");
+    // The source that has the file is elsewhere; the line names the file.
+    place.configure("");
+    let config = place.path("bdr/config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let home = place.tree().join("home");
+    std::fs::write(
+        &config,
+        text.replace(&*place.tree().to_string_lossy(), &home.to_string_lossy()),
+    )
+    .unwrap();
+    let line = format!(
+        "echo '{{\"projects\": {{}}, \"added\": 1}}' > {}; rm a",
+        settings.display()
+    );
+    let guard = place
+        .bdr(&["guard", "--", "sh", "-c", &line])
+        .current_dir(&shop)
+        .status();
+    assert!(guard.unwrap().success());
+    std::fs::write(
+        &settings,
+        "{\"projects\": {\"x\": 1}, \"added\": 1, \"mine\": 2}\n",
+    )
+    .unwrap();
+    let shown = place.bdr(&["show"]).current_dir(&shop).output().unwrap();
+    let shown = all(&shown);
+    assert_eq!(
+        shown.matches("settings.json").count(),
+        2,
+        "once in the line, once changed: {shown}"
+    );
+    let output = place
+        .bdr(&["undo", "--yes"])
+        .current_dir(&shop)
+        .output()
+        .unwrap();
+    let said = all(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("merge ") && !said.contains("meanwhile"),
+        "{said}"
+    );
+    let now = std::fs::read_to_string(&settings).unwrap();
+    assert_eq!(now, "{\"projects\": {\"x\": 1}, \"mine\": 2}\n");
+}

@@ -356,6 +356,15 @@ fn budget_for(bytes: u64) -> String {
     }
 }
 
+/// Returns a path as a user would type it, from how it is shown: a quoted `~` would be a file name.
+pub(crate) fn typed(shown: String, path: &Path) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "~/._-".contains(c);
+    match shown.chars().all(is_plain) {
+        true => shown,
+        false => shell_word(&show(path.as_os_str())),
+    }
+}
+
 /// Returns a command as a POSIX shell would read it.
 pub(crate) fn shell_words(argv: &[OsString]) -> String {
     let word = |arg: &OsString| shell_word(&show(arg));

@@ -201,25 +201,16 @@ pub(crate) fn elsewhere(cx: &Context, one: &Elsewhere) -> String {
 
 /// Returns the paths as a user would type them.
 fn shell_paths(cx: &Context, left: &[Elsewhere]) -> String {
-    let paths: Vec<String> = left
-        .iter()
-        .map(|one| {
-            let shown = cx.shown_absolute(&one.path);
-            // A quoted `~` would be a file name.
-            match shown
-                .chars()
-                .all(|c| c.is_alphanumeric() || "~/._-".contains(c))
-            {
-                true => shown,
-                false => bdr::base::path::shell_word(&bdr::base::path::show(one.path.as_os_str())),
-            }
-        })
+    let paths = left.iter();
+    let paths: Vec<String> = paths
+        .map(|one| crate::app::guard::typed(cx.shown_absolute(&one.path), &one.path))
         .collect();
     paths.join(" ")
 }
 
 pub(crate) fn page(cx: &Context, seen: &Seen) -> String {
     let mut text = headline(cx, &verdict(seen));
+    fix_lines(&seen.status, &mut text);
     text.push_str(&elsewhere_lines(cx, &seen.elsewhere));
     trouble_lines(cx, &seen.status, &mut text);
     let rows = rows(cx, seen);
@@ -265,19 +256,24 @@ fn elsewhere_lines(cx: &Context, left: &[Elsewhere]) -> String {
     )
 }
 
-/// Adds troubles with their fixes, each only once: the verdict may name a trouble already, and one
-/// command may fix two.
+/// Adds what fixes what is wrong, right below the headline that says it. One command may fix two
+/// things.
+fn fix_lines(status: &Status, text: &mut String) {
+    for one in &status.troubles {
+        let line = format!("  fix: {}\n", fix(status, one));
+        if one.level() == Level::Critical && !text.contains(&line) {
+            text.push_str(&line);
+        }
+    }
+}
+
+/// Adds warnings with their fixes: the verdict may name one already.
 fn trouble_lines(cx: &Context, status: &Status, text: &mut String) {
     for one in &status.troubles {
         if one.level() == Level::Warning && !text.contains(&trouble(one, status.now)) {
             let sign = cx.ui.out.yellow("!");
             text.push_str(&format!("  {sign} {}\n", trouble(one, status.now)));
             text.push_str(&format!("    fix: {}\n", one.fix()));
-        } else if one.level() == Level::Critical {
-            let line = format!("  fix: {}\n", fix(status, one));
-            if !text.contains(&line) {
-                text.push_str(&line);
-            }
         }
     }
 }

@@ -240,7 +240,8 @@ fn after(said: &Said, global: &Global) -> Result<(), Failure> {
     for begin in open.iter().filter(is_ours) {
         let jobs = own_jobs(&repo, begin, &open, &said.jobs);
         if !jobs.is_empty() {
-            running = Some(leave_to_background(&cx, &repo, begin.id, jobs, said.exit)?);
+            let undo = leave_to_background(&cx, &repo, begin.id, jobs, said.exit)?;
+            running = Some((started(begin), undo));
             continue;
         }
         let Some(operation) = guard::close(&repo, begin.clone(), &options)? else {
@@ -260,14 +261,31 @@ fn after(said: &Said, global: &Global) -> Result<(), Failure> {
         ui.say(&format!("bdr: {what} · undo: {}", ui.err.bold(&undo)));
     }
     // A line started it; lines that only read ask for nothing.
-    if let Some(undo) = running {
-        prompt_ui(global).say(&format!(
-            "bdr: still running in the background · undo, also of what it does by then: {undo}"
+    if let Some((line, undo)) = running {
+        let ui = prompt_ui(global);
+        ui.say(&format!(
+            "bdr: still running: {line} · undo so far: {}",
+            ui.err.bold(&undo)
         ));
     }
     guarding::settle_in_background(&cx, &repo);
     let _ = tick::catch_up(&cx, "hook");
     Ok(())
+}
+
+/// How much of a line that still runs is shown.
+const STARTED: usize = 30;
+
+/// Returns the beginning of the line that an operation is, without the `&` at its end.
+fn started(begin: &Begin) -> String {
+    let line = begin.argv.first();
+    let line = line.map(|word| word.0.to_string_lossy().into_owned());
+    let line = line.unwrap_or_default();
+    let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = line.trim_end_matches([' ', '&']);
+    let short = bdr::base::path::show(bdr::model::agent::start_of(line, STARTED).as_ref());
+    let dots = if short.len() < line.len() { "…" } else { "" };
+    format!("{short}{dots}")
 }
 
 /// Lets another process close an operation whose jobs still run, because the shell may end before

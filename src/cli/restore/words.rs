@@ -6,14 +6,35 @@ use bdr::base::units::size;
 use bdr::model::manifest::Kind;
 use bdr::recover::restore::{Action, Kept, RestorePlan, RestoreReport, SecretStep, Step};
 use bdr::recover::unseal::NOTHING;
+use bdr::repo::Repository;
 use bdr::repo::snapshot::Snapshot;
 
 use crate::app::context::Context;
 use crate::app::documents::action_word;
+use crate::app::log;
 use crate::ui::steps::{Line, View, collapse, listing};
 use crate::ui::{self, count, plural, when};
 
-pub(super) fn heading(cx: &Context, snapshot: &Snapshot, id: &str, dry: bool) -> String {
+/// Returns what a snapshot was taken before, if it was not taken to keep: nobody remembers it by its
+/// time.
+fn before(repo: &Repository, snapshot: &Snapshot) -> Option<String> {
+    let operations = repo.operations().ok().filter(|_| !snapshot.is_backup())?;
+    let mut all = operations.iter();
+    let first = all.find(|operation| operation.begin.before == Some(snapshot.id))?;
+    let ids: Vec<_> = operations.iter().map(|o| o.begin.id).collect();
+    let title = log::title(first, &ids);
+    let short = bdr::model::agent::start_of(&title, 50);
+    let dots = if short.len() < title.len() { "…" } else { "" };
+    Some(format!("before `{short}{dots}`"))
+}
+
+pub(super) fn heading(
+    cx: &Context,
+    repo: &Repository,
+    snapshot: &Snapshot,
+    id: &str,
+    dry: bool,
+) -> String {
     let id = cx.ui.out.yellow(id);
     let when = when::ago(cx.now, snapshot.time);
     let label = snapshot
@@ -21,6 +42,7 @@ pub(super) fn heading(cx: &Context, snapshot: &Snapshot, id: &str, dry: bool) ->
         .as_ref()
         .map(|l| format!(", {}", bdr::base::path::show(l.as_ref())));
     let trigger = snapshot.trigger.word();
+    let trigger = before(repo, snapshot).unwrap_or_else(|| trigger.to_owned());
     let nothing = if dry { ", nothing written" } else { "" };
     format!(
         "From {id} ({when}, {trigger}{}){nothing}:\n",
@@ -139,12 +161,20 @@ fn line(cx: &Context, step: &Step, joined: &Line) -> String {
 }
 
 /// The typed command, without `--dry-run`.
-pub(super) fn same_without_dry_run(cx: &Context) -> String {
-    let argv: Vec<OsString> = cx
-        .argv()
-        .into_iter()
-        .filter(|arg| arg != "--dry-run")
-        .collect();
+/// Returns the command that does what a preview showed. A time like `1 hour ago` is replaced by the
+/// snapshot `id`, because it means another one later.
+pub(super) fn same_without_dry_run(cx: &Context, id: &str, at: bool) -> String {
+    let mut argv: Vec<OsString> = Vec::new();
+    let mut rest = cx.argv().into_iter().filter(|arg| arg != "--dry-run");
+    while let Some(arg) = rest.next() {
+        if at && arg == "--at" {
+            rest.next();
+        } else if !at || !(arg == "latest" || arg.as_encoded_bytes().starts_with(b"--at=")) {
+            let is_verb = at && arg == "restore" && !argv.contains(&id.into());
+            argv.push(arg);
+            argv.extend(is_verb.then(|| id.into()));
+        }
+    }
     crate::app::guard::shell_words(&argv)
 }
 

@@ -20,6 +20,8 @@ use crate::ui::{self, count, plural, when};
 
 /// Characters of a command that a heading shows.
 const TITLE: usize = 60;
+/// How much of it is shown on the narrowest screen.
+const LEAST_TITLE: usize = 20;
 
 /// Conflicts of which the next step is named.
 const CONFLICTS: usize = 3;
@@ -33,7 +35,8 @@ pub(super) fn heading(
     part: Option<Portion>,
 ) -> String {
     let ids: Vec<Id> = operations.iter().map(|o| o.begin.id).collect();
-    let id = cx.ui.out.yellow(&operation.begin.id.prefix(&ids));
+    let own = operation.begin.id.prefix(&ids);
+    let id = cx.ui.out.yellow(&own);
     let mut title = log::title(operation, &ids);
     let is_reversal = matches!(
         operation.begin.kind,
@@ -42,7 +45,6 @@ pub(super) fn heading(
     if let (true, Some(command)) = (is_reversal, log::reversed(operation, operations)) {
         title = format!("{title}: {}", log::title(command, &ids));
     }
-    let title = shorten(&title, TITLE, if cx.ui.unicode { '…' } else { '~' });
     let verb = if verb == "redo" {
         "Redo: reverse"
     } else {
@@ -52,6 +54,17 @@ pub(super) fn heading(
     let part = part.map_or_else(String::new, |part| {
         format!("   {} of {}", count(part.done), plural(part.of, "file"))
     });
+    // On a screen all of it fits into a line: the beginning of a command tells which it is.
+    let others = format!("{verb} {own}     {ago}{part}").chars().count();
+    let room = cx
+        .ui
+        .width()
+        .map_or(TITLE, |columns| columns.saturating_sub(others));
+    let title = shorten(
+        &title,
+        room.clamp(LEAST_TITLE, TITLE),
+        if cx.ui.unicode { '…' } else { '~' },
+    );
     format!("{verb} {id}  {title}   {ago}{part}\n")
 }
 
@@ -169,8 +182,8 @@ pub(super) fn meanwhile(cx: &Context, plan: &UndoPlan, verb: &str, own: &str) ->
 /// Returns the commands that settle conflicts: look at both, then have the old one.
 pub(super) fn next_steps(cx: &Context, plan: &UndoPlan, own: &str) -> String {
     let word = |path: &Path| {
-        let shown = path.strip_prefix(&cx.cwd).unwrap_or(path);
-        crate::app::guard::shell_words(&[shown.as_os_str().to_owned()])
+        let below = path.strip_prefix(&cx.cwd).unwrap_or(path);
+        crate::app::guard::typed(cx.shown(path), below)
     };
     let beside = plan.steps.iter().filter_map(|step| {
         let beside = step.beside.as_deref()?;
@@ -178,8 +191,9 @@ pub(super) fn next_steps(cx: &Context, plan: &UndoPlan, own: &str) -> String {
     });
     let mut text = String::new();
     for (path, beside) in beside.take(CONFLICTS) {
+        text.push_str(&format!("  compare: diff {path} {beside}\n"));
         text.push_str(&format!(
-            "  compare: diff {path} {beside}   take the old one: bdr undo {own} --force {path}\n"
+            "  take the old one: bdr undo {own} --force {path}\n"
         ));
     }
     text
@@ -215,7 +229,7 @@ fn line(cx: &Context, step: &UndoStep, joined: &Line) -> String {
                 format!(", the old one is {}", bdr::base::path::show(name))
             });
             format!(
-                "{} {path}   changed since; keeping your version{beside}",
+                "{} {path}   changed since; yours is kept{beside}",
                 style.yellow("conflict")
             )
         }

@@ -8,13 +8,13 @@
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
 use crate::base::error::{Error, Result};
 use crate::base::id::Digest;
-use crate::base::path::RepoPath;
+use crate::base::path::{RepoPath, os_to_bytes};
 use crate::disk::vcs;
 use crate::model::manifest::{Entry, Kind, Stat, Time};
 use crate::model::merge;
@@ -332,7 +332,7 @@ pub(crate) fn since(repo: &Repository, record: &RootRecord, origins: &Origins<'_
     let handle = compared.present.handle.as_ref();
     origins.sort_new(handle, found.new, &is_captured, &mut changes);
     origins.find_uncaptured(handle, record.left_out.iter(), &mut changes);
-    changes.merges = inside(repo, handle, &found.altered);
+    changes.merges = inside(repo, handle, record.path.as_path(), &found.altered);
     Ok(Look::Whole(Box::new(changes)))
 }
 
@@ -441,16 +441,20 @@ fn indexes(repo: &Repository, handle: Option<&RootHandle>, changes: &RootChanges
 struct Glances<'a> {
     repo: &'a Repository,
     handle: &'a RootHandle,
+    /// The name of the root, which may be a file itself.
+    root: Vec<u8>,
     reader: Reader<'a>,
     left: u64,
     found: Vec<Inside>,
 }
 
 impl<'a> Glances<'a> {
-    fn new(repo: &'a Repository, handle: &'a RootHandle) -> Self {
+    fn new(repo: &'a Repository, handle: &'a RootHandle, root: &Path) -> Self {
+        let name = root.file_name().unwrap_or_default();
         Self {
             repo,
             handle,
+            root: os_to_bytes(name).into_owned(),
             reader: Reader::new(repo),
             left: MAX_LOOKED_INTO_BYTES,
             found: Vec::new(),
@@ -466,7 +470,11 @@ impl<'a> Glances<'a> {
         before: impl FnOnce(&mut Reader<'_>, &[u8]) -> Option<Vec<u8>>,
     ) {
         let bytes = sizes.0 + sizes.1;
-        let fits = merge::is_mergeable(path.name())
+        let name = match path.is_root() {
+            true => &self.root[..],
+            false => path.name(),
+        };
+        let fits = merge::is_mergeable(name)
             && sizes.0.max(sizes.1) <= merge::MAX_BYTES
             && bytes <= self.left
             && self.found.len() < MAX_LOOKED_INTO;
@@ -476,7 +484,7 @@ impl<'a> Glances<'a> {
         self.left -= bytes;
         let told = read(self.handle, path).and_then(|after| {
             let before = before(&mut self.reader, &after)?;
-            describe(self.repo, path, &before, &after)
+            describe(self.repo, name, &before, &after)
         });
         self.found.extend(told.map(|changes| Inside {
             path: path.clone(),
@@ -503,7 +511,7 @@ fn inside_of_run(
     let (Some(state), Some(handle)) = (&run.state, handle) else {
         return Vec::new();
     };
-    let mut glances = Glances::new(repo, handle);
+    let mut glances = Glances::new(repo, handle, &run.root.path);
     for changed in dirty {
         let Some(known) = changed.prior.map(|number| state.entry(number as usize)) else {
             continue;
@@ -528,12 +536,13 @@ fn inside_of_run(
 fn inside(
     repo: &Repository,
     handle: Option<&RootHandle>,
+    root: &Path,
     altered: &[(&Entry, u64)],
 ) -> Vec<Inside> {
     let Some(handle) = handle else {
         return Vec::new();
     };
-    let mut glances = Glances::new(repo, handle);
+    let mut glances = Glances::new(repo, handle, root);
     for (entry, size) in altered.iter().filter(|(entry, _)| entry.kind == Kind::File) {
         glances.look(&entry.path, (entry.size, *size), |reader, _| {
             reader.original_to_vec(&entry.body).ok()
@@ -542,14 +551,9 @@ fn inside(
     glances.found
 }
 
-fn describe(
-    repo: &Repository,
-    path: &RepoPath,
-    before: &[u8],
-    after: &[u8],
-) -> Option<merge::Changes> {
+fn describe(repo: &Repository, name: &[u8], before: &[u8], after: &[u8]) -> Option<merge::Changes> {
     if before == after {
-        return Some(merge::Changes::none(path.name()));
+        return Some(merge::Changes::none(name));
     }
-    merge::describe(path.name(), before, after, &repo.merge_key().ok()?)
+    merge::describe(name, before, after, &repo.merge_key().ok()?)
 }

@@ -47,6 +47,15 @@ impl Place {
         document["data"].take()
     }
 
+    /// Takes back what a plain undo would, by the command that it names.
+    #[track_caller]
+    pub(crate) fn undo_by_name(&self) {
+        let plan = self.json(&["undo", "--dry-run"]);
+        let command = plan["command"].as_str().unwrap().to_owned();
+        let words: Vec<&str> = command.split(' ').skip(1).collect();
+        self.run(&words, 0);
+    }
+
     /// A place whose tree is the one source of a repository.
     pub(crate) fn with_repository() -> Self {
         let place = Self::new();
