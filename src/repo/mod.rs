@@ -5,19 +5,18 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Result};
-use crate::base::id::{Digest, Id, OperationId, SnapshotId};
-use crate::base::path::RepoPath;
+use crate::base::id::Id;
 use crate::disk::fsutil::{self, Sharing};
-use crate::disk::storage::{self, Hold, LocalStorage, Pieces, Storage};
+use crate::disk::storage::{self, Hold, LocalStorage, Storage};
 use crate::disk::vault::{FileKey, Vault};
-use crate::model::manifest::{Listing, Time, overlay};
+use crate::model::manifest::Time;
 use crate::privacy::Rules;
 
 pub mod aside;
@@ -27,6 +26,7 @@ pub mod kept;
 pub mod keyframe;
 pub mod layout;
 mod lazy;
+mod listings;
 mod log;
 pub mod marks;
 mod newest;
@@ -41,18 +41,20 @@ mod recovery;
 mod redacted;
 mod running;
 pub mod snapshot;
+mod snapshots;
 pub mod state;
 pub mod summaries;
 pub mod trash;
 pub(crate) mod under_way;
+mod unreadable;
 pub(crate) mod verdicts;
 
 use index::Index;
 pub use lazy::Snapshots;
 pub(crate) use newest::MISSING;
-use oplog::{Begin, End};
 use recovery::{RECOVER_MD, RECOVER_PY};
-use snapshot::{PackRef, RootRecord, Snapshot};
+use snapshot::PackRef;
+use snapshots::parse_snapshot_name;
 
 /// Returns the id of the repository in a directory of this machine, without opening it; `None` if
 /// there is none, or it cannot be read.
@@ -340,292 +342,9 @@ impl Repository {
         })
     }
 
-    /// Returns the file names of all snapshots, oldest first.
-    ///
-    /// # Errors
-    /// The repository cannot be listed.
-    pub fn snapshot_names(&self) -> Result<Vec<String>> {
-        let names = self.names("snapshots")?;
-        Ok(names
-            .into_iter()
-            .filter(|name| parse_snapshot_name(name).is_some())
-            .map(|name| format!("snapshots/{name}"))
-            .collect())
-    }
-
-    /// Returns the ids of all snapshots, oldest first, without reading them.
-    ///
-    /// # Errors
-    /// The repository cannot be listed.
-    pub fn snapshot_ids(&self) -> Result<Vec<SnapshotId>> {
-        let names = self.names("snapshots")?;
-        let parsed = names.iter().filter_map(|name| parse_snapshot_name(name));
-        Ok(parsed.map(|(_, id)| id).collect())
-    }
-
     fn names(&self, dir: &str) -> Result<Vec<String>> {
         let names = self.storage.names(dir);
         names.map_err(|e| Error::storage("list", dir, e))
-    }
-
-    /// Reads one snapshot record.
-    ///
-    /// # Errors
-    /// It is missing, damaged, or of another repository.
-    pub fn read_snapshot(&self, name: &str) -> Result<Snapshot> {
-        self.read_checked(name, &|bytes| {
-            let snapshot: Snapshot = record::decode(name, bytes)?;
-            if snapshot.repository != self.id || snapshot.file_name() != name {
-                return Err(Error::damaged(
-                    name,
-                    "it belongs to another repository or name",
-                ));
-            }
-            self.check_bound(name, &snapshot, bytes)?;
-            Ok(snapshot)
-        })
-    }
-
-    /// Returns the SHA-256 of a snapshot record, which names everything in the snapshot by digests.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub fn record_digest(&self, name: &str) -> Result<Digest> {
-        let bytes = self
-            .storage
-            .read(name)
-            .map_err(|e| Error::storage("read", name, e))?;
-        Ok(Digest::of(&bytes))
-    }
-
-    /// Reads a snapshot record from a listing; `None` if another process removed it since.
-    ///
-    /// # Errors
-    /// Why it cannot be read, which is also added to [`Repository::unreadable`].
-    fn read_listed(&self, name: &str) -> std::result::Result<Option<Snapshot>, String> {
-        self.listed(name, self.read_snapshot(name))
-    }
-
-    /// Notes a listed record that cannot be read; `None` if another process removed it since.
-    fn listed<T>(&self, name: &str, read: Result<T>) -> std::result::Result<Option<T>, String> {
-        let reason = match read {
-            Ok(record) => return Ok(Some(record)),
-            Err(Error::Storage { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(None);
-            }
-            Err(Error::Damaged { reason, .. }) => reason,
-            Err(Error::Storage { source, .. }) => source.to_string(),
-            Err(other) => other.to_string(),
-        };
-        let mut unreadable = self
-            .unreadable
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        unreadable.insert(name.to_owned(), reason.clone());
-        Err(reason)
-    }
-
-    /// Returns the records that this handle and its clones listed but could not read, by name, with
-    /// the reason.
-    pub fn unreadable(&self) -> Vec<(String, String)> {
-        let unreadable = self
-            .unreadable
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        unreadable
-            .iter()
-            .map(|(name, reason)| (name.clone(), reason.clone()))
-            .collect()
-    }
-
-    /// Removes an unreadable record, and for an operation both of its records.
-    ///
-    /// # Errors
-    /// It can be read, or the storage cannot be written.
-    pub fn remove_unreadable(&self, name: &str) -> Result<()> {
-        self.take_unreadable(name, &|part| self.remove_if_there(part))
-    }
-
-    /// Takes a record away that cannot be read, by `take`. The beginning of an operation goes first: an end alone is no operation.
-    fn take_unreadable(&self, name: &str, take: &dyn Fn(&str) -> Result<()>) -> Result<()> {
-        self.check_writable()?;
-        let is_read = match name.rsplit_once('.').map_or(name, |(stem, _)| stem) {
-            _ if name.starts_with("snapshots/") => self.read_snapshot(name).is_ok(),
-            stem if stem.ends_with(".begin") => self.read_record::<Begin>(name).is_ok(),
-            stem if stem.ends_with(".end") => self.read_record::<End>(name).is_ok(),
-            _ => self.storage.read(name).is_ok_and(|b| record::is_whole(&b)),
-        };
-        if is_read {
-            return Err(Error::invalid(
-                format!("`{name}` can be read"),
-                Some("bdr list"),
-            ));
-        }
-        take(name)?;
-        if let Some(id) = name.strip_suffix(".begin.json") {
-            take(&format!("{id}.end.json"))?;
-        }
-        let mut unreadable = self
-            .unreadable
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        unreadable.remove(name);
-        Ok(())
-    }
-
-    /// Makes sure that every record as new as `id`, or every one at all, could be read: which
-    /// operation is the newest, and which are undone, depends on all of them.
-    ///
-    /// # Errors
-    /// [`Error::Unreadable`].
-    pub fn check_log(&self, id: Option<OperationId>) -> Result<()> {
-        let is_newer = |name: &str| {
-            layout::operation_of(name).is_some_and(|other| id.is_none_or(|id| other >= id))
-        };
-        let bad = self.unreadable().into_iter().rev();
-        match bad.into_iter().find(|(name, _)| is_newer(name)) {
-            Some((name, reason)) => Err(Error::Unreadable { name, reason }),
-            None => Ok(()),
-        }
-    }
-
-    /// Returns all readable snapshots, oldest first; the others are in [`Repository::unreadable`].
-    ///
-    /// # Errors
-    /// The repository cannot be listed.
-    pub fn snapshots(&self) -> Result<Vec<Snapshot>> {
-        let mut snapshots: Vec<Snapshot> = self
-            .snapshot_names()?
-            .iter()
-            .filter_map(|name| self.read_listed(name).ok().flatten())
-            .collect();
-        snapshots.sort_by_key(Snapshot::order);
-        Ok(snapshots)
-    }
-
-    /// Returns all snapshots, each to be read on first use.
-    ///
-    /// # Errors
-    /// The repository cannot be listed.
-    pub fn all_snapshots(&self) -> Result<Snapshots<'_>> {
-        Snapshots::new(self)
-    }
-
-    /// Returns the snapshot with an id.
-    ///
-    /// # Errors
-    /// It is missing or damaged.
-    pub fn snapshot(&self, id: SnapshotId) -> Result<Snapshot> {
-        let text = id.to_string();
-        let name = self
-            .snapshot_names()?
-            .into_iter()
-            .find(|name| name.contains(&text))
-            .ok_or(Error::NoSuchSnapshot { spec: text })?;
-        self.read_snapshot(&name)
-    }
-
-    /// Returns number and id for a new snapshot.
-    ///
-    /// # Errors
-    /// The repository cannot be listed.
-    pub fn next_snapshot(&self, now: DateTime<Utc>) -> Result<(u64, SnapshotId)> {
-        let names = self.snapshot_names()?;
-        let named = names
-            .iter()
-            .filter_map(|name| parse_snapshot_name(name.strip_prefix("snapshots/")?));
-        // Skip impossible numbers, and the last possible one, which has no successor.
-        let last = named.filter(|(seq, _)| *seq < record::MAX_COUNT).max();
-        Ok((
-            last.map_or(1, |(seq, _)| seq + 1),
-            Id::after(last.map(|(_, id)| id), now),
-        ))
-    }
-
-    /// Returns the complete listing of a root of a snapshot.
-    ///
-    /// # Errors
-    /// Its key frame is missing or damaged.
-    pub fn listing(&self, root: &RootRecord) -> Result<Listing> {
-        self.listing_of(root, &|_| true)
-    }
-
-    /// Returns the entries of a root whose path is `wanted`: a few of a large listing cost much
-    /// less than all.
-    ///
-    /// # Errors
-    /// Its key frame is missing or damaged.
-    pub fn listing_of(
-        &self,
-        root: &RootRecord,
-        wanted: &dyn Fn(&RepoPath) -> bool,
-    ) -> Result<Listing> {
-        let Some(base) = root.base else {
-            return Ok(Listing::new());
-        };
-        let changed = root.changed.iter().filter(|e| wanted(&e.path));
-        Ok(self.resolve_all(overlay(
-            self.keyframe_of(base, wanted)?,
-            &root.removed,
-            changed.cloned().collect(),
-        )))
-    }
-
-    /// Reads a key frame.
-    ///
-    /// # Errors
-    /// It is missing or damaged.
-    pub fn keyframe(&self, id: Digest) -> Result<Listing> {
-        self.keyframe_of(id, &|_| true)
-    }
-
-    /// Reads the `wanted` entries of a key frame.
-    ///
-    /// # Errors
-    /// It is missing or damaged.
-    pub fn keyframe_of(&self, id: Digest, wanted: &dyn Fn(&RepoPath) -> bool) -> Result<Listing> {
-        let part = trash::Part::Keyframe(id);
-        let once = || {
-            let name = self.part_name(part);
-            let file = Pieces::of(&*self.storage, &name);
-            let file = file.map_err(|e| Error::storage("read", part.name(), e))?;
-            keyframe::decode(self.id, id, file.left(), file, wanted)
-        };
-        once().or_else(|error| match self.heal_part(part) {
-            true => once(),
-            false => Err(error),
-        })
-    }
-
-    /// Writes a key frame unless it exists; returns its name and the bytes written.
-    ///
-    /// # Errors
-    /// The storage cannot be written.
-    pub fn put_keyframe(
-        &self,
-        root: &str,
-        path: &Path,
-        entries: &Listing,
-    ) -> Result<(Digest, u64)> {
-        let (id, bytes) = keyframe::encode(self.id, root, &path.into(), entries)?;
-        let name = layout::key_frame(id);
-        let there = self
-            .storage
-            .size(&name)
-            .map_err(|e| Error::storage("read", &name, e))?;
-        // An existing one may be damaged, so it only counts if it reads back equal.
-        let is_whole = || {
-            let file = Pieces::of(&*self.storage, &name);
-            file.is_ok_and(|mut file| {
-                file.left() <= keyframe::MAX_PACKED && presence::has_digest(id, &mut file)
-            })
-        };
-        if there.is_some() && is_whole() {
-            return Ok((id, 0));
-        }
-        storage::put(&*self.storage, &name, &bytes)
-            .map_err(|e| Error::storage("write", name, e))?;
-        Ok((id, bytes.len() as u64))
     }
 
     /// Reads a checked record.
@@ -721,12 +440,4 @@ const LEFT_AFTER: TimeDelta = TimeDelta::minutes(10);
 fn location_of(storage: &dyn Storage) -> PathBuf {
     let local = storage.local();
     local.map_or_else(PathBuf::new, |local| local.directory().to_path_buf())
-}
-
-fn parse_snapshot_name(name: &str) -> Option<(u64, SnapshotId)> {
-    let (seq, id) = name.strip_suffix(".json")?.split_once('-')?;
-    if seq.len() < 10 || !seq.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    Some((seq.parse().ok()?, id.parse().ok()?))
 }

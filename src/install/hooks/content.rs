@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::ledger::{Original, torn};
 use super::{
-    Form, Ledger, Original, Stands, Wanted, agents, at_file, block, deploy, git, hex_of, is_own,
-    json, text_of, torn,
+    Form, Ledger, Stands, Wanted, agents, at_file, block, deploy, git, hex_of, is_own, json,
+    text_of,
 };
 use crate::base::error::{Error, Result};
 use crate::base::path::show;

@@ -1,3 +1,4 @@
+use super::event::MAX_NAME;
 use super::*;
 
 fn event(text: &str) -> Event {
