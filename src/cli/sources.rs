@@ -207,21 +207,64 @@ pub(crate) fn remove(cx: &Context, args: &RemoveArgs) -> Result<u8, Failure> {
 }
 
 pub(crate) fn exclude(cx: &Context, args: &ExcludeArgs) -> Result<u8, Failure> {
-    let mut new = text(cx)?;
-    let before = check_text(cx, &new)?;
+    let before = check_text(cx, &text(cx)?)?;
     if before.sources.is_empty() {
         return Err(Failure::usage("there is no source", "bdr add PATH"));
     }
+    let (new, not_covered) = with_excluded(cx, args, &before)?;
+    let after = check_text(cx, &new)?;
+    check_patterns(cx, &after)?;
+    let changes = effects_of(cx, &before, &after)?;
+    let changed = !changes.is_empty() || after.not_covered != before.not_covered;
+    if !args.dry_run && changed {
+        write(cx, &new)?;
+    }
+    if cx.ui.json {
+        let data = ExcludeDocument {
+            excluded: changes.iter().map(Excluding::document).collect(),
+            not_covered: not_covered.iter().map(|path| At::new(path)).collect(),
+            changed: !args.dry_run && changed,
+        };
+        cx.ui.document("exclude", exit::OK, &data)?;
+        return Ok(exit::OK);
+    }
+    let mut says = String::new();
+    for path in &not_covered {
+        let path = cx.shown_absolute(path);
+        says.push_str(&format!(
+            "  {path} is in no source; `bdr status` does not name it any more\n"
+        ));
+    }
+    changes
+        .iter()
+        .for_each(|change| says.push_str(&change.line()));
+    says.push_str(match (changed, args.dry_run) {
+        (false, _) => "Left out already. Nothing was changed.\n",
+        (true, true) => "Nothing was changed.\n",
+        (true, false) if changes.is_empty() => "",
+        (true, false) => "Left out of backups from now on; snapshots keep it until they expire.\n",
+    });
+    cx.ui.report(&says)?;
+    Ok(exit::OK)
+}
+
+/// Returns the configuration with the patterns added, and the paths that are in no source: those
+/// are noted instead, so that `bdr status` does not ask about them any more.
+fn with_excluded(
+    cx: &Context,
+    args: &ExcludeArgs,
+    before: &Config,
+) -> Result<(String, Vec<PathBuf>), Failure> {
+    let mut new = text(cx)?;
     let mut chosen = Vec::new();
     for typed in &args.patterns {
-        match excluded(cx, &before, typed, args.source.as_deref())? {
+        match excluded(cx, before, typed, args.source.as_deref())? {
             Excluded::Patterns(found) => {
                 for (name, pattern) in found {
                     new = edit::append(&new, &["source", &name, "exclude"], &[pattern])?;
                 }
             }
             Excluded::InNoSource(path) => {
-                let home = cx.home.as_deref();
                 if !chosen.contains(&path) {
                     chosen.push(path);
                 }
@@ -231,79 +274,70 @@ pub(crate) fn exclude(cx: &Context, args: &ExcludeArgs) -> Result<u8, Failure> {
                     .filter(|one| !before.not_covered.contains(one));
                 let all: Result<Vec<String>, _> = known
                     .chain(new_ones)
-                    .map(|one| path_text(one, home))
+                    .map(|one| path_text(one, cx.home.as_deref()))
                     .collect();
                 new = edit::set(&new, &["not_covered"], &all?)?;
             }
         }
     }
-    let after = check_text(cx, &new)?;
-    check_patterns(cx, &after)?;
+    Ok((new, chosen))
+}
+
+/// A source whose rules change, measured with both: people see what a pattern costs before they
+/// rely on a backup that no longer has it.
+struct Excluding {
+    old: Measured,
+    new: Measured,
+}
+
+fn effects_of(cx: &Context, before: &Config, after: &Config) -> Result<Vec<Excluding>, Failure> {
     let mut changes = Vec::new();
     for source in &after.sources {
         let old = before.source(&source.name)?;
         if old.rules != source.rules {
-            changes.push((measured(cx, old)?, measured(cx, source)?));
+            changes.push(Excluding {
+                old: measured(cx, old)?,
+                new: measured(cx, source)?,
+            });
         }
     }
-    let changed = !changes.is_empty() || after.not_covered != before.not_covered;
-    if !args.dry_run && changed {
-        write(cx, &new)?;
-    }
-    let gone = |(old, new): &(Measured, Measured)| {
+    Ok(changes)
+}
+
+impl Excluding {
+    /// Returns how many files and bytes are no longer backed up.
+    fn gone(&self) -> (u64, u64) {
         (
-            old.files.saturating_sub(new.files),
-            old.bytes.saturating_sub(new.bytes),
+            self.old.files.saturating_sub(self.new.files),
+            self.old.bytes.saturating_sub(self.new.bytes),
         )
-    };
-    if cx.ui.json {
-        let excluded = changes.iter().map(|change| {
-            let (files, bytes) = gone(change);
-            let source = &change.1.source;
-            ExcludedDocument {
-                source: source.name.clone(),
-                exclude: source.rules.exclude.clone(),
-                files,
-                bytes,
-            }
-        });
-        let data = ExcludeDocument {
-            excluded: excluded.collect(),
-            not_covered: chosen.iter().map(|path| At::new(path)).collect(),
-            changed: !args.dry_run && changed,
-        };
-        cx.ui.document("exclude", exit::OK, &data)?;
-        return Ok(exit::OK);
     }
-    let mut says = String::new();
-    for path in &chosen {
-        let path = cx.shown_absolute(path);
-        says.push_str(&format!(
-            "  {path} is in no source; `bdr status` does not name it any more\n"
-        ));
+
+    fn document(&self) -> ExcludedDocument {
+        let (files, bytes) = self.gone();
+        let source = &self.new.source;
+        ExcludedDocument {
+            source: source.name.clone(),
+            exclude: source.rules.exclude.clone(),
+            files,
+            bytes,
+        }
     }
-    for change in &changes {
-        let name = &change.1.source.name;
-        says.push_str(&match gone(change) {
+
+    fn line(&self) -> String {
+        let name = &self.new.source.name;
+        match self.gone() {
             (0, _) => format!("  {name}  matches nothing there yet\n"),
             (files, bytes) => {
-                let stay = count(change.1.files);
+                let stay = count(self.new.files);
                 format!(
                     "  {name}  {}, {} left out; {stay} stay\n",
                     plural(files, "file"),
                     size(bytes)
                 )
             }
-        });
+        }
     }
-    says.push_str(match (changed, args.dry_run) {
-        (false, _) => "Left out already. Nothing was changed.\n",
-        (true, true) => "Nothing was changed.\n",
-        (true, false) if changes.is_empty() => "",
-        (true, false) => "Left out of backups from now on; snapshots keep it until they expire.\n",
-    });
-    cx.ui.report(&says)?;
-    Ok(exit::OK)
 }
 
 /// Returns the absolute path of a typed one; shells do not expand `~` in `NAME=~/x` or in quotes.
