@@ -11,12 +11,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use bdr::base::error::IoContext as _;
-use bdr::base::id::Id;
 use bdr::base::path::{absolute, show};
 use bdr::care::runs::Journal;
 use bdr::disk::fsutil::canonicalize;
-use bdr::disk::storage::{self, Lifeboat, Place, Stands, Storage};
-use bdr::disk::vault::Vault;
+use bdr::disk::storage::{self, Lifeboat};
 use bdr::model::config::Config;
 use bdr::model::rules::Root;
 use bdr::repo::Repository;
@@ -27,6 +25,15 @@ use etcetera::BaseStrategy as _;
 use crate::app::error::Failure;
 use crate::ui::Ui;
 use crate::ui::progress::{Progress, Relay};
+
+mod environment;
+mod opening;
+
+use environment::{clock, host_name, stop_on_signals, survive_file_limit};
+pub(crate) use environment::{
+    current_dir, guard_is_off, is_on_path, own_program, parent_name, shows_unicode, variable,
+    wants_plain,
+};
 
 /// Set for the child of a guard, to the id of the operation.
 pub(crate) const OPERATION_VARIABLE: &str = "BDR_OP";
@@ -82,87 +89,6 @@ pub(crate) struct Places {
     pub(crate) default_repository: PathBuf,
     /// Where hard links of repositories are, outside HOME; `None` if there are none.
     pub(crate) lifeboats: Option<PathBuf>,
-}
-
-/// Returns an environment variable that is set and not empty.
-pub(crate) fn variable(name: &str) -> Option<OsString> {
-    std::env::var_os(name).filter(|value| !value.is_empty())
-}
-
-/// Returns the path of bdr: the name under which it was installed, not the versioned file to which
-/// that may link.
-pub(crate) fn own_program() -> Option<PathBuf> {
-    let real = std::env::current_exe().ok()?;
-    let called = std::env::args_os().next().map(PathBuf::from)?;
-    let same = |path: &PathBuf| canonicalize(path).ok() == canonicalize(&real).ok();
-    let in_path = || {
-        let dirs = variable("PATH")?;
-        std::env::split_paths(&dirs)
-            .map(|dir| dir.join("bdr"))
-            .find(|file| file.is_absolute() && same(file))
-    };
-    let typed = Some(called).filter(|called| called.is_absolute() && same(called));
-    typed.or_else(in_path).or(Some(real))
-}
-
-/// Returns true if this program is the `bdr` that a shell finds.
-pub(crate) fn is_on_path() -> bool {
-    let real = std::env::current_exe().and_then(canonicalize).ok();
-    let first = variable("PATH").and_then(|dirs| {
-        std::env::split_paths(&dirs)
-            .map(|dir| dir.join("bdr"))
-            .find(|file| file.is_file())
-    });
-    real.is_some() && first.and_then(|file| canonicalize(file).ok()) == real
-}
-
-/// Returns the name of the parent program, if the system has it in a file.
-pub(crate) fn parent_name() -> Option<String> {
-    #[cfg(unix)]
-    let name = std::fs::read_to_string(format!(
-        "/proc/{}/comm",
-        std::os::unix::process::parent_id()
-    ));
-    #[cfg(not(unix))]
-    let name = Err::<String, _>(std::io::ErrorKind::Unsupported);
-    name.ok()
-}
-
-pub(crate) fn guard_is_off() -> bool {
-    std::env::var_os("BDR").is_some_and(|v| v == "0")
-        || variable("BDR_SKIP").is_some_and(|v| v != "0")
-}
-
-pub(crate) fn wants_plain() -> bool {
-    variable("NO_COLOR").is_some() || variable("TERM").is_some_and(|term| term == "dumb")
-}
-
-#[cfg(unix)]
-pub(crate) fn shows_unicode() -> bool {
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
-        .into_iter()
-        .find_map(variable);
-    locale.is_some_and(|locale| {
-        let locale = locale.to_string_lossy().to_ascii_lowercase();
-        locale.contains("utf-8") || locale.contains("utf8")
-    })
-}
-
-#[cfg(not(unix))]
-pub(crate) fn shows_unicode() -> bool {
-    true
-}
-
-/// Returns the current directory, or where it was if it was deleted: an undo restores it.
-pub(crate) fn current_dir() -> Result<PathBuf, Failure> {
-    let found = std::env::current_dir();
-    if found.is_err()
-        && let Some(was) = variable("PWD").map(PathBuf::from)
-        && was.is_absolute()
-    {
-        return Ok(was);
-    }
-    Ok(found.context("find", ".")?)
 }
 
 impl Context {
@@ -247,169 +173,6 @@ impl Context {
         other.places.repository = dir.to_path_buf();
         other.places.named = true;
         other
-    }
-
-    /// Opens the repository, and restores a deleted one from its lifeboat.
-    pub(crate) fn repository(&self) -> Result<Repository, Failure> {
-        let dir = &self.places.repository;
-        if !self.places.named
-            && let Ok(metadata) = std::fs::metadata(dir)
-        {
-            check_owner("repository", dir, &metadata)?;
-        }
-        let storage = self.storage(dir)?;
-        self.check_place(dir, false)?;
-        self.rescue(dir);
-        let repo = self.private(Repository::open(storage, &self.places.cache)?);
-        if let Ok(mut opened) = self.opened.lock() {
-            opened.push(repo.clone());
-        }
-        Ok(repo)
-    }
-
-    /// Reports which records could not be read, whatever the command made of it: its answer came
-    /// without them.
-    pub(crate) fn tell_unreadable(&self) {
-        const SHOWN: usize = 5;
-        let Ok(opened) = self.opened.lock() else {
-            return;
-        };
-        let bad: Vec<(String, String)> = opened.iter().flat_map(Repository::unreadable).collect();
-        for (name, reason) in bad.iter().take(SHOWN) {
-            let name = show(name.as_ref());
-            self.ui
-                .warn(&format!("bdr: `{name}` cannot be read: {reason}"));
-        }
-        if bad.len() > SHOWN {
-            let more = crate::ui::plural((bad.len() - SHOWN) as u64, "more record");
-            self.ui.warn(&format!("bdr: and {more}"));
-        }
-        if !bad.is_empty() {
-            self.ui.warn("bdr: to see what is affected: bdr verify");
-        }
-    }
-
-    /// Sets the rules for what is sealed, and this machine's vault.
-    fn private(&self, repo: Repository) -> Repository {
-        let privacy = &self.config.privacy;
-        let home = self.home.as_ref().and_then(|home| home.to_str());
-        let expand = |text: &String| match (text.strip_prefix("~/"), home) {
-            (Some(rest), Some(home)) => format!("{home}/{rest}"),
-            _ => text.clone(),
-        };
-        let rules = bdr::privacy::Rules {
-            profile: privacy.profile,
-            allow: privacy.allow.iter().map(expand).collect(),
-        };
-        let vault = self.vault(repo.id()).for_repository(repo.location());
-        repo.with_privacy(rules, vault)
-    }
-
-    /// Returns the vault that this machine has for a repository, be that here or not.
-    pub(crate) fn vault(&self, repository: Id) -> Vault {
-        let vaults = self.places.state.join("vault");
-        let dir = vaults.join(repository.to_string());
-        // Keys are in there, so the directory must not be one that somebody else could have made.
-        let own = |dir: &&PathBuf| bdr::disk::fsutil::is_private_dir(dir) || !dir.exists();
-        let second = self.places.lifeboats.as_ref().filter(own);
-        let second = second.map(|dir| dir.join("vault").join(repository.to_string()));
-        let keys = crate::app::keychain::store(self.config.privacy.vault, &dir);
-        Vault::new(&dir, second.as_deref(), keys)
-    }
-
-    /// Returns the rules for what is sealed, with another profile if given.
-    pub(crate) fn privacy_rules(
-        &self,
-        profile: Option<bdr::privacy::Profile>,
-    ) -> bdr::privacy::Rules {
-        bdr::privacy::Rules {
-            profile: profile.unwrap_or(self.config.privacy.profile),
-            allow: self.config.privacy.allow.clone(),
-        }
-    }
-
-    /// Makes sure that a missing repository is not on a disk that is away: then none is made in its
-    /// place. `anew` allows another disk there.
-    fn check_place(&self, repository: &Path, anew: bool) -> Result<(), Failure> {
-        if repository.join("format.json").exists() {
-            return Ok(());
-        }
-        let of_lifeboat = || self.places.lifeboat(repository)?.about()?.place;
-        let known = Journal::new(&self.places.state, repository).place();
-        let Some(place) = known.or_else(of_lifeboat) else {
-            return Ok(());
-        };
-        let mount = self.shown_absolute(place.mount.as_path());
-        let reason = match place.look() {
-            Stands::Same => return Ok(()),
-            Stands::Another if anew => return Ok(()),
-            Stands::Another => format!("another disk is mounted at `{mount}`"),
-            Stands::None => format!("nothing is mounted at `{mount}`"),
-        };
-        let location = show(repository.as_os_str());
-        Err(bdr::Error::Away { location, reason }.into())
-    }
-
-    /// Remembers which file system the repository is on, and returns it.
-    fn remember_place(&self, repository: &Path) -> Option<Place> {
-        let place = Place::of(repository)?;
-        // If this fails, the lifeboat still has it.
-        let _ = Journal::new(&self.places.state, repository).remember_place(&place);
-        Some(place)
-    }
-
-    fn rescue(&self, repository: &Path) {
-        let lifeboat = self.places.lifeboat(repository);
-        let deleted = !repository.join("format.json").exists();
-        if let Some(lifeboat) = lifeboat.filter(|lifeboat| deleted && lifeboat.is_manned())
-            && let Ok(back) = lifeboat.rescue()
-        {
-            let place = self.shown_absolute(repository);
-            let n = crate::ui::plural(back, "file");
-            let dir = show(lifeboat.dir().as_os_str());
-            self.ui.warn(&format!(
-                "bdr: the repository {place} was missing; restored {n} from {dir}"
-            ));
-        }
-    }
-
-    fn storage(&self, dir: &Path) -> bdr::Result<Arc<dyn Storage>> {
-        storage::choose(dir, self.places.lifeboat(dir))
-    }
-
-    /// Creates the lifeboat directory before the first write. bdr also works without one, and
-    /// `bdr doctor` reports that.
-    pub(crate) fn launch_lifeboat(&self, repository: &Path) {
-        let is_there = repository.join("format.json").is_file();
-        let place = is_there.then(|| self.remember_place(repository)).flatten();
-        let Some(lifeboat) = self.places.lifeboat(repository) else {
-            return;
-        };
-        let new = !lifeboat.is_manned();
-        if lifeboat.launch(&self.places.config, place).is_ok() && new {
-            let _ = lifeboat.catch_up();
-        }
-    }
-
-    /// Creates the repository, or opens the existing one. `anew` allows it even if another disk is
-    /// mounted there now.
-    pub(crate) fn create_repository(&self, dir: &Path, anew: bool) -> Result<Repository, Failure> {
-        let storage = self.storage(dir)?;
-        self.check_place(dir, anew)?;
-        self.rescue(dir);
-        self.launch_lifeboat(dir);
-        let repo = Repository::create(storage, &self.places.cache, self.now)?;
-        // Again, because only now its file system is known.
-        self.launch_lifeboat(dir);
-        Ok(self.private(repo))
-    }
-
-    /// Adds missing hard links to all files of the repository.
-    pub(crate) fn catch_up_lifeboat(&self, repository: &Path) {
-        if let Some(lifeboat) = self.places.lifeboat(repository) {
-            // bdr works without one too.
-            let _ = lifeboat.catch_up();
-        }
     }
 
     /// Returns the history of runs for this repository.
@@ -642,58 +405,3 @@ pub(crate) fn read_config(path: &Path, home: Option<&Path>) -> Result<Config, Fa
         .context("read", path)?;
     Ok(Config::parse(&bytes, &show(path.as_os_str()), home)?)
 }
-
-/// Returns the time, or that of `BDR_TEST_NOW`.
-fn clock() -> Result<DateTime<Utc>, Failure> {
-    let Some(text) = variable("BDR_TEST_NOW") else {
-        return Ok(Utc::now());
-    };
-    let parsed = text
-        .to_str()
-        .and_then(|text| DateTime::parse_from_rfc3339(text).ok());
-    parsed.map(|time| time.to_utc()).ok_or_else(|| {
-        Failure::usage(
-            "BDR_TEST_NOW is not a time",
-            "BDR_TEST_NOW=2026-11-22T12:00:00Z",
-        )
-    })
-}
-
-/// Returns the name of this machine, or nothing if that would take a process.
-fn host_name() -> String {
-    let from_kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let from_environment = || variable("COMPUTERNAME").or_else(|| variable("HOSTNAME"));
-    let name = from_kernel.or_else(|| from_environment()?.into_string().ok());
-    name.unwrap_or_default().trim().chars().take(255).collect()
-}
-
-/// Turns the limit on file sizes (`ulimit -f`) into an error instead of a fatal signal. Children
-/// get it unchanged.
-#[cfg(unix)]
-fn survive_file_limit() {
-    let flag = Arc::new(AtomicBool::new(false));
-    // Without it the signal ends the process, which is safe.
-    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, flag);
-}
-
-#[cfg(not(unix))]
-fn survive_file_limit() {}
-
-/// The first signal asks the verb to stop between two files; the second ends the process.
-#[cfg(unix)]
-fn stop_on_signals(stop: &Arc<AtomicBool>) {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        let code = crate::app::exit::INTERRUPTED.into();
-        // The order matters: the conditional one must not see the flag that this same signal sets.
-        let ends = signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(stop));
-        if ends.is_ok() {
-            // Without a handler the signal ends the process at once, which is safe at any
-            // instruction too.
-            let _ = signal_hook::flag::register(signal, Arc::clone(stop));
-        }
-    }
-}
-
-#[cfg(not(unix))]
-fn stop_on_signals(_: &Arc<AtomicBool>) {}
