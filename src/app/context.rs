@@ -80,6 +80,8 @@ pub(crate) enum NeedsConfig {
 pub(crate) struct Places {
     pub(crate) config: PathBuf,
     pub(crate) repository: PathBuf,
+    /// The place that is configured for it, while it still has to be moved there.
+    pub(crate) moving: Option<PathBuf>,
     /// Somebody named it: by an option, or in the configuration.
     pub(crate) named: bool,
     pub(crate) cache: PathBuf,
@@ -121,6 +123,10 @@ impl Context {
             (None, Some(dir)) => places.repository.clone_from(dir),
             (None, None) => {}
         }
+        places.moving = None;
+        if repository.is_none() {
+            places.stay_until_moved();
+        }
         let stop = Arc::new(AtomicBool::new(false));
         if needs.stops_on_signals {
             stop_on_signals(&stop);
@@ -156,6 +162,10 @@ impl Context {
             (None, Some(dir)) => dir.clone(),
             (None, None) => cx.places.default_repository.clone(),
         };
+        cx.places.moving = None;
+        if named.is_none() {
+            cx.places.stay_until_moved();
+        }
         cx.now = clock()?;
         cx.opened = Arc::default();
         cx.stop = stop;
@@ -171,6 +181,7 @@ impl Context {
     pub(crate) fn with_repository(&self, dir: &Path) -> Self {
         let mut other = self.clone();
         other.places.repository = dir.to_path_buf();
+        other.places.moving = None;
         other.places.named = true;
         other
     }
@@ -265,6 +276,14 @@ impl Places {
         own.into_iter().chain(&self.lifeboats).cloned().collect()
     }
 
+    /// Uses the repository where it still is, after `bdr config set repository NEW` and before it is
+    /// moved there: otherwise a guard would make a new one at that place.
+    fn stay_until_moved(&mut self) {
+        if let Some(old) = Journal::new(&self.state, &self.repository).awaited_from() {
+            self.moving = Some(std::mem::replace(&mut self.repository, old));
+        }
+    }
+
     pub(crate) fn lifeboat(&self, repository: &Path) -> Option<Lifeboat> {
         Some(Lifeboat::new(self.lifeboats.as_ref()?, repository))
     }
@@ -289,6 +308,7 @@ impl Places {
             Self {
                 config: dir.join("config.toml"),
                 repository: dir.join("repository"),
+                moving: None,
                 named: true,
                 cache: dir.join("cache"),
                 state: dir.join("state"),
@@ -302,6 +322,7 @@ impl Places {
             Self {
                 config: strategy.config_dir().join("bdr").join("config.toml"),
                 repository: strategy.data_dir().join("bdr"),
+                moving: None,
                 named: false,
                 cache: strategy.cache_dir().join("bdr"),
                 state: match strategy.state_dir() {

@@ -309,6 +309,20 @@ impl Journal {
         runs
     }
 
+    /// Notes that a repository will be moved here: until then it is where it was.
+    ///
+    /// # Errors
+    /// The state directory cannot be written.
+    pub fn await_from(&self, old: &Path) -> Result<()> {
+        moved::await_from(self, old)
+    }
+
+    /// Returns where a repository still is that will be moved here; `None` if there is none, or one
+    /// is here.
+    pub fn awaited_from(&self) -> Option<PathBuf> {
+        moved::awaited_from(self)
+    }
+
     /// Returns the directory in which the history is until something is written.
     fn found_in(&self) -> PathBuf {
         moved::find(self).dir.unwrap_or_else(|| self.dir.clone())

@@ -441,11 +441,26 @@ impl Hook<'_> {
         Ok(open.filter(is_own).take(most).collect())
     }
 
+    /// Returns true if a command moves the repository to where it is configured to be.
+    fn is_move(&self, found: &Assessment) -> bool {
+        let moving = self.context().ok().and_then(|cx| cx.places.moving);
+        let names = |new: PathBuf| found.operands.iter().any(|operand| operand.path == new);
+        found.rule == "fs.mv" && moving.is_some_and(names)
+    }
+
     fn not_protected(&self, policy: OnFail, found: &Assessment, failure: &Failure) -> Reply {
         let refused = matches!(failure, Failure::Engine(e) if matches!(**e, Error::WouldDeleteRepository { .. }));
         let mut why = failure.message();
         for cause in failure.causes() {
             why.push_str(&format!(": {cause}"));
+        }
+        if refused && self.is_move(found) {
+            return self.say(Answer::Silence);
+        }
+        // A shell runs the line whatever is said, unless it was told to refuse.
+        if refused && self.host == Host::Shell && self.event.name != shell::VETO {
+            let text = "not protected: this is bdr's own repository, and the way back with it. If you move it: bdr config set repository NEW";
+            return self.say(Answer::Unprotected(text));
         }
         if refused {
             return self.say(Answer::Deny(&format!("not run: {why}")));

@@ -64,6 +64,10 @@ pub(crate) fn run(cx: &Context, args: &InitArgs) -> Result<u8, Failure> {
         let message = "there is no terminal to ask on";
         return Err(Failure::usage(message, "bdr init --yes"));
     }
+    // Whoever calls this wants a repository at the place that is configured, not another one moved
+    // there.
+    let there = cx.places.moving.as_ref().map(|new| cx.with_repository(new));
+    let cx = there.as_ref().unwrap_or(cx);
     let old = old_config(cx)?;
     let chosen = choose_sources(cx, args, old.as_ref())?;
     let Some(dir) = choose(cx, args, old.is_some())? else {

@@ -91,6 +91,7 @@ pub(crate) struct ExcludeArgs {
 }
 
 /// What a walk by the rules of a source found.
+#[derive(Clone)]
 struct Measured {
     source: Source,
     files: u64,
@@ -206,15 +207,37 @@ pub(crate) fn remove(cx: &Context, args: &RemoveArgs) -> Result<u8, Failure> {
     Ok(exit::OK)
 }
 
+/// Sources that were walked already, by their rules: a large one takes seconds.
+#[derive(Default)]
+struct Walks(Vec<Measured>);
+
+impl Walks {
+    fn of(&mut self, cx: &Context, source: &Source) -> Result<Measured, Failure> {
+        let known =
+            |one: &&Measured| one.source.path == source.path && one.source.rules == source.rules;
+        if let Some(known) = self.0.iter().find(known) {
+            let source = source.clone();
+            return Ok(Measured {
+                source,
+                ..known.clone()
+            });
+        }
+        let found = measured(cx, source)?;
+        self.0.push(found.clone());
+        Ok(found)
+    }
+}
+
 pub(crate) fn exclude(cx: &Context, args: &ExcludeArgs) -> Result<u8, Failure> {
+    let mut walks = Walks::default();
     let before = check_text(cx, &text(cx)?)?;
     if before.sources.is_empty() {
         return Err(Failure::usage("there is no source", "bdr add PATH"));
     }
-    let (new, not_covered) = with_excluded(cx, args, &before)?;
+    let (new, not_covered) = with_excluded(cx, &mut walks, args, &before)?;
     let after = check_text(cx, &new)?;
     check_patterns(cx, &after)?;
-    let changes = effects_of(cx, &before, &after)?;
+    let changes = effects_of(cx, &mut walks, &before, &after)?;
     let changed = !changes.is_empty() || after.not_covered != before.not_covered;
     if !args.dry_run && changed {
         write(cx, &new)?;
@@ -235,9 +258,10 @@ pub(crate) fn exclude(cx: &Context, args: &ExcludeArgs) -> Result<u8, Failure> {
             "  {path} is in no source; `bdr status` does not name it any more\n"
         ));
     }
-    changes
-        .iter()
-        .for_each(|change| says.push_str(&change.line()));
+    let rows: Vec<Vec<String>> = changes.iter().map(Excluding::row).collect();
+    for line in crate::ui::table::table(&rows, "ll") {
+        says.push_str(&format!("  {line}\n"));
+    }
     says.push_str(match (changed, args.dry_run) {
         (false, _) => "Left out already. Nothing was changed.\n",
         (true, true) => "Nothing was changed.\n",
@@ -252,13 +276,14 @@ pub(crate) fn exclude(cx: &Context, args: &ExcludeArgs) -> Result<u8, Failure> {
 /// are noted instead, so that `bdr status` does not ask about them any more.
 fn with_excluded(
     cx: &Context,
+    walks: &mut Walks,
     args: &ExcludeArgs,
     before: &Config,
 ) -> Result<(String, Vec<PathBuf>), Failure> {
     let mut new = text(cx)?;
     let mut chosen = Vec::new();
     for typed in &args.patterns {
-        match excluded(cx, before, typed, args.source.as_deref())? {
+        match excluded(cx, walks, before, typed, args.source.as_deref())? {
             Excluded::Patterns(found) => {
                 for (name, pattern) in found {
                     new = edit::append(&new, &["source", &name, "exclude"], &[pattern])?;
@@ -290,14 +315,19 @@ struct Excluding {
     new: Measured,
 }
 
-fn effects_of(cx: &Context, before: &Config, after: &Config) -> Result<Vec<Excluding>, Failure> {
+fn effects_of(
+    cx: &Context,
+    walks: &mut Walks,
+    before: &Config,
+    after: &Config,
+) -> Result<Vec<Excluding>, Failure> {
     let mut changes = Vec::new();
     for source in &after.sources {
         let old = before.source(&source.name)?;
         if old.rules != source.rules {
             changes.push(Excluding {
-                old: measured(cx, old)?,
-                new: measured(cx, source)?,
+                old: walks.of(cx, old)?,
+                new: walks.of(cx, source)?,
             });
         }
     }
@@ -324,19 +354,15 @@ impl Excluding {
         }
     }
 
-    fn line(&self) -> String {
-        let name = &self.new.source.name;
-        match self.gone() {
-            (0, _) => format!("  {name}  matches nothing there yet\n"),
+    fn row(&self) -> Vec<String> {
+        let says = match self.gone() {
+            (0, _) => "matches nothing there yet".to_owned(),
             (files, bytes) => {
-                let stay = count(self.new.files);
-                format!(
-                    "  {name}  {}, {} left out; {stay} stay\n",
-                    plural(files, "file"),
-                    size(bytes)
-                )
+                let (files, bytes) = (plural(files, "file"), size(bytes));
+                format!("{files}, {bytes} left out; {} stay", count(self.new.files))
             }
-        }
+        };
+        vec![self.new.source.name.clone(), says]
     }
 }
 
@@ -482,6 +508,7 @@ enum Excluded {
 /// Returns what a word excludes.
 fn excluded(
     cx: &Context,
+    walks: &mut Walks,
     config: &Config,
     typed: &OsString,
     only: Option<&str>,
@@ -517,7 +544,7 @@ fn excluded(
                 format!("/{}", pattern.trim_start_matches('/')),
             ));
         }
-        let found = those_with_it(cx, config, found)?;
+        let found = those_with_it(cx, walks, config, found)?;
         if found.is_empty() && is_in_home && only.is_none() {
             return Ok(Excluded::InNoSource(path));
         }
@@ -541,7 +568,7 @@ fn excluded(
         .into_iter()
         .map(|source| (source.name.clone(), text.to_owned()))
         .collect();
-    let found = those_with_it(cx, config, all.clone())?;
+    let found = those_with_it(cx, walks, config, all.clone())?;
     let exists = path.symlink_metadata().is_ok_and(|seen| seen.is_dir());
     if found.is_empty() && exists && is_in_home && only.is_none() {
         return Ok(Excluded::InNoSource(path));
@@ -557,6 +584,7 @@ fn excluded(
 /// never had the file.
 fn those_with_it(
     cx: &Context,
+    walks: &mut Walks,
     config: &Config,
     candidates: Vec<(String, String)>,
 ) -> Result<Vec<(String, String)>, Failure> {
@@ -569,7 +597,7 @@ fn those_with_it(
         // An invalid pattern is refused with the whole configuration.
         if known
             || Matcher::new(&new.rules).is_err()
-            || measured(cx, old)?.files > measured(cx, &new)?.files
+            || walks.of(cx, old)?.files > walks.of(cx, &new)?.files
         {
             found.push((name, pattern));
         }

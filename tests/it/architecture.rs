@@ -389,7 +389,9 @@ const LARGE: [(&str, &str); 0] = [];
 fn files_stay_small_enough_to_hold_in_the_head() {
     let sources = sources();
     // Tables of cases may be long.
-    let hold = sources.iter().filter(|(path, _)| !path.ends_with("tests.rs"));
+    let hold = sources
+        .iter()
+        .filter(|(path, _)| !path.ends_with("tests.rs"));
     for (path, text) in hold {
         let code = text
             .split("#[cfg(test)]")

@@ -537,3 +537,34 @@ fn the_time_of_a_directory_elsewhere_is_no_change_elsewhere() {
     );
     assert!(place.tree().join("shop/src/a.ts").exists());
 }
+
+/// The bar comes after half a second, so the backup is held up for that long once it has begun.
+#[test]
+fn a_long_backup_shows_how_many_bytes_of_how_many_are_done() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let place = Place::with_repository();
+    place.init();
+    place.write("large", &crate::support::noise(64 << 20));
+    let line = "export TERM=xterm; stty cols 80 rows 24; exec bdr backup";
+    let mut terminal = Terminal::start(&place, &["sh", "-c", line]);
+    let pid = i32::try_from(terminal.session.id()).unwrap();
+    let pid = Pid::from_raw(pid).unwrap();
+    let temporary = place.store().join("tmp");
+    crate::support::terminal::wait_for("the first bytes of a pack", || {
+        let files = std::fs::read_dir(&temporary)
+            .into_iter()
+            .flatten()
+            .flatten();
+        files
+            .filter_map(|file| file.metadata().ok())
+            .any(|file| file.len() > 0)
+    });
+    kill_process(pid, Signal::STOP).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    kill_process(pid, Signal::CONT).unwrap();
+    let bar = terminal.expect(" MiB of 64.00 MiB");
+    assert!(bar.contains("Storing") && bar.contains(" %"), "{bar}");
+    let (status, shown) = terminal.end();
+    assert!(status.success(), "{shown}");
+    assert!(shown.contains("Backed up 1 file, 64.0 MiB"), "{shown}");
+}

@@ -1382,3 +1382,43 @@ fn a_file_that_bdr_made_is_gone_afterwards_even_if_an_undo_came_between() {
         assert_eq!(picture(&place.path("home")), before, "{target}");
     }
 }
+
+/// The repository is used where it is until it is moved to where it was configured to be: no shell
+/// makes another one there meanwhile, or stands in the way of the move.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_repository_can_be_moved_in_a_shell_that_is_protected() {
+    for shell in shells() {
+        let place = place();
+        place.write("ws/notes", b"1");
+        place.write("ws/other", b"1");
+        let new = place.path("elsewhere");
+        let mut typed = Shell::start(&place, shell, &[], "");
+        typed.line("cd ws");
+        typed.line("rm notes");
+        let said = place.run(&["config", "set", "repository", &new.to_string_lossy()], 0);
+        let said = String::from_utf8(said.stdout).unwrap();
+        let (from, to) = (place.store(), new.clone());
+        let command = format!("mv {} {}", from.display(), to.display());
+        assert!(said.contains(&command), "{shell}: {said}");
+        typed.line("rm other");
+        assert!(!new.exists(), "{shell}");
+        let said = typed.line(&command);
+        assert!(!said.contains("bdr: "), "{shell}: {said}");
+        assert!(new.join("format.json").exists(), "{shell}");
+        assert_eq!(operations(&place).len(), 2, "{shell}");
+        let undo = place
+            .bdr(&["undo", "--yes"])
+            .current_dir(place.tree().join("ws"))
+            .status();
+        assert!(undo.unwrap().success(), "{shell}");
+        assert!(place.tree().join("ws/other").exists(), "{shell}");
+        // One that is moved first, or deleted, is not said to be saved from that.
+        let said = typed.line(&format!("mv {} {}", to.display(), from.display()));
+        assert!(
+            said.contains("not protected") && !said.contains("not run"),
+            "{shell}: {said}"
+        );
+        assert!(from.exists(), "{shell}");
+    }
+}

@@ -1,13 +1,10 @@
 //! What people see of operations and snapshots: `show`, `log`, `list`, the pager.
 
-use std::process::{Command, Output};
+use std::process::Command;
 
 use crate::support::Place;
+use crate::support::cli::stdout;
 use crate::support::terminal::Terminal;
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
 
 fn guard(place: &Place, script: &str) {
     place.run(&["guard", "--", "sh", "-c", script], 0);

@@ -1,45 +1,9 @@
 //! What bdr takes is shown and can be given back, and a budget is one that a disk and a day can live with.
 
-use std::process::Command;
-
 use serde_json::Value;
 
-use crate::support::Place;
-use crate::support::cli::stderr;
-
-fn bdr(place: &Place, args: &[&str]) -> Command {
-    let mut command = place.bdr(args);
-    command.env("BDR_LIFEBOAT", place.path("boat"));
-    command
-}
-
-#[track_caller]
-fn run(place: &Place, args: &[&str], code: i32) -> String {
-    let output = bdr(place, args).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output);
-    assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
-    said
-}
-
-#[track_caller]
-fn data(place: &Place, args: &[&str], code: i32) -> Value {
-    let output = bdr(place, &[&["--json"], args].concat()).output().unwrap();
-    assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
-    let mut document: Value = serde_json::from_slice(&output.stdout).unwrap();
-    document["data"].take()
-}
-
-/// Bytes that no compression makes smaller.
-fn noise(bytes: usize) -> Vec<u8> {
-    let mut state = 1_u64;
-    let byte = |_| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as u8
-    };
-    (0..bytes).map(byte).collect()
-}
+use crate::support::cli::{data_manned as data, run_manned as run, stderr};
+use crate::support::{Place, noise};
 
 #[test]
 fn what_is_left_of_a_repository_that_is_gone_is_shown_and_given_back() {

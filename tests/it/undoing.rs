@@ -1,15 +1,8 @@
 //! Undo as it is used: what is shown before, what is asked, what is booked.
 
-use crate::support::Place;
+use crate::support::cli::{stderr, stdout};
 use crate::support::terminal::Terminal;
-
-fn stdout(output: &std::process::Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn stderr(output: &std::process::Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
+use crate::support::{Place, noise};
 
 fn all(output: &std::process::Output) -> String {
     stdout(output) + &stderr(output)
@@ -249,21 +242,6 @@ fn what_no_operation_is_called_is_said_to_be_none() {
         said.contains(&format!("undo {last}: sh -c 'rm b'")),
         "{said}"
     );
-}
-
-/// Bytes that do not get smaller.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    std::iter::repeat_with(&mut next)
-        .flatten()
-        .take(length)
-        .collect()
 }
 
 fn stored(place: &Place) -> u64 {

@@ -1,12 +1,9 @@
 //! `bdr uninstall`: nothing of bdr is left, and nothing that is not bdr's is touched.
 
 use std::path::Path;
-use std::process::Command;
-
-use serde_json::Value;
 
 use crate::support::Place;
-use crate::support::cli::stderr;
+use crate::support::cli::{data_manned as data, run_manned as run};
 
 /// A place with a lifeboat, hooks, a client and a sealed value.
 fn place() -> Place {
@@ -22,27 +19,6 @@ fn place() -> Place {
     run(&place, &["hooks", "install", "bash", "claude"], 0);
     run(&place, &["mcp", "install", "--client", "claude"], 0);
     place
-}
-
-fn bdr(place: &Place, args: &[&str]) -> Command {
-    let mut command = place.bdr(args);
-    command.env("BDR_LIFEBOAT", place.path("boat"));
-    command
-}
-
-#[track_caller]
-fn run(place: &Place, args: &[&str], code: i32) -> String {
-    let output = bdr(place, args).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output);
-    assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
-    said
-}
-
-#[track_caller]
-fn data(place: &Place, args: &[&str], code: i32) -> Value {
-    let said = run(place, &[&["--json"], args].concat(), code);
-    let mut document: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
-    document["data"].take()
 }
 
 fn files(dir: &Path) -> Vec<String> {
@@ -68,7 +44,9 @@ fn hooks_and_entries_go_and_backups_stay() {
     assert!(said.contains("install.sh --uninstall"), "{said}");
     assert_eq!(files(&place.path("home")), [] as [String; 0]);
     // One operation, which undo takes back.
-    run(&place, &["undo", "--yes"], 0);
+    let plan = data(&place, &["undo", "--dry-run"], 0);
+    let command = plan["command"].as_str().unwrap();
+    run(&place, &command.split(' ').skip(1).collect::<Vec<_>>(), 0);
     assert!(place.path("home/.bashrc").exists());
     assert!(place.path("home/.claude.json").exists());
 }

@@ -108,7 +108,11 @@ pub(crate) fn trouble(trouble: &Trouble, now: DateTime<Utc>) -> String {
             )
         }
         Trouble::Lost { files } => {
-            format!("{} of the last backup are damaged", plural(*files, "file"))
+            let are = if *files == 1 { "is" } else { "are" };
+            format!(
+                "{} of the last backup {are} damaged",
+                plural(*files, "file")
+            )
         }
         Trouble::FoundDamaged { objects } => {
             let objects = plural(*objects, "damaged object");

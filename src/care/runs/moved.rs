@@ -4,16 +4,24 @@
 //! is looked for by the repository's id where its path has none. Nothing is written until the next
 //! run: then the history moves along. If a repository with the same id is still at the old path,
 //! one of them is a copy, and each has its own history from then on.
+//!
+//! Whoever names a new place before the move (`bdr config set repository NEW`, then `mv`) still has
+//! the repository at the old one: it is used there meanwhile. A new one made at the new place would
+//! be in the way of the move.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::{EXCLUDED, Journal, MEMORY, Memory, OLD_RUNS, RUNS, dir_of};
+use crate::base::error::Result;
 use crate::base::id::Id;
 use crate::base::path::RawName;
 use crate::disk::fsutil;
 use crate::repo;
+
+/// The file that says where a repository will come from.
+const AWAITED: &str = "awaited.json";
 
 /// Which repository a memory is about, and where that was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +37,26 @@ impl Of {
             path: RawName::from(path),
         }
     }
+}
+
+pub(super) fn await_from(journal: &Journal, old: &Path) -> Result<()> {
+    let Some(repository) = repo::id_at(old) else {
+        return Ok(());
+    };
+    fsutil::create_dir_private(&journal.dir)?;
+    // Only strings: cannot fail.
+    let json = serde_json::to_vec(&Of::new(repository, old)).unwrap_or_default();
+    fsutil::write_derived(&journal.dir.join(AWAITED), &json)
+}
+
+pub(super) fn awaited_from(journal: &Journal) -> Option<PathBuf> {
+    if journal.repository.join("format.json").exists() {
+        return None;
+    }
+    let json = fsutil::read_derived(&journal.dir.join(AWAITED))?;
+    let of: Of = serde_json::from_slice(&json).ok()?;
+    let old = of.path.as_path();
+    (repo::id_at(old) == Some(of.repository)).then(|| old.to_path_buf())
 }
 
 pub(super) struct Found {

@@ -1,10 +1,10 @@
 //! `bdr config set|unset|edit`: a text that is not a valid configuration is never written.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 
-use bdr::care::runs::Memory;
+use bdr::care::runs::{Journal, Memory};
 use bdr::model::config::edit as text_edit;
 
 use super::check_patterns;
@@ -16,6 +16,7 @@ use crate::app::context::{Context, variable};
 use crate::app::documents::ConfigChangeDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
+use crate::app::guard::typed;
 use crate::ui::prompt;
 
 pub(super) fn set(
@@ -34,22 +35,42 @@ pub(super) fn set(
             say_unmatched(cx, &config)?;
         }
     }
-    if parts == ["repository"] && !dry_run && cx.journal().memory() != Memory::default() {
-        // What is known of the repository says from now on which one it is about, so it is found
-        // where that is moved to. If that cannot be written, nothing else fails.
+    let mut next = String::new();
+    if parts == ["repository"] && !dry_run {
+        let config = check_text(cx, &new)?;
+        if let Some(command) = config.repository.and_then(|new| moves(cx, &new)) {
+            next = format!(
+                "It is used where it is until you move it: {command}\nOr, for a new one there: bdr init\n"
+            );
+        }
+    }
+    finish(cx, &new, dry_run, &format!("{key} is set"), &next)
+}
+
+/// Has what is known of the repository follow it to a new place. Returns the command that moves it, if
+/// it is not there yet. If nothing can be noted, the history is lost, and nothing else fails.
+fn moves(cx: &Context, new: &Path) -> Option<String> {
+    let old = &cx.places.repository;
+    if cx.journal().memory() != Memory::default() {
         let _ = cx.journal().update(|_| {});
     }
-    finish(cx, &new, dry_run, &format!("{key} is set"))
+    let is_still_there = old != new && old.join("format.json").exists() && !new.exists();
+    if !is_still_there {
+        return None;
+    }
+    Journal::new(&cx.places.state, new).await_from(old).ok()?;
+    let word = |path: &Path| typed(cx.shown_absolute(path), path);
+    Some(format!("mv {} {}", word(old), word(new)))
 }
 
 pub(super) fn unset(cx: &Context, key: &str, dry_run: bool) -> Result<u8, Failure> {
     let parts = text_edit::parts(key)?;
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let new = text_edit::remove(&text(cx)?, &parts)?;
-    finish(cx, &new, dry_run, &format!("{key} is no longer set"))
+    finish(cx, &new, dry_run, &format!("{key} is no longer set"), "")
 }
 
-fn finish(cx: &Context, new: &str, dry_run: bool, says: &str) -> Result<u8, Failure> {
+fn finish(cx: &Context, new: &str, dry_run: bool, says: &str, next: &str) -> Result<u8, Failure> {
     check_text(cx, new)?;
     if !dry_run {
         write(cx, new)?;
@@ -64,7 +85,7 @@ fn finish(cx: &Context, new: &str, dry_run: bool, says: &str) -> Result<u8, Fail
         cx.ui.data(new)?;
     } else {
         cx.ui.report(&format!(
-            "{says} in {}.\n",
+            "{says} in {}.\n{next}",
             cx.shown_absolute(&cx.places.config)
         ))?;
     }
@@ -123,11 +144,11 @@ fn draft(cx: &Context) -> PathBuf {
     cx.places.config.with_extension("toml.draft.toml")
 }
 
-fn remove(path: &std::path::Path) -> Result<(), Failure> {
+fn remove(path: &Path) -> Result<(), Failure> {
     Ok(bdr::disk::fsutil::remove_file(path).map_err(|e| bdr::Error::io("remove", path, e))?)
 }
 
-fn run_editor(file: &std::path::Path) -> Result<(), Failure> {
+fn run_editor(file: &Path) -> Result<(), Failure> {
     let usual: OsString = if cfg!(windows) { "notepad" } else { "vi" }.into();
     let editor = variable("VISUAL")
         .or_else(|| variable("EDITOR"))

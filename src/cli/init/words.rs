@@ -218,9 +218,11 @@ fn equivalent(
     if also.named.is_empty() {
         return line;
     }
-    let mut add: Vec<OsString> = ["bdr", "add"].map(OsString::from).to_vec();
-    add.extend(also.named.iter().map(|source| source.path.clone().into()));
-    let add = crate::app::guard::shell_words(&add);
+    let paths = also.named.iter();
+    let paths: Vec<String> = paths
+        .map(|source| crate::app::guard::typed(cx.shown_absolute(&source.path), &source.path))
+        .collect();
+    let add = format!("bdr add {}", paths.join(" "));
     match args.no_backup {
         true => format!("{line} && {add}"),
         false => format!("{line} && {add} && bdr backup"),

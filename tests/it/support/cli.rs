@@ -116,8 +116,36 @@ impl Place {
     }
 }
 
+pub(crate) fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A call of bdr where the repository has a second place.
+pub(crate) fn manned(place: &Place, args: &[&str]) -> Command {
+    let mut command = place.bdr(args);
+    command.env("BDR_LIFEBOAT", place.path("boat"));
+    command
+}
+
+/// Runs it, expects an exit code, and returns all that it said.
+#[track_caller]
+pub(crate) fn run_manned(place: &Place, args: &[&str], code: i32) -> String {
+    let output = manned(place, args).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output);
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+    said
+}
+
+/// Runs it with `--json`, and returns `data`.
+#[track_caller]
+pub(crate) fn data_manned(place: &Place, args: &[&str], code: i32) -> Value {
+    let said = run_manned(place, &[&["--json"], args].concat(), code);
+    let mut document: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+    document["data"].take()
 }
 
 /// An ordinary user: `nobody`.

@@ -259,3 +259,15 @@ pub(crate) fn assert_same(
     }
     panic!("{what}: the trees differ:{text}");
 }
+
+/// Bytes that no compression makes smaller.
+pub(crate) fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let byte = |_| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as u8
+    };
+    (0..bytes).map(byte).collect()
+}
