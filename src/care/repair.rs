@@ -22,9 +22,9 @@ mod remedy;
 
 use remedy::{FoundAgain, Remedy};
 
-/// How long others are waited for.
+/// How long to wait for other processes.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes of a pack that are in memory at a time.
+/// A pack is read in pieces of this many bytes.
 const PIECE: usize = 256 * 1024;
 
 /// What can be mended. Inert.
@@ -40,7 +40,7 @@ pub struct RepairPlan {
 }
 
 impl RepairPlan {
-    /// Returns true if there is nothing to be done.
+    /// Returns true if there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.torn.is_empty()
             && self.missing.is_empty()
@@ -109,11 +109,11 @@ pub fn repair(
 ) -> Result<RepairReport> {
     repo.check_writable()?;
     let mut report = RepairReport::default();
-    // First: as long as a record cannot be read, nobody knows what it needs.
+    // Records first: as long as one cannot be read, we do not know what it needs.
     for name in &plan.torn {
         repo.set_record_aside(name, now)?;
         report.set_aside.push(name.clone());
-        // Operations name it still.
+        // Operations still name it.
         if let Some(id) = snapshot_of(name) {
             repo.put_forgotten(id)?;
         }

@@ -1,7 +1,7 @@
-//! How things stand: one model for the terminal, for monitoring, for the dashboard and for alerts.
+//! The state of protection: one model for the terminal, monitoring, the dashboard and alerts.
 //!
-//! [`troubles`] judges by what is remembered alone, without a look at the repository: that is what alerts and guards use. [`status`] adds
-//! what a look at the repository and at the sources says.
+//! [`troubles`] judges by the journal alone and does not open the repository, because alerts and
+//! guards must be fast. [`status`] also reads the repository and walks the sources.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,30 +20,29 @@ use crate::repo::oplog::{Operation, mark_undone};
 use crate::repo::snapshot::{SnapshotKind, Trigger};
 use crate::repo::summaries::Summary;
 
-/// A scheduler wakes bdr up every hour; silent for longer than this, it does not. A night with the lid closed is no fault.
+/// A scheduler wakes bdr every hour. After this much silence it no longer does; less may be a
+/// laptop that was closed overnight.
 const SILENCE: TimeDelta = TimeDelta::hours(26);
-/// A scheduler that woke bdr so lately works: it does so every hour.
+/// A scheduler that woke bdr within this time works, because it does so every hour.
 const LATELY: TimeDelta = TimeDelta::hours(2);
-/// From this age on a drill should be repeated.
+/// A drill that is older should be repeated.
 const DRILL_AGE: TimeDelta = TimeDelta::days(15);
-/// Runs that count for the rate of success.
+/// The success rate covers runs of this period.
 const RATE_DAYS: i64 = 30;
-/// Operations that are shown.
+/// Status shows this many operations.
 const OPERATIONS: usize = 20;
 
-/// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// All is well.
     Good,
-    /// Something should be looked at.
+    /// Somebody should look into it; current files are safe.
     Warning,
-    /// What is there now would be lost, or could not be brought back.
+    /// Current files would be lost, or could not be restored.
     Critical,
 }
 
 impl Level {
-    /// Returns its word in JSON.
+    /// Returns the word for JSON.
     pub fn word(self) -> &'static str {
         match self {
             Self::Good => "ok",
@@ -53,100 +52,91 @@ impl Level {
     }
 }
 
-/// One thing that is wrong. No paths, no values, except for the name of a source.
+/// One thing that is wrong. It contains no path and no value except the name of a source, because
+/// alerts are sent to other servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trouble {
     /// Nothing is configured to be backed up.
     NoSource,
-    /// The repository is not there.
+    /// There is no repository.
     NoRepository,
     /// The disk with the repository is missing.
     Away,
     /// Records of the repository, or listings of the last backup, are missing or cannot be read.
     Damaged {
-        /// How many.
         files: u64,
     },
     /// The content of files of the last backup was found damaged, or is missing.
     Lost {
-        /// How many.
         files: u64,
     },
-    /// The last verification found damage, and none since found it mended.
+    /// The last verification found damage, and no later one found it repaired.
     FoundDamaged {
-        /// How many records, packs and files.
+        /// The number of damaged records, packs and files.
         objects: u64,
     },
-    /// There is no backup.
     NoBackup,
     /// The last backup is too old.
     Overdue {
-        /// When it was.
         last: DateTime<Utc>,
     },
-    /// The last backups failed.
     BackupFailing {
-        /// How many since the last success.
+        /// The number of failures since the last success.
         failures: u32,
     },
-    /// The last drill did not bring everything back.
+    /// The last drill did not restore everything.
     DrillFailed,
-    /// A source is not where it should be.
+    /// The directory of a source does not exist.
     SourceMissing {
-        /// Its name.
         name: String,
     },
-    /// Sources are configured, and no backup has them yet.
+    /// Sources are configured that no backup contains yet.
     NotBackedUp {
-        /// How many.
         sources: u64,
     },
     /// The last backup could not read everything.
     Unread {
-        /// How many files and directories.
+        /// The number of files and directories.
         problems: u64,
     },
-    /// Files changed whenever the last backup read them: parts of what is stored may not fit together.
+    /// Files changed each time the last backup read them, so their stored content may be a mix of
+    /// two versions.
     Torn {
-        /// How many.
         files: u64,
     },
-    /// Backups run only when somebody types it.
+    /// Backups run only when somebody starts them.
     NoSchedule,
-    /// There is a schedule, and no scheduler knows of it.
+    /// A schedule is configured, but no scheduler has an entry for it.
     NotInstalled,
-    /// The scheduler has stopped waking bdr up.
+    /// The scheduler has stopped waking bdr.
     NotWoken {
-        /// When it last did.
         last: DateTime<Utc>,
     },
-    /// There is an entry, and the daemon that would read it does not run.
+    /// There is an entry, but the daemon that reads it is not running.
     NoDaemon,
-    /// The scheduler starts another program than this one.
+    /// The entry starts another program than this one.
     Moved,
     /// The scheduler stops when the user logs out.
     NotLingering,
-    /// A deleted repository would stay deleted: its second place is not available.
+    /// There is no lifeboat, so a deleted repository could not be restored.
     NoLifeboat,
     /// The last prunes failed.
     PruneFailing {
-        /// How many since the last success.
+        /// The number of failures since the last success.
         failures: u32,
     },
-    /// The storage is nearly, or more than, used up.
+    /// The space for backups is nearly or completely used.
     Full {
-        /// Of the budget.
+        /// The percentage of the budget.
         percent: u64,
     },
-    /// Nobody has tried to restore for long.
+    /// The last test of a restore was long ago.
     DrillOld {
-        /// When that was.
         last: Option<DateTime<Utc>>,
     },
 }
 
 impl Trouble {
-    /// Returns how bad it is.
     pub fn level(&self) -> Level {
         match self {
             Self::NoSource
@@ -158,7 +148,7 @@ impl Trouble {
             | Self::NoBackup
             | Self::Overdue { .. }
             | Self::DrillFailed => Level::Critical,
-            // The one before is still there.
+            // The backup before is still there.
             Self::BackupFailing { .. }
             | Self::SourceMissing { .. }
             | Self::NotBackedUp { .. }
@@ -177,7 +167,7 @@ impl Trouble {
         }
     }
 
-    /// Returns its word in JSON and alerts; a public interface.
+    /// Returns the word for JSON and alerts. Scripts rely on these words.
     pub fn word(&self) -> &'static str {
         match self {
             Self::NoSource => "no-source",
@@ -207,7 +197,7 @@ impl Trouble {
         }
     }
 
-    /// Returns the command that mends it, or shows more.
+    /// Returns the command that fixes it or shows more.
     pub fn fix(&self) -> &'static str {
         match self {
             Self::NoSource => "bdr init",
@@ -228,20 +218,21 @@ impl Trouble {
     }
 }
 
-/// What an installed scheduler looks like from outside.
+/// The scheduler that wakes bdr, as far as we can see from outside.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scheduler {
-    /// Which: `systemd`, `launchd`, `cron`, `schtasks`; `None`: nothing is installed.
+    /// `systemd`, `launchd`, `cron` or `schtasks`; `None` if nothing is installed.
     pub backend: Option<String>,
-    /// The program that its entry starts, if that is not this one.
+    /// The program that the entry starts, if it is another one.
     pub starts_other: Option<PathBuf>,
-    /// Whether it goes on after logout; `None`: not a question here, or not known.
+    /// Whether it keeps running after logout; `None` if unknown or if the question does not arise.
     pub lingers: Option<bool>,
-    /// Whether the daemon runs that it needs; `None`: it needs none, or that is not known.
+    /// Whether its daemon is running; `None` if unknown or if it needs none.
     pub daemon: Option<bool>,
 }
 
-/// Judges by what is remembered. `last` is when the last backup was, if somebody knows better than the memory.
+/// Judges by the journal. `last` is the time of the last backup, if the caller knows it from the
+/// repository.
 pub fn troubles(
     schedule: Option<&Schedule>,
     memory: &Memory,
@@ -255,7 +246,7 @@ pub fn troubles(
     let last = trusted(last.max(pasts.backup.success), now);
     let since = schedule.and(memory.since);
     match last {
-        // Whoever backs up by hand decides for himself, but not for ever.
+        // People who back up by hand choose the time, but after a while we warn anyway.
         Some(last) => {
             let max_age = schedule.map_or(default.max_age * 7, |schedule| schedule.max_age);
             if now - last > max_age {
@@ -310,107 +301,98 @@ pub fn troubles(
     found
 }
 
-/// What a source is, and how much of it is backed up.
+/// A source, and how much of it is backed up.
 #[derive(Debug, Clone)]
 pub struct SourceStatus {
-    /// Its name.
     pub name: String,
-    /// Where it is.
     pub path: PathBuf,
-    /// What its loss would mean.
     pub criticality: Criticality,
-    /// It is there.
+    /// Its directory exists.
     pub exists: bool,
-    /// Regular files now.
+    /// Current number of regular files.
     pub files: u64,
     /// Their size.
     pub bytes: u64,
-    /// When the last backup that covers it was.
+    /// The time of the last backup that covers it.
     pub backed_up: Option<DateTime<Utc>>,
-    /// Files that are new, changed or gone since anything captured them.
+    /// Files that are new, changed or gone since the last snapshot of any kind.
     pub waiting: u64,
-    /// Time of the newest change among them.
+    /// The time of the newest of these changes.
     pub newest_change: Option<DateTime<Utc>>,
-    /// Why something is left out, and how often.
+    /// The reasons for what is left out, with counts.
     pub left_out: BTreeMap<String, u64>,
-    /// What of it is sealed in the repository.
+    /// Counts of sealed files and values.
     pub sealed: SealedSummary,
 }
 
-/// How many runs did what they should.
+/// How many runs succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rate {
-    /// Those that did.
     pub succeeded: u64,
-    /// All that were tried.
     pub tried: u64,
 }
 
-/// How things stand.
+/// The state of protection.
 #[derive(Debug, Clone)]
 pub struct Status {
-    /// When this was looked at.
     pub now: DateTime<Utc>,
-    /// The worst of the troubles.
+    /// The level of the worst trouble.
     pub level: Level,
-    /// What is wrong, the worst first.
+    /// Worst first.
     pub troubles: Vec<Trouble>,
-    /// The last backup.
     pub last: Option<Summary>,
-    /// The past of every job, and the last wake-up.
+    /// The history of each job, and the last wake-up.
     pub memory: Memory,
-    /// When the next backup is to be expected.
+    /// The time of the next backup.
     pub next: Option<DateTime<Utc>>,
     /// In the order of the configuration.
     pub sources: Vec<SourceStatus>,
-    /// Known places that no source covers.
+    /// Places that bdr would offer as sources and that no source covers.
     pub uncovered: Vec<PathBuf>,
-    /// Bytes of the repository, without the trash, against the budget.
+    /// The size of the repository without the trash, and the budget.
     pub storage: Option<Budget>,
-    /// How many snapshots there are, and how many of them are backups.
+    /// The number of snapshots, and how many of them are backups.
     pub snapshots: (u64, u64),
-    /// Share of the last full backup that compression and equal content saved, in percent.
+    /// The space that compression and deduplication saved in the last full backup, in percent.
     pub saved_percent: Option<u64>,
-    /// Bytes that backups of the last 30 days added.
+    /// Bytes that backups added in the last 30 days.
     pub added_bytes: u64,
     /// The last operations, newest first.
     pub operations: Vec<Operation>,
-    /// Backups of the last 30 days.
+    /// The success rate of backups in the last 30 days.
     pub rate: Rate,
-    /// What wakes bdr up.
+    /// The scheduler that wakes bdr.
     pub scheduler: Scheduler,
 }
 
-/// What [`status`] looks at.
+/// What [`status`] needs to know.
 pub struct Inputs<'a> {
-    /// The configuration.
     pub config: &'a Config,
-    /// The repository; `None`: it is not there.
+    /// `None` if there is no repository.
     pub repo: Option<&'a Repository>,
-    /// Its file system is not mounted.
+    /// The file system with the repository is not mounted.
     pub away: bool,
-    /// It is to have a second place outside of HOME, and has none.
+    /// The repository should have a lifeboat outside HOME, and has none.
     pub no_lifeboat: bool,
-    /// What is remembered.
+    /// What the journal remembers.
     pub memory: Memory,
-    /// The runs that are remembered, oldest first.
+    /// The runs in the journal, oldest first.
     pub runs: &'a [Run],
-    /// Known places that no source covers.
+    /// Places that bdr would offer as sources and that no source covers.
     pub uncovered: Vec<PathBuf>,
-    /// What wakes bdr up.
+    /// The scheduler that wakes bdr.
     pub scheduler: Scheduler,
-    /// The moment.
     pub now: DateTime<Utc>,
-    /// Age of the last backup from which on it is too old, instead of the schedule's.
+    /// The age at which the last backup is too old, instead of that of the schedule.
     pub max_age: Option<TimeDelta>,
-    /// Whether to look at the sources themselves.
+    /// Whether to walk the sources.
     pub walk: bool,
 }
 
-/// Looks at everything.
+/// Reads the repository and walks the sources.
 ///
 /// # Errors
-/// The repository cannot be listed, or a source not be looked at.
+/// The repository or a source cannot be listed.
 pub fn status<Z: TimeZone>(inputs: Inputs<'_>, zone: &Z) -> Result<(Status, Vec<Summary>)> {
     let Inputs { config, now, .. } = inputs;
     let Looked {
@@ -456,14 +438,15 @@ pub fn status<Z: TimeZone>(inputs: Inputs<'_>, zone: &Z) -> Result<(Status, Vec<
     Ok((status, summaries))
 }
 
-/// What a look at the repository and the sources found.
+/// What the repository and the sources say.
 struct Looked {
     summaries: Vec<Summary>,
     sources: Vec<SourceStatus>,
     storage: Option<Budget>,
 }
 
-/// Looks at the repository and at the sources, beside each other: sizing asks for the size of each file, everything else reads.
+/// Reads the repository and walks the sources. Adding up the sizes of all files in the repository
+/// takes long, so a thread does it meanwhile.
 fn look(inputs: &Inputs<'_>) -> Result<Looked> {
     let max = inputs.config.retention.max_bytes;
     std::thread::scope(|scope| {
@@ -491,8 +474,8 @@ fn look(inputs: &Inputs<'_>) -> Result<Looked> {
     })
 }
 
-/// Returns all that is wrong, the worst first; as found within a level. Where there are no sources nothing is asked of the schedule: who only
-/// uses guards has none.
+/// Returns everything that is wrong, worst first. Without sources we do not ask for a schedule,
+/// because people who use only guards have none.
 fn all_troubles(
     inputs: &Inputs<'_>,
     memory: &Memory,
@@ -539,7 +522,7 @@ fn all_troubles(
     if inputs.no_lifeboat && repo.is_some() && last.is_some() {
         found.push(Trouble::NoLifeboat);
     }
-    // Nobody need be told of it for a day; but protected is nothing.
+    // A new source may go a day without a backup, but without any backup nothing is protected.
     let nothing = last.is_none() && repo.is_some() && !config.sources.is_empty();
     if nothing && !found.contains(&Trouble::NoBackup) {
         found.push(Trouble::NoBackup);
@@ -548,7 +531,7 @@ fn all_troubles(
     found
 }
 
-/// Counts how many backups succeeded, of those that were tried.
+/// Returns the success rate of backups.
 fn rate<'a>(runs: impl Iterator<Item = &'a Run>) -> Rate {
     let tried = runs.filter(|run| {
         matches!(run.job, Job::Backup | Job::Full) && run.outcome != Outcome::Skipped
@@ -559,7 +542,8 @@ fn rate<'a>(runs: impl Iterator<Item = &'a Run>) -> Rate {
     })
 }
 
-/// Returns how much smaller the last full backup is than what it holds: others store only what is new.
+/// Returns the space that the last full backup saved. Other backups store only what is new, so
+/// their sizes say nothing about compression.
 fn saved_percent(summaries: &[Summary]) -> Option<u64> {
     let backups = summaries.iter().rev().filter(|s| s.is_backup());
     let mut full = backups.filter(|s| s.kind == SnapshotKind::Full && s.stats.bytes > 0);
@@ -569,7 +553,7 @@ fn saved_percent(summaries: &[Summary]) -> Option<u64> {
     })
 }
 
-/// Judges what wakes bdr up.
+/// Judges the scheduler.
 pub fn scheduler_troubles(
     config: &Config,
     memory: &Memory,
@@ -586,7 +570,7 @@ pub fn scheduler_troubles(
         return Some(Trouble::Moved);
     }
     let woken = memory.tick.as_ref().map(|tick| tick.time);
-    // Woken all the same: the daemon is one that is called otherwise, or that this user does not see.
+    // bdr was woken anyway: the daemon has another name, or this user cannot see it.
     let lately = trusted(woken, now).is_some_and(|woken| now - woken < LATELY);
     if scheduler.daemon == Some(false) && !lately {
         return Some(Trouble::NoDaemon);
@@ -639,7 +623,7 @@ fn sources(
                     .1
                     .and_then(|time| DateTime::from_timestamp(time.0, time.1));
                 for left_out in &run.left_out {
-                    // "over the budget (3 MiB)" is one reason, however large.
+                    // "over the budget (3 MiB)" counts as the same reason whatever the size.
                     let reason = left_out.reason.split(" (").next().unwrap_or_default();
                     *status.left_out.entry(reason.to_owned()).or_default() += 1;
                 }
@@ -650,7 +634,7 @@ fn sources(
     Ok(found)
 }
 
-/// Counts records that cannot be read, and listings that the last backup needs and that are not there.
+/// Counts unreadable records, and listings that the last backup needs and that are missing.
 fn unreadable(repo: &Repository, last: Option<&Summary>) -> u64 {
     let snapshot = last.and_then(|last| repo.snapshot(last.id).ok());
     let bases = snapshot.iter().flat_map(|s| &s.roots);
@@ -658,9 +642,10 @@ fn unreadable(repo: &Repository, last: Option<&Summary>) -> u64 {
     lost.count() as u64 + repo.unreadable().len() as u64
 }
 
-/// Counts the files of the last backup whose content is known to be damaged, or lay in packs that are not there. By a listing, not by reading.
+/// Counts the files of the last backup whose content is known to be damaged, or was in packs that
+/// are missing. It lists the packs and does not read them, which would take too long here.
 fn lost(repo: &Repository, last: Option<&Summary>) -> u64 {
-    // What cannot be listed is said by whatever needs it.
+    // If the packs cannot be listed, other checks report that.
     let _ = repo.notice_lost_packs();
     let damaged = repo.damaged_blobs();
     if damaged.is_empty() {
@@ -676,7 +661,7 @@ fn lost(repo: &Repository, last: Option<&Summary>) -> u64 {
     entries.filter(is_lost).count() as u64
 }
 
-/// The last operations, newest first; what undoes one of them is among them.
+/// Returns the last operations, newest first. Undos count as operations.
 fn operations(repo: &Repository) -> Result<Vec<Operation>> {
     let ids = repo.operation_ids()?;
     let mut operations = match ids.len().checked_sub(OPERATIONS + 1) {

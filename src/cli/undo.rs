@@ -117,7 +117,8 @@ pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
         Some(named) => named,
         None => {
             let chosen = undo::choose(&operations, &here, args.all);
-            // One that cannot be read may be the newest.
+            // A record that cannot be read may be the newest, and we must not undo another one
+            // instead.
             repo.check_log(chosen.as_ref().ok().map(|o| o.begin.id))?;
             let chosen = chosen.map_err(|error| instead(error, &operations))?;
             check_words(cx, &repo, &operations, chosen, &args.words)?;
@@ -127,7 +128,8 @@ pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
     let elsewhere = named.is_none() && !here.has(operation);
     let asks = args.how.dry_run || cx.ui.can_ask && !args.how.yes;
     if elsewhere && !asks {
-        // `--yes` says yes to what was done here: a script in one project is not to revert another.
+        // `--yes` covers only operations of this workspace: a script in one project must not revert
+        // another.
         let ids: Vec<Id> = operations.iter().map(|o| o.begin.id).collect();
         let place = cx.shown_absolute(operation.begin.cwd.as_path());
         let id = operation.begin.id.prefix(&ids);
@@ -150,8 +152,9 @@ pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
     reverse(cx, &repo, &operations, operation, &done)
 }
 
-/// Returns what has to be taken back to take back `operation`: the redo that did it again, unless that left alone what is asked for. A redo does
-/// nothing to a file that the undo before it left because it had changed again.
+/// Returns the operation that must be undone to undo `operation`: the redo that repeated it, unless
+/// the redo did not touch the requested paths. A redo skips files that the undo before it left as
+/// conflicts.
 fn done_again<'a>(
     cx: &Context,
     repo: &Repository,
@@ -171,7 +174,8 @@ fn done_again<'a>(
     }
 }
 
-/// Names the operation to look at where all that changed meanwhile was in other places, or nothing that this machine recorded is left.
+/// Names an operation that the user may mean, if none can be undone: one that changed only other
+/// places, or one that another machine recorded.
 fn instead(error: Error, operations: &[Operation]) -> Failure {
     let ids: Vec<Id> = operations.iter().map(|o| o.begin.id).collect();
     let newest = |is_it: &dyn Fn(&Operation) -> bool| operations.iter().rev().find(|o| is_it(o));
@@ -196,8 +200,9 @@ fn instead(error: Error, operations: &[Operation]) -> Failure {
     }
 }
 
-/// Makes sure that words which name no operation name paths that `chosen`, the one that is meant, changed: else the one that changed them is
-/// named, or it is said that there is none. A mistyped id would look like a path otherwise.
+/// Makes sure that words which are no operation are paths that `chosen` changed; otherwise the
+/// error names the operation that changed them. Without this check a mistyped id would count as a
+/// path.
 fn check_words(
     cx: &Context,
     repo: &Repository,
@@ -209,7 +214,7 @@ fn check_words(
     for word in words {
         let wanted = absolute(&cx.cwd, word.as_ref());
         let mut by_path = ByPath::new(repo);
-        // One that was cut off is compared with what is there.
+        // An interrupted operation has no list of changes, so we compare with the present.
         if chosen.end.is_none()
             || by_path.saw_changes(chosen, &wanted)
             || !chosen.begin.not_captured.is_empty()
@@ -249,14 +254,15 @@ fn check_words(
     Ok(())
 }
 
-/// Returns true for what could be meant as the name of an operation.
+/// Returns true if a word looks like the name of an operation.
 fn is_like_an_id(word: &OsStr) -> bool {
     let text = word.to_str().unwrap_or_default();
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
-/// Returns all operations but the one that the shell has open for the line that this call is in. One that the shell opened because it did not
-/// know the line is forgotten: what this call does is an operation of its own.
+/// Returns all operations except the one that the shell hook opened for this very command line. If
+/// the hook opened it only because it did not know the line, the record is removed: the undo is an
+/// operation itself.
 fn operations(repo: &Repository) -> Result<Vec<Operation>, Failure> {
     let mut operations = repo.operations()?;
     let parent = bdr::disk::fsutil::parent_process().map(|parent| format!(" {parent}"));

@@ -91,9 +91,9 @@ struct FileArgs {
     passphrase_file: Option<PathBuf>,
 }
 
-/// How long others that write are waited for.
+/// How long to wait for other processes that write.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What every file of age begins with, as bytes and as text.
+/// How every file of age begins, in binary and in text form.
 const AGE: [&[u8]; 2] = [
     b"age-encryption.org/v1\n",
     b"-----BEGIN AGE ENCRYPTED FILE-----",
@@ -140,7 +140,7 @@ fn export(cx: &Context, args: &ExportArgs) -> Result<u8, Failure> {
     Ok(code)
 }
 
-/// Refuses to write over anything but an earlier export.
+/// Makes sure that only an earlier export can be overwritten: one wrong path must not cost a file.
 fn check_replaceable(file: &Path) -> Result<(), Failure> {
     let Ok(there) = std::fs::read(file) else {
         return Ok(());
@@ -161,7 +161,7 @@ fn write(
 ) -> Result<Exported, Failure> {
     let made = repo.vault().export(repo.id(), passphrase, armor)?;
     fsutil::write_atomic(file, &made.bytes, 0o600)?;
-    // Without the note `bdr status` goes on asking for an export, and nothing worse.
+    // If this note cannot be written, `bdr status` keeps asking for an export. That does no harm.
     let _ = repo.vault().note_exported(&made.fingerprints);
     let _ = cx.journal().update(|memory| memory.exported = Some(cx.now));
     Ok(made)
@@ -181,7 +181,8 @@ fn exported_words(cx: &Context, file: &Path, made: &Exported) -> String {
     text
 }
 
-/// Asks at the end of `bdr init` whether to export, if there are values that are only on this machine.
+/// Asks at the end of `bdr init` whether to export, if this machine has the only copy of some
+/// values.
 pub(super) fn offer_export(cx: &Context, repo: &Repository) -> Result<(), Failure> {
     let only_here = repo.vault().only_here();
     if only_here == 0 || cx.ui.json {
@@ -270,7 +271,7 @@ fn imported_words(found: &Imported) -> String {
     text
 }
 
-/// Returns the passphrase from a file, from the environment, or from the one who sits there.
+/// Reads the passphrase from a file, from the environment, or from the terminal.
 fn passphrase(cx: &Context, args: &FileArgs, new: bool) -> Result<Zeroizing<String>, Failure> {
     let read = |path: &Path| -> Result<Zeroizing<String>, Failure> {
         let text = std::fs::read_to_string(path).context("read", path)?;

@@ -1,8 +1,10 @@
-//! Takes an operation back: the reverse of what it changed, and nothing else.
+//! Undoes an operation: reverses its changes, and nothing else.
 //!
-//! For each path that the operation changed there are three states: before (in its snapshot), after (the stamp in its end record) and now. Only where
-//! now is as after left it is before put back. What changed again since is a conflict: it stays, and the old is written beside it. The undo
-//! saves the present first and is an operation itself, so a redo is the undo of the undo.
+//! For each path that the operation changed there are three states: before (in its snapshot), after
+//! (the stamp in its end record) and now. If now equals after, we restore before. If the path has
+//! changed again since, it is a conflict: the current version stays, and the old one is written
+//! beside it. An undo first saves the present and is an operation itself, so a redo is the undo of
+//! the undo.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -48,150 +50,149 @@ mod uncaptured;
 
 pub use choose::{Here, choose, choose_redo, effective, newest_first};
 
-/// What to take back, and how.
+/// What to undo, and how.
 #[derive(Debug, Clone)]
 pub struct UndoOptions {
-    /// The time of the operation.
+    /// The time of the undo.
     pub now: DateTime<Utc>,
-    /// Where it was asked for.
+    /// The directory in which it was requested.
     pub cwd: PathBuf,
-    /// How it was asked for.
+    /// The command line that requested it.
     pub argv: Vec<OsString>,
-    /// Also put back what changed again since: what stands there now is saved with all else, and a redo brings it back.
+    /// Also restore paths that changed again since. Their current content is saved first like
+    /// everything else, so a redo brings it back.
     pub force: bool,
-    /// Also what changed, while the operation ran, in places that it neither named nor ran in.
+    /// Also undo changes in places that the operation neither named nor ran in.
     pub all: bool,
-    /// Only look: not even the times of directories change. What is closed to its owner stays closed, and is named as not looked at.
+    /// Change nothing, not even the times of directories. Directories that are closed to their
+    /// owner stay closed and are reported as unseen.
     pub look_only: bool,
-    /// Only at or below these absolute paths; empty: all.
+    /// Only at or below these absolute paths; empty for all.
     pub paths: Vec<PathBuf>,
-    /// Absolute paths that are never touched, beside the repository's own.
+    /// Absolute paths that are never touched, in addition to the repository's own.
     pub never: Vec<PathBuf>,
-    /// Name of the machine.
     pub host: String,
-    /// The call of another program that asked for it.
+    /// The call of another program that requested it.
     pub agent: Option<AgentCall>,
 }
 
-/// What happens to one path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UndoAction {
-    /// It comes back as it was.
+    /// It is restored.
     Restore,
-    /// The operation made it, and nothing touched it since.
+    /// The operation created it, and nobody touched it since: it is removed.
     Remove,
-    /// Mode, times or attributes come back.
+    /// Only mode, times or attributes are restored.
     Metadata,
-    /// It changed again since, elsewhere inside: what the operation changed comes back, the rest stays.
+    /// It changed again since, in other parts: only the part that the operation changed is
+    /// restored.
     Merge,
-    /// It changed again since: it stays, the old one is written beside it.
+    /// It changed again since: it stays, and the old version is written beside it.
     Conflict,
-    /// The operation made it, and it changed since: it stays.
+    /// The operation created it, and it changed since: it stays.
     Keep,
 }
 
-/// One step of a plan.
 #[derive(Debug, Clone)]
 pub struct UndoStep {
-    /// Where, absolute.
+    /// Absolute.
     pub path: PathBuf,
-    /// What happens.
     pub action: UndoAction,
-    /// What is restored or removed.
+    /// The kind of the object that is restored or removed.
     pub kind: Kind,
-    /// Its size, with all below a directory that comes back whole.
+    /// Its size; for a directory that is restored whole, with everything in it.
     pub bytes: u64,
-    /// Regular files; more than one for a directory that comes back whole.
+    /// Number of regular files; more than one for a directory that is restored whole.
     pub files: u64,
-    /// Where the old one is written, for a conflict.
+    /// In a conflict, the path to which the old version is written.
     pub beside: Option<PathBuf>,
-    /// What of its metadata comes back, if that is all.
+    /// Which metadata is restored, if only that is.
     pub differs: Differences,
 }
 
-/// A root that an operation neither named nor ran in, and that changed while it ran.
+/// A root that changed while an operation ran that neither named it nor ran in it.
 #[derive(Debug, Clone)]
 pub struct Meanwhile {
-    /// Where it is, absolute.
+    /// Absolute.
     pub path: PathBuf,
-    /// Files that are gone.
+    /// Number of files that are gone.
     pub deleted: u64,
-    /// Objects that are new or differ.
+    /// Number of objects that are new or differ.
     pub altered: u64,
 }
 
-/// What an undo would do. Inert.
+/// What an undo would do. A plan changes nothing until it is applied.
 #[derive(Debug, Clone)]
 pub struct UndoPlan {
-    /// What is taken back.
+    /// The operation to undo.
     pub operation: OperationId,
     /// Steps, sorted by path.
     pub steps: Vec<UndoStep>,
-    /// What the operation may have changed without its having been captured.
+    /// Paths that the operation may have changed and that were not captured.
     pub not_captured: Vec<PathNote>,
-    /// What it changed without its having been captured: it is not as it was, and this undo cannot bring it back.
+    /// Paths that it changed and that were not captured: this undo cannot restore them.
     pub missing: Vec<PathNote>,
-    /// What cannot be read, or not be put back.
+    /// Paths that cannot be read or restored.
     pub problems: Vec<PathNote>,
-    /// What was not looked at because nothing was to be opened for it.
+    /// Directories that were not read because `look_only` forbids opening them.
     pub unseen: Vec<PathNote>,
-    /// Steps that paths given leave out.
+    /// Number of steps that were left out because only some paths were requested.
     pub rest: u64,
-    /// Where something changed while the operation ran, most likely by others: left as it is.
+    /// Places that changed while the operation ran, most likely by somebody else. They stay as they
+    /// are.
     pub meanwhile: Vec<Meanwhile>,
-    /// Files of which something was sealed and not available.
+    /// Files with sealed values that are not available.
     pub sealed: Vec<PathNote>,
     work: Work,
     roots: Vec<Root>,
-    /// Directories that are closed to their owner and have to be opened for it.
+    /// Directories that are closed to their owner and must be opened to apply the plan.
     closed: Vec<PathBuf>,
-    /// An undo of the same operation was partial.
+    /// An earlier undo of this operation was partial.
     is_again: bool,
 }
 
 impl UndoPlan {
-    /// Returns how much of the operation it is, if paths were given and there is more.
+    /// Returns how much of the operation it covers, if only some paths were requested.
     pub fn part(&self) -> Option<Portion> {
         self.work.part
     }
 
-    /// Returns true if nothing would be done, though there may be conflicts left from an undo before this one.
+    /// Returns true if it would change nothing, though conflicts of an earlier undo may remain.
     pub fn does_nothing(&self) -> bool {
         self.work.steps() == 0
     }
 
-    /// Returns what names this plan: another one for other steps, and for the same steps where something else stands by now.
+    /// Returns a digest of this plan. It differs for other steps, and for the same steps if the
+    /// paths have changed meanwhile.
     pub fn digest(&self) -> Digest {
         Digest::of(format!("{} {}", self.operation, self.work.digest()).as_bytes())
     }
 }
 
-/// What an undo did.
+/// The result of an undo.
 #[derive(Debug, Clone)]
 pub struct UndoReport {
-    /// The undo, itself an operation.
+    /// The operation that the undo is.
     pub operation: OperationId,
-    /// Objects restored.
     pub restored: u64,
-    /// Of these, those that are no directories.
+    /// Restored objects other than directories.
     pub files: u64,
-    /// Objects removed.
     pub removed: u64,
-    /// Paths that changed since and were kept.
+    /// Number of paths that changed since and were kept.
     pub conflicts: u64,
-    /// What failed.
     pub problems: Vec<PathNote>,
-    /// What the operation did to things that were not captured: it is not undone.
+    /// Changes to paths that were not captured: these are not undone.
     pub missing: Vec<PathNote>,
     /// Wall time.
     pub elapsed: Duration,
 }
 
-/// Plans an undo. Reads only.
+/// Plans an undo. Changes nothing.
 ///
-/// What the operation changed is on its end record, or is found by comparing what is there with the snapshot. Both need directories that
-/// it closed to its owner to be open, which is why that comes first; they are closed again when the plan is made.
+/// The changes are in the end record, or are found by comparing the present with the snapshot. Both
+/// must read directories that the operation closed to their owner, so these are opened first and
+/// closed again when the plan is ready.
 ///
 /// # Errors
 /// The operation has no snapshot, or its snapshot is damaged.
@@ -247,7 +248,7 @@ pub fn plan(
             ..options.clone()
         };
         let whole = self::plan(repo, operation, &all, monitor)?;
-        // The rest can be taken back later: the operation is not undone by this.
+        // The rest can be undone later, so the operation does not count as undone yet.
         plan.rest = whole.work.steps().saturating_sub(plan.work.steps());
         plan.work.partial = plan.rest > 0;
         let (done, of) = (plan.work.files(), whole.work.files());
@@ -256,7 +257,7 @@ pub fn plan(
     Ok(plan)
 }
 
-/// Returns the snapshot before an operation, or says why there is none: each reason has another way out.
+/// Returns the snapshot before an operation. The errors differ because each has another solution.
 fn snapshot_before(repo: &Repository, operation: &Operation) -> Result<Snapshot> {
     let before = operation.begin.before.ok_or_else(|| {
         Error::invalid(
@@ -269,13 +270,13 @@ fn snapshot_before(repo: &Repository, operation: &Operation) -> Result<Snapshot>
             name: layout::some_snapshot(before),
             reason: MISSING.to_owned(),
         },
-        // One that is too old goes together with its operation.
+        // If it were too old, the operation would have been removed with it.
         Error::NoSuchSnapshot { .. } => Error::Expired { snapshot: before },
         other => other,
     })
 }
 
-/// Returns what an operation changed: by its end record, and by looking where that does not tell.
+/// Returns what an operation changed: from its end record, and by comparing where that has gaps.
 fn changes_of(
     repo: &Repository,
     operation: &Operation,
@@ -284,7 +285,8 @@ fn changes_of(
     opened: &Opened,
     plan: &mut UndoPlan,
 ) -> Result<Vec<RootChanges>> {
-    // One that was cut off is compared as it is now; so is a checkpoint, of which all that came after is meant.
+    // Without an end record we compare with the present. The same for a checkpoint, because its
+    // undo is about everything that came after it.
     let ended = operation.end.as_ref();
     let ended = ended.filter(|_| operation.begin.kind != OperationKind::Call);
     let mut changes = ended.map_or_else(Vec::new, |end| end.roots.clone());
@@ -298,7 +300,8 @@ fn changes_of(
     Ok(changes)
 }
 
-/// Sets apart what changed where the operation neither worked nor was told to: that is most likely somebody else's.
+/// Takes out changes in places that the operation neither ran in nor named: they are most likely
+/// somebody else's work.
 fn without_elsewhere(
     operation: &Operation,
     snapshot: &Snapshot,
@@ -346,7 +349,8 @@ fn without_elsewhere(
     own
 }
 
-/// Plans root by root. What bdr itself put back since counts as left by the operation: without that a redo would be all conflicts.
+/// Plans root by root. Paths that bdr itself restored since count as left by the operation,
+/// otherwise every path of a redo would be a conflict.
 #[expect(
     clippy::too_many_arguments,
     reason = "what is known of an operation, and what becomes of it"
@@ -393,7 +397,8 @@ fn plan_roots(
     Ok(())
 }
 
-/// Opens what an operation has closed to its owner, as far as it is needed to look at what it changed.
+/// Opens directories that an operation closed to their owner, where we must read them to find its
+/// changes.
 fn open_ways(operation: &Operation, snapshot: &Snapshot, opened: &mut Opened) {
     let ended = operation
         .end
@@ -417,7 +422,7 @@ fn open_ways(operation: &Operation, snapshot: &Snapshot, opened: &mut Opened) {
         for change in end.roots.iter().filter(|change| change.name == record.name) {
             let stamps = change.created.iter().chain(&change.modified);
             let paths = stamps.map(|stamp| &stamp.path).chain(&change.removed);
-            // Directories repeat: each is looked at once.
+            // Many paths share directories; each is checked once.
             let mut ways: HashSet<PathBuf> = HashSet::new();
             for path in paths {
                 let path = path.to_path(root);
@@ -427,13 +432,14 @@ fn open_ways(operation: &Operation, snapshot: &Snapshot, opened: &mut Opened) {
             let mut ways: Vec<PathBuf> = ways.into_iter().collect();
             ways.sort();
             ways.iter().for_each(|way| opened.way(root, way));
-            // A root that is a file lies in a directory that may be closed.
+            // If the root is a file, its directory may be closed.
             opened.way(root.parent().unwrap_or(root), root.parent().unwrap_or(root));
         }
     }
 }
 
-/// Returns what differs from the snapshot now, in roots of which no end record tells. What cannot be read is a problem of the plan.
+/// Returns the present differences from the snapshot, for roots without an end record. Unreadable
+/// paths become problems of the plan.
 fn compare_with_now(
     repo: &Repository,
     snapshot: &Snapshot,
@@ -447,7 +453,8 @@ fn compare_with_now(
     let chosen = |record: &&RootRecord| names.is_empty() || names.contains(&record.name);
     let left_out = snapshot.roots.iter().flat_map(|record| &record.left_out);
     let ended = operation.end.as_ref().and_then(|end| end.file_time);
-    // Their states tell what was captured from what was only moved or linked, as long as no other snapshot was taken.
+    // As long as no other snapshot was taken, the states show which objects were captured and which
+    // were only moved or linked here.
     let runs = snapshot.roots.iter();
     let runs = runs.filter_map(|record| RootRun::of_snapshot(repo, record, snapshot.id));
     let runs: Vec<RootRun> = runs.collect();
@@ -466,7 +473,7 @@ fn compare_with_now(
     Ok(result)
 }
 
-/// Sorts steps, and makes one of a directory that comes back or goes with everything below it.
+/// Sorts steps, and merges those of a directory that is restored or removed with everything in it.
 fn collapsed(mut steps: Vec<UndoStep>) -> Vec<UndoStep> {
     steps.sort_by(|a, b| a.path.cmp(&b.path));
     let mut result: Vec<UndoStep> = Vec::with_capacity(steps.len().min(1024));
@@ -490,7 +497,8 @@ fn collapsed(mut steps: Vec<UndoStep>) -> Vec<UndoStep> {
 /// Saves the present, then applies the plan.
 ///
 /// # Errors
-/// The present cannot be saved (nothing is written then). Files that cannot be restored are problems, not errors.
+/// The present cannot be saved; then nothing is changed. Files that cannot be restored are
+/// problems, not errors.
 pub fn apply(
     repo: &Repository,
     operation: &Operation,
@@ -519,7 +527,7 @@ pub fn apply(
     }
     crate::repo::under_way::sweep(repo);
     let mut opened = Opened::again(&plan.closed);
-    // A redo closes them again.
+    // The record has them, so that a redo closes them again.
     backup.modes = opened.modes();
     backup.touched = Some(Arc::new(plan.work.touched()));
     let protected = guard::open(repo, &roots, &backup, intent, monitor)?;
@@ -528,7 +536,8 @@ pub fn apply(
     opened.release(plan.work.sets_modes());
     drop(opened);
     plan.work.partial |= !applied.problems.is_empty() || !plan.problems.is_empty();
-    // What cannot be given back at the second time of asking either will not be at the third.
+    // Missing values make the first undo partial, so that it can be run again. Values that are
+    // missing then too are lost.
     plan.work.partial |= !applied.lacking.is_empty() && !plan.is_again;
     protected.finish_work(&plan.work)?;
     let conflicts = plan

@@ -13,7 +13,7 @@ use crate::app::error::Failure;
 use crate::app::exit;
 use crate::ui;
 
-/// What came of a week.
+/// The backups of one week.
 #[derive(Default)]
 struct Week {
     backups: u64,

@@ -18,9 +18,9 @@ use crate::app::log;
 use crate::ui::table::shorten;
 use crate::ui::{plural, prompt, when};
 
-/// Operations that are listed.
+/// The list has this many operations.
 const LISTED: usize = 200;
-/// Paths of a directory from which on they are one line.
+/// More paths in one directory than this become one line.
 const MANY: usize = 13;
 
 pub(super) fn interactive(
@@ -95,7 +95,7 @@ fn line(cx: &Context, operation: &Operation, ids: &[Id]) -> String {
     )
 }
 
-/// Returns what is chosen from, with the paths that each line stands for.
+/// Returns the lines of the list, with the paths of each.
 fn rows<'a>(cx: &Context, steps: &'a [UndoStep]) -> Vec<(String, Vec<&'a Path>)> {
     let mut by_dir: BTreeMap<&Path, Vec<&Path>> = BTreeMap::new();
     for step in steps {

@@ -1,4 +1,4 @@
-//! Several operations taken back, the newest first, each by an undo of its own.
+//! Undoes several operations, newest first, each with its own undo.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,8 @@ use crate::app::exit;
 use crate::app::time;
 use crate::ui::{plural, prompt};
 
-/// Takes back the last `range.0` operations, or all since `range.1`. A conflict stops it: what comes before may build on it.
+/// Undoes the last `range.0` operations, or all since `range.1`. It stops at a conflict, because
+/// earlier operations may depend on the file.
 pub(super) fn several(
     cx: &Context,
     range: (Option<u16>, Option<&str>),
@@ -67,7 +68,7 @@ pub(super) fn several(
         }
         cx.ui.report(&text)?;
     }
-    // More may be in a range of time than whoever typed it had in mind.
+    // A period may contain more operations than the user remembers.
     let in_doubt = |operation: &&Operation| is_old(cx, operation) || is_set_up(operation);
     if !how.yes && chosen.iter().any(in_doubt) {
         let operations = plural(chosen.len() as u64, "operation");
@@ -101,7 +102,8 @@ fn command(range: (Option<u16>, Option<&str>), done: &Reversal<'_>) -> String {
     command + " --yes"
 }
 
-/// Returns the plan of each operation. What a later one changed too can only be planned when that one is undone: it is named as such.
+/// Returns the plan of each operation. Paths that a later operation changed too can be planned only
+/// when that one is undone, and are marked so.
 fn plans(
     cx: &Context,
     repo: &Repository,

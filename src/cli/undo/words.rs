@@ -1,4 +1,4 @@
-//! How an undo is said: its heading, its plan, what came of it.
+//! The wording of an undo: heading, plan and result.
 
 use std::path::Path;
 
@@ -18,15 +18,16 @@ use crate::ui::steps::{Line, Shown, View, collapse, gathered};
 use crate::ui::table::shorten;
 use crate::ui::{self, count, plural, when};
 
-/// Characters of a command that a heading shows.
+/// A heading shows this many characters of the command.
 const TITLE: usize = 60;
 /// How much of it is shown on the narrowest screen.
 const LEAST_TITLE: usize = 20;
 
-/// Conflicts of which the next step is named.
+/// The next step is named for this many conflicts.
 const CONFLICTS: usize = 3;
 
-/// Returns the line that says which operation it is: of an undo of an undo, what that one had reversed.
+/// Returns the heading, which says which operation it is. For the undo of an undo it names the
+/// operation that was undone.
 pub(super) fn heading(
     cx: &Context,
     operation: &Operation,
@@ -98,7 +99,7 @@ pub(super) fn steps(cx: &Context, plan: &UndoPlan, git: &[Touched], all: bool) -
     text
 }
 
-/// Returns what the steps of an undo mean for repositories of git.
+/// Returns what the steps of an undo mean for git repositories.
 pub(super) fn git_of(
     repo: &Repository,
     operation: &Operation,
@@ -113,8 +114,8 @@ pub(super) fn git_of(
     Ok(touched.transpose()?.unwrap_or_default())
 }
 
-/// Returns the lines of steps: what they mean to a repository of git is said by its branches, and many of one kind in a directory are one, unless
-/// `all` are asked for.
+/// Returns the lines of steps. Changes in a git repository are summed up by its branches, and many
+/// of one kind in a directory become one line, unless `all` is set.
 pub(super) fn listed(cx: &Context, steps: &[UndoStep], git: &[Touched], all: bool) -> String {
     let mut text = String::new();
     for one in git {
@@ -179,7 +180,7 @@ pub(super) fn meanwhile(cx: &Context, plan: &UndoPlan, verb: &str, own: &str) ->
     plan.meanwhile.iter().map(line).collect()
 }
 
-/// Returns the commands that settle conflicts: look at both, then have the old one.
+/// Returns the commands that settle conflicts: compare both versions, then take the old one.
 pub(super) fn next_steps(cx: &Context, plan: &UndoPlan, own: &str) -> String {
     let word = |path: &Path| {
         let below = path.strip_prefix(&cx.cwd).unwrap_or(path);
@@ -236,7 +237,8 @@ fn line(cx: &Context, step: &UndoStep, joined: &Line) -> String {
     }
 }
 
-/// Says what came of it. `left` is how many files were not asked for, and the command that undoes them too.
+/// Returns the result. `left` is the number of files that were not requested, and the command that
+/// undoes them too.
 pub(super) fn ending(
     cx: &Context,
     report: &UndoReport,

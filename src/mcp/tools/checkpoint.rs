@@ -26,13 +26,13 @@ pub(super) struct CheckpointResult {
     file_count: u64,
     changed_since_last: u64,
     excluded: Excluded,
-    /// Until when it can be undone.
+    /// The checkpoint can be undone until then.
     expires: String,
     duration_ms: u64,
     warnings: Vec<String>,
 }
 
-/// What is stored without its values, or not at all.
+/// Files that are stored without their secret values, or not at all.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -85,7 +85,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     };
     let (id, report) = guard::checkpoint(&repo, &captured, &options, call.agent(), &cx.progress())?;
     call.session.set_checkpoint(id);
-    // What no scheduler did.
+    // Where no scheduler runs, somebody has to start backups that are due.
     let overdue = tick::catch_up(cx, "mcp");
     Ok(answer(call, &checkpoint_id(id, cx.now), &report, overdue).into())
 }

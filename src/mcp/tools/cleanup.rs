@@ -13,7 +13,7 @@ use crate::app::jobs;
 use crate::app::prune as pruning;
 use crate::ui::when;
 
-/// Backups that a preview names.
+/// A preview names this many backups.
 const SHOWN: usize = 100;
 
 #[derive(Debug, Serialize)]
@@ -48,7 +48,7 @@ struct Analysis {
     space_to_reclaim: u64,
 }
 
-/// What a dry run shows.
+/// The answer to a dry run.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -58,7 +58,7 @@ struct Preview {
     estimated_space_reclaimed: u64,
 }
 
-/// What is gone.
+/// The answer after backups were removed.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -99,7 +99,7 @@ impl PlannedBackup {
     }
 }
 
-/// A backup that goes, and why.
+/// A backup that is removed, and why.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -118,7 +118,7 @@ impl Expired {
     }
 }
 
-/// A backup that stays, and for which period.
+/// A backup that is kept, and for which period.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -157,7 +157,7 @@ impl KeptCounts {
     }
 }
 
-/// What retention would do now.
+/// Which backups retention would keep and remove now.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -249,7 +249,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     }))
 }
 
-/// Returns the bytes that a clean-up gives back.
+/// Returns how many bytes a clean-up frees.
 fn reclaimed(report: &PruneReport) -> u64 {
     report.trashed_bytes + report.staged_bytes + report.swept_bytes
 }
@@ -260,7 +260,8 @@ fn blocked(report: &PruneReport) -> Option<Problem> {
     (!report.blocked.is_empty()).then(|| Problem::new("PARTIAL", why(), next))
 }
 
-/// Returns the policy of the configuration, raised by what the call asks for; never lowered.
+/// Returns the policy of the configuration, with the higher numbers of the call. Lower ones are
+/// ignored: a program must not be able to delete backups that the user wants to keep.
 fn policy(call: &Call<'_>, warnings: &mut Vec<String>) -> Result<Policy, Fault> {
     let configured = &call.cx.config.retention;
     let mut policy = configured.clone();
@@ -301,7 +302,7 @@ fn reasons(planned: &PlannedSnapshot) -> String {
     words.join(", ")
 }
 
-/// Returns the period that it stands for, or why else it stays.
+/// Returns the period for which it is kept, or the other reason.
 fn category(planned: &PlannedSnapshot) -> String {
     let slot = planned
         .decision
@@ -314,7 +315,7 @@ fn category(planned: &PlannedSnapshot) -> String {
     slot.unwrap_or_else(|| reasons(planned))
 }
 
-/// Returns what retention would do now.
+/// Returns which backups retention would keep and remove now.
 pub(super) fn overview(call: &Call<'_>) -> Result<RetentionOverview, Fault> {
     let repo = call.repository()?;
     let mut options = PruneOptions::new(call.cx.now, &pruning::local);

@@ -50,7 +50,7 @@ struct CreateStats {
     compression_savings: u64,
 }
 
-/// For callers that ask for it; patient data is looked for in any case.
+/// Only for callers that ask for it; bdr looks for patient data in any case.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -93,12 +93,13 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
                         .0
                         .report
                 }
-                // One of some sources is not what is due every day.
+                // A backup of some sources does not replace the daily one of all.
                 false => backing::perform(cx, &repo, &wanted)?.report,
             }
         }
         Sources::Configured(sources) => {
-            // Under a name of its own: a backup with holes does not stand for the source.
+            // Under its own name, because this backup has only part of the source: under the name
+            // of the source it would look complete.
             let chosen = cx
                 .config
                 .sources
@@ -136,7 +137,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
 }
 
 enum Sources {
-    /// By their names; empty: all.
+    /// Names of sources; empty for all.
     Configured(Vec<String>),
     Places(Vec<PathBuf>),
 }
@@ -207,7 +208,7 @@ fn of_places(
     }
     let places = bdr::model::rules::normalise(places)?;
     cx.launch_lifeboat(repo.location());
-    // Not being able to pack what guards left is no reason not to back up.
+    // If the content that guards kept cannot be packed, the backup is still worth making.
     let _ = settle(repo, Level::Best, cx.now, &cx.progress());
     let mut options = BackupOptions::new(Trigger::Backup, cx.now);
     options.full = full;

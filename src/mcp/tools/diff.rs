@@ -15,11 +15,11 @@ use crate::app::context::Context;
 use crate::app::{mask, patch};
 use crate::ui::{count, plural};
 
-/// Files of one page.
+/// Files per page.
 const PAGE: usize = 100;
-/// Bytes of text diffs in one answer.
+/// Text diffs in one answer have this many bytes at most.
 const MAX_PATCHES: usize = 24 << 10;
-/// Files that the resource names.
+/// The resource names this many files at most.
 const MAX_DOCUMENT: usize = 1000;
 
 #[derive(Debug, Serialize)]
@@ -62,7 +62,7 @@ struct Counts {
     added: usize,
     changed: usize,
     deleted: usize,
-    /// Of the newer side.
+    /// The size in the newer snapshot, or now.
     bytes: u64,
 }
 
@@ -112,7 +112,8 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     Ok(Answer::new(result, brief).into())
 }
 
-/// Returns the older side and what clients call it: the one that was named, the last checkpoint, else the last backup.
+/// Returns the older side and its name for clients: the snapshot that was named, else the last
+/// checkpoint, else the last backup.
 fn older<'s>(
     call: &Call<'_>,
     repo: &Repository,
@@ -148,7 +149,7 @@ fn older<'s>(
     Ok((before, name))
 }
 
-/// Adds the differences in the text, as far as the answer has room for them.
+/// Adds text diffs until the answer is full.
 fn put_patches(
     repo: &Repository,
     shown: &[&Changed],
@@ -168,7 +169,7 @@ fn put_patches(
     Ok(())
 }
 
-/// Returns the answer as text. `left`: how many files differ from this page on.
+/// Returns the answer as text. `left` is the number of differing files from this page on.
 fn brief(cx: &Context, result: &DiffResult, shown: &[&Changed], left: usize) -> String {
     let (counts, from, to) = (
         &result.summary.counts,
@@ -188,19 +189,20 @@ fn brief(cx: &Context, result: &DiffResult, shown: &[&Changed], left: usize) -> 
     if left > told {
         lines.push(format!("… {} more in all", count((left - told) as u64)));
     }
-    // The newer side of a checkpoint's undo is what there is now.
+    // An undo goes back from the present, so we offer it only for a diff with the present.
     if to == "now" && from.starts_with("cp-") {
         lines.push(format!(
             "To undo this: undo_changes {{\"checkpointId\":\"{from}\"}}"
         ));
     }
-    // A model reads the text; the structured form has it file by file.
+    // The text is for the model; the structured result has every file.
     let patches = result.files.iter().filter_map(|file| file.patch.clone());
     lines.extend(patches);
     lines.join("\n")
 }
 
-/// Returns what `bdr://diff/FROM/TO` shows, and whether it will always be that: names like `latest` mean others tomorrow.
+/// Returns the content of `bdr://diff/FROM/TO`, and whether clients may cache it for good: `latest`
+/// is another snapshot tomorrow.
 pub(crate) fn document(
     cx: &Context,
     roots: &Roots,
@@ -283,7 +285,7 @@ fn changes(
     for (_, root, changes) in differences {
         for change in changes {
             let path = change.path().to_path(&root);
-            // A directory whose times are new says nothing that its files do not.
+            // If only the times of a directory changed, the files in it explain why.
             let noise = matches!(&change, Change::Metadata(pair) if pair.0.mode == pair.1.mode);
             if !noise && roots.has(&path) && globs.fit(&path) {
                 found.push(Changed {
@@ -295,7 +297,7 @@ fn changes(
         }
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
-    // A directory says nothing that what is in it does not.
+    // The files in a directory are listed anyway.
     let mut listed: Vec<Changed> = Vec::with_capacity(found.len());
     for changed in found.into_iter().rev() {
         let is_dir = changed
@@ -340,7 +342,8 @@ fn summary(from: &str, to: &str, changes: &[Changed]) -> Summary {
     }
 }
 
-/// Returns the difference of a text file as a patch, or one line that says why there is none. `now`: the newer side is what stands, within these roots.
+/// Returns the patch of a text file, or one line that says why there is none. With `now`, the newer
+/// side is the file on disk, if it is below these roots.
 fn patch_of(repo: &Repository, changed: &Changed, now: Option<&Roots>) -> Result<String, Fault> {
     let (old, new) = changed.sides();
     let old = match old {

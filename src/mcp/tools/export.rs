@@ -18,7 +18,7 @@ use super::{cleanup, figures, schedule};
 use crate::app::config;
 use crate::app::documents::ConfigValues;
 
-/// Backups that an export names.
+/// An export names this many backups.
 const HISTORY: usize = 50;
 
 #[derive(Debug, Serialize)]
@@ -98,7 +98,8 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     Ok(Answer::new(result, "").into())
 }
 
-/// Returns what bdr's configuration says, and beside it what older servers called the same.
+/// Returns the configuration, with the same values under the names of earlier servers as well:
+/// clients written for those read it too.
 fn exported(call: &Call<'_>, known: &Config) -> Result<Value, Fault> {
     let cx = call.cx;
     let mut config = json!(ConfigValues::new(known));
@@ -145,7 +146,8 @@ fn exported(call: &Call<'_>, known: &Config) -> Result<Value, Fault> {
     Ok(config)
 }
 
-/// Returns a value in YAML's block style; scalars as JSON, which YAML reads as it is.
+/// Returns a value in YAML block style. Scalars are written as JSON, because every JSON scalar is
+/// valid YAML.
 fn yaml(value: &Value, depth: usize) -> String {
     let indent = "  ".repeat(depth);
     let scalar = |value: &Value| match value {

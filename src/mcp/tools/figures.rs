@@ -1,4 +1,4 @@
-//! Backups in figures, by the names that the brief's specification and the server that was shipped gave them.
+//! Statistics of backups, under the names of the specification and of the earlier server.
 
 use bdr::repo::Repository;
 use bdr::repo::snapshot::{Snapshot, SnapshotKind};
@@ -16,7 +16,7 @@ pub(super) fn kind(kind: SnapshotKind) -> &'static str {
     }
 }
 
-/// Returns how much smaller it is, in percent.
+/// Returns the space that compression saved, in percent.
 pub(super) fn ratio(bytes: u64, stored: u64) -> u64 {
     match bytes {
         0 => 0,
@@ -24,7 +24,7 @@ pub(super) fn ratio(bytes: u64, stored: u64) -> u64 {
     }
 }
 
-/// What was backed up and into how many bytes.
+/// The sizes of a backup: of its files, and in the repository.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -35,9 +35,9 @@ pub(super) struct Contents {
     sources: Vec<String>,
     file_count: u64,
     total_size: u64,
-    /// The bytes that were added.
+    /// Bytes added to the repository.
     compressed_size: u64,
-    /// How much smaller it is, in percent.
+    /// Space saved, in percent.
     compression_ratio: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     label: Option<String>,
@@ -61,7 +61,7 @@ impl Contents {
     }
 }
 
-/// A backup as a list shows it.
+/// A backup in a list.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -86,14 +86,15 @@ impl Backup {
     }
 }
 
-/// All that is known of a backup.
+/// A backup with all details.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Metadata {
     #[serde(flatten)]
     contents: Contents,
-    /// Of its record: that has the digests of its packs and listings, and they those of the files.
+    /// The digest of its record. The record has the digests of packs and listings, and these have
+    /// those of the files: it covers everything.
     #[serde(skip_serializing_if = "Option::is_none")]
     checksum: Option<String>,
 }
@@ -108,7 +109,7 @@ impl Metadata {
     }
 }
 
-/// What all backups hold and take.
+/// The sums of all backups.
 struct Totals {
     bytes: u64,
     stored: u64,
@@ -129,7 +130,7 @@ fn totals(backups: &[&Summary]) -> Totals {
     }
 }
 
-/// The figures of the server that was shipped.
+/// The statistics of the earlier server.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -160,7 +161,7 @@ impl Statistics {
     }
 }
 
-/// The figures that the specification wants of a list.
+/// The statistics that the specification asks for with a list.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]

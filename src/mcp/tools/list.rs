@@ -20,7 +20,7 @@ pub(super) struct ListResult {
     backups: Vec<Backup>,
     total: usize,
     total_backups: usize,
-    /// How many fit what was asked for, on all pages.
+    /// The number of matches on all pages.
     filtered: usize,
     statistics: Statistics,
     storage_stats: StorageStats,
@@ -114,7 +114,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     Ok(Answer::new(result, "").into())
 }
 
-/// Returns the latest backups as `bdr://snapshots` shows them.
+/// Returns the latest backups, for `bdr://snapshots`.
 pub(crate) fn document(cx: &Context, most: usize) -> Result<SnapshotsDocument, Fault> {
     let all = cx.repository()?.summaries()?;
     let backups: Vec<&Summary> = all.iter().filter(|summary| is_listed(summary)).collect();
@@ -126,7 +126,7 @@ pub(crate) fn document(cx: &Context, most: usize) -> Result<SnapshotsDocument, F
     })
 }
 
-/// A place that a backup has to hold: a source's name, or a path.
+/// A backup must contain this to be listed: a source by its name, or a path.
 enum Held {
     Name(String),
     Path(std::path::PathBuf),
@@ -150,7 +150,7 @@ fn places(call: &Call<'_>, roots: &Roots) -> Result<Vec<Held>, Fault> {
         .any(|source| source.name == text)
     {
         true => Ok(Held::Name(text)),
-        // What is gone may have been backed up.
+        // The path need not exist: it may be gone, and in backups.
         false => Ok(Held::Path(roots.path(call.cx, &text, Use::Write)?)),
     };
     call.args.texts("sources")?.into_iter().map(place).collect()

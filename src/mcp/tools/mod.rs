@@ -1,4 +1,4 @@
-//! The tools: what each is called, takes and does. What a client is told of them is in `tools.json`.
+//! The tools: names, arguments and code. `tools.json` has the descriptions for clients.
 
 use serde_json::{Map, Value};
 
@@ -25,13 +25,13 @@ pub(crate) use diff::document as diff_document;
 pub(crate) use list::document as list_document;
 pub(crate) use status::document as status_document;
 
-/// A tool.
 pub(crate) struct Tool {
     pub(crate) name: &'static str,
     pub(crate) set: Set,
-    /// It can change something.
+    /// It can change files or backups, so `--read-only` leaves it out.
     pub(crate) changes: bool,
-    /// Taken, but not advertised: what callers of earlier servers send.
+    /// Arguments that are accepted but not advertised, because clients of earlier servers send
+    /// them.
     also: &'static [&'static str],
     /// Objects whose members count as arguments.
     nested: &'static [&'static str],
@@ -146,12 +146,12 @@ pub(crate) const ALL: [Tool; 12] = [
     },
 ];
 
-/// What clients are told: an array in the order of [`ALL`].
+/// The descriptions for clients: an array in the order of [`ALL`].
 const TOLD: &str = include_str!("tools.json");
 
-/// Returns what clients are told of the tools that fit.
+/// Returns the descriptions of the tools that fit.
 pub(crate) fn told(fits: impl Fn(&Tool) -> bool) -> Vec<Value> {
-    // The file is part of the program; a test reads it.
+    // The file is compiled in, and a test parses it, so this cannot fail.
     let all: Vec<Value> = serde_json::from_str(TOLD).unwrap_or_default();
     let wanted = ALL.iter().filter(|tool| fits(tool));
     wanted
@@ -160,7 +160,6 @@ pub(crate) fn told(fits: impl Fn(&Tool) -> bool) -> Vec<Value> {
 }
 
 impl Tool {
-    /// Returns the arguments of a call of this tool.
     pub(crate) fn read(&self, given: Map<String, Value>) -> Result<Args, Fault> {
         let told = told(|tool| tool.name == self.name);
         let properties = told
@@ -199,7 +198,7 @@ mod tests {
             assert_eq!(hints["readOnlyHint"], !tool.changes, "{}", tool.name);
             assert_eq!(hints["openWorldHint"], false, "{}", tool.name);
             assert_eq!(told["inputSchema"]["type"], "object");
-            // Clients warn of these, or refuse them.
+            // Clients show a warning for such schemas, or refuse them.
             let text = told.to_string();
             for strange in ["$schema", "\"null\"", "\"format\":\"", "anyOf"] {
                 assert!(!text.contains(strange), "{}: {strange}", tool.name);
@@ -208,7 +207,7 @@ mod tests {
         assert!(visible <= 6500, "{visible} bytes visible to a model");
     }
 
-    /// What each tool and each resource with data returns.
+    /// The result types of all tools and resources.
     fn schemas() -> Map<String, Value> {
         use schema::of;
         schema::named([
@@ -248,7 +247,7 @@ mod tests {
         schema::check("docs/mcp.schema.json", about, "results", &schemas);
     }
 
-    /// Where each tool is.
+    /// The source file of each tool.
     const FILES: [(&str, &str); 12] = [
         ("checkpoint", include_str!("checkpoint.rs")),
         ("diff_changes", include_str!("diff.rs")),
@@ -263,15 +262,16 @@ mod tests {
         ("cleanup_old_backups", include_str!("cleanup.rs")),
         ("export_backup_config", include_str!("export.rs")),
     ];
-    /// What callers of the earlier server send, and what means nothing here.
+    /// Arguments of the earlier server that have no meaning here.
     const IGNORED: [(&str, &str); 1] = [
-        // The earlier server did without a question then; here the user is asked all the same.
+        // The earlier server did not ask then; this one asks anyway.
         ("cleanup_old_backups", "force"),
     ];
-    /// What several tools read by the same code.
+    /// Arguments that several tools read with shared code.
     const SHARED: &str = include_str!("../call.rs");
 
-    /// What is read of the arguments: the name, the type that a client has to be told, and the words that are taken.
+    /// An argument that the code reads: its name, the type that the schema must give it, and the
+    /// accepted words.
     #[derive(Debug)]
     struct Read {
         name: String,
@@ -347,7 +347,7 @@ mod tests {
                     );
                     checked += 1;
                 }
-                // Some names are handed to the code that reads them.
+                // Some names are constants that are passed to a function.
                 assert!(
                     !reading.is_empty() || source.contains(&format!("\"{parameter}\"")),
                     "clients are told of `{parameter}`, which {name} does not read"

@@ -33,10 +33,10 @@ pub(super) struct RestoreResult {
     not_restored: Vec<PathReason>,
     #[serde(skip_serializing_if = "Option::is_none")]
     plan_id: Option<String>,
-    /// What the files were before, as a backup.
+    /// The backup of the files as they were before this restore.
     #[serde(skip_serializing_if = "Option::is_none")]
     pre_backup_id: Option<String>,
-    /// What takes this restore back.
+    /// The call that undoes this restore.
     #[serde(skip_serializing_if = "Option::is_none")]
     safety_checkpoint_id: Option<String>,
     duration: u64,
@@ -65,7 +65,7 @@ struct PlanCounts {
     delete: usize,
 }
 
-/// A file that is there and differs.
+/// A file that exists and differs from the backup.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -127,7 +127,8 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     done(call, &repo, result, &report)
 }
 
-/// Returns what a call asks for, within the places that it may act in.
+/// Returns the options for a call. Everything is limited to the places in which this client may
+/// act.
 fn options(
     call: &Call<'_>,
     repo: &Repository,
@@ -165,7 +166,7 @@ fn options(
     })
 }
 
-/// Says what was done, and how to take that back.
+/// Says what was restored, and how to undo it.
 fn done(
     call: &Call<'_>,
     repo: &Repository,
@@ -197,7 +198,7 @@ fn done(
     }))
 }
 
-/// Returns what is to come back of a snapshot: all that calls may see of it, or what fits the patterns.
+/// Returns the paths to restore: everything that the client may see, or what matches the patterns.
 fn chosen(
     call: &Call<'_>,
     repo: &Repository,
@@ -219,7 +220,7 @@ fn chosen(
             continue;
         }
         all = false;
-        // A root may hold allowed places, and be none.
+        // The root itself may be forbidden while directories in it are allowed.
         let listing = repo.listing(record)?;
         let mut top: Option<RepoPath> = None;
         for entry in &listing {
@@ -240,7 +241,8 @@ fn chosen(
             {
                 continue;
             }
-            // Directories come with all that is in them only where they are named themselves.
+            // A directory is restored with its content only if the pattern names the directory
+            // itself.
             if entry.kind == Kind::Dir && (globs.is_empty() || entry.path.is_root()) {
                 continue;
             }
@@ -262,7 +264,7 @@ fn chosen(
             "find_versions {\"path\":\"**/NAME\"} lists the backups that have it",
         ));
     }
-    // Everything is said by naming nothing.
+    // No paths means everything.
     Ok(if all { Vec::new() } else { paths })
 }
 
@@ -288,7 +290,7 @@ fn question(call: &Call<'_>, name: &str, plan: &RestorePlan, replaced: u64) -> S
 }
 
 impl RestoreResult {
-    /// Says what is planned; nothing is written yet.
+    /// Returns the question for the user. Nothing is written yet.
     fn new(call: &Call<'_>, repo: &Repository, from: &Snapshot, plan: &RestorePlan) -> Self {
         let is_new = |step: &&Step| step.action == Action::Create;
         let create = plan.steps.iter().filter(is_new).count();
@@ -321,7 +323,8 @@ impl RestoreResult {
     }
 }
 
-/// Returns what is there and differs, and what becomes of it: replaced, or kept where nothing was to be overwritten.
+/// Returns the files that exist and differ, and what happens to them: they are replaced, or kept if
+/// `overwrite` is not set.
 fn conflicts(
     call: &Call<'_>,
     repo: &Repository,
@@ -348,7 +351,7 @@ fn conflicts(
     (named.iter().map(conflict).collect(), more)
 }
 
-/// Returns when a file was changed last, as the snapshot has it.
+/// Returns the modification time that the snapshot has for a file.
 fn stored_time(repo: &Repository, from: &Snapshot, path: &Path) -> Option<String> {
     let record = from
         .roots

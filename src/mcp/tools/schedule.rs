@@ -1,5 +1,5 @@
-//! `schedule_backup`. bdr has one daily time, hours from one backup to the next, and one day for the full backup: what a cron
-//! expression can say of these is taken.
+//! `schedule_backup`. bdr has one daily time, an interval in hours, and one day for the full
+//! backup. Cron expressions are accepted if they mean one of these.
 
 use bdr::model::schedule::{Job, Schedule, day_word, every_word, parse_every};
 use chrono::{Local, Timelike as _};
@@ -49,7 +49,7 @@ pub(super) struct ScheduleOf {
     last: Option<LastRun>,
 }
 
-/// What the specification has in a member of its own.
+/// Values that the specification puts into a member of their own.
 #[derive(Debug, Clone, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -68,7 +68,7 @@ struct LastRun {
     last_status: &'static str,
 }
 
-/// What runs by itself, and when next.
+/// Which jobs run by themselves, and when next.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -119,7 +119,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     {
         call.note(&repo)?;
     }
-    // As it is now.
+    // Read again: the call has just changed it.
     let cx = call
         .cx
         .afresh(Some(&call.cx.places.repository), call.cx.stop.clone(), None)?;
@@ -138,7 +138,8 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     Ok(Answer::new(result, "").into())
 }
 
-/// Says what a caller of the earlier server asks for and does not get: all scheduled backups are made by the configuration.
+/// Warns about options of the earlier server that have no effect: scheduled backups follow the
+/// configuration only.
 fn ignored(call: &Call<'_>) -> Result<Vec<String>, Fault> {
     let args = &call.args;
     let asked = [
@@ -163,7 +164,7 @@ fn ignored(call: &Call<'_>) -> Result<Vec<String>, Fault> {
     Ok(ignored.map(|(_, says)| says.to_owned()).collect())
 }
 
-/// Returns which of the two schedules a call is about.
+/// Returns the schedule that a call names: daily or full.
 fn which(call: &Call<'_>) -> Result<&'static str, Fault> {
     let id = match call.args.text("scheduleId")? {
         Some(id) => Some(id),
@@ -187,14 +188,12 @@ fn invalid(message: String) -> Fault {
     )
 }
 
-/// What a cron expression says.
+/// The meaning of a cron expression.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Cron {
-    /// The time of day.
     at: String,
-    /// Hours from one backup to the next, as the configuration has them.
+    /// Hours from one backup to the next, in the form of the configuration.
     every: Option<String>,
-    /// The day of the week, if one is named.
     day: Option<String>,
 }
 
@@ -292,7 +291,8 @@ fn start(call: &Call<'_>) -> Result<String, Fault> {
             ));
         }
         (false, cron) => {
-            // An expression says all of it: without a step it is one backup a day.
+            // A cron expression replaces the whole schedule: without a step it means one backup a
+            // day.
             let every = cron.as_ref().map(|cron| cron.every.clone());
             let every = every.map(|every| every.unwrap_or_else(|| every_word(None)));
             change(cx, cron.map(|cron| cron.at), every, None)?;
@@ -310,7 +310,7 @@ fn start(call: &Call<'_>) -> Result<String, Fault> {
                 .schedule
                 .as_ref()
                 .map(|schedule| schedule.at.format("%H:%M").to_string());
-            // The time is one for all; the first one that is given is taken.
+            // bdr has one time of day for all backups, so the first one counts.
             let at = Some(at).filter(|at| !at.is_empty());
             match (&daily, &at) {
                 (Some(daily), Some(at)) if daily != at => {
@@ -326,7 +326,7 @@ fn start(call: &Call<'_>) -> Result<String, Fault> {
     Ok(format!("{message}The system's scheduler runs it."))
 }
 
-/// Ends a schedule. That takes protection away: only the user can agree to it.
+/// Ends a schedule. That removes protection, so only the user can agree to it.
 fn stop(call: &Call<'_>, action: &str) -> Result<Result<String, Outcome>, Fault> {
     let cx = call.cx;
     let weekly = which(call)? == WEEKLY;
@@ -383,7 +383,7 @@ fn trigger(call: &Call<'_>) -> Result<String, Fault> {
     }
 }
 
-/// Returns the schedules there are.
+/// Returns the existing schedules.
 pub(super) fn schedules(cx: &Context) -> Vec<ScheduleOf> {
     let Some(schedule) = &cx.config.schedule else {
         return Vec::new();
@@ -449,7 +449,7 @@ pub(super) fn next(cx: &Context) -> Option<NextRun> {
     due.min_by(|a, b| a.next_run.cmp(&b.next_run))
 }
 
-/// Returns what runs by itself, and when next.
+/// Returns which jobs run by themselves, and when next.
 pub(super) fn overview(cx: &Context) -> SchedulesOverview {
     let schedules = schedules(cx);
     SchedulesOverview {
@@ -462,7 +462,7 @@ pub(super) fn overview(cx: &Context) -> SchedulesOverview {
     }
 }
 
-/// Installs with another time, distance or day.
+/// Installs the schedule with another time, interval or day.
 fn change(
     cx: &Context,
     at: Option<String>,

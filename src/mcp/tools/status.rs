@@ -44,7 +44,7 @@ struct Health {
     issues: Vec<String>,
 }
 
-/// What the specification calls the status.
+/// The status in the form of the specification.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -58,7 +58,6 @@ struct SystemStatus {
     retention_status: Option<RetentionStatus>,
 }
 
-/// A backup in few words.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -71,7 +70,7 @@ struct Brief {
     total_size: u64,
 }
 
-/// The last backup, and what came of the last try.
+/// The last backup, and the outcome of the last attempt.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -90,7 +89,7 @@ struct NextBackup {
     scheduled_time: String,
 }
 
-/// What backups take of the storage, and how much they may.
+/// The space that backups use, and their limit.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -144,7 +143,7 @@ struct SourceLine {
     backed_up: Option<String>,
 }
 
-/// A run of a job as a line of a log.
+/// A line of the log: one run of a job.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -179,7 +178,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     Ok(Answer::new(result, "").into())
 }
 
-/// Returns what `bdr://status` shows.
+/// Returns the content of `bdr://status`.
 pub(crate) fn document(cx: &Context) -> Result<StatusResult, Fault> {
     Ok(status(cx, &look(cx, None, false)?))
 }

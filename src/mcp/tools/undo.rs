@@ -1,4 +1,4 @@
-//! `undo_changes`: everything since a checkpoint taken back.
+//! `undo_changes`: undoes everything since a checkpoint.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use super::super::result::Problem;
 use super::super::roots::Roots;
 use crate::ui::plural;
 
-/// Steps that a preview names.
+/// A preview names this many steps.
 const SHOWN: usize = 50;
 
 #[derive(Debug, Serialize)]
@@ -28,7 +28,7 @@ pub(super) struct UndoResult {
     restored: u64,
     recreated: u64,
     moved_aside: u64,
-    /// What takes this undo back.
+    /// The call that undoes this undo.
     #[serde(skip_serializing_if = "Option::is_none")]
     safety_checkpoint_id: Option<String>,
     #[serde(flatten)]
@@ -40,7 +40,7 @@ pub(super) struct UndoResult {
 }
 
 impl UndoResult {
-    /// An undo that has nothing to do.
+    /// The result if nothing has changed.
     fn nothing(checkpoint: &str) -> Self {
         Self {
             success: true,
@@ -58,7 +58,7 @@ impl UndoResult {
     }
 }
 
-/// What a dry run shows.
+/// The answer to a dry run.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -123,7 +123,8 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
         host: cx.host.clone(),
         agent: Some(call.agent()),
     };
-    // Whatever came after counts, not only what the operation is known to have done.
+    // Without an end, the undo compares with the present: a checkpoint is about everything that
+    // came after it.
     let since = Operation {
         end: None,
         ..operation.clone()
@@ -157,7 +158,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     Ok(done(call, result, &report))
 }
 
-/// Returns what is not part of the plan and worth a word.
+/// Returns warnings: what the plan cannot bring back or leaves alone.
 fn warnings(plan: &UndoPlan) -> Vec<String> {
     let number = plan.not_captured.len() as u64;
     let told = || {
@@ -169,7 +170,7 @@ fn warnings(plan: &UndoPlan) -> Vec<String> {
     (number > 0).then(told).into_iter().collect()
 }
 
-/// Says what was done, and how to take that back.
+/// Says what was undone, and how to reverse that.
 fn done(call: &Call<'_>, mut result: UndoResult, report: &UndoReport) -> Outcome {
     let safety = checkpoint_id(report.operation, call.cx.now);
     let mut brief = format!(
@@ -198,7 +199,7 @@ fn nothing(name: &str) -> Answer {
     )
 }
 
-/// Returns what changed since the checkpoint and fits the patterns.
+/// Returns the paths that changed since the checkpoint and match the patterns.
 fn changed_paths(
     call: &Call<'_>,
     repo: &Repository,
@@ -225,7 +226,7 @@ fn changed_paths(
     Ok(paths)
 }
 
-/// A plan stays within the places that calls may act in.
+/// Refuses plans that reach outside the places in which this client may act.
 fn check(call: &Call<'_>, roots: &Roots, plan: &UndoPlan) -> Result<(), Fault> {
     match plan.steps.iter().find(|step| !roots.has(&step.path)) {
         None => Ok(()),

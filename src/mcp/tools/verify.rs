@@ -10,9 +10,9 @@ use super::super::result::Problem;
 use crate::app::verify as verifying;
 use crate::ui::plural;
 
-/// Issues that a result names.
+/// A result names this many issues at most.
 const SHOWN: usize = 100;
-/// What an issue is where no file is known to be lost.
+/// The type of an issue if we know of no lost file.
 const METADATA: &str = "corrupt-metadata";
 
 #[derive(Debug, Serialize)]
@@ -29,7 +29,7 @@ pub(super) struct VerifyResult {
     bytes: u64,
     issues: Vec<Issue>,
     errors: Vec<Mismatch>,
-    /// What was damaged and is whole again: verifying takes it from its second copy.
+    /// Files that were damaged and are whole again: verifying takes them from the second copy.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     repair_actions: Vec<String>,
     duration: u64,
@@ -63,7 +63,7 @@ struct Issue {
     good_in: Option<String>,
 }
 
-/// An issue as the specification has it.
+/// An issue in the form of the specification.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -179,7 +179,8 @@ fn corrupted(damaged: usize) -> Problem {
     )
 }
 
-/// Returns what damage of one object means: a file that is lost each, or that no file is known to be.
+/// Returns the issues of one damaged object: one for each lost file, or one for the object if we
+/// know of none.
 fn issues_of(call: &Call<'_>, snapshots: &Snapshots<'_>, damage: &Damage) -> Vec<Issue> {
     let reason = damage.reason.to_string();
     if damage.lost.is_empty() {

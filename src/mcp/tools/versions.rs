@@ -1,4 +1,4 @@
-//! `find_versions`: old versions of files, by name or by what they held.
+//! `find_versions`: old versions of files, found by name or by content.
 
 use std::collections::HashSet;
 
@@ -17,9 +17,9 @@ use crate::app::mask;
 use crate::app::time;
 use crate::ui::{count, plural, when};
 
-/// Paths whose history is read in one call.
+/// One call reads the history of this many paths.
 const MAX_PATHS: usize = 200;
-/// Versions that are searched for a text.
+/// One call searches this many versions for a text.
 const MAX_SEARCHED: usize = 2000;
 
 #[derive(Debug, Serialize)]
@@ -33,7 +33,7 @@ pub(super) struct VersionsResult {
     next_cursor: Option<String>,
 }
 
-/// A file as one backup has it.
+/// A file in one backup.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -42,7 +42,8 @@ struct VersionOf {
     backup_id: String,
     modified: String,
     size: u64,
-    /// The beginning of its digest; of a file with sealed values there is none.
+    /// The beginning of its digest; null for a file with sealed values, because a digest would let
+    /// a reader test guesses.
     sha256: Option<String>,
 }
 
@@ -80,7 +81,6 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     Ok(answer.into())
 }
 
-/// What is looked for.
 struct Wanted<'a> {
     path: Option<&'a str>,
     text: Option<&'a str>,
@@ -109,7 +109,7 @@ impl<'a> Wanted<'a> {
         })
     }
 
-    /// Returns the versions of files that fit, the newest first, and of how many paths there are any.
+    /// Returns the matching versions, newest first, and the number of paths that have any.
     fn versions(
         &self,
         call: &Call<'_>,
@@ -120,7 +120,7 @@ impl<'a> Wanted<'a> {
         let roots = call.roots()?;
         let mut found = self.find(cx, repo, snapshots)?;
         found.retain(|found| found.entry.kind == Kind::File && roots.has(&found.path));
-        // What was touched last is meant most often.
+        // Callers mostly mean the file that changed last.
         found.sort_by_key(|found| std::cmp::Reverse((found.time, found.entry.mtime.nanos())));
         let paths = found.len();
         found.truncate(MAX_PATHS);
@@ -146,7 +146,8 @@ impl<'a> Wanted<'a> {
         Ok((versions, paths))
     }
 
-    /// Finds files by the pattern as it was given, then by its end: clients often know no more than a name.
+    /// Finds files by the pattern, and if there are none by its last part: clients often know only
+    /// a name.
     fn find(
         &self,
         cx: &Context,
@@ -186,7 +187,7 @@ fn containing(
         let Some(entry) = &version.entry else {
             continue;
         };
-        // What is sealed is not found either: nobody learns by asking.
+        // Sealed values are not searched, otherwise a caller could guess them one by one.
         if let Ok(bytes) = mask::stored(repo, &version.path, entry)?
             && memchr::memmem::find(&bytes, text.as_bytes()).is_some()
         {
@@ -196,7 +197,7 @@ fn containing(
     Ok((fitting, searched))
 }
 
-/// Returns what was not looked at.
+/// Returns warnings about versions that were not searched.
 fn warnings(paths: usize, searched: usize) -> Vec<String> {
     let mut warnings = Vec::new();
     if paths > MAX_PATHS {
@@ -213,10 +214,10 @@ fn warnings(paths: usize, searched: usize) -> Vec<String> {
     warnings
 }
 
-/// Returns the answer as text: the first versions, and the call that brings one back.
+/// Returns the answer as text: the first versions, and the call that restores one.
 fn brief(call: &Call<'_>, shown: &[&Version], total: usize) -> String {
     let cx = call.cx;
-    // What stands already need not be brought back.
+    // The current version need not be restored.
     let wanted = shown.iter().find(|version| !stands(version));
     let Some(wanted) = wanted.or(shown.first()) else {
         return "No version matches. Try a wider path, like **/NAME, or list_backups.".to_owned();
@@ -244,7 +245,7 @@ fn brief(call: &Call<'_>, shown: &[&Version], total: usize) -> String {
     lines.join("\n")
 }
 
-/// Returns true for a version that is what stands there, by size and time.
+/// Returns true if a version is the current file, judged by size and time.
 fn stands(version: &Version) -> bool {
     let (Some(entry), Ok(standing)) = (&version.entry, version.path.symlink_metadata()) else {
         return false;
@@ -258,7 +259,7 @@ fn stands(version: &Version) -> bool {
 fn one(call: &Call<'_>, version: &Version) -> Option<VersionOf> {
     let entry = version.entry.as_ref()?;
     let modified = DateTime::from_timestamp_nanos(entry.mtime.nanos());
-    // That of a sealed file would tell who guesses its values.
+    // With the digest of a sealed file a reader could test guesses of its values.
     let plain = Some(entry).filter(|entry| entry.body.sealed.is_none());
     let digest = plain
         .and_then(|entry| entry.digest())

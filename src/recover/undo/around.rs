@@ -1,4 +1,5 @@
-//! What no path of an undo can say alone, planned after all of them: names of one file, and directories around what came back.
+//! The parts of an undo that need all paths at once, so they are planned last: hard links, and the
+//! times of directories around restored files.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
@@ -13,7 +14,8 @@ use crate::protect::work::Act;
 use crate::recover::apart::{self, APART};
 use crate::repo::snapshot::{PathNote, RootRecord};
 
-/// Finds names that are still there of files whose other names come back: those are to join them, or one file would become two.
+/// Finds existing names of files whose other names are restored. The restored names must be linked
+/// to them, or one file would become two.
 pub(super) fn anchors(planner: &mut Planner<'_>) -> Result<()> {
     let restored = planner.site.written_groups(&planner.plan.work);
     if restored.is_empty() {
@@ -41,7 +43,8 @@ pub(super) fn anchors(planner: &mut Planner<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Names files that come back without names that they had where nothing was captured.
+/// Reports files that are restored without some of their hard links, because these were in places
+/// that were not captured.
 pub(super) fn apart(planner: &mut Planner<'_>) {
     let listing = std::mem::take(&mut planner.listing);
     let names = apart::elsewhere(listing.values());
@@ -54,7 +57,8 @@ pub(super) fn apart(planner: &mut Planner<'_>) {
     planner.listing = listing;
 }
 
-/// Puts back the times of directories in which an undo that was cut off replaced files: to everybody else nothing happened to them.
+/// Restores the times of directories in which an interrupted undo replaced files. Apart from bdr
+/// nobody changed them.
 pub(super) fn directories(planner: &mut Planner<'_>, since: &RootRecord) -> Result<()> {
     let listing = by_path(planner.repo.listing(since)?);
     let planned = planner.planned(|_| true);
@@ -66,7 +70,7 @@ pub(super) fn directories(planner: &mut Planner<'_>, since: &RootRecord) -> Resu
             continue;
         };
         if now.kind == Kind::Dir
-            // It may have been opened to be written to.
+            // bdr may have opened it to write into it.
             && (now.mode == entry.mode || now.mode == entry.mode | 0o700)
             && (now.mode, now.mtime) != (entry.mode, entry.mtime)
             && has_the_names(&planner.site.absolute(&entry.path), since, &listing, &entry.path)
@@ -77,7 +81,7 @@ pub(super) fn directories(planner: &mut Planner<'_>, since: &RootRecord) -> Resu
     Ok(())
 }
 
-/// Returns true if a directory holds what it held before, by name: nobody but bdr had a reason to touch it.
+/// Returns true if a directory has the same names as before: then only bdr touched it.
 fn has_the_names(
     dir: &Path,
     since: &RootRecord,

@@ -1,4 +1,4 @@
-//! Brings one object back as it was.
+//! Restores one object.
 
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use crate::recover::unseal::{self, Recovery, SecretOptions, recover};
 use crate::repo::snapshot::PathNote;
 
 impl Planner<'_> {
-    /// Finishes what an undo put back that has the right bytes: it may be another file than it should be, or lack something else.
+    /// Finishes an object that has the right content already: its metadata or hard links may still
+    /// differ.
     pub(super) fn finish(&mut self, entry: &Entry, now: &Stat) {
         match self.groups.fits(entry, now) {
             true => self.metadata(entry, now),
@@ -38,8 +39,9 @@ impl Planner<'_> {
         self.job(&entry.path, Act::Write, Some(entry.clone()), seen);
     }
 
-    /// A file of which values were sealed that are not in the vault, or that cannot be compared with what it was: it is put together from the vault where all
-    /// values are there, else merged with what stands there, or written beside.
+    /// Restores a file with sealed values, or one that cannot be compared. With all values in the
+    /// vault it is restored exactly; otherwise it takes missing values from the current file, or is
+    /// written beside it.
     fn restore_sealed(
         &mut self,
         entry: &Entry,
@@ -70,7 +72,7 @@ impl Planner<'_> {
                 (aside, bytes, 0o600, there, Some(why))
             }
             _ if let Some(reason) = unproven => {
-                // Once the key is mended it can be taken back again, with this.
+                // When the key is available again, another undo can restore the value.
                 let path = RawName(self.site.absolute(&entry.path).into_os_string());
                 self.plan.problems.push(PathNote { path, reason });
                 return;

@@ -1,4 +1,4 @@
-//! Which operation is meant: the newest that can be taken back, where nobody named one.
+//! Chooses the operation to undo if nobody named one: the newest that can be undone.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -8,15 +8,15 @@ use crate::repo::Repository;
 use crate::repo::by_path::ByPath;
 use crate::repo::oplog::{Operation, OperationKind};
 
-/// Tells which operations are of a workspace: those that ran in it, and those that changed something in it, wherever they ran. One that ran in a
-/// directory above it is not, as long as it left it alone.
+/// Decides which operations belong to a workspace: those that ran in it, and those that changed
+/// something in it. One that ran in a directory above it belongs to it only if it changed something
+/// in it.
 pub struct Here<'a> {
     workspace: &'a Path,
     by_path: RefCell<ByPath<'a>>,
 }
 
 impl<'a> Here<'a> {
-    /// Has looked at nothing yet.
     pub fn new(repo: &'a Repository, workspace: &'a Path) -> Self {
         Self {
             workspace,
@@ -24,15 +24,17 @@ impl<'a> Here<'a> {
         }
     }
 
-    /// Returns true for an operation of this workspace.
+    /// Returns true if an operation belongs to this workspace.
     pub fn has(&self, operation: &Operation) -> bool {
         operation.begin.cwd.as_path().starts_with(self.workspace)
             || self.by_path.borrow_mut().changed(operation, self.workspace)
     }
 }
 
-/// Returns the operation that a plain `bdr undo` takes back: the newest that can be, of this workspace if there is one. With `all` one counts as well that
-/// changed nothing but what it neither named nor ran in. One that this machine did not record has to be named: who writes to the repository may have made it up.
+/// Returns the operation that a plain `bdr undo` reverses: the newest that can be undone, if
+/// possible of this workspace. With `all`, operations count that changed only places which they
+/// neither named nor ran in. An operation that another machine recorded must be named, because
+/// anybody who can write to the repository may have forged it.
 ///
 /// # Errors
 /// There is none.
@@ -41,7 +43,7 @@ pub fn choose<'a>(
     here: &Here<'_>,
     all: bool,
 ) -> Result<&'a Operation> {
-    // A redo did it again: taking that back is what undo means then.
+    // After a redo, undo means to reverse the redo.
     let changed = |o: &Operation| o.is_undoable() || all && o.saw_changes_elsewhere();
     let can_be = |o: &&Operation| changed(o) && o.is_ours && o.begin.kind != OperationKind::Undo;
     let newest = |near: bool| {
@@ -56,7 +58,7 @@ pub fn choose<'a>(
         .ok_or(Error::NothingTo { verb: "undo" })
 }
 
-/// Returns the operations of this workspace that can be taken back, the newest first.
+/// Returns the operations of this workspace that can be undone, newest first.
 pub fn newest_first<'a>(
     operations: &'a [Operation],
     here: &Here<'_>,
@@ -72,7 +74,8 @@ pub fn newest_first<'a>(
     })
 }
 
-/// Returns the undo that a plain `bdr redo` takes back: the newest, if no other operation came after it.
+/// Returns the undo that a plain `bdr redo` reverses: the newest, if no other operation followed
+/// it.
 ///
 /// # Errors
 /// There is none.
@@ -86,10 +89,11 @@ pub fn choose_redo<'a>(operations: &'a [Operation], here: &Here<'_>) -> Result<&
         .ok_or(Error::NothingTo { verb: "redo" })
 }
 
-/// Returns what has to be taken back to take back `operation`: itself, or the redo that did it again after it was undone.
+/// Returns the operation that must be undone to undo `operation`: itself, or the redo that repeated
+/// it.
 pub fn effective<'a>(operations: &'a [Operation], operation: &'a Operation) -> &'a Operation {
     let mut current = operation;
-    // What somebody else wrote down leads nowhere from what this machine did.
+    // A record of another machine must not redirect the undo of an own operation.
     let counts = |o: &&Operation| o.is_ours || !operation.is_ours;
     loop {
         let undo = operations

@@ -1,4 +1,5 @@
-//! What changed again since the operation: it stays, and what was there before is merged into it or written beside it.
+//! Paths that changed again since the operation: they stay, and the old version is merged into them
+//! or written beside them.
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -11,17 +12,18 @@ use crate::model::manifest::{Entry, Kind, Stat, Time};
 use crate::model::merge;
 use crate::protect::work::{Act, Job};
 
-/// Bytes of a name that file systems take.
+/// The longest name that file systems accept, in bytes.
 const NAME_MAX: usize = 255;
 
 impl Planner<'_> {
-    /// The path is not as the operation left it: what is there stays, what was is merged into it or written beside it.
+    /// Plans a path that is not as the operation left it: the current version stays, and the old
+    /// one is merged into it or written beside it.
     pub(super) fn conflict(&mut self, entry: &Entry, gone: bool) -> Result<()> {
         if entry.kind == Kind::Dir {
             return Ok(());
         }
         if self.found.is_inside(&self.site.absolute(&entry.path)) {
-            // A copy beside would be taken for a branch, a log or an index of its own.
+            // git would take a copy beside it for another branch, log or index.
             self.step(&entry.path, UndoAction::Keep, entry.kind, entry.size);
             return Ok(());
         }
@@ -35,7 +37,7 @@ impl Planner<'_> {
             ..self.step_of(&entry.path, UndoAction::Conflict, entry.kind, entry.size)
         });
         if seen.is_some() {
-            // An undo before this one has put it there. That one takes it away when it is reversed.
+            // An earlier undo wrote it there, and will remove it when it is reversed.
             return Ok(());
         }
         let mut copy = entry.clone();
@@ -52,7 +54,8 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Takes back what the operation changed inside of a file that changed again since. Returns false if that cannot be.
+    /// Undoes the operation's changes within a file that changed again since. Returns false if that
+    /// is impossible.
     fn merge(&mut self, entry: &Entry, gone: bool) -> Result<bool> {
         let place = self.site.place(&entry.path);
         let name = place.name();
@@ -94,8 +97,8 @@ impl Planner<'_> {
         Ok(true)
     }
 
-    /// Returns the bytes of a file without what the operation changed inside of it; `None` in them if they are the same, and for all if that
-    /// cannot be told.
+    /// Returns the content of a file without the operation's changes. The inner `None` means that
+    /// it stays the same, the outer one that the changes cannot be separated.
     fn reversed(
         &mut self,
         entry: &Entry,
@@ -119,11 +122,11 @@ impl Planner<'_> {
         Some((merged != present).then_some(merged))
     }
 
-    /// Returns the place where an old one is written beside what is there, and what is there already: under the first name that is free, or has
-    /// it from an earlier undo that met the same conflict.
+    /// Returns the path for the old version, and the object that is there already. It is the first
+    /// free name, or the one to which an earlier undo wrote the same version.
     fn room_beside(&mut self, entry: &Entry) -> Result<(RepoPath, Option<Stat>)> {
         let mut name = self.site.place(&entry.path).name().to_vec();
-        // Room for the suffix and a number.
+        // Leave room for the suffix and a number.
         shorten(&mut name, NAME_MAX - self.suffix.len() - 4);
         name.extend_from_slice(self.suffix.as_bytes());
         let mut there = self.site.beside(&entry.path, &name);
@@ -142,7 +145,7 @@ impl Planner<'_> {
     }
 }
 
-/// Cuts a name to so many bytes, between two characters.
+/// Shortens a name to a number of bytes without cutting a character.
 fn shorten(name: &mut Vec<u8>, most: usize) {
     if name.len() <= most {
         return;

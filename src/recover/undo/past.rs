@@ -1,4 +1,5 @@
-//! What bdr itself did since an operation: what an undo or a redo put back counts as left by the operation.
+//! What bdr itself did since an operation: paths that an undo or redo restored count as left by the
+//! operation.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,8 @@ use crate::model::manifest::Time;
 use crate::repo::oplog::{Operation, OperationKind, Stamp};
 use crate::repo::snapshot::Snapshot;
 
-/// Returns what stood before the first undo of `operation` that was cut off, if none got through since.
+/// Returns the snapshot before the first interrupted undo of `operation`, if no undo finished
+/// since.
 pub(super) fn cut_off(later: &[Operation], operation: &Operation) -> Option<SnapshotId> {
     let attempts = later
         .iter()
@@ -25,7 +27,8 @@ pub(super) fn cut_off(later: &[Operation], operation: &Operation) -> Option<Snap
     first
 }
 
-/// Returns what undos and redos after an operation wrote, by root: they put back what it left, under another inode.
+/// Returns what later undos and redos wrote, by root: they restored what the operation left, but
+/// with other inodes.
 pub(super) fn put_back_since(later: Vec<Operation>) -> HashMap<RootName, HashMap<RepoPath, Stamp>> {
     let mut found: HashMap<RootName, HashMap<RepoPath, Stamp>> = HashMap::new();
     let later = later
@@ -42,7 +45,8 @@ pub(super) fn put_back_since(later: Vec<Operation>) -> HashMap<RootName, HashMap
     found
 }
 
-/// Returns the times that directories around roots are to have again: where nothing happened in them since.
+/// Returns the times to restore on directories around roots, for those in which nothing else
+/// changed since.
 pub(super) fn times_around(
     operation: &Operation,
     snapshot: &Snapshot,
@@ -58,7 +62,7 @@ pub(super) fn times_around(
         .filter(stays)
         .filter_map(|step| step.path.parent())
         .collect();
-    // A record is to reach no directory but these.
+    // A forged record must not reach other directories.
     let around: HashSet<&Path> = snapshot
         .roots
         .iter()

@@ -1,4 +1,4 @@
-//! Plans an undo, one root at a time: what comes back, what goes, what is merged, what is a conflict.
+//! Plans an undo, one root at a time: what is restored, removed or merged, and what is a conflict.
 
 use std::collections::HashSet;
 use std::ops::Bound;
@@ -15,10 +15,11 @@ use crate::protect::work::Act;
 use crate::repo::Repository;
 use crate::repo::oplog::{RootChanges, Stamp};
 
-/// Plans what is to be done in one root.
+/// Plans one root.
 ///
-/// Repositories are looked at first, because what they hold back is not decided on path by path. What the operation made goes before
-/// what it changed comes back: a directory that it put in the place of a file is to be empty by then. What no path can say alone comes last.
+/// Repositories come first, because some of them are restored whole or not at all. Objects that the
+/// operation created are removed before others are restored: a directory that replaced a file must
+/// be empty by then. Hard links and times come last, because they need all paths.
 pub(super) fn plan_root(
     repo: &Repository,
     done: &Done<'_>,
@@ -30,7 +31,7 @@ pub(super) fn plan_root(
     let mut planner = Planner::new(repo, done, options, opened, plan, seen)?;
     let changes = done.changes;
     repositories::find(&mut planner, changes);
-    // From the bottom, so that directories come after what they hold.
+    // From the bottom up, so that directories come after their content.
     for stamp in changes.created.iter().rev() {
         if planner.takes(&stamp.path) {
             let planned = plan_created(&mut planner, changes, stamp);
@@ -64,7 +65,8 @@ pub(super) fn plan_root(
     Ok(())
 }
 
-/// Something that the operation made: it goes if nothing touched it since, and nothing needs it by now.
+/// Plans an object that the operation created: it is removed if nobody touched it since and nothing
+/// needs it.
 fn plan_created(planner: &mut Planner<'_>, changes: &RootChanges, stamp: &Stamp) -> Result<()> {
     let Some(now) = planner.stat(&stamp.path)? else {
         return Ok(());
@@ -83,13 +85,14 @@ fn plan_created(planner: &mut Planner<'_>, changes: &RootChanges, stamp: &Stamp)
     Ok(())
 }
 
-/// Something that the operation changed: as it left it, it goes back; changed again since, it is a conflict.
+/// Plans an object that the operation changed: it is restored, or a conflict if it changed again
+/// since.
 fn plan_modified(planner: &mut Planner<'_>, stamp: &Stamp) -> Result<()> {
     let Some(entry) = planner.listing.get(&stamp.path).cloned() else {
         return Ok(());
     };
     let Some(now) = planner.stat(&stamp.path)? else {
-        // Gone since: nothing that could be lost is there.
+        // It is gone, so nothing can be lost.
         planner.restore(&entry, None);
         return Ok(());
     };
@@ -102,7 +105,7 @@ fn plan_modified(planner: &mut Planner<'_>, stamp: &Stamp) -> Result<()> {
     }
     let same = planner.site.has(&entry, &now);
     if same && (is_left || planner.is_put_back(&stamp.path, &now)) {
-        // The same bytes, but perhaps one file with a name that it was not one with, or no longer with those that it was.
+        // The content is right, but its hard links may not be.
         planner.finish(&entry, &now);
     } else if is_left {
         put_back(planner, &entry, now);
@@ -114,13 +117,13 @@ fn plan_modified(planner: &mut Planner<'_>, stamp: &Stamp) -> Result<()> {
     Ok(())
 }
 
-/// Puts an entry in the place of what the operation left there.
+/// Plans to restore an entry in place of what the operation left.
 fn put_back(planner: &mut Planner<'_>, entry: &Entry, now: Stat) {
     if now.kind != Kind::Dir && entry.kind != Kind::Dir {
         planner.restore(entry, Some(now));
         return;
     }
-    // It became something else: that goes first, and below it nothing is there any more.
+    // It became another kind of object. That is removed first, so nothing is below it.
     planner.cleared.insert(entry.path.clone());
     if now.kind == Kind::Dir {
         clear_created_below(planner, &entry.path);
@@ -129,7 +132,7 @@ fn put_back(planner: &mut Planner<'_>, entry: &Entry, now: Stat) {
     planner.restore(entry, None);
 }
 
-/// Goes on with an undo that was cut off: that leaves each of mode and time either as before or as after.
+/// Continues an interrupted undo. Mode and time may each be as before or as after.
 fn finish_metadata(planner: &mut Planner<'_>, stamp: &Stamp, entry: Entry, now: Stat) {
     let between = (now.mode == entry.mode || now.mode == stamp.mode)
         && (now.mtime == entry.mtime || now.mtime == stamp.mtime);
@@ -139,7 +142,8 @@ fn finish_metadata(planner: &mut Planner<'_>, stamp: &Stamp, entry: Entry, now: 
     }
 }
 
-/// A directory goes back in what the operation changed of it; what others changed of it since stays.
+/// Plans a directory: only the metadata that the operation changed is restored; changes by others
+/// stay.
 fn plan_directory(planner: &mut Planner<'_>, stamp: &Stamp, mut entry: Entry, now: Stat) {
     if !planner.force && stamp.ctime != now.ctime {
         if stamp.mode == entry.mode {
@@ -153,7 +157,8 @@ fn plan_directory(planner: &mut Planner<'_>, stamp: &Stamp, mut entry: Entry, no
     planner.metadata(&entry, &now);
 }
 
-/// What the operation made below a path that is to become a file again goes before, not after.
+/// Plans to remove what the operation created below a path that becomes a file again. That must
+/// happen first.
 fn clear_created_below(planner: &mut Planner<'_>, path: &RepoPath) {
     let place = planner.site.place(path);
     let site = planner.site.number;
@@ -164,7 +169,8 @@ fn clear_created_below(planner: &mut Planner<'_>, path: &RepoPath) {
     }
 }
 
-/// Something that the operation removed. A ref that is not there may have been packed with all others since: then it is not gone.
+/// Plans an object that the operation removed. A missing git ref may have been packed since; then
+/// it is not gone.
 fn plan_gone(planner: &mut Planner<'_>, changes: &RootChanges, entry: &Entry) -> Result<()> {
     let gone = planner.stat(&entry.path)?.is_none();
     if gone && repositories::is_elsewhere(planner, changes, &entry.path)? {
@@ -176,14 +182,15 @@ fn plan_gone(planner: &mut Planner<'_>, changes: &RootChanges, entry: &Entry) ->
     plan_removed(planner, entry)
 }
 
-/// Puts back what was removed, unless something else is there by now.
+/// Plans to restore what was removed, unless something else is there now.
 fn plan_removed(planner: &mut Planner<'_>, entry: &Entry) -> Result<()> {
     let Some(now) = planner.stat(&entry.path)? else {
         planner.restore(entry, None);
         return Ok(());
     };
     if now.kind == Kind::Dir && entry.kind == Kind::Dir {
-        // Made again since, perhaps by an undo that was interrupted: what comes back into it changes its time in any case.
+        // It exists again, perhaps because an undo was interrupted. Restoring its content changes
+        // its time anyway.
         planner.job(&entry.path, Act::Metadata, Some(entry.clone()), Some(now));
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! What an undo knows of a root while it plans it, and what it has planned so far.
+//! The state of planning one root: what is known about it, and the plan so far.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
@@ -24,15 +24,13 @@ use crate::repo::oplog::{RootChanges, Stamp};
 use crate::repo::reader::Reader;
 use crate::repo::snapshot::{PathNote, RootRecord};
 
-/// What bdr itself did in a root since the operation.
 pub(super) struct Past<'a> {
-    /// How it left objects when it took later operations back.
+    /// Stamps of the objects that later undos and redos wrote.
     pub(super) put_back: HashMap<RepoPath, Stamp>,
-    /// The root before an undo of this same operation that was cut off.
+    /// The root before an interrupted undo of the same operation.
     pub(super) since: Option<&'a RootRecord>,
 }
 
-/// What an operation did to a root.
 pub(super) struct Done<'a> {
     pub(super) record: &'a RootRecord,
     pub(super) changes: &'a RootChanges,
@@ -44,25 +42,25 @@ pub(super) struct Planner<'a> {
     pub(super) plan: &'a mut UndoPlan,
     pub(super) site: Site<'a>,
     pub(super) listing: BTreeMap<RepoPath, Entry>,
-    /// Paths whose present object is cleared away first.
+    /// Paths whose current object is removed first.
     pub(super) cleared: HashSet<RepoPath>,
-    /// What is added to the name of what is written beside.
+    /// The suffix of old versions that are written beside a path.
     pub(super) suffix: String,
     pub(super) reader: Reader<'a>,
     pub(super) key: Option<merge::Key>,
-    /// What the operation changed inside of files.
+    /// Changes of the operation within files.
     pub(super) inside: HashMap<RepoPath, merge::Changes>,
     pub(super) now: DateTime<Utc>,
     put_back: &'a HashMap<RepoPath, Stamp>,
-    /// What changed since is put back all the same.
+    /// Also restore paths that changed since.
     pub(super) force: bool,
-    /// What the operation left indexes of git to mean.
+    /// The meaning of the git indexes that the operation left.
     meanings: HashMap<RepoPath, Digest>,
     pub(super) found: Found,
     pub(super) groups: Groups,
-    /// Only at or below these; empty: all.
+    /// Only at or below these; empty for all.
     paths: &'a [PathBuf],
-    /// What has been decided on: two roots may cover the same path.
+    /// Paths that are planned already, because two roots may cover the same one.
     seen: &'a mut HashSet<PathBuf>,
 }
 
@@ -103,7 +101,7 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// Returns true for a path that is to be decided on, and was not yet.
+    /// Returns true if a path must be planned and is not yet.
     pub(super) fn takes(&mut self, path: &RepoPath) -> bool {
         let absolute = self.site.absolute(path);
         let is_chosen =
@@ -111,7 +109,8 @@ impl<'a> Planner<'a> {
         is_chosen && !self.found.holds(path) && self.seen.insert(absolute)
     }
 
-    /// Returns true if an object stands as the operation left it: never touched since, or put back so by bdr.
+    /// Returns true if an object is as the operation left it: nobody touched it since, or bdr
+    /// restored it to that.
     pub(super) fn is_left(&self, stamp: &Stamp, now: &Stat) -> bool {
         let same = |put: &Stamp| {
             put.kind == stamp.kind
@@ -125,14 +124,14 @@ impl<'a> Planner<'a> {
             || self.means_the_same(stamp, now)
     }
 
-    /// Returns true if an object stands as bdr put it back.
+    /// Returns true if an object is as bdr restored it.
     pub(super) fn is_put_back(&self, path: &RepoPath, now: &Stat) -> bool {
         let put = self.put_back.get(path);
         put.is_some_and(|put| is_stamped(put, now))
     }
 
-    /// Returns true if an index lists what it listed when the operation ended, whatever it remembers of the files' times: to look at a work tree
-    /// writes it anew.
+    /// Returns true if a git index lists the same as when the operation ended. Its times do not
+    /// count, because even `git status` rewrites it.
     fn means_the_same(&self, stamp: &Stamp, now: &Stat) -> bool {
         let Some(left) = self.meanings.get(&stamp.path) else {
             return false;
@@ -144,7 +143,7 @@ impl<'a> Planner<'a> {
                 .is_some_and(|key| vcs::index_meaning(&path, &key).as_ref() == Some(left))
     }
 
-    /// Takes note of a path that cannot be read: it stays as it is.
+    /// Reports a path that cannot be read. It stays as it is.
     pub(super) fn unseen(&mut self, path: &RepoPath, looked: Result<()>) -> Result<()> {
         match looked {
             Err(error @ Error::Io { .. }) => {
@@ -163,13 +162,13 @@ impl<'a> Planner<'a> {
             return Ok(None);
         }
         match self.site.stat(path) {
-            // Something else stands where a directory was: below it there is nothing.
+            // A directory was replaced by something else, so nothing is below it.
             Err(Error::Unsafe { .. }) => Ok(None),
             other => other,
         }
     }
 
-    /// Returns the places in this root that something is planned for which `fits`.
+    /// Returns the paths in this root with a planned job that `fits`.
     pub(super) fn planned(&self, fits: impl Fn(&Job) -> bool) -> HashSet<RepoPath> {
         let own = self.site.jobs(&self.plan.work).filter(|job| fits(job));
         own.map(|job| job.path.clone()).collect()
@@ -209,10 +208,11 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Gives an object back what is not its content. A directory in any case: what is done below it changes its time.
+    /// Plans to restore metadata. For directories always, because restoring their content changes
+    /// their time.
     pub(super) fn metadata(&mut self, entry: &Entry, now: &Stat) {
         let differs = self.site.differs(entry, now);
-        // The time of a directory goes along with what is in it: not worth a line.
+        // The time of a directory changes with its content: not worth a line.
         let shown = Differences {
             time: differs.time && entry.kind != Kind::Dir,
             ..differs

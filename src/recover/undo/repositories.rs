@@ -1,4 +1,4 @@
-//! What an undo does differently inside of repositories of version control: see `vcs` for the rules.
+//! What an undo does differently in version control repositories; `vcs` has the rules.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,8 @@ use crate::model::manifest::{Entry, Kind};
 use crate::protect::work::Act;
 use crate::repo::oplog::{RootChanges, Stamp};
 
-/// Looks at the repositories that an operation changed, and says of those that moved on that they stay.
+/// Checks the repositories that an operation changed, and reports those that stay because they
+/// changed since.
 pub(super) fn find(planner: &mut Planner<'_>, changes: &RootChanges) {
     let listed: Vec<PathBuf> = planner
         .listing
@@ -37,7 +38,8 @@ pub(super) fn find(planner: &mut Planner<'_>, changes: &RootChanges) {
     hold_units(planner, changes);
 }
 
-/// Of repositories that the operation made: they go if nothing happened in them since, else they stay.
+/// Plans repositories that the operation created: they are removed if nothing happened in them
+/// since, otherwise they stay.
 fn hold_made(planner: &mut Planner<'_>, changes: &RootChanges, made: &[PathBuf]) {
     for stamp in changes
         .created
@@ -63,7 +65,7 @@ fn hold_made(planner: &mut Planner<'_>, changes: &RootChanges, made: &[PathBuf])
             as_left &= is_store
                 || match planner.stat(&below.path) {
                     Ok(Some(now)) => planner.is_left(below, &now),
-                    // Gone, or not to be looked at.
+                    // Gone or unreadable.
                     _ => false,
                 };
         }
@@ -76,7 +78,7 @@ fn hold_made(planner: &mut Planner<'_>, changes: &RootChanges, made: &[PathBuf])
     }
 }
 
-/// Returns true if a directory holds anything that is not among `names`: somebody works in it.
+/// Returns true if a directory contains anything except `names`: then somebody works in it.
 fn has_more(dir: &Path, names: &HashSet<PathBuf>) -> bool {
     let Ok(entries) = crate::disk::fsutil::read_dir(dir) else {
         return true;
@@ -94,7 +96,8 @@ fn has_more(dir: &Path, names: &HashSet<PathBuf>) -> bool {
     false
 }
 
-/// Of tools whose files only mean something together: what moved on in one of them keeps all of them.
+/// Plans the data of tools whose files only make sense together: if one of them changed since, all
+/// stay.
 fn hold_units(planner: &mut Planner<'_>, changes: &RootChanges) {
     let mut units: HashMap<PathBuf, bool> = HashMap::new();
     let mut check = |planner: &mut Planner<'_>, path: &RepoPath, stamp: Option<&Stamp>| {
@@ -127,17 +130,17 @@ fn hold_units(planner: &mut Planner<'_>, changes: &RootChanges) {
     }
 }
 
-/// What becomes of something that the operation made in a repository.
+/// What happens to an object that the operation created in a repository.
 pub(super) enum Made {
-    /// As anywhere else.
+    /// The same as elsewhere.
     AsUsual,
-    /// It is content: it stays, and nothing is said.
+    /// It is content that nothing refers to: it stays, silently.
     Stays,
-    /// Something refers to it by now.
+    /// Something refers to it now.
     Needed,
 }
 
-/// Decides on an object that the operation made.
+/// Decides about an object that the operation created.
 pub(super) fn of_made(planner: &mut Planner<'_>, changes: &RootChanges, path: &RepoPath) -> Made {
     let absolute = planner.site.absolute(path);
     let Some(inside) = planner.found.repositories.around(&absolute) else {
@@ -158,7 +161,8 @@ pub(super) fn of_made(planner: &mut Planner<'_>, changes: &RootChanges, path: &R
     }
 }
 
-/// Returns true if a HEAD that does not go back names a ref: without it a work tree would stand on nothing.
+/// Returns true if a HEAD that stays names this ref: without the ref a work tree would have no
+/// commit.
 fn is_checked_out(
     planner: &Planner<'_>,
     changes: &RootChanges,
@@ -171,7 +175,7 @@ fn is_checked_out(
     let changed = |head: &Path| {
         let stamps = changes.created.iter().chain(&changes.modified);
         let mut paths = stamps.map(|stamp| planner.site.absolute(&stamp.path));
-        // It goes back, or is checked like everything else that changed again.
+        // It is restored, or planned like every path that changed again.
         paths.any(|path| path == head)
             || changes
                 .removed
@@ -186,7 +190,7 @@ fn is_checked_out(
     })
 }
 
-/// Returns true if a ref has a value without a file of its own, once the undo is done: in the file that all of them share.
+/// Returns true if a ref will still have a value in the packed refs when its own file is gone.
 fn is_packed(
     planner: &mut Planner<'_>,
     changes: &RootChanges,
@@ -202,7 +206,7 @@ fn is_packed(
     };
     let moved = packed_moved(planner, changes, &packed).unwrap_or(true);
     let entry = planner.listing.get(&packed).cloned();
-    // As it was is how it will be; where it moved on it stays.
+    // The packed refs are restored as they were, or stay if they changed since.
     let text = match entry.filter(|_| !moved) {
         Some(entry) => planner
             .reader
@@ -215,8 +219,8 @@ fn is_packed(
         .any(|each| each.ends_with(&line))
 }
 
-/// Returns true if a ref must not come back as a file of its own: it is not there, and the file that all others share has moved on, so it may
-/// have another value by now.
+/// Returns true if a ref must not be restored as a file: it has none now, and the packed refs
+/// changed since, so it may have another value there.
 pub(super) fn is_elsewhere(
     planner: &mut Planner<'_>,
     changes: &RootChanges,
@@ -254,7 +258,7 @@ fn packed_moved(
     if changes.removed.iter().any(|top| packed.starts_with(top)) {
         return Ok(now.is_some());
     }
-    // The operation left it alone: it is as it was, or somebody else's.
+    // The operation did not touch it, so it is as it was, or somebody else's.
     let entry = planner.listing.get(packed).cloned();
     Ok(match (entry, now) {
         (None, None) => false,
@@ -263,7 +267,7 @@ fn packed_moved(
     })
 }
 
-/// Brings back content that refs and the index need which go back, where it was thrown away since.
+/// Restores content that restored refs and indexes need and that git has deleted since.
 pub(super) fn bring_content(planner: &mut Planner<'_>) -> Result<()> {
     let mut tops: HashSet<PathBuf> = HashSet::new();
     let mut tips: Vec<git2::Oid> = Vec::new();
@@ -319,7 +323,7 @@ fn bring_content_of(planner: &mut Planner<'_>, top: &Path, tips: &[git2::Oid]) -
     if missing.is_empty() {
         return Ok(());
     }
-    // Packed since, it is there all the same. What cannot be asked for is brought back: it does no harm.
+    // It may have been packed since. If we cannot tell, we restore it, which does no harm.
     let repository = git2::Repository::open(top).ok();
     let database = repository
         .as_ref()

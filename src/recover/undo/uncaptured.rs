@@ -1,4 +1,4 @@
-//! What an operation may have done to things that were not captured: it is said, because no undo can bring it back.
+//! Changes to paths that were not captured. They are reported, because no undo can restore them.
 
 use std::path::Path;
 
@@ -10,12 +10,13 @@ use crate::repo::Repository;
 use crate::repo::oplog::{Operation, RootChanges};
 use crate::repo::snapshot::{PathNote, RootRecord, Snapshot};
 
-/// Notes what a command named, could not be captured at all, and is another now or gone: what became of it is not known.
+/// Reports operands that could not be captured at all and that are gone or different now.
 pub(super) fn uncaptured_roots(operation: &Operation, snapshot: &Snapshot) -> Vec<PathNote> {
     let began = operation.begin.time.timestamp_nanos_opt().unwrap_or(0);
     let is_unknown = |note: &&PathNote| {
         let path = note.path.as_path();
-        // What lies below a root is compared with it; what the command names below this has roots of its own.
+        // Paths below a root are compared with it, and operands below this one have roots of their
+        // own.
         let is_told = snapshot.roots.iter().any(|record| {
             let root = record.path.as_path();
             let is_out = record.left_out.iter().any(|left| left.path.is_root());
@@ -37,8 +38,8 @@ pub(super) fn uncaptured_roots(operation: &Operation, snapshot: &Snapshot) -> Ve
         .collect()
 }
 
-/// Notes directories that could not be looked into before an operation, and in which something changed since: what names it had elsewhere, the operation may
-/// have changed here as well.
+/// Reports directories that could not be read before an operation and that changed since: the
+/// operation may have changed files in them.
 pub(super) fn unread(
     operation: &Operation,
     snapshot: &Snapshot,
@@ -79,7 +80,7 @@ pub(super) fn unread(
     }
 }
 
-/// Notes what an operation did to things that the snapshot does not hold.
+/// Reports changes of an operation to paths that are not in its snapshot.
 pub(super) fn not_captured(record: &RootRecord, change: &RootChanges, plan: &mut UndoPlan) {
     let note = |path: &RepoPath, reason: String| PathNote {
         path: RawName(path.to_path(record.path.as_path()).into_os_string()),
