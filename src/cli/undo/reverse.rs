@@ -1,4 +1,5 @@
-//! One operation taken back: planned, shown, asked about where it may not be what was meant, applied.
+//! Undoes one operation: plans it, shows it, asks if it may not be the intended one, and applies
+//! it.
 
 use std::ffi::OsString;
 
@@ -21,7 +22,8 @@ use crate::app::log;
 use crate::app::refs::Touched;
 use crate::ui::{prompt, when};
 
-/// A plain undo takes back what was done this recently without a question: whoever types it has it on the screen still.
+/// A plain undo does not ask about an operation this recent, because the user still has it on the
+/// screen.
 const RECENT: TimeDelta = TimeDelta::minutes(10);
 
 #[derive(Debug, Args)]
@@ -37,9 +39,9 @@ pub(super) struct How {
     pub(super) yes: bool,
 }
 
-/// How an operation is taken back.
+/// How to undo an operation.
 pub(super) struct Reversal<'a> {
-    /// Only these paths; empty: all.
+    /// Only these paths; empty for all.
     pub(super) words: &'a [OsString],
     pub(super) how: &'a How,
     pub(super) force: bool,
@@ -48,18 +50,18 @@ pub(super) struct Reversal<'a> {
     pub(super) found: Found,
 }
 
-/// How the operation was found: what was not named may not be what was meant.
+/// How the operation was found: one that nobody named may not be the intended one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
     Named,
-    /// It is the one that a plain `bdr undo` finds.
+    /// By a plain `bdr undo`.
     Plain {
-        /// It is not of this workspace.
+        /// It belongs to another workspace.
         elsewhere: bool,
     },
-    /// It was chosen from a list: what is shown then is agreed to.
+    /// From a list, so the user has agreed to it.
     Picked,
-    /// It is one of several. Their plans have been shown, and agreed to.
+    /// As one of several, whose plans the user has seen and agreed to.
     Shown,
 }
 
@@ -80,7 +82,7 @@ impl Reversal<'_> {
         }
     }
 
-    /// Returns the command that does the same to `id`, whatever happened meanwhile, and without asking.
+    /// Returns the command that does the same to `id` without asking, whatever happens in between.
     fn command(&self, id: &str) -> String {
         let mut command = format!("bdr {} {id}", self.verb);
         for (given, flag) in [(self.force, " --force"), (self.all, " --all")] {
@@ -106,7 +108,7 @@ impl Reversal<'_> {
         }
     }
 
-    /// Returns what to ask before it is done, if it may not be what was meant.
+    /// Returns the question to ask first, if it may not be the intended operation.
     fn question(&self, cx: &Context, operation: &Operation, plan: &UndoPlan) -> Option<String> {
         if self.how.yes {
             return None;
@@ -132,7 +134,7 @@ impl Reversal<'_> {
     }
 }
 
-/// Returns true for an operation that nobody has on the screen any more.
+/// Returns true if the operation is no longer on the user's screen.
 pub(super) fn is_old(cx: &Context, operation: &Operation) -> bool {
     cx.now - operation.begin.time > RECENT
 }
@@ -143,7 +145,8 @@ pub(super) fn is_set_up(operation: &Operation) -> bool {
     caller.is_some_and(|caller| caller.host == OWN_HOST)
 }
 
-/// Returns what a plain undo would take back if bdr's own set-up were not the last operation.
+/// Returns the operation that a plain undo would reverse if the last one were not a change of bdr's
+/// own set-up.
 fn before_set_up<'a>(operations: &'a [Operation], here: &Here<'_>) -> Option<&'a Operation> {
     undo::newest_first(operations, here).find(|operation| !is_set_up(operation))
 }
@@ -162,7 +165,7 @@ pub(super) fn reverse(
     let options = reversal.options(cx, repo);
     let plan = undo::plan(repo, operation, &options, &cx.progress())?;
     check_something(operation, &ids, reversal, &plan)?;
-    // Only for those who asked: at 50,000 steps it is many times the size of the plan.
+    // Only with `--json`: for 50,000 steps it is many times the size of the plan.
     let git = words::git_of(repo, operation, &plan.steps)?;
     let document = cx.ui.json.then(|| {
         let asked = UndoAsked {
@@ -178,20 +181,10 @@ pub(super) fn reverse(
     let ready = how.yes && unexpected.is_none() || !how.yes && cx.ui.can_ask;
     if how.dry_run || !ready {
         let code = if how.dry_run { exit::OK } else { exit::PARTIAL };
-        if let Some(document) = document {
-            cx.ui.document(verb, code, &document)?;
-            return Ok(code);
+        match document {
+            Some(document) => cx.ui.document(verb, code, &document)?,
+            None => cx.ui.data(&only_shown(text, reversal, &own, unexpected))?,
         }
-        let mut text = format!("{text}Nothing was changed.");
-        if !how.dry_run {
-            let command = reversal.command(&own);
-            let why = match unexpected {
-                Some(what) => format!("For {what}, --yes needs its name"),
-                None => "Without a terminal, say so".to_owned(),
-            };
-            text.push_str(&format!(" {why}: {command}"));
-        }
-        cx.ui.data(&format!("{text}\n"))?;
         return Ok(code);
     }
     let conflicts = words::next_steps(cx, &plan, &own);
@@ -224,7 +217,7 @@ pub(super) fn reverse(
     if let Some(document) = document {
         cx.ui.document(verb, code, &document.done(&report))?;
     } else {
-        // A plain undo goes on with the rest, unless another operation comes before it.
+        // A plain undo continues with the rest, unless another operation comes first.
         let next = match reversal.found {
             Found::Plain { .. } => format!("bdr {verb}"),
             _ => format!("bdr {verb} {own}"),
@@ -235,7 +228,26 @@ pub(super) fn reverse(
     Ok(code)
 }
 
-/// Makes sure that there is something to be done, or at least something to be said.
+/// Returns the plan for a dry run, or if nobody could agree to it. Then it names the command that
+/// needs no question, so that scripts can run that instead.
+fn only_shown(
+    plan: String,
+    reversal: &Reversal<'_>,
+    own: &str,
+    unexpected: Option<String>,
+) -> String {
+    let mut text = plan + "Nothing was changed.";
+    if !reversal.how.dry_run {
+        let why = match unexpected {
+            Some(what) => format!("For {what}, --yes needs its name"),
+            None => "Without a terminal, say so".to_owned(),
+        };
+        text.push_str(&format!(" {why}: {}", reversal.command(own)));
+    }
+    text + "\n"
+}
+
+/// Makes sure that there is something to do or to report.
 fn check_something(
     operation: &Operation,
     ids: &[Id],
@@ -270,7 +282,7 @@ fn check_something(
     Ok(())
 }
 
-/// Returns what is shown before anything is done.
+/// Returns the text that is shown before anything changes.
 fn page(
     cx: &Context,
     repo: &Repository,
