@@ -34,7 +34,7 @@ pub(crate) mod changes;
 mod child;
 mod close;
 mod left;
-mod others;
+pub(crate) mod others;
 mod remote;
 mod set;
 

@@ -42,6 +42,7 @@ mod back;
 mod choose;
 mod conflict;
 mod found;
+mod others;
 mod past;
 mod plan;
 mod planner;
@@ -226,6 +227,7 @@ pub fn plan(
     let mut changes = changes_of(repo, operation, &snapshot, options, &opened, &mut plan)?;
     if !options.all {
         changes = without_elsewhere(operation, &snapshot, changes, &mut plan);
+        others::without_others(repo, operation, &snapshot, &mut changes, &mut plan)?;
     }
     uncaptured::unread(
         operation, &snapshot, &changes, options, &opened, repo, &mut plan,

@@ -124,7 +124,10 @@ fn what_is_not_covered_and_what_is_damaged_is_there() {
     let html = page(&place, now, &[]);
     let card = html.split("Damage</b>").nth(1).unwrap();
     let card = card.split("</div></div>").next().unwrap();
-    assert!(card.contains("of the last backup are damaged"), "{card}");
+    assert!(
+        card.contains("1 file of the last backup is damaged"),
+        "{card}"
+    );
     assert!(!html.contains("none found"));
     assert_eq!(hero(&html).0, "critical");
 }

@@ -656,3 +656,40 @@ fn a_named_file_of_a_source_is_merged_and_no_change_of_others() {
     let now = std::fs::read_to_string(&settings).unwrap();
     assert_eq!(now, "{\"projects\": {\"x\": 1}, \"mine\": 2}\n");
 }
+
+#[test]
+fn what_ran_in_another_project_is_asked_about_if_it_is_undone_there_too() {
+    let place = Place::with_repository();
+    place.write("shop/a", b"1");
+    place.write("other/b", b"1");
+    place.init();
+    for project in ["shop", "other"] {
+        let mut git = std::process::Command::new("git");
+        git.args(["init", "-q"])
+            .current_dir(place.tree().join(project));
+        assert!(git.status().unwrap().success());
+    }
+    let (shop, other) = (place.tree().join("shop"), place.tree().join("other"));
+    let line = "rm b; touch new; rm ../shop/a";
+    let guard = place
+        .bdr(&["guard", "--", "sh", "-c", line])
+        .current_dir(&other)
+        .status();
+    assert!(guard.unwrap().success());
+    let mut terminal = Terminal::start_in(&place, &shop, &["bdr", "undo"]);
+    terminal.expect("and is undone there too. Undo it?");
+    terminal.type_in("n\n");
+    terminal.expect("Nothing was changed.");
+    let output = place
+        .bdr(&["undo", "--yes"])
+        .current_dir(&shop)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(other.join("new").exists() && !other.join("b").exists());
+    // Where it ran, it is what is meant.
+    let done = place.bdr(&["undo", "--yes"]).current_dir(&other).status();
+    assert!(done.unwrap().success());
+    assert!(!other.join("new").exists() && other.join("b").exists());
+    assert!(shop.join("a").exists());
+}

@@ -491,3 +491,44 @@ fn a_socket_that_a_command_names_is_said_before_it_runs() {
     assert_eq!(undone.status.code(), Some(3), "{undone:?}");
     assert!(place.tree().join("ws/own").exists());
 }
+
+/// Two terminals, one source: what the other is doing is not taken back.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_another_project_is_doing_meanwhile_is_not_undone() {
+    let place = Place::with_repository();
+    place.write("shop/src/a", b"a");
+    place.write("other/b", b"b");
+    place.init();
+    let (shop, other) = (place.tree().join("shop"), place.tree().join("other"));
+    let wait = |name: &str| format!("while ! [ -e \"{name}\" ]; do sleep 0.02; done");
+    let line = format!("{}; echo new > new; {}", wait("$START"), wait("go"));
+    let with_names = |line: &str, dir: &std::path::Path| {
+        let mut guard = place.bdr(&["guard", "--", "sh", "-c", line]);
+        let (start, new) = (place.path("start"), other.join("new"));
+        guard.env("START", start).env("NEW", new).current_dir(dir);
+        guard
+    };
+    let mut running = with_names(&line, &other).spawn().unwrap();
+    // This one begins before the other has written anything, and ends after it.
+    let line = format!("touch \"$START\"; {}; rm -r src", wait("$NEW"));
+    assert!(with_names(&line, &shop).status().unwrap().success());
+    let own = place.json(&["log", "-n", "0"])["operations"][0]["id"].clone();
+    let own = own.as_str().unwrap();
+    let output = place
+        .bdr(&["undo", own, "--yes"])
+        .current_dir(&shop)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &crate::support::cli::stderr(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(shop.join("src/a").exists(), "{said}");
+    assert!(other.join("new").exists(), "{said}");
+    std::fs::write(other.join("go"), "").unwrap();
+    assert!(running.wait().unwrap().success());
+    assert!(
+        said.contains("meanwhile, not touched: 1 path changed in "),
+        "{said}"
+    );
+}

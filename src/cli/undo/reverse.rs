@@ -97,13 +97,17 @@ impl Reversal<'_> {
 
     /// Returns what is unexpected about an operation that nobody named, where `--yes` is given:
     /// that answers for what was just done here, and does not choose an operation.
-    fn unexpected(&self, cx: &Context, operation: &Operation) -> Option<String> {
+    fn unexpected(&self, cx: &Context, operation: &Operation, plan: &UndoPlan) -> Option<String> {
         let plain = self.how.yes && matches!(self.found, Found::Plain { .. });
         let ago = || when::ago(cx.now, operation.begin.time);
         match operation {
             _ if !plain => None,
             operation if is_set_up(operation) => Some("bdr's own set-up".to_owned()),
             operation if is_old(cx, operation) => Some(format!("an operation from {}", ago())),
+            operation if reaches_out(cx, operation, plan) => {
+                let place = cx.shown_absolute(operation.begin.cwd.as_path());
+                Some(format!("what ran in {place} and is undone there too"))
+            }
             _ => None,
         }
     }
@@ -128,6 +132,10 @@ impl Reversal<'_> {
                 let ago = when::ago(cx.now, operation.begin.time);
                 format!("It is from {ago}. Undo it?")
             }
+            Found::Plain { .. } if reaches_out(cx, operation, plan) => {
+                let place = cx.shown_absolute(operation.begin.cwd.as_path());
+                format!("It ran in {place}, and is undone there too. Undo it?")
+            }
             Found::Plain { .. } => return None,
         };
         Some(question)
@@ -137,6 +145,15 @@ impl Reversal<'_> {
 /// Returns true if the operation is no longer on the user's screen.
 pub(super) fn is_old(cx: &Context, operation: &Operation) -> bool {
     cx.now - operation.begin.time > RECENT
+}
+
+/// Returns true for an operation that ran in another place and did something here, if not only that
+/// is undone: somebody may still work there.
+fn reaches_out(cx: &Context, operation: &Operation, plan: &UndoPlan) -> bool {
+    let workspace = cx.workspace();
+    let is_outside = |path: &std::path::Path| !path.starts_with(&workspace);
+    is_outside(operation.begin.cwd.as_path())
+        && plan.steps.iter().any(|step| is_outside(&step.path))
 }
 
 /// Returns true if bdr changed its own set-up, as `bdr hooks install` does.
@@ -177,7 +194,7 @@ pub(super) fn reverse(
         UndoDocument::new(operation, &plan, &git, asked)
     });
     let text = page(cx, repo, operations, operation, reversal, &plan, &git);
-    let unexpected = reversal.unexpected(cx, operation);
+    let unexpected = reversal.unexpected(cx, operation, &plan);
     let ready = how.yes && unexpected.is_none() || !how.yes && cx.ui.can_ask;
     if how.dry_run || !ready {
         let code = if how.dry_run { exit::OK } else { exit::PARTIAL };

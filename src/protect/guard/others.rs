@@ -245,7 +245,7 @@ impl Theirs {
 }
 
 /// Returns true if an operation names a path; `None` means that it names everything it did.
-fn names(named: Option<&[Operand]>, place: &Path) -> bool {
+pub(crate) fn names(named: Option<&[Operand]>, place: &Path) -> bool {
     let is_it = |operand: &Operand| match operand.glob {
         false => place.starts_with(&operand.path),
         true => place.ancestors().any(|above| fits(&operand.path, above)),
@@ -266,7 +266,7 @@ fn fits(pattern: &Path, path: &Path) -> bool {
 }
 
 /// Returns what an operation names, unless its record is known to be complete.
-fn named(begin: &Begin) -> Option<Vec<Operand>> {
+pub(crate) fn named(begin: &Begin) -> Option<Vec<Operand>> {
     if !matches!(begin.kind, OperationKind::Guard) {
         return None;
     }
