@@ -1,7 +1,9 @@
-//! Mends what is damaged: what is lost in a pack is stored again where its bytes are found elsewhere, and what is damaged is set aside.
+//! Repairs damage: stores lost content again if its bytes exist elsewhere, and sets damaged files
+//! aside.
 //!
-//! Order on disk: what can be found again is stored; what can be read of a damaged pack is copied, durably; the note that the pack was set aside;
-//! then it is moved. A crash in between leaves a copy too many, never one too few. Nothing is deleted.
+//! Order on disk: lost content that was found is stored; the readable rest of a damaged pack is
+//! copied, durably; a note says that the pack is set aside; then it is moved. A crash in between
+//! leaves a copy too many, never one too few. Nothing is deleted.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -27,13 +29,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A pack is read in pieces of this many bytes.
 const PIECE: usize = 256 * 1024;
 
-/// What can be mended. Inert.
+/// What can be repaired. A plan changes nothing until it is applied.
 pub struct RepairPlan {
-    /// Records that are not what was written.
+    /// Records whose bytes are not those that were written.
     torn: Vec<String>,
-    /// Snapshots whose records are gone.
+    /// Snapshots whose records are missing.
     missing: Vec<SnapshotId>,
-    /// Damaged packs, and missing ones.
+    /// Damaged and missing packs.
     packs: DigestSet,
     remedies: Vec<Remedy>,
     found: Vec<FoundAgain>,
@@ -48,13 +50,14 @@ impl RepairPlan {
             && self.remedies.is_empty()
     }
 
-    /// Returns the files of which all that is lost was found: each with the file that has it, or none if it is elsewhere in the repository.
+    /// Returns the files whose lost content was found completely: each with the file that has it,
+    /// or `None` if it is elsewhere in the repository.
     pub fn found_again(&self) -> impl Iterator<Item = (&Path, Option<&Path>)> {
         let found = self.found.iter();
         found.map(|one| (one.path.as_path(), one.live.as_deref()))
     }
 
-    /// Returns the names of what will be set aside, as far as nothing needs it by then.
+    /// Returns the names of files that will be set aside, if nothing needs them by then.
     pub fn set_aside(&self) -> Vec<String> {
         let mut packs: Vec<String> = self.packs.iter().map(|id| layout::pack(*id)).collect();
         packs.sort();
@@ -62,18 +65,19 @@ impl RepairPlan {
     }
 }
 
-/// What was mended.
+/// The result of a repair.
 #[derive(Debug, Default)]
 pub struct RepairReport {
-    /// Files of which something lost was stored again.
+    /// Files whose lost content was stored again.
     pub stored: Vec<PathBuf>,
-    /// Names of what was set aside.
+    /// Names of the files that were set aside.
     pub set_aside: Vec<String>,
-    /// Snapshots whose records were gone: they count as forgotten now.
+    /// Snapshots whose records were missing: they count as forgotten now.
     pub forgotten: Vec<SnapshotId>,
 }
 
-/// Looks for what a verification found damaged or missing: in files as they are now, and elsewhere in the repository. Reads only.
+/// Searches for content that a verification found damaged or missing: in the files as they are now,
+/// and elsewhere in the repository. Changes nothing.
 ///
 /// # Errors
 /// The repository cannot be read, or the user stopped it.
@@ -136,8 +140,9 @@ pub fn repair(
     Ok(report)
 }
 
-/// Sets damaged packs aside once all that can be read of them is elsewhere. One of which something is lost for good goes as well, but only if its
-/// bytes are provably not what was written: what cannot be read today may be readable tomorrow.
+/// Sets damaged packs aside once everything readable in them is elsewhere. A pack with content that
+/// is lost for good is set aside only if its bytes are provably not those that were written: if a
+/// disk cannot be read today, it may be readable tomorrow.
 fn set_packs_aside(
     repo: &Repository,
     packs: &DigestSet,
@@ -171,7 +176,7 @@ fn set_packs_aside(
     Ok(())
 }
 
-/// Returns true if all bytes of a pack can be read, and are not those that it was written with.
+/// Returns true if a pack can be read completely and has other bytes than when it was written.
 fn is_another(repo: &Repository, id: Digest) -> bool {
     let name = layout::pack(id);
     let Ok(Some(bytes)) = repo.storage().size(&name) else {
@@ -192,8 +197,8 @@ fn is_another(repo: &Repository, id: Digest) -> bool {
     Digest::finish(hasher) != id
 }
 
-/// Returns true for a record that is there and not what was written. One that is whole and cannot be read is of a newer version, or forged: nobody
-/// but the user removes it.
+/// Returns true if a record exists and its bytes are not those that were written. A record that is
+/// whole and unreadable comes from a newer version, or is forged: only the user may remove it.
 fn is_torn(repo: &Repository, name: &str) -> bool {
     let mut dirs = ["snapshots/", "operations/", "marks/"].iter();
     dirs.any(|dir| name.starts_with(dir))

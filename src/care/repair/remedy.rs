@@ -1,5 +1,6 @@
-//! Finds the bytes of blobs that are lost: in the files that they were read from, where these still have them, and in content of the repository that
-//! comes to the same. What is stored again has the digest of what was lost, so it is what was looked through for secrets when it came in.
+//! Finds the bytes of lost blobs: in the files that they came from, if these still have them, and
+//! in other content of the repository with the same bytes. Content is stored again only if it has
+//! the digest of the lost blob, so it needs no new search for secrets.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -21,27 +22,27 @@ use crate::repo::index::DigestSet;
 use crate::repo::pack::{Level, PackWriter, TarKind, TarMeta};
 use crate::repo::reader::Reader;
 
-/// Content up to this size is put together in memory to cut something out of it.
+/// Content up to this size is read into memory to take a part of it.
 const MEMORY_BYTES: u64 = 64 << 20;
-/// A blob up to this size is written together with others.
+/// Blobs up to this size are written together with others.
 const SMALL_BYTES: u64 = 1 << 20;
-/// Bytes that are read at a time.
+/// Files are read in pieces of this many bytes.
 const PIECE: usize = 256 * 1024;
 
 /// Where the bytes of a lost blob are.
 pub(super) struct Remedy {
     blob: Digest,
-    /// A file that needs them.
+    /// A file that needs the blob.
     path: PathBuf,
     from: From,
-    /// Where in the file they are, in their order.
+    /// The ranges of the file with the bytes, in order.
     ranges: Vec<(u64, u64)>,
 }
 
 enum From {
-    /// In the file itself, as it is now.
+    /// In the file as it is now.
     Live,
-    /// In other content of the repository, of the same bytes.
+    /// In other content of the repository with the same bytes.
     Stored(Content),
 }
 
@@ -50,7 +51,7 @@ impl Remedy {
         self.ranges.iter().map(|range| range.1).sum()
     }
 
-    /// Hands the bytes to `sink`, and returns true if they are those that were lost.
+    /// Passes the bytes to `sink`, and returns true if they are the lost ones.
     fn read(&self, repo: &Repository, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<bool> {
         let mut hasher = Sha256::new();
         let mut both = |bytes: &[u8]| {
@@ -86,14 +87,15 @@ fn is_all(ranges: &[(u64, u64)], content: &Content) -> bool {
     matches!(ranges, [(0, length)] if *length == content.size())
 }
 
-/// Opens a regular file that still has a path; a symlink there is not followed.
+/// Opens a path if it still is a regular file. It follows no symlink, because that may lead to
+/// another file.
 fn open(path: &Path) -> Option<File> {
     let root = Root::ad_hoc(path.to_path_buf(), Origin::Operand);
     let handle = RootHandle::of(&root).ok().flatten()?;
     handle.open_file(&RepoPath::root()).ok()
 }
 
-/// Hands ranges of a file to `sink`; returns false if it is too short, or cannot be read.
+/// Passes ranges of a file to `sink`; returns false if the file is too short or unreadable.
 fn cut(
     file: &mut (impl std::io::Read + std::io::Seek),
     ranges: &[(u64, u64)],
@@ -119,22 +121,22 @@ fn cut(
     Ok(true)
 }
 
-/// A file of which all that is lost was found.
+/// A file whose lost content was found completely.
 pub(super) struct FoundAgain {
     pub(super) path: PathBuf,
-    /// The file that has it; `None`: it is elsewhere in the repository.
+    /// The file that has it; `None` if it is elsewhere in the repository.
     pub(super) live: Option<PathBuf>,
     blobs: Vec<Digest>,
 }
 
 impl FoundAgain {
-    /// Returns true if all of it is among `stored`.
+    /// Returns true if all its lost blobs are among `stored`.
     pub(super) fn is_in(&self, stored: &DigestSet) -> bool {
         self.blobs.iter().all(|blob| stored.contains(blob))
     }
 }
 
-/// A file that needs something lost.
+/// A file that needs a lost blob.
 struct Use {
     path: PathBuf,
     content: Content,
@@ -148,7 +150,7 @@ impl Use {
     }
 }
 
-/// Looks for the bytes of `lost`. Each blob has one remedy at most.
+/// Searches for the bytes of `lost`. Each blob gets at most one remedy.
 ///
 /// # Errors
 /// The repository cannot be listed, or the user stopped it.
@@ -192,12 +194,12 @@ pub(super) fn find(
     Ok((found, again))
 }
 
-/// By its digest, content that is whole.
+/// Complete content, by its digest.
 type Twins = HashMap<Digest, Content>;
 
-/// Returns the files that need something of `lost`, and content that comes to the same as theirs and needs nothing of it.
+/// Returns the files that need lost blobs, and content with the same bytes that does not need them.
 fn uses_of(repo: &Repository, lost: &DigestSet) -> Result<(Vec<Use>, Twins)> {
-    // What is damaged of them has been said.
+    // The verification has reported unreadable snapshots and listings.
     let snapshots = read_snapshots(repo, None, &mut Vec::new())?;
     let listings = read_listings(repo, &snapshots, &mut Vec::new());
     let is_lost = |content: &Content| content.blobs().iter().any(|blob| lost.contains(blob));
@@ -241,13 +243,14 @@ fn remedy(repo: &Repository, one: &Use, blob: Digest, twin: Option<&Content>) ->
     let stored = twin
         .filter(fits)
         .map(|twin| remedy(From::Stored(twin.clone())));
-    // The file has what was sealed, the blob has not.
+    // The file contains the secret values, but the blob has placeholders instead.
     let live = (!one.is_sealed).then(|| remedy(From::Live));
     let mut both = stored.into_iter().chain(live);
     both.find(|remedy| matches!(remedy.read(repo, &mut |_| Ok(())), Ok(true)))
 }
 
-/// Returns where in content the bytes of one of its blobs are, from the first on; `None` if there are gaps.
+/// Returns the ranges of content that one of its blobs provides, from the beginning of the blob;
+/// `None` if there are gaps.
 fn ranges_of(content: &Content, blob: Digest) -> Option<Vec<(u64, u64)>> {
     let mut pieces: Vec<(u64, u64, u64)> = Vec::new();
     let mut at = 0;
@@ -273,7 +276,7 @@ fn ranges_of(content: &Content, blob: Digest) -> Option<Vec<(u64, u64)>> {
     Some(ranges)
 }
 
-/// Stores what was found; returns the blobs that are there again.
+/// Stores the content that was found; returns the blobs that exist again.
 ///
 /// # Errors
 /// The repository cannot be written, or the user stopped it.
@@ -301,7 +304,7 @@ pub(super) fn store(
                 bytes.extend_from_slice(piece);
                 Ok(())
             });
-            // It may have changed since it was found.
+            // The file may have changed since the search.
             if matches!(read, Ok(true)) {
                 writer.add(&meta, &bytes, Some(remedy.blob))?;
                 stored.insert(remedy.blob);
