@@ -50,6 +50,10 @@ pub(crate) fn look_at(
     walk: bool,
 ) -> Result<Seen, Failure> {
     let journal = cx.journal();
+    // A repository that was moved has its second place by its old path.
+    if journal.is_elsewhere() {
+        cx.launch_lifeboat(&cx.places.repository);
+    }
     let runs = journal.runs();
     let elsewhere = match walk {
         true => not_covered(cx, &cx.config.sources),

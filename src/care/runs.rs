@@ -309,6 +309,11 @@ impl Journal {
         runs
     }
 
+    /// Returns true if the history of the repository is still under the path where it was before.
+    pub fn is_elsewhere(&self) -> bool {
+        moved::find(self).dir.is_some_and(|dir| dir != self.dir)
+    }
+
     /// Notes that a repository will be moved here: until then it is where it was.
     ///
     /// # Errors

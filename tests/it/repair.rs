@@ -618,3 +618,16 @@ fn a_kept_file_that_somebody_wrote_to_is_named() {
     );
     assert!(said.contains("bdr forget "), "{said}");
 }
+
+#[test]
+fn a_repository_that_was_moved_has_its_second_place_again() {
+    let manned = Manned::new(true);
+    manned.place.write("f", &text(4000, 3));
+    manned.init();
+    move_to(&manned, "bdr/repository", "elsewhere", true);
+    let page = manned.run(&["status"], 0);
+    assert!(!page.contains("could not be restored"), "{page}");
+    std::fs::remove_dir_all(manned.place.path("elsewhere")).unwrap();
+    let said = manned.run(&["list"], 0);
+    assert!(said.contains("restored"), "{said}");
+}
