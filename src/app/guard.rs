@@ -24,6 +24,8 @@ pub(crate) use words::{
 };
 
 mod background;
+#[cfg(target_os = "linux")]
+pub(crate) mod capture;
 mod words;
 
 /// Opens the repository. Protection must not depend on set-up, so the first guard on a machine

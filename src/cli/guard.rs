@@ -8,7 +8,7 @@ use bdr::Error;
 use bdr::base::path::{RepoPath, absolute};
 use bdr::base::units::size;
 use bdr::effects::{self, Assessment, Effect, Surroundings, Table};
-use bdr::model::config::{OnFail, Summary};
+use bdr::model::config::{CaptureMode, OnFail, Summary};
 use bdr::model::rules::{Matcher, Origin, Root};
 use bdr::protect::guard::{self, GuardOptions, GuardOutcome, Protected};
 use bdr::protect::staging::StagingOptions;
@@ -24,6 +24,8 @@ use crate::app::context::{
 use crate::app::documents::{GuardDocument, GuardPlanDocument};
 use crate::app::error::Failure;
 use crate::app::exit;
+#[cfg(target_os = "linux")]
+use crate::app::guard::capture;
 use crate::app::guard::{
     backup_options, close_later, covered, explain, is_system_rm, name_missed, open,
     settle_in_background, still_running, summary, undo_command, unstored, untold, worth_a_word,
@@ -62,6 +64,14 @@ pub(crate) struct GuardArgs {
     /// Most new bytes that the snapshot may store, like 512M or 250G
     #[arg(long, value_name = "SIZE", value_parser = bdr::model::config::parse_size)]
     max_bytes: Option<u64>,
+    /// Keep what each call of the command destroys, wherever it is, instead of a snapshot (Linux)
+    #[arg(
+        long,
+        value_enum,
+        value_name = "auto|only|off",
+        hide_possible_values = true
+    )]
+    capture: Option<CaptureArg>,
     /// Run it even if it names bdr's own repository or configuration
     #[arg(long)]
     accept_repository_loss: bool,
@@ -86,6 +96,13 @@ enum OnFailArg {
     Block,
     Ask,
     Run,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum CaptureArg {
+    Auto,
+    Only,
+    Off,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -135,6 +152,15 @@ pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
         return shown
             .map_or_else(|failure| failure.tell(&ui), |()| exit::OK)
             .into();
+    }
+    let from_environment = variable("BDR_GUARD_CAPTURE");
+    let from_environment = from_environment.and_then(|v| CaptureMode::parse(v.to_str()?));
+    let typed = args.capture.map(CaptureMode::from).or(from_environment);
+    let mode = typed.unwrap_or(cx.config.guard.capture);
+    match captured(&cx, &repo, args, &assessment, mode) {
+        Ok(Some(code)) => return code,
+        Ok(None) => {}
+        Err(failure) => return not_protected(args, policy, ui, Some(&cx), &failure),
     }
     match protect(&cx, &repo, args, &assessment, policy) {
         Ok(protected) => {
@@ -193,10 +219,14 @@ fn roots(
         .map(|path| absolute(&cx.cwd, path))
         .collect();
     if let Some(missing) = extra.iter().find(|path| path.symlink_metadata().is_err()) {
-        let message = format!("there is no `{}`", cx.shown(missing));
-        return Err(Failure::usage(message, "correct --path, or leave it out"));
+        return Err(no_such_path(cx, missing));
     }
     covered(cx, repo, assessment, &extra, args.accept_repository_loss)
+}
+
+fn no_such_path(cx: &Context, missing: &Path) -> Failure {
+    let message = format!("there is no `{}`", cx.shown(missing));
+    Failure::usage(message, "correct --path, or leave it out")
 }
 
 /// Returns true if an outer guard has captured everything that this one would: then its operation
@@ -265,6 +295,104 @@ fn protect(
         &options(cx, args, assessment, policy),
         &cx.progress(),
     )?)
+}
+
+/// Refuses `only`: other systems do not stop calls before they happen.
+#[cfg(not(target_os = "linux"))]
+fn captured(
+    _cx: &Context,
+    _repo: &Repository,
+    _args: &GuardArgs,
+    _assessment: &Assessment,
+    mode: CaptureMode,
+) -> Result<Option<i32>, Failure> {
+    match mode {
+        CaptureMode::Only => Err(not_captured("this system cannot do that")),
+        _ => Ok(None),
+    }
+}
+
+fn not_captured(why: &str) -> Failure {
+    let message = format!("what the command destroys cannot be captured here: {why}");
+    Failure::usage(
+        message,
+        "leave out --capture only: a snapshot is taken before it instead",
+    )
+}
+
+/// Runs the command under capture, unless that is off, or `auto` and impossible here.
+#[cfg(target_os = "linux")]
+fn captured(
+    cx: &Context,
+    repo: &Repository,
+    args: &GuardArgs,
+    assessment: &Assessment,
+    mode: CaptureMode,
+) -> Result<Option<i32>, Failure> {
+    if mode == CaptureMode::Off {
+        return Ok(None);
+    }
+    if capture::is_captured(repo) {
+        // Whoever captures this process captures the command too.
+        return Ok(Some(become_command(&args.command, cx.ui)));
+    }
+    if let Err(why) = capture::check(cx, &args.command) {
+        return match mode {
+            CaptureMode::Only => Err(not_captured(&why)),
+            _ => Ok(None),
+        };
+    }
+    if let Some(missing) = args.path.iter().find(|path| {
+        let path = absolute(&cx.cwd, path);
+        path.symlink_metadata().is_err()
+    }) {
+        return Err(no_such_path(cx, missing));
+    }
+    cx.launch_lifeboat(repo.location());
+    let remote = guard::with_what_was(&assessment.remote, &cx.cwd);
+    let done = match capture::run(cx, repo, &args.command, args.label.as_deref(), remote) {
+        Ok(done) => done,
+        Err(Error::Io {
+            action: "run",
+            source,
+            ..
+        }) => {
+            return Ok(Some(cannot_run(&args.command, &source, cx.ui)));
+        }
+        // It did not run: a snapshot protects it instead.
+        Err(Error::NotCaptured { .. }) if mode == CaptureMode::Auto => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let status = done.status;
+    if let Some(listener) = done.left {
+        cx.ui
+            .say("bdr: some of its processes still run; what they do from now on is not protected");
+        capture::answer_on(listener);
+    }
+    let operation = match done.operation {
+        Ok(operation) => operation,
+        Err(error) => {
+            cx.ui.warn(&format!(
+                "bdr: what it destroyed is kept, but not recorded yet: {error}; the next call of bdr tries again"
+            ));
+            return Ok(Some(end_like(status)));
+        }
+    };
+    let missed: Vec<&PathNote> = operation.begin.not_captured.iter().collect();
+    name_missed(cx, &missed);
+    let missed = missed.len() as u64;
+    let outcome = GuardOutcome {
+        status,
+        operation,
+        after_error: None,
+        running: Vec::new(),
+    };
+    tell(cx, repo, args, &outcome, missed, 0);
+    settle_in_background(cx, repo);
+    if let Some(line) = tick::catch_up(cx, "guard") {
+        cx.ui.say(&line);
+    }
+    Ok(Some(end_like(status)))
 }
 
 fn execute(cx: &Context, repo: &Repository, args: &GuardArgs, protected: Protected) -> i32 {
@@ -493,6 +621,16 @@ impl From<OnFailArg> for OnFail {
             OnFailArg::Block => Self::Block,
             OnFailArg::Ask => Self::Ask,
             OnFailArg::Run => Self::Run,
+        }
+    }
+}
+
+impl From<CaptureArg> for CaptureMode {
+    fn from(arg: CaptureArg) -> Self {
+        match arg {
+            CaptureArg::Auto => Self::Auto,
+            CaptureArg::Only => Self::Only,
+            CaptureArg::Off => Self::Off,
         }
     }
 }

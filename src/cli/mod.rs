@@ -215,6 +215,11 @@ pub(crate) fn main() -> i32 {
     {
         return code;
     }
+    if let Command::Settle(args) = &cli.command
+        && let Some(code) = args.answer_only()
+    {
+        return code;
+    }
     let done =
         Context::new(global.repository.as_deref(), ui, cli.command.needs()).and_then(
             |cx| match &cli.command {

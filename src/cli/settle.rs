@@ -29,6 +29,9 @@ pub(crate) struct SettleArgs {
     /// Wait for processes, then close the operation that they belong to
     #[arg(long, hide = true, value_name = "OP", requires = "pids")]
     after: Option<String>,
+    /// Answer for captured processes on stdin
+    #[arg(long, hide = true)]
+    answer: bool,
     /// Processes that are waited for
     #[arg(long, hide = true, value_delimiter = ',')]
     pids: Vec<u32>,
@@ -91,6 +94,26 @@ fn close_after(
         }
     }
     Ok(())
+}
+
+impl SettleArgs {
+    /// Answers for captured processes until the last has ended; `None` if that is not asked for. It
+    /// needs no repository.
+    pub(crate) fn answer_only(&self) -> Option<i32> {
+        if !self.answer {
+            return None;
+        }
+        #[cfg(target_os = "linux")]
+        {
+            use std::os::fd::AsFd as _;
+            let listener = std::io::stdin().as_fd().try_clone_to_owned();
+            let done = listener.and_then(bdr::protect::calls::linger);
+            if done.is_ok() {
+                return Some(exit::OK.into());
+            }
+        }
+        Some(exit::FAILURE.into())
+    }
 }
 
 pub(crate) fn run(cx: &Context, args: &SettleArgs) -> Result<u8, Failure> {

@@ -130,6 +130,8 @@ pub struct GuardConfig {
     /// Bytes that one guard may keep by a hard link or a clone, instead of reading and storing
     /// them.
     pub max_kept: u64,
+    /// Whether the before-image of what a command destroys is kept call by call.
+    pub capture: CaptureMode,
     /// What to print after the command.
     pub summary: Summary,
     /// Rules for commands, applied before the built-in ones:
@@ -225,6 +227,34 @@ pub enum Summary {
     Json,
 }
 
+/// Whether what a command destroys is kept at the moment of each call, instead of a snapshot before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CaptureMode {
+    /// A snapshot of watched places before the command.
+    #[default]
+    Off,
+    /// Where it works; a snapshot elsewhere.
+    Auto,
+    /// Or the command does not run.
+    Only,
+}
+
+impl CaptureMode {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Auto => "auto",
+            Self::Only => "only",
+        }
+    }
+
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Off, Self::Auto, Self::Only]
+            .into_iter()
+            .find(|mode| mode.word() == word)
+    }
+}
+
 impl Summary {
     pub fn word(self) -> &'static str {
         match self {
@@ -262,6 +292,7 @@ impl Default for GuardConfig {
             max_bytes: 512 << 20,
             max_files: 200_000,
             max_kept: 16 << 30,
+            capture: CaptureMode::Off,
             summary: Summary::Auto,
             rules: Vec::new(),
         }

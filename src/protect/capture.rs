@@ -215,6 +215,32 @@ impl<'a> Capture<'a> {
         }))
     }
 
+    /// Stores a file that was kept and has a name by which it is sealed; notes in `body` what is stored.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn kept_by_name(
+        &mut self,
+        path: &RepoPath,
+        absolute: &Path,
+        file: &File,
+        body: &mut Body,
+    ) -> Result<()> {
+        let size = file.metadata().context("read", absolute)?.len();
+        let stat = Stat {
+            size,
+            ..Stat::default()
+        };
+        let place = Place {
+            root: "before",
+            path,
+            absolute,
+        };
+        if let Some(stored) = self.content(&place, file, &stat, None, true)? {
+            body.content = stored.content;
+            body.sealed = stored.sealed;
+        }
+        Ok(())
+    }
+
     /// Captures a file. If it changes during the reading, waits a little longer each time and reads
     /// again; the last reading is stored as it is.
     fn file(

@@ -28,7 +28,7 @@ mod stamp;
 
 pub(crate) use present::{Present, Standing};
 pub use stamp::is_stamped;
-pub(crate) use stamp::stamp;
+pub(crate) use stamp::{UNKNOWN, stamp};
 
 /// Returns true if an object has the content of an entry, or the target of a symlink. It reads the
 /// object instead of trusting its times, but opens it only if kind and size fit.

@@ -32,6 +32,8 @@ use crate::repo::snapshot::PathNote;
 mod call;
 pub(crate) mod changes;
 mod child;
+#[cfg(target_os = "linux")]
+pub(crate) use child::{run as run_child, signal_of};
 mod close;
 mod left;
 pub(crate) mod others;

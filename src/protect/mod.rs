@@ -1,6 +1,8 @@
 //! Before something is destroyed: finding changes, capturing them, running a command.
 
 pub mod backup;
+#[cfg(target_os = "linux")]
+pub mod calls;
 pub(crate) mod capture;
 pub(crate) mod compare;
 pub mod guard;

@@ -295,12 +295,41 @@ fn keep_one(
 fn open_area(repo: &Repository, root: &Path, stat: &Stat, set: Id) -> Option<(PathBuf, Area)> {
     let mut places = repo.areas();
     places.extend(topmost_own(root, stat.device));
+    area_in(repo, places, stat.device, set)
+}
+
+/// Makes an area for a set on a file system, for files of which only one path is known yet: not in a
+/// directory that the command may be about to remove, if there is another place.
+#[cfg(target_os = "linux")]
+pub(crate) fn area_for(
+    repo: &Repository,
+    path: &Path,
+    device: u64,
+    set: Id,
+) -> Option<(PathBuf, Area)> {
+    let mut places = repo.areas();
+    let above = path.ancestors().skip(1);
+    let shared =
+        above.filter(|dir| fsutil::device_of(dir) == Some(device) && fsutil::is_sticky(dir));
+    let own_name = format!("{}-{}", fsutil::AREA_NAME, fsutil::user_number());
+    places.extend(shared.map(|dir| dir.join(&own_name)));
+    places.extend(topmost_own(path, device));
+    area_in(repo, places, device, set)
+}
+
+/// Makes an area in the first place that is on a file system and fit for it.
+fn area_in(
+    repo: &Repository,
+    places: Vec<PathBuf>,
+    device: u64,
+    set: Id,
+) -> Option<(PathBuf, Area)> {
     places.into_iter().find_map(|place| {
         if place.exists() && !fsutil::area::is_place(&place) {
             return None;
         }
         let parent = existing(&place)?;
-        if fsutil::device_of(parent) != Some(stat.device) {
+        if fsutil::device_of(parent) != Some(device) {
             return None;
         }
         let dir = place.join(set.to_string());

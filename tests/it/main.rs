@@ -14,6 +14,8 @@ mod architecture;
 mod backup;
 mod bound;
 mod budget;
+#[cfg(target_os = "linux")]
+mod calls;
 mod captured;
 mod care;
 mod carried;

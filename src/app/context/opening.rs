@@ -30,8 +30,31 @@ impl Context {
         if let Ok(mut opened) = self.opened.lock() {
             opened.push(repo.clone());
         }
+        self.take_over(&repo);
         Ok(repo)
     }
+
+    /// Records what a guard captured that did not live to do it.
+    #[cfg(target_os = "linux")]
+    fn take_over(&self, repo: &Repository) {
+        let never = [self.places.config.clone()];
+        match bdr::protect::calls::recover(repo, &never, self.now) {
+            Ok(recovered) => {
+                for id in recovered {
+                    let short = id.prefix(&[]);
+                    self.ui.say(&format!(
+                        "bdr: recorded what an interrupted guard had captured · undo: bdr undo {short}"
+                    ));
+                }
+            }
+            Err(error) => self.ui.warn(&format!(
+                "bdr: what an interrupted guard had captured is not recorded yet: {error}"
+            )),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn take_over(&self, _repo: &Repository) {}
 
     /// Reports which records could not be read, whatever the command made of it: its answer came
     /// without them.

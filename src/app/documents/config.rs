@@ -131,6 +131,7 @@ struct GuardValues {
     max_bytes: u64,
     max_files: u64,
     max_kept: u64,
+    capture: &'static str,
     summary: &'static str,
     rules: Vec<String>,
 }
@@ -222,6 +223,7 @@ impl ConfigValues {
                 max_bytes: config.guard.max_bytes,
                 max_files: config.guard.max_files,
                 max_kept: config.guard.max_kept,
+                capture: config.guard.capture.word(),
                 summary: config.guard.summary.word(),
                 rules: config.guard.rules.clone(),
             },

@@ -187,6 +187,97 @@ impl Area {
         made
     }
 
+    /// Copies what is left of an open file into the area, with its time; not durable yet.
+    ///
+    /// # Errors
+    /// It cannot be read, or the area not written.
+    #[cfg(target_os = "linux")]
+    pub fn copy_file(&mut self, file: &File, number: u32) -> io::Result<()> {
+        super::point("copy")?;
+        let name = (number % PER_SHARD).to_string();
+        let made = self.shard(number)?.copy_file(file, &name);
+        if made.is_err() {
+            self.forget(number);
+        }
+        made
+    }
+
+    /// Puts a clone or a copy of an open file in the place of a link to it; not durable yet.
+    ///
+    /// # Errors
+    /// As [`Area::copy_file`]. Then the link stays.
+    #[cfg(target_os = "linux")]
+    pub fn replace_by_copy(&mut self, file: &File, number: u32) -> io::Result<()> {
+        super::point("copy")?;
+        let name = (number % PER_SHARD).to_string();
+        let temporary = format!("{name}.new");
+        let shard = self.shard(number)?;
+        shard.remove(&temporary);
+        if shard.clone_file(file, &temporary).is_err() {
+            shard.remove(&temporary);
+            shard.copy_file(file, &temporary)?;
+        }
+        shard.rename(&temporary, &name)
+    }
+
+    /// Makes a file in the area independent of its other names, if it has any: a clone or a copy from
+    /// now on. Returns its size then.
+    ///
+    /// # Errors
+    /// As [`Area::copy_file`]. Then the link stays.
+    #[cfg(target_os = "linux")]
+    pub fn part(&mut self, number: u32, max: u64) -> io::Result<Option<u64>> {
+        use std::os::unix::fs::MetadataExt as _;
+        let path = file_in(&self.dir, number);
+        let found = fs::symlink_metadata(&path)?;
+        if found.nlink() < 2 || found.len() > max {
+            return Ok(None);
+        }
+        self.replace_by_copy(&super::open_own(&path)?, number)?;
+        Ok(Some(found.len()))
+    }
+
+    /// Returns size and time of a file in the area.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn look(&self, number: u32) -> io::Result<(u64, crate::model::manifest::Time)> {
+        let found = fs::symlink_metadata(file_in(&self.dir, number))?;
+        Ok((found.len(), super::mtime_of(&found)))
+    }
+
+    /// Makes the content of a file durable.
+    ///
+    /// # Errors
+    /// It is not there, or the device failed.
+    pub fn sync_file(&self, number: u32) -> io::Result<()> {
+        super::point("fsync")?;
+        super::open_own(&file_in(&self.dir, number))?.sync_all()
+    }
+
+    /// Reads a file in the area.
+    ///
+    /// # Errors
+    /// It is not there, cannot be read, or is longer than `most`.
+    pub fn read(&self, number: u32, most: u64) -> io::Result<Vec<u8>> {
+        use std::io::Read as _;
+        let file = super::open_own(&file_in(&self.dir, number))?;
+        let mut bytes = Vec::new();
+        file.take(most + 1).read_to_end(&mut bytes)?;
+        match bytes.len() as u64 > most {
+            true => Err(io::ErrorKind::FileTooLarge.into()),
+            false => Ok(bytes),
+        }
+    }
+
+    /// Returns an area that another process of this user filled.
+    pub fn left_at(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_path_buf(),
+            shard: None,
+        }
+    }
+
     /// Returns the right to remove it, because it was just made.
     pub fn into_tree(self) -> super::OwnTree {
         let held = platform::Held::open(&self.dir);

@@ -105,6 +105,18 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     written.context("write", path)
 }
 
+/// Creates a file that is only appended to, and that only this user may read.
+///
+/// # Errors
+/// It exists, or the directory cannot be written.
+pub fn create_journal(path: &Path) -> io::Result<File> {
+    point("write")?;
+    let mut options = OpenOptions::new();
+    options.create_new(true).append(true);
+    private_options(&mut options, 0o600);
+    options.open(path)
+}
+
 /// Hard-links one of bdr's own files, or copies it if that is impossible. An existing target stays.
 ///
 /// # Errors

@@ -291,6 +291,14 @@ pub fn is_open_to_writers(dir: &Path) -> bool {
     std::fs::symlink_metadata(dir).map_or(true, |found| is_open(found.mode()))
 }
 
+/// Returns true for a directory in which everybody may make names, and remove only their own.
+#[cfg(target_os = "linux")]
+pub fn is_sticky(dir: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let found = std::fs::symlink_metadata(dir);
+    found.is_ok_and(|found| found.is_dir() && found.mode() & 0o1002 == 0o1002)
+}
+
 /// Returns true if the object at a path, without following a symlink, belongs to this user.
 pub fn is_own_link(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;

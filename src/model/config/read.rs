@@ -7,8 +7,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Config, Criticality, GuardConfig, HooksConfig, McpConfig, NotifyConfig, OnFail, PrivacyConfig,
-    Source, Summary, Unattended, Useless, VaultKey, closest, parse_size,
+    CaptureMode, Config, Criticality, GuardConfig, HooksConfig, McpConfig, NotifyConfig, OnFail,
+    PrivacyConfig, Source, Summary, Unattended, Useless, VaultKey, closest, parse_size,
 };
 use crate::base::error::{Error, Result};
 use crate::effects::Table;
@@ -223,6 +223,7 @@ impl Reader<'_> {
                 "max_bytes",
                 "max_files",
                 "max_kept",
+                "capture",
                 "summary",
                 "rules",
             ],
@@ -243,6 +244,11 @@ impl Reader<'_> {
         }
         if let Some(value) = table.get("max_kept") {
             guard.max_kept = self.size(value, "max_kept")?;
+        }
+        if let Some(value) = table.get("capture") {
+            let word = self.string(value, "capture")?;
+            guard.capture = CaptureMode::parse(word)
+                .ok_or_else(|| self.no_such_word(value, word, &["off", "auto", "only"]))?;
         }
         if let Some(value) = table.get("summary") {
             let word = self.string(value, "summary")?;

@@ -214,6 +214,14 @@ fn guard(out: &mut String, guard: &GuardConfig) {
     line(
         out,
         format_args!(
+            "{}capture = \"{}\"    # keep what each call destroys (Linux): off, auto, only",
+            mark(guard.capture != default.capture),
+            guard.capture.word()
+        ),
+    );
+    line(
+        out,
+        format_args!(
             "{}summary = \"{}\"    # printed after the command: auto, always, never, json",
             mark(guard.summary != default.summary),
             guard.summary.word()

@@ -36,6 +36,7 @@ on_fail = "ask"
 max_bytes = "1.5G"
 max_files = 1_000
 summary = "always"
+capture = "auto"
 rules = ["my.wipe | destructive | wipe | | args"]
 [retention]
 keep_daily = 14
@@ -72,6 +73,7 @@ max_size = "500M"
         max_files: 1000,
         summary: Summary::Always,
         max_kept: 16 << 30,
+        capture: CaptureMode::Auto,
         rules: vec!["my.wipe | destructive | wipe | | args".to_owned()],
     };
     assert_eq!(config.guard, guard);
@@ -293,6 +295,7 @@ fn what_is_written_is_read_back() {
             max_files: 7,
             summary: Summary::Json,
             max_kept: 1 << 30,
+            capture: CaptureMode::Only,
             rules: vec!["my.look | read | look | ![-w] | ".to_owned()],
         },
         hooks: HooksConfig {

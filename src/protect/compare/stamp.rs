@@ -1,8 +1,11 @@
 //! Records how an operation left an object, so that a later touch is recognised without reading.
 
 use crate::base::path::RepoPath;
-use crate::model::manifest::{Kind, Stat};
+use crate::model::manifest::{Kind, Stat, Time};
 use crate::repo::oplog::Stamp;
+
+/// In place of the ctime of a file of which bdr has a second name: that changes when this name goes.
+pub(crate) const UNKNOWN: Time = Time(0, 0);
 
 pub(crate) fn stamp(path: RepoPath, stat: &Stat) -> Stamp {
     Stamp {
@@ -26,7 +29,7 @@ pub fn is_stamped(stamp: &Stamp, stat: &Stat) -> bool {
     stamp.kind == stat.kind
         && stamp.size == stat.size
         && stamp.mtime == stat.mtime
-        && stamp.ctime == stat.ctime
+        && (stamp.ctime == stat.ctime || stamp.ctime == UNKNOWN)
         && stamp.inode == stat.inode
         && stamp.mode == stat.mode
 }

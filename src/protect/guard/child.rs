@@ -10,7 +10,7 @@ use std::process::{Command, ExitStatus};
 /// resets handlers in the child but keeps ignored signals ignored, so `nohup` and background jobs
 /// of a shell keep working. With SIGCHLD ignored there would be no status to wait for.
 #[cfg(unix)]
-pub(super) fn run(command: &mut Command) -> io::Result<ExitStatus> {
+pub(crate) fn run(command: &mut Command) -> io::Result<ExitStatus> {
     use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
     use signal_hook::iterator::backend::SignalDelivery;
     use signal_hook::iterator::exfiltrator::SignalOnly;
@@ -99,17 +99,17 @@ fn ignored() -> u64 {
 }
 
 #[cfg(not(unix))]
-pub(super) fn run(command: &mut Command) -> io::Result<ExitStatus> {
+pub(crate) fn run(command: &mut Command) -> io::Result<ExitStatus> {
     command.status()
 }
 
 /// Returns the signal that ended the child.
 #[cfg(unix)]
-pub(super) fn signal_of(status: &ExitStatus) -> Option<i32> {
+pub(crate) fn signal_of(status: &ExitStatus) -> Option<i32> {
     std::os::unix::process::ExitStatusExt::signal(status)
 }
 
 #[cfg(not(unix))]
-pub(super) fn signal_of(_status: &ExitStatus) -> Option<i32> {
+pub(crate) fn signal_of(_status: &ExitStatus) -> Option<i32> {
     None
 }

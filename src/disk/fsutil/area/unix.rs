@@ -39,20 +39,26 @@ impl Dir {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let new = rustix::fs::openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?;
         rustix::fs::ioctl_ficlone(&new, file)?;
-        // Its time shows later whether somebody wrote to it.
-        let stat = rustix::fs::fstat(file)?;
-        let times = rustix::fs::Timestamps {
-            last_access: rustix::fs::Timespec {
-                tv_sec: 0,
-                tv_nsec: rustix::fs::UTIME_OMIT,
-            },
-            last_modification: rustix::fs::Timespec {
-                tv_sec: stat.st_mtime,
-                tv_nsec: stat.st_mtime_nsec as _,
-            },
-        };
-        rustix::fs::futimens(&new, &times)?;
-        Ok(())
+        set_time(&new.into(), file)
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(super) fn copy_file(&self, file: &File, name: &str) -> io::Result<()> {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let new = rustix::fs::openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?;
+        let mut new = File::from(new);
+        io::copy(&mut &*file, &mut new)?;
+        set_time(&new, file)
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(super) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.0, from, &self.0, to)?)
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(super) fn remove(&self, name: &str) {
+        let _ = rustix::fs::unlinkat(&self.0, name, AtFlags::empty());
     }
 
     #[cfg(any(target_os = "macos", target_os = "ios"))]
@@ -65,6 +71,23 @@ impl Dir {
     pub(super) fn clone_file(&self, _file: &File, _name: &str) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
+}
+
+/// Gives a new file the time of its original, which shows later whether somebody wrote to it.
+#[cfg(target_os = "linux")]
+fn set_time(new: &File, original: &File) -> io::Result<()> {
+    let stat = rustix::fs::fstat(original)?;
+    let times = rustix::fs::Timestamps {
+        last_access: rustix::fs::Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_OMIT,
+        },
+        last_modification: rustix::fs::Timespec {
+            tv_sec: stat.st_mtime,
+            tv_nsec: stat.st_mtime_nsec as _,
+        },
+    };
+    Ok(rustix::fs::futimens(new, &times)?)
 }
 
 #[derive(Debug)]

@@ -1,0 +1,139 @@
+//! Capture by system call, as the application does it: whether it works here, and the run.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use bdr::disk::fsutil;
+use bdr::protect::calls::{self, Protected, RunOptions};
+use bdr::repo::Repository;
+use serde::{Deserialize, Serialize};
+
+use crate::app::context::{Context, OPERATION_VARIABLE, variable};
+
+/// Says to programs below that they are captured.
+const CAPTURED: &str = "BDR_CAPTURED";
+
+/// Programs that need more rights than they are started with: under the filter they do not get them.
+const RAISING: [&str; 6] = ["sudo", "su", "doas", "pkexec", "run0", "newgrp"];
+
+/// What a trial said, for as long as this kernel runs.
+#[derive(Serialize, Deserialize)]
+struct Trial {
+    boot: String,
+    user: u32,
+    trouble: Option<String>,
+}
+
+/// Returns true if this process is captured by a guard above it that still lives. What a captured
+/// command left running has its filter and its environment, but nobody keeps anything any more.
+pub(crate) fn is_captured(repo: &Repository) -> bool {
+    let Some(operation) = variable(CAPTURED).and_then(|id| id.into_string().ok()?.parse().ok())
+    else {
+        return false;
+    };
+    let status = || std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    calls::is_live(repo, operation) && status().lines().any(|line| line == "Seccomp:\t2")
+}
+
+/// Says why a command cannot be captured here.
+pub(crate) fn check(cx: &Context, command: &[OsString]) -> Result<(), String> {
+    let program = find(&command[0]);
+    let name = program.as_deref().and_then(Path::file_name);
+    let raises = name.is_some_and(|name| RAISING.iter().any(|known| name == *known))
+        || program.as_deref().is_some_and(is_set_id);
+    if raises && !fsutil::is_root() {
+        let name = bdr::base::path::show(&command[0]);
+        return Err(format!(
+            "`{name}` needs the rights of another user, and a captured program does not get them"
+        ));
+    }
+    works_here(cx)
+}
+
+/// Says why nothing can be captured here; tries it once per start of the system.
+pub(crate) fn works_here(cx: &Context) -> Result<(), String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let user = fsutil::user_number();
+    let note = cx.places.cache.join("capture.json");
+    let known: Option<Trial> =
+        fsutil::read_derived(&note).and_then(|json| serde_json::from_slice(&json).ok());
+    let known = known.filter(|known| known.boot == boot && known.user == user && !boot.is_empty());
+    let trial = known.unwrap_or_else(|| {
+        let rm = find("rm".as_ref()).ok_or_else(|| "there is no rm to try it with".to_owned());
+        let tried = rm.and_then(|rm| {
+            fsutil::create_dir_private(&cx.places.cache).map_err(|error| error.to_string())?;
+            calls::usable(&rm, &cx.places.cache)
+        });
+        let trial = Trial {
+            boot,
+            user,
+            trouble: tried.err(),
+        };
+        let json = serde_json::to_vec(&trial).unwrap_or_default();
+        let _ = fsutil::write_derived(&note, &json);
+        trial
+    });
+    trial.trouble.map_or(Ok(()), Err)
+}
+
+/// Returns the file of a program.
+fn find(name: &std::ffi::OsStr) -> Option<PathBuf> {
+    let typed = Path::new(name);
+    if typed.components().count() > 1 {
+        return Some(typed.to_path_buf());
+    }
+    let path = variable("PATH").unwrap_or_default();
+    let mut dirs = std::env::split_paths(&path).map(|dir| dir.join(typed));
+    dirs.find(|file| file.is_file())
+}
+
+fn is_set_id(program: &Path) -> bool {
+    let found = std::fs::metadata(program);
+    found.is_ok_and(|found| fsutil::mode_of(&found) & 0o6000 != 0)
+}
+
+/// Runs a command under capture.
+pub(crate) fn run(
+    cx: &Context,
+    repo: &Repository,
+    command: &[OsString],
+    label: Option<&str>,
+    remote: Vec<String>,
+) -> bdr::Result<Protected> {
+    let options = RunOptions {
+        argv: command.to_vec(),
+        cwd: cx.cwd.clone(),
+        label: label.map(str::to_owned),
+        remote,
+        host: cx.host.clone(),
+        now: cx.now,
+        never: vec![cx.places.config.clone()],
+        max_copied: cx.config.guard.max_bytes,
+        max_kept: cx.config.guard.max_kept,
+    };
+    calls::run(repo, &options, |id| {
+        let mut process = Command::new(&command[0]);
+        process
+            .args(&command[1..])
+            .env(OPERATION_VARIABLE, id.to_string())
+            .env(CAPTURED, id.to_string());
+        process
+    })
+}
+
+/// Starts a process that answers for what the command left running.
+pub(crate) fn answer_on(listener: std::os::fd::OwnedFd) {
+    let Ok(program) = std::env::current_exe() else {
+        return;
+    };
+    let mut process = Command::new(program);
+    process
+        .args(["settle", "--answer"])
+        .current_dir("/")
+        .stdin(Stdio::from(listener))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    std::os::unix::process::CommandExt::process_group(&mut process, 0);
+    let _ = process.spawn();
+}

@@ -1,0 +1,419 @@
+//! Turns what was kept into a snapshot and an operation.
+//!
+//! Order on disk, as for every guard: kept files → records of their sets → key frame → snapshot →
+//! begin → end. A crash in between leaves the journal, from which all of it is done again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::journal::{Head, Held, Set};
+use super::keep::now_at;
+use super::roots::inside_of;
+use super::sorted::{Sorted, Taken};
+use crate::base::error::{Error, Result};
+use crate::base::id::SnapshotId;
+use crate::base::monitor::NullMonitor;
+use crate::base::path::{AbsolutePath, RawName, RepoPath};
+use crate::disk::fsutil;
+use crate::disk::fsutil::area::{Area, OwnArea, Source};
+use crate::model::manifest::{Body, Content, Entry, Kept, Kind, Listing, Time};
+use crate::privacy;
+use crate::protect::capture::{Capture, OwnNames, Shared};
+use crate::repo::Repository;
+use crate::repo::kept::KeptSet;
+use crate::repo::oplog::{Begin, End, Operation, OperationKind};
+use crate::repo::pack::{Finished, Level};
+use crate::repo::snapshot::{PathNote, RootRecord, Snapshot, SnapshotKind, Stats, Trigger};
+
+/// How the command ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ended {
+    pub(super) exit: Option<i32>,
+    pub(super) signal: Option<i32>,
+    pub(super) elapsed: TimeDelta,
+    pub(super) now: DateTime<Utc>,
+}
+
+/// Bytes of living files that are copied while somebody waits.
+const COPIED_AT_ONCE: u64 = 32 << 20;
+
+/// Writes the snapshot of what was there before, and the operation.
+///
+/// # Errors
+/// The repository cannot be written. The journal stays.
+pub(super) fn record(
+    repo: &Repository,
+    head: &Head,
+    taken: Taken,
+    never: &[PathBuf],
+    ended: Ended,
+) -> Result<Operation> {
+    part_from_living(&taken);
+    let mut sorted = Sorted::new(repo, never, &taken);
+    for (path, before) in &taken.before {
+        sorted.sort(path, before.as_deref());
+    }
+    let before = match sorted.is_empty() {
+        true => {
+            discard(&taken.sets);
+            None
+        }
+        false => {
+            sorted.keep_what_is_in_place(repo, head.time)?;
+            Some(sorted.snapshot(repo, head, &taken)?)
+        }
+    };
+    let begin = begin_of(repo, head, before, &sorted, &taken);
+    repo.begin(&begin)?;
+    let roots = sorted.changes(repo, &taken);
+    let end = End {
+        version: 1,
+        repository: repo.id(),
+        id: head.id,
+        time: ended.now,
+        exit: ended.exit,
+        signal: ended.signal,
+        elapsed_ms: u64::try_from(ended.elapsed.num_milliseconds()).unwrap_or(0),
+        roots,
+        unseen: Vec::new(),
+        file_time: None,
+        parents: Vec::new(),
+        partial: false,
+        part: None,
+        bound: None,
+    };
+    repo.end(&end)?;
+    Ok(Operation::recorded(begin, Some(end)))
+}
+
+fn begin_of(
+    repo: &Repository,
+    head: &Head,
+    before: Option<SnapshotId>,
+    sorted: &Sorted<'_>,
+    taken: &Taken,
+) -> Begin {
+    let note = |path: &PathBuf, reason: &str| PathNote {
+        path: RawName(path.clone().into_os_string()),
+        reason: reason.to_owned(),
+    };
+    let mut not_captured = sorted.not_captured.clone();
+    let foreign = taken.foreign.iter();
+    not_captured.extend(foreign.map(|path| note(path, "it is in a mount of a sandbox")));
+    if taken.unseen > 0 {
+        let cwd = head.cwd.as_path().to_path_buf();
+        let reason = format!("{} calls of programs could not be looked at", taken.unseen);
+        not_captured.push(note(&cwd, &reason));
+    }
+    Begin {
+        version: 1,
+        repository: repo.id(),
+        id: head.id,
+        kind: OperationKind::Guard,
+        time: head.time,
+        argv: head.argv.clone(),
+        cwd: head.cwd.clone(),
+        label: head.label.clone(),
+        before,
+        roots: Vec::new(),
+        elsewhere: Vec::new(),
+        parents: Vec::new(),
+        not_captured,
+        remote: head.remote.clone(),
+        undoes: None,
+        pid: head.pid,
+        restore: None,
+        agent: None,
+        bound: None,
+    }
+}
+
+/// Copies what is kept of files that still exist under another name, as far as that is quick: whoever
+/// writes to them would change what is kept, until it is packed.
+fn part_from_living(taken: &Taken) {
+    let mut left = COPIED_AT_ONCE;
+    for (set, files) in &taken.sets {
+        let mut area = Area::left_at(set.dir.as_path());
+        for number in 0..u32::try_from(files.len()).unwrap_or(u32::MAX) {
+            if let Ok(Some(bytes)) = area.part(number, left) {
+                left -= bytes;
+            }
+        }
+    }
+}
+
+/// Removes sets of which nothing is needed.
+fn discard(sets: &[(Set, Vec<(u64, Time)>)]) {
+    for (set, _) in sets {
+        let _ = Area::left_at(set.dir.as_path()).into_tree().remove();
+    }
+}
+
+impl Sorted<'_> {
+    /// Keeps the content of files of which only the metadata changed: an undo compares it.
+    fn keep_what_is_in_place(&mut self, repo: &Repository, now: DateTime<Utc>) -> Result<()> {
+        let mut by_device: BTreeMap<u64, Vec<(RepoPath, PathBuf)>> = BTreeMap::new();
+        for (below, (before, path)) in &self.entries {
+            if before.content == Held::InPlace && self.modified.contains_key(below) {
+                let device = before.stat.device;
+                let list = by_device.entry(device).or_default();
+                list.push((below.clone(), path.clone()));
+            }
+        }
+        for (device, list) in by_device {
+            let first = &list[0].1;
+            let id = repo.vault().own_name(crate::base::id::Id::new(now));
+            let Some((dir, mut area)) = crate::protect::staging::area_for(repo, first, device, id)
+            else {
+                self.give_up(list.into_iter().map(|(below, _)| below));
+                continue;
+            };
+            let mut files = Vec::new();
+            let mut left = COPIED_AT_ONCE;
+            for (below, path) in list {
+                let number = u32::try_from(files.len()).unwrap_or(u32::MAX);
+                let bytes = crate::base::path::os_to_bytes(path.as_os_str());
+                let source = Source {
+                    dir: None,
+                    path: &bytes,
+                };
+                let bytes = now_at(&path).map_or(0, |now| now.size);
+                let mut copied = || {
+                    let file = fsutil::open_own(&path);
+                    file.is_ok_and(|file| area.copy_file(&file, number).is_ok())
+                };
+                let is_copied = bytes <= left && copied();
+                left -= if is_copied { bytes } else { 0 };
+                let is_kept = is_copied || area.link(&source, number).is_ok();
+                let Some((size, time)) = area.look(number).ok().filter(|_| is_kept) else {
+                    self.give_up([below].into_iter());
+                    continue;
+                };
+                if let Some(now) = now_at(&path) {
+                    if !is_copied {
+                        self.linked.insert((now.device, now.inode));
+                    }
+                    self.modified.insert(below.clone(), now);
+                }
+                files.push((size, Some(time)));
+                let kept = Kept {
+                    set: id,
+                    number,
+                    size,
+                };
+                self.in_place.insert(below, Content::kept(kept));
+            }
+            let count = files.len() as u32;
+            area.sync(count, false)
+                .map_err(|error| Error::io("write", &dir, error))?;
+            self.later_sets.push(set_of(repo, id, &dir, files)?);
+        }
+        Ok(())
+    }
+
+    /// Leaves out what cannot be kept after all.
+    fn give_up(&mut self, paths: impl Iterator<Item = RepoPath>) {
+        for below in paths {
+            if let Some((_, path)) = self.entries.remove(&below) {
+                self.modified.remove(&below);
+                self.altered.insert(below);
+                self.not_captured.push(PathNote {
+                    path: RawName(path.into_os_string()),
+                    reason: "its content could not be kept".to_owned(),
+                });
+            }
+        }
+    }
+
+    /// Writes the snapshot of what was there.
+    fn snapshot(&mut self, repo: &Repository, head: &Head, taken: &Taken) -> Result<SnapshotId> {
+        let _hold = repo.hold(std::time::Duration::from_secs(2)).ok();
+        // Before the sets are recorded: their links do not count as names that a file had.
+        let (mut listing, packs) = self.listing(repo, taken)?;
+        // What is sealed is in the vault before a record says so.
+        repo.vault().flush()?;
+        listing.sort_by(|a, b| a.path.cmp(&b.path));
+        for (number, (set, files)) in taken.sets.iter().enumerate() {
+            let dir = set.dir.as_path();
+            let count = u32::try_from(files.len()).unwrap_or(u32::MAX);
+            // Links are ordered with the removal of the names by the file system itself; copies are
+            // content of their own.
+            let area = Area::left_at(dir);
+            let mut copies = taken.copies.iter().filter(|(set, _)| *set == number);
+            copies
+                .try_for_each(|(_, file)| area.sync_file(*file))
+                .and_then(|()| area.sync(count, false))
+                .map_err(|error| Error::io("write", dir, error))?;
+            let files = files.iter().map(|(size, time)| (*size, Some(*time)));
+            repo.put_kept_set(&set_of(repo, set.id, dir, files.collect())?)?;
+        }
+        for set in std::mem::take(&mut self.later_sets) {
+            repo.put_kept_set(&set)?;
+        }
+        let mut roots = Vec::new();
+        for base in self.bases() {
+            roots.push(self.record_of(repo, &base, &listing)?);
+        }
+        let count = roots.iter().map(|root| root.files).sum();
+        let bytes = roots.iter().map(|root| root.bytes).sum();
+        let (seq, id) = repo.next_snapshot(head.time)?;
+        let snapshot = Snapshot {
+            version: 1,
+            repository: repo.id(),
+            id,
+            seq,
+            time: head.time,
+            kind: SnapshotKind::Incremental,
+            trigger: Trigger::Guard,
+            label: head.label.clone(),
+            tags: Vec::new(),
+            host: head.host.clone(),
+            partial: !self.not_captured.is_empty(),
+            problems: self.not_captured.clone(),
+            packs: packs.iter().map(|pack| pack.pack).collect(),
+            stats: Stats {
+                files: count,
+                bytes,
+                stored_bytes: packs.iter().map(|pack| pack.pack.bytes).sum(),
+                elapsed_ms: 0,
+            },
+            roots,
+            bound: None,
+            last_backup: repo.last_backup(),
+        };
+        repo.commit(&snapshot)?;
+        repo.remember_packs(&packs);
+        Ok(id)
+    }
+
+    /// Writes the key frame of a root, and returns its record.
+    fn record_of(
+        &self,
+        repo: &Repository,
+        base: &RepoPath,
+        listing: &Listing,
+    ) -> Result<RootRecord> {
+        let root = self.root(base);
+        let entries = listing.iter().filter(|entry| entry.path.starts_with(base));
+        let entries: Listing = entries
+            .filter_map(|entry| {
+                let path = inside_of(base, &entry.path)?;
+                Some(Entry {
+                    path,
+                    ..entry.clone()
+                })
+            })
+            .collect();
+        let key_frame = match entries.is_empty() {
+            // It did not exist.
+            true => None,
+            false => Some(repo.put_keyframe(&root.name, &root.path, &entries)?.0),
+        };
+        let files = entries.iter().filter(|entry| entry.kind == Kind::File);
+        let (files, bytes) = files.fold((0, 0), |(n, bytes), entry| (n + 1, bytes + entry.size));
+        Ok(RootRecord {
+            name: root.name,
+            path: AbsolutePath::new(&*root.path).map_err(|reason| Error::invalid(reason, None))?,
+            rules: root.rules,
+            base: key_frame,
+            changed: Vec::new(),
+            removed: Vec::new(),
+            left_out: Vec::new(),
+            files,
+            bytes,
+        })
+    }
+
+    /// Returns the entries of what was there. What has a name by which it is sealed is read now.
+    fn listing(&self, repo: &Repository, taken: &Taken) -> Result<(Listing, Vec<Finished>)> {
+        let monitor = NullMonitor;
+        let shared = Shared {
+            repo,
+            full: false,
+            anew: false,
+            level: Level::Fast,
+            damaged: repo.damaged_blobs(),
+            stored: Mutex::default(),
+            present: Mutex::default(),
+            verdicts: None,
+            own_names: OwnNames::before(taken.sets.iter().map(|(set, _)| set.id).collect()),
+            monitor: &monitor,
+        };
+        let mut capture = Capture::new(&shared);
+        let mut areas: HashMap<usize, OwnArea> = HashMap::new();
+        let mut listing = Vec::with_capacity(self.entries.len());
+        for (below, (before, path)) in &self.entries {
+            let stat = &shared.own_names.without(repo, &before.stat);
+            let mut body = Body {
+                target: before.target.clone(),
+                xattrs: before.xattrs.clone(),
+                sparse: before.sparse,
+                ..Body::default()
+            };
+            if matches!(stat.kind, Kind::File | Kind::Symlink) {
+                body = body.named(stat);
+            }
+            match &before.content {
+                Held::Kept(number, file) => {
+                    let (set, files) = &taken.sets[*number];
+                    let size = files
+                        .get(*file as usize)
+                        .map_or(stat.size, |(size, _)| *size);
+                    let kept = Kept {
+                        set: set.id,
+                        number: *file,
+                        size,
+                    };
+                    body.content = Some(Content::kept(kept));
+                    if privacy::is_sensitive_name(below.as_bytes()) {
+                        if !areas.contains_key(number) {
+                            let owner = KeptSet::owner(repo.id(), set.id);
+                            let dir = set.dir.as_path();
+                            let opened = OwnArea::open(dir, &owner, &repo.areas())
+                                .map_err(|error| Error::io("read", dir, error))?;
+                            areas.insert(*number, opened);
+                        }
+                        let opened = areas.get(number).and_then(|area| area.file(*file).ok());
+                        if let Some(opened) = opened {
+                            capture.kept_by_name(below, path, &opened, &mut body)?;
+                        }
+                    }
+                }
+                Held::InPlace => body.content = self.in_place.get(below).cloned(),
+                Held::None | Held::Lost(_) => {}
+            }
+            listing.push(Entry {
+                path: below.clone(),
+                kind: stat.kind,
+                mode: stat.mode,
+                mtime: stat.mtime,
+                uid: stat.uid,
+                gid: stat.gid,
+                size: stat.size,
+                body,
+            });
+        }
+        Ok((listing, capture.finish()?))
+    }
+}
+
+fn set_of(
+    repo: &Repository,
+    id: crate::base::id::Id,
+    dir: &Path,
+    files: Vec<(u64, Option<Time>)>,
+) -> Result<KeptSet> {
+    Ok(KeptSet {
+        version: 1,
+        repository: repo.id(),
+        id,
+        time: DateTime::from_timestamp_millis(id.millis()).unwrap_or_default(),
+        area: AbsolutePath::new(dir).map_err(|reason| Error::invalid(reason, None))?,
+        files,
+        pack: true,
+        bound: None,
+    })
+}
