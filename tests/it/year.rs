@@ -218,6 +218,6 @@ fn a_year_ends_within_its_budget_and_every_promised_point_restores() {
     let (victim, before) = last_guard.unwrap();
     let path = place.tree().join(&victim);
     let _ = std::fs::remove_file(&path);
-    place.run_at(&end, &["undo", "--yes"], 0);
+    place.run_at(&end, &["undo", "--last", "1", "--yes"], 0);
     assert_eq!(std::fs::read(path).unwrap(), before);
 }
