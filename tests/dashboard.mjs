@@ -56,7 +56,7 @@ function live() {
             run(`${date}T1${n}:00:00Z`, 'guard', '--summary', 'never', '--', 'rm', '-rf', 'build');
         }
     }
-    run('2026-11-22T15:00:00Z', 'undo', '--yes');
+    run('2026-11-22T15:00:00Z', 'undo', '--last', '1', '--yes');
     // A name that would be markup, and one that would be a request, if anybody let it.
     writeFileSync(join(work, '<img src=https:'), 'x');
     run('2026-11-22T16:00:00Z', 'guard', '--summary', 'never', '--', 'rm', '<img src=https:');
