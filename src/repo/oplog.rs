@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::Repository;
@@ -214,6 +214,31 @@ impl Portion {
 }
 
 impl End {
+    /// Returns the record of an operation that changed nothing and ended at `time`, after `elapsed`.
+    pub(crate) fn new(
+        repository: Id,
+        id: OperationId,
+        time: DateTime<Utc>,
+        elapsed: TimeDelta,
+    ) -> Self {
+        Self {
+            version: 1,
+            repository,
+            id,
+            time,
+            exit: None,
+            signal: None,
+            elapsed_ms: u64::try_from(elapsed.num_milliseconds()).unwrap_or(0),
+            roots: Vec::new(),
+            unseen: Vec::new(),
+            file_time: None,
+            parents: Vec::new(),
+            partial: false,
+            part: None,
+            bound: None,
+        }
+    }
+
     /// Returns the record without the changes, as if nobody had been able to look.
     pub(super) fn in_short(&self) -> Self {
         let changed = self.roots.iter().map(|root| root.name.clone());

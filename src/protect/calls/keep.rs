@@ -324,11 +324,8 @@ impl<'a> Keeper<'a> {
         flags: u64,
     ) -> io::Result<Verdict> {
         self.each(caller, spot, |keeper, spot, stat| match stat {
-            Some(stat) if flags & (CREATE | EXCLUSIVE) == CREATE | EXCLUSIVE => {
-                // It fails.
-                let _ = stat;
-                Ok(())
-            }
+            // It fails.
+            Some(_) if flags & (CREATE | EXCLUSIVE) == CREATE | EXCLUSIVE => Ok(()),
             Some(stat) if stat.kind == Kind::File => {
                 if flags & (ACCESS | TRUNCATE) == 0 {
                     return Ok(());
@@ -343,7 +340,7 @@ impl<'a> Keeper<'a> {
 
     fn changed(&mut self, caller: &Caller<'_>, spot: Option<Spot>) -> io::Result<Verdict> {
         self.each(caller, spot, |keeper, spot, stat| match stat {
-            Some(stat) => keeper.note(spot, stat, &|_| Held::InPlace),
+            Some(stat) => keeper.note(spot, stat),
             None => Ok(()),
         })
     }
@@ -469,7 +466,7 @@ impl<'a> Keeper<'a> {
     }
 
     /// Notes how an object was, unless that is known.
-    fn note(&mut self, spot: &Spot, stat: Stat, content: &dyn Fn(&Stat) -> Held) -> io::Result<()> {
+    fn note(&mut self, spot: &Spot, stat: Stat) -> io::Result<()> {
         if self.before.contains_key(&spot.path) || self.is_new(&spot.path) {
             return Ok(());
         }
@@ -479,7 +476,7 @@ impl<'a> Keeper<'a> {
                 stat.links = *links;
                 held.clone()
             }
-            None if stat.kind == Kind::File && stat.size > 0 => content(&stat),
+            None if stat.kind == Kind::File && stat.size > 0 => Held::InPlace,
             None => Held::None,
         };
         let before = self.look(spot, stat, content)?;

@@ -70,20 +70,10 @@ pub(super) fn record(
     repo.begin(&begin)?;
     let roots = sorted.changes(repo, &taken);
     let end = End {
-        version: 1,
-        repository: repo.id(),
-        id: head.id,
-        time: ended.now,
         exit: ended.exit,
         signal: ended.signal,
-        elapsed_ms: u64::try_from(ended.elapsed.num_milliseconds()).unwrap_or(0),
         roots,
-        unseen: Vec::new(),
-        file_time: None,
-        parents: Vec::new(),
-        partial: false,
-        part: None,
-        bound: None,
+        ..End::new(repo.id(), head.id, ended.now, ended.elapsed)
     };
     repo.end(&end)?;
     Ok(Operation::recorded(begin, Some(end)))

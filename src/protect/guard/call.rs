@@ -46,23 +46,7 @@ fn end_at_once(
     id: OperationId,
     (began, now): (DateTime<Utc>, DateTime<Utc>),
 ) -> Result<()> {
-    let elapsed = now.signed_duration_since(began).num_milliseconds();
-    repo.end(&End {
-        version: 1,
-        repository: repo.id(),
-        id,
-        time: now,
-        exit: None,
-        signal: None,
-        elapsed_ms: u64::try_from(elapsed).unwrap_or(0),
-        roots: Vec::new(),
-        unseen: Vec::new(),
-        file_time: None,
-        parents: Vec::new(),
-        partial: false,
-        part: None,
-        bound: None,
-    })
+    repo.end(&End::new(repo.id(), id, now, now - began))
 }
 
 /// Records a request of another program that changes no protected file; there is nothing to undo.

@@ -91,20 +91,12 @@ pub fn close(repo: &Repository, begin: Begin, options: &CloseOptions) -> Result<
     others::leave_out(repo, &begin, &[], &mut roots)?;
     let elapsed = options.now.signed_duration_since(begin.time);
     let end = End {
-        version: 1,
-        repository: repo.id(),
-        id: begin.id,
-        time: options.now,
         exit: options.exit,
-        signal: None,
-        elapsed_ms: u64::try_from(elapsed.num_milliseconds()).unwrap_or(0),
         roots,
         file_time: file_time(repo, &unseen),
         unseen,
         parents: parents_now(&begin.parents),
-        partial: false,
-        part: None,
-        bound: None,
+        ..End::new(repo.id(), begin.id, options.now, elapsed)
     };
     // Records are written only once.
     let name = layout::end(begin.id);
