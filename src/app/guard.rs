@@ -26,6 +26,7 @@ pub(crate) use words::{
 mod background;
 #[cfg(target_os = "linux")]
 pub(crate) mod capture;
+pub(crate) mod uncaptured;
 mod words;
 
 /// Opens the repository. Protection must not depend on set-up, so the first guard on a machine

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use bdr::Error;
 use bdr::disk::fsutil;
+use bdr::model::config::CaptureMode;
 use bdr::repo::Repository;
 use bdr::repo::oplog::OperationKind;
 use chrono::TimeDelta;
@@ -14,6 +15,7 @@ use crate::app::context::{Context, read_config, variable};
 use crate::app::documents::{DoctorDocument, FindingDocument};
 use crate::app::error::Failure;
 use crate::app::exit;
+use crate::app::guard::uncaptured;
 use crate::ui::{plural, when};
 
 /// Less free space than this, in bytes, is a warning, and a tenth of it a failure.
@@ -96,6 +98,7 @@ pub(crate) fn run(cx: &Context, _: &DoctorArgs) -> Result<u8, Failure> {
     findings.push(cache(cx));
     findings.push(scheduler(cx));
     findings.push(git());
+    findings.push(capture(cx));
     findings.extend(hooks(cx));
     let bad = findings.iter().any(|f| f.health == Health::Bad);
     let code = if bad { exit::FAILURE } else { exit::OK };
@@ -435,6 +438,42 @@ fn cache(cx: &Context) -> Finding {
             let says = format!("{error}: every run reads everything again");
             Finding::warning("cache", says, &format!("make it writable: {shown}"))
         }
+    }
+}
+
+/// Says how guards protect here: what they can do, and what they are set to.
+fn capture(cx: &Context) -> Finding {
+    const CHECK: &str = "capture";
+    let set = cx.config.guard.capture;
+    let set_to = format!("`capture` is `{}`", set.word());
+    // Without that right, the kernel takes the filter only from programs that gain none.
+    let except = match fsutil::is_root() {
+        true => "",
+        false => ", but not with programs like `sudo`",
+    };
+    match (uncaptured::works_here(cx), set) {
+        (Ok(()), CaptureMode::Off) => Finding::good(
+            CHECK,
+            format!("off, and works here{except}: `bdr config set guard.capture auto` turns it on"),
+        ),
+        (Ok(()), _) => Finding::good(
+            CHECK,
+            format!("{set_to}: guards keep what each call destroys, in all places{except}"),
+        ),
+        (Err(why), CaptureMode::Off) => Finding::good(
+            CHECK,
+            format!("off, and does not work here ({why}): guards take a snapshot first"),
+        ),
+        (Err(why), CaptureMode::Auto) => Finding::warning(
+            CHECK,
+            format!("{set_to}, but does not work here ({why}): guards take a snapshot first"),
+            "in a container, allow the system call seccomp; if it is meant to be so: bdr config set guard.capture off",
+        ),
+        (Err(why), CaptureMode::Only) => Finding::bad(
+            CHECK,
+            format!("{set_to}, but does not work here ({why}): guards run nothing"),
+            "bdr config set guard.capture auto",
+        ),
     }
 }
 

@@ -28,7 +28,8 @@ use crate::app::exit;
 use crate::app::guard::capture;
 use crate::app::guard::{
     backup_options, close_later, covered, explain, is_system_rm, name_missed, open,
-    settle_in_background, still_running, summary, undo_command, unstored, untold, worth_a_word,
+    settle_in_background, still_running, summary, uncaptured, undo_command, unstored, untold,
+    worth_a_word,
 };
 use crate::app::tick;
 use crate::ui::{self, Ui, plural, prompt};
@@ -157,12 +158,19 @@ pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
     let from_environment = from_environment.and_then(|v| CaptureMode::parse(v.to_str()?));
     let typed = args.capture.map(CaptureMode::from).or(from_environment);
     let mode = typed.unwrap_or(cx.config.guard.capture);
-    match captured(&cx, &repo, args, &assessment, mode) {
-        Ok(Some(code)) => return code,
-        Ok(None) => {}
+    let why = match captured(&cx, &repo, args, &assessment, mode) {
+        Ok(Captured::Ran(code)) => return code,
+        Ok(Captured::Not(why)) => why,
         Err(failure) => return not_protected(args, policy, ui, Some(&cx), &failure),
+    };
+    if let Some(why) = &why {
+        uncaptured::say_once(&cx, why);
     }
-    match protect(&cx, &repo, args, &assessment, policy) {
+    let options = GuardOptions {
+        uncaptured: why,
+        ..options(&cx, args, &assessment, policy)
+    };
+    match protect(&cx, &repo, args, &assessment, &options) {
         Ok(protected) => {
             let said = untold(&assessment).into_iter();
             for said in said.chain(unstored(&cx, &assessment)) {
@@ -285,30 +293,34 @@ fn protect(
     repo: &Repository,
     args: &GuardArgs,
     assessment: &Assessment,
-    policy: OnFail,
+    options: &GuardOptions,
 ) -> Result<Protected, Failure> {
     let roots = roots(cx, repo, args, assessment)?;
     cx.launch_lifeboat(repo.location());
-    Ok(guard::protect(
-        repo,
-        &roots,
-        &options(cx, args, assessment, policy),
-        &cx.progress(),
-    )?)
+    Ok(guard::protect(repo, &roots, options, &cx.progress())?)
+}
+
+/// What became of a command that was to be captured.
+enum Captured {
+    /// It ran, and bdr exits with this.
+    Ran(i32),
+    /// A snapshot has to protect it; and why, if capture was wanted.
+    Not(Option<String>),
 }
 
 /// Refuses `only`: other systems do not stop calls before they happen.
 #[cfg(not(target_os = "linux"))]
 fn captured(
-    _cx: &Context,
+    cx: &Context,
     _repo: &Repository,
     _args: &GuardArgs,
     _assessment: &Assessment,
     mode: CaptureMode,
-) -> Result<Option<i32>, Failure> {
-    match mode {
-        CaptureMode::Only => Err(not_captured("this system cannot do that")),
-        _ => Ok(None),
+) -> Result<Captured, Failure> {
+    match (mode, uncaptured::works_here(cx)) {
+        (CaptureMode::Off, _) | (_, Ok(())) => Ok(Captured::Not(None)),
+        (CaptureMode::Auto, Err(why)) => Ok(Captured::Not(Some(why))),
+        (CaptureMode::Only, Err(why)) => Err(not_captured(&why)),
     }
 }
 
@@ -328,18 +340,18 @@ fn captured(
     args: &GuardArgs,
     assessment: &Assessment,
     mode: CaptureMode,
-) -> Result<Option<i32>, Failure> {
+) -> Result<Captured, Failure> {
     if mode == CaptureMode::Off {
-        return Ok(None);
+        return Ok(Captured::Not(None));
     }
     if capture::is_captured(repo) {
         // Whoever captures this process captures the command too.
-        return Ok(Some(become_command(&args.command, cx.ui)));
+        return Ok(Captured::Ran(become_command(&args.command, cx.ui)));
     }
     if let Err(why) = capture::check(cx, &args.command) {
         return match mode {
             CaptureMode::Only => Err(not_captured(&why)),
-            _ => Ok(None),
+            _ => Ok(Captured::Not(Some(why))),
         };
     }
     if let Some(missing) = args.path.iter().find(|path| {
@@ -357,10 +369,12 @@ fn captured(
             source,
             ..
         }) => {
-            return Ok(Some(cannot_run(&args.command, &source, cx.ui)));
+            return Ok(Captured::Ran(cannot_run(&args.command, &source, cx.ui)));
         }
         // It did not run: a snapshot protects it instead.
-        Err(Error::NotCaptured { .. }) if mode == CaptureMode::Auto => return Ok(None),
+        Err(Error::NotCaptured { reason, .. }) if mode == CaptureMode::Auto => {
+            return Ok(Captured::Not(Some(reason)));
+        }
         Err(error) => return Err(error.into()),
     };
     let status = done.status;
@@ -375,7 +389,7 @@ fn captured(
             cx.ui.warn(&format!(
                 "bdr: what it destroyed is kept, but not recorded yet: {error}; the next call of bdr tries again"
             ));
-            return Ok(Some(end_like(status)));
+            return Ok(Captured::Ran(end_like(status)));
         }
     };
     let missed: Vec<&PathNote> = operation.begin.not_captured.iter().collect();
@@ -392,7 +406,7 @@ fn captured(
     if let Some(line) = tick::catch_up(cx, "guard") {
         cx.ui.say(&line);
     }
-    Ok(Some(end_like(status)))
+    Ok(Captured::Ran(end_like(status)))
 }
 
 fn execute(cx: &Context, repo: &Repository, args: &GuardArgs, protected: Protected) -> i32 {

@@ -4,7 +4,7 @@ use bdr::base::id::Id;
 use bdr::base::units::size;
 use bdr::model::manifest::Kind;
 use bdr::repo::Repository;
-use bdr::repo::oplog::{Operation, resolve};
+use bdr::repo::oplog::{Keeping, Operation, Protection, resolve};
 use bdr::repo::snapshot::Snapshot;
 use clap::Args;
 
@@ -134,6 +134,9 @@ impl Told<'_> {
             };
             text.push_str(&format!("  snapshot  {before}{gone}\n"));
         }
+        if let Some(protection) = &begin.protection {
+            text.push_str(&format!("  protected {}\n", protection_words(protection)));
+        }
         let remarks = remarks(cx, self.repo, self.operation).join(", ");
         if !remarks.is_empty() {
             text.push_str(&format!("  note      {remarks}\n"));
@@ -244,6 +247,19 @@ impl Told<'_> {
         }
         document.files = files;
         Ok(document)
+    }
+}
+
+/// Returns how an operation was protected, after the word "protected".
+fn protection_words(protection: &Protection) -> String {
+    let because = protection.because.as_ref();
+    let because = because.map(|why| format!(" (capture was not possible: {why})"));
+    match protection.by {
+        Keeping::Watched => format!(
+            "by a snapshot of the watched places{}",
+            because.unwrap_or_default()
+        ),
+        Keeping::Capture => "by capture of each call, in all places".to_owned(),
     }
 }
 

@@ -25,7 +25,7 @@ use crate::protect::backup::{BackupOptions, BackupReport, RootRun, capture, surv
 use crate::protect::work::Work;
 use crate::repo::Repository;
 use crate::repo::oplog::{
-    Begin, End, Operation, OperationKind, Parent, RestoreJournal, RootChanges,
+    Begin, End, Keeping, Operation, OperationKind, Parent, Protection, RestoreJournal, RootChanges,
 };
 use crate::repo::snapshot::PathNote;
 
@@ -56,6 +56,8 @@ pub struct GuardOptions {
     pub all_named: bool,
     /// Parts of the command that cannot be undone.
     pub remote: Vec<String>,
+    /// Why its calls are not captured, if that was wanted.
+    pub uncaptured: Option<String>,
 }
 
 impl GuardOptions {
@@ -69,6 +71,7 @@ impl GuardOptions {
             label: None,
             all_named: true,
             remote: Vec::new(),
+            uncaptured: None,
         }
     }
 }
@@ -138,6 +141,8 @@ pub(crate) struct Intent {
     pub(crate) in_place: bool,
     /// It must not run unless everything that it names was captured.
     pub(crate) all_named: bool,
+    /// Why its calls are not captured, if that was wanted.
+    pub(crate) uncaptured: Option<String>,
 }
 
 impl Intent {
@@ -154,6 +159,7 @@ impl Intent {
             agent: None,
             in_place: true,
             all_named: false,
+            uncaptured: None,
         }
     }
 
@@ -162,6 +168,7 @@ impl Intent {
             label: options.label.clone(),
             remote: options.remote.clone(),
             all_named: options.all_named,
+            uncaptured: options.uncaptured.clone(),
             ..Self::new(OperationKind::Guard, &options.argv, &options.cwd)
         }
     }
@@ -357,26 +364,24 @@ pub(crate) fn open(
     );
     not_captured.extend(not_kept(repo, &runs));
     let elsewhere = elsewhere(roots, &intent);
+    let words = redacted(repo, intent.argv);
+    let cwd = RawName(intent.cwd.into_os_string());
+    let id = repo.next_operation(options.now)?;
     let begin = Begin {
-        version: 1,
-        repository: repo.id(),
-        id: repo.next_operation(options.now)?,
-        kind: intent.kind,
-        time: options.now,
-        argv: redacted(repo, intent.argv),
-        cwd: RawName(intent.cwd.into_os_string()),
         label: redacted_texts(repo, intent.label.into_iter().collect()).pop(),
         before: Some(report.snapshot.id),
-        roots: Vec::new(),
         elsewhere,
         parents: parents_of(&runs),
         not_captured,
         remote: redacted_texts(repo, intent.remote),
         undoes: intent.undoes,
-        pid: std::process::id(),
         restore: intent.restore,
         agent: intent.agent,
-        bound: None,
+        protection: Some(Protection {
+            by: Keeping::Watched,
+            because: redacted_texts(repo, intent.uncaptured.into_iter().collect()).pop(),
+        }),
+        ..Begin::new(repo.id(), id, intent.kind, options.now, (words, cwd))
     };
     repo.begin(&begin)?;
     drop(hold);

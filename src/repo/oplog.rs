@@ -46,6 +46,41 @@ impl OperationKind {
     }
 }
 
+/// How the state before an operation was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Keeping {
+    /// By a snapshot of the watched roots, before it.
+    Watched,
+    /// At each call that destroyed something, wherever that was.
+    Capture,
+}
+
+impl Keeping {
+    /// Returns the word for records.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Watched => "watched",
+            Self::Capture => "capture",
+        }
+    }
+}
+
+/// How an operation was protected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Protection {
+    pub by: Keeping,
+    /// Why the watched roots had to do, where capture was wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+}
+
+impl Protection {
+    pub(crate) fn by(by: Keeping) -> Option<Self> {
+        Some(Self { by, because: None })
+    }
+}
+
 /// Written before an operation acts.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Begin {
@@ -89,9 +124,47 @@ pub struct Begin {
     /// The call of a coding agent to which it belongs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentCall>,
+    /// `None` in older records, and if there was nothing to protect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protection: Option<Protection>,
     /// Who recorded it; the last member, written by the repository.
     #[serde(default, skip_serializing)]
     pub bound: Option<Bound>,
+}
+
+impl Begin {
+    /// Returns the record of an operation of this process that has no snapshot and belongs to nobody
+    /// else. What else there is to say, the caller adds: so a new member is added in one place.
+    pub(crate) fn new(
+        repository: Id,
+        id: OperationId,
+        kind: OperationKind,
+        time: DateTime<Utc>,
+        (argv, cwd): (Vec<RawName>, RawName),
+    ) -> Self {
+        Self {
+            version: 1,
+            repository,
+            id,
+            kind,
+            time,
+            argv,
+            cwd,
+            label: None,
+            before: None,
+            roots: Vec::new(),
+            elsewhere: Vec::new(),
+            parents: Vec::new(),
+            not_captured: Vec::new(),
+            remote: Vec::new(),
+            undoes: None,
+            pid: std::process::id(),
+            restore: None,
+            agent: None,
+            protection: None,
+            bound: None,
+        }
+    }
 }
 
 impl Record for Begin {

@@ -49,6 +49,8 @@ mod outside;
 mod privacy;
 mod process;
 mod property;
+#[cfg(target_os = "linux")]
+mod protected;
 mod prune;
 mod repair;
 mod schedule;

@@ -6,7 +6,7 @@ use bdr::protect::guard::{GuardOutcome, GuardPlan};
 use bdr::recover::undo::{Meanwhile, UndoAction, UndoPlan, UndoReport, UndoStep};
 use bdr::repo::Repository;
 use bdr::repo::by_path::root_path;
-use bdr::repo::oplog::{Operation, Portion};
+use bdr::repo::oplog::{Operation, Portion, Protection};
 use bdr::repo::snapshot::Snapshot;
 use serde::Serialize;
 
@@ -56,6 +56,24 @@ pub(crate) struct OperationDocument {
     modified: u64,
     remote: Vec<String>,
     not_captured_count: usize,
+    protection: Option<ProtectionDocument>,
+}
+
+/// How the state before an operation was kept.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct ProtectionDocument {
+    by: &'static str,
+    because: Option<String>,
+}
+
+impl ProtectionDocument {
+    fn new(protection: &Protection) -> Self {
+        Self {
+            by: protection.by.word(),
+            because: protection.because.clone(),
+        }
+    }
 }
 
 /// How much of an operation.
@@ -135,6 +153,7 @@ impl OperationDocument {
             modified,
             remote: begin.remote.clone(),
             not_captured_count: begin.not_captured.len(),
+            protection: begin.protection.as_ref().map(ProtectionDocument::new),
         }
     }
 }

@@ -53,6 +53,8 @@ pub(crate) fn check(cx: &Context, command: &[OsString]) -> Result<(), String> {
 
 /// Says why nothing can be captured here; tries it once per start of the system.
 pub(crate) fn works_here(cx: &Context) -> Result<(), String> {
+    // Of one environment: it may be there in the next.
+    let rm = find("rm".as_ref()).ok_or("there is no program `rm` on PATH to try it with")?;
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let user = fsutil::user_number();
     let note = cx.places.cache.join("capture.json");
@@ -60,11 +62,9 @@ pub(crate) fn works_here(cx: &Context) -> Result<(), String> {
         fsutil::read_derived(&note).and_then(|json| serde_json::from_slice(&json).ok());
     let known = known.filter(|known| known.boot == boot && known.user == user && !boot.is_empty());
     let trial = known.unwrap_or_else(|| {
-        let rm = find("rm".as_ref()).ok_or_else(|| "there is no rm to try it with".to_owned());
-        let tried = rm.and_then(|rm| {
-            fsutil::create_dir_private(&cx.places.cache).map_err(|error| error.to_string())?;
-            calls::usable(&rm, &cx.places.cache)
-        });
+        let made = fsutil::create_dir_private(&cx.places.cache);
+        let made = made.map_err(|error| error.to_string());
+        let tried = made.and_then(|()| calls::usable(&rm, &cx.places.cache));
         let trial = Trial {
             boot,
             user,

@@ -24,7 +24,7 @@ use crate::privacy;
 use crate::protect::capture::{Capture, OwnNames, Shared};
 use crate::repo::Repository;
 use crate::repo::kept::KeptSet;
-use crate::repo::oplog::{Begin, End, Operation, OperationKind};
+use crate::repo::oplog::{Begin, End, Keeping, Operation, OperationKind, Protection};
 use crate::repo::pack::{Finished, Level};
 use crate::repo::snapshot::{PathNote, RootRecord, Snapshot, SnapshotKind, Stats, Trigger};
 
@@ -98,26 +98,15 @@ fn begin_of(
         let reason = format!("{} calls of programs could not be looked at", taken.unseen);
         not_captured.push(note(&cwd, &reason));
     }
+    let words = (head.argv.clone(), head.cwd.clone());
     Begin {
-        version: 1,
-        repository: repo.id(),
-        id: head.id,
-        kind: OperationKind::Guard,
-        time: head.time,
-        argv: head.argv.clone(),
-        cwd: head.cwd.clone(),
         label: head.label.clone(),
         before,
-        roots: Vec::new(),
-        elsewhere: Vec::new(),
-        parents: Vec::new(),
         not_captured,
         remote: head.remote.clone(),
-        undoes: None,
         pid: head.pid,
-        restore: None,
-        agent: None,
-        bound: None,
+        protection: Protection::by(Keeping::Capture),
+        ..Begin::new(repo.id(), head.id, OperationKind::Guard, head.time, words)
     }
 }
 

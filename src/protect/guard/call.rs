@@ -61,26 +61,11 @@ pub fn note_call(
     (began, now): (DateTime<Utc>, DateTime<Utc>),
 ) -> Result<OperationId> {
     let id = repo.next_operation(began)?;
+    let words = redacted(repo, argv);
+    let cwd = RawName(cwd.as_os_str().to_owned());
     let begin = Begin {
-        version: 1,
-        repository: repo.id(),
-        id,
-        kind: OperationKind::Call,
-        time: began,
-        argv: redacted(repo, argv),
-        cwd: RawName(cwd.as_os_str().to_owned()),
-        label: None,
-        before: None,
-        roots: Vec::new(),
-        elsewhere: Vec::new(),
-        parents: Vec::new(),
-        not_captured: Vec::new(),
-        remote: Vec::new(),
-        undoes: None,
-        pid: std::process::id(),
-        restore: None,
         agent: Some(call),
-        bound: None,
+        ..Begin::new(repo.id(), id, OperationKind::Call, began, (words, cwd))
     };
     repo.begin(&begin)?;
     end_at_once(repo, id, (began, now))?;

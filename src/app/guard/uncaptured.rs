@@ -1,0 +1,50 @@
+//! Why commands are not captured by their calls, where that was wanted.
+
+use bdr::disk::fsutil;
+use serde::{Deserialize, Serialize};
+
+use crate::app::context::Context;
+
+#[cfg(target_os = "linux")]
+pub(crate) use super::capture::works_here;
+
+/// Says why nothing can be captured here.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn works_here(_: &Context) -> Result<(), String> {
+    Err("this system cannot stop calls before they happen".to_owned())
+}
+
+/// More reasons than this are not remembered.
+const MOST: usize = 64;
+
+/// What was said since the system started.
+#[derive(Default, Serialize, Deserialize)]
+struct Said {
+    boot: String,
+    reasons: Vec<String>,
+}
+
+/// Says that a snapshot protects a command, and why; once per reason and start of the system,
+/// because each command would get the same line. The log has it for each.
+pub(crate) fn say_once(cx: &Context, why: &str) {
+    let note = cx.places.cache.join("uncaptured.json");
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let known: Option<Said> =
+        fsutil::read_derived(&note).and_then(|json| serde_json::from_slice(&json).ok());
+    let mut said = known.filter(|said| said.boot == boot).unwrap_or_default();
+    if said.reasons.iter().any(|reason| reason == why) {
+        return;
+    }
+    cx.ui.say(&format!(
+        "bdr: not by capture: {why}; a snapshot of the watched places protects it"
+    ));
+    if cx.ui.quiet {
+        return;
+    }
+    said.boot = boot;
+    said.reasons.truncate(MOST - 1);
+    said.reasons.push(why.to_owned());
+    let json = serde_json::to_vec(&said).unwrap_or_default();
+    let _ = fsutil::create_dir_private(&cx.places.cache);
+    let _ = fsutil::write_derived(&note, &json);
+}
