@@ -16,6 +16,7 @@ mod command;
 mod mention;
 mod powershell;
 mod shell;
+mod started;
 mod table;
 
 pub use table::{Table, TableError};
@@ -85,6 +86,9 @@ pub struct Assessment {
     pub untold: Vec<String>,
     /// The line itself sends something to the background, which may continue after the line.
     pub detaches: bool,
+    /// Programs that it starts, and scripts that a shell reads, as far as its words tell: a name, or
+    /// an absolute path where it was written with one.
+    pub programs: Vec<PathBuf>,
     /// Files that it provably only reads.
     inputs: Vec<PathBuf>,
     /// Directories to which it changes.
@@ -103,6 +107,7 @@ impl Assessment {
             mentioned: Vec::new(),
             untold: Vec::new(),
             detaches: false,
+            programs: Vec::new(),
             inputs: Vec::new(),
             dirs: Vec::new(),
         }
@@ -150,6 +155,7 @@ impl Assessment {
         self.remote.extend(other.remote);
         self.untold.extend(other.untold);
         self.detaches |= other.detaches;
+        self.programs.extend(other.programs);
         self.inputs.extend(other.inputs);
         self.dirs.extend(other.dirs);
     }
@@ -176,6 +182,8 @@ impl Assessment {
     fn finished(mut self) -> Self {
         self.operands.sort();
         self.operands.dedup();
+        self.programs.sort();
+        self.programs.dedup();
         let mut told = std::collections::HashSet::new();
         self.untold.retain(|part| told.insert(part.clone()));
         self
@@ -208,6 +216,11 @@ pub fn assess(argv: &[OsString], around: &Surroundings<'_>) -> Assessment {
     // The program itself is not an operand.
     let texts = argv.iter().skip(1).filter_map(|arg| arg.to_str());
     found.finished().mentioning(texts, around)
+}
+
+/// Returns true for the name of a POSIX-like shell.
+pub fn is_shell(name: &str) -> bool {
+    command::is_shell(name)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

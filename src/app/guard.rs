@@ -26,6 +26,8 @@ pub(crate) use words::{
 mod background;
 #[cfg(target_os = "linux")]
 pub(crate) mod capture;
+#[cfg(target_os = "linux")]
+mod raising;
 pub(crate) mod uncaptured;
 mod words;
 

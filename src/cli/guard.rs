@@ -348,7 +348,7 @@ fn captured(
         // Whoever captures this process captures the command too.
         return Ok(Captured::Ran(become_command(&args.command, cx.ui)));
     }
-    if let Err(why) = capture::check(cx, &args.command) {
+    if let Err(why) = capture::check(cx, assessment) {
         return match mode {
             CaptureMode::Only => Err(not_captured(&why)),
             _ => Ok(Captured::Not(Some(why))),

@@ -1,6 +1,6 @@
 //! One simple command: removes wrappers, finds the rule, collects operands.
 
-use super::{Assessment, Effect, MAX_DEPTH, Place, Surroundings, Word, shell};
+use super::{Assessment, Effect, MAX_DEPTH, Place, Surroundings, Word, shell, started};
 
 mod judged;
 mod readers;
@@ -71,6 +71,11 @@ const DETACHERS: [&str; 10] = [
     "pm2",
 ];
 
+/// Returns true for a shell whose scripts can be read here.
+pub(super) fn is_shell(name: &str) -> bool {
+    SHELLS.contains(&name)
+}
+
 /// Returns true if something that a command starts may outlive it.
 pub(super) fn detaches(words: &[Word]) -> bool {
     let mut names = words.iter().filter_map(Word::text).filter_map(program);
@@ -94,6 +99,27 @@ pub(super) fn simple(
             place,
         );
     }
+    let mut found = known(words, first, place, around, depth);
+    if !is_assignment(first) {
+        found.programs.extend(started::named(first, place));
+    }
+    if matches!(first.text(), Some("find" | "gfind" | "fd" | "fdfind")) {
+        for command in started::by_find(&words[1..]) {
+            let inner = simple(command, place, around, depth + 1);
+            found.programs.extend(inner.programs);
+        }
+    }
+    found
+}
+
+/// Assesses a command by its name.
+fn known(
+    words: &[Word],
+    first: &Word,
+    place: &Place,
+    around: &Surroundings<'_>,
+    depth: usize,
+) -> Assessment {
     let Some(name) = first.text().and_then(program) else {
         let reason = format!("`{}` is known only when it runs", first.shown());
         return with_paths(Assessment::unknown(reason), words, place);
@@ -219,6 +245,7 @@ fn shell_program(
     around: &Surroundings<'_>,
     depth: usize,
 ) -> Assessment {
+    let mut script = None;
     let mut args = rest.iter();
     while let Some(word) = args.next() {
         let Some(text) = word.text() else { break };
@@ -238,13 +265,23 @@ fn shell_program(
                 };
             }
             _ if text.starts_with('-') || text.starts_with('+') => {}
-            _ => break,
+            _ => {
+                script = Some(word);
+                break;
+            }
         }
     }
     let words: Vec<Word> = std::iter::once(Word::default())
         .chain(rest.iter().cloned())
         .collect();
-    with_paths(Assessment::unknown("a shell runs a script"), &words, place)
+    let unknown = Assessment {
+        programs: script
+            .and_then(|word| place.path(word))
+            .into_iter()
+            .collect(),
+        ..Assessment::unknown("a shell runs a script")
+    };
+    with_paths(unknown, &words, place)
 }
 
 fn wrapped(

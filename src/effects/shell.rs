@@ -7,7 +7,8 @@
 use brush_parser::ast;
 use brush_parser::{Parser, ParserOptions};
 
-use super::{Assessment, Effect, MAX_DEPTH, MAX_LINE, Place, Surroundings, Word, command};
+use super::{Assessment, Effect, MAX_DEPTH, MAX_LINE, Place, Surroundings, Word};
+use super::{command, started};
 
 mod braces;
 mod words;
@@ -37,7 +38,10 @@ pub(super) fn line(
     let options = ParserOptions::default();
     let mut parser = Parser::new(std::io::Cursor::new(text), &options);
     let Ok(program) = parser.parse_program() else {
-        return Assessment::unknown("the line cannot be parsed");
+        return Assessment {
+            programs: started::in_text(text, around),
+            ..Assessment::unknown("the line cannot be parsed")
+        };
     };
     let mut line = Line {
         around,
@@ -276,7 +280,11 @@ impl Line<'_> {
         match name.as_deref() {
             Some("cd" | "pushd" | "popd") => return self.change_dir(&words, place),
             Some("." | "source") => {
-                self.result.join(Assessment::unknown("a script is read in"));
+                let script = words.get(1).and_then(|script| place.path(script));
+                self.result.join(Assessment {
+                    programs: script.into_iter().collect(),
+                    ..Assessment::unknown("a script is read in")
+                });
                 return;
             }
             _ => {}

@@ -134,3 +134,160 @@ fn doctor_says_which_mode_works_and_what_guards_are_set_to() {
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
     assert!(text.contains("bdr config set guard.capture auto"), "{text}");
 }
+
+/// A guard by an ordinary user whose PATH has programs of this test first.
+fn by_user(place: &Place, mode: &str, words: &[&str]) -> Command {
+    let binary = place.path("bdr-binary");
+    if !binary.exists() {
+        std::fs::copy(env!("CARGO_BIN_EXE_bdr"), &binary).unwrap();
+    }
+    let mut command = Command::new(&binary);
+    command.args(["guard", "--capture", mode, "--"]).args(words);
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", place.path("bin").display());
+    command
+        .env_clear()
+        .env("PATH", path)
+        .env("HOME", place.path("home"))
+        .env("BDR_HOME", place.path("bdr"))
+        .current_dir(place.tree());
+    place.as_user(command)
+}
+
+/// A program in the first directory of that PATH.
+fn program(place: &Place, name: &str, text: &str) -> std::path::PathBuf {
+    let dir = place.path("bin");
+    std::fs::create_dir_all(&dir).unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode;
+    std::fs::set_permissions(&dir, open(0o755)).unwrap();
+    let file = dir.join(name);
+    std::fs::write(&file, text).unwrap();
+    std::fs::set_permissions(&file, open(0o755)).unwrap();
+    file
+}
+
+/// Returns why the last operation was not captured.
+fn because(place: &Place) -> Option<String> {
+    let said = place.run_as_user(&["--json", "show"], 0);
+    let document: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let because = &document["data"]["protection"]["because"];
+    because.as_str().map(str::to_owned)
+}
+
+/// Returns false, and says so, where an ordinary user cannot be captured.
+fn captures_users(place: &Place) -> bool {
+    let output = by_user(place, "only", &["rm", "-f", "none"]).output();
+    let said = stderr(&output.unwrap());
+    let refused = said.contains("cannot be captured here");
+    if refused {
+        println!("SKIPPED: system calls of an ordinary user cannot be captured here: {said}");
+    }
+    !refused
+}
+
+#[test]
+fn a_command_that_raises_its_rights_somewhere_inside_is_not_captured() {
+    let place = Place::of_a_user();
+    program(&place, "sudo", "#!/bin/sh\nexec \"$@\"\n");
+    program(
+        &place,
+        "deploy",
+        "#!/bin/sh\nset -e\nif [ -e a ]; then\n  sudo rm a\nfi\n",
+    );
+    place.sh_as_user(
+        "echo '. ./lib.sh' > outer.sh; echo 'true; sudo rm a' > lib.sh; \
+         printf '#!/bin/sh\\nsudo rm a\\n' > deploy.sh; chmod +x deploy.sh; \
+         printf '#!/usr/bin/env python3\\nsudo = 1\\n' > other.py; chmod +x other.py",
+    );
+    let captures = captures_users(&place);
+    for (words, by) in [
+        (&["sudo", "rm", "a"][..], ""),
+        (&["sh", "-c", "true; sudo rm a"], ""),
+        (&["env", "A=b", "sudo", "rm", "a"], ""),
+        (&["nohup", "sudo", "rm", "a"], ""),
+        (&["timeout", "20", "sudo", "rm", "a"], ""),
+        (&["sh", "-c", "echo a | xargs sudo rm"], ""),
+        (&["./deploy.sh"], "deploy.sh"),
+        (&["sh", "deploy.sh"], "deploy.sh"),
+        (&["sh", "outer.sh"], "lib.sh"),
+        (&["deploy"], "bin/deploy"),
+    ] {
+        place.sh_as_user("echo precious > a");
+        let refused = by_user(&place, "only", words).output().unwrap();
+        let said = stderr(&refused);
+        assert_eq!(refused.status.code(), Some(125), "{words:?}: {said}");
+        assert!(said.contains("`sudo`"), "{words:?}: {said}");
+        assert!(place.tree().join("a").exists(), "{words:?} was run");
+        let output = by_user(&place, "auto", words).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", stderr(&output));
+        assert!(!place.tree().join("a").exists(), "{words:?} was not run");
+        let why = because(&place).unwrap_or_default();
+        assert!(
+            why.contains("`sudo`") && why.contains(by),
+            "{words:?}: {why}"
+        );
+        place.run_as_user(&["undo", "--yes"], 0);
+        assert_eq!(
+            std::fs::read(place.tree().join("a")).unwrap(),
+            b"precious\n"
+        );
+    }
+    if !captures {
+        return;
+    }
+    // The word alone is no reason.
+    for words in [
+        &["sh", "-c", "echo sudo; rm a"][..],
+        &["sh", "-c", "./other.py 2>/dev/null; rm a"],
+    ] {
+        place.sh_as_user("echo precious > a");
+        let output = by_user(&place, "auto", words).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", stderr(&output));
+        assert_eq!(because(&place), None, "{words:?}");
+        place.run_as_user(&["undo", "--yes"], 0);
+    }
+}
+
+#[test]
+fn a_program_whose_file_gives_it_more_rights_is_not_captured() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: only root can make programs with more rights");
+        return;
+    }
+    let place = Place::of_a_user();
+    program(&place, "plain", "#!/bin/sh\nrm a\n");
+    if !captures_users(&place) {
+        return;
+    }
+    let open = std::os::unix::fs::PermissionsExt::from_mode;
+    // A capability of one bit, as `setcap` writes it.
+    let capability: Vec<u8> = [0x0200_0001_u32, 1 << 13, 0, 0, 0]
+        .iter()
+        .flat_map(|word| word.to_le_bytes())
+        .collect();
+    for (name, mode, attribute) in [
+        ("plain", 0o755, false),
+        ("of-root", 0o4755, false),
+        ("of-group", 0o2755, false),
+        ("able", 0o755, true),
+    ] {
+        place.sh_as_user("echo precious > a");
+        let file = program(&place, name, "#!/bin/sh\nrm a\n");
+        std::fs::set_permissions(&file, open(mode)).unwrap();
+        if attribute && let Err(error) = xattr::set(&file, "security.capability", &capability) {
+            println!("SKIPPED: this file system keeps no capabilities: {error}");
+            continue;
+        }
+        let line = format!("true; {name}");
+        let output = by_user(&place, "auto", &["sh", "-c", &line])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{name}: {}", stderr(&output));
+        let why = because(&place);
+        let named = why
+            .as_ref()
+            .is_some_and(|why| why.contains(&format!("`{name}`")));
+        assert_eq!(named, name != "plain", "{name}: {why:?}");
+        place.run_as_user(&["undo", "--yes"], 0);
+    }
+}

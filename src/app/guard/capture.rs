@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use bdr::disk::fsutil;
+use bdr::effects::Assessment;
 use bdr::protect::calls::{self, Protected, RunOptions};
 use bdr::repo::Repository;
 use serde::{Deserialize, Serialize};
@@ -13,9 +14,6 @@ use crate::app::context::{Context, OPERATION_VARIABLE, variable};
 
 /// Says to programs below that they are captured.
 const CAPTURED: &str = "BDR_CAPTURED";
-
-/// Programs that need more rights than they are started with: under the filter they do not get them.
-const RAISING: [&str; 6] = ["sudo", "su", "doas", "pkexec", "run0", "newgrp"];
 
 /// What a trial said, for as long as this kernel runs.
 #[derive(Serialize, Deserialize)]
@@ -37,16 +35,12 @@ pub(crate) fn is_captured(repo: &Repository) -> bool {
 }
 
 /// Says why a command cannot be captured here.
-pub(crate) fn check(cx: &Context, command: &[OsString]) -> Result<(), String> {
-    let program = find(&command[0]);
-    let name = program.as_deref().and_then(Path::file_name);
-    let raises = name.is_some_and(|name| RAISING.iter().any(|known| name == *known))
-        || program.as_deref().is_some_and(is_set_id);
-    if raises && !fsutil::is_root() {
-        let name = bdr::base::path::show(&command[0]);
-        return Err(format!(
-            "`{name}` needs the rights of another user, and a captured program does not get them"
-        ));
+pub(crate) fn check(cx: &Context, assessment: &Assessment) -> Result<(), String> {
+    // Root has the right to install the filter, or nothing to gain.
+    if !fsutil::is_root()
+        && let Some(why) = super::raising::needed(cx, assessment)
+    {
+        return Err(why);
     }
     works_here(cx)
 }
@@ -78,7 +72,7 @@ pub(crate) fn works_here(cx: &Context) -> Result<(), String> {
 }
 
 /// Returns the file of a program.
-fn find(name: &std::ffi::OsStr) -> Option<PathBuf> {
+pub(super) fn find(name: &std::ffi::OsStr) -> Option<PathBuf> {
     let typed = Path::new(name);
     if typed.components().count() > 1 {
         return Some(typed.to_path_buf());
@@ -86,11 +80,6 @@ fn find(name: &std::ffi::OsStr) -> Option<PathBuf> {
     let path = variable("PATH").unwrap_or_default();
     let mut dirs = std::env::split_paths(&path).map(|dir| dir.join(typed));
     dirs.find(|file| file.is_file())
-}
-
-fn is_set_id(program: &Path) -> bool {
-    let found = std::fs::metadata(program);
-    found.is_ok_and(|found| fsutil::mode_of(&found) & 0o6000 != 0)
 }
 
 /// Runs a command under capture.
