@@ -29,6 +29,8 @@ mod deploy;
 mod detect;
 mod documents;
 mod durable;
+#[cfg(target_os = "linux")]
+mod field;
 mod forged;
 mod format;
 mod fuzzed;
