@@ -18,6 +18,7 @@ use crate::ui::plural;
 pub(crate) use background::{
     close_later, is_system_rm, start as settle_in_background, still_running, tell as tell_settled,
 };
+pub(crate) use outside::{Outside, outside, outside_words, say_outside};
 pub(crate) use words::{
     explain, is_in_git, missed_of_operands, name_missed, shell_words, summary, typed, undo_command,
     unstored, untold, worth_a_word,
@@ -26,6 +27,7 @@ pub(crate) use words::{
 mod background;
 #[cfg(target_os = "linux")]
 pub(crate) mod capture;
+mod outside;
 #[cfg(target_os = "linux")]
 mod raising;
 pub(crate) mod uncaptured;

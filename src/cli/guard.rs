@@ -27,9 +27,9 @@ use crate::app::exit;
 #[cfg(target_os = "linux")]
 use crate::app::guard::capture;
 use crate::app::guard::{
-    backup_options, close_later, covered, explain, is_system_rm, name_missed, open,
-    settle_in_background, still_running, summary, uncaptured, undo_command, unstored, untold,
-    worth_a_word,
+    backup_options, close_later, covered, explain, is_system_rm, name_missed, open, outside,
+    say_outside, settle_in_background, still_running, summary, uncaptured, undo_command, unstored,
+    untold, worth_a_word,
 };
 use crate::app::tick;
 use crate::ui::{self, Ui, plural, prompt};
@@ -176,7 +176,7 @@ pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
             for said in said.chain(unstored(&cx, &assessment)) {
                 cx.ui.say(&format!("bdr: {said}"));
             }
-            execute(&cx, &repo, args, protected)
+            execute(&cx, &repo, args, &assessment, protected)
         }
         Err(failure) => not_protected(args, policy, ui, Some(&cx), &failure),
     }
@@ -401,7 +401,7 @@ fn captured(
         after_error: None,
         running: Vec::new(),
     };
-    tell(cx, repo, args, &outcome, missed, 0);
+    tell(cx, repo, args, assessment, &outcome, (missed, 0));
     settle_in_background(cx, repo);
     if let Some(line) = tick::catch_up(cx, "guard") {
         cx.ui.say(&line);
@@ -409,7 +409,13 @@ fn captured(
     Ok(Captured::Ran(end_like(status)))
 }
 
-fn execute(cx: &Context, repo: &Repository, args: &GuardArgs, protected: Protected) -> i32 {
+fn execute(
+    cx: &Context,
+    repo: &Repository,
+    args: &GuardArgs,
+    assessment: &Assessment,
+    protected: Protected,
+) -> i32 {
     let report = protected.report();
     let lasting = report.kept.lasting_bytes;
     let missed: Vec<&PathNote> = protected
@@ -434,7 +440,7 @@ fn execute(cx: &Context, repo: &Repository, args: &GuardArgs, protected: Protect
                 let exit = outcome.status.code();
                 close_later(cx, repo, id, &outcome.running, exit);
             }
-            tell(cx, repo, args, &outcome, missed, lasting);
+            tell(cx, repo, args, assessment, &outcome, (missed, lasting));
             settle_in_background(cx, repo);
             if let Some(line) = tick::catch_up(cx, "guard") {
                 cx.ui.say(&line);
@@ -455,9 +461,9 @@ fn tell(
     cx: &Context,
     repo: &Repository,
     args: &GuardArgs,
+    assessment: &Assessment,
     outcome: &GuardOutcome,
-    missed: u64,
-    lasting: u64,
+    (missed, lasting): (u64, u64),
 ) {
     let undo = undo_command(repo, &outcome.operation);
     if let (Some(error), Some(undo)) = (&outcome.after_error, &undo) {
@@ -483,16 +489,22 @@ fn tell(
         None if cx.ui.json => Summary::Json,
         None => cx.config.guard.summary,
     };
+    if wanted == Summary::Never {
+        return;
+    }
+    let elsewhere = outside(cx, repo, &outcome.operation, assessment);
     if wanted == Summary::Json {
         // Not on stdout: that is the command's.
-        let data = GuardDocument::new(outcome, undo.as_deref());
+        let data = GuardDocument::new(outcome, undo.as_deref(), &elsewhere);
         let document = ui::document("guard", exit::OK, &data);
         cx.ui.warn(document.trim_end());
-    } else if wanted != Summary::Never && outcome.after_error.is_none() {
+    } else if outcome.after_error.is_none() {
         let always = wanted == Summary::Always;
-        if let Some(said) = summary(&outcome.operation, missed, always) {
-            let undo = undo.map_or_else(String::new, |undo| {
-                format!(" · undo: {}", cx.ui.err.bold(&undo))
+        let said = summary(&outcome.operation, missed, always);
+        let untold = undo.as_deref().filter(|_| said.is_none());
+        if let Some(said) = said {
+            let undo = undo.as_ref().map_or_else(String::new, |undo| {
+                format!(" · undo: {}", cx.ui.err.bold(undo))
             });
             cx.ui.say(&format!("bdr: {said}{undo}"));
             if lasting > 0 {
@@ -503,6 +515,7 @@ fn tell(
                 ));
             }
         }
+        say_outside(cx, &elsewhere, untold);
     }
 }
 

@@ -528,7 +528,7 @@ impl Hook<'_> {
             }
             if let Some(operation) = guard::close(&repo, begin, &options)?
                 && lost.is_none()
-                && let Some(what) = self.lost(&cx, &operation)
+                && let Some(what) = self.told(&cx, &repo, &operation)
             {
                 let short = operation.begin.id.prefix(&repo.operation_ids()?);
                 lost = Some(format!("{what}; undo with `bdr undo {short}`"));
@@ -538,6 +538,19 @@ impl Hook<'_> {
         // Nobody who could act on it reads a hook's line.
         let _ = tick::catch_up(&cx, "hook");
         Ok(lost)
+    }
+
+    /// Returns what an agent should know of a call: what is gone, and what changed where it does not
+    /// look.
+    fn told(&self, cx: &Context, repo: &Repository, operation: &Operation) -> Option<String> {
+        let lost = self.lost(cx, operation);
+        let elsewhere = guarding::outside(cx, repo, operation, &self.assess(cx));
+        let places = guarding::outside_words(cx, &elsewhere).join(", ");
+        let outside = (!places.is_empty()).then(|| format!("outside of the project: {places}"));
+        match (lost, outside) {
+            (Some(lost), Some(outside)) => Some(format!("{lost}; {outside}")),
+            (lost, outside) => lost.or(outside),
+        }
     }
 
     /// Returns what would be lost for good without bdr, if an agent should know: it pays for every

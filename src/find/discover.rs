@@ -24,6 +24,7 @@ mod elsewhere;
 mod known;
 
 pub use elsewhere::{Elsewhere, elsewhere};
+pub use known::is_of_an_agent;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Places<'a> {

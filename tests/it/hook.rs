@@ -790,10 +790,12 @@ fn mcp_tools_that_destroy_are_guarded() {
     std::fs::write(place.path("home/.claude.json"), "{\"mcpServers\":{}}").unwrap();
     sh(&place.tree(), "rm a");
     let said = hook(&place, "claude", &event("PostToolUse", tool));
-    assert!(
-        stdout(&said).contains("1 file deleted (1 B), 1 file changed; undo with"),
-        "{said:?}"
-    );
+    for part in [
+        "1 file deleted (1 B), 1 file changed; ",
+        "outside of the project: ~/.claude.json changed (configuration of an agent); undo with",
+    ] {
+        assert!(stdout(&said).contains(part), "{said:?}");
+    }
     assert_eq!(operations(&place)[0]["label"], format!("claude {tool}"));
     place.run(&["undo", "--yes"], 0);
     assert_same(&before.0, &picture(&place.tree()), "workspace");

@@ -8,6 +8,7 @@
 )]
 
 mod support;
+mod told;
 mod trust;
 
 mod architecture;

@@ -14,6 +14,7 @@ use super::changed::{FileDocument, GitDocument};
 use super::paths::{At, Beside, Cwd, Note, notes};
 use super::{Unreadable, millis};
 use crate::app::context::Context;
+use crate::app::guard::Outside;
 use crate::app::log::unfinished;
 use crate::app::refs::Touched;
 use crate::ui::json::kind as kind_word;
@@ -232,10 +233,35 @@ pub(crate) struct GuardDocument {
     remote: Vec<String>,
     undo: Option<String>,
     recorded: bool,
+    outside: Vec<OutsideDocument>,
+}
+
+/// A place outside of the project in which a command changed something.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct OutsideDocument {
+    #[serde(flatten)]
+    at: At,
+    what: &'static str,
+    deleted: u64,
+    created: u64,
+    modified: u64,
+}
+
+impl OutsideDocument {
+    fn new(outside: &Outside) -> Self {
+        Self {
+            at: At::new(&outside.path),
+            what: outside.what.word(),
+            deleted: outside.deleted,
+            created: outside.created,
+            modified: outside.modified,
+        }
+    }
 }
 
 impl GuardDocument {
-    pub(crate) fn new(outcome: &GuardOutcome, undo: Option<&str>) -> Self {
+    pub(crate) fn new(outcome: &GuardOutcome, undo: Option<&str>, outside: &[Outside]) -> Self {
         let operation = &outcome.operation;
         let (deleted, created, modified) = operation.counts();
         let end = operation.end.as_ref();
@@ -252,6 +278,7 @@ impl GuardDocument {
             remote: operation.begin.remote.clone(),
             undo: undo.map(str::to_owned),
             recorded: outcome.after_error.is_none(),
+            outside: outside.iter().map(OutsideDocument::new).collect(),
         }
     }
 }

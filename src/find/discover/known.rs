@@ -1,5 +1,7 @@
 //! The places that bdr knows by name.
 
+use std::path::Path;
+
 /// State of a workspace that git usually does not store.
 pub(super) const WORKSPACE: &[&str] = &[
     "checklist-registry.json",
@@ -26,6 +28,11 @@ pub(super) const AGENTS: &[&str] = &[
     "AppData/Roaming/Claude/claude_desktop_config.json",
     ".codeium/windsurf/mcp_config.json",
 ];
+
+/// Returns true for state or configuration of a coding agent, by its path below HOME.
+pub fn is_of_an_agent(below_home: &Path) -> bool {
+    AGENTS.iter().any(|known| below_home.starts_with(known))
+}
 
 /// What agents can recreate, or what is only a credential: signing in again is faster than a
 /// restore.
