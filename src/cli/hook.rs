@@ -31,7 +31,7 @@ use crate::app::context::{Context, Needs, NeedsConfig, guard_is_off, may_have_ru
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::guard as guarding;
-use crate::app::guard::is_in_git;
+use crate::app::guard::{is_in_git, uncaptured};
 use crate::app::tick;
 use crate::ui::{ColorChoice, Ui};
 
@@ -172,11 +172,19 @@ fn answer_event(host: Host, event: &Event, global: &Global) -> Reply {
     match event.moment {
         // This has to be fast: nothing else is looked up.
         Moment::Before | Moment::After if only_looks(event) => hook.say(Answer::Silence),
+        // What a session destroys is kept and recorded by the guard that captures it.
+        _ if joins_session(global) => hook.say(Answer::Silence),
         Moment::Before => hook.before(),
         Moment::After => hook.after(),
         Moment::Prompt | Moment::SessionEnd => hook.close_leftovers(),
         Moment::Other => hook.say(Answer::Silence),
     }
+}
+
+/// Returns true if a guard above captures this process and whatever the tool or line does.
+fn joins_session(global: &Global) -> bool {
+    uncaptured::may_be_captured()
+        && silent_context(global).is_ok_and(|cx| uncaptured::is_captured(&cx))
 }
 
 fn only_looks(event: &Event) -> bool {

@@ -17,6 +17,8 @@ mod bound;
 mod budget;
 #[cfg(target_os = "linux")]
 mod calls;
+#[cfg(target_os = "linux")]
+mod calls_joined;
 mod captured;
 mod care;
 mod carried;

@@ -10,10 +10,8 @@ use bdr::protect::calls::{self, Protected, RunOptions};
 use bdr::repo::Repository;
 use serde::{Deserialize, Serialize};
 
+use super::uncaptured::CAPTURED;
 use crate::app::context::{Context, OPERATION_VARIABLE, variable};
-
-/// Says to programs below that they are captured.
-const CAPTURED: &str = "BDR_CAPTURED";
 
 /// What a trial said, for as long as this kernel runs.
 #[derive(Serialize, Deserialize)]

@@ -1,17 +1,35 @@
 //! Why commands are not captured by their calls, where that was wanted.
 
 use bdr::disk::fsutil;
+use bdr::repo::Repository;
 use serde::{Deserialize, Serialize};
 
-use crate::app::context::Context;
+use crate::app::context::{Context, variable};
 
 #[cfg(target_os = "linux")]
 pub(crate) use super::capture::works_here;
+
+/// Says to programs below that they are captured.
+pub(super) const CAPTURED: &str = "BDR_CAPTURED";
 
 /// Says why nothing can be captured here.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn works_here(_: &Context) -> Result<(), String> {
     Err("this system cannot stop calls before they happen".to_owned())
+}
+
+/// Returns false if no guard above captures this process, without looking further.
+pub(crate) fn may_be_captured() -> bool {
+    variable(CAPTURED).is_some()
+}
+
+/// Returns true if a guard above this process captures it. Without a repository nothing does.
+pub(crate) fn is_captured(cx: &Context) -> bool {
+    #[cfg(target_os = "linux")]
+    let lives = |repo: &Repository| super::capture::is_captured(repo);
+    #[cfg(not(target_os = "linux"))]
+    let lives = |_: &Repository| false;
+    may_be_captured() && cx.repository().is_ok_and(|repo| lives(&repo))
 }
 
 /// More reasons than this are not remembered.

@@ -20,6 +20,7 @@ use super::tick;
 use crate::app::context::{Context, guard_is_off, variable};
 use crate::app::error::Failure;
 use crate::app::exit;
+use crate::app::guard::uncaptured;
 
 /// The host in operations of git's hooks.
 const HOST: &str = "git";
@@ -49,6 +50,10 @@ pub(super) fn run(rest: &[OsString], global: &Global) -> i32 {
 
 fn answer(event: &str, args: &[OsString], global: &Global) -> Result<(), Failure> {
     let cx = silent_context(global)?;
+    // What a push removes elsewhere is on record only by this.
+    if event != "pre-push" && uncaptured::is_captured(&cx) {
+        return Ok(());
+    }
     match event {
         "pre-commit" => {
             let repo = guarding::open(&cx, false)?;

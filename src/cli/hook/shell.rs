@@ -22,6 +22,7 @@ use super::tick;
 use crate::app::context::{Context, guard_is_off};
 use crate::app::error::Failure;
 use crate::app::exit;
+use crate::app::guard::uncaptured;
 
 /// The event whose answer decides whether the line runs.
 pub(super) const VETO: &str = "veto";
@@ -223,6 +224,9 @@ fn is_routine(line: &str, cwd: &Path) -> bool {
 /// gone.
 fn after(said: &Said, global: &Global) -> Result<(), Failure> {
     let cx = silent_context(global)?;
+    if uncaptured::is_captured(&cx) {
+        return Ok(());
+    }
     let repo = cx.repository()?;
     let session = event(said, Moment::After).session;
     let options = CloseOptions {
