@@ -76,6 +76,10 @@ pub struct Protection {
 }
 
 impl Protection {
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "calls are captured on Linux only")
+    )]
     pub(crate) fn by(by: Keeping) -> Option<Self> {
         Some(Self { by, because: None })
     }

@@ -105,3 +105,35 @@ fn what_only_has_the_environment_of_a_captured_command_is_protected_by_itself() 
     assert_eq!(all.len(), known + 1);
     assert_eq!(all[0]["protection"]["by"], "watched");
 }
+
+#[test]
+fn a_guard_below_a_captured_command_makes_no_operation_of_its_own() {
+    let place = Place::with_repository();
+    place.init();
+    if !captures(&place) {
+        return;
+    }
+    for options in [
+        "",
+        "--capture off",
+        "--capture auto",
+        "--label x --on-fail run",
+    ] {
+        place.write("a", b"precious");
+        let (known, taken) = (operations(&place).len(), snapshots(&place));
+        let line = format!(
+            "\"$PROGRAM\" guard {options} -- rm a; \"$PROGRAM\" guard {options} -- sh -c 'exit 7'"
+        );
+        let output = captured(&place, &line);
+        assert_eq!(
+            output.status.code(),
+            Some(7),
+            "{options}: {}",
+            stderr(&output)
+        );
+        assert_eq!(operations(&place).len(), known + 1, "{options}");
+        assert_eq!(snapshots(&place), taken + 1, "{options}");
+        place.run(&["undo", "--yes"], 0);
+        assert_eq!(std::fs::read(place.tree().join("a")).unwrap(), b"precious");
+    }
+}
