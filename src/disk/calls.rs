@@ -9,6 +9,7 @@
 mod abi;
 mod caller;
 mod kernel;
+mod mounts;
 
 pub use abi::{Call, Follow, Place, call_of};
 pub use caller::{Caller, Spot};

@@ -2,6 +2,8 @@
 //!
 //! The oracle is a picture of the whole place, taken by another walk than bdr's.
 
+mod faults;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::Path;
@@ -86,9 +88,10 @@ fn pictures(
 #[track_caller]
 fn assert_back(place: &Place, line: &str) {
     let before = pictures(place);
-    captured(place, line);
+    let output = captured(place, line);
     let between = pictures(place);
-    assert!(before != between, "`{line}` changed nothing");
+    let said = stderr(&output);
+    assert!(before != between, "`{line}` changed nothing: {said}");
     undone(place, line);
     for (before, after) in before.iter().zip(&pictures(place)) {
         assert_same(before, &beside_new_objects(before, after.clone()), line);

@@ -1,5 +1,6 @@
 //! What a stopped process means by its arguments: read from `/proc`, see proc(5).
 
+use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -12,6 +13,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 
 use super::abi::Place;
 use super::kernel::Notification;
+use super::mounts;
 use crate::disk::fsutil::{c_path, stat_of};
 use crate::model::manifest::{Kind, Stat};
 
@@ -56,11 +58,17 @@ impl Spot {
 pub struct Caller<'a> {
     call: &'a Notification,
     memory: Option<File>,
+    /// Whether it is in our mount namespace, once that was asked.
+    is_here: OnceCell<bool>,
 }
 
 impl<'a> Caller<'a> {
     pub fn new(call: &'a Notification) -> Self {
-        Self { call, memory: None }
+        Self {
+            call,
+            memory: None,
+            is_here: OnceCell::new(),
+        }
     }
 
     fn proc(&self, rest: &str) -> PathBuf {
@@ -173,21 +181,60 @@ impl<'a> Caller<'a> {
     }
 
     /// A process in another mount namespace sees other mounts, and no link can be made from one
-    /// mount to another: looks from here at the same object.
+    /// mount to another: looks from here at the same object. So it is with mounts that the command
+    /// has made: what it deletes there had another path before, and has it again afterwards.
     fn seen_here(&self, spot: Spot) -> io::Result<Spot> {
-        let theirs = rustix::fs::readlink(self.proc("ns/mnt"), Vec::new());
-        let ours = rustix::fs::readlink("/proc/self/ns/mnt", Vec::new());
-        if theirs.is_ok() && theirs.ok() == ours.ok() {
-            return Ok(spot);
+        if self.sees_what_we_see() {
+            if mounts::of(&spot.dir).is_none_or(mounts::is_known) {
+                return Ok(spot);
+            }
+            return Ok(self.elsewhere(&spot)?.unwrap_or(spot));
         }
-        let same = split(&spot.path)?.filter(|here| {
-            let id = |dir: &OwnedFd| rustix::fs::fstat(dir).map(|stat| (stat.st_dev, stat.st_ino));
-            id(&here.dir).is_ok_and(|here| id(&spot.dir) == Ok(here))
-        });
-        Ok(same.unwrap_or(Spot {
+        if let Some(here) = split(&spot.path)?.filter(|here| is_same(here, &spot)) {
+            return Ok(here);
+        }
+        let here = self.elsewhere(&spot)?;
+        Ok(here.unwrap_or(Spot {
             is_foreign: true,
             ..spot
         }))
+    }
+
+    fn sees_what_we_see(&self) -> bool {
+        *self.is_here.get_or_init(|| {
+            let theirs = rustix::fs::readlink(self.proc("ns/mnt"), Vec::new());
+            let ours = rustix::fs::readlink("/proc/self/ns/mnt", Vec::new());
+            theirs.is_ok() && theirs.ok() == ours.ok()
+        })
+    }
+
+    /// Returns the same object under another path, which it has here.
+    fn elsewhere(&self, spot: &Spot) -> io::Result<Option<Spot>> {
+        let object = rustix::fs::openat(
+            &spot.dir,
+            c_path(&spot.name)?,
+            LOOK | OFlags::NOFOLLOW,
+            Mode::empty(),
+        );
+        // A single file can be mounted, too.
+        let in_object = object.ok().and_then(mounts::of);
+        let in_dir = mounts::of(&spot.dir);
+        let mut paths = Vec::new();
+        if let Some(mount) = in_object {
+            paths = mounts::paths_here(self.call.thread, mount, &spot.path);
+        }
+        if let (Some(mount), Some(name)) = (in_dir, spot.path.file_name())
+            && in_dir != in_object
+        {
+            let dirs = mounts::paths_here(self.call.thread, mount, spot.parent_path());
+            paths.extend(dirs.iter().map(|dir| dir.join(name)));
+        }
+        for path in paths {
+            if let Some(here) = split(&path)?.filter(|here| is_same(here, spot)) {
+                return Ok(Some(here));
+            }
+        }
+        Ok(None)
     }
 
     /// Returns where the file is that an argument holds open.
@@ -211,16 +258,26 @@ impl<'a> Caller<'a> {
         let Some(path) = where_is(link)? else {
             return Ok(None);
         };
-        let Some(spot) = split(&path)? else {
+        let Ok(open) = rustix::fs::open(link, LOOK, Mode::empty()) else {
             return Ok(None);
         };
-        // The name may belong to something else by now.
-        let named = spot.stat()?;
-        let open = rustix::fs::stat(link).map(|stat| stat_of(&stat)).ok();
-        let same = named
-            .zip(open)
-            .is_some_and(|(named, open)| (named.device, named.inode) == (open.device, open.inode));
-        Ok(same.then_some(spot))
+        let mount = mounts::of(&open);
+        let is_ours = self.sees_what_we_see();
+        let mut paths = Vec::new();
+        if let Some(mount) = mount.filter(|mount| !is_ours || !mounts::is_known(*mount)) {
+            paths = mounts::paths_here(self.call.thread, mount, &path);
+        }
+        paths.push(path);
+        let open = stat_of(&rustix::fs::fstat(&open)?);
+        for path in paths {
+            // The name may belong to something else by now.
+            let found = split(&path)?;
+            let named = found.as_ref().map(Spot::stat).transpose()?.flatten();
+            if named.is_some_and(|named| (named.device, named.inode) == (open.device, open.inode)) {
+                return Ok(found);
+            }
+        }
+        Ok(None)
     }
 
     /// Resolves a path as the process does, but for a final symlink.
@@ -228,7 +285,9 @@ impl<'a> Caller<'a> {
         if text.first() == Some(&b'/') {
             let root =
                 rustix::fs::open(self.proc("root"), LOOK | OFlags::DIRECTORY, Mode::empty())?;
-            return in_root(root, text);
+            // The same directory is not the same root where other things are mounted below it.
+            let is_ours = is_our_root(&root) && self.sees_what_we_see();
+            return in_root(root, text, is_ours);
         }
         let base = match base {
             None | Some(libc::AT_FDCWD) => self.proc("cwd"),
@@ -239,6 +298,19 @@ impl<'a> Caller<'a> {
             Err(error) => nowhere(error),
         }
     }
+}
+
+/// Returns true if both names mean one object or, where nothing is there yet, would.
+fn is_same(one: &Spot, other: &Spot) -> bool {
+    let id = |spot: &Spot| match spot.stat() {
+        Ok(Some(stat)) => Some((true, stat.device, stat.inode)),
+        Ok(None) => {
+            let dir = rustix::fs::fstat(&spot.dir).ok()?;
+            Some((false, dir.st_dev, dir.st_ino))
+        }
+        Err(_) => None,
+    };
+    id(one).is_some_and(|one| Some(one) == id(other))
 }
 
 /// Returns true for the directory of this process's own root.
@@ -292,11 +364,11 @@ fn last(text: &[u8]) -> (&[u8], Option<&[u8]>) {
 }
 
 /// Resolves an absolute path below the root of a process.
-fn in_root(root: OwnedFd, text: &[u8]) -> io::Result<Option<Spot>> {
+fn in_root(root: OwnedFd, text: &[u8], is_ours: bool) -> io::Result<Option<Spot>> {
     let (above, name) = last(text);
     let above = if above.is_empty() { b"/" } else { above };
     let flags = LOOK | OFlags::DIRECTORY;
-    let dir = if is_our_root(&root) {
+    let dir = if is_ours {
         rustix::fs::openat(CWD, c_path(above)?, flags, Mode::empty())
     } else {
         // Absolute symlinks on the way count from there.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::abi;
+use super::{abi, mounts};
 
 /// `struct seccomp_notif`.
 #[repr(C)]
@@ -70,6 +70,7 @@ pub fn watch(command: &mut Command) -> io::Result<Waiting> {
     if !abi::is_known() {
         return Err(io::ErrorKind::Unsupported.into());
     }
+    mounts::remember();
     let (socket, theirs) = UnixStream::pair()?;
     let filter = abi::filter();
     // Root may keep set-user-ID programs.

@@ -1,7 +1,7 @@
 //! Keeps files in staging areas: by a second name, a clone or a copy.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek as _};
 use std::os::fd::AsFd as _;
 
 use rustix::fs::{Mode, OFlags};
@@ -88,13 +88,29 @@ impl Keeper<'_> {
             Ok(set) => set,
             Err(_) => self.set_beside_repository()?,
         };
+        match self.copy_into(set, &file, stat) {
+            // Where a disk is full, that of the repository may have room.
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                let beside = self.set_beside_repository()?;
+                if beside == set {
+                    return Err(error);
+                }
+                self.copy_into(beside, &file, stat)
+            }
+            held => held,
+        }
+    }
+
+    fn copy_into(&mut self, set: usize, file: &File, stat: &Stat) -> io::Result<Held> {
         let number = u32::try_from(self.sets[set].files.len()).map_err(io::Error::other)?;
         let kept = &mut self.sets[set];
-        if kept.area.clone_file(&file, number).is_err() {
+        if kept.area.clone_file(file, number).is_err() {
             if stat.size > self.budget.copied {
                 return Ok(Held::Lost(Reason::OverBudget.words().to_owned()));
             }
-            kept.area.copy_file(&file, number)?;
+            // It may have been read from before.
+            (&*file).rewind()?;
+            kept.area.copy_file(file, number)?;
             self.budget.copied -= stat.size;
         }
         let kept = &mut self.sets[set];

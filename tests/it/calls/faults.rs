@@ -1,0 +1,660 @@
+//! Capture of programs of all kinds, in hostile places, many at once, and when things break.
+
+use super::*;
+
+/// Says loudly that a program or a right is missing.
+fn skipped(what: &str) {
+    println!("SKIPPED: {what}");
+}
+
+fn works(program: &str, args: &[&str]) -> bool {
+    let found = Command::new(program).args(args).output();
+    let works = found.is_ok_and(|output| output.status.success());
+    if !works {
+        skipped(&format!(
+            "`{program} {}` does not work here",
+            args.join(" ")
+        ));
+    }
+    works
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A file system of its own, for as long as this lives.
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    fn new(at: std::path::PathBuf, args: &[&str]) -> Option<Self> {
+        std::fs::create_dir_all(&at).unwrap();
+        let mount = Command::new("mount").args(args).arg(&at).output();
+        let done = mount.is_ok_and(|output| output.status.success());
+        if !done {
+            skipped(&format!("`mount {}` is not possible here", args.join(" ")));
+        }
+        done.then_some(Self(at))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// A world whose tree is on a file system of its own; everything else is not.
+fn world_on(args: &[&str]) -> Option<(Place, Mounted)> {
+    let place = world();
+    let mounted = Mounted::new(place.path("mounted"), args)?;
+    let script = format!(
+        "cp -a {0}/. {1}/in && rm -rf {0} && ln -s {1}/in {0}",
+        place.tree().display(),
+        mounted.0.display()
+    );
+    let copied = Command::new("sh").args(["-ec", &script]).status();
+    assert!(copied.unwrap().success());
+    Some((place, mounted))
+}
+
+#[test]
+fn programs_of_all_kinds_are_captured() {
+    let place = world();
+    if !usable(&place) {
+        return;
+    }
+    let script = |name: &str, text: &str| {
+        let path = place.path(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let mut lines = vec![
+        // A directory that is gone, and what is named from there.
+        "mkdir s; cd s; rm -r ../s; rm -f ../a; cd ..; rm d/e/c; cd d/e; rm -r ../../d".to_owned(),
+        "cd d/e; rm -rf \"$OLDPWD/d\"; echo x > \"$OLDPWD/a\"".to_owned(),
+    ];
+    let python = works("python3", &["--version"]);
+    if python {
+        let uring = script(
+            "uring.py",
+            "import ctypes, os, errno\nlibc = ctypes.CDLL(None, use_errno=True)\n\
+             made = libc.syscall(425, 4, ctypes.create_string_buffer(256))\n\
+             assert (made, ctypes.get_errno()) == (-1, errno.ENOSYS)\nos.unlink('a')",
+        );
+        lines.push(format!("python3 {uring}"));
+    }
+    if python && is_root() {
+        let chroot = script(
+            "chroot.py",
+            "import os\nos.chroot('.')\nos.unlink('/a')\nopen('/d/b', 'w').write('x')\n\
+             os.rename('/mode', '/d/e/m')\nos.chdir('/d')\nos.unlink('../link')",
+        );
+        lines.push(format!("python3 {chroot}"));
+    } else {
+        skipped("a program that changes its root (needs root and python3)");
+    }
+    if works("node", &["--version"]) {
+        lines.push(
+            "node -e \"const fs = require('fs'); fs.rmSync('d/e', {recursive: true}); fs.writeFileSync('d/b', 'x'); \
+             fs.promises.unlink('a').then(() => fs.renameSync('mode', 'd/m'))\""
+                .to_owned(),
+        );
+    }
+    if works("java", &["-version"]) {
+        let java = script(
+            "Loss.java",
+            "import java.nio.file.*;\npublic class Loss { public static void main(String[] args) throws Exception {\n\
+             Files.delete(Path.of(\"a\")); Files.writeString(Path.of(\"d/b\"), \"x\"); Files.move(Path.of(\"mode\"), Path.of(\"d/m\"));\n\
+             try (var file = java.nio.channels.FileChannel.open(Path.of(\"d/e/c\"), StandardOpenOption.WRITE)) { file.truncate(1); } } }",
+        );
+        lines.push(format!("LC_ALL=C.UTF-8 java {java}"));
+    }
+    if works("go", &["version"]) {
+        let go = script(
+            "loss.go",
+            "package main\nimport \"os\"\nfunc main() { os.Remove(\"a\"); os.RemoveAll(\"d\"); os.WriteFile(\"mode\", nil, 0600) }",
+        );
+        lines.push(format!("go run {go}"));
+    }
+    if works("strace", &["-V"]) {
+        lines.push("strace -f -o trace sh -c 'rm a; echo x > d/b; rm -r d/e'".to_owned());
+    }
+    if works("gdb", &["--version"]) {
+        lines.push("gdb -batch -ex run --args rm a d/b > /dev/null 2>&1".to_owned());
+    }
+    for line in &lines {
+        assert_back(&place, line);
+    }
+}
+
+/// The calls of 32-bit programs have other numbers.
+#[test]
+fn a_32_bit_program_is_captured() {
+    let place = world();
+    if !usable(&place) {
+        return;
+    }
+    let source = place.path("old.c");
+    std::fs::write(
+        &source,
+        r#"static int call(int n, int a, int b, int c) {
+               int r; __asm__ volatile("int $0x80" : "=a"(r) : "a"(n), "b"(a), "c"(b), "d"(c) : "memory"); return r;
+           }
+           void _start(void) {
+               int bad = call(10, (int)"a", 0, 0) < 0;         /* unlink */
+               int file = call(5, (int)"d/b", 01 | 01000, 0);  /* open, truncated */
+               bad |= file < 0 || call(4, file, (int)"32", 2) != 2;
+               bad |= call(38, (int)"mode", (int)"d/moved", 0) < 0;
+               bad |= call(39, (int)"new", 0755, 0) < 0;
+               bad |= call(40, (int)"d/e/empty", 0, 0) < 0;    /* rmdir */
+               call(1, bad, 0, 0);
+           }"#,
+    )
+    .unwrap();
+    let program = place.path("old");
+    let flags = "-m32 -nostdlib -static -fno-pie -no-pie -fno-stack-protector -O1";
+    let built = Command::new("gcc")
+        .args(flags.split(' '))
+        .arg("-o")
+        .args([&program, &source])
+        .output();
+    let built = built.is_ok_and(|output| output.status.success());
+    let before = pictures(&place);
+    let mut bare = Command::new(&program);
+    if !built || bare.current_dir(place.tree()).status().is_err() {
+        return skipped(
+            "there is no compiler for 32-bit programs, or the kernel does not run them",
+        );
+    }
+    // That was it without bdr; the world is made again.
+    assert!(pictures(&place) != before);
+    let place_again = world();
+    assert_back(&place_again, &program.display().to_string());
+}
+
+#[test]
+fn what_a_sandbox_sees_elsewhere_comes_back_where_it_is() {
+    let place = world();
+    if !usable(&place) {
+        return;
+    }
+    let mut lines = Vec::new();
+    if works("unshare", &["-Urmpf", "--mount-proc", "true"]) {
+        lines.push(
+            "unshare -Urmpf --mount-proc sh -ec 'rm a; mount -t tmpfs t d; echo x > d/x; rm d/x; umount d; rm d/b'",
+        );
+        lines.push("unshare -Ur sh -ec 'rm a; chmod 700 d; rm -r d/e'");
+    }
+    let sandbox = ["--bind", "/", "/", "--dev", "/dev", "--proc", "/proc"];
+    let mut trial = sandbox.to_vec();
+    trial.extend(["--unshare-all", "true"]);
+    if works("bwrap", &trial) {
+        lines.push(
+            "bwrap --bind / / --dev /dev --proc /proc --unshare-all sh -ec 'rm a; echo x > d/b; rm -r d/e'",
+        );
+        lines.push(
+            "bwrap --ro-bind / / --dev /dev --bind \"$PWD\" /mnt --chdir /mnt --unshare-pid \
+             sh -ec 'rm a; echo x > d/b; rm -r d/e /mnt/mode; mkdir n; mv d/b n; ln -s x l; chmod 700 d'",
+        );
+        lines.push("bwrap --ro-bind / / --dev /dev --bind \"$PWD/a\" /etc/hostname sh -ec 'echo over > /etc/hostname'");
+        lines.push(
+            "bwrap --ro-bind / / --dev /dev --bind \"$PWD\" /mnt --chdir /mnt \
+             python3 -c 'import os; f = os.open(\"a\", os.O_RDONLY); os.fchmod(f, 0o600); os.utime(f, (1, 1))'",
+        );
+    }
+    // What a command mounts itself had its names before.
+    if is_root() && works("unshare", &["-m", "true"]) {
+        let mounts = place.tree();
+        std::fs::create_dir(mounts.join("m")).unwrap();
+        let mounted = works(
+            "mount",
+            &["--bind", "/", &mounts.join("m").to_string_lossy()],
+        );
+        if mounted {
+            let _ = Command::new("umount").arg(mounts.join("m")).status();
+            lines.push("mkdir n; mount --bind d n; rm n/b; echo z > n/e/c; umount n; rm a");
+            lines.push(
+                "mount --bind d m; cd m; python3 -c 'import os; f = os.open(\"b\", os.O_RDONLY); os.fchmod(f, 0o600); os.unlink(\"b\")'; \
+                 cd ..; umount m; rm a",
+            );
+        }
+    }
+    for line in lines {
+        assert_back(&place, line);
+    }
+}
+
+#[test]
+fn a_thousand_processes_and_a_storm_of_forks_are_captured() {
+    let place = world();
+    if !usable(&place) {
+        return;
+    }
+    for line in [
+        "for i in $(seq 1000); do (echo $i > f$i; [ $((i % 2)) = 0 ] || rm f$i) & done; wait; rm a; rm -r d",
+        "f() { if [ $1 -gt 0 ]; then f $(($1-1)) & f $(($1-1)) & wait; fi; echo x > t$1.$$; rm -f d/e/c; echo $1 >> a; }; \
+         f 6; rm -rf d",
+    ] {
+        assert_back(&place, line);
+    }
+}
+
+#[test]
+fn paths_as_long_as_the_kernel_takes_are_captured() {
+    let place = world();
+    if !usable(&place) {
+        return;
+    }
+    let name = "n".repeat(200);
+    let mut deep = place.tree();
+    while deep.as_os_str().len() + 201 < 4060 {
+        deep.push(&name);
+        std::fs::create_dir(&deep).unwrap();
+    }
+    std::fs::write(deep.join("f"), "deep\n").unwrap();
+    for line in [
+        "while cd n* 2>/dev/null; do :; done; echo changed > f; ln -s x l",
+        "rm -rf n*; rm a",
+        // Deeper than any path: nothing of it was there before.
+        "i=0; while [ $i -lt 24 ]; do mkdir y$i$i; cd y$i$i; i=$((i + 1)); done; echo x > f; cd /; rm \"$OLDPWD\" 2>/dev/null; true",
+    ] {
+        assert_back(&place, line);
+    }
+}
+
+#[test]
+fn where_the_disk_is_full_everything_is_kept_elsewhere() {
+    if !is_root() {
+        return skipped("a full file system (needs root)");
+    }
+    let Some((place, mounted)) = world_on(&["-t", "tmpfs", "-o", "size=3M,nr_inodes=40", "none"])
+    else {
+        return;
+    };
+    if !usable(&place) {
+        return;
+    }
+    std::fs::write(mounted.0.join("in/big"), vec![b'k'; 1_800_000]).unwrap();
+    let lines = [
+        // A copy does not fit beside it.
+        "echo x >> big; rm a; dd if=/dev/zero of=big bs=1k count=10 conv=notrunc 2>/dev/null; rm -r d/e",
+        // The command itself fills the disk.
+        "rm a; dd if=/dev/zero of=fill bs=64k 2>/dev/null; rm -r d/e; echo y > mode; rm big",
+        // There is no room for another name.
+        "i=0; while : > f$i; do i=$((i + 1)); done 2>/dev/null; rm a; echo new > d/b; rm -r d",
+    ];
+    for line in lines {
+        let before = pictures(&place);
+        let output = captured(&place, line);
+        assert!(
+            !stderr(&output).contains("not captured"),
+            "{line}: {}",
+            stderr(&output)
+        );
+        // What is put back needs room, too.
+        resize(&mounted, "size=12M,nr_inodes=400");
+        undone(&place, line);
+        for (before, after) in before.iter().zip(&pictures(&place)) {
+            assert_same(before, after, line);
+        }
+        let _ = place.bdr(&["settle"]).output().unwrap();
+        resize(&mounted, "size=3M,nr_inodes=40");
+    }
+}
+
+fn resize(mounted: &Mounted, options: &str) {
+    let remounted = Command::new("mount")
+        .args(["-o", &format!("remount,{options}")])
+        .arg(&mounted.0)
+        .status();
+    assert!(remounted.unwrap().success());
+}
+
+#[test]
+fn what_cannot_be_written_to_is_no_trouble() {
+    if !is_root() {
+        return skipped("file systems of other kinds (needs root)");
+    }
+    let Some((place, mounted)) = world_on(&["-t", "tmpfs", "-o", "size=3M", "none"]) else {
+        return;
+    };
+    if !usable(&place) {
+        return;
+    }
+    let remounted = Command::new("mount")
+        .args(["-o", "remount,ro"])
+        .arg(&mounted.0)
+        .status();
+    assert!(remounted.unwrap().success());
+    let before = pictures(&place);
+    let output = captured(&place, "rm a; rm -r d; rm -r \"$HOME/notes\"");
+    assert!(
+        stderr(&output).contains("Read-only file system"),
+        "{}",
+        stderr(&output)
+    );
+    undone(&place, "read-only");
+    for (before, after) in before.iter().zip(&pictures(&place)) {
+        assert_same(before, after, "read-only");
+    }
+}
+
+/// FAT has no links, no owners and times of two seconds.
+#[test]
+fn a_file_system_without_links_is_captured_by_copies() {
+    if !is_root() || !works("mkfs.vfat", &["--help"]) {
+        return skipped("FAT (needs root and mkfs.vfat)");
+    }
+    let place = world();
+    if !usable(&place) {
+        return;
+    }
+    let image = place.path("image");
+    std::fs::File::create(&image)
+        .unwrap()
+        .set_len(16 << 20)
+        .unwrap();
+    let made = Command::new("mkfs.vfat").arg(&image).output();
+    assert!(made.unwrap().status.success());
+    let image = image.to_string_lossy().into_owned();
+    let Some(mounted) = Mounted::new(place.path("fat"), &["-o", "loop", &image]) else {
+        return;
+    };
+    std::fs::create_dir_all(mounted.0.join("d/e")).unwrap();
+    for (path, text) in [("a", "first\n"), ("d/b", "second\n"), ("d/e/c", "deep\n")] {
+        std::fs::write(mounted.0.join(path), text).unwrap();
+    }
+    let contents = || {
+        let picture = picture(&mounted.0);
+        let files = picture.into_iter();
+        files
+            .filter(|(path, _)| !path.starts_with(".bdr-staging"))
+            .map(|(path, object)| (path, object.kind, object.content))
+            .collect::<Vec<_>>()
+    };
+    let before = contents();
+    for line in [
+        "rm a; rm -r d",
+        "echo more >> d/b; mv a d/e/c; mkdir n",
+        "mv d n; : > n/b; rm a",
+    ] {
+        let line = format!("cd {} && {line}", mounted.0.display());
+        captured(&place, &line);
+        assert_ne!(contents(), before, "{line}");
+        undone(&place, &line);
+        assert_eq!(contents(), before, "{line}");
+    }
+}
+
+#[test]
+fn a_database_that_is_opened_a_thousand_times_is_copied_once() {
+    let place = world();
+    if !usable(&place) || !works("python3", &["--version"]) {
+        return;
+    }
+    std::fs::write(place.tree().join("base"), vec![b'x'; 3_000_000]).unwrap();
+    // A second copy would be over the budget.
+    place.run(&["config", "set", "guard.max_bytes", "4M"], 0);
+    assert_back(
+        &place,
+        "python3 -c 'for i in range(1000):\n  with open(\"base\", \"r+b\") as f: f.seek(i * 2999); f.write(b\"new\")'",
+    );
+}
+
+#[test]
+fn what_somebody_else_writes_meanwhile_is_not_lost() {
+    let place = world();
+    if !usable(&place) {
+        return;
+    }
+    let mut writer = Command::new("sh")
+        .args([
+            "-c",
+            "exec 3>>d/b; echo w >&3; while ! [ -e stop ]; do echo w >&3; sleep 0.01; done",
+        ])
+        .current_dir(place.tree())
+        .spawn()
+        .unwrap();
+    let long = |at_least: u64| {
+        while std::fs::metadata(place.tree().join("d/b")).unwrap().len() < at_least {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    };
+    long(70_010);
+    captured(&place, "rm -r d; sleep 0.1; rm a");
+    let mut undo = place.bdr(&["undo", "--yes"]);
+    let output = undo.env("BDR_BACKGROUND", "0").output().unwrap();
+    std::fs::write(place.tree().join("stop"), "").unwrap();
+    writer.wait().unwrap();
+    // It may say that it is not all, and then it does not say that all is well.
+    let code = output.status.code();
+    assert!(matches!(code, Some(0 | 3)), "{}", stderr(&output));
+    let content = std::fs::read_to_string(place.tree().join("d/b")).unwrap();
+    assert!(content.starts_with(&"b".repeat(70_000)));
+    assert!(content[70_000..].lines().all(|line| line == "w"));
+    assert_eq!(
+        std::fs::read_to_string(place.tree().join("d/e/c")).unwrap(),
+        "deep\n"
+    );
+}
+
+#[test]
+fn two_guards_that_destroy_one_tree_lose_nothing() {
+    let place = world();
+    if !usable(&place) {
+        return;
+    }
+    for number in 0..300 {
+        let path = place.tree().join(format!("d/f{number}"));
+        std::fs::write(path, format!("was {number}\n")).unwrap();
+    }
+    let before = picture(&place.tree());
+    let lines = [
+        "rm -rf d a",
+        "for f in d/f*; do echo other > $f; done 2>/dev/null; rm -rf d mode",
+    ];
+    let running = lines.map(|line| {
+        let mut command = guard(&place, &[line]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    });
+    for mut guard in running {
+        guard.wait().unwrap();
+    }
+    for _ in lines {
+        let undo = place.bdr(&["undo", "--yes"]).output().unwrap();
+        // What the other one has made since is a conflict, and both versions stay.
+        assert!(
+            matches!(undo.status.code(), Some(0 | 3)),
+            "{}",
+            stderr(&undo)
+        );
+    }
+    let after = picture(&place.tree());
+    for (path, object) in before.iter().filter(|(_, object)| object.kind == 'f') {
+        let name = path.to_string_lossy().into_owned();
+        let versions = after.iter().filter(|(other, _)| {
+            let other = other.to_string_lossy();
+            other == name || other.starts_with(&format!("{name}.bdr-"))
+        });
+        let found: Vec<_> = versions.map(|(_, version)| &version.content).collect();
+        assert!(found.contains(&&object.content), "{name}: {found:?}");
+    }
+}
+
+/// A filter is accepted only from who gives up gaining rights: a set-user-ID program inside runs with
+/// the rights that the command has.
+#[test]
+fn a_set_user_id_program_inside_gains_no_rights_and_the_rest_is_captured() {
+    if !is_root() || !works("setpriv", &["--reuid", "65534", "true"]) {
+        return skipped("a set-user-ID program inside (needs root and setpriv)");
+    }
+    let place = world();
+    let shared = place.path("shared");
+    std::fs::create_dir(&shared).unwrap();
+    let nobody = std::fs::Permissions::from_mode(0o755);
+    std::fs::copy(env!("CARGO_BIN_EXE_bdr"), shared.join("bdr")).unwrap();
+    std::fs::copy("/usr/bin/id", shared.join("id")).unwrap();
+    std::fs::set_permissions(shared.join("bdr"), nobody.clone()).unwrap();
+    std::fs::set_permissions(shared.join("id"), PermissionsExt::from_mode(0o4755)).unwrap();
+    std::fs::set_permissions(place.dir.path(), nobody).unwrap();
+    let given = Command::new("chown")
+        .args(["-R", "65534:65534"])
+        .args([place.tree(), place.path("home")])
+        .status();
+    assert!(given.unwrap().success());
+    let as_nobody = |args: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+            .arg(shared.join("bdr"))
+            .args(args)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("HOME", place.path("home"))
+            .env("BDR_HOME", place.path("home/bdr"))
+            .env("BDR_BACKGROUND", "0")
+            .current_dir(place.tree());
+        command.output().unwrap()
+    };
+    let before = picture(&place.tree());
+    // Not where bdr looks for such programs before it starts the command.
+    let id = shared.join("id").display().to_string();
+    std::fs::write(place.path("makefile"), format!("all:\n\t@{id}; rm -r d\n")).unwrap();
+    let make = format!("make -f {}", place.path("makefile").display());
+    if !works("make", &["--version"]) {
+        return;
+    }
+    let plain = as_nobody(&["guard", "--capture", "off", "--", "sh", "-c", &id]);
+    assert!(
+        String::from_utf8_lossy(&plain.stdout).contains("euid=0"),
+        "{}",
+        stderr(&plain)
+    );
+    let output = as_nobody(&["guard", "--capture", "only", "--", "sh", "-c", &make]);
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    if said.contains("cannot be captured here") {
+        return skipped(&said);
+    }
+    assert!(said.contains("uid=65534"), "{said}");
+    assert!(!said.contains("euid=0"), "{said}");
+    assert!(!place.tree().join("d").exists());
+    let undo = as_nobody(&["undo", "--yes"]);
+    assert_eq!(undo.status.code(), Some(0), "{}", stderr(&undo));
+    assert_same(&before, &picture(&place.tree()), "as nobody");
+}
+
+/// A file system in a file, with a world's tree and everything of bdr's on it.
+struct Disk {
+    place: Place,
+    image: String,
+    mounted: Option<Mounted>,
+}
+
+impl Disk {
+    fn new() -> Option<Self> {
+        let place = world();
+        let image = place.path("image").to_string_lossy().into_owned();
+        let file = std::fs::File::create(&image).unwrap();
+        file.set_len(64 << 20).unwrap();
+        let made = Command::new("mkfs.ext4")
+            .args(["-q", "-F", &image])
+            .status();
+        assert!(made.unwrap().success());
+        let mounted = Mounted::new(place.path("disk"), &["-o", "loop", &image])?;
+        let copied = Command::new("cp")
+            .arg("-a")
+            .args([place.tree(), mounted.0.join("tree")])
+            .status();
+        assert!(copied.unwrap().success());
+        assert!(Command::new("sync").status().unwrap().success());
+        Some(Self {
+            place,
+            image,
+            mounted: Some(mounted),
+        })
+    }
+
+    fn tree(&self) -> std::path::PathBuf {
+        self.place.path("disk/tree")
+    }
+
+    fn on_it(&self, mut command: Command) -> Command {
+        command
+            .env("BDR_HOME", self.place.path("disk/bdr"))
+            .env("BDR_LIFEBOAT", self.place.path("disk/lifeboat"))
+            .env("BDR_BACKGROUND", "0")
+            .current_dir(self.tree());
+        command
+    }
+
+    fn bdr(&self, args: &[&str]) -> Output {
+        self.on_it(self.place.bdr(args)).output().unwrap()
+    }
+
+    /// The power goes while a command waits. Returns false where that cannot be played.
+    fn loses_power(&mut self, line: &str, flag: &str) -> bool {
+        let mut command = self.on_it(guard(&self.place, &[line]));
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut said = String::new();
+        let mut stdout = BufReader::new(child.stdout.as_mut().unwrap());
+        stdout.read_line(&mut said).unwrap();
+        assert_eq!(said, "now\n");
+        let shutdown = format!(
+            "import fcntl, os, struct; fcntl.ioctl(os.open({:?}, os.O_RDONLY), 0x8004587d, struct.pack('I', {flag}))",
+            self.place.path("disk").display().to_string()
+        );
+        let off = Command::new("python3").args(["-c", &shutdown]).output();
+        child.kill().unwrap();
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        let off = off.unwrap().status.success();
+        // Sandboxes elsewhere may have copied the mount: what is on the disk is looked at in a copy.
+        drop(self.mounted.take());
+        let copy = format!("{}.{flag}", self.image);
+        std::fs::copy(&self.image, &copy).unwrap();
+        self.mounted = Mounted::new(self.place.path("disk"), &["-o", "loop", &copy]);
+        assert!(self.mounted.is_some(), "the disk cannot be mounted again");
+        off
+    }
+}
+
+/// What power loss leaves is what the file system has on disk. What was written out comes back; of
+/// what was not, the content is still there, but not yet its names.
+#[test]
+fn after_power_loss_the_content_of_what_was_deleted_is_still_there() {
+    if !is_root() || !works("mkfs.ext4", &["-V"]) || !works("python3", &["--version"]) {
+        return skipped("power loss (needs root, mkfs.ext4 and python3)");
+    }
+    if !usable(&world()) {
+        return;
+    }
+    // EXT4_IOC_SHUTDOWN with its flags: everything written out first; only the log; nothing.
+    for flag in ["0", "1", "2"] {
+        let Some(mut disk) = Disk::new() else { return };
+        let before = picture(&disk.tree());
+        if !disk.loses_power("rm -r d; rm a; echo now; read x", flag) {
+            return skipped("this kernel cannot shut a file system down");
+        }
+        let log = disk.bdr(&["log"]);
+        assert!(log.status.success(), "{flag}: {}", stderr(&log));
+        if stderr(&log).contains("an interrupted guard had captured") {
+            let undo = disk.bdr(&["undo", "--yes"]);
+            assert_eq!(undo.status.code(), Some(0), "{flag}: {}", stderr(&undo));
+            assert_same(&before, &picture(&disk.tree()), flag);
+        } else {
+            assert_ne!(flag, "0", "what was written out is recorded");
+        }
+        let everything = picture(&disk.place.path("disk"));
+        for (path, object) in before.iter().filter(|(_, object)| object.kind == 'f') {
+            let mut all = everything.values();
+            let is_there = all.any(|found| found.content == object.content);
+            assert!(is_there, "{flag}: {} is gone", path.display());
+        }
+    }
+}
