@@ -74,6 +74,10 @@ pub enum Call {
     ChangeOpen {
         file: u8,
     },
+    /// Something is seen at a directory in place of what is in it.
+    Mount {
+        on: Place,
+    },
 }
 
 const fn here(path: u8) -> Place {
@@ -130,6 +134,10 @@ const fn change_open(number: u32, file: u8) -> Row {
     (number, Call::ChangeOpen { file })
 }
 
+const fn mount(number: u32, on: Place) -> Row {
+    (number, Call::Mount { on })
+}
+
 /// One architecture.
 struct Abi {
     /// `AUDIT_ARCH_*`.
@@ -143,7 +151,8 @@ struct Abi {
 /// "not implemented" use ordinary calls. The same number everywhere.
 const RINGS: u32 = 425;
 
-const NEWER: [Row; 4] = [
+const NEWER: [Row; 5] = [
+    mount(429, at(2, 3)),
     open_how(437, at(0, 1), 2),
     change(452, at(0, 1), Follow::Unless(3)),
     change(463, at(0, 1), Follow::Unless(2)),
@@ -151,6 +160,7 @@ const NEWER: [Row; 4] = [
 ];
 
 const X86_64: &[Row] = &[
+    mount(165, here(1)),
     open(2, here(0), 1),
     open(257, at(0, 1), 2),
     remove(87, here(0)),
@@ -191,6 +201,7 @@ const X86_64: &[Row] = &[
 ];
 
 const I386: &[Row] = &[
+    mount(21, here(1)),
     open(5, here(0), 1),
     open(295, at(0, 1), 2),
     remove(10, here(0)),
@@ -237,6 +248,7 @@ const I386: &[Row] = &[
 ];
 
 const AARCH64: &[Row] = &[
+    mount(40, here(1)),
     open(56, at(0, 1), 2),
     remove(35, at(0, 1)),
     rename(38, at(0, 1), at(2, 3)),

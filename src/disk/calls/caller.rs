@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use super::abi::Place;
 use super::kernel::Notification;
 use super::mounts;
-use crate::disk::fsutil::{c_path, stat_of};
+use crate::disk::fsutil::{self, c_path, stat_of};
 use crate::model::manifest::{Kind, Stat};
 
 /// The longest path that the kernel takes, with its end, in bytes.
@@ -30,8 +30,8 @@ pub struct Spot {
     pub name: Vec<u8>,
     /// The absolute path, free of symlinks up to the name.
     pub path: PathBuf,
-    /// It is in a mount of the caller's that cannot be reached from here: nothing can be kept of it,
-    /// and the path is the caller's.
+    /// It is in a mount of the caller's that cannot be reached from here, or that hides what else has
+    /// this path: nothing can be kept of it, and the path is the caller's.
     pub is_foreign: bool,
 }
 
@@ -188,7 +188,10 @@ impl<'a> Caller<'a> {
             if mounts::of(&spot.dir).is_none_or(mounts::is_known) {
                 return Ok(spot);
             }
-            return Ok(self.elsewhere(&spot)?.unwrap_or(spot));
+            return Ok(self.elsewhere(&spot)?.unwrap_or_else(|| Spot {
+                is_foreign: mounts::covers(&spot.path),
+                ..spot
+            }));
         }
         if let Some(here) = split(&spot.path)?.filter(|here| is_same(here, &spot)) {
             return Ok(here);
@@ -235,6 +238,24 @@ impl<'a> Caller<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Notes that something is mounted on a directory. What is in it then has paths that other objects
+    /// have without it, or, if the directory is new, that seem to be new.
+    ///
+    /// # Errors
+    /// The process cannot be looked at.
+    pub fn mounts(&mut self, on: Place, is_new: impl FnOnce(&Path) -> bool) -> io::Result<()> {
+        if let Some(spot) = self.spot(on, true)?
+            && self.sees_what_we_see()
+        {
+            let is_empty =
+                fsutil::read_dir(&spot.path).is_ok_and(|mut entries| entries.next().is_none());
+            if !is_empty || is_new(&spot.path) {
+                mounts::cover(spot.path);
+            }
+        }
+        Ok(())
     }
 
     /// Returns where the file is that an argument holds open.

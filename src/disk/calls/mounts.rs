@@ -7,12 +7,15 @@ use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{AtFlags, StatxFlags};
 
 /// The mounts that there were when the first command began.
 static KNOWN: OnceLock<HashSet<u64>> = OnceLock::new();
+
+/// Where commands have mounted something over what was there.
+static OVER: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// One line of mountinfo, see proc(5).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +35,20 @@ pub(super) fn remember() {
 /// Returns true unless the command has made the mount.
 pub(super) fn is_known(mount: u64) -> bool {
     KNOWN.get().is_none_or(|known| known.contains(&mount))
+}
+
+/// Notes that a command mounts something over a directory.
+pub(super) fn cover(path: PathBuf) {
+    let mut over = OVER.lock().unwrap_or_else(PoisonError::into_inner);
+    if !over.contains(&path) {
+        over.push(path);
+    }
+}
+
+/// Returns true if a path below a mount that a command has made may mean something else without it.
+pub(super) fn covers(path: &Path) -> bool {
+    let over = OVER.lock().unwrap_or_else(PoisonError::into_inner);
+    over.iter().any(|dir| path.starts_with(dir))
 }
 
 /// Returns the number of the mount of an open file; `None` before Linux 5.8.

@@ -231,6 +231,10 @@ impl<'a> Keeper<'a> {
                 let spot = caller.open_spot(file)?;
                 self.changed(caller, spot)
             }
+            Call::Mount { on } => {
+                caller.mounts(on, |path| self.is_new(path))?;
+                Ok(Verdict::Happens)
+            }
         }
     }
 

@@ -92,7 +92,7 @@ fn begin_of(
     };
     let mut not_captured = sorted.not_captured.clone();
     let foreign = taken.foreign.iter();
-    not_captured.extend(foreign.map(|path| note(path, "it is in a mount of a sandbox")));
+    not_captured.extend(foreign.map(|path| note(path, "it is in a mount that the command made")));
     if taken.unseen > 0 {
         let cwd = head.cwd.as_path().to_path_buf();
         let reason = format!("{} calls of programs could not be looked at", taken.unseen);
