@@ -244,6 +244,7 @@ impl<'a> Keeper<'a> {
         if (moves_own(&from) || moves_own(&to)) && !caller.is_this_program() {
             return Ok(Verdict::Refused);
         }
+        let arriving = arriving(&from, &to)?;
         let one = self.each(caller, Some(from), |keeper, spot, stat| {
             keeper.parent(spot)?;
             match stat {
@@ -258,6 +259,11 @@ impl<'a> Keeper<'a> {
                 None => keeper.appears(spot),
             }
         })?;
+        for path in arriving {
+            if !self.before.contains_key(&path) && !self.is_new(&path) {
+                self.insert(&path, None)?;
+            }
+        }
         Ok(if one == Verdict::Refused { one } else { other })
     }
 
@@ -538,6 +544,38 @@ impl<'a> Keeper<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// Returns the names that a rename makes below what it replaces or exchanges: those in a directory that
+/// moves to where something is.
+fn arriving(from: &Spot, to: &Spot) -> io::Result<Vec<PathBuf>> {
+    let (Some(here), Some(there)) = (from.stat()?, to.stat()?) else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    let nested = from.path.starts_with(&to.path) || to.path.starts_with(&from.path);
+    if !from.is_foreign && !to.is_foreign && !nested {
+        if here.kind == Kind::Dir {
+            below(&from.path, &to.path, &mut found);
+        }
+        if there.kind == Kind::Dir {
+            below(&to.path, &from.path, &mut found);
+        }
+    }
+    Ok(found)
+}
+
+/// Lists what is in a directory, under the paths that it has in another one.
+fn below(dir: &Path, other: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fsutil::read_dir(dir).into_iter().flatten().flatten() {
+        let Some(name) = entry.path().file_name().map(|name| other.join(name)) else {
+            continue;
+        };
+        if now_at(&entry.path()).is_some_and(|stat| stat.kind == Kind::Dir) {
+            below(&entry.path(), &name, found);
+        }
+        found.push(name);
     }
 }
 

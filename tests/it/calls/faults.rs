@@ -84,6 +84,32 @@ fn programs_of_all_kinds_are_captured() {
         );
         lines.push(format!("python3 {uring}"));
     }
+    if python {
+        let exchange = script(
+            "exchange.py",
+            "import ctypes, sys\nlibc = ctypes.CDLL(None)\n\
+             assert libc.renameat2(-100, sys.argv[1].encode(), -100, sys.argv[2].encode(), 2) == 0",
+        );
+        for (one, other) in [
+            ("a", "d/b"),
+            ("d/e", "mode"),
+            ("mode", "d/e"),
+            ("d/e", "x"),
+            ("link", "d"),
+        ] {
+            lines.push(format!("python3 {exchange} {one} {other}"));
+        }
+        // A directory that takes the place of an empty one.
+        lines.push("python3 -c 'import os; os.rename(\"d\", \"empty\")'".to_owned());
+        lines.push(
+            "mkdir -p n/m; echo 1 > n/m/f; python3 -c 'import os; os.rename(\"n\", \"empty\")'"
+                .to_owned(),
+        );
+        std::fs::create_dir(place.tree().join("empty")).unwrap();
+        std::fs::create_dir_all(place.tree().join("x/y")).unwrap();
+        std::fs::write(place.tree().join("x/y/z"), "1").unwrap();
+        std::fs::write(place.tree().join("x/c"), "2").unwrap();
+    }
     if python && is_root() {
         let chroot = script(
             "chroot.py",
