@@ -29,6 +29,8 @@ use crate::ui::progress::{Progress, Relay};
 mod environment;
 mod opening;
 
+#[cfg(target_os = "linux")]
+pub(crate) use environment::now;
 use environment::{clock, host_name, stop_on_signals, survive_file_limit};
 pub(crate) use environment::{
     current_dir, guard_is_off, is_on_path, own_program, parent_name, shows_unicode, variable,

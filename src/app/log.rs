@@ -70,7 +70,9 @@ pub(crate) fn counts(operation: &Operation, minus: char) -> String {
         .filter(|(_, n)| *n > 0)
         .map(|(sign, n)| format!("{sign}{}", count(n)))
         .collect();
-    if parts.is_empty() {
+    if operation.is_session() {
+        "session".to_owned()
+    } else if parts.is_empty() {
         "no change".to_owned()
     } else {
         parts.join(" ")
@@ -96,6 +98,9 @@ pub(crate) fn remarks(cx: &Context, repo: &Repository, operation: &Operation) ->
     let caller = begin.agent.as_ref().filter(|agent| agent.host == MCP_HOST);
     if let Some(client) = caller.and_then(|agent| agent.session.as_ref()) {
         remarks.push(format!("by {}", bdr::base::path::show(client.as_ref())));
+    }
+    if let Some(session) = begin.session.filter(|session| *session != begin.id) {
+        remarks.push(format!("in {}", session.prefix(&[])));
     }
     if operation.undone_by.is_some() {
         remarks.push("undone".to_owned());

@@ -15,6 +15,7 @@ use bdr::protect::staging::StagingOptions;
 use bdr::repo::Repository;
 use bdr::repo::oplog::Begin;
 use bdr::repo::snapshot::PathNote;
+use captured::{Captured, captured, is_session};
 use clap::Args;
 
 use super::Cli;
@@ -24,8 +25,6 @@ use crate::app::context::{
 use crate::app::documents::{GuardDocument, GuardPlanDocument};
 use crate::app::error::Failure;
 use crate::app::exit;
-#[cfg(target_os = "linux")]
-use crate::app::guard::capture;
 use crate::app::guard::{
     backup_options, close_later, covered, explain, is_system_rm, name_missed, open, outside,
     say_outside, settle_in_background, still_running, summary, uncaptured, undo_command, unstored,
@@ -33,6 +32,8 @@ use crate::app::guard::{
 };
 use crate::app::tick;
 use crate::ui::{self, Ui, plural, prompt};
+
+mod captured;
 
 /// Take a snapshot, then run a command
 ///
@@ -73,6 +74,10 @@ pub(crate) struct GuardArgs {
         hide_possible_values = true
     )]
     capture: Option<CaptureArg>,
+    /// Make each command that it starts an operation of its own: for shells and agents, where it is the
+    /// default (Linux)
+    #[arg(long)]
+    session: bool,
     /// Run it even if it names bdr's own repository or configuration
     #[arg(long)]
     accept_repository_loss: bool,
@@ -158,7 +163,12 @@ pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
     let from_environment = from_environment.and_then(|v| CaptureMode::parse(v.to_str()?));
     let typed = args.capture.map(CaptureMode::from).or(from_environment);
     let mode = typed.unwrap_or(cx.config.guard.capture);
-    let why = match captured(&cx, &repo, args, &assessment, mode) {
+    // Nothing but capture can tell the commands of a session apart.
+    let mode = match mode {
+        CaptureMode::Off if typed.is_none() && is_session(args) => CaptureMode::Auto,
+        mode => mode,
+    };
+    let why = match captured(&cx, &repo, args, &assessment, (mode, policy)) {
         Ok(Captured::Ran(code)) => return code,
         Ok(Captured::Not(why)) => why,
         Err(failure) => return not_protected(args, policy, ui, Some(&cx), &failure),
@@ -221,15 +231,18 @@ fn roots(
     args: &GuardArgs,
     assessment: &Assessment,
 ) -> Result<Vec<Root>, Failure> {
-    let extra: Vec<PathBuf> = args
-        .path
-        .iter()
-        .map(|path| absolute(&cx.cwd, path))
-        .collect();
-    if let Some(missing) = extra.iter().find(|path| path.symlink_metadata().is_err()) {
-        return Err(no_such_path(cx, missing));
-    }
+    let extra = check_paths(cx, args)?;
     covered(cx, repo, assessment, &extra, args.accept_repository_loss)
+}
+
+/// Returns the paths that are to be covered too; all of them exist.
+fn check_paths(cx: &Context, args: &GuardArgs) -> Result<Vec<PathBuf>, Failure> {
+    let extra = args.path.iter().map(|path| absolute(&cx.cwd, path));
+    let extra: Vec<PathBuf> = extra.collect();
+    match extra.iter().find(|path| path.symlink_metadata().is_err()) {
+        Some(missing) => Err(no_such_path(cx, missing)),
+        None => Ok(extra),
+    }
 }
 
 fn no_such_path(cx: &Context, missing: &Path) -> Failure {
@@ -302,115 +315,6 @@ fn protect(
     let roots = roots(cx, repo, args, assessment)?;
     cx.launch_lifeboat(repo.location());
     Ok(guard::protect(repo, &roots, options, &cx.progress())?)
-}
-
-/// What became of a command that was to be captured.
-enum Captured {
-    /// It ran, and bdr exits with this.
-    Ran(i32),
-    /// A snapshot has to protect it; and why, if capture was wanted.
-    Not(Option<String>),
-}
-
-/// Refuses `only`: other systems do not stop calls before they happen.
-#[cfg(not(target_os = "linux"))]
-fn captured(
-    cx: &Context,
-    _repo: &Repository,
-    _args: &GuardArgs,
-    _assessment: &Assessment,
-    mode: CaptureMode,
-) -> Result<Captured, Failure> {
-    match (mode, uncaptured::works_here(cx)) {
-        (CaptureMode::Off, _) | (_, Ok(())) => Ok(Captured::Not(None)),
-        (CaptureMode::Auto, Err(why)) => Ok(Captured::Not(Some(why))),
-        (CaptureMode::Only, Err(why)) => Err(not_captured(&why)),
-    }
-}
-
-fn not_captured(why: &str) -> Failure {
-    let message = format!("what the command destroys cannot be captured here: {why}");
-    Failure::usage(
-        message,
-        "leave out --capture only: a snapshot is taken before it instead",
-    )
-}
-
-/// Runs the command under capture, unless that is off, or `auto` and impossible here.
-#[cfg(target_os = "linux")]
-fn captured(
-    cx: &Context,
-    repo: &Repository,
-    args: &GuardArgs,
-    assessment: &Assessment,
-    mode: CaptureMode,
-) -> Result<Captured, Failure> {
-    if mode == CaptureMode::Off {
-        return Ok(Captured::Not(None));
-    }
-    if capture::is_captured(repo) {
-        // Whoever captures this process captures the command too.
-        return Ok(Captured::Ran(become_command(&args.command, cx.ui)));
-    }
-    if let Err(why) = capture::check(cx, assessment) {
-        return match mode {
-            CaptureMode::Only => Err(not_captured(&why)),
-            _ => Ok(Captured::Not(Some(why))),
-        };
-    }
-    if let Some(missing) = args.path.iter().find(|path| {
-        let path = absolute(&cx.cwd, path);
-        path.symlink_metadata().is_err()
-    }) {
-        return Err(no_such_path(cx, missing));
-    }
-    cx.launch_lifeboat(repo.location());
-    let remote = guard::with_what_was(&assessment.remote, &cx.cwd);
-    let done = match capture::run(cx, repo, &args.command, args.label.as_deref(), remote) {
-        Ok(done) => done,
-        Err(Error::Io {
-            action: "run",
-            source,
-            ..
-        }) => {
-            return Ok(Captured::Ran(cannot_run(&args.command, &source, cx.ui)));
-        }
-        // It did not run: a snapshot protects it instead.
-        Err(Error::NotCaptured { reason, .. }) if mode == CaptureMode::Auto => {
-            return Ok(Captured::Not(Some(reason)));
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let status = done.status;
-    if let Some(listener) = done.left {
-        cx.ui
-            .say("bdr: some of its processes still run; what they do from now on is not protected");
-        capture::answer_on(listener);
-    }
-    let operation = match done.operation {
-        Ok(operation) => operation,
-        Err(error) => {
-            cx.ui.warn(&format!(
-                "bdr: what it destroyed is kept, but not recorded yet: {error}; the next call of bdr tries again"
-            ));
-            return Ok(Captured::Ran(end_like(status)));
-        }
-    };
-    let missed: Vec<&PathNote> = operation.begin.not_captured.iter().collect();
-    name_missed(cx, &missed);
-    let missed = missed.len() as u64;
-    let outcome = GuardOutcome {
-        status,
-        operation,
-        after_error: None,
-        running: Vec::new(),
-    };
-    tell(cx, repo, args, assessment, &outcome, (missed, 0));
-    settle_in_background(cx, repo);
-    if let Some(line) = tick::catch_up(cx, "guard") {
-        cx.ui.say(&line);
-    }
-    Ok(Captured::Ran(end_like(status)))
 }
 
 fn execute(

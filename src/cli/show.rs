@@ -98,7 +98,7 @@ pub(crate) fn run(cx: &Context, args: &ShowArgs) -> Result<u8, Failure> {
     if joined {
         text.push_str(&format!("All files: bdr show {id} --files\n"));
     }
-    if operation.is_undoable() {
+    if operation.is_undoable() || operation.is_session() {
         let undo = format!("bdr undo {id}");
         text.push_str(&format!("Take it back: {}\n", cx.ui.out.bold(&undo)));
     }
@@ -136,6 +136,10 @@ impl Told<'_> {
         }
         if let Some(protection) = &begin.protection {
             text.push_str(&format!("  protected {}\n", protection_words(protection)));
+        }
+        if !begin.chain.is_empty() {
+            let chain: Vec<String> = begin.chain.iter().map(ToString::to_string).collect();
+            text.push_str(&format!("  by        {}\n", chain.join(" > ")));
         }
         let remarks = remarks(cx, self.repo, self.operation).join(", ");
         if !remarks.is_empty() {

@@ -11,7 +11,7 @@ use bdr::repo::by_path::ByPath;
 use bdr::repo::oplog::{Operation, OperationKind, resolve};
 use clap::Args;
 use reverse::{Found, How, Reversal, reverse};
-use several::several;
+use several::{Range, several};
 
 use crate::app::context::Context;
 use crate::app::error::Failure;
@@ -37,6 +37,7 @@ Examples:
   bdr undo 7f3a src/main.rs    only this path
   bdr undo --last 3            undo the last three here, newest first
   bdr undo --since 1h          every one of the last hour; also yesterday, monday, \"2 weeks ago\"
+  bdr undo 5c1d                a session (a guarded shell or agent): everything that its commands did
   bdr undo -i                  choose from lists
   bdr undo --force 7f3a        also paths that changed again since (they are saved first)
   bdr undo --all 7f3a          also changes elsewhere, most likely by other programs
@@ -90,8 +91,20 @@ pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
     if args.interactive {
         return pick::interactive(cx, &args.how, (args.force, args.all), &repo, &operations);
     }
-    if args.last.is_some() || args.since.is_some() {
-        let range = (args.last, args.since.as_deref());
+    let last = args.last.map(Range::Last);
+    let since = args.since.as_deref().map(Range::Since);
+    let session = args.words.first().and_then(|word| word.to_str());
+    let session = session.and_then(|word| resolve(&operations, word).ok());
+    let session = session.filter(|operation| operation.is_session());
+    let session = session.map(|operation| Range::Session(operation.begin.id));
+    if let (Some(_), [_, path, ..]) = (session, &args.words[..]) {
+        let path = bdr::base::path::show(path);
+        return Err(Failure::usage(
+            format!("a session is undone as a whole, and `{path}` is a part"),
+            "bdr log --path PATH names the operation that changed it",
+        ));
+    }
+    if let Some(range) = last.or(since).or(session) {
         return several(
             cx,
             range,

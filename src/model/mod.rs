@@ -5,6 +5,7 @@ pub mod agent;
 pub mod compare;
 pub mod config;
 pub mod delta;
+pub mod hosts;
 pub mod manifest;
 pub mod merge;
 pub mod reason;

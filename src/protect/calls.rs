@@ -11,13 +11,21 @@
 
 mod areas;
 mod changes;
+mod flight;
 mod journal;
 mod keep;
 mod left;
+mod pending;
 mod record;
 mod roots;
 mod run;
+mod session;
 mod sorted;
+mod steps;
+mod trial;
 
+pub use keep::Unkept;
 pub use left::recover;
-pub use run::{Protected, RunOptions, is_live, linger, run, usable};
+pub use run::{Protected, RunOptions, is_live, linger, run};
+pub use session::Tally;
+pub use trial::usable;

@@ -49,7 +49,7 @@ mod planner;
 mod repositories;
 mod uncaptured;
 
-pub use choose::{Here, choose, choose_redo, effective, newest_first};
+pub use choose::{Here, choose, choose_redo, effective, newest_first, of_session};
 
 /// What to undo, and how.
 #[derive(Debug, Clone)]
@@ -374,7 +374,7 @@ fn plan_roots(
         let partial = later.end.as_ref().is_some_and(|end| end.partial);
         partial && later.begin.undoes == Some(operation.begin.id)
     });
-    let mut put_back = past::put_back_since(later);
+    let put_back = past::put_back_since(repo, snapshot, later);
     let mut seen: HashSet<PathBuf> = HashSet::new();
     for change in changes {
         let Some(record) = snapshot.root(&change.name) else {
@@ -390,7 +390,7 @@ fn plan_roots(
             record,
             changes: change,
             past: Past {
-                put_back: put_back.remove(&change.name).unwrap_or_default(),
+                put_back: past::below(&put_back, record.path.as_path()),
                 since: since.filter(|since| since.path == record.path),
             },
         };

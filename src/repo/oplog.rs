@@ -21,6 +21,10 @@ use crate::repo::layout;
 use crate::repo::origin::Origin;
 use crate::repo::snapshot::PathNote;
 
+mod protection;
+
+pub use protection::{Keeping, Protection};
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OperationKind {
@@ -43,45 +47,6 @@ impl OperationKind {
             Self::Restore => "restore",
             Self::Call => "call",
         }
-    }
-}
-
-/// How the state before an operation was kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Keeping {
-    /// By a snapshot of the watched roots, before it.
-    Watched,
-    /// At each call that destroyed something, wherever that was.
-    Capture,
-}
-
-impl Keeping {
-    /// Returns the word for records.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Watched => "watched",
-            Self::Capture => "capture",
-        }
-    }
-}
-
-/// How an operation was protected.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Protection {
-    pub by: Keeping,
-    /// Why the watched roots had to do, where capture was wanted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub because: Option<String>,
-}
-
-impl Protection {
-    #[cfg_attr(
-        not(target_os = "linux"),
-        expect(dead_code, reason = "calls are captured on Linux only")
-    )]
-    pub(crate) fn by(by: Keeping) -> Option<Self> {
-        Some(Self { by, because: None })
     }
 }
 
@@ -131,6 +96,13 @@ pub struct Begin {
     /// `None` in older records, and if there was nothing to protect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protection: Option<Protection>,
+    /// The session that it is a part of: a guard of a shell or an agent. A session itself has its own
+    /// id here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<OperationId>,
+    /// In a session: the programs from the session's to the one that made the first change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<RawName>,
     /// Who recorded it; the last member, written by the repository.
     #[serde(default, skip_serializing)]
     pub bound: Option<Bound>,
@@ -166,6 +138,8 @@ impl Begin {
             restore: None,
             agent: None,
             protection: None,
+            session: None,
+            chain: Vec::new(),
             bound: None,
         }
     }
@@ -501,6 +475,11 @@ impl Operation {
                     m + files(&root.modified),
                 )
             })
+    }
+
+    /// Returns true for a session, whose commands are operations of their own.
+    pub fn is_session(&self) -> bool {
+        self.begin.session == Some(self.begin.id)
     }
 
     /// Returns true if it changed, or may have changed, something that an undo would reverse.

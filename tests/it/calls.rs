@@ -14,7 +14,7 @@ use crate::support::cli::stderr;
 use crate::support::{Place, assert_same, beside_new_objects, picture};
 
 /// Says loudly where nothing can be captured; then there is nothing to test.
-fn usable(place: &Place) -> bool {
+pub(crate) fn usable(place: &Place) -> bool {
     let mut trial = guard(place, &["rm -f nothing-there"]);
     let output = trial.env("BDR_HOME", place.path("trial")).output().unwrap();
     let said = stderr(&output);
@@ -50,7 +50,7 @@ fn undone(place: &Place, what: &str) {
 }
 
 /// A place with everything that can be in one, and nothing that bdr watches.
-fn world() -> Place {
+pub(crate) fn world() -> Place {
     let place = Place::new();
     std::fs::create_dir_all(place.path("home/notes")).unwrap();
     std::fs::write(place.path("home/notes/one"), "outside of the project\n").unwrap();
@@ -80,9 +80,11 @@ fn world() -> Place {
     place
 }
 
-fn pictures(
-    place: &Place,
-) -> [std::collections::BTreeMap<std::path::PathBuf, crate::support::Object>; 2] {
+/// The project, and the home directory.
+pub(crate) type Pictures =
+    [std::collections::BTreeMap<std::path::PathBuf, crate::support::Object>; 2];
+
+pub(crate) fn pictures(place: &Place) -> Pictures {
     [picture(&place.tree()), picture(&place.path("home"))]
 }
 

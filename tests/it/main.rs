@@ -61,6 +61,8 @@ mod repair;
 mod schedule;
 mod sealed;
 mod seeing;
+#[cfg(target_os = "linux")]
+mod sessions;
 mod sources;
 mod space;
 mod staging;

@@ -92,6 +92,12 @@ pub(crate) fn current_dir() -> Result<PathBuf, Failure> {
     Ok(found.context("find", ".")?)
 }
 
+/// Returns the time for what goes on for hours, which began with a valid [`clock`].
+#[cfg(target_os = "linux")]
+pub(crate) fn now() -> DateTime<Utc> {
+    clock().unwrap_or_else(|_| Utc::now())
+}
+
 /// Returns the time, or that of `BDR_TEST_NOW`.
 pub(super) fn clock() -> Result<DateTime<Utc>, Failure> {
     let Some(text) = variable("BDR_TEST_NOW") else {

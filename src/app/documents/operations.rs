@@ -58,6 +58,8 @@ pub(crate) struct OperationDocument {
     remote: Vec<String>,
     not_captured_count: usize,
     protection: Option<ProtectionDocument>,
+    session: Option<String>,
+    chain: Vec<String>,
 }
 
 /// How the state before an operation was kept.
@@ -155,6 +157,8 @@ impl OperationDocument {
             remote: begin.remote.clone(),
             not_captured_count: begin.not_captured.len(),
             protection: begin.protection.as_ref().map(ProtectionDocument::new),
+            session: begin.session.map(|id| id.to_string()),
+            chain: begin.chain.iter().map(ToString::to_string).collect(),
         }
     }
 }

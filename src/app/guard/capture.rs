@@ -1,17 +1,20 @@
 //! Capture by system call, as the application does it: whether it works here, and the run.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use bdr::disk::fsutil;
 use bdr::effects::Assessment;
-use bdr::protect::calls::{self, Protected, RunOptions};
+use bdr::protect::calls::{self, Protected, RunOptions, Tally, Unkept};
 use bdr::repo::Repository;
+use bdr::repo::oplog::Operation;
 use serde::{Deserialize, Serialize};
 
 use super::uncaptured::CAPTURED;
 use crate::app::context::{Context, OPERATION_VARIABLE, variable};
+use crate::ui::plural;
 
 /// What a trial said, for as long as this kernel runs.
 #[derive(Serialize, Deserialize)]
@@ -80,31 +83,44 @@ pub(super) fn find(name: &std::ffi::OsStr) -> Option<PathBuf> {
     dirs.find(|file| file.is_file())
 }
 
+/// How a command is captured.
+pub(crate) struct How<'a> {
+    pub(crate) label: Option<&'a str>,
+    /// Parts of the command that cannot be undone.
+    pub(crate) remote: Vec<String>,
+    pub(crate) unkept: Unkept,
+    pub(crate) session: bool,
+}
+
 /// Runs a command under capture.
 pub(crate) fn run(
     cx: &Context,
     repo: &Repository,
     command: &[OsString],
-    label: Option<&str>,
-    remote: Vec<String>,
+    how: How<'_>,
 ) -> bdr::Result<Protected> {
     let options = RunOptions {
         argv: command.to_vec(),
         cwd: cx.cwd.clone(),
-        label: label.map(str::to_owned),
-        remote,
+        label: how.label.map(str::to_owned),
+        remote: how.remote,
         host: cx.host.clone(),
         now: cx.now,
+        clock: crate::app::context::now,
         never: vec![cx.places.config.clone()],
         max_copied: cx.config.guard.max_bytes,
         max_kept: cx.config.guard.max_kept,
+        unkept: how.unkept,
+        session: how.session,
     };
     calls::run(repo, &options, |id| {
         let mut process = Command::new(&command[0]);
-        process
-            .args(&command[1..])
-            .env(OPERATION_VARIABLE, id.to_string())
-            .env(CAPTURED, id.to_string());
+        process.args(&command[1..]).env(CAPTURED, id.to_string());
+        match how.session {
+            // What is below belongs to operations that are not known yet.
+            true => process.env_remove(OPERATION_VARIABLE),
+            false => process.env(OPERATION_VARIABLE, id.to_string()),
+        };
         process
     })
 }
@@ -123,4 +139,59 @@ pub(crate) fn answer_on(listener: std::os::fd::OwnedFd) {
         .stderr(Stdio::null());
     std::os::unix::process::CommandExt::process_group(&mut process, 0);
     let _ = process.spawn();
+}
+
+/// Names what the command was not allowed to destroy because it could not be kept, and the programs
+/// that did not get the rights they needed.
+pub(crate) fn tell_refused(
+    cx: &Context,
+    refused: &BTreeMap<PathBuf, String>,
+    raised: &BTreeSet<PathBuf>,
+) {
+    const SHOWN: usize = 3;
+    for (path, reason) in refused.iter().take(SHOWN) {
+        let path = cx.shown(path);
+        cx.ui.warn(&format!(
+            "bdr: {path} could not be kept, so it was not touched: {reason}"
+        ));
+    }
+    if refused.len() > SHOWN {
+        let more = plural((refused.len() - SHOWN) as u64, "more path");
+        cx.ui.warn(&format!("bdr: and {more}"));
+    }
+    if !refused.is_empty() {
+        cx.ui
+            .warn("bdr: to do it all the same, without a way back: bdr guard --on-fail run -- …");
+    }
+    for program in raised {
+        let name = program.file_name().unwrap_or(program.as_os_str());
+        let name = bdr::base::path::show(name);
+        cx.ui.warn(&format!(
+            "bdr: `{name}` ran without the rights of another user, because the command was captured; if it failed: bdr guard --capture off -- …"
+        ));
+    }
+}
+
+/// Tells what the commands of a session did.
+pub(crate) fn tell_session(cx: &Context, session: &Operation, tally: Tally) {
+    let id = session.begin.id.prefix(&[]);
+    if tally.operations == 0 {
+        cx.ui.say("bdr: the session changed nothing");
+        return;
+    }
+    let mut parts = Vec::new();
+    for (count, what) in [
+        (tally.deleted, "deleted"),
+        (tally.changed, "changed"),
+        (tally.created, "created"),
+    ] {
+        if count > 0 {
+            parts.push(format!("{} {what}", plural(count, "file")));
+        }
+    }
+    let operations = plural(tally.operations, "operation");
+    cx.ui.say(&format!(
+        "bdr: {operations} in this session: {} · bdr log · undo all of it: bdr undo {id}",
+        parts.join(", ")
+    ));
 }

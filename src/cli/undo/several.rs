@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use bdr::Error;
-use bdr::recover::undo::{self, Here, UndoStep};
+use bdr::base::id::OperationId;
+use bdr::recover::undo::{self, Here, UndoAction, UndoStep};
 use bdr::repo::Repository;
 use bdr::repo::oplog::Operation;
 
@@ -16,24 +17,42 @@ use crate::app::exit;
 use crate::app::time;
 use crate::ui::{plural, prompt};
 
-/// Undoes the last `range.0` operations, or all since `range.1`. It stops at a conflict, because
-/// earlier operations may depend on the file.
+/// Which operations.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Range<'a> {
+    /// So many, of this workspace.
+    Last(u16),
+    /// Since a time, of this workspace.
+    Since(&'a str),
+    /// Those of a session, wherever they were.
+    Session(OperationId),
+}
+
+/// Undoes operations, newest first. It stops at a conflict, because earlier operations may depend on
+/// the file.
 pub(super) fn several(
     cx: &Context,
-    range: (Option<u16>, Option<&str>),
+    range: Range<'_>,
     how: &How,
     (force, all): (bool, bool),
     repo: &Repository,
     operations: &[Operation],
 ) -> Result<u8, Failure> {
-    let since = range.1.map(|text| time::parse(text, cx.now)).transpose()?;
-    let most = range.0.map_or(usize::MAX, usize::from);
+    let since = match range {
+        Range::Since(text) => Some(time::parse(text, cx.now)?),
+        _ => None,
+    };
     let workspace = cx.workspace();
     let here = Here::new(repo, &workspace);
-    let chosen: Vec<&Operation> = undo::newest_first(operations, &here)
-        .filter(|operation| since.is_none_or(|since| operation.begin.time >= since))
-        .take(most)
-        .collect();
+    let chosen: Vec<&Operation> = match range {
+        Range::Session(id) => undo::of_session(operations, id).collect(),
+        Range::Last(most) => undo::newest_first(operations, &here)
+            .take(usize::from(most))
+            .collect(),
+        Range::Since(_) => undo::newest_first(operations, &here)
+            .filter(|operation| since.is_none_or(|since| operation.begin.time >= since))
+            .collect(),
+    };
     repo.check_log(chosen.last().map(|o| o.begin.id))?;
     if chosen.is_empty() {
         return Err(Error::NothingTo { verb: "undo" }.into());
@@ -87,13 +106,16 @@ pub(super) fn several(
 }
 
 /// Returns the command that does the same without asking.
-fn command(range: (Option<u16>, Option<&str>), done: &Reversal<'_>) -> String {
+fn command(range: Range<'_>, done: &Reversal<'_>) -> String {
     let which = match range {
-        (Some(last), _) => format!("--last {last}"),
-        (None, since) => {
-            let since = since.unwrap_or_default().into();
-            format!("--since {}", crate::app::guard::shell_words(&[since]))
+        Range::Last(last) => format!("--last {last}"),
+        Range::Since(since) => {
+            format!(
+                "--since {}",
+                crate::app::guard::shell_words(&[since.into()])
+            )
         }
+        Range::Session(id) => id.prefix(&[]),
     };
     let mut command = format!("bdr undo {which}");
     for (given, flag) in [(done.force, " --force"), (done.all, " --all")] {
@@ -122,13 +144,21 @@ fn plans(
             let mut above = path.ancestors();
             above.any(|above| before.contains(above))
         };
-        let (shared, own): (Vec<UndoStep>, Vec<UndoStep>) = std::mem::take(&mut plan.steps)
+        let (mut shared, own): (Vec<UndoStep>, Vec<UndoStep>) = std::mem::take(&mut plan.steps)
             .into_iter()
             .partition(|step| is_shared(&step.path));
         plan.steps = own;
         if !plan.steps.is_empty() || shared.is_empty() {
             let git = git_of(repo, operation, &plan.steps)?;
             text.push_str(&steps(cx, &plan, &git, done.how.files));
+        }
+        for step in &mut shared {
+            // Whether it fits by then can only be said then.
+            step.action = match step.action {
+                UndoAction::Conflict => UndoAction::Restore,
+                UndoAction::Keep => UndoAction::Remove,
+                action => action,
+            };
         }
         if !shared.is_empty() {
             text.push_str("  and what is undone above as well, as it is by then:\n");

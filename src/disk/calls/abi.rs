@@ -78,6 +78,11 @@ pub enum Call {
     Mount {
         on: Place,
     },
+    /// Becomes another program; destroys nothing.
+    Exec {
+        place: Place,
+        argv: u8,
+    },
 }
 
 const fn here(path: u8) -> Place {
@@ -136,6 +141,10 @@ const fn change_open(number: u32, file: u8) -> Row {
 
 const fn mount(number: u32, on: Place) -> Row {
     (number, Call::Mount { on })
+}
+
+const fn exec(number: u32, place: Place, argv: u8) -> Row {
+    (number, Call::Exec { place, argv })
 }
 
 /// One architecture.
@@ -198,6 +207,8 @@ const X86_64: &[Row] = &[
     change(197, here(0), Follow::Yes),
     change(198, here(0), Follow::No),
     change_open(199, 0),
+    exec(59, here(0), 1),
+    exec(322, at(0, 1), 2),
 ];
 
 const I386: &[Row] = &[
@@ -245,6 +256,8 @@ const I386: &[Row] = &[
     change(235, here(0), Follow::Yes),
     change(236, here(0), Follow::No),
     change_open(237, 0),
+    exec(11, here(0), 1),
+    exec(358, at(0, 1), 2),
 ];
 
 const AARCH64: &[Row] = &[
@@ -271,6 +284,8 @@ const AARCH64: &[Row] = &[
     change(14, here(0), Follow::Yes),
     change(15, here(0), Follow::No),
     change_open(16, 0),
+    exec(221, here(0), 1),
+    exec(281, at(0, 1), 2),
 ];
 
 /// What the processor of this build can run.
@@ -301,6 +316,12 @@ const ABIS: &[Abi] = if cfg!(target_arch = "x86_64") {
 /// Returns true if the calls of this processor are known.
 pub(super) fn is_known() -> bool {
     !ABIS.is_empty()
+}
+
+/// Returns the size of a pointer of a program, in bytes.
+pub(super) fn pointer(arch: u32) -> usize {
+    // `__AUDIT_ARCH_64BIT`.
+    if arch & 0x8000_0000 == 0 { 4 } else { 8 }
 }
 
 /// Returns what a stopped call does.

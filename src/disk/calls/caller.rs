@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 
-use super::abi::Place;
-use super::kernel::Notification;
+use super::abi::{Place, pointer};
+use super::kernel::{self, Notification};
 use super::mounts;
 use crate::disk::fsutil::{self, c_path, stat_of};
 use crate::model::manifest::{Kind, Stat};
@@ -21,6 +21,10 @@ use crate::model::manifest::{Kind, Stat};
 const MAX_PATH: usize = 4096;
 /// How many symlinks the kernel follows in one path.
 const MAX_LINKS: usize = 40;
+
+/// Arguments of a program that are read, and bytes of each.
+const MAX_ARGUMENTS: usize = 64;
+const MAX_ARGUMENT: usize = 512;
 
 const LOOK: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
@@ -75,6 +79,11 @@ impl<'a> Caller<'a> {
         PathBuf::from(format!("/proc/{}/{rest}", self.call.thread))
     }
 
+    /// Returns the number of the thread.
+    pub fn thread(&self) -> u32 {
+        self.call.thread
+    }
+
     /// Returns an argument as a number.
     pub fn argument(&self, number: u8) -> u64 {
         self.call.args[usize::from(number)]
@@ -89,12 +98,24 @@ impl<'a> Caller<'a> {
 
     /// Reads from the memory of the process.
     fn memory(&mut self, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.memory.is_none() {
-            self.memory = Some(File::open(self.proc("mem"))?);
-        }
-        match &self.memory {
-            Some(memory) => memory.read_at(buffer, address),
-            None => Ok(0),
+        // It ends at the first page that is not there.
+        let page = 4096 - usize::try_from(address % 4096).unwrap_or(0);
+        let first = page.min(buffer.len());
+        let at_once = kernel::read_memory(self.call.thread, address, buffer);
+        match at_once
+            .or_else(|_| kernel::read_memory(self.call.thread, address, &mut buffer[..first]))
+        {
+            Ok(n) => Ok(n),
+            // Some kernels have no such call.
+            Err(_) => {
+                if self.memory.is_none() {
+                    self.memory = Some(File::open(self.proc("mem"))?);
+                }
+                match &self.memory {
+                    Some(memory) => memory.read_at(buffer, address),
+                    None => Ok(0),
+                }
+            }
         }
     }
 
@@ -129,6 +150,33 @@ impl<'a> Caller<'a> {
             }
         }
         Err(io::ErrorKind::InvalidInput.into())
+    }
+
+    /// Returns the arguments of a program that is about to start, as far as they are short.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn arguments(&mut self, argument: u8) -> io::Result<Vec<Vec<u8>>> {
+        let width = pointer(self.call.arch);
+        let mut at = self.argument(argument);
+        let mut found = Vec::new();
+        while at != 0 && found.len() < MAX_ARGUMENTS {
+            let mut bytes = [0; 8];
+            if self.memory(at, &mut bytes[..width])? != width {
+                break;
+            }
+            let address = u64::from_le_bytes(bytes);
+            if address == 0 {
+                break;
+            }
+            let mut text = vec![0; MAX_ARGUMENT];
+            let n = self.memory(address, &mut text)?;
+            let end = memchr::memchr(0, &text[..n]).unwrap_or(n);
+            text.truncate(end);
+            found.push(text);
+            at += width as u64;
+        }
+        Ok(found)
     }
 
     /// Returns where a call will find what it names. `None` if nothing that could be lost is meant:
@@ -185,7 +233,7 @@ impl<'a> Caller<'a> {
     /// has made: what it deletes there had another path before, and has it again afterwards.
     fn seen_here(&self, spot: Spot) -> io::Result<Spot> {
         if self.sees_what_we_see() {
-            if mounts::of(&spot.dir).is_none_or(mounts::is_known) {
+            if mounts::of(&spot.dir).is_none_or(|mount| mounts::is_known(mount, &spot.path)) {
                 return Ok(spot);
             }
             return Ok(self.elsewhere(&spot)?.unwrap_or_else(|| Spot {
@@ -285,7 +333,7 @@ impl<'a> Caller<'a> {
         let mount = mounts::of(&open);
         let is_ours = self.sees_what_we_see();
         let mut paths = Vec::new();
-        if let Some(mount) = mount.filter(|mount| !is_ours || !mounts::is_known(*mount)) {
+        if let Some(mount) = mount.filter(|mount| !is_ours || !mounts::is_known(*mount, &path)) {
             paths = mounts::paths_here(self.call.thread, mount, &path);
         }
         paths.push(path);

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -154,7 +154,11 @@ impl Waiting {
         // Linux 6.6 or newer; without it everything works, more slowly.
         // SAFETY: the argument is a number, not a pointer.
         let _ = unsafe { libc::ioctl(fd.as_raw_fd(), SET_FLAGS as _, WAKE_HERE) };
-        Ok(Listener { fd })
+        let [.., a, b, c, d] = message;
+        Ok(Listener {
+            fd,
+            leader: u32::from_ne_bytes([a, b, c, d]),
+        })
     }
 
     /// Waits at most this long for the command to start.
@@ -179,11 +183,13 @@ fn taken_from(message: [u8; 8]) -> io::Result<OwnedFd> {
 /// Receives notifications.
 pub struct Listener {
     fd: OwnedFd,
+    /// The process that installed the filter; 0 if it is not known any more.
+    pub leader: u32,
 }
 
 impl From<OwnedFd> for Listener {
     fn from(fd: OwnedFd) -> Self {
-        Self { fd }
+        Self { fd, leader: 0 }
     }
 }
 
@@ -194,28 +200,33 @@ impl From<Listener> for OwnedFd {
 }
 
 impl Listener {
-    /// Waits for the next call; `None` if every process under the filter has ended, or `stop` became
-    /// readable.
+    /// Waits for the next call, or until something else happens: one of `others` becomes readable, or
+    /// the time is over.
     ///
     /// # Errors
     /// The kernel refuses, which it should not.
-    pub fn next(&self, stop: BorrowedFd<'_>) -> io::Result<Option<Notification>> {
+    pub fn next(&self, others: &[BorrowedFd<'_>], patience: Option<Duration>) -> io::Result<Next> {
+        let until = patience.map(|patience| Instant::now() + patience);
         loop {
-            let mut fds = [
-                PollFd::new(&self.fd, PollFlags::IN),
-                PollFd::from_borrowed_fd(stop, PollFlags::IN),
-            ];
-            match poll(&mut fds, None) {
+            let mut fds = vec![PollFd::new(&self.fd, PollFlags::IN)];
+            let others = others.iter().copied();
+            fds.extend(others.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let left = left.and_then(|left| rustix::time::Timespec::try_from(left).ok());
+            match poll(&mut fds, left.as_ref()) {
                 Err(rustix::io::Errno::INTR) => continue,
+                Ok(0) => return Ok(Next::Quiet),
                 other => other?,
             };
-            let (listener, stop) = (fds[0].revents(), fds[1].revents());
+            let listener = fds[0].revents();
             if listener.contains(PollFlags::IN) {
                 if let Some(found) = self.receive()? {
-                    return Ok(Some(found));
+                    return Ok(Next::Call(found));
                 }
-            } else if listener.intersects(PollFlags::HUP | PollFlags::ERR) || !stop.is_empty() {
-                return Ok(None);
+            } else if listener.intersects(PollFlags::HUP | PollFlags::ERR) {
+                return Ok(Next::Gone);
+            } else if let Some(at) = fds[1..].iter().position(|fd| !fd.revents().is_empty()) {
+                return Ok(Next::Other(at));
             }
         }
     }
@@ -268,6 +279,39 @@ impl Listener {
         // fails only if the caller is gone.
         let _ = unsafe { libc::ioctl(self.fd.as_raw_fd(), SEND as _, std::ptr::from_ref(answer)) };
     }
+}
+
+/// What a [`Listener`] waited for.
+pub enum Next {
+    Call(Notification),
+    /// Every process under the filter has ended.
+    Gone,
+    /// One of the others, by number.
+    Other(usize),
+    /// The time is over.
+    Quiet,
+}
+
+/// Reads from the memory of a process; the caller's own is not touched.
+///
+/// # Errors
+/// The process is gone or may not be read, or this kernel cannot do it.
+pub(super) fn read_memory(process: u32, address: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let process = i32::try_from(process).map_err(io::Error::other)?;
+    let local = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    let address = usize::try_from(address).map_err(io::Error::other)?;
+    let remote = libc::iovec {
+        iov_base: std::ptr::without_provenance_mut(address),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: `local` describes `buffer`, which lives and is ours until the call returns; the address
+    // in `remote` belongs to the other process, and the kernel checks it.
+    let n =
+        unsafe { libc::process_vm_readv(process, &raw const local, 1, &raw const remote, 1, 0) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
 impl AsFd for Listener {

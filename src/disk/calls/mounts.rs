@@ -2,7 +2,7 @@
 //!
 //! A file is kept, and comes back, under the path that it has here and had before the command began.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt as _;
@@ -11,8 +11,9 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{AtFlags, StatxFlags};
 
-/// The mounts that there were when the first command began.
-static KNOWN: OnceLock<HashSet<u64>> = OnceLock::new();
+/// The mounts that there were when the first command began, and where. A number alone says nothing:
+/// that of a mount that is gone is given to the next.
+static KNOWN: OnceLock<HashMap<u64, PathBuf>> = OnceLock::new();
 
 /// Where commands have mounted something over what was there.
 static OVER: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -29,12 +30,18 @@ struct Mount {
 
 /// Remembers which mounts there are, before a command can make some.
 pub(super) fn remember() {
-    let _ = KNOWN.get_or_init(|| all("self").iter().map(|mount| mount.id).collect());
+    let _ = KNOWN.get_or_init(|| {
+        let all = all("self").into_iter();
+        all.map(|mount| (mount.id, mount.at)).collect()
+    });
 }
 
-/// Returns true unless the command has made the mount.
-pub(super) fn is_known(mount: u64) -> bool {
-    KNOWN.get().is_none_or(|known| known.contains(&mount))
+/// Returns true unless the command has made the mount in which a path is.
+pub(super) fn is_known(mount: u64, path: &Path) -> bool {
+    KNOWN.get().is_none_or(|known| {
+        let at = known.get(&mount);
+        at.is_some_and(|at| path.starts_with(at))
+    })
 }
 
 /// Notes that a command mounts something over a directory.
@@ -68,7 +75,7 @@ pub(super) fn paths_here(thread: u32, mount: u64, path: &Path) -> Vec<PathBuf> {
         .find(|theirs| theirs.id == mount)
         .map_or_else(Vec::new, |theirs| {
             let mut here = all("self");
-            here.retain(|here| is_known(here.id));
+            here.retain(|here| is_known(here.id, &here.at));
             paths_in(theirs, &here, path)
         })
 }
@@ -151,7 +158,8 @@ mod tests {
     fn the_mount_of_the_root_is_known() {
         remember();
         let root = std::fs::File::open("/").unwrap();
-        assert!(of(&root).is_none_or(is_known));
-        assert!(!is_known(u64::MAX));
+        let top = Path::new("/");
+        assert!(of(&root).is_none_or(|id| is_known(id, top)));
+        assert!(!is_known(u64::MAX, top));
     }
 }

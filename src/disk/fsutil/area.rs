@@ -35,6 +35,17 @@ const PER_SHARD: u32 = 1024;
 /// The file in an area that says which set of which repository it contains.
 const OWNER: &str = "owner";
 
+/// What [`Area::part`] did.
+#[cfg(target_os = "linux")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parted {
+    /// It has no other name.
+    Alone,
+    TooLarge,
+    /// It is a copy of so many bytes now.
+    Done(u64),
+}
+
 /// A staging area being filled.
 pub struct Area {
     dir: PathBuf,
@@ -221,20 +232,23 @@ impl Area {
     }
 
     /// Makes a file in the area independent of its other names, if it has any: a clone or a copy from
-    /// now on. Returns its size then.
+    /// now on.
     ///
     /// # Errors
     /// As [`Area::copy_file`]. Then the link stays.
     #[cfg(target_os = "linux")]
-    pub fn part(&mut self, number: u32, max: u64) -> io::Result<Option<u64>> {
+    pub fn part(&mut self, number: u32, max: u64) -> io::Result<Parted> {
         use std::os::unix::fs::MetadataExt as _;
         let path = file_in(&self.dir, number);
         let found = fs::symlink_metadata(&path)?;
-        if found.nlink() < 2 || found.len() > max {
-            return Ok(None);
+        if found.nlink() < 2 {
+            return Ok(Parted::Alone);
+        }
+        if found.len() > max {
+            return Ok(Parted::TooLarge);
         }
         self.replace_by_copy(&super::open_own(&path)?, number)?;
-        Ok(Some(found.len()))
+        Ok(Parted::Done(found.len()))
     }
 
     /// Returns size and time of a file in the area.

@@ -7,11 +7,13 @@ use std::os::fd::AsFd as _;
 use rustix::fs::{Mode, OFlags};
 
 use super::journal::{Held, Line, Set};
-use super::keep::{Keeper, Kept};
+use super::keep::Keeper;
+use super::pending::Kept;
+use super::session::Session;
 use crate::base::id::Id;
 use crate::base::path::RawName;
 use crate::disk::calls::Spot;
-use crate::disk::fsutil::area::Source;
+use crate::disk::fsutil::area::{Area, Source};
 use crate::disk::fsutil::{self, c_path};
 use crate::model::manifest::{Stat, Time};
 use crate::model::reason::Reason;
@@ -20,38 +22,48 @@ use crate::protect::staging::area_for;
 impl Keeper<'_> {
     /// Returns the number of the set for a file system.
     pub(super) fn set_on(&mut self, spot: &Spot, device: u64) -> io::Result<usize> {
-        if let Some(found) = self.sets.iter().position(|kept| kept.set.device == device) {
+        if let Some(found) = self
+            .op
+            .sets
+            .iter()
+            .position(|kept| kept.set.device == device)
+        {
             return Ok(found);
         }
         if self.no_area.contains(&device) {
             return Err(io::ErrorKind::CrossesDevices.into());
         }
+        self.ensure_started()?;
         let id = self.repo.vault().own_name(Id::new(self.now));
         let Some((dir, area)) = area_for(self.repo, &spot.path, device, id) else {
             self.no_area.insert(device);
             return Err(io::ErrorKind::CrossesDevices.into());
         };
-        self.own.push(dir.clone());
+        // All areas there: a session has many, one after the other.
+        let place = dir.parent().unwrap_or(&dir);
+        if !self.own.iter().any(|own| place.starts_with(own)) {
+            self.own.push(place.to_path_buf());
+        }
         let set = Set {
             id,
             dir: RawName(dir.into_os_string()),
             device,
         };
-        self.journal.put(&Line::Set(set.clone()))?;
-        self.sets.push(Kept {
+        self.op.put(&Line::Set(set.clone()))?;
+        self.op.sets.push(Kept {
             set,
             area,
             files: Vec::new(),
             copies: Vec::new(),
         });
-        Ok(self.sets.len() - 1)
+        Ok(self.op.sets.len() - 1)
     }
 
     /// Books a file that is in a set now.
     pub(super) fn booked(&mut self, set: usize, size: u64, time: Time) -> io::Result<Held> {
-        self.journal.put(&Line::File(set, size, time))?;
+        self.op.put(&Line::File(set, size, time))?;
         self.budget.kept = self.budget.kept.saturating_sub(size);
-        let kept = &mut self.sets[set];
+        let kept = &mut self.op.sets[set];
         kept.files.push((size, time));
         let number = u32::try_from(kept.files.len() - 1);
         Ok(Held::Kept(set, number.map_err(io::Error::other)?))
@@ -65,7 +77,7 @@ impl Keeper<'_> {
         let Ok(set) = self.set_on(spot, stat.device) else {
             return self.copy(spot, stat);
         };
-        let kept = &mut self.sets[set];
+        let kept = &mut self.op.sets[set];
         let number = u32::try_from(kept.files.len()).map_err(io::Error::other)?;
         let source = Source {
             dir: Some(spot.dir.as_fd()),
@@ -75,7 +87,8 @@ impl Keeper<'_> {
             // Of somebody else's file, or on another mount of the same file system.
             return self.copy(spot, stat);
         }
-        self.linked.insert((stat.device, stat.inode), (set, number));
+        let dir = kept.set.dir.as_path().to_path_buf();
+        self.linked.insert((stat.device, stat.inode), (dir, number));
         self.booked(set, stat.size, stat.mtime)
     }
 
@@ -102,8 +115,8 @@ impl Keeper<'_> {
     }
 
     fn copy_into(&mut self, set: usize, file: &File, stat: &Stat) -> io::Result<Held> {
-        let number = u32::try_from(self.sets[set].files.len()).map_err(io::Error::other)?;
-        let kept = &mut self.sets[set];
+        let number = u32::try_from(self.op.sets[set].files.len()).map_err(io::Error::other)?;
+        let kept = &mut self.op.sets[set];
         if kept.area.clone_file(file, number).is_err() {
             if stat.size > self.budget.copied {
                 return Ok(Held::Lost(Reason::OverBudget.words().to_owned()));
@@ -113,7 +126,7 @@ impl Keeper<'_> {
             kept.area.copy_file(file, number)?;
             self.budget.copied -= stat.size;
         }
-        let kept = &mut self.sets[set];
+        let kept = &mut self.op.sets[set];
         kept.copies.push(number);
         let (size, time) = kept.area.look(number)?;
         self.booked(set, size, time)
@@ -138,14 +151,29 @@ impl Keeper<'_> {
 
     /// A file that is kept by a link is about to be written to: from now on a copy keeps it.
     pub(super) fn unlink_kept(&mut self, spot: &Spot, stat: &Stat) -> io::Result<()> {
-        let Some((set, number)) = self.linked.remove(&(stat.device, stat.inode)) else {
+        let Some((dir, number)) = self.linked.remove(&(stat.device, stat.inode)) else {
             return Ok(());
         };
         let name = c_path(&spot.name)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = File::from(rustix::fs::openat(&spot.dir, name, flags, Mode::empty())?);
-        self.sets[set].area.replace_by_copy(&file, number)?;
-        self.sets[set].copies.push(number);
-        Ok(())
+        let all =
+            std::iter::once(&mut self.op).chain(self.session.iter_mut().flat_map(Session::parked));
+        for op in all {
+            if let Some(kept) = op
+                .sets
+                .iter_mut()
+                .find(|kept| kept.set.dir.as_path() == dir)
+            {
+                kept.area.replace_by_copy(&file, number)?;
+                kept.copies.push(number);
+                return Ok(());
+            }
+        }
+        // Of an operation that is recorded; once it is packed, there is no area any more.
+        match Area::left_at(&dir).replace_by_copy(&file, number) {
+            Err(error) if dir.exists() => Err(error),
+            _ => Ok(()),
+        }
     }
 }

@@ -19,7 +19,7 @@ use crate::repo::oplog::{Inside, Meaning, RootChanges, Stamp};
 const MAX_LOOKED_INTO: usize = 32;
 const MAX_LOOKED_INTO_BYTES: u64 = 16 << 20;
 
-impl Sorted<'_> {
+impl Sorted {
     /// Returns the changes inside of files that can be merged, within a budget: an undo then takes back
     /// just these, although the file has changed since.
     pub(super) fn inside(&self, repo: &Repository, taken: &Taken) -> Vec<Inside> {
@@ -64,7 +64,7 @@ impl Sorted<'_> {
     }
 
     /// Returns the changes for the end record.
-    pub(super) fn changes(&self, repo: &Repository, taken: &Taken) -> Vec<RootChanges> {
+    pub(super) fn found_changes(&self, repo: &Repository, taken: &Taken) -> Vec<RootChanges> {
         let inside = self.inside(repo, taken);
         let of_base = |base: &RepoPath| self.changes_in(repo, base, &inside);
         let all = self.bases();

@@ -61,6 +61,11 @@ pub(super) struct Head {
     pub(super) label: Option<String>,
     pub(super) remote: Vec<String>,
     pub(super) host: String,
+    /// The session that it is a part of, and the programs from the session's to the one that did it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) session: Option<OperationId>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) chain: Vec<RawName>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! Keeps the before-image of whatever a call is about to destroy.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use rustix::fs::{Mode, OFlags};
 
-use super::journal::{Before, Held, Journal, Line, Set};
-use crate::base::path::RawName;
-use crate::disk::calls::{Call, Caller, Follow, Listener, Notification, Spot, call_of};
-use crate::disk::fsutil::area::Area;
+use super::journal::{Before, Held};
+use super::pending::Pending;
+use super::session::Session;
+use crate::disk::calls::{Call, Caller, Follow, Listener, Notification, Place, Spot, call_of};
 use crate::disk::fsutil::{self, attributes, c_path, stat_of};
-use crate::model::manifest::{Kind, Stat, Time};
+use crate::model::manifest::{Kind, Stat};
 use crate::repo::Repository;
 
 /// Flags of open(2), the same on all architectures that are known.
@@ -63,41 +63,41 @@ pub(super) struct Budget {
     pub(super) kept: u64,
 }
 
-/// The files kept on one file system.
-pub(super) struct Kept {
-    pub(super) set: Set,
-    pub(super) area: Area,
-    pub(super) files: Vec<(u64, Time)>,
-    /// Which of them are copies: their content is not on disk yet.
-    pub(super) copies: Vec<u32>,
+/// What becomes of what cannot be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unkept {
+    /// The call fails, and nothing is lost.
+    Stays,
+    /// The call happens, and the operation says what is lost.
+    Goes,
 }
 
 pub(super) struct Keeper<'a> {
     pub(super) repo: &'a Repository,
     pub(super) now: DateTime<Utc>,
-    pub(super) journal: Journal,
     pub(super) budget: Budget,
-    /// How each path was; `None` if nothing was there.
-    pub(super) before: HashMap<PathBuf, Option<Box<Before>>>,
-    pub(super) sets: Vec<Kept>,
-    /// Files that are kept by a link: writing to them would change what is kept.
-    pub(super) linked: HashMap<(u64, u64), (usize, u32)>,
-    /// Files whose content is kept under one name, with how many names they had: other names had the
-    /// same content.
-    pub(super) same: HashMap<(u64, u64), (Held, u32)>,
-    /// Where the command runs, and the files there that have several names, once one was needed.
-    pub(super) cwd: PathBuf,
-    pub(super) names: Option<HashMap<(u64, u64), Vec<PathBuf>>>,
+    /// What each operation of a session may use.
+    pub(super) whole_budget: Budget,
+    pub(super) unkept: Unkept,
+    /// The operation whose call is being looked at.
+    pub(super) op: Pending,
+    /// What there is only in a session.
+    pub(super) session: Option<Session<'a>>,
+    /// Files that are kept by a link, with the area and the number there: writing to them would change
+    /// what is kept.
+    pub(super) linked: HashMap<(u64, u64), (PathBuf, u32)>,
     /// bdr's own files: nobody but bdr changes them.
     pub(super) own: Vec<PathBuf>,
     /// By device: whether there are files in it.
     pub(super) has_files: HashMap<u64, bool>,
     /// Devices without a place for a staging area.
     pub(super) no_area: HashSet<u64>,
-    /// Paths in mounts that cannot be reached from here.
-    pub(super) foreign: HashSet<PathBuf>,
-    /// Calls that could not be looked at.
-    pub(super) unseen: u64,
+    /// Why the call that is being looked at must not happen.
+    refusal: Option<String>,
+    /// What was refused, and why.
+    pub(super) refused: BTreeMap<PathBuf, String>,
+    /// Programs that were to run with the rights of another user, and cannot.
+    pub(super) raised: BTreeSet<PathBuf>,
 }
 
 /// What becomes of a call.
@@ -111,10 +111,9 @@ enum Verdict {
 impl<'a> Keeper<'a> {
     pub(super) fn new(
         repo: &'a Repository,
-        journal: Journal,
         budget: Budget,
+        unkept: Unkept,
         never: &[PathBuf],
-        cwd: &Path,
         now: DateTime<Utc>,
     ) -> Self {
         let own = repo.own_paths().into_iter().chain(never.iter().cloned());
@@ -122,19 +121,18 @@ impl<'a> Keeper<'a> {
         Self {
             repo,
             now,
-            journal,
             budget,
-            before: HashMap::new(),
-            sets: Vec::new(),
+            whole_budget: budget,
+            unkept,
+            op: Pending::default(),
+            session: None,
             linked: HashMap::new(),
-            same: HashMap::new(),
-            cwd: cwd.to_path_buf(),
-            names: None,
             own: own.collect(),
             has_files: HashMap::new(),
             no_area: HashSet::new(),
-            foreign: HashSet::new(),
-            unseen: 0,
+            refusal: None,
+            refused: BTreeMap::new(),
+            raised: BTreeSet::new(),
         }
     }
 
@@ -143,17 +141,46 @@ impl<'a> Keeper<'a> {
         let mut caller = Caller::new(call);
         let number = u32::try_from(call.number).unwrap_or(u32::MAX);
         let verdict = match call_of(call.arch, number) {
-            Some(known) => self.before_call(&mut caller, known).unwrap_or_else(|_| {
-                // A call that cannot be looked at happens all the same, unless the caller is gone:
-                // refusing it would break programs that do nothing wrong.
-                self.unseen += u64::from(listener.is_valid(call.id));
+            Some(Call::Exec { place, argv }) => {
+                self.starts(&mut caller, place, argv);
                 Verdict::Happens
-            }),
-            None => Verdict::Happens,
+            }
+            // bdr in a session records what it does itself.
+            Some(known) if self.turns_to(call.thread) => {
+                let looked = self.before_call(&mut caller, known);
+                looked.unwrap_or_else(|_| {
+                    // A call that cannot be looked at happens all the same, unless the caller is
+                    // gone: refusing it would break programs that do nothing wrong.
+                    self.op.unseen += u64::from(listener.is_valid(call.id));
+                    Verdict::Happens
+                })
+            }
+            _ => Verdict::Happens,
         };
         match verdict {
             Verdict::Happens => listener.allow(call.id),
             Verdict::Refused => listener.refuse(call.id),
+        }
+    }
+
+    /// Looks at a program that is about to start.
+    fn starts(&mut self, caller: &mut Caller<'_>, place: Place, argv: u8) {
+        let spot = caller.spot(place, true).ok().flatten();
+        let stat = spot.as_ref().and_then(|spot| spot.stat().ok().flatten());
+        if let (Some(spot), Some(stat)) = (&spot, &stat)
+            && stat.mode & 0o6000 != 0
+            && stat.kind == Kind::File
+            && !fsutil::is_root()
+        {
+            self.raised.insert(spot.path.clone());
+        }
+        if self.session.is_some() {
+            let argv = caller.arguments(argv).unwrap_or_default();
+            self.becomes(
+                caller.thread(),
+                stat.map(|stat| (stat.device, stat.inode)),
+                argv,
+            );
         }
     }
 
@@ -232,9 +259,10 @@ impl<'a> Keeper<'a> {
                 self.changed(caller, spot)
             }
             Call::Mount { on } => {
-                caller.mounts(on, |path| self.is_new(path))?;
+                caller.mounts(on, |path| self.op.is_new(path))?;
                 Ok(Verdict::Happens)
             }
+            Call::Exec { .. } => Ok(Verdict::Happens),
         }
     }
 
@@ -307,12 +335,19 @@ impl<'a> Keeper<'a> {
         let stat = spot.stat()?;
         if spot.is_foreign {
             if stat.is_some() {
-                self.foreign.insert(spot.path);
+                self.ensure_started()?;
+                self.op.foreign.insert(spot.path);
             }
             return Ok(Verdict::Happens);
         }
         act(self, &spot, stat)?;
-        Ok(Verdict::Happens)
+        match self.refusal.take() {
+            Some(reason) => {
+                self.refused.insert(spot.path, reason);
+                Ok(Verdict::Refused)
+            }
+            None => Ok(Verdict::Happens),
+        }
     }
 
     fn is_of_files(&mut self, spot: &Spot) -> io::Result<bool> {
@@ -355,17 +390,11 @@ impl<'a> Keeper<'a> {
         })
     }
 
-    /// Returns true if the path did not exist before: it, or a directory above it, was made by the
-    /// operation.
-    fn is_new(&self, path: &Path) -> bool {
-        path.ancestors()
-            .any(|above| matches!(self.before.get(above), Some(None)))
-    }
-
     /// Notes that nothing was there.
     fn appears(&mut self, spot: &Spot) -> io::Result<()> {
+        self.meet(&spot.path)?;
         self.parent(spot)?;
-        if self.before.contains_key(&spot.path) || self.is_new(&spot.path) {
+        if self.knows(&spot.path) {
             return Ok(());
         }
         self.insert(&spot.path, None)
@@ -374,7 +403,7 @@ impl<'a> Keeper<'a> {
     /// Notes how the directory of a spot was: its time changes with the names in it.
     fn parent(&mut self, spot: &Spot) -> io::Result<()> {
         let path = spot.parent_path();
-        if self.before.contains_key(path) || self.is_new(path) {
+        if self.knows(path) {
             return Ok(());
         }
         let stat = stat_of(&rustix::fs::fstat(&spot.dir)?);
@@ -391,17 +420,11 @@ impl<'a> Keeper<'a> {
             target: Vec::new(),
             content: Held::None,
         };
-        let path = path.to_path_buf();
-        self.insert(&path, Some(Box::new(before)))
+        self.insert(path, Some(Box::new(before)))
     }
 
-    fn insert(&mut self, path: &Path, before: Option<Box<Before>>) -> io::Result<()> {
-        let line = Line::Path(RawName(path.as_os_str().to_owned()), before);
-        self.journal.put(&line)?;
-        if let Line::Path(_, before) = line {
-            self.before.insert(path.to_path_buf(), before);
-        }
-        Ok(())
+    fn knows(&self, path: &Path) -> bool {
+        self.op.before.contains_key(path) || self.op.is_new(path)
     }
 
     /// A name goes: of a file, the content must not go with it.
@@ -421,17 +444,18 @@ impl<'a> Keeper<'a> {
         stat: Stat,
         keep: fn(&mut Self, &Spot, &Stat) -> io::Result<Held>,
     ) -> io::Result<()> {
-        let known = match self.before.get(&spot.path) {
+        self.meet(&spot.path)?;
+        let known = match self.op.before.get(&spot.path) {
             Some(Some(known)) if known.content == Held::InPlace => Some(known.clone()),
             Some(_) => return Ok(()),
             None => None,
         };
-        if known.is_none() && self.is_new(&spot.path) {
+        if known.is_none() && self.op.is_new(&spot.path) {
             return Ok(());
         }
         let mut stat = stat;
         let number = (stat.device, stat.inode);
-        let content = match self.same.get(&number) {
+        let content = match self.op.same.get(&number) {
             Some((held, links)) => {
                 stat.links = *links;
                 held.clone()
@@ -439,7 +463,11 @@ impl<'a> Keeper<'a> {
             None if stat.kind == Kind::File && stat.size > 0 => {
                 let kept = keep(self, spot, &stat);
                 let held = kept.unwrap_or_else(|error| Held::Lost(error.to_string()));
-                self.same.insert(number, (held.clone(), stat.links));
+                if let (Held::Lost(reason), Unkept::Stays) = (&held, self.unkept) {
+                    self.refusal = Some(reason.clone());
+                    return Ok(());
+                }
+                self.op.same.insert(number, (held.clone(), stat.links));
                 held
             }
             None => Held::None,
@@ -453,22 +481,22 @@ impl<'a> Keeper<'a> {
             false => Vec::new(),
         };
         for other in others {
-            if !self.before.contains_key(&other) && !self.is_new(&other) {
+            if !self.knows(&other) {
                 self.insert(&other, Some(Box::new(before.clone())))?;
             }
         }
-        let path = spot.path.clone();
-        self.insert(&path, Some(Box::new(before)))
+        self.insert(&spot.path, Some(Box::new(before)))
     }
 
     /// Returns the other names of a file below the directory where the command runs: they lose or
     /// change their content along with it. Names elsewhere are not looked for.
     fn other_names(&mut self, number: (u64, u64), path: &Path) -> Vec<PathBuf> {
-        let (cwd, own) = (&self.cwd, &self.own);
-        let names = self.names.get_or_insert_with(|| {
+        let cwd = self.op.cwd().map(Path::to_path_buf).unwrap_or_default();
+        let own = &self.own;
+        let names = self.op.names.get_or_insert_with(|| {
             let mut found: HashMap<(u64, u64), Vec<PathBuf>> = HashMap::new();
             let mut left = MAX_LOOKED_AT;
-            several_names(cwd, own, &mut left, &mut found);
+            several_names(&cwd, own, &mut left, &mut found);
             found
         });
         let names = names.get(&number).into_iter().flatten();
@@ -477,11 +505,12 @@ impl<'a> Keeper<'a> {
 
     /// Notes how an object was, unless that is known.
     fn note(&mut self, spot: &Spot, stat: Stat) -> io::Result<()> {
-        if self.before.contains_key(&spot.path) || self.is_new(&spot.path) {
+        self.meet(&spot.path)?;
+        if self.knows(&spot.path) {
             return Ok(());
         }
         let mut stat = stat;
-        let content = match self.same.get(&(stat.device, stat.inode)) {
+        let content = match self.op.same.get(&(stat.device, stat.inode)) {
             Some((held, links)) => {
                 stat.links = *links;
                 held.clone()
@@ -490,8 +519,7 @@ impl<'a> Keeper<'a> {
             None => Held::None,
         };
         let before = self.look(spot, stat, content)?;
-        let path = spot.path.clone();
-        self.insert(&path, Some(Box::new(before)))
+        self.insert(&spot.path, Some(Box::new(before)))
     }
 
     /// Reads the metadata of an object.
@@ -520,7 +548,7 @@ impl<'a> Keeper<'a> {
     /// An object moves, or something takes its place. Of a directory, everything in it moves along.
     fn moves(&mut self, spot: &Spot, stat: Stat) -> io::Result<()> {
         self.loses_name(spot, stat)?;
-        if stat.kind != Kind::Dir || self.is_new(&spot.path) {
+        if stat.kind != Kind::Dir || self.op.is_new(&spot.path) {
             return Ok(());
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::journal;
-use super::record::{Ended, record};
+use super::record::{Ended, part_from_living, sort, write};
 use super::run::captures;
 use super::sorted::Taken;
 use crate::base::error::Result;
@@ -47,7 +47,7 @@ pub fn recover(
         let id = found.head.id;
         let is_recorded = matches!(repo.storage().size(&layout::end(id)), Ok(Some(_)));
         if !is_recorded && found.head.repository == repo.id() {
-            let taken = Taken {
+            let mut taken = Taken {
                 before: found.before,
                 sets: found.sets,
                 copies: Vec::new(),
@@ -55,13 +55,10 @@ pub fn recover(
                 foreign: Vec::new(),
                 unseen: 0,
             };
-            let ended = Ended {
-                exit: None,
-                signal: None,
-                elapsed: now - found.head.time,
-                now,
-            };
-            record(repo, &found.head, taken, never, ended)?;
+            part_from_living(&taken);
+            let sorted = sort(repo, &found.head, &mut taken, never)?;
+            let ended = Ended::at(now, now - found.head.time);
+            write(repo, &found.head, sorted, &taken, ended)?;
             recovered.push(id);
         }
         let _ = own.remove();

@@ -3,7 +3,7 @@
 //! Order on disk, as for every guard: kept files → records of their sets → key frame → snapshot →
 //! begin → end. A crash in between leaves the journal, from which all of it is done again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -18,7 +18,7 @@ use crate::base::id::SnapshotId;
 use crate::base::monitor::NullMonitor;
 use crate::base::path::{AbsolutePath, RawName, RepoPath};
 use crate::disk::fsutil;
-use crate::disk::fsutil::area::{Area, OwnArea, Source};
+use crate::disk::fsutil::area::{Area, OwnArea, Parted, Source};
 use crate::model::manifest::{Body, Content, Entry, Kept, Kind, Listing, Time};
 use crate::privacy;
 use crate::protect::capture::{Capture, OwnNames, Shared};
@@ -40,39 +40,64 @@ pub(super) struct Ended {
 /// Bytes of living files that are copied while somebody waits.
 const COPIED_AT_ONCE: u64 = 32 << 20;
 
+impl Ended {
+    /// A command of which only the end is known.
+    pub(super) fn at(now: DateTime<Utc>, elapsed: TimeDelta) -> Self {
+        Self {
+            exit: None,
+            signal: None,
+            elapsed: elapsed.max(TimeDelta::zero()),
+            now,
+        }
+    }
+}
+
+/// Compares what was touched with what is there now, and makes sure that nothing of it can change any
+/// more.
+///
+/// # Errors
+/// What is only needed now cannot be kept. The journal stays.
+pub(super) fn sort(
+    repo: &Repository,
+    head: &Head,
+    taken: &mut Taken,
+    never: &[PathBuf],
+) -> Result<Sorted> {
+    let mut sorted = Sorted::new(repo, never, taken);
+    for (path, before) in std::mem::take(&mut taken.before) {
+        sorted.sort(&path, before);
+    }
+    if !sorted.is_empty() {
+        sorted.keep_what_is_in_place(repo, head.time)?;
+        sorted.changes = sorted.found_changes(repo, taken);
+    }
+    Ok(sorted)
+}
+
 /// Writes the snapshot of what was there before, and the operation.
 ///
 /// # Errors
 /// The repository cannot be written. The journal stays.
-pub(super) fn record(
+pub(super) fn write(
     repo: &Repository,
     head: &Head,
-    taken: Taken,
-    never: &[PathBuf],
+    mut sorted: Sorted,
+    taken: &Taken,
     ended: Ended,
 ) -> Result<Operation> {
-    part_from_living(&taken);
-    let mut sorted = Sorted::new(repo, never, &taken);
-    for (path, before) in &taken.before {
-        sorted.sort(path, before.as_deref());
-    }
     let before = match sorted.is_empty() {
         true => {
             discard(&taken.sets);
             None
         }
-        false => {
-            sorted.keep_what_is_in_place(repo, head.time)?;
-            Some(sorted.snapshot(repo, head, &taken)?)
-        }
+        false => Some(sorted.snapshot(repo, head, taken)?),
     };
-    let begin = begin_of(repo, head, before, &sorted, &taken);
+    let begin = begin_of(repo, head, before, &sorted, taken);
     repo.begin(&begin)?;
-    let roots = sorted.changes(repo, &taken);
     let end = End {
         exit: ended.exit,
         signal: ended.signal,
-        roots,
+        roots: sorted.changes,
         ..End::new(repo.id(), head.id, ended.now, ended.elapsed)
     };
     repo.end(&end)?;
@@ -83,7 +108,7 @@ fn begin_of(
     repo: &Repository,
     head: &Head,
     before: Option<SnapshotId>,
-    sorted: &Sorted<'_>,
+    sorted: &Sorted,
     taken: &Taken,
 ) -> Begin {
     let note = |path: &PathBuf, reason: &str| PathNote {
@@ -106,32 +131,54 @@ fn begin_of(
         remote: head.remote.clone(),
         pid: head.pid,
         protection: Protection::by(Keeping::Capture),
+        session: head.session,
+        chain: head.chain.clone(),
+        ..Begin::new(repo.id(), head.id, OperationKind::Guard, head.time, words)
+    }
+}
+
+/// Returns the record of a session, which stands for its operations.
+pub(super) fn begin_of_session(repo: &Repository, head: &Head) -> Begin {
+    let words = (head.argv.clone(), head.cwd.clone());
+    Begin {
+        label: head.label.clone(),
+        remote: head.remote.clone(),
+        pid: head.pid,
+        protection: Protection::by(Keeping::Capture),
+        session: Some(head.id),
         ..Begin::new(repo.id(), head.id, OperationKind::Guard, head.time, words)
     }
 }
 
 /// Copies what is kept of files that still exist under another name, as far as that is quick: whoever
-/// writes to them would change what is kept, until it is packed.
-fn part_from_living(taken: &Taken) {
+/// writes to them would change what is kept, until it is packed. Returns the others.
+pub(super) fn part_from_living(taken: &Taken) -> HashSet<(PathBuf, u32)> {
     let mut left = COPIED_AT_ONCE;
+    let mut living = HashSet::new();
     for (set, files) in &taken.sets {
-        let mut area = Area::left_at(set.dir.as_path());
+        let dir = set.dir.as_path();
+        let mut area = Area::left_at(dir);
         for number in 0..u32::try_from(files.len()).unwrap_or(u32::MAX) {
-            if let Ok(Some(bytes)) = area.part(number, left) {
-                left -= bytes;
+            match area.part(number, left) {
+                Ok(Parted::Done(bytes)) => left -= bytes,
+                Ok(Parted::Alone) => {}
+                Ok(Parted::TooLarge) | Err(_) => {
+                    living.insert((dir.to_path_buf(), number));
+                }
             }
         }
     }
+    living
 }
 
 /// Removes sets of which nothing is needed.
-fn discard(sets: &[(Set, Vec<(u64, Time)>)]) {
+pub(super) fn discard(sets: &[(Set, Vec<(u64, Time)>)]) {
     for (set, _) in sets {
         let _ = Area::left_at(set.dir.as_path()).into_tree().remove();
     }
 }
 
-impl Sorted<'_> {
+impl Sorted {
     /// Keeps the content of files of which only the metadata changed: an undo compares it.
     fn keep_what_is_in_place(&mut self, repo: &Repository, now: DateTime<Utc>) -> Result<()> {
         let mut by_device: BTreeMap<u64, Vec<(RepoPath, PathBuf)>> = BTreeMap::new();

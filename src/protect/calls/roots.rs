@@ -14,7 +14,7 @@ const MAX_NAMED: usize = 256;
 /// Roots of a record, at most: with more, their neighbours are one with them.
 const MAX_ROOTS: usize = 64;
 
-impl Sorted<'_> {
+impl Sorted {
     /// Returns the topmost paths that are gone, new, or no directory.
     pub(super) fn tops(&self) -> BTreeSet<RepoPath> {
         // It was a directory, and is one.

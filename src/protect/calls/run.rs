@@ -1,29 +1,32 @@
 //! Runs a command under capture.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::journal::{Head, Journal};
-use super::keep::{Budget, Keeper};
-use super::record::{Ended, record};
-use super::sorted::Taken;
+use super::journal::Head;
+use super::keep::{Budget, Keeper, Unkept};
+use super::pending::claimed;
+use super::record::{Ended, begin_of_session, part_from_living, sort, write};
+use super::session::{Session, Tally, recorder};
 use crate::base::error::{Error, IoContext as _, Result};
 use crate::base::id::OperationId;
 use crate::base::path::RawName;
-use crate::disk::calls::{Listener, watch};
-use crate::disk::fsutil::{self, Lock, OwnTree, Sharing};
+use crate::disk::calls::{Listener, Next, Waiting, watch};
+use crate::disk::fsutil::{Lock, Sharing};
 use crate::protect::guard::{redacted, run_child, signal_of};
 use crate::repo::Repository;
-use crate::repo::oplog::Operation;
+use crate::repo::oplog::{End, Operation};
 
 /// How a command is captured.
 #[derive(Debug, Clone)]
@@ -35,22 +38,33 @@ pub struct RunOptions {
     pub remote: Vec<String>,
     pub host: String,
     pub now: DateTime<Utc>,
+    /// The clock, for the operations of a session.
+    pub clock: fn() -> DateTime<Utc>,
     /// Absolute paths that are never captured, in addition to the repository's own.
     pub never: Vec<PathBuf>,
     /// Bytes that may be copied, because no link protects them.
     pub max_copied: u64,
     /// Bytes that may be kept in any way.
     pub max_kept: u64,
+    pub unkept: Unkept,
+    /// It is a shell or an agent: each command that it starts is an operation of its own.
+    pub session: bool,
 }
 
 /// A captured command that has ended.
 pub struct Protected {
     pub status: ExitStatus,
     /// The operation; or why what was captured is not recorded yet: the next use of the repository
-    /// tries again.
+    /// tries again. Of a session, the operation that stands for all of it, without changes of its own.
     pub operation: Result<Operation>,
+    /// What the operations of a session did.
+    pub tally: Tally,
     /// The filter of processes that still run: somebody has to answer for them, see [`linger`].
     pub left: Option<OwnedFd>,
+    /// What could not be kept, so that it was not allowed to go, and why.
+    pub refused: BTreeMap<PathBuf, String>,
+    /// Programs that did not get the rights of another user.
+    pub raised: BTreeSet<PathBuf>,
 }
 
 /// How long processes that end with the command may take.
@@ -62,9 +76,8 @@ pub(super) fn captures(repo: &Repository) -> PathBuf {
 
 /// Returns true if the guard of an operation still captures: its lock is held.
 pub fn is_live(repo: &Repository, operation: OperationId) -> bool {
-    let dir = captures(repo).join(operation.to_string());
-    let free = || Lock::on(&dir.join("lock"), Sharing::Alone, Duration::ZERO).is_ok();
-    dir.join("journal").exists() && !free()
+    let lock = captures(repo).join(operation.to_string()).join("lock");
+    lock.exists() && Lock::on(&lock, Sharing::Alone, Duration::ZERO).is_err()
 }
 
 /// Runs a command, keeping whatever it destroys. `prepare` gets the operation's id and returns the
@@ -79,67 +92,145 @@ pub fn run(
 ) -> Result<Protected> {
     let started = Instant::now();
     let head = head_of(repo, options)?;
-    let id = head.id;
-    let place = captures(repo);
-    fsutil::create_dir_private(&place)?;
-    let own = OwnTree::create(&place.join(id.to_string()))?;
-    let lock = own.path().join("lock");
-    // Somebody may just be looking whether it is held.
-    let lock = Lock::on(&lock, Sharing::Alone, GRACE).context("lock", lock)?;
-    let path = own.path().join("journal");
-    let journal = Journal::create(&path, &head).context("write", &path)?;
     let budget = Budget {
         copied: options.max_copied,
         kept: options.max_kept,
     };
-    let cwd = fsutil::canonicalize(&options.cwd).unwrap_or_else(|_| options.cwd.clone());
-    let keeper = Keeper::new(repo, journal, budget, &options.never, &cwd, options.now);
-    let mut command = prepare(id);
+    let keeper = Keeper::new(repo, budget, options.unkept, &options.never, options.now);
+    let mut command = prepare(head.id);
     let program = PathBuf::from(command.get_program());
-    let (status, keeper, left) = match watched(&mut command, keeper) {
-        Ok(done) => done,
-        Err(failed) => {
-            let _ = own.remove();
-            return Err(match failed {
-                Failed::Program(error) => Error::io("run", program, error),
-                Failed::Capture(error) => Error::NotCaptured {
-                    path: program,
-                    reason: format!("its system calls cannot be seen: {error}"),
-                },
-            });
+    let ended = |status: &ExitStatus| {
+        let elapsed = TimeDelta::from_std(started.elapsed()).unwrap_or_default();
+        Ended {
+            exit: status.code(),
+            signal: signal_of(status),
+            ..Ended::at(options.now + elapsed, elapsed)
         }
     };
-    let elapsed = TimeDelta::from_std(started.elapsed()).unwrap_or_default();
-    let ended = Ended {
-        exit: status.code(),
-        signal: signal_of(&status),
-        elapsed,
-        now: options.now + elapsed,
+    let done = match options.session {
+        true => whole_session(repo, &mut command, keeper, head, options, ended)?,
+        false => one_operation(repo, &mut command, keeper, head, options, ended)?,
     };
-    let copies = keeper.sets.iter().enumerate();
-    let copies = copies.flat_map(|(set, kept)| kept.copies.iter().map(move |file| (set, *file)));
-    let taken = Taken {
-        copies: copies.collect(),
-        cwd,
-        before: keeper.before,
-        sets: keeper
-            .sets
-            .into_iter()
-            .map(|kept| (kept.set, kept.files))
-            .collect(),
-        foreign: keeper.foreign.into_iter().collect(),
-        unseen: keeper.unseen,
+    done.map_err(|failed| match failed {
+        Failed::Program(error) => Error::io("run", program, error),
+        Failed::Capture(error) => Error::NotCaptured {
+            path: program,
+            reason: format!("its system calls cannot be seen: {error}"),
+        },
+    })
+}
+
+/// Runs a command that is one operation.
+fn one_operation(
+    repo: &Repository,
+    command: &mut Command,
+    mut keeper: Keeper<'_>,
+    head: Head,
+    options: &RunOptions,
+    ended: impl Fn(&ExitStatus) -> Ended,
+) -> Result<std::result::Result<Protected, Failed>> {
+    let ready = match Ready::new(command) {
+        Ok(ready) => ready,
+        Err(error) => return Ok(Err(Failed::Capture(error))),
     };
-    let operation = record(repo, &head, taken, &options.never, ended);
-    drop(lock);
+    let place = captures(repo);
+    keeper.op.start(&place, head).context("write", &place)?;
+    let (keeper, outcome) = ready.run(command, keeper, |_, _| {});
+    let Some(mut keeper) = keeper else {
+        let lost = || Failed::Capture(io::Error::other("the capture failed"));
+        return Ok(Err(outcome.err().unwrap_or_else(lost)));
+    };
+    let op = std::mem::take(&mut keeper.op);
+    let Some((head, files, mut taken)) = op.taken() else {
+        return Err(Error::invalid("the capture has no journal", None));
+    };
+    let (status, left) = match outcome {
+        Ok(done) => done,
+        Err(failed) => {
+            files.own.remove()?;
+            return Ok(Err(failed));
+        }
+    };
+    part_from_living(&taken);
+    let operation = sort(repo, &head, &mut taken, &options.never)
+        .and_then(|sorted| write(repo, &head, sorted, &taken, ended(&status)));
+    drop(files.lock);
     if operation.is_ok() {
-        let _ = own.remove();
+        let _ = files.own.remove();
     }
-    Ok(Protected {
+    Ok(Ok(Protected {
         status,
         operation,
+        tally: Tally::default(),
         left,
-    })
+        refused: keeper.refused,
+        raised: keeper.raised,
+    }))
+}
+
+/// Runs a shell or an agent, of which each command is an operation.
+fn whole_session<'k>(
+    repo: &'k Repository,
+    command: &mut Command,
+    keeper: Keeper<'k>,
+    head: Head,
+    options: &'k RunOptions,
+    ended: impl Fn(&ExitStatus) -> Ended,
+) -> Result<std::result::Result<Protected, Failed>> {
+    let ready = match Ready::new(command) {
+        Ok(ready) => ready,
+        Err(error) => return Ok(Err(Failed::Capture(error))),
+    };
+    let place = captures(repo);
+    // As long as its lock is held, every bdr below knows that it is captured.
+    let files = claimed(&place.join(head.id.to_string())).context("write", &place)?;
+    let begin = begin_of_session(repo, &head);
+    repo.begin(&begin)?;
+    let end = |ended: Ended| {
+        let id = begin.id;
+        let end = End {
+            exit: ended.exit,
+            signal: ended.signal,
+            ..End::new(repo.id(), id, ended.now, ended.elapsed)
+        };
+        repo.end(&end)?;
+        Ok(Operation::recorded(begin.clone(), Some(end)))
+    };
+    let (keeper, outcome, tally) = std::thread::scope(|scope| {
+        let (to_recorder, recorder) = recorder();
+        let recording = scope.spawn(move || recorder.run(repo, options.clock));
+        let start = |keeper: &mut Keeper<'k>, leader: u32| {
+            keeper.session = Some(Session::new(head, leader, &place, options, to_recorder));
+        };
+        let (mut keeper, outcome) = ready.run(command, keeper, start);
+        let mut failed = 0;
+        if let Some(keeper) = &mut keeper {
+            keeper.reap();
+            keeper.close_all();
+            failed = keeper.session.take().map_or(0, |session| session.failed());
+        }
+        let mut tally = recording.join().unwrap_or_default();
+        tally.failed += failed;
+        (keeper, outcome, tally)
+    });
+    let done = match (outcome, keeper) {
+        (Ok((status, left)), Some(keeper)) => Ok(Protected {
+            status,
+            operation: end(ended(&status)),
+            tally,
+            left,
+            refused: keeper.refused,
+            raised: keeper.raised,
+        }),
+        (Ok(_), None) => Err(Failed::Capture(io::Error::other("the capture failed"))),
+        (Err(failed), _) => {
+            end(Ended::at(options.now, TimeDelta::zero()))?;
+            Err(failed)
+        }
+    };
+    drop(files.lock);
+    let _ = files.own.remove();
+    Ok(done)
 }
 
 /// Returns the first line of the journal of a command that is about to start.
@@ -156,6 +247,8 @@ fn head_of(repo: &Repository, options: &RunOptions) -> Result<Head> {
         label: options.label.as_ref().map(redacted_text),
         remote: options.remote.iter().map(redacted_text).collect(),
         host: options.host.clone(),
+        session: None,
+        chain: Vec::new(),
     })
 }
 
@@ -167,53 +260,105 @@ enum Failed {
     Capture(io::Error),
 }
 
-/// Starts a command under the filter and answers until it has ended. Returns the listener if some of
-/// its processes still run.
-fn watched<'k>(
-    command: &mut Command,
-    mut keeper: Keeper<'k>,
-) -> std::result::Result<(ExitStatus, Keeper<'k>, Option<OwnedFd>), Failed> {
-    let mut ready = || {
+/// A command that is about to start under the filter.
+struct Ready {
+    waiting: Waiting,
+    stop: UnixStream,
+    stopped: UnixStream,
+}
+
+type Outcome = std::result::Result<(ExitStatus, Option<OwnedFd>), Failed>;
+
+impl Ready {
+    fn new(command: &mut Command) -> io::Result<Self> {
         let waiting = watch(command)?;
         waiting.patience(Duration::from_secs(10))?;
-        Ok::<_, io::Error>((waiting, UnixStream::pair()?))
-    };
-    let (waiting, (stop, stopped)) = ready().map_err(Failed::Capture)?;
-    let is_watched = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let noted = &is_watched;
-        let answering = move || {
-            let listener = waiting.listener()?;
-            noted.store(true, Ordering::Release);
-            while let Some(call) = listener.next(std::os::fd::AsFd::as_fd(&stopped))? {
-                keeper.answer(&listener, &call);
+        let (stop, stopped) = UnixStream::pair()?;
+        Ok(Self {
+            waiting,
+            stop,
+            stopped,
+        })
+    }
+
+    /// Starts the command and answers until it has ended. `start` is called with the process of the
+    /// command before the first answer. Returns the listener if some of its processes still run; the
+    /// keeper is lost only with a thread that panicked.
+    fn run<'k>(
+        self,
+        command: &mut Command,
+        mut keeper: Keeper<'k>,
+        start: impl FnOnce(&mut Keeper<'k>, u32) + Send,
+    ) -> (Option<Keeper<'k>>, Outcome) {
+        let Self {
+            waiting,
+            stop,
+            stopped,
+        } = self;
+        let is_watched = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let noted = &is_watched;
+            let (over, ends) = channel::<()>();
+            let answers = scope.spawn(move || {
+                let answering = || {
+                    let listener = waiting.listener()?;
+                    noted.store(true, Ordering::Release);
+                    start(&mut keeper, listener.leader);
+                    answer_all(&listener, &mut keeper, stopped.as_fd())?;
+                    let left = has_users(&listener);
+                    Ok::<_, io::Error>(left.then(|| OwnedFd::from(listener)))
+                };
+                let done = answering();
+                drop(over);
+                (keeper, done)
+            });
+            let status = run_child(command);
+            // It ends by itself once the last process has.
+            let _ = ends.recv_timeout(GRACE);
+            drop(stop);
+            match answers.join() {
+                Err(_) => {
+                    let error = io::Error::other("the capture failed");
+                    (None, Err(Failed::Capture(error)))
+                }
+                Ok((keeper, done)) => {
+                    let outcome = match (status, done) {
+                        (Ok(status), Ok(left)) => Ok((status, left)),
+                        // It had the filter, so what failed is to become the program.
+                        (Err(error), Ok(_)) => Err(Failed::Program(error)),
+                        (Err(error), Err(_)) if is_watched.load(Ordering::Acquire) => {
+                            Err(Failed::Program(error))
+                        }
+                        (_, Err(error)) => Err(Failed::Capture(error)),
+                    };
+                    (Some(keeper), outcome)
+                }
             }
-            let left = has_users(&listener);
-            Ok::<_, io::Error>((keeper, left.then(|| OwnedFd::from(listener))))
+        })
+    }
+}
+
+/// Answers until the last process has ended, or `stopped` is readable.
+fn answer_all(
+    listener: &Listener,
+    keeper: &mut Keeper<'_>,
+    stopped: BorrowedFd<'_>,
+) -> io::Result<()> {
+    loop {
+        let next = {
+            let mut others = vec![stopped];
+            if let Some(session) = &keeper.session {
+                others.extend(session.steps().ends().into_iter().map(|(_, end)| end));
+            }
+            listener.next(&others, keeper.patience())?
         };
-        let builder = std::thread::Builder::new();
-        let answers = builder
-            .spawn_scoped(scope, answering)
-            .map_err(Failed::Capture)?;
-        let status = run_child(command);
-        // It ends by itself once the last process has.
-        let until = Instant::now() + GRACE;
-        while !answers.is_finished() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(1));
+        match next {
+            Next::Call(call) => keeper.answer(listener, &call),
+            Next::Gone | Next::Other(0) => return Ok(()),
+            Next::Other(_) => keeper.reap(),
+            Next::Quiet => keeper.quiet(),
         }
-        drop(stop);
-        let done = answers.join();
-        let done = done.unwrap_or_else(|_| Err(io::Error::other("the capture failed")));
-        match (status, done) {
-            (Ok(status), Ok((keeper, left))) => Ok((status, keeper, left)),
-            // It had the filter, so what failed is to become the program.
-            (Err(error), Ok(_)) => Err(Failed::Program(error)),
-            (Err(error), Err(_)) if is_watched.load(Ordering::Acquire) => {
-                Err(Failed::Program(error))
-            }
-            (_, Err(error)) => Err(Failed::Capture(error)),
-        }
-    })
+    }
 }
 
 /// Returns true if a process still runs under the filter.
@@ -235,69 +380,8 @@ fn has_users(listener: &Listener) -> bool {
 pub fn linger(listener: OwnedFd) -> io::Result<()> {
     let listener = Listener::from(listener);
     let (_stop, stopped) = UnixStream::pair()?;
-    while let Some(call) = listener.next(std::os::fd::AsFd::as_fd(&stopped))? {
+    while let Next::Call(call) = listener.next(&[stopped.as_fd()], None)? {
         listener.allow(call.id);
     }
     Ok(())
-}
-
-/// Says whether commands can be captured here, by capturing one: that a filter can be installed does
-/// not mean that its notifications arrive. `program` is one that removes the file that is its last
-/// argument; `scratch` is a directory for it.
-///
-/// # Errors
-/// Says why not.
-pub fn usable(program: &Path, scratch: &Path) -> std::result::Result<(), String> {
-    let file = scratch.join(format!("probe-{}", std::process::id()));
-    fsutil::write_derived(&file, b"x").map_err(|error| error.to_string())?;
-    let tried = try_it(program, &file);
-    let _ = fsutil::remove_file(&file);
-    tried
-}
-
-fn try_it(program: &Path, file: &Path) -> std::result::Result<(), String> {
-    let said = |error: io::Error| error.to_string();
-    let mut command = Command::new(program);
-    command.arg("-f").arg("--").arg(file);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let waiting = watch(&mut command).map_err(said)?;
-    waiting.patience(Duration::from_secs(2)).map_err(said)?;
-    let (stop, stopped) = UnixStream::pair().map_err(said)?;
-    std::thread::scope(|scope| {
-        let answers = scope.spawn(move || {
-            let listener = waiting.listener()?;
-            let mut saw = false;
-            while let Some(call) = listener.next(std::os::fd::AsFd::as_fd(&stopped))? {
-                let mut caller = crate::disk::calls::Caller::new(&call);
-                let number = u32::try_from(call.number).unwrap_or(u32::MAX);
-                if let Some(crate::disk::calls::Call::Remove { place }) =
-                    crate::disk::calls::call_of(call.arch, number)
-                {
-                    let spot = caller.spot(place, false)?;
-                    saw |= spot.is_some_and(|spot| {
-                        spot.path.file_name() == file.file_name()
-                            && matches!(spot.stat(), Ok(Some(_)))
-                    });
-                }
-                listener.allow(call.id);
-            }
-            Ok::<_, io::Error>(saw)
-        });
-        let status = command.status();
-        drop(stop);
-        let saw = answers
-            .join()
-            .unwrap_or_else(|_| Err(io::Error::other("it failed")));
-        match (status, saw) {
-            (Err(error), _) | (_, Err(error)) => Err(error.to_string()),
-            (Ok(_), Ok(false)) => Err("what a program does does not arrive".to_owned()),
-            (Ok(status), Ok(true)) => match status.success() && !file.exists() {
-                true => Ok(()),
-                false => Err("a program fails that works without it".to_owned()),
-            },
-        }
-    })
 }

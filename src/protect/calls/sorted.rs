@@ -11,6 +11,7 @@ use crate::model::manifest::{Content, Kind, Stat, Time};
 use crate::privacy;
 use crate::repo::Repository;
 use crate::repo::kept::KeptSet;
+use crate::repo::oplog::RootChanges;
 use crate::repo::snapshot::PathNote;
 
 /// What all paths are below while they are sorted.
@@ -31,14 +32,14 @@ pub(super) struct Taken {
 }
 
 /// What was touched, by what became of it.
-pub(super) struct Sorted<'a> {
+pub(super) struct Sorted {
     pub(super) never: Vec<PathBuf>,
     /// Where the command ran, if that is a directory of this user.
     pub(super) cwd: Option<RepoPath>,
     /// Files of which the staging areas have a name.
     pub(super) linked: HashSet<(u64, u64)>,
     /// What is gone or different now, as it was.
-    pub(super) entries: BTreeMap<RepoPath, (&'a Before, PathBuf)>,
+    pub(super) entries: BTreeMap<RepoPath, (Box<Before>, PathBuf)>,
     pub(super) gone: BTreeSet<RepoPath>,
     pub(super) modified: BTreeMap<RepoPath, Stat>,
     pub(super) created: BTreeMap<RepoPath, Stat>,
@@ -48,10 +49,12 @@ pub(super) struct Sorted<'a> {
     /// Files whose content was never threatened, with their numbers in sets that are made at the end.
     pub(super) in_place: HashMap<RepoPath, Content>,
     pub(super) later_sets: Vec<KeptSet>,
+    /// The changes for the end record.
+    pub(super) changes: Vec<RootChanges>,
 }
 
-impl<'a> Sorted<'a> {
-    pub(super) fn new(repo: &Repository, never: &[PathBuf], taken: &'a Taken) -> Self {
+impl Sorted {
+    pub(super) fn new(repo: &Repository, never: &[PathBuf], taken: &Taken) -> Self {
         let mut never: Vec<PathBuf> = never.to_vec();
         never.extend(repo.own_paths());
         never.extend(
@@ -76,6 +79,7 @@ impl<'a> Sorted<'a> {
             not_captured: Vec::new(),
             in_place: HashMap::new(),
             later_sets: Vec::new(),
+            changes: Vec::new(),
         }
     }
 
@@ -87,7 +91,7 @@ impl<'a> Sorted<'a> {
     }
 
     /// Compares a path with what is there now.
-    pub(super) fn sort(&mut self, path: &Path, before: Option<&'a Before>) {
+    pub(super) fn sort(&mut self, path: &Path, before: Option<Box<Before>>) {
         let Some(below) = RepoPath::below(Path::new(TOP), path) else {
             return;
         };
@@ -101,7 +105,7 @@ impl<'a> Sorted<'a> {
             }
             return;
         };
-        let is_same = now.is_some_and(|now| self.is_same(path, before, &now));
+        let is_same = now.is_some_and(|now| self.is_same(path, &before, &now));
         if is_same {
             if before.stat.links > 1 && before.stat.kind == Kind::File {
                 // Another name of a file of which a name is gone or written to: one file again.
@@ -115,7 +119,7 @@ impl<'a> Sorted<'a> {
                 reason: privacy::IN_ATTRIBUTE.to_owned(),
             });
         }
-        if let Some(reason) = why_not_kept(&below, before, now.is_some()) {
+        if let Some(reason) = why_not_kept(&below, &before, now.is_some()) {
             self.not_captured.push(PathNote {
                 path: RawName(path.as_os_str().to_owned()),
                 reason,

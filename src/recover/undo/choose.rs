@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use crate::base::error::{Error, Result};
+use crate::base::id::OperationId;
 use crate::repo::Repository;
 use crate::repo::by_path::ByPath;
 use crate::repo::oplog::{Operation, OperationKind};
@@ -71,6 +72,17 @@ pub fn newest_first<'a>(
                 OperationKind::Undo | OperationKind::Redo
             )
             && here.has(operation)
+    })
+}
+
+/// Returns the operations of a session that can be undone, newest first.
+pub fn of_session(
+    operations: &[Operation],
+    session: OperationId,
+) -> impl Iterator<Item = &Operation> {
+    let own = operations.iter().rev();
+    own.filter(move |operation| {
+        operation.begin.session == Some(session) && operation.is_undoable() && operation.is_ours
     })
 }
 

@@ -1,14 +1,15 @@
 //! What bdr itself did since an operation: paths that an undo or redo restored count as left by the
 //! operation.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::{UndoAction, UndoPlan, UndoStep};
 use crate::base::id::SnapshotId;
-use crate::base::path::{RepoPath, RootName};
+use crate::base::path::RepoPath;
 use crate::model::manifest::Time;
-use crate::repo::oplog::{Operation, OperationKind, Stamp};
+use crate::repo::Repository;
+use crate::repo::oplog::{Operation, OperationKind, RootChanges, Stamp};
 use crate::repo::snapshot::Snapshot;
 
 /// Returns the snapshot before the first interrupted undo of `operation`, if no undo finished
@@ -27,22 +28,43 @@ pub(super) fn cut_off(later: &[Operation], operation: &Operation) -> Option<Snap
     first
 }
 
-/// Returns what later undos and redos wrote, by root: they restored what the operation left, but
-/// with other inodes.
-pub(super) fn put_back_since(later: Vec<Operation>) -> HashMap<RootName, HashMap<RepoPath, Stamp>> {
-    let mut found: HashMap<RootName, HashMap<RepoPath, Stamp>> = HashMap::new();
+/// Returns what later undos and redos wrote, by absolute path: they restored what the operation left,
+/// but with other inodes. Their roots may be others than the operation's.
+pub(super) fn put_back_since(
+    repo: &Repository,
+    snapshot: &Snapshot,
+    later: Vec<Operation>,
+) -> BTreeMap<PathBuf, Stamp> {
+    let mut found = BTreeMap::new();
     let later = later
         .into_iter()
         .filter(|later| matches!(later.begin.kind, OperationKind::Undo | OperationKind::Redo));
-    for root in later
-        .filter_map(|later| later.end)
-        .flat_map(|end| end.roots)
-    {
-        let stamps = root.created.into_iter().chain(root.modified);
-        let known = found.entry(root.name).or_default();
-        known.extend(stamps.map(|stamp| (stamp.path.clone(), stamp)));
+    for later in later {
+        let Some(end) = later.end else { continue };
+        let is_known = |root: &RootChanges| snapshot.root(&root.name).is_some();
+        let own = match end.roots.iter().all(is_known) {
+            true => None,
+            false => later.begin.before.and_then(|id| repo.snapshot(id).ok()),
+        };
+        for root in end.roots {
+            let record = own.as_ref().unwrap_or(snapshot).root(&root.name);
+            let Some(base) = record.map(|record| record.path.as_path()) else {
+                continue;
+            };
+            let stamps = root.created.into_iter().chain(root.modified);
+            found.extend(stamps.map(|stamp| (stamp.path.to_path(base), stamp)));
+        }
     }
     found
+}
+
+/// Returns what was put back below a root.
+pub(super) fn below(put_back: &BTreeMap<PathBuf, Stamp>, base: &Path) -> HashMap<RepoPath, Stamp> {
+    let own = put_back
+        .range(base.to_path_buf()..)
+        .take_while(|(path, _)| path.starts_with(base));
+    own.filter_map(|(path, stamp)| Some((RepoPath::below(base, path)?, stamp.clone())))
+        .collect()
 }
 
 /// Returns the times to restore on directories around roots, for those in which nothing else

@@ -14,7 +14,7 @@ use crate::base::path::{RawName, RepoPath};
 use crate::disk::fsutil::Opened;
 use crate::disk::vcs;
 use crate::model::compare::{Differences, Groups};
-use crate::model::manifest::{Entry, Kind, Stat, by_path};
+use crate::model::manifest::{Entry, Kind, Stat, Time, by_path};
 use crate::model::merge;
 use crate::protect::compare::is_stamped;
 use crate::protect::work::{Act, Job};
@@ -52,6 +52,9 @@ pub(super) struct Planner<'a> {
     pub(super) inside: HashMap<RepoPath, merge::Changes>,
     pub(super) now: DateTime<Utc>,
     put_back: &'a HashMap<RepoPath, Stamp>,
+    /// Inodes that bdr gave a further name, and their ctime then: it is not the one that any other of
+    /// their names was left with.
+    linked: HashSet<(u64, Time)>,
     /// Also restore paths that changed since.
     pub(super) force: bool,
     /// The meaning of the git indexes that the operation left.
@@ -89,6 +92,13 @@ impl<'a> Planner<'a> {
                 .collect(),
             now: options.now,
             put_back: &done.past.put_back,
+            linked: done
+                .past
+                .put_back
+                .values()
+                .filter(|put| put.kind == Kind::File)
+                .map(|put| (put.inode, put.ctime))
+                .collect(),
             force: options.force,
             meanings: indexes
                 .map(|index| (index.path.clone(), index.digest))
@@ -119,15 +129,32 @@ impl<'a> Planner<'a> {
         };
         let put = self.put_back.get(&stamp.path);
         self.force
-            || is_stamped(stamp, now)
-            || put.is_some_and(|put| same(put) && is_stamped(put, now))
+            || self.is_as(stamp, now)
+            || put.is_some_and(|put| same(put) && self.is_as(put, now))
             || self.means_the_same(stamp, now)
     }
 
     /// Returns true if an object is as bdr restored it.
     pub(super) fn is_put_back(&self, path: &RepoPath, now: &Stat) -> bool {
         let put = self.put_back.get(path);
-        put.is_some_and(|put| is_stamped(put, now))
+        put.is_some_and(|put| self.is_as(put, now))
+    }
+
+    /// Returns true if an object is as in a stamp, or bdr has given it a further name since and nothing
+    /// else.
+    fn is_as(&self, stamp: &Stamp, now: &Stat) -> bool {
+        let linked = || {
+            let ctime = now.ctime;
+            self.linked.contains(&(now.inode, ctime))
+                && is_stamped(
+                    &Stamp {
+                        ctime,
+                        ..stamp.clone()
+                    },
+                    now,
+                )
+        };
+        is_stamped(stamp, now) || linked()
     }
 
     /// Returns true if a git index lists the same as when the operation ended. Its times do not

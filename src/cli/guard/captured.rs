@@ -1,0 +1,166 @@
+//! `bdr guard` where the calls of the command are captured.
+
+#[cfg(target_os = "linux")]
+use bdr::Error;
+use bdr::base::path::os_to_bytes;
+use bdr::effects::Assessment;
+use bdr::model::config::{CaptureMode, OnFail};
+use bdr::model::hosts;
+#[cfg(target_os = "linux")]
+use bdr::protect::calls::{self, Unkept};
+#[cfg(target_os = "linux")]
+use bdr::protect::guard::{self, GuardOutcome};
+use bdr::repo::Repository;
+#[cfg(target_os = "linux")]
+use bdr::repo::snapshot::PathNote;
+
+use super::GuardArgs;
+#[cfg(target_os = "linux")]
+use super::{cannot_run, check_paths, end_like, tell};
+use crate::app::context::Context;
+use crate::app::error::Failure;
+#[cfg(not(target_os = "linux"))]
+use crate::app::guard::uncaptured;
+#[cfg(target_os = "linux")]
+use crate::app::guard::{capture, name_missed, settle_in_background};
+#[cfg(target_os = "linux")]
+use crate::app::tick;
+
+/// What became of a command that was to be captured.
+pub(super) enum Captured {
+    /// It ran, and bdr exits with this.
+    Ran(i32),
+    /// A snapshot has to protect it; and why, if capture was wanted.
+    Not(Option<String>),
+}
+
+/// Refuses `only`: other systems do not stop calls before they happen.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn captured(
+    cx: &Context,
+    _repo: &Repository,
+    _args: &GuardArgs,
+    _assessment: &Assessment,
+    (mode, _policy): (CaptureMode, OnFail),
+) -> Result<Captured, Failure> {
+    match (mode, uncaptured::works_here(cx)) {
+        (CaptureMode::Off, _) | (_, Ok(())) => Ok(Captured::Not(None)),
+        (CaptureMode::Auto, Err(why)) => Ok(Captured::Not(Some(why))),
+        (CaptureMode::Only, Err(why)) => Err(not_captured(&why)),
+    }
+}
+
+fn not_captured(why: &str) -> Failure {
+    let message = format!("what the command destroys cannot be captured here: {why}");
+    Failure::usage(
+        message,
+        "leave out --capture only: a snapshot is taken before it instead",
+    )
+}
+
+/// Runs the command under capture, unless that is off, or `auto` and impossible here.
+#[cfg(target_os = "linux")]
+pub(super) fn captured(
+    cx: &Context,
+    repo: &Repository,
+    args: &GuardArgs,
+    assessment: &Assessment,
+    (mode, policy): (CaptureMode, OnFail),
+) -> Result<Captured, Failure> {
+    if mode == CaptureMode::Off {
+        return Ok(Captured::Not(None));
+    }
+    if let Err(why) = capture::check(cx, assessment) {
+        return match mode {
+            CaptureMode::Only => Err(not_captured(&why)),
+            _ => Ok(Captured::Not(Some(why))),
+        };
+    }
+    check_paths(cx, args)?;
+    cx.launch_lifeboat(repo.location());
+    let remote = guard::with_what_was(&assessment.remote, &cx.cwd);
+    let how = capture::How {
+        label: args.label.as_deref(),
+        remote,
+        unkept: match policy {
+            OnFail::Run => Unkept::Goes,
+            OnFail::Block | OnFail::Ask => Unkept::Stays,
+        },
+        session: is_session(args),
+    };
+    let done = match capture::run(cx, repo, &args.command, how) {
+        Ok(done) => done,
+        Err(Error::Io {
+            action: "run",
+            source,
+            ..
+        }) => {
+            return Ok(Captured::Ran(cannot_run(&args.command, &source, cx.ui)));
+        }
+        // It did not run: a snapshot protects it instead.
+        Err(Error::NotCaptured { reason, .. }) if mode == CaptureMode::Auto => {
+            return Ok(Captured::Not(Some(reason)));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Captured::Ran(after_capture(
+        cx, repo, args, assessment, done,
+    )))
+}
+
+/// Returns true for a shell or an agent whose commands are operations of their own.
+pub(super) fn is_session(args: &GuardArgs) -> bool {
+    use std::io::IsTerminal as _;
+    let words: Vec<_> = args.command.iter().map(|word| os_to_bytes(word)).collect();
+    args.session
+        || hosts::is_agent(&words)
+        || hosts::is_interactive(&words, std::io::stdin().is_terminal())
+}
+
+/// Tells what a captured command did.
+#[cfg(target_os = "linux")]
+fn after_capture(
+    cx: &Context,
+    repo: &Repository,
+    args: &GuardArgs,
+    assessment: &Assessment,
+    done: calls::Protected,
+) -> i32 {
+    let status = done.status;
+    if let Some(listener) = done.left {
+        cx.ui
+            .say("bdr: some of its processes still run; what they do from now on is not protected");
+        capture::answer_on(listener);
+    }
+    capture::tell_refused(cx, &done.refused, &done.raised);
+    let operation = match done.operation {
+        Ok(operation) if done.tally.failed == 0 => operation,
+        other => {
+            let why = other.err().map(|error| format!(": {error}"));
+            cx.ui.warn(&format!(
+                "bdr: what it destroyed is kept, but not all is recorded yet{}; the next call of bdr tries again",
+                why.unwrap_or_default()
+            ));
+            return end_like(status);
+        }
+    };
+    if operation.begin.session.is_some() {
+        capture::tell_session(cx, &operation, done.tally);
+    } else {
+        let missed: Vec<&PathNote> = operation.begin.not_captured.iter().collect();
+        name_missed(cx, &missed);
+        let missed = missed.len() as u64;
+        let outcome = GuardOutcome {
+            status,
+            operation,
+            after_error: None,
+            running: Vec::new(),
+        };
+        tell(cx, repo, args, assessment, &outcome, (missed, 0));
+    }
+    settle_in_background(cx, repo);
+    if let Some(line) = tick::catch_up(cx, "guard") {
+        cx.ui.say(&line);
+    }
+    end_like(status)
+}
