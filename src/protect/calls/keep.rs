@@ -288,7 +288,7 @@ impl<'a> Keeper<'a> {
             }
         })?;
         for path in arriving {
-            if !self.before.contains_key(&path) && !self.is_new(&path) {
+            if !self.knows(&path) {
                 self.insert(&path, None)?;
             }
         }
