@@ -491,8 +491,18 @@ fn where_is(link: &Path) -> io::Result<Option<PathBuf>> {
         Err(error) => return nowhere(error),
     };
     // Pipes and sockets have other texts, and what is unreachable is said to be.
-    let gone = path.ends_with(b" (deleted)") || path.first() != Some(&b'/');
+    let gone =
+        path.first() != Some(&b'/') || path.ends_with(b" (deleted)") && !is_named(link, &path);
     Ok((!gone).then(|| PathBuf::from(std::ffi::OsString::from_vec(path))))
+}
+
+/// Returns true if a link of `/proc` leads to what has this path: a name may end in ` (deleted)`, too.
+fn is_named(link: &Path, path: &[u8]) -> bool {
+    let named = rustix::fs::lstat(OsStr::from_bytes(path));
+    let open = rustix::fs::stat(link);
+    named.is_ok_and(|named| {
+        open.is_ok_and(|open| (named.st_dev, named.st_ino) == (open.st_dev, open.st_ino))
+    })
 }
 
 /// Returns the spot of an absolute path that is free of symlinks.

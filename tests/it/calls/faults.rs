@@ -73,7 +73,10 @@ fn programs_of_all_kinds_are_captured() {
         // A directory that is gone, and what is named from there.
         "mkdir s; cd s; rm -r ../s; rm -f ../a; cd ..; rm d/e/c; cd d/e; rm -r ../../d".to_owned(),
         "cd d/e; rm -rf \"$OLDPWD/d\"; echo x > \"$OLDPWD/a\"".to_owned(),
+        "cd 'q (deleted)' && rm f && echo 1 > g; cd ..; rm -r 'q (deleted)'".to_owned(),
     ];
+    std::fs::create_dir(place.tree().join("q (deleted)")).unwrap();
+    std::fs::write(place.tree().join("q (deleted)/f"), "still here\n").unwrap();
     let python = works("python3", &["--version"]);
     if python {
         let uring = script(
