@@ -34,6 +34,7 @@ mod places;
 #[command(after_help = "\
 Examples:
   bdr hooks install claude shell      for this user, wherever they run
+  bdr hooks install claude --session  `claude` runs as a captured session
   bdr hooks install git               in this repository; for all of them from git 2.54 on
   bdr hooks install deploy --project ~/work/shop
   bdr hooks install all --dry-run     print what would be written
@@ -82,6 +83,9 @@ struct InstallArgs {
     /// Refuse destructive lines that cannot be protected
     #[arg(long)]
     veto: bool,
+    /// Have shells start the agent as a captured session (Linux)
+    #[arg(long, conflicts_with = "project")]
+    session: bool,
     #[command(flatten)]
     _never_asks: NeverAsks,
 }
@@ -174,6 +178,7 @@ fn install(cx: &Context, args: &InstallArgs) -> Result<u8, Failure> {
     let (words, project) = (&args.which.targets, args.which.project.as_deref());
     let mut around = places::Around::new(cx, project, args.force, args.wrap.as_deref())?;
     around.veto = args.veto;
+    around.session = args.session;
     let mut ledger = ledger(cx)?;
     let mut notes = Vec::new();
     let mut outcomes = plan_all(&around, words, &ledger, &mut notes)?;
@@ -539,6 +544,7 @@ pub(crate) fn self_test(seen: &Seen) -> Result<(), String> {
             "{\"hook_event_name\":\"PreToolUse\",\"tool_name\":\"Bash\",\"tool_input\":{\"command\":\"true\"},\"cwd\":\"/\"}",
         ),
         Some(Target::Shell(shell)) => (vec!["shell", "init", shell.word()], ""),
+        Some(Target::Session(_)) => (vec!["shell", "init", "bash"], ""),
         Some(Target::Git) => (vec!["hook", "git", "post-checkout"], ""),
         Some(Target::Deploy | Target::Client(_)) | None => return Ok(()),
     };

@@ -25,6 +25,7 @@ pub mod git;
 pub mod json;
 mod ledger;
 pub mod servers;
+pub mod sessions;
 pub mod shells;
 
 use ledger::Original;
@@ -36,6 +37,8 @@ pub enum Target {
     Git,
     Shell(shells::Shell),
     Agent(Host),
+    /// The command of an agent, which shells start as a captured session.
+    Session(Host),
     /// The deployment of a project.
     Deploy,
     /// A client of the MCP server.
@@ -48,6 +51,7 @@ impl Target {
             Self::Git => "git",
             Self::Shell(shell) => shell.word(),
             Self::Agent(host) => host.word(),
+            Self::Session(host) => sessions::word(host),
             Self::Deploy => "deploy",
             Self::Client(client) => client.word(),
         }
@@ -60,7 +64,8 @@ impl Target {
             "deploy" => Some(Self::Deploy),
             _ => shells::Shell::parse(word)
                 .map(Self::Shell)
-                .or_else(|| Host::parse(word).map(Self::Agent)),
+                .or_else(|| Host::parse(word).map(Self::Agent))
+                .or_else(|| sessions::parse(word).map(Self::Session)),
         }
     }
 }
@@ -177,6 +182,8 @@ pub struct Step {
     program: PathBuf,
     /// The file before bdr edited it, if something better than `before` is known.
     original: Option<Original>,
+    /// What it puts into place; `None` for a removal.
+    wanted: Option<Wanted>,
 }
 
 impl Step {

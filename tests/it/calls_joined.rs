@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::Place;
 use crate::support::cli::stderr;
+use crate::support::mcp::{MODERN, Mcp};
 
 /// Runs a line of a shell under capture, with `$PROGRAM` for the program.
 fn captured(place: &Place, line: &str) -> Output {
@@ -136,4 +137,33 @@ fn a_guard_below_a_captured_command_makes_no_operation_of_its_own() {
         place.run(&["undo", "--yes"], 0);
         assert_eq!(std::fs::read(place.tree().join("a")).unwrap(), b"precious");
     }
+}
+
+#[test]
+fn a_server_of_an_agent_in_a_captured_command_gives_its_own_way_back() {
+    let place = Place::with_repository();
+    place.init();
+    if !captures(&place) {
+        return;
+    }
+    place.write("a", b"precious");
+    let mut server = place.bdr(&["guard", "--capture", "only", "--"]);
+    server
+        .arg(env!("CARGO_BIN_EXE_bdr"))
+        .arg("mcp")
+        .env("BDR_BACKGROUND", "0");
+    let mut client = Mcp::run(server, MODERN, None);
+    client.ok("checkpoint", json!({"label": "before"}));
+    std::fs::remove_file(place.tree().join("a")).unwrap();
+    client.ok("undo_changes", json!({}));
+    assert_eq!(std::fs::read(place.tree().join("a")).unwrap(), b"precious");
+    let (status, said) = client.close();
+    assert_eq!(status, Some(0), "{said}");
+    let all = operations(&place);
+    let kinds: Vec<&str> = all.iter().filter_map(|one| one["kind"].as_str()).collect();
+    assert!(
+        kinds.contains(&"call") && kinds.contains(&"undo"),
+        "{kinds:?}"
+    );
+    place.run(&["verify"], 0);
 }

@@ -62,6 +62,8 @@ mod schedule;
 mod sealed;
 mod seeing;
 #[cfg(target_os = "linux")]
+mod session_hooks;
+#[cfg(target_os = "linux")]
 mod sessions;
 mod sources;
 mod space;

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use bdr::disk::fsutil;
 use bdr::install::hooks::json;
+use bdr::install::hooks::sessions;
 use bdr::install::hooks::shells::{self, Shell};
 
 use super::*;
@@ -18,6 +20,8 @@ pub(super) struct Around<'a> {
     force: bool,
     wrap: Option<String>,
     pub(super) veto: bool,
+    /// Agents are meant as sessions.
+    pub(super) session: bool,
 }
 
 impl<'a> Around<'a> {
@@ -59,6 +63,7 @@ impl<'a> Around<'a> {
             force,
             wrap: wrap.map(str::to_owned),
             veto: false,
+            session: false,
         })
     }
 
@@ -69,7 +74,12 @@ impl<'a> Around<'a> {
             match &**word {
                 "shell" => all.extend(Shell::ALL.map(|shell| shell.word().to_owned())),
                 _ => match Target::parse(word) {
-                    Some(target) => all.push(target.word().to_owned()),
+                    Some(target) => {
+                        all.push(target.word().to_owned());
+                        if let Target::Agent(host) = target {
+                            all.push(Target::Session(host).word().to_owned());
+                        }
+                    }
                     None => return Err(unknown(word)),
                 },
             }
@@ -104,8 +114,22 @@ impl<'a> Around<'a> {
                 }
                 _ => vec![Target::parse(word).ok_or_else(|| unknown(word))?],
             };
+            if self.session {
+                let session = |target| match target {
+                    Target::Agent(host) => Target::Session(host),
+                    other => other,
+                };
+                found = found.into_iter().map(session).collect();
+            }
             found.retain(|target| !all.contains(target));
             all.extend(found);
+        }
+        let is_session = |target: &Target| matches!(target, Target::Session(_));
+        if self.session && !all.iter().any(is_session) {
+            return Err(Failure::usage(
+                "--session is for coding agents",
+                "bdr hooks install claude --session",
+            ));
         }
         Ok(all)
     }
@@ -176,6 +200,7 @@ impl<'a> Around<'a> {
                 let entries = agents::entries(host, &program);
                 vec![one(file, Form::Settings { host, entries })]
             }
+            Target::Session(host) => self.session(host, &program, notes)?,
             Target::Git => self
                 .git(&program, notes)?
                 .into_iter()
@@ -201,6 +226,52 @@ impl<'a> Around<'a> {
                 vec![one(file, form)]
             }
         })
+    }
+
+    /// Returns the functions around an agent's command in the shells that are used here.
+    fn session(
+        &self,
+        host: Host,
+        program: &str,
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<Wanted>, Failure> {
+        if !cfg!(target_os = "linux") {
+            return Err(Failure::usage(
+                "sessions can be captured on Linux only",
+                &format!("bdr hooks install {}", host.word()),
+            ));
+        }
+        let target = Target::Session(host);
+        let around = self.around_shells();
+        let used = self.shells(&|_| false).into_iter();
+        let used = used.filter_map(|target| match target {
+            Target::Shell(shell) => Some(shell),
+            _ => None,
+        });
+        let parts = used.filter_map(|shell| sessions::part(host, shell, &around, program));
+        let wanted: Vec<Wanted> = parts
+            .map(|(file, form)| Wanted {
+                target,
+                file,
+                form,
+                program: self.program.clone(),
+            })
+            .collect();
+        if wanted.is_empty() {
+            return Err(Failure::usage(
+                "neither bash nor zsh nor fish is used here",
+                &format!("bdr guard --session -- {}", sessions::command(host)),
+            ));
+        }
+        let sudo = match fsutil::is_root() {
+            true => "",
+            false => "; programs like sudo do not work in it",
+        };
+        notes.push(format!(
+            "New shells start `{}` as a session that can be undone{sudo}",
+            sessions::command(host)
+        ));
+        Ok(wanted)
     }
 
     fn run_git(&self, args: &[&str]) -> Option<String> {

@@ -1,9 +1,20 @@
-//! A block of lines between two markers, in files of shells and of git.
+//! A block of lines between two markers, in files of shells and of git. Several may be in one file:
+//! their markers have names.
 
-/// The beginning of a block's first line.
-const FIRST: &str = "# >>> bdr >>>";
-/// Its last line.
-const LAST: &str = "# <<< bdr <<<";
+/// The name of the block that each shell and git has.
+pub const OWN: &str = "bdr";
+
+/// Returns the beginning of a block's first line, and its last line.
+fn markers(name: &str) -> (String, String) {
+    (format!("# >>> {name} >>>"), format!("# <<< {name} <<<"))
+}
+
+/// Returns the name in the first line of a block.
+fn name_of(block: &str) -> &str {
+    let rest = block.strip_prefix("# >>> ");
+    rest.and_then(|rest| rest.split_once(" >>>"))
+        .map_or(OWN, |(name, _)| name)
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
@@ -14,17 +25,19 @@ pub enum Found {
     Torn,
 }
 
-pub fn find(text: &[u8]) -> Found {
+/// Finds the block of a name.
+pub fn find(text: &[u8], name: &str) -> Found {
+    let (first, last) = markers(name);
     let mut at = 0;
     let (mut from, mut to) = (None, None);
     for line in text.split_inclusive(|b| *b == b'\n') {
         let trimmed = line.trim_ascii();
-        if trimmed.starts_with(FIRST.as_bytes()) {
+        if trimmed.starts_with(first.as_bytes()) {
             if from.is_some() {
                 return Found::Torn;
             }
             from = Some(at);
-        } else if trimmed == LAST.as_bytes() {
+        } else if trimmed == last.as_bytes() {
             if from.is_none() || to.is_some() {
                 return Found::Torn;
             }
@@ -41,7 +54,13 @@ pub fn find(text: &[u8]) -> Found {
 
 /// Returns the lines of a block, with its markers. `how` says how to remove it.
 pub fn render(how: &str, lines: &str) -> String {
-    format!("{FIRST} {how}\n{}\n{LAST}\n", lines.trim_end())
+    render_as(OWN, how, lines)
+}
+
+/// Returns the lines of a block with a name.
+pub fn render_as(name: &str, how: &str, lines: &str) -> String {
+    let (first, last) = markers(name);
+    format!("{first} {how}\n{}\n{last}\n", lines.trim_end())
 }
 
 /// Returns the text with the block in place of the existing one, or at its end; `None` if the
@@ -53,7 +72,7 @@ pub fn add(text: &[u8], block: &str) -> Option<Vec<u8>> {
         true => block.replace('\n', "\r\n"),
         false => block.to_owned(),
     };
-    match find(text) {
+    match find(text, name_of(&block)) {
         Found::Torn => None,
         Found::Block(range) => {
             Some([&text[..range.start], block.as_bytes(), &text[range.end..]].concat())
@@ -69,9 +88,9 @@ pub fn add(text: &[u8], block: &str) -> Option<Vec<u8>> {
     }
 }
 
-/// Returns the text without the block; `None` if it is torn.
-pub fn remove(text: &[u8]) -> Option<Vec<u8>> {
-    match find(text) {
+/// Returns the text without the block of a name; `None` if it is torn.
+pub fn remove(text: &[u8], name: &str) -> Option<Vec<u8>> {
+    match find(text, name) {
         Found::Torn => None,
         Found::Nothing => Some(text.to_vec()),
         Found::Block(range) => Some([&text[..range.start], &text[range.end..]].concat()),
@@ -90,7 +109,7 @@ mod tests {
             assert_eq!(add(&with, &block).unwrap(), with, "{text:?}");
             let newer = add(&with, &render("how", "two")).unwrap();
             assert!(!newer.windows(3).any(|w| w == b"one"), "{text:?}");
-            let without = remove(&newer).unwrap();
+            let without = remove(&newer, OWN).unwrap();
             let ended = match text.is_empty() || text.ends_with('\n') {
                 true => text.to_owned(),
                 false => format!("{text}\n"),
@@ -98,7 +117,7 @@ mod tests {
             assert_eq!(String::from_utf8(without).unwrap(), ended);
             // What the user writes around it stays.
             let around = [b"before\n", &with[..], b"after\n"].concat();
-            let left = String::from_utf8(remove(&around).unwrap()).unwrap();
+            let left = String::from_utf8(remove(&around, OWN).unwrap()).unwrap();
             assert!(left.starts_with("before\n") && left.ends_with("after\n"));
         }
     }
@@ -109,11 +128,19 @@ mod tests {
         let first = block.lines().next().unwrap();
         for text in [
             first.to_owned(),
-            format!("{LAST}\n"),
+            "# <<< bdr <<<\n".to_owned(),
             format!("{block}{block}"),
         ] {
-            assert_eq!(remove(text.as_bytes()), None, "{text:?}");
+            assert_eq!(remove(text.as_bytes(), OWN), None, "{text:?}");
             assert_eq!(add(text.as_bytes(), &block), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn blocks_of_other_names_are_not_each_others() {
+        let (one, other) = (render("how", "one"), render_as("bdr x", "how", "other"));
+        let both = add(&add(b"a\n", &one).unwrap(), &other).unwrap();
+        assert_eq!(remove(&both, OWN).unwrap(), add(b"a\n", &other).unwrap());
+        assert_eq!(remove(&both, "bdr x").unwrap(), add(b"a\n", &one).unwrap());
     }
 }

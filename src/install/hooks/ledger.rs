@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Action, Form, Kind, Standing, Step, Wanted, at_file, block, deploy, git, hex_of, is_own, json,
-    look, look_at_hook, servers, text_of,
+    look, look_at_hook, servers, sessions, text_of,
 };
 use crate::base::error::{Error, IoContext as _, Result};
 use crate::base::path::{RawName, show};
@@ -153,6 +153,7 @@ impl Ledger {
             kind: wanted.form.kind(),
             program: wanted.program.clone(),
             original,
+            wanted: Some(wanted.clone()),
         })
     }
 
@@ -161,6 +162,8 @@ impl Ledger {
     /// # Errors
     /// The file cannot be written; it is unchanged.
     pub fn apply(&mut self, step: &Step, now: DateTime<Utc>) -> Result<()> {
+        let again = self.planned_again(step)?;
+        let step = again.as_ref().unwrap_or(step);
         let known = self.edit(&step.target, &step.key).cloned();
         if matches!(step.action, Action::Remove | Action::Delete) {
             return self.take_out(step, known.as_ref());
@@ -231,6 +234,19 @@ impl Ledger {
         written
     }
 
+    /// Plans a step anew if its file is no longer what it was planned for: a step of another target
+    /// may have come first, and what it wrote would be lost.
+    fn planned_again(&self, step: &Step) -> Result<Option<Step>> {
+        if step.kind == Kind::Shim || std::fs::read(&step.file).ok() == step.before {
+            return Ok(None);
+        }
+        match (&step.wanted, self.edit(&step.target, &step.key)) {
+            (Some(wanted), _) => self.plan(wanted).map(Some),
+            (None, Some(edit)) => self.removal(edit).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
     /// Plans the removal of bdr's part for `target`, in files for which `wanted` is true; or says
     /// why that is impossible.
     pub fn plan_removal(
@@ -292,6 +308,7 @@ impl Ledger {
             kind: edit.kind,
             program: edit.program.as_path().to_path_buf(),
             original: None,
+            wanted: None,
         })
     }
 
@@ -305,6 +322,9 @@ impl Ledger {
     }
 
     fn take_out(&mut self, step: &Step, known: Option<&Edit>) -> Result<()> {
+        if let Some(known) = known {
+            self.rewrite_others(step, known)?;
+        }
         match &step.after {
             Some(after) => fsutil::write_atomic(&step.file, after, step.mode)?,
             None => match &step.aside {
@@ -313,12 +333,54 @@ impl Ledger {
                 None => fsutil::remove_file(&step.file).context("remove", &step.file)?,
             },
         }
+        self.forget(&step.target, &step.key);
         for dir in known.iter().flat_map(|edit| &edit.made) {
             // Keep it if somebody else uses it by now.
             fsutil::remove_empty_dir(dir.as_path());
+            let inside = |edit: &&mut Edit| edit.file.as_path().starts_with(dir.as_path());
+            // If that is another edit, it goes with the last of them.
+            if dir.as_path().exists()
+                && let Some(edit) = self.manifest.edits.iter_mut().find(inside)
+            {
+                edit.made.push(dir.clone());
+            }
         }
-        self.forget(&step.target, &step.key);
         self.save()
+    }
+
+    /// Makes the other edits of a file say that this one never was: they began with what it had
+    /// written, and would bring that back.
+    fn rewrite_others(&mut self, step: &Step, gone: &Edit) -> Result<()> {
+        let file = gone.file.as_path();
+        let is_other = |edit: &Edit| edit.target != gone.target && edit.file.as_path() == file;
+        // What the file was with the edit, and without.
+        let mut without: Vec<(String, Option<Vec<u8>>)> = Vec::new();
+        if let Some(Original(before)) = self.kept(gone) {
+            without.push((gone.after.clone(), before));
+        }
+        if let Some(before) = &step.before {
+            without.push((hex_of(before), step.after.clone()));
+        }
+        for edit in self.manifest.edits.iter().filter(|edit| is_other(edit)) {
+            if let Some(Original(Some(bytes))) = self.kept(edit)
+                && let Ok(left) = self.without(gone.kind, &gone.target, file, &bytes)
+            {
+                without.push((hex_of(&bytes), left));
+            }
+        }
+        let find = |hex: &str| without.iter().find(|(with, _)| with == hex);
+        for edit in self.manifest.edits.iter_mut().filter(|edit| is_other(edit)) {
+            if let Some((_, left)) = edit.before.as_deref().and_then(find) {
+                if let Some(left) = left {
+                    fsutil::write_atomic(&self.dir.join(hex_of(left)), left, 0o600)?;
+                }
+                edit.before = left.as_deref().map(hex_of);
+            }
+            if let Some((_, Some(left))) = find(&edit.after) {
+                edit.after = hex_of(left);
+            }
+        }
+        Ok(())
     }
 
     /// Returns a file without bdr's part; `None` if nothing is left.
@@ -334,7 +396,10 @@ impl Ledger {
                 let text = text_of(bytes, file)?;
                 Some(at_file(file, json::remove(&text, target))?.into_bytes())
             }
-            Kind::Block => Some(block::remove(bytes).ok_or_else(|| torn(file))?),
+            Kind::Block => {
+                let name = sessions::block_name(target);
+                Some(block::remove(bytes, &name).ok_or_else(|| torn(file))?)
+            }
             // Another program has replaced it.
             Kind::Own | Kind::Shim => (!is_own(bytes)).then(|| bytes.to_vec()),
             Kind::Scripts => {
@@ -420,7 +485,7 @@ pub(super) fn torn(file: &Path) -> Error {
             "`{}`: bdr's lines were altered, and bdr cannot tell which they are",
             show(file.as_os_str())
         ),
-        Some("remove them by hand, from `# >>> bdr >>>` to `# <<< bdr <<<`"),
+        Some("remove them by hand, from `# >>> bdr` to `# <<< bdr`"),
     )
 }
 

@@ -34,6 +34,11 @@ impl Shell {
         Self::ALL.into_iter().find(is_it)
     }
 
+    /// Returns a word as the shell reads it.
+    pub(super) fn quoted(self, word: &str) -> String {
+        (self.manner().quote)(word)
+    }
+
     /// Returns the line that protects a running session.
     pub fn line_for_now(self, program: &str) -> String {
         let word = self.word();
