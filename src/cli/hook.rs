@@ -31,11 +31,12 @@ use crate::app::context::{Context, Needs, NeedsConfig, guard_is_off, may_have_ru
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::guard as guarding;
-use crate::app::guard::{is_in_git, uncaptured};
+use crate::app::guard::is_in_git;
 use crate::app::tick;
 use crate::ui::{ColorChoice, Ui};
 
 mod git;
+mod session;
 mod shell;
 
 /// Answer the hook of a coding agent, a shell or git
@@ -169,22 +170,19 @@ fn answer_event(host: Host, event: &Event, global: &Global) -> Reply {
     if guard_is_off() {
         return hook.say(Answer::Silence);
     }
+    // This has to be fast: nothing else is looked up.
+    if matches!(event.moment, Moment::Before | Moment::After) && only_looks(event) {
+        return hook.say(Answer::Silence);
+    }
+    if let Some(reply) = hook.in_session() {
+        return reply;
+    }
     match event.moment {
-        // This has to be fast: nothing else is looked up.
-        Moment::Before | Moment::After if only_looks(event) => hook.say(Answer::Silence),
-        // What a session destroys is kept and recorded by the guard that captures it.
-        _ if joins_session(global) => hook.say(Answer::Silence),
         Moment::Before => hook.before(),
         Moment::After => hook.after(),
         Moment::Prompt | Moment::SessionEnd => hook.close_leftovers(),
         Moment::Other => hook.say(Answer::Silence),
     }
-}
-
-/// Returns true if a guard above captures this process and whatever the tool or line does.
-fn joins_session(global: &Global) -> bool {
-    uncaptured::may_be_captured()
-        && silent_context(global).is_ok_and(|cx| uncaptured::is_captured(&cx))
 }
 
 fn only_looks(event: &Event) -> bool {

@@ -264,3 +264,52 @@ fn a_shell_of_ones_own_is_a_session_and_there_is_none_in_another() {
     place.run(&["undo", "--yes"], 0);
     assert_eq!(std::fs::read(place.tree().join("a")).unwrap(), b"precious");
 }
+
+#[test]
+fn an_agent_in_a_session_hears_once_what_each_of_its_tools_did() {
+    let place = with_shells(Some("before\n"));
+    if !captures(&place) {
+        return;
+    }
+    place.write("inside", b"1");
+    place.write("fix.sh", b"rm inside; echo x >> \"$HOME/.bashrc\"\n");
+    for name in ["PreToolUse", "PostToolUse"] {
+        let event = serde_json::json!({"session_id": "s1", "cwd": place.tree(), "hook_event_name": name,
+            "tool_name": "Bash", "tool_use_id": "1", "tool_input": {"command": "sh fix.sh"}});
+        std::fs::write(place.path(name), event.to_string()).unwrap();
+    }
+    let script = "#!/bin/sh\n\
+        \"$PROGRAM\" hook claude < ../PreToolUse > \"$HOME/.cache/before\"\n\
+        sh -c 'sh fix.sh; true'\n\
+        \"$PROGRAM\" hook claude < ../PostToolUse > \"$HOME/.cache/after\"\n\
+        \"$PROGRAM\" hook claude < ../PostToolUse > \"$HOME/.cache/again\"\n";
+    // What is written there is nothing to tell.
+    std::fs::create_dir(place.path("home/.cache")).unwrap();
+    agent(&place);
+    std::fs::write(place.path("bin/claude"), script).unwrap();
+    let mut guard = place.bdr(&["guard", "--session", "--"]);
+    guard.arg(place.path("bin/claude"));
+    guard
+        .env("PROGRAM", env!("CARGO_BIN_EXE_bdr"))
+        .env("BDR_BACKGROUND", "0");
+    let output = guard.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let cache = place.path("home/.cache");
+    let said = |name: &str| std::fs::read_to_string(cache.join(name)).unwrap();
+    assert_eq!(said("before"), "");
+    let after = said("after");
+    for part in [
+        "1 file deleted (1 B), 1 file changed; ",
+        "outside of the project: ~/.bashrc changed; undo with `bdr undo ",
+    ] {
+        assert!(after.contains(part), "{after}");
+    }
+    assert_eq!(said("again"), "");
+    // The command that it names does that, and nothing else.
+    let (_, id) = after.split_once("`bdr undo ").unwrap();
+    let (id, _) = id.split_once('`').unwrap();
+    place.run(&["undo", id, "--yes"], 0);
+    assert_eq!(std::fs::read(place.tree().join("inside")).unwrap(), b"1");
+    let rc = std::fs::read(place.path("home/.bashrc")).unwrap();
+    assert_eq!(rc, b"before\n");
+}

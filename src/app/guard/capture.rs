@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use bdr::base::id::OperationId;
 use bdr::disk::fsutil;
 use bdr::effects::Assessment;
 use bdr::protect::calls::{self, Protected, RunOptions, Tally, Unkept};
@@ -24,15 +25,13 @@ struct Trial {
     trouble: Option<String>,
 }
 
-/// Returns true if this process is captured by a guard above it that still lives. What a captured
+/// Returns the operation of the guard that captures this process and still lives. What a captured
 /// command left running has its filter and its environment, but nobody keeps anything any more.
-pub(crate) fn is_captured(repo: &Repository) -> bool {
-    let Some(operation) = variable(CAPTURED).and_then(|id| id.into_string().ok()?.parse().ok())
-    else {
-        return false;
-    };
+pub(crate) fn captured_by(repo: &Repository) -> Option<OperationId> {
+    let operation = variable(CAPTURED)?.into_string().ok()?.parse().ok()?;
     let status = || std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    calls::is_live(repo, operation) && status().lines().any(|line| line == "Seccomp:\t2")
+    let lives = calls::is_live(repo, operation);
+    (lives && status().lines().any(|line| line == "Seccomp:\t2")).then_some(operation)
 }
 
 /// Says why a command cannot be captured here.

@@ -1,5 +1,6 @@
 //! Why commands are not captured by their calls, where that was wanted.
 
+use bdr::base::id::OperationId;
 use bdr::disk::fsutil;
 use bdr::repo::Repository;
 use serde::{Deserialize, Serialize};
@@ -23,13 +24,21 @@ pub(crate) fn may_be_captured() -> bool {
     variable(CAPTURED).is_some()
 }
 
+/// Returns the operation of the guard above this process that captures it, if there is one.
+pub(crate) fn captured_by(repo: &Repository) -> Option<OperationId> {
+    #[cfg(target_os = "linux")]
+    return super::capture::captured_by(repo);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = repo;
+        None
+    }
+}
+
 /// Returns true if a guard above this process captures it. Without a repository nothing does.
 pub(crate) fn is_captured(cx: &Context) -> bool {
-    #[cfg(target_os = "linux")]
-    let lives = |repo: &Repository| super::capture::is_captured(repo);
-    #[cfg(not(target_os = "linux"))]
-    let lives = |_: &Repository| false;
-    may_be_captured() && cx.repository().is_ok_and(|repo| lives(&repo))
+    let lives = |repo: Repository| captured_by(&repo).is_some();
+    may_be_captured() && cx.repository().is_ok_and(lives)
 }
 
 /// More reasons than this are not remembered.
