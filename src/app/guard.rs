@@ -18,6 +18,8 @@ use crate::ui::plural;
 pub(crate) use background::{
     close_later, is_system_rm, start as settle_in_background, still_running, tell as tell_settled,
 };
+#[cfg(target_os = "linux")]
+pub(crate) use outside::outside_of_session;
 pub(crate) use outside::{Outside, outside, outside_words, say_outside};
 pub(crate) use words::{
     explain, is_in_git, missed_of_operands, name_missed, shell_words, summary, typed, undo_command,

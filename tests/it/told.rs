@@ -210,3 +210,42 @@ fn an_agent_hears_what_its_command_changed_elsewhere() {
     std::fs::write(&bashrc, "edited\n").unwrap();
     assert_eq!(hook("PostToolUse", "Edit", "2", &edit), "");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_session_says_at_its_end_where_its_commands_changed_something_elsewhere() {
+    let place = world();
+    let mut trial = place.bdr(&["guard", "--capture", "only", "--", "rm", "-f", "none"]);
+    let trial = trial.env("BDR_BACKGROUND", "0").output().unwrap();
+    if stderr(&trial).contains("cannot be captured here") {
+        println!("SKIPPED: system calls cannot be captured on this machine");
+        return;
+    }
+    // An agent writes its own configuration all the time; a command that it starts should not.
+    let agent = place.path("claude");
+    let script = "#!/bin/sh\necho '{}' > \"$HOME/.claude.json\"\nsh -c \"$1\"\n";
+    std::fs::write(&agent, script).unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&agent, open).unwrap();
+    let agent = agent.to_str().unwrap();
+    let output = guard(&place, &["guard", "--session", "--", agent, "rm inside"]);
+    assert!(outside(&output).is_empty(), "{}", stderr(&output));
+    place.write("inside", b"1");
+    let output = guard(
+        &place,
+        &["guard", "--session", "--", agent, "sh fix.sh; true"],
+    );
+    assert_eq!(
+        outside(&output),
+        [
+            "bdr: outside of the project",
+            "bdr:   ~/.claude.json changed (configuration of an agent)",
+            "bdr:   ~/work/other/src.c deleted (another repository)",
+            "bdr:   ~/.bashrc changed",
+            "bdr:   ~/.config/app: 2 created",
+            "bdr:   ~/notes/one changed",
+        ],
+        "{}",
+        stderr(&output)
+    );
+}

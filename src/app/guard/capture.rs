@@ -172,7 +172,7 @@ pub(crate) fn tell_refused(
 }
 
 /// Tells what the commands of a session did.
-pub(crate) fn tell_session(cx: &Context, session: &Operation, tally: Tally) {
+pub(crate) fn tell_session(cx: &Context, repo: &Repository, session: &Operation, tally: Tally) {
     let id = session.begin.id.prefix(&[]);
     if tally.operations == 0 {
         cx.ui.say("bdr: the session changed nothing");
@@ -193,4 +193,6 @@ pub(crate) fn tell_session(cx: &Context, session: &Operation, tally: Tally) {
         "bdr: {operations} in this session: {} · bdr log · undo all of it: bdr undo {id}",
         parts.join(", ")
     ));
+    let elsewhere = super::outside_of_session(cx, repo, session, tally.operations);
+    super::say_outside(cx, &elsewhere, None);
 }

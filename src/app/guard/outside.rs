@@ -7,9 +7,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Component, Path, PathBuf};
 
+use bdr::base::path::os_to_bytes;
 use bdr::disk::fsutil;
-use bdr::effects::Assessment;
+use bdr::effects::{Assessment, Operand};
 use bdr::find::discover::is_of_an_agent;
+use bdr::model::hosts;
 use bdr::model::manifest::Kind;
 use bdr::repo::Repository;
 use bdr::repo::by_path::root_path;
@@ -144,45 +146,59 @@ pub(crate) fn outside(
     operation: &Operation,
     assessment: &Assessment,
 ) -> Vec<Outside> {
-    let own =
-        |root: &&RootChanges| !root.is_empty() && !operation.begin.elsewhere.contains(&root.name);
-    let roots: Vec<&RootChanges> = operation
-        .end
-        .iter()
-        .flat_map(|end| &end.roots)
-        .filter(own)
-        .collect();
-    if roots.is_empty() {
+    let operations = std::slice::from_ref(operation);
+    of_all(cx, repo, operations, &assessment.operands)
+}
+
+/// So many operations of a session are looked at: with more, what they did is for `bdr log`.
+#[cfg(target_os = "linux")]
+const LONGEST_SESSION: u64 = 500;
+
+/// Returns where the commands of a session changed something outside of its project.
+#[cfg(target_os = "linux")]
+pub(crate) fn outside_of_session(
+    cx: &Context,
+    repo: &Repository,
+    session: &Operation,
+    operations: u64,
+) -> Vec<Outside> {
+    let id = session.begin.id;
+    if operations > LONGEST_SESSION {
         return Vec::new();
     }
-    let snapshot = operation.begin.before.and_then(|id| repo.snapshot(id).ok());
-    let mut project = Project::around(cx, assessment);
-    let mut found: BTreeMap<(What, PathBuf), Outside> = BTreeMap::new();
-    for root in roots {
-        let base = root_path(root, snapshot.as_ref());
-        if !base.is_absolute() {
+    let mut all = repo.operations_after(id).unwrap_or_default();
+    all.retain(|operation| operation.begin.session == Some(id));
+    of_all(cx, repo, &all, &[])
+}
+
+fn of_all(
+    cx: &Context,
+    repo: &Repository,
+    operations: &[Operation],
+    named: &[Operand],
+) -> Vec<Outside> {
+    let mut project = None;
+    let mut found = BTreeMap::new();
+    for operation in operations {
+        let own = |root: &&RootChanges| {
+            !root.is_empty() && !operation.begin.elsewhere.contains(&root.name)
+        };
+        let roots = operation.end.iter().flat_map(|end| &end.roots);
+        let roots: Vec<&RootChanges> = roots.filter(own).collect();
+        if roots.is_empty() {
             continue;
         }
-        let gone = root.removed.iter().chain(&root.lost);
-        let gone = gone.map(|path| (path, Fate::Deleted));
-        let stamps = root.created.iter().map(|stamp| (stamp, Fate::Created));
-        let stamps = stamps.chain(root.modified.iter().map(|stamp| (stamp, Fate::Modified)));
-        // A directory changes with whatever is in it.
-        let stamps = stamps.filter(|(stamp, _)| stamp.kind != Kind::Dir);
-        let stamps = stamps.map(|(stamp, fate)| (&stamp.path, fate));
-        let altered = root.altered.iter().map(|path| (path, Fate::Modified));
-        for (path, fate) in gone.chain(stamps).chain(altered) {
-            let path = path.to_path(&base);
-            if let Some((what, place)) = project.place_outside(&path, fate) {
-                let one = found.entry((what, place.clone())).or_insert(Outside {
-                    what,
-                    path: place,
-                    deleted: 0,
-                    created: 0,
-                    modified: 0,
-                    only: Some(path.clone()),
-                });
-                one.add(fate, &path);
+        let project = project.get_or_insert_with(|| Project::around(cx, named));
+        project.is_agent = {
+            let words = operation.begin.argv.iter();
+            let words: Vec<_> = words.map(|word| os_to_bytes(&word.0)).collect();
+            hosts::is_agent(&words)
+        };
+        let snapshot = operation.begin.before.and_then(|id| repo.snapshot(id).ok());
+        for root in roots {
+            let base = root_path(root, snapshot.as_ref());
+            if base.is_absolute() {
+                project.add(root, &base, &mut found);
             }
         }
     }
@@ -269,11 +285,44 @@ struct Project {
     passing: Vec<PathBuf>,
     /// The command says that it works on these.
     named: Vec<PathBuf>,
+    /// The command is an agent, whose own configuration it writes all the time.
+    is_agent: bool,
     repositories: HashMap<PathBuf, Option<PathBuf>>,
 }
 
 impl Project {
-    fn around(cx: &Context, assessment: &Assessment) -> Self {
+    /// Adds what changed in a root.
+    fn add(
+        &mut self,
+        root: &RootChanges,
+        base: &Path,
+        found: &mut BTreeMap<(What, PathBuf), Outside>,
+    ) {
+        let gone = root.removed.iter().chain(&root.lost);
+        let gone = gone.map(|path| (path, Fate::Deleted));
+        let stamps = root.created.iter().map(|stamp| (stamp, Fate::Created));
+        let stamps = stamps.chain(root.modified.iter().map(|stamp| (stamp, Fate::Modified)));
+        // A directory changes with whatever is in it.
+        let stamps = stamps.filter(|(stamp, _)| stamp.kind != Kind::Dir);
+        let stamps = stamps.map(|(stamp, fate)| (&stamp.path, fate));
+        let altered = root.altered.iter().map(|path| (path, Fate::Modified));
+        for (path, fate) in gone.chain(stamps).chain(altered) {
+            let path = path.to_path(base);
+            if let Some((what, place)) = self.place_outside(&path, fate) {
+                let one = found.entry((what, place.clone())).or_insert(Outside {
+                    what,
+                    path: place,
+                    deleted: 0,
+                    created: 0,
+                    modified: 0,
+                    only: Some(path.clone()),
+                });
+                one.add(fate, &path);
+            }
+        }
+    }
+
+    fn around(cx: &Context, named: &[Operand]) -> Self {
         let real = |path: &Path| fsutil::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
         let home = cx.home.as_deref().map(real);
         let mut inside = Vec::new();
@@ -308,10 +357,7 @@ impl Project {
         );
         // A name for everything says nothing.
         let wide = |path: &Path| home.as_ref().is_some_and(|home| home.starts_with(path));
-        let named = assessment
-            .operands
-            .iter()
-            .filter(|one| one.itself && !one.glob);
+        let named = named.iter().filter(|one| one.itself && !one.glob);
         let named = named.map(|one| bdr::protect::guard::canonical_parent(&one.path));
         let named = named.filter(|path| !wide(path)).collect();
         Self {
@@ -319,6 +365,7 @@ impl Project {
             home,
             passing,
             named,
+            is_agent: false,
             repositories: HashMap::new(),
         }
     }
@@ -352,6 +399,9 @@ impl Project {
             }
             let home = self.home.clone().unwrap_or_default();
             if is_of_an_agent(below) {
+                if self.is_agent && fate != Fate::Deleted {
+                    return None;
+                }
                 return Some((What::Agent, home.join(own_of(below))));
             }
             return Some(match (self.repository(path), hidden) {
@@ -425,6 +475,7 @@ mod tests {
             home: Some(PathBuf::from("/h/u")),
             passing: vec![PathBuf::from("/tmp"), PathBuf::from("/h/u/.cache")],
             named: vec![PathBuf::from("/h/u/.named")],
+            is_agent: false,
             repositories: HashMap::new(),
         };
         let mut place = |path: &str, fate: Fate| {

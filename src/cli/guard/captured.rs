@@ -145,7 +145,7 @@ fn after_capture(
         }
     };
     if operation.begin.session.is_some() {
-        capture::tell_session(cx, &operation, done.tally);
+        capture::tell_session(cx, repo, &operation, done.tally);
     } else {
         let missed: Vec<&PathNote> = operation.begin.not_captured.iter().collect();
         name_missed(cx, &missed);
