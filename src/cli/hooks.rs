@@ -409,7 +409,7 @@ fn refused_lines(cx: &Context, outcome: &Outcome, refused: &(String, Option<Stri
     let sign = cx.ui.out.red("refused");
     let fix = fix.as_ref().map(|fix| format!("        fix: {fix}\n"));
     format!(
-        "{sign} {:<10} {why}\n{}",
+        "{sign} {:<14} {why}\n{}",
         outcome.target,
         fix.unwrap_or_default()
     )
@@ -435,7 +435,7 @@ fn git_line(cx: &Context, outcome: &Outcome, step: &Step, outcomes: &[Outcome]) 
         (true, _) => "   the previous one runs after it",
     };
     format!(
-        "{:<7} {:<10} {}: {}{previous}\n",
+        "{:<7} {:<14} {}: {}{previous}\n",
         step.action.word(),
         outcome.target,
         cx.shown_absolute(dir),
@@ -447,7 +447,7 @@ fn git_line(cx: &Context, outcome: &Outcome, step: &Step, outcomes: &[Outcome]) 
 /// judge it before they let bdr into their start-up files.
 fn step_lines(cx: &Context, outcome: &Outcome, step: &Step, dry_run: bool) -> String {
     let place = cx.shown_absolute(&step.file);
-    let mut text = format!("{:<7} {:<10} {place}\n", step.action.word(), outcome.target);
+    let mut text = format!("{:<7} {:<14} {place}\n", step.action.word(), outcome.target);
     if dry_run {
         let old = step.before.as_deref().unwrap_or_default();
         let new = step.after.as_deref().unwrap_or_default();
@@ -591,7 +591,7 @@ fn status(cx: &Context) -> Result<u8, Failure> {
             None => cx.ui.out.green("✓"),
             Some(_) => cx.ui.out.yellow("!"),
         };
-        text.push_str(&format!("{sign} {:<10} {place}\n", one.seen.target));
+        text.push_str(&format!("{sign} {:<14} {place}\n", one.seen.target));
         if let Some((why, fix)) = &one.trouble {
             text.push_str(&format!("  {why}\n  fix: {fix}\n"));
         }

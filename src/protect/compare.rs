@@ -27,8 +27,10 @@ mod present;
 mod stamp;
 
 pub(crate) use present::{Present, Standing};
+#[cfg(target_os = "linux")]
+pub(crate) use stamp::UNKNOWN;
 pub use stamp::is_stamped;
-pub(crate) use stamp::{UNKNOWN, stamp};
+pub(crate) use stamp::stamp;
 
 /// Returns true if an object has the content of an entry, or the target of a symlink. It reads the
 /// object instead of trusting its times, but opens it only if kind and size fit.

@@ -29,6 +29,10 @@ use crate::app::tick;
 /// What became of a command that was to be captured.
 pub(super) enum Captured {
     /// It ran, and bdr exits with this.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "nothing is captured there")
+    )]
     Ran(i32),
     /// A snapshot has to protect it; and why, if capture was wanted.
     Not(Option<String>),
