@@ -69,15 +69,23 @@ pub(super) fn of(file: impl AsFd) -> Option<u64> {
 /// Returns the paths at which something could be seen here, those of the oldest mounts first. `path`
 /// is its path for a thread, in the mount with this number.
 pub(super) fn paths_here(thread: u32, mount: u64, path: &Path) -> Vec<PathBuf> {
-    let theirs = all(&thread.to_string());
-    theirs
-        .iter()
+    let Some(mut theirs) = all(&thread.to_string())
+        .into_iter()
         .find(|theirs| theirs.id == mount)
-        .map_or_else(Vec::new, |theirs| {
-            let mut here = all("self");
-            here.retain(|here| is_known(here.id, &here.at));
-            paths_in(theirs, &here, path)
-        })
+    else {
+        return Vec::new();
+    };
+    // Its mounts are listed as it sees them, which may be from another root.
+    if let Ok(root) = rustix::fs::readlink(format!("/proc/{thread}/root"), Vec::new()) {
+        let at = theirs.at.strip_prefix("/").unwrap_or(&theirs.at);
+        theirs.at = match at.as_os_str().is_empty() {
+            true => PathBuf::from(OsString::from_vec(root.into_bytes())),
+            false => Path::new(&OsString::from_vec(root.into_bytes())).join(at),
+        };
+    }
+    let mut here = all("self");
+    here.retain(|here| is_known(here.id, &here.at));
+    paths_in(&theirs, &here, path)
 }
 
 fn paths_in(theirs: &Mount, here: &[Mount], path: &Path) -> Vec<PathBuf> {

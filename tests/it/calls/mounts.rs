@@ -15,6 +15,19 @@ fn what_a_sandbox_sees_elsewhere_comes_back_where_it_is() {
             "unshare -Urmpf --mount-proc sh -ec 'rm a; mount -t tmpfs t d; echo x > d/x; rm d/x; umount d; rm d/b'",
         );
         lines.push("unshare -Ur sh -ec 'rm a; chmod 700 d; rm -r d/e'");
+        lines.push("unshare -Urm sh -ec 'mkdir n; mount --bind d n; rm n/b; echo z > n/e/c; umount n'; rm a");
+        lines.push(
+            "unshare -Urm sh -ec 'mkdir n o; mount --bind d n; mount --move n o; rm o/b'; rm a",
+        );
+        lines
+            .push("unshare -Urm sh -ec 'mount --bind a mode; echo z > mode; umount mode; rm -r d'");
+        lines.push(
+            "unshare -Urm sh -ec 'mkdir r; mount --rbind / r; chroot r sh -ec \"cd $PWD; rm a; rm -r d\"'",
+        );
+        lines.push(
+            "unshare -Urm sh -ec 'mkdir r r/w; for x in usr lib lib64 bin; do mkdir r/$x; mount --rbind /$x r/$x; done; \
+             mount --bind d r/w; chroot r sh -ec \"rm /w/b; echo q > /w/e/c; mv /w/e /w/f; cd /w; ln -s x y\"'",
+        );
     }
     let sandbox = ["--bind", "/", "/", "--dev", "/dev", "--proc", "/proc"];
     let mut trial = sandbox.to_vec();
