@@ -249,3 +249,22 @@ fn a_session_says_at_its_end_where_its_commands_changed_something_elsewhere() {
         stderr(&output)
     );
 }
+
+#[test]
+fn a_project_that_is_deleted_around_the_command_is_not_outside() {
+    let place = world();
+    std::fs::create_dir_all(place.tree().join("sub")).unwrap();
+    let git = Command::new("git")
+        .args(["init", "-q"])
+        .current_dir(place.tree())
+        .status();
+    assert!(git.unwrap().success());
+    let line = "cd ..; find . -mindepth 1 -delete";
+    let mut command = place.bdr(&["guard", "--capture", "off", "--", "sh", "-c", line]);
+    command
+        .current_dir(place.tree().join("sub"))
+        .env("BDR_BACKGROUND", "0");
+    let output = command.output().unwrap();
+    assert!(!place.tree().join("inside").exists(), "{}", stderr(&output));
+    assert!(outside(&output).is_empty(), "{}", stderr(&output));
+}

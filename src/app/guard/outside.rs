@@ -198,6 +198,7 @@ fn of_all(
         for root in roots {
             let base = root_path(root, snapshot.as_ref());
             if base.is_absolute() {
+                project.extend_to_deleted(root, &base);
                 project.add(root, &base, &mut found);
             }
         }
@@ -285,12 +286,23 @@ struct Project {
     passing: Vec<PathBuf>,
     /// The command says that it works on these.
     named: Vec<PathBuf>,
+    /// Where it ran.
+    here: PathBuf,
     /// The command is an agent, whose own configuration it writes all the time.
     is_agent: bool,
     repositories: HashMap<PathBuf, Option<PathBuf>>,
 }
 
 impl Project {
+    /// Takes in the work tree around the command of which the command has deleted the repository.
+    fn extend_to_deleted(&mut self, root: &RootChanges, base: &Path) {
+        let gone = root.removed.iter().map(|path| path.to_path(base));
+        let tops = gone.filter(|path| path.ends_with(".git"));
+        let tops = tops.filter_map(|path| path.parent().map(Path::to_path_buf));
+        let around = tops.filter(|top| self.here.starts_with(top));
+        self.inside.extend(around.collect::<Vec<_>>());
+    }
+
     /// Adds what changed in a root.
     fn add(
         &mut self,
@@ -325,8 +337,11 @@ impl Project {
     fn around(cx: &Context, named: &[Operand]) -> Self {
         let real = |path: &Path| fsutil::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
         let home = cx.home.as_deref().map(real);
-        let mut inside = Vec::new();
-        match git2::Repository::discover(&cx.cwd) {
+        let here = real(&cx.cwd);
+        // The command may have deleted where it ran.
+        let left = here.ancestors().find(|dir| dir.is_dir()).unwrap_or(&here);
+        let mut inside = vec![here.clone()];
+        match git2::Repository::discover(left) {
             Ok(found) => {
                 inside.extend(found.workdir().map(real));
                 // Of a linked work tree it lies elsewhere.
@@ -339,7 +354,7 @@ impl Project {
                 let source = sources
                     .filter(around)
                     .max_by_key(|path| path.components().count());
-                inside.push(source.cloned().unwrap_or_else(|| real(&cx.cwd)));
+                inside.extend(source.cloned());
             }
         }
         let mut passing: Vec<PathBuf> = cx.places.own();
@@ -365,6 +380,7 @@ impl Project {
             home,
             passing,
             named,
+            here,
             is_agent: false,
             repositories: HashMap::new(),
         }
@@ -374,7 +390,7 @@ impl Project {
     /// tell.
     fn place_outside(&mut self, path: &Path, fate: Fate) -> Option<(What, PathBuf)> {
         let is_in = |dirs: &[PathBuf]| dirs.iter().any(|dir| path.starts_with(dir));
-        if is_in(&self.passing) || is_in(&self.named) {
+        if is_in(&self.passing) || is_in(&self.named) || self.here.starts_with(path) {
             return None;
         }
         let below = self
@@ -475,6 +491,7 @@ mod tests {
             home: Some(PathBuf::from("/h/u")),
             passing: vec![PathBuf::from("/tmp"), PathBuf::from("/h/u/.cache")],
             named: vec![PathBuf::from("/h/u/.named")],
+            here: PathBuf::from("/data/p/sub"),
             is_agent: false,
             repositories: HashMap::new(),
         };
@@ -494,6 +511,8 @@ mod tests {
             ("/var/lib/x/y", is(What::System, "/var/lib")),
             ("/data/x/y", is(What::Other, "/data/x")),
             ("/data/x/.git/config", is(What::Repository, "/data/x")),
+            // With it goes the directory where the command ran.
+            ("/data/p", None),
             ("/tmp/x", None),
             ("/h/u/.cache/x", None),
             ("/h/u/.named/x", None),
