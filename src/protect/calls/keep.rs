@@ -188,18 +188,14 @@ impl<'a> Keeper<'a> {
         match call {
             Call::Open { place, flags } => {
                 let flags = caller.argument(flags);
-                let follow = !NO_FOLLOW.iter().any(|flag| flags & flag != 0);
-                let spot = caller.spot(place, follow && flags & EXCLUSIVE == 0)?;
-                self.opened(caller, spot, flags)
+                self.opens(caller, place, flags)
             }
             Call::OpenHow { place, how } => {
                 let flags = caller.number_at(how)?;
                 if flags & (ACCESS | CREATE | TRUNCATE) == 0 {
                     return Ok(Verdict::Happens);
                 }
-                let follow = !NO_FOLLOW.iter().any(|flag| flags & flag != 0);
-                let spot = caller.spot(place, follow && flags & EXCLUSIVE == 0)?;
-                self.opened(caller, spot, flags)
+                self.opens(caller, place, flags)
             }
             Call::Create { place } => {
                 let spot = caller.spot(place, true)?;
@@ -362,6 +358,12 @@ impl<'a> Keeper<'a> {
         Ok(fits)
     }
 
+    fn opens(&mut self, caller: &mut Caller<'_>, place: Place, flags: u64) -> io::Result<Verdict> {
+        let follow = !NO_FOLLOW.iter().any(|flag| flags & flag != 0);
+        let spot = caller.spot(place, follow && flags & EXCLUSIVE == 0)?;
+        self.opened(caller, spot, flags)
+    }
+
     fn opened(
         &mut self,
         caller: &Caller<'_>,
@@ -434,7 +436,17 @@ impl<'a> Keeper<'a> {
 
     /// A file is written to: its content must be elsewhere before.
     fn is_written(&mut self, spot: &Spot, stat: Stat) -> io::Result<()> {
-        self.unlink_kept(spot, &stat)?;
+        let number = (stat.device, stat.inode);
+        let link = self.linked.get(&number).cloned();
+        if let Err(error) = self.unlink_kept(spot, &stat) {
+            // What is kept would change along with the file.
+            self.linked.extend(link.map(|link| (number, link)));
+            if self.unkept == Unkept::Stays {
+                self.refusal = Some(error.to_string());
+                return Ok(());
+            }
+            return Err(error);
+        }
         self.keep_by(spot, stat, Self::copy)
     }
 

@@ -278,6 +278,17 @@ fn where_the_disk_is_full_everything_is_kept_elsewhere() {
         let _ = place.bdr(&["settle"]).output().unwrap();
         resize(&mounted, "size=3M,nr_inodes=40");
     }
+    // What is kept by a second name would change along with the file.
+    let line = "ln big second; rm big; echo over >> second; echo again >> second; true";
+    let before = pictures(&place);
+    let output = captured(&place, line);
+    let said = stderr(&output);
+    assert!(said.contains("could not be kept"), "{said}");
+    resize(&mounted, "size=12M");
+    undone(&place, line);
+    for (before, after) in before.iter().zip(&pictures(&place)) {
+        assert_same(before, after, line);
+    }
 }
 
 fn resize(mounted: &Mounted, options: &str) {
