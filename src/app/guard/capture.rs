@@ -98,6 +98,8 @@ pub(crate) fn run(
     command: &[OsString],
     how: How<'_>,
 ) -> bdr::Result<Protected> {
+    // Read before the command, which may take away the rights to it (`chmod 0 ~`).
+    let _ = repo.vault().binding_key();
     let options = RunOptions {
         argv: command.to_vec(),
         cwd: cx.cwd.clone(),

@@ -120,7 +120,10 @@ fn begin_of(
     not_captured.extend(foreign.map(|path| note(path, "it is in a mount that the command made")));
     if taken.unseen > 0 {
         let cwd = head.cwd.as_path().to_path_buf();
-        let reason = format!("{} calls of programs could not be looked at", taken.unseen);
+        let reason = match taken.unseen {
+            1 => "a call of a program could not be looked at".to_owned(),
+            unseen => format!("{unseen} calls of programs could not be looked at"),
+        };
         not_captured.push(note(&cwd, &reason));
     }
     let words = (head.argv.clone(), head.cwd.clone());

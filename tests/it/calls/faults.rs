@@ -454,8 +454,12 @@ fn two_guards_that_destroy_one_tree_lose_nothing() {
     for mut guard in running {
         guard.wait().unwrap();
     }
-    for _ in lines {
-        let undo = place.bdr(&["undo", "--yes"]).output().unwrap();
+    let log = place.json(&["log"]);
+    let guards = log["operations"].as_array().unwrap();
+    assert_eq!(guards.len(), 2, "{log}");
+    for guard in guards {
+        let id = guard["id"].as_str().unwrap();
+        let undo = place.bdr(&["undo", id, "--yes"]).output().unwrap();
         // What the other one has made since is a conflict, and both versions stay.
         assert!(
             matches!(undo.status.code(), Some(0 | 3)),
@@ -475,6 +479,64 @@ fn two_guards_that_destroy_one_tree_lose_nothing() {
     }
 }
 
+/// Makes a world that of an ordinary user, with a bdr that it may start, in the directory returned.
+fn given_to_nobody(place: &Place) -> std::path::PathBuf {
+    let shared = place.path("shared");
+    std::fs::create_dir(&shared).unwrap();
+    let readable = std::fs::Permissions::from_mode(0o755);
+    std::fs::copy(env!("CARGO_BIN_EXE_bdr"), shared.join("bdr")).unwrap();
+    std::fs::set_permissions(shared.join("bdr"), readable.clone()).unwrap();
+    std::fs::set_permissions(place.dir.path(), readable).unwrap();
+    let given = Command::new("chown")
+        .args(["-R", "65534:65534"])
+        .args([place.tree(), place.path("home")])
+        .status();
+    assert!(given.unwrap().success());
+    shared
+}
+
+fn as_nobody(place: &Place, args: &[&str]) -> Output {
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg(place.path("shared/bdr"))
+        .args(args)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("HOME", place.path("home"))
+        .env("BDR_HOME", place.path("home/bdr"))
+        .env("BDR_BACKGROUND", "0")
+        .current_dir(place.tree());
+    command.output().unwrap()
+}
+
+#[test]
+fn a_command_that_shuts_its_user_out_is_undone_by_the_user() {
+    if !is_root() || !works("setpriv", &["--reuid", "65534", "true"]) {
+        return skipped("an ordinary user who is shut out (needs root and setpriv)");
+    }
+    let place = world();
+    given_to_nobody(&place);
+    let home = place.path("home");
+    let first = as_nobody(&place, &["guard", "--capture", "only", "--", "rm", "mode"]);
+    if stderr(&first).contains("cannot be captured here") {
+        return skipped(&stderr(&first));
+    }
+    let before = std::fs::metadata(&home).unwrap().mode();
+    let line = "rm a; chmod 000 \"$HOME\"";
+    let output = as_nobody(
+        &place,
+        &["guard", "--capture", "only", "--", "sh", "-c", line],
+    );
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(std::fs::metadata(&home).unwrap().mode() & 0o777, 0);
+    std::fs::set_permissions(&home, PermissionsExt::from_mode(0o700)).unwrap();
+    let undo = as_nobody(&place, &["undo", "--yes"]);
+    assert_eq!(undo.status.code(), Some(0), "{}", stderr(&undo));
+    assert!(place.tree().join("a").exists());
+    assert_eq!(std::fs::metadata(&home).unwrap().mode(), before);
+}
+
 /// A filter is accepted only from who gives up gaining rights: a set-user-ID program inside runs with
 /// the rights that the command has.
 #[test]
@@ -483,33 +545,10 @@ fn a_set_user_id_program_inside_gains_no_rights_and_the_rest_is_captured() {
         return skipped("a set-user-ID program inside (needs root and setpriv)");
     }
     let place = world();
-    let shared = place.path("shared");
-    std::fs::create_dir(&shared).unwrap();
-    let nobody = std::fs::Permissions::from_mode(0o755);
-    std::fs::copy(env!("CARGO_BIN_EXE_bdr"), shared.join("bdr")).unwrap();
+    let shared = given_to_nobody(&place);
+    let as_nobody = |args: &[&str]| as_nobody(&place, args);
     std::fs::copy("/usr/bin/id", shared.join("id")).unwrap();
-    std::fs::set_permissions(shared.join("bdr"), nobody.clone()).unwrap();
     std::fs::set_permissions(shared.join("id"), PermissionsExt::from_mode(0o4755)).unwrap();
-    std::fs::set_permissions(place.dir.path(), nobody).unwrap();
-    let given = Command::new("chown")
-        .args(["-R", "65534:65534"])
-        .args([place.tree(), place.path("home")])
-        .status();
-    assert!(given.unwrap().success());
-    let as_nobody = |args: &[&str]| {
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
-            .arg(shared.join("bdr"))
-            .args(args)
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap())
-            .env("HOME", place.path("home"))
-            .env("BDR_HOME", place.path("home/bdr"))
-            .env("BDR_BACKGROUND", "0")
-            .current_dir(place.tree());
-        command.output().unwrap()
-    };
     let before = picture(&place.tree());
     // Not where bdr looks for such programs before it starts the command.
     let id = shared.join("id").display().to_string();
