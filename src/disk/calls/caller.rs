@@ -37,9 +37,33 @@ pub struct Spot {
     /// It is in a mount of the caller's that cannot be reached from here, or that hides what else has
     /// this path: nothing can be kept of it, and the path is the caller's.
     pub is_foreign: bool,
+    /// What was there, if that was looked at on the way.
+    looked: Option<Option<Stat>>,
 }
 
 impl Spot {
+    /// Returns a spot in a directory whose path is known.
+    pub fn new(dir: OwnedFd, name: Vec<u8>, path: PathBuf) -> Self {
+        Self {
+            dir,
+            name,
+            path,
+            is_foreign: false,
+            looked: None,
+        }
+    }
+
+    /// Returns what was there when the path was followed, or is now.
+    ///
+    /// # Errors
+    /// As [`Spot::stat`].
+    pub fn found(&self) -> io::Result<Option<Stat>> {
+        match self.looked {
+            Some(found) => Ok(found),
+            None => self.stat(),
+        }
+    }
+
     /// Returns what is there; `None` if nothing is.
     ///
     /// # Errors
@@ -210,8 +234,10 @@ impl<'a> Caller<'a> {
     fn followed(&self, base: Option<i32>, text: &[u8], follow: bool) -> io::Result<Option<Spot>> {
         let mut found = self.in_directory(base, text)?;
         let mut links = 0;
-        while let Some(spot) = &found {
-            if !follow || spot.stat()?.is_none_or(|stat| stat.kind != Kind::Symlink) {
+        while let Some(spot) = found.as_mut().filter(|_| follow) {
+            let stat = spot.stat()?;
+            if stat.is_none_or(|stat| stat.kind != Kind::Symlink) {
+                spot.looked = Some(stat);
                 break;
             }
             links += 1;
@@ -232,8 +258,13 @@ impl<'a> Caller<'a> {
     /// mount to another: looks from here at the same object. So it is with mounts that the command
     /// has made: what it deletes there had another path before, and has it again afterwards.
     fn seen_here(&self, spot: Spot) -> io::Result<Spot> {
+        let mount = mounts::of(&spot.dir);
+        // Another namespace has mounts of its own, with their own numbers.
+        if mount.is_some_and(|mount| mounts::is_known(mount, &spot.path)) {
+            return Ok(spot);
+        }
         if self.sees_what_we_see() {
-            if mounts::of(&spot.dir).is_none_or(|mount| mounts::is_known(mount, &spot.path)) {
+            if mount.is_none() {
                 return Ok(spot);
             }
             return Ok(self.elsewhere(&spot)?.unwrap_or_else(|| Spot {
@@ -476,6 +507,7 @@ fn spot_in(dir: OwnedFd, name: Option<&[u8]>) -> io::Result<Option<Spot>> {
             name: name.to_vec(),
             path: path.join(OsStr::from_bytes(name)),
             is_foreign: false,
+            looked: None,
         })),
         None => split(&path),
     }
@@ -516,6 +548,7 @@ fn split(path: &Path) -> io::Result<Option<Spot>> {
             name: name.as_bytes().to_vec(),
             path: path.to_path_buf(),
             is_foreign: false,
+            looked: None,
         })),
         Err(error) => nowhere(error),
     }

@@ -140,12 +140,11 @@ impl Keeper<'_> {
         let device = above
             .and_then(fsutil::device_of)
             .ok_or(io::ErrorKind::NotFound)?;
-        let spot = Spot {
-            dir: rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?,
-            name: Vec::new(),
-            path: place,
-            is_foreign: false,
-        };
+        let spot = Spot::new(
+            rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?,
+            Vec::new(),
+            place,
+        );
         self.set_on(&spot, device)
     }
 

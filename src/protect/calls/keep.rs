@@ -328,7 +328,7 @@ impl<'a> Keeper<'a> {
         if !self.is_of_files(&spot)? {
             return Ok(Verdict::Happens);
         }
-        let stat = spot.stat()?;
+        let stat = spot.found()?;
         if spot.is_foreign {
             if stat.is_some() {
                 self.ensure_started()?;
@@ -573,12 +573,8 @@ impl<'a> Keeper<'a> {
             }
         }
         for name in names {
-            let inner = Spot {
-                dir: dir.try_clone()?,
-                path: spot.path.join(std::ffi::OsStr::from_bytes(&name)),
-                name,
-                is_foreign: false,
-            };
+            let path = spot.path.join(std::ffi::OsStr::from_bytes(&name));
+            let inner = Spot::new(dir.try_clone()?, name, path);
             if let Some(stat) = inner.stat()? {
                 self.moves(&inner, stat)?;
             }
