@@ -429,6 +429,11 @@ pub fn settle(
         let Ok(_alone) = area.as_ref().map(OwnArea::lock).transpose() else {
             continue;
         };
+        // Another process may have packed it since it was listed: then its area is gone, and nothing is
+        // lost. What it wrote must not be replaced.
+        if repo.kept_contents(set.id)?.is_some() {
+            continue;
+        }
         match pack_set(repo, &set, area.as_ref(), level, monitor) {
             Ok(lost) => report.lost += lost,
             // An error of the file, not of the repository.
@@ -472,7 +477,12 @@ fn sweep_areas(repo: &Repository, now: DateTime<Utc>) {
             {
                 let dir = place.join(&name);
                 match OwnArea::open(&dir, &KeptSet::owner(repo.id(), id), &[]) {
-                    Ok(area) => drop(area.into_tree().remove()),
+                    // A guard that captures holds the lock for as long as its command runs.
+                    Ok(area) => {
+                        if let Ok(_alone) = area.lock() {
+                            let _ = area.into_tree().remove();
+                        }
+                    }
                     // The crash came before the area said whose it is, so it is empty.
                     Err(_) => fsutil::remove_empty_dir(&dir),
                 }

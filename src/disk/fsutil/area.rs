@@ -157,6 +157,16 @@ impl Area {
         })
     }
 
+    /// Takes the lock that [`OwnArea::lock`] takes, so that nobody packs or removes the area before it
+    /// is recorded.
+    ///
+    /// # Errors
+    /// Somebody else holds it, or it cannot be created.
+    #[cfg(target_os = "linux")]
+    pub fn lock(&self) -> io::Result<Lock> {
+        Lock::on(&self.dir.join("lock"), Sharing::Alone, Duration::ZERO)
+    }
+
     fn shard(&mut self, number: u32) -> io::Result<&platform::Dir> {
         let wanted = number / PER_SHARD;
         if self.shard.as_ref().is_none_or(|(open, _)| *open != wanted) {

@@ -188,7 +188,10 @@ pub fn private_options(options: &mut OpenOptions, mode: u32) {
 /// # Errors
 /// The parent cannot be written.
 pub fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
-    std::fs::DirBuilder::new().mode(mode).create(path)
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::DirBuilder::new().mode(mode).create(path)?;
+    // Whatever the umask says, bdr gets at what it makes.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
 /// Returns this user's id.

@@ -49,6 +49,7 @@ impl Keeper<'_> {
             dir: RawName(dir.into_os_string()),
             device,
         };
+        self.op.hold(area.lock()?);
         self.op.put(&Line::Set(set.clone()))?;
         self.op.sets.push(Kept {
             set,

@@ -28,6 +28,8 @@ pub(super) struct Kept {
 pub(super) struct Files {
     pub(super) own: OwnTree,
     pub(super) lock: Lock,
+    /// Of its staging areas, until they are recorded.
+    pub(super) areas: Vec<Lock>,
 }
 
 /// What is known so far of one operation.
@@ -64,7 +66,11 @@ pub(super) fn claimed(dir: &Path) -> io::Result<Files> {
     }
     let own = OwnTree::create(dir).map_err(io::Error::other)?;
     let lock = Lock::on(&dir.join("lock"), Sharing::Alone, LOOK)?;
-    Ok(Files { own, lock })
+    Ok(Files {
+        own,
+        lock,
+        areas: Vec::new(),
+    })
 }
 
 impl Pending {
@@ -87,6 +93,13 @@ impl Pending {
     /// Returns the directory where the command runs.
     pub(super) fn cwd(&self) -> Option<&Path> {
         self.open.as_ref().map(|(head, ..)| head.cwd.as_path())
+    }
+
+    /// Keeps the lock of a staging area.
+    pub(super) fn hold(&mut self, area: Lock) {
+        if let Some((_, files, _)) = &mut self.open {
+            files.areas.push(area);
+        }
     }
 
     pub(super) fn put(&mut self, line: &Line) -> io::Result<()> {
@@ -162,6 +175,7 @@ impl Pending {
         self.unseen += other.unseen;
         if let Some((_, files, _)) = other.open {
             let _ = files.own.remove();
+            files.areas.into_iter().for_each(|area| self.hold(area));
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ use crate::base::error::{Error, IoContext as _, Result};
 use crate::base::id::OperationId;
 use crate::base::path::RawName;
 use crate::disk::calls::{Listener, Next, Waiting, watch};
-use crate::disk::fsutil::{Lock, Sharing};
+use crate::disk::fsutil::{Lock, OwnTree, Sharing};
 use crate::protect::guard::{redacted, run_child, signal_of};
 use crate::repo::Repository;
 use crate::repo::oplog::{End, Operation};
@@ -134,9 +134,13 @@ fn one_operation(
         Err(error) => return Ok(Err(Failed::Capture(error))),
     };
     let place = captures(repo);
+    let name = head.id.to_string();
     keeper.op.start(&place, head).context("write", &place)?;
     let (keeper, outcome) = ready.run(command, keeper, |_, _| {});
     let Some(mut keeper) = keeper else {
+        if let Some(own) = OwnTree::left_in(&place, name.as_ref()) {
+            let _ = own.remove();
+        }
         let lost = || Failed::Capture(io::Error::other("the capture failed"));
         return Ok(Err(outcome.err().unwrap_or_else(lost)));
     };
@@ -198,7 +202,12 @@ fn whole_session<'k>(
     };
     let (keeper, outcome, tally) = std::thread::scope(|scope| {
         let (to_recorder, recorder) = recorder();
-        let recording = scope.spawn(move || recorder.run(repo, options.clock));
+        let builder = std::thread::Builder::new();
+        let recording = builder.spawn_scoped(scope, move || recorder.run(repo, options.clock));
+        let recording = match recording {
+            Ok(recording) => recording,
+            Err(error) => return (None, Err(Failed::Capture(error)), Tally::default()),
+        };
         let start = |keeper: &mut Keeper<'k>, leader: u32| {
             keeper.session = Some(Session::new(head, leader, &place, options, to_recorder));
         };
@@ -299,7 +308,8 @@ impl Ready {
         std::thread::scope(|scope| {
             let noted = &is_watched;
             let (over, ends) = channel::<()>();
-            let answers = scope.spawn(move || {
+            let builder = std::thread::Builder::new();
+            let answers = builder.spawn_scoped(scope, move || {
                 let answering = || {
                     let listener = waiting.listener()?;
                     noted.store(true, Ordering::Release);
@@ -312,6 +322,11 @@ impl Ready {
                 drop(over);
                 (keeper, done)
             });
+            let answers = match answers {
+                Ok(answers) => answers,
+                // Nothing was started, and nobody would answer.
+                Err(error) => return (None, Err(Failed::Capture(error))),
+            };
             let status = run_child(command);
             // It ends by itself once the last process has.
             let _ = ends.recv_timeout(GRACE);

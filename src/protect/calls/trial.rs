@@ -36,7 +36,7 @@ fn try_it(program: &Path, file: &Path) -> std::result::Result<(), String> {
     waiting.patience(Duration::from_secs(2)).map_err(said)?;
     let (stop, stopped) = UnixStream::pair().map_err(said)?;
     std::thread::scope(|scope| {
-        let answers = scope.spawn(move || {
+        let answers = std::thread::Builder::new().spawn_scoped(scope, move || {
             let listener = waiting.listener()?;
             let mut saw = false;
             while let Next::Call(call) = listener.next(&[stopped.as_fd()], None)? {
@@ -52,6 +52,7 @@ fn try_it(program: &Path, file: &Path) -> std::result::Result<(), String> {
             }
             Ok::<_, io::Error>(saw)
         });
+        let answers = answers.map_err(said)?;
         let status = command.status();
         drop(stop);
         let saw = answers

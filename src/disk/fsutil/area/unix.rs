@@ -46,6 +46,8 @@ impl Dir {
     pub(super) fn copy_file(&self, file: &File, name: &str) -> io::Result<()> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let new = rustix::fs::openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?;
+        // Whatever the umask says.
+        rustix::fs::fchmod(&new, Mode::RUSR | Mode::WUSR)?;
         let mut new = File::from(new);
         io::copy(&mut &*file, &mut new)?;
         set_time(&new, file)
