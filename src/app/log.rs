@@ -86,7 +86,7 @@ pub(crate) fn unfinished(
     operation: &Operation,
 ) -> Option<&'static str> {
     match &operation.end {
-        Some(_) => None,
+        Some(end) => end.interrupted.then_some("interrupted"),
         None if repo.is_running(&operation.begin, cx.now) => Some("running"),
         None => Some("interrupted"),
     }
@@ -118,6 +118,7 @@ pub(crate) fn remarks(cx: &Context, repo: &Repository, operation: &Operation) ->
     }
     match &operation.end {
         None => remarks.extend(unfinished(cx, repo, operation).map(str::to_owned)),
+        Some(end) if end.interrupted => remarks.push("interrupted".to_owned()),
         Some(end) => match (end.exit, end.signal) {
             (_, Some(signal)) => remarks.push(format!("signal {signal}")),
             (Some(code), _) if code != 0 => remarks.push(format!("exit {code}")),

@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
@@ -30,6 +30,7 @@ use crate::privacy::Fingerprint;
 
 mod binding;
 mod carry;
+mod index;
 mod places;
 mod rotate;
 
@@ -296,36 +297,11 @@ impl Vault {
         }
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        let mut inner = self
-            .inner
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if inner.index.is_none() {
-            self.bring_back();
-            let mut index = HashMap::new();
-            let mut files = Vec::new();
-            for entry in fsutil::read_dir(&self.dir).into_iter().flatten().flatten() {
-                let path = entry.path();
-                if path.extension().is_some_and(|e| e == "vault") {
-                    // An unreadable file contributes no values; whatever needs them reports that.
-                    if let Ok(bytes) = std::fs::read(&path) {
-                        for (fingerprint, offset, _) in records(&bytes) {
-                            index.insert(fingerprint, (files.len(), offset as u64));
-                        }
-                    }
-                    files.push(path);
-                }
-            }
-            inner.index = Some(index);
-            inner.files = files;
-        }
-        inner
-    }
-
     /// Returns true if there is a value, whether or not its key is available.
     pub fn has(&self, fingerprint: Fingerprint) -> bool {
-        self.stays(fingerprint) || self.in_swept(fingerprint).is_some()
+        self.stays(fingerprint)
+            || self.look_again() && self.stays(fingerprint)
+            || self.in_swept(fingerprint).is_some()
     }
 
     fn swept_files(&self) -> Vec<PathBuf> {
@@ -419,6 +395,9 @@ impl Vault {
     /// Returns a value; `None` if it is missing, damaged, or its key is unavailable.
     pub fn get(&self, fingerprint: Fingerprint) -> Option<Vec<u8>> {
         let (path, offset) = {
+            if !self.stays(fingerprint) {
+                self.look_again();
+            }
             let inner = self.inner();
             if let Some(value) = inner.pending.get(&fingerprint) {
                 return Some(value.clone());

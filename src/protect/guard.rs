@@ -543,21 +543,18 @@ impl Protected {
         if own.is_none() {
             others::leave_out(&self.repo, &self.begin, &self.ended, &mut roots)?;
         }
+        let elapsed = TimeDelta::from_std(elapsed).unwrap_or_default();
+        let time = self.begin.time + elapsed;
         let end = End {
-            version: 1,
-            repository: self.repo.id(),
-            id: self.begin.id,
-            time: self.begin.time + TimeDelta::from_std(elapsed).unwrap_or_default(),
             exit,
             signal,
-            elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             roots,
             file_time: close::file_time(&self.repo, &unseen),
             unseen,
             parents: close::parents_now(&self.begin.parents),
             partial: own.is_some_and(|work| work.partial),
             part: own.and_then(|work| work.part),
-            bound: None,
+            ..End::new(self.repo.id(), self.begin.id, time, elapsed)
         };
         let storage = self.repo.storage();
         if matches!(storage.size("format.json"), Ok(None)) {

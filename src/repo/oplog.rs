@@ -246,6 +246,9 @@ pub struct End {
     /// For an undo of only some paths: how much of the operation it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<Portion>,
+    /// Nobody saw how it ended: bdr was gone before. What it changed was recorded later.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
     /// Who recorded it; the last member, written by the repository.
     #[serde(default, skip_serializing)]
     pub bound: Option<Bound>,
@@ -286,6 +289,7 @@ impl End {
             parents: Vec::new(),
             partial: false,
             part: None,
+            interrupted: false,
             bound: None,
         }
     }

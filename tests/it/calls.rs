@@ -567,3 +567,38 @@ fn only_this_user_can_read_what_is_kept() {
             .exists()
     );
 }
+
+#[test]
+fn processes_that_pack_at_the_same_time_lose_nothing() {
+    let place = world();
+    if !usable(&place) {
+        return;
+    }
+    for round in 0..3 {
+        let names: Vec<String> = (0..12).map(|n| format!("kept-{round}-{n}")).collect();
+        for name in &names {
+            std::fs::write(place.tree().join(name), name.repeat(500)).unwrap();
+        }
+        let before = pictures(&place);
+        for name in &names {
+            captured(&place, &format!("rm {name}"));
+        }
+        let settle = |_| {
+            let mut settle = place.bdr(&["settle"]);
+            settle.stdout(Stdio::null()).stderr(Stdio::null());
+            settle.spawn().unwrap()
+        };
+        // Each finds sets that another is packing, or has just packed.
+        let mut all: Vec<_> = (0..4).map(settle).collect();
+        for one in &mut all {
+            one.wait().unwrap();
+        }
+        place.run(&["settle"], 0);
+        let last = names.len().to_string();
+        place.run(&["undo", "--last", &last, "--yes"], 0);
+        for (before, after) in before.iter().zip(&pictures(&place)) {
+            assert_same(before, after, "packed by several");
+        }
+    }
+    place.run(&["verify"], 0);
+}

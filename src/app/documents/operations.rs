@@ -144,7 +144,7 @@ impl OperationDocument {
                 .filter(|_| operation.undone_by.is_none())
                 .map(PortionDocument::new),
             undoable: operation.is_undoable(),
-            finished: end.is_some(),
+            finished: end.is_some_and(|end| !end.interrupted),
             state: unfinished(cx, repo, operation).unwrap_or("finished"),
             pinned: operation.pinned,
             origin: operation.origin.word(),

@@ -89,6 +89,8 @@ pub(crate) struct How<'a> {
     pub(crate) remote: Vec<String>,
     pub(crate) unkept: Unkept,
     pub(crate) session: bool,
+    /// Overrides what the configuration allows to keep.
+    pub(crate) max_bytes: Option<u64>,
 }
 
 /// Runs a command under capture.
@@ -109,8 +111,8 @@ pub(crate) fn run(
         now: cx.now,
         clock: crate::app::context::now,
         never: vec![cx.places.config.clone()],
-        max_copied: cx.config.guard.max_bytes,
-        max_kept: cx.config.guard.max_kept,
+        max_copied: how.max_bytes.unwrap_or(cx.config.guard.max_bytes),
+        max_kept: how.max_bytes.unwrap_or(cx.config.guard.max_kept),
         unkept: how.unkept,
         session: how.session,
     };

@@ -91,6 +91,7 @@ pub(super) fn captured(
             OnFail::Block | OnFail::Ask => Unkept::Stays,
         },
         session: is_session(args),
+        max_bytes: args.max_bytes,
     };
     let done = match capture::run(cx, repo, &args.command, how) {
         Ok(done) => done,

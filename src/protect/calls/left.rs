@@ -57,7 +57,10 @@ pub fn recover(
             };
             part_from_living(&taken);
             let sorted = sort(repo, &found.head, &mut taken, never)?;
-            let ended = Ended::at(now, now - found.head.time);
+            let ended = Ended {
+                unseen: true,
+                ..Ended::at(now, now - found.head.time)
+            };
             write(repo, &found.head, sorted, &taken, ended)?;
             recovered.push(id);
         }

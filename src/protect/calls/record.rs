@@ -35,6 +35,8 @@ pub(super) struct Ended {
     pub(super) signal: Option<i32>,
     pub(super) elapsed: TimeDelta,
     pub(super) now: DateTime<Utc>,
+    /// Nobody saw it.
+    pub(super) unseen: bool,
 }
 
 /// Bytes of living files that are copied while somebody waits.
@@ -48,6 +50,7 @@ impl Ended {
             signal: None,
             elapsed: elapsed.max(TimeDelta::zero()),
             now,
+            unseen: false,
         }
     }
 }
@@ -98,6 +101,7 @@ pub(super) fn write(
         exit: ended.exit,
         signal: ended.signal,
         roots: sorted.changes,
+        interrupted: ended.unseen,
         ..End::new(repo.id(), head.id, ended.now, ended.elapsed)
     };
     repo.end(&end)?;
