@@ -295,11 +295,14 @@ fn keep_one(
 fn open_area(repo: &Repository, root: &Path, stat: &Stat, set: Id) -> Option<(PathBuf, Area)> {
     let mut places = repo.areas();
     places.extend(topmost_own(root, stat.device));
-    area_in(repo, places, stat.device, set)
+    area_in(places, stat.device, set, &|dir| {
+        Area::create(dir, &KeptSet::owner(repo.id(), set))
+    })
 }
 
 /// Makes an area for a set on a file system, for files of which only one path is known yet: not in a
-/// directory that the command may be about to remove, if there is another place.
+/// directory that the command may be about to remove, if there is another place. It says whose it is
+/// when it is recorded ([`Area::own`]).
 #[cfg(target_os = "linux")]
 pub(crate) fn area_for(
     repo: &Repository,
@@ -314,15 +317,15 @@ pub(crate) fn area_for(
     let own_name = format!("{}-{}", fsutil::AREA_NAME, fsutil::user_number());
     places.extend(shared.map(|dir| dir.join(&own_name)));
     places.extend(topmost_own(path, device));
-    area_in(repo, places, device, set)
+    area_in(places, device, set, &Area::start)
 }
 
 /// Makes an area in the first place that is on a file system and fit for it.
 fn area_in(
-    repo: &Repository,
     places: Vec<PathBuf>,
     device: u64,
     set: Id,
+    make: &dyn Fn(&Path) -> std::io::Result<Area>,
 ) -> Option<(PathBuf, Area)> {
     places.into_iter().find_map(|place| {
         if place.exists() && !fsutil::area::is_place(&place) {
@@ -333,7 +336,7 @@ fn area_in(
             return None;
         }
         let dir = place.join(set.to_string());
-        let area = Area::create(&dir, &KeptSet::owner(repo.id(), set)).ok()?;
+        let area = make(&dir).ok()?;
         Some((dir, area))
     })
 }
@@ -464,7 +467,8 @@ const MAX_FILLING_MS: i64 = 3_600_000;
 
 /// Removes areas that a crash left before their set was recorded: no snapshot names them.
 fn sweep_areas(repo: &Repository, now: DateTime<Utc>) {
-    let old = |id: &Id| id.millis() + MAX_FILLING_MS < now.timestamp_millis();
+    let long_ago = |millis: i64| millis + MAX_FILLING_MS < now.timestamp_millis();
+    let old = |id: &Id| long_ago(id.millis());
     let mut places = repo.areas();
     // A symlink in the place of an area leads to somebody else's files.
     places.retain(|place| fsutil::is_private_dir(place));
@@ -472,10 +476,13 @@ fn sweep_areas(repo: &Repository, now: DateTime<Utc>) {
         for entry in fsutil::read_dir(&place).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let id: Option<Id> = name.to_str().and_then(|name| name.parse().ok());
+            let dir = place.join(&name);
+            // One that a crash left hours ago has its owner only just before it is recorded.
+            let changed = fsutil::changed_at(&dir).map(|time| time.nanos() / 1_000_000);
             if let Some(id) = id.filter(old)
+                && changed.is_some_and(long_ago)
                 && matches!(repo.has_kept_set(id), Ok(false))
             {
-                let dir = place.join(&name);
                 match OwnArea::open(&dir, &KeptSet::owner(repo.id(), id), &[]) {
                     // A guard that captures holds the lock for as long as its command runs.
                     Ok(area) => {
@@ -483,7 +490,8 @@ fn sweep_areas(repo: &Repository, now: DateTime<Utc>) {
                             let _ = area.into_tree().remove();
                         }
                     }
-                    // The crash came before the area said whose it is, so it is empty.
+                    // The crash came before the area said whose it is, so it is empty. If it is not,
+                    // a command is still filling it, or a journal says to whom it belongs.
                     Err(_) => fsutil::remove_empty_dir(&dir),
                 }
             }

@@ -7,7 +7,7 @@ use super::{Repository, keyframe, layout, presence, trash};
 use crate::base::error::{Error, Result};
 use crate::base::id::Digest;
 use crate::base::path::RepoPath;
-use crate::disk::storage::{self, Pieces};
+use crate::disk::storage::Pieces;
 use crate::model::manifest::{Listing, overlay};
 
 impl Repository {
@@ -76,6 +76,21 @@ impl Repository {
         path: &Path,
         entries: &Listing,
     ) -> Result<(Digest, u64)> {
+        let (id, bytes) = self.encoded_keyframe(root, path, entries)?;
+        let Some(bytes) = bytes else {
+            return Ok((id, 0));
+        };
+        self.put(&layout::key_frame(id), &bytes)?;
+        Ok((id, bytes.len() as u64))
+    }
+
+    /// Returns the name and the bytes of a key frame; without the bytes if it exists.
+    pub(super) fn encoded_keyframe(
+        &self,
+        root: &str,
+        path: &Path,
+        entries: &Listing,
+    ) -> Result<(Digest, Option<Vec<u8>>)> {
         let (id, bytes) = keyframe::encode(self.id, root, &path.into(), entries)?;
         let name = layout::key_frame(id);
         let there = self
@@ -89,11 +104,7 @@ impl Repository {
                 file.left() <= keyframe::MAX_PACKED && presence::has_digest(id, &mut file)
             })
         };
-        if there.is_some() && is_whole() {
-            return Ok((id, 0));
-        }
-        storage::put(&*self.storage, &name, &bytes)
-            .map_err(|e| Error::storage("write", name, e))?;
-        Ok((id, bytes.len() as u64))
+        let is_there = there.is_some() && is_whole();
+        Ok((id, (!is_there).then_some(bytes)))
     }
 }

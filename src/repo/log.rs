@@ -28,11 +28,14 @@ impl Repository {
     /// # Errors
     /// The storage cannot be written.
     pub fn end(&self, end: &End) -> Result<()> {
-        let name = layout::end(end.id);
-        // If there are more changes than a record can hold, it only says that something changed; an
-        // undo finds them by comparing.
-        match self.put_bound(&name, end) {
-            Err(Error::Unrecordable { .. }) => self.put_bound(&name, &end.in_short()),
+        self.put(&layout::end(end.id), &self.encoded_end(end)?)
+    }
+
+    /// Returns the bytes of an end record. If there are more changes than a record can hold, it only
+    /// says that something changed; an undo finds them by comparing.
+    pub(super) fn encoded_end(&self, end: &End) -> Result<Vec<u8>> {
+        match self.encoded(end) {
+            Err(Error::Unrecordable { .. }) => self.encoded(&end.in_short()),
             other => other,
         }
     }

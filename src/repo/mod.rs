@@ -20,6 +20,7 @@ use crate::model::manifest::Time;
 use crate::privacy::Rules;
 
 pub mod aside;
+mod batch;
 pub mod by_path;
 pub mod index;
 pub mod kept;
@@ -49,6 +50,7 @@ pub(crate) mod under_way;
 mod unreadable;
 pub(crate) mod verdicts;
 
+pub use batch::Batch;
 use index::Index;
 pub use lazy::Snapshots;
 pub(crate) use newest::MISSING;

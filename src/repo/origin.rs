@@ -12,7 +12,7 @@ use super::record::{self, Record};
 use crate::base::error::{Error, Result};
 use crate::base::id::Id;
 use crate::disk::storage;
-use crate::disk::vault::{Bound, BoundKind, KeyName};
+use crate::disk::vault::{Bound, KeyName};
 use crate::repo::snapshot::Snapshot;
 use crate::repo::summaries::Summary;
 
@@ -125,9 +125,16 @@ impl Repository {
 
     /// Writes a record, bound to this machine if possible.
     pub(super) fn put_bound<T: Serialize + Record>(&self, name: &str, value: &T) -> Result<()> {
-        self.put_record(name, value, |kind, record| {
-            self.vault().bind(kind, record).ok()
-        })
+        self.put(name, &self.encoded(value)?)
+    }
+
+    /// Returns the bytes of a record, bound to this machine if possible.
+    pub(super) fn encoded<T: Serialize + Record>(&self, value: &T) -> Result<Vec<u8>> {
+        record::encode_bound(value, |kind, record| self.vault().bind(kind, record).ok())
+    }
+
+    pub(super) fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        storage::put(self.storage(), name, bytes).map_err(|e| Error::storage("write", name, e))
     }
 
     /// Rewrites a record. One that another machine made stays bound to that machine.
@@ -138,19 +145,10 @@ impl Repository {
         let vault = self.vault();
         let own = vault.binding_key().ok().flatten();
         let ours = own.is_some() && snapshot.bound.map(|bound| bound.key) == own;
-        self.put_record(&snapshot.file_name(), snapshot, |kind, record| {
+        let bytes = record::encode_bound(snapshot, |kind, record| {
             ours.then(|| vault.bind(kind, record).ok()).flatten()
-        })
-    }
-
-    fn put_record<T: Serialize + Record>(
-        &self,
-        name: &str,
-        value: &T,
-        bind: impl FnOnce(BoundKind, &[u8]) -> Option<Bound>,
-    ) -> Result<()> {
-        let bytes = record::encode_bound(value, bind)?;
-        storage::put(self.storage(), name, &bytes).map_err(|e| Error::storage("write", name, e))
+        })?;
+        self.put(&snapshot.file_name(), &bytes)
     }
 
     /// Returns who recorded something, by the time in its id and the key that bound it.

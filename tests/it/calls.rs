@@ -436,6 +436,32 @@ fn what_a_command_leaves_running_goes_on_after_the_guard() {
 }
 
 #[test]
+fn what_is_kept_stays_while_a_command_takes_hours() {
+    let place = world();
+    if !usable(&place) {
+        return;
+    }
+    let before = pictures(&place);
+    let fifo = place.path("wake");
+    let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    let line = format!("rm -r d; read x < {}; rm a", fifo.display());
+    let mut running = guard(&place, &[&line]).spawn().unwrap();
+    // Opens when the command reads, after its first change.
+    let mut wake = std::fs::File::options().write(true).open(&fifo).unwrap();
+    let later = (crate::support::now() + chrono::TimeDelta::hours(5)).to_rfc3339();
+    let mut settle = place.bdr(&["settle"]);
+    let settled = settle.env("BDR_TEST_NOW", later).output().unwrap();
+    assert!(settled.status.success(), "{}", stderr(&settled));
+    wake.write_all(b"go\n").unwrap();
+    assert!(running.wait().unwrap().success());
+    undone(&place, &line);
+    for (before, after) in before.iter().zip(&pictures(&place)) {
+        assert_same(before, after, &line);
+    }
+}
+
+#[test]
 fn a_guard_below_a_guard_leaves_the_work_to_it() {
     let place = world();
     if !usable(&place) {

@@ -144,13 +144,25 @@ impl Area {
     /// # Errors
     /// Its parent cannot be written, or is open to others.
     pub fn create(dir: &Path, owner: &str) -> io::Result<Self> {
+        let area = Self::start(dir)?;
+        area.own(owner)?;
+        Ok(area)
+    }
+
+    /// Creates an area that says later whose it is ([`Area::own`]), because somebody waits for it
+    /// now. Until then it is whoever's journal names it, and no sweep takes it away.
+    ///
+    /// # Errors
+    /// As [`Area::create`].
+    pub fn start(dir: &Path) -> io::Result<Self> {
         let place = dir.parent().unwrap_or(dir);
         super::create_dir_private(place).map_err(io::Error::other)?;
         if !super::is_private_dir(place) {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
-        super::create_dir_private(dir).map_err(io::Error::other)?;
-        super::write_new(&dir.join(OWNER), owner.as_bytes(), 0o400).map_err(io::Error::other)?;
+        super::point("mkdir")?;
+        super::make_dir(dir, 0o700)?;
+        super::ensure_mode(dir, 0o700)?;
         Ok(Self {
             dir: dir.to_path_buf(),
             shard: None,
@@ -165,6 +177,19 @@ impl Area {
     #[cfg(target_os = "linux")]
     pub fn lock(&self) -> io::Result<Lock> {
         Lock::on(&self.dir.join("lock"), Sharing::Alone, Duration::ZERO)
+    }
+
+    /// Names the set to which the area belongs, unless it does already; durable with the next
+    /// [`Area::sync`].
+    ///
+    /// # Errors
+    /// It belongs to another set, or cannot be written.
+    pub fn own(&self, owner: &str) -> io::Result<()> {
+        let path = self.dir.join(OWNER);
+        if super::read_derived(&path).is_some_and(|found| found == owner.as_bytes()) {
+            return Ok(());
+        }
+        super::write_new_named_later(&path, owner.as_bytes(), 0o400)
     }
 
     fn shard(&mut self, number: u32) -> io::Result<&platform::Dir> {
@@ -314,7 +339,8 @@ impl Area {
         let _ = fs::remove_file(file_in(&self.dir, number));
     }
 
-    /// Makes the names of the first `count` files durable, and with `clones` also their content.
+    /// Makes the area with its owner and the names of the first `count` files durable, and with
+    /// `clones` also their content.
     ///
     /// # Errors
     /// The device failed.
@@ -328,6 +354,7 @@ impl Area {
         for first in (0..count).step_by(PER_SHARD as usize) {
             super::sync_dir(&shard_of(&self.dir, first))?;
         }
-        super::sync_dir(&self.dir)
+        super::sync_dir(&self.dir)?;
+        super::sync_dir(self.dir.parent().unwrap_or(&self.dir))
     }
 }

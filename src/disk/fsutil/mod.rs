@@ -86,8 +86,15 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 /// # Errors
 /// It exists, or the directory cannot be written.
 pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    write_new_named_later(path, bytes, mode).context("write", path)?;
+    sync_dir(path.parent().unwrap_or(Path::new("."))).context("write", path)
+}
+
+/// As [`write_new`], but only the content is durable: the caller fsyncs the directory when it has
+/// made everything in it.
+fn write_new_named_later(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
-    let (mut file, temporary) = create_temporary(dir, mode).context("write", path)?;
+    let (mut file, temporary) = create_temporary(dir, mode)?;
     let written = (|| {
         file.write_all(bytes)?;
         file.sync_all()?;
@@ -95,14 +102,13 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         // nearly as good.
         match fs::hard_link(&temporary, path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !path.exists() => {
-                fs::rename(&temporary, path)?;
+                fs::rename(&temporary, path)
             }
-            other => other?,
+            other => other,
         }
-        sync_dir(dir)
     })();
     let _ = fs::remove_file(&temporary);
-    written.context("write", path)
+    written
 }
 
 /// Creates a file that is only appended to, and that only this user may read.

@@ -421,22 +421,48 @@ impl Storage for LocalStorage {
     }
 
     fn publish(&self, staged: Box<dyn Staged>, name: &str) -> io::Result<()> {
-        let mut staged = staged
-            .as_any()
-            .downcast::<LocalStaged>()
-            .map_err(|_| io::Error::other("staged by another storage"))?;
-        fsutil::point("fsync")?;
-        staged.file.sync_all()?;
-        let (place, file) = parts(name)?;
-        let dir = self.make_dir(place)?;
-        in_writable(&dir, || staged.dir.rename(&staged.name, &dir, file))?;
-        staged.published = true;
-        dir.sync()?;
-        if !place.is_empty() {
-            close(&dir);
+        self.publish_all(vec![(staged, name)])
+    }
+
+    fn publish_all(&self, files: Vec<(Box<dyn Staged>, &str)>) -> io::Result<()> {
+        let mut staged = Vec::with_capacity(files.len());
+        for (file, name) in files {
+            let file = file.as_any().downcast::<LocalStaged>();
+            let file = file.map_err(|_| io::Error::other("staged by another storage"))?;
+            staged.push((file, name));
+        }
+        for (file, _) in &staged {
+            fsutil::point("fsync")?;
+            file.file.sync_all()?;
+        }
+        // All names before the first fsync of a directory: a journal that is written for one of
+        // them has the others in it, in the order of the renames.
+        let mut dirs: Vec<(&str, Arc<Dir>)> = Vec::new();
+        let mut named = Vec::with_capacity(staged.len());
+        for (mut file, name) in staged {
+            let (place, own) = parts(name)?;
+            let dir = match dirs.iter().find(|(open, _)| *open == place) {
+                Some((_, dir)) => Arc::clone(dir),
+                None => {
+                    let dir = self.make_dir(place)?;
+                    dirs.push((place, Arc::clone(&dir)));
+                    dir
+                }
+            };
+            in_writable(&dir, || file.dir.rename(&file.name, &dir, own))?;
+            file.published = true;
+            named.push((name, dir));
+        }
+        for (place, dir) in &dirs {
+            dir.sync()?;
+            if !place.is_empty() {
+                close(dir);
+            }
         }
         if let Some(lifeboat) = &self.lifeboat {
-            lifeboat.keep(name, &dir);
+            named
+                .iter()
+                .for_each(|(name, dir)| lifeboat.keep(name, dir));
         }
         Ok(())
     }

@@ -1,9 +1,11 @@
 //! Turns what was kept into a snapshot and an operation.
 //!
 //! Order on disk, as for every guard: kept files → records of their sets → key frame → snapshot →
-//! begin → end. A crash in between leaves the journal, from which all of it is done again.
+//! begin → end, the records as one batch: the command is over, so nobody needs one of them before
+//! the others. A crash in between leaves the journal, from which all of it is done again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -19,14 +21,15 @@ use crate::base::monitor::NullMonitor;
 use crate::base::path::{AbsolutePath, RawName, RepoPath};
 use crate::disk::fsutil;
 use crate::disk::fsutil::area::{Area, OwnArea, Parted, Source};
+use crate::disk::storage::Hold;
 use crate::model::manifest::{Body, Content, Entry, Kept, Kind, Listing, Time};
 use crate::privacy;
 use crate::protect::capture::{Capture, OwnNames, Shared};
-use crate::repo::Repository;
 use crate::repo::kept::KeptSet;
 use crate::repo::oplog::{Begin, End, Keeping, Operation, OperationKind, Protection};
 use crate::repo::pack::{Finished, Level};
 use crate::repo::snapshot::{PathNote, RootRecord, Snapshot, SnapshotKind, Stats, Trigger};
+use crate::repo::{Batch, Repository};
 
 /// How the command ended.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +40,14 @@ pub(super) struct Ended {
     pub(super) now: DateTime<Utc>,
     /// Nobody saw it.
     pub(super) unseen: bool,
+}
+
+/// The snapshot of what was there, until it is written.
+struct Before {
+    id: SnapshotId,
+    packs: Vec<Finished>,
+    /// Nothing that it refers to is removed before it is there.
+    _hold: Option<Hold>,
 }
 
 /// Bytes of living files that are copied while somebody waits.
@@ -88,15 +99,17 @@ pub(super) fn write(
     taken: &Taken,
     ended: Ended,
 ) -> Result<Operation> {
+    let mut batch = repo.batch();
     let before = match sorted.is_empty() {
         true => {
             discard(&taken.sets);
             None
         }
-        false => Some(sorted.snapshot(repo, head, taken)?),
+        false => Some(sorted.snapshot(repo, head, taken, &mut batch)?),
     };
-    let begin = begin_of(repo, head, before, &sorted, taken);
-    repo.begin(&begin)?;
+    let id = before.as_ref().map(|before| before.id);
+    let begin = begin_of(repo, head, id, &sorted, taken);
+    batch.begin(&begin)?;
     let end = End {
         exit: ended.exit,
         signal: ended.signal,
@@ -104,7 +117,11 @@ pub(super) fn write(
         interrupted: ended.unseen,
         ..End::new(repo.id(), head.id, ended.now, ended.elapsed)
     };
-    repo.end(&end)?;
+    batch.end(&end)?;
+    batch.write()?;
+    if let Some(before) = before {
+        repo.remember_packs(&before.packs);
+    }
     Ok(Operation::recorded(begin, Some(end)))
 }
 
@@ -178,6 +195,32 @@ pub(super) fn part_from_living(taken: &Taken) -> HashSet<(PathBuf, u32)> {
     living
 }
 
+/// Makes what was kept durable, and says whose it is: while the command ran, neither was worth a wait.
+///
+/// What a power cut took of an area is not there to be written out: without it the operation is still
+/// recorded, and an undo says what is lost.
+fn make_durable(repo: &Repository, taken: &Taken) -> Result<()> {
+    for (number, (set, files)) in taken.sets.iter().enumerate() {
+        let dir = set.dir.as_path();
+        let there = |done: io::Result<()>| match done {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("write", dir, error))
+            }
+            _ => Ok(()),
+        };
+        let count = u32::try_from(files.len()).unwrap_or(u32::MAX);
+        let area = Area::left_at(dir);
+        there(area.own(&KeptSet::owner(repo.id(), set.id)))?;
+        // Links are ordered with the removal of the names by the file system itself; copies are
+        // content of their own.
+        for (_, file) in taken.copies.iter().filter(|(set, _)| *set == number) {
+            there(area.sync_file(*file))?;
+        }
+        there(area.sync(count, false))?;
+    }
+    Ok(())
+}
+
 /// Removes sets of which nothing is needed.
 pub(super) fn discard(sets: &[(Set, Vec<(u64, Time)>)]) {
     for (set, _) in sets {
@@ -240,7 +283,8 @@ impl Sorted {
                 self.in_place.insert(below, Content::kept(kept));
             }
             let count = files.len() as u32;
-            area.sync(count, false)
+            area.own(&KeptSet::owner(repo.id(), id))
+                .and_then(|()| area.sync(count, false))
                 .map_err(|error| Error::io("write", &dir, error))?;
             self.later_sets.push(set_of(repo, id, &dir, files)?);
         }
@@ -261,34 +305,33 @@ impl Sorted {
         }
     }
 
-    /// Writes the snapshot of what was there.
-    fn snapshot(&mut self, repo: &Repository, head: &Head, taken: &Taken) -> Result<SnapshotId> {
-        let _hold = repo.hold(std::time::Duration::from_secs(2)).ok();
+    /// Makes what is kept durable, and adds the snapshot of what was there with its sets and key
+    /// frames to the batch.
+    fn snapshot(
+        &mut self,
+        repo: &Repository,
+        head: &Head,
+        taken: &Taken,
+        batch: &mut Batch<'_>,
+    ) -> Result<Before> {
+        let hold = repo.hold(std::time::Duration::from_secs(2)).ok().flatten();
+        make_durable(repo, taken)?;
         // Before the sets are recorded: their links do not count as names that a file had.
         let (mut listing, packs) = self.listing(repo, taken)?;
         // What is sealed is in the vault before a record says so.
         repo.vault().flush()?;
         listing.sort_by(|a, b| a.path.cmp(&b.path));
-        for (number, (set, files)) in taken.sets.iter().enumerate() {
+        for (set, files) in &taken.sets {
             let dir = set.dir.as_path();
-            let count = u32::try_from(files.len()).unwrap_or(u32::MAX);
-            // Links are ordered with the removal of the names by the file system itself; copies are
-            // content of their own.
-            let area = Area::left_at(dir);
-            let mut copies = taken.copies.iter().filter(|(set, _)| *set == number);
-            copies
-                .try_for_each(|(_, file)| area.sync_file(*file))
-                .and_then(|()| area.sync(count, false))
-                .map_err(|error| Error::io("write", dir, error))?;
             let files = files.iter().map(|(size, time)| (*size, Some(*time)));
-            repo.put_kept_set(&set_of(repo, set.id, dir, files.collect())?)?;
+            batch.kept_set(&set_of(repo, set.id, dir, files.collect())?)?;
         }
         for set in std::mem::take(&mut self.later_sets) {
-            repo.put_kept_set(&set)?;
+            batch.kept_set(&set)?;
         }
         let mut roots = Vec::new();
         for base in self.bases() {
-            roots.push(self.record_of(repo, &base, &listing)?);
+            roots.push(self.record_of(batch, &base, &listing)?);
         }
         let count = roots.iter().map(|root| root.files).sum();
         let bytes = roots.iter().map(|root| root.bytes).sum();
@@ -317,15 +360,18 @@ impl Sorted {
             bound: None,
             last_backup: repo.last_backup(),
         };
-        repo.commit(&snapshot)?;
-        repo.remember_packs(&packs);
-        Ok(id)
+        batch.snapshot(snapshot)?;
+        Ok(Before {
+            id,
+            packs,
+            _hold: hold,
+        })
     }
 
-    /// Writes the key frame of a root, and returns its record.
+    /// Adds the key frame of a root to the batch, and returns its record.
     fn record_of(
         &self,
-        repo: &Repository,
+        batch: &mut Batch<'_>,
         base: &RepoPath,
         listing: &Listing,
     ) -> Result<RootRecord> {
@@ -343,7 +389,7 @@ impl Sorted {
         let key_frame = match entries.is_empty() {
             // It did not exist.
             true => None,
-            false => Some(repo.put_keyframe(&root.name, &root.path, &entries)?.0),
+            false => Some(batch.keyframe(&root.name, &root.path, &entries)?),
         };
         let files = entries.iter().filter(|entry| entry.kind == Kind::File);
         let (files, bytes) = files.fold((0, 0), |(n, bytes), entry| (n + 1, bytes + entry.size));
