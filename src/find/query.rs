@@ -13,6 +13,7 @@ use crate::base::monitor::Monitor;
 use crate::base::path::{RepoPath, show};
 use crate::find::select::candidates;
 use crate::model::manifest::{Body, Change, Content, Entry, Kind, diff as diff_listings};
+use crate::model::rules::{Matcher, Rules};
 use crate::protect::compare::{Compared, Differing, Standing};
 use crate::protect::walk::RootHandle;
 use crate::repo::Repository;
@@ -93,7 +94,10 @@ pub fn history(
                 found = Some((path, entry));
                 break;
             }
-            covered.get_or_insert(path);
+            // One that names what it has, as that of a captured command does, says nothing of the rest.
+            if Matcher::new(&root.rules).is_ok_and(|rules| rules.covers(&candidate.path)) {
+                covered.get_or_insert(path);
+            }
         }
         let last = versions.last();
         let version = |path, entry| Version {
@@ -158,11 +162,18 @@ pub fn find(repo: &Repository, snapshots: &[Snapshot], glob: &str) -> Result<Vec
     let by_name = !glob.contains('/');
     let mut found: BTreeMap<PathBuf, Found> = BTreeMap::new();
     let mut newest: HashMap<PathBuf, SnapshotId> = HashMap::new();
+    // What newer snapshots cover of a root: what they have not is gone.
+    let mut newer: HashMap<PathBuf, Vec<(&Rules, Matcher)>> = HashMap::new();
     let mut seen_frames: HashMap<(PathBuf, Digest), ()> = HashMap::new();
     for snapshot in snapshots.iter().rev() {
         for root in &snapshot.roots {
             let root_path = root.path.as_path().to_path_buf();
             let latest = *newest.entry(root_path.clone()).or_insert(snapshot.id);
+            let later = newer.get(&root_path);
+            let is_gone = |path: &RepoPath| {
+                let mut later = later.into_iter().flatten();
+                later.any(|(_, rules)| rules.covers(path))
+            };
             let mut consider = |entry: &Entry| {
                 let path = entry.path.to_path(&root_path);
                 let name = path.file_name().unwrap_or_default();
@@ -181,7 +192,7 @@ pub fn find(repo: &Repository, snapshots: &[Snapshot], glob: &str) -> Result<Vec
                         entry: entry.clone(),
                         snapshot: snapshot.id,
                         time: snapshot.time,
-                        current: latest == snapshot.id,
+                        current: !is_gone(&entry.path),
                     });
                 }
             };
@@ -192,9 +203,15 @@ pub fn find(repo: &Repository, snapshots: &[Snapshot], glob: &str) -> Result<Vec
                 .is_some_and(|base| seen_frames.contains_key(&(root_path.clone(), base)));
             if known && root.removed.is_empty() && latest != snapshot.id {
                 root.changed.iter().for_each(&mut consider);
-                continue;
+            } else {
+                repo.listing(root)?.iter().for_each(&mut consider);
             }
-            repo.listing(root)?.iter().for_each(&mut consider);
+            let all = newer.entry(root_path.clone()).or_default();
+            if !all.iter().any(|(rules, _)| **rules == root.rules)
+                && let Ok(rules) = Matcher::new(&root.rules)
+            {
+                all.push((&root.rules, rules));
+            }
             if let Some(base) = root.base
                 && root.removed.is_empty()
             {

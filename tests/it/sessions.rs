@@ -209,6 +209,33 @@ fn the_log_of_a_session_says_who_did_what_while_it_runs() {
 }
 
 #[test]
+fn what_one_command_did_says_nothing_of_other_files() {
+    let place = world();
+    if !usable(&place) {
+        return;
+    }
+    let mut shell = Shell::start(&place);
+    shell.run("echo over > d/b");
+    shell.run("rm a");
+    shell.run("rm -r d/e");
+    shell.end();
+    let history = place.run(&["history", "d/b"], 0);
+    let history = String::from_utf8_lossy(&history.stdout).into_owned();
+    assert!(!history.contains("gone"), "{history}");
+    let found = place.json(&["find", "b"]);
+    let found = found["found"].as_array().unwrap();
+    assert!(!found.is_empty());
+    assert!(found.iter().all(|one| one["current"] == true), "{found:?}");
+    // What went with a directory is gone by the next look at the directory.
+    shell = Shell::start(&place);
+    shell.run("mkdir d/e; echo c > d/e/c");
+    shell.run("rm -r d");
+    shell.end();
+    let history = place.run(&["history", "d/b"], 0);
+    assert!(!String::from_utf8_lossy(&history.stdout).contains("gone"));
+}
+
+#[test]
 fn inside_a_session_bdr_undoes_what_was_just_done() {
     let place = world();
     if !usable(&place) {
