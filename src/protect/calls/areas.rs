@@ -56,6 +56,7 @@ impl Keeper<'_> {
             area,
             files: Vec::new(),
             copies: Vec::new(),
+            durable: 0,
         });
         Ok(self.op.sets.len() - 1)
     }

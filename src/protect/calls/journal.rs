@@ -116,6 +116,12 @@ impl Journal {
         // One write, so that a line is there as a whole or not at all, whatever happens to bdr.
         self.file.write_all(&self.line)
     }
+
+    /// Makes durable what was written so far, and with it, on file systems with a journal, what the
+    /// command did until now.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
 }
 
 /// Reads a journal as far as it goes.

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use rustix::fs::{Mode, OFlags};
@@ -92,6 +93,8 @@ pub(super) struct Keeper<'a> {
     pub(super) has_files: HashMap<u64, bool>,
     /// Devices without a place for a staging area.
     pub(super) no_area: HashSet<u64>,
+    /// When what is kept was last made durable.
+    pub(super) synced: Instant,
     /// Why the call that is being looked at must not happen.
     refusal: Option<String>,
     /// What was refused, and why.
@@ -130,6 +133,7 @@ impl<'a> Keeper<'a> {
             own: own.collect(),
             has_files: HashMap::new(),
             no_area: HashSet::new(),
+            synced: Instant::now(),
             refusal: None,
             refused: BTreeMap::new(),
             raised: BTreeSet::new(),

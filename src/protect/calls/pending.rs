@@ -20,8 +20,9 @@ pub(super) struct Kept {
     pub(super) set: Set,
     pub(super) area: Area,
     pub(super) files: Vec<(u64, Time)>,
-    /// Which of them are copies: their content is not on disk yet.
+    /// Which of them are copies, and how many of these are on disk for certain.
     pub(super) copies: Vec<u32>,
+    pub(super) durable: usize,
 }
 
 /// What an operation has on disk while it is captured: a directory with the journal and a lock.
@@ -52,6 +53,8 @@ pub(super) struct Pending {
     pub(super) foreign: HashSet<PathBuf>,
     /// Calls that could not be looked at.
     pub(super) unseen: u64,
+    /// The journal has lines that may not be on disk.
+    dirty: bool,
     /// The threads that were answered last, for [`super::flight`].
     pub(super) recent: VecDeque<u32>,
 }
@@ -103,10 +106,32 @@ impl Pending {
     }
 
     pub(super) fn put(&mut self, line: &Line) -> io::Result<()> {
+        self.dirty = true;
         match &mut self.open {
             Some((_, _, journal)) => journal.put(line),
             None => Err(io::ErrorKind::NotFound.into()),
         }
+    }
+
+    pub(super) fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// Makes durable what a power loss would take: copies, at most `most`, and the journal, which says
+    /// whose they are. What fails is made durable when the operation is recorded, or is reported then.
+    pub(super) fn sync(&mut self, most: usize) {
+        let mut left = most;
+        for kept in &mut self.sets {
+            while left > 0 && kept.durable < kept.copies.len() {
+                let _ = kept.area.sync_file(kept.copies[kept.durable]);
+                kept.durable += 1;
+                left -= 1;
+            }
+        }
+        if let Some((_, _, journal)) = &self.open {
+            let _ = journal.sync();
+        }
+        self.dirty = left == 0;
     }
 
     /// Returns true if the path did not exist before: it, or a directory above it, was made by the

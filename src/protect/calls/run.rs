@@ -368,7 +368,10 @@ fn answer_all(
             listener.next(&others, keeper.patience())?
         };
         match next {
-            Next::Call(call) => keeper.answer(listener, &call),
+            Next::Call(call) => {
+                keeper.answer(listener, &call);
+                keeper.sync_if_due();
+            }
             Next::Gone | Next::Other(0) => return Ok(()),
             Next::Other(_) => keeper.reap(),
             Next::Quiet => keeper.quiet(),

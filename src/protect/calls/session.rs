@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
@@ -24,8 +24,11 @@ use crate::repo::oplog::Operation;
 use crate::repo::pack::Level;
 
 /// What a program that starts commands does itself is recorded once it has done nothing more for so
-/// long.
+/// long. As often, what is kept is made durable: after a power failure no more than this is missing.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// How many copies are made durable at once, while the command waits.
+const MAX_SYNCED: usize = 16;
 
 /// How long nothing is recorded until what is kept gets packed.
 const IDLE: Duration = Duration::from_secs(2);
@@ -270,19 +273,37 @@ impl Keeper<'_> {
 
     /// Returns how long to wait for calls before [`Keeper::quiet`].
     pub(super) fn patience(&self) -> Option<Duration> {
-        let session = self.session.as_ref()?;
-        let of_host = self
-            .op
-            .steps
-            .iter()
-            .all(|step| session.steps.is_host(*step));
-        (self.op.is_started() && of_host).then_some(QUIET)
+        let of_host = self.session.as_ref().is_some_and(|session| {
+            let mut steps = self.op.steps.iter();
+            self.op.is_started() && steps.all(|step| session.steps.is_host(*step))
+        });
+        let mut parked = self.session.iter().flat_map(|session| &session.parked);
+        let dirty = self.op.is_dirty() || parked.any(Pending::is_dirty);
+        (of_host || dirty).then_some(QUIET)
     }
 
-    /// Records what a program that starts commands did itself.
+    /// Makes durable what is kept so far, and records what a program that starts commands did itself.
     pub(super) fn quiet(&mut self) {
-        let op = std::mem::take(&mut self.op);
-        self.park(op);
+        self.sync();
+        if self.session.is_some() {
+            let op = std::mem::take(&mut self.op);
+            self.park(op);
+        }
+    }
+
+    /// Makes durable what is kept so far, if the last time is long enough ago.
+    pub(super) fn sync_if_due(&mut self) {
+        if self.synced.elapsed() > QUIET {
+            self.sync();
+        }
+    }
+
+    fn sync(&mut self) {
+        let parked = self.session.iter_mut().flat_map(Session::parked);
+        for op in parked.chain([&mut self.op]).filter(|op| op.is_dirty()) {
+            op.sync(MAX_SYNCED);
+        }
+        self.synced = Instant::now();
     }
 
     /// Ends all operations: what their commands do from now on belongs to others.

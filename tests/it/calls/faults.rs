@@ -655,6 +655,37 @@ impl Disk {
     }
 }
 
+/// What is kept is made durable once a second.
+#[test]
+fn what_was_destroyed_some_time_before_the_power_went_is_undone() {
+    if !is_root() || !works("mkfs.ext4", &["-V"]) || !works("python3", &["--version"]) {
+        return skipped("power loss (needs root, mkfs.ext4 and python3)");
+    }
+    if !usable(&world()) {
+        return;
+    }
+    for flag in ["1", "2"] {
+        let Some(mut disk) = Disk::new() else { return };
+        let before = picture(&disk.tree());
+        let line =
+            "rm -r d; rm a; echo over > mode; mv .env moved; mkdir n; sleep 4; echo now; read x";
+        if !disk.loses_power(line, flag) {
+            return skipped("this kernel cannot shut a file system down");
+        }
+        let log = disk.bdr(&["log"]);
+        assert!(
+            stderr(&log).contains("an interrupted guard had captured"),
+            "{flag}: {}",
+            stderr(&log)
+        );
+        let undo = disk.bdr(&["undo", "--yes"]);
+        let said = stderr(&undo) + &String::from_utf8_lossy(&undo.stdout);
+        assert_eq!(undo.status.code(), Some(0), "{flag}: {said}");
+        assert_same(&before, &picture(&disk.tree()), flag);
+        assert_eq!(disk.bdr(&["verify"]).status.code(), Some(0));
+    }
+}
+
 /// What power loss leaves is what the file system has on disk. What was written out comes back; of
 /// what was not, the content is still there, but not yet its names.
 #[test]
