@@ -363,6 +363,15 @@ fn execute(
     }
 }
 
+/// Returns what is to be said afterwards.
+fn wanted(cx: &Context, args: &GuardArgs) -> Summary {
+    match args.summary {
+        Some(wanted) => wanted.into(),
+        None if cx.ui.json => Summary::Json,
+        None => cx.config.guard.summary,
+    }
+}
+
 /// Reports the result; `missed` is the number of paths reported as not captured, `lasting` the
 /// bytes that deleting does not free.
 fn tell(
@@ -392,11 +401,7 @@ fn tell(
             cx.ui.err.bold(undo)
         ));
     }
-    let wanted = match args.summary {
-        Some(wanted) => wanted.into(),
-        None if cx.ui.json => Summary::Json,
-        None => cx.config.guard.summary,
-    };
+    let wanted = wanted(cx, args);
     if wanted == Summary::Never {
         return;
     }

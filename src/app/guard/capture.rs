@@ -192,6 +192,9 @@ pub(crate) fn tell_session(cx: &Context, repo: &Repository, session: &Operation,
             parts.push(format!("{} {what}", plural(count, "file")));
         }
     }
+    if parts.is_empty() {
+        parts.push("no file, only directories".to_owned());
+    }
     let operations = plural(tally.operations, "operation");
     cx.ui.say(&format!(
         "bdr: {operations} in this session: {} · bdr log · undo all of it: bdr undo {id}",

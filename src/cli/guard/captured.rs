@@ -4,6 +4,8 @@
 use bdr::Error;
 use bdr::base::path::os_to_bytes;
 use bdr::effects::Assessment;
+#[cfg(target_os = "linux")]
+use bdr::model::config::Summary;
 use bdr::model::config::{CaptureMode, OnFail};
 use bdr::model::hosts;
 #[cfg(target_os = "linux")]
@@ -16,7 +18,7 @@ use bdr::repo::snapshot::PathNote;
 
 use super::GuardArgs;
 #[cfg(target_os = "linux")]
-use super::{cannot_run, check_paths, end_like, tell};
+use super::{cannot_run, check_paths, end_like, tell, wanted};
 use crate::app::context::Context;
 use crate::app::error::Failure;
 #[cfg(not(target_os = "linux"))]
@@ -149,8 +151,11 @@ fn after_capture(
             return end_like(status);
         }
     };
-    if operation.begin.session.is_some() {
-        capture::tell_session(cx, repo, &operation, done.tally);
+    let is_session = operation.begin.session.is_some();
+    if is_session && wanted(cx, args) != Summary::Json {
+        if wanted(cx, args) != Summary::Never {
+            capture::tell_session(cx, repo, &operation, done.tally);
+        }
     } else {
         let missed: Vec<&PathNote> = operation.begin.not_captured.iter().collect();
         name_missed(cx, &missed);
