@@ -479,14 +479,14 @@ fn sweep_areas(repo: &Repository, now: DateTime<Utc>) {
             let dir = place.join(&name);
             // One that a crash left hours ago has its owner only just before it is recorded.
             let changed = fsutil::changed_at(&dir).map(|time| time.nanos() / 1_000_000);
+            let is_still = changed.is_some_and(long_ago);
             if let Some(id) = id.filter(old)
-                && changed.is_some_and(long_ago)
                 && matches!(repo.has_kept_set(id), Ok(false))
             {
                 match OwnArea::open(&dir, &KeptSet::owner(repo.id(), id), &[]) {
                     // A guard that captures holds the lock for as long as its command runs.
                     Ok(area) => {
-                        if let Ok(_alone) = area.lock() {
+                        if is_still && let Ok(_alone) = area.lock() {
                             let _ = area.into_tree().remove();
                         }
                     }
