@@ -107,9 +107,12 @@ pub fn run(
             ..Ended::at(options.now + elapsed, elapsed)
         }
     };
-    let done = match options.session {
-        true => whole_session(repo, &mut command, keeper, head, options, ended)?,
-        false => one_operation(repo, &mut command, keeper, head, options, ended)?,
+    let done = match Ready::new(&mut command) {
+        Err(error) => Err(Failed::Capture(error)),
+        Ok(ready) => match options.session {
+            true => whole_session(repo, (ready, &mut command), keeper, head, options, ended)?,
+            false => one_operation(repo, (ready, &mut command), keeper, head, options, ended)?,
+        },
     };
     done.map_err(|failed| match failed {
         Failed::Program(error) => Error::io("run", program, error),
@@ -123,16 +126,12 @@ pub fn run(
 /// Runs a command that is one operation.
 fn one_operation(
     repo: &Repository,
-    command: &mut Command,
+    (ready, command): (Ready, &mut Command),
     mut keeper: Keeper<'_>,
     head: Head,
     options: &RunOptions,
     ended: impl Fn(&ExitStatus) -> Ended,
 ) -> Result<std::result::Result<Protected, Failed>> {
-    let ready = match Ready::new(command) {
-        Ok(ready) => ready,
-        Err(error) => return Ok(Err(Failed::Capture(error))),
-    };
     let place = captures(repo);
     let name = head.id.to_string();
     keeper.op.start(&place, head).context("write", &place)?;
@@ -175,16 +174,12 @@ fn one_operation(
 /// Runs a shell or an agent, of which each command is an operation.
 fn whole_session<'k>(
     repo: &'k Repository,
-    command: &mut Command,
+    (ready, command): (Ready, &mut Command),
     keeper: Keeper<'k>,
     head: Head,
     options: &'k RunOptions,
     ended: impl Fn(&ExitStatus) -> Ended,
 ) -> Result<std::result::Result<Protected, Failed>> {
-    let ready = match Ready::new(command) {
-        Ok(ready) => ready,
-        Err(error) => return Ok(Err(Failed::Capture(error))),
-    };
     let place = captures(repo);
     // As long as its lock is held, every bdr below knows that it is captured.
     let files = claimed(&place.join(head.id.to_string())).context("write", &place)?;
