@@ -56,6 +56,8 @@ pub(crate) struct Context {
     pub(crate) opened: Arc<Mutex<Vec<Repository>>>,
     /// Receives a verb's progress in addition to the bar.
     pub(crate) relay: Option<Relay>,
+    /// As in [`Needs`].
+    pub(crate) sees_left: bool,
 }
 
 /// What a caller needs from its surroundings.
@@ -65,6 +67,9 @@ pub(crate) struct Needs {
     /// The first signal asks the verb to stop between two files. A guard leaves signals to its
     /// command; a server ends at once, which is safe at any instruction.
     pub(crate) stops_on_signals: bool,
+    /// It looks at operations: what processes that captured commands left running have done until now
+    /// is to be among them.
+    pub(crate) sees_left: bool,
 }
 
 /// What to do if the configuration is invalid.
@@ -146,6 +151,7 @@ impl Context {
             stop,
             opened: Arc::default(),
             relay: None,
+            sees_left: needs.sees_left,
         })
     }
 

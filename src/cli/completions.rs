@@ -217,6 +217,7 @@ fn quiet() -> Option<Context> {
     let needs = Needs {
         config: NeedsConfig::Later,
         stops_on_signals: false,
+        sees_left: false,
     };
     Context::new(None, ui, needs).ok()
 }

@@ -123,6 +123,7 @@ enum SummaryArg {
 const NEEDS: Needs = Needs {
     config: NeedsConfig::Now,
     stops_on_signals: false,
+    sees_left: false,
 };
 
 /// Runs it and returns the exit code; does not return if the process becomes the command.
@@ -382,7 +383,13 @@ fn tell(
     outcome: &GuardOutcome,
     (missed, lasting): (u64, u64),
 ) {
-    let undo = undo_command(repo, &outcome.operation);
+    let mut undo = undo_command(repo, &outcome.operation);
+    if outcome.operation.end.is_some() && !outcome.running.is_empty() {
+        // What they still do is recorded apart, and soon a plain undo means that.
+        let id = outcome.operation.begin.id;
+        let ids = repo.operation_ids().unwrap_or_default();
+        undo = Some(format!("bdr undo {}", id.prefix(&ids)));
+    }
     if let (Some(error), Some(undo)) = (&outcome.after_error, &undo) {
         cx.ui.warn(&format!(
             "bdr: could not record what it changed: {error} · undo: {undo}"

@@ -270,6 +270,7 @@ fn silent_context(global: &Global) -> Result<Context, Failure> {
     let needs = Needs {
         config: NeedsConfig::Now,
         stops_on_signals: true,
+        sees_left: false,
     };
     Context::new(global.repository.as_deref(), ui, needs)
 }

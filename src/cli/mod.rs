@@ -177,6 +177,10 @@ impl Command {
         Needs {
             config,
             stops_on_signals: !matches!(self, Self::Guard(_) | Self::Mcp(_)),
+            sees_left: !matches!(
+                self,
+                Self::Guard(_) | Self::Hook(_) | Self::Settle(_) | Self::Tick(_) | Self::Backup(_)
+            ),
         }
     }
 }
@@ -216,7 +220,7 @@ pub(crate) fn main() -> i32 {
         return code;
     }
     if let Command::Settle(args) = &cli.command
-        && let Some(code) = args.answer_only()
+        && let Some(code) = args.answer_only(global.repository.as_deref(), ui)
     {
         return code;
     }

@@ -1,9 +1,12 @@
 //! `bdr settle`: started by guards in the background.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bdr::model::agent::Host;
 use bdr::protect::backup::Level;
+#[cfg(target_os = "linux")]
+use bdr::protect::calls::Unkept;
 use bdr::protect::guard::{self, CloseOptions};
 use bdr::protect::staging::settle;
 use bdr::repo::Repository;
@@ -13,7 +16,10 @@ use crate::app::context::Context;
 use crate::app::documents::SettleDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
+#[cfg(target_os = "linux")]
+use crate::app::guard::capture;
 use crate::app::guard::tell_settled;
+use crate::ui::Ui;
 
 /// Pack what guards kept instead of reading it
 ///
@@ -29,9 +35,15 @@ pub(crate) struct SettleArgs {
     /// Wait for processes, then close the operation that they belong to
     #[arg(long, hide = true, value_name = "OP", requires = "pids")]
     after: Option<String>,
-    /// Answer for captured processes on stdin
-    #[arg(long, hide = true)]
-    answer: bool,
+    /// Go on capturing what a command left running: its filter is stdin
+    #[arg(long, hide = true, value_name = "OP")]
+    answer: Option<String>,
+    /// Overrides what may be kept of it
+    #[arg(long, hide = true, requires = "answer")]
+    max_bytes: Option<u64>,
+    /// What cannot be kept happens all the same
+    #[arg(long, hide = true, requires = "answer")]
+    on_fail_run: bool,
     /// Processes that are waited for
     #[arg(long, hide = true, value_delimiter = ',')]
     pids: Vec<u32>,
@@ -97,21 +109,23 @@ fn close_after(
 }
 
 impl SettleArgs {
-    /// Answers for captured processes until the last has ended; `None` if that is not asked for. It
-    /// needs no repository.
-    pub(crate) fn answer_only(&self) -> Option<i32> {
-        if !self.answer {
-            return None;
-        }
+    /// Captures what a command left running until the last of it has ended; `None` if that is not
+    /// asked for.
+    pub(crate) fn answer_only(&self, repository: Option<&Path>, ui: Ui) -> Option<i32> {
+        let operation = self.answer.as_ref()?;
         #[cfg(target_os = "linux")]
         {
-            use std::os::fd::AsFd as _;
-            let listener = std::io::stdin().as_fd().try_clone_to_owned();
-            let done = listener.and_then(bdr::protect::calls::linger);
+            let unkept = match self.on_fail_run {
+                true => Unkept::Goes,
+                false => Unkept::Stays,
+            };
+            let done = capture::go_on_from_stdin(repository, operation, self.max_bytes, unkept, ui);
             if done.is_ok() {
                 return Some(exit::OK.into());
             }
         }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (operation, repository, ui, self.max_bytes, self.on_fail_run);
         Some(exit::FAILURE.into())
     }
 }

@@ -85,6 +85,17 @@ pub(crate) struct RedoArgs {
     how: How,
 }
 
+/// Returns the operations of which the named one is only the first: a session's, or those of what a
+/// captured command left running.
+fn with_parts<'a>(words: &[OsString], operations: &[Operation]) -> Option<Range<'a>> {
+    let word = words.first()?.to_str()?;
+    let operation = resolve(operations, word).ok()?;
+    let id = operation.begin.id;
+    let more = || undo::of_session(operations, id).any(|of_it| of_it.begin.id != id);
+    let has_parts = operation.is_session() || words.len() == 1 && more();
+    has_parts.then_some(Range::Session(id))
+}
+
 pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
     let operations = operations(&repo)?;
@@ -93,10 +104,7 @@ pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
     }
     let last = args.last.map(Range::Last);
     let since = args.since.as_deref().map(Range::Since);
-    let session = args.words.first().and_then(|word| word.to_str());
-    let session = session.and_then(|word| resolve(&operations, word).ok());
-    let session = session.filter(|operation| operation.is_session());
-    let session = session.map(|operation| Range::Session(operation.begin.id));
+    let session = with_parts(&args.words, &operations);
     if let (Some(_), [_, path, ..]) = (session, &args.words[..]) {
         let path = bdr::base::path::show(path);
         return Err(Failure::usage(

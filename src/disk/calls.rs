@@ -13,4 +13,4 @@ mod mounts;
 
 pub use abi::{Call, Follow, Place, call_of};
 pub use caller::{Caller, Spot};
-pub use kernel::{Listener, Next, Notification, Waiting, watch};
+pub use kernel::{Listener, Next, Notification, Waiting, detach, watch};

@@ -9,6 +9,7 @@
 //! journal *is* the difference: it becomes a snapshot of what was touched and an operation with its
 //! changes, like those of any guard, so that nothing else needs to know how it was protected.
 
+mod after;
 mod areas;
 mod changes;
 mod flight;
@@ -24,8 +25,9 @@ mod sorted;
 mod steps;
 mod trial;
 
+pub use after::{LeftOptions, go_on, linger, listener, record_left};
 pub use keep::Unkept;
 pub use left::recover;
-pub use run::{Protected, RunOptions, is_live, linger, run};
+pub use run::{Protected, RunOptions, is_live, run};
 pub use session::Tally;
 pub use trial::usable;

@@ -97,7 +97,7 @@ pub struct Begin {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protection: Option<Protection>,
     /// The session that it is a part of: a guard of a shell or an agent. A session itself has its own
-    /// id here.
+    /// id here. Or the captured command whose processes did it after that had ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<OperationId>,
     /// In a session: the programs from the session's to the one that made the first change.

@@ -3,6 +3,7 @@
 //! The oracle is a picture of the whole place, taken by another walk than bdr's.
 
 mod faults;
+mod left;
 mod mounts;
 
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -34,9 +34,12 @@ impl Context {
         Ok(repo)
     }
 
-    /// Records what a guard captured that did not live to do it.
+    /// Records what a guard captured that did not live to do it, and what is still under way.
     #[cfg(target_os = "linux")]
     fn take_over(&self, repo: &Repository) {
+        if self.sees_left {
+            bdr::protect::calls::record_left(repo);
+        }
         let never = [self.places.config.clone()];
         match bdr::protect::calls::recover(repo, &never, self.now) {
             Ok(recovered) => {

@@ -2,20 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use bdr::base::id::OperationId;
+use bdr::disk::calls::detach;
 use bdr::disk::fsutil;
 use bdr::effects::Assessment;
-use bdr::protect::calls::{self, Protected, RunOptions, Tally, Unkept};
+use bdr::protect::calls::{self, LeftOptions, Protected, RunOptions, Tally, Unkept};
 use bdr::repo::Repository;
 use bdr::repo::oplog::Operation;
 use serde::{Deserialize, Serialize};
 
+use super::settle_in_background;
 use super::uncaptured::CAPTURED;
-use crate::app::context::{Context, OPERATION_VARIABLE, variable};
-use crate::ui::plural;
+use crate::app::context::{Context, Needs, NeedsConfig, OPERATION_VARIABLE, variable};
+use crate::app::error::Failure;
+use crate::ui::{Ui, plural};
 
 /// What a trial said, for as long as this kernel runs.
 #[derive(Serialize, Deserialize)]
@@ -128,20 +132,78 @@ pub(crate) fn run(
     })
 }
 
-/// Starts a process that answers for what the command left running.
-pub(crate) fn answer_on(listener: std::os::fd::OwnedFd) {
+/// Starts a process that goes on capturing what the command left running. Returns false if it did
+/// not start: then these processes cannot change anything any more.
+pub(crate) fn go_on(
+    cx: &Context,
+    operation: OperationId,
+    listener: OwnedFd,
+    max_bytes: Option<u64>,
+    unkept: Unkept,
+) -> bool {
     let Ok(program) = std::env::current_exe() else {
-        return;
+        return false;
     };
     let mut process = Command::new(program);
     process
-        .args(["settle", "--answer"])
+        .args(["settle", "--quiet", "--answer", &operation.to_string()])
+        .arg("--repository")
+        .arg(&cx.places.repository);
+    if let Some(bytes) = max_bytes {
+        process.args(["--max-bytes", &bytes.to_string()]);
+    }
+    if unkept == Unkept::Goes {
+        process.arg("--on-fail-run");
+    }
+    process
         .current_dir("/")
         .stdin(Stdio::from(listener))
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    std::os::unix::process::CommandExt::process_group(&mut process, 0);
-    let _ = process.spawn();
+    detach(&mut process);
+    process.spawn().is_ok()
+}
+
+/// Captures the processes whose filter is the standard input, until the last has ended. Whatever
+/// goes wrong, it answers: without that, nothing of what they do would happen any more.
+pub(crate) fn go_on_from_stdin(
+    named: Option<&Path>,
+    operation: &str,
+    max_bytes: Option<u64>,
+    unkept: Unkept,
+    ui: Ui,
+) -> std::io::Result<()> {
+    let listener = calls::listener(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let needs = Needs {
+        config: NeedsConfig::Never,
+        stops_on_signals: false,
+        sees_left: false,
+    };
+    let captured = || -> Result<(), Failure> {
+        let cx = Context::new(named, ui, needs)?;
+        let repo = cx.repository()?;
+        let operation = operation
+            .parse()
+            .map_err(|_| Failure::usage("no operation", "bdr guard starts this by itself"))?;
+        let _ = repo.vault().binding_key();
+        let options = LeftOptions {
+            operation,
+            host: cx.host.clone(),
+            now: cx.now,
+            clock: crate::app::context::now,
+            never: vec![cx.places.config.clone()],
+            max_copied: max_bytes.unwrap_or(cx.config.guard.max_bytes),
+            max_kept: max_bytes.unwrap_or(cx.config.guard.max_kept),
+            unkept,
+        };
+        calls::go_on(&listener, &repo, &options)?;
+        settle_in_background(&cx, &repo);
+        Ok(())
+    };
+    match captured() {
+        Ok(()) => Ok(()),
+        Err(_) => calls::linger(&listener),
+    }
 }
 
 /// Names what the command was not allowed to destroy because it could not be kept, and the programs

@@ -24,7 +24,7 @@ use crate::app::error::Failure;
 #[cfg(not(target_os = "linux"))]
 use crate::app::guard::uncaptured;
 #[cfg(target_os = "linux")]
-use crate::app::guard::{capture, name_missed, settle_in_background};
+use crate::app::guard::{capture, name_missed, settle_in_background, still_running};
 #[cfg(target_os = "linux")]
 use crate::app::tick;
 
@@ -85,13 +85,14 @@ pub(super) fn captured(
     check_paths(cx, args)?;
     cx.launch_lifeboat(repo.location());
     let remote = guard::with_what_was(&assessment.remote, &cx.cwd);
+    let unkept = match policy {
+        OnFail::Run => Unkept::Goes,
+        OnFail::Block | OnFail::Ask => Unkept::Stays,
+    };
     let how = capture::How {
         label: args.label.as_deref(),
         remote,
-        unkept: match policy {
-            OnFail::Run => Unkept::Goes,
-            OnFail::Block | OnFail::Ask => Unkept::Stays,
-        },
+        unkept,
         session: is_session(args),
         max_bytes: args.max_bytes,
     };
@@ -111,7 +112,11 @@ pub(super) fn captured(
         Err(error) => return Err(error.into()),
     };
     Ok(Captured::Ran(after_capture(
-        cx, repo, args, assessment, done,
+        cx,
+        repo,
+        args,
+        assessment,
+        (done, unkept),
     )))
 }
 
@@ -131,14 +136,13 @@ fn after_capture(
     repo: &Repository,
     args: &GuardArgs,
     assessment: &Assessment,
-    done: calls::Protected,
+    (done, unkept): (calls::Protected, Unkept),
 ) -> i32 {
     let status = done.status;
-    if let Some(listener) = done.left {
-        cx.ui
-            .say("bdr: some of its processes still run; what they do from now on is not protected");
-        capture::answer_on(listener);
-    }
+    let goes_on = done.left.map(|listener| {
+        // They have nobody else who would answer.
+        capture::go_on(cx, done.id, listener, args.max_bytes, unkept)
+    });
     capture::tell_refused(cx, &done.refused, &done.raised);
     let operation = match done.operation {
         Ok(operation) if done.tally.failed == 0 => operation,
@@ -151,10 +155,20 @@ fn after_capture(
             return end_like(status);
         }
     };
+    if goes_on == Some(false) {
+        cx.ui.warn(
+            "bdr: what still runs cannot change files any more, because nobody could keep what it destroys",
+        );
+    }
     let is_session = operation.begin.session.is_some();
     if is_session && wanted(cx, args) != Summary::Json {
         if wanted(cx, args) != Summary::Never {
             capture::tell_session(cx, repo, &operation, done.tally);
+            if let Some(running) = still_running(&done.running).filter(|_| goes_on == Some(true)) {
+                cx.ui.say(&format!(
+                    "bdr: {running} · what it does from now on is recorded in the session too"
+                ));
+            }
         }
     } else {
         let missed: Vec<&PathNote> = operation.begin.not_captured.iter().collect();
@@ -164,7 +178,7 @@ fn after_capture(
             status,
             operation,
             after_error: None,
-            running: Vec::new(),
+            running: done.running,
         };
         tell(cx, repo, args, assessment, &outcome, (missed, 0));
     }

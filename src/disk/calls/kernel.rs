@@ -139,6 +139,32 @@ fn install(filter: &[abi::Instruction], socket: &UnixStream, privileged: bool) -
     }
 }
 
+/// Makes a command start detached: in a session without a terminal, and with no open files but its
+/// streams. What a shell gave this process, such as a pipe or a lock, is not for a process that
+/// stays.
+pub fn detach(command: &mut Command) {
+    /// `CLOSE_RANGE_CLOEXEC`: std still needs some of them until then.
+    const ON_EXEC: libc::c_ulong = 4;
+    let detached = || {
+        // It fails if it is the first of a session already.
+        let _ = rustix::process::setsid();
+        // SAFETY: the arguments are numbers. Before Linux 5.11 it fails, and they stay open.
+        unsafe {
+            libc::syscall(
+                libc::SYS_close_range,
+                3,
+                libc::c_ulong::from(u32::MAX),
+                ON_EXEC,
+            );
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure makes two system calls and nothing else.
+    unsafe {
+        command.pre_exec(detached);
+    }
+}
+
 impl Waiting {
     /// Takes the listener over from the starting command. Returns once the command has been told to
     /// go on.

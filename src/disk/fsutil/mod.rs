@@ -42,6 +42,8 @@ pub use listed::{DirEntry, ReadDir, read_dir};
 pub use std::fs::File;
 #[cfg(windows)]
 pub use std::fs::{DirEntry, ReadDir, read_dir};
+#[cfg(target_os = "linux")]
+pub mod socket;
 pub mod target;
 
 /// Returns an absolute path without symlinks, in the one form that all paths have: on Windows

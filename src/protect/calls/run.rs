@@ -19,12 +19,13 @@ use super::keep::{Budget, Keeper, Unkept};
 use super::pending::claimed;
 use super::record::{Ended, begin_of_session, part_from_living, sort, write};
 use super::session::{Session, Tally, recorder};
+use super::steps::Steps;
 use crate::base::error::{Error, IoContext as _, Result};
 use crate::base::id::OperationId;
 use crate::base::path::RawName;
 use crate::disk::calls::{Listener, Next, Waiting, watch};
 use crate::disk::fsutil::{Lock, OwnTree, Sharing};
-use crate::protect::guard::{redacted, run_child, signal_of};
+use crate::protect::guard::{by_filter, redacted, run_child, signal_of};
 use crate::repo::Repository;
 use crate::repo::oplog::{End, Operation};
 
@@ -53,14 +54,18 @@ pub struct RunOptions {
 
 /// A captured command that has ended.
 pub struct Protected {
+    pub id: OperationId,
     pub status: ExitStatus,
     /// The operation; or why what was captured is not recorded yet: the next use of the repository
     /// tries again. Of a session, the operation that stands for all of it, without changes of its own.
     pub operation: Result<Operation>,
     /// What the operations of a session did.
     pub tally: Tally,
-    /// The filter of processes that still run: somebody has to answer for them, see [`linger`].
+    /// The filter of processes that still run: somebody has to answer for them, see
+    /// [`super::go_on`].
     pub left: Option<OwnedFd>,
+    /// These processes, by number and name.
+    pub running: Vec<(u32, String)>,
     /// What could not be kept, so that it was not allowed to go, and why.
     pub refused: BTreeMap<PathBuf, String>,
     /// Programs that did not get the rights of another user.
@@ -162,9 +167,11 @@ fn one_operation(
         let _ = files.own.remove();
     }
     Ok(Ok(Protected {
+        id: head.id,
         status,
         operation,
         tally: Tally::default(),
+        running: running(left.as_ref()),
         left,
         refused: keeper.refused,
         raised: keeper.raised,
@@ -204,7 +211,9 @@ fn whole_session<'k>(
             Err(error) => return (None, Err(Failed::Capture(error)), Tally::default()),
         };
         let start = |keeper: &mut Keeper<'k>, leader: u32| {
-            keeper.session = Some(Session::new(head, leader, &place, options, to_recorder));
+            let around = (&options.never[..], options.clock);
+            let steps = Steps::new(leader);
+            keeper.session = Some(Session::new(head, steps, &place, around, to_recorder));
         };
         let (mut keeper, outcome) = ready.run(command, keeper, start);
         let mut failed = 0;
@@ -219,7 +228,9 @@ fn whole_session<'k>(
     });
     let done = match (outcome, keeper) {
         (Ok((status, left)), Some(keeper)) => Ok(Protected {
+            id: begin.id,
             status,
+            running: running(left.as_ref()),
             operation: end(ended(&status)),
             tally,
             left,
@@ -348,15 +359,22 @@ impl Ready {
     }
 }
 
-/// Answers until the last process has ended, or `stopped` is readable.
-fn answer_all(
+/// Why there is nothing to answer for now.
+pub(super) enum Until {
+    /// The last process has ended.
+    Gone,
+    Told,
+}
+
+/// Answers until the last process has ended, or `told` is readable.
+pub(super) fn answer_all(
     listener: &Listener,
     keeper: &mut Keeper<'_>,
-    stopped: BorrowedFd<'_>,
-) -> io::Result<()> {
+    told: BorrowedFd<'_>,
+) -> io::Result<Until> {
     loop {
         let next = {
-            let mut others = vec![stopped];
+            let mut others = vec![told];
             if let Some(session) = &keeper.session {
                 others.extend(session.steps().ends().into_iter().map(|(_, end)| end));
             }
@@ -367,11 +385,17 @@ fn answer_all(
                 keeper.answer(listener, &call);
                 keeper.sync_if_due();
             }
-            Next::Gone | Next::Other(0) => return Ok(()),
+            Next::Gone => return Ok(Until::Gone),
+            Next::Other(0) => return Ok(Until::Told),
             Next::Other(_) => keeper.reap(),
             Next::Quiet => keeper.quiet(),
         }
     }
+}
+
+/// Returns the processes that the command left, if it left any.
+fn running(left: Option<&OwnedFd>) -> Vec<(u32, String)> {
+    left.map_or_else(Vec::new, |_| by_filter())
 }
 
 /// Returns true if a process still runs under the filter.
@@ -383,18 +407,4 @@ fn has_users(listener: &Listener) -> bool {
     };
     let _ = poll(&mut fds, Some(&now));
     !fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
-}
-
-/// Answers for processes that a captured command left running, until the last has ended. Nothing is
-/// kept any more: without an answer, all their calls would fail.
-///
-/// # Errors
-/// `listener` is none.
-pub fn linger(listener: OwnedFd) -> io::Result<()> {
-    let listener = Listener::from(listener);
-    let (_stop, stopped) = UnixStream::pair()?;
-    while let Next::Call(call) = listener.next(&[stopped.as_fd()], None)? {
-        listener.allow(call.id);
-    }
-    Ok(())
 }

@@ -11,7 +11,6 @@ use super::journal::{Before, Head};
 use super::keep::Keeper;
 use super::pending::{Files, Pending};
 use super::record::{Ended, discard, part_from_living, sort, write};
-use super::run::RunOptions;
 use super::sorted::{Sorted, Taken};
 use super::steps::Steps;
 use crate::base::error::Result;
@@ -26,6 +25,15 @@ use crate::repo::pack::Level;
 /// What a program that starts commands does itself is recorded once it has done nothing more for so
 /// long. As often, what is kept is made durable: after a power failure no more than this is missing.
 const QUIET: Duration = Duration::from_secs(1);
+
+/// What a command left running, such as a server, may go on for days. Each of its operations may be
+/// followed by twice as long a pause before it ends, up to this; whoever looks at the log does not
+/// wait for that.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// Where it never pauses, an operation ends after this time, or with so many paths.
+const LONGEST: Duration = Duration::from_secs(600);
+const MOST_PATHS: usize = 100_000;
 
 /// How many copies are made durable at once, while the command waits.
 const MAX_SYNCED: usize = 16;
@@ -61,11 +69,29 @@ pub struct Tally {
     pub failed: u64,
 }
 
+/// When an operation of what was left running ends.
+struct Pace {
+    /// It is told by the command that left it, not by the process that does it.
+    by_command: bool,
+    pause: Duration,
+    /// The last call, and when the operation began.
+    last: Instant,
+    began: Instant,
+}
+
+impl Pace {
+    fn is_quiet(&self) -> bool {
+        self.last.elapsed() >= self.pause
+    }
+}
+
 /// What there is only in a session.
 pub(super) struct Session<'a> {
     /// Of the session itself; what its operations have in common.
     head: Head,
     steps: Steps,
+    /// Where all processes are taken for one.
+    pace: Option<Pace>,
     /// Operations whose commands still run, without the one whose call is being looked at.
     parked: Vec<Pending>,
     /// Who makes the call that is being looked at, and whose it is.
@@ -82,24 +108,37 @@ pub(super) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
+    /// Takes all calls for one operation, until there is a pause.
+    pub(super) fn taken_for_one(mut self, by_command: bool) -> Self {
+        let now = Instant::now();
+        self.pace = Some(Pace {
+            by_command,
+            pause: QUIET,
+            last: now,
+            began: now,
+        });
+        self
+    }
+
     /// Starts the session of a process.
     pub(super) fn new(
         head: Head,
-        leader: u32,
+        steps: Steps,
         place: &Path,
-        options: &'a RunOptions,
+        (never, clock): (&'a [PathBuf], fn() -> DateTime<Utc>),
         to_recorder: ToRecorder,
     ) -> Self {
         Self {
             last: head.id,
             head,
-            steps: Steps::new(leader),
+            pace: None,
             parked: Vec::new(),
             thread: 0,
-            step: leader,
+            step: steps.leader(),
+            steps,
             place: place.to_path_buf(),
-            never: &options.never,
-            clock: options.clock,
+            never,
+            clock,
             to_recorder,
             failed: 0,
         }
@@ -194,15 +233,23 @@ impl Keeper<'_> {
         let now = (session.clock)();
         let id = Id::after(Some(session.last), now);
         session.last = id;
-        let argv = told
-            .argv
-            .into_iter()
-            .map(|word| crate::base::path::os_from_bytes(&word));
+        if let Some(pace) = &mut session.pace {
+            pace.began = Instant::now();
+        }
+        let (argv, cwd) = match &session.pace {
+            Some(pace) if pace.by_command => (session.head.argv.clone(), session.head.cwd.clone()),
+            _ => {
+                let argv = told.argv.into_iter();
+                let argv = argv.map(|word| crate::base::path::os_from_bytes(&word));
+                let cwd = RawName(told.cwd.into_os_string());
+                (self.repo.redacted(argv.collect()), cwd)
+            }
+        };
         let head = Head {
             id,
             time: now,
-            argv: self.repo.redacted(argv.collect()),
-            cwd: RawName(told.cwd.into_os_string()),
+            argv,
+            cwd,
             session: Some(session.head.id),
             chain: told
                 .chain
@@ -273,19 +320,24 @@ impl Keeper<'_> {
 
     /// Returns how long to wait for calls before [`Keeper::quiet`].
     pub(super) fn patience(&self) -> Option<Duration> {
-        let of_host = self.session.as_ref().is_some_and(|session| {
+        let of_host = self.session.as_ref().filter(|session| {
             let mut steps = self.op.steps.iter();
             self.op.is_started() && steps.all(|step| session.steps.is_host(*step))
         });
         let mut parked = self.session.iter().flat_map(|session| &session.parked);
         let dirty = self.op.is_dirty() || parked.any(Pending::is_dirty);
-        (of_host || dirty).then_some(QUIET)
+        let pause = of_host.map(|session| match &session.pace {
+            Some(pace) => pace.pause.saturating_sub(pace.last.elapsed()),
+            None => QUIET,
+        });
+        dirty.then_some(QUIET).into_iter().chain(pause).min()
     }
 
     /// Makes durable what is kept so far, and records what a program that starts commands did itself.
     pub(super) fn quiet(&mut self) {
         self.sync();
-        if self.session.is_some() {
+        let paces = self.session.as_ref().map(|session| &session.pace);
+        if paces.is_some_and(|pace| pace.as_ref().is_none_or(Pace::is_quiet)) {
             let op = std::mem::take(&mut self.op);
             self.park(op);
         }
@@ -293,6 +345,14 @@ impl Keeper<'_> {
 
     /// Makes durable what is kept so far, if the last time is long enough ago.
     pub(super) fn sync_if_due(&mut self) {
+        let paced = self.session.as_mut();
+        if let Some(pace) = paced.and_then(|session| session.pace.as_mut()) {
+            pace.last = Instant::now();
+            let is_long = pace.began.elapsed() > LONGEST || self.op.before.len() > MOST_PATHS;
+            if self.op.is_started() && is_long {
+                self.close_all();
+            }
+        }
         if self.synced.elapsed() > QUIET {
             self.sync();
         }
@@ -318,7 +378,7 @@ impl Keeper<'_> {
     }
 
     /// Waits until everything that ended is recorded.
-    fn flush(&self) {
+    pub(super) fn flush(&self) {
         if let Some(session) = &self.session {
             let (done, wait) = channel();
             if session.to_recorder.0.send(Message::Flush(done)).is_ok() {
@@ -340,6 +400,9 @@ impl Keeper<'_> {
         let Some(session) = &mut self.session else {
             return;
         };
+        if let Some(pace) = &mut session.pace {
+            pace.pause = (pace.pause * 2).min(LONGEST_PAUSE);
+        }
         let now = (session.clock)();
         match sorted_job(self.repo, head, files, taken, (session.never, now)) {
             Ok(Some(job)) => {
@@ -424,6 +487,8 @@ impl Recorder {
                     unpacked = false;
                     // If it fails, whoever comes next tries again.
                     let _ = settle(repo, Level::Fast, clock(), &NullMonitor);
+                    // The repository may be on a disk that is to be unmounted.
+                    repo.storage().let_go();
                 }
                 Err(RecvTimeoutError::Disconnected) => return tally,
             }

@@ -43,6 +43,8 @@ struct First {
 
 pub(super) struct Steps {
     leader: u32,
+    /// All calls are one step, the leader's: who makes them has no parents left to tell.
+    is_one: bool,
     hosts: HashSet<u32>,
     /// By thread. A number that is used again while its step lasts is taken for the old thread.
     known: HashMap<u32, Seen>,
@@ -63,11 +65,24 @@ impl Steps {
     pub(super) fn new(leader: u32) -> Self {
         Self {
             leader,
+            is_one: false,
             hosts: HashSet::from([leader]),
             known: HashMap::new(),
             first: HashMap::new(),
             own_program: program_of(std::process::id()),
         }
+    }
+
+    /// Takes all processes for one.
+    pub(super) fn of_all() -> Self {
+        Self {
+            is_one: true,
+            ..Self::new(0)
+        }
+    }
+
+    pub(super) fn leader(&self) -> u32 {
+        self.leader
     }
 
     pub(super) fn is_host(&self, process: u32) -> bool {
@@ -76,13 +91,19 @@ impl Steps {
 
     /// Returns who makes a call.
     pub(super) fn of(&mut self, thread: u32) -> Seen {
+        if self.is_one {
+            return Seen {
+                step: self.leader,
+                is_bdr: self.is_bdr(thread),
+            };
+        }
         if let Some(seen) = self.known.get(&thread) {
             return *seen;
         }
         let above = above(thread);
         let seen = Seen {
             step: self.step_among(&above),
-            is_bdr: self.own_program.is_some() && program_of(thread) == self.own_program,
+            is_bdr: self.is_bdr(thread),
         };
         if self.known.len() >= MAX_KNOWN {
             self.known.clear();
@@ -93,6 +114,10 @@ impl Steps {
             self.known.insert(thread, seen);
         }
         seen
+    }
+
+    fn is_bdr(&self, thread: u32) -> bool {
+        self.own_program.is_some() && program_of(thread) == self.own_program
     }
 
     /// Returns the process with which the step of a process begins, given that and its parents.
@@ -135,6 +160,10 @@ impl Steps {
         file: Option<(u64, u64)>,
         argv: Vec<Vec<u8>>,
     ) -> bool {
+        let is_bdr = self.own_program.is_some() && file == self.own_program;
+        if self.is_one {
+            return is_bdr;
+        }
         let above = above(thread);
         let step = self.step_among(&above);
         let process = above.first().copied().unwrap_or(thread);
@@ -155,7 +184,7 @@ impl Steps {
                 first.argv.get_or_insert(argv);
             }
         }
-        self.own_program.is_some() && file == self.own_program
+        is_bdr
     }
 
     fn make_host(&mut self, process: u32) {
@@ -167,6 +196,17 @@ impl Steps {
 
     /// Returns how the step of a call is told.
     pub(super) fn told(&self, step: u32, thread: u32) -> Told {
+        let mut chain = above(thread);
+        if self.is_one {
+            // Above are those who adopted it.
+            chain.truncate(1);
+        }
+        let top = chain.iter().position(|process| *process == self.leader);
+        chain.truncate(top.map_or(chain.len(), |top| top + 1));
+        let step = match self.is_one {
+            true => chain.first().copied().unwrap_or(thread),
+            false => step,
+        };
         let first = self.first.get(&step);
         let argv = first.and_then(|first| first.argv.clone());
         let argv = argv.unwrap_or_else(|| {
@@ -174,9 +214,6 @@ impl Steps {
             let all = all.strip_suffix(b"\0").unwrap_or(&all);
             all.split(|b| *b == 0).map(<[u8]>::to_vec).collect()
         });
-        let mut chain = above(thread);
-        let top = chain.iter().position(|process| *process == self.leader);
-        chain.truncate(top.map_or(chain.len(), |top| top + 1));
         let name = |process: &u32| {
             let mut name = fs::read(proc(*process, "comm")).ok()?;
             name.pop();

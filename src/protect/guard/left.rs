@@ -3,6 +3,8 @@
 //! Read from `/proc`, see proc(5); on other systems nothing is known about them.
 
 #[cfg(target_os = "linux")]
+pub(crate) use linux::by_filter;
+#[cfg(target_os = "linux")]
 pub(super) use linux::{by_call, by_child};
 
 /// Returns nothing: this system does not tell.
@@ -39,6 +41,11 @@ mod linux {
     /// `roots`. Reaps all children that have ended.
     pub(in crate::protect::guard) fn by_child(roots: &[&Path]) -> Vec<(u32, String)> {
         lasting(&|| left_by_child(roots))
+    }
+
+    /// Returns the processes that the command left behind, wherever they work.
+    pub(crate) fn by_filter() -> Vec<(u32, String)> {
+        left_by_child(&[Path::new("/")])
     }
 
     /// Returns the processes that started at most `age` before this one, work in one of `roots` and

@@ -75,14 +75,16 @@ pub fn newest_first<'a>(
     })
 }
 
-/// Returns the operations of a session that can be undone, newest first.
+/// Returns the operations of a session that can be undone, newest first; or a command that was
+/// captured, with what it left running did since.
 pub fn of_session(
     operations: &[Operation],
     session: OperationId,
 ) -> impl Iterator<Item = &Operation> {
     let own = operations.iter().rev();
     own.filter(move |operation| {
-        operation.begin.session == Some(session) && operation.is_undoable() && operation.is_ours
+        let of_it = operation.begin.session == Some(session) || operation.begin.id == session;
+        of_it && operation.is_undoable() && operation.is_ours
     })
 }
 

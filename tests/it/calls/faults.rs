@@ -480,7 +480,7 @@ fn two_guards_that_destroy_one_tree_lose_nothing() {
 }
 
 /// Makes a world that of an ordinary user, with a bdr that it may start, in the directory returned.
-fn given_to_nobody(place: &Place) -> std::path::PathBuf {
+pub(super) fn given_to_nobody(place: &Place) -> std::path::PathBuf {
     let shared = place.path("shared");
     std::fs::create_dir(&shared).unwrap();
     let readable = std::fs::Permissions::from_mode(0o755);
@@ -495,7 +495,7 @@ fn given_to_nobody(place: &Place) -> std::path::PathBuf {
     shared
 }
 
-fn as_nobody(place: &Place, args: &[&str]) -> Output {
+pub(super) fn as_nobody(place: &Place, args: &[&str]) -> Output {
     let mut command = Command::new("setpriv");
     command
         .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
