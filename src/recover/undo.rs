@@ -532,9 +532,11 @@ pub fn apply(
     // The record has them, so that a redo closes them again.
     backup.modes = opened.modes();
     backup.touched = Some(Arc::new(plan.work.touched()));
+    let linked = around::linked(&plan.work);
     let protected = guard::open(repo, &roots, &backup, intent, monitor)?;
     let id = protected.operation();
     let applied = apply::apply(repo, &plan.work, &Licence::Saved(&protected), monitor)?;
+    around::note_touches(repo, linked);
     opened.release(plan.work.sets_modes());
     drop(opened);
     plan.work.partial |= !applied.problems.is_empty() || !plan.problems.is_empty();

@@ -45,6 +45,7 @@ pub mod snapshot;
 mod snapshots;
 pub mod state;
 pub mod summaries;
+pub(crate) mod touches;
 pub mod trash;
 pub(crate) mod under_way;
 mod unreadable;

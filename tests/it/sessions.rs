@@ -172,6 +172,46 @@ fn a_session_is_undone_as_a_whole_by_its_own_name() {
 }
 
 #[test]
+fn a_rename_that_failed_is_no_conflict_for_what_was_done_before() {
+    let place = world();
+    if !usable(&place) {
+        return;
+    }
+    let before = pictures(&place);
+    let mut shell = Shell::start(&place);
+    shell.run("sh -c 'echo made > new; echo changed > a'");
+    // bdr keeps what a rename would replace, and lets go of it again.
+    shell.run("mv nothing new 2>/dev/null; mv nothing a 2>/dev/null; ln a nowhere/b 2>/dev/null");
+    let all = operations(&place);
+    shell.end();
+    let own = id(session(&operations(&place)));
+    assert_eq!(all.len(), 2, "{all:?}");
+    place.run(&["undo", &own, "--yes"], 0);
+    assert_all_same(&before, &pictures(&place), "a rename that failed");
+}
+
+#[test]
+fn a_write_whose_time_was_set_back_is_a_conflict_all_the_same() {
+    let place = world();
+    if !usable(&place) {
+        return;
+    }
+    let mut shell = Shell::start(&place);
+    shell.run("sh -c 'echo mine > a'");
+    shell.run("mv nothing a 2>/dev/null");
+    let file = place.tree().join("a");
+    let time = std::fs::metadata(&file).unwrap().modified().unwrap();
+    std::fs::write(&file, "past\n").unwrap();
+    let file = std::fs::File::options().write(true).open(file).unwrap();
+    file.set_modified(time).unwrap();
+    shell.run("mv nothing a 2>/dev/null");
+    shell.end();
+    let own = id(session(&operations(&place)));
+    place.run(&["undo", &own, "--yes"], 3);
+    assert_eq!(std::fs::read(place.tree().join("a")).unwrap(), b"past\n");
+}
+
+#[test]
 fn the_log_of_a_session_says_who_did_what_while_it_runs() {
     let place = world();
     if !usable(&place) {

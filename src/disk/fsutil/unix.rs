@@ -136,6 +136,11 @@ pub fn open_own(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+/// Returns the stat of an open file, whatever its name is now.
+pub fn stat_file(file: &File) -> Option<Stat> {
+    rustix::fs::fstat(file).ok().map(|stat| stat_of(&stat))
+}
+
 pub fn stat_of(stat: &rustix::fs::Stat) -> Stat {
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => Kind::Dir,

@@ -54,6 +54,11 @@ pub fn is_own(_stat: &Stat) -> bool {
     false
 }
 
+/// Returns the stat of an open file, whatever its name is now.
+pub fn stat_file(file: &File) -> Option<Stat> {
+    file.metadata().ok().map(|metadata| stat_of(&metadata))
+}
+
 /// Returns the stat of an object's metadata.
 ///
 /// File id, device and link count are not stable in the standard library (`windows_by_handle`):

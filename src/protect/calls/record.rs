@@ -107,6 +107,7 @@ pub(super) fn write(
         }
         false => Some(sorted.snapshot(repo, head, taken, &mut batch)?),
     };
+    sorted.note_touches(repo);
     let id = before.as_ref().map(|before| before.id);
     let begin = begin_of(repo, head, id, &sorted, taken);
     batch.begin(&begin)?;

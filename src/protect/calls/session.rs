@@ -405,8 +405,9 @@ impl Keeper<'_> {
         }
         let now = (session.clock)();
         match sorted_job(self.repo, head, files, taken, (session.never, now)) {
-            Ok(Some(job)) => {
+            Ok(Some(mut job)) => {
                 let living = part_from_living(&job.taken);
+                job.sorted.note_touches(self.repo);
                 let of_this = |dir: &Path| {
                     let mut sets = job.taken.sets.iter();
                     sets.any(|(set, _)| set.dir.as_path() == dir)
@@ -437,9 +438,10 @@ fn sorted_job(
     mut taken: Taken,
     (never, now): (&[PathBuf], DateTime<Utc>),
 ) -> Result<Option<Job>> {
-    let sorted = sort(repo, &head, &mut taken, never)?;
+    let mut sorted = sort(repo, &head, &mut taken, never)?;
     if sorted.is_empty() && taken.foreign.is_empty() && taken.unseen == 0 {
         discard(&taken.sets);
+        sorted.note_touches(repo);
         files.own.remove()?;
         return Ok(None);
     }

@@ -13,6 +13,7 @@ use crate::repo::Repository;
 use crate::repo::kept::KeptSet;
 use crate::repo::oplog::RootChanges;
 use crate::repo::snapshot::PathNote;
+use crate::repo::touches::Touch;
 
 /// What all paths are below while they are sorted.
 pub(super) const TOP: &str = "/";
@@ -51,6 +52,8 @@ pub(super) struct Sorted {
     pub(super) later_sets: Vec<KeptSet>,
     /// The changes for the end record.
     pub(super) changes: Vec<RootChanges>,
+    /// Files of which nothing changed but the ctime, by a second name of bdr's: as they were.
+    same: Vec<(PathBuf, Stat)>,
 }
 
 impl Sorted {
@@ -80,7 +83,16 @@ impl Sorted {
             in_place: HashMap::new(),
             later_sets: Vec::new(),
             changes: Vec::new(),
+            same: Vec::new(),
         }
+    }
+
+    /// Remembers what bdr did to the ctime of files that stay as they were, once its second names are
+    /// gone: an older operation may have left them.
+    pub(super) fn note_touches(&mut self, repo: &Repository) {
+        let same = std::mem::take(&mut self.same).into_iter();
+        let touches = same.filter_map(|(path, was)| Touch::between(&was, &now_at(&path)?));
+        repo.note_touches(&touches.collect::<Vec<_>>());
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -107,6 +119,9 @@ impl Sorted {
         };
         let is_same = now.is_some_and(|now| self.is_same(path, &before, &now));
         if is_same {
+            if before.stat.kind == Kind::File {
+                self.same.push((path.to_path_buf(), before.stat));
+            }
             if before.stat.links > 1 && before.stat.kind == Kind::File {
                 // Another name of a file of which a name is gone or written to: one file again.
                 self.entries.insert(below, (before, path.to_path_buf()));

@@ -2,17 +2,20 @@
 //! times of directories around restored files.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
 use std::ops::Bound;
 use std::path::Path;
 
 use super::planner::Planner;
 use crate::base::error::Result;
 use crate::base::path::{RawName, RepoPath, os_to_bytes};
-use crate::disk::fsutil::is_temporary_name;
-use crate::model::manifest::{Entry, Kind, by_path};
-use crate::protect::work::Act;
+use crate::disk::fsutil::{is_temporary_name, open_own, stat_file};
+use crate::model::manifest::{Entry, Kind, Stat, by_path};
+use crate::protect::work::{Act, Work, absolute};
 use crate::recover::apart::{self, APART};
+use crate::repo::Repository;
 use crate::repo::snapshot::{PathNote, RootRecord};
+use crate::repo::touches::Touch;
 
 /// Finds existing names of files whose other names are restored. The restored names must be linked
 /// to them, or one file would become two.
@@ -108,4 +111,34 @@ fn has_the_names(
         }
     }
     missing.is_empty()
+}
+
+/// How many files are held open to see what becomes of their ctime.
+const MOST_OPENED: usize = 256;
+
+/// Opens the files with several names that a work gives or takes a name.
+pub(super) fn linked(work: &Work) -> Vec<(File, Stat)> {
+    let jobs = work.jobs.iter();
+    let jobs = jobs.filter(|job| {
+        job.seen
+            .is_some_and(|s| s.links > 1 && s.kind == Kind::File)
+    });
+    let anchors = work.anchors.iter();
+    let anchors = anchors.map(|((site, _), path)| path.to_path(&work.sites[*site]));
+    let places = jobs.map(|job| absolute(work, job)).chain(anchors);
+    let mut inodes = HashSet::new();
+    let opened = places.filter_map(|place| {
+        let file = open_own(&place).ok()?;
+        let stat = stat_file(&file)?;
+        (stat.kind == Kind::File && inodes.insert(stat.inode)).then_some((file, stat))
+    });
+    opened.take(MOST_OPENED).collect()
+}
+
+/// Remembers what the work did to the ctime of files that are the same otherwise.
+pub(super) fn note_touches(repo: &Repository, opened: Vec<(File, Stat)>) {
+    let touches = opened
+        .iter()
+        .filter_map(|(file, before)| Touch::between(before, &stat_file(file)?));
+    repo.note_touches(&touches.collect::<Vec<_>>());
 }

@@ -1,5 +1,6 @@
 //! The state of planning one root: what is known about it, and the plan so far.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::repo::Repository;
 use crate::repo::oplog::{RootChanges, Stamp};
 use crate::repo::reader::Reader;
 use crate::repo::snapshot::{PathNote, RootRecord};
+use crate::repo::touches::Touches;
 
 pub(super) struct Past<'a> {
     /// Stamps of the objects that later undos and redos wrote.
@@ -55,6 +57,8 @@ pub(super) struct Planner<'a> {
     /// Inodes that bdr gave a further name, and their ctime then: it is not the one that any other of
     /// their names was left with.
     linked: HashSet<(u64, Time)>,
+    /// What else bdr did to the ctime of files; read when it is needed.
+    touches: OnceCell<Touches>,
     /// Also restore paths that changed since.
     pub(super) force: bool,
     /// The meaning of the git indexes that the operation left.
@@ -99,6 +103,7 @@ impl<'a> Planner<'a> {
                 .filter(|put| put.kind == Kind::File)
                 .map(|put| (put.inode, put.ctime))
                 .collect(),
+            touches: OnceCell::new(),
             force: options.force,
             meanings: indexes
                 .map(|index| (index.path.clone(), index.digest))
@@ -140,21 +145,17 @@ impl<'a> Planner<'a> {
         put.is_some_and(|put| self.is_as(put, now))
     }
 
-    /// Returns true if an object is as in a stamp, or bdr has given it a further name since and nothing
-    /// else.
+    /// Returns true if an object is as in a stamp, or bdr alone has changed its ctime since.
     fn is_as(&self, stamp: &Stamp, now: &Stat) -> bool {
-        let linked = || {
-            let ctime = now.ctime;
-            self.linked.contains(&(now.inode, ctime))
-                && is_stamped(
-                    &Stamp {
-                        ctime,
-                        ..stamp.clone()
-                    },
-                    now,
-                )
+        let by_us = || {
+            let touches = || self.touches.get_or_init(|| self.repo.touches());
+            self.linked.contains(&(now.inode, now.ctime)) || touches().lead(stamp.ctime, now)
         };
-        is_stamped(stamp, now) || linked()
+        let but_for_ctime = || Stamp {
+            ctime: now.ctime,
+            ..stamp.clone()
+        };
+        is_stamped(stamp, now) || is_stamped(&but_for_ctime(), now) && by_us()
     }
 
     /// Returns true if a git index lists the same as when the operation ended. Its times do not
