@@ -18,7 +18,11 @@ pub(crate) fn title(operation: &Operation, ids: &[Id]) -> String {
     let target = begin.undoes.map(|id| id.prefix(ids));
     let mut title = match (begin.kind, target) {
         (OperationKind::Undo | OperationKind::Redo, Some(target)) => {
-            format!("{} {target}", begin.kind.word())
+            let more = match begin.also.len() {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            format!("{} {target}{more}", begin.kind.word())
         }
         (OperationKind::Restore, _) => match &begin.restore {
             Some(journal) => format!("restore from {}", journal.snapshot.prefix(ids)),

@@ -14,6 +14,7 @@ use crate::base::id::Digest;
 use crate::base::path::{RepoPath, RootName, os_to_bytes, tar_name};
 use crate::model::reason::Reason;
 
+pub(crate) mod named;
 mod pattern;
 
 use pattern::Pattern;

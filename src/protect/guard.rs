@@ -137,6 +137,7 @@ pub(crate) struct Intent {
     pub(crate) label: Option<String>,
     pub(crate) remote: Vec<String>,
     pub(crate) undoes: Option<OperationId>,
+    pub(crate) also: Vec<OperationId>,
     pub(crate) restore: Option<RestoreJournal>,
     pub(crate) agent: Option<AgentCall>,
     /// It writes to the original places.
@@ -157,6 +158,7 @@ impl Intent {
             label: None,
             remote: Vec::new(),
             undoes: None,
+            also: Vec::new(),
             restore: None,
             agent: None,
             in_place: true,
@@ -377,6 +379,7 @@ pub(crate) fn open(
         not_captured,
         remote: redacted_texts(repo, intent.remote),
         undoes: intent.undoes,
+        also: intent.also,
         restore: intent.restore,
         agent: intent.agent,
         protection: Some(Protection {

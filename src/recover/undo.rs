@@ -24,7 +24,7 @@ use crate::base::path::{RawName, RepoPath, RootName};
 use crate::disk::fsutil::Opened;
 use crate::model::agent::AgentCall;
 use crate::model::compare::Differences;
-use crate::model::manifest::Kind;
+use crate::model::manifest::{Kind, Listing};
 use crate::model::rules::{Origin, Root};
 use crate::protect::backup::{BackupOptions, roots_of};
 use crate::protect::guard::changes::{self, Look, Origins};
@@ -47,9 +47,11 @@ mod past;
 mod plan;
 mod planner;
 mod repositories;
+mod together;
 mod uncaptured;
 
 pub use choose::{Here, choose, choose_redo, effective, newest_first, of_session};
+pub use together::{Together, together};
 
 /// What to undo, and how.
 #[derive(Debug, Clone)]
@@ -126,8 +128,10 @@ pub struct Meanwhile {
 /// What an undo would do. A plan changes nothing until it is applied.
 #[derive(Debug, Clone)]
 pub struct UndoPlan {
-    /// The operation to undo.
+    /// The operation to undo; of several, the newest.
     pub operation: OperationId,
+    /// Older operations that are undone with it.
+    pub also: Vec<OperationId>,
     /// Steps, sorted by path.
     pub steps: Vec<UndoStep>,
     /// Paths that the operation may have changed and that were not captured.
@@ -162,6 +166,19 @@ impl UndoPlan {
     /// Returns true if it would change nothing, though conflicts of an earlier undo may remain.
     pub fn does_nothing(&self) -> bool {
         self.work.steps() == 0
+    }
+
+    /// Returns true if it reverses everything that it can, in the whole way: nothing has changed since.
+    pub fn is_clean(&self) -> bool {
+        let simple = |step: &UndoStep| {
+            use UndoAction::{Metadata, Remove, Restore};
+            matches!(step.action, Restore | Remove | Metadata)
+        };
+        self.steps.iter().all(simple)
+            && self.problems.is_empty()
+            && self.unseen.is_empty()
+            && self.sealed.is_empty()
+            && self.meanwhile.is_empty()
     }
 
     /// Returns a digest of this plan. It differs for other steps, and for the same steps if the
@@ -203,9 +220,56 @@ pub fn plan(
     options: &UndoOptions,
     monitor: &dyn Monitor,
 ) -> Result<UndoPlan> {
-    let snapshot = snapshot_before(repo, operation)?;
+    let whole = Whole {
+        operation,
+        snapshot: &snapshot_before(repo, operation)?,
+        listings: None,
+        since: operation.begin.id,
+    };
+    plan_whole(repo, &whole, options, monitor)
+}
+
+/// Plans the undo of several operations as one. Changes nothing.
+///
+/// # Errors
+/// As for one.
+pub fn plan_together(
+    repo: &Repository,
+    one: &Together,
+    options: &UndoOptions,
+    monitor: &dyn Monitor,
+) -> Result<UndoPlan> {
+    let whole = Whole {
+        operation: &one.operation,
+        snapshot: &one.snapshot,
+        listings: Some(&one.listings),
+        since: one.since,
+    };
+    let mut plan = plan_whole(repo, &whole, options, monitor)?;
+    plan.also.clone_from(&one.also);
+    Ok(plan)
+}
+
+/// What is undone.
+struct Whole<'a> {
+    operation: &'a Operation,
+    snapshot: &'a Snapshot,
+    /// Those of the roots, if the repository does not have them.
+    listings: Option<&'a HashMap<RootName, Listing>>,
+    /// Later undos and redos may have put something back.
+    since: OperationId,
+}
+
+fn plan_whole(
+    repo: &Repository,
+    whole: &Whole<'_>,
+    options: &UndoOptions,
+    monitor: &dyn Monitor,
+) -> Result<UndoPlan> {
+    let (operation, snapshot) = (whole.operation, whole.snapshot);
     let mut plan = UndoPlan {
         operation: operation.begin.id,
+        also: Vec::new(),
         steps: Vec::new(),
         not_captured: operation.begin.not_captured.clone(),
         missing: Vec::new(),
@@ -223,23 +287,21 @@ pub fn plan(
         true => Opened::only_looking(),
         false => Opened::default(),
     };
-    open_ways(operation, &snapshot, &mut opened);
-    let mut changes = changes_of(repo, operation, &snapshot, options, &opened, &mut plan)?;
+    open_ways(operation, snapshot, &mut opened);
+    let mut changes = changes_of(repo, operation, snapshot, options, &opened, &mut plan)?;
     if !options.all {
-        changes = without_elsewhere(operation, &snapshot, changes, &mut plan);
-        others::without_others(repo, operation, &snapshot, &mut changes, &mut plan)?;
+        changes = without_elsewhere(operation, snapshot, changes, &mut plan);
+        others::without_others(repo, operation, snapshot, &mut changes, &mut plan)?;
     }
     uncaptured::unread(
-        operation, &snapshot, &changes, options, &opened, repo, &mut plan,
+        operation, snapshot, &changes, options, &opened, repo, &mut plan,
     );
-    plan_roots(
-        repo, operation, &snapshot, &changes, options, &opened, &mut plan, monitor,
-    )?;
-    let missing = uncaptured::uncaptured_roots(operation, &snapshot);
+    plan_roots(repo, whole, &changes, options, &opened, &mut plan, monitor)?;
+    let missing = uncaptured::uncaptured_roots(operation, snapshot);
     plan.missing.extend(missing);
     let mut named: HashSet<RawName> = HashSet::new();
     plan.missing.retain(|note| named.insert(note.path.clone()));
-    plan.work.times = past::times_around(operation, &snapshot, &plan);
+    plan.work.times = past::times_around(operation, snapshot, &plan);
     plan.closed = opened.paths();
     plan.unseen = apply::not_looked_at(opened.left(), "an undo opens it", &mut plan.problems);
     drop(opened);
@@ -249,11 +311,11 @@ pub fn plan(
             paths: Vec::new(),
             ..options.clone()
         };
-        let whole = self::plan(repo, operation, &all, monitor)?;
+        let of_all = plan_whole(repo, whole, &all, monitor)?;
         // The rest can be undone later, so the operation does not count as undone yet.
-        plan.rest = whole.work.steps().saturating_sub(plan.work.steps());
+        plan.rest = of_all.work.steps().saturating_sub(plan.work.steps());
         plan.work.partial = plan.rest > 0;
-        let (done, of) = (plan.work.files(), whole.work.files());
+        let (done, of) = (plan.work.files(), of_all.work.files());
         plan.work.part = (done < of).then_some(Portion { done, of });
     }
     Ok(plan)
@@ -359,15 +421,15 @@ fn without_elsewhere(
 )]
 fn plan_roots(
     repo: &Repository,
-    operation: &Operation,
-    snapshot: &Snapshot,
+    whole: &Whole<'_>,
     changes: &[RootChanges],
     options: &UndoOptions,
     opened: &Opened,
     plan: &mut UndoPlan,
     monitor: &dyn Monitor,
 ) -> Result<()> {
-    let mut later = repo.operations_after(operation.begin.id)?;
+    let (operation, snapshot) = (whole.operation, whole.snapshot);
+    let mut later = repo.operations_after(whole.since)?;
     later.retain(|later| later.is_ours || !operation.is_ours);
     let cut_off = past::cut_off(&later, operation).and_then(|id| repo.snapshot(id).ok());
     plan.is_again = later.iter().any(|later| {
@@ -386,6 +448,11 @@ fn plan_roots(
         uncaptured::not_captured(record, change, plan);
         let since = cut_off.as_ref();
         let since = since.and_then(|snapshot| snapshot.root(&change.name));
+        let own = whole.listings.and_then(|all| all.get(&change.name));
+        let listing = match own {
+            Some(own) => own.clone(),
+            None => repo.listing(record)?,
+        };
         let done = Done {
             record,
             changes: change,
@@ -394,7 +461,7 @@ fn plan_roots(
                 since: since.filter(|since| since.path == record.path),
             },
         };
-        plan_root(repo, &done, options, opened, plan, &mut seen)?;
+        plan_root(repo, &done, listing, options, opened, plan, &mut seen)?;
     }
     Ok(())
 }
@@ -520,6 +587,7 @@ pub fn apply(
     backup.host.clone_from(&options.host);
     let intent = Intent {
         undoes: Some(operation.begin.id),
+        also: plan.also.clone(),
         agent: options.agent.clone(),
         ..Intent::new(kind, &options.argv, &options.cwd)
     };

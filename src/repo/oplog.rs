@@ -85,6 +85,9 @@ pub struct Begin {
     /// The operation that this one reverses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undoes: Option<OperationId>,
+    /// Older operations that it reverses together with that one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<OperationId>,
     #[serde(default)]
     pub pid: u32,
     /// What is needed to resume a restore.
@@ -134,6 +137,7 @@ impl Begin {
             not_captured: Vec::new(),
             remote: Vec::new(),
             undoes: None,
+            also: Vec::new(),
             pid: std::process::id(),
             restore: None,
             agent: None,
@@ -142,6 +146,13 @@ impl Begin {
             chain: Vec::new(),
             bound: None,
         }
+    }
+}
+
+impl Begin {
+    /// Returns all operations that it reverses.
+    pub fn reverses(&self) -> impl Iterator<Item = OperationId> + '_ {
+        self.undoes.into_iter().chain(self.also.iter().copied())
     }
 }
 
@@ -508,16 +519,21 @@ impl Operation {
     }
 }
 
-/// Sets which operations are undone, completely or in part: the newest undo decides.
+/// Sets which operations, sorted by id, are undone, completely or in part: the newest undo decides.
 pub fn mark_undone(operations: &mut [Operation]) {
     for i in (0..operations.len()).rev() {
         mark_partly(operations, i);
         let (reversed, ours) = (operations[i].undone_by.is_some(), operations[i].is_ours);
         let finished = operations[i].end.as_ref().is_some_and(|end| !end.partial);
-        if let (Some(target), true, false) = (operations[i].begin.undoes, finished, reversed) {
-            let by = operations[i].begin.id;
-            let mut earlier = operations[..i].iter_mut();
-            let target = earlier.find(|o| o.begin.id == target);
+        if !finished || reversed {
+            continue;
+        }
+        let by = operations[i].begin.id;
+        let targets: Vec<OperationId> = operations[i].begin.reverses().collect();
+        let earlier = &mut operations[..i];
+        for target in targets {
+            let found = earlier.binary_search_by_key(&target, |o| o.begin.id);
+            let target = found.ok().map(|at| &mut earlier[at]);
             if let Some(target) = target.filter(|target| ours || !target.is_ours) {
                 target.undone_by = Some(by);
             }
@@ -636,7 +652,7 @@ pub fn check_forgettable(operations: &[Operation], operation: &Operation) -> Res
         let hint = format!("bdr op unpin {own}");
         return Err(Error::invalid(format!("`{own}` is pinned"), Some(&hint)));
     }
-    if let Some(target) = operation.begin.undoes.filter(|id| ids.contains(id)) {
+    if let Some(target) = operation.begin.reverses().find(|id| ids.contains(id)) {
         let target = target.prefix(&ids);
         let message =
             format!("`{own}` reverses `{target}`, which would then look as if it were not undone");

@@ -171,6 +171,113 @@ fn a_session_is_undone_as_a_whole_by_its_own_name() {
     assert!(after != pictures(&place));
 }
 
+/// Returns the operation that a session is undone by, and makes sure that it is one.
+fn undone_at_once(place: &Place, own: &str) -> String {
+    let before = operations(place).len();
+    place.run(&["undo", own, "--yes"], 0);
+    let all = operations(place);
+    assert_eq!(all.len(), before + 1, "one by one: {all:?}");
+    assert_eq!(all[0]["kind"], "undo");
+    let of_session = all.iter().filter(|o| o["session"] == own && o["id"] != own);
+    for operation in of_session {
+        assert_eq!(operation["undone_by"], all[0]["id"], "{operation}");
+    }
+    id(&all[0])
+}
+
+/// Many ways to change a few files, with numbers for names.
+const STEPS: [&str; 16] = [
+    "rm -f {a}",
+    "echo {r} >> {a}",
+    "echo {r} > {a}",
+    "cp {a} {b}",
+    "mv {a} {b}",
+    "sed -i s/1/2/ {a}",
+    "chmod 6{r}0 {a}",
+    "touch {a}",
+    "mkdir -p D; mv {a} D/",
+    "rm -rf D",
+    "mv D/{b} {a}",
+    "ln -sfn {a} L",
+    "rm -rf D; mkdir D; chmod 7{r}5 D",
+    "rm {a}; mkdir {a}; echo z > {a}/z",
+    "rm -rf {b}; ln -s x {b}",
+    "git init -q g; cd g; echo {r} > {a}; git add .; git -c user.name=a -c user.email=b commit -qm x",
+];
+
+#[test]
+fn whatever_a_session_did_is_undone_at_once_and_done_again() {
+    let mut seed = 22_u64;
+    let mut dice = |sides: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        usize::try_from(seed >> 33).unwrap() % sides
+    };
+    for round in 0..6 {
+        let place = world();
+        if !usable(&place) {
+            return;
+        }
+        let before = pictures(&place);
+        let mut script = String::new();
+        for _ in 0..15 {
+            let mut line = STEPS[dice(STEPS.len())].replace("{r}", &(dice(4) * 2).to_string());
+            for name in ["{a}", "{b}"] {
+                line = line.replace(name, ["a", "mode", "new", "d/b"][dice(4)]);
+            }
+            script.push_str(&format!("sh -c '{line}'\n"));
+        }
+        let words = [
+            "guard",
+            "--session",
+            "--",
+            "bash",
+            "-c",
+            &format!("{script} true"),
+        ];
+        place
+            .bdr(&words)
+            .env("BDR_BACKGROUND", "0")
+            .output()
+            .unwrap();
+        let after = pictures(&place);
+        let own = id(session(&operations(&place)));
+        undone_at_once(&place, &own);
+        assert_all_same(&before, &pictures(&place), &format!("{round}: {script}"));
+        place.run(&["redo", "--yes"], 0);
+        let again = pictures(&place);
+        assert_all_same(
+            &timeless(after),
+            &timeless(again),
+            &format!("redo {round}: {script}"),
+        );
+        undone_at_once(&place, &own);
+        assert_all_same(
+            &before,
+            &pictures(&place),
+            &format!("again {round}: {script}"),
+        );
+    }
+}
+
+#[test]
+fn what_somebody_else_changed_between_two_commands_is_a_conflict() {
+    let place = world();
+    if !usable(&place) {
+        return;
+    }
+    let mut shell = Shell::start(&place);
+    shell.run("sh -c 'echo one >> a; rm mode'");
+    // Not a process of the session.
+    std::fs::write(place.tree().join("a"), "theirs, and longer\n").unwrap();
+    shell.run("sh -c 'echo two >> a'");
+    shell.end();
+    let own = id(session(&operations(&place)));
+    place.run(&["undo", &own, "--yes"], 3);
+    let text = std::fs::read_to_string(place.tree().join("a")).unwrap();
+    assert_eq!(text, "theirs, and longer\n");
+    assert!(place.tree().join("mode").exists());
+}
+
 #[test]
 fn a_rename_that_failed_is_no_conflict_for_what_was_done_before() {
     let place = world();

@@ -42,6 +42,8 @@ pub(crate) struct OperationDocument {
     agent: Option<AgentDocument>,
     snapshot: Option<String>,
     undoes: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    also: Vec<String>,
     undone_by: Option<String>,
     partly_undone: Option<PortionDocument>,
     undoable: bool,
@@ -138,6 +140,7 @@ impl OperationDocument {
             agent: begin.agent.as_ref().map(AgentDocument::new),
             snapshot: begin.before.map(|id| id.to_string()),
             undoes: begin.undoes.map(|id| id.to_string()),
+            also: begin.also.iter().map(ToString::to_string).collect(),
             undone_by: operation.undone_by.map(|id| id.to_string()),
             partly_undone: operation
                 .partly
@@ -330,6 +333,8 @@ impl GuardPlanDocument {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct UndoDocument {
     operation: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    also: Vec<String>,
     origin: &'static str,
     time: String,
     #[serde(flatten)]
@@ -431,6 +436,7 @@ impl UndoDocument {
         };
         Self {
             operation: operation.begin.id.to_string(),
+            also: plan.also.iter().map(ToString::to_string).collect(),
             origin: operation.origin.word(),
             time: when::utc(operation.begin.time),
             cwd: Cwd::new(&operation.begin.cwd.0),

@@ -1,17 +1,19 @@
-//! Undoes several operations, newest first, each with its own undo.
+//! Undoes several operations: as one where their records allow that, else newest first, each with its
+//! own undo.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use bdr::Error;
 use bdr::base::id::OperationId;
-use bdr::recover::undo::{self, Here, UndoAction, UndoStep};
+use bdr::recover::undo::{self, Here, Together, UndoAction, UndoPlan, UndoStep};
 use bdr::repo::Repository;
 use bdr::repo::oplog::Operation;
 
 use super::reverse::{Found, How, Reversal, is_old, is_set_up, reverse};
-use super::words::{git_of, heading, listed, steps};
+use super::words::{ending, git_of, heading, listed, steps};
 use crate::app::context::Context;
+use crate::app::documents::{UndoAsked, UndoDocument};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::time;
@@ -28,8 +30,11 @@ pub(super) enum Range<'a> {
     Session(OperationId),
 }
 
-/// Undoes operations, newest first. It stops at a conflict, because earlier operations may depend on
-/// the file.
+/// More operations than these are not listed one by one.
+const LISTED: usize = 20;
+
+/// Undoes operations. One by one it stops at a conflict, because earlier operations may depend on the
+/// file.
 pub(super) fn several(
     cx: &Context,
     range: Range<'_>,
@@ -66,6 +71,14 @@ pub(super) fn several(
         found: Found::Shown,
     };
     let ready = how.yes || cx.ui.can_ask;
+    if let Some((one, plan)) = at_once(cx, repo, &chosen, &done)? {
+        let all = All {
+            range,
+            operations,
+            chosen: &chosen,
+        };
+        return undo_at_once(cx, repo, &all, (&one, plan), &done);
+    }
     if cx.ui.json && (how.dry_run || !ready) {
         let mut code = exit::OK;
         for operation in chosen {
@@ -74,27 +87,13 @@ pub(super) fn several(
         return Ok(code);
     }
     if !cx.ui.json {
-        let mut text = plans(cx, repo, operations, &chosen, &done)?;
-        if how.dry_run || !ready {
-            text.push_str("Nothing was changed.");
-            if !ready && !how.dry_run {
-                let command = command(range, &done);
-                text.push_str(&format!(" Without a terminal, say so: {command}"));
-            }
-            cx.ui.data(&format!("{text}\n"))?;
-            let code = if how.dry_run { exit::OK } else { exit::PARTIAL };
+        let text = plans(cx, repo, operations, &chosen, &done)?;
+        if let Some(code) = only_shown(cx, text, range, &done)? {
             return Ok(code);
         }
-        cx.ui.report(&text)?;
     }
-    // A period may contain more operations than the user remembers.
-    let in_doubt = |operation: &&Operation| is_old(cx, operation) || is_set_up(operation);
-    if !how.yes && chosen.iter().any(in_doubt) {
-        let operations = plural(chosen.len() as u64, "operation");
-        if !prompt::confirm(&format!("Undo {operations}?"), false)? {
-            cx.ui.report("Nothing was changed.\n")?;
-            return Ok(exit::OK);
-        }
+    if !agreed(cx, &chosen, how)? {
+        return Ok(exit::OK);
     }
     for operation in chosen {
         let code = reverse(cx, repo, operations, operation, &done)?;
@@ -103,6 +102,123 @@ pub(super) fn several(
         }
     }
     Ok(exit::OK)
+}
+
+/// Shows what will be undone. Returns the exit code if that is all, because of `--dry-run` or because
+/// nobody can agree to it.
+fn only_shown(
+    cx: &Context,
+    mut text: String,
+    range: Range<'_>,
+    done: &Reversal<'_>,
+) -> Result<Option<u8>, Failure> {
+    let (dry_run, ready) = (done.how.dry_run, done.how.yes || cx.ui.can_ask);
+    if !dry_run && ready {
+        cx.ui.report(&text)?;
+        return Ok(None);
+    }
+    text.push_str("Nothing was changed.");
+    if !dry_run {
+        let command = command(range, done);
+        text.push_str(&format!(" Without a terminal, say so: {command}"));
+    }
+    cx.ui.data(&format!("{text}\n"))?;
+    Ok(Some(if dry_run { exit::OK } else { exit::PARTIAL }))
+}
+
+/// Asks, if a period may contain more operations than the user remembers.
+fn agreed(cx: &Context, chosen: &[&Operation], how: &How) -> Result<bool, Failure> {
+    let in_doubt = |operation: &&Operation| is_old(cx, operation) || is_set_up(operation);
+    if how.yes || !chosen.iter().any(in_doubt) {
+        return Ok(true);
+    }
+    let operations = plural(chosen.len() as u64, "operation");
+    let agreed = prompt::confirm(&format!("Undo {operations}?"), false)?;
+    if !agreed {
+        cx.ui.report("Nothing was changed.\n")?;
+    }
+    Ok(agreed)
+}
+
+/// Returns the plan that undoes all operations at once; `None` if they have to be undone one by one.
+fn at_once(
+    cx: &Context,
+    repo: &Repository,
+    chosen: &[&Operation],
+    done: &Reversal<'_>,
+) -> Result<Option<(Together, UndoPlan)>, Failure> {
+    if chosen.len() < 2 || done.force || done.all {
+        return Ok(None);
+    }
+    let Some(one) = undo::together(repo, chosen)? else {
+        return Ok(None);
+    };
+    let plan = undo::plan_together(repo, &one, &done.options(cx, repo), &cx.progress())?;
+    Ok(plan.is_clean().then_some((one, plan)))
+}
+
+/// What is undone at once.
+struct All<'a> {
+    range: Range<'a>,
+    operations: &'a [Operation],
+    chosen: &'a [&'a Operation],
+}
+
+/// Undoes several operations with one plan.
+fn undo_at_once(
+    cx: &Context,
+    repo: &Repository,
+    all: &All<'_>,
+    (one, plan): (&Together, UndoPlan),
+    done: &Reversal<'_>,
+) -> Result<u8, Failure> {
+    let how = done.how;
+    let document = cx.ui.json.then(|| {
+        let asked = UndoAsked {
+            dry_run: how.dry_run,
+            here: true,
+            set_up: all.chosen.iter().any(|operation| is_set_up(operation)),
+            command: command(all.range, done),
+        };
+        UndoDocument::new(one.operation(), &plan, &[], asked)
+    });
+    match document {
+        Some(document) if how.dry_run || !(how.yes || cx.ui.can_ask) => {
+            let code = if how.dry_run { exit::OK } else { exit::PARTIAL };
+            cx.ui.document("undo", code, &document)?;
+            return Ok(code);
+        }
+        Some(_) => {}
+        None => {
+            let mut text = String::new();
+            for operation in all.chosen.iter().take(LISTED) {
+                text.push_str(&heading(cx, operation, all.operations, "undo", None));
+            }
+            if let Some(more @ 1..) = all.chosen.len().checked_sub(LISTED) {
+                text.push_str(&format!("and {}\n", plural(more as u64, "more operation")));
+            }
+            for part in &one.operation().begin.remote {
+                let part = bdr::base::path::show(part.as_ref());
+                text.push_str(&format!("  not undone: {part}  it acted elsewhere\n"));
+            }
+            text.push_str(&steps(cx, &plan, &[], how.files));
+            if let Some(code) = only_shown(cx, text, all.range, done)? {
+                return Ok(code);
+            }
+        }
+    }
+    if !agreed(cx, all.chosen, how)? {
+        return Ok(exit::OK);
+    }
+    let options = done.options(cx, repo);
+    let report = undo::apply(repo, one.operation(), plan, &options, &cx.progress())?;
+    let whole = report.problems.is_empty() && report.missing.is_empty();
+    let code = if whole { exit::OK } else { exit::PARTIAL };
+    match document {
+        Some(document) => cx.ui.document("undo", code, &document.done(&report))?,
+        None => cx.ui.report(&ending(cx, &report, "undo", None, ""))?,
+    }
+    Ok(code)
 }
 
 /// Returns the command that does the same without asking.

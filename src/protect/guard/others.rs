@@ -76,8 +76,8 @@ pub(super) fn leave_out(
     let names_itself = |place: &Path| names(own_names.as_deref(), place);
     let mut own = Found::new(repo, snapshot);
     // An operation that was undone no longer vouches for what is there.
-    let undoes = |other: &Operation| other.begin.undoes;
-    let undone: HashSet<OperationId> = others.iter().filter_map(undoes).collect();
+    let undone = others.iter().flat_map(|other| other.begin.reverses());
+    let undone: HashSet<OperationId> = undone.collect();
     let others = others
         .iter()
         .filter(|other| !undone.contains(&other.begin.id));

@@ -114,12 +114,14 @@ pub fn effective<'a>(operations: &'a [Operation], operation: &'a Operation) -> &
             .iter()
             .rev()
             .filter(counts)
-            .find(|o| o.begin.undoes == Some(current.begin.id));
+            .find(|o| o.begin.reverses().any(|id| id == current.begin.id));
         let redo = undo.and_then(|undo| {
             operations
                 .iter()
                 .filter(counts)
                 .find(|o| undo.undone_by == Some(o.begin.id))
+                // One that repeated others too would be too much to undo.
+                .filter(|_| undo.begin.also.is_empty())
         });
         match redo {
             Some(redo) => current = redo,

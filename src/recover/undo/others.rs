@@ -13,7 +13,7 @@ use crate::disk::fsutil;
 use crate::model::manifest::Kind;
 use crate::protect::guard::others::{named, names};
 use crate::repo::Repository;
-use crate::repo::oplog::{Begin, Operation, OperationKind, RootChanges};
+use crate::repo::oplog::{Begin, Keeping, Operation, OperationKind, RootChanges};
 use crate::repo::snapshot::Snapshot;
 
 /// How many operations that began before this one are checked: one of them may still have run.
@@ -34,7 +34,9 @@ pub(super) fn without_others(
     plan: &mut UndoPlan,
 ) -> Result<()> {
     let begin = &operation.begin;
-    if begin.kind != OperationKind::Guard {
+    let by = begin.protection.as_ref().map(|protection| protection.by);
+    if begin.kind != OperationKind::Guard || by == Some(Keeping::Capture) {
+        // Capture sees who makes a change.
         return Ok(());
     }
     let own = place_of(begin);

@@ -10,7 +10,7 @@ use super::{UndoAction, UndoOptions, UndoPlan, around};
 use crate::base::error::Result;
 use crate::base::path::RepoPath;
 use crate::disk::fsutil::Opened;
-use crate::model::manifest::{Entry, Kind, Stat};
+use crate::model::manifest::{Entry, Kind, Listing, Stat};
 use crate::protect::work::Act;
 use crate::repo::Repository;
 use crate::repo::oplog::{RootChanges, Stamp};
@@ -23,12 +23,13 @@ use crate::repo::oplog::{RootChanges, Stamp};
 pub(super) fn plan_root(
     repo: &Repository,
     done: &Done<'_>,
+    listing: Listing,
     options: &UndoOptions,
     opened: &Opened,
     plan: &mut UndoPlan,
     seen: &mut HashSet<PathBuf>,
 ) -> Result<()> {
-    let mut planner = Planner::new(repo, done, options, opened, plan, seen)?;
+    let mut planner = Planner::new(repo, done, listing, options, opened, plan, seen)?;
     let changes = done.changes;
     repositories::find(&mut planner, changes);
     // From the bottom up, so that directories come after their content.

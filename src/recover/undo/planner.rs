@@ -15,7 +15,7 @@ use crate::base::path::{RawName, RepoPath};
 use crate::disk::fsutil::Opened;
 use crate::disk::vcs;
 use crate::model::compare::{Differences, Groups};
-use crate::model::manifest::{Entry, Kind, Stat, Time, by_path};
+use crate::model::manifest::{Entry, Kind, Listing, Stat, Time, by_path};
 use crate::model::merge;
 use crate::protect::compare::is_stamped;
 use crate::protect::work::{Act, Job};
@@ -75,6 +75,7 @@ impl<'a> Planner<'a> {
     pub(super) fn new(
         repo: &'a Repository,
         done: &'a Done<'a>,
+        listing: Listing,
         options: &'a UndoOptions,
         opened: &'a Opened,
         plan: &'a mut UndoPlan,
@@ -86,7 +87,7 @@ impl<'a> Planner<'a> {
         Ok(Self {
             repo,
             site: Site::open(repo, place, opened, &mut plan.work)?,
-            listing: by_path(repo.listing(done.record)?),
+            listing: by_path(listing),
             cleared: HashSet::new(),
             suffix: format!(".bdr-{}", plan.operation.prefix(&[])),
             reader: Reader::new(repo),

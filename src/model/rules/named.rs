@@ -1,0 +1,81 @@
+//! Rules of a root of which only some paths count: those that an operation touched.
+
+use std::collections::BTreeSet;
+
+use super::Rules;
+use crate::base::path::RepoPath;
+
+/// Paths that rules name, at most: rules that name each of thousands cost more than a look at their
+/// neighbours.
+const MAX_NAMED: usize = 256;
+
+/// Paths of a record, at most, that stand by themselves: with more, their neighbours are one with them.
+const MAX_TOPS: usize = 64;
+
+/// What was touched below a root.
+#[derive(Default)]
+pub(crate) struct Touched {
+    /// The topmost paths that are gone, new, or no directory.
+    pub(crate) tops: BTreeSet<RepoPath>,
+    /// Which of them were there before.
+    pub(crate) old: BTreeSet<RepoPath>,
+    /// Directories of which only the metadata changed.
+    pub(crate) dirs: BTreeSet<RepoPath>,
+}
+
+impl Touched {
+    /// Returns the rules, so that nobody who compares the root walks a whole disk.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            rebuildable: true,
+            include: self.include().unwrap_or_default(),
+            ..Rules::default()
+        }
+    }
+
+    /// Returns what the rules name; `None` for everything.
+    fn include(&self) -> Option<Vec<String>> {
+        let mut tops = self.tops.clone();
+        while tops.len() > MAX_NAMED {
+            tops = topmost(tops.iter().filter_map(RepoPath::parent).collect());
+        }
+        let text = |path: &RepoPath| {
+            let text = std::str::from_utf8(path.as_bytes()).ok()?.to_owned();
+            Some(globset::escape(&text)).filter(|text| !text.is_empty())
+        };
+        // A name that is no text cannot be in a rule.
+        let mut include = tops.iter().map(text).collect::<Option<Vec<String>>>()?;
+        // What an undo leaves beside files that have changed since.
+        let files = tops.iter().filter(|top| self.old.contains(*top));
+        include.extend(files.filter_map(|top| Some(format!("{}.bdr-*", text(top)?))));
+        // It is on the way to a name that is not there.
+        for dir in &self.dirs {
+            include.push(match dir.is_root() {
+                true => ".bdr-none".to_owned(),
+                false => format!("{}/.bdr-none", text(dir)?),
+            });
+        }
+        Some(include)
+    }
+}
+
+/// Drops paths below others.
+pub(crate) fn topmost(paths: BTreeSet<RepoPath>) -> BTreeSet<RepoPath> {
+    let mut tops: Vec<RepoPath> = Vec::new();
+    for path in paths {
+        if !tops.last().is_some_and(|top| path.starts_with(top)) {
+            tops.push(path);
+        }
+    }
+    tops.into_iter().collect()
+}
+
+/// Drops paths below others, and puts the directories of neighbours in their place while there are too
+/// many.
+pub(crate) fn bases(paths: BTreeSet<RepoPath>) -> BTreeSet<RepoPath> {
+    let mut bases = topmost(paths);
+    while bases.len() > MAX_TOPS {
+        bases = topmost(bases.iter().filter_map(RepoPath::parent).collect());
+    }
+    bases
+}
