@@ -103,6 +103,26 @@ fn assert_back(place: &Place, line: &str) {
 }
 
 #[test]
+fn many_names_that_go_say_nothing_of_their_neighbour() {
+    let place = world();
+    if !usable(&place) {
+        return;
+    }
+    for number in 0..400 {
+        std::fs::write(place.tree().join(format!("d/n{number}")), "n").unwrap();
+    }
+    captured(&place, "echo x >> d/b");
+    captured(&place, "rm d/n[0-9]*");
+    let known = place.run(&["history", "d/n7"], 0);
+    let neighbour = place.run(&["history", "d/b"], 0);
+    for (output, lines) in [(known, 2), (neighbour, 2)] {
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(said.lines().count(), lines, "{said}");
+        assert!(!said.contains("gone"), "{said}");
+    }
+}
+
+#[test]
 fn each_way_to_lose_something_is_undone_bit_for_bit() {
     let place = world();
     if !usable(&place) {

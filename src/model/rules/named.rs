@@ -5,9 +5,12 @@ use std::collections::BTreeSet;
 use super::Rules;
 use crate::base::path::RepoPath;
 
-/// Paths that rules name, at most: rules that name each of thousands cost more than a look at their
-/// neighbours.
-const MAX_NAMED: usize = 256;
+/// Paths that rules name, at most. With more, a record would be large, and whoever looks takes the
+/// neighbours for covered.
+const MAX_NAMED: usize = 10_000;
+
+/// Patterns, at most: each is tried for each path, whereas paths are looked up.
+const MAX_PATTERNS: usize = 64;
 
 /// Paths of a record, at most, that stand by themselves: with more, their neighbours are one with them.
 const MAX_TOPS: usize = 64;
@@ -47,7 +50,14 @@ impl Touched {
         let mut include = tops.iter().map(text).collect::<Option<Vec<String>>>()?;
         // What an undo leaves beside files that have changed since.
         let files = tops.iter().filter(|top| self.old.contains(*top));
-        include.extend(files.filter_map(|top| Some(format!("{}.bdr-*", text(top)?))));
+        let beside: Vec<String> = files
+            .filter_map(|top| Some(format!("{}.bdr-*", text(top)?)))
+            .collect();
+        match beside.len() {
+            0..=MAX_PATTERNS => include.extend(beside),
+            // No name of anybody else's looks like this.
+            _ => include.push("*.bdr-*".to_owned()),
+        }
         // It is on the way to a name that is not there.
         for dir in &self.dirs {
             include.push(match dir.is_root() {
@@ -78,4 +88,31 @@ pub(crate) fn bases(paths: BTreeSet<RepoPath>) -> BTreeSet<RepoPath> {
         bases = topmost(bases.iter().filter_map(RepoPath::parent).collect());
     }
     bases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::rules::Matcher;
+
+    #[test]
+    fn rules_cover_what_was_touched_and_no_neighbour_however_much_it_is() {
+        let path = |text: &str| RepoPath::new(text).unwrap();
+        for count in [1, 60, 70, 300, 5000] {
+            let tops = (0..count).map(|n| path(&format!("d{}/f{n}.o", n % 7)));
+            let touched = Touched {
+                tops: tops.clone().collect(),
+                old: tops.collect(),
+                dirs: (0..7).map(|n| path(&format!("d{n}"))).collect(),
+            };
+            let rules = Matcher::new(&touched.rules()).unwrap();
+            assert!(touched.tops.iter().all(|top| rules.covers(top)));
+            for covered in ["d0/f0.o/below", "d0/f0.o.bdr-7f3a"] {
+                assert!(rules.covers(&path(covered)), "{count} {covered}");
+            }
+            for neighbour in ["d0", "d0/f0", "d0/neighbour", "other", "d8/f0.o"] {
+                assert!(!rules.covers(&path(neighbour)), "{count} {neighbour}");
+            }
+        }
+    }
 }
