@@ -98,6 +98,7 @@ fn with_parts<'a>(words: &[OsString], operations: &[Operation]) -> Option<Range<
 
 pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
+    nothing_waits(cx, &repo)?;
     let operations = operations(&repo)?;
     if args.interactive {
         return pick::interactive(cx, &args.how, (args.force, args.all), &repo, &operations);
@@ -171,6 +172,32 @@ pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
         },
     };
     reverse(cx, &repo, &operations, operation, &done)
+}
+
+/// Makes sure that nothing captured waits to be recorded: without it, the last operation would be
+/// another one.
+#[cfg(target_os = "linux")]
+fn nothing_waits(cx: &Context, repo: &Repository) -> Result<(), Failure> {
+    use bdr::protect::calls;
+
+    let waiting = calls::waiting(repo).len() as u64;
+    let never = [cx.places.config.clone()];
+    match calls::recover(repo, &never, cx.now) {
+        Err(error) if waiting > 0 => Err(Failure::Hinted {
+            error: Box::new(error),
+            hint: format!(
+                "{} waiting to be recorded, and nothing of it is lost: make room in {}, then bdr undo",
+                crate::ui::plural(waiting, "operation"),
+                cx.shown_absolute(repo.location())
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn nothing_waits(_cx: &Context, _repo: &Repository) -> Result<(), Failure> {
+    Ok(())
 }
 
 /// Returns the operation that must be undone to undo `operation`: the redo that repeated it, unless

@@ -28,12 +28,14 @@ pub enum Reason {
     /// The file comes back, but not its sealed values: their vault is not on this machine. The text
     /// continues with why.
     ValuesAway,
+    /// Somewhere there: calls could not be looked at, the text continues with how many.
+    Unseen,
     /// A reason that this version does not know.
     Other,
 }
 
 /// All with words of their own.
-const WORDS: [(Reason, &str); 12] = [
+const WORDS: [(Reason, &str); 13] = [
     (Reason::Rebuildable, "rebuildable"),
     (Reason::Excluded, "excluded"),
     (Reason::Own, "bdr's own"),
@@ -45,6 +47,10 @@ const WORDS: [(Reason, &str); 12] = [
     (Reason::TooMany, "too many files"),
     (Reason::SecretAttribute, crate::privacy::IN_ATTRIBUTE),
     (Reason::Unreadable, "unreadable"),
+    (
+        Reason::Unseen,
+        "calls of programs that could not be looked at",
+    ),
     (
         Reason::ValuesAway,
         "its secret values are sealed, and their vault is not on this machine",

@@ -51,7 +51,7 @@ impl Context {
                 }
             }
             Err(error) => self.ui.warn(&format!(
-                "bdr: what an interrupted guard had captured is not recorded yet: {error}"
+                "bdr: what a guard had captured is not recorded yet; the next call of bdr tries again: {error}"
             )),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::journal;
+use super::journal::{self, Read};
 use super::record::{Ended, part_from_living, sort, write};
 use super::run::captures;
 use super::sorted::Taken;
@@ -15,18 +15,61 @@ use crate::disk::fsutil::{self, Lock, OwnTree, Sharing};
 use crate::repo::Repository;
 use crate::repo::layout;
 
+/// Something captured that nobody records any more, locked.
+struct Left {
+    own: OwnTree,
+    found: Read,
+    _lock: Lock,
+}
+
 /// Turns journals that nobody writes any more into operations; returns these. Without one it costs a
 /// look at a directory.
 ///
 /// # Errors
-/// The repository cannot be written. The journals stay.
+/// The repository cannot be written. The journals stay, and the next call tries again.
 pub fn recover(
     repo: &Repository,
     never: &[PathBuf],
     now: DateTime<Utc>,
 ) -> Result<Vec<OperationId>> {
-    let place = captures(repo);
     let mut recovered = Vec::new();
+    let mut failed = None;
+    for left in left(repo) {
+        let head = left.found.head.clone();
+        match record(repo, left, never, now) {
+            Ok(true) => recovered.push(head.id),
+            Ok(false) => {}
+            Err(error) => failed = Some(error),
+        }
+    }
+    match failed {
+        Some(error) if recovered.is_empty() => Err(error),
+        // The others are told of, and what is left is tried again.
+        _ => Ok(recovered),
+    }
+}
+
+/// Returns the operations that are captured and not recorded yet, because the repository cannot be
+/// written, oldest first.
+pub fn waiting(repo: &Repository) -> Vec<OperationId> {
+    let left = left(repo).into_iter();
+    let mut ids: Vec<OperationId> = left
+        .filter(|left| is_wanted(repo, left))
+        .map(|left| left.found.head.id)
+        .collect();
+    ids.sort_unstable();
+    ids
+}
+
+fn is_wanted(repo: &Repository, left: &Left) -> bool {
+    let head = &left.found.head;
+    let is_recorded = matches!(repo.storage().size(&layout::end(head.id)), Ok(Some(_)));
+    !is_recorded && head.repository == repo.id()
+}
+
+fn left(repo: &Repository) -> Vec<Left> {
+    let place = captures(repo);
+    let mut all = Vec::new();
     for entry in fsutil::read_dir(&place).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let dir = entry.path();
@@ -36,7 +79,7 @@ pub fn recover(
         }
         // Held as long as the command runs.
         let lock = Lock::on(&dir.join("lock"), Sharing::Alone, Duration::ZERO);
-        let (Ok(_lock), Some(own)) = (lock, OwnTree::left_in(&place, &name)) else {
+        let (Ok(lock), Some(own)) = (lock, OwnTree::left_in(&place, &name)) else {
             continue;
         };
         let Ok(found) = journal::read(&dir.join("journal")) else {
@@ -44,27 +87,37 @@ pub fn recover(
             let _ = own.remove();
             continue;
         };
-        let id = found.head.id;
-        let is_recorded = matches!(repo.storage().size(&layout::end(id)), Ok(Some(_)));
-        if !is_recorded && found.head.repository == repo.id() {
-            let mut taken = Taken {
-                before: found.before,
-                sets: found.sets,
-                copies: Vec::new(),
-                cwd: found.head.cwd.as_path().to_path_buf(),
-                foreign: Vec::new(),
-                unseen: 0,
-            };
-            part_from_living(&taken);
-            let sorted = sort(repo, &found.head, &mut taken, never)?;
-            let ended = Ended {
-                unseen: true,
-                ..Ended::at(now, now - found.head.time)
-            };
-            write(repo, &found.head, sorted, &taken, ended)?;
-            recovered.push(id);
-        }
-        let _ = own.remove();
+        all.push(Left {
+            own,
+            found,
+            _lock: lock,
+        });
     }
-    Ok(recovered)
+    all.sort_by_key(|left| left.found.head.id);
+    all
+}
+
+/// Records an operation; false if it is on record already.
+fn record(repo: &Repository, left: Left, never: &[PathBuf], now: DateTime<Utc>) -> Result<bool> {
+    let is_wanted = is_wanted(repo, &left);
+    let Left { own, found, _lock } = left;
+    if is_wanted {
+        let mut taken = Taken {
+            before: found.before,
+            sets: found.sets,
+            copies: Vec::new(),
+            cwd: found.head.cwd.as_path().to_path_buf(),
+            foreign: Vec::new(),
+            unseen: 0,
+        };
+        part_from_living(&taken);
+        let sorted = sort(repo, &found.head, &mut taken, never)?;
+        let ended = Ended {
+            unseen: true,
+            ..Ended::at(now, now - found.head.time)
+        };
+        write(repo, &found.head, sorted, &taken, ended)?;
+    }
+    let _ = own.remove();
+    Ok(is_wanted)
 }

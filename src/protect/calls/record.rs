@@ -23,6 +23,7 @@ use crate::disk::fsutil;
 use crate::disk::fsutil::area::{Area, OwnArea, Parted, Source};
 use crate::disk::storage::Hold;
 use crate::model::manifest::{Body, Content, Entry, Kept, Kind, Listing, Time};
+use crate::model::reason::Reason;
 use crate::privacy;
 use crate::protect::capture::{Capture, OwnNames, Shared};
 use crate::repo::kept::KeptSet;
@@ -142,10 +143,7 @@ fn begin_of(
     not_captured.extend(foreign.map(|path| note(path, "it is in a mount that the command made")));
     if taken.unseen > 0 {
         let cwd = head.cwd.as_path().to_path_buf();
-        let reason = match taken.unseen {
-            1 => "a call of a program could not be looked at".to_owned(),
-            unseen => format!("{unseen} calls of programs could not be looked at"),
-        };
+        let reason = Reason::Unseen.because(&taken.unseen.to_string());
         not_captured.push(note(&cwd, &reason));
     }
     let words = (head.argv.clone(), head.cwd.clone());

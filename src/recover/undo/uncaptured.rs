@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{UndoOptions, UndoPlan};
 use crate::base::path::{RawName, RepoPath};
 use crate::disk::fsutil::Opened;
+use crate::model::reason::Reason;
 use crate::protect::guard::changes::{self, Origins};
 use crate::repo::Repository;
 use crate::repo::oplog::{Operation, RootChanges};
@@ -22,6 +23,10 @@ pub(super) fn uncaptured_roots(operation: &Operation, snapshot: &Snapshot) -> Ve
             let is_out = record.left_out.iter().any(|left| left.path.is_root());
             path.starts_with(root) && !is_out || root.starts_with(path) && root != path
         });
+        // The command did something there that bdr did not see, whatever else is known of the place.
+        if note.why() == Reason::Unseen {
+            return true;
+        }
         let changed = crate::disk::fsutil::changed_at(path);
         !is_told && changed.is_none_or(|time| time.nanos() >= began)
     };

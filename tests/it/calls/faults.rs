@@ -241,6 +241,89 @@ fn paths_as_long_as_the_kernel_takes_are_captured() {
 }
 
 #[test]
+fn what_lies_deeper_than_any_path_is_named_and_the_undo_is_partial() {
+    let place = world();
+    if !usable(&place) {
+        return;
+    }
+    let name = "n".repeat(200);
+    let script = format!("for i in $(seq 24); do mkdir {name}; cd {name}; done; echo x > f",);
+    let mut made = Command::new("bash");
+    let made = made
+        .args(["-ec", &script])
+        .current_dir(place.tree())
+        .status();
+    assert!(made.unwrap().success());
+    let before = pictures_of_short_paths(&place);
+    captured(&place, "rm -rf n*; rm a");
+    let output = place.bdr(&["undo", "--yes"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("cannot be undone"), "{said}");
+    assert_eq!(before, pictures_of_short_paths(&place));
+}
+
+/// Returns the content of the files that have a path.
+fn pictures_of_short_paths(place: &Place) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let all = walkdir::WalkDir::new(place.tree()).sort_by_file_name();
+    let files = all.into_iter().filter_map(Result::ok);
+    let files = files.filter(|entry| entry.file_type().is_file());
+    files
+        .filter_map(|entry| {
+            Some((
+                entry.path().to_path_buf(),
+                std::fs::read(entry.path()).ok()?,
+            ))
+        })
+        .collect()
+}
+
+#[test]
+fn an_operation_that_waits_for_room_is_named_and_recorded_once_there_is() {
+    if !is_root() {
+        return skipped("a repository without room (needs root)");
+    }
+    let place = world();
+    if !usable(&place) {
+        return;
+    }
+    let before = pictures(&place);
+    captured(&place, "echo older > older");
+    let all = walkdir::WalkDir::new(place.path("bdr")).into_iter();
+    let records = all
+        .filter_map(Result::ok)
+        .find(|entry| entry.file_name() == "operations");
+    let Some(full) = Mounted::new(
+        records.unwrap().into_path(),
+        &["-t", "tmpfs", "-o", "size=4k,nr_inodes=1", "none"],
+    ) else {
+        return;
+    };
+    let output = captured(&place, "rm -r d a");
+    assert!(
+        stderr(&output).contains("the next call of bdr tries again"),
+        "{}",
+        stderr(&output)
+    );
+    let undo = place.bdr(&["undo", "--yes"]).output().unwrap();
+    let said = stderr(&undo);
+    assert_eq!(undo.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("1 operation waiting to be recorded"),
+        "{said}"
+    );
+    assert!(said.contains("make room in"), "{said}");
+    drop(full);
+    place.run(&["undo", "--yes"], 0);
+    std::fs::remove_file(place.tree().join("older")).unwrap();
+    let back = pictures(&place);
+    for (before, after) in before.iter().zip(&back) {
+        assert_eq!(before.len(), after.len());
+    }
+    assert_eq!(std::fs::read(place.tree().join("a")).unwrap(), b"first\n");
+}
+
+#[test]
 fn where_the_disk_is_full_everything_is_kept_elsewhere() {
     if !is_root() {
         return skipped("a full file system (needs root)");
