@@ -279,6 +279,99 @@ fn what_somebody_else_changed_between_two_commands_is_a_conflict() {
 }
 
 #[test]
+fn a_process_without_parents_is_a_child_of_the_guard_and_leaves_no_zombie() {
+    let place = world();
+    if !usable(&place) {
+        return;
+    }
+    let mut shell = Shell::start(&place);
+    let guard = shell.child.id();
+    shell.run(concat!(
+        "for i in 1 2 3; do (sh -c 'until [ -e go ]; do sleep 0.02; done;",
+        " grep PPid: /proc/$$/status > parent'$i'; mv parent'$i' told'$i &); done"
+    ));
+    shell.run("touch go; for i in 1 2 3; do until [ -e told$i ]; do sleep 0.02; done; done");
+    for number in 1..=3 {
+        let told = place.tree().join(format!("told{number}"));
+        let told = std::fs::read_to_string(told).unwrap();
+        assert_eq!(told.trim(), format!("PPid:\t{guard}"));
+    }
+    let zombies = || {
+        let all = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+        let stats = all.filter_map(|one| std::fs::read_to_string(one.path().join("stat")).ok());
+        let of_guard = |stat: &String| {
+            let rest = stat.rsplit(')').next().unwrap_or_default().to_owned();
+            rest.starts_with(&format!(" Z {guard} "))
+        };
+        stats.filter(of_guard).count()
+    };
+    // The last of them may be ending just now; a zombie would stay.
+    let started = std::time::Instant::now();
+    while zombies() > 0 && started.elapsed().as_secs() < 20 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(zombies(), 0);
+    shell.run("(exit 7)");
+    shell.end();
+    let mut guard = place.bdr(&[
+        "guard",
+        "--session",
+        "--",
+        "bash",
+        "-c",
+        "(sleep 0.1 &); exit 7",
+    ]);
+    assert_eq!(guard.output().unwrap().status.code(), Some(7));
+    let mut guard = place.bdr(&["guard", "--session", "--", "bash", "-c", "kill -9 $$"]);
+    let status = guard.output().unwrap().status;
+    assert_eq!(
+        std::os::unix::process::ExitStatusExt::signal(&status),
+        Some(9)
+    );
+}
+
+#[test]
+fn the_document_about_a_session_has_the_numbers_of_its_operations() {
+    let place = world();
+    if !usable(&place) {
+        return;
+    }
+    let script = "rm a; rm -r d; sh -c 'echo x > x; echo y > mode'; true";
+    let words = [
+        "guard",
+        "--summary",
+        "json",
+        "--session",
+        "--",
+        "bash",
+        "-c",
+        script,
+    ];
+    let output = place
+        .bdr(&words)
+        .env("BDR_BACKGROUND", "0")
+        .output()
+        .unwrap();
+    let said = stderr(&output);
+    let line = said.lines().find(|line| line.starts_with('{')).unwrap();
+    let document: Value = serde_json::from_str(line).unwrap();
+    let data = &document["data"];
+    let own = id(session(&operations(&place)));
+    assert_eq!(data["operation"], own);
+    assert_eq!(data["operations"], 3, "{data}");
+    // `d` has three files, one of them with two names.
+    assert_eq!(data["deleted"], 5, "{data}");
+    assert_eq!(
+        (data["created"].as_u64(), data["modified"].as_u64()),
+        (Some(1), Some(1)),
+        "{data}"
+    );
+    let undo = data["undo"].as_str().unwrap().split(' ').skip(1);
+    place.run(&undo.chain(["--yes"]).collect::<Vec<_>>(), 0);
+    assert!(place.tree().join("d/e/c").exists());
+}
+
+#[test]
 fn a_rename_that_failed_is_no_conflict_for_what_was_done_before() {
     let place = world();
     if !usable(&place) {
@@ -304,18 +397,18 @@ fn a_write_whose_time_was_set_back_is_a_conflict_all_the_same() {
         return;
     }
     let mut shell = Shell::start(&place);
-    shell.run("sh -c 'echo mine > a'");
-    shell.run("mv nothing a 2>/dev/null");
-    let file = place.tree().join("a");
+    shell.run("sh -c 'echo mine > new'");
+    shell.run("mv nothing new 2>/dev/null");
+    let file = place.tree().join("new");
     let time = std::fs::metadata(&file).unwrap().modified().unwrap();
     std::fs::write(&file, "past\n").unwrap();
     let file = std::fs::File::options().write(true).open(file).unwrap();
     file.set_modified(time).unwrap();
-    shell.run("mv nothing a 2>/dev/null");
+    shell.run("mv nothing new 2>/dev/null");
     shell.end();
     let own = id(session(&operations(&place)));
     place.run(&["undo", &own, "--yes"], 3);
-    assert_eq!(std::fs::read(place.tree().join("a")).unwrap(), b"past\n");
+    assert_eq!(std::fs::read(place.tree().join("new")).unwrap(), b"past\n");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use bdr::base::id::Id;
 use bdr::model::agent::AgentCall;
+#[cfg(target_os = "linux")]
+use bdr::protect::calls::Tally;
 use bdr::protect::guard::{GuardOutcome, GuardPlan};
 use bdr::recover::undo::{Meanwhile, UndoAction, UndoPlan, UndoReport, UndoStep};
 use bdr::repo::Repository;
@@ -241,6 +243,8 @@ pub(crate) struct GuardDocument {
     undo: Option<String>,
     recorded: bool,
     outside: Vec<OutsideDocument>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operations: Option<u64>,
 }
 
 /// A place outside of the project in which a command changed something.
@@ -286,6 +290,20 @@ impl GuardDocument {
             undo: undo.map(str::to_owned),
             recorded: outcome.after_error.is_none(),
             outside: outside.iter().map(OutsideDocument::new).collect(),
+            operations: None,
+        }
+    }
+
+    /// Has the numbers of the operations of a session, which by itself changed nothing.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn of_session(self, tally: Tally) -> Self {
+        Self {
+            deleted: tally.deleted,
+            created: tally.created,
+            modified: tally.changed,
+            deleted_bytes: None,
+            operations: Some(tally.operations),
+            ..self
         }
     }
 }

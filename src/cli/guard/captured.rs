@@ -14,6 +14,8 @@ use bdr::protect::calls::{self, Unkept};
 use bdr::protect::guard::{self, GuardOutcome};
 use bdr::repo::Repository;
 #[cfg(target_os = "linux")]
+use bdr::repo::oplog::Operation;
+#[cfg(target_os = "linux")]
 use bdr::repo::snapshot::PathNote;
 
 use super::GuardArgs;
@@ -24,9 +26,13 @@ use crate::app::error::Failure;
 #[cfg(not(target_os = "linux"))]
 use crate::app::guard::uncaptured;
 #[cfg(target_os = "linux")]
-use crate::app::guard::{capture, name_missed, settle_in_background, still_running};
+use crate::app::guard::{
+    capture, name_missed, outside_of_session, settle_in_background, still_running,
+};
 #[cfg(target_os = "linux")]
-use crate::app::tick;
+use crate::app::{documents::GuardDocument, exit, tick};
+#[cfg(target_os = "linux")]
+use crate::ui;
 
 /// What became of a command that was to be captured.
 pub(super) enum Captured {
@@ -161,13 +167,18 @@ fn after_capture(
         );
     }
     let is_session = operation.begin.session.is_some();
-    if is_session && wanted(cx, args) != Summary::Json {
-        if wanted(cx, args) != Summary::Never {
-            capture::tell_session(cx, repo, &operation, done.tally);
-            if let Some(running) = still_running(&done.running).filter(|_| goes_on == Some(true)) {
-                cx.ui.say(&format!(
-                    "bdr: {running} · what it does from now on is recorded in the session too"
-                ));
+    if is_session {
+        let going_on = || still_running(&done.running).filter(|_| goes_on == Some(true));
+        match wanted(cx, args) {
+            Summary::Never => {}
+            Summary::Json => document_session(cx, repo, status, operation, done.tally),
+            _ => {
+                capture::tell_session(cx, repo, &operation, done.tally);
+                if let Some(running) = going_on() {
+                    cx.ui.say(&format!(
+                        "bdr: {running} · what it does from now on is recorded in the session too"
+                    ));
+                }
             }
         }
     } else {
@@ -187,4 +198,27 @@ fn after_capture(
         cx.ui.say(&line);
     }
     end_like(status)
+}
+
+/// Prints the document about a session: not on stdout, which is the command's.
+#[cfg(target_os = "linux")]
+fn document_session(
+    cx: &Context,
+    repo: &Repository,
+    status: std::process::ExitStatus,
+    session: Operation,
+    tally: calls::Tally,
+) {
+    let id = session.begin.id.prefix(&[]);
+    let undo = (tally.operations > 0).then(|| format!("bdr undo {id}"));
+    let elsewhere = outside_of_session(cx, repo, &session, tally.operations);
+    let outcome = GuardOutcome {
+        status,
+        operation: session,
+        after_error: None,
+        running: Vec::new(),
+    };
+    let data = GuardDocument::new(&outcome, undo.as_deref(), &elsewhere).of_session(tally);
+    let document = ui::document("guard", exit::OK, &data);
+    cx.ui.warn(document.trim_end());
 }

@@ -57,7 +57,7 @@ pub(crate) fn run(command: &mut Command) -> io::Result<ExitStatus> {
     let status = command.spawn().and_then(|mut child| {
         let pid = i32::try_from(child.id()).unwrap_or(0);
         started.store(pid, std::sync::atomic::Ordering::Release);
-        child.wait()
+        ended(&mut child)
     });
     // Do not join the thread: it has nothing left to pass on, and may never notice the close.
     handle.close();
@@ -77,8 +77,36 @@ fn number_of(started: &std::sync::atomic::AtomicI32) -> Option<i32> {
     None
 }
 
+/// Waits for the command. Processes that it left behind are children of bdr by then, and those that end
+/// before it would stay as zombies. Children of bdr's other threads are waited for there.
+#[cfg(target_os = "linux")]
+fn ended(child: &mut std::process::Child) -> io::Result<ExitStatus> {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use rustix::process::{WaitOptions, wait};
+
+    /// `__WNOTHREAD` of wait(2), which rustix does not name.
+    const OF_THIS_THREAD: u32 = 0x2000_0000;
+    let own = i32::try_from(child.id()).ok();
+    loop {
+        match wait(WaitOptions::from_bits_retain(OF_THIS_THREAD)) {
+            Ok(Some((pid, status))) if Some(pid.as_raw_pid()) == own => {
+                return Ok(ExitStatus::from_raw(status.as_raw()));
+            }
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return child.wait(),
+        }
+    }
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn ended(child: &mut std::process::Child) -> io::Result<ExitStatus> {
+    child.wait()
+}
+
 /// Makes processes that the command leaves behind children of bdr when their parent ends; otherwise
-/// we could not tell that they still run.
+/// we could not tell that they still run, nor look at them where only a descendant may be looked at
+/// (Yama).
 #[cfg(target_os = "linux")]
 fn adopt() {
     // If the kernel refuses, nothing changes.
