@@ -415,10 +415,6 @@ fn without_elsewhere(
 
 /// Plans root by root. Paths that bdr itself restored since count as left by the operation,
 /// otherwise every path of a redo would be a conflict.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "what is known of an operation, and what becomes of it"
-)]
 fn plan_roots(
     repo: &Repository,
     whole: &Whole<'_>,
