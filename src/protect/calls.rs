@@ -12,6 +12,7 @@
 mod after;
 mod areas;
 mod changes;
+mod durable;
 mod flight;
 mod journal;
 mod keep;

@@ -117,10 +117,10 @@ impl Journal {
         self.file.write_all(&self.line)
     }
 
-    /// Makes durable what was written so far, and with it, on file systems with a journal, what the
-    /// command did until now.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+    /// Returns the file, to make durable what was written so far, and with it, on file systems with a
+    /// journal, what the command did until now.
+    pub(super) fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
     }
 }
 

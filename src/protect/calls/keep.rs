@@ -10,6 +10,7 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 use rustix::fs::{Mode, OFlags};
 
+use super::durable::Durable;
 use super::journal::{Before, Held};
 use super::pending::Pending;
 use super::session::Session;
@@ -93,8 +94,9 @@ pub(super) struct Keeper<'a> {
     pub(super) has_files: HashMap<u64, bool>,
     /// Devices without a place for a staging area.
     pub(super) no_area: HashSet<u64>,
-    /// When what is kept was last made durable.
+    /// When what is kept was last made durable, and who does it.
     pub(super) synced: Instant,
+    pub(super) durable: Durable,
     /// Why the call that is being looked at must not happen.
     refusal: Option<String>,
     /// What was refused, and why.
@@ -134,6 +136,7 @@ impl<'a> Keeper<'a> {
             has_files: HashMap::new(),
             no_area: HashSet::new(),
             synced: Instant::now(),
+            durable: Durable::default(),
             refusal: None,
             refused: BTreeMap::new(),
             raised: BTreeSet::new(),

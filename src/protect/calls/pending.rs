@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::durable::Batch;
 use super::journal::{Before, Head, Held, Journal, Line, Set};
 use super::sorted::Taken;
 use crate::base::path::RawName;
@@ -20,7 +21,7 @@ pub(super) struct Kept {
     pub(super) set: Set,
     pub(super) area: Area,
     pub(super) files: Vec<(u64, Time)>,
-    /// Which of them are copies, and how many of these are on disk for certain.
+    /// Which of them are copies, and how many of these are on disk, or on their way to it.
     pub(super) copies: Vec<u32>,
     pub(super) durable: usize,
 }
@@ -117,21 +118,20 @@ impl Pending {
         self.dirty
     }
 
-    /// Makes durable what a power loss would take: copies, at most `most`, and the journal, which says
-    /// whose they are. What fails is made durable when the operation is recorded, or is reported then.
-    pub(super) fn sync(&mut self, most: usize) {
-        let mut left = most;
+    /// Adds to a batch what a power loss would take: new copies, and the journal, which says whose they
+    /// are.
+    pub(super) fn add_to(&mut self, batch: &mut Batch) {
         for kept in &mut self.sets {
-            while left > 0 && kept.durable < kept.copies.len() {
-                let _ = kept.area.sync_file(kept.copies[kept.durable]);
-                kept.durable += 1;
-                left -= 1;
+            let new = kept.copies[kept.durable..].to_vec();
+            kept.durable = kept.copies.len();
+            if !new.is_empty() {
+                batch.copies.push((kept.set.dir.as_path().to_path_buf(), new));
             }
         }
         if let Some((_, _, journal)) = &self.open {
-            let _ = journal.sync();
+            batch.journals.extend(journal.file());
         }
-        self.dirty = left == 0;
+        self.dirty = false;
     }
 
     /// Returns true if the path did not exist before: it, or a directory above it, was made by the

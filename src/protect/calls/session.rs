@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 
+use super::durable::Batch;
 use super::flight;
 use super::journal::{Before, Head};
 use super::keep::Keeper;
@@ -34,9 +35,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// Where it never pauses, an operation ends after this time, or with so many paths.
 const LONGEST: Duration = Duration::from_secs(600);
 const MOST_PATHS: usize = 100_000;
-
-/// How many copies are made durable at once, while the command waits.
-const MAX_SYNCED: usize = 16;
 
 /// How long nothing is recorded until what is kept gets packed.
 const IDLE: Duration = Duration::from_secs(2);
@@ -359,11 +357,18 @@ impl Keeper<'_> {
     }
 
     fn sync(&mut self) {
+        self.synced = Instant::now();
+        if self.durable.is_busy() {
+            return;
+        }
+        let mut batch = Batch::default();
         let parked = self.session.iter_mut().flat_map(Session::parked);
         for op in parked.chain([&mut self.op]).filter(|op| op.is_dirty()) {
-            op.sync(MAX_SYNCED);
+            op.add_to(&mut batch);
         }
-        self.synced = Instant::now();
+        if !batch.journals.is_empty() {
+            self.durable.start(batch);
+        }
     }
 
     /// Ends all operations: what their commands do from now on belongs to others.
