@@ -240,11 +240,11 @@ pub(super) struct Known {
 }
 
 impl Known {
-    fn area(&self, places: &[PathBuf]) -> Result<Arc<OwnArea>> {
+    fn area(&self, places: impl FnOnce() -> Vec<PathBuf>) -> Result<Arc<OwnArea>> {
         if let Some(area) = self.area.get() {
             return Ok(Arc::clone(area));
         }
-        let area = Arc::new(self.set.open_area(places)?);
+        let area = Arc::new(self.set.open_area(&places())?);
         Ok(Arc::clone(self.area.get_or_init(|| area)))
     }
 }
@@ -487,7 +487,7 @@ impl Repository {
     /// It is gone, or was overwritten.
     pub fn open_kept(&self, kept: Kept) -> Result<KeptFile> {
         let known = self.kept_set(kept.set)?;
-        let area = known.area(&self.areas())?;
+        let area = known.area(|| self.areas())?;
         known.set.open(&area, kept.number)
     }
 
@@ -496,7 +496,7 @@ impl Repository {
         self.kept_set(set).is_ok_and(|known| {
             known.contents.is_some()
                 || known
-                    .area(&self.areas())
+                    .area(|| self.areas())
                     .is_ok_and(|area| area.file(0).is_ok())
         })
     }

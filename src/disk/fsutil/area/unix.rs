@@ -1,9 +1,11 @@
 //! Hard links and clones by directory handles.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 
@@ -92,9 +94,14 @@ fn set_time(new: &File, original: &File) -> io::Result<()> {
     Ok(rustix::fs::futimens(new, &times)?)
 }
 
+/// How many directories stay open.
+const MAX_SHARDS: usize = 32;
+
 #[derive(Debug)]
 pub(super) struct Held {
     dir: OwnedFd,
+    /// Directories in it that were opened, by name: a thousand files may be read from each.
+    shards: Mutex<HashMap<String, Arc<OwnedFd>>>,
     /// The directory above it.
     place: OwnedFd,
 }
@@ -125,7 +132,11 @@ impl Held {
         };
         let place = open_private(CWD, &os_to_bytes(place.as_os_str()))?;
         let dir = open_private(place.as_fd(), &os_to_bytes(name))?;
-        Ok(Self { dir, place })
+        Ok(Self {
+            dir,
+            shards: Mutex::default(),
+            place,
+        })
     }
 
     /// Returns the directory above it, and its own identity.
@@ -141,8 +152,22 @@ impl Held {
         Ok(bytes)
     }
 
+    fn shard(&self, name: &str) -> io::Result<Arc<OwnedFd>> {
+        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shard) = shards.get(name) {
+            return Ok(Arc::clone(shard));
+        }
+        let shard = rustix::fs::openat(&self.dir, name, DIR_FLAGS, Mode::empty())?;
+        let shard = Arc::new(shard);
+        if shards.len() >= MAX_SHARDS {
+            shards.clear();
+        }
+        shards.insert(name.to_owned(), Arc::clone(&shard));
+        Ok(shard)
+    }
+
     pub(super) fn file(&self, shard: &str, name: &str) -> io::Result<File> {
-        let shard = rustix::fs::openat(&self.dir, shard, DIR_FLAGS, Mode::empty())?;
+        let shard = self.shard(shard)?;
         let closed = match open_regular(&shard, name) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => error,
             other => return other,

@@ -239,10 +239,10 @@ impl Target {
         let name = c_path(path.name()).context("write", &absolute)?;
         point("rename").context("write", &absolute)?;
         let renamed = rustix::fs::renameat(parent, temporary, parent, &name);
-        // Also after a failure, so that nothing of bdr stays there; and after success, because
-        // renaming one name of a file over another name of it does nothing (POSIX) and leaves the
-        // temporary name.
-        let _ = rustix::fs::unlinkat(parent, temporary, AtFlags::empty());
+        if renamed.is_err() {
+            // Nothing of bdr stays there.
+            let _ = rustix::fs::unlinkat(parent, temporary, AtFlags::empty());
+        }
         renamed.context("write", absolute)
     }
 
@@ -381,7 +381,11 @@ impl Target {
         point("link").context("link", &absolute)?;
         rustix::fs::linkat(&from, &from_name, &parent, &temporary, AtFlags::empty())
             .context("link", &absolute)?;
-        self.rename(&parent, &temporary, path)
+        let renamed = self.rename(&parent, &temporary, path);
+        // Renaming one name of a file over another name of it does nothing (POSIX) and leaves the
+        // temporary name.
+        let _ = rustix::fs::unlinkat(&parent, &temporary, AtFlags::empty());
+        renamed
     }
 
     /// Creates a directory that its owner can fill; an existing one stays.
