@@ -467,12 +467,16 @@ impl Protected {
     }
 
     /// Closes an operation in which bdr itself did `work`: changes that others made meanwhile do
-    /// not belong to it.
+    /// not belong to it. `linked` are the files, by device and inode, of which bdr keeps a second name.
     ///
     /// # Errors
     /// As for a command.
-    pub(crate) fn finish_work(self, work: &Work) -> Result<Operation> {
-        self.finish(None, None, Some(work))
+    pub(crate) fn finish_work(
+        self,
+        work: &Work,
+        linked: &HashSet<(u64, u64)>,
+    ) -> Result<Operation> {
+        self.finish(None, None, Some((work, linked)))
     }
 
     /// Returns true if the snapshot lacks nothing that it should cover.
@@ -523,12 +527,15 @@ impl Protected {
         self,
         exit: Option<i32>,
         signal: Option<i32>,
-        own: Option<&Work>,
+        own: Option<(&Work, &HashSet<(u64, u64)>)>,
     ) -> Result<Operation> {
         let elapsed = self.started.elapsed();
         let left_out = self.runs.iter().flat_map(RootRun::unknown);
-        let origins = Origins::new(self.begin.time, left_out, &self.runs, &self.never);
-        let touched = own.map(Work::touched);
+        let mut origins = Origins::new(self.begin.time, left_out, &self.runs, &self.never);
+        if let Some((_, linked)) = own {
+            origins = origins.with_linked(linked);
+        }
+        let touched = own.map(|(work, _)| work.touched());
         let mut roots = Vec::new();
         let mut unseen = Vec::new();
         for run in &self.runs {
@@ -557,8 +564,8 @@ impl Protected {
             file_time: close::file_time(&self.repo, &unseen),
             unseen,
             parents: close::parents_now(&self.begin.parents),
-            partial: own.is_some_and(|work| work.partial),
-            part: own.and_then(|work| work.part),
+            partial: own.is_some_and(|(work, _)| work.partial),
+            part: own.and_then(|(work, _)| work.part),
             ..End::new(self.repo.id(), self.begin.id, time, elapsed)
         };
         let storage = self.repo.storage();

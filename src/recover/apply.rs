@@ -66,6 +66,8 @@ pub(crate) struct Applied {
     pub(crate) problems: Vec<PathNote>,
     /// Metadata that could not be restored.
     pub(crate) lacking: Vec<PathNote>,
+    /// Files of which bdr has a second name, by device and inode.
+    pub(crate) linked: HashSet<(u64, u64)>,
 }
 
 struct Progress<'a> {
@@ -74,6 +76,7 @@ struct Progress<'a> {
     bytes: AtomicU64,
     problems: Mutex<Vec<PathNote>>,
     lacking: Mutex<Vec<PathNote>>,
+    linked: Mutex<HashSet<(u64, u64)>>,
     stop: AtomicBool,
 }
 
@@ -86,6 +89,13 @@ impl Progress<'_> {
                 path: RawName(path.into_os_string()),
                 reason,
             });
+        }
+    }
+
+    /// Adds a file of which bdr has a second name.
+    fn linked(&self, file: Option<(u64, u64)>) {
+        if let (Some(file), Ok(mut all)) = (file, self.linked.lock()) {
+            all.insert(file);
         }
     }
 
@@ -110,6 +120,10 @@ impl Progress<'_> {
 
 /// Note on restored content that may not be the original.
 const UNSURE: &str = "another program wrote to it after it was deleted: only its beginning came back, and even that may have changed";
+
+/// From this size on, in bytes, a kept file itself gets its name back. Smaller ones are copied, because
+/// what is written to the file from then on changes what is kept of it, until that is packed.
+const ADOPTED: u64 = 8 << 20;
 
 /// Up to this many files are synced one by one; for more, the file system is synced once at the
 /// end.
@@ -161,6 +175,7 @@ pub(crate) fn apply(
             bytes: AtomicU64::new(0),
             problems: Mutex::new(unsaved),
             lacking: Mutex::default(),
+            linked: Mutex::default(),
             stop: AtomicBool::new(false),
         },
         removed: 0,
@@ -311,7 +326,10 @@ impl<'a> Applying<'a> {
                 // is better than nothing.
                 match entry.kind {
                     Kind::Symlink => target.symlink(&job.path, entry)?,
-                    _ => write_one(&mut reader, target, job, entry, self.sync_each)?,
+                    _ => {
+                        let linked = write_one(&mut reader, target, job, entry, self.sync_each)?;
+                        self.progress.linked(linked);
+                    }
                 }
                 let reason =
                     format!("it is now a separate file, not a hard link to `{first}`: {error}");
@@ -397,6 +415,7 @@ impl<'a> Applying<'a> {
             bytes: progress.bytes.into_inner(),
             problems: progress.problems.into_inner().unwrap_or_default(),
             lacking: progress.lacking.into_inner().unwrap_or_default(),
+            linked: progress.linked.into_inner().unwrap_or_default(),
         })
     }
 }
@@ -580,13 +599,15 @@ fn remove(
     removed
 }
 
+/// Writes a file. Returns its device and inode if it is the kept file itself, of which bdr has a second
+/// name.
 fn write_one(
     reader: &mut Reader<'_>,
     target: &mut Target,
     job: &Job,
     entry: &Entry,
     sync: bool,
-) -> Result<()> {
+) -> Result<Option<(u64, u64)>> {
     // The last gate: a placeholder never gets into a file in use.
     if let (Some(bytes), Some(sealed)) = (&job.bytes, &entry.body.sealed)
         && memchr::memmem::find(job.path.name(), b".bdr-").is_none()
@@ -600,14 +621,45 @@ fn write_one(
         });
     }
     reader.take_unsure();
-    target.write(&job.path, entry, sync, &mut |sink| match &job.bytes {
+    let kept = match &job.bytes {
+        Some(_) => None,
+        None => reader.kept_place(&entry.body),
+    };
+    let adopt = |target: &mut Target| -> Result<Option<(u64, u64)>> {
+        let Some((area, number)) = &kept else {
+            return Ok(None);
+        };
+        let adopted = target.adopt(&job.path, entry, sync, (area, *number))?;
+        Ok(adopted.map(|stat| (stat.device, stat.inode)))
+    };
+    if entry.size >= ADOPTED
+        && let Some(linked) = adopt(target)?
+    {
+        return Ok(Some(linked));
+    }
+    let written = target.write(&job.path, entry, sync, &mut |sink| match &job.bytes {
         Some(bytes) => sink(bytes),
         None => reader.original(&entry.body, sink),
-    })?;
+    });
+    match written {
+        // The kept file itself takes no room.
+        Err(error) if is_full(&error) => {
+            let linked = adopt(target)?;
+            return linked.map(Some).ok_or(error);
+        }
+        other => other?,
+    }
     if reader.take_unsure() {
         target.note(&job.path, UNSURE);
     }
-    Ok(())
+    Ok(None)
+}
+
+fn is_full(error: &Error) -> bool {
+    match error {
+        Error::Io { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+        _ => false,
+    }
 }
 
 fn write_files(
@@ -634,7 +686,8 @@ fn write_files(
                 let Some(entry) = &job.entry else { continue };
                 let target = &mut targets[job.site];
                 let done = check(target, job)
-                    .and_then(|()| write_one(&mut reader, target, job, entry, sync));
+                    .and_then(|()| write_one(&mut reader, target, job, entry, sync))
+                    .map(|linked| progress.linked(linked));
                 settle(work, job, done, progress);
             }
             targets

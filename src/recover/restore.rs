@@ -388,7 +388,7 @@ pub fn apply(
         let protected = guard::open(repo, &roots, &backup, intent, monitor)?;
         report.operation = Some(protected.operation());
         let applied = apply::apply(repo, &plan.work, &Licence::Saved(&protected), monitor)?;
-        protected.finish_work(&plan.work)?;
+        protected.finish_work(&plan.work, &applied.linked)?;
         applied
     };
     opened.release(plan.work.sets_modes());

@@ -607,7 +607,7 @@ pub fn apply(
     // Missing values make the first undo partial, so that it can be run again. Values that are
     // missing then too are lost.
     plan.work.partial |= !applied.lacking.is_empty() && !plan.is_again;
-    protected.finish_work(&plan.work)?;
+    protected.finish_work(&plan.work, &applied.linked)?;
     let conflicts = plan
         .steps
         .iter()

@@ -481,6 +481,17 @@ impl Repository {
         listing
     }
 
+    /// Returns the area and the number of the file that a body is, if it is kept there as it was.
+    pub fn kept_place(&self, body: &Body) -> Option<(Arc<OwnArea>, u32)> {
+        let kept = body.content.as_ref()?.as_kept()?;
+        if body.sealed.is_some() || body.unsure || !matches!(self.resolve_kept(kept), Ok(None)) {
+            return None;
+        }
+        let known = self.kept_set(kept.set).ok()?;
+        let area = known.area(|| self.areas()).ok()?;
+        Some((area, kept.number))
+    }
+
     /// Opens kept content that is not packed; only its first `size` bytes count.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use super::pack::Member;
 use super::trash::Part;
 use crate::base::error::{Error, Result};
 use crate::base::id::Digest;
+use crate::disk::fsutil::area::OwnArea;
 use crate::model::manifest::{Body, Content, Entry, Extent, Kept, Sealed};
 use crate::privacy::Fingerprint;
 use crate::privacy::seal::Unsealer;
@@ -72,6 +73,11 @@ impl<'a> Reader<'a> {
         reader.fresh = true;
         reader.index = Some(index);
         reader
+    }
+
+    /// Returns the area and the number of the file that a body is, if it is kept there as it was.
+    pub fn kept_place(&self, body: &Body) -> Option<(Arc<OwnArea>, u32)> {
+        self.repo.kept_place(body)
     }
 
     /// Returns true if something returned since the last call may not be the original content,

@@ -4,6 +4,7 @@
 
 mod faults;
 mod left;
+mod large;
 mod mounts;
 
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -110,6 +110,28 @@ impl OwnArea {
         )
     }
 
+    /// Gives a file a further name in a directory, if it is as `fits` wants it; returns the file then.
+    ///
+    /// # Errors
+    /// It does not exist, the name is taken, or the directory is on another file system.
+    #[cfg(unix)]
+    pub(super) fn lend(
+        &self,
+        number: u32,
+        (dir, name): (std::os::fd::BorrowedFd<'_>, &std::ffi::CStr),
+        fits: impl FnOnce(&File) -> bool,
+    ) -> io::Result<Option<File>> {
+        super::point("link")?;
+        self.held.lend(
+            (
+                &(number / PER_SHARD).to_string(),
+                &(number % PER_SHARD).to_string(),
+            ),
+            (dir, name),
+            fits,
+        )
+    }
+
     /// Takes the lock for packing or removing the area, without waiting.
     ///
     /// # Errors

@@ -61,11 +61,20 @@ pub(super) struct Head {
     pub(super) label: Option<String>,
     pub(super) remote: Vec<String>,
     pub(super) host: String,
+    /// Sets with more bytes are not packed: their files stay where they are until no snapshot needs
+    /// them.
+    #[serde(default = "all_bytes")]
+    pub(super) pack_bytes: u64,
     /// The session that it is a part of, and the programs from the session's to the one that did it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) session: Option<OperationId>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) chain: Vec<RawName>,
+}
+
+/// What a journal of an earlier version means, which says nothing.
+fn all_bytes() -> u64 {
+    u64::MAX
 }
 
 #[derive(Debug, Serialize, Deserialize)]

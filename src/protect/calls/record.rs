@@ -83,7 +83,7 @@ pub(super) fn sort(
         sorted.sort(&path, before);
     }
     if !sorted.is_empty() {
-        sorted.keep_what_is_in_place(repo, head.time)?;
+        sorted.keep_what_is_in_place(repo, head)?;
         sorted.changes = sorted.found_changes(repo, taken);
     }
     Ok(sorted)
@@ -229,7 +229,7 @@ pub(super) fn discard(sets: &[(Set, Vec<(u64, Time)>)]) {
 
 impl Sorted {
     /// Keeps the content of files of which only the metadata changed: an undo compares it.
-    fn keep_what_is_in_place(&mut self, repo: &Repository, now: DateTime<Utc>) -> Result<()> {
+    fn keep_what_is_in_place(&mut self, repo: &Repository, head: &Head) -> Result<()> {
         let mut by_device: BTreeMap<u64, Vec<(RepoPath, PathBuf)>> = BTreeMap::new();
         for (below, (before, path)) in &self.entries {
             if before.content == Held::InPlace && self.modified.contains_key(below) {
@@ -240,7 +240,7 @@ impl Sorted {
         }
         for (device, list) in by_device {
             let first = &list[0].1;
-            let id = repo.vault().own_name(crate::base::id::Id::new(now));
+            let id = repo.vault().own_name(crate::base::id::Id::new(head.time));
             let Some((dir, mut area)) = crate::protect::staging::area_for(repo, first, device, id)
             else {
                 self.give_up(list.into_iter().map(|(below, _)| below));
@@ -285,7 +285,8 @@ impl Sorted {
             area.own(&KeptSet::owner(repo.id(), id))
                 .and_then(|()| area.sync(count, false))
                 .map_err(|error| Error::io("write", &dir, error))?;
-            self.later_sets.push(set_of(repo, id, &dir, files)?);
+            self.later_sets
+                .push(set_of(repo, id, &dir, files, head.pack_bytes)?);
         }
         Ok(())
     }
@@ -323,7 +324,8 @@ impl Sorted {
         for (set, files) in &taken.sets {
             let dir = set.dir.as_path();
             let files = files.iter().map(|(size, time)| (*size, Some(*time)));
-            batch.kept_set(&set_of(repo, set.id, dir, files.collect())?)?;
+            let set = set_of(repo, set.id, dir, files.collect(), head.pack_bytes)?;
+            batch.kept_set(&set)?;
         }
         for set in std::mem::take(&mut self.later_sets) {
             batch.kept_set(&set)?;
@@ -483,7 +485,9 @@ fn set_of(
     id: crate::base::id::Id,
     dir: &Path,
     files: Vec<(u64, Option<Time>)>,
+    pack_bytes: u64,
 ) -> Result<KeptSet> {
+    let bytes = files.iter().fold(0, |sum: u64, (size, _)| sum.saturating_add(*size));
     Ok(KeptSet {
         version: 1,
         repository: repo.id(),
@@ -491,7 +495,7 @@ fn set_of(
         time: DateTime::from_timestamp_millis(id.millis()).unwrap_or_default(),
         area: AbsolutePath::new(dir).map_err(|reason| Error::invalid(reason, None))?,
         files,
-        pack: true,
+        pack: bytes <= pack_bytes,
         bound: None,
     })
 }

@@ -262,6 +262,7 @@ fn head_of(repo: &Repository, options: &RunOptions) -> Result<Head> {
         label: options.label.as_ref().map(redacted_text),
         remote: options.remote.iter().map(redacted_text).collect(),
         host: options.host.clone(),
+        pack_bytes: options.max_copied,
         session: None,
         chain: Vec::new(),
     })

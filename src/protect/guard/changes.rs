@@ -21,7 +21,7 @@ use crate::model::merge;
 use crate::model::reason::Reason;
 use crate::model::rules::{Origin, Root};
 use crate::protect::backup::RootRun;
-use crate::protect::compare::{Compared, Differing, Present, stamp};
+use crate::protect::compare::{Compared, Differing, Present, UNKNOWN, stamp};
 use crate::protect::walk::{Dirty, RootHandle, WalkOptions, walk};
 use crate::repo::Repository;
 use crate::repo::oplog::{Inside, Meaning, RootChanges, Stamp};
@@ -63,6 +63,8 @@ pub(crate) struct Origins<'a> {
     is_late: bool,
     /// Roots that are compared by themselves, and paths that are never read.
     covered: Vec<PathBuf>,
+    /// Files, by device and inode, that bdr itself gave a name, and of which it has another one.
+    linked: Option<&'a HashSet<(u64, u64)>>,
 }
 
 impl<'a> Origins<'a> {
@@ -88,6 +90,7 @@ impl<'a> Origins<'a> {
             modes: HashMap::new(),
             is_late: false,
             covered: Vec::new(),
+            linked: None,
         }
     }
 
@@ -99,6 +102,29 @@ impl<'a> Origins<'a> {
             is_late: true,
             ..self
         }
+    }
+
+    /// Says which files, by device and inode, the operation gave a name that bdr keeps under another
+    /// one.
+    pub(crate) fn with_linked(self, linked: &'a HashSet<(u64, u64)>) -> Self {
+        Self {
+            linked: Some(linked),
+            ..self
+        }
+    }
+
+    fn is_linked(&self, stat: &Stat) -> bool {
+        self.linked
+            .is_some_and(|linked| linked.contains(&(stat.device, stat.inode)))
+    }
+
+    /// Returns the stamp of an object as it is now.
+    fn stamp(&self, path: RepoPath, stat: &Stat) -> Stamp {
+        let mut stamp = stamp(path, stat);
+        if self.is_linked(stat) {
+            stamp.ctime = UNKNOWN;
+        }
+        stamp
     }
 
     /// Says which places are compared by themselves, or never.
@@ -166,10 +192,11 @@ impl<'a> Origins<'a> {
             if born.is_some_and(|born| self.is_later(born)) {
                 continue;
             }
-            if self.is_older(&stat, born, || is_captured(&stat)) {
+            let is_older = || self.is_older(&stat, born, || is_captured(&stat));
+            if !self.is_linked(&stat) && is_older() {
                 changes.unknown.push(path);
             } else {
-                changes.created.push(stamp(path, &stat));
+                changes.created.push(self.stamp(path, &stat));
             }
         }
     }
@@ -276,7 +303,7 @@ pub(crate) fn of_run(repo: &Repository, run: &RootRun, origins: &Origins<'_>) ->
     let mut new = Vec::new();
     for dirty in scan.dirty {
         match dirty.prior {
-            Some(_) => changes.modified.push(stamp(dirty.path, &dirty.stat)),
+            Some(_) => changes.modified.push(origins.stamp(dirty.path, &dirty.stat)),
             None => new.push((dirty.path, dirty.stat)),
         }
     }

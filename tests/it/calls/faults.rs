@@ -24,7 +24,7 @@ pub(super) fn is_root() -> bool {
 }
 
 /// A file system of its own, for as long as this lives.
-struct Mounted(std::path::PathBuf);
+pub(super) struct Mounted(std::path::PathBuf);
 
 impl Mounted {
     fn new(at: std::path::PathBuf, args: &[&str]) -> Option<Self> {
@@ -36,6 +36,10 @@ impl Mounted {
         }
         done.then(|| Self(at))
     }
+
+    pub(super) fn at(&self) -> &Path {
+        &self.0
+    }
 }
 
 impl Drop for Mounted {
@@ -45,7 +49,7 @@ impl Drop for Mounted {
 }
 
 /// A world whose tree is on a file system of its own; everything else is not.
-fn world_on(args: &[&str]) -> Option<(Place, Mounted)> {
+pub(super) fn world_on(args: &[&str]) -> Option<(Place, Mounted)> {
     let place = world();
     let mounted = Mounted::new(place.path("mounted"), args)?;
     let script = format!(

@@ -166,6 +166,21 @@ impl Held {
         Ok(shard)
     }
 
+    pub(super) fn lend(
+        &self,
+        (shard, number): (&str, &str),
+        (dir, name): (BorrowedFd<'_>, &std::ffi::CStr),
+        fits: impl FnOnce(&File) -> bool,
+    ) -> io::Result<Option<File>> {
+        let shard = self.shard(shard)?;
+        let file = open_regular(&shard, number)?;
+        if !fits(&file) {
+            return Ok(None);
+        }
+        rustix::fs::linkat(&shard, number, dir, name, AtFlags::empty())?;
+        Ok(Some(file))
+    }
+
     pub(super) fn file(&self, shard: &str, name: &str) -> io::Result<File> {
         let shard = self.shard(shard)?;
         let closed = match open_regular(&shard, name) {

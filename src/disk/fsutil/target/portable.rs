@@ -17,6 +17,7 @@ use super::replace::{insist, remove_object, settle};
 use super::{Fidelity, Fill, mode_of, names};
 use crate::base::error::{Error, IoContext as _, Result};
 use crate::base::path::{RepoPath, os_from_bytes, os_to_bytes, show};
+use crate::disk::fsutil::area::OwnArea;
 use crate::disk::fsutil::{self, TEMPORARY_PREFIX, open_attributes, point, stat_of};
 use crate::model::manifest::{Entry, Kind, Stat, Time};
 
@@ -186,6 +187,20 @@ impl Target {
     pub fn fifo(&mut self, path: &RepoPath, _entry: &Entry) -> Result<()> {
         let kind = io::ErrorKind::Unsupported;
         Err(Error::io("write", self.place(path, true)?, kind.into()))
+    }
+
+    /// Here nothing is kept in staging areas.
+    ///
+    /// # Errors
+    /// None.
+    pub fn adopt(
+        &mut self,
+        _path: &RepoPath,
+        _entry: &Entry,
+        _sync: bool,
+        _kept: (&OwnArea, u32),
+    ) -> Result<Option<Stat>> {
+        Ok(None)
     }
 
     /// Creates a symlink with its target as it is, which is never followed.

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::{Fidelity, Fill, mode_of};
 use crate::base::error::{Error, IoContext as _, Result};
 use crate::base::path::RepoPath;
+use crate::disk::fsutil::area::OwnArea;
 use crate::disk::fsutil::{
     DIR_FLAGS, LINK_FLAGS, TEMPORARY_PREFIX, attributes, c_path, is_temporary_name, point, stat_of,
 };
@@ -232,6 +233,50 @@ impl Target {
             let _ = rustix::fs::unlinkat(&parent, &temporary, AtFlags::empty());
         }
         result
+    }
+
+    /// Gives a file that is kept in a staging area its name back, instead of writing it anew, if it is
+    /// in every respect as `entry` says. Returns its stat; `None` if it has to be written.
+    ///
+    /// # Errors
+    /// The system refused; then the existing object stays.
+    pub fn adopt(
+        &mut self,
+        path: &RepoPath,
+        entry: &Entry,
+        sync: bool,
+        (area, number): (&OwnArea, u32),
+    ) -> Result<Option<Stat>> {
+        // Elsewhere the object is another one, with its own metadata.
+        if self.fidelity != Fidelity::InPlace || mode_of(entry, self.fidelity) != entry.mode & 0o7777
+        {
+            return Ok(None);
+        }
+        let parent = self.parent(path, true)?;
+        let absolute = self.absolute(path);
+        let temporary = c_path(&self.temporary()).context("write", &absolute)?;
+        let fits = |file: &File| {
+            let found = rustix::fs::fstat(file).map(|stat| stat_of(&stat));
+            found.is_ok_and(|found| {
+                (found.kind, found.size, found.mtime) == (entry.kind, entry.size, entry.mtime)
+                    && (found.mode, found.uid, found.gid) == (entry.mode, entry.uid, entry.gid)
+                    && attributes::of_file(file).is_ok_and(|found| found == entry.body.xattrs)
+            })
+        };
+        let lent = area.lend(number, (parent.as_fd(), &temporary), fits);
+        let Ok(Some(file)) = lent else {
+            return Ok(None);
+        };
+        let synced = match sync {
+            true => file.sync_all().context("write", &absolute),
+            false => Ok(()),
+        };
+        let done = synced.and_then(|()| self.rename(&parent, &temporary, path));
+        // If another name of this very file is there, it stays, and so does the temporary one (POSIX).
+        let _ = rustix::fs::unlinkat(&parent, &temporary, AtFlags::empty());
+        done?;
+        let stat = rustix::fs::fstat(&file).context("read", absolute)?;
+        Ok(Some(stat_of(&stat)))
     }
 
     fn rename(&self, parent: &OwnedFd, temporary: &std::ffi::CStr, path: &RepoPath) -> Result<()> {
