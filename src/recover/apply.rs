@@ -121,8 +121,9 @@ impl Progress<'_> {
 /// Note on restored content that may not be the original.
 const UNSURE: &str = "another program wrote to it after it was deleted: only its beginning came back, and even that may have changed";
 
-/// From this size on, in bytes, a kept file itself gets its name back. Smaller ones are copied, because
-/// what is written to the file from then on changes what is kept of it, until that is packed.
+/// From this size on, in bytes, a file that stays in its staging area gets its name back itself: a copy
+/// would take the room of two for as long as the operation can be undone. The price is that what is
+/// written to it changes what is kept of it, so everything else is copied, as long as there is room.
 const ADOPTED: u64 = 8 << 20;
 
 /// Up to this many files are synced one by one; for more, the file system is synced once at the
@@ -626,13 +627,14 @@ fn write_one(
         None => reader.kept_place(&entry.body),
     };
     let adopt = |target: &mut Target| -> Result<Option<(u64, u64)>> {
-        let Some((area, number)) = &kept else {
+        let Some(kept) = &kept else {
             return Ok(None);
         };
-        let adopted = target.adopt(&job.path, entry, sync, (area, *number))?;
+        let adopted = target.adopt(&job.path, entry, sync, (&kept.area, kept.number))?;
         Ok(adopted.map(|stat| (stat.device, stat.inode)))
     };
     if entry.size >= ADOPTED
+        && kept.as_ref().is_some_and(|kept| kept.stays)
         && let Some(linked) = adopt(target)?
     {
         return Ok(Some(linked));

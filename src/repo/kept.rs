@@ -68,6 +68,14 @@ impl Record for KeptSet {
     }
 }
 
+/// Where a file is kept.
+pub struct KeptPlace {
+    pub area: Arc<OwnArea>,
+    pub number: u32,
+    /// It is one of so much that it is not packed: it stays there until no snapshot needs it.
+    pub stays: bool,
+}
+
 pub struct KeptFile {
     /// Its first bytes, as many as it had when it was kept, are the kept content.
     pub file: File,
@@ -481,15 +489,23 @@ impl Repository {
         listing
     }
 
-    /// Returns the area and the number of the file that a body is, if it is kept there as it was.
-    pub fn kept_place(&self, body: &Body) -> Option<(Arc<OwnArea>, u32)> {
+    /// Returns where the file is that a body is, if it is kept as it was.
+    pub fn kept_place(&self, body: &Body) -> Option<KeptPlace> {
         let kept = body.content.as_ref()?.as_kept()?;
         if body.sealed.is_some() || body.unsure || !matches!(self.resolve_kept(kept), Ok(None)) {
             return None;
         }
         let known = self.kept_set(kept.set).ok()?;
         let area = known.area(|| self.areas()).ok()?;
-        Some((area, kept.number))
+        let changes = matches!(
+            known.set.files.get(kept.number as usize),
+            Some((_, Some(_)))
+        );
+        Some(KeptPlace {
+            area,
+            number: kept.number,
+            stays: !known.set.pack && changes,
+        })
     }
 
     /// Opens kept content that is not packed; only its first `size` bytes count.

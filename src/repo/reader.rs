@@ -9,12 +9,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::Repository;
 use super::index::{DigestSet, Index, Location};
-use super::kept::Resolved;
+use super::kept::{KeptPlace, Resolved};
 use super::pack::Member;
 use super::trash::Part;
 use crate::base::error::{Error, Result};
 use crate::base::id::Digest;
-use crate::disk::fsutil::area::OwnArea;
 use crate::model::manifest::{Body, Content, Entry, Extent, Kept, Sealed};
 use crate::privacy::Fingerprint;
 use crate::privacy::seal::Unsealer;
@@ -75,8 +74,8 @@ impl<'a> Reader<'a> {
         reader
     }
 
-    /// Returns the area and the number of the file that a body is, if it is kept there as it was.
-    pub fn kept_place(&self, body: &Body) -> Option<(Arc<OwnArea>, u32)> {
+    /// Returns where the file is that a body is, if it is kept as it was.
+    pub fn kept_place(&self, body: &Body) -> Option<KeptPlace> {
         self.repo.kept_place(body)
     }
 

@@ -3,8 +3,8 @@
 //! The oracle is a picture of the whole place, taken by another walk than bdr's.
 
 mod faults;
-mod left;
 mod large;
+mod left;
 mod mounts;
 
 use std::io::{BufRead as _, BufReader, Write as _};

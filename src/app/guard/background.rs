@@ -54,8 +54,12 @@ pub(crate) fn still_running(running: &[(u32, String)]) -> Option<String> {
 pub(crate) fn tell(cx: &Context, report: &SettleReport) {
     if report.lost > 0 {
         let files = plural(report.lost, "file");
+        let (were, them, these) = match report.lost {
+            1 => ("was", "it", "it"),
+            _ => ("were", "them", "these"),
+        };
         cx.ui.warn(&format!(
-            "bdr: {files} were written to or deleted before bdr could pack them; undo cannot bring these back"
+            "bdr: {files} {were} written to or deleted before bdr could pack {them}; undo cannot bring {these} back"
         ));
     }
     if let Some(reason) = &report.reason {

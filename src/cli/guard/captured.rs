@@ -191,7 +191,7 @@ fn after_capture(
             after_error: None,
             running: done.running,
         };
-        tell(cx, repo, args, assessment, &outcome, (missed, 0));
+        tell(cx, repo, args, assessment, &outcome, (missed, done.lasting));
     }
     settle_in_background(cx, repo);
     if let Some(line) = tick::catch_up(cx, "guard") {

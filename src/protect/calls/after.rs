@@ -65,6 +65,7 @@ pub fn go_on(listener: &Listener, repo: &Repository, options: &LeftOptions) -> R
         label: begin.label,
         remote: Vec::new(),
         host: options.host.clone(),
+        pack_bytes: options.max_copied,
         session: None,
         chain: Vec::new(),
     };

@@ -125,7 +125,9 @@ impl Pending {
             let new = kept.copies[kept.durable..].to_vec();
             kept.durable = kept.copies.len();
             if !new.is_empty() {
-                batch.copies.push((kept.set.dir.as_path().to_path_buf(), new));
+                batch
+                    .copies
+                    .push((kept.set.dir.as_path().to_path_buf(), new));
             }
         }
         if let Some((_, _, journal)) = &self.open {

@@ -487,7 +487,9 @@ fn set_of(
     files: Vec<(u64, Option<Time>)>,
     pack_bytes: u64,
 ) -> Result<KeptSet> {
-    let bytes = files.iter().fold(0, |sum: u64, (size, _)| sum.saturating_add(*size));
+    let bytes = files
+        .iter()
+        .fold(0, |sum: u64, (size, _)| sum.saturating_add(*size));
     Ok(KeptSet {
         version: 1,
         repository: repo.id(),

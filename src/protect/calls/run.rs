@@ -66,6 +66,8 @@ pub struct Protected {
     pub left: Option<OwnedFd>,
     /// These processes, by number and name.
     pub running: Vec<(u32, String)>,
+    /// Bytes that deleting does not free, because they are too many to be packed; of a session 0.
+    pub lasting: u64,
     /// What could not be kept, so that it was not allowed to go, and why.
     pub refused: BTreeMap<PathBuf, String>,
     /// Programs that did not get the rights of another user.
@@ -160,6 +162,7 @@ fn one_operation(
         }
     };
     part_from_living(&taken);
+    let lasting = taken.lasting(head.pack_bytes);
     let operation = sort(repo, &head, &mut taken, &options.never)
         .and_then(|sorted| write(repo, &head, sorted, &taken, ended(&status)));
     drop(files.lock);
@@ -173,6 +176,7 @@ fn one_operation(
         tally: Tally::default(),
         running: running(left.as_ref()),
         left,
+        lasting,
         refused: keeper.refused,
         raised: keeper.raised,
     }))
@@ -234,6 +238,7 @@ fn whole_session<'k>(
             operation: end(ended(&status)),
             tally,
             left,
+            lasting: 0,
             refused: keeper.refused,
             raised: keeper.raised,
         }),

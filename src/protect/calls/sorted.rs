@@ -32,6 +32,15 @@ pub(super) struct Taken {
     pub(super) unseen: u64,
 }
 
+impl Taken {
+    /// Returns the bytes in sets that are too large to be packed.
+    pub(super) fn lasting(&self, pack_bytes: u64) -> u64 {
+        let of_set = |files: &Vec<(u64, Time)>| files.iter().map(|(size, _)| size).sum();
+        let sets = self.sets.iter().map(|(_, files)| of_set(files));
+        sets.filter(|bytes: &u64| *bytes > pack_bytes).sum()
+    }
+}
+
 /// What was touched, by what became of it.
 pub(super) struct Sorted {
     pub(super) never: Vec<PathBuf>,

@@ -303,7 +303,9 @@ pub(crate) fn of_run(repo: &Repository, run: &RootRun, origins: &Origins<'_>) ->
     let mut new = Vec::new();
     for dirty in scan.dirty {
         match dirty.prior {
-            Some(_) => changes.modified.push(origins.stamp(dirty.path, &dirty.stat)),
+            Some(_) => changes
+                .modified
+                .push(origins.stamp(dirty.path, &dirty.stat)),
             None => new.push((dirty.path, dirty.stat)),
         }
     }

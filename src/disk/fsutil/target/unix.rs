@@ -236,7 +236,8 @@ impl Target {
     }
 
     /// Gives a file that is kept in a staging area its name back, instead of writing it anew, if it is
-    /// in every respect as `entry` says. Returns its stat; `None` if it has to be written.
+    /// in every respect as `entry` says and has no other name, under which somebody else may write to
+    /// it. Returns its stat; `None` if it has to be written.
     ///
     /// # Errors
     /// The system refused; then the existing object stays.
@@ -248,7 +249,8 @@ impl Target {
         (area, number): (&OwnArea, u32),
     ) -> Result<Option<Stat>> {
         // Elsewhere the object is another one, with its own metadata.
-        if self.fidelity != Fidelity::InPlace || mode_of(entry, self.fidelity) != entry.mode & 0o7777
+        if self.fidelity != Fidelity::InPlace
+            || mode_of(entry, self.fidelity) != entry.mode & 0o7777
         {
             return Ok(None);
         }
@@ -258,7 +260,9 @@ impl Target {
         let fits = |file: &File| {
             let found = rustix::fs::fstat(file).map(|stat| stat_of(&stat));
             found.is_ok_and(|found| {
-                (found.kind, found.size, found.mtime) == (entry.kind, entry.size, entry.mtime)
+                found.links == 1
+                    && (found.kind, found.size, found.mtime)
+                        == (entry.kind, entry.size, entry.mtime)
                     && (found.mode, found.uid, found.gid) == (entry.mode, entry.uid, entry.gid)
                     && attributes::of_file(file).is_ok_and(|found| found == entry.body.xattrs)
             })
