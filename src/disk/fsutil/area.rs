@@ -147,17 +147,25 @@ impl OwnArea {
     }
 }
 
+/// How many entries are looked at to tell a directory of areas from others.
+const LOOKED_INTO: u32 = 16;
+
 /// Returns true if a directory with the name of areas' parents is one: this user's alone, and with
 /// only areas in it.
 pub fn is_place(dir: &Path) -> bool {
-    let is_area = |entry: io::Result<super::DirEntry>| {
+    // There may be thousands, whose names say enough.
+    let mut left = LOOKED_INTO;
+    let mut is_area = |entry: io::Result<super::DirEntry>| {
         entry.is_ok_and(|entry| {
             let name = entry.file_name();
             let is_id = name.to_str().is_some_and(|name| name.parse::<Id>().is_ok());
-            is_id && super::is_private_dir(&entry.path())
+            let is_known = left == 0 || super::is_private_dir(&entry.path());
+            left = left.saturating_sub(1);
+            is_id && is_known
         })
     };
-    super::is_private_dir(dir) && super::read_dir(dir).is_ok_and(|mut found| found.all(is_area))
+    super::is_private_dir(dir)
+        && super::read_dir(dir).is_ok_and(|mut found| found.all(&mut is_area))
 }
 
 impl Area {

@@ -1,7 +1,7 @@
 //! A session: many operations under one filter, each recorded when its command ends.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -36,8 +36,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 const LONGEST: Duration = Duration::from_secs(600);
 const MOST_PATHS: usize = 100_000;
 
-/// How long nothing is recorded until what is kept gets packed.
+/// How long nothing is recorded until what is kept gets packed, and how many operations at most: each
+/// has staging areas of its own.
 const IDLE: Duration = Duration::from_secs(2);
+const MOST_UNPACKED: u32 = 256;
+
+/// How many operations wait to be recorded: each has its files open. Commands that are faster wait.
+const MOST_WAITING: usize = 32;
 
 /// An operation that is over, and sorted: what happens to files from now on is not its own.
 pub(super) struct Job {
@@ -461,13 +466,13 @@ fn sorted_job(
 }
 
 /// Where operations go that are over.
-pub(super) struct ToRecorder(Sender<Message>);
+pub(super) struct ToRecorder(SyncSender<Message>);
 
 /// The other end: what is to be recorded.
 pub(super) struct Recorder(Receiver<Message>);
 
 pub(super) fn recorder() -> (ToRecorder, Recorder) {
-    let (to_recorder, jobs) = channel();
+    let (to_recorder, jobs) = sync_channel(MOST_WAITING);
     (ToRecorder(to_recorder), Recorder(jobs))
 }
 
@@ -475,23 +480,24 @@ impl Recorder {
     /// Records operations until the session is over.
     pub(super) fn run(self, repo: &Repository, clock: fn() -> DateTime<Utc>) -> Tally {
         let mut tally = Tally::default();
-        let mut unpacked = false;
+        let mut unpacked = 0;
         loop {
             // Idle, it sleeps: a session may last for days.
             let message = match unpacked {
-                true => self.0.recv_timeout(IDLE),
-                false => self.0.recv().map_err(RecvTimeoutError::from),
+                0 => self.0.recv().map_err(RecvTimeoutError::from),
+                MOST_UNPACKED.. => Err(RecvTimeoutError::Timeout),
+                _ => self.0.recv_timeout(IDLE),
             };
             match message {
                 Ok(Message::Write(job)) => {
-                    unpacked = true;
+                    unpacked += 1;
                     tally.record(repo, *job);
                 }
                 Ok(Message::Flush(done)) => {
                     let _ = done.send(());
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    unpacked = false;
+                    unpacked = 0;
                     // If it fails, whoever comes next tries again.
                     let _ = settle(repo, Level::Fast, clock(), &NullMonitor);
                     // The repository may be on a disk that is to be unmounted.
