@@ -156,8 +156,8 @@ pub enum Error {
     /// An operand of the command cannot be captured.
     #[error("`{}` cannot be kept: {reason}", crate::base::path::show(path.as_os_str()))]
     NotCaptured { path: PathBuf, reason: String },
-    /// The command would delete the repository.
-    #[error("this would delete bdr's own repository (`{}`), so it could not be undone", crate::base::path::show(path.as_os_str()))]
+    /// The command would delete the repository, or what bdr itself runs from.
+    #[error("this would delete what bdr needs to undo it (`{}`)", crate::base::path::show(path.as_os_str()))]
     WouldDeleteRepository { path: PathBuf },
     /// A path in a manifest or plan leaves its root.
     #[error("refusing `{path}`: {reason}")]

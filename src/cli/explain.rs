@@ -96,7 +96,13 @@ pub(crate) fn run(cx: &Context, args: &ExplainArgs) -> Result<u8, Failure> {
     }
     let mut text = heading(cx, &found);
     if let Some(plan) = &covered {
-        text.push_str("A guard would cover:\n");
+        let (mode, _) = guard::uncaptured::mode(cx, None);
+        let captured = guard::uncaptured::would_capture(cx, &found, (mode, &args.command));
+        text.push_str(match captured {
+            true => super::guard::CAPTURED_FIRST,
+            false => "A guard would cover:",
+        });
+        text.push('\n');
         let rows: Vec<Vec<String>> = plan
             .roots
             .iter()

@@ -160,13 +160,10 @@ pub(crate) fn run(args: &GuardArgs, cli: &Cli, ui: Ui) -> i32 {
             .map_or_else(|failure| failure.tell(&ui), |()| exit::OK)
             .into();
     }
-    let from_environment = variable("BDR_GUARD_CAPTURE");
-    let from_environment = from_environment.and_then(|v| CaptureMode::parse(v.to_str()?));
-    let typed = args.capture.map(CaptureMode::from).or(from_environment);
-    let mode = typed.unwrap_or(cx.config.guard.capture);
+    let (mode, is_said) = uncaptured::mode(&cx, args.capture.map(CaptureMode::from));
     // Nothing but capture can tell the commands of a session apart.
     let mode = match mode {
-        CaptureMode::Off if typed.is_none() && is_session(args) => CaptureMode::Auto,
+        CaptureMode::Off if !is_said && is_session(args) => CaptureMode::Auto,
         mode => mode,
     };
     let why = match captured(&cx, &repo, args, &assessment, (mode, policy)) {
@@ -439,6 +436,9 @@ fn tell(
     }
 }
 
+/// What comes before the places that a snapshot would cover, where capture protects.
+pub(super) const CAPTURED_FIRST: &str = "A guard would keep whatever it destroys, call by call, wherever that is. Where that does not work, a snapshot would cover:";
+
 fn dry_run(
     cx: &Context,
     repo: &Repository,
@@ -457,7 +457,11 @@ fn dry_run(
     let mut text = if read_only {
         "This command only reads: it would run right away, without a snapshot.\n".to_owned()
     } else {
-        "Nothing was run. The snapshot before the command would cover:\n".to_owned()
+        let (mode, _) = uncaptured::mode(cx, args.capture.map(CaptureMode::from));
+        match uncaptured::would_capture(cx, assessment, (mode, &args.command)) {
+            true => format!("Nothing was run. {CAPTURED_FIRST}\n"),
+            false => "Nothing was run. The snapshot before the command would cover:\n".to_owned(),
+        }
     };
     let rows: Vec<Vec<String>> = plan
         .roots

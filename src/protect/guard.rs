@@ -45,7 +45,7 @@ pub use close::{CloseOptions, begin_call, close, left_by_call};
 #[cfg(target_os = "linux")]
 pub(crate) use left::by_filter;
 pub use remote::{lost_by_push, with_what_was};
-pub use set::{CaptureSet, canonical_parent, capture_roots};
+pub use set::{CaptureSet, canonical_parent, capture_roots, named_above};
 
 #[derive(Debug, Clone)]
 pub struct GuardOptions {

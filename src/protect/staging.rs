@@ -536,6 +536,11 @@ fn pack_set(
         if monitor.stopped() {
             return Err(Error::Interrupted);
         }
+        if *size == 0 {
+            // It is stored by its name already.
+            files.push(None);
+            continue;
+        }
         let digest = match area.map(|area| set.open(area, number)) {
             Some(Ok(kept)) => {
                 unsure.extend((!kept.is_sure).then_some(number));
@@ -548,7 +553,9 @@ fn pack_set(
         files.push(digest);
         monitor.advance(1, size.saturating_sub(capture.take_told()));
     }
-    let lost = files.iter().filter(|file| file.is_none()).count() as u64;
+    let lost = files.iter().zip(&set.files);
+    let lost = lost.filter(|(file, (size, _))| file.is_none() && *size > 0);
+    let lost = lost.count() as u64;
     let packs = capture.finish()?;
     repo.vault().flush()?;
     repo.put_kept_contents(&KeptContents {

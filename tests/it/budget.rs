@@ -27,7 +27,7 @@ fn repository_bytes(place: &Place) -> u64 {
 
 #[test]
 fn a_giant_that_is_new_in_a_source_is_left_to_the_next_backup() {
-    let place = place();
+    let place = place().watched();
     let before = repository_bytes(&place);
     place.run(&["guard", "--", "rm", "small"], 0);
     let grown = repository_bytes(&place) - before;
@@ -68,7 +68,7 @@ fn what_the_command_names_in_a_source_is_stored_however_large_it_is() {
 
 #[test]
 fn prune_lets_the_giant_go_and_keeps_what_else_the_day_has() {
-    let place = place();
+    let place = place().watched();
     place.run(&["config", "set", "retention.guard_bytes", "2M"], 0);
     let at = |minutes: u32, args: &[&str]| {
         let now = format!("2026-11-20T10:{minutes:02}:00Z");

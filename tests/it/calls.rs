@@ -150,6 +150,8 @@ fn each_way_to_lose_something_is_undone_bit_for_bit() {
         "echo made > dangling",
         "cp mode d/b",
         "cp -p mode a",
+        "cp -p d/e/c t; mv t d/e/c",
+        "cp -p d/hard t; mv t d/e/c; cp -p a t; mv t d/hard",
         "ln -f a mode",
         "ln -sfn d link",
         "ln a second; echo changed > second; rm a",

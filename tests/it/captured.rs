@@ -45,7 +45,7 @@ fn a_command_that_names_what_cannot_be_captured_is_not_run() {
         "sed -i s/a/b/ f",
         "cp new f",
     ] {
-        let place = Place::of_a_user();
+        let place = Place::of_a_user().watched();
         place.sh_as_user("echo precious > f; chmod 000 f; echo new > new");
         let words: Vec<&str> = command.split(' ').collect();
         let mut args = vec!["guard", "--"];
@@ -55,7 +55,7 @@ fn a_command_that_names_what_cannot_be_captured_is_not_run() {
         assert!(place.tree().join("new").exists(), "{command} was run");
     }
     // Who wants it all the same has it named, and the rest is protected.
-    let place = Place::of_a_user();
+    let place = Place::of_a_user().watched();
     place.sh_as_user("echo precious > f; chmod 000 f; echo new > new");
     let args = ["guard", "--on-fail", "run", "--", "mv", "-f", "new", "f"];
     let said = place.run_as_user(&args, 0);
@@ -79,10 +79,29 @@ fn a_path_too_long_for_the_system_keeps_rm_from_running() {
     }
     let flags = OFlags::CREATE | OFlags::WRONLY;
     openat(&dir, "f", flags, Mode::RUSR | Mode::WUSR).unwrap();
-    let said = place.run(&["guard", "--", "rm", "-rf", "top"], 125);
+    let file = || {
+        let mut look = std::process::Command::new("sh");
+        let found = look
+            .args(["-c", "find top -name f | wc -l"])
+            .current_dir(place.tree());
+        found.output().unwrap().stdout
+    };
+    assert_eq!(file(), b"1\n");
+    let said = place.run(
+        &["guard", "--capture", "off", "--", "rm", "-rf", "top"],
+        125,
+    );
     let said = crate::support::cli::stderr(&said);
     assert!(said.contains("cannot be kept"), "{said}");
-    assert!(place.tree().join("top").exists());
+    assert_eq!(file(), b"1\n");
+    // Under capture it is not kept from running, but from what nobody could bring back.
+    let output = place
+        .bdr(&["guard", "--", "rm", "-rf", "top"])
+        .output()
+        .unwrap();
+    let said = crate::support::cli::stderr(&output);
+    assert_ne!(output.status.code(), Some(0), "{said}");
+    assert_eq!(file(), b"1\n", "{said}");
     sh(&place, "rm -rf top");
 }
 
@@ -108,7 +127,7 @@ fn what_was_left_out_is_not_removed_under_another_name() {
             "mine",
         ),
     ] {
-        let place = Place::with_repository();
+        let place = Place::with_repository().watched();
         sh(
             &place,
             &format!("git init -q .; {made}; echo '{command}' > mv.sh; sleep 0.1"),
@@ -127,7 +146,7 @@ fn what_was_left_out_is_not_removed_under_another_name() {
 
 #[test]
 fn what_the_command_made_readable_is_not_what_it_made() {
-    let place = Place::of_a_user();
+    let place = Place::of_a_user().watched();
     place.sh_as_user("echo precious > f; chmod 000 f");
     place.run_as_user(&["guard", "--", "chmod", "644", "f"], 0);
     // Its mode is another now, and what it was before is not known.
@@ -191,7 +210,7 @@ fn one_path_of_an_operation_comes_back_and_the_rest_can_come_later() {
 
 #[test]
 fn what_others_change_in_a_source_meanwhile_is_not_taken_back_unless_asked() {
-    let place = Place::with_repository();
+    let place = Place::with_repository().watched();
     let other = place.path("other");
     std::fs::create_dir(&other).unwrap();
     std::fs::write(other.join("notes.md"), "old").unwrap();
@@ -376,7 +395,7 @@ fn a_redo_closes_directories_that_an_undo_opened() {
 
 #[test]
 fn what_a_command_makes_outside_of_all_roots_is_undone_and_leaves_no_trace() {
-    let place = Place::with_repository();
+    let place = Place::with_repository().watched();
     std::fs::create_dir(place.path("out")).unwrap();
     std::fs::write(place.path("out/old"), "old").unwrap();
     sh(&place, "touch -d 2020-02-02 ../out");
@@ -406,7 +425,7 @@ fn what_a_command_makes_outside_of_all_roots_is_undone_and_leaves_no_trace() {
 
 #[test]
 fn undo_all_finds_a_command_that_changed_other_places_only() {
-    let place = Place::with_repository();
+    let place = Place::with_repository().watched();
     sh(&place, "mkdir -p ../elsewhere; echo 1 > f");
     place.init();
     let script = place.path("wipe");
@@ -471,7 +490,7 @@ fn what_could_not_be_given_back_is_tried_once_more_and_then_the_operation_before
 #[test]
 fn what_was_not_captured_and_changed_is_named_and_what_did_not_change_is_not() {
     for (script, code) in [("one", 0), ("two", 3)] {
-        let place = Place::with_repository();
+        let place = Place::with_repository().watched();
         sh(
             &place,
             "head -c 2000000 /dev/urandom > big; echo 1 > small; echo 2 > other
@@ -489,7 +508,7 @@ fn what_was_not_captured_and_changed_is_named_and_what_did_not_change_is_not() {
 
 #[test]
 fn what_changed_in_a_directory_that_could_not_be_listed_is_said_to_be_unknown() {
-    let place = Place::of_a_user();
+    let place = Place::of_a_user().watched();
     place.sh_as_user("mkdir w; echo 1 > w/f; ln w/f w/another; echo 2 > else; chmod 300 w");
     place.run_as_user(&["guard", "--", "rm", "else"], 0);
     place.run_as_user(&["undo", "--yes"], 0);

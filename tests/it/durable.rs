@@ -107,7 +107,7 @@ fn traced(place: &Place, args: &[&str]) -> Option<Vec<Step>> {
 
 #[test]
 fn files_are_on_disk_before_their_names_and_names_before_the_record() {
-    let place = Place::with_repository();
+    let place = Place::with_repository().watched();
     for i in 0..20 {
         place.write(
             &format!("data/{i}"),

@@ -19,7 +19,8 @@ const DAMAGED: i32 = 4;
 
 /// A place in which an operation was recorded, and worked on since.
 fn place() -> Place {
-    let place = Place::with_repository();
+    // The snapshot before has what the command did not touch, too.
+    let place = Place::with_repository().watched();
     place.write("notes.txt", b"as it was\n");
     place.write("old.txt", b"old\n");
     place.init();

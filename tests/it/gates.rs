@@ -897,7 +897,7 @@ fn a_repository_that_is_swapped_for_a_link_meanwhile_stays_where_it_was() {
 #[cfg(target_os = "linux")]
 #[test]
 fn the_repository_is_not_held_while_a_command_runs() {
-    let place = Place::with_repository();
+    let place = Place::with_repository().watched();
     place.write("mine", b"mine");
     place.init();
     // Or the command could not unmount the disk that it is on.

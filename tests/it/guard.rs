@@ -174,14 +174,14 @@ fn without_a_snapshot_nothing_is_run() {
 
 #[test]
 fn the_repository_itself_is_not_deleted() {
-    let place = Place::with_repository();
+    let place = Place::with_repository().watched();
     place.write("f", b"x");
     place.init();
     let store = place.store().display().to_string();
     for target in [&store, &place.path("bdr").display().to_string()] {
         let output = place.run(&["guard", "--", "rm", "-rf", target], 125);
         assert!(
-            stderr(&output).contains("own repository"),
+            stderr(&output).contains("needs to undo it"),
             "{}",
             stderr(&output)
         );
@@ -191,7 +191,7 @@ fn the_repository_itself_is_not_deleted() {
 
 #[test]
 fn what_is_over_the_budget_is_refused_or_run_on_request() {
-    let place = Place::with_repository();
+    let place = Place::with_repository().watched();
     place.write("small", b"x");
     place.init();
     let outside = place.path("videos");
@@ -265,10 +265,10 @@ fn a_kill_at_any_step_of_guard_undo_or_restore_loses_nothing() {
                     .output()
                     .unwrap();
                 let crashed = output.status.signal() == Some(6);
-                let ran = place.tree().join("new").exists();
                 if crashed {
                     points += 1;
-                    if ran {
+                    // Under capture the command may be cut off as well, at a call that nobody answers.
+                    if picture(&place.tree()) != original {
                         place.run(&["undo", "--yes"], 0);
                     }
                     assert_same(
@@ -388,7 +388,7 @@ fn a_rule_of_the_user_makes_more_of_what_only_reads() {
 #[cfg(target_os = "linux")]
 #[test]
 fn an_operation_whose_command_left_something_running_is_running_until_that_ends() {
-    let place = Place::with_repository();
+    let place = Place::with_repository().watched();
     place.init();
     place.write("a", b"a");
     // Ends when it may.

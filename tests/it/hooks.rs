@@ -1170,6 +1170,7 @@ fn tight_place() -> (Place, PathBuf) {
     std::fs::write(&big, vec![b'x'; 3 << 20]).unwrap();
     place.run(&["config", "set", "guard.max_bytes", "1M"], 0);
     place.run(&["config", "set", "guard.max_kept", "1M"], 0);
+    place.run(&["config", "set", "guard.capture", "off"], 0);
     (place, big)
 }
 

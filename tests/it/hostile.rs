@@ -218,9 +218,17 @@ fn operands_that_are_not_there_or_vanish_stop_nothing() {
 
 #[test]
 fn the_root_and_the_home_directory_are_refused_at_once() {
-    let place = Place::with_repository();
+    for (place, is_watched) in [
+        (Place::with_repository().watched(), true),
+        (Place::with_repository(), false),
+    ] {
+        refuses_the_root(&place, is_watched);
+    }
+}
+
+fn refuses_the_root(place: &Place, is_watched: bool) {
     place.write("f", b"precious");
-    let (path, called) = fake(&place, "rm");
+    let (path, called) = fake(place, "rm");
     let home = place.path("home");
     std::fs::write(home.join("letter"), b"dear").unwrap();
     // The repository lies below HOME, as it does by default.
@@ -240,16 +248,21 @@ fn the_root_and_the_home_directory_are_refused_at_once() {
     assert!(run(&["guard", "--", "sh", "-c", "rm f"]).status.success());
     let _ = std::fs::remove_file(&called);
     let home = home.display().to_string();
-    for args in [
-        &["rm", "-rf", "/"][..],
+    let root: [&[&str]; 5] = [
+        &["rm", "-rf", "/"],
         &["rm", "-rf", "--no-preserve-root", "/"],
         &["sh", "-c", "rm -rf /*"],
+        &["sh", "-c", "cd / && rm -rf *"],
+        &["rm", "-rf", "../../../../../../../../.."],
+    ];
+    // Capture lets it happen but for bdr's own files, and brings the rest back.
+    let home: [&[&str]; 3] = [
         &["sh", "-c", "rm -rf ~"],
         &["sh", "-c", "rm -rf \"$HOME\"/"],
-        &["sh", "-c", "cd / && rm -rf *"],
         &["rm", "-rf", &home],
-        &["rm", "-rf", "../../../../../../../../.."],
-    ] {
+    ];
+    let home = home.into_iter().filter(|_| is_watched);
+    for args in root.into_iter().chain(home) {
         let dry = run(&[&["guard", "--dry-run", "--"], args].concat());
         let output = run(&[&["guard", "--"], args].concat());
         assert_eq!(
@@ -459,7 +472,7 @@ impl Drop for Disk {
 
 #[test]
 fn an_undo_onto_a_full_disk_says_so_and_gets_through_when_there_is_room() {
-    let place = place();
+    let place = place().watched();
     let Some(disk) = Disk::mount(&place.path("disk"), "2m") else {
         return;
     };
@@ -488,7 +501,7 @@ fn an_undo_onto_a_full_disk_says_so_and_gets_through_when_there_is_room() {
 
 #[test]
 fn a_repository_on_a_full_disk_stops_the_command() {
-    let place = Place::with_repository();
+    let place = Place::with_repository().watched();
     place.write("f", b"precious");
     let Some(disk) = Disk::mount(&place.path("bdr"), "1m") else {
         return;

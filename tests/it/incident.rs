@@ -216,7 +216,7 @@ fn undo_works_where_the_directory_is_gone() {
 
 #[test]
 fn the_lifeboat_brings_repository_and_configuration_back() {
-    let place = Place::with_repository();
+    let place = Place::with_repository().watched();
     place.write("a", b"1");
     place.write("wipe.sh", b"chmod -R u+w \"$1\"; rm -rf \"$1\" a; true");
     let lifeboat = place.path("lifeboat");
@@ -481,7 +481,7 @@ fn two_undos_at_once_lose_nothing() {
 
 #[test]
 fn a_guard_within_a_guard_covers_what_the_outer_one_does_not() {
-    let place = Place::with_repository();
+    let place = Place::with_repository().watched();
     place.write("in/a", b"1");
     std::fs::create_dir_all(place.path("elsewhere")).unwrap();
     std::fs::write(place.path("elsewhere/b"), b"2").unwrap();

@@ -95,7 +95,7 @@ fn the_summary_says_what_was_lost_and_how_it_comes_back() {
 
 #[test]
 fn the_summary_names_the_operation_when_another_began_since() {
-    let place = Place::with_repository();
+    let place = Place::with_repository().watched();
     place.write("f", b"1");
     place.write("g", b"2");
     place.init();
@@ -114,7 +114,7 @@ fn the_summary_names_the_operation_when_another_began_since() {
 
 #[test]
 fn the_log_is_a_line_per_operation_with_what_became_of_it() {
-    let place = Place::with_repository();
+    let place = Place::with_repository().watched();
     let config = |servers: &str| format!("{{\"mcpServers\":{{{servers}}}}}");
     place.write(".claude.json", config("\"foo\":{},\"bar\":{}").as_bytes());
     place.write("small.json", config("\"bar\":{}").as_bytes());

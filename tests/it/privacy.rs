@@ -678,8 +678,9 @@ fn a_home_that_was_deleted_takes_no_sealed_value_along() {
     let source = format!("tree={}", place.tree().display());
     let run = |args: &[&str]| {
         let lifeboat = place.path("lifeboat");
-        let output = place.bdr(args).env("BDR_LIFEBOAT", lifeboat).output();
-        let output = output.unwrap();
+        let mut bdr = place.bdr(args);
+        bdr.env("BDR_LIFEBOAT", lifeboat).env("BDR_BACKGROUND", "0");
+        let output = bdr.output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     };
     run(&["init", "--yes", "--source", &source]);
@@ -779,7 +780,7 @@ fn a_log_that_grows_is_sealed_line_by_line() {
 #[test]
 fn a_secret_in_a_name_or_a_command_is_not_written_down() {
     let mut chance = Chance::new(86);
-    let place = Place::with_repository();
+    let place = Place::with_repository().watched();
     let token = format!("ghp_{}", chance.text(36));
     let word = chance.text(28);
     place.write(&format!("dir/{token}.txt"), b"x");
@@ -819,7 +820,7 @@ fn a_secret_in_a_name_or_a_command_is_not_written_down() {
 #[test]
 fn what_was_let_through_is_purged_from_every_snapshot() {
     let mut chance = Chance::new(87);
-    let place = Place::with_repository();
+    let place = Place::with_repository().watched();
     let (one, two) = (chance.text(32), chance.text(32));
     let (first, second) = (
         format!("API_KEY={one}\nMODE=1\n"),

@@ -434,7 +434,7 @@ fn guards_within_a_guard_are_one_operation() {
 
 #[test]
 fn a_guard_that_is_killed_leaves_an_operation_that_can_be_undone() {
-    let place = place();
+    let place = place().watched();
     place.write("dir/a", b"1");
     let before = picture(&place.tree());
     let script = "rm f; echo 2 > dir/a; echo > made; touch begun; while [ -e begun ]; do sleep 0.02; done; rm -rf dir";

@@ -291,3 +291,126 @@ fn a_program_whose_file_gives_it_more_rights_is_not_captured() {
         place.run_as_user(&["undo", "--yes"], 0);
     }
 }
+
+#[test]
+fn what_a_makefile_starts_with_more_rights_is_protected_by_a_snapshot() {
+    if Command::new("make").arg("--version").output().is_err() {
+        println!("SKIPPED: there is no make for this test");
+        return;
+    }
+    let place = Place::of_a_user();
+    program(&place, "sudo", "#!/bin/sh\nexec \"$@\"\n");
+    let captures = captures_users(&place);
+    for (text, is_noticed) in [
+        ("all:\n\t@sudo rm a\n", true),
+        ("RM = /usr/bin/sudo rm\nall:\n\t@rm a\n", true),
+        ("# pseudo-targets, visudo\nall:\n\t@rm a\n", false),
+    ] {
+        place.sh_as_user("echo precious > a");
+        let makefile = place.tree().join("Makefile");
+        std::fs::write(&makefile, text).unwrap();
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        std::fs::set_permissions(&makefile, open).unwrap();
+        let output = by_user(&place, "auto", &["make"]).output().unwrap();
+        assert!(output.status.success(), "{text}: {}", stderr(&output));
+        let why = because(&place);
+        if captures || is_noticed {
+            let named = why
+                .as_ref()
+                .is_some_and(|why| why.contains("`sudo` in Makefile"));
+            assert_eq!(named, is_noticed, "{text}: {why:?}");
+        }
+        place.run_as_user(&["undo", "--yes"], 0);
+    }
+}
+
+#[test]
+fn a_command_that_failed_for_want_of_rights_is_protected_by_a_snapshot_the_next_time() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: only root can make programs with more rights");
+        return;
+    }
+    let place = Place::of_a_user();
+    if !captures_users(&place) {
+        return;
+    }
+    let open = std::os::unix::fs::PermissionsExt::from_mode;
+    // Not where bdr looks for such programs before it starts the command.
+    let helper = place.path("helper");
+    std::fs::copy("/bin/cat", &helper).unwrap();
+    std::fs::set_permissions(&helper, open(0o4755)).unwrap();
+    let secret = place.path("of-root");
+    std::fs::write(&secret, "for root only").unwrap();
+    std::fs::set_permissions(&secret, open(0o600)).unwrap();
+    let inner = place.path("inner.py");
+    let text = format!(
+        "import subprocess, sys\nsys.exit(subprocess.call(['{}', '{}']))\n",
+        helper.display(),
+        secret.display()
+    );
+    std::fs::write(&inner, text).unwrap();
+    std::fs::set_permissions(&inner, open(0o644)).unwrap();
+    let words = ["python3", inner.to_str().unwrap()];
+    let Ok(plain) = by_user(&place, "off", &words).output() else {
+        return;
+    };
+    if !plain.status.success() {
+        println!(
+            "SKIPPED: no program can gain rights here: {}",
+            stderr(&plain)
+        );
+        return;
+    }
+    let first = by_user(&place, "auto", &words).output().unwrap();
+    let said = stderr(&first);
+    assert!(!first.status.success(), "{said}");
+    assert!(
+        said.contains("`helper`") && said.contains("run it again"),
+        "{said}"
+    );
+    let again = by_user(&place, "auto", &words).output().unwrap();
+    assert!(again.status.success(), "{}", stderr(&again));
+    assert_eq!(again.stdout, b"for root only");
+    assert!(because(&place).unwrap().contains("`helper`"));
+    // Others go on being captured.
+    place.sh_as_user("echo precious > a");
+    let other = by_user(&place, "auto", &["rm", "a"]).output().unwrap();
+    assert!(other.status.success());
+    assert_eq!(because(&place), None);
+}
+
+/// Root has the right to install a filter: programs inside may become somebody else.
+#[test]
+fn captured_by_root_programs_gain_and_give_up_rights_as_ever() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: only root can be captured with all rights");
+        return;
+    }
+    let place = Place::with_repository();
+    if !captures(&place) {
+        return;
+    }
+    let open = std::os::unix::fs::PermissionsExt::from_mode;
+    let id = place.path("id");
+    std::fs::copy("/usr/bin/id", &id).unwrap();
+    std::os::unix::fs::chown(&id, Some(65_534), Some(65_534)).unwrap();
+    std::fs::set_permissions(&id, open(0o4755)).unwrap();
+    std::fs::set_permissions(place.dir.path(), open(0o755)).unwrap();
+    place.write("a", b"a");
+    let line = format!("rm a; grep NoNewPrivs /proc/self/status; {}", id.display());
+    let args = ["guard", "--capture", "only", "--", "sh", "-c", &line];
+    let output = place.bdr(&args).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    if said.contains("NoNewPrivs:\t1") {
+        println!("SKIPPED: root has no CAP_SYS_ADMIN here");
+        return;
+    }
+    assert!(said.contains("NoNewPrivs:\t0"), "{said}");
+    assert!(said.contains("euid=65534"), "{said}: {}", stderr(&output));
+    assert!(
+        !stderr(&output).contains("without the rights"),
+        "{}",
+        stderr(&output)
+    );
+    place.run(&["undo", "--yes"], 0);
+}

@@ -182,7 +182,7 @@ fn log_is_asked_by_kind_time_and_text() {
 
 #[test]
 fn list_shows_backups_and_the_rest_if_asked() {
-    let place = Place::with_repository();
+    let place = Place::with_repository().watched();
     place.write("f", b"1");
     place.init();
     guard(&place, "echo 2 > f; rm -f nothing");

@@ -201,7 +201,7 @@ fn a_guard_cut_anywhere_leaves_the_tree_or_the_way_back() {
     let mut step = 1;
     let mut cuts = 0;
     loop {
-        let place = place_with_big();
+        let place = place_with_big().watched();
         let before = picture(&place.tree());
         let output = bdr(&place, &["guard", "--", "rm", "-rf", "big"])
             .env("BDR_TEST_CRASH_AT", step.to_string())
@@ -267,7 +267,7 @@ fn packing_cut_anywhere_loses_nothing() {
 
 #[test]
 fn objects_of_git_are_kept_for_any_command_and_a_backup_stands_without() {
-    let place = place_with_big();
+    let place = place_with_big().watched();
     let pack = format!(".git/objects/pack/pack-{}.pack", "0123456789".repeat(4));
     place.write(&pack, b"");
     large(&place.tree().join(&pack), 3);
@@ -341,7 +341,7 @@ impl Drop for Mounted {
 
 #[test]
 fn it_is_kept_on_the_file_system_where_it_lies() {
-    let place = Place::with_repository();
+    let place = Place::with_repository().watched();
     let Some(other) = Mounted::new(place.path("mnt")) else {
         eprintln!("SKIPPED: a second file system cannot be mounted");
         return;
@@ -459,7 +459,7 @@ fn recover_py_finds_what_is_kept() {
 
 #[test]
 fn what_a_command_names_is_within_the_budget_or_it_is_not_run() {
-    let place = Place::with_repository();
+    let place = Place::with_repository().watched();
     large_tree(&place.tree().join("big"));
     place.write("other/file", b"x");
     for command in [&["rm", "-rf", "big"][..], &["sh", "-c", "rm -rf big"]] {

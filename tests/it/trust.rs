@@ -880,7 +880,7 @@ fn what_was_found_damaged_is_said_until_it_is_stored_again() {
         }),
     ];
     for (what, find) in finders {
-        let place = backed_up(false);
+        let place = backed_up(false).watched();
         place.run(&["status"], 0);
         files(&place, "packs").iter().for_each(|pack| flip(pack));
         find(&place);
@@ -977,7 +977,7 @@ fn a_directory_that_cannot_be_closed_is_no_reason_to_die() {
 #[test]
 fn a_guard_that_hears_of_no_signals_waits_for_its_command_all_the_same() {
     for call in ["recvfrom", "sendto"] {
-        let place = backed_up(false);
+        let place = backed_up(false).watched();
         let args = &["guard", "--", "rm", "data/3.txt"];
         with_failing(&place, call, "EIO", args, |n, output| {
             assert_eq!(

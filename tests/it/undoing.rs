@@ -33,7 +33,7 @@ fn six(place: &Place) {
 
 #[test]
 fn several_operations_are_shown_with_all_that_would_be_done() {
-    let place = Place::with_repository();
+    let place = Place::with_repository().watched();
     place.write("a", b"1");
     place.write("b", b"1");
     place.init();
@@ -463,7 +463,7 @@ fn a_change_of_the_set_up_is_asked_about() {
 
 #[test]
 fn several_old_operations_are_asked_about_once() {
-    let place = Place::with_repository();
+    let place = Place::with_repository().watched();
     place.write("a", b"1");
     place.write("b", b"1");
     place.init_at("2026-11-22T10:00:00Z");
@@ -509,7 +509,7 @@ fn yesterday_begins_at_midnight() {
 
 #[test]
 fn what_cannot_come_back_is_said_first() {
-    let place = Place::with_repository();
+    let place = Place::with_repository().watched();
     place.write("a", b"1");
     // What it does to the large file cannot be known before.
     place.write("s.sh", b"rm a large");

@@ -133,7 +133,7 @@ fn many_links_that_lead_out_are_all_followed() {
 
 #[test]
 fn what_is_only_mentioned_stops_no_command() {
-    let place = place();
+    let place = place().watched();
     let big = std::fs::File::create(place.tree().join("big")).unwrap();
     big.set_len(100 << 20).unwrap();
     let locked = place.tree().join("locked");
@@ -295,7 +295,7 @@ fn what_a_command_leaves_running_belongs_to_it() {
         "setsid sh -c 'JOB' >/dev/null 2>&1 </dev/null & rm notes",
         "setsid sh -c 'JOB' >/dev/null 2>&1 </dev/null & true",
     ] {
-        let place = place();
+        let place = place().watched();
         place.write("ws/notes", b"n");
         place.write("ws/docs/d", b"d");
         let before = picture(&place.tree().join("ws/docs"));
@@ -336,7 +336,7 @@ fn what_a_command_leaves_running_belongs_to_it() {
 
 #[test]
 fn what_only_shows_when_it_runs_is_said_once_before_it_runs() {
-    let place = place();
+    let place = place().watched();
     place.write("ws/list", b"own\n");
     let said = |args: &[&str]| crate::support::cli::stderr(&in_workspace(&place, args));
     // The first makes the repository, and says so.
@@ -381,7 +381,7 @@ fn what_only_shows_when_it_runs_is_said_once_before_it_runs() {
 #[cfg(target_os = "linux")]
 #[test]
 fn what_another_operation_did_meanwhile_is_not_taken_back() {
-    let place = place();
+    let place = place().watched();
     for name in ["a", "b", "c", "d", "dir/e"] {
         place.write(&format!("ws/{name}"), name.as_bytes());
     }
@@ -433,7 +433,7 @@ fn what_another_operation_did_meanwhile_is_not_taken_back() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_long_record_that_came_later_leaves_out_nothing_of_what_was_seen() {
-    let place = place();
+    let place = place().watched();
     for name in ["a", "b", "c", "dir/e", "many/stays"] {
         place.write(&format!("ws/{name}"), name.as_bytes());
     }
@@ -496,7 +496,7 @@ fn a_socket_that_a_command_names_is_said_before_it_runs() {
 #[cfg(target_os = "linux")]
 #[test]
 fn what_another_project_is_doing_meanwhile_is_not_undone() {
-    let place = Place::with_repository();
+    let place = Place::with_repository().watched();
     place.write("shop/src/a", b"a");
     place.write("other/b", b"b");
     place.init();

@@ -202,9 +202,7 @@ fn a_year_ends_within_its_budget_and_every_promised_point_restores() {
             &["restore", id, "--target", target.to_str().unwrap(), "--yes"],
             0,
         );
-        let restored = Place {
-            dir: tempfile::tempdir().unwrap(),
-        };
+        let restored = Place::new();
         std::fs::rename(target.join("tree"), restored.dir.path().join("tree")).unwrap();
         assert!(
             files(&restored) == stood[*id].1,

@@ -95,7 +95,14 @@ pub(crate) fn is_system_rm(name: &std::ffi::OsStr) -> bool {
         let mut dirs = std::env::split_paths(&path).map(|dir| dir.join(typed));
         dirs.find(|file| file.is_file())
     };
-    let system: [&str; 5] = ["/bin", "/usr/bin", "/sbin", "/usr/sbin", "/nix/store"];
+    let system: [&str; 6] = [
+        "/bin",
+        "/usr/bin",
+        "/sbin",
+        "/usr/sbin",
+        "/nix/store",
+        "/gnu/store",
+    ];
     found
         .and_then(|file: PathBuf| canonicalize(&file).ok())
         .is_some_and(|file| system.iter().any(|dir| file.starts_with(dir)))

@@ -10,6 +10,7 @@ use bdr::base::id::OperationId;
 use bdr::disk::calls::detach;
 use bdr::disk::fsutil;
 use bdr::effects::Assessment;
+use bdr::model::config::CaptureMode;
 use bdr::protect::calls::{self, LeftOptions, Protected, RunOptions, Tally, Unkept};
 use bdr::repo::Repository;
 use bdr::repo::oplog::Operation;
@@ -38,21 +39,68 @@ pub(crate) fn captured_by(repo: &Repository) -> Option<OperationId> {
     (lives && status().lines().any(|line| line == "Seccomp:\t2")).then_some(operation)
 }
 
-/// Says why a command cannot be captured here.
-pub(crate) fn check(cx: &Context, assessment: &Assessment) -> Result<(), String> {
+/// Says why a command cannot be captured here. What it failed by before counts where a snapshot can
+/// take the place.
+pub(crate) fn check(
+    cx: &Context,
+    assessment: &Assessment,
+    (mode, command): (CaptureMode, &[OsString]),
+) -> Result<(), String> {
     // Root has the right to install the filter, or nothing to gain.
-    if !fsutil::is_root()
-        && let Some(why) = super::raising::needed(cx, assessment)
+    if !fsutil::is_root() {
+        let before = match mode {
+            CaptureMode::Auto => super::raising::failed_before(cx, command),
+            _ => None,
+        };
+        if let Some(why) = before.or_else(|| super::raising::needed(cx, assessment)) {
+            return Err(why);
+        }
+    } else if mode == CaptureMode::Auto
+        && let Some(why) = super::raising::unmounts(assessment)
     {
         return Err(why);
     }
     works_here(cx)
 }
 
+/// Refuses a command whose words say that it would take away what bdr itself runs from: its program
+/// and the system's libraries. Everything would be kept, and nothing could bring it back.
+pub(crate) fn check_program(assessment: &Assessment) -> bdr::Result<()> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let files = maps
+        .lines()
+        .filter_map(|line| line.find('/').map(|at| &line[at..]));
+    let mut files: Vec<PathBuf> = files.map(PathBuf::from).collect();
+    files.dedup();
+    // Named by the links that lead there, too.
+    let named = ["/lib/x", "/lib64/x", "/bin/x"].map(PathBuf::from);
+    files.extend(named);
+    match bdr::protect::guard::named_above(assessment, &files) {
+        Some(path) => Err(bdr::Error::WouldDeleteRepository { path }),
+        None => Ok(()),
+    }
+}
+
+/// Remembers a command that failed, where a program in it could not gain rights. Returns true if a
+/// snapshot protects it next time.
+pub(crate) fn remember_raised(
+    cx: &Context,
+    (mode, command): (CaptureMode, &[OsString]),
+    raised: &BTreeSet<PathBuf>,
+    status: std::process::ExitStatus,
+) -> bool {
+    let program = raised.first().filter(|_| mode == CaptureMode::Auto);
+    let Some(program) = program.filter(|_| !status.success()) else {
+        return false;
+    };
+    super::raising::remember(cx, command, program);
+    true
+}
+
 /// Says why nothing can be captured here; tries it once per start of the system.
 pub(crate) fn works_here(cx: &Context) -> Result<(), String> {
     // Of one environment: it may be there in the next.
-    let rm = find("rm".as_ref()).ok_or("there is no program `rm` on PATH to try it with")?;
+    let rm = system_rm().ok_or("there is no program `rm` on PATH to try it with")?;
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let user = fsutil::user_number();
     let note = cx.places.cache.join("capture.json");
@@ -84,6 +132,14 @@ pub(super) fn find(name: &std::ffi::OsStr) -> Option<PathBuf> {
     let path = variable("PATH").unwrap_or_default();
     let mut dirs = std::env::split_paths(&path).map(|dir| dir.join(typed));
     dirs.find(|file| file.is_file())
+}
+
+/// Returns the system's own `rm`. The first of that name on PATH may be anything, and trying it may
+/// do anything.
+fn system_rm() -> Option<PathBuf> {
+    let path = variable("PATH").unwrap_or_default();
+    let mut files = std::env::split_paths(&path).map(|dir| dir.join("rm"));
+    files.find(|file| file.is_file() && super::is_system_rm(file.as_os_str()))
 }
 
 /// How a command is captured.
@@ -211,7 +267,7 @@ pub(crate) fn go_on_from_stdin(
 pub(crate) fn tell_refused(
     cx: &Context,
     refused: &BTreeMap<PathBuf, String>,
-    raised: &BTreeSet<PathBuf>,
+    (raised, is_remembered): (&BTreeSet<PathBuf>, bool),
 ) {
     const SHOWN: usize = 3;
     for (path, reason) in refused.iter().take(SHOWN) {
@@ -231,8 +287,12 @@ pub(crate) fn tell_refused(
     for program in raised {
         let name = program.file_name().unwrap_or(program.as_os_str());
         let name = bdr::base::path::show(name);
+        let way_out = match is_remembered {
+            true => "run it again, and a snapshot protects it instead",
+            false => "if it failed: bdr guard --capture off -- …",
+        };
         cx.ui.warn(&format!(
-            "bdr: `{name}` ran without the rights of another user, because the command was captured; if it failed: bdr guard --capture off -- …"
+            "bdr: `{name}` ran without the rights of another user, because the command was captured; {way_out}"
         ));
     }
 }

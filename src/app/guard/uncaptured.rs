@@ -1,7 +1,11 @@
 //! Why commands are not captured by their calls, where that was wanted.
 
+use std::ffi::OsString;
+
 use bdr::base::id::OperationId;
 use bdr::disk::fsutil;
+use bdr::effects::Assessment;
+use bdr::model::config::CaptureMode;
 use bdr::repo::Repository;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +21,33 @@ pub(super) const CAPTURED: &str = "BDR_CAPTURED";
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn works_here(_: &Context) -> Result<(), String> {
     Err("this system cannot stop calls before they happen".to_owned())
+}
+
+/// Returns how a guard protects: as typed, as the environment says, or as configured. And whether
+/// somebody said so for this guard.
+pub(crate) fn mode(cx: &Context, typed: Option<CaptureMode>) -> (CaptureMode, bool) {
+    let from_environment = variable("BDR_GUARD_CAPTURE");
+    let from_environment = from_environment.and_then(|v| CaptureMode::parse(v.to_str()?));
+    match typed.or(from_environment) {
+        Some(mode) => (mode, true),
+        None => (cx.config.guard.capture, false),
+    }
+}
+
+/// Returns true if a guard of a command would capture it, as far as that is known before it runs.
+pub(crate) fn would_capture(
+    cx: &Context,
+    assessment: &Assessment,
+    (mode, command): (CaptureMode, &[OsString]),
+) -> bool {
+    #[cfg(target_os = "linux")]
+    return mode != CaptureMode::Off
+        && super::capture::check(cx, assessment, (mode, command)).is_ok();
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (cx, assessment, mode, command);
+        false
+    }
 }
 
 /// Returns false if no guard above captures this process, without looking further.

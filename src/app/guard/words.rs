@@ -341,7 +341,7 @@ fn in_short(error: &Error, cx: &Context) -> String {
         }
         Error::WouldDeleteRepository { path } => {
             let path = cx.shown_absolute(path);
-            format!("this would delete bdr's own repository ({path}), so it could not be undone")
+            format!("this would delete what bdr needs to undo it ({path})")
         }
         other => other.to_string(),
     }

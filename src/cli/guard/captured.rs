@@ -82,11 +82,21 @@ pub(super) fn captured(
     if mode == CaptureMode::Off {
         return Ok(Captured::Not(None));
     }
-    if let Err(why) = capture::check(cx, assessment) {
+    if let Err(why) = capture::check(cx, assessment, (mode, &args.command)) {
         return match mode {
             CaptureMode::Only => Err(not_captured(&why)),
             _ => Ok(Captured::Not(Some(why))),
         };
+    }
+    if mode == CaptureMode::Auto
+        && let Some(why) = repo.vault().trouble()
+    {
+        // A snapshot says before the command which files would not come back whole.
+        let why = format!("the values of secrets cannot be kept: {why}");
+        return Ok(Captured::Not(Some(why)));
+    }
+    if !args.accept_repository_loss {
+        capture::check_program(assessment)?;
     }
     check_paths(cx, args)?;
     cx.launch_lifeboat(repo.location());
@@ -122,7 +132,7 @@ pub(super) fn captured(
         repo,
         args,
         assessment,
-        (done, unkept),
+        (done, mode, unkept),
     )))
 }
 
@@ -142,14 +152,16 @@ fn after_capture(
     repo: &Repository,
     args: &GuardArgs,
     assessment: &Assessment,
-    (done, unkept): (calls::Protected, Unkept),
+    (done, mode, unkept): (calls::Protected, CaptureMode, Unkept),
 ) -> i32 {
     let status = done.status;
     let goes_on = done.left.map(|listener| {
         // They have nobody else who would answer.
         capture::go_on(cx, done.id, listener, args.max_bytes, unkept)
     });
-    capture::tell_refused(cx, &done.refused, &done.raised);
+    let command = (mode, &args.command[..]);
+    let is_remembered = capture::remember_raised(cx, command, &done.raised, status);
+    capture::tell_refused(cx, &done.refused, (&done.raised, is_remembered));
     let operation = match done.operation {
         Ok(operation) if done.tally.failed == 0 => operation,
         other => {

@@ -53,6 +53,10 @@ const NOT_FILES: [u32; 18] = [
     0x0904_1934,
 ];
 
+/// Files there are removed and replaced as elsewhere. What is written to them in place is memory that
+/// programs share: it is not kept.
+const IN_MEMORY: &str = "/dev/shm";
+
 /// How many objects are looked at to find other names of a file.
 const MAX_LOOKED_AT: usize = 50_000;
 
@@ -155,12 +159,7 @@ impl<'a> Keeper<'a> {
             // bdr in a session records what it does itself.
             Some(known) if self.turns_to(call.thread) => {
                 let looked = self.before_call(&mut caller, known);
-                looked.unwrap_or_else(|_| {
-                    // A call that cannot be looked at happens all the same, unless the caller is
-                    // gone: refusing it would break programs that do nothing wrong.
-                    self.op.unseen += u64::from(listener.is_valid(call.id));
-                    Verdict::Happens
-                })
+                looked.unwrap_or_else(|error| self.not_seen(listener.is_valid(call.id), &error))
             }
             _ => Verdict::Happens,
         };
@@ -170,13 +169,28 @@ impl<'a> Keeper<'a> {
         }
     }
 
+    /// Decides about a call that cannot be looked at.
+    fn not_seen(&mut self, is_valid: bool, error: &io::Error) -> Verdict {
+        let too_long = rustix::io::Errno::NAMETOOLONG.raw_os_error();
+        if is_valid && error.raw_os_error() == Some(too_long) && self.unkept == Unkept::Stays {
+            // There is something, below a path that bdr has no way to name.
+            let cwd = self.op.cwd().map(Path::to_path_buf).unwrap_or_default();
+            let reason = "a path in it is longer than the system takes".to_owned();
+            self.refused.insert(cwd, reason);
+            return Verdict::Refused;
+        }
+        // Others happen all the same, unless the caller is gone: refusing them would break programs
+        // that do nothing wrong.
+        self.op.unseen += u64::from(is_valid);
+        Verdict::Happens
+    }
+
     /// Looks at a program that is about to start.
     fn starts(&mut self, caller: &mut Caller<'_>, place: Place, argv: u8) {
         let spot = caller.spot(place, true).ok().flatten();
         let stat = spot.as_ref().and_then(|spot| spot.stat().ok().flatten());
         if let (Some(spot), Some(stat)) = (&spot, &stat)
-            && stat.mode & 0o6000 != 0
-            && stat.kind == Kind::File
+            && gains_rights(stat)
             && !fsutil::is_root()
         {
             self.raised.insert(spot.path.clone());
@@ -307,6 +321,7 @@ impl<'a> Keeper<'a> {
         self.each(caller, from, |keeper, spot, stat| match stat {
             // From now on it can be written to under a name that says nothing.
             Some(stat) if stat.kind == Kind::File => keeper.loses_name(spot, stat),
+            Some(stat) if stat.kind == Kind::Symlink => keeper.note(spot, stat),
             _ => Ok(()),
         })?;
         self.each(caller, to, |keeper, spot, stat| match stat {
@@ -360,7 +375,8 @@ impl<'a> Keeper<'a> {
         }
         let kind = rustix::fs::fstatfs(&spot.dir)?.f_type;
         #[expect(clippy::cast_possible_truncation, reason = "the numbers have 32 bits")]
-        let fits = !NOT_FILES.contains(&(kind as u32)) && !spot.path.starts_with("/dev/");
+        let fits = !NOT_FILES.contains(&(kind as u32))
+            && (!spot.path.starts_with("/dev/") || spot.path.starts_with(IN_MEMORY));
         self.has_files.insert(device, fits);
         Ok(fits)
     }
@@ -381,7 +397,8 @@ impl<'a> Keeper<'a> {
             // It fails.
             Some(_) if flags & (CREATE | EXCLUSIVE) == CREATE | EXCLUSIVE => Ok(()),
             Some(stat) if stat.kind == Kind::File => {
-                if flags & (ACCESS | TRUNCATE) == 0 {
+                let is_shared = spot.path.starts_with(IN_MEMORY) && flags & TRUNCATE == 0;
+                if flags & (ACCESS | TRUNCATE) == 0 || is_shared {
                     return Ok(());
                 }
                 keeper.is_written(spot, stat)
@@ -416,8 +433,8 @@ impl<'a> Keeper<'a> {
             return Ok(());
         }
         let stat = stat_of(&rustix::fs::fstat(&spot.dir)?);
-        // Nobody can give back the time of a directory that everybody uses, or of somebody else's.
-        if stat.mode & 0o1000 != 0 || !fsutil::is_own(&stat) && !fsutil::is_root() {
+        // Nobody can give back the time of somebody else's directory.
+        if !fsutil::is_own(&stat) && !fsutil::is_root() {
             return Ok(());
         }
         let found = attributes::all_of_link(&spot.dir)?;
@@ -429,6 +446,12 @@ impl<'a> Keeper<'a> {
             target: Vec::new(),
             content: Held::None,
         };
+        if stat.mode & 0o1000 != 0 {
+            // Nor of one that everybody uses, unless it is removed itself.
+            let shared = &mut self.op.shared;
+            shared.entry(path.to_path_buf()).or_insert(before);
+            return Ok(());
+        }
         self.insert(path, Some(Box::new(before)))
     }
 
@@ -493,9 +516,13 @@ impl<'a> Keeper<'a> {
         };
         let before = match known {
             Some(known) => Before { content, ..*known },
-            None => self.look(spot, stat, content)?,
+            None => match self.op.shared.remove(&spot.path) {
+                Some(before) if before.stat.inode == stat.inode => before,
+                _ => self.look(spot, stat, content)?,
+            },
         };
-        let others = match stat.kind == Kind::File && stat.links > 1 {
+        let has_names = matches!(stat.kind, Kind::File | Kind::Symlink);
+        let others = match has_names && stat.links > 1 {
             true => self.other_names(number, &spot.path),
             false => Vec::new(),
         };
@@ -590,6 +617,13 @@ impl<'a> Keeper<'a> {
     }
 }
 
+/// Returns true for a program that runs with the rights of another user or group, unless it may not.
+fn gains_rights(stat: &Stat) -> bool {
+    let (user, group) = fsutil::user_and_group();
+    let of_other = stat.mode & 0o4000 != 0 && stat.uid != user;
+    stat.kind == Kind::File && (of_other || stat.mode & 0o2000 != 0 && stat.gid != group)
+}
+
 /// Returns the names that a rename makes below what it replaces or exchanges: those in a directory that
 /// moves to where something is.
 fn arriving(from: &Spot, to: &Spot) -> io::Result<Vec<PathBuf>> {
@@ -638,7 +672,7 @@ fn several_names(
         let Some(stat) = now_at(&path) else { continue };
         match stat.kind {
             Kind::Dir => several_names(&path, own, left, found),
-            Kind::File if stat.links > 1 => {
+            Kind::File | Kind::Symlink if stat.links > 1 => {
                 found
                     .entry((stat.device, stat.inode))
                     .or_default()

@@ -44,6 +44,8 @@ pub(super) struct Pending {
     /// How each path was; `None` if nothing was there.
     pub(super) before: HashMap<PathBuf, Option<Box<Before>>>,
     pub(super) sets: Vec<Kept>,
+    /// How directories that everybody may write to were before something in them changed.
+    pub(super) shared: HashMap<PathBuf, Before>,
     /// Files whose content is kept under one name, with how many names they had: other names had the
     /// same content.
     pub(super) same: HashMap<(u64, u64), (Held, u32)>,

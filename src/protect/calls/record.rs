@@ -14,9 +14,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::journal::{Head, Held, Set};
 use super::keep::now_at;
 use super::roots::inside_of;
-use super::sorted::{Sorted, Taken};
+use super::sorted::{Sorted, Taken, is_closed};
 use crate::base::error::{Error, Result};
-use crate::base::id::SnapshotId;
+use crate::base::id::{Id, SnapshotId};
 use crate::base::monitor::NullMonitor;
 use crate::base::path::{AbsolutePath, RawName, RepoPath};
 use crate::disk::fsutil;
@@ -79,11 +79,18 @@ pub(super) fn sort(
     never: &[PathBuf],
 ) -> Result<Sorted> {
     let mut sorted = Sorted::new(repo, never, taken);
+    let mut closed = Vec::new();
     for (path, before) in std::mem::take(&mut taken.before) {
-        sorted.sort(&path, before);
+        match is_closed(&path) {
+            true => closed.push((path, before)),
+            false => sorted.sort(&path, before),
+        }
     }
+    let opened = sorted.sort_closed(closed);
+    sorted.note_parted();
     if !sorted.is_empty() {
         sorted.keep_what_is_in_place(repo, head)?;
+        sorted.look_again(opened);
         sorted.changes = sorted.found_changes(repo, taken);
     }
     Ok(sorted)
@@ -317,17 +324,21 @@ impl Sorted {
         let hold = repo.hold(std::time::Duration::from_secs(2)).ok().flatten();
         make_durable(repo, taken)?;
         // Before the sets are recorded: their links do not count as names that a file had.
-        let (mut listing, packs) = self.listing(repo, taken)?;
+        let mut named = Named::new(self, taken);
+        let (mut listing, packs) = self.listing(repo, taken, &mut named)?;
         // What is sealed is in the vault before a record says so.
         repo.vault().flush()?;
+        self.note_values_away(repo, &listing);
         listing.sort_by(|a, b| a.path.cmp(&b.path));
         for (set, files) in &taken.sets {
             let dir = set.dir.as_path();
             let files = files.iter().map(|(size, time)| (*size, Some(*time)));
-            let set = set_of(repo, set.id, dir, files.collect(), head.pack_bytes)?;
+            let mut set = set_of(repo, set.id, dir, files.collect(), head.pack_bytes)?;
+            named.leave_out_of(&mut set);
             batch.kept_set(&set)?;
         }
-        for set in std::mem::take(&mut self.later_sets) {
+        for mut set in std::mem::take(&mut self.later_sets) {
+            named.leave_out_of(&mut set);
             batch.kept_set(&set)?;
         }
         let mut roots = Vec::new();
@@ -369,6 +380,27 @@ impl Sorted {
         })
     }
 
+    /// Notes sealed files whose values cannot be kept.
+    fn note_values_away(&mut self, repo: &Repository, listing: &Listing) {
+        let sealed = listing.iter().filter(|entry| entry.body.sealed.is_some());
+        let sealed: Vec<&RepoPath> = sealed.map(|entry| &entry.path).collect();
+        // Fetching the key may be slow.
+        let why = match sealed.is_empty() {
+            true => None,
+            false => repo.vault().trouble(),
+        };
+        let reason = why.map(|why| Reason::ValuesAway.because(&why));
+        for path in sealed {
+            let path = self.entries.get(path).map(|(_, path)| path.clone());
+            if let (Some(path), Some(reason)) = (path, &reason) {
+                self.not_captured.push(PathNote {
+                    path: RawName(path.into_os_string()),
+                    reason: reason.clone(),
+                });
+            }
+        }
+    }
+
     /// Adds the key frame of a root to the batch, and returns its record.
     fn record_of(
         &self,
@@ -408,7 +440,12 @@ impl Sorted {
     }
 
     /// Returns the entries of what was there. What has a name by which it is sealed is read now.
-    fn listing(&self, repo: &Repository, taken: &Taken) -> Result<(Listing, Vec<Finished>)> {
+    fn listing(
+        &self,
+        repo: &Repository,
+        taken: &Taken,
+        named: &mut Named,
+    ) -> Result<(Listing, Vec<Finished>)> {
         let monitor = NullMonitor;
         let shared = Shared {
             repo,
@@ -423,7 +460,6 @@ impl Sorted {
             monitor: &monitor,
         };
         let mut capture = Capture::new(&shared);
-        let mut areas: HashMap<usize, OwnArea> = HashMap::new();
         let mut listing = Vec::with_capacity(self.entries.len());
         for (below, (before, path)) in &self.entries {
             let stat = &shared.own_names.without(repo, &before.stat);
@@ -448,21 +484,12 @@ impl Sorted {
                         size,
                     };
                     body.content = Some(Content::kept(kept));
-                    if privacy::is_sensitive_name(below.as_bytes()) {
-                        if !areas.contains_key(number) {
-                            let owner = KeptSet::owner(repo.id(), set.id);
-                            let dir = set.dir.as_path();
-                            let opened = OwnArea::open(dir, &owner, &repo.areas())
-                                .map_err(|error| Error::io("read", dir, error))?;
-                            areas.insert(*number, opened);
-                        }
-                        let opened = areas.get(number).and_then(|area| area.file(*file).ok());
-                        if let Some(opened) = opened {
-                            capture.kept_by_name(below, path, &opened, &mut body)?;
-                        }
-                    }
+                    named.read(repo, &mut capture, (below, path), &mut body)?;
                 }
-                Held::InPlace => body.content = self.in_place.get(below).cloned(),
+                Held::InPlace => {
+                    body.content = self.in_place.get(below).cloned();
+                    named.read(repo, &mut capture, (below, path), &mut body)?;
+                }
                 Held::None | Held::Lost(_) => {}
             }
             listing.push(Entry {
@@ -477,6 +504,97 @@ impl Sorted {
             });
         }
         Ok((listing, capture.finish()?))
+    }
+}
+
+/// Kept files that have a name by which they are sealed. They are stored by that name, and not once
+/// more, without one, when the set is packed.
+struct Named {
+    /// Where the sets are.
+    dirs: HashMap<Id, PathBuf>,
+    /// By set and number: the path by which it is read.
+    paths: HashMap<(Id, u32), RepoPath>,
+    areas: HashMap<Id, OwnArea>,
+    read: HashSet<(Id, u32)>,
+}
+
+impl Named {
+    fn new(sorted: &Sorted, taken: &Taken) -> Self {
+        let mut dirs: HashMap<Id, PathBuf> = HashMap::new();
+        for (set, _) in &taken.sets {
+            dirs.insert(set.id, set.dir.as_path().to_path_buf());
+        }
+        for set in &sorted.later_sets {
+            dirs.insert(set.id, set.area.as_path().to_path_buf());
+        }
+        let mut paths = HashMap::new();
+        for (below, (before, _)) in &sorted.entries {
+            if !privacy::is_sensitive_name(below.as_bytes()) {
+                continue;
+            }
+            let kept = match &before.content {
+                // Other names of the same file have it as well.
+                Held::Kept(number, file) => Some((taken.sets[*number].0.id, *file)),
+                Held::InPlace => {
+                    let content = sorted.in_place.get(below);
+                    let kept = content.and_then(Content::as_kept);
+                    kept.map(|kept| (kept.set, kept.number))
+                }
+                Held::None | Held::Lost(_) => None,
+            };
+            if let Some(kept) = kept {
+                paths.entry(kept).or_insert_with(|| below.clone());
+            }
+        }
+        Self {
+            dirs,
+            paths,
+            areas: HashMap::new(),
+            read: HashSet::new(),
+        }
+    }
+
+    /// Stores the content of an entry by its name, if that says what it is.
+    fn read(
+        &mut self,
+        repo: &Repository,
+        capture: &mut Capture<'_>,
+        (below, path): (&RepoPath, &Path),
+        body: &mut Body,
+    ) -> Result<()> {
+        let Some(kept) = body.content.as_ref().and_then(Content::as_kept) else {
+            return Ok(());
+        };
+        let key = (kept.set, kept.number);
+        let Some(name) = self.paths.get(&key) else {
+            return Ok(());
+        };
+        let name = match privacy::is_sensitive_name(below.as_bytes()) {
+            true => below,
+            false => name,
+        };
+        if !self.areas.contains_key(&kept.set) {
+            let dir = self.dirs.get(&kept.set).cloned().unwrap_or_default();
+            let owner = KeptSet::owner(repo.id(), kept.set);
+            let opened = OwnArea::open(&dir, &owner, &repo.areas())
+                .map_err(|error| Error::io("read", &dir, error))?;
+            self.areas.insert(kept.set, opened);
+        }
+        let area = self.areas.get(&kept.set);
+        if let Some(file) = area.and_then(|area| area.file(kept.number).ok()) {
+            capture.kept_by_name(name, path, &file, body)?;
+            self.read.insert(key);
+        }
+        Ok(())
+    }
+
+    /// Notes in a set that nothing more is needed of what was read.
+    fn leave_out_of(&self, set: &mut KeptSet) {
+        for (number, file) in (0..).zip(&mut set.files) {
+            if self.read.contains(&(set.id, number)) {
+                *file = (0, None);
+            }
+        }
     }
 }
 

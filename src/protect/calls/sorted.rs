@@ -51,6 +51,8 @@ pub(super) struct Sorted {
     /// What is gone or different now, as it was.
     pub(super) entries: BTreeMap<RepoPath, (Box<Before>, PathBuf)>,
     pub(super) gone: BTreeSet<RepoPath>,
+    /// Files and symlinks that were touched and are as they were.
+    standing: Vec<(RepoPath, Box<Before>, PathBuf)>,
     pub(super) modified: BTreeMap<RepoPath, Stat>,
     pub(super) created: BTreeMap<RepoPath, Stat>,
     pub(super) lost: BTreeSet<RepoPath>,
@@ -84,6 +86,7 @@ impl Sorted {
             linked: kept.map(|one| (one.stat.device, one.stat.inode)).collect(),
             entries: BTreeMap::new(),
             gone: BTreeSet::new(),
+            standing: Vec::new(),
             modified: BTreeMap::new(),
             created: BTreeMap::new(),
             lost: BTreeSet::new(),
@@ -131,9 +134,14 @@ impl Sorted {
             if before.stat.kind == Kind::File {
                 self.same.push((path.to_path_buf(), before.stat));
             }
-            if before.stat.links > 1 && before.stat.kind == Kind::File {
+            let has_names = matches!(before.stat.kind, Kind::File | Kind::Symlink);
+            if before.stat.links > 1 && has_names {
                 // Another name of a file of which a name is gone or written to: one file again.
-                self.entries.insert(below, (before, path.to_path_buf()));
+                let entry = (before.clone(), path.to_path_buf());
+                self.entries.insert(below.clone(), entry);
+            }
+            if has_names {
+                self.standing.push((below, before, path.to_path_buf()));
             }
             return;
         }
@@ -163,6 +171,64 @@ impl Sorted {
             }
         }
         self.entries.insert(below, (before, path.to_path_buf()));
+    }
+
+    /// Where another file has taken the place of a name and looks the same, the other names of both
+    /// have changed too: that they are one file, or no longer. An undo would not see it from the one.
+    pub(super) fn note_parted(&mut self) {
+        let of_file = |stat: &Stat| (stat.device, stat.inode);
+        let mut touched = HashSet::new();
+        for (path, now) in &self.modified {
+            let Some((before, _)) = self.entries.get(path) else {
+                continue;
+            };
+            let was = &before.stat;
+            let looks_same = was.kind == now.kind
+                && (was.kind == Kind::Symlink || (was.size, was.mtime) == (now.size, now.mtime));
+            if looks_same && of_file(was) != of_file(now) && (was.links > 1 || now.links > 1) {
+                touched.extend([of_file(was), of_file(now)]);
+            }
+        }
+        let standing = std::mem::take(&mut self.standing);
+        if touched.is_empty() {
+            return;
+        }
+        for (below, before, path) in standing {
+            if touched.contains(&of_file(&before.stat))
+                && let Some(now) = now_at(&path)
+            {
+                self.entries.insert(below.clone(), (before, path));
+                self.modified.insert(below, now);
+            }
+        }
+    }
+
+    /// Compares paths below directories that the command has closed to their owner.
+    pub(super) fn sort_closed(
+        &mut self,
+        closed: Vec<(PathBuf, Option<Box<Before>>)>,
+    ) -> fsutil::Opened {
+        let mut opened = fsutil::Opened::default();
+        for (path, _) in &closed {
+            opened.way(Path::new(TOP), path);
+        }
+        for (path, before) in closed {
+            self.sort(&path, before);
+        }
+        opened
+    }
+
+    /// Closes directories again, and notes how they are then.
+    pub(super) fn look_again(&mut self, opened: fsutil::Opened) {
+        let paths = opened.paths();
+        drop(opened);
+        for path in paths {
+            let below = RepoPath::below(Path::new(TOP), &path);
+            let noted = below.and_then(|below| self.modified.get_mut(&below));
+            if let (Some(noted), Some(now)) = (noted, now_at(&path)) {
+                *noted = now;
+            }
+        }
     }
 
     /// Returns true if nothing has changed. A link of bdr's own changes the ctime of a file.
@@ -195,6 +261,11 @@ impl Sorted {
         }
         self.created.insert(below, now);
     }
+}
+
+/// Returns true if a path cannot be looked at, because of a directory above it.
+pub(super) fn is_closed(path: &Path) -> bool {
+    matches!(rustix::fs::lstat(path), Err(rustix::io::Errno::ACCESS))
 }
 
 /// Returns why the snapshot cannot have an object as it was.

@@ -29,6 +29,7 @@ fn try_it(program: &Path, file: &Path) -> std::result::Result<(), String> {
     let mut command = Command::new(program);
     command.arg("-f").arg("--").arg(file);
     command
+        .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());

@@ -35,6 +35,17 @@ pub struct CaptureSet<'a> {
     pub accept_loss: bool,
 }
 
+/// Returns a path that a command names to change it, and that contains one of some files.
+pub fn named_above(assessment: &Assessment, files: &[PathBuf]) -> Option<PathBuf> {
+    let named = assessment.operands.iter().filter(|operand| operand.itself);
+    let mut paths = named.flat_map(paths_of);
+    let is_above = |path: &PathBuf| {
+        let mut files = files.iter();
+        files.any(|file| file != path && file.starts_with(path))
+    };
+    paths.find(is_above)
+}
+
 /// Returns what to capture before a command runs: the sources, the workspaces around where it runs
 /// and works, and what it names.
 ///

@@ -245,7 +245,7 @@ fn paths_as_long_as_the_kernel_takes_are_captured() {
 }
 
 #[test]
-fn what_lies_deeper_than_any_path_is_named_and_the_undo_is_partial() {
+fn what_lies_deeper_than_any_path_is_not_destroyed_unless_that_is_wanted() {
     let place = world();
     if !usable(&place) {
         return;
@@ -259,7 +259,22 @@ fn what_lies_deeper_than_any_path_is_named_and_the_undo_is_partial() {
         .status();
     assert!(made.unwrap().success());
     let before = pictures_of_short_paths(&place);
-    captured(&place, "rm -rf n*; rm a");
+    let deepest = || {
+        let mut find = Command::new("find");
+        let found = find.args([".", "-name", "f"]).current_dir(place.tree());
+        found.output().unwrap().stdout.len()
+    };
+    let there = deepest();
+    assert!(there > 4096);
+    let said = stderr(&captured(&place, "rm -rf n*; rm a"));
+    assert!(said.contains("could not be kept"), "{said}");
+    assert_eq!(deepest(), there);
+    undone(&place, "all but the depths");
+    assert_eq!(before, pictures_of_short_paths(&place));
+    let line = ["sh", "-c", "rm -rf n*; rm a"];
+    let args = ["guard", "--capture", "only", "--on-fail", "run", "--"];
+    place.run(&[&args[..], &line].concat(), 0);
+    assert_eq!(deepest(), 0);
     let output = place.bdr(&["undo", "--yes"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output);
     assert_eq!(output.status.code(), Some(3), "{said}");

@@ -19,8 +19,10 @@ impl Place {
             .env("BDR_HOME", self.path("bdr"))
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .current_dir(self.tree());
-        // The same tests hold however a guard protects.
-        if let Some(mode) = std::env::var_os("BDR_GUARD_CAPTURE") {
+        // Most tests hold however a guard protects.
+        let mode = std::env::var_os("BDR_GUARD_CAPTURE");
+        let off = self.watched.then(|| "off".into());
+        if let Some(mode) = off.or(mode) {
             command.env("BDR_GUARD_CAPTURE", mode);
         }
         command

@@ -20,13 +20,23 @@ use chrono::{DateTime, TimeDelta, Utc};
 /// A scratch directory with a tree to back up and a repository.
 pub(crate) struct Place {
     pub(crate) dir: tempfile::TempDir,
+    /// Guards take a snapshot first, as on systems without capture.
+    watched: bool,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("tree")).unwrap();
-        Self { dir }
+        let watched = false;
+        Self { dir, watched }
+    }
+
+    /// A place for what only a snapshot before the command does: it sees what others change meanwhile, refuses
+    /// a command before it runs, and leaves things out.
+    pub(crate) fn watched(mut self) -> Self {
+        self.watched = true;
+        self
     }
 
     pub(crate) fn path(&self, below: &str) -> PathBuf {
