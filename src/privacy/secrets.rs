@@ -103,7 +103,7 @@ pub(super) fn scan(text: &[u8], style: Style, found: &mut Vec<Finding>) {
     while at < n {
         let b = text[at];
         if CLASSES[usize::from(b)] == 0 {
-            at = match between_words(text, at, &tokens) {
+            at = match between_words(text, at, &tokens, style) {
                 Some(Between::Block(finding)) => {
                     let end = finding.range.end;
                     push(found, finding, &mut done);
@@ -134,7 +134,7 @@ pub(super) fn scan(text: &[u8], style: Style, found: &mut Vec<Finding>) {
         let word = &text[start..at];
         if let Some(token) = token_in(&tokens, text, start, at, kinds) {
             at = at.max(token.range.end.min(n));
-            if is_real(text, &token) {
+            if is_real(text, &token) && !is_within_base64(text, token.range.start) {
                 push(found, secret(token.range, token.kind), &mut done);
             }
             continue;
@@ -178,11 +178,11 @@ enum Between {
 /// private key, a token that begins with `$`. Most text has none of these three characters in such
 /// a place, so this is cheap.
 #[inline]
-fn between_words(text: &[u8], at: usize, tokens: &Tokens) -> Option<Between> {
+fn between_words(text: &[u8], at: usize, tokens: &Tokens, style: Style) -> Option<Between> {
     let rest = &text[at..];
     match rest[0] {
         b'/' if rest.get(1) == Some(&b'/') && at > 0 && text[at - 1] == b':' => {
-            url_password(text, at + 2).map(Between::Url)
+            url_password(text, at + 2, style.strict).map(Between::Url)
         }
         b'-' if rest.starts_with(b"-----BEGIN ") => pem(text, at).map(Between::Block),
         b'$' if tokens.may_start(rest) => {
@@ -359,6 +359,14 @@ fn is_real(text: &[u8], found: &Token) -> bool {
     }
     let least = if rest.len() < 24 { 2.0 } else { 2.6 };
     rest.len() < 12 || entropy(rest) >= least
+}
+
+/// Returns true in the midst of long base64, in which any text appears by chance.
+fn is_within_base64(text: &[u8], at: usize) -> bool {
+    const LONG: usize = 200;
+    let before = text[at.saturating_sub(LONG)..at].iter();
+    let is_part = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
+    at > LONG && matches!(text[at - 1], b'+' | b'/') && before.rev().all(is_part)
 }
 
 /// Returns true if a name, an operator, a quote or a tag is right before `at`.

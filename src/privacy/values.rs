@@ -303,6 +303,106 @@ pub(super) fn is_typed_in_order(value: &[u8]) -> bool {
     })
 }
 
+/// Returns true for a regular expression, a list of algorithms, a date or a public key: whatever name
+/// stands before it, it is no secret.
+pub(super) fn is_notation(value: &[u8]) -> bool {
+    is_regex(value)
+        || is_algorithms(value)
+        || is_date(value)
+        || is_public_key(value)
+        || is_short_number(value)
+        || is_dotted_name(value)
+        || memchr::memmem::find(value, b"%s").is_some()
+}
+
+/// `fs.s3.enableServerSideEncryption`
+fn is_dotted_name(value: &[u8]) -> bool {
+    let parts: Vec<&[u8]> = value.split(|b| *b == b'.').collect();
+    let is_word = |part: &&[u8]| {
+        part.len() >= 2
+            && part[0].is_ascii_lowercase()
+            && part.iter().all(u8::is_ascii_alphanumeric)
+    };
+    parts.len() >= 3
+        && parts.iter().all(is_word)
+        && value.iter().filter(|b| b.is_ascii_digit()).count() <= 2
+}
+
+/// `0x4d595df4d0f33173`: 64 bits are no key.
+fn is_short_number(value: &[u8]) -> bool {
+    value.len() <= 21
+        && value.strip_prefix(b"0x").is_some_and(|digits| {
+            let end = digits.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+            (1..=16).contains(&end) && digits[end..].iter().all(|b| b"uUlL".contains(b))
+        })
+}
+
+/// Returns true for base64 of a public key as certificates have it (`SubjectPublicKeyInfo`, RFC 5280).
+fn is_public_key(value: &[u8]) -> bool {
+    const HEADS: [&[u8]; 7] = [
+        b"MFkwEwYHKoZIzj0CAQ",
+        b"MHYwEAYHKoZIzj0CAQ",
+        b"MIGbMBAGByqGSM49AgEG",
+        b"MCowBQYDK2Vw",
+        b"MCowBQYDK2Vu",
+        b"MIGfMA0GCSqGSIb3DQEBAQUAA4GN",
+        b"MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ",
+    ];
+    HEADS.iter().any(|head| value.starts_with(head))
+        || value.starts_with(b"MIICIjANBgkqhkiG9w0BAQEFAAOCAg")
+}
+
+fn is_regex(value: &[u8]) -> bool {
+    let has = |what: &[u8]| memchr::memmem::find(value, what).is_some();
+    let class =
+        memchr::memchr(b'[', value).is_some() && (has(b"a-z") || has(b"A-Z") || has(b"0-9"));
+    class || has(b"(?:") || has(b"(?P<") || has(b"\\d{")
+}
+
+/// Names of algorithms and of their modes, without the sizes after them.
+const ALGORITHMS: &[&str] = &[
+    "sha", "md", "aes", "des", "gcm", "cbc", "ccm", "ctr", "cfb", "hmac", "rsa", "dsa", "ecdsa",
+    "ecdh", "ecdhe", "dhe", "dh", "psk", "chacha", "poly", "camellia", "aria", "ed", "x", "p",
+    "secp", "kdf", "hkdf", "pbkdf", "with", "tls",
+];
+
+/// `DHE-PSK-CAMELLIA128-SHA256`
+fn is_algorithms(value: &[u8]) -> bool {
+    let parts: Vec<&[u8]> = value
+        .split(|b| matches!(b, b'-' | b'_' | b'/' | b'+' | b'.'))
+        .collect();
+    let is_plain = |part: &&[u8]| {
+        let letters = part.iter().take_while(|b| b.is_ascii_alphabetic()).count();
+        let digits = part[letters..]
+            .iter()
+            .take_while(|b| b.is_ascii_digit())
+            .count();
+        letters <= 12 && digits <= 5 && letters + digits == part.len() && !part.is_empty()
+    };
+    let is_known = |part: &&[u8]| {
+        let letters = part.iter().take_while(|b| b.is_ascii_alphabetic()).count();
+        let name = part[..letters].to_ascii_lowercase();
+        ALGORITHMS.iter().any(|known| known.as_bytes() == name)
+    };
+    let known = parts.iter().copied().filter(|part| is_known(part)).count();
+    known >= 2 && known * 2 >= parts.len() && parts.iter().all(is_plain)
+}
+
+/// `1979-05-27T07:32:00Z`
+fn is_date(value: &[u8]) -> bool {
+    let shape = |b: &u8| match b {
+        b'0'..=b'9' => b'0',
+        other => *other,
+    };
+    let head: Vec<u8> = value.iter().take(11).map(shape).collect();
+    head == b"0000-00-00T" && value.len() <= 35
+}
+
+/// Returns true for a credential that documentation made up: `wJalrXUtnFEMI/…/bPxRfiCYEXAMPLEKEY`.
+pub(super) fn is_of_documentation(value: &[u8]) -> bool {
+    memchr::memmem::find(value, b"EXAMPLE").is_some() || value.ends_with(b"example")
+}
+
 /// Returns true for base64 of a bare host name: some tokens begin with such a marker, but it is not
 /// a token.
 pub(super) fn is_encoded_host(value: &[u8]) -> bool {

@@ -458,6 +458,11 @@ fn as_password(end: &[u8], before: Option<&[u8]>) -> Option<Strength> {
         b"overpass",
         b"underpass",
         b"byepass",
+        // A certification authority, and words of programs.
+        b"buypass",
+        b"onepass",
+        b"minipass",
+        b"localbypass",
     ];
     if words.contains(&end) {
         return Some(Strength::None);
@@ -484,11 +489,24 @@ fn as_key(end: &[u8], rest: &[Vec<u8>]) -> Option<Strength> {
     })
 }
 
+/// Before `token`, these make it a place in a list or the number of a request.
+const CURSORS: &[&str] = &[
+    "starting",
+    "forward",
+    "backward",
+    "pagination",
+    "lock",
+    "change",
+    "creation",
+];
+
 fn as_token(end: &[u8], before: Option<&[u8]>) -> Option<Strength> {
     if !is_in(end, TOKENS) {
         return None;
     }
-    let is_benign = before.is_some_and(|w| is_in(w, BENIGN_QUALIFIERS)) || end == b"tokens";
+    let is_cursor = end == b"token" && before.is_some_and(|w| is_in(w, CURSORS));
+    let is_benign =
+        is_cursor || before.is_some_and(|w| is_in(w, BENIGN_QUALIFIERS)) || end == b"tokens";
     Some(match is_benign {
         true => Strength::Benign,
         false => Strength::Token,

@@ -51,6 +51,7 @@ mod metadata;
 mod notify;
 mod oplog;
 mod outside;
+mod precision;
 mod privacy;
 mod process;
 mod property;

@@ -7,7 +7,8 @@ use super::{Style, secret};
 use crate::privacy::Finding;
 use crate::privacy::tokens::is_word;
 use crate::privacy::values::{
-    Look, ends_in_version, is_encoded_host, is_no_token_of, is_typed_in_order, is_wordy, look,
+    Look, ends_in_version, is_encoded_host, is_no_token_of, is_notation, is_of_documentation,
+    is_typed_in_order, is_wordy, look,
 };
 use crate::privacy::words::{Strength, judged, strength};
 
@@ -29,7 +30,12 @@ pub(super) fn named(text: &[u8], start: usize, end: usize, style: Style) -> Opti
     let name = whole_name(text, start, end);
     // `key="ClearTextPassword" value="…"`: here the name is a value itself.
     let strong = strength(&text[name.clone()]);
-    if strong <= Strength::None {
+    if strong <= Strength::None
+        || is_type_path(text, name.start)
+        || is_command(text, start, end)
+        || is_badge(text, name.start)
+        || is_resource(text, name.start)
+    {
         return None;
     }
     if let Some(value) = value_before(text, name.start)
@@ -55,6 +61,72 @@ pub(super) fn named(text: &[u8], start: usize, end: usize, style: Style) -> Opti
         };
         secret(value.range.clone(), kind)
     })
+}
+
+/// Returns true for the end of a quoted path of types: `"AWS::IAM::AccessKey": "72c2…"`.
+fn is_type_path(text: &[u8], name: usize) -> bool {
+    let before = &text[name.saturating_sub(80)..name];
+    let is_part = |b: &u8| is_word(*b) || *b == b':';
+    let open = before.iter().rposition(|b| !is_part(b));
+    before.ends_with(b"::") && open.is_some_and(|open| matches!(before[open], b'"' | b'\''))
+}
+
+/// Returns true for `secret` in the name of a resource: `arn:aws:secretsmanager:eu:123456789012:secret:x`.
+fn is_resource(text: &[u8], name: usize) -> bool {
+    let Some(from) = name.checked_sub(14) else {
+        return false;
+    };
+    let before = &text[from..name];
+    before[0] == b':' && before[13] == b':' && before[1..13].iter().all(u8::is_ascii_digit)
+}
+
+/// Returns true for a checksum in a list of files: `a/tokens.py,sha256=jhYWZ…,34221`.
+fn is_checksum(text: &[u8], value: usize) -> bool {
+    let before = &text[value.saturating_sub(8)..value];
+    [&b"sha256="[..], b"sha384=", b"sha512=", b"sha1=", b"md5="]
+        .iter()
+        .any(|mark| before.ends_with(mark))
+}
+
+/// Returns true for the token of a picture that everybody is shown: `badge.svg?token=`.
+fn is_badge(text: &[u8], name: usize) -> bool {
+    text[..name].ends_with(b"/badge.svg?")
+}
+
+/// Returns true for a pattern: `pat` is short for that more often than for an access token, which has
+/// only letters, digits, `_` and `-`.
+fn is_pattern(name: &[u8], value: &[u8]) -> bool {
+    let is_part = |b: &u8| is_word(*b) || matches!(b, b'-' | b'.');
+    let before = name.len().checked_sub(4).map(|at| name[at]);
+    name.to_ascii_lowercase().ends_with(b"pat")
+        && before.is_none_or(|b| !b.is_ascii_lowercase())
+        && !value.iter().all(is_part)
+}
+
+/// Returns true for a command in backticks whose output begins a path: `` `pwd`/target ``.
+fn is_command(text: &[u8], start: usize, end: usize) -> bool {
+    start > 0 && text[start - 1] == b'`' && text.get(end..end + 2) == Some(b"`/")
+}
+
+/// Returns true for the number that makes a request the only one of its kind: no credential.
+fn is_number_of_request(name: &[u8], value: &[u8]) -> bool {
+    const NAMES: [&str; 5] = [
+        "clienttoken",
+        "clientrequesttoken",
+        "requesttoken",
+        "updatetoken",
+        "idempotencytoken",
+    ];
+    let letters = |b: &&u8| b.is_ascii_alphabetic();
+    let name: Vec<u8> = name
+        .iter()
+        .filter(letters)
+        .map(u8::to_ascii_lowercase)
+        .collect();
+    let dashes: Vec<usize> = memchr::memchr_iter(b'-', value).collect();
+    dashes == [8, 13, 18, 23]
+        && value.len() == 36
+        && NAMES.iter().any(|known| name.ends_with(known.as_bytes()))
 }
 
 /// Returns true for the first argument of `define('NAME', 'value')`.
@@ -90,7 +162,7 @@ pub(super) fn judge(
     }
     let kind = look(raw);
     let seen = Seen::of(raw, value);
-    if is_something_else(name, &seen, kind) {
+    if is_something_else(name, &seen, kind) || !style.strict && is_of_documentation(raw) {
         return false;
     }
     if matches!(kind, Look::Hex | Look::Random) && !seen.spaced {
@@ -185,6 +257,19 @@ impl<'t> Seen<'t> {
             && (joined || self.len() < 14)
     }
 
+    /// `redis://127.0.0.1:6379`: an address with nothing secret in it.
+    fn is_bare_address(&self) -> bool {
+        let scheme = self
+            .raw
+            .iter()
+            .take_while(|b| b.is_ascii_lowercase())
+            .count();
+        scheme >= 4
+            && self.raw[scheme..].starts_with(b"://")
+            && !self.raw.iter().any(|b| matches!(b, b'@' | b'?' | b'='))
+            && self.raw.iter().filter(|b| **b == b'/').count() <= 3
+    }
+
     fn is_path(&self) -> bool {
         let raw = self.raw;
         raw.starts_with(b"/") && raw.iter().filter(|b| **b == b'/').count() >= 2 && !self.has_digit
@@ -193,6 +278,7 @@ impl<'t> Seen<'t> {
             || raw.starts_with(b"~/")
             || raw.starts_with(b"http://")
             || raw.starts_with(b"https://")
+            || self.is_bare_address()
     }
 }
 
@@ -203,6 +289,9 @@ fn is_something_else(name: &[u8], seen: &Seen<'_>, kind: Look) -> bool {
         || is_no_token_of(name, raw)
         || is_encoded_host(raw)
         || is_typed_in_order(raw)
+        || is_notation(raw)
+        || is_number_of_request(name, raw)
+        || is_pattern(name, raw)
     {
         return true;
     }
@@ -338,6 +427,14 @@ pub(super) fn explained(text: &[u8], start: usize, end: usize, style: Style) -> 
     if !matches!(kind, Look::Hex | Look::Random)
         || is_encoded_host(value)
         || is_typed_in_order(value)
+        || is_notation(value)
+        || !style.strict && is_of_documentation(value)
+        || is_number_of_request(&text[name.clone()], value)
+        || is_type_path(text, name.start)
+        || is_command(text, name.start, name.end)
+        || is_badge(text, name.start)
+        || is_resource(text, name.start)
+        || is_checksum(text, whole.start)
         || is_no_token_of(&text[name.clone()], value)
     {
         return None;

@@ -6,7 +6,7 @@ use crate::privacy::Finding;
 use crate::privacy::values::{Look, entropy, is_placeholder, is_wordy, look};
 
 /// `scheme://user:password@host`, from after the slashes; also passwords in connection parameters.
-pub(super) fn url_password(text: &[u8], at: usize) -> Option<Finding> {
+pub(super) fn url_password(text: &[u8], at: usize, strict: bool) -> Option<Finding> {
     let limit = (at + 512).min(text.len());
     let part = &text[at..limit];
     let end = part
@@ -39,7 +39,29 @@ pub(super) fn url_password(text: &[u8], at: usize) -> Option<Finding> {
     {
         return None;
     }
+    let host =
+        part[authority_end + 1..end].split(|b| matches!(b, b'/' | b':' | b')' | b',' | b']'));
+    if !strict && is_example_host(host.into_iter().next().unwrap_or_default()) {
+        return None;
+    }
     Some(secret(at + colon + 1..at + authority_end, "url-password"))
+}
+
+/// Returns true for a host that is reserved for documentation and tests (RFC 2606).
+fn is_example_host(host: &[u8]) -> bool {
+    let host = host.to_ascii_lowercase();
+    let names = [
+        &b"example.com"[..],
+        b"example.org",
+        b"example.net",
+        b"example",
+    ];
+    let ends = [&b".test"[..], b".example", b".invalid"];
+    let is_below = |name: &[u8]| {
+        let above = host.strip_suffix(name);
+        above.is_some_and(|above| above.is_empty() || above.ends_with(b"."))
+    };
+    names.into_iter().any(is_below) || ends.iter().any(|end| host.ends_with(end))
 }
 
 /// A private key between its armour lines, as a whole.

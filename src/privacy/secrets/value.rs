@@ -74,6 +74,9 @@ pub(super) fn value_after(text: &[u8], at: usize) -> Option<Value> {
     }
     let (joint, operator_end) = joint_at(text, at, spaced, i)?;
     i = skip_space(text, operator_end, 40);
+    if joint == Joint::Colon {
+        i = after_declared(text, i);
+    }
     if matches!(joint, Joint::Space | Joint::Colon) {
         // `Ldap password  ----  value`, `password: - value`
         let dashes = count_while(&text[i..], 12, |b| b == b'-');
@@ -122,6 +125,19 @@ fn after_type(text: &[u8], mut i: usize) -> usize {
         }
     }
     i
+}
+
+/// Skips the type of a name that is declared: `let token: &str = "…"`.
+fn after_declared(text: &[u8], i: usize) -> usize {
+    let of_type = |b: u8| b.is_ascii_alphanumeric() || b"_&<>:.*?[]' |".contains(&b);
+    let end = i + count_while(&text[i..], 40, of_type);
+    let value = skip_space(text, end + 1, 8);
+    let is_it = text.get(end) == Some(&b'=')
+        && text
+            .get(i)
+            .is_some_and(|b| b.is_ascii_alphabetic() || *b == b'&')
+        && matches!(text.get(value), Some(b'"' | b'\'' | b'`' | b'b'));
+    if is_it { value } else { i }
 }
 
 /// Takes the value of a `<token>` alone on its line.
@@ -180,6 +196,20 @@ fn after_wrapping(text: &[u8], mut i: usize, joint: Joint) -> usize {
     let looks_up = || {
         let mut words = text[i..i + open].windows(3);
         words.any(|w| w == b"get" || w == b"env" || w == b"Get" || w == b"Env")
+            || matches!(
+                &text[i..i + open],
+                b"require" | b"import" | b"require.resolve"
+            )
+            || [
+                &b".encode"[..],
+                b".decode",
+                b".join",
+                b".split",
+                b".dumps",
+                b".format",
+            ]
+            .iter()
+            .any(|method| text[i..i + open].ends_with(method))
     };
     if open > 0
         && text.get(i + open) == Some(&b'(')
