@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use dirs::{neutral_dirs, open_dirs};
+
 use crate::base::error::{Error, Result};
 use crate::base::monitor::{Monitor, Phase};
 use crate::base::path::{RawName, RepoPath, os_to_bytes};
@@ -460,56 +462,6 @@ fn without_unsaved(work: &Work, protected: &Protected) -> (Vec<PathNote>, Option
     (problems, Some(narrowed))
 }
 
-/// Returns directories in which files are only replaced: for everyone else nothing happens to
-/// these.
-fn neutral_dirs(work: &Work, targets: &mut [Target]) -> Vec<(usize, RepoPath, Stat)> {
-    let mut dirs: HashMap<(usize, RepoPath), bool> = HashMap::new();
-    for job in &work.jobs {
-        if let Some(parent) = job.path.parent() {
-            let replaces = job.act == Act::Metadata || job.act == Act::Write && job.seen.is_some();
-            *dirs.entry((job.site, parent)).or_insert(true) &= replaces;
-        }
-    }
-    for job in work.jobs.iter().filter(|j| is_dir(j)) {
-        dirs.remove(&(job.site, job.path.clone()));
-    }
-    dirs.into_iter()
-        .filter(|(_, neutral)| *neutral)
-        .filter_map(|((site, path), _)| {
-            let stat = targets[site].stat(&path).ok()??;
-            Some((site, path, stat))
-        })
-        .collect()
-}
-
-/// Opens directories that are closed to their owner and have to be written to; returns those to
-/// close again.
-fn open_dirs(work: &Work, targets: &mut [Target]) -> Vec<(usize, RepoPath, Stat)> {
-    let mut dirs: Vec<(usize, RepoPath)> = work
-        .jobs
-        .iter()
-        .filter(|job| job.act != Act::Metadata)
-        .filter_map(|job| Some((job.site, job.path.parent()?)))
-        .collect();
-    dirs.sort();
-    dirs.dedup();
-    let own: HashSet<(usize, &RepoPath)> = work
-        .jobs
-        .iter()
-        .filter(|job| is_dir(job))
-        .map(|job| (job.site, &job.path))
-        .collect();
-    let mut opened = Vec::new();
-    for (site, dir) in dirs {
-        if let Ok(Some(stat)) = targets[site].open_up(&dir)
-            && !own.contains(&(site, &dir))
-        {
-            opened.push((site, dir, stat));
-        }
-    }
-    opened
-}
-
 fn of(work: &Work, act: Act) -> impl Iterator<Item = &Job> {
     work.jobs.iter().filter(move |job| job.act == act)
 }
@@ -737,5 +689,6 @@ fn sync(work: &Work, each: bool, targets: &mut [Target]) -> Result<()> {
     Ok(())
 }
 
+mod dirs;
 #[cfg(all(test, feature = "test-support"))]
 mod tests;

@@ -11,6 +11,8 @@ use crate::base::path::RepoPath;
 use crate::model::manifest::{Body, Entry, Kind, Stat, Time};
 
 #[cfg(unix)]
+mod sink;
+#[cfg(unix)]
 mod unix;
 #[cfg(unix)]
 pub use unix::Target;

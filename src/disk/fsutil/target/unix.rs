@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
+use super::sink::Sink;
 use super::{Fidelity, Fill, mode_of};
 use crate::base::error::{Error, IoContext as _, Result};
 use crate::base::path::RepoPath;
@@ -644,64 +645,6 @@ impl Target {
             if is_own && owner.is_some_and(|pid: u32| !crate::disk::fsutil::process_runs(pid)) {
                 let _ = rustix::fs::unlinkat(&dir, name, AtFlags::empty());
             }
-        }
-    }
-}
-
-/// Granularity of holes in file systems, in bytes.
-const BLOCK: usize = 4096;
-
-/// Writes a file from its beginning; skips zeros if the original had holes.
-struct Sink<'a> {
-    file: &'a File,
-    sparse: bool,
-    at: u64,
-}
-
-impl<'a> Sink<'a> {
-    fn new(file: &'a File, sparse: bool) -> Self {
-        Self {
-            file,
-            sparse,
-            at: 0,
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if !self.sparse {
-            return (&mut &*self.file).write_all(bytes);
-        }
-        let mut rest = bytes;
-        let mut pending = 0;
-        while pending < rest.len() {
-            // Up to the end of a block of the file, wherever the piece begins.
-            let at = self.at + pending as u64;
-            let left = BLOCK - usize::try_from(at % BLOCK as u64).unwrap_or(0);
-            let end = (pending + left).min(rest.len());
-            if rest[pending..end].iter().any(|byte| *byte != 0) {
-                pending = end;
-                continue;
-            }
-            self.put(&rest[..pending])?;
-            self.at += (end - pending) as u64;
-            rest = &rest[end..];
-            pending = 0;
-        }
-        self.put(rest)
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        use std::os::unix::fs::FileExt as _;
-        self.file.write_all_at(bytes, self.at)?;
-        self.at += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn finish(self) -> io::Result<()> {
-        match self.sparse {
-            // A hole at the end has no write that would extend the file.
-            true => self.file.set_len(self.at),
-            false => Ok(()),
         }
     }
 }
