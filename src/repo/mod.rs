@@ -3,7 +3,7 @@
 //! Invariant: a snapshot record is written last, and everything it refers to is durable before it.
 //! Files are written once and never edited.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::base::error::{Error, Result};
-use crate::base::id::Id;
+use crate::base::id::{Id, SnapshotId};
 use crate::disk::fsutil::{self, Sharing};
 use crate::disk::storage::{self, Hold, LocalStorage, Storage};
 use crate::disk::vault::{FileKey, Vault};
@@ -110,6 +110,8 @@ pub struct Repository {
     prune_features: Vec<String>,
     index: Arc<RwLock<Option<Arc<Index>>>>,
     kept: kept::Cache,
+    /// Names of snapshots that were listed, by id: thousands of operations may each ask for theirs.
+    snapshots: Arc<Mutex<HashMap<SnapshotId, String>>>,
     /// Records that were listed but could not be read, with the reason.
     unreadable: Arc<Mutex<BTreeMap<String, String>>>,
     privacy_rules: Arc<Rules>,
@@ -244,6 +246,7 @@ impl Repository {
             prune_features: format.features.prune,
             index: Arc::default(),
             kept: kept::Cache::default(),
+            snapshots: Arc::default(),
             unreadable: Arc::default(),
             privacy_rules: Arc::default(),
             vault: Arc::new(default_vault(&cache.join(format.id.to_string()))),

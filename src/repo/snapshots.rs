@@ -1,5 +1,8 @@
 //! The snapshot records of a repository: their names, which have the order, and their content.
 
+use std::collections::HashMap;
+use std::sync::PoisonError;
+
 use chrono::{DateTime, Utc};
 
 use super::snapshot::Snapshot;
@@ -88,13 +91,35 @@ impl Repository {
     /// # Errors
     /// It is missing or damaged.
     pub fn snapshot(&self, id: SnapshotId) -> Result<Snapshot> {
-        let text = id.to_string();
-        let name = self
-            .snapshot_names()?
-            .into_iter()
-            .find(|name| name.contains(&text))
-            .ok_or(Error::NoSuchSnapshot { spec: text })?;
-        self.read_snapshot(&name)
+        let name = self.snapshot_name(id)?;
+        let spec = || id.to_string();
+        self.read_snapshot(&name.ok_or_else(|| Error::NoSuchSnapshot { spec: spec() })?)
+    }
+
+    /// Returns the name of the record of a snapshot; lists the repository only if it is not known, or
+    /// not there any more.
+    fn snapshot_name(&self, id: SnapshotId) -> Result<Option<String>> {
+        let known = || {
+            self.snapshots
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        let name = known().get(&id).cloned();
+        if let Some(name) = name
+            && matches!(self.storage.size(&name), Ok(Some(_)))
+        {
+            return Ok(Some(name));
+        }
+        let mut named: HashMap<SnapshotId, String> = HashMap::new();
+        for name in self.snapshot_names()? {
+            let own = name.strip_prefix("snapshots/");
+            if let Some((_, id)) = own.and_then(parse_snapshot_name) {
+                named.entry(id).or_insert(name);
+            }
+        }
+        let name = named.get(&id).cloned();
+        *known() = named;
+        Ok(name)
     }
 
     /// Returns number and id for a new snapshot.
