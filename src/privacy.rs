@@ -12,7 +12,9 @@ use class::Class;
 mod check;
 mod class;
 mod inside;
+mod known;
 pub mod merge;
+mod notation;
 mod phi;
 pub mod seal;
 mod secrets;
@@ -116,11 +118,33 @@ fn style_of(name: &[u8], profile: Profile) -> secrets::Style {
 ///
 /// Findings are sorted; those of secrets do not overlap.
 pub fn scan(name: &[u8], text: &[u8], profile: Profile) -> Vec<Finding> {
+    let map = || {
+        let language = source::language(name, text)?;
+        source::Map::of(language, text)
+    };
+    scan_mapped(name, text, profile, &map)
+}
+
+/// Finds everything in a text; `map` says what of it is code, if that is known.
+fn scan_mapped(
+    name: &[u8],
+    text: &[u8],
+    profile: Profile,
+    map: &dyn Fn() -> Option<source::Map>,
+) -> Vec<Finding> {
     let mut found = Vec::new();
-    secrets::scan(text, style_of(name, profile), &mut found);
-    without_code(name, text, &mut found);
+    let mut style = style_of(name, profile);
+    if style.code && source::is_misnamed(name, text) {
+        style.code = false;
+    }
+    secrets::scan(text, style, &mut found);
+    if !found.is_empty()
+        && let Some(map) = map()
+    {
+        known::without_code(&map, text, &mut found);
+    }
     if profile != Profile::Strict {
-        without_known(name, text, &mut found);
+        known::without_known(name, text, &mut found);
     }
     found.sort_by_key(|f| (f.range.start, std::cmp::Reverse(f.range.end)));
     let mut secrets: Vec<Finding> = Vec::with_capacity(found.len());
@@ -150,57 +174,6 @@ pub fn scan(name: &[u8], text: &[u8], profile: Profile) -> Vec<Finding> {
     secrets
 }
 
-/// Drops what was found in the code of a program, which has its values in literals, and identifiers in
-/// its comments.
-fn without_code(name: &[u8], text: &[u8], found: &mut Vec<Finding>) {
-    if found.is_empty() {
-        return;
-    }
-    let map = source::language(name, text).and_then(|language| source::Map::of(language, text));
-    let Some(map) = map else { return };
-    found.retain(|finding| {
-        let value = &text[finding.range.clone()];
-        let is_key = finding.kind == "private-key";
-        match map.at(finding.range.start) {
-            source::Place::Code => is_key || source::is_literal(text, &finding.range),
-            source::Place::Comment => {
-                finding.kind != "generic" || !source::is_identifier(trimmed(value))
-            }
-            source::Place::Literal => true,
-        }
-    });
-}
-
-/// Drops what is known for what it is by the file: test vectors, and the features of a crate, which are
-/// lists of names.
-fn without_known(name: &[u8], text: &[u8], found: &mut Vec<Finding>) {
-    let name = name.to_ascii_lowercase();
-    let has = |what: &[u8]| memchr::memmem::find(&name, what).is_some();
-    let vectors = has(b"test-vector") || has(b"test_vector") || has(b"testvector");
-    let is_manifest = name.starts_with(b"cargo.toml");
-    if !vectors && !is_manifest {
-        return;
-    }
-    let is_listed = |finding: &Finding| {
-        let start = memchr::memrchr(b'\n', &text[..finding.range.start]).map_or(0, |at| at + 1);
-        let is_part = |b: &u8| b.is_ascii_lowercase() || b"-_/:?".contains(b);
-        memchr::memmem::find(&text[start..finding.range.start], b"= [").is_some()
-            && text[finding.range.clone()].iter().all(is_part)
-    };
-    found.retain(|finding| {
-        let by_name = matches!(finding.kind, "generic" | "password");
-        !by_name || !vectors && !is_listed(finding)
-    });
-}
-
-/// Returns text without what is around a word in a sentence.
-fn trimmed(text: &[u8]) -> &[u8] {
-    let inner = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
-    let from = text.iter().position(inner).unwrap_or(0);
-    let to = text.iter().rposition(inner).map_or(0, |at| at + 1);
-    text.get(from..to).unwrap_or_default()
-}
-
 /// What to look for, and what may be stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
@@ -211,7 +184,7 @@ pub struct Rules {
 }
 
 /// Incremented when the detectors change, so that everything is examined again.
-pub const DETECTORS: u32 = 3;
+pub const DETECTORS: u32 = 4;
 
 impl Rules {
     pub fn new(profile: Profile) -> Self {
@@ -287,11 +260,58 @@ impl Examined {
 
 /// Examines the content of a file. The names in `path` say what kind of file it is.
 ///
-/// `bytes` may be a part of the file, if it is cut between lines. If a detector or decoder fails,
-/// what it did not examine is neither stored nor shown.
+/// If a detector or decoder fails, what it did not examine is neither stored nor shown.
 pub fn examine(path: &[u8], bytes: &[u8], rules: &Rules) -> Examined {
-    let looked =
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look_at(path, bytes, rules)));
+    let map = || {
+        let language = source::language(name_of(path), bytes)?;
+        source::Map::of(language, bytes)
+    };
+    examine_mapped(path, bytes, rules, &map)
+}
+
+/// A large file that is examined in parts, one after the other.
+pub struct Parts {
+    course: Option<source::Course>,
+}
+
+impl Parts {
+    /// `head` is the beginning of the file; `None` if the parts do not begin there.
+    pub fn new(path: &[u8], head: Option<&[u8]>) -> Self {
+        let language = head.and_then(|head| source::language(name_of(path), head));
+        Self {
+            course: language.map(source::Course::new),
+        }
+    }
+
+    /// Examines a part, which is cut between lines and may have more than is passed.
+    pub fn examine(&self, path: &[u8], part: &[u8], rules: &Rules) -> Examined {
+        let map = || self.course.as_ref().map(|course| course.map(part));
+        examine_mapped(path, part, rules, &map)
+    }
+
+    /// Goes on behind `passed`.
+    pub fn pass(&mut self, passed: &[u8]) {
+        if let Some(course) = &mut self.course {
+            course.pass(passed);
+        }
+    }
+
+    /// Returns true if, at the end of the file, it is clear that it was not read right: then it has to
+    /// be examined as text of an unknown kind.
+    pub fn is_lost(&self) -> bool {
+        self.course.as_ref().is_some_and(source::Course::is_lost)
+    }
+}
+
+fn examine_mapped(
+    path: &[u8],
+    bytes: &[u8],
+    rules: &Rules,
+    map: &dyn Fn() -> Option<source::Map>,
+) -> Examined {
+    let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        look_at(path, bytes, rules, map)
+    }));
     looked.unwrap_or_else(|_| Examined {
         findings: Vec::new(),
         treatment: Treatment::Whole("it could not be scanned"),
@@ -299,7 +319,17 @@ pub fn examine(path: &[u8], bytes: &[u8], rules: &Rules) -> Examined {
     })
 }
 
-fn look_at(path: &[u8], bytes: &[u8], rules: &Rules) -> Examined {
+fn name_of(path: &[u8]) -> &[u8] {
+    let mut parts = path.rsplit(|b| matches!(b, b'/' | b'\\'));
+    parts.next().unwrap_or_default()
+}
+
+fn look_at(
+    path: &[u8],
+    bytes: &[u8],
+    rules: &Rules,
+    map: &dyn Fn() -> Option<source::Map>,
+) -> Examined {
     let clear = Examined {
         findings: Vec::new(),
         treatment: Treatment::Clear,
@@ -308,10 +338,7 @@ fn look_at(path: &[u8], bytes: &[u8], rules: &Rules) -> Examined {
     if bytes.is_empty() || !rules.allow.is_empty() && rules.allows_path(path) {
         return clear;
     }
-    let name = path
-        .rsplit(|b| matches!(b, b'/' | b'\\'))
-        .next()
-        .unwrap_or_default();
+    let name = name_of(path);
     let class = class::of(path, bytes);
     let whole = |kind: &'static str, why| {
         let finding = Finding {
@@ -344,7 +371,9 @@ fn look_at(path: &[u8], bytes: &[u8], rules: &Rules) -> Examined {
         }
         Class::Binary => {
             let mut found = Vec::new();
-            secrets::scan_certain(bytes, true, &mut found);
+            if rules.profile == Profile::Strict || !known::is_collection(bytes) {
+                secrets::scan_certain(bytes, true, &mut found);
+            }
             if found.is_empty() {
                 inside::secrets_in(name, bytes, &mut found);
             }
@@ -362,11 +391,16 @@ fn look_at(path: &[u8], bytes: &[u8], rules: &Rules) -> Examined {
         }
         Class::Text => {}
     }
-    examine_text(name, bytes, rules)
+    examine_text(name, bytes, rules, map)
 }
 
-fn examine_text(name: &[u8], bytes: &[u8], rules: &Rules) -> Examined {
-    let mut findings = scan(name, bytes, rules.profile);
+fn examine_text(
+    name: &[u8],
+    bytes: &[u8],
+    rules: &Rules,
+    map: &dyn Fn() -> Option<source::Map>,
+) -> Examined {
+    let mut findings = scan_mapped(name, bytes, rules.profile, map);
     structure::secrets(name, bytes, &mut findings);
     let documents = rules.profile != Profile::Off && class::is_health_document(bytes);
     if documents {
@@ -483,10 +517,7 @@ pub fn is_secret_attribute(name: &[u8], value: &[u8]) -> bool {
 /// Returns true if a file's name says that it contains settings or keys: such a file is examined
 /// before anything else happens to it.
 pub fn is_sensitive_name(path: &[u8]) -> bool {
-    let name = path
-        .rsplit(|b| matches!(b, b'/' | b'\\'))
-        .next()
-        .unwrap_or_default();
+    let name = name_of(path);
     structure::format_of(name).is_some() || class::is_container(path)
 }
 
@@ -502,7 +533,7 @@ pub fn redact(
         allow: Vec::new(),
         ..rules.clone()
     };
-    let examined = examine_text(b"", &line, &rules);
+    let examined = examine_text(b"", &line, &rules, &|| None);
     let mut seals: Vec<(Range<usize>, &'static str)> = match examined.treatment {
         // Here nothing is left out as a whole.
         Treatment::Whole(_) => {

@@ -11,14 +11,15 @@ use super::tokens::{Token, Tokens};
 use super::values::entropy;
 use super::{Finding, Group};
 
+mod around;
 mod commands;
 mod judge;
 mod places;
 mod value;
 
 pub(super) use commands::in_argv;
-use judge::{explained, named};
-use places::{after_word, pem, url_password};
+use judge::{explained, is_argument, named};
+use places::{after_word, pem, public_pem, url_password};
 
 /// Longest value that is examined, in bytes.
 const LONGEST: usize = 4096;
@@ -104,6 +105,7 @@ pub(super) fn scan(text: &[u8], style: Style, found: &mut Vec<Finding>) {
         let b = text[at];
         if CLASSES[usize::from(b)] == 0 {
             at = match between_words(text, at, &tokens, style) {
+                Some(Between::Public(end)) => end,
                 Some(Between::Block(finding)) => {
                     let end = finding.range.end;
                     push(found, finding, &mut done);
@@ -134,7 +136,10 @@ pub(super) fn scan(text: &[u8], style: Style, found: &mut Vec<Finding>) {
         let word = &text[start..at];
         if let Some(token) = token_in(&tokens, text, start, at, kinds) {
             at = at.max(token.range.end.min(n));
-            if is_real(text, &token) && !is_within_base64(text, token.range.start) {
+            if is_real(text, &token)
+                && !is_within_base64(text, token.range.start)
+                && !(token.head == 0 && is_argument(text, &token.range))
+            {
                 push(found, secret(token.range, token.kind), &mut done);
             }
             continue;
@@ -172,6 +177,8 @@ enum Between {
     Block(Finding),
     /// What follows may have findings of its own: a host, a path with a token.
     Url(Finding),
+    /// What ends here is known to be public.
+    Public(usize),
 }
 
 /// Returns the finding that begins with a character that is in no word: a password in a URL, a
@@ -184,7 +191,10 @@ fn between_words(text: &[u8], at: usize, tokens: &Tokens, style: Style) -> Optio
         b'/' if rest.get(1) == Some(&b'/') && at > 0 && text[at - 1] == b':' => {
             url_password(text, at + 2, style.strict).map(Between::Url)
         }
-        b'-' if rest.starts_with(b"-----BEGIN ") => pem(text, at).map(Between::Block),
+        b'-' if rest.starts_with(b"-----BEGIN ") => {
+            let key = pem(text, at).map(Between::Block);
+            key.or_else(|| public_pem(text, at).map(Between::Public))
+        }
         b'$' if tokens.may_start(rest) => {
             let token = tokens.at(text, at)?;
             Some(Between::Block(secret(token.range, token.kind)))
@@ -267,6 +277,11 @@ pub(super) fn scan_certain(bytes: &[u8], glued: bool, found: &mut Vec<Finding>) 
         {
             at = finding.range.end;
             found.push(finding);
+        } else if bytes[at] == b'-'
+            && bytes[at..].starts_with(b"-----BEGIN ")
+            && let Some(end) = public_pem(bytes, at)
+        {
+            at = end;
         } else if tokens.may_start(&bytes[at..])
             && let Some(token) = match glued {
                 true => tokens.glued_at(bytes, at),
@@ -275,6 +290,9 @@ pub(super) fn scan_certain(bytes: &[u8], glued: bool, found: &mut Vec<Finding>) 
             && token.range.len() >= 24
             && token.head >= 3
             && is_real(bytes, &token)
+            && !is_prose(&bytes[token.range.clone()])
+            && !is_within_base64(bytes, token.range.start)
+            && !(glued && is_amid_base64(bytes, &token.range))
         {
             at = token.range.end;
             found.push(secret(token.range, token.kind));
@@ -361,12 +379,56 @@ fn is_real(text: &[u8], found: &Token) -> bool {
     rest.len() < 12 || entropy(rest) >= least
 }
 
-/// Returns true in the midst of long base64, in which any text appears by chance.
+/// Returns true in the midst of long base64, in which any text appears by chance: on one line, or at
+/// the beginning of a line after another of the same kind.
 fn is_within_base64(text: &[u8], at: usize) -> bool {
     const LONG: usize = 200;
-    let before = text[at.saturating_sub(LONG)..at].iter();
+    const LINE: usize = 48;
     let is_part = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
-    at > LONG && matches!(text[at - 1], b'+' | b'/') && before.rev().all(is_part)
+    let before = &text[at.saturating_sub(LONG)..at];
+    if at > LONG && matches!(text[at - 1], b'+' | b'/') && before.iter().all(is_part) {
+        return true;
+    }
+    let ends = before.iter().rev().take_while(|b| is_part(b)).count();
+    let line = &before[..before.len() - ends];
+    let Some(line) = line.strip_suffix(b"\n") else {
+        return false;
+    };
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let above = line.iter().rev().take_while(|b| is_part(b)).count();
+    let below = text[at..]
+        .iter()
+        .take(LONG)
+        .take_while(|b| is_part(b))
+        .count();
+    (LINE..100).contains(&above) && (ends + below >= LINE || ends + below == above)
+}
+
+/// Returns true in long base64 among other bytes.
+fn is_amid_base64(bytes: &[u8], token: &Range<usize>) -> bool {
+    const LONG: usize = 64;
+    let is_part = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
+    let before = bytes[..token.start]
+        .iter()
+        .rev()
+        .take(LONG)
+        .take_while(is_part)
+        .count();
+    let within = bytes[token.clone()].iter().take_while(is_part).count();
+    let after = bytes[token.end..]
+        .iter()
+        .take(LONG)
+        .take_while(is_part)
+        .count();
+    within == token.len() && before >= 12 && before + within + after >= within + LONG / 2
+}
+
+/// Returns true for names that follow each other with nothing between, as programs have them: random
+/// text that is mixed has no twelve small letters in a row.
+fn is_prose(token: &[u8]) -> bool {
+    let has = |is: fn(&u8) -> bool| token.iter().any(is);
+    let mut runs = token.split(|b| !b.is_ascii_lowercase());
+    has(u8::is_ascii_uppercase) && runs.any(|run| run.len() >= 12)
 }
 
 /// Returns true if a name, an operator, a quote or a tag is right before `at`.

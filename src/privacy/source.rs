@@ -1,94 +1,116 @@
 //! Program text: what of it is a literal or a comment, and what is code. In code a secret is a literal;
 //! an identifier, a call, a type or a constant never is one, whatever name stands before it.
 //!
-//! The scanner knows strings and comments and nothing else. Where it loses its way it says nothing, and
-//! everything counts.
+//! The reader knows strings and comments and nothing else. Where it loses its way, and where a file is
+//! not what its name says, everything counts.
 
 use std::ops::Range;
 
-/// Longer text may be a part of a file, which begins anywhere.
-const LONGEST: usize = 4 << 20;
+pub(super) use reading::Language;
+use reading::{Backtick, Raw, Reading, Single, Triple};
 
-/// How a language writes strings and comments.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Language {
-    /// What begins a comment up to the end of the line.
-    line: &'static [&'static [u8]],
-    /// `/* … */`
-    block: bool,
-    /// `'` encloses a string, else one character.
-    single: bool,
-    /// `"` may enclose several lines.
-    across: bool,
-    /// A backtick encloses several lines.
-    backtick: bool,
-    /// `"""` and, with `single`, `'''` enclose several lines.
-    triple: bool,
-    /// `r#"…"#` (Rust), `R"x(…)x"` (C++)
-    raw: bool,
-    /// `/…/` may be a regular expression.
-    regex: bool,
-}
+mod reading;
 
 const C: Language = Language {
     line: &[b"//"],
+    text_line: None,
     block: true,
-    single: false,
+    nested: false,
+    single: Single::OnLine,
     across: false,
-    backtick: false,
-    triple: false,
-    raw: true,
+    backtick: Backtick::None,
+    triple: Triple::None,
+    raw: Raw::Cpp,
     regex: false,
 };
 
-/// Returns the language of a file, by its name; a header may have none.
+/// Returns the language of a file, by its name and its beginning; a header may have no suffix.
 pub(super) fn language(name: &[u8], text: &[u8]) -> Option<Language> {
     let name = name.to_ascii_lowercase();
     // A template of a header.
     let name = name.strip_suffix(b".in").unwrap_or(&name);
     let dot = name.iter().rposition(|b| *b == b'.');
-    let Some(dot) = dot else {
-        return is_header(text).then_some(C);
+    let suffix = match dot {
+        Some(dot) => &name[dot + 1..],
+        None if is_header(text) => b"h",
+        None => return None,
     };
-    Some(match &name[dot + 1..] {
+    by_suffix(suffix, text).filter(|_| is_program(text))
+}
+
+fn by_suffix(suffix: &[u8], text: &[u8]) -> Option<Language> {
+    let nested = Language { nested: true, ..C };
+    Some(match suffix {
+        b"m" if !is_header(text) => return None,
         b"c" | b"h" | b"cc" | b"cpp" | b"cxx" | b"hh" | b"hpp" | b"hxx" | b"tcc" | b"ipp"
-        | b"inl" | b"cu" | b"m" | b"mm" | b"zig" => C,
+        | b"inl" | b"cu" | b"m" | b"mm" => C,
+        b"zig" => Language {
+            text_line: Some(b"\\\\"),
+            block: false,
+            raw: Raw::None,
+            ..C
+        },
         b"inc" | b"def" if is_header(text) => C,
         b"x" if text.starts_with(b"/*") || text.starts_with(b"%") => C,
         b"inc" | b"s" | b"asm" | b"td" => Language {
             line: &[b"//", b";", b"#"],
             ..C
         },
-        b"rs" => Language { across: true, ..C },
+        b"rs" => Language {
+            single: Single::Character,
+            across: true,
+            raw: Raw::Rust,
+            ..nested
+        },
         b"go" => Language {
-            backtick: true,
-            raw: false,
+            backtick: Backtick::Raw,
+            raw: Raw::None,
             ..C
         },
-        b"java" | b"cs" | b"kt" | b"kts" | b"scala" | b"swift" => Language {
-            triple: true,
-            raw: false,
+        b"java" => Language {
+            triple: Triple::Escaped,
+            raw: Raw::None,
             ..C
         },
-        b"js" | b"jsx" | b"mjs" | b"cjs" | b"ts" | b"tsx" | b"mts" | b"cts" => Language {
-            single: true,
-            backtick: true,
-            raw: false,
-            regex: true,
+        b"cs" => Language {
+            triple: Triple::Raw,
+            raw: Raw::Verbatim,
             ..C
         },
+        b"kt" | b"kts" | b"scala" => Language {
+            triple: Triple::Raw,
+            raw: Raw::None,
+            ..nested
+        },
+        b"swift" => Language {
+            triple: Triple::Escaped,
+            raw: Raw::Swift,
+            ..nested
+        },
+        // Qt's translations end in `.ts`, too.
+        b"js" | b"jsx" | b"mjs" | b"cjs" | b"ts" | b"tsx" | b"mts" | b"cts"
+            if !text.trim_ascii_start().starts_with(b"<") =>
+        {
+            Language {
+                single: Single::String,
+                backtick: Backtick::Template,
+                raw: Raw::None,
+                regex: true,
+                ..C
+            }
+        }
         b"dart" => Language {
-            single: true,
-            triple: true,
-            raw: false,
-            ..C
+            single: Single::String,
+            triple: Triple::Escaped,
+            raw: Raw::None,
+            ..nested
         },
         b"py" | b"pyi" => Language {
             line: &[b"#"],
             block: false,
-            single: true,
-            triple: true,
-            raw: false,
+            single: Single::String,
+            triple: Triple::Escaped,
+            raw: Raw::None,
             ..C
         },
         _ => return None,
@@ -99,9 +121,81 @@ pub(super) fn language(name: &[u8], text: &[u8]) -> Option<Language> {
 fn is_header(text: &[u8]) -> bool {
     let head = &text[..text.len().min(16 * 1024)];
     head.split(|b| *b == b'\n').any(|line| {
-        let words = [&b"#include "[..], b"#ifndef ", b"#define ", b"#pragma "];
+        let words = [
+            &b"#include "[..],
+            b"#ifndef ",
+            b"#define ",
+            b"#pragma ",
+            b"#import ",
+            b"@import ",
+            b"@interface ",
+            b"@implementation ",
+        ];
         words.iter().any(|word| line.starts_with(word))
     })
+}
+
+/// Returns true for a file that has the name of a program and is none: then nothing in it is code.
+pub(super) fn is_misnamed(name: &[u8], text: &[u8]) -> bool {
+    let suffix = name.rsplit(|b| *b == b'.').next().unwrap_or_default();
+    let suffix = suffix.to_ascii_lowercase();
+    !is_program(text) && by_suffix(&suffix, text).is_some()
+}
+
+/// Returns false if most of the first lines are those of a log or of settings, whatever the name of the
+/// file says.
+fn is_program(text: &[u8]) -> bool {
+    let head = &text[..text.len().min(4 * 1024)];
+    let (mut foreign, mut all) = (0, 0);
+    for line in head.split(|b| *b == b'\n') {
+        let line = line.trim_ascii();
+        if line.is_empty() || line.starts_with(b"#") || line.starts_with(b"//") {
+            continue;
+        }
+        all += 1;
+        foreign += usize::from(is_logged(line) || is_setting(line));
+    }
+    foreign * 2 < all || all == 0
+}
+
+/// `2026-11-29 12:00:00 …`, `[2026-11-29T…`, `Nov 29 12:00:00 …`
+fn is_logged(line: &[u8]) -> bool {
+    const SHAPES: [&[u8]; 4] = [
+        b"0000-00-00",
+        b"0000/00/00",
+        b"aaa 00 00:00",
+        b"aaa  0 00:00",
+    ];
+    let line = line.strip_prefix(b"[").unwrap_or(line);
+    let fits = |shape: &&[u8]| {
+        let mut pairs = shape.iter().zip(line);
+        shape.len() <= line.len()
+            && pairs.all(|(shape, byte)| match shape {
+                b'0' => byte.is_ascii_digit(),
+                b'a' => byte.is_ascii_alphabetic(),
+                other => byte == other,
+            })
+    };
+    SHAPES.iter().any(fits)
+}
+
+/// `NAME=value`, without the spaces and the end that a statement has.
+fn is_setting(line: &[u8]) -> bool {
+    let line = line.strip_prefix(b"export ").unwrap_or(line);
+    let Some(at) = memchr::memchr(b'=', line) else {
+        return false;
+    };
+    let is_part = |b: &u8| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_';
+    let value = &line[at + 1..];
+    at >= 2
+        && line[..at].iter().all(is_part)
+        && !value.is_empty()
+        && !value.starts_with(b"=")
+        && !value.starts_with(b" ")
+        && !value.ends_with(b",")
+        && !value.ends_with(b"\\")
+        && !value.ends_with(b";")
+        && !value.contains(&b'(')
 }
 
 /// What a place in program text is.
@@ -118,20 +212,8 @@ pub(super) struct Map(Vec<(usize, Place)>);
 impl Map {
     /// Reads program text; `None` if it is not certain what is what.
     pub(super) fn of(language: Language, text: &[u8]) -> Option<Self> {
-        if text.len() > LONGEST {
-            return None;
-        }
-        let mut reading = Reading {
-            text,
-            language,
-            changes: vec![(0, Place::Code)],
-            last: b'\n',
-        };
-        let mut at = 0;
-        while at < text.len() {
-            at = reading.step(at)?;
-        }
-        Some(Self(reading.changes))
+        let reading = Reading::of(language, text);
+        (!reading.lost).then_some(Self(reading.changes))
     }
 
     pub(super) fn at(&self, at: usize) -> Place {
@@ -140,185 +222,106 @@ impl Map {
     }
 }
 
-struct Reading<'t> {
-    text: &'t [u8],
+/// What has to be known of a program that is read in parts.
+pub(super) struct Course {
     language: Language,
-    changes: Vec<(usize, Place)>,
-    /// The last byte of code that is no space.
-    last: u8,
+    /// A text that leads to where the next part begins.
+    before: Vec<u8>,
+    lost: bool,
 }
 
-impl Reading<'_> {
-    fn rest(&self, at: usize) -> &[u8] {
-        self.text.get(at..).unwrap_or_default()
-    }
-
-    fn note(&mut self, from: usize, to: usize, place: Place) -> usize {
-        self.changes.push((from, place));
-        self.changes.push((to, Place::Code));
-        self.last = b'"';
-        to
-    }
-
-    /// Reads what begins at `at`; returns where it ends.
-    fn step(&mut self, at: usize) -> Option<usize> {
-        let language = self.language;
-        let rest = self.rest(at);
-        if language.line.iter().any(|mark| rest.starts_with(mark)) {
-            let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |n| n + 1);
-            let last = self.last;
-            let end = self.note(at, at + end, Place::Comment);
-            self.last = last;
-            return Some(end);
-        }
-        if language.block && rest.starts_with(b"/*") {
-            let end = memchr::memmem::find(&rest[2..], b"*/")? + 4;
-            let last = self.last;
-            let end = self.note(at, at + end, Place::Comment);
-            self.last = last;
-            return Some(end);
-        }
-        match rest[0] {
-            b'"' if language.raw && self.raw_end(at).is_some() => {
-                let end = self.raw_end(at)?;
-                Some(self.note(at, end, Place::Literal))
-            }
-            b'"' if language.triple && rest.starts_with(b"\"\"\"") => self.tripled(at, b"\"\"\""),
-            b'\'' if language.triple && language.single && rest.starts_with(b"'''") => {
-                self.tripled(at, b"'''")
-            }
-            b'"' => self.quoted(at, b'"', language.across),
-            b'\'' if language.single => self.quoted(at, b'\'', false),
-            b'\'' => Some(self.character(at)),
-            b'`' if language.backtick => self.quoted(at, b'`', true),
-            b'/' if language.regex && self.begins_regex() => Some(self.regex(at)),
-            byte => {
-                if byte == b'\n' || !byte.is_ascii_whitespace() {
-                    self.last = byte;
-                }
-                Some(at + 1)
-            }
+impl Course {
+    pub(super) fn new(language: Language) -> Self {
+        Self {
+            language,
+            before: Vec::new(),
+            lost: false,
         }
     }
 
-    /// Returns the end of a raw string whose first quote is at `at`.
-    fn raw_end(&self, at: usize) -> Option<usize> {
-        let before = &self.text[at.saturating_sub(20)..at];
-        if before.ends_with(b"R") {
-            let open = self.rest(at + 1).iter().take(18).position(|b| *b == b'(')?;
-            let close = [b")", &self.rest(at + 1)[..open], b"\""].concat();
-            let end = memchr::memmem::find(self.rest(at), &close)?;
-            return Some(at + end + close.len());
-        }
-        let hashes = before.iter().rev().take_while(|b| **b == b'#').count();
-        let head = &before[..before.len() - hashes];
-        let word = head.iter().rev().take_while(|b| b.is_ascii_alphanumeric());
-        let is_raw = head.ends_with(b"r") && word.count() <= 2;
-        if !is_raw {
-            return None;
-        }
-        let close = [&b"\""[..], &b"####################"[..hashes]].concat();
-        let end = memchr::memmem::find(self.rest(at + 1), &close)?;
-        Some(at + 1 + end + close.len())
+    /// Reads the next part, which may end anywhere.
+    pub(super) fn map(&self, part: &[u8]) -> Map {
+        let text = [&self.before, part].concat();
+        let reading = Reading::of(self.language, &text);
+        let shift = self.before.len();
+        let changes = reading.changes.into_iter();
+        Map(changes
+            .map(|(at, place)| (at.saturating_sub(shift), place))
+            .collect())
     }
 
-    fn tripled(&mut self, at: usize, quotes: &[u8]) -> Option<usize> {
-        let mut end = at + 3;
-        loop {
-            let found = end + memchr::memmem::find(self.rest(end), quotes)?;
-            let escaped = self.text[..found].iter().rev().take_while(|b| **b == b'\\');
-            if escaped.count().is_multiple_of(2) {
-                return Some(self.note(at, found + 3, Place::Literal));
-            }
-            end = found + 1;
-        }
+    /// Goes on behind `passed`.
+    pub(super) fn pass(&mut self, passed: &[u8]) {
+        let text = [&self.before, passed].concat();
+        let reading = Reading::of(self.language, &text);
+        self.lost = reading.lost;
+        self.before = reading.before_next();
     }
 
-    /// Reads a string. One that is not closed on its line is none, or goes on behind a backslash.
-    fn quoted(&mut self, at: usize, quote: u8, across: bool) -> Option<usize> {
-        let mut end = at + 1;
-        while let Some(byte) = self.text.get(end) {
-            match byte {
-                b'\\' => end += 1,
-                b'\n' if !across => return Some(self.note(at, end, Place::Literal)),
-                byte if *byte == quote => return Some(self.note(at, end + 1, Place::Literal)),
-                _ => {}
-            }
-            end += 1;
-        }
-        // Somewhere before, a quote was something else.
-        if across {
-            None
-        } else {
-            Some(self.note(at, self.text.len(), Place::Literal))
-        }
-    }
-
-    /// Reads a character, or steps over the quote of something else (a lifetime, a number).
-    fn character(&mut self, at: usize) -> usize {
-        let rest = self.rest(at + 1);
-        let length = match rest {
-            [b'\\', _, more @ ..] => {
-                let more = more.iter().take(10).position(|b| *b == b'\'');
-                more.map(|n| n + 2)
-            }
-            [b'\'' | b'\n', ..] | [] => None,
-            _ => rest
-                .iter()
-                .take(5)
-                .position(|b| *b == b'\'')
-                .filter(|n| *n == 1 || rest[..*n].iter().all(|b| !b.is_ascii())),
-        };
-        match length {
-            Some(length) => self.note(at, at + length + 2, Place::Literal),
-            None => at + 1,
-        }
-    }
-
-    /// Returns true if a value may begin here, rather than a division.
-    fn begins_regex(&self) -> bool {
-        !(self.last.is_ascii_alphanumeric()
-            || matches!(self.last, b'_' | b'$' | b')' | b']' | b'"'))
-            || self.last == b'\n'
-    }
-
-    fn regex(&mut self, at: usize) -> usize {
-        let mut in_class = false;
-        let mut end = at + 1;
-        while let Some(byte) = self.text.get(end) {
-            match byte {
-                b'\\' => end += 1,
-                b'\n' => return at + 1,
-                b'[' => in_class = true,
-                b']' => in_class = false,
-                b'/' if !in_class => return self.note(at, end + 1, Place::Literal),
-                _ => {}
-            }
-            end += 1;
-        }
-        at + 1
+    /// Returns true if the program cannot end here: somewhere before, a quote was something else.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
     }
 }
 
-/// Returns true for a long number, and for what has quotes around it that this language does not know:
-/// the name of the file may be wrong.
+/// Returns true for what stands in code and is none: a long number, what has quotes around it that
+/// this language does not know (the name of the file may be wrong), text between tags, the value of a
+/// line `NAME=value`, and whatever no identifier looks like.
 pub(super) fn is_literal(text: &[u8], range: &Range<usize>) -> bool {
     let value = &text[range.clone()];
     let before = range.start.checked_sub(1).and_then(|at| text.get(at));
     let is_quoted = matches!(before, Some(b'"' | b'\'' | b'`')) && before == text.get(range.end);
-    is_quoted || value.len() >= 20 && value[0].is_ascii_digit()
+    is_quoted
+        || value.len() >= 20 && value[0].is_ascii_digit()
+        || is_between_tags(text, range)
+        || is_random(value) && is_setting(line_of(text, range.start))
+}
+
+/// Returns true for text with letters and digits mixed as no name has them.
+fn is_random(value: &[u8]) -> bool {
+    let turns = value.windows(2);
+    let turns = turns.filter(|pair| pair[0].is_ascii_digit() != pair[1].is_ascii_digit());
+    turns.count() >= 4
+        || !value
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || *b == b'_')
+}
+
+fn line_of(text: &[u8], at: usize) -> &[u8] {
+    let from = memchr::memrchr(b'\n', &text[..at]).map_or(0, |n| n + 1);
+    let to = memchr::memchr(b'\n', &text[at..]).map_or(text.len(), |n| at + n);
+    text[from..to.min(from + 4096).max(from)].trim_ascii()
+}
+
+/// `<p>api key: q7Tz…</p>` in a component.
+fn is_between_tags(text: &[u8], range: &Range<usize>) -> bool {
+    let before = &text[range.start.saturating_sub(200)..range.start];
+    let after = &text[range.end..(range.end + 200).min(text.len())];
+    let opens = before
+        .iter()
+        .rev()
+        .find(|b| matches!(b, b'>' | b'<' | b';' | b'\n'));
+    let closes = after.iter().position(|b| matches!(b, b'<' | b'\n'));
+    opens == Some(&b'>') && closes.is_some_and(|at| after[at..].starts_with(b"</"))
 }
 
 /// Returns true for text that is made like an identifier of several words: `NL80211_ATTR_COOKIE`.
 pub(super) fn is_identifier(text: &[u8]) -> bool {
-    let mut parts = 0;
+    let (mut parts, mut words) = (0, 0);
     let is_part =
         |part: &[u8]| part.len() <= 16 && (part.len() <= 9 || !part.iter().any(u8::is_ascii_digit));
+    let count = |part: &&[u8]| {
+        parts += 1;
+        words += usize::from(part.len() >= 2 && part.iter().all(u8::is_ascii_alphabetic));
+    };
     let all = text.split(|b| *b == b'_').filter(|part| !part.is_empty());
+    let digits = text.iter().filter(|b| b.is_ascii_digit()).count();
     text.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
         && !text.first().is_some_and(u8::is_ascii_digit)
-        && all.inspect(|_| parts += 1).all(is_part)
+        && all.inspect(count).all(is_part)
         && parts >= 2
+        && words >= 1
+        && digits * 2 <= text.len()
 }
 
 #[cfg(test)]
@@ -368,6 +371,35 @@ mod tests {
                 vec![Literal, Literal, Literal, Code, Literal, Code],
             ),
             (
+                "a.js",
+                "a = `${x ? `V` : \"V\"} V ${ {b: V} } V`; V",
+                vec![Literal, Literal, Literal, Code, Literal, Code],
+            ),
+            (
+                "a.ts",
+                "return /[`'\"]/.test(V) && `V`; V",
+                vec![Code, Literal, Code],
+            ),
+            ("a.rs", "/* a /* b */ V */ V", vec![Comment, Code]),
+            (
+                "a.cs",
+                "a = @\"c:\\\"; V; b = @\"V\n \"\"V\"\" V\"; V",
+                vec![Code, Literal, Literal, Literal, Code],
+            ),
+            (
+                "a.kt",
+                "a = \"\"\"c:\\\"\"\"; V; b = \"\"\"V\nV\"\"\"; V",
+                vec![Code, Literal, Literal, Code],
+            ),
+            (
+                "a.swift",
+                "a = #\"V \"V\"#; V; b = \"V\"; V",
+                vec![Literal, Literal, Code, Literal, Code],
+            ),
+            ("a.zig", "a =\n  \\\\ V \"\n  ;\nV", vec![Literal, Code]),
+            ("a.c", "// V \\\n V\nV", vec![Comment, Comment, Code]),
+            ("a.c", "a = 'V V'; V", vec![Literal, Literal, Code]),
+            (
                 "a.go",
                 "a := `V\n\"V`; V; b := 'V'",
                 vec![Literal, Literal, Code, Literal],
@@ -388,8 +420,64 @@ mod tests {
             let language = language(name.as_bytes(), text.as_bytes()).unwrap();
             assert!(Map::of(language, text.as_bytes()).is_none(), "{text}");
         }
+        for (name, text) in [
+            ("a.py", "PASSWORD=hunter2\nAPI_KEY=q7Tz4mPw9LrB2xYc\n"),
+            (
+                "a.h",
+                "2026-11-29 12:00:00 password=hunter2 x\n2026-11-29 12:00:01 y\n",
+            ),
+            (
+                "a.ts",
+                "<?xml version=\"1.0\"?>\n<TS><source>V</source></TS>\n",
+            ),
+            ("a.m", "function x = y(z)\n% V\n"),
+        ] {
+            let language = language(name.as_bytes(), text.as_bytes());
+            assert!(language.is_none(), "{name}: {text}");
+        }
         assert!(language(b"a.txt", b"").is_none());
         assert!(language(b"vector", b"// -*- C++ -*-\n#include <x>\n").is_some());
+    }
+
+    /// A program reads the same in parts, wherever they end.
+    #[test]
+    fn a_program_reads_the_same_in_parts() {
+        for (name, text) in [
+            (
+                "a.rs",
+                "let a = r#\"V \" V\"#; /* V /* V */ V */ V; b = \"V\nV\"; // V\nV '\"' V",
+            ),
+            (
+                "a.js",
+                "a = `V ${ {b: `V ${V}`} } V`; V /* V */ b = 'V'; // V\nV\n",
+            ),
+            (
+                "a.py",
+                "a = \"\"\"V\nV\"\"\" V\nb = 'V' # V\nV\nc = '''V'''\nV\n",
+            ),
+            (
+                "a.cpp",
+                "a = R\"x(V)\" V)x\"; V; /* V\nV */ V; b = \"V\"; V\n",
+            ),
+            ("a.cs", "a = @\"V\n\"\"V\"\"\"; V; b = \"V\"; V\n"),
+        ] {
+            let language = language(name.as_bytes(), text.as_bytes()).unwrap();
+            let whole = Map::of(language, text.as_bytes()).unwrap();
+            for cut in 0..text.len() {
+                // Not in the midst of what begins or ends something.
+                if !text.as_bytes()[cut..].starts_with(b" ") && !text[..cut].ends_with('\n') {
+                    continue;
+                }
+                let mut course = Course::new(language);
+                course.pass(&text.as_bytes()[..cut]);
+                let map = course.map(&text.as_bytes()[cut..]);
+                for (at, _) in text.match_indices('V').filter(|(at, _)| *at >= cut) {
+                    assert_eq!(map.at(at - cut), whole.at(at), "{name} cut at {cut}: {at}");
+                }
+                course.pass(&text.as_bytes()[cut..]);
+                assert!(!course.is_lost(), "{name} cut at {cut}");
+            }
+        }
     }
 
     #[test]

@@ -235,6 +235,7 @@ fn has_stand_in(text: &str) -> bool {
 /// Returns true for a stand-in or a reference.
 pub(super) fn is_placeholder(value: &[u8]) -> bool {
     let text = lower(value);
+    let text = text.trim_end_matches("\\n");
     let trimmed = text.trim_matches(|c: char| {
         c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '\\' | ':' | '?' | '!')
     });
@@ -254,6 +255,7 @@ pub(super) fn is_placeholder(value: &[u8]) -> bool {
         | [b'<', rest @ .., b'>']
         | [b'[', rest @ .., b']']
         | [b'{', rest @ .., b'}']
+        | [b'*', rest @ .., b'*']
             if is_name(rest) =>
         {
             return true;
@@ -263,6 +265,16 @@ pub(super) fn is_placeholder(value: &[u8]) -> bool {
     }
     if has_reference(trimmed) {
         return true;
+    }
+    // `$dir/private/key.pem`, `$pc['<']`
+    if value.first() == Some(&b'$') {
+        let name = value[1..]
+            .iter()
+            .take_while(|b| b.is_ascii_lowercase() || **b == b'_');
+        let name = name.count();
+        if name >= 2 && matches!(value.get(name + 1), Some(b'/' | b'[')) {
+            return true;
+        }
     }
     // `$NAME/path`, `'$NAME'`
     if let Some(at) = value.iter().position(|b| *b == b'$')
@@ -287,6 +299,9 @@ pub(super) fn is_placeholder(value: &[u8]) -> bool {
     {
         return true;
     }
+    if is_alphabet(value) {
+        return true;
+    }
     // Cut off: `sk-ant-api03-AbC...`; removed: `ops_AbC..[Redacted]`
     if trimmed.ends_with("..") || trimmed.contains("...") || trimmed.contains("[redacted") {
         return true;
@@ -294,8 +309,17 @@ pub(super) fn is_placeholder(value: &[u8]) -> bool {
     has_stand_in(trimmed) && !looks_random_inside(value)
 }
 
+/// Returns true for `sk_abcdefghijklmnopqrstuvwxyz123`: the small alphabet, a number counted up, and
+/// nothing else behind a prefix.
+fn is_alphabet(value: &[u8]) -> bool {
+    let from = memchr::memrchr(b'_', value).map_or(0, |at| at + 1);
+    let rest = &value[from..];
+    let digits = rest.strip_prefix(b"abcdefghijklmnopqrstuvwxyz");
+    from > 0 && digits.is_some_and(|digits| b"1234567890".starts_with(digits))
+}
+
 /// Returns true for `sk_abcdefghijklmnopqrstuvwxyz`: random text does not contain the alphabet.
-pub(super) fn is_typed_in_order(value: &[u8]) -> bool {
+fn is_typed_in_order(value: &[u8]) -> bool {
     let mut run = 1;
     value.windows(2).any(|pair| {
         run = if pair[1] == pair[0] + 1 { run + 1 } else { 1 };
@@ -303,104 +327,62 @@ pub(super) fn is_typed_in_order(value: &[u8]) -> bool {
     })
 }
 
-/// Returns true for a regular expression, a list of algorithms, a date or a public key: whatever name
-/// stands before it, it is no secret.
-pub(super) fn is_notation(value: &[u8]) -> bool {
-    is_regex(value)
-        || is_algorithms(value)
-        || is_date(value)
-        || is_public_key(value)
-        || is_short_number(value)
-        || is_dotted_name(value)
-        || memchr::memmem::find(value, b"%s").is_some()
-}
-
-/// `fs.s3.enableServerSideEncryption`
-fn is_dotted_name(value: &[u8]) -> bool {
-    let parts: Vec<&[u8]> = value.split(|b| *b == b'.').collect();
-    let is_word = |part: &&[u8]| {
-        part.len() >= 2
-            && part[0].is_ascii_lowercase()
-            && part.iter().all(u8::is_ascii_alphanumeric)
-    };
-    parts.len() >= 3
-        && parts.iter().all(is_word)
-        && value.iter().filter(|b| b.is_ascii_digit()).count() <= 2
-}
-
-/// `0x4d595df4d0f33173`: 64 bits are no key.
-fn is_short_number(value: &[u8]) -> bool {
-    value.len() <= 21
-        && value.strip_prefix(b"0x").is_some_and(|digits| {
-            let end = digits.iter().take_while(|b| b.is_ascii_hexdigit()).count();
-            (1..=16).contains(&end) && digits[end..].iter().all(|b| b"uUlL".contains(b))
-        })
-}
-
-/// Returns true for base64 of a public key as certificates have it (`SubjectPublicKeyInfo`, RFC 5280).
-fn is_public_key(value: &[u8]) -> bool {
-    const HEADS: [&[u8]; 7] = [
-        b"MFkwEwYHKoZIzj0CAQ",
-        b"MHYwEAYHKoZIzj0CAQ",
-        b"MIGbMBAGByqGSM49AgEG",
-        b"MCowBQYDK2Vw",
-        b"MCowBQYDK2Vu",
-        b"MIGfMA0GCSqGSIb3DQEBAQUAA4GN",
-        b"MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ",
-    ];
-    HEADS.iter().any(|head| value.starts_with(head))
-        || value.starts_with(b"MIICIjANBgkqhkiG9w0BAQEFAAOCAg")
-}
-
-fn is_regex(value: &[u8]) -> bool {
-    let has = |what: &[u8]| memchr::memmem::find(value, what).is_some();
-    let class =
-        memchr::memchr(b'[', value).is_some() && (has(b"a-z") || has(b"A-Z") || has(b"0-9"));
-    class || has(b"(?:") || has(b"(?P<") || has(b"\\d{")
-}
-
-/// Names of algorithms and of their modes, without the sizes after them.
-const ALGORITHMS: &[&str] = &[
-    "sha", "md", "aes", "des", "gcm", "cbc", "ccm", "ctr", "cfb", "hmac", "rsa", "dsa", "ecdsa",
-    "ecdh", "ecdhe", "dhe", "dh", "psk", "chacha", "poly", "camellia", "aria", "ed", "x", "p",
-    "secp", "kdf", "hkdf", "pbkdf", "with", "tls",
-];
-
-/// `DHE-PSK-CAMELLIA128-SHA256`
-fn is_algorithms(value: &[u8]) -> bool {
-    let parts: Vec<&[u8]> = value
-        .split(|b| matches!(b, b'-' | b'_' | b'/' | b'+' | b'.'))
-        .collect();
-    let is_plain = |part: &&[u8]| {
-        let letters = part.iter().take_while(|b| b.is_ascii_alphabetic()).count();
-        let digits = part[letters..]
-            .iter()
-            .take_while(|b| b.is_ascii_digit())
-            .count();
-        letters <= 12 && digits <= 5 && letters + digits == part.len() && !part.is_empty()
-    };
-    let is_known = |part: &&[u8]| {
-        let letters = part.iter().take_while(|b| b.is_ascii_alphabetic()).count();
-        let name = part[..letters].to_ascii_lowercase();
-        ALGORITHMS.iter().any(|known| known.as_bytes() == name)
-    };
-    let known = parts.iter().copied().filter(|part| is_known(part)).count();
-    known >= 2 && known * 2 >= parts.len() && parts.iter().all(is_plain)
-}
-
-/// `1979-05-27T07:32:00Z`
-fn is_date(value: &[u8]) -> bool {
-    let shape = |b: &u8| match b {
-        b'0'..=b'9' => b'0',
-        other => *other,
-    };
-    let head: Vec<u8> = value.iter().take(11).map(shape).collect();
-    head == b"0000-00-00T" && value.len() <= 35
-}
-
-/// Returns true for a credential that documentation made up: `wJalrXUtnFEMI/…/bPxRfiCYEXAMPLEKEY`.
+/// Returns true for a credential that documentation made up: `wJalrXUtnFEMI/…/bPxRfiCYEXAMPLEKEY`,
+/// `not my real password` in base64.
 pub(super) fn is_of_documentation(value: &[u8]) -> bool {
-    memchr::memmem::find(value, b"EXAMPLE").is_some() || value.ends_with(b"example")
+    says_example(value) || value.ends_with(b"example") || is_denied(value)
+}
+
+/// Returns true for a token that somebody typed: the alphabet, or letters and digits counted up. As a
+/// password a person may have chosen just that.
+pub(super) fn is_typed(value: &[u8]) -> bool {
+    is_typed_in_order(value) || is_counted(value)
+}
+
+/// No random text has these seven letters; `xmpl` stands for them where only some may be.
+pub(super) fn says_example(value: &[u8]) -> bool {
+    let has = |what: &[u8]| memchr::memmem::find(value, what).is_some();
+    has(b"EXAMPLE") || has(b"-xmpl-")
+}
+
+/// Returns true if most letters follow the one before in the alphabet, and most digits likewise:
+/// `a1b2c3d4567890ab`. Random text does that for one pair in ten.
+fn is_counted(value: &[u8]) -> bool {
+    let (mut letter, mut digit) = (None, None);
+    let (mut steps, mut all) = (0, 0);
+    for byte in value.iter().map(u8::to_ascii_lowercase) {
+        let last = match byte {
+            b'a'..=b'z' => &mut letter,
+            b'0'..=b'9' => &mut digit,
+            _ => continue,
+        };
+        if let Some(last) = last.replace(byte) {
+            all += 1;
+            steps += usize::from(byte == last + 1 || last == b'9' && byte == b'0');
+        }
+    }
+    value.len() >= 16 && all >= 12 && steps * 2 >= all
+}
+
+/// Returns true for base64 of a text that says that it is none.
+fn is_denied(value: &[u8]) -> bool {
+    use base64::Engine as _;
+    if !(16..=128).contains(&value.len()) {
+        return false;
+    }
+    let end = value
+        .iter()
+        .rposition(|b| *b != b'=')
+        .map_or(0, |at| at + 1);
+    let engine = base64::engine::general_purpose::STANDARD_NO_PAD;
+    engine.decode(&value[..end]).is_ok_and(|text| {
+        let text = text.to_ascii_lowercase();
+        let says = [&b"not my real"[..], b"not a real", b"not real"];
+        text.is_ascii()
+            && says
+                .iter()
+                .any(|words| memchr::memmem::find(&text, words).is_some())
+    })
 }
 
 /// Returns true for base64 of a bare host name: some tokens begin with such a marker, but it is not
@@ -535,6 +517,12 @@ pub(super) fn ends_in_version(value: &[u8]) -> bool {
         && tail.iter().all(|b| b.is_ascii_digit() || *b == b'.')
 }
 
+/// Words of names that are too short to tell.
+const SHORT: [&[u8]; 20] = [
+    b"is", b"in", b"to", b"on", b"of", b"by", b"at", b"no", b"id", b"db", b"ip", b"or", b"as",
+    b"my", b"do", b"it", b"ha", b"ec", b"js", b"py",
+];
+
 /// Returns true if a value consists of words, joined by punctuation or case, with only few and
 /// short numbers.
 pub(super) fn is_wordy(value: &[u8]) -> bool {
@@ -557,12 +545,17 @@ pub(super) fn is_wordy(value: &[u8]) -> bool {
             let run = &piece[start..end];
             chars += run.len();
             let vowels = run.iter().filter(|b| b"aeiouyAEIOUY".contains(b)).count();
+            let before_digit = piece.get(end).is_some_and(u8::is_ascii_digit);
             if is_digit && run.len() <= 4 {
                 numbers += 1;
+            } else if SHORT.iter().any(|word| run.eq_ignore_ascii_case(word))
+                || before_digit && matches!(run, b"S" | b"v" | b"V")
+            {
+                // They say nothing either way.
             } else if !is_digit
-                && run.len() >= 3
-                && vowels * 5 >= run.len()
-                && vowels * 10 <= run.len() * 7
+                && (run.len() >= 3 && vowels * 5 >= run.len() && vowels * 10 <= run.len() * 7
+                    || run.eq_ignore_ascii_case(b"http")
+                    || run.eq_ignore_ascii_case(b"sql"))
             {
                 words += 1;
                 word_chars += run.len();

@@ -135,6 +135,7 @@ const KEY_QUALIFIERS: &[&str] = &[
     "sending",
     "data",
     "sonar",
+    "unseal",
 ];
 /// Words that say little by themselves.
 const WEAK: &[&str] = &[
@@ -410,6 +411,12 @@ fn judge(name: &[u8]) -> Strength {
         return Strength::Token;
     }
     let words = split(name);
+    // It says that it is none: `fake_token`, `nonMatchingToken`.
+    let denies = |w: &Vec<u8>| matches!(&w[..], b"fake" | b"dummy" | b"bogus" | b"nonmatching");
+    let pair = |two: &[Vec<u8>]| two[0] == b"non" && two[1] == b"matching";
+    if words.iter().any(denies) || words.windows(2).any(pair) {
+        return Strength::Benign;
+    }
     let Some(mut last) = words.last() else {
         return Strength::None;
     };
@@ -498,6 +505,9 @@ const CURSORS: &[&str] = &[
     "lock",
     "change",
     "creation",
+    "update",
+    "action",
+    "sequence",
 ];
 
 fn as_token(end: &[u8], before: Option<&[u8]>) -> Option<Strength> {
@@ -537,6 +547,7 @@ fn in_one_word(end: &[u8]) -> Option<Strength> {
         "jockey",
         "whiskey",
         "publickey",
+        "pubkey",
         "hotkey",
         "primarykey",
     ];

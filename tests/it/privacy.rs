@@ -743,6 +743,70 @@ fn large_files_are_sealed_wherever_the_value_lies() {
     assert_same(&original, &picture(&place.tree()), "an appended log");
 }
 
+/// It is read in windows, and each has to know whether it begins in a literal.
+#[test]
+fn a_large_program_is_sealed_in_its_literals_only() {
+    let mut chance = Chance::new(83);
+    let place = Place::with_repository();
+    place.init();
+    let (value, code) = (
+        chance.text(36),
+        "client_secret = q7Tz4mPw9LrB2xYcV8nK3dJf(z);\n",
+    );
+    let mut program = String::new();
+    let fill = |program: &mut String, to: usize, line: &str| {
+        while program.len() < to {
+            program.push_str(line);
+        }
+    };
+    fill(&mut program, 5 << 20, "let x = call(&a, 'b');\n");
+    program.push_str(code);
+    program.push_str("let sql = r#\"\n");
+    fill(&mut program, 9 << 20, "it's a \"text\" of many lines\n");
+    program.push_str(&format!("api_key={value}\n\"#;\n{code}"));
+    fill(&mut program, 10 << 20, "let x = call(&a, 'b');\n");
+    program.push_str(code);
+    place.write("big.rs", program.as_bytes());
+    let original = picture(&place.tree());
+    place.run(&["backup"], 0);
+    assert_clean(&place, std::slice::from_ref(&value), "a large program");
+    place.run(&["guard", "--", "rm", "big.rs"], 0);
+    place.run(&["undo", "--yes"], 0);
+    assert_same(&original, &picture(&place.tree()), "a large program");
+    // Without the vault all of it is there but the value.
+    place.run(&["backup"], 0);
+    lose_the_vault(&place);
+    std::fs::remove_file(place.tree().join("big.rs")).unwrap();
+    place.run(&["restore", "--yes", "latest", "big.rs"], 3);
+    let stored = read(&place, "big.rs.bdr-restored");
+    assert_eq!(stored.matches("bdr:sealed:").count(), 1);
+    assert_eq!(stored.matches(code).count(), 3);
+}
+
+/// What was sealed for nothing is stored in the clear as soon as the rules say so, without a change.
+#[test]
+fn what_rules_seal_no_more_is_stored_in_the_clear_by_the_next_backup() {
+    let mut chance = Chance::new(84);
+    let content = format!("API_KEY={}\nMODE=1\n", chance.text(32));
+    let place = sealed("old.env", &content);
+    let file = place.tree().join("old.env");
+    place.run(
+        &[
+            "privacy",
+            "allow",
+            file.to_str().unwrap(),
+            "--reason",
+            "a test",
+        ],
+        0,
+    );
+    assert_eq!(place.json(&["backup"])["sealed"]["files"], 0);
+    lose_the_vault(&place);
+    std::fs::remove_file(&file).unwrap();
+    place.run(&["restore", "--yes", "latest", "old.env"], 0);
+    assert_eq!(read(&place, "old.env"), content);
+}
+
 #[test]
 fn a_log_that_grows_is_sealed_line_by_line() {
     let mut chance = Chance::new(88);

@@ -203,6 +203,9 @@ pub(super) fn of_program(program: &[u8], args: &[&[u8]]) -> Vec<(usize, Range<us
         let name = args.iter().position(|arg| !arg.starts_with(b"-"));
         if let Some(name) = name
             && let Some(value) = args.get(name + 1)
+            && args[name]
+                .iter()
+                .all(|b| b.is_ascii_alphanumeric() || *b == b'_')
             && strength(args[name]) >= Strength::Token
             && is_value(value)
         {
@@ -256,6 +259,10 @@ fn of_option(takes: Takes, args: &[&[u8]], found: &mut Vec<(usize, Range<usize>)
     };
     for (at, arg) in args.iter().enumerate() {
         for option in options {
+            // `-keyout`, `-keyform` of openssl are options of their own.
+            if arg.starts_with(b"-key") || arg.starts_with(b"-kdf") {
+                continue;
+            }
             let Some(rest) = arg.strip_prefix(option.as_bytes()) else {
                 continue;
             };

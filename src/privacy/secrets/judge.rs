@@ -2,13 +2,21 @@
 
 use std::ops::Range;
 
+use super::around::{
+    calls_a_member, is_badge, is_called, is_called_password, is_checksum, is_command, is_cut_call,
+    is_defined, is_denied_after, is_expansion, is_indexed, is_label_in_call, is_no_bare_value,
+    is_number_of_request, is_pattern, is_plain_cookie, is_resource, is_subscript, is_type_path,
+};
 use super::value::{Joint, Value, after_name, skip_space, value_after, value_before, whole_name};
 use super::{Style, secret};
 use crate::privacy::Finding;
+use crate::privacy::notation::{
+    is_file, is_label, is_named_token, is_notation, is_template, is_words_and_numbers,
+};
 use crate::privacy::tokens::is_word;
 use crate::privacy::values::{
-    Look, ends_in_version, is_encoded_host, is_no_token_of, is_notation, is_of_documentation,
-    is_typed_in_order, is_wordy, look,
+    Look, ends_in_version, is_encoded_host, is_no_token_of, is_of_documentation, is_typed,
+    is_wordy, look,
 };
 use crate::privacy::words::{Strength, judged, strength};
 
@@ -35,6 +43,7 @@ pub(super) fn named(text: &[u8], start: usize, end: usize, style: Style) -> Opti
         || is_command(text, start, end)
         || is_badge(text, name.start)
         || is_resource(text, name.start)
+        || is_expansion(text, &(name.start..end))
     {
         return None;
     }
@@ -63,89 +72,6 @@ pub(super) fn named(text: &[u8], start: usize, end: usize, style: Style) -> Opti
     })
 }
 
-/// Returns true for the end of a quoted path of types: `"AWS::IAM::AccessKey": "72c2…"`.
-fn is_type_path(text: &[u8], name: usize) -> bool {
-    let before = &text[name.saturating_sub(80)..name];
-    let is_part = |b: &u8| is_word(*b) || *b == b':';
-    let open = before.iter().rposition(|b| !is_part(b));
-    before.ends_with(b"::") && open.is_some_and(|open| matches!(before[open], b'"' | b'\''))
-}
-
-/// Returns true for `secret` in the name of a resource: `arn:aws:secretsmanager:eu:123456789012:secret:x`.
-fn is_resource(text: &[u8], name: usize) -> bool {
-    let Some(from) = name.checked_sub(14) else {
-        return false;
-    };
-    let before = &text[from..name];
-    before[0] == b':' && before[13] == b':' && before[1..13].iter().all(u8::is_ascii_digit)
-}
-
-/// Returns true for a checksum in a list of files: `a/tokens.py,sha256=jhYWZ…,34221`.
-fn is_checksum(text: &[u8], value: usize) -> bool {
-    let before = &text[value.saturating_sub(8)..value];
-    [&b"sha256="[..], b"sha384=", b"sha512=", b"sha1=", b"md5="]
-        .iter()
-        .any(|mark| before.ends_with(mark))
-}
-
-/// Returns true for the token of a picture that everybody is shown: `badge.svg?token=`.
-fn is_badge(text: &[u8], name: usize) -> bool {
-    text[..name].ends_with(b"/badge.svg?")
-}
-
-/// Returns true for a pattern: `pat` is short for that more often than for an access token, which has
-/// only letters, digits, `_` and `-`.
-fn is_pattern(name: &[u8], value: &[u8]) -> bool {
-    let is_part = |b: &u8| is_word(*b) || matches!(b, b'-' | b'.');
-    let before = name.len().checked_sub(4).map(|at| name[at]);
-    name.to_ascii_lowercase().ends_with(b"pat")
-        && before.is_none_or(|b| !b.is_ascii_lowercase())
-        && !value.iter().all(is_part)
-}
-
-/// Returns true for a command in backticks whose output begins a path: `` `pwd`/target ``.
-fn is_command(text: &[u8], start: usize, end: usize) -> bool {
-    start > 0 && text[start - 1] == b'`' && text.get(end..end + 2) == Some(b"`/")
-}
-
-/// Returns true for the number that makes a request the only one of its kind: no credential.
-fn is_number_of_request(name: &[u8], value: &[u8]) -> bool {
-    const NAMES: [&str; 5] = [
-        "clienttoken",
-        "clientrequesttoken",
-        "requesttoken",
-        "updatetoken",
-        "idempotencytoken",
-    ];
-    let letters = |b: &&u8| b.is_ascii_alphabetic();
-    let name: Vec<u8> = name
-        .iter()
-        .filter(letters)
-        .map(u8::to_ascii_lowercase)
-        .collect();
-    let dashes: Vec<usize> = memchr::memchr_iter(b'-', value).collect();
-    dashes == [8, 13, 18, 23]
-        && value.len() == 36
-        && NAMES.iter().any(|known| name.ends_with(known.as_bytes()))
-}
-
-/// Returns true for the first argument of `define('NAME', 'value')`.
-fn is_defined(text: &[u8], name: usize) -> bool {
-    let before = &text[name.saturating_sub(24)..name];
-    let Some(rest) = before
-        .strip_suffix(b"'")
-        .or_else(|| before.strip_suffix(b"\""))
-    else {
-        return false;
-    };
-    let rest = rest.trim_ascii_end();
-    rest.strip_suffix(b"(").is_some_and(|rest| {
-        rest.trim_ascii_end()
-            .to_ascii_lowercase()
-            .ends_with(b"define")
-    })
-}
-
 /// Decides whether the value of a name is a secret. First the cheap checks that settle most text,
 /// then what the value looks like by itself, last how strong the name is: the stronger, the less
 /// the value has to prove.
@@ -162,7 +88,17 @@ pub(super) fn judge(
     }
     let kind = look(raw);
     let seen = Seen::of(raw, value);
-    if is_something_else(name, &seen, kind) || !style.strict && is_of_documentation(raw) {
+    if is_something_else(name, &seen, kind)
+        || is_labelled(text, name, value)
+        || strong != Strength::Password && is_label(raw)
+        || strong == Strength::Weak && is_file(raw)
+        || style.code && value.quoted && is_template(raw)
+        || !style.strict
+            && (is_of_documentation(raw)
+                || style.code && is_called_password(raw)
+                || strong != Strength::Password && (is_typed(raw) || is_named_token(raw))
+                || is_denied_after(text, value.range.end))
+    {
         return false;
     }
     if matches!(kind, Look::Hex | Look::Random) && !seen.spaced {
@@ -173,6 +109,7 @@ pub(super) fn judge(
         || seen.calls
         || seen.is_member
         || value.joint == Joint::Comma && !value.quoted
+        || !value.quoted && !style.env && (is_cut_call(raw) || is_no_bare_value(raw))
     {
         return false;
     }
@@ -223,8 +160,9 @@ impl<'t> Seen<'t> {
         };
         let symbols = raw.iter().filter(is_symbol).count();
         let has_digit = raw.iter().any(u8::is_ascii_digit);
-        let in_member =
-            |b: &u8| is_word(*b) || matches!(b, b'.' | b'[' | b']' | b'(' | b')' | b'?' | b'!');
+        let in_member = |b: &u8| {
+            is_word(*b) || matches!(b, b'.' | b'[' | b']' | b'(' | b')' | b'?' | b'!' | b':')
+        };
         Self {
             raw,
             lower: crate::privacy::values::lower(raw),
@@ -234,10 +172,10 @@ impl<'t> Seen<'t> {
             spaced: raw.contains(&b' '),
             calls: !value.quoted
                 && (raw.contains(&b'(') && raw.contains(&b')') && symbols <= 4
+                    || calls_a_member(raw)
                     || raw.windows(2).any(|w| w == b"::" || w == b"->")),
             is_member: !value.quoted
-                && !has_digit
-                && raw.contains(&b'.')
+                && (!has_digit && raw.contains(&b'.') || is_indexed(raw))
                 && raw.iter().all(in_member),
         }
     }
@@ -288,17 +226,41 @@ fn is_something_else(name: &[u8], seen: &Seen<'_>, kind: Look) -> bool {
     if kind == Look::Placeholder
         || is_no_token_of(name, raw)
         || is_encoded_host(raw)
-        || is_typed_in_order(raw)
         || is_notation(raw)
         || is_number_of_request(name, raw)
         || is_pattern(name, raw)
+        || is_plain_cookie(name, raw)
     {
         return true;
     }
     // `Credential=AKIA…/20210618/us-east-1/…` is a scope, not a secret.
     let is_scope = raw.contains(&b'/') && name.to_ascii_lowercase().ends_with(b"credential");
     // It repeats the name: `password: user_password`.
-    is_scope || seen.lower == crate::privacy::values::lower(name) || seen.is_path()
+    is_scope || says_name(name, raw) || seen.is_path()
+}
+
+/// Returns true for an argument of a call that has a label: `initialize(token: value)`. There a literal
+/// has quotes.
+fn is_labelled(text: &[u8], name: &[u8], value: &Value) -> bool {
+    let start = (name.as_ptr() as usize).wrapping_sub(text.as_ptr() as usize);
+    !value.quoted && is_label_in_call(text, &(start..start + name.len()), &value.range)
+}
+
+/// Returns true for an argument that has a label, whatever its name.
+pub(super) fn is_argument(text: &[u8], value: &Range<usize>) -> bool {
+    name_before(text, value.start).is_some_and(|name| is_label_in_call(text, &name, value))
+}
+
+/// `password: "Password"`, `PKCS_15_TOKEN, "pkcs15Token"`
+fn says_name(name: &[u8], value: &[u8]) -> bool {
+    let letters = |text: &[u8]| -> Vec<u8> {
+        let inner = text
+            .iter()
+            .filter(|b| b.is_ascii_alphanumeric() || !b.is_ascii());
+        inner.map(u8::to_ascii_lowercase).collect()
+    };
+    let says = letters(value);
+    !says.is_empty() && says == letters(name)
 }
 
 /// Judges a value that nobody typed: mostly by its look, then by the name.
@@ -347,7 +309,9 @@ fn is_bare_password(seen: &Seen<'_>, value: &Value, style: Style) -> bool {
     if value.tight && value.joint == Joint::Assign {
         return raw.len() >= 5 && (is_odd || raw.len() >= 6);
     }
+    let is_place = raw.starts_with(b"/") && raw.iter().filter(|b| **b == b'/').count() >= 3;
     raw.len() >= 6
+        && !(value.joint == Joint::Space && (is_place || raw[0] == b'['))
         && matches!(value.joint, Joint::Assign | Joint::Colon | Joint::Space)
         && (value.joint != Joint::Space || seen.has_digit && seen.symbols > 0)
         && (is_odd && !is_wordy(raw)
@@ -361,7 +325,9 @@ fn is_token(seen: &Seen<'_>, value: &Value, style: Style) -> bool {
     let raw = seen.raw;
     let odd = seen.symbols >= 1 && (seen.has_digit || seen.symbols >= 2);
     let has_clauses = || raw.windows(2).any(|w| w == b", " || w == b". ");
-    if seen.spaced && (is_wordy(raw) || raw.len() > 64 || has_clauses()) {
+    if seen.spaced
+        && (is_wordy(raw) || raw.len() > 64 || has_clauses() || is_words_and_numbers(raw))
+    {
         return false;
     }
     if value.quoted {
@@ -404,6 +370,14 @@ pub(super) fn explained(text: &[u8], start: usize, end: usize, style: Style) -> 
         Some(name) => name,
         None => name_before(text, from)?,
     };
+    // `Unseal Key 2: …`
+    let name = match text[name.clone()].iter().all(u8::is_ascii_digit) && name.len() <= 2 {
+        true => word_before(text, name.start)?,
+        false => name,
+    };
+    if is_label_in_call(text, &name, &(from..whole.end)) {
+        return None;
+    }
     let (mut strong, of_service) = judged(&text[name.clone()]);
     if strong == Strength::Benign {
         return None;
@@ -426,9 +400,14 @@ pub(super) fn explained(text: &[u8], start: usize, end: usize, style: Style) -> 
     let kind = look(value);
     if !matches!(kind, Look::Hex | Look::Random)
         || is_encoded_host(value)
-        || is_typed_in_order(value)
         || is_notation(value)
         || !style.strict && is_of_documentation(value)
+        || strong != Strength::Password && is_label(value)
+        || strong == Strength::Weak && is_file(value)
+        || !style.strict
+            && (is_named_token(value) || strong != Strength::Password && is_typed(value))
+        || is_subscript(text, &(from..whole.end))
+        || is_called(text, &(from..whole.end))
         || is_number_of_request(&text[name.clone()], value)
         || is_type_path(text, name.start)
         || is_command(text, name.start, name.end)

@@ -25,12 +25,17 @@ pub(super) fn url_password(text: &[u8], at: usize, strict: bool) -> Option<Findi
         || password.len() > 256
         || password
             .iter()
-            .position(|b| *b == b'/')
-            .is_some_and(|slash| password[..slash].iter().all(u8::is_ascii_digit))
+            .position(|b| matches!(b, b'/' | b','))
+            .is_some_and(|end| password[..end].iter().all(u8::is_ascii_digit))
     {
         return None;
     }
-    if is_placeholder(password)
+    let is_reference = password
+        .iter()
+        .any(|b| matches!(b, b'$' | b'<' | b'{' | b'*' | b'%'))
+        || password.len() < 4;
+    if (!strict || is_reference) && is_placeholder(password)
+        || !strict && is_spelt_password(user, password)
         || password.starts_with(b"$")
         || password.starts_with(b"<")
         || password.starts_with(b"{")
@@ -45,6 +50,22 @@ pub(super) fn url_password(text: &[u8], at: usize, strict: bool) -> Option<Findi
         return None;
     }
     Some(secret(at + colon + 1..at + authority_end, "url-password"))
+}
+
+/// `user:p@ssw0rd`
+fn is_spelt_password(user: &[u8], password: &[u8]) -> bool {
+    let spelt = |b: &u8| match b {
+        b'@' => b'a',
+        b'0' => b'o',
+        b'$' | b'5' => b's',
+        b'1' => b'i',
+        b'3' => b'e',
+        other => other.to_ascii_lowercase(),
+    };
+    let word: Vec<u8> = password.iter().map(spelt).collect();
+    let users = [&b"user"[..], b"username", b"usr", b"someuser", b"myuser"];
+    let words = [&b"password"[..], b"passwd", b"pass", b"secret"];
+    users.contains(&user) && words.contains(&&word[..])
 }
 
 /// Returns true for a host that is reserved for documentation and tests (RFC 2606).
@@ -95,10 +116,46 @@ pub(super) fn pem(text: &[u8], at: usize) -> Option<Finding> {
         .copied()
         .filter(u8::is_ascii_alphanumeric)
         .collect();
-    if inner.len() < 16 || is_placeholder(&inner) && inner.len() < 40 || entropy(&inner) < 2.5 {
+    if inner.len() < 16
+        || is_placeholder(&inner) && inner.len() < 40
+        || entropy(&inner) < 2.5
+        || !has_base64(&text[body..body_end])
+    {
         return None;
     }
     Some(secret(at..whole_end, "private-key"))
+}
+
+/// Returns true if a piece of a text is base64: not only code that looks for keys, or a remark.
+fn has_base64(body: &[u8]) -> bool {
+    let is_part = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
+    body.split(|b| !is_part(b)).any(|run| {
+        let has = |is: fn(&u8) -> bool| run.iter().any(is);
+        run.len() >= 16 && has(u8::is_ascii_digit) && has(u8::is_ascii_uppercase)
+    })
+}
+
+/// The end of a certificate or public key that begins at `at`, with nothing but base64 in it.
+pub(super) fn public_pem(text: &[u8], at: usize) -> Option<usize> {
+    let head = &text[at + 11..(at + 80).min(text.len())];
+    let label_end = head.windows(5).position(|w| w == b"-----")?;
+    let label = &head[..label_end];
+    let public = [
+        &b"CERTIFICATE"[..],
+        b"PUBLIC KEY",
+        b"X509 CRL",
+        b"CERTIFICATE REQUEST",
+        b"DH PARAMETERS",
+        b"PKCS7",
+    ];
+    if !public.iter().any(|kind| label.ends_with(kind)) {
+        return None;
+    }
+    let body = at + 11 + label_end + 5;
+    let inner = |b: &&u8| b.is_ascii_alphanumeric() || b"+/=\r\n\\ \t\"',".contains(b);
+    let limit = (body + (64 << 10)).min(text.len());
+    let end = body + text[body..limit].iter().take_while(inner).count();
+    text[end..].starts_with(b"-----END ").then_some(end)
 }
 
 /// `Authorization: Bearer …`, `curl -u user:password`, and the like: examines what follows such a
@@ -163,8 +220,23 @@ fn authorization(text: &[u8], end: usize, found: &mut Vec<Finding>) {
     });
     if let Some(scheme) = scheme {
         i = skip_space(text, i + scheme.len() + 1, 8);
+        if *scheme == b"basic" && is_stand_in(text, i) {
+            return;
+        }
     }
     add_bare(text, i, 8, "authorization", found);
+}
+
+/// Returns true for `user:secret` in base64.
+fn is_stand_in(text: &[u8], at: usize) -> bool {
+    use base64::Engine as _;
+    let is_part = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
+    let length = text[at..].iter().take(LONGEST).take_while(is_part).count();
+    let engine = base64::engine::general_purpose::STANDARD_NO_PAD;
+    engine.decode(&text[at..at + length]).is_ok_and(|both| {
+        let colon = memchr::memchr(b':', &both);
+        colon.is_some_and(|colon| is_placeholder(&both[colon + 1..]))
+    })
 }
 
 fn header(text: &[u8], at: usize, found: &mut Vec<Finding>) {
@@ -235,6 +307,8 @@ fn add_bare(text: &[u8], at: usize, least: usize, kind: &'static str, found: &mu
     let value = &rest[..n];
     let has_digit = value.iter().any(u8::is_ascii_digit);
     if n >= least
+        && !value.starts_with(b"https://")
+        && !value.starts_with(b"http://")
         && !is_placeholder(value)
         && (has_digit || n >= 12 && entropy(value) > 3.5)
         && !is_wordy(value)

@@ -203,20 +203,35 @@ pub(super) fn large(
     let (mut found, mut all) = (false, None);
     // Goes back a little before the end: a value may reach across.
     let from = seen.saturating_sub(AHEAD as u64);
-    let complete = windows(path, file, from..size, rules, &mut |_, _, examined| {
-        match examined.treatment {
-            Treatment::Clear => {}
-            Treatment::Seal => found = true,
-            Treatment::Whole(why) => {
-                note_kinds(examined, &mut kinds);
-                all = Some(why);
-            }
-        }
-        // One finding is enough to know that a sealed copy is needed; only patient data outside of
-        // a log needs more.
-        Ok(all.is_none())
-    })?;
-    if !complete && all.is_none() {
+    let mut look = |by_language| {
+        found = false;
+        windows(
+            path,
+            file,
+            from..size,
+            (rules, by_language),
+            &mut |_, _, examined| {
+                match examined.treatment {
+                    Treatment::Clear => {}
+                    Treatment::Seal => found = true,
+                    Treatment::Whole(why) => {
+                        note_kinds(examined, &mut kinds);
+                        all = Some(why);
+                    }
+                }
+                // One finding is enough to know that a sealed copy is needed; only patient data outside of
+                // a log needs more.
+                Ok(all.is_none())
+            },
+        )
+    };
+    let mut by_language = true;
+    let mut end = look(by_language)?;
+    if end == End::Lost {
+        by_language = false;
+        end = look(by_language)?;
+    }
+    if end != End::Whole && all.is_none() {
         return Ok(LargeStored::Short);
     }
     let mut ledger = Ledger::new(repo);
@@ -225,7 +240,7 @@ pub(super) fn large(
         return kept_whole(ledger, file, size);
     }
     match found {
-        true => written_sealed(repo, ledger, path, file, size),
+        true => written_sealed(repo, ledger, path, (file, size), by_language),
         false => Ok(LargeStored::Clear),
     }
 }
@@ -259,14 +274,14 @@ fn written_sealed(
     repo: &Repository,
     mut ledger: Ledger<'_>,
     path: &[u8],
-    file: &File,
-    size: u64,
+    (file, size): (&File, u64),
+    by_language: bool,
 ) -> Result<LargeStored> {
-    let rules = repo.privacy_rules();
+    let rules = (repo.privacy_rules(), by_language);
     let mut spool = new_spool(&repo.cache().join("scratch"))?;
     let mut mac = ledger.vault.mac()?;
     let mut written = 0;
-    let complete = windows(path, file, 0..size, rules, &mut |bytes, cut, examined| {
+    let end = windows(path, file, 0..size, rules, &mut |bytes, cut, examined| {
         mac.update(&bytes[..cut]);
         let seals: Vec<_> = examined
             .seals
@@ -282,7 +297,8 @@ fn written_sealed(
             .context("write", &spool.path)?;
         Ok(true)
     })?;
-    if !complete {
+    // Lost now, it was changed meanwhile.
+    if end != End::Whole {
         return Ok(LargeStored::Short);
     }
     if ledger.kinds.is_empty() {
@@ -305,16 +321,26 @@ fn new_spool(dir: &Path) -> Result<Spool> {
 /// stop.
 type EachWindow<'a> = dyn FnMut(&[u8], usize, &Examined) -> Result<bool> + 'a;
 
+/// How reading a file in windows ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Whole,
+    /// The file was shorter than it should be, or it was enough.
+    Short,
+    /// It is no program of its language after all.
+    Lost,
+}
+
 /// Passes a file to `each` in windows: the bytes, how many of them belong to the window, and the
 /// findings in them. A window ends where it cuts no finding and separates no name from its value.
-/// Returns false if the file was shorter than `size`, or if `each` stopped.
+/// Besides the rules: whether to read a program as what its name says.
 fn windows(
     path: &[u8],
     file: &File,
     part: Range<u64>,
-    rules: &Rules,
+    (rules, by_language): (&Rules, bool),
     each: &mut EachWindow<'_>,
-) -> Result<bool> {
+) -> Result<End> {
     let mut reader = file;
     reader
         .seek(SeekFrom::Start(part.start))
@@ -323,6 +349,7 @@ fn windows(
     let mut reader = reader.take(size);
     let mut buffer: Vec<u8> = Vec::with_capacity(WINDOW + AHEAD);
     let mut seen = 0;
+    let mut parts: Option<privacy::Parts> = None;
     loop {
         let want = (WINDOW + AHEAD - buffer.len()) as u64;
         let n = (&mut reader)
@@ -332,20 +359,28 @@ fn windows(
         seen += n as u64;
         let last = (n as u64) < want;
         if last && seen < size {
-            return Ok(false);
+            return Ok(End::Short);
         }
-        let examined = privacy::examine(path, &buffer, rules);
+        let parts = parts.get_or_insert_with(|| {
+            let head = (part.start == 0 && by_language).then_some(&buffer[..]);
+            privacy::Parts::new(path, head)
+        });
+        let examined = parts.examine(path, &buffer, rules);
         let cut = if last || seen == size {
             buffer.len()
         } else {
             cut_of(&buffer, &examined)
         };
         if !each(&buffer, cut, &examined)? {
-            return Ok(false);
+            return Ok(End::Short);
         }
+        parts.pass(&buffer[..cut]);
         buffer.drain(..cut);
         if buffer.is_empty() && seen == size {
-            return Ok(true);
+            return Ok(match parts.is_lost() {
+                true => End::Lost,
+                false => End::Whole,
+            });
         }
     }
 }

@@ -1,0 +1,130 @@
+//! What is known for what it is: code of a program, the features of a crate, test vectors and examples
+//! that are published in a form of their own, credentials that specifications and documentation print.
+//!
+//! A directory's name is never enough: a developer's key may lie in `tests`, too.
+
+use super::{Finding, Group, source};
+
+/// Drops what was found in the code of a program, which has its values in literals, and identifiers in
+/// its comments.
+pub(super) fn without_code(map: &source::Map, text: &[u8], found: &mut Vec<Finding>) {
+    found.retain(|finding| {
+        let value = &text[finding.range.clone()];
+        // Found by the form, not by a name before it.
+        let by_form = !matches!(
+            finding.kind,
+            "generic" | "password" | "command" | "authorization" | "basic-auth"
+        );
+        match map.at(finding.range.start) {
+            source::Place::Code => {
+                by_form && !source::is_identifier(value) || source::is_literal(text, &finding.range)
+            }
+            source::Place::Comment => {
+                finding.kind != "generic" || !source::is_identifier(trimmed(value))
+            }
+            source::Place::Literal => true,
+        }
+    });
+}
+
+/// Returns text without what is around a word in a sentence.
+fn trimmed(text: &[u8]) -> &[u8] {
+    let inner = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
+    let from = text.iter().position(inner).unwrap_or(0);
+    let to = text.iter().rposition(inner).map_or(0, |at| at + 1);
+    text.get(from..to).unwrap_or_default()
+}
+
+/// Drops what is known for what it is by the file, and what is published.
+pub(super) fn without_known(name: &[u8], text: &[u8], found: &mut Vec<Finding>) {
+    if found.is_empty() {
+        return;
+    }
+    if is_collection(text) {
+        found.retain(|finding| finding.group != Group::Secret);
+        return;
+    }
+    let name = name.to_ascii_lowercase();
+    let has = |what: &[u8]| memchr::memmem::find(&name, what).is_some();
+    let vectors = has(b"test-vector") || has(b"test_vector") || has(b"testvector");
+    let is_manifest = name.starts_with(b"cargo.toml");
+    found.retain(|finding| {
+        let by_name = matches!(finding.kind, "generic" | "password");
+        let by_file = by_name && (vectors || is_manifest && is_listed(text, finding));
+        let value = &text[finding.range.clone()];
+        !by_file && !super::values::says_example(value) && !is_published(value)
+    });
+}
+
+/// Returns true for a name in a list of names: a feature of a crate.
+fn is_listed(text: &[u8], finding: &Finding) -> bool {
+    let start = memchr::memrchr(b'\n', &text[..finding.range.start]).map_or(0, |at| at + 1);
+    let is_part = |b: &u8| b.is_ascii_lowercase() || b"-_/:?".contains(b);
+    memchr::memmem::find(&text[start..finding.range.start], b"= [").is_some()
+        && text[finding.range.clone()].iter().all(is_part)
+}
+
+/// Returns true for a published collection of test vectors or examples, by its first bytes.
+pub(super) fn is_collection(text: &[u8]) -> bool {
+    let head = &text[..text.len().min(2048)];
+    let has = |what: &[u8]| memchr::memmem::find(head, what).is_some();
+    // <https://c2sp.org/CCTV/age>
+    if head.starts_with(b"expect: ") {
+        return is_of_age(head);
+    }
+    // <https://github.com/web-platform-tests/wpt>, as other projects copy it.
+    if has(b"https://github.com/web-platform-tests/wpt/") && head[0] != b'#' {
+        return matches!(head.trim_ascii_start().first(), Some(b'{' | b'['));
+    }
+    // <https://github.com/C2SP/wycheproof>
+    if has(b"\"algorithm\"") && has(b"\"numberOfTests\"") && has(b"\"generatorVersion\"") {
+        return true;
+    }
+    // The models of AWS: <https://github.com/boto/botocore>
+    let packed: Vec<u8> = head
+        .iter()
+        .copied()
+        .filter(|b| !b.is_ascii_whitespace())
+        .collect();
+    if packed.starts_with(b"{\"version\":\"1.0\",\"examples\":{") {
+        return true;
+    }
+    // Its command's examples: <https://github.com/aws/aws-cli>
+    head.starts_with(b"**") && has(b"\n    aws ") && has(b"::")
+}
+
+fn is_of_age(head: &[u8]) -> bool {
+    const NAMES: [&[u8]; 8] = [
+        b"expect",
+        b"payload",
+        b"file key",
+        b"identity",
+        b"passphrase",
+        b"armored",
+        b"compressed",
+        b"comment",
+    ];
+    let header = head
+        .split(|b| *b == b'\n')
+        .take_while(|line| !line.is_empty());
+    let mut lines = 0;
+    header.inspect(|_| lines += 1).all(|line| {
+        let name = memchr::memchr(b':', line).map_or(line, |at| &line[..at]);
+        NAMES.contains(&name)
+    }) && lines >= 3
+}
+
+/// Credentials that specifications and documentation print for everybody, by the beginning of their
+/// SHA-256.
+const PUBLISHED: &str = include_str!("published.txt");
+
+fn is_published(value: &[u8]) -> bool {
+    let value = value.trim_ascii();
+    if !(6..=4096).contains(&value.len()) {
+        return false;
+    }
+    let digest = crate::base::id::Digest::of(value).to_hex();
+    let all = PUBLISHED.lines().filter(|line| !line.starts_with('#'));
+    all.filter_map(|line| line.split(' ').next())
+        .any(|known| digest.starts_with(known))
+}

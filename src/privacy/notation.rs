@@ -1,0 +1,261 @@
+//! Texts that are known for what they are: whatever name stands before them, they are no secrets.
+
+/// Returns true for a regular expression, a list of algorithms, a date or a public key: whatever name
+/// stands before it, it is no secret.
+pub(super) fn is_notation(value: &[u8]) -> bool {
+    is_regex(value)
+        || is_algorithms(value)
+        || is_date(value)
+        || is_public_key(value)
+        || is_short_number(value)
+        || is_dotted_name(value)
+        || is_number(value)
+        || is_versioned(value)
+        || is_glob(value)
+        || is_key_type(value)
+        || is_thumbprint(value)
+        || memchr::memmem::find(value, b"%s").is_some()
+}
+
+/// `-1.5027633662054623e-07`
+fn is_number(value: &[u8]) -> bool {
+    value.len() <= 40
+        && value.contains(&b'.')
+        && std::str::from_utf8(value).is_ok_and(|text| text.parse::<f64>().is_ok())
+}
+
+/// `Ed25519PublicKey`
+fn is_key_type(value: &[u8]) -> bool {
+    let ends = [&b"PublicKey"[..], b"PrivateKey"];
+    let head = ends.iter().find_map(|end| value.strip_suffix(*end));
+    head.is_some_and(|head| head.len() <= 12 && head.iter().all(u8::is_ascii_alphanumeric))
+}
+
+/// `*all*tokens*updated*`
+fn is_glob(value: &[u8]) -> bool {
+    let stars = value.iter().filter(|b| **b == b'*').count();
+    stars >= 3
+        && value
+            .iter()
+            .all(|b| b.is_ascii_alphabetic() || matches!(b, b'*' | b'_' | b'-'))
+}
+
+/// `3.0.1.dist-info/METADATA`: the version of a package is before it.
+fn is_versioned(value: &[u8]) -> bool {
+    let digits = value
+        .iter()
+        .take_while(|b| b.is_ascii_digit() || **b == b'.');
+    let version = digits.count();
+    let dots = value[..version].iter().filter(|b| **b == b'.').count();
+    let rest = &value[version..];
+    let parts = [&b"dist-info/"[..], b"egg-info/", b"data/"];
+    dots >= 2 && parts.iter().any(|part| rest.starts_with(part))
+}
+
+/// `joserfc:OKP:HKDF:Ed25519`, `H2C-OVERSIZE-DST-`: words of different length, in capitals or small
+/// letters; codes have groups of the same length.
+pub(super) fn is_label(value: &[u8]) -> bool {
+    let parts = value.split(|b| matches!(b, b'-' | b'_' | b':' | b'.' | b'/'));
+    let parts: Vec<&[u8]> = parts.filter(|part| !part.is_empty()).collect();
+    let is_even = |part: &[u8]| {
+        let has = |is: fn(&u8) -> bool| part.iter().any(is);
+        let digits = part.iter().filter(|b| b.is_ascii_digit()).count();
+        let capital = part[0].is_ascii_uppercase() && !part[1..].iter().any(u8::is_ascii_uppercase);
+        part[0].is_ascii_alphabetic()
+            && part.len() <= 14
+            && (digits <= 3 || is_algorithm(part))
+            && (is_algorithm(part)
+                || !has(u8::is_ascii_lowercase)
+                || !has(u8::is_ascii_uppercase)
+                || capital)
+    };
+    let is_known =
+        |part: &&&[u8]| is_algorithm(part) || part.len() >= 4 && super::values::is_wordy(part);
+    let known: usize = parts.iter().filter(is_known).map(|part| part.len()).sum();
+    let all: usize = parts.iter().map(|part| part.len()).sum();
+    let same = parts.windows(2).all(|pair| pair[0].len() == pair[1].len());
+    let is_plain = |b: &u8| b.is_ascii_alphanumeric() || b"-_:./".contains(b);
+    parts.len() >= 3
+        && !same
+        && value.len() <= 64
+        && value.iter().all(is_plain)
+        && parts.iter().all(|part| is_even(part))
+        && known * 2 >= all
+}
+
+/// `jwk-thumbprint:sha-256:DCdR…`
+fn is_thumbprint(value: &[u8]) -> bool {
+    [&b"sha-256:"[..], b"sha-384:", b"sha-512:"]
+        .iter()
+        .any(|mark| memchr::memmem::find(value, mark).is_some())
+}
+
+/// Returns true for a text that a program fills in, with nothing secret around: `{cluster}:{service}`.
+pub(super) fn is_template(value: &[u8]) -> bool {
+    let (mut rest, mut holes) = (Vec::new(), 0);
+    let mut at = 0;
+    while at < value.len() {
+        let inner = |b: &u8| b.is_ascii_alphanumeric() || b"_.[]'\"-: !".contains(b);
+        if value[at] == b'{'
+            && let Some(end) = value[at..].iter().position(|b| *b == b'}')
+            && end > 1
+            && value[at + 1..at + end].iter().all(inner)
+        {
+            (at, holes) = (at + end + 1, holes + 1);
+            continue;
+        }
+        rest.push(value[at]);
+        at += 1;
+    }
+    let has_digit = rest.iter().any(u8::is_ascii_digit);
+    let letters = rest.iter().filter(|b| b.is_ascii_alphabetic()).count();
+    holes > 0 && !has_digit && (letters <= 4 || super::values::is_wordy(&rest))
+}
+
+/// `dcp/17_12_22-103226.Developer_CL.tar`
+pub(super) fn is_file(value: &[u8]) -> bool {
+    const ENDS: [&[u8]; 12] = [
+        b".tar", b".zip", b".gz", b".json", b".txt", b".bin", b".jpg", b".png", b".pdf", b".html",
+        b".csv", b".log",
+    ];
+    let sources = [&b".c"[..], b".h", b".rs", b".py", b".js", b".go", b".md"];
+    let is_source = value.contains(&b'/') && sources.iter().any(|end| value.ends_with(end));
+    is_source || ENDS.iter().any(|end| value.ends_with(end))
+}
+
+/// `m2m-access-token-12345`: words that say what it would be, and a number that is counted up.
+pub(super) fn is_named_token(value: &[u8]) -> bool {
+    let parts = value.split(|b| matches!(b, b'-' | b'_'));
+    let parts: Vec<&[u8]> = parts.collect();
+    let says = |part: &&[u8]| {
+        let words = [
+            &b"token"[..],
+            b"secret",
+            b"key",
+            b"password",
+            b"credential",
+            b"jwt",
+        ];
+        words.contains(part)
+    };
+    let is_counted = |part: &[u8]| b"1234567890".starts_with(part);
+    let is_word = |part: &[u8]| {
+        part.len() <= 3 || part.len() <= 12 && part.iter().all(u8::is_ascii_lowercase)
+    };
+    parts.len() >= 3
+        && parts.iter().any(says)
+        && parts
+            .iter()
+            .all(|part| !part.is_empty() && (is_counted(part) || is_word(part)))
+}
+
+/// `RFC 2518`, `port 8080`: words and short numbers.
+pub(super) fn is_words_and_numbers(value: &[u8]) -> bool {
+    let mut parts = value.split(|b| *b == b' ').filter(|part| !part.is_empty());
+    let is_number = |part: &[u8]| part.len() <= 5 && part.iter().all(u8::is_ascii_digit);
+    let is_word = |part: &[u8]| part.len() <= 14 && part.iter().all(u8::is_ascii_alphabetic);
+    value.contains(&b' ') && parts.all(|part| is_number(part) || is_word(part))
+}
+
+/// `fs.s3.enableServerSideEncryption`, `www.python.org:080`
+fn is_dotted_name(value: &[u8]) -> bool {
+    let is_port = |b: &u8| b.is_ascii_digit();
+    let value = match memchr::memrchr(b':', value) {
+        Some(at) if value[at + 1..].iter().all(is_port) => &value[..at],
+        _ => value,
+    };
+    let parts: Vec<&[u8]> = value.split(|b| *b == b'.').collect();
+    let is_word = |part: &&[u8]| {
+        part.len() >= 2
+            && part[0].is_ascii_lowercase()
+            && part.iter().all(u8::is_ascii_alphanumeric)
+    };
+    parts.len() >= 3
+        && parts.iter().all(is_word)
+        && value.iter().filter(|b| b.is_ascii_digit()).count() <= 2
+}
+
+/// `0x4d595df4d0f33173`: 64 bits are no key.
+fn is_short_number(value: &[u8]) -> bool {
+    value.len() <= 21
+        && value.strip_prefix(b"0x").is_some_and(|digits| {
+            let end = digits.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+            (1..=16).contains(&end) && digits[end..].iter().all(|b| b"uUlL".contains(b))
+        })
+}
+
+/// Returns true for base64 of a public key as certificates have it (`SubjectPublicKeyInfo`, RFC 5280).
+fn is_public_key(value: &[u8]) -> bool {
+    const HEADS: [&[u8]; 7] = [
+        b"MFkwEwYHKoZIzj0CAQ",
+        b"MHYwEAYHKoZIzj0CAQ",
+        b"MIGbMBAGByqGSM49AgEG",
+        b"MCowBQYDK2Vw",
+        b"MCowBQYDK2Vu",
+        b"MIGfMA0GCSqGSIb3DQEBAQUAA4GN",
+        b"MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ",
+    ];
+    HEADS.iter().any(|head| value.starts_with(head))
+        || value.starts_with(b"MIICIjANBgkqhkiG9w0BAQEFAAOCAg")
+}
+
+fn is_regex(value: &[u8]) -> bool {
+    let has = |what: &[u8]| memchr::memmem::find(value, what).is_some();
+    let class =
+        memchr::memchr(b'[', value).is_some() && (has(b"a-z") || has(b"A-Z") || has(b"0-9"));
+    let escaped = has(b"\\w") || has(b"\\W") || has(b"\\d") || has(b"\\D") || has(b"\\s");
+    class
+        || has(b"(?:")
+        || has(b"(?P<")
+        || has(b"\\d{")
+        || escaped && (has(b"[") && has(b"]") || has(b"(") && has(b")"))
+}
+
+/// Names of algorithms and of their modes, without the sizes after them.
+const ALGORITHMS: &[&str] = &[
+    "sha", "md", "aes", "des", "gcm", "cbc", "ccm", "ctr", "cfb", "hmac", "rsa", "dsa", "ecdsa",
+    "ecdh", "ecdhe", "dhe", "dh", "psk", "chacha", "poly", "camellia", "aria", "ed", "x", "p",
+    "secp", "kdf", "hkdf", "pbkdf", "with", "tls",
+];
+
+/// `DHE-PSK-CAMELLIA128-SHA256`
+fn is_algorithms(value: &[u8]) -> bool {
+    let parts: Vec<&[u8]> = value
+        .split(|b| matches!(b, b'-' | b'_' | b'/' | b'+' | b'.'))
+        .collect();
+    let is_plain = |part: &&[u8]| {
+        let part = part.strip_suffix(b"kdf").unwrap_or(part);
+        let letters = part.iter().take_while(|b| b.is_ascii_alphabetic()).count();
+        let digits = part[letters..]
+            .iter()
+            .take_while(|b| b.is_ascii_digit())
+            .count();
+        letters <= 12 && digits <= 5 && letters + digits == part.len() && !part.is_empty()
+    };
+    let known = parts.iter().filter(|part| is_algorithm(part)).count();
+    let is_sized = |part: &&&[u8]| part.ends_with(b"kdf") && part.len() >= 9 && is_algorithm(part);
+    let derives = known == 1 && parts.len() == 2 && parts.iter().any(|part| is_sized(&part));
+    (known >= 2 && known * 2 >= parts.len() || derives) && parts.iter().all(is_plain)
+}
+
+fn is_algorithm(part: &[u8]) -> bool {
+    let letters = part.iter().take_while(|b| b.is_ascii_alphabetic()).count();
+    let name = part[..letters].to_ascii_lowercase();
+    let size = part[letters..]
+        .iter()
+        .take_while(|b| b.is_ascii_digit())
+        .count();
+    let rest = &part[letters + size..];
+    (rest.is_empty() || rest.eq_ignore_ascii_case(b"kdf"))
+        && ALGORITHMS.iter().any(|known| known.as_bytes() == name)
+}
+
+/// `1979-05-27T07:32:00Z`
+fn is_date(value: &[u8]) -> bool {
+    let shape = |b: &u8| match b {
+        b'0'..=b'9' => b'0',
+        other => *other,
+    };
+    let head: Vec<u8> = value.iter().take(11).map(shape).collect();
+    head == b"0000-00-00T" && value.len() <= 35
+}
