@@ -454,7 +454,9 @@ fn capture(cx: &Context) -> Finding {
     match (uncaptured::works_here(cx), set) {
         (Ok(()), CaptureMode::Off) => Finding::good(
             CHECK,
-            format!("off, and works here{except}: `bdr config set guard.capture auto` turns it on"),
+            format!(
+                "off, and works here{except}: `bdr config set guard.capture auto` turns it on again"
+            ),
         ),
         (Ok(()), _) => Finding::good(
             CHECK,

@@ -35,11 +35,12 @@ use crate::ui::{self, Ui, plural, prompt};
 
 mod captured;
 
-/// Take a snapshot, then run a command
+/// Run a command, and keep what it destroys
 ///
-/// Nothing is blocked: bdr saves a snapshot, then runs the command, and `bdr undo` reverses whatever it changed. The snapshot
-/// covers the paths that the command names, the project around you and your configured sources. A command that only reads runs
-/// right away. The exit status is the command's; 125 means that bdr failed and the command did not run.
+/// Nothing is blocked, and `bdr undo` reverses whatever the command changed. On Linux each of its calls that would destroy
+/// something waits until that is kept, wherever it is. Where that does not work, bdr saves a snapshot first: of the paths that the
+/// command names, the project around you and your configured sources. A command that only reads runs right away. The exit status
+/// is the command's; 125 means that bdr failed and the command did not run.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -66,7 +67,8 @@ pub(crate) struct GuardArgs {
     /// Most new bytes that the snapshot may store, like 512M or 250G
     #[arg(long, value_name = "SIZE", value_parser = bdr::model::config::parse_size)]
     max_bytes: Option<u64>,
-    /// Keep what each call of the command destroys, wherever it is, instead of a snapshot (Linux)
+    /// Keep what each call destroys, wherever it is (Linux): where it works, the default; always; or a
+    /// snapshot first
     #[arg(
         long,
         value_enum,

@@ -231,9 +231,10 @@ pub enum Summary {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CaptureMode {
     /// A snapshot of watched places before the command.
-    #[default]
+    #[cfg_attr(not(target_os = "linux"), default)]
     Off,
     /// Where it works; a snapshot elsewhere.
+    #[cfg_attr(target_os = "linux", default)]
     Auto,
     /// Or the command does not run.
     Only,
@@ -292,7 +293,7 @@ impl Default for GuardConfig {
             max_bytes: 512 << 20,
             max_files: 200_000,
             max_kept: 16 << 30,
-            capture: CaptureMode::Off,
+            capture: CaptureMode::default(),
             summary: Summary::Auto,
             rules: Vec::new(),
         }

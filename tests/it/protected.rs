@@ -66,6 +66,48 @@ fn each_operation_records_how_it_was_protected() {
 }
 
 #[test]
+fn by_default_a_guard_captures_where_that_works_and_says_so_before() {
+    let place = Place::with_repository();
+    if !captures(&place) {
+        return;
+    }
+    let bdr = |args: &[&str]| {
+        let mut command = place.bdr(args);
+        command.env_remove("BDR_GUARD_CAPTURE");
+        let output = command.env("BDR_BACKGROUND", "0").output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    place.write("a", b"a");
+    let elsewhere = place.path("home/elsewhere");
+    std::fs::write(
+        &elsewhere,
+        "in no work tree, no source and no word of the command",
+    )
+    .unwrap();
+    let line = "rm a; for f in \"$HOME\"/else*; do rm \"$f\"; done";
+    bdr(&["guard", "--", "sh", "-c", line]);
+    assert!(!elsewhere.exists());
+    assert_eq!(last(&place)["protection"]["by"], "capture");
+    bdr(&["undo", "--yes"]);
+    assert!(elsewhere.exists() && place.tree().join("a").exists());
+    let plan = bdr(&["guard", "--dry-run", "--", "rm", "a"]);
+    assert!(plan.contains("call by call"), "{plan}");
+    let plan = bdr(&["guard", "--capture", "off", "--dry-run", "--", "rm", "a"]);
+    assert!(
+        plan.contains("The snapshot before the command would cover"),
+        "{plan}"
+    );
+    let explained = bdr(&["explain", "rm a"]);
+    assert!(explained.contains("call by call"), "{explained}");
+    bdr(&["config", "set", "guard.capture", "off"]);
+    let explained = bdr(&["explain", "rm a"]);
+    assert!(!explained.contains("call by call"), "{explained}");
+    bdr(&["guard", "--", "rm", "a"]);
+    assert_eq!(last(&place)["protection"]["by"], "watched");
+}
+
+#[test]
 fn a_snapshot_in_place_of_capture_is_explained_in_the_log_and_once_on_the_terminal() {
     let place = Place::with_repository();
     for name in ["a", "b", "c"] {

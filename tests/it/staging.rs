@@ -242,7 +242,7 @@ fn a_guard_cut_anywhere_leaves_the_tree_or_the_way_back() {
 fn packing_cut_anywhere_loses_nothing() {
     let (mut step, mut cuts) = (1, 0);
     loop {
-        let place = place_with_big();
+        let place = place_with_big().watched();
         let before = picture(&place.tree());
         run(&place, &["guard", "--", "rm", "-rf", "big"], 0);
         let output = bdr(&place, &["settle"])

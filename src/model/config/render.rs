@@ -214,7 +214,7 @@ fn guard(out: &mut String, guard: &GuardConfig) {
     line(
         out,
         format_args!(
-            "{}capture = \"{}\"    # keep what each call destroys (Linux): off, auto, only",
+            "{}capture = \"{}\"    # keep what each call destroys (Linux): auto, only, off",
             mark(guard.capture != default.capture),
             guard.capture.word()
         ),
