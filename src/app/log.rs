@@ -1,5 +1,7 @@
 //! Operations, in words and as documents.
 
+use std::path::Path;
+
 use bdr::base::id::Id;
 use bdr::model::agent::MCP_HOST;
 use bdr::model::merge::Changes;
@@ -9,6 +11,7 @@ use bdr::repo::oplog::{Operation, OperationKind};
 use bdr::repo::origin::Origin;
 
 use crate::app::context::Context;
+use crate::app::error::Failure;
 use crate::ui::count;
 use crate::ui::table::shorten;
 
@@ -83,6 +86,62 @@ pub(crate) fn counts(operation: &Operation, minus: char) -> String {
     }
 }
 
+/// Returns the operations that a capture has not recorded yet, because their commands still run,
+/// oldest first.
+pub(crate) fn under_way(repo: &Repository) -> Vec<Operation> {
+    #[cfg(target_os = "linux")]
+    return bdr::protect::calls::under_way(repo);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = repo;
+        Vec::new()
+    }
+}
+
+/// Makes sure that no operation of a workspace still runs that is newer than `chosen`: without its
+/// record, whoever asks for the last one would get the one before.
+///
+/// # Errors
+/// One runs.
+pub(crate) fn check_under_way(
+    repo: &Repository,
+    workspace: &Path,
+    chosen: Option<Id>,
+) -> Result<(), Failure> {
+    let here = |o: &Operation| o.begin.cwd.as_path().starts_with(workspace);
+    let running = under_way(repo);
+    let newest = running.iter().rev().find(|o| here(o));
+    match newest.filter(|o| chosen.is_none_or(|id| id < o.begin.id)) {
+        None => Ok(()),
+        Some(operation) => Err(still_runs(operation, chosen)),
+    }
+}
+
+/// Returns the refusal to undo an operation that still runs.
+pub(crate) fn still_runs(operation: &Operation, before: Option<Id>) -> Failure {
+    let pid = operation.begin.pid;
+    let before = before.map_or_else(String::new, |id| {
+        format!("; the one before it: bdr undo {}", id.prefix(&[]))
+    });
+    Failure::Hinted {
+        error: Box::new(bdr::Error::Running {
+            command: title(operation, &[]),
+        }),
+        hint: format!("wait for process {pid}, or stop it, then: bdr undo{before}"),
+    }
+}
+
+/// Returns true if a capture has an operation in hand.
+fn is_captured_now(repo: &Repository, id: Id) -> bool {
+    #[cfg(target_os = "linux")]
+    return bdr::protect::calls::is_live(repo, id);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (repo, id);
+        false
+    }
+}
+
 /// Returns the state of an operation without an end: its processes may still run.
 pub(crate) fn unfinished(
     cx: &Context,
@@ -92,6 +151,7 @@ pub(crate) fn unfinished(
     match &operation.end {
         Some(end) => end.interrupted.then_some("interrupted"),
         None if repo.is_running(&operation.begin, cx.now) => Some("running"),
+        None if is_captured_now(repo, operation.begin.id) => Some("running"),
         None => Some("interrupted"),
     }
 }

@@ -146,6 +146,9 @@ pub enum Error {
         /// ` by process 123`, or empty.
         holder: String,
     },
+    /// A captured command is on record only when it has ended, and the answer depends on it.
+    #[error("`{command}` still runs, and can be undone when it has ended")]
+    Running { command: String },
     /// More bytes than the budget allows.
     #[error("`{}` holds {}; the budget is {}", crate::base::path::show(path.as_os_str()), crate::base::units::size(*bytes), crate::base::units::size(*budget))]
     OverBudget {
@@ -236,7 +239,7 @@ impl Error {
                 ErrorKind::Integrity
             }
             Self::Config { .. } => ErrorKind::Config,
-            Self::Busy { .. } => ErrorKind::Busy,
+            Self::Busy { .. } | Self::Running { .. } => ErrorKind::Busy,
             Self::Interrupted => ErrorKind::Interrupted,
         }
     }
@@ -267,6 +270,7 @@ impl Error {
             Self::Invalid { .. } => "invalid",
             Self::Tool { .. } => "tool",
             Self::Busy { .. } => "busy",
+            Self::Running { .. } => "running",
             Self::OverBudget { .. } => "over-budget",
             Self::NotCaptured { .. } => "not-captured",
             Self::WouldDeleteRepository { .. } => "would-delete-repository",

@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use bdr::base::path::{RepoPath, absolute, show};
 use bdr::base::units::size;
 use bdr::disk::fsutil::canonicalize;
-use bdr::find::discover::pattern_of;
 use bdr::model::config::{Config, Source, edit, path_text};
-use bdr::model::rules::{Matcher, Root, check_source_name};
+use bdr::model::rules::{Matcher, Root, check_source_name, pattern_of};
 use bdr::protect::walk::{Scan, WalkOptions, walk};
 use clap::Args;
 

@@ -123,22 +123,14 @@ pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
             &operations,
         );
     }
-    let named = match args.words.split_first() {
-        None => None,
-        Some((word, rest)) => match word.to_str().map(|text| resolve(&operations, text)) {
-            Some(Ok(operation)) => {
-                Some((done_again(cx, &repo, &operations, operation, rest), rest))
-            }
-            Some(Err(error @ Error::Ambiguous { .. })) => return Err(error.into()),
-            _ => None,
-        },
-    };
+    let named = named(cx, &repo, &operations, &args.words)?;
     let workspace = cx.workspace();
     let here = Here::new(&repo, &workspace);
     let (operation, paths) = match named {
         Some(named) => named,
         None => {
             let chosen = undo::choose(&operations, &here, args.all);
+            log::check_under_way(&repo, &workspace, chosen.as_ref().ok().map(|o| o.begin.id))?;
             // A record that cannot be read may be the newest, and we must not undo another one
             // instead.
             repo.check_log(chosen.as_ref().ok().map(|o| o.begin.id))?;
@@ -172,6 +164,32 @@ pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
         },
     };
     reverse(cx, &repo, &operations, operation, &done)
+}
+
+/// Returns the operation that the first word names, and the paths after it.
+fn named<'a, 'w>(
+    cx: &Context,
+    repo: &Repository,
+    operations: &'a [Operation],
+    words: &'w [OsString],
+) -> Result<Option<(&'a Operation, &'w [OsString])>, Failure> {
+    let Some((word, rest)) = words.split_first() else {
+        return Ok(None);
+    };
+    let Some(text) = word.to_str() else {
+        return Ok(None);
+    };
+    match resolve(operations, text) {
+        Ok(operation) => Ok(Some((
+            done_again(cx, repo, operations, operation, rest),
+            rest,
+        ))),
+        Err(error @ Error::Ambiguous { .. }) => Err(error.into()),
+        Err(_) => match resolve(&log::under_way(repo), text) {
+            Ok(operation) => Err(log::still_runs(operation, None)),
+            Err(_) => Ok(None),
+        },
+    }
 }
 
 /// Makes sure that nothing captured waits to be recorded: without it, the last operation would be

@@ -14,7 +14,7 @@ use crate::base::error::Result;
 use crate::base::path::{RepoPath, os_to_bytes};
 use crate::model::config::{Criticality, Source};
 use crate::model::reason::Reason;
-use crate::model::rules::{Matcher, Rules, Verdict};
+use crate::model::rules::{Matcher, Rules, Verdict, pattern_of};
 use known::{
     AGENTS, AGENTS_EXCLUDED, DOTFILES, NOT_DOTFILES, NOT_TOOLS, SMALL_BYTES, TOOL_BYTES,
     TOOL_FILES, TOOLS_BYTES, WORKSPACE,
@@ -464,25 +464,6 @@ fn included(path: &OsStr) -> String {
         Some(_) => pattern_of(path),
         None => format!("/{}", pattern_of(path)),
     }
-}
-
-/// Returns a pattern that matches this path: special characters escaped, with `*` for what is not
-/// UTF-8.
-pub fn pattern_of(path: &OsStr) -> String {
-    let bytes = os_to_bytes(path);
-    let mut out = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if matches!(c, '*' | '?' | '[' | ']' | '{' | '}' | '\\' | '!') {
-                out.push('\\');
-            }
-            out.push(c);
-        }
-        if !chunk.invalid().is_empty() {
-            out.push('*');
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -336,7 +336,7 @@ pub fn matching(
         Ok::<_, Error>(glob.compile_matcher())
     };
     let is_absolute = Path::new(pattern).is_absolute();
-    let place = globset::escape(&cwd.to_string_lossy());
+    let place = crate::model::rules::glob_of(&cwd.to_string_lossy());
     let by_place = compiled(&match is_absolute {
         true => pattern.to_owned(),
         false => format!("{}/{pattern}", place.trim_end_matches('/')),

@@ -481,7 +481,7 @@ impl Globs {
             let expanded = match (pattern.strip_prefix("~/"), &cx.home) {
                 (Some(rest), Some(home)) => {
                     let home = slashes(&home.to_string_lossy());
-                    format!("{}/{rest}", globset::escape(&home))
+                    format!("{}/{rest}", bdr::model::rules::glob_of(&home))
                 }
                 _ => pattern
                     .trim_end_matches('/')

@@ -19,6 +19,7 @@ mod pattern;
 
 use pattern::Pattern;
 pub(crate) use pattern::never_matches;
+pub use pattern::{glob_of, pattern_of};
 
 /// Which paths below a root are captured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]

@@ -28,7 +28,7 @@ mod trial;
 
 pub use after::{LeftOptions, go_on, linger, listener, record_left};
 pub use keep::Unkept;
-pub use left::{recover, waiting};
+pub use left::{recover, under_way, waiting};
 pub use run::{Protected, RunOptions, is_live, run};
 pub use session::Tally;
 pub use trial::usable;

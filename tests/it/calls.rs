@@ -291,7 +291,8 @@ fn what_changed_is_redone_and_undone_again() {
     let before = pictures(&place);
     captured(
         &place,
-        "rm -r d; echo new > a; mkdir n; echo 1 > n/f; chmod 600 mode",
+        r"rm -r d; echo new > a; mkdir n; echo 1 > n/f; chmod 600 mode; mkdir 'n[1]' 'n\d'
+        for name in 'a\b' '*' '[x]' '{a,b}' '!not' 'a?' '\*' '#c' ' b ' 'n[1]/f' 'n\d/f'; do echo 1 > $name; done".replace("$name", "\"$name\"").as_str(),
     );
     let after = pictures(&place);
     undone(&place, "first");

@@ -415,6 +415,15 @@ fn restore_takes_a_path_alone_and_patterns() {
     let said = place.run(&["pin", "a.md"], 1);
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(said.contains("bdr history a.md"), "{said}");
+    // What the directory is called is no pattern.
+    let odd = place.tree().join(r"back\slash [x] {y}");
+    std::fs::create_dir(&odd).unwrap();
+    std::fs::write(odd.join("f.md"), "as it was").unwrap();
+    place.run(&["backup"], 0);
+    std::fs::remove_file(odd.join("f.md")).unwrap();
+    let mut restore = place.bdr(&["restore", "*.md", "--yes"]);
+    assert!(restore.current_dir(&odd).status().unwrap().success());
+    assert_eq!(std::fs::read(odd.join("f.md")).unwrap(), b"as it was");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::app::context::Context;
 use crate::app::documents::{UndoAsked, UndoDocument};
 use crate::app::error::Failure;
 use crate::app::exit;
+use crate::app::log;
 use crate::app::time;
 use crate::ui::{plural, prompt};
 
@@ -58,6 +59,9 @@ pub(super) fn several(
             .filter(|operation| since.is_none_or(|since| operation.begin.time >= since))
             .collect(),
     };
+    if !matches!(range, Range::Session(_)) {
+        log::check_under_way(repo, &workspace, chosen.first().map(|o| o.begin.id))?;
+    }
     repo.check_log(chosen.last().map(|o| o.begin.id))?;
     if chosen.is_empty() {
         return Err(Error::NothingTo { verb: "undo" }.into());

@@ -1,8 +1,10 @@
 //! Rules of a root of which only some paths count: those that an operation touched.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::Rules;
+use super::pattern::{Pattern, pattern_of};
 use crate::base::path::RepoPath;
 
 /// Paths that rules name, at most. With more, a record would be large, and whoever looks takes the
@@ -43,8 +45,8 @@ impl Touched {
             tops = topmost(tops.iter().filter_map(RepoPath::parent).collect());
         }
         let text = |path: &RepoPath| {
-            let text = std::str::from_utf8(path.as_bytes()).ok()?.to_owned();
-            Some(globset::escape(&text)).filter(|text| !text.is_empty())
+            let text = std::str::from_utf8(path.as_bytes()).ok()?;
+            covering(text).filter(|text| !text.is_empty())
         };
         // A name that is no text cannot be in a rule.
         let mut include = tops.iter().map(text).collect::<Option<Vec<String>>>()?;
@@ -67,6 +69,16 @@ impl Touched {
         }
         Some(include)
     }
+}
+
+/// Returns the pattern of a path, or of the nearest directory above it whose path is not too long for
+/// one.
+fn covering(path: &str) -> Option<String> {
+    let mut above = Path::new(path).ancestors();
+    above.find_map(|path| {
+        let text = pattern_of(path.as_os_str());
+        Pattern::new(&text).is_ok().then_some(text)
+    })
 }
 
 /// Drops paths below others.
@@ -112,6 +124,53 @@ mod tests {
             }
             for neighbour in ["d0", "d0/f0", "d0/neighbour", "other", "d8/f0.o"] {
                 assert!(!rules.covers(&path(neighbour)), "{count} {neighbour}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_name_that_was_touched_is_covered_and_what_looks_like_it_is_not() {
+        let path = |text: &str| RepoPath::new(text).unwrap();
+        let rules = |top: &str| {
+            let touched = Touched {
+                tops: [path(top)].into(),
+                old: [path(top)].into(),
+                dirs: [path("d")].into(),
+            };
+            Matcher::new(&touched.rules()).unwrap()
+        };
+        let special = r"*?[]{}\!,^-~#@$&;|<>()'%+=:. ä";
+        for one in special.chars() {
+            for name in [
+                format!("d/{one}"),
+                format!("d/a{one}b"),
+                format!("d/{one}{one}"),
+                format!("d/{one}/f"),
+                format!("d/a{one}"),
+            ] {
+                // These are no names.
+                if name.split('/').any(|name| matches!(name, "." | "..")) {
+                    continue;
+                }
+                assert!(rules(&name).covers(&path(&name)), "{name}");
+                assert!(rules(&name).covers(&path(&format!("{name}.bdr-7f3a"))));
+                let other = name.replace(one, "x");
+                assert!(!rules(&name).covers(&path(&other)), "{name} {other}");
+                let other = name.replace(one, "");
+                if other != "d/" && !other.contains("//") {
+                    assert!(!rules(&name).covers(&path(&other)), "{name} {other}");
+                }
+            }
+        }
+        // Longer or deeper than a pattern may be: what is above it covers it.
+        for deep in [
+            "d/".repeat(400) + "f",
+            "*".repeat(250) + "/" + &"e!".repeat(120),
+        ] {
+            let long = format!("{deep}/{}", vec!["?".repeat(200); 12].join("/"));
+            for name in [&deep, &long] {
+                assert!(rules(name).covers(&path(name)), "{}", name.len());
+                assert!(!rules(name).covers(&path("other")));
             }
         }
     }

@@ -5,7 +5,10 @@
 //! directories (at the end: everything inside), `{a,b}` is either, and a backslash makes the next
 //! character literal. Paths are compared as bytes, component by component.
 
+use std::ffi::OsStr;
+
 use crate::base::error::{Error, Result};
+use crate::base::path::os_to_bytes;
 
 /// Limits: bytes of a pattern, its components, and the patterns that its braces make.
 const MAX_BYTES: usize = 4096;
@@ -432,6 +435,35 @@ fn fits(tokens: &[Token], name: &[u8]) -> bool {
             }
             (None, None) => return false,
         }
+    }
+}
+
+/// Returns a pattern that matches this path: special characters escaped, with `*` for what is not
+/// UTF-8.
+pub fn pattern_of(path: &OsStr) -> String {
+    let bytes = os_to_bytes(path);
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if matches!(c, '*' | '?' | '[' | ']' | '{' | '}' | '\\' | '!') {
+                out.push('\\');
+            }
+            out.push(c);
+        }
+        if !chunk.invalid().is_empty() {
+            out.push('*');
+        }
+    }
+    out
+}
+
+/// Returns a glob of the globset crate that matches this path. Its own function leaves backslashes
+/// as they are, and where they do not separate names they would escape what follows.
+pub fn glob_of(path: &str) -> String {
+    let glob = globset::escape(path);
+    match cfg!(windows) {
+        true => glob,
+        false => glob.replace('\\', "\\\\"),
     }
 }
 

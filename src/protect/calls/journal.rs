@@ -133,6 +133,16 @@ impl Journal {
     }
 }
 
+/// Reads the first line of a journal.
+///
+/// # Errors
+/// It cannot be read, or says nothing.
+pub(super) fn head(path: &Path) -> io::Result<Head> {
+    let mut line = Vec::new();
+    io::BufReader::new(crate::disk::fsutil::open_own(path)?).read_until(b'\n', &mut line)?;
+    Ok(serde_json::from_slice(&line)?)
+}
+
 /// Reads a journal as far as it goes.
 ///
 /// # Errors

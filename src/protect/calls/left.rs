@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::journal::{self, Read};
-use super::record::{Ended, part_from_living, sort, write};
-use super::run::captures;
+use super::journal::{self, Head, Read};
+use super::record::{Ended, begun, part_from_living, sort, write};
+use super::run::{captures, is_live};
 use super::sorted::Taken;
 use crate::base::error::Result;
 use crate::base::id::OperationId;
 use crate::disk::fsutil::{self, Lock, OwnTree, Sharing};
 use crate::repo::Repository;
 use crate::repo::layout;
+use crate::repo::oplog::Operation;
 
 /// Something captured that nobody records any more, locked.
 struct Left {
@@ -54,15 +55,28 @@ pub fn recover(
 pub fn waiting(repo: &Repository) -> Vec<OperationId> {
     let left = left(repo).into_iter();
     let mut ids: Vec<OperationId> = left
-        .filter(|left| is_wanted(repo, left))
+        .filter(|left| is_wanted(repo, &left.found.head))
         .map(|left| left.found.head.id)
         .collect();
     ids.sort_unstable();
     ids
 }
 
-fn is_wanted(repo: &Repository, left: &Left) -> bool {
-    let head = &left.found.head;
+/// Returns the operations that are being captured and have touched something, oldest first: they
+/// are on record only when their commands have ended.
+pub fn under_way(repo: &Repository) -> Vec<Operation> {
+    let place = captures(repo);
+    let found = fsutil::read_dir(&place).into_iter().flatten().flatten();
+    let heads = found.filter_map(|entry| journal::head(&entry.path().join("journal")).ok());
+    let running = heads.filter(|head| is_wanted(repo, head) && is_live(repo, head.id));
+    let mut all: Vec<Operation> = running
+        .map(|head| Operation::recorded(begun(&head), None))
+        .collect();
+    all.sort_by_key(|operation| operation.begin.id);
+    all
+}
+
+fn is_wanted(repo: &Repository, head: &Head) -> bool {
     let is_recorded = matches!(repo.storage().size(&layout::end(head.id)), Ok(Some(_)));
     !is_recorded && head.repository == repo.id()
 }
@@ -99,7 +113,7 @@ fn left(repo: &Repository) -> Vec<Left> {
 
 /// Records an operation; false if it is on record already.
 fn record(repo: &Repository, left: Left, never: &[PathBuf], now: DateTime<Utc>) -> Result<bool> {
-    let is_wanted = is_wanted(repo, &left);
+    let is_wanted = is_wanted(repo, &left.found.head);
     let Left { own, found, _lock } = left;
     if is_wanted {
         let mut taken = Taken {

@@ -117,7 +117,7 @@ pub(super) fn write(
     };
     sorted.note_touches(repo);
     let id = before.as_ref().map(|before| before.id);
-    let begin = begin_of(repo, head, id, &sorted, taken);
+    let begin = begin_of(head, id, &sorted, taken);
     batch.begin(&begin)?;
     let end = End {
         exit: ended.exit,
@@ -134,13 +134,7 @@ pub(super) fn write(
     Ok(Operation::recorded(begin, Some(end)))
 }
 
-fn begin_of(
-    repo: &Repository,
-    head: &Head,
-    before: Option<SnapshotId>,
-    sorted: &Sorted,
-    taken: &Taken,
-) -> Begin {
+fn begin_of(head: &Head, before: Option<SnapshotId>, sorted: &Sorted, taken: &Taken) -> Begin {
     let note = |path: &PathBuf, reason: &str| PathNote {
         path: RawName(path.clone().into_os_string()),
         reason: reason.to_owned(),
@@ -153,30 +147,38 @@ fn begin_of(
         let reason = Reason::Unseen.because(&taken.unseen.to_string());
         not_captured.push(note(&cwd, &reason));
     }
+    Begin {
+        before,
+        not_captured,
+        ..begun(head)
+    }
+}
+
+/// Returns the record of an operation as far as it is known when it begins.
+pub(super) fn begun(head: &Head) -> Begin {
     let words = (head.argv.clone(), head.cwd.clone());
     Begin {
         label: head.label.clone(),
-        before,
-        not_captured,
         remote: head.remote.clone(),
         pid: head.pid,
         protection: Protection::by(Keeping::Capture),
         session: head.session,
         chain: head.chain.clone(),
-        ..Begin::new(repo.id(), head.id, OperationKind::Guard, head.time, words)
+        ..Begin::new(
+            head.repository,
+            head.id,
+            OperationKind::Guard,
+            head.time,
+            words,
+        )
     }
 }
 
 /// Returns the record of a session, which stands for its operations.
-pub(super) fn begin_of_session(repo: &Repository, head: &Head) -> Begin {
-    let words = (head.argv.clone(), head.cwd.clone());
+pub(super) fn begin_of_session(head: &Head) -> Begin {
     Begin {
-        label: head.label.clone(),
-        remote: head.remote.clone(),
-        pid: head.pid,
-        protection: Protection::by(Keeping::Capture),
         session: Some(head.id),
-        ..Begin::new(repo.id(), head.id, OperationKind::Guard, head.time, words)
+        ..begun(head)
     }
 }
 

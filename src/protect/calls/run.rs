@@ -194,7 +194,7 @@ fn whole_session<'k>(
     let place = captures(repo);
     // As long as its lock is held, every bdr below knows that it is captured.
     let files = claimed(&place.join(head.id.to_string())).context("write", &place)?;
-    let begin = begin_of_session(repo, &head);
+    let begin = begin_of_session(&head);
     repo.begin(&begin)?;
     let end = |ended: Ended| {
         let id = begin.id;

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 use super::faults::{as_nobody, given_to_nobody, is_root, skipped, works};
-use super::{Pictures, assert_same, captured, guard, pictures, usable, world};
+use super::{Pictures, assert_same, captured, guard, pictures, undone, usable, waiting, world};
 use crate::support::Place;
 use crate::support::cli::stderr;
 
@@ -348,4 +348,60 @@ fn what_an_ordinary_user_leaves_running_is_captured() {
     assert_eq!(undo.status.code(), Some(0), "{}", stderr(&undo));
     // bdr's own files are in that home.
     assert_same(&before[0], &pictures(&place)[0], "as nobody");
+}
+
+#[test]
+fn what_still_runs_is_in_the_log_and_no_undo_takes_the_one_before_it_instead() {
+    let place = world();
+    if !usable(&place) {
+        return;
+    }
+    let state = || -> Vec<(String, String)> {
+        let log = place.run(&["log", "--json"], 0);
+        let log: Value = serde_json::from_slice(&log.stdout).unwrap();
+        let operations = log["data"]["operations"].as_array().unwrap().iter();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        operations
+            .map(|one| (text(&one["short"]), text(&one["state"])))
+            .collect()
+    };
+    captured(&place, "echo earlier > a");
+    let before = pictures(&place);
+    let mut child = waiting(&place, "rm -r d; echo now; read x; rm mode");
+    let listed = state();
+    let [(id, running), (earlier, done)] = &listed[..] else {
+        panic!("{listed:?}");
+    };
+    assert_eq!((running.as_str(), done.as_str()), ("running", "finished"));
+    let shown = place.run(&["show", id], 0);
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("running"));
+    let now = pictures(&place);
+    for line in [
+        &["undo", "--yes"][..],
+        &["undo", "--dry-run"],
+        &["undo", "--last", "2", "--yes"],
+        &["undo", "--since", "1h", "--yes"],
+        &["undo", id, "--yes"],
+    ] {
+        let said = stderr(&place.run(line, 11));
+        assert!(said.contains("still runs"), "{line:?}: {said}");
+        assert_eq!(
+            said.contains(&format!("bdr undo {earlier}")),
+            line.len() < 3 || line[1].starts_with("--"),
+            "{line:?}: {said}"
+        );
+        assert_eq!(now, pictures(&place), "{line:?}");
+    }
+    // Elsewhere it is nobody's last operation.
+    let other = place.path("home/notes");
+    let undo = place.bdr(&["undo", "--yes"]).current_dir(&other).output();
+    assert!(!stderr(&undo.unwrap()).contains("still runs"));
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    assert!(child.wait().unwrap().success());
+    let listed = state();
+    assert!(listed.iter().all(|(_, state)| state == "finished"));
+    undone(&place, "when it has ended");
+    for (before, after) in before.iter().zip(&pictures(&place)) {
+        assert_same(before, after, "when it has ended");
+    }
 }
