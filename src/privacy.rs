@@ -157,7 +157,7 @@ fn scan_mapped(
         }
     }
     if profile != Profile::Off {
-        phi::scan(text, profile == Profile::Strict, &mut secrets);
+        phi::scan(name, text, profile == Profile::Strict, &mut secrets);
     }
     if profile != Profile::Strict {
         // Numbers that documentation uses; some were never given out.
@@ -184,7 +184,7 @@ pub struct Rules {
 }
 
 /// Incremented when the detectors change, so that everything is examined again.
-pub const DETECTORS: u32 = 4;
+pub const DETECTORS: u32 = 5;
 
 impl Rules {
     pub fn new(profile: Profile) -> Self {

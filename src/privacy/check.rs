@@ -350,16 +350,6 @@ pub(super) fn hetu(text: &[u8]) -> bool {
         && b"0123456789ABCDEFHJKLMNPRSTUVWXY"[(n % 31) as usize] == last.to_ascii_uppercase()
 }
 
-/// Swedish personal number: Luhn over its last ten digits.
-pub(super) fn personnummer(text: &[u8]) -> bool {
-    let d = digits(text);
-    let d = if d.len() == 12 { &d[2..] } else { &d[..] };
-    d.len() == 10
-        && luhn(d)
-        && (1..=12).contains(&(d[2] * 10 + d[3]))
-        && (1..=91).contains(&(d[4] * 10 + d[5]))
-}
-
 /// UK national insurance number: no prefix that is never issued (HMRC, NIM39110).
 pub(super) fn nino(text: &[u8]) -> bool {
     let t = compact(text);
@@ -452,18 +442,113 @@ pub(super) fn za_id(text: &[u8]) -> bool {
         && d[10] <= 2
 }
 
-/// Bitcoin address by its form: base 58 of 25 to 34 characters, or bech32.
+/// Bitcoin address: base 58 with four bytes of its double SHA-256 at the end, or bech32 (BIP 173,
+/// BIP 350).
 pub(super) fn bitcoin(text: &[u8]) -> bool {
-    let mixed = text.iter().any(u8::is_ascii_digit) && text.iter().any(u8::is_ascii_alphabetic);
-    mixed
-        && (text.starts_with(b"bc1")
-            || text.iter().any(u8::is_ascii_uppercase) && text.iter().any(u8::is_ascii_lowercase))
+    match text.strip_prefix(b"bc1") {
+        Some(data) => bech32(data),
+        None => base58(text),
+    }
+}
+
+fn base58(text: &[u8]) -> bool {
+    use crate::base::id::Digest;
+    const LETTERS: &[u8] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+    let mut bytes = [0_u8; 25];
+    for b in text {
+        let Some(place) = LETTERS.iter().position(|l| l == b) else {
+            return false;
+        };
+        let mut carry = place as u32;
+        for byte in bytes.iter_mut().rev() {
+            carry += u32::from(*byte) * 58;
+            *byte = carry as u8;
+            carry >>= 8;
+        }
+        if carry > 0 {
+            return false;
+        }
+    }
+    Digest::of(&Digest::of(&bytes[..21]).0).0[..4] == bytes[21..]
+}
+
+fn bech32(data: &[u8]) -> bool {
+    const LETTERS: &[u8] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
+    const STEPS: [u32; 5] = [
+        0x3b6a_57b2,
+        0x2650_8e6d,
+        0x1ea1_19fa,
+        0x3d42_33dd,
+        0x2a14_62b3,
+    ];
+    let step = |sum: u32, value: u32| {
+        let mixed = STEPS.iter().enumerate();
+        let mixed = mixed.filter(|(i, _)| sum >> (25 + i) & 1 == 1);
+        mixed.fold((sum & 0x1ff_ffff) << 5 ^ value, |sum, (_, with)| sum ^ with)
+    };
+    // What "bc" adds.
+    let start = [3, 3, 0, 2, 3]
+        .iter()
+        .fold(1, |sum, value| step(sum, *value));
+    let places: Option<Vec<usize>> = data
+        .iter()
+        .map(|b| LETTERS.iter().position(|l| l == b))
+        .collect();
+    places.is_some_and(|places| {
+        let sum = places
+            .iter()
+            .fold(start, |sum, place| step(sum, *place as u32));
+        matches!(sum, 1 | 0x2bc8_30a3)
+    })
 }
 
 /// A number in a national form that is not a date, a version or one repeated digit.
 pub(super) fn phone(text: &[u8]) -> bool {
     let d = digits(text);
     (7..=15).contains(&d.len()) && !is_flat(&d) && !(d.len() == 8 && date(text))
+}
+
+/// A name of a person rather than a label in some language: it begins with a capital letter and has
+/// none of the words that name a field.
+pub(super) fn name(text: &[u8]) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let has = |what: &&[u8]| memchr::memmem::find(&lower, what).is_some();
+    let labels = [
+        &b"name"[..],
+        b"nombre",
+        b"prenom",
+        b"surname",
+        b"required",
+        b"enter",
+        b"{",
+        b"%",
+        b"$",
+    ];
+    text.first()
+        .is_some_and(|b| b.is_ascii_uppercase() || !b.is_ascii())
+        && !text.iter().any(u8::is_ascii_digit)
+        && !labels.iter().any(has)
+}
+
+/// An address of a street: a number, and a word of three letters or more; no URL, no path.
+pub(super) fn place(text: &[u8]) -> bool {
+    let is_word = |word: &[u8]| {
+        word.len() >= 3
+            && word
+                .iter()
+                .all(|b| b.is_ascii_alphabetic() || !b.is_ascii())
+    };
+    text.split(|b| matches!(b, b' ' | b',' | b'.')).any(is_word)
+        && text.contains(&b' ')
+        && !text
+            .iter()
+            .any(|b| matches!(b, b'@' | b':' | b'{' | b'%' | b'$'))
+}
+
+/// The same beside a word: digits in a row are ten or more, or begin with 0.
+pub(super) fn phone_beside(text: &[u8]) -> bool {
+    let is_row = text.iter().all(u8::is_ascii_digit);
+    phone(text) && (!is_row || text.len() >= 10 || text.first() == Some(&b'0'))
 }
 
 #[cfg(test)]

@@ -12,8 +12,12 @@ use regex::bytes::{Regex, RegexSet};
 use super::check;
 use super::{Finding, Group};
 
+mod checks;
+mod columns;
+mod identifiers;
 mod rules;
 
+use identifiers::{Identifier, Proof};
 use rules::{RULES, Role, Rule};
 
 struct Compiled {
@@ -88,6 +92,8 @@ const TRIGGERS: &[&str] = &[
     "vehicle",
     "med rec",
     "ss#",
+    "pid|",
+    "insured",
     "hic",
 ];
 
@@ -99,11 +105,12 @@ fn is_worth(line: &[u8]) -> bool {
         aho_corasick::AhoCorasick::builder()
             .ascii_case_insensitive(true)
             .kind(Some(aho_corasick::AhoCorasickKind::DFA))
-            .build(TRIGGERS)
+            .build(TRIGGERS.iter().copied().chain(identifiers::triggers()))
             .ok()
     });
     let is_word = |m: &aho_corasick::Match| is_whole_word(line, m.start(), m.len());
-    let has = |find: &aho_corasick::AhoCorasick| find.find_iter(line).any(|m| is_word(&m));
+    let has =
+        |find: &aho_corasick::AhoCorasick| find.find_overlapping_iter(line).any(|m| is_word(&m));
     find.as_ref().is_some_and(has) || has_dashed(line)
 }
 
@@ -148,8 +155,17 @@ fn has_dashed(line: &[u8]) -> bool {
 const PIECE: usize = 64 * 1024;
 const OVERLAP: usize = 512;
 
-/// Finds everything, line by line, and in pieces where a line is long.
-pub(super) fn scan(text: &[u8], strict: bool, found: &mut Vec<Finding>) {
+/// Finds everything, line by line, and in pieces where a line is long; and in a table what its
+/// columns are. `name` is that of the file.
+pub(super) fn scan(name: &[u8], text: &[u8], strict: bool, found: &mut Vec<Finding>) {
+    lines(text, strict, found);
+    let lower = name.to_ascii_lowercase();
+    if lower.ends_with(b".csv") || lower.ends_with(b".tsv") {
+        columns::scan(text, strict, found);
+    }
+}
+
+fn lines(text: &[u8], strict: bool, found: &mut Vec<Finding>) {
     let mut at = 0;
     while at < text.len() {
         let end = memchr::memchr(b'\n', &text[at..]).map_or(text.len(), |p| at + p + 1);
@@ -169,54 +185,178 @@ pub(super) fn scan(text: &[u8], strict: bool, found: &mut Vec<Finding>) {
 }
 
 fn line(text: &[u8], range: Range<usize>, strict: bool, found: &mut Vec<Finding>) {
-    let compiled = compiled(strict);
     let piece = &text[range.clone()];
+    let compiled = compiled(strict);
     let hits = compiled.set.matches(piece);
-    if !hits.matched_any() {
-        return;
-    }
     let lower = piece.to_ascii_lowercase();
-    let ibans = if strict { iban_like(piece) } else { Vec::new() };
+    let line = Line {
+        text,
+        range,
+        piece,
+        lower: &lower,
+        strict,
+        ibans: if strict { iban_like(piece) } else { Vec::new() },
+    };
+    let before = found.len();
     for hit in &hits {
         let rule = &RULES[compiled.numbers[hit]];
-        let regex = compiled.each[hit].get_or_init(|| {
-            regex::bytes::RegexBuilder::new(rule.form)
-                .unicode(false)
-                .build()
-                .ok()
-        });
-        let Some(regex) = regex else { continue };
-        for captures in regex.captures_iter(piece) {
+        let regex = compiled.each[hit].get_or_init(|| identifiers::compile(rule.form));
+        if let Some(regex) = regex {
+            line.by_rule(rule, regex, found);
+        }
+    }
+    // What is known to be a patient's number is nobody's passport.
+    let known = found[before..].iter().filter(|one| one.group == Group::Phi);
+    let offset = line.range.start;
+    let known = known
+        .map(|one| one.range.start - offset..one.range.end - offset)
+        .collect();
+    line.identifiers(known, found);
+}
+
+/// A line or a piece of one.
+struct Line<'t> {
+    text: &'t [u8],
+    range: Range<usize>,
+    piece: &'t [u8],
+    /// The same in lower case.
+    lower: &'t [u8],
+    strict: bool,
+    /// What has the form of an IBAN: its digits are nothing else.
+    ibans: Vec<Range<usize>>,
+}
+
+impl Line<'_> {
+    fn by_rule(&self, rule: &Rule, regex: &Regex, found: &mut Vec<Finding>) {
+        for captures in regex.captures_iter(self.piece) {
             let Some(all) = captures.get(0) else { continue };
             let mut span = captures.get(1).unwrap_or(all).range();
             if rule.kind == "iban" {
                 // The match may include the words that follow.
-                let Some(end) = iban_end(&piece[span.clone()]) else {
+                let Some(end) = iban_end(&self.piece[span.clone()]) else {
                     continue;
                 };
                 span.end = span.start + end;
             }
-            if !(rule.check)(&piece[span.clone()])
-                || is_part(piece, &span, rule)
-                || rule.kind != "iban"
-                    && ibans
-                        .iter()
-                        .any(|i| i.start <= span.start && span.end <= i.end)
+            if !(rule.check)(&self.piece[span.clone()])
+                || is_part(self.piece, &span, rule)
+                || rule.kind != "iban" && self.is_in_iban(&span)
             {
                 continue;
             }
-            if !rule.context.is_empty() && !has_context(text, &range, &lower, &span, rule.context) {
+            if !rule.context.is_empty() && !self.has_word(&span, rule.context.iter().copied()) {
                 continue;
             }
-            found.push(Finding {
-                range: range.start + span.start..range.start + span.end,
-                group: match rule.role {
-                    Role::Person => Group::Pii,
-                    _ => Group::Phi,
-                },
-                kind: rule.kind,
-            });
+            let group = match rule.role {
+                Role::Person => Group::Pii,
+                _ => Group::Phi,
+            };
+            found.push(self.finding(span, group, rule.kind));
         }
+    }
+
+    fn finding(&self, span: Range<usize>, group: Group, kind: &'static str) -> Finding {
+        Finding {
+            range: self.range.start + span.start..self.range.start + span.end,
+            group,
+            kind,
+        }
+    }
+
+    fn is_in_iban(&self, span: &Range<usize>) -> bool {
+        let contains = |i: &Range<usize>| i.start <= span.start && span.end <= i.end;
+        self.ibans.iter().any(contains)
+    }
+
+    /// Finds the identifiers of the countries. A number is one of them: the best of those that have
+    /// a word beside it, or else the first.
+    fn identifiers(&self, mut taken: Vec<Range<usize>>, found: &mut Vec<Finding>) {
+        if !self.piece.iter().any(u8::is_ascii_digit) {
+            return;
+        }
+        let mut all: Vec<(bool, Range<usize>, &Identifier)> = Vec::new();
+        for one in identifiers::candidates(self.piece, self.lower, self.strict) {
+            let Some(regex) = one.regex() else { continue };
+            for captures in regex.captures_iter(self.piece) {
+                let Some(span) = captures.get(1).map(|group| group.range()) else {
+                    continue;
+                };
+                if let Some(has_word) = self.proves(one, &span) {
+                    all.push((has_word, span, one));
+                }
+            }
+        }
+        all.sort_by_key(|(has_word, _, one)| (!has_word, one.patient != Some(Role::Strong)));
+        for (has_word, span, one) in all {
+            if taken
+                .iter()
+                .any(|t| t.start < span.end && span.start < t.end)
+            {
+                continue;
+            }
+            let group = match one.patient {
+                Some(_) if has_word => Group::Phi,
+                _ => Group::Pii,
+            };
+            taken.push(span.clone());
+            found.push(self.finding(span, group, one.kind));
+        }
+    }
+
+    /// Returns whether a word is beside an identifier, if it counts.
+    fn proves(&self, one: &Identifier, span: &Range<usize>) -> Option<bool> {
+        let value = &self.piece[span.clone()];
+        let upper = value.to_ascii_uppercase();
+        if !(one.check)(&upper) || is_within(self.piece, span) || self.is_in_iban(span) {
+            return None;
+        }
+        let words = one.words.iter().filter(|word| self.strict || !word.strict);
+        if self.has_word(span, words.map(|word| &*word.text)) {
+            return Some(true);
+        }
+        let is_enough = match one.proof {
+            Proof::Form => !is_continued(self.piece, span),
+            Proof::Alone => identifiers::is_alone(self.piece, span),
+            Proof::Words => false,
+        };
+        (self.strict && is_enough).then_some(false)
+    }
+
+    /// Returns true if one of the words is within reach: 80 bytes before, on the line and the one
+    /// above, or 40 characters after.
+    fn has_word<'w>(
+        &self,
+        span: &Range<usize>,
+        words: impl Iterator<Item = &'w str> + Clone,
+    ) -> bool {
+        let from = span.start.saturating_sub(80);
+        let after = self.lower[span.end..].iter();
+        // Of a character of several bytes only the first counts.
+        let characters = after
+            .enumerate()
+            .filter(|(_, b)| !(0x80..0xc0).contains(*b));
+        let to = characters.map(|(at, _)| span.end + at).nth(40);
+        let to = to.unwrap_or(self.lower.len());
+        let near = &self.lower[from..to];
+        let has = |near: &[u8]| {
+            words.clone().any(|word| {
+                let word = word.as_bytes();
+                memchr::memmem::find_iter(near, word).any(|at| is_whole_word(near, at, word.len()))
+            })
+        };
+        if has(near) {
+            return true;
+        }
+        // The line above explains this one: `Phone:` and the number below.
+        if from == 0 && self.range.start > 1 {
+            let above_from = self.text[..self.range.start - 1]
+                .iter()
+                .rposition(|b| *b == b'\n')
+                .map_or(0, |p| p + 1);
+            let above_from = above_from.max(self.range.start.saturating_sub(60));
+            return has(&self.text[above_from..self.range.start].to_ascii_lowercase());
+        }
+        false
     }
 }
 
@@ -225,30 +365,56 @@ fn is_part(piece: &[u8], span: &Range<usize>, rule: &Rule) -> bool {
     if matches!(
         rule.kind,
         "email"
+            | "url"
             | "date"
             | "age"
             | "health-text"
             | "ip-address"
             | "patient-name"
             | "old-age"
-            | "fi-hetu"
     ) {
         return false;
     }
-    let before = span.start.checked_sub(1).map_or(b' ', |i| piece[i]);
-    let after = piece.get(span.end).copied().unwrap_or(b' ');
-    let after2 = piece.get(span.end + 1).copied().unwrap_or(b' ');
-    before == b'.' && span.start >= 2 && piece[span.start - 2].is_ascii_digit()
-        || before == b'-' && span.start >= 2 && piece[span.start - 2].is_ascii_alphanumeric()
-        || matches!(after, b'.' | b'-' | b'_')
-            && after2.is_ascii_alphanumeric()
-            && rule.kind != "phone"
-        || before == b' '
-            && span.start >= 2
-            && piece[span.start - 2].is_ascii_digit()
-            && rule.context.is_empty()
-            && rule.strict
-        || matches!(before, b'_' | b'/' | b'$')
+    follows_more(piece, span)
+        || rule.kind != "phone" && goes_on(piece, span)
+        || rule.context.is_empty() && rule.strict && is_continuation(piece, span)
+}
+
+fn is_within(piece: &[u8], span: &Range<usize>) -> bool {
+    follows_more(piece, span) || goes_on(piece, span)
+}
+
+fn follows_more(piece: &[u8], span: &Range<usize>) -> bool {
+    let at = |back| span.start.checked_sub(back).and_then(|at| piece.get(at));
+    let (before, before2) = (at(1).copied(), at(2).copied().unwrap_or(b' '));
+    match before {
+        Some(b'.') => before2.is_ascii_digit(),
+        Some(b'-') => before2.is_ascii_alphanumeric(),
+        Some(b'_' | b'/' | b'$' | b'\\') => true,
+        _ => false,
+    }
+}
+
+fn goes_on(piece: &[u8], span: &Range<usize>) -> bool {
+    matches!(piece.get(span.end), Some(b'.' | b'-' | b'_'))
+        && piece
+            .get(span.end + 1)
+            .is_some_and(u8::is_ascii_alphanumeric)
+}
+
+/// Returns true if a number goes on with the same spaces before.
+fn is_continuation(piece: &[u8], span: &Range<usize>) -> bool {
+    span.start >= 2 && piece[span.start - 1] == b' ' && piece[span.start - 2].is_ascii_digit()
+}
+
+/// Returns true if there are more digits beside, as in a table of numbers.
+fn is_continued(piece: &[u8], span: &Range<usize>) -> bool {
+    let after = piece.get(span.end) == Some(&b' ')
+        && piece.get(span.end + 1).is_some_and(u8::is_ascii_digit);
+    let plain = piece[span.clone()]
+        .iter()
+        .all(|b| b.is_ascii_digit() || *b == b' ');
+    is_continuation(piece, span) || plain && after
 }
 
 /// Returns everything with the form of an IBAN, right or wrong: its digits are nothing else.
@@ -273,39 +439,6 @@ fn iban_end(text: &[u8]) -> Option<usize> {
     })
 }
 
-/// Returns true if one of the words is within reach: 80 bytes before, on the line and the one
-/// above, or 40 bytes after.
-fn has_context(
-    text: &[u8],
-    range: &Range<usize>,
-    lower: &[u8],
-    span: &Range<usize>,
-    words: &[&str],
-) -> bool {
-    let from = span.start.saturating_sub(80);
-    let to = (span.end + 40).min(lower.len());
-    let near = &lower[from..to];
-    let has = |near: &[u8]| {
-        words.iter().any(|word| {
-            let word = word.as_bytes();
-            memchr::memmem::find_iter(near, word).any(|at| is_whole_word(near, at, word.len()))
-        })
-    };
-    if has(near) {
-        return true;
-    }
-    // The line above explains this one: `Phone:` and the number below.
-    if from == 0 && range.start > 1 {
-        let above_from = text[..range.start - 1]
-            .iter()
-            .rposition(|b| *b == b'\n')
-            .map_or(0, |p| p + 1);
-        let above = &text[above_from.max(range.start.saturating_sub(60))..range.start];
-        return has(&above.to_ascii_lowercase());
-    }
-    false
-}
-
 /// What the findings say about a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Verdict {
@@ -318,6 +451,12 @@ pub(super) enum Verdict {
 pub(super) fn verdict<'a>(kinds: impl Iterator<Item = &'a str>) -> Verdict {
     let (mut identifier, mut health) = (false, false);
     for kind in kinds {
+        let patients = identifiers::all().iter().filter(|one| one.kind == kind);
+        match patients.filter_map(|one| one.patient).next() {
+            Some(Role::Strong) => return Verdict::Phi,
+            Some(_) => identifier = true,
+            None => identifier |= columns::KINDS.contains(&kind),
+        }
         let roles = RULES
             .iter()
             .filter(|r| r.kind == kind && r.role != Role::Person);

@@ -44,6 +44,7 @@ mod histories;
 mod hook;
 mod hooks;
 mod hostile;
+mod identifiers;
 mod import;
 mod incident;
 mod mcp;
