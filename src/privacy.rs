@@ -8,6 +8,7 @@ use std::ops::Range;
 
 pub use crate::base::id::Fingerprint;
 use class::Class;
+pub use why::{Why, is_text, masked, why};
 
 mod check;
 mod class;
@@ -22,6 +23,7 @@ mod source;
 pub mod structure;
 mod tokens;
 mod values;
+mod why;
 mod words;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

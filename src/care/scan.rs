@@ -20,7 +20,20 @@ pub struct Scanned {
     pub examined: Examined,
     /// Line of each finding, from 1, in the order of the findings.
     pub lines: Vec<u64>,
+    /// What stands there, with every value replaced by its shape: the first of each kind.
+    pub samples: Vec<Sample>,
 }
+
+/// A finding to look at.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    pub kind: &'static str,
+    pub line: u64,
+    pub masked: String,
+}
+
+/// Most samples of a kind in one file.
+const SAMPLES: usize = 3;
 
 #[derive(Debug, Clone, Default)]
 pub struct ScanReport {
@@ -32,11 +45,16 @@ pub struct ScanReport {
     pub problems: Vec<PathNote>,
 }
 
-/// Scans files and directories.
+/// Scans files and directories; with `sample`, keeps masked examples.
 ///
 /// # Errors
 /// A named path cannot be read, or the user stopped it.
-pub fn scan(paths: &[PathBuf], rules: &Rules, monitor: &dyn Monitor) -> Result<ScanReport> {
+pub fn scan(
+    paths: &[PathBuf],
+    rules: &Rules,
+    sample: bool,
+    monitor: &dyn Monitor,
+) -> Result<ScanReport> {
     let mut report = ScanReport::default();
     let mut files: Vec<(PathBuf, u64)> = Vec::new();
     for path in paths {
@@ -68,7 +86,7 @@ pub fn scan(paths: &[PathBuf], rules: &Rules, monitor: &dyn Monitor) -> Result<S
             if monitor.stopped() {
                 break;
             }
-            let looked = look_at(path, rules);
+            let looked = look_at(path, rules, sample);
             monitor.advance(1, *size);
             let Ok(mut collected) = collected.lock() else {
                 break;
@@ -112,12 +130,13 @@ fn problem(path: &Path, error: &dyn std::fmt::Display) -> PathNote {
     }
 }
 
-fn look_at(path: &Path, rules: &Rules) -> Result<Option<Scanned>> {
+fn look_at(path: &Path, rules: &Rules, sample: bool) -> Result<Option<Scanned>> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|mut file| file.read_to_end(&mut bytes))
         .context("read", path)?;
-    let examined = privacy::examine(&os_to_bytes(path.as_os_str()), &bytes, rules);
+    let name = os_to_bytes(path.as_os_str());
+    let examined = privacy::examine(&name, &bytes, rules);
     if examined.findings.is_empty() {
         return Ok(None);
     }
@@ -131,9 +150,28 @@ fn look_at(path: &Path, rules: &Rules) -> Result<Option<Scanned>> {
         }
         lines.push(line);
     }
+    let samples = match sample && privacy::is_text(&name, &bytes) {
+        true => samples(&bytes, &examined, &lines),
+        false => Vec::new(),
+    };
     Ok(Some(Scanned {
         path: path.to_path_buf(),
         examined,
         lines,
+        samples,
     }))
+}
+
+fn samples(bytes: &[u8], examined: &Examined, lines: &[u64]) -> Vec<Sample> {
+    let mut found: Vec<Sample> = Vec::new();
+    for (number, (finding, line)) in examined.findings.iter().zip(lines).enumerate() {
+        if found.iter().filter(|one| one.kind == finding.kind).count() < SAMPLES {
+            found.push(Sample {
+                kind: finding.kind,
+                line: *line,
+                masked: privacy::masked(bytes, &examined.findings, number),
+            });
+        }
+    }
+    found
 }

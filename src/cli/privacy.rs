@@ -111,11 +111,14 @@ fn why(cx: &Context, file: &std::path::Path) -> Result<u8, Failure> {
             (privacy::Group::Secret, _, false) => "to be sealed",
             _ => "seen",
         };
+        let why = privacy::why(&bytes, finding);
         list.push(WhyFinding {
             line,
             kind: finding.kind,
             group: finding.group.as_str(),
             key: key.clone(),
+            rule: why.rule.clone(),
+            word: why.word.clone(),
             fingerprint: fingerprint.to_string(),
             allowed,
             in_vault: kept,
@@ -123,7 +126,12 @@ fn why(cx: &Context, file: &std::path::Path) -> Result<u8, Failure> {
         rows.push(vec![
             format!("line {line}"),
             finding.kind.to_owned(),
-            key,
+            match (&why.word, key.is_empty()) {
+                (Some(word), true) => format!("{}: {word}", why.rule),
+                (Some(word), false) => format!("{key}  ({}: {word})", why.rule),
+                (None, true) => why.rule,
+                (None, false) => format!("{key}  ({})", why.rule),
+            },
             fingerprint.to_string(),
             what.to_owned(),
         ]);
@@ -146,6 +154,12 @@ fn why(cx: &Context, file: &std::path::Path) -> Result<u8, Failure> {
         text.push_str(&format!("  {line}\n"));
     }
     cx.ui.data(&text)?;
+    if let Some(sealed) = rows.iter().find(|row| row[4].contains("sealed")) {
+        cx.ui.say(&format!(
+            "No secret? bdr privacy allow {} --reason '…'",
+            sealed[3]
+        ));
+    }
     Ok(exit::OK)
 }
 

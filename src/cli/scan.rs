@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bdr::base::units::size;
-use bdr::care::scan::{self, Scanned};
+use bdr::care::scan::{self, ScanReport, Scanned};
 use bdr::privacy::{Profile, Treatment};
 use clap::Args;
 
@@ -16,12 +16,13 @@ use crate::ui::{self, plural};
 
 /// Look for secrets and patient data in files
 ///
-/// Prints where something was found, what kind it is and how a backup treats it, never the value. Changes nothing.
+/// Prints where something was found, what kind it is and how a backup treats it, never the value. Sums up by kind and names the files with most if there are many. Changes nothing.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   bdr scan
   bdr scan ~/.claude.json .env
+  bdr scan --sample 3 ~/work
   bdr scan --profile strict --check src")]
 pub(crate) struct ScanArgs {
     /// Files and directories, instead of the current directory
@@ -30,10 +31,19 @@ pub(crate) struct ScanArgs {
     /// How much to look for, instead of the configured profile
     #[arg(long, value_enum, value_name = "PROFILE")]
     profile: Option<ProfileArg>,
+    /// Show up to N examples of each kind, with every value replaced by its shape (`aaaAAA000`)
+    #[arg(long, value_name = "N")]
+    sample: Option<usize>,
+    /// List every file, however many there are
+    #[arg(long)]
+    all: bool,
     /// Exit with 1 if something is found
     #[arg(long)]
     check: bool,
 }
+
+/// With more files than this, those with most findings stand for the others.
+const FEW: usize = 10;
 
 /// Profiles by name.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -67,7 +77,7 @@ pub(crate) fn run(cx: &Context, args: &ScanArgs) -> Result<u8, Failure> {
     };
     let rules = cx.privacy_rules(args.profile.map(Profile::from));
     let progress = cx.progress();
-    let report = scan::scan(&paths, &rules, &progress)?;
+    let report = scan::scan(&paths, &rules, args.sample.is_some(), &progress)?;
     drop(progress);
     let code = if !report.problems.is_empty() {
         exit::PARTIAL
@@ -81,11 +91,7 @@ pub(crate) fn run(cx: &Context, args: &ScanArgs) -> Result<u8, Failure> {
         cx.ui.document("scan", code, &data)?;
         return Ok(code);
     }
-    let mut text = String::new();
-    for file in &report.files {
-        text.push_str(&words(cx, file));
-    }
-    cx.ui.data(&text)?;
+    cx.ui.data(&listing(cx, args, &report))?;
     let found: usize = report.files.iter().map(|f| f.examined.findings.len()).sum();
     cx.ui.say(&format!(
         "{} in {} of {} ({}).",
@@ -94,7 +100,87 @@ pub(crate) fn run(cx: &Context, args: &ScanArgs) -> Result<u8, Failure> {
         ui::count(report.scanned),
         size(report.bytes),
     ));
+    if let Some(first) = report.files.first() {
+        cx.ui.say(&format!(
+            "Why: bdr privacy why {0}. No secret? bdr privacy allow {0} --reason '…'",
+            cx.shown_absolute(&most(&report).first().unwrap_or(&first).path)
+        ));
+    }
     Ok(code)
+}
+
+/// Returns the files with most findings first.
+fn most(report: &ScanReport) -> Vec<&Scanned> {
+    let mut files: Vec<&Scanned> = report.files.iter().collect();
+    files.sort_by_key(|file| std::cmp::Reverse(file.examined.findings.len()));
+    files
+}
+
+fn listing(cx: &Context, args: &ScanArgs, report: &ScanReport) -> String {
+    let mut text = String::new();
+    let many = report.files.len() > FEW && !args.all;
+    if many || args.sample.is_some() {
+        text.push_str(&by_kind(cx, report, args.sample.unwrap_or(0)));
+    }
+    if args.sample.is_some() {
+        return text;
+    }
+    if !many {
+        for file in &report.files {
+            text.push_str(&words(cx, file));
+        }
+        return text;
+    }
+    text.push_str("Most in:\n");
+    for file in most(report).into_iter().take(FEW) {
+        text.push_str(&words(cx, file));
+    }
+    text.push_str(&format!(
+        "{} more: bdr scan --all\n",
+        plural((report.files.len() - FEW) as u64, "file")
+    ));
+    text
+}
+
+/// Sums up by kind, most first, each with up to `examples` masked examples from different files.
+fn by_kind(cx: &Context, report: &ScanReport, examples: usize) -> String {
+    let mut kinds: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for file in &report.files {
+        let mut seen: Vec<&str> = Vec::new();
+        for finding in &file.examined.findings {
+            let sums = kinds.entry(finding.kind).or_default();
+            sums.0 += 1;
+            if !seen.contains(&finding.kind) {
+                sums.1 += 1;
+                seen.push(finding.kind);
+            }
+        }
+    }
+    let mut kinds: Vec<(&str, (u64, u64))> = kinds.into_iter().collect();
+    kinds.sort_by_key(|(kind, (findings, _))| (std::cmp::Reverse(*findings), *kind));
+    let mut text = String::new();
+    for (kind, (findings, files)) in kinds {
+        text.push_str(&format!(
+            "{findings:>8}  {kind}, in {}\n",
+            plural(files, "file")
+        ));
+        // One of each file before the second of any.
+        let rounds = (0..3).flat_map(|round| {
+            report.files.iter().filter_map(move |file| {
+                let mut of_kind = file.samples.iter().filter(|one| one.kind == kind);
+                of_kind.nth(round).map(|one| (file, one))
+            })
+        });
+        for (file, one) in rounds.take(examples) {
+            text.push_str(&format!(
+                "            {}:{}  {}\n",
+                cx.shown_absolute(&file.path),
+                one.line,
+                one.masked
+            ));
+        }
+    }
+    text
 }
 
 /// Returns what a backup does with a file.

@@ -18,6 +18,7 @@ mod places;
 mod value;
 
 pub(super) use commands::in_argv;
+pub(super) use judge::deciding;
 use judge::{explained, is_argument, named};
 use places::{after_word, pem, public_pem, url_password};
 

@@ -42,6 +42,12 @@ fn bit_of(a: u8, b: u8, c: u8) -> usize {
     (usize::from(a) << 8 ^ usize::from(b) << 4 ^ usize::from(c).wrapping_mul(0x9e5)) & 0xffff
 }
 
+/// Returns true if a kind is one of the tokens'.
+pub(super) fn has_kind(kind: &str) -> bool {
+    let mut lines = TEXT.lines().filter(|line| !line.starts_with('#'));
+    lines.any(|line| line.split_whitespace().next() == Some(kind))
+}
+
 pub(super) fn is_word(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b == b'_'
 }

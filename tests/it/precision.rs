@@ -396,3 +396,64 @@ fn what_documentation_makes_up_is_sealed_only_by_the_strict_profile() {
     assert!(!ssn("111-22-3333") && !ssn("078-05-1120"));
     assert!(ssn("536-22-8174"));
 }
+
+/// What a person needs to judge a tree, and never a value.
+#[test]
+fn a_scan_sums_up_and_shows_examples_without_values() {
+    let place = crate::support::Place::with_repository();
+    let value = |n: usize| format!("q7Tz4mPw9LrB2xYcV8nK3dJ{}", char::from(b'a' + n as u8));
+    for n in 0..12 {
+        let secret = value(n);
+        let line = format!("let client_secret = \"{secret}\";\n");
+        place.write(&format!("src/f{n}.rs"), line.repeat(n + 1).as_bytes());
+    }
+    place.write(
+        "README.md",
+        b"curl -u me:hunter2-Xk9vQ https://a.internal/\n",
+    );
+    let values: Vec<String> = (0..12)
+        .map(value)
+        .chain(["hunter2-Xk9vQ".to_owned()])
+        .collect();
+    let out = |args: &[&str]| {
+        let done = place.run(args, 0);
+        let said =
+            String::from_utf8(done.stdout).unwrap() + &String::from_utf8(done.stderr).unwrap();
+        for value in &values {
+            assert!(!said.contains(value.as_str()), "{args:?}: {said}");
+        }
+        said
+    };
+    let short = out(&["scan"]);
+    assert!(short.contains("78  generic, in 12 files"), "{short}");
+    assert!(short.contains("3 files more: bdr scan --all"), "{short}");
+    let most = short.find("f11.rs").unwrap();
+    assert!(
+        most < short.find("f10.rs").unwrap() && !short.contains("f0.rs"),
+        "{short}"
+    );
+    assert!(out(&["scan", "--all"]).contains("f0.rs"));
+    let samples = out(&["scan", "--sample", "2"]);
+    assert_eq!(
+        samples
+            .matches("client_secret = \"a0Aa0aAa0AaA0aAaA0aA0aAa")
+            .count(),
+        2,
+        "{samples}"
+    );
+    assert!(samples.contains("me:aaaaaa0-Aa0aA"), "{samples}");
+    let json = place.json(&["scan", "--sample", "1"]);
+    assert_eq!(json["kinds"]["generic"]["findings"], 78);
+    assert_eq!(json["files"][0]["samples"][0]["line"], 1);
+    // Why, and from there it is let through in one step.
+    place.init();
+    let file = place.tree().join("src/f0.rs");
+    let why = out(&["privacy", "why", file.to_str().unwrap()]);
+    assert!(why.contains("the name before it: client_secret"), "{why}");
+    let step = why.split("bdr privacy allow ").nth(1).unwrap();
+    let fingerprint = step.split(' ').next().unwrap();
+    out(&["privacy", "allow", fingerprint, "--reason", "a test"]);
+    let why = place.json(&["privacy", "why", file.to_str().unwrap()]);
+    assert_eq!(why["findings"][0]["allowed"], true);
+    assert_eq!(why["findings"][0]["word"], "client_secret");
+}

@@ -15,10 +15,19 @@ use super::paths::{At, Note, notes};
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct ScanDocument {
+    /// How many findings there are of each kind, and in how many files.
+    kinds: BTreeMap<&'static str, KindDocument>,
     files: Vec<ScannedDocument>,
     scanned: u64,
     bytes: u64,
     problems: Vec<Note>,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct KindDocument {
+    findings: u64,
+    files: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -28,6 +37,17 @@ struct ScannedDocument {
     at: At,
     treatment: &'static str,
     findings: Vec<ScanFinding>,
+    /// With `--sample`: lines with every value replaced by its shape.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    samples: Vec<SampleDocument>,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct SampleDocument {
+    kind: &'static str,
+    line: u64,
+    masked: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -41,7 +61,20 @@ struct ScanFinding {
 
 impl ScanDocument {
     pub(crate) fn new(report: &ScanReport) -> Self {
+        let mut kinds: BTreeMap<&'static str, KindDocument> = BTreeMap::new();
+        for file in &report.files {
+            let mut seen = Vec::new();
+            for finding in &file.examined.findings {
+                let kind = kinds.entry(finding.kind).or_default();
+                kind.findings += 1;
+                if !seen.contains(&finding.kind) {
+                    kind.files += 1;
+                    seen.push(finding.kind);
+                }
+            }
+        }
         Self {
+            kinds,
             files: report.files.iter().map(ScannedDocument::new).collect(),
             scanned: report.scanned,
             bytes: report.bytes,
@@ -62,6 +95,13 @@ impl ScannedDocument {
                     kind: finding.kind,
                     line: *line,
                     bytes: finding.range.len(),
+                })
+                .collect(),
+            samples: (file.samples.iter())
+                .map(|one| SampleDocument {
+                    kind: one.kind,
+                    line: one.line,
+                    masked: one.masked.clone(),
                 })
                 .collect(),
         }
@@ -95,6 +135,10 @@ pub(crate) struct WhyFinding {
     pub(crate) kind: &'static str,
     pub(crate) group: &'static str,
     pub(crate) key: String,
+    /// The rule that found it.
+    pub(crate) rule: String,
+    /// The name that decided, if one did.
+    pub(crate) word: Option<String>,
     pub(crate) fingerprint: String,
     pub(crate) allowed: bool,
     pub(crate) in_vault: bool,

@@ -156,6 +156,12 @@ pub(super) fn is_number_of_request(name: &[u8], value: &[u8]) -> bool {
         && NAMES.iter().any(|known| name.ends_with(known.as_bytes()))
 }
 
+/// Returns true for the number of a thing that is named by a path: `"alias/aws/xray": "e9b758eb-…"`.
+pub(super) fn is_number_of_thing(text: &[u8], name: usize, value: &[u8]) -> bool {
+    let dashes: Vec<usize> = memchr::memchr_iter(b'-', value).collect();
+    dashes == [8, 13, 18, 23] && value.len() == 36 && text[..name].ends_with(b"/")
+}
+
 /// Returns true for the first argument of `define('NAME', 'value')`.
 pub(super) fn is_defined(text: &[u8], name: usize) -> bool {
     let before = &text[name.saturating_sub(24)..name];

@@ -5,7 +5,8 @@ use std::ops::Range;
 use super::around::{
     calls_a_member, is_badge, is_called, is_called_password, is_checksum, is_command, is_cut_call,
     is_defined, is_denied_after, is_expansion, is_indexed, is_label_in_call, is_no_bare_value,
-    is_number_of_request, is_pattern, is_plain_cookie, is_resource, is_subscript, is_type_path,
+    is_number_of_request, is_number_of_thing, is_pattern, is_plain_cookie, is_resource,
+    is_subscript, is_type_path,
 };
 use super::value::{Joint, Value, after_name, skip_space, value_after, value_before, whole_name};
 use super::{Style, secret};
@@ -427,7 +428,7 @@ pub(super) fn explained(text: &[u8], start: usize, end: usize, style: Style) -> 
                 || value.len() >= 20 && (kind == Look::Random || style.strict)
         }
         Strength::Weak => {
-            service && value.len() >= 16
+            service && value.len() >= 16 && !is_number_of_thing(text, name.start, value)
                 || kind == Look::Random
                     && value.len() >= 28
                     && !joined_by_space
@@ -521,4 +522,31 @@ pub(super) fn word_before(text: &[u8], at: usize) -> Option<Range<usize>> {
         from -= 1;
     }
     (from < end).then_some(from..end)
+}
+
+/// Returns the name that made a value a secret: the nearest one before it on its line that says so.
+pub(in crate::privacy) fn deciding(text: &[u8], value: &Range<usize>) -> Option<Range<usize>> {
+    let line = memchr::memrchr(b'\n', &text[..value.start]).map_or(0, |at| at + 1);
+    let from = line.max(value.start.saturating_sub(200));
+    let says = |name: &Range<usize>| {
+        let (strong, service) = judged(&text[name.clone()]);
+        strong > Strength::None || service
+    };
+    let mut end = value.start;
+    while end > from {
+        if !is_word(text[end - 1]) {
+            end -= 1;
+            continue;
+        }
+        let mut start = end;
+        while start > from && (is_word(text[start - 1]) || matches!(text[start - 1], b'-' | b'.')) {
+            start -= 1;
+        }
+        if says(&(start..end)) {
+            return Some(start..end);
+        }
+        end = start;
+    }
+    // A configuration has it in another place: `"name": "TOKEN", "value": "…"`.
+    None
 }
