@@ -6,14 +6,14 @@
 //! Wherever this is interrupted, everything stored can still be restored, and the next run
 //! continues.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use crate::base::error::{Error, Result};
 use crate::base::id::{Digest, SnapshotId};
 use crate::base::monitor::{Monitor, Phase};
 use crate::base::path::os_to_bytes;
-use crate::model::manifest::{Entry, Kind};
+use crate::model::manifest::{Content, Entry, Kind};
 use crate::protect::capture::{Sealing, seal_bytes};
 use crate::protect::guard::redacted;
 use crate::repo::Repository;
@@ -44,6 +44,8 @@ pub struct RescanReport {
     pub checked: u64,
     /// Exposed files, by path.
     pub exposed: Vec<Exposed>,
+    /// Paths of files that were sealed although today's rules let them be, in order.
+    pub opened: Vec<String>,
     /// Contents that are too large, or cannot be read.
     pub skipped: u64,
     pub rewritten: u64,
@@ -75,6 +77,8 @@ enum Fate {
     Stays,
     /// It is replaced by this.
     Becomes(Box<Sealing>),
+    /// It was sealed, and is nothing to seal any more.
+    Opens,
 }
 
 #[derive(Default)]
@@ -86,11 +90,14 @@ struct Work {
     /// Blobs with content that has to go.
     bad: DigestSet,
     exposed: BTreeMap<String, (HashSet<SnapshotId>, BTreeMap<String, u64>)>,
+    opened: BTreeSet<String>,
 }
 
 fn key_of(entry: &Entry) -> Option<(Digest, Vec<u8>)> {
-    let content = entry.body.content.as_ref()?;
-    Some((content.digest, entry.path.name().to_vec()))
+    let content = entry.body.content.as_ref().map(|content| content.digest);
+    // Of a file that is sealed as a whole there is only the keyed digest.
+    let digest = content.or_else(|| entry.body.sealed.as_ref().map(|sealed| sealed.mac))?;
+    Some((digest, entry.path.name().to_vec()))
 }
 
 impl Work {
@@ -116,19 +123,25 @@ impl Work {
                         &entry,
                         &os_to_bytes(absolute.as_os_str()),
                     )?;
-                    let fate = key_of(&entry).and_then(|key| self.fates.get(&key));
-                    if let Some(Fate::Becomes(sealing)) = fate {
-                        let kinds = sealing.sealed.kinds.clone();
-                        self.exposed
-                            .entry(place)
-                            .or_insert_with(|| (HashSet::new(), kinds))
-                            .0
-                            .insert(snapshot.id);
+                    match key_of(&entry).and_then(|key| self.fates.get(&key)) {
+                        Some(Fate::Becomes(sealing)) => {
+                            let kinds = sealing.sealed.kinds.clone();
+                            self.exposed
+                                .entry(place)
+                                .or_insert_with(|| (HashSet::new(), kinds))
+                                .0
+                                .insert(snapshot.id);
+                        }
+                        Some(Fate::Opens) => {
+                            self.opened.insert(place);
+                        }
+                        Some(Fate::Stays) | None => {}
                     }
                 }
             }
             monitor.advance(1, 0);
         }
+        self.report.opened = self.opened.iter().cloned().collect();
         self.report.exposed = std::mem::take(&mut self.exposed)
             .into_iter()
             .map(|(path, (snapshots, kinds))| Exposed {
@@ -147,18 +160,26 @@ impl Work {
         entry: &Entry,
         path: &[u8],
     ) -> Result<()> {
-        let (Some(key), Some(content)) = (key_of(entry), &entry.body.content) else {
+        let content = entry.body.content.as_ref();
+        let Some(key) = key_of(entry) else {
             return Ok(());
         };
-        if entry.kind != Kind::File || self.fates.contains_key(&key) || content.as_kept().is_some()
+        if entry.kind != Kind::File
+            || self.fates.contains_key(&key)
+            || content.is_some_and(|content| content.as_kept().is_some())
         {
             return Ok(());
         }
-        self.report.checked += 1;
         // Values sealed before are sealed again from the original, if it is here.
         let sealed_before = entry.body.sealed.is_some();
         let whole_here = repo.is_whole_here(&entry.body);
-        let bytes = if content.size() > MAX_BYTES || sealed_before && !whole_here {
+        if content.is_none() && !whole_here {
+            // Nothing of it is stored, and nothing can be.
+            return Ok(());
+        }
+        self.report.checked += 1;
+        let size = content.map_or(entry.size, |content| content.size());
+        let bytes = if size > MAX_BYTES || sealed_before && !whole_here {
             Err(Error::Interrupted)
         } else {
             reader.original_to_vec(&entry.body)
@@ -174,9 +195,11 @@ impl Work {
                         old.values == new.sealed.values && old.whole == new.sealed.whole
                     }) =>
                 {
-                    self.bad.extend(content.blobs());
+                    self.bad
+                        .extend(content.into_iter().flat_map(Content::blobs));
                     Fate::Becomes(Box::new(new))
                 }
+                None if sealed_before => Fate::Opens,
                 _ => Fate::Stays,
             },
         };

@@ -64,7 +64,7 @@ enum Command {
     /// Check everything that is stored against the current rules
     #[command(after_help = "Examples:\n  bdr privacy rescan\n  bdr privacy rescan --purge --yes")]
     Rescan {
-        /// Seal what is found in every snapshot, and delete the unsealed copies
+        /// Seal what is found in every snapshot, delete the unsealed copies, and store in the clear what is sealed for nothing
         #[arg(long)]
         purge: bool,
         /// Do not ask
@@ -271,6 +271,15 @@ fn look_again(cx: &Context, purge: bool, yes: bool) -> Result<u8, Failure> {
             size(before)
         ),
     });
+    if !report.opened.is_empty() {
+        let n = plural(report.opened.len() as u64, "file");
+        text.push_str(&match purge {
+            false => {
+                format!("{n} sealed for nothing by today's rules: bdr privacy rescan --purge\n")
+            }
+            true => format!("{n} sealed for nothing stored in the clear.\n"),
+        });
+    }
     if report.skipped > 0 {
         text.push_str(&format!(
             "{} could not be checked (exit 3).\n",

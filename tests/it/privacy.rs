@@ -807,6 +807,43 @@ fn what_rules_seal_no_more_is_stored_in_the_clear_by_the_next_backup() {
     assert_eq!(read(&place, "old.env"), content);
 }
 
+/// What is gone from the disk was sealed for nothing in old snapshots as well: they get it back while
+/// the vault has it.
+#[test]
+fn what_rules_seal_no_more_comes_back_into_old_snapshots_from_the_vault() {
+    let mut chance = Chance::new(85);
+    let place = Place::with_repository();
+    let (one, two, other) = (chance.text(32), chance.text(32), chance.text(32));
+    let env = format!("API_KEY={one}\nMODE=1\n");
+    place.write("old.env", env.as_bytes());
+    // All of it is in the vault.
+    place.write("store.kdbx", two.as_bytes());
+    place.write("stays.env", format!("API_KEY={other}\n").as_bytes());
+    place.init();
+    let id = first_snapshot(&place);
+    let names = ["old.env", "store.kdbx"];
+    for name in names {
+        let file = place.tree().join(name);
+        std::fs::remove_file(&file).unwrap();
+        let file = file.to_str().unwrap();
+        place.run(&["privacy", "allow", file, "--reason", "a test"], 0);
+    }
+    place.run(&["backup"], 0);
+    let report = place.json(&["privacy", "rescan"]);
+    assert_eq!(report["opened"].as_array().unwrap().len(), 2, "{report}");
+    assert_eq!(report["exposed"].as_array().unwrap().len(), 0, "{report}");
+    place.run(&["privacy", "rescan", "--purge", "--yes"], 0);
+    place.run(&["verify", "--level", "full"], 0);
+    let report = place.json(&["privacy", "rescan"]);
+    assert_eq!(report["opened"].as_array().unwrap().len(), 0, "{report}");
+    assert_clean(&place, &[other], "what stays sealed");
+    lose_the_vault(&place);
+    for name in names {
+        place.run(&["restore", "--yes", &id, name], 0);
+    }
+    assert_eq!((read(&place, names[0]), read(&place, names[1])), (env, two));
+}
+
 #[test]
 fn a_log_that_grows_is_sealed_line_by_line() {
     let mut chance = Chance::new(88);

@@ -167,6 +167,8 @@ pub(crate) struct AllowDocument {
 pub(crate) struct RescanDocument {
     checked: u64,
     exposed: Vec<ExposedDocument>,
+    /// Paths of files that today's rules seal no more.
+    opened: Vec<String>,
     skipped: u64,
     purged: bool,
     rewritten: u64,
@@ -192,6 +194,7 @@ impl RescanDocument {
         Self {
             checked: report.checked,
             exposed: report.exposed.iter().map(exposed).collect(),
+            opened: report.opened.clone(),
             skipped: report.skipped,
             purged,
             rewritten: report.rewritten,

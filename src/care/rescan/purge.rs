@@ -29,7 +29,7 @@ pub(super) fn purge(work: &mut Work, repo: &Repository, monitor: &dyn Monitor) -
         Ok(json) => serde_json::from_slice(&json).unwrap_or_default(),
         Err(_) => DigestSet::default(),
     };
-    if work.bad.is_empty() && unfinished.is_empty() {
+    if work.bad.is_empty() && work.opened.is_empty() && unfinished.is_empty() {
         return Ok(());
     }
     monitor.phase(Phase::Storing, work.snapshots.len() as u64, 0);
@@ -72,8 +72,8 @@ struct Purge<'a> {
 }
 
 impl Purge<'_> {
-    /// Returns the records to rewrite: those with changes, and those that name packs that go.
-    fn snapshots(&mut self, monitor: &dyn Monitor) -> Result<Vec<Snapshot>> {
+    /// Returns the records to rewrite: those with changes (true), and those that name packs that go.
+    fn snapshots(&mut self, monitor: &dyn Monitor) -> Result<Vec<(Snapshot, bool)>> {
         let mut changed = Vec::new();
         for mut snapshot in self.work.snapshots.clone() {
             let mut touched = false;
@@ -89,7 +89,7 @@ impl Purge<'_> {
                 root.base = Some(new);
             }
             if touched || snapshot.kind == SnapshotKind::Full {
-                changed.push(snapshot);
+                changed.push((snapshot, touched));
             }
             monitor.advance(1, 0);
         }
@@ -123,9 +123,20 @@ impl Purge<'_> {
     /// Replaces an entry's content by its sealed form; content that shares a blob with it is stored
     /// again, whole.
     fn replace(&mut self, root: &str, entry: &mut Entry) -> Result<bool> {
-        let (Some(key), Some(content)) = (key_of(entry), entry.body.content.clone()) else {
+        let Some(key) = key_of(entry) else {
             return Ok(false);
         };
+        if let Some(Fate::Opens) = self.work.fates.get(&key) {
+            let bytes = self.reader.original_to_vec(&entry.body)?;
+            let digest = Digest::of(&bytes);
+            if self.written.insert(digest) {
+                self.writer
+                    .add(&meta(&name_of(root, entry)), &bytes, Some(digest))?;
+            }
+            entry.body.content = Some(Content::whole(digest, bytes.len() as u64));
+            entry.body.sealed = None;
+            return Ok(true);
+        }
         if let Some(Fate::Becomes(new)) = self.work.fates.get(&key) {
             entry.body.content = None;
             if let Some(bytes) = &new.bytes {
@@ -139,6 +150,9 @@ impl Purge<'_> {
             entry.body.sealed = Some(new.sealed.clone());
             return Ok(true);
         }
+        let Some(content) = entry.body.content.clone() else {
+            return Ok(false);
+        };
         if !content
             .blobs()
             .iter()
@@ -200,7 +214,7 @@ impl Purge<'_> {
     }
 
     /// Publishes what was stored, then writes the journal, then the records; returns how many.
-    fn commit(self, changed: Vec<Snapshot>, going: &DigestSet) -> Result<u64> {
+    fn commit(self, changed: Vec<(Snapshot, bool)>, going: &DigestSet) -> Result<u64> {
         let packs = self.writer.finish()?;
         self.repo.vault().flush()?;
         self.repo.remember_packs(&packs);
@@ -208,10 +222,10 @@ impl Purge<'_> {
         storage::put(self.repo.storage(), JOURNAL, &journal)
             .map_err(|e| Error::storage("write", JOURNAL, e))?;
         let count = changed.len() as u64;
-        for mut snapshot in changed {
+        for (mut snapshot, touched) in changed {
             let before = snapshot.packs.len();
             snapshot.packs.retain(|pack| !going.contains(&pack.id));
-            if snapshot.packs.len() < before {
+            if snapshot.packs.len() < before || touched {
                 snapshot.packs.extend(packs.iter().map(|p| p.pack));
             }
             self.repo.commit_again(&snapshot)?;
