@@ -57,6 +57,10 @@ pub(crate) struct Context {
     /// Receives a verb's progress in addition to the bar.
     pub(crate) relay: Option<Relay>,
     /// As in [`Needs`].
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "nothing is captured there")
+    )]
     pub(crate) sees_left: bool,
 }
 

@@ -27,7 +27,6 @@ mod present;
 mod stamp;
 
 pub(crate) use present::{Present, Standing};
-#[cfg(target_os = "linux")]
 pub(crate) use stamp::UNKNOWN;
 pub use stamp::is_stamped;
 pub(crate) use stamp::stamp;
