@@ -112,7 +112,7 @@ fn style_of(name: &[u8], profile: Profile) -> secrets::Style {
             ]
             .contains(&ext),
         strict: profile == Profile::Strict,
-        decoded: false,
+        decoded: 0,
     }
 }
 
@@ -186,7 +186,7 @@ pub struct Rules {
 }
 
 /// Incremented when the detectors change, so that everything is examined again.
-pub const DETECTORS: u32 = 5;
+pub const DETECTORS: u32 = 6;
 
 impl Rules {
     pub fn new(profile: Profile) -> Self {

@@ -113,7 +113,8 @@ pub(super) fn of(path: &[u8], bytes: &[u8]) -> Class {
     let name = name_of(&lower);
     let head = &bytes[..bytes.len().min(8192)];
     let nuls = memchr::memchr_iter(0, head).count();
-    if head.starts_with(&[0xff, 0xfe])
+    if is_wide_32(head)
+        || head.starts_with(&[0xff, 0xfe])
         || head.starts_with(&[0xfe, 0xff])
         || nuls * 5 >= head.len() * 2 && is_wide(head)
     {
@@ -145,8 +146,22 @@ fn is_wide(head: &[u8]) -> bool {
     half > 8 && (even * 10 >= many && odd * 10 < few || odd * 10 >= many && even * 10 < few)
 }
 
-/// Returns UTF-16 as one byte per character, with `?` for everything outside ASCII.
+/// Returns true for UTF-32 with its mark.
+fn is_wide_32(head: &[u8]) -> bool {
+    head.starts_with(&[0xff, 0xfe, 0, 0]) || head.starts_with(&[0, 0, 0xfe, 0xff])
+}
+
+/// Returns UTF-16 or UTF-32 as one byte per character, with `?` for everything outside ASCII.
 pub(super) fn narrow(bytes: &[u8]) -> Vec<u8> {
+    if is_wide_32(bytes) {
+        let units = bytes.chunks_exact(4).map(|four| match bytes[0] {
+            0 => u32::from_be_bytes([four[0], four[1], four[2], four[3]]),
+            _ => u32::from_le_bytes([four[0], four[1], four[2], four[3]]),
+        });
+        return units
+            .map(|unit| u8::try_from(unit).ok().filter(u8::is_ascii).unwrap_or(b'?'))
+            .collect();
+    }
     let swapped = bytes.starts_with(&[0xfe, 0xff])
         || !bytes.starts_with(&[0xff, 0xfe]) && bytes.first() == Some(&0);
     bytes

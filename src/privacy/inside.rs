@@ -1,4 +1,5 @@
-//! Examines the inside of archives, compressed files and documents: one level deep, within bounds.
+//! Examines the inside of archives, compressed files and documents, and archives within them, within
+//! bounds.
 //!
 //! A damaged or unknown part counts as far as it can be read. Nothing is trusted: sizes that a file
 //! claims are not allocated, and a bomb ends at [`TOTAL`].
@@ -12,6 +13,7 @@ const TOTAL: usize = 16 << 20;
 /// Limit of examined bytes per member.
 const MEMBER: usize = 4 << 20;
 const MEMBERS: usize = 2000;
+const DEEPEST: usize = 2;
 /// Memory limit for an `.xz`, in KiB.
 const XZ_MEMORY: u32 = 32 << 10;
 /// Limit of a name in an archive, in bytes.
@@ -59,30 +61,21 @@ struct Search<'a> {
     /// Bytes that may still be unpacked.
     left: usize,
     members: usize,
+    /// How many archives it is in; not more than [`DEEPEST`].
+    depth: usize,
 }
 
 /// Finds secrets inside a file called `name`. Ranges cover the whole file, because nothing can be
 /// cut out of it.
 pub(super) fn secrets_in(name: &[u8], bytes: &[u8], found: &mut Vec<Finding>) {
-    let Some(kind) = kind_of(bytes) else { return };
     let mut inner = Vec::new();
     let mut search = Search {
         found: &mut inner,
         left: TOTAL,
         members: MEMBERS,
+        depth: 0,
     };
-    match kind {
-        Kind::Zip => search.zip(bytes),
-        Kind::Tar => search.tar(bytes),
-        Kind::Pdf => search.pdf(bytes),
-        Kind::Gzip => search.single(name, flate2::read::MultiGzDecoder::new(bytes)),
-        Kind::Zlib => search.single(name, flate2::read::ZlibDecoder::new(bytes)),
-        Kind::Bzip2 => search.single(name, bzip2_rs::DecoderReader::new(bytes)),
-        Kind::Xz => {
-            let reader = lzma_rust2::XzReader::new_mem_limit(bytes, true, XZ_MEMORY);
-            search.single(name, reader);
-        }
-    }
+    search.open(name, bytes);
     found.extend(inner.into_iter().map(|finding| Finding {
         range: 0..bytes.len(),
         ..finding
@@ -92,6 +85,27 @@ pub(super) fn secrets_in(name: &[u8], bytes: &[u8], found: &mut Vec<Finding>) {
 impl Search<'_> {
     fn is_over(&self) -> bool {
         self.left == 0 || self.members == 0 || !self.found.is_empty()
+    }
+
+    /// Looks into something that contains something else; `name` is its own.
+    fn open(&mut self, name: &[u8], bytes: &[u8]) {
+        let Some(kind) = kind_of(bytes).filter(|_| self.depth < DEEPEST) else {
+            return;
+        };
+        self.depth += 1;
+        match kind {
+            Kind::Zip => self.zip(bytes),
+            Kind::Tar => self.tar(bytes),
+            Kind::Pdf => self.pdf(bytes),
+            Kind::Gzip => self.single(name, flate2::read::MultiGzDecoder::new(bytes)),
+            Kind::Zlib => self.single(name, flate2::read::ZlibDecoder::new(bytes)),
+            Kind::Bzip2 => self.single(name, bzip2_rs::DecoderReader::new(bytes)),
+            Kind::Xz => {
+                let reader = lzma_rust2::XzReader::new_mem_limit(bytes, true, XZ_MEMORY);
+                self.single(name, reader);
+            }
+        }
+        self.depth -= 1;
     }
 
     /// A single compressed file: its name is that of the whole without the last suffix.
@@ -120,6 +134,7 @@ impl Search<'_> {
         }
         let binary = memchr::memchr(0, content).is_some();
         secrets::scan_certain(content, binary, self.found);
+        self.open(name, content);
         let base = name.rsplit(|b| *b == b'/').next().unwrap_or_default();
         // Settings are examined as outside an archive, but only values that look made up count, and
         // elsewhere only what is certain: an archive is kept or left out as a whole.

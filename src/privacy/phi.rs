@@ -16,6 +16,7 @@ mod checks;
 mod columns;
 mod identifiers;
 mod rules;
+mod triggers;
 
 use identifiers::{Identifier, Proof};
 use rules::{RULES, Role, Rule};
@@ -97,21 +98,40 @@ const TRIGGERS: &[&str] = &[
     "hic",
 ];
 
-/// Returns true if a line has a word that makes it worth examining, or a number of the form
+/// Returns true if there is a word that makes a line worth examining, or a number of the form
 /// 123-45-6789.
 fn is_worth(line: &[u8]) -> bool {
-    static FIND: OnceLock<Option<aho_corasick::AhoCorasick>> = OnceLock::new();
-    let find = FIND.get_or_init(|| {
-        aho_corasick::AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .kind(Some(aho_corasick::AhoCorasickKind::DFA))
-            .build(TRIGGERS.iter().copied().chain(identifiers::triggers()))
-            .ok()
-    });
-    let is_word = |m: &aho_corasick::Match| is_whole_word(line, m.start(), m.len());
-    let has =
-        |find: &aho_corasick::AhoCorasick| find.find_overlapping_iter(line).any(|m| is_word(&m));
-    find.as_ref().is_some_and(has) || has_dashed(line)
+    triggers::find(line, 0).is_some() || has_dashed(line)
+}
+
+/// Returns the lines that are worth examining. All of the text is searched at once: to begin anew for
+/// each line costs more than the search.
+fn worth_lines(text: &[u8]) -> Vec<Range<usize>> {
+    let mut lines: Vec<Range<usize>> = Vec::new();
+    let line_at = |at: usize| {
+        let start = memchr::memrchr(b'\n', &text[..at]).map_or(0, |p| p + 1);
+        start..memchr::memchr(b'\n', &text[at..]).map_or(text.len(), |p| at + p + 1)
+    };
+    let mut end = 0;
+    while let Some(at) = triggers::find(text, end) {
+        let line = line_at(at);
+        end = line.end;
+        lines.push(line);
+    }
+    let of_words = lines.len();
+    let mut end = 0;
+    for at in memchr::memchr_iter(b'-', text) {
+        if at >= end && is_dashed(text, at) {
+            let line = line_at(at);
+            end = line.end;
+            lines.push(line);
+        }
+    }
+    if lines.len() > of_words {
+        lines.sort_unstable_by_key(|line| line.start);
+        lines.dedup();
+    }
+    lines
 }
 
 /// Returns true for a word long enough to match inside others; a short one must be whole: not
@@ -126,29 +146,33 @@ fn is_whole_word(text: &[u8], at: usize, length: usize) -> bool {
 
 /// Returns true if a line may contain `ddd-dd-dddd`, or a Medicare identifier with its dashes.
 fn has_dashed(line: &[u8]) -> bool {
+    memchr::memchr_iter(b'-', line).any(|at| is_dashed(line, at))
+}
+
+/// Returns true if the dash at `at` may be the first of such a number.
+#[inline]
+fn is_dashed(line: &[u8], at: usize) -> bool {
     let digit = |at: usize| line.get(at).is_some_and(u8::is_ascii_digit);
     let inside = |at: Option<usize>| {
         at.and_then(|at| line.get(at))
             .is_some_and(u8::is_ascii_alphanumeric)
     };
-    memchr::memchr_iter(b'-', line).any(|at| {
-        // Three digits and not a fourth, as in a date; two; a dash.
-        let social = at >= 3
-            && digit(at - 1)
-            && digit(at - 2)
-            && digit(at - 3)
-            && !inside(at.checked_sub(4))
-            && digit(at + 1)
-            && digit(at + 2)
-            && line.get(at + 3) == Some(&b'-');
-        // A digit, a letter, two more; three; a dash.
-        let medicare = at >= 4
-            && line.get(at + 4) == Some(&b'-')
-            && digit(at - 4)
-            && line[at - 3].is_ascii_alphabetic()
-            && !inside(at.checked_sub(5));
-        social || medicare
-    })
+    // Three digits and not a fourth, as in a date; two; a dash.
+    let social = at >= 3
+        && digit(at - 1)
+        && digit(at - 2)
+        && digit(at - 3)
+        && !inside(at.checked_sub(4))
+        && digit(at + 1)
+        && digit(at + 2)
+        && line.get(at + 3) == Some(&b'-');
+    // A digit, a letter, two more; three; a dash.
+    let medicare = at >= 4
+        && line.get(at + 4) == Some(&b'-')
+        && digit(at - 4)
+        && line[at - 3].is_ascii_alphabetic()
+        && !inside(at.checked_sub(5));
+    social || medicare
 }
 
 /// Longest piece of a line that is examined at once, in bytes. Pieces overlap.
@@ -166,21 +190,51 @@ pub(super) fn scan(name: &[u8], text: &[u8], strict: bool, found: &mut Vec<Findi
 }
 
 fn lines(text: &[u8], strict: bool, found: &mut Vec<Finding>) {
-    let mut at = 0;
-    while at < text.len() {
-        let end = memchr::memchr(b'\n', &text[at..]).map_or(text.len(), |p| at + p + 1);
-        let mut from = at;
-        loop {
-            let to = end.min(from + PIECE);
-            if strict || is_worth(&text[from..to]) {
-                line(text, from..to, strict, found);
-            }
-            if to == end {
-                break;
-            }
-            from = to - OVERLAP;
+    if strict {
+        let mut at = 0;
+        while at < text.len() {
+            let end = memchr::memchr(b'\n', &text[at..]).map_or(text.len(), |p| at + p + 1);
+            pieces(text, at..end, strict, found);
+            at = end;
         }
-        at = end;
+        return;
+    }
+    // Without a digit there is nothing but words of health, which count only beside what identifies
+    // somebody, and names.
+    let has_digit = |line: &Range<usize>| text[line.clone()].iter().any(u8::is_ascii_digit);
+    let (first, later): (Vec<_>, Vec<_>) = worth_lines(text).into_iter().partition(has_digit);
+    let known = found.len();
+    for line in first {
+        pieces(text, line, strict, found);
+    }
+    let is_somebody = found[known..].iter().any(|one| one.kind != "health-text");
+    for line in later {
+        if is_somebody || has_name(&text[line.clone()]) {
+            pieces(text, line, strict, found);
+        }
+    }
+}
+
+/// Returns true for a line that may say the name of a patient.
+fn has_name(line: &[u8]) -> bool {
+    let is_name = |w: &[u8]| w.eq_ignore_ascii_case(b"name") || w.eq_ignore_ascii_case(b"fami");
+    line.windows(4).any(is_name)
+}
+
+fn pieces(text: &[u8], line_range: Range<usize>, strict: bool, found: &mut Vec<Finding>) {
+    let (mut from, end) = (line_range.start, line_range.end);
+    if end - from <= PIECE {
+        return line(text, line_range, strict, found);
+    }
+    loop {
+        let to = end.min(from + PIECE);
+        if strict || is_worth(&text[from..to]) {
+            line(text, from..to, strict, found);
+        }
+        if to == end {
+            break;
+        }
+        from = to - OVERLAP;
     }
 }
 

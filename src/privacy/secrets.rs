@@ -34,8 +34,8 @@ pub(super) struct Style {
     pub(super) env: bool,
     /// Count findings that are only probable, too.
     pub(super) strict: bool,
-    /// Decoded from base64, so it is not decoded again.
-    pub(super) decoded: bool,
+    /// How often it was decoded from base64; not more often than [`MOST_DECODED`].
+    pub(super) decoded: u8,
 }
 
 const LOWER: u8 = 1;
@@ -146,7 +146,7 @@ pub(super) fn scan(text: &[u8], style: Style, found: &mut Vec<Finding>) {
             continue;
         }
         if word.len() >= 20
-            && !style.decoded
+            && style.decoded < MOST_DECODED
             && start >= decoded
             && let Some(finding) = encoded(text, start, at, style, &mut decoded)
         {
@@ -214,6 +214,8 @@ fn may_be_random(word: &[u8], kinds: u8, next: u8) -> bool {
         || word.len() >= 6 && matches!(next, b'-' | b'+' | b'/' | b'=' | b'.') && kinds & DIGIT != 0
 }
 
+/// Base64 within base64 is what a secret of Kubernetes has in a document of a tool.
+const MOST_DECODED: u8 = 2;
 /// Longest base64 that is decoded, in bytes.
 const MAX_ENCODED: usize = 256 * 1024;
 /// Shortest base64 that is decoded, in bytes: 18 readable bytes are no accident.
@@ -254,7 +256,7 @@ fn encoded(
         .ok()?;
     let mut inner = Vec::new();
     let style = Style {
-        decoded: true,
+        decoded: style.decoded + 1,
         ..style
     };
     scan(&decoded, style, &mut inner);

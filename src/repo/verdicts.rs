@@ -40,8 +40,8 @@ impl Verdicts {
     }
 
     /// Returns the key of content under a name: the name decides how content is examined.
-    pub(crate) fn key(&self, content: &[u8], path: &[u8]) -> Key {
-        let digest = Digest::of(&[&Digest::of(content).0[..], path].concat());
+    pub(crate) fn key(&self, content: Digest, path: &[u8]) -> Key {
+        let digest = Digest::of(&[&content.0[..], path].concat());
         let mut key = Key::default();
         key.copy_from_slice(&digest.0[..16]);
         key

@@ -392,6 +392,43 @@ fn labels_tags_targets_attributes_and_names_hold_no_secret() {
     }
 }
 
+/// One level more than the outermost: archives, base64, and characters of four bytes.
+#[test]
+fn what_is_wrapped_twice_is_found() {
+    use base64::Engine as _;
+    let c = &mut Chance::new(309);
+    let encoded = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    for number in 0..20 {
+        let token = token(c);
+        let settings = format!("DB_PASSWORD={}\n", password(c));
+        let four: Vec<u8> = format!("\u{feff}key: {token}\n")
+            .chars()
+            .flat_map(|c| u32::from(c).to_le_bytes())
+            .collect();
+        let big: Vec<u8> = format!("\u{feff}key: {token}\n")
+            .chars()
+            .flat_map(|c| u32::from(c).to_be_bytes())
+            .collect();
+        for (name, bytes) in [
+            ("a.zip", zip("b.zip", &zip("t.txt", token.as_bytes()))),
+            ("a.zip", zip("b.tar", &tar("x/.env", settings.as_bytes()))),
+            (
+                "a.tar.gz",
+                gzip(&tar("b.zip", &zip("t.txt", token.as_bytes()))),
+            ),
+            ("a.zip", zip("notes.gz", &gzip(token.as_bytes()))),
+            (
+                "a.yaml",
+                format!("data: {}\n", encoded(&encoded(&settings.repeat(2)))).into_bytes(),
+            ),
+            ("a.txt", four),
+            ("a.txt", big),
+        ] {
+            assert_ne!(treated(name, &bytes), Treatment::Clear, "{number}: {name}");
+        }
+    }
+}
+
 /// What the documents say is not found: each with a sample that is not.
 #[test]
 fn what_is_not_found_is_listed() {
@@ -408,9 +445,9 @@ fn what_is_not_found_is_listed() {
             format!("it is {word} today").into_bytes(),
         ),
         (
-            "archives within archives",
+            "archives within archives within archives",
             "a.zip",
-            zip("b.zip", &zip("t.txt", token(c).as_bytes())),
+            zip("b.zip", &zip("c.zip", &zip("t.txt", token(c).as_bytes()))),
         ),
         (
             "values in databases that have no form of their own",

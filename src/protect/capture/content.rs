@@ -114,9 +114,12 @@ impl Capture<'_> {
     ) -> Result<Stored> {
         let size = bytes.len() as u64;
         let kind_of = os_to_bytes(place.absolute.as_os_str());
-        let (content, sealed) = match self.look_at(&kind_of, bytes, head)? {
-            seal::Stored::Clear => (self.whole(meta, bytes, old)?, None),
-            seal::Stored::Sealed(bytes, sealed) => (self.whole(meta, &bytes, old)?, Some(sealed)),
+        let (found, digest) = self.look_at(&kind_of, bytes, head)?;
+        let (content, sealed) = match found {
+            seal::Stored::Clear => (self.whole(meta, bytes, old, digest)?, None),
+            seal::Stored::Sealed(bytes, sealed) => {
+                (self.whole(meta, &bytes, old, None)?, Some(sealed))
+            }
             seal::Stored::Whole(sealed) => (None, Some(sealed)),
         };
         Ok(Stored {
@@ -168,12 +171,13 @@ impl Capture<'_> {
         }))
     }
 
-    /// Stores content that is in memory.
+    /// Stores content that is in memory; `known` is its digest, if it was hashed already.
     fn whole(
         &mut self,
         meta: &TarMeta<'_>,
         bytes: &[u8],
         old: Option<Content>,
+        known: Option<Digest>,
     ) -> Result<Option<Content>> {
         if bytes.is_empty() {
             return Ok(None);
@@ -194,9 +198,10 @@ impl Capture<'_> {
                 appended = Digest::finish(hasher.clone()) == content.digest;
                 hasher.update(tail);
             }
+            _ if known.is_some() => {}
             _ => hasher.update(bytes),
         }
-        let digest = Digest::finish(hasher);
+        let digest = known.unwrap_or_else(|| Digest::finish(hasher));
         // A full backup stores everything again, so that its own packs are enough to restore it.
         if self.shared.full {
             self.admit(meta, bytes, digest)?;

@@ -34,22 +34,23 @@ impl Head {
 }
 
 impl Capture<'_> {
-    /// Examines content, unless that was done before.
+    /// Examines content, unless that was done before; also returns its digest, if that was needed.
     pub(super) fn look_at(
         &mut self,
         path: &[u8],
         bytes: &[u8],
         head: Option<&Head>,
-    ) -> Result<seal::Stored> {
+    ) -> Result<(seal::Stored, Option<Digest>)> {
         if let Some(head) = head
             && let Some(found) = self.appended(path, bytes, head)?
         {
-            return Ok(found);
+            return Ok((found, None));
         }
         let Some(verdicts) = &self.shared.verdicts else {
-            return seal::whole(self.shared.repo, path, bytes);
+            return Ok((seal::whole(self.shared.repo, path, bytes)?, None));
         };
-        let key = verdicts.key(bytes, path);
+        let digest = Digest::of(bytes);
+        let key = verdicts.key(digest, path);
         let found = match verdicts.is_clear(key) {
             true => seal::Stored::Clear,
             false => seal::whole(self.shared.repo, path, bytes)?,
@@ -57,7 +58,7 @@ impl Capture<'_> {
         if matches!(found, seal::Stored::Clear) {
             verdicts.note(key);
         }
-        Ok(found)
+        Ok((found, Some(digest)))
     }
 
     /// Examines what was appended to a log, from its last line on; `None` if the log was not only
