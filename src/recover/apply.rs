@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use dirs::{neutral_dirs, open_dirs};
+use unsaved::without_unsaved;
 
 use crate::base::error::{Error, Result};
 use crate::base::monitor::{Monitor, Phase};
@@ -423,45 +424,6 @@ impl<'a> Applying<'a> {
     }
 }
 
-/// Removes steps that would replace or delete what the snapshot before could not hold; returns them
-/// as problems.
-fn without_unsaved(work: &Work, protected: &Protected) -> (Vec<PathNote>, Option<Work>) {
-    if protected.holds_all() {
-        return (Vec::new(), None);
-    }
-    let mut problems = Vec::new();
-    let unsaved = |job: &Job| {
-        let stands = job.seen.is_some_and(|seen| seen.kind != Kind::Dir);
-        let path = absolute(work, job);
-        let why = protected
-            .lacks(&path)
-            .filter(|_| stands && job.act != Act::Metadata)?;
-        Some(PathNote {
-            path: RawName(path.into_os_string()),
-            reason: format!("the current one could not be saved first, so it stays: {why}"),
-        })
-    };
-    let mut jobs = Vec::with_capacity(work.jobs.len());
-    for job in &work.jobs {
-        match unsaved(job) {
-            Some(problem) => problems.push(problem),
-            None => jobs.push(job.clone()),
-        }
-    }
-    if problems.is_empty() {
-        return (problems, None);
-    }
-    let narrowed = Work {
-        sites: work.sites.clone(),
-        jobs,
-        anchors: work.anchors.clone(),
-        times: work.times.clone(),
-        partial: true,
-        part: work.part,
-    };
-    (problems, Some(narrowed))
-}
-
 fn of(work: &Work, act: Act) -> impl Iterator<Item = &Job> {
     work.jobs.iter().filter(move |job| job.act == act)
 }
@@ -692,3 +654,4 @@ fn sync(work: &Work, each: bool, targets: &mut [Target]) -> Result<()> {
 mod dirs;
 #[cfg(all(test, feature = "test-support"))]
 mod tests;
+mod unsaved;

@@ -23,6 +23,26 @@ fn a_file_closed_to_its_owner_is_kept_from_rm_without_being_read() {
     );
 }
 
+#[test]
+fn a_directory_that_an_undo_cannot_remove_is_named_with_what_stays_in_it() {
+    let place = Place::of_a_user();
+    place.sh_as_user("mkdir -p w/d/e; echo precious > w/d/e/f; chmod 000 w/d/e/f");
+    place.run_as_user(&["guard", "--", "mv", "w/d", "w/moved"], 0);
+    let said = place.run_as_user(&["undo", "--yes"], 3);
+    // Where there is a capture or root, it may come back whole.
+    for stays in ["w/moved", "w/moved/e", "w/moved/e/f"] {
+        let mut lines = said
+            .lines()
+            .map(|line| line.trim_start().split("   ").next());
+        let is_named = lines.any(|path| path == Some(stays));
+        assert_eq!(
+            place.tree().join(stays).exists(),
+            is_named,
+            "{stays}: {said}"
+        );
+    }
+}
+
 /// Files that are closed to their owner can be looked into by root only.
 fn picture_as_root(
     place: &Place,
