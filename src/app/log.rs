@@ -98,6 +98,17 @@ pub(crate) fn under_way(repo: &Repository) -> Vec<Operation> {
     }
 }
 
+/// Returns all operations, those that still run among them, oldest first.
+///
+/// # Errors
+/// The repository cannot be read.
+pub(crate) fn all(repo: &Repository) -> bdr::Result<Vec<Operation>> {
+    let mut operations = repo.operations()?;
+    operations.extend(under_way(repo));
+    operations.sort_by_key(|operation| operation.begin.id);
+    Ok(operations)
+}
+
 /// Makes sure that no operation of a workspace still runs that is newer than `chosen`: without its
 /// record, whoever asks for the last one would get the one before.
 ///

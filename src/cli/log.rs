@@ -14,7 +14,7 @@ use crate::app::context::Context;
 use crate::app::documents::{LogDocument, OperationDocument, unreadable};
 use crate::app::error::Failure;
 use crate::app::exit;
-use crate::app::log::{counts, detail, remarks, title, under_way};
+use crate::app::log::{self, counts, detail, remarks, title};
 use crate::app::pager;
 use crate::app::time;
 use crate::ui::table::{Columns, shorten};
@@ -130,9 +130,7 @@ const COLUMNS: Columns<'_> = Columns {
 
 pub(crate) fn log(cx: &Context, args: &LogArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
-    let mut operations = repo.operations()?;
-    operations.extend(under_way(&repo));
-    operations.sort_by_key(|operation| operation.begin.id);
+    let operations = log::all(&repo)?;
     let code = exit::of_listing(&repo);
     let ids: Vec<Id> = operations.iter().map(|o| o.begin.id).collect();
     let limit = if args.limit == 0 {

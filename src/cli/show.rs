@@ -13,7 +13,7 @@ use crate::app::context::Context;
 use crate::app::documents::{FileDocument, GitDocument, OperationDocument, ShowDocument};
 use crate::app::error::Failure;
 use crate::app::exit;
-use crate::app::log::{remarks, title, under_way};
+use crate::app::log::{self, remarks, title};
 use crate::app::pager;
 use crate::app::refs::{self, Touched};
 use crate::ui::{plural, when};
@@ -55,9 +55,7 @@ struct Told<'a> {
 
 pub(crate) fn run(cx: &Context, args: &ShowArgs) -> Result<u8, Failure> {
     let repo = cx.repository()?;
-    let mut operations = repo.operations()?;
-    operations.extend(under_way(&repo));
-    operations.sort_by_key(|operation| operation.begin.id);
+    let operations = log::all(&repo)?;
     let operation = match &args.operation {
         Some(name) => resolve(&operations, name)?,
         None => {
