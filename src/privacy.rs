@@ -186,7 +186,7 @@ pub struct Rules {
 }
 
 /// Incremented when the detectors change, so that everything is examined again.
-pub const DETECTORS: u32 = 6;
+pub const DETECTORS: u32 = 7;
 
 impl Rules {
     pub fn new(profile: Profile) -> Self {

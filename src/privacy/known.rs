@@ -119,12 +119,17 @@ fn is_of_age(head: &[u8]) -> bool {
 const PUBLISHED: &str = include_str!("published.txt");
 
 fn is_published(value: &[u8]) -> bool {
+    let is_known = |value: &[u8]| {
+        if !(6..=4096).contains(&value.len()) {
+            return false;
+        }
+        let digest = crate::base::id::Digest::of(value).to_hex();
+        let all = PUBLISHED.lines().filter(|line| !line.starts_with('#'));
+        all.filter_map(|line| line.split(' ').next())
+            .any(|known| digest.starts_with(known))
+    };
     let value = value.trim_ascii();
-    if !(6..=4096).contains(&value.len()) {
-        return false;
-    }
-    let digest = crate::base::id::Digest::of(value).to_hex();
-    let all = PUBLISHED.lines().filter(|line| !line.starts_with('#'));
-    all.filter_map(|line| line.split(' ').next())
-        .any(|known| digest.starts_with(known))
+    // `AccountKey=…` is one token.
+    let said = memchr::memchr(b'=', value).map(|at| &value[at + 1..]);
+    is_known(value) || said.is_some_and(is_known)
 }

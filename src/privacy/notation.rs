@@ -14,6 +14,7 @@ pub(super) fn is_notation(value: &[u8]) -> bool {
         || is_glob(value)
         || is_key_type(value)
         || is_thumbprint(value)
+        || is_of_request(value)
         || memchr::memmem::find(value, b"%s").is_some()
 }
 
@@ -90,6 +91,29 @@ fn is_thumbprint(value: &[u8]) -> bool {
         .any(|mark| memchr::memmem::find(value, mark).is_some())
 }
 
+/// `AKIA…/20130721/us-east-1/s3/aws4_request`, `Signature=3ae2…`: what a signature of AWS is for, and
+/// the signature, which is good for one request.
+fn is_of_request(value: &[u8]) -> bool {
+    let is_hex = |b: &u8| b.is_ascii_hexdigit();
+    let signature = value.strip_prefix(b"Signature=");
+    memchr::memmem::find(value, b"/aws4_request").is_some()
+        || signature.is_some_and(|hex| hex.len() >= 64 && hex[..64].iter().all(is_hex))
+}
+
+/// `KEYS_1EDC6F41_REFLECTED`: the name of a constant.
+pub(super) fn is_constant(value: &[u8]) -> bool {
+    let parts: Vec<&[u8]> = value.split(|b| *b == b'_').collect();
+    let is_word = |part: &[u8]| part.len() >= 3 && part.iter().all(u8::is_ascii_uppercase);
+    let is_part = |part: &&[u8]| {
+        let is_in = |b: &u8| b.is_ascii_uppercase() || b.is_ascii_digit();
+        !part.is_empty() && part.iter().all(is_in)
+    };
+    parts.len() >= 3
+        && parts.iter().all(is_part)
+        && is_word(parts[0])
+        && is_word(parts[parts.len() - 1])
+}
+
 /// Returns true for a text that a program fills in, with nothing secret around: `{cluster}:{service}`.
 pub(super) fn is_template(value: &[u8]) -> bool {
     let (mut rest, mut holes) = (Vec::new(), 0);
@@ -118,6 +142,9 @@ pub(super) fn is_file(value: &[u8]) -> bool {
         b".tar", b".zip", b".gz", b".json", b".txt", b".bin", b".jpg", b".png", b".pdf", b".html",
         b".csv", b".log",
     ];
+    // A table of text ends its cells with these.
+    let end = value.iter().rposition(|b| !b"|+-".contains(b));
+    let value = &value[..end.map_or(0, |at| at + 1)];
     let sources = [&b".c"[..], b".h", b".rs", b".py", b".js", b".go", b".md"];
     let is_source = value.contains(&b'/') && sources.iter().any(|end| value.ends_with(end));
     is_source || ENDS.iter().any(|end| value.ends_with(end))
@@ -175,13 +202,22 @@ fn is_dotted_name(value: &[u8]) -> bool {
         && value.iter().filter(|b| b.is_ascii_digit()).count() <= 2
 }
 
-/// `0x4d595df4d0f33173`: 64 bits are no key.
+/// `0x4d595df4d0f33173`, `0x9E37_79B9_u64.wrapping_add`: 64 bits are no key.
 fn is_short_number(value: &[u8]) -> bool {
-    value.len() <= 21
-        && value.strip_prefix(b"0x").is_some_and(|digits| {
-            let end = digits.iter().take_while(|b| b.is_ascii_hexdigit()).count();
-            (1..=16).contains(&end) && digits[end..].iter().all(|b| b"uUlL".contains(b))
-        })
+    let Some(digits) = value.strip_prefix(b"0x") else {
+        return false;
+    };
+    let end = digits
+        .iter()
+        .take_while(|b| b.is_ascii_hexdigit() || **b == b'_')
+        .count();
+    let count = digits[..end].iter().filter(|b| **b != b'_').count();
+    let kind = digits[end..]
+        .split(|b| *b == b'.')
+        .next()
+        .unwrap_or_default();
+    let is_size = |b: &u8| b"uUlLi1234568sze".contains(b);
+    (1..=16).contains(&count) && kind.len() <= 5 && kind.iter().all(is_size)
 }
 
 /// Returns true for base64 of a public key as certificates have it (`SubjectPublicKeyInfo`, RFC 5280).

@@ -190,7 +190,7 @@ fn between_words(text: &[u8], at: usize, tokens: &Tokens, style: Style) -> Optio
     let rest = &text[at..];
     match rest[0] {
         b'/' if rest.get(1) == Some(&b'/') && at > 0 && text[at - 1] == b':' => {
-            url_password(text, at + 2, style.strict).map(Between::Url)
+            url_password(text, at + 2, style).map(Between::Url)
         }
         b'-' if rest.starts_with(b"-----BEGIN ") => {
             let key = pem(text, at).map(Between::Block);

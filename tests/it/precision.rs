@@ -305,6 +305,26 @@ fn notations_and_lists_are_no_secrets() {
             "mysql --password=hunter2-Xk9vQ\n${PASSWORD:-hunter2-Xk9vQ}\n",
         ),
         (
+            "a.rs",
+            "let seed = 0x9E37_79B9_7F4A_7C15_u64.wrapping_add(size as u64);\n// keys: KEYS_1EDC6F41_REFLECTED,\n",
+            "let seed = \"q7Tz4mPw9LrB2xYcV8nK3dJf\";\n",
+        ),
+        (
+            "a.md",
+            "?X-Amz-Credential=access_key_id/20130721/us-east-1/s3/aws4_request\nSignedHeaders=x-amz-security-token, Signature=3ae2a693a57537e21f96c0bb753071ff58c7398cd4df5ddf1f772ba059cd3ae2\n",
+            "?X-Amz-Security-Token=3ae2a693a57537e21f96c0bb753071ff58c7398cd4df5ddf1f772ba059cd3ae2\n",
+        ),
+        (
+            "a.txt",
+            "authorization: SharedKey account:G4jjBXA7LI/RnWKIOQ8i9xH4p76pAQ+4Fs4R1VxasaE=\n",
+            "authorization: Bearer account:G4jjBXA7LI/RnWKIOQ8i9xH4p76pAQ+4Fs4R1VxasaE=\n",
+        ),
+        (
+            "a.md",
+            "|metadata: Key: v0:m:/home/monika/poem0.txt|  |\n",
+            "|metadata: Key: q7Tz4mPw9LrB2xYcV8nK3dJf|  |\n",
+        ),
+        (
             "a.conf.txt",
             "private_key = $dir/private/cakey.pem\nsrppasswd = substitute(a:choice\n",
             "private_key = q7Tz4mPw9LrB2xYcV8nK3dJf\n",
@@ -332,8 +352,17 @@ fn what_documentation_makes_up_is_sealed_only_by_the_strict_profile() {
         ("a.md", "ftp://rms:secret123@example.com/\n"),
         ("a.md", "https://rms:secret123@www.example.org:8443/x\n"),
         ("a.yaml", "url: amqp://rms:secret123@host.test\n"),
-        ("a.yaml", "api_key: abcd1234efgh5678ijkl9012mnop3456\n"),
+        ("a.js", "api_key = 'abcd1234efgh5678ijkl9012mnop3456'\n"),
+        ("a.py", "account_key = \"dGVzdGtleQ==\"\n"),
+        (
+            "a.rs",
+            "let m = Proxy::all(\"https://letme:in@yo.local\");\n",
+        ),
         ("a.py", "token = \"m2m-access-token-12345\"\n"),
+        (
+            "a.env",
+            "S=DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==\n",
+        ),
         (
             "x25519",
             "expect: success\npayload: 013f54400c82da08037759ada907a8b8\nfile key: 59454c4c4f57205355424d4152494e45\nidentity: AGE-SECRET-KEY-1EGTZVFFV20835NWYV6270LXYVK2VKNX2MMDKWYKLMGR48UAWX40Q2P2LM0\n\nage-encryption.org/v1\n",
@@ -381,6 +410,37 @@ fn what_documentation_makes_up_is_sealed_only_by_the_strict_profile() {
     ] {
         let found = bdr::privacy::examine(name.as_bytes(), text.as_bytes(), &Default::default());
         assert_eq!(found.seals.len(), 1, "{name}: {text}");
+    }
+    // What is counted up is made up where a program or a document shows it. In settings and logs a
+    // program uses it.
+    for value in [
+        "abcd1234efgh5678ijkl9012mnop3456",
+        "1234567890abcdef1234567890abcdef",
+        "A1B2C3D4E5F6G7H8I9J0K1L2",
+        "12345678-ABCD-ABCD-ABCD-1234567890AB",
+        "abcdefghijklmnopqrstuvwxyz123456",
+    ] {
+        for name in ["api_key", "ACCESS_TOKEN", "client_secret", "authToken"] {
+            let shown = format!("{name} = \"{value}\"\n");
+            for file in ["a.py", "a.js", "a.go", "a.rs", "README.md"] {
+                let found = secrets(file, &shown, Profile::Hipaa);
+                assert!(found.is_empty(), "{file}: {shown}: {found:?}");
+            }
+            for (file, text) in [
+                (".env", format!("{name}={value}\n")),
+                ("a.json", format!("{{\"{name}\": \"{value}\"}}\n")),
+                ("a.yaml", format!("{name}: {value}\n")),
+                ("a.toml", shown.clone()),
+                (
+                    "app.log",
+                    format!("12:00 INFO up with {name}={value} at 8080\n"),
+                ),
+                ("notes.txt", format!("{name}: {value}\n")),
+            ] {
+                let found = secrets(file, &text, Profile::Hipaa).concat();
+                assert!(found.contains(value), "{file}: {text}: {found}");
+            }
+        }
     }
     for text in [
         "ftp://rms:secret123@example.company.com/",

@@ -156,6 +156,18 @@ pub(super) fn is_number_of_request(name: &[u8], value: &[u8]) -> bool {
         && NAMES.iter().any(|known| name.ends_with(known.as_bytes()))
 }
 
+/// Returns true for the signature of one request: `SharedKey account:G4jjBXA7LI…=`. The key cannot be
+/// told from it.
+pub(super) fn is_signature(name: &[u8], value: &[u8]) -> bool {
+    let name = name.to_ascii_lowercase();
+    let account = memchr::memchr(b':', value).unwrap_or(0);
+    let is_part = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
+    (name.ends_with(b"sharedkey") || name.ends_with(b"sharedkeylite"))
+        && account > 0
+        && value[account + 1..].len() == 44
+        && value[account + 1..].iter().all(is_part)
+}
+
 /// Returns true for the number of a thing that is named by a path: `"alias/aws/xray": "e9b758eb-…"`.
 pub(super) fn is_number_of_thing(text: &[u8], name: usize, value: &[u8]) -> bool {
     let dashes: Vec<usize> = memchr::memchr_iter(b'-', value).collect();

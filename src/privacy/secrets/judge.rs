@@ -6,18 +6,18 @@ use super::around::{
     calls_a_member, is_badge, is_called, is_called_password, is_checksum, is_command, is_cut_call,
     is_defined, is_denied_after, is_expansion, is_indexed, is_label_in_call, is_no_bare_value,
     is_number_of_request, is_number_of_thing, is_pattern, is_plain_cookie, is_resource,
-    is_subscript, is_type_path,
+    is_signature, is_subscript, is_type_path,
 };
 use super::value::{Joint, Value, after_name, skip_space, value_after, value_before, whole_name};
 use super::{Style, secret};
 use crate::privacy::Finding;
 use crate::privacy::notation::{
-    is_file, is_label, is_named_token, is_notation, is_template, is_words_and_numbers,
+    is_constant, is_file, is_label, is_named_token, is_notation, is_template, is_words_and_numbers,
 };
 use crate::privacy::tokens::is_word;
 use crate::privacy::values::{
     Look, ends_in_version, is_encoded_host, is_no_token_of, is_of_documentation, is_typed,
-    is_wordy, look,
+    is_wordy, look, says_test,
 };
 use crate::privacy::words::{Strength, judged, strength};
 
@@ -94,11 +94,8 @@ pub(super) fn judge(
         || strong != Strength::Password && is_label(raw)
         || strong == Strength::Weak && is_file(raw)
         || style.code && value.quoted && is_template(raw)
-        || !style.strict
-            && (is_of_documentation(raw)
-                || style.code && is_called_password(raw)
-                || strong != Strength::Password && (is_typed(raw) || is_named_token(raw))
-                || is_denied_after(text, value.range.end))
+        || style.code && !value.quoted && is_constant(raw)
+        || is_shown(text, &value.range, strong, style)
     {
         return false;
     }
@@ -127,6 +124,18 @@ pub(super) fn judge(
         Strength::Token => is_token(&seen, value, style),
         _ => false,
     }
+}
+
+/// Returns true for what somebody made up to show how it looks. Letters that are counted up are that
+/// in program text and documentation only: in settings and logs a program uses what has the name of
+/// a secret.
+fn is_shown(text: &[u8], value: &Range<usize>, strong: Strength, style: Style) -> bool {
+    let raw = &text[value.clone()];
+    let is_typed = || strong != Strength::Password && (is_typed(raw) || is_named_token(raw));
+    !style.strict
+        && (is_of_documentation(raw)
+            || is_denied_after(text, value.end)
+            || style.code && (is_called_password(raw) || is_typed() || says_test(raw)))
 }
 
 /// Returns true for the most common text without a closer look: prose, numbers, short words.
@@ -229,6 +238,7 @@ fn is_something_else(name: &[u8], seen: &Seen<'_>, kind: Look) -> bool {
         || is_encoded_host(raw)
         || is_notation(raw)
         || is_number_of_request(name, raw)
+        || is_signature(name, raw)
         || is_pattern(name, raw)
         || is_plain_cookie(name, raw)
     {
@@ -402,11 +412,11 @@ pub(super) fn explained(text: &[u8], start: usize, end: usize, style: Style) -> 
     if !matches!(kind, Look::Hex | Look::Random)
         || is_encoded_host(value)
         || is_notation(value)
-        || !style.strict && is_of_documentation(value)
+        || is_shown(text, &(from..whole.end), strong, style)
         || strong != Strength::Password && is_label(value)
         || strong == Strength::Weak && is_file(value)
-        || !style.strict
-            && (is_named_token(value) || strong != Strength::Password && is_typed(value))
+        || style.code && is_constant(value)
+        || is_signature(&text[name.clone()], value)
         || is_subscript(text, &(from..whole.end))
         || is_called(text, &(from..whole.end))
         || is_number_of_request(&text[name.clone()], value)

@@ -1,12 +1,13 @@
 //! Finds secrets by their place: in a URL, between armour lines, in a header, after an option.
 
 use super::value::{after_name, is_bare, skip_space};
-use super::{LONGEST, secret};
+use super::{LONGEST, Style, secret};
 use crate::privacy::Finding;
 use crate::privacy::values::{Look, entropy, is_placeholder, is_wordy, look};
 
 /// `scheme://user:password@host`, from after the slashes; also passwords in connection parameters.
-pub(super) fn url_password(text: &[u8], at: usize, strict: bool) -> Option<Finding> {
+pub(super) fn url_password(text: &[u8], at: usize, style: Style) -> Option<Finding> {
+    let strict = style.strict;
     let limit = (at + 512).min(text.len());
     let part = &text[at..limit];
     let end = part
@@ -41,6 +42,8 @@ pub(super) fn url_password(text: &[u8], at: usize, strict: bool) -> Option<Findi
         || password.starts_with(b"{")
         || password.starts_with(b"%s")
         || password == user && !password.iter().any(u8::is_ascii_digit)
+        // `letme:in`
+        || !strict && style.code && password.len() < 4 && password.iter().all(u8::is_ascii_lowercase)
     {
         return None;
     }
