@@ -6,5 +6,6 @@ pub mod calls;
 pub mod fsutil;
 pub mod sqlite;
 pub mod storage;
+pub mod store;
 pub mod vault;
 pub mod vcs;

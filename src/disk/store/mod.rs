@@ -1,0 +1,148 @@
+//! Stores of objects on other machines: what a destination is kept in.
+//!
+//! An object is written once, whole, under a key (`/`-separated, ASCII). Nothing here relies on
+//! renaming, on locks or on a clock, which most stores do not have.
+
+use std::ops::{ControlFlow, Range};
+
+use serde::{Deserialize, Serialize};
+
+/// Why a store did not do what it was asked for. Callers decide by this, never by the words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trouble {
+    /// No connection, or no answer within the deadline.
+    Unreachable,
+    /// The certificate does not fit the host, or nobody known signed it.
+    Certificate,
+    /// Credentials are missing, wrong or expired.
+    Credentials,
+    /// The clocks differ by too much for the store to accept the signature.
+    Clock,
+    /// The credentials are right, and do not allow this.
+    Forbidden,
+    /// There is no such bucket, container, share or directory.
+    NoPlace,
+    /// There is no such object.
+    NotFound,
+    /// There is an object of that name already.
+    Exists,
+    /// The store keeps it until a time, whatever is asked.
+    Retained,
+    /// No space, or the quota is used up.
+    Full,
+    /// It asked to come back later (429, 503), and went on doing so.
+    Busy,
+    /// It answered what no such store answers: a login page, a listing that is not one.
+    Nonsense,
+    /// This build, or this service, cannot do that.
+    Unsupported,
+    /// Anything else.
+    Other,
+}
+
+/// A failed request.
+#[derive(Debug, Clone)]
+pub struct StoreError {
+    pub trouble: Trouble,
+    /// What the store or the library said, in one line, without credentials.
+    pub said: String,
+}
+
+impl StoreError {
+    pub fn new(trouble: Trouble, said: impl Into<String>) -> Self {
+        let said = said.into();
+        Self { trouble, said }
+    }
+}
+
+impl std::fmt::Display for StoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.said)
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+pub type StoreResult<T> = std::result::Result<T, StoreError>;
+
+/// How an object is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Write {
+    /// Only if there is none of that name; [`Trouble::Exists`] if there is, [`Trouble::Unsupported`]
+    /// if the service has no such condition.
+    CreateOnly,
+    /// Whatever is there.
+    Plain,
+}
+
+/// One object in a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// The whole key, below the URL.
+    pub key: String,
+    pub bytes: u64,
+}
+
+/// What was sent and received since the store was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Traffic {
+    pub requests: u64,
+    pub sent: u64,
+    pub received: u64,
+}
+
+/// Objects by key. Every call ends within a deadline, after retries where they can help.
+pub trait Store: Send + Sync {
+    /// Writes an object whole. After an error there may be an object or none, never half of one
+    /// that passes for whole.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn put(&self, key: &str, bytes: &[u8], how: Write) -> StoreResult<()>;
+
+    /// Reads an object, or a range of it. Fewer bytes than asked for are an error.
+    ///
+    /// # Errors
+    /// [`Trouble::NotFound`] if there is none; otherwise as [`Store::put`].
+    fn get(&self, key: &str, range: Option<Range<u64>>) -> StoreResult<Vec<u8>>;
+
+    /// Returns the size of an object, `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    fn size(&self, key: &str) -> StoreResult<Option<u64>>;
+
+    /// Lists all objects whose key begins with `prefix` (which ends with `/`, or is empty), in
+    /// order where the service has one, only those after `after` where that is given. An empty
+    /// listing is an answer, never a failure that was swallowed.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        each: &mut dyn FnMut(Object) -> ControlFlow<()>,
+    ) -> StoreResult<()>;
+
+    /// Lists the names directly below `prefix`, with `/` at the end of those that are prefixes
+    /// themselves.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    fn names(&self, prefix: &str) -> StoreResult<Vec<String>>;
+
+    /// Removes an object; one that is not there is fine.
+    ///
+    /// # Errors
+    /// [`Trouble::Retained`] if the store keeps it; otherwise as [`Store::put`].
+    fn remove(&self, key: &str) -> StoreResult<()>;
+
+    /// Returns whether [`Write::CreateOnly`] is known to the service. Whether the server honours it
+    /// is another question, which only trying answers.
+    fn has_create_only(&self) -> bool;
+
+    /// Returns what was sent and received so far.
+    fn traffic(&self) -> Traffic;
+}
