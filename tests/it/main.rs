@@ -71,6 +71,7 @@ mod sources;
 mod space;
 mod staging;
 mod storage;
+mod stores;
 mod undoing;
 mod uninstall;
 mod words;

@@ -144,6 +144,15 @@ impl Dir {
         self.0.rename(name, &to.0, new)
     }
 
+    /// Renames `name` to `new` in `to`, if nothing has that name.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if something has; otherwise the system refuses.
+    pub fn rename_new(&self, name: &str, to: &Self, new: &str) -> io::Result<()> {
+        point("rename")?;
+        self.0.rename_new(name, &to.0, new)
+    }
+
     /// Creates a file with an unguessable name; returns both.
     ///
     /// # Errors

@@ -4,8 +4,22 @@
 //! renaming, on locks or on a clock, which most stores do not have.
 
 use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+mod access;
+mod counted;
+mod file;
+mod key;
+#[cfg(feature = "test-support")]
+mod trial;
+mod url;
+
+pub use access::{Access, Conduct, Field};
+#[cfg(feature = "test-support")]
+pub use trial::{Fate, Manners, MemoryStore, Trial};
+pub use url::{Location, Service};
 
 /// Why a store did not do what it was asked for. Callers decide by this, never by the words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +108,15 @@ pub struct Traffic {
 
 /// Objects by key. Every call ends within a deadline, after retries where they can help.
 pub trait Store: Send + Sync {
+    /// Makes the place itself where that is bdr's to do: a directory. Only when somebody adds the
+    /// destination: later, a place that is not there is a disk that is away.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    fn prepare(&self) -> StoreResult<()> {
+        Ok(())
+    }
+
     /// Writes an object whole. After an error there may be an object or none, never half of one
     /// that passes for whole.
     ///
@@ -104,7 +127,8 @@ pub trait Store: Send + Sync {
     /// Reads an object, or a range of it. Fewer bytes than asked for are an error.
     ///
     /// # Errors
-    /// [`Trouble::NotFound`] if there is none; otherwise as [`Store::put`].
+    /// [`Trouble::NotFound`] if there is none, [`Trouble::Nonsense`] if it is shorter; otherwise as
+    /// [`Store::put`].
     fn get(&self, key: &str, range: Option<Range<u64>>) -> StoreResult<Vec<u8>>;
 
     /// Returns the size of an object, `None` if there is none.
@@ -145,4 +169,48 @@ pub trait Store: Send + Sync {
 
     /// Returns what was sent and received so far.
     fn traffic(&self) -> Traffic;
+}
+
+fn too_short(bytes: u64, end: u64) -> StoreError {
+    let said = format!("the object has {bytes} bytes, and {end} were asked for");
+    StoreError::new(Trouble::Nonsense, said)
+}
+
+/// Opens a destination. Nothing is asked of it yet.
+///
+/// # Errors
+/// [`Trouble::Unsupported`] if this build does not have the service, [`Trouble::Credentials`] if
+/// some are missing.
+pub fn open(
+    location: &Location,
+    access: &Access,
+    conduct: &Conduct,
+) -> StoreResult<Arc<dyn Store>> {
+    let store: Arc<dyn Store> = match location.directory() {
+        Some(directory) => Arc::new(file::FileStore::new(directory)),
+        None => remote(location, access, conduct)?,
+    };
+    #[cfg(feature = "test-support")]
+    let store = Arc::new(Trial::new(store));
+    Ok(store)
+}
+
+/// Returns the services of this build.
+pub fn services() -> Vec<Service> {
+    let is_built = |service: &Service| service.feature().is_none();
+    Service::ALL.into_iter().filter(is_built).collect()
+}
+
+fn remote(
+    location: &Location,
+    _access: &Access,
+    _conduct: &Conduct,
+) -> StoreResult<Arc<dyn Store>> {
+    let scheme = location.service.scheme();
+    let said = match location.service.feature() {
+        Some("remote-sftp") if !cfg!(unix) => "`sftp://` is for Linux and macOS".to_owned(),
+        Some(feature) => format!("this bdr was built without `{scheme}://` (feature `{feature}`)"),
+        None => format!("this bdr has no `{scheme}://`"),
+    };
+    Err(StoreError::new(Trouble::Unsupported, said))
 }

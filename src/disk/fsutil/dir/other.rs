@@ -77,6 +77,17 @@ impl Dir {
         fs::rename(self.0.join(name), to.0.join(new))
     }
 
+    pub(super) fn rename_new(&self, name: &str, to: &Self, new: &str) -> io::Result<()> {
+        let (from, to) = (self.0.join(name), to.0.join(new));
+        // A second name never replaces anything; without hard links (FAT), looking before the
+        // rename is nearly as good.
+        match fs::hard_link(&from, &to) {
+            Ok(()) => fs::remove_file(from),
+            Err(_) if fs::symlink_metadata(&to).is_ok() => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(_) => fs::rename(from, to),
+        }
+    }
+
     pub(super) fn create(&self, name: &str, mode: u32) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);

@@ -112,6 +112,30 @@ impl Dir {
         Ok(rustix::fs::renameat(&self.0, name, &to.0, new)?)
     }
 
+    pub(super) fn rename_new(&self, name: &str, to: &Self, new: &str) -> io::Result<()> {
+        #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+        {
+            let flags = rustix::fs::RenameFlags::NOREPLACE;
+            match rustix::fs::renameat_with(&self.0, name, &to.0, new, flags) {
+                // From an old kernel, or a file system that cannot (NFS).
+                Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
+                other => return Ok(other?),
+            }
+        }
+        // A second name never replaces anything.
+        match rustix::fs::linkat(&self.0, name, &to.0, new, AtFlags::empty()) {
+            Ok(()) => return self.unlink(name),
+            Err(Errno::EXIST) => return Err(io::ErrorKind::AlreadyExists.into()),
+            Err(_) => {}
+        }
+        // Without either, looking before the rename is nearly as good.
+        match to.look(new) {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.rename(name, to, new),
+            Err(error) => Err(error),
+        }
+    }
+
     pub(super) fn create(&self, name: &str, mode: u32) -> io::Result<File> {
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
