@@ -28,6 +28,8 @@ pub mod recover;
 
 pub mod find;
 
+pub mod remote;
+
 pub mod care;
 
 pub mod install;

@@ -140,6 +140,18 @@ pub enum Error {
     /// A system program refused.
     #[error("`{tool}` failed: {said}")]
     Tool { tool: String, said: String },
+    /// A request to a destination failed.
+    #[error("cannot {action} `{place}`: {said}")]
+    Remote {
+        /// As the user calls it.
+        place: String,
+        action: &'static str,
+        /// What the store said.
+        said: String,
+        /// A stable word for the kind of trouble.
+        trouble: &'static str,
+        hint: Option<String>,
+    },
     /// Another process has the repository.
     #[error("the repository is in use{holder}")]
     Busy {
@@ -215,9 +227,11 @@ impl Error {
     /// Returns who can do something about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Io { .. } | Self::Storage { .. } | Self::Tool { .. } | Self::NoRoom { .. } => {
-                ErrorKind::Environment
-            }
+            Self::Io { .. }
+            | Self::Storage { .. }
+            | Self::Tool { .. }
+            | Self::Remote { .. }
+            | Self::NoRoom { .. } => ErrorKind::Environment,
             Self::NoRepository { .. } | Self::Away { .. } => ErrorKind::NoRepository,
             Self::Sealed { .. }
             | Self::NotARepository { .. }
@@ -269,6 +283,7 @@ impl Error {
             Self::Config { .. } => "config",
             Self::Invalid { .. } => "invalid",
             Self::Tool { .. } => "tool",
+            Self::Remote { .. } => "remote",
             Self::Busy { .. } => "busy",
             Self::Running { .. } => "running",
             Self::OverBudget { .. } => "over-budget",
@@ -322,7 +337,9 @@ impl Error {
                 let pattern = crate::base::path::shell_word(&pattern);
                 Some(format!("bdr find {pattern}"))
             }
-            Self::Config { hint, .. } | Self::Invalid { hint, .. } => hint.clone(),
+            Self::Config { hint, .. } | Self::Invalid { hint, .. } | Self::Remote { hint, .. } => {
+                hint.clone()
+            }
             Self::Busy { .. } => Some("try again when the other bdr is done".to_owned()),
             Self::Io { path, source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some(format!(

@@ -38,7 +38,7 @@ mod packs;
 mod presence;
 pub mod reader;
 pub mod record;
-mod recovery;
+pub(crate) mod recovery;
 mod redacted;
 mod running;
 pub mod snapshot;

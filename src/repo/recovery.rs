@@ -7,6 +7,10 @@ use crate::disk::storage;
 pub(super) const RECOVER_MD: &[u8] = include_bytes!("RECOVER.md");
 pub(super) const RECOVER_PY: &[u8] = include_bytes!("recover.py");
 
+/// The files and their content.
+pub(crate) const FILES: [(&str, &[u8]); 2] =
+    [("RECOVER.md", RECOVER_MD), ("recover.py", RECOVER_PY)];
+
 impl Repository {
     /// Returns the recovery files that differ from what this program would write, unless a newer
     /// one wrote them.
@@ -21,8 +25,7 @@ impl Repository {
         if revision(&read("recover.py")) > revision(RECOVER_PY) {
             return Vec::new();
         }
-        let files = [("RECOVER.md", RECOVER_MD), ("recover.py", RECOVER_PY)];
-        let differs = files.iter().filter(|(name, wanted)| read(name) != *wanted);
+        let differs = FILES.iter().filter(|(name, wanted)| read(name) != *wanted);
         differs.map(|(name, _)| *name).collect()
     }
 

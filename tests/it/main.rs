@@ -59,6 +59,7 @@ mod property;
 #[cfg(target_os = "linux")]
 mod protected;
 mod prune;
+mod pushed;
 mod repair;
 mod schedule;
 mod sealed;

@@ -1,0 +1,281 @@
+//! A destination: the part of a store that belongs to one machine.
+
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::crypt::Identities;
+use super::record::{Head, Push, parse_file_name};
+use super::{PREFIX, failed};
+use crate::base::error::{Error, Result};
+use crate::base::id::{Digest, Id};
+use crate::disk::store::{Object, Store, StoreError, Traffic, Trouble, Write};
+
+/// The file that makes a prefix a machine's: `bdr1/<machine>/machine.json`.
+const MACHINE: &str = "machine.json";
+const FORMAT: &str = "bdr-machine";
+const VERSION: u64 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct About {
+    format: String,
+    version: u64,
+    machine: Id,
+}
+
+/// The part of a store that belongs to one machine.
+#[derive(Clone)]
+pub struct Destination {
+    store: Arc<dyn Store>,
+    /// What messages call it.
+    place: String,
+    machine: Id,
+}
+
+/// Returns the machines that have something in a store, oldest first.
+///
+/// # Errors
+/// It cannot be listed.
+pub fn machines(store: &dyn Store, place: &str) -> Result<Vec<Id>> {
+    let names = store.names(PREFIX).map_err(|e| failed(place, "list", &e))?;
+    let ids = names.iter().filter_map(|name| name.strip_suffix('/'));
+    let mut ids: Vec<Id> = ids.filter_map(|name| name.parse().ok()).collect();
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+/// Returns the key of an object below the machine's prefix.
+pub(super) fn object_name(key: Digest) -> String {
+    let hex = key.to_hex();
+    format!("objects/{}/{hex}", &hex[..2])
+}
+
+/// Returns the key of the record of a push below the machine's prefix.
+pub(super) fn push_name(number: u64, id: Id) -> String {
+    format!("pushes/{}", super::record::file_name(number, id))
+}
+
+impl Destination {
+    /// Names a machine's part of a store; asks for nothing.
+    pub fn new(store: Arc<dyn Store>, place: &str, machine: Id) -> Self {
+        Self {
+            store,
+            place: place.to_owned(),
+            machine,
+        }
+    }
+
+    /// Returns what messages call it.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    pub fn machine(&self) -> Id {
+        self.machine
+    }
+
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    pub fn traffic(&self) -> Traffic {
+        self.store.traffic()
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{PREFIX}{}/{name}", self.machine)
+    }
+
+    pub(super) fn failed(&self, action: &'static str, error: &StoreError) -> Error {
+        failed(&self.place, action, error)
+    }
+
+    /// Writes a file that must not exist yet, as far as the store can tell.
+    pub(super) fn put_new(&self, name: &str, bytes: &[u8]) -> std::result::Result<(), StoreError> {
+        let key = self.key(name);
+        if self.store.has_create_only() {
+            match self.store.put(&key, bytes, Write::CreateOnly) {
+                Err(error) if error.trouble == Trouble::Unsupported => {}
+                other => return other,
+            }
+        }
+        self.store.put(&key, bytes, Write::Plain)
+    }
+
+    /// Writes a small file unless there is one.
+    pub(super) fn put_once(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        match self.put_new(name, bytes) {
+            Err(error) if error.trouble != Trouble::Exists => Err(self.failed("write to", &error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads a file.
+    pub(super) fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Vec<u8>> {
+        let got = self.store.get(&self.key(name), range);
+        got.map_err(|error| match error.trouble {
+            Trouble::NotFound => Error::damaged(name, format!("it is not in `{}`", self.place)),
+            _ => self.failed("read from", &error),
+        })
+    }
+
+    /// Lists everything whose name begins with `dir`, which ends with `/`.
+    pub(super) fn list(&self, dir: &str) -> Result<Vec<Object>> {
+        let (prefix, own) = (self.key(dir), self.key(""));
+        let mut found = Vec::new();
+        let listed = self.store.list(&prefix, None, &mut |object| {
+            if let Some(name) = object.key.strip_prefix(&own) {
+                found.push(Object {
+                    key: name.to_owned(),
+                    bytes: object.bytes,
+                });
+            }
+            ControlFlow::Continue(())
+        });
+        listed.map_err(|e| self.failed("list", &e))?;
+        Ok(found)
+    }
+
+    /// Says whose prefix it is, if nothing does yet.
+    pub(super) fn claim(&self) -> Result<()> {
+        let about = About {
+            format: FORMAT.to_owned(),
+            version: VERSION,
+            machine: self.machine,
+        };
+        let json = serde_json::to_vec(&about).map_err(|e| Error::Unrecordable {
+            reason: e.to_string(),
+        })?;
+        self.put_once(MACHINE, &json)
+    }
+
+    /// Returns number and id of all pushes after a number, in order.
+    ///
+    /// # Errors
+    /// It cannot be listed.
+    pub fn pushes(&self, after: u64) -> Result<Vec<(u64, Id)>> {
+        let prefix = self.key("pushes/");
+        // Sorts after every record of that number: ids have digits and capitals.
+        let start = (after > 0).then(|| format!("{prefix}{after:010}-~"));
+        let mut found = Vec::new();
+        let listed = self.store.list(&prefix, start.as_deref(), &mut |object| {
+            let name = object.key.strip_prefix(&prefix);
+            if let Some(push) = name.and_then(parse_file_name)
+                && push.0 > after
+            {
+                found.push(push);
+            }
+            ControlFlow::Continue(())
+        });
+        listed.map_err(|e| self.failed("list", &e))?;
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Reads what the record of a push says in the clear, and the rest as it is.
+    ///
+    /// # Errors
+    /// It is missing or damaged.
+    pub fn head(&self, push: (u64, Id)) -> Result<(Head, Vec<u8>)> {
+        let bytes = self.get(&push_name(push.0, push.1), None)?;
+        let name = super::record::file_name(push.0, push.1);
+        let (head, body) = Head::decode(&name, self.machine, &bytes)?;
+        Ok((head, body.to_vec()))
+    }
+
+    /// Returns what the destination holds by its records, newest push first read; `None` if nothing
+    /// was pushed. Records that are damaged or missing are named.
+    ///
+    /// # Errors
+    /// The newest record cannot be read, or no identity opens it.
+    pub fn held(&self, identities: &Identities) -> Result<Option<Holdings>> {
+        let pushes = self.pushes(0)?;
+        let Some(newest) = pushes.last().copied() else {
+            return Ok(None);
+        };
+        let mut encryption = String::new();
+        let mut read = |push: (u64, Id)| -> Result<Push> {
+            let (head, body) = self.head(push)?;
+            encryption.clone_from(&head.encryption);
+            head.open(&super::record::file_name(push.0, push.1), &body, identities)
+        };
+        let mut chain = vec![read(newest)?];
+        let mut problems = Vec::new();
+        while let Some(Push {
+            since,
+            base: Some(base),
+            ..
+        }) = chain.last()
+        {
+            match read((*since, *base)) {
+                Ok(push) => chain.push(push),
+                // What only older pushes have is unknown then, and named.
+                Err(error @ Error::Damaged { .. }) => {
+                    problems.push(error);
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let twins: Vec<u64> = pushes
+            .windows(2)
+            .filter(|pair| pair[0].0 == pair[1].0)
+            .map(|pair| pair[0].0)
+            .collect();
+        Ok(Some(Holdings {
+            all: fold(chain),
+            problems,
+            twins,
+            encryption,
+            count: pushes.len() as u64,
+        }))
+    }
+}
+
+/// What a destination holds by its records.
+pub struct Holdings {
+    /// All pushes as one.
+    pub all: Push,
+    /// Records that could not be read.
+    pub problems: Vec<Error>,
+    /// Numbers that two pushes have: a copy of the machine pushes too.
+    pub twins: Vec<u64>,
+    /// What its objects are encrypted with: `age`, or `none`.
+    pub encryption: String,
+    /// How many records there are.
+    pub count: u64,
+}
+
+/// Returns pushes, newest first, as one.
+pub(super) fn fold(chain: Vec<Push>) -> Push {
+    let mut chain = chain.into_iter().rev();
+    // An empty chain does not occur: every caller has read one.
+    let Some(mut all) = chain.next() else {
+        return Push::new(
+            Id::from_u128(0),
+            Id::from_u128(0),
+            0,
+            Id::from_u128(0),
+            chrono::DateTime::UNIX_EPOCH,
+        );
+    };
+    for later in chain {
+        all.follow(&later);
+        let (files, objects) = (
+            std::mem::take(&mut all.files),
+            std::mem::take(&mut all.objects),
+        );
+        let (since, base) = (all.since, all.base);
+        let gone = std::mem::take(&mut all.gone);
+        all = Push {
+            files,
+            objects,
+            gone,
+            since,
+            base,
+            ..later
+        };
+    }
+    all
+}

@@ -1,0 +1,337 @@
+//! What this machine knows of a destination without asking it: the plain form of what it pushed.
+//!
+//! A machine can only add to an encrypted destination, never read it. So it keeps the records that a
+//! reader would read now, in the clear, in bdr's state directory. If they are lost, the destination's
+//! listing and the first lines of its records say what is there ([`super::push`] asks then).
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+use super::destination::fold;
+use super::frame;
+use super::record::{Part, Push, parse_file_name};
+use crate::base::error::{Error, Result};
+use crate::base::id::{Digest, Id};
+use crate::disk::fsutil::{self, Lock, Sharing};
+
+/// The largest record in the ledger, decompressed, in bytes.
+const MAX_BYTES: u64 = 256 << 20;
+
+/// Who pushes: one machine with one repository.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Machine {
+    pub id: Id,
+    /// The key of the names of objects.
+    name_key: String,
+}
+
+impl Machine {
+    /// Returns who this machine is for a repository; makes it up at the first time. `dir` is the
+    /// directory of destinations for that repository.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    pub fn of(dir: &Path, now: DateTime<Utc>) -> Result<Self> {
+        if let Some(machine) = Self::known(dir) {
+            return Ok(machine);
+        }
+        let mut key = [0; 32];
+        getrandom::fill(&mut key)
+            .map_err(|e| Error::invalid(format!("no random numbers: {e}"), None))?;
+        let machine = Self {
+            id: Id::new(now),
+            name_key: hex::encode(key),
+        };
+        let json = serde_json::to_vec(&machine).map_err(|e| Error::Unrecordable {
+            reason: e.to_string(),
+        })?;
+        fsutil::create_dir_private(dir)?;
+        match fsutil::write_new(&dir.join("machine.json"), &json, 0o600) {
+            Ok(()) => Ok(machine),
+            // Another process was faster.
+            Err(error) => Self::known(dir).ok_or(error),
+        }
+    }
+
+    /// Returns who this machine is for a repository, if it pushed before.
+    pub fn known(dir: &Path) -> Option<Self> {
+        let json = fsutil::read_derived(&dir.join("machine.json"))?;
+        serde_json::from_slice(&json).ok()
+    }
+
+    /// Continues the work of a machine that is gone.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn adopt(dir: &Path, push: &Push) -> Result<Self> {
+        let machine = Self {
+            id: push.machine,
+            name_key: push.name_key.clone(),
+        };
+        let json = serde_json::to_vec(&machine).map_err(|e| Error::Unrecordable {
+            reason: e.to_string(),
+        })?;
+        fsutil::create_dir_private(dir)?;
+        fsutil::write_atomic(&dir.join("machine.json"), &json, 0o600)?;
+        Ok(machine)
+    }
+
+    pub(super) fn name_key(&self) -> &str {
+        &self.name_key
+    }
+
+    /// Returns the key of an object in an encrypted destination. It says nothing about the content
+    /// to whoever has not this machine's key, and is the same again after a crash. `attempt`: an
+    /// object of the earlier name may be there, and nobody knows how it was encrypted.
+    pub(super) fn object_key(&self, content: Digest, attempt: u32) -> Digest {
+        let key = hex::decode(&self.name_key).unwrap_or_default();
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&key) else {
+            return content;
+        };
+        mac.update(b"bdr: the name of an object\n");
+        mac.update(&content.0);
+        mac.update(&attempt.to_be_bytes());
+        Digest(mac.finalize().into_bytes().into())
+    }
+}
+
+/// What is known of one destination.
+pub struct Ledger {
+    dir: PathBuf,
+    /// All pushes that a reader would read, newest first.
+    chain: Vec<Push>,
+    /// Objects that were written by a push that has no record yet.
+    written: HashMap<Digest, Part>,
+    /// The newest push, if nothing else is known of it.
+    floor: Option<(u64, Id)>,
+    _lock: Lock,
+}
+
+/// What is said about a destination without reading its records.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct At {
+    /// Where it was then: another place is another destination.
+    pub url: String,
+    /// Number and time of the last push.
+    pub number: u64,
+    pub pushed: Option<DateTime<Utc>>,
+    /// When its listing was compared last.
+    pub listed: Option<DateTime<Utc>>,
+    /// Number and id of the newest snapshot that is there.
+    pub newest: Option<(u64, Id)>,
+    pub snapshots: u64,
+    /// Bytes in objects.
+    pub bytes: u64,
+    /// Why the last push failed, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
+impl At {
+    /// Reads it; `None` if there was no push yet.
+    pub fn read(dir: &Path) -> Option<Self> {
+        let json = fsutil::read_derived(&dir.join("at.json"))?;
+        serde_json::from_slice(&json).ok()
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// The state directory cannot be written.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        let json = serde_json::to_vec(self).map_err(|e| Error::Unrecordable {
+            reason: e.to_string(),
+        })?;
+        fsutil::create_dir_private(dir)?;
+        fsutil::write_atomic(&dir.join("at.json"), &json, 0o600)
+    }
+}
+
+const PENDING: &str = "pending.json.gz";
+const WRITTEN: &str = "written.jsonl";
+
+impl Ledger {
+    /// Opens the ledger of a destination for a push: there is one push to a destination at a time.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if another process pushes there; or it cannot be read or written.
+    pub fn open(dir: &Path, patience: Duration) -> Result<Self> {
+        fsutil::create_dir_private(&dir.join("pushes"))?;
+        let lock = Lock::on(&dir.join("lock"), Sharing::Alone, patience);
+        let lock = lock.map_err(|error| match error.kind() {
+            std::io::ErrorKind::WouldBlock => Error::Busy {
+                holder: " by another push to this destination".to_owned(),
+            },
+            _ => Error::io("lock", dir.join("lock"), error),
+        })?;
+        let mut ledger = Self {
+            dir: dir.to_path_buf(),
+            chain: Vec::new(),
+            written: HashMap::new(),
+            floor: None,
+            _lock: lock,
+        };
+        ledger.read();
+        Ok(ledger)
+    }
+
+    fn read(&mut self) {
+        let mut found = HashMap::new();
+        let Ok(names) = fsutil::read_dir(self.dir.join("pushes")) else {
+            return;
+        };
+        for entry in names.flatten() {
+            let name = entry.file_name();
+            let name = name.to_str().and_then(|name| name.strip_suffix(".json.gz"));
+            if let Some((number, id)) = name.and_then(parse_file_name) {
+                found.insert((number, id), entry.path());
+            }
+        }
+        let mut next = found.keys().max().copied();
+        let mut chain = Vec::new();
+        while let Some(push) = next.and_then(|key| read_push(found.get(&key)?)) {
+            next = push.base.map(|base| (push.since, base));
+            chain.push(push);
+        }
+        // If an older one is lost, what it had is sent again.
+        self.chain = chain;
+        // Whatever is not whole is lost: the destination says it again.
+        for line in fsutil::read_derived(&self.dir.join(WRITTEN))
+            .unwrap_or_default()
+            .split(|byte| *byte == b'\n')
+        {
+            if let Ok(part) = serde_json::from_slice::<Part>(line) {
+                self.written.insert(part.key, part);
+            }
+        }
+    }
+
+    /// Returns the newest push; `None` if nothing is known.
+    pub fn newest(&self) -> Option<&Push> {
+        self.chain.first()
+    }
+
+    /// Returns the pushes that a reader would read, newest first.
+    pub fn chain(&self) -> &[Push] {
+        &self.chain
+    }
+
+    /// Returns all pushes as one; `None` if nothing is known.
+    pub fn held(&self) -> Option<Push> {
+        (!self.chain.is_empty()).then(|| fold(self.chain.clone()))
+    }
+
+    /// Returns the object of that key, if a push that has no record yet wrote it.
+    pub(super) fn written(&self, key: Digest) -> Option<&Part> {
+        self.written.get(&key)
+    }
+
+    /// Notes that an object is there by what the destination says.
+    pub(super) fn learn(&mut self, part: Part) {
+        self.written.insert(part.key, part);
+    }
+
+    /// Returns the keys of the objects that were written without a record.
+    pub(super) fn written_keys(&self) -> impl Iterator<Item = Digest> + '_ {
+        self.written.keys().copied()
+    }
+
+    /// Forgets objects that are not there after all.
+    pub(super) fn unlearn(&mut self, keys: &[Digest]) {
+        for key in keys {
+            self.written.remove(key);
+        }
+    }
+
+    /// Notes the newest push, of which nothing else is known.
+    pub(super) fn set_floor(&mut self, push: Option<(u64, Id)>) {
+        self.floor = push;
+    }
+
+    /// Returns the newest push, if nothing else is known of it.
+    pub(super) fn floor(&self) -> Option<(u64, Id)> {
+        self.floor
+    }
+
+    /// Notes that an object was written.
+    pub(super) fn note_written(&self, part: &Part) -> Result<()> {
+        let mut line = serde_json::to_vec(part).map_err(|e| Error::Unrecordable {
+            reason: e.to_string(),
+        })?;
+        line.push(b'\n');
+        fsutil::append_derived(&self.dir.join(WRITTEN), &line)
+    }
+
+    /// Notes the push whose record is about to be written.
+    pub(super) fn begin(&self, push: &Push) -> Result<()> {
+        let json = serde_json::to_vec(push).map_err(|e| Error::Unrecordable {
+            reason: e.to_string(),
+        })?;
+        let packed = frame::compressed(&json)?;
+        fsutil::write_atomic(&self.dir.join(PENDING), &packed, 0o600)
+    }
+
+    /// Returns the push whose record was about to be written when it was interrupted.
+    pub(super) fn pending(&self) -> Option<Push> {
+        read_push(&self.dir.join(PENDING))
+    }
+
+    /// Notes that the record exists, and forgets what a reader no longer reads.
+    pub(super) fn finish(&mut self, push: Push) -> Result<()> {
+        let json = serde_json::to_vec(&push).map_err(|e| Error::Unrecordable {
+            reason: e.to_string(),
+        })?;
+        let pushes = self.dir.join("pushes");
+        let name = |push: &Push| pushes.join(format!("{}.json.gz", push.file_name()));
+        fsutil::write_atomic(&name(&push), &frame::compressed(&json)?, 0o600)?;
+        let stays = self
+            .chain
+            .iter()
+            .position(|older| Some(older.id) == push.base);
+        let rest = stays.map_or_else(Vec::new, |at| self.chain.split_off(at));
+        for older in std::mem::replace(&mut self.chain, rest) {
+            let _ = fsutil::remove_file(&name(&older));
+        }
+        self.chain.insert(0, push);
+        self.forget_pending();
+        Ok(())
+    }
+
+    /// Forgets a push that came to nothing; its objects are remembered.
+    pub(super) fn forget_pending(&self) {
+        let _ = fsutil::remove_file(&self.dir.join(PENDING));
+    }
+
+    /// Forgets what was written without a record, when a record names it.
+    pub(super) fn forget_written(&mut self) {
+        self.written.clear();
+        let _ = fsutil::remove_file(&self.dir.join(WRITTEN));
+    }
+
+    /// Replaces everything known by what the destination says.
+    pub(super) fn replace(&mut self, chain: Vec<Push>) -> Result<()> {
+        for older in std::mem::take(&mut self.chain) {
+            let path = self
+                .dir
+                .join("pushes")
+                .join(format!("{}.json.gz", older.file_name()));
+            let _ = fsutil::remove_file(&path);
+        }
+        for push in chain.into_iter().rev() {
+            self.finish(push)?;
+        }
+        Ok(())
+    }
+}
+
+fn read_push(path: &Path) -> Option<Push> {
+    let packed = fsutil::read_derived(path)?;
+    let json = frame::decompressed("a record in the ledger", &packed, MAX_BYTES).ok()?;
+    Push::parse("a record in the ledger", &json).ok()
+}

@@ -1,0 +1,120 @@
+//! Destinations: what a repository has outside of this machine (`docs/format.md` §10).
+//!
+//! The local repository stays the truth. A *destination* is a prefix of a store that one machine
+//! alone writes to. A *push* adds objects, then one record that names them and has the small files
+//! inside; the push exists when its record does. Nothing is locked, renamed, or ordered by a clock.
+//!
+//! `record` is what a push says, `crypt` and `frame` what an object looks like, `ledger` what this
+//! machine knows of a destination without asking. `push` writes, `reading` is a storage that reads.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::base::error::{Error, Result};
+use crate::disk::storage::Storage;
+use crate::disk::store::{StoreError, Trouble};
+use crate::repo::Repository;
+use crypt::Identities;
+use reading::RemoteStorage;
+
+pub mod crypt;
+pub mod destination;
+mod frame;
+pub mod ledger;
+pub mod push;
+pub mod reading;
+pub mod record;
+mod spool;
+
+pub use destination::Destination;
+
+/// The first part of every key: nothing else in a bucket is bdr's.
+pub const PREFIX: &str = "bdr1/";
+
+/// Returns the error of a request to a destination.
+pub(crate) fn failed(place: &str, action: &'static str, error: &StoreError) -> Error {
+    Error::Remote {
+        place: place.to_owned(),
+        action,
+        said: error.said.clone(),
+        trouble: error.trouble.word(),
+        hint: error.trouble.hint().map(str::to_owned),
+    }
+}
+
+impl Trouble {
+    /// Returns a stable word for machines.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Certificate => "certificate",
+            Self::Credentials => "credentials",
+            Self::Clock => "clock",
+            Self::Forbidden => "forbidden",
+            Self::NoPlace => "no-place",
+            Self::NotFound => "not-found",
+            Self::Exists => "exists",
+            Self::Retained => "retained",
+            Self::Full => "full",
+            Self::Busy => "busy",
+            Self::Nonsense => "nonsense",
+            Self::Unsupported => "unsupported",
+            Self::Other => "other",
+        }
+    }
+
+    /// Returns what to do about it.
+    pub fn hint(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Unreachable => {
+                "check the network and the address (bdr remote show NAME), then run the same command again"
+            }
+            Self::Certificate => {
+                "check the address: the server's certificate is for another host, expired, or signed by nobody known"
+            }
+            Self::Credentials => {
+                "check the key and the secret, or renew them: bdr remote test NAME"
+            }
+            Self::Clock => {
+                "set this machine's clock: the store refuses requests that are dated wrongly"
+            }
+            Self::Forbidden => {
+                "these credentials do not allow it; bdr remote test NAME says what they allow"
+            }
+            Self::NoPlace => {
+                "create the bucket or directory first, or correct the address: bdr remote show NAME"
+            }
+            Self::NotFound | Self::Exists => "bdr verify --remote NAME",
+            Self::Retained => "nothing to do: the store keeps it until its retention ends",
+            Self::Full => "free some space there, or remove old snapshots: bdr remote prune NAME",
+            Self::Busy => "run the same command again later",
+            Self::Nonsense => {
+                "this is not the store's answer: check the address, and whether the network asks for a login first"
+            }
+            Self::Unsupported => "bdr remote services lists what this bdr can reach",
+            Self::Other => return None,
+        })
+    }
+}
+
+/// Opens what a destination holds as a repository that is only read. `cache` is the directory for
+/// derived files, which must not be that of the local repository. Also returns the storage.
+///
+/// # Errors
+/// Nothing was pushed there, no identity opens it, or it cannot be read.
+pub fn open(
+    destination: &Destination,
+    identities: Identities,
+    cache: &Path,
+) -> Result<(Repository, Arc<RemoteStorage>)> {
+    let held = destination.held(&identities)?;
+    let held = held.ok_or_else(|| Error::NoRepository {
+        location: destination.place().to_owned(),
+    })?;
+    let storage = Arc::new(RemoteStorage::new(destination.clone(), identities, held));
+    let repo = Repository::open(Arc::clone(&storage) as Arc<dyn Storage>, cache)?;
+    Ok((repo, storage))
+}
+
+/// The file that says how a destination is read without bdr; [`crate::repo::recovery`] has the program.
+const RECOVER_MD: &[u8] = include_bytes!("RECOVER.md");

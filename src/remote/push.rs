@@ -1,0 +1,554 @@
+//! Pushes a repository to a destination: what is missing there, in the order packs, key frames, the
+//! other files, and at the end one record that names all of it.
+//!
+//! The repository is not locked: snapshots are listed first, what they need afterwards, and at the
+//! end a snapshot that prune removed meanwhile is left out. What a guard wrote in many small packs is
+//! put into one.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::RECOVER_MD;
+use super::crypt::{Encryption, Identities};
+use super::destination::{Destination, object_name, push_name};
+use super::ledger::{Ledger, Machine};
+use super::record::{self, Bytes, Part, Push, since};
+use crate::base::error::{Error, Result};
+use crate::base::id::{Digest, Id};
+use crate::base::monitor::{Monitor, Phase};
+use crate::disk::store::Traffic;
+use crate::model::manifest::Content;
+use crate::protect::staging;
+use crate::repo::Repository;
+use crate::repo::layout;
+use crate::repo::pack::Level;
+use crate::repo::recovery;
+use crate::repo::snapshot::{Snapshot, SnapshotKind};
+
+mod packs;
+mod upload;
+
+/// What is this small is in the record itself, in bytes: an object of its own would cost a request.
+const INLINE: u64 = 2048;
+/// The same for records of snapshots and operations, which compress well together.
+const INLINE_RECORD: u64 = 128 << 10;
+
+/// How to push.
+pub struct PushOptions<'a> {
+    pub now: DateTime<Utc>,
+    pub host: String,
+    pub encryption: &'a Encryption,
+    /// Compare with a listing of the destination first, and send again what is not there.
+    pub check: bool,
+    /// How long to wait for another push to the same destination.
+    pub patience: Duration,
+}
+
+/// What a push came to.
+#[derive(Debug, Default)]
+pub struct PushReport {
+    /// The push; `None` if there was nothing to push.
+    pub number: Option<u64>,
+    /// New snapshots there.
+    pub snapshots: u64,
+    pub operations: u64,
+    /// Objects written.
+    pub objects: u64,
+    /// Small packs that were put together.
+    pub joined: u64,
+    /// Bytes of objects and records written.
+    pub bytes: u64,
+    /// Snapshots that wait, because what they kept is not packed yet.
+    pub waiting: u64,
+    /// Records of snapshots that cannot be read here, and are not pushed.
+    pub unreadable: u64,
+    /// Objects that were missing at the destination, and are there again.
+    pub mended: u64,
+    /// All snapshots that are there now, and the newest.
+    pub held: u64,
+    pub newest: Option<(u64, Id)>,
+    pub held_bytes: u64,
+    pub traffic: Traffic,
+}
+
+/// A file that is to be pushed.
+struct Item {
+    name: String,
+    bytes: u64,
+    content: Source,
+    instead_of: Vec<Digest>,
+}
+
+enum Source {
+    /// In the repository.
+    File,
+    /// In memory: a pack that was put together.
+    Memory(Vec<u8>),
+}
+
+/// Pushes what is missing.
+///
+/// # Errors
+/// The destination or the repository cannot be read or written; another machine pushes under the
+/// same id; or the user stopped it. What was sent is not sent again by the next push.
+pub fn push(
+    repo: &Repository,
+    destination: &Destination,
+    machine: &Machine,
+    ledger: &mut Ledger,
+    options: &PushOptions<'_>,
+    monitor: &dyn Monitor,
+) -> Result<PushReport> {
+    let mut report = PushReport::default();
+    // What guards kept is packed first. If that fails, its snapshots wait.
+    let settled = staging::settle(repo, Level::Fast, options.now, monitor);
+    if let Err(error @ Error::Interrupted) = settled {
+        return Err(error);
+    }
+    let mut run = Run {
+        repo,
+        destination,
+        machine,
+        ledger,
+        options,
+        monitor,
+        held: None,
+    };
+    run.catch_up()?;
+    if options.check {
+        report.mended = run.compare()?;
+    }
+    let wanted = run.wanted(&mut report)?;
+    if !wanted.is_empty() {
+        run.send(wanted, &mut report)?;
+    }
+    if let Some(held) = run.ledger.held() {
+        let snapshots = held.files.keys().chain(held.objects.keys());
+        let snapshots = snapshots.filter_map(|name| snapshot_of(name));
+        for snapshot in snapshots {
+            report.held += 1;
+            report.newest = report.newest.max(Some(snapshot));
+        }
+        let parts = held.objects.values().flat_map(|stored| &stored.parts);
+        report.held_bytes = parts.map(|part| part.bytes).sum();
+    }
+    report.traffic = destination.traffic();
+    Ok(report)
+}
+
+fn snapshot_of(name: &str) -> Option<(u64, Id)> {
+    let (seq, id) = name
+        .strip_prefix("snapshots/")?
+        .strip_suffix(".json")?
+        .split_once('-')?;
+    Some((seq.parse().ok()?, id.parse().ok()?))
+}
+
+/// What is to be pushed.
+#[derive(Default)]
+struct Wanted {
+    /// Files that go into the record.
+    files: BTreeMap<String, Vec<u8>>,
+    items: Vec<Item>,
+    /// Names that are there, and whose snapshot or operation record is new.
+    snapshots: Vec<(String, Snapshot)>,
+}
+
+impl Wanted {
+    fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.items.is_empty()
+    }
+}
+
+struct Run<'a> {
+    repo: &'a Repository,
+    destination: &'a Destination,
+    machine: &'a Machine,
+    ledger: &'a mut Ledger,
+    options: &'a PushOptions<'a>,
+    monitor: &'a dyn Monitor,
+    /// All pushes as one.
+    held: Option<Push>,
+}
+
+impl Run<'_> {
+    /// Finds out what happened to a push that was interrupted, and whether somebody else pushed.
+    fn catch_up(&mut self) -> Result<()> {
+        let known = self.ledger.newest().map(|push| (push.number, push.id));
+        let after = known.map_or(0, |(number, _)| number);
+        let found = self.destination.pushes(after)?;
+        let pending = self.ledger.pending();
+        if let Some(pending) = pending {
+            if found.contains(&(pending.number, pending.id)) {
+                self.ledger.finish(pending)?;
+                self.ledger.forget_written();
+            } else {
+                self.ledger.forget_pending();
+            }
+        }
+        let known = self.ledger.newest().map(|push| (push.number, push.id));
+        match (known, found.last()) {
+            // The ledger is lost, or the destination was cleared.
+            (None, Some(_)) => self.learn(&found)?,
+            (Some(known), Some(newest)) if *newest != known => {
+                return Err(Error::invalid(
+                    format!(
+                        "another machine pushes to `{}` under this machine's id ({})",
+                        self.destination.place(),
+                        self.machine.id
+                    ),
+                    Some(
+                        "one of them is a copy of the other: give this one an id of its own with bdr remote reset NAME, then push again",
+                    ),
+                ));
+            }
+            _ => {}
+        }
+        self.held = self.ledger.held();
+        Ok(())
+    }
+
+    /// Learns from the records which objects are there, so that they are not sent again: from all
+    /// of them if they are not encrypted, else from their first lines.
+    fn learn(&mut self, found: &[(u64, Id)]) -> Result<()> {
+        let mut next = found.last().copied();
+        let (mut chain, mut is_open) = (Vec::new(), true);
+        let nobody = Identities::default();
+        while let Some((number, id)) = next {
+            let (head, body) = self.destination.head((number, id))?;
+            next = head.base.map(|base| (head.since, base));
+            for (key, digest, bytes) in &head.objects {
+                self.ledger.learn(Part {
+                    key: *key,
+                    digest: *digest,
+                    bytes: *bytes,
+                    at: 0,
+                });
+            }
+            match head.open(&record::file_name(number, id), &body, &nobody) {
+                Ok(push) => chain.push(push),
+                Err(_) => is_open = false,
+            }
+        }
+        match is_open {
+            true => self.ledger.replace(chain),
+            false => {
+                self.ledger.set_floor(found.last().copied());
+                Ok(())
+            }
+        }
+    }
+
+    /// Compares with a listing: what is not there any more has to be sent again. Returns how many
+    /// objects are missing.
+    fn compare(&mut self) -> Result<u64> {
+        let listed = self.destination.list("objects/")?;
+        let there: HashMap<&str, u64> = listed.iter().map(|o| (&*o.key, o.bytes)).collect();
+        let Some(held) = &mut self.held else {
+            return Ok(0);
+        };
+        let is_there = |part: &Part| there.get(&*object_name(part.key)) == Some(&part.bytes);
+        let lacking: Vec<String> = held
+            .objects
+            .iter()
+            .filter(|(_, stored)| !stored.parts.iter().all(is_there))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in &lacking {
+            held.objects.remove(name);
+        }
+        let keys = self.ledger.written_keys();
+        let lost = keys.filter(|key| !there.contains_key(&*object_name(*key)));
+        let lost: Vec<Digest> = lost.collect();
+        self.ledger.unlearn(&lost);
+        Ok(lacking.len() as u64)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        let held = self.held.as_ref();
+        held.is_some_and(|held| held.files.contains_key(name) || held.objects.contains_key(name))
+    }
+
+    /// Returns the content of a file in the record, if it is there.
+    fn held_file(&self, name: &str) -> Option<&[u8]> {
+        let bytes = self.held.as_ref()?.files.get(name)?;
+        Some(&bytes.0)
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        match self.repo.storage().read(name) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::storage("read", name, error)),
+        }
+    }
+
+    fn list(&self, dir: &str) -> Result<Vec<(String, u64)>> {
+        let listed = self.repo.storage().list(dir);
+        let listed = listed.map_err(|e| Error::storage("list", dir, e))?;
+        let files = listed.into_iter().filter(|l| !l.is_dir);
+        Ok(files
+            .map(|l| (format!("{dir}/{}", l.name), l.bytes))
+            .collect())
+    }
+
+    /// Finds out what is not there yet: records first, then what they need.
+    fn wanted(&self, report: &mut PushReport) -> Result<Wanted> {
+        let mut wanted = Wanted::default();
+        let waiting = self.waiting()?;
+        for (name, _) in self.list("snapshots")? {
+            if self.has(&name) && !self.is_changed(&name)? {
+                continue;
+            }
+            let Ok(snapshot) = self.repo.read_snapshot(&name) else {
+                // Removed meanwhile, or damaged: it is not spread, and `verify` says what is wrong.
+                report.unreadable += u64::from(self.read(&name)?.is_some());
+                continue;
+            };
+            if self.waits(&snapshot, &waiting) {
+                report.waiting += 1;
+                continue;
+            }
+            wanted.snapshots.push((name, snapshot));
+        }
+        let mut records: Vec<(String, u64)> = Vec::new();
+        for dir in ["operations", "marks", "kept"] {
+            records.extend(self.list(dir)?);
+        }
+        let of_waiting = |name: &str| layout::set_of(name).is_some_and(|id| waiting.contains(&id));
+        records.retain(|(name, _)| !of_waiting(name));
+        if !self.has("format.json") {
+            records.push(("format.json".to_owned(), 0));
+        }
+        for (name, bytes) in records {
+            if !self.has(&name) || self.is_changed(&name)? {
+                self.want(&mut wanted, name, bytes, INLINE_RECORD)?;
+            }
+        }
+        for (name, bytes) in self.list("manifests")? {
+            if !self.has(&name) {
+                self.want(&mut wanted, name, bytes, INLINE)?;
+            }
+        }
+        for at in 0..wanted.snapshots.len() {
+            let name = wanted.snapshots[at].0.clone();
+            self.want(&mut wanted, name, 0, INLINE_RECORD)?;
+        }
+        self.packs(&mut wanted, report)?;
+        report.operations = wanted
+            .files
+            .keys()
+            .filter(|name| name.ends_with(".begin.json"))
+            .count() as u64;
+        Ok(wanted)
+    }
+
+    /// Returns true if a file that can be written again was.
+    fn is_changed(&self, name: &str) -> Result<bool> {
+        // Snapshots are replaced when something in them is found to be secret (format §9); marks when
+        // a tag is added. The others stay as they are.
+        if !name.starts_with("marks/") && !name.starts_with("snapshots/") {
+            return Ok(false);
+        }
+        let Some(held) = self.held_file(name) else {
+            return Ok(false);
+        };
+        Ok(self.read(name)?.is_some_and(|now| now != held))
+    }
+
+    /// Returns the sets of kept content that are not packed.
+    fn waiting(&self) -> Result<HashSet<Id>> {
+        let mut waiting = HashSet::new();
+        for set in self.repo.kept_sets()? {
+            if self.repo.kept_contents(set.id)?.is_none() {
+                waiting.insert(set.id);
+            }
+        }
+        Ok(waiting)
+    }
+
+    /// Returns true if a snapshot needs content that is only on this machine.
+    fn waits(&self, snapshot: &Snapshot, waiting: &HashSet<Id>) -> bool {
+        !waiting.is_empty()
+            && snapshot.roots.iter().any(|root| {
+                let Ok(listing) = self.repo.listing(root) else {
+                    return false;
+                };
+                listing.iter().any(|entry| {
+                    let content = entry.body.content.as_ref();
+                    let kept = content.and_then(Content::as_kept);
+                    kept.is_some_and(|kept| waiting.contains(&kept.set))
+                })
+            })
+    }
+
+    fn want(&self, wanted: &mut Wanted, name: String, bytes: u64, inline: u64) -> Result<()> {
+        // Records are read to know their size; the rest is read when it is sent.
+        if bytes <= inline {
+            let Some(content) = self.read(&name)? else {
+                return Ok(());
+            };
+            if content.len() as u64 <= inline {
+                wanted.files.insert(name, content);
+                return Ok(());
+            }
+        }
+        let bytes = match bytes {
+            0 => self.repo.storage().size(&name).ok().flatten().unwrap_or(0),
+            bytes => bytes,
+        };
+        wanted.items.push(Item {
+            name,
+            bytes,
+            content: Source::File,
+            instead_of: Vec::new(),
+        });
+        Ok(())
+    }
+
+    /// Sends objects, then the record.
+    fn send(&mut self, mut wanted: Wanted, report: &mut PushReport) -> Result<()> {
+        if self.ledger.newest().is_none() {
+            self.destination.claim()?;
+            for (name, bytes) in recovery::FILES {
+                let is_text = name == "RECOVER.md";
+                let bytes = if is_text { RECOVER_MD } else { bytes };
+                self.destination.put_once(name, bytes)?;
+            }
+        }
+        let total: u64 = wanted.items.iter().map(|item| item.bytes).sum();
+        self.monitor
+            .phase(Phase::Storing, wanted.items.len() as u64, total);
+        let items = std::mem::take(&mut wanted.items);
+        let objects = self.upload(items, report)?;
+        // Prune may have removed a snapshot meanwhile, with what it needs.
+        let left: BTreeSet<String> = self
+            .list("snapshots")?
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        let is_left = |name: &String| !name.starts_with("snapshots/") || left.contains(name);
+        let (number, previous) = match self.ledger.newest() {
+            Some(newest) => (newest.number + 1, Some(newest.id)),
+            None => match self.ledger.floor() {
+                Some((number, id)) => (number + 1, Some(id)),
+                None => (1, None),
+            },
+        };
+        let id = Id::after(previous, self.options.now);
+        let mut delta = Push::new(
+            self.machine.id,
+            self.repo.id(),
+            number,
+            id,
+            self.options.now,
+        );
+        delta.files = wanted
+            .files
+            .into_iter()
+            .filter(|(name, _)| is_left(name))
+            .map(|(name, bytes)| (name, Bytes(bytes)))
+            .collect();
+        delta.objects = objects
+            .into_iter()
+            .filter(|(name, _)| is_left(name))
+            .collect();
+        for (name, snapshot) in &wanted.snapshots {
+            if is_left(name) {
+                report.snapshots += 1;
+                self.name_full(snapshot, &delta)?;
+            }
+        }
+        let push = self.joined(delta, previous);
+        let record = push.encode(self.options.encryption, Vec::new())?;
+        self.ledger.begin(&push)?;
+        let name = push_name(push.number, push.id);
+        self.destination
+            .put_new(&name, &record)
+            .map_err(|e| self.destination.failed("write to", &e))?;
+        report.bytes += record.len() as u64;
+        report.number = Some(push.number);
+        self.ledger.finish(push)?;
+        self.ledger.forget_written();
+        Ok(())
+    }
+
+    /// Returns a push with everything since the one from which a reader goes on.
+    fn joined(&self, delta: Push, previous: Option<Id>) -> Push {
+        let number = delta.number;
+        let mut ends: Vec<(u64, Option<Id>)> = self
+            .ledger
+            .chain()
+            .iter()
+            .map(|push| (push.number, Some(push.id)))
+            .collect();
+        match self.ledger.chain().last() {
+            Some(oldest) => ends.push((oldest.since, oldest.base)),
+            None => ends.push(
+                self.ledger
+                    .floor()
+                    .map_or((0, None), |(n, id)| (n, Some(id))),
+            ),
+        }
+        let wanted = since(number);
+        let from = ends.iter().filter(|(n, _)| *n >= wanted).min().copied();
+        let (since, base) = from.unwrap_or((0, None));
+        let chain = self.ledger.chain();
+        let count = chain.iter().take_while(|push| push.number > since).count();
+        let later = chain[..count].iter().rev();
+        let mut all = Push::new(
+            delta.machine,
+            delta.repository,
+            number,
+            delta.id,
+            delta.time,
+        );
+        for older in later {
+            all.follow(older);
+        }
+        all.follow(&delta);
+        if since == 0 {
+            all.gone.clear();
+        }
+        Push {
+            since,
+            base,
+            previous,
+            host: self.options.host.clone(),
+            name_key: self.machine.name_key().to_owned(),
+            ..all
+        }
+    }
+
+    /// Writes the list with which a full backup is restored by a loop in a shell.
+    fn name_full(&self, snapshot: &Snapshot, delta: &Push) -> Result<()> {
+        if snapshot.kind != SnapshotKind::Full {
+            return Ok(());
+        }
+        let mut text = String::new();
+        for pack in &snapshot.packs {
+            let name = layout::pack(pack.id);
+            let held = self.held.as_ref().and_then(|held| held.objects.get(&name));
+            let Some(stored) = delta.objects.get(&name).or(held) else {
+                // Small enough to be in the record: recover.py reads it there.
+                return Ok(());
+            };
+            let keys: Vec<String> = stored
+                .parts
+                .iter()
+                .map(|part| object_name(part.key))
+                .collect();
+            text.push_str(&keys.join(" "));
+            text.push('\n');
+        }
+        let name = format!("fulls/{:010}-{}.txt", snapshot.seq, snapshot.id);
+        self.destination.put_once(&name, text.as_bytes())
+    }
+}
+
+/// Returns what an object says that it is, inside of the encryption.
+pub(super) fn comment(repository: Id, name: &str, part: usize) -> String {
+    format!("bdr1 {repository} object {name} {part}")
+}

@@ -1,0 +1,115 @@
+//! Which packs are missing at a destination. What guards wrote in many small ones is put into one.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::{INLINE, Item, PushReport, Run, Source, Wanted};
+use crate::base::error::{Error, Result};
+use crate::base::id::Digest;
+use crate::model::manifest::{Content, Time};
+use crate::remote::spool::Spool;
+use crate::repo::index::{DigestSet, Index, Location};
+use crate::repo::layout;
+use crate::repo::pack::{Level, PackWriter, TarKind, TarMeta};
+use crate::repo::reader::Reader;
+use crate::repo::snapshot::{PackRef, SnapshotKind};
+
+/// A smaller pack is put together with others, in bytes.
+const SMALL_PACK: u64 = 1 << 20;
+/// Blobs that are put together are read whole; packs with larger ones stay as they are.
+const SMALL_BLOB: u64 = 8 << 20;
+
+impl Run<'_> {
+    /// Adds the packs that are not there, small ones put together.
+    pub(super) fn packs(&self, wanted: &mut Wanted, report: &mut PushReport) -> Result<()> {
+        let mut covered = DigestSet::default();
+        for stored in self.held.iter().flat_map(|held| held.objects.values()) {
+            covered.extend(stored.instead_of.iter().copied());
+        }
+        let is_missing =
+            |pack: &PackRef| !covered.contains(&pack.id) && !self.has(&layout::pack(pack.id));
+        let mut missing = self.repo.list_packs()?;
+        missing.retain(is_missing);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let (index, unreadable) = self.repo.refreshed_index()?;
+        // `tar` reads those of full backups.
+        let mut whole = DigestSet::default();
+        for (_, snapshot) in &wanted.snapshots {
+            if snapshot.kind == SnapshotKind::Full {
+                whole.extend(snapshot.packs.iter().map(|pack| pack.id));
+            }
+        }
+        let damaged: DigestSet = unreadable.iter().map(|(pack, _)| pack.id).collect();
+        let is_small = |pack: &&PackRef| {
+            pack.bytes < SMALL_PACK && !whole.contains(&pack.id) && !damaged.contains(&pack.id)
+        };
+        let mut small: Vec<PackRef> = missing.iter().filter(is_small).copied().collect();
+        if small.len() < 2 {
+            small.clear();
+        }
+        let joined = self.join(&small, &index)?;
+        let taken: DigestSet = match joined.is_empty() {
+            true => DigestSet::default(),
+            false => small.iter().map(|pack| pack.id).collect(),
+        };
+        report.joined = taken.len() as u64;
+        wanted.items.extend(joined);
+        for pack in missing.iter().filter(|pack| !taken.contains(&pack.id)) {
+            let inline = if whole.contains(&pack.id) { 0 } else { INLINE };
+            self.want(wanted, layout::pack(pack.id), pack.bytes, inline)?;
+        }
+        Ok(())
+    }
+
+    /// Puts all that is in these packs into new ones.
+    fn join(&self, small: &[PackRef], index: &Arc<Index>) -> Result<Vec<Item>> {
+        let numbers = (0..).zip(index.packs());
+        let numbers: HashMap<Digest, u32> = numbers.map(|(n, pack)| (pack.pack.id, n)).collect();
+        let joins: HashSet<u32> = small
+            .iter()
+            .filter_map(|pack| numbers.get(&pack.id).copied())
+            .collect();
+        let mut blobs: Vec<(Digest, Location)> = Vec::new();
+        for digest in index.digests() {
+            let mut copies = index.copies(digest);
+            let found = copies.find(|location| joins.contains(&location.pack));
+            blobs.extend(found.map(|location| (digest, location)));
+        }
+        if blobs.iter().any(|(_, location)| location.size > SMALL_BLOB) {
+            return Ok(Vec::new());
+        }
+        blobs.sort_unstable_by_key(|(_, l)| (l.pack, l.member, l.offset));
+        let spool = Spool::default();
+        let mut writer = PackWriter::new(&spool, self.repo.id(), Level::Best);
+        let mut reader = Reader::with_index(self.repo, Arc::clone(index));
+        for (digest, location) in blobs {
+            if self.monitor.stopped() {
+                return Err(Error::Interrupted);
+            }
+            let name = format!("blobs/{digest}");
+            let meta = TarMeta {
+                name: &name,
+                kind: TarKind::File,
+                mode: 0o600,
+                mtime: Time(0, 0),
+            };
+            let content = Content::whole(digest, location.size);
+            let bytes = reader.to_vec(&content, location.size)?;
+            writer.add(&meta, &bytes, Some(digest))?;
+        }
+        writer.finish()?;
+        let mut instead_of: Vec<Digest> = small.iter().map(|pack| pack.id).collect();
+        let packs = spool.take().into_iter();
+        Ok(packs
+            .map(|(name, bytes)| Item {
+                name,
+                bytes: bytes.len() as u64,
+                content: Source::Memory(bytes),
+                // The first speaks for all: they are named by the same record.
+                instead_of: std::mem::take(&mut instead_of),
+            })
+            .collect())
+    }
+}

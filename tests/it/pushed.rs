@@ -1,0 +1,396 @@
+//! What was pushed to a destination comes back from there, whatever happened on the way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bdr::base::error::Error;
+use bdr::base::monitor::NullMonitor;
+use bdr::care::verify::{VerifyLevel, verify};
+use bdr::disk::store::{Manners, MemoryStore, Store, Trial};
+use bdr::remote::crypt::{Encryption, Generated, Identities};
+use bdr::remote::ledger::{Ledger, Machine};
+use bdr::remote::push::{PushOptions, PushReport, push};
+use bdr::remote::{Destination, open};
+use bdr::repo::Repository;
+
+use crate::backup::{odd_tree, restore_to};
+use crate::support::{Place, assert_same, later, noise, now, picture};
+
+/// A destination, with everything that pushing there and reading from there needs.
+struct Far {
+    store: MemoryStore,
+    trial: Trial,
+    key: Option<Generated>,
+}
+
+impl Far {
+    fn new(manners: Manners, encrypted: bool) -> Self {
+        let store = MemoryStore::new(manners);
+        Self::over(&store, encrypted.then(Generated::new))
+    }
+
+    fn over(store: &MemoryStore, key: Option<Generated>) -> Self {
+        let trial = Trial::new(Arc::new(store.clone()));
+        let store = store.clone();
+        Self { store, trial, key }
+    }
+
+    fn encryption(&self) -> Encryption {
+        match &self.key {
+            None => Encryption::None,
+            Some(key) => Encryption::to(std::slice::from_ref(&key.recipient)).unwrap(),
+        }
+    }
+
+    fn identities(&self) -> Identities {
+        let mut identities = Identities::default();
+        if let Some(key) = &self.key {
+            identities.add(key.secret.as_bytes(), &|| None).unwrap();
+        }
+        identities
+    }
+
+    fn destination(&self, place: &Place) -> Destination {
+        let machine = Machine::of(&place.path("remotes"), now()).unwrap();
+        Destination::new(Arc::new(self.trial.clone()), "far", machine.id)
+    }
+
+    fn push(&self, place: &Place, repo: &Repository) -> bdr::Result<PushReport> {
+        self.push_with(place, repo, false)
+    }
+
+    fn push_with(&self, place: &Place, repo: &Repository, check: bool) -> bdr::Result<PushReport> {
+        let machine = Machine::of(&place.path("remotes"), now()).unwrap();
+        let mut ledger = Ledger::open(&place.path("remotes/far"), Duration::ZERO)?;
+        let options = PushOptions {
+            now: now(),
+            host: "here".to_owned(),
+            encryption: &self.encryption(),
+            check,
+            patience: Duration::ZERO,
+        };
+        push(
+            repo,
+            &self.destination(place),
+            &machine,
+            &mut ledger,
+            &options,
+            &NullMonitor,
+        )
+    }
+
+    /// Reads on a machine that has nothing but the store and the key.
+    fn read(&self, place: &Place) -> (Repository, tempfile::TempDir) {
+        let bare = tempfile::tempdir().unwrap();
+        let read = open(&self.destination(place), self.identities(), bare.path());
+        (read.unwrap().0, bare)
+    }
+}
+
+/// Every snapshot there is whole, and is as the local one.
+fn check_all(place: &Place, repo: &Repository, far: &Far, what: &str) {
+    let (there, _bare) = far.read(place);
+    let (here, pushed) = (repo.snapshots().unwrap(), there.snapshots().unwrap());
+    let ids = |all: &[bdr::repo::snapshot::Snapshot]| all.iter().map(|s| s.id).collect::<Vec<_>>();
+    assert_eq!(ids(&here), ids(&pushed), "{what}");
+    let report = verify(&there, None, VerifyLevel::Full, None, &NullMonitor).unwrap();
+    assert_eq!(report.damage.len(), 0, "{what}: {:?}", report.damage);
+    for (here, pushed) in here.iter().zip(&pushed) {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let wanted = picture(&restore_to(repo, here, one.path()));
+        let found = picture(&restore_to(&there, pushed, two.path()));
+        assert_same(&wanted, &found, what);
+    }
+}
+
+/// A repository with some days of work: a full backup, incremental ones, many small packs.
+fn worked(place: &Place) -> Repository {
+    odd_tree(place);
+    place.write("picture", &noise(300_000));
+    let repo = place.repository();
+    let mut full = later(60);
+    full.full = true;
+    place.backup_with(&repo, &full);
+    for day in 1..5 {
+        place.write("plain.txt", format!("day {day}").as_bytes());
+        place.write(&format!("new/{day}.txt"), &noise(3000));
+        place.backup_with(&repo, &later(60 + day * 60));
+    }
+    repo
+}
+
+#[test]
+fn every_snapshot_comes_back_from_a_destination() {
+    for encrypted in [true, false] {
+        let place = Place::new();
+        let repo = worked(&place);
+        let far = Far::new(Manners::Strict, encrypted);
+        let report = far.push(&place, &repo).unwrap();
+        assert_eq!(report.snapshots, 5);
+        assert!(report.joined > 1, "{report:?}");
+        check_all(&place, &repo, &far, "after the first push");
+        // Nothing is left to do, and finding that out costs one listing.
+        far.trial.reset();
+        let again = far.push(&place, &repo).unwrap();
+        assert_eq!((again.number, again.held), (None, 5));
+        assert_eq!(far.trial.log().len(), 1, "{:?}", far.trial.log());
+        // A day's work is one object and one record, after the listing.
+        place.write("big.log", &b"0123456789abcdef\n".repeat(20_100));
+        place.write("more", &noise(30_000));
+        place.backup_with(&repo, &later(900));
+        far.trial.reset();
+        assert_eq!(far.push(&place, &repo).unwrap().snapshots, 1);
+        assert_eq!(far.trial.log().len(), 3, "{:?}", far.trial.log());
+        check_all(&place, &repo, &far, "after a day's work");
+    }
+}
+
+#[test]
+fn nobody_reads_it_without_the_key() {
+    let place = Place::new();
+    place.write("plain.txt", b"the words that nobody may read");
+    let repo = place.repository();
+    place.backup_with(&repo, &later(60));
+    let far = Far::new(Manners::Strict, true);
+    far.push(&place, &repo).unwrap();
+    for key in far.store.keys() {
+        let bytes = far.store.get(&key, None).unwrap();
+        let about = key.ends_with("RECOVER.md") || key.ends_with("recover.py");
+        let found = |text: &str| memchr::memmem::find(&bytes, text.as_bytes()).is_some();
+        assert!(
+            about || !found("plain.txt") && !found("nobody may read"),
+            "{key}"
+        );
+        // Nor do names tell which packs there are.
+        for pack in repo.list_packs().unwrap() {
+            assert!(!key.contains(&pack.id.to_hex()), "{key}");
+        }
+    }
+    let bare = tempfile::tempdir().unwrap();
+    let mut other = Identities::default();
+    other
+        .add(Generated::new().secret.as_bytes(), &|| None)
+        .unwrap();
+    for identities in [Identities::default(), other] {
+        let error = open(&far.destination(&place), identities, bare.path()).err();
+        assert!(matches!(error, Some(Error::Invalid { .. })), "{error:?}");
+    }
+}
+
+#[test]
+fn a_push_cut_at_any_request_is_completed_by_the_next() {
+    for manners in [
+        Manners::Strict,
+        Manners::NoConditions,
+        Manners::IgnoresConditions,
+        Manners::AddOnly,
+    ] {
+        for encrypted in [true, false] {
+            let base = Place::new();
+            odd_tree(&base);
+            let repo = base.repository();
+            base.backup_with(&repo, &later(60));
+            let start = Far::new(manners, encrypted);
+            start.push(&base, &repo).unwrap();
+            base.write("plain.txt", b"changed");
+            base.write("noise", &noise(100_000));
+            base.backup_with(&repo, &later(120));
+            let ledger = base.path("remotes");
+            let saved = tempfile::tempdir().unwrap();
+            copy_tree(&ledger, saved.path());
+            let mut cut = 0;
+            for after in [false, true] {
+                for number in 0.. {
+                    std::fs::remove_dir_all(&ledger).unwrap();
+                    copy_tree(saved.path(), &ledger);
+                    let key = start
+                        .key
+                        .as_ref()
+                        .map(|key| Generated::parse(&key.secret).unwrap());
+                    let far = Far::over(&start.store.fork(), key);
+                    match after {
+                        true => far.trial.cut_after(number),
+                        false => far.trial.cut_before(number),
+                    }
+                    let done = far.push(&base, &repo).is_ok();
+                    let what = format!(
+                        "{manners:?}, cut at {number}, {after}: {:?}",
+                        far.trial.log()
+                    );
+                    far.trial.reset();
+                    // What is there is whole, with or without the second snapshot.
+                    let (there, _bare) = far.read(&base);
+                    let report =
+                        verify(&there, None, VerifyLevel::Full, None, &NullMonitor).unwrap();
+                    assert_eq!(report.damage.len(), 0, "{what}: {:?}", report.damage);
+                    far.push(&base, &repo)
+                        .unwrap_or_else(|e| panic!("{what}: {e}"));
+                    check_all(&base, &repo, &far, &what);
+                    if done {
+                        break;
+                    }
+                    cut += 1;
+                }
+            }
+            assert!(cut >= 5, "only {cut} cuts");
+        }
+    }
+}
+
+fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_tree(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn a_lost_ledger_costs_no_second_upload() {
+    for encrypted in [true, false] {
+        let place = Place::new();
+        let repo = worked(&place);
+        let far = Far::new(Manners::Strict, encrypted);
+        far.push(&place, &repo).unwrap();
+        place.write("later", &noise(10_000));
+        place.backup_with(&repo, &later(900));
+        std::fs::remove_dir_all(place.path("remotes/far")).unwrap();
+        let report = far.push(&place, &repo).unwrap();
+        // What was put together then is put together anew; the pack of the full backup is not sent.
+        let big = repo
+            .list_packs()
+            .unwrap()
+            .iter()
+            .map(|p| p.bytes)
+            .max()
+            .unwrap();
+        assert!(report.bytes < big, "{report:?}");
+        check_all(&place, &repo, &far, "after the ledger was lost");
+        far.push(&place, &repo).unwrap();
+        check_all(&place, &repo, &far, "and after the next push");
+    }
+}
+
+#[test]
+fn a_copy_of_the_machine_is_noticed() {
+    let place = Place::new();
+    let repo = worked(&place);
+    let far = Far::new(Manners::Strict, true);
+    far.push(&place, &repo).unwrap();
+    let saved = tempfile::tempdir().unwrap();
+    copy_tree(&place.path("remotes"), saved.path());
+    place.write("one", b"1");
+    place.backup_with(&repo, &later(900));
+    far.push(&place, &repo).unwrap();
+    // The copy has the state from before, and pushes something else.
+    std::fs::remove_dir_all(place.path("remotes")).unwrap();
+    copy_tree(saved.path(), &place.path("remotes"));
+    place.write("two", b"2");
+    place.backup_with(&repo, &later(960));
+    let before = far.store.keys();
+    let error = far.push(&place, &repo).unwrap_err();
+    assert!(
+        error.to_string().contains("another machine pushes"),
+        "{error}"
+    );
+    assert_eq!(far.store.keys(), before);
+}
+
+#[test]
+fn many_pushes_are_read_from_few_records() {
+    let place = Place::new();
+    let repo = worked(&place);
+    let far = Far::new(Manners::Strict, true);
+    for day in 0..70 {
+        place.write("plain.txt", format!("push {day}").as_bytes());
+        place.backup_with(&repo, &later(1000 + day * 60));
+        far.push(&place, &repo).unwrap();
+    }
+    far.trial.reset();
+    let (there, _bare) = far.read(&place);
+    let log = far.trial.log();
+    assert!(log.len() <= 5, "{} requests: {log:?}", log.len());
+    let snapshots = there.snapshots().unwrap();
+    assert_eq!(snapshots.len(), 75);
+    let out = tempfile::tempdir().unwrap();
+    let restored = restore_to(&there, &snapshots[74], out.path());
+    assert_eq!(
+        std::fs::read(restored.join("plain.txt")).unwrap(),
+        b"push 69"
+    );
+    check_all(&place, &repo, &far, "after seventy pushes");
+}
+
+#[test]
+fn what_was_changed_at_a_destination_is_never_restored() {
+    for encrypted in [true, false] {
+        let place = Place::new();
+        let repo = worked(&place);
+        let far = Far::new(Manners::IgnoresConditions, encrypted);
+        far.push(&place, &repo).unwrap();
+        let last = repo.snapshots().unwrap().pop().unwrap();
+        let out = tempfile::tempdir().unwrap();
+        let wanted = picture(&restore_to(&repo, &last, out.path()));
+        let keys = far.store.keys();
+        let objects = keys
+            .iter()
+            .filter(|key| key.contains("/objects/") || key.contains("/pushes/"));
+        let mut noticed = 0;
+        for key in objects {
+            let whole = far.store.get(key, None).unwrap();
+            let other = keys.iter().rev().find(|other| *other != key).unwrap();
+            let mut flipped = whole.clone();
+            flipped[whole.len() / 2] ^= 1;
+            let changes = [
+                None,
+                Some(Vec::new()),
+                Some(whole[..whole.len() - 1].to_vec()),
+                Some(flipped),
+                Some(far.store.get(other, None).unwrap()),
+            ];
+            for change in changes {
+                far.store.change(key, change);
+                let bare = tempfile::tempdir().unwrap();
+                let out = tempfile::tempdir().unwrap();
+                let restored = open(&far.destination(&place), far.identities(), bare.path())
+                    .and_then(|(there, _)| {
+                        let snapshot = there.snapshot(last.id)?;
+                        let options = crate::backup::restore_options(Some(out.path()));
+                        use bdr::recover::restore::{apply, plan};
+                        let plan = plan(&there, &snapshot, &options, &NullMonitor)?;
+                        let report = apply(&there, &snapshot, plan, &options, &NullMonitor)?;
+                        Ok(report.problems.is_empty())
+                    });
+                match restored {
+                    Ok(true) => assert_same(&wanted, &picture(&out.path().join("tree")), key),
+                    Ok(false) | Err(_) => noticed += 1,
+                }
+                far.store.change(key, Some(whole.clone()));
+            }
+        }
+        assert!(noticed >= 10, "{noticed}");
+        check_all(&place, &repo, &far, "when everything is back");
+    }
+}
+
+#[test]
+fn what_was_deleted_there_is_noticed_and_sent_again() {
+    let place = Place::new();
+    let repo = worked(&place);
+    let far = Far::new(Manners::Strict, true);
+    far.push(&place, &repo).unwrap();
+    let lost = far
+        .store
+        .keys()
+        .into_iter()
+        .filter(|key| key.contains("/objects/"));
+    for key in lost.collect::<Vec<_>>() {
+        far.store.change(&key, None);
+        let report = far.push_with(&place, &repo, true).unwrap();
+        assert_eq!(report.mended, 1, "{key}");
+        check_all(&place, &repo, &far, &key);
+    }
+}
