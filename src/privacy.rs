@@ -8,6 +8,7 @@ use std::ops::Range;
 
 pub use crate::base::id::Fingerprint;
 use class::Class;
+pub use public::Public;
 pub use why::{Why, is_text, masked, why};
 
 mod check;
@@ -17,6 +18,7 @@ mod known;
 pub mod merge;
 mod notation;
 mod phi;
+mod public;
 pub mod seal;
 mod secrets;
 mod source;
@@ -183,6 +185,8 @@ pub struct Rules {
     /// Fingerprints of values that may be stored, and paths (`~` expanded, `*` matches anything) of
     /// files that may.
     pub allow: Vec<String>,
+    /// Also seal what everybody can read already.
+    pub seal_published: bool,
 }
 
 /// Incremented when the detectors change, so that everything is examined again.
@@ -198,13 +202,20 @@ impl Rules {
 
     /// Returns a text that is equal only for equal rules.
     pub fn identity(&self) -> String {
-        format!("{DETECTORS} {:?} {}", self.profile, self.allow.join("\n"))
+        let published = self.lets_published_through();
+        let allow = self.allow.join("\n");
+        format!("{DETECTORS} {:?} {published} {allow}", self.profile)
     }
 
     /// Returns [`Rules::identity`] as a number, where space is short.
     pub fn number(&self) -> u64 {
         let digest = crate::base::id::Digest::of(self.identity().as_bytes());
         digest.0[..8].iter().fold(0, |n, b| n << 8 | u64::from(*b))
+    }
+
+    /// Returns true if what everybody can read already is not sealed.
+    pub fn lets_published_through(&self) -> bool {
+        !self.seal_published && self.profile != Profile::Strict
     }
 
     /// Returns the value or path of an entry of the list, without the comment after ` # `.
@@ -354,7 +365,7 @@ fn look_at(
         Class::Container => return whole("secret-container", "a file of keys or passwords"),
         Class::Unreadable => {
             return whole(
-                "unreadable-configuration",
+                public::UNREADABLE,
                 "a configuration file that cannot be read",
             );
         }
@@ -428,6 +439,24 @@ fn examine_text(
     if documents || !records.is_empty() && !logs {
         return Examined::whole(findings, "patient data");
     }
+    let seals = seals_of(bytes, records, &findings);
+    Examined {
+        treatment: if seals.is_empty() {
+            Treatment::Clear
+        } else {
+            Treatment::Seal
+        },
+        findings,
+        seals,
+    }
+}
+
+/// Returns what to cut out of a text.
+fn seals_of(
+    bytes: &[u8],
+    records: Vec<Range<usize>>,
+    findings: &[Finding],
+) -> Vec<(Range<usize>, &'static str)> {
     let mut seals: Vec<(Range<usize>, &'static str)> = Vec::new();
     for record in records {
         seals.push((record, RECORD));
@@ -448,15 +477,7 @@ fn examine_text(
         }
         apart
     });
-    Examined {
-        treatment: if seals.is_empty() {
-            Treatment::Clear
-        } else {
-            Treatment::Seal
-        },
-        findings,
-        seals,
-    }
+    seals
 }
 
 /// Returns true if a file's name says that it is a log, which only ever grows.

@@ -4,12 +4,13 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::base::error::{Error, IoContext as _, Result};
 use crate::base::monitor::{Monitor, Phase};
 use crate::base::path::{RawName, os_to_bytes};
+use crate::disk::published::Published;
 use crate::privacy::{self, Examined, Rules};
 use crate::repo::snapshot::PathNote;
 
@@ -22,6 +23,16 @@ pub struct Scanned {
     pub lines: Vec<u64>,
     /// What stands there, with every value replaced by its shape: the first of each kind.
     pub samples: Vec<Sample>,
+}
+
+/// What was found and is public already: a backup stores it as it is.
+#[derive(Debug, Clone)]
+pub struct PublicFinding {
+    pub path: PathBuf,
+    pub kind: &'static str,
+    pub line: u64,
+    /// `stands in origin/main, commit 0123abc`
+    pub place: Arc<str>,
 }
 
 /// A finding to look at.
@@ -39,10 +50,21 @@ const SAMPLES: usize = 3;
 pub struct ScanReport {
     /// Files with findings, by path.
     pub files: Vec<Scanned>,
+    /// By path and line.
+    pub published: Vec<PublicFinding>,
     pub scanned: u64,
     pub bytes: u64,
     /// Files that could not be read.
     pub problems: Vec<PathNote>,
+}
+
+/// What the threads found.
+#[derive(Default)]
+struct Collected {
+    found: Vec<Scanned>,
+    public: Vec<PublicFinding>,
+    problems: Vec<PathNote>,
+    scanned: u64,
 }
 
 /// Scans files and directories; with `sample`, keeps masked examples.
@@ -76,7 +98,8 @@ pub fn scan(
     report.bytes = files.iter().map(|(_, size)| size).sum();
     monitor.phase(Phase::Scanning, files.len() as u64, report.bytes);
     let next = AtomicUsize::new(0);
-    let collected = Mutex::new((Vec::new(), Vec::new(), 0_u64));
+    let published = Published::default();
+    let collected = Mutex::new(Collected::default());
     let work = || {
         loop {
             let i = next.fetch_add(1, Ordering::Relaxed);
@@ -86,21 +109,23 @@ pub fn scan(
             if monitor.stopped() {
                 break;
             }
-            let looked = look_at(path, rules, sample);
+            let looked = look_at(path, rules, &published, sample);
             monitor.advance(1, *size);
             let Ok(mut collected) = collected.lock() else {
                 break;
             };
             match looked {
-                Ok(Some(found)) => collected.0.push(found),
-                Ok(None) => {}
+                Ok((found, public)) => {
+                    collected.found.extend(found);
+                    collected.public.extend(public);
+                }
                 Err(error) => {
                     monitor.problem(&os_to_bytes(path.as_os_str()), &error);
-                    collected.1.push(problem(path, &error));
+                    collected.problems.push(problem(path, &error));
                     continue;
                 }
             }
-            collected.2 += 1;
+            collected.scanned += 1;
         }
     };
     let threads = std::thread::available_parallelism()
@@ -115,11 +140,15 @@ pub fn scan(
     if monitor.stopped() {
         return Err(Error::Interrupted);
     }
-    let (mut found, problems, scanned) = collected.into_inner().unwrap_or_default();
-    found.sort_by(|a: &Scanned, b| a.path.cmp(&b.path));
-    report.files = found;
-    report.problems.extend(problems);
-    report.scanned = scanned;
+    let mut all = collected.into_inner().unwrap_or_default();
+    all.found.sort_by(|a: &Scanned, b| a.path.cmp(&b.path));
+    // Lines of a file are in order already.
+    all.public
+        .sort_by(|a: &PublicFinding, b| a.path.cmp(&b.path));
+    report.files = all.found;
+    report.published = all.public;
+    report.problems.extend(all.problems);
+    report.scanned = all.scanned;
     Ok(report)
 }
 
@@ -130,36 +159,61 @@ fn problem(path: &Path, error: &dyn std::fmt::Display) -> PathNote {
     }
 }
 
-fn look_at(path: &Path, rules: &Rules, sample: bool) -> Result<Option<Scanned>> {
+fn look_at(
+    path: &Path,
+    rules: &Rules,
+    published: &Published,
+    sample: bool,
+) -> Result<(Option<Scanned>, Vec<PublicFinding>)> {
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|mut file| file.read_to_end(&mut bytes))
         .context("read", path)?;
     let name = os_to_bytes(path.as_os_str());
-    let examined = privacy::examine(&name, &bytes, rules);
+    let mut examined = privacy::examine(&name, &bytes, rules);
     if examined.findings.is_empty() {
-        return Ok(None);
+        return Ok((None, Vec::new()));
     }
-    let mut lines = Vec::with_capacity(examined.findings.len());
-    let (mut line, mut at) = (1, 0);
-    for finding in &examined.findings {
-        let start = finding.range.start.min(bytes.len());
-        if start >= at {
-            line += memchr::memchr_iter(b'\n', &bytes[at..start]).count() as u64;
-            at = start;
-        }
-        lines.push(line);
+    let through = published.let_through(path, &bytes, rules, &mut examined);
+    let lines = lines_of(&bytes, through.iter().map(|one| one.finding.range.start));
+    let public = through.into_iter().zip(lines);
+    let public = public.map(|(one, line)| PublicFinding {
+        path: path.to_path_buf(),
+        kind: one.finding.kind,
+        line,
+        place: one.place,
+    });
+    let public = public.collect();
+    if examined.findings.is_empty() {
+        return Ok((None, public));
     }
+    let lines = lines_of(&bytes, examined.findings.iter().map(|f| f.range.start));
     let samples = match sample && privacy::is_text(&name, &bytes) {
         true => samples(&bytes, &examined, &lines),
         false => Vec::new(),
     };
-    Ok(Some(Scanned {
+    let found = Scanned {
         path: path.to_path_buf(),
         examined,
         lines,
         samples,
-    }))
+    };
+    Ok((Some(found), public))
+}
+
+/// Returns the lines of places that are in order, from 1.
+fn lines_of(bytes: &[u8], places: impl Iterator<Item = usize>) -> Vec<u64> {
+    let (mut line, mut at) = (1, 0);
+    places
+        .map(|place| {
+            let place = place.min(bytes.len());
+            if place >= at {
+                line += memchr::memchr_iter(b'\n', &bytes[at..place]).count() as u64;
+                at = place;
+            }
+            line
+        })
+        .collect()
 }
 
 fn samples(bytes: &[u8], examined: &Examined, lines: &[u64]) -> Vec<Sample> {

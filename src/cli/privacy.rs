@@ -87,7 +87,9 @@ fn why(cx: &Context, file: &std::path::Path) -> Result<u8, Failure> {
     let path = bdr::base::path::absolute(&cx.cwd, file);
     let bytes = std::fs::read(&path).map_err(|e| bdr::Error::io("read", &path, e))?;
     let name = os_to_bytes(path.as_os_str());
-    let found = privacy::examine(&name, &bytes, repo.privacy_rules());
+    let all = privacy::examine(&name, &bytes, repo.privacy_rules());
+    let mut found = all.clone();
+    let through = (repo.published()).let_through(&path, &bytes, repo.privacy_rules(), &mut found);
     let format =
         structure::format_of(&name[name.iter().rposition(|b| *b == b'/').map_or(0, |p| p + 1)..]);
     let leaves = format
@@ -95,7 +97,9 @@ fn why(cx: &Context, file: &std::path::Path) -> Result<u8, Failure> {
         .unwrap_or_default();
     let mut rows = Vec::new();
     let mut list = Vec::new();
-    for finding in &found.findings {
+    for finding in &all.findings {
+        let public = through.iter().find(|one| one.finding == *finding);
+        let public = public.map(|one| one.place.to_string());
         let line = memchr::memchr_iter(b'\n', &bytes[..finding.range.start]).count() + 1;
         let key = leaves
             .iter()
@@ -105,12 +109,14 @@ fn why(cx: &Context, file: &std::path::Path) -> Result<u8, Failure> {
         let fingerprint = repo.vault().fingerprint(&bytes[finding.range.clone()])?;
         let allowed = repo.privacy_rules().allows_value(&fingerprint);
         let kept = repo.vault().has(fingerprint);
-        let what = match (finding.group, allowed, kept) {
-            (_, true, _) => "let through",
-            (privacy::Group::Secret, _, true) => "sealed, in the vault",
-            (privacy::Group::Secret, _, false) => "to be sealed",
+        let what = match (finding.group, allowed, kept, &public) {
+            (_, true, ..) => "let through",
+            (.., Some(place)) => place,
+            (privacy::Group::Secret, _, true, None) => "sealed, in the vault",
+            (privacy::Group::Secret, _, false, None) => "to be sealed",
             _ => "seen",
-        };
+        }
+        .to_owned();
         let why = privacy::why(&bytes, finding);
         list.push(WhyFinding {
             line,
@@ -122,6 +128,7 @@ fn why(cx: &Context, file: &std::path::Path) -> Result<u8, Failure> {
             fingerprint: fingerprint.to_string(),
             allowed,
             in_vault: kept,
+            published: public,
         });
         rows.push(vec![
             format!("line {line}"),
@@ -133,7 +140,7 @@ fn why(cx: &Context, file: &std::path::Path) -> Result<u8, Failure> {
                 (None, false) => format!("{key}  ({})", why.rule),
             },
             fingerprint.to_string(),
-            what.to_owned(),
+            what,
         ]);
     }
     if cx.ui.json {
@@ -141,16 +148,25 @@ fn why(cx: &Context, file: &std::path::Path) -> Result<u8, Failure> {
         cx.ui.document("privacy-why", exit::OK, &data)?;
         return Ok(exit::OK);
     }
+    say_why(cx, &path, found.treatment, &rows)
+}
+
+fn say_why(
+    cx: &Context,
+    path: &std::path::Path,
+    treatment: Treatment,
+    rows: &[Vec<String>],
+) -> Result<u8, Failure> {
     let mut text = format!(
         "{}: {}",
-        cx.shown_absolute(&path),
-        scan::treatment(&found.treatment)
+        cx.shown_absolute(path),
+        scan::treatment(&treatment)
     );
-    if let Treatment::Whole(why) = found.treatment {
+    if let Treatment::Whole(why) = treatment {
         text.push_str(&format!(" ({why})"));
     }
     text.push('\n');
-    for line in ui::table::table(&rows, "lllll") {
+    for line in ui::table::table(rows, "lllll") {
         text.push_str(&format!("  {line}\n"));
     }
     cx.ui.data(&text)?;

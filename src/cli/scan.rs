@@ -100,6 +100,17 @@ pub(crate) fn run(cx: &Context, args: &ScanArgs) -> Result<u8, Failure> {
         ui::count(report.scanned),
         size(report.bytes),
     ));
+    if let Some(first) = report.published.first() {
+        let mut files: Vec<_> = report.published.iter().map(|one| &one.path).collect();
+        files.dedup();
+        cx.ui.say(&format!(
+            "{} in {} not counted: public already ({} {}).",
+            plural(report.published.len() as u64, "value"),
+            plural(files.len() as u64, "file"),
+            cx.shown_absolute(&first.path),
+            first.place,
+        ));
+    }
     if let Some(first) = report.files.first() {
         cx.ui.say(&format!(
             "Why: bdr privacy why {0}. No secret? bdr privacy allow {0} --reason '…'",

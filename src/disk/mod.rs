@@ -4,6 +4,7 @@
 #[cfg(target_os = "linux")]
 pub mod calls;
 pub mod fsutil;
+pub mod published;
 pub mod sqlite;
 pub mod storage;
 pub mod store;

@@ -65,6 +65,8 @@ pub struct PrivacyConfig {
     /// Fingerprints of values that may be stored, and paths of files that may.
     pub allow: Vec<String>,
     pub vault: VaultKey,
+    /// Also seal what a remote or a registry of packages has already.
+    pub seal_published: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

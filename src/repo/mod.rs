@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::error::{Error, Result};
 use crate::base::id::{Id, SnapshotId};
 use crate::disk::fsutil::{self, Sharing};
+use crate::disk::published::Published;
 use crate::disk::storage::{self, Hold, LocalStorage, Storage};
 use crate::disk::vault::{FileKey, Vault};
 use crate::model::manifest::Time;
@@ -115,6 +116,7 @@ pub struct Repository {
     /// Records that were listed but could not be read, with the reason.
     unreadable: Arc<Mutex<BTreeMap<String, String>>>,
     privacy_rules: Arc<Rules>,
+    published: Arc<Published>,
     vault: Arc<Vault>,
 }
 
@@ -249,6 +251,7 @@ impl Repository {
             snapshots: Arc::default(),
             unreadable: Arc::default(),
             privacy_rules: Arc::default(),
+            published: Arc::default(),
             vault: Arc::new(default_vault(&cache.join(format.id.to_string()))),
         })
     }
@@ -263,6 +266,11 @@ impl Repository {
 
     pub fn privacy_rules(&self) -> &Rules {
         &self.privacy_rules
+    }
+
+    /// What is public already, and so not sealed.
+    pub fn published(&self) -> &Published {
+        &self.published
     }
 
     pub fn vault(&self) -> &Vault {

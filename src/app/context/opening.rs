@@ -92,6 +92,7 @@ impl Context {
         let rules = bdr::privacy::Rules {
             profile: privacy.profile,
             allow: privacy.allow.iter().map(expand).collect(),
+            seal_published: privacy.seal_published,
         };
         let vault = self.vault(repo.id()).for_repository(repo.location());
         repo.with_privacy(rules, vault)
@@ -117,6 +118,7 @@ impl Context {
         bdr::privacy::Rules {
             profile: profile.unwrap_or(self.config.privacy.profile),
             allow: self.config.privacy.allow.clone(),
+            seal_published: self.config.privacy.seal_published,
         }
     }
 

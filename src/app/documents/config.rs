@@ -208,6 +208,7 @@ struct PrivacyValues {
     profile: &'static str,
     allow: Vec<String>,
     vault: &'static str,
+    published: bool,
 }
 
 impl ConfigValues {
@@ -250,6 +251,7 @@ impl ConfigValues {
                 profile: config.privacy.profile.word(),
                 allow: config.privacy.allow.clone(),
                 vault: config.privacy.vault.word(),
+                published: !config.privacy.seal_published,
             },
         }
     }

@@ -18,9 +18,22 @@ pub(crate) struct ScanDocument {
     /// How many findings there are of each kind, and in how many files.
     kinds: BTreeMap<&'static str, KindDocument>,
     files: Vec<ScannedDocument>,
+    /// What is public already, and so stored as it is.
+    published: Vec<PublishedDocument>,
     scanned: u64,
     bytes: u64,
     problems: Vec<Note>,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct PublishedDocument {
+    #[serde(flatten)]
+    at: At,
+    kind: &'static str,
+    line: u64,
+    /// Where else it stands.
+    place: String,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -76,6 +89,14 @@ impl ScanDocument {
         Self {
             kinds,
             files: report.files.iter().map(ScannedDocument::new).collect(),
+            published: (report.published.iter())
+                .map(|one| PublishedDocument {
+                    at: At::new(&one.path),
+                    kind: one.kind,
+                    line: one.line,
+                    place: one.place.to_string(),
+                })
+                .collect(),
             scanned: report.scanned,
             bytes: report.bytes,
             problems: notes(&report.problems),
@@ -142,6 +163,8 @@ pub(crate) struct WhyFinding {
     pub(crate) fingerprint: String,
     pub(crate) allowed: bool,
     pub(crate) in_vault: bool,
+    /// Where it is public already, and so not sealed.
+    pub(crate) published: Option<String>,
 }
 
 impl WhyDocument {

@@ -361,7 +361,11 @@ impl Reader<'_> {
     }
 
     fn privacy(&self, table: &DeTable<'_>) -> Result<PrivacyConfig> {
-        self.known(table, "privacy", &["profile", "allow", "vault"])?;
+        self.known(
+            table,
+            "privacy",
+            &["profile", "allow", "vault", "published"],
+        )?;
         let mut privacy = PrivacyConfig::default();
         if let Some(value) = table.get("profile") {
             let word = self.string(value, "profile")?;
@@ -372,6 +376,11 @@ impl Reader<'_> {
             let word = self.string(value, "vault")?;
             privacy.vault = VaultKey::from_word(word)
                 .ok_or_else(|| self.no_such_word(value, word, &VaultKey::WORDS))?;
+        }
+        if let Some(value) = table.get("published") {
+            let flag = value.get_ref().as_bool();
+            privacy.seal_published =
+                !flag.ok_or_else(|| self.wrong_type(value, "published", "true or false"))?;
         }
         if let Some(value) = table.get("allow") {
             let wanted = "a list of strings: fingerprints and paths";

@@ -171,6 +171,12 @@ fn privacy(out: &mut String, privacy: &PrivacyConfig) {
             format_args!("vault = {}", quoted(privacy.vault.word())),
         );
     }
+    if privacy.seal_published {
+        line(
+            out,
+            format_args!("published = false     # what a remote has already is sealed, too"),
+        );
+    }
     list(out, "allow", &privacy.allow);
 }
 

@@ -322,6 +322,7 @@ fn what_is_written_is_read_back() {
             profile: crate::privacy::Profile::Strict,
             allow: vec!["00112233aabbccdd".to_owned(), "~/notes/*.md".to_owned()],
             vault: VaultKey::File,
+            seal_published: true,
         },
         notify: NotifyConfig {
             desktop: true,

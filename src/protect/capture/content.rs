@@ -116,7 +116,9 @@ impl Capture<'_> {
         let kind_of = os_to_bytes(place.absolute.as_os_str());
         let (found, digest) = self.look_at(&kind_of, bytes, head)?;
         let (content, sealed) = match found {
-            seal::Stored::Clear => (self.whole(meta, bytes, old, digest)?, None),
+            seal::Stored::Clear | seal::Stored::Public => {
+                (self.whole(meta, bytes, old, digest)?, None)
+            }
             seal::Stored::Sealed(bytes, sealed) => {
                 (self.whole(meta, &bytes, old, None)?, Some(sealed))
             }

@@ -77,7 +77,8 @@ impl Capture<'_> {
             }
             let found = seal::whole(repo, path, &bytes[from..])?;
             // The usual case. If there is a finding, it is sealed with the whole file in view.
-            return Ok(matches!(found, seal::Stored::Clear).then_some(found));
+            let is_clear = matches!(found, seal::Stored::Clear | seal::Stored::Public);
+            return Ok(is_clear.then_some(found));
         };
         if !before.ends_with(b"\n") || repo.vault().digest(before)? != sealed.mac {
             return Ok(None);
@@ -88,7 +89,7 @@ impl Capture<'_> {
         let mut all = sealed.clone();
         match seal::whole(repo, path, &bytes[cut..])? {
             seal::Stored::Whole(_) => return Ok(None),
-            seal::Stored::Clear => text.extend_from_slice(&bytes[cut..]),
+            seal::Stored::Clear | seal::Stored::Public => text.extend_from_slice(&bytes[cut..]),
             seal::Stored::Sealed(tail, new) => {
                 text.extend_from_slice(&tail);
                 for value in new.values {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::base::error::{Error, IoContext as _, Result};
 use crate::disk::fsutil;
@@ -24,6 +24,8 @@ const AHEAD: usize = 64 << 10;
 pub(super) enum Stored {
     /// The bytes as they are.
     Clear,
+    /// The bytes as they are: what was found in them is public already.
+    Public,
     /// These bytes instead.
     Sealed(Vec<u8>, Box<Sealed>),
     /// Nothing: all of it is in the vault.
@@ -107,7 +109,7 @@ pub(crate) struct Sealing {
 /// The vault cannot be written.
 pub(crate) fn seal_bytes(repo: &Repository, path: &[u8], bytes: &[u8]) -> Result<Option<Sealing>> {
     Ok(match whole(repo, path, bytes)? {
-        Stored::Clear => None,
+        Stored::Clear | Stored::Public => None,
         Stored::Sealed(bytes, sealed) => Some(Sealing {
             bytes: Some(bytes),
             sealed,
@@ -121,10 +123,16 @@ pub(crate) fn seal_bytes(repo: &Repository, path: &[u8], bytes: &[u8]) -> Result
 
 /// Seals content that is in memory.
 pub(super) fn whole(repo: &Repository, path: &[u8], bytes: &[u8]) -> Result<Stored> {
-    let examined = privacy::examine(path, bytes, repo.privacy_rules());
+    let mut examined = privacy::examine(path, bytes, repo.privacy_rules());
+    if examined.treatment == Treatment::Clear {
+        return Ok(Stored::Clear);
+    }
+    let place = PathBuf::from(crate::base::path::os_from_bytes(path));
+    repo.published()
+        .let_through(&place, bytes, repo.privacy_rules(), &mut examined);
     let mut ledger = Ledger::new(repo);
     match examined.treatment {
-        Treatment::Clear => Ok(Stored::Clear),
+        Treatment::Clear => Ok(Stored::Public),
         Treatment::Seal => {
             let sealed = ledger.seal(bytes, &examined.seals)?;
             if ledger.kinds.is_empty() {
