@@ -52,6 +52,7 @@ impl Trouble {
             Self::Clock => "clock",
             Self::Forbidden => "forbidden",
             Self::NoPlace => "no-place",
+            Self::Elsewhere => "elsewhere",
             Self::NotFound => "not-found",
             Self::Exists => "exists",
             Self::Retained => "retained",
@@ -83,6 +84,9 @@ impl Trouble {
             }
             Self::NoPlace => {
                 "create the bucket or directory first, or correct the address: bdr remote show NAME"
+            }
+            Self::Elsewhere => {
+                "name the region or the endpoint of the bucket in the URL: s3://BUCKET?region=REGION"
             }
             Self::NotFound | Self::Exists => "bdr verify --remote NAME",
             Self::Retained => "nothing to do: the store keeps it until its retention ends",

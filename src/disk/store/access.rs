@@ -128,6 +128,8 @@ pub struct Conduct {
     /// How often a request is sent at most, if an answer like "busy" or a broken connection says
     /// that another attempt may help.
     pub attempts: u32,
+    /// The wait before the second attempt; it doubles.
+    pub pause: Duration,
     /// The most bytes a second, sent and received together.
     pub limit: Option<u64>,
 }
@@ -138,6 +140,7 @@ impl Default for Conduct {
             patience: Duration::from_secs(30),
             slowest: 16 << 10,
             attempts: 6,
+            pause: Duration::from_millis(300),
             limit: None,
         }
     }

@@ -18,6 +18,14 @@ impl Counted {
         self.received.fetch_add(received as u64, Ordering::Relaxed);
     }
 
+    pub(super) fn sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn received(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     pub(super) fn so_far(&self) -> Traffic {
         Traffic {
             requests: self.requests.load(Ordering::Relaxed),

@@ -8,16 +8,14 @@ use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 
 use super::counted::Counted;
+use super::tree::{self, Entry};
 use super::{Object, Store, StoreError, StoreResult, Traffic, Trouble, Write, key};
-use crate::disk::fsutil::{self, Dir, TEMPORARY_PREFIX};
+use crate::disk::fsutil::{self, Dir};
 
 pub(super) struct FileStore {
     path: PathBuf,
     counted: Counted,
 }
-
-/// How deep directories are followed; keys are not that deep.
-const MAX_DEPTH: usize = 16;
 
 impl FileStore {
     pub(super) fn new(path: PathBuf) -> Self {
@@ -132,70 +130,20 @@ fn read(dir: &Dir, name: &str, range: Option<Range<u64>>) -> StoreResult<Vec<u8>
     }
 }
 
-/// One entry, with `/` at the end of a directory: so that the order of entries is that of keys.
-struct Entry {
-    name: String,
-    bytes: u64,
-}
-
-/// Returns what may be bdr's in a directory, in the order of keys. Anything else is left out:
-/// symlinks, names that no key has, files that are being written.
+/// Returns what may be bdr's in a directory. Anything else is left out: symlinks, names that no key
+/// has, files that are being written.
 fn entries(dir: &Dir) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for name in dir.names()? {
-        if name.starts_with(TEMPORARY_PREFIX) || !key::is_part(&name) {
-            continue;
-        }
         // One that is gone by now was removed meanwhile.
         let Some(found) = dir.look(&name)? else {
             continue;
         };
-        let bytes = found.bytes;
-        if found.is_dir {
-            let name = format!("{name}/");
-            entries.push(Entry { name, bytes });
-        } else if found.is_file {
-            entries.push(Entry { name, bytes });
+        if found.is_dir || found.is_file {
+            entries.extend(Entry::of(&name, found.bytes, found.is_dir));
         }
     }
-    entries.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(entries)
-}
-
-struct Walk<'a> {
-    after: Option<&'a str>,
-    each: &'a mut dyn FnMut(Object) -> ControlFlow<()>,
-}
-
-impl Walk<'_> {
-    fn down(&mut self, dir: &Dir, prefix: &str, depth: usize) -> io::Result<ControlFlow<()>> {
-        for entry in entries(dir)? {
-            let key = format!("{prefix}{}", entry.name);
-            let is_dir = entry.name.ends_with('/');
-            let is_before = |after: &str| match is_dir {
-                true => key.as_str() <= after && !after.starts_with(&key),
-                false => key.as_str() <= after,
-            };
-            if self.after.is_some_and(is_before) {
-                continue;
-            }
-            let flow = match is_dir {
-                true if depth >= MAX_DEPTH => continue,
-                true => match dir.dir(entry.name.trim_end_matches('/')) {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                    below => self.down(&below?, &key, depth + 1)?,
-                },
-                false => (self.each)(Object {
-                    key,
-                    bytes: entry.bytes,
-                }),
-            };
-            if flow.is_break() {
-                return Ok(flow);
-            }
-        }
-        Ok(ControlFlow::Continue(()))
-    }
 }
 
 impl Store for FileStore {
@@ -216,6 +164,9 @@ impl Store for FileStore {
 
     fn get(&self, key: &str, range: Option<Range<u64>>) -> StoreResult<Vec<u8>> {
         let (prefix, name) = parts(key)?;
+        if let Some(answer) = super::without_asking(range.as_ref()) {
+            return answer;
+        }
         let content = match self.dir(prefix)? {
             None => Err(StoreError::new(
                 Trouble::NotFound,
@@ -246,11 +197,11 @@ impl Store for FileStore {
     ) -> StoreResult<()> {
         key::check_prefix(prefix)?;
         self.counted.request(0, 0);
-        let Some(dir) = self.dir(prefix)? else {
-            return Ok(());
+        let entries = |prefix: &str| match self.dir(prefix)? {
+            None => Ok(Vec::new()),
+            Some(dir) => entries(&dir).map_err(|error| said(&error)),
         };
-        let walked = Walk { after, each }.down(&dir, prefix, 0);
-        walked.map(|_| ()).map_err(|error| said(&error))
+        tree::walk(&entries, prefix, after, each)
     }
 
     fn names(&self, prefix: &str) -> StoreResult<Vec<String>> {
@@ -260,7 +211,9 @@ impl Store for FileStore {
             return Ok(Vec::new());
         };
         let entries = entries(&dir).map_err(|error| said(&error))?;
-        Ok(entries.into_iter().map(|entry| entry.name).collect())
+        let mut names: Vec<String> = entries.into_iter().map(|entry| entry.name).collect();
+        names.sort_unstable();
+        Ok(names)
     }
 
     fn remove(&self, key: &str) -> StoreResult<()> {

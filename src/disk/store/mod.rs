@@ -9,12 +9,20 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 mod access;
+mod attempts;
 mod counted;
 mod file;
+mod http;
 mod key;
+mod pace;
+#[cfg(feature = "opendal")]
+mod remote;
+mod sftp;
+mod tree;
 #[cfg(feature = "test-support")]
 mod trial;
 mod url;
+mod webdav;
 
 pub use access::{Access, Conduct, Field};
 #[cfg(feature = "test-support")]
@@ -37,6 +45,8 @@ pub enum Trouble {
     Forbidden,
     /// There is no such bucket, container, share or directory.
     NoPlace,
+    /// The place is in another region, or at another address.
+    Elsewhere,
     /// There is no such object.
     NotFound,
     /// There is an object of that name already.
@@ -106,6 +116,10 @@ pub struct Traffic {
     pub received: u64,
 }
 
+/// The beginning of the names of objects that are not whole yet, where a store can rename. No key
+/// begins so.
+const UNFINISHED: &str = crate::disk::fsutil::TEMPORARY_PREFIX;
+
 /// Objects by key. Every call ends within a deadline, after retries where they can help.
 pub trait Store: Send + Sync {
     /// Makes the place itself where that is bdr's to do: a directory. Only when somebody adds the
@@ -124,7 +138,8 @@ pub trait Store: Send + Sync {
     /// [`StoreError`].
     fn put(&self, key: &str, bytes: &[u8], how: Write) -> StoreResult<()>;
 
-    /// Reads an object, or a range of it. Fewer bytes than asked for are an error.
+    /// Reads an object, or a range of it. Fewer bytes than asked for are an error; nothing is asked
+    /// for an empty range.
     ///
     /// # Errors
     /// [`Trouble::NotFound`] if there is none, [`Trouble::Nonsense`] if it is shorter; otherwise as
@@ -171,6 +186,18 @@ pub trait Store: Send + Sync {
     fn traffic(&self) -> Traffic;
 }
 
+/// Answers for a range that needs no request: an empty one, or one that ends before it begins.
+fn without_asking(range: Option<&Range<u64>>) -> Option<StoreResult<Vec<u8>>> {
+    let range = range.filter(|range| range.start >= range.end)?;
+    Some(match range.start == range.end {
+        true => Ok(Vec::new()),
+        false => Err(StoreError::new(
+            Trouble::Nonsense,
+            "the range ends before it begins",
+        )),
+    })
+}
+
 fn too_short(bytes: u64, end: u64) -> StoreError {
     let said = format!("the object has {bytes} bytes, and {end} were asked for");
     StoreError::new(Trouble::Nonsense, said)
@@ -188,7 +215,15 @@ pub fn open(
 ) -> StoreResult<Arc<dyn Store>> {
     let store: Arc<dyn Store> = match location.directory() {
         Some(directory) => Arc::new(file::FileStore::new(directory)),
-        None => remote(location, access, conduct)?,
+        None if !services().contains(&location.service) => return Err(not_built(location)),
+        None if matches!(location.service, Service::Webdav | Service::Webdavs) => {
+            Arc::new(webdav::Webdav::open(location, access, conduct)?)
+        }
+        None if location.service == Service::Sftp => Arc::new(sftp::Sftp::open(location, conduct)),
+        #[cfg(feature = "opendal")]
+        None => Arc::new(remote::Remote::open(location, access, conduct)?),
+        #[cfg(not(feature = "opendal"))]
+        None => return Err(not_built(location)),
     };
     #[cfg(feature = "test-support")]
     let store = Arc::new(Trial::new(store));
@@ -197,20 +232,23 @@ pub fn open(
 
 /// Returns the services of this build.
 pub fn services() -> Vec<Service> {
-    let is_built = |service: &Service| service.feature().is_none();
+    let is_built = |service: &Service| match service.feature() {
+        None => true,
+        Some("remote-s3") => cfg!(feature = "remote-s3"),
+        Some("remote-azure") => cfg!(feature = "remote-azure"),
+        Some("remote-google") => cfg!(feature = "remote-google"),
+        Some("remote-dropbox") => cfg!(feature = "remote-dropbox"),
+        Some("remote-b2") => cfg!(feature = "remote-b2"),
+        Some(_) => false,
+    };
     Service::ALL.into_iter().filter(is_built).collect()
 }
 
-fn remote(
-    location: &Location,
-    _access: &Access,
-    _conduct: &Conduct,
-) -> StoreResult<Arc<dyn Store>> {
+fn not_built(location: &Location) -> StoreError {
     let scheme = location.service.scheme();
     let said = match location.service.feature() {
-        Some("remote-sftp") if !cfg!(unix) => "`sftp://` is for Linux and macOS".to_owned(),
         Some(feature) => format!("this bdr was built without `{scheme}://` (feature `{feature}`)"),
         None => format!("this bdr has no `{scheme}://`"),
     };
-    Err(StoreError::new(Trouble::Unsupported, said))
+    StoreError::new(Trouble::Unsupported, said)
 }

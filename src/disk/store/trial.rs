@@ -103,6 +103,9 @@ impl Store for MemoryStore {
 
     fn get(&self, key: &str, range: Option<Range<u64>>) -> StoreResult<Vec<u8>> {
         key::check(key)?;
+        if let Some(answer) = super::without_asking(range.as_ref()) {
+            return answer;
+        }
         let found = lock(&self.0.objects).get(key).cloned();
         let all = found.ok_or_else(|| StoreError::new(Trouble::NotFound, "there is none"));
         let content = all.and_then(|all| match range {

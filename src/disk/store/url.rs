@@ -99,13 +99,11 @@ impl Service {
     /// Returns the cargo feature that has it, `None` if every build does.
     pub const fn feature(self) -> Option<&'static str> {
         Some(match self {
-            Self::File => return None,
+            Self::File | Self::Sftp | Self::Webdav | Self::Webdavs => return None,
             Self::S3 => "remote-s3",
             Self::Gcs | Self::Gdrive => "remote-google",
             Self::Azblob => "remote-azure",
             Self::B2 => "remote-b2",
-            Self::Sftp => "remote-sftp",
-            Self::Webdav | Self::Webdavs => "remote-webdav",
             Self::Dropbox => "remote-dropbox",
         })
     }
@@ -153,7 +151,7 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~/!$'()*,;:@=+".contains(&byte)
 }
 
-fn encode(text: &str) -> String {
+pub(super) fn encode(text: &str) -> String {
     use fmt::Write as _;
     text.bytes().fold(String::new(), |mut out, byte| {
         match is_plain(byte) {
@@ -166,7 +164,7 @@ fn encode(text: &str) -> String {
     })
 }
 
-fn decode(text: &str) -> Result<String> {
+pub(super) fn decode(text: &str) -> Result<String> {
     let wrong = || {
         invalid(
             "the URL has a `%` that stands for nothing",
@@ -471,7 +469,8 @@ fn check_option(name: &str, value: &str) -> Result<()> {
             }
         }
         "style" => one_of(&["path", "virtual"]),
-        "known-hosts" => one_of(&["strict", "accept", "add"]),
+        // A file is checked when it is used: it may be on another machine yet.
+        "known-hosts" if !value.starts_with('/') => one_of(&["strict", "add"]),
         _ if value.is_empty() => Err(invalid(
             format!("the option `{name}` is empty"),
             "give it a value, or leave it out",

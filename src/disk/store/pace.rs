@@ -1,0 +1,43 @@
+//! Spreads transfers over time.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Conduct;
+
+#[derive(Debug)]
+pub(super) struct Pace {
+    limit: Option<u64>,
+    next: Mutex<Instant>,
+}
+
+impl Pace {
+    pub(super) fn new(conduct: &Conduct) -> Self {
+        Self {
+            limit: conduct.limit.filter(|limit| *limit > 0),
+            next: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Waits until so many more bytes may be sent or received.
+    pub(super) fn wait(&self, bytes: usize) {
+        let Some(limit) = self.limit else {
+            return;
+        };
+        let begin = {
+            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+            let begin = (*next).max(Instant::now());
+            *next = begin + Duration::from_secs_f64(bytes as f64 / limit as f64);
+            begin
+        };
+        std::thread::sleep(begin.saturating_duration_since(Instant::now()));
+    }
+
+    /// Returns how long a request with that much content may take.
+    pub(super) fn deadline(&self, conduct: &Conduct, bytes: u64) -> Duration {
+        let limit = self.limit.unwrap_or(u64::MAX);
+        // Others may use the same limit at the same time.
+        let slowest = conduct.slowest.min(limit.div_ceil(4)).max(1);
+        conduct.patience * 2 + Duration::from_secs(bytes / slowest)
+    }
+}
