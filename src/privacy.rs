@@ -8,15 +8,18 @@ use std::ops::Range;
 
 pub use crate::base::id::Fingerprint;
 use class::Class;
+pub use parts::Parts;
 pub use public::Public;
 pub use why::{Why, is_text, masked, why};
 
 mod check;
 mod class;
+mod database;
 mod inside;
 mod known;
 pub mod merge;
 mod notation;
+mod parts;
 mod phi;
 mod public;
 pub mod seal;
@@ -282,40 +285,6 @@ pub fn examine(path: &[u8], bytes: &[u8], rules: &Rules) -> Examined {
     examine_mapped(path, bytes, rules, &map)
 }
 
-/// A large file that is examined in parts, one after the other.
-pub struct Parts {
-    course: Option<source::Course>,
-}
-
-impl Parts {
-    /// `head` is the beginning of the file; `None` if the parts do not begin there.
-    pub fn new(path: &[u8], head: Option<&[u8]>) -> Self {
-        let language = head.and_then(|head| source::language(name_of(path), head));
-        Self {
-            course: language.map(source::Course::new),
-        }
-    }
-
-    /// Examines a part, which is cut between lines and may have more than is passed.
-    pub fn examine(&self, path: &[u8], part: &[u8], rules: &Rules) -> Examined {
-        let map = || self.course.as_ref().map(|course| course.map(part));
-        examine_mapped(path, part, rules, &map)
-    }
-
-    /// Goes on behind `passed`.
-    pub fn pass(&mut self, passed: &[u8]) {
-        if let Some(course) = &mut self.course {
-            course.pass(passed);
-        }
-    }
-
-    /// Returns true if, at the end of the file, it is clear that it was not read right: then it has to
-    /// be examined as text of an unknown kind.
-    pub fn is_lost(&self) -> bool {
-        self.course.as_ref().is_some_and(source::Course::is_lost)
-    }
-}
-
 fn examine_mapped(
     path: &[u8],
     bytes: &[u8],
@@ -390,10 +359,10 @@ fn look_at(
             if found.is_empty() {
                 inside::secrets_in(name, bytes, &mut found);
             }
-            return match found.is_empty() {
-                true => clear,
-                false => Examined::whole(found, "secrets in a binary file"),
-            };
+            if found.is_empty() {
+                database::scan(bytes, rules.profile, &mut found);
+            }
+            return binary(found);
         }
         Class::Text if inside::is_wrapped(bytes) => {
             let mut found = Vec::new();
@@ -405,6 +374,21 @@ fn look_at(
         Class::Text => {}
     }
     examine_text(name, bytes, rules, map)
+}
+
+/// Decides about a file of which nothing can be cut out.
+fn binary(findings: Vec<Finding>) -> Examined {
+    let has = |group: Group| findings.iter().any(|one| one.group == group);
+    let treatment = match () {
+        () if has(Group::Phi) => Treatment::Whole("patient data"),
+        () if has(Group::Secret) => Treatment::Whole("secrets in a binary file"),
+        () => Treatment::Clear,
+    };
+    Examined {
+        findings,
+        treatment,
+        seals: Vec::new(),
+    }
 }
 
 fn examine_text(
@@ -430,12 +414,14 @@ fn examine_text(
         Vec::new()
     };
     // Health information that identifies nobody does not count.
-    findings.retain(|f| {
-        f.kind != "health-text"
-            || records
-                .iter()
-                .any(|r| r.start <= f.range.start && f.range.end <= r.end)
-    });
+    // Records are in order, and so are their ends.
+    let is_inside = |range: &Range<usize>| {
+        let first = records.partition_point(|r| r.end < range.end);
+        (records[first..].iter())
+            .take_while(|r| r.start <= range.start)
+            .any(|r| range.end <= r.end)
+    };
+    findings.retain(|f| f.kind != "health-text" || is_inside(&f.range));
     if documents || !records.is_empty() && !logs {
         return Examined::whole(findings, "patient data");
     }
@@ -617,7 +603,8 @@ fn relevant(found: &[Finding]) -> bool {
 
 /// Returns the records that are PHI: lines of a log, or the surroundings of findings elsewhere.
 fn phi_records(bytes: &[u8], findings: &[Finding], logs: bool) -> Vec<Range<usize>> {
-    let of_phi: Vec<&Finding> = findings.iter().filter(|f| f.group == Group::Phi).collect();
+    let mut of_phi: Vec<&Finding> = findings.iter().filter(|f| f.group == Group::Phi).collect();
+    of_phi.sort_by_key(|f| f.range.start);
     let mut records: Vec<Range<usize>> = Vec::new();
     for finding in &of_phi {
         let at = finding.range.start;
@@ -639,9 +626,12 @@ fn phi_records(bytes: &[u8], findings: &[Finding], logs: bool) -> Vec<Range<usiz
         } else {
             at.saturating_sub(REACH)..(finding.range.end + REACH).min(bytes.len())
         };
-        let inside = of_phi
+        // They are in order: a table has hundreds of thousands.
+        let from = of_phi.partition_point(|f| f.range.start < record.start);
+        let inside = of_phi[from..]
             .iter()
-            .filter(|f| record.start <= f.range.start && f.range.end <= record.end)
+            .take_while(|f| f.range.start < record.end)
+            .filter(|f| f.range.end <= record.end)
             .map(|f| f.kind);
         if phi::verdict(inside) == phi::Verdict::Phi {
             records.push(record);

@@ -18,6 +18,7 @@ mod identifiers;
 mod rules;
 mod triggers;
 
+pub(super) use columns::Columns;
 use identifiers::{Identifier, Proof};
 use rules::{RULES, Role, Rule};
 
@@ -183,9 +184,22 @@ const OVERLAP: usize = 512;
 /// columns are. `name` is that of the file.
 pub(super) fn scan(name: &[u8], text: &[u8], strict: bool, found: &mut Vec<Finding>) {
     lines(text, strict, found);
-    let lower = name.to_ascii_lowercase();
-    if lower.ends_with(b".csv") || lower.ends_with(b".tsv") {
+    if is_table(name) {
         columns::scan(text, strict, found);
+    }
+}
+
+fn is_table(name: &[u8]) -> bool {
+    let lower = name.to_ascii_lowercase();
+    lower.ends_with(b".csv") || lower.ends_with(b".tsv")
+}
+
+/// Returns the line of a table that says what its columns are, with its end; nothing of other files.
+pub(super) fn header_of<'t>(name: &[u8], head: &'t [u8]) -> &'t [u8] {
+    let end = memchr::memchr(b'\n', &head[..head.len().min(columns::LONGEST_HEADER + 1)]);
+    match end.filter(|_| is_table(name)) {
+        Some(end) => &head[..=end],
+        None => b"",
     }
 }
 

@@ -172,6 +172,20 @@ pub(super) fn scan(text: &[u8], style: Style, found: &mut Vec<Finding>) {
     }
 }
 
+/// Returns true if a value is a secret under its name, as `NAME=value` in settings would be.
+pub(super) fn is_value_of(name: &[u8], value: &[u8], strict: bool) -> bool {
+    let style = Style {
+        env: true,
+        strict,
+        ..Style::default()
+    };
+    let mut found = Vec::new();
+    if (4..=LONGEST).contains(&value.len()) {
+        scan(&[name, b"=", value].concat(), style, &mut found);
+    }
+    !found.is_empty()
+}
+
 /// A finding that does not begin with a word.
 enum Between {
     /// What is in it need not be scanned.

@@ -28,6 +28,7 @@ pub fn why(text: &[u8], finding: &Finding) -> Why {
         ("command", _) => "an argument that a program takes as a secret".to_owned(),
         ("private-key", _) => "a key between its armour lines".to_owned(),
         ("base64", _) => "a text with a secret, in base64".to_owned(),
+        ("column", _) => "the name of a column".to_owned(),
         ("configured", _) => "its place in the configuration".to_owned(),
         ("secret-container" | "unreadable-configuration", _) => "the name of the file".to_owned(),
         (kind, Group::Secret) if tokens::has_kind(kind) => format!("the form of a {kind}"),

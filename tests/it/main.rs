@@ -54,6 +54,7 @@ mod oplog;
 mod outside;
 mod precision;
 mod privacy;
+mod privacy_database;
 mod privacy_published;
 mod process;
 mod property;

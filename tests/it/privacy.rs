@@ -691,6 +691,51 @@ fn a_home_that_was_deleted_takes_no_sealed_value_along() {
 }
 
 #[test]
+fn what_a_column_says_counts_in_rows_that_come_later() {
+    let mut chance = Chance::new(97);
+    let place = Place::with_repository();
+    place.init();
+    let header = "visit,first_name,date_of_birth,diagnosis\r\n";
+    let mut planted = Vec::new();
+    let mut row = |chance: &mut Chance| {
+        let name = chance.text(16);
+        planted.push(name.clone());
+        format!("7,{name},1971-03-09,J45.909\r\n")
+    };
+    // Rows of nobody around rows of patients: a small table, and one that is read in pieces.
+    let nobody = "7,,,nothing to see here and nobody to be seen\r\n";
+    let mut small = header.to_owned() + &nobody.repeat(600) + &row(&mut chance);
+    let mut large = header.to_owned();
+    for _ in 0..3 {
+        let long = format!("7,,,{}\r\n", "nothing to see ".repeat(200));
+        large += &long.repeat((5 << 20) / long.len());
+        large += &row(&mut chance);
+    }
+    let mut unsealed = header.to_owned() + &nobody.repeat(600);
+    for round in 0..2 {
+        for (name, text) in [
+            ("small.csv", &mut small),
+            ("large.csv", &mut large),
+            ("unsealed.csv", &mut unsealed),
+        ] {
+            if round > 0 {
+                *text += &nobody.repeat(round);
+                *text += &row(&mut chance);
+            }
+            place.write(name, text.as_bytes());
+        }
+        let original = picture(&place.tree());
+        place.run(&["backup"], 0);
+        let names = ["small.csv", "large.csv", "unsealed.csv"];
+        let guarded = [&["guard", "--", "rm"], &names[..]].concat();
+        place.run(&guarded, 0);
+        place.run(&["undo", "--yes"], 0);
+        assert_same(&original, &picture(&place.tree()), "tables");
+    }
+    assert_clean(&place, &planted, "tables");
+}
+
+#[test]
 fn large_files_are_sealed_wherever_the_value_lies() {
     let mut chance = Chance::new(82);
     let place = Place::with_repository();

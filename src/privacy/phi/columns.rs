@@ -152,13 +152,15 @@ pub(super) fn of_name(name: &[u8]) -> Option<Column> {
         .map(|one| Column::Identifier(one.kind))
 }
 
+/// No header of a table is longer, in bytes.
+pub(super) const LONGEST_HEADER: usize = 8192;
+
 /// Adds what the columns of a table say: of a table with health information, everything that
 /// identifies somebody; in the strict profile of any table.
 pub(super) fn scan(text: &[u8], strict: bool, found: &mut Vec<Finding>) {
     let end = memchr::memchr(b'\n', text).unwrap_or(text.len());
     let head = &text[..end];
-    // No table has more, and no header is longer.
-    if end > 8192 {
+    if end > LONGEST_HEADER {
         return;
     }
     let Some(delimiter) = delimiter_of(head) else {
@@ -204,6 +206,55 @@ pub(super) fn scan(text: &[u8], strict: bool, found: &mut Vec<Finding>) {
             }
         }
         at = end + 1;
+    }
+}
+
+/// A table of a database, whose columns have names.
+pub(in crate::privacy) struct Columns {
+    columns: Vec<Option<Column>>,
+    has_health: bool,
+    /// Its name says that its rows are patients.
+    of_patients: bool,
+    strict: bool,
+}
+
+impl Columns {
+    /// `None` if no column says anything.
+    pub(in crate::privacy) fn of(name: &[u8], columns: &[Vec<u8>], strict: bool) -> Option<Self> {
+        let columns: Vec<Option<Column>> = columns.iter().map(|name| of_name(name)).collect();
+        let health = |column: &Column| matches!(column, Column::Health);
+        let has_health = columns.iter().flatten().any(health);
+        let name = name.to_ascii_lowercase();
+        let of_patients = memchr::memmem::find(&name, b"patient").is_some();
+        columns.iter().any(Option::is_some).then_some(Self {
+            columns,
+            has_health,
+            of_patients,
+            strict,
+        })
+    }
+
+    /// Returns what identifies somebody in a row: a patient, or in the strict profile anybody.
+    pub(in crate::privacy) fn kinds(&self, row: &[Vec<u8>]) -> Vec<(&'static str, Group)> {
+        let is_health = self.has_health || self.of_patients;
+        let cells = self.columns.iter().zip(row);
+        let mut kinds: Vec<(&'static str, Group)> = cells
+            .filter_map(|(column, value)| judge(column.as_ref()?, value, is_health))
+            .collect();
+        let of_phi = kinds.iter().filter(|(_, group)| *group == Group::Phi);
+        let beside = self.of_patients.then_some("health-text");
+        let all = of_phi.map(|(kind, _)| *kind).chain(beside);
+        let is_phi = super::verdict(all) == super::Verdict::Phi;
+        kinds.retain(|(kind, group)| match group {
+            Group::Phi => is_phi || self.strict && *kind != "health-text",
+            _ => self.strict,
+        });
+        if !is_phi {
+            for (_, group) in &mut kinds {
+                *group = Group::Pii;
+            }
+        }
+        kinds
     }
 }
 

@@ -75,7 +75,7 @@ impl Capture<'_> {
             if Digest::of(before) != head.content.digest {
                 return Ok(None);
             }
-            let found = seal::whole(repo, path, &bytes[from..])?;
+            let found = seal::tail(repo, path, before, &bytes[from..])?;
             // The usual case. If there is a finding, it is sealed with the whole file in view.
             let is_clear = matches!(found, seal::Stored::Clear | seal::Stored::Public);
             return Ok(is_clear.then_some(found));
@@ -87,7 +87,7 @@ impl Capture<'_> {
             return Ok(None);
         };
         let mut all = sealed.clone();
-        match seal::whole(repo, path, &bytes[cut..])? {
+        match seal::tail(repo, path, before, &bytes[cut..])? {
             seal::Stored::Whole(_) => return Ok(None),
             seal::Stored::Clear | seal::Stored::Public => text.extend_from_slice(&bytes[cut..]),
             seal::Stored::Sealed(tail, new) => {

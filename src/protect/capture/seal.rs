@@ -1,7 +1,7 @@
 //! Seals content before it is stored: values are replaced, and a file that must not be stored at
 //! all goes into the vault.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
@@ -18,6 +18,8 @@ use crate::repo::Repository;
 const PIECE: usize = 1 << 20;
 /// Large files are examined in windows of this size, in bytes.
 const WINDOW: usize = 4 << 20;
+/// Bytes at the beginning of a file that say what is in it.
+const HEAD: u64 = 16 << 10;
 /// Bytes after a window that are examined with it: longer than any value.
 const AHEAD: usize = 64 << 10;
 
@@ -36,7 +38,9 @@ pub(super) enum Stored {
 struct Ledger<'a> {
     vault: &'a Vault,
     rules: &'a Rules,
+    /// In the order of the file, each once; in `known` to find them.
     values: Vec<Fingerprint>,
+    known: HashSet<Fingerprint>,
     kinds: BTreeMap<String, u64>,
     failed: Option<Error>,
 }
@@ -47,6 +51,7 @@ impl<'a> Ledger<'a> {
             vault: repo.vault(),
             rules: repo.privacy_rules(),
             values: Vec::new(),
+            known: HashSet::new(),
             kinds: BTreeMap::new(),
             failed: None,
         }
@@ -61,7 +66,7 @@ impl<'a> Ledger<'a> {
             }
             if kind != seal::LITERAL {
                 self.vault.put(fingerprint, value)?;
-                if !self.values.contains(&fingerprint) {
+                if self.known.insert(fingerprint) {
                     self.values.push(fingerprint);
                 }
             }
@@ -123,7 +128,18 @@ pub(crate) fn seal_bytes(repo: &Repository, path: &[u8], bytes: &[u8]) -> Result
 
 /// Seals content that is in memory.
 pub(super) fn whole(repo: &Repository, path: &[u8], bytes: &[u8]) -> Result<Stored> {
-    let mut examined = privacy::examine(path, bytes, repo.privacy_rules());
+    let examined = privacy::examine(path, bytes, repo.privacy_rules());
+    stored(repo, path, bytes, examined)
+}
+
+/// Seals what was appended to a file that begins with `head`.
+pub(super) fn tail(repo: &Repository, path: &[u8], head: &[u8], bytes: &[u8]) -> Result<Stored> {
+    let parts = privacy::Parts::later(path, head);
+    let examined = parts.examine(path, bytes, repo.privacy_rules());
+    stored(repo, path, bytes, examined)
+}
+
+fn stored(repo: &Repository, path: &[u8], bytes: &[u8], mut examined: Examined) -> Result<Stored> {
     if examined.treatment == Treatment::Clear {
         return Ok(Stored::Clear);
     }
@@ -349,10 +365,14 @@ fn windows(
     (rules, by_language): (&Rules, bool),
     each: &mut EachWindow<'_>,
 ) -> Result<End> {
+    let failed = |error| Error::io("read", "a file", error);
     let mut reader = file;
-    reader
-        .seek(SeekFrom::Start(part.start))
-        .map_err(|e| Error::io("read", "a file", e))?;
+    let mut head = Vec::new();
+    if part.start > 0 {
+        reader.seek(SeekFrom::Start(0)).map_err(failed)?;
+        reader.take(HEAD).read_to_end(&mut head).map_err(failed)?;
+    }
+    reader.seek(SeekFrom::Start(part.start)).map_err(failed)?;
     let size = part.end - part.start;
     let mut reader = reader.take(size);
     let mut buffer: Vec<u8> = Vec::with_capacity(WINDOW + AHEAD);
@@ -363,15 +383,15 @@ fn windows(
         let n = (&mut reader)
             .take(want)
             .read_to_end(&mut buffer)
-            .map_err(|e| Error::io("read", "a file", e))?;
+            .map_err(failed)?;
         seen += n as u64;
         let last = (n as u64) < want;
         if last && seen < size {
             return Ok(End::Short);
         }
-        let parts = parts.get_or_insert_with(|| {
-            let head = (part.start == 0 && by_language).then_some(&buffer[..]);
-            privacy::Parts::new(path, head)
+        let parts = parts.get_or_insert_with(|| match part.start {
+            0 => privacy::Parts::new(path, &buffer, by_language),
+            _ => privacy::Parts::later(path, &head),
         });
         let examined = parts.examine(path, &buffer, rules);
         let cut = if last || seen == size {
