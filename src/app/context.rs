@@ -54,6 +54,8 @@ pub(crate) struct Context {
     pub(crate) stop: Arc<AtomicBool>,
     /// All opened repositories, to report at the end which of their records could not be read.
     pub(crate) opened: Arc<Mutex<Vec<Repository>>>,
+    /// What is read instead of this machine's repository.
+    pub(crate) far: Option<Repository>,
     /// Receives a verb's progress in addition to the bar.
     pub(crate) relay: Option<Relay>,
     /// As in [`Needs`].
@@ -154,6 +156,7 @@ impl Context {
             host: host_name(),
             stop,
             opened: Arc::default(),
+            far: None,
             relay: None,
             sees_left: needs.sees_left,
         })

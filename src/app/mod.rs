@@ -22,6 +22,7 @@ pub(crate) mod patch;
 pub(crate) mod pick;
 pub(crate) mod prune;
 pub(crate) mod refs;
+pub(crate) mod remotes;
 pub(crate) mod schedule;
 pub(crate) mod status;
 pub(crate) mod tick;

@@ -16,6 +16,7 @@ use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::pager;
 use crate::app::pick;
+use crate::app::remotes::FromArgs;
 use crate::ui::{self, OutputError, when};
 
 /// List the versions of a file, newest last
@@ -29,6 +30,8 @@ pub(crate) struct HistoryArgs {
     /// Original path, relative path, or SOURCE/relative
     #[arg(value_hint = clap::ValueHint::AnyPath)]
     path: OsString,
+    #[command(flatten)]
+    from: FromArgs,
 }
 
 /// Find files in all snapshots
@@ -47,6 +50,8 @@ pub(crate) struct FindArgs {
     /// List every version
     #[arg(long, short)]
     all: bool,
+    #[command(flatten)]
+    from: FromArgs,
 }
 
 /// Print an earlier version of a file
@@ -64,9 +69,12 @@ pub(crate) struct CatArgs {
     /// Use the last snapshot at or before a time, instead of naming one
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
+    #[command(flatten)]
+    from: FromArgs,
 }
 
 pub(crate) fn history(cx: &Context, args: &HistoryArgs) -> Result<u8, Failure> {
+    let cx = &args.from.see(cx)?;
     let repo = cx.repository()?;
     let snapshots = repo.snapshots()?;
     let ids = repo.snapshot_ids()?;
@@ -113,6 +121,7 @@ fn describe(entry: &Entry) -> String {
 }
 
 pub(crate) fn find(cx: &Context, args: &FindArgs) -> Result<u8, Failure> {
+    let cx = &args.from.see(cx)?;
     let repo = cx.repository()?;
     let snapshots = repo.snapshots()?;
     let ids = repo.snapshot_ids()?;
@@ -159,6 +168,7 @@ pub(crate) fn find(cx: &Context, args: &FindArgs) -> Result<u8, Failure> {
 }
 
 pub(crate) fn cat(cx: &Context, args: &CatArgs) -> Result<u8, Failure> {
+    let cx = &args.from.see(cx)?;
     let repo = cx.repository()?;
     print(cx, args, &repo)
         .map_err(|failure| pick::newest_instead(cx, &repo, args.words.last(), "cat", failure))

@@ -5,7 +5,7 @@ use clap::{Command, CommandFactory as _};
 use super::Cli;
 
 /// Every command that people type, in the order shown.
-const GROUPS: [(&str, &[&str]); 6] = [
+const GROUPS: [(&str, &[&str]); 7] = [
     ("Protect", &["guard", "explain", "hooks"]),
     ("Take back", &["undo", "redo", "log", "show", "op"]),
     (
@@ -14,6 +14,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
             "backup", "restore", "list", "ls", "diff", "history", "find", "cat",
         ],
     ),
+    ("Elsewhere", &["push", "pull", "clone", "machines"]),
     (
         "Look after it",
         &[

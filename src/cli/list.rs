@@ -17,6 +17,7 @@ use crate::app::documents::{ListDocument, SnapshotDocument, unreadable};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::pager;
+use crate::app::remotes::FromArgs;
 use crate::app::time;
 use crate::ui::table::{Columns, fitted};
 use crate::ui::{count, plural, when};
@@ -57,6 +58,8 @@ pub(crate) struct ListArgs {
     /// Only snapshots that cover a path
     #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
     path: Option<PathBuf>,
+    #[command(flatten)]
+    from: FromArgs,
 }
 
 impl ListArgs {
@@ -101,6 +104,7 @@ const COLUMNS: Columns<'_> = Columns {
 };
 
 pub(crate) fn run(cx: &Context, args: &ListArgs) -> Result<u8, Failure> {
+    let cx = &args.from.see(cx)?;
     let repo = cx.repository()?;
     // Sizing asks for the size of each file, so it runs in parallel to the reading.
     let (snapshots, sized) = std::thread::scope(|scope| {

@@ -15,6 +15,7 @@ use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::pager;
 use crate::app::pick;
+use crate::app::remotes::FromArgs;
 use crate::ui::{self, when};
 
 /// List the files of a snapshot
@@ -33,9 +34,12 @@ pub(crate) struct LsArgs {
     /// Use the last snapshot at or before a time, instead of naming one
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
+    #[command(flatten)]
+    from: FromArgs,
 }
 
 pub(crate) fn run(cx: &Context, args: &LsArgs) -> Result<u8, Failure> {
+    let cx = &args.from.see(cx)?;
     let repo = cx.repository()?;
     let snapshots = repo.all_snapshots()?;
     let picked = pick::pick(cx, "ls", &snapshots, args.at.as_deref(), &args.words)?;

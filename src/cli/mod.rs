@@ -10,6 +10,7 @@ use crate::app::exit;
 use crate::ui::{ColorChoice, Ui};
 
 pub(crate) mod backup;
+mod clone;
 pub(crate) mod completions;
 pub(crate) mod config;
 mod dashboard;
@@ -34,6 +35,7 @@ mod notify;
 mod op;
 mod privacy;
 pub(crate) mod prune;
+mod push;
 mod repair;
 mod restore;
 mod scan;
@@ -133,6 +135,10 @@ pub(crate) enum Command {
     Find(files::FindArgs),
     Cat(files::CatArgs),
     Restore(restore::RestoreArgs),
+    Push(push::PushArgs),
+    Pull(clone::PullArgs),
+    Clone(clone::CloneArgs),
+    Machines(push::MachinesArgs),
     Prune(prune::PruneArgs),
     Tag(mark::TagArgs),
     Pin(mark::PinArgs),
@@ -265,6 +271,10 @@ fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Find(args) => files::find(cx, args),
         Command::Cat(args) => files::cat(cx, args),
         Command::Restore(args) => restore::run(cx, args),
+        Command::Push(args) => push::push(cx, args),
+        Command::Pull(args) => clone::pull(cx, args),
+        Command::Clone(args) => clone::clone(cx, args),
+        Command::Machines(args) => push::list_machines(cx, args),
         Command::Prune(args) => prune::prune(cx, args),
         Command::Tag(args) => mark::tag(cx, args),
         Command::Pin(args) => mark::pin(cx, args),

@@ -20,6 +20,7 @@ use crate::app::documents::{AbortDocument, RestoreDocument};
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::pick;
+use crate::app::remotes::FromArgs;
 use crate::ui::{self, plural, prompt};
 
 mod words;
@@ -85,6 +86,8 @@ pub(crate) struct RestoreArgs {
     /// Reverse a restore that was interrupted
     #[arg(long, conflicts_with_all = ["words", "at", "target", "delete"])]
     abort: bool,
+    #[command(flatten)]
+    from: FromArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -113,6 +116,9 @@ impl From<OverwriteArg> for Overwrite {
 }
 
 pub(crate) fn run(cx: &Context, args: &RestoreArgs) -> Result<u8, Failure> {
+    if args.from.from.is_some() {
+        return from_elsewhere(cx, args);
+    }
     let repo = cx.repository()?;
     if args.abort {
         return abort(cx, &repo);
@@ -133,11 +139,49 @@ pub(crate) fn run(cx: &Context, args: &RestoreArgs) -> Result<u8, Failure> {
             wanted.push((path.root.to_string(), None));
         }
         let (snapshot, _) = select::completed(&repo.all_snapshots()?, &first, &wanted)?;
-        return restore(cx, args, &repo, &snapshot, &options);
+        return restore(cx, args, (&repo, &repo), &snapshot, &options);
     }
     if restore::interrupted(&repo)?.is_some() {
         cx.ui.say("an earlier restore was interrupted: bdr restore --resume finishes it, --abort reverses it");
     }
+    pick_and_restore(cx, args, &repo, &repo)
+}
+
+/// Restores from a destination. What is replaced is saved in this machine's repository, which is made
+/// if there is none.
+fn from_elsewhere(cx: &Context, args: &RestoreArgs) -> Result<u8, Failure> {
+    if args.resume || args.abort {
+        return Err(Failure::usage(
+            "a restore from a destination is not resumed",
+            "run it again: files that are as they should be are left alone; bdr undo reverses it",
+        ));
+    }
+    let seen = args.from.see(cx)?;
+    let far = seen.repository()?;
+    let own = match cx.repository() {
+        Ok(own) => own,
+        Err(Failure::Engine(error)) if matches!(*error, Error::NoRepository { .. }) => {
+            // A new place replaces nothing.
+            let is_new = |dir: &PathBuf| {
+                let dir = absolute(&cx.cwd, dir);
+                bdr::disk::fsutil::read_dir(dir).map_or(true, |mut found| found.next().is_none())
+            };
+            match args.dry_run || args.target.as_ref().is_some_and(is_new) {
+                true => far.clone(),
+                false => cx.create_repository(&cx.places.repository, false)?,
+            }
+        }
+        Err(failure) => return Err(failure),
+    };
+    pick_and_restore(&seen, args, &far, &own)
+}
+
+fn pick_and_restore(
+    cx: &Context,
+    args: &RestoreArgs,
+    repo: &Repository,
+    own: &Repository,
+) -> Result<u8, Failure> {
     let snapshots = repo.all_snapshots()?;
     let picked = pick::pick(cx, "restore", &snapshots, args.at.as_deref(), &args.words)?;
     let mut paths = picked.paths;
@@ -149,8 +193,11 @@ pub(crate) fn run(cx: &Context, args: &RestoreArgs) -> Result<u8, Failure> {
             path: bdr::base::path::RepoPath::root(),
         }));
     }
-    let options = options(cx, args, paths);
-    restore(cx, args, &repo, &picked.snapshot, &options)
+    let mut options = options(cx, args, paths);
+    if args.from.from.is_some() {
+        options.never = own.own_paths();
+    }
+    restore(cx, args, (repo, own), &picked.snapshot, &options)
 }
 
 fn options(cx: &Context, args: &RestoreArgs, paths: Vec<RootPath>) -> RestoreOptions {
@@ -184,14 +231,14 @@ fn options(cx: &Context, args: &RestoreArgs, paths: Vec<RootPath>) -> RestoreOpt
 fn restore(
     cx: &Context,
     args: &RestoreArgs,
-    repo: &Repository,
+    (repo, own): (&Repository, &Repository),
     snapshot: &Snapshot,
     options: &RestoreOptions,
 ) -> Result<u8, Failure> {
     let id = snapshot.id.prefix(&repo.snapshot_ids()?);
     let origins = repo.origins(&repo.summaries()?);
     let summary = Summary::from(snapshot);
-    if !origins.counts(&summary) {
+    if args.from.from.is_none() && !origins.counts(&summary) {
         cx.ui.warn(&format!(
             "bdr: snapshot {id} was not made by this machine; to see which were: bdr verify --level quick"
         ));
@@ -245,7 +292,7 @@ fn restore(
             return Ok(exit::PARTIAL);
         }
     }
-    let report = restore::apply(repo, snapshot, plan, options, &cx.progress())?;
+    let report = restore::apply(repo, own, snapshot, plan, options, &cx.progress())?;
     let code = match report.is_partial() {
         false => exit::OK,
         true => exit::PARTIAL,

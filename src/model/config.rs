@@ -15,8 +15,10 @@ use crate::privacy::Profile;
 
 pub mod edit;
 mod read;
+mod remote;
 mod render;
 
+pub use remote::{Remote, check_remote_name};
 pub use render::path_text;
 
 /// The largest accepted configuration, in bytes.
@@ -43,6 +45,8 @@ pub struct Config {
     pub notify: NotifyConfig,
     /// What must not be stored in the clear.
     pub privacy: PrivacyConfig,
+    /// Where the repository is pushed to. Sorted by name.
+    pub remotes: Vec<Remote>,
     /// Patterns that can never match, and what to write instead. They are accepted in a file, but
     /// not from `bdr config set`.
     pub useless: Vec<Useless>,
@@ -376,6 +380,23 @@ impl Config {
                 None => format!("the sources are {}", names.join(", ")),
             };
             Error::invalid(format!("there is no source `{name}`"), Some(&hint))
+        })
+    }
+
+    /// Returns the destination with a name.
+    ///
+    /// # Errors
+    /// There is none; the hint lists the existing ones.
+    pub fn remote(&self, name: &str) -> Result<&Remote> {
+        self.remotes.iter().find(|r| r.name == name).ok_or_else(|| {
+            let names: Vec<&str> = self.remotes.iter().map(|r| r.name.as_str()).collect();
+            let hint = match closest(name, &names) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if names.is_empty() => "bdr remote add NAME URL".to_owned(),
+                None => format!("the destinations are {}", names.join(", ")),
+            };
+            let name = crate::base::path::show(name.as_ref());
+            Error::invalid(format!("there is no destination `{name}`"), Some(&hint))
         })
     }
 

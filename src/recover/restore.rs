@@ -329,7 +329,7 @@ fn check_target(repo: &Repository, options: &RestoreOptions) -> Result<()> {
         real.starts_with(own)
     };
     let shown = crate::base::path::show(target.as_os_str());
-    if repo.own_paths().iter().any(own) {
+    if repo.own_paths().iter().chain(&options.never).any(own) {
         return Err(Error::invalid(
             format!("`{shown}` is among bdr's own files"),
             Some("choose another directory with --target"),
@@ -344,13 +344,15 @@ fn check_target(repo: &Repository, options: &RestoreOptions) -> Result<()> {
     Ok(())
 }
 
-/// Saves what exists where files are written, then applies the plan.
+/// Saves what exists where files are written, in the repository `own`, then applies the plan. `own`
+/// is another than that of the snapshot if that is only read: another machine's.
 ///
 /// # Errors
 /// It cannot be saved (then nothing is written), or a target cannot be opened. Files that cannot be
 /// restored are problems, not errors.
 pub fn apply(
     repo: &Repository,
+    own: &Repository,
     snapshot: &Snapshot,
     plan: RestorePlan,
     options: &RestoreOptions,
@@ -369,7 +371,7 @@ pub fn apply(
         kept: plan.kept.clone(),
         elapsed: Duration::ZERO,
     };
-    crate::repo::under_way::sweep(repo);
+    crate::repo::under_way::sweep(own);
     if plan.work.jobs.is_empty() {
         report.elapsed = started.elapsed();
         return Ok(report);
@@ -382,10 +384,14 @@ pub fn apply(
         let mut backup = BackupOptions::new(Trigger::Restore, options.now);
         backup.never.clone_from(&options.never);
         backup.host.clone_from(&options.host);
-        let intent = intent_of(snapshot, options)?;
+        let mut intent = intent_of(snapshot, options)?;
+        if own.location() != repo.location() {
+            // Whoever resumes it would look for the snapshot here.
+            intent.restore = None;
+        }
         let roots = roots_written(snapshot, options);
         backup.modes = opened.modes();
-        let protected = guard::open(repo, &roots, &backup, intent, monitor)?;
+        let protected = guard::open(own, &roots, &backup, intent, monitor)?;
         report.operation = Some(protected.operation());
         let applied = apply::apply(repo, &plan.work, &Licence::Saved(&protected), monitor)?;
         protected.finish_work(&plan.work, &applied.linked)?;

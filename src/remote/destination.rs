@@ -247,6 +247,14 @@ pub struct Holdings {
     pub count: u64,
 }
 
+impl Holdings {
+    /// Returns how many snapshots there are.
+    pub fn snapshots(&self) -> u64 {
+        let names = self.all.files.keys().chain(self.all.objects.keys());
+        names.filter(|name| name.starts_with("snapshots/")).count() as u64
+    }
+}
+
 /// Returns pushes, newest first, as one.
 pub(super) fn fold(chain: Vec<Push>) -> Push {
     let mut chain = chain.into_iter().rev();

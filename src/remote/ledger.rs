@@ -314,6 +314,16 @@ impl Ledger {
         let _ = fsutil::remove_file(&self.dir.join(WRITTEN));
     }
 
+    /// Forgets everything: the destination is another one now.
+    ///
+    /// # Errors
+    /// The state directory cannot be written.
+    pub fn forget(&mut self) -> Result<()> {
+        self.forget_pending();
+        self.forget_written();
+        self.replace(Vec::new())
+    }
+
     /// Replaces everything known by what the destination says.
     pub(super) fn replace(&mut self, chain: Vec<Push>) -> Result<()> {
         for older in std::mem::take(&mut self.chain) {

@@ -17,6 +17,7 @@ use crate::repo::Repository;
 use crypt::Identities;
 use reading::RemoteStorage;
 
+pub mod clone;
 pub mod crypt;
 pub mod destination;
 mod frame;
@@ -32,7 +33,7 @@ pub use destination::Destination;
 pub const PREFIX: &str = "bdr1/";
 
 /// Returns the error of a request to a destination.
-pub(crate) fn failed(place: &str, action: &'static str, error: &StoreError) -> Error {
+pub fn failed(place: &str, action: &'static str, error: &StoreError) -> Error {
     Error::Remote {
         place: place.to_owned(),
         action,

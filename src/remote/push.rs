@@ -35,6 +35,11 @@ const INLINE: u64 = 2048;
 /// The same for records of snapshots and operations, which compress well together.
 const INLINE_RECORD: u64 = 128 << 10;
 
+/// How often to look whether another process has packed what guards kept, and how long to wait in
+/// between.
+const SETTLE_TRIES: u32 = 20;
+const SETTLE_PAUSE: Duration = Duration::from_millis(100);
+
 /// How to push.
 pub struct PushOptions<'a> {
     pub now: DateTime<Utc>,
@@ -42,8 +47,6 @@ pub struct PushOptions<'a> {
     pub encryption: &'a Encryption,
     /// Compare with a listing of the destination first, and send again what is not there.
     pub check: bool,
-    /// How long to wait for another push to the same destination.
-    pub patience: Duration,
 }
 
 /// What a push came to.
@@ -103,10 +106,7 @@ pub fn push(
 ) -> Result<PushReport> {
     let mut report = PushReport::default();
     // What guards kept is packed first. If that fails, its snapshots wait.
-    let settled = staging::settle(repo, Level::Fast, options.now, monitor);
-    if let Err(error @ Error::Interrupted) = settled {
-        return Err(error);
-    }
+    settle(repo, options.now, monitor)?;
     let mut run = Run {
         repo,
         destination,
@@ -136,6 +136,20 @@ pub fn push(
     }
     report.traffic = destination.traffic();
     Ok(report)
+}
+
+/// Packs what guards kept, and waits a little for another process that does it.
+fn settle(repo: &Repository, now: DateTime<Utc>, monitor: &dyn Monitor) -> Result<()> {
+    for _ in 0..SETTLE_TRIES {
+        if let Err(error @ Error::Interrupted) = staging::settle(repo, Level::Fast, now, monitor) {
+            return Err(error);
+        }
+        if repo.unpacked_sets()?.is_empty() {
+            break;
+        }
+        std::thread::sleep(SETTLE_PAUSE);
+    }
+    Ok(())
 }
 
 fn snapshot_of(name: &str) -> Option<(u64, Id)> {

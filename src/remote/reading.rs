@@ -12,7 +12,7 @@ use super::destination::{Destination, Holdings, object_name};
 use super::frame;
 use super::push::comment;
 use super::record::{Part, Push, Stored};
-use crate::base::error::Error;
+use crate::base::error::{Error, Result};
 use crate::base::id::Digest;
 use crate::disk::storage::{Listed, Staged, Storage};
 use crate::repo::recovery;
@@ -27,6 +27,8 @@ const PATIENCE: u32 = 4;
 const CACHE: usize = 96 << 20;
 /// The largest compressed file, decompressed, in bytes.
 const MAX_BYTES: u64 = 1 << 30;
+
+const WRONG_SIZE: &str = "it does not have the size that its record says";
 
 /// A read-only storage with what a destination holds.
 pub struct RemoteStorage {
@@ -97,8 +99,35 @@ impl RemoteStorage {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Passes a file to `sink`, object by object, as it is in the repository. Nothing of it is kept
+    /// in memory.
+    pub(super) fn pieces(
+        &self,
+        name: &str,
+        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        if let Some(bytes) = self.all.files.get(name) {
+            return sink(&bytes.0);
+        }
+        let none = || Error::damaged(name, "it is not at the destination");
+        let stored = self.all.objects.get(name).ok_or_else(none)?;
+        if stored.is_compressed {
+            return sink(&self.fetch(name, stored)?);
+        }
+        let mut length = 0;
+        for (number, part) in stored.parts.iter().enumerate() {
+            let content = self.content(name, number, part)?;
+            length += content.len() as u64;
+            sink(&content)?;
+        }
+        match length == stored.bytes {
+            true => Ok(()),
+            false => Err(Error::damaged(name, WRONG_SIZE)),
+        }
+    }
+
     /// Fetches a file whole, as it is in the repository.
-    pub(super) fn fetch(&self, name: &str, stored: &Stored) -> crate::base::error::Result<Vec<u8>> {
+    fn fetch(&self, name: &str, stored: &Stored) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         for (number, part) in stored.parts.iter().enumerate() {
             bytes.extend_from_slice(&self.whole(name, number, part)?);
@@ -108,23 +137,12 @@ impl RemoteStorage {
         }
         match bytes.len() as u64 == stored.bytes {
             true => Ok(bytes),
-            false => Err(Error::damaged(
-                name,
-                "it does not have the size that its record says",
-            )),
+            false => Err(Error::damaged(name, WRONG_SIZE)),
         }
     }
 
-    /// Fetches and decrypts an object.
-    fn whole(
-        &self,
-        name: &str,
-        number: usize,
-        part: &Part,
-    ) -> crate::base::error::Result<Arc<Vec<u8>>> {
-        if let Some((_, bytes)) = self.cache().whole.iter().find(|(key, _)| *key == part.key) {
-            return Ok(Arc::clone(bytes));
-        }
+    /// Fetches and decrypts an object; checks that it is the one that the record names.
+    fn content(&self, name: &str, number: usize, part: &Part) -> Result<Vec<u8>> {
         let stored = self.destination.get(&object_name(part.key), None)?;
         if stored.len() as u64 != part.bytes || Digest::of(&stored) != part.digest {
             return Err(Error::damaged(
@@ -133,10 +151,18 @@ impl RemoteStorage {
             ));
         }
         let plain = self.identities.decrypt(name, &self.encryption, &stored)?;
-        let content = match &*self.encryption {
+        Ok(match &*self.encryption {
             "none" => plain,
             _ => frame::strip(name, &comment(self.all.repository, name, number), &plain)?.to_vec(),
-        };
+        })
+    }
+
+    /// Returns the content of an object, which stays in memory for a while.
+    fn whole(&self, name: &str, number: usize, part: &Part) -> Result<Arc<Vec<u8>>> {
+        if let Some((_, bytes)) = self.cache().whole.iter().find(|(key, _)| *key == part.key) {
+            return Ok(Arc::clone(bytes));
+        }
+        let content = self.content(name, number, part)?;
         let content = Arc::new(content);
         let mut cache = self.cache();
         cache.blocks.retain(|(key, _), _| *key != part.key);

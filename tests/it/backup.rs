@@ -38,7 +38,7 @@ pub(crate) fn restore_to(
     let options = restore_options(Some(target));
     let plan = bdr::recover::restore::plan(repo, snapshot, &options, &NullMonitor).unwrap();
     let report =
-        bdr::recover::restore::apply(repo, snapshot, plan, &options, &NullMonitor).unwrap();
+        bdr::recover::restore::apply(repo, repo, snapshot, plan, &options, &NullMonitor).unwrap();
     assert_eq!(report.problems, []);
     target.join("tree")
 }

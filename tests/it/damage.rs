@@ -36,9 +36,15 @@ fn restored(place: &Place, repo: &Repository) -> Option<tempfile::TempDir> {
     let options = restore_options(Some(out.path()));
     let snapshot = snapshots.last()?;
     let plan = bdr::recover::restore::plan(repo, snapshot, &options, &NullMonitor).ok()?;
-    let report =
-        bdr::recover::restore::apply(repo, snapshot, plan, &options, &RecordingMonitor::default())
-            .ok()?;
+    let report = bdr::recover::restore::apply(
+        repo,
+        repo,
+        snapshot,
+        plan,
+        &options,
+        &RecordingMonitor::default(),
+    )
+    .ok()?;
     let _ = place;
     (report.problems.is_empty() && report.skipped.is_empty()).then_some(out)
 }

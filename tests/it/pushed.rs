@@ -14,6 +14,7 @@ use bdr::remote::{Destination, open};
 use bdr::repo::Repository;
 
 use crate::backup::{odd_tree, restore_to};
+use crate::support::cli::{stderr, stdout};
 use crate::support::{Place, assert_same, later, noise, now, picture};
 
 /// A destination, with everything that pushing there and reading from there needs.
@@ -67,7 +68,6 @@ impl Far {
             host: "here".to_owned(),
             encryption: &self.encryption(),
             check,
-            patience: Duration::ZERO,
         };
         push(
             repo,
@@ -361,7 +361,8 @@ fn what_was_changed_at_a_destination_is_never_restored() {
                         let options = crate::backup::restore_options(Some(out.path()));
                         use bdr::recover::restore::{apply, plan};
                         let plan = plan(&there, &snapshot, &options, &NullMonitor)?;
-                        let report = apply(&there, &snapshot, plan, &options, &NullMonitor)?;
+                        let report =
+                            apply(&there, &there, &snapshot, plan, &options, &NullMonitor)?;
                         Ok(report.problems.is_empty())
                     });
                 match restored {
@@ -393,4 +394,185 @@ fn what_was_deleted_there_is_noticed_and_sent_again() {
         assert_eq!(report.mended, 1, "{key}");
         check_all(&place, &repo, &far, &key);
     }
+}
+
+/// A place with a configured source and two destinations in directories, one of them encrypted.
+fn configured() -> (Place, Generated) {
+    let place = Place::new();
+    odd_tree(&place);
+    let key = Generated::new();
+    std::fs::write(
+        place.path("key.txt"),
+        format!("# a comment\n{}\n", *key.secret),
+    )
+    .unwrap();
+    for dir in ["far", "plain"] {
+        std::fs::create_dir(place.path(dir)).unwrap();
+    }
+    place.init();
+    place.configure(&format!(
+        "[remote.far]\nurl = \"file://{}\"\nrecipients = [\"{}\"]\n\
+         [remote.plain]\nurl = \"file://{}\"\n",
+        place.path("far").display(),
+        key.recipient,
+        place.path("plain").display(),
+    ));
+    (place, key)
+}
+
+#[test]
+fn a_bare_machine_gets_everything_back() {
+    let (place, _) = configured();
+    let before = picture(&place.tree());
+    let pushed = place.json(&["push"]);
+    assert_eq!(pushed["remotes"].as_array().unwrap().len(), 2, "{pushed}");
+    assert_eq!(pushed["remotes"][0]["snapshots"], 1, "{pushed}");
+    // The machine is gone, with repository, state, cache and configuration.
+    let key = place.path("key.txt").display().to_string();
+    for url in ["far", "plain"].map(|dir| format!("file://{}", place.path(dir).display())) {
+        let bare = Place::new();
+        let identity: &[&str] = if url.ends_with("far") {
+            &["--identity", &key]
+        } else {
+            &[]
+        };
+        let with = |args: &[&str]| -> Vec<String> {
+            args.iter()
+                .chain(identity)
+                .map(|&arg| arg.to_owned())
+                .collect()
+        };
+        let run = |args: &[&str]| {
+            let args = with(args);
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            stdout(&bare.run(&args, 0))
+        };
+        // Without a repository of its own.
+        assert!(run(&["ls", "--from", &url, "latest"]).contains("plain.txt"));
+        assert_eq!(
+            run(&["cat", "--from", &url, "latest", "tree/plain.txt"]),
+            "hello"
+        );
+        assert!(run(&["find", "--from", &url, "big.*"]).contains("big.log"));
+        assert!(run(&["list", "--from", &url]).contains("init"));
+        assert!(!bare.store().exists());
+        let out = bare.path("out").display().to_string();
+        run(&["restore", "--from", &url, "latest", "--target", &out]);
+        assert_same(&before, &picture(&bare.path("out/tree")), &url);
+        // With one.
+        assert!(run(&["clone", &url, "--dry-run"]).contains("Would fetch 1 snapshot"));
+        run(&["clone", &url]);
+        bare.run(&["verify"], 0);
+        let out = bare.path("out2").display().to_string();
+        bare.run(&["restore", "latest", "--target", &out], 0);
+        assert_same(&before, &picture(&bare.path("out2/tree")), &url);
+        assert!(run(&["pull", &url]).contains("Nothing is missing"));
+        // What is lost here comes back from there.
+        let pack = walkdir::WalkDir::new(bare.store().join("packs"))
+            .into_iter()
+            .flatten();
+        let pack = pack
+            .map(|entry| entry.into_path())
+            .find(|path| path.is_file())
+            .unwrap();
+        let dir = pack.parent().unwrap();
+        std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        std::fs::remove_file(&pack).unwrap();
+        run(&["pull", &url]);
+        bare.run(&["verify"], 0);
+    }
+}
+
+#[test]
+fn a_restore_from_elsewhere_saves_what_it_replaces() {
+    let (place, _) = configured();
+    place.run(&["push", "plain"], 0);
+    let url = format!("file://{}", place.path("plain").display());
+    place.write("plain.txt", b"later work");
+    let before = picture(&place.tree());
+    let file = place.tree().join("plain.txt").display().to_string();
+    place.run(&["restore", "--from", &url, "latest", &file, "--yes"], 0);
+    assert_eq!(std::fs::read(&file).unwrap(), b"hello");
+    place.run(&["undo", "--yes"], 0);
+    assert_same(&before, &picture(&place.tree()), "undone");
+}
+
+#[test]
+fn a_destination_that_is_away_does_not_keep_the_others_waiting() {
+    let (place, _) = configured();
+    std::fs::remove_dir(place.path("far")).unwrap();
+    let pushed = place.run(&["push", "--json"], 3);
+    let pushed: serde_json::Value = serde_json::from_slice(&pushed.stdout).unwrap();
+    let remotes = &pushed["data"]["remotes"];
+    assert_eq!(remotes[0]["ok"], false, "{pushed}");
+    assert!(remotes[0]["hint"].is_string(), "{pushed}");
+    assert_eq!(
+        (&remotes[1]["ok"], &remotes[1]["snapshots"]),
+        (&true.into(), &1.into()),
+        "{pushed}"
+    );
+    // Nothing was made in its place.
+    assert!(!place.path("far").exists());
+    std::fs::create_dir(place.path("far")).unwrap();
+    place.run(&["push"], 0);
+}
+
+#[test]
+fn a_wrong_key_and_a_missing_one_say_what_to_do() {
+    let (place, _) = configured();
+    place.run(&["push"], 0);
+    let url = format!("file://{}", place.path("far").display());
+    let said = stderr(&place.run(&["ls", "--from", &url, "latest"], 2));
+    assert!(said.contains("--identity FILE"), "{said}");
+    std::fs::write(place.path("other.txt"), Generated::new().secret.as_bytes()).unwrap();
+    let other = place.path("other.txt").display().to_string();
+    let said = stderr(&place.run(&["ls", "--from", &url, "latest", "--identity", &other], 2));
+    assert!(said.contains("none of the identities"), "{said}");
+    // An identity file that a passphrase protects.
+    let (place, key) = configured();
+    place.run(&["push"], 0);
+    let url = format!("file://{}", place.path("far").display());
+    std::fs::write(
+        place.path("locked.age"),
+        key.locked("correct horse").unwrap(),
+    )
+    .unwrap();
+    let locked = place.path("locked.age").display().to_string();
+    let args = [
+        "cat",
+        "--from",
+        &url,
+        "latest:plain.txt",
+        "--identity",
+        &locked,
+    ];
+    let found = place
+        .bdr(&args)
+        .env("BDR_PASSPHRASE", "correct horse")
+        .output()
+        .unwrap();
+    assert_eq!(found.stdout, b"hello", "{}", stderr(&found));
+    let found = place
+        .bdr(&args)
+        .env("BDR_PASSPHRASE", "wrong")
+        .output()
+        .unwrap();
+    assert!(
+        stderr(&found).contains("the passphrase is wrong"),
+        "{}",
+        stderr(&found)
+    );
+}
+
+#[test]
+fn a_guard_asks_a_destination_for_nothing() {
+    let (place, _) = configured();
+    place.run(&["push"], 0);
+    let seen = |dir: &str| picture(&place.path(dir));
+    let before = (seen("far"), seen("plain"));
+    place.run(&["guard", "--", "rm", "-rf", "big.log", "deep"], 0);
+    assert_eq!(before, (seen("far"), seen("plain")));
+    place.undo_by_name();
+    place.run(&["push"], 0);
+    assert_ne!(before, (seen("far"), seen("plain")));
 }

@@ -17,6 +17,12 @@ use crate::app::error::Failure;
 impl Context {
     /// Opens the repository, and restores a deleted one from its lifeboat.
     pub(crate) fn repository(&self) -> Result<Repository, Failure> {
+        if let Some(far) = &self.far {
+            if let Ok(mut opened) = self.opened.lock() {
+                opened.push(far.clone());
+            }
+            return Ok(far.clone());
+        }
         let dir = &self.places.repository;
         if !self.places.named
             && let Ok(metadata) = std::fs::metadata(dir)
@@ -82,7 +88,7 @@ impl Context {
     }
 
     /// Sets the rules for what is sealed, and this machine's vault.
-    pub(super) fn private(&self, repo: Repository) -> Repository {
+    pub(crate) fn private(&self, repo: Repository) -> Repository {
         let privacy = &self.config.privacy;
         let home = self.home.as_ref().and_then(|home| home.to_str());
         let expand = |text: &String| match (text.strip_prefix("~/"), home) {
@@ -124,7 +130,7 @@ impl Context {
 
     /// Makes sure that a missing repository is not on a disk that is away: then none is made in its
     /// place. `anew` allows another disk there.
-    pub(super) fn check_place(&self, repository: &Path, anew: bool) -> Result<(), Failure> {
+    pub(crate) fn check_place(&self, repository: &Path, anew: bool) -> Result<(), Failure> {
         if repository.join("format.json").exists() {
             return Ok(());
         }
@@ -167,7 +173,7 @@ impl Context {
         }
     }
 
-    pub(super) fn storage(&self, dir: &Path) -> bdr::Result<Arc<dyn Storage>> {
+    pub(crate) fn storage(&self, dir: &Path) -> bdr::Result<Arc<dyn Storage>> {
         storage::choose(dir, self.places.lifeboat(dir))
     }
 

@@ -17,6 +17,7 @@ mod jobs;
 mod operations;
 mod paths;
 mod privacy;
+mod remotes;
 mod restore;
 mod schedule;
 mod setup;
@@ -48,6 +49,9 @@ pub(crate) use paths::{At, Note, notes};
 pub(crate) use privacy::{
     AllowDocument, RescanDocument, ScanDocument, VaultExportDocument, VaultImportDocument,
     VaultRotateDocument, WhyDocument, WhyFinding,
+};
+pub(crate) use remotes::{
+    CloneDocument, MachineDocument, MachinesDocument, PushDocument, PushedDocument,
 };
 pub(crate) use restore::{AbortDocument, RestoreDocument, action_word};
 pub(crate) use schedule::{

@@ -122,7 +122,7 @@ pub(super) fn run(call: &Call<'_>) -> Result<Outcome, Fault> {
     {
         return Ok(ask);
     }
-    let report = restore::apply(&repo, from, plan, &options, &cx.progress())
+    let report = restore::apply(&repo, &repo, from, plan, &options, &cx.progress())
         .map_err(|error| call.broken_off(&repo, error))?;
     done(call, &repo, result, &report)
 }

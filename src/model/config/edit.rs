@@ -5,7 +5,7 @@ use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
 use crate::base::error::{Error, Result};
 
-const LISTS: [&str; 9] = [
+const LISTS: [&str; 10] = [
     "not_covered",
     "allow",
     "include",
@@ -15,6 +15,7 @@ const LISTS: [&str; 9] = [
     "keep_tags",
     "command",
     "tags",
+    "recipients",
 ];
 
 /// Returns the text with a value set. `values` are TOML if they parse as such, otherwise bare

@@ -31,6 +31,8 @@ pub(super) fn read(text: &str, file: &str, home: Option<&Path>) -> Result<Config
     reader.config(table.get_ref())
 }
 
+mod remote;
+
 struct Reader<'a> {
     text: &'a str,
     file: &'a str,
@@ -70,6 +72,7 @@ impl Reader<'_> {
                 "schedule",
                 "notify",
                 "privacy",
+                "remote",
             ],
         )?;
         let mut config = Config::default();
@@ -111,6 +114,12 @@ impl Reader<'_> {
         if let Some(value) = table.get("privacy") {
             config.privacy = self.privacy(self.table(value, "privacy")?)?;
         }
+        if let Some(value) = table.get("remote") {
+            for (name, value) in self.table(value, "remote")?.iter() {
+                config.remotes.push(self.remote(name, value)?);
+            }
+        }
+        config.remotes.sort_by(|a, b| a.name.cmp(&b.name));
         config.sources.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(config)
     }

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::{
-    Config, GuardConfig, HooksConfig, McpConfig, NotifyConfig, OnFail, PrivacyConfig, VaultKey,
+    Config, GuardConfig, HooksConfig, McpConfig, NotifyConfig, OnFail, PrivacyConfig, Remote,
+    VaultKey,
 };
 use crate::base::error::{Error, Result};
 use crate::model::retention::{COUNTS, Policy};
@@ -83,7 +84,28 @@ pub(super) fn render(config: &Config, home: Option<&Path>) -> Result<String> {
     schedule(&mut out, config.schedule.as_ref());
     notify(&mut out, &config.notify, home)?;
     privacy(&mut out, &config.privacy);
+    remotes(&mut out, &config.remotes);
     Ok(out)
+}
+
+fn remotes(out: &mut String, remotes: &[Remote]) {
+    for (at, remote) in remotes.iter().enumerate() {
+        if at == 0 {
+            out.push_str("\n# Where backups are pushed to: bdr remote add NAME URL. Credentials are never here.");
+        }
+        line(out, format_args!("\n[remote.{}]", key(&remote.name)));
+        line(out, format_args!("url = {}", quoted(&remote.url)));
+        match remote.recipients.is_empty() {
+            true => out.push_str("encrypt = false\n"),
+            false => list(out, "recipients", &remote.recipients),
+        }
+        if let Some(limit) = remote.limit {
+            line(out, format_args!("limit = \"{limit}\"    # bytes a second"));
+        }
+        if !remote.automatic {
+            out.push_str("automatic = false    # only by bdr push\n");
+        }
+    }
 }
 
 fn schedule(out: &mut String, schedule: Option<&Schedule>) {

@@ -332,6 +332,17 @@ fn what_is_written_is_read_back() {
             command: vec!["tell".to_owned(), "a 'b'".to_owned()],
             prometheus: Some("/home/u/metrics/bdr.prom".into()),
         },
+        remotes: vec![
+            Remote {
+                limit: Some(1 << 20),
+                automatic: false,
+                ..Remote::new("disk", "file:///mnt/disk")
+            },
+            Remote {
+                recipients: vec!["age1abc".to_owned()],
+                ..Remote::new("far", "s3://bucket/prefix?region=a\"b")
+            },
+        ],
         useless: Vec::new(),
     };
     let text = config.to_toml(Some(Path::new(HOME))).unwrap();
@@ -371,4 +382,45 @@ fn near_words_are_found() {
     assert_eq!(closest("inculde", &["include", "exclude"]), Some("include"));
     assert_eq!(closest("pth", &["path", "include"]), Some("path"));
     assert_eq!(closest("zebra", &["path", "include"]), None);
+}
+
+#[test]
+fn a_destination_says_who_can_read_it_or_that_everybody_can() {
+    for (text, said) in [
+        ("url=\"s3://b\"", "does not say who can read it"),
+        ("url=\"s3://b\"\nencrypt=true", "has no `recipients`"),
+        ("url=\"file:///b\"\nencrypt=true", "has no `recipients`"),
+        (
+            "url=\"file:///b\"\nencrypt=false\nrecipients=[\"age1x\"]",
+            "not to be encrypted",
+        ),
+        (
+            "url=\"file:///b\"\nrecipients=[\"AGE-SECRET-KEY-1X\"]",
+            "a secret key",
+        ),
+        ("url=\"b\"", "`url` is no URL"),
+        ("encrypt=false", "has no `url`"),
+        ("url=\"file:///b\"\nuser=\"x\"", "unknown key `user`"),
+    ] {
+        let error = parse(&format!("[remote.a]\n{text}\n")).unwrap_err();
+        assert!(error.to_string().contains(said), "{text}: {error}");
+    }
+    for name in ["A", "a.b", "..", "-a", "a/b", "\u{e9}"] {
+        let error = parse(&format!("[remote.\"{name}\"]\nurl=\"file:///b\"\n")).unwrap_err();
+        assert!(
+            error.to_string().contains("cannot be the name"),
+            "{name}: {error}"
+        );
+    }
+    for text in [
+        "url=\"s3://b\"\nencrypt=false",
+        "url=\"file:///b\"",
+        "url=\"s3://b\"\nrecipients=[\"age1x\"]",
+    ] {
+        let config = parse(&format!("[remote.a]\n{text}\n")).unwrap();
+        assert_eq!(
+            config.remote("a").unwrap().recipients.is_empty(),
+            !text.contains("age1")
+        );
+    }
 }

@@ -1,0 +1,315 @@
+//! Destinations by name or URL: their stores, with credentials, and what opens them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bdr::base::error::IoContext as _;
+use bdr::base::id::Id;
+use bdr::base::path::absolute;
+use bdr::disk::store::{self, Access, Conduct, Location, Store};
+use bdr::model::config::Remote;
+use bdr::remote::crypt::{Encryption, Identities};
+use bdr::remote::destination::machines;
+use bdr::remote::ledger::{At, Ledger, Machine};
+use bdr::remote::push::{PushOptions, PushReport, push};
+use bdr::remote::reading::RemoteStorage;
+use bdr::remote::{Destination, open};
+use bdr::repo::Repository;
+use clap::Args;
+
+use super::context::{Context, variable};
+use super::error::Failure;
+use crate::ui::prompt;
+
+/// Where to read from instead of this machine's repository.
+#[derive(Debug, Args, Default)]
+#[command(next_help_heading = "Another machine, or a destination")]
+pub(crate) struct FromArgs {
+    /// Read from a destination: its name, or its URL
+    #[arg(long, value_name = "NAME|URL")]
+    pub(crate) from: Option<String>,
+    /// Whose backups, if several machines push there: its id or name (bdr machines)
+    #[arg(long, value_name = "MACHINE", requires = "from")]
+    pub(crate) machine: Option<String>,
+    /// A file with the secret key, as on the recovery sheet
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub(crate) identity: Vec<PathBuf>,
+}
+
+impl FromArgs {
+    /// Returns the surroundings in which the repository is what they name.
+    pub(crate) fn see(&self, cx: &Context) -> Result<Context, Failure> {
+        let mut seen = cx.clone();
+        if let Some(place) = &self.from {
+            let far = Far::find(cx, place)?;
+            let (repo, _) = far.read(cx, self.machine.as_deref(), &self.identity)?;
+            seen.far = Some(repo);
+        }
+        Ok(seen)
+    }
+}
+
+/// Returns the directory of what is known of destinations, for one repository.
+pub(crate) fn directory(cx: &Context, repository: Id) -> PathBuf {
+    cx.places.state.join("remotes").join(repository.to_string())
+}
+
+/// A destination, by whatever name. One that is not in the configuration has no name.
+pub(crate) struct Far {
+    pub(crate) remote: Remote,
+}
+
+impl Far {
+    /// Finds a destination by its name or URL.
+    pub(crate) fn find(cx: &Context, place: &str) -> Result<Self, Failure> {
+        if place.contains("://") {
+            let known = cx.config.remotes.iter().find(|remote| remote.url == place);
+            return Ok(Self {
+                remote: known.cloned().unwrap_or_else(|| Remote::new("", place)),
+            });
+        }
+        Ok(Self {
+            remote: cx.config.remote(place)?.clone(),
+        })
+    }
+
+    /// Returns what messages call it.
+    pub(crate) fn shown(&self) -> &str {
+        match self.remote.name.is_empty() {
+            true => &self.remote.url,
+            false => &self.remote.name,
+        }
+    }
+
+    /// Opens the store; nothing is asked of it yet.
+    pub(crate) fn store(&self, cx: &Context) -> Result<Arc<dyn Store>, Failure> {
+        let location = Location::parse(&self.remote.url)?;
+        let conduct = Conduct {
+            limit: self.remote.limit,
+            ..Conduct::default()
+        };
+        let access = access(cx, &self.remote, &location);
+        let store = store::open(&location, &access, &conduct);
+        Ok(store.map_err(|e| bdr::remote::failed(self.shown(), "open", &e))?)
+    }
+
+    /// Opens what a machine has pushed there.
+    pub(crate) fn read(
+        &self,
+        cx: &Context,
+        machine: Option<&str>,
+        identities: &[PathBuf],
+    ) -> Result<(Repository, Arc<RemoteStorage>), Failure> {
+        let store = self.store(cx)?;
+        let all = machines(&*store, self.shown())?;
+        let ids = || identities_of(cx, &self.remote.name, identities);
+        let machine = match (machine, &all[..]) {
+            (_, []) => {
+                return Err(bdr::Error::NoRepository {
+                    location: self.shown().to_owned(),
+                }
+                .into());
+            }
+            (None, [one]) => *one,
+            (None, several) => {
+                // Its own, if it has pushed there.
+                let own = own_machine(cx).filter(|own| several.contains(own));
+                own.ok_or_else(|| self.choose(cx, &store, several, identities))?
+            }
+            (Some(word), several) => self.named(cx, &store, several, word, identities)?,
+        };
+        let destination = Destination::new(store, self.shown(), machine);
+        let cache = cx.places.cache.join("remote").join(machine.to_string());
+        let (repo, storage) = open(&destination, ids()?, &cache)?;
+        Ok((cx.private(repo), storage))
+    }
+
+    /// Finds a machine by its id or its name.
+    fn named(
+        &self,
+        cx: &Context,
+        store: &Arc<dyn Store>,
+        machines: &[Id],
+        word: &str,
+        identities: &[PathBuf],
+    ) -> Result<Id, Failure> {
+        let by_id: Vec<Id> = machines
+            .iter()
+            .copied()
+            .filter(|id| id.matches(word))
+            .collect();
+        if let [one] = by_id[..] {
+            return Ok(one);
+        }
+        for id in machines {
+            let destination = Destination::new(Arc::clone(store), self.shown(), *id);
+            let held = destination.held(&identities_of(cx, &self.remote.name, identities)?);
+            if held.is_ok_and(|held| held.is_some_and(|held| held.all.host == word)) {
+                return Ok(*id);
+            }
+        }
+        let shown = bdr::base::path::show(word.as_ref());
+        Err(Failure::usage(
+            format!("no machine `{shown}` pushes to {}", self.shown()),
+            &format!("bdr machines {}", self.shown()),
+        ))
+    }
+
+    fn choose(
+        &self,
+        cx: &Context,
+        store: &Arc<dyn Store>,
+        machines: &[Id],
+        identities: &[PathBuf],
+    ) -> Failure {
+        let name = |id: &Id| {
+            let destination = Destination::new(Arc::clone(store), self.shown(), *id);
+            let opened = identities_of(cx, &self.remote.name, identities).ok()?;
+            let held = destination.held(&opened).ok()??;
+            Some(held.all.host)
+        };
+        let names: Vec<String> = machines
+            .iter()
+            .map(|id| {
+                name(id)
+                    .filter(|host| !host.is_empty())
+                    .unwrap_or_else(|| id.prefix(machines))
+            })
+            .collect();
+        Failure::usage(
+            format!("{} machines push to {}", machines.len(), self.shown()),
+            &format!("choose one with --machine: {}", names.join(", ")),
+        )
+    }
+}
+
+/// Returns who this machine is for its repository, if it pushed before.
+pub(crate) fn own_machine(cx: &Context) -> Option<Id> {
+    let id = bdr::repo::id_at(&cx.places.repository)?;
+    Some(Machine::known(&directory(cx, id))?.id)
+}
+
+/// Returns the credentials for a destination from variables `BDR_REMOTE_<NAME>_<FIELD>`; without
+/// them the provider's own ways are tried.
+fn access(_cx: &Context, remote: &Remote, location: &Location) -> Access {
+    let mut access = Access::default();
+    let upper = |text: &str| text.to_ascii_uppercase().replace('-', "_");
+    for field in location.service.fields() {
+        let name = format!("BDR_REMOTE_{}_{}", upper(&remote.name), upper(field.name));
+        let value = variable(&name).and_then(|value| value.into_string().ok());
+        if let Some(value) = value {
+            access.set(field.name, value);
+        }
+    }
+    access.own_ways = access.is_empty();
+    access
+}
+
+/// Returns what opens a destination: the given files, else `BDR_IDENTITY` (a file).
+pub(crate) fn identities_of(
+    cx: &Context,
+    _name: &str,
+    files: &[PathBuf],
+) -> Result<Identities, Failure> {
+    let mut identities = Identities::default();
+    let given = variable("BDR_IDENTITY").filter(|_| files.is_empty());
+    let files = files.iter().cloned().chain(given.map(PathBuf::from));
+    for file in files {
+        let file = absolute(&cx.cwd, &file);
+        let text = zeroize::Zeroizing::new(std::fs::read(&file).context("read", &file)?);
+        identities.add(&text, &|| passphrase(cx))?;
+    }
+    Ok(identities)
+}
+
+fn passphrase(cx: &Context) -> Option<String> {
+    let given = variable("BDR_PASSPHRASE").and_then(|value| value.into_string().ok());
+    given.or_else(|| {
+        cx.ui
+            .can_ask
+            .then(|| prompt::passphrase(false).ok())
+            .flatten()
+    })
+}
+
+/// How long to wait for another push to the same destination.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Pushes to one destination, and remembers what came of it.
+pub(crate) fn push_to(
+    cx: &Context,
+    repo: &Repository,
+    remote: &Remote,
+    check: bool,
+) -> Result<PushReport, Failure> {
+    let dir = directory(cx, repo.id()).join(&remote.name);
+    let mut at = At::read(&dir).unwrap_or_default();
+    let done = try_push(cx, repo, remote, check, &dir, &mut at);
+    at.failed = done.as_ref().err().map(Failure::message);
+    if let Ok(report) = &done {
+        at.url.clone_from(&remote.url);
+        at.pushed = Some(cx.now);
+        at.number = report.number.unwrap_or(at.number);
+        at.newest = report.newest;
+        at.snapshots = report.held;
+        at.bytes = report.held_bytes;
+        if check {
+            at.listed = Some(cx.now);
+        }
+    }
+    // What was pushed is pushed: this is only what `bdr status` says of it.
+    let _ = at.write(&dir);
+    done
+}
+
+/// A listing is compared with what is known that often.
+const LISTED_EVERY: chrono::TimeDelta = chrono::TimeDelta::days(7);
+
+fn try_push(
+    cx: &Context,
+    repo: &Repository,
+    remote: &Remote,
+    check: bool,
+    dir: &Path,
+    at: &mut At,
+) -> Result<PushReport, Failure> {
+    let encryption = match remote.recipients.is_empty() {
+        true => Encryption::None,
+        false => Encryption::to(&remote.recipients)?,
+    };
+    let machine = Machine::of(&directory(cx, repo.id()), cx.now)?;
+    let far = Far {
+        remote: remote.clone(),
+    };
+    let destination = Destination::new(far.store(cx)?, &remote.name, machine.id);
+    let mut ledger = Ledger::open(dir, PATIENCE)?;
+    if !at.url.is_empty() && at.url != remote.url {
+        // Another place: what was known is about the old one.
+        ledger.forget()?;
+        *at = At::default();
+    }
+    let is_due = at
+        .listed
+        .is_none_or(|listed| cx.now - listed > LISTED_EVERY);
+    // After a failure nobody knows what arrived.
+    let doubt = at.failed.is_some() || (is_due && at.pushed.is_some());
+    let options = PushOptions {
+        now: cx.now,
+        host: cx.host.clone(),
+        encryption: &encryption,
+        check: check || doubt,
+    };
+    let report = push(
+        repo,
+        &destination,
+        &machine,
+        &mut ledger,
+        &options,
+        &cx.progress(),
+    )?;
+    if options.check || at.listed.is_none() {
+        at.listed = Some(cx.now);
+    }
+    Ok(report)
+}
