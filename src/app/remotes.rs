@@ -101,28 +101,38 @@ impl Far {
         machine: Option<&str>,
         identities: &[PathBuf],
     ) -> Result<(Repository, Arc<RemoteStorage>), Failure> {
+        let machine = self.machine(cx, machine, identities)?;
+        let destination = Destination::new(self.store(cx)?, self.shown(), machine);
+        let cache = cx.places.cache.join("remote").join(machine.to_string());
+        let (repo, storage) = open(
+            &destination,
+            identities_of(cx, &self.remote.name, identities)?,
+            &cache,
+        )?;
+        Ok((cx.private(repo), storage))
+    }
+
+    /// Returns the machine that is meant: the named one, else the only one, else this one.
+    pub(crate) fn machine(
+        &self,
+        cx: &Context,
+        machine: Option<&str>,
+        identities: &[PathBuf],
+    ) -> Result<Id, Failure> {
         let store = self.store(cx)?;
         let all = machines(&*store, self.shown())?;
-        let ids = || identities_of(cx, &self.remote.name, identities);
-        let machine = match (machine, &all[..]) {
+        match (machine, &all[..]) {
             (_, []) => {
-                return Err(bdr::Error::NoRepository {
-                    location: self.shown().to_owned(),
-                }
-                .into());
+                let location = self.shown().to_owned();
+                Err(bdr::Error::NoRepository { location }.into())
             }
-            (None, [one]) => *one,
+            (None, [one]) => Ok(*one),
             (None, several) => {
-                // Its own, if it has pushed there.
                 let own = own_machine(cx).filter(|own| several.contains(own));
-                own.ok_or_else(|| self.choose(cx, &store, several, identities))?
+                own.ok_or_else(|| self.choose(cx, &store, several, identities))
             }
-            (Some(word), several) => self.named(cx, &store, several, word, identities)?,
-        };
-        let destination = Destination::new(store, self.shown(), machine);
-        let cache = cx.places.cache.join("remote").join(machine.to_string());
-        let (repo, storage) = open(&destination, ids()?, &cache)?;
-        Ok((cx.private(repo), storage))
+            (Some(word), several) => self.named(cx, &store, several, word, identities),
+        }
     }
 
     /// Finds a machine by its id or its name.

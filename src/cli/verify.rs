@@ -1,7 +1,7 @@
 //! `bdr verify`.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bdr::base::id::Id;
 use bdr::base::units::size;
@@ -19,6 +19,8 @@ use crate::app::pick;
 use crate::app::verify::{Lost, lost_files, remember_part, scratch};
 use crate::ui::{self, count, plural};
 
+mod elsewhere;
+
 /// Check that stored data can be restored
 ///
 /// Lists each damaged file once, with the snapshot that still has a good copy. The exit code is 4 if there is damage; `bdr repair` mends it.
@@ -27,7 +29,8 @@ use crate::ui::{self, count, plural};
 Examples:
   bdr verify                      read and check every byte
   bdr verify --level quick        names and sizes only
-  bdr verify latest --level restore")]
+  bdr verify latest --level restore
+  bdr verify --remote offsite --level quick")]
 pub(crate) struct VerifyArgs {
     /// Check this snapshot only (id, `latest`, `latest~2`, `latest:full`)
     snapshot: Option<OsString>,
@@ -40,6 +43,15 @@ pub(crate) struct VerifyArgs {
         hide_possible_values = true
     )]
     level: LevelArg,
+    /// Check a destination instead: its name, or its URL
+    #[arg(long, value_name = "NAME|URL", conflicts_with = "snapshot")]
+    remote: Option<String>,
+    /// Whose backups, if several machines push there: its id or name (bdr machines)
+    #[arg(long, value_name = "MACHINE", requires = "remote")]
+    machine: Option<String>,
+    /// Open what is encrypted with the secret key in this file; without it, only what is stored is checked
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath, requires = "remote")]
+    identity: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -49,7 +61,20 @@ enum LevelArg {
     Restore,
 }
 
+impl LevelArg {
+    fn of(self) -> VerifyLevel {
+        match self {
+            Self::Quick => VerifyLevel::Quick,
+            Self::Full => VerifyLevel::Full,
+            Self::Restore => VerifyLevel::Restore,
+        }
+    }
+}
+
 pub(crate) fn run(cx: &Context, args: &VerifyArgs) -> Result<u8, Failure> {
+    if let Some(place) = &args.remote {
+        return elsewhere::run(cx, args, place);
+    }
     let repo = cx.repository()?;
     let snapshots = repo.all_snapshots()?;
     let only = args
@@ -58,10 +83,11 @@ pub(crate) fn run(cx: &Context, args: &VerifyArgs) -> Result<u8, Failure> {
         .map(|word| pick::one(cx, &snapshots, word))
         .transpose()?;
     let only = only.map(|snapshot| snapshot.id);
-    let (level, word) = match args.level {
-        LevelArg::Quick => (VerifyLevel::Quick, "quick"),
-        LevelArg::Full => (VerifyLevel::Full, "full"),
-        LevelArg::Restore => (VerifyLevel::Restore, "restore"),
+    let level = args.level.of();
+    let word = match args.level {
+        LevelArg::Quick => "quick",
+        LevelArg::Full => "full",
+        LevelArg::Restore => "restore",
     };
     // Next to the cache rather than in /tmp, which is often small and in memory.
     let scratch = match args.level {

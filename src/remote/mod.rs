@@ -17,6 +17,7 @@ use crate::repo::Repository;
 use crypt::Identities;
 use reading::RemoteStorage;
 
+pub mod check;
 pub mod clone;
 pub mod crypt;
 pub mod destination;

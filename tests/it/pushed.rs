@@ -576,3 +576,65 @@ fn a_guard_asks_a_destination_for_nothing() {
     place.run(&["push"], 0);
     assert_ne!(before, (seen("far"), seen("plain")));
 }
+
+#[test]
+fn verify_sees_what_happened_to_a_destination_without_a_key() {
+    let (place, _) = configured();
+    place.run(&["push"], 0);
+    let said = stdout(&place.run(&["verify", "--remote", "far"], 0));
+    assert!(said.contains("read and checked"), "{said}");
+    let key = place.path("key.txt").display().to_string();
+    let said = stdout(&place.run(&["verify", "--remote", "far", "--identity", &key], 0));
+    assert!(said.contains("Opened: 1 snapshot good"), "{said}");
+    let files = walkdir::WalkDir::new(place.path("far"))
+        .into_iter()
+        .flatten();
+    let files: Vec<_> = files
+        .map(|entry| entry.into_path())
+        .filter(|path| path.is_file())
+        .collect();
+    let object = files
+        .iter()
+        .find(|path| path.components().any(|c| c.as_os_str() == "objects"));
+    let object = object.unwrap();
+    let whole = std::fs::read(object).unwrap();
+    let mut changed = whole.clone();
+    changed[whole.len() / 2] ^= 1;
+    let replace = |bytes: Option<&[u8]>| {
+        std::fs::remove_file(object).unwrap();
+        if let Some(bytes) = bytes {
+            std::fs::write(object, bytes).unwrap();
+        }
+    };
+    for (bytes, quick, reason) in [
+        (Some(&changed[..]), 0, "it was changed"),
+        (Some(&whole[1..]), 4, "it has another size"),
+        (None, 4, "it is missing"),
+    ] {
+        replace(bytes);
+        place.run(&["verify", "--remote", "far", "--level", "quick"], quick);
+        let said = stdout(&place.run(&["verify", "--remote", "far"], 4));
+        assert!(said.contains(reason), "{reason}: {said}");
+        assert!(said.contains("bdr push far --check"), "{said}");
+        std::fs::write(object, &whole).unwrap();
+    }
+    // What is gone is sent again.
+    std::fs::remove_file(object).unwrap();
+    place.run(&["push", "far", "--check"], 0);
+    place.run(&["verify", "--remote", "far", "--identity", &key], 0);
+    // An old state is noticed by the machine that knows better.
+    place.write("more", b"more");
+    place.run(&["backup"], 0);
+    place.run(&["push", "far"], 0);
+    let pushes = files
+        .iter()
+        .find(|path| path.parent().unwrap().ends_with("pushes"))
+        .unwrap();
+    let newest = std::fs::read_dir(pushes.parent().unwrap())
+        .unwrap()
+        .flatten();
+    let newest = newest.map(|entry| entry.path()).max().unwrap();
+    std::fs::remove_file(newest).unwrap();
+    let said = stdout(&place.run(&["verify", "--remote", "far", "--level", "quick"], 4));
+    assert!(said.contains("does not show the last"), "{said}");
+}

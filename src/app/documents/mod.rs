@@ -52,6 +52,7 @@ pub(crate) use privacy::{
 };
 pub(crate) use remotes::{
     CloneDocument, MachineDocument, MachinesDocument, PushDocument, PushedDocument,
+    RemoteVerifyDocument,
 };
 pub(crate) use restore::{AbortDocument, RestoreDocument, action_word};
 pub(crate) use schedule::{

@@ -1,7 +1,9 @@
 //! Documents about destinations.
 
 use bdr::base::id::Id;
+use bdr::care::verify::VerifyReport;
 use bdr::disk::store::Traffic;
+use bdr::remote::check::CheckReport;
 use bdr::remote::clone::CloneReport;
 use bdr::remote::push::PushReport;
 use serde::Serialize;
@@ -154,4 +156,80 @@ pub(crate) struct MachineDocument {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct MachinesDocument {
     pub(crate) machines: Vec<MachineDocument>,
+}
+
+/// Something at a destination that is not as it was written.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct FaultDocument {
+    name: String,
+    reason: String,
+}
+
+/// `verify --remote`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RemoteVerifyDocument {
+    remote: String,
+    machine: String,
+    pushes: u64,
+    objects: u64,
+    bytes: u64,
+    faults: Vec<FaultDocument>,
+    lacking_pushes: u64,
+    twins: Vec<u64>,
+    unnamed: u64,
+    unnamed_bytes: u64,
+    /// Null if it was not opened.
+    opened: Option<OpenedDocument>,
+}
+
+/// What was found with a key.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct OpenedDocument {
+    snapshots: u64,
+    bytes: u64,
+    damage: Vec<FaultDocument>,
+}
+
+impl RemoteVerifyDocument {
+    pub(crate) fn new(
+        remote: &str,
+        machine: Id,
+        report: &CheckReport,
+        lacking: u64,
+        opened: Option<&VerifyReport>,
+    ) -> Self {
+        let fault = |name: &str, reason: String| FaultDocument {
+            name: name.to_owned(),
+            reason,
+        };
+        let records = report.records.iter();
+        let records =
+            records.map(|(name, reason)| fault(&format!("pushes/{name}"), reason.clone()));
+        let objects = report.faults.iter();
+        let objects = objects.map(|(name, what)| fault(name, what.word().to_owned()));
+        Self {
+            remote: remote.to_owned(),
+            machine: machine.to_string(),
+            pushes: report.pushes,
+            objects: report.objects,
+            bytes: report.bytes,
+            faults: records.chain(objects).collect(),
+            lacking_pushes: lacking,
+            twins: report.twins.clone(),
+            unnamed: report.unnamed,
+            unnamed_bytes: report.unnamed_bytes,
+            opened: opened.map(|report| OpenedDocument {
+                snapshots: report.snapshots,
+                bytes: report.bytes,
+                damage: report
+                    .damage
+                    .iter()
+                    .map(|damage| fault(&damage.name, damage.reason.to_string()))
+                    .collect(),
+            }),
+        }
+    }
 }

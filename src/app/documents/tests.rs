@@ -83,6 +83,7 @@ fn schemas() -> Map<String, Value> {
         ("bdr.vault.export/1", of::<VaultExportDocument>()),
         ("bdr.vault.import/1", of::<VaultImportDocument>()),
         ("bdr.verify/1", of::<VerifyDocument>()),
+        ("bdr.verify.remote/1", of::<RemoteVerifyDocument>()),
         ("bdr.version/1", of::<VersionDocument>()),
     ])
 }

@@ -1,0 +1,134 @@
+//! `bdr verify --remote`.
+
+use bdr::base::units::size;
+use bdr::care::verify::verify;
+use bdr::remote::Destination;
+use bdr::remote::check::{CheckLevel, CheckReport, check};
+use bdr::remote::ledger::At;
+
+use super::{LevelArg, VerifyArgs, bad, good};
+use crate::app::context::Context;
+use crate::app::documents::RemoteVerifyDocument;
+use crate::app::error::Failure;
+use crate::app::exit;
+use crate::app::remotes::{Far, directory, own_machine};
+use crate::app::verify::scratch;
+use crate::ui::{count, plural};
+
+/// Checks a destination: without a key what is stored there, with one everything that can be read.
+pub(super) fn run(cx: &Context, args: &VerifyArgs, place: &str) -> Result<u8, Failure> {
+    let far = Far::find(cx, place)?;
+    let machine = far.machine(cx, args.machine.as_deref(), &args.identity)?;
+    let destination = Destination::new(far.store(cx)?, far.shown(), machine);
+    let level = match args.level {
+        LevelArg::Quick => CheckLevel::Listed,
+        LevelArg::Full | LevelArg::Restore => CheckLevel::Digests,
+    };
+    let report = check(&destination, level, &cx.progress())?;
+    let lacking = lacking(
+        cx,
+        &far,
+        machine == own_machine(cx).unwrap_or(machine),
+        &report,
+    );
+    let opened = match args.identity.is_empty() || level == CheckLevel::Listed {
+        true => None,
+        false => Some(inside(cx, &far, args)?),
+    };
+    let damaged = report.is_damaged()
+        || lacking > 0
+        || opened
+            .as_ref()
+            .is_some_and(|(report, _)| !report.damage.is_empty());
+    let code = if damaged { exit::DAMAGED } else { exit::OK };
+    if cx.ui.json {
+        let inside = opened.as_ref().map(|(report, _)| report);
+        let data = RemoteVerifyDocument::new(far.shown(), machine, &report, lacking, inside);
+        cx.ui.document("verify.remote", code, &data)?;
+        return Ok(code);
+    }
+    let mut text = words(&far, &report, level, lacking);
+    match &opened {
+        Some((report, _)) if report.damage.is_empty() => {
+            text.push_str(&format!("Opened: {}\n", good(report, args.level)));
+        }
+        Some((report, ids)) => text.push_str(&bad(cx, report, ids)),
+        None => text.push_str(
+            "Without a key: what is stored there is as it was written. To open it as well: --identity FILE\n",
+        ),
+    }
+    if damaged {
+        text.push_str(&format!(
+            "To send again what is missing: bdr push {} --check\n",
+            far.shown()
+        ));
+    }
+    cx.ui.report(&text)?;
+    Ok(code)
+}
+
+/// Returns how many pushes of this machine the destination no longer shows: somebody removed them, or
+/// shows an old state.
+fn lacking(cx: &Context, far: &Far, is_own: bool, report: &CheckReport) -> u64 {
+    let id = bdr::repo::id_at(&cx.places.repository).filter(|_| is_own);
+    let known = id.and_then(|id| At::read(&directory(cx, id).join(&far.remote.name)));
+    let known = known.filter(|at| at.url == far.remote.url);
+    let there = report.newest.map_or(0, |(number, _)| number);
+    known.map_or(0, |at| at.number.saturating_sub(there))
+}
+
+type Inside = (bdr::care::verify::VerifyReport, Vec<bdr::base::id::Id>);
+
+fn inside(cx: &Context, far: &Far, args: &VerifyArgs) -> Result<Inside, Failure> {
+    let (repo, _) = far.read(cx, args.machine.as_deref(), &args.identity)?;
+    let scratch = match args.level {
+        LevelArg::Restore => Some(scratch(repo.cache())?),
+        _ => None,
+    };
+    let scratch = scratch.as_ref().map(tempfile::TempDir::path);
+    let report = verify(&repo, None, args.level.of(), scratch, &cx.progress())?;
+    Ok((report, repo.snapshot_ids()?))
+}
+
+fn words(far: &Far, report: &CheckReport, level: CheckLevel, lacking: u64) -> String {
+    const SHOWN: usize = 20;
+    let mut text = String::new();
+    let how = match level {
+        CheckLevel::Listed => "listed",
+        CheckLevel::Digests => "read and checked",
+    };
+    text.push_str(&format!(
+        "{}: {}, {}, {} {how}.\n",
+        far.shown(),
+        plural(report.pushes, "push"),
+        plural(report.objects, "object"),
+        size(report.bytes)
+    ));
+    for (name, reason) in &report.records {
+        text.push_str(&format!("damaged pushes/{name}: {reason}\n"));
+    }
+    for (name, fault) in report.faults.iter().take(SHOWN) {
+        text.push_str(&format!("damaged {name}: {}\n", fault.word()));
+    }
+    if report.faults.len() > SHOWN {
+        let more = count((report.faults.len() - SHOWN) as u64);
+        text.push_str(&format!("  and {more} more\n"));
+    }
+    if lacking > 0 {
+        text.push_str(&format!(
+            "The destination does not show the last {} of this machine: they were removed, or an old state is shown.\n",
+            plural(lacking, "push")
+        ));
+    }
+    if !report.twins.is_empty() {
+        text.push_str("Two machines push under one id: bdr remote reset NAME, on one of them\n");
+    }
+    if report.unnamed > 0 {
+        text.push_str(&format!(
+            "{} ({}) that no push names: left by an interruption.\n",
+            plural(report.unnamed, "object"),
+            size(report.unnamed_bytes)
+        ));
+    }
+    text
+}
