@@ -2,7 +2,7 @@
 
 use bdr::care::alerts::{Alert, decide, state};
 use bdr::care::runs::{Memory, Said};
-use bdr::care::status::{Level, Trouble, troubles};
+use bdr::care::status::{Level, Trouble, failing, troubles};
 use bdr::model::config::NotifyConfig;
 use bdr::model::schedule::Job;
 use channels::Sent;
@@ -23,7 +23,14 @@ pub(crate) struct Message {
 
 pub(crate) fn remembered(cx: &Context, memory: &Memory) -> Vec<Trouble> {
     let max = cx.config.retention.max_bytes.unwrap_or(memory.max_bytes);
-    troubles(cx.config.schedule.as_ref(), memory, max, None, cx.now)
+    let mut found = troubles(cx.config.schedule.as_ref(), memory, max, None, cx.now);
+    if !cx.config.remotes.is_empty()
+        && let Some(id) = bdr::repo::id_at(&cx.places.repository)
+    {
+        let dir = crate::app::remotes::directory(cx, id);
+        found.extend(failing(&cx.config, &dir, cx.now));
+    }
+    found
 }
 
 /// Notifies people of a change, if there is one. A failure here must not fail anything else.

@@ -323,3 +323,26 @@ fn try_push(
     }
     Ok(report)
 }
+
+/// Pushes to the destinations that are served by themselves. What fails is remembered, shown by
+/// `bdr status`, and told when it lasts: a disk that is not plugged in is no news every hour.
+pub(crate) fn push_automatically(cx: &Context) {
+    let remotes: Vec<&Remote> = cx
+        .config
+        .remotes
+        .iter()
+        .filter(|one| one.automatic)
+        .collect();
+    let Some(repo) = (!remotes.is_empty())
+        .then(|| cx.repository().ok())
+        .flatten()
+    else {
+        return;
+    };
+    for remote in remotes {
+        let _ = push_to(cx, &repo, remote, false);
+        if cx.is_stopped() {
+            break;
+        }
+    }
+}

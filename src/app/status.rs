@@ -86,6 +86,7 @@ pub(crate) fn look_at(
         runs: &runs,
         uncovered,
         scheduler: crate::app::schedule::scheduler(cx, false),
+        remotes: repo.map(|repo| crate::app::remotes::directory(cx, repo.id())),
         now: cx.now,
         max_age,
         walk,

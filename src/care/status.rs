@@ -20,6 +20,10 @@ use crate::repo::oplog::{Operation, mark_undone};
 use crate::repo::snapshot::{SnapshotKind, Trigger};
 use crate::repo::summaries::Summary;
 
+mod remotes;
+
+pub use remotes::{RemoteStatus, failing, remotes};
+
 /// A scheduler wakes bdr every hour. After this much silence it no longer does; less may be a
 /// laptop that was closed overnight.
 const SILENCE: TimeDelta = TimeDelta::hours(26);
@@ -134,6 +138,11 @@ pub enum Trouble {
     DrillOld {
         last: Option<DateTime<Utc>>,
     },
+    /// Snapshots wait for a push to a destination for more than a day.
+    NotPushed {
+        name: String,
+        last: Option<DateTime<Utc>>,
+    },
 }
 
 impl Trouble {
@@ -163,6 +172,7 @@ impl Trouble {
             | Self::NoLifeboat
             | Self::PruneFailing { .. }
             | Self::Full { .. }
+            | Self::NotPushed { .. }
             | Self::DrillOld { .. } => Level::Warning,
         }
     }
@@ -194,6 +204,7 @@ impl Trouble {
             Self::PruneFailing { .. } => "prune-failing",
             Self::Full { .. } => "full",
             Self::DrillOld { .. } => "drill-old",
+            Self::NotPushed { .. } => "not-pushed",
         }
     }
 
@@ -214,6 +225,7 @@ impl Trouble {
             Self::NotLingering => "loginctl enable-linger",
             Self::PruneFailing { .. } | Self::Full { .. } => "bdr prune --dry-run",
             Self::DrillOld { .. } => "bdr drill",
+            Self::NotPushed { .. } => "bdr push",
         }
     }
 }
@@ -346,6 +358,8 @@ pub struct Status {
     /// The time of the next backup.
     pub next: Option<DateTime<Utc>>,
     /// In the order of the configuration.
+    pub remotes: Vec<RemoteStatus>,
+    /// In the order of the configuration.
     pub sources: Vec<SourceStatus>,
     /// Places that bdr would offer as sources and that no source covers.
     pub uncovered: Vec<PathBuf>,
@@ -382,6 +396,8 @@ pub struct Inputs<'a> {
     pub uncovered: Vec<PathBuf>,
     /// The scheduler that wakes bdr.
     pub scheduler: Scheduler,
+    /// The directory with what is known of destinations; `None` if there is no repository.
+    pub remotes: Option<PathBuf>,
     pub now: DateTime<Utc>,
     /// The age at which the last backup is too old, instead of that of the schedule.
     pub max_age: Option<TimeDelta>,
@@ -411,7 +427,10 @@ pub fn status<Z: TimeZone>(inputs: Inputs<'_>, zone: &Z) -> Result<(Status, Vec<
         Some(repo) => operations(repo)?,
         None => Vec::new(),
     };
-    let troubles = all_troubles(&inputs, &memory, &sources, last.as_ref());
+    let dir = inputs.remotes.as_deref();
+    let remotes = dir.map_or_else(Vec::new, |dir| remotes(config, dir, &summaries));
+    let mut troubles = all_troubles(&inputs, &memory, &sources, last.as_ref());
+    troubles.extend(remotes.iter().filter_map(|remote| remote.trouble(now)));
     let recent = |time: DateTime<Utc>| now - time < TimeDelta::days(RATE_DAYS);
     let schedule = config.schedule.as_ref();
     let worst = troubles.iter().map(Trouble::level).max();
@@ -420,6 +439,7 @@ pub fn status<Z: TimeZone>(inputs: Inputs<'_>, zone: &Z) -> Result<(Status, Vec<
         level: worst.unwrap_or(Level::Good),
         troubles,
         next: schedule.and_then(|schedule| schedule.next(Job::Backup, &memory.pasts, now, zone)),
+        remotes,
         sources,
         uncovered: inputs.uncovered,
         storage,

@@ -15,13 +15,14 @@ use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::jobs;
 use crate::app::notify;
+use crate::app::remotes;
 use crate::app::tick::next;
 use crate::ui::when;
 
 /// Do what is due
 ///
 /// A scheduler runs this every hour; `bdr schedule install` sees to it. A backup is due once a day, a full one and a restore drill once a
-/// week, retention after each backup. Missed times are made up for once; what failed is tried again after a while. It says nothing unless
+/// week, retention after each backup. Then what is new is pushed to the destinations. Missed times are made up for once; what failed is tried again after a while. It says nothing unless
 /// something fails.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -102,12 +103,14 @@ pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {
     let memory = awake(cx, &by)?;
     let due = schedule.due(&memory.pasts, cx.now, &Local);
     if due.is_empty() {
+        remotes::push_automatically(cx);
         // Time alone can make the last backup too old.
         notify::tell(cx);
         return tell(cx, &[]);
     }
     bdr::disk::fsutil::lower_priority();
     let (done, code) = run_due(cx, due, &by)?;
+    remotes::push_automatically(cx);
     notify::tell(cx);
     dashboard::renew(cx);
     match code {

@@ -638,3 +638,63 @@ fn verify_sees_what_happened_to_a_destination_without_a_key() {
     let said = stdout(&place.run(&["verify", "--remote", "far", "--level", "quick"], 4));
     assert!(said.contains("does not show the last"), "{said}");
 }
+
+#[test]
+fn a_wake_up_pushes_and_status_says_what_is_only_here() {
+    let (place, _) = configured();
+    let remotes = |status: &serde_json::Value| status["remotes"].as_array().unwrap().clone();
+    let codes = |status: &serde_json::Value| {
+        let troubles = status["troubles"].as_array().unwrap().iter();
+        troubles
+            .map(|one| one["code"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let first = place.run(&["status", "--json"], 0);
+    let first: serde_json::Value = serde_json::from_slice(&first.stdout).unwrap();
+    let first = &first["data"];
+    assert_eq!(remotes(first)[0]["behind"], 1, "{first}");
+    assert!(!codes(first).contains(&"not-pushed".to_owned()), "{first}");
+    place.configure("[schedule]\nat = \"00:00\"\n");
+    let day = |days: i64| (now() + chrono::TimeDelta::days(days)).to_rfc3339();
+    // The disk is away: no noise, and after a day a warning with the next command.
+    std::fs::rename(place.path("far"), place.path("away")).unwrap();
+    let said = place.run_at(&day(1), &["tick"], 0);
+    assert!(stderr(&said).is_empty(), "{}", stderr(&said));
+    let status = place.json_at(&day(3), &["status"], 0);
+    assert_eq!(remotes(&status)[1]["snapshots"], 2, "{status}");
+    assert!(remotes(&status)[0]["error"].is_string(), "{status}");
+    assert!(
+        codes(&status).contains(&"not-pushed".to_owned()),
+        "{status}"
+    );
+    let text = stdout(&place.run_at(&day(3), &["status"], 0));
+    assert!(
+        text.contains("nothing has been pushed to `far` yet"),
+        "{text}"
+    );
+    assert!(text.contains("bdr push"), "{text}");
+    // It is back.
+    std::fs::rename(place.path("away"), place.path("far")).unwrap();
+    place.run_at(&day(3), &["tick"], 0);
+    let status = place.json_at(&day(3), &["status"], 0);
+    assert_eq!(remotes(&status)[0]["behind"], 0, "{status}");
+    assert_eq!(
+        remotes(&status)[0]["error"],
+        serde_json::Value::Null,
+        "{status}"
+    );
+    // One that is only served by hand.
+    let file = place.path("bdr/config.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(
+        &file,
+        text.replace("[remote.plain]", "[remote.plain]\nautomatic = false"),
+    )
+    .unwrap();
+    let before = picture(&place.path("plain"));
+    place.write("more", b"more");
+    place.run_at(&day(5), &["tick"], 0);
+    assert_eq!(before, picture(&place.path("plain")));
+    let status = place.json_at(&day(8), &["status"], 0);
+    assert_eq!(remotes(&status)[1]["behind"], 1, "{status}");
+}

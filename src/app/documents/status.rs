@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bdr::care::runs::Memory;
-use bdr::care::status::{Scheduler, SourceStatus, Status, Trouble};
+use bdr::care::status::{RemoteStatus, Scheduler, SourceStatus, Status, Trouble};
 use bdr::model::schedule::Job;
 use serde::Serialize;
 
@@ -24,6 +24,7 @@ pub(crate) struct StatusDocument {
     next_backup: Option<String>,
     jobs: BTreeMap<&'static str, JobDocument>,
     sources: Vec<SourceDocument>,
+    remotes: Vec<RemoteDocument>,
     uncovered: Vec<At>,
     elsewhere: Vec<ElsewhereDocument>,
     storage: Option<StorageDocument>,
@@ -71,6 +72,38 @@ struct JobDocument {
     last_success: Option<String>,
     last_attempt: Option<String>,
     consecutive_failures: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct RemoteDocument {
+    name: String,
+    url: String,
+    automatic: bool,
+    encrypted: bool,
+    last_push: Option<String>,
+    snapshots: u64,
+    bytes: u64,
+    behind: u64,
+    behind_since: Option<String>,
+    error: Option<String>,
+}
+
+impl RemoteDocument {
+    fn new(remote: &RemoteStatus) -> Self {
+        Self {
+            name: remote.name.clone(),
+            url: remote.url.clone(),
+            automatic: remote.automatic,
+            encrypted: remote.encrypted,
+            last_push: remote.pushed.map(when::utc),
+            snapshots: remote.snapshots,
+            bytes: remote.bytes,
+            behind: remote.behind,
+            behind_since: remote.behind_since.map(when::utc),
+            error: remote.failed.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -180,6 +213,7 @@ impl StatusDocument {
             next_backup: status.next.map(when::utc),
             jobs: jobs(status),
             sources: status.sources.iter().map(SourceDocument::new).collect(),
+            remotes: status.remotes.iter().map(RemoteDocument::new).collect(),
             uncovered: status.uncovered.iter().map(|path| At::new(path)).collect(),
             elsewhere: seen
                 .elsewhere

@@ -3,7 +3,7 @@
 use bdr::base::units::size;
 use bdr::care::runs::Run;
 use bdr::care::space::Space;
-use bdr::care::status::{Level, SourceStatus, Status, Trouble};
+use bdr::care::status::{Level, RemoteStatus, SourceStatus, Status, Trouble};
 use bdr::find::discover::Elsewhere;
 use bdr::model::schedule::Job;
 use chrono::{DateTime, Local, TimeDelta, Utc};
@@ -147,6 +147,13 @@ pub(crate) fn trouble(trouble: &Trouble, now: DateTime<Utc>) -> String {
         Trouble::PruneFailing { failures: 1 } => "the last prune failed".to_owned(),
         Trouble::PruneFailing { failures } => format!("the last {failures} prunes failed"),
         Trouble::Full { percent } => format!("{percent} % of the storage budget is used"),
+        Trouble::NotPushed { name, last: None } => {
+            format!("nothing has been pushed to `{name}` yet")
+        }
+        Trouble::NotPushed {
+            name,
+            last: Some(last),
+        } => format!("last push to `{name}` {}", when::ago(now, *last)),
         Trouble::DrillOld { last: None } => "no restore has been tested yet".to_owned(),
         Trouble::DrillOld { last: Some(last) } => {
             format!("the last restore drill was {}", when::ago(now, *last))
@@ -300,6 +307,7 @@ fn rows(cx: &Context, seen: &Seen) -> Vec<(Level, Vec<String>)> {
     rows.extend(storage(cx, seen));
     rows.extend(seen.space.iter().flat_map(space));
     rows.extend(seen.vault.as_ref().map(vault));
+    rows.extend(status.remotes.iter().map(|one| remote(one, status.now)));
     if let Some((dir, false)) = &seen.lifeboat
         && status.troubles.contains(&Trouble::NoLifeboat)
     {
@@ -313,6 +321,33 @@ fn rows(cx: &Context, seen: &Seen) -> Vec<(Level, Vec<String>)> {
     }
     rows.push((Level::Good, vec!["guards".to_owned(), guards(status)]));
     rows
+}
+
+/// Says what is at a destination, and what a loss of this machine would cost now.
+fn remote(remote: &RemoteStatus, now: DateTime<Utc>) -> (Level, Vec<String>) {
+    let level = remote.trouble(now).map_or(Level::Good, |one| one.level());
+    let mut says = match remote.pushed {
+        None => "nothing pushed yet: bdr push".to_owned(),
+        Some(pushed) => format!(
+            "{}, {}, pushed {}",
+            plural(remote.snapshots, "snapshot"),
+            size(remote.bytes),
+            when::ago(now, pushed)
+        ),
+    };
+    if let (Some(_), 1..) = (remote.pushed, remote.behind) {
+        says.push_str(&format!(
+            "; {} only here",
+            plural(remote.behind, "newer snapshot")
+        ));
+    }
+    if let Some(why) = &remote.failed {
+        says.push_str(&format!("; the last push failed: {why}"));
+    }
+    if !remote.encrypted {
+        says.push_str("; not encrypted");
+    }
+    (level, vec![format!("to {}", remote.name), says])
 }
 
 /// Says where sealed values and their key are.
