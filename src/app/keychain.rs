@@ -149,3 +149,18 @@ impl KeyStore for Place {
         if inside { "keychain" } else { "file" }.to_owned()
     }
 }
+
+/// Returns an entry of bdr's in the system's keychain.
+pub(crate) fn read(id: &str) -> Result<Option<Vec<u8>>, String> {
+    system::get(id)
+}
+
+/// Writes an entry of bdr's into the system's keychain.
+pub(crate) fn write(id: &str, secret: &[u8]) -> Result<(), String> {
+    system::set(id, secret)
+}
+
+/// Removes an entry of bdr's from the system's keychain.
+pub(crate) fn erase(id: &str) -> Result<(), String> {
+    system::remove(id)
+}

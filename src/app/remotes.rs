@@ -7,7 +7,7 @@ use std::time::Duration;
 use bdr::base::error::IoContext as _;
 use bdr::base::id::Id;
 use bdr::base::path::absolute;
-use bdr::disk::store::{self, Access, Conduct, Location, Store};
+use bdr::disk::store::{self, Conduct, Location, Store};
 use bdr::model::config::Remote;
 use bdr::remote::crypt::{Encryption, Identities};
 use bdr::remote::destination::machines;
@@ -89,7 +89,7 @@ impl Far {
             limit: self.remote.limit,
             ..Conduct::default()
         };
-        let access = access(cx, &self.remote, &location);
+        let (access, _) = super::credentials::of(cx, &self.remote, &location);
         let store = store::open(&location, &access, &conduct);
         Ok(store.map_err(|e| bdr::remote::failed(self.shown(), "open", &e))?)
     }
@@ -198,22 +198,6 @@ impl Far {
 pub(crate) fn own_machine(cx: &Context) -> Option<Id> {
     let id = bdr::repo::id_at(&cx.places.repository)?;
     Some(Machine::known(&directory(cx, id))?.id)
-}
-
-/// Returns the credentials for a destination from variables `BDR_REMOTE_<NAME>_<FIELD>`; without
-/// them the provider's own ways are tried.
-fn access(_cx: &Context, remote: &Remote, location: &Location) -> Access {
-    let mut access = Access::default();
-    let upper = |text: &str| text.to_ascii_uppercase().replace('-', "_");
-    for field in location.service.fields() {
-        let name = format!("BDR_REMOTE_{}_{}", upper(&remote.name), upper(field.name));
-        let value = variable(&name).and_then(|value| value.into_string().ok());
-        if let Some(value) = value {
-            access.set(field.name, value);
-        }
-    }
-    access.own_ways = access.is_empty();
-    access
 }
 
 /// Returns what opens a destination: the given files, else `BDR_IDENTITY` (a file).

@@ -14,7 +14,10 @@ const GROUPS: [(&str, &[&str]); 7] = [
             "backup", "restore", "list", "ls", "diff", "history", "find", "cat",
         ],
     ),
-    ("Elsewhere", &["push", "pull", "clone", "machines"]),
+    (
+        "Elsewhere",
+        &["remote", "push", "pull", "clone", "machines"],
+    ),
     (
         "Look after it",
         &[

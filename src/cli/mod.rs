@@ -36,6 +36,7 @@ mod op;
 mod privacy;
 pub(crate) mod prune;
 mod push;
+mod remote;
 mod repair;
 mod restore;
 mod scan;
@@ -139,6 +140,7 @@ pub(crate) enum Command {
     Pull(clone::PullArgs),
     Clone(clone::CloneArgs),
     Machines(push::MachinesArgs),
+    Remote(remote::RemoteArgs),
     Prune(prune::PruneArgs),
     Tag(mark::TagArgs),
     Pin(mark::PinArgs),
@@ -275,6 +277,7 @@ fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Pull(args) => clone::pull(cx, args),
         Command::Clone(args) => clone::clone(cx, args),
         Command::Machines(args) => push::list_machines(cx, args),
+        Command::Remote(args) => remote::run(cx, args),
         Command::Prune(args) => prune::prune(cx, args),
         Command::Tag(args) => mark::tag(cx, args),
         Command::Pin(args) => mark::pin(cx, args),

@@ -23,6 +23,7 @@ pub mod crypt;
 pub mod destination;
 mod frame;
 pub mod ledger;
+pub mod level;
 pub mod push;
 pub mod reading;
 pub mod record;

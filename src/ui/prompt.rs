@@ -97,6 +97,15 @@ pub(crate) fn passphrase(twice: bool) -> Result<String, OutputError> {
     question.interact().map_err(failed)
 }
 
+/// Asks for a secret on stderr, without showing it; Enter alone is an empty one.
+pub(crate) fn secret(question: &str) -> Result<String, OutputError> {
+    dialoguer::Password::new()
+        .with_prompt(question)
+        .allow_empty_password(true)
+        .interact()
+        .map_err(failed)
+}
+
 /// A question hides the cursor; show it again after Ctrl-C.
 fn failed(error: dialoguer::Error) -> OutputError {
     let _ = dialoguer::console::Term::stderr().show_cursor();

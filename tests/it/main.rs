@@ -62,6 +62,7 @@ mod property;
 mod protected;
 mod prune;
 mod pushed;
+mod remotes;
 mod repair;
 mod schedule;
 mod sealed;

@@ -11,7 +11,11 @@ use bdr::disk::store::{
 use proptest::prelude::*;
 
 #[cfg(feature = "remote")]
+mod faults;
+#[cfg(feature = "remote")]
 mod servers;
+#[cfg(feature = "remote")]
+pub(crate) use servers::server;
 
 fn in_directory(dir: &Path) -> Arc<dyn Store> {
     let location = Location::parse(dir.to_str().unwrap()).unwrap();

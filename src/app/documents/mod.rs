@@ -10,6 +10,7 @@ mod backup;
 mod care;
 mod changed;
 mod config;
+mod destinations;
 mod explain;
 mod files;
 mod hooks;
@@ -31,6 +32,10 @@ pub(crate) use care::{
 };
 pub(crate) use changed::{FileDocument, GitDocument};
 pub(crate) use config::{ConfigDocument, ConfigExportDocument, ConfigValues};
+pub(crate) use destinations::{
+    RemoteAddDocument, RemoteChangeDocument, RemoteDocument, RemoteServicesDocument,
+    RemoteTestDocument, RemotesDocument,
+};
 pub(crate) use explain::ExplainDocument;
 pub(crate) use files::{
     CatDocument, DiffDocument, EntryDocument, FindDocument, HistoryDocument, ListDocument,

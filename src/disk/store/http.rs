@@ -29,15 +29,24 @@ const MACHINE: &str = "169.254.169.254";
 
 /// What is known of the requests that one call made.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Seen(Arc<Mutex<Option<Failed>>>);
+pub(super) struct Seen(Arc<Mutex<(Option<Failed>, u64)>>);
 
 impl Seen {
     fn note(&self, failed: Option<Failed>) {
-        *lock(&self.0) = failed;
+        let mut seen = lock(&self.0);
+        seen.0 = failed;
+        seen.1 += 1;
     }
 
+    /// Returns what was wrong with the last one, if something was.
     pub(super) fn last(&self) -> Option<Failed> {
-        lock(&self.0).clone()
+        lock(&self.0).0.clone()
+    }
+
+    /// Returns how many there were.
+    #[cfg(feature = "opendal")]
+    pub(super) fn requests(&self) -> u64 {
+        lock(&self.0).1
     }
 }
 

@@ -178,6 +178,17 @@ pub trait Store: Send + Sync {
     /// [`Trouble::Retained`] if the store keeps it; otherwise as [`Store::put`].
     fn remove(&self, key: &str) -> StoreResult<()>;
 
+    /// Removes every version that the service keeps of an object, also of one that was removed;
+    /// returns how many there were. Only for finding out whether it can be done.
+    ///
+    /// # Errors
+    /// [`Trouble::Retained`] or [`Trouble::Forbidden`] if the store keeps one; otherwise as
+    /// [`Store::put`].
+    fn remove_versions(&self, key: &str) -> StoreResult<u64> {
+        let _ = key;
+        Ok(0)
+    }
+
     /// Returns whether [`Write::CreateOnly`] is known to the service. Whether the server honours it
     /// is another question, which only trying answers.
     fn has_create_only(&self) -> bool;

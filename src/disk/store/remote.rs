@@ -164,9 +164,10 @@ enum Late {
     Deadline(Duration),
 }
 
-/// How many entries a listing may have that it had before, or that are not bdr's, one after the
-/// other: a server that goes round in circles would never end.
+/// How many entries, and requests, a listing may have with nothing new, one after the other: a
+/// server that goes round in circles would never end.
 const MAX_IDLE_ENTRIES: usize = 100_000;
+const MAX_IDLE_REQUESTS: u64 = 100;
 
 impl Remote {
     /// Runs through a listing; `each` gets objects and prefixes, and says whether one is new.
@@ -191,7 +192,7 @@ impl Remote {
                 done.map_err(Late::Error)
             })
             .map_err(|error| self.explain(error, &seen))?;
-        let mut idle = 0;
+        let (mut idle, mut asked) = (0, seen.requests());
         loop {
             let next = self.wait(deadline, lister.next());
             let entry = match next {
@@ -201,11 +202,11 @@ impl Remote {
                 Some(Some(Ok(entry))) => entry,
             };
             match each(entry.path(), entry.metadata().content_length()) {
-                Step::New => idle = 0,
+                Step::New => (idle, asked) = (0, seen.requests()),
                 Step::Idle => idle += 1,
                 Step::Enough => return Ok(()),
             }
-            if idle > MAX_IDLE_ENTRIES {
+            if idle > MAX_IDLE_ENTRIES || seen.requests() - asked > MAX_IDLE_REQUESTS {
                 let said = "the listing has no end";
                 return Err(Failed::new(Trouble::Nonsense, said));
             }
@@ -419,6 +420,46 @@ impl Store for Remote {
             Err(error) if error.trouble == Trouble::NotFound => Ok(()),
             other => other,
         }
+    }
+
+    fn remove_versions(&self, key: &str) -> StoreResult<u64> {
+        key::check(key)?;
+        let capability = self.operator.info().capability();
+        if !capability.list_with_versions || !capability.delete_with_version {
+            return Ok(0);
+        }
+        let listed = self.ask(0, |operator| async move {
+            let options = opendal::options::ListOptions {
+                versions: true,
+                deleted: true,
+                ..Default::default()
+            };
+            operator.list_options(key, options).await
+        });
+        let listed = match listed {
+            // A server that knows no versions.
+            Err(error) if matches!(error.trouble, Trouble::Unsupported | Trouble::NotFound) => {
+                return Ok(0);
+            }
+            listed => listed?,
+        };
+        let own = listed.iter().filter(|entry| entry.path() == key);
+        let versions: Vec<&str> = own
+            .filter_map(|entry| entry.metadata().version())
+            // What a bucket without versions calls the only one.
+            .filter(|version| *version != "null")
+            .collect();
+        for version in &versions {
+            let options = opendal::options::DeleteOptions {
+                version: Some((*version).to_owned()),
+                ..Default::default()
+            };
+            self.ask(0, |operator| {
+                let options = options.clone();
+                async move { operator.delete_options(key, options).await }
+            })?;
+        }
+        Ok(versions.len() as u64)
     }
 
     fn has_create_only(&self) -> bool {

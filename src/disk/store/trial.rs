@@ -316,6 +316,12 @@ impl Store for Trial {
         self.ask(format!("names {prefix}"), || self.inner.names(prefix))
     }
 
+    fn remove_versions(&self, key: &str) -> StoreResult<u64> {
+        self.ask(format!("remove-versions {key}"), || {
+            self.inner.remove_versions(key)
+        })
+    }
+
     fn remove(&self, key: &str) -> StoreResult<()> {
         self.ask(format!("remove {key}"), || self.inner.remove(key))
     }

@@ -11,9 +11,11 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value;
 
 /// A server, as a test reaches it.
-pub(super) struct Server {
-    pub(super) url: String,
+pub(crate) struct Server {
+    pub(crate) url: String,
     pub(super) access: Access,
+    /// Its credentials, by field.
+    pub(crate) fields: Vec<(&'static str, String)>,
 }
 
 pub(super) fn facts(name: &str) -> Option<Value> {
@@ -26,7 +28,7 @@ fn text(facts: &Value, name: &str) -> String {
     facts[name].as_str().unwrap().to_owned()
 }
 
-fn access(values: &[(&str, String)]) -> Access {
+fn access(values: &[(&'static str, String)]) -> Access {
     let mut access = Access::default();
     for (name, value) in values {
         access.set(*name, value.clone());
@@ -36,43 +38,50 @@ fn access(values: &[(&str, String)]) -> Access {
 
 /// Returns a server, with a place of its own below `root`; `None`, and a loud line, without one.
 #[expect(clippy::print_stdout, reason = "a test that does nothing says so")]
-pub(super) fn server(name: &str, root: &str) -> Option<Server> {
-    let Some(facts) = facts(name) else {
+pub(crate) fn server(name: &str, root: &str) -> Option<Server> {
+    let Some(facts) = facts(name.trim_end_matches("-locked")) else {
         println!("SKIPPED: the store `{name}` (no such server; tests/servers.py starts them)");
         return None;
     };
-    Some(match name {
-        "s3" | "s3-lax" => Server {
-            url: format!(
+    let (url, fields) = match name {
+        "s3" | "s3-lax" | "s3-locked" => (
+            format!(
                 "s3://{}/{root}?endpoint={}",
-                text(&facts, "bucket"),
+                text(
+                    &facts,
+                    if name == "s3-locked" {
+                        "locked"
+                    } else {
+                        "bucket"
+                    }
+                ),
                 text(&facts, "endpoint")
             ),
-            access: access(&[
+            vec![
                 ("access-key-id", text(&facts, "key")),
                 ("secret-access-key", text(&facts, "secret")),
-            ]),
-        },
-        "azblob" => Server {
-            url: format!(
+            ],
+        ),
+        "azblob" => (
+            format!(
                 "azblob://{}/{root}?endpoint={}&account={}",
                 text(&facts, "bucket"),
                 text(&facts, "endpoint"),
                 text(&facts, "account")
             ),
-            access: access(&[("account-key", text(&facts, "key"))]),
-        },
-        "webdav" | "webdav-rclone" => Server {
-            url: format!(
+            vec![("account-key", text(&facts, "key"))],
+        ),
+        "webdav" | "webdav-rclone" => (
+            format!(
                 "webdav://{}@{}:{}/{root}",
                 text(&facts, "user"),
                 text(&facts, "host"),
                 facts["port"]
             ),
-            access: access(&[("password", text(&facts, "password"))]),
-        },
-        "sftp" => Server {
-            url: format!(
+            vec![("password", text(&facts, "password"))],
+        ),
+        "sftp" => (
+            format!(
                 "sftp://{}:{}{}/{root}?identity={}&known-hosts={}",
                 text(&facts, "host"),
                 facts["port"],
@@ -80,9 +89,14 @@ pub(super) fn server(name: &str, root: &str) -> Option<Server> {
                 text(&facts, "identity"),
                 text(&facts, "known")
             ),
-            access: Access::default(),
-        },
+            Vec::new(),
+        ),
         _ => panic!("no server is called {name}"),
+    };
+    Some(Server {
+        access: access(&fields),
+        url,
+        fields,
     })
 }
 
@@ -186,4 +200,122 @@ fn a_listing_of_many_pages_is_whole() {
         before + 1,
         "a refusal is not asked for again"
     );
+}
+
+/// What a store enforces is found out with the credentials that a thief would have.
+#[test]
+fn the_level_of_a_store_is_what_trying_shows() {
+    use bdr::remote::level::{Attempt, Level, probe};
+    for (name, level, create) in [
+        ("s3", Level::CreateOnly, Attempt::Refused),
+        ("s3-lax", Level::Noticed, Attempt::Done),
+        // Object Lock: deleting only hides, and the version stays.
+        ("s3-locked", Level::AddOnly, Attempt::Refused),
+        ("azblob", Level::CreateOnly, Attempt::Refused),
+        ("webdav", Level::CreateOnly, Attempt::Refused),
+        ("sftp", Level::CreateOnly, Attempt::Refused),
+    ] {
+        let Some(server) = server(name, "level") else {
+            continue;
+        };
+        let store = open(&server.url, &server.access);
+        store.prepare().unwrap();
+        let probed = probe(&*store, name).unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        assert_eq!(
+            (probed.level, probed.create),
+            (level, create),
+            "{name}: {probed:?}"
+        );
+        assert!(probed.is_listed, "{name}");
+        let left = store.names("bdr1/probe/").unwrap();
+        assert_eq!(left, Vec::<String>::new(), "{name}");
+    }
+}
+
+#[test]
+fn somebody_who_may_only_read_is_told_so() {
+    let (Some(server), Some(facts)) = (server("s3", "reader"), facts("s3")) else {
+        return;
+    };
+    let reader = facts["reader"].as_array().unwrap();
+    let access = access(&[
+        ("access-key-id", reader[0].as_str().unwrap().to_owned()),
+        ("secret-access-key", reader[1].as_str().unwrap().to_owned()),
+    ]);
+    let store = open(&server.url, &access);
+    let error = store.put("a", b"x", Write::CreateOnly).unwrap_err();
+    assert_eq!(error.trouble, Trouble::Forbidden, "{error}");
+    assert_eq!(store.names("").unwrap(), Vec::<String>::new());
+}
+
+/// Real servers say in their own words what is wrong.
+#[test]
+fn what_is_wrong_with_a_real_server_is_understood() {
+    let cases = [
+        ("s3", Trouble::Credentials),
+        ("azblob", Trouble::Credentials),
+        ("webdav", Trouble::Credentials),
+    ];
+    for (name, trouble) in cases {
+        let Some(server) = server(name, "wrong") else {
+            continue;
+        };
+        let mut access = server.access.clone();
+        for field in ["secret-access-key", "password"] {
+            if access.get(field).is_some() {
+                access.set(field, "hunter2-is-wrong");
+            }
+        }
+        if access.get("account-key").is_some() {
+            access.set("account-key", "aHVudGVyMi1pcy13cm9uZw==");
+        }
+        let store = open(&server.url, &access);
+        let error = store.put("a", b"x", Write::Plain).unwrap_err();
+        assert_eq!(error.trouble, trouble, "{name}: {error}");
+        assert!(!error.said.contains("hunter2"), "{error}");
+        let error = store
+            .list("", None, &mut |_| std::ops::ControlFlow::Continue(()))
+            .unwrap_err();
+        assert_eq!(error.trouble, trouble, "{name}: {error}");
+    }
+    if let Some(server) = server("s3", "x") {
+        let url = server.url.replace("s3://plain/", "s3://no-such-bucket/");
+        let store = open(&url, &server.access);
+        // (A PUT would make the bucket: SeaweedFS does that for whoever may.)
+        let error = store.names("").unwrap_err();
+        assert_eq!(error.trouble, Trouble::NoPlace, "{error}");
+    }
+    if let Some(server) = server("sftp", "x") {
+        let known = server.url.split("known-hosts=").nth(1).unwrap().to_owned();
+        // Another host key than the one that is known.
+        let other = format!("{known}-other");
+        let line = std::fs::read_to_string(&known).unwrap();
+        let host = line.split_whitespace().next().unwrap();
+        let key =
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ8h8V5cVx7mQv1w3bH0kq9m4q6zJr0mXo0Yl1bqk2fT";
+        std::fs::write(&other, format!("{host} {key}\n")).unwrap();
+        let error = open(&server.url.replace(&known, &other), &server.access)
+            .names("")
+            .unwrap_err();
+        assert_eq!(error.trouble, Trouble::Certificate, "{error}");
+        // A key that the server does not know.
+        let identity = format!("{known}-identity");
+        let made = std::process::Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-f", &identity])
+            .status();
+        assert!(made.unwrap().success());
+        let own = server.url.split("identity=").nth(1).unwrap();
+        let own = own.split('&').next().unwrap();
+        let url = server
+            .url
+            .replace(&format!("identity={own}"), &format!("identity={identity}"));
+        let error = open(&url, &server.access).names("").unwrap_err();
+        assert_eq!(error.trouble, Trouble::Credentials, "{error}");
+        // The directory is away.
+        let url = server.url.replace("/sftp/x?", "/away/x?");
+        let error = open(&url, &server.access)
+            .put("a/b", b"x", Write::CreateOnly)
+            .unwrap_err();
+        assert_eq!(error.trouble, Trouble::NoPlace, "{error}");
+    }
 }

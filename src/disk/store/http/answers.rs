@@ -274,6 +274,7 @@ fn by_code(code: &str, message: &str) -> Option<Trouble> {
     let found = CODES.iter().find(|(_, codes)| codes.contains(&code));
     Some(match found.map(|(trouble, _)| *trouble)? {
         Trouble::Forbidden if is_retained(message) => Trouble::Retained,
+        Trouble::Forbidden if message.contains("failed to authenticate") => Trouble::Credentials,
         // Azure and Google say that credentials are wrong, and name the clock in their sentence.
         Trouble::Credentials
             if message.contains("date header")

@@ -192,6 +192,7 @@ pub(super) fn local(error: &opendal::Error) -> Failed {
         ErrorKind::ConfigInvalid => Trouble::Other,
         _ if has(&["no space left", "quota exceeded"]) => Trouble::Full,
         _ if has(&["credential", "no valid", "load signing key"]) => Trouble::Credentials,
+        _ if has(&["too little data", "too much data"]) => Trouble::Nonsense,
         _ if has(&[
             "deserialize",
             "parse",

@@ -1,0 +1,106 @@
+//! Documents of `bdr remote`.
+
+use bdr::disk::store::Service;
+use bdr::remote::level::{Attempt, Level};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+/// `remote add`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RemoteAddDocument {
+    pub(crate) name: String,
+    pub(crate) url: String,
+    pub(crate) recipients: Vec<String>,
+    pub(crate) key_file: Option<String>,
+    pub(crate) credentials: Option<&'static str>,
+    pub(crate) tried: bool,
+}
+
+/// What is known of a destination without asking it.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RemoteDocument {
+    pub(crate) name: String,
+    pub(crate) url: String,
+    pub(crate) encrypted: bool,
+    pub(crate) recipients: Vec<String>,
+    pub(crate) limit: Option<u64>,
+    pub(crate) automatic: bool,
+    pub(crate) credentials: &'static str,
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) level: Option<Level>,
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) proved: Option<DateTime<Utc>>,
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) pushed: Option<DateTime<Utc>>,
+    pub(crate) snapshots: u64,
+    pub(crate) bytes: u64,
+    pub(crate) error: Option<String>,
+}
+
+/// `remote list`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RemotesDocument {
+    pub(crate) remotes: Vec<RemoteDocument>,
+}
+
+/// `remote rename` and `remote remove`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RemoteChangeDocument {
+    pub(crate) name: String,
+}
+
+/// `remote test`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RemoteTestDocument {
+    pub(crate) name: String,
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub(crate) level: Level,
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub(crate) create: Attempt,
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub(crate) replace: Attempt,
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub(crate) delete: Attempt,
+    pub(crate) listed: bool,
+    pub(crate) left: Option<String>,
+    pub(crate) policy: Option<String>,
+}
+
+/// One kind of destination.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct ServiceDocument {
+    scheme: &'static str,
+    form: &'static str,
+    built: bool,
+    feature: Option<&'static str>,
+    options: &'static [&'static str],
+    credentials: Vec<&'static str>,
+}
+
+/// `remote services`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RemoteServicesDocument {
+    services: Vec<ServiceDocument>,
+}
+
+impl RemoteServicesDocument {
+    pub(crate) fn new(built: &[Service]) -> Self {
+        let one = |service: Service| ServiceDocument {
+            scheme: service.scheme(),
+            form: service.form(),
+            built: built.contains(&service),
+            feature: service.feature(),
+            options: service.options(),
+            credentials: service.fields().iter().map(|field| field.name).collect(),
+        };
+        let services = Service::ALL.into_iter().map(one).collect();
+        Self { services }
+    }
+}

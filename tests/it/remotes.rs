@@ -1,0 +1,235 @@
+//! `bdr remote`: destinations by name.
+
+use serde_json::Value;
+
+use crate::support::Place;
+use crate::support::cli::{stderr, stdout};
+
+fn place() -> Place {
+    let place = Place::with_repository();
+    place.init();
+    place
+}
+
+#[test]
+fn a_destination_is_added_tried_shown_renamed_and_removed() {
+    let place = place();
+    let disk = place.path("disk");
+    let url = format!("file://{}", disk.display());
+    let added = stdout(&place.run(&["remote", "add", "disk", disk.to_str().unwrap()], 0));
+    assert!(
+        added.contains("bdr push disk") && added.contains(&url),
+        "{added}"
+    );
+    assert!(disk.is_dir(), "adding makes the directory");
+    let left: Vec<_> = std::fs::read_dir(disk.join("bdr1/probe"))
+        .unwrap()
+        .collect();
+    assert!(left.is_empty(), "nothing is left of the attempt");
+    let again = place.run(&["remote", "add", "disk", "file:///elsewhere"], 2);
+    assert!(stderr(&again).contains("already"), "{}", stderr(&again));
+
+    let tested = place.json(&["remote", "test", "disk"]);
+    assert_eq!(tested["level"], "create-only");
+    assert_eq!(tested["delete"], "done");
+    place.run(&["push", "disk"], 0);
+    let shown = place.json(&["remote", "show", "disk"]);
+    assert_eq!(shown["level"], "create-only");
+    assert_eq!(shown["encrypted"], false);
+    assert!(shown["pushed"].is_string(), "{shown}");
+    let words = stdout(&place.run(&["remote", "show", "disk"], 0));
+    assert!(words.contains("create-only (tried"), "{words}");
+
+    place.run(&["remote", "rename", "disk", "usb"], 0);
+    place.run(&["remote", "show", "disk"], 2);
+    let renamed = place.json(&["remote", "show", "usb"]);
+    assert_eq!(renamed["pushed"], shown["pushed"], "what is known follows");
+    assert_eq!(renamed["level"], "create-only");
+    let nothing = place.json(&["push", "usb"]);
+    assert_eq!(nothing["remotes"][0]["push"], Value::Null, "{nothing}");
+
+    let removed = stdout(&place.run(&["remote", "remove", "usb"], 0));
+    assert!(removed.contains("stays"), "{removed}");
+    assert_eq!(
+        place.json(&["remote", "list"])["remotes"],
+        serde_json::json!([])
+    );
+    assert!(disk.join("bdr1").is_dir(), "what was pushed stays");
+}
+
+/// What cannot work is refused before anything is written.
+#[test]
+fn a_destination_that_does_not_work_is_not_added() {
+    let place = place();
+    std::fs::write(place.path("file"), "x").unwrap();
+    let before = std::fs::read(place.path("bdr/config.toml")).ok();
+    let inside = format!("{}/bdr", place.path("file").display());
+    for (args, code, word) in [
+        (vec!["disk", &inside], 1, "hint:"),
+        (vec!["disk", "ftp://host/x"], 2, "bdr remote services"),
+        (vec!["disk", "sftp://me:hunter2@host/x"], 2, "BDR_REMOTE_"),
+        (vec!["Disk", "file:///x"], 2, "small letters"),
+        (vec!["disk", "s3://b?colour=red"], 2, "region"),
+        (
+            vec!["disk", "file:///x", "--recipient", "age1nonsense"],
+            2,
+            "age1nonsense",
+        ),
+        (
+            vec!["disk", "webdav://127.0.0.1:1/x", "--no-encryption"],
+            1,
+            "hint:",
+        ),
+    ] {
+        let mut line = vec!["remote", "add"];
+        line.extend(&args);
+        let output = place.bdr(&line).output().unwrap();
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert!(
+            said.contains(word) && !said.contains("hunter2"),
+            "{args:?}: {said}"
+        );
+    }
+    assert_eq!(std::fs::read(place.path("bdr/config.toml")).ok(), before);
+    assert_eq!(
+        place.json(&["remote", "list"])["remotes"],
+        serde_json::json!([])
+    );
+}
+
+/// Everywhere but in a directory, what is pushed is encrypted; the secret half is written once.
+#[test]
+fn a_destination_elsewhere_gets_a_key_of_its_own() {
+    let place = place();
+    let add = [
+        "remote",
+        "add",
+        "far",
+        "sftp://nobody@127.0.0.1:1/x",
+        "--no-test",
+    ];
+    let added = stdout(&place.run(&add, 0));
+    assert!(
+        added.contains("far.key") && added.contains("copy it"),
+        "{added}"
+    );
+    let config = place.json(&["config", "path"]);
+    let config = std::path::PathBuf::from(config["path"].as_str().unwrap());
+    let key = config.with_file_name("far.key");
+    let secret = std::fs::read_to_string(&key).unwrap();
+    assert!(secret.contains("AGE-SECRET-KEY-1"));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(key.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    let shown = place.json(&["remote", "show", "far"]);
+    let recipient = shown["recipients"][0].as_str().unwrap();
+    assert!(secret.contains(recipient));
+    let text = std::fs::read_to_string(config).unwrap();
+    assert!(!text.contains("AGE-SECRET"), "{text}");
+    // A key that opens backups is never written over.
+    place.run(&["remote", "remove", "far"], 0);
+    assert_eq!(place.bdr(&add).output().unwrap().status.code(), Some(1));
+    assert_eq!(std::fs::read_to_string(&key).unwrap(), secret);
+}
+
+#[test]
+fn the_services_of_this_build_are_listed() {
+    let place = place();
+    let found = place.json(&["remote", "services"]);
+    let services = found["services"].as_array().unwrap();
+    let schemes: Vec<&str> = services
+        .iter()
+        .map(|s| s["scheme"].as_str().unwrap())
+        .collect();
+    for scheme in [
+        "file", "s3", "gs", "azblob", "b2", "sftp", "webdav", "webdavs", "gdrive", "dropbox",
+    ] {
+        assert!(schemes.contains(&scheme), "{scheme}");
+    }
+    for service in services {
+        let always =
+            ["file", "sftp", "webdav", "webdavs"].contains(&service["scheme"].as_str().unwrap());
+        assert!(service["built"] == true || !always);
+        assert_eq!(service["feature"].is_null(), always);
+    }
+    place.run(&["remote", "services"], 0);
+}
+
+#[test]
+fn a_policy_is_printed_where_one_is_known() {
+    let place = place();
+    place.configure(
+        "[remote.aws]\nurl = \"s3://bucket/laptop?region=eu-west-1\"\nencrypt = false\n\
+         [remote.disk]\nurl = \"file:///mnt\"\n",
+    );
+    let policy = stdout(&place.run(&["remote", "test", "aws", "--policy"], 0));
+    let policy: Value = serde_json::from_str(&policy).unwrap();
+    let add = &policy["Statement"][0];
+    assert_eq!(add["Resource"], "arn:aws:s3:::bucket/laptop/*");
+    assert_eq!(add["Condition"]["Null"]["s3:if-none-match"], "false");
+    assert!(!policy.to_string().contains("Delete"));
+    let none = place.run(&["remote", "test", "disk", "--policy"], 2);
+    assert!(stderr(&none).contains("snapshots"), "{}", stderr(&none));
+}
+
+/// The whole way, over each kind of network: add, push, the machine is gone, clone, restore.
+#[cfg(feature = "remote")]
+#[test]
+fn a_workspace_comes_back_from_real_servers() {
+    for name in [
+        "s3",
+        "sftp",
+        "webdav",
+        "webdav-rclone",
+        "azblob",
+        "s3-lax",
+        "s3-locked",
+    ] {
+        let Some(server) = crate::stores::server(name, "whole/way") else {
+            continue;
+        };
+        let place = place();
+        let with = |command: &mut std::process::Command| {
+            for (field, value) in &server.fields {
+                let field = field.to_ascii_uppercase().replace('-', "_");
+                command.env(format!("BDR_REMOTE_FAR_{field}"), value);
+                // Without a name in the configuration.
+                command.env(format!("BDR_REMOTE_{field}"), value);
+            }
+        };
+        let run = |place: &Place, args: &[&str]| {
+            let mut command = place.bdr(args);
+            with(&mut command);
+            let output = command.output().unwrap();
+            assert_eq!(
+                output.status.code(),
+                Some(0),
+                "{name} {args:?}: {}{}",
+                stderr(&output),
+                stdout(&output)
+            );
+            stdout(&output)
+        };
+        run(&place, &["remote", "add", "far", &server.url]);
+        run(&place, &["remote", "test", "far"]);
+        run(&place, &["push", "far"]);
+        let config = place.json(&["config", "path"]);
+        let config = std::path::PathBuf::from(config["path"].as_str().unwrap());
+        let key = config.with_file_name("far.key");
+        let key = key.to_str().unwrap();
+
+        let bare = Place::with_repository();
+        run(&bare, &["clone", &server.url, "--identity", key]);
+        let wanted = place.json(&["list"]);
+        let got = bare.json(&["list"]);
+        let ids = |list: &Value| -> Vec<String> {
+            let snapshots = list["snapshots"].as_array().unwrap();
+            snapshots.iter().map(|s| s["id"].to_string()).collect()
+        };
+        assert_eq!(ids(&got), ids(&wanted), "{name}");
+        run(&bare, &["verify"]);
+    }
+}
