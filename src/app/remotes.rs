@@ -122,10 +122,10 @@ impl Far {
         let store = self.store(cx)?;
         let all = machines(&*store, self.shown())?;
         match (machine, &all[..]) {
-            (_, []) => {
-                let location = self.shown().to_owned();
-                Err(bdr::Error::NoRepository { location }.into())
-            }
+            (_, []) => Err(Failure::usage(
+                format!("no machine has pushed to {} yet", self.shown()),
+                "on the machine that has the backups: bdr push",
+            )),
             (None, [one]) => Ok(*one),
             (None, several) => {
                 let own = own_machine(cx).filter(|own| several.contains(own));

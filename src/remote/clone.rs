@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::reading::RemoteStorage;
+use super::record::TAILS;
 use crate::base::error::{Error, Result};
 use crate::base::monitor::{Monitor, Phase};
 use crate::base::threads;
@@ -95,6 +96,7 @@ pub fn missing(far: &RemoteStorage, own: &dyn Storage) -> Result<Vec<(String, u6
     let mut missing: Vec<(String, u64)> = files
         .chain(objects)
         .filter(|(name, _, replaced)| !replaced && !have.contains(*name))
+        .filter(|(name, _, _)| !name.starts_with(TAILS))
         .map(|(name, bytes, _)| (name.clone(), bytes))
         .collect();
     let rank = |name: &str| ORDER.iter().position(|dir| name.starts_with(dir));

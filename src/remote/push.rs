@@ -436,14 +436,7 @@ impl Run<'_> {
         self.monitor
             .phase(Phase::Storing, wanted.items.len() as u64, total);
         let items = std::mem::take(&mut wanted.items);
-        let objects = self.upload(items, report)?;
-        // Prune may have removed a snapshot meanwhile, with what it needs.
-        let left: BTreeSet<String> = self
-            .list("snapshots")?
-            .into_iter()
-            .map(|(name, _)| name)
-            .collect();
-        let is_left = |name: &String| !name.starts_with("snapshots/") || left.contains(name);
+        let mut objects = self.upload(items, report)?;
         let (number, previous) = match self.ledger.newest() {
             Some(newest) => (newest.number + 1, Some(newest.id)),
             None => match self.ledger.floor() {
@@ -451,6 +444,14 @@ impl Run<'_> {
                 None => (1, None),
             },
         };
+        self.part_tails(number, &mut objects, report)?;
+        // Prune may have removed a snapshot meanwhile, with what it needs.
+        let left: BTreeSet<String> = self
+            .list("snapshots")?
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        let is_left = |name: &String| !name.starts_with("snapshots/") || left.contains(name);
         let id = Id::after(previous, self.options.now);
         let mut delta = Push::new(
             self.machine.id,

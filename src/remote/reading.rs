@@ -11,7 +11,7 @@ use super::crypt::Identities;
 use super::destination::{Destination, Holdings, object_name};
 use super::frame;
 use super::push::comment;
-use super::record::{Part, Push, Stored};
+use super::record::{Part, Push, Stored, TAILS};
 use crate::base::error::{Error, Result};
 use crate::base::id::Digest;
 use crate::disk::storage::{Listed, Staged, Storage};
@@ -48,6 +48,7 @@ struct Cache {
     /// Stored blocks of larger objects.
     blocks: HashMap<(Digest, u64), Arc<Vec<u8>>>,
     asked: HashMap<Digest, u32>,
+    tails: HashMap<String, Arc<Vec<u8>>>,
 }
 
 impl RemoteStorage {
@@ -63,7 +64,8 @@ impl RemoteStorage {
             .objects
             .iter()
             .map(|(name, stored)| (name, stored.bytes));
-        for (name, bytes) in files.chain(objects) {
+        let own = |name: &str| !name.starts_with(TAILS);
+        for (name, bytes) in files.chain(objects).filter(|(name, _)| own(name)) {
             let (mut name, mut leaf) = (&**name, (bytes, false));
             loop {
                 let (dir, last) = name.rsplit_once('/').unwrap_or(("", name));
@@ -223,6 +225,20 @@ impl RemoteStorage {
         reader.read_exact(buffer)
     }
 
+    /// Returns a file with the last bytes of packs.
+    fn tails(&self, name: &str) -> Result<Arc<Vec<u8>>> {
+        if let Some(tails) = self.cache().tails.get(name) {
+            return Ok(Arc::clone(tails));
+        }
+        let stored = self.all.objects.get(name);
+        let stored = stored.ok_or_else(|| Error::damaged(name, "no record names it"))?;
+        let tails = Arc::new(self.fetch(name, stored)?);
+        self.cache()
+            .tails
+            .insert(name.to_owned(), Arc::clone(&tails));
+        Ok(tails)
+    }
+
     fn block(&self, part: &Part, number: u64) -> io::Result<Arc<Vec<u8>>> {
         if let Some(block) = self.cache().blocks.get(&(part.key, number)) {
             return Ok(Arc::clone(block));
@@ -306,6 +322,13 @@ impl Storage for RemoteStorage {
             let start = stored.bytes - tail.0.len() as u64;
             if offset >= start {
                 return copy(&tail.0, offset - start, buffer);
+            }
+        }
+        if let Some((tails, at, tail)) = &stored.tail_in {
+            let start = stored.bytes - tail;
+            if offset >= start && offset + length <= stored.bytes {
+                let tails = self.tails(tails).map_err(io::Error::other)?;
+                return copy(&tails, at + (offset - start), buffer);
             }
         }
         if stored.is_compressed {

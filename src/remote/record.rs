@@ -95,6 +95,9 @@ pub struct Stored {
     /// know what is in it.
     #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
     pub tail: Option<Bytes>,
+    /// The same, in a file that several share: its name, and where it begins there, with its length.
+    #[serde(rename = "ti", default, skip_serializing_if = "Option::is_none")]
+    pub tail_in: Option<(String, u64, u64)>,
     /// Packs of the local repository whose parts are all in this one.
     #[serde(rename = "i", default, skip_serializing_if = "Vec::is_empty")]
     pub instead_of: Vec<Digest>,
@@ -280,8 +283,9 @@ impl Push {
             let mut starts = stored.parts.iter().map(|part| part.at);
             let is_ordered = starts.next() == Some(0) && starts.is_sorted_by(|a, b| a < b);
             let ends = stored.parts.last().is_some_and(|p| p.at <= stored.bytes);
-            let tail = stored.tail.as_ref().map_or(0, |tail| tail.0.len());
-            if !is_ordered || !ends || tail as u64 > stored.bytes {
+            let tail = stored.tail.as_ref().map_or(0, |tail| tail.0.len() as u64);
+            let tail = tail.max(stored.tail_in.as_ref().map_or(0, |(_, _, length)| *length));
+            if !is_ordered || !ends || tail > stored.bytes {
                 return Err(format!("the parts of `{name}` do not fit together"));
             }
         }
@@ -304,14 +308,19 @@ pub fn parse_file_name(name: &str) -> Option<(u64, Id)> {
 }
 
 /// The directories of a repository whose files are pushed.
-pub(super) const DIRECTORIES: [&str; 6] = [
+const DIRECTORIES: [&str; 7] = [
     "packs",
     "manifests",
     "kept",
     "marks",
     "operations",
     "snapshots",
+    // Not of a repository: the last bytes of packs.
+    TAILS,
 ];
+
+/// The directory of files with the last bytes of packs, which no repository has.
+pub(super) const TAILS: &str = "tails";
 
 /// Returns true for a name that a file of a repository can have: whatever else a record names would
 /// be written somewhere else.

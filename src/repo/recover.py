@@ -621,7 +621,7 @@ def find_tool(outside):
 
 PUSH = re.compile(r"(\d{10})-([0-9A-Z]{26})")
 PART = r"[\w-][\w.-]{0,119}"
-FILE = re.compile(r"format\.json|(packs/%s|manifests|snapshots|operations|marks|kept)/%s" % (PART, PART), re.A)
+FILE = re.compile(r"format\.json|(packs/%s|manifests|snapshots|operations|marks|kept|tails)/%s" % (PART, PART), re.A)
 PUSHED = 256 << 20  # no record of a push is larger, stored or not
 PATIENCE = 16  # after so many chunks of an object, another program decrypts the rest faster
 WHOLE = 64 << 20  # what another program decrypts is in memory: not a larger object, if it can be done here

@@ -90,6 +90,13 @@ fn inside(cx: &Context, far: &Far, args: &VerifyArgs) -> Result<Inside, Failure>
     Ok((report, repo.snapshot_ids()?))
 }
 
+fn pushes(number: u64) -> String {
+    match number {
+        1 => "1 push".to_owned(),
+        number => format!("{} pushes", count(number)),
+    }
+}
+
 fn words(far: &Far, report: &CheckReport, level: CheckLevel, lacking: u64) -> String {
     const SHOWN: usize = 20;
     let mut text = String::new();
@@ -100,7 +107,7 @@ fn words(far: &Far, report: &CheckReport, level: CheckLevel, lacking: u64) -> St
     text.push_str(&format!(
         "{}: {}, {}, {} {how}.\n",
         far.shown(),
-        plural(report.pushes, "push"),
+        pushes(report.pushes),
         plural(report.objects, "object"),
         size(report.bytes)
     ));
@@ -117,7 +124,7 @@ fn words(far: &Far, report: &CheckReport, level: CheckLevel, lacking: u64) -> St
     if lacking > 0 {
         text.push_str(&format!(
             "The destination does not show the last {} of this machine: they were removed, or an old state is shown.\n",
-            plural(lacking, "push")
+            pushes(lacking)
         ));
     }
     if !report.twins.is_empty() {

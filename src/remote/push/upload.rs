@@ -13,16 +13,18 @@ use crate::disk::store::Trouble;
 use crate::remote::crypt::Encryption;
 use crate::remote::destination::object_name;
 use crate::remote::frame;
-use crate::remote::record::{Bytes, Part, Stored};
+use crate::remote::record::{Bytes, Part, Stored, TAILS};
 use crate::remote::spool::Single;
 use crate::repo::pack;
 
 /// An object is cut at about this size, at the boundary of a member: what was sent need not be sent
 /// again.
 const PART_BYTES: u64 = 32 << 20;
-/// The table of contents of a pack is in the record up to this size, in bytes; others are read from
-/// the pack.
-const INLINE_TAIL: u64 = 64 << 10;
+/// The table of contents of a pack is kept apart up to this size, in bytes; others are read from the
+/// pack.
+const INLINE_TAIL: u64 = 4 << 20;
+/// A tail up to this size is in the record, in bytes.
+const SHORT_TAIL: usize = 1024;
 /// How many objects are sent at once.
 const THREADS: usize = 4;
 
@@ -87,6 +89,7 @@ impl Run<'_> {
             parts: Vec::new(),
             is_compressed: !is_gzip,
             tail: None,
+            tail_in: None,
             instead_of: item.instead_of.clone(),
         };
         let cuts = match is_pack {
@@ -220,6 +223,38 @@ impl Run<'_> {
             ),
             Some("bdr remote test NAME"),
         ))
+    }
+}
+
+impl Run<'_> {
+    /// Moves longer tails of packs into a file of their own: records repeat what they say, and that
+    /// need not be repeated.
+    pub(super) fn part_tails(
+        &self,
+        number: u64,
+        objects: &mut BTreeMap<String, Stored>,
+        report: &mut PushReport,
+    ) -> Result<()> {
+        let name = format!("{TAILS}/{number:010}");
+        let mut all = Vec::new();
+        for stored in objects.values_mut() {
+            let Some(tail) = stored.tail.take_if(|tail| tail.0.len() > SHORT_TAIL) else {
+                continue;
+            };
+            stored.tail_in = Some((name.clone(), all.len() as u64, tail.0.len() as u64));
+            all.extend_from_slice(&tail.0);
+        }
+        if all.is_empty() {
+            return Ok(());
+        }
+        let item = Item {
+            name,
+            bytes: all.len() as u64,
+            content: Source::Memory(all),
+            instead_of: Vec::new(),
+        };
+        objects.extend(self.upload(vec![item], report)?);
+        Ok(())
     }
 }
 
