@@ -277,6 +277,10 @@ def checked(record):
     return b'{"sha256":"%s","record":%s}\n' % (sha(body).encode(), body)
 
 
+def gzipped(data):
+    return gzip.compress(data, mtime=0)
+
+
 def noise(size):
     return rng.getrandbits(8 * size + 8).to_bytes(size + 1, "big")[1:]
 
@@ -290,7 +294,7 @@ def pack(repository, contents):
         raw = info.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % 512)
         blobs.append([sha(content), len(content), len(members), 512])
         for at in range(0, len(raw), 256 << 10):
-            packed = gzip.compress(raw[at:at + (256 << 10)])
+            packed = gzipped(raw[at:at + (256 << 10)])
             starts.append(len(out))
             members.append([len(packed), len(raw[at:at + (256 << 10)])])
             out += packed
@@ -298,7 +302,7 @@ def pack(repository, contents):
     toc = json.dumps(toc).encode()
     info = tarfile.TarInfo(".bdr/toc.json")
     info.size = len(toc)
-    contents = gzip.compress(info.tobuf(tarfile.USTAR_FORMAT) + toc + bytes(-len(toc) % 512) + bytes(1024))
+    contents = gzipped(info.tobuf(tarfile.USTAR_FORMAT) + toc + bytes(-len(toc) % 512) + bytes(1024))
     footer = bytes.fromhex("1f8b08040000000000ff1400") + b"BD\x10\0" + struct.pack("<QQ", len(out), len(contents))
     return out + contents + footer + b"\3" + bytes(9), starts, len(out)
 
@@ -326,7 +330,7 @@ class World:
             root = {"name": "tree", "path": "/home/tree"}
             head = json.dumps({"format": "bdr-manifest", "version": 1, "repository": self.id, "root": root})[:-1]
             lines = ",\n".join(map(json.dumps, entries))
-            listing = gzip.compress((head + ',"entries":[\n' + lines + "\n]}\n").encode())
+            listing = gzipped((head + ',"entries":[\n' + lines + "\n]}\n").encode())
             files["manifests/%s.json.gz" % sha(listing)] = listing
             snapshot = {"version": 1, "repository": self.id, "id": ulid(), "seq": seq,
                         "time": "2026-01-02T00:00:%02dZ" % seq, "kind": "full" if seq == 1 else "incremental",
@@ -404,7 +408,7 @@ class Far:
                 del value["t"]  # as if it were too long
         else:
             value["z"] = not name.endswith(".gz")
-            value["p"].append(self.object(name, 0, gzip.compress(data) if value["z"] else data))
+            value["p"].append(self.object(name, 0, gzipped(data) if value["z"] else data))
             if not value["z"]:
                 del value["z"]
         return value
@@ -437,7 +441,7 @@ class Far:
         body.update(body_change)
         word = word or self.word
         last = "%010d-%s" % (number, ident)
-        framed = member("bdr1 %s push %s" % (self.world.id, last)) + gzip.compress(plain or json.dumps(body).encode())
+        framed = member("bdr1 %s push %s" % (self.world.id, last)) + gzipped(plain or json.dumps(body).encode())
         sealed = framed if word == "none" else self.closed(framed)
         try:
             parts = [[p["k"], p["h"], p["s"]] for o in body["objects"].values() for p in o["p"]]
@@ -741,6 +745,56 @@ def hostile(case, top):
     check(done.code == 2, "a target in the destination:", done)
 
 
+def mutated(value):
+    """The same JSON with something in it changed, gone, or under another name."""
+    places = []
+
+    def walk(at, path):
+        places.append(path)
+        for key in at if isinstance(at, dict) else range(len(at)) if isinstance(at, list) else ():
+            walk(at[key], path + [key])
+
+    walk(value, [])
+    *above, last = rng.choice(places[1:])
+    at = value
+    for key in above:
+        at = at[key]
+    way = rng.randrange(4)
+    if way == 0:
+        del at[last]
+    elif way == 1 and isinstance(at, dict):
+        at[rng.choice(("a", "..", "p", "h", "packs/ab/x", "snapshots/y"))] = at.pop(last)
+    else:
+        at[last] = rng.choice((None, True, 0, -1, 1 << 53, 1 << 70, 1.5, "", "x", "../..", "a" * 64, [], [[]], {},
+                               {"b64": "x"}, {"hex": "zz"}, "\ud800", 10**400))
+    return value
+
+
+def odd_records(top):
+    """Whatever JSON a record has, with right checksums: it is used or named, and all goes on."""
+    world = World(3)
+    far = Far(os.path.join(top, "odd"), world, None)
+    case, number = Case(top, far, []), 3
+    files, objects = ({n: v for n, v in now.items() if n not in far.states[0]} for now in far.states[number])
+    for _ in range(80):
+        change = json.loads(json.dumps({"files": files, "objects": objects, "gone": ["marks/x"], "host": "h"}))
+        name = rng.choice([name for name in files if name.startswith("snapshots/")])
+        if rng.random() < 0.5:
+            change["files"][name] = checked(mutated(json.loads(change["files"][name][86:-2]))).decode()
+        else:
+            change = mutated(change)
+        try:
+            far.record(number, change)
+        except (KeyError, TypeError, AttributeError):
+            continue
+        for args in (["list"], ["ls", "latest"], ["verify"]):
+            done = case.run(*args)
+            check(done.code in (0, 3, 4) and (done.code == 0 or done.err), args, change, done)
+        done, tree = case.restore("latest", "tree/plain.txt")
+        right = {state["plain.txt"] for state in world.truth}
+        check(done.code in (0, 3) and set(tree.values()) <= right, "a record with", change, done)
+
+
 def not_encrypted_among_encrypted(case):
     far, number = case.far, len(case.far.ids)
     far.states.append(far.states[-1])
@@ -878,6 +932,7 @@ def main():
                 with_passphrase(case, top)
         done = call("--repository", os.path.join(top, "repo"), "verify")
         check(done.code == 0, "the repository itself:", done)
+        odd_records(top)
         several_machines(top, key)
         with_ssh(top, world)
         as_recover_md_says(top, world, key)

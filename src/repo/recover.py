@@ -27,7 +27,7 @@ MEMBER = 256 * 1024  # a gzip member holds no more
 EMPTY = hashlib.sha256(b"").hexdigest()
 DIGEST = re.compile("[0-9a-f]{64}")
 FOOTER = bytes.fromhex("1f8b08040000000000ff14004244") + b"\x10\x00"
-WRONG = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError)  # what odd JSON leads to
+WRONG = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, MemoryError)  # by odd JSON
 BROKEN = WRONG + (OSError, EOFError, zlib.error)
 USER = getattr(os, "geteuid", lambda: -1)()
 RECORD = 64 << 20  # no record is larger
@@ -46,7 +46,7 @@ def show(name):
 
 
 def note(name, reason):
-    print(show(name) + ": " + show(reason), file=sys.stderr)
+    print(show(name) + ": " + show(str(reason) or type(reason).__name__), file=sys.stderr)
 
 
 def problem(name, reason):
@@ -116,6 +116,8 @@ def checked_root(root):
     parts = re.split(rb"[/\\]" if path[:1] != b"/" else rb"/", path)
     if not re.match(rb"/|[A-Za-z]:[/\\]|\\\\", path) or b".." in parts:
         raise ValueError("a root cannot be at %r" % path)
+    if root.get("base") is not None and not DIGEST.fullmatch(root["base"]):
+        raise ValueError("it is based on what is no listing")
 
 
 class Entry:
@@ -138,6 +140,8 @@ class Entry:
         self.hash = "kept %s %d" % tuple(self.kept) if self.kept else obj.get("h", EMPTY)
         self.blobs, self.extents = obj.get("b", [self.hash]), obj.get("x")
         self.seal(obj.get("z"))
+        if not all(isinstance(digest, str) for digest in [self.hash, *self.blobs]):
+            raise ValueError("what it names is no content")
         if self.kind == "f":
             sound = all(0 <= i < len(self.blobs) and o >= 0 and n >= 0 for i, o, n in self.extents)
             if not sound or sum(n for _, _, n in self.extents) != self.stored or (
@@ -875,7 +879,7 @@ class Destination:
                     if len(unopened) == TRIES:
                         break
                 else:
-                    self.loss(name, "not used: %s" % error)
+                    self.loss(name, "not used: %s" % (str(error) or type(error).__name__))
                 continue
             found.append(push)
             self.used.add(name)
@@ -1167,8 +1171,12 @@ class Repository:
                 record = self.record("snapshots/" + name)
                 if record["version"] != 1 or name != "%010d-%s.json" % (record["seq"], record["id"]):
                     raise ValueError("it is not what its name says")
-                if not 0 <= record["seq"] < COUNT:
-                    raise ValueError("its number cannot be")
+                texts = [record["time"], record["kind"], record["trigger"]]
+                texts += [record[member] for member in ("label", "repository") if record.get(member) is not None]
+                if not 0 <= record["seq"] < COUNT or type(record["stats"]["files"]) is not int:
+                    raise ValueError("a number of it cannot be")
+                if not all(isinstance(value, str) for value in texts):
+                    raise ValueError("it does not say what it should")
                 for root in record["roots"]:
                     checked_root(root)
                 self.snapshots.append(record)
@@ -1821,7 +1829,7 @@ def main():
         return 1
     except KeyboardInterrupt:
         return 1
-    except (OSError, Damaged) + WRONG as error:
+    except (Damaged,) + BROKEN as error:
         print("failed: %s" % error, file=sys.stderr)
         return 1
 
