@@ -7,6 +7,7 @@
 //! continues.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::base::error::{Error, Result};
@@ -85,7 +86,7 @@ enum Fate {
 struct Work {
     report: RescanReport,
     snapshots: Vec<Snapshot>,
-    /// By digest and file name.
+    /// By digest and path.
     fates: HashMap<(Digest, Vec<u8>), Fate>,
     /// Blobs with content that has to go.
     bad: DigestSet,
@@ -93,11 +94,14 @@ struct Work {
     opened: BTreeSet<String>,
 }
 
-fn key_of(entry: &Entry) -> Option<(Digest, Vec<u8>)> {
+/// Returns the content and the whole path of a file: what happens to a content may depend on where it
+/// is.
+fn key_of(entry: &Entry, root: &Path) -> Option<(Digest, Vec<u8>)> {
     let content = entry.body.content.as_ref().map(|content| content.digest);
     // Of a file that is sealed as a whole there is only the keyed digest.
     let digest = content.or_else(|| entry.body.sealed.as_ref().map(|sealed| sealed.mac))?;
-    Some((digest, entry.path.name().to_vec()))
+    let path = entry.path.to_path(root);
+    Some((digest, os_to_bytes(path.as_os_str()).into_owned()))
 }
 
 impl Work {
@@ -116,14 +120,11 @@ impl Work {
                         return Err(Error::Interrupted);
                     }
                     let place = format!("{}/{}", root.name, entry.path);
-                    let absolute = entry.path.to_path(root.path.as_path());
-                    self.entry(
-                        repo,
-                        &mut reader,
-                        &entry,
-                        &os_to_bytes(absolute.as_os_str()),
-                    )?;
-                    match key_of(&entry).and_then(|key| self.fates.get(&key)) {
+                    let key = key_of(&entry, root.path.as_path());
+                    if let Some(key) = &key {
+                        self.entry(repo, &mut reader, &entry, key)?;
+                    }
+                    match key.and_then(|key| self.fates.get(&key)) {
                         Some(Fate::Becomes(sealing)) => {
                             let kinds = sealing.sealed.kinds.clone();
                             self.exposed
@@ -158,14 +159,11 @@ impl Work {
         repo: &Repository,
         reader: &mut Reader<'_>,
         entry: &Entry,
-        path: &[u8],
+        key: &(Digest, Vec<u8>),
     ) -> Result<()> {
         let content = entry.body.content.as_ref();
-        let Some(key) = key_of(entry) else {
-            return Ok(());
-        };
         if entry.kind != Kind::File
-            || self.fates.contains_key(&key)
+            || self.fates.contains_key(key)
             || content.is_some_and(|content| content.as_kept().is_some())
         {
             return Ok(());
@@ -189,7 +187,7 @@ impl Work {
                 self.report.skipped += 1;
                 Fate::Stays
             }
-            Ok(bytes) => match seal_bytes(repo, path, &bytes)? {
+            Ok(bytes) => match seal_bytes(repo, &key.1, &bytes)? {
                 Some(new)
                     if !entry.body.sealed.as_ref().is_some_and(|old| {
                         old.values == new.sealed.values && old.whole == new.sealed.whole
@@ -203,7 +201,7 @@ impl Work {
                 _ => Fate::Stays,
             },
         };
-        self.fates.insert(key, fate);
+        self.fates.insert(key.clone(), fate);
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use crate::base::error::{Error, IoContext as _, Result};
 use crate::base::monitor::{Monitor, Phase};
 use crate::base::path::{RawName, os_to_bytes};
 use crate::disk::published::Published;
-use crate::privacy::{self, Examined, Rules};
+use crate::privacy::{self, Examined, Finding, Rules};
 use crate::repo::snapshot::PathNote;
 
 #[derive(Debug, Clone)]
@@ -174,6 +174,8 @@ fn look_at(
     if examined.findings.is_empty() {
         return Ok((None, Vec::new()));
     }
+    // What is public is not shown either.
+    let all = examined.findings.clone();
     let through = published.let_through(path, &bytes, rules, &mut examined);
     let lines = lines_of(&bytes, through.iter().map(|one| one.finding.range.start));
     let public = through.into_iter().zip(lines);
@@ -189,7 +191,7 @@ fn look_at(
     }
     let lines = lines_of(&bytes, examined.findings.iter().map(|f| f.range.start));
     let samples = match sample && privacy::is_text(&name, &bytes) {
-        true => samples(&bytes, &examined, &lines),
+        true => samples(&bytes, (&examined, &all), &lines),
         false => Vec::new(),
     };
     let found = Scanned {
@@ -216,14 +218,14 @@ fn lines_of(bytes: &[u8], places: impl Iterator<Item = usize>) -> Vec<u64> {
         .collect()
 }
 
-fn samples(bytes: &[u8], examined: &Examined, lines: &[u64]) -> Vec<Sample> {
+fn samples(bytes: &[u8], (examined, all): (&Examined, &[Finding]), lines: &[u64]) -> Vec<Sample> {
     let mut found: Vec<Sample> = Vec::new();
-    for (number, (finding, line)) in examined.findings.iter().zip(lines).enumerate() {
+    for (finding, line) in examined.findings.iter().zip(lines) {
         if found.iter().filter(|one| one.kind == finding.kind).count() < SAMPLES {
             found.push(Sample {
                 kind: finding.kind,
                 line: *line,
-                masked: privacy::masked(bytes, &examined.findings, number),
+                masked: privacy::masked(bytes, all, finding),
             });
         }
     }

@@ -13,10 +13,10 @@ pub struct Why {
 /// Returns why something was found in a text.
 pub fn why(text: &[u8], finding: &Finding) -> Why {
     let word = match finding.kind {
-        "generic" | "password" => secrets::deciding(text, &finding.range).map(|name| {
-            let name = &text[name.start..name.end.min(name.start + 64)];
-            String::from_utf8_lossy(name).into_owned()
-        }),
+        "generic" | "password" => secrets::deciding(text, &finding.range)
+            .map(|name| &text[name.start..name.end.min(name.start + 64)])
+            .filter(|name| !may_be_value(name))
+            .map(|name| String::from_utf8_lossy(name).into_owned()),
         _ => None,
     };
     let rule = match (finding.kind, finding.group) {
@@ -37,6 +37,11 @@ pub fn why(text: &[u8], finding: &Finding) -> Why {
     Why { rule, word }
 }
 
+/// Returns true for a word that may be a value that no rule knows: it is not to be shown either.
+fn may_be_value(word: &[u8]) -> bool {
+    word.iter().filter(|b| b.is_ascii_digit()).count() >= 3 && word.len() >= 8
+}
+
 /// Longest context before a value, in bytes.
 const BEFORE: usize = 40;
 /// Most of a value that is shown by its shape.
@@ -44,10 +49,7 @@ const SHOWN: usize = 24;
 
 /// Returns the line of a finding up to its end, with every value replaced by its shape: `a` for a small
 /// letter, `A` for a capital, `0` for a digit.
-pub fn masked(text: &[u8], findings: &[Finding], number: usize) -> String {
-    let Some(finding) = findings.get(number) else {
-        return String::new();
-    };
+pub fn masked(text: &[u8], findings: &[Finding], finding: &Finding) -> String {
     let range = finding.range.start.min(text.len())..finding.range.end.min(text.len());
     let line = memchr::memrchr(b'\n', &text[..range.start]).map_or(0, |at| at + 1);
     let from = line.max(range.start.saturating_sub(BEFORE));
@@ -55,8 +57,7 @@ pub fn masked(text: &[u8], findings: &[Finding], number: usize) -> String {
     let before = &text[from..range.start];
     let mut shown: Vec<u8> = Vec::new();
     for word in before.split_inclusive(|b| !b.is_ascii_alphanumeric()) {
-        // What may be a value that no rule knows is none to be shown either.
-        let random = word.iter().filter(|b| b.is_ascii_digit()).count() >= 3 && word.len() >= 8;
+        let random = may_be_value(word);
         let at = from + shown.len();
         match random || (at..at + word.len()).any(is_hidden) {
             true => shown.extend(word.iter().map(|b| shape(*b))),

@@ -517,3 +517,24 @@ fn a_scan_sums_up_and_shows_examples_without_values() {
     assert_eq!(why["findings"][0]["allowed"], true);
     assert_eq!(why["findings"][0]["word"], "client_secret");
 }
+
+/// A word that decided is a name: text that may be a value of its own is not said.
+#[test]
+fn why_says_names_and_no_values() {
+    for before in [
+        "tokenQ7Tz4mPw9",
+        "my-key-91Ab47cX",
+        "secret2026x11",
+        "pass.8f31c0de",
+    ] {
+        for name in ["password", "api_key", "note"] {
+            let text = format!("{before} {name} = \"q7Tz4mPw9LrB2xYcV8nK3dJf\"\n");
+            for finding in scan(b"a.txt", text.as_bytes(), Profile::Hipaa) {
+                let why = bdr::privacy::why(text.as_bytes(), &finding);
+                let word = why.word.unwrap_or_default();
+                assert!(!word.contains(before), "{text}: {word}");
+                assert!(!why.rule.contains(before), "{text}: {}", why.rule);
+            }
+        }
+    }
+}

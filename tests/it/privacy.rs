@@ -864,6 +864,10 @@ fn what_rules_seal_no_more_comes_back_into_old_snapshots_from_the_vault() {
     // All of it is in the vault.
     place.write("store.kdbx", two.as_bytes());
     place.write("stays.env", format!("API_KEY={other}\n").as_bytes());
+    // The same, but where nothing is let through: before the other in the listing, and after it.
+    for same in ["a/old.env", "z/old.env"] {
+        place.write(same, env.as_bytes());
+    }
     place.init();
     let id = first_snapshot(&place);
     let names = ["old.env", "store.kdbx"];
@@ -872,6 +876,9 @@ fn what_rules_seal_no_more_comes_back_into_old_snapshots_from_the_vault() {
         std::fs::remove_file(&file).unwrap();
         let file = file.to_str().unwrap();
         place.run(&["privacy", "allow", file, "--reason", "a test"], 0);
+    }
+    for same in ["a", "z"] {
+        std::fs::remove_dir_all(place.tree().join(same)).unwrap();
     }
     place.run(&["backup"], 0);
     let report = place.json(&["privacy", "rescan"]);
@@ -883,6 +890,10 @@ fn what_rules_seal_no_more_comes_back_into_old_snapshots_from_the_vault() {
     assert_eq!(report["opened"].as_array().unwrap().len(), 0, "{report}");
     assert_clean(&place, &[other], "what stays sealed");
     lose_the_vault(&place);
+    for same in ["a/old.env", "z/old.env"] {
+        place.run(&["restore", "--yes", &id, same], 3);
+        assert!(!place.tree().join(same).exists(), "{same}");
+    }
     for name in names {
         place.run(&["restore", "--yes", &id, name], 0);
     }

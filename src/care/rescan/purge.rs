@@ -1,6 +1,7 @@
 //! Seals what today's rules would, and deletes the old form.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 
 use super::{Fate, Work, key_of};
 use crate::base::error::{Error, Result};
@@ -79,7 +80,7 @@ impl Purge<'_> {
             let mut touched = false;
             for root in &mut snapshot.roots {
                 for entry in &mut root.changed {
-                    touched |= self.replace(&root.name, entry)?;
+                    touched |= self.replace((&root.name, root.path.as_path()), entry)?;
                     let content = entry.body.content.iter();
                     self.needed.extend(content.flat_map(Content::blobs));
                 }
@@ -105,7 +106,7 @@ impl Purge<'_> {
         let mut listing = self.repo.keyframe(base)?;
         let mut any = false;
         for entry in &mut listing {
-            any |= self.replace(&root.name, entry)?;
+            any |= self.replace((&root.name, root.path.as_path()), entry)?;
             if let Some(content) = entry.body.content.as_ref().filter(|c| c.is_whole()) {
                 let name = name_of(&root.name, entry);
                 self.names.insert(content.digest, name);
@@ -120,10 +121,10 @@ impl Purge<'_> {
         Ok(new)
     }
 
-    /// Replaces an entry's content by its sealed form; content that shares a blob with it is stored
+    /// Replaces an entry's content, in a root of this name and path, by its sealed form; content that shares a blob with it is stored
     /// again, whole.
-    fn replace(&mut self, root: &str, entry: &mut Entry) -> Result<bool> {
-        let Some(key) = key_of(entry) else {
+    fn replace(&mut self, (root, path): (&str, &Path), entry: &mut Entry) -> Result<bool> {
+        let Some(key) = key_of(entry, path) else {
             return Ok(false);
         };
         if let Some(Fate::Opens) = self.work.fates.get(&key) {
