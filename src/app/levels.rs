@@ -6,41 +6,21 @@ use bdr::base::error::IoContext as _;
 use bdr::disk::fsutil;
 use bdr::model::config::Remote;
 use bdr::remote::ledger::At;
-use bdr::remote::level::Probed;
-use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use bdr::remote::level::{Known, Probed};
 
 use super::context::Context;
 use super::error::Failure;
 use super::remotes::directory;
 
-/// What came of the last `bdr remote test`.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Known {
-    /// Another place is another destination.
-    url: String,
-    pub(crate) at: DateTime<Utc>,
-    pub(crate) probed: Probed,
-}
-
-fn file(cx: &Context, name: &str) -> PathBuf {
-    cx.places
-        .state
-        .join("remotes")
-        .join(format!("{name}.level"))
-}
-
-/// Returns the directory of what is known of pushes to a destination.
-fn ledger(cx: &Context, name: &str) -> Option<PathBuf> {
+/// Returns the directory of what is known of a destination; `None` without a repository.
+fn place(cx: &Context, name: &str) -> Option<PathBuf> {
     let id = bdr::repo::id_at(&cx.places.repository)?;
     Some(directory(cx, id).join(name))
 }
 
 /// Returns what was found out about a destination, if it was tried.
 pub(crate) fn known(cx: &Context, remote: &Remote) -> Option<Known> {
-    let bytes = fsutil::read_derived(&file(cx, &remote.name))?;
-    let known: Known = serde_json::from_slice(&bytes).ok()?;
-    (known.url == remote.url).then_some(known)
+    Known::read(&place(cx, &remote.name)?, &remote.url)
 }
 
 /// Notes what was found out.
@@ -50,36 +30,23 @@ pub(crate) fn note(cx: &Context, remote: &Remote, probed: &Probed) -> Result<(),
         at: cx.now,
         probed: probed.clone(),
     };
-    let path = file(cx, &remote.name);
-    if let Some(dir) = path.parent() {
-        fsutil::create_dir_private(dir)?;
+    match place(cx, &remote.name) {
+        Some(dir) => Ok(known.write(&dir)?),
+        None => Ok(()),
     }
-    let bytes = serde_json::to_vec(&known).unwrap_or_default();
-    fsutil::write_derived(&path, &bytes)?;
-    Ok(())
 }
 
 /// Returns what is known of the last push.
 pub(crate) fn last_push(cx: &Context, name: &str) -> Option<At> {
-    At::read(&ledger(cx, name)?)
+    At::read(&place(cx, name)?)
 }
 
 /// Keeps what is known, under another name.
 pub(crate) fn rename(cx: &Context, old: &str, new: &str) -> Result<(), Failure> {
-    let files = [(file(cx, old), file(cx, new))];
-    let ledgers = ledger(cx, old).zip(ledger(cx, new));
-    for (from, to) in files.into_iter().chain(ledgers) {
-        if from.symlink_metadata().is_ok() {
-            fsutil::rename(&from, &to).context("rename", &from)?;
-        }
+    if let Some((from, to)) = place(cx, old).zip(place(cx, new))
+        && from.symlink_metadata().is_ok()
+    {
+        fsutil::rename(&from, &to).context("rename", &from)?;
     }
-    Ok(())
-}
-
-/// Forgets what was found out. What is known of pushes stays: it says whether another destination of
-/// that name is at the same place.
-pub(crate) fn forget(cx: &Context, name: &str) -> Result<(), Failure> {
-    let path = file(cx, name);
-    fsutil::remove_file(&path).context("remove", &path)?;
     Ok(())
 }

@@ -230,8 +230,9 @@ fn remove(cx: &Context, name: &str) -> Result<u8, Failure> {
     let changed = edit::remove(&text(cx)?, &["remote", name])?;
     check_text(cx, &changed)?;
     write(cx, &changed)?;
+    // What is known of pushes stays: it says whether another destination of that name is at the same
+    // place.
     credentials::forget(cx, name)?;
-    levels::forget(cx, name)?;
     let words = format!(
         "{name} is no destination any more. What was pushed stays at {}.\n",
         remote.url

@@ -1,10 +1,14 @@
 //! How far a destination is safe from the machine that writes to it: found out by trying, with the
 //! machine's own credentials, because servers and policies promise more than they do.
 
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::PREFIX;
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
+use crate::disk::fsutil;
 use crate::disk::store::{Location, Service, Store, StoreError, StoreResult, Trouble, Write};
 
 /// From the best to the worst.
@@ -29,6 +33,16 @@ impl Level {
         Self::Noticed,
         Self::Neither,
     ];
+
+    /// Returns a stable word for machines.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::AddOnly => "add-only",
+            Self::CreateOnly => "create-only",
+            Self::Noticed => "noticed",
+            Self::Neither => "neither",
+        }
+    }
 
     /// Returns what it is called.
     pub const fn words(self) -> &'static str {
@@ -83,6 +97,37 @@ pub struct Probed {
     pub is_listed: bool,
     /// The key of the object that was tried with, if it could not be removed.
     pub left: Option<String>,
+}
+
+/// What is remembered of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// Another place is another destination.
+    pub url: String,
+    pub at: DateTime<Utc>,
+    pub probed: Probed,
+}
+
+impl Known {
+    /// Reads what was found out about the place at `url`, in the directory of a destination; `None`
+    /// if it was never tried.
+    pub fn read(dir: &Path, url: &str) -> Option<Self> {
+        let json = fsutil::read_derived(&dir.join("level.json"))?;
+        let known: Self = serde_json::from_slice(&json).ok()?;
+        (known.url == url).then_some(known)
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// The state directory cannot be written.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        let json = serde_json::to_vec(self).map_err(|e| Error::Unrecordable {
+            reason: e.to_string(),
+        })?;
+        fsutil::create_dir_private(dir)?;
+        fsutil::write_atomic(&dir.join("level.json"), &json, 0o600)
+    }
 }
 
 const FIRST: &[u8] = b"bdr tries whether this can be replaced";

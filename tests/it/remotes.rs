@@ -40,6 +40,9 @@ fn a_destination_is_added_tried_shown_renamed_and_removed() {
     let words = stdout(&place.run(&["remote", "show", "disk"], 0));
     assert!(words.contains("create-only (tried"), "{words}");
 
+    let status = place.json(&["status"]);
+    assert_eq!(status["remotes"][0]["level"], "create-only");
+
     place.run(&["remote", "rename", "disk", "usb"], 0);
     place.run(&["remote", "show", "disk"], 2);
     let renamed = place.json(&["remote", "show", "usb"]);
@@ -133,6 +136,55 @@ fn a_destination_elsewhere_gets_a_key_of_its_own() {
     place.run(&["remote", "remove", "far"], 0);
     assert_eq!(place.bdr(&add).output().unwrap().status.code(), Some(1));
     assert_eq!(std::fs::read_to_string(&key).unwrap(), secret);
+}
+
+/// What is typed at the questions is kept where only this user can read it, follows a new name, and is
+/// forgotten with the destination.
+#[cfg(unix)]
+#[test]
+fn credentials_are_asked_for_and_kept_out_of_the_configuration() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = place();
+    let add = [
+        "bdr",
+        "remote",
+        "add",
+        "dav",
+        "webdav://me@127.0.0.1:1/x",
+        "--no-test",
+    ];
+    let mut terminal = crate::support::terminal::Terminal::start_echoing(&place, &add);
+    terminal.expect("password");
+    terminal.wait_for_secret();
+    terminal.type_in("hunter2-secret\r");
+    terminal.expect("bearer token");
+    terminal.wait_for_secret();
+    terminal.type_in("\r");
+    let said = terminal.expect("bdr push dav");
+    assert!(!said.contains("hunter2"), "{said}");
+    let shown = place.json(&["remote", "show", "dav"]);
+    let config = place.json(&["config", "path"]);
+    let config = std::path::PathBuf::from(config["path"].as_str().unwrap());
+    assert!(
+        !std::fs::read_to_string(&config)
+            .unwrap()
+            .contains("hunter2")
+    );
+    // A machine without a keychain: a file of this user's alone.
+    if shown["credentials"] == "file" {
+        let file = |name: &str| place.path(&format!("bdr/state/remotes/{name}.credentials"));
+        let mode = file("dav").metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        place.run(&["remote", "rename", "dav", "cloud"], 0);
+        assert!(!file("dav").exists());
+        let kept = std::fs::read_to_string(file("cloud")).unwrap();
+        assert!(kept.contains("hunter2-secret"));
+        place.run(&["remote", "remove", "cloud"], 0);
+        assert!(!file("cloud").exists());
+    } else {
+        assert_eq!(shown["credentials"], "keychain");
+        place.run(&["remote", "remove", "dav"], 0);
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::Path;
 use bdr::care::runs::Memory;
 use bdr::care::status::{RemoteStatus, Scheduler, SourceStatus, Status, Trouble};
 use bdr::model::schedule::Job;
+use bdr::remote::level::Level;
 use serde::Serialize;
 
 use super::SealedDocument;
@@ -87,6 +88,7 @@ struct RemoteDocument {
     behind: u64,
     behind_since: Option<String>,
     error: Option<String>,
+    level: Option<&'static str>,
 }
 
 impl RemoteDocument {
@@ -102,6 +104,7 @@ impl RemoteDocument {
             behind: remote.behind,
             behind_since: remote.behind_since.map(when::utc),
             error: remote.failed.clone(),
+            level: remote.level.map(Level::word),
         }
     }
 }

@@ -347,6 +347,9 @@ fn remote(remote: &RemoteStatus, now: DateTime<Utc>) -> (Level, Vec<String>) {
     if !remote.encrypted {
         says.push_str("; not encrypted");
     }
+    if let Some(level) = remote.level {
+        says.push_str(&format!("; {}", level.words()));
+    }
     (level, vec![format!("to {}", remote.name), says])
 }
 

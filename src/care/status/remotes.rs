@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::Trouble;
 use crate::model::config::Config;
 use crate::remote::ledger::At;
+use crate::remote::level::{Known, Level};
 use crate::repo::summaries::Summary;
 
 /// Snapshots that wait longer for a push are news.
@@ -31,6 +32,8 @@ pub struct RemoteStatus {
     pub behind_since: Option<DateTime<Utc>>,
     /// Why the last push failed, if it did.
     pub failed: Option<String>,
+    /// How safe it is from this machine, if that was tried.
+    pub level: Option<Level>,
 }
 
 /// Returns what is known of the configured destinations. `dir` has a directory for each.
@@ -53,6 +56,8 @@ pub fn remotes(config: &Config, dir: &Path, summaries: &[Summary]) -> Vec<Remote
             behind: behind.len() as u64,
             behind_since: behind.iter().map(|summary| summary.time).min(),
             failed: at.failed,
+            level: Known::read(&dir.join(&remote.name), &remote.url)
+                .map(|known| known.probed.level),
         }
     };
     config.remotes.iter().map(status).collect()

@@ -166,19 +166,14 @@ fn asked(cx: &Context, remote: &Remote, location: &Location) -> Result<Option<Ke
     }
     let mut values = BTreeMap::new();
     for field in fields {
-        let optional = if field.is_needed {
-            ""
-        } else {
-            " (Enter for none)"
-        };
-        let question = format!("{}{optional}", field.title);
+        // Without one, the provider's own variables, files and profiles are asked.
+        let question = format!("{} (Enter for none)", field.title);
         let value = match field.is_secret {
             true => prompt::secret(&question)?,
             false => prompt::line_or_nothing(&question)?,
         };
         let value = Zeroizing::new(value.trim().to_owned());
         if value.is_empty() && field.is_needed {
-            // Then the provider's own variables, files and profiles are asked.
             return Ok(None);
         }
         if !value.is_empty() {
