@@ -200,15 +200,30 @@ pub(crate) fn own_machine(cx: &Context) -> Option<Id> {
     Some(Machine::known(&directory(cx, id))?.id)
 }
 
-/// Returns what opens a destination: the given files, else `BDR_IDENTITY` (a file).
+/// Returns the file where `bdr remote add` puts the secret key of a destination.
+pub(crate) fn key_file(cx: &Context, name: &str) -> PathBuf {
+    let dir = cx.places.config.parent().unwrap_or(Path::new("."));
+    dir.join(format!("{name}.key"))
+}
+
+/// Returns what opens a destination: the given files, else the one that `BDR_IDENTITY` names, else
+/// the key that was made here, if it is still here.
 pub(crate) fn identities_of(
     cx: &Context,
-    _name: &str,
+    name: &str,
     files: &[PathBuf],
 ) -> Result<Identities, Failure> {
     let mut identities = Identities::default();
     let given = variable("BDR_IDENTITY").filter(|_| files.is_empty());
-    let files = files.iter().cloned().chain(given.map(PathBuf::from));
+    let mut files: Vec<PathBuf> = files
+        .iter()
+        .cloned()
+        .chain(given.map(PathBuf::from))
+        .collect();
+    let made = key_file(cx, name);
+    if files.is_empty() && !name.is_empty() && made.is_file() {
+        files.push(made);
+    }
     for file in files {
         let file = absolute(&cx.cwd, &file);
         let text = zeroize::Zeroizing::new(std::fs::read(&file).context("read", &file)?);

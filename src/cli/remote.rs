@@ -18,6 +18,7 @@ use crate::ui::table::table;
 use crate::ui::when::age;
 
 mod add;
+mod reset;
 mod test;
 
 /// Manage the places outside of this machine that backups are pushed to
@@ -54,6 +55,7 @@ enum What {
     /// Forget a destination; what is there stays there
     #[command(after_help = "Examples:\n  bdr remote remove offsite")]
     Remove(NameArgs),
+    Reset(reset::ResetArgs),
     /// List the kinds of destinations, and which this bdr can reach
     #[command(after_help = "Examples:\n  bdr remote services")]
     Services,
@@ -84,6 +86,7 @@ pub(crate) fn run(cx: &Context, args: &RemoteArgs) -> Result<u8, Failure> {
         What::Test(args) => test::test(cx, args),
         What::Rename(args) => rename(cx, &args.name, &args.new),
         What::Remove(args) => remove(cx, &args.name),
+        What::Reset(args) => reset::reset(cx, args),
         What::Services => list_services(cx),
     }
 }

@@ -36,7 +36,7 @@ impl Encryption {
         if recipients.is_empty() {
             return Err(Error::invalid(
                 "there is nobody to encrypt to",
-                Some("bdr remote key add NAME RECIPIENT"),
+                Some("add recipients = [\"age1…\"] to the destination: bdr config edit"),
             ));
         }
         let parsed = recipients.iter().map(|text| parse_recipient(text));

@@ -65,21 +65,13 @@ impl Machine {
         serde_json::from_slice(&json).ok()
     }
 
-    /// Continues the work of a machine that is gone.
+    /// Makes this machine another one for a repository.
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn adopt(dir: &Path, push: &Push) -> Result<Self> {
-        let machine = Self {
-            id: push.machine,
-            name_key: push.name_key.clone(),
-        };
-        let json = serde_json::to_vec(&machine).map_err(|e| Error::Unrecordable {
-            reason: e.to_string(),
-        })?;
-        fsutil::create_dir_private(dir)?;
-        fsutil::write_atomic(&dir.join("machine.json"), &json, 0o600)?;
-        Ok(machine)
+    pub fn renew(dir: &Path, now: DateTime<Utc>) -> Result<Self> {
+        let _ = fsutil::remove_file(&dir.join("machine.json"));
+        Self::of(dir, now)
     }
 
     pub(super) fn name_key(&self) -> &str {
@@ -99,6 +91,14 @@ impl Machine {
         mac.update(&attempt.to_be_bytes());
         Digest(mac.finalize().into_bytes().into())
     }
+}
+
+/// Forgets what is known of a destination.
+///
+/// # Errors
+/// Another process pushes there, or it cannot be written.
+pub fn forget(dir: &Path) -> Result<()> {
+    Ledger::open(dir, Duration::from_secs(2))?.forget()
 }
 
 /// What is known of one destination.

@@ -93,7 +93,9 @@ impl Trouble {
             }
             Self::NotFound | Self::Exists => "bdr verify --remote NAME",
             Self::Retained => "nothing to do: the store keeps it until its retention ends",
-            Self::Full => "free some space there, or remove old snapshots: bdr remote prune NAME",
+            Self::Full => {
+                "free some space there, or add another destination: bdr remote add NAME URL"
+            }
             Self::Busy => "run the same command again later",
             Self::Nonsense => {
                 "this is not the store's answer: check the address, and whether the network asks for a login first"

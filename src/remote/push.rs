@@ -214,7 +214,7 @@ impl Run<'_> {
                         self.machine.id
                     ),
                     Some(
-                        "one of them is a copy of the other: give this one an id of its own with bdr remote reset NAME, then push again",
+                        "one of them is a copy of the other: give this one an id of its own with bdr remote reset, then push again",
                     ),
                 ));
             }
@@ -239,6 +239,7 @@ impl Run<'_> {
                     digest: *digest,
                     bytes: *bytes,
                     at: 0,
+                    head: None,
                 });
             }
             match head.open(&record::file_name(number, id), &body, &nobody) {

@@ -49,6 +49,8 @@ struct Cache {
     blocks: HashMap<(Digest, u64), Arc<Vec<u8>>>,
     asked: HashMap<Digest, u32>,
     tails: HashMap<String, Arc<Vec<u8>>>,
+    /// Held while an object is fetched whole.
+    fetching: HashMap<Digest, Arc<Mutex<()>>>,
 }
 
 impl RemoteStorage {
@@ -164,8 +166,13 @@ impl RemoteStorage {
         if let Some((_, bytes)) = self.cache().whole.iter().find(|(key, _)| *key == part.key) {
             return Ok(Arc::clone(bytes));
         }
-        let content = self.content(name, number, part)?;
-        let content = Arc::new(content);
+        // Several threads may want it at once.
+        let lock = Arc::clone(self.cache().fetching.entry(part.key).or_default());
+        let _alone = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, bytes)) = self.cache().whole.iter().find(|(key, _)| *key == part.key) {
+            return Ok(Arc::clone(bytes));
+        }
+        let content = Arc::new(self.content(name, number, part)?);
         let mut cache = self.cache();
         cache.blocks.retain(|(key, _), _| *key != part.key);
         cache.whole.push_back((part.key, Arc::clone(&content)));
@@ -269,6 +276,14 @@ impl io::Read for Blocks<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.at >= self.part.bytes || buffer.is_empty() {
             return Ok(0);
+        }
+        let head = self.part.head.as_ref().map_or(&[][..], |head| &head.0);
+        let at = usize::try_from(self.at).unwrap_or(usize::MAX);
+        if let Some(found) = head.get(at..).filter(|found| !found.is_empty()) {
+            let length = found.len().min(buffer.len());
+            buffer[..length].copy_from_slice(&found[..length]);
+            self.at += length as u64;
+            return Ok(length);
         }
         let block = self.storage.block(self.part, self.at / BLOCK)?;
         let from = usize::try_from(self.at % BLOCK).map_err(io::Error::other)?;

@@ -72,6 +72,10 @@ pub struct Part {
     /// Where its content begins in the file.
     #[serde(rename = "o", default, skip_serializing_if = "is_zero")]
     pub at: u64,
+    /// The first bytes as they are stored, of a large encrypted object: a range of it is read without
+    /// asking for its beginning.
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<Bytes>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]

@@ -629,7 +629,6 @@ FILE = re.compile(r"format\.json|(packs/%s|manifests|snapshots|operations|marks|
 PUSHED = 256 << 20  # no record of a push is larger, stored or not
 PATIENCE = 16  # after so many chunks of an object, another program decrypts the rest faster
 WHOLE = 64 << 20  # what another program decrypts is in memory: not a larger object, if it can be done here
-TAILS = 256 << 20  # what is apart of packs is in memory: no more of one push
 TRIES = 64  # after so many records that no key opens, it is the wrong key
 
 
@@ -829,7 +828,6 @@ class Destination:
         self.dir, self.keys = directory, keys
         self.lost, self.encryption, self.id = 0, None, None
         self.chunks, self.whole, self.objects = collections.OrderedDict(), collections.OrderedDict(), {}
-        self.tails = {}
         self.machine = self.whose()
         self.pushes, self.used = self.listed(), set()
         if not self.pushes:
@@ -1001,51 +999,22 @@ class Destination:
                     part.check()
                 start = pieces[-1][1] if pieces else 0
                 pieces.append((start, start + part.size, part.read))
+            tail = content_of(stored["t"]) if "t" in stored and not stored.get("z") else b""
+            if tail:  # so that no object is needed to know what is in a pack
+                start = size - len(tail)
+                pieces = [(a, min(b, start), read) for a, b, read in pieces if a < start]
+                pieces.append((start, size, lambda at, count: tail[at:at + count]))
             file = Joined(pieces)
-            if ("t" in stored or "ti" in stored) and not stored.get("z"):
-                length, read = self.tail(stored, file)
-                start = size - length
-                pieces = [(a, min(b, start), part) for a, b, part in pieces if a < start]
-                file = Joined(pieces + [(start, size, read)])
         else:
             raise FileNotFoundError(errno.ENOENT, "it is not there", name)
         if limit and size > limit:
             raise Damaged("it is larger than a file of a repository can be")
         if name in self.stored and self.stored[name].get("z"):
-            data = gunzip(file, min(size, TAILS))
+            data = gunzip(file, min(size, RECORD))
             if len(data) != size:
                 raise Damaged("it does not have the size that its record says")
             file = io.BytesIO(data)
         return file
-
-    def tail(self, stored, file):
-        """How many of the last bytes of a pack are apart, and what reads them: no object of the pack is needed to know
-        what is in it."""
-        if "t" in stored:
-            data = content_of(stored["t"])
-            return len(data), lambda at, count: data[at:at + count]
-        name, first, length = stored["ti"]
-
-        def read(at, count):
-            if name not in self.tails:
-                self.tails.clear()  # those of one push are read one after the other
-                try:
-                    if self.stored.get(name, {}).get("s", 0) > TAILS:
-                        note(name, "too long to be used; looking at the packs")
-                        self.tails[name] = b""
-                    else:
-                        with self.open(name, TAILS) as tails:
-                            self.tails[name] = tails.read()
-                except (Damaged,) + BROKEN as error:
-                    problem(name, "%s; looking at the packs" % error)
-                    self.tails[name] = b""
-            data = self.tails[name][first + at:first + at + count]
-            if len(data) == count:
-                return data
-            file.seek(file.size - length + at)
-            return file.read(count)
-
-        return length, read
 
     def verify(self):
         """Checks every record, and every object that is needed."""
@@ -1148,12 +1117,7 @@ def check_parts(name, stored):
         if whole_number(part.get("o", 0)) <= at or at < 0 < part.get("o", 0):
             raise ValueError("the parts of `%s` do not fit together" % name)
         at = part.get("o", 0)
-    length = len(content_of(stored["t"])) if "t" in stored else 0
-    if "ti" in stored:
-        apart, first, length = stored["ti"]
-        if not known_name(apart).startswith("tails/") or whole_number(first) + whole_number(length) > COUNT:
-            raise ValueError("what is apart of `%s` cannot be" % name)
-    if not 0 <= at <= size or length > size or "t" in stored and "ti" in stored:
+    if not 0 <= at <= size or "t" in stored and len(content_of(stored["t"])) > size:
         raise ValueError("the parts of `%s` do not fit together" % name)
 
 

@@ -698,3 +698,25 @@ fn a_wake_up_pushes_and_status_says_what_is_only_here() {
     let status = place.json_at(&day(8), &["status"], 0);
     assert_eq!(remotes(&status)[1]["behind"], 1, "{status}");
 }
+
+#[test]
+fn a_copy_of_a_machine_gets_an_id_of_its_own() {
+    let (place, _) = configured();
+    place.run(&["push"], 0);
+    let machines = |place: &Place| {
+        let found = place.json(&["machines", "plain"]);
+        found["machines"].as_array().unwrap().len()
+    };
+    assert_eq!(machines(&place), 1);
+    place.run(&["remote", "reset"], 2);
+    place.run(&["remote", "reset", "--yes"], 0);
+    let pushed = place.json(&["push"]);
+    assert_eq!(pushed["remotes"][1]["snapshots"], 1, "{pushed}");
+    assert_eq!(machines(&place), 2);
+    // Its own is meant, unless another is named.
+    let url = format!("file://{}", place.path("plain").display());
+    assert!(stdout(&place.run(&["ls", "--from", &url, "latest"], 0)).contains("plain.txt"));
+    let bare = Place::new();
+    let said = stderr(&bare.run(&["ls", "--from", &url, "latest"], 2));
+    assert!(said.contains("choose one with --machine"), "{said}");
+}

@@ -104,3 +104,12 @@ impl RemoteServicesDocument {
         Self { services }
     }
 }
+
+/// `remote reset`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RemoteResetDocument {
+    /// Null if nothing was pushed before.
+    pub(crate) old: Option<String>,
+    pub(crate) machine: String,
+}

@@ -33,8 +33,8 @@ pub(crate) use care::{
 pub(crate) use changed::{FileDocument, GitDocument};
 pub(crate) use config::{ConfigDocument, ConfigExportDocument, ConfigValues};
 pub(crate) use destinations::{
-    RemoteAddDocument, RemoteChangeDocument, RemoteDocument, RemoteServicesDocument,
-    RemoteTestDocument, RemotesDocument,
+    RemoteAddDocument, RemoteChangeDocument, RemoteDocument, RemoteResetDocument,
+    RemoteServicesDocument, RemoteTestDocument, RemotesDocument,
 };
 pub(crate) use explain::ExplainDocument;
 pub(crate) use files::{

@@ -62,6 +62,7 @@ fn schemas() -> Map<String, Value> {
         ("bdr.remote.add/1", of::<RemoteAddDocument>()),
         ("bdr.remote.change/1", of::<RemoteChangeDocument>()),
         ("bdr.remote.list/1", of::<RemotesDocument>()),
+        ("bdr.remote.reset/1", of::<RemoteResetDocument>()),
         ("bdr.remote.services/1", of::<RemoteServicesDocument>()),
         ("bdr.remote.show/1", of::<RemoteDocument>()),
         ("bdr.remote.test/1", of::<RemoteTestDocument>()),

@@ -18,7 +18,7 @@ use crate::app::credentials::{self, Kept};
 use crate::app::documents::RemoteAddDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
-use crate::app::remotes::Far;
+use crate::app::remotes::{Far, key_file};
 use crate::ui::prompt;
 
 /// Add a destination
@@ -189,9 +189,8 @@ fn asked(cx: &Context, remote: &Remote, location: &Location) -> Result<Option<Ke
 /// Makes a key, and keeps its secret half in a file that only this user can read. Returns the file.
 fn make_key(cx: &Context, remote: &mut Remote) -> Result<String, Failure> {
     let generated = Generated::new();
-    let dir = cx.places.config.parent().unwrap_or(Path::new("."));
-    let path = dir.join(format!("{}.key", remote.name));
-    fsutil::create_dir_private(dir)?;
+    let path = key_file(cx, &remote.name);
+    fsutil::create_dir_private(path.parent().unwrap_or(Path::new(".")))?;
     let text = Zeroizing::new(format!(
         "# bdr: opens what is pushed to {}\n# public key: {}\n{}\n",
         remote.name, generated.recipient, *generated.secret

@@ -128,7 +128,7 @@ fn words(far: &Far, report: &CheckReport, level: CheckLevel, lacking: u64) -> St
         ));
     }
     if !report.twins.is_empty() {
-        text.push_str("Two machines push under one id: bdr remote reset NAME, on one of them\n");
+        text.push_str("Two machines push under one id: bdr remote reset, on one of them\n");
     }
     if report.unnamed > 0 {
         text.push_str(&format!(

@@ -24,7 +24,11 @@ const PART_BYTES: u64 = 32 << 20;
 /// pack.
 const INLINE_TAIL: u64 = 4 << 20;
 /// A tail up to this size is in the record, in bytes.
-const SHORT_TAIL: usize = 1024;
+const SHORT_TAIL: usize = 4096;
+/// Of larger objects, in bytes, the record has the beginning.
+const LARGE: u64 = 512 << 10;
+/// A longer header of age is not kept in the record, in bytes.
+const MAX_HEAD: usize = 4096;
 /// How many objects are sent at once.
 const THREADS: usize = 4;
 
@@ -202,6 +206,9 @@ impl Run<'_> {
                 digest: Digest::of(&bytes),
                 bytes: bytes.len() as u64,
                 at,
+                head: (!named && bytes.len() as u64 > LARGE)
+                    .then(|| age_head(&bytes))
+                    .flatten(),
             };
             match self.destination.put_new(&object_name(key), &bytes) {
                 Ok(()) => {}
@@ -256,6 +263,15 @@ impl Run<'_> {
         objects.extend(self.upload(vec![item], report)?);
         Ok(())
     }
+}
+
+/// Returns the header of an encrypted object, with the nonce that follows it
+/// (<https://age-encryption.org/v1>): all that has to be known to decrypt a piece.
+fn age_head(bytes: &[u8]) -> Option<Bytes> {
+    const NONCE: usize = 16;
+    let mac = memchr::memmem::find(bytes.get(..MAX_HEAD.min(bytes.len()))?, b"\n--- ")?;
+    let end = mac + 1 + memchr::memchr(b'\n', &bytes[mac + 1..])? + 1 + NONCE;
+    Some(Bytes(bytes.get(..end)?.to_vec()))
 }
 
 /// Keeps the first error.

@@ -67,7 +67,7 @@ impl Reader<'_> {
                 true => format!("[{title}] is to be encrypted, and has no `recipients`"),
                 false => format!("[{title}] has `recipients`, and is not to be encrypted"),
             };
-            let hint = "bdr remote key add NAME, or encrypt = false without recipients".to_owned();
+            let hint = "add recipients = [\"age1…\"] (bdr remote add makes a key), or encrypt = false without recipients".to_owned();
             return Err(self.error(name.span(), message, Some(hint)));
         }
         if remote.recipients.is_empty()
