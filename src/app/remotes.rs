@@ -298,6 +298,17 @@ fn try_push(
         ledger.forget()?;
         *at = At::default();
     }
+    if !at.encryption.is_empty() && at.encryption != encryption.word() {
+        let was = match &*at.encryption {
+            "none" => "not encrypted",
+            _ => "encrypted",
+        };
+        return Err(Failure::usage(
+            format!("what was pushed to `{}` until now is {was}", remote.name),
+            "set it back (bdr config edit), or start anew beside it: bdr remote reset",
+        ));
+    }
+    encryption.word().clone_into(&mut at.encryption);
     let is_due = at
         .listed
         .is_none_or(|listed| cx.now - listed > LISTED_EVERY);

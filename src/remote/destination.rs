@@ -184,33 +184,61 @@ impl Destination {
         Ok((head, body.to_vec()))
     }
 
+    /// Reads the record of a push; also returns what it is encrypted with.
+    fn read(&self, push: (u64, Id), identities: &Identities) -> Result<(String, Push)> {
+        let (head, body) = self.head(push)?;
+        let name = super::record::file_name(push.0, push.1);
+        // Whoever can write there could add a record in the clear; one that a key opens, only who
+        // knows the public half.
+        if head.encryption == "none" && !identities.is_empty() {
+            return Err(Error::damaged(
+                name,
+                "it is not encrypted, and a key was given: nothing vouches for it",
+            ));
+        }
+        let opened = head.open(&name, &body, identities)?;
+        Ok((head.encryption, opened))
+    }
+
     /// Returns what the destination holds by its records, newest push first read; `None` if nothing
     /// was pushed. Records that are damaged or missing are named.
     ///
     /// # Errors
-    /// The newest record cannot be read, or no identity opens it.
+    /// No record can be read, or no identity opens it.
     pub fn held(&self, identities: &Identities) -> Result<Option<Holdings>> {
         let pushes = self.pushes(0)?;
-        let Some(newest) = pushes.last().copied() else {
-            return Ok(None);
-        };
-        let mut encryption = String::new();
-        let mut read = |push: (u64, Id)| -> Result<Push> {
-            let (head, body) = self.head(push)?;
-            encryption.clone_from(&head.encryption);
-            head.open(&super::record::file_name(push.0, push.1), &body, identities)
-        };
-        let mut chain = vec![read(newest)?];
         let mut problems = Vec::new();
+        // Where the newest record is damaged, what was there before it still is.
+        let mut found = None;
+        for push in pushes.iter().rev() {
+            match self.read(*push, identities) {
+                Ok(read) => {
+                    found = Some(read);
+                    break;
+                }
+                Err(error @ Error::Damaged { .. }) => problems.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        let Some((encryption, first)) = found else {
+            problems.truncate(1);
+            return problems.pop().map_or(Ok(None), Err);
+        };
+        let mut chain = vec![first];
         while let Some(Push {
             since,
             base: Some(base),
             ..
         }) = chain.last()
         {
-            match read((*since, *base)) {
-                Ok(push) => chain.push(push),
+            match self.read((*since, *base), identities) {
+                Ok((word, push)) if word == encryption => chain.push(push),
                 // What only older pushes have is unknown then, and named.
+                Ok((_, push)) => {
+                    let name = push.file_name();
+                    problems.push(Error::damaged(name, "it is not encrypted like the others"));
+                    break;
+                }
                 Err(error @ Error::Damaged { .. }) => {
                     problems.push(error);
                     break;

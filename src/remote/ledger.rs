@@ -118,6 +118,9 @@ pub struct Ledger {
 pub struct At {
     /// Where it was then: another place is another destination.
     pub url: String,
+    /// What it is encrypted with: `age`, or `none`.
+    #[serde(default)]
+    pub encryption: String,
     /// Number and time of the last push.
     pub number: u64,
     pub pushed: Option<DateTime<Utc>>,

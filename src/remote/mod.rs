@@ -120,8 +120,19 @@ pub fn open(
     let held = held.ok_or_else(|| Error::NoRepository {
         location: destination.place().to_owned(),
     })?;
+    let problems: Vec<(String, String)> = held
+        .problems
+        .iter()
+        .map(|problem| match problem {
+            Error::Damaged { name, reason } => (format!("pushes/{name}"), reason.clone()),
+            other => ("pushes".to_owned(), other.to_string()),
+        })
+        .collect();
     let storage = Arc::new(RemoteStorage::new(destination.clone(), identities, held));
     let repo = Repository::open(Arc::clone(&storage) as Arc<dyn Storage>, cache)?;
+    for (name, reason) in problems {
+        repo.note_lost(&name, reason);
+    }
     Ok((repo, storage))
 }
 

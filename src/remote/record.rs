@@ -399,8 +399,9 @@ impl Head {
         let (text, json) = frame::gunzip(name, &packed, MAX_BYTES)?;
         let push = Push::parse(name, &json)?;
         let expected = format!("bdr1 {} push {name}", push.repository);
-        let same = (push.machine, push.number, push.id, push.since, push.base)
-            == (self.machine, self.number, self.id, self.since, self.base);
+        let same = (push.machine, push.number, push.id, push.time)
+            == (self.machine, self.number, self.id, self.time)
+            && (push.since, push.base) == (self.since, self.base);
         let mut named: Vec<(Digest, Digest, u64)> = self.objects.clone();
         let parts = push.objects.values().flat_map(|stored| &stored.parts);
         let mut inside: Vec<_> = parts.map(|p| (p.key, p.digest, p.bytes)).collect();

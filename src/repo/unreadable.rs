@@ -10,6 +10,13 @@ use crate::base::error::{Error, Result};
 use crate::base::id::OperationId;
 
 impl Repository {
+    /// Notes that something of what was to be read cannot be, so that no answer passes for whole.
+    pub(crate) fn note_lost(&self, name: &str, reason: String) {
+        if let Ok(mut unreadable) = self.unreadable.lock() {
+            unreadable.insert(name.to_owned(), reason);
+        }
+    }
+
     /// Reads a snapshot record from a listing; `None` if another process removed it since.
     ///
     /// # Errors

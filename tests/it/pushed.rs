@@ -720,3 +720,75 @@ fn a_copy_of_a_machine_gets_an_id_of_its_own() {
     let said = stderr(&bare.run(&["ls", "--from", &url, "latest"], 2));
     assert!(said.contains("choose one with --machine"), "{said}");
 }
+
+#[test]
+fn a_record_that_somebody_planted_is_named_and_not_followed() {
+    let place = Place::new();
+    let repo = worked(&place);
+    let far = Far::new(Manners::IgnoresConditions, true);
+    far.push(&place, &repo).unwrap();
+    let plain = Far::over(&MemoryStore::new(Manners::Strict), None);
+    let saved = tempfile::tempdir().unwrap();
+    copy_tree(&place.path("remotes"), saved.path());
+    // The same machine, in the clear, with a later number.
+    let ledger = place.path("remotes/far");
+    std::fs::remove_dir_all(&ledger).unwrap();
+    plain.push(&place, &repo).unwrap();
+    place.write("later", b"planted");
+    place.backup_with(&repo, &later(900));
+    plain.push(&place, &repo).unwrap();
+    for key in plain.store.keys() {
+        if key.contains("/pushes/0000000002-") || key.contains("/objects/") {
+            far.store
+                .change(&key, Some(plain.store.get(&key, None).unwrap()));
+        }
+    }
+    std::fs::remove_dir_all(&ledger).unwrap();
+    copy_tree(&saved.path().join("far"), &ledger);
+    let (there, _bare) = far.read(&place);
+    assert_eq!(there.snapshots().unwrap().len(), 5);
+    let named: Vec<_> = there.unreadable().into_iter().collect();
+    assert!(
+        named.iter().any(|(_, why)| why.contains("not encrypted")),
+        "{named:?}"
+    );
+    // Nor does a damaged newest record take away what was there before it.
+    let far = Far::new(Manners::IgnoresConditions, true);
+    std::fs::remove_dir_all(&ledger).unwrap();
+    far.push(&place, &repo).unwrap();
+    place.write("later", b"more");
+    place.backup_with(&repo, &later(960));
+    far.push(&place, &repo).unwrap();
+    let newest = far
+        .store
+        .keys()
+        .into_iter()
+        .filter(|key| key.contains("/pushes/"))
+        .max()
+        .unwrap();
+    far.store.change(&newest, Some(b"{}".to_vec()));
+    let (there, _bare) = far.read(&place);
+    assert_eq!(there.snapshots().unwrap().len(), 6);
+    assert!(there.unreadable().into_iter().next().is_some());
+}
+
+#[test]
+fn a_destination_is_not_half_encrypted() {
+    let (place, key) = configured();
+    place.run(&["push"], 0);
+    let file = place.path("bdr/config.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let url = format!("url = \"file://{}\"", place.path("plain").display());
+    let changed = text.replace(
+        &url,
+        &format!("{url}\nrecipients = [\"{}\"]", key.recipient),
+    );
+    std::fs::write(&file, changed).unwrap();
+    let said = stderr(&place.run(&["push", "plain"], 2));
+    assert!(
+        said.contains("not encrypted") && said.contains("bdr remote reset"),
+        "{said}"
+    );
+    place.run(&["remote", "reset", "--yes"], 0);
+    place.run(&["push", "plain"], 0);
+}
