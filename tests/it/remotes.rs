@@ -227,6 +227,48 @@ fn a_policy_is_printed_where_one_is_known() {
     assert!(stderr(&none).contains("snapshots"), "{}", stderr(&none));
 }
 
+/// A store refuses what is dated wrongly; that is no matter of credentials.
+#[cfg(feature = "remote")]
+#[test]
+fn a_clock_that_is_an_hour_off_is_named() {
+    let Some(server) = crate::stores::server("s3", "clock") else {
+        return;
+    };
+    if std::process::Command::new("faketime")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        println!("SKIPPED: a clock that is wrong (no faketime)");
+        return;
+    }
+    let place = place();
+    for offset in ["-1h", "+1h"] {
+        let like = place.bdr(&["remote", "add", "far", &server.url, "--no-encryption"]);
+        let mut command = std::process::Command::new("faketime");
+        command
+            .args(["-f", offset])
+            .arg(like.get_program())
+            .args(like.get_args());
+        command.envs(
+            like.get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+        for (field, value) in &server.fields {
+            let field = field.to_ascii_uppercase().replace('-', "_");
+            command.env(format!("BDR_REMOTE_FAR_{field}"), value);
+        }
+        let output = command.output().unwrap();
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains("RequestTimeTooSkewed") && said.contains("set this machine's clock"),
+            "{said}"
+        );
+        assert!(!said.contains("&#"), "{said}");
+    }
+}
+
 /// The whole way, over each kind of network: add, push, the machine is gone, clone, restore.
 #[cfg(feature = "remote")]
 #[test]

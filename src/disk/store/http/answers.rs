@@ -97,6 +97,8 @@ pub(in crate::disk::store) fn unescape(text: &str) -> String {
         ("&gt;", ">"),
         ("&quot;", "\""),
         ("&apos;", "'"),
+        ("&#39;", "'"),
+        ("&#34;", "\""),
         ("&amp;", "&"),
     ]
     .iter()
