@@ -334,6 +334,15 @@ fn try_push(
     Ok(report)
 }
 
+/// Returns the names of the destinations to which something of a repository was pushed.
+pub(crate) fn pushed_to(cx: &Context, repository: Id) -> Vec<String> {
+    let dir = directory(cx, repository);
+    let was_pushed =
+        |remote: &&Remote| At::read(&dir.join(&remote.name)).is_some_and(|at| at.number > 0);
+    let pushed = cx.config.remotes.iter().filter(was_pushed);
+    pushed.map(|remote| remote.name.clone()).collect()
+}
+
 /// Pushes to the destinations that are served by themselves. What fails is remembered, shown by
 /// `bdr status`, and told when it lasts: a disk that is not plugged in is no news every hour.
 pub(crate) fn push_automatically(cx: &Context) {

@@ -18,6 +18,7 @@ use crate::app::context::Context;
 use crate::app::documents::{AllowDocument, RescanDocument, WhyDocument, WhyFinding};
 use crate::app::error::Failure;
 use crate::app::exit;
+use crate::app::remotes;
 use crate::ui::{self, plural, prompt};
 
 /// See why something is sealed, allow it, or rescan old snapshots
@@ -258,8 +259,13 @@ fn look_again(cx: &Context, purge: bool, yes: bool) -> Result<u8, Failure> {
     } else {
         exit::OK
     };
+    // What was found stands there as well, and is not removed from there.
+    let pushed_to = match report.exposed.is_empty() {
+        true => Vec::new(),
+        false => remotes::pushed_to(cx, repo.id()),
+    };
     if cx.ui.json {
-        let data = RescanDocument::new(&report, purge);
+        let data = RescanDocument::new(&report, purge, &pushed_to);
         cx.ui.document("privacy-rescan", code, &data)?;
         return Ok(code);
     }
@@ -295,6 +301,12 @@ fn look_again(cx: &Context, purge: bool, yes: bool) -> Result<u8, Failure> {
             }
             true => format!("{n} sealed for nothing stored in the clear.\n"),
         });
+    }
+    if !pushed_to.is_empty() {
+        text.push_str(&format!(
+            "What was pushed until now still has it, for whoever has the key: {}. To start anew: bdr remote reset, bdr push, then delete the old bdr1/<machine> there\n",
+            pushed_to.join(", ")
+        ));
     }
     if report.skipped > 0 {
         text.push_str(&format!(

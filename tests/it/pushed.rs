@@ -792,3 +792,23 @@ fn a_destination_is_not_half_encrypted() {
     place.run(&["remote", "reset", "--yes"], 0);
     place.run(&["push", "plain"], 0);
 }
+
+#[test]
+fn a_purge_says_where_else_it_stands() {
+    let (place, _) = configured();
+    place.run(&["push", "plain"], 0);
+    // Stored in the clear while it was allowed.
+    place.write(".env", b"DATABASE_PASSWORD=kX7pQz92LmWv4TnB8sYc\n");
+    let file = place.tree().join(".env").display().to_string();
+    place.run(&["privacy", "allow", &file, "--reason", "a test"], 0);
+    place.run(&["backup"], 0);
+    place.run(&["privacy", "revoke", &file], 0);
+    let said = stdout(&place.run(&["privacy", "rescan", "--purge", "--yes"], 0));
+    match said.contains("Nothing to seal") {
+        true => panic!("the value was not in the clear: {said}"),
+        false => assert!(
+            said.contains("still has it") && said.contains("plain"),
+            "{said}"
+        ),
+    }
+}

@@ -197,6 +197,8 @@ pub(crate) struct RescanDocument {
     rewritten: u64,
     removed_packs: u64,
     operations: u64,
+    /// Destinations where what was found stands as well.
+    pushed_to: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -208,7 +210,7 @@ struct ExposedDocument {
 }
 
 impl RescanDocument {
-    pub(crate) fn new(report: &RescanReport, purged: bool) -> Self {
+    pub(crate) fn new(report: &RescanReport, purged: bool, pushed_to: &[String]) -> Self {
         let exposed = |exposed: &Exposed| ExposedDocument {
             path: exposed.path.clone(),
             snapshots: exposed.snapshots,
@@ -223,6 +225,7 @@ impl RescanDocument {
             rewritten: report.rewritten,
             removed_packs: report.removed_packs,
             operations: report.operations,
+            pushed_to: pushed_to.to_vec(),
         }
     }
 }
