@@ -59,13 +59,14 @@ if (-not $env:CARGO_TARGET_DIR) {
 Write-Output "building bdr in $env:CARGO_TARGET_DIR (the first time takes some minutes)"
 Push-Location -LiteralPath $PSScriptRoot
 try {
-    & cargo build --release --locked --bin bdr
+    $features = if ($env:BDR_FEATURES) { @('--features', $env:BDR_FEATURES) } else { @() }
+    & cargo build --release --locked --bin bdr @features
     $status = $LASTEXITCODE
 } finally {
     Pop-Location
 }
 if ($status -ne 0) {
-    Stop-Install 'the build failed; the lines above say why. Needed: Rust 1.89 or newer, and a C compiler.' @(
+    Stop-Install 'the build failed; the lines above say why. Needed: Rust 1.91 or newer, and a C compiler.' @(
         'rustup update', 'winget install Microsoft.VisualStudio.2022.BuildTools')
 }
 $built = $env:CARGO_TARGET_DIR

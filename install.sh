@@ -10,6 +10,9 @@ usage: sh install.sh [--demo] [--prefix DIR] [--uninstall]
   --prefix DIR   install DIR/bin/bdr  [default: $BDR_INSTALL_DIR/bdr, else ~/.local/bin/bdr]
   --uninstall    remove the installed program; backups and settings stay
   --help         print this
+
+BDR_FEATURES=remote builds it with all kinds of destinations (S3, Google, Azure, Backblaze, Dropbox); without it there are
+directories, SFTP and WebDAV.
 TEXT
 }
 say() { printf '%s\n' "$*"; }
@@ -72,7 +75,7 @@ command -v cc >/dev/null 2>&1 || command -v gcc >/dev/null 2>&1 || command -v cl
 
 . tests/target-dir.sh
 say "building bdr in $CARGO_TARGET_DIR (the first time takes some minutes)"
-cargo build --release --locked --bin bdr || die "the build failed; the lines above say why. Needed: Rust 1.89 or newer (rustup update)"
+cargo build --release --locked --bin bdr ${BDR_FEATURES:+--features "$BDR_FEATURES"} || die "the build failed; the lines above say why. Needed: Rust 1.91 or newer (rustup update)"
 # A target set in cargo's configuration moves the output one directory down.
 built=$CARGO_TARGET_DIR/${CARGO_BUILD_TARGET:+$CARGO_BUILD_TARGET/}release/bdr
 [ -x "$built" ] || die "the build left no $built"
