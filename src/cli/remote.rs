@@ -21,7 +21,7 @@ mod add;
 mod reset;
 mod test;
 
-/// Manage the places outside of this machine that backups are pushed to
+/// Manage the places that backups are pushed to
 ///
 /// A repository on the disk that it protects against is half a backup. A destination gets a copy of everything, encrypted before
 /// it leaves this machine unless you say otherwise. Credentials are asked for, or read from variables; they are never in the
