@@ -523,11 +523,11 @@ pub fn is_secret_attribute(name: &[u8], value: &[u8]) -> bool {
     !found.is_empty()
 }
 
-/// Returns true if a file's name says that it contains settings or keys: such a file is examined
-/// before anything else happens to it.
+/// Returns true if a file's name says that it contains settings, keys or a table, whose columns say
+/// what is in them: such a file is examined, by its name, before anything else happens to it.
 pub fn is_sensitive_name(path: &[u8]) -> bool {
     let name = name_of(path);
-    structure::format_of(name).is_some() || class::is_container(path)
+    structure::format_of(name).is_some() || class::is_container(path) || phi::is_table(name)
 }
 
 /// Replaces secrets in the words of a command. Returns true if there were any.

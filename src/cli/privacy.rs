@@ -231,22 +231,26 @@ fn allow(cx: &Context, what: &str, reason: Option<&str>) -> Result<u8, Failure> 
     Ok(exit::OK)
 }
 
+/// Asks whether snapshots may be rewritten.
+fn may_purge(cx: &Context) -> Result<bool, Failure> {
+    if !cx.ui.can_ask {
+        return Err(Failure::usage(
+            "this would rewrite snapshots, and there is no terminal to ask on",
+            "bdr privacy rescan shows what would change; add --yes to do it",
+        ));
+    }
+    let question = "Seal what is found in every snapshot, and delete the unsealed copies?";
+    let may = prompt::confirm(question, false)?;
+    if !may {
+        cx.ui.warn("Nothing was changed.");
+    }
+    Ok(may)
+}
+
 fn look_again(cx: &Context, purge: bool, yes: bool) -> Result<u8, Failure> {
     let repo = cx.repository()?;
-    if purge && !yes {
-        if !cx.ui.can_ask {
-            return Err(Failure::usage(
-                "this would rewrite snapshots, and there is no terminal to ask on",
-                "bdr privacy rescan shows what would change; add --yes to do it",
-            ));
-        }
-        if !prompt::confirm(
-            "Seal what is found in every snapshot, and delete the unsealed copies?",
-            false,
-        )? {
-            cx.ui.warn("Nothing was changed.");
-            return Ok(exit::PARTIAL);
-        }
+    if purge && !yes && !may_purge(cx)? {
+        return Ok(exit::PARTIAL);
     }
     if purge {
         cx.launch_lifeboat(repo.location());

@@ -189,7 +189,8 @@ pub(super) fn scan(name: &[u8], text: &[u8], strict: bool, found: &mut Vec<Findi
     }
 }
 
-fn is_table(name: &[u8]) -> bool {
+/// Returns true for the name of a table whose first line says what its columns are.
+pub(super) fn is_table(name: &[u8]) -> bool {
     let lower = name.to_ascii_lowercase();
     lower.ends_with(b".csv") || lower.ends_with(b".tsv")
 }

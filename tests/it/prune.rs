@@ -478,21 +478,21 @@ fn a_budget_takes_guards_first_and_never_what_has_to_stay() {
     let (none, budget) = going(10_000_000);
     assert!(none.is_empty() && !budget.unwrap().is_tight());
     let used = budget.unwrap().used;
-    let (guards, budget) = going(used * 9 / 10);
+    let (guards, budget) = going(used * 89 / 100);
     assert!(
         !guards.is_empty() && guards.iter().all(|t| *t == Trigger::Guard),
         "{guards:?}"
     );
     assert!(budget.unwrap().is_tight() && !budget.unwrap().unreachable);
-    let (more, _) = going(used * 8 / 10);
+    let (more, _) = going(used * 84 / 100);
     assert!(more.contains(&Trigger::Backup), "{more:?}");
     // Less than the newest and the last full take: then it would only cost history.
     let (none, budget) = going(1000);
     assert!(none.is_empty() && budget.unwrap().unreachable);
-    let options = at_once(policy(used * 8 / 10), work.time(15, 2));
+    let options = at_once(policy(used * 84 / 100), work.time(15, 2));
     run(&repo, &options).unwrap();
     let left = bdr::care::prune::used_bytes(&repo).unwrap();
-    assert!(left <= used * 8 / 10, "{left}");
+    assert!(left <= used * 84 / 100, "{left}");
     work.check(&repo, "within the budget");
 }
 

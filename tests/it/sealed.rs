@@ -450,7 +450,7 @@ fn what_is_not_found_is_listed() {
             zip("b.zip", &zip("c.zip", &zip("t.txt", token(c).as_bytes()))),
         ),
         (
-            "values in databases that have no form of their own",
+            "in other databases everything that has no form of its own",
             "app.db",
             [b"SQLite format 3\0\0\0session", word.as_bytes(), b"\0"].concat(),
         ),
