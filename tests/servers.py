@@ -109,21 +109,28 @@ def seaweed(tools, scratch):
               "actions": ["Read", "List"]}
     with open(f"{place}/s3.json", "w") as out:
         json.dump({"identities": [full, reader]}, out)
-    ports = [port() for _ in range(8)]
-    master, volume, filer, s3_port, *grpc = ports
-    process = start([
-        weed, "server", f"-dir={place}", "-s3", f"-s3.config={place}/s3.json", f"-s3.port={s3_port}",
-        "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.volumeSizeLimitMB=64", "-volume.max=0",
-        f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}",
-        f"-master.port.grpc={grpc[0]}", f"-volume.port.grpc={grpc[1]}", f"-filer.port.grpc={grpc[2]}",
-        f"-s3.port.grpc={grpc[3]}"], f"{scratch}/seaweed.log")
-    endpoint = f"http://127.0.0.1:{s3_port}"
+    # Its eight ports are free when they are chosen, and may not be a moment later.
+    for attempt in range(3):
+        ports = [port() for _ in range(8)]
+        master, volume, filer, s3_port, *grpc = ports
+        store = f"{place}/{attempt}"
+        os.makedirs(store)
+        process = start([
+            weed, "server", f"-dir={store}", "-s3", f"-s3.config={place}/s3.json", f"-s3.port={s3_port}",
+            "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.volumeSizeLimitMB=64", "-volume.max=0",
+            f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}",
+            f"-master.port.grpc={grpc[0]}", f"-volume.port.grpc={grpc[1]}", f"-filer.port.grpc={grpc[2]}",
+            f"-s3.port.grpc={grpc[3]}"], f"{scratch}/seaweed-{attempt}.log")
+        endpoint = f"http://127.0.0.1:{s3_port}"
 
-    def is_ready():
-        return (s3(endpoint, "PUT", "/first") in (200, 409)
-                and s3(endpoint, "PUT", "/first/probe", b"x") == 200)
+        def is_ready():
+            return (s3(endpoint, "PUT", "/first") in (200, 409)
+                    and s3(endpoint, "PUT", "/first/probe", b"x") == 200)
 
-    if not wait(process, is_ready, 60):
+        if wait(process, is_ready, 30):
+            break
+        process.kill()
+    else:
         return skip("S3 (weed does not start)")
     s3(endpoint, "PUT", "/plain")
     # Locked by default: nothing that is written can be removed for a day.
