@@ -25,7 +25,7 @@ mod words;
 
 /// Undo what an operation changed
 ///
-/// Without OP: the last operation here that can be undone. Only what the operation changed is reversed. A path that has changed
+/// Without OP: the last operation here that can be undone, with what it left running. Only what the operation changed is reversed. A path that has changed
 /// again since is a conflict: bdr keeps your version and writes the old one beside it. An undo can be undone too, with `bdr
 /// redo`.
 #[derive(Debug, Args)]
@@ -136,6 +136,12 @@ pub(crate) fn undo(cx: &Context, args: &UndoArgs) -> Result<u8, Failure> {
             repo.check_log(chosen.as_ref().ok().map(|o| o.begin.id))?;
             let chosen = chosen.map_err(|error| instead(error, &operations))?;
             check_words(cx, &repo, &operations, chosen, &args.words)?;
+            let whole = undo::whole_command(&operations, chosen);
+            if let (Some(id), true) = (whole, args.words.is_empty()) {
+                let flags = (args.force, args.all);
+                let range = Range::Plain(id);
+                return several(cx, range, &args.how, flags, &repo, &operations);
+            }
             (chosen, &args.words[..])
         }
     };

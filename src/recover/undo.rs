@@ -50,7 +50,9 @@ mod repositories;
 mod together;
 mod uncaptured;
 
-pub use choose::{Here, choose, choose_redo, effective, newest_first, of_session};
+pub use choose::{
+    Here, choose, choose_redo, effective, newest_first, of_last, of_session, whole_command,
+};
 pub use together::{Together, together};
 
 /// What to undo, and how.

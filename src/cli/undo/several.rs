@@ -29,6 +29,8 @@ pub(super) enum Range<'a> {
     Since(&'a str),
     /// Those of a session, wherever they were.
     Session(OperationId),
+    /// The last command here, and what it left running, without being named.
+    Plain(OperationId),
 }
 
 /// More operations than these are not listed one by one.
@@ -51,21 +53,29 @@ pub(super) fn several(
     let workspace = cx.workspace();
     let here = Here::new(repo, &workspace);
     let chosen: Vec<&Operation> = match range {
-        Range::Session(id) => undo::of_session(operations, id).collect(),
-        Range::Last(most) => undo::newest_first(operations, &here)
-            .take(usize::from(most))
-            .collect(),
+        Range::Session(id) | Range::Plain(id) => undo::of_session(operations, id).collect(),
+        Range::Last(most) => undo::of_last(operations, &here, usize::from(most)),
         Range::Since(_) => undo::newest_first(operations, &here)
             .filter(|operation| since.is_none_or(|since| operation.begin.time >= since))
             .collect(),
     };
-    if !matches!(range, Range::Session(_)) {
+    if !matches!(range, Range::Session(_) | Range::Plain(_)) {
         log::check_under_way(repo, &workspace, chosen.first().map(|o| o.begin.id))?;
     }
     repo.check_log(chosen.last().map(|o| o.begin.id))?;
     if chosen.is_empty() {
         return Err(Error::NothingTo { verb: "undo" }.into());
     }
+    let plain = matches!(range, Range::Plain(_));
+    let in_doubt = chosen.iter().any(|operation| {
+        let is_here = operation.begin.cwd.as_path().starts_with(&workspace);
+        is_old(cx, operation) || is_set_up(operation) || plain && !is_here
+    });
+    // Without its name, `--yes` is no word for what is no longer on the user's screen.
+    let how = &How {
+        yes: how.yes && !(plain && in_doubt),
+        ..*how
+    };
     let done = Reversal {
         words: &[],
         how,
@@ -80,6 +90,7 @@ pub(super) fn several(
             range,
             operations,
             chosen: &chosen,
+            in_doubt,
         };
         return undo_at_once(cx, repo, &all, (&one, plan), &done);
     }
@@ -96,7 +107,7 @@ pub(super) fn several(
             return Ok(code);
         }
     }
-    if !agreed(cx, &chosen, how)? {
+    if !agreed(cx, &chosen, in_doubt, how)? {
         return Ok(exit::OK);
     }
     for operation in chosen {
@@ -131,9 +142,8 @@ fn only_shown(
 }
 
 /// Asks, if a period may contain more operations than the user remembers.
-fn agreed(cx: &Context, chosen: &[&Operation], how: &How) -> Result<bool, Failure> {
-    let in_doubt = |operation: &&Operation| is_old(cx, operation) || is_set_up(operation);
-    if how.yes || !chosen.iter().any(in_doubt) {
+fn agreed(cx: &Context, chosen: &[&Operation], in_doubt: bool, how: &How) -> Result<bool, Failure> {
+    if how.yes || !in_doubt {
         return Ok(true);
     }
     let operations = plural(chosen.len() as u64, "operation");
@@ -166,6 +176,8 @@ struct All<'a> {
     range: Range<'a>,
     operations: &'a [Operation],
     chosen: &'a [&'a Operation],
+    /// The user may not remember all of them, or mean others.
+    in_doubt: bool,
 }
 
 /// Undoes several operations with one plan.
@@ -211,7 +223,7 @@ fn undo_at_once(
             }
         }
     }
-    if !agreed(cx, all.chosen, how)? {
+    if !agreed(cx, all.chosen, all.in_doubt, how)? {
         return Ok(exit::OK);
     }
     let options = done.options(cx, repo);
@@ -235,7 +247,7 @@ fn command(range: Range<'_>, done: &Reversal<'_>) -> String {
                 crate::app::guard::shell_words(&[since.into()])
             )
         }
-        Range::Session(id) => id.prefix(&[]),
+        Range::Session(id) | Range::Plain(id) => id.prefix(&[]),
     };
     let mut command = format!("bdr undo {which}");
     for (given, flag) in [(done.force, " --force"), (done.all, " --all")] {

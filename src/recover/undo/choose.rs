@@ -1,6 +1,7 @@
 //! Chooses the operation to undo if nobody named one: the newest that can be undone.
 
 use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use crate::base::error::{Error, Result};
@@ -32,10 +33,37 @@ impl<'a> Here<'a> {
     }
 }
 
+/// Returns for each operation, in order, the place in the log of the command that it belongs to. What
+/// a captured command left running is recorded later, maybe after other commands, and is still its
+/// work; a command in a session is one of its own.
+fn places(operations: &[Operation]) -> Vec<usize> {
+    let at: HashMap<OperationId, usize> = (0..operations.len())
+        .map(|at| (operations[at].begin.id, at))
+        .collect();
+    let command = |own: usize| {
+        let left_by = at.get(&operations[own].begin.session?)?;
+        (!operations[*left_by].is_session()).then_some(*left_by)
+    };
+    (0..operations.len())
+        .map(|own| command(own).unwrap_or(own))
+        .collect()
+}
+
+/// Returns the operations with the place of their command, by command, newest first.
+fn by_command(operations: &[Operation]) -> impl Iterator<Item = (usize, &Operation)> {
+    let places = places(operations);
+    let mut order: Vec<usize> = (0..operations.len()).collect();
+    order.sort_by_key(|at| std::cmp::Reverse((places[*at], *at)));
+    order
+        .into_iter()
+        .map(move |at| (places[at], &operations[at]))
+}
+
 /// Returns the operation that a plain `bdr undo` reverses: the newest that can be undone, if
-/// possible of this workspace. With `all`, operations count that changed only places which they
-/// neither named nor ran in. An operation that another machine recorded must be named, because
-/// anybody who can write to the repository may have forged it.
+/// possible of this workspace. What a command left running counts as of the time of the command
+/// ([`whole_command`]). With `all`, operations count that changed only places which they neither
+/// named nor ran in. An operation that another machine recorded must be named, because anybody who
+/// can write to the repository may have forged it.
 ///
 /// # Errors
 /// There is none.
@@ -48,9 +76,8 @@ pub fn choose<'a>(
     let changed = |o: &Operation| o.is_undoable() || all && o.saw_changes_elsewhere();
     let can_be = |o: &&Operation| changed(o) && o.is_ours && o.begin.kind != OperationKind::Undo;
     let newest = |near: bool| {
-        operations
-            .iter()
-            .rev()
+        by_command(operations)
+            .map(|(_, operation)| operation)
             .filter(can_be)
             .find(|o| !near || here.has(o))
     };
@@ -59,20 +86,51 @@ pub fn choose<'a>(
         .ok_or(Error::NothingTo { verb: "undo" })
 }
 
+/// Returns the id of the command that left running what did `operation`, or of `operation` itself, if
+/// more than that one can be undone of that command ([`of_session`]).
+pub fn whole_command(operations: &[Operation], operation: &Operation) -> Option<OperationId> {
+    let own = operations
+        .iter()
+        .position(|o| o.begin.id == operation.begin.id)?;
+    let command = operations[places(operations)[own]].begin.id;
+    let is_session = operation.is_session();
+    (!is_session && of_session(operations, command).nth(1).is_some()).then_some(command)
+}
+
 /// Returns the operations of this workspace that can be undone, newest first.
 pub fn newest_first<'a>(
     operations: &'a [Operation],
     here: &Here<'_>,
 ) -> impl Iterator<Item = &'a Operation> {
-    operations.iter().rev().filter(move |operation| {
-        operation.is_undoable()
-            && operation.is_ours
-            && !matches!(
-                operation.begin.kind,
-                OperationKind::Undo | OperationKind::Redo
-            )
-            && here.has(operation)
-    })
+    let own = operations.iter().rev();
+    own.filter(move |operation| is_step_back(operation) && here.has(operation))
+}
+
+/// Returns the operations that can be undone of the newest commands of this workspace, newest first.
+pub fn of_last<'a>(
+    operations: &'a [Operation],
+    here: &Here<'_>,
+    commands: usize,
+) -> Vec<&'a Operation> {
+    let (mut last, mut chosen) = (HashSet::new(), HashSet::new());
+    let candidates = by_command(operations).filter(|(_, operation)| is_step_back(operation));
+    for (place, operation) in candidates.filter(|(_, operation)| here.has(operation)) {
+        if !last.contains(&place) && last.len() == commands {
+            break;
+        }
+        last.insert(place);
+        chosen.insert(operation.begin.id);
+    }
+    let own = operations.iter().rev();
+    own.filter(|o| chosen.contains(&o.begin.id)).collect()
+}
+
+/// Returns true if undoing it is a step back: it is neither an undo nor a redo.
+fn is_step_back(operation: &Operation) -> bool {
+    let kind = operation.begin.kind;
+    operation.is_undoable()
+        && operation.is_ours
+        && !matches!(kind, OperationKind::Undo | OperationKind::Redo)
 }
 
 /// Returns the operations of a session that can be undone, newest first; or a command that was

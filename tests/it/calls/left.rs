@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -118,7 +119,7 @@ fn what_a_command_leaves_running_is_undone_by_itself_and_with_it() {
         assert_eq!(all[0]["session"], all[1]["id"]);
         assert_eq!(all[0]["argv"], all[1]["argv"]);
         if !whole {
-            place.run(&["undo", "--yes"], 0);
+            place.run(&["undo", id(&all[0]), "--yes"], 0);
             assert_all_same(&between, &pictures(&place), "what it did later");
         }
         place.run(&["undo", &told, "--yes"], 0);
@@ -128,6 +129,36 @@ fn what_a_command_leaves_running_is_undone_by_itself_and_with_it() {
         place.run(&["undo", "--yes"], 0);
         assert_all_same(&before, &pictures(&place), "once more");
         place.run(&["verify"], 0);
+    }
+}
+
+#[test]
+fn a_plain_undo_takes_a_command_with_what_it_left_running_and_newer_commands_first() {
+    for undo in [&["undo", "--yes"][..], &["undo", "--last", "1", "--yes"]] {
+        let place = world();
+        if !usable(&place) {
+            return;
+        }
+        let before = pictures(&place);
+        let mut server = Server::new(&place);
+        captured(&place, &format!("rm d/b; {}", server.start));
+        server.run("rm a; echo late > late");
+        // Whoever looks has it recorded.
+        assert_eq!(operations(&place).len(), 2);
+        captured(&place, "echo own > own");
+        // Done after the newer command, and still the work of the older one.
+        server.run("chmod 600 mode");
+        assert_eq!(operations(&place).len(), 4);
+        place.run(undo, 0);
+        assert!(!place.tree().join("own").exists(), "{undo:?}");
+        assert!(!place.tree().join("a").exists(), "{undo:?}");
+        place.run(undo, 0);
+        assert_all_same(&before, &pictures(&place), "the older one");
+        place.run(&["redo", "--yes"], 0);
+        let mode = std::fs::metadata(place.tree().join("mode")).unwrap();
+        assert_eq!(mode.permissions().mode() & 0o777, 0o600);
+        place.run(undo, 0);
+        assert_all_same(&before, &pictures(&place), "once more");
     }
 }
 
