@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Conduct, StoreError, Trouble};
+use super::{Conduct, StoreError, StoreResult, Trouble};
 
 /// What went wrong with one attempt.
 #[derive(Debug, Clone)]
@@ -18,6 +18,24 @@ pub(super) struct Failed {
     pub(super) status: Option<u16>,
     /// An attempt before may have been carried out without an answer.
     pub(super) is_unclear: bool,
+}
+
+/// Returns what came of writing an object. If there is one of that name, an attempt before may have
+/// arrived, although nobody said so: then what is there decides.
+pub(super) fn arrived(
+    put: Result<(), Failed>,
+    bytes: &[u8],
+    get: impl FnOnce() -> StoreResult<Vec<u8>>,
+) -> StoreResult<()> {
+    match put {
+        Err(failed) if failed.error.trouble == Trouble::Exists && failed.is_unclear => {
+            match get() {
+                Ok(there) if there == bytes => Ok(()),
+                _ => Err(failed.error),
+            }
+        }
+        put => put.map_err(|failed| failed.error),
+    }
 }
 
 impl Failed {

@@ -340,16 +340,8 @@ impl Store for Remote {
                 "this service has no condition \"only if there is none\"",
             ));
         }
-        match self.put_once(key, bytes, how) {
-            // An attempt before may have arrived, although nobody said so.
-            Err(failed) if failed.error.trouble == Trouble::Exists && failed.is_unclear => {
-                match self.get(key, None) {
-                    Ok(there) if there == bytes => Ok(()),
-                    _ => Err(failed.error),
-                }
-            }
-            put => put.map_err(|failed| failed.error),
-        }
+        let put = self.put_once(key, bytes, how);
+        attempts::arrived(put, bytes, || self.get(key, None))
     }
 
     fn get(&self, key: &str, range: Option<Range<u64>>) -> StoreResult<Vec<u8>> {

@@ -219,16 +219,8 @@ impl Store for Sftp {
 
     fn put(&self, key: &str, bytes: &[u8], how: Write) -> StoreResult<()> {
         key::check(key)?;
-        match self.tell(&|session| self.put_once(session, key, bytes, how)) {
-            // An attempt before may have arrived, although nobody said so.
-            Err(failed) if failed.error.trouble == Trouble::Exists && failed.is_unclear => {
-                match self.get(key, None) {
-                    Ok(there) if there == bytes => Ok(()),
-                    _ => Err(failed.error),
-                }
-            }
-            put => put.map_err(|failed| failed.error),
-        }
+        let put = self.tell(&|session| self.put_once(session, key, bytes, how));
+        attempts::arrived(put, bytes, || self.get(key, None))
     }
 
     fn get(&self, key: &str, range: Option<Range<u64>>) -> StoreResult<Vec<u8>> {
