@@ -27,6 +27,14 @@ pub(crate) fn title(operation: &Operation, ids: &[Id]) -> String {
             };
             format!("{} {target}{more}", begin.kind.word())
         }
+        (OperationKind::Sync, _) => match &begin.sync {
+            Some(sync) => format!(
+                "sync {} with {}",
+                sync.source,
+                bdr::base::path::show(sync.host.as_ref())
+            ),
+            None => "sync".to_owned(),
+        },
         (OperationKind::Restore, _) => match &begin.restore {
             Some(journal) => format!("restore from {}", journal.snapshot.prefix(ids)),
             None => "restore".to_owned(),

@@ -27,6 +27,7 @@ pub(crate) mod refs;
 pub(crate) mod remotes;
 pub(crate) mod schedule;
 pub(crate) mod status;
+pub(crate) mod sync;
 pub(crate) mod tick;
 pub(crate) mod time;
 pub(crate) mod verify;

@@ -16,7 +16,7 @@ const GROUPS: [(&str, &[&str]); 7] = [
     ),
     (
         "Elsewhere",
-        &["remote", "push", "pull", "clone", "machines"],
+        &["remote", "push", "pull", "clone", "machines", "sync"],
     ),
     (
         "Look after it",

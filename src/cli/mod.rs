@@ -46,6 +46,7 @@ mod shell;
 mod show;
 mod sources;
 pub(crate) mod status;
+mod sync;
 pub(crate) mod tick;
 mod undo;
 mod uninstall;
@@ -140,6 +141,7 @@ pub(crate) enum Command {
     Pull(clone::PullArgs),
     Clone(clone::CloneArgs),
     Machines(push::MachinesArgs),
+    Sync(sync::SyncArgs),
     Remote(remote::RemoteArgs),
     Prune(prune::PruneArgs),
     Tag(mark::TagArgs),
@@ -277,6 +279,7 @@ fn run(cx: &Context, command: &Command) -> Result<u8, Failure> {
         Command::Pull(args) => clone::pull(cx, args),
         Command::Clone(args) => clone::clone(cx, args),
         Command::Machines(args) => push::list_machines(cx, args),
+        Command::Sync(args) => sync::run(cx, args),
         Command::Remote(args) => remote::run(cx, args),
         Command::Prune(args) => prune::prune(cx, args),
         Command::Tag(args) => mark::tag(cx, args),

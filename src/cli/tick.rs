@@ -16,6 +16,7 @@ use crate::app::exit;
 use crate::app::jobs;
 use crate::app::notify;
 use crate::app::remotes;
+use crate::app::sync;
 use crate::app::tick::next;
 use crate::ui::when;
 
@@ -104,6 +105,7 @@ pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {
     let due = schedule.due(&memory.pasts, cx.now, &Local);
     if due.is_empty() {
         remotes::push_automatically(cx);
+        sync::automatically(cx);
         // Time alone can make the last backup too old.
         notify::tell(cx);
         return tell(cx, &[]);
@@ -111,6 +113,7 @@ pub(crate) fn run(cx: &Context, args: &TickArgs) -> Result<u8, Failure> {
     bdr::disk::fsutil::lower_priority();
     let (done, code) = run_due(cx, due, &by)?;
     remotes::push_automatically(cx);
+    sync::automatically(cx);
     notify::tell(cx);
     dashboard::renew(cx);
     match code {

@@ -15,6 +15,10 @@ use jsonc_parser::{CollectOptions, CommentCollectionStrategy, ParseOptions, pars
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+mod three;
+
+pub use three::{Together, Versions, three};
+
 /// Larger files are not merged, in bytes.
 pub const MAX_BYTES: u64 = 4 << 20;
 /// More changes than this are a rewrite and are not merged.

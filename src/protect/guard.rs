@@ -26,6 +26,7 @@ use crate::protect::work::Work;
 use crate::repo::Repository;
 use crate::repo::oplog::{
     Begin, End, Keeping, Operation, OperationKind, Parent, Protection, RestoreJournal, RootChanges,
+    SyncJournal,
 };
 use crate::repo::snapshot::PathNote;
 
@@ -139,6 +140,7 @@ pub(crate) struct Intent {
     pub(crate) undoes: Option<OperationId>,
     pub(crate) also: Vec<OperationId>,
     pub(crate) restore: Option<RestoreJournal>,
+    pub(crate) sync: Option<SyncJournal>,
     pub(crate) agent: Option<AgentCall>,
     /// It writes to the original places.
     pub(crate) in_place: bool,
@@ -160,6 +162,7 @@ impl Intent {
             undoes: None,
             also: Vec::new(),
             restore: None,
+            sync: None,
             agent: None,
             in_place: true,
             all_named: false,
@@ -381,6 +384,7 @@ pub(crate) fn open(
         undoes: intent.undoes,
         also: intent.also,
         restore: intent.restore,
+        sync: intent.sync,
         agent: intent.agent,
         protection: Some(Protection {
             by: Keeping::Watched,

@@ -4,5 +4,6 @@ mod apart;
 pub(crate) mod apply;
 pub mod restore;
 mod site;
+pub mod sync;
 pub mod undo;
 pub mod unseal;

@@ -40,7 +40,7 @@ use crate::repo::{MISSING, Repository};
 mod around;
 mod back;
 mod choose;
-mod conflict;
+pub(crate) mod conflict;
 mod found;
 mod others;
 mod past;

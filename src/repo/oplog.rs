@@ -12,7 +12,7 @@ use super::Repository;
 use super::record::{self, Record, check_counts, check_id, check_moment, check_sum};
 use crate::base::error::{Error, Result};
 use crate::base::id::{Digest, Id, OperationId, SnapshotId};
-use crate::base::path::{AbsolutePath, RawName, RepoPath, RootName};
+use crate::base::path::{RawName, RepoPath, RootName};
 use crate::disk::storage;
 use crate::disk::vault::{Bound, BoundKind};
 use crate::model::agent::AgentCall;
@@ -21,8 +21,10 @@ use crate::repo::layout;
 use crate::repo::origin::Origin;
 use crate::repo::snapshot::PathNote;
 
+mod journal;
 mod protection;
 
+pub use journal::{RestoreJournal, RootPath, SyncJournal};
 pub use protection::{Keeping, Protection};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +34,8 @@ pub enum OperationKind {
     Undo,
     Redo,
     Restore,
+    /// Brings in what another machine has.
+    Sync,
     /// A request by another program that changes no protected file: a backup, a change of the
     /// schedule.
     Call,
@@ -45,6 +49,7 @@ impl OperationKind {
             Self::Undo => "undo",
             Self::Redo => "redo",
             Self::Restore => "restore",
+            Self::Sync => "sync",
             Self::Call => "call",
         }
     }
@@ -93,6 +98,9 @@ pub struct Begin {
     /// What is needed to resume a restore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<RestoreJournal>,
+    /// What another machine had when it was brought in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<SyncJournal>,
     /// The call of a coding agent to which it belongs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentCall>,
@@ -140,6 +148,7 @@ impl Begin {
             also: Vec::new(),
             pid: std::process::id(),
             restore: None,
+            sync: None,
             agent: None,
             protection: None,
             session: None,
@@ -165,6 +174,10 @@ impl Record for Begin {
 
     fn check(&self) -> std::result::Result<(), String> {
         check_id(self.id)?;
+        if let Some(sync) = &self.sync {
+            check_id(sync.machine)?;
+            check_id(sync.snapshot)?;
+        }
         check_moment(self.time)
     }
 }
@@ -179,28 +192,6 @@ pub struct Parent {
     /// Last change of its names.
     #[serde(rename = "t")]
     pub mtime: Time,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RestoreJournal {
-    pub snapshot: SnapshotId,
-    /// Target directory; `None` for in place.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target: Option<AbsolutePath>,
-    /// Restored paths, as `ROOT/relative`; empty means all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub paths: Vec<RootPath>,
-    /// Remove files that the snapshot does not have.
-    #[serde(default)]
-    pub delete: bool,
-    /// `if-changed`, `never` or `always`.
-    pub overwrite: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RootPath {
-    pub root: RootName,
-    pub path: RepoPath,
 }
 
 /// An object as it was when the operation ended.

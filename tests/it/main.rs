@@ -8,6 +8,7 @@
 )]
 
 mod support;
+mod synced;
 mod told;
 mod trust;
 

@@ -23,6 +23,7 @@ mod restore;
 mod schedule;
 mod setup;
 mod status;
+mod sync;
 
 pub(crate) use backup::BackupDocument;
 use backup::SealedDocument;
@@ -66,6 +67,7 @@ pub(crate) use schedule::{
 };
 pub(crate) use setup::*;
 pub(crate) use status::{DashboardDocument, StatusDocument};
+pub(crate) use sync::{SyncDocument, SyncedDocument};
 
 /// A record that was listed and cannot be read.
 #[derive(Debug, Serialize)]

@@ -80,6 +80,7 @@ fn schemas() -> Map<String, Value> {
         ("bdr.show/1", of::<ShowDocument>()),
         ("bdr.status.history/1", of::<RunsDocument>()),
         ("bdr.status/1", of::<StatusDocument>()),
+        ("bdr.sync/1", of::<SyncDocument>()),
         ("bdr.tag/1", of::<MarkDocument>()),
         ("bdr.tick/1", of::<TickDocument>()),
         ("bdr.tick/1 --dry-run", of::<DueDocument>()),

@@ -13,6 +13,8 @@ pub struct Remote {
     pub limit: Option<u64>,
     /// Whether bdr pushes by itself, after backups and when it wakes up.
     pub automatic: bool,
+    /// Machines whose work bdr brings in when it wakes up: their ids or names.
+    pub sync: Vec<String>,
 }
 
 impl Remote {
@@ -24,6 +26,7 @@ impl Remote {
             recipients: Vec::new(),
             limit: None,
             automatic: true,
+            sync: Vec::new(),
         }
     }
 }

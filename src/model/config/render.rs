@@ -105,6 +105,9 @@ fn remotes(out: &mut String, remotes: &[Remote]) {
         if !remote.automatic {
             out.push_str("automatic = false    # only by bdr push\n");
         }
+        if !remote.sync.is_empty() {
+            list(out, "sync", &remote.sync);
+        }
     }
 }
 

@@ -336,6 +336,7 @@ fn what_is_written_is_read_back() {
             Remote {
                 limit: Some(1 << 20),
                 automatic: false,
+                sync: vec!["laptop".to_owned()],
                 ..Remote::new("disk", "file:///mnt/disk")
             },
             Remote {

@@ -13,7 +13,7 @@ use crate::model::merge;
 use crate::protect::work::{Act, Job};
 
 /// The longest name that file systems accept, in bytes.
-const NAME_MAX: usize = 255;
+pub(crate) const NAME_MAX: usize = 255;
 
 impl Planner<'_> {
     /// Plans a path that is not as the operation left it: the current version stays, and the old
@@ -146,7 +146,7 @@ impl Planner<'_> {
 }
 
 /// Shortens a name to a number of bytes without cutting a character.
-fn shorten(name: &mut Vec<u8>, most: usize) {
+pub(crate) fn shorten(name: &mut Vec<u8>, most: usize) {
     if name.len() <= most {
         return;
     }

@@ -17,7 +17,7 @@ impl Reader<'_> {
         self.known(
             table,
             &title,
-            &["url", "encrypt", "recipients", "limit", "automatic"],
+            &["url", "encrypt", "recipients", "limit", "automatic", "sync"],
         )?;
         let Some(url) = table.get("url") else {
             let hint =
@@ -47,6 +47,15 @@ impl Reader<'_> {
                     return Err(self.error(item.span(), message, Some(hint)));
                 }
                 remote.recipients.push(word.to_owned());
+            }
+        }
+        if let Some(value) = table.get("sync") {
+            let wanted = "a list of machines, like [\"laptop\"]";
+            let list = value.get_ref().as_array();
+            for item in list.ok_or_else(|| self.wrong_type(value, "sync", wanted))? {
+                let word = item.get_ref().as_str();
+                let word = word.ok_or_else(|| self.wrong_type(item, "sync", wanted))?;
+                remote.sync.push(word.to_owned());
             }
         }
         if let Some(value) = table.get("limit") {

@@ -1,0 +1,129 @@
+//! Finds the machines whose work is brought in, and does so by itself where that was asked for.
+
+use std::path::PathBuf;
+
+use bdr::base::id::Id;
+use bdr::model::config::{Remote, Source};
+use bdr::recover::sync::{self, SyncOptions};
+use bdr::repo::Repository;
+
+use super::context::Context;
+use super::error::Failure;
+use super::remotes::{Far, own_machine};
+use crate::ui::plural;
+
+/// The other machine.
+pub(crate) struct Other {
+    pub(crate) machine: Id,
+    pub(crate) host: String,
+    pub(crate) far: Repository,
+}
+
+impl Other {
+    /// Finds it where `--from` says, else at the destination where it pushes.
+    pub(crate) fn find(
+        cx: &Context,
+        with: &str,
+        from: Option<&str>,
+        identity: &[PathBuf],
+    ) -> Result<Self, Failure> {
+        let places: Vec<Far> = match from {
+            Some(place) => vec![Far::find(cx, place)?],
+            None => {
+                let remotes = cx.config.remotes.iter();
+                remotes
+                    .map(|remote: &Remote| Far {
+                        remote: remote.clone(),
+                    })
+                    .collect()
+            }
+        };
+        let mut failed = None;
+        for place in places {
+            match place.read(cx, Some(with), identity) {
+                Ok((far, storage)) => {
+                    let push = storage.push();
+                    if own_machine(cx) == Some(push.machine) {
+                        return Err(Failure::usage(
+                            format!("{} is this machine", bdr::base::path::show(with.as_ref())),
+                            "bdr machines lists the others",
+                        ));
+                    }
+                    let host = match push.host.is_empty() {
+                        true => push.machine.to_string(),
+                        false => push.host.clone(),
+                    };
+                    return Ok(Self {
+                        machine: push.machine,
+                        host,
+                        far,
+                    });
+                }
+                Err(failure) => failed = Some(failure),
+            }
+        }
+        Err(failed.unwrap_or_else(|| {
+            Failure::usage(
+                "there is no destination yet where the other machine could push",
+                "bdr remote add NAME URL, or --from URL",
+            )
+        }))
+    }
+
+    pub(crate) fn options(&self, cx: &Context, source: &Source) -> SyncOptions {
+        SyncOptions {
+            with: self.machine,
+            host: self.host.clone(),
+            own: own_machine(cx),
+            source: source.root(),
+            now: cx.now,
+            cwd: cx.cwd.clone(),
+            argv: cx.argv(),
+            never: cx.own_files(),
+            own_host: cx.host.clone(),
+        }
+    }
+}
+
+/// Brings in what the machines did that the configuration names. Says what a person has to look at.
+pub(crate) fn automatically(cx: &Context) {
+    for remote in &cx.config.remotes {
+        for with in &remote.sync {
+            if cx.is_stopped() {
+                return;
+            }
+            let host = bdr::base::path::show(with.as_ref());
+            match bring(cx, remote, with) {
+                Ok(0) => {}
+                Ok(left) => {
+                    let paths = plural(left, "path");
+                    cx.ui.say(&format!(
+                        "bdr: {paths} of {host} not in place: bdr sync --with {host} --dry-run"
+                    ));
+                }
+                Err(failure) => {
+                    let why = failure.message();
+                    cx.ui.say(&format!("bdr: no sync with {host}: {why}"));
+                }
+            }
+        }
+    }
+}
+
+/// Returns how many paths a person has to look at.
+fn bring(cx: &Context, remote: &Remote, with: &str) -> Result<u64, Failure> {
+    let own = cx.repository()?;
+    let other = Other::find(cx, with, Some(&remote.name), &[])?;
+    let mut left = 0;
+    for source in &cx.config.sources {
+        let options = other.options(cx, source);
+        // One that only this machine has is no fault.
+        if !sync::is_there(&other.far, &options)? {
+            continue;
+        }
+        let plan = sync::plan(&own, &other.far, &options, &cx.progress())?;
+        let report = sync::apply(&own, &other.far, &plan, &options, &cx.progress())?;
+        left += plan.open_conflicts() + plan.problems.len() as u64 + report.problems.len() as u64;
+    }
+    Ok(left)
+}
