@@ -93,9 +93,9 @@ def age_file(stanza, file_key, text):
     return signed + b" " + raw64(mac) + b"\n" + nonce + b"".join(sealed)
 
 
-def encrypt(text, public=PUBLIC):
+def encrypt(text, public=PUBLIC, point=None):
     file_key, ephemeral = rng.getrandbits(128).to_bytes(16, "little"), rng.getrandbits(256).to_bytes(32, "little")
-    point = recover.bech32(public)[1]
+    point = point or recover.bech32(public)[1]
     share = recover.x25519(ephemeral, bytes([9]) + bytes(31))
     key = expand(recover.x25519(ephemeral, point), share + point, b"age-encryption.org/v1/X25519")
     return age_file((b"X25519 " + raw64(share), seal(key, bytes(12), file_key)), file_key, text)
@@ -848,6 +848,64 @@ def with_passphrase(case, top):
         check(done.code == 1 and "no-key" in done.err and "Traceback" not in done.err, "no key:", text, done)
 
 
+def with_keys_that_lie_there(case, top):
+    def lie(data):
+        name = os.path.join(case.far.dir, "identity-%s.age" % hashlib.sha256(data).hexdigest()[:8])
+        put(name, data)
+        return name
+
+    def run(path=None, **env):
+        return call("--repository", case.far.dir, *(["--identity", path] if path else []), "list", **env)
+
+    other, third = os.path.join(top, "other"), rng.getrandbits(256).to_bytes(32, "little")
+    put(other, OTHER.encode())
+    nine = bytes([9]) + bytes(31)
+    check(run(other).code == 1, "another key opens nothing")
+    # One leads to the next, and that to the one of the records.
+    third_text = written(third)
+    points = [recover.x25519(key, nine) for key in (recover.bech32(OTHER)[1], third)]
+    chain = [lie(encrypt((third_text + "\n").encode(), point=points[0])),
+             lie(encrypt(SECRET.encode() + b"\n", point=points[1]))]
+    done = run(other)
+    check(done.code == 0 and done.out, "a key that leads to an older one:", done)
+    put(chain[1], open(chain[1], "rb").read()[:-1])
+    done = run(other)
+    check(done.code == 1 and "checksum" in done.err and "Traceback" not in done.err, "a damaged one:", done)
+    for name in chain:
+        os.unlink(name)
+    # A passphrase alone.
+    locked = lie(encrypt_to_passphrase(SECRET.encode() + b"\n", b"correct horse"))
+    for name in ("BDR_REMOTE_PASSPHRASE", "BDR_PASSPHRASE"):
+        done = run(**{name: "correct horse"})
+        check(done.code == 0 and done.out, "the passphrase alone:", done)
+        done = run(**{name: "wrong"})
+        check(done.code == 1 and "the passphrase is wrong" in done.err, "a wrong passphrase alone:", done)
+    done = call("--repository", case.far.dir, "verify", BDR_REMOTE_PASSPHRASE="wrong")
+    check(done.code == 0 and "nothing else" in done.out, "verify needs none:", done)
+    os.unlink(locked)
+
+
+def written(secret):
+    """AGE-SECRET-KEY-1… (BIP-173)."""
+    letters, prefix = "qpzry9x8gf2tvdw0s3jn54khce6mua7l", "age-secret-key-"
+    number = int.from_bytes(secret, "big") << 4
+    digits = [number >> 5 * at & 31 for at in reversed(range(52))]
+
+    def polymod(values):
+        check_ = 1
+        for value in values:
+            top = check_ >> 25
+            check_ = (check_ & 0x1ffffff) << 5 ^ value
+            for at, factor in enumerate((0x3b6a57b2, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3)):
+                check_ ^= factor if top >> at & 1 else 0
+        return check_
+
+    spread = [ord(c) >> 5 for c in prefix] + [0] + [ord(c) & 31 for c in prefix]
+    sum_ = polymod(spread + digits + [0] * 6) ^ 1
+    digits += [sum_ >> 5 * at & 31 for at in reversed(range(6))]
+    return (prefix + "1" + "".join(letters[digit] for digit in digits)).upper()
+
+
 def with_ssh(top, world):
     if not (shutil.which("age") and shutil.which("ssh-keygen")):
         skip("keys of SSH (it takes age and ssh-keygen)")
@@ -930,6 +988,7 @@ def main():
                 not_encrypted_among_encrypted(case)
                 exchanged(case)
                 with_passphrase(case, top)
+                with_keys_that_lie_there(case, top)
         done = call("--repository", os.path.join(top, "repo"), "verify")
         check(done.code == 0, "the repository itself:", done)
         odd_records(top)

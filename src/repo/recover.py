@@ -13,8 +13,9 @@ that is there. The repository is never written to.
 DIR may also be a destination of `bdr push` that was downloaded: the directory bdr1/ID of one machine, or the one
 above it (then `--machine ID` says which, if there are several). If it is encrypted, give the secret key before the
 command: `--identity FILE`, a file with AGE-SECRET-KEY-1…, or one of these that a passphrase protects (asked for, or
-taken from BDR_PASSPHRASE). An SSH key needs `age` or `rage` on PATH; without one, this program decrypts by itself.
-`verify` without a key checks sizes and checksums of what is stored.
+taken from BDR_REMOTE_PASSPHRASE). Without it, the passphrase of a file identity-….age in DIR is asked for, if there is
+one. Such files that a key opens have older keys, which are used as well. An SSH key needs `age` or `rage` on PATH;
+without one, this program decrypts by itself. `verify` without a key checks sizes and checksums of what is stored.
 
 Exit code: 0 all is well; 1 failure; 2 wrong usage; 3 something could not be read or restored (everything else was, and
 each loss is named on stderr); 4 verify found damage.
@@ -22,7 +23,7 @@ each loss is named on stderr); 4 verify found damage.
 import argparse, base64, bisect, collections, datetime, errno, functools, getpass, gzip, hashlib  # noqa: E401
 import heapq, hmac, io, json, os, re, stat, struct, subprocess, sys, tempfile, zlib  # noqa: E401
 
-REVISION = 5
+REVISION = 6
 MEMBER = 256 * 1024  # a gzip member holds no more
 EMPTY = hashlib.sha256(b"").hexdigest()
 DIGEST = re.compile("[0-9a-f]{64}")
@@ -536,9 +537,7 @@ class Keys:
         if armored:
             data = base64.b64decode(armored[1])
         if data.startswith(b"age-encryption.org/v1") and not locked:
-            passphrase = os.environ.get("BDR_PASSPHRASE")
-            if passphrase is None:
-                passphrase = getpass.getpass("Passphrase of %s: " % show(path))
+            passphrase = self.passphrase("Passphrase of %s: " % show(path))
             try:
                 data = age_decrypt(data, functools.partial(unwrap_scrypt, passphrase.encode()))
             except NoKey:
@@ -566,6 +565,52 @@ class Keys:
                 raise SystemExit("%s is no file of secret keys that begin with AGE-SECRET-KEY-1; `age` or `rage` may "
                                  "know what it has, but none of them is on PATH" % show(path))
             self.files.append(os.path.abspath(path))
+
+    def passphrase(self, question):
+        for name in ("BDR_REMOTE_PASSPHRASE", "BDR_PASSPHRASE"):
+            if os.environ.get(name):
+                return os.environ[name]
+        return getpass.getpass(question)
+
+    def follow(self, directory):
+        """Adds the keys that lie at a destination itself, encrypted to those that are known, or to a passphrase."""
+        closed = {}
+        for name in sorted(os.listdir(directory)):
+            if re.fullmatch(rb"identity-[0-9a-f]{8}\.age", name):
+                name = name.decode()
+                try:
+                    with open_below(directory, name, 1 << 16) as file:
+                        closed[name] = file.read()
+                except (Damaged, OSError) as error:
+                    note(name, error)
+        broken = [name for name, data in closed.items() if hashlib.sha256(data).hexdigest()[:8] != name[9:17]]
+        for name in broken:
+            note(name, "damaged: its checksum does not match")
+            del closed[name]
+        locked = [name for name, data in closed.items() if data.startswith(b"age-encryption.org/v1\n-> scrypt ")]
+        if not self.own and not self.files and locked:
+            given = self.passphrase("Passphrase of the destination: ").encode()
+            for name in locked:
+                try:
+                    self.add(name, age_decrypt(closed[name], functools.partial(unwrap_scrypt, given)), True)
+                except (Damaged,) + WRONG as error:
+                    reason = error
+            if not self.own:
+                wrong = isinstance(reason, NoKey)
+                raise SystemExit("the passphrase is wrong" if wrong else "%s: %s" % (locked[-1], reason))
+        closed = {name: data for name, data in closed.items() if name not in locked}
+        while self.own or self.files:
+            opened = {}
+            for name, data in closed.items():
+                try:
+                    opened[name] = self.decrypt(data)
+                except (Damaged,) + WRONG:
+                    pass
+            for name, data in opened.items():
+                self.add(name, data, True)
+                del closed[name]
+            if not opened:
+                break
 
     def unwrap(self, args, body):
         if args[0] != b"X25519":
@@ -954,6 +999,8 @@ class Destination:
     def load(self):
         """Finds out what is there."""
         self.files, self.stored, self.dirs = {}, {}, {}
+        if self.is_closed() or self.keys.own or self.keys.files:
+            self.keys.follow(self.dir)
         for push in reversed(self.chain(self.push)):
             for name in push["gone"]:
                 self.files.pop(name, None)
@@ -1022,6 +1069,8 @@ class Destination:
             if name not in self.used:
                 try:
                     self.push(name)
+                except NoKey as error:  # for somebody else, or in the clear
+                    (note if self.head(name)[0]["encryption"] == "age" else problem)("pushes/" + name, error)
                 except (Damaged,) + BROKEN as error:
                     problem("pushes/" + name, error)
         parts = [(name, part) for name in sorted(self.stored) for part in self.parts(name)]
