@@ -59,7 +59,13 @@ impl Failure {
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Engine(error) | Self::Hinted { error, .. } => match (&**error, error.kind()) {
-                (Error::Invalid { .. } | Error::Expired { .. } | Error::Unrecordable { .. }, _)
+                (
+                    Error::Invalid { .. }
+                    | Error::NoKey { .. }
+                    | Error::Expired { .. }
+                    | Error::Unrecordable { .. },
+                    _,
+                )
                 | (_, ErrorKind::Config) => exit::USAGE,
                 (Error::NotARepository { .. }, _) | (_, ErrorKind::NoRepository) => {
                     exit::NO_REPOSITORY

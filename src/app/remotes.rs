@@ -4,23 +4,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bdr::base::error::IoContext as _;
 use bdr::base::id::Id;
-use bdr::base::path::absolute;
 use bdr::disk::store::{self, Conduct, Location, Store};
 use bdr::model::config::Remote;
-use bdr::remote::crypt::{Encryption, Identities};
+use bdr::remote::Destination;
+use bdr::remote::crypt::Encryption;
 use bdr::remote::destination::machines;
-use bdr::remote::ledger::{At, Ledger, Machine};
+use bdr::remote::ledger::{At, Era, Ledger, Machine};
 use bdr::remote::push::{PushOptions, PushReport, push};
 use bdr::remote::reading::RemoteStorage;
-use bdr::remote::{Destination, open};
 use bdr::repo::Repository;
 use clap::Args;
 
-use super::context::{Context, variable};
+use super::context::Context;
 use super::error::Failure;
-use crate::ui::prompt;
+use super::identities::{KeyArgs, Opener};
+use super::secrets;
 
 /// Where to read from instead of this machine's repository.
 #[derive(Debug, Args, Default)]
@@ -32,18 +31,23 @@ pub(crate) struct FromArgs {
     /// Whose backups, if several machines push there: its id or name (bdr machines)
     #[arg(long, value_name = "MACHINE", requires = "from")]
     pub(crate) machine: Option<String>,
-    /// A file with the secret key, as on the recovery sheet
-    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
-    pub(crate) identity: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
 }
 
 impl FromArgs {
     /// Returns the surroundings in which the repository is what they name.
     pub(crate) fn see(&self, cx: &Context) -> Result<Context, Failure> {
         let mut seen = cx.clone();
+        if self.from.is_none() && self.key.is_given() {
+            return Err(Failure::usage(
+                "a key opens a destination, and none was named",
+                "add --from NAME, or --from URL",
+            ));
+        }
         if let Some(place) = &self.from {
             let far = Far::find(cx, place)?;
-            let (repo, _) = far.read(cx, self.machine.as_deref(), &self.identity)?;
+            let (repo, _) = far.read(cx, self.machine.as_deref(), &self.key)?;
             seen.far = Some(repo);
         }
         Ok(seen)
@@ -99,16 +103,13 @@ impl Far {
         &self,
         cx: &Context,
         machine: Option<&str>,
-        identities: &[PathBuf],
+        keys: &KeyArgs,
     ) -> Result<(Repository, Arc<RemoteStorage>), Failure> {
-        let machine = self.machine(cx, machine, identities)?;
+        let opener = Opener::new(cx, &self.remote.name, keys);
+        let machine = self.chosen(cx, machine, &opener)?;
         let destination = Destination::new(self.store(cx)?, self.shown(), machine);
         let cache = cx.places.cache.join("remote").join(machine.to_string());
-        let (repo, storage) = open(
-            &destination,
-            identities_of(cx, &self.remote.name, identities)?,
-            &cache,
-        )?;
+        let (repo, storage) = opener.open(&destination, &cache)?;
         Ok((cx.private(repo), storage))
     }
 
@@ -117,7 +118,16 @@ impl Far {
         &self,
         cx: &Context,
         machine: Option<&str>,
-        identities: &[PathBuf],
+        keys: &KeyArgs,
+    ) -> Result<Id, Failure> {
+        self.chosen(cx, machine, &Opener::new(cx, &self.remote.name, keys))
+    }
+
+    fn chosen(
+        &self,
+        cx: &Context,
+        machine: Option<&str>,
+        opener: &Opener<'_>,
     ) -> Result<Id, Failure> {
         let store = self.store(cx)?;
         let all = machines(&*store, self.shown())?;
@@ -129,20 +139,19 @@ impl Far {
             (None, [one]) => Ok(*one),
             (None, several) => {
                 let own = own_machine(cx).filter(|own| several.contains(own));
-                own.ok_or_else(|| self.choose(cx, &store, several, identities))
+                own.ok_or_else(|| self.choose(&store, several, opener))
             }
-            (Some(word), several) => self.named(cx, &store, several, word, identities),
+            (Some(word), several) => self.named(&store, several, word, opener),
         }
     }
 
     /// Finds a machine by its id or its name.
     fn named(
         &self,
-        cx: &Context,
         store: &Arc<dyn Store>,
         machines: &[Id],
         word: &str,
-        identities: &[PathBuf],
+        opener: &Opener<'_>,
     ) -> Result<Id, Failure> {
         let by_id: Vec<Id> = machines
             .iter()
@@ -154,7 +163,7 @@ impl Far {
         }
         for id in machines {
             let destination = Destination::new(Arc::clone(store), self.shown(), *id);
-            let held = destination.held(&identities_of(cx, &self.remote.name, identities)?);
+            let held = opener.held(&destination);
             if held.is_ok_and(|held| held.is_some_and(|held| held.all.host == word)) {
                 return Ok(*id);
             }
@@ -166,18 +175,10 @@ impl Far {
         ))
     }
 
-    fn choose(
-        &self,
-        cx: &Context,
-        store: &Arc<dyn Store>,
-        machines: &[Id],
-        identities: &[PathBuf],
-    ) -> Failure {
+    fn choose(&self, store: &Arc<dyn Store>, machines: &[Id], opener: &Opener<'_>) -> Failure {
         let name = |id: &Id| {
             let destination = Destination::new(Arc::clone(store), self.shown(), *id);
-            let opened = identities_of(cx, &self.remote.name, identities).ok()?;
-            let held = destination.held(&opened).ok()??;
-            Some(held.all.host)
+            Some(opener.held(&destination).ok()??.all.host)
         };
         let names: Vec<String> = machines
             .iter()
@@ -198,48 +199,6 @@ impl Far {
 pub(crate) fn own_machine(cx: &Context) -> Option<Id> {
     let id = bdr::repo::id_at(&cx.places.repository)?;
     Some(Machine::known(&directory(cx, id))?.id)
-}
-
-/// Returns the file where `bdr remote add` puts the secret key of a destination.
-pub(crate) fn key_file(cx: &Context, name: &str) -> PathBuf {
-    let dir = cx.places.config.parent().unwrap_or(Path::new("."));
-    dir.join(format!("{name}.key"))
-}
-
-/// Returns what opens a destination: the given files, else the one that `BDR_IDENTITY` names, else
-/// the key that was made here, if it is still here.
-pub(crate) fn identities_of(
-    cx: &Context,
-    name: &str,
-    files: &[PathBuf],
-) -> Result<Identities, Failure> {
-    let mut identities = Identities::default();
-    let given = variable("BDR_IDENTITY").filter(|_| files.is_empty());
-    let mut files: Vec<PathBuf> = files
-        .iter()
-        .cloned()
-        .chain(given.map(PathBuf::from))
-        .collect();
-    let made = key_file(cx, name);
-    if files.is_empty() && !name.is_empty() && made.is_file() {
-        files.push(made);
-    }
-    for file in files {
-        let file = absolute(&cx.cwd, &file);
-        let text = zeroize::Zeroizing::new(std::fs::read(&file).context("read", &file)?);
-        identities.add(&text, &|| passphrase(cx))?;
-    }
-    Ok(identities)
-}
-
-fn passphrase(cx: &Context) -> Option<String> {
-    let given = variable("BDR_PASSPHRASE").and_then(|value| value.into_string().ok());
-    given.or_else(|| {
-        cx.ui
-            .can_ask
-            .then(|| prompt::passphrase(false).ok())
-            .flatten()
-    })
 }
 
 /// How long to wait for another push to the same destination.
@@ -263,6 +222,12 @@ pub(crate) fn push_to(
         at.newest = report.newest;
         at.snapshots = report.held;
         at.bytes = report.held_bytes;
+        if report.number.is_some() && at.is_for_others(&remote.recipients) {
+            at.eras.push(Era {
+                since: at.number,
+                recipients: remote.recipients.clone(),
+            });
+        }
         if check {
             at.listed = Some(cx.now);
         }
@@ -270,6 +235,45 @@ pub(crate) fn push_to(
     // What was pushed is pushed: this is only what `bdr status` says of it.
     let _ = at.write(&dir);
     done
+}
+
+/// Returns this machine's part of a destination, and what is known of it; `None` if nothing was pushed
+/// there yet.
+fn own_part(cx: &Context, remote: &Remote) -> Result<Option<(PathBuf, At, Destination)>, Failure> {
+    let Some(id) = bdr::repo::id_at(&cx.places.repository) else {
+        return Ok(None);
+    };
+    let dir = directory(cx, id);
+    let at = At::read(&dir.join(&remote.name));
+    let at = at.filter(|at| at.number > 0 && at.url == remote.url);
+    let (Some(at), Some(machine)) = (at, Machine::known(&dir)) else {
+        return Ok(None);
+    };
+    let far = Far {
+        remote: remote.clone(),
+    };
+    let destination = Destination::new(far.store(cx)?, &remote.name, machine.id);
+    Ok(Some((dir.join(&remote.name), at, destination)))
+}
+
+/// Puts locked identities at a destination now, if something was pushed there.
+pub(crate) fn put_identities(cx: &Context, remote: &Remote) -> Result<(), Failure> {
+    if let Some((dir, mut at, destination)) = own_part(cx, remote)? {
+        secrets::put_identities(cx, remote, &destination, &mut at)?;
+        at.write(&dir)?;
+    }
+    Ok(())
+}
+
+/// Removes a locked identity from a destination; returns false if it is kept there.
+pub(crate) fn drop_identity(cx: &Context, remote: &Remote, name: &str) -> Result<bool, Failure> {
+    let Some((dir, mut at, destination)) = own_part(cx, remote)? else {
+        return Ok(true);
+    };
+    let is_gone = destination.drop_identity(name)?;
+    at.identities.retain(|one| one != name);
+    at.write(&dir)?;
+    Ok(is_gone)
 }
 
 /// A listing is compared with what is known that often.
@@ -285,7 +289,10 @@ fn try_push(
 ) -> Result<PushReport, Failure> {
     let encryption = match remote.recipients.is_empty() {
         true => Encryption::None,
-        false => Encryption::to(&remote.recipients)?,
+        false => Encryption::to(&remote.recipients)?.after(
+            at.before(&remote.recipients),
+            at.is_for_others(&remote.recipients),
+        ),
     };
     let machine = Machine::of(&directory(cx, repo.id()), cx.now)?;
     let far = Far {
@@ -320,6 +327,12 @@ fn try_push(
         encryption: &encryption,
         check: check || doubt,
     };
+    if options.check {
+        // Somebody may have removed them.
+        at.identities.clear();
+    }
+    // Before the record: whoever can open that has to find the keys to the rest.
+    secrets::put_identities(cx, remote, &destination, at)?;
     let report = push(
         repo,
         &destination,

@@ -1,7 +1,5 @@
 //! Finds the machines whose work is brought in, and does so by itself where that was asked for.
 
-use std::path::PathBuf;
-
 use bdr::base::id::Id;
 use bdr::model::config::{Remote, Source};
 use bdr::recover::sync::{self, SyncOptions};
@@ -9,6 +7,7 @@ use bdr::repo::Repository;
 
 use super::context::Context;
 use super::error::Failure;
+use super::identities::KeyArgs;
 use super::remotes::{Far, own_machine};
 use crate::ui::plural;
 
@@ -25,7 +24,7 @@ impl Other {
         cx: &Context,
         with: &str,
         from: Option<&str>,
-        identity: &[PathBuf],
+        keys: &KeyArgs,
     ) -> Result<Self, Failure> {
         let places: Vec<Far> = match from {
             Some(place) => vec![Far::find(cx, place)?],
@@ -40,7 +39,7 @@ impl Other {
         };
         let mut failed = None;
         for place in places {
-            match place.read(cx, Some(with), identity) {
+            match place.read(cx, Some(with), keys) {
                 Ok((far, storage)) => {
                     let push = storage.push();
                     if own_machine(cx) == Some(push.machine) {
@@ -113,7 +112,7 @@ pub(crate) fn automatically(cx: &Context) {
 /// Returns how many paths a person has to look at.
 fn bring(cx: &Context, remote: &Remote, with: &str) -> Result<u64, Failure> {
     let own = cx.repository()?;
-    let other = Other::find(cx, with, Some(&remote.name), &[])?;
+    let other = Other::find(cx, with, Some(&remote.name), &KeyArgs::default())?;
     let mut left = 0;
     for source in &cx.config.sources {
         let options = other.options(cx, source);

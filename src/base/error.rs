@@ -152,6 +152,12 @@ pub enum Error {
         trouble: &'static str,
         hint: Option<String>,
     },
+    /// It is encrypted, and no secret key that was given opens it.
+    #[error("{}", if *is_given { "none of the identities opens this destination" } else { "this destination is encrypted, and there is no identity to open it" })]
+    NoKey {
+        /// Whether there was one at all.
+        is_given: bool,
+    },
     /// Another process has the repository.
     #[error("the repository is in use{holder}")]
     Busy {
@@ -245,6 +251,7 @@ impl Error {
             | Self::NothingTo { .. }
             | Self::NoSuchPath { .. }
             | Self::Invalid { .. }
+            | Self::NoKey { .. }
             | Self::OverBudget { .. }
             | Self::NotCaptured { .. }
             | Self::WouldDeleteRepository { .. }
@@ -284,6 +291,7 @@ impl Error {
             Self::Invalid { .. } => "invalid",
             Self::Tool { .. } => "tool",
             Self::Remote { .. } => "remote",
+            Self::NoKey { .. } => "no-key",
             Self::Busy { .. } => "busy",
             Self::Running { .. } => "running",
             Self::OverBudget { .. } => "over-budget",
@@ -315,6 +323,9 @@ impl Error {
             Self::Damaged { .. } | Self::BlobMissing { .. } => {
                 Some("bdr verify --level full, then bdr backup --full".to_owned())
             }
+            Self::Unreadable { name, .. } if name.starts_with("objects/") || name.starts_with("pushes/") => Some(
+                "give the older key as well: --identity OLDER --identity NEWER".to_owned(),
+            ),
             Self::Unreadable { name, .. } if name.starts_with("operations/") => {
                 Some("bdr verify; then name the operation by its id: bdr log".to_owned())
             }
@@ -340,6 +351,13 @@ impl Error {
             Self::Config { hint, .. } | Self::Invalid { hint, .. } | Self::Remote { hint, .. } => {
                 hint.clone()
             }
+            Self::NoKey { is_given } => Some(
+                match is_given {
+                    true => "name the right file with the secret key, which the recovery sheet has: --identity FILE",
+                    false => "name the file with the secret key, or with the words of the recovery sheet: --identity FILE (or - to type them)",
+                }
+                .to_owned(),
+            ),
             Self::Busy { .. } => Some("try again when the other bdr is done".to_owned()),
             Self::Io { path, source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some(format!(

@@ -13,6 +13,7 @@ use crate::app::context::Context;
 use crate::app::documents::CloneDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
+use crate::app::identities::KeyArgs;
 use crate::app::remotes::Far;
 use crate::ui::plural;
 
@@ -55,9 +56,8 @@ struct WhatArgs {
     /// Whose backups, if several machines push there: its id or name (bdr machines)
     #[arg(long, value_name = "MACHINE")]
     machine: Option<String>,
-    /// A file with the secret key, as on the recovery sheet
-    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
-    identity: Vec<std::path::PathBuf>,
+    #[command(flatten)]
+    key: KeyArgs,
     /// Print what would be fetched; write nothing
     #[arg(long)]
     dry_run: bool,
@@ -153,7 +153,7 @@ fn open(
     what: &WhatArgs,
 ) -> Result<(Far, std::sync::Arc<RemoteStorage>), Failure> {
     let far = Far::find(cx, place)?;
-    let (_, source) = far.read(cx, what.machine.as_deref(), &what.identity)?;
+    let (_, source) = far.read(cx, what.machine.as_deref(), &what.key)?;
     Ok((far, source))
 }
 

@@ -96,6 +96,7 @@ pub(crate) fn run(cx: &Context, _: &DoctorArgs) -> Result<u8, Failure> {
     }
     findings.extend(space(cx));
     findings.push(cache(cx));
+    findings.extend(destination_keys(cx));
     findings.push(scheduler(cx));
     findings.push(git());
     findings.push(capture(cx));
@@ -126,6 +127,15 @@ pub(crate) fn run(cx: &Context, _: &DoctorArgs) -> Result<u8, Failure> {
         cx.ui.data(&text)?;
     }
     Ok(code)
+}
+
+/// A destination whose key is lost with this machine is no backup of it.
+fn destination_keys(cx: &Context) -> Vec<Finding> {
+    let warnings = cx.config.remotes.iter();
+    let warnings = warnings.filter_map(|remote| crate::app::secrets::warning(cx, remote));
+    warnings
+        .map(|(says, fix)| Finding::warning("keys", says, &fix))
+        .collect()
 }
 
 /// Checks what is installed, and makes each program answer as its host would.

@@ -1,7 +1,5 @@
 //! `bdr push`, `bdr machines`.
 
-use std::path::PathBuf;
-
 use bdr::base::id::Id;
 use bdr::base::units::size;
 use bdr::model::config::Remote;
@@ -14,7 +12,8 @@ use crate::app::context::Context;
 use crate::app::documents::{MachineDocument, MachinesDocument, PushDocument, PushedDocument};
 use crate::app::error::Failure;
 use crate::app::exit;
-use crate::app::remotes::{Far, identities_of, own_machine, push_to};
+use crate::app::identities::{KeyArgs, Opener};
+use crate::app::remotes::{Far, own_machine, push_to};
 use crate::ui::table::table;
 use crate::ui::{plural, when::age};
 
@@ -132,9 +131,8 @@ pub(crate) struct MachinesArgs {
     /// A destination's name or URL; all configured ones if there is none
     #[arg(value_name = "NAME|URL")]
     places: Vec<String>,
-    /// A file with the secret key, as on the recovery sheet
-    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
-    identity: Vec<PathBuf>,
+    #[command(flatten)]
+    key: KeyArgs,
 }
 
 pub(crate) fn list_machines(cx: &Context, args: &MachinesArgs) -> Result<u8, Failure> {
@@ -156,9 +154,10 @@ pub(crate) fn list_machines(cx: &Context, args: &MachinesArgs) -> Result<u8, Fai
         let look = || -> Result<Vec<MachineDocument>, Failure> {
             let store = far.store(cx)?;
             let ids = machines(&*store, far.shown())?;
+            let opener = Opener::new(cx, &far.remote.name, &args.key);
             let each = ids.iter().map(|id| {
                 let destination = Destination::new(std::sync::Arc::clone(&store), far.shown(), *id);
-                about(cx, &far, &destination, own, &args.identity)
+                about(&far, &destination, own, &opener)
             });
             each.collect()
         };
@@ -193,11 +192,10 @@ pub(crate) fn list_machines(cx: &Context, args: &MachinesArgs) -> Result<u8, Fai
 }
 
 fn about(
-    cx: &Context,
     far: &Far,
     destination: &Destination,
     own: Option<Id>,
-    identities: &[PathBuf],
+    opener: &Opener<'_>,
 ) -> Result<MachineDocument, Failure> {
     let id = destination.machine();
     let pushes = destination.pushes(0)?;
@@ -205,9 +203,7 @@ fn about(
         .last()
         .map(|push| destination.head(*push))
         .transpose()?;
-    let held = identities_of(cx, &far.remote.name, identities)
-        .and_then(|opened| Ok(destination.held(&opened)?));
-    let (held, error) = match held {
+    let (held, error) = match opener.held(destination) {
         Ok(held) => (held, None),
         Err(failure) => (None, Some(failure.message())),
     };

@@ -14,10 +14,12 @@ use crate::app::documents::{
 use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::levels;
+use crate::app::secrets;
 use crate::ui::table::table;
 use crate::ui::when::age;
 
 mod add;
+mod key;
 mod reset;
 mod test;
 
@@ -49,6 +51,7 @@ enum What {
     #[command(after_help = "Examples:\n  bdr remote show offsite")]
     Show(NameArgs),
     Test(test::TestArgs),
+    Key(key::KeyCommandArgs),
     /// Give a destination another name
     #[command(after_help = "Examples:\n  bdr remote rename offsite bucket")]
     Rename(RenameArgs),
@@ -84,6 +87,7 @@ pub(crate) fn run(cx: &Context, args: &RemoteArgs) -> Result<u8, Failure> {
         What::List => list(cx),
         What::Show(args) => show_one(cx, &args.name),
         What::Test(args) => test::test(cx, args),
+        What::Key(args) => key::run(cx, args),
         What::Rename(args) => rename(cx, &args.name, &args.new),
         What::Remove(args) => remove(cx, &args.name),
         What::Reset(args) => reset::reset(cx, args),
@@ -193,6 +197,9 @@ fn show_one(cx: &Context, name: &str) -> Result<u8, Failure> {
             },
         ),
     ];
+    if let Some((says, fix)) = secrets::warning(cx, remote) {
+        rows.push(("key", format!("{says}: {fix}")));
+    }
     if let Some(limit) = found.limit {
         rows.push(("limit", format!("{}/s", bdr::base::units::size(limit))));
     }
@@ -224,6 +231,7 @@ fn rename(cx: &Context, old: &str, new: &str) -> Result<u8, Failure> {
     // What is known first: without it, the next push would list everything there.
     levels::rename(cx, old, new)?;
     credentials::rename(cx, old, new)?;
+    secrets::rename(cx, old, new)?;
     write(cx, &changed)?;
     changed_words(cx, new, &format!("{old} is called {new} now.\n"))
 }
@@ -236,10 +244,13 @@ fn remove(cx: &Context, name: &str) -> Result<u8, Failure> {
     // What is known of pushes stays: it says whether another destination of that name is at the same
     // place.
     credentials::forget(cx, name)?;
-    let words = format!(
+    let mut words = format!(
         "{name} is no destination any more. What was pushed stays at {}.\n",
         remote.url
     );
+    if let Some(place) = secrets::place_of(cx, name) {
+        words.push_str(&format!("The key that opens it stays in {place}.\n"));
+    }
     changed_words(cx, name, &words)
 }
 

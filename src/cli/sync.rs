@@ -1,7 +1,5 @@
 //! `bdr sync`.
 
-use std::path::PathBuf;
-
 use bdr::model::config::Source;
 use bdr::recover::sync::{self, SyncAction, SyncOptions, SyncPlan, SyncReport, SyncStep};
 use bdr::repo::Repository;
@@ -11,6 +9,7 @@ use crate::app::context::Context;
 use crate::app::documents::{SyncDocument, SyncedDocument};
 use crate::app::error::Failure;
 use crate::app::exit;
+use crate::app::identities::KeyArgs;
 use crate::app::sync::Other;
 use crate::ui::steps::{View, collapse, listing};
 use crate::ui::{plural, prompt, when};
@@ -40,9 +39,8 @@ pub(crate) struct SyncArgs {
     /// The destination where both push: its name, or its URL
     #[arg(long, value_name = "NAME|URL")]
     from: Option<String>,
-    /// A file with the secret key of the other machine's backups
-    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
-    identity: Vec<PathBuf>,
+    #[command(flatten)]
+    key: KeyArgs,
     /// Print what would change; change nothing
     #[arg(long)]
     dry_run: bool,
@@ -66,7 +64,7 @@ pub(crate) fn run(cx: &Context, args: &SyncArgs) -> Result<u8, Failure> {
         return Err(Failure::usage("there is no source yet", "bdr add PATH"));
     }
     let own = cx.repository()?;
-    let other = Other::find(cx, &args.with, args.from.as_deref(), &args.identity)?;
+    let other = Other::find(cx, &args.with, args.from.as_deref(), &args.key)?;
     let mut document = SyncDocument::new(other.machine, &other.host, args.dry_run);
     let (mut code, mut failed) = (exit::OK, Vec::new());
     for source in &sources {

@@ -1,7 +1,7 @@
 //! `bdr verify`.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bdr::base::id::Id;
 use bdr::base::units::size;
@@ -14,6 +14,7 @@ use crate::app::context::Context;
 use crate::app::documents::VerifyDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
+use crate::app::identities::KeyArgs;
 use crate::app::jobs;
 use crate::app::pick;
 use crate::app::verify::{Lost, lost_files, remember_part, scratch};
@@ -49,9 +50,8 @@ pub(crate) struct VerifyArgs {
     /// Whose backups, if several machines push there: its id or name (bdr machines)
     #[arg(long, value_name = "MACHINE", requires = "remote")]
     machine: Option<String>,
-    /// Open what is encrypted with the secret key in this file; without it, only what is stored is checked
-    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath, requires = "remote")]
-    identity: Vec<PathBuf>,
+    #[command(flatten)]
+    key: KeyArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -74,6 +74,12 @@ impl LevelArg {
 pub(crate) fn run(cx: &Context, args: &VerifyArgs) -> Result<u8, Failure> {
     if let Some(place) = &args.remote {
         return elsewhere::run(cx, args, place);
+    }
+    if args.key.is_given() {
+        return Err(Failure::usage(
+            "a key opens a destination, and none was named",
+            "add --remote NAME, or --remote URL",
+        ));
     }
     let repo = cx.repository()?;
     let snapshots = repo.all_snapshots()?;

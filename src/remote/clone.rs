@@ -167,7 +167,7 @@ fn copy(
                     files += 1;
                     bytes += size;
                 }
-                Err(error @ Error::Damaged { .. }) => {
+                Err(error @ (Error::Damaged { .. } | Error::Unreadable { .. })) => {
                     monitor.problem(name.as_bytes(), &error);
                     problems.push((name.clone(), error.to_string()));
                 }

@@ -7,14 +7,23 @@ use std::io::{Read, Seek, Write as _};
 use age::armor::ArmoredReader;
 use age::secrecy::{ExposeSecret as _, SecretString};
 use age::{DecryptError, scrypt, x25519};
+use bech32::{Bech32, Hrp};
 use zeroize::Zeroizing;
+
+use super::words;
 
 use crate::base::error::{Error, Result};
 
 /// The most work that opening an encrypted identity may cost: 2^22 is some seconds.
 const MAX_WORK: u8 = 22;
-/// Where the work factor of a new one ends: half a second, 64 MiB.
-const WORK: u8 = 16;
+/// The same for one that lies at a destination, where others may have put it: 1 GiB.
+const MAX_WORK_FOUND: u8 = 20;
+/// The work factor of a new one, as of age itself: about a second, and 256 MiB.
+const WORK: u8 = 18;
+/// How the text of a recovery sheet begins: the key is found in it.
+pub const SHEET: &str = "RECOVERY SHEET of bdr";
+/// How a secret key begins.
+const SECRET: &str = "AGE-SECRET-KEY-1";
 
 type AnyRecipient = Box<dyn age::Recipient + Send + Sync>;
 type AnyIdentity = Box<dyn age::Identity + Send + Sync>;
@@ -23,8 +32,19 @@ type AnyIdentity = Box<dyn age::Identity + Send + Sync>;
 pub enum Encryption {
     /// They are not.
     None,
-    /// To each of these.
-    Age(Vec<AnyRecipient>),
+    Age(To),
+}
+
+/// For whom objects are encrypted.
+pub struct To {
+    /// Each of these opens them.
+    recipients: Vec<AnyRecipient>,
+    /// The same as text.
+    names: Vec<String>,
+    /// For whom older objects may be.
+    before: Vec<Vec<String>>,
+    /// Nothing was pushed for these yet.
+    is_new: bool,
 }
 
 impl Encryption {
@@ -40,7 +60,44 @@ impl Encryption {
             ));
         }
         let parsed = recipients.iter().map(|text| parse_recipient(text));
-        Ok(Self::Age(parsed.collect::<Result<_>>()?))
+        Ok(Self::Age(To {
+            recipients: parsed.collect::<Result<_>>()?,
+            names: recipients.to_vec(),
+            before: Vec::new(),
+            is_new: false,
+        }))
+    }
+
+    /// Says for whom older objects are, and whether nothing was pushed for these recipients yet: then
+    /// the next record has to say everything, because they open no older one.
+    #[must_use]
+    pub fn after(mut self, before: Vec<Vec<String>>, is_new: bool) -> Self {
+        if let Self::Age(to) = &mut self {
+            to.before = before;
+            to.is_new = is_new;
+        }
+        self
+    }
+
+    /// Returns the recipients.
+    pub(super) fn names(&self) -> &[String] {
+        match self {
+            Self::None => &[],
+            Self::Age(to) => &to.names,
+        }
+    }
+
+    /// Returns for whom older objects may be.
+    pub(super) fn before(&self) -> &[Vec<String>] {
+        match self {
+            Self::None => &[],
+            Self::Age(to) => &to.before,
+        }
+    }
+
+    /// Returns true if nothing was pushed for these recipients yet.
+    pub(super) fn is_new(&self) -> bool {
+        matches!(self, Self::Age(to) if to.is_new)
     }
 
     /// Returns the word for records.
@@ -56,22 +113,26 @@ impl Encryption {
     /// # Errors
     /// A recipient refuses.
     pub fn encrypt(&self, plain: &[u8]) -> Result<Vec<u8>> {
-        let Self::Age(recipients) = self else {
-            return Ok(plain.to_vec());
-        };
-        let failed = |e: &dyn std::fmt::Display| Error::Unrecordable {
-            reason: format!("age cannot encrypt it: {e}"),
-        };
-        let each = recipients.iter().map(|r| &**r as &dyn age::Recipient);
-        let encryptor = age::Encryptor::with_recipients(each).map_err(|e| failed(&e))?;
-        let mut bytes = Vec::with_capacity(plain.len() + plain.len() / 2048 + 1024);
-        let written = encryptor.wrap_output(&mut bytes).and_then(|mut writer| {
-            writer.write_all(plain)?;
-            writer.finish().map(|_| ())
-        });
-        written.map_err(|e| failed(&e))?;
-        Ok(bytes)
+        match self {
+            Self::None => Ok(plain.to_vec()),
+            Self::Age(to) => encrypt(&to.recipients, plain),
+        }
     }
+}
+
+fn encrypt(recipients: &[AnyRecipient], plain: &[u8]) -> Result<Vec<u8>> {
+    let failed = |e: &dyn std::fmt::Display| Error::Unrecordable {
+        reason: format!("age cannot encrypt it: {e}"),
+    };
+    let each = recipients.iter().map(|r| &**r as &dyn age::Recipient);
+    let encryptor = age::Encryptor::with_recipients(each).map_err(|e| failed(&e))?;
+    let mut bytes = Vec::with_capacity(plain.len() + plain.len() / 2048 + 1024);
+    let written = encryptor.wrap_output(&mut bytes).and_then(|mut writer| {
+        writer.write_all(plain)?;
+        writer.finish().map(|_| ())
+    });
+    written.map_err(|e| failed(&e))?;
+    Ok(bytes)
 }
 
 fn parse_recipient(text: &str) -> Result<AnyRecipient> {
@@ -105,66 +166,90 @@ fn parse_recipient(text: &str) -> Result<AnyRecipient> {
 
 /// What opens objects.
 #[derive(Default)]
-pub struct Identities(Vec<AnyIdentity>);
+pub struct Identities {
+    all: Vec<AnyIdentity>,
+    /// The public halves, as far as they are known.
+    known: Vec<String>,
+    /// Whether there is one whose public half is not known: an SSH key.
+    has_others: bool,
+}
 
 impl Identities {
     /// Returns true if there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 
-    /// Adds those of an identity file: lines of `AGE-SECRET-KEY-…`, a private SSH key, or either
-    /// encrypted with a passphrase, which is asked for then.
+    /// Returns false if nothing that is for these recipients can be opened, for certain.
+    pub fn may_open(&self, recipients: &[String]) -> bool {
+        self.has_others || recipients.iter().any(|one| self.known.contains(one))
+    }
+
+    /// Adds a key.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn add_key(&mut self, key: &Generated) -> Result<()> {
+        let identity: x25519::Identity = key
+            .secret
+            .parse()
+            .map_err(|_| not_one("a line of it is no secret key"))?;
+        self.known.push(key.recipient.clone());
+        self.all.push(Box::new(identity));
+        Ok(())
+    }
+
+    /// Adds those of an identity file: lines of `AGE-SECRET-KEY-…`, the words of one, the text of a
+    /// recovery sheet, a private SSH key, or any of these encrypted with a passphrase, which is asked
+    /// for then.
     ///
     /// # Errors
     /// It is none, or the passphrase is wrong.
     pub fn add(&mut self, text: &[u8], passphrase: &dyn Fn() -> Option<String>) -> Result<()> {
-        let not_one = |why: &str| {
-            Error::invalid(
-                format!("this is no identity: {why}"),
-                Some("name the file of age-keygen, of the recovery sheet, or a private SSH key"),
-            )
-        };
         let is_armored = text.starts_with(b"-----BEGIN AGE ENCRYPTED FILE-----");
         if is_armored || text.starts_with(b"age-encryption.org/v1") {
             let given = passphrase().ok_or_else(|| {
                 Error::invalid(
                     "this identity is protected by a passphrase",
-                    Some("run it in a terminal, or set BDR_PASSPHRASE"),
+                    Some("run it in a terminal, or set BDR_REMOTE_PASSPHRASE"),
                 )
             })?;
-            return self.add(&unlocked(text, given)?, &|| None);
+            return self.add(&unlocked(text, given, MAX_WORK)?, &|| None);
         }
         #[cfg(feature = "ssh-keys")]
         if text.starts_with(b"-----BEGIN") {
-            let identity = age::ssh::Identity::from_buffer(text, None);
-            return match identity {
-                Ok(age::ssh::Identity::Unencrypted(key)) => {
-                    self.0.push(Box::new(age::ssh::Identity::Unencrypted(key)));
-                    Ok(())
-                }
-                Ok(age::ssh::Identity::Encrypted(key)) => {
-                    let given = passphrase().ok_or_else(|| not_one("it has a passphrase"))?;
-                    let opened = key.decrypt(SecretString::from(given));
-                    let key = opened.map_err(|_| not_one("the passphrase is wrong"))?;
-                    self.0.push(Box::new(age::ssh::Identity::from(key)));
-                    Ok(())
-                }
-                _ => Err(not_one("bdr does not know this kind of SSH key")),
-            };
+            return self.add_ssh(text, passphrase);
         }
-        let text = std::str::from_utf8(text).map_err(|_| not_one("it is not text"))?;
-        let lines = text.lines().map(str::trim);
-        let before = self.0.len();
-        for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            let identity = line.parse::<x25519::Identity>();
-            let identity = identity.map_err(|_| not_one("it has a line that is no secret key"))?;
-            self.0.push(Box::new(identity));
+        for key in Generated::all_of(text)? {
+            self.add_key(&key)?;
         }
-        match self.0.len() > before {
-            true => Ok(()),
-            false => Err(not_one("it has no key")),
-        }
+        Ok(())
+    }
+
+    #[cfg(feature = "ssh-keys")]
+    fn add_ssh(&mut self, text: &[u8], passphrase: &dyn Fn() -> Option<String>) -> Result<()> {
+        let key = match age::ssh::Identity::from_buffer(text, None) {
+            Ok(age::ssh::Identity::Unencrypted(key)) => age::ssh::Identity::Unencrypted(key),
+            Ok(age::ssh::Identity::Encrypted(key)) => {
+                let given = passphrase().ok_or_else(|| not_one("it has a passphrase"))?;
+                let opened = key.decrypt(SecretString::from(given));
+                age::ssh::Identity::from(opened.map_err(|_| not_one("the passphrase is wrong"))?)
+            }
+            _ => return Err(not_one("bdr does not know this kind of SSH key")),
+        };
+        self.all.push(Box::new(key));
+        self.has_others = true;
+        Ok(())
+    }
+
+    /// Returns the keys of a locked identity that lies at a destination, if these or the passphrase
+    /// open it.
+    pub(super) fn unlock(&self, bytes: &[u8], passphrase: Option<&str>) -> Option<Vec<Generated>> {
+        let opened = match passphrase {
+            Some(given) => unlocked(bytes, given.to_owned(), MAX_WORK_FOUND).ok()?,
+            None => Zeroizing::new(self.decrypt("an identity", "age", bytes).ok()?),
+        };
+        Generated::all_of(&opened).ok()
     }
 
     /// Decrypts an object.
@@ -200,25 +285,27 @@ impl Identities {
             _ => Error::damaged(name, "it is not encrypted with age, or cut off"),
         })?;
         let each = self
-            .0
+            .all
             .iter()
             .map(|identity| &**identity as &dyn age::Identity);
         decryptor.decrypt(each).map_err(|e| match e {
-            DecryptError::NoMatchingKeys if self.0.is_empty() => Error::invalid(
-                "this destination is encrypted, and there is no identity to open it",
-                Some("name the file with the secret key, which the recovery sheet has: --identity FILE"),
-            ),
-            DecryptError::NoMatchingKeys => Error::invalid(
-                "none of the identities opens this destination",
-                Some("name the right file with the secret key, which the recovery sheet has: --identity FILE"),
-            ),
+            DecryptError::NoMatchingKeys => Error::NoKey {
+                is_given: !self.is_empty(),
+            },
             DecryptError::Io(e) => Error::storage("read", name, e),
             _ => Error::damaged(name, "its encryption is damaged"),
         })
     }
 }
 
-fn unlocked(text: &[u8], passphrase: String) -> Result<Zeroizing<Vec<u8>>> {
+fn not_one(why: &str) -> Error {
+    Error::invalid(
+        format!("this is no identity: {why}"),
+        Some("name the file of age-keygen, of the recovery sheet, or a private SSH key"),
+    )
+}
+
+fn unlocked(text: &[u8], passphrase: String, max_work: u8) -> Result<Zeroizing<Vec<u8>>> {
     let wrong = || {
         Error::invalid(
             "the passphrase is wrong, or the identity is damaged",
@@ -226,7 +313,7 @@ fn unlocked(text: &[u8], passphrase: String) -> Result<Zeroizing<Vec<u8>>> {
         )
     };
     let mut identity = scrypt::Identity::new(SecretString::from(passphrase));
-    identity.set_max_work_factor(MAX_WORK);
+    identity.set_max_work_factor(max_work);
     let decryptor = age::Decryptor::new(ArmoredReader::new(text)).map_err(|_| wrong())?;
     let each = std::iter::once(&identity as &dyn age::Identity);
     let mut reader = decryptor.decrypt(each).map_err(|_| wrong())?;
@@ -262,17 +349,100 @@ impl Generated {
         Some(Self::of(&identity))
     }
 
+    /// Returns the key of 24 words.
+    ///
+    /// # Errors
+    /// Says which word is none, or that the checksum is wrong.
+    pub fn of_words(text: &str) -> Result<Self> {
+        let secret = words::parse(text)?;
+        let hrp = Hrp::parse("age-secret-key-").map_err(|_| not_one("it cannot be written"))?;
+        let text = bech32::encode_upper::<Bech32>(hrp, &secret[..]).map(Zeroizing::new);
+        let text = text.map_err(|_| not_one("it cannot be written"))?;
+        Self::parse(&text).ok_or_else(|| not_one("these words are no key"))
+    }
+
+    /// Returns the secret half as words to write down.
+    pub fn words(&self) -> Vec<&'static str> {
+        let decoded = bech32::decode(&self.secret).map(|(_, bytes)| Zeroizing::new(bytes));
+        let secret = decoded
+            .ok()
+            .and_then(|bytes| <[u8; 32]>::try_from(&bytes[..]).ok());
+        secret.map_or_else(Vec::new, |secret| words::of(&Zeroizing::new(secret)))
+    }
+
+    /// Returns the keys of a text: a file of `age-keygen`, the words of one, or a recovery sheet.
+    ///
+    /// # Errors
+    /// It has none, or something that is none.
+    pub fn all_of(text: &[u8]) -> Result<Vec<Self>> {
+        let text = std::str::from_utf8(text).map_err(|_| not_one("it is not text"))?;
+        let text = text.trim_start_matches('\u{feff}');
+        let is_sheet = text.trim_start().starts_with(SHEET);
+        let is_key = |line: &str| {
+            line.get(..SECRET.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(SECRET))
+        };
+        let lines = text.lines().map(str::trim);
+        let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let lines: Vec<&str> = lines.filter(|line| !is_sheet || is_key(line)).collect();
+        if lines.is_empty() {
+            return Err(not_one("it has no key"));
+        }
+        if !lines.iter().any(|line| is_key(line)) && are_words(&lines) {
+            return Ok(vec![Self::of_words(&Zeroizing::new(lines.join("\n")))?]);
+        }
+        let parse = |line: &&str| {
+            Self::parse(line).ok_or_else(|| {
+                not_one(match is_key(line) {
+                    true => "its secret key was cut off or changed",
+                    false => "it has a line that is no secret key",
+                })
+            })
+        };
+        lines.iter().map(parse).collect()
+    }
+
     /// Returns an identity file that a passphrase opens, for `age -d -i` as well.
     ///
     /// # Errors
     /// It cannot be encrypted.
     pub fn locked(&self, passphrase: &str) -> Result<Vec<u8>> {
-        let mut recipient = scrypt::Recipient::new(SecretString::from(passphrase.to_owned()));
-        recipient.set_work_factor(WORK);
-        let encryption = Encryption::Age(vec![Box::new(recipient)]);
-        let text = Zeroizing::new(format!("{}\n", *self.secret));
-        encryption.encrypt(text.as_bytes())
+        locked(std::slice::from_ref(self), passphrase)
     }
+}
+
+/// Returns true for what is meant as words.
+fn are_words(lines: &[&str]) -> bool {
+    let fits = |c: char| c.is_alphanumeric() || c.is_whitespace() || ".,:;|()".contains(c);
+    let count: usize = lines.iter().map(|line| words::split(line).count()).sum();
+    count > 2 && lines.iter().all(|line| line.chars().all(fits))
+}
+
+/// Returns an identity file with several keys that a passphrase opens, for `age -d -i` as well.
+///
+/// # Errors
+/// It cannot be encrypted.
+pub fn locked(keys: &[Generated], passphrase: &str) -> Result<Vec<u8>> {
+    let mut recipient = scrypt::Recipient::new(SecretString::from(passphrase.to_owned()));
+    recipient.set_work_factor(WORK);
+    encrypt(&[Box::new(recipient)], &lines(keys))
+}
+
+/// Returns an identity file with several keys that each of the recipients opens.
+///
+/// # Errors
+/// One is no recipient, or it cannot be encrypted.
+pub fn handed(keys: &[Generated], recipients: &[String]) -> Result<Vec<u8>> {
+    Encryption::to(recipients)?.encrypt(&lines(keys))
+}
+
+fn lines(keys: &[Generated]) -> Zeroizing<Vec<u8>> {
+    let mut text = Zeroizing::new(Vec::with_capacity(keys.len() * 80));
+    for key in keys {
+        text.extend_from_slice(key.secret.as_bytes());
+        text.push(b'\n');
+    }
+    text
 }
 
 impl Default for Generated {

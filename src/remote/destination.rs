@@ -201,22 +201,58 @@ impl Destination {
     }
 
     /// Returns what the destination holds by its records, newest push first read; `None` if nothing
-    /// was pushed. Records that are damaged or missing are named.
+    /// was pushed. Records that are damaged, missing, or for another key are named. Older keys that
+    /// lie there, and that the given ones open, are added to them.
     ///
     /// # Errors
     /// No record can be read, or no identity opens it.
-    pub fn held(&self, identities: &Identities) -> Result<Option<Holdings>> {
+    pub fn held(&self, identities: &mut Identities) -> Result<Option<Holdings>> {
+        let is_closed = |error: &Error| matches!(error, Error::NoKey { .. });
+        let found = self.held_by(identities);
+        let lacks = match &found {
+            Err(Error::NoKey { is_given: true }) => true,
+            Ok(Some(held)) => {
+                !held.lacking(identities).is_empty() || held.problems.iter().any(is_closed)
+            }
+            _ => false,
+        };
+        if !lacks || !self.follow(identities)? {
+            return found;
+        }
+        match found {
+            Ok(Some(held)) if !held.problems.iter().any(is_closed) => Ok(Some(held)),
+            _ => self.held_by(identities),
+        }
+    }
+
+    fn held_by(&self, identities: &Identities) -> Result<Option<Holdings>> {
         let pushes = self.pushes(0)?;
         let mut problems = Vec::new();
         // Where the newest record is damaged, what was there before it still is.
         let mut found = None;
-        for push in pushes.iter().rev() {
+        let mut rest = &pushes[..];
+        while let [older @ .., push] = rest {
             match self.read(*push, identities) {
                 Ok(read) => {
                     found = Some(read);
                     break;
                 }
-                Err(error @ Error::Damaged { .. }) => problems.push(error),
+                Err(error @ Error::Damaged { .. }) => {
+                    problems.push(error);
+                    rest = older;
+                }
+                // It may be for another key, and older ones for this one.
+                Err(error @ Error::NoKey { is_given: true }) => {
+                    let count = self.last_for(older, identities)?.ok_or(error)?;
+                    problems.push(Error::Unreadable {
+                        name: format!("pushes/{}", super::record::file_name(push.0, push.1)),
+                        reason: format!(
+                            "it is for another key; the newest push that this one opens is {}",
+                            older[count - 1].0
+                        ),
+                    });
+                    rest = &older[..count];
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -239,7 +275,7 @@ impl Destination {
                     problems.push(Error::damaged(name, "it is not encrypted like the others"));
                     break;
                 }
-                Err(error @ Error::Damaged { .. }) => {
+                Err(error @ (Error::Damaged { .. } | Error::NoKey { .. })) => {
                     problems.push(error);
                     break;
                 }
@@ -261,6 +297,38 @@ impl Destination {
     }
 }
 
+impl Destination {
+    /// Returns how many of these pushes there are up to the last that an identity opens. Recipients
+    /// change seldom, so it is looked for in steps that double, then by halves.
+    fn last_for(&self, pushes: &[(u64, Id)], identities: &Identities) -> Result<Option<usize>> {
+        let opens = |count: usize| match self.read(pushes[count - 1], identities) {
+            Ok(_) => Ok(true),
+            Err(Error::Damaged { .. } | Error::NoKey { .. }) => Ok(false),
+            Err(error) => Err(error),
+        };
+        let (mut closed, mut step) = (pushes.len() + 1, 1);
+        let mut open = loop {
+            let count = closed.saturating_sub(step).max(1);
+            if count == closed {
+                return Ok(None);
+            }
+            if opens(count)? {
+                break count;
+            }
+            (closed, step) = (count, step * 2);
+        };
+        while closed - open > 1 {
+            let middle = open.midpoint(closed);
+            if opens(middle)? {
+                open = middle;
+            } else {
+                closed = middle;
+            }
+        }
+        Ok(Some(open))
+    }
+}
+
 /// What a destination holds by its records.
 pub struct Holdings {
     /// All pushes as one.
@@ -276,6 +344,13 @@ pub struct Holdings {
 }
 
 impl Holdings {
+    /// Returns the recipients of older objects that these identities do not open.
+    pub fn lacking(&self, identities: &Identities) -> Vec<Vec<String>> {
+        let before = self.all.before.iter();
+        let lacking = before.filter(|all| !identities.may_open(all));
+        lacking.cloned().collect()
+    }
+
     /// Returns how many snapshots there are.
     pub fn snapshots(&self) -> u64 {
         let names = self.all.files.keys().chain(self.all.objects.keys());

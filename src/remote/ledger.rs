@@ -4,7 +4,7 @@
 //! reader would read now, in the clear, in bdr's state directory. If they are lost, the destination's
 //! listing and the first lines of its records say what is there ([`super::push`] asks then).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -134,9 +134,42 @@ pub struct At {
     /// Why the last push failed, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
+    /// For whom was pushed, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub eras: Vec<Era>,
+    /// Names of the locked identities that were put there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identities: Vec<String>,
+}
+
+/// Pushes for the same recipients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Era {
+    /// The number of the first.
+    pub since: u64,
+    pub recipients: Vec<String>,
 }
 
 impl At {
+    /// Returns true if the last push was for others than these.
+    pub fn is_for_others(&self, recipients: &[String]) -> bool {
+        let of = |all: &[String]| all.iter().cloned().collect::<BTreeSet<_>>();
+        let last = self.eras.last().map(|era| of(&era.recipients));
+        self.number > 0 && last != Some(of(recipients))
+    }
+
+    /// Returns for whom older objects may be, if these are the recipients now.
+    pub fn before(&self, recipients: &[String]) -> Vec<Vec<String>> {
+        let mut all: Vec<Vec<String>> = Vec::new();
+        for era in &self.eras {
+            let opens = |one: &String| era.recipients.contains(one);
+            if !recipients.iter().all(opens) && !all.contains(&era.recipients) {
+                all.push(era.recipients.clone());
+            }
+        }
+        all
+    }
+
     /// Reads it; `None` if there was no push yet.
     pub fn read(dir: &Path) -> Option<Self> {
         let json = fsutil::read_derived(&dir.join("at.json"))?;

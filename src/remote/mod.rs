@@ -22,12 +22,14 @@ pub mod clone;
 pub mod crypt;
 pub mod destination;
 mod frame;
+pub mod identity;
 pub mod ledger;
 pub mod level;
 pub mod push;
 pub mod reading;
 pub mod record;
 mod spool;
+pub mod words;
 
 pub use destination::Destination;
 
@@ -113,10 +115,10 @@ impl Trouble {
 /// Nothing was pushed there, no identity opens it, or it cannot be read.
 pub fn open(
     destination: &Destination,
-    identities: Identities,
+    mut identities: Identities,
     cache: &Path,
 ) -> Result<(Repository, Arc<RemoteStorage>)> {
-    let held = destination.held(&identities)?;
+    let held = destination.held(&mut identities)?;
     let held = held.ok_or_else(|| Error::NoRepository {
         location: destination.place().to_owned(),
     })?;
@@ -125,6 +127,11 @@ pub fn open(
         .iter()
         .map(|problem| match problem {
             Error::Damaged { name, reason } => (format!("pushes/{name}"), reason.clone()),
+            Error::Unreadable { name, reason } => (name.clone(), reason.clone()),
+            Error::NoKey { .. } => (
+                "pushes".to_owned(),
+                "an older record is for an older key, which was not given".to_owned(),
+            ),
             other => ("pushes".to_owned(), other.to_string()),
         })
         .collect();

@@ -121,7 +121,9 @@ pub fn push(
         report.mended = run.compare()?;
     }
     let wanted = run.wanted(&mut report)?;
-    if !wanted.is_empty() {
+    // Whoever is new has to find a record that is for them.
+    let is_news = options.encryption.is_new() && run.held.is_some();
+    if !wanted.is_empty() || is_news {
         run.send(wanted, &mut report)?;
     }
     if let Some(held) = run.ledger.held() {
@@ -508,7 +510,10 @@ impl Run<'_> {
                     .map_or((0, None), |(n, id)| (n, Some(id))),
             ),
         }
-        let wanted = since(number);
+        let wanted = match self.options.encryption.is_new() {
+            true => 0,
+            false => since(number),
+        };
         let from = ends.iter().filter(|(n, _)| *n >= wanted).min().copied();
         let (since, base) = from.unwrap_or((0, None));
         let chain = self.ledger.chain();
@@ -534,6 +539,8 @@ impl Run<'_> {
             previous,
             host: self.options.host.clone(),
             name_key: self.machine.name_key().to_owned(),
+            recipients: self.options.encryption.names().to_vec(),
+            before: self.options.encryption.before().to_vec(),
             ..all
         }
     }

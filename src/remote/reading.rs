@@ -35,6 +35,8 @@ pub struct RemoteStorage {
     destination: Destination,
     identities: Identities,
     encryption: String,
+    /// Why objects may be closed, if these identities do not open all.
+    lacking: Option<String>,
     all: Push,
     /// Directory → name → size.
     dirs: BTreeMap<String, BTreeMap<String, (u64, bool)>>,
@@ -56,6 +58,7 @@ struct Cache {
 impl RemoteStorage {
     /// Makes one of what a destination holds.
     pub fn new(destination: Destination, identities: Identities, holdings: Holdings) -> Self {
+        let lacking = holdings.lacking(&identities).concat();
         let all = holdings.all;
         let mut dirs: BTreeMap<String, BTreeMap<String, (u64, bool)>> = BTreeMap::new();
         let files = all
@@ -84,6 +87,7 @@ impl RemoteStorage {
             destination,
             identities,
             encryption: holdings.encryption,
+            lacking: (!lacking.is_empty()).then(|| lacking.join(", ")),
             all,
             dirs,
             cache: Mutex::default(),
@@ -154,11 +158,28 @@ impl RemoteStorage {
                 "its checksum does not match: it was changed or cut off there",
             ));
         }
-        let plain = self.identities.decrypt(name, &self.encryption, &stored)?;
+        let plain = self.identities.decrypt(name, &self.encryption, &stored);
+        let plain = plain.map_err(|error| self.closed(part, error))?;
         Ok(match &*self.encryption {
             "none" => plain,
             _ => frame::strip(name, &comment(self.all.repository, name, number), &plain)?.to_vec(),
         })
+    }
+
+    /// Says for whom an object is, if it is for an older key.
+    fn closed(&self, part: &Part, error: Error) -> Error {
+        match error {
+            Error::NoKey { .. } => Error::Unreadable {
+                name: object_name(part.key),
+                reason: match &self.lacking {
+                    Some(recipients) => format!(
+                        "it was pushed before the keys were changed, for {recipients}, and no such key was given"
+                    ),
+                    None => "none of the identities opens it".to_owned(),
+                },
+            },
+            other => other,
+        }
     }
 
     /// Returns the content of an object, which stays in memory for a while.
@@ -227,7 +248,7 @@ impl RemoteStorage {
         let mut reader = self
             .identities
             .reader(name, blocks)
-            .map_err(io::Error::other)?;
+            .map_err(|error| io::Error::other(self.closed(part, error)))?;
         reader.seek(SeekFrom::Start(at + frame))?;
         reader.read_exact(buffer)
     }

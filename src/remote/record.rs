@@ -131,6 +131,12 @@ pub struct Push {
     pub host: String,
     /// The key of the names of objects, in hex: whoever continues this machine's work needs it.
     pub name_key: String,
+    /// Who can open this record.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recipients: Vec<String>,
+    /// For whom older objects may be, where that was somebody else: one of each can open those.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<Vec<String>>,
     /// Small files of the repository, by name.
     #[serde(default)]
     pub files: BTreeMap<String, Bytes>,
@@ -194,6 +200,8 @@ impl Push {
             previous: None,
             host: String::new(),
             name_key: String::new(),
+            recipients: Vec::new(),
+            before: Vec::new(),
             files: BTreeMap::new(),
             objects: BTreeMap::new(),
             gone: BTreeSet::new(),

@@ -9,6 +9,7 @@ pub(crate) mod json;
 mod lines;
 pub(crate) mod progress;
 pub(crate) mod prompt;
+pub(crate) mod qr;
 pub(crate) mod steps;
 pub(crate) mod style;
 pub(crate) mod table;

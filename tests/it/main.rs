@@ -48,6 +48,7 @@ mod hostile;
 mod identifiers;
 mod import;
 mod incident;
+mod keys;
 mod mcp;
 mod metadata;
 mod notify;

@@ -173,7 +173,7 @@ fn nobody_reads_it_without_the_key() {
         .unwrap();
     for identities in [Identities::default(), other] {
         let error = open(&far.destination(&place), identities, bare.path()).err();
-        assert!(matches!(error, Some(Error::Invalid { .. })), "{error:?}");
+        assert!(matches!(error, Some(Error::NoKey { .. })), "{error:?}");
     }
 }
 

@@ -39,6 +39,86 @@ pub(crate) struct RemoteDocument {
     pub(crate) error: Option<String>,
 }
 
+/// A key that could open something at a destination.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RemoteRecipientDocument {
+    pub(crate) recipient: String,
+    /// `age` or `ssh`.
+    pub(crate) kind: &'static str,
+    /// Whether the next push is for it.
+    #[serde(rename = "current")]
+    pub(crate) is_current: bool,
+    /// Where its secret half is, as far as this machine knows.
+    pub(crate) secret: Vec<&'static str>,
+    pub(crate) file: Option<String>,
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) made: Option<DateTime<Utc>>,
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) shown: Option<DateTime<Utc>>,
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    pub(crate) stored: Option<DateTime<Utc>>,
+    pub(crate) only_here: bool,
+    /// Only where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) secret_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) words: Option<String>,
+}
+
+/// A secret key that lies at the destination, encrypted.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RemoteIdentityDocument {
+    pub(crate) name: String,
+    #[cfg_attr(test, schemars(with = "String"))]
+    pub(crate) made: DateTime<Utc>,
+    pub(crate) passphrase: bool,
+    pub(crate) recipients: Vec<String>,
+    pub(crate) opens: Vec<String>,
+    #[serde(rename = "there")]
+    pub(crate) is_there: bool,
+}
+
+/// Pushes that are for the same recipients.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RemoteEraDocument {
+    pub(crate) since: u64,
+    /// Null for those of now.
+    pub(crate) until: Option<u64>,
+    pub(crate) recipients: Vec<String>,
+}
+
+/// `remote key show`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RemoteKeyDocument {
+    pub(crate) name: String,
+    pub(crate) url: String,
+    pub(crate) encrypted: bool,
+    pub(crate) recipients: Vec<RemoteRecipientDocument>,
+    pub(crate) identities: Vec<RemoteIdentityDocument>,
+    pub(crate) pushes: Vec<RemoteEraDocument>,
+    /// Only with `--sheet`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sheet: Option<String>,
+}
+
+/// `remote key add`, `remote key remove`, `remote key rotate`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RemoteKeyChangeDocument {
+    pub(crate) name: String,
+    pub(crate) dry_run: bool,
+    pub(crate) added: Vec<String>,
+    pub(crate) removed: Vec<String>,
+    pub(crate) recipients: Vec<String>,
+    pub(crate) identities: Vec<String>,
+    pub(crate) opens_past: bool,
+    pub(crate) kept: Option<String>,
+}
+
 /// `remote list`.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

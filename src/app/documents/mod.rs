@@ -34,8 +34,9 @@ pub(crate) use care::{
 pub(crate) use changed::{FileDocument, GitDocument};
 pub(crate) use config::{ConfigDocument, ConfigExportDocument, ConfigValues};
 pub(crate) use destinations::{
-    RemoteAddDocument, RemoteChangeDocument, RemoteDocument, RemoteResetDocument,
-    RemoteServicesDocument, RemoteTestDocument, RemotesDocument,
+    RemoteAddDocument, RemoteChangeDocument, RemoteDocument, RemoteEraDocument,
+    RemoteIdentityDocument, RemoteKeyChangeDocument, RemoteKeyDocument, RemoteRecipientDocument,
+    RemoteResetDocument, RemoteServicesDocument, RemoteTestDocument, RemotesDocument,
 };
 pub(crate) use explain::ExplainDocument;
 pub(crate) use files::{

@@ -61,6 +61,8 @@ fn schemas() -> Map<String, Value> {
         ("bdr.redo/1", of::<UndoDocument>()),
         ("bdr.remote.add/1", of::<RemoteAddDocument>()),
         ("bdr.remote.change/1", of::<RemoteChangeDocument>()),
+        ("bdr.remote.key.change/1", of::<RemoteKeyChangeDocument>()),
+        ("bdr.remote.key.show/1", of::<RemoteKeyDocument>()),
         ("bdr.remote.list/1", of::<RemotesDocument>()),
         ("bdr.remote.reset/1", of::<RemoteResetDocument>()),
         ("bdr.remote.services/1", of::<RemoteServicesDocument>()),

@@ -308,6 +308,12 @@ fn rows(cx: &Context, seen: &Seen) -> Vec<(Level, Vec<String>)> {
     rows.extend(seen.space.iter().flat_map(space));
     rows.extend(seen.vault.as_ref().map(vault));
     rows.extend(status.remotes.iter().map(|one| remote(one, status.now)));
+    for one in &cx.config.remotes {
+        if let Some((says, fix)) = crate::app::secrets::warning(cx, one) {
+            let title = format!("key of {}", one.name);
+            rows.push((Level::Warning, vec![title, format!("{says}: {fix}")]));
+        }
+    }
     if let Some((dir, false)) = &seen.lifeboat
         && status.troubles.contains(&Trouble::NoLifeboat)
     {

@@ -1,13 +1,12 @@
 //! `bdr remote add`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bdr::base::path::{absolute, show};
-use bdr::disk::fsutil;
 use bdr::disk::store::{Location, Service};
 use bdr::model::config::{Remote, check_remote_name, edit, parse_size};
-use bdr::remote::crypt::{Encryption, Generated};
+use bdr::remote::crypt::{Encryption, Generated, locked};
 use bdr::remote::level;
 use clap::Args;
 use zeroize::Zeroizing;
@@ -18,8 +17,12 @@ use crate::app::credentials::{self, Kept};
 use crate::app::documents::RemoteAddDocument;
 use crate::app::error::Failure;
 use crate::app::exit;
-use crate::app::remotes::{Far, key_file};
+use crate::app::identities::KeyArgs;
+use crate::app::remotes::Far;
+use crate::app::secrets::{self, IdentityNote, Note};
 use crate::ui::prompt;
+
+use super::key;
 
 /// Add a destination
 ///
@@ -42,9 +45,21 @@ pub(crate) struct AddArgs {
     /// Who can read the backups: age1…, or a public SSH key
     #[arg(long, value_name = "RECIPIENT")]
     recipient: Vec<String>,
-    /// Do not encrypt: whoever can read the place can read the backups
+    /// Encrypt in a directory too, with a new key
     #[arg(long, conflicts_with = "recipient")]
+    encrypt: bool,
+    /// Do not encrypt: whoever can read the place can read the backups
+    #[arg(long, conflicts_with_all = ["recipient", "encrypt", "passphrase", "keychain"])]
     no_encryption: bool,
+    /// Put the new secret key at the destination too, encrypted with a passphrase: then that is enough to get everything back
+    #[arg(long, conflicts_with = "recipient")]
+    passphrase: bool,
+    /// Read the passphrase from the first line of this file (or set BDR_REMOTE_PASSPHRASE)
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath, requires = "passphrase")]
+    passphrase_file: Option<PathBuf>,
+    /// Keep the new secret key in the keychain of the system, not in a file
+    #[arg(long, conflicts_with = "recipient")]
+    keychain: bool,
     /// The most bytes a second, like 2M
     #[arg(long, value_name = "SIZE")]
     limit: Option<String>,
@@ -54,8 +69,9 @@ pub(crate) struct AddArgs {
     /// Do not try the place
     #[arg(long)]
     no_test: bool,
-    #[command(flatten)]
-    _never_asks: prompt::NeverAsks,
+    /// Do not ask whether the key is in another place, and do not show its sheet
+    #[arg(long, short)]
+    yes: bool,
 }
 
 /// Refuses a name that makes no sense, or is taken.
@@ -109,6 +125,13 @@ pub(super) fn add(cx: &Context, args: &AddArgs) -> Result<u8, Failure> {
         Encryption::to(&args.recipient)?;
         remote.recipients.clone_from(&args.recipient);
     }
+    let wants_key = args.encrypt || args.passphrase || args.keychain;
+    let needs_key = (location.service != Service::File || wants_key)
+        && !args.no_encryption
+        && remote.recipients.is_empty();
+    if needs_key {
+        secrets::check_free(cx, &args.name)?;
+    }
     let kept = asked(cx, &remote, &location)?;
     let tried = (|| {
         let far = Far {
@@ -128,15 +151,17 @@ pub(super) fn add(cx: &Context, args: &AddArgs) -> Result<u8, Failure> {
         }
         return Err(failure);
     }
-    let needs_key = location.service != Service::File && !args.no_encryption;
-    let key = match remote.recipients.is_empty() && needs_key {
-        true => Some(make_key(cx, &mut remote)?),
-        false => None,
+    let key = match needs_key {
+        true => Some(make_key(cx, &mut remote, args)?),
+        false => {
+            secrets::leave_other_keys(cx, &remote)?;
+            None
+        }
     };
     let changed = entered(&text(cx)?, &remote)?;
     check_text(cx, &changed)?;
     write(cx, &changed)?;
-    tell(cx, &remote, kept, key.as_deref(), !args.no_test)
+    tell(cx, &remote, kept, key, args)
 }
 
 /// Reads the address; a relative directory is one below the current directory.
@@ -186,35 +211,46 @@ fn asked(cx: &Context, remote: &Remote, location: &Location) -> Result<Option<Ke
     }
 }
 
-/// Makes a key, and keeps its secret half in a file that only this user can read. Returns the file.
-fn make_key(cx: &Context, remote: &mut Remote) -> Result<String, Failure> {
+/// A key that was made, and where messages say that its secret half is.
+type Made = (Generated, String);
+
+/// Makes a key, and keeps its secret half.
+fn make_key(cx: &Context, remote: &mut Remote, args: &AddArgs) -> Result<Made, Failure> {
     let generated = Generated::new();
-    let path = key_file(cx, &remote.name);
-    fsutil::create_dir_private(path.parent().unwrap_or(Path::new(".")))?;
-    let text = Zeroizing::new(format!(
-        "# bdr: opens what is pushed to {}\n# public key: {}\n{}\n",
-        remote.name, generated.recipient, *generated.secret
-    ));
-    // Never over another: backups that it opens would be lost.
-    fsutil::write_new(&path, text.as_bytes(), 0o600)?;
+    let mut note = Note::default();
+    if args.passphrase {
+        let keys = KeyArgs {
+            passphrase_file: args.passphrase_file.clone(),
+            ..KeyArgs::default()
+        };
+        let passphrase = key::new_passphrase(cx, &keys)?;
+        let all = std::slice::from_ref(&generated);
+        let bytes = locked(all, &passphrase)?;
+        let identity = IdentityNote::new(cx.now, &bytes, Vec::new(), all);
+        note.identities.push(identity);
+    }
+    // What was noted of an earlier destination of that name is about other keys.
+    note.write(cx, &remote.name)?;
+    let place = secrets::keep(cx, remote, &generated, key::place(args.keychain))?;
     remote.recipients.push(generated.recipient.clone());
-    Ok(cx.shown_absolute(&path))
+    Ok((generated, place))
 }
 
 fn tell(
     cx: &Context,
     remote: &Remote,
     kept: Option<Kept>,
-    key: Option<&str>,
-    is_tried: bool,
+    key: Option<Made>,
+    args: &AddArgs,
 ) -> Result<u8, Failure> {
-    let name = &remote.name;
+    let (name, is_tried) = (&remote.name, !args.no_test);
     if cx.ui.json {
+        let in_file = key.filter(|_| !args.keychain);
         let data = RemoteAddDocument {
             name: name.clone(),
             url: remote.url.clone(),
             recipients: remote.recipients.clone(),
-            key_file: key.map(str::to_owned),
+            key_file: in_file.map(|(_, place)| place),
             credentials: kept.map(Kept::word),
             tried: is_tried,
         };
@@ -226,11 +262,16 @@ fn tell(
         "{name} is a destination now{tried}: {}\n",
         show(remote.url.as_ref())
     );
-    if let Some(key) = key {
-        words.push_str(&format!(
-            "Encrypted. The secret key is in {key}.\n\
-             Without it nobody can read the backups, you neither: print it or copy it to another place now.\n"
-        ));
+    if let Some((key, place)) = &key {
+        words.push_str(&format!("Encrypted. {}", key::warning(place)));
+        if args.passphrase {
+            words.push_str("The passphrase opens them as well: bdr clone URL asks for it.\n");
+        }
+        if !key::present(cx, remote, key, args.yes)? {
+            words.push_str(&format!(
+                "To print it: bdr remote key show {name} --sheet\n"
+            ));
+        }
     }
     match kept {
         Some(Kept::Keychain) => words.push_str("The credentials are in the keychain.\n"),

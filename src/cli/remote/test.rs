@@ -10,6 +10,7 @@ use crate::app::error::Failure;
 use crate::app::exit;
 use crate::app::levels;
 use crate::app::remotes::Far;
+use crate::app::secrets;
 use crate::ui::table::table;
 
 /// Try what a destination allows this machine to do
@@ -67,7 +68,11 @@ pub(super) fn test(cx: &Context, args: &TestArgs) -> Result<u8, Failure> {
         cx.ui.document("remote.test", code, &data)?;
         return Ok(code);
     }
-    cx.ui.report(&words(&args.name, &location, &probed))?;
+    let mut text = words(&args.name, &location, &probed);
+    if let Some((says, fix)) = secrets::warning(cx, remote) {
+        text.push_str(&format!("Also, {says}: {fix}\n"));
+    }
+    cx.ui.report(&text)?;
     Ok(code)
 }
 

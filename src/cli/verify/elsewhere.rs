@@ -18,7 +18,7 @@ use crate::ui::{count, plural};
 /// Checks a destination: without a key what is stored there, with one everything that can be read.
 pub(super) fn run(cx: &Context, args: &VerifyArgs, place: &str) -> Result<u8, Failure> {
     let far = Far::find(cx, place)?;
-    let machine = far.machine(cx, args.machine.as_deref(), &args.identity)?;
+    let machine = far.machine(cx, args.machine.as_deref(), &args.key)?;
     let destination = Destination::new(far.store(cx)?, far.shown(), machine);
     let level = match args.level {
         LevelArg::Quick => CheckLevel::Listed,
@@ -31,7 +31,7 @@ pub(super) fn run(cx: &Context, args: &VerifyArgs, place: &str) -> Result<u8, Fa
         machine == own_machine(cx).unwrap_or(machine),
         &report,
     );
-    let opened = match args.identity.is_empty() || level == CheckLevel::Listed {
+    let opened = match !args.key.is_given() || level == CheckLevel::Listed {
         true => None,
         false => Some(inside(cx, &far, args)?),
     };
@@ -80,7 +80,7 @@ fn lacking(cx: &Context, far: &Far, is_own: bool, report: &CheckReport) -> u64 {
 type Inside = (bdr::care::verify::VerifyReport, Vec<bdr::base::id::Id>);
 
 fn inside(cx: &Context, far: &Far, args: &VerifyArgs) -> Result<Inside, Failure> {
-    let (repo, _) = far.read(cx, args.machine.as_deref(), &args.identity)?;
+    let (repo, _) = far.read(cx, args.machine.as_deref(), &args.key)?;
     let scratch = match args.level {
         LevelArg::Restore => Some(scratch(repo.cache())?),
         _ => None,
