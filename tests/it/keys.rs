@@ -322,10 +322,10 @@ fn what_the_sheet_says_brings_everything_back() {
 
     // Without bdr: the directory, as the sheet names it.
     let named = sheet
-        .split("directory bdr1/")
+        .split("directory\nbdr1/")
         .nth(1)
         .unwrap()
-        .split(' ')
+        .lines()
         .next()
         .unwrap();
     assert_eq!(machine.prefix().file_name().unwrap(), named);

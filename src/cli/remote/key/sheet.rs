@@ -53,7 +53,7 @@ fn machine(cx: &Context) -> Option<Id> {
 fn one(key: &Generated, ink: Ink) -> String {
     let words = key.words();
     let mut text = format!(
-        "  opens        what is for {}\n\nThe secret key:\n\n{}\n\nThe same in {}, to write down ({}):\n\n",
+        "  opens        what is for {}\n\nThe secret key:\n\n{}\n\nThe same in {}, to write down\n({}):\n\n",
         key.recipient,
         *key.secret,
         plural(words.len() as u64, "word"),
@@ -88,8 +88,9 @@ fn back(cx: &Context, remote: &Remote, keys: &[&Generated]) -> String {
              bdr clone {} --identity key.txt\n    \
              bdr restore latest\n\
          \n\
-         Without bdr, first download the directory bdr1/{} of the destination, whole,\n\
-         and run the commands in it; its RECOVER.md says more.\n\
+         Without bdr, first download the directory\n\
+         bdr1/{}\n\
+         of the destination, whole, and run the commands in it; its RECOVER.md says more.\n\
          \n\
          With Python 3.8 or newer:\n\
          \n    \

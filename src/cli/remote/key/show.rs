@@ -295,9 +295,11 @@ fn words(cx: &Context, remote: &Remote, note: &Note, data: &RemoteKeyDocument) -
         text.push_str("Pushes:\n");
     }
     for era in data.pushes.iter().filter(|_| data.pushes.len() > 1) {
-        let until = era
-            .until
-            .map_or_else(|| "    ".to_owned(), |until| format!("–{until}"));
+        let until = match era.until {
+            Some(until) if until == era.since => String::new(),
+            Some(until) => format!("–{until}"),
+            None => "–".to_owned(),
+        };
         text.push_str(&format!(
             "  {}{until}  for {}\n",
             era.since,
