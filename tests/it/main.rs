@@ -23,6 +23,8 @@ mod calls_joined;
 mod captured;
 mod care;
 mod carried;
+#[cfg(feature = "remote")]
+mod carried_away;
 mod claims;
 mod concurrent;
 mod config;

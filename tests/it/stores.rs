@@ -15,7 +15,7 @@ mod faults;
 #[cfg(feature = "remote")]
 mod servers;
 #[cfg(feature = "remote")]
-pub(crate) use servers::server;
+pub(crate) use servers::{Server, server};
 
 fn in_directory(dir: &Path) -> Arc<dyn Store> {
     let location = Location::parse(dir.to_str().unwrap()).unwrap();
