@@ -142,8 +142,16 @@ def seaweed(tools, scratch):
     status = s3(endpoint, "PUT", "/locked", rule, "object-lock=", [("content-md5", md5)])
     if status != 200:
         skip(f"Object Lock (weed answered {status})")
+    # A bucket whose policy refuses to delete.
+    s3(endpoint, "PUT", "/guarded")
+    rule = {"Effect": "Deny", "Principal": "*", "Resource": "arn:aws:s3:::guarded/*",
+            "Action": ["s3:DeleteObject", "s3:DeleteObjectVersion"]}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [rule]}).encode()
+    guarded = s3(endpoint, "PUT", "/guarded", policy, "policy=") == 204
+    if not guarded:
+        skip("a bucket's policy (weed does not take it)")
     return {"endpoint": endpoint, "key": KEY, "secret": SECRET, "bucket": "plain",
-            "locked": "locked" if status == 200 else None,
+            "guarded": "guarded" if guarded else None, "locked": "locked" if status == 200 else None,
             "reader": ["readkey", "readsecret"]}
 
 

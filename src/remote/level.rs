@@ -225,6 +225,13 @@ fn try_all(store: &dyn Store) -> std::result::Result<Probed, (&'static str, Stor
     if delete == Attempt::Refused && store.size(&key).is_ok_and(|size| size.is_none()) {
         delete = Attempt::Done;
     }
+    // A server may refuse one way and not the other (SeaweedFS 4.48 with a bucket's policy does).
+    if delete == Attempt::Refused {
+        let _ = store.remove_together(&[key.clone(), format!("{key}-too")]);
+        if store.size(&key).is_ok_and(|size| size.is_none()) {
+            delete = Attempt::Done;
+        }
+    }
     // With versions, replacing and deleting only hide what was there; unless versions can go, too.
     if (replace, delete) != (Attempt::Refused, Attempt::Refused) {
         let versions = store.remove_versions(&key);

@@ -150,3 +150,36 @@ fn from_another_webdav() {
 fn from_sftp() {
     brings_both_back("sftp");
 }
+
+/// Whoever has the credentials of a machine tries everything with what it pushed to a bucket with
+/// Object Lock: nothing is destroyed.
+#[test]
+fn nothing_that_was_pushed_to_a_locked_bucket_can_be_destroyed() {
+    use bdr::disk::store::{Trouble, Write};
+    let Some(server) = server("s3-locked", "thief") else {
+        return;
+    };
+    let place = machine(&server, 7);
+    drop(place);
+    let store = server.open();
+    let mut keys = Vec::new();
+    let listed = store.list("bdr1/", None, &mut |object| {
+        keys.push(object.key.clone());
+        std::ops::ControlFlow::Continue(())
+    });
+    listed.unwrap();
+    assert!(keys.len() > 10, "{keys:?}");
+    for key in keys.iter().filter(|key| !key.starts_with("bdr1/probe/")) {
+        let before = store.get(key, None).unwrap();
+        let again = store.put(key, b"mine", Write::CreateOnly).unwrap_err();
+        assert_eq!(again.trouble, Trouble::Exists, "{key}");
+        assert_eq!(store.get(key, None).unwrap(), before);
+        // What hides it does not destroy it.
+        let _ = store.put(key, b"mine", Write::Plain);
+        let _ = store.remove(key);
+        let _ = store.remove_together(&[key.clone(), format!("{key}-too")]);
+        let gone = store.remove_versions(key).unwrap_err();
+        let is_kept = matches!(gone.trouble, Trouble::Retained | Trouble::Forbidden);
+        assert!(is_kept, "{key}: {gone}");
+    }
+}

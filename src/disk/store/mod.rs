@@ -178,6 +178,17 @@ pub trait Store: Send + Sync {
     /// [`Trouble::Retained`] if the store keeps it; otherwise as [`Store::put`].
     fn remove(&self, key: &str) -> StoreResult<()>;
 
+    /// Removes objects by the service's own request for several. Only for finding out whether it can be
+    /// done: some servers check other rights there.
+    ///
+    /// # Errors
+    /// [`Trouble::Unsupported`] if the service has no such request; otherwise as [`Store::remove`].
+    fn remove_together(&self, keys: &[String]) -> StoreResult<()> {
+        let _ = keys;
+        let said = "the service has no request for several objects";
+        Err(StoreError::new(Trouble::Unsupported, said))
+    }
+
     /// Removes every version that the service keeps of an object, also of one that was removed;
     /// returns how many there were. Only for finding out whether it can be done.
     ///

@@ -414,6 +414,21 @@ impl Store for Remote {
         }
     }
 
+    fn remove_together(&self, keys: &[String]) -> StoreResult<()> {
+        for key in keys {
+            key::check(key)?;
+        }
+        let capability = self.operator.info().capability();
+        if capability.delete_max_size.is_none_or(|most| most < 2) {
+            let said = "the service has no request for several objects";
+            return Err(StoreError::new(Trouble::Unsupported, said));
+        }
+        self.ask(0, |operator| {
+            let keys = keys.to_vec();
+            async move { operator.delete_iter(keys).await }
+        })
+    }
+
     fn remove_versions(&self, key: &str) -> StoreResult<u64> {
         key::check(key)?;
         let capability = self.operator.info().capability();

@@ -316,6 +316,12 @@ impl Store for Trial {
         self.ask(format!("names {prefix}"), || self.inner.names(prefix))
     }
 
+    fn remove_together(&self, keys: &[String]) -> StoreResult<()> {
+        self.ask(format!("remove-together {}", keys.len()), || {
+            self.inner.remove_together(keys)
+        })
+    }
+
     fn remove_versions(&self, key: &str) -> StoreResult<u64> {
         self.ask(format!("remove-versions {key}"), || {
             self.inner.remove_versions(key)

@@ -18,6 +18,12 @@ pub(crate) struct Server {
     pub(crate) fields: Vec<(&'static str, String)>,
 }
 
+impl Server {
+    pub(crate) fn open(&self) -> Arc<dyn Store> {
+        open(&self.url, &self.access)
+    }
+}
+
 pub(super) fn facts(name: &str) -> Option<Value> {
     let file = std::env::var_os("BDR_TEST_SERVERS")?;
     let all: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
@@ -39,22 +45,20 @@ fn access(values: &[(&'static str, String)]) -> Access {
 /// Returns a server, with a place of its own below `root`; `None`, and a loud line, without one.
 #[expect(clippy::print_stdout, reason = "a test that does nothing says so")]
 pub(crate) fn server(name: &str, root: &str) -> Option<Server> {
-    let Some(facts) = facts(name.trim_end_matches("-locked")) else {
+    let kind = name.trim_end_matches("-locked");
+    let Some(facts) = facts(kind.trim_end_matches("-guarded")) else {
         println!("SKIPPED: the store `{name}` (no such server; tests/servers.py starts them)");
         return None;
     };
     let (url, fields) = match name {
-        "s3" | "s3-lax" | "s3-locked" => (
+        "s3" | "s3-lax" | "s3-locked" | "s3-guarded" => (
             format!(
                 "s3://{}/{root}?endpoint={}",
-                text(
-                    &facts,
-                    if name == "s3-locked" {
-                        "locked"
-                    } else {
-                        "bucket"
-                    }
-                ),
+                match name {
+                    "s3-locked" => text(&facts, "locked"),
+                    "s3-guarded" => text(&facts, "guarded"),
+                    _ => text(&facts, "bucket"),
+                },
                 text(&facts, "endpoint")
             ),
             vec![
@@ -211,6 +215,8 @@ fn the_level_of_a_store_is_what_trying_shows() {
         ("s3-lax", Level::Noticed, Attempt::Done),
         // Object Lock: deleting only hides, and the version stays.
         ("s3-locked", Level::AddOnly, Attempt::Refused),
+        // A policy that refuses to delete, and is not asked where several are deleted.
+        ("s3-guarded", Level::CreateOnly, Attempt::Refused),
         ("azblob", Level::CreateOnly, Attempt::Refused),
         ("webdav", Level::CreateOnly, Attempt::Refused),
         ("sftp", Level::CreateOnly, Attempt::Refused),
@@ -227,6 +233,12 @@ fn the_level_of_a_store_is_what_trying_shows() {
             "{name}: {probed:?}"
         );
         assert!(probed.is_listed, "{name}");
+        let refuses = matches!(name, "s3-locked");
+        assert_eq!(
+            probed.delete == Attempt::Done,
+            !refuses,
+            "{name}: {probed:?}"
+        );
         let left = store.names("bdr1/probe/").unwrap();
         assert_eq!(left, Vec::<String>::new(), "{name}");
     }
