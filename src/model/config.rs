@@ -18,8 +18,8 @@ mod read;
 mod remote;
 mod render;
 
-pub use remote::{Remote, check_remote_name};
-pub use render::path_text;
+pub use remote::{FLOOR, Remote, check_remote_name};
+pub use render::{keep_lines, path_text};
 
 /// The largest accepted configuration, in bytes.
 pub const MAX_BYTES: usize = 1024 * 1024;

@@ -315,6 +315,12 @@ pub enum Reason {
     GuardBytes,
     /// The storage budget is used up.
     Budget,
+    /// Nothing expires: no policy is set.
+    All,
+    /// What another one needs is not known, and may be in this one.
+    Unknown,
+    /// It cannot be read.
+    Unreadable,
 }
 
 impl fmt::Display for Reason {
@@ -338,6 +344,9 @@ impl fmt::Display for Reason {
             Self::GuardExpired => "too old to undo from",
             Self::GuardBytes => "over the bytes for guards",
             Self::Budget => "over the storage budget",
+            Self::All => "everything is kept",
+            Self::Unknown => "what others need is not known here",
+            Self::Unreadable => "nothing is known of it here",
         })
     }
 }

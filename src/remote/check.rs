@@ -1,7 +1,7 @@
 //! Checks a destination without a key: whether every object that its records name is there, as it was
 //! written.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -57,7 +57,8 @@ pub struct CheckReport {
     pub faults: Vec<(String, Fault)>,
     /// Records that are missing or damaged, with the reason.
     pub records: Vec<(String, String)>,
-    /// Objects that no record names, and their bytes: left by a push that was interrupted.
+    /// Objects that no record names, and their bytes: in the trash, or left by a push that was
+    /// interrupted.
     pub unnamed: u64,
     pub unnamed_bytes: u64,
     /// Numbers of pushes that two records have.
@@ -89,6 +90,7 @@ pub fn check(
     let same = pushes.windows(2).filter(|pair| pair[0].0 == pair[1].0);
     report.twins = same.map(|pair| pair[0].0).collect();
     let mut named: BTreeMap<Digest, (Digest, u64)> = BTreeMap::new();
+    let mut gone: HashSet<Digest> = HashSet::new();
     let mut next = report.newest;
     while let Some(push) = next {
         match destination.head(push) {
@@ -96,8 +98,11 @@ pub fn check(
                 next = head.base.map(|base| (head.since, base));
                 // What a newer push no longer needs may be gone.
                 for (key, digest, bytes) in head.objects {
-                    named.entry(key).or_insert((digest, bytes));
+                    if !gone.contains(&key) {
+                        named.entry(key).or_insert((digest, bytes));
+                    }
                 }
+                gone.extend(head.gone);
             }
             Err(error @ Error::Damaged { .. }) => {
                 report

@@ -111,6 +111,11 @@ impl Destination {
         }
     }
 
+    /// Removes a file.
+    pub(super) fn remove(&self, name: &str) -> std::result::Result<(), StoreError> {
+        self.store.remove(&self.key(name))
+    }
+
     /// Reads a file.
     pub(super) fn get(&self, name: &str, range: Option<Range<u64>>) -> Result<Vec<u8>> {
         let got = self.store.get(&self.key(name), range);
@@ -207,12 +212,19 @@ impl Destination {
     /// # Errors
     /// No record can be read, or no identity opens it.
     pub fn held(&self, identities: &mut Identities) -> Result<Option<Holdings>> {
+        Ok(self.chain(identities)?.map(Chain::held))
+    }
+
+    /// Returns the records that a reader needs, as [`Destination::held`].
+    pub(super) fn chain(&self, identities: &mut Identities) -> Result<Option<Chain>> {
         let is_closed = |error: &Error| matches!(error, Error::NoKey { .. });
-        let found = self.held_by(identities);
+        let found = self.chain_by(identities);
         let lacks = match &found {
             Err(Error::NoKey { is_given: true }) => true,
-            Ok(Some(held)) => {
-                !held.lacking(identities).is_empty() || held.problems.iter().any(is_closed)
+            Ok(Some(chain)) => {
+                let before = chain.pushes.first().map_or(&[][..], |push| &push.before);
+                let is_lacking = before.iter().any(|all| !identities.may_open(all));
+                is_lacking || chain.problems.iter().any(is_closed)
             }
             _ => false,
         };
@@ -220,12 +232,12 @@ impl Destination {
             return found;
         }
         match found {
-            Ok(Some(held)) if !held.problems.iter().any(is_closed) => Ok(Some(held)),
-            _ => self.held_by(identities),
+            Ok(Some(chain)) if !chain.problems.iter().any(is_closed) => Ok(Some(chain)),
+            _ => self.chain_by(identities),
         }
     }
 
-    fn held_by(&self, identities: &Identities) -> Result<Option<Holdings>> {
+    fn chain_by(&self, identities: &Identities) -> Result<Option<Chain>> {
         let pushes = self.pushes(0)?;
         let mut problems = Vec::new();
         // Where the newest record is damaged, what was there before it still is.
@@ -287,8 +299,8 @@ impl Destination {
             .filter(|pair| pair[0].0 == pair[1].0)
             .map(|pair| pair[0].0)
             .collect();
-        Ok(Some(Holdings {
-            all: fold(chain),
+        Ok(Some(Chain {
+            pushes: chain,
             problems,
             twins,
             encryption,
@@ -326,6 +338,29 @@ impl Destination {
             }
         }
         Ok(Some(open))
+    }
+}
+
+/// The records that a reader needs.
+pub(super) struct Chain {
+    /// Newest first.
+    pub(super) pushes: Vec<Push>,
+    /// Records that could not be read.
+    pub(super) problems: Vec<Error>,
+    pub(super) twins: Vec<u64>,
+    pub(super) encryption: String,
+    pub(super) count: u64,
+}
+
+impl Chain {
+    pub(super) fn held(self) -> Holdings {
+        Holdings {
+            all: fold(self.pushes),
+            problems: self.problems,
+            twins: self.twins,
+            encryption: self.encryption,
+            count: self.count,
+        }
     }
 }
 

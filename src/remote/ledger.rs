@@ -13,12 +13,17 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+use super::book::{Book, Need};
 use super::destination::fold;
 use super::frame;
 use super::record::{Part, Push, parse_file_name};
 use crate::base::error::{Error, Result};
 use crate::base::id::{Digest, Id};
 use crate::disk::fsutil::{self, Lock, Sharing};
+
+mod removed;
+
+pub use removed::{Discarded, Refusal, Trash};
 
 /// The largest record in the ledger, decompressed, in bytes.
 const MAX_BYTES: u64 = 256 << 20;
@@ -110,6 +115,11 @@ pub struct Ledger {
     written: HashMap<Digest, Part>,
     /// The newest push, if nothing else is known of it.
     floor: Option<(u64, Id)>,
+    /// What each snapshot needs there.
+    book: Book,
+    /// Names that this repository has and that were removed there.
+    dropped: BTreeSet<String>,
+    trash: Trash,
     _lock: Lock,
 }
 
@@ -211,6 +221,9 @@ impl Ledger {
             chain: Vec::new(),
             written: HashMap::new(),
             floor: None,
+            book: Book::open(dir),
+            dropped: removed::dropped(dir),
+            trash: Trash::read(dir),
             _lock: lock,
         };
         ledger.read();
@@ -237,6 +250,11 @@ impl Ledger {
         }
         // If an older one is lost, what it had is sent again.
         self.chain = chain;
+        self.read_written();
+    }
+
+    fn read_written(&mut self) {
+        self.written.clear();
         // Whatever is not whole is lost: the destination says it again.
         for line in fsutil::read_derived(&self.dir.join(WRITTEN))
             .unwrap_or_default()
@@ -304,8 +322,10 @@ impl Ledger {
         fsutil::append_derived(&self.dir.join(WRITTEN), &line)
     }
 
-    /// Notes the push whose record is about to be written.
-    pub(super) fn begin(&self, push: &Push) -> Result<()> {
+    /// Notes the push whose record is about to be written, and which names of this repository it
+    /// removes.
+    pub(super) fn begin(&self, push: &Push, dropping: &BTreeSet<String>) -> Result<()> {
+        removed::begin(&self.dir, push.id, dropping)?;
         let json = serde_json::to_vec(push).map_err(|e| Error::Unrecordable {
             reason: e.to_string(),
         })?;
@@ -320,27 +340,102 @@ impl Ledger {
 
     /// Notes that the record exists, and forgets what a reader no longer reads.
     pub(super) fn finish(&mut self, push: Push) -> Result<()> {
-        let json = serde_json::to_vec(&push).map_err(|e| Error::Unrecordable {
-            reason: e.to_string(),
-        })?;
-        let pushes = self.dir.join("pushes");
-        let name = |push: &Push| pushes.join(format!("{}.json.gz", push.file_name()));
-        fsutil::write_atomic(&name(&push), &frame::compressed(&json)?, 0o600)?;
+        let names = push.files.keys().chain(push.objects.keys());
+        removed::finish(&self.dir, &mut self.dropped, push.id, names)?;
+        self.add(push)?;
+        self.forget_pending();
+        Ok(())
+    }
+
+    fn add(&mut self, push: Push) -> Result<()> {
+        self.write(&push)?;
         let stays = self
             .chain
             .iter()
             .position(|older| Some(older.id) == push.base);
         let rest = stays.map_or_else(Vec::new, |at| self.chain.split_off(at));
         for older in std::mem::replace(&mut self.chain, rest) {
-            let _ = fsutil::remove_file(&name(&older));
+            let _ = fsutil::remove_file(&self.file(&older));
         }
         self.chain.insert(0, push);
-        self.forget_pending();
+        Ok(())
+    }
+
+    /// Returns the chain's records in which each name that is there came first: the number after which
+    /// they begin, their own number, and their time.
+    pub(super) fn origins(&self) -> HashMap<&str, (u64, u64, DateTime<Utc>)> {
+        let mut origins = HashMap::new();
+        for push in self.chain.iter().rev() {
+            for name in &push.gone {
+                origins.remove(&**name);
+            }
+            for name in push.files.keys().chain(push.objects.keys()) {
+                let origin = (push.since, push.number, push.time);
+                origins.entry(&**name).or_insert(origin);
+            }
+        }
+        origins
+    }
+
+    /// Returns true if all that is there is known.
+    pub(super) fn is_whole(&self) -> bool {
+        self.chain.last().is_some_and(|oldest| oldest.since == 0)
+    }
+
+    /// Returns what a snapshot needs there, if that is known.
+    pub(super) fn need(&self, id: Id) -> Option<&Need> {
+        self.book.get(id)
+    }
+
+    /// Notes what snapshots need there. This has to come before their record.
+    pub(super) fn note_needs(&mut self, needs: Vec<Need>) -> Result<()> {
+        self.book.note(needs)
+    }
+
+    /// Notes what stands now for packs that were lost there.
+    pub(super) fn note_instead(
+        &mut self,
+        lost: BTreeSet<String>,
+        stands: BTreeSet<String>,
+    ) -> Result<()> {
+        self.book.note_instead(lost, stands)
+    }
+
+    /// Returns what stands for packs that were lost there.
+    pub(super) fn stands(&self) -> &BTreeSet<String> {
+        self.book.stands()
+    }
+
+    /// Returns names that this repository has and that were removed there.
+    pub(super) fn dropped(&self) -> &BTreeSet<String> {
+        &self.dropped
+    }
+
+    /// Forgets what concerns snapshots that are not there, and files that are not here.
+    pub(super) fn tidy(
+        &mut self,
+        is_there: impl Fn(&str) -> bool,
+        is_here: impl Fn(&str) -> bool,
+    ) -> Result<()> {
+        self.book.retain(|about| is_there(&about.file_name()))?;
+        removed::sweep(&self.dir, &mut self.dropped, is_here)
+    }
+
+    /// Returns what waits to be removed.
+    pub fn trash(&self) -> &Trash {
+        &self.trash
+    }
+
+    /// Notes what waits to be removed.
+    pub(super) fn set_trash(&mut self, trash: Trash) -> Result<()> {
+        trash.write(&self.dir)?;
+        self.trash = trash;
         Ok(())
     }
 
     /// Forgets a push that came to nothing; its objects are remembered.
     pub(super) fn forget_pending(&self) {
+        removed::forget_dropping(&self.dir);
         let _ = fsutil::remove_file(&self.dir.join(PENDING));
     }
 
@@ -357,22 +452,40 @@ impl Ledger {
     pub fn forget(&mut self) -> Result<()> {
         self.forget_pending();
         self.forget_written();
+        self.book.forget();
+        self.dropped.clear();
+        removed::forget_dropped(&self.dir);
+        self.set_trash(Trash::default())?;
         self.replace(Vec::new())
     }
 
-    /// Replaces everything known by what the destination says.
+    /// Replaces everything known by what the destination says, newest first.
     pub(super) fn replace(&mut self, chain: Vec<Push>) -> Result<()> {
-        for older in std::mem::take(&mut self.chain) {
-            let path = self
-                .dir
-                .join("pushes")
-                .join(format!("{}.json.gz", older.file_name()));
-            let _ = fsutil::remove_file(&path);
+        // The newest first: whoever finds only a part of it knows that the rest is unknown.
+        for push in &chain {
+            self.write(push)?;
         }
-        for push in chain.into_iter().rev() {
-            self.finish(push)?;
+        for older in std::mem::replace(&mut self.chain, chain) {
+            if self.chain.iter().all(|push| push.id != older.id) {
+                let _ = fsutil::remove_file(&self.file(&older));
+            }
         }
+        // What was learned of objects alone is in the records.
+        self.read_written();
+        self.forget_pending();
         Ok(())
+    }
+
+    fn file(&self, push: &Push) -> PathBuf {
+        let name = format!("{}.json.gz", push.file_name());
+        self.dir.join("pushes").join(name)
+    }
+
+    fn write(&self, push: &Push) -> Result<()> {
+        let json = serde_json::to_vec(push).map_err(|e| Error::Unrecordable {
+            reason: e.to_string(),
+        })?;
+        fsutil::write_atomic(&self.file(push), &frame::compressed(&json)?, 0o600)
     }
 }
 

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::PREFIX;
+use super::ledger::Refusal;
 use crate::base::error::{Error, Result};
 use crate::disk::fsutil;
 use crate::disk::store::{Location, Service, Store, StoreError, StoreResult, Trouble, Write};
@@ -171,6 +172,25 @@ pub fn reach(store: &dyn Store, place: &str) -> Result<bool> {
             let said = "what was read is not what was written";
             Err(fail("read from", &StoreError::new(Trouble::Nonsense, said)))
         }
+    }
+}
+
+/// Writes an object and removes it: whether these credentials can delete. `None` if they can.
+///
+/// # Errors
+/// The store cannot be reached or used, `place` says which.
+pub(super) fn refusal(store: &dyn Store, place: &str) -> Result<Option<Refusal>> {
+    let fail = |action, error: &StoreError| super::failed(place, action, error);
+    let key = probe_key().map_err(|e| fail("write to", &e))?;
+    put_new(store, &key, FIRST).map_err(|e| fail("write to", &e))?;
+    match store.remove(&key) {
+        Ok(()) => Ok(None),
+        Err(error) => match error.trouble {
+            Trouble::NotFound => Ok(None),
+            Trouble::Retained => Ok(Some(Refusal::Retained)),
+            Trouble::Forbidden | Trouble::Exists => Ok(Some(Refusal::Forbidden)),
+            _ => Err(fail("delete from", &error)),
+        },
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! `record` is what a push says, `crypt` and `frame` what an object looks like, `ledger` what this
 //! machine knows of a destination without asking. `push` writes, `reading` is a storage that reads.
+//! `prune` removes, by what `book` knows of the needs of each snapshot (`needs` finds them out).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::repo::Repository;
 use crypt::Identities;
 use reading::RemoteStorage;
 
+pub mod book;
 pub mod check;
 pub mod clone;
 pub mod crypt;
@@ -25,6 +27,8 @@ mod frame;
 pub mod identity;
 pub mod ledger;
 pub mod level;
+mod needs;
+pub mod prune;
 pub mod push;
 pub mod reading;
 pub mod record;

@@ -4,6 +4,10 @@
 //! The repository is not locked: snapshots are listed first, what they need afterwards, and at the
 //! end a snapshot that prune removed meanwhile is left out. What a guard wrote in many small packs is
 //! put into one.
+//!
+//! What each new snapshot needs there is noted before the record ([`super::book`]): later, nobody here
+//! could tell. What retention removed there ([`super::prune`]) is not pushed again, unless a new snapshot
+//! needs it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -12,9 +16,9 @@ use chrono::{DateTime, Utc};
 
 use super::RECOVER_MD;
 use super::crypt::{Encryption, Identities};
-use super::destination::{Destination, object_name, push_name};
+use super::destination::{Destination, object_name};
 use super::ledger::{Ledger, Machine};
-use super::record::{self, Bytes, Part, Push, since};
+use super::record::{self, Bytes, Part, Push, Stored};
 use crate::base::error::{Error, Result};
 use crate::base::id::{Digest, Id};
 use crate::base::monitor::{Monitor, Phase};
@@ -25,8 +29,10 @@ use crate::repo::Repository;
 use crate::repo::layout;
 use crate::repo::pack::Level;
 use crate::repo::recovery;
-use crate::repo::snapshot::{Snapshot, SnapshotKind};
+use crate::repo::snapshot::Snapshot;
 
+mod commit;
+pub(super) mod known;
 mod packs;
 mod upload;
 
@@ -107,15 +113,7 @@ pub fn push(
     let mut report = PushReport::default();
     // What guards kept is packed first. If that fails, its snapshots wait.
     settle(repo, options.now, monitor)?;
-    let mut run = Run {
-        repo,
-        destination,
-        machine,
-        ledger,
-        options,
-        monitor,
-        held: None,
-    };
+    let mut run = Run::new(repo, destination, machine, ledger, options, monitor);
     run.catch_up()?;
     if options.check {
         report.mended = run.compare()?;
@@ -154,7 +152,7 @@ fn settle(repo: &Repository, now: DateTime<Utc>, monitor: &dyn Monitor) -> Resul
     Ok(())
 }
 
-fn snapshot_of(name: &str) -> Option<(u64, Id)> {
+pub(super) fn snapshot_of(name: &str) -> Option<(u64, Id)> {
     let (seq, id) = name
         .strip_prefix("snapshots/")?
         .strip_suffix(".json")?
@@ -178,20 +176,44 @@ impl Wanted {
     }
 }
 
-struct Run<'a> {
-    repo: &'a Repository,
-    destination: &'a Destination,
+pub(super) struct Run<'a> {
+    pub(super) repo: &'a Repository,
+    pub(super) destination: &'a Destination,
     machine: &'a Machine,
-    ledger: &'a mut Ledger,
+    pub(super) ledger: &'a mut Ledger,
     options: &'a PushOptions<'a>,
     monitor: &'a dyn Monitor,
     /// All pushes as one.
-    held: Option<Push>,
+    pub(super) held: Option<Push>,
+    /// Names that are lost there, with the packs that each stood for.
+    lost: BTreeMap<String, Vec<Digest>>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(
+        repo: &'a Repository,
+        destination: &'a Destination,
+        machine: &'a Machine,
+        ledger: &'a mut Ledger,
+        options: &'a PushOptions<'a>,
+        monitor: &'a dyn Monitor,
+    ) -> Self {
+        Self {
+            repo,
+            destination,
+            machine,
+            ledger,
+            options,
+            monitor,
+            held: None,
+            lost: BTreeMap::new(),
+        }
+    }
 }
 
 impl Run<'_> {
     /// Finds out what happened to a push that was interrupted, and whether somebody else pushed.
-    fn catch_up(&mut self) -> Result<()> {
+    pub(super) fn catch_up(&mut self) -> Result<()> {
         let known = self.ledger.newest().map(|push| (push.number, push.id));
         let after = known.map_or(0, |(number, _)| number);
         let found = self.destination.pushes(after)?;
@@ -231,11 +253,16 @@ impl Run<'_> {
     fn learn(&mut self, found: &[(u64, Id)]) -> Result<()> {
         let mut next = found.last().copied();
         let (mut chain, mut is_open) = (Vec::new(), true);
+        // What a newer record no longer needs may be gone any time.
+        let mut gone: HashSet<Digest> = HashSet::new();
         let nobody = Identities::default();
         while let Some((number, id)) = next {
             let (head, body) = self.destination.head((number, id))?;
             next = head.base.map(|base| (head.since, base));
             for (key, digest, bytes) in &head.objects {
+                if gone.contains(key) {
+                    continue;
+                }
                 self.ledger.learn(Part {
                     key: *key,
                     digest: *digest,
@@ -244,6 +271,7 @@ impl Run<'_> {
                     head: None,
                 });
             }
+            gone.extend(&head.gone);
             match head.open(&record::file_name(number, id), &body, &nobody) {
                 Ok(push) => chain.push(push),
                 Err(_) => is_open = false,
@@ -267,14 +295,22 @@ impl Run<'_> {
             return Ok(0);
         };
         let is_there = |part: &Part| there.get(&*object_name(part.key)) == Some(&part.bytes);
-        let lacking: Vec<String> = held
-            .objects
-            .iter()
-            .filter(|(_, stored)| !stored.parts.iter().all(is_there))
+        let is_lost = |stored: &Stored| !stored.parts.iter().all(is_there);
+        let objects = held.objects.iter();
+        let mut lacking: BTreeSet<String> = objects
+            .filter(|(_, stored)| is_lost(stored))
             .map(|(name, _)| name.clone())
             .collect();
+        // Without its last bytes, nobody knows what is in a pack.
+        let tail_of = |stored: &Stored| stored.tail_in.as_ref().map(|(tails, _, _)| tails.clone());
+        let objects = held.objects.iter();
+        let without = objects.filter(|(_, s)| tail_of(s).is_some_and(|t| lacking.contains(&t)));
+        let without: Vec<String> = without.map(|(name, _)| name.clone()).collect();
+        lacking.extend(without);
         for name in &lacking {
-            held.objects.remove(name);
+            if let Some(stored) = held.objects.remove(name) {
+                self.lost.insert(name.clone(), stored.instead_of);
+            }
         }
         let keys = self.ledger.written_keys();
         let lost = keys.filter(|key| !there.contains_key(&*object_name(*key)));
@@ -311,12 +347,24 @@ impl Run<'_> {
             .collect())
     }
 
+    /// Returns the names of the files of this repository that can be pushed.
+    pub(super) fn names_here(&self) -> Result<BTreeSet<String>> {
+        let mut names = BTreeSet::new();
+        for dir in ["snapshots", "operations", "marks", "kept", "manifests"] {
+            names.extend(self.list(dir)?.into_iter().map(|(name, _)| name));
+        }
+        let packs = self.repo.list_packs()?.into_iter();
+        names.extend(packs.map(|pack| layout::pack(pack.id)));
+        Ok(names)
+    }
+
     /// Finds out what is not there yet: records first, then what they need.
     fn wanted(&self, report: &mut PushReport) -> Result<Wanted> {
         let mut wanted = Wanted::default();
         let waiting = self.waiting()?;
         for (name, _) in self.list("snapshots")? {
-            if self.has(&name) && !self.is_changed(&name)? {
+            let is_dropped = !self.has(&name) && self.ledger.dropped().contains(&name);
+            if is_dropped || self.has(&name) && !self.is_changed(&name)? {
                 continue;
             }
             let Ok(snapshot) = self.repo.read_snapshot(&name) else {
@@ -330,6 +378,8 @@ impl Run<'_> {
             }
             wanted.snapshots.push((name, snapshot));
         }
+        let again = self.needed_again(&wanted)?;
+        let is_wanted = |name: &str| !self.ledger.dropped().contains(name) || again.contains(name);
         let mut records: Vec<(String, u64)> = Vec::new();
         for dir in ["operations", "marks", "kept"] {
             records.extend(self.list(dir)?);
@@ -340,12 +390,12 @@ impl Run<'_> {
             records.push(("format.json".to_owned(), 0));
         }
         for (name, bytes) in records {
-            if !self.has(&name) || self.is_changed(&name)? {
+            if !self.has(&name) && is_wanted(&name) || self.is_changed(&name)? {
                 self.want(&mut wanted, name, bytes, INLINE_RECORD)?;
             }
         }
         for (name, bytes) in self.list("manifests")? {
-            if !self.has(&name) {
+            if !self.has(&name) && is_wanted(&name) {
                 self.want(&mut wanted, name, bytes, INLINE)?;
             }
         }
@@ -353,7 +403,7 @@ impl Run<'_> {
             let name = wanted.snapshots[at].0.clone();
             self.want(&mut wanted, name, 0, INLINE_RECORD)?;
         }
-        self.packs(&mut wanted, report)?;
+        self.packs(&mut wanted, &is_wanted, report)?;
         report.operations = wanted
             .files
             .keys()
@@ -440,13 +490,8 @@ impl Run<'_> {
             .phase(Phase::Storing, wanted.items.len() as u64, total);
         let items = std::mem::take(&mut wanted.items);
         let mut objects = self.upload(items, report)?;
-        let (number, previous) = match self.ledger.newest() {
-            Some(newest) => (newest.number + 1, Some(newest.id)),
-            None => match self.ledger.floor() {
-                Some((number, id)) => (number + 1, Some(id)),
-                None => (1, None),
-            },
-        };
+        let mut delta = self.empty();
+        let number = delta.number;
         self.part_tails(number, &mut objects, report)?;
         // Prune may have removed a snapshot meanwhile, with what it needs.
         let left: BTreeSet<String> = self
@@ -455,14 +500,6 @@ impl Run<'_> {
             .map(|(name, _)| name)
             .collect();
         let is_left = |name: &String| !name.starts_with("snapshots/") || left.contains(name);
-        let id = Id::after(previous, self.options.now);
-        let mut delta = Push::new(
-            self.machine.id,
-            self.repo.id(),
-            number,
-            id,
-            self.options.now,
-        );
         delta.files = wanted
             .files
             .into_iter()
@@ -473,101 +510,27 @@ impl Run<'_> {
             .into_iter()
             .filter(|(name, _)| is_left(name))
             .collect();
-        for (name, snapshot) in &wanted.snapshots {
-            if is_left(name) {
-                report.snapshots += 1;
-                self.name_full(snapshot, &delta)?;
-            }
+        delta.gone = self.replaced(&delta);
+        if !delta.gone.is_empty() {
+            let stands = delta
+                .objects
+                .iter()
+                .filter(|(_, s)| !s.instead_of.is_empty());
+            let stands = stands.map(|(name, _)| name.clone()).collect();
+            self.ledger.note_instead(delta.gone.clone(), stands)?;
         }
-        let push = self.joined(delta, previous);
-        let record = push.encode(self.options.encryption, Vec::new())?;
-        self.ledger.begin(&push)?;
-        let name = push_name(push.number, push.id);
-        self.destination
-            .put_new(&name, &record)
-            .map_err(|e| self.destination.failed("write to", &e))?;
-        report.bytes += record.len() as u64;
-        report.number = Some(push.number);
-        self.ledger.finish(push)?;
+        let new = wanted.snapshots.iter().filter(|(name, _)| is_left(name));
+        let new: Vec<&Snapshot> = new.map(|(_, snapshot)| snapshot).collect();
+        report.snapshots = new.len() as u64;
+        for snapshot in &new {
+            self.name_full(snapshot, &delta)?;
+        }
+        let needs = self.needs(&new, &delta)?;
+        self.ledger.note_needs(needs)?;
+        report.bytes += self.commit(delta, &BTreeSet::new())?;
+        report.number = Some(number);
         self.ledger.forget_written();
         Ok(())
-    }
-
-    /// Returns a push with everything since the one from which a reader goes on.
-    fn joined(&self, delta: Push, previous: Option<Id>) -> Push {
-        let number = delta.number;
-        let mut ends: Vec<(u64, Option<Id>)> = self
-            .ledger
-            .chain()
-            .iter()
-            .map(|push| (push.number, Some(push.id)))
-            .collect();
-        match self.ledger.chain().last() {
-            Some(oldest) => ends.push((oldest.since, oldest.base)),
-            None => ends.push(
-                self.ledger
-                    .floor()
-                    .map_or((0, None), |(n, id)| (n, Some(id))),
-            ),
-        }
-        let wanted = match self.options.encryption.is_new() {
-            true => 0,
-            false => since(number),
-        };
-        let from = ends.iter().filter(|(n, _)| *n >= wanted).min().copied();
-        let (since, base) = from.unwrap_or((0, None));
-        let chain = self.ledger.chain();
-        let count = chain.iter().take_while(|push| push.number > since).count();
-        let later = chain[..count].iter().rev();
-        let mut all = Push::new(
-            delta.machine,
-            delta.repository,
-            number,
-            delta.id,
-            delta.time,
-        );
-        for older in later {
-            all.follow(older);
-        }
-        all.follow(&delta);
-        if since == 0 {
-            all.gone.clear();
-        }
-        Push {
-            since,
-            base,
-            previous,
-            host: self.options.host.clone(),
-            name_key: self.machine.name_key().to_owned(),
-            recipients: self.options.encryption.names().to_vec(),
-            before: self.options.encryption.before().to_vec(),
-            ..all
-        }
-    }
-
-    /// Writes the list with which a full backup is restored by a loop in a shell.
-    fn name_full(&self, snapshot: &Snapshot, delta: &Push) -> Result<()> {
-        if snapshot.kind != SnapshotKind::Full {
-            return Ok(());
-        }
-        let mut text = String::new();
-        for pack in &snapshot.packs {
-            let name = layout::pack(pack.id);
-            let held = self.held.as_ref().and_then(|held| held.objects.get(&name));
-            let Some(stored) = delta.objects.get(&name).or(held) else {
-                // Small enough to be in the record: recover.py reads it there.
-                return Ok(());
-            };
-            let keys: Vec<String> = stored
-                .parts
-                .iter()
-                .map(|part| object_name(part.key))
-                .collect();
-            text.push_str(&keys.join(" "));
-            text.push('\n');
-        }
-        let name = format!("fulls/{:010}-{}.txt", snapshot.seq, snapshot.id);
-        self.destination.put_once(&name, text.as_bytes())
     }
 }
 

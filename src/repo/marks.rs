@@ -64,6 +64,15 @@ impl Repository {
     /// # Errors
     /// The storage cannot be written.
     pub fn put_forgotten(&self, id: SnapshotId) -> Result<()> {
+        let (name, bytes) = self.forgotten_note(id)?;
+        storage::put(&*self.storage, &name, &bytes).map_err(|e| Error::storage("write", name, e))
+    }
+
+    /// Returns the name and the content of that note.
+    ///
+    /// # Errors
+    /// It has no JSON form.
+    pub fn forgotten_note(&self, id: SnapshotId) -> Result<(String, Vec<u8>)> {
         let mark = Mark {
             version: 1,
             repository: self.id,
@@ -71,9 +80,7 @@ impl Repository {
             tags: Vec::new(),
             pinned: false,
         };
-        let name = layout::forgotten(id);
-        storage::put(&*self.storage, &name, &record::encode(&mark)?)
-            .map_err(|e| Error::storage("write", name, e))
+        Ok((layout::forgotten(id), record::encode(&mark)?))
     }
 
     /// Removes the notes about forgotten snapshots that are not in `named` (no operation names them

@@ -80,6 +80,7 @@ mod space;
 mod staging;
 mod storage;
 mod stores;
+mod thinned;
 mod undoing;
 mod uninstall;
 mod words;

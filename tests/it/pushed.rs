@@ -18,32 +18,32 @@ use crate::support::cli::{stderr, stdout};
 use crate::support::{Place, assert_same, later, noise, now, picture};
 
 /// A destination, with everything that pushing there and reading from there needs.
-struct Far {
-    store: MemoryStore,
-    trial: Trial,
-    key: Option<Generated>,
+pub(crate) struct Far {
+    pub(crate) store: MemoryStore,
+    pub(crate) trial: Trial,
+    pub(crate) key: Option<Generated>,
 }
 
 impl Far {
-    fn new(manners: Manners, encrypted: bool) -> Self {
+    pub(crate) fn new(manners: Manners, encrypted: bool) -> Self {
         let store = MemoryStore::new(manners);
         Self::over(&store, encrypted.then(Generated::new))
     }
 
-    fn over(store: &MemoryStore, key: Option<Generated>) -> Self {
+    pub(crate) fn over(store: &MemoryStore, key: Option<Generated>) -> Self {
         let trial = Trial::new(Arc::new(store.clone()));
         let store = store.clone();
         Self { store, trial, key }
     }
 
-    fn encryption(&self) -> Encryption {
+    pub(crate) fn encryption(&self) -> Encryption {
         match &self.key {
             None => Encryption::None,
             Some(key) => Encryption::to(std::slice::from_ref(&key.recipient)).unwrap(),
         }
     }
 
-    fn identities(&self) -> Identities {
+    pub(crate) fn identities(&self) -> Identities {
         let mut identities = Identities::default();
         if let Some(key) = &self.key {
             identities.add(key.secret.as_bytes(), &|| None).unwrap();
@@ -51,20 +51,35 @@ impl Far {
         identities
     }
 
-    fn destination(&self, place: &Place) -> Destination {
+    pub(crate) fn destination(&self, place: &Place) -> Destination {
         let machine = Machine::of(&place.path("remotes"), now()).unwrap();
         Destination::new(Arc::new(self.trial.clone()), "far", machine.id)
     }
 
-    fn push(&self, place: &Place, repo: &Repository) -> bdr::Result<PushReport> {
+    pub(crate) fn push(&self, place: &Place, repo: &Repository) -> bdr::Result<PushReport> {
         self.push_with(place, repo, false)
     }
 
-    fn push_with(&self, place: &Place, repo: &Repository, check: bool) -> bdr::Result<PushReport> {
-        let machine = Machine::of(&place.path("remotes"), now()).unwrap();
+    pub(crate) fn push_with(
+        &self,
+        place: &Place,
+        repo: &Repository,
+        check: bool,
+    ) -> bdr::Result<PushReport> {
+        self.push_at(place, repo, check, now())
+    }
+
+    pub(crate) fn push_at(
+        &self,
+        place: &Place,
+        repo: &Repository,
+        check: bool,
+        now: chrono::DateTime<chrono::Utc>,
+    ) -> bdr::Result<PushReport> {
+        let machine = Machine::of(&place.path("remotes"), now).unwrap();
         let mut ledger = Ledger::open(&place.path("remotes/far"), Duration::ZERO)?;
         let options = PushOptions {
-            now: now(),
+            now,
             host: "here".to_owned(),
             encryption: &self.encryption(),
             check,
@@ -80,7 +95,7 @@ impl Far {
     }
 
     /// Reads on a machine that has nothing but the store and the key.
-    fn read(&self, place: &Place) -> (Repository, tempfile::TempDir) {
+    pub(crate) fn read(&self, place: &Place) -> (Repository, tempfile::TempDir) {
         let bare = tempfile::tempdir().unwrap();
         let read = open(&self.destination(place), self.identities(), bare.path());
         (read.unwrap().0, bare)
@@ -104,7 +119,7 @@ fn check_all(place: &Place, repo: &Repository, far: &Far, what: &str) {
 }
 
 /// A repository with some days of work: a full backup, incremental ones, many small packs.
-fn worked(place: &Place) -> Repository {
+pub(crate) fn worked(place: &Place) -> Repository {
     odd_tree(place);
     place.write("picture", &noise(300_000));
     let repo = place.repository();
@@ -237,7 +252,7 @@ fn a_push_cut_at_any_request_is_completed_by_the_next() {
     }
 }
 
-fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
+pub(crate) fn copy_tree(from: &std::path::Path, to: &std::path::Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().flatten() {
         let target = to.join(entry.file_name());
@@ -397,7 +412,7 @@ fn what_was_deleted_there_is_noticed_and_sent_again() {
 }
 
 /// A place with a configured source and two destinations in directories, one of them encrypted.
-fn configured() -> (Place, Generated) {
+pub(crate) fn configured() -> (Place, Generated) {
     let place = Place::new();
     odd_tree(&place);
     let key = Generated::new();

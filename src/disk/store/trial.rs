@@ -22,6 +22,8 @@ pub enum Manners {
     IgnoresConditions,
     /// Nothing is ever removed or overwritten, as with a policy for adding alone.
     AddOnly,
+    /// As S3, and nothing is removed before its retention ends.
+    Retains,
 }
 
 struct Memory {
@@ -70,7 +72,12 @@ impl MemoryStore {
 
     /// Returns an independent copy.
     pub fn fork(&self) -> Self {
-        let fresh = Self::new(self.0.manners);
+        self.fork_with(self.0.manners)
+    }
+
+    /// Returns an independent copy with other manners.
+    pub fn fork_with(&self, manners: Manners) -> Self {
+        let fresh = Self::new(manners);
         lock(&fresh.0.objects).clone_from(&lock(&self.0.objects));
         fresh
     }
@@ -92,7 +99,9 @@ impl Store for MemoryStore {
                     "only adding is allowed",
                 ));
             }
-            (Manners::Strict | Manners::AddOnly, Write::CreateOnly) if exists => {
+            (Manners::Strict | Manners::AddOnly | Manners::Retains, Write::CreateOnly)
+                if exists =>
+            {
                 return Err(StoreError::new(Trouble::Exists, "there is one already"));
             }
             _ => {}
@@ -183,6 +192,9 @@ impl Store for MemoryStore {
                 Trouble::Forbidden,
                 "only adding is allowed",
             ));
+        }
+        if self.0.manners == Manners::Retains {
+            return Err(StoreError::new(Trouble::Retained, "kept until it ends"));
         }
         lock(&self.0.objects).remove(key);
         Ok(())

@@ -329,10 +329,31 @@ impl Reader<'_> {
         let keys: Vec<&str> = counts.chain(others).collect();
         self.known(table, "retention", &keys)?;
         let mut policy = Policy::default();
+        self.keeps(table, &mut policy)?;
+        if let Some(value) = table.get("guard_within") {
+            policy.guard_within = self.span(value, "guard_within")?;
+        }
+        if let Some(value) = table.get("guard_bytes") {
+            policy.guard_bytes = self.size(value, "guard_bytes")?;
+        }
+        if let Some(value) = table.get("max_size") {
+            policy.max_bytes = match value.get_ref().as_str() {
+                Some("auto") => None,
+                _ => Some(self.size(value, "max_size")?),
+            };
+        }
+        policy
+            .check()
+            .map_err(|error| self.error(section.span(), error.to_string(), error.hint()))?;
+        Ok(policy)
+    }
+
+    /// Reads the rules that keep backups.
+    fn keeps(&self, table: &DeTable<'_>, policy: &mut Policy) -> Result<()> {
         for rule in &COUNTS {
             if let Some(value) = table.get(rule.key) {
                 let number = self.integer(value).and_then(|n| u32::try_from(n).ok());
-                *(rule.place)(&mut policy) =
+                *(rule.place)(policy) =
                     number.ok_or_else(|| self.wrong_type(value, rule.key, "a whole number"))?;
             }
         }
@@ -351,22 +372,7 @@ impl Reader<'_> {
                 policy.tags.push(tag.to_owned());
             }
         }
-        if let Some(value) = table.get("guard_within") {
-            policy.guard_within = self.span(value, "guard_within")?;
-        }
-        if let Some(value) = table.get("guard_bytes") {
-            policy.guard_bytes = self.size(value, "guard_bytes")?;
-        }
-        if let Some(value) = table.get("max_size") {
-            policy.max_bytes = match value.get_ref().as_str() {
-                Some("auto") => None,
-                _ => Some(self.size(value, "max_size")?),
-            };
-        }
-        policy
-            .check()
-            .map_err(|error| self.error(section.span(), error.to_string(), error.hint()))?;
-        Ok(policy)
+        Ok(())
     }
 
     fn privacy(&self, table: &DeTable<'_>) -> Result<PrivacyConfig> {

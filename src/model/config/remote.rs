@@ -1,5 +1,9 @@
 //! What the configuration says of a destination.
 
+use chrono::TimeDelta;
+
+use crate::model::retention::Policy;
+
 /// A place outside of this machine to which the repository is pushed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
@@ -15,7 +19,13 @@ pub struct Remote {
     pub automatic: bool,
     /// Machines whose work bdr brings in when it wakes up: their ids or names.
     pub sync: Vec<String>,
+    /// What stays there; `None`: everything.
+    pub keep: Option<Policy>,
 }
+
+/// What came within this time stays at a destination, unless the configuration says otherwise: so long
+/// somebody has to notice that snapshots were added to push others out.
+pub const FLOOR: TimeDelta = TimeDelta::days(30);
 
 impl Remote {
     /// Makes one with the defaults.
@@ -27,6 +37,7 @@ impl Remote {
             limit: None,
             automatic: true,
             sync: Vec::new(),
+            keep: None,
         }
     }
 }

@@ -108,7 +108,27 @@ fn remotes(out: &mut String, remotes: &[Remote]) {
         if !remote.sync.is_empty() {
             list(out, "sync", &remote.sync);
         }
+        for (key, value) in remote.keep.iter().flat_map(keep_lines) {
+            line(out, format_args!("{key} = {value}"));
+        }
     }
+}
+
+/// Returns the keys and values with which a destination says what stays there.
+pub fn keep_lines(policy: &Policy) -> Vec<(&'static str, String)> {
+    let counts = COUNTS.iter().map(|rule| (rule.key, (rule.of)(policy)));
+    let counts = counts.filter(|(_, count)| *count > 0);
+    let mut lines: Vec<(&'static str, String)> = counts
+        .map(|(key, count)| (key, count.to_string()))
+        .collect();
+    if let Some(within) = policy.within {
+        lines.push(("keep_within", format!("\"{}\"", span_text(within))));
+    }
+    if !policy.tags.is_empty() {
+        let tags: Vec<String> = policy.tags.iter().map(|tag| quoted(tag)).collect();
+        lines.push(("keep_tags", format!("[{}]", tags.join(", "))));
+    }
+    lines
 }
 
 fn schedule(out: &mut String, schedule: Option<&Schedule>) {

@@ -337,6 +337,13 @@ fn what_is_written_is_read_back() {
                 limit: Some(1 << 20),
                 automatic: false,
                 sync: vec!["laptop".to_owned()],
+                keep: Some(Policy {
+                    daily: 7,
+                    monthly: 12,
+                    within: Some(chrono::TimeDelta::days(14)),
+                    tags: vec!["a \"tag\"".to_owned()],
+                    ..Policy::nothing()
+                }),
                 ..Remote::new("disk", "file:///mnt/disk")
             },
             Remote {

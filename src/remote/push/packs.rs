@@ -18,16 +18,43 @@ use crate::repo::snapshot::{PackRef, SnapshotKind};
 const SMALL_PACK: u64 = 1 << 20;
 /// Blobs that are put together are read whole; packs with larger ones stay as they are.
 const SMALL_BLOB: u64 = 8 << 20;
+/// So many bytes of small packs become one: far less than what a pack can have, so that each stands for
+/// all of its own.
+const JOINED: u64 = 16 << 20;
+
+/// Parts small packs so that each group becomes one.
+fn groups(small: &[PackRef]) -> Vec<Vec<PackRef>> {
+    let mut groups: Vec<Vec<PackRef>> = Vec::new();
+    let mut left = 0;
+    for pack in small {
+        match groups.last_mut().filter(|_| pack.bytes <= left) {
+            Some(group) => group.push(*pack),
+            None => {
+                left = JOINED;
+                groups.push(vec![*pack]);
+            }
+        }
+        left -= pack.bytes.min(left);
+    }
+    groups
+}
 
 impl Run<'_> {
     /// Adds the packs that are not there, small ones put together.
-    pub(super) fn packs(&self, wanted: &mut Wanted, report: &mut PushReport) -> Result<()> {
+    pub(super) fn packs(
+        &self,
+        wanted: &mut Wanted,
+        is_wanted: &dyn Fn(&str) -> bool,
+        report: &mut PushReport,
+    ) -> Result<()> {
         let mut covered = DigestSet::default();
         for stored in self.held.iter().flat_map(|held| held.objects.values()) {
             covered.extend(stored.instead_of.iter().copied());
         }
-        let is_missing =
-            |pack: &PackRef| !covered.contains(&pack.id) && !self.has(&layout::pack(pack.id));
+        let is_missing = |pack: &PackRef| {
+            let name = layout::pack(pack.id);
+            !covered.contains(&pack.id) && !self.has(&name) && is_wanted(&name)
+        };
         let mut missing = self.repo.list_packs()?;
         missing.retain(is_missing);
         if missing.is_empty() {
@@ -49,11 +76,15 @@ impl Run<'_> {
         if small.len() < 2 {
             small.clear();
         }
-        let joined = self.join(&small, &index)?;
-        let taken: DigestSet = match joined.is_empty() {
-            true => DigestSet::default(),
-            false => small.iter().map(|pack| pack.id).collect(),
-        };
+        let mut taken = DigestSet::default();
+        let mut joined = Vec::new();
+        for group in groups(&small) {
+            let one = self.join(&group, &index)?;
+            if !one.is_empty() {
+                taken.extend(group.iter().map(|pack| pack.id));
+            }
+            joined.extend(one);
+        }
         report.joined = taken.len() as u64;
         wanted.items.extend(joined);
         for pack in missing.iter().filter(|pack| !taken.contains(&pack.id)) {

@@ -29,6 +29,8 @@ const SHORT_TAIL: usize = 4096;
 const LARGE: u64 = 512 << 10;
 /// A longer header of age is not kept in the record, in bytes.
 const MAX_HEAD: usize = 4096;
+/// How many names are tried for an object, if all exist.
+const ATTEMPTS: u32 = 8;
 /// How many objects are sent at once.
 const THREADS: usize = 4;
 
@@ -192,11 +194,17 @@ impl Run<'_> {
                 (framed, false)
             }
         };
-        for attempt in 0..8 {
+        let mut refused = 0;
+        for attempt in 0.. {
             let key = match named {
                 true => digest,
                 false => self.machine.object_key(digest, attempt),
             };
+            // It is to be removed, or may be gone already. The same content in the clear is written
+            // again under its only name, and is needed again when a record names it.
+            if !named && self.ledger.trash().has(&object_name(key)) {
+                continue;
+            }
             if let Some(part) = self.ledger.written(key) {
                 return Ok(Part { at, ..part.clone() });
             }
@@ -215,7 +223,13 @@ impl Run<'_> {
                 // The same bytes, from a push that was interrupted.
                 Err(error) if error.trouble == Trouble::Exists && named => {}
                 // Nobody knows which file key that one has.
-                Err(error) if error.trouble == Trouble::Exists => continue,
+                Err(error) if error.trouble == Trouble::Exists => {
+                    refused += 1;
+                    match refused < ATTEMPTS {
+                        true => continue,
+                        false => break,
+                    }
+                }
                 Err(error) => return Err(self.destination.failed("write to", &error)),
             }
             *objects += 1;

@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 
 use toml::Spanned;
+use toml::de::DeTable;
 
 use super::{Reader, Value};
 use crate::base::error::Result;
-use crate::model::config::remote::{Remote, check_remote_name};
+use crate::model::config::remote::{FLOOR, Remote, check_remote_name};
+use crate::model::retention::{COUNTS, Policy};
 
 impl Reader<'_> {
     pub(super) fn remote(&self, name: &Spanned<Cow<'_, str>>, value: &Value<'_>) -> Result<Remote> {
@@ -14,11 +16,10 @@ impl Reader<'_> {
         check_remote_name(name.get_ref())
             .map_err(|message| self.error(name.span(), message, None))?;
         let table = self.table(value, &title)?;
-        self.known(
-            table,
-            &title,
-            &["url", "encrypt", "recipients", "limit", "automatic", "sync"],
-        )?;
+        let counts = COUNTS.iter().map(|rule| rule.key);
+        let keeps: Vec<&str> = counts.chain(["keep_within", "keep_tags"]).collect();
+        let others = ["url", "encrypt", "recipients", "limit", "automatic", "sync"];
+        self.known(table, &title, &[&others[..], &keeps[..]].concat())?;
         let Some(url) = table.get("url") else {
             let hint =
                 "add url = \"s3://bucket/prefix\", or what bdr remote services lists".to_owned();
@@ -69,6 +70,9 @@ impl Reader<'_> {
             }
         };
         remote.automatic = flag("automatic", true)?;
+        if keeps.iter().any(|key| table.get(*key).is_some()) {
+            remote.keep = Some(self.kept(name, table)?);
+        }
         let encrypt = flag("encrypt", !remote.recipients.is_empty())?;
         // Said twice, so that nobody pushes in the clear by leaving out a line.
         if encrypt == remote.recipients.is_empty() {
@@ -88,5 +92,18 @@ impl Reader<'_> {
             return Err(self.error(name.span(), message, Some(hint)));
         }
         Ok(remote)
+    }
+
+    /// Reads what stays there.
+    fn kept(&self, name: &Spanned<Cow<'_, str>>, table: &DeTable<'_>) -> Result<Policy> {
+        let mut policy = Policy {
+            within: Some(FLOOR),
+            ..Policy::nothing()
+        };
+        self.keeps(table, &mut policy)?;
+        policy
+            .check()
+            .map_err(|error| self.error(name.span(), error.to_string(), error.hint()))?;
+        Ok(policy)
     }
 }

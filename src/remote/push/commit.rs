@@ -1,0 +1,158 @@
+//! Writes the record of a push: the push exists from then on.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use super::Run;
+use crate::base::error::Result;
+use crate::base::id::{Digest, Id};
+use crate::remote::destination::{object_name, push_name};
+use crate::remote::record::{Push, Stored, since};
+use crate::repo::snapshot::{Snapshot, SnapshotKind};
+
+impl Run<'_> {
+    /// Returns the next push, with nothing in it.
+    pub(in crate::remote) fn empty(&self) -> Push {
+        let newest = self
+            .ledger
+            .newest()
+            .map(|newest| (newest.number, newest.id));
+        let newest = newest.or_else(|| self.ledger.floor());
+        let number = newest.map_or(1, |(number, _)| number + 1);
+        let previous = newest.map(|(_, id)| id);
+        let now = self.options.now;
+        let id = Id::after(previous, now);
+        Push {
+            previous,
+            ..Push::new(self.machine.id, self.repo.id(), number, id, now)
+        }
+    }
+
+    /// Writes the record of what is new or gone since the last push, and returns its size. `dropping`
+    /// has the names of this repository that are not to be pushed again.
+    pub(in crate::remote) fn commit(
+        &mut self,
+        delta: Push,
+        dropping: &BTreeSet<String>,
+    ) -> Result<u64> {
+        let push = self.joined(delta);
+        let gone = self.gone_keys(&push);
+        let record = push.encode(self.options.encryption, gone)?;
+        self.ledger.begin(&push, dropping)?;
+        let name = push_name(push.number, push.id);
+        self.destination
+            .put_new(&name, &record)
+            .map_err(|e| self.destination.failed("write to", &e))?;
+        self.ledger.finish(push)?;
+        Ok(record.len() as u64)
+    }
+
+    /// Returns a push with everything since the one from which a reader goes on.
+    fn joined(&self, delta: Push) -> Push {
+        let number = delta.number;
+        let mut ends: Vec<(u64, Option<Id>)> = self
+            .ledger
+            .chain()
+            .iter()
+            .map(|push| (push.number, Some(push.id)))
+            .collect();
+        match self.ledger.chain().last() {
+            Some(oldest) => ends.push((oldest.since, oldest.base)),
+            None => ends.push(
+                self.ledger
+                    .floor()
+                    .map_or((0, None), |(n, id)| (n, Some(id))),
+            ),
+        }
+        let wanted = match self.options.encryption.is_new() {
+            true => 0,
+            false => since(number),
+        };
+        let from = ends.iter().filter(|(n, _)| *n >= wanted).min().copied();
+        let (since, base) = from.unwrap_or((0, None));
+        let chain = self.ledger.chain();
+        let count = chain.iter().take_while(|push| push.number > since).count();
+        let later = chain[..count].iter().rev();
+        let mut all = Push::new(
+            delta.machine,
+            delta.repository,
+            number,
+            delta.id,
+            delta.time,
+        );
+        for older in later {
+            all.follow(older);
+        }
+        all.follow(&delta);
+        if since == 0 {
+            all.gone.clear();
+        }
+        Push {
+            since,
+            base,
+            previous: delta.previous,
+            host: self.options.host.clone(),
+            name_key: self.machine.name_key().to_owned(),
+            recipients: self.options.encryption.names().to_vec(),
+            before: self.options.encryption.before().to_vec(),
+            ..all
+        }
+    }
+
+    /// Returns the keys that the older records of a reader name and that are not needed any more.
+    fn gone_keys(&self, push: &Push) -> Vec<Digest> {
+        let older = self.ledger.chain().iter();
+        let older: Vec<&Push> = older.filter(|older| older.number <= push.since).collect();
+        let mut left: BTreeMap<&str, &Stored> = BTreeMap::new();
+        for one in older.iter().copied().rev().chain([push]) {
+            for name in one.gone.iter().chain(one.files.keys()) {
+                left.remove(&**name);
+            }
+            left.extend(one.objects.iter().map(|(name, stored)| (&**name, stored)));
+        }
+        let keys = |stored: &Stored| stored.parts.iter().map(|part| part.key).collect::<Vec<_>>();
+        let left: HashSet<Digest> = left.into_values().flat_map(keys).collect();
+        let named = older.iter().flat_map(|older| older.objects.values());
+        let mut gone: Vec<Digest> = named.flat_map(keys).filter(|k| !left.contains(k)).collect();
+        gone.sort_unstable();
+        gone.dedup();
+        gone
+    }
+
+    /// Returns names that were lost there, and for which others stand now.
+    pub(super) fn replaced(&self, delta: &Push) -> BTreeSet<String> {
+        let objects = delta.objects.values();
+        let standing: HashSet<Digest> = objects.flat_map(|s| s.instead_of.clone()).collect();
+        let is_back = |pack: &Digest| standing.contains(pack);
+        let is_replaced = |(name, packs): &(&String, &Vec<Digest>)| {
+            let is_new = delta.files.contains_key(*name) || delta.objects.contains_key(*name);
+            !is_new && !packs.is_empty() && packs.iter().all(is_back)
+        };
+        let lost = self.lost.iter().filter(is_replaced);
+        lost.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Writes the list with which a full backup is restored by a loop in a shell.
+    pub(super) fn name_full(&self, snapshot: &Snapshot, delta: &Push) -> Result<()> {
+        if snapshot.kind != SnapshotKind::Full {
+            return Ok(());
+        }
+        let mut text = String::new();
+        for pack in &snapshot.packs {
+            let name = crate::repo::layout::pack(pack.id);
+            let held = self.held.as_ref().and_then(|held| held.objects.get(&name));
+            let Some(stored) = delta.objects.get(&name).or(held) else {
+                // Small enough to be in the record: recover.py reads it there.
+                return Ok(());
+            };
+            let keys: Vec<String> = stored
+                .parts
+                .iter()
+                .map(|part| object_name(part.key))
+                .collect();
+            text.push_str(&keys.join(" "));
+            text.push('\n');
+        }
+        let name = format!("fulls/{:010}-{}.txt", snapshot.seq, snapshot.id);
+        self.destination.put_once(&name, text.as_bytes())
+    }
+}

@@ -1,0 +1,871 @@
+//! Prune of a destination: what its own retention does not keep goes, and what stays can be restored,
+//! whatever happened on the way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bdr::base::error::Error;
+use bdr::base::id::SnapshotId;
+use bdr::base::monitor::NullMonitor;
+use bdr::care;
+use bdr::care::verify::{VerifyLevel, verify};
+use bdr::disk::store::{Manners, MemoryStore, Store};
+use bdr::model::retention::{Policy, Reason};
+use bdr::protect::backup::BackupOptions;
+use bdr::remote::check::{CheckLevel, check};
+use bdr::remote::crypt::{Generated, Identities};
+use bdr::remote::ledger::{Ledger, Machine};
+use bdr::remote::prune::{Plan, PruneOptions, PruneReport, look};
+use bdr::remote::push::PushOptions;
+use bdr::repo::Repository;
+use bdr::repo::snapshot::{SnapshotKind, Trigger};
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+
+use crate::backup::restore_to;
+use crate::pushed::{Far, copy_tree};
+use crate::support::{Object, Place, assert_same, noise, now, picture};
+
+type Picture = BTreeMap<PathBuf, Object>;
+
+fn zone(time: DateTime<Utc>) -> NaiveDateTime {
+    time.naive_utc()
+}
+
+fn last(count: u32) -> Policy {
+    Policy {
+        last: count,
+        guard_within: TimeDelta::hours(1),
+        ..Policy::nothing()
+    }
+}
+
+fn day(days: i64) -> DateTime<Utc> {
+    now() + TimeDelta::days(days) + TimeDelta::minutes(1)
+}
+
+/// How to prune in a test.
+struct How {
+    policy: Option<Policy>,
+    at: DateTime<Utc>,
+    key: bool,
+}
+
+fn prune(
+    far: &Far,
+    place: &Place,
+    repo: &Repository,
+    how: &How,
+) -> bdr::Result<(Plan, PruneReport)> {
+    let machine = Machine::of(&place.path("remotes"), now())?;
+    let mut ledger = Ledger::open(&place.path("remotes/far"), Duration::ZERO)?;
+    let cache = tempfile::tempdir().unwrap();
+    let encryption = far.encryption();
+    let options = PruneOptions {
+        push: PushOptions {
+            now: how.at,
+            host: "here".to_owned(),
+            encryption: &encryption,
+            check: false,
+        },
+        policy: how.policy.clone(),
+        zone: &zone,
+        wait: TimeDelta::days(1),
+        eras: Vec::new(),
+        insist: true,
+        cache: cache.path(),
+    };
+    let identities = match how.key {
+        true => far.identities(),
+        false => Identities::default(),
+    };
+    let destination = far.destination(place);
+    let pruning = look(
+        repo,
+        &destination,
+        &machine,
+        &mut ledger,
+        &options,
+        identities,
+        &NullMonitor,
+    )?;
+    let plan = pruning.plan().clone();
+    Ok((plan, pruning.apply()?))
+}
+
+/// A workspace whose backups are known by what was in it.
+struct History {
+    place: Place,
+    repo: Repository,
+    far: Far,
+    pictures: BTreeMap<SnapshotId, Picture>,
+    day: i64,
+    seed: u64,
+}
+
+impl History {
+    fn new(manners: Manners, encrypted: bool, seed: u64) -> Self {
+        let place = Place::new();
+        place.write("plain.txt", b"hello");
+        place.write("big.log", &b"0123456789abcdef\n".repeat(2000));
+        let repo = place.repository();
+        Self {
+            repo,
+            place,
+            far: Far::new(manners, encrypted),
+            pictures: BTreeMap::new(),
+            day: 1,
+            seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+        }
+    }
+
+    fn below(&mut self, most: usize) -> usize {
+        // SplitMix64: the same history for the same seed, wherever it is run.
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % most as u64).unwrap()
+    }
+
+    fn backup(&mut self, trigger: Trigger, full: bool) -> SnapshotId {
+        self.day += 1;
+        let mut options = BackupOptions::new(trigger, day(self.day));
+        options.full = full;
+        let report = self.place.backup_with(&self.repo, &options);
+        let id = report.snapshot.id;
+        self.pictures.insert(id, picture(&self.place.tree()));
+        id
+    }
+
+    fn push(&self) -> bdr::remote::push::PushReport {
+        let at = day(self.day) + TimeDelta::minutes(30);
+        self.far
+            .push_at(&self.place, &self.repo, false, at)
+            .unwrap()
+    }
+
+    fn prune(&self, policy: Policy) -> (Plan, PruneReport) {
+        self.prune_with(Some(policy), false)
+    }
+
+    fn prune_with(&self, policy: Option<Policy>, key: bool) -> (Plan, PruneReport) {
+        let at = day(self.day) + TimeDelta::hours(1);
+        let how = How { policy, at, key };
+        prune(&self.far, &self.place, &self.repo, &how).unwrap()
+    }
+
+    /// Removes all but some snapshots here, and what only they need.
+    fn prune_here(&self, count: u32) {
+        let at = day(self.day) + TimeDelta::hours(2);
+        let mut options = care::prune::PruneOptions::new(at, &zone);
+        options.policy = last(count);
+        options.grace = TimeDelta::zero();
+        let plan = care::prune::plan(&self.repo, &options, &NullMonitor).unwrap();
+        let report = care::prune::apply(&self.repo, &plan, &options, &NullMonitor).unwrap();
+        assert_eq!(report.blocked, Vec::<String>::new());
+    }
+
+    /// Snapshots that a reader with the key finds there.
+    fn there(&self) -> BTreeSet<SnapshotId> {
+        let (there, _bare) = self.far.read(&self.place);
+        there.snapshots().unwrap().iter().map(|s| s.id).collect()
+    }
+
+    /// Everything there can be restored as it was, by a reader who has only the key; and an observer
+    /// without one finds all objects of all records.
+    fn check(&self, what: &str) {
+        let (there, _bare) = self.far.read(&self.place);
+        let report = verify(&there, None, VerifyLevel::Full, None, &NullMonitor).unwrap();
+        assert_eq!(report.damage.len(), 0, "{what}: {:?}", report.damage);
+        let snapshots = there.snapshots().unwrap();
+        assert!(!snapshots.is_empty(), "{what}");
+        for snapshot in &snapshots {
+            let out = tempfile::tempdir().unwrap();
+            let found = picture(&restore_to(&there, snapshot, out.path()));
+            assert_same(&self.pictures[&snapshot.id], &found, what);
+        }
+        assert_eq!(there.all_snapshots().unwrap().missing().len(), 0, "{what}");
+        let destination = self.far.destination(&self.place);
+        let report = check(&destination, CheckLevel::Digests, &NullMonitor).unwrap();
+        assert!(!report.is_damaged(), "{what}: {report:?}");
+    }
+
+    /// Nothing is there that nobody needs: judged by listings, not by what prune notes.
+    fn check_nothing_spare(&self, what: &str) {
+        let destination = self.far.destination(&self.place);
+        let report = check(&destination, CheckLevel::Listed, &NullMonitor).unwrap();
+        assert_eq!(report.unnamed, 0, "{what}");
+        let (there, _bare) = self.far.read(&self.place);
+        let (index, _) = there.refreshed_index().unwrap();
+        let (mut blobs, mut whole, mut frames) =
+            (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for snapshot in there.snapshots().unwrap() {
+            if snapshot.kind == SnapshotKind::Full {
+                whole.extend(snapshot.packs.iter().map(|pack| pack.id));
+            }
+            for root in &snapshot.roots {
+                frames.extend(root.base);
+                for entry in there.listing(root).unwrap() {
+                    let content = entry.body.content.as_ref();
+                    blobs.extend(content.iter().flat_map(|content| content.blobs()).copied());
+                }
+            }
+        }
+        for pack in index.packs() {
+            let id = pack.pack.id;
+            let has = |digest: &bdr::base::id::Digest| {
+                let mut copies = index.copies(*digest);
+                copies.any(|copy| index.packs()[copy.pack as usize].pack.id == id)
+            };
+            assert!(
+                whole.contains(&id) || blobs.iter().any(has),
+                "{what}: pack {id}"
+            );
+        }
+        for name in there.storage().names("manifests").unwrap() {
+            let frame = name.strip_suffix(".json.gz").unwrap().parse().unwrap();
+            assert!(frames.contains(&frame), "{what}: {name}");
+        }
+    }
+
+    /// What the lists in the trash say.
+    fn trash(&self) -> BTreeSet<String> {
+        let keys = self.far.store.keys().into_iter();
+        let lists = keys.filter(|key| key.contains("/trash/"));
+        let names = lists.flat_map(|key| {
+            let bytes = self.far.store.get(&key, None).unwrap();
+            let list: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+            let names = list["names"].as_array().unwrap().clone();
+            names
+                .into_iter()
+                .map(|name| name.as_str().unwrap().to_owned())
+        });
+        names.filter(|name| name.starts_with("objects/")).collect()
+    }
+
+    /// Objects that the records name.
+    fn named(&self) -> BTreeSet<String> {
+        let bare = tempfile::tempdir().unwrap();
+        let destination = self.far.destination(&self.place);
+        let (_, storage) =
+            bdr::remote::open(&destination, self.far.identities(), bare.path()).unwrap();
+        let objects = storage.push().objects.values();
+        let keys = objects.flat_map(|stored| stored.parts.iter().map(|part| part.key.to_hex()));
+        keys.map(|hex| format!("objects/{}/{hex}", &hex[..2]))
+            .collect()
+    }
+
+    fn objects(&self) -> BTreeSet<String> {
+        let keys = self.far.store.keys().into_iter();
+        keys.filter(|key| key.contains("/objects/")).collect()
+    }
+}
+
+/// A history of which the older half was removed here after it was pushed.
+fn worked(encrypted: bool) -> History {
+    let mut history = History::new(Manners::Strict, encrypted, 1);
+    history.backup(Trigger::Backup, true);
+    for number in 0..6_u8 {
+        history.place.write(
+            &format!("f{}", number % 4),
+            &noise(4000 + usize::from(number)),
+        );
+        history.place.write("plain.txt", &[number; 3000]);
+        history.backup(Trigger::Backup, number == 3);
+        history.push();
+    }
+    history.prune_here(3);
+    history
+}
+
+#[test]
+fn what_retention_drops_goes_a_day_later_and_the_rest_can_be_restored() {
+    for encrypted in [true, false] {
+        let mut history = worked(encrypted);
+        let before = history.objects();
+        assert_eq!(history.there().len(), 7);
+        let (plan, report) = history.prune(last(2));
+        assert_eq!((plan.blocked.len(), plan.unknown), (0, 0), "{plan:?}");
+        assert_eq!((report.snapshots, report.held), (4, 3), "{report:?}");
+        assert!(report.trashed.0 > 0 && report.removed.0 == 0, "{report:?}");
+        // A reader that began before can finish: nothing is gone yet.
+        assert_eq!(history.objects(), before);
+        history.check("what is gone waits");
+        history.prune(last(2));
+        assert_eq!(history.objects(), before, "less than a day later");
+        history.day += 2;
+        let (_, report) = history.prune(last(2));
+        assert!(report.removed.0 > 0 && report.waiting.0 == 0, "{report:?}");
+        assert!(history.objects().len() < before.len());
+        history.check("a day later");
+        history.check_nothing_spare("a day later");
+        let trash = |key: &String| key.contains("/trash/");
+        assert!(!history.far.store.keys().iter().any(trash));
+        // What was dropped there and is here is not pushed again, at no cost.
+        history.far.trial.reset();
+        assert_eq!(history.push().number, None);
+        assert_eq!(history.far.trial.log().len(), 1);
+        let there = history.there();
+        assert_eq!(there.len(), 3);
+        // The next backup is.
+        history.place.write("more", b"more");
+        let newest = history.backup(Trigger::Backup, false);
+        history.far.trial.reset();
+        history.push();
+        assert!(
+            history.far.trial.log().len() <= 3,
+            "{:?}",
+            history.far.trial.log()
+        );
+        assert!(history.there().contains(&newest));
+        history.check("after the next push");
+    }
+}
+
+#[test]
+fn a_push_takes_nothing_for_granted_that_a_prune_took_away() {
+    for (manners, encrypted) in [
+        (Manners::Strict, true),
+        (Manners::Strict, false),
+        (Manners::NoConditions, true),
+        (Manners::IgnoresConditions, true),
+        (Manners::IgnoresConditions, false),
+    ] {
+        let what = format!("{manners:?} {encrypted}");
+        let mut history = History::new(manners, encrypted, 2);
+        history.backup(Trigger::Backup, true);
+        history.push();
+        let content = noise(50_000);
+        history.place.write("comes and goes", &content);
+        history.backup(Trigger::Backup, false);
+        history.push();
+        std::fs::remove_file(history.place.tree().join("comes and goes")).unwrap();
+        history.backup(Trigger::Backup, false);
+        history.push();
+        let (_, report) = history.prune(last(1));
+        assert!(report.trashed.0 > 0, "{what}: {report:?}");
+        // It comes back while the old object waits in the trash: with the same local pack.
+        history.place.write("comes and goes", &content);
+        history.backup(Trigger::Backup, false);
+        history.push();
+        history.check(&format!("{what}: content is there again"));
+        // Not under a name that is about to be removed: that may be under way.
+        if encrypted {
+            let listed = history.trash();
+            let named = history.named();
+            assert!(!listed.is_empty(), "{what}");
+            assert!(listed.is_disjoint(&named), "{what}: {listed:?} {named:?}");
+        }
+        history.day += 2;
+        history.prune(last(1));
+        history.check(&format!("{what}: the old object is gone"));
+        history.check_nothing_spare(&what);
+        // And once more, when the old object is gone.
+        std::fs::remove_file(history.place.tree().join("comes and goes")).unwrap();
+        history.backup(Trigger::Backup, false);
+        history.push();
+        history.prune(last(1));
+        history.day += 2;
+        history.prune(last(1));
+        history.place.write("comes and goes", &content);
+        history.backup(Trigger::Backup, false);
+        history.push();
+        history.check(&format!("{what}: again, long after"));
+    }
+}
+
+#[test]
+fn a_prune_cut_at_any_request_is_completed_by_the_next() {
+    for manners in [Manners::Strict, Manners::NoConditions] {
+        for encrypted in [true, false] {
+            let mut start = History::new(manners, encrypted, 3);
+            start.backup(Trigger::Backup, true);
+            for number in 0..5 {
+                start.place.write("each day", &content(number));
+                start.backup(Trigger::Backup, number == 1);
+                start.push();
+            }
+            // Something is in the trash already, and its day is over.
+            let (_, report) = start.prune(last(3));
+            assert!(report.waiting.0 >= 2, "{report:?}");
+            start.day += 2;
+            start.place.write("later", &noise(3000));
+            start.backup(Trigger::Backup, false);
+            start.prune_here(1);
+            let saved = tempfile::tempdir().unwrap();
+            let remotes = start.place.path("remotes");
+            copy_tree(&remotes, saved.path());
+            let store = start.far.store.clone();
+            let key = |far: &Far| {
+                far.key
+                    .as_ref()
+                    .map(|key| Generated::parse(&key.secret).unwrap())
+            };
+            let mut cuts = 0;
+            for after in [false, true] {
+                for number in 0.. {
+                    std::fs::remove_dir_all(&remotes).unwrap();
+                    copy_tree(saved.path(), &remotes);
+                    start.far = Far::over(&store.fork(), key(&start.far));
+                    match after {
+                        true => start.far.trial.cut_after(number),
+                        false => start.far.trial.cut_before(number),
+                    }
+                    let how = How {
+                        policy: Some(last(1)),
+                        at: day(start.day) + TimeDelta::hours(1),
+                        key: false,
+                    };
+                    let done = prune(&start.far, &start.place, &start.repo, &how).is_ok();
+                    let what = format!(
+                        "{manners:?} {encrypted} {number} {after}: {:?}",
+                        start.far.trial.log()
+                    );
+                    start.far.trial.reset();
+                    start.check(&what);
+                    start.push();
+                    start.check(&format!("{what}, pushed"));
+                    start.prune(last(1));
+                    start.day += 2;
+                    start.prune(last(1));
+                    start.check(&format!("{what}, pruned"));
+                    start.check_nothing_spare(&what);
+                    assert!(start.there().len() <= 2, "{what}");
+                    start.day -= 2;
+                    if done {
+                        for request in ["/pushes/", "put bdr1/", "/trash/", "remove "] {
+                            let log = &what;
+                            assert!(log.contains(request), "{request}: {log}");
+                        }
+                        break;
+                    }
+                    cuts += 1;
+                }
+            }
+            assert!(cuts >= 16, "only {cuts} cuts");
+        }
+    }
+}
+
+/// Any order of backups, guards, pushes, local and remote prunes, and losses: what the reader finds is
+/// whole, what retention keeps is there, and in the end nothing is spare.
+#[test]
+fn whatever_the_history_what_stays_is_whole() {
+    let count = std::env::var("BDR_TEST_HISTORIES").map_or(10, |n| n.parse().unwrap());
+    for seed in 0..count {
+        let encrypted = seed % 2 == 0;
+        let mut history = History::new(Manners::Strict, encrypted, 1000 + seed);
+        history.backup(Trigger::Backup, true);
+        history.push();
+        let mut said = Vec::new();
+        for _ in 0..30 {
+            let choice = history.below(14);
+            said.push(choice);
+            let what = format!("seed {seed}: {said:?}");
+            match choice {
+                0..=4 => {
+                    let name = format!("f{}", history.below(6));
+                    let size = 500 + history.below(6000);
+                    // The same contents come back now and then.
+                    history.place.write(&name, &noise(size - size % 1500));
+                    if history.below(3) == 0 {
+                        let _ =
+                            std::fs::remove_file(history.place.tree().join(format!("f{choice}")));
+                    }
+                    let trigger =
+                        [Trigger::Backup, Trigger::Backup, Trigger::Guard][history.below(3)];
+                    let full = history.below(5) == 0;
+                    history.backup(trigger, full);
+                }
+                5..=8 => drop(history.push()),
+                9 => {
+                    let count = 1 + history.below(4);
+                    history.prune_here(u32::try_from(count).unwrap());
+                }
+                10..=12 => {
+                    let count = 1 + u32::try_from(history.below(3)).unwrap();
+                    let policy = match history.below(2) {
+                        0 => last(count),
+                        _ => Policy {
+                            daily: count,
+                            weekly: 1,
+                            ..last(1)
+                        },
+                    };
+                    let (plan, report) = history.prune(policy);
+                    assert_eq!(plan.blocked, Vec::<String>::new(), "{what}");
+                    let stays = plan.snapshots.iter().filter(|one| one.decision.keep);
+                    let stays: BTreeSet<_> = stays.map(|one| one.decision.id).collect();
+                    assert_eq!(history.there(), stays, "{what}");
+                    assert_eq!(report.held, stays.len() as u64, "{what}");
+                    history.check(&what);
+                }
+                _ => match history.below(3) {
+                    // What was noted of needs is lost.
+                    0 => drop(std::fs::remove_file(
+                        history.place.path("remotes/far/needs"),
+                    )),
+                    1 => drop(std::fs::remove_file(
+                        history.place.path("remotes/far/trash.json.gz"),
+                    )),
+                    // All notes are lost: the key finds them again.
+                    _ => {
+                        std::fs::remove_dir_all(history.place.path("remotes/far")).unwrap();
+                        let (plan, _) = history.prune_with(None, true);
+                        assert_eq!(plan.blocked, Vec::<String>::new(), "{what}");
+                    }
+                },
+            }
+        }
+        let what = format!("seed {seed}: {said:?}");
+        history.push();
+        let (plan, _) = history.prune_with(Some(last(1)), true);
+        assert_eq!(
+            (plan.blocked.len(), plan.unknown),
+            (0, 0),
+            "{what} {plan:?}"
+        );
+        history.day += 2;
+        history.prune(last(1));
+        history.check(&what);
+        history.check_nothing_spare(&what);
+    }
+}
+
+#[test]
+fn what_a_store_keeps_is_a_state_and_no_error() {
+    // Until a retention ends.
+    let mut history = worked(true);
+    let keys = |far: &Far| {
+        far.key
+            .as_ref()
+            .map(|key| Generated::parse(&key.secret).unwrap())
+    };
+    let store = history.far.store.clone();
+    history.far = Far::over(&store.fork_with(Manners::Retains), keys(&history.far));
+    let (_, report) = history.prune(last(2));
+    assert_eq!(
+        (report.snapshots, report.is_forbidden),
+        (4, false),
+        "{report:?}"
+    );
+    history.day += 2;
+    let (_, report) = history.prune(last(2));
+    assert!(report.retained.0 > 0 && report.removed.0 == 0, "{report:?}");
+    assert_eq!(report.waiting.0, 0);
+    history.check("retained");
+    // Content that comes back is not taken for the object that waits.
+    history.place.write("f0", &noise(4000));
+    history.backup(Trigger::Backup, false);
+    history.push();
+    history.check("retained, and pushed again");
+    // The retention ends.
+    history.far = Far::over(
+        &history.far.store.fork_with(Manners::Strict),
+        keys(&history.far),
+    );
+    let (_, report) = history.prune(last(3));
+    assert!(report.removed.0 > 0 && report.retained.0 == 0, "{report:?}");
+    history.day += 2;
+    history.prune(last(3));
+    history.check("the retention has ended");
+    history.check_nothing_spare("the retention has ended");
+
+    // For good: nothing is said to be gone that stays.
+    let mut history = worked(true);
+    let store = history.far.store.clone();
+    history.far = Far::over(&store.fork_with(Manners::AddOnly), keys(&history.far));
+    let (plan, report) = history.prune(last(2));
+    assert_eq!(plan.going().count(), 4);
+    assert!(report.is_forbidden && report.number.is_none(), "{report:?}");
+    assert_eq!(history.there().len(), 7);
+    let pushes = |far: &Far| {
+        far.store
+            .keys()
+            .iter()
+            .filter(|k| k.contains("/pushes/"))
+            .count()
+    };
+    assert_eq!(pushes(&history.far), 6);
+    history.check("add-only");
+    // With credentials that can, it is pruned like any other.
+    let store = history.far.store.clone();
+    history.far = Far::over(&store.fork_with(Manners::Strict), keys(&history.far));
+    let (_, report) = history.prune(last(2));
+    assert_eq!(report.snapshots, 4, "{report:?}");
+    history.day += 2;
+    history.prune(last(2));
+    history.check("with other credentials");
+    history.check_nothing_spare("with other credentials");
+}
+
+#[test]
+fn without_notes_what_was_there_stays_until_the_key_is_given() {
+    // Only the book is lost: what this repository still has is looked up again.
+    let history = worked(true);
+    std::fs::remove_file(history.place.path("remotes/far/needs")).unwrap();
+    let (plan, report) = history.prune(last(2));
+    assert_eq!((plan.unknown, report.snapshots), (0, 4), "{plan:?}");
+    history.check("looked up here");
+    // What it does not have keeps all that was there when it came.
+    let history = worked(true);
+    std::fs::remove_file(history.place.path("remotes/far/needs")).unwrap();
+    let before = history.objects();
+    let (plan, report) = history.prune(last(5));
+    assert!(plan.unknown > 0, "{plan:?}");
+    let kept = plan
+        .snapshots
+        .iter()
+        .filter(|one| one.decision.reasons == [Reason::Unknown]);
+    assert_eq!((kept.count(), report.snapshots), (2, 0), "{plan:?}");
+    assert_eq!((report.number, history.objects()), (None, before.clone()));
+    history.check("unknown");
+    let (plan, report) = history.prune_with(Some(last(5)), true);
+    assert_eq!((plan.unknown, report.snapshots), (0, 2), "{plan:?}");
+    history.check("with the key");
+    // So does a line that is damaged: it is unknown, and not something else.
+    let history = worked(true);
+    let book = history.place.path("remotes/far/needs");
+    let mut bytes = std::fs::read(&book).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    std::fs::write(&book, bytes).unwrap();
+    history.prune(last(2));
+    history.check("a damaged line");
+    // Everything is lost: what is encrypted cannot be read without the key.
+    let mut history = worked(true);
+    std::fs::remove_dir_all(history.place.path("remotes/far")).unwrap();
+    let (plan, report) = history.prune(last(1));
+    assert_eq!((plan.blocked.len(), report.number), (1, None), "{plan:?}");
+    assert!(plan.blocked[0].contains("--identity"), "{plan:?}");
+    let (plan, report) = history.prune_with(Some(last(2)), true);
+    assert_eq!((plan.blocked.len(), report.snapshots), (0, 4), "{plan:?}");
+    history.day += 2;
+    history.prune(last(2));
+    history.check("found again with the key");
+    history.check_nothing_spare("found again with the key");
+    // In the clear, everybody can.
+    let mut history = worked(false);
+    std::fs::remove_dir_all(history.place.path("remotes/far")).unwrap();
+    let (plan, report) = history.prune(last(2));
+    assert_eq!((plan.blocked.len(), report.snapshots), (0, 4), "{plan:?}");
+    history.day += 2;
+    history.prune(last(2));
+    history.check("found again in the clear");
+    history.check_nothing_spare("found again in the clear");
+}
+
+#[test]
+fn a_push_after_the_notes_were_lost_relies_on_nothing_in_the_trash() {
+    for encrypted in [true, false] {
+        let mut history = worked(encrypted);
+        history.prune(last(1));
+        // The trash, the book and the records are lost; the objects wait there.
+        std::fs::remove_dir_all(history.place.path("remotes/far")).unwrap();
+        history.place.write("f0", &noise(4000));
+        history.place.write("f1", &noise(4001));
+        history.backup(Trigger::Backup, true);
+        history.push();
+        history.check("pushed without notes");
+        history.prune_with(Some(last(1)), true);
+        history.day += 2;
+        history.prune_with(Some(last(1)), true);
+        history.check("and pruned");
+        history.check_nothing_spare("and pruned");
+    }
+}
+
+#[test]
+fn nothing_is_removed_while_something_there_is_damaged() {
+    let history = worked(true);
+    let store = history.far.store.clone();
+    let keys: Vec<String> = store.keys();
+    let newest = keys.iter().rfind(|key| key.contains("/pushes/")).unwrap();
+    let objects: Vec<&String> = keys
+        .iter()
+        .filter(|key| key.contains("/objects/"))
+        .collect();
+    let mut damages: Vec<(String, Option<Vec<u8>>)> = vec![
+        (newest.clone(), None),
+        (newest.clone(), Some(b"{}\n".to_vec())),
+        // Another machine under this id, and a twin.
+        (
+            newest.replace("0000000006", "0000000007"),
+            Some(store.get(newest, None).unwrap()),
+        ),
+        (
+            newest.replace("0000000006-0", "0000000006-1"),
+            Some(b"{}\n".to_vec()),
+        ),
+    ];
+    damages.extend(objects.iter().map(|key| ((*key).clone(), None)));
+    let remotes = history.place.path("remotes");
+    let saved = tempfile::tempdir().unwrap();
+    copy_tree(&remotes, saved.path());
+    let mut blocked = 0;
+    for (key, bytes) in damages {
+        std::fs::remove_dir_all(&remotes).unwrap();
+        copy_tree(saved.path(), &remotes);
+        let fork = store.fork();
+        fork.change(&key, bytes.clone());
+        let far = Far::over(
+            &fork,
+            history
+                .far
+                .key
+                .as_ref()
+                .map(|key| Generated::parse(&key.secret).unwrap()),
+        );
+        let before = fork.keys();
+        let how = How {
+            policy: Some(last(2)),
+            at: day(history.day) + TimeDelta::hours(1),
+            key: false,
+        };
+        match prune(&far, &history.place, &history.repo, &how) {
+            Ok((plan, report)) if plan.blocked.is_empty() => {
+                // Only what goes was lost.
+                assert!(
+                    report.number.is_some() && key.contains("/objects/"),
+                    "{key}"
+                );
+                continue;
+            }
+            Ok((plan, report)) => {
+                assert_eq!(report.number, None, "{plan:?}");
+                blocked += 1;
+            }
+            Err(error) => assert!(matches!(error, Error::Invalid { .. }), "{key}: {error}"),
+        }
+        assert_eq!(fork.keys(), before, "{key}");
+    }
+    assert!(blocked >= 4, "{blocked}");
+    // A small pack that was lost, with others that were put together with it, is sent again; what needed
+    // it needs what stands for it.
+    for key in objects {
+        std::fs::remove_dir_all(&remotes).unwrap();
+        copy_tree(saved.path(), &remotes);
+        let fork = store.fork();
+        fork.change(key, None);
+        let key_of = history.far.key.as_ref();
+        let mended = Far::over(
+            &fork,
+            key_of.map(|key| Generated::parse(&key.secret).unwrap()),
+        );
+        let at = day(history.day) + TimeDelta::minutes(40);
+        let report = mended
+            .push_at(&history.place, &history.repo, true, at)
+            .unwrap();
+        if report.mended == 0 {
+            continue;
+        }
+        let how = How {
+            policy: Some(last(2)),
+            at: day(history.day) + TimeDelta::hours(1),
+            key: false,
+        };
+        let (plan, _) = prune(&mended, &history.place, &history.repo, &how).unwrap();
+        if plan.blocked.is_empty() {
+            let (there, _bare) = mended.read(&history.place);
+            let report = verify(&there, None, VerifyLevel::Full, None, &NullMonitor).unwrap();
+            assert_eq!(report.damage.len(), 0, "{key}: {:?}", report.damage);
+        }
+    }
+}
+
+#[test]
+fn pins_the_newest_and_what_an_undo_needs_stay() {
+    let mut history = worked(true);
+    let first = *history.pictures.keys().next().unwrap();
+    let mut all = history.there().into_iter();
+    assert_eq!(all.next(), Some(first));
+    // Pinned while it was here; the mark is there as well.
+    let mut history2 = History::new(Manners::Strict, true, 9);
+    let id = history2.backup(Trigger::Backup, true);
+    history2
+        .repo
+        .put_mark(&bdr::repo::marks::Mark {
+            version: 1,
+            repository: history2.repo.id(),
+            id,
+            tags: vec!["release".to_owned()],
+            pinned: true,
+        })
+        .unwrap();
+    for number in 0..4_u8 {
+        history2.place.write("plain.txt", &[number; 100]);
+        history2.backup(Trigger::Backup, false);
+        history2.push();
+    }
+    let (plan, _) = history2.prune(last(1));
+    let pinned = plan
+        .snapshots
+        .iter()
+        .find(|one| one.decision.id == id)
+        .unwrap();
+    assert!(
+        pinned.decision.keep && pinned.decision.reasons.contains(&Reason::Pinned),
+        "{pinned:?}"
+    );
+    assert_eq!(history2.there().len(), 2);
+    history2.check("pinned");
+    // A floor: what came lately stays, whatever the counts say.
+    let floor = Policy {
+        within: Some(TimeDelta::days(30)),
+        ..last(1)
+    };
+    let (plan, report) = history.prune(floor);
+    assert_eq!((plan.going().count(), report.number), (0, None));
+    history.day += 60;
+    history.place.write("more", b"much later");
+    history.backup(Trigger::Backup, false);
+    history.push();
+    history.check("later");
+}
+
+#[test]
+fn only_the_own_prefix_is_touched() {
+    let history = worked(true);
+    // Another machine's prefix, and other files of somebody.
+    let strange = [
+        "bdr1/01JDBYZ3M6ZQ0VJ7CSPQ3W5XKT/objects/aa/x",
+        "bdr1/01JDBYZ3M6ZQ0VJ7CSPQ3W5XKT/pushes/0000000001-01JDBYZ3M6ZQ0VJ7CSPQ3W5XKT",
+        "holiday.jpg",
+    ];
+    for key in strange {
+        history.far.store.change(key, Some(b"x".to_vec()));
+    }
+    let own = history
+        .far
+        .store
+        .keys()
+        .into_iter()
+        .find(|key| key.ends_with("machine.json"))
+        .unwrap();
+    let odd = own.replace("machine.json", "notes.txt");
+    history.far.store.change(&odd, Some(b"x".to_vec()));
+    history.prune(last(1));
+    let mut later = history;
+    later.day += 3;
+    later.prune(last(1));
+    let keys: MemoryStore = later.far.store.clone();
+    for key in strange
+        .iter()
+        .map(|key| (*key).to_owned())
+        .chain([odd, own])
+    {
+        assert!(keys.keys().contains(&key), "{key}");
+    }
+}
+
+/// Content that is like no other day's.
+fn content(number: i64) -> Vec<u8> {
+    let seed = u8::try_from(number * 37 % 256).unwrap();
+    let mut state = seed;
+    let mix = |byte: u8| {
+        state = state.wrapping_mul(5).wrapping_add(seed | 1);
+        byte ^ state
+    };
+    noise(4000).into_iter().map(mix).collect()
+}
