@@ -7,6 +7,7 @@ use bdr::disk::fsutil;
 use bdr::model::config::Remote;
 use bdr::remote::ledger::At;
 use bdr::remote::level::{Known, Probed};
+use bdr::remote::prune::Last;
 
 use super::context::Context;
 use super::error::Failure;
@@ -34,6 +35,11 @@ pub(crate) fn note(cx: &Context, remote: &Remote, probed: &Probed) -> Result<(),
         Some(dir) => Ok(known.write(&dir)?),
         None => Ok(()),
     }
+}
+
+/// Returns what is known of the last prune.
+pub(crate) fn last_prune(cx: &Context, remote: &Remote) -> Option<Last> {
+    Last::read(&place(cx, &remote.name)?, &remote.url)
 }
 
 /// Returns what is known of the last push.

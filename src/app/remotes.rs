@@ -21,6 +21,10 @@ use super::error::Failure;
 use super::identities::{KeyArgs, Opener};
 use super::secrets;
 
+mod prune;
+
+pub(crate) use prune::{Wanted, prune_at};
+
 /// Where to read from instead of this machine's repository.
 #[derive(Debug, Args, Default)]
 #[command(next_help_heading = "Another machine, or a destination")]
@@ -305,16 +309,7 @@ fn try_push(
         ledger.forget()?;
         *at = At::default();
     }
-    if !at.encryption.is_empty() && at.encryption != encryption.word() {
-        let was = match &*at.encryption {
-            "none" => "not encrypted",
-            _ => "encrypted",
-        };
-        return Err(Failure::usage(
-            format!("what was pushed to `{}` until now is {was}", remote.name),
-            "set it back (bdr config edit), or start anew beside it: bdr remote reset",
-        ));
-    }
+    check_encryption(remote, at, &encryption)?;
     encryption.word().clone_into(&mut at.encryption);
     let is_due = at
         .listed
@@ -347,6 +342,21 @@ fn try_push(
     Ok(report)
 }
 
+/// A destination is not half encrypted.
+fn check_encryption(remote: &Remote, at: &At, encryption: &Encryption) -> Result<(), Failure> {
+    if !at.encryption.is_empty() && at.encryption != encryption.word() {
+        let was = match &*at.encryption {
+            "none" => "not encrypted",
+            _ => "encrypted",
+        };
+        return Err(Failure::usage(
+            format!("what was pushed to `{}` until now is {was}", remote.name),
+            "set it back (bdr config edit), or start anew beside it: bdr remote reset",
+        ));
+    }
+    Ok(())
+}
+
 /// Returns the names of the destinations to which something of a repository was pushed.
 pub(crate) fn pushed_to(cx: &Context, repository: Id) -> Vec<String> {
     let dir = directory(cx, repository);
@@ -356,7 +366,7 @@ pub(crate) fn pushed_to(cx: &Context, repository: Id) -> Vec<String> {
     pushed.map(|remote| remote.name.clone()).collect()
 }
 
-/// Pushes to the destinations that are served by themselves. What fails is remembered, shown by
+/// Pushes to the destinations that are served by themselves, and prunes those that say what stays. What fails is remembered, shown by
 /// `bdr status`, and told when it lasts: a disk that is not plugged in is no news every hour.
 pub(crate) fn push_automatically(cx: &Context) {
     let remotes: Vec<&Remote> = cx
@@ -372,7 +382,9 @@ pub(crate) fn push_automatically(cx: &Context) {
         return;
     };
     for remote in remotes {
-        let _ = push_to(cx, &repo, remote, false);
+        if push_to(cx, &repo, remote, false).is_ok() {
+            prune::prune_automatically(cx, &repo, remote);
+        }
         if cx.is_stopped() {
             break;
         }

@@ -22,6 +22,7 @@ use crate::app::pick;
 use crate::app::prune::{local, more_room};
 use crate::ui::{self, plural, prompt, when};
 
+mod elsewhere;
 mod lifeboats;
 
 /// Remove snapshots that retention does not keep, and free space
@@ -36,6 +37,7 @@ Examples:
   bdr prune --keep-within 30d --yes
   bdr prune --now --yes                empty the trash too
   bdr prune --lifeboats                delete what is left of repositories that are gone
+  bdr prune --remote offsite --dry-run the same question to a destination, which keeps by rules of its own
 
 Exit codes: 3 if --yes is missing in a script, or if damage keeps space from being freed; 11 if another bdr is busy.")]
 pub(crate) struct PruneArgs {
@@ -53,6 +55,12 @@ pub(crate) struct PruneArgs {
     /// Delete the lifeboats of repositories that were deleted or moved, and nothing else
     #[arg(long, conflicts_with_all = ["now", "keep_within", "keep_tag"])]
     lifeboats: bool,
+    /// Prune this destination instead: by its keep_… in the configuration, or these options
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["now", "lifeboats"])]
+    remote: Option<String>,
+    /// A file with the secret key of the destination, if this machine does not know what snapshots need
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath, requires = "remote")]
+    identity: Vec<std::path::PathBuf>,
     #[command(flatten)]
     how: How,
 }
@@ -120,10 +128,15 @@ impl Args for KeepCounts {
 }
 
 impl PruneArgs {
+    /// Returns true if the command line says how many backups to keep.
+    fn has_rules(&self) -> bool {
+        self.counts.0.iter().any(Option::is_some) || self.keep_within.is_some()
+    }
+
     /// Returns the policy from the command line, or that of the configuration.
     fn policy(&self, configured: &Policy) -> Policy {
         let mut policy = configured.clone();
-        if self.counts.0.iter().any(Option::is_some) || self.keep_within.is_some() {
+        if self.has_rules() {
             for (rule, count) in COUNTS.iter().zip(&self.counts.0) {
                 *(rule.place)(&mut policy) = count.unwrap_or(0);
             }
@@ -137,6 +150,9 @@ impl PruneArgs {
 pub(crate) fn prune(cx: &Context, args: &PruneArgs) -> Result<u8, Failure> {
     if args.lifeboats {
         return lifeboats::run(cx, args.how.dry_run, args.how.yes);
+    }
+    if let Some(name) = &args.remote {
+        return elsewhere::run(cx, args, name);
     }
     let repo = cx.repository()?;
     let mut options = PruneOptions::new(cx.now, &local);
@@ -235,7 +251,7 @@ fn carry_out(
             return Ok(code);
         }
         let mut text = table(cx, &plan, &ids, verb);
-        text.push_str(&clock(&plan, &ids));
+        text.push_str(&clock(plan.clock, &ids));
         text.push_str(&storage(&plan));
         text.push_str(&format!(
             "Would remove {} of {}, and free {}. Nothing was changed.",
@@ -346,8 +362,8 @@ fn storage(plan: &PrunePlan) -> String {
     text
 }
 
-fn clock(plan: &PrunePlan, ids: &[Id]) -> String {
-    match plan.clock {
+fn clock(trouble: Option<ClockTrouble>, ids: &[Id]) -> String {
+    match trouble {
         None => String::new(),
         Some(ClockTrouble::Future {
             snapshot,
@@ -369,7 +385,7 @@ fn clock(plan: &PrunePlan, ids: &[Id]) -> String {
 }
 
 fn ending(plan: &PrunePlan, report: &PruneReport, ids: &[Id]) -> String {
-    let mut text = clock(plan, ids) + &storage(plan);
+    let mut text = clock(plan.clock, ids) + &storage(plan);
     text.push_str(&format!(
         "Removed {}, {} left.",
         plural(report.snapshots, "snapshot"),

@@ -3,6 +3,7 @@
 use bdr::base::path::show;
 use bdr::disk::store::{Location, Service, services};
 use bdr::model::config::{Remote, edit};
+use bdr::remote::prune::Pruner;
 use clap::{Args, Subcommand};
 
 use crate::app::config::{check_text, text, write};
@@ -10,6 +11,7 @@ use crate::app::context::Context;
 use crate::app::credentials;
 use crate::app::documents::{
     RemoteChangeDocument, RemoteDocument, RemoteServicesDocument, RemotesDocument,
+    RetentionDocument,
 };
 use crate::app::error::Failure;
 use crate::app::exit;
@@ -19,6 +21,7 @@ use crate::ui::table::table;
 use crate::ui::when::age;
 
 mod add;
+mod keep;
 mod key;
 mod reset;
 mod test;
@@ -132,6 +135,8 @@ fn list(cx: &Context) -> Result<u8, Failure> {
 /// Gathers what is known of a destination without asking it.
 fn document(cx: &Context, remote: &Remote) -> RemoteDocument {
     let at = levels::last_push(cx, &remote.name);
+    let last = levels::last_prune(cx, remote);
+    let pruner = Pruner::of(remote, last.as_ref());
     let kept = Location::parse(&remote.url).ok();
     let kept = kept.map(|location| credentials::of(cx, remote, &location).1.word());
     RemoteDocument {
@@ -148,6 +153,7 @@ fn document(cx: &Context, remote: &Remote) -> RemoteDocument {
         snapshots: at.as_ref().map_or(0, |at| at.snapshots),
         bytes: at.as_ref().map_or(0, |at| at.bytes),
         error: at.and_then(|at| at.failed),
+        retention: RetentionDocument::new(remote.keep.as_ref(), pruner, last.as_ref()),
     }
 }
 
@@ -200,6 +206,8 @@ fn show_one(cx: &Context, name: &str) -> Result<u8, Failure> {
     if let Some((says, fix)) = secrets::warning(cx, remote) {
         rows.push(("key", format!("{says}: {fix}")));
     }
+    rows.push(("keeps", keep::keeps(&found.retention)));
+    rows.extend(keep::pruned(cx, &found.retention).map(|says| ("pruned", says)));
     if let Some(limit) = found.limit {
         rows.push(("limit", format!("{}/s", bdr::base::units::size(limit))));
     }
@@ -226,7 +234,7 @@ fn rename(cx: &Context, old: &str, new: &str) -> Result<u8, Failure> {
         name: new.to_owned(),
         ..remote.clone()
     };
-    let changed = add::entered(&changed, &renamed)?;
+    let changed = keep::entered(&add::entered(&changed, &renamed)?, &renamed)?;
     check_text(cx, &changed)?;
     // What is known first: without it, the next push would list everything there.
     levels::rename(cx, old, new)?;

@@ -36,7 +36,7 @@ use super::ledger::{Ledger, Machine, Refusal};
 use super::push::{PushOptions, Run, snapshot_of};
 use super::record::{Push, Stored, parse_file_name};
 use crate::base::error::{Error, Result};
-use crate::base::id::{OperationId, SnapshotId};
+use crate::base::id::{Id, OperationId, SnapshotId};
 use crate::base::monitor::Monitor;
 use crate::disk::store::Traffic;
 use crate::model::retention::{ClockTrouble, Decision, Policy};
@@ -155,6 +155,8 @@ struct Operation {
     /// Its snapshot, and when it began; `None` if nobody knows.
     begin: Option<(Option<SnapshotId>, DateTime<Utc>)>,
     pinned: bool,
+    /// Its record is needed, whatever it names.
+    stays: bool,
 }
 
 /// Finds out what is to be removed; removes nothing.
@@ -394,6 +396,9 @@ impl Pruning<'_> {
         else {
             return false;
         };
+        if operation.stays {
+            return false;
+        }
         if before.is_some_and(|before| going.contains(&before)) {
             return true;
         }
@@ -550,14 +555,18 @@ fn held_mark(held: &Push, id: SnapshotId) -> Result<Option<Mark>> {
     }
 }
 
-/// Returns the operations that are there.
+/// Returns the operations that are there. The last sync with each machine is as if pinned: it says what
+/// both came from.
 fn operations(held: &Push, pinned: &HashSet<OperationId>) -> BTreeMap<OperationId, Operation> {
     let mut operations: BTreeMap<OperationId, Operation> = BTreeMap::new();
+    // In the order of their ids.
+    let mut synced: BTreeMap<(Id, String), OperationId> = BTreeMap::new();
     let names = held.files.keys().chain(held.objects.keys());
     for (id, name) in names.filter_map(|name| Some((layout::operation_of(name)?, name))) {
         let operation = operations.entry(id).or_insert(Operation {
             begin: None,
             pinned: pinned.contains(&id),
+            stays: false,
         });
         operation.pinned |= *name == layout::operation(id, "pin");
         if *name == layout::begin(id)
@@ -565,6 +574,14 @@ fn operations(held: &Push, pinned: &HashSet<OperationId>) -> BTreeMap<OperationI
             && let Ok(begin) = record::decode::<Begin>(name, &bytes.0)
         {
             operation.begin = Some((begin.before, begin.time));
+            if let Some(sync) = begin.sync {
+                synced.insert((sync.machine, sync.source.to_string()), id);
+            }
+        }
+    }
+    for id in synced.into_values() {
+        if let Some(operation) = operations.get_mut(&id) {
+            operation.stays = true;
         }
     }
     operations

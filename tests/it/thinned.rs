@@ -23,7 +23,8 @@ use bdr::repo::snapshot::{SnapshotKind, Trigger};
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 
 use crate::backup::restore_to;
-use crate::pushed::{Far, copy_tree};
+use crate::pushed::{Far, configured, copy_tree};
+use crate::support::cli::{stderr, stdout};
 use crate::support::{Object, Place, assert_same, noise, now, picture};
 
 type Picture = BTreeMap<PathBuf, Object>;
@@ -868,4 +869,320 @@ fn content(number: i64) -> Vec<u8> {
         byte ^ state
     };
     noise(4000).into_iter().map(mix).collect()
+}
+
+/// A place with two destinations, backed up and pushed on each of some days.
+fn with_days(days: i64) -> (Place, String) {
+    let (place, _) = configured();
+    let key = place.path("key.txt").display().to_string();
+    for number in 1..=days {
+        place.write("each day", &content(number));
+        place.run_at(&at(number), &["backup"], 0);
+        place.run_at(&at(number), &["push"], 0);
+    }
+    (place, key)
+}
+
+fn at(days: i64) -> String {
+    day(days).to_rfc3339()
+}
+
+/// Adds lines to a destination in the configuration.
+fn keep(place: &Place, name: &str, lines: &str) {
+    let file = place.path("bdr/config.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let title = format!("[remote.{name}]");
+    std::fs::write(&file, text.replace(&title, &format!("{title}\n{lines}"))).unwrap();
+}
+
+#[test]
+fn a_destination_keeps_everything_until_somebody_says_what_it_keeps() {
+    let (place, _) = with_days(0);
+    let none = place.run_at(&at(1), &["prune", "--remote", "far"], 2);
+    assert!(stderr(&none).contains("bdr push far"), "{}", stderr(&none));
+    let (place, key) = with_days(5);
+    let list = |url: &str| {
+        let args = ["--json", "list", "--from", url, "--identity", &key];
+        let out = place.bdr_at(&at(9), &args).output().unwrap();
+        let document: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        document["data"]["snapshots"].as_array().unwrap().len()
+    };
+    let url = format!("file://{}", place.path("far").display());
+    let said = stdout(&place.run_at(&at(5), &["prune", "--remote", "far", "--yes"], 0));
+    assert!(
+        said.contains("every snapshot stays") && said.contains("keep_daily"),
+        "{said}"
+    );
+    assert_eq!(list(&url), 6);
+    // Rules on the command line: nothing that came in the last 30 days goes, unless that is said too.
+    let only = ["prune", "--remote", "far", "--keep-last", "2"];
+    let shown = place.json_at(&at(5), &[&only[..], &["--dry-run"]].concat(), 0);
+    assert_eq!(shown["result"]["snapshots"], 0, "{shown}");
+    let only = [&only[..], &["--keep-within", "1h"]].concat();
+    let shown = place.json_at(&at(5), &[&only[..], &["--dry-run"]].concat(), 0);
+    assert_eq!(
+        (&shown["applied"], &shown["result"]["snapshots"]),
+        (&false.into(), &3.into()),
+        "{shown}"
+    );
+    let asked = stdout(&place.run_at(&at(5), &only, 3));
+    assert!(
+        asked.contains("Would remove 3 of 6 snapshots") && asked.contains("--yes"),
+        "{asked}"
+    );
+    assert_eq!(list(&url), 6);
+    let done = place.json_at(&at(5), &[&only[..], &["--yes"]].concat(), 0);
+    assert_eq!(
+        (&done["result"]["snapshots"], list(&url)),
+        (&3.into(), 3),
+        "{done}"
+    );
+    assert!(done["result"]["waiting"].as_u64().unwrap() > 0, "{done}");
+    let show = place.json_at(&at(5), &["remote", "show", "far"], 0);
+    assert_eq!(show["retention"]["pruned_by"], "hand", "{show}");
+    assert_eq!(show["retention"]["waiting"], done["result"]["waiting"]);
+    let status = place.json_at(&at(5), &["status"], 0);
+    assert_eq!(status["remotes"][0]["retention"], show["retention"]);
+    let words = stdout(&place.run_at(&at(5), &["remote", "show", "far"], 0));
+    assert!(
+        words.contains("every snapshot") && words.contains("in its trash"),
+        "{words}"
+    );
+    // The other destination is as it was.
+    let plain = format!("file://{}", place.path("plain").display());
+    assert_eq!(
+        place.json_at(&at(5), &["machines", &plain], 0)["machines"][0]["snapshots"],
+        6
+    );
+    // A push brings nothing back.
+    let pushed = place.json_at(&at(6), &["push", "far"], 0);
+    assert_eq!(
+        pushed["remotes"][0]["push"],
+        serde_json::Value::Null,
+        "{pushed}"
+    );
+    place.run_at(&at(6), &["push", "far", "--check"], 0);
+    place.run_at(
+        &at(6),
+        &["verify", "--remote", "far", "--identity", &key],
+        0,
+    );
+    // A tick finishes what waits, and nothing else.
+    place.configure("[schedule]\nat = \"00:00\"\n");
+    place.run_at(&at(7), &["tick"], 0);
+    let show = place.json_at(&at(7), &["remote", "show", "far"], 0);
+    assert_eq!(
+        (&show["retention"]["waiting"], &show["retention"]["keeps"]),
+        (&0.into(), &serde_json::json!([])),
+        "{show}"
+    );
+    let checked = place.json_at(
+        &at(7),
+        &["verify", "--remote", "far", "--identity", &key],
+        0,
+    );
+    assert_eq!(
+        (&checked["unnamed"], &checked["faults"]),
+        (&0.into(), &serde_json::json!([])),
+        "{checked}"
+    );
+}
+
+#[test]
+fn a_tick_prunes_where_it_is_asked_to_and_what_is_left_needs_no_bdr() {
+    let (place, key) = with_days(4);
+    for name in ["far", "plain"] {
+        keep(&place, name, "keep_last = 2\nkeep_within = \"1h\"\n");
+    }
+    place.configure("[schedule]\nat = \"00:00\"\n");
+    place.write("last", b"last");
+    place.run_at(&at(5), &["tick"], 0);
+    place.run_at(&at(7), &["tick"], 0);
+    let status = place.json_at(&at(7), &["status"], 0);
+    for remote in status["remotes"].as_array().unwrap() {
+        assert_eq!(remote["retention"]["pruned_by"], "bdr", "{remote}");
+        assert_eq!(
+            remote["retention"]["error"],
+            serde_json::Value::Null,
+            "{remote}"
+        );
+        assert_eq!(remote["behind"], 0, "{remote}");
+        assert!(
+            (2..=4).contains(&remote["snapshots"].as_u64().unwrap()),
+            "{remote}"
+        );
+    }
+    let words = stdout(&place.run_at(&at(7), &["status"], 0));
+    assert!(words.contains("pruned"), "{words}");
+    let wanted = picture(&place.tree());
+    for name in ["far", "plain"] {
+        let mut dir = place.path(name).join("bdr1");
+        let machines = std::fs::read_dir(&dir).unwrap().flatten();
+        let mut machines = machines.map(|entry| entry.file_name());
+        dir.push(machines.find(|name| name.len() == 26).unwrap());
+        let recover = |args: &[&str]| {
+            let mut command = std::process::Command::new("python3");
+            command.arg(dir.join("recover.py"));
+            if name == "far" {
+                command.args(["--identity", &key]);
+            }
+            command.args(args).output()
+        };
+        let Ok(checked) = recover(&["verify"]) else {
+            println!("SKIPPED: no python3: recover.py is not tried");
+            return;
+        };
+        assert_eq!(checked.status.code(), Some(0), "{}", stderr(&checked));
+        let out = place.path(&format!("out-{name}"));
+        let restored = recover(&["restore", "latest", out.to_str().unwrap()]).unwrap();
+        assert_eq!(restored.status.code(), Some(0), "{}", stderr(&restored));
+        assert_same(&wanted, &picture(&out.join("tree")), name);
+        // Without a key: the lists of the full backups that are left name what is there.
+        let fulls =
+            std::fs::read_dir(dir.join("fulls")).map(|fulls| fulls.flatten().collect::<Vec<_>>());
+        for full in fulls.unwrap_or_default() {
+            let text = std::fs::read_to_string(full.path()).unwrap();
+            for object in text.split_whitespace() {
+                assert!(dir.join(object).is_file(), "{name} {object}");
+            }
+        }
+    }
+    // A clone knows of nothing that is missing, and can be used.
+    let bare = Place::new();
+    let url = format!("file://{}", place.path("far").display());
+    bare.run_at(&at(8), &["clone", &url, "--identity", &key], 0);
+    bare.run_at(&at(8), &["verify"], 0);
+    let status = bare.json_at(&at(8), &["status"], 0);
+    let codes: Vec<_> = status["troubles"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["code"].clone())
+        .collect();
+    assert!(
+        !codes
+            .iter()
+            .any(|code| code == "missing-records" || code == "damaged"),
+        "{status}"
+    );
+    // What a destination keeps follows its new name.
+    let before = place.json_at(&at(8), &["remote", "show", "far"], 0);
+    place.run_at(&at(8), &["remote", "rename", "far", "away"], 0);
+    let after = place.json_at(&at(8), &["remote", "show", "away"], 0);
+    assert_eq!(before["retention"], after["retention"]);
+    // Another place is another destination.
+    keep(&place, "plain", "automatic = false\n");
+    let file = place.path("bdr/config.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::create_dir(place.path("other")).unwrap();
+    std::fs::write(&file, text.replace("/plain\"", "/other\"")).unwrap();
+    let none = place.run_at(&at(8), &["prune", "--remote", "plain", "--yes"], 2);
+    assert!(
+        stderr(&none).contains("bdr push plain"),
+        "{}",
+        stderr(&none)
+    );
+}
+
+#[test]
+fn a_lost_state_directory_asks_for_the_key_once() {
+    let (place, key) = with_days(4);
+    keep(&place, "far", "keep_last = 1\nkeep_within = \"0d\"\n");
+    let remotes = place.path("bdr/state/remotes");
+    let repository = std::fs::read_dir(&remotes)
+        .unwrap()
+        .flatten()
+        .find(|e| e.path().is_dir())
+        .unwrap();
+    let far = repository.path().join("far");
+    for file in ["needs", "trash.json.gz"] {
+        let _ = std::fs::remove_file(far.join(file));
+    }
+    std::fs::remove_dir_all(far.join("pushes")).unwrap();
+    let args = ["prune", "--remote", "far", "--yes"];
+    let said = stdout(&place.run_at(&at(4), &args, 3));
+    assert!(
+        said.contains("--identity FILE") && said.contains("Nothing is removed"),
+        "{said}"
+    );
+    let with = [&args[..], &["--identity", &key]].concat();
+    let done = place.json_at(&at(4), &with, 0);
+    assert_eq!(done["result"]["snapshots"], 3, "{done}");
+    place.run_at(&at(6), &args, 0);
+    place.run_at(
+        &at(6),
+        &["verify", "--remote", "far", "--identity", &key],
+        0,
+    );
+}
+
+/// Every kind of server: what goes is gone there, and what stays is whole.
+#[cfg(feature = "remote")]
+#[test]
+fn real_servers_are_pruned() {
+    for name in [
+        "s3",
+        "sftp",
+        "webdav",
+        "webdav-rclone",
+        "azblob",
+        "s3-lax",
+        "s3-locked",
+    ] {
+        let Some(server) = crate::stores::server(name, "pruned") else {
+            continue;
+        };
+        let place = Place::with_repository();
+        place.init();
+        let run = |days: i64, args: &[&str]| {
+            let mut command = place.bdr_at(&at(days), args);
+            for (field, value) in &server.fields {
+                let field = field.to_ascii_uppercase().replace('-', "_");
+                command.env(format!("BDR_REMOTE_FAR_{field}"), value);
+            }
+            let output = command.output().unwrap();
+            let said = stderr(&output) + &stdout(&output);
+            assert_eq!(output.status.code(), Some(0), "{name} {args:?}: {said}");
+            stdout(&output)
+        };
+        run(0, &["remote", "add", "far", &server.url]);
+        for number in 1..4 {
+            place.write("each day", &content(number));
+            run(number, &["backup"]);
+            run(number, &["push", "far"]);
+        }
+        let args = [
+            "--json",
+            "prune",
+            "--remote",
+            "far",
+            "--keep-last",
+            "1",
+            "--keep-within",
+            "1h",
+            "--yes",
+        ];
+        let result = |days: i64| {
+            let document: serde_json::Value = serde_json::from_str(&run(days, &args)).unwrap();
+            document["data"]["result"].clone()
+        };
+        let first = result(3);
+        assert!(first["snapshots"].as_u64().unwrap() >= 2, "{name} {first}");
+        let second = result(5);
+        let gone = |key: &str| second[key].as_u64().unwrap();
+        assert!(gone("removed") + gone("retained") > 0, "{name} {second}");
+        let config = place.json(&["config", "path"]);
+        let config = PathBuf::from(config["path"].as_str().unwrap());
+        let key = config.with_file_name("far.key");
+        run(
+            5,
+            &[
+                "verify",
+                "--remote",
+                "far",
+                "--identity",
+                key.to_str().unwrap(),
+            ],
+        );
+    }
 }

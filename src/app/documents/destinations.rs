@@ -1,9 +1,14 @@
 //! Documents of `bdr remote`.
 
 use bdr::disk::store::Service;
+use bdr::model::config::keep_lines;
+use bdr::model::retention::Policy;
 use bdr::remote::level::{Attempt, Level};
+use bdr::remote::prune::{Last, Pruner};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+
+use crate::ui::when;
 
 /// `remote add`.
 #[derive(Debug, Serialize)]
@@ -37,6 +42,50 @@ pub(crate) struct RemoteDocument {
     pub(crate) snapshots: u64,
     pub(crate) bytes: u64,
     pub(crate) error: Option<String>,
+    pub(crate) retention: RetentionDocument,
+}
+
+/// What stays at a destination, who removes the rest, and what of it waits there.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RetentionDocument {
+    /// Lines of the configuration; none: everything stays.
+    pub(crate) keeps: Vec<String>,
+    /// `bdr` by itself, somebody by `hand`, or `nobody`.
+    pub(crate) pruned_by: &'static str,
+    pub(crate) last_prune: Option<String>,
+    /// Objects in its trash, and when the next of them may be deleted.
+    pub(crate) waiting: u64,
+    pub(crate) waiting_bytes: u64,
+    pub(crate) next: Option<String>,
+    /// Objects that the destination keeps until their retention ends.
+    pub(crate) retained: u64,
+    /// Objects that these credentials cannot delete.
+    pub(crate) forbidden: u64,
+    /// Snapshots whose needs are not known on this machine.
+    pub(crate) unknown: u64,
+    pub(crate) error: Option<String>,
+}
+
+impl RetentionDocument {
+    pub(crate) fn new(keep: Option<&Policy>, pruner: Pruner, last: Option<&Last>) -> Self {
+        let lines = keep.into_iter().flat_map(keep_lines);
+        let count = |of: fn(&Last) -> u64| last.map_or(0, of);
+        Self {
+            keeps: lines
+                .map(|(key, value)| format!("{key} = {value}"))
+                .collect(),
+            pruned_by: pruner.word(),
+            last_prune: last.and_then(|last| last.done).map(when::utc),
+            waiting: count(|last| last.waiting),
+            waiting_bytes: count(|last| last.waiting_bytes),
+            next: last.and_then(|last| last.next).map(when::utc),
+            retained: count(|last| last.retained),
+            forbidden: count(|last| last.forbidden),
+            unknown: count(|last| last.unknown),
+            error: last.and_then(|last| last.failed.clone()),
+        }
+    }
 }
 
 /// A key that could open something at a destination.

@@ -37,6 +37,7 @@ pub(crate) use destinations::{
     RemoteAddDocument, RemoteChangeDocument, RemoteDocument, RemoteEraDocument,
     RemoteIdentityDocument, RemoteKeyChangeDocument, RemoteKeyDocument, RemoteRecipientDocument,
     RemoteResetDocument, RemoteServicesDocument, RemoteTestDocument, RemotesDocument,
+    RetentionDocument,
 };
 pub(crate) use explain::ExplainDocument;
 pub(crate) use files::{
@@ -59,7 +60,7 @@ pub(crate) use privacy::{
 };
 pub(crate) use remotes::{
     CloneDocument, MachineDocument, MachinesDocument, PushDocument, PushedDocument,
-    RemoteVerifyDocument,
+    RemotePruneDocument, RemoteVerifyDocument,
 };
 pub(crate) use restore::{AbortDocument, RestoreDocument, action_word};
 pub(crate) use schedule::{

@@ -5,8 +5,12 @@ use bdr::care::verify::VerifyReport;
 use bdr::disk::store::Traffic;
 use bdr::remote::check::CheckReport;
 use bdr::remote::clone::CloneReport;
+use bdr::remote::prune::{Plan, PlannedSnapshot, PruneReport};
 use bdr::remote::push::PushReport;
 use serde::Serialize;
+
+use super::files::snapshot_kind;
+use crate::ui::when;
 
 /// What a push to one destination came to.
 #[derive(Debug, Serialize)]
@@ -230,6 +234,137 @@ impl RemoteVerifyDocument {
                     .map(|damage| fault(&damage.name, damage.reason.to_string()))
                     .collect(),
             }),
+        }
+    }
+}
+
+/// A snapshot at a destination, and whether it stays.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct RemotePlannedDocument {
+    id: String,
+    short: String,
+    seq: u64,
+    /// When it came there.
+    arrived: String,
+    /// These are null if nothing is known of it here.
+    time: Option<String>,
+    kind: Option<&'static str>,
+    trigger: Option<&'static str>,
+    label: Option<String>,
+    tags: Vec<String>,
+    keep: bool,
+    reasons: Vec<String>,
+}
+
+/// `prune --remote`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(crate) struct RemotePruneDocument {
+    remote: String,
+    applied: bool,
+    clock_trusted: bool,
+    /// Snapshots that stay with all that was there before, because nobody here knows what they need.
+    unknown: u64,
+    /// Why nothing may be removed.
+    blocked: Vec<String>,
+    snapshots: Vec<RemotePlannedDocument>,
+    result: RemotePruneResult,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct RemotePruneResult {
+    push: Option<u64>,
+    snapshots: u64,
+    operations: u64,
+    packs: u64,
+    bytes: u64,
+    trashed: u64,
+    trashed_bytes: u64,
+    removed: u64,
+    removed_bytes: u64,
+    waiting: u64,
+    waiting_bytes: u64,
+    next: Option<String>,
+    retained: u64,
+    retained_bytes: u64,
+    forbidden: u64,
+    forbidden_bytes: u64,
+    can_delete: Option<bool>,
+    requests: u64,
+    sent: u64,
+    received: u64,
+}
+
+impl RemotePruneDocument {
+    pub(crate) fn new(name: &str, plan: &Plan, report: Option<&PruneReport>) -> Self {
+        let ids: Vec<Id> = plan.snapshots.iter().map(|one| one.decision.id).collect();
+        let planned = |one: &PlannedSnapshot| {
+            let about = one.about.as_ref();
+            RemotePlannedDocument {
+                id: one.decision.id.to_string(),
+                short: one.decision.id.prefix(&ids),
+                seq: one.seq,
+                arrived: when::utc(one.at),
+                time: about.map(|about| when::utc(about.time)),
+                kind: about.map(|about| snapshot_kind(about.kind)),
+                trigger: about.map(|about| about.trigger.word()),
+                label: about.and_then(|about| about.label.clone()),
+                tags: about.map_or_else(Vec::new, |about| about.tags.clone()),
+                keep: one.decision.keep,
+                reasons: one
+                    .decision
+                    .reasons
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
+            }
+        };
+        Self {
+            remote: name.to_owned(),
+            applied: report.is_some(),
+            clock_trusted: plan.clock.is_none(),
+            unknown: plan.unknown,
+            blocked: plan.blocked.clone(),
+            snapshots: plan.snapshots.iter().map(planned).collect(),
+            result: match report {
+                Some(report) => RemotePruneResult::of(plan, report),
+                None => RemotePruneResult {
+                    snapshots: plan.going().count() as u64,
+                    operations: plan.operations,
+                    packs: plan.packs,
+                    bytes: plan.bytes,
+                    ..RemotePruneResult::default()
+                },
+            },
+        }
+    }
+}
+
+impl RemotePruneResult {
+    fn of(plan: &Plan, report: &PruneReport) -> Self {
+        Self {
+            push: report.number,
+            snapshots: report.snapshots,
+            operations: report.operations,
+            packs: report.packs,
+            bytes: report.number.map_or(0, |_| plan.bytes),
+            trashed: report.trashed.0,
+            trashed_bytes: report.trashed.1,
+            removed: report.removed.0,
+            removed_bytes: report.removed.1,
+            waiting: report.waiting.0,
+            waiting_bytes: report.waiting.1,
+            next: report.next.map(when::utc),
+            retained: report.retained.0,
+            retained_bytes: report.retained.1,
+            forbidden: report.forbidden.0,
+            forbidden_bytes: report.forbidden.1,
+            can_delete: Some(!report.is_forbidden),
+            requests: report.traffic.requests,
+            sent: report.traffic.sent,
+            received: report.traffic.received,
         }
     }
 }

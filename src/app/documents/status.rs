@@ -9,9 +9,9 @@ use bdr::model::schedule::Job;
 use bdr::remote::level::Level;
 use serde::Serialize;
 
-use super::SealedDocument;
 use super::files::snapshot_kind;
 use super::paths::At;
+use super::{RetentionDocument, SealedDocument};
 use crate::app::status::{Seen, words};
 use crate::ui::when;
 
@@ -89,6 +89,7 @@ struct RemoteDocument {
     behind_since: Option<String>,
     error: Option<String>,
     level: Option<&'static str>,
+    retention: RetentionDocument,
 }
 
 impl RemoteDocument {
@@ -105,6 +106,11 @@ impl RemoteDocument {
             behind_since: remote.behind_since.map(when::utc),
             error: remote.failed.clone(),
             level: remote.level.map(Level::word),
+            retention: RetentionDocument::new(
+                remote.keep.as_ref(),
+                remote.pruner,
+                remote.pruned.as_ref(),
+            ),
         }
     }
 }

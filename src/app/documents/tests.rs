@@ -56,6 +56,7 @@ fn schemas() -> Map<String, Value> {
         ("bdr.privacy/1", of::<AllowDocument>()),
         ("bdr.prune/1", of::<PruneDocument>()),
         ("bdr.prune.lifeboats/1", of::<LifeboatsDocument>()),
+        ("bdr.prune.remote/1", of::<RemotePruneDocument>()),
         ("bdr.pull/1", of::<CloneDocument>()),
         ("bdr.push/1", of::<PushDocument>()),
         ("bdr.redo/1", of::<UndoDocument>()),

@@ -356,6 +356,21 @@ fn remote(remote: &RemoteStatus, now: DateTime<Utc>) -> (Level, Vec<String>) {
     if let Some(level) = remote.level {
         says.push_str(&format!("; {}", level.words()));
     }
+    if let Some(last) = &remote.pruned {
+        if let Some(done) = last.done {
+            says.push_str(&format!("; pruned {}", when::ago(now, done)));
+        }
+        if last.waiting > 0 {
+            says.push_str(&format!(", {} in its trash", size(last.waiting_bytes)));
+        }
+    }
+    let level = match remote.prune_trouble(now) {
+        Some(why) => {
+            says.push_str(&format!("; nothing is removed there: {why}"));
+            level.max(Level::Warning)
+        }
+        None => level,
+    };
     (level, vec![format!("to {}", remote.name), says])
 }
 

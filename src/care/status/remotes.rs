@@ -6,8 +6,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::Trouble;
 use crate::model::config::Config;
+use crate::model::retention::Policy;
 use crate::remote::ledger::At;
 use crate::remote::level::{Known, Level};
+use crate::remote::prune::{Last, Pruner};
 use crate::repo::summaries::Summary;
 
 /// Snapshots that wait longer for a push are news.
@@ -34,6 +36,11 @@ pub struct RemoteStatus {
     pub failed: Option<String>,
     /// How safe it is from this machine, if that was tried.
     pub level: Option<Level>,
+    /// Who removes what is old there, and what came of it last.
+    pub pruner: Pruner,
+    pub pruned: Option<Last>,
+    /// What stays there; `None`: everything.
+    pub keep: Option<Policy>,
 }
 
 /// Returns what is known of the configured destinations. `dir` has a directory for each.
@@ -43,6 +50,7 @@ pub fn remotes(config: &Config, dir: &Path, summaries: &[Summary]) -> Vec<Remote
         // Another place is another destination.
         let at = at.filter(|at| at.url.is_empty() || at.url == remote.url);
         let at = at.unwrap_or_default();
+        let pruned = Last::read(&dir.join(&remote.name), &remote.url);
         let is_new = |summary: &&Summary| Some((summary.seq, summary.id)) > at.newest;
         let behind: Vec<&Summary> = summaries.iter().filter(is_new).collect();
         RemoteStatus {
@@ -58,12 +66,26 @@ pub fn remotes(config: &Config, dir: &Path, summaries: &[Summary]) -> Vec<Remote
             failed: at.failed,
             level: Known::read(&dir.join(&remote.name), &remote.url)
                 .map(|known| known.probed.level),
+            pruner: Pruner::of(remote, pruned.as_ref()),
+            pruned,
+            keep: remote.keep.clone(),
         }
     };
     config.remotes.iter().map(status).collect()
 }
 
+/// After so long without a prune that went well, it is said.
+const UNPRUNED: TimeDelta = TimeDelta::days(3);
+
 impl RemoteStatus {
+    /// Returns why nothing is removed there any more, if it should be.
+    pub fn prune_trouble(&self, now: DateTime<Utc>) -> Option<&str> {
+        let last = self.pruned.as_ref()?;
+        let is_late = last.done.is_none_or(|done| now - done > UNPRUNED);
+        let failed = last.failed.as_deref();
+        failed.filter(|_| self.pruner == Pruner::Itself && is_late)
+    }
+
     /// Returns what is wrong with it, if something is.
     pub fn trouble(&self, now: DateTime<Utc>) -> Option<Trouble> {
         let is_late = self.behind_since.is_some_and(|since| now - since > BEHIND);

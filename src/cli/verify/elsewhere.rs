@@ -132,9 +132,10 @@ fn words(far: &Far, report: &CheckReport, level: CheckLevel, lacking: u64) -> St
     }
     if report.unnamed > 0 {
         text.push_str(&format!(
-            "{} ({}) that no push names: left by an interruption.\n",
+            "{} ({}) that no push names: they wait to be removed, or were left by an interruption: bdr prune --remote {}\n",
             plural(report.unnamed, "object"),
-            size(report.unnamed_bytes)
+            size(report.unnamed_bytes),
+            far.shown()
         ));
     }
     text

@@ -5,7 +5,7 @@ use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
 use crate::base::error::{Error, Result};
 
-const LISTS: [&str; 10] = [
+const LISTS: [&str; 11] = [
     "not_covered",
     "allow",
     "include",
@@ -16,6 +16,7 @@ const LISTS: [&str; 10] = [
     "command",
     "tags",
     "recipients",
+    "sync",
 ];
 
 /// Returns the text with a value set. `values` are TOML if they parse as such, otherwise bare
