@@ -26,12 +26,7 @@ impl Reader<'_> {
             let message = format!("[{title}] has no `url`");
             return Err(self.error(name.span(), message, Some(hint)));
         };
-        let text = self.string(url, "url")?;
-        let rest = text.split_once("://").map_or("", |(_, rest)| rest);
-        if rest.is_empty() {
-            let hint = "write it like s3://bucket/prefix or file:///mnt/disk".to_owned();
-            return Err(self.error(url.span(), "`url` is no URL".to_owned(), Some(hint)));
-        }
+        let text = self.address(url)?;
         let mut remote = Remote::new(name.get_ref(), text);
         if let Some(value) = table.get("recipients") {
             let wanted = "a list of strings, like [\"age1…\"]";
@@ -92,6 +87,16 @@ impl Reader<'_> {
             return Err(self.error(name.span(), message, Some(hint)));
         }
         Ok(remote)
+    }
+
+    fn address<'v>(&self, url: &'v Value<'_>) -> Result<&'v str> {
+        let text = self.string(url, "url")?;
+        let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+        if rest.is_empty() {
+            let hint = "write it like s3://bucket/prefix or file:///mnt/disk".to_owned();
+            return Err(self.error(url.span(), "`url` is no URL".to_owned(), Some(hint)));
+        }
+        Ok(text)
     }
 
     /// Reads what stays there.
