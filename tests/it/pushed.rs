@@ -688,6 +688,33 @@ fn a_wake_up_pushes_and_status_says_what_is_only_here() {
         "{text}"
     );
     assert!(text.contains("bdr push"), "{text}");
+    // The page and agents hear the same.
+    let page = stdout(&place.run_at(&day(3), &["dashboard", "--output", "-"], 0));
+    for word in [
+        "What is in other places",
+        "the last push failed",
+        "bdr push far",
+        "not encrypted",
+    ] {
+        assert!(page.contains(word), "{word}: {page}");
+    }
+    assert!(
+        !page.contains(place.path("far").to_str().unwrap()),
+        "{page}"
+    );
+    let mut agent = crate::support::mcp::Mcp::start(&place, &[], "2025-06-18");
+    let told = agent.ok("get_backup_status", serde_json::json!({}));
+    let far = &told["destinations"][0];
+    assert_eq!(
+        (&far["name"], &far["lastPush"]),
+        (&"far".into(), &serde_json::Value::Null)
+    );
+    assert!(
+        far["behind"].as_u64().unwrap() > 0 && far["error"].is_string(),
+        "{told}"
+    );
+    assert_eq!(told["destinations"][1]["backups"], 2, "{told}");
+    agent.close();
     // It is back.
     std::fs::rename(place.path("away"), place.path("far")).unwrap();
     place.run_at(&day(3), &["tick"], 0);

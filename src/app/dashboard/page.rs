@@ -2,7 +2,7 @@
 
 use bdr::base::units::size;
 use bdr::care::runs::{Outcome, Run};
-use bdr::care::status::{Level, SourceStatus, Trouble};
+use bdr::care::status::{Level, RemoteStatus, SourceStatus, Trouble};
 use bdr::find::discover::Elsewhere;
 use bdr::model::schedule::Job;
 use bdr::repo::oplog::Operation;
@@ -44,6 +44,7 @@ pub(crate) fn render(cx: &Context, seen: &Seen, show_paths: bool) -> String {
                     (hero(seen, &verdict))
                     (sources(cx, seen, show_paths))
                     (not_covered(cx, seen, show_paths))
+                    (elsewhere(seen, show_paths))
                     (trust(seen))
                     (days::render(seen, cx.config.schedule.is_some()))
                     (growth::render(seen))
@@ -152,6 +153,59 @@ fn not_covered(cx: &Context, seen: &Seen, show_paths: bool) -> Markup {
             }
         }
     }
+}
+
+/// What would be left if this machine were lost now.
+fn elsewhere(seen: &Seen, show_paths: bool) -> Markup {
+    let (now, remotes) = (seen.status.now, &seen.status.remotes);
+    if remotes.is_empty() {
+        return html! {};
+    }
+    html! {
+        section {
+            h2 id="elsewhere" { "What is in other places" }
+            table class="wide" aria-labelledby="elsewhere" {
+                thead { tr {
+                    th scope="col" { "destination" }
+                    th scope="col" { "pushed" }
+                    th scope="col" class="n" { "snapshots" }
+                    th scope="col" class="n" { "size" }
+                    th scope="col" { "only here" }
+                    th scope="col" { "safe from this machine" }
+                } }
+                tbody { @for remote in remotes {
+                    tr {
+                        th scope="row" { span {
+                            (signed(remote_level(remote, now))) " " (remote.name)
+                            @if !remote.encrypted { " " span class="soft" { "not encrypted" } }
+                        } }
+                        td data-label="pushed" { span { @match remote.pushed { Some(time) => (ago(now, time)), None => "not yet" } } }
+                        td class="n" data-label="snapshots" { span { (count(remote.snapshots)) } }
+                        td class="n" data-label="size" { span { (size(remote.bytes)) } }
+                        td data-label="only here" { span {
+                            @match (remote.behind, remote.behind_since) {
+                                (0, _) | (_, None) => "nothing",
+                                (behind, Some(since)) => { (plural(behind, "snapshot")) " (since " (ago(now, since)) ")" }
+                            }
+                            @if let Some(why) = &remote.failed { "; the last push failed" @if show_paths { ": " (why) } " — " code { "bdr push " (remote.name) } }
+                        } }
+                        td data-label="safe from this machine" { span {
+                            @match remote.level {
+                                Some(level) => (level.words()),
+                                None => { "not tried: " code { "bdr remote test " (remote.name) } }
+                            }
+                        } }
+                    }
+                } }
+            }
+        }
+    }
+}
+
+fn remote_level(remote: &RemoteStatus, now: DateTime<Utc>) -> Level {
+    let failed = remote.failed.is_some() || remote.pushed.is_none();
+    let trouble = remote.trouble(now).map(|trouble| trouble.level());
+    trouble.unwrap_or(if failed { Level::Warning } else { Level::Good })
 }
 
 fn row(cx: &Context, seen: &Seen, source: &SourceStatus, show_paths: bool) -> Markup {

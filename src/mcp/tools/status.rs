@@ -1,7 +1,7 @@
 //! `get_backup_status`.
 
 use bdr::care::runs::{Outcome as Ran, Run};
-use bdr::care::status::{Level, SourceStatus, Trouble};
+use bdr::care::status::{Level, RemoteStatus, SourceStatus, Trouble};
 use bdr::model::schedule::Job;
 use bdr::repo::summaries::Summary;
 use chrono::TimeDelta;
@@ -24,6 +24,8 @@ pub(crate) struct StatusResult {
     health: Health,
     status: SystemStatus,
     sources: Vec<SourceLine>,
+    /// Where else backups are: what would be left if this machine were lost now.
+    destinations: Vec<DestinationLine>,
     statistics: Statistics,
     recent_backups: Vec<Brief>,
     warnings: Vec<String>,
@@ -143,6 +145,40 @@ struct SourceLine {
     backed_up: Option<String>,
 }
 
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+struct DestinationLine {
+    name: String,
+    encrypted: bool,
+    last_push: Option<String>,
+    backups: u64,
+    total_size: u64,
+    /// Snapshots that are only on this machine.
+    behind: u64,
+    behind_since: Option<String>,
+    /// Why the last push failed.
+    error: Option<String>,
+    /// How safe it is from this machine, as `bdr remote test` found out.
+    protection: Option<&'static str>,
+}
+
+impl DestinationLine {
+    fn new(remote: &RemoteStatus) -> Self {
+        Self {
+            name: remote.name.clone(),
+            encrypted: remote.encrypted,
+            last_push: remote.pushed.map(when::utc),
+            backups: remote.snapshots,
+            total_size: remote.bytes,
+            behind: remote.behind,
+            behind_since: remote.behind_since.map(when::utc),
+            error: remote.failed.clone(),
+            protection: remote.level.map(|level| level.word()),
+        }
+    }
+}
+
 /// A line of the log: one run of a job.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -223,6 +259,7 @@ fn status(cx: &Context, seen: &Seen) -> StatusResult {
             retention_status: None,
         },
         sources: status.sources.iter().map(source).collect(),
+        destinations: status.remotes.iter().map(DestinationLine::new).collect(),
         statistics: Statistics::of(&backups),
         recent_backups: backups.iter().rev().take(5).map(|one| brief(one)).collect(),
         warnings: issues,
